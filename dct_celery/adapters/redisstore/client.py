@@ -1,0 +1,71 @@
+"""Connections to the store: explicit time-outs everywhere, and redis-py's errors in our words."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from importlib.resources import files
+from typing import Any
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
+
+from dct_celery.core.redact import redact
+from dct_celery.errors import StoreUnavailable
+
+#: Seconds. Commands block for at most 2 s, so a reply that takes longer than this is a dead peer.
+SOCKET_TIMEOUT = 10
+CONNECT_TIMEOUT = 5
+#: The oldest server whose commands and Lua we rely on.
+OLDEST = (6, 2)
+
+
+def connect(url: str, *, retries: int = 3) -> redis.Redis:
+    """A client for `url`. Does not connect yet."""
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=SOCKET_TIMEOUT,
+        socket_connect_timeout=CONNECT_TIMEOUT,
+        socket_keepalive=True,
+        health_check_interval=30,
+        protocol=2,
+        retry=Retry(ExponentialWithJitterBackoff(base=0.1, cap=2), retries),
+    )
+
+
+def check(client: redis.Redis, url: str, origin: str) -> None:
+    """Proves that the store answers and is new enough. Raises StoreUnavailable, naming the origin of the URL."""
+    with translated(url, origin):
+        info: Any = client.info("server")
+    version = str(info.get("redis_version", "0"))
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+        raise StoreUnavailable(f"the store at {redact(url)} is version {version}; 6.2 or newer is needed")
+
+
+@contextlib.contextmanager
+def translated(url: str, origin: str) -> Iterator[None]:
+    """Errors of redis-py as StoreUnavailable, one line, without the password."""
+    where = f"the store at {redact(url)} ({origin})"
+    try:
+        yield
+    except redis.AuthenticationError as error:
+        raise StoreUnavailable(f"{where} refuses the password: {error}; check user and password in its URL") from error
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        if "auth" in str(error).lower() or "WRONGPASS" in str(error):
+            raise StoreUnavailable(f"{where} refuses the password: {error}; check user and password in its URL") from error
+        raise StoreUnavailable(f"{where} cannot be reached: {redact(str(error))}; start it or set --store") from error
+    except redis.RedisError as error:
+        raise StoreUnavailable(f"{where} answered: {redact(str(error))}") from error
+
+
+def script(client: redis.Redis, name: str) -> Any:
+    """The named Lua script as a callable(keys=[…], args=[…]); loads itself again after a SCRIPT FLUSH or restart."""
+    source = files("dct_celery.adapters.redisstore").joinpath("lua", f"{name}.lua").read_text()
+    return client.register_script(source)
+
+
+def text(value: bytes | str | None) -> str:
+    if value is None:
+        return ""
+    return value.decode() if isinstance(value, bytes) else value

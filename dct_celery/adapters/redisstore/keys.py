@@ -1,0 +1,47 @@
+"""Every key of ours, in one place, with its lifetime.
+
+A run's keys share a hash tag, so that its scripts may use them together.
+"""
+
+from __future__ import annotations
+
+PREFIX = "dct:"
+#: Lifetime of a run's keys without a dispatcher, in seconds; refreshed while one is there.
+RUN_TTL = 6 * 3600
+#: Lifetime of a closed run's keys, in seconds: late slots must still learn that it is over.
+CLOSED_TTL = 60
+#: Lifetime of a blob that no snapshot names any more, in seconds.
+BLOB_TTL = 7 * 86400
+#: Lifetime of timings that no run refreshes, in seconds.
+TIMINGS_TTL = 90 * 86400
+
+
+class RunKeys:
+    """Keys of one run."""
+
+    def __init__(self, run: str) -> None:
+        base = f"{PREFIX}{{{run}}}:"
+        self.run = f"{base}run"
+        self.leases = f"{base}leases"
+        self.events = f"{base}events"
+        self.acks = f"{base}acks"
+        self.chunk_prefix = f"{base}chunk:"
+
+    def chunk(self, chunk: str) -> str:
+        return f"{self.chunk_prefix}{chunk}"
+
+
+def pool_runs(pool: str) -> tuple[str, str]:
+    return f"{PREFIX}{{{pool}}}:runs", f"{PREFIX}{{{pool}}}:runs:info"
+
+
+def pool_workers(pool: str) -> tuple[str, str]:
+    return f"{PREFIX}{{{pool}}}:workers", f"{PREFIX}{{{pool}}}:workers:info"
+
+
+def blob(digest: str) -> str:
+    return f"{PREFIX}blob:{digest}"
+
+
+def timings(project: str) -> str:
+    return f"{PREFIX}timings:{project}"

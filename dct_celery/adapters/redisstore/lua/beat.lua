@@ -1,0 +1,15 @@
+-- A worker or a run says that it is alive until a moment on the store's clock.
+-- Returns nothing of interest.
+local members_key = KEYS[1]  -- zset: name -> alive until, ms
+local info_key = KEYS[2]     -- hash: name -> JSON
+local name = ARGV[1]
+local horizon_ms = tonumber(ARGV[2])
+local info = ARGV[3]
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', members_key, now + horizon_ms, name)
+redis.call('HSET', info_key, name, info)
+redis.call('EXPIRE', members_key, 86400)
+redis.call('EXPIRE', info_key, 86400)
+return 1

@@ -1,0 +1,30 @@
+-- Takes the lease of a chunk. The one place where the right to run is given; duplicates of a message lose here.
+-- Returns {'ok', fence, payload} or {reason}.
+local run_key = KEYS[1]
+local chunk_key = KEYS[2]
+local leases_key = KEYS[3]   -- zset: chunk id -> end of lease, store's clock, ms
+local events_key = KEYS[4]   -- stream
+local chunk = ARGV[1]
+local attempt = ARGV[2]
+local lease_ms = tonumber(ARGV[3])
+local worker = ARGV[4]
+local slot = ARGV[5]
+
+local state = redis.call('HGET', run_key, 'state')
+if not state then return {'no-run'} end
+if state ~= 'open' then return {'cancelled'} end
+local fields = redis.call('HMGET', chunk_key, 'attempt', 'state', 'payload')
+if not fields[1] then return {'unknown'} end
+if fields[1] ~= attempt then return {'stale'} end
+if fields[2] == 'leased' then return {'held'} end
+if fields[2] ~= 'queued' then return {'done'} end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local fence = redis.call('HINCRBY', run_key, 'fence', 1)
+redis.call('HSET', chunk_key, 'state', 'leased', 'fence', fence, 'worker', worker, 'slot', slot)
+redis.call('ZADD', leases_key, now + lease_ms, chunk)
+redis.call('EXPIRE', leases_key, redis.call('TTL', run_key))
+redis.call('XADD', events_key, '*', 'k', 'claimed', 'c', chunk, 'a', attempt, 'f', fence, 'w', worker, 's', slot)
+redis.call('EXPIRE', events_key, redis.call('TTL', run_key))
+return {'ok', fence, fields[3]}

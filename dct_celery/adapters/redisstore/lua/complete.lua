@@ -1,0 +1,22 @@
+-- Ends a lease with the chunk done. Only the holder can.
+-- Returns 'ok' or 'lost'.
+local run_key = KEYS[1]
+local chunk_key = KEYS[2]
+local leases_key = KEYS[3]
+local events_key = KEYS[4]
+local chunk = ARGV[1]
+local fence = ARGV[2]
+local attempt = ARGV[3]
+local seq = ARGV[4]
+local summary = ARGV[5]
+
+local held = redis.call('HMGET', chunk_key, 'state', 'fence', 'worker', 'slot')
+if held[1] ~= 'leased' or held[2] ~= fence then
+  redis.call('HINCRBY', run_key, 'refused', 1)
+  return 'lost'
+end
+redis.call('HSET', chunk_key, 'state', 'done')
+redis.call('ZREM', leases_key, chunk)
+redis.call('XADD', events_key, '*', 'k', 'completed', 'c', chunk, 'a', attempt, 'f', fence,
+  'w', held[3], 's', held[4], 'q', seq, 'd', summary)
+return 'ok'

@@ -1,0 +1,56 @@
+"""The registry port on Redis: workers and runs of one pool, alive by the store's clock."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import redis
+
+from dct_celery.adapters.redisstore import keys
+from dct_celery.adapters.redisstore.client import script, text
+from dct_celery.ports import WorkerInfo
+
+
+class RedisRegistry:
+    def __init__(self, client: redis.Redis, pool: str) -> None:
+        self._client = client
+        self._runs = list(keys.pool_runs(pool))
+        self._workers = list(keys.pool_workers(pool))
+        self._beat = script(client, "beat")
+        self._present = script(client, "present")
+
+    def announce(self, run: str, horizon_seconds: float) -> None:
+        self._beat(keys=self._runs, args=[run, int(horizon_seconds * 1000), "{}"])
+
+    def withdraw(self, run: str) -> None:
+        self._forget(self._runs, run)
+
+    def active_runs(self) -> list[str]:
+        return [name for name, _ in self._alive(self._runs)]
+
+    def beat(self, info: WorkerInfo, horizon_seconds: float) -> None:
+        self._beat(keys=self._workers, args=[info.name, int(horizon_seconds * 1000), json.dumps(asdict(info))])
+
+    def leave(self, name: str) -> None:
+        self._forget(self._workers, name)
+
+    def workers(self) -> list[WorkerInfo]:
+        found = []
+        for _, info in self._alive(self._workers):
+            try:
+                found.append(WorkerInfo(**json.loads(info)))
+            except (ValueError, TypeError):
+                continue  # a worker of a version that says other things of itself
+        return found
+
+    def _alive(self, names: list[str]) -> list[tuple[str, str]]:
+        flat: Any = self._present(keys=names, args=[])
+        return [(text(flat[i]), text(flat[i + 1])) for i in range(0, len(flat), 2)]
+
+    def _forget(self, names: list[str], name: str) -> None:
+        pipe = self._client.pipeline(transaction=False)
+        pipe.zrem(names[0], name)
+        pipe.hdel(names[1], name)
+        pipe.execute()

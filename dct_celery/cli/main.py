@@ -1,0 +1,85 @@
+"""Owns the `dct` group and the way every command ends: one line on stderr and the exit code of DESIGN's table."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+
+import click
+
+from dct_celery import __version__
+from dct_celery.cli.options import CONTEXT
+from dct_celery.core.redact import redact
+from dct_celery.errors import DctError, Interrupted, UsageError
+
+#: Command -> (module under cli, what it does). The module is imported when the command runs, not for `dct --help`.
+COMMANDS = {
+    "run": ("run", "Run the project's tests on every worker of the pool"),
+    "config": ("config", "Show each setting and where its value comes from"),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"dct_celery.cli.{COMMANDS[cmd_name][0]}")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        close = [] if args[0] in COMMANDS else get_close_matches(args[0], COMMANDS, 1)
+        if close:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {close[0]!r}?")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings=CONTEXT)
+@click.version_option(__version__, "-V", "--version", prog_name="dct")
+def dct() -> None:
+    """Runs a Django test suite on many machines at once, with the verdicts of the sequential run."""
+
+
+def main() -> None:
+    """Entry point of `dct`; always ends in SystemExit."""
+    sys.exit(invoke(sys.argv[1:]))
+
+
+def invoke(args: Sequence[str]) -> int:
+    """Runs the command line and returns its exit code; says on stderr what went wrong."""
+    try:
+        result = dct.main(args=list(args), prog_name="dct", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.ClickException as exc:
+        exc.show()
+        return UsageError.exit_code
+    except DctError as exc:
+        _say(f"dct: error: {exc}", exc.detail)
+        return exc.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        _say("dct: interrupted")
+        return Interrupted.exit_code
+    except SystemExit as exc:
+        # click's own ways out: shell completion (0 when it worked), a closed pipe (1, which would say "tests failed").
+        return 0 if exc.code in (None, 0) else DctError.exit_code
+    except Exception as exc:
+        _say(f"dct: internal error: {type(exc).__name__}: {exc}", traceback.format_exc())
+        return DctError.exit_code
+
+
+def _say(line: str, detail: str = "") -> None:
+    text = f"{line}\n{detail.rstrip()}" if detail.strip() else line
+    click.echo(redact(text), err=True)

@@ -1,0 +1,103 @@
+"""Owns how the table of options becomes click options and their help. Which values are valid is `settings`' affair."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from dct_celery.core.option import Option
+from dct_celery.settings import OPTIONS
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Title of each group of options, in the order of the help.
+SECTIONS = {
+    "django": "Selection and order",
+    "fleet": "Fleet",
+    "limits": "Limits",
+    "report": "Reports",
+    "worker": "Worker",
+}
+EXIT_CODES = (
+    ("0", "all passed"),
+    ("1", "tests failed"),
+    ("2", "interrupted"),
+    ("3", "internal error"),
+    ("4", "usage or configuration"),
+    ("5", "nothing selected"),
+    ("7", "infrastructure: some test has no verdict"),
+)
+#: For every command: `-h`, and lines as long as people's terminals are.
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+_METAVARS = {"int": "N", "float": "SECONDS", "path": "PATH", "program": "PATH", "url": "URL"}
+_COLUMN = 32
+
+
+def run_options(function: F) -> F:
+    """Adds every option of `dct run` to a click command's function; values stay text, see `given`."""
+    for option in reversed(OPTIONS):
+        if option.flags:
+            function = click.option(*option.flags, option.name, **_attributes(option))(function)
+    return function
+
+
+def _attributes(option: Option) -> dict[str, Any]:
+    shown = f"{option.default:g}" if isinstance(option.default, float) else option.default
+    text = option.help + (f" [{shown}]" if shown not in (None, "", False, ()) else "")
+    text += " (repeatable)" if option.kind == "list" else ""
+    if option.kind == "bool":
+        return {"is_flag": True, "help": text}
+    words = "" if option.kind == "url" else "|".join(option.choices)
+    metavar = option.metavar or words or _METAVARS.get(option.kind, "TEXT")
+    return {"metavar": metavar, "multiple": option.kind == "list", "help": text}
+
+
+def given(ctx: click.Context) -> dict[str, object]:
+    """The parameters that were on the command line, by name; everything else is for `settings.load` to find."""
+    return {name: value for name, value in ctx.params.items() if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+
+
+def spell_out(args: list[str]) -> list[str]:
+    """The arguments with a bare `--shuffle` or `--local` made `--shuffle=auto`: a label after it stays a label."""
+    bare = {flag for option in OPTIONS if option.bare is not None for flag in option.flags}
+    end = args.index("--") if "--" in args else len(args)
+    head, followers = args[:end], [*args[:end], ""][1:]
+    return [
+        f"{arg}=auto" if arg in bare and not re.fullmatch(r"-?\d+|auto", after) else arg
+        for arg, after in zip(head, followers, strict=True)
+    ] + args[end:]
+
+
+class RunCommand(click.Command):
+    """A command with `run_options`, whose help comes in sections."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, spell_out(args))
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups = {option.name: option.group for option in OPTIONS}
+        for group, title in {**SECTIONS, "": "Other"}.items():
+            _write(formatter, title, list(self._records(ctx, group, groups)))
+        _write(formatter, "Exit codes", list(EXIT_CODES))
+
+    def _records(self, ctx: click.Context, group: str, groups: dict[str, Any]) -> Iterator[tuple[str, str]]:
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
+            if record and groups.get(param.name or "", "") == group:
+                yield record
+
+
+def _write(formatter: click.HelpFormatter, title: str, rows: list[tuple[str, str]]) -> None:
+    if rows:
+        with formatter.section(title):
+            # Padded, so that all sections share one column.
+            formatter.write_dl([(_indent(term).ljust(_COLUMN), text) for term, text in rows], col_max=_COLUMN)
+
+
+def _indent(term: str) -> str:
+    """Long flags stand under one another, whether or not a short one comes first."""
+    return "    " + term if term.startswith("--") else term

@@ -1,0 +1,32 @@
+"""`dct run`: reads the settings and hands over to the composition root."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from dct_celery.cli.options import CONTEXT, RunCommand, given, run_options
+from dct_celery.settings import load
+
+_EPILOG = """Each option can also be a variable (--test-timeout: DCT_TEST_TIMEOUT, lists with commas) or a key of
+[tool.dct] in pyproject.toml (test-timeout). A flag wins over a variable, a variable over the file; `dct config` shows
+what counts and why."""
+
+
+@click.command("run", cls=RunCommand, context_settings=CONTEXT, epilog=_EPILOG)
+@click.argument("labels", nargs=-1, metavar="[LABEL]...")
+@run_options
+@click.pass_context
+def command(ctx: click.Context, /, **_: object) -> None:
+    """Run the project's tests on every worker of the pool.
+
+    Start it in the project's folder. A LABEL is what `manage.py test` takes: a dotted module, class or method, or a
+    folder. Without one, all tests run.
+    """
+    settings, origins = load(given(ctx), env=os.environ, cwd=Path.cwd())
+    # Late, so that the help and a wrong option answer at once.
+    from dct_celery.bootstrap import run_tests
+
+    ctx.exit(run_tests(settings, origins))

@@ -1,0 +1,69 @@
+"""The JSON report's shape, version 1 (docs/json.md): one object of plain values that a strict JSON writer takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dct_celery.core.model import FixtureVerdict, RunReport, Verdict
+from dct_celery.core.text import cut, strip_ansi
+
+#: Goes up when a key is renamed, removed or changes its meaning; not when one is added.
+VERSION = 1
+PARTS = ("collect", "snapshot", "wait", "run", "finish", "wall")
+#: Characters of a message.
+MESSAGE_LIMIT = 1024
+
+
+def to_dict(report: RunReport) -> dict[str, Any]:
+    """The report as str, int, float, bool, None, list and dict; floats are finite, strings may hold lone surrogates."""
+    return {
+        "version": VERSION,
+        "run": report.run,
+        "exit_code": report.exit_code,
+        "complete": report.complete,
+        "note": report.note,
+        "totals": report.totals(),
+        "seconds": {part: _seconds(report.seconds.get(part, 0.0)) for part in PARTS},
+        "slots": [_slot(slot) for slot in report.slots],
+        "tests": [_test(verdict) for verdict in report.verdicts],
+        "fixtures": [_fixture(fixture) for fixture in report.fixtures],
+    }
+
+
+def _slot(slot: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "worker": slot.get("worker"),
+        "slot": slot.get("slot"),
+        "busy_seconds": _seconds(slot.get("busy_seconds", 0.0)),
+        "chunks": slot.get("chunks", 0),
+    }
+
+
+def _test(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "id": verdict.entry.id,
+        "outcome": verdict.outcome.value,
+        "seconds": _seconds(verdict.seconds),
+        "worker": verdict.worker,
+        "slot": verdict.slot,
+        "attempt": verdict.attempt,
+        "file": verdict.entry.file,
+        "line": verdict.entry.line,
+        "covered_by": verdict.covered_by,
+        "message": _message(verdict),
+    }
+
+
+def _fixture(fixture: FixtureVerdict) -> dict[str, Any]:
+    return {"id": fixture.id, "phase": fixture.phase, "outcome": fixture.outcome.value, "worker": fixture.worker}
+
+
+def _message(verdict: Verdict) -> str:
+    """One line without colours."""
+    lines = strip_ansi(verdict.message).strip().splitlines()
+    return cut(lines[0], MESSAGE_LIMIT) if lines else ""
+
+
+def _seconds(value: float) -> float:
+    """Microseconds are kept; NaN, infinity and less than nothing have no place in JSON and become 0."""
+    return round(value, 6) if 0 <= value < 1e9 else 0.0

@@ -1,0 +1,215 @@
+"""The JUnit XML document: elements, attributes, their order and limits, in a form that every known reader takes.
+
+Which case and result a verdict becomes is decided in `junit_cases`; here it is named apart, cleaned, cut and written.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+from dct_celery.core.junit_cases import Case, Result, cases_of
+from dct_celery.core.model import RunReport
+from dct_celery.core.text import cut, strip_ansi, xml_safe
+
+Family = Literal["dct", "xunit2"]
+
+#: Characters of a name, a message or a property.
+LINE_LIMIT = 1024
+#: Characters of (a failure's text, an output); the first pair that keeps the file below FILE_LIMIT is used.
+TEXT_LIMITS = ((262_144, 65_536), (65_536, 16_384), (16_384, 4_096), (4_096, 1_024), (1_024, 256))
+#: Bytes that GitLab takes of one file.
+FILE_LIMIT = 30_000_000
+#: Bytes of a case apart from its texts.
+_CASE_SIZE = 400
+_YEAR_10000 = 253_402_300_800
+
+
+@dataclass(slots=True)
+class _Suite:
+    """The cases of one class under names that are unique in it."""
+
+    cases: list[tuple[str, Case]] = field(default_factory=list)
+    _names: set[str] = field(default_factory=set)
+    _repeats: Counter[str] = field(default_factory=Counter)
+
+    def add(self, name: str, case: Case) -> None:
+        unique = name
+        while unique in self._names:
+            self._repeats[name] += 1
+            unique = f"{name} [{self._repeats[name] + 1}]"
+        self._names.add(unique)
+        self.cases.append((unique, case))
+
+    def count(self, tag: str) -> int:
+        return sum(1 for _, case in self.cases if case.result and case.result.tag == tag)
+
+    @property
+    def seconds(self) -> float:
+        return sum(_sane(case.seconds) for _, case in self.cases)
+
+
+def render(report: RunReport, *, family: Family = "dct") -> bytes:
+    """The report as a UTF-8 JUnit document: `dct` has everything, `xunit2` only what junit-10.xsd allows.
+
+    One suite per class, one case per verdict and per failed fixture, each (classname, name) once. Whatever is in the
+    texts, the document is well-formed.
+    """
+    cases = cases_of(report)
+    suites: dict[str, _Suite] = {}
+    for case in cases:
+        suites.setdefault(_name(case.cls), _Suite()).add(_name(case.name), case)
+    root = _root(report, suites, family)
+    properties = _properties(_facts(report))
+    writer = _Writer(family, *_text_limits(cases))
+    for name, suite in suites.items():
+        element = _suite_element(root, name, suite, report)
+        element.append(properties)
+        element.extend(writer.case(name, *case) for case in suite.cases)
+    document: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return document
+
+
+class _Writer:
+    """Makes testcase elements of one family under one pair of limits. Equal property lists share one element."""
+
+    def __init__(self, family: Family, traces: int, outputs: int) -> None:
+        self._full = family == "dct"
+        self._traces = traces
+        self._outputs = outputs
+        self._properties: dict[tuple[object, ...], ET.Element] = {}
+
+    def case(self, cls: str, name: str, case: Case) -> ET.Element:
+        element = ET.Element("testcase", {"classname": cls, "name": name, "time": _time(case.seconds)})
+        element.tail = "\n"
+        shortened: list[str] = []
+        if case.result:
+            self._result(element, case.result, shortened)
+        self._output(element, "system-out", case.output, shortened)
+        self._output(element, "system-err", case.sql, shortened)
+        if self._full:
+            self._extras(element, case, shortened)
+        return element
+
+    def _result(self, element: ET.Element, result: Result, shortened: list[str]) -> None:
+        child = ET.SubElement(element, result.tag)
+        if result.type:
+            child.set("type", _name(result.type))
+        # One line: parsers change a line end in the text but not in the attribute, and the two must agree.
+        message = _name(" ".join(result.message.splitlines()))
+        child.set("message", message)
+        body = self._text(result.tag, result.body, self._traces, shortened)
+        # The message comes again because GitLab shows the text alone.
+        child.text = body if body.startswith(message) else f"{message}\n\n{body}".rstrip()
+
+    def _output(self, element: ET.Element, tag: str, text: str, shortened: list[str]) -> None:
+        if text:
+            ET.SubElement(element, tag).text = self._text(tag, text, self._outputs, shortened)
+
+    def _text(self, tag: str, text: str, limit: int, shortened: list[str]) -> str:
+        clean = xml_safe(strip_ansi(text))
+        if len(clean) > limit:
+            shortened.append(tag)
+        return cut(clean, limit)
+
+    def _extras(self, element: ET.Element, case: Case, shortened: list[str]) -> None:
+        """What only family `dct` has: file, line, properties."""
+        if case.file:
+            element.set("file", _name(case.file))
+        if case.line and case.line > 0:
+            element.set("line", str(case.line))
+        key = (case.worker, case.slot, case.attempt, case.tags, *shortened)
+        if key not in self._properties:
+            self._properties[key] = _properties(_case_facts(case, shortened))
+        if len(self._properties[key]):
+            element.insert(0, self._properties[key])
+
+
+def _case_facts(case: Case, shortened: list[str]) -> Iterable[tuple[str, object]]:
+    facts = (("dct.worker", case.worker), ("dct.slot", case.slot), ("dct.attempt", case.attempt))
+    yield from ((name, value) for name, value in facts if value is not None)
+    yield from (("dct.tag", tag) for tag in case.tags)
+    if shortened:
+        yield "dct.cut", ",".join(shortened)
+
+
+def _facts(report: RunReport) -> Iterable[tuple[str, object]]:
+    yield from ({"dct.run_id": report.run} | report.properties).items()
+    if not report.complete:
+        yield "dct.complete", "false"
+    if report.note:
+        yield "dct.note", report.note
+
+
+def _properties(facts: Iterable[tuple[str, object]]) -> ET.Element:
+    element = ET.Element("properties")
+    for name, value in facts:
+        ET.SubElement(element, "property", {"name": _name(name), "value": _clean(str(value), LINE_LIMIT)})
+    element.tail = "\n"
+    return element
+
+
+def _root(report: RunReport, suites: dict[str, _Suite], family: Family) -> ET.Element:
+    def total(tag: str) -> str:
+        return str(sum(suite.count(tag) for suite in suites.values()))
+
+    wall = report.seconds.get("wall") or sum(suite.seconds for suite in suites.values())
+    tests = str(sum(len(suite.cases) for suite in suites.values()))
+    root = ET.Element("testsuites", {"name": "dct", "tests": tests})
+    root.attrib |= {"failures": total("failure"), "errors": total("error"), "time": _time(wall)}
+    if family == "dct":
+        root.attrib |= {"skipped": total("skipped"), **_timestamp(report)}
+    root.text = "\n"
+    return root
+
+
+def _suite_element(root: ET.Element, name: str, suite: _Suite, report: RunReport) -> ET.Element:
+    element = ET.SubElement(root, "testsuite", {"name": name, "tests": str(len(suite.cases))})
+    tags = {"failures": "failure", "errors": "error", "skipped": "skipped"}
+    element.attrib |= {attribute: str(suite.count(tag)) for attribute, tag in tags.items()}
+    element.attrib |= {"time": _time(suite.seconds), **_timestamp(report)}
+    hosts = Counter(report.hosts.get(case.worker, case.worker) for _, case in suite.cases if case.worker)
+    if hosts:
+        element.set("hostname", _name(hosts.most_common(1)[0][0]))
+    if file := next((case.file for _, case in suite.cases if case.file), None):
+        element.set("file", _name(file))
+    element.text = element.tail = "\n"
+    return element
+
+
+def _text_limits(cases: list[Case]) -> tuple[int, int]:
+    """The widest limits under which the file stays below FILE_LIMIT; the narrowest if none are enough."""
+    sizes = [case.sizes for case in cases if case.result]
+    room = FILE_LIMIT - _CASE_SIZE * len(cases)
+    for limits in TEXT_LIMITS:
+        if sum(min(size, limit) for pair in sizes for size, limit in zip(pair, limits, strict=True)) < room:
+            return limits
+    return TEXT_LIMITS[-1]
+
+
+def _timestamp(report: RunReport) -> dict[str, str]:
+    """The run's start in UTC without an offset, which every reader takes; nothing where the start is unknown."""
+    if not 0 < report.started_at < _YEAR_10000:
+        return {}
+    return {"timestamp": datetime.fromtimestamp(report.started_at, UTC).strftime("%Y-%m-%dT%H:%M:%S")}
+
+
+def _time(seconds: float) -> str:
+    """Three decimals: junit-10.xsd takes neither four nor an exponent."""
+    return f"{_sane(seconds):.3f}"
+
+
+def _sane(seconds: float) -> float:
+    return seconds if 0 <= seconds < 1e9 else 0.0
+
+
+def _name(text: str) -> str:
+    return _clean(text, LINE_LIMIT).strip() or "(no name)"
+
+
+def _clean(text: str, limit: int) -> str:
+    return cut(xml_safe(strip_ansi(text)), limit)

@@ -1,0 +1,187 @@
+"""What a JUnit document says of each verdict and failed fixture: one case with at most one failure, error or skip.
+
+A red run never becomes a green document: what has no verdict is an error, and a test is only shown as skipped for a
+failed fixture if that fixture has a case of its own. No XML in here, and no text is cleaned or cut yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dct_celery.core.model import BAD_OUTCOMES, Failure, FixtureVerdict, Outcome, RunReport, Verdict, worst
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The failure, error or skip of a case; `body` is its full text, without the message in front."""
+
+    #: failure, error or skipped.
+    tag: str
+    type: str
+    #: One line.
+    message: str
+    body: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One testcase: class, name and what belongs to it."""
+
+    cls: str
+    name: str
+    result: Result | None
+    seconds: float = 0.0
+    file: str | None = None
+    line: int | None = None
+    worker: str | None = None
+    slot: int | None = None
+    attempt: int | None = None
+    tags: tuple[str, ...] = ()
+    output: str = ""
+    sql: str = ""
+
+    @property
+    def red(self) -> bool:
+        return self.result is not None and self.result.tag != "skipped"
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Characters of (failure text, outputs)."""
+        return len(self.result.body) if self.result else 0, len(self.output) + len(self.sql)
+
+
+def cases_of(report: RunReport) -> list[Case]:
+    """Every case of the document: the verdicts in manifest order, failed fixtures after them.
+
+    A run that is red although no test is gets a case `run` of its own.
+    """
+    found = [*_verdict_cases(report), *_fixture_cases(report)]
+    if report.exit_code not in (0, 5) and not any(case.red for case in found):
+        found.append(_run_case(report))
+    return found
+
+
+def _verdict_cases(report: RunReport) -> Iterator[Case]:
+    fixtures = _fixture_index(report)
+    for verdict in report.verdicts:
+        by = verdict.covered_by
+        fixture = fixtures.get((by, verdict.entry.index)) or fixtures.get((by, None)) if by else None
+        yield _verdict_case(verdict, _result(verdict, fixture))
+
+
+def _fixture_cases(report: RunReport) -> Iterator[Case]:
+    return (_fixture_case(fixture, report) for fixture in report.fixtures if fixture.outcome in BAD_OUTCOMES)
+
+
+def _fixture_index(report: RunReport) -> dict[tuple[str, int | None], FixtureVerdict]:
+    """(fixture id, covered index or None for any) -> the worst such fixture that explains why a test did not run."""
+    found: dict[tuple[str, int | None], FixtureVerdict] = {}
+    for fixture in report.fixtures:
+        if fixture.outcome not in BAD_OUTCOMES and fixture.outcome is not Outcome.SKIPPED:
+            continue
+        for index in (None, *fixture.covers):
+            other = found.setdefault((fixture.id, index), fixture)
+            if worst((fixture.outcome, other.outcome)) is not other.outcome:
+                found[fixture.id, index] = fixture
+    return found
+
+
+def _verdict_case(verdict: Verdict, result: Result | None) -> Case:
+    entry, red = verdict.entry, result is not None and result.tag != "skipped"
+    inside = entry.id.startswith(f"{entry.cls}.") and len(entry.id) > len(entry.cls) + 1
+    return Case(
+        cls=entry.cls or entry.module,
+        name=entry.id[len(entry.cls) + 1 :] if inside else entry.id,
+        result=result,
+        seconds=verdict.seconds,
+        file=entry.file,
+        line=entry.line,
+        worker=verdict.worker,
+        slot=verdict.slot,
+        attempt=None if verdict.worker is None else verdict.attempt,
+        tags=entry.tags,
+        output=verdict.output if red else "",
+        sql=verdict.sql if red else "",
+    )
+
+
+def _fixture_case(fixture: FixtureVerdict, report: RunReport) -> Case:
+    """The synthetic case `setUpClass` in its class's suite (`setUpModule` in one named after the module)."""
+    _, _, owner = fixture.id.partition("(")
+    tag = "error" if fixture.outcome is Outcome.ERROR else "failure"
+    covered = (report.verdicts[i].entry.file for i in fixture.covers if 0 <= i < len(report.verdicts))
+    place = next(((f.file, f.line) for f in fixture.failures if f.file), (next(filter(None, covered), None), None))
+    return Case(
+        cls=owner.removesuffix(")") or fixture.id,
+        name=fixture.phase,
+        result=_problem(tag, fixture.failures, fixture.reason or f"{fixture.phase} failed"),
+        file=place[0],
+        line=place[1],
+        worker=fixture.worker,
+        slot=fixture.slot,
+        output=fixture.output,
+    )
+
+
+def _run_case(report: RunReport) -> Case:
+    """Stands for a run that is red although no test is."""
+    message = report.note or f"the run ended with exit code {report.exit_code}"
+    return Case(cls="dct", name="run", result=Result("error", "dct.Run", _line(message), message))
+
+
+def _result(verdict: Verdict, fixture: FixtureVerdict | None) -> Result | None:
+    match verdict.outcome:
+        case Outcome.PASSED:
+            return None
+        case Outcome.SKIPPED | Outcome.NOT_RUN if fixture:
+            return _covered(verdict, fixture)
+        case Outcome.SKIPPED:
+            return _skipped(verdict.reason or "skipped")
+        case Outcome.NOT_RUN:
+            return _not_run(verdict)
+        case Outcome.XFAILED:
+            detail = verdict.reason or "\n".join(f.text for f in verdict.failures)
+            return Result("skipped", "expectedFailure", "expected failure", detail)
+        case Outcome.XPASSED:
+            return Result("failure", "unexpectedSuccess", "unexpected success", verdict.reason)
+        case Outcome.FAILED | Outcome.ERROR:
+            tag = "error" if verdict.outcome is Outcome.ERROR else "failure"
+            return _problem(tag, verdict.failures, verdict.reason or verdict.outcome.value)
+
+
+def _skipped(reason: str) -> Result:
+    return Result("skipped", "", _line(reason) or "skipped", reason)
+
+
+def _not_run(verdict: Verdict) -> Result:
+    by = f"kept from running by {verdict.covered_by}, which has no verdict" if verdict.covered_by else ""
+    reason = verdict.reason or by or "not run"
+    return Result("error", "dct.NotRun", _line(reason) or "not run", reason)
+
+
+def _covered(verdict: Verdict, fixture: FixtureVerdict) -> Result:
+    if fixture.outcome is Outcome.SKIPPED:
+        return _skipped(fixture.reason or verdict.reason or f"{fixture.id} skipped")
+    why = fixture.failures[0].message if fixture.failures else fixture.reason
+    return Result("skipped", "", f"{fixture.phase} failed", f"{fixture.id}: {why}")
+
+
+def _problem(tag: str, failures: tuple[Failure, ...], reason: str) -> Result:
+    """One failure or error of everything that went wrong: several subtests, or a test and its tearDown."""
+    if not failures:
+        return Result(tag, f"dct.{tag}", _line(reason) or tag, reason)
+    lead = next((f for f in failures if f.kind == tag), failures[0])
+    message = _line(lead.message) or _line(lead.type) or tag
+    if lead.subtest:
+        message = f"{lead.subtest} {message}"
+    if len(failures) == 1:
+        return Result(tag, lead.type or tag, message, lead.text)
+    noun = "subtests failed" if all(f.subtest for f in failures) else "failures"
+    body = "\n\n".join(f"[{f.subtest or 'test'}] {f.type}: {f.message}\n{f.text}" for f in failures)
+    return Result(tag, lead.type or tag, f"{len(failures)} {noun}, first: {message}", body)
+
+
+def _line(text: str) -> str:
+    """The first line that is not blank."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")

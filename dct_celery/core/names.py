@@ -1,0 +1,49 @@
+"""Names of databases and queues: built here from `[a-z0-9_]` alone, at most 63 bytes, never used twice.
+
+PostgreSQL cuts longer names silently, and connecting cuts them as well, so a name that is one byte too long is somebody
+else's database. Whatever does not fit is replaced by a hash of the whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+#: Every database that we make matches this; nothing else is ever dropped.
+OURS = re.compile(r"^test_[a-z0-9_]{3,58}$")
+MAX_BYTES = 63
+_UNSAFE = re.compile(r"[^a-z0-9]+")
+
+
+def slug(text: str, length: int) -> str:
+    """`text` in `[a-z0-9_]`, at most `length` characters; what was lost is made up for by a hash."""
+    clean = _UNSAFE.sub("_", text.lower()).strip("_")
+    if clean == text and len(clean) <= length:
+        return clean
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+    return f"{clean[: length - 7].strip('_')}_{digest}".strip("_")
+
+
+def clone_name(worker: str, slot: int, run: str, alias: str, number: int) -> str:
+    """`test_<worker>_<slot>_<run>_<alias>_<n>`. `number` never repeats within a slot, so no name is used twice (I6)."""
+    name = f"test_{slug(worker, 14)}_{slot}_{run_token(run)}_{slug(alias, 12)}_{number}"
+    assert OURS.match(name), name
+    assert len(name) <= MAX_BYTES, name
+    return name
+
+
+def template_name(fingerprint: str, alias: str, *, flushed: bool) -> str:
+    """`test_dct_<t|f>_<fingerprint>_<alias>`; `fingerprint` is hex."""
+    name = f"test_dct_{'f' if flushed else 't'}_{fingerprint[:16]}_{slug(alias, 20)}"
+    assert OURS.match(name), name
+    assert len(name) <= MAX_BYTES, name
+    return name
+
+
+def run_token(run: str) -> str:
+    """Eight characters that stand for the run in names."""
+    return hashlib.sha256(run.encode()).hexdigest()[:8]
+
+
+def queue_name(run: str) -> str:
+    return f"dct.run.{run}"

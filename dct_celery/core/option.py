@@ -1,0 +1,130 @@
+"""Owns what an option is: its names, the values it takes, how a bad one is shown. Which options exist: `settings`."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+from dct_celery.core.redact import MASK, redact
+
+Kind = Literal["str", "int", "float", "bool", "list", "path", "program", "url"]
+Group = Literal["django", "fleet", "limits", "report", "worker"]
+
+_BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+_WORDS = {"int": "a whole number", "float": "a number of seconds", "bool": "true or false", "list": "a list of texts"}
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting: how it is given, what it may be. The table of all is `settings.OPTIONS`."""
+
+    kind: Kind
+    group: Group
+    #: One line, without a full stop.
+    help: str
+    default: object = None
+    #: Empty: no flag of `dct run` (the options of the worker).
+    flags: tuple[str, ...] = ()
+    metavar: str = ""
+    #: Allowed words; of a URL, its schemes.
+    choices: tuple[str, ...] = ()
+    minimum: float = -math.inf
+    maximum: float = math.inf
+    #: Regular expression that the text (or every item of a list) must match, and the same in words.
+    pattern: str = ""
+    rule: str = ""
+    #: What the flag means without its value, `true` in TOML and "auto" anywhere; None: it needs a value.
+    bare: object = None
+    secret: bool = False
+    #: Field of `Settings`.
+    name: str = ""
+    variable: str = ""
+
+    @property
+    def key(self) -> str:
+        """Key in [tool.dct]: "test-timeout"."""
+        return self.name.replace("_", "-")
+
+
+def accept(option: Option, value: object, *, text: bool) -> object:
+    """The valid value in the type of its field; raises ValueError (see `shown` and `expected` for a message).
+
+    With `text` the value is the text of a flag or variable and is parsed; else it must have its type already.
+    """
+    try:
+        typed = _typed(option, _parsed(option, str(value)) if text else value)
+        usable = _in_range(option, typed)
+    except (KeyError, OverflowError) as exc:
+        raise ValueError(value) from exc
+    if not usable:
+        raise ValueError(value)
+    return typed
+
+
+def _parsed(option: Option, text: str) -> object:
+    """What the text of a flag or variable stands for; raises ValueError or KeyError."""
+    if option.kind == "bool":
+        return _BOOLEANS[text.lower()]
+    if option.kind == "list":
+        return [item for item in map(str.strip, text.split(",")) if item]
+    if option.kind == "int" and option.bare is not None and text[-1:].isalpha():
+        return text.lower() == "auto" or _BOOLEANS[text.lower()]
+    return int(text) if option.kind == "int" else float(text) if option.kind == "float" else text
+
+
+def _typed(option: Option, value: object) -> object:
+    """The value in the type of its field; raises ValueError for any other type."""
+    if option.bare is not None and (value == "auto" or isinstance(value, bool)):
+        return option.bare if value else None
+    number = isinstance(value, int) and not isinstance(value, bool)
+    if option.kind == "float" and (number or isinstance(value, float)):
+        return float(value)  # type: ignore[arg-type]
+    if option.kind == "list" and isinstance(value, list | tuple) and all(isinstance(v, str) and v for v in value):
+        return tuple(value)
+    textual = option.kind not in ("int", "float", "bool", "list") and isinstance(value, str)
+    if textual or (option.kind == "int" and number) or (option.kind == "bool" and isinstance(value, bool)):
+        return value
+    raise ValueError(value)
+
+
+def _in_range(option: Option, value: object) -> bool:
+    if option.kind == "url":
+        return _url_is_usable(str(value), option.choices)
+    if isinstance(value, int | float):
+        return math.isfinite(value) and option.minimum <= value <= option.maximum
+    if option.choices:
+        return value in option.choices
+    texts = value if isinstance(value, tuple) else (value,)
+    return all(re.fullmatch(option.pattern or r"(?s:.+)", text) for text in texts if isinstance(text, str))
+
+
+def _url_is_usable(url: str, schemes: tuple[str, ...]) -> bool:
+    parts = urlsplit(url)  # raises ValueError, as `port` does
+    local = parts.scheme in ("unix", "redis+socket")
+    return "://" in url and parts.scheme in schemes and (bool(parts.path) if local else parts.port != 0)
+
+
+def shown(option: Option, value: object) -> str:
+    """The value for a message: never a secret, nor what follows the "=" of a variable given with its value."""
+    if option.secret and "://" not in str(value):
+        return "the value"
+    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if option.kind == "list" and option.pattern:
+        text = re.sub(r"=[^,]*", f"={MASK}", text)
+    return repr(redact(text)) if isinstance(value, str | list | tuple) else text
+
+
+def expected(option: Option) -> str:
+    """What a valid value is, in words that finish "give ..."."""
+    if option.kind == "url":
+        return f"a URL that starts with {', '.join(scheme + '://' for scheme in option.choices)}"
+    if option.choices:
+        return f"one of {', '.join(option.choices)}"
+    text = option.rule if option.rule and option.kind != "list" else _WORDS.get(option.kind, "a text that is not empty")
+    low = f", at least {option.minimum:g}" if option.minimum > -math.inf else ""
+    high = f", at most {option.maximum:g}" if option.maximum < math.inf else ""
+    rule = f": {option.rule}" if option.rule and option.kind == "list" else ""
+    return text + low + high + rule

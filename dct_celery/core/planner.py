@@ -1,0 +1,280 @@
+"""The plan: which entries must stay together (atoms), and which of them go out next (chunks).
+
+Guided self-scheduling: slots ask when they are idle, and a chunk is half the fair share of what is left, so chunks
+fall in size towards the end and late slots find work. Nothing here knows slots by name, the clock or chance: the same
+questions in the same order get the same chunks.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+
+from dct_celery.core.model import Chunk, Entry, Manifest, Need, Phase
+from dct_celery.core.timings import Estimates
+
+#: Phases are handed out in this order: what leaves a clone pristine comes before what spends it.
+PHASE_ORDER = (Phase.ISOLATED, Phase.NO_DATABASE, Phase.LOAD_FAILED, Phase.TRANSACTIONAL, Phase.UNMANAGED)
+_PHASE_RANK = {phase: rank for rank, phase in enumerate(PHASE_ORDER)}
+
+_Bond = tuple[str, str, Phase]
+_Kind = tuple[Phase, Need, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Atom:
+    """Entries that must run in one test process, in canonical order; never split by a plan."""
+
+    #: Manifest indices, ascending, at least one.
+    indices: tuple[int, ...]
+    phase: Phase
+    need: Need
+    #: Predicted seconds, class fixtures included.
+    estimate: float
+    #: Sorted names: "port:N", "file:PATH".
+    locks: tuple[str, ...]
+    #: False if not one of its tests was ever timed.
+    known: bool
+
+
+def atoms(manifest: Manifest, estimates: Estimates) -> tuple[Atom, ...]:
+    """The atoms of the manifest, ordered by their first index; every index is in exactly one.
+
+    Within one phase these stay together: the tests of a class, those of a module where any entry says `keep_module`,
+    and those that share a lock file. Such ties add up. All LOAD_FAILED entries are one atom.
+    """
+    transactional = (entry.index for entry in manifest if entry.phase is Phase.TRANSACTIONAL)
+    first_transactional = min(transactional, default=None)
+    return tuple(_atom(group, estimates, first_transactional) for group in _groups(manifest))
+
+
+def lower_bound(atoms: Iterable[Atom], slots: int) -> float:
+    """Seconds that no plan for this many slots (at least 1) can beat: the fair share or the longest atom."""
+    estimates = [atom.estimate for atom in atoms]
+    return max(sum(estimates) / max(slots, 1), max(estimates, default=0.0))
+
+
+def _groups(manifest: Manifest) -> Iterable[list[Entry]]:
+    kept = {(entry.module, entry.phase) for entry in manifest if entry.keep_module}
+    parents: dict[_Bond, _Bond] = {}
+    first_bonds: list[_Bond] = []
+    for entry in manifest:
+        first, *others = _bonds(entry, kept)
+        first_bonds.append(first)
+        root = _root(parents, first)
+        for other in others:
+            parents[_root(parents, other)] = root
+    groups: defaultdict[_Bond, list[Entry]] = defaultdict(list)
+    for entry, bond in zip(manifest, first_bonds, strict=True):
+        groups[_root(parents, bond)].append(entry)
+    return groups.values()
+
+
+def _bonds(entry: Entry, kept: set[tuple[str, Phase]]) -> Iterator[_Bond]:
+    """Names of all that ties the entry to others of its phase; at least one."""
+    if entry.phase is Phase.LOAD_FAILED:
+        yield "load_failed", "", entry.phase
+        return
+    yield "class", entry.cls, entry.phase
+    if (entry.module, entry.phase) in kept:
+        yield "module", entry.module, entry.phase
+    if entry.lock_file is not None:
+        yield "file", entry.lock_file, entry.phase
+
+
+def _root(parents: dict[_Bond, _Bond], bond: _Bond) -> _Bond:
+    """Union-find: the name that stands for all that is tied to this one. Halves the path, so that chains stay short."""
+    while (parent := parents.setdefault(bond, bond)) != bond:
+        parents[bond] = bond = parents[parent]
+    return bond
+
+
+def _atom(group: Sequence[Entry], estimates: Estimates, first_transactional: int | None) -> Atom:
+    phase = group[0].phase
+    times = [estimates.test(entry) for entry in group]
+    default = estimates.default(phase)
+    tests = sum(default if seconds is None else seconds for seconds in times)
+    classes = sum(estimates.class_cost(cls) for cls in dict.fromkeys(entry.cls for entry in group))
+    return Atom(
+        indices=tuple(entry.index for entry in group),
+        phase=phase,
+        need=_need(phase, group[0].index, first_transactional),
+        estimate=tests + classes,
+        locks=_locks(group),
+        # One is enough: a test that is always skipped is never timed, and its class is not new in every run for that.
+        known=any(seconds is not None for seconds in times),
+    )
+
+
+def _need(phase: Phase, first: int, first_transactional: int | None) -> Need:
+    """What the sequential run's database looks like when it comes to this atom (`first`: its first index)."""
+    if phase is Phase.ISOLATED:
+        return Need.PRISTINE
+    if phase in (Phase.NO_DATABASE, Phase.LOAD_FAILED):
+        return Need.ANY
+    after_flush = first_transactional is not None and first_transactional < first
+    return Need.FLUSHED if after_flush else Need.PRISTINE
+
+
+def _locks(group: Iterable[Entry]) -> tuple[str, ...]:
+    files = {f"file:{entry.lock_file}" for entry in group if entry.lock_file is not None}
+    ports = {f"port:{entry.port}" for entry in group if entry.port is not None}
+    return tuple(sorted(files | ports))
+
+
+class Planner:
+    """Cuts chunks on demand. Every atom goes out exactly once; what comes back through `requeue` goes out first."""
+
+    def __init__(self, atoms: Iterable[Atom], *, chunk_seconds: float | None = None, min_chunk_seconds: float = 0.5) -> None:
+        ordered = sorted(atoms, key=_order)
+        self._cap = chunk_seconds
+        self._floor = min_chunk_seconds
+        self._ids = count(1)
+        self._retries: deque[Chunk] = deque()
+        #: First indices (they name the atom) of what is not cut yet. Atoms that were cut are dropped lazily elsewhere.
+        self._left = {atom.indices[0] for atom in ordered}
+        self._seconds = sum(atom.estimate for atom in ordered)
+        #: What may share a chunk, in the order of handing out.
+        self._bins: defaultdict[_Kind, deque[Atom]] = defaultdict(deque)
+        for atom in ordered:
+            self._bins[_kind(atom)].append(atom)
+        # Two heaps. Their keys end in the atom's first index, which is unique, so atoms themselves are never compared.
+        self._heads = [(_order(queue[0]), queue[0]) for queue in self._bins.values()]
+        self._by_size = [((-atom.estimate, atom.indices[0]), atom) for atom in ordered]
+        heapq.heapify(self._heads)
+        heapq.heapify(self._by_size)
+
+    @property
+    def remaining(self) -> int:
+        """Number of atoms not yet cut; chunks that wait for a retry are not counted."""
+        return len(self._left)
+
+    @property
+    def remaining_seconds(self) -> float:
+        """Predicted seconds of all that `next_chunk` has still to hand out, waiting retries included."""
+        fresh = max(self._seconds, 0.0) if self._left else 0.0
+        return fresh + sum(chunk.estimate for chunk in self._retries)
+
+    @property
+    def exhausted(self) -> bool:
+        """True if `next_chunk` has nothing more to hand out, whatever locks are released."""
+        return not self._left and not self._retries
+
+    def next_chunk(self, slots: int, held_locks: frozenset[str]) -> Chunk | None:
+        """Cut the next chunk, or None if nothing is left or all that is left waits for one of `held_locks`.
+
+        `slots` is how many slots there are now (less than 1 counts as 1). First come retries, then atoms larger than
+        half the fair share (any phase), then phase by phase; never timed before longest before shorter.
+        """
+        for retry in self._retries:
+            if held_locks.isdisjoint(retry.locks):
+                self._retries.remove(retry)
+                return retry
+        # An atom below the floor is no reason to leave the phase, however little work is left.
+        share = max(self.remaining_seconds / (2 * max(slots, 1)), self._floor)
+        first = self._large_atom(share, held_locks) or self._atom_in_order(held_locks)
+        if first is None:
+            return None
+        return self._chunk(self._fill(first, share if self._cap is None else min(share, self._cap)))
+
+    def requeue(self, chunk: Chunk, indices: tuple[int, ...], *, fresh: bool) -> Chunk:
+        """Put what is left of a chunk in front of everything else, as a chunk with a new id and one attempt more.
+
+        `indices` is a non-empty part of the chunk's, chosen so that no class or module is torn; else raises ValueError.
+        """
+        left = tuple(sorted(set(indices)))
+        if not left or not set(left).issubset(chunk.indices):
+            raise ValueError(f"cannot requeue {indices} of chunk {chunk.id}: not a non-empty part of it")
+        retry = replace(
+            chunk,
+            id=self._new_id(),
+            indices=left,
+            need=_need_of_rest(chunk, left),
+            attempt=chunk.attempt + 1,
+            estimate=chunk.estimate * len(left) / len(chunk.indices),
+            fresh=fresh,
+        )
+        self._retries.appendleft(retry)
+        return retry
+
+    def _large_atom(self, share: float, held_locks: frozenset[str]) -> Atom | None:
+        """Take the longest free atom above `share`. At most 2 × slots are that long, so few are passed over."""
+        passed = []
+        found = None
+        while self._by_size and found is None and self._by_size[0][1].estimate > share:
+            item = heapq.heappop(self._by_size)
+            if item[1].indices[0] not in self._left:
+                continue
+            if held_locks.isdisjoint(item[1].locks):
+                found = item[1]
+            else:
+                passed.append(item)
+        for item in passed:
+            heapq.heappush(self._by_size, item)
+        return found
+
+    def _atom_in_order(self, held_locks: frozenset[str]) -> Atom | None:
+        """Take the first free atom in the order of handing out. Bins, not atoms, are passed over."""
+        passed = []
+        found = None
+        while self._heads and found is None:
+            item = heapq.heappop(self._heads)
+            head = self._head(_kind(item[1]))
+            if head is None:
+                continue
+            if head is not item[1]:
+                heapq.heappush(self._heads, (_order(head), head))
+                continue
+            if held_locks.isdisjoint(head.locks):
+                found = head
+            passed.append(item)
+        for item in passed:
+            heapq.heappush(self._heads, item)
+        return found
+
+    def _fill(self, first: Atom, target: float) -> list[Atom]:
+        """Take `first`, and its kin in order while they fit into `target` seconds."""
+        taken = [first]
+        total = first.estimate
+        self._left.discard(first.indices[0])
+        while (head := self._head(_kind(first))) is not None and total + head.estimate <= target:
+            taken.append(head)
+            total += head.estimate
+            self._left.discard(head.indices[0])
+        self._seconds -= total
+        return taken
+
+    def _head(self, kind: _Kind) -> Atom | None:
+        """First atom of the bin that is not cut yet."""
+        queue = self._bins[kind]
+        while queue and queue[0].indices[0] not in self._left:
+            queue.popleft()
+        return queue[0] if queue else None
+
+    def _chunk(self, taken: Sequence[Atom]) -> Chunk:
+        phase, need, locks = _kind(taken[0])
+        indices = tuple(sorted(index for atom in taken for index in atom.indices))
+        estimate = sum(atom.estimate for atom in taken)
+        return Chunk(self._new_id(), indices, phase, need, locks=locks, estimate=estimate)
+
+    def _new_id(self) -> str:
+        return f"c{next(self._ids)}"
+
+
+def _kind(atom: Atom) -> _Kind:
+    return atom.phase, atom.need, atom.locks
+
+
+def _order(atom: Atom) -> tuple[int, bool, float, int]:
+    """Never timed before timed (it may turn out long), then longest first, within the phase."""
+    return _PHASE_RANK[atom.phase], atom.known, -atom.estimate, atom.indices[0]
+
+
+def _need_of_rest(chunk: Chunk, left: tuple[int, ...]) -> Need:
+    """Only the first transactional test of a run sees pristine data; once it is done, the others of its atom do not."""
+    if chunk.phase is Phase.TRANSACTIONAL and left[0] != chunk.indices[0]:
+        return Need.FLUSHED
+    return chunk.need

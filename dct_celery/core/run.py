@@ -1,0 +1,339 @@
+"""The run as a state machine: events in, effects out, nothing else.
+
+Rules
+  1. The manifest decides: the run is finished when every entry has a disposition, and not before (I1).
+  2. A verdict is given once. Records of an attempt that was overtaken change nothing: the store refuses stale fences, and
+     whatever reached the stream before its lease ended stands.
+  3. What a lease leaves without verdict goes into a new chunk, to run in a fresh fork (a class never runs twice in one
+     process). A test during which a process died runs alone; the second death is its verdict (I8).
+  4. Infrastructure never gives a verdict: entries lost more often than `MAX_LOSSES` are `not_run`, and the run ends with 7 (I7).
+  5. Nothing is offered after a stop. What still runs may end; the rest is `not_run` with the reason of the stop.
+
+Chunks:   queued ─claimed─▶ leased ─completed─▶ done
+            ▲                  └─released | expired─▶ done; the rest of its entries is queued in new chunks
+What the table cannot say: a queued chunk of an overtaken attempt never exists, because a new attempt is a new chunk.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from dct_celery.core import events as ev
+from dct_celery.core.model import (
+    BAD_OUTCOMES,
+    Chunk,
+    Entry,
+    Failure,
+    FixtureVerdict,
+    Manifest,
+    Outcome,
+    Verdict,
+)
+from dct_celery.core.planner import Planner
+
+#: An entry that was lost with its slot this often is given up.
+MAX_LOSSES = 3
+#: A test during which a process died this often gets the verdict `error`.
+MAX_CRASHES = 2
+#: Seconds after which an unclaimed chunk is published again while a slot is idle.
+CLAIM_SECONDS = 10.0
+#: Seconds that slots get to end after a stop.
+STOP_GRACE = 10.0
+#: Reasons of a release that are nobody's fault and count as no loss.
+_INNOCENT = frozenset({"drain", "timeout", "cancelled"})
+
+
+@dataclass(slots=True)
+class _Held:
+    """A chunk on its way."""
+
+    chunk: Chunk
+    since: float
+    lease: ev.Lease | None = None
+
+
+@dataclass(slots=True)
+class SlotUse:
+    """What one slot did in this run."""
+
+    busy_seconds: float = 0.0
+    chunks: int = 0
+
+
+@dataclass(slots=True)
+class RunMachine:
+    """One run. `handle` is its only door."""
+
+    manifest: Manifest
+    planner: Planner
+    #: Stop after so many failures; 0 never.
+    maxfail: int = 0
+    now: float = 0.0
+    verdicts: dict[int, Verdict] = field(default_factory=dict)
+    fixtures: dict[tuple[str, str, str], FixtureVerdict] = field(default_factory=dict)
+    slots_used: dict[tuple[str, int], SlotUse] = field(default_factory=lambda: defaultdict(SlotUse))
+    class_seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    stop: ev.Stopped | None = None
+    #: Entries that infrastructure kept from a verdict.
+    lost: set[int] = field(default_factory=set)
+    _queued: dict[str, _Held] = field(default_factory=dict)
+    _leased: dict[str, _Held] = field(default_factory=dict)
+    _slots: int = 0
+    _bad: int = 0
+    _losses: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    _crashes: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    _stopped_at: float = 0.0
+
+    def handle(self, event: ev.Event) -> list[ev.Effect]:
+        """Takes one fact and returns what to do about it, in order."""
+        handlers: dict[type, Any] = {
+            ev.Claimed: self._claimed,
+            ev.Recorded: self._recorded,
+            ev.Completed: self._completed,
+            ev.Released: self._released,
+            ev.Expired: self._expired,
+            ev.SlotsChanged: self._slots_changed,
+            ev.Ticked: self._ticked,
+            ev.Stopped: self._stopped,
+        }
+        effects: list[ev.Effect] = handlers[type(event)](event)
+        return effects + self._fill()
+
+    @property
+    def finished(self) -> bool:
+        return len(self.verdicts) == len(self.manifest)
+
+    @property
+    def busy(self) -> int:
+        """Slots that hold a lease."""
+        return len(self._leased)
+
+    @property
+    def started(self) -> bool:
+        """Some slot has claimed something."""
+        return bool(self._leased or self.verdicts or self.slots_used)
+
+    def remaining_seconds(self) -> float:
+        """Predicted seconds of work that nobody has finished."""
+        return self.planner.remaining_seconds + sum(
+            held.chunk.estimate for group in (self._queued, self._leased) for held in group.values()
+        )
+
+    def exit_code(self) -> int:
+        """By I10. A deliberate stop has its own code; a lost entry outweighs failures."""
+        if self.stop is not None:
+            return self.stop.exit_code
+        if self.lost:
+            return 7
+        return 1 if self._bad else 0
+
+    # -- events ----------------------------------------------------------------
+
+    def _claimed(self, event: ev.Claimed) -> list[ev.Effect]:
+        held = self._queued.pop(event.lease.chunk, None)
+        if held is not None:
+            self._leased[event.lease.chunk] = _Held(held.chunk, self.now, event.lease)
+        return []
+
+    def _recorded(self, event: ev.Recorded) -> list[ev.Effect]:
+        effects: list[ev.Effect] = []
+        for record in event.records:
+            if record["kind"] == "TestFinished":
+                effects += self._test(record, event.lease)
+            elif record["kind"] == "FixtureFinished":
+                effects += self._fixture(record, event.lease)
+        return effects
+
+    def _completed(self, event: ev.Completed) -> list[ev.Effect]:
+        held = self._end(event.lease, event.busy_seconds)
+        if held is None:
+            return []
+        for name, seconds in event.class_seconds.items():
+            self.class_seconds[name] += seconds
+        # Records and end come from one holder in one order, so nothing but `left` should be open here; if it is, it runs again.
+        return self._again(held.chunk, self._open(held.chunk), loss="" if event.left else "its records did not arrive")
+
+    def _released(self, event: ev.Released) -> list[ev.Effect]:
+        held = self._end(event.lease, event.busy_seconds)
+        if held is None:
+            return []
+        if event.why == "crash" and event.index is not None and event.index not in self.verdicts:
+            return self._crashed(held.chunk, event)
+        loss = "" if event.why in _INNOCENT else f"{event.why}: {event.cause}" if event.cause else event.why
+        return self._again(held.chunk, self._open(held.chunk), loss=loss, where=event.lease)
+
+    def _expired(self, event: ev.Expired) -> list[ev.Effect]:
+        held = self._end(event.lease, 0.0)
+        if held is None:
+            return []
+        return self._again(held.chunk, self._open(held.chunk), loss="its lease ran out", where=event.lease)
+
+    def _slots_changed(self, event: ev.SlotsChanged) -> list[ev.Effect]:
+        self._slots = event.slots
+        return []
+
+    def _ticked(self, event: ev.Ticked) -> list[ev.Effect]:
+        self.now = event.now
+        if self.stop is not None:
+            over = not self._leased or self.now - self._stopped_at > STOP_GRACE
+            return self._give_up(self._all_open(), self.stop.reason, lost=False) if over else []
+        if self._slots <= len(self._leased):
+            return []
+        late = [held for held in self._queued.values() if self.now - held.since > CLAIM_SECONDS]
+        for held in late:
+            held.since = self.now
+        return [ev.Republish(held.chunk) for held in late]
+
+    def _stopped(self, event: ev.Stopped) -> list[ev.Effect]:
+        if self.stop is not None or self.finished:
+            return []
+        self.stop = event
+        self._stopped_at = self.now
+        self._queued.clear()
+        return [ev.Cancel(event.reason)]
+
+    # -- verdicts --------------------------------------------------------------
+
+    def _test(self, record: dict[str, Any], lease: ev.Lease) -> list[ev.Effect]:
+        index = record["index"]
+        if index in self.verdicts:
+            return []
+        verdict = Verdict(
+            entry=self.manifest[index],
+            outcome=Outcome(record["outcome"]),
+            seconds=record["seconds"],
+            worker=lease.worker,
+            slot=lease.slot,
+            attempt=lease.attempt,
+            failures=tuple(Failure.from_dict(failure) for failure in record["failures"]),
+            reason=record["reason"],
+            output=record["output"],
+            sql=record["sql"],
+            covered_by=record["covered_by"],
+        )
+        if verdict.outcome is Outcome.NOT_RUN and not verdict.covered_by:
+            return []  # the process skipped it without a reason: it stays open and runs again
+        return self._judge(verdict)
+
+    def _judge(self, verdict: Verdict) -> list[ev.Effect]:
+        self.verdicts[verdict.entry.index] = verdict
+        effects: list[ev.Effect] = [ev.Judge(verdict)]
+        if verdict.outcome in BAD_OUTCOMES:
+            effects += self._count_bad()
+        return effects
+
+    def _fixture(self, record: dict[str, Any], lease: ev.Lease) -> list[ev.Effect]:
+        key = (record["id"], record["phase"], record["outcome"])
+        if key in self.fixtures:
+            return []
+        self.fixtures[key] = FixtureVerdict(
+            id=record["id"],
+            phase=record["phase"],
+            outcome=Outcome(record["outcome"]),
+            worker=lease.worker,
+            slot=lease.slot,
+            failures=tuple(Failure.from_dict(failure) for failure in record["failures"]),
+            reason=record["reason"],
+            output=record["output"],
+        )
+        effects: list[ev.Effect] = [ev.JudgeFixture(self.fixtures[key])]
+        if self.fixtures[key].outcome in BAD_OUTCOMES:
+            effects += self._count_bad()
+        return effects
+
+    def _count_bad(self) -> list[ev.Effect]:
+        self._bad += 1
+        if not self.maxfail or self._bad < self.maxfail:
+            return []
+        option = "--failfast" if self.maxfail == 1 else f"--maxfail {self.maxfail}"
+        return self._stopped(ev.Stopped(f"stopped after {self._bad} failure{'s' * (self._bad > 1)} ({option})", 1))
+
+    # -- losses ----------------------------------------------------------------
+
+    def _end(self, lease: ev.Lease, busy_seconds: float) -> _Held | None:
+        held = self._leased.get(lease.chunk)
+        if held is None or held.lease is None or held.lease.fence != lease.fence:
+            return None
+        del self._leased[lease.chunk]
+        use = self.slots_used[lease.worker, lease.slot]
+        use.busy_seconds += busy_seconds
+        use.chunks += 1
+        return held
+
+    def _open(self, chunk: Chunk) -> tuple[int, ...]:
+        return tuple(index for index in chunk.indices if index not in self.verdicts)
+
+    def _all_open(self) -> tuple[int, ...]:
+        return tuple(entry.index for entry in self.manifest if entry.index not in self.verdicts)
+
+    def _crashed(self, chunk: Chunk, event: ev.Released) -> list[ev.Effect]:
+        """The poison ladder: alone at the second try, `error` at the second death, the rest elsewhere."""
+        suspect = event.index
+        assert suspect is not None
+        self._crashes[suspect] += 1
+        rest = tuple(index for index in self._open(chunk) if index != suspect)
+        effects: list[ev.Effect] = []
+        if self._crashes[suspect] >= MAX_CRASHES:
+            effects += self._judge(_death(self.manifest[suspect], event))
+        elif self.stop is None:
+            test = self.manifest[suspect].id
+            effects.append(ev.Warn(f"the test process died ({event.cause}) during {test}; it runs again alone"))
+            self.planner.requeue(chunk, (suspect,), fresh=True)
+        return effects + self._again(chunk, rest, loss="")
+
+    def _again(self, chunk: Chunk, indices: tuple[int, ...], *, loss: str, where: ev.Lease | None = None) -> list[ev.Effect]:
+        """What an attempt left open: queued anew, or given up when infrastructure lost it too often."""
+        if not indices or self.stop is not None:
+            return []
+        effects: list[ev.Effect] = []
+        if loss:
+            for index in indices:
+                self._losses[index] += 1
+            place = f" on {where.worker}/{where.slot}" if where else ""
+            effects.append(ev.Warn(f"{len(indices)} tests{place} have to run again: {loss}"))
+        hopeless = tuple(index for index in indices if self._losses[index] >= MAX_LOSSES)
+        effects += self._give_up(hopeless, f"lost {MAX_LOSSES} times, the last time: {loss}", lost=True)
+        rest = tuple(index for index in indices if index not in self.verdicts)
+        if rest:
+            self.planner.requeue(chunk, rest, fresh=True)
+        return effects
+
+    def _give_up(self, indices: Iterable[int], reason: str, *, lost: bool) -> list[ev.Effect]:
+        effects: list[ev.Effect] = []
+        for index in indices:
+            if lost:
+                self.lost.add(index)
+            effects += self._judge(Verdict(self.manifest[index], Outcome.NOT_RUN, reason=reason))
+        return effects
+
+    # -- offers ----------------------------------------------------------------
+
+    def _fill(self) -> list[ev.Effect]:
+        """Keeps one chunk per slot waiting: enough that no slot idles, few enough that late joiners find work to share."""
+        effects: list[ev.Effect] = []
+        while self.stop is None and len(self._queued) < self._slots:
+            chunk = self.planner.next_chunk(self._slots, self._held_locks())
+            if chunk is None:
+                break
+            self._queued[chunk.id] = _Held(chunk, self.now)
+            effects.append(ev.Offer(chunk))
+        return effects
+
+    def _held_locks(self) -> frozenset[str]:
+        return frozenset(lock for group in (self._queued, self._leased) for held in group.values() for lock in held.chunk.locks)
+
+
+def _death(entry: Entry, event: ev.Released) -> Verdict:
+    text = f"The test process died ({event.cause}) during this test, twice.\n\n{event.detail}".rstrip()
+    failure = Failure("error", "dct.ProcessDied", f"process died ({event.cause})", text)
+    return Verdict(
+        entry,
+        Outcome.ERROR,
+        worker=event.lease.worker,
+        slot=event.lease.slot,
+        attempt=event.lease.attempt,
+        failures=(failure,),
+    )

@@ -1,0 +1,130 @@
+"""What the seconds of past runs teach: samples, how they are folded and stored, and the estimates made of them.
+
+A sample belongs to a test ("t:" + id) or to a class ("c:" + name). The set-up and tear-down of a class are kept apart
+from its tests, so that they count once however many of its tests are selected. All times are seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from dct_celery.core.model import Entry, Phase
+
+#: Weight of the newest measurement: one slow machine moves an estimate, a lasting change is learnt in some five runs.
+ALPHA = 0.3
+#: Seconds of a test when nothing at all is known.
+FALLBACK_SECONDS = 0.05
+
+_TEST = "t:"
+_CLASS = "c:"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Moving average of a duration in seconds, and how many measurements it has seen; one of count 0 says nothing."""
+
+    seconds: float
+    count: int
+
+
+def encode(sample: Sample) -> str:
+    """The sample as stored: the JSON array `[seconds, count]`."""
+    return json.dumps([sample.seconds, sample.count], separators=(",", ":"))
+
+
+def decode(text: str) -> Sample | None:
+    """Inverse of `encode`; None for anything that is not a finite, non-negative duration seen at least once."""
+    try:
+        value = json.loads(text)
+        if not isinstance(value, list) or [type(part) for part in value] not in ([float, int], [int, int]):
+            return None
+        sample = Sample(float(value[0]), value[1])
+    except (ValueError, OverflowError, RecursionError):
+        return None
+    return sample if _is_duration(sample.seconds) and sample.count > 0 else None
+
+
+def fold(old: Sample | None, seconds: float) -> Sample:
+    """`old` with one measurement more; one that is negative, NaN or infinite changes nothing (None becomes count 0)."""
+    if old is None:
+        old = Sample(0.0, 0)
+    if not _is_duration(seconds):
+        return old
+    average = seconds if old.count == 0 else old.seconds + ALPHA * (seconds - old.seconds)
+    return Sample(average, old.count + 1)
+
+
+def test_key(entry: Entry) -> str:
+    """Name of the entry's own sample in the store."""
+    return _TEST + entry.id
+
+
+def class_key(entry: Entry) -> str:
+    """Name of the sample of what the entry's class costs besides its tests."""
+    return _CLASS + entry.cls
+
+
+class Estimates:
+    """Predicted seconds, from stored samples.
+
+    `entries` (the manifest) tells which samples are of which phase; without it `default` knows the overall median only.
+    """
+
+    def __init__(self, samples: Mapping[str, Sample], entries: Iterable[Entry] = ()) -> None:
+        self._samples = {key: s.seconds for key, s in samples.items() if s.count > 0 and _is_duration(s.seconds)}
+        known: defaultdict[Phase, list[float]] = defaultdict(list)
+        for entry in entries:
+            seconds = self.test(entry)
+            if seconds is not None:
+                known[entry.phase].append(seconds)
+        self._medians = {phase: _median(values) for phase, values in known.items()}
+        tests = [seconds for key, seconds in self._samples.items() if key.startswith(_TEST)]
+        self._overall = _median(tests) if tests else FALLBACK_SECONDS
+
+    def test(self, entry: Entry) -> float | None:
+        """Seconds of the test alone; None if it was never timed."""
+        return self._samples.get(test_key(entry))
+
+    def class_cost(self, cls: str) -> float:
+        """Seconds of the class's set-up and tear-down together; 0 if never timed."""
+        return self._samples.get(_CLASS + cls, 0.0)
+
+    def default(self, phase: Phase) -> float:
+        """Seconds of a test never timed: the median of its phase, else of all tests, else FALLBACK_SECONDS."""
+        return self._medians.get(phase, self._overall)
+
+
+def learn(
+    verdicts: Iterable[tuple[Entry, float]], class_costs: Mapping[str, float], old: Mapping[str, Sample]
+) -> dict[str, Sample]:
+    """The samples to store after a run, by key; those that the run did not touch are left out.
+
+    `verdicts`: (entry, seconds) of what really ran. `class_costs`: class name -> seconds of set-up and tear-down.
+    Entries that share an id share a sample: their mean is folded once, because the plan asks once for each of them.
+    """
+    measured: defaultdict[str, list[float]] = defaultdict(list)
+    for entry, seconds in verdicts:
+        measured[test_key(entry)].append(seconds)
+    for cls, seconds in class_costs.items():
+        measured[_CLASS + cls].append(seconds)
+    new = {}
+    for key, values in measured.items():
+        valid = [seconds for seconds in values if _is_duration(seconds)]
+        if valid:
+            new[key] = fold(old.get(key), sum(valid) / len(valid))
+    return new
+
+
+def _is_duration(seconds: float) -> bool:
+    return math.isfinite(seconds) and seconds >= 0
+
+
+def _median(values: list[float]) -> float:
+    # Not `statistics`: it imports random, fractions and decimal.
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2

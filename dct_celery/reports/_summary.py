@@ -1,0 +1,220 @@
+"""What stands at the end of a run: failures in full, what was not run, times, slots and the final two lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from dct_celery.core.model import BAD_OUTCOMES, Failure, FixtureVerdict, Outcome, RunReport, Verdict
+from dct_celery.reports._screen import Style, cells, one_line, safe
+from dct_celery.reports._words import HEADINGS, full_name, plural, where
+
+_DOUBLE, _SINGLE = "=" * 70, "-" * 70
+#: Ids shown of each group that was not run, below verbosity 2.
+_FEW = 3
+#: With more slots than this, they are shown by worker.
+_MANY_SLOTS = 16
+#: Durations below this are hidden below verbosity 2, as unittest does.
+_SHORT = 0.001
+#: unittest's order of the blocks.
+_ORDER = (Outcome.ERROR, Outcome.FAILED, Outcome.XPASSED)
+_HEADS = {0: ("OK", "green"), 1: ("FAILED", "red"), 2: ("INTERRUPTED", "red"), 5: ("NO TESTS RAN", "yellow")}
+
+
+class Summary:
+    """Renders a report as lines; `rerun` gives the command that runs one test again."""
+
+    def __init__(self, report: RunReport, *, style: Style, width: int, verbosity: int, rerun: Callable[[Verdict], str]) -> None:
+        self._report = report
+        self._style = style
+        self._width = width
+        self._verbosity = verbosity
+        self._rerun = rerun
+
+    def lines(self, *, durations: int | None, timing: bool) -> Iterator[str]:
+        """All of it. `durations`: how many of the slowest tests, 0 for all, None for no such list."""
+        yield from self._failures()
+        yield from self._fixtures()
+        yield from self._not_run()
+        if durations is not None:
+            yield from self._slowest(durations)
+        if timing:
+            yield from self._timing()
+        if self._verbosity >= 1:
+            yield from self._slots()
+        yield _SINGLE
+        yield self._ran()
+        yield ""
+        yield from self._end()
+
+    # -- what went wrong ---------------------------------------------------------------------------------------------
+
+    def _failures(self) -> Iterator[str]:
+        bad = [v for v in self._report.verdicts if v.outcome in BAD_OUTCOMES]
+        for v in sorted(bad, key=lambda v: _ORDER.index(v.outcome)):
+            yield from self._block(v, full_name(v))
+            yield self._style.dim("re-run: ") + one_line(self._rerun(v))
+            yield ""
+
+    def _fixtures(self) -> Iterator[str]:
+        for f in self._report.fixtures:
+            if f.outcome in BAD_OUTCOMES:
+                yield from self._block(f, one_line(f.id))
+                if f.covers:
+                    yield f"It kept {plural(len(f.covers), 'test')} from running."
+                    yield ""
+
+    def _block(self, v: Verdict | FixtureVerdict, name: str) -> Iterator[str]:
+        yield _DOUBLE
+        yield f"{self._style.bold_red(HEADINGS[v.outcome] + ':')} {self._style.bold(name)}"
+        if facts := self._circumstances(v):
+            yield self._style.dim(facts)
+        yield _SINGLE
+        if not v.failures:
+            yield safe(v.reason) or _without_traceback(v.outcome)
+            yield ""
+        for failure in v.failures:
+            yield from self._failure(failure, alone=len(v.failures) == 1)
+        yield from self._attached("Captured output:", v.output)
+        yield from self._attached("SQL:", v.sql if isinstance(v, Verdict) else "")
+
+    def _circumstances(self, v: Verdict | FixtureVerdict) -> str:
+        facts = [where(v)]
+        if isinstance(v, Verdict):
+            facts += [f"{v.seconds:,.2f} s", f"attempt {v.attempt}" if v.attempt > 1 else ""]
+        return ", ".join(filter(None, facts))
+
+    def _failure(self, failure: Failure, *, alone: bool) -> Iterator[str]:
+        if failure.subtest or not alone:
+            kind = "ERROR" if failure.kind == "error" else "FAIL"
+            subtest = f" in subtest {one_line(failure.subtest)}" if failure.subtest else ""
+            yield self._style.red(f"{kind}{subtest}:")
+        yield safe(failure.text).rstrip("\n") or one_line(f"{failure.type}: {failure.message}")
+        yield ""
+
+    def _attached(self, title: str, text: str) -> Iterator[str]:
+        if text.strip():
+            yield self._style.bold(title)
+            yield safe(text).strip("\n")
+            yield ""
+
+    def _not_run(self) -> Iterator[str]:
+        groups = self._not_run_by_reason()
+        if not groups:
+            return
+        yield self._style.bold_red(f"Not run: {plural(sum(map(len, groups.values())), 'test')}")
+        for reason, ids in groups.items():
+            shown = ids if self._verbosity >= 2 else ids[:_FEW]
+            yield f"  {len(ids):,}: {reason}"
+            yield from (f"      {one_line(id_)}" for id_ in shown)
+            if len(ids) > len(shown):
+                yield self._style.dim(f"      and {len(ids) - len(shown):,} more")
+        yield ""
+
+    def _not_run_by_reason(self) -> dict[str, list[str]]:
+        # What a failed fixture covers is told in the fixture's own block.
+        told = {f.id for f in self._report.fixtures if f.outcome in BAD_OUTCOMES}
+        groups: dict[str, list[str]] = {}
+        for v in self._report.verdicts:
+            if v.outcome is Outcome.NOT_RUN and v.covered_by not in told:
+                reason = v.reason or (f"kept by {v.covered_by}" if v.covered_by else "no verdict came")
+                groups.setdefault(one_line(reason), []).append(v.entry.id)
+        return groups
+
+    # -- where the time went -----------------------------------------------------------------------------------------
+
+    def _slowest(self, count: int) -> Iterator[str]:
+        ran = [v for v in self._report.verdicts if v.outcome is not Outcome.NOT_RUN]
+        slowest = sorted(ran, key=lambda v: v.seconds, reverse=True)[: count or None]
+        shown = [v for v in slowest if v.seconds >= _SHORT or self._verbosity >= 2]
+        yield self._style.bold("Slowest test durations")
+        yield from (f"{v.seconds:9,.3f} s  {full_name(v)}" for v in shown)
+        if len(shown) < len(slowest):
+            yield self._style.dim(f"(durations < {_SHORT} s were hidden; use -v 2 to show these durations)")
+        yield ""
+
+    def _timing(self) -> Iterator[str]:
+        yield self._style.bold("Timing")
+        for part in ("collect", "snapshot", "wait", "run", "finish", "wall"):
+            if part in self._report.seconds:
+                yield f"  {part:<8} {self._report.seconds[part]:9,.2f} s"
+        yield ""
+
+    def _slots(self) -> Iterator[str]:
+        if not self._report.slots:
+            return
+        by_worker = len(self._report.slots) > _MANY_SLOTS
+        items = self._workers_busy() if by_worker else self._slots_busy()
+        yield from _flow("workers: " if by_worker else "slots: ", items, min(self._width, 120))
+        yield ""
+
+    def _slots_busy(self) -> list[str]:
+        return [
+            f"{one_line(str(s['worker']))}/{s['slot']} {self._busy([s])}"
+            for s in sorted(self._report.slots, key=lambda s: (str(s["worker"]), int(s["slot"])))
+        ]
+
+    def _workers_busy(self) -> list[str]:
+        workers: dict[str, list[dict[str, Any]]] = {}
+        for slot in self._report.slots:
+            workers.setdefault(str(slot["worker"]), []).append(slot)
+        return [f"{one_line(w)} {plural(len(of), 'slot')} {self._busy(of)}" for w, of in sorted(workers.items())]
+
+    def _busy(self, slots: list[dict[str, Any]]) -> str:
+        """`58.1 s busy (95%), 12 chunks` of one slot or of a worker's slots together."""
+        seconds = sum(float(s["busy_seconds"]) for s in slots)
+        chunks = plural(sum(int(s["chunks"]) for s in slots), "chunk")
+        run = self._report.seconds.get("run", 0.0) * len(slots)
+        share = f" ({min(1.0, seconds / run):.0%})" if run else ""
+        return f"{seconds:,.1f} s busy{share}, {chunks}"
+
+    # -- the final lines ---------------------------------------------------------------------------------------------
+
+    def _ran(self) -> str:
+        slots = self._report.slots
+        count = sum(1 for v in self._report.verdicts if v.outcome is not Outcome.NOT_RUN)
+        text = f"Ran {plural(count, 'test')} in {self._report.seconds.get('wall', 0.0):,.1f} s"
+        if not slots:
+            return text
+        workers = plural(len({s["worker"] for s in slots}), "worker")
+        return f"{text} on {plural(len(slots), 'slot')} ({workers})"
+
+    def _end(self) -> Iterator[str]:
+        word, colour = _HEADS.get(self._report.exit_code, ("INCOMPLETE", "red"))
+        paint = {"green": self._style.bold_green, "red": self._style.bold_red, "yellow": self._style.yellow}[colour]
+        first, _, more = safe(self._report.note).strip().partition("\n")
+        counts = self._counts()
+        told = f" ({counts})" if counts else ""
+        yield paint(word + told) + (f": {first}" if first else "")
+        if more:
+            yield more
+
+    def _counts(self) -> str:
+        fixtures, totals = self._report.fixtures, self._report.totals()
+        counts = {
+            "failures": totals[Outcome.FAILED],
+            # unittest counts a fixture that raises as an error, and one that skips as one skip.
+            "errors": totals[Outcome.ERROR] + totals["fixtures"],
+            "skipped": totals[Outcome.SKIPPED] + sum(1 for f in fixtures if f.outcome is Outcome.SKIPPED),
+            "expected failures": totals[Outcome.XFAILED],
+            "unexpected successes": totals[Outcome.XPASSED],
+            "not run": totals[Outcome.NOT_RUN],
+        }
+        return ", ".join(f"{name}={count:,}" for name, count in counts.items() if count)
+
+
+def _without_traceback(outcome: Outcome) -> str:
+    if outcome is Outcome.XPASSED:
+        return "It passed, but is marked as an expected failure."
+    return "It gave no traceback."
+
+
+def _flow(head: str, items: Iterable[str], width: int) -> Iterator[str]:
+    """Items side by side, as many to a line as fit in `width` columns."""
+    line = head
+    for item in items:
+        if line.strip() and line != head and cells(line) + cells(item) > width:
+            yield line.rstrip()
+            line = " " * len(head)
+        line += item + "; "
+    yield line.removesuffix("; ")

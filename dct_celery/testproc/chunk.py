@@ -1,0 +1,124 @@
+"""Runs one chunk: the tests of the given indices, as one top-level suite, under the project's own text runner."""
+
+from __future__ import annotations
+
+import unittest
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+from unittest.util import strclass
+
+from dct_celery.testproc.clock import now
+from dct_celery.testproc.project import Project
+from dct_celery.testproc.recorder import Recorder, recording
+from dct_celery.wire import messages
+
+
+class ChunkSuite(unittest.TestSuite):
+    """A TestSuite that tells the recorder where it is.
+
+    unittest asks its iterator for the next test only when the last one is wholly done, tear-down outside `startTest` and
+    `stopTest` included; so the code behind `yield` is the one place where a record can be closed.
+    """
+
+    def __init__(self, tests: list[tuple[int, unittest.TestCase]], recorder: Recorder) -> None:
+        super().__init__(test for _, test in tests)
+        self._dct_indices = [index for index, _ in tests]
+        self._dct_recorder = recorder
+        self._dct_mark = 0.0
+        self.finished = 0
+        self.class_seconds: dict[str, float] = defaultdict(float)
+
+    def __iter__(self) -> Iterator[Any]:
+        for position, index in enumerate(self._dct_indices):
+            test = self._tests[position]
+            self._dct_recorder.begin(index, test)
+            self._dct_mark = now()
+            yield test
+            self._dct_recorder.end(now() - self._dct_mark)
+            self.finished = position + 1
+
+    # Class and module fixtures are timed apart, so that a class's cost is not taken for its first test's.
+    def _tearDownPreviousClass(self, test: Any, result: Any) -> None:
+        previous = getattr(result, "_previousTestClass", None)
+        self._dct_timed(previous, super()._tearDownPreviousClass, test, result)  # type: ignore[misc]
+
+    def _handleModuleFixture(self, test: Any, result: Any) -> None:
+        self._dct_timed(type(test), super()._handleModuleFixture, test, result)  # type: ignore[misc]
+
+    def _handleClassSetUp(self, test: Any, result: Any) -> None:
+        self._dct_timed(type(test), super()._handleClassSetUp, test, result)  # type: ignore[misc]
+
+    def _dct_timed(self, cls: Any, fixture: Any, test: Any, result: Any) -> None:
+        start = now()
+        try:
+            fixture(test, result)
+        finally:
+            self._dct_mark = now()
+            if isinstance(cls, type) and self._dct_mark - start > 0.0005:
+                self.class_seconds[strclass(cls)] += self._dct_mark - start
+
+
+def run_chunk(project: Project, order: messages.RunChunk, recorder: Recorder) -> messages.ChunkFinished:
+    """Runs the chunk to its end, or to the BaseException that ends it early."""
+    recorder.records = 0
+    tests = [(index, project.tests[index]) for index in order.indices]
+    suite = ChunkSuite(tests, recorder)
+    stopped = ""
+    text_runner = _text_runner(project)
+    result = recording(text_runner._makeResult(), recorder)
+    result.failfast = getattr(text_runner, "failfast", False)
+    result.buffer = getattr(text_runner, "buffer", False)
+    result.tb_locals = getattr(text_runner, "tb_locals", False)
+    with warnings.catch_warnings():
+        if getattr(text_runner, "warnings", None):
+            warnings.simplefilter(text_runner.warnings)
+        try:
+            _run(suite, result)
+        except BaseException as error:  # a KeyboardInterrupt of the test's own, a SystemExit in setUpClass
+            recorder.abort(error)
+            suite.finished += 1
+            stopped = "aborted"
+    if result.shouldStop and not stopped:
+        stopped = "failfast"
+    for index in order.indices:
+        project.tests[index] = None  # type: ignore[call-overload]  # never run twice in one process; unittest frees them, too
+    return messages.ChunkFinished(
+        order.chunk, recorder.records, dict(suite.class_seconds), order.indices[suite.finished :], stopped
+    )
+
+
+def _run(suite: ChunkSuite, result: Any) -> None:
+    for name in ("startTestRun", None, "stopTestRun"):
+        if name is None:
+            suite(result)
+        else:
+            hook = getattr(result, name, None)
+            if hook is not None:
+                hook()
+
+
+def _text_runner(project: Project) -> Any:
+    """The project's text runner, writing its dots to nobody."""
+    from django.test.runner import DiscoverRunner
+
+    runner = project.runner
+    kwargs = runner.get_test_runner_kwargs() if hasattr(runner, "get_test_runner_kwargs") else {}
+    text_runner = getattr(runner, "test_runner", DiscoverRunner.test_runner)(**kwargs)
+    text_runner.stream = unittest.runner._WritelnDecorator(_Nowhere())
+    return text_runner
+
+
+class _Nowhere:
+    """A text stream that keeps nothing."""
+
+    encoding = "utf-8"
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None: ...
+
+    def isatty(self) -> bool:
+        return False

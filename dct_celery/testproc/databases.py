@@ -1,0 +1,267 @@
+"""Test databases inside the user's process: described, built, attached, flushed; never chosen here.
+
+Only the lowest level of Django's creation is replaced: `connection.creation.create_test_db` of each alias comes back with the
+clone it was given. Everything above it (mirrors, serialized contents, the project's own overrides of setup_databases) runs
+as written. An alias that the selection does not set up keeps its configured NAME in Django, production included; here it is
+poisoned instead (a named deviation).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from dct_celery.testproc.project import Project
+
+
+class TemplateReady(BaseException):
+    """Unwinds a project's setup_databases right after Django's own part: what the project adds later is per test process."""
+
+
+def connection_of(alias: str) -> Any:
+    """The wrapper of an alias, untyped: most of what we touch is private to Django."""
+    from django.db import connections
+
+    return connections[alias]
+
+
+def groups(aliases: Iterable[str]) -> dict[str, list[str]]:
+    """Primary alias -> all aliases of the same database, as Django groups them; mirrors are not in it."""
+    from django.test.utils import get_unique_databases_and_mirrors
+
+    unique, _ = get_unique_databases_and_mirrors(set(aliases))
+    result = {}
+    for _, members in unique.values():
+        ordered = list(members)
+        result[ordered[0]] = ordered
+    return result
+
+
+def describe(project: Project) -> list[dict[str, Any]]:
+    """One dict per test database: where it is, how to connect, and what Django would have named it."""
+    described = []
+    for primary, members in groups(project.databases).items():
+        connection = connection_of(primary)
+        settings_dict = connection.settings_dict
+        described.append(
+            {
+                "alias": primary,
+                "aliases": members,
+                "vendor": connection.vendor,
+                "host": settings_dict.get("HOST") or "",
+                "port": str(settings_dict.get("PORT") or ""),
+                "user": settings_dict.get("USER") or "",
+                "password": settings_dict.get("PASSWORD") or "",
+                "options": _plain(settings_dict.get("OPTIONS") or {}),
+                "name": str(settings_dict.get("NAME") or ""),
+                "in_memory": _in_memory(connection),
+                "serialize": any(project.databases.get(alias) for alias in members),
+                "late_flush": overrides_setup(project),
+            }
+        )
+    return described
+
+
+def overrides_setup(project: Project) -> bool:
+    from django.test.runner import DiscoverRunner
+
+    return type(project.runner).setup_databases is not DiscoverRunner.setup_databases
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    return {str(k): v for k, v in options.items() if isinstance(v, (str, int, float, bool))}
+
+
+def build(project: Project, names: dict[str, str]) -> None:
+    """Creates and migrates the template databases as Django does, under `names`, and runs the system checks.
+
+    A SQLite database in memory is built in memory and copied to the file that its name gives.
+    """
+    from django.db import connections
+
+    for primary, members in groups(project.databases).items():
+        for connection in map(connection_of, members):
+            if not _in_memory(connection):
+                connection.settings_dict["TEST"]["NAME"] = names[primary]
+    _poison_others(project)
+    _stop_after_django(project)
+    project.runner.run_checks(project.databases)
+    for primary, path in names.items():
+        if _in_memory(connection_of(primary)):
+            _copy_memory_to_file(connection_of(primary), path)
+    connections.close_all()
+
+
+def _stop_after_django(project: Project) -> None:
+    import django.test.runner
+    import django.test.utils
+
+    places: list[tuple[Any, str]] = [(django.test.utils, "setup_databases"), (django.test.runner, "_setup_databases")]
+    original: Any = django.test.utils.setup_databases
+
+    def setup_then_stop(*args: Any, **kwargs: Any) -> None:
+        # Contents are serialized from the finished template, by whoever needs them.
+        kwargs["serialized_aliases"] = set()
+        original(*args, **kwargs)
+        raise TemplateReady
+
+    for module, name in places:
+        setattr(module, name, setup_then_stop)
+    try:
+        project.runner.setup_databases(aliases=project.databases, serialized_aliases=set())
+    except TemplateReady:
+        return
+    finally:
+        for module, name in places:
+            setattr(module, name, original)
+    if project.databases:
+        raise RuntimeError(
+            f"{type(project.runner).__qualname__}.setup_databases never calls Django's setup_databases, "
+            "so there is no template to clone from"
+        )
+
+
+def attach(project: Project, names: dict[str, str], serialized: dict[str, str]) -> Any:
+    """Points every alias of the selection at its clone through the project's own setup_databases.
+
+    Returns the old configuration for `teardown_databases`.
+    """
+    from django.db import connections
+
+    for primary in groups(project.databases):
+        creation = connection_of(primary).creation
+        creation.create_test_db = _attacher(connection_of(primary), names[primary])
+        creation.serialize_db_to_string = _reader(serialized.get(primary))
+    for alias in connections:
+        connection_of(alias).creation.destroy_test_db = _closer(connection_of(alias))
+    _poison_others(project)
+    return project.runner.setup_databases(
+        aliases=project.databases, serialized_aliases=project.serialized_aliases if serialized else set()
+    )
+
+
+def _attacher(connection: Any, name: str) -> Callable[..., str]:
+    """What replaces create_test_db: the state it leaves behind, without creating or migrating anything."""
+
+    def create_test_db(*_: Any, **__: Any) -> str:
+        from django.conf import settings
+
+        connection.close()
+        in_memory = _in_memory(connection)
+        database_name: str = connection.creation._get_test_db_name() if in_memory else name
+        settings.DATABASES[connection.alias]["NAME"] = database_name
+        connection.settings_dict["NAME"] = database_name
+        connection.ensure_connection()
+        if in_memory:
+            _copy_file_to_memory(name, connection)
+        if os.environ.get("RUNNING_DJANGOS_TEST_SUITE") == "true":
+            connection.creation.mark_expected_failures_and_skips()
+        return database_name
+
+    return create_test_db
+
+
+def _reader(path: str | None) -> Callable[[], str]:
+    def serialize_db_to_string() -> str:
+        if path is None:
+            return "[]"
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+
+    return serialize_db_to_string
+
+
+def _closer(connection: Any) -> Callable[..., None]:
+    def destroy_test_db(*_: Any, **__: Any) -> None:
+        connection.close()
+
+    return destroy_test_db
+
+
+def flush(aliases: Iterable[str]) -> None:
+    """Empties the databases as the tear-down of a TransactionTestCase does, signals included."""
+    from django.core.management import call_command
+
+    for alias in aliases:
+        call_command(
+            "flush",
+            verbosity=0,
+            interactive=False,
+            database=alias,
+            reset_sequences=False,
+            allow_cascade=False,
+            inhibit_post_migrate=False,
+        )
+
+
+def flush_template(project: Project, names: dict[str, str], aliases: Iterable[str]) -> None:
+    """Flushes template databases, and brings those that live in memory back to their files."""
+    from django.db import connections
+
+    attach(project, names, {})
+    flush(aliases)
+    for primary, path in names.items():
+        if _in_memory(connection_of(primary)):
+            _copy_memory_to_file(connection_of(primary), path)
+    connections.close_all()
+
+
+def serialize(project: Project, names: dict[str, str], files: dict[str, str]) -> None:
+    """Writes what `_test_serialized_contents` would hold after creation, one file per primary alias."""
+    from django.db import connections
+    from django.db.backends.base.creation import BaseDatabaseCreation
+
+    attach(project, names, {})
+    for alias, path in files.items():
+        contents = BaseDatabaseCreation.serialize_db_to_string(connections[alias].creation)
+        with open(f"{path}.tmp", "w", encoding="utf-8") as file:
+            file.write(contents)
+        os.replace(f"{path}.tmp", path)
+    connections.close_all()
+
+
+def _in_memory(connection: Any) -> bool:
+    if connection.vendor != "sqlite":
+        return False
+    return bool(connection.creation.is_in_memory_db(connection.creation._get_test_db_name()))
+
+
+def _copy_memory_to_file(connection: Any, path: str) -> None:
+    connection.ensure_connection()
+    temporary = f"{path}.tmp"
+    with sqlite3.connect(temporary) as target:
+        connection.connection.backup(target)
+    target.close()
+    os.replace(temporary, path)
+
+
+def _copy_file_to_memory(path: str, connection: Any) -> None:
+    with sqlite3.connect(path) as source:
+        source.backup(connection.connection)
+    source.close()
+
+
+def _poison_others(project: Project) -> None:
+    """Makes every alias that is not set up refuse to connect, instead of reaching the database it is configured for."""
+    from django.db import connections
+    from django.test.utils import get_unique_databases_and_mirrors
+
+    _, mirrors = get_unique_databases_and_mirrors(set(project.databases))
+    alive = set(project.databases) | {alias for alias, primary in mirrors.items() if primary in project.databases}
+    for alias in connections:
+        if alias not in alive:
+            connection_of(alias).connect = _refuser(alias)
+
+
+def _refuser(alias: str) -> Callable[[], None]:
+    def connect() -> None:
+        from django.utils.connection import ConnectionDoesNotExist
+
+        raise ConnectionDoesNotExist(
+            f"database {alias!r} was not set up: no selected test declares it in `databases`. "
+            "In a sequential run this connection would have reached the database configured for production."
+        )
+
+    return connect

@@ -1,0 +1,151 @@
+"""The loader: a process with the whole selection imported, that forks test processes in milliseconds.
+
+Single-threaded. It waits on three kinds of things: fork orders on a FIFO, the lifelines of its forks (end of file means that
+the slot died, and the fork is killed with its process group), and the worker's end of its own channel (end of file means
+that the run is over on this host). It reports each fork's end in the status file of its slot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import random
+import select
+import signal
+import sys
+from typing import NoReturn
+
+from dct_celery.testproc.channel import Channel, raise_descriptor
+from dct_celery.testproc.lifetime import die_with_parent, dump_stacks_to
+from dct_celery.testproc.project import Project
+from dct_celery.wire import messages
+
+
+class Loader:
+    """Forks on order until its channel closes."""
+
+    def __init__(self, project: Project, channel: Channel, fork_fifo: str) -> None:
+        self._project = project
+        self._channel = channel
+        # Opened for writing, too: a FIFO without writers would be readable for ever.
+        self._orders = raise_descriptor(os.open(fork_fifo, os.O_RDWR | os.O_NONBLOCK))
+        self._buffer = b""
+        #: lifeline descriptor -> pid, and pid -> status file.
+        self._lifelines: dict[int, int] = {}
+        self._status: dict[int, str] = {}
+        self._wake_in, self._wake_out = (raise_descriptor(fd) for fd in os.pipe())
+
+    def serve(self) -> None:
+        """Runs until the worker closes the channel, then kills what is left."""
+        self._settle()
+        try:
+            while self._step():
+                pass
+        finally:
+            for pid in list(self._status):
+                self._kill(pid)
+
+    def _settle(self) -> None:
+        """What is cheap once and dear in every fork: no open connections, no garbage, frozen generations."""
+        from django.db import connections
+
+        connections.close_all()
+        gc.collect()
+        gc.freeze()
+        os.set_blocking(self._wake_out, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wake_out, warn_on_full_buffer=False)
+
+    def _step(self) -> bool:
+        readable, _, _ = select.select(
+            [self._orders, self._channel.fileno(), self._wake_in, *self._lifelines], [], [], 5.0
+        )
+        self._reap()
+        if self._channel.fileno() in readable and self._channel.receive() is None:
+            return False
+        for fd in readable:
+            if fd in self._lifelines:
+                self._slot_died(fd)
+        if self._wake_in in readable:
+            os.read(self._wake_in, 4096)
+        if self._orders in readable:
+            self._buffer += os.read(self._orders, 65536)
+            *lines, self._buffer = self._buffer.split(b"\n")
+            for line in lines:
+                self._fork(line.decode())
+        return True
+
+    def _reap(self) -> None:
+        while self._status:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            path = self._status.pop(pid, None)
+            for fd in [fd for fd, owner in self._lifelines.items() if owner == pid]:
+                del self._lifelines[fd]
+                os.close(fd)
+            if path is not None:
+                _write_status(path, status)
+
+    def _slot_died(self, fd: int) -> None:
+        self._kill(self._lifelines.pop(fd))
+        os.close(fd)
+
+    def _kill(self, pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+    def _fork(self, path: str) -> None:
+        try:
+            with open(path, "rb") as file:
+                order = messages.decode(file.read())
+            assert isinstance(order, messages.ForkOrder)
+            lifeline = raise_descriptor(os.open(order.lifeline, os.O_RDONLY | os.O_NONBLOCK))
+        except OSError:
+            return  # the slot is gone already
+        sys.stdout.flush()
+        sys.stderr.flush()
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._become(order, parent)
+        self._lifelines[lifeline] = pid
+        self._status[pid] = order.status
+
+    def _become(self, order: messages.ForkOrder, parent: int) -> NoReturn:
+        """In the fork: drop everything of the loader, then serve the slot. Never returns into the loader's stack."""
+        try:
+            os.setsid()
+            die_with_parent(parent)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for fd in (self._orders, self._wake_in, self._wake_out, *self._lifelines):
+                os.close(fd)
+            self._channel.close()
+            os.environ.update(order.environment)
+            random.seed()
+            dump_stacks_to(order.stacks)
+            from dct_celery.testproc.session import Session
+
+            Session(self._project, order).serve()
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
+        os._exit(0)
+
+
+def _write_status(path: str, status: int) -> None:
+    text = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit {os.waitstatus_to_exitcode(status)}"
+    with contextlib.suppress(OSError):
+        with open(f"{path}.tmp", "w") as file:
+            file.write(text)
+        os.replace(f"{path}.tmp", path)

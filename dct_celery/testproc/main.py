@@ -1,0 +1,89 @@
+"""Entry of the user's process: a collect process or a loader, and the forks of the loader.
+
+Started by the worker (or by the dispatcher, to collect) as `python -c BOOT INBOX OUTBOX`; the two descriptors are the
+channel. One Load message says what to do.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from dct_celery.errors import ProtocolError
+from dct_celery.testproc import environment, manifest
+from dct_celery.testproc.channel import Channel, raise_descriptor
+from dct_celery.testproc.clock import now
+from dct_celery.testproc.lifetime import die_with_parent
+from dct_celery.testproc.project import LoadFailed, Project, load_project, prepare_process
+from dct_celery.wire import messages
+
+#: Entries per message, so that no frame grows with the suite.
+_BATCH = 2000
+
+
+def main(inbox: int, outbox: int) -> None:
+    """Serves one Load; returns when the worker closes the channel."""
+    die_with_parent()
+    channel = Channel(raise_descriptor(inbox), raise_descriptor(outbox))
+    try:
+        load = channel.expect(messages.Load)
+    except ProtocolError as error:
+        channel.send(messages.Fatal("internal", str(error)))
+        return
+    if load is not None:
+        _serve(load, channel)
+
+
+def _serve(load: messages.Load, channel: Channel) -> None:
+    start = now()
+    try:
+        prepare_process(load)
+        project = load_project(load)
+        loaded = _describe(project, load, start)
+    except LoadFailed as failed:
+        channel.send(failed.fatal)
+        return
+    channel.send(loaded)
+    if load.collect_only:
+        _send_entries(project, load, channel)
+        project.runner.teardown_test_environment()
+    else:
+        # The loader module forks, so it is imported only where a fork is wanted.
+        from dct_celery.testproc.loader import Loader
+
+        Loader(project, channel, load.fork_fifo).serve()
+
+
+def _describe(project: Project, load: messages.Load, start: float) -> messages.Loaded:
+    import django
+
+    from dct_celery.testproc import databases
+
+    try:
+        described = databases.describe(project)
+    except Exception as error:
+        raise LoadFailed(messages.Fatal("settings", f"{type(error).__name__}: {error}")) from error
+    return messages.Loaded(
+        count=len(project.tests),
+        digest=manifest.digest(project.tests),
+        seconds=now() - start,
+        environment=environment.describe(load.root),
+        databases=described,
+        not_honoured=project.not_honoured(),
+        redis_in_use=environment.redis_in_use(),
+        facts={"django": django.get_version(), "python": sys.version.split()[0]},
+    )
+
+
+def _send_entries(project: Project, load: messages.Load, channel: Channel) -> None:
+    rows = manifest.entries(project.tests, load.root)
+    for start in range(0, len(rows), _BATCH):
+        channel.send(messages.Entries(rows[start : start + _BATCH], last=False))
+    channel.send(messages.Entries([], last=True))
+
+
+def run(argv: list[str]) -> None:
+    """`main` for the command line of BOOT; never lets the interpreter's own exit run user code twice."""
+    main(int(argv[0]), int(argv[1]))
+    sys.stdout.flush()
+    os._exit(0) if "django" not in sys.modules else sys.exit(0)

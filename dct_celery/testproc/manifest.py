@@ -1,0 +1,132 @@
+"""The suite as a manifest: one entry per test, in canonical order, with everything that planning needs to know."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import unittest
+from typing import Any
+from unittest.util import strclass
+
+from dct_celery.core.model import Phase, manifest_digest
+
+
+def identities(tests: list[unittest.TestCase]) -> list[tuple[str, str, str]]:
+    """(id, class, phase) of each test; what the digest of a manifest is made of."""
+    return [(test.id(), strclass(type(test)), phase_of(test).value) for test in tests]
+
+
+def digest(tests: list[unittest.TestCase]) -> str:
+    return manifest_digest(identities(tests))
+
+
+def entries(tests: list[unittest.TestCase], root: str) -> list[dict[str, Any]]:
+    """One dict per test, in the shape of `core.model.Entry`."""
+    files: dict[type, tuple[str | None, str | None]] = {}
+    return [_entry(index, test, root, files) for index, test in enumerate(tests)]
+
+
+def phase_of(test: unittest.TestCase) -> Phase:
+    """The bin of the test. A SimpleTestCase that may use a database is as free with it as a TransactionTestCase."""
+    from django.test import SimpleTestCase, TestCase, TransactionTestCase
+
+    if isinstance(test, unittest.loader._FailedTest):  # type: ignore[attr-defined]
+        return Phase.LOAD_FAILED
+    if isinstance(test, TestCase):
+        return Phase.ISOLATED
+    if isinstance(test, TransactionTestCase):
+        return Phase.TRANSACTIONAL
+    if isinstance(test, SimpleTestCase):
+        return Phase.TRANSACTIONAL if test.databases else Phase.NO_DATABASE
+    return Phase.UNMANAGED
+
+
+def _entry(index: int, test: Any, root: str, files: dict[type, tuple[str | None, str | None]]) -> dict[str, Any]:
+    cls = type(test)
+    if cls not in files:
+        files[cls] = _class_file(cls, root)
+    relative, absolute = files[cls]
+    line = None
+    if hasattr(test, "_dt_test"):
+        relative, line = _doctest_place(test, root)
+    elif absolute is not None:
+        line = _method_line(test, absolute)
+    return {
+        "index": index,
+        "id": test.id(),
+        "cls": strclass(cls),
+        "module": cls.__module__,
+        "phase": phase_of(test).value,
+        "file": relative,
+        "line": line,
+        "databases": _databases(test),
+        "serialized_rollback": bool(getattr(test, "serialized_rollback", False)),
+        "lock_file": _lock_file(cls, root),
+        "port": _fixed_port(cls),
+        "tags": sorted(_tags(test)),
+        "keep_module": _has_module_fixtures(cls),
+    }
+
+
+def _relative(path: str, root: str) -> str | None:
+    path = os.path.realpath(path)
+    inside = os.path.relpath(path, os.path.realpath(root))
+    return None if inside.startswith("..") else inside.replace(os.sep, "/")
+
+
+def _class_file(cls: type, root: str) -> tuple[str | None, str | None]:
+    module = sys.modules.get(cls.__module__)
+    path = getattr(module, "__file__", None)
+    return (_relative(path, root), path) if path else (None, None)
+
+
+def _method_line(test: Any, absolute: str) -> int | None:
+    """First line of the method where it stands in the class's own file; an inherited test has no line there."""
+    method = inspect.unwrap(getattr(type(test), getattr(test, "_testMethodName", ""), None) or (lambda: None))
+    code = getattr(method, "__code__", None)
+    return code.co_firstlineno if code is not None and code.co_filename == absolute else None
+
+
+def _doctest_place(test: Any, root: str) -> tuple[str | None, int | None]:
+    doc = test._dt_test
+    relative = _relative(doc.filename, root) if doc.filename else None
+    return relative, doc.lineno + 1 if doc.lineno is not None else None
+
+
+def _databases(test: Any) -> list[str]:
+    from django.test import SimpleTestCase
+
+    if not isinstance(test, SimpleTestCase):
+        return []
+    if test.databases == "__all__":
+        from django.db import connections
+
+        return sorted(connections)
+    return sorted(test.databases or ())
+
+
+def _lock_file(cls: type, root: str) -> str | None:
+    from django.test.testcases import SerializeMixin
+
+    lock_file = getattr(cls, "lockfile", None)
+    if not issubclass(cls, SerializeMixin) or not lock_file:
+        return None
+    return _relative(str(lock_file), root) or str(lock_file)
+
+
+def _fixed_port(cls: type) -> int | None:
+    from django.test import LiveServerTestCase
+
+    port = getattr(cls, "port", 0)
+    return int(port) if issubclass(cls, LiveServerTestCase) and isinstance(port, int) and port else None
+
+
+def _tags(test: Any) -> set[str]:
+    method = getattr(test, getattr(test, "_testMethodName", ""), None)
+    return {str(tag) for tag in (*getattr(test, "tags", ()), *getattr(method, "tags", ()))}
+
+
+def _has_module_fixtures(cls: type) -> bool:
+    module = sys.modules.get(cls.__module__)
+    return any(hasattr(module, name) for name in ("setUpModule", "tearDownModule", "load_tests"))

@@ -1,0 +1,259 @@
+"""From unittest's events to records, whatever result class the project uses.
+
+The project's own result object does the judging: its class gets `RecordingResult` in front, and what counts is which of its
+lists grew while an event was handled, because those lists decide the sequential run's exit code. A result class that turns
+an error into a skip is thereby believed. Text is formatted by the project's class, in this process.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+import unittest
+from typing import Any
+from unittest.suite import _ErrorHolder  # type: ignore[attr-defined]
+from unittest.util import strclass
+
+from dct_celery.core.model import Outcome, worst
+from dct_celery.testproc.channel import Channel
+from dct_celery.testproc.output import OutputFile
+from dct_celery.wire import messages
+
+#: List of a TestResult -> what an item in it means.
+_LISTS = {
+    "errors": Outcome.ERROR,
+    "failures": Outcome.FAILED,
+    "skipped": Outcome.SKIPPED,
+    "expectedFailures": Outcome.XFAILED,
+    "unexpectedSuccesses": Outcome.XPASSED,
+}
+#: Longest text of one traceback or message, in characters; the middle is cut out.
+MAX_TEXT = 256 * 1024
+
+
+class Recorder:
+    """Collects the events of one test or fixture at a time and sends a record when it ends."""
+
+    def __init__(self, channel: Channel, output: OutputFile) -> None:
+        self._channel = channel
+        self._output = output
+        self.records = 0
+        self._current: unittest.TestCase | None = None
+        self._index = -1
+        self._started = False
+        self._events: list[tuple[Outcome, dict[str, Any] | None, str, str]] = []
+        #: Class or module name -> id of the fixture event that keeps its tests from running.
+        self._blocked: dict[str, str] = {}
+
+    def begin(self, index: int, test: unittest.TestCase) -> None:
+        self._current, self._index, self._started = test, index, False
+        self._events = []
+        self._channel.send(messages.TestStarted(index))
+
+    def started(self, test: Any) -> None:
+        if test is self._current:
+            self._started = True
+
+    def event(self, test: Any, outcome: Outcome, failure: dict[str, Any] | None, reason: str, sql: str) -> None:
+        """One event as the result class judged it. `test` is a test, a subtest or a fixture's error holder."""
+        if isinstance(test, _ErrorHolder):
+            self._fixture(test, outcome, failure, reason)
+            return
+        self._events.append((outcome, failure, reason, sql))
+
+    def _fixture(self, holder: Any, outcome: Outcome, failure: dict[str, Any] | None, reason: str) -> None:
+        name = holder.id()
+        phase, _, scope = name.partition(" ")
+        if phase in ("setUpClass", "setUpModule"):
+            self._blocked[scope.strip("()")] = name
+        self._channel.send(
+            messages.FixtureFinished(
+                name, phase, outcome.value, [failure] if failure else [], reason, self._output.take()
+            )
+        )
+
+    def end(self, seconds: float) -> None:
+        """Sends the record of the current test."""
+        test = self._current
+        if test is None:
+            return
+        self._current = None
+        if self._started or self._events:
+            self._finish(seconds)
+        else:
+            cls = type(test)
+            blocker = self._blocked.get(strclass(cls)) or self._blocked.get(cls.__module__)
+            self._send(Outcome.NOT_RUN, 0.0, reason="" if blocker else "never started", covered_by=blocker)
+
+    def _finish(self, seconds: float) -> None:
+        failures = [failure for _, failure, _, _ in self._events if failure is not None]
+        reason = next((reason for _, _, reason, _ in self._events if reason), "")
+        self._send(
+            worst(outcome for outcome, _, _, _ in self._events),
+            seconds,
+            failures=failures,
+            reason=reason,
+            sql="\n".join(sql for _, _, _, sql in self._events if sql),
+        )
+
+    def _send(self, outcome: Outcome, seconds: float, **extra: Any) -> None:
+        self.records += 1
+        self._channel.send(
+            messages.TestFinished(self._index, outcome.value, max(seconds, 0.0), output=self._output.take(), **extra)
+        )
+
+    def abort(self, error: BaseException) -> None:
+        """A BaseException escaped from the current test: that is its error."""
+        failure = describe(type(error), error, "".join(traceback.format_exception(error)))
+        self._events.append((Outcome.ERROR, failure, "", ""))
+        self.end(0.0)
+
+
+class RecordingResult:
+    """Mixed in front of the project's result class; sees each event once, however the class below delegates."""
+
+    _dct_recorder: Recorder
+    _dct_depth = 0
+
+    def _dct_event(self, method: str, test: Any, *args: Any, error: Any = None, subtest: Any = None) -> None:
+        if self._dct_depth:
+            getattr(super(), method)(test, *args)
+            return
+        self._dct_depth = 1
+        before = {name: len(getattr(self, name, ())) for name in _LISTS}
+        try:
+            getattr(super(), method)(test, *args)
+        finally:
+            self._dct_depth = 0
+            self._dct_judge(before, test, error, subtest)
+
+    def _dct_judge(self, before: dict[str, int], test: Any, error: Any, subtest: Any) -> None:
+        for name, outcome in _LISTS.items():
+            for item in getattr(self, name, ())[before[name] :]:
+                text, sql = _texts(item)
+                if name in ("errors", "failures"):
+                    kind = "error" if name == "errors" else "failure"
+                    failure = describe(*_error(error), text, kind=kind, subtest=subtest)
+                    # A subtest that goes wrong in any way fails its test; only the test itself can be in error.
+                    judged = outcome if subtest is None else Outcome.FAILED
+                    self._dct_recorder.event(test, judged, failure, "", sql)
+                else:
+                    reason = text if name == "skipped" else _first_line(error)
+                    self._dct_recorder.event(test, outcome, _unexpected(name), reason, sql)
+
+    def startTest(self, test: Any) -> None:
+        self._dct_recorder.started(test)
+        super().startTest(test)  # type: ignore[misc]
+
+    def addSuccess(self, test: Any) -> None:
+        self._dct_event("addSuccess", test)
+
+    def addError(self, test: Any, err: Any) -> None:
+        self._dct_event("addError", test, err, error=err)
+
+    def addFailure(self, test: Any, err: Any) -> None:
+        self._dct_event("addFailure", test, err, error=err)
+
+    def addSkip(self, test: Any, reason: str) -> None:
+        self._dct_event("addSkip", test, reason)
+
+    def addExpectedFailure(self, test: Any, err: Any) -> None:
+        self._dct_event("addExpectedFailure", test, err, error=err)
+
+    def addUnexpectedSuccess(self, test: Any) -> None:
+        self._dct_event("addUnexpectedSuccess", test)
+
+    def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:
+        self._dct_event("addSubTest", test, subtest, err, error=err, subtest=subtest)
+
+
+def recording(result: Any, recorder: Recorder) -> Any:
+    """The same result object, of a class with RecordingResult in front."""
+    cls = type(result)
+    result.__class__ = type(f"Recording{cls.__name__}", (RecordingResult, cls), {})
+    result._dct_recorder = recorder
+    return result
+
+
+def describe(cls: Any, error: Any, text: str, *, kind: str = "error", subtest: Any = None) -> dict[str, Any]:
+    """A `core.model.Failure` as a dict: text only, whatever the exception does when it is looked at."""
+    file, line = _place(error)
+    return {
+        "kind": kind,
+        "type": _type_name(cls),
+        "message": _first_line((cls, error, None)),
+        "text": _cut(text),
+        "subtest": _subtest_name(subtest),
+        "file": file,
+        "line": line,
+    }
+
+
+def _unexpected(name: str) -> dict[str, Any] | None:
+    if name != "unexpectedSuccesses":
+        return None
+    text = "Unexpected success: the test is marked as an expected failure, but passed."
+    return {"kind": "failure", "type": "UnexpectedSuccess", "message": text, "text": text, "subtest": ""}
+
+
+def _error(error: Any) -> tuple[Any, Any]:
+    return (error[0], error[1]) if isinstance(error, tuple) and len(error) >= 2 else (None, None)
+
+
+def _type_name(cls: Any) -> str:
+    if cls is None:
+        return "Error"
+    module = getattr(cls, "__module__", "")
+    name = getattr(cls, "__qualname__", str(cls))
+    return name if module in ("builtins", "") else f"{module}.{name}"
+
+
+def _first_line(error: Any) -> str:
+    _, value = _error(error)
+    if value is None:
+        return ""
+    try:
+        lines = str(value).strip().splitlines()
+    except Exception as trouble:
+        return f"<str() of the exception failed: {type(trouble).__name__}>"
+    return _cut(lines[0], 1000) if lines else ""
+
+
+def _subtest_name(subtest: Any) -> str:
+    if subtest is None:
+        return ""
+    try:
+        return _cut(str(subtest._subDescription()), 1000)
+    except Exception as trouble:
+        return f"<{type(trouble).__name__} in the subtest's description>"
+
+
+def _texts(item: Any) -> tuple[str, str]:
+    """(text, sql) of an item of a result list: (test, text), DebugSQL's (test, text, sql), or a bare test."""
+    if not isinstance(item, tuple):
+        return "", ""
+    text = item[1] if len(item) > 1 else ""
+    sql = item[2] if len(item) > 2 else ""
+    return (text if isinstance(text, str) else str(text)), (sql if isinstance(sql, str) else "")
+
+
+def _place(error: Any) -> tuple[str | None, int | None]:
+    """File and line of the innermost frame outside unittest."""
+    frames = []
+    tb = getattr(error, "__traceback__", None)
+    while tb is not None:
+        if "__unittest" not in tb.tb_frame.f_globals:
+            frames.append((tb.tb_frame.f_code.co_filename, tb.tb_lineno))
+        tb = tb.tb_next
+    if not frames:
+        return None, None
+    path, line = frames[-1]
+    relative = os.path.relpath(path)
+    return (relative if not relative.startswith("..") else path), line
+
+
+def _cut(text: str, limit: int = MAX_TEXT) -> str:
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]}\n[… {len(text) - limit} characters cut …]\n{text[-half:]}"

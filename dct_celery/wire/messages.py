@@ -1,0 +1,273 @@
+"""The messages between worker and user's process: frozen, named, versioned, JSON.
+
+    worker ──▶ loader          Load
+    loader ──▶ worker          Loaded [Entries…] | Fatal
+    slot   ──▶ loader          (a path on the fork FIFO, naming a file with a ForkOrder)
+    slot   ──▶ test process    Attach | Build | Flush | Serialize | RunChunk | Goodbye
+    test process ──▶ slot      Attached | Built | Flushed | Serialized | Fatal
+                               TestStarted, TestFinished, FixtureFinished …, ChunkFinished
+
+Durations are seconds (float) measured by the sender's CLOCK_MONOTONIC. An unknown kind or field is a ProtocolError.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, TypeVar
+
+from dct_celery.errors import ProtocolError
+
+#: Raised with every change that an older peer could misread. Dispatcher and worker of different versions refuse each other.
+PROTOCOL_VERSION = 1
+
+_KINDS: dict[str, type[Message]] = {}
+M = TypeVar("M", bound="Message")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Base of all messages; `kind` is the class name on the wire."""
+
+    kind: ClassVar[str] = ""
+
+    def encode(self) -> bytes:
+        """JSON, ASCII only, so that lone surrogates from a test's text survive."""
+        data = {name: getattr(self, name) for name in _FIELDS[type(self)]}
+        data["kind"] = self.kind
+        return json.dumps(data, separators=(",", ":")).encode("ascii")
+
+
+_FIELDS: dict[type[Message], tuple[str, ...]] = {}
+
+
+def message(cls: type[M]) -> type[M]:
+    """Class decorator: registers a message under its class name."""
+    cls.kind = cls.__name__
+    _KINDS[cls.kind] = cls
+    _FIELDS[cls] = tuple(f.name for f in fields(cls))
+    return cls
+
+
+def decode(payload: bytes) -> Message:
+    """The message in a frame. Raises ProtocolError with the raw bytes for anything else."""
+    try:
+        data = json.loads(payload)
+        return _KINDS[data.pop("kind")](**data)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ProtocolError(f"not a message of protocol {PROTOCOL_VERSION}: {error}", payload[:4096]) from error
+
+
+@message
+@dataclass(frozen=True, slots=True)
+class Load(Message):
+    """Import the project and build its suite as `manage.py test ARGV` does."""
+
+    argv: list[str]
+    #: DJANGO_SETTINGS_MODULE, or None to leave it to manage.py's own words.
+    settings: str | None
+    #: Absolute root of the tree and the working directory below it.
+    root: str
+    directory: str
+    #: Absolute entries that go in front of sys.path, first one first.
+    sys_path: list[str]
+    #: Send the Entries and exit (collect), or stay and fork test processes (loader).
+    collect_only: bool
+    #: FIFO that brings fork orders (loader only).
+    fork_fifo: str = ""
+
+
+@message
+@dataclass(frozen=True, slots=True)
+class Loaded(Message):
+    """The suite is built."""
+
+    count: int
+    digest: str
+    seconds: float
+    #: Names and versions that decide verdicts: "python", "package:Django", "setting:INSTALLED_APPS" and so on.
+    environment: dict[str, str]
+    #: One per test database: see testproc.databases.describe.
+    databases: list[dict[str, Any]]
+    #: Overridden runner methods that a distributed run cannot honour.
+    not_honoured: list[str] = field(default_factory=list)
+    #: host:port/db of every Redis that the project itself is configured to use.
+    redis_in_use: list[str] = field(default_factory=list)
+    #: Facts for reports: django, python, seed.
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+@message
+@dataclass(frozen=True, slots=True)
+class Entries(Message):
+    """A run of manifest entries in order (collect only); `last` marks the end."""
+
+    entries: list[dict[str, Any]]
+    last: bool
+
+
+@message
+@dataclass(frozen=True, slots=True)
+class Fatal(Message):
+    """The sender cannot do what was asked and ends.
+
+    `reason` is one of: settings, labels, collection, checks, database, template, internal.
+    """
+
+    reason: str
+    message: str
+    detail: str = ""
+
+
+@message
+@dataclass(frozen=True, slots=True)
+class ForkOrder(Message):
+    """What a new fork of the loader needs to find its slot: paths of FIFOs and files that the slot made."""
+
+    inbox: str
+    outbox: str
+    #: The loader holds its read end: end of file means that the slot died, and the fork is killed.
+    lifeline: str
+    #: Where standard output and error go.
+    log: str
+    #: Where faulthandler writes.
+    stacks: str
+    #: Written by the loader when the fork has ended: "exit N" or "signal N".
+    status: str
+    #: Variables set in the fork: DCT_SLOT, TMPDIR.
+    environment: dict[str, str]
+
+
+@message
+@dataclass(frozen=True, slots=True)
+class Attach(Message):
+    """Point the aliases at these databases and run the project's own setup_databases around it."""
+
+    #: Primary alias -> database name, or path of the template file for SQLite in memory.
+    databases: dict[str, str]
+    #: Primary alias -> file with the serialized contents of the template.
+    serialized: dict[str, str]
+    #: Aliases to flush after attaching: the project's own setup_databases adds rows that a flush would have removed.
+    flush: list[str] = field(default_factory=list)
+
+
+@message
+@dataclass(frozen=True, slots=True)
+class Attached(Message):
+    pid: int
+    seconds: float
+
+
+@message
+@dataclass(frozen=True, slots=True)
+class Build(Message):
+    """Create and migrate the test databases under these names, as Django does, then run the system checks."""
+
+    databases: dict[str, str]
+
+
+@message
+@dataclass(frozen=True, slots=True)
+class Built(Message):
+    seconds: float
+    #: What migrate printed.
+    output: str
+
+
+@message
+@dataclass(frozen=True, slots=True)
+class Flush(Message):
+    """Attach to these databases and flush the given aliases as a TransactionTestCase does."""
+
+    databases: dict[str, str]
+    aliases: list[str]
+
+
+@message
+@dataclass(frozen=True, slots=True)
+class Flushed(Message):
+    seconds: float
+
+
+@message
+@dataclass(frozen=True, slots=True)
+class Serialize(Message):
+    """Attach to these pristine databases and write the serialized contents of each alias to its file."""
+
+    databases: dict[str, str]
+    files: dict[str, str]
+
+
+@message
+@dataclass(frozen=True, slots=True)
+class Serialized(Message):
+    seconds: float
+
+
+@message
+@dataclass(frozen=True, slots=True)
+class RunChunk(Message):
+    """Run these manifest entries in this order."""
+
+    chunk: str
+    indices: list[int]
+
+
+@message
+@dataclass(frozen=True, slots=True)
+class TestStarted(Message):
+    """Sent before the test's class is set up, so that a crash has a suspect."""
+
+    __test__: ClassVar[bool] = False
+    index: int
+
+
+@message
+@dataclass(frozen=True, slots=True)
+class TestFinished(Message):
+    """One record per entry of the chunk, as it ends."""
+
+    __test__: ClassVar[bool] = False
+    index: int
+    outcome: str
+    seconds: float
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    reason: str = ""
+    output: str = ""
+    sql: str = ""
+    covered_by: str | None = None
+
+
+@message
+@dataclass(frozen=True, slots=True)
+class FixtureFinished(Message):
+    """A class or module fixture that failed or skipped."""
+
+    id: str
+    phase: str
+    outcome: str
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    reason: str = ""
+    output: str = ""
+
+
+@message
+@dataclass(frozen=True, slots=True)
+class ChunkFinished(Message):
+    """The explicit end of a chunk: without it the process died, whatever its exit status."""
+
+    chunk: str
+    #: Number of TestFinished records of this chunk.
+    records: int
+    #: Seconds of class and module fixtures by class.
+    class_seconds: dict[str, float]
+    #: Indices that were not run because the process may not go on (a BaseException escaped); they go elsewhere.
+    left: list[int] = field(default_factory=list)
+    #: Why: empty, "failfast" or "aborted".
+    stopped: str = ""
+
+
+@message
+@dataclass(frozen=True, slots=True)
+class Goodbye(Message):
+    """Tear down and exit."""

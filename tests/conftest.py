@@ -1,0 +1,51 @@
+"""Fixtures that every test may use: a clean environment and real servers of our own.
+
+Where a server's programs are missing, its tests are skipped at home and fail in CI (`CI=true`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import pytest
+
+from dct_celery.adapters.embedded import EmbeddedPostgres, EmbeddedValkey
+from dct_celery.errors import InfrastructureError
+
+Server = TypeVar("Server")
+
+_SCRUBBED = ("DCT_", "DJANGO_", "CELERY_", "BOOKSHOP_")
+_COLOURS = ("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "PY_COLORS")
+#: What the servers may know of the environment: taken before the scrubbing, as DCT_PG_BIN chooses the PostgreSQL.
+SERVER_ENVIRONMENT = dict(os.environ)
+
+for _name in list(os.environ):
+    if _name.startswith(_SCRUBBED) or _name in _COLOURS:
+        del os.environ[_name]
+
+
+def _started(start: Callable[[], Server]) -> Server:
+    try:
+        return start()
+    except InfrastructureError as error:
+        if os.environ.get("CI", "").lower() in {"1", "true"}:
+            pytest.fail(f"{error}\n{error.detail}", pytrace=False)
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a Valkey or Redis of this test session; shared, so use key prefixes of your own."""
+    folder = tmp_path_factory.mktemp("valkey")
+    with _started(lambda: EmbeddedValkey.start(folder, environ=SERVER_ENVIRONMENT)) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """A PostgreSQL of this test session; shared, so use database names of your own."""
+    folder = tmp_path_factory.mktemp("postgres")
+    with _started(lambda: EmbeddedPostgres.start(folder, environ=SERVER_ENVIRONMENT)) as server:
+        yield server

@@ -1,0 +1,107 @@
+"""Entries, manifests and atoms for tests, with defaults for everything that a test does not care about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import strategies as st
+
+from dct_celery.core import timings
+from dct_celery.core.model import Entry, Manifest, Need, Phase
+from dct_celery.core.planner import Atom
+from dct_celery.core.timings import Estimates, Sample
+
+
+def make_entry(
+    index: int = 0,
+    cls: str = "app.tests.Case",
+    phase: Phase = Phase.ISOLATED,
+    *,
+    name: str | None = None,
+    **fields: Any,
+) -> Entry:
+    """An entry with id `cls.name`; `name` defaults to `test_<index>`, `module` to all of `cls` before its last dot."""
+    fields.setdefault("id", f"{cls}.{name or f'test_{index}'}")
+    fields.setdefault("module", cls.rpartition(".")[0])
+    return Entry(index=index, cls=cls, phase=phase, **fields)
+
+
+@dataclass(frozen=True)
+class Group:
+    """`count` tests of one class; `fields` go to every entry as they are."""
+
+    cls: str
+    phase: Phase = Phase.ISOLATED
+    count: int = 1
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+def group(cls: str, phase: Phase = Phase.ISOLATED, count: int = 1, **fields: Any) -> Group:
+    """Shorthand: `group("app.tests.Live", Phase.TRANSACTIONAL, 3, port=8081)`."""
+    return Group(cls, phase, count, fields)
+
+
+def make_manifest(*groups: Group) -> Manifest:
+    """The groups in the given order, with indices counted through."""
+    entries: list[Entry] = []
+    for each in groups:
+        for number in range(each.count):
+            fields = {"name": f"test_{number}", **each.fields}
+            entries.append(make_entry(len(entries), each.cls, each.phase, **fields))
+    return Manifest(tuple(entries))
+
+
+def make_atom(
+    first: int,
+    estimate: float,
+    phase: Phase = Phase.ISOLATED,
+    *,
+    need: Need = Need.PRISTINE,
+    locks: tuple[str, ...] = (),
+    known: bool = True,
+) -> Atom:
+    """An atom of one index."""
+    return Atom((first,), phase, need, estimate, locks, known)
+
+
+def make_samples(manifest: Manifest, seconds: Iterable[float | None]) -> dict[str, Sample]:
+    """Stored samples that give every entry its seconds; None is a test never timed."""
+    timed = zip(manifest, seconds, strict=True)
+    return {timings.test_key(entry): Sample(each, 1) for entry, each in timed if each is not None}
+
+
+_CLASSES = st.sampled_from([f"{module}.{name}" for module in ("a.tests", "b.tests", "c.tests") for name in "TUVW"])
+
+
+@st.composite
+def manifests(draw: st.DrawFn) -> Manifest:
+    """Any manifest: classes may be torn, names shared, locks and ports on single tests only."""
+    entries = draw(
+        st.lists(
+            st.tuples(
+                _CLASSES,
+                st.sampled_from(Phase),
+                st.sampled_from([None, None, None, "one.lock", "two.lock"]),
+                st.sampled_from([None, None, None, 8081]),
+                st.sampled_from([False, False, False, True]),
+            ),
+            max_size=60,
+        )
+    )
+    return Manifest(
+        tuple(
+            make_entry(index, cls, phase, lock_file=lock, port=port, keep_module=keep)
+            for index, (cls, phase, lock, port, keep) in enumerate(entries)
+        )
+    )
+
+
+@st.composite
+def suites(draw: st.DrawFn) -> tuple[Manifest, Estimates]:
+    """Any manifest, with any part of its tests timed."""
+    manifest = draw(manifests())
+    times = st.one_of(st.none(), st.just(0.0), st.floats(0.001, 100.0))
+    seconds = draw(st.lists(times, min_size=len(manifest), max_size=len(manifest)))
+    return manifest, Estimates(make_samples(manifest, seconds), manifest)

@@ -1,0 +1,3 @@
+"""A test module that cannot be compiled."""
+
+def broken(:

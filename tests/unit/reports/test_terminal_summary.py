@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dct_celery.core.model import Failure, FixtureVerdict, Outcome, RunReport, Verdict
+from tests.unit.reports.desk import FAILURE, TRACEBACK, Desk, verdict
+
+
+def summary(*verdicts: Verdict, exit_code: int = 0, options: dict[str, Any] | None = None, how: Any = None, **report: Any) -> str:
+    desk = Desk(**(options or {}))
+    desk.terminal.finish(RunReport("r1", verdicts, report.pop("fixtures", ()), exit_code, **report), **(how or {}))
+    return desk.out.getvalue()
+
+
+def test_a_green_run_ends_in_djangos_words() -> None:
+    # Given
+    verdicts = [verdict(index=i) for i in range(3010)]
+    verdicts += [verdict(index=i, outcome=Outcome.SKIPPED) for i in range(3)] + [verdict(outcome=Outcome.XFAILED)]
+    slots = (
+        {"worker": "build-b", "slot": 0, "busy_seconds": 30.0, "chunks": 1},
+        {"worker": "build-a", "slot": 0, "busy_seconds": 57.0, "chunks": 12},
+    )
+
+    # When
+    text = summary(*verdicts, slots=slots, seconds={"run": 60.0, "wall": 61.2})
+
+    # Then
+    assert text.splitlines() == [
+        "",
+        "slots: build-a/0 57.0 s busy (95%), 12 chunks;",
+        "       build-b/0 30.0 s busy (50%), 1 chunk",
+        "",
+        "-" * 70,
+        "Ran 3,014 tests in 61.2 s on 2 slots (2 workers)",
+        "",
+        "OK (skipped=3, expected failures=1)",
+    ]
+
+
+def test_a_red_run_shows_each_failure_in_full_with_its_command() -> None:
+    # Given
+    subtests = (
+        Failure("failure", "AssertionError", "1 != 2", TRACEBACK, subtest="(i=3)"),
+        Failure("error", "ValueError", "boom", "ValueError: boom\n", subtest="[m] (i=4)"),
+    )
+    failed = verdict("test_x", Outcome.FAILED, output="printed\n", sql="SELECT 1\n", attempt=2)
+    erred = verdict("test_y", Outcome.ERROR, failures=subtests)
+
+    # When
+    text = summary(failed, erred, verdict("test_z", Outcome.XPASSED), exit_code=1)
+
+    # Then
+    assert text.splitlines() == [
+        "",
+        "=" * 70,
+        "ERROR: test_y (app.tests.T.test_y)",
+        "build-a/0, 0.12 s",
+        "-" * 70,
+        "FAIL in subtest (i=3):",
+        *TRACEBACK.splitlines(),
+        "",
+        "ERROR in subtest [m] (i=4):",
+        "ValueError: boom",
+        "",
+        "re-run: dct run app.tests.T.test_y",
+        "",
+        "=" * 70,
+        "FAIL: test_x (app.tests.T.test_x)",
+        "build-a/0, 0.12 s, attempt 2",
+        "-" * 70,
+        *TRACEBACK.splitlines(),
+        "",
+        "Captured output:",
+        "printed",
+        "",
+        "SQL:",
+        "SELECT 1",
+        "",
+        "re-run: dct run app.tests.T.test_x",
+        "",
+        "=" * 70,
+        "UNEXPECTED SUCCESS: test_z (app.tests.T.test_z)",
+        "build-a/0, 0.12 s",
+        "-" * 70,
+        "It passed, but is marked as an expected failure.",
+        "",
+        "re-run: dct run app.tests.T.test_z",
+        "",
+        "-" * 70,
+        "Ran 3 tests in 0.0 s",
+        "",
+        "FAILED (failures=1, errors=1, unexpected successes=1)",
+    ]
+
+
+def test_what_was_not_run_is_grouped_by_reason_and_what_a_fixture_kept_is_told_with_it() -> None:
+    # Given
+    lost = [verdict(f"test_{i}", Outcome.NOT_RUN, i, reason="lost with its worker") for i in range(4)]
+    silent = verdict("test_s", Outcome.NOT_RUN, 8)
+    covered = verdict("test_c", Outcome.NOT_RUN, 9, covered_by="setUpClass (app.tests.T)")
+    fixture = FixtureVerdict("setUpClass (app.tests.T)", "setUpClass", Outcome.ERROR, "build-a", 0, (FAILURE,), covers=(9,))
+
+    # When
+    text = summary(*lost, silent, covered, fixtures=(fixture,), exit_code=7, note="a worker was lost")
+
+    # Then
+    assert text.splitlines() == [
+        "",
+        "=" * 70,
+        "ERROR: setUpClass (app.tests.T)",
+        "build-a/0",
+        "-" * 70,
+        *TRACEBACK.splitlines(),
+        "",
+        "It kept 1 test from running.",
+        "",
+        "Not run: 5 tests",
+        "  4: lost with its worker",
+        "      app.tests.T.test_0",
+        "      app.tests.T.test_1",
+        "      app.tests.T.test_2",
+        "      and 1 more",
+        "  1: no verdict came",
+        "      app.tests.T.test_s",
+        "",
+        "-" * 70,
+        "Ran 0 tests in 0.0 s",
+        "",
+        "INCOMPLETE (errors=1, not run=6): a worker was lost",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "end"),
+    [
+        (0, "OK: why"),
+        (1, "FAILED: why"),
+        (2, "INTERRUPTED: why"),
+        (5, "NO TESTS RAN: why"),
+        (7, "INCOMPLETE: why"),
+        (3, "INCOMPLETE: why"),
+    ],
+)
+def test_only_exit_code_zero_ends_with_ok(exit_code: int, end: str) -> None:
+    # Given / When
+    text = summary(exit_code=exit_code, note="why")
+
+    # Then
+    assert text.splitlines()[-1] == end
+
+
+def test_durations_and_timing_are_shown_when_asked_for() -> None:
+    # Given
+    verdicts = [verdict(f"test_{s}", seconds=s) for s in (0.0001, 2.0, 1.0, 3.0)]
+    seconds = {"collect": 2.1, "wall": 61.2}
+
+    # When
+    two = summary(*verdicts, how={"durations": 2}).splitlines()
+    every = summary(*verdicts, how={"durations": 0, "timing": True}, seconds=seconds).splitlines()
+
+    # Then
+    assert two[1:4] == [
+        "Slowest test durations",
+        "    3.000 s  test_3.0 (app.tests.T.test_3.0)",
+        "    2.000 s  test_2.0 (app.tests.T.test_2.0)",
+    ]
+    assert every[4:11] == [
+        "    1.000 s  test_1.0 (app.tests.T.test_1.0)",
+        "(durations < 0.001 s were hidden; use -v 2 to show these durations)",
+        "",
+        "Timing",
+        "  collect       2.10 s",
+        "  wall         61.20 s",
+        "",
+    ]
+
+
+def test_many_slots_are_shown_by_worker_within_the_width() -> None:
+    # Given
+    slots = tuple({"worker": f"w{i % 3}", "slot": i, "busy_seconds": 10.0, "chunks": 2} for i in range(30))
+
+    # When
+    lines = summary(slots=slots, seconds={"run": 20.0, "wall": 22.0}).splitlines()
+
+    # Then
+    assert lines[1:3] == [
+        "workers: w0 10 slots 100.0 s busy (50%), 20 chunks;",
+        "         w1 10 slots 100.0 s busy (50%), 20 chunks;",
+    ]

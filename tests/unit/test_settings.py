@@ -1,0 +1,324 @@
+"""Claims about `settings`: who wins, what is refused, and that a refusal says where and how to mend it."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dct_celery.core.option import Option, accept
+from dct_celery.errors import ConfigError
+from dct_celery.settings import DEFAULT_STORE, OPTIONS, Settings, load
+
+
+def settings_of(cwd: Path, flags: dict[str, object] | None = None, **env: str) -> Settings:
+    return load(flags or {}, env=env, cwd=cwd)[0]
+
+
+def origins_of(cwd: Path, flags: dict[str, object] | None = None, **env: str) -> dict[str, str]:
+    return load(flags or {}, env=env, cwd=cwd)[1]
+
+
+def refusal(cwd: Path, flags: dict[str, object] | None = None, **env: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(flags or {}, env=env, cwd=cwd)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def write_toml(folder: Path, text: str) -> None:
+    (folder / "pyproject.toml").write_text(f"[tool.dct]\n{text}\n")
+
+
+class TestPrecedence:
+    def test_flag_beats_variable_beats_file_beats_default(self, tmp_path: Path) -> None:
+        # Given
+        project = tmp_path / "project"
+        project.mkdir()
+
+        # Then
+        assert settings_of(project).pool == "default"
+        write_toml(project, 'pool = "file"')
+        assert settings_of(project).pool == "file"
+        assert settings_of(project, DCT_POOL="variable").pool == "variable"
+        assert settings_of(project, {"pool": "flag"}, DCT_POOL="variable").pool == "flag"
+
+    def test_every_origin_is_named(self, tmp_path: Path) -> None:
+        # Given
+        write_toml(tmp_path, "test_timeout = 5")
+
+        # When
+        origins = origins_of(tmp_path, {"pattern": "t*.py", "labels": ("app",)}, DCT_POOL="a")
+
+        # Then
+        assert origins["pattern"] == "--pattern"
+        assert origins["pool"] == "DCT_POOL"
+        assert origins["test_timeout"] == "[tool.dct] test_timeout in pyproject.toml"
+        assert origins["code"] == "default"
+        assert origins["broker"] == "same as store"
+        assert origins["labels"] == "command line"
+        assert set(origins) == {field.name for field in fields(Settings)}
+
+    def test_an_empty_variable_and_a_none_flag_count_as_not_given(self, tmp_path: Path) -> None:
+        assert settings_of(tmp_path, {"pool": None}, DCT_POOL="") == settings_of(tmp_path)
+
+    def test_defaults_are_those_of_the_class(self, tmp_path: Path) -> None:
+        assert settings_of(tmp_path) == Settings(project_dir=str(tmp_path))
+
+    def test_the_nearest_file_with_a_table_counts(self, tmp_path: Path) -> None:
+        # Given: outer with a table, inner without
+        inner = tmp_path / "repo" / "src"
+        inner.mkdir(parents=True)
+        write_toml(tmp_path, 'pool = "outer"')
+        (tmp_path / "repo" / "pyproject.toml").write_text("[tool.other]\nx = 1\n")
+
+        # When
+        settings, origins = load({}, env={}, cwd=inner)
+
+        # Then
+        assert settings.pool == "outer"
+        assert origins["pool"] == "[tool.dct] pool in ../../pyproject.toml"
+
+
+class TestValues:
+    def test_text_is_parsed_by_kind(self, tmp_path: Path) -> None:
+        # When
+        settings = settings_of(
+            tmp_path,
+            {"durations": "3", "tag": ("a", "b")},
+            DCT_TEST_TIMEOUT="2.5",
+            DCT_FAILFAST="Yes",
+            DCT_REVERSE="off",
+            DCT_ENV="AWS_*, HOME",
+        )
+
+        # Then
+        assert (settings.durations, settings.tag, settings.test_timeout) == (3, ("a", "b"), 2.5)
+        assert (settings.failfast, settings.reverse, settings.env) == (True, False, ("AWS_*", "HOME"))
+
+    def test_toml_values_have_their_own_types(self, tmp_path: Path) -> None:
+        # Given
+        write_toml(tmp_path, 'tag = ["a"]\nqueue-timeout = 5\nbuffer = true\nmaxfail = 2\nsettings = "a.b"')
+
+        # When
+        settings = settings_of(tmp_path)
+
+        # Then
+        assert (settings.tag, settings.buffer, settings.maxfail, settings.settings) == (("a",), True, 2, "a.b")
+        assert isinstance(settings.queue_timeout, float)
+
+    @pytest.mark.parametrize(
+        ("text", "shuffle", "local"),
+        [("auto", "auto", 0), ("on", "auto", 0), ("off", None, None), ("1", 1, 1), ("0", 0, 0)],
+    )
+    def test_an_optional_value_has_a_bare_form(self, tmp_path: Path, text: str, shuffle: Any, local: Any) -> None:
+        # When
+        settings = settings_of(tmp_path, {"local": text}, DCT_SHUFFLE=text)
+
+        # Then
+        assert (settings.shuffle, settings.local) == (shuffle, local)
+
+    @pytest.mark.parametrize(("toml", "shuffle"), [("true", "auto"), ("false", None), ("7", 7), ('"auto"', "auto")])
+    def test_the_bare_form_in_toml_is_true(self, tmp_path: Path, toml: str, shuffle: Any) -> None:
+        # Given
+        write_toml(tmp_path, f"shuffle = {toml}")
+
+        # Then
+        assert settings_of(tmp_path).shuffle == shuffle
+
+    def test_paths_of_the_file_are_relative_to_the_file(self, tmp_path: Path) -> None:
+        # Given
+        project = tmp_path / "src"
+        project.mkdir()
+        write_toml(tmp_path, 'junit-xml = "out/junit.xml"\npython = ".venv/bin/python"\nwork-dir = "/var/dct"')
+
+        # When
+        settings = settings_of(project, {"json": "out.json"})
+
+        # Then
+        assert settings.junit_xml == "../out/junit.xml"
+        assert settings.python == "../.venv/bin/python"
+        assert (settings.work_dir, settings.json) == ("/var/dct", "out.json")
+
+    def test_a_bare_program_is_left_to_the_search_path_and_home_is_found(self, tmp_path: Path) -> None:
+        # Given
+        project = tmp_path / "src"
+        project.mkdir()
+        write_toml(tmp_path, 'python = "python3.12"\nwork-dir = "~/dct"')
+
+        # When
+        settings = settings_of(project, HOME="/home/me")
+
+        # Then
+        assert (settings.python, settings.work_dir) == ("python3.12", "/home/me/dct")
+
+    def test_one_variable_names_the_interpreter_on_either_side(self, tmp_path: Path) -> None:
+        # When
+        settings = settings_of(tmp_path, DCT_PYTHON="/opt/python")
+
+        # Then
+        assert settings.python == settings.worker_python == "/opt/python"
+
+
+class TestUrls:
+    def test_the_broker_is_the_store_unless_given(self, tmp_path: Path) -> None:
+        assert settings_of(tmp_path).broker == DEFAULT_STORE
+        assert settings_of(tmp_path, DCT_STORE="rediss://h/1").broker == "rediss://h/1"
+        assert settings_of(tmp_path, {"broker": "amqp://h//"}, DCT_STORE="redis://h/1").broker == "amqp://h//"
+
+    @pytest.mark.parametrize("url", ["unix://:pw@/run/r.sock?db=2", "redis+socket://:pw@/run/r.sock?virtual_host=2"])
+    def test_a_socket_is_spelled_as_each_library_wants_it(self, tmp_path: Path, url: str) -> None:
+        # When
+        settings = settings_of(tmp_path, {"store": url})
+
+        # Then
+        assert settings.store == "unix://:pw@/run/r.sock?db=2"
+        assert settings.broker == "redis+socket://:pw@/run/r.sock?virtual_host=2"
+
+    @pytest.mark.parametrize(
+        "url", ["http://h", "localhost:6379", "amqp://h", "redis://h:port", "unix://", "redis:h", "redis://[h"]
+    )
+    def test_a_store_url_that_cannot_work_is_refused(self, tmp_path: Path, url: str) -> None:
+        assert "redis://, rediss://, unix://" in refusal(tmp_path, {"store": url})
+
+    def test_a_broker_url_of_an_unknown_transport_is_refused(self, tmp_path: Path) -> None:
+        # When
+        message = refusal(tmp_path, DCT_BROKER="sqs://key:secret@h")
+
+        # Then
+        assert message.startswith("DCT_BROKER: 'sqs://key:**@h' is not valid; give a URL that starts with redis://")
+
+
+class TestSecrets:
+    def test_a_secret_may_be_a_file(self, tmp_path: Path) -> None:
+        # Given
+        (tmp_path / "key").write_text("  k1\n")
+
+        # When
+        settings, origins = load({}, env={"DCT_SIGNING_KEY_FILE": "key"}, cwd=tmp_path)
+
+        # Then
+        assert (settings.signing_key, origins["signing_key"]) == ("k1", "DCT_SIGNING_KEY_FILE")
+
+    def test_a_missing_secret_file_is_refused(self, tmp_path: Path) -> None:
+        # When
+        message = refusal(tmp_path, DCT_BROKER_FILE="nowhere")
+
+        # Then
+        assert message.startswith("DCT_BROKER_FILE: cannot read ")
+        assert "No such file" in message
+
+    def test_a_secret_given_twice_is_refused(self, tmp_path: Path) -> None:
+        assert "both set" in refusal(tmp_path, DCT_STORE="redis://h", DCT_STORE_FILE="f")
+
+    def test_only_secrets_may_be_files(self, tmp_path: Path) -> None:
+        assert "DCT_POOL_FILE: unknown variable" in refusal(tmp_path, DCT_POOL_FILE="f")
+
+    def test_no_secret_is_in_the_text_of_the_settings(self, tmp_path: Path) -> None:
+        # When
+        settings = settings_of(tmp_path, {"signing_key": "hush", "store": "redis://:hush@h", "broker": "amqp://u:hush@h"})
+
+        # Then
+        assert "hush" not in repr(settings)
+
+    @pytest.mark.parametrize(("name", "value"), [("store", "u:hush@h"), ("env", ("TOKEN=hush",)), ("broker", "x://u:hush@h")])
+    def test_no_secret_is_in_a_refusal(self, tmp_path: Path, name: str, value: object) -> None:
+        assert "hush" not in refusal(tmp_path, {name: value})
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("flags", "start", "mend"),
+        [
+            ({"test_timeout": "abc"}, "--test-timeout: 'abc'", "a number of seconds, at least 0.1"),
+            ({"timeout": "nan"}, "--timeout: 'nan'", "a number of seconds"),
+            ({"timeout": "inf"}, "--timeout: 'inf'", "a number of seconds"),
+            ({"timeout": 10**400}, "--timeout: 1000", "a number of seconds"),
+            ({"verbosity": "4"}, "--verbosity: '4'", "a whole number, at least 0, at most 3"),
+            ({"maxfail": "0"}, "--maxfail: '0'", "at least 1"),
+            ({"code": "git"}, "--code: 'git'", "one of snapshot, checkout"),
+            ({"pool": "My Pool"}, "--pool: 'My Pool'", "1 to 32 of a-z"),
+            ({"run_id": "-abcdef"}, "--run-id: '-abcdef'", "6 to 26"),
+            ({"env": ("A=1",)}, "--env: 'A=**'", 'without "="'),
+            ({"settings": "a/b.py"}, "--settings: 'a/b.py'", "a dotted Python name"),
+            ({"local": "x"}, "--local: 'x'", "a whole number, at least 0"),
+            ({"junit_xml": ""}, "--junit-xml: ''", "a text that is not empty"),
+        ],
+    )
+    def test_a_bad_flag_names_itself_its_value_and_the_mend(
+        self, tmp_path: Path, flags: dict[str, object], start: str, mend: str
+    ) -> None:
+        # When
+        message = refusal(tmp_path, flags)
+
+        # Then
+        assert message.startswith(start)
+        assert mend in message
+
+    def test_a_bad_variable_names_itself(self, tmp_path: Path) -> None:
+        assert refusal(tmp_path, DCT_FAILFAST="maybe") == "DCT_FAILFAST: 'maybe' is not valid; give true or false"
+
+    @pytest.mark.parametrize(
+        "line", ['maxfail = "2"', "tag = 'a'", "tag = [1]", "failfast = 1", "pool = 1", "timeout = true", "maxfail = 1.0"]
+    )
+    def test_the_file_must_use_toml_types(self, tmp_path: Path, line: str) -> None:
+        # Given
+        write_toml(tmp_path, line)
+
+        # Then
+        assert f"[tool.dct] {line.split()[0]} in pyproject.toml: " in refusal(tmp_path)
+
+    def test_an_unknown_key_gets_a_suggestion(self, tmp_path: Path) -> None:
+        # Given
+        write_toml(tmp_path, "test-timeot = 2")
+
+        # Then
+        assert refusal(tmp_path) == ("[tool.dct] test-timeot in pyproject.toml: unknown key; did you mean test-timeout?")
+
+    def test_an_unknown_variable_gets_a_suggestion(self, tmp_path: Path) -> None:
+        assert refusal(tmp_path, DCT_BROKR="x") == "DCT_BROKR: unknown variable; did you mean DCT_BROKER?"
+        assert "did you mean" not in refusal(tmp_path, DCT_ZZZ="x")
+
+    def test_internal_and_foreign_variables_are_left_alone(self, tmp_path: Path) -> None:
+        assert settings_of(tmp_path, DCT_SLOT="1", DJANGO_SETTINGS_MODULE="x", XDCT_A="y") == settings_of(tmp_path)
+
+    def test_a_key_twice_is_refused(self, tmp_path: Path) -> None:
+        # Given
+        write_toml(tmp_path, "run-id = 'abcdef'\nrun_id = 'abcdeg'")
+
+        # Then
+        assert "has a key twice" in refusal(tmp_path)
+
+    @pytest.mark.parametrize("content", [b"[tool.dct\n", b"\xff\xfe", b"[tool]\ndct = 3\n"])
+    def test_a_broken_file_is_refused_by_name(self, tmp_path: Path, content: bytes) -> None:
+        # Given
+        (tmp_path / "pyproject.toml").write_bytes(content)
+
+        # Then
+        assert "pyproject.toml" in refusal(tmp_path)
+
+    def test_a_flag_we_do_not_have_is_our_own_mistake(self, tmp_path: Path) -> None:
+        with pytest.raises(TypeError, match="not a setting: colour"):
+            load({"colour": "red"}, env={}, cwd=tmp_path)
+
+
+class TestTable:
+    @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+    def test_every_default_is_valid_and_every_option_has_a_line_of_help(self, option: Option) -> None:
+        assert option.help
+        assert not option.help.endswith(".")
+        assert option.default in (None, "") or accept(option, option.default, text=False) == option.default
+
+    def test_the_worker_has_variables_but_no_flags(self) -> None:
+        assert {o.name for o in OPTIONS if not o.flags} == {
+            "work_dir", "checkout", "worker_python", "lease_seconds", "drain_seconds",
+        }  # fmt: skip
+
+    def test_no_flag_is_used_twice(self) -> None:
+        # Given
+        flags = [flag for option in OPTIONS for flag in option.flags]
+
+        # Then
+        assert len(flags) == len(set(flags))
