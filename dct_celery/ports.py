@@ -6,10 +6,12 @@ Store time is milliseconds of the store's own clock; nobody else's clock decides
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from dct_celery.core.model import Chunk
+from dct_celery.wire import messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,3 +166,75 @@ class ChunkQueue(Protocol):
 
     def purge(self) -> None:
         """Forgets the run's queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSpec:
+    """One test database of the selection, as the loader described it. `repr` hides the password."""
+
+    alias: str
+    vendor: str
+    name: str
+    host: str = ""
+    port: str = ""
+    user: str = ""
+    password: str = field(default="", repr=False)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    in_memory: bool = False
+    serialize: bool = False
+    late_flush: bool = False
+    aliases: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> DatabaseSpec:
+        return cls(**{**data, "aliases": tuple(data["aliases"])})
+
+
+class DatabaseServer(Protocol):
+    """Templates and clones of one database server (or of one folder, for SQLite)."""
+
+    #: Clones are visible on this host alone.
+    local: bool
+
+    def check(self) -> None:
+        """Proves that the server answers and lets us create databases. Raises DatabaseError with the mend."""
+
+    def place(self, name: str) -> str:
+        """What the test process is to be told for a database of this name: the name, or a path."""
+
+    def lock(self, name: str) -> AbstractContextManager[None]:
+        """Held by one builder of this template at a time, over all workers."""
+
+    def is_ready(self, template: str) -> bool: ...
+
+    def seal(self, template: str, mark: str) -> None:
+        """Declares a template finished. Nothing connects to it any more."""
+
+    def clone(self, template: str, name: str, mark: str) -> None:
+        """Copies a sealed template. Raises CloneFailed; then nothing of that name is left."""
+
+    def discard(self, template: str) -> None:
+        """Drops what a failed build left of a template: our name, but perhaps no mark yet."""
+
+    def drop(self, name: str) -> None:
+        """Drops a database of ours, sessions and all; absent is fine. Raises DatabaseError for a name that is not ours."""
+
+    def close(self) -> None: ...
+
+
+class UserProcess(Protocol):
+    """A collect process or a loader."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def receive(self, timeout: float | None = None) -> messages.Message | None:
+        """The next message, None when `timeout` seconds pass. Raises ProcessDied or ProtocolError."""
+
+    def alive(self) -> bool: ...
+
+    def kill(self) -> None:
+        """Ends it and its forks at once; safe from any thread."""
+
+    def close(self, grace: float = 5.0) -> None:
+        """Closes the channel, which ends it, and kills what is left after `grace` seconds."""

@@ -72,6 +72,8 @@ class Entry:
     tags: tuple[str, ...] = ()
     #: The module has setUpModule, tearDownModule or load_tests: its tests of one phase stay together.
     keep_module: bool = False
+    #: Its tear-down flushes its `databases`: a TransactionTestCase that is not skipped by decoration.
+    flushes: bool = False
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Entry:
@@ -137,6 +139,10 @@ class Chunk:
     phase: Phase
     need: Need
     attempt: int = 1
+    #: Aliases that the sequential run would have flushed before it came here; need is FLUSHED where there are any.
+    flushed: tuple[str, ...] = ()
+    #: Aliases that its own tests flush.
+    flushes: tuple[str, ...] = ()
     #: Names of things only one chunk of the run may hold at a time (lock files, fixed ports).
     locks: tuple[str, ...] = ()
     #: Predicted seconds, class fixtures included.
@@ -156,7 +162,7 @@ class Chunk:
                 "indices": tuple(data["indices"]),
                 "phase": Phase(data["phase"]),
                 "need": Need(data["need"]),
-                "locks": tuple(data.get("locks", ())),
+                **{name: tuple(data.get(name, ())) for name in ("flushed", "flushes", "locks")},
             }
         )
 

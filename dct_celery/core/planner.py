@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
+from typing import Any
 
 from dct_celery.core.model import Chunk, Entry, Manifest, Need, Phase
 from dct_celery.core.timings import Estimates
@@ -21,7 +22,7 @@ PHASE_ORDER = (Phase.ISOLATED, Phase.NO_DATABASE, Phase.LOAD_FAILED, Phase.TRANS
 _PHASE_RANK = {phase: rank for rank, phase in enumerate(PHASE_ORDER)}
 
 _Bond = tuple[str, str, Phase]
-_Kind = tuple[Phase, Need, tuple[str, ...]]
+_Kind = tuple[Phase, Need, tuple[str, ...], tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,9 @@ class Atom:
     locks: tuple[str, ...]
     #: False if not one of its tests was ever timed.
     known: bool
+    #: Aliases that the sequential run has flushed before it comes here, and those that it flushes itself.
+    flushed: tuple[str, ...] = ()
+    flushes: tuple[str, ...] = ()
 
 
 def atoms(manifest: Manifest, estimates: Estimates) -> tuple[Atom, ...]:
@@ -46,9 +50,11 @@ def atoms(manifest: Manifest, estimates: Estimates) -> tuple[Atom, ...]:
     Within one phase these stay together: the tests of a class, those of a module where any entry says `keep_module`,
     and those that share a lock file. Such ties add up. All LOAD_FAILED entries are one atom.
     """
-    transactional = (entry.index for entry in manifest if entry.phase is Phase.TRANSACTIONAL)
-    first_transactional = min(transactional, default=None)
-    return tuple(_atom(group, estimates, first_transactional) for group in _groups(manifest))
+    first_flush: dict[str, int] = {}
+    for entry in manifest:
+        for alias in entry.databases if entry.flushes else ():
+            first_flush.setdefault(alias, entry.index)
+    return tuple(_atom(group, estimates, first_flush) for group in _groups(manifest))
 
 
 def lower_bound(atoms: Iterable[Atom], slots: int) -> float:
@@ -92,8 +98,9 @@ def _root(parents: dict[_Bond, _Bond], bond: _Bond) -> _Bond:
     return bond
 
 
-def _atom(group: Sequence[Entry], estimates: Estimates, first_transactional: int | None) -> Atom:
+def _atom(group: Sequence[Entry], estimates: Estimates, first_flush: Mapping[str, int]) -> Atom:
     phase = group[0].phase
+    flushed = _flushed_before(phase, group[0].index, first_flush)
     times = [estimates.test(entry) for entry in group]
     default = estimates.default(phase)
     tests = sum(default if seconds is None else seconds for seconds in times)
@@ -101,22 +108,28 @@ def _atom(group: Sequence[Entry], estimates: Estimates, first_transactional: int
     return Atom(
         indices=tuple(entry.index for entry in group),
         phase=phase,
-        need=_need(phase, group[0].index, first_transactional),
+        need=_need(phase, flushed),
         estimate=tests + classes,
         locks=_locks(group),
         # One is enough: a test that is always skipped is never timed, and its class is not new in every run for that.
         known=any(seconds is not None for seconds in times),
+        flushed=flushed,
+        flushes=tuple(sorted({alias for entry in group if entry.flushes for alias in entry.databases})),
     )
 
 
-def _need(phase: Phase, first: int, first_transactional: int | None) -> Need:
-    """What the sequential run's database looks like when it comes to this atom (`first`: its first index)."""
-    if phase is Phase.ISOLATED:
-        return Need.PRISTINE
+def _flushed_before(phase: Phase, first: int, first_flush: Mapping[str, int]) -> tuple[str, ...]:
+    """Aliases that are empty when the sequential run comes to this atom (`first`: its first index), if it may notice."""
+    if phase not in (Phase.TRANSACTIONAL, Phase.UNMANAGED):
+        return ()
+    return tuple(sorted(alias for alias, index in first_flush.items() if index < first))
+
+
+def _need(phase: Phase, flushed: tuple[str, ...]) -> Need:
+    """What the sequential run's databases look like when it comes to an atom."""
     if phase in (Phase.NO_DATABASE, Phase.LOAD_FAILED):
         return Need.ANY
-    after_flush = first_transactional is not None and first_transactional < first
-    return Need.FLUSHED if after_flush else Need.PRISTINE
+    return Need.FLUSHED if flushed else Need.PRISTINE
 
 
 def _locks(group: Iterable[Entry]) -> tuple[str, ...]:
@@ -192,7 +205,7 @@ class Planner:
             chunk,
             id=self._new_id(),
             indices=left,
-            need=_need_of_rest(chunk, left),
+            **_state_of_rest(chunk, left),
             attempt=chunk.attempt + 1,
             estimate=chunk.estimate * len(left) / len(chunk.indices),
             fresh=fresh,
@@ -255,17 +268,18 @@ class Planner:
         return queue[0] if queue else None
 
     def _chunk(self, taken: Sequence[Atom]) -> Chunk:
-        phase, need, locks = _kind(taken[0])
+        phase, need, flushed, locks = _kind(taken[0])
+        flushes = tuple(sorted({alias for atom in taken for alias in atom.flushes}))
         indices = tuple(sorted(index for atom in taken for index in atom.indices))
         estimate = sum(atom.estimate for atom in taken)
-        return Chunk(self._new_id(), indices, phase, need, locks=locks, estimate=estimate)
+        return Chunk(self._new_id(), indices, phase, need, flushed=flushed, flushes=flushes, locks=locks, estimate=estimate)
 
     def _new_id(self) -> str:
         return f"c{next(self._ids)}"
 
 
 def _kind(atom: Atom) -> _Kind:
-    return atom.phase, atom.need, atom.locks
+    return atom.phase, atom.need, atom.flushed, atom.locks
 
 
 def _order(atom: Atom) -> tuple[int, bool, float, int]:
@@ -273,8 +287,9 @@ def _order(atom: Atom) -> tuple[int, bool, float, int]:
     return _PHASE_RANK[atom.phase], atom.known, -atom.estimate, atom.indices[0]
 
 
-def _need_of_rest(chunk: Chunk, left: tuple[int, ...]) -> Need:
-    """Only the first transactional test of a run sees pristine data; once it is done, the others of its atom do not."""
-    if chunk.phase is Phase.TRANSACTIONAL and left[0] != chunk.indices[0]:
-        return Need.FLUSHED
-    return chunk.need
+def _state_of_rest(chunk: Chunk, left: tuple[int, ...]) -> dict[str, Any]:
+    """What a retry has to start from: once the first tests of a transactional chunk are done, their flush is, too."""
+    if chunk.phase is not Phase.TRANSACTIONAL or left[0] == chunk.indices[0]:
+        return {}
+    flushed = tuple(sorted({*chunk.flushed, *chunk.flushes}))
+    return {"flushed": flushed, "need": _need(chunk.phase, flushed)}

@@ -58,9 +58,7 @@ class Loader:
         signal.set_wakeup_fd(self._wake_out, warn_on_full_buffer=False)
 
     def _step(self) -> bool:
-        readable, _, _ = select.select(
-            [self._orders, self._channel.fileno(), self._wake_in, *self._lifelines], [], [], 5.0
-        )
+        readable, _, _ = select.select([self._orders, self._channel.fileno(), self._wake_in, *self._lifelines], [], [], 5.0)
         self._reap()
         if self._channel.fileno() in readable and self._channel.receive() is None:
             return False

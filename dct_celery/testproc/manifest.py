@@ -66,6 +66,7 @@ def _entry(index: int, test: Any, root: str, files: dict[type, tuple[str | None,
         "port": _fixed_port(cls),
         "tags": sorted(_tags(test)),
         "keep_module": _has_module_fixtures(cls),
+        "flushes": _flushes(test),
     }
 
 
@@ -125,6 +126,15 @@ def _fixed_port(cls: type) -> int | None:
 def _tags(test: Any) -> set[str]:
     method = getattr(test, getattr(test, "_testMethodName", ""), None)
     return {str(tag) for tag in (*getattr(test, "tags", ()), *getattr(method, "tags", ()))}
+
+
+def _flushes(test: Any) -> bool:
+    from django.test import TestCase, TransactionTestCase
+
+    if not isinstance(test, TransactionTestCase) or isinstance(test, TestCase):
+        return False
+    method = getattr(test, getattr(test, "_testMethodName", ""), None)
+    return not any(getattr(thing, "__unittest_skip__", False) for thing in (type(test), method))
 
 
 def _has_module_fixtures(cls: type) -> bool:

@@ -47,9 +47,7 @@ class Project:
 
         cls = type(self.runner)
         return [
-            f"{cls.__qualname__}.{name}"
-            for name in _DRIVERS
-            if getattr(cls, name, None) is not getattr(DiscoverRunner, name)
+            f"{cls.__qualname__}.{name}" for name in _DRIVERS if getattr(cls, name, None) is not getattr(DiscoverRunner, name)
         ]
 
 

@@ -67,9 +67,7 @@ class Recorder:
         if phase in ("setUpClass", "setUpModule"):
             self._blocked[scope.strip("()")] = name
         self._channel.send(
-            messages.FixtureFinished(
-                name, phase, outcome.value, [failure] if failure else [], reason, self._output.take()
-            )
+            messages.FixtureFinished(name, phase, outcome.value, [failure] if failure else [], reason, self._output.take())
         )
 
     def end(self, seconds: float) -> None:

@@ -25,6 +25,9 @@ def make_entry(
     """An entry with id `cls.name`; `name` defaults to `test_<index>`, `module` to all of `cls` before its last dot."""
     fields.setdefault("id", f"{cls}.{name or f'test_{index}'}")
     fields.setdefault("module", cls.rpartition(".")[0])
+    if phase is Phase.TRANSACTIONAL:
+        fields.setdefault("databases", ("default",))
+        fields.setdefault("flushes", True)
     return Entry(index=index, cls=cls, phase=phase, **fields)
 
 

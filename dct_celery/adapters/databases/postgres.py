@@ -15,9 +15,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from dct_celery.adapters.databases.base import DatabaseSpec
 from dct_celery.core.names import OURS
 from dct_celery.errors import CloneFailed, DatabaseError
+from dct_celery.ports import DatabaseSpec
 
 #: Beginning of the comment on every database of ours.
 MARK = "dct"
@@ -92,7 +92,6 @@ class PostgresServer:
         self._force_drop(name)
 
     def discard(self, name: str) -> None:
-        """Drops what a failed build left of a template of this run: it has our name, but no mark yet."""
         if not OURS.match(name):
             raise DatabaseError(f"{name!r} is not one of our databases; it was not dropped")
         self._force_drop(name)

@@ -52,6 +52,11 @@ class SqliteFolder:
             self.drop(name)
             raise CloneFailed(f"{template} could not be copied: {error}") from error
 
+    def discard(self, template: str) -> None:
+        for suffix in (".sqlite3", ".sqlite3-journal", ".ready"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._folder / f"{template}{suffix}")
+
     def drop(self, name: str) -> None:
         if not OURS.match(name):
             raise DatabaseError(f"{name!r} is not one of our databases; it was not dropped")

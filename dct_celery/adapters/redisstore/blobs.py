@@ -9,13 +9,14 @@ from typing import Any
 import redis
 
 from dct_celery.adapters.redisstore import keys
-from dct_celery.adapters.redisstore.client import text
+from dct_celery.adapters.redisstore.client import text, translating
 
 #: Bytes or commands per round trip.
 _BATCH_BYTES = 1024 * 1024
 _BATCH_KEYS = 1000
 
 
+@translating
 class RedisBlobs:
     """Blobs as zlib level 1: source text shrinks to a third at little cost, and the standard library has it everywhere."""
 
@@ -55,6 +56,7 @@ class RedisBlobs:
         return found
 
 
+@translating
 class RedisTimings:
     """Timings of one project: a hash of sample texts."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
@@ -13,6 +14,8 @@ from redis.retry import Retry
 
 from dct_celery.core.redact import redact
 from dct_celery.errors import StoreUnavailable
+
+T = TypeVar("T")
 
 #: Seconds. Commands block for at most 2 s, so a reply that takes longer than this is a dead peer.
 SOCKET_TIMEOUT = 10
@@ -57,6 +60,25 @@ def translated(url: str, origin: str) -> Iterator[None]:
         raise StoreUnavailable(f"{where} cannot be reached: {redact(str(error))}; start it or set --store") from error
     except redis.RedisError as error:
         raise StoreUnavailable(f"{where} answered: {redact(str(error))}") from error
+
+
+def translating(cls: type[T]) -> type[T]:
+    """Class decorator: public methods raise StoreUnavailable in place of redis-py's errors."""
+    for name, method in list(vars(cls).items()):
+        if callable(method) and not name.startswith("_"):
+            setattr(cls, name, _translated_method(method))
+    return cls
+
+
+def _translated_method(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(*args, **kwargs)
+        except redis.RedisError as error:
+            raise StoreUnavailable(f"the store does not do its part: {redact(str(error))}") from error
+
+    return call
 
 
 def script(client: redis.Redis, name: str) -> Any:

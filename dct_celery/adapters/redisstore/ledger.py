@@ -9,15 +9,16 @@ from typing import Any
 import redis
 
 from dct_celery.adapters.redisstore import keys
-from dct_celery.adapters.redisstore.client import script, text
+from dct_celery.adapters.redisstore.client import script, text, translating
 from dct_celery.core.model import Chunk
 from dct_celery.ports import Claim, StreamEntry
 
 _VERBS = ("open_run", "offer", "claim", "renew", "append", "complete", "release", "reap", "cancel")
 
 
+@translating
 class RedisLedger:
-    """Ledger of one run. redis-py's errors pass through; callers decide what an absent store means to them."""
+    """Ledger of one run. Every method raises StoreUnavailable when the store does not answer or refuses."""
 
     def __init__(self, client: redis.Redis, run: str) -> None:
         self._client = client

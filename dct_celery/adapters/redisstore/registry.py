@@ -9,10 +9,11 @@ from typing import Any
 import redis
 
 from dct_celery.adapters.redisstore import keys
-from dct_celery.adapters.redisstore.client import script, text
+from dct_celery.adapters.redisstore.client import script, text, translating
 from dct_celery.ports import WorkerInfo
 
 
+@translating
 class RedisRegistry:
     def __init__(self, client: redis.Redis, pool: str) -> None:
         self._client = client

@@ -1,0 +1,118 @@
+"""Starting the user's process: another interpreter, perhaps, that must find this package and nothing else of ours."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+import dct_celery
+from dct_celery.errors import ProcessDied
+from dct_celery.wire import framing, messages
+
+PACKAGE = Path(dct_celery.__file__).parent
+#: Loads this package from its folder alone: putting its parent on sys.path would hand the worker's whole environment to the
+#: project. A copy installed in the project's environment is not used, so both ends speak one protocol.
+BOOT = """\
+import sys, importlib.util
+package = sys.argv[1]
+spec = importlib.util.spec_from_file_location(
+    "dct_celery", package + "/__init__.py", submodule_search_locations=[package])
+module = importlib.util.module_from_spec(spec)
+sys.modules["dct_celery"] = module
+spec.loader.exec_module(module)
+from dct_celery.testproc.main import run
+run(sys.argv[2:])
+"""
+#: Never inherited by the user's process: our own settings, and Celery's, which a project's Celery would take for its own.
+_SCRUBBED = ("DCT_", "CELERY_", "FORKED_BY_MULTIPROCESSING")
+
+
+class PipeProcess:
+    """A collect process or loader, spoken to over two pipes."""
+
+    def __init__(self, python: str, load: messages.Load, environment: Mapping[str, str], log: IO[bytes] | int) -> None:
+        self._deframer = framing.Deframer()
+        self._ready: list[bytes] = []
+        child_in, self._to = os.pipe()
+        self._from, child_out = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [python, "-c", BOOT, str(PACKAGE), str(child_in), str(child_out)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=dict(environment),
+                pass_fds=(child_in, child_out),
+                start_new_session=True,
+            )
+        except OSError as error:
+            self.close()
+            raise ProcessDied(f"the interpreter {python} cannot be started: {error.strerror}") from error
+        finally:
+            os.close(child_in)
+            os.close(child_out)
+        self.send(load)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def send(self, message: messages.Message) -> None:
+        with contextlib.suppress(BrokenPipeError):  # its death shows when it is listened to
+            os.write(self._to, framing.frame(message.encode()))
+
+    def receive(self, timeout: float | None = None) -> messages.Message | None:
+        """The next message, None when `timeout` seconds pass. Raises ProcessDied at end of file, ProtocolError for garbage."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._ready:
+            left = None if deadline is None else max(deadline - time.monotonic(), 0)
+            if not select.select([self._from], [], [], left)[0]:
+                return None
+            data = os.read(self._from, 1 << 16)
+            if not data:
+                raise ProcessDied(f"the process that imports the project ended ({self._status()})")
+            self._ready = self._deframer.feed(data)
+        return messages.decode(self._ready.pop(0))
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _status(self) -> str:
+        try:
+            code = self._process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            return "it closed its channel"
+        return f"signal {-code}" if code < 0 else f"exit status {code}"
+
+    def close(self, grace: float = 5.0) -> None:
+        """Closes the channel, which ends the process, and its session with it after `grace` seconds."""
+        for fd in (self._to, self._from):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        self._to = self._from = -1
+        process = getattr(self, "_process", None)
+        if process is None:
+            return
+        try:
+            process.wait(timeout=grace)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def user_environment(base: Mapping[str, str], forwarded: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    """Environment of the user's process: this machine's, without what is ours, then the CI job's choice, then our additions."""
+    kept = {name: value for name, value in base.items() if not name.startswith(_SCRUBBED)}
+    return {**kept, **forwarded, **own, "DCT_TEST_PROCESS": "1"}

@@ -1,0 +1,189 @@
+"""One chunk under one lease: from the claim to completed, released or lost."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from dct_celery.core.model import Chunk
+from dct_celery.errors import DctError, ProcessDied, ProtocolError, StoreUnavailable
+from dct_celery.wire import messages
+from dct_celery.worker.lease import LeaseKeeper
+from dct_celery.worker.services import WorkerServices
+from dct_celery.worker.spool import Spool
+from dct_celery.worker.testprocess import TestProcess
+
+if TYPE_CHECKING:
+    from dct_celery.worker.slot import SlotRun
+
+log = logging.getLogger("dct_celery.worker")
+#: A batch goes out when the oldest record in it is this old (seconds), or when it has this many characters.
+BATCH_SECONDS, BATCH_SIZE = 0.05, 128 * 1024
+#: Seconds to try the last write of a chunk while the store is away; then the lease decides.
+STORE_PATIENCE = 120.0
+
+
+class ChunkRun:
+    """Drives the slot's test process through one chunk and streams its records."""
+
+    def __init__(self, slot_run: SlotRun, chunk: Chunk, fence: int, services: WorkerServices, lease_ms: int) -> None:
+        self._slot_run = slot_run
+        self._chunk = chunk
+        self._fence = fence
+        self._services = services
+        self._lease_ms = lease_ms
+        self._spool = Spool(slot_run.folder.spool, chunk.id, chunk.attempt)
+        self._batch: list[str] = []
+        self._batch_size = 0
+        self._batch_since = 0.0
+        self._current: int | None = None
+        self._current_since = 0.0
+        self._start = time.monotonic()
+
+    def execute(self) -> str:
+        """completed | released | lost"""
+        with LeaseKeeper(self._slot_run.ledger, self._chunk.id, self._fence, self._lease_ms) as keeper:
+            self._keeper = keeper
+            try:
+                process = self._slot_run.process_for(self._chunk)
+                process.send(messages.RunChunk(self._chunk.id, list(self._chunk.indices)))
+                return self._follow(process)
+            except ProcessDied as died:
+                return self._died(died)
+            except ProtocolError as error:
+                return self._release("crash", str(error))
+            except DctError as error:
+                return self._release("database", str(error), error.detail)
+            finally:
+                self._spool.close()
+
+    def _follow(self, process: TestProcess) -> str:
+        while True:
+            message = process.receive(timeout=BATCH_SECONDS)
+            now = time.monotonic()
+            if isinstance(message, messages.TestStarted):
+                self._current, self._current_since = message.index, now
+            elif isinstance(message, (messages.TestFinished, messages.FixtureFinished)):
+                self._record(message, now)
+            elif isinstance(message, messages.ChunkFinished):
+                return self._complete(message)
+            elif isinstance(message, messages.Fatal):
+                return self._release("crash", message.message, message.detail)
+            if self._batch and (now - self._batch_since >= BATCH_SECONDS or self._batch_size >= BATCH_SIZE):
+                self._send()
+            if message is None and (outcome := self._interrupted(process, now)):
+                return outcome
+
+    def _record(self, message: messages.TestFinished | messages.FixtureFinished, now: float) -> None:
+        if isinstance(message, messages.TestFinished):
+            self._current = None
+        text = message.encode().decode("ascii")
+        self._spool.add(text)
+        if not self._batch:
+            self._batch_since = now
+        self._batch.append(text)
+        self._batch_size += len(text)
+
+    def _send(self) -> bool:
+        """The batch into the stream, where the store is there; else it waits in spool and memory."""
+        if not self._batch:
+            return True
+        self._spool.flush()
+        try:
+            answer = self._slot_run.ledger.append(
+                self._chunk.id,
+                self._fence,
+                self._chunk.attempt,
+                self._spool.seq,
+                f"[{','.join(self._batch)}]",
+                self._lease_ms,
+            )
+        except StoreUnavailable as error:
+            log.warning("records of %s wait: %s", self._chunk.id, error)
+            self._batch_since = time.monotonic() + 0.5
+            return False
+        self._keeper.note(answer)
+        self._batch, self._batch_size = [], 0
+        return answer != "lost"
+
+    # -- ends ------------------------------------------------------------------------
+
+    def _interrupted(self, process: TestProcess, now: float) -> str:
+        """Whatever ends a chunk from outside the test process; looked at while it is silent."""
+        if self._keeper.lost:
+            self._slot_run.retire(kill=True)
+            return "lost"
+        if self._keeper.cancelled:
+            return self._release("cancelled", "the run was stopped")
+        if self._drained(now):
+            return self._release("drain", "the worker stops")
+        limit = self._slot_run.test_timeout
+        if limit and self._current is not None and now - self._current_since > limit:
+            return self._timed_out(process, limit)
+        return ""
+
+    def _drained(self, now: float) -> bool:
+        try:
+            since = os.stat(self._services.folder.draining).st_mtime
+        except OSError:
+            return False
+        return time.time() - since > self._services.settings.drain_seconds
+
+    def _timed_out(self, process: TestProcess, limit: float) -> str:
+        assert self._current is not None
+        message = f"timed out after {limit:g} s"
+        text = f"{message}\n\n{process.stacks(ask=True)}".rstrip()
+        failure = {"kind": "error", "type": "dct.TimedOut", "message": message, "text": text, "subtest": ""}
+        index, seconds = self._current, time.monotonic() - self._current_since
+        output = process.last_output()
+        self._record(messages.TestFinished(index, "error", seconds, [failure], output=output), time.monotonic())
+        return self._release("timeout", message)
+
+    def _died(self, died: ProcessDied) -> str:
+        process = self._slot_run.process
+        detail = ""
+        if process is not None:
+            detail = f"{process.stacks(ask=False)}\n\nLast output:\n{process.last_output()}".strip()
+        if self._current is None:
+            return self._release("loader", str(died), detail)
+        return self._release("crash", str(died), detail, index=self._current)
+
+    def _complete(self, message: messages.ChunkFinished) -> str:
+        self._slot_run.used(self._chunk)
+        if message.left:
+            self._slot_run.retire()
+        summary = {
+            "busy_seconds": round(time.monotonic() - self._start, 6),
+            "class_seconds": message.class_seconds,
+            "left": message.left,
+            "stopped": message.stopped,
+        }
+        return self._end("complete", summary)
+
+    def _release(self, why: str, cause: str, detail: str = "", index: int | None = None) -> str:
+        self._slot_run.retire(kill=True)
+        reason: dict[str, Any] = {
+            "why": why,
+            "cause": cause,
+            "detail": detail[-20_000:],
+            "index": index,
+            "busy_seconds": round(time.monotonic() - self._start, 6),
+        }
+        return self._end("release", reason)
+
+    def _end(self, verb: str, body: dict[str, Any]) -> str:
+        """Records first, then the end: a holder that dies in between is reaped, and its records stand."""
+        deadline = time.monotonic() + STORE_PATIENCE
+        while time.monotonic() < deadline and not self._keeper.lost:
+            try:
+                if self._send():
+                    call = getattr(self._slot_run.ledger, verb)
+                    call(self._chunk.id, self._fence, self._chunk.attempt, self._spool.seq, json.dumps(body))
+                    return f"{verb}d"
+            except StoreUnavailable as error:
+                log.warning("end of %s waits: %s", self._chunk.id, error)
+            time.sleep(0.5)
+        return "lost"

@@ -1,0 +1,168 @@
+"""The host thread of a worker's main process: says that the worker is there, and prepares each run that wants it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+
+from dct_celery import __version__
+from dct_celery.core import signing
+from dct_celery.errors import DctError, LeaseLost, ProjectError
+from dct_celery.ports import WorkerInfo
+from dct_celery.wire.messages import PROTOCOL_VERSION
+from dct_celery.worker.preparation import Preparation, Refused
+from dct_celery.worker.services import WorkerServices
+
+log = logging.getLogger("dct_celery.worker")
+#: Seconds between two looks at the registry, between two beats, and after which a silent worker counts as gone.
+LOOK, BEAT, HORIZON = 0.2, 1.0, 10.0
+#: Seconds that slots get to drop their clones when a run ends.
+RETIRE_SECONDS = 10.0
+
+
+class RunKeeper:
+    """One run on this worker, from announcement to the last trace, in a thread of its own."""
+
+    def __init__(self, services: WorkerServices, run: str) -> None:
+        self.run = run
+        self.state = "preparing"
+        self._services = services
+        self._folder = services.folder.run(run)
+        self._ledger = services.ledger(run)
+        self._end = threading.Event()
+        self._preparation = Preparation(services, run, self._folder, self._ledger, self._end.is_set)
+        self._thread = threading.Thread(target=self._keep, name=f"run-{run}", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """The run is over here. Returns at once; `join` waits for the clean-up."""
+        self._end.set()
+        self._folder.end()
+        process = self._preparation.process
+        if process is not None and self.state == "preparing":
+            process.kill()  # whatever the preparation waits for ends with it
+
+    def join(self, timeout: float) -> None:
+        self._thread.join(timeout)
+
+    @property
+    def done(self) -> bool:
+        return not self._thread.is_alive()
+
+    def _keep(self) -> None:
+        try:
+            self._prepare()
+            self._end.wait()
+        except Exception:
+            log.exception("run %s", self.run)
+        finally:
+            self.state = "over"
+            self._clean_up()
+
+    def _prepare(self) -> None:
+        start = time.monotonic()
+        try:
+            prepared = self._preparation.prepare()
+        except LeaseLost:
+            return
+        except Refused as refused:
+            self._tell("refused", refused.reason, refused.detail)
+        except ProjectError as error:
+            self._tell("failed", str(error), error.detail)
+        except DctError as error:
+            if not self._end.is_set():
+                self._tell("refused", str(error), error.detail)
+        else:
+            self._folder.publish(prepared.published())
+            self.state = "ready"
+            self._ledger.tell(
+                self._services.name,
+                {"state": "ready", "host": self._services.host, "seconds": round(time.monotonic() - start, 3)},
+            )
+
+    def _tell(self, state: str, message: str, detail: str) -> None:
+        log.warning("run %s %s: %s", self.run, state, message)
+        self.state = "refused"
+        self._ledger.tell(self._services.name, {"state": state, "message": message, "detail": detail[-20_000:]})
+
+    def _clean_up(self) -> None:
+        self._folder.end()
+        deadline = time.monotonic() + RETIRE_SECONDS
+        while self._folder.clones() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        with contextlib.suppress(Exception):
+            self._preparation.close()
+        self._folder.remove()
+
+
+class Host:
+    """All runs of one worker. `ready` is read by the consumer; everything else happens in the host thread."""
+
+    def __init__(self, services: WorkerServices, slots: int) -> None:
+        self._services = services
+        self._slots = slots
+        self._keepers: dict[str, RunKeeper] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="dct-host", daemon=True)
+
+    def start(self) -> None:
+        self._services.folder.draining.unlink(missing_ok=True)
+        for folder in self._services.folder.leftovers():
+            folder.remove()
+        self._thread.start()
+
+    def ready(self) -> set[str]:
+        """Runs whose chunks the slots may take now."""
+        return {run for run, keeper in list(self._keepers.items()) if keeper.state == "ready"}
+
+    def stop(self, timeout: float = 30.0) -> None:
+        """Ends every run here; returns when databases and folders are gone."""
+        self._stop.set()
+        self._thread.join(5.0)
+        for keeper in self._keepers.values():
+            keeper.end()
+        for keeper in self._keepers.values():
+            keeper.join(timeout)
+        with contextlib.suppress(DctError):
+            self._services.registry.leave(self._services.name)
+
+    def _loop(self) -> None:
+        beaten = 0.0
+        complained = False
+        while not self._stop.wait(LOOK):
+            try:
+                self._look()
+                if time.monotonic() - beaten >= BEAT:
+                    self._services.registry.beat(self._info(), HORIZON)
+                    beaten = time.monotonic()
+                complained = False
+            except DctError as error:
+                if not complained:
+                    log.warning("%s; trying again", error)
+                complained = True
+            except Exception:
+                log.exception("host thread")
+
+    def _look(self) -> None:
+        active = set(self._services.registry.active_runs())
+        for run in active - set(self._keepers):
+            log.info("run %s: preparing", run)
+            self._keepers[run] = RunKeeper(self._services, run)
+        for run, keeper in list(self._keepers.items()):
+            if run not in active:
+                keeper.end()
+            if keeper.done:
+                del self._keepers[run]
+
+    def _info(self) -> WorkerInfo:
+        return WorkerInfo(
+            name=self._services.name,
+            host=self._services.host,
+            slots=self._slots,
+            version=__version__,
+            protocol=PROTOCOL_VERSION,
+            key_id=signing.key_id(self._services.key),
+            runs={run: keeper.state for run, keeper in self._keepers.items()},
+        )

@@ -1,0 +1,41 @@
+"""What worker and slots are given by the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger, Registry, UserProcess
+from dct_celery.settings import Settings
+from dct_celery.wire import messages
+from dct_celery.worker.layout import WorkFolder
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerServices:
+    """One per process: clients in it must not cross a fork."""
+
+    settings: Settings
+    #: Name of the worker, e.g. build-a@host.
+    name: str
+    host: str
+    folder: WorkFolder
+    key: str
+    registry: Registry
+    ledger: Callable[[str], Ledger]
+    #: run specification -> root of the tree that it names. Raises InfrastructureError.
+    code: Callable[[Mapping[str, Any]], Path]
+    server_for: Callable[[DatabaseSpec, Path], DatabaseServer]
+    #: (interpreter, load, environment, log) -> loader
+    start_process: Callable[[str, messages.Load, Mapping[str, str], IO[bytes]], UserProcess]
+    #: (forwarded, own) -> environment of the user's process
+    user_environment: Callable[[Mapping[str, str], Mapping[str, str]], dict[str, str]]
+    #: host:port/db of store and broker.
+    own_redis: frozenset[str] = frozenset()
+
+    @property
+    def short_name(self) -> str:
+        """The worker's name without its host."""
+        return self.name.partition("@")[0]

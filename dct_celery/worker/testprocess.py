@@ -1,0 +1,163 @@
+"""A fork of the loader as its slot sees it: FIFOs, stacks, status, and a way to end it that always works.
+
+The slot cannot wait for the process, which is the loader's child; the loader writes its status to a file. The slot ends it by
+closing the lifeline: the loader sees that and kills the process group. Should the loader die, the kernel kills its forks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from pathlib import Path
+from typing import TypeVar
+
+from dct_celery.errors import ProcessDied, ProtocolError
+from dct_celery.wire import framing, messages
+
+M = TypeVar("M", bound=messages.Message)
+#: Seconds for a fork to come up.
+FORK_SECONDS = 30.0
+#: Same number as testproc.lifetime.STACKS_SIGNAL, which this room may not import.
+STACKS_SIGNAL = signal.SIGRTMIN + 7
+
+
+class TestProcess:
+    """One fork. Raises ProcessDied when it ends without being asked."""
+
+    __test__ = False
+
+    def __init__(self, folder: Path, fork_fifo: Path, environment: dict[str, str]) -> None:
+        self._folder = folder
+        self._deframer = framing.Deframer()
+        self._ready: list[bytes] = []
+        self._inbox = self._outbox = self._lifeline = -1
+        self.pid = 0
+        for name in ("in", "out", "life"):
+            os.mkfifo(folder / name, 0o600)
+        order = messages.ForkOrder(
+            inbox=str(folder / "in"),
+            outbox=str(folder / "out"),
+            lifeline=str(folder / "life"),
+            log=str(folder / "log"),
+            stacks=str(folder / "stacks"),
+            status=str(folder / "status"),
+            environment=environment,
+        )
+        (folder / "order").write_bytes(order.encode())
+        try:
+            self._start(fork_fifo)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _start(self, fork_fifo: Path) -> None:
+        self._outbox = os.open(self._folder / "out", os.O_RDONLY | os.O_NONBLOCK)
+        # Also for reading: the write end must exist before the loader looks at its read end.
+        self._lifeline = os.open(self._folder / "life", os.O_RDWR | os.O_NONBLOCK)
+        try:
+            orders = os.open(fork_fifo, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            raise ProcessDied(f"the loader is gone: {error.strerror}") from error
+        with os.fdopen(orders, "wb", buffering=0) as fifo:
+            fifo.write(f"{self._folder / 'order'}\n".encode())
+        deadline = time.monotonic() + FORK_SECONDS
+        while self._inbox < 0:
+            try:
+                self._inbox = os.open(self._folder / "in", os.O_WRONLY | os.O_NONBLOCK)
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise ProcessDied(f"no test process came up within {FORK_SECONDS:.0f} s") from error
+                time.sleep(0.002)
+        os.set_blocking(self._inbox, True)
+
+    def send(self, message: messages.Message) -> None:
+        data = framing.frame(message.encode())
+        try:
+            while data:
+                data = data[os.write(self._inbox, data) :]
+        except BrokenPipeError:
+            raise ProcessDied(self.status()) from None
+
+    def receive(self, timeout: float) -> messages.Message | None:
+        """The next message, or None after `timeout` seconds. Raises ProcessDied at end of file, ProtocolError for garbage."""
+        if not self._ready:
+            if not select.select([self._outbox], [], [], timeout)[0]:
+                return None
+            data = os.read(self._outbox, 1 << 18)
+            if not data:
+                raise ProcessDied(self.status())
+            self._ready = self._deframer.feed(data)
+        return messages.decode(self._ready.pop(0)) if self._ready else None
+
+    def ask(self, question: messages.Message, kind: type[M], timeout: float) -> M | messages.Fatal:
+        """Sends and waits for the one answer. Raises ProcessDied, also when `timeout` seconds pass."""
+        self.send(question)
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            answer = self.receive(min(left, 1.0))
+            if isinstance(answer, (kind, messages.Fatal)):
+                return answer
+            if answer is not None:
+                raise ProtocolError(f"expected {kind.__name__}, received {answer.kind}")
+        raise ProcessDied(f"no answer to {question.kind} within {timeout:.0f} s")
+
+    def status(self) -> str:
+        """How it ended: "signal 11", "exit 0"; waits a moment for the loader to say so."""
+        deadline = time.monotonic() + 2.0
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                return (self._folder / "status").read_text()
+            time.sleep(0.01)
+        return "it closed its channel"
+
+    def stacks(self, *, ask: bool) -> str:
+        """What faulthandler wrote; with `ask`, the stacks of all threads as they are now."""
+        if ask and self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, STACKS_SIGNAL)
+            time.sleep(0.3)
+        with contextlib.suppress(OSError):
+            return (self._folder / "stacks").read_text(errors="backslashreplace")[-32_000:]
+        return ""
+
+    def last_output(self) -> str:
+        """The end of what it printed."""
+        try:
+            with open(self._folder / "log", "rb") as file:
+                file.seek(max(os.fstat(file.fileno()).st_size - 8192, 0))
+                return file.read().decode(errors="backslashreplace")
+        except OSError:
+            return ""
+
+    def finish(self, grace: float = 5.0) -> None:
+        """Asks it to tear down and exit; kills it after `grace` seconds."""
+        with contextlib.suppress(ProcessDied, OSError, ProtocolError):
+            self.send(messages.Goodbye())
+            deadline = time.monotonic() + grace
+            while (left := deadline - time.monotonic()) > 0:
+                self.receive(left)
+        self.kill()
+
+    def kill(self) -> None:
+        """Ends it and everything in its process group, and waits until it is gone."""
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+        for fd in (self._lifeline, self._inbox):
+            if fd >= 0:
+                os.close(fd)
+        self._lifeline = self._inbox = -1
+        if self._outbox >= 0:
+            self._drain()
+            os.close(self._outbox)
+            self._outbox = -1
+
+    def _drain(self) -> None:
+        """Reads to the end of file: then the process no longer holds its databases open."""
+        deadline = time.monotonic() + 5.0
+        while self.pid and (left := deadline - time.monotonic()) > 0:
+            if select.select([self._outbox], [], [], left)[0] and not os.read(self._outbox, 1 << 18):
+                return
