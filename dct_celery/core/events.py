@@ -73,9 +73,10 @@ class Expired:
 
 @dataclass(frozen=True, slots=True)
 class SlotsChanged:
-    """So many slots of the pool can or will soon take chunks of this run."""
+    """So many slots of the pool can or will soon take chunks of this run; `ready` of them can now."""
 
     slots: int
+    ready: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dct_celery.core import events as ev
@@ -82,6 +82,7 @@ class RunMachine:
     _queued: dict[str, _Held] = field(default_factory=dict)
     _leased: dict[str, _Held] = field(default_factory=dict)
     _slots: int = 0
+    _ready: int = 0
     _bad: int = 0
     _losses: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     _crashes: dict[int, int] = field(default_factory=lambda: defaultdict(int))
@@ -121,6 +122,14 @@ class RunMachine:
         return self.planner.remaining_seconds + sum(
             held.chunk.estimate for group in (self._queued, self._leased) for held in group.values()
         )
+
+    def fixture_verdicts(self) -> tuple[FixtureVerdict, ...]:
+        """Each fixture event once, with the entries that it kept from running."""
+        covered: dict[str, list[int]] = defaultdict(list)
+        for index, verdict in sorted(self.verdicts.items()):
+            if verdict.covered_by:
+                covered[verdict.covered_by].append(index)
+        return tuple(replace(fixture, covers=tuple(covered[fixture.id])) for fixture in self.fixtures.values())
 
     def exit_code(self) -> int:
         """By I10. A deliberate stop has its own code; a lost entry outweighs failures."""
@@ -173,6 +182,7 @@ class RunMachine:
 
     def _slots_changed(self, event: ev.SlotsChanged) -> list[ev.Effect]:
         self._slots = event.slots
+        self._ready = event.ready
         return []
 
     def _ticked(self, event: ev.Ticked) -> list[ev.Effect]:
@@ -180,7 +190,7 @@ class RunMachine:
         if self.stop is not None:
             over = not self._leased or self.now - self._stopped_at > STOP_GRACE
             return self._give_up(self._all_open(), self.stop.reason, lost=False) if over else []
-        if self._slots <= len(self._leased):
+        if self._ready <= len(self._leased):
             return []
         late = [held for held in self._queued.values() if self.now - held.since > CLAIM_SECONDS]
         for held in late:

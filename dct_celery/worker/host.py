@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import threading
 import time
@@ -108,14 +109,31 @@ class Host:
         self._thread = threading.Thread(target=self._loop, name="dct-host", daemon=True)
 
     def start(self) -> None:
+        self._services.folder.base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._claim_folder()
         self._services.folder.draining.unlink(missing_ok=True)
         for folder in self._services.folder.leftovers():
             folder.remove()
         self._thread.start()
 
+    def _claim_folder(self) -> None:
+        """One worker per work folder; the lock lives as long as this process."""
+        self._lock = (self._services.folder.base / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SystemExit(
+                f"dct: error: another worker uses {self._services.folder.base}; "
+                "give this one another name (-n) or folder (DCT_WORK_DIR)"
+            ) from None
+
     def ready(self) -> set[str]:
         """Runs whose chunks the slots may take now."""
         return {run for run, keeper in list(self._keepers.items()) if keeper.state == "ready"}
+
+    def drain(self) -> None:
+        """The worker was told to stop: slots finish their chunk, or give it back after `drain_seconds`."""
+        self._services.folder.draining.touch()
 
     def stop(self, timeout: float = 30.0) -> None:
         """Ends every run here; returns when databases and folders are gone."""

@@ -1,0 +1,275 @@
+"""The composition root: settings in, wired dispatcher or worker out. The only module that knows every adapter."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from dct_celery.errors import ConfigError
+from dct_celery.settings import Settings, load
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from dct_celery.adapters.source.snapshot import Snapshot
+    from dct_celery.core.model import RunReport
+    from dct_celery.dispatcher.request import Request
+    from dct_celery.ports import BlobStore
+    from dct_celery.worker.services import WorkerServices
+    from dct_celery.worker.slot import Slot
+
+
+# -- dispatcher ------------------------------------------------------------------------
+
+
+def run_tests(settings: Settings, origins: dict[str, str]) -> int:
+    """`dct run`: the exit code by I10. Raises DctError for what stops it before there is a report."""
+    interrupts = _Interrupts()
+    if settings.local is None:
+        return _dispatch(settings, origins, interrupts)
+    from dct_celery.adapters.localfleet import local_fleet
+
+    with local_fleet(settings) as (local_settings, local_origins):
+        return _dispatch(local_settings, {**origins, **local_origins}, interrupts)
+
+
+def _dispatch(settings: Settings, origins: dict[str, str], interrupts: _Interrupts) -> int:
+    from dct_celery.adapters.source.snapshot import find_root
+    from dct_celery.dispatcher.dispatch import Dispatch
+    from dct_celery.dispatcher.request import make_request
+    from dct_celery.reports.files import check_writable
+
+    for name in ("junit_xml", "json"):
+        if path := getattr(settings, name):
+            check_writable(Path(settings.project_dir, path), origins.get(name, ""))
+    root = find_root(Path(settings.project_dir))
+    seed = random.randint(0, 2**32 - 1) if settings.shuffle == "auto" else settings.shuffle
+    hash_seed = os.environ.get("PYTHONHASHSEED") or str(random.randint(1, 2**32 - 1))
+    request = make_request(settings, root, os.environ, seed, hash_seed)
+    dispatch = Dispatch(_dispatcher_services(settings, origins, request, interrupts), request)
+    return dispatch.execute()
+
+
+def _dispatcher_services(settings: Settings, origins: dict[str, str], request: Request, interrupts: _Interrupts) -> Any:
+    from dct_celery.adapters.celeryqueue.app import make_app
+    from dct_celery.adapters.celeryqueue.queue import CeleryChunkQueue
+    from dct_celery.adapters.process import PipeProcess, user_environment
+    from dct_celery.adapters.redisstore import blobs, client, ledger, registry
+    from dct_celery.dispatcher.services import DispatcherServices
+    from dct_celery.reports.terminal import Terminal
+
+    run = settings.run_id or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    key = settings.signing_key or ""
+    store = client.connect(settings.store)
+    client.check(store, settings.store, origins.get("store", "store"))
+    queue = CeleryChunkQueue(make_app(settings), run, key, origins.get("broker", "broker"))
+    queue.check()
+    console = Terminal.detect(
+        os.environ, out=sys.stdout, err=sys.stderr, verbosity=settings.verbosity, clock=time.monotonic, rerun=request.rerun
+    )
+    return DispatcherServices(
+        settings=settings,
+        run=run,
+        owner=secrets.token_hex(8),
+        key=key,
+        clock=time.monotonic,
+        wall=time.time,
+        registry=registry.RedisRegistry(store, settings.pool),
+        ledger=ledger.RedisLedger(store, run),
+        queue=queue,
+        blobs=blobs.RedisBlobs(store),
+        timings=partial(blobs.RedisTimings, store),
+        console=console,
+        state_folder=Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "dct_celery",
+        environ=dict(os.environ),
+        start_process=PipeProcess,
+        user_environment=partial(user_environment, dict(os.environ)),
+        snapshot=_upload,
+        write_reports=partial(_write_reports, settings),
+        interrupted=interrupts.seen,
+    )
+
+
+def _upload(root: Path, store: BlobStore) -> tuple[Snapshot, int, int]:
+    from dct_celery.adapters.source import snapshot
+
+    taken = snapshot.take(root)
+    by_digest = {file.digest: file for file in taken.files}
+    missing = store.missing([*by_digest, taken.digest])
+    sent = 0
+
+    def contents() -> Any:
+        nonlocal sent
+        for digest in missing - {taken.digest}:
+            content = snapshot.content(root, by_digest[digest])
+            if snapshot.digest_of(content) != digest:
+                raise ConfigError(f"{by_digest[digest].path} changed while it was read; run again when nothing writes there")
+            sent += len(content)
+            yield digest, content
+        if taken.digest in missing:
+            yield taken.digest, taken.index()
+
+    store.put(contents())
+    return taken, len(taken.files), sent
+
+
+def _write_reports(settings: Settings, report: RunReport) -> None:
+    from dct_celery.reports import files
+
+    if settings.junit_xml:
+        files.write_junit(Path(settings.project_dir, settings.junit_xml), report, settings.junit_family)
+    if settings.json:
+        files.write_json(Path(settings.project_dir, settings.json), report)
+
+
+class _Interrupts:
+    """SIGINT and SIGTERM: the first is a flag that the run looks at, the second ends the process at once."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with contextlib.suppress(ValueError):  # not the main thread: a test, or somebody's embedding
+                signal.signal(number, self._handle)
+
+    def seen(self) -> bool:
+        return self._count > 0
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._count += 1
+        if self._count > 1:
+            os._exit(2)
+
+
+# -- worker ----------------------------------------------------------------------------
+
+_slots: dict[str, Slot] = {}
+
+
+def make_worker_app() -> Celery:
+    """The Celery app of a worker, with host thread, run queues and the one task. Raises ConfigError."""
+    from celery import bootsteps, signals
+
+    from dct_celery.adapters.celeryqueue.app import READY_RUNS, TASK, RunQueues, make_app
+
+    # The Django fixup is off; the variable would still reach projects that the worker must not load.
+    os.environ.pop("DJANGO_SETTINGS_MODULE", None)
+    settings, _ = load({}, env=os.environ, cwd=Path.cwd())
+    app = make_app(settings)
+    hosts: list[Any] = []
+    vars(app)[READY_RUNS] = lambda: hosts[0].ready() if hosts else set()
+
+    class HostStep(bootsteps.StartStopStep):
+        """Starts the host thread once the pool has forked."""
+
+        requires = ("celery.worker.components:Pool",)
+
+        def start(self, parent: Any) -> None:
+            hosts.append(_start_host(settings, parent))
+
+        def stop(self, parent: Any) -> None:
+            """Nothing: slots still finish their chunks. `worker_shutdown` comes when they are done."""
+
+    def shutting_down(**_: Any) -> None:
+        if hosts:
+            hosts[0].drain()
+
+    def shut_down(**_: Any) -> None:
+        if hosts:
+            hosts.pop().stop()
+
+    def child_ends(**_: Any) -> None:
+        for slot in _slots.values():
+            slot.close()
+
+    signals.worker_shutting_down.connect(shutting_down, weak=False)
+    signals.worker_shutdown.connect(shut_down, weak=False)
+    signals.worker_process_shutdown.connect(child_ends, weak=False)
+    app.steps["worker"].add(HostStep)
+    app.steps["consumer"].add(RunQueues)
+    app.task(name=TASK, bind=True)(partial(_run_chunk, settings))
+    return app
+
+
+def _run_chunk(settings: Settings, task: Any, message: str) -> str:
+    """The task, in a pool child."""
+    from billiard.process import current_process
+
+    from dct_celery.worker.slot import Slot
+
+    name = task.request.hostname
+    if name not in _slots:
+        _slots[name] = Slot(_worker_services(settings, name), getattr(current_process(), "index", 0))
+    return _slots[name].run(message)
+
+
+def _start_host(settings: Settings, worker: Any) -> Any:
+    from dct_celery.worker.host import Host
+
+    pool = worker.pool_cls.__module__
+    if not pool.endswith("prefork"):
+        raise SystemExit(f"dct: error: this worker runs the pool {pool}; slots need processes: leave -P at prefork")
+    host = Host(_worker_services(settings, worker.hostname), worker.concurrency)
+    host.start()
+    return host
+
+
+def _worker_services(settings: Settings, name: str) -> WorkerServices:
+    from dct_celery.adapters.databases.base import server_for
+    from dct_celery.adapters.process import PipeProcess, user_environment
+    from dct_celery.adapters.redisstore import blobs, client, ledger, registry
+    from dct_celery.adapters.source.tree import Trees, check_checkout
+    from dct_celery.worker.layout import WorkFolder
+    from dct_celery.worker.services import WorkerServices
+
+    store = client.connect(settings.store)
+    base = Path(settings.work_dir) if settings.work_dir else _cache_folder() / name
+    trees = Trees(base / "trees", blobs.RedisBlobs(store))
+
+    def code(spec: Mapping[str, Any]) -> Path:
+        if spec["code"] == "snapshot":
+            return trees.materialise(spec["tree"])
+        if not settings.checkout:
+            raise ConfigError("the run wants --code checkout, but this worker has none: set DCT_CHECKOUT to its folder")
+        return check_checkout(Path(settings.checkout), spec["tree"])
+
+    return WorkerServices(
+        settings=settings,
+        name=name,
+        host=socket.gethostname(),
+        folder=WorkFolder(base.resolve()),
+        key=settings.signing_key or "",
+        registry=registry.RedisRegistry(store, settings.pool),
+        ledger=partial(ledger.RedisLedger, store),
+        code=code,
+        server_for=server_for,
+        start_process=PipeProcess,
+        user_environment=partial(user_environment, dict(os.environ)),
+        own_redis=frozenset(_places(settings)),
+    )
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dct_celery"
+
+
+def _places(settings: Settings) -> list[str]:
+    """host:port/db of store and broker, in the words of testproc.environment."""
+    places = []
+    for url in (settings.store, settings.broker):
+        parts = urlsplit(url)
+        if parts.scheme in ("redis", "rediss"):
+            places.append(f"{parts.hostname or 'localhost'}:{parts.port or 6379}/{parts.path.strip('/') or '0'}")
+    return places

@@ -1,0 +1,41 @@
+"""The collect process: builds the suite once on the dispatcher's side and hands over the manifest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from dct_celery.core.model import Entry, Manifest
+from dct_celery.errors import CollectionError, ProcessDied
+from dct_celery.ports import UserProcess
+from dct_celery.wire import messages
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    manifest: Manifest
+    loaded: messages.Loaded
+
+
+def collect(process: UserProcess, last_words: Any) -> Collected:
+    """Waits for the manifest. Raises CollectionError with what the project said; `last_words()` is the end of its output."""
+    try:
+        answer = process.receive()
+        if isinstance(answer, messages.Fatal):
+            raise CollectionError(_explained(answer), detail=answer.detail)
+        assert isinstance(answer, messages.Loaded), answer
+        rows: list[dict[str, Any]] = []
+        while isinstance(part := process.receive(), messages.Entries) and not part.last:
+            rows += part.entries
+    except ProcessDied as died:
+        raise CollectionError(f"the suite could not be collected: {died}", detail=last_words()) from died
+    manifest = Manifest(tuple(Entry.from_dict(row) for row in rows))
+    if manifest.digest != answer.digest:
+        raise CollectionError("the manifest changed while it was collected: test ids must not differ from call to call")
+    return Collected(manifest, answer)
+
+
+def _explained(fatal: messages.Fatal) -> str:
+    if fatal.reason == "settings":
+        return f"the settings cannot be used: {fatal.message}"
+    return fatal.message

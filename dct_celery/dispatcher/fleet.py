@@ -1,0 +1,64 @@
+"""The pool as one run sees it: which workers can take part, and why the others cannot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dct_celery.ports import WorkerInfo
+
+
+@dataclass(slots=True)
+class Fleet:
+    """Kept by the follower; `update` with each look at the registry."""
+
+    run: str
+    pool: str
+    version: str
+    protocol: int
+    key_id: str
+    workers: list[WorkerInfo] = field(default_factory=list)
+    #: worker -> why it refused this run.
+    refusals: dict[str, str] = field(default_factory=dict)
+    #: Monotonic seconds when a usable worker was last there.
+    last_usable: float = 0.0
+
+    def update(self, workers: list[WorkerInfo], now: float) -> None:
+        self.workers = workers
+        if self.usable:
+            self.last_usable = now
+
+    @property
+    def usable(self) -> list[WorkerInfo]:
+        return [worker for worker in self.workers if not self.obstacle(worker)]
+
+    @property
+    def slots(self) -> int:
+        return sum(worker.slots for worker in self.usable)
+
+    @property
+    def ready_slots(self) -> int:
+        return sum(worker.slots for worker in self.usable if worker.runs.get(self.run) == "ready")
+
+    @property
+    def all_refused(self) -> bool:
+        """There are workers, and each of them has looked at the run and declined."""
+        return bool(self.workers) and all(worker.name in self.refusals for worker in self.workers)
+
+    def obstacle(self, worker: WorkerInfo) -> str:
+        """Why the worker cannot take part; empty when it can."""
+        if worker.protocol != self.protocol or worker.version != self.version:
+            return f"runs dct_celery {worker.version}, this is {self.version}: install the same version on both sides"
+        if worker.key_id != self.key_id:
+            return "has another signing key: set the same DCT_SIGNING_KEY on both sides"
+        return self.refusals.get(worker.name, "")
+
+    def missing(self, seconds: float) -> str:
+        """The line for a run that nobody takes."""
+        if not self.workers:
+            who = "nobody is there"
+        else:
+            who = "; ".join(f"{worker.name} {self.obstacle(worker) or 'is not ready'}" for worker in self.workers)
+        return (
+            f"no worker of pool {self.pool!r} took the run within {seconds:g} s (--queue-timeout): {who}; "
+            "start one with the same store and pool: celery -A dct_celery worker"
+        )

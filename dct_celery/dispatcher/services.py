@@ -1,0 +1,63 @@
+"""What the dispatcher is given by the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from dct_celery.core.model import RunReport
+from dct_celery.ports import BlobStore, ChunkQueue, Ledger, Registry, TimingStore, UserProcess
+from dct_celery.settings import Settings
+from dct_celery.wire import messages
+
+
+class Console(Protocol):
+    """The part of `reports.terminal.Terminal` that the dispatcher uses."""
+
+    def line(self, text: str) -> None: ...
+    def warn(self, text: str) -> None: ...
+    def start(self, total: int) -> None: ...
+    def verdict(self, v: Any) -> None: ...
+    def fixture(self, f: Any) -> None: ...
+    def slots(self, busy: int, connected: int, names: Any = ()) -> None: ...
+    def remaining(self, seconds: float | None) -> None: ...
+    def tick(self) -> None: ...
+    def finish(self, report: RunReport, *, durations: int | None = None, timing: bool = False) -> None: ...
+    def close(self) -> None: ...
+
+
+class TakenSnapshot(Protocol):
+    """The part of `adapters.source.snapshot.Snapshot` that the dispatcher uses."""
+
+    @property
+    def digest(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DispatcherServices:
+    """Everything that touches the world. `clock`: monotonic seconds; `wall`: Unix seconds."""
+
+    settings: Settings
+    run: str
+    owner: str
+    key: str
+    clock: Callable[[], float]
+    wall: Callable[[], float]
+    registry: Registry
+    ledger: Ledger
+    queue: ChunkQueue
+    blobs: BlobStore
+    timings: Callable[[str], TimingStore]
+    console: Console
+    state_folder: Path
+    environ: Mapping[str, str]
+    start_process: Callable[[str, messages.Load, Mapping[str, str], IO[bytes]], UserProcess]
+    user_environment: Callable[[Mapping[str, str], Mapping[str, str]], dict[str, str]]
+    #: Takes the tree below a root; uploads what the store lacks; returns (snapshot, files, bytes sent).
+    snapshot: Callable[[Path, BlobStore], tuple[TakenSnapshot, int, int]]
+    #: Writes what --junit-xml and --json ask for.
+    write_reports: Callable[[RunReport], None]
+    #: True once after each interrupt (SIGINT, SIGTERM).
+    interrupted: Callable[[], bool]

@@ -1,0 +1,1 @@
+"""The room of dashboard and /metrics. Empty so far."""
