@@ -199,20 +199,23 @@ def make_worker_app() -> Celery:
     signals.worker_process_shutdown.connect(child_ends, weak=False)
     app.steps["worker"].add(HostStep)
     app.steps["consumer"].add(RunQueues)
-    app.task(name=TASK, bind=True)(partial(_run_chunk, settings))
+
+    def run_chunk(task: Any, message: str) -> str:
+        return _slot(settings, task.request.hostname).run(message)
+
+    app.task(name=TASK, bind=True)(run_chunk)
     return app
 
 
-def _run_chunk(settings: Settings, task: Any, message: str) -> str:
-    """The task, in a pool child."""
+def _slot(settings: Settings, name: str) -> Slot:
+    """The slot of this pool child, made at its first chunk: clients must not cross the fork."""
     from billiard.process import current_process
 
     from dct_celery.worker.slot import Slot
 
-    name = task.request.hostname
     if name not in _slots:
         _slots[name] = Slot(_worker_services(settings, name), getattr(current_process(), "index", 0))
-    return _slots[name].run(message)
+    return _slots[name]
 
 
 def _start_host(settings: Settings, worker: Any) -> Any:

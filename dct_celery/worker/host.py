@@ -7,6 +7,7 @@ import fcntl
 import logging
 import threading
 import time
+import traceback
 
 from dct_celery import __version__
 from dct_celery.core import signing
@@ -55,9 +56,12 @@ class RunKeeper:
     def _keep(self) -> None:
         try:
             self._prepare()
-            self._end.wait()
-        except Exception:
+        except Exception as error:
             log.exception("run %s", self.run)
+            with contextlib.suppress(DctError):
+                self._tell("refused", f"internal error of the worker: {type(error).__name__}: {error}", traceback.format_exc())
+        try:
+            self._end.wait()
         finally:
             self.state = "over"
             self._clean_up()

@@ -33,7 +33,8 @@ class Trees:
             stamps = self._base / digest / "stamps.json"
             files = self._index(digest)
             known = _read_stamps(stamps)
-            changed = [file for file in files if _stamp(root / file.path) != known.get(file.path)]
+            changed = [file for file in files if known.get(file.path, ()) != _stamp(root / file.path)]
+            root.mkdir(parents=True, exist_ok=True)
             _remove_strangers(root, files)
             self._write(root, changed)
             _write_stamps(stamps, root, files)
