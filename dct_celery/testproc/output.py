@@ -26,7 +26,7 @@ class OutputFile:
         self._own = (sys.stdout, sys.stderr)
         for stream in self._own:
             with contextlib.suppress(AttributeError, ValueError):
-                stream.reconfigure(write_through=True, errors="backslashreplace")  # type: ignore[union-attr]
+                stream.reconfigure(write_through=True)  # type: ignore[union-attr]
 
     def take(self) -> str:
         """Everything printed since the last call, cut in the middle where it is long."""

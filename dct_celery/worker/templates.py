@@ -67,7 +67,8 @@ class Templates:
 
     def ensure_flushed(self, aliases: Iterable[str]) -> None:
         """Makes the flushed template of each alias from its pristine one. Raises DatabaseError."""
-        for spec in [spec for spec in self._specs if spec.alias in set(aliases)]:
+        wanted = set(aliases)
+        for spec in [spec for spec in self._specs if spec.alias in wanted]:
             server, name = self._servers[spec.alias], self.name(spec.alias, flushed=True)
             with server.lock(name):
                 if not server.is_ready(name):

@@ -33,6 +33,7 @@ def connect(url: str, *, retries: int = 3) -> redis.Redis:
         socket_keepalive=True,
         health_check_interval=30,
         protocol=2,
+        encoding_errors="surrogatepass",  # test ids hold whatever Python's strings may hold
         retry=Retry(ExponentialWithJitterBackoff(base=0.1, cap=2), retries),
     )
 
@@ -90,4 +91,4 @@ def script(client: redis.Redis, name: str) -> Any:
 def text(value: bytes | str | None) -> str:
     if value is None:
         return ""
-    return value.decode() if isinstance(value, bytes) else value
+    return value.decode(errors="surrogatepass") if isinstance(value, bytes) else value
