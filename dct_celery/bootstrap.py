@@ -10,7 +10,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -42,11 +43,13 @@ def run_tests(settings: Settings, origins: dict[str, str]) -> int:
         return _dispatch(settings, origins, interrupts)
     from dct_celery.adapters.localfleet import local_fleet
 
-    with local_fleet(settings) as (local_settings, local_origins):
-        return _dispatch(local_settings, {**origins, **local_origins}, interrupts)
+    with local_fleet(settings) as fleet:
+        return _dispatch(fleet.settings, {**origins, **fleet.origins}, interrupts, fleet.trouble)
 
 
-def _dispatch(settings: Settings, origins: dict[str, str], interrupts: _Interrupts) -> int:
+def _dispatch(
+    settings: Settings, origins: dict[str, str], interrupts: _Interrupts, fleet_trouble: Callable[[], str] = str
+) -> int:
     from dct_celery.adapters.source.snapshot import find_root
     from dct_celery.dispatcher.dispatch import Dispatch
     from dct_celery.dispatcher.request import make_request
@@ -59,7 +62,8 @@ def _dispatch(settings: Settings, origins: dict[str, str], interrupts: _Interrup
     seed = random.randint(0, 2**32 - 1) if settings.shuffle == "auto" else settings.shuffle
     hash_seed = os.environ.get("PYTHONHASHSEED") or str(random.randint(1, 2**32 - 1))
     request = make_request(settings, root, os.environ, seed, hash_seed)
-    dispatch = Dispatch(_dispatcher_services(settings, origins, request, interrupts), request)
+    services = _dispatcher_services(settings, origins, request, interrupts)
+    dispatch = Dispatch(replace(services, fleet_trouble=fleet_trouble), request)
     return dispatch.execute()
 
 

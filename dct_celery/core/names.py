@@ -10,15 +10,17 @@ import hashlib
 import re
 
 #: Every database that we make matches this; nothing else is ever dropped.
-OURS = re.compile(r"^test_[a-z0-9_]{3,58}$")
+OURS = re.compile(r"^test_[a-z0-9_]{3,58}\Z")
 MAX_BYTES = 63
 _UNSAFE = re.compile(r"[^a-z0-9]+")
+#: What a hashed name ends in; a text that ends so by itself is hashed, too, or it could be taken for another's hash.
+_HASHED = re.compile(r"(^|_)[0-9a-f]{6}\Z")
 
 
 def slug(text: str, length: int) -> str:
     """`text` in `[a-z0-9_]`, at most `length` characters; what was lost is made up for by a hash."""
     clean = _UNSAFE.sub("_", text.lower()).strip("_")
-    if clean == text and len(clean) <= length:
+    if clean == text and len(clean) <= length and not _HASHED.search(text):
         return clean
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:6]
     return f"{clean[: length - 7].strip('_')}_{digest}".strip("_")

@@ -218,11 +218,11 @@ class RunMachine:
             worker=lease.worker,
             slot=lease.slot,
             attempt=lease.attempt,
-            failures=tuple(Failure.from_dict(failure) for failure in record["failures"]),
-            reason=record["reason"],
-            output=record["output"],
-            sql=record["sql"],
-            covered_by=record["covered_by"],
+            failures=_failures(record),
+            reason=record.get("reason", ""),
+            output=record.get("output", ""),
+            sql=record.get("sql", ""),
+            covered_by=record.get("covered_by"),
         )
         if verdict.outcome is Outcome.NOT_RUN and not verdict.covered_by:
             return []  # the process skipped it without a reason: it stays open and runs again
@@ -245,9 +245,9 @@ class RunMachine:
             outcome=Outcome(record["outcome"]),
             worker=lease.worker,
             slot=lease.slot,
-            failures=tuple(Failure.from_dict(failure) for failure in record["failures"]),
-            reason=record["reason"],
-            output=record["output"],
+            failures=_failures(record),
+            reason=record.get("reason", ""),
+            output=record.get("output", ""),
         )
         effects: list[ev.Effect] = [ev.JudgeFixture(self.fixtures[key])]
         if self.fixtures[key].outcome in BAD_OUTCOMES:
@@ -334,6 +334,10 @@ class RunMachine:
 
     def _held_locks(self) -> frozenset[str]:
         return frozenset(lock for group in (self._queued, self._leased) for held in group.values() for lock in held.chunk.locks)
+
+
+def _failures(record: dict[str, Any]) -> tuple[Failure, ...]:
+    return tuple(Failure.from_dict(failure) for failure in record.get("failures", ()))
 
 
 def _death(entry: Entry, event: ev.Released) -> Verdict:

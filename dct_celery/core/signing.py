@@ -25,9 +25,9 @@ def verify(text: str, key: str, *, what: str) -> dict[str, Any]:
     try:
         body = json.loads(text)
         signature = str(body.pop("sig"))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ConfigError(f"{what} is not signed JSON; it was not written by a dispatcher of ours") from None
-    if not hmac.compare_digest(signature, _mac(body, key)):
+    if not hmac.compare_digest(signature.encode(errors="surrogatepass"), _mac(body, key).encode()):
         raise ConfigError(f"{what} carries another signature: DCT_SIGNING_KEY of dispatcher and worker must be the same")
     return dict(body)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,9 @@ from dct_celery.errors import CollectionError, ProcessDied
 from dct_celery.ports import UserProcess
 from dct_celery.wire import messages
 
+#: Seconds between two calls of `meanwhile`.
+_LOOK = 0.2
+
 
 @dataclass(frozen=True, slots=True)
 class Collected:
@@ -17,10 +21,14 @@ class Collected:
     loaded: messages.Loaded
 
 
-def collect(process: UserProcess, last_words: Any) -> Collected:
-    """Waits for the manifest. Raises CollectionError with what the project said; `last_words()` is the end of its output."""
+def collect(process: UserProcess, last_words: Callable[[], str], meanwhile: Callable[[], object]) -> Collected:
+    """Waits for the manifest. Raises CollectionError with what the project said; `last_words()` is the end of its output.
+
+    `meanwhile` is called several times a second and may raise to end the waiting.
+    """
     try:
-        answer = process.receive()
+        while (answer := process.receive(timeout=_LOOK)) is None:
+            meanwhile()
         if isinstance(answer, messages.Fatal):
             raise CollectionError(_explained(answer), detail=answer.detail)
         assert isinstance(answer, messages.Loaded), answer

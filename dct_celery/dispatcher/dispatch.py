@@ -117,10 +117,9 @@ class Dispatch:
         services.registry.announce(services.run, HORIZON)
 
     def _collect(self, process: UserProcess, log: IO[bytes]) -> Collected:
-        collected = collect(process, lambda: _tail(log))
+        collected = collect(process, lambda: _tail(log), self._while_collecting)
         self._watch.note("collect", self._watch.started)
-        if self._services.interrupted():
-            raise Interrupted("interrupted while collecting; nothing ran")
+        self._while_collecting()
         count = len(collected.manifest)
         if not count:
             raise NothingSelected("no test was selected; check labels, -k and --tag")
@@ -132,6 +131,16 @@ class Dispatch:
         for method in collected.loaded.not_honoured:
             self._services.console.warn(f"{method} is overridden, but a distributed run does not call it")
         return collected
+
+    def _while_collecting(self) -> None:
+        """A long collection must neither outlive its user's patience nor its own announcement."""
+        services = self._services
+        if services.interrupted():
+            raise Interrupted("interrupted while collecting; nothing ran")
+        if trouble := services.fleet_trouble():
+            line, _, detail = trouble.partition("\n")
+            raise InfrastructureError(line, detail=detail)
+        services.registry.announce(services.run, HORIZON)
 
     # -- the run -----------------------------------------------------------------------
 

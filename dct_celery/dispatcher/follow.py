@@ -148,6 +148,10 @@ class Follower:
         settings = self._services.settings
         if self._services.interrupted():
             self._act(self._machine.handle(ev.Stopped("interrupted", 2)))
+        if not self._machine.stop and (trouble := self._services.fleet_trouble()):
+            line, _, detail = trouble.partition("\n")
+            self._services.console.warn(line + _indented(detail))
+            self._act(self._machine.handle(ev.Stopped(line, 7)))
         if settings.timeout and now - self._began > settings.timeout:
             self._act(self._machine.handle(ev.Stopped(f"the run took longer than {settings.timeout:g} s (--timeout)", 7)))
         idle = now - self._fleet.last_usable

@@ -61,3 +61,5 @@ class DispatcherServices:
     write_reports: Callable[[RunReport], None]
     #: True once after each interrupt (SIGINT, SIGTERM).
     interrupted: Callable[[], bool]
+    #: Empty, or why the fleet that belongs to this run alone is gone: one line, perhaps with more lines below.
+    fleet_trouble: Callable[[], str] = str

@@ -39,12 +39,21 @@ class Channel:
         self._owner = _getpid()
         self._deframer = framing.Deframer()
         self._ready: list[bytes] = []
+        self._held = b""
 
     def send(self, message: messages.Message) -> None:
-        """Writes one message whole. Raises OSError when the worker is gone."""
+        """Writes what is held and this message, whole. Raises OSError when the worker is gone."""
+        self.hold(message)
+        self.flush()
+
+    def hold(self, message: messages.Message) -> None:
+        """Keeps a message for the next `send` or `flush`: two messages in one write wake the slot once."""
+        self._held += framing.frame(message.encode())
+
+    def flush(self) -> None:
+        data, self._held = self._held, b""
         if _getpid() != self._owner:
             return
-        data = framing.frame(message.encode())
         while data:
             data = data[_write(self._outbox, data) :]
 

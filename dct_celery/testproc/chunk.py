@@ -31,6 +31,7 @@ class ChunkSuite(unittest.TestSuite):
         self.class_seconds: dict[str, float] = defaultdict(float)
 
     def __iter__(self) -> Iterator[Any]:
+        types = [type(test) for test in self._tests]
         for position, index in enumerate(self._dct_indices):
             test = self._tests[position]
             self._dct_recorder.begin(index, test)
@@ -38,6 +39,8 @@ class ChunkSuite(unittest.TestSuite):
             yield test
             self._dct_recorder.end(now() - self._dct_mark)
             self.finished = position + 1
+            if position + 1 < len(types) and types[position] is not types[position + 1]:
+                self._dct_recorder.flush()  # class tear-down comes next
 
     # Class and module fixtures are timed apart, so that a class's cost is not taken for its first test's.
     def _tearDownPreviousClass(self, test: Any, result: Any) -> None:

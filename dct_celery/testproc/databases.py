@@ -128,6 +128,14 @@ def attach(project: Project, names: dict[str, str], serialized: dict[str, str]) 
 
     Returns the old configuration for `teardown_databases`.
     """
+    _point(project, names, serialized)
+    return project.runner.setup_databases(
+        aliases=project.databases, serialized_aliases=project.serialized_aliases if serialized else set()
+    )
+
+
+def _point(project: Project, names: dict[str, str], serialized: dict[str, str]) -> None:
+    """Replaces creation and destruction of every alias by attaching and closing."""
     from django.db import connections
 
     for primary in groups(project.databases):
@@ -137,9 +145,6 @@ def attach(project: Project, names: dict[str, str], serialized: dict[str, str]) 
     for alias in connections:
         connection_of(alias).creation.destroy_test_db = _closer(connection_of(alias))
     _poison_others(project)
-    return project.runner.setup_databases(
-        aliases=project.databases, serialized_aliases=project.serialized_aliases if serialized else set()
-    )
 
 
 def _attacher(connection: Any, name: str) -> Callable[..., str]:
@@ -209,11 +214,15 @@ def flush_template(project: Project, names: dict[str, str], aliases: Iterable[st
 
 
 def serialize(project: Project, names: dict[str, str], files: dict[str, str]) -> None:
-    """Writes what `_test_serialized_contents` would hold after creation, one file per primary alias."""
+    """Writes what `_test_serialized_contents` would hold after creation, one file per primary alias.
+
+    Django takes it at the end of its own part, before a project's setup_databases goes on.
+    """
     from django.db import connections
     from django.db.backends.base.creation import BaseDatabaseCreation
 
-    attach(project, names, {})
+    _point(project, names, {})
+    _stop_after_django(project)
     for alias, path in files.items():
         contents = BaseDatabaseCreation.serialize_db_to_string(connections[alias].creation)
         with open(f"{path}.tmp", "w", encoding="utf-8") as file:

@@ -28,10 +28,12 @@ class LoadFailed(Exception):
 class Project:
     """Runner and suite of the project. `tests` is the flattened suite in canonical order."""
 
-    def __init__(self, runner: Any, options: dict[str, Any], suite: Any) -> None:
+    def __init__(self, runner: Any, options: dict[str, Any], suite: Any, root: str) -> None:
         from django.test.utils import iter_test_cases  # type: ignore[attr-defined]
 
         self.runner = runner
+        #: Folder of the tree that the project is part of.
+        self.root = root
         self.options = options
         self.tests: list[unittest.TestCase] = list(iter_test_cases(suite))
         #: alias -> must its contents be serialized; of the whole selection, never of a chunk.
@@ -70,7 +72,7 @@ def load_project(load: messages.Load) -> Project:
         runner.setup_test_environment()
     with _failing_as("labels"):
         suite = runner.build_suite(options["args"])
-    return Project(runner, options, suite)
+    return Project(runner, options, suite, load.root)
 
 
 def _parse(argv: list[str]) -> dict[str, Any]:

@@ -34,9 +34,11 @@ MAX_TEXT = 256 * 1024
 class Recorder:
     """Collects the events of one test or fixture at a time and sends a record when it ends."""
 
-    def __init__(self, channel: Channel, output: OutputFile) -> None:
+    def __init__(self, channel: Channel, output: OutputFile, root: str) -> None:
+        """`root`: folder of the tree; paths below it are told relative to it, as they are the same on every machine."""
         self._channel = channel
         self._output = output
+        self.root = root + os.sep
         self.records = 0
         self._current: unittest.TestCase | None = None
         self._index = -1
@@ -96,13 +98,17 @@ class Recorder:
 
     def _send(self, outcome: Outcome, seconds: float, **extra: Any) -> None:
         self.records += 1
-        self._channel.send(
+        self._channel.hold(
             messages.TestFinished(self._index, outcome.value, max(seconds, 0.0), output=self._output.take(), **extra)
         )
 
+    def flush(self) -> None:
+        """Sends the last record now: what comes next may take long or end the process."""
+        self._channel.flush()
+
     def abort(self, error: BaseException) -> None:
         """A BaseException escaped from the current test: that is its error."""
-        failure = describe(type(error), error, "".join(traceback.format_exception(error)))
+        failure = describe(type(error), error, "".join(traceback.format_exception(error)), self.root)
         self._events.append((Outcome.ERROR, failure, "", ""))
         self.end(0.0)
 
@@ -131,7 +137,8 @@ class RecordingResult:
                 text, sql = _texts(item)
                 if name in ("errors", "failures"):
                     kind = "error" if name == "errors" else "failure"
-                    failure = describe(*_error(error), text, kind=kind, subtest=subtest)
+                    root = self._dct_recorder.root
+                    failure = describe(*_error(error), text, root, kind=kind, subtest=subtest)
                     # A subtest that goes wrong in any way fails its test; only the test itself can be in error.
                     judged = outcome if subtest is None else Outcome.FAILED
                     self._dct_recorder.event(test, judged, failure, "", sql)
@@ -173,14 +180,14 @@ def recording(result: Any, recorder: Recorder) -> Any:
     return result
 
 
-def describe(cls: Any, error: Any, text: str, *, kind: str = "error", subtest: Any = None) -> dict[str, Any]:
+def describe(cls: Any, error: Any, text: str, root: str, *, kind: str = "error", subtest: Any = None) -> dict[str, Any]:
     """A `core.model.Failure` as a dict: text only, whatever the exception does when it is looked at."""
-    file, line = _place(error)
+    file, line = _place(error, root)
     return {
         "kind": kind,
         "type": _type_name(cls),
         "message": _first_line((cls, error, None)),
-        "text": _cut(text),
+        "text": _cut(text.replace(root, "")),
         "subtest": _subtest_name(subtest),
         "file": file,
         "line": line,
@@ -235,7 +242,7 @@ def _texts(item: Any) -> tuple[str, str]:
     return (text if isinstance(text, str) else str(text)), (sql if isinstance(sql, str) else "")
 
 
-def _place(error: Any) -> tuple[str | None, int | None]:
+def _place(error: Any, root: str) -> tuple[str | None, int | None]:
     """File and line of the innermost frame outside unittest."""
     frames = []
     tb = getattr(error, "__traceback__", None)
@@ -246,8 +253,7 @@ def _place(error: Any) -> tuple[str | None, int | None]:
     if not frames:
         return None, None
     path, line = frames[-1]
-    relative = os.path.relpath(path)
-    return (relative if not relative.startswith("..") else path), line
+    return path.removeprefix(root), line
 
 
 def _cut(text: str, limit: int = MAX_TEXT) -> str:

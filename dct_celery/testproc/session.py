@@ -30,7 +30,7 @@ class Session:
         outbox = os.open(order.outbox, os.O_WRONLY)
         self._channel = Channel(raise_descriptor(inbox), raise_descriptor(outbox))
         self._output = OutputFile(order.log)
-        self._recorder = Recorder(self._channel, self._output)
+        self._recorder = Recorder(self._channel, self._output, project.root)
         self._old_config: Any = None
         # The loader's choice of a temporary folder is not ours.
         tempfile.tempdir = None

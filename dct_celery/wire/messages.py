@@ -13,7 +13,7 @@ Durations are seconds (float) measured by the sender's CLOCK_MONOTONIC. An unkno
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
 
 from dct_celery.errors import ProtocolError
@@ -32,20 +32,24 @@ class Message:
     kind: ClassVar[str] = ""
 
     def encode(self) -> bytes:
-        """JSON, ASCII only, so that lone surrogates from a test's text survive."""
-        data = {name: getattr(self, name) for name in _FIELDS[type(self)]}
-        data["kind"] = self.kind
+        """JSON, ASCII only, so that lone surrogates from a test's text survive. Empty fields with a default are left out."""
+        data: dict[str, Any] = {"kind": self.kind}
+        for name, optional in _FIELDS[type(self)]:
+            value = getattr(self, name)
+            if value or not optional:
+                data[name] = value
         return json.dumps(data, separators=(",", ":")).encode("ascii")
 
 
-_FIELDS: dict[type[Message], tuple[str, ...]] = {}
+#: (name, may be left out when empty) of each field.
+_FIELDS: dict[type[Message], tuple[tuple[str, bool], ...]] = {}
 
 
 def message(cls: type[M]) -> type[M]:
     """Class decorator: registers a message under its class name."""
     cls.kind = cls.__name__
     _KINDS[cls.kind] = cls
-    _FIELDS[cls] = tuple(f.name for f in fields(cls))
+    _FIELDS[cls] = tuple((f.name, f.default is not MISSING or f.default_factory is not MISSING) for f in fields(cls))
     return cls
 
 
@@ -54,7 +58,7 @@ def decode(payload: bytes) -> Message:
     try:
         data = json.loads(payload)
         return _KINDS[data.pop("kind")](**data)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ProtocolError(f"not a message of protocol {PROTOCOL_VERSION}: {error}", payload[:4096]) from error
 
 

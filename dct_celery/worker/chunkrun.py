@@ -67,7 +67,7 @@ class ChunkRun:
             if isinstance(message, messages.TestStarted):
                 self._current, self._current_since = message.index, now
             elif isinstance(message, (messages.TestFinished, messages.FixtureFinished)):
-                self._record(message, now)
+                self._record(message, process.raw, now)
             elif isinstance(message, messages.ChunkFinished):
                 return self._complete(message)
             elif isinstance(message, messages.Fatal):
@@ -77,10 +77,10 @@ class ChunkRun:
             if message is None and (outcome := self._interrupted(process, now)):
                 return outcome
 
-    def _record(self, message: messages.TestFinished | messages.FixtureFinished, now: float) -> None:
+    def _record(self, message: messages.TestFinished | messages.FixtureFinished, raw: bytes, now: float) -> None:
         if isinstance(message, messages.TestFinished):
             self._current = None
-        text = message.encode().decode("ascii")
+        text = raw.decode("ascii")
         self._spool.add(text)
         if not self._batch:
             self._batch_since = now
@@ -139,7 +139,8 @@ class ChunkRun:
         failure = {"kind": "error", "type": "dct.TimedOut", "message": message, "text": text, "subtest": ""}
         index, seconds = self._current, time.monotonic() - self._current_since
         output = process.last_output()
-        self._record(messages.TestFinished(index, "error", seconds, [failure], output=output), time.monotonic())
+        record = messages.TestFinished(index, "error", seconds, [failure], output=output)
+        self._record(record, record.encode(), time.monotonic())
         return self._release("timeout", message)
 
     def _died(self, died: ProcessDied) -> str:

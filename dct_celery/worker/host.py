@@ -19,7 +19,7 @@ from dct_celery.worker.services import WorkerServices
 
 log = logging.getLogger("dct_celery.worker")
 #: Seconds between two looks at the registry, between two beats, and after which a silent worker counts as gone.
-LOOK, BEAT, HORIZON = 0.2, 1.0, 10.0
+LOOK, BEAT, HORIZON = 0.1, 1.0, 10.0
 #: Seconds that slots get to drop their clones when a run ends.
 RETIRE_SECONDS = 10.0
 

@@ -90,10 +90,6 @@ class WorkFolder:
     def trees(self) -> Path:
         return self.base / "trees"
 
-    def bytecode(self, tree: str) -> Path:
-        """Compiled modules of one tree: same size and second of change would fool Python across trees."""
-        return self.base / "bytecode" / tree
-
     def run(self, run: str) -> RunFolder:
         return RunFolder(self.base / "runs" / run)
 

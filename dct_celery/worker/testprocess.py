@@ -35,6 +35,8 @@ class TestProcess:
         self._ready: list[bytes] = []
         self._inbox = self._outbox = self._lifeline = -1
         self.pid = 0
+        #: The bytes of the message that `receive` returned last.
+        self.raw = b""
         for name in ("in", "out", "life"):
             os.mkfifo(folder / name, 0o600)
         order = messages.ForkOrder(
@@ -90,7 +92,10 @@ class TestProcess:
             if not data:
                 raise ProcessDied(self.status())
             self._ready = self._deframer.feed(data)
-        return messages.decode(self._ready.pop(0)) if self._ready else None
+        if not self._ready:
+            return None
+        self.raw = self._ready.pop(0)
+        return messages.decode(self.raw)
 
     def ask(self, question: messages.Message, kind: type[M], timeout: float) -> M | messages.Fatal:
         """Sends and waits for the one answer. Raises ProcessDied, also when `timeout` seconds pass."""

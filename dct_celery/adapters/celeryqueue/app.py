@@ -23,7 +23,7 @@ TASK = "dct_celery.run_chunk"
 #: Attribute of the worker's app: a callable that returns the ids of the runs to consume.
 READY_RUNS = "dct_ready_runs"
 #: Seconds that a BRPOP waits; a queue added meanwhile is looked at after that.
-_POLL = 0.2
+_POLL = 0.1
 
 
 class Consumer(StockConsumer):
@@ -108,7 +108,7 @@ class RunQueues(bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:
         self._poll(parent)
-        self._timer = parent.timer.call_repeatedly(0.1, self._poll, (parent,))
+        self._timer = parent.timer.call_repeatedly(0.05, self._poll, (parent,))
 
     def stop(self, parent: Any) -> None:
         if self._timer is not None:

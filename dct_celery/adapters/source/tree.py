@@ -16,6 +16,7 @@ from dct_celery.ports import BlobStore
 
 #: Trees kept besides the one in use.
 KEEP = 5
+_BYTECODE = "__pycache__"
 
 
 class Trees:
@@ -35,8 +36,11 @@ class Trees:
             known = _read_stamps(stamps)
             changed = [file for file in files if known.get(file.path, ()) != _stamp(root / file.path)]
             root.mkdir(parents=True, exist_ok=True)
-            _remove_strangers(root, files)
-            self._write(root, changed)
+            strangers = _strangers(root, files)
+            if changed or strangers:
+                # Somebody wrote here; bytecode of it would pass for ours when size and second are the same.
+                _clear(root, strangers)
+                self._write(root, changed)
             _write_stamps(stamps, root, files)
             os.utime(self._base / digest)
         self._forget_old(digest)
@@ -121,13 +125,23 @@ def _write_stamps(path: Path, root: Path, files: list[TreeFile]) -> None:
     temporary.replace(path)
 
 
-def _remove_strangers(root: Path, files: list[TreeFile]) -> None:
-    """Files that tests left in the tree."""
+def _strangers(root: Path, files: list[TreeFile]) -> list[str]:
+    """Files and links that tests left in the tree, bytecode apart."""
     wanted = {file.path for file in files}
-    for folder, names, found in os.walk(root, topdown=False):
-        for name in found + [name for name in names if os.path.islink(os.path.join(folder, name))]:
-            full = os.path.join(folder, name)
-            if os.path.relpath(full, root) not in wanted:
-                os.unlink(full)
-        if folder != str(root) and not os.listdir(folder):
+    found = []
+    for folder, names, others in os.walk(root):
+        links = [name for name in names if os.path.islink(os.path.join(folder, name))]
+        names[:] = [name for name in names if name != _BYTECODE]
+        paths = (os.path.relpath(os.path.join(folder, name), root) for name in others + links)
+        found += [path for path in paths if path not in wanted]
+    return found
+
+
+def _clear(root: Path, strangers: list[str]) -> None:
+    for path in strangers:
+        (root / path).unlink()
+    for folder, _, _ in os.walk(root, topdown=False):
+        if os.path.basename(folder) == _BYTECODE:
+            shutil.rmtree(folder)
+        elif folder != str(root) and not os.listdir(folder):
             os.rmdir(folder)

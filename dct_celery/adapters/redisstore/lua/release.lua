@@ -12,7 +12,8 @@ local reason = ARGV[5]
 
 local held = redis.call('HMGET', chunk_key, 'state', 'fence', 'worker', 'slot')
 if held[1] ~= 'leased' or held[2] ~= fence then
-  redis.call('HINCRBY', run_key, 'refused', 1)
+  -- Not after the run is forgotten: the counter alone would be a key without an end.
+  if redis.call('EXISTS', run_key) == 1 then redis.call('HINCRBY', run_key, 'refused', 1) end
   return 'lost'
 end
 redis.call('HSET', chunk_key, 'state', 'released')

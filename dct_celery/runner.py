@@ -1,0 +1,185 @@
+"""Owns the way from `manage.py test` to `dct run`: Django's options in, the same run, dct's exit code out.
+
+    TEST_RUNNER = "dct_celery.runner.ConcurrentTestRunner"
+
+`dct run` is started as a process of its own, so that the project is loaded there as it is for every other run. What is not
+given on the command line comes from `DCT_*` variables and `[tool.dct]`, as always. `--parallel N` is refused: slots are the
+fleet's affair, or `--local N`'s. In a test process of ours the class is Django's DiscoverRunner and nothing nests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import CommandError
+from django.test.runner import DiscoverRunner
+
+#: Set by whoever starts a collect process, a loader or a test process.
+IN_TEST_PROCESS = os.environ.get("DCT_TEST_PROCESS") == "1"
+_USAGE = 4
+_FAILED = 1
+
+#: Option of the test command -> flag of `dct run`.
+_VALUES = {
+    "testrunner": "--testrunner",
+    "pythonpath": "--pythonpath",
+    "top_level": "--top-level-directory",
+    "durations": "--durations",
+    "junitxml": "--junit-xml",
+    "json": "--json",
+    "broker": "--broker",
+    "store": "--store",
+    "pool": "--pool",
+    "local": "--local",
+    "test_timeout": "--test-timeout",
+}
+_SWITCHES = ("failfast", "reverse", "buffer", "debug_sql", "timing")
+_LISTS = {"test_name_patterns": "-k", "tags": "--tag", "exclude_tags": "--exclude-tag"}
+#: Values that Django fills in; left out, so that variables and [tool.dct] still count.
+_DJANGOS_OWN = {"pattern": ("--pattern", "test*.py"), "verbosity": ("--verbosity", 1)}
+_NO_PDB = (
+    "--pdb cannot work on slots, which have no terminal: run the test alone with"
+    " --testrunner django.test.runner.DiscoverRunner --pdb"
+)
+_NO_PARALLEL = (
+    "--parallel is not for this runner: it uses every slot of the pool."
+    " For N slots on this machine without a fleet, give --local {0}"
+)
+_KEEPDB = "dct: note: --keepdb changes nothing: databases are clones of a template, made for the run\n"
+
+
+class ConcurrentTestRunner(DiscoverRunner):
+    """Runs the tests on every worker of the pool; takes Django's options and a few of `dct run`."""
+
+    #: The options as the test command gave them, whatever the `__init__` of a subclass makes of them.
+    given: Mapping[str, Any]
+
+    def __new__(cls, *_: object, **options: object) -> ConcurrentTestRunner:
+        runner = super().__new__(cls)
+        runner.given = options
+        return runner
+
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        super().add_arguments(parser)
+        add = parser.add_argument_group("dct").add_argument
+        add("--junitxml", metavar="PATH", help="Write JUnit XML.")
+        add("--json", metavar="PATH", help="Write the report as JSON.")
+        add("--store", metavar="URL", help="Redis or Valkey.")
+        add("--broker", metavar="URL", help="Celery broker; the store if not given.")
+        add("--pool", metavar="NAME", help="Pool of workers to use.")
+        add("--local", nargs="?", const="auto", metavar="N", help="No fleet: N slots on this machine.")
+        add("--test-timeout", metavar="SECONDS", help="Longest time of one test.")
+
+    if not IN_TEST_PROCESS:
+
+        def run_tests(self, test_labels: Sequence[str], **_: Any) -> int:
+            """0 when all passed, 1 when tests failed. Raises SystemExit with dct's other codes, CommandError for usage."""
+            argv = command_line(type(self), self.given, test_labels)
+            if self.given.get("keepdb"):
+                sys.stderr.write(_KEEPDB)
+            code = _run([sys.executable, "-P", "-m", "dct_celery.cli", *argv], {**os.environ, **_colours(self.given)})
+            if code not in (0, _FAILED):
+                raise SystemExit(code)
+            return code
+
+
+def command_line(runner: type[DiscoverRunner], given: Mapping[str, Any], labels: Sequence[str]) -> list[str]:
+    """The words of `dct run` that mean the same. Raises CommandError for options that this runner cannot honour."""
+    if given.get("pdb"):
+        raise CommandError(_NO_PDB, returncode=_USAGE)
+    if (parallel := given.get("parallel") or 0) > 1:
+        raise CommandError(_NO_PARALLEL.format(parallel), returncode=_USAGE)
+    words = ["run", f"--settings={settings.SETTINGS_MODULE}"]
+    words += [f"{flag}={given[name]}" for name, flag in _VALUES.items() if given.get(name) is not None]
+    for name, (flag, default) in _DJANGOS_OWN.items():
+        if given.get(name, default) != default:
+            words.append(f"{flag}={given[name]}")
+    words += [f"--{name.replace('_', '-')}" for name in _SWITCHES if given.get(name)]
+    for name, flag in _LISTS.items():
+        words += [word for value in given.get(name) or () for word in (flag, value)]
+    if (seed := given.get("shuffle", False)) is not False:
+        words.append("--shuffle=auto" if seed is None else f"--shuffle={seed}")
+    return [*words, *_script_folder(given), *_extra(runner, given), *(["--", *labels] if labels else [])]
+
+
+def _script_folder(given: Mapping[str, Any]) -> list[str]:
+    """`python shop/manage.py` has shop/ on its sys.path, which `dct run` in this folder has not."""
+    script = Path(sys.argv[0])
+    elsewhere = script.name == "manage.py" and script.parent.resolve() != Path.cwd()
+    return [f"--pythonpath={script.parent}"] if elsewhere and not given.get("pythonpath") else []
+
+
+def _extra(runner: type[DiscoverRunner], given: Mapping[str, Any]) -> Iterator[str]:
+    """Options that `dct run` has no word for, handed on to the test command of every test process."""
+    if given.get("debug_mode"):
+        yield "--extra=--debug-mode"
+    if not given.get("enable_faulthandler", True):
+        yield "--extra=--no-faulthandler"
+    known = {action.dest for action in _actions(ConcurrentTestRunner)}
+    for action in _actions(runner):
+        value = given.get(action.dest, action.default)
+        if action.dest not in known and value != action.default:
+            yield from _spelled(action, value)
+
+
+def _actions(runner: type[DiscoverRunner]) -> list[argparse.Action]:
+    parser = argparse.ArgumentParser(add_help=False)
+    runner.add_arguments(parser)
+    return parser._actions
+
+
+def _spelled(action: argparse.Action, value: object) -> Iterator[str]:
+    flag = max(action.option_strings, key=len, default=action.dest)
+    if not action.option_strings or action.nargs not in (None, 0, "?"):
+        raise CommandError(f"{flag} takes several words: give them to dct run, each with --extra", returncode=_USAGE)
+    if action.nargs == 0:
+        yield f"--extra={flag}"
+    else:
+        yield from (f"--extra={flag}={item}" for item in (value if isinstance(value, list) else [value]))
+
+
+def _colours(given: Mapping[str, Any]) -> dict[str, str]:
+    return {variable: "1" for variable in ("NO_COLOR", "FORCE_COLOR") if given.get(variable.lower())}
+
+
+def _run(argv: Sequence[str], env: Mapping[str, str]) -> int:
+    """The exit code. In a session of its own, so that each Ctrl-C reaches it once, from here: the second one kills."""
+    process: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        early.append(number) if process is None else process.send_signal(number)
+
+    with _handled(forward):
+        process = subprocess.Popen(argv, env=env, start_new_session=True)
+        for number in early:
+            process.send_signal(number)
+        code = process.wait()
+    return code if code >= 0 else 128 - code
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """SIGINT, SIGTERM and SIGHUP go to the handler."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
