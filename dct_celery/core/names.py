@@ -36,7 +36,7 @@ def clone_name(worker: str, slot: int, run: str, alias: str, number: int) -> str
 
 def template_name(fingerprint: str, alias: str, *, flushed: bool) -> str:
     """`test_dct_<t|f>_<fingerprint>_<alias>`; `fingerprint` is hex."""
-    name = f"test_dct_{'f' if flushed else 't'}_{fingerprint[:16]}_{slug(alias, 20)}"
+    name = f"test_dct_{'f' if flushed else 't'}_{fingerprint[:16]}_{slug(alias, 16)}"
     assert OURS.match(name), name
     assert len(name) <= MAX_BYTES, name
     return name

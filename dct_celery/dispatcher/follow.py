@@ -20,6 +20,8 @@ _BLOCK = 100
 _LOOK, _ANNOUNCE, _PARTIAL = 0.2, 5.0, 10.0
 #: Seconds without an answer of the store after which the run is given up.
 _PATIENCE = 120.0
+#: Rounds (of at most _BLOCK each) to wait for the ends of chunks whose tests all have verdicts.
+_LAST_WORDS = 10
 #: Seconds to wait for other workers when all that are there refused.
 _REFUSED = 2.0
 
@@ -49,11 +51,19 @@ class Follower:
         try:
             while not self._machine.finished:
                 self.step()
+            self._hear_out()
         finally:
             self._journal.close()
             now = self._services.clock()
             first = self._first_claim or now
             self.seconds = {"wait": round(first - self._began, 3), "run": round(now - first, 3)}
+
+    def _hear_out(self) -> None:
+        """The end of a chunk follows its last record within moments, and carries the seconds of its slot and classes."""
+        rounds = _LAST_WORDS
+        while self._machine.busy and self._machine.stop is None and rounds:
+            self.step()
+            rounds -= 1
 
     def step(self) -> None:
         """One round: read, fold, act, look around."""

@@ -43,15 +43,17 @@ def _serve(load: messages.Load, channel: Channel) -> None:
     except LoadFailed as failed:
         channel.send(failed.fatal)
         return
-    channel.send(loaded)
     if load.collect_only:
+        channel.send(loaded)
         _send_entries(project, load, channel)
         project.runner.teardown_test_environment()
     else:
         # The loader module forks, so it is imported only where a fork is wanted.
         from dct_celery.testproc.loader import Loader
 
-        Loader(project, channel, load.fork_fifo).serve()
+        loader = Loader(project, channel, load.fork_fifo)
+        channel.send(loaded)  # after the FIFO is open: from now on there may be fork orders
+        loader.serve()
 
 
 def _describe(project: Project, load: messages.Load, start: float) -> messages.Loaded:

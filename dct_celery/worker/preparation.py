@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import sys
 import time
@@ -21,6 +22,7 @@ from dct_celery.worker.services import WorkerServices
 from dct_celery.worker.templates import Templates
 from dct_celery.worker.testprocess import TestProcess
 
+log = logging.getLogger("dct_celery.worker")
 #: Distributions whose version decides no verdict.
 _TOOLS = frozenset({"pip", "setuptools", "wheel", "uv", "dct-celery"})
 
@@ -72,6 +74,7 @@ class Preparation:
         spec = self._spec()
         self._folder.create()
         loaded = self._load(spec)
+        log.info("run %s: %d tests loaded in %.2f s", self._run, loaded.count, loaded.seconds)
         self._check_redis(loaded)
         prepared = Prepared(loaded, [DatabaseSpec.from_dict(data) for data in loaded.databases])
         prepared.test_timeout = spec["test_timeout"]
@@ -82,6 +85,7 @@ class Preparation:
         self.templates.check()
         self.templates.ensure_pristine()
         prepared.serialized = self.templates.ensure_serialized()
+        log.info("run %s: templates are ready", self._run)
         self._compare(loaded, self._manifest(), spec)
         return prepared
 

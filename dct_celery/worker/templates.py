@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -116,7 +117,7 @@ class Templates:
     def _scratch(self, but: set[str]) -> Iterator[dict[str, str]]:
         """Short-lived pristine clones of all databases but some: alias -> place."""
         names = {
-            spec.alias: f"{self.name(spec.alias, flushed=False)}_s{os.getpid()}"[:63]
+            spec.alias: f"{self.name(spec.alias, flushed=False)}_{self._scratch_token()}"
             for spec in self._specs
             if spec.alias not in but
         }
@@ -128,6 +129,10 @@ class Templates:
             for alias, name in names.items():
                 with contextlib.suppress(DatabaseError):
                     self._servers[alias].drop(name)
+
+    def _scratch_token(self) -> str:
+        """Differs between slots, workers, hosts and calls; a process id would not differ between two containers."""
+        return secrets.token_hex(4)
 
     @contextlib.contextmanager
     def _helper(self, purpose: str) -> Iterator[TestProcess]:

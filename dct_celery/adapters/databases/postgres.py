@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -28,6 +29,13 @@ _LIBPQ = frozenset(
 )  # fmt: skip
 #: Databases tried for statements that need none of their own, first one first. Never the configured one: that is production.
 _MAINTENANCE = ("postgres", "template1")
+
+
+#: Settings that hold lists of quoted names; every other one goes back as one text, commas or not (as in pg_dump).
+_LISTS = frozenset(
+    {"local_preload_libraries", "search_path", "session_preload_libraries", "shared_preload_libraries", "temp_tablespaces"}
+)
+_LIST_ITEM = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
 
 
 class PostgresServer:
@@ -77,8 +85,9 @@ class PostgresServer:
             self._comment_on(name, f"{MARK} clone {mark}")
             self._copy_settings(template, name)
         except DatabaseError as error:
-            with contextlib.suppress(DatabaseError):
-                self._force_drop(name)
+            if not isinstance(error.__cause__, psycopg.errors.DuplicateDatabase):  # that one is somebody else's
+                with contextlib.suppress(DatabaseError):
+                    self._force_drop(name)
             raise CloneFailed(f"{template} could not be cloned: {error}") from error
 
     def drop(self, name: str) -> None:
@@ -117,12 +126,8 @@ class PostgresServer:
         )
         for (setting,) in rows:
             key, _, value = str(setting).partition("=")
-            # A list such as search_path comes as one text and must go back as one value.
-            self._run(
-                sql.SQL("ALTER DATABASE {} SET {} TO {}").format(
-                    sql.Identifier(name), sql.Identifier(key), sql.SQL(value) if "," in value else sql.Literal(value)
-                )
-            )
+            words = [sql.Identifier(name), sql.Identifier(key), _setting(key, value)]
+            self._run(sql.SQL("ALTER DATABASE {} SET {} TO {}").format(*words))
 
     def _strategy(self) -> str:
         """FILE_COPY fsyncs every file, WAL_LOG writes everything twice: what is dear depends on fsync alone."""
@@ -187,3 +192,11 @@ class PostgresServer:
         except psycopg.Error as error:
             line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise DatabaseError(f"{self._where()}: {line}") from error
+
+
+def _setting(key: str, value: str) -> sql.Composable:
+    """What the server keeps of a setting, as SET takes it."""
+    if key not in _LISTS:
+        return sql.Literal(value)
+    items = [plain or quoted.replace('""', '"') for quoted, plain in _LIST_ITEM.findall(value)]
+    return sql.SQL(", ").join(map(sql.Literal, items))

@@ -53,6 +53,8 @@ class SqliteFolder:
             raise CloneFailed(f"{template} could not be copied: {error}") from error
 
     def discard(self, template: str) -> None:
+        if not OURS.match(template):
+            raise DatabaseError(f"{template!r} is not one of our databases; it was not dropped")
         for suffix in (".sqlite3", ".sqlite3-journal", ".ready"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._folder / f"{template}{suffix}")

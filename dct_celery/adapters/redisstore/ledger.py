@@ -13,7 +13,7 @@ from dct_celery.adapters.redisstore.client import script, text, translating
 from dct_celery.core.model import Chunk
 from dct_celery.ports import Claim, StreamEntry
 
-_VERBS = ("open_run", "offer", "claim", "renew", "append", "complete", "release", "reap", "cancel")
+_VERBS = ("open_run", "offer", "claim", "renew", "append", "complete", "release", "reap", "cancel", "tell")
 
 
 @translating
@@ -32,7 +32,9 @@ class RedisLedger:
         return self._field("spec")
 
     def publish_manifest(self, manifest: str) -> None:
-        self._client.hset(self._keys.run, "manifest", manifest)
+        # Not for a run that the store has forgotten: the field alone would be a key without an end.
+        if self._client.exists(self._keys.run):
+            self._client.hset(self._keys.run, "manifest", manifest)
 
     def manifest(self) -> str | None:
         return self._field("manifest")
@@ -64,9 +66,7 @@ class RedisLedger:
         return [text(chunk) for chunk in expired]
 
     def tell(self, worker: str, message: Mapping[str, Any]) -> None:
-        fields: dict[Any, Any] = {"k": "host", "w": worker, "d": json.dumps(message)}
-        self._client.xadd(self._keys.events, fields)
-        self._client.expire(self._keys.events, keys.RUN_TTL)
+        self._verbs["tell"](keys=[self._keys.run, self._keys.events], args=[worker, json.dumps(message)])
 
     def read(self, after: str, *, block_ms: int, count: int = 500) -> list[StreamEntry]:
         reply: Any = self._client.xread({self._keys.events: after}, count=count, block=block_ms or None)
@@ -99,9 +99,8 @@ class RedisLedger:
         self._expire(ttl_seconds)
 
     def close(self) -> None:
-        pipe = self._client.pipeline(transaction=False)
-        pipe.hset(self._keys.run, "state", "closed")
-        pipe.execute()
+        if self._client.exists(self._keys.run):
+            self._client.hset(self._keys.run, "state", "closed")
         self._expire(keys.CLOSED_TTL)
         for name in self._client.scan_iter(match=f"{_escape(self._keys.chunk_prefix)}*", count=1000):
             self._client.expire(name, keys.CLOSED_TTL)

@@ -1,0 +1,50 @@
+"""Fixtures of the acceptance tests: fleets of real workers on real servers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from dct_celery.adapters.embedded import EmbeddedPostgres
+from tests.support.fleet import Fleet
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, valkey_url: str) -> Iterator[Fleet]:
+    """A pool of its own, without workers yet."""
+    with Fleet(tmp_path / "fleet", valkey_url) as fleet:
+        yield fleet
+
+
+@pytest.fixture(scope="module")
+def busy_fleet(tmp_path_factory: pytest.TempPathFactory, valkey_url: str) -> Iterator[Fleet]:
+    """A pool with one ordinary worker of one slot, shared by the tests of a module."""
+    with Fleet(tmp_path_factory.mktemp("busy_fleet"), valkey_url) as fleet:
+        fleet.worker()
+        yield fleet
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Folder for a project; no other test has one of that name, and timings are kept by name."""
+    return tmp_path / tmp_path.name
+
+
+@pytest.fixture
+def our_databases(postgres_server: EmbeddedPostgres) -> Callable[[], list[str]]:
+    """Asks the server for the databases with a name of ours that this test brought."""
+    server = postgres_server
+
+    def names() -> list[str]:
+        with psycopg.connect(
+            host=server.host, port=server.port, user=server.user, password=server.password, dbname="postgres"
+        ) as connection:
+            rows = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'test\\_%'")
+            return [name for (name,) in rows if name not in before]
+
+    before: list[str] = []
+    before += names()
+    return names

@@ -1,0 +1,345 @@
+"""Bad input: one clear line with the thing, its origin and the mend; the right exit code; nothing left behind."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from dct_celery.adapters.embedded import EmbeddedPostgres
+from dct_celery.core.signing import key_id
+from dct_celery.ports import WorkerInfo
+from dct_celery.wire.messages import PROTOCOL_VERSION
+from tests.support.fleet import Finished, Fleet, until, unused_port
+from tests.support.projects import PASSING, make_project, postgres_settings, sleeping
+
+
+def assert_nobody_took_it(finished: Finished, *words: str) -> None:
+    """Exit 7 with every test `not_run` for one reason that has all the words, said in one line of the summary."""
+    assert finished.code == 7, finished
+    assert set(finished.outcomes().values()) == {"not_run"}, finished
+    (reason,) = finished.messages()
+    missing = [word for word in words if word not in reason]
+    assert not missing, f"{missing} not in {reason}"
+    assert any(line.startswith("INCOMPLETE") and reason in line for line in finished.out.splitlines()), finished
+    assert not finished.inner_traceback, finished
+
+
+def assert_refused(finished: Finished, code: int, *words: str) -> None:
+    """Ends with this code before anything runs, and with one line that has all the words."""
+    assert finished.code == code, finished
+    missing = [word for word in words if word not in finished.error]
+    assert not missing, f"{missing} not in {finished.error}"
+    assert not finished.json, "nothing ran, so there is nothing to report"
+
+
+# -- servers ---------------------------------------------------------------------------
+
+
+def test_a_store_that_does_not_listen_is_named_with_its_origin(fleet: Fleet, place: Path) -> None:
+    # Given
+    url = f"redis://127.0.0.1:{unused_port()}/0"
+    # When
+    finished = fleet.run(make_project(place), "--store", url)
+    # Then
+    assert_refused(finished, 7, url, "--store", "cannot be reached", "start it")
+    fleet.assert_tidy()
+
+
+def test_a_broker_that_does_not_listen_is_named_with_its_origin(fleet: Fleet, place: Path) -> None:
+    # Given
+    url = f"redis://127.0.0.1:{unused_port()}/0"
+    # When
+    finished = fleet.run(make_project(place), DCT_BROKER=url)
+    # Then
+    assert_refused(finished, 7, "broker", url, "DCT_BROKER", "start it or set --broker")
+    fleet.assert_tidy()
+
+
+@pytest.mark.parametrize("flag", ["--store", "--broker"])
+def test_a_wrong_password_is_said_and_not_shown(fleet: Fleet, place: Path, flag: str) -> None:
+    # Given
+    wrong = re.sub(r"//.*@", "//:open-sesame@", fleet.store)
+    # When
+    finished = fleet.run(make_project(place), flag, wrong)
+    # Then
+    assert_refused(finished, 7, flag, "check user and password in its URL")
+    assert "open-sesame" not in finished.out + finished.err
+    fleet.assert_tidy()
+
+
+# -- workers ---------------------------------------------------------------------------
+
+
+def test_without_a_worker_the_pool_is_named_and_that_nobody_is_there(fleet: Fleet, place: Path) -> None:
+    # When
+    finished = fleet.run(make_project(place), "--queue-timeout", "2")
+    # Then
+    assert_nobody_took_it(finished, repr(fleet.name), "--queue-timeout", "nobody is there", "celery -A dct_celery worker")
+    fleet.assert_tidy()
+
+
+def test_a_worker_of_another_version_is_named_with_both_versions(fleet: Fleet, place: Path) -> None:
+    # Given
+    fleet.registry.beat(WorkerInfo("old@host", "host", 2, "0.0.1", PROTOCOL_VERSION, key_id(fleet.key)), 60)
+    # When
+    finished = fleet.run(make_project(place), "--queue-timeout", "2")
+    # Then
+    assert_nobody_took_it(finished, "old@host runs dct_celery 0.0.1", "install the same version on both sides")
+    fleet.assert_tidy()
+
+
+def test_a_worker_with_another_signing_key_is_named(fleet: Fleet, place: Path) -> None:
+    # Given
+    fleet.worker("stranger", DCT_SIGNING_KEY="another")
+    # When
+    finished = fleet.run(make_project(place), "--queue-timeout", "2")
+    # Then
+    assert_nobody_took_it(finished, "stranger@", "signing key", "DCT_SIGNING_KEY")
+    fleet.assert_tidy()
+
+
+# -- selection -------------------------------------------------------------------------
+
+
+def test_settings_that_do_not_import_are_named_with_the_projects_error(busy_fleet: Fleet, place: Path) -> None:
+    # When
+    finished = busy_fleet.run(make_project(place, settings="import no_such_package\n"))
+    # Then
+    assert_refused(finished, 4, "settings", "No module named 'no_such_package'")
+    assert "site_settings.py" in finished.err, "the project's own traceback says where"
+    busy_fleet.assert_tidy()
+
+
+def test_settings_that_are_not_given_at_all_are_asked_for(busy_fleet: Fleet, place: Path) -> None:
+    # Given
+    project = make_project(place, files={"pyproject.toml": ""})
+    # When
+    finished = busy_fleet.run(project)
+    # Then
+    assert_refused(finished, 4, "--settings", "DJANGO_SETTINGS_MODULE", "[tool.dct]")
+    assert "Traceback" not in finished.err
+    busy_fleet.assert_tidy()
+
+
+def test_a_label_that_does_not_exist_is_one_error_as_django_says_it(busy_fleet: Fleet, place: Path) -> None:
+    # When
+    finished = busy_fleet.run(make_project(place), "nowhere.to_be_found")
+    # Then
+    assert finished.code == 1, finished
+    assert finished.outcomes() == {"unittest.loader._FailedTest.nowhere": "error"}
+    assert "No module named 'nowhere'" in finished.out
+    busy_fleet.assert_tidy()
+
+
+def test_a_file_as_label_is_refused_in_djangos_words(busy_fleet: Fleet, place: Path) -> None:
+    # When
+    finished = busy_fleet.run(make_project(place), "test_it.py")
+    # Then
+    assert_refused(finished, 4, "'test_it.py'", "Use a dotted module name or path to a directory instead")
+    busy_fleet.assert_tidy()
+
+
+def test_nothing_selected_is_exit_5(busy_fleet: Fleet, place: Path) -> None:
+    # When
+    finished = busy_fleet.run(make_project(place), "-k", "nothing_like_that")
+    # Then
+    assert_refused(finished, 5, "no test was selected", "-k")
+    busy_fleet.assert_tidy()
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_anything_runs(busy_fleet: Fleet, place: Path) -> None:
+    # When
+    finished = busy_fleet.run(make_project(place), "--junit-xml", "test_it.py/junit.xml")
+    # Then
+    assert_refused(finished, 4, "test_it.py/junit.xml", "--junit-xml")
+    assert "collected" not in finished.out
+    busy_fleet.assert_tidy()
+
+
+def test_a_second_run_with_one_id_is_refused_and_the_first_unharmed(busy_fleet: Fleet, tmp_path: Path) -> None:
+    # Given
+    run = f"twice-{secrets.token_hex(4)}"
+    first = busy_fleet.start(make_project(tmp_path / "a", sleeping(2, 2, 0.5)), "--run-id", run)
+    until(lambda: run in busy_fleet.registry.active_runs(), what="the first run")
+    # When
+    second = busy_fleet.run(make_project(tmp_path / "b"), "--run-id", run)
+    # Then
+    assert_refused(second, 4, run, "choose another --run-id")
+    done = first.finish()
+    assert done.code == 0, done
+    assert set(done.outcomes().values()) == {"passed"}
+    busy_fleet.assert_tidy()
+
+
+# -- what the worker finds -------------------------------------------------------------
+
+
+def test_a_database_that_the_worker_cannot_reach_is_named(
+    busy_fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres
+) -> None:
+    # Given
+    port = unused_port()
+    project = make_project(place, settings=postgres_settings(postgres_server, port=port))
+    # When
+    finished = busy_fleet.run(project)
+    # Then
+    assert_nobody_took_it(finished, "build-a@", f"{postgres_server.host}:{port}", "'default'", "cannot be reached", "check HOST")
+    busy_fleet.assert_tidy()
+
+
+@pytest.fixture
+def weak_role(postgres_server: EmbeddedPostgres) -> Iterator[tuple[str, str]]:
+    """Name and password of a role that may not create databases."""
+    server, name, password = postgres_server, f"weak_{secrets.token_hex(4)}", "weak"
+    with psycopg.connect(
+        host=server.host, port=server.port, user=server.user, password=server.password, dbname="postgres", autocommit=True
+    ) as connection:
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(name), sql.Literal(password)))
+        yield name, password
+        connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+
+
+def test_a_role_that_may_not_create_databases_gets_the_statement_that_mends_it(
+    busy_fleet: Fleet,
+    place: Path,
+    postgres_server: EmbeddedPostgres,
+    weak_role: tuple[str, str],
+    our_databases: Callable[[], list[str]],
+) -> None:
+    # Given
+    user, password = weak_role
+    project = make_project(place, settings=postgres_settings(postgres_server, user=user, password=password))
+    # When
+    finished = busy_fleet.run(project)
+    # Then
+    assert_nobody_took_it(finished, "build-a@", user, "may not create databases", f'ALTER ROLE "{user}" CREATEDB')
+    busy_fleet.assert_tidy()
+    assert our_databases() == []
+
+
+def test_a_migration_that_fails_ends_the_run_with_its_own_output(
+    busy_fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres, our_databases: Callable[[], list[str]]
+) -> None:
+    # Given
+    broken = """
+        from django.db import migrations
+
+        def fall_over(apps, schema_editor):
+            raise RuntimeError("the shelf fell over")
+
+        class Migration(migrations.Migration):
+            dependencies = [("shelf", "0001_initial")]
+            operations = [migrations.RunPython(fall_over)]
+    """
+    project = make_project(place, settings=postgres_settings(postgres_server), files={"shelf/migrations/0002_broken.py": broken})
+    # When
+    finished = busy_fleet.run(project)
+    # Then
+    assert finished.code == 1, finished
+    assert set(finished.outcomes().values()) == {"not_run"}
+    assert "RuntimeError: the shelf fell over" in "".join(finished.messages())
+    assert "0002_broken.py" in finished.err, "the output of migrate itself"
+    busy_fleet.assert_tidy()
+    assert our_databases() == []
+
+
+def test_a_system_check_that_fails_ends_the_run_as_django_would(busy_fleet: Fleet, place: Path) -> None:
+    # Given
+    models = """
+        from django.core import checks
+
+        @checks.register()
+        def crooked(app_configs, **kwargs):
+            return [checks.Error("the shelf is crooked", hint="level it", id="shelf.E001")]
+    """
+    project = make_project(place, PASSING.replace("shelf.models", "shelf.stored"), files={
+        "shelf/models.py": models, "shelf/migrations/0001_initial.py": _NO_MIGRATION, "shelf/stored.py": "Book = None\n",
+    })  # fmt: skip
+    # When
+    finished = busy_fleet.run(project)
+    # Then
+    assert finished.code == 1, finished
+    assert set(finished.outcomes().values()) == {"not_run"}
+    assert "(shelf.E001) the shelf is crooked" in finished.err
+    busy_fleet.assert_tidy()
+
+
+_NO_MIGRATION = """
+    from django.db import migrations
+
+    class Migration(migrations.Migration):
+        operations = []
+"""
+
+
+def test_a_project_that_caches_in_our_own_redis_database_is_refused(busy_fleet: Fleet, place: Path) -> None:
+    # Given
+    cache = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": busy_fleet.store}}
+    project = make_project(place, settings=f"CACHES = {cache!r}\n")
+    # When
+    finished = busy_fleet.run(project)
+    # Then
+    assert_nobody_took_it(finished, "which is our store", "--store")
+    busy_fleet.assert_tidy()
+
+
+# -- differences between dispatcher and worker -----------------------------------------
+
+
+@pytest.fixture(scope="module")
+def odd_fleet(tmp_path_factory: pytest.TempPathFactory, valkey_url: str) -> Iterator[Fleet]:
+    """A pool whose one worker has a package more, and variables that settings and tests of these projects look at."""
+    folder = tmp_path_factory.mktemp("odd_fleet")
+    (folder / "extra" / "oddity-2.0.dist-info").mkdir(parents=True)
+    with Fleet(folder, valkey_url) as fleet:
+        fleet.worker("odd", PYTHONPATH=str(folder / "extra"), SITE_ZONE="Europe/Berlin", ODD_TESTS="1")
+        yield fleet
+
+
+def test_packages_and_settings_that_differ_are_refused_by_name(odd_fleet: Fleet, place: Path) -> None:
+    # Given
+    project = make_project(place, settings='TIME_ZONE = os.environ.get("SITE_ZONE", "UTC")\n')
+    # When
+    finished = odd_fleet.run(project)
+    # Then
+    assert_nobody_took_it(
+        finished,
+        "odd@",
+        "oddity is 2.0 here and missing there",
+        "TIME_ZONE is 'Europe/Berlin' here and 'UTC' there",
+        "--ignore-package",
+    )
+    odd_fleet.assert_tidy()
+
+
+def test_a_suite_that_differs_is_refused_with_both_counts(odd_fleet: Fleet, place: Path) -> None:
+    # Given
+    more = "\nimport os\nif os.environ.get('ODD_TESTS'):\n    class Odd(Plain):\n        pass\n"
+    project = make_project(place, files={"test_more.py": "from test_it import Plain" + more})
+    # When
+    finished = odd_fleet.run(project, "--ignore-package", "oddity")
+    # Then
+    assert_nobody_took_it(finished, "odd@", "the suite differs", "4 tests here, 3 there")
+    odd_fleet.assert_tidy()
+
+
+def test_a_checkout_that_differs_is_refused_and_an_equal_one_is_used(fleet: Fleet, tmp_path: Path, place: Path) -> None:
+    # Given
+    checkout = make_project(tmp_path / "checkout")
+    project = make_project(place)
+    fleet.worker(DCT_CHECKOUT=str(checkout))
+    # When
+    equal = fleet.run(project, "--code", "checkout")
+    (project / "test_it.py").write_text((project / "test_it.py").read_text() + "# changed\n")
+    different = fleet.run(project, "--code", "checkout")
+    # Then
+    assert equal.code == 0, equal
+    assert set(equal.outcomes().values()) == {"passed"}
+    assert_nobody_took_it(different, str(checkout), "check out the same commit", "--code snapshot")
+    fleet.assert_tidy()

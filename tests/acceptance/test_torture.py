@@ -1,0 +1,115 @@
+"""The promise: verdicts, fixture events and exit code of the sequential run, however many slots and workers there are."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dct_celery.adapters.embedded import EmbeddedPostgres
+from tests.support.compare import differences
+from tests.support.fleet import Fleet
+
+PROJECT = Path(__file__).parents[1] / "torture" / "project"
+ORACLE = PROJECT.parent / "oracle.py"
+#: Words for manage.py, and the same for dct.
+SELECTIONS: dict[str, tuple[list[str], list[str]]] = {
+    "all": ([], []),
+    "reversed": (["--reverse"], ["--reverse"]),
+    "shuffled": (
+        ["--shuffle=42", "--exclude-tag=no_shuffle"],
+        ["--shuffle", "42", "--exclude-tag", "no_shuffle"],
+    ),
+    "buffered": (["--buffer", "--exclude-tag=no_buffer"], ["--buffer", "--exclude-tag", "no_buffer"]),
+    "some": (["-k", "Order", "-k", "test_1"], ["-k", "Order", "-k", "test_1"]),
+    "a label that does not exist": (["outcomes", "nosuch"], ["outcomes", "nosuch"]),
+    "another runner": (
+        ["--settings=torture.settings_runner", "runnerapp"],
+        ["--settings", "torture.settings_runner", "runnerapp"],
+    ),
+}
+
+
+class Torture:
+    """The project with its database settings; verdicts of each sequential run are taken once."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self._folder = folder
+        self.environment = environment
+
+    @functools.cache  # noqa: B019 - one object per test session
+    def sequential(self, selection: str) -> dict[str, Any]:
+        out = self._folder / f"{selection}.json"
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        subprocess.run(
+            [sys.executable, str(ORACLE), "--out", str(out), "--", *SELECTIONS[selection][0]],
+            cwd=PROJECT,
+            env={**inherited, **self.environment},
+            check=False,
+            capture_output=True,
+            timeout=120,
+        )
+        return dict(json.loads(out.read_text()))
+
+
+@pytest.fixture(scope="module")
+def on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Torture:
+    return Torture(tmp_path_factory.mktemp("sqlite"), {"TORTURE_DB": "sqlite", "TORTURE_FIXED_PORT": "18714"})
+
+
+@pytest.fixture(scope="module")
+def on_postgres(tmp_path_factory: pytest.TempPathFactory, postgres_server: EmbeddedPostgres) -> Torture:
+    server = postgres_server
+    place = {"HOST": server.host, "PORT": str(server.port), "USER": server.user, "PASSWORD": server.password}
+    environment = {f"TORTURE_DB{name}": value for name, value in place.items()}
+    return Torture(tmp_path_factory.mktemp("pg"), {"TORTURE_DB": "pg", "TORTURE_FIXED_PORT": "18715", **environment})
+
+
+def compare(torture: Torture, selection: str, tmp_path: Path, store: str, *, slots: int, workers: int) -> list[str]:
+    with Fleet(tmp_path / "fleet", store) as fleet:
+        for number in range(workers):
+            fleet.worker(f"build-{number}", slots=slots, **torture.environment)
+        finished = fleet.run(PROJECT, "--env", "TORTURE_*", *SELECTIONS[selection][1], **torture.environment)
+        assert finished.json, finished
+        fleet.assert_tidy()
+    return differences(torture.sequential(selection), finished.json)
+
+
+@pytest.mark.parametrize(("slots", "workers"), [(1, 1), (2, 1), (4, 1), (1, 2), (2, 2)])
+def test_torture_on_postgresql_ends_as_the_sequential_run(
+    on_postgres: Torture, tmp_path: Path, valkey_url: str, slots: int, workers: int
+) -> None:
+    # Given a sequential run / When the same tests run distributed / Then nothing differs
+    assert compare(on_postgres, "all", tmp_path, valkey_url, slots=slots, workers=workers) == []
+
+
+@pytest.mark.parametrize(("slots", "workers"), [(1, 1), (2, 2)])
+def test_torture_on_sqlite_ends_as_the_sequential_run(
+    on_sqlite: Torture, tmp_path: Path, valkey_url: str, slots: int, workers: int
+) -> None:
+    # Given a sequential run / When the same tests run distributed / Then nothing differs
+    assert compare(on_sqlite, "all", tmp_path, valkey_url, slots=slots, workers=workers) == []
+
+
+@pytest.mark.parametrize("selection", [name for name in SELECTIONS if name != "all"])
+def test_every_selection_and_order_ends_as_the_sequential_run(
+    on_postgres: Torture, tmp_path: Path, valkey_url: str, selection: str
+) -> None:
+    # Given a sequential run of a selection / When it runs on two workers / Then nothing differs
+    assert compare(on_postgres, selection, tmp_path, valkey_url, slots=1, workers=2) == []
+
+
+def test_the_comparison_sees_a_verdict_that_differs(on_sqlite: Torture) -> None:
+    # Given the sequential verdicts
+    sequential = on_sqlite.sequential("some")
+    ours = json.loads(json.dumps(sequential))
+    # When one of them is another
+    ours["tests"][0]["outcome"] = "error" if ours["tests"][0]["outcome"] != "error" else "passed"
+    # Then it is named
+    assert sequential["tests"][0]["id"] in " ".join(differences(sequential, ours))

@@ -1,0 +1,287 @@
+"""What every ledger promises: one holder at a time, stale ones refused and counted, everything on the stream in order."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from dct_celery.core.model import Chunk, Need, Phase
+from tests.contract.conftest import CountingLedger, Store
+
+CHUNK = Chunk("c1", (0, 1), Phase.TRANSACTIONAL, Need.FLUSHED, flushed=("default",), locks=("port:1",), estimate=1.5, fresh=True)
+LEASE = 60_000
+
+
+@pytest.fixture
+def ledger(store: Store) -> CountingLedger:
+    ledger = store.ledger()
+    assert ledger.open_run("ci-1", "spec é", 60)
+    ledger.offer(CHUNK)
+    return ledger
+
+
+def take(ledger: CountingLedger, worker: str = "build-a", slot: int = 1, attempt: int = 1) -> int:
+    claim = ledger.claim("c1", attempt, worker=worker, slot=slot, lease_ms=LEASE)
+    assert claim.status == "ok"
+    assert claim.granted
+    return claim.fence
+
+
+def status(ledger: CountingLedger, chunk: str = "c1", attempt: int = 1) -> str:
+    claim = ledger.claim(chunk, attempt, worker="build-z", slot=9, lease_ms=LEASE)
+    assert not claim.granted
+    return claim.status
+
+
+def kinds(ledger: CountingLedger) -> list[str]:
+    return [entry.kind for entry in ledger.read("0", block_ms=0)]
+
+
+def test_a_run_opens_once(store: Store, ledger: CountingLedger) -> None:
+    # When
+    again = store.ledger().open_run("ci-2", "other", 60)
+    # Then
+    assert not again
+    assert ledger.spec() == "spec é"
+    assert store.ledger("another").open_run("ci-2", "other", 60)
+
+
+def test_without_a_run_there_is_nothing(store: Store) -> None:
+    # Given
+    ledger = store.ledger("nobody")
+    # Then
+    assert (ledger.spec(), ledger.manifest(), ledger.state()) == (None, None, "none")
+    assert status(ledger) == "no-run"
+    assert ledger.reap() == []
+    assert kinds(ledger) == []
+
+
+def test_a_claim_gives_the_chunk_as_it_was_offered(ledger: CountingLedger) -> None:
+    # When
+    claim = ledger.claim("c1", 1, worker="build-a", slot=3, lease_ms=LEASE)
+    # Then
+    assert claim.chunk == CHUNK
+    (event,) = ledger.read("0", block_ms=0)
+    assert (event.kind, event.chunk, event.attempt, event.fence) == ("claimed", "c1", 1, claim.fence)
+    assert (event.worker, event.slot, event.data) == ("build-a", 3, None)
+
+
+def test_a_duplicate_claim_loses(ledger: CountingLedger) -> None:
+    # Given
+    take(ledger)
+    # Then
+    assert status(ledger) == "held"
+    assert kinds(ledger) == ["claimed"]
+
+
+def test_only_what_is_on_offer_can_be_claimed(ledger: CountingLedger) -> None:
+    assert status(ledger, "c99") == "unknown"
+    assert status(ledger, attempt=2) == "stale"
+
+
+@pytest.mark.parametrize("verb", ["complete", "release", "reap"])
+def test_what_has_ended_cannot_be_claimed_again(store: Store, ledger: CountingLedger, verb: str) -> None:
+    # Given
+    fence = take(ledger)
+    if verb == "reap":
+        store.let_leases_run_out()
+        ledger.reap()
+    else:
+        assert getattr(ledger, verb)("c1", fence, 1, 0, "{}") == "ok"
+    # When: a message that came twice
+    ledger.offer(CHUNK)
+    # Then
+    assert status(ledger) == "done"
+
+
+def test_every_claim_has_a_higher_fence(ledger: CountingLedger) -> None:
+    # Given
+    first = take(ledger)
+    ledger.release("c1", first, 1, 0, "{}")
+    # When
+    ledger.offer(Chunk("c1", (0,), Phase.ISOLATED, Need.PRISTINE, attempt=2))
+    # Then
+    assert status(ledger, attempt=1) == "stale"
+    assert take(ledger, attempt=2) > first
+
+
+def test_a_stale_fence_is_refused_everywhere_and_counted(store: Store, ledger: CountingLedger) -> None:
+    # Given
+    fence = take(ledger)
+    store.let_leases_run_out()
+    assert ledger.reap() == ["c1"]
+    before = kinds(ledger)
+    # When
+    answers = [
+        ledger.renew("c1", fence, LEASE),
+        ledger.append("c1", fence, 1, 1, "[]", LEASE),
+        ledger.complete("c1", fence, 1, 1, "{}"),
+        ledger.release("c1", fence, 1, 1, "{}"),
+    ]
+    # Then
+    assert answers == ["lost"] * 4
+    assert ledger.refused() == 4
+    assert kinds(ledger) == before == ["claimed", "expired"]
+
+
+def test_the_fence_of_an_earlier_attempt_does_nothing_to_the_next(ledger: CountingLedger) -> None:
+    # Given
+    old = take(ledger)
+    ledger.release("c1", old, 1, 0, "{}")
+    ledger.offer(Chunk("c1", (0,), Phase.ISOLATED, Need.PRISTINE, attempt=2))
+    new = take(ledger, "build-b", attempt=2)
+    # When
+    answers = [ledger.append("c1", old, 1, 1, "[]", LEASE), ledger.complete("c1", old, 1, 1, "{}")]
+    # Then
+    assert answers == ["lost", "lost"]
+    assert ledger.complete("c1", new, 2, 0, "{}") == "ok"
+
+
+def test_an_end_ends_the_lease_once(ledger: CountingLedger) -> None:
+    # Given
+    fence = take(ledger)
+    # When
+    answers = [ledger.complete("c1", fence, 1, 0, "{}"), ledger.complete("c1", fence, 1, 0, "{}")]
+    # Then
+    assert answers == ["ok", "lost"]
+    assert kinds(ledger) == ["claimed", "completed"]
+
+
+def test_records_reach_the_stream_in_order_with_all_that_tells_them_apart(ledger: CountingLedger) -> None:
+    # Given
+    fence = take(ledger, "build-a", 2)
+    records = [{"id": "test_\udcff", "output": "é\x00"}]
+    # When
+    assert ledger.append("c1", fence, 1, 1, json.dumps(records), LEASE) == "ok"
+    assert ledger.append("c1", fence, 1, 2, "[]", LEASE) == "ok"
+    assert ledger.release("c1", fence, 1, 2, '{"why": "drain"}') == "ok"
+    # Then
+    _, first, second, end = ledger.read("0", block_ms=0)
+    assert (first.kind, first.seq, first.fence, first.worker, first.slot) == ("records", 1, fence, "build-a", 2)
+    assert first.data == records
+    assert (second.seq, second.data) == (2, [])
+    assert (end.kind, end.seq, end.data) == ("released", 2, {"why": "drain"})
+
+
+def test_the_stream_is_read_on_from_where_one_was(ledger: CountingLedger) -> None:
+    # Given
+    fence = take(ledger)
+    for seq in (1, 2, 3):
+        ledger.append("c1", fence, 1, seq, "[]", LEASE)
+    # When
+    first = ledger.read("0", block_ms=0, count=2)
+    rest = ledger.read(first[-1].id, block_ms=0)
+    # Then
+    assert [entry.seq for entry in first + rest] == [0, 1, 2, 3]
+    assert ledger.read(rest[-1].id, block_ms=1) == []
+
+
+def test_a_worker_can_speak_about_the_run_as_a_whole(ledger: CountingLedger) -> None:
+    # When
+    ledger.tell("build-a", {"state": "refused", "why": "Django é"})
+    # Then
+    (event,) = ledger.read("0", block_ms=0)
+    assert (event.kind, event.worker, event.data) == ("host", "build-a", {"state": "refused", "why": "Django é"})
+
+
+def test_a_lease_that_was_renewed_is_not_reaped(store: Store, ledger: CountingLedger) -> None:
+    # Given
+    fence = take(ledger)
+    assert ledger.reap() == []
+    store.let_leases_run_out()
+    # When
+    assert ledger.renew("c1", fence, LEASE) == "ok"
+    # Then
+    assert ledger.reap() == []
+    assert ledger.complete("c1", fence, 1, 0, "{}") == "ok"
+
+
+def test_records_prolong_the_lease(store: Store, ledger: CountingLedger) -> None:
+    # Given
+    fence = take(ledger)
+    store.let_leases_run_out()
+    # When
+    ledger.append("c1", fence, 1, 1, "[]", LEASE)
+    # Then
+    assert ledger.reap() == []
+
+
+def test_a_lease_is_reaped_once_and_its_holder_named(store: Store, ledger: CountingLedger) -> None:
+    # Given
+    fence = take(ledger, "build-a", 4)
+    store.let_leases_run_out()
+    # When
+    reaped = [ledger.reap(), ledger.reap()]
+    # Then
+    assert reaped == [["c1"], []]
+    event = ledger.read("0", block_ms=0)[-1]
+    assert (event.kind, event.chunk, event.attempt, event.fence) == ("expired", "c1", 1, fence)
+    assert (event.worker, event.slot) == ("build-a", 4)
+
+
+def test_after_a_cancel_nothing_is_claimed_and_holders_hear_of_it(ledger: CountingLedger) -> None:
+    # Given
+    fence = take(ledger)
+    ledger.offer(Chunk("c2", (2,), Phase.ISOLATED, Need.PRISTINE))
+    # When
+    ledger.cancel("interrupted")
+    # Then
+    assert ledger.state() == "cancelled"
+    assert status(ledger, "c2") == "cancelled"
+    assert ledger.renew("c1", fence, LEASE) == "cancelled"
+    assert ledger.append("c1", fence, 1, 1, "[]", LEASE) == "cancelled"
+    assert ledger.complete("c1", fence, 1, 1, "{}") == "ok"
+    assert kinds(ledger) == ["claimed", "records", "completed"]
+
+
+def test_what_the_dispatcher_acknowledged_is_remembered(ledger: CountingLedger) -> None:
+    # When
+    ledger.acknowledge({})
+    ledger.acknowledge({"c1.1": 3, "c2.1": 1})
+    ledger.acknowledge({"c1.1": 5})
+    # Then
+    assert ledger.acknowledged(["c1.1", "c9.1", "c2.1"]) == [5, 0, 1]
+    assert ledger.acknowledged([]) == []
+
+
+def test_the_manifest_is_known_once_it_is_published(ledger: CountingLedger) -> None:
+    # Given
+    assert ledger.manifest() is None
+    # When
+    ledger.publish_manifest('{"digest": "é"}')
+    # Then
+    assert ledger.manifest() == '{"digest": "é"}'
+
+
+def test_a_closed_run_gives_nothing_more_and_its_name_is_not_taken_over(store: Store, ledger: CountingLedger) -> None:
+    # Given
+    fence = take(ledger)
+    ledger.extend(60)
+    # When
+    ledger.close()
+    # Then
+    assert status(ledger) == "cancelled"
+    assert ledger.renew("c1", fence, LEASE) == "cancelled"
+    assert not store.ledger().open_run("ci-2", "", 60)
+
+
+def test_a_late_slot_does_not_wake_a_forgotten_run(store: Store, ledger: CountingLedger) -> None:
+    # Given
+    fence = take(ledger)
+    store.forget_run()
+    # When
+    answers = [
+        ledger.renew("c1", fence, LEASE),
+        ledger.append("c1", fence, 1, 1, "[]", LEASE),
+        ledger.complete("c1", fence, 1, 1, "{}"),
+        ledger.release("c1", fence, 1, 1, "{}"),
+    ]
+    ledger.offer(CHUNK)
+    ledger.cancel("too late")
+    ledger.publish_manifest("{}")
+    ledger.close()
+    # Then
+    assert answers == ["lost"] * 4
+    assert ledger.state() == "none"
+    assert ledger.open_run("ci-2", "", 60)

@@ -1,0 +1,84 @@
+"""What every registry promises: who beats is there, who stops beating is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dct_celery.ports import WorkerInfo
+from tests.contract.conftest import Store
+
+WORKER = WorkerInfo("build-a@é", "host-1", 4, "0.1.0", 1, "abc", {"run-one": "ready"}, 2)
+
+
+def test_a_worker_that_beats_is_there_with_all_it_says(store: Store) -> None:
+    # When
+    store.registry().beat(WORKER, 60)
+    # Then
+    assert store.registry().workers() == [WORKER]
+
+
+def test_the_last_word_of_a_worker_counts(store: Store) -> None:
+    # Given
+    registry = store.registry()
+    registry.beat(WORKER, 60)
+    # When
+    registry.beat(replace(WORKER, busy=4), 60)
+    # Then
+    assert [worker.busy for worker in registry.workers()] == [4]
+
+
+def test_who_stops_beating_is_gone_and_may_come_back(store: Store) -> None:
+    # Given
+    registry = store.registry()
+    registry.beat(WORKER, 60)
+    registry.announce("run-one", 60)
+    # When
+    store.let_beats_run_out()
+    # Then
+    assert registry.workers() == []
+    assert registry.active_runs() == []
+    # When
+    registry.beat(WORKER, 60)
+    # Then
+    assert registry.workers() == [WORKER]
+
+
+def test_a_horizon_in_the_past_is_no_life(store: Store) -> None:
+    # When
+    store.registry().announce("run-one", 0)
+    # Then
+    assert store.registry().active_runs() == []
+
+
+def test_who_leaves_is_gone_at_once(store: Store) -> None:
+    # Given
+    registry = store.registry()
+    registry.beat(WORKER, 60)
+    registry.beat(replace(WORKER, name="build-b"), 60)
+    # When
+    registry.leave("build-b")
+    registry.leave("never-there")
+    # Then
+    assert registry.workers() == [WORKER]
+
+
+def test_runs_are_announced_and_withdrawn(store: Store) -> None:
+    # Given
+    registry = store.registry()
+    registry.announce("run-one", 60)
+    registry.announce("run-two", 120)
+    assert registry.active_runs() == ["run-one", "run-two"]
+    # When
+    registry.withdraw("run-one")
+    registry.withdraw("never-there")
+    # Then
+    assert registry.active_runs() == ["run-two"]
+
+
+def test_pools_do_not_see_each_other(store: Store) -> None:
+    # When
+    store.registry("one").beat(WORKER, 60)
+    store.registry("one").announce("run-one", 60)
+    # Then
+    assert store.registry("two").workers() == []
+    assert store.registry("two").active_runs() == []

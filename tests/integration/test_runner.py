@@ -1,0 +1,205 @@
+"""`manage.py test` with our runner, on the sample project and one slot of this machine."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from dct_celery import runner
+from dct_celery.runner import ConcurrentTestRunner
+
+SAMPLE = Path(__file__).parents[1] / "sample_project"
+RUNNER = "dct_celery.runner.ConcurrentTestRunner"
+QUICK = "catalogue.tests.test_isbn"
+
+
+def manage(*words: str, cwd: Path = SAMPLE, script: str = "manage.py", **variables: str) -> subprocess.CompletedProcess[str]:
+    """`python manage.py test WORDS`, without colours."""
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1", **variables}
+    return subprocess.run(
+        [sys.executable, script, "test", *words], cwd=cwd, env=env, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.fixture
+def with_test_runner(tmp_path: Path) -> Path:
+    """A project of its own whose settings name the runner, and which has one test that asks where it runs."""
+    (tmp_path / "manage.py").write_text((SAMPLE / "manage.py").read_text().replace("bookshop.settings", "own_settings"))
+    (tmp_path / "own_settings.py").write_text(f"SECRET_KEY = 'x'\nTEST_RUNNER = '{RUNNER}'\n")
+    (tmp_path / "tests.py").write_text(
+        "import os\n"
+        "from django.test import SimpleTestCase\n\n\n"
+        "class Where(SimpleTestCase):\n"
+        "    def test_process(self):\n"
+        "        self.assertEqual(os.environ.get('DCT_TEST_PROCESS'), '1')\n\n"
+        "    def test_false(self):\n"
+        "        self.fail('on purpose')\n"
+    )
+    return tmp_path
+
+
+def test_testrunner_on_the_command_line_runs_on_slots_and_writes_junit(tmp_path: Path) -> None:
+    # Given
+    report = tmp_path / "junit.xml"
+    # When
+    done = manage("--testrunner", RUNNER, "--local", "1", "--junitxml", str(report), QUICK)
+    # Then
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "on 1 slot (1 worker)" in done.stdout
+    assert len(list(ElementTree.parse(report).iter("testcase"))) == 15
+
+
+def test_test_runner_in_the_settings_exits_1_for_a_failure(with_test_runner: Path) -> None:
+    # Given: one test of two fails
+    # When
+    done = manage("--local", "1", "--pattern", "tests.py", cwd=with_test_runner)
+    # Then
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "FAILED (failures=1)" in done.stdout
+    assert "Ran 2 tests" in done.stdout
+
+
+def test_options_of_the_test_command_select_the_same_tests(with_test_runner: Path) -> None:
+    # Given
+    words = ("-v", "2", "-k", "process", "--shuffle", "7", "--reverse", "--failfast", "--debug-mode", "--no-faulthandler")
+    # When
+    done = manage(*words, "--local", "1", "tests.Where", cwd=with_test_runner)
+    # Then
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Ran 1 test" in done.stdout
+
+
+def test_manage_py_of_another_folder_is_found(with_test_runner: Path) -> None:
+    # Given
+    shop = with_test_runner / "shop"
+    shop.mkdir()
+    for name in ("manage.py", "own_settings.py"):
+        (with_test_runner / name).rename(shop / name)
+    # When
+    done = manage("--local", "1", "tests.Where.test_process", cwd=with_test_runner, script="shop/manage.py")
+    # Then
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_label_that_selects_nothing_exits_with_dcts_code() -> None:
+    # Given
+    words = ("--testrunner", RUNNER, "--local", "1", QUICK)
+    # When
+    done = manage(*words, "-k", "no_such_test")
+    # Then
+    assert done.returncode == 5, done.stdout + done.stderr
+
+
+def test_in_a_test_process_it_is_djangos_own_runner() -> None:
+    # Given
+    words = ("--testrunner", RUNNER, "--local", "1", "--pool", "nowhere", "--parallel", "1", QUICK)
+    # When
+    done = manage(*words, DCT_TEST_PROCESS="1")
+    # Then
+    assert done.returncode == 0, done.stderr
+    assert "slot" not in done.stdout + done.stderr
+    assert "Ran 15 tests" in done.stderr
+
+
+def test_a_signal_to_manage_py_alone_ends_the_run_with_2(with_test_runner: Path) -> None:
+    # Given: a run in the middle of a test, in a session of its own, as CI systems start one
+    (with_test_runner / "tests.py").write_text(
+        "import pathlib, time\nfrom django.test import SimpleTestCase\n\n\n"
+        "class Long(SimpleTestCase):\n    def test_long(self):\n"
+        f"        pathlib.Path({str(with_test_runner / 'started')!r}).touch()\n        time.sleep(60)\n"
+    )
+    argv = [sys.executable, "manage.py", "test", "--local", "1", "tests.Long"]
+    with subprocess.Popen(
+        argv, cwd=with_test_runner, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    ) as run:
+        while run.poll() is None and not (with_test_runner / "started").exists():
+            time.sleep(0.05)
+        # When
+        run.send_signal(signal.SIGINT)
+        output, _ = run.communicate(timeout=60)
+    # Then
+    assert run.returncode == 2, output.decode()
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("--parallel", "4"), "give --local 4"),
+        (("--pdb",), "django.test.runner.DiscoverRunner --pdb"),
+    ],
+)
+def test_an_option_that_slots_cannot_honour_is_one_line_and_exit_4(words: tuple[str, ...], line: str) -> None:
+    # Given / When
+    done = manage("--testrunner", RUNNER, *words, QUICK)
+    # Then
+    assert done.returncode == 4
+    assert done.stderr.startswith("CommandError: ")
+    assert line in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+class OwnRunner(ConcurrentTestRunner):
+    """A project's subclass, which keeps its options to itself."""
+
+    def __init__(self, *, shard: str | None = None, dry: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("--shard")
+        parser.add_argument("--dry", action="store_true")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("", ""),
+        ("a.b c", "-- a.b c"),
+        ("-v 2 -p check_*.py -t top", "--top-level-directory=top --pattern=check_*.py --verbosity=2"),
+        ("-v 0", "--verbosity=0"),
+        ("--failfast -r -b -d --timing", "--failfast --reverse --buffer --debug-sql --timing"),
+        ("-k x -k-y --tag fast --exclude-tag slow", "-k x -k -y --tag fast --exclude-tag slow"),
+        ("--shuffle", "--shuffle=auto"),
+        ("--shuffle 0", "--shuffle=0"),
+        ("--local --pool ci", "--pool=ci --local=auto"),
+        ("--local 0 --json r.json --junitxml j.xml", "--junit-xml=j.xml --json=r.json --local=0"),
+        ("--store redis://s --broker amqp://b --test-timeout 5", "--broker=amqp://b --store=redis://s --test-timeout=5"),
+        ("--debug-mode --no-faulthandler", "--extra=--debug-mode --extra=--no-faulthandler"),
+        ("--shard 2 --dry a", "--extra=--shard=2 --extra=--dry -- a"),
+        ("--keepdb --noinput --parallel 1", ""),
+    ],
+)
+def test_every_option_of_the_test_command_has_its_word(words: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given: what Django's test command makes of the words
+    monkeypatch.setattr(runner, "settings", SimpleNamespace(SETTINGS_MODULE="shop.settings"))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("labels", nargs="*")
+    parser.add_argument("-v", "--verbosity", type=int, default=1)
+    parser.add_argument("--noinput", action="store_false", dest="interactive")
+    OwnRunner.add_arguments(parser)
+    options = vars(parser.parse_args(words.split()))
+    labels = options.pop("labels")
+    # When
+    argv = runner.command_line(OwnRunner, OwnRunner(**options).given, labels)
+    # Then
+    assert argv == ["run", "--settings=shop.settings", *expected.split()]
+
+
+def test_importing_the_runner_loads_no_celery() -> None:
+    # Given
+    script = "import sys, dct_celery.runner; print(*(set(sys.modules) & {'celery', 'kombu', 'redis', 'click'}))"
+    # When
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    # Then
+    assert done.stdout == "\n"

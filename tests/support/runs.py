@@ -1,0 +1,85 @@
+"""A run machine with its effects remembered, and the events that a fleet would send it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from dct_celery.core import events as ev
+from dct_celery.core.model import Chunk, Manifest, Outcome
+from dct_celery.core.planner import Planner, atoms
+from dct_celery.core.run import RunMachine
+from dct_celery.core.timings import Estimates
+
+E = TypeVar("E", bound=ev.Effect)
+
+
+def finished(index: int, outcome: str = "passed", **fields: Any) -> dict[str, Any]:
+    """A TestFinished record as it comes off the stream."""
+    record = {"kind": "TestFinished", "index": index, "outcome": outcome, "seconds": 0.1, "failures": [], "reason": ""}
+    return {**record, "output": "", "sql": "", "covered_by": None, **fields}
+
+
+def fixture(id_: str, outcome: str = "error", phase: str = "setUpClass") -> dict[str, Any]:
+    """A FixtureFinished record as it comes off the stream."""
+    return {
+        "kind": "FixtureFinished", "id": id_, "phase": phase, "outcome": outcome,
+        "failures": [], "reason": "", "output": "",
+    }  # fmt: skip
+
+
+@dataclass
+class Run:
+    """The machine under test; every effect that it ever asked for is in `effects`."""
+
+    manifest: Manifest
+    slots: int = 1
+    maxfail: int = 0
+    #: Seconds per chunk; the tiny default puts every class into a chunk of its own.
+    chunk_seconds: float = 0.001
+    machine: RunMachine = field(init=False)
+    effects: list[ev.Effect] = field(default_factory=list)
+    fence: int = 0
+
+    def __post_init__(self) -> None:
+        planner = Planner(
+            atoms(self.manifest, Estimates({}, self.manifest)), chunk_seconds=self.chunk_seconds, min_chunk_seconds=0.001
+        )
+        self.machine = RunMachine(self.manifest, planner, maxfail=self.maxfail)
+        self.send(ev.SlotsChanged(self.slots, self.slots))
+
+    def send(self, event: ev.Event) -> list[ev.Effect]:
+        effects = self.machine.handle(event)
+        self.effects += effects
+        return effects
+
+    def all(self, kind: type[E]) -> list[E]:
+        return [effect for effect in self.effects if isinstance(effect, kind)]
+
+    @property
+    def offers(self) -> list[Chunk]:
+        return [offer.chunk for offer in self.all(ev.Offer)]
+
+    def claim(self, chunk: Chunk | None = None, *, worker: str = "build-a", slot: int = 1) -> ev.Lease:
+        """Takes the given chunk, or else the one that was offered last."""
+        chosen = chunk or self.offers[-1]
+        self.fence += 1
+        lease = ev.Lease(chosen.id, chosen.attempt, self.fence, worker, slot)
+        self.send(ev.Claimed(lease))
+        return lease
+
+    def record(self, lease: ev.Lease, *records: dict[str, Any]) -> list[ev.Effect]:
+        return self.send(ev.Recorded(lease, len(records), list(records)))
+
+    def complete(self, lease: ev.Lease, **fields: Any) -> list[ev.Effect]:
+        return self.send(ev.Completed(lease, 1.0, **fields))
+
+    def release(self, lease: ev.Lease, why: str, **fields: Any) -> list[ev.Effect]:
+        return self.send(ev.Released(lease, why, **fields))
+
+    def outcomes(self) -> dict[int, Outcome]:
+        return {index: verdict.outcome for index, verdict in sorted(self.machine.verdicts.items())}
+
+    def judged(self) -> list[int]:
+        """Indices in the order in which they got verdicts, as the shell heard of them."""
+        return [judge.verdict.entry.index for judge in self.all(ev.Judge)]

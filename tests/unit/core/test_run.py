@@ -1,0 +1,346 @@
+"""Claims about `core.run`, one rule after the other; what holds for any order of events is in test_run_random."""
+
+from __future__ import annotations
+
+import pytest
+
+from dct_celery.core import events as ev
+from dct_celery.core.model import Manifest, Outcome
+from dct_celery.core.run import MAX_LOSSES, STOP_GRACE
+from tests.support.factories import group, make_manifest
+from tests.support.runs import Run, finished, fixture
+
+PASSED, FAILED, ERROR, NOT_RUN = Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.NOT_RUN
+
+
+def two_classes() -> Manifest:
+    return make_manifest(group("a.T", count=2), group("b.U", count=1))
+
+
+def one_class(count: int = 3) -> Manifest:
+    return make_manifest(group("a.T", count=count))
+
+
+def test_every_entry_ends_with_one_disposition() -> None:
+    # Given
+    run = Run(two_classes())
+    # When
+    while not run.machine.finished:
+        lease = run.claim()
+        run.record(lease, *(finished(index) for index in run.offers[-1].indices))
+        run.complete(lease)
+    # Then
+    assert sorted(run.judged()) == [0, 1, 2]
+    assert run.machine.exit_code() == 0
+    assert run.machine.slots_used["build-a", 1].chunks == 2
+
+
+def test_a_run_without_its_last_verdict_is_not_finished() -> None:
+    # Given
+    run = Run(one_class(2))
+    lease = run.claim()
+    # When
+    run.record(lease, finished(0))
+    # Then
+    assert not run.machine.finished
+    assert run.machine.busy == 1
+
+
+@pytest.mark.parametrize("outcome", ["failed", "error", "xpassed"])
+def test_a_bad_outcome_makes_the_run_red(outcome: str) -> None:
+    # Given
+    run = Run(one_class(1))
+    # When
+    run.record(run.claim(), finished(0, outcome))
+    # Then
+    assert run.machine.finished
+    assert run.machine.exit_code() == 1
+
+
+def test_duplicate_records_change_nothing() -> None:
+    # Given
+    run = Run(one_class(1))
+    lease = run.claim()
+    run.record(lease, finished(0))
+    # When
+    effects = run.record(lease, finished(0, "failed"))
+    # Then
+    assert effects == []
+    assert run.outcomes() == {0: PASSED}
+    assert run.machine.exit_code() == 0
+
+
+@pytest.mark.parametrize("kind", [ev.Completed, ev.Released, ev.Expired])
+def test_a_stale_fence_ends_nothing(kind: type) -> None:
+    # Given
+    run = Run(one_class(1))
+    lease = run.claim()
+    stale = ev.Lease(lease.chunk, lease.attempt, lease.fence - 1, "build-z", 9)
+    event = {ev.Completed: (stale, 1.0), ev.Released: (stale, "drain"), ev.Expired: (stale,)}[kind]
+    # When
+    effects = run.send(kind(*event))
+    # Then
+    assert effects == []
+    assert run.machine.busy == 1
+    assert len(run.offers) == 1
+    assert ("build-z", 9) not in run.machine.slots_used
+
+
+def test_a_duplicate_end_counts_once() -> None:
+    # Given
+    run = Run(one_class(1))
+    lease = run.claim()
+    run.complete(lease, class_seconds={"a.T": 2.0})
+    # When
+    run.complete(lease, class_seconds={"a.T": 2.0})
+    # Then
+    assert run.machine.class_seconds == {"a.T": 2.0}
+    assert run.machine.slots_used["build-a", 1].chunks == 1
+    assert len(run.offers) == 2
+
+
+def test_a_completed_chunk_with_missing_records_runs_again() -> None:
+    # Given
+    run = Run(one_class())
+    lease = run.claim()
+    run.record(lease, finished(0), finished(2))
+    # When
+    run.complete(lease)
+    # Then
+    retry = run.offers[-1]
+    assert (retry.indices, retry.attempt, retry.fresh) == ((1,), 2, True)
+    assert "did not arrive" in run.all(ev.Warn)[-1].text
+
+
+def test_what_a_process_left_on_purpose_is_no_loss() -> None:
+    # Given
+    run = Run(one_class())
+    # When
+    for _ in range(MAX_LOSSES + 2):
+        run.complete(run.claim(), left=(0, 1, 2))
+    # Then
+    assert not run.machine.lost
+    assert run.offers[-1].indices == (0, 1, 2)
+
+
+def test_not_run_without_a_cover_is_no_verdict() -> None:
+    # Given
+    run = Run(one_class(1))
+    lease = run.claim()
+    # When
+    run.record(lease, finished(0, "not_run"))
+    run.complete(lease)
+    # Then
+    assert run.outcomes() == {}
+    assert run.offers[-1].attempt == 2
+
+
+def test_an_expired_lease_queues_only_what_has_no_verdict() -> None:
+    # Given
+    run = Run(one_class())
+    lease = run.claim()
+    run.record(lease, finished(0))
+    # When
+    run.send(ev.Expired(lease))
+    # Then
+    assert run.offers[-1].indices == (1, 2)
+    assert run.machine.busy == 0
+    assert run.all(ev.Warn)[-1].text == "2 tests on build-a/1 have to run again: its lease ran out"
+
+
+def test_a_record_that_came_before_its_lease_ended_stands_though_it_is_read_later() -> None:
+    # Given
+    run = Run(one_class(2))
+    lease = run.claim()
+    run.send(ev.Expired(lease))
+    # When
+    run.record(lease, finished(0))
+    again = run.claim()
+    run.record(again, finished(0, "failed"), finished(1))
+    # Then
+    assert run.outcomes() == {0: PASSED, 1: PASSED}
+
+
+def test_what_was_lost_too_often_is_not_run_and_the_run_ends_with_7() -> None:
+    # Given
+    run = Run(make_manifest(group("a.T"), group("b.U")))
+    run.record(run.claim(), finished(0, "failed"))
+    run.complete(run.claim())
+    for _ in range(MAX_LOSSES - 1):
+        assert not run.machine.finished
+        # When
+        run.send(ev.Expired(run.claim()))
+    # Then
+    assert run.machine.finished
+    assert run.outcomes() == {0: FAILED, 1: NOT_RUN}
+    assert run.machine.verdicts[1].reason == f"lost {MAX_LOSSES} times, the last time: its lease ran out"
+    assert run.machine.exit_code() == 7
+
+
+@pytest.mark.parametrize("why", ["drain", "timeout", "cancelled"])
+def test_a_release_that_is_nobodys_fault_is_no_loss(why: str) -> None:
+    # Given
+    run = Run(one_class(1))
+    # When
+    for _ in range(MAX_LOSSES + 2):
+        run.release(run.claim(), why)
+    # Then
+    assert not run.machine.finished
+    assert run.all(ev.Warn) == []
+    assert run.offers[-1].attempt == MAX_LOSSES + 3
+
+
+@pytest.mark.parametrize("why", ["database", "loader"])
+def test_a_release_by_a_broken_machine_is_a_loss_that_names_its_cause(why: str) -> None:
+    # Given
+    run = Run(one_class(1))
+    # When
+    for _ in range(MAX_LOSSES):
+        run.release(run.claim(), why, cause="no room on the server")
+    # Then
+    assert run.outcomes() == {0: NOT_RUN}
+    assert run.machine.verdicts[0].reason.endswith(f"{why}: no room on the server")
+
+
+def test_after_its_first_death_a_test_runs_alone_and_the_rest_without_it() -> None:
+    # Given
+    run = Run(one_class(), slots=2)
+    lease = run.claim()
+    run.record(lease, finished(0))
+    # When
+    run.release(lease, "crash", index=1, cause="signal 11")
+    # Then
+    retries = run.offers[1:]
+    assert sorted((chunk.indices, chunk.fresh) for chunk in retries) == [((1,), True), ((2,), True)]
+    assert "a.T.test_1" in run.all(ev.Warn)[-1].text
+    assert run.outcomes() == {0: PASSED}
+
+
+def test_the_second_death_is_the_verdict_and_the_rest_goes_on() -> None:
+    # Given
+    run = Run(one_class(2), slots=2)
+    run.release(run.claim(), "crash", index=0, cause="signal 11")
+    suspect = next(chunk for chunk in run.offers[1:] if chunk.indices == (0,))
+    rest = next(chunk for chunk in run.offers[1:] if chunk.indices == (1,))
+    # When
+    run.release(run.claim(suspect), "crash", index=0, cause="signal 11", detail="Fatal Python error")
+    run.record(run.claim(rest), finished(1))
+    # Then
+    assert run.outcomes() == {0: ERROR, 1: PASSED}
+    failure = run.machine.verdicts[0].failures[0]
+    assert failure.message == "process died (signal 11)"
+    assert "Fatal Python error" in failure.text
+    assert run.machine.exit_code() == 1
+
+
+def test_a_death_outside_any_test_is_a_loss() -> None:
+    # Given
+    run = Run(one_class(1))
+    # When
+    for _ in range(MAX_LOSSES):
+        run.release(run.claim(), "crash", cause="signal 9")
+    # Then
+    assert run.outcomes() == {0: NOT_RUN}
+    assert run.machine.exit_code() == 7
+
+
+def test_a_death_after_the_verdict_is_blamed_on_nobody() -> None:
+    # Given
+    run = Run(one_class(2))
+    lease = run.claim()
+    run.record(lease, finished(0))
+    # When
+    run.release(lease, "crash", index=0, cause="signal 11")
+    # Then
+    assert run.outcomes() == {0: PASSED}
+    assert run.offers[-1].indices == (1,)
+
+
+def test_failing_fast_ends_the_run_with_1_and_says_why_the_rest_did_not_run() -> None:
+    # Given
+    run = Run(two_classes(), maxfail=1)
+    lease = run.claim()
+    first, *_ = run.offers[-1].indices
+    # When
+    run.record(lease, finished(first, "failed"))
+    run.complete(lease)
+    run.send(ev.Ticked(1.0))
+    # Then
+    assert run.machine.finished
+    assert {verdict.reason for verdict in run.machine.verdicts.values() if verdict.outcome is NOT_RUN} == {
+        "stopped after 1 failure (--failfast)"
+    }
+    assert run.all(ev.Cancel) == [ev.Cancel("stopped after 1 failure (--failfast)")]
+    assert run.machine.exit_code() == 1
+
+
+def test_maxfail_counts_failures_and_fixtures_and_stops_once() -> None:
+    # Given
+    run = Run(one_class(4), maxfail=2)
+    lease = run.claim()
+    # When
+    run.record(lease, finished(0, "failed"))
+    assert run.all(ev.Cancel) == []
+    run.record(lease, fixture("tearDownClass (a.T)"), finished(1, "failed"))
+    # Then
+    assert run.all(ev.Cancel) == [ev.Cancel("stopped after 2 failures (--maxfail 2)")]
+
+
+def test_the_last_failure_of_a_run_stops_nothing() -> None:
+    # Given
+    run = Run(one_class(1), maxfail=1)
+    # When
+    run.record(run.claim(), finished(0, "failed"))
+    # Then
+    assert run.all(ev.Cancel) == []
+    assert run.machine.exit_code() == 1
+
+
+def test_an_interrupt_ends_with_2_once_the_slots_have_ended() -> None:
+    # Given
+    run = Run(two_classes())
+    lease = run.claim()
+    # When
+    run.send(ev.Stopped("interrupted", 2))
+    run.send(ev.Ticked(1.0))
+    # Then
+    assert not run.machine.finished
+    # When
+    run.release(lease, "cancelled")
+    run.send(ev.Ticked(2.0))
+    # Then
+    assert run.outcomes() == {0: NOT_RUN, 1: NOT_RUN, 2: NOT_RUN}
+    assert {verdict.reason for verdict in run.machine.verdicts.values()} == {"interrupted"}
+    assert not run.machine.lost
+    assert run.machine.exit_code() == 2
+
+
+def test_slots_that_do_not_end_after_a_stop_are_not_waited_for_for_ever() -> None:
+    # Given
+    run = Run(one_class(1))
+    run.claim()
+    run.send(ev.Stopped("interrupted", 2))
+    # When
+    run.send(ev.Ticked(STOP_GRACE))
+    # Then
+    assert not run.machine.finished
+    # When
+    run.send(ev.Ticked(STOP_GRACE + 0.1))
+    # Then
+    assert run.machine.finished
+
+
+def test_nothing_is_offered_after_a_stop_and_the_first_stop_counts() -> None:
+    # Given
+    run = Run(two_classes())
+    lease = run.claim()
+    offered = len(run.offers)
+    run.send(ev.Stopped("interrupted", 2))
+    # When
+    run.send(ev.Stopped("time limit", 7))
+    run.send(ev.Expired(lease))
+    run.send(ev.SlotsChanged(5, 5))
+    # Then
+    assert len(run.offers) == offered
+    assert run.all(ev.Cancel) == [ev.Cancel("interrupted")]
+    assert run.machine.exit_code() == 2

@@ -1,0 +1,105 @@
+"""Claims about `dispatcher.collect`: a manifest is whole and unchanged, or there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from dct_celery.core.model import Manifest
+from dct_celery.dispatcher.collect import Collected, collect
+from dct_celery.errors import CollectionError, Interrupted, ProcessDied
+from dct_celery.wire.messages import Entries, Fatal, Loaded, Message
+from tests.support.factories import group, make_manifest
+
+MANIFEST = make_manifest(group("a.T", count=3, databases=("default",), tags=("slow",)), group("b.U", port=8081))
+
+
+class FakeProcess:
+    """A collect process that says what it was told; None is a wait that came to nothing. Dies when it has said it all."""
+
+    pid = 1
+
+    def __init__(self, *words: Message | None) -> None:
+        self._words: Iterator[Message | None] = iter(words)
+
+    def receive(self, timeout: float | None = None) -> Message | None:
+        try:
+            return next(self._words)
+        except StopIteration:
+            raise ProcessDied("the collect process ended with exit status 1") from None
+
+    def alive(self) -> bool:
+        return True
+
+    def kill(self) -> None: ...
+
+    def close(self, grace: float = 5.0) -> None: ...
+
+
+def loaded(manifest: Manifest = MANIFEST) -> Loaded:
+    return Loaded(len(manifest), manifest.digest, 0.5, {"python": "3.11"}, [])
+
+
+def rows(*indices: int) -> Entries:
+    return Entries([MANIFEST[index].to_dict() for index in indices], last=False)
+
+
+END = Entries([], last=True)
+
+
+def collected(*words: Message | None, meanwhile: Any = lambda: None) -> Collected:
+    return collect(FakeProcess(*words), lambda: "last words", meanwhile)
+
+
+def test_the_manifest_arrives_in_parts_and_in_order() -> None:
+    # When
+    found = collected(loaded(), rows(0, 1), rows(2), rows(3), END)
+    # Then
+    assert found.manifest == MANIFEST
+    assert found.loaded.environment == {"python": "3.11"}
+
+
+def test_an_empty_suite_is_a_manifest() -> None:
+    assert len(collected(loaded(Manifest(())), END).manifest) == 0
+
+
+@pytest.mark.parametrize("parts", [(rows(0, 1, 2),), (rows(1, 0), rows(2, 3)), (rows(0, 1, 2, 3, 3),)])
+def test_a_manifest_that_lacks_or_doubles_or_swaps_entries_is_refused(parts: tuple[Entries, ...]) -> None:
+    with pytest.raises(CollectionError, match="the manifest changed while it was collected"):
+        collected(loaded(), *parts, END)
+
+
+def test_what_the_project_said_is_the_message() -> None:
+    # When
+    with pytest.raises(CollectionError) as caught:
+        collected(Fatal("labels", "No module named 'nope'", "Traceback …"))
+    # Then
+    assert str(caught.value) == "No module named 'nope'"
+    assert caught.value.detail == "Traceback …"
+    assert caught.value.exit_code == 4
+
+
+def test_settings_that_do_not_import_are_named_as_such() -> None:
+    with pytest.raises(CollectionError, match=r"^the settings cannot be used: No module"):
+        collected(Fatal("settings", "No module named 'shop'"))
+
+
+@pytest.mark.parametrize("said", [(), (loaded(),), (loaded(), rows(0, 1))])
+def test_a_process_that_dies_on_the_way_leaves_its_last_words(said: tuple[Message, ...]) -> None:
+    # When
+    with pytest.raises(CollectionError, match="could not be collected: the collect process ended") as caught:
+        collected(*said)
+    # Then
+    assert caught.value.detail == "last words"
+
+
+def test_an_interrupt_ends_the_waiting() -> None:
+    # Given
+    def interrupted() -> None:
+        raise Interrupted
+
+    # Then
+    with pytest.raises(Interrupted):
+        collected(None, None, loaded(), meanwhile=interrupted)

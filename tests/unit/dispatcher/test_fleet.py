@@ -1,0 +1,86 @@
+"""Claims about `dispatcher.fleet`: who can take part, and why the others cannot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dct_celery.dispatcher.fleet import Fleet
+from dct_celery.ports import WorkerInfo
+
+READY = WorkerInfo("build-a", "host-1", 4, "0.1.0", 1, "abc", {"run-one": "ready"})
+PREPARING = replace(READY, name="build-b", slots=2, runs={"run-one": "preparing"})
+OLD = replace(READY, name="build-c", version="0.0.9")
+OTHER_PROTOCOL = replace(READY, name="build-d", protocol=2)
+OTHER_KEY = replace(READY, name="build-e", key_id="xyz")
+
+
+@pytest.fixture
+def fleet() -> Fleet:
+    return Fleet("run-one", "default", "0.1.0", 1, "abc")
+
+
+def test_slots_of_all_usable_workers_count_and_ready_ones_apart(fleet: Fleet) -> None:
+    # When
+    fleet.update([READY, PREPARING, OLD, OTHER_KEY], 1.0)
+    # Then
+    assert (fleet.slots, fleet.ready_slots) == (6, 4)
+    assert fleet.usable == [READY, PREPARING]
+
+
+def test_ready_for_another_run_is_not_ready_for_this_one(fleet: Fleet) -> None:
+    # When
+    fleet.update([replace(READY, runs={"run-two": "ready"})], 1.0)
+    # Then
+    assert (fleet.slots, fleet.ready_slots) == (4, 0)
+
+
+@pytest.mark.parametrize(
+    ("worker", "mend"),
+    [(OLD, "install the same version"), (OTHER_PROTOCOL, "install the same version"), (OTHER_KEY, "DCT_SIGNING_KEY")],
+)
+def test_an_obstacle_names_its_mend(fleet: Fleet, worker: WorkerInfo, mend: str) -> None:
+    assert mend in fleet.obstacle(worker)
+
+
+def test_the_time_without_a_usable_worker_is_known(fleet: Fleet) -> None:
+    # When
+    fleet.update([READY], 5.0)
+    fleet.update([OLD], 9.0)
+    fleet.update([], 10.0)
+    # Then
+    assert fleet.last_usable == 5.0
+
+
+def test_a_worker_that_refused_is_not_used(fleet: Fleet) -> None:
+    # Given
+    fleet.refusals["build-a"] = "has Django 4.2"
+    # When
+    fleet.update([READY, PREPARING], 1.0)
+    # Then
+    assert fleet.usable == [PREPARING]
+    assert not fleet.all_refused
+    # When
+    fleet.refusals["build-b"] = "has no Django"
+    # Then
+    assert fleet.all_refused
+
+
+def test_nobody_has_not_refused(fleet: Fleet) -> None:
+    assert not fleet.all_refused
+
+
+def test_a_run_that_nobody_takes_says_who_is_there_and_why_not(fleet: Fleet) -> None:
+    # Given
+    fleet.refusals["build-a"] = "has Django 4.2"
+    fleet.update([READY, PREPARING, OTHER_KEY], 1.0)
+    # When
+    line = fleet.missing(30)
+    # Then
+    assert "no worker of pool 'default' took the run within 30 s (--queue-timeout)" in line
+    assert "build-a has Django 4.2; build-b is not ready; build-e has another signing key" in line
+
+
+def test_an_empty_pool_is_said_to_be_empty(fleet: Fleet) -> None:
+    assert "nobody is there; start one with the same store and pool" in fleet.missing(1.5)

@@ -1,0 +1,117 @@
+"""Who may load what, seen from outside: each claim imports modules in a process of its own and looks what came along."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import dct_celery
+
+PACKAGE = Path(dct_celery.__file__).parent
+#: Third-party top-level names that a process of ours may know.
+FLEET = {"celery", "kombu", "billiard", "vine", "amqp", "redis", "psycopg"}
+PURE_ROOMS = ("core", "wire")
+IMPURE = {
+    "os", "time", "pathlib", "io", "logging", "random", "threading", "socket", "subprocess", "tempfile", "secrets", "uuid",
+    "asyncio", "select", "signal", "shutil", "multiprocessing", "sys", "http", "builtins", "importlib",
+    *FLEET, "django", "pytest",
+}  # fmt: skip
+
+
+def modules_of(room: str) -> list[str]:
+    """Every module of a room, the room itself included."""
+    name = f"dct_celery.{room}"
+    inner = pkgutil.walk_packages([str(PACKAGE / room)], f"{name}.")
+    return [name, *(module.name for module in inner if not module.name.endswith("__main__"))]
+
+
+def loaded_by(*modules: str) -> set[str]:
+    """All modules that a fresh process has loaded after importing these."""
+    code = f"import sys\nfor name in {modules!r}: __import__(name)\nimport json\nprint(json.dumps(sorted(sys.modules)))"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("DCT_", "DJANGO_", "PYTHON"))}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env={**environment, "PYTHONPATH": str(PACKAGE.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def third_party(modules: set[str]) -> set[str]:
+    """Top-level names from neither the standard library nor us; site's own start-up files are nobody's import."""
+    names = {name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names) - {"dct_celery", "__main__"}
+    return names - {name.partition(".")[0] for name in loaded_by()}
+
+
+@pytest.mark.parametrize("room", ["worker", "dispatcher"])
+def test_a_room_of_the_fleet_never_loads_the_users_django(room: str) -> None:
+    # When
+    loaded = loaded_by(*modules_of(room))
+    # Then
+    assert not loaded & {"django", "django.conf", "django.apps", "django.db", "pytest"}
+    assert not any(name.startswith("dct_celery.testproc") for name in loaded)
+
+
+def test_the_celery_app_never_loads_the_users_django() -> None:
+    # When
+    loaded = loaded_by("dct_celery.celery", "dct_celery.adapters.celeryqueue.app", *modules_of("worker"))
+    # Then
+    assert "celery" in loaded
+    assert not loaded & {"django.conf", "django.apps", "django.db", "pytest", "_pytest"}
+
+
+def test_the_test_process_never_loads_the_fleet() -> None:
+    # When
+    loaded = loaded_by(*modules_of("testproc"))
+    # Then
+    assert "dct_celery.testproc.main" in loaded
+    assert not {name.partition(".")[0] for name in loaded} & FLEET
+
+
+@pytest.mark.parametrize("room", ["core", "wire", "testproc"])
+def test_rooms_of_the_users_process_need_nothing_but_the_standard_library_and_django(room: str) -> None:
+    assert third_party(loaded_by(*modules_of(room))) <= ({"django", "asgiref", "sqlparse"} if room == "testproc" else set())
+
+
+def test_the_package_itself_loads_nothing() -> None:
+    # When
+    loaded = loaded_by("dct_celery")
+    # Then
+    assert third_party(loaded) == set()
+    assert {name for name in loaded if name.startswith("dct_celery")} == {"dct_celery"}
+
+
+PURE_FILES = [path for room in PURE_ROOMS for path in sorted((PACKAGE / room).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", PURE_FILES, ids=lambda path: f"{path.parent.name}.{path.stem}")
+def test_a_pure_module_imports_nothing_impure(path: Path) -> None:
+    # When
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module or "")
+    # Then
+    assert not {name.partition(".")[0] for name in imported} & IMPURE
+    assert "urllib.request" not in imported
+    ours = {name for name in imported if name.startswith("dct_celery")}
+    assert all(name.startswith(("dct_celery.core", "dct_celery.wire", "dct_celery.errors")) for name in ours)
+
+
+def test_every_pure_module_is_looked_at() -> None:
+    assert len(PURE_FILES) > 15
+    assert find_spec("dct_celery.core.run") is not None
