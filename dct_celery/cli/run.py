@@ -15,9 +15,25 @@ _EPILOG = """Each option can also be a variable (--test-timeout: DCT_TEST_TIMEOU
 what counts and why."""
 
 
+def _explain(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from dct_celery.core.deviations import explain
+
+        click.echo(explain())
+        ctx.exit(0)
+
+
 @click.command("run", cls=RunCommand, context_settings=CONTEXT, epilog=_EPILOG)
 @click.argument("labels", nargs=-1, metavar="[LABEL]...")
 @run_options
+@click.option(
+    "--explain-deviations",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_explain,
+    help="Say where a run differs from the sequential one on purpose, and why",
+)
 @click.pass_context
 def command(ctx: click.Context, /, **_: object) -> None:
     """Run the project's tests on every worker of the pool.

@@ -73,7 +73,7 @@ def test_a_worker_told_to_stop_drains_and_the_run_goes_on_elsewhere(
     # Given
     leaving, staying = fleet.worker("build-a"), fleet.worker("build-b")
     project = make_project(place, sleeping(12, 2, 0.3), settings=postgres_settings(postgres_server))
-    running = fleet.start(project)
+    running = fleet.start(project, "--chunk-seconds", "0.6")
     wait_for_claim(fleet, running, "build-a")
     # When
     leaving.terminate()

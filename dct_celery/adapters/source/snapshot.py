@@ -61,12 +61,19 @@ def digest_of(content: bytes) -> str:
 
 def find_root(directory: Path) -> Path:
     """Top of the git checkout that holds `directory`, else `directory` itself."""
-    done = subprocess.run(
-        ["git", "-C", str(directory), "rev-parse", "--show-toplevel"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    top = done.stdout.strip()
-    return Path(top) if done.returncode == 0 and top else directory
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(directory), "rev-parse", "--show-toplevel"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    except FileNotFoundError:
+        return directory  # no git on this machine: `take` walks the tree, or says that it cannot
+    if done.returncode == 0 and done.stdout.strip():
+        return Path(done.stdout.strip())
+    if any((folder / ".git").exists() for folder in (directory, *directory.parents)):
+        # Walking it would send what git ignores.
+        raise UsageError(f"git refuses the checkout of {directory}: {done.stderr.strip()}")
+    return directory
 
 
 def take(root: Path) -> Snapshot:
@@ -107,10 +114,13 @@ def _file_digest(path: Path) -> str:
 def _git_paths(root: Path) -> list[str]:
     if not (root / ".git").exists():
         return []
-    done = subprocess.run(
-        ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate"],
-        capture_output=True, check=False,
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate"],
+            capture_output=True, check=False,
+        )  # fmt: skip
+    except FileNotFoundError as error:
+        raise UsageError(f"{root} is a git checkout, and git, which knows what is ignored there, is not installed") from error
     if done.returncode != 0:
         raise UsageError(f"git ls-files failed in {root}: {done.stderr.decode(errors='replace').strip()}")
     return [os.fsdecode(path) for path in done.stdout.split(b"\0") if path]

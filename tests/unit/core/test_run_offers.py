@@ -161,7 +161,8 @@ class Fleet:
         """Events of a lease that has long ended."""
         if self.ended:
             lease = self.chance.choice(self.ended)
-            self.run.send(self.chance.choice([ev.Completed(lease, 1.0), ev.Released(lease, "crash"), ev.Expired(lease)]))
+            again: list[ev.Event] = [ev.Completed(lease, 1.0), ev.Released(lease, "crash"), ev.Expired(lease)]
+            self.run.send(self.chance.choice(again))
 
 
 @settings(max_examples=100, deadline=None)

@@ -1,0 +1,80 @@
+"""Where a distributed run differs from the sequential one on purpose, and why. `dct run --explain-deviations` prints this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    what: str
+    sequential: str
+    here: str
+    why: str
+
+
+DEVIATIONS = (
+    Deviation(
+        "database alias that no selected test declares",
+        "keeps its configured NAME: code that connects reaches production",
+        "refuses to connect",
+        "a silent query to production becomes an error",
+    ),
+    Deviation(
+        "sys.exit() or KeyboardInterrupt raised by a test or fixture itself",
+        "ends the run; what follows is never reported, and sys.exit(0) exits 0",
+        "is the error of that test; the others run",
+        "a run that stops early must not look green",
+    ),
+    Deviation(
+        "test process that dies (segmentation fault, os._exit, out of memory)",
+        "ends the run",
+        "the test runs again alone; at the second death that is its error, and the others run",
+        "one test must not cost the others their verdict",
+    ),
+    Deviation(
+        "state that one class leaves in the process for another (caches, module globals, class attributes)",
+        "seen by every class that comes later",
+        "seen by some, as chunks fall",
+        "tests run in several processes",
+    ),
+    Deviation(
+        "values of database sequences and AUTO_INCREMENT",
+        "go on from test to test, rollbacks included",
+        "start from the template in every clone",
+        "sequences survive rollback, so they depend on what ran before",
+    ),
+    Deviation(
+        "setUpModule of a module whose classes are apart (shuffled, or of several kinds)",
+        "runs each time the order comes back to the module",
+        "runs once per module and kind of test",
+        "the classes of such a module stay together",
+    ),
+    Deviation(
+        "what plain unittest.TestCase and doctests leave in the database",
+        "seen by all that come later in the same run",
+        "seen by those that come later in the same slot",
+        "each slot has clones of its own",
+    ),
+    Deviation(
+        "run_tests, run_suite and suite_result of a custom runner",
+        "called",
+        "not called; a warning names them",
+        "the suite runs in chunks, in many processes",
+    ),
+    Deviation(
+        "numeric total of failures",
+        "counts each failing subtest",
+        "counts each test once",
+        "one test, one verdict",
+    ),
+)
+
+
+def explain() -> str:
+    """The table as text for a terminal."""
+    blocks = [
+        f"{d.what}\n  sequential run:  {d.sequential}\n  here:            {d.here}\n  because:         {d.why}"
+        for d in DEVIATIONS
+    ]
+    return "\n\n".join(blocks)
