@@ -112,7 +112,7 @@ class Ledger(Protocol):
         """Slots learn of it at their next renewal."""
 
     def state(self) -> str:
-        """open | cancelled | none"""
+        """open | cancelled | closed | none"""
 
     def extend(self, ttl_seconds: int) -> None:
         """Keeps the run's keys alive."""

@@ -169,7 +169,7 @@ class RunMachine:
         held = self._end(event.lease, event.busy_seconds)
         if held is None:
             return []
-        if event.why == "crash" and event.index is not None and event.index not in self.verdicts:
+        if event.why == "crash" and event.index in self._open(held.chunk):
             return self._crashed(held.chunk, event)
         loss = "" if event.why in _INNOCENT else f"{event.why}: {event.cause}" if event.cause else event.why
         return self._again(held.chunk, self._open(held.chunk), loss=loss, where=event.lease)

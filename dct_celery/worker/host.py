@@ -116,6 +116,8 @@ class Host:
         self._services.folder.base.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._claim_folder()
         self._services.folder.draining.unlink(missing_ok=True)
+        if not self._services.key:
+            log.warning("no DCT_SIGNING_KEY: whoever can write to store or broker can run code on this worker")
         for folder in self._services.folder.leftovers():
             folder.remove()
         self._thread.start()

@@ -12,17 +12,23 @@ from dct_celery.adapters.embedded import EmbeddedPostgres
 from tests.support.fleet import Fleet
 
 
+@pytest.fixture(scope="session")
+def fleet_store(valkey_url: str) -> str:
+    """A database of its own on the shared server: Celery leaves keys that tests of the store would stumble over."""
+    return f"{valkey_url.rpartition('/')[0]}/5"
+
+
 @pytest.fixture
-def fleet(tmp_path: Path, valkey_url: str) -> Iterator[Fleet]:
+def fleet(tmp_path: Path, fleet_store: str) -> Iterator[Fleet]:
     """A pool of its own, without workers yet."""
-    with Fleet(tmp_path / "fleet", valkey_url) as fleet:
+    with Fleet(tmp_path / "fleet", fleet_store) as fleet:
         yield fleet
 
 
 @pytest.fixture(scope="module")
-def busy_fleet(tmp_path_factory: pytest.TempPathFactory, valkey_url: str) -> Iterator[Fleet]:
+def busy_fleet(tmp_path_factory: pytest.TempPathFactory, fleet_store: str) -> Iterator[Fleet]:
     """A pool with one ordinary worker of one slot, shared by the tests of a module."""
-    with Fleet(tmp_path_factory.mktemp("busy_fleet"), valkey_url) as fleet:
+    with Fleet(tmp_path_factory.mktemp("busy_fleet"), fleet_store) as fleet:
         fleet.worker()
         yield fleet
 

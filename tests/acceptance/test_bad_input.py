@@ -293,11 +293,11 @@ def test_a_project_that_caches_in_our_own_redis_database_is_refused(busy_fleet: 
 
 
 @pytest.fixture(scope="module")
-def odd_fleet(tmp_path_factory: pytest.TempPathFactory, valkey_url: str) -> Iterator[Fleet]:
+def odd_fleet(tmp_path_factory: pytest.TempPathFactory, fleet_store: str) -> Iterator[Fleet]:
     """A pool whose one worker has a package more, and variables that settings and tests of these projects look at."""
     folder = tmp_path_factory.mktemp("odd_fleet")
     (folder / "extra" / "oddity-2.0.dist-info").mkdir(parents=True)
-    with Fleet(folder, valkey_url) as fleet:
+    with Fleet(folder, fleet_store) as fleet:
         fleet.worker("odd", PYTHONPATH=str(folder / "extra"), SITE_ZONE="Europe/Berlin", ODD_TESTS="1")
         yield fleet
 

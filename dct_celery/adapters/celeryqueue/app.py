@@ -42,6 +42,7 @@ def is_amqp(url: str) -> bool:
 def make_app(settings: Settings) -> Celery:
     """An app for worker or dispatcher; it knows the broker, and neither store nor project."""
     amqp = is_amqp(settings.broker)
+    pool_queue = f"dct.pool.{settings.pool}"
     # `set_as_current` stays off in the dispatcher's process, which may be the user's own manage.py.
     app = Celery("dct_celery", fixups=[], set_as_current=False)
     app.conf.update(
@@ -54,7 +55,9 @@ def make_app(settings: Settings) -> Celery:
         task_acks_late=amqp,
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=not amqp,
-        task_default_queue=f"dct.pool.{settings.pool}",
+        task_default_queue=pool_queue,
+        # Declared, the queue that every worker listens to would leave keys without an end for each pool.
+        task_queues=None if amqp else [Queue(pool_queue, no_declare=True)],
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         worker_cancel_long_running_tasks_on_connection_loss=False,

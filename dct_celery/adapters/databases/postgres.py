@@ -64,7 +64,8 @@ class PostgresServer:
         # session ends, and the lock with it.
         key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
         with self._open() as connection:
-            connection.execute("SELECT pg_advisory_lock(%s)", [key])
+            with self._translated():
+                connection.execute("SELECT pg_advisory_lock(%s)", [key])
             yield
 
     def is_ready(self, template: str) -> bool:

@@ -237,9 +237,10 @@ def test_slots_that_do_not_end_after_a_stop_are_not_waited_for_for_ever() -> Non
 
 def test_nothing_is_offered_after_a_stop_and_the_first_stop_counts() -> None:
     # Given
-    run = Run(two_classes())
+    run = Run(make_manifest(*(group(f"a.T{number}") for number in range(6))))
     lease = run.claim()
     offered = len(run.offers)
+    assert offered < 6
     run.send(ev.Stopped("interrupted", 2))
     # When
     run.send(ev.Stopped("time limit", 7))

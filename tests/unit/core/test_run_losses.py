@@ -28,6 +28,7 @@ def test_what_was_lost_too_often_is_not_run_and_the_run_ends_with_7() -> None:
         run.send(ev.Expired(run.claim()))
     # Then
     assert run.machine.finished
+    assert MAX_LOSSES == 3
     assert run.outcomes() == {0: FAILED, 1: NOT_RUN}
     assert run.machine.verdicts[1].reason == f"lost {MAX_LOSSES} times, the last time: its lease ran out"
     assert run.machine.exit_code() == 7
