@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import sys
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +17,9 @@ _SETTINGS = (
     "AUTHENTICATION_BACKENDS", "SITE_ID", "DEBUG", "APPEND_SLASH", "ATOMIC_REQUESTS", "FORMAT_MODULE_PATH",
     "SERIALIZATION_MODULES", "TEST_NON_SERIALIZED_APPS", "DEFAULT_CHARSET", "STORAGES", "FIXTURE_DIRS",
 )  # fmt: skip
+
+#: The address in the default repr of an object: another in every process, and no part of what the setting says.
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 def describe(root: str) -> dict[str, str]:
@@ -56,6 +60,7 @@ def _settings(root: str) -> dict[str, str]:
         text = repr(getattr(settings, name, None))
         for prefix in roots:
             text = text.replace(prefix, "<root>")
+        text = _ADDRESS.sub("", text)
         facts[f"setting:{name}"] = text if len(text) <= 60 else hashlib.sha256(text.encode()).hexdigest()[:16]
     for alias, database in settings.DATABASES.items():
         facts[f"setting:DATABASES[{alias}]"] = str(database.get("ENGINE", ""))

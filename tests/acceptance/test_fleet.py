@@ -21,18 +21,18 @@ from tests.support.projects import PASSING, make_project, postgres_settings, sle
 OursGone = Callable[[], list[str]]
 
 
-def claims(fleet: Fleet, running: Running, worker: str = "") -> list[dict[str, Any]]:
-    """The claims that the dispatcher has seen, of one worker or of all."""
+def told(fleet: Fleet, running: Running, kind: str, worker: str = "") -> list[dict[str, Any]]:
+    """The events of one kind that the dispatcher has seen, of one worker or of all."""
     journal = fleet.folder / "state" / "dct_celery" / "runs" / f"{running.run}.jsonl"
     lines = journal.read_text().splitlines() if journal.exists() else []
     entries = [json.loads(line) for line in lines if line.endswith("}")]
-    return [e for e in entries if e["kind"] == "claimed" and e["worker"].startswith(worker)]
+    return [e for e in entries if e["kind"] == kind and e["worker"].startswith(worker)]
 
 
 def wait_for_claim(fleet: Fleet, running: Running, worker: str = "") -> float:
     def seen() -> bool:
         assert running.process.poll() is None, running.finish()
-        return bool(claims(fleet, running, worker))
+        return bool(told(fleet, running, "claimed", worker))
 
     return until(seen, what=f"a claim of {worker or 'anybody'}")
 
@@ -107,6 +107,7 @@ def test_a_worker_that_may_not_drain_gives_its_chunk_back(fleet: Fleet, place: P
     print(f"gone after {time.monotonic() - start:.2f} s")
     finished = running.finish()
     assert finished.code == 0, finished
+    assert [event["data"]["why"] for event in told(fleet, running, "released", "build-a")] == ["drain"]
     assert list(finished.outcomes().values()) == ["passed"] * 12
     fleet.assert_tidy()
 
