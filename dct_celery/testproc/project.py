@@ -128,4 +128,13 @@ def _failing_as(reason: str) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         line = str(error).strip().splitlines()[0] if str(error).strip() else ""
         name = type(error).__name__
-        raise LoadFailed(messages.Fatal(reason, f"{name}: {line}" if line else name, traceback.format_exc())) from error
+        raise LoadFailed(messages.Fatal(reason, f"{name}: {line}" if line else name, _project_trace(error))) from error
+
+
+def _project_trace(error: BaseException) -> str:
+    """The traceback without our own frames at its beginning: the fault is the project's."""
+    ours = os.path.dirname(os.path.dirname(__file__)) + os.sep
+    tb = error.__traceback__
+    while tb is not None and tb.tb_frame.f_code.co_filename.startswith(ours):
+        tb = tb.tb_next
+    return "".join(traceback.format_exception(type(error), error, tb))

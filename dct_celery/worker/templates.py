@@ -62,7 +62,11 @@ class Templates:
                 return
             names = {s.alias: self.name(s.alias, flushed=False) for s in self._specs}
             self._discard(names)
-            self._build({alias: self._servers[alias].place(name) for alias, name in names.items()})
+            try:
+                self._build({alias: self._servers[alias].place(name) for alias, name in names.items()})
+            except DctError:
+                self._discard(names)
+                raise
             for alias, name in names.items():
                 self._servers[alias].seal(name, self._mark)
 
