@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import random
 import secrets
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from dct_celery.adapters.source.snapshot import Snapshot
     from dct_celery.core.model import RunReport
     from dct_celery.dispatcher.request import Request
-    from dct_celery.ports import BlobStore
+    from dct_celery.ports import BlobStore, ChunkQueue
     from dct_celery.worker.services import WorkerServices
     from dct_celery.worker.slot import Slot
 
@@ -68,8 +69,6 @@ def _dispatch(
 
 
 def _dispatcher_services(settings: Settings, origins: dict[str, str], request: Request, interrupts: _Interrupts) -> Any:
-    from dct_celery.adapters.celeryqueue.app import make_app
-    from dct_celery.adapters.celeryqueue.queue import CeleryChunkQueue
     from dct_celery.adapters.process import PipeProcess, user_environment
     from dct_celery.adapters.redisstore import blobs, client, ledger, registry
     from dct_celery.dispatcher.services import DispatcherServices
@@ -79,8 +78,6 @@ def _dispatcher_services(settings: Settings, origins: dict[str, str], request: R
     key = settings.signing_key or ""
     store = client.connect(settings.store)
     client.check(store, settings.store, origins.get("store", "store"))
-    queue = CeleryChunkQueue(make_app(settings), run, key, origins.get("broker", "broker"))
-    queue.check()
     console = Terminal.detect(
         os.environ, out=sys.stdout, err=sys.stderr, verbosity=settings.verbosity, clock=time.monotonic, rerun=request.rerun
     )
@@ -91,9 +88,10 @@ def _dispatcher_services(settings: Settings, origins: dict[str, str], request: R
         key=key,
         clock=time.monotonic,
         wall=time.time,
+        sleep=time.sleep,
         registry=registry.RedisRegistry(store, settings.pool),
         ledger=ledger.RedisLedger(store, run),
-        queue=queue,
+        queue=_LateQueue(partial(_chunk_queue, settings, run, key, origins.get("broker", "broker"))),
         blobs=blobs.RedisBlobs(store),
         timings=partial(blobs.RedisTimings, store),
         console=console,
@@ -105,6 +103,29 @@ def _dispatcher_services(settings: Settings, origins: dict[str, str], request: R
         write_reports=partial(_write_reports, settings),
         interrupted=interrupts.seen,
     )
+
+
+def _chunk_queue(settings: Settings, run: str, key: str, origin: str) -> ChunkQueue:
+    from dct_celery.adapters.celeryqueue.app import make_app
+    from dct_celery.adapters.celeryqueue.queue import CeleryChunkQueue
+
+    return CeleryChunkQueue(make_app(settings), run, key, origin)
+
+
+class _LateQueue:
+    """A queue that is made when it is first used: importing Celery takes longer than announcing the run."""
+
+    def __init__(self, make: Callable[[], ChunkQueue]) -> None:
+        self._made = functools.cache(make)
+
+    def check(self) -> None:
+        self._made().check()
+
+    def publish(self, message: Mapping[str, Any]) -> None:
+        self._made().publish(message)
+
+    def purge(self) -> None:
+        self._made().purge()
 
 
 def _upload(root: Path, store: BlobStore) -> tuple[Snapshot, int, int]:

@@ -162,6 +162,9 @@ class TimingStore(Protocol):
 class ChunkQueue(Protocol):
     """Carries hints to slots. Messages may vanish or double."""
 
+    def check(self) -> None:
+        """Proves that the broker answers. Raises BrokerUnavailable."""
+
     def publish(self, message: Mapping[str, Any]) -> None: ...
 
     def purge(self) -> None:

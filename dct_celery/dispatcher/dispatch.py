@@ -61,6 +61,7 @@ class Dispatch:
             process = self._start_collecting(log)
             try:
                 self._open(self._snapshot())
+                self._services.queue.check()
                 collected = self._collect(process, log)
                 return self._run(collected)
             finally:

@@ -45,6 +45,7 @@ class DispatcherServices:
     key: str
     clock: Callable[[], float]
     wall: Callable[[], float]
+    sleep: Callable[[float], None]
     registry: Registry
     ledger: Ledger
     queue: ChunkQueue

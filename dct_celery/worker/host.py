@@ -58,7 +58,8 @@ class RunKeeper:
             self._prepare()
         except Exception as error:
             log.exception("run %s", self.run)
-            with contextlib.suppress(DctError):
+            self.state = "refused"
+            with contextlib.suppress(Exception):
                 self._tell("refused", f"internal error of the worker: {type(error).__name__}: {error}", traceback.format_exc())
         try:
             self._end.wait()
@@ -177,8 +178,8 @@ class Host:
         for run, keeper in list(self._keepers.items()):
             if run not in active:
                 keeper.end()
-            if keeper.done:
-                del self._keepers[run]
+                if keeper.done:
+                    del self._keepers[run]
 
     def _info(self) -> WorkerInfo:
         return WorkerInfo(
