@@ -43,12 +43,12 @@ class Channel:
 
     def send(self, message: messages.Message) -> None:
         """Writes what is held and this message, whole. Raises OSError when the worker is gone."""
-        self.hold(message)
+        self.hold(message.encode())
         self.flush()
 
-    def hold(self, message: messages.Message) -> None:
-        """Keeps a message for the next `send` or `flush`: two messages in one write wake the slot once."""
-        self._held += framing.frame(message.encode())
+    def hold(self, encoded: bytes) -> None:
+        """Keeps an encoded message for the next `send` or `flush`: two messages in one write wake the slot once."""
+        self._held += framing.frame(encoded)
 
     def flush(self) -> None:
         data, self._held = self._held, b""

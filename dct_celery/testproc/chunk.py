@@ -42,15 +42,22 @@ class ChunkSuite(unittest.TestSuite):
             if position + 1 < len(types) and types[position] is not types[position + 1]:
                 self._dct_recorder.flush()  # class tear-down comes next
 
-    # Class and module fixtures are timed apart, so that a class's cost is not taken for its first test's.
+    # Class and module fixtures are timed apart, so that a class's cost is not taken for its first test's. unittest calls all
+    # three for every test, and they do nothing between two tests of one class.
     def _tearDownPreviousClass(self, test: Any, result: Any) -> None:
         previous = getattr(result, "_previousTestClass", None)
+        if previous is type(test):
+            return
         self._dct_timed(previous, super()._tearDownPreviousClass, test, result)  # type: ignore[misc]
 
     def _handleModuleFixture(self, test: Any, result: Any) -> None:
+        if getattr(result, "_previousTestClass", None) is type(test):
+            return
         self._dct_timed(type(test), super()._handleModuleFixture, test, result)  # type: ignore[misc]
 
     def _handleClassSetUp(self, test: Any, result: Any) -> None:
+        if getattr(result, "_previousTestClass", None) is type(test):
+            return
         self._dct_timed(type(test), super()._handleClassSetUp, test, result)  # type: ignore[misc]
 
     def _dct_timed(self, cls: Any, fixture: Any, test: Any, result: Any) -> None:

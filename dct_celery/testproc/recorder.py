@@ -50,7 +50,8 @@ class Recorder:
     def begin(self, index: int, test: unittest.TestCase) -> None:
         self._current, self._index, self._started = test, index, False
         self._events = []
-        self._channel.send(messages.TestStarted(index))
+        self._channel.hold(messages.started(index))
+        self._channel.flush()
 
     def started(self, test: Any) -> None:
         if test is self._current:
@@ -86,6 +87,14 @@ class Recorder:
             self._send(Outcome.NOT_RUN, 0.0, reason="" if blocker else "never started", covered_by=blocker)
 
     def _finish(self, seconds: float) -> None:
+        if not self._events:
+            output = self._output.take()
+            if not output:
+                self.records += 1
+                self._channel.hold(messages.passed(self._index, max(seconds, 0.0)))
+                return
+            self._send(Outcome.PASSED, seconds, output=output)
+            return
         failures = [failure for _, failure, _, _ in self._events if failure is not None]
         reason = next((reason for _, _, reason, _ in self._events if reason), "")
         self._send(
@@ -96,11 +105,10 @@ class Recorder:
             sql="\n".join(sql for _, _, _, sql in self._events if sql),
         )
 
-    def _send(self, outcome: Outcome, seconds: float, **extra: Any) -> None:
+    def _send(self, outcome: Outcome, seconds: float, *, output: str | None = None, **extra: Any) -> None:
         self.records += 1
-        self._channel.hold(
-            messages.TestFinished(self._index, outcome.value, max(seconds, 0.0), output=self._output.take(), **extra)
-        )
+        printed = self._output.take() if output is None else output
+        self._channel.hold(messages.TestFinished(self._index, outcome.value, max(seconds, 0.0), output=printed, **extra).encode())
 
     def flush(self) -> None:
         """Sends the last record now: what comes next may take long or end the process."""
@@ -150,9 +158,6 @@ class RecordingResult:
         self._dct_recorder.started(test)
         super().startTest(test)  # type: ignore[misc]
 
-    def addSuccess(self, test: Any) -> None:
-        self._dct_event("addSuccess", test)
-
     def addError(self, test: Any, err: Any) -> None:
         self._dct_event("addError", test, err, error=err)
 
@@ -172,10 +177,22 @@ class RecordingResult:
         self._dct_event("addSubTest", test, subtest, err, error=err, subtest=subtest)
 
 
+class SuspiciousResult(RecordingResult):
+    """For a result class with an addSuccess of its own: it may judge a success to be something else."""
+
+    def addSuccess(self, test: Any) -> None:
+        self._dct_event("addSuccess", test)
+
+
+#: Result classes whose addSuccess cannot change a verdict; the one event of most tests need not be looked at.
+_PLAIN_SUCCESS = (unittest.TestResult.addSuccess, unittest.TextTestResult.addSuccess)
+
+
 def recording(result: Any, recorder: Recorder) -> Any:
     """The same result object, of a class with RecordingResult in front."""
     cls = type(result)
-    result.__class__ = type(f"Recording{cls.__name__}", (RecordingResult, cls), {})
+    front = RecordingResult if cls.addSuccess in _PLAIN_SUCCESS else SuspiciousResult
+    result.__class__ = type(f"Recording{cls.__name__}", (front, cls), {})
     result._dct_recorder = recorder
     return result
 

@@ -242,6 +242,16 @@ class TestFinished(Message):
     covered_by: str | None = None
 
 
+def started(index: int) -> bytes:
+    """`TestStarted(index).encode()`, at a tenth of its cost: one goes out for every test."""
+    return b'{"kind":"TestStarted","index":%d}' % index
+
+
+def passed(index: int, seconds: float) -> bytes:
+    """`TestFinished(index, "passed", seconds).encode()`, at a tenth of its cost: most tests pass and print nothing."""
+    return b'{"kind":"TestFinished","index":%d,"outcome":"passed","seconds":%.6f}' % (index, seconds)
+
+
 @message
 @dataclass(frozen=True, slots=True)
 class FixtureFinished(Message):

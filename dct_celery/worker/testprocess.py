@@ -21,7 +21,7 @@ M = TypeVar("M", bound=messages.Message)
 #: Seconds for a fork to come up.
 FORK_SECONDS = 30.0
 #: Least seconds between two reads.
-_PACE = 0.01
+_PACE = 0.02
 #: Same number as testproc.lifetime.STACKS_SIGNAL, which this room may not import.
 STACKS_SIGNAL = signal.SIGRTMIN + 7
 
