@@ -12,7 +12,7 @@ import select
 import signal
 import time
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from dct_celery.errors import ProcessDied, ProtocolError
 from dct_celery.wire import framing, messages
@@ -62,12 +62,8 @@ class TestProcess:
         self._outbox = os.open(self._folder / "out", os.O_RDONLY | os.O_NONBLOCK)
         # Also for reading: the write end must exist before the loader looks at its read end.
         self._lifeline = os.open(self._folder / "life", os.O_RDWR | os.O_NONBLOCK)
-        try:
-            orders = os.open(fork_fifo, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError as error:
-            raise ProcessDied(f"the loader is gone: {error.strerror}") from error
-        with os.fdopen(orders, "wb", buffering=0) as fifo:
-            fifo.write(f"{self._folder / 'order'}\n".encode())
+        with _loader(fork_fifo) as orders:
+            orders.write(f"{self._folder / 'order'}\n".encode())
         deadline = time.monotonic() + FORK_SECONDS
         while self._inbox < 0:
             try:
@@ -75,6 +71,7 @@ class TestProcess:
             except OSError as error:
                 if time.monotonic() > deadline:
                     raise ProcessDied(f"no test process came up within {FORK_SECONDS:.0f} s") from error
+                _loader(fork_fifo).close()  # it may have died with our order in its hands
                 time.sleep(0.002)
         os.set_blocking(self._inbox, True)
 
@@ -177,3 +174,11 @@ class TestProcess:
         while self.pid and (left := deadline - time.monotonic()) > 0:
             if select.select([self._outbox], [], [], left)[0] and not os.read(self._outbox, 1 << 18):
                 return
+
+
+def _loader(fork_fifo: Path) -> IO[bytes]:
+    """The loader's end of the FIFO, open for orders. Raises ProcessDied when there is no loader."""
+    try:
+        return os.fdopen(os.open(fork_fifo, os.O_WRONLY | os.O_NONBLOCK), "wb", buffering=0)
+    except OSError as error:
+        raise ProcessDied(f"the loader is gone: {error.strerror}") from error

@@ -83,26 +83,26 @@ def compare(torture: Torture, selection: str, tmp_path: Path, store: str, *, slo
 
 @pytest.mark.parametrize(("slots", "workers"), [(1, 1), (2, 1), (4, 1), (1, 2), (2, 2)])
 def test_torture_on_postgresql_ends_as_the_sequential_run(
-    on_postgres: Torture, tmp_path: Path, valkey_url: str, slots: int, workers: int
+    on_postgres: Torture, tmp_path: Path, fleet_store: str, slots: int, workers: int
 ) -> None:
     # Given a sequential run / When the same tests run distributed / Then nothing differs
-    assert compare(on_postgres, "all", tmp_path, valkey_url, slots=slots, workers=workers) == []
+    assert compare(on_postgres, "all", tmp_path, fleet_store, slots=slots, workers=workers) == []
 
 
 @pytest.mark.parametrize(("slots", "workers"), [(1, 1), (2, 2)])
 def test_torture_on_sqlite_ends_as_the_sequential_run(
-    on_sqlite: Torture, tmp_path: Path, valkey_url: str, slots: int, workers: int
+    on_sqlite: Torture, tmp_path: Path, fleet_store: str, slots: int, workers: int
 ) -> None:
     # Given a sequential run / When the same tests run distributed / Then nothing differs
-    assert compare(on_sqlite, "all", tmp_path, valkey_url, slots=slots, workers=workers) == []
+    assert compare(on_sqlite, "all", tmp_path, fleet_store, slots=slots, workers=workers) == []
 
 
 @pytest.mark.parametrize("selection", [name for name in SELECTIONS if name != "all"])
 def test_every_selection_and_order_ends_as_the_sequential_run(
-    on_postgres: Torture, tmp_path: Path, valkey_url: str, selection: str
+    on_postgres: Torture, tmp_path: Path, fleet_store: str, selection: str
 ) -> None:
     # Given a sequential run of a selection / When it runs on two workers / Then nothing differs
-    assert compare(on_postgres, selection, tmp_path, valkey_url, slots=1, workers=2) == []
+    assert compare(on_postgres, selection, tmp_path, fleet_store, slots=1, workers=2) == []
 
 
 def test_the_comparison_sees_a_verdict_that_differs(on_sqlite: Torture) -> None:
