@@ -58,7 +58,9 @@ def translated(url: str, origin: str) -> Iterator[None]:
     except (redis.ConnectionError, redis.TimeoutError) as error:
         if "auth" in str(error).lower() or "WRONGPASS" in str(error):
             raise StoreUnavailable(f"{where} refuses the password: {error}; check user and password in its URL") from error
-        raise StoreUnavailable(f"{where} cannot be reached: {redact(str(error))}; start it or set --store") from error
+        raise StoreUnavailable(
+            f"{where} cannot be reached: {redact(str(error))}; start it, set --store, or use --local"
+        ) from error
     except redis.RedisError as error:
         raise StoreUnavailable(f"{where} answered: {redact(str(error))}") from error
 

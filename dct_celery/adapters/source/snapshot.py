@@ -128,7 +128,13 @@ def _git_paths(root: Path) -> list[str]:
 
 def _walk(root: Path) -> Iterator[str]:
     for folder, names, files in os.walk(root):
-        names[:] = [name for name in names if name not in _NEVER and not name.endswith(".egg-info")]
+        names[:] = [name for name in names if _travels(folder, name)]
         for name in files:
             if not name.endswith((".pyc", ".pyo")):
                 yield os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")
+
+
+def _travels(folder: str, name: str) -> bool:
+    """Whether a folder belongs to the project: not a cache, and not an environment, whatever it is called."""
+    cache = name in _NEVER or name.endswith(".egg-info")
+    return not cache and not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))

@@ -80,6 +80,8 @@ def test_a_folder_without_git_travels_without_caches_and_environments(project: P
     for name in ("__pycache__", ".venv", "node_modules"):
         (project / name).mkdir()
         (project / name / "thing.py").write_text("")
+    (project / "env-of-mine").mkdir()
+    (project / "env-of-mine" / "pyvenv.cfg").write_text("")
     # When / Then
     assert paths(project) == ["app/code.py", "link", "run.sh"]
     assert snapshot.find_root(project) == project
