@@ -45,7 +45,6 @@ class Follower:
         self._refused_since = 0.0
         self._next = dict.fromkeys(("look", "announce"), 0.0)
         self._next["partial"] = self._began + _PARTIAL
-        self._interrupts = 0
         #: wait (manifest to first claim) and run (first claim to last verdict), in seconds.
         self.seconds: dict[str, float] = {}
 

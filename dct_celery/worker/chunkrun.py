@@ -41,6 +41,7 @@ class ChunkRun:
         self._batch_since = 0.0
         self._current: int | None = None
         self._current_since = 0.0
+        self._looked_at = 0.0
         self._start = time.monotonic()
 
     def execute(self) -> str:
@@ -74,8 +75,11 @@ class ChunkRun:
                 return self._release("crash", message.message, message.detail)
             if self._batch and (now - self._batch_since >= BATCH_SECONDS or self._batch_size >= BATCH_SIZE):
                 self._send()
-            if message is None and (outcome := self._interrupted(process, now)):
-                return outcome
+            # By the clock, not when the process is silent: fast tests are never silent until their chunk ends.
+            if now - self._looked_at >= BATCH_SECONDS:
+                self._looked_at = now
+                if outcome := self._interrupted(process, now):
+                    return outcome
 
     def _record(self, message: messages.TestFinished | messages.FixtureFinished, raw: bytes, now: float) -> None:
         if isinstance(message, messages.TestFinished):
@@ -112,7 +116,7 @@ class ChunkRun:
     # -- ends ------------------------------------------------------------------------
 
     def _interrupted(self, process: TestProcess, now: float) -> str:
-        """Whatever ends a chunk from outside the test process; looked at while it is silent."""
+        """Whatever ends a chunk from outside the test process; looked at every BATCH_SECONDS."""
         if self._keeper.lost:
             self._slot_run.retire(kill=True)
             return "lost"

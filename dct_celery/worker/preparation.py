@@ -121,18 +121,9 @@ class Preparation:
             self.process = self._services.start_process(python, load, environment, log)
         answer = self._wait(self.process)
         if isinstance(answer, messages.Loaded):
-            self._wait_until_it_listens()
             return answer
         assert isinstance(answer, messages.Fatal)
         raise Refused(f"the suite cannot be built on this worker: {answer.message}", answer.detail)
-
-    def _wait_until_it_listens(self) -> None:
-        """The loader opens its FIFO after it said Loaded; an order before that would take it for dead."""
-        while self.process is not None and self.process.alive() and not self._over():
-            with contextlib.suppress(OSError):
-                os.close(os.open(self._folder.fork_fifo, os.O_WRONLY | os.O_NONBLOCK))
-                return
-            time.sleep(0.002)
 
     def _wait(self, process: UserProcess) -> messages.Message:
         while (answer := process.receive(timeout=0.2)) is None:
