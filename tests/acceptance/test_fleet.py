@@ -170,6 +170,21 @@ def test_an_interrupt_stops_the_fleet_and_still_reports_every_test(
     assert again.code == 0, again
 
 
+def test_an_interrupt_reaches_a_slot_whose_tests_are_never_silent(fleet: Fleet, place: Path) -> None:
+    # Given one long chunk of tests that each take less than a look at the stop flag
+    fleet.worker()
+    running = fleet.start(make_project(place, sleeping(1, 1000, 0.008)))
+    wait_for_claim(fleet, running)
+    # When
+    start = time.monotonic()
+    running.interrupt()
+    finished = running.finish()
+    # Then it ends long before the chunk would
+    assert finished.code == 2, finished
+    assert time.monotonic() - start < 5
+    assert "not_run" in finished.outcomes().values()
+
+
 def test_a_second_interrupt_ends_at_once(fleet: Fleet, place: Path) -> None:
     # Given
     fleet.worker()
