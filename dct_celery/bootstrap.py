@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 
     from dct_celery.adapters.source.snapshot import Snapshot
     from dct_celery.core.model import RunReport
+    from dct_celery.dispatcher.doctor import Finding
     from dct_celery.dispatcher.request import Request
-    from dct_celery.ports import BlobStore, ChunkQueue
+    from dct_celery.ports import BlobStore, ChunkQueue, DatabaseServer, WorkerInfo
+    from dct_celery.wire.messages import Loaded
+    from dct_celery.worker.janitor import Swept
     from dct_celery.worker.services import WorkerServices
     from dct_celery.worker.slot import Slot
 
@@ -259,10 +262,16 @@ def _worker_services(settings: Settings, name: str) -> WorkerServices:
     from dct_celery.adapters.process import PipeProcess, user_environment
     from dct_celery.adapters.redisstore import blobs, client, ledger, registry
     from dct_celery.adapters.source.tree import Trees, check_checkout
+    from dct_celery.ports import DatabasePolicy
     from dct_celery.worker.layout import WorkFolder
     from dct_celery.worker.services import WorkerServices
 
     store = client.connect(settings.store)
+    policy = DatabasePolicy(
+        max_operations=settings.max_operations,
+        health_check_seconds=settings.health_check_seconds,
+        clones_at_once=settings.clones_at_once,
+    )
     base = Path(settings.work_dir) if settings.work_dir else _cache_folder() / name
     trees = Trees(base / "trees", blobs.RedisBlobs(store))
 
@@ -273,16 +282,17 @@ def _worker_services(settings: Settings, name: str) -> WorkerServices:
             raise ConfigError("the run wants --code checkout, but this worker has none: set DCT_CHECKOUT to its folder")
         return check_checkout(Path(settings.checkout), spec["tree"])
 
+    folder = WorkFolder(base.resolve())
     return WorkerServices(
         settings=settings,
         name=name,
         host=socket.gethostname(),
-        folder=WorkFolder(base.resolve()),
+        folder=folder,
         key=settings.signing_key or "",
         registry=registry.RedisRegistry(store, settings.pool),
         ledger=partial(ledger.RedisLedger, store),
         code=code,
-        server_for=server_for,
+        server_for=partial(server_for, folder=folder.sqlite, policy=policy),
         start_process=PipeProcess,
         user_environment=partial(user_environment, dict(os.environ)),
         own_redis=frozenset(_places(settings)),
@@ -301,3 +311,104 @@ def _places(settings: Settings) -> list[str]:
         if parts.scheme in ("redis", "rediss"):
             places.append(f"{parts.hostname or 'localhost'}:{parts.port or 6379}/{parts.path.strip('/') or '0'}")
     return places
+
+
+# -- by hand ---------------------------------------------------------------------------
+
+
+def collect_garbage(
+    settings: Settings, origins: dict[str, str], *, dry_run: bool, wait: Callable[[int, int], object]
+) -> list[Swept]:
+    """`dct gc`: one entry per database server of the project, and per folder of SQLite files of a worker of this machine.
+
+    `wait(databases, seconds)` sleeps. Raises CollectionError when the project cannot be loaded.
+    """
+    from dct_celery.worker.janitor import sweep
+
+    with contextlib.ExitStack() as stack:
+        project = [server for _, server in _servers(_load_project(settings)) if server.vendor != "sqlite"]
+        servers = [stack.enter_context(contextlib.closing(server)) for server in (*project, *_sqlite_folders(settings))]
+        return sweep(servers, dry_run=dry_run, budget=(settings.templates_kept, settings.templates_megabytes), wait=wait)
+
+
+def examine(settings: Settings, origins: dict[str, str], *, measure: bool) -> Iterator[Finding]:
+    """`dct doctor`: findings as they are made; what cannot be found out is a finding itself."""
+    from dct_celery.dispatcher import doctor
+
+    infos: list[WorkerInfo] = []
+    if settings.local is None:
+        yield from doctor.attempt("store", partial(_examine_store, settings, origins, infos))
+        yield doctor.signing_key(settings)
+    loaded: list[Loaded] = []
+    yield from doctor.attempt("settings", partial(_examine_project, settings, loaded))
+    slots = sum(info.slots for info in infos) if settings.local is None else settings.local or len(os.sched_getaffinity(0))
+    for one in loaded:
+        yield from doctor.attempt("databases", partial(_examine_databases, one, slots, len(infos), measure))
+
+
+def _examine_store(settings: Settings, origins: dict[str, str], infos: list[WorkerInfo]) -> Iterator[Finding]:
+    from dct_celery.adapters.redisstore import client, registry
+    from dct_celery.core.redact import redact
+    from dct_celery.dispatcher import doctor
+
+    origin = origins.get("store", "store")
+    with contextlib.closing(client.connect(settings.store, retries=1)) as store:
+        client.check(store, settings.store, origin)
+        with client.translated(settings.store, origin):
+            info: Any = {**store.info("server"), **store.info("memory")}
+        yield from doctor.store(redact(settings.store), info)
+        infos += registry.RedisRegistry(store, settings.pool).workers()
+        yield doctor.workers(infos, settings.pool)
+
+
+def _examine_project(settings: Settings, loaded: list[Loaded]) -> Iterator[Finding]:
+    from dct_celery.dispatcher import doctor
+
+    loaded.append(_load_project(settings))
+    yield from doctor.project(loaded[0], settings)
+
+
+def _examine_databases(loaded: Loaded, slots: int, workers: int, measure: bool) -> Iterator[Finding]:
+    from dct_celery.dispatcher import doctor
+
+    for aliases, server in _servers(loaded):
+        with contextlib.closing(server):
+            look = partial(
+                doctor.database, aliases, server, slots=slots, workers=workers, measure=measure,
+                clock=time.monotonic, owner=secrets.token_hex(8),
+            )  # fmt: skip
+            yield from doctor.attempt(f"database {aliases}", look)
+
+
+def _load_project(settings: Settings) -> Loaded:
+    from dct_celery.adapters.process import PipeProcess, user_environment
+    from dct_celery.adapters.source.snapshot import find_root
+    from dct_celery.dispatcher.project import load_project
+    from dct_celery.dispatcher.request import make_request
+
+    request = make_request(settings, find_root(Path(settings.project_dir)), os.environ, None, "0")
+    environment = user_environment(dict(os.environ), {}, {"PYTHONHASHSEED": request.hash_seed})
+    return load_project(request, settings.python or sys.executable, PipeProcess, environment)
+
+
+def _servers(loaded: Loaded) -> Iterator[tuple[str, DatabaseServer]]:
+    """One per server of the project, with the aliases that live there. Raises DatabaseError."""
+    from dct_celery.adapters.databases.base import server_for
+    from dct_celery.ports import DatabaseSpec
+
+    specs: dict[tuple[str, ...], list[DatabaseSpec]] = {}
+    for spec in map(DatabaseSpec.from_dict, loaded.databases):
+        specs.setdefault((spec.vendor, spec.host, spec.port, spec.user), []).append(spec)
+    for group in specs.values():
+        yield ", ".join(spec.alias for spec in group), server_for(group[0], _cache_folder())
+
+
+def _sqlite_folders(settings: Settings) -> Iterator[DatabaseServer]:
+    """Of the workers that this machine has had: their SQLite databases are theirs alone."""
+    from dct_celery.adapters.databases.sqlite import SqliteFolder
+    from dct_celery.worker.layout import WorkFolder
+
+    bases = [Path(settings.work_dir)] if settings.work_dir else sorted(_cache_folder().glob("*"))
+    for base in bases:
+        if (folder := WorkFolder(base).sqlite).is_dir():
+            yield SqliteFolder(folder)

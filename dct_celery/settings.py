@@ -31,7 +31,7 @@ def _option(group: Group, kind: Kind, text: str, *flags: str, default: object = 
 
 
 _django, _fleet, _limits = partial(_option, "django"), partial(_option, "fleet"), partial(_option, "limits")
-_report, _worker = partial(_option, "report"), partial(_option, "worker")
+_report, _worker, _database = partial(_option, "report"), partial(_option, "worker"), partial(_option, "database")
 _ENV = {"pattern": r"[A-Za-z_*?\[][\w*?\[\]!-]*", "rule": 'names or globs such as AWS_*, without "=" or a value'}
 _POOL = {"pattern": r"[a-z0-9_-]{1,32}", "rule": '1 to 32 of a-z, 0-9, "_", "-"'}
 _RUN_ID = {"pattern": r"[a-z0-9][a-z0-9-]{5,25}", "rule": '6 to 26 of a-z, 0-9, "-", not starting with "-"'}
@@ -88,6 +88,24 @@ class Settings:
     )
     ignore_package: tuple[str, ...] = _fleet("list", "Package whose version may differ on workers", default=(), metavar="NAME")
 
+    create_db: bool = _database("bool", "Build the templates anew instead of using those of earlier runs", default=False)
+    keep_databases: Literal["auto", "always", "never"] = _database(
+        "str", "Keep clean clones for the next run; auto: where cloning is slow", default="auto",
+        choices=("auto", "always", "never"), metavar="WHEN",
+    )  # fmt: skip
+    template_depends: tuple[str, ...] = _database(
+        "list", "Files (glob below the project folder) that data migrations read", default=(), metavar="GLOB"
+    )
+    allow_database: tuple[str, ...] = _database(
+        "list", "Configured database name (glob) that is no production although it looks so", default=(), metavar="PATTERN"
+    )
+    deny_database: tuple[str, ...] = _database(
+        "list", "Configured database name (glob) that is production although it does not look so", default=(), metavar="PATTERN"
+    )
+    deny_db_host: tuple[str, ...] = _database(
+        "list", "Database server (glob) that tests must never reach", default=(), metavar="HOST"
+    )
+
     test_timeout: float | None = _limits("float", "Longest time of one test", minimum=0.1)
     timeout: float | None = _limits("float", "Longest time of the whole run", minimum=0.1)
     queue_timeout: float = _limits("float", "Longest wait for a first worker", default=60.0, minimum=0)
@@ -103,6 +121,17 @@ class Settings:
     checkout: str | None = _worker("path", "The worker's own checkout, for --code checkout")
     worker_python: str | None = _worker("program", "The project's interpreter on this worker", variable="DCT_PYTHON")
     lease_seconds: float = _worker("float", "How long a silent slot keeps its chunk", default=15.0, minimum=1)
+    templates_kept: int = _worker("int", "Templates and idle clones kept per database server", default=30, minimum=0)
+    templates_megabytes: int = _worker("int", "Size of all that is kept per database server", default=20_000, minimum=0)
+    keep_days: float = _worker("float", "Days until an unused template or idle clone is dropped", default=14.0, minimum=0)
+    clones_at_once: int = _worker("int", "Clones a database server makes at a time; 0: by vendor", default=0, minimum=0)
+    max_operations: int = _worker(
+        "int", "Statements until a connection is replaced", default=1000, minimum=0, variable="DJANGO_TEST_MAX_OPERATIONS"
+    )
+    health_check_seconds: float = _worker(
+        "float", "Silence after which a connection is checked", default=60.0, minimum=0,
+        variable="DJANGO_TEST_HEALTH_CHECK_INTERVAL",
+    )  # fmt: skip
     drain_seconds: float = _worker("float", "How long a stopping worker may finish", default=120.0, minimum=0)
 
     def __post_init__(self) -> None:

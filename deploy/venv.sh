@@ -33,8 +33,10 @@ apt_install() (
     fi
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@" >/dev/null || exit 1
-    for service in postgresql redis-server; do
-        if [[ " $* " == *" $service "* && -d /run/systemd/system ]]; then systemctl --quiet disable "$service" || true; fi
+    for package in postgresql redis-server mariadb-server; do
+        if [[ " $* " == *" $package "* && -d /run/systemd/system ]]; then
+            systemctl --quiet disable "${package/mariadb-server/mariadb}" || true
+        fi
     done
 )
 
@@ -48,6 +50,22 @@ need_packages() {
 # Debian keeps a part of the venv module in a package: prints its name where it is missing.
 missing_venv_package() {
     "$1" -c 'import ensurepip, venv' 2>/dev/null || "$1" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'
+}
+
+# missing_mysql_packages PYTHON: what mysqlclient, which has no wheel for Linux, lacks to be built; a package a line.
+missing_mysql_packages() {
+    local name found=
+    command -v gcc >/dev/null || printf '%s\n' gcc libc6-dev
+    command -v pkg-config >/dev/null || printf '%s\n' pkg-config
+    for name in mysqlclient mariadb libmariadb; do
+        if pkg-config --exists "$name" 2>/dev/null; then found=1; fi
+    done
+    [[ -n $found ]] || printf '%s\n' libmariadb-dev
+    "$1" - <<'PYTHON'
+import os, sys, sysconfig
+if not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")):
+    print("python%d.%d-dev" % sys.version_info[:2])
+PYTHON
 }
 
 # make_venv FOLDER PIP-ARGUMENT...: re-used as long as Python, pyproject.toml and the arguments are the same.

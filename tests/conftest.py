@@ -13,6 +13,7 @@ import pytest
 
 from dct_celery.adapters.embedded import EmbeddedPostgres, EmbeddedValkey
 from dct_celery.errors import InfrastructureError
+from tests.support.mariadb import EmbeddedMariaDB
 
 Server = TypeVar("Server")
 
@@ -48,4 +49,12 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedd
     """A PostgreSQL of this test session; shared, so use database names of your own."""
     folder = tmp_path_factory.mktemp("postgres")
     with _started(lambda: EmbeddedPostgres.start(folder, environ=SERVER_ENVIRONMENT)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedMariaDB]:
+    """A MariaDB of this test session; shared, so use database names of your own."""
+    folder = tmp_path_factory.mktemp("mariadb")
+    with _started(lambda: EmbeddedMariaDB.start(folder, environ=SERVER_ENVIRONMENT)) as server:
         yield server

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from dct_celery.adapters.embedded import child
 from dct_celery.adapters.embedded.valkey import EmbeddedValkey
-from dct_celery.settings import Settings
+from dct_celery.settings import OPTIONS, Settings
 
-#: Seconds for the worker to drop its clones and go.
-_LEAVE = 30.0
+#: Seconds for the worker to drop its clones and go: longer than `worker.host.Host.stop` takes at most.
+_LEAVE = 45.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,12 @@ def _start_worker(settings: Settings, slots: int, base: Path, work: Path) -> sub
         "DCT_POOL": settings.pool,
         "DCT_SIGNING_KEY": settings.signing_key or "",
         "DCT_WORK_DIR": str(work),
-        "DCT_LEASE_SECONDS": str(settings.lease_seconds),
     }
+    # The options of workers are this command's, too: the worker is its own.
+    for option in OPTIONS:
+        value = getattr(settings, option.name)
+        if option.group == "worker" and option.kind in ("int", "float") and value != option.default:
+            environment[option.variable] = str(value)
     if settings.python:
         environment["DCT_PYTHON"] = settings.python
     command = [sys.executable, "-m", "celery", "-A", "dct_celery", "worker", "-n", "local@%h", "-l", "INFO", "-c", str(slots)]

@@ -12,13 +12,14 @@ import click
 
 from dct_celery import __version__
 from dct_celery.cli.options import CONTEXT
-from dct_celery.core.redact import redact
 from dct_celery.errors import DctError, Interrupted, UsageError
 
 #: Command -> (module under cli, what it does). The module is imported when the command runs, not for `dct --help`.
 COMMANDS = {
     "run": ("run", "Run the project's tests on every worker of the pool"),
     "config": ("config", "Show each setting and where its value comes from"),
+    "doctor": ("doctor", "Check everything that a run needs, and say how to mend what is wrong"),
+    "gc": ("gc", "Drop what dead runs left on the project's database servers"),
 }
 
 
@@ -81,5 +82,7 @@ def invoke(args: Sequence[str]) -> int:
 
 
 def _say(line: str, detail: str = "") -> None:
+    from dct_celery.security import sanitize_log_output
+
     text = f"{line}\n{detail.rstrip()}" if detail.strip() else line
-    click.echo(redact(text), err=True)
+    click.echo(sanitize_log_output(text), err=True)

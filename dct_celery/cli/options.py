@@ -18,6 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 SECTIONS = {
     "django": "Selection and order",
     "fleet": "Fleet",
+    "database": "Databases",
     "limits": "Limits",
     "report": "Reports",
     "worker": "Worker",
@@ -41,11 +42,11 @@ def run_options(function: F) -> F:
     """Adds every option of `dct run` to a click command's function; values stay text, see `given`."""
     for option in reversed(OPTIONS):
         if option.flags:
-            function = click.option(*option.flags, option.name, **_attributes(option))(function)
+            function = click.option(*option.flags, option.name, **attributes(option))(function)
     return function
 
 
-def _attributes(option: Option) -> dict[str, Any]:
+def attributes(option: Option) -> dict[str, Any]:
     shown = f"{option.default:g}" if isinstance(option.default, float) else option.default
     text = option.help + (f" [{shown}]" if shown not in (None, "", False, ()) else "")
     text += " (repeatable)" if option.kind == "list" else ""

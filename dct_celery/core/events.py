@@ -92,6 +92,8 @@ class Stopped:
 
     reason: str
     exit_code: int
+    #: It counts though every entry has its verdict.
+    late: bool = False
 
 
 Event = Claimed | Recorded | Completed | Released | Expired | SlotsChanged | Ticked | Stopped

@@ -24,6 +24,7 @@ def to_dict(report: RunReport) -> dict[str, Any]:
         "note": report.note,
         "totals": report.totals(),
         "seconds": {part: _seconds(report.seconds.get(part, 0.0)) for part in PARTS},
+        "databases": report.databases,
         "slots": [_slot(slot) for slot in report.slots],
         "tests": [_test(verdict) for verdict in report.verdicts],
         "fixtures": [_fixture(fixture) for fixture in report.fixtures],

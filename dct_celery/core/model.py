@@ -257,6 +257,8 @@ class RunReport:
     properties: dict[str, str] = field(default_factory=dict)
     #: False while the run goes on (a partial report).
     complete: bool = True
+    #: What was done with database servers: see core.databaseuse.
+    databases: dict[str, Any] = field(default_factory=dict)
 
     def totals(self) -> dict[str, int]:
         """Count of entries by outcome, plus `tests` (all entries) and `fixtures` (fixture events that failed)."""

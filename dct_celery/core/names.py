@@ -12,6 +12,8 @@ import re
 #: Every database that we make matches this; nothing else is ever dropped.
 OURS = re.compile(r"^test_[a-z0-9_]{3,58}\Z")
 MAX_BYTES = 63
+#: Database of marks on servers that cannot comment on a database (MySQL, MariaDB); never collected.
+REGISTRY = "test_dct_registry"
 _UNSAFE = re.compile(r"[^a-z0-9]+")
 #: What a hashed name ends in; a text that ends so by itself is hashed, too, or it could be taken for another's hash.
 _HASHED = re.compile(r"(^|_)[0-9a-f]{6}\Z")
@@ -26,7 +28,7 @@ def slug(text: str, length: int) -> str:
     return f"{clean[: length - 7].strip('_')}_{digest}".strip("_")
 
 
-def clone_name(worker: str, slot: int, run: str, alias: str, number: int) -> str:
+def clone_name(worker: str, slot: int | str, run: str, alias: str, number: int) -> str:
     """`test_<worker>_<slot>_<run>_<alias>_<n>`. `number` never repeats within a slot, so no name is used twice (I6)."""
     name = f"test_{slug(worker, 14)}_{slot}_{run_token(run)}_{slug(alias, 12)}_{number}"
     assert OURS.match(name), name
@@ -40,6 +42,12 @@ def template_name(fingerprint: str, alias: str, *, flushed: bool) -> str:
     assert OURS.match(name), name
     assert len(name) <= MAX_BYTES, name
     return name
+
+
+def born_limit(name: str) -> int:
+    """Connection limit of a PostgreSQL database of this name that we make: far beyond any server's, and a mark that comes
+    with CREATE DATABASE itself, where the comment comes one statement later."""
+    return 1_000_000_000 + int.from_bytes(hashlib.sha256(f"dct:{name}".encode()).digest()[:4], "big") % 1_000_000_000
 
 
 def run_token(run: str) -> str:

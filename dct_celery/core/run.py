@@ -198,7 +198,7 @@ class RunMachine:
         return [ev.Republish(held.chunk) for held in late]
 
     def _stopped(self, event: ev.Stopped) -> list[ev.Effect]:
-        if self.stop is not None or self.finished:
+        if self.stop is not None or (self.finished and not event.late):
             return []
         self.stop = event
         self._stopped_at = self.now

@@ -30,7 +30,7 @@ def collect(process: UserProcess, last_words: Callable[[], str], meanwhile: Call
         while (answer := process.receive(timeout=_LOOK)) is None:
             meanwhile()
         if isinstance(answer, messages.Fatal):
-            raise CollectionError(_explained(answer), detail=answer.detail)
+            raise CollectionError(explained(answer), detail=answer.detail)
         assert isinstance(answer, messages.Loaded), answer
         rows: list[dict[str, Any]] = []
         while isinstance(part := process.receive(), messages.Entries) and not part.last:
@@ -43,7 +43,7 @@ def collect(process: UserProcess, last_words: Callable[[], str], meanwhile: Call
     return Collected(manifest, answer)
 
 
-def _explained(fatal: messages.Fatal) -> str:
+def explained(fatal: messages.Fatal) -> str:
     if fatal.reason == "settings":
         return f"the settings cannot be used: {fatal.message}"
     return fatal.message

@@ -15,14 +15,15 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from dct_celery import __version__
+from dct_celery import __version__, security
 from dct_celery.core import planner, signing, timings
+from dct_celery.core.databaseuse import DatabaseUse
 from dct_celery.core.model import Manifest, Outcome, RunReport, Verdict
 from dct_celery.core.run import RunMachine
 from dct_celery.dispatcher.collect import Collected, collect
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.dispatcher.follow import Follower
-from dct_celery.dispatcher.request import Request, strangers
+from dct_celery.dispatcher.request import Request, collect_order, strangers
 from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.errors import InfrastructureError, Interrupted, NothingSelected, UsageError
 from dct_celery.ports import TimingStore, UserProcess
@@ -53,6 +54,7 @@ class Dispatch:
         self._watch = Stopwatch(services, services.clock())
         self._began = services.wall()
         self._opened = False
+        self._databases = DatabaseUse()
 
     def execute(self) -> int:
         """The exit code by I10. Raises DctError when there is nothing to report on."""
@@ -76,16 +78,8 @@ class Dispatch:
         request, services = self._request, self._services
         for entry in strangers(services.environ, request.root):
             services.console.warn(f"PYTHONPATH entry {entry} lies outside {request.root}; workers need it in theirs")
-        load = messages.Load(
-            argv=list(request.argv),
-            settings=request.settings,
-            root=str(request.root),
-            directory=request.directory,
-            sys_path=[os.path.normpath(request.root / entry) for entry in request.sys_path],
-            collect_only=True,
-        )
         environment = services.user_environment({}, {"PYTHONHASHSEED": request.hash_seed})
-        return services.start_process(services.settings.python or sys.executable, load, environment, log)
+        return services.start_process(services.settings.python or sys.executable, collect_order(request), environment, log)
 
     def _snapshot(self) -> str:
         start = self._services.clock()
@@ -111,6 +105,14 @@ class Dispatch:
             "hash_seed": request.hash_seed,
             "ignore_packages": list(settings.ignore_package),
             "test_timeout": settings.test_timeout,
+            "databases": {
+                "create_db": settings.create_db,
+                "keep": settings.keep_databases,
+                "depends": list(settings.template_depends),
+                "allow": list(settings.allow_database),
+                "deny": list(settings.deny_database),
+                "deny_hosts": list(settings.deny_db_host),
+            },
         }
         if not services.ledger.open_run(services.owner, signing.sign(spec, services.key), 6 * 3600):
             raise UsageError(f"a run with the id {services.run!r} is open or just ended; choose another --run-id")
@@ -131,7 +133,20 @@ class Dispatch:
         )
         for method in collected.loaded.not_honoured:
             self._services.console.warn(f"{method} is overridden, but a distributed run does not call it")
+        self._guard(collected)
         return collected
+
+    def _guard(self, collected: Collected) -> None:
+        """Before anything is published. Workers may be quicker with their templates, so they ask the same for themselves."""
+        settings, loaded = self._services.settings, collected.loaded
+        for warning in security.check(
+            [security.Configured.from_dict(row) for row in loaded.configured],
+            facts=loaded.facts,
+            allow=settings.allow_database,
+            deny=settings.deny_database,
+            deny_hosts=settings.deny_db_host,
+        ):
+            self._services.console.warn(warning)
 
     def _while_collecting(self) -> None:
         """A long collection must neither outlive its user's patience nor its own announcement."""
@@ -161,6 +176,7 @@ class Dispatch:
             last_usable=services.clock(),
         )  # fmt: skip
         follower = Follower(services, machine, fleet, lambda: self._report(machine, fleet, collected, complete=False))
+        self._databases = follower.databases
         services.console.start(len(manifest))
         follower.follow()
         self._watch.seconds.update(follower.seconds)
@@ -211,6 +227,7 @@ class Dispatch:
             note=machine.stop.reason if machine.stop else "",
             properties=facts,
             complete=complete,
+            databases=self._databases.to_dict(),
         )
 
     def _leave(self) -> None:

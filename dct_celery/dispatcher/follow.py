@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dct_celery.core import events as ev
+from dct_celery.core.databaseuse import DatabaseUse
 from dct_celery.core.model import RunReport
 from dct_celery.core.run import RunMachine
 from dct_celery.dispatcher.fleet import Fleet
@@ -22,6 +23,8 @@ _PACE = 0.05
 _LOOK, _ANNOUNCE, _PARTIAL = 0.2, 5.0, 10.0
 #: Seconds without an answer of the store after which the run is given up.
 _PATIENCE = 120.0
+#: Seconds to wait for the word of a worker that the system checks have passed: longer than a worker gives them.
+_CHECKS = 700.0
 #: Rounds (of at most _BLOCK each) to wait for the ends of chunks whose tests all have verdicts.
 _LAST_WORDS = 10
 #: Seconds to wait for other workers when all that are there refused.
@@ -45,6 +48,9 @@ class Follower:
         self._refused_since = 0.0
         self._next = dict.fromkeys(("look", "announce"), 0.0)
         self._next["partial"] = self._began + _PARTIAL
+        #: Some worker has seen the system checks pass.
+        self._checked = False
+        self.databases = DatabaseUse()
         #: wait (manifest to first claim) and run (first claim to last verdict), in seconds.
         self.seconds: dict[str, float] = {}
 
@@ -53,12 +59,22 @@ class Follower:
         try:
             while not self._machine.finished:
                 self.step()
+            self._await_checks()
             self._hear_out()
         finally:
             self._journal.close()
             now = self._services.clock()
             first = self._first_claim or now
             self.seconds = {"wait": round(first - self._began, 3), "run": round(now - first, 3)}
+
+    def _await_checks(self) -> None:
+        """No run has passed whose system checks nobody has seen pass."""
+        deadline = self._services.clock() + _CHECKS
+        while not self._checked and self._machine.stop is None:
+            if self._services.clock() > deadline or not self._fleet.usable:
+                reason = "no worker has reported the system checks of the project"
+                self._act(self._machine.handle(ev.Stopped(reason, 7, late=True)))
+            self.step()
 
     def _hear_out(self) -> None:
         """The end of a chunk follows its last record within moments, and carries the seconds of its slot and classes."""
@@ -93,6 +109,8 @@ class Follower:
             if entry.kind == "host":
                 self._host_spoke(entry)
             else:
+                if entry.kind in ("completed", "released"):
+                    self.databases.add(entry.data.get("databases"))
                 self._act(self._machine.handle(_event(entry)))
         if not self._first_claim and self._machine.started:
             self._first_claim = self._services.clock()
@@ -148,7 +166,14 @@ class Follower:
         word: dict[str, Any] = entry.data
         console = self._services.console
         if word["state"] == "ready":
-            console.line(f"{entry.worker} is ready after {word['seconds']:.1f} s")
+            self._checked = self._checked or word["checked"]
+            self.databases.prepared(entry.worker, word)
+            how = f", templates {word['templates']}" if word.get("templates") else ""
+            console.line(f"{entry.worker} is ready after {word['seconds']:.1f} s{how}")
+        elif word["state"] == "checked":
+            self._checked = True
+        elif word["state"] == "databases":
+            self.databases.add(word["use"])
         elif word["state"] == "refused":
             self._fleet.refusals[entry.worker] = word["message"]
             console.warn(f"{entry.worker} refuses the run: {word['message']}{_indented(word['detail'])}")
@@ -156,18 +181,20 @@ class Follower:
             reason = f"{word['message']} (said {entry.worker})"
             if word["detail"]:
                 console.warn(f"{word['message']}{_indented(word['detail'])}")
-            self._act(self._machine.handle(ev.Stopped(reason, 1)))
+            self._act(self._machine.handle(ev.Stopped(reason, 1, late=True)))
 
     def _watch_limits(self, now: float) -> None:
         settings = self._services.settings
+        late = not self._checked  # all verdicts are there, but the run is not over
         if self._services.interrupted():
-            self._act(self._machine.handle(ev.Stopped("interrupted", 2)))
+            self._act(self._machine.handle(ev.Stopped("interrupted", 2, late=late)))
         if not self._machine.stop and (trouble := self._services.fleet_trouble()):
             line, _, detail = trouble.partition("\n")
             self._services.console.warn(line + _indented(detail))
-            self._act(self._machine.handle(ev.Stopped(line, 7)))
+            self._act(self._machine.handle(ev.Stopped(line, 7, late=late)))
         if settings.timeout and now - self._began > settings.timeout:
-            self._act(self._machine.handle(ev.Stopped(f"the run took longer than {settings.timeout:g} s (--timeout)", 7)))
+            reason = f"the run took longer than {settings.timeout:g} s (--timeout)"
+            self._act(self._machine.handle(ev.Stopped(reason, 7, late=late)))
         idle = now - self._fleet.last_usable
         if idle > settings.queue_timeout and not self._machine.busy:
             self._act(self._machine.handle(ev.Stopped(self._fleet.missing(settings.queue_timeout), 7)))

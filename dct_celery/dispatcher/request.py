@@ -12,6 +12,7 @@ from pathlib import Path
 from dct_celery.core.model import Verdict
 from dct_celery.errors import ConfigError
 from dct_celery.settings import Settings
+from dct_celery.wire import messages
 
 #: Variables of the CI job that reach the tests without being asked for.
 FORWARDED = (
@@ -68,6 +69,18 @@ def make_request(settings: Settings, root: Path, env: Mapping[str, str], seed: i
         environment=_forwarded(env, settings.env),
         hash_seed=hash_seed,
         seed=seed,
+    )
+
+
+def collect_order(request: Request) -> messages.Load:
+    """What a collect process is to load."""
+    return messages.Load(
+        argv=list(request.argv),
+        settings=request.settings,
+        root=str(request.root),
+        directory=request.directory,
+        sys_path=[os.path.normpath(request.root / entry) for entry in request.sys_path],
+        collect_only=True,
     )
 
 

@@ -138,7 +138,28 @@ class Summary:
         for part in ("collect", "snapshot", "wait", "run", "finish", "wall"):
             if part in self._report.seconds:
                 yield f"  {part:<8} {self._report.seconds[part]:9,.2f} s"
+        yield from self._databases()
         yield ""
+
+    def _databases(self) -> Iterator[str]:
+        """What the databases cost: how each worker came by its templates, what clones took, and how long slots waited."""
+        use = self._report.databases
+        if not use:
+            return
+        for worker, how in sorted(use["workers"].items()):
+            steps = ", ".join(f"{name} {seconds:,.2f} s" for name, seconds in how["seconds"].items())
+            yield f"  {one_line(worker)}: templates {how['templates'] or 'unknown'}; {steps}"
+        made = [
+            f"{plural(use['cloned'], 'clone')} in {use['clone_seconds']:,.2f} s",
+            f"{use['healed']} healed in {use['heal_seconds']:,.2f} s" if use["healed"] else "",
+            f"{use['adopted']} taken over from earlier runs" if use["adopted"] else "",
+            f"slots waited {use['waited_seconds']:,.2f} s",
+        ]
+        yield f"  databases: {', '.join(part for part in made if part)}"
+        yield (
+            f"  connections: {use['opened']} opened, {use['recycled']} recycled, {use['failed']} failed, "
+            f"{use['statements']:,} statements"
+        )
 
     def _slots(self) -> Iterator[str]:
         if not self._report.slots:

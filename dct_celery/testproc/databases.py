@@ -64,6 +64,46 @@ def describe(project: Project) -> list[dict[str, Any]]:
     return described
 
 
+def configured(project: Project) -> list[dict[str, Any]]:
+    """One dict per configured alias, used or not, in the shape of `security.Configured`: what the guards judge."""
+    from django.db import connections
+
+    used = alive(project)
+    return [_configured(alias, connection_of(alias), used=alias in used) for alias in connections]
+
+
+def _configured(alias: str, connection: Any, *, used: bool) -> dict[str, Any]:
+    settings_dict = connection.settings_dict
+    test = settings_dict.get("TEST") or {}
+    return {
+        "alias": alias,
+        "vendor": connection.vendor,
+        "engine": str(settings_dict.get("ENGINE") or ""),
+        "name": _absolute(connection, str(settings_dict.get("NAME") or "")),
+        # A mirror gets no test database of its own.
+        "test_name": "" if test.get("MIRROR") else _absolute(connection, _test_name(connection)),
+        "test": any(value not in (None, "") for key, value in test.items() if key != "MIGRATE") or test.get("MIGRATE") is False,
+        "host": settings_dict.get("HOST") or "",
+        "port": str(settings_dict.get("PORT") or ""),
+        "used": used,
+    }
+
+
+def _test_name(connection: Any) -> str:
+    """What Django would call its test database; empty for a backend that has none (the dummy one of an unset ENGINE)."""
+    try:
+        return str(connection.creation._get_test_db_name())
+    except (AttributeError, TypeError, NotImplementedError):
+        return ""
+
+
+def _absolute(connection: Any, name: str) -> str:
+    """Two ways to write the path of one SQLite file are one name; URIs and databases in memory stay as they are."""
+    if connection.vendor != "sqlite" or not name or name == ":memory:" or name.startswith("file:"):
+        return name
+    return os.path.abspath(name)
+
+
 def overrides_setup(project: Project) -> bool:
     from django.test.runner import DiscoverRunner
 
@@ -74,10 +114,11 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
     return {str(k): v for k, v in options.items() if isinstance(v, (str, int, float, bool))}
 
 
-def build(project: Project, names: dict[str, str]) -> None:
+def build(project: Project, names: dict[str, str], limits: dict[str, int]) -> None:
     """Creates and migrates the template databases as Django does, under `names`, and runs the system checks.
 
-    A SQLite database in memory is built in memory and copied to the file that its name gives.
+    `limits`: primary alias -> CONNECTION LIMIT that its database is created with (PostgreSQL). A SQLite database in memory
+    is built in memory and copied to the file that its name gives.
     """
     from django.db import connections
 
@@ -85,12 +126,34 @@ def build(project: Project, names: dict[str, str]) -> None:
         for connection in map(connection_of, members):
             if not _in_memory(connection):
                 connection.settings_dict["TEST"]["NAME"] = names[primary]
+            if primary in limits and connection.vendor == "postgresql":
+                connection.creation.sql_table_creation_suffix = _limited(connection.creation, limits[primary])
     _poison_others(project)
     _stop_after_django(project)
     project.runner.run_checks(project.databases)
     for primary, path in names.items():
         if _in_memory(connection_of(primary)):
             _copy_memory_to_file(connection_of(primary), path)
+    connections.close_all()
+
+
+def _limited(creation: Any, limit: int) -> Callable[[], str]:
+    """What replaces sql_table_creation_suffix: the same, with the limit that marks a database as ours from its first moment."""
+    original = creation.sql_table_creation_suffix
+
+    def sql_table_creation_suffix() -> str:
+        return f"{original()} CONNECTION LIMIT {limit:d}".strip()
+
+    return sql_table_creation_suffix
+
+
+def check(project: Project, names: dict[str, str]) -> None:
+    """Attaches to these databases as Django's own part does and runs the system checks. Raises SystemCheckError."""
+    from django.db import connections
+
+    _point(project, names, {})
+    _stop_after_django(project)
+    project.runner.run_checks(project.databases)
     connections.close_all()
 
 
@@ -252,16 +315,22 @@ def _copy_file_to_memory(path: str, connection: Any) -> None:
     source.close()
 
 
-def _poison_others(project: Project) -> None:
-    """Makes every alias that is not set up refuse to connect, instead of reaching the database it is configured for."""
+def alive(project: Project) -> set[str]:
+    """Aliases that a run sets up: those of the selection, and mirrors of them. A mirror whose primary is not set up is none,
+    though the selection names it: Django would point it at the database that the primary is configured for."""
     from django.db import connections
     from django.test.utils import get_unique_databases_and_mirrors
 
     _, mirrors = get_unique_databases_and_mirrors(set(project.databases))
-    alive = set(project.databases) | {alias for alias, primary in mirrors.items() if primary in project.databases}
-    for alias in connections:
-        if alias not in alive:
-            connection_of(alias).connect = _refuser(alias)
+    return {alias for alias in connections if mirrors.get(alias, alias) in project.databases}
+
+
+def _poison_others(project: Project) -> None:
+    """Makes every alias that is not set up refuse to connect, instead of reaching the database it is configured for."""
+    from django.db import connections
+
+    for alias in set(connections) - alive(project):
+        connection_of(alias).connect = _refuser(alias)
 
 
 def _refuser(alias: str) -> Callable[[], None]:
@@ -269,7 +338,7 @@ def _refuser(alias: str) -> Callable[[], None]:
         from django.utils.connection import ConnectionDoesNotExist
 
         raise ConnectionDoesNotExist(
-            f"database {alias!r} was not set up: no selected test declares it in `databases`. "
+            f"database {alias!r} was not set up: no selected test declares it (or what it mirrors) in `databases`. "
             "In a sequential run this connection would have reached the database configured for production."
         )
 

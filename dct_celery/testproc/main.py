@@ -59,22 +59,51 @@ def _serve(load: messages.Load, channel: Channel) -> None:
 def _describe(project: Project, load: messages.Load, start: float) -> messages.Loaded:
     import django
 
-    from dct_celery.testproc import databases
+    from dct_celery.testproc import databases, schema
 
     try:
-        described = databases.describe(project)
+        described, configured = databases.describe(project), databases.configured(project)
     except Exception as error:
         raise LoadFailed(messages.Fatal("settings", f"{type(error).__name__}: {error}")) from error
+    facts = environment.describe(load.root)
     return messages.Loaded(
         count=len(project.tests),
         digest=manifest.digest(project.tests),
         seconds=now() - start,
-        environment=environment.describe(load.root),
+        environment=facts,
         databases=described,
         not_honoured=project.not_honoured(),
         redis_in_use=environment.redis_in_use(),
-        facts={"django": django.get_version(), "python": sys.version.split()[0]},
+        schema="" if load.collect_only else schema.fingerprint(project, facts, _below(load)),
+        flushes=_flushes(project),
+        configured=configured,
+        facts={
+            "django": django.get_version(),
+            "python": sys.version.split()[0],
+            "debug": str(_configured_debug()).lower(),
+            "django_env": os.environ.get("DJANGO_ENV", ""),
+        },
     )
+
+
+def _flushes(project: Project) -> list[str]:
+    """Aliases that some test of the selection flushes."""
+    flushing = filter(manifest._flushes, project.tests)
+    return sorted({alias for test in flushing for alias in manifest._databases(test)})
+
+
+def _below(load: messages.Load) -> list[str]:
+    """The globs of `template_depends`, from the folder of the project to the root of the tree."""
+    return [os.path.join(load.directory, glob) for glob in load.template_depends]
+
+
+def _configured_debug() -> bool:
+    """The project's own DEBUG: the test environment has put its own over it and keeps the old value for its tear-down."""
+    from django.conf import settings
+    from django.test import utils
+
+    saved = getattr(utils._TestState, "saved_data", None)
+    return bool(getattr(saved, "debug", settings.DEBUG))
 
 
 def _send_entries(project: Project, load: messages.Load, channel: Channel) -> None:

@@ -11,7 +11,7 @@ import tempfile
 import traceback
 from typing import Any
 
-from dct_celery.testproc import databases
+from dct_celery.testproc import databases, quickflush
 from dct_celery.testproc.channel import Channel, raise_descriptor
 from dct_celery.testproc.chunk import run_chunk
 from dct_celery.testproc.clock import now
@@ -50,11 +50,16 @@ class Session:
                 self._channel.send(run_chunk(self._project, message, self._recorder))
             elif isinstance(message, messages.Attach):
                 self._old_config = databases.attach(self._project, message.databases, message.serialized)
+                quickflush.install()
                 databases.flush(message.flush)
                 self._output.take()
                 self._channel.send(messages.Attached(os.getpid(), now() - start))
             elif isinstance(message, messages.Build):
-                self._build(message, start)
+                databases.build(self._project, message.databases, message.limits)
+                self._channel.send(messages.Built(now() - start, self._output.take()))
+            elif isinstance(message, messages.Check):
+                databases.check(self._project, message.databases)
+                self._channel.send(messages.Checked(now() - start))
             elif isinstance(message, messages.Flush):
                 databases.flush_template(self._project, message.databases, message.aliases)
                 self._channel.send(messages.Flushed(now() - start))
@@ -65,16 +70,6 @@ class Session:
                 self._channel.send(messages.Fatal("internal", f"a test process cannot answer {message.kind}"))
         except (Exception, SystemExit) as error:  # Django's creation code calls sys.exit(2)
             self._channel.send(_fatal(message, error, self._output.take()))
-
-    def _build(self, message: messages.Build, start: float) -> None:
-        from django.core.management.base import SystemCheckError
-
-        try:
-            databases.build(self._project, message.databases)
-        except SystemCheckError as error:
-            self._channel.send(messages.Fatal("checks", "SystemCheckError: the system check failed", str(error)))
-            return
-        self._channel.send(messages.Built(now() - start, self._output.take()))
 
     def _end(self) -> None:
         """What the end of a sequential run does, as far as it can still matter to anybody."""
@@ -91,11 +86,18 @@ class Session:
 
 def _fatal(message: messages.Message, error: BaseException, output: str) -> messages.Fatal:
     """What went wrong with an order, with what Django printed of it: creation code prints its reason before it exits."""
+    from django.core.management.base import SystemCheckError
+    from django.db import InterfaceError, OperationalError
+
+    if isinstance(error, SystemCheckError):
+        return messages.Fatal("checks", "SystemCheckError: the system check failed", str(error))
     lines = str(error).strip().splitlines()
     first = lines[0] if lines else ""
     if isinstance(error, SystemExit):
         first = output.strip().splitlines()[-1] if output.strip() else "the database creation code exited"
     trace = io.StringIO()
     traceback.print_exception(error, file=trace)
-    reason = {"Build": "template", "RunChunk": "internal"}.get(message.kind, "database")
+    reason = {"Build": "template", "Check": "checks", "RunChunk": "internal"}.get(message.kind, "database")
+    if reason == "checks" and isinstance(error, (OperationalError, InterfaceError)):
+        reason = "database"  # checks touch it, but they are not what failed
     return messages.Fatal(reason, f"{type(error).__name__}: {first}", f"{output}\n{trace.getvalue()}".strip())

@@ -3,8 +3,8 @@
     worker ──▶ loader          Load
     loader ──▶ worker          Loaded [Entries…] | Fatal
     slot   ──▶ loader          (a path on the fork FIFO, naming a file with a ForkOrder)
-    slot   ──▶ test process    Attach | Build | Flush | Serialize | RunChunk | Goodbye
-    test process ──▶ slot      Attached | Built | Flushed | Serialized | Fatal
+    slot   ──▶ test process    Attach | Build | Check | Flush | Serialize | RunChunk | Goodbye
+    test process ──▶ slot      Attached | Built | Checked | Flushed | Serialized | Fatal
                                TestStarted, TestFinished, FixtureFinished …, ChunkFinished
 
 Durations are seconds (float) measured by the sender's CLOCK_MONOTONIC. An unknown kind or field is a ProtocolError.
@@ -19,7 +19,7 @@ from typing import Any, ClassVar, TypeVar
 from dct_celery.errors import ProtocolError
 
 #: Raised with every change that an older peer could misread. Dispatcher and worker of different versions refuse each other.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 _KINDS: dict[str, type[Message]] = {}
 M = TypeVar("M", bound="Message")
@@ -79,6 +79,8 @@ class Load(Message):
     collect_only: bool
     #: FIFO that brings fork orders (loader only).
     fork_fifo: str = ""
+    #: Globs below `directory`: files that data migrations read (loader only).
+    template_depends: list[str] = field(default_factory=list)
 
 
 @message
@@ -97,7 +99,13 @@ class Loaded(Message):
     not_honoured: list[str] = field(default_factory=list)
     #: host:port/db of every Redis that the project itself is configured to use.
     redis_in_use: list[str] = field(default_factory=list)
-    #: Facts for reports: django, python, seed.
+    #: Hash of everything on this side that decides what a template holds: see testproc.schema.
+    schema: str = ""
+    #: Aliases that some test of the selection flushes.
+    flushes: list[str] = field(default_factory=list)
+    #: One per configured alias, used or not: see security.Configured.
+    configured: list[dict[str, Any]] = field(default_factory=list)
+    #: Facts for reports and guards: django, python, debug (the project's own DEBUG), django_env (DJANGO_ENV).
     facts: dict[str, str] = field(default_factory=dict)
 
 
@@ -168,6 +176,22 @@ class Build(Message):
     """Create and migrate the test databases under these names, as Django does, then run the system checks."""
 
     databases: dict[str, str]
+    #: Primary alias -> connection limit that marks its database as ours from its first moment (PostgreSQL).
+    limits: dict[str, int] = field(default_factory=dict)
+
+
+@message
+@dataclass(frozen=True, slots=True)
+class Check(Message):
+    """Attach to these databases and run the system checks, as a run does whose templates were there already."""
+
+    databases: dict[str, str]
+
+
+@message
+@dataclass(frozen=True, slots=True)
+class Checked(Message):
+    seconds: float
 
 
 @message

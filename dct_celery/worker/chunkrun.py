@@ -165,6 +165,7 @@ class ChunkRun:
             "class_seconds": message.class_seconds,
             "left": message.left,
             "stopped": message.stopped,
+            "databases": self._slot_run.database_use(),
         }
         return self._end("complete", summary)
 
@@ -176,6 +177,7 @@ class ChunkRun:
             "detail": detail[-20_000:],
             "index": index,
             "busy_seconds": round(time.monotonic() - self._start, 6),
+            "databases": self._slot_run.database_use(),
         }
         return self._end("release", reason)
 

@@ -8,43 +8,55 @@ import logging
 import threading
 import time
 import traceback
+from collections.abc import Callable
 
 from dct_celery import __version__
 from dct_celery.core import signing
-from dct_celery.errors import DctError, LeaseLost, ProjectError
+from dct_celery.core.databaseuse import Changes
+from dct_celery.errors import DatabaseError, DctError, LeaseLost, ProjectError
 from dct_celery.ports import WorkerInfo
 from dct_celery.wire.messages import PROTOCOL_VERSION
+from dct_celery.worker.collecting import Collecting
 from dct_celery.worker.preparation import Preparation, Refused
 from dct_celery.worker.services import WorkerServices
 
 log = logging.getLogger("dct_celery.worker")
 #: Seconds between two looks at the registry, between two beats, and after which a silent worker counts as gone.
 LOOK, BEAT, HORIZON = 0.1, 1.0, 10.0
-#: Seconds that slots get to drop their clones when a run ends.
+#: Seconds that slots get to give back their clones when a run ends.
 RETIRE_SECONDS = 10.0
+#: Seconds between two looks at the clones when there is nothing to do, and between two words about their use.
+POOL_PAUSE, USE_SECONDS = 0.05, 1.0
+#: Seconds after which system checks begin although some slot has no clone yet.
+CHECKS_AFTER = 3.0
 
 
 class RunKeeper:
     """One run on this worker, from announcement to the last trace, in a thread of its own."""
 
-    def __init__(self, services: WorkerServices, run: str) -> None:
+    def __init__(self, services: WorkerServices, run: str, slots: int, ready: Callable[[], None]) -> None:
         self.run = run
         self.state = "preparing"
         self._services = services
         self._folder = services.folder.run(run)
         self._ledger = services.ledger(run)
         self._end = threading.Event()
-        self._preparation = Preparation(services, run, self._folder, self._ledger, self._end.is_set)
+        self._preparation = Preparation(services, run, self._folder, self._ledger, self._end.is_set, slots)
+        self._ready = ready
+        self._changes = Changes()
+        self._told_at = self._ready_at = 0.0
         self._thread = threading.Thread(target=self._keep, name=f"run-{run}", daemon=True)
         self._thread.start()
 
     def end(self) -> None:
         """The run is over here. Returns at once; `join` waits for the clean-up."""
+        if self._end.is_set():
+            return  # the clean-up may be removing the folder: nothing more is written there
         self._end.set()
         self._folder.end()
         process = self._preparation.process
-        if process is not None and self.state == "preparing":
-            process.kill()  # whatever the preparation waits for ends with it
+        if process is not None:
+            process.kill()  # whatever preparation, checks and pool wait for ends with it
 
     def join(self, timeout: float) -> None:
         self._thread.join(timeout)
@@ -62,10 +74,52 @@ class RunKeeper:
             with contextlib.suppress(Exception):
                 self._tell("refused", f"internal error of the worker: {type(error).__name__}: {error}", traceback.format_exc())
         try:
-            self._end.wait()
+            while not self._end.wait(0.0 if self._tend() else POOL_PAUSE):
+                pass
         finally:
             self.state = "over"
             self._clean_up()
+
+    def _tend(self) -> bool:
+        """One step for the clones; False when there is nothing to do."""
+        pool = self._preparation.pool
+        if pool is None or self.state != "ready":
+            return False
+        try:
+            busy = pool.step()
+            self._check()
+            self._tell_use()
+        except Exception:
+            log.exception("run %s: clones", self.run)
+            busy = False
+        return busy
+
+    def _check(self) -> None:
+        """System checks: begun once the slots have what they need, reported when they end."""
+        pool, checks = self._preparation.pool, self._preparation.checks
+        assert pool is not None
+        assert checks is not None
+        waited = time.monotonic() - self._ready_at > CHECKS_AFTER
+        if (pool.filled or waited) and not pool.quiet:
+            with contextlib.suppress(DatabaseError):  # the pool has said so, and pauses
+                checks.start()
+        news = checks.news()
+        if isinstance(news, ProjectError):
+            self._tell("failed", str(news), news.detail)
+        elif isinstance(news, DctError):
+            self._tell("refused", f"system checks could not be run: {news}", news.detail)
+        elif news:
+            self._ledger.tell(self._services.name, {"state": "checked"})
+        if news:
+            checks.told()  # not before: the store may have been away
+
+    def _tell_use(self) -> None:
+        """What was done with the databases since the last word, now and then: a run that ends takes no more words."""
+        if time.monotonic() - self._told_at < USE_SECONDS:
+            return
+        self._told_at = time.monotonic()
+        if new := self._changes.since(self._preparation.database_use()):
+            self._ledger.tell(self._services.name, {"state": "databases", "use": new})
 
     def _prepare(self) -> None:
         start = time.monotonic()
@@ -83,23 +137,34 @@ class RunKeeper:
         else:
             self._folder.publish(prepared.published())
             self.state = "ready"
+            self._ready_at = time.monotonic()
+            self._ready()
             self._ledger.tell(
                 self._services.name,
-                {"state": "ready", "host": self._services.host, "seconds": round(time.monotonic() - start, 3)},
+                {
+                    "state": "ready",
+                    "host": self._services.host,
+                    "seconds": round(time.monotonic() - start, 3),
+                    "templates": prepared.templates,
+                    "checked": prepared.templates == "built",
+                    "steps": prepared.steps,
+                },
             )
 
     def _tell(self, state: str, message: str, detail: str) -> None:
         log.warning("run %s %s: %s", self.run, state, message)
-        self.state = "refused"
         self._ledger.tell(self._services.name, {"state": state, "message": message, "detail": detail[-20_000:]})
+        self.state = "refused"
 
     def _clean_up(self) -> None:
         self._folder.end()
         deadline = time.monotonic() + RETIRE_SECONDS
         while self._folder.clones() and time.monotonic() < deadline:
             time.sleep(0.05)
-        with contextlib.suppress(Exception):
+        try:
             self._preparation.close()
+        except Exception:
+            log.exception("run %s: what is left is collected later", self.run)
         self._folder.remove()
 
 
@@ -111,6 +176,7 @@ class Host:
         self._slots = slots
         self._keepers: dict[str, RunKeeper] = {}
         self._stop = threading.Event()
+        self._collecting = Collecting(services)
         self._thread = threading.Thread(target=self._loop, name="dct-host", daemon=True)
 
     def start(self) -> None:
@@ -121,6 +187,8 @@ class Host:
             log.warning("no DCT_SIGNING_KEY: whoever can write to store or broker can run code on this worker")
         for folder in self._services.folder.leftovers():
             folder.remove()
+        self._services.folder.prune_template_caches(time.time() - self._services.settings.keep_days * 86_400)
+        self._collecting.start()
         self._thread.start()
 
     def _claim_folder(self) -> None:
@@ -145,11 +213,13 @@ class Host:
     def stop(self, timeout: float = 30.0) -> None:
         """Ends every run here; returns when databases and folders are gone."""
         self._stop.set()
+        self._collecting.stop()
         self._thread.join(5.0)
         for keeper in self._keepers.values():
             keeper.end()
+        deadline = time.monotonic() + timeout
         for keeper in self._keepers.values():
-            keeper.join(timeout)
+            keeper.join(max(deadline - time.monotonic(), 0.0))
         with contextlib.suppress(DctError):
             self._services.registry.leave(self._services.name)
 
@@ -174,7 +244,8 @@ class Host:
         active = set(self._services.registry.active_runs())
         for run in active - set(self._keepers):
             log.info("run %s: preparing", run)
-            self._keepers[run] = RunKeeper(self._services, run)
+            # A run brings servers that this worker may never have seen: they may hold what others left.
+            self._keepers[run] = RunKeeper(self._services, run, self._slots, self._collecting.soon)
         for run, keeper in list(self._keepers.items()):
             if run not in active:
                 keeper.end()

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
+
+from dct_celery.core.names import slug
+from dct_celery.ports import DatabaseSpec
+
+_KNOWN = {each.name for each in fields(DatabaseSpec)}
+_NEEDED = {"alias", "vendor", "name", "host", "port", "user", "options", "aliases"}
+#: Database servers that are remembered.
+_SERVERS = 20
 
 
 class RunFolder:
@@ -17,7 +27,7 @@ class RunFolder:
         self.path = path
 
     def create(self) -> None:
-        for name in ("", "slots", "sqlite", "clones", "spool"):
+        for name in ("", "slots", "clones", "spares", "making", "retired", "spool"):
             (self.path / name).mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @property
@@ -27,10 +37,6 @@ class RunFolder:
     @property
     def loader_log(self) -> Path:
         return self.path / "loader.log"
-
-    @property
-    def sqlite(self) -> Path:
-        return self.path / "sqlite"
 
     @property
     def spool(self) -> Path:
@@ -62,19 +68,103 @@ class RunFolder:
     def over(self) -> bool:
         return not self.path.is_dir() or (self.path / "over").exists()
 
-    # -- clones that exist -------------------------------------------------------------
+    # -- clones that exist: each is a file that moves from folder to folder ---------------
+    #
+    #   making ─▶ spares/ALIAS.KIND ─▶ clones/PID ─▶ retired ─▶ clones/PID, to be healed or dropped
+    #
+    # A file is there before its database is and goes after it, so no crash leaves one that nobody knows of. Moves are renames:
+    # of two takers one wins. KIND is "t" (pristine) or "f" (flushed).
+
+    # A clone in use lies in a folder named after the process that has it: what a killed slot held can be told by that.
 
     def note_clone(self, name: str, alias: str) -> None:
-        """Written before the clone is made, so that no crash leaves one that nobody knows of."""
-        (self.path / "clones" / name).write_text(alias)
+        """This process is about to make this clone for itself."""
+        (self._mine() / name).write_text(alias)
 
     def forget_clone(self, name: str) -> None:
-        (self.path / "clones" / name).unlink(missing_ok=True)
+        for path in (self.path / "clones").glob(f"*/{name}"):
+            path.unlink(missing_ok=True)
 
     def clones(self) -> list[tuple[str, str]]:
-        """(name, alias) of every clone that was not dropped yet."""
-        folder = self.path / "clones"
-        return [(path.name, path.read_text()) for path in folder.iterdir()] if folder.is_dir() else []
+        """(name, alias) of every clone that some process has."""
+        return [noted for folder in (self.path / "clones").glob("*") for noted in _noted(folder)]
+
+    def holders(self) -> list[int]:
+        """Ids of the processes that have clones, or have had some."""
+        return [int(folder.name) for folder in (self.path / "clones").glob("*")]
+
+    def retire_clone(self, name: str) -> None:
+        """This process is done with it; nothing is connected any more."""
+        with contextlib.suppress(FileNotFoundError):
+            (self._mine() / name).rename(self.path / "retired" / name)
+
+    def retire_all_of(self, holder: int) -> None:
+        """That process is gone."""
+        folder = self.path / "clones" / str(holder)
+        for name, _ in _noted(folder):
+            with contextlib.suppress(FileNotFoundError):
+                (folder / name).rename(self.path / "retired" / name)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+    def retired(self) -> list[tuple[str, str]]:
+        return _noted(self.path / "retired")
+
+    def reclaim(self, alias: str) -> str | None:
+        """A retired clone that is the caller's from now on, to be healed, or None."""
+        for name, its_alias in self.retired():
+            if its_alias == alias and self.reclaim_one(name):
+                return name
+        return None
+
+    def reclaim_one(self, name: str) -> bool:
+        """This retired clone is the caller's from now on, unless somebody else was first."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.path / "retired" / name).rename(self._mine() / name)
+            return True
+        return False
+
+    def forget_retired(self, name: str) -> None:
+        (self.path / "retired" / name).unlink(missing_ok=True)
+
+    def _mine(self) -> Path:
+        folder = self.path / "clones" / str(os.getpid())
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
+
+    @contextlib.contextmanager
+    def making(self, name: str, alias: str, kind: str) -> Iterator[None]:
+        """Slots that want a clone of this kind wait for it instead of making one at the same time."""
+        note = self.path / "making" / f"{name}.{slug(alias, 24)}.{kind}"
+        note.write_text(alias)
+        try:
+            yield
+        finally:
+            note.unlink(missing_ok=True)
+
+    def is_making(self, alias: str, kind: str) -> bool:
+        return any((self.path / "making").glob(f"*.{slug(alias, 24)}.{kind}"))
+
+    def add_spare(self, name: str, alias: str, kind: str) -> None:
+        folder = self._spares(alias, kind)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        (folder / f"{name}.tmp").write_text(alias)
+        (folder / f"{name}.tmp").rename(folder / name)
+
+    def spares(self, alias: str, kind: str) -> list[str]:
+        folder = self._spares(alias, kind)
+        return [name for name in os.listdir(folder) if not name.endswith(".tmp")] if folder.is_dir() else []
+
+    def take_spare(self, alias: str, kind: str) -> str | None:
+        """A spare that is the caller's from now on, or None."""
+        for name in self.spares(alias, kind):
+            with contextlib.suppress(FileNotFoundError):
+                (self._spares(alias, kind) / name).rename(self._mine() / name)
+                return name
+        return None
+
+    def _spares(self, alias: str, kind: str) -> Path:
+        return self.path / "spares" / f"{slug(alias, 24)}.{kind}"
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
@@ -102,6 +192,54 @@ class WorkFolder:
     @property
     def draining(self) -> Path:
         return self.base / "draining"
+
+    @property
+    def sqlite(self) -> Path:
+        """Templates and clones of SQLite databases; they outlive their run."""
+        return self.base / "sqlite"
+
+    def prune_template_caches(self, oldest: float) -> None:
+        """Removes those that were last used before `oldest` (Unix seconds)."""
+        for folder in (self.base / "templates").glob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                if folder.stat().st_mtime < oldest:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def template_cache(self, key: str) -> Path:
+        """What belongs to the templates of this key: exported databases, serialized contents."""
+        return self.base / "templates" / key[:32]
+
+    def remember_servers(self, specs: Iterable[dict[str, Any]]) -> None:
+        """Keeps how to reach the database servers of a run, so that a later life of this worker can collect what this one
+        leaves there if it is killed. The file holds passwords; only the owner may read it."""
+        known: dict[str, dict[str, Any]] = {}
+        for spec in [*self.servers(), *specs]:
+            address = json.dumps(_address(spec), sort_keys=True)
+            known.pop(address, None)  # the latest ones come last
+            known[address] = spec
+        write_atomically(self.base / "servers.json", json.dumps(list(known.values())[-_SERVERS:]))
+
+    def servers(self) -> list[dict[str, Any]]:
+        """One database specification per server that this worker has used."""
+        try:
+            known = list(json.loads((self.base / "servers.json").read_text()))
+        except (OSError, ValueError, TypeError):
+            return []
+        # Another version may have written it.
+        return [spec for spec in known if isinstance(spec, dict) and _NEEDED <= set(spec) <= _KNOWN]
+
+
+def _noted(folder: Path) -> list[tuple[str, str]]:
+    """(name, alias) of each file; one may vanish while it is looked at."""
+    noted = []
+    for path in folder.iterdir() if folder.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):
+            noted.append((path.name, path.read_text()))
+    return noted
+
+
+def _address(spec: dict[str, Any]) -> list[Any]:
+    return [spec[name] for name in ("vendor", "host", "port", "user", "options")]
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import itertools
 import json
 import logging
 import os
+import secrets
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from dct_celery import security
 from dct_celery.core import signing
-from dct_celery.errors import ConfigError, DctError, LeaseLost
+from dct_celery.errors import ConfigError, DatabaseError, LeaseLost
 from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger, UserProcess
 from dct_celery.wire import messages
+from dct_celery.worker.checks import SystemChecks
+from dct_celery.worker.clones import ClonePool
 from dct_celery.worker.layout import RunFolder
+from dct_celery.worker.maker import Maker
 from dct_celery.worker.services import WorkerServices
+from dct_celery.worker.signs import Signs
 from dct_celery.worker.templates import Templates
 from dct_celery.worker.testprocess import TestProcess
 
 log = logging.getLogger("dct_celery.worker")
+#: Version of what a template is; part of its key.
+FORMAT = 1
+#: Seconds at the end of a run for healing clones for the next one; then they are dropped.
+CLOSE_SECONDS = 5.0
 #: Distributions whose version decides no verdict.
 _TOOLS = frozenset({"pip", "setuptools", "wheel", "uv", "dct-celery"})
 
@@ -42,15 +53,23 @@ class Prepared:
 
     loaded: messages.Loaded
     specs: list[DatabaseSpec]
+    #: Key of the templates.
+    key: str
+    owner: str
     serialized: dict[str, str] = field(default_factory=dict)
-    fingerprint: str = ""
     test_timeout: float | None = None
+    #: reused | restored | built
+    templates: str = ""
+    #: Seconds of each step.
+    steps: dict[str, float] = field(default_factory=dict)
 
     def published(self) -> dict[str, Any]:
+        """What slots need; in a file that only the owner may read."""
         return {
             "specs": [asdict(spec) for spec in self.specs],
             "serialized": self.serialized,
-            "fingerprint": self.fingerprint,
+            "key": self.key,
+            "owner": self.owner,
             "test_timeout": self.test_timeout,
         }
 
@@ -58,36 +77,118 @@ class Prepared:
 class Preparation:
     """Prepares one run on this worker. `over` is asked while waiting; when it says so, LeaseLost is raised."""
 
-    def __init__(self, services: WorkerServices, run: str, folder: RunFolder, ledger: Ledger, over: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        services: WorkerServices,
+        run: str,
+        folder: RunFolder,
+        ledger: Ledger,
+        over: Callable[[], bool],
+        slots: int,
+    ) -> None:
         self._services = services
         self._run = run
         self._folder = folder
         self._ledger = ledger
         self._over = over
+        self._slots = slots
         self.process: UserProcess | None = None
-        self.templates: Templates | None = None
-        self.servers: dict[str, DatabaseServer] = {}
-        self._forks = 0
+        self.pool: ClonePool | None = None
+        self.checks: SystemChecks | None = None
+        self._servers: dict[str, DatabaseServer] = {}
+        self._signs = Signs()
+        self._forks = itertools.count(1)
+        self._steps: dict[str, float] = {}
+        self._since = time.monotonic()
 
     def prepare(self) -> Prepared:
         """Raises Refused, ProjectError, DatabaseError or another DctError; whoever calls tells the dispatcher."""
         spec = self._spec()
         self._folder.create()
         loaded = self._load(spec)
+        self._step("load")
         log.info("run %s: %d tests loaded in %.2f s", self._run, loaded.count, loaded.seconds)
         self._check_redis(loaded)
-        prepared = Prepared(loaded, [DatabaseSpec.from_dict(data) for data in loaded.databases])
+        self._guard(loaded, spec["databases"])
+        prepared = Prepared(loaded, [DatabaseSpec.from_dict(data) for data in loaded.databases], "", secrets.token_hex(8))
         prepared.test_timeout = spec["test_timeout"]
-        # The digest is part of the fingerprint, so templates are built without waiting for the dispatcher's own collection.
-        prepared.fingerprint = _fingerprint(self._run, loaded, self._local_scope(prepared.specs))
-        self.servers = {s.alias: self._services.server_for(s, self._folder.sqlite) for s in prepared.specs}
-        self.templates = make_templates(self._services, self._run, self._folder, prepared, self.servers, self._fork)
-        self.templates.check()
-        self.templates.ensure_pristine()
-        prepared.serialized = self.templates.ensure_serialized()
-        log.info("run %s: templates are ready", self._run)
+        self._connect(prepared)
+        self._step("connect")
+        templates = self._templates(prepared)
+        prepared.templates = templates.ensure_pristine(anew=spec["databases"]["create_db"])
+        prepared.key = templates.key
+        self._step("templates")
+        self.pool = self._pool(prepared, templates, spec["databases"]["keep"])
+        self.checks = SystemChecks(templates, self.pool, passed=prepared.templates == "built")
+        prepared.serialized = templates.ensure_serialized()
+        self._step("serialize")
+        log.info("run %s: templates are %s", self._run, prepared.templates)
         self._compare(loaded, self._manifest(), spec)
+        self._step("manifest")
+        prepared.steps = self._steps
         return prepared
+
+    def _step(self, name: str) -> None:
+        now = time.monotonic()
+        self._steps[name] = round(now - self._since, 4)
+        self._since = now
+
+    # -- databases ---------------------------------------------------------------------
+
+    def _guard(self, loaded: messages.Loaded, rules: Mapping[str, Any]) -> None:
+        """The dispatcher has looked already; here the worker's own list of denied servers counts, too."""
+        settings = self._services.settings
+        configured = [security.Configured.from_dict(data) for data in loaded.configured]
+        hosts = [*rules["deny_hosts"], *settings.deny_db_host]
+        deny = [*rules["deny"], *settings.deny_database]
+        security.check(configured, facts=loaded.facts, allow=rules["allow"], deny=deny, deny_hosts=hosts)
+
+    def _connect(self, prepared: Prepared) -> None:
+        """Servers that can be used, with a sign of life on each before anything is made there."""
+        self._services.folder.remember_servers(asdict(spec) for spec in prepared.specs if spec.vendor != "sqlite")
+        for spec in prepared.specs:
+            server = self._servers[spec.alias] = self._services.server_for(spec)
+            server.check()
+            self._signs.give(spec.alias, server.sign_of_life(prepared.owner))
+        self._check_capacity(prepared.specs)
+
+    def _check_capacity(self, specs: Sequence[DatabaseSpec]) -> None:
+        """One budget per server: each slot takes a connection for its tests and one for its clones, per alias."""
+        aliases: dict[str, list[str]] = {}
+        for spec in specs:
+            aliases.setdefault(self._servers[spec.alias].where, []).append(spec.alias)
+        for where, members in aliases.items():
+            free, each = self._servers[members[0]].capacity(), 2 * len(members)
+            if free < each:
+                raise DatabaseError(
+                    f"{where} has {free} connections left, one slot needs {each}: "
+                    "raise its max_connections, or end other sessions"
+                )
+            if free < each * self._slots:
+                log.warning("%s has %d connections left, %d slots need %d", where, free, self._slots, each * self._slots)
+
+    def _templates(self, prepared: Prepared) -> Templates:
+        facts = [[spec.alias, sorted(self._servers[spec.alias].facts().items())] for spec in prepared.specs]
+        scope = str(self._services.folder.sqlite) + self._services.host if any(s.local for s in self._servers.values()) else ""
+        parts = [FORMAT, prepared.loaded.schema, facts, scope]
+        key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        cache = self._services.folder.template_cache(key)
+        maker = Maker(self._run, self._services.name, prepared.owner, self._services.settings.keep_days)
+        return Templates(key, prepared.specs, self._servers, self._fork, cache, maker, self._signs)
+
+    def _pool(self, prepared: Prepared, templates: Templates, keep: str) -> ClonePool:
+        flushed = set(prepared.loaded.flushes)
+        return ClonePool(
+            templates=templates,
+            specs=prepared.specs,
+            servers=self._servers,
+            folder=self._folder,
+            maker=Maker(self._run, self._services.name, prepared.owner, self._services.settings.keep_days),
+            # More slots than tests never come.
+            slots=min(self._slots, prepared.loaded.count),
+            flushes=frozenset(spec.alias for spec in prepared.specs if spec.names & flushed),
+            keep=keep,
+        )
 
     def _spec(self) -> dict[str, Any]:
         text = self._ledger.spec()
@@ -112,6 +213,7 @@ class Preparation:
             sys_path=[os.path.normpath(root / entry) for entry in spec["sys_path"]],
             collect_only=False,
             fork_fifo=str(self._folder.fork_fifo),
+            template_depends=list(spec["databases"]["depends"]),
         )
         # A tree is never changed, so its bytecode may lie in it and make the next run's imports cheap.
         own = {"PYTHONHASHSEED": spec["hash_seed"], "PYTHONDONTWRITEBYTECODE": ""}
@@ -132,19 +234,16 @@ class Preparation:
         return answer
 
     def _fork(self, purpose: str) -> TestProcess:
-        self._forks += 1
-        folder = self._folder.fork_folder(f"{purpose}-{self._forks}")
+        # Asked by two threads: a count that is taken in one step.
+        folder = self._folder.fork_folder(f"{purpose}-{next(self._forks)}")
         return TestProcess(folder, self._folder.fork_fifo, {})
-
-    def _local_scope(self, specs: list[DatabaseSpec]) -> str:
-        """Templates of a database that lives on this host belong to this worker alone."""
-        return self._services.name if any(spec.vendor == "sqlite" for spec in specs) else ""
 
     def _manifest(self) -> dict[str, Any]:
         while (text := self._ledger.manifest()) is None:
             if self._over():
                 raise LeaseLost("the run is over")
-            time.sleep(0.02)
+            if self.pool is None or not self.pool.step():
+                time.sleep(0.02)
         return signing.verify(text, self._services.key, what=f"manifest of run {self._run}")
 
     def _compare(self, loaded: messages.Loaded, manifest: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
@@ -170,35 +269,26 @@ class Preparation:
             )
 
     def close(self) -> None:
-        """Ends the loader with all its forks, and drops what this run made here."""
+        """Ends the loader with all its forks, and gives up or lays by what this run made here."""
         if self.process is not None:
             self.process.close(grace=2.0)
-        for name, alias in self._folder.clones():
-            if alias in self.servers:
-                with contextlib.suppress(DctError):
-                    self.servers[alias].drop(name)
-        if self.templates is not None:
-            self.templates.drop()
-        for server in self.servers.values():
-            server.close()
+        if self.checks is not None:
+            self.checks.join()  # its process has ended with the loader
+        try:
+            if self.pool is not None:
+                self.pool.close(time.monotonic() + CLOSE_SECONDS)
+        finally:
+            # Without them, whatever is left is garbage for every collector.
+            self._signs.close()
+            for server in self._servers.values():
+                server.close()
 
-
-def make_templates(
-    services: WorkerServices,
-    run: str,
-    folder: RunFolder,
-    prepared: Prepared,
-    servers: dict[str, DatabaseServer],
-    fork: Callable[[str], TestProcess],
-) -> Templates:
-    mark = f"run={run} worker={services.name}"
-    return Templates(prepared.fingerprint, prepared.specs, servers, fork, folder.path, mark)
-
-
-def _fingerprint(run: str, loaded: messages.Loaded, scope: str) -> str:
-    settings = {name: value for name, value in loaded.environment.items() if name.startswith("setting:")}
-    parts = [run, loaded.digest, scope, settings]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    def database_use(self) -> dict[str, float]:
+        """Running totals of what this process did with database servers: see core.databaseuse."""
+        totals: Counter[str] = Counter()
+        for server in self._servers.values():
+            totals.update(asdict(server.stats))
+        return dict(totals)
 
 
 def differences(there: Mapping[str, str], here: Mapping[str, str], *, ignored: set[str]) -> list[str]:

@@ -27,15 +27,10 @@ class WorkerServices:
     ledger: Callable[[str], Ledger]
     #: run specification -> root of the tree that it names. Raises InfrastructureError.
     code: Callable[[Mapping[str, Any]], Path]
-    server_for: Callable[[DatabaseSpec, Path], DatabaseServer]
+    server_for: Callable[[DatabaseSpec], DatabaseServer]
     #: (interpreter, load, environment, log) -> loader
     start_process: Callable[[str, messages.Load, Mapping[str, str], IO[bytes]], UserProcess]
     #: (forwarded, own) -> environment of the user's process
     user_environment: Callable[[Mapping[str, str], Mapping[str, str]], dict[str, str]]
     #: host:port/db of store and broker.
     own_redis: frozenset[str] = frozenset()
-
-    @property
-    def short_name(self) -> str:
-        """The worker's name without its host."""
-        return self.name.partition("@")[0]

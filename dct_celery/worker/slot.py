@@ -6,18 +6,22 @@ import contextlib
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from dct_celery.core import signing
 from dct_celery.core.clonestate import CloneState
+from dct_celery.core.databaseuse import Changes
 from dct_celery.core.model import Chunk
-from dct_celery.core.names import clone_name
 from dct_celery.errors import DatabaseError, DctError
 from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger
 from dct_celery.wire import messages
 from dct_celery.worker.chunkrun import ChunkRun
+from dct_celery.worker.clones import FLUSHED, PRISTINE
 from dct_celery.worker.layout import RunFolder
+from dct_celery.worker.maker import Maker
 from dct_celery.worker.services import WorkerServices
 from dct_celery.worker.spool import sweep
 from dct_celery.worker.templates import Templates
@@ -26,6 +30,8 @@ from dct_celery.worker.testprocess import TestProcess
 log = logging.getLogger("dct_celery.worker")
 #: Seconds to attach: a project's own setup_databases may load rows.
 ATTACH_SECONDS = 600.0
+#: Seconds to wait for a spare in the making before making one oneself.
+SPARE_SECONDS = 120.0
 
 
 class SlotRun:
@@ -37,23 +43,23 @@ class SlotRun:
         #: Seconds that one test may take, its class fixtures included; None for no limit.
         self.test_timeout: float | None = state["test_timeout"]
         self.ledger: Ledger = services.ledger(run)
-        self._services = services
         self._slot = slot
         self._specs = [DatabaseSpec.from_dict(data) for data in state["specs"]]
         self._serialized: dict[str, str] = state["serialized"]
-        self._servers: dict[str, DatabaseServer] = {s.alias: services.server_for(s, folder.sqlite) for s in self._specs}
-        mark = f"run={run} worker={services.name}"
-        self._templates = Templates(state["fingerprint"], self._specs, self._servers, self._fork, folder.path, mark)
-        self._mark = mark
+        self._servers: dict[str, DatabaseServer] = {s.alias: services.server_for(s) for s in self._specs}
+        self._maker = Maker(run, services.name, state["owner"], services.settings.keep_days)
+        cache = services.folder.template_cache(state["key"])
+        self._templates = Templates(state["key"], self._specs, self._servers, self._fork, cache, self._maker)
         self._forks = 0
-        self._numbers = 0
+        self._waited = 0.0
+        self._changes = Changes()
         self._clones: dict[str, str] = {}
         self._state = CloneState()
         self.process: TestProcess | None = None
 
     def process_for(self, chunk: Chunk) -> TestProcess:
         """A test process whose clones suit the chunk. Raises DatabaseError, ProcessDied."""
-        if self.process is None or not self._state.suits(chunk):
+        if self.process is None or not self._state.suits(chunk) or not self._healthy():
             self.retire()
             self._renew(chunk)
         assert self.process is not None
@@ -63,13 +69,25 @@ class SlotRun:
         """The chunk ran to its end in the current process."""
         self._state = self._state.after(chunk)
 
+    def database_use(self) -> dict[str, float]:
+        """What is new since the last call: see core.databaseuse."""
+        totals: Counter[str] = Counter(waited_seconds=self._waited)  # type: ignore[call-overload]
+        for server in self._servers.values():
+            totals.update(asdict(server.stats))
+        return self._changes.since(totals)
+
+    def _healthy(self) -> bool:
+        return all(self._servers[alias].healthy(name) for alias, name in self._clones.items())
+
     def _renew(self, chunk: Chunk) -> None:
-        if chunk.flushed:
-            self._templates.ensure_flushed(s.alias for s in self._specs if s.alias in chunk.flushed and not s.late_flush)
+        flushed = [spec for spec in self._specs if not spec.names.isdisjoint(chunk.flushed)]
+        early = {spec.alias for spec in flushed if not spec.late_flush}
+        late = [spec.alias for spec in flushed if spec.late_flush]
         self.process = self._fork(f"{self._slot}")
-        late = [s.alias for s in self._specs if s.late_flush and s.alias in chunk.flushed]
+        start = time.monotonic()
         for spec in self._specs:
-            self._clone(spec, flushed=spec.alias in chunk.flushed and not spec.late_flush)
+            self._clones[spec.alias] = self._take(spec, FLUSHED if spec.alias in early else PRISTINE)
+        self._waited += time.monotonic() - start
         places = {alias: self._servers[alias].place(name) for alias, name in self._clones.items()}
         answer = self.process.ask(messages.Attach(places, self._serialized, late), messages.Attached, ATTACH_SECONDS)
         if isinstance(answer, messages.Fatal):
@@ -86,22 +104,62 @@ class SlotRun:
         environment = {"TMPDIR": str(temporary), "DCT_SLOT": str(self._slot)}
         return TestProcess(folder, self.folder.fork_fifo, environment)
 
-    def _clone(self, spec: DatabaseSpec, *, flushed: bool) -> None:
-        self._numbers += 1
-        name = clone_name(self._services.short_name, self._slot, f"{self.run}@{self._services.name}", spec.alias, self._numbers)
+    # -- clones ------------------------------------------------------------------------
+
+    def _take(self, spec: DatabaseSpec, kind: str) -> str:
+        """A verified clone, noted as this slot's: a spare, or else one of its own making."""
+        return self._spare(spec.alias, kind) or self._healed(spec, kind) or self._cloned(spec, kind)
+
+    def _spare(self, alias: str, kind: str) -> str | None:
+        """Waits for one that is in the making: two at a time would not be ready sooner."""
+        deadline = time.monotonic() + SPARE_SECONDS
+        while True:
+            # Asked before taking: between the two, a spare may be finished.
+            coming = self.folder.is_making(alias, kind) and time.monotonic() < deadline
+            if name := self.folder.take_spare(alias, kind):
+                return name
+            if not coming:
+                return None
+            time.sleep(0.005)
+
+    def _healed(self, spec: DatabaseSpec, kind: str) -> str | None:
+        server, template = self._servers[spec.alias], self._template(spec, kind)
+        if not server.heals_cheaper(template) or not (name := self.folder.reclaim(spec.alias)):
+            return None
+        fresh = self._maker.clone_name(spec.alias, self._slot)
+        self.folder.note_clone(fresh, spec.alias)
+        try:
+            healed = server.heal(name, template, fresh, self._maker.mark("clone", server.now(), template=template))
+        except DatabaseError as error:
+            log.warning("run %s: %s is not healed: %s", self.run, name, error)
+            healed = ""
+        for other in {name, fresh} - {healed}:
+            self.folder.forget_clone(other)
+        return healed or None
+
+    def _cloned(self, spec: DatabaseSpec, kind: str) -> str:
+        server, template = self._servers[spec.alias], self._template(spec, kind)
+        if kind == FLUSHED:
+            self._templates.ensure_flushed([spec.alias])
+        name = self._maker.clone_name(spec.alias, self._slot)
         self.folder.note_clone(name, spec.alias)
-        self._clones[spec.alias] = name
-        self._servers[spec.alias].clone(self._templates.name(spec.alias, flushed=flushed), name, self._mark)
+        try:
+            server.clone(template, name, self._maker.mark("clone", server.now(), template=template))
+        except DatabaseError:
+            self.folder.forget_clone(name)
+            raise
+        return name
+
+    def _template(self, spec: DatabaseSpec, kind: str) -> str:
+        return self._templates.name(spec.alias, flushed=kind == FLUSHED)
 
     def retire(self, *, kill: bool = False) -> None:
-        """Ends the test process and drops its clones. Never raises: what stays behind is noted for the host."""
+        """Ends the test process and gives its clones back. Never raises: what becomes of them is the pool's affair."""
         if self.process is not None:
             self.process.kill() if kill else self.process.finish()
             self.process = None
-        for alias, name in self._clones.items():
-            with contextlib.suppress(DctError):
-                self._servers[alias].drop(name)
-                self.folder.forget_clone(name)
+        for name in self._clones.values():
+            self.folder.retire_clone(name)
         self._clones = {}
 
     def close(self) -> None:

@@ -1,22 +1,38 @@
-"""Templates of one run: built once under the server's own lock, by whichever worker comes first, and cloned by all."""
+"""Templates: built once per schema, fleet-wide, under the server's own lock; cloned by every run that has the same key.
+
+A template that is found is used as it is: its key holds everything that decides its contents. While a run uses it, the run's
+sign of life holds it, so that nobody drops it for its age. What is missing is restored from an exported file if this worker
+has one, and built by the project's own migrations otherwise.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
+import logging
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from dct_celery.core.names import template_name
+from dct_celery.core.marks import Mark
+from dct_celery.core.names import born_limit, template_name
 from dct_celery.errors import DatabaseError, DctError, ProjectError
 from dct_celery.ports import DatabaseServer, DatabaseSpec
 from dct_celery.wire import messages
+from dct_celery.worker.maker import Maker
+from dct_celery.worker.signs import Signs
 from dct_celery.worker.testprocess import TestProcess
 
-#: Seconds for migrations, and for a flush.
+log = logging.getLogger("dct_celery.worker")
+#: Seconds for migrations, and for a flush, a serialization or system checks.
 BUILD_SECONDS = 3600.0
 FLUSH_SECONDS = 600.0
+#: Seconds that --create-db waits for another run to let go of the template.
+BUSY_SECONDS = 60.0
 
 Fork = Callable[[str], TestProcess]
 
@@ -24,51 +40,173 @@ Fork = Callable[[str], TestProcess]
 class Templates:
     """Pristine and flushed templates of every test database of the selection.
 
-    `fork` starts a helper process from the loader. Every method may be called by any slot at any time.
+    `fork` starts a helper process from the loader. Made once per process (worker main, slot); used by one thread at a time.
     """
 
     def __init__(
         self,
-        fingerprint: str,
+        key: str,
         specs: Sequence[DatabaseSpec],
-        servers: dict[str, DatabaseServer],
+        servers: Mapping[str, DatabaseServer],
         fork: Fork,
-        folder: Path,
-        mark: str,
+        cache: Path,
+        maker: Maker,
+        signs: Signs | None = None,
     ) -> None:
-        self._fingerprint = fingerprint
+        self.key = key
         self._specs = specs
         self._servers = servers
         self._fork = fork
-        self._folder = folder
-        self._mark = mark
+        self._cache = cache
+        self._maker = maker
+        self._signs = signs
+        #: alias -> state of its template, once that is there.
+        self._states: dict[str, str] = {}
 
     def name(self, alias: str, *, flushed: bool) -> str:
-        return template_name(self._fingerprint, alias, flushed=flushed)
+        return template_name(self.key, alias, flushed=flushed)
 
-    def check(self) -> None:
-        """Raises DatabaseError when a server cannot be used."""
-        for server in self._servers.values():
-            server.check()
+    # -- pristine ----------------------------------------------------------------------
 
-    def ensure_pristine(self) -> None:
-        """Builds all templates unless they are there. Raises ProjectError with Django's own output when it fails to."""
+    def ensure_pristine(self, *, anew: bool = False) -> str:
+        """Makes all templates unless they are there: "reused", "restored" or "built".
+
+        `anew`: only one that this very run has built counts (--create-db). System checks have run if the answer is "built".
+        Raises ProjectError with Django's own output when the project fails to build it.
+        """
         if not self._specs:
             # Without databases the system checks still have to run, once per worker.
             self._build({})
-            return
-        with self._locks(flushed=False):
-            if all(self._servers[s.alias].is_ready(self.name(s.alias, flushed=False)) for s in self._specs):
-                return
-            names = {s.alias: self.name(s.alias, flushed=False) for s in self._specs}
-            self._discard(names)
-            try:
-                self._build({alias: self._servers[alias].place(name) for alias, name in names.items()})
-            except DctError:
-                self._discard(names)
-                raise
+            return "built"
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            with self._locks():
+                how = self._reuse_or_make(anew=anew)
+                if how:
+                    self._hold(flushed=False)
+                    self._match_cache()
+                    return how
+            self._step_aside(anew=anew, deadline=deadline)
+
+    def _reuse_or_make(self, *, anew: bool) -> str:
+        """Empty when templates would have to go that another run uses."""
+        if self._usable(anew=anew):
+            return "reused"
+        return "" if self._busy() else self._make(anew=anew)
+
+    def _step_aside(self, *, anew: bool, deadline: float) -> None:
+        """`anew` waits for the other run's end; otherwise some template of the set is missing, and this run makes a set of its
+        own, under another key that every worker of the run finds in the same way."""
+        busy = ", ".join(self._busy() or self._names().values())
+        if not anew:
+            log.warning("templates %s are in use, others of their set are missing: this run makes its own", busy)
+            self.key = hashlib.sha256(f"{self.key} {self._maker.run}".encode()).hexdigest()
+            self._cache = self._cache.with_name(self.key[: len(self._cache.name)])
+        elif time.monotonic() > deadline:
+            raise DatabaseError(
+                f"--create-db cannot replace the template {busy}: another run uses it; wait for its end, or leave the option out"
+            )
+        else:
+            time.sleep(0.2)
+
+    def _names(self) -> dict[str, str]:
+        return {spec.alias: self.name(spec.alias, flushed=False) for spec in self._specs}
+
+    def _usable(self, *, anew: bool) -> bool:
+        """All are there; they are marked as used now."""
+        marks: dict[str, Mark] = {}
+        for alias, name in self._names().items():
+            mark = self._servers[alias].find(name)
+            if mark is None or mark.kind != "template" or (anew and mark.run != self._maker.run):
+                return False
+            marks[alias] = mark
+        for alias, mark in marks.items():
+            self._states[alias] = mark.state
+            server = self._servers[alias]
+            server.remark(self.name(alias, flushed=False), self._maker.touched(mark, server.now()))
+        return True
+
+    def _busy(self) -> list[str]:
+        return [name for alias, name in self._names().items() if self._servers[alias].in_use(name)]
+
+    def _make(self, *, anew: bool) -> str:
+        names = self._names()
+        self._discard(names)
+        # A flushed template of an older pristine one goes with it.
+        self._discard({alias: self.name(alias, flushed=True) for alias in names})
+        try:
+            how = "restored" if not anew and self._restore(names) else self._build_all(names)
             for alias, name in names.items():
-                self._servers[alias].seal(name, self._mark)
+                self._states[alias] = self._seal(self._servers[alias], name, "template")
+        except DctError:
+            self._discard(names)
+            raise
+        return how
+
+    def _build_all(self, names: Mapping[str, str]) -> str:
+        limits = {}
+        for spec in self._specs:
+            server, name = self._servers[spec.alias], names[spec.alias]
+            server.announce(name, self._maker.mark("building", server.now()))
+            if server.vendor == "postgresql":
+                limits[spec.alias] = born_limit(name)
+        self._build({alias: self._servers[alias].place(name) for alias, name in names.items()}, limits)
+        return "built"
+
+    def _seal(self, server: DatabaseServer, name: str, kind: str) -> str:
+        state = server.state(name)
+        server.seal(name, self._maker.mark(kind, server.now()).but(state=state))
+        return state
+
+    def _build(self, places: dict[str, str], limits: dict[str, int] | None = None) -> None:
+        with self._helper("build") as process:
+            answer = process.ask(messages.Build(places, limits or {}), messages.Built, BUILD_SECONDS)
+        if isinstance(answer, messages.Fatal):
+            raise ProjectError(answer.message, detail=answer.detail)
+
+    # -- export and restore --------------------------------------------------------------
+
+    def _file(self, alias: str) -> Path:
+        return self._cache / f"{alias}.export"
+
+    def _restore(self, names: Mapping[str, str]) -> bool:
+        """From this worker's files, if it has one for each alias; one that does not give the same database is forgotten."""
+        if not all(self._file(alias).exists() for alias in names):
+            return False
+        try:
+            for alias, name in names.items():
+                server = self._servers[alias]
+                server.restore(self._file(alias), name, self._maker.mark("building", server.now()))
+        except DatabaseError as error:
+            log.warning("templates are built anew: %s", error)
+            for alias in names:
+                self._file(alias).unlink(missing_ok=True)
+            self._discard(names)
+            return False
+        return True
+
+    def _match_cache(self) -> None:
+        """Forgets what belongs to an earlier template of this key: its rows may hold other times and random keys."""
+        text, file = json.dumps(self._states, sort_keys=True), self._cache / "states.json"
+        if file.exists() and file.read_text() == text:
+            os.utime(self._cache)  # used, so not pruned
+            return
+        shutil.rmtree(self._cache, ignore_errors=True)
+        self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def export(self) -> None:
+        """Writes files that `ensure_pristine` restores from where a server has lost its templates. Raises DatabaseError."""
+        impossible = self._cache / "not-exported"
+        if impossible.exists() or all(self._file(spec.alias).exists() for spec in self._specs):
+            return
+        with self._scratch(set()) as names:
+            for alias, name in names.items():
+                if not self._servers[alias].export(name, self._file(alias)):
+                    impossible.write_text(alias)
+                    return
+
+    # -- flushed -------------------------------------------------------------------------
 
     def ensure_flushed(self, aliases: Iterable[str]) -> None:
         """Makes the flushed template of each alias from its pristine one. Raises DatabaseError."""
@@ -76,67 +214,78 @@ class Templates:
         for spec in [spec for spec in self._specs if spec.alias in wanted]:
             server, name = self._servers[spec.alias], self.name(spec.alias, flushed=True)
             with server.lock(name):
-                if not server.is_ready(name):
-                    self._discard({spec.alias: name})
+                mark = server.find(name)
+                if mark is not None and mark.kind == "flushed":
+                    server.remark(name, self._maker.touched(mark, server.now()))
+                else:
+                    server.discard(name)
                     self._flush(spec, name)
-                    server.seal(name, self._mark)
-
-    def ensure_serialized(self) -> dict[str, str]:
-        """Files with the serialized contents of the pristine templates, for the aliases that want them."""
-        wanted = [spec for spec in self._specs if spec.serialize]
-        files = {spec.alias: str(self._folder / f"serialized-{spec.alias}.json") for spec in wanted}
-        if all(os.path.exists(path) for path in files.values()):
-            return files
-        with self._scratch(set()) as places, self._helper("serialize") as process:
-            answer = process.ask(messages.Serialize(places, files), messages.Serialized, FLUSH_SECONDS)
-            if isinstance(answer, messages.Fatal):
-                raise DatabaseError(f"the template could not be serialized: {answer.message}", detail=answer.detail)
-        return files
-
-    def drop(self) -> None:
-        """Drops what this run built. Absent is fine: every worker of the run tries."""
-        for spec in self._specs:
-            for flushed in (True, False):
-                with contextlib.suppress(DatabaseError):
-                    self._servers[spec.alias].drop(self.name(spec.alias, flushed=flushed))
-
-    def _build(self, places: dict[str, str]) -> None:
-        with self._helper("build") as process:
-            answer = process.ask(messages.Build(places), messages.Built, BUILD_SECONDS)
-        if isinstance(answer, messages.Fatal):
-            raise ProjectError(answer.message, detail=answer.detail)
+                    self._seal(server, name, "flushed")
+                self._hold_one(spec, name)
 
     def _flush(self, spec: DatabaseSpec, name: str) -> None:
         """Flushes a copy of the pristine template, with pristine clones of the other databases beside it."""
         server = self._servers[spec.alias]
-        server.clone(self.name(spec.alias, flushed=False), name, "flushed template in the making")
+        server.clone(self.name(spec.alias, flushed=False), name, self._maker.mark("building", server.now()))
         with self._scratch({spec.alias}) as others, self._helper("flush") as process:
-            places = {**others, spec.alias: server.place(name)}
+            places = {alias: self._servers[alias].place(other) for alias, other in {**others, spec.alias: name}.items()}
             answer = process.ask(messages.Flush(places, [spec.alias]), messages.Flushed, FLUSH_SECONDS)
         if isinstance(answer, messages.Fatal):
             server.drop(name)
             raise DatabaseError(f"the template could not be flushed: {answer.message}", detail=answer.detail)
 
+    # -- what belongs to a template --------------------------------------------------------
+
+    def ensure_serialized(self) -> dict[str, str]:
+        """Files with the serialized contents of the pristine templates, for the aliases that want them."""
+        wanted = [spec for spec in self._specs if spec.serialize]
+        files = {spec.alias: str(self._cache / f"{spec.alias}.serialized.json") for spec in wanted}
+        if all(os.path.exists(path) for path in files.values()):
+            return files
+        with self._scratch(set()) as names, self._helper("serialize") as process:
+            answer = process.ask(messages.Serialize(self._places(names), files), messages.Serialized, FLUSH_SECONDS)
+            if isinstance(answer, messages.Fatal):
+                raise DatabaseError(f"the template could not be serialized: {answer.message}", detail=answer.detail)
+        return files
+
+    def run_checks(self, names: Mapping[str, str]) -> None:
+        """Django's system checks on clones of the templates. Raises ProjectError with what they found."""
+        with self._helper("check") as process:
+            answer = process.ask(messages.Check(self._places(names)), messages.Checked, FLUSH_SECONDS)
+        if isinstance(answer, messages.Fatal):
+            error = ProjectError if answer.reason == "checks" else DatabaseError
+            raise error(answer.message, detail=answer.detail)
+
+    # -- parts -----------------------------------------------------------------------------
+
+    def _places(self, names: Mapping[str, str]) -> dict[str, str]:
+        return {alias: self._servers[alias].place(name) for alias, name in names.items()}
+
+    def _hold(self, *, flushed: bool) -> None:
+        for spec in self._specs:
+            self._hold_one(spec, self.name(spec.alias, flushed=flushed))
+
+    def _hold_one(self, spec: DatabaseSpec, name: str) -> None:
+        if self._signs is not None:
+            self._signs.hold(spec.alias, [name])
+
     @contextlib.contextmanager
     def _scratch(self, but: set[str]) -> Iterator[dict[str, str]]:
-        """Short-lived pristine clones of all databases but some: alias -> place."""
+        """Short-lived pristine clones of all databases but some: alias -> name."""
         names = {
-            spec.alias: f"{self.name(spec.alias, flushed=False)}_{self._scratch_token()}"
+            spec.alias: f"{self.name(spec.alias, flushed=False)}_{secrets.token_hex(4)}"
             for spec in self._specs
             if spec.alias not in but
         }
         try:
             for alias, name in names.items():
-                self._servers[alias].clone(self.name(alias, flushed=False), name, self._mark)
-            yield {alias: self._servers[alias].place(name) for alias, name in names.items()}
+                server, template = self._servers[alias], self.name(alias, flushed=False)
+                server.clone(template, name, self._maker.mark("clone", server.now(), template=template))
+            yield names
         finally:
             for alias, name in names.items():
                 with contextlib.suppress(DatabaseError):
                     self._servers[alias].drop(name)
-
-    def _scratch_token(self) -> str:
-        """Differs between slots, workers, hosts and calls; a process id would not differ between two containers."""
-        return secrets.token_hex(4)
 
     @contextlib.contextmanager
     def _helper(self, purpose: str) -> Iterator[TestProcess]:
@@ -146,17 +295,17 @@ class Templates:
         finally:
             process.finish(grace=2.0)
 
-    def _discard(self, names: dict[str, str]) -> None:
-        """What a builder left that died half way: our name, no mark."""
+    def _discard(self, names: Mapping[str, str]) -> None:
+        """What a builder left that died half way, or what is to be replaced."""
         for alias, name in names.items():
             self._servers[alias].discard(name)
 
-    def _locks(self, *, flushed: bool) -> contextlib.ExitStack:
+    def _locks(self) -> contextlib.ExitStack:
         """The locks of all servers, in the order of their aliases, so that two builders cannot wait for each other."""
         stack = contextlib.ExitStack()
         try:
             for spec in sorted(self._specs, key=lambda spec: spec.alias):
-                stack.enter_context(self._servers[spec.alias].lock(self.name(spec.alias, flushed=flushed)))
+                stack.enter_context(self._servers[spec.alias].lock(self.name(spec.alias, flushed=False)))
         except DctError:
             stack.close()
             raise

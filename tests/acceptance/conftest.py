@@ -11,6 +11,8 @@ import pytest
 from dct_celery.adapters.embedded import EmbeddedPostgres
 from tests.support.fleet import Fleet
 
+_LASTING = ("dct1 kind=template ", "dct1 kind=flushed ")
+
 
 @pytest.fixture(scope="session")
 def fleet_store(valkey_url: str) -> str:
@@ -41,15 +43,16 @@ def place(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def our_databases(postgres_server: EmbeddedPostgres) -> Callable[[], list[str]]:
-    """Asks the server for the databases with a name of ours that this test brought."""
+    """Asks the server for the databases with a name of ours that this test brought and that are no templates: those stay."""
     server = postgres_server
 
     def names() -> list[str]:
         with psycopg.connect(
             host=server.host, port=server.port, user=server.user, password=server.password, dbname="postgres"
         ) as connection:
-            rows = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'test\\_%'")
-            return [name for (name,) in rows if name not in before]
+            rows = connection.execute("SELECT datname, coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database")
+            ours = [name for name, mark in rows if name.startswith("test_") and not mark.startswith(_LASTING)]
+            return [name for name in ours if name not in before]
 
     before: list[str] = []
     before += names()

@@ -15,6 +15,7 @@ import pytest
 from dct_celery.adapters.embedded import EmbeddedPostgres
 from tests.support.compare import differences
 from tests.support.fleet import Fleet
+from tests.support.mariadb import EmbeddedMariaDB
 
 PROJECT = Path(__file__).parents[1] / "torture" / "project"
 ORACLE = PROJECT.parent / "oracle.py"
@@ -71,6 +72,14 @@ def on_postgres(tmp_path_factory: pytest.TempPathFactory, postgres_server: Embed
     return Torture(tmp_path_factory.mktemp("pg"), {"TORTURE_DB": "pg", "TORTURE_FIXED_PORT": "18715", **environment})
 
 
+@pytest.fixture(scope="module")
+def on_mariadb(tmp_path_factory: pytest.TempPathFactory, mariadb_server: EmbeddedMariaDB) -> Torture:
+    server = mariadb_server
+    place = {"HOST": server.host, "PORT": str(server.port), "USER": server.user, "PASSWORD": server.password}
+    environment = {f"TORTURE_DB{name}": value for name, value in place.items()}
+    return Torture(tmp_path_factory.mktemp("mariadb"), {"TORTURE_DB": "mysql", "TORTURE_FIXED_PORT": "18716", **environment})
+
+
 def compare(torture: Torture, selection: str, tmp_path: Path, store: str, *, slots: int, workers: int) -> list[str]:
     with Fleet(tmp_path / "fleet", store) as fleet:
         for number in range(workers):
@@ -87,6 +96,14 @@ def test_torture_on_postgresql_ends_as_the_sequential_run(
 ) -> None:
     # Given a sequential run / When the same tests run distributed / Then nothing differs
     assert compare(on_postgres, "all", tmp_path, fleet_store, slots=slots, workers=workers) == []
+
+
+@pytest.mark.parametrize(("slots", "workers"), [(1, 1), (2, 2)])
+def test_torture_on_mariadb_ends_as_the_sequential_run(
+    on_mariadb: Torture, tmp_path: Path, fleet_store: str, slots: int, workers: int
+) -> None:
+    # Given a sequential run / When the same tests run distributed / Then nothing differs
+    assert compare(on_mariadb, "all", tmp_path, fleet_store, slots=slots, workers=workers) == []
 
 
 @pytest.mark.parametrize(("slots", "workers"), [(1, 1), (2, 2)])

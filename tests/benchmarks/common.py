@@ -20,6 +20,7 @@ from typing import Any
 from dct_celery.adapters.embedded.postgres import EmbeddedPostgres
 from dct_celery.adapters.embedded.valkey import EmbeddedValkey
 from tests.benchmarks.hosts import Host, Network, network
+from tests.support.mariadb import EmbeddedMariaDB
 
 ORACLE = Path(__file__).parent.parent / "torture" / "oracle.py"
 #: Seconds for a worker to register, and for one to leave.
@@ -56,17 +57,19 @@ class Timed:
 class Stage:
     """Servers that run, and the workers that were started on them. Made by `stage`."""
 
-    def __init__(self, base: Path, valkey: EmbeddedValkey, postgres: EmbeddedPostgres, net: Network | None) -> None:
+    def __init__(
+        self, base: Path, valkey: EmbeddedValkey, server: EmbeddedPostgres | EmbeddedMariaDB, net: Network | None
+    ) -> None:
         self.base = base
         self.store = valkey.url
-        self._postgres = postgres
+        self._server = server
         self._network = net
         self._key = secrets.token_hex(16)
         self._workers: dict[str, subprocess.Popen[bytes]] = {}
 
     def database(self, project: Project, name: str) -> dict[str, str]:
-        """Variables that lead the project to our PostgreSQL, its databases called `name`."""
-        server = self._postgres
+        """Variables that lead the project to our database server, its databases called `name`."""
+        server = self._server
         values = {"HOST": server.host, "PORT": str(server.port), "USER": server.user, "PASSWORD": server.password, "NAME": name}
         return {project.database_variables + key: value for key, value in values.items()}
 
@@ -167,15 +170,17 @@ class Stage:
 
 
 @contextlib.contextmanager
-def stage(*, netns: bool = False) -> Iterator[Stage]:
-    """A private store and PostgreSQL (on the bridge with `netns`) in a folder that goes at the end, with all workers."""
+def stage(*, netns: bool = False, mariadb: bool = False) -> Iterator[Stage]:
+    """A private store and PostgreSQL (or MariaDB) in a folder that goes at the end, with all workers; with `netns` on the
+    bridge."""
     with contextlib.ExitStack() as stack:
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dct-bench-", ignore_cleanup_errors=True)))
         net = stack.enter_context(network()) if netns else None
         bind = net.address if net else "127.0.0.1"
         valkey = stack.enter_context(EmbeddedValkey.start(base / "valkey", bind=bind))
-        postgres = stack.enter_context(EmbeddedPostgres.start(base / "postgres", bind=bind))
-        made = Stage(base, valkey, postgres, net)
+        start = EmbeddedMariaDB.start if mariadb else EmbeddedPostgres.start
+        server = stack.enter_context(start(base / "database", bind=bind))
+        made = Stage(base, valkey, server, net)
         stack.callback(made.stop_workers)
         yield made
 

@@ -17,10 +17,10 @@ from tests.support.compare import differences
 
 def main() -> int:
     options = _parser().parse_args()
-    with stage(netns=options.netns) as scene:
+    with stage(netns=options.netns, mariadb=options.mariadb) as scene:
         checkout = scene.base / "checkout"
         checkout.mkdir()
-        project = prepare(options.suite, options.suites, checkout, tuple(options.labels))
+        project = prepare(options.suite, options.suites, checkout, tuple(options.labels), mariadb=options.mariadb)
         oracle = _oracle(scene, project, options.oracle)
         hidden = [checkout] if options.netns else []
         scene.start_workers(project.python, options.workers, options.slots, hidden)
@@ -58,7 +58,8 @@ def _print_row(
     options: argparse.Namespace, oracle: Mapping[str, Any], report: Mapping[str, Any], timed: Timed, found: int
 ) -> None:
     hosts = "network namespaces" if options.netns else "processes"
-    print(f"{options.suite}: {options.slots} slots on {options.workers} workers ({hosts})")
+    server = "MariaDB" if options.mariadb else "PostgreSQL"
+    print(f"{options.suite} on {server}: {options.slots} slots on {options.workers} workers ({hosts})")
     print(
         f"  sequential {len(oracle['tests']):5} tests, exit {oracle['exit_code']}: {_counts(oracle)}; {oracle['seconds']:.1f} s"
     )
@@ -80,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--slots", type=int, default=2, help="of all workers together")
     parser.add_argument("--workers", type=int, choices=(1, 2), default=1)
     parser.add_argument("--netns", action="store_true", help="each worker in a network namespace of its own")
+    parser.add_argument("--mariadb", action="store_true", help="on MariaDB instead of PostgreSQL")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--show", type=int, default=40, help="so many differences by name")
     parser.add_argument("--oracle", type=Path, help="file that keeps the sequential verdicts")

@@ -37,6 +37,32 @@ def empty_suite(folder: Path, kind: str, classes: int, tests: int) -> Project:
     return _project(folder, f"empty-{kind}", _POSTGRES if kind == "testcase" else _SQLITE, texts)
 
 
+def transactional_suite(folder: Path, models: int, classes: int, tests: int, share: float) -> Project:
+    """A project of `models` tables and `classes` x `tests` tests that write rows; `share` of the classes are transactional."""
+    lines = ["from django.db import models", ""]
+    for number in range(models):
+        foreign = f'models.ForeignKey("Model{number - 1}", models.CASCADE, null=True)'
+        lines += ["", f"class Model{number}(models.Model):", "    name = models.CharField(max_length=50, db_index=True)"]
+        lines += [f"    parent = {foreign if number else 'models.IntegerField(null=True)'}", ""]
+    transactional = round(classes * share)
+    text = "from django.test import TestCase, TransactionTestCase\n\nfrom suite import models\n"
+    for number in range(classes):
+        base = "TransactionTestCase" if number < transactional else "TestCase"
+        text += f"\n\nclass Class{number}Tests({base}):\n"
+        for test in range(tests):
+            model = f"models.Model{(number * tests + test) % models}"
+            text += f'    def test_{test}(self):\n        {model}.objects.create(name="a")\n'
+            text += f"        self.assertEqual({model}.objects.count(), 1)\n\n"
+    project = _project(folder, "transactional", _POSTGRES, [text])
+    settings = folder / "bench_settings.py"
+    apps = '["django.contrib.contenttypes", "django.contrib.auth", "suite"]'
+    settings.write_text(
+        settings.read_text().replace('["suite"]', apps) + 'DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"\n'
+    )
+    (folder / "suite" / "models.py").write_text("\n".join(lines))
+    return project
+
+
 def sleeping_suite(folder: Path, classes: int, seconds: float) -> Project:
     """A project of `classes` classes, each with one test that sleeps."""
     text = "import time\n\nfrom django.test import SimpleTestCase\n"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from tests.benchmarks.common import Project
@@ -27,13 +28,17 @@ DJANGO_LABELS = (
 NAMES = ("django", "simple-history", "import-export", "torture")
 
 
-def prepare(name: str, suites: Path | None, base: Path, labels: tuple[str, ...] = ()) -> Project:
-    """The suite as a project in a folder below `base`. Raises SystemExit where it is not installed."""
+def prepare(name: str, suites: Path | None, base: Path, labels: tuple[str, ...] = (), *, mariadb: bool = False) -> Project:
+    """The suite as a project in a folder below `base`, on PostgreSQL or MariaDB. Raises SystemExit where it is not installed."""
     if name == "torture":
-        return _torture(base, labels)
+        project = _torture(base, labels)
+        return replace(project, environment={"TORTURE_DB": "mysql"}) if mariadb else project
     if suites is None:
         raise SystemExit(f"--suites names the folder where the suite {name} is installed")
-    return {"django": _django, "simple-history": _simple_history, "import-export": _import_export}[name](suites, base, labels)
+    make = {"django": _django, "simple-history": _simple_history, "import-export": _import_export}[name]
+    project = make(suites, base, labels)
+    engine = {"SUITE_DBENGINE": f"django.db.backends.{'mysql' if mariadb else 'postgresql'}"}
+    return replace(project, environment={**project.environment, **engine})
 
 
 def _django(suites: Path, base: Path, labels: tuple[str, ...]) -> Project:
@@ -78,13 +83,13 @@ def _torture(base: Path, labels: tuple[str, ...]) -> Project:
 
 
 def _databases(*aliases: str) -> str:
-    """Python text: DATABASES on the PostgreSQL that SUITE_DB* names."""
+    """Python text: DATABASES on the server that SUITE_DB* names."""
     return f"""
 import os
 
 DATABASES = {{
     alias: {{
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": os.environ["SUITE_DBENGINE"],
         "NAME": os.environ["SUITE_DBNAME"] + ("" if alias == "default" else "_" + alias),
         **{{key: os.environ["SUITE_DB" + key] for key in ("HOST", "PORT", "USER", "PASSWORD")}},
     }}

@@ -2,14 +2,110 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
 
+from dct_celery.adapters.databases import postgres as postgres_module
+from dct_celery.adapters.databases import postgres_copy, postgres_dump, postgres_heal, postgres_signs
 from dct_celery.adapters.embedded import EmbeddedPostgres
+from dct_celery.core.names import born_limit
 from dct_celery.errors import CloneFailed, DatabaseError
+from dct_celery.ports import DatabasePolicy
 from tests.contract.postgres import PostgresHouse
+from tests.contract.test_database_servers import BUILDING, CLONE, TEMPLATE, cloned, eventually, sealed
+
+ODD = '"Odd one"."Mixed ""Case"""'
+#: Everything that makes putting rows back hard: triggers, cascades, keys that cannot wait, columns nobody may write.
+RICH = (
+    "CREATE EXTENSION IF NOT EXISTS citext",
+    "CREATE TYPE mood AS ENUM ('sad', 'ok')",
+    "CREATE DOMAIN positive AS integer CHECK (value > 0)",
+    'CREATE SCHEMA "Odd one"',
+    f'CREATE TABLE {ODD} (id serial PRIMARY KEY, "order" text)',
+    f"""INSERT INTO {ODD} ("order") VALUES (E'\\\\restrict x\\n\\\\unrestrict x\\n\\\\connect y'), (NULL), ('a%b')""",
+    "CREATE TABLE author (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name citext NOT NULL, feels mood DEFAULT 'ok', "
+    "age positive, twice integer GENERATED ALWAYS AS (age * 2) STORED, boss bigint REFERENCES author (id), data jsonb, "
+    "raw bytea)",
+    """INSERT INTO author (name, age, data, raw) VALUES ('A', 1, '{"x": [1, null]}', '\\x00ff'), ('B', 2, NULL, NULL)""",
+    "UPDATE author SET boss = 1",
+    "CREATE TABLE paper (id serial PRIMARY KEY, author bigint NOT NULL REFERENCES author (id) ON DELETE CASCADE)",
+    "INSERT INTO paper (author) VALUES (1), (2)",
+    "CREATE TABLE page (id serial PRIMARY KEY, paper integer NOT NULL REFERENCES paper (id) ON DELETE RESTRICT)",
+    "INSERT INTO page (paper) VALUES (1), (1)",
+    "CREATE TABLE log (id bigserial PRIMARY KEY, what text, at timestamptz DEFAULT now())",
+    "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO log (what) VALUES (tg_op); RETURN NULL; END'",
+    "CREATE TRIGGER noted AFTER INSERT OR UPDATE OR DELETE ON paper FOR EACH ROW EXECUTE FUNCTION note()",
+    "CREATE TRIGGER always AFTER INSERT OR DELETE ON page FOR EACH ROW EXECUTE FUNCTION note()",
+    "ALTER TABLE page ENABLE ALWAYS TRIGGER always",
+    "CREATE TABLE event (id integer, day date NOT NULL, weight double precision) PARTITION BY RANGE (day)",
+    "CREATE TABLE event_1 PARTITION OF event FOR VALUES FROM ('2020-01-01') TO ('2021-01-01')",
+    "INSERT INTO event VALUES (1, '2020-05-05', 0.1)",
+    "CREATE TABLE parent (id integer PRIMARY KEY)",
+    "CREATE TABLE child (more text) INHERITS (parent)",
+    "INSERT INTO child VALUES (7, 'seven')",
+    "CREATE MATERIALIZED VIEW names AS SELECT name FROM author",
+    "CREATE VIEW pages AS SELECT a.name, count(*) AS n FROM author a JOIN paper p ON p.author = a.id GROUP BY a.name",
+    "CREATE INDEX author_lower ON author (lower(name::text)) WHERE age > 1",
+    "CREATE SEQUENCE lonely START 50 INCREMENT 5",
+    "SELECT setval('log_id_seq', 40, false)",
+    "ALTER TABLE author ADD COLUMN gone integer",
+    "ALTER TABLE author DROP COLUMN gone",
+    "COMMENT ON TABLE author IS 'who writes; \\connect'",
+)  # fmt: skip
+RICH_DIRT = (
+    "INSERT INTO author (name, age) VALUES ('C', 3)",
+    "DELETE FROM page",
+    "DELETE FROM author WHERE id = 1 OR boss = 1",
+    "INSERT INTO event VALUES (2, '2020-06-06', 0.2)",
+    "DELETE FROM child",
+    "INSERT INTO parent VALUES (1)",
+    'UPDATE "Odd one"."Mixed ""Case""" SET "order" = \'other\' WHERE id = 2',
+    "REFRESH MATERIALIZED VIEW names",
+    "SELECT nextval('lonely')",
+    "INSERT INTO log (what) VALUES ('x')",
+    "TRUNCATE loan",
+)
+#: Each is a change of definitions that a test could make.
+DEFINITIONS = {
+    "column type": "ALTER TABLE log ALTER COLUMN what TYPE varchar(9)",
+    "default": "ALTER TABLE log ALTER COLUMN what SET DEFAULT 'x'",
+    "not null": "ALTER TABLE log ALTER COLUMN what SET NOT NULL",
+    "dropped column": "ALTER TABLE log DROP COLUMN what",
+    "check": "ALTER TABLE log ADD CHECK (id > 0)",
+    "foreign key": "ALTER TABLE paper DROP CONSTRAINT paper_author_fkey",
+    "renamed index": "ALTER INDEX author_lower RENAME TO author_other",
+    "dropped index": "DROP INDEX author_lower",
+    "trigger": "DROP TRIGGER noted ON paper",
+    "trigger off": "ALTER TABLE paper DISABLE TRIGGER noted",
+    "keys off": "ALTER TABLE paper DISABLE TRIGGER ALL",
+    "function": "CREATE OR REPLACE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+    "view": "CREATE OR REPLACE VIEW pages AS SELECT a.name, 1::bigint AS n FROM author a",
+    "new view": "CREATE VIEW more AS SELECT 1 AS one",
+    "enum": "ALTER TYPE mood ADD VALUE 'happy'",
+    "domain": "ALTER DOMAIN positive DROP CONSTRAINT positive_check",
+    "type": "CREATE TYPE pair AS (a integer, b integer)",
+    "extension": "DROP EXTENSION citext CASCADE",
+    "sequence": "ALTER SEQUENCE lonely INCREMENT 7",
+    "schema": "CREATE SCHEMA more",
+    "policy": "CREATE POLICY mine ON log USING (true)",
+    "row security": "ALTER TABLE log ENABLE ROW LEVEL SECURITY",
+    "rule": "CREATE RULE quiet AS ON INSERT TO log DO INSTEAD NOTHING",
+    "comment": "COMMENT ON COLUMN log.what IS 'text'",
+    "grant": "GRANT SELECT ON log TO PUBLIC",
+    "partition": "CREATE TABLE event_2 PARTITION OF event FOR VALUES FROM ('2021-01-01') TO ('2022-01-01')",
+    "storage": "ALTER TABLE log SET (fillfactor = 50)",
+    "unlogged": "ALTER TABLE log SET UNLOGGED",
+    "aggregate": "CREATE AGGREGATE most (integer) (sfunc = int4larger, stype = integer)",
+    "large object": "SELECT lo_create(4711)",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -18,12 +114,16 @@ def postgres(postgres_server: EmbeddedPostgres) -> Iterator[PostgresHouse]:
         yield house
 
 
-def sealed(house: PostgresHouse) -> str:
-    """A template that is ready."""
+def rich(house: PostgresHouse) -> str:
+    """A sealed template with a bit of everything."""
     template = house.name()
     house.create(template)
-    house.server().seal(template, "fingerprint")
+    house.run(template, *RICH)
+    house.server().seal(template, TEMPLATE)
     return template
+
+
+# -- templates and marks -------------------------------------------------------------------
 
 
 def test_a_sealed_template_takes_no_connections(postgres: PostgresHouse) -> None:
@@ -34,26 +134,107 @@ def test_a_sealed_template_takes_no_connections(postgres: PostgresHouse) -> None
         postgres.rows(template)
 
 
-def test_a_database_of_our_name_without_our_mark_is_not_dropped(postgres: PostgresHouse) -> None:
+def test_a_database_is_ours_from_its_birth_before_it_has_a_mark(postgres: PostgresHouse) -> None:
     # Given
     name = postgres.name()
-    postgres.create(name)
+    postgres.command(f"CREATE DATABASE {name} CONNECTION LIMIT {born_limit(name)}")
+    # Then
+    assert [(found.mark, found.born) for found in postgres.server().found() if found.name == name] == [(None, True)]
+    # When
+    postgres.server().drop(name)
+    # Then
+    assert not postgres.exists(name)
+
+
+def test_the_birth_mark_of_another_name_is_none(postgres: PostgresHouse) -> None:
+    # Given
+    name = postgres.name()
+    postgres.command(f"CREATE DATABASE {name} CONNECTION LIMIT {born_limit(postgres.name())}")
     # When
     with pytest.raises(DatabaseError, match="does not carry our mark"):
         postgres.server().drop(name)
     # Then
+    assert postgres.exists(name)
+
+
+def test_a_half_dropped_database_is_absent_and_can_be_dropped(postgres: PostgresHouse) -> None:
+    # Given
+    template = sealed(postgres)
+    postgres.command(f"UPDATE pg_database SET datconnlimit = -2, datistemplate = false WHERE datname = '{template}'")
+    # Then
+    assert postgres.server().find(template) is None
+    assert not postgres.server().healthy(template)
+    # When
+    postgres.server().discard(template)
+    # Then
+    assert not postgres.exists(template)
+
+
+def test_a_template_with_a_session_is_not_sealed_and_the_session_is_named(
+    postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given
+    template = postgres.name()
+    postgres.create(template)
+    monkeypatch.setattr(postgres_module, "_PATIENCE", 0.1)
+    with postgres.session(template) as connection:
+        connection.execute("SET application_name = 'left over'")
+        connection.commit()
+        # When
+        with pytest.raises(DatabaseError, match=rf"still in use; connected: {connection.info.backend_pid} \(left over of"):
+            postgres.server().seal(template, TEMPLATE)
+    # Then
+    assert postgres.server().find(template) is None
+    postgres.server().seal(template, TEMPLATE)
+    assert postgres.server().find(template) is not None
+
+
+def test_a_template_that_is_busy_is_told_with_who_keeps_it(postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    template, name = postgres.name(), postgres.name()
+    postgres.create(template)
+    monkeypatch.setattr(postgres_copy, "_TRIES", 1)
+    postgres.server().remark(template, TEMPLATE)
+    with postgres.session(template) as connection:
+        connection.execute("SELECT 1")
+        # When
+        with pytest.raises(CloneFailed, match=rf"pg_terminate_backend\({connection.info.backend_pid}\)"):
+            postgres.server().clone(template, name, CLONE)
+    # Then
+    assert not postgres.exists(name)
+
+
+def test_where_blocks_cannot_be_shared_a_large_template_is_copied(
+    postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given
+    monkeypatch.setattr(postgres_copy, "_LARGE", 0)
+    template, server, names = sealed(postgres), postgres.server(), [postgres.name(), postgres.name()]
+    # When
+    for name in names:
+        server.clone(template, name, CLONE)
+    # Then
+    assert [postgres.rows(name) for name in names] == [[(1,), (2,), (3,)]] * 2
+
+
+@pytest.mark.parametrize(("fsync", "strategy"), [(True, "WAL_LOG"), (False, "FILE_COPY")])
+def test_the_strategy_is_chosen_by_fsync(
+    postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch, fsync: bool, strategy: str
+) -> None:
+    # Given
+    template, name, server = sealed(postgres), postgres.name(), postgres.server()
+    assert not server._copier.fsync_is_on()
+    monkeypatch.setattr(server._copier, "fsync_is_on", lambda: fsync)
+    seen: list[str] = []
+    monkeypatch.setattr(postgres_copy, "_create", _seeing(postgres_copy._create, seen))
+    # When
+    server.clone(template, name, CLONE)
+    # Then
+    assert seen == ([strategy] if server._session.version() >= 150000 else [""])
     assert postgres.rows(name) == [(1,), (2,), (3,)]
 
 
-def test_a_clone_never_takes_the_place_of_another_database(postgres: PostgresHouse) -> None:
-    # Given
-    template, taken = sealed(postgres), postgres.name()
-    postgres.create(taken)
-    # When
-    with pytest.raises(CloneFailed, match="already exists"):
-        postgres.server().clone(template, taken, "run-one")
-    # Then
-    assert postgres.exists(taken)
+# -- what CREATE DATABASE leaves behind ------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -72,16 +253,246 @@ def test_a_clone_never_takes_the_place_of_another_database(postgres: PostgresHou
 )
 def test_settings_of_the_database_are_carried_to_the_clone(postgres: PostgresHouse, setting: str, value: str) -> None:
     # Given
-    template, name = postgres.name(), postgres.name()
+    template = postgres.name()
     postgres.create(template)
-    postgres.run(f"ALTER DATABASE {template} SET {setting} TO {value}")
+    postgres.command(f"ALTER DATABASE {template} SET {setting} TO {value}")
     expected = postgres.settings(template)
     assert expected
-    postgres.server().seal(template, "fingerprint")
+    postgres.server().seal(template, TEMPLATE)
     # When
-    postgres.server().clone(template, name, "run-one")
+    name = cloned(postgres, template)
     # Then
     assert postgres.settings(name) == expected
+    found = postgres.server().find(template)
+    assert found
+    assert postgres.server().state(name) == found.state
+
+
+def test_settings_of_single_roles_are_carried_where_we_may(postgres: PostgresHouse) -> None:
+    # Given
+    builder, other = postgres.role("CREATEDB"), postgres.role("")
+    template, one, two = postgres.name(), postgres.name(), postgres.name()
+    postgres.create(template)
+    postgres.command(f"ALTER ROLE {other} IN DATABASE {template} SET timezone TO 'Asia/Tokyo'")
+    postgres.server().seal(template, TEMPLATE)
+    lesser = postgres.server(builder, "secret")
+    # When
+    postgres.server().clone(template, one, CLONE)
+    lesser.clone(template, two, CLONE)
+    # Then
+    assert postgres.settings(one) == ["TimeZone=Asia/Tokyo"]
+    assert postgres.settings(two) == []
+    assert any(repr(other) in line for line in lesser.warnings())
+    postgres.command(f"ALTER ROLE {other} RESET ALL")
+
+
+def test_rights_on_the_database_are_carried_to_the_clone(postgres: PostgresHouse) -> None:
+    # Given
+    reader, template = postgres.role(""), postgres.name()
+    postgres.create(template)
+    postgres.command(
+        f"REVOKE ALL ON DATABASE {template} FROM PUBLIC", f"GRANT CONNECT ON DATABASE {template} TO {reader} WITH GRANT OPTION"
+    )
+    expected = postgres.rights(template)
+    postgres.server().seal(template, TEMPLATE)
+    # When
+    name = cloned(postgres, template)
+    # Then
+    assert postgres.rights(name) == expected
+    for one in (name, template):
+        postgres.server().drop(one)
+
+
+def test_a_database_without_special_rights_gets_none(postgres: PostgresHouse) -> None:
+    assert postgres.rights(cloned(postgres, sealed(postgres))) == "None"
+
+
+# -- state, healing, exports -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "dirt", [RICH_DIRT, ["UPDATE author SET name = 'Z' WHERE id = 2"]], ids=["everything", "a parent of clean rows"]
+)
+def test_a_clone_of_a_rich_template_is_healed_again_and_again(postgres: PostgresHouse, dirt: Sequence[str]) -> None:
+    # Given
+    template = rich(postgres)
+    pristine, name, server = cloned(postgres, template), cloned(postgres, template), postgres.server()
+    expected = postgres.dump(pristine)
+    name = server.heal(name, template, postgres.name(), CLONE)
+    for _ in range(3):
+        postgres.run(name, *dirt)
+        assert postgres.dump(name) != expected
+        cloned_before = server.stats.cloned
+        # When
+        name = server.heal(name, template, postgres.name(), CLONE)
+        # Then
+        assert server.stats.cloned == cloned_before
+        assert sorted(postgres.dump(name).splitlines()) == sorted(expected.splitlines())
+        assert server.state(name) == server.state(pristine)
+
+
+@pytest.mark.parametrize("change", DEFINITIONS)
+def test_a_changed_definition_is_another_state_and_is_never_healed(postgres: PostgresHouse, change: str) -> None:
+    # Given
+    template, server = rich(postgres), postgres.server()
+    name = server.heal(cloned(postgres, template), template, postgres.name(), CLONE)
+    before, fresh = server.state(name), postgres.name()
+    # When
+    postgres.run(name, DEFINITIONS[change])
+    # Then
+    assert server.state(name) != before
+    why = "its contents could not be put back" if change == "large object" else "its schema was changed"
+    with pytest.raises(CloneFailed, match=f"{name} could not be made equal to {template} again: {why}"):
+        server.heal(name, template, fresh, CLONE)
+    assert not postgres.exists(name)
+    assert not postgres.exists(fresh)
+
+
+def test_definitions_that_were_changed_and_changed_back_are_healed(postgres: PostgresHouse) -> None:
+    # Given
+    template, server = sealed(postgres), postgres.server()
+    name = server.heal(cloned(postgres, template), template, postgres.name(), CLONE)
+    there_and_back = ["ALTER TABLE book ALTER title SET DEFAULT 'x'", "ALTER TABLE book ALTER title DROP DEFAULT"]
+    postgres.run(name, *there_and_back, "TRUNCATE book CASCADE")
+    # When
+    name = server.heal(name, template, postgres.name(), CLONE)
+    # Then
+    assert postgres.rows(name) == [(1,), (2,), (3,)]
+    assert server.stats.cloned == 1
+
+
+def test_rows_that_are_too_many_to_be_kept_are_not_put_back(postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    monkeypatch.setattr(postgres_heal, "CONTENTS_LIMIT", 0)
+    template, server = sealed(postgres), postgres.server()
+    name = server.heal(cloned(postgres, template), template, postgres.name(), CLONE)
+    postgres.run(name, "INSERT INTO loan (book) VALUES (1)")
+    # When: only a table is dirty that was empty
+    name = server.heal(name, template, postgres.name(), CLONE)
+    # Then
+    assert postgres.rows(name) == [(1,), (2,), (3,)]
+    # When
+    postgres.run(name, "DELETE FROM book WHERE id = 2")
+    # Then
+    with pytest.raises(CloneFailed, match=r"rows of public\.book changed"):
+        server.heal(name, template, postgres.name(), CLONE)
+    assert not postgres.exists(name)
+
+
+def test_a_failed_heal_does_not_touch_a_database_that_has_the_fresh_name(postgres: PostgresHouse) -> None:
+    # Given
+    template, server = sealed(postgres), postgres.server()
+    name = server.heal(cloned(postgres, template), template, postgres.name(), CLONE)
+    other = cloned(postgres, template)
+    # When
+    with pytest.raises(CloneFailed, match="already exists"):
+        server.heal(name, template, other, CLONE)
+    # Then
+    assert postgres.rows(other) == [(1,), (2,), (3,)]
+
+
+def test_a_heal_that_fails_at_its_last_step_leaves_nothing(postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    template, server, fresh = sealed(postgres), postgres.server(), postgres.name()
+    name = server.heal(cloned(postgres, template), template, postgres.name(), CLONE)
+
+    def refuse(*_: object) -> sql.Composed:
+        raise DatabaseError("the disk is full")
+
+    monkeypatch.setattr(postgres_module, "_comment", refuse)
+    # When
+    with pytest.raises(CloneFailed, match="the disk is full"):
+        server.heal(name, template, fresh, CLONE)
+    # Then
+    assert not postgres.exists(name)
+    assert not postgres.exists(fresh)
+
+
+def test_an_adopter_waits_until_another_has_marked_what_it_took(postgres: PostgresHouse) -> None:
+    # Given
+    template, results = sealed(postgres), []
+    cloned(postgres, template, replace(CLONE, kind="idle"))
+    thread = threading.Thread(target=lambda: results.append(postgres.server().adopt(template, postgres.name(), CLONE)))
+    with postgres_signs.one_of(postgres.server()._session, "adopt", [template]):
+        # When
+        thread.start()
+        thread.join(0.5)
+        # Then
+        assert results == []
+    thread.join(10)
+    assert results != [None]
+
+
+def test_healing_is_cheaper_by_measurement_and_before_it_by_fsync(postgres: PostgresHouse) -> None:
+    # Given
+    template, server = sealed(postgres), postgres.server()
+    healer = server._healer
+    # Then: the server for tests has fsync off
+    assert not server.heals_cheaper(template)
+    # When
+    healer.cloned(template, 0.5)
+    healer.healed(template, 0.1)
+    # Then
+    assert server.heals_cheaper(template)
+    # When
+    for _ in range(20):
+        healer.healed(template, 2.0)
+    # Then
+    assert not server.heals_cheaper(template)
+
+
+@pytest.mark.parametrize("is_sealed", [True, False])
+def test_a_rich_database_comes_back_from_its_export(postgres: PostgresHouse, tmp_path: Path, is_sealed: bool) -> None:
+    # Given
+    template, again, file = postgres.name(), postgres.name(), tmp_path / "export.gz"
+    postgres.create(template)
+    postgres.run(template, *RICH)
+    reader = postgres.role("")
+    postgres.command(
+        f'ALTER DATABASE {template} SET search_path TO "Odd one", public', f"GRANT CREATE ON DATABASE {template} TO {reader}"
+    )
+    settings, dump, server = postgres.settings(template), postgres.dump(template), postgres.server()
+    state = server.state(template)
+    if is_sealed:
+        server.seal(template, TEMPLATE)
+    # When
+    assert server.export(template, file)
+    server.restore(file, again, BUILDING)
+    # Then
+    assert postgres.dump(again) == dump
+    assert postgres.settings(again) == settings
+    assert server.state(again) == state
+    assert [found.mark for found in server.found() if found.name == again] == [BUILDING]
+    for name in (template, again):
+        server.drop(name)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_an_export_that_does_not_make_its_database_again_leaves_nothing(postgres: PostgresHouse, tmp_path: Path) -> None:
+    # Given
+    name, again, file, server = cloned(postgres, sealed(postgres)), postgres.name(), tmp_path / "export.gz", postgres.server()
+    assert server.export(name, file)
+    header, script = postgres_dump.read(file)
+    # When
+    for wrong in (script.replace("'two'", "'tow'"), script + "SELECT 1/0;"):
+        postgres_dump.write(file, header, wrong)
+        # Then
+        with pytest.raises(DatabaseError, match=r"did not make the database|division by zero"):
+            server.restore(file, again, BUILDING)
+        assert not postgres.exists(again)
+
+
+def test_without_a_pg_dump_that_is_new_enough_nothing_is_exported(
+    postgres: PostgresHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given
+    monkeypatch.setattr(postgres_dump, "_major", lambda _: 13)
+    # When / Then
+    assert not postgres.server().export(sealed(postgres), tmp_path / "export")
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- rights ----------------------------------------------------------------------------------
 
 
 def test_a_role_without_the_right_to_create_databases_is_told_the_mend(postgres: PostgresHouse) -> None:
@@ -97,11 +508,49 @@ def test_a_role_without_the_right_to_create_databases_is_told_the_mend(postgres:
     assert caught.value.exit_code == 7
 
 
-def test_a_role_that_may_create_databases_is_enough(postgres: PostgresHouse) -> None:
+def test_a_role_that_may_create_databases_is_enough_for_everything(postgres: PostgresHouse, tmp_path: Path) -> None:
     # Given
-    server = postgres.server(postgres.role("CREATEDB"), "secret")
-    # Then
+    role = postgres.role("CREATEDB")
+    server, template, name, again = postgres.server(role, "secret"), postgres.name(), postgres.name(), postgres.name()
     server.check()
+    assert server.facts()["role"] == role
+    assert not any("superuser" in line for line in server.warnings())
+    postgres.create(template, owner=role)
+    postgres.command(f"ALTER DATABASE {template} SET timezone TO 'Asia/Tokyo'")
+    with postgres.session(template) as connection:
+        connection.execute(f"ALTER TABLE book OWNER TO {role}; ALTER TABLE loan OWNER TO {role}")
+        connection.commit()
+    # When
+    server.seal(template, TEMPLATE)
+    assert server.export(template, tmp_path / "export")
+    server.clone(template, name, CLONE)
+    for _ in range(2):
+        postgres.run(name, "DELETE FROM book WHERE id = 1", "INSERT INTO loan (book) VALUES (2)")
+        name = server.heal(name, template, postgres.name(), CLONE)
+    server.remark(name, replace(CLONE, kind="idle", template=template))
+    name = server.adopt(template, postgres.name(), CLONE) or ""
+    # Then
+    assert postgres.rows(name) == [(1,), (2,), (3,)]
+    assert server.found(sizes=True)
+    assert server.capacity() > 0
+    # When
+    server.restore(tmp_path / "export", again, BUILDING)
+    for one in (name, template, again):
+        server.drop(one)
+    # Then
+    assert not any(postgres.exists(one) for one in (name, template, again))
+
+
+def test_a_template_of_another_role_is_explained(postgres: PostgresHouse) -> None:
+    # Given
+    owner, other, template = postgres.role("CREATEDB"), postgres.role("CREATEDB"), postgres.name()
+    postgres.create(template, owner=owner)
+    postgres.server().remark(template, TEMPLATE)
+    # When
+    with pytest.raises(CloneFailed, match=f"belongs to role {owner!r}.*GRANT"):
+        postgres.server(other, "secret").clone(template, postgres.name(), CLONE)
+    # Then
+    postgres.server().drop(template)
 
 
 def test_a_server_that_cannot_be_reached_is_one_line_without_the_password(postgres: PostgresHouse) -> None:
@@ -111,3 +560,155 @@ def test_a_server_that_cannot_be_reached_is_one_line_without_the_password(postgr
     # Then
     assert "\n" not in str(caught.value)
     assert "pass-word" not in str(caught.value)
+
+
+def test_capacity_minds_the_limit_of_the_role(postgres: PostgresHouse) -> None:
+    # Given
+    role = postgres.role("CREATEDB CONNECTION LIMIT 3")
+    server = postgres.server(role, "secret")
+    # Then: one of the three is the one that asks
+    assert server.capacity() == 2
+    assert postgres.server().capacity() > 50
+
+
+def test_a_role_without_a_connection_left_is_told_the_mend(postgres: PostgresHouse) -> None:
+    # Given
+    role = postgres.role("CREATEDB CONNECTION LIMIT 0")
+    # Then
+    with pytest.raises(DatabaseError, match=r"too many connections.*lower the number of slots"):
+        postgres.server(role, "secret").check()
+
+
+# -- poolers and lost connections --------------------------------------------------------------
+
+
+def test_a_pooler_in_between_is_explained(postgres: PostgresHouse, postgres_server: EmbeddedPostgres) -> None:
+    # Given
+    explained = pytest.raises(DatabaseError, match=r"a connection pooler .* is in between.*set HOST and PORT")
+    # When / Then
+    with pooler(postgres_server) as port, explained:
+        postgres.server(port=port).check()
+
+
+def test_a_session_that_was_ended_is_replaced(postgres: PostgresHouse) -> None:
+    # Given
+    template, server = sealed(postgres), postgres.server()
+    assert server.find(template)
+    end_sessions(postgres, "dct")
+    # Then
+    assert server.find(template)
+    assert server.stats.opened == 2
+    assert server.stats.failed >= 1
+
+
+def test_a_session_is_recycled_by_policy_and_counted(postgres: PostgresHouse) -> None:
+    # Given
+    server = postgres.server(policy=DatabasePolicy(max_operations=2))
+    # When
+    for _ in range(5):
+        server.now()
+    # Then
+    assert (server.stats.opened, server.stats.recycled, server.stats.reused, server.stats.statements) == (3, 2, 2, 5)
+
+
+def test_a_session_that_was_silent_for_long_is_asked_first(postgres: PostgresHouse) -> None:
+    # Given
+    server = postgres.server(policy=DatabasePolicy(health_check_seconds=0))
+    server.now()
+    end_sessions(postgres, "dct")
+    # When: a statement that is not repeated on its own
+    server._session.run(sql.SQL("SELECT 1"))
+    # Then
+    assert server.stats.opened == 2
+
+
+def test_a_lost_sign_of_life_comes_back_with_all_its_holds(postgres: PostgresHouse) -> None:
+    # Given
+    owner, template = postgres.name(), postgres.name()
+    sign = postgres.server().sign_of_life(owner)
+    sign.hold(template)
+    end_sessions(postgres, f"dct {owner}")
+    assert eventually(lambda: postgres.server().alive([owner]) == set())
+    # When
+    sign.renew()
+    # Then
+    assert postgres.server().alive([owner]) == {owner}
+    assert postgres.server().in_use(template)
+    # When
+    end_sessions(postgres, f"dct {owner}")
+    sign.hold(postgres.name())
+    # Then
+    assert postgres.server().in_use(template)
+    sign.close()
+
+
+def test_a_sign_that_is_not_renewed_ends(postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    monkeypatch.setattr(postgres_signs, "_SIGN_SETTINGS", postgres_signs._SIGN_SETTINGS.replace(b"60s", b"300ms"))
+    owner, server = postgres.name(), postgres.server()
+    sign = server.sign_of_life(owner)
+    assert server.alive([owner]) == {owner}
+    # When / Then
+    assert eventually(lambda: server.alive([owner]) == set())
+    sign.close()
+
+
+def test_time_outs_of_the_role_do_not_end_what_we_do(postgres: PostgresHouse) -> None:
+    # Given
+    role, template = postgres.role("CREATEDB"), postgres.name()
+    for name in ("statement_timeout", "lock_timeout", "idle_session_timeout", "idle_in_transaction_session_timeout"):
+        postgres.command(f"ALTER ROLE {role} SET {name} TO '500ms'")
+    server = postgres.server(role, "secret")
+    # When
+    with server.lock(template):
+        threading.Event().wait(0.8)
+        # Then
+        assert postgres.server().locked(template)
+
+
+def test_a_server_that_is_too_old_is_named(postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    server = postgres.server()
+    monkeypatch.setattr(server._session, "version", lambda: 130022)
+    # Then
+    with pytest.raises(DatabaseError, match=r"PostgreSQL 13\.22 is too old.*use version 14 or later"):
+        server.check()
+
+
+def _seeing(create: Callable[..., sql.Composed], seen: list[str]) -> Callable[..., sql.Composed]:
+    def create_and_tell(template: str, name: str, strategy: str) -> sql.Composed:
+        seen.append(strategy)
+        return create(template, name, strategy)
+
+    return create_and_tell
+
+
+def end_sessions(house: PostgresHouse, application: str) -> None:
+    house.command(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = '{application}'")
+
+
+@contextlib.contextmanager
+def pooler(server: EmbeddedPostgres) -> Iterator[int]:
+    """Stands in for PgBouncer: passes everything on, but tells its own number of the server process, as poolers do."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=_serve, args=(listener, server), daemon=True).start()
+        yield listener.getsockname()[1]
+
+
+def _serve(listener: socket.socket, server: EmbeddedPostgres) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            near, _ = listener.accept()
+            far = socket.create_connection((server.host, server.port))
+            for source, target, is_answer in ((near, far, False), (far, near, True)):
+                threading.Thread(target=_pass_on, args=(source, target, is_answer), daemon=True).start()
+
+
+def _pass_on(source: socket.socket, target: socket.socket, is_answer: bool) -> None:
+    key_data = b"K\x00\x00\x00\x0c"
+    with contextlib.suppress(OSError), source, target:
+        while data := source.recv(65536):
+            if is_answer and key_data in data:
+                place = data.index(key_data) + len(key_data)
+                data = data[:place] + b"\x00\x00\x00\x07" + data[place + 4 :]
+            target.sendall(data)

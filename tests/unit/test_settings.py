@@ -228,6 +228,38 @@ class TestSecrets:
         assert "hush" not in refusal(tmp_path, {name: value})
 
 
+class TestDatabases:
+    def test_lists_of_patterns_come_from_each_place(self, tmp_path: Path) -> None:
+        # Given
+        write_toml(tmp_path, "deny-db-host = ['*.prod.example', 'db1']\ntemplate_depends = ['fixtures/*.json']")
+
+        # When
+        settings = settings_of(tmp_path, {"allow_database": ("prod_copy",)}, DCT_DENY_DATABASE="shop*, crm")
+
+        # Then
+        assert settings.deny_db_host == ("*.prod.example", "db1")
+        assert settings.template_depends == ("fixtures/*.json",)
+        assert settings.allow_database == ("prod_copy",)
+        assert settings.deny_database == ("shop*", "crm")
+
+    def test_clean_clones_are_kept_where_it_pays_unless_told_otherwise(self, tmp_path: Path) -> None:
+        assert settings_of(tmp_path).keep_databases == "auto"
+        assert settings_of(tmp_path, DCT_KEEP_DATABASES="never").keep_databases == "never"
+        assert "one of auto, always, never" in refusal(tmp_path, DCT_KEEP_DATABASES="sometimes")
+
+    def test_templates_are_reused_unless_they_are_to_be_built_anew(self, tmp_path: Path) -> None:
+        assert not settings_of(tmp_path).create_db
+        assert settings_of(tmp_path, {"create_db": True}).create_db
+
+    def test_connections_are_recycled_by_the_known_variables(self, tmp_path: Path) -> None:
+        # When
+        settings = settings_of(tmp_path, DJANGO_TEST_MAX_OPERATIONS="7", DJANGO_TEST_HEALTH_CHECK_INTERVAL="3")
+
+        # Then
+        assert (settings.max_operations, settings.health_check_seconds) == (7, 3.0)
+        assert "DJANGO_TEST_MAX_OPERATIONS: '-1'" in refusal(tmp_path, DJANGO_TEST_MAX_OPERATIONS="-1")
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("flags", "start", "mend"),
@@ -314,6 +346,7 @@ class TestTable:
     def test_the_worker_has_variables_but_no_flags(self) -> None:
         assert {o.name for o in OPTIONS if not o.flags} == {
             "work_dir", "checkout", "worker_python", "lease_seconds", "drain_seconds",
+            "templates_kept", "templates_megabytes", "keep_days", "clones_at_once", "max_operations", "health_check_seconds",
         }  # fmt: skip
 
     def test_no_flag_is_used_twice(self) -> None:

@@ -1,203 +1,334 @@
 """PostgreSQL: templates and clones by CREATE DATABASE … TEMPLATE.
 
 A template that somebody is connected to cannot be copied (the server waits five seconds and refuses), so a sealed template
-takes no connections. The copy lacks database-level settings and comments: both are set again on the clone. Only names that
-match our pattern and carry our mark (the comment) are dropped.
+takes no connections. The mark is the comment on the database; as that comes one statement after CREATE DATABASE, a connection
+limit that only we would choose is born with it. Only names that match our pattern and carry one of the two are dropped.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
-import psycopg
 from psycopg import sql
 
-from dct_celery.core.names import OURS
+from dct_celery.adapters.databases import postgres_about as about
+from dct_celery.adapters.databases import postgres_dump as dump
+from dct_celery.adapters.databases.postgres_copy import Copier, sessions_on, who_is_connected
+from dct_celery.adapters.databases.postgres_heal import Healer
+from dct_celery.adapters.databases.postgres_session import PostgresSession
+from dct_celery.adapters.databases.postgres_signs import PostgresSign, held, key, locked_by_us, one_of
+from dct_celery.adapters.databases.postgres_state import read_state
+from dct_celery.core.marks import Found, Mark
+from dct_celery.core.names import OURS, born_limit
 from dct_celery.errors import CloneFailed, DatabaseError
-from dct_celery.ports import DatabaseSpec
+from dct_celery.ports import DatabasePolicy, DatabaseSpec, DatabaseStats
 
-#: Beginning of the comment on every database of ours.
-MARK = "dct"
-#: libpq options that may come from Django's OPTIONS.
-_LIBPQ = frozenset(
-    {"sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "service", "passfile", "options", "target_session_attrs",
-     "keepalives", "keepalives_idle", "channel_binding", "gssencmode", "krbsrvname", "client_encoding"}
-)  # fmt: skip
-#: Databases tried for statements that need none of their own, first one first. Never the configured one: that is production.
-_MAINTENANCE = ("postgres", "template1")
-
-
-#: Settings that hold lists of quoted names; every other one goes back as one text, commas or not (as in pg_dump).
-_LISTS = frozenset(
-    {"local_preload_libraries", "search_path", "session_preload_libraries", "shared_preload_libraries", "temp_tablespaces"}
-)
-_LIST_ITEM = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
+_DEFAULT_POLICY = DatabasePolicy()
+#: Kinds of templates that are ready.
+SEALED = ("template", "flushed")
+#: Connection limit of a database whose DROP was interrupted: it cannot be used, only dropped.
+_HALF_DROPPED = -2
+#: Seconds that sessions which just ended get to vanish before a template is sealed.
+_PATIENCE = 2.0
+#: Of a template's name, what the name of a clone for a moment begins with; seconds that such a clone lives at most.
+_SCRATCH = 46
+_SCRATCH_SECONDS = 3600
+_DATABASES = "SELECT datname, datconnlimit, shobj_description(oid, 'pg_database'), {size} FROM pg_database WHERE {which}"
+#: The size of a database that we may not connect to cannot be asked for.
+_SIZE = "CASE WHEN has_database_privilege(oid, 'CONNECT') THEN pg_database_size(oid) ELSE 0 END"
 
 
 class PostgresServer:
     """One server, over one connection to its maintenance database, made when first needed."""
 
     local = False
+    vendor = "postgresql"
 
-    def __init__(self, spec: DatabaseSpec) -> None:
+    def __init__(self, spec: DatabaseSpec, policy: DatabasePolicy = _DEFAULT_POLICY) -> None:
+        self.stats = DatabaseStats()
+        self._session = PostgresSession(spec, policy, self.stats)
+        self._copier = Copier(self._session, policy.clones_at_once)
+        self._healer = Healer(self._session)
         self._spec = spec
-        self._connection: psycopg.Connection[Any] | None = None
+        self.where = self._session.where
+
+    # -- the server --------------------------------------------------------------
 
     def check(self) -> None:
-        role, allowed = self._one("SELECT current_user, rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user")
-        if not allowed:
-            raise DatabaseError(
-                f"role {role!r} may not create databases on {self._where()} (alias {self._spec.alias!r}); "
-                f'as a superuser: ALTER ROLE "{role}" CREATEDB'
-            )
+        about.check(self._session)
+
+    def warnings(self) -> list[str]:
+        return about.warnings(self._session, self._copier.not_carried)
+
+    def facts(self) -> dict[str, str]:
+        return about.facts(self._session)
+
+    def capacity(self) -> int:
+        return about.capacity(self._session)
+
+    def now(self) -> int:
+        return int(self._session.row("SELECT floor(extract(epoch FROM clock_timestamp()))::bigint")[0])
 
     def place(self, name: str) -> str:
         return name
 
+    def close(self) -> None:
+        self._session.close()
+
+    # -- marks and signs of life ---------------------------------------------------
+
+    def find(self, name: str) -> Mark | None:
+        found, limit = self._look(name)
+        if found is None or found.mark is None or limit == _HALF_DROPPED or found.mark.kind == "building":
+            return None
+        return found.mark
+
+    def found(self, *, sizes: bool = False) -> list[Found]:
+        query = _DATABASES.format(size=_SIZE if sizes else "0", which="datname LIKE 'test\\_%' ORDER BY datname")
+        return [_found(*row) for row in self._session.rows(query) if OURS.match(row[0])]
+
+    def announce(self, name: str, mark: Mark) -> None:
+        _ours(name)
+
+    def remark(self, name: str, mark: Mark) -> None:
+        self._proven(name)
+        self._session.run(_comment(name, mark))
+
+    def sign_of_life(self, owner: str) -> PostgresSign:
+        return PostgresSign(self._session, owner)
+
+    def alive(self, owners: Iterable[str]) -> set[str]:
+        keys = held(self._session)
+        return {owner for owner in owners if key("owner", owner) in keys}
+
+    def in_use(self, template: str) -> bool:
+        return key("hold", template) in held(self._session)
+
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        # Advisory locks are per database: all workers take theirs on the same maintenance database. A dead holder's
-        # session ends, and the lock with it.
-        key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
-        with self._open() as connection:
-            with self._translated():
-                connection.execute("SELECT pg_advisory_lock(%s)", [key])
+        with locked_by_us(self._session, name):
             yield
 
-    def is_ready(self, template: str) -> bool:
-        comment = self._comment(template)
-        return comment is not None and comment.startswith(f"{MARK} template ")
+    def locked(self, name: str) -> bool:
+        return key("lock", name) in held(self._session)
 
-    def seal(self, template: str, mark: str) -> None:
-        name = sql.Identifier(template)
-        self._run(sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS false IS_TEMPLATE true").format(name))
-        self._comment_on(template, f"{MARK} template {mark}")
+    # -- templates -----------------------------------------------------------------
 
-    def clone(self, template: str, name: str, mark: str) -> None:
-        strategy = sql.SQL(" STRATEGY = {}").format(sql.SQL(self._strategy())) if self._version() >= 150000 else sql.SQL("")
+    def seal(self, template: str, mark: Mark) -> None:
+        if not self._proven(template):
+            raise DatabaseError(f"the template {template} on {self.where} was not built, so it cannot be sealed")
+        state = mark.state or self.state(template)  # nobody can connect afterwards
+        self._session.run(_door(template, closed=True))
         try:
-            self._run(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {}{}").format(sql.Identifier(name), sql.Identifier(template), strategy)
-            )
-            self._comment_on(name, f"{MARK} clone {mark}")
-            self._copy_settings(template, name)
+            self._wait_for_quiet(template)
+        except DatabaseError:
+            self._session.run(_door(template, closed=False))
+            raise
+        self._session.run(_comment(template, mark.but(state=state)))
+
+    def state(self, name: str) -> str:
+        with contextlib.closing(self._session.open(name)) as connection, self._session.translated():
+            return read_state(connection).hash
+
+    def export(self, name: str, file: Path) -> bool:
+        _ours(name)
+        program = dump.find_pg_dump(self._session.version() // 10000)
+        if program is None:
+            return False
+        with self._connectable(name) as database:
+            dump.export(self._session, self._spec, program, database, file)
+        return True
+
+    def restore(self, file: Path, name: str, mark: Mark) -> None:
+        _ours(name)
+        header, script = dump.read(file)
+        self._session.run(header.create(name))
+        try:
+            self._session.run(*header.surroundings.statements(name), _comment(name, mark))
+            with contextlib.closing(self._session.open(name)) as connection:
+                dump.replay(self._session, connection, script)
+            if self.state(name) != header.state:
+                raise DatabaseError(f"{file} did not make the database that it was made of; delete it, and it is made anew")
+        except DatabaseError:
+            self._force_drop(name)
+            raise
+
+    # -- clones --------------------------------------------------------------------
+
+    def clone(self, template: str, name: str, mark: Mark) -> None:
+        _ours(name, template)
+        started = time.monotonic()
+        self._sealed(template)
+        # Verified by the server: it makes the name known when every file is there, or takes all of them away again.
+        self._copier.copy(template, name)
+        try:
+            # The comment last: it says that the clone is complete.
+            self._session.run(*self._copier.surround(template, name), _comment(name, mark))
         except DatabaseError as error:
-            if not isinstance(error.__cause__, psycopg.errors.DuplicateDatabase):  # that one is somebody else's
-                with contextlib.suppress(DatabaseError):
-                    self._force_drop(name)
+            with contextlib.suppress(DatabaseError):
+                self._force_drop(name)
             raise CloneFailed(f"{template} could not be cloned: {error}") from error
+        seconds = time.monotonic() - started
+        self.stats.cloned += 1
+        self.stats.clone_seconds += seconds
+        self._healer.cloned(template, seconds)
+
+    def heal(self, name: str, template: str, fresh: str, mark: Mark) -> str:
+        _ours(name, template, fresh)
+        started = time.monotonic()
+        made = [name]
+        try:
+            self._proven(name)
+            self._make_equal(name, template, fresh, mark, made)
+        except DatabaseError as error:
+            for one in made:
+                with contextlib.suppress(DatabaseError):
+                    self.drop(one)
+            raise CloneFailed(f"{name} could not be made equal to {template} again: {error}") from error
+        self.stats.healed += 1
+        self.stats.heal_seconds += time.monotonic() - started
+        return fresh
+
+    def heals_cheaper(self, template: str) -> bool:
+        measured = self._healer.cheaper(template)
+        return self._copier.fsync_is_on() if measured is None else measured
+
+    def adopt(self, template: str, fresh: str, mark: Mark) -> str | None:
+        _ours(template, fresh)
+        sealed = self.find(template)
+        while sealed and sealed.state and self._claim(template, fresh, mark):
+            with contextlib.suppress(DatabaseError):
+                if self._healer.is_equal(fresh, template, sealed.state):
+                    self.remark(fresh, mark)
+                    self.stats.adopted += 1
+                    return fresh
+            self.drop(fresh)
+        return None
+
+    def healthy(self, name: str) -> bool:
+        with contextlib.suppress(DatabaseError):
+            query = "SELECT 1 FROM pg_database WHERE datname = %s AND datallowconn AND datconnlimit <> %s"
+            return bool(self._session.rows(query, [name, _HALF_DROPPED]))
+        return False
+
+    def discard(self, template: str) -> None:
+        self.drop(template)
 
     def drop(self, name: str) -> None:
-        if not OURS.match(name):
-            raise DatabaseError(f"{name!r} is not one of our databases; it was not dropped")
-        comment = self._comment(name)
-        if comment is None:
-            return
-        if not comment.startswith(f"{MARK} "):
-            raise DatabaseError(f"{name!r} does not carry our mark; it was not dropped")
-        self._force_drop(name)
+        if self._proven(name):
+            self._force_drop(name)
+            self.stats.dropped += 1
 
-    def discard(self, name: str) -> None:
-        if not OURS.match(name):
-            raise DatabaseError(f"{name!r} is not one of our databases; it was not dropped")
-        self._force_drop(name)
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    # -- statements --------------------------------------------------------------
-
-    def _force_drop(self, name: str) -> None:
-        identifier = sql.Identifier(name)
-        if self._one("SELECT count(*) FROM pg_database WHERE datname = %s AND datistemplate", [name])[0]:
-            self._run(sql.SQL("ALTER DATABASE {} WITH IS_TEMPLATE false").format(identifier))
-        self._run(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(identifier))
-
-    def _copy_settings(self, template: str, name: str) -> None:
-        rows = self._all(
-            "SELECT unnest(setconfig) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase "
-            "WHERE d.datname = %s AND s.setrole = 0",
-            [template],
-        )
-        for (setting,) in rows:
-            key, _, value = str(setting).partition("=")
-            words = [sql.Identifier(name), sql.Identifier(key), _setting(key, value)]
-            self._run(sql.SQL("ALTER DATABASE {} SET {} TO {}").format(*words))
-
-    def _strategy(self) -> str:
-        """FILE_COPY fsyncs every file, WAL_LOG writes everything twice: what is dear depends on fsync alone."""
-        return "FILE_COPY" if self._one("SHOW fsync")[0] == "off" else "WAL_LOG"
-
-    def _comment(self, name: str) -> str | None:
-        """The comment on the database ("" for none), or None where there is no such database."""
-        rows = self._all("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", [name])
-        return (rows[0][0] or "") if rows else None
-
-    def _comment_on(self, name: str, text: str) -> None:
-        self._run(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(text)))
-
-    def _version(self) -> int:
-        return self._connect().info.server_version
-
-    def _run(self, statement: sql.Composed) -> None:
-        with self._translated():
-            self._connect().execute(statement)
-
-    def _one(self, query: str, params: list[Any] | None = None) -> tuple[Any, ...]:
-        return self._all(query, params)[0]
-
-    def _all(self, query: str, params: list[Any] | None = None) -> list[tuple[Any, ...]]:
-        with self._translated():
-            return self._connect().execute(query.encode(), params).fetchall()
-
-    # -- connection --------------------------------------------------------------
-
-    def _connect(self) -> psycopg.Connection[Any]:
-        if self._connection is None or self._connection.closed:
-            self._connection = self._open()
-        return self._connection
-
-    def _open(self) -> psycopg.Connection[Any]:
-        trouble: Exception | None = None
-        for database in _MAINTENANCE:
-            try:
-                return psycopg.connect(autocommit=True, connect_timeout=10, application_name="dct", **self._parameters(database))
-            except psycopg.OperationalError as error:
-                trouble = error
-        line = str(trouble).strip().splitlines()[-1] if str(trouble).strip() else type(trouble).__name__
-        raise DatabaseError(
-            f"database {self._spec.alias!r} on {self._where()} cannot be reached from this worker: {line}; "
-            "check HOST, PORT, USER and PASSWORD of its settings as this worker sees them"
-        ) from trouble
-
-    def _parameters(self, database: str) -> Mapping[str, Any]:
-        spec = self._spec
-        given = {"host": spec.host, "port": spec.port, "user": spec.user, "password": spec.password}
-        options = {name: value for name, value in spec.options.items() if name in _LIBPQ}
-        return {**options, **{name: value for name, value in given.items() if value}, "dbname": database}
-
-    def _where(self) -> str:
-        spec = self._spec
-        return f"{spec.host or 'the local socket'}:{spec.port or 5432}"
+    # -- steps -----------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _connectable(self, name: str) -> Iterator[str]:
+        """The database itself or, as nobody may connect to a sealed template, a clone of it for the moment."""
+        if not self._session.rows("SELECT 1 FROM pg_database WHERE datname = %s AND NOT datallowconn", [name]):
+            yield name
+            return
+        scratch = f"{name[:_SCRATCH]}_x{secrets.token_hex(4)}"
+        self.clone(name, scratch, Mark("building", template=name, expires=self.now() + _SCRATCH_SECONDS))
         try:
-            yield
-        except psycopg.Error as error:
-            line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise DatabaseError(f"{self._where()}: {line}") from error
+            yield scratch
+        finally:
+            self.drop(scratch)
+
+    def _look(self, name: str) -> tuple[Found | None, int]:
+        """The database and its connection limit."""
+        rows = self._session.rows(_DATABASES.format(size="0", which="datname = %s"), [name])
+        return (_found(*rows[0]), rows[0][1]) if rows else (None, 0)
+
+    def _proven(self, name: str) -> bool:
+        """A database of this name is there, and it is ours. Raises DatabaseError when it is there and not ours."""
+        _ours(name)
+        found, _ = self._look(name)
+        if found is not None and not found.ours:
+            raise DatabaseError(f"{name!r} on {self.where} does not carry our mark; it was left alone")
+        return found is not None
+
+    def _force_drop(self, name: str) -> None:
+        if self._session.rows("SELECT 1 FROM pg_database WHERE datname = %s AND datistemplate", [name]):
+            self._session.run(sql.SQL("ALTER DATABASE {} WITH IS_TEMPLATE false").format(sql.Identifier(name)))
+        self._session.run(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def _wait_for_quiet(self, name: str) -> None:
+        until = time.monotonic() + _PATIENCE
+        while sessions_on(self._session, name):
+            if time.monotonic() > until:
+                raise DatabaseError(f"{name} on {self.where} is still in use; {who_is_connected(self._session, name)}")
+            time.sleep(0.005)
+
+    def _throw_out(self, name: str) -> None:
+        """Ends every session on the database."""
+        for pid, _ in sessions_on(self._session, name):
+            self._session.rows("SELECT pg_terminate_backend(%s)", [pid])
+            self._session.wait_until_closed(pid)
+
+    def _rename(self, name: str, fresh: str, mark: Mark, made: list[str]) -> None:
+        """Ours at every moment: the limit of the new name first; an old comment travels along."""
+        limit = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(sql.Identifier(name), sql.Literal(born_limit(fresh)))
+        self._session.run(limit)
+        self._session.run(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(fresh)))
+        made.append(fresh)
+        self._session.run(_comment(fresh, mark))
+
+    def _make_equal(self, name: str, template: str, fresh: str, mark: Mark, made: list[str]) -> None:
+        """`made` gets what is to be dropped when this fails."""
+        wanted = self._sealed(template).state
+        if self._healer.knows(template):
+            started = time.monotonic()
+            self._throw_out(name)
+            self._healer.clean(name, template, wanted)
+            self._rename(name, fresh, mark, made)
+            self._healer.healed(template, time.monotonic() - started)
+            return
+        # Nobody can look into the template, so what it holds is read from a new clone: that one is the result this time.
+        self.clone(template, fresh, mark.but(kind="building"))
+        made.append(fresh)
+        self._healer.learn(fresh, template, wanted)
+        self.remark(fresh, mark)
+        self.drop(name)
+
+    def _sealed(self, template: str) -> Mark:
+        mark = self.find(template)
+        if mark is None or mark.kind not in SEALED:
+            raise CloneFailed(f"{template} on {self.where} is no sealed template; it is built anew by the next run that needs it")
+        return mark
+
+    def _claim(self, template: str, fresh: str, mark: Mark) -> bool:
+        """Makes an idle clone ours under the fresh name, as one in the making. False when there is none.
+
+        Under a lock: between the renaming and the new mark another adopter would take it for idle.
+        """
+        with one_of(self._session, "adopt", [template]):
+            idle = (f.name for f in self.found() if f.mark and f.mark.kind == "idle" and f.mark.template == template)
+            for name in idle:
+                with contextlib.suppress(DatabaseError):  # just dropped, or somebody will not leave it
+                    self._throw_out(name)
+                    self._rename(name, fresh, mark.but(kind="building"), [])
+                    return True
+        return False
 
 
-def _setting(key: str, value: str) -> sql.Composable:
-    """What the server keeps of a setting, as SET takes it."""
-    if key not in _LISTS:
-        return sql.Literal(value)
-    items = [plain or quoted.replace('""', '"') for quoted, plain in _LIST_ITEM.findall(value)]
-    return sql.SQL(", ").join(map(sql.Literal, items))
+def _ours(*names: str) -> None:
+    for name in names:
+        if not OURS.match(name):
+            raise DatabaseError(f"{name!r} is not one of our databases; it was not touched")
+
+
+def _found(name: str, limit: int, comment: str | None, size: int) -> Found:
+    return Found(name, Mark.parse(comment), born=limit == born_limit(name), bytes=int(size))
+
+
+def _comment(name: str, mark: Mark) -> sql.Composed:
+    return sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(mark.text))
+
+
+def _door(name: str, *, closed: bool) -> sql.Composed:
+    words = "ALLOW_CONNECTIONS false IS_TEMPLATE true" if closed else "ALLOW_CONNECTIONS true IS_TEMPLATE false"
+    return sql.SQL("ALTER DATABASE {} WITH {}").format(sql.Identifier(name), sql.SQL(words))

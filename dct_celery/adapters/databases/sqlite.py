@@ -1,69 +1,266 @@
-"""SQLite: a template is a file, a clone is its copy. Databases in memory are filled from the template by the test process."""
+"""SQLite: a template is a file, a clone is its copy. Databases in memory are filled from the template by the test process.
+
+Beside each database `<name>.sqlite3` lies its mark, `<name>.mark`, written first. Locks, signs of life and holds are locks on
+files, which the kernel ends with the process that holds them.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import shutil
-from collections.abc import Iterator
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from dct_celery.adapters.databases.sqlite_files import FolderSign, copy_file, hold_file, is_held, locked_file, sign_file
+from dct_celery.adapters.databases.sqlite_state import checkpoint, read_state
+from dct_celery.core.marks import Found, Mark
 from dct_celery.core.names import OURS
 from dct_celery.errors import CloneFailed, DatabaseError
+from dct_celery.ports import DatabaseStats
+
+_DATABASE, _MARK = ".sqlite3", ".mark"
+#: What SQLite keeps beside a database while it is written.
+_BESIDE = (".sqlite3-journal", ".sqlite3-wal", ".sqlite3-shm")
+#: Files have no connections to run out of.
+_CAPACITY = 1_000_000
 
 
 class SqliteFolder:
-    """All SQLite databases of one run on one worker."""
+    """All SQLite databases of one worker, in one folder on its host."""
 
     local = True
+    vendor = "sqlite"
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.where = str(folder)
+        self.stats = DatabaseStats()
+
+    # -- the folder --------------------------------------------------------------
 
     def check(self) -> None:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
+            with locked_file(self._folder / "check.lock"):
+                pass
         except OSError as error:
-            raise DatabaseError(f"the folder for SQLite databases cannot be made: {error}") from error
+            raise DatabaseError(
+                f"the folder for SQLite databases cannot be used: {error}; choose a local folder that this worker may write to"
+            ) from error
+
+    def warnings(self) -> list[str]:
+        return []
+
+    def facts(self) -> dict[str, str]:
+        return {"vendor": "sqlite", "version": sqlite3.sqlite_version}
+
+    def capacity(self) -> int:
+        return _CAPACITY
+
+    def now(self) -> int:
+        return int(time.time())
 
     def place(self, name: str) -> str:
-        return str(self._folder / f"{name}.sqlite3")
+        return str(self._database(name))
+
+    def close(self) -> None: ...
+
+    # -- marks and signs of life ---------------------------------------------------
+
+    def find(self, name: str) -> Mark | None:
+        mark = self._mark(name)
+        return mark if mark and mark.kind != "building" and self._database(name).exists() else None
+
+    def found(self, *, sizes: bool = False) -> list[Found]:
+        names = {path.stem for pattern in (_DATABASE, _MARK) for path in self._folder.glob(f"*{pattern}")}
+        return [
+            Found(name, self._mark(name), bytes=self._size(name) if sizes else 0) for name in sorted(names) if OURS.match(name)
+        ]
+
+    def announce(self, name: str, mark: Mark) -> None:
+        _ours(name)
+        if self._database(name).exists() and self._mark(name) is None:
+            raise DatabaseError(f"{self.place(name)} is there already and does not carry our mark; it was left alone")
+        self._write(name, mark)
+
+    def remark(self, name: str, mark: Mark) -> None:
+        self._proven(name)
+        self._write(name, mark)
+
+    def sign_of_life(self, owner: str) -> FolderSign:
+        self.check()
+        return FolderSign(self._folder, owner)
+
+    def alive(self, owners: Iterable[str]) -> set[str]:
+        return {owner for owner in owners if is_held(sign_file(self._folder, owner))}
+
+    def in_use(self, template: str) -> bool:
+        return is_held(hold_file(self._folder, template))
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
+        _ours(name)
         self.check()
-        with open(self._folder / f"{name}.lock", "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with locked_file(self._folder / f"{name}.lock"):
             yield
 
-    def is_ready(self, template: str) -> bool:
-        return (self._folder / f"{template}.ready").exists()
+    def locked(self, name: str) -> bool:
+        return is_held(self._folder / f"{name}.lock")
 
-    def seal(self, template: str, mark: str) -> None:
-        if not os.path.exists(self.place(template)):
-            raise DatabaseError(f"the template {template} was not written")
-        (self._folder / f"{template}.ready").write_text(mark)
+    # -- templates -----------------------------------------------------------------
 
-    def clone(self, template: str, name: str, mark: str) -> None:
+    def seal(self, template: str, mark: Mark) -> None:
+        if not self._proven(template) or not self._database(template).exists():
+            raise DatabaseError(f"the template {template} was not written, so it cannot be sealed")
+        self._settle(template)
+        self._write(template, mark.but(state=mark.state or self.state(template)))
+
+    def state(self, name: str) -> str:
+        return read_state(self._database(name))
+
+    def export(self, name: str, file: Path) -> bool:
+        return False  # the template is a file already
+
+    def restore(self, file: Path, name: str, mark: Mark) -> None:
+        _ours(name)
+        raise DatabaseError("SQLite databases are not restored from exports: their templates are files already")
+
+    # -- clones --------------------------------------------------------------------
+
+    def clone(self, template: str, name: str, mark: Mark) -> None:
+        _ours(name, template)
+        started = time.monotonic()
+        source, target = self._database(template), self._database(name)
+        if target.exists() or (self._folder / f"{name}{_MARK}").exists():
+            raise CloneFailed(f"{template} could not be copied: {target} already exists")
+        mark_of_template = self.find(template)
+        if mark_of_template is None or mark_of_template.kind not in ("template", "flushed"):
+            raise CloneFailed(f"{template} in {self.where} is no sealed template; it is built anew by the next run that needs it")
         try:
-            shutil.copyfile(self.place(template), self.place(name))
-        except OSError as error:
-            self.drop(name)
+            self._settle(template)
+            self._write(name, mark.but(kind="building"))
+            copy_file(source, target)
+            self._write(name, mark)
+        except (OSError, DatabaseError) as error:
+            self._remove(name)
             raise CloneFailed(f"{template} could not be copied: {error}") from error
+        self.stats.cloned += 1
+        self.stats.clone_seconds += time.monotonic() - started
+
+    def heal(self, name: str, template: str, fresh: str, mark: Mark) -> str:
+        _ours(name, template, fresh)
+        started = time.monotonic()
+        try:
+            self.drop(name)
+        except DatabaseError as error:
+            raise CloneFailed(f"{name} could not be made equal to {template} again: {error}") from error
+        self.clone(template, fresh, mark)
+        self.stats.healed += 1
+        self.stats.heal_seconds += time.monotonic() - started
+        return fresh
+
+    def heals_cheaper(self, template: str) -> bool:
+        return False  # healing is a copy, too
+
+    def adopt(self, template: str, fresh: str, mark: Mark) -> str | None:
+        _ours(template, fresh)
+        sealed = self.find(template)
+        while sealed and sealed.state and self._claim(template, fresh, mark):
+            with contextlib.suppress(DatabaseError):
+                if self.state(fresh) == sealed.state:
+                    self._write(fresh, mark)
+                    self.stats.adopted += 1
+                    return fresh
+            self.drop(fresh)
+        return None
+
+    def healthy(self, name: str) -> bool:
+        return self._database(name).exists()
 
     def discard(self, template: str) -> None:
-        if not OURS.match(template):
-            raise DatabaseError(f"{template!r} is not one of our databases; it was not dropped")
-        for suffix in (".sqlite3", ".sqlite3-journal", ".ready"):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._folder / f"{template}{suffix}")
+        self.drop(template)
 
     def drop(self, name: str) -> None:
-        if not OURS.match(name):
-            raise DatabaseError(f"{name!r} is not one of our databases; it was not dropped")
-        for suffix in (".sqlite3", ".sqlite3-journal", ".sqlite3-wal", ".sqlite3-shm", ".ready", ".lock"):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._folder / f"{name}{suffix}")
+        if self._proven(name):
+            self._remove(name)
+            self.stats.dropped += 1
 
-    def close(self) -> None: ...
+    # -- files -----------------------------------------------------------------------
+
+    def _database(self, name: str) -> Path:
+        return self._folder / f"{name}{_DATABASE}"
+
+    def _mark(self, name: str) -> Mark | None:
+        try:
+            return Mark.parse((self._folder / f"{name}{_MARK}").read_text())
+        except OSError:
+            return None
+
+    def _write(self, name: str, mark: Mark) -> None:
+        """Whole or not at all, whoever reads meanwhile."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            draft = self._folder / f"{name}.mark-{os.getpid()}"
+            draft.write_text(mark.text)
+            draft.replace(self._folder / f"{name}{_MARK}")
+        except OSError as error:
+            raise DatabaseError(f"the mark of {name} cannot be written: {error}; free space in {self._folder}") from error
+
+    def _proven(self, name: str) -> bool:
+        """Something of this name is there, and it is ours. Raises DatabaseError when it is there and not ours."""
+        _ours(name)
+        mark = self._mark(name)
+        if mark is None and self._database(name).exists():
+            raise DatabaseError(f"{self.place(name)} does not carry our mark; it was left alone")
+        return mark is not None
+
+    def _settle(self, name: str) -> None:
+        """Everything in the one file: what SQLite still keeps beside it would be lost to a copy."""
+        if any(path.exists() and path.stat().st_size for path in self._beside(name)):
+            checkpoint(self._database(name))
+
+    def _beside(self, name: str) -> list[Path]:
+        return [self._folder / f"{name}{suffix}" for suffix in _BESIDE]
+
+    def _size(self, name: str) -> int:
+        with contextlib.suppress(OSError):
+            return self._database(name).stat().st_size
+        return 0
+
+    def _remove(self, name: str) -> None:
+        """The mark last: what is left by a process that dies here is still ours."""
+        paths = [self._database(name), *self._beside(name), self._folder / f"{name}{_MARK}"]
+        try:
+            for path in paths:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise DatabaseError(f"{name} could not be dropped: {error}") from error
+
+    def _claim(self, template: str, fresh: str, mark: Mark) -> bool:
+        """Makes an idle clone ours under the fresh name, as one in the making. False when there is none."""
+        for found in self.found():
+            if found.mark is None or found.mark.kind != "idle" or found.mark.template != template:
+                continue
+            with contextlib.suppress(FileNotFoundError):  # somebody else was first
+                self._rename(found.name, fresh, mark.but(kind="building"))
+                return True
+        return False
+
+    def _rename(self, name: str, fresh: str, mark: Mark) -> None:
+        """The renaming of the database decides who gets it."""
+        self._write(fresh, mark)
+        try:
+            self._settle(name)
+            self._database(name).rename(self._database(fresh))
+        except (FileNotFoundError, DatabaseError) as error:
+            (self._folder / f"{fresh}{_MARK}").unlink(missing_ok=True)
+            raise FileNotFoundError(str(error)) from error
+        self._remove(name)
+
+
+def _ours(*names: str) -> None:
+    for name in names:
+        if not OURS.match(name):
+            raise DatabaseError(f"{name!r} is not one of our databases; it was not touched")

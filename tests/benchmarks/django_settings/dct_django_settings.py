@@ -1,6 +1,6 @@
 """Settings for Django's own test suite: the labels as installed apps, as its tests/runtests.py sets it up.
 
-DJANGO_SUITE_LABELS names the labels; SUITE_DB{NAME,HOST,PORT,USER,PASSWORD} the PostgreSQL. It is copied into Django's
+DJANGO_SUITE_LABELS names the labels; SUITE_DB{ENGINE,NAME,HOST,PORT,USER,PASSWORD} the server. It is copied into Django's
 tests folder, which is the working directory of every run. Left out: gis_tests, and runtests.py's refusal of
 TransactionTestCases without available_apps.
 """
@@ -75,7 +75,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
 USE_TZ = False
 DATABASES = {
     alias: {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": os.environ["SUITE_DBENGINE"],
         "NAME": os.environ["SUITE_DBNAME"] + ("" if alias == "default" else f"_{alias}"),
         **{key: os.environ[f"SUITE_DB{key}"] for key in ("HOST", "PORT", "USER", "PASSWORD")},
     }

@@ -57,15 +57,25 @@ def database():
     if kind == "sqlite":
         return {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / f"{name}.sqlite3"}
     if kind == "pg":
+        return {"ENGINE": "django.db.backends.postgresql", "NAME": name, **server("5432", "postgres")}
+    if kind == "mysql":
+        # Some servers' default is latin1, which cannot hold every title.
         return {
-            "ENGINE": "django.db.backends.postgresql",
+            "ENGINE": "django.db.backends.mysql",
             "NAME": name,
-            "HOST": os.environ.get("BOOKSHOP_DB_HOST", "127.0.0.1"),
-            "PORT": os.environ.get("BOOKSHOP_DB_PORT", "5432"),
-            "USER": os.environ.get("BOOKSHOP_DB_USER", "postgres"),
-            "PASSWORD": os.environ.get("BOOKSHOP_DB_PASSWORD", ""),
+            **server("3306", "root"),
+            "TEST": {"CHARSET": "utf8mb4"},
         }
-    raise ValueError(f"BOOKSHOP_DB must be sqlite or pg, not {kind!r}")
+    raise ValueError(f"BOOKSHOP_DB must be sqlite, pg or mysql, not {kind!r}")
+
+
+def server(port, user):
+    return {
+        "HOST": os.environ.get("BOOKSHOP_DB_HOST", "127.0.0.1"),
+        "PORT": os.environ.get("BOOKSHOP_DB_PORT", port),
+        "USER": os.environ.get("BOOKSHOP_DB_USER", user),
+        "PASSWORD": os.environ.get("BOOKSHOP_DB_PASSWORD", ""),
+    }
 
 
 DATABASES = {"default": database()}

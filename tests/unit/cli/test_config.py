@@ -48,7 +48,11 @@ def test_each_value_has_its_origin_in_one_column() -> None:
 
 
 def test_origins_can_be_left_out() -> None:
-    assert "default" not in output("--no-origin").replace("pool                 default", "")
+    # Given: the one value that reads like an origin
+    rows = [line for line in output("--no-origin").splitlines() if line.split() != ["pool", "default"]]
+
+    # Then
+    assert "default" not in "\n".join(rows)
     assert output("--origin") == output()
 
 
@@ -58,7 +62,7 @@ def test_the_groups_come_in_the_order_of_the_help(project: Path) -> None:
 
     # Then
     assert titles == [
-        f"Project: {project}", "Selection and order:", "Fleet:", "Limits:", "Reports:", "Worker:",
+        f"Project: {project}", "Selection and order:", "Fleet:", "Databases:", "Limits:", "Reports:", "Worker:",
     ]  # fmt: skip
 
 

@@ -49,6 +49,7 @@ def test_the_object_has_exactly_the_documented_keys() -> None:
             "fixtures": 1,
         },
         "seconds": {"collect": 0.0, "snapshot": 0.0, "wait": 0.0, "run": 0.0, "finish": 0.0, "wall": 2.0},
+        "databases": {},
         "slots": [{"worker": "build-a", "slot": 1, "busy_seconds": 1.5, "chunks": 3}],
         "tests": [
             {

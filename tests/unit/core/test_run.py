@@ -201,6 +201,19 @@ def test_the_last_failure_of_a_run_stops_nothing() -> None:
     assert run.machine.exit_code() == 1
 
 
+@pytest.mark.parametrize(("late", "code"), [(True, 1), (False, 0)])
+def test_only_what_is_known_late_by_nature_counts_when_all_verdicts_are_there(late: bool, code: int) -> None:
+    # Given
+    run = Run(one_class(1))
+    run.record(run.claim(), finished(0, "passed"))
+    assert run.machine.finished
+    # When
+    run.send(ev.Stopped("the system checks failed", 1, late=late))
+    # Then
+    assert run.machine.exit_code() == code
+    assert run.machine.finished
+
+
 def test_an_interrupt_ends_with_2_once_the_slots_have_ended() -> None:
     # Given
     run = Run(two_classes())

@@ -31,6 +31,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     list[str]: st.lists(TEXT, max_size=4),
     list[int]: st.lists(st.integers()),
     dict[str, str]: st.dictionaries(TEXT, TEXT),
+    dict[str, int]: st.dictionaries(TEXT, st.integers()),
     dict[str, float]: st.dictionaries(TEXT, st.floats(allow_nan=False)),
     list[dict[str, Any]]: st.lists(st.dictionaries(TEXT, JSON, max_size=3), max_size=3),
 }

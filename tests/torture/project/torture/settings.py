@@ -47,15 +47,25 @@ def database(alias, name):
             "TEST": {"NAME": test_name},
         }
     if KIND == "pg":
+        return {"ENGINE": "django.db.backends.postgresql", "NAME": name, **server("5432", "postgres")}
+    if KIND == "mysql":
+        # Some servers' default is latin1, which cannot hold what the tests write.
         return {
-            "ENGINE": "django.db.backends.postgresql",
+            "ENGINE": "django.db.backends.mysql",
             "NAME": name,
-            "HOST": os.environ.get("TORTURE_DBHOST", "127.0.0.1"),
-            "PORT": os.environ.get("TORTURE_DBPORT", "5432"),
-            "USER": os.environ.get("TORTURE_DBUSER", "postgres"),
-            "PASSWORD": os.environ.get("TORTURE_DBPASSWORD", ""),
+            **server("3306", "root"),
+            "TEST": {"CHARSET": "utf8mb4"},
         }
-    raise ValueError(f"TORTURE_DB must be sqlite, sqlitefile or pg, not {KIND!r}")
+    raise ValueError(f"TORTURE_DB must be sqlite, sqlitefile, pg or mysql, not {KIND!r}")
+
+
+def server(port, user):
+    return {
+        "HOST": os.environ.get("TORTURE_DBHOST", "127.0.0.1"),
+        "PORT": os.environ.get("TORTURE_DBPORT", port),
+        "USER": os.environ.get("TORTURE_DBUSER", user),
+        "PASSWORD": os.environ.get("TORTURE_DBPASSWORD", ""),
+    }
 
 
 DATABASES = {

@@ -1,0 +1,280 @@
+"""MySQL and MariaDB: templates and clones by replaying what SHOW CREATE prints, rows by INSERT … SELECT.
+
+The code path is one for both; they differ in what they can tell (sequences, variables) and in what things cost. There are no
+pipes and no dump programs. A template is open to readers: it is sealed by its mark alone. DDL is serialised server-wide on
+both, so clones are made one at a time and each is handed out when it is ready.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from dct_celery.adapters.databases import mysql_connection as my
+from dct_celery.adapters.databases import mysql_export, mysql_heal, mysql_server
+from dct_celery.adapters.databases.mysql_costs import Costs
+from dct_celery.adapters.databases.mysql_inventory import read_inventory
+from dct_celery.adapters.databases.mysql_marks import LockOfLife, Marks, drop_database, end_sessions, held, lock_name, ours, turn
+from dct_celery.adapters.databases.mysql_plan import Plan, read_plan, replay, verify
+from dct_celery.core.marks import Found, Mark
+from dct_celery.errors import CloneFailed, DatabaseError
+from dct_celery.ports import DatabasePolicy, DatabaseSpec, DatabaseStats, SignOfLife
+
+#: Kinds that can be cloned.
+_SEALED = ("template", "flushed")
+
+
+class MysqlServer:
+    """One server, over one connection, made when first needed."""
+
+    local = False
+    vendor = "mysql"
+
+    def __init__(self, spec: DatabaseSpec, policy: DatabasePolicy | None = None) -> None:
+        self._spec = spec
+        self._policy = policy or DatabasePolicy()
+        self.stats = DatabaseStats()
+        self.where = my.where(spec)
+        self._link = my.Link(spec, self.stats, self._policy)
+        self._marks = Marks(self._link)
+        self._plans: dict[str, tuple[Mark, Plan]] = {}
+        self._costs = Costs()
+
+    # -- the server --------------------------------------------------------------
+
+    def check(self) -> None:
+        mysql_server.check_version(mysql_server.version(self._link)[2], self.where)
+        try:
+            self._marks.prepare()
+            with self._probe():
+                pass
+        except DatabaseError as error:
+            if my.refused(error):
+                raise mysql_server.missing_right(self._link, self._spec, error) from error
+            raise
+
+    def warnings(self) -> list[str]:
+        """What a table costs is measured."""
+        with self._probe():
+            return mysql_server.warnings(self._link, self.where) + mysql_server.dear_tables(self._link, self.where)
+
+    @contextlib.contextmanager
+    def _probe(self) -> Iterator[None]:
+        """An empty database, current while the block lasts."""
+        name = f"test_dct_probe_{secrets.token_hex(6)}"
+        with self._link.operation():
+            now = self.now()
+            with self._making(name, Mark("building", made=now, expires=now + 60)):
+                self._link.run(f"CREATE DATABASE {my.identifier(name)}")
+                self._link.use(name)
+            try:
+                yield
+            finally:
+                self.drop(name)
+
+    def facts(self) -> dict[str, str]:
+        return mysql_server.facts(self._link)
+
+    def capacity(self) -> int:
+        return mysql_server.capacity(self._link)
+
+    def now(self) -> int:
+        return int(self._link.one("SELECT UNIX_TIMESTAMP()")[0])
+
+    def place(self, name: str) -> str:
+        return name
+
+    # -- marks and signs of life ---------------------------------------------------
+
+    def find(self, name: str) -> Mark | None:
+        mark = self._marks.there(name)
+        return None if mark is None or mark.kind == "building" else mark
+
+    def found(self, *, sizes: bool = False) -> list[Found]:
+        return self._marks.found(sizes=sizes)
+
+    def announce(self, name: str, mark: Mark) -> None:
+        if not self._marks.has(ours(name)) and self._marks.exists(name):
+            raise DatabaseError(f"{name!r} on {self.where} is there and does not carry our mark")
+        self._marks.put(name, mark)
+
+    def remark(self, name: str, mark: Mark) -> None:
+        if not self._marks.change(ours(name), mark):
+            raise DatabaseError(f"{name!r} on {self.where} does not carry our mark; it was not marked")
+
+    def sign_of_life(self, owner: str) -> SignOfLife:
+        return LockOfLife(self._spec, self.stats, owner)
+
+    def alive(self, owners: Iterable[str]) -> set[str]:
+        return self._marks.alive(owners)
+
+    def in_use(self, template: str) -> bool:
+        return self._marks.in_use(template)
+
+    def lock(self, name: str) -> AbstractContextManager[None]:
+        return held(self._spec, self.stats, lock_name("l", name))
+
+    def locked(self, name: str) -> bool:
+        return self._link.one("SELECT IS_USED_LOCK(%s)", [lock_name("l", name)])[0] is not None
+
+    # -- templates -----------------------------------------------------------------
+
+    def seal(self, template: str, mark: Mark) -> None:
+        if not self._marks.exists(ours(template)):
+            raise DatabaseError(f"the template {template} was not built on {self.where}")
+        if not self._marks.has(template):
+            raise DatabaseError(f"{template!r} on {self.where} does not carry our mark; it was not sealed")
+        end_sessions(self._link, template)
+        self.remark(template, mark if mark.state else mark.but(state=self.state(template)))
+
+    def state(self, name: str) -> str:
+        return read_inventory(self._link, ours(name)).state
+
+    def export(self, name: str, file: Path) -> bool:
+        mysql_export.export(self._link, ours(name), file)
+        return True
+
+    def restore(self, file: Path, name: str, mark: Mark) -> None:
+        with self._making(name, mark):
+            mysql_export.restore(self._link, file, name)
+
+    # -- clones --------------------------------------------------------------------
+
+    def clone(self, template: str, name: str, mark: Mark) -> None:
+        ours(template), ours(name)
+        begun = time.monotonic()
+        try:
+            with self._link.operation(), turn(self._link, "dct_clone", self._policy.clones_at_once or 1):
+                begun = time.monotonic()
+                plan = self._plan(template)
+                with self._making(name, mark):
+                    replay(self._link, plan, name)
+                    verify(self._link, plan, name)
+        except DatabaseError as error:
+            raise CloneFailed(f"{template} could not be cloned: {error}") from error
+        self.stats.cloned += 1
+        self.stats.clone_seconds += self._costs.cloned(template, time.monotonic() - begun)
+
+    def heal(self, name: str, template: str, fresh: str, mark: Mark) -> str:
+        ours(name), ours(template), ours(fresh)
+        if not self._marks.has(name):
+            raise CloneFailed(f"{name!r} on {self.where} does not carry our mark; it was not healed")
+        begun = time.monotonic()
+        try:
+            self.remark(name, mark.but(kind="building"))
+            self._heal(self._plan(template), name, mark)
+        except DatabaseError as error:
+            self._clear(name)
+            raise CloneFailed(f"{name} could not be healed from {template}: {error}") from error
+        self.stats.healed += 1
+        self.stats.heal_seconds += self._costs.healed(template, time.monotonic() - begun)
+        return name
+
+    def heals_cheaper(self, template: str) -> bool:
+        known = self._costs.heals_cheaper(template)
+        if known is not None:
+            return known
+        return mysql_server.heals_cheaper(self._link, template)
+
+    def adopt(self, template: str, fresh: str, mark: Mark) -> str | None:
+        ours(template), ours(fresh)
+        sealed = self._sealed(template)
+        for name, idle in sorted(self._marks.all().items()):
+            if idle is None or idle.kind != "idle" or idle.template != template:
+                continue
+            if self._marks.swap(name, idle, mark.but(kind="building")) and self._equal(name, template, sealed):
+                self.remark(name, mark)
+                self.stats.adopted += 1
+                return name
+        return None
+
+    def healthy(self, name: str) -> bool:
+        try:
+            return self._marks.exists(name)
+        except DatabaseError:
+            return False
+
+    def discard(self, template: str) -> None:
+        self.drop(template)
+
+    def drop(self, name: str) -> None:
+        try:
+            ours(name)
+        except DatabaseError as error:
+            raise DatabaseError(f"{error}; it was not dropped") from error
+        if self._marks.has(name):
+            self._drop(name)
+        elif self._marks.exists(name):
+            raise DatabaseError(f"{name!r} on {self.where} does not carry our mark; it was not dropped")
+
+    def close(self) -> None:
+        self._link.close()
+
+    # -- parts ---------------------------------------------------------------------
+
+    def _sealed(self, template: str) -> Mark:
+        mark = self.find(ours(template))
+        if mark is None or mark.kind not in _SEALED:
+            raise DatabaseError(f"there is no sealed template {template} on {self.where}")
+        return mark
+
+    def _plan(self, template: str) -> Plan:
+        """Read once per sealed template; one that was built anew under the same name has another mark."""
+        mark = self._sealed(template).but(used=0, expires=0)
+        known = self._plans.get(template)
+        if known is None or known[0] != mark:
+            known = self._plans[template] = (mark, read_plan(self._link, template))
+        return known[1]
+
+    @contextlib.contextmanager
+    def _making(self, name: str, mark: Mark) -> Iterator[str]:
+        """Marked before it is there, marked as what it is to be when it is; nothing is left of one that fails."""
+        if self._marks.exists(ours(name)):
+            raise DatabaseError(f"the database {name} already exists")
+        self._marks.put(name, mark.but(kind="building"))
+        try:
+            yield name
+            self.remark(name, mark)
+        except DatabaseError as error:
+            if my.code(error) == my.DATABASE_EXISTS:  # somebody else's, made this very moment
+                self._marks.remove(name)
+            else:
+                self._clear(name)
+            raise
+        except BaseException:
+            self._clear(name)
+            raise
+
+    def _heal(self, plan: Plan, name: str, mark: Mark) -> None:
+        end_sessions(self._link, name)
+        mysql_heal.heal(self._link, plan, name)
+        self.remark(name, mark)
+
+    def _equal(self, name: str, template: str, sealed: Mark) -> bool:
+        """An idle clone is what its template is; if not, it is dropped."""
+        wanted = sealed.state or self.state(template)
+        with contextlib.suppress(DatabaseError):
+            end_sessions(self._link, name)
+            if self.state(name) == wanted:
+                return True
+        self._clear(name)
+        return False
+
+    def _clear(self, name: str) -> None:
+        """Drops what is marked; what cannot be dropped now is collected later, by its mark."""
+        with contextlib.suppress(DatabaseError):
+            self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        if not self._marks.has(name):
+            return
+        if self._marks.exists(name):
+            # Half dropped is not complete: tables go one by one here.
+            self._marks.put(name, (self._marks.get(name) or Mark("building")).but(kind="building"))
+            drop_database(self._link, name)
+            self.stats.dropped += 1
+        self._marks.remove(name)

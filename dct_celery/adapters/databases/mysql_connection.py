@@ -1,0 +1,315 @@
+"""One MySQL or MariaDB connection at a time: opened when needed, checked, recycled, counted, and never shared with a fork.
+
+Statements run in a session whose settings are ours alone, whatever the server's defaults are: they decide what SHOW CREATE
+prints and how it is read back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import MySQLdb
+import MySQLdb.cursors
+
+from dct_celery.errors import DatabaseError
+from dct_celery.ports import DatabasePolicy, DatabaseSpec, DatabaseStats
+
+#: Keys of Django's OPTIONS that say how to connect; the others say how the project wants its sessions.
+_OPTIONS = ("unix_socket", "read_default_file", "read_default_group", "ssl_mode", "compress", "local_infile")
+#: Zero ids stay zero; times mean the same wherever they are read; a lock that is not had soon is an error.
+_SESSION = (
+    "SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO', foreign_key_checks = 0, unique_checks = 0, time_zone = '+00:00', "
+    "sql_quote_show_create = 1, sql_safe_updates = 0, sql_select_limit = DEFAULT, lock_wait_timeout = {lock_wait}, "
+    "wait_timeout = {idle}"
+)
+#: Not every server has these, nor every user the right to them; all of them only spare trouble.
+_WISHES = ("sql_log_bin = 0", "innodb_strict_mode = 0", "sql_require_primary_key = 0", "max_statement_time = 0")
+#: Most text that goes to the server in one packet; the smallest default limit is 16 MiB.
+PACKET = 512 * 1024
+
+UNKNOWN_DATABASE, UNKNOWN_TABLE, DATABASE_EXISTS = 1049, 1146, 1007
+_LOST = frozenset({2006, 2013, 2014, 2055, 4031, 1927, 1053})
+_REFUSED = frozenset({1044, 1045, 1142, 1143, 1227, 1370})
+
+_open: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _disown() -> None:
+    """In a forked child: the destructor of an inherited connection would end the parent's session through the shared socket."""
+    links = list(_open)
+    if links:
+        with open(os.devnull, "r+b", buffering=0) as nowhere:
+            for link in links:
+                link.disown(nowhere.fileno())
+
+
+os.register_at_fork(after_in_child=_disown)
+
+
+def identifier(name: str) -> str:
+    """`name` quoted for MySQL and MariaDB, whatever it contains. Raises DatabaseError for a NUL, which no name can have."""
+    if "\0" in name:
+        raise DatabaseError(f"{name!r} is no name of a database object")
+    return "`" + name.replace("`", "``") + "`"
+
+
+def code(error: BaseException | None) -> int:
+    """The server's error number behind one of our errors; 0 for none."""
+    while isinstance(error, DatabaseError):
+        error = error.__cause__
+    first = error.args[0] if isinstance(error, MySQLdb.Error) and error.args else 0
+    return first if isinstance(first, int) else 0
+
+
+def refused(error: BaseException) -> bool:
+    """A right is missing."""
+    return code(error) in _REFUSED
+
+
+def text(value: Any) -> str:
+    """A column of text as `str`; the servers type some of their own as binary."""
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
+
+
+def where(spec: DatabaseSpec) -> str:
+    """The server in words."""
+    socket = spec.host if spec.host.startswith("/") else str(spec.options.get("unix_socket") or "")
+    return socket or f"{spec.host or 'localhost'}:{spec.port or 3306}"
+
+
+def parameters(spec: DatabaseSpec) -> dict[str, Any]:
+    """What MySQLdb is told, as Django would tell it, but for the database: a configured one is production."""
+    given: dict[str, Any] = {name: spec.options[name] for name in _OPTIONS if name in spec.options}
+    place = "unix_socket" if spec.host.startswith("/") else "host"
+    named = {"user": spec.user, "passwd": spec.password, place: spec.host, "port": int(spec.port) if spec.port else None}
+    return given | {name: value for name, value in named.items() if value}
+
+
+class Link:
+    """A session, opened when first needed. `policy` says when it is replaced; None for never (it holds locks)."""
+
+    def __init__(
+        self,
+        spec: DatabaseSpec,
+        stats: DatabaseStats,
+        policy: DatabasePolicy | None = None,
+        *,
+        idle: int = 28_800,
+        answer: int = 1800,
+    ) -> None:
+        """`idle`: seconds of silence after which the server ends the session; `answer`: longest wait for one answer."""
+        self._spec = spec
+        self._stats = stats
+        self._policy = policy
+        self._idle = idle
+        self._answer = answer
+        self._connection: Any = None
+        self._depth = 0
+        self._inside = False
+        self._used = 0
+        self._opened_at = self._spoke_at = 0.0
+        _open.add(self)
+
+    # -- statements --------------------------------------------------------------
+
+    def run(self, statement: str, params: Sequence[Any] | None = None) -> int:
+        """Executes one statement; the number of affected rows."""
+        with self._translated(), self.operation(), contextlib.closing(self._cursor()) as cursor:
+            return int(cursor.execute(statement, params))
+
+    def rows(self, statement: str, params: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+        with self._translated(), self.operation(), contextlib.closing(self._cursor()) as cursor:
+            cursor.execute(statement, params)
+            return list(cursor.fetchall())
+
+    def one(self, statement: str, params: Sequence[Any] | None = None) -> tuple[Any, ...]:
+        """The only row. Raises DatabaseError when there is none."""
+        rows = self.rows(statement, params)
+        if not rows:
+            raise DatabaseError(f"{where(self._spec)}: no answer to {statement.split(' ', 1)[0]}")
+        return rows[0]
+
+    def batch(self, statements: Sequence[str]) -> list[list[tuple[Any, ...]]]:
+        """Executes statements in as few packets as may be; the rows of each. Stops at the first error."""
+        answers: list[list[tuple[Any, ...]]] = []
+        with self._translated(), self.operation():
+            for packet in _packets(statements):
+                answers += self._packet(packet)
+        return answers
+
+    def batch_of(self, statements: Iterable[str]) -> None:
+        """The same for any number of statements, whose answers are of no interest."""
+        with self._translated(), self.operation():
+            for packet in _packets(statements):
+                for _ in self._packet(packet):
+                    pass
+
+    def stream(self, statement: str, size: int) -> Iterator[list[tuple[Any, ...]]]:
+        """Rows in lists of `size`, not held in memory at once; nothing else may be asked meanwhile."""
+        with self._translated(), self.operation(), contextlib.closing(self._cursor(MySQLdb.cursors.SSCursor)) as cursor:
+            cursor.execute(statement)
+            while rows := cursor.fetchmany(size):
+                yield list(rows)
+
+    def _packet(self, packet: Sequence[str]) -> Iterator[list[tuple[Any, ...]]]:
+        with contextlib.closing(self._cursor()) as cursor:
+            self._stats.statements += len(packet) - 1
+            cursor.execute(";\n".join(packet))
+            for _ in packet:
+                # Errors of later statements surface here and nowhere else.
+                yield list(cursor.fetchall()) if cursor.description else []
+                cursor.nextset()
+
+    def _cursor(self, kind: type[Any] = MySQLdb.cursors.Cursor) -> Any:
+        self._stats.statements += 1
+        self._used += 1
+        return self._connection.cursor(kind)
+
+    # -- connection --------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def operation(self) -> Iterator[None]:
+        """One session for everything inside: it is checked and replaced only at the outermost entry."""
+        if self._depth == 0 or self._connection is None:
+            self._ready()
+        self._depth += 1
+        try:
+            yield
+            if self._depth == 1:
+                self._leave()
+        finally:
+            self._depth = max(self._depth - 1, 0)
+            self._spoke_at = time.monotonic()
+
+    def use(self, name: str) -> None:
+        """Makes the database current until the operation ends."""
+        with self.operation():
+            self.run(f"USE {identifier(name)}")
+            self._inside = True
+
+    def _leave(self) -> None:
+        """Who heals or drops a database throws out all sessions that are in it."""
+        if self._inside and self._connection is not None:
+            self.run("USE information_schema")
+        self._inside = False
+
+    def connected(self) -> bool:
+        return self._connection is not None
+
+    def id(self) -> int:
+        """The server's number of this session."""
+        with self.operation():
+            return int(self._connection.thread_id())
+
+    def server(self) -> str:
+        """What the server says of itself: its version, and its make if that is MariaDB."""
+        with self.operation():
+            return str(self._connection.get_server_info())
+
+    def is_mariadb(self) -> bool:
+        return "mariadb" in self.server().lower()
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(MySQLdb.Error):
+                connection.close()
+
+    def disown(self, nowhere: int) -> None:
+        """Forgets a session that belongs to another process: its socket is replaced by the descriptor `nowhere`."""
+        if self._connection is not None:
+            with contextlib.suppress(MySQLdb.Error, OSError):
+                os.dup2(nowhere, self._connection.fileno(), inheritable=False)
+            self._connection = None
+        self._depth = 0
+
+    def _ready(self) -> None:
+        if self._connection is not None and self._worn():
+            self.close()
+            self._stats.recycled += 1
+        if self._connection is not None and self._silent() and not self._answers():
+            self.close()
+        if self._connection is None:
+            self._connect()
+        else:
+            self._stats.reused += 1
+
+    def _worn(self) -> bool:
+        policy = self._policy
+        if policy is None:
+            return False
+        old = policy.max_age and time.monotonic() - self._opened_at > policy.max_age
+        return bool(old or (policy.max_operations and self._used >= policy.max_operations))
+
+    def _silent(self) -> bool:
+        return self._policy is not None and time.monotonic() - self._spoke_at > self._policy.health_check_seconds
+
+    def _answers(self) -> bool:
+        try:
+            self._connection.ping()
+        except MySQLdb.Error:
+            self._stats.failed += 1
+            return False
+        return True
+
+    def _connect(self) -> None:
+        timeouts = {"connect_timeout": 10, "read_timeout": self._answer, "write_timeout": self._answer}
+        try:
+            connection = MySQLdb.connect(charset="utf8mb4", autocommit=True, **timeouts, **parameters(self._spec))
+        except (MySQLdb.Error, TypeError, ValueError) as error:
+            self._stats.failed += 1
+            raise DatabaseError(
+                f"database {self._spec.alias!r} on {where(self._spec)} cannot be reached from this worker: {_line(error)}; "
+                "check HOST, PORT, USER and PASSWORD of its settings as this worker sees them"
+            ) from error
+        self._connection = connection
+        self._used = 0
+        self._opened_at = self._spoke_at = time.monotonic()
+        self._stats.opened += 1
+        try:
+            with self._translated():
+                self._set_up(connection)
+        except DatabaseError:
+            self.close()
+            raise
+
+    def _set_up(self, connection: Any) -> None:
+        connection.query(_SESSION.format(lock_wait=5, idle=self._idle))
+        for wish in _WISHES:
+            with contextlib.suppress(MySQLdb.Error):
+                connection.query(f"SET SESSION {wish}")
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except MySQLdb.Error as error:
+            if code(error) in _LOST or isinstance(error, MySQLdb.InterfaceError):
+                self._stats.failed += 1
+                self.close()
+            raise DatabaseError(f"{where(self._spec)}: {_line(error)}") from error
+
+
+def _packets(statements: Iterable[str]) -> Iterator[list[str]]:
+    packet: list[str] = []
+    size = 0
+    for statement in statements:
+        if packet and (size + len(statement) > PACKET or len(packet) >= 200):
+            yield packet
+            packet, size = [], 0
+        packet.append(statement)
+        size += len(statement) + 2
+    if packet:
+        yield packet
+
+
+def _line(error: BaseException) -> str:
+    args = error.args
+    number, words = (args[0], args[1]) if len(args) > 1 else (0, str(error) or type(error).__name__)
+    line = " ".join(str(words).split())
+    return f"{line} (error {number})" if number else line

@@ -1,0 +1,118 @@
+"""What a MySQL or MariaDB server is: its version, its settings, its room, and the rights that we have on it."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from dct_celery.adapters.databases.mysql_connection import Link, text, where
+from dct_celery.errors import DatabaseError
+from dct_celery.ports import DatabaseSpec
+
+#: The oldest that we clone on.
+_OLDEST = {"MariaDB": (10, 6), "MySQL": (8, 0)}
+#: Tables from which on healing beats cloning on MariaDB, as long as nothing was measured.
+_MANY_TABLES = 60
+#: Seconds for one table, from which on users are told.
+_DEAR_TABLE = 0.004
+#: Server settings that are part of a template's key.
+_FACTS = (
+    "character_set_server", "collation_server", "sql_mode", "lower_case_table_names", "default_storage_engine",
+    "innodb_default_row_format", "explicit_defaults_for_timestamp", "time_zone",
+)  # fmt: skip
+#: Setting -> values that are slow for data that may be thrown away, and the mend.
+_SLOW = {
+    "innodb_stats_persistent": (("1", "ON"), "innodb_stats_persistent=OFF halves the time of a clone on MariaDB"),
+    "innodb_flush_log_at_trx_commit": (("1",), "innodb_flush_log_at_trx_commit=0 spares a wait for the disk per commit"),
+    "innodb_doublewrite": (("1", "ON"), "innodb_doublewrite=0 halves what is written"),
+    "log_bin": (("1", "ON"), "skip-log-bin: nobody replicates test databases"),
+    "sync_frm": (("1", "ON"), "sync_frm=0 spares waits for the disk per table"),
+    "performance_schema": (("1", "ON"), "performance_schema=OFF makes every statement a little cheaper"),
+}
+
+
+def version(link: Link) -> tuple[str, tuple[int, int], str]:
+    """Maker, (major, minor), and the server's own words."""
+    words = text(link.one("SELECT VERSION()")[0])
+    return (*parsed_version(words), words)
+
+
+def parsed_version(words: str) -> tuple[str, tuple[int, int]]:
+    """Maker and (major, minor) from what VERSION() says."""
+    found = re.match(r"(\d+)\.(\d+)", words.removeprefix("5.5.5-"))
+    return "MariaDB" if "mariadb" in words.lower() else "MySQL", (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def check_version(words: str, place: str) -> None:
+    """Raises DatabaseError for a server that is too old; `words`: what VERSION() says."""
+    maker, number = parsed_version(words)
+    oldest = _OLDEST[maker]
+    if number < oldest:
+        raise DatabaseError(f"{maker} {words} on {place} is too old: {maker} {oldest[0]}.{oldest[1]} or newer is needed")
+
+
+def missing_right(link: Link, spec: DatabaseSpec, error: DatabaseError) -> DatabaseError:
+    user, _, host = text(link.one("SELECT CURRENT_USER()")[0]).rpartition("@")
+    account = f"{_quoted(user)}@{_quoted(host)}"
+    return DatabaseError(
+        f"user {account} may not make test databases on {where(spec)} (alias {spec.alias!r}): {error}; "
+        f"as an administrator: GRANT ALL ON `test\\_%`.* TO {account}"
+    )
+
+
+def _quoted(word: str) -> str:
+    return "'" + word.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def variables(link: Link) -> dict[str, str]:
+    return {text(name): text(value) for name, value in link.rows("SHOW GLOBAL VARIABLES")}
+
+
+def facts(link: Link) -> dict[str, str]:
+    maker, _, words = version(link)
+    values = variables(link)
+    return {"vendor": maker.lower(), "version": words, **{name: values[name] for name in _FACTS if name in values}}
+
+
+def warnings(link: Link, place: str) -> list[str]:
+    """Settings that make test databases slow."""
+    values = variables(link)
+    slow = [mend for name, (bad, mend) in _SLOW.items() if values.get(name, "") in bad]
+    return [f"{place} has settings that cost time: {'; '.join(slow)}"] if slow else []
+
+
+def dear_tables(link: Link, place: str) -> list[str]:
+    """Makes a few tables in the current database and says what one costs, if it is much."""
+    maker, number, _ = version(link)
+    seconds = min(_table_seconds(link, f"probe{i}") for i in range(3))
+    if seconds < _DEAR_TABLE:
+        return []
+    return [
+        f"a table takes {seconds * 1000:.0f} ms on {place} ({maker} {number[0]}.{number[1]}), a clone of 200 tables some "
+        f"{seconds * 200:.1f} s: keep clones between runs, or give the server a tmpfs"
+    ]
+
+
+def _table_seconds(link: Link, name: str) -> float:
+    begun = time.monotonic()
+    link.run(f"CREATE TABLE {name} (id BIGINT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(50), b INT, KEY by_a (a), KEY by_b (b))")
+    return time.monotonic() - begun
+
+
+def capacity(link: Link) -> int:
+    """Sessions left for us: of the server, and of our user if it has a limit of its own."""
+    most, of_user, user = link.one("SELECT @@max_connections, @@max_user_connections, SUBSTRING_INDEX(CURRENT_USER(), '@', 1)")
+    status = {text(name): int(value) for name, value in link.rows("SHOW GLOBAL STATUS LIKE 'Threads_connected'")}
+    left = int(most) - status.get("Threads_connected", 0) - 1
+    if int(of_user):
+        ours = [row for row in link.rows("SHOW PROCESSLIST") if text(row[1]) == text(user)]
+        left = min(left, int(of_user) - len(ours))
+    return max(left, 0)
+
+
+def heals_cheaper(link: Link, template: str) -> bool:
+    """Before anything was measured: always on MySQL, from many tables on MariaDB."""
+    if version(link)[0] == "MySQL":
+        return True
+    query = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = %s"
+    return int(link.one(query, [template])[0]) > _MANY_TABLES

@@ -1,0 +1,232 @@
+"""Sessions with a PostgreSQL server: one for statements, opened when needed and recycled; errors told in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from dct_celery.errors import DatabaseError
+from dct_celery.ports import DatabasePolicy, DatabaseSpec, DatabaseStats
+
+#: libpq options that may come from Django's OPTIONS.
+_LIBPQ = frozenset(
+    {"sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "service", "passfile", "options", "target_session_attrs",
+     "keepalives", "keepalives_idle", "channel_binding", "gssencmode", "krbsrvname", "client_encoding"}
+)  # fmt: skip
+#: Databases for statements that need none of their own, first one first. Never the configured one: that is production.
+_MAINTENANCE = ("postgres", "template1")
+#: A server that vanishes without a word is noticed in half a minute. Times in seconds; tcp_user_timeout in milliseconds.
+_NETWORK = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+#: A time-out that the role or the server has for the application's statements must not end a clone or a lock of ours.
+_NO_TIMEOUTS = "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0"
+_MENDS = {
+    "53100": "its disk is full: free space there; `dct gc` drops databases of runs that are over",
+    "53200": "it is out of memory: lower the number of slots, or its shared_buffers and work_mem",
+    "53300": "it has no connection left: raise max_connections there, or lower the number of slots",
+    "25006": "it is read-only: set HOST and PORT to the primary server",
+}
+_TOO_MANY = re.compile(r"too many (clients|connections)|connection slots are reserved", re.IGNORECASE)
+
+
+class PostgresSession:
+    """One connection to the server's maintenance database, for short statements, and others on request.
+
+    Every method raises DatabaseError with one line; its `__cause__` is the driver's error.
+    """
+
+    def __init__(
+        self, spec: DatabaseSpec, policy: DatabasePolicy, stats: DatabaseStats, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.alias = spec.alias
+        self.where = f"{spec.host or 'the local socket'}:{spec.port or 5432}"
+        self._spec, self._policy, self._stats, self._clock = spec, policy, stats, clock
+        self._maintenance = ""
+        self._connection: psycopg.Connection[Any] | None = None
+        self._operations = 0
+        self._opened_at = self._used_at = 0.0
+        self._pins = 0
+
+    # -- statements --------------------------------------------------------------
+
+    def run(self, *statements: sql.Composable) -> None:
+        """Several statements are one transaction."""
+        with self.translated():
+            self._use().execute(sql.SQL("; ").join(statements))
+
+    def rows(self, query: str, params: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+        """What a query answers. Asked again when the connection turns out to be lost, so it must not change anything."""
+        try:
+            return self._rows(query, params)
+        except DatabaseError:
+            if self._pins or (self._connection is not None and not self._connection.closed):
+                raise
+        return self._rows(query, params)
+
+    def row(self, query: str, params: Sequence[Any] | None = None) -> tuple[Any, ...]:
+        return self.rows(query, params)[0]
+
+    def version(self) -> int:
+        """As server_version_num: 150018 for 15.18."""
+        with self.translated():
+            return self._use().info.server_version
+
+    @contextlib.contextmanager
+    def pinned(self) -> Iterator[None]:
+        """The connection stays the same in here, for locks that it holds; when it is lost, statements fail."""
+        self._use()
+        self._pins += 1
+        try:
+            yield
+        finally:
+            self._pins -= 1
+
+    def passes_through_a_pooler(self) -> bool:
+        """The server process that we talk to is not the one that we logged in to."""
+        with self.translated():
+            connection = self._use()
+            return connection.execute("SELECT pg_backend_pid()").fetchall() != [(connection.info.backend_pid,)]
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    # -- connections -------------------------------------------------------------
+
+    def open(self, database: str = "", *, name: str = "dct") -> psycopg.Connection[Any]:
+        """A connection of the caller's own, autocommitting; to the maintenance database unless another is named."""
+        with self.translated():
+            connection = self._connect_to(database, name) if database else self._connect_to_maintenance(name)
+            connection.execute(_no_timeouts(connection.info.server_version))
+        self._stats.opened += 1
+        return connection
+
+    def wait_until_closed(self, pid: int) -> None:
+        """Until the server process of a connection that was closed is gone: else a statement about its database waits for
+        a tenth of a second."""
+        until = self._clock() + 2.0
+        while self.rows("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [pid]) and self._clock() < until:
+            time.sleep(0.001)
+
+    @contextlib.contextmanager
+    def translated(self) -> Iterator[None]:
+        """The driver's errors as one line that names alias, server and, where we know it, the mend."""
+        try:
+            yield
+        except psycopg.Error as error:
+            raise DatabaseError(self.sentence(error)) from error
+
+    def sentence(self, error: psycopg.Error) -> str:
+        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        mend = _MENDS.get(error.sqlstate or "")
+        return f"database {self.alias!r} on {self.where}: {line}" + (f"; {mend}" if mend else "")
+
+    def _rows(self, query: str, params: Sequence[Any] | None) -> list[tuple[Any, ...]]:
+        with self.translated():
+            return self._use().execute(query.encode(), params).fetchall()
+
+    def _use(self) -> psycopg.Connection[Any]:
+        self._retire()
+        if self._connection is None:
+            if self._pins:
+                raise DatabaseError(f"database {self.alias!r} on {self.where}: the connection was lost in the middle of a step")
+            self._connection = self.open()
+            self._operations, self._opened_at = 0, self._clock()
+        else:
+            self._stats.reused += 1
+        self._operations += 1
+        self._stats.statements += 1
+        self._used_at = self._clock()
+        return self._connection
+
+    def _retire(self) -> None:
+        """Parts with a connection that is lost, worn or old."""
+        connection = self._connection
+        if connection is None or (self._pins and not connection.closed):
+            return
+        if connection.closed or not self._answers(connection):
+            self._stats.failed += 1
+        elif self._is_worn():
+            self._stats.recycled += 1
+        else:
+            return
+        self.close()
+
+    def _is_worn(self) -> bool:
+        operations, age = self._policy.max_operations, self._policy.max_age
+        return bool((operations and self._operations >= operations) or (age and self._clock() - self._opened_at >= age))
+
+    def _answers(self, connection: psycopg.Connection[Any]) -> bool:
+        if self._clock() - self._used_at < self._policy.health_check_seconds:
+            return True
+        try:
+            connection.execute("SELECT 1")
+        except psycopg.Error:
+            return False
+        return True
+
+    def _connect_to_maintenance(self, name: str) -> psycopg.Connection[Any]:
+        # Locks are per database, so workers must come to the same one: the next is tried only where this one is not for us.
+        for database in [self._maintenance] if self._maintenance else _MAINTENANCE:
+            try:
+                connection = self._connect_to(database, name)
+            except DatabaseError as error:
+                if database == _MAINTENANCE[-1] or not _is_not_for_us(error, database):
+                    raise
+            else:
+                self._maintenance = database
+                return connection
+        raise AssertionError("the last one raises")
+
+    def _connect_to(self, database: str, name: str) -> psycopg.Connection[Any]:
+        try:
+            return psycopg.connect(autocommit=True, prepare_threshold=None, application_name=name, **self._parameters(database))
+        except psycopg.OperationalError as error:
+            self._stats.failed += 1
+            line = _last_line(error)
+            mend = _MENDS["53300"] if _TOO_MANY.search(line) else "check HOST, PORT, USER and PASSWORD of its settings"
+            raise DatabaseError(
+                f"database {self.alias!r} on {self.where} cannot be reached from this worker: {line}; {mend}"
+                + ("" if _TOO_MANY.search(line) else " as this worker sees them")
+            ) from error
+
+    def _parameters(self, database: str) -> Mapping[str, Any]:
+        spec = self._spec
+        given = {"host": spec.host, "port": spec.port, "user": spec.user, "password": spec.password}
+        options = {name: value for name, value in spec.options.items() if name in _LIBPQ}
+        return {**_NETWORK, **options, **{name: value for name, value in given.items() if value}, "dbname": database}
+
+
+def sqlstate(error: BaseException) -> str:
+    """The server's code of what lies behind a DatabaseError; "" where it has none."""
+    cause = error.__cause__
+    return (cause.sqlstate or "") if isinstance(cause, psycopg.Error) else ""
+
+
+def _no_timeouts(version: int) -> bytes:
+    later = [(140000, "idle_session_timeout"), (170000, "transaction_timeout")]
+    return "; ".join([_NO_TIMEOUTS, *(f"SET {name} = 0" for since, name in later if version >= since)]).encode()
+
+
+def _last_line(error: psycopg.Error) -> str:
+    return str(error).strip().splitlines()[-1].strip() if str(error).strip() else type(error).__name__
+
+
+def _is_not_for_us(error: DatabaseError, database: str) -> bool:
+    """The server speaks of this very database: it is absent or closed to us. A connection that fails has no error code, and
+    a server that is full or starting up speaks of no database."""
+    assert isinstance(error.__cause__, psycopg.Error)
+    line = _last_line(error.__cause__)
+    return database in line.rpartition("FATAL:")[2] and not _TOO_MANY.search(line)

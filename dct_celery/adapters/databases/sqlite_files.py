@@ -1,0 +1,116 @@
+"""Locks and copies of files for the SQLite folder. A lock ends with the process that holds it; the kernel sees to that."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from dct_celery.errors import DatabaseError
+
+#: What the kernel answers where it cannot copy between two files itself.
+_NOT_HERE = (errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM)
+_PIECE = 1 << 30
+
+
+def sign_file(folder: Path, owner: str) -> Path:
+    """Owners are any text, so the file is named by a hash."""
+    return folder / f"{hashlib.sha256(owner.encode()).hexdigest()[:32]}.sign"
+
+
+def hold_file(folder: Path, template: str) -> Path:
+    return folder / f"{template}.hold"
+
+
+class FolderSign:
+    """Shared locks on the owner's file and on one for each template in use."""
+
+    def __init__(self, folder: Path, owner: str) -> None:
+        self._folder = folder
+        self._sign = sign_file(folder, owner)
+        self._files = {self._sign: _shared(self._sign)}
+
+    def hold(self, template: str) -> None:
+        path = hold_file(self._folder, template)
+        if path not in self._files:
+            self._files[path] = _shared(path)
+
+    def renew(self) -> None:
+        """A folder that was emptied under us gets its files back."""
+        for path, file in self._files.items():
+            if not _is_the_file(path, file):
+                file.close()
+                self._files[path] = _shared(path)
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+        with contextlib.suppress(OSError):
+            self._sign.unlink(missing_ok=True)
+
+
+def is_held(path: Path) -> bool:
+    """Somebody has a lock on the file."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+@contextlib.contextmanager
+def locked_file(path: Path) -> Iterator[None]:
+    """Held alone, waited for."""
+    with path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """A new file with the same bytes, which shares blocks with the source where the file system can.
+
+    Raises FileExistsError for a target that is there, OSError otherwise, also when the copy is short.
+    """
+    with source.open("rb") as old, target.open("xb") as new:
+        size = os.fstat(old.fileno()).st_size
+        try:
+            while os.copy_file_range(old.fileno(), new.fileno(), _PIECE):
+                pass
+        except OSError as error:
+            if error.errno not in _NOT_HERE or new.tell():
+                raise
+            shutil.copyfileobj(old, new)
+            new.flush()
+        if os.fstat(new.fileno()).st_size != size:
+            raise OSError(f"{target} is not as long as {source}")
+
+
+def _shared(path: Path) -> IO[bytes]:
+    """The file, made where needed, locked together with whoever else has it so."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            file = path.open("ab")
+            fcntl.flock(file, fcntl.LOCK_SH)
+            if _is_the_file(path, file):  # else it was removed between the two steps
+                return file
+            file.close()
+    except OSError as error:
+        raise DatabaseError(f"{path} cannot be locked: {error}; choose a local folder for SQLite databases") from error
+
+
+def _is_the_file(path: Path, file: IO[bytes]) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,50 @@
+"""`dct doctor`: one line for everything that a run needs, with the mend below what is wrong."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from dct_celery.cli.options import CONTEXT, given, spell_out
+from dct_celery.cli.project import PROJECT, project_options
+from dct_celery.errors import InfrastructureError
+from dct_celery.security import sanitize_log_output
+from dct_celery.settings import load
+
+_MORE = ("store", "pool", "allow_database", "deny_database", "deny_db_host")
+_COLUMN = 9
+
+
+class _Command(click.Command):
+    """`--local` may stand alone, as for `dct run`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, spell_out(args))
+
+
+@click.command("doctor", cls=_Command, context_settings=CONTEXT, epilog="Exit code 7: something failed.")
+@project_options(*PROJECT, *_MORE)
+@click.option("--local", metavar="[N]", help="Check what a run with --local needs: no store, no workers.")
+@click.option("--measure", is_flag=True, help="Also measure how long a clone of the project's template takes.")
+@click.pass_context
+def command(ctx: click.Context, /, *, measure: bool, **_: object) -> None:
+    """Check everything that a run needs: store, workers, settings, guards, database servers.
+
+    Run it in the project's folder. Nothing is changed; --measure makes three clones and drops them.
+    """
+    flags = {name: value for name, value in given(ctx).items() if name != "measure"}
+    settings, origins = load(flags, env=os.environ, cwd=Path.cwd())
+    # Late, so that the help and a wrong option answer at once.
+    from dct_celery.bootstrap import examine
+
+    levels: Counter[str] = Counter()
+    for finding in examine(settings, origins, measure=measure):
+        levels[finding.level] += 1
+        click.echo(sanitize_log_output(f"{finding.level:<{_COLUMN}}{finding.what}: {finding.text}"))
+        if finding.mend:
+            click.echo(sanitize_log_output(f"{'':<{_COLUMN}}  mend: {finding.mend}"))
+    click.echo(", ".join(f"{levels[level]} {level}" for level in ("ok", "warning", "failed") if levels[level]))
+    ctx.exit(InfrastructureError.exit_code if levels["failed"] else 0)

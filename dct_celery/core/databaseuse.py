@@ -1,0 +1,51 @@
+"""What a run did with database servers, summed over workers and slots, for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+#: Sums of every part: see `ports.DatabaseStats`; `waited_seconds` is what slots spent until they had their clones.
+COUNTS = ("opened", "reused", "recycled", "failed", "statements", "cloned", "healed", "adopted", "dropped")
+SECONDS = ("clone_seconds", "heal_seconds", "waited_seconds")
+
+
+@dataclass(slots=True)
+class DatabaseUse:
+    """Fed by the dispatcher with what workers and slots say; each says only what is new since it last spoke."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+    #: worker -> how its templates came about (reused, restored, built) and the seconds of each step.
+    workers: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def add(self, part: Mapping[str, Any] | None) -> None:
+        for name in (*COUNTS, *SECONDS):
+            value = (part or {}).get(name, 0)
+            if isinstance(value, (int, float)) and value:
+                self.sums[name] = self.sums.get(name, 0) + value
+
+    def prepared(self, worker: str, word: Mapping[str, Any]) -> None:
+        """A worker is ready: `word` has `templates` and `steps` (name -> seconds)."""
+        steps = word.get("steps") or {}
+        self.workers[worker] = {"templates": word.get("templates", ""), "seconds": dict(steps)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; empty when no database was used."""
+        if not self.sums and not self.workers:
+            return {}
+        counts = {name: int(self.sums.get(name, 0)) for name in COUNTS}
+        seconds = {name: round(self.sums.get(name, 0.0), 4) for name in SECONDS}
+        return {**counts, **seconds, "workers": self.workers}
+
+
+class Changes:
+    """Turns running totals into what is new since the last call."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, float] = {}
+
+    def since(self, totals: Mapping[str, float]) -> dict[str, float]:
+        new = {name: value - self._told.get(name, 0) for name, value in totals.items() if value != self._told.get(name, 0)}
+        self._told.update(totals)
+        return {name: round(value, 6) for name, value in new.items()}

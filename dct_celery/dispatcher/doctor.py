@@ -1,0 +1,200 @@
+"""What `dct doctor` finds out: one finding per thing that a run needs, good or bad, with the mend for what is bad."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dct_celery import security
+from dct_celery.core.garbage import KEPT
+from dct_celery.core.marks import Found, Mark
+from dct_celery.core.names import REGISTRY, clone_name
+from dct_celery.errors import ConfigError, DctError
+from dct_celery.ports import DatabaseServer, WorkerInfo
+from dct_celery.settings import Settings
+from dct_celery.wire import messages
+
+#: Connections that a slot (its test process, its adapter, one of a test's threads) and a worker (pool of clones, sign of
+#: life, collector) want of one server.
+_PER_SLOT, _PER_WORKER = 3, 4
+#: Clones of a measurement.
+_TIMES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`level`: ok | warning | failed. One line each; `mend` is empty where nothing needs mending."""
+
+    level: str
+    what: str
+    text: str
+    mend: str = ""
+
+
+def attempt(what: str, findings: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """The findings; an error ends them and is the last."""
+    try:
+        yield from findings()
+    except DctError as error:
+        yield blamed(what, error)
+
+
+def blamed(what: str, error: DctError) -> Finding:
+    """Our messages are one line, of which the part after the last semicolon says how to mend it."""
+    text, _, mend = str(error).rpartition("; ")
+    return Finding("failed", what, text or mend, mend if text else "")
+
+
+def project(loaded: messages.Loaded, settings: Settings) -> Iterator[Finding]:
+    tests = f"{loaded.count:,} test{'s' * (loaded.count != 1)}"
+    versions = f"Django {loaded.facts.get('django', '?')}, Python {loaded.facts.get('python', '?')}"
+    yield Finding("ok", "settings", f"{tests} in {loaded.seconds:.1f} s, {versions}")
+    for method in loaded.not_honoured:
+        yield Finding("warning", "settings", f"{method} is overridden, but a distributed run does not call it")
+    yield from _guards(loaded, settings)
+
+
+def _guards(loaded: messages.Loaded, settings: Settings) -> Iterator[Finding]:
+    configured = [security.Configured.from_dict(row) for row in loaded.configured]
+    try:
+        warnings = security.check(
+            configured,
+            facts=loaded.facts,
+            allow=settings.allow_database,
+            deny=settings.deny_database,
+            deny_hosts=settings.deny_db_host,
+        )
+    except ConfigError as error:
+        yield blamed("guards", error)
+        return
+    for warning in warnings:
+        yield Finding("warning", "guards", warning)
+    names = ", ".join(f"{one.alias} ({one.name or 'no NAME'})" for one in configured) or "no database is configured"
+    yield Finding("ok", "guards", f"nothing looks like production: {names}")
+
+
+# -- database servers ------------------------------------------------------------------
+
+
+def database(
+    alias: str,
+    server: DatabaseServer,
+    *,
+    slots: int,
+    workers: int,
+    measure: bool,
+    clock: Callable[[], float],
+    owner: str,
+) -> Iterator[Finding]:
+    """`slots` and `workers` of the pool; 0 when nobody is there. `owner`: a token that nobody else uses.
+    Raises DatabaseError from where the server does not answer any more."""
+    what = f"database {alias}"
+    if server.vendor == "sqlite":
+        yield Finding("ok", what, "SQLite; every worker makes its own files, so there is no server to check")
+        return
+    server.check()
+    facts = server.facts()
+    named = " ".join(filter(None, [facts.get("vendor", server.vendor), facts.get("version"), "at", server.where]))
+    yield Finding("ok", what, f"{named} answers and lets us create and drop databases")
+    for line in server.warnings():
+        yield Finding("warning", what, line)
+    yield _capacity(what, server.capacity(), slots, workers)
+    found = server.found(sizes=True)
+    yield from _cache(what, found, server)
+    if measure:
+        yield _measured(what, found, server, clock, owner)
+
+
+def _capacity(what: str, room: int, slots: int, workers: int) -> Finding:
+    wanted = _PER_SLOT * slots + _PER_WORKER * max(workers, 1)
+    if slots and room < wanted:
+        level = "failed" if room <= slots else "warning"
+        text = f"{room} connections are free, {slots} slots may want {wanted}"
+        return Finding(level, what, text, "raise max_connections, end what else is connected, or use fewer slots")
+    return Finding("ok", what, f"{room} connections are free" + (f", {slots} slots may want {wanted}" if slots else ""))
+
+
+def _cache(what: str, found: Sequence[Found], server: DatabaseServer) -> Iterator[Finding]:
+    kept = [one for one in found if one.mark is not None and one.mark.kind in KEPT]
+    idle = sum(one.mark is not None and one.mark.kind == "idle" for one in kept)
+    size = f"{sum(one.bytes for one in kept) / 1e6:.0f} MB"
+    yield Finding("ok", what, f"template cache: {_count(len(kept) - idle, 'template')}, {_count(idle, 'idle clone')}, {size}")
+    if orphans := _orphans(found, server):
+        text = f"{_count(len(orphans), 'database')} of runs that are gone: {_some(orphans)}"
+        yield Finding("warning", what, text, "a worker drops them within a minute of its start; or use `dct gc`")
+    if strangers := [one for one in found if not one.ours and one.name != REGISTRY]:
+        text = f"{_count(len(strangers), 'database')} named test_… without our mark, left alone: {_some(strangers)}"
+        yield Finding("ok", what, text)
+
+
+def _orphans(found: Sequence[Found], server: DatabaseServer) -> list[Found]:
+    """What nobody alive answers for. One look: some of it may be in the making."""
+    passing = [one for one in found if one.ours and not (one.mark is not None and one.mark.kind in KEPT)]
+    owners = {one.mark.owner for one in passing if one.mark is not None and one.mark.owner}
+    alive = server.alive(owners) if owners else set()
+    dead = [one for one in passing if one.mark is None or one.mark.owner not in alive]
+    return [one for one in dead if not server.locked(one.name)]
+
+
+def _measured(what: str, found: Iterable[Found], server: DatabaseServer, clock: Callable[[], float], owner: str) -> Finding:
+    """Of the largest template that is there: what a clone of the project's own schema takes is what a user wants to know."""
+    templates = [one for one in found if one.mark is not None and one.mark.kind == "template"]
+    if not templates:
+        return Finding("warning", what, "clone time: there is no template yet to measure with", "run some test of it first")
+    template = max(templates, key=lambda one: (one.bytes, one.name))
+    sign = server.sign_of_life(owner)
+    try:
+        sign.hold(template.name)
+        seconds = [_clone_once(template.name, number, server, clock, owner) for number in range(_TIMES)]
+    finally:
+        sign.close()
+    text = f"clone time: {statistics.median(seconds) * 1000:.0f} ms for {template.name} of {template.bytes / 1e6:.0f} MB"
+    return Finding("ok", what, f"{text}, median of {_TIMES}")
+
+
+def _clone_once(template: str, number: int, server: DatabaseServer, clock: Callable[[], float], owner: str) -> float:
+    name = clone_name("doctor", number, owner, "measure", number)
+    now = server.now()
+    start = clock()
+    server.clone(template, name, Mark("clone", "doctor", "doctor", owner, template, made=now, used=now, expires=now + 3600))
+    seconds = clock() - start
+    server.drop(name)
+    return seconds
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'s' * (number != 1)}"
+
+
+def _some(found: Sequence[Found]) -> str:
+    names = [one.name for one in found[:3]]
+    return ", ".join(names) + (", …" if len(found) > len(names) else "")
+
+
+# -- store and fleet -------------------------------------------------------------------
+
+
+def store(where: str, info: Mapping[str, Any]) -> Iterator[Finding]:
+    """`info`: what INFO says of the server and its memory."""
+    yield Finding("ok", "store", f"{where} answers, version {info.get('redis_version', '?')}")
+    policy, limit = str(info.get("maxmemory_policy", "")), int(info.get("maxmemory", 0))
+    if policy and policy != "noeviction" and limit:
+        text = f"forgets keys when its {limit / 1e6:.0f} MB are full (maxmemory-policy {policy}), a run's ledger among them"
+        yield Finding("warning", "store", text, "CONFIG SET maxmemory-policy noeviction")
+
+
+def signing_key(settings: Settings) -> Finding:
+    if settings.signing_key:
+        return Finding("ok", "signing key", "is set")
+    text = "is not set: whoever can write to the store can have workers run code"
+    return Finding("warning", "signing key", text, "set DCT_SIGNING_KEY_FILE to the same secret here and on every worker")
+
+
+def workers(infos: Sequence[WorkerInfo], pool: str) -> Finding:
+    if not infos:
+        text = f"nobody is there in pool {pool!r}"
+        return Finding("warning", "workers", text, "start `celery -A dct_celery worker` on a build machine, or use --local")
+    slots = sum(info.slots for info in infos)
+    return Finding("ok", "workers", f"{_count(len(infos), 'worker')} with {_count(slots, 'slot')} in pool {pool!r}")

@@ -1,0 +1,48 @@
+"""The project's own word about itself, for commands that run no tests: databases, guards, versions."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import IO
+
+from dct_celery.dispatcher.collect import explained
+from dct_celery.dispatcher.request import Request, collect_order
+from dct_celery.errors import CollectionError, ProcessDied
+from dct_celery.ports import UserProcess
+from dct_celery.wire import messages
+
+#: Characters of the project's output that are worth showing when it dies.
+_LAST_WORDS = 8192
+
+
+def load_project(
+    request: Request,
+    python: str,
+    start_process: Callable[[str, messages.Load, Mapping[str, str], IO[bytes]], UserProcess],
+    environment: Mapping[str, str],
+) -> messages.Loaded:
+    """Builds the suite as `dct run` does and forgets the tests. Raises CollectionError with what the project said.
+
+    Nothing less is honest: which databases tests use is decided by the tests, and they must be imported to be asked.
+    """
+    with tempfile.TemporaryFile() as log:
+        process = start_process(python, collect_order(request), environment, log)
+        try:
+            answer = process.receive()
+        except ProcessDied as died:
+            raise CollectionError(f"the suite could not be collected: {died}", detail=_last_words(log)) from died
+        finally:
+            process.kill()
+            process.close(grace=1.0)
+    if isinstance(answer, messages.Fatal):
+        raise CollectionError(explained(answer), detail=answer.detail)
+    assert isinstance(answer, messages.Loaded), answer
+    return answer
+
+
+def _last_words(log: IO[bytes]) -> str:
+    log.seek(0, os.SEEK_END)
+    log.seek(max(log.tell() - _LAST_WORDS, 0))
+    return log.read().decode(errors="backslashreplace")

@@ -1,0 +1,182 @@
+"""Source files as far as their content counts: which modules a module imports, transitively, without importing any.
+
+Only project code is followed: what lies neither in the standard library nor in a site-packages folder, so an editable
+installation or a folder on PYTHONPATH is project code, too. Everything else is told by the version of its package.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import re
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from importlib.machinery import ModuleSpec
+from typing import Any
+
+#: Every import statement, wherever it stands in its line; also what looks like one in a text, which does no harm. A syntax
+#: tree of a thousand migrations costs seconds, this costs milliseconds; a test compares both.
+_IMPORT = re.compile(
+    r"\bfrom[ \t\f]*(?P<dots>[. \t\f]*)(?P<module>[\w.]*)[ \t\f]*\bimport\b[ \t\f]*(?P<names>\((?:[^)#]|#[^\n]*)*\)|[^\n;#]*)"
+    r"|\bimport[ \t\f]+(?P<modules>[^\n;#]+)"
+)
+_CONTINUED = re.compile(r"\\\r?\n")
+_COMMENT = re.compile(r"#[^\n]*")
+_INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
+_SKIPPED = (".pyc", ".pyo")
+
+
+def imports(source: str, package: str) -> set[str]:
+    """Absolute names that a module of `package` imports: "a.b" for `import a.b`, "a", "a.b" for `from a import b`."""
+    found: set[str] = set()
+    text, at = _CONTINUED.sub(" ", source), 0
+    # Straight to the next line that has the word: most of a file has none.
+    while (word := text.find("import", at)) >= 0:
+        match = _IMPORT.search(text, text.rfind("\n", at, word) + 1 or at)
+        if match is None:
+            break
+        at = match.end()
+        found.update(_named(match, package))
+    return found
+
+
+def _named(match: re.Match[str], package: str) -> Iterator[str]:
+    if match["modules"] is not None:
+        yield from _first_words(match["modules"])
+        return
+    base = _absolute(match["dots"].count("."), match["module"], package)
+    if base:
+        yield base
+        yield from (f"{base}.{name}" for name in _first_words(_COMMENT.sub("", match["names"]).strip("() \t\r\n\f")))
+
+
+def _first_words(names: str) -> Iterator[str]:
+    """The names of "a as b, c"."""
+    for part in names.split(","):
+        words = part.split()
+        if words and words[0] != "*":
+            yield words[0]
+
+
+def _absolute(level: int, module: str, package: str) -> str:
+    if not level:
+        return module
+    parts = package.split(".")
+    return ".".join(filter(None, [*parts[: len(parts) - level + 1], module]))
+
+
+class Sources:
+    """Reads every file once. `closure` and `files` give {name: digest}, the names free of folders of this host."""
+
+    def __init__(self) -> None:
+        self._foreign = _foreign_folders()
+        self._located: dict[str, tuple[str | None, list[str]]] = {}
+        self._contents: dict[str, bytes] = {}
+
+    def closure(self, modules: Iterable[str]) -> dict[str, str]:
+        """The given modules and all that they import, as far as they are project code."""
+        waiting, seen, found = list(modules), set(), {}
+        while waiting:
+            name = waiting.pop()
+            if name in seen or self._is_foreign_package(name.partition(".")[0]):
+                continue
+            seen.add(name)
+            waiting.extend(_parents(name))
+            path, folders = self.locate(name)
+            if path is None or self.is_foreign(path):
+                continue
+            found[name] = _digest(self.read(path))
+            if path.endswith(".py"):
+                package = name if folders else name.rpartition(".")[0]
+                waiting.extend(imports(self.read(path).decode("utf-8", "replace"), package))
+        return found
+
+    def locate(self, name: str) -> tuple[str | None, list[str]]:
+        """(file, folders) of a module; folders only for a package. (None, []) where there is none."""
+        if name not in self._located:
+            self._located[name] = self._locate(name)
+        return self._located[name]
+
+    def _locate(self, name: str) -> tuple[str | None, list[str]]:
+        module = sys.modules.get(name)
+        if module is not None:
+            return getattr(module, "__file__", None), [str(folder) for folder in getattr(module, "__path__", ())]
+        parent = name.rpartition(".")[0]
+        folders = self.locate(parent)[1] if parent else None
+        if parent and not folders:
+            return None, []
+        spec = _spec(name, folders)
+        if spec is None:
+            return None, []
+        return (spec.origin if spec.has_location else None), list(spec.submodule_search_locations or ())
+
+    def is_foreign(self, path: str) -> bool:
+        """Of the standard library, an installed distribution, or ours."""
+        return path.startswith(self._foreign) or any(part in path for part in _INSTALLED)
+
+    def _is_foreign_package(self, name: str) -> bool:
+        """Nothing in it can be project code; a namespace package may have a part in the project and another elsewhere."""
+        path, folders = self.locate(name)
+        return all(map(self.is_foreign, [path] if path else folders))
+
+    def files(self, label: str, folder: str) -> dict[str, str]:
+        """All files below a folder but bytecode, named `label`/path. An absent folder has none."""
+        found = {}
+        for base, folders, names in os.walk(folder):
+            folders[:] = sorted(name for name in folders if name != "__pycache__")
+            for name in names:
+                if not name.endswith(_SKIPPED):
+                    path = os.path.join(base, name)
+                    found[f"{label}/{os.path.relpath(path, folder)}"] = _digest(self.read(path))
+        return found
+
+    def matching(self, pattern: str, root: str) -> dict[str, str]:
+        """Files that match a glob below `root`, those below a folder that matches included."""
+        found = {}
+        for name in glob.glob(pattern, root_dir=root, recursive=True, include_hidden=True):
+            path, label = os.path.join(root, name), os.path.normpath(name)
+            found.update(self.files(label, path) if os.path.isdir(path) else {label: _digest(self.read(path))})
+        return found
+
+    def read(self, path: str) -> bytes:
+        """The content; of a file that cannot be read, the reason."""
+        if path not in self._contents:
+            try:
+                with open(path, "rb") as file:
+                    self._contents[path] = file.read()
+            except OSError as error:
+                self._contents[path] = f"unreadable: {error.strerror}".encode()
+        return self._contents[path]
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _parents(name: str) -> Iterator[str]:
+    while name := name.rpartition(".")[0]:
+        yield name
+
+
+def _spec(name: str, folders: list[str] | None) -> ModuleSpec | None:
+    """What an import would find; finders are asked, nothing is imported."""
+    for finder in sys.meta_path:
+        find: Any = getattr(finder, "find_spec", None)
+        try:
+            spec: ModuleSpec | None = find(name, folders) if find else None
+        except Exception:  # somebody's finder
+            spec = None
+        if spec is not None:
+            return spec
+    return None
+
+
+def _foreign_folders() -> tuple[str, ...]:
+    import dct_celery
+
+    paths = sysconfig.get_paths()
+    own = os.path.dirname(str(dct_celery.__file__))
+    known = {paths["stdlib"], paths["platstdlib"], paths["purelib"], paths["platlib"], own}
+    return tuple(sorted({place.rstrip(os.sep) + os.sep for folder in known for place in (folder, os.path.realpath(folder))}))

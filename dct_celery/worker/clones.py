@@ -1,0 +1,272 @@
+"""The clones of one run on one worker: made ahead while tests run, healed or dropped when a slot is done with them.
+
+Kept by the run's thread in the worker's main process; slots take spares through the run's folder and never wait for a drop.
+A slot that finds no spare, and none in the making, clones for itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dct_celery.errors import DatabaseError, DctError, InfrastructureError
+from dct_celery.ports import DatabaseServer, DatabaseSpec
+from dct_celery.worker.layout import RunFolder
+from dct_celery.worker.maker import Maker
+from dct_celery.worker.templates import Templates
+
+log = logging.getLogger("dct_celery.worker")
+#: Kinds of clones, as in the names of templates.
+PRISTINE, FLUSHED = "t", "f"
+#: Seconds without an attempt after a server has refused something.
+PAUSE = 5.0
+#: Seconds from a slot's death until its clones count as free: its test process ends when the loader notices.
+INHERIT_SECONDS = 2.0
+
+
+@dataclass(slots=True)
+class ClonePool:
+    """`step` does one thing at a time, the most urgent first, and says whether there was anything to do."""
+
+    templates: Templates
+    specs: Sequence[DatabaseSpec]
+    servers: Mapping[str, DatabaseServer]
+    folder: RunFolder
+    maker: Maker
+    #: Slots of this worker.
+    slots: int
+    #: Aliases that the selection flushes.
+    flushes: frozenset[str]
+    #: auto | always | never: clones that are clean outlive the run.
+    keep: str = "auto"
+    #: Aliases whose flushed template is there.
+    _flushed: set[str] = field(default_factory=set)
+    #: Spares made so far, by (alias, kind).
+    _made: Counter[tuple[str, str]] = field(default_factory=Counter)
+    #: Clones laid by for later runs, by (alias, kind).
+    _kept: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _exported: bool = False
+    _quiet_until: float = 0.0
+    #: Process that has clones -> monotonic seconds when it was first seen to be gone.
+    _gone: dict[int, float] = field(default_factory=dict)
+    #: Retired clones that could not be dropped; tried again at the end.
+    _stubborn: set[str] = field(default_factory=set)
+
+    def step(self) -> bool:
+        try:
+            # A full disk is mended by dropping alone, so that goes on in a pause.
+            if self.quiet:
+                return self._clear_away()
+            return self._fill() or self._clear_away() or self._flush() or self._export()
+        except InfrastructureError as error:
+            self._pause(error)
+            return True
+
+    @property
+    def quiet(self) -> bool:
+        """A server has just refused something."""
+        return time.monotonic() < self._quiet_until
+
+    def _pause(self, error: InfrastructureError) -> None:
+        # Slots meet the same trouble when they need something, and say so; here it only costs the head start.
+        log.warning("run %s: no spare clones for %.0f s: %s", self.maker.run, PAUSE, error)
+        self._quiet_until = time.monotonic() + PAUSE
+
+    # -- what is wanted --------------------------------------------------------------------
+
+    def _wanted(self, spec: DatabaseSpec, kind: str) -> int:
+        """Spares that should be there now: one for each slot that has still to come to such chunks, and while anything can
+        spoil a clone one more, for retries."""
+        flushed = spec.alias in self.flushes and not spec.late_flush
+        if kind == FLUSHED:
+            total = self.slots if flushed and spec.alias in self._flushed else 0
+        else:
+            # The slots' first ones; where other databases are flushed, slots come back for this one with new clones of those.
+            total = self.slots * (2 if self.flushes and not flushed else 1)
+        reserve = 1 if total and self.flushes else 0
+        taken = self._made[spec.alias, kind] - len(self.folder.spares(spec.alias, kind))
+        return max(total - taken, reserve)
+
+    def _kinds(self) -> Iterator[tuple[DatabaseSpec, str]]:
+        for kind in (PRISTINE, FLUSHED):
+            for spec in self.specs:
+                yield spec, kind
+
+    def _fill(self) -> bool:
+        for spec, kind in self._kinds():
+            if len(self.folder.spares(spec.alias, kind)) < self._wanted(spec, kind):
+                self.add(spec, kind)
+                return True
+        return False
+
+    def add(self, spec: DatabaseSpec, kind: str) -> None:
+        """One more spare, in the cheapest way: adopted from an earlier run, healed, or cloned. Raises DatabaseError."""
+        fresh = self.maker.clone_name(spec.alias, "p")
+        with self.folder.making(fresh, spec.alias, kind):
+            self.folder.add_spare(self._new(spec, kind, fresh), spec.alias, kind)
+        self._made[spec.alias, kind] += 1
+
+    def _new(self, spec: DatabaseSpec, kind: str, fresh: str) -> str:
+        return self._adopted(spec, kind, fresh) or self._healed(spec, kind, fresh) or self._cloned(spec, kind, fresh)
+
+    def take_all(self) -> dict[str, str]:
+        """A pristine clone of every database that was never a spare, so no slot can take it: alias -> name.
+
+        Raises DatabaseError; the pool is quiet for a while then."""
+        taken: dict[str, str] = {}
+        try:
+            for spec in self.specs:
+                name = self._new(spec, PRISTINE, self.maker.clone_name(spec.alias, "p"))
+                self.folder.note_clone(name, spec.alias)
+                taken[spec.alias] = name
+        except DatabaseError as error:
+            self.give_back(taken.values())
+            self._pause(error)
+            raise
+        return taken
+
+    def give_back(self, names: Iterable[str]) -> None:
+        """What nobody works with any more."""
+        for name in names:
+            self.folder.retire_clone(name)
+
+    @property
+    def filled(self) -> bool:
+        """Every slot finds a pristine spare, or has had one."""
+        return all(len(self.folder.spares(spec.alias, PRISTINE)) >= self._wanted(spec, PRISTINE) for spec in self.specs)
+
+    def _adopted(self, spec: DatabaseSpec, kind: str, fresh: str) -> str | None:
+        server, template = self.servers[spec.alias], self._template(spec, kind)
+        return server.adopt(template, fresh, self.maker.mark("clone", server.now(), template=template))
+
+    def _healed(self, spec: DatabaseSpec, kind: str, fresh: str) -> str | None:
+        server, template = self.servers[spec.alias], self._template(spec, kind)
+        # Taken out of the folder first: slots heal, too.
+        if not server.heals_cheaper(template) or not (name := self.folder.reclaim(spec.alias)):
+            return None
+        return self._heal(spec, name, template, fresh)
+
+    def _heal(self, spec: DatabaseSpec, name: str, template: str, fresh: str) -> str | None:
+        """None when that one cannot be healed; it is dropped then."""
+        server = self.servers[spec.alias]
+        try:
+            return server.heal(name, template, fresh, self.maker.mark("clone", server.now(), template=template))
+        except DatabaseError as error:
+            log.warning("run %s: %s is not healed: %s", self.maker.run, name, error)
+            return None
+        finally:
+            self.folder.forget_clone(name)
+
+    def _cloned(self, spec: DatabaseSpec, kind: str, fresh: str) -> str:
+        server, template = self.servers[spec.alias], self._template(spec, kind)
+        server.clone(template, fresh, self.maker.mark("clone", server.now(), template=template))
+        return fresh
+
+    def _template(self, spec: DatabaseSpec, kind: str) -> str:
+        return self.templates.name(spec.alias, flushed=kind == FLUSHED)
+
+    # -- in the background -----------------------------------------------------------------
+
+    def _clear_away(self) -> bool:
+        """Drops a retired clone, unless it is to be healed when one is wanted, or at the end."""
+        self._inherit()
+        retired = self.folder.retired()
+        for name, alias in retired:
+            spec = next(spec for spec in self.specs if spec.alias == alias)
+            surplus = not self._keeps(spec) or len(retired) > 2 * self.slots * len(self.specs)
+            # Taken out of the folder first: a slot may heal it otherwise.
+            if surplus and name not in self._stubborn and self.folder.reclaim_one(name):
+                self._drop_retired(name, alias)
+                return True
+        return False
+
+    def _inherit(self) -> None:
+        """What a killed slot had is retired; a little later, as its test process ends after it."""
+        now = time.monotonic()
+        dead = {pid for pid in self.folder.holders() if not _alive(pid)}
+        self._gone = {pid: self._gone.get(pid, now) for pid in dead}
+        for pid, since in self._gone.items():
+            if now - since >= INHERIT_SECONDS:
+                self.folder.retire_all_of(pid)
+
+    def _drop_retired(self, name: str, alias: str) -> None:
+        try:
+            self.servers[alias].drop(name)
+        except DatabaseError:
+            self._stubborn.add(name)
+            self.folder.retire_clone(name)
+            raise
+        self.folder.forget_clone(name)
+
+    def _flush(self) -> bool:
+        missing = self.flushes - self._flushed
+        if not missing:
+            return False
+        self.templates.ensure_flushed(spec.alias for spec in self.specs if spec.alias in missing and not spec.late_flush)
+        self._flushed |= missing
+        return True
+
+    def _export(self) -> bool:
+        if self._exported:
+            return False
+        self._exported = True
+        self.templates.export()
+        return True
+
+    # -- the end ---------------------------------------------------------------------------
+
+    def close(self, deadline: float) -> None:
+        """Nothing of this run stays in use: what is clean or can be healed is kept idle where that pays, the rest dropped.
+
+        `deadline`: monotonic seconds; after it, everything is dropped. Never raises: what stays behind is collected later."""
+        for spec in self.specs:
+            for kind in (PRISTINE, FLUSHED):
+                while name := self.folder.take_spare(spec.alias, kind):
+                    self._lay_by(spec, name, kind)
+        for name, alias in [*self.folder.retired(), *self.folder.clones()]:
+            for spec in self.specs:
+                if spec.alias == alias:  # none matches a note that is just being written
+                    with contextlib.suppress(DctError):
+                        self._heal_for_later(spec, name, deadline)
+            self.folder.forget_retired(name)
+            self.folder.forget_clone(name)
+
+    def _heal_for_later(self, spec: DatabaseSpec, name: str, deadline: float) -> None:
+        template = self._template(spec, PRISTINE)
+        healed = None
+        if self._keeps(spec) and time.monotonic() < deadline:
+            healed = self._heal(spec, name, template, self.maker.clone_name(spec.alias, "p"))
+        if healed:
+            self._lay_by(spec, healed, PRISTINE)
+        else:
+            self.servers[spec.alias].drop(name)
+
+    def _lay_by(self, spec: DatabaseSpec, name: str, kind: str) -> None:
+        server, template = self.servers[spec.alias], self._template(spec, kind)
+        with contextlib.suppress(DctError):
+            if self._keeps(spec) and self._kept[spec.alias, kind] <= self.slots:
+                self._kept[spec.alias, kind] += 1
+                server.remark(name, self.maker.mark("idle", server.now(), template=template))
+            else:
+                server.drop(name)
+        self.folder.forget_clone(name)
+
+    def _keeps(self, spec: DatabaseSpec) -> bool:
+        if self.keep == "auto":
+            return self.servers[spec.alias].heals_cheaper(self._template(spec, PRISTINE))
+        return self.keep == "always"
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -1,0 +1,49 @@
+"""Who makes databases for a run on this worker: names and marks of everything, in one place."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from dataclasses import dataclass, field
+
+from dct_celery.core.marks import Mark
+from dct_celery.core.names import clone_name
+
+_DAY = 86_400
+
+
+@dataclass(slots=True)
+class Maker:
+    """One per process and run. `number` never repeats within (worker, run), so no name is used twice (I6)."""
+
+    run: str
+    worker: str
+    #: Token of the worker's signs of life for this run.
+    owner: str
+    keep_days: float
+    _count: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    def clone_name(self, alias: str, place: int | str) -> str:
+        """A fresh name; `place` says which part of the worker made it: a slot's number, or "p" for the pool of spares."""
+        # The process id: a pool child that died is followed by another with the same slot number. The owner: in a container a
+        # worker that was restarted has the process ids of its earlier life.
+        number = os.getpid() * 1_000_000 + next(self._count)
+        return clone_name(self.worker.partition("@")[0], place, f"{self.run}@{self.worker}@{self.owner}", alias, number)
+
+    def mark(self, kind: str, now: int, *, template: str = "") -> Mark:
+        """`now`: the database server's clock."""
+        lasting = kind in ("template", "flushed", "idle")
+        return Mark(
+            kind=kind,
+            run=self.run,
+            worker=self.worker,
+            owner=self.owner,
+            template=template,
+            made=now,
+            used=now,
+            expires=now + int(self.keep_days * _DAY) if lasting else now + _DAY,
+        )
+
+    def touched(self, mark: Mark, now: int) -> Mark:
+        """The mark of something that is used again."""
+        return mark.but(used=now, expires=now + int(self.keep_days * _DAY))

@@ -1,0 +1,59 @@
+"""Signs of life of one run's owner on every database server it uses, renewed by a thread that does nothing else.
+
+Whatever else a worker is busy with (migrations may take minutes), its databases must not look abandoned meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable
+
+from dct_celery.errors import DctError
+from dct_celery.ports import SignOfLife
+
+log = logging.getLogger("dct_celery.worker")
+#: Seconds between two renewals; servers forget a silent owner after 60.
+RENEW_SECONDS = 10.0
+
+
+class Signs:
+    """The signs by key (any text that names the server). All methods may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._signs: dict[str, SignOfLife] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="dct-signs", daemon=True)
+
+    def give(self, key: str, sign: SignOfLife) -> None:
+        with self._lock:
+            self._signs[key] = sign
+            if not self._thread.is_alive():
+                self._thread.start()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._signs
+
+    def hold(self, key: str, templates: Iterable[str]) -> None:
+        """Raises DatabaseError."""
+        with self._lock:
+            for template in templates:
+                self._signs[key].hold(template)
+
+    def _renew(self) -> None:
+        while not self._stop.wait(RENEW_SECONDS):
+            with self._lock:
+                for key, sign in self._signs.items():
+                    try:
+                        sign.renew()
+                    except DctError as error:
+                        log.warning("%s: the sign of life could not be renewed: %s", key, error)
+
+    def close(self) -> None:
+        """Ends all signs: from now on what their owner left is garbage."""
+        self._stop.set()
+        with self._lock:
+            for sign in self._signs.values():
+                sign.close()
+            self._signs = {}

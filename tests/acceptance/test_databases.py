@@ -1,0 +1,190 @@
+"""Templates and clones as a user of a fleet meets them: the second run pays nothing, and what is wrong is said in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from dct_celery.adapters.embedded import EmbeddedPostgres
+from tests.support.fleet import Finished, Fleet, until
+from tests.support.projects import make_project, postgres_settings
+
+_CHECKS = {
+    "shelf/apps.py": """
+        import os
+        from django.apps import AppConfig
+        from django.core import checks
+
+        class Shelf(AppConfig):
+            name = "shelf"
+
+            def ready(self):
+                @checks.register
+                def check(app_configs, **kwargs):
+                    failing = os.environ.get("SHELF_FAILS")
+                    return [checks.Error("the shelf leans", id="shelf.E1")] if failing else []
+    """
+}
+
+
+def on_postgres(server: EmbeddedPostgres, more: str = "") -> str:
+    return f"{postgres_settings(server)}{more}\n"
+
+
+def databases(server: EmbeddedPostgres) -> dict[str, str]:
+    """Name -> comment of each of ours."""
+    where = {"host": server.host, "port": server.port, "user": server.user, "password": server.password}
+    with psycopg.connect(dbname="postgres", **where) as connection:
+        query = "SELECT datname, coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database"
+        return {name: comment for name, comment in connection.execute(query).fetchall() if name.startswith("test_")}
+
+
+def templates(finished: Finished) -> str:
+    """How the one worker came by its templates."""
+    (worker,) = finished.json["databases"]["workers"].values()
+    return str(worker["templates"])
+
+
+def test_the_second_run_uses_the_templates_of_the_first(fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres) -> None:
+    # Given
+    project = make_project(tmp_path / "project", settings=on_postgres(postgres_server))
+    fleet.worker()
+    first = fleet.run(project)
+    # When
+    second = fleet.run(project)
+    # Then
+    assert (first.code, second.code) == (0, 0)
+    assert [templates(first), templates(second)] == ["built", "reused"]
+
+
+def test_create_db_builds_anew(fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres) -> None:
+    # Given
+    project = make_project(tmp_path / "project", settings=on_postgres(postgres_server))
+    fleet.worker()
+    fleet.run(project)
+    # When
+    anew = fleet.run(project, "--create-db")
+    # Then
+    assert anew.code == 0, str(anew)
+    assert templates(anew) == "built"
+
+
+@pytest.mark.parametrize("runs", [1, 2], ids=["built", "reused"])
+def test_failing_system_checks_end_the_run_whether_or_not_the_template_was_there(
+    fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres, runs: int
+) -> None:
+    # Given
+    project = make_project(
+        tmp_path / "project", settings=on_postgres(postgres_server, 'INSTALLED_APPS = ["shelf.apps.Shelf"]'), files=_CHECKS
+    )
+    fleet.worker()
+    for _ in range(runs - 1):
+        assert fleet.run(project).code == 0
+    # When
+    failed = fleet.run(project, "--env", "SHELF_*", SHELF_FAILS="1")
+    # Then
+    assert failed.code == 1, str(failed)
+    assert "(shelf.E1) the shelf leans" in failed.err + failed.out
+    assert not failed.inner_traceback
+
+
+def test_a_failing_migration_ends_the_run_with_its_own_words(
+    fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres
+) -> None:
+    # Given
+    project = make_project(
+        tmp_path / "project",
+        settings=on_postgres(postgres_server),
+        files={
+            "shelf/migrations/0002_broken.py": """
+                from django.db import migrations
+
+                class Migration(migrations.Migration):
+                    dependencies = [("shelf", "0001_initial")]
+                    operations = [migrations.RunSQL("SELECT no_such_column FROM shelf_book")]
+            """
+        },
+    )
+    fleet.worker()
+    before = set(databases(postgres_server))
+    # When
+    failed = fleet.run(project)
+    # Then
+    assert failed.code == 1, str(failed)
+    assert "no_such_column" in failed.err + failed.out
+    assert set(databases(postgres_server)) == before
+
+
+def test_a_killed_fleet_leaves_nothing_that_the_next_worker_does_not_collect(
+    fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres
+) -> None:
+    # Given
+    tests = (
+        "import time\nfrom django.test import TestCase\nclass Slow(TestCase):\n    def test_it(self):\n        time.sleep(60)\n"
+    )
+    project = make_project(tmp_path / "project", tests, settings=on_postgres(postgres_server))
+    worker = fleet.worker()
+    fleet.start(project)
+    until(worker.clones, what="a clone")
+    name = worker.clones()[0]
+    fleet.kill()
+    assert name in databases(postgres_server)
+    # When
+    fleet.worker("build-b", DCT_WORK_DIR=str(worker.folder), DCT_DRAIN_SECONDS="0")
+    # Then
+    until(lambda: name not in databases(postgres_server), 60, what=f"the end of {name}")
+
+
+def test_a_role_that_may_not_create_databases_is_told_the_statement(
+    fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres
+) -> None:
+    # Given
+    where = {"host": postgres_server.host, "port": postgres_server.port, "user": postgres_server.user}
+    with psycopg.connect(dbname="postgres", autocommit=True, password=postgres_server.password, **where) as connection:
+        connection.execute("DROP ROLE IF EXISTS weak")
+        connection.execute("CREATE ROLE weak LOGIN PASSWORD 'weak'")
+    database = 'DATABASES["default"] |= {"USER": "weak", "PASSWORD": "weak"}'
+    project = make_project(tmp_path / "project", settings=on_postgres(postgres_server, database))
+    fleet.worker()
+    # When
+    refused = fleet.run(project)
+    # Then
+    assert refused.code == 7, str(refused)
+    assert 'ALTER ROLE "weak" CREATEDB' in refused.out + refused.err
+
+
+@pytest.mark.parametrize(
+    ("settings", "flags", "words"),
+    [
+        ('DATABASES["default"]["NAME"] = "shop_production"', [], "shop_production"),
+        ('DATABASES["default"]["TEST"] = {"NAME": DATABASES["default"]["NAME"]}', [], "TEST"),
+        ("", ["--deny-db-host", "127.*"], "--deny-db-host"),
+        ("", ["--deny-database", "shel*"], "shel"),
+    ],
+    ids=["production", "same-name", "denied-host", "denied-name"],
+)
+def test_what_looks_like_production_is_refused_before_anything_is_made(
+    fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres, settings: str, flags: list[str], words: str
+) -> None:
+    # Given
+    project = make_project(tmp_path / "project", settings=on_postgres(postgres_server, settings))
+    fleet.worker()
+    before = set(databases(postgres_server))
+    # When
+    refused = fleet.run(project, *flags)
+    # Then
+    assert refused.code == 4, str(refused)
+    assert words in refused.error
+    assert set(databases(postgres_server)) <= before
+
+
+def test_a_name_can_be_allowed(fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres) -> None:
+    # Given
+    project = make_project(
+        tmp_path / "project", settings=on_postgres(postgres_server, 'DATABASES["default"]["NAME"] = "shop_production"')
+    )
+    fleet.worker()
+    # Then
+    assert fleet.run(project, "--allow-database", "shop_*").code == 0

@@ -1,0 +1,788 @@
+"""What MariaDB and MySQL promise beyond the contract: marks in a registry, equal copies of everything, clear words on trouble."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import MySQLdb
+import pytest
+
+from dct_celery.adapters.databases.mysql_inventory import read_inventory
+from dct_celery.adapters.databases.mysql_marks import lock_name, owner_lock
+from dct_celery.adapters.databases.mysql_plan import read_plan
+from dct_celery.core.marks import Mark
+from dct_celery.core.names import REGISTRY
+from dct_celery.errors import CloneFailed, DatabaseError
+from dct_celery.ports import DatabasePolicy
+from tests.contract.mysql import MysqlHouse
+from tests.support.mariadb import EmbeddedMariaDB
+
+#: One of everything that a copy can get wrong.
+EVERYTHING = (
+    "ALTER DATABASE CHARACTER SET latin1 COLLATE latin1_german1_ci",
+    "CREATE TABLE author (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(50) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin) "
+    "DEFAULT CHARACTER SET utf8mb4 COMMENT 'who; wrote \\'it\\' AUTO_INCREMENT=99'",
+    "CREATE TABLE a_book (id INT AUTO_INCREMENT PRIMARY KEY, author_id INT, title VARCHAR(50), price DECIMAL(8,2) NOT NULL, "
+    "gross DECIMAL(8,2) AS (price * 1.19) STORED, twice DECIMAL(9,2) AS (price * 2) VIRTUAL, KEY by_gross (gross), "
+    "CHECK (price >= 0), CONSTRAINT fk FOREIGN KEY (author_id) REFERENCES author (id) ON DELETE CASCADE)",
+    "CREATE TABLE `odd ``name` (`a ``b` INT, `select` TEXT, f FLOAT, d DOUBLE, b BLOB, v VARBINARY(9), bits BIT(3), j JSON, "
+    "t TIMESTAMP(6) NULL, z DATETIME NULL, e ENUM('x', 'y\\'z'), FULLTEXT KEY words (`select`))",
+    "CREATE TABLE parts (id INT NOT NULL AUTO_INCREMENT, PRIMARY KEY (id)) PARTITION BY HASH (id) PARTITIONS 2",
+    "CREATE TABLE circle_a (id INT PRIMARY KEY, b_id INT)",
+    "CREATE TABLE circle_b (id INT PRIMARY KEY, a_id INT, FOREIGN KEY (a_id) REFERENCES circle_a (id))",
+    "ALTER TABLE circle_a ADD FOREIGN KEY (b_id) REFERENCES circle_b (id)",
+    "CREATE TABLE audit (what TEXT)",
+    "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO'",
+    "INSERT INTO author (id, name) VALUES (0, 'nobody'), (7, 'Ωσκαρ ''\\\\ \\n')",
+    "INSERT INTO a_book (author_id, title, price) VALUES (7, 'Größe', 9.99), (0, NULL, 0)",
+    "INSERT INTO `odd ``name` VALUES (1, 'a;b%s', 0.123456789, 1e-300, x'00ff27', x'', b'101', '{\"a\": [1, null]}', "
+    "'2026-03-29 01:30:00.123456', '0000-00-00', 'y\\'z'), (NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
+    "INSERT INTO parts VALUES (), ()",
+    "CREATE SEQUENCE numbers START WITH 5 INCREMENT BY 3 NOCACHE",
+    "DO NEXTVAL(numbers)",
+    "CREATE VIEW a_view AS SELECT * FROM z_view",
+    "CREATE OR REPLACE VIEW z_view AS SELECT id, title FROM a_book",
+    "CREATE OR REPLACE VIEW a_view AS SELECT id FROM z_view",
+    "CREATE FUNCTION plus(a INT) RETURNS INT DETERMINISTIC RETURN a + 1",
+    "CREATE PROCEDURE tidy() BEGIN DELETE FROM audit; SELECT ';'; END",
+    "CREATE TRIGGER watch AFTER INSERT ON a_book FOR EACH ROW INSERT INTO audit VALUES (NEW.title)",
+    "CREATE TRIGGER gone BEFORE DELETE ON a_book FOR EACH ROW BEGIN INSERT INTO audit VALUES ('deleted'); END",
+    "CREATE EVENT nightly ON SCHEDULE EVERY 1 DAY STARTS '2030-01-01 03:00:00' DISABLE DO CALL tidy()",
+)
+#: A view cannot be made before what it reads, so the first of two in the wrong order is made of a stand-in.
+STAND_IN = "CREATE VIEW z_view AS SELECT 1 AS id"
+
+
+@pytest.fixture
+def house(mariadb_server: EmbeddedMariaDB) -> Iterator[MysqlHouse]:
+    with MysqlHouse(mariadb_server) as house:
+        yield house
+
+
+@pytest.fixture
+def everything(house: MysqlHouse) -> str:
+    """A sealed template with one of everything."""
+    at = next(i for i, statement in enumerate(EVERYTHING) if statement.startswith("CREATE VIEW a_view"))
+    return house.template(*EVERYTHING[:at], STAND_IN, *EVERYTHING[at:])
+
+
+@pytest.fixture
+def template(house: MysqlHouse) -> str:
+    name = house.name()
+    house.create(name)
+    house.server().seal(name, Mark("template"))
+    return name
+
+
+def owned(kind: str = "clone", template: str = "") -> Mark:
+    return Mark(kind, run="run-one", worker="w1", owner="owner-one", template=template)
+
+
+# -- equal copies ------------------------------------------------------------------------------
+
+
+def test_a_clone_is_dumped_as_its_template_is(house: MysqlHouse, everything: str) -> None:
+    # Given
+    name = house.name()
+    # When
+    house.server().clone(everything, name, owned())
+    # Then
+    dump = house.dump(name)
+    assert dump == house.dump(everything)
+    assert dump.count("CREATE") > 15
+    assert house.server().state(name) == house.server().state(everything)
+
+
+def test_generated_columns_are_not_written(house: MysqlHouse, everything: str) -> None:
+    # When: MariaDB would only warn, MySQL refuses
+    columns = read_plan(house.server()._link, everything).columns
+    # Then
+    assert columns["a_book"] == ["id", "author_id", "title", "price"]
+    assert sorted(columns) == ["a_book", "author", "odd `name", "parts"]  # those with rows
+
+
+def test_a_clone_belongs_to_whoever_made_it(house: MysqlHouse) -> None:
+    # Given
+    template, name = house.template("CREATE TABLE t (id INT)"), house.name()
+    house.ask(f"CREATE VIEW {template}.v AS SELECT * FROM {template}.t")  # the administrator's
+    house.server().seal(template, Mark("template"))
+    # When
+    house.server().clone(template, name, owned())
+    # Then
+    query = "SELECT definer FROM information_schema.views WHERE table_schema = %s"
+    assert house.ask(query, [name]) == [(f"{house.embedded.user}@%",)]
+
+
+def test_tables_that_keep_their_history_are_cloned_and_never_taken_for_healed(house: MysqlHouse) -> None:
+    # Given
+    rows = "CREATE TABLE book (id INT) WITH SYSTEM VERSIONING", "INSERT INTO book VALUES (1), (2), (3)"
+    template, name, server = house.template(*rows), house.name(), house.server()
+    # When
+    server.clone(template, name, owned())
+    # Then
+    assert house.rows(name) == [(1,), (2,), (3,)]
+    with pytest.raises(CloneFailed, match="contents of book"):
+        server.heal(name, template, house.name(), owned())
+    assert not house.exists(name)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "INSERT INTO author (name) VALUES ('new')",
+        "DELETE FROM a_book",
+        "UPDATE a_book SET title = 'other' WHERE id = 1",
+        "ALTER TABLE author AUTO_INCREMENT = 50",
+        "CREATE TABLE extra (id INT)",
+        "DROP TABLE parts",
+        "ALTER TABLE audit ADD COLUMN more INT",
+        "ALTER TABLE a_book DROP KEY by_gross",
+        "ALTER TABLE a_book DROP FOREIGN KEY fk",
+        "CREATE OR REPLACE VIEW a_view AS SELECT 1 AS id",
+        "DROP FUNCTION plus",
+        "DROP TRIGGER watch",
+        "ALTER EVENT nightly ENABLE",
+        "DO NEXTVAL(numbers)",
+        "ALTER DATABASE CHARACTER SET utf8mb4",
+    ],
+)
+def test_whatever_a_test_can_see_changes_the_state(house: MysqlHouse, everything: str, change: str) -> None:
+    # Given
+    before = house.server().state(everything)
+    # When
+    house.run(everything, change)
+    # Then
+    assert house.server().state(everything) != before
+
+
+#: One of everything that information_schema tells of a table, less what only one make of server has.
+DEFINED = (
+    "CREATE TABLE author (id INT AUTO_INCREMENT PRIMARY KEY, pen INT UNIQUE)",
+    "CREATE TABLE audit (id INT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(50) NOT NULL DEFAULT 'x', b INT, c DATETIME(6), "
+    "e TEXT, g INT AS (b + 1) STORED, author_id INT, KEY ka (a), KEY kb (b), "
+    "CONSTRAINT fk FOREIGN KEY (author_id) REFERENCES author (id), CONSTRAINT ck CHECK (b > 0))",
+    "CREATE TABLE parts (id INT NOT NULL, PRIMARY KEY (id)) PARTITION BY HASH (id) PARTITIONS 2",
+    "CREATE TABLE plain (id INT) ENGINE=MyISAM",
+    "CREATE TABLE words (w TEXT, FULLTEXT KEY (w))",
+)
+_FOREIGN = "ADD CONSTRAINT {} FOREIGN KEY (author_id) REFERENCES author {}"
+_CHANGES = (
+    "ADD COLUMN z INT",
+    "DROP COLUMN e",
+    "MODIFY c DATETIME(6) AFTER e",
+    "RENAME COLUMN c TO d",
+    "ALTER a SET DEFAULT 'y'",
+    "ALTER a SET DEFAULT 'NULL'",
+    "ALTER a DROP DEFAULT",
+    "MODIFY c DATETIME(6) DEFAULT CURRENT_TIMESTAMP(6)",
+    "MODIFY c DATETIME(6) ON UPDATE CURRENT_TIMESTAMP(6)",
+    "MODIFY c DATETIME(3)",
+    "MODIFY c DATETIME(6) COMMENT 'when'",
+    "MODIFY c DATETIME(6) NOT NULL",
+    "MODIFY id INT",
+    "MODIFY a VARCHAR(51) NOT NULL DEFAULT 'x'",
+    "MODIFY a VARCHAR(50) COLLATE utf8mb4_bin NOT NULL DEFAULT 'x'",
+    "MODIFY a VARCHAR(50) CHARACTER SET latin1 NOT NULL DEFAULT 'x'",
+    "MODIFY g INT AS (b + 2) STORED",
+    "ADD KEY more (b, a)",
+    "ADD UNIQUE KEY more (b)",
+    "ADD FULLTEXT KEY more (e)",
+    "DROP KEY kb",
+    "RENAME INDEX kb TO kc",
+    "DROP KEY ka, ADD UNIQUE KEY ka (a)",
+    "DROP KEY ka, ADD KEY ka (a(7))",
+    "DROP KEY ka, ADD KEY ka (a) COMMENT 'by a'",
+    "DROP FOREIGN KEY fk",
+    "DROP FOREIGN KEY fk, " + _FOREIGN.format("other", "(id)"),
+    "DROP FOREIGN KEY fk; " + _FOREIGN.format("fk", "(pen)"),
+    "DROP FOREIGN KEY fk; " + _FOREIGN.format("fk", "(id) ON DELETE CASCADE"),
+    "DROP FOREIGN KEY fk; " + _FOREIGN.format("fk", "(id) ON UPDATE SET NULL"),
+    "ADD CONSTRAINT more CHECK (b < 100)",
+    "DROP CONSTRAINT ck",
+    "DROP CONSTRAINT ck; ADD CONSTRAINT ck CHECK (b > 1)",
+    "COMMENT 'what'",
+    "ROW_FORMAT=COMPACT",
+    "STATS_PERSISTENT=1",
+    "AUTO_INCREMENT=50",
+    "COLLATE utf8mb4_bin",
+    "CONVERT TO CHARACTER SET latin1",
+)
+#: Make -> what it alone knows.
+_OWN_CHANGES = {
+    "MySQL": (
+        "ALTER INDEX kb INVISIBLE",
+        "ALTER CHECK ck NOT ENFORCED",
+        "MODIFY b INT INVISIBLE",
+        "ADD KEY more ((b * 2))",
+        "DROP KEY ka, ADD KEY ka (a DESC)",
+        "ADD COLUMN place POINT SRID 4326",
+    ),
+    "MariaDB": ("ALTER INDEX kb IGNORED", "MODIFY c DATETIME(6) INVISIBLE"),
+}
+
+
+def _changes(house: MysqlHouse) -> list[str]:
+    return [f"ALTER TABLE audit {change}" for change in (*_CHANGES, *_OWN_CHANGES[house.make_of_server()])] + [
+        "ALTER TABLE parts PARTITION BY HASH (id) PARTITIONS 3",
+        "ALTER TABLE plain ADD COLUMN more INT",
+        "ALTER TABLE words COMMENT 'words'",
+    ]
+
+
+def test_every_alter_table_changes_the_state(house: MysqlHouse) -> None:
+    # Given
+    name, server = house.name(), house.server()
+    house.make(name, *DEFINED)
+    sealed, missed = server.state(name), []
+    for change in _changes(house):
+        table = change.split()[2]
+        # When
+        house.run(name, *change.replace("; ", f"; ALTER TABLE {table} ").split("; "))
+        # Then
+        if server.state(name) == sealed:
+            missed.append(change)
+        house.run(name, "SET foreign_key_checks = 0", "DROP TABLE author, audit, parts, plain, words", *DEFINED)
+        assert server.state(name) == sealed
+    assert missed == []
+
+
+def test_a_position_is_told_as_it_is_now(house: MysqlHouse) -> None:
+    # Given: MySQL keeps for a day what it was asked before
+    name, server = house.name(), house.server()
+    house.make(name, "CREATE TABLE book (id INT AUTO_INCREMENT PRIMARY KEY)", "INSERT INTO book VALUES ()")
+    told = []
+    # When
+    for change in ("INSERT INTO book VALUES (), ()", "ALTER TABLE book AUTO_INCREMENT = 90", "FLUSH TABLES", "TRUNCATE book"):
+        house.ask("SELECT auto_increment FROM information_schema.tables WHERE table_schema = %s", [name])
+        house.ask(change.replace("book", f"{name}.book"))
+        told.append(read_inventory(server._link, name).positions)
+    # Then
+    assert told == [{"book": 4}, {"book": 90}, {"book": 90}, {}]
+
+
+def test_an_exported_template_comes_back_equal(house: MysqlHouse, everything: str, tmp_path: Path) -> None:
+    # Given
+    name, file = house.name(), tmp_path / "default.export"
+    assert house.server().export(everything, file)
+    # When
+    house.server().restore(file, name, owned("building"))
+    # Then
+    assert house.dump(name) == house.dump(everything)
+    found = house.server().find(name)
+    assert found is None  # until it is sealed
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "not gzip"])
+def test_a_damaged_export_leaves_nothing_behind(house: MysqlHouse, everything: str, tmp_path: Path, damage: str) -> None:
+    # Given
+    import gzip
+
+    name, file = house.name(), tmp_path / "default.export"
+    house.server().export(everything, file)
+    data = file.read_bytes()
+    if damage == "cut":
+        file.write_bytes(data[: len(data) // 2])
+    elif damage == "changed":
+        file.write_bytes(gzip.compress(gzip.decompress(data).replace(b"VALUES ('1', '7'", b"VALUES ('1', '0'")))
+    else:
+        file.write_bytes(b"no such thing")
+    # When
+    with pytest.raises(DatabaseError, match=r"default\.export"):
+        house.server().restore(file, name, owned("building"))
+    # Then
+    assert not house.exists(name)
+    assert house.server().find(name) is None
+
+
+# -- healing -----------------------------------------------------------------------------------
+
+
+def test_a_healed_clone_is_dumped_as_its_template_is(house: MysqlHouse, everything: str) -> None:
+    # Given
+    server, name = house.server(), house.name()
+    server.clone(everything, name, owned())
+    with house.session(name) as session:
+        session.execute("INSERT INTO author (name) VALUES ('new'), ('newer')")
+        session.execute("DELETE FROM a_book WHERE id = 1")
+        session.execute("INSERT INTO a_book (author_id, price) VALUES (7, 1)")
+        session.execute("UPDATE `odd ``name` SET f = 2")
+        session.execute("INSERT INTO circle_a VALUES (1, NULL)")
+        session.execute("DO NEXTVAL(numbers)")
+        session.commit()
+        session.execute("INSERT INTO parts VALUES ()")
+        session.execute("ROLLBACK")
+    assert house.dump(name) != house.dump(everything)
+    # When
+    assert server.heal(name, everything, house.name(), owned()) == name
+    # Then
+    assert house.dump(name) == house.dump(everything)
+    assert server.find(name) == owned()
+    assert server.stats.healed == 1
+
+
+def test_a_clone_whose_schema_was_changed_is_dropped_instead_of_healed(house: MysqlHouse, everything: str) -> None:
+    # Given
+    server, name = house.server(), house.name()
+    server.clone(everything, name, owned())
+    house.run(name, "ALTER TABLE audit ADD COLUMN more INT")
+    # When
+    with pytest.raises(CloneFailed, match="its schema was changed: tables of audit"):
+        server.heal(name, everything, house.name(), owned())
+    # Then
+    assert not house.exists(name)
+
+
+def test_who_is_connected_to_a_clone_is_thrown_out_when_it_is_healed(house: MysqlHouse, template: str) -> None:
+    # Given
+    server, name = house.server(), house.name()
+    server.clone(template, name, owned())
+    with house.session(name) as session:
+        session.execute("DELETE FROM book")  # not committed: the rows are locked
+        # When
+        server.heal(name, template, house.name(), owned())
+        # Then
+        with pytest.raises(MySQLdb.OperationalError):
+            session.execute("SELECT 1")
+    assert house.rows(name) == [(1,), (2,), (3,)]
+
+
+def test_an_idle_clone_has_one_taker_and_is_equal(house: MysqlHouse, template: str) -> None:
+    # Given
+    server, good, bad = house.server(), house.name(), house.name()
+    for name in (bad, good):
+        server.clone(template, name, owned())
+    house.run(bad, "DELETE FROM book")
+    for name in (bad, good):
+        server.remark(name, Mark("idle", template=template))
+    # When
+    takers = [house.server() for _ in range(4)]
+    names: list[str | None] = []
+    threads = [
+        threading.Thread(target=lambda taker=taker: names.append(taker.adopt(template, house.name(), owned())))
+        for taker in takers
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    # Then
+    assert sorted(names, key=str) == [None, None, None, good]
+    assert server.find(good) == owned()
+    assert not house.exists(bad)
+
+
+def test_an_idle_clone_of_another_template_is_left_alone(house: MysqlHouse, template: str) -> None:
+    # Given
+    server, name = house.server(), house.name()
+    server.clone(template, name, owned())
+    server.remark(name, Mark("idle", template="test_another"))
+    # Then
+    assert server.adopt(template, house.name(), owned()) is None
+    assert house.exists(name)
+
+
+# -- broken off --------------------------------------------------------------------------------
+
+
+def test_a_clone_whose_copying_fails_half_way_leaves_nothing(house: MysqlHouse, template: str) -> None:
+    # Given: the plan was read while the column was there
+    server, name = house.server(), house.name()
+    server.clone(template, house.name(), owned())
+    house.run(template, "ALTER TABLE book DROP COLUMN title")
+    # When
+    with pytest.raises(CloneFailed, match=f"{template} could not be cloned: .*title"):
+        server.clone(template, name, owned())
+    # Then
+    assert not house.exists(name)
+    assert name not in [found.name for found in server.found()]
+    assert house.ask(f"SELECT 1 FROM {REGISTRY}.marks WHERE name = %s", [name]) == []
+
+
+def test_a_copy_that_differs_is_noticed_and_dropped(house: MysqlHouse, template: str) -> None:
+    # Given: rows that came after the plan was read
+    server, name = house.server(), house.name()
+    server.clone(template, house.name(), owned())
+    house.run(template, "INSERT INTO book (title) VALUES ('four')")
+    # When
+    with pytest.raises(CloneFailed, match="the copy is not equal: contents of book"):
+        server.clone(template, name, owned())
+    # Then
+    assert not house.exists(name)
+
+
+_CLONE_AND_DIE = """
+import sys
+from dct_celery.adapters.databases import mysql, mysql_plan
+from dct_celery.core.marks import Mark
+from dct_celery.ports import DatabaseSpec
+spec, template, name = DatabaseSpec("default", "mysql", "", *sys.argv[1:5]), *sys.argv[5:7]
+server = mysql.MysqlServer(spec)
+sign = server.sign_of_life("dying")
+def stop_half_way(link, stored):
+    print("half way", flush=True)
+    sys.stdin.read()
+mysql_plan.make_stored = stop_half_way
+server.clone(template, name, Mark("clone", owner="dying"))
+"""
+
+
+def test_kill_minus_nine_half_way_leaves_something_marked_that_can_be_collected(house: MysqlHouse, template: str) -> None:
+    # Given
+    server, name, spec = house.server(), house.name(), house.spec
+    argv = [sys.executable, "-c", _CLONE_AND_DIE, spec.host, spec.port, spec.user, spec.password, template, name]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"half way\n"
+        assert server.alive(["dying"]) == {"dying"}
+        # When
+        process.send_signal(signal.SIGKILL)
+    until(lambda: server.alive(["dying"]) == set())
+    # Then
+    found = next(found for found in server.found() if found.name == name)
+    assert found.mark == Mark("building", owner="dying")
+    server.drop(name)
+    assert not house.exists(name)
+
+
+def test_two_clones_at_once_are_both_equal(house: MysqlHouse, everything: str) -> None:
+    # Given
+    servers, names = [house.server(), house.server()], [house.name(), house.name()]
+    threads = [
+        threading.Thread(target=server.clone, args=(everything, name, owned()))
+        for server, name in zip(servers, names, strict=True)
+    ]
+    # When
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    # Then
+    states = {house.server().state(name) for name in [everything, *names]}
+    assert len(states) == 1
+
+
+def test_a_clone_waits_for_its_turn(house: MysqlHouse, template: str) -> None:
+    # Given
+    server, name = house.server(), house.name()
+    thread = threading.Thread(target=server.clone, args=(template, name, owned()))
+    with house.session("") as session:
+        session.execute("SELECT GET_LOCK('dct_clone_0', 5)")
+        # When
+        thread.start()
+        thread.join(0.3)
+        # Then
+        assert thread.is_alive()
+        assert not house.exists(name)
+    thread.join(30)
+    assert house.exists(name)
+
+
+# -- marks -------------------------------------------------------------------------------------
+
+
+def test_a_database_of_our_name_without_our_mark_is_not_dropped(house: MysqlHouse) -> None:
+    # Given
+    name = house.name()
+    house.ask(f"CREATE DATABASE {name}")
+    # When
+    for verb in (house.server().drop, house.server().discard):
+        with pytest.raises(DatabaseError, match="does not carry our mark"):
+            verb(name)
+    for word in (house.server().announce, house.server().remark, house.server().seal):
+        with pytest.raises(DatabaseError, match="does not carry our mark"):
+            word(name, owned())
+    # Then
+    assert house.exists(name)
+    assert [found.ours for found in house.server().found() if found.name == name] == [False]
+
+
+def test_the_registry_is_never_listed_and_never_dropped(house: MysqlHouse, template: str) -> None:
+    # When
+    for verb in (house.server().drop, house.server().discard, house.server().state):
+        with pytest.raises(DatabaseError, match="is not one of our databases"):
+            verb(REGISTRY)
+    for word in (house.server().announce, house.server().remark, house.server().seal):
+        with pytest.raises(DatabaseError, match="is not one of our databases"):
+            word(REGISTRY, owned())
+    # Then
+    assert house.exists(REGISTRY)
+    assert REGISTRY not in [found.name for found in house.server().found()]
+
+
+def test_a_clone_never_takes_the_place_of_another_database(house: MysqlHouse, template: str) -> None:
+    # Given
+    taken = house.name()
+    house.create(taken)
+    # When
+    with pytest.raises(CloneFailed, match="already exists"):
+        house.server().clone(template, taken, owned())
+    # Then
+    assert house.rows(taken) == [(1,), (2,), (3,)]
+
+
+def test_what_is_not_sealed_is_not_cloned(house: MysqlHouse) -> None:
+    # Given
+    building = house.name()
+    house.create(building)
+    # Then
+    with pytest.raises(CloneFailed, match=f"there is no sealed template {building}"):
+        house.server().clone(building, house.name(), owned())
+
+
+def test_a_template_built_anew_under_its_name_is_cloned_as_it_is_now(house: MysqlHouse, template: str) -> None:
+    # Given
+    server, name = house.server(), house.name()
+    server.clone(template, house.name(), owned())
+    server.drop(template)
+    house.make(template, "CREATE TABLE book (id BIGINT)", "INSERT INTO book VALUES (9)")
+    server.seal(template, Mark("template"))
+    # When
+    server.clone(template, name, owned())
+    # Then
+    assert house.rows(name) == [(9,)]
+
+
+def test_a_mark_without_its_database_is_forgotten_when_its_owner_is_dead(house: MysqlHouse) -> None:
+    # Given
+    server, dead, living, young = house.server(), house.name(), house.name(), house.name()
+    sign = server.sign_of_life("living")
+    server.announce(dead, Mark("building", owner="dead"))
+    server.announce(living, Mark("building", owner="living"))
+    server.announce(young, Mark("building"))
+    # When
+    server.found()
+    sign.close()
+    # Then
+    query = f"SELECT name FROM {REGISTRY}.marks WHERE name LIKE %s ORDER BY name"
+    assert house.ask(query, [f"test\\_{house.token}%"]) == [(living,), (young,)]
+    assert server.find(young) is None
+
+
+def test_a_server_that_lost_its_registry_gets_a_new_one(house: MysqlHouse) -> None:
+    # Given
+    server, name = house.server(), house.name()
+    server.announce(name, Mark("building"))
+    house.ask(f"DROP DATABASE {REGISTRY}")
+    # Then
+    assert server.find(name) is None
+    server.announce(name, Mark("building"))
+    assert house.exists(REGISTRY)
+
+
+def test_a_drop_goes_through_a_session_that_holds_locks(house: MysqlHouse, template: str) -> None:
+    # Given
+    server, name = house.server(), house.name()
+    server.clone(template, name, owned())
+    with house.session(name) as session:
+        session.execute("SELECT * FROM book FOR UPDATE")
+        begun = time.monotonic()
+        # When
+        server.drop(name)
+    # Then
+    assert not house.exists(name)
+    assert time.monotonic() - begun < 5
+
+
+# -- signs of life -----------------------------------------------------------------------------
+
+
+def test_a_sign_of_life_comes_back_after_its_session_was_ended(house: MysqlHouse, template: str) -> None:
+    # Given
+    server = house.server()
+    sign = server.sign_of_life("owner-two")
+    sign.hold(template)
+    [(session,)] = house.ask("SELECT IS_USED_LOCK(%s)", [owner_lock("owner-two")])
+    house.ask(f"KILL {session}")
+    until(lambda: not server.in_use(template))
+    server.found()  # which forgets the holds of the dead
+    # When
+    sign.renew()
+    # Then
+    assert server.alive(["owner-two", "owner-three"]) == {"owner-two"}
+    assert server.in_use(template)
+    sign.close()
+    until(lambda: server.alive(["owner-two"]) == set())
+    assert not server.in_use(template)
+
+
+def test_an_owner_with_two_databases_on_a_server_lives_until_its_last_sign_ends(house: MysqlHouse, template: str) -> None:
+    # Given
+    server = house.server()
+    one, two = server.sign_of_life("owner-five"), house.server().sign_of_life("owner-five")
+    two.hold(template)
+    # When
+    one.close()
+    until(lambda: house.ask("SELECT IS_USED_LOCK(%s)", [owner_lock("owner-five")]) == [(None,)])
+    # Then
+    assert server.alive(["owner-five"]) == {"owner-five"}
+    assert server.in_use(template)
+    two.close()
+    until(lambda: not server.alive(["owner-five"]))
+
+
+def test_a_silent_owner_is_forgotten_by_the_server(house: MysqlHouse) -> None:
+    # Given
+    sign = house.server().sign_of_life("owner-four")
+    [(session,)] = house.ask("SELECT IS_USED_LOCK(%s)", [owner_lock("owner-four")])
+    # Then
+    assert sign._link.one("SELECT @@wait_timeout, CONNECTION_ID()") == (60, session)  # type: ignore[attr-defined]
+    sign.close()
+
+
+def test_a_lock_is_seen_while_it_is_held(house: MysqlHouse) -> None:
+    # Given
+    server, name = house.server(), house.name()
+    # Then
+    assert not server.locked(name)
+    with server.lock(name):
+        assert house.server().locked(name)
+    until(lambda: not server.locked(name))
+
+
+def test_names_of_locks_fit_whatever_they_are_made_of() -> None:
+    assert len(lock_name("l", "x" * 1000)) <= 64
+    assert lock_name("l", "a") != lock_name("l", "A") != lock_name("o", "A")
+
+
+# -- connections -------------------------------------------------------------------------------
+
+
+def test_a_forked_child_leaves_its_parents_session_alone(house: MysqlHouse, template: str) -> None:
+    # Given
+    server = house.server()
+    session = server._link.id()
+    # When
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            if server._link.id() != session and server.find(template) is not None:
+                code = 0
+            del server
+            gc.collect()
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    # Then
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert server._link.one("SELECT CONNECTION_ID()") == (session,)
+    assert server.stats.opened == 1
+
+
+def test_a_connection_is_replaced_after_enough_statements(house: MysqlHouse) -> None:
+    # Given
+    server = house.server(policy=DatabasePolicy(max_operations=3))
+    # When
+    for _ in range(7):
+        server.now()
+    # Then
+    assert (server.stats.opened, server.stats.recycled, server.stats.reused, server.stats.statements) == (3, 2, 4, 7)
+
+
+def test_a_connection_is_replaced_when_it_is_old(house: MysqlHouse) -> None:
+    # Given
+    server = house.server(policy=DatabasePolicy(max_age=1e-9))
+    # When
+    server.now()
+    server.now()
+    # Then
+    assert (server.stats.opened, server.stats.recycled) == (2, 1)
+
+
+def test_a_connection_that_was_lost_in_silence_is_replaced_before_it_is_used(house: MysqlHouse) -> None:
+    # Given
+    server = house.server(policy=DatabasePolicy(health_check_seconds=0))
+    house.ask(f"KILL {server._link.id()}")
+    # When
+    server.now()
+    # Then
+    assert (server.stats.opened, server.stats.failed) == (2, 1)
+
+
+def test_a_connection_that_is_lost_in_use_is_one_error_and_no_more(house: MysqlHouse, template: str) -> None:
+    # Given
+    server, name = house.server(), house.name()
+    house.ask(f"KILL {server._link.id()}")
+    # When
+    with pytest.raises(DatabaseError):
+        server.now()
+    # Then
+    server.clone(template, name, owned())
+    assert house.rows(name) == [(1,), (2,), (3,)]
+
+
+def test_the_unix_socket_is_used_when_the_host_is_a_path(house: MysqlHouse) -> None:
+    # Given
+    from dataclasses import replace
+
+    from dct_celery.adapters.databases.mysql import MysqlServer
+
+    server = MysqlServer(replace(house.spec, host=house.embedded.socket, port=""))
+    # Then
+    server.check()
+    assert server.where == house.embedded.socket
+    server.close()
+
+
+# -- rights and trouble ------------------------------------------------------------------------
+
+
+def test_a_user_without_rights_is_told_the_grant(house: MysqlHouse) -> None:
+    # Given
+    user = house.user()
+    # When
+    with pytest.raises(DatabaseError) as caught:
+        house.server(user, "secret").check()
+    # Then
+    assert f"GRANT ALL ON `test\\_%`.* TO '{user}'@'%'" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 7
+
+
+def test_the_grant_that_is_told_is_enough(house: MysqlHouse) -> None:
+    # Given
+    server = house.server(house.user("ALL ON `test\\_%`.*"), "secret")
+    # When
+    server.check()
+    # Then
+    assert server.capacity() > 100
+    assert server.facts()["vendor"] == "mariadb"
+    assert server.warnings() == []
+    assert not [found.name for found in server.found() if "probe" in found.name]
+
+
+def test_the_limit_of_the_user_counts_as_well(house: MysqlHouse) -> None:
+    # Given
+    user = house.user("ALL ON `test\\_%`.*")
+    house.ask(f"ALTER USER {user} WITH MAX_USER_CONNECTIONS 5")
+    server = house.server(user, "secret")
+    # Then
+    assert server.capacity() == 4
+    with server.lock("x"):
+        assert server.capacity() == 3
+
+
+def test_a_server_that_cannot_be_reached_is_one_line_without_the_password(house: MysqlHouse) -> None:
+    # When
+    with pytest.raises(DatabaseError, match="cannot be reached from this worker") as caught:
+        house.server("nobody", "pass-word").check()
+    # Then
+    assert "\n" not in str(caught.value)
+    assert "pass-word" not in str(caught.value)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """The server ends sessions in its own time."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

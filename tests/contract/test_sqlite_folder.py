@@ -1,0 +1,195 @@
+"""What a folder of SQLite databases promises beyond the contract: no copy loses rows, nothing is left unmarked."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dct_celery.adapters.databases import sqlite as sqlite_module
+from dct_celery.adapters.databases import sqlite_files
+from dct_celery.core.marks import Found
+from dct_celery.errors import CloneFailed, DatabaseError
+from tests.contract.test_database_servers import BUILDING, CLONE, TEMPLATE, SqliteHouse, cloned, sealed
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> SqliteHouse:
+    return SqliteHouse(tmp_path / "databases")
+
+
+def test_rows_that_are_still_beside_the_file_are_in_the_clone(sqlite: SqliteHouse) -> None:
+    # Given: a writer that died before its last checkpoint
+    template = sqlite.name()
+    sqlite.create(template)
+    place = sqlite.server().place(template)
+    writer = sqlite3.connect(place)
+    writer.execute("PRAGMA journal_mode = wal")
+    writer.execute("PRAGMA wal_autocheckpoint = 0")
+    writer.execute("INSERT INTO book (title) VALUES ('four')")
+    writer.commit()
+    beside = {suffix: Path(place + suffix).read_bytes() for suffix in ("", "-wal")}
+    writer.close()
+    for suffix, data in beside.items():
+        Path(place + suffix).write_bytes(data)
+    assert Path(place + "-wal").stat().st_size
+    # When
+    sqlite.server().seal(template, replace(TEMPLATE, state="known"))
+    # Then
+    assert not Path(place + "-wal").exists()
+    assert sqlite.rows(cloned(sqlite, template)) == [(1,), (2,), (3,), (4,)]
+
+
+def test_a_clone_is_marked_before_there_is_a_file(sqlite: SqliteHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    template, name = sealed(sqlite), sqlite.name()
+    seen: list[Found] = []
+
+    def look(source: Path, target: Path) -> None:
+        seen.extend(found for found in sqlite.server().found() if found.name == name)
+        sqlite_files.copy_file(source, target)
+
+    monkeypatch.setattr(sqlite_module, "copy_file", look)
+    # When
+    sqlite.server().clone(template, name, CLONE)
+    # Then
+    assert [found.mark for found in seen] == [replace(CLONE, kind="building")]
+
+
+def test_a_template_that_somebody_still_writes_to_is_not_sealed(sqlite: SqliteHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    monkeypatch.setattr("dct_celery.adapters.databases.sqlite_state._SECONDS", 0.05)
+    template = sqlite.name()
+    sqlite.create(template)
+    with sqlite.session(template) as writer:
+        writer.execute("PRAGMA journal_mode = wal")
+        writer.execute("BEGIN IMMEDIATE")
+        writer.execute("INSERT INTO book (title) VALUES ('four')")
+        writer.execute("COMMIT")
+        writer.execute("BEGIN")
+        writer.execute("SELECT * FROM book").fetchone()
+        with sqlite.session(template) as other, other:
+            other.execute("INSERT INTO book (title) VALUES ('five')")
+        # When
+        with pytest.raises(DatabaseError, match="still open in another process"):
+            sqlite.server().seal(template, TEMPLATE)
+    # Then
+    assert sqlite.server().find(template) is None
+
+
+@pytest.mark.parametrize("code", [errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_that_cannot_share_blocks_gets_plain_copies(
+    sqlite: SqliteHouse, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    # Given
+    def refuse(*_: Any) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(sqlite_files.os, "copy_file_range", refuse)
+    # When / Then
+    assert sqlite.rows(cloned(sqlite, sealed(sqlite))) == [(1,), (2,), (3,)]
+
+
+def test_a_copy_that_is_too_short_is_no_clone(sqlite: SqliteHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    template, name = sealed(sqlite), sqlite.name()
+    monkeypatch.setattr(sqlite_files.os, "copy_file_range", lambda *_: 0)
+    # When
+    with pytest.raises(CloneFailed, match="not as long as"):
+        sqlite.server().clone(template, name, CLONE)
+    # Then
+    assert not sqlite.exists(name)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(sqlite: SqliteHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    template, name = sealed(sqlite), sqlite.name()
+    monkeypatch.setattr(sqlite_files.os, "copy_file_range", full)
+    # When
+    with pytest.raises(CloneFailed, match="No space left on device"):
+        sqlite.server().clone(template, name, CLONE)
+    # Then
+    assert not sqlite.exists(name)
+
+
+def test_a_name_that_is_announced_is_not_taken_by_a_clone(sqlite: SqliteHouse) -> None:
+    # Given
+    name = sqlite.name()
+    sqlite.server().announce(name, BUILDING)
+    # When
+    with pytest.raises(CloneFailed, match="already exists"):
+        sqlite.server().clone(sealed(sqlite), name, CLONE)
+    # Then
+    assert [found.mark for found in sqlite.server().found() if found.name == name] == [BUILDING]
+
+
+def test_a_database_that_is_not_ours_cannot_be_announced(sqlite: SqliteHouse) -> None:
+    # Given
+    name = sqlite.name()
+    sqlite.foreign(name)
+    # Then
+    with pytest.raises(DatabaseError, match="does not carry our mark"):
+        sqlite.server().announce(name, BUILDING)
+
+
+def test_a_drop_takes_everything_that_lies_beside_the_file(sqlite: SqliteHouse) -> None:
+    # Given
+    name = cloned(sqlite, sealed(sqlite))
+    place = sqlite.server().place(name)
+    for suffix in ("-wal", "-shm", "-journal"):
+        Path(place + suffix).write_bytes(b"")
+    # When
+    sqlite.server().drop(name)
+    # Then
+    assert list(sqlite.folder.glob(f"{name}*")) == []
+
+
+def test_a_folder_that_cannot_be_made_is_told_with_the_mend(tmp_path: Path) -> None:
+    # Given
+    (tmp_path / "file").write_text("")
+    # Then
+    with pytest.raises(DatabaseError, match="choose a local folder"):
+        SqliteHouse(tmp_path / "file" / "databases")
+
+
+def test_a_sign_survives_a_folder_that_was_emptied(sqlite: SqliteHouse) -> None:
+    # Given
+    sign = sqlite.server().sign_of_life("me")
+    sign.hold("test_template")
+    for path in sqlite.folder.iterdir():
+        path.unlink()
+    assert sqlite.server().alive(["me"]) == set()
+    # When
+    sign.renew()
+    # Then
+    assert sqlite.server().alive(["me"]) == {"me"}
+    assert sqlite.server().in_use("test_template")
+    sign.close()
+
+
+def test_the_state_minds_rows_that_are_no_text_and_virtual_tables(sqlite: SqliteHouse) -> None:
+    # Given
+    template = sqlite.name()
+    sqlite.create(template)
+    sqlite.run(
+        template,
+        "CREATE VIRTUAL TABLE words USING fts5 (word)",
+        "INSERT INTO words VALUES ('a')",
+        "INSERT INTO book (title) VALUES (CAST(x'ff00' AS TEXT))",
+    )
+    sqlite.server().seal(template, TEMPLATE)
+    one, two = cloned(sqlite, template), cloned(sqlite, template)
+    server = sqlite.server()
+    assert server.state(one) == server.state(two)
+    # When
+    sqlite.run(one, "INSERT INTO words VALUES ('b')")
+    # Then
+    assert server.state(one) != server.state(two)

@@ -1,0 +1,172 @@
+"""The short flush on a real PostgreSQL: what it leaves out was empty, and where that is not sure Django's own list stands."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any, Self
+
+import psycopg
+import pytest
+
+from dct_celery.adapters.embedded import EmbeddedPostgres
+
+_CHILD = """
+import json, sys
+from django.conf import settings
+settings.configure(DATABASES={"default": json.loads(sys.argv[1])})
+import django
+django.setup()
+from django.db import connection
+from dct_celery.testproc import quickflush
+for line in sys.stdin:
+    order = json.loads(line)
+    if order["atomic"]:
+        from django.db import transaction
+        with transaction.atomic():
+            answer = quickflush.rows_only(connection, order["tables"])
+    else:
+        answer = quickflush.rows_only(connection, order["tables"])
+    print(json.dumps(answer), flush=True)
+"""
+
+
+class Desk:
+    """A process with Django on a database of its own."""
+
+    def __init__(self, server: EmbeddedPostgres, name: str) -> None:
+        self._where = {"host": server.host, "port": server.port, "user": server.user, "password": server.password}
+        self._name = name
+
+    def __enter__(self) -> Self:
+        self._admin(f"CREATE DATABASE {self._name}")
+        self.sql = psycopg.connect(dbname=self._name, autocommit=True, **self._where)
+        database = {"ENGINE": "django.db.backends.postgresql", "NAME": self._name}
+        database |= {key.upper(): str(value) for key, value in self._where.items()}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _CHILD, json.dumps(database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sql.close()
+        with self._process:
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+        self._admin(f"DROP DATABASE {self._name} WITH (FORCE)")
+
+    def _admin(self, statement: str) -> None:
+        with psycopg.connect(dbname="postgres", autocommit=True, **self._where) as connection:
+            connection.execute(statement.encode())
+
+    def run(self, script: str) -> None:
+        self.sql.execute(script.encode())
+
+    def another(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(dbname=self._name, **self._where)
+
+    def to_truncate(self, *tables: str, atomic: bool = False) -> list[str] | None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps({"tables": tables, "atomic": atomic}), file=self._process.stdin, flush=True)
+        answer: list[str] | None = json.loads(self._process.stdout.readline())
+        return answer
+
+
+@pytest.fixture(scope="module")
+def shared_desk(postgres_server: EmbeddedPostgres) -> Iterator[Desk]:
+    with Desk(postgres_server, "quickflush") as desk:
+        yield desk
+
+
+@pytest.fixture
+def desk(shared_desk: Desk) -> Desk:
+    """Tables author <- book <- page, and shelf by itself; all empty."""
+    shared_desk.run("""
+        DROP SCHEMA public CASCADE; CREATE SCHEMA public;
+        CREATE TABLE author (id int PRIMARY KEY);
+        CREATE TABLE book (id int PRIMARY KEY, author_id int REFERENCES author DEFERRABLE INITIALLY DEFERRED);
+        CREATE TABLE page (id int PRIMARY KEY, book_id int REFERENCES book DEFERRABLE INITIALLY DEFERRED);
+        CREATE TABLE shelf (id int PRIMARY KEY, parent_id int REFERENCES shelf);
+    """)
+    return shared_desk
+
+
+TABLES = ("author", "book", "page", "shelf")
+
+
+def test_empty_tables_are_left_out(desk: Desk) -> None:
+    # Given
+    desk.run("INSERT INTO shelf VALUES (1, 1)")
+    # Then
+    assert desk.to_truncate(*TABLES) == ["shelf"]
+
+
+def test_nothing_is_truncated_where_there_is_nothing(desk: Desk) -> None:
+    assert desk.to_truncate(*TABLES) == ["page"]
+
+
+def test_what_refers_to_a_filled_table_goes_with_it(desk: Desk) -> None:
+    # Given
+    desk.run("INSERT INTO author VALUES (1)")
+    # When
+    tables = desk.to_truncate(*TABLES)
+    # Then
+    assert tables == ["author", "book", "page"]
+    desk.run(f"TRUNCATE {', '.join(tables)}")
+
+
+def test_a_table_that_was_emptied_is_left_out_though_it_has_pages(desk: Desk) -> None:
+    # Given
+    desk.run("INSERT INTO shelf VALUES (1, 1); DELETE FROM shelf")
+    # Then
+    assert desk.to_truncate(*TABLES) == ["page"]
+
+
+def test_names_that_need_quotes_are_found(desk: Desk) -> None:
+    # Given
+    desk.run('CREATE TABLE "Odd ""name" (id int); INSERT INTO "Odd ""name" VALUES (1)')
+    # Then: Django quotes without doubling, so such a table cannot be resolved and the full list stands
+    assert desk.to_truncate('Odd "name', *TABLES) is None
+    desk.run('CREATE TABLE "Odd Name" (id int); INSERT INTO "Odd Name" VALUES (1)')
+    assert desk.to_truncate("Odd Name", *TABLES) == ["Odd Name"]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "CREATE TABLE stranger (id int, author_id int REFERENCES author)",
+        "ALTER TABLE shelf ENABLE ROW LEVEL SECURITY",
+        "CREATE TABLE oldshelf () INHERITS (shelf)",
+        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+        "CREATE TRIGGER t BEFORE TRUNCATE ON shelf EXECUTE FUNCTION f()",
+        "DROP TABLE shelf; CREATE TABLE shelf (id int) PARTITION BY LIST (id)",
+        "DROP TABLE shelf; CREATE VIEW shelf AS SELECT 1 AS id",
+    ],
+    ids=["reference-from-outside", "row-security", "inheritance", "truncate-trigger", "partitions", "view"],
+)
+def test_what_is_not_sure_is_left_to_django(desk: Desk, script: str) -> None:
+    # Given
+    desk.run(script)
+    # Then
+    assert desk.to_truncate(*TABLES) is None
+
+
+def test_a_table_that_is_not_there_is_left_to_django(desk: Desk) -> None:
+    assert desk.to_truncate("nowhere", *TABLES) is None
+
+
+def test_rows_that_another_session_has_not_committed_are_left_to_django(desk: Desk) -> None:
+    # Given
+    with desk.another() as other:
+        other.execute("INSERT INTO shelf VALUES (1, 1)")
+        # Then
+        assert desk.to_truncate(*TABLES) is None
+        other.rollback()
+    assert desk.to_truncate(*TABLES) == ["page"]
+
+
+def test_within_a_transaction_the_list_is_djangos(desk: Desk) -> None:
+    assert desk.to_truncate(*TABLES, atomic=True) is None

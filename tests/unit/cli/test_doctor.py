@@ -1,0 +1,98 @@
+"""Claims about `dct doctor`: one line for each thing, the mend below, and no secret."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from click.testing import CliRunner, Result
+
+from dct_celery.cli.doctor import command
+from dct_celery.dispatcher.doctor import Finding
+from dct_celery.settings import Settings
+
+GOOD, SO_SO = Finding("ok", "store", "answers"), Finding("warning", "guards", "DEBUG is on")
+BAD = Finding("failed", "database default", "cannot be reached", "start it")
+
+
+class Root:
+    """A composition root that finds what it is told."""
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+        self.settings: Settings | None = None
+        self.measure: bool | None = None
+
+    def examine(self, settings: Settings, origins: dict[str, str], *, measure: bool) -> Iterator[Finding]:
+        self.settings, self.measure = settings, measure
+        yield from self.findings
+
+
+@pytest.fixture
+def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Root:
+    root, fake = Root(), ModuleType("dct_celery.bootstrap")
+    fake.examine = root.examine  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "dct_celery.bootstrap", fake)
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("DCT_")]:
+        monkeypatch.delenv(name)
+    return root
+
+
+def run(*args: str) -> Result:
+    result = CliRunner().invoke(command, args)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def test_each_finding_is_a_line_with_its_mend_below(root: Root) -> None:
+    # Given
+    root.findings = [GOOD, SO_SO, BAD]
+
+    # Then
+    assert run().stdout.splitlines() == [
+        "ok       store: answers",
+        "warning  guards: DEBUG is on",
+        "failed   database default: cannot be reached",
+        "           mend: start it",
+        "1 ok, 1 warning, 1 failed",
+    ]
+
+
+@pytest.mark.parametrize(("findings", "code"), [([GOOD], 0), ([GOOD, SO_SO], 0), ([BAD, GOOD], 7)])
+def test_only_a_failure_is_exit_7(root: Root, findings: list[Finding], code: int) -> None:
+    root.findings = findings
+    assert run().exit_code == code
+
+
+def test_no_secret_is_shown(root: Root) -> None:
+    # Given
+    root.findings = [Finding("failed", "store", "redis://:hush@h: password=hush", "say PASSWORD 'hush'")]
+
+    # Then
+    assert "hush" not in run().stdout
+
+
+def test_it_measures_only_when_it_is_asked_to(root: Root) -> None:
+    run()
+    assert root.measure is False
+    run("--measure")
+    assert root.measure is True
+
+
+@pytest.mark.parametrize(("args", "local"), [((), None), (("--local",), 0), (("--local", "3"), 3)])
+def test_local_may_stand_alone(root: Root, args: tuple[str, ...], local: int | None) -> None:
+    run(*args)
+    assert root.settings is not None
+    assert root.settings.local == local
+
+
+def test_the_guards_take_the_words_of_a_run(root: Root) -> None:
+    run("--allow-database", "prod_*", "--deny-database", "a", "--deny-db-host", "b", "--store", "redis://h/1")
+    assert root.settings is not None
+    assert (root.settings.allow_database, root.settings.deny_database) == (("prod_*",), ("a",))
+    assert (root.settings.deny_db_host, root.settings.store) == (("b",), "redis://h/1")

@@ -1,0 +1,271 @@
+"""Claims about `security`: no test comes near a database that matters, no innocent project is bothered, no secret is shown."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dct_celery.errors import ConfigError
+from dct_celery.security import Configured, check, looks_like_production, sanitize_log_output
+
+SHOP = Configured(
+    alias="default",
+    vendor="postgresql",
+    engine="django.db.backends.postgresql",
+    name="shop",
+    test_name="test_shop",
+    test=False,
+    host="db.example",
+    port="",
+    used=True,
+)
+MEMORY = "file:memorydb_default?mode=memory&cache=shared"
+FILE = replace(SHOP, vendor="sqlite", name="/srv/shop.sqlite3", test_name=MEMORY, host="")
+
+
+def warnings_of(*configured: Configured, facts: dict[str, str] | None = None, **lists: Any) -> list[str]:
+    return check(configured, facts=facts or {}, **{"allow": (), "deny": (), "deny_hosts": (), **lists})
+
+
+def refusal(*configured: Configured, facts: dict[str, str] | None = None, **lists: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        warnings_of(*configured, facts=facts, **lists)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+class TestTestName:
+    @pytest.mark.parametrize(
+        "one",
+        [
+            replace(SHOP, test_name="shop"),
+            replace(SHOP, vendor="mysql", test_name="SHOP"),
+            replace(SHOP, name="x" * 70, test_name="x" * 63 + "_test"),
+            replace(SHOP, used=False, test_name="shop"),
+            replace(FILE, test_name="/srv/../srv/shop.sqlite3"),
+        ],
+    )
+    def test_a_test_database_that_is_the_configured_one_is_refused(self, one: Configured) -> None:
+        assert refusal(one).startswith(f"database 'default': its test database {one.test_name!r} is its own NAME")
+
+    @pytest.mark.parametrize(("host", "port"), [("db.example", "5432"), ("DB.example", "")])
+    def test_that_of_another_alias_on_the_same_server_counts_though_nothing_uses_it(self, host: str, port: str) -> None:
+        # Given
+        other = replace(SHOP, alias="crm", name="test_shop", test_name="test_test_shop", host=host, port=port, used=False)
+
+        # Then
+        assert "is the NAME of 'crm' on db.example:5432" in refusal(SHOP, other)
+
+    @pytest.mark.parametrize("change", [{"host": "other.example"}, {"port": "5433"}, {"vendor": "mysql"}])
+    def test_on_another_server_an_equal_name_is_another_database(self, change: dict[str, Any]) -> None:
+        assert warnings_of(SHOP, replace(SHOP, alias="crm", name="test_shop", test_name="test_test_shop", **change)) == []
+
+    def test_each_word_for_this_host_is_the_same_server(self) -> None:
+        # Given
+        here, there = replace(SHOP, host=""), replace(SHOP, alias="crm", name="test_shop", test_name="", host="127.0.0.1")
+
+        # Then
+        assert "is the NAME of 'crm' on localhost:5432" in refusal(here, there)
+
+    @pytest.mark.parametrize("name", [":memory:", MEMORY])
+    def test_a_database_in_memory_is_never_refused(self, name: str) -> None:
+        assert warnings_of(replace(FILE, name=name, test_name=name), deny=("*",), deny_hosts=("*",)) == []
+
+    def test_two_aliases_of_one_database_may_share_their_test_database(self) -> None:
+        assert warnings_of(SHOP, replace(SHOP, alias="replica")) == []
+
+
+class TestProduction:
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "prod_shop", "shop_prod", "prod", "Shop-PROD", "shop.production", "production", "shop_production_2", "prod1",
+            "shopProduction", "live_shop", "shop_live", "live", "staging_shop", "shop-staging", "shop_stage", "prd-shop",
+            "shop_staging_eu", "tests_prod", "preprod", "eu_prod_shop", "test_production", "staging_area",
+        ],
+    )  # fmt: skip
+    def test_a_name_with_a_word_for_production_looks_like_it(self, name: str) -> None:
+        assert looks_like_production(name).startswith("the word ")
+        assert "looks like production" in refusal(replace(SHOP, name=name, test_name=f"test_{name}"))
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "shop", "livestock", "product_catalogue", "products", "delivery", "olive", "productivity", "deliver_live_chat_eu",
+            "reproduction", "stagecoach", "stage_plays", "master_data", "main", "main_shop", "staging_area_tests", "prod_dev",
+            "production_local", "prod_test", "alive", "", "_", "schedule", "producer_main",
+        ],
+    )  # fmt: skip
+    def test_an_innocent_name_does_not(self, name: str) -> None:
+        assert looks_like_production(name) == ""
+        assert warnings_of(replace(SHOP, name=name, test_name=f"test_{name}")) == []
+
+    def test_the_refusal_names_alias_rule_and_way_out(self) -> None:
+        assert refusal(replace(SHOP, name="prod_shop")) == (
+            "database 'default': NAME 'prod_shop' looks like production (the word 'prod'); use another NAME in the settings "
+            "that tests use, or say --allow-database prod_shop if it is none"
+        )
+
+    def test_the_way_out_works_by_glob(self) -> None:
+        assert warnings_of(replace(SHOP, name="prod_shop"), allow=("PROD_*",)) == []
+        assert "looks like" in refusal(replace(SHOP, name="prod_shop"), allow=("prod",))
+
+    def test_a_denied_name_is_refused_whatever_it_looks_like_and_whatever_is_allowed(self) -> None:
+        # When
+        message = refusal(SHOP, deny=("Sho*",), allow=("*",))
+
+        # Then
+        assert "(--deny-database Sho*)" in message
+        assert "take it out of --deny-database" in message
+
+    def test_of_an_sqlite_file_its_own_name_counts_and_not_its_folder(self) -> None:
+        assert warnings_of(replace(FILE, name="/srv/prod/live/shop.sqlite3")) == []
+        assert "say --allow-database shop_prod if" in refusal(replace(FILE, name="/srv/shop_prod.sqlite3"))
+        assert warnings_of(replace(FILE, name="/srv/shop_prod.sqlite3"), allow=("shop_prod",)) == []
+
+    def test_an_unused_alias_elsewhere_may_be_production(self) -> None:
+        assert warnings_of(SHOP, replace(SHOP, alias="live", name="prod_shop", test_name="", host="other", used=False)) == []
+
+
+class TestNeighbour:
+    LEGACY = replace(SHOP, alias="legacy", name="prod_shop", test_name="test_prod_shop", port="5432", used=False)
+
+    def test_a_database_on_productions_server_is_refused(self) -> None:
+        assert refusal(SHOP, self.LEGACY) == (
+            "database 'default' has no TEST settings and shares the server db.example:5432 with 'legacy', of which NAME "
+            "'prod_shop' looks like production (the word 'prod'); point HOST of 'default' at a test server in the settings "
+            "that tests use, or say --allow-database prod_shop if it is none"
+        )
+        assert refusal(replace(SHOP, test=True), self.LEGACY).startswith("database 'default' shares the server")
+
+    def test_what_is_allowed_is_no_production(self) -> None:
+        assert warnings_of(SHOP, self.LEGACY, allow=("prod_shop",)) == []
+
+    def test_files_have_no_server_to_share(self) -> None:
+        assert warnings_of(FILE, replace(FILE, alias="live", name="/srv/prod.sqlite3", used=False)) == []
+
+
+class TestSurroundings:
+    @pytest.mark.parametrize("value", ["production", "PROD", " live ", "staging"])
+    def test_a_production_environment_is_refused(self, value: str) -> None:
+        assert refusal(SHOP, facts={"django_env": value}).startswith(f"DJANGO_ENV is {value!r}: ")
+
+    @pytest.mark.parametrize("value", ["", "test", "ci", "development"])
+    def test_any_other_environment_is_fine(self, value: str) -> None:
+        assert warnings_of(SHOP, facts={"django_env": value}) == []
+
+    @pytest.mark.parametrize(
+        ("host", "pattern"),
+        [("db.example", "*.example"), ("DB.example", "db.EXAMPLE"), ("db.example", "db.example:5432"), ("", "localhost"),
+         ("a,db.example", "db.*")],
+    )  # fmt: skip
+    def test_a_denied_host_is_refused(self, host: str, pattern: str) -> None:
+        assert f"is denied by --deny-db-host {pattern};" in refusal(replace(SHOP, host=host), deny_hosts=("x", pattern))
+
+    def test_other_hosts_files_and_unused_aliases_are_not(self) -> None:
+        assert warnings_of(SHOP, deny_hosts=("db", "db.example:5433", "localhost")) == []
+        assert warnings_of(FILE, deny_hosts=("*",)) == []
+        assert warnings_of(replace(SHOP, used=False), deny_hosts=("*",)) == []
+
+    def test_debug_is_warned_about(self) -> None:
+        assert [line.partition(" ")[0] for line in warnings_of(SHOP, facts={"debug": "true"})] == ["DEBUG"]
+        assert warnings_of(SHOP, facts={"debug": "false"}) == []
+
+    def test_a_test_name_of_another_kind_is_explained(self) -> None:
+        assert warnings_of(replace(SHOP, test_name="shop_testing", test=True)) == [
+            "database 'default': its TEST NAME 'shop_testing' is not used; the databases of dct have names of their own, all of "
+            "which begin with test_"
+        ]
+        assert warnings_of(replace(SHOP, test_name="shop_testing", used=False)) == []
+        assert warnings_of(replace(FILE, test_name="/srv/test_shop.sqlite3")) == []
+
+    def test_a_project_without_databases_is_fine(self) -> None:
+        dummy = replace(SHOP, vendor="unknown", name="", test_name="", host="")
+        assert warnings_of() == []
+        assert warnings_of(dummy, replace(dummy, alias="other")) == []
+
+
+NAMES = st.text("abcprodlive_-.\n'\x00é", max_size=80)
+
+
+VENDORS = st.sampled_from(["postgresql", "mysql", "sqlite", "x"])
+ANY = {**dict.fromkeys(("alias", "engine", "name", "test_name", "host", "port"), NAMES), "vendor": VENDORS}
+
+
+@given(st.builds(Configured, **ANY, test=st.booleans(), used=st.booleans()))
+def test_whatever_is_configured_is_warned_about_or_refused_in_one_line(one: Configured) -> None:
+    # Then: it survives the wire, and nothing but ConfigError is raised
+    assert Configured.from_dict(asdict(one)) == one
+    try:
+        lines = warnings_of(one, facts={"debug": "true"})
+    except ConfigError as error:
+        lines = [str(error)]
+    assert all(line.isprintable() for line in lines)
+
+
+PARTS = ["password", "key", "=", ":", " ", "'", '"', "\\", "hush", "\n", "://", "@", "-p", "mysql ", ",", "&", "**", "- "]
+
+
+class TestSecrets:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "connection to host=db password=hush user=a failed",
+            "host=db password='hush hush \\' hush' user=a",
+            "PGPASSWORD=hush psql",
+            "postgres://shop:hush@db/x",
+            "{'USER': 'a', 'PASSWORD': 'hush', 'HOST': 'b'}",
+            '{"user": "a", "db_password": "hush", "x": 1}',
+            '{\\"token\\": \\"hush\\", \\"x\\": 1}',
+            "SECRET_KEY = 'hush'",
+            "settings.SECRET_KEY='django-hush-(=$%'",
+            "STRIPE_API_TOKEN=hush,x=1",
+            "apiKey: 'hush'",
+            "services:\n  db:\n    password: hush hush\n    user: a",
+            "ALTER ROLE a PASSWORD 'hush'",
+            "CREATE USER a IDENTIFIED BY 'hush'",
+            "mysqldump -u root -phush shop",
+            "mysql --password=hush shop",
+            "AWS_SECRET_ACCESS_KEY=hush/hush+hush",
+            "password=hush]]>%hush",
+            "passwd=b'hush'",
+        ],
+    )
+    def test_no_secret_is_shown(self, text: str) -> None:
+        assert "hush" not in sanitize_log_output(text)
+        assert "**" in sanitize_log_output(text)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "KeyError: 'name'",
+            "FAILED: 12 passed, 3 failed; passed=12",
+            "refuses the password: check user and password in its URL",
+            "Key (email)=(a@example.org) already exists.",
+            "id = AutoField(primary_key=True)",
+            "monkey='banana' keyword=3 compass: 'north'",
+            "PASSWORD_HASHERS = ['django.contrib.auth.hashers.MD5PasswordHasher']",
+            "",
+        ],
+    )
+    def test_what_is_no_secret_stays_as_it_is(self, text: str) -> None:
+        assert sanitize_log_output(text) == text
+
+    def test_what_stands_around_a_secret_stays(self) -> None:
+        assert sanitize_log_output("host=db password=hush user=a") == "host=db password=** user=a"
+        assert sanitize_log_output("{'PASSWORD': 'hush', 'HOST': 'b'}") == "{'PASSWORD': '**', 'HOST': 'b'}"
+        assert sanitize_log_output('connect("password=hush")') == 'connect("password=**")'
+
+    @given(st.lists(st.sampled_from(PARTS)).map("".join))
+    def test_sanitizing_twice_is_sanitizing_once(self, text: str) -> None:
+        once = sanitize_log_output(text)
+        assert sanitize_log_output(once) == once
+
+    @pytest.mark.parametrize("part", ["password", "key=", "'", "a" * 9, "mysql ", "\\", "key='", "- ", "://a:"])
+    def test_a_huge_text_is_no_trap(self, part: str) -> None:
+        # Then: the time limit of the test is what it claims; quadratic would be minutes
+        assert sanitize_log_output(part * 20_000)

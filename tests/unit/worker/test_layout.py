@@ -1,0 +1,141 @@
+"""Clones on their way through a run's folder: each file is in one place, and of two takers one wins."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dct_celery.ports import DatabaseSpec
+from dct_celery.worker.layout import RunFolder, WorkFolder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    folder = RunFolder(tmp_path / "run")
+    folder.create()
+    return folder
+
+
+def test_a_spare_becomes_the_takers_clone(folder: RunFolder) -> None:
+    # Given
+    folder.add_spare("test_a", "default", "t")
+    # When
+    name = folder.take_spare("default", "t")
+    # Then
+    assert name == "test_a"
+    assert folder.clones() == [("test_a", "default")]
+    assert folder.spares("default", "t") == []
+
+
+def test_a_spare_of_another_alias_or_kind_is_not_taken(folder: RunFolder) -> None:
+    # Given
+    folder.add_spare("test_a", "default", "t")
+    # Then
+    assert folder.take_spare("other", "t") is None
+    assert folder.take_spare("default", "f") is None
+
+
+def test_of_many_takers_one_gets_the_spare(folder: RunFolder) -> None:
+    # Given
+    folder.add_spare("test_a", "default", "t")
+    taken: list[str | None] = []
+    # When
+    threads = [threading.Thread(target=lambda: taken.append(folder.take_spare("default", "t"))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # Then
+    assert sorted(name for name in taken if name) == ["test_a"]
+
+
+def test_a_retired_clone_can_be_reclaimed_once(folder: RunFolder) -> None:
+    # Given
+    folder.note_clone("test_a", "default")
+    # When
+    folder.retire_clone("test_a")
+    # Then
+    assert folder.clones() == []
+    assert folder.retired() == [("test_a", "default")]
+    assert folder.reclaim("default") == "test_a"
+    assert folder.reclaim("default") is None
+    assert folder.clones() == [("test_a", "default")]
+
+
+def test_what_is_in_the_making_is_known_by_alias_and_kind(folder: RunFolder) -> None:
+    # When
+    with folder.making("test_a", "My/Alias", "f"):
+        # Then
+        assert folder.is_making("My/Alias", "f")
+        assert not folder.is_making("My/Alias", "t")
+        assert not folder.is_making("alias", "f")
+    assert not folder.is_making("My/Alias", "f")
+
+
+def test_aliases_that_end_alike_are_told_apart(folder: RunFolder) -> None:
+    # Given
+    with folder.making("test_a", "other", "t"):
+        # Then
+        assert not folder.is_making("her", "t")
+
+
+def _spec(host: str, alias: str = "default") -> dict[str, Any]:
+    return asdict(DatabaseSpec(alias, "postgresql", "shop", host, user="ci", password="s", aliases=(alias,)))
+
+
+def test_servers_are_remembered_once_each_for_the_owner_alone(tmp_path: Path) -> None:
+    # Given
+    folder = WorkFolder(tmp_path)
+    # When
+    folder.remember_servers([_spec("a"), _spec("b")])
+    folder.remember_servers([_spec("a", alias="other")])
+    # Then
+    assert [spec["host"] for spec in folder.servers()] == ["b", "a"]
+    assert stat.S_IMODE((tmp_path / "servers.json").stat().st_mode) == 0o600
+
+
+def test_a_broken_list_of_servers_is_an_empty_one(tmp_path: Path) -> None:
+    # Given
+    (tmp_path / "servers.json").write_text("{")
+    # Then
+    assert WorkFolder(tmp_path).servers() == []
+
+
+def test_only_the_latest_servers_are_kept(tmp_path: Path) -> None:
+    # Given
+    folder = WorkFolder(tmp_path)
+    # When
+    for number in range(30):
+        folder.remember_servers([_spec(f"host-{number}")])
+    # Then
+    assert [spec["host"] for spec in folder.servers()] == [f"host-{number}" for number in range(10, 30)]
+    assert json.loads((tmp_path / "servers.json").read_text())
+
+
+def test_servers_that_another_version_wrote_down_are_left_out(tmp_path: Path) -> None:
+    # Given
+    good = {**_spec("a"), "name": "shop", "aliases": ["default"]}
+    (tmp_path / "servers.json").write_text(json.dumps([{"vendor": "x"}, {**good, "gone": 1}, "text", good]))
+    # Then
+    assert WorkFolder(tmp_path).servers() == [good]
+
+
+def test_unused_caches_of_templates_are_pruned(tmp_path: Path) -> None:
+    # Given
+    folder = WorkFolder(tmp_path)
+    old, new = folder.template_cache("a" * 64), folder.template_cache("b" * 64)
+    for cache in (old, new):
+        cache.mkdir(parents=True)
+    os.utime(old, (1000, 1000))
+    # When
+    folder.prune_template_caches(oldest=2000)
+    # Then
+    assert not old.exists()
+    assert new.exists()
