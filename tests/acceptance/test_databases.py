@@ -188,3 +188,38 @@ def test_a_name_can_be_allowed(fleet: Fleet, tmp_path: Path, postgres_server: Em
     fleet.worker()
     # Then
     assert fleet.run(project, "--allow-database", "shop_*").code == 0
+
+
+def _engine(vendor: str = "") -> dict[str, str]:
+    """A database backend of the project's own, on top of Django's for PostgreSQL."""
+    said = f"    vendor = {vendor!r}\n" if vendor else ""
+    backend = (
+        f"from django.db.backends.postgresql import base\n\n\nclass DatabaseWrapper(base.DatabaseWrapper):\n    pass\n{said}"
+    )
+    return {"shelf/engine/__init__.py": "", "shelf/engine/base.py": backend}
+
+
+def test_an_engine_of_the_projects_own_counts_as_its_vendor(
+    fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres
+) -> None:
+    # Given
+    settings = on_postgres(postgres_server, 'DATABASES["default"]["ENGINE"] = "shelf.engine"')
+    project = make_project(tmp_path / "project", settings=settings, files=_engine())
+    fleet.worker()
+    # Then
+    assert fleet.run(project).code == 0
+
+
+def test_a_vendor_that_cannot_be_cloned_is_refused_by_name(
+    fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres
+) -> None:
+    # Given
+    settings = on_postgres(postgres_server, 'DATABASES["default"]["ENGINE"] = "shelf.engine"')
+    project = make_project(tmp_path / "project", settings=settings, files=_engine("exotic"))
+    fleet.worker()
+    # When
+    refused = fleet.run(project)
+    # Then
+    assert refused.code == 7, str(refused)
+    assert "'exotic'" in refused.out + refused.err
+    assert "manage.py test" in refused.out + refused.err
