@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from dct_celery.errors import ConfigError
+from dct_celery.errors import ConfigError, UsageError
 from dct_celery.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from dct_celery.core.model import RunReport
     from dct_celery.dispatcher.doctor import Finding
     from dct_celery.dispatcher.request import Request
-    from dct_celery.ports import BlobStore, ChunkQueue, DatabaseServer, WorkerInfo
+    from dct_celery.dispatcher.status import RunStatus, WorkerStatus
+    from dct_celery.ports import BlobStore, ChunkQueue, DatabaseServer, Ledger, Registry, WorkerInfo
     from dct_celery.wire.messages import Loaded
     from dct_celery.worker.janitor import Swept
     from dct_celery.worker.services import WorkerServices
@@ -80,10 +81,12 @@ def _dispatcher_services(settings: Settings, origins: dict[str, str], request: R
     run = settings.run_id or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     key = settings.signing_key or ""
     store = client.connect(settings.store)
-    client.check(store, settings.store, origins.get("store", "store"))
+    checked = client.check(store, settings.store, origins.get("store", "store"))
     console = Terminal.detect(
         os.environ, out=sys.stdout, err=sys.stderr, verbosity=settings.verbosity, clock=time.monotonic, rerun=request.rerun
     )
+    for warning in checked.warnings:
+        console.warn(warning)
     return DispatcherServices(
         settings=settings,
         run=run,
@@ -353,10 +356,8 @@ def _examine_store(settings: Settings, origins: dict[str, str], infos: list[Work
 
     origin = origins.get("store", "store")
     with contextlib.closing(client.connect(settings.store, retries=1)) as store:
-        client.check(store, settings.store, origin)
-        with client.translated(settings.store, origin):
-            info: Any = {**store.info("server"), **store.info("memory")}
-        yield from doctor.store(redact(settings.store), info)
+        checked = client.check(store, settings.store, origin)
+        yield from doctor.store(redact(settings.store), {"redis_version": checked.version}, checked.warnings)
         infos += registry.RedisRegistry(store, settings.pool).workers()
         yield doctor.workers(infos, settings.pool)
 
@@ -412,3 +413,60 @@ def _sqlite_folders(settings: Settings) -> Iterator[DatabaseServer]:
     for base in bases:
         if (folder := WorkFolder(base).sqlite).is_dir():
             yield SqliteFolder(folder)
+
+
+# -- looking at the store ----------------------------------------------------------------
+
+
+def look_at_workers(settings: Settings, origins: dict[str, str]) -> list[WorkerStatus]:
+    """`dct workers`: everybody in the pool. Raises StoreUnavailable."""
+    from dct_celery.dispatcher import status
+
+    with _asked_store(settings, origins) as asked:
+        workers = asked.registry.workers()
+        return status.pool_workers(workers, _active(settings, asked, workers), settings.signing_key or "")
+
+
+def look_at_runs(settings: Settings, origins: dict[str, str], run: str | None) -> list[RunStatus]:
+    """`dct status`: that one run, else the active ones. Raises UsageError for an unknown run, StoreUnavailable."""
+    with _asked_store(settings, origins) as asked:
+        workers = asked.registry.workers()
+        return _active(settings, asked, workers) if run is None else [_inspected(settings, asked, workers, run)]
+
+
+def cancel_run(settings: Settings, origins: dict[str, str], run: str, reason: str) -> None:
+    """`dct cancel`. Raises UsageError when there is nothing to cancel, StoreUnavailable."""
+    from dct_celery.dispatcher import status
+
+    with _asked_store(settings, origins) as asked:
+        status.cancel(run, asked.ledger(run), reason, active=asked.registry.active_runs(), pool=settings.pool)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    registry: Registry
+    ledger: Callable[[str], Ledger]
+
+
+@contextlib.contextmanager
+def _asked_store(settings: Settings, origins: dict[str, str]) -> Iterator[_Asked]:
+    from dct_celery.adapters.redisstore import client, ledger, registry
+
+    with contextlib.closing(client.connect(settings.store, retries=1)) as store:
+        client.check(store, settings.store, origins.get("store", "store"))
+        yield _Asked(registry.RedisRegistry(store, settings.pool), partial(ledger.RedisLedger, store))
+
+
+def _active(settings: Settings, asked: _Asked, workers: list[WorkerInfo]) -> list[RunStatus]:
+    found = []
+    for run in asked.registry.active_runs():
+        with contextlib.suppress(UsageError):  # it ended since
+            found.append(_inspected(settings, asked, workers, run))
+    return found
+
+
+def _inspected(settings: Settings, asked: _Asked, workers: list[WorkerInfo], run: str) -> RunStatus:
+    from dct_celery.dispatcher import status
+
+    active, key = asked.registry.active_runs(), settings.signing_key or ""
+    return status.inspect(run, asked.ledger(run), workers=workers, active=active, pool=settings.pool, key=key)

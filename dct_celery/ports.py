@@ -15,6 +15,9 @@ from dct_celery.core.marks import Found, Mark
 from dct_celery.core.model import Chunk
 from dct_celery.wire import messages
 
+#: Milliseconds between two reaps of a run from which on its lease clock is held to have stood still.
+STALL_MS = 2000
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -61,6 +64,8 @@ class WorkerInfo:
     #: run id -> preparing | ready | refused
     runs: dict[str, str] = field(default_factory=dict)
     busy: int = 0
+    #: Why it claims nothing for now; empty when it does.
+    trouble: str = ""
 
 
 class Ledger(Protocol):
@@ -96,7 +101,12 @@ class Ledger(Protocol):
         """Gives the chunk back unfinished; `reason` is JSON for the dispatcher. ok | lost"""
 
     def reap(self) -> list[str]:
-        """Ends every lease that ran out, with an `expired` event each; the ids of those chunks."""
+        """Ends every lease that ran out, with an `expired` event each; the ids of those chunks. To be called often.
+
+        When the last reap is more than STALL_MS ago, the store may have taken no writes in between: every deadline moves on by
+        that time first, but to no more than a whole lease from now. So a dispatcher that was away itself learns of a dead
+        holder at most one lease after its return.
+        """
 
     def tell(self, worker: str, message: Mapping[str, Any]) -> None:
         """A `host` event: a worker's word about the run as a whole (ready, refused, failed)."""
@@ -115,6 +125,9 @@ class Ledger(Protocol):
 
     def state(self) -> str:
         """open | cancelled | closed | none"""
+
+    def refused(self) -> int:
+        """Writes with a stale fence that were turned away so far."""
 
     def extend(self, ttl_seconds: int) -> None:
         """Keeps the run's keys alive."""
@@ -274,6 +287,9 @@ class DatabaseServer(Protocol):
 
     def now(self) -> int:
         """Unix seconds on the server's clock."""
+
+    def incarnation(self) -> str:
+        """Another text after each start of the server. Raises DatabaseError while it does not answer."""
 
     def place(self, name: str) -> str:
         """What the test process is to be told for a database of this name: the name, or a path."""

@@ -43,6 +43,8 @@ _VALUES = {
     "pool": "--pool",
     "local": "--local",
     "test_timeout": "--test-timeout",
+    "reruns": "--reruns",
+    "reruns_budget": "--reruns-budget",
 }
 _SWITCHES = ("failfast", "reverse", "buffer", "debug_sql", "timing")
 _LISTS = {"test_name_patterns": "-k", "tags": "--tag", "exclude_tags": "--exclude-tag"}
@@ -81,6 +83,8 @@ class ConcurrentTestRunner(DiscoverRunner):
         add("--pool", metavar="NAME", help="Pool of workers to use.")
         add("--local", nargs="?", const="auto", metavar="N", help="No fleet: N slots on this machine.")
         add("--test-timeout", metavar="SECONDS", help="Longest time of one test.")
+        add("--reruns", metavar="N", help="Run a test that failed again, up to N times.")
+        add("--reruns-budget", metavar="PERCENT", help="No more reruns above this part of failed tests.")
 
     if not IN_TEST_PROCESS:
 

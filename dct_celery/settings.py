@@ -110,6 +110,13 @@ class Settings:
     timeout: float | None = _limits("float", "Longest time of the whole run", minimum=0.1)
     queue_timeout: float = _limits("float", "Longest wait for a first worker", default=60.0, minimum=0)
     chunk_seconds: float | None = _limits("float", "Aim of the length of a chunk; planned if not given", minimum=0.1)
+    reruns: int = _limits(
+        "int", "Run a test that failed again, up to N times; one that passes then is flaky", default=0, minimum=0
+    )
+    reruns_budget: float = _limits(
+        "float", "No more reruns once more than this part of all tests has failed", default=10.0, minimum=0, maximum=100,
+        metavar="PERCENT", rule="a percentage",
+    )  # fmt: skip
 
     junit_xml: str | None = _report("path", "Write JUnit XML")
     junit_family: Literal["dct", "xunit2"] = _report(

@@ -17,6 +17,9 @@ from dct_celery.errors import DctError, Interrupted, UsageError
 #: Command -> (module under cli, what it does). The module is imported when the command runs, not for `dct --help`.
 COMMANDS = {
     "run": ("run", "Run the project's tests on every worker of the pool"),
+    "workers": ("workers", "Show who is connected to the pool"),
+    "status": ("status", "Show the active runs, or how far one is"),
+    "cancel": ("cancel", "Stop a run from anywhere"),
     "config": ("config", "Show each setting and where its value comes from"),
     "doctor": ("doctor", "Check everything that a run needs, and say how to mend what is wrong"),
     "gc": ("gc", "Drop what dead runs left on the project's database servers"),

@@ -52,6 +52,19 @@ def _test(verdict: Verdict) -> dict[str, Any]:
         "line": verdict.entry.line,
         "covered_by": verdict.covered_by,
         "message": _message(verdict),
+        "flaky": verdict.flaky,
+        "attempts": [_attempt(earlier) for earlier in verdict.earlier],
+    }
+
+
+def _attempt(verdict: Verdict) -> dict[str, Any]:
+    """A failure that was followed by a rerun."""
+    return {
+        "outcome": verdict.outcome.value,
+        "seconds": _seconds(verdict.seconds),
+        "worker": verdict.worker,
+        "slot": verdict.slot,
+        "message": _message(verdict),
     }
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-from dct_celery.core.junit_cases import Case, Result, cases_of
+from dct_celery.core.junit_cases import Case, Rerun, Result, cases_of
 from dct_celery.core.model import RunReport
 from dct_celery.core.text import cut, strip_ansi, xml_safe
 
@@ -89,6 +89,8 @@ class _Writer:
         shortened: list[str] = []
         if case.result:
             self._result(element, case.result, shortened)
+        for rerun in case.reruns:
+            self._rerun(element, rerun, shortened)
         self._output(element, "system-out", case.output, shortened)
         self._output(element, "system-err", case.sql, shortened)
         if self._full:
@@ -106,6 +108,14 @@ class _Writer:
         # The message comes again because GitLab shows the text alone.
         child.text = body if body.startswith(message) else f"{message}\n\n{body}".rstrip()
 
+    def _rerun(self, element: ET.Element, rerun: Rerun, shortened: list[str]) -> None:
+        """As Surefire writes it; both families have it, as junit-10.xsd knows these elements."""
+        result = rerun.result
+        message = _name(" ".join(result.message.splitlines()))
+        child = ET.SubElement(element, result.tag, {"message": message, "type": _name(result.type)})
+        ET.SubElement(child, "stackTrace").text = self._text(result.tag, result.body, self._traces, shortened) or message
+        self._output(child, "system-out", rerun.output, shortened)
+
     def _output(self, element: ET.Element, tag: str, text: str, shortened: list[str]) -> None:
         if text:
             ET.SubElement(element, tag).text = self._text(tag, text, self._outputs, shortened)
@@ -122,7 +132,7 @@ class _Writer:
             element.set("file", _name(case.file))
         if case.line and case.line > 0:
             element.set("line", str(case.line))
-        key = (case.worker, case.slot, case.attempt, case.tags, *shortened)
+        key = (case.worker, case.slot, case.attempt, len(case.reruns), case.tags, *shortened)
         if key not in self._properties:
             self._properties[key] = _properties(_case_facts(case, shortened))
         if len(self._properties[key]):
@@ -132,6 +142,8 @@ class _Writer:
 def _case_facts(case: Case, shortened: list[str]) -> Iterable[tuple[str, object]]:
     facts = (("dct.worker", case.worker), ("dct.slot", case.slot), ("dct.attempt", case.attempt))
     yield from ((name, value) for name, value in facts if value is not None)
+    if case.reruns:
+        yield "dct.reruns", len(case.reruns)
     yield from (("dct.tag", tag) for tag in case.tags)
     if shortened:
         yield "dct.cut", ",".join(shortened)
@@ -183,7 +195,7 @@ def _suite_element(root: ET.Element, name: str, suite: _Suite, report: RunReport
 
 def _text_limits(cases: list[Case]) -> tuple[int, int]:
     """The widest limits under which the file stays below FILE_LIMIT; the narrowest if none are enough."""
-    sizes = [case.sizes for case in cases if case.result]
+    sizes = [pair for case in cases for pair in case.sizes]
     room = FILE_LIMIT - _CASE_SIZE * len(cases)
     for limits in TEXT_LIMITS:
         if sum(min(size, limit) for pair in sizes for size, limit in zip(pair, limits, strict=True)) < room:

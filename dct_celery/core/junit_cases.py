@@ -7,7 +7,7 @@ failed fixture if that fixture has a case of its own. No XML in here, and no tex
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dct_celery.core.model import BAD_OUTCOMES, Failure, FixtureVerdict, Outcome, RunReport, Verdict, worst
 
@@ -22,6 +22,15 @@ class Result:
     #: One line.
     message: str
     body: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """An attempt that failed and was followed by another one."""
+
+    #: `result.tag` is flakyFailure or flakyError where a later attempt passed, else rerunFailure or rerunError.
+    result: Result
+    output: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +49,17 @@ class Case:
     tags: tuple[str, ...] = ()
     output: str = ""
     sql: str = ""
+    reruns: tuple[Rerun, ...] = ()
 
     @property
     def red(self) -> bool:
         return self.result is not None and self.result.tag != "skipped"
 
     @property
-    def sizes(self) -> tuple[int, int]:
-        """Characters of (failure text, outputs)."""
-        return len(self.result.body) if self.result else 0, len(self.output) + len(self.sql)
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Characters of (failure text, outputs) of each result; nothing for a plain pass."""
+        own = ((len(self.result.body), len(self.output) + len(self.sql)),) if self.result else ()
+        return own + tuple((len(rerun.result.body), len(rerun.output)) for rerun in self.reruns)
 
 
 def cases_of(report: RunReport) -> list[Case]:
@@ -103,7 +114,14 @@ def _verdict_case(verdict: Verdict, result: Result | None) -> Case:
         tags=entry.tags,
         output=verdict.output if red else "",
         sql=verdict.sql if red else "",
+        reruns=tuple(_rerun(earlier, "flaky" if verdict.flaky else "rerun") for earlier in verdict.earlier),
     )
+
+
+def _rerun(verdict: Verdict, prefix: str) -> Rerun:
+    tag = "error" if verdict.outcome is Outcome.ERROR else "failure"
+    result = _problem(tag, verdict.failures, verdict.reason or verdict.outcome.value)
+    return Rerun(replace(result, tag=prefix + tag.capitalize()), verdict.output)
 
 
 def _fixture_case(fixture: FixtureVerdict, report: RunReport) -> Case:

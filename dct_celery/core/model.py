@@ -191,7 +191,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The final judgement of one manifest entry."""
+    """The judgement of one manifest entry."""
 
     entry: Entry
     outcome: Outcome
@@ -208,6 +208,13 @@ class Verdict:
     sql: str = ""
     #: Id of the fixture event that kept it from running, e.g. "setUpClass (app.tests.T)".
     covered_by: str | None = None
+    #: What the attempts before this one said, oldest first: failures that --reruns did not take for the last word.
+    earlier: tuple[Verdict, ...] = ()
+
+    @property
+    def flaky(self) -> bool:
+        """It failed and passed in one run."""
+        return self.outcome is Outcome.PASSED and bool(self.earlier)
 
     @property
     def message(self) -> str:
@@ -261,9 +268,10 @@ class RunReport:
     databases: dict[str, Any] = field(default_factory=dict)
 
     def totals(self) -> dict[str, int]:
-        """Count of entries by outcome, plus `tests` (all entries) and `fixtures` (fixture events that failed)."""
+        """Count of entries by outcome, plus `tests` (all entries), `flaky` (some of the passed ones) and `fixtures` (failed)."""
         counts = {outcome.value: 0 for outcome in Outcome}
         for verdict in self.verdicts:
             counts[verdict.outcome.value] += 1
         bad = sum(1 for f in self.fixtures if f.outcome in BAD_OUTCOMES)
-        return {"tests": len(self.verdicts), **counts, "fixtures": bad}
+        flaky = sum(1 for verdict in self.verdicts if verdict.flaky)
+        return {"tests": len(self.verdicts), **counts, "flaky": flaky, "fixtures": bad}

@@ -7,7 +7,9 @@ Rules
   3. What a lease leaves without verdict goes into a new chunk, to run in a fresh fork (a class never runs twice in one
      process). A test during which a process died runs alone; the second death is its verdict (I8).
   4. Infrastructure never gives a verdict: entries lost more often than `MAX_LOSSES` are `not_run`, and the run ends with 7 (I7).
-  5. Nothing is offered after a stop. What still runs may end; the rest is `not_run` with the reason of the stop.
+  5. A failure that --reruns doubts is no verdict yet: its entry stays open, and runs again alone when its chunk has ended.
+     A pass then is its verdict; if no rerun comes to an end, its last failure is, never `not_run`.
+  6. Nothing is offered after a stop. What still runs may end; the rest is `not_run` with the reason of the stop.
 
 Chunks:   queued ─claimed─▶ leased ─completed─▶ done
             ▲                  └─released | expired─▶ done; the rest of its entries is queued in new chunks
@@ -33,6 +35,7 @@ from dct_celery.core.model import (
     Verdict,
 )
 from dct_celery.core.planner import Planner
+from dct_celery.core.reruns import Reruns
 
 #: An entry that was lost with its slot this often is given up.
 MAX_LOSSES = 3
@@ -71,6 +74,7 @@ class RunMachine:
     planner: Planner
     #: Stop after so many failures; 0 never.
     maxfail: int = 0
+    reruns: Reruns = field(default_factory=Reruns)
     now: float = 0.0
     verdicts: dict[int, Verdict] = field(default_factory=dict)
     fixtures: dict[tuple[str, str, str], FixtureVerdict] = field(default_factory=dict)
@@ -160,10 +164,12 @@ class RunMachine:
         held = self._end(event.lease, event.busy_seconds)
         if held is None:
             return []
-        for name, seconds in event.class_seconds.items():
-            self.class_seconds[name] += seconds
+        if not self.reruns.repeats(held.chunk):  # a class's cost would count twice
+            for name, seconds in event.class_seconds.items():
+                self.class_seconds[name] += seconds
         # Records and end come from one holder in one order, so nothing but `left` should be open here; if it is, it runs again.
-        return self._again(held.chunk, self._open(held.chunk), loss="" if event.left else "its records did not arrive")
+        loss = "" if event.left else "its records did not arrive"
+        return self._rerun(held.chunk) + self._again(held.chunk, self._open(held.chunk), loss=loss)
 
     def _released(self, event: ev.Released) -> list[ev.Effect]:
         held = self._end(event.lease, event.busy_seconds)
@@ -172,13 +178,14 @@ class RunMachine:
         if event.why == "crash" and event.index in self._open(held.chunk):
             return self._crashed(held.chunk, event)
         loss = "" if event.why in _INNOCENT else f"{event.why}: {event.cause}" if event.cause else event.why
-        return self._again(held.chunk, self._open(held.chunk), loss=loss, where=event.lease)
+        return self._rerun(held.chunk) + self._again(held.chunk, self._open(held.chunk), loss=loss, where=event.lease)
 
     def _expired(self, event: ev.Expired) -> list[ev.Effect]:
         held = self._end(event.lease, 0.0)
         if held is None:
             return []
-        return self._again(held.chunk, self._open(held.chunk), loss="its lease ran out", where=event.lease)
+        loss = "its lease ran out"
+        return self._rerun(held.chunk) + self._again(held.chunk, self._open(held.chunk), loss=loss, where=event.lease)
 
     def _slots_changed(self, event: ev.SlotsChanged) -> list[ev.Effect]:
         self._slots = event.slots
@@ -209,7 +216,7 @@ class RunMachine:
 
     def _test(self, record: dict[str, Any], lease: ev.Lease) -> list[ev.Effect]:
         index = record["index"]
-        if index in self.verdicts:
+        if index in self.verdicts or self.reruns.heard(index, lease.chunk):
             return []
         verdict = Verdict(
             entry=self.manifest[index],
@@ -226,7 +233,11 @@ class RunMachine:
         )
         if verdict.outcome is Outcome.NOT_RUN and not verdict.covered_by:
             return []  # the process skipped it without a reason: it stays open and runs again
-        return self._judge(verdict)
+        if self.stop is None and self.reruns.hold(lease.chunk, verdict):
+            return [ev.Warn(f"{verdict.entry.id} failed on {lease.worker}/{lease.slot}; it runs again (--reruns)")]
+        complaint = self.reruns.complaint()
+        spent: list[ev.Effect] = [ev.Warn(complaint)] if complaint else []
+        return spent + self._judge(self.reruns.settle(verdict))
 
     def _judge(self, verdict: Verdict) -> list[ev.Effect]:
         self.verdicts[verdict.entry.index] = verdict
@@ -274,7 +285,8 @@ class RunMachine:
         return held
 
     def _open(self, chunk: Chunk) -> tuple[int, ...]:
-        return tuple(index for index in chunk.indices if index not in self.verdicts)
+        """What has no result of this chunk; results that are held back are `_rerun`'s."""
+        return tuple(i for i in chunk.indices if i not in self.verdicts and not self.reruns.heard(i, chunk.id))
 
     def _all_open(self) -> tuple[int, ...]:
         return tuple(entry.index for entry in self.manifest if entry.index not in self.verdicts)
@@ -287,12 +299,21 @@ class RunMachine:
         rest = tuple(index for index in self._open(chunk) if index != suspect)
         effects: list[ev.Effect] = []
         if self._crashes[suspect] >= MAX_CRASHES:
-            effects += self._judge(_death(self.manifest[suspect], event))
+            effects += self._judge(self.reruns.settle(_death(self.manifest[suspect], event)))
         elif self.stop is None:
             test = self.manifest[suspect].id
             effects.append(ev.Warn(f"the test process died ({event.cause}) during {test}; it runs again alone"))
             self.planner.requeue(chunk, (suspect,), fresh=True)
-        return effects + self._again(chunk, rest, loss="")
+        return effects + self._rerun(chunk) + self._again(chunk, rest, loss="")
+
+    def _rerun(self, chunk: Chunk) -> list[ev.Effect]:
+        """Failures that this attempt left in doubt: each alone in a fresh fork, or final when too many tests failed."""
+        open_ = tuple(index for index in self.reruns.held(chunk) if index not in self.verdicts)
+        if self.reruns.exhausted:
+            return self._give_up(open_, "", lost=False)
+        for index in open_:
+            self.planner.requeue(chunk, (index,), fresh=True)
+        return []
 
     def _again(self, chunk: Chunk, indices: tuple[int, ...], *, loss: str, where: ev.Lease | None = None) -> list[ev.Effect]:
         """What an attempt left open: queued anew, or given up when infrastructure lost it too often."""
@@ -312,11 +333,13 @@ class RunMachine:
         return effects
 
     def _give_up(self, indices: Iterable[int], reason: str, *, lost: bool) -> list[ev.Effect]:
+        """The end of what will not run any more: `not_run`, or the last failure of a test whose rerun did not come to its end."""
         effects: list[ev.Effect] = []
         for index in indices:
-            if lost:
+            failed = self.reruns.last(index)
+            if lost and failed is None:
                 self.lost.add(index)
-            effects += self._judge(Verdict(self.manifest[index], Outcome.NOT_RUN, reason=reason))
+            effects += self._judge(failed or Verdict(self.manifest[index], Outcome.NOT_RUN, reason=reason))
         return effects
 
     # -- offers ----------------------------------------------------------------

@@ -19,6 +19,7 @@ from dct_celery import __version__, security
 from dct_celery.core import planner, signing, timings
 from dct_celery.core.databaseuse import DatabaseUse
 from dct_celery.core.model import Manifest, Outcome, RunReport, Verdict
+from dct_celery.core.reruns import Reruns
 from dct_celery.core.run import RunMachine
 from dct_celery.dispatcher.collect import Collected, collect
 from dct_celery.dispatcher.fleet import Fleet
@@ -168,7 +169,8 @@ class Dispatch:
         estimates = timings.Estimates(samples, manifest)
         plan = planner.Planner(planner.atoms(manifest, estimates), chunk_seconds=settings.chunk_seconds)
         maxfail = 1 if settings.failfast else settings.maxfail or 0
-        machine = RunMachine(manifest, plan, maxfail=maxfail, now=services.clock())
+        reruns = Reruns.of(settings.reruns, settings.reruns_budget, len(manifest))
+        machine = RunMachine(manifest, plan, maxfail=maxfail, reruns=reruns, now=services.clock())
         summary = {"digest": manifest.digest, "count": len(manifest), "environment": collected.loaded.environment}
         services.ledger.publish_manifest(signing.sign(summary, services.key))
         fleet = Fleet(

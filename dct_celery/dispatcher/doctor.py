@@ -176,13 +176,12 @@ def _some(found: Sequence[Found]) -> str:
 # -- store and fleet -------------------------------------------------------------------
 
 
-def store(where: str, info: Mapping[str, Any]) -> Iterator[Finding]:
-    """`info`: what INFO says of the server and its memory."""
-    yield Finding("ok", "store", f"{where} answers, version {info.get('redis_version', '?')}")
-    policy, limit = str(info.get("maxmemory_policy", "")), int(info.get("maxmemory", 0))
-    if policy and policy != "noeviction" and limit:
-        text = f"forgets keys when its {limit / 1e6:.0f} MB are full (maxmemory-policy {policy}), a run's ledger among them"
-        yield Finding("warning", "store", text, "CONFIG SET maxmemory-policy noeviction")
+def store(where: str, info: Mapping[str, Any], warnings: Iterable[str] = ()) -> Iterator[Finding]:
+    """Of a store that its adapter has found fit. `info`: its `redis_version`; `warnings`: what the adapter could not find out."""
+    yield Finding("ok", "store", f"{where} answers, version {info.get('redis_version') or '?'}")
+    for warning in warnings:
+        text, _, mend = warning.partition("; ")
+        yield Finding("warning", "store", text, mend)
 
 
 def signing_key(settings: Settings) -> Finding:

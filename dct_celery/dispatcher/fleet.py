@@ -50,7 +50,7 @@ class Fleet:
             return f"runs dct_celery {worker.version}, this is {self.version}: install the same version on both sides"
         if worker.key_id != self.key_id:
             return "has another signing key: set the same DCT_SIGNING_KEY on both sides"
-        return self.refusals.get(worker.name, "")
+        return self.refusals.get(worker.name, "") or worker.trouble
 
     def missing(self, seconds: float) -> str:
         """The line for a run that nobody takes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,7 @@ class Follower:
         self._partial = partial
         self._journal = Journal(services.state_folder / "runs", services.run)
         self._after = "0"
+        self._due_effects: deque[ev.Effect] = deque()
         self._began = services.clock()
         self._read_at = 0.0
         self._first_claim = 0.0
@@ -88,14 +90,22 @@ class Follower:
         # One wake-up for what many slots sent: on the workers' own machine each costs the tests more than it is worth.
         self._services.sleep(max(self._read_at + _PACE - self._services.clock(), 0.0))
         now = self._read_at = self._services.clock()
+        trouble: StoreUnavailable | None = None
         try:
             self._take(self._services.ledger.read(self._after, block_ms=_BLOCK))
             self._look(now)
-            self._store_lost = 0.0
         except StoreUnavailable as error:
-            self._without_store(error, now)
-        self._watch_limits(now)
-        self._act(self._machine.handle(ev.Ticked(now)))
+            trouble = error
+        try:
+            # Also without a store: an interrupt and a time limit count at any time.
+            self._watch_limits(now)
+            self._act(self._machine.handle(ev.Ticked(now)))
+        except StoreUnavailable as error:
+            trouble = trouble or error
+        if trouble:
+            self._without_store(trouble, now)
+        else:
+            self._store_lost = 0.0
         console = self._services.console
         console.remaining(self._machine.remaining_seconds())
         console.tick()
@@ -117,20 +127,26 @@ class Follower:
         self._services.ledger.acknowledge(positions)
 
     def _act(self, effects: list[ev.Effect]) -> None:
+        """Does what is due, in order. What the store cannot take now stays due: a lost offer is a test that never runs."""
+        self._due_effects.extend(effects)
+        while self._due_effects:
+            self._do(self._due_effects[0])
+            self._due_effects.popleft()
+
+    def _do(self, effect: ev.Effect) -> None:
         services = self._services
-        for effect in effects:
-            if isinstance(effect, (ev.Offer, ev.Republish)):
-                if isinstance(effect, ev.Offer):
-                    services.ledger.offer(effect.chunk)
-                self._publish(effect)
-            elif isinstance(effect, ev.Judge):
-                services.console.verdict(effect.verdict)
-            elif isinstance(effect, ev.JudgeFixture):
-                services.console.fixture(effect.fixture)
-            elif isinstance(effect, ev.Cancel):
-                services.ledger.cancel(effect.reason)
-            else:
-                services.console.warn(effect.text)
+        if isinstance(effect, (ev.Offer, ev.Republish)):
+            if isinstance(effect, ev.Offer):
+                services.ledger.offer(effect.chunk)
+            self._publish(effect)
+        elif isinstance(effect, ev.Judge):
+            services.console.verdict(effect.verdict)
+        elif isinstance(effect, ev.JudgeFixture):
+            services.console.fixture(effect.fixture)
+        elif isinstance(effect, ev.Cancel):
+            services.ledger.cancel(effect.reason)
+        else:
+            services.console.warn(effect.text)
 
     def _publish(self, effect: ev.Offer | ev.Republish) -> None:
         chunk = effect.chunk
@@ -156,11 +172,17 @@ class Follower:
             self._act(self._machine.handle(ev.SlotsChanged(self._fleet.slots, self._fleet.ready_slots)))
             services.console.slots(self._machine.busy, self._fleet.slots, names)
             services.ledger.reap()
+            self._look_for_cancel()
         if self._due("announce", now, _ANNOUNCE):
             services.registry.announce(services.run, 60.0)
             services.ledger.extend(6 * 3600)
         if self._due("partial", now, _PARTIAL):
             services.write_reports(self._partial())
+
+    def _look_for_cancel(self) -> None:
+        """Somebody else may have cancelled the run in the store; our own cancels come from a stop."""
+        if self._machine.stop is None and self._services.ledger.state() == "cancelled":
+            self._act(self._machine.handle(ev.Stopped("cancelled by dct cancel", 2, late=not self._checked)))
 
     def _host_spoke(self, entry: StreamEntry) -> None:
         word: dict[str, Any] = entry.data
@@ -208,6 +230,7 @@ class Follower:
             self._services.console.warn(f"{error}; trying again for {_PATIENCE:.0f} s")
             self._store_lost = now
         elif now - self._store_lost > _PATIENCE:
+            # Its effects need the store that is not there.
             self._machine.handle(ev.Stopped(f"the store did not come back: {error}", 7))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from dct_celery.core.model import BAD_OUTCOMES, Failure, FixtureVerdict, Outcome, RunReport, Verdict
 from dct_celery.reports._screen import Style, cells, one_line, safe
-from dct_celery.reports._words import HEADINGS, full_name, plural, where
+from dct_celery.reports._words import HEADINGS, full_name, plural, reruns, where
 
 _DOUBLE, _SINGLE = "=" * 70, "-" * 70
 #: Ids shown of each group that was not run, below verbosity 2.
@@ -36,6 +36,7 @@ class Summary:
         yield from self._failures()
         yield from self._fixtures()
         yield from self._not_run()
+        yield from self._flaky()
         if durations is not None:
             yield from self._slowest(durations)
         if timing:
@@ -81,7 +82,7 @@ class Summary:
     def _circumstances(self, v: Verdict | FixtureVerdict) -> str:
         facts = [where(v)]
         if isinstance(v, Verdict):
-            facts += [f"{v.seconds:,.2f} s", f"attempt {v.attempt}" if v.attempt > 1 else ""]
+            facts += [f"{v.seconds:,.2f} s", f"attempt {v.attempt}" if v.attempt > 1 else "", reruns(v)]
         return ", ".join(filter(None, facts))
 
     def _failure(self, failure: Failure, *, alone: bool) -> Iterator[str]:
@@ -120,6 +121,17 @@ class Summary:
                 reason = v.reason or (f"kept by {v.covered_by}" if v.covered_by else "no verdict came")
                 groups.setdefault(one_line(reason), []).append(v.entry.id)
         return groups
+
+    def _flaky(self) -> Iterator[str]:
+        flaky = [v for v in self._report.verdicts if v.flaky]
+        if not flaky:
+            return
+        yield self._style.yellow(f"Flaky: {plural(len(flaky), 'test')} failed, and passed when run again")
+        for v in flaky:
+            yield f"  {one_line(v.entry.id)}"
+            yield from (f"      {where(e)}: {one_line(_first_line(e))}" for e in v.earlier)
+            yield self._style.dim(f"      {where(v)}: passed")
+        yield ""
 
     # -- where the time went -----------------------------------------------------------------------------------------
 
@@ -204,9 +216,9 @@ class Summary:
         word, colour = _HEADS.get(self._report.exit_code, ("INCOMPLETE", "red"))
         paint = {"green": self._style.bold_green, "red": self._style.bold_red, "yellow": self._style.yellow}[colour]
         first, _, more = safe(self._report.note).strip().partition("\n")
-        counts = self._counts()
-        told = f" ({counts})" if counts else ""
-        yield paint(word + told) + (f": {first}" if first else "")
+        counts, flaky = self._counts(), self._report.totals()["flaky"]
+        told = (f", {flaky:,} flaky" if flaky else "") + (f" ({counts})" if counts else "")
+        yield (self._style.yellow if flaky and colour == "green" else paint)(word + told) + (f": {first}" if first else "")
         if more:
             yield more
 
@@ -222,6 +234,13 @@ class Summary:
             "not run": totals[Outcome.NOT_RUN],
         }
         return ", ".join(f"{name}={count:,}" for name, count in counts.items() if count)
+
+
+def _first_line(v: Verdict) -> str:
+    """What went wrong, and where it is known where."""
+    place = next((f"{f.file}:{f.line}" for f in v.failures if f.file and f.line), "")
+    message = v.message.partition("\n")[0] or HEADINGS[v.outcome]
+    return f"{message} ({place})" if place else message
 
 
 def _without_traceback(outcome: Outcome) -> str:

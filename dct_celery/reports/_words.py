@@ -53,6 +53,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def reruns(v: Verdict) -> str:
+    """`2 reruns`, or nothing where its first failure was its last."""
+    return plural(len(v.earlier), "rerun") if v.earlier else ""
+
+
 def rate(tests_per_second: float) -> str:
     """`38` or, where it matters, `3.8`."""
     return f"{tests_per_second:,.1f}" if tests_per_second < 9.95 else f"{tests_per_second:,.0f}"

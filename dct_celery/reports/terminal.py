@@ -110,9 +110,9 @@ class Terminal:
         """A test has its final verdict."""
         self.progress.verdict(v, self._clock())
         if self._verbosity >= 2:
-            self._screen.print(self._result(words.full_name(v), v.outcome, v.reason, v.attempt))
+            self._screen.print(self._result(words.full_name(v), v.outcome, v.reason, v.attempt, words.reruns(v)))
         elif self._verbosity == 1 and v.outcome in BAD_OUTCOMES:
-            facts = ", ".join(filter(None, (words.where(v), f"{v.seconds:,.2f} s")))
+            facts = ", ".join(filter(None, (words.where(v), f"{v.seconds:,.2f} s", words.reruns(v))))
             self._failed(words.HEADINGS[v.outcome], v.entry.id, v.message, facts)
 
     def fixture(self, f: FixtureVerdict) -> None:
@@ -165,9 +165,10 @@ class Terminal:
 
     # -- lines that stay ---------------------------------------------------------------------------------------------
 
-    def _result(self, name: str, outcome: Outcome, reason: str, attempt: int = 1) -> str:
+    def _result(self, name: str, outcome: Outcome, reason: str, attempt: int = 1, reruns: str = "") -> str:
         paint = {Outcome.PASSED: self._style.green, Outcome.SKIPPED: self._style.yellow}
-        told = words.result(outcome, reason) + (f" (attempt {attempt})" if attempt > 1 else "")
+        facts = ", ".join(filter(None, (f"attempt {attempt}" if attempt > 1 else "", reruns)))
+        told = words.result(outcome, reason) + (f" ({facts})" if facts else "")
         colour = self._style.red if outcome in BAD_OUTCOMES else paint.get(outcome, self._style.yellow)
         return f"{name} ... {colour(told)}"
 

@@ -9,8 +9,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from dct_celery.core.model import Chunk
-from dct_celery.errors import DctError, ProcessDied, ProtocolError, StoreUnavailable
+from dct_celery.errors import DatabaseError, DctError, ProcessDied, ProtocolError, StoreUnavailable
 from dct_celery.wire import messages
+from dct_celery.worker.breaker import Troubles
 from dct_celery.worker.lease import LeaseKeeper
 from dct_celery.worker.services import WorkerServices
 from dct_celery.worker.spool import Spool
@@ -24,6 +25,8 @@ log = logging.getLogger("dct_celery.worker")
 BATCH_SECONDS, BATCH_SIZE = 0.05, 128 * 1024
 #: Seconds to try the last write of a chunk while the store is away; then the lease decides.
 STORE_PATIENCE = 120.0
+#: Outcomes that a database server in trouble can make.
+_BAD = frozenset({"failed", "error"})
 
 
 class ChunkRun:
@@ -49,7 +52,7 @@ class ChunkRun:
         with LeaseKeeper(self._slot_run.ledger, self._chunk.id, self._fence, self._lease_ms) as keeper:
             self._keeper = keeper
             try:
-                process = self._slot_run.process_for(self._chunk)
+                process = self._slot_run.process_for(self._chunk, lambda: keeper.lost or keeper.cancelled)
                 process.send(messages.RunChunk(self._chunk.id, list(self._chunk.indices)))
                 return self._follow(process)
             except ProcessDied as died:
@@ -82,6 +85,9 @@ class ChunkRun:
                     return outcome
 
     def _record(self, message: messages.TestFinished | messages.FixtureFinished, raw: bytes, now: float) -> None:
+        if message.outcome in _BAD and (trouble := self._slot_run.canary.trouble()):
+            # Void: it says something of the server, nothing of the test, which runs again.
+            raise DatabaseError(f"{message.kind} while {trouble}")
         if isinstance(message, messages.TestFinished):
             self._current = None
         text = raw.decode("ascii")
@@ -171,6 +177,8 @@ class ChunkRun:
 
     def _release(self, why: str, cause: str, detail: str = "", index: int | None = None) -> str:
         self._slot_run.retire(kill=True)
+        if why in ("database", "loader"):
+            Troubles(self._services.folder.troubles).note(cause)
         reason: dict[str, Any] = {
             "why": why,
             "cause": cause,
@@ -183,6 +191,8 @@ class ChunkRun:
 
     def _end(self, verb: str, body: dict[str, Any]) -> str:
         """Records first, then the end: a holder that dies in between is reaped, and its records stand."""
+        if verb == "complete":
+            Troubles(self._services.folder.troubles).clear()
         deadline = time.monotonic() + STORE_PATIENCE
         while time.monotonic() < deadline and not self._keeper.lost:
             try:

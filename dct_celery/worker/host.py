@@ -16,6 +16,7 @@ from dct_celery.core.databaseuse import Changes
 from dct_celery.errors import DatabaseError, DctError, LeaseLost, ProjectError
 from dct_celery.ports import WorkerInfo
 from dct_celery.wire.messages import PROTOCOL_VERSION
+from dct_celery.worker.breaker import Breaker, Troubles
 from dct_celery.worker.collecting import Collecting
 from dct_celery.worker.preparation import Preparation, Refused
 from dct_celery.worker.services import WorkerServices
@@ -177,6 +178,8 @@ class Host:
         self._keepers: dict[str, RunKeeper] = {}
         self._stop = threading.Event()
         self._collecting = Collecting(services)
+        self._breaker = Breaker(Troubles(services.folder.troubles))
+        self._trouble = ""
         self._thread = threading.Thread(target=self._loop, name="dct-host", daemon=True)
 
     def start(self) -> None:
@@ -187,6 +190,7 @@ class Host:
             log.warning("no DCT_SIGNING_KEY: whoever can write to store or broker can run code on this worker")
         for folder in self._services.folder.leftovers():
             folder.remove()
+        Troubles(self._services.folder.troubles).clear()
         self._services.folder.prune_template_caches(time.time() - self._services.settings.keep_days * 86_400)
         self._collecting.start()
         self._thread.start()
@@ -204,6 +208,8 @@ class Host:
 
     def ready(self) -> set[str]:
         """Runs whose chunks the slots may take now."""
+        if self._trouble:
+            return set()
         return {run for run, keeper in list(self._keepers.items()) if keeper.state == "ready"}
 
     def drain(self) -> None:
@@ -241,6 +247,7 @@ class Host:
                 log.exception("host thread")
 
     def _look(self) -> None:
+        self._watch_trouble()
         active = set(self._services.registry.active_runs())
         for run in active - set(self._keepers):
             log.info("run %s: preparing", run)
@@ -252,6 +259,12 @@ class Host:
                 if keeper.done:
                     del self._keepers[run]
 
+    def _watch_trouble(self) -> None:
+        trouble = self._breaker.trouble(time.monotonic())
+        if trouble and trouble != self._trouble:
+            log.warning("this worker %s", trouble)
+        self._trouble = trouble
+
     def _info(self) -> WorkerInfo:
         return WorkerInfo(
             name=self._services.name,
@@ -261,4 +274,5 @@ class Host:
             protocol=PROTOCOL_VERSION,
             key_id=signing.key_id(self._services.key),
             runs={run: keeper.state for run, keeper in self._keepers.items()},
+            trouble=self._trouble,
         )

@@ -194,6 +194,11 @@ class WorkFolder:
         return self.base / "draining"
 
     @property
+    def troubles(self) -> Path:
+        """Infrastructure failures since the last success; see `worker.breaker`."""
+        return self.base / "troubles"
+
+    @property
     def sqlite(self) -> Path:
         """Templates and clones of SQLite databases; they outlive their run."""
         return self.base / "sqlite"

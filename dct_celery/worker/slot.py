@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -18,6 +18,7 @@ from dct_celery.core.model import Chunk
 from dct_celery.errors import DatabaseError, DctError
 from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger
 from dct_celery.wire import messages
+from dct_celery.worker.canary import Canary
 from dct_celery.worker.chunkrun import ChunkRun
 from dct_celery.worker.clones import FLUSHED, PRISTINE
 from dct_celery.worker.layout import RunFolder
@@ -30,6 +31,8 @@ from dct_celery.worker.testprocess import TestProcess
 log = logging.getLogger("dct_celery.worker")
 #: Seconds to attach: a project's own setup_databases may load rows.
 ATTACH_SECONDS = 600.0
+#: Seconds to wait for a database server that is away, the lease kept meanwhile.
+AWAY_SECONDS = 120.0
 #: Seconds to wait for a spare in the making before making one oneself.
 SPARE_SECONDS = 120.0
 
@@ -55,13 +58,21 @@ class SlotRun:
         self._changes = Changes()
         self._clones: dict[str, str] = {}
         self._state = CloneState()
+        self.canary = Canary(self._servers.values())
         self.process: TestProcess | None = None
 
-    def process_for(self, chunk: Chunk) -> TestProcess:
-        """A test process whose clones suit the chunk. Raises DatabaseError, ProcessDied."""
-        if self.process is None or not self._state.suits(chunk) or not self._healthy():
+    def process_for(self, chunk: Chunk, give_up: Callable[[], bool]) -> TestProcess:
+        """A test process whose clones suit the chunk. While a database server is away it waits, unless `give_up` says that
+        there is nothing to wait for any more. Raises DatabaseError, ProcessDied."""
+        if self.process is None or not self._state.suits(chunk) or not self._healthy() or self.canary.trouble():
             self.retire()
-            self._renew(chunk)
+            try:
+                self._renew(chunk)
+            except DatabaseError:
+                self.retire(kill=True)
+                if not self.canary.away() or not self.canary.wait(AWAY_SECONDS, give_up):
+                    raise
+                self._renew(chunk)
         assert self.process is not None
         return self.process
 
@@ -83,6 +94,7 @@ class SlotRun:
         flushed = [spec for spec in self._specs if not spec.names.isdisjoint(chunk.flushed)]
         early = {spec.alias for spec in flushed if not spec.late_flush}
         late = [spec.alias for spec in flushed if spec.late_flush]
+        self.canary.remember()
         self.process = self._fork(f"{self._slot}")
         start = time.monotonic()
         for spec in self._specs:

@@ -18,22 +18,21 @@ from dct_celery.adapters.redisstore.registry import RedisRegistry
 from tests.support.memory_ledger import MemoryBlobs, MemoryLedger, MemoryRegistry, MemoryStore, MemoryTimings
 
 
-class CountingLedger(ports.Ledger, Protocol):
-    """Both makes also tell how many writes they turned away."""
-
-    def refused(self) -> int: ...
-
-
 class Store(Protocol):
     """Makes the ports of one store. Every name is unused in each test."""
 
     run: str
 
-    def ledger(self, run: str = "") -> CountingLedger: ...
+    def ledger(self, run: str = "") -> ports.Ledger: ...
     def registry(self, pool: str = "pool") -> ports.Registry: ...
     def blobs(self) -> ports.BlobStore: ...
     def timings(self, project: str = "project") -> ports.TimingStore: ...
     def let_leases_run_out(self) -> None: ...
+    def pass_time(self, ms: int) -> None:
+        """The store's clock goes on, as far as the run's leases can tell."""
+
+    def set_clock_back(self, ms: int) -> None: ...
+
     def let_beats_run_out(self, pool: str = "pool") -> None: ...
     def forget_run(self) -> None:
         """All keys of the run vanish, as at the end of their lifetime."""
@@ -57,7 +56,15 @@ class FakeStore:
         return MemoryTimings(self._store, project)
 
     def let_leases_run_out(self) -> None:
-        self._store.clock.ms += 10**9
+        for run in self._store.runs.values():
+            for slip in run.slips.values():
+                slip.until = 1
+
+    def pass_time(self, ms: int) -> None:
+        self._store.clock.ms += ms
+
+    def set_clock_back(self, ms: int) -> None:
+        self._store.clock.ms -= ms
 
     def let_beats_run_out(self, pool: str = "pool") -> None:
         self._store.clock.ms += 10**9
@@ -83,6 +90,16 @@ class RealStore:
 
     def timings(self, project: str = "project") -> RedisTimings:
         return RedisTimings(self._client, f"{project}{self._token}")
+
+    def pass_time(self, ms: int) -> None:
+        names = keys.RunKeys(self.run)
+        self._client.hincrby(names.run, "reaped", -ms)
+        members: Any = self._client.zrange(names.leases, 0, -1)
+        for member in members:
+            self._client.zincrby(names.leases, -ms, member)
+
+    def set_clock_back(self, ms: int) -> None:
+        self.pass_time(-ms)
 
     def let_leases_run_out(self) -> None:
         self._age(keys.RunKeys(self.run).leases)

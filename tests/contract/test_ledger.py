@@ -7,38 +7,48 @@ import json
 import pytest
 
 from dct_celery.core.model import Chunk, Need, Phase
-from tests.contract.conftest import CountingLedger, Store
+from dct_celery.ports import Ledger
+from tests.contract.conftest import Store
 
 CHUNK = Chunk("c1", (0, 1), Phase.TRANSACTIONAL, Need.FLUSHED, flushed=("default",), locks=("port:1",), estimate=1.5, fresh=True)
 LEASE = 60_000
 
 
 @pytest.fixture
-def ledger(store: Store) -> CountingLedger:
+def ledger(store: Store) -> Ledger:
     ledger = store.ledger()
     assert ledger.open_run("ci-1", "spec é", 60)
     ledger.offer(CHUNK)
     return ledger
 
 
-def take(ledger: CountingLedger, worker: str = "build-a", slot: int = 1, attempt: int = 1) -> int:
+def take(ledger: Ledger, worker: str = "build-a", slot: int = 1, attempt: int = 1) -> int:
     claim = ledger.claim("c1", attempt, worker=worker, slot=slot, lease_ms=LEASE)
     assert claim.status == "ok"
     assert claim.granted
     return claim.fence
 
 
-def status(ledger: CountingLedger, chunk: str = "c1", attempt: int = 1) -> str:
+def status(ledger: Ledger, chunk: str = "c1", attempt: int = 1) -> str:
     claim = ledger.claim(chunk, attempt, worker="build-z", slot=9, lease_ms=LEASE)
     assert not claim.granted
     return claim.status
 
 
-def kinds(ledger: CountingLedger) -> list[str]:
+def age(store: Store, ledger: Ledger, ms: int) -> list[str]:
+    """Time passes while the ledger is reaped as often as it should be; what was reaped."""
+    reaped = []
+    for _ in range(0, ms, 1000):
+        store.pass_time(1000)
+        reaped += ledger.reap()
+    return reaped
+
+
+def kinds(ledger: Ledger) -> list[str]:
     return [entry.kind for entry in ledger.read("0", block_ms=0)]
 
 
-def test_a_run_opens_once(store: Store, ledger: CountingLedger) -> None:
+def test_a_run_opens_once(store: Store, ledger: Ledger) -> None:
     # When
     again = store.ledger().open_run("ci-2", "other", 60)
     # Then
@@ -57,7 +67,7 @@ def test_without_a_run_there_is_nothing(store: Store) -> None:
     assert kinds(ledger) == []
 
 
-def test_a_claim_gives_the_chunk_as_it_was_offered(ledger: CountingLedger) -> None:
+def test_a_claim_gives_the_chunk_as_it_was_offered(ledger: Ledger) -> None:
     # When
     claim = ledger.claim("c1", 1, worker="build-a", slot=3, lease_ms=LEASE)
     # Then
@@ -67,7 +77,7 @@ def test_a_claim_gives_the_chunk_as_it_was_offered(ledger: CountingLedger) -> No
     assert (event.worker, event.slot, event.data) == ("build-a", 3, None)
 
 
-def test_a_duplicate_claim_loses(ledger: CountingLedger) -> None:
+def test_a_duplicate_claim_loses(ledger: Ledger) -> None:
     # Given
     take(ledger)
     # Then
@@ -75,13 +85,13 @@ def test_a_duplicate_claim_loses(ledger: CountingLedger) -> None:
     assert kinds(ledger) == ["claimed"]
 
 
-def test_only_what_is_on_offer_can_be_claimed(ledger: CountingLedger) -> None:
+def test_only_what_is_on_offer_can_be_claimed(ledger: Ledger) -> None:
     assert status(ledger, "c99") == "unknown"
     assert status(ledger, attempt=2) == "stale"
 
 
 @pytest.mark.parametrize("verb", ["complete", "release", "reap"])
-def test_what_has_ended_cannot_be_claimed_again(store: Store, ledger: CountingLedger, verb: str) -> None:
+def test_what_has_ended_cannot_be_claimed_again(store: Store, ledger: Ledger, verb: str) -> None:
     # Given
     fence = take(ledger)
     if verb == "reap":
@@ -95,7 +105,7 @@ def test_what_has_ended_cannot_be_claimed_again(store: Store, ledger: CountingLe
     assert status(ledger) == "done"
 
 
-def test_every_claim_has_a_higher_fence(ledger: CountingLedger) -> None:
+def test_every_claim_has_a_higher_fence(ledger: Ledger) -> None:
     # Given
     first = take(ledger)
     ledger.release("c1", first, 1, 0, "{}")
@@ -106,7 +116,7 @@ def test_every_claim_has_a_higher_fence(ledger: CountingLedger) -> None:
     assert take(ledger, attempt=2) > first
 
 
-def test_a_stale_fence_is_refused_everywhere_and_counted(store: Store, ledger: CountingLedger) -> None:
+def test_a_stale_fence_is_refused_everywhere_and_counted(store: Store, ledger: Ledger) -> None:
     # Given
     fence = take(ledger)
     store.let_leases_run_out()
@@ -125,7 +135,7 @@ def test_a_stale_fence_is_refused_everywhere_and_counted(store: Store, ledger: C
     assert kinds(ledger) == before == ["claimed", "expired"]
 
 
-def test_the_fence_of_an_earlier_attempt_does_nothing_to_the_next(ledger: CountingLedger) -> None:
+def test_the_fence_of_an_earlier_attempt_does_nothing_to_the_next(ledger: Ledger) -> None:
     # Given
     old = take(ledger)
     ledger.release("c1", old, 1, 0, "{}")
@@ -138,7 +148,7 @@ def test_the_fence_of_an_earlier_attempt_does_nothing_to_the_next(ledger: Counti
     assert ledger.complete("c1", new, 2, 0, "{}") == "ok"
 
 
-def test_an_end_ends_the_lease_once(ledger: CountingLedger) -> None:
+def test_an_end_ends_the_lease_once(ledger: Ledger) -> None:
     # Given
     fence = take(ledger)
     # When
@@ -148,7 +158,7 @@ def test_an_end_ends_the_lease_once(ledger: CountingLedger) -> None:
     assert kinds(ledger) == ["claimed", "completed"]
 
 
-def test_records_reach_the_stream_in_order_with_all_that_tells_them_apart(ledger: CountingLedger) -> None:
+def test_records_reach_the_stream_in_order_with_all_that_tells_them_apart(ledger: Ledger) -> None:
     # Given
     fence = take(ledger, "build-a", 2)
     records = [{"id": "test_\udcff", "output": "é\x00"}]
@@ -164,7 +174,7 @@ def test_records_reach_the_stream_in_order_with_all_that_tells_them_apart(ledger
     assert (end.kind, end.seq, end.data) == ("released", 2, {"why": "drain"})
 
 
-def test_the_stream_is_read_on_from_where_one_was(ledger: CountingLedger) -> None:
+def test_the_stream_is_read_on_from_where_one_was(ledger: Ledger) -> None:
     # Given
     fence = take(ledger)
     for seq in (1, 2, 3):
@@ -177,7 +187,7 @@ def test_the_stream_is_read_on_from_where_one_was(ledger: CountingLedger) -> Non
     assert ledger.read(rest[-1].id, block_ms=1) == []
 
 
-def test_a_worker_can_speak_about_the_run_as_a_whole(ledger: CountingLedger) -> None:
+def test_a_worker_can_speak_about_the_run_as_a_whole(ledger: Ledger) -> None:
     # When
     ledger.tell("build-a", {"state": "refused", "why": "Django é"})
     # Then
@@ -185,7 +195,7 @@ def test_a_worker_can_speak_about_the_run_as_a_whole(ledger: CountingLedger) -> 
     assert (event.kind, event.worker, event.data) == ("host", "build-a", {"state": "refused", "why": "Django é"})
 
 
-def test_a_lease_that_was_renewed_is_not_reaped(store: Store, ledger: CountingLedger) -> None:
+def test_a_lease_that_was_renewed_is_not_reaped(store: Store, ledger: Ledger) -> None:
     # Given
     fence = take(ledger)
     assert ledger.reap() == []
@@ -197,7 +207,7 @@ def test_a_lease_that_was_renewed_is_not_reaped(store: Store, ledger: CountingLe
     assert ledger.complete("c1", fence, 1, 0, "{}") == "ok"
 
 
-def test_records_prolong_the_lease(store: Store, ledger: CountingLedger) -> None:
+def test_records_prolong_the_lease(store: Store, ledger: Ledger) -> None:
     # Given
     fence = take(ledger)
     store.let_leases_run_out()
@@ -207,7 +217,7 @@ def test_records_prolong_the_lease(store: Store, ledger: CountingLedger) -> None
     assert ledger.reap() == []
 
 
-def test_a_lease_is_reaped_once_and_its_holder_named(store: Store, ledger: CountingLedger) -> None:
+def test_a_lease_is_reaped_once_and_its_holder_named(store: Store, ledger: Ledger) -> None:
     # Given
     fence = take(ledger, "build-a", 4)
     store.let_leases_run_out()
@@ -220,7 +230,71 @@ def test_a_lease_is_reaped_once_and_its_holder_named(store: Store, ledger: Count
     assert (event.worker, event.slot) == ("build-a", 4)
 
 
-def test_after_a_cancel_nothing_is_claimed_and_holders_hear_of_it(ledger: CountingLedger) -> None:
+def test_the_lease_clock_runs_while_the_store_takes_writes(store: Store, ledger: Ledger) -> None:
+    # Given
+    take(ledger)
+    # Then
+    assert age(store, ledger, LEASE - 1000) == []
+    assert age(store, ledger, 1000) == ["c1"]
+
+
+def test_the_lease_clock_stands_still_while_nobody_can_reap(store: Store, ledger: Ledger) -> None:
+    # Given: nine tenths of the lease are left
+    fence = take(ledger)
+    age(store, ledger, LEASE // 10)
+    # When: no writes for much longer than a lease
+    store.pass_time(100 * LEASE)
+    # Then
+    assert ledger.reap() == []
+    age(store, ledger, LEASE * 8 // 10)
+    assert ledger.renew("c1", fence, LEASE) == "ok"
+
+
+def test_what_was_left_of_a_lease_is_left_after_a_gap(store: Store, ledger: Ledger) -> None:
+    # Given
+    take(ledger)
+    age(store, ledger, LEASE // 2)
+    # When
+    store.pass_time(100 * LEASE)
+    assert ledger.reap() == []
+    # Then
+    assert "c1" in age(store, ledger, LEASE // 2 + 1000)
+
+
+def test_a_gap_keeps_no_holder_for_longer_than_a_lease(store: Store, ledger: Ledger) -> None:
+    # Given: the reaper alone is away, the holder renews at the end of the gap and dies
+    fence = take(ledger)
+    store.pass_time(100 * LEASE)
+    assert ledger.renew("c1", fence, LEASE) == "ok"
+    # When
+    assert ledger.reap() == []
+    # Then
+    assert "c1" in age(store, ledger, LEASE + 1000)
+
+
+def test_a_gap_gives_nothing_to_who_had_lost_the_lease_before(store: Store, ledger: Ledger) -> None:
+    # Given
+    fence = take(ledger)
+    store.let_leases_run_out()
+    assert ledger.reap() == ["c1"]
+    # When
+    store.pass_time(100 * LEASE)
+    # Then
+    assert ledger.reap() == []
+    assert ledger.renew("c1", fence, LEASE) == "lost"
+
+
+def test_a_clock_that_was_set_back_keeps_no_holder_for_longer_than_a_lease(store: Store, ledger: Ledger) -> None:
+    # Given
+    take(ledger)
+    # When: another store takes over, whose clock is behind
+    store.set_clock_back(100 * LEASE)
+    assert ledger.reap() == []
+    # Then
+    assert "c1" in age(store, ledger, LEASE + 1000)
+
+
+def test_after_a_cancel_nothing_is_claimed_and_holders_hear_of_it(ledger: Ledger) -> None:
     # Given
     fence = take(ledger)
     ledger.offer(Chunk("c2", (2,), Phase.ISOLATED, Need.PRISTINE))
@@ -235,7 +309,7 @@ def test_after_a_cancel_nothing_is_claimed_and_holders_hear_of_it(ledger: Counti
     assert kinds(ledger) == ["claimed", "records", "completed"]
 
 
-def test_what_the_dispatcher_acknowledged_is_remembered(ledger: CountingLedger) -> None:
+def test_what_the_dispatcher_acknowledged_is_remembered(ledger: Ledger) -> None:
     # When
     ledger.acknowledge({})
     ledger.acknowledge({"c1.1": 3, "c2.1": 1})
@@ -245,7 +319,7 @@ def test_what_the_dispatcher_acknowledged_is_remembered(ledger: CountingLedger) 
     assert ledger.acknowledged([]) == []
 
 
-def test_the_manifest_is_known_once_it_is_published(ledger: CountingLedger) -> None:
+def test_the_manifest_is_known_once_it_is_published(ledger: Ledger) -> None:
     # Given
     assert ledger.manifest() is None
     # When
@@ -254,7 +328,7 @@ def test_the_manifest_is_known_once_it_is_published(ledger: CountingLedger) -> N
     assert ledger.manifest() == '{"digest": "é"}'
 
 
-def test_a_closed_run_gives_nothing_more_and_its_name_is_not_taken_over(store: Store, ledger: CountingLedger) -> None:
+def test_a_closed_run_gives_nothing_more_and_its_name_is_not_taken_over(store: Store, ledger: Ledger) -> None:
     # Given
     fence = take(ledger)
     ledger.extend(60)
@@ -266,7 +340,7 @@ def test_a_closed_run_gives_nothing_more_and_its_name_is_not_taken_over(store: S
     assert not store.ledger().open_run("ci-2", "", 60)
 
 
-def test_a_late_slot_does_not_wake_a_forgotten_run(store: Store, ledger: CountingLedger) -> None:
+def test_a_late_slot_does_not_wake_a_forgotten_run(store: Store, ledger: Ledger) -> None:
     # Given
     fence = take(ledger)
     store.forget_run()

@@ -49,6 +49,8 @@ class MemoryDatabases:
     #: Names that a statement about them refuses, as a server does that somebody else is busy with.
     stubborn: set[str] = field(default_factory=set)
     down: bool = False
+    #: Goes up with each restart.
+    life: int = 1
 
     def create(self, name: str, rows: Iterable[Any] = BOOKS) -> Database:
         """A database as a template build makes it: ours from its first moment, with a mark if it was announced."""
@@ -132,6 +134,10 @@ class MemoryServer:
     def now(self) -> int:
         _up(self.world)
         return self.world.time
+
+    def incarnation(self) -> str:
+        _up(self.world)
+        return str(self.world.life)
 
     def place(self, name: str) -> str:
         return name

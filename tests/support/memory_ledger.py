@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dct_celery.core.model import Chunk
-from dct_celery.ports import Claim, StreamEntry, WorkerInfo
+from dct_celery.ports import STALL_MS, Claim, StreamEntry, WorkerInfo
 
 
 @dataclass
@@ -28,12 +28,14 @@ class _Slip:
     worker: str = ""
     slot: int = 0
     until: int = 0
+    lease: int = 0
 
 
 @dataclass
 class _Run:
     owner: str
     spec: str
+    reaped: int
     state: str = "open"
     manifest: str | None = None
     fence: int = 0
@@ -69,7 +71,7 @@ class MemoryLedger:
     def open_run(self, owner: str, spec: str, ttl_seconds: int = 60) -> bool:
         if self._run is not None:
             return False
-        self._store.runs[self._name] = _Run(owner, spec)
+        self._store.runs[self._name] = _Run(owner, spec, self._store.clock.ms)
         return True
 
     def spec(self) -> str | None:
@@ -104,7 +106,7 @@ class MemoryLedger:
             return Claim("held" if slip.state == "leased" else "done")
         run.fence += 1
         slip.state, slip.fence, slip.worker, slip.slot = "leased", run.fence, worker, slot
-        slip.until = self._store.clock.ms + lease_ms
+        slip.until, slip.lease = self._store.clock.ms + lease_ms, lease_ms
         self._say(run, "claimed", slip)
         return Claim("ok", run.fence, slip.chunk)
 
@@ -128,7 +130,13 @@ class MemoryLedger:
     def reap(self) -> list[str]:
         if not (run := self._run):
             return []
-        late = [slip for slip in run.slips.values() if slip.state == "leased" and slip.until <= self._store.clock.ms]
+        now = self._store.clock.ms
+        gap, run.reaped = now - run.reaped, now
+        leased = [slip for slip in run.slips.values() if slip.state == "leased"]
+        if gap > STALL_MS or gap < 0:
+            for slip in leased:
+                slip.until = min(slip.until + max(gap, 0), now + slip.lease)
+        late = [slip for slip in leased if slip.until <= now]
         for slip in late:
             slip.state = "expired"
             self._say(run, "expired", slip)

@@ -265,6 +265,8 @@ class TestRefusals:
         ("flags", "start", "mend"),
         [
             ({"test_timeout": "abc"}, "--test-timeout: 'abc'", "a number of seconds, at least 0.1"),
+            ({"reruns_budget": "101"}, "--reruns-budget: '101'", "a percentage, at least 0, at most 100"),
+            ({"reruns": "-1"}, "--reruns: '-1'", "a whole number, at least 0"),
             ({"timeout": "nan"}, "--timeout: 'nan'", "a number of seconds"),
             ({"timeout": "inf"}, "--timeout: 'inf'", "a number of seconds"),
             ({"timeout": 10**400}, "--timeout: 1000", "a number of seconds"),

@@ -43,6 +43,7 @@ class MysqlServer:
         self._marks = Marks(self._link)
         self._plans: dict[str, tuple[Mark, Plan]] = {}
         self._costs = Costs()
+        self._started = 0
 
     # -- the server --------------------------------------------------------------
 
@@ -84,6 +85,14 @@ class MysqlServer:
 
     def now(self) -> int:
         return int(self._link.one("SELECT UNIX_TIMESTAMP()")[0])
+
+    def incarnation(self) -> str:
+        uptime = int(self._link.one("SHOW GLOBAL STATUS LIKE 'Uptime'")[1])
+        started = self.now() - uptime
+        # Both are cut to seconds at different moments.
+        if abs(started - self._started) > 2:
+            self._started = started
+        return f"{self._started} {self.stats.failed}"
 
     def place(self, name: str) -> str:
         return name

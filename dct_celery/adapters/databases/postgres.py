@@ -73,6 +73,11 @@ class PostgresServer:
     def now(self) -> int:
         return int(self._session.row("SELECT floor(extract(epoch FROM clock_timestamp()))::bigint")[0])
 
+    def incarnation(self) -> str:
+        # When one backend crashes the server ends all sessions, ours too, and goes on without a new start.
+        started = self._session.row("SELECT pg_postmaster_start_time()::text")[0]
+        return f"{started} {self.stats.failed}"
+
     def place(self, name: str) -> str:
         return name
 

@@ -62,6 +62,9 @@ class SqliteFolder:
     def now(self) -> int:
         return int(time.time())
 
+    def incarnation(self) -> str:
+        return "no server"
+
     def place(self, name: str) -> str:
         return str(self._database(name))
 

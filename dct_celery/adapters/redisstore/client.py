@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import files
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
+from dct_celery.adapters.redisstore.checks import Checked, judge
 from dct_celery.core.redact import redact
 from dct_celery.errors import StoreUnavailable
 
@@ -19,9 +20,7 @@ T = TypeVar("T")
 
 #: Seconds. Commands block for at most 2 s, so a reply that takes longer than this is a dead peer.
 SOCKET_TIMEOUT = 10
-CONNECT_TIMEOUT = 5
-#: The oldest server whose commands and Lua we rely on.
-OLDEST = (6, 2)
+CONNECT_TIMEOUT = 6
 
 
 def connect(url: str, *, retries: int = 3) -> redis.Redis:
@@ -38,19 +37,31 @@ def connect(url: str, *, retries: int = 3) -> redis.Redis:
     )
 
 
-def check(client: redis.Redis, url: str, origin: str) -> None:
-    """Proves that the store answers and is new enough. Raises StoreUnavailable, naming the origin of the URL."""
+def check(client: redis.Redis, url: str, origin: str) -> Checked:
+    """Proves that the store answers and is fit. Raises StoreUnavailable, naming the origin of the URL."""
     with translated(url, origin):
-        info: Any = client.info("server")
-    version = str(info.get("redis_version", "0"))
-    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
-        raise StoreUnavailable(f"the store at {redact(url)} is version {version}; 6.2 or newer is needed")
+        info = _info(client)
+    return judge(info, _where(url, origin))
+
+
+def _info(client: redis.Redis) -> Mapping[str, Any]:
+    """Of all sections: before 7.0 INFO takes one name alone. Empty where INFO is forbidden."""
+    try:
+        info: Any = client.info()
+    except redis.ResponseError:
+        client.ping()
+        return {}
+    return dict(info)
+
+
+def _where(url: str, origin: str) -> str:
+    return f"the store at {redact(url)} ({origin})"
 
 
 @contextlib.contextmanager
 def translated(url: str, origin: str) -> Iterator[None]:
     """Errors of redis-py as StoreUnavailable, one line, without the password."""
-    where = f"the store at {redact(url)} ({origin})"
+    where = _where(url, origin)
     try:
         yield
     except redis.AuthenticationError as error:
@@ -79,9 +90,19 @@ def _translated_method(method: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return method(*args, **kwargs)
         except redis.RedisError as error:
-            raise StoreUnavailable(f"the store does not do its part: {redact(str(error))}") from error
+            raise StoreUnavailable(_in_our_words(error)) from error
 
     return call
+
+
+def _in_our_words(error: redis.RedisError) -> str:
+    # By text: what a script meets comes wrapped into another kind of error before 7.0.
+    text = redact(str(error))
+    if "OOM command not allowed" in text or isinstance(error, redis.OutOfMemoryError):
+        return "the store is out of memory and takes no writes; raise its maxmemory, or end what else fills it"
+    if "READONLY" in text or isinstance(error, redis.exceptions.ReadOnlyError):
+        return "the store has become a replica and takes no writes; make it the primary again, or name the new one"
+    return f"the store does not do its part: {text}"
 
 
 def script(client: redis.Redis, name: str) -> Any:

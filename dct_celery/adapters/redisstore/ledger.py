@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import redis
 from dct_celery.adapters.redisstore import keys
 from dct_celery.adapters.redisstore.client import script, text, translating
 from dct_celery.core.model import Chunk
-from dct_celery.ports import Claim, StreamEntry
+from dct_celery.ports import STALL_MS, Claim, StreamEntry
 
 _VERBS = ("open_run", "offer", "claim", "renew", "append", "complete", "release", "reap", "cancel", "tell")
 
@@ -44,7 +45,9 @@ class RedisLedger:
         self._verbs["offer"](keys=[self._keys.run, self._keys.chunk(chunk.id)], args=[chunk.attempt, payload])
 
     def claim(self, chunk: str, attempt: int, *, worker: str, slot: int, lease_ms: int) -> Claim:
-        reply = self._verbs["claim"](keys=self._all(chunk), args=[chunk, attempt, lease_ms, worker, slot])
+        # The client sends a command again when its answer does not come; the token shows the ledger that it is the same one.
+        token = secrets.token_hex(8)
+        reply = self._verbs["claim"](keys=self._all(chunk), args=[chunk, attempt, lease_ms, worker, slot, token])
         if text(reply[0]) != "ok":
             return Claim(text(reply[0]))
         return Claim("ok", int(reply[1]), Chunk.from_dict(json.loads(reply[2])))
@@ -62,7 +65,8 @@ class RedisLedger:
         return text(self._verbs["release"](keys=self._all(chunk), args=[chunk, fence, attempt, seq, reason]))
 
     def reap(self) -> list[str]:
-        expired = self._verbs["reap"](keys=[self._keys.leases, self._keys.events], args=[self._keys.chunk_prefix])
+        names = [self._keys.run, self._keys.leases, self._keys.events]
+        expired = self._verbs["reap"](keys=names, args=[self._keys.chunk_prefix, STALL_MS])
         return [text(chunk) for chunk in expired]
 
     def tell(self, worker: str, message: Mapping[str, Any]) -> None:
@@ -92,7 +96,6 @@ class RedisLedger:
         return self._field("state") or "none"
 
     def refused(self) -> int:
-        """Writes with a stale fence that were turned away."""
         return int(self._field("refused") or 0)
 
     def extend(self, ttl_seconds: int = keys.RUN_TTL) -> None:

@@ -21,7 +21,9 @@ def report(*verdicts: Verdict, **more: object) -> RunReport:
 
 def test_the_object_has_exactly_the_documented_keys() -> None:
     # Given
-    failed = Verdict(ENTRY, Outcome.FAILED, 0.25, "build-a", 1, 2, (Failure("failure", "AssertionError", "1 != 2", "T"),))
+    wrong = (Failure("failure", "AssertionError", "1 != 2", "T"),)
+    before = Verdict(ENTRY, Outcome.ERROR, 0.5, "build-b", 0, failures=(Failure("error", "OSError", "", "T"),))
+    failed = Verdict(ENTRY, Outcome.FAILED, 0.25, "build-a", 1, 2, wrong, earlier=(before,))
     fixture = FixtureVerdict("tearDownClass (app.tests.T)", "tearDownClass", Outcome.ERROR, "build-a", 1)
     slot = {"worker": "build-a", "slot": 1, "busy_seconds": 1.5, "chunks": 3, "unknown": "dropped"}
 
@@ -46,6 +48,7 @@ def test_the_object_has_exactly_the_documented_keys() -> None:
             "failed": 1,
             "error": 0,
             "not_run": 0,
+            "flaky": 0,
             "fixtures": 1,
         },
         "seconds": {"collect": 0.0, "snapshot": 0.0, "wait": 0.0, "run": 0.0, "finish": 0.0, "wall": 2.0},
@@ -63,10 +66,27 @@ def test_the_object_has_exactly_the_documented_keys() -> None:
                 "line": 7,
                 "covered_by": None,
                 "message": "AssertionError: 1 != 2",
+                "flaky": False,
+                "attempts": [{"outcome": "error", "seconds": 0.5, "worker": "build-b", "slot": 0, "message": "OSError"}],
             }
         ],
         "fixtures": [{"id": "tearDownClass (app.tests.T)", "phase": "tearDownClass", "outcome": "error", "worker": "build-a"}],
     }
+
+
+def test_a_test_that_passed_after_a_failure_is_passed_and_flaky() -> None:
+    # Given
+    failed = Verdict(ENTRY, Outcome.FAILED, worker="build-a", slot=1)
+
+    # When
+    data = to_dict(report(Verdict(ENTRY, Outcome.PASSED, earlier=(failed,)), Verdict(ENTRY, Outcome.PASSED)))
+
+    # Then
+    assert [(test["outcome"], test["flaky"], len(test["attempts"])) for test in data["tests"]] == [
+        ("passed", True, 1),
+        ("passed", False, 0),
+    ]
+    assert (data["totals"]["passed"], data["totals"]["flaky"]) == (2, 1)
 
 
 def test_a_message_is_one_line_without_colours() -> None:

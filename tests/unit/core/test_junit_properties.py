@@ -27,6 +27,14 @@ FAILURES = st.lists(
 ENTRIES = st.builds(
     Entry, st.integers(0, 5), TEXT, TEXT, TEXT, st.sampled_from(Phase), MAYBE, st.none() | st.integers(), tags=st.tuples(TEXT)
 )
+EARLIER = st.builds(
+    Verdict,
+    ENTRIES,
+    st.sampled_from([Outcome.FAILED, Outcome.ERROR]),
+    failures=FAILURES,
+    reason=TEXT,
+    output=TEXT,
+)
 VERDICTS = st.builds(
     Verdict,
     ENTRIES,
@@ -40,6 +48,7 @@ VERDICTS = st.builds(
     output=TEXT,
     sql=TEXT,
     covered_by=MAYBE,
+    earlier=st.lists(EARLIER, max_size=2).map(tuple),
 )
 FIXTURES = st.builds(
     FixtureVerdict,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from itertools import count
-from typing import Any
 
 import pytest
 
@@ -196,16 +195,15 @@ class TestMeasurement:
 
 
 class TestFleet:
-    @pytest.mark.parametrize(
-        ("policy", "limit", "levels"),
-        [("noeviction", 10**8, ["ok"]), ("allkeys-lru", 10**8, ["ok", "warning"]), ("allkeys-lru", 0, ["ok"])],
-    )
-    def test_a_store_that_forgets_is_warned_about(self, policy: str, limit: int, levels: list[str]) -> None:
-        # When
-        info: dict[str, Any] = {"redis_version": "7.0", "maxmemory_policy": policy, "maxmemory": limit}
+    def test_what_a_store_does_not_say_is_a_warning_with_its_mend(self) -> None:
+        # Given
+        warning = "the store does not say its maxmemory-policy; make sure that it is noeviction"
 
         # Then
-        assert [finding.level for finding in doctor.store("redis://h/0", info)] == levels
+        assert list(doctor.store("redis://h/0", {"redis_version": "7.0"}, [warning])) == [
+            Finding("ok", "store", "redis://h/0 answers, version 7.0"),
+            Finding("warning", "store", "the store does not say its maxmemory-policy", "make sure that it is noeviction"),
+        ]
 
     def test_a_store_that_cannot_be_reached_ends_its_part_alone(self) -> None:
         # Given

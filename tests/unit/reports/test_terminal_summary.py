@@ -189,3 +189,42 @@ def test_many_slots_are_shown_by_worker_within_the_width() -> None:
         "workers: w0 10 slots 100.0 s busy (50%), 20 chunks;",
         "         w1 10 slots 100.0 s busy (50%), 20 chunks;",
     ]
+
+
+def test_a_flaky_test_is_told_where_it_failed_why_and_in_the_final_line() -> None:
+    # Given
+    failed = verdict(outcome=Outcome.FAILED, failures=(Failure("failure", "AssertionError", "1 != 2", "T", "", "t.py", 7),))
+    flaky = verdict("test_x", earlier=(failed, verdict(outcome=Outcome.ERROR)))
+
+    # When
+    text = summary(flaky, verdict("test_y", index=1, outcome=Outcome.SKIPPED), options={"verbosity": 0})
+
+    # Then
+    assert text.splitlines()[1:6] == [
+        "Flaky: 1 test failed, and passed when run again",
+        "  app.tests.T.test_x",
+        "      build-a/0: AssertionError: 1 != 2 (t.py:7)",
+        "      build-a/0: AssertionError: 1 != 2",
+        "      build-a/0: passed",
+    ]
+    assert text.splitlines()[-1] == "OK, 1 flaky (skipped=1)"
+
+
+def test_a_green_run_with_a_flaky_test_does_not_end_in_green() -> None:
+    # When
+    text = summary(verdict(earlier=(verdict(outcome=Outcome.FAILED),)), options={"colour": True})
+
+    # Then
+    assert text.splitlines()[-1] == "\x1b[33mOK, 1 flaky\x1b[0m"
+
+
+def test_a_failure_for_good_says_how_often_it_ran_again() -> None:
+    # Given
+    failed = verdict(outcome=Outcome.FAILED)
+
+    # When
+    text = summary(verdict(outcome=Outcome.FAILED, earlier=(failed, failed)), exit_code=1)
+
+    # Then
+    assert "build-a/0, 0.12 s, 2 reruns" in text.splitlines()
+    assert "Flaky" not in text

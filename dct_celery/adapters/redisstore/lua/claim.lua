@@ -1,4 +1,5 @@
 -- Takes the lease of a chunk. The one place where the right to run is given; duplicates of a message lose here.
+-- A claim that is sent again because its answer was lost has the same token, and gets the same answer.
 -- Returns {'ok', fence, payload} or {reason}.
 local run_key = KEYS[1]
 local chunk_key = KEYS[2]
@@ -9,20 +10,23 @@ local attempt = ARGV[2]
 local lease_ms = tonumber(ARGV[3])
 local worker = ARGV[4]
 local slot = ARGV[5]
+local token = ARGV[6]
 
 local state = redis.call('HGET', run_key, 'state')
 if not state then return {'no-run'} end
 if state ~= 'open' then return {'cancelled'} end
-local fields = redis.call('HMGET', chunk_key, 'attempt', 'state', 'payload')
+local fields = redis.call('HMGET', chunk_key, 'attempt', 'state', 'payload', 'token', 'fence')
 if not fields[1] then return {'unknown'} end
 if fields[1] ~= attempt then return {'stale'} end
+if fields[2] == 'leased' and fields[4] == token then return {'ok', tonumber(fields[5]), fields[3]} end
 if fields[2] == 'leased' then return {'held'} end
 if fields[2] ~= 'queued' then return {'done'} end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local fence = redis.call('HINCRBY', run_key, 'fence', 1)
-redis.call('HSET', chunk_key, 'state', 'leased', 'fence', fence, 'worker', worker, 'slot', slot)
+redis.call('HSET', chunk_key, 'state', 'leased', 'fence', fence, 'worker', worker, 'slot', slot,
+  'lease', lease_ms, 'token', token)
 redis.call('ZADD', leases_key, now + lease_ms, chunk)
 redis.call('EXPIRE', leases_key, redis.call('TTL', run_key))
 redis.call('XADD', events_key, '*', 'k', 'claimed', 'c', chunk, 'a', attempt, 'f', fence, 'w', worker, 's', slot)

@@ -1,7 +1,7 @@
 -- Makes a chunk claimable. Offering the same attempt twice changes nothing.
 -- Returns 'ok', or 'no-run' when the run was closed.
 local run_key = KEYS[1]
-local chunk_key = KEYS[2]    -- hash: payload, attempt, state, fence, worker, slot
+local chunk_key = KEYS[2]    -- hash: payload, attempt, state, fence, worker, slot, lease (ms), token
 local attempt = ARGV[1]
 local payload = ARGV[2]
 

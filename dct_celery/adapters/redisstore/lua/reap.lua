@@ -1,12 +1,29 @@
 -- Ends every lease that ran out on the store's clock. What was streamed before stands; later writes are refused.
--- KEYS[3..] are not known before the zset is read, so the caller passes the prefix of chunk keys, which share the hash tag.
+-- The lease clock stands still while the store takes no writes, since nobody can renew then. Each reap notes its time, before
+-- all other writes: out of memory or read-only, the script ends there. A gap between two notes moves the deadlines on by its
+-- length, yet to no more than a whole lease from now: a reaper that was away alone must not keep the dead for long.
+-- The same bound holds after the clock was set back, as a failover may do.
+-- Keys of chunks are not known before the zset is read, so the caller passes their prefix, which has the hash tag.
 -- Returns the ids of the chunks.
-local leases_key = KEYS[1]
-local events_key = KEYS[2]
+local run_key = KEYS[1]
+local leases_key = KEYS[2]
+local events_key = KEYS[3]
 local chunk_prefix = ARGV[1]
+local stall_ms = tonumber(ARGV[2])
 
+if redis.call('EXISTS', run_key) == 0 then return {} end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local gap = now - tonumber(redis.call('HGET', run_key, 'reaped') or now)
+redis.call('HSET', run_key, 'reaped', now)
+if gap > stall_ms or gap < 0 then
+  local leases = redis.call('ZRANGE', leases_key, 0, -1, 'WITHSCORES')
+  for i = 1, #leases, 2 do
+    local lease_ms = tonumber(redis.call('HGET', chunk_prefix .. leases[i], 'lease') or math.huge)
+    redis.call('ZADD', leases_key, math.min(leases[i + 1] + math.max(gap, 0), now + lease_ms), leases[i])
+  end
+end
+
 local expired = redis.call('ZRANGEBYSCORE', leases_key, '-inf', now, 'LIMIT', 0, 100)
 for _, chunk in ipairs(expired) do
   local chunk_key = chunk_prefix .. chunk

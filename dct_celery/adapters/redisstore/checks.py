@@ -1,0 +1,60 @@
+"""Is this server fit to be a store? Judged by what INFO says, which managed servers allow where CONFIG GET is forbidden."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dct_celery.errors import StoreUnavailable
+
+#: The oldest server whose commands and Lua we rely on.
+OLDEST = (6, 2)
+#: Bytes. A run of 100,000 tests and its snapshot fit in; with less, a run is likely to end out of memory.
+LEAST_MEMORY = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A fit store: its version ("" where it does not say), and what could not be found out, one line each."""
+
+    version: str
+    warnings: tuple[str, ...] = ()
+
+
+def judge(info: Mapping[str, Any], where: str) -> Checked:
+    """`info`: all of INFO, empty where it is forbidden; `where` names server and origin. Raises StoreUnavailable."""
+    for unfit in _refusals(info, where):
+        raise StoreUnavailable(unfit)
+    return Checked(str(info.get("redis_version", "")), tuple(_unknowns(info, where)))
+
+
+def _refusals(info: Mapping[str, Any], where: str) -> Iterator[str]:
+    version = _version(info)
+    if version and version < OLDEST:
+        yield f"{where} is version {info['redis_version']}; use Redis or Valkey 6.2 or newer"
+    if info.get("role") == "slave":
+        primary = f"{info.get('master_host', '?')}:{info.get('master_port', '?')}"
+        yield f"{where} is a replica, which refuses or loses what is written to it; name its primary, {primary}"
+    policy = str(info.get("maxmemory_policy") or "noeviction")
+    if policy != "noeviction":
+        # volatile-* too: every key of ours has a lifetime.
+        text = f"{where} forgets keys of a run when its memory is full (maxmemory-policy {policy})"
+        yield f"{text}; CONFIG SET maxmemory-policy noeviction there, or use a server of its own"
+    limit = int(info.get("maxmemory") or 0)
+    if 0 < limit < LEAST_MEMORY:
+        text = f"{where} may use {limit / 2**20:.1f} MB of memory (maxmemory), a run needs {LEAST_MEMORY // 2**20} MB"
+        yield f"{text}; CONFIG SET maxmemory 256mb there, or use a server of its own"
+
+
+def _unknowns(info: Mapping[str, Any], where: str) -> Iterator[str]:
+    if not _version(info):
+        yield f"{where} does not say its version; make sure that it is 6.2 or newer"
+    if not info.get("maxmemory_policy"):
+        yield f"{where} does not say its maxmemory-policy; make sure that it is noeviction"
+
+
+def _version(info: Mapping[str, Any]) -> tuple[int, int] | None:
+    found = re.match(r"(\d+)\.(\d+)", str(info.get("redis_version", "")))
+    return (int(found[1]), int(found[2])) if found else None

@@ -1,0 +1,34 @@
+"""`dct cancel`: stops a run from anywhere; its dispatcher ends with the reports of what was done."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from dct_celery.cli.options import CONTEXT, given
+from dct_celery.cli.project import project_options
+from dct_celery.cli.workers import STORE, shown
+from dct_celery.settings import load
+
+_EPILOG = "Exit code 4: there is no such run, or it has ended. 7: the store cannot be reached."
+
+
+@click.command("cancel", context_settings=CONTEXT, epilog=_EPILOG)
+@click.argument("run")
+@click.option("--reason", metavar="TEXT", default="cancelled by dct cancel", help="Why; the store keeps it with the run.")
+@project_options(*STORE)
+@click.pass_context
+def command(ctx: click.Context, /, *, run: str, reason: str, **_: object) -> None:
+    """Stop RUN: its slots stop at once, and its dispatcher writes its reports and ends with exit code 2.
+
+    `dct status` names the runs.
+    """
+    flags = {name: value for name, value in given(ctx).items() if name in STORE}
+    settings, origins = load(flags, env=os.environ, cwd=Path.cwd())
+    # Late, so that the help and a wrong option answer at once.
+    from dct_celery.bootstrap import cancel_run
+
+    cancel_run(settings, origins, run, reason)
+    click.echo(f"run {shown(run)} is cancelled; its slots stop, and its dispatcher ends with exit code 2")

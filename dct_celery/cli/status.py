@@ -1,0 +1,98 @@
+"""`dct status`: the pool's active runs, or all that the store knows of one run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dct_celery.cli.options import CONTEXT, given
+from dct_celery.cli.project import project_options
+from dct_celery.cli.workers import STORE, counted, shown, table
+from dct_celery.settings import load
+
+if TYPE_CHECKING:
+    from dct_celery.dispatcher.status import RunStatus
+
+_RUNS = ("RUN", "STATE", "TESTS", "FAILED", "BUSY", "BEGAN")
+_SLOTS = ("WORKER", "SLOT", "CHUNK", "ATTEMPT", "TESTS", "SINCE")
+_EPILOG = "Exit code 4: the store knows no such run. 7: the store cannot be reached."
+
+
+@click.command("status", context_settings=CONTEXT, epilog=_EPILOG)
+@click.argument("run", required=False)
+@project_options(*STORE)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object; times are Unix seconds.")
+@click.pass_context
+def command(ctx: click.Context, /, *, run: str | None, as_json: bool, **_: object) -> None:
+    """Show the active runs of the pool; with RUN, how far that run is and who runs what.
+
+    Counts are those of the records that slots have sent. Times are on the store's clock.
+    """
+    flags = {name: value for name, value in given(ctx).items() if name in STORE}
+    settings, origins = load(flags, env=os.environ, cwd=Path.cwd())
+    # Late, so that the help and a wrong option answer at once.
+    from dct_celery.bootstrap import look_at_runs
+
+    runs = look_at_runs(settings, origins, run)
+    if as_json:
+        objects = [_object(one) for one in runs]
+        click.echo(json.dumps({"pool": settings.pool, "runs": objects} if run is None else objects[0], indent=2))
+    else:
+        click.echo("\n".join(_overview(runs, settings.pool) if run is None else _report(runs[0], settings.pool)))
+
+
+def _object(status: RunStatus) -> dict[str, object]:
+    return {**asdict(status), "done": status.done, "bad": status.bad}
+
+
+def _overview(runs: Sequence[RunStatus], pool: str) -> Iterator[str]:
+    if not runs:
+        yield f"no run is active in pool {pool!r}"
+        return
+    yield from table(_RUNS, [(r.run, r.state, _tests(r), r.bad, len(r.slots), _moment(r.began)) for r in runs])
+
+
+def _report(status: RunStatus, pool: str) -> Iterator[str]:
+    yield f"run       {shown(status.run)}"
+    yield f"state     {status.state}{_silence(status, pool)}"
+    yield f"began     {_moment(status.began)}"
+    yield f"tests     {_tests(status)}{_outcomes(status)}"
+    if status.fixtures:
+        yield f"fixtures  {status.fixtures} failed"
+    yield f"records   {status.streamed:,} streamed, {status.acknowledged:,} acknowledged"
+    yield f"workers   {', '.join(f'{shown(name)} {state}' for name, state in sorted(status.workers.items())) or 'none'}"
+    for name, why in sorted(status.refusals.items()):
+        yield f"          {shown(f'{name}: {why}')}"
+    if status.note:
+        yield f"note      {shown(status.note)}"
+    if status.slots:
+        yield ""
+        rows = [(one.worker, one.slot, one.chunk, one.attempt, one.tests, _moment(one.since)) for one in status.slots]
+        yield from table(_SLOTS, rows)
+        yield f"{counted(len(status.slots), 'slot')} busy"
+
+
+def _silence(status: RunStatus, pool: str) -> str:
+    if status.state != "open" or status.announced:
+        return ""
+    return f", but nobody announces it in pool {pool!r}: its dispatcher is gone, or it belongs to another pool"
+
+
+def _tests(status: RunStatus) -> str:
+    return f"{status.done:,} of {'?' if status.total is None else f'{status.total:,}'}"
+
+
+def _outcomes(status: RunStatus) -> str:
+    counts = [f"{count:,} {outcome.replace('_', ' ')}" for outcome, count in sorted(status.outcomes.items())]
+    return f": {', '.join(counts)}" if counts else ""
+
+
+def _moment(seconds: float | None) -> str:
+    return "not yet" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"

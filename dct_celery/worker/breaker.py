@@ -1,0 +1,74 @@
+"""The breaker of a sick worker: after several infrastructure failures in a row it claims nothing for a while, and says why.
+
+Slots note failures and successes as files in the worker's folder; the host reads them. A worker that rests leaves its chunks to
+others, or to itself in better times, instead of spending the bounded re-runs of every test on a broken machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Failures without a success in between, over all slots, after which the worker rests.
+FAILURES = 3
+#: Seconds of the first rest; each that follows without a success is twice as long, up to the second figure.
+REST_SECONDS, LONGEST_REST = 5.0, 60.0
+
+
+class Troubles:
+    """What slots say. One object per process, all on one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def note(self, reason: str) -> None:
+        """An infrastructure failure; `reason` is one line."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self._folder / str(time.time_ns())).write_text(reason)
+
+    def clear(self) -> None:
+        """Something went well."""
+        for path in self._files():
+            path.unlink(missing_ok=True)
+
+    def reasons(self) -> list[str]:
+        """Oldest first."""
+        found = []
+        for path in sorted(self._files()):
+            with contextlib.suppress(OSError):
+                found.append(path.read_text())
+        return found
+
+    def _files(self) -> list[Path]:
+        return list(self._folder.iterdir()) if self._folder.is_dir() else []
+
+
+@dataclass(slots=True)
+class Breaker:
+    """Asked by the host with each look around; `now` is monotonic seconds."""
+
+    troubles: Troubles
+    _until: float = 0.0
+    _rests: int = 0
+    #: Failures that the last rest was for; after it, one more is enough for the next.
+    _seen: int = 0
+    _reason: str = ""
+
+    def trouble(self, now: float) -> str:
+        """Why the worker rests; empty when it may claim."""
+        if now < self._until:
+            return self._reason
+        reasons = self.troubles.reasons()
+        if not reasons:  # a success has cleared them
+            self._rests = self._seen = 0
+            return ""
+        if len(reasons) <= self._seen or len(reasons) < FAILURES:
+            return ""
+        rest = min(REST_SECONDS * 2**self._rests, LONGEST_REST)
+        self._rests += 1
+        self._until = now + rest
+        self._reason = f"rests for {rest:.0f} s after {len(reasons)} infrastructure failures in a row, the last: {reasons[-1]}"
+        self._seen = len(reasons)
+        return self._reason

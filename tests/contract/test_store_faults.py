@@ -1,0 +1,262 @@
+"""What the ledger promises while its store is in trouble: out of memory, without its scripts, slow, or standing still."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from dct_celery.adapters.embedded import EmbeddedValkey
+from dct_celery.adapters.redisstore import client as store_client
+from dct_celery.adapters.redisstore.checks import Checked
+from dct_celery.adapters.redisstore.client import check, connect
+from dct_celery.adapters.redisstore.ledger import RedisLedger
+from dct_celery.adapters.redisstore.registry import RedisRegistry
+from dct_celery.core.model import Chunk, Need, Phase
+from dct_celery.errors import InfrastructureError, StoreUnavailable
+from dct_celery.ports import WorkerInfo
+from tests.conftest import SERVER_ENVIRONMENT
+
+LEASE = 60_000
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
+    """A store of this file's own: its settings are changed while others must not notice."""
+    try:
+        started = EmbeddedValkey.start(tmp_path_factory.mktemp("store"), environ=SERVER_ENVIRONMENT)
+    except InfrastructureError as error:
+        if os.environ.get("CI", "").lower() in {"1", "true"}:
+            raise
+        pytest.skip(str(error))
+    with started:
+        yield started
+
+
+@pytest.fixture
+def client(server: EmbeddedValkey) -> Iterator[redis.Redis]:
+    with connect(server.url) as client:
+        yield client
+        client.config_set("maxmemory", 0)
+        client.config_set("maxmemory-policy", "noeviction")
+        client.execute_command("REPLICAOF", "NO", "ONE")
+        client.acl_deluser("plain")
+        client.flushall()
+
+
+@pytest.fixture
+def ledger(client: redis.Redis) -> RedisLedger:
+    ledger = RedisLedger(client, "run-one")
+    assert ledger.open_run("ci-1", "spec", 600)
+    ledger.offer(chunk("c1"))
+    ledger.offer(chunk("c2"))
+    return ledger
+
+
+def chunk(name: str) -> Chunk:
+    return Chunk(name, (0,), Phase.ISOLATED, Need.PRISTINE)
+
+
+def take(ledger: RedisLedger, name: str = "c1", lease_ms: int = LEASE) -> int:
+    claim = ledger.claim(name, 1, worker="build-a", slot=1, lease_ms=lease_ms)
+    assert claim.granted, claim.status
+    return claim.fence
+
+
+def writes(ledger: RedisLedger, fence: int) -> dict[str, Callable[[], object]]:
+    return {
+        "claim": lambda: ledger.claim("c2", 1, worker="build-a", slot=2, lease_ms=LEASE),
+        "renew": lambda: ledger.renew("c1", fence, LEASE),
+        "append": lambda: ledger.append("c1", fence, 1, 1, "[]", LEASE),
+        "complete": lambda: ledger.complete("c1", fence, 1, 1, "{}"),
+        "release": lambda: ledger.release("c1", fence, 1, 1, "{}"),
+        "reap": ledger.reap,
+        "offer": lambda: ledger.offer(chunk("c3")),
+        "tell": lambda: ledger.tell("build-a", {}),
+    }
+
+
+def refused(write: Callable[[], object]) -> str:
+    with pytest.raises(StoreUnavailable) as caught:
+        write()
+    return str(caught.value)
+
+
+class TestOutOfMemory:
+    def test_every_write_is_refused_by_name_and_changes_nothing(self, client: redis.Redis, ledger: RedisLedger) -> None:
+        # Given
+        fence = take(ledger)
+        before = len(ledger.read("0", block_ms=0))
+        # When
+        client.config_set("maxmemory", 1)
+        said = {name: refused(write) for name, write in writes(ledger, fence).items()}
+        client.config_set("maxmemory", 0)
+        # Then
+        assert all("out of memory" in text and "raise its maxmemory" in text for text in said.values()), said
+        assert len(ledger.read("0", block_ms=0)) == before
+        assert (ledger.renew("c1", fence, LEASE), ledger.refused()) == ("ok", 0)
+
+    def test_no_lease_is_lost_by_an_outage_that_is_longer_than_a_lease(self, client: redis.Redis, ledger: RedisLedger) -> None:
+        # Given
+        fence = take(ledger, lease_ms=1000)
+        # When: holder and reaper go on trying
+        client.config_set("maxmemory", 1)
+        end = time.monotonic() + 2.5
+        while time.monotonic() < end:
+            refused(lambda: ledger.renew("c1", fence, 1000))
+            refused(ledger.reap)
+            time.sleep(0.1)
+        client.config_set("maxmemory", 0)
+        # Then
+        assert ledger.reap() == []
+        assert ledger.complete("c1", fence, 1, 0, "{}") == "ok"
+
+
+class TestReadOnly:
+    def test_a_store_that_became_a_replica_refuses_writes_by_name(self, client: redis.Redis, ledger: RedisLedger) -> None:
+        # Given
+        fence = take(ledger)
+        # When
+        client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        said = [refused(lambda: ledger.renew("c1", fence, LEASE)), refused(ledger.reap)]
+        # Then
+        assert all("name the new one" in text for text in said), said
+
+
+class TestScriptsForgotten:
+    def test_every_verb_goes_on(self, client: redis.Redis) -> None:
+        # Given: a store that has none of the scripts, as after a restart
+        ledger, registry = RedisLedger(client, "run-one"), RedisRegistry(client, "pool")
+        info = WorkerInfo("build-a", "host", 1, "0.1", 1, "")
+        verbs: list[tuple[Callable[[], Any], Any]] = [
+            (lambda: ledger.open_run("ci-1", "spec", 600), True),
+            (lambda: ledger.offer(chunk("c1")), None),
+            (lambda: ledger.offer(chunk("c2")), None),
+            (lambda: take(ledger), 1),
+            (lambda: take(ledger, "c2"), 2),
+            (lambda: ledger.renew("c1", 1, LEASE), "ok"),
+            (lambda: ledger.append("c1", 1, 1, 1, "[]", LEASE), "ok"),
+            (lambda: ledger.complete("c1", 1, 1, 1, "{}"), "ok"),
+            (lambda: ledger.release("c2", 2, 1, 0, "{}"), "ok"),
+            (lambda: ledger.tell("build-a", {}), None),
+            (ledger.reap, []),
+            (lambda: ledger.cancel("why"), None),
+            (ledger.state, "cancelled"),
+            (lambda: registry.beat(info, 60), None),
+            (registry.workers, [info]),
+        ]
+        # Then
+        for number, (verb, answer) in enumerate(verbs):
+            client.script_flush()
+            assert verb() == answer, number
+
+    def test_after_a_restart_with_nothing_on_disk_a_run_can_be_opened_again(
+        self, client: redis.Redis, ledger: RedisLedger
+    ) -> None:
+        # Given: keys, scripts and connections are gone
+        client.flushall()
+        client.script_flush()
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no")
+        # Then
+        assert ledger.state() == "none"
+        assert ledger.reap() == []
+        assert ledger.open_run("ci-1", "spec", 600)
+
+
+class TestSlow:
+    def test_a_pause_within_the_lease_loses_nothing(self, client: redis.Redis, ledger: RedisLedger) -> None:
+        # Given
+        fence = take(ledger, lease_ms=5000)
+        # When
+        client.client_pause(2000)
+        # Then
+        assert ledger.renew("c1", fence, 5000) == "ok"
+        assert ledger.reap() == []
+        assert ledger.complete("c1", fence, 1, 0, "{}") == "ok"
+
+    def test_a_store_that_stood_still_for_longer_than_a_lease_loses_nothing(
+        self, server: EmbeddedValkey, ledger: RedisLedger
+    ) -> None:
+        # Given
+        fence = take(ledger, lease_ms=1000)
+        # When
+        stand_still(server, 2.5)
+        # Then: the reaper may come before the holder
+        assert ledger.reap() == []
+        assert ledger.complete("c1", fence, 1, 0, "{}") == "ok"
+
+    def test_a_claim_whose_answer_came_too_late_is_granted_when_it_is_sent_again(
+        self, server: EmbeddedValkey, ledger: RedisLedger, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given: the store gets the claim, but answers after the time-out
+        monkeypatch.setattr(store_client, "SOCKET_TIMEOUT", 0.5)
+        with connect(server.url) as impatient:
+            late = RedisLedger(impatient, "run-one")
+            assert late.state() == "open"
+            os.kill(server.pid, signal.SIGSTOP)
+            resume = _later(0.8, lambda: os.kill(server.pid, signal.SIGCONT))
+            # When
+            claim = late.claim("c1", 1, worker="build-a", slot=1, lease_ms=LEASE)
+            resume.join()
+        # Then
+        assert (claim.status, claim.chunk) == ("ok", chunk("c1"))
+        assert [entry.kind for entry in ledger.read("0", block_ms=0)] == ["claimed"]
+        assert ledger.complete("c1", claim.fence, 1, 0, "{}") == "ok"
+
+
+class TestCheck:
+    def test_a_fit_store_passes(self, server: EmbeddedValkey, client: redis.Redis) -> None:
+        checked = check(client, server.url, "--store")
+        assert (bool(checked.version), checked.warnings) == (True, ())
+
+    @pytest.mark.parametrize(
+        ("setting", "value", "named"),
+        [("maxmemory-policy", "volatile-lru", "volatile-lru"), ("maxmemory", "32mb", "32.0 MB")],
+    )
+    def test_what_would_lose_a_run_is_refused(
+        self, server: EmbeddedValkey, client: redis.Redis, setting: str, value: str, named: str
+    ) -> None:
+        # Given
+        client.config_set(setting, value)
+        # When
+        said = refused(lambda: check(client, server.url, "--store"))
+        # Then
+        assert named in said
+        assert "(--store)" in said
+        assert server.password not in said
+
+    def test_a_replica_is_refused(self, server: EmbeddedValkey, client: redis.Redis) -> None:
+        client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        assert "127.0.0.1:1" in refused(lambda: check(client, server.url, "--store"))
+
+    def test_a_store_that_forbids_info_is_used_with_a_warning(self, server: EmbeddedValkey, client: redis.Redis) -> None:
+        # Given
+        client.execute_command("ACL", "SETUSER", "plain", "on", ">word", "~dct:*", "+@all", "-info", "-config")
+        url = f"redis://plain:word@{server.host}:{server.port}/0"
+        # When
+        with connect(url) as plain:
+            checked: Checked = check(plain, url, "--store")
+        # Then
+        assert checked.version == ""
+        assert len(checked.warnings) == 2
+        assert "word@" not in "".join(checked.warnings)
+
+
+def stand_still(server: EmbeddedValkey, seconds: float) -> None:
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        time.sleep(seconds)
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+
+
+def _later(seconds: float, action: Callable[[], None]) -> threading.Timer:
+    timer = threading.Timer(seconds, action)
+    timer.start()
+    return timer

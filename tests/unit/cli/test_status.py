@@ -1,0 +1,136 @@
+"""Claims about `dct status`: the active runs as a table, one run in words."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from click.testing import CliRunner, Result
+
+from dct_celery.cli.status import command
+from dct_celery.dispatcher.status import Holding, RunStatus
+from dct_celery.settings import Settings
+
+BEGAN = 1_767_225_600.0
+SLOT = Holding("build-a@h1", 2, "c7", 1, 9, BEGAN + 61, tests=3)
+ONE = RunStatus(
+    "one", "open", announced=True, total=1200, outcomes={"passed": 1000, "not_run": 2, "failed": 1}, fixtures=1,
+    streamed=1004, acknowledged=1000, began=BEGAN, last=BEGAN + 70, slots=(SLOT,),
+    workers={"build-a@h1": "ready", "b@h2": "refused"}, refusals={"b@h2": "has Django 4.2"},
+)  # fmt: skip
+NEW = replace(ONE, run="number-two", total=None, outcomes={}, fixtures=0, began=None, slots=(), workers={}, refusals={})
+
+
+class Root:
+    """A composition root that knows what it is told."""
+
+    def __init__(self) -> None:
+        self.runs: list[RunStatus] = []
+        self.asked: list[str | None] = []
+        self.settings: Settings | None = None
+
+    def look_at_runs(self, settings: Settings, origins: dict[str, str], run: str | None) -> list[RunStatus]:
+        self.settings = settings
+        self.asked.append(run)
+        return self.runs
+
+
+@pytest.fixture
+def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Root:
+    root, fake = Root(), ModuleType("dct_celery.bootstrap")
+    fake.look_at_runs = root.look_at_runs  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "dct_celery.bootstrap", fake)
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("DCT_")]:
+        monkeypatch.delenv(name)
+    return root
+
+
+def run(*args: str) -> Result:
+    result = CliRunner().invoke(command, args)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def test_without_a_run_each_active_one_is_a_row(root: Root) -> None:
+    # Given
+    root.runs = [ONE, NEW]
+
+    # When
+    result = run("--pool", "ci")
+
+    # Then
+    assert root.asked == [None]
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        "RUN         STATE  TESTS           FAILED  BUSY  BEGAN",
+        "one         open   1,003 of 1,200       2     1  2026-01-01 00:00:00 UTC",
+        "number-two  open   0 of ?               0     0  not yet",
+    ]
+
+
+def test_a_pool_without_runs_says_so(root: Root) -> None:
+    assert run("--pool", "ci").stdout == "no run is active in pool 'ci'\n"
+
+
+def test_one_run_is_told_in_words_and_who_runs_what(root: Root) -> None:
+    # Given
+    root.runs = [ONE]
+
+    # When
+    result = run("one")
+
+    # Then
+    assert root.asked == ["one"]
+    assert result.stdout.splitlines() == [
+        "run       one",
+        "state     open",
+        "began     2026-01-01 00:00:00 UTC",
+        "tests     1,003 of 1,200: 1 failed, 2 not run, 1,000 passed",
+        "fixtures  1 failed",
+        "records   1,004 streamed, 1,000 acknowledged",
+        "workers   b@h2 refused, build-a@h1 ready",
+        "          b@h2: has Django 4.2",
+        "",
+        "WORKER      SLOT  CHUNK  ATTEMPT  TESTS  SINCE",
+        "build-a@h1     2  c7           1      3  2026-01-01 00:01:01 UTC",
+        "1 slot busy",
+    ]
+
+
+def test_a_run_without_a_dispatcher_is_said_to_have_none(root: Root) -> None:
+    # Given
+    root.runs = [replace(NEW, announced=False, note="the manifest carries another signature")]
+
+    # When
+    lines = run("number-two").stdout.splitlines()
+
+    # Then
+    assert lines[1] == "state     open, but nobody announces it in pool 'default': " + (
+        "its dispatcher is gone, or it belongs to another pool"
+    )
+    assert lines[2:4] == ["began     not yet", "tests     0 of ?"]
+    assert lines[-2:] == ["workers   none", "note      the manifest carries another signature"]
+
+
+def test_a_run_that_is_over_needs_no_dispatcher(root: Root) -> None:
+    root.runs = [replace(NEW, state="closed", announced=False)]
+    assert "state     closed\n" in run("number-two").stdout
+
+
+def test_json_is_a_list_of_runs_or_the_one_run(root: Root) -> None:
+    # Given
+    root.runs = [ONE]
+
+    # When
+    listed, single = json.loads(run("--json").stdout), json.loads(run("one", "--json").stdout)
+
+    # Then
+    assert listed == {"pool": "default", "runs": [single]}
+    assert (single["run"], single["done"], single["bad"], single["total"]) == ("one", 1003, 2, 1200)
+    assert single["slots"][0]["worker"] == "build-a@h1"

@@ -1,0 +1,49 @@
+"""What a database server in trouble did is told from what a test did."""
+
+from __future__ import annotations
+
+from dct_celery.worker.canary import Canary
+from tests.support.memory_database import MemoryDatabases, MemoryServer
+
+
+def test_a_server_that_is_as_it_was_is_no_trouble() -> None:
+    # Given
+    canary = Canary([MemoryServer()])
+    canary.remember()
+    # Then
+    assert canary.trouble() == ""
+
+
+def test_a_restart_is_trouble_until_it_is_remembered() -> None:
+    # Given
+    world = MemoryDatabases()
+    canary = Canary([MemoryServer(), MemoryServer(world)])
+    canary.remember()
+    # When
+    world.life += 1
+    # Then
+    assert canary.trouble() == "memory:0 was restarted"
+    assert not canary.away()
+    canary.remember()
+    assert canary.trouble() == ""
+
+
+def test_a_server_that_does_not_answer_is_trouble_and_away() -> None:
+    # Given
+    world = MemoryDatabases()
+    canary = Canary([MemoryServer(world)])
+    canary.remember()
+    # When
+    world.down = True
+    # Then
+    assert "does not answer" in canary.trouble()
+    assert canary.away()
+
+
+def test_nobody_waits_for_a_server_when_there_is_nothing_to_wait_for_any_more() -> None:
+    # Given
+    world = MemoryDatabases(down=True)
+    # Then
+    assert not Canary([MemoryServer(world)]).wait(60.0, give_up=lambda: True)
+    world.down = False
+    assert Canary([MemoryServer(world)]).wait(0.0, give_up=lambda: False)
