@@ -68,9 +68,12 @@ class SlotRun:
             self.retire()
             try:
                 self._renew(chunk)
-            except DatabaseError:
+            except DatabaseError as error:
                 self.retire(kill=True)
-                if not self.canary.away() or not self.canary.wait(AWAY_SECONDS, give_up):
+                if not self.canary.away():
+                    raise
+                log.warning("run %s: waiting for a database server: %s", self.run, error)
+                if not self.canary.wait(AWAY_SECONDS, give_up):
                     raise
                 self._renew(chunk)
         assert self.process is not None
