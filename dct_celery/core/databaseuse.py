@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,15 @@ class DatabaseUse:
         counts = {name: int(self.sums.get(name, 0)) for name in COUNTS}
         seconds = {name: round(self.sums.get(name, 0.0), 4) for name in SECONDS}
         return {**counts, **seconds, "workers": self.workers}
+
+
+def totals(parts: Iterable[Mapping[str, float]], **more: float) -> dict[str, float]:
+    """The sums of several servers' figures, by name, and some of one's own."""
+    sums = dict(more)
+    for part in parts:
+        for name, value in part.items():
+            sums[name] = sums.get(name, 0) + value
+    return sums
 
 
 class Changes:

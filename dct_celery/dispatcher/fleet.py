@@ -32,6 +32,11 @@ class Fleet:
         return [worker for worker in self.workers if not self.obstacle(worker)]
 
     @property
+    def fit(self) -> list[WorkerInfo]:
+        """Those that take part, a resting one included: it comes back."""
+        return [worker for worker in self.workers if not self._unfit(worker)]
+
+    @property
     def slots(self) -> int:
         return sum(worker.slots for worker in self.usable)
 
@@ -45,12 +50,15 @@ class Fleet:
         return bool(self.workers) and all(worker.name in self.refusals for worker in self.workers)
 
     def obstacle(self, worker: WorkerInfo) -> str:
-        """Why the worker cannot take part; empty when it can."""
+        """Why the worker cannot take part now; empty when it can."""
+        return self._unfit(worker) or worker.trouble
+
+    def _unfit(self, worker: WorkerInfo) -> str:
         if worker.protocol != self.protocol or worker.version != self.version:
             return f"runs dct_celery {worker.version}, this is {self.version}: install the same version on both sides"
         if worker.key_id != self.key_id:
             return "has another signing key: set the same DCT_SIGNING_KEY on both sides"
-        return self.refusals.get(worker.name, "") or worker.trouble
+        return self.refusals.get(worker.name, "")
 
     def missing(self, seconds: float) -> str:
         """The line for a run that nobody takes."""

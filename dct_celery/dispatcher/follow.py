@@ -73,7 +73,7 @@ class Follower:
         """No run has passed whose system checks nobody has seen pass."""
         deadline = self._services.clock() + _CHECKS
         while not self._checked and self._machine.stop is None:
-            if self._services.clock() > deadline or not self._fleet.usable:
+            if self._services.clock() > deadline or not self._fleet.fit:
                 reason = "no worker has reported the system checks of the project"
                 self._act(self._machine.handle(ev.Stopped(reason, 7, late=True)))
             self.step()

@@ -10,13 +10,13 @@ import os
 import secrets
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dct_celery import security
 from dct_celery.core import signing
+from dct_celery.core.databaseuse import totals
 from dct_celery.errors import ConfigError, DatabaseError, LeaseLost
 from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger, UserProcess
 from dct_celery.wire import messages
@@ -173,8 +173,10 @@ class Preparation:
         parts = [FORMAT, prepared.loaded.schema, facts, scope]
         key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         cache = self._services.folder.template_cache(key)
-        maker = Maker(self._run, self._services.name, prepared.owner, self._services.settings.keep_days)
-        return Templates(key, prepared.specs, self._servers, self._fork, cache, maker, self._signs)
+        return Templates(key, prepared.specs, self._servers, self._fork, cache, self._maker(prepared), self._signs)
+
+    def _maker(self, prepared: Prepared) -> Maker:
+        return Maker(self._run, self._services.name, prepared.owner, self._services.settings.keep_days)
 
     def _pool(self, prepared: Prepared, templates: Templates, keep: str) -> ClonePool:
         flushed = set(prepared.loaded.flushes)
@@ -183,7 +185,7 @@ class Preparation:
             specs=prepared.specs,
             servers=self._servers,
             folder=self._folder,
-            maker=Maker(self._run, self._services.name, prepared.owner, self._services.settings.keep_days),
+            maker=self._maker(prepared),
             # More slots than tests never come.
             slots=min(self._slots, prepared.loaded.count),
             flushes=frozenset(spec.alias for spec in prepared.specs if spec.names & flushed),
@@ -285,10 +287,7 @@ class Preparation:
 
     def database_use(self) -> dict[str, float]:
         """Running totals of what this process did with database servers: see core.databaseuse."""
-        totals: Counter[str] = Counter()
-        for server in self._servers.values():
-            totals.update(asdict(server.stats))
-        return dict(totals)
+        return totals(asdict(server.stats) for server in self._servers.values())
 
 
 def differences(there: Mapping[str, str], here: Mapping[str, str], *, ignored: set[str]) -> list[str]:

@@ -6,14 +6,13 @@ import contextlib
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from dct_celery.core import signing
 from dct_celery.core.clonestate import CloneState
-from dct_celery.core.databaseuse import Changes
+from dct_celery.core.databaseuse import Changes, totals
 from dct_celery.core.model import Chunk
 from dct_celery.errors import DatabaseError, DctError
 from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger
@@ -85,10 +84,8 @@ class SlotRun:
 
     def database_use(self) -> dict[str, float]:
         """What is new since the last call: see core.databaseuse."""
-        totals: Counter[str] = Counter(waited_seconds=self._waited)  # type: ignore[call-overload]
-        for server in self._servers.values():
-            totals.update(asdict(server.stats))
-        return self._changes.since(totals)
+        stats = (asdict(server.stats) for server in self._servers.values())
+        return self._changes.since(totals(stats, waited_seconds=self._waited))
 
     def _healthy(self) -> bool:
         return all(self._servers[alias].healthy(name) for alias, name in self._clones.items())

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from dct_celery.cli import main as cli
 from dct_celery.errors import UsageError
 from dct_celery.settings import Settings
+from tests.unit.cli import desk
 
 
 class Root:
@@ -29,12 +27,8 @@ class Root:
 
 @pytest.fixture
 def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Root:
-    root, fake = Root(), ModuleType("dct_celery.bootstrap")
-    fake.cancel_run = root.cancel_run  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "dct_celery.bootstrap", fake)
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("DCT_")]:
-        monkeypatch.delenv(name)
+    root = Root()
+    desk.take_the_roots_place(monkeypatch, tmp_path, cancel_run=root.cancel_run)
     return root
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from dct_celery.cli.doctor import command
 from dct_celery.dispatcher.doctor import Finding
 from dct_celery.settings import Settings
+from tests.unit.cli import desk
 
 GOOD, SO_SO = Finding("ok", "store", "answers"), Finding("warning", "guards", "DEBUG is on")
 BAD = Finding("failed", "database default", "cannot be reached", "start it")
@@ -34,19 +32,13 @@ class Root:
 
 @pytest.fixture
 def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Root:
-    root, fake = Root(), ModuleType("dct_celery.bootstrap")
-    fake.examine = root.examine  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "dct_celery.bootstrap", fake)
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("DCT_")]:
-        monkeypatch.delenv(name)
+    root = Root()
+    desk.take_the_roots_place(monkeypatch, tmp_path, examine=root.examine)
     return root
 
 
 def run(*args: str) -> Result:
-    result = CliRunner().invoke(command, args)
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
+    return desk.run(command, *args)
 
 
 def test_each_finding_is_a_line_with_its_mend_below(root: Root) -> None:

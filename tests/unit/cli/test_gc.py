@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from dct_celery.cli import gc
 from dct_celery.settings import Settings
 from dct_celery.worker import janitor
 from dct_celery.worker.janitor import Swept
+from tests.unit.cli import desk
 
 Wait = Callable[[int, int], object]
 DROPPED = janitor.Result("test_orphan_1", "dropped", "its owner is gone: made by run a", 8_200_000)
@@ -42,19 +40,13 @@ class Root:
 
 @pytest.fixture
 def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Root:
-    root, fake = Root(), ModuleType("dct_celery.bootstrap")
-    fake.collect_garbage = root.collect_garbage  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "dct_celery.bootstrap", fake)
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("DCT_")]:
-        monkeypatch.delenv(name)
+    root = Root()
+    desk.take_the_roots_place(monkeypatch, tmp_path, collect_garbage=root.collect_garbage)
     return root
 
 
 def run(*args: str) -> Result:
-    result = CliRunner().invoke(gc.command, args)
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
+    return desk.run(gc.command, *args)
 
 
 def test_each_database_is_a_row_with_its_reason(root: Root) -> None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from dct_celery.cli.status import command
 from dct_celery.dispatcher.status import Holding, RunStatus
 from dct_celery.settings import Settings
+from tests.unit.cli import desk
 
 BEGAN = 1_767_225_600.0
 SLOT = Holding("build-a@h1", 2, "c7", 1, 9, BEGAN + 61, tests=3)
@@ -42,19 +40,13 @@ class Root:
 
 @pytest.fixture
 def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Root:
-    root, fake = Root(), ModuleType("dct_celery.bootstrap")
-    fake.look_at_runs = root.look_at_runs  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "dct_celery.bootstrap", fake)
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("DCT_")]:
-        monkeypatch.delenv(name)
+    root = Root()
+    desk.take_the_roots_place(monkeypatch, tmp_path, look_at_runs=root.look_at_runs)
     return root
 
 
 def run(*args: str) -> Result:
-    result = CliRunner().invoke(command, args)
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
+    return desk.run(command, *args)
 
 
 def test_without_a_run_each_active_one_is_a_row(root: Root) -> None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from dct_celery.cli.workers import command, table
 from dct_celery.dispatcher.status import WorkerStatus
 from dct_celery.ports import WorkerInfo
 from dct_celery.settings import Settings
+from tests.unit.cli import desk
 
 IDLE = WorkerInfo("build-a@h1", "h1", 12, "0.1.0", 2, "abc")
 BUSY = replace(IDLE, name="b@h2", host="h2", slots=4, busy=3, runs={"two": "preparing", "one": "ready"})
@@ -36,19 +34,13 @@ class Root:
 
 @pytest.fixture
 def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Root:
-    root, fake = Root(), ModuleType("dct_celery.bootstrap")
-    fake.look_at_workers = root.look_at_workers  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "dct_celery.bootstrap", fake)
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("DCT_")]:
-        monkeypatch.delenv(name)
+    root = Root()
+    desk.take_the_roots_place(monkeypatch, tmp_path, look_at_workers=root.look_at_workers)
     return root
 
 
 def run(*args: str) -> Result:
-    result = CliRunner().invoke(command, args)
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
+    return desk.run(command, *args)
 
 
 def test_each_worker_is_a_row_with_what_it_does(root: Root) -> None:

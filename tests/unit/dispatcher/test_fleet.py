@@ -84,3 +84,14 @@ def test_a_run_that_nobody_takes_says_who_is_there_and_why_not(fleet: Fleet) -> 
 
 def test_an_empty_pool_is_said_to_be_empty(fleet: Fleet) -> None:
     assert "nobody is there; start one with the same store and pool" in fleet.missing(1.5)
+
+
+def test_a_worker_that_rests_gets_no_work_and_is_not_gone(fleet: Fleet) -> None:
+    # Given
+    resting = replace(READY, trouble="rests for 5 s after 3 infrastructure failures in a row")
+    # When
+    fleet.update([resting, OLD], 1.0)
+    # Then
+    assert fleet.usable == []
+    assert fleet.fit == [resting]
+    assert fleet.obstacle(resting) == resting.trouble

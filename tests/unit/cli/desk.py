@@ -1,0 +1,29 @@
+"""Commands on a composition root of the test's own: what the real one would do is for other tests."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+
+def take_the_roots_place(monkeypatch: pytest.MonkeyPatch, folder: Path, **functions: object) -> None:
+    """The functions are all that `dct_celery.bootstrap` has; the command runs in `folder`, without our variables."""
+    fake = ModuleType("dct_celery.bootstrap")
+    vars(fake).update(functions)
+    monkeypatch.setitem(sys.modules, "dct_celery.bootstrap", fake)
+    monkeypatch.chdir(folder)
+    for name in [name for name in os.environ if name.startswith("DCT_")]:
+        monkeypatch.delenv(name)
+
+
+def run(command: click.Command, *args: str) -> Result:
+    """AssertionError when the command ends with an exception of its own."""
+    result = CliRunner().invoke(command, args)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
