@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dct_celery.core.model import RunReport
     from dct_celery.dispatcher.doctor import Finding
     from dct_celery.dispatcher.request import Request
+    from dct_celery.dispatcher.services import DispatcherServices
     from dct_celery.dispatcher.status import RunStatus, WorkerStatus
     from dct_celery.ports import BlobStore, ChunkQueue, DatabaseServer, Ledger, Registry, WorkerInfo
     from dct_celery.wire.messages import Loaded
@@ -72,7 +73,48 @@ def _dispatch(
     return dispatch.execute()
 
 
-def _dispatcher_services(settings: Settings, origins: dict[str, str], request: Request, interrupts: _Interrupts) -> Any:
+def attach_run(settings: Settings, origins: dict[str, str], run: str, given: frozenset[str]) -> int:
+    """`dct attach`: the exit code by I10. `given`: settings that are not to be those of the run. Raises UsageError when there is
+    nothing to adopt, StoreUnavailable."""
+    from dct_celery.dispatcher.adopt import adopt
+    from dct_celery.dispatcher.conduct import Conduct, Stopwatch
+    from dct_celery.dispatcher.standing import StandingRun
+    from dct_celery.reports.files import check_writable
+
+    settings = replace(settings, run_id=run)
+    services = _dispatcher_services(settings, origins, None, _Interrupts())
+    adopted = adopt(services)
+    request = adopted.head.to_request()
+    settings = adopted.head.to_settings(settings, given)
+    for name in ("junit_xml", "json"):
+        if path := getattr(settings, name):
+            check_writable(Path(settings.project_dir, path), origins.get(name, "the run's own setting"))
+    services = replace(services, settings=settings, write_reports=partial(_write_reports, settings))
+    services.console.explain(request.rerun)
+    standing = StandingRun(
+        services,
+        adopted.head.spec,
+        partial(_upload_again, request.root, services.blobs),
+        epoch=adopted.epoch,
+        incarnation=adopted.incarnation,
+    )
+    conduct = Conduct(services, standing, adopted.head, adopted.head.to_collected(), Stopwatch(services, services.clock()))
+    try:
+        return conduct.go_on(adopted.journal, whole=adopted.whole)
+    finally:
+        services.console.close()
+        standing.leave()
+
+
+def _upload_again(root: Path, store: BlobStore) -> None:
+    """The code, for workers that join later; on another machine there is none, and those that have it go on."""
+    if root.is_dir():
+        _upload(root, store)
+
+
+def _dispatcher_services(
+    settings: Settings, origins: dict[str, str], request: Request | None, interrupts: _Interrupts
+) -> DispatcherServices:
     from dct_celery.adapters.process import PipeProcess, user_environment
     from dct_celery.adapters.redisstore import blobs, client, ledger, registry
     from dct_celery.dispatcher.services import DispatcherServices
@@ -83,8 +125,9 @@ def _dispatcher_services(settings: Settings, origins: dict[str, str], request: R
     store = client.connect(settings.store)
     checked = client.check(store, settings.store, origins.get("store", "store"))
     console = Terminal.detect(
-        os.environ, out=sys.stdout, err=sys.stderr, verbosity=settings.verbosity, clock=time.monotonic, rerun=request.rerun
-    )
+        os.environ, out=sys.stdout, err=sys.stderr, verbosity=settings.verbosity, clock=time.monotonic,
+        rerun=request.rerun if request is not None else lambda verdict: verdict.entry.id,
+    )  # fmt: skip
     for warning in checked.warnings:
         console.warn(warning)
     return DispatcherServices(
@@ -439,7 +482,7 @@ def cancel_run(settings: Settings, origins: dict[str, str], run: str, reason: st
     from dct_celery.dispatcher import status
 
     with _asked_store(settings, origins) as asked:
-        status.cancel(run, asked.ledger(run), reason, active=asked.registry.active_runs(), pool=settings.pool)
+        status.cancel(run, asked.ledger(run), reason, active=list(asked.registry.active_runs()), pool=settings.pool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -468,5 +511,5 @@ def _active(settings: Settings, asked: _Asked, workers: list[WorkerInfo]) -> lis
 def _inspected(settings: Settings, asked: _Asked, workers: list[WorkerInfo], run: str) -> RunStatus:
     from dct_celery.dispatcher import status
 
-    active, key = asked.registry.active_runs(), settings.signing_key or ""
+    active, key = list(asked.registry.active_runs()), settings.signing_key or ""
     return status.inspect(run, asked.ledger(run), workers=workers, active=active, pool=settings.pool, key=key)

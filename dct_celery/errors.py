@@ -81,6 +81,10 @@ class StoreUnavailable(InfrastructureError):
     """The store cannot be reached."""
 
 
+class Superseded(InfrastructureError):
+    """Another dispatcher has the run now."""
+
+
 class BrokerUnavailable(InfrastructureError):
     """The broker cannot be reached."""
 

@@ -17,6 +17,9 @@ from dct_celery.wire import messages
 
 #: Milliseconds between two reaps of a run from which on its lease clock is held to have stood still.
 STALL_MS = 2000
+#: Milliseconds without a reap after which another dispatcher may adopt a run unasked, and after which workers may close it.
+DISPATCHER_LEASE_MS = 10_000
+ABANDONED_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ class Claim:
     status: str
     fence: int = 0
     chunk: Chunk | None = None
+    epoch: int = 1
 
     @property
     def granted(self) -> bool:
@@ -34,11 +38,44 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """Who writes: the holder of one lease on one attempt of a chunk, in the epoch of the run that it knows."""
+
+    chunk: str
+    attempt: int
+    fence: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A chunk that a dispatcher counts on: on offer, or leased (`fence` > 0) to `worker`, `slot` for `lease_ms` at a time."""
+
+    chunk: Chunk
+    fence: int = 0
+    worker: str = ""
+    slot: int = 0
+    lease_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """What became of the wish to be a run's dispatcher."""
+
+    #: ok | held (by a dispatcher that was alive `wait_ms` before its lease ends) | closed | none (no such run)
+    status: str
+    epoch: int = 0
+    #: Of the store when the run was last put there.
+    incarnation: str = ""
+    wait_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class StreamEntry:
     """One entry of a run's event stream."""
 
     id: str
-    #: claimed | records | completed | released | expired | host
+    #: offered | claimed | records | completed | released | expired | host
     kind: str
     chunk: str
     attempt: int
@@ -48,6 +85,12 @@ class StreamEntry:
     #: Sequence number of the last record in `data`, within (chunk, attempt).
     seq: int
     data: Any
+    epoch: int = 1
+
+    @property
+    def position(self) -> int:
+        """How far its attempt is journalled with this entry; the end of an attempt counts as one more record."""
+        return self.seq + (self.kind in ("completed", "released"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +112,16 @@ class WorkerInfo:
 
 
 class Ledger(Protocol):
-    """The truth about one run's chunks and leases. Every write of a slot carries its fence and is refused when stale."""
+    """The truth about one run's chunks and leases. Every write of a slot carries its fence and is refused when stale.
+
+    What a slot's write is answered
+        ok         it is done
+        cancelled  it is done, and the slot should stop
+        lost       the lease is another's or nobody's: what the slot still has is void
+        gone       the store knows no such run: it is over, or the store was wiped and will be told again
+        moved      the run has a newer epoch, and nothing was written: what is not acknowledged has to be sent again, with that
+    What a dispatcher calls raises Superseded once another one has adopted the run.
+    """
 
     def open_run(self, owner: str, spec: str, ttl_seconds: int) -> bool:
         """Opens the run for `owner`; False when the run id is taken."""
@@ -82,23 +134,28 @@ class Ledger(Protocol):
 
     def manifest(self) -> str | None: ...
 
+    def publish_head(self, head: bytes) -> None:
+        """Keeps what another dispatcher needs to go on with the run."""
+
+    def head(self) -> bytes | None: ...
+
     def offer(self, chunk: Chunk) -> None:
-        """Makes a chunk claimable."""
+        """Makes a chunk claimable, with an `offered` event."""
 
     def claim(self, chunk: str, attempt: int, *, worker: str, slot: int, lease_ms: int) -> Claim:
         """Takes the lease. Duplicates lose here."""
 
-    def renew(self, chunk: str, fence: int, lease_ms: int) -> str:
-        """ok | lost | cancelled"""
+    def renew(self, held: Held, lease_ms: int) -> str:
+        """In whatever epoch. ok | cancelled | lost | gone"""
 
-    def append(self, chunk: str, fence: int, attempt: int, seq: int, records: str, lease_ms: int) -> str:
-        """Adds records (a JSON list) to the stream and renews. ok | lost | cancelled"""
+    def append(self, held: Held, seq: int, records: str, lease_ms: int) -> str:
+        """Adds records (a JSON list, the last of them numbered `seq`) and renews. ok | cancelled | lost | gone | moved"""
 
-    def complete(self, chunk: str, fence: int, attempt: int, seq: int, summary: str) -> str:
-        """Ends the lease with the chunk done. ok | lost"""
+    def complete(self, held: Held, seq: int, summary: str) -> str:
+        """Ends the lease with the chunk done. ok | lost | gone | moved"""
 
-    def release(self, chunk: str, fence: int, attempt: int, seq: int, reason: str) -> str:
-        """Gives the chunk back unfinished; `reason` is JSON for the dispatcher. ok | lost"""
+    def release(self, held: Held, seq: int, reason: str) -> str:
+        """Gives the chunk back unfinished; `reason` is JSON for the dispatcher. ok | lost | gone | moved"""
 
     def reap(self) -> list[str]:
         """Ends every lease that ran out, with an `expired` event each; the ids of those chunks. To be called often.
@@ -115,10 +172,40 @@ class Ledger(Protocol):
         """Entries after the given id ("0" for all), waiting at most block_ms for the first."""
 
     def acknowledge(self, positions: Mapping[str, int]) -> None:
-        """Journalled up to these sequence numbers; keys are "chunk.attempt"."""
+        """Journalled up to these positions; keys are "chunk.attempt"."""
 
     def acknowledged(self, keys: Sequence[str]) -> list[int]:
-        """Sequence number journalled for each key, 0 for none."""
+        """Position journalled for each key, 0 for none."""
+
+    def epoch(self) -> int:
+        """How often the run was put into the store; 0 when the store knows no such run."""
+
+    def incarnation(self) -> str:
+        """Another text after each start of the store and after each failover; empty where the store does not tell."""
+
+    def silence(self) -> float:
+        """Seconds since the last reap, on the store's clock: since the dispatcher was last known to be alive."""
+
+    def adopt(self, owner: str, *, dead: bool) -> Adoption:
+        """Makes `owner` the dispatcher of the run, unless the one before may be alive: it has DISPATCHER_LEASE_MS from its last
+        reap. `dead`: the caller knows that it is."""
+
+    def reopen(
+        self,
+        owner: str,
+        epoch: int,
+        fields: Mapping[str, str],
+        standing: Sequence[Standing],
+        acknowledged: Mapping[str, int],
+    ) -> bool:
+        """Puts the run back under a new epoch: `fields` (state, reason, spec, manifest), chunks, leases, acknowledgements; no
+        stream. False when the run has another owner, or that epoch already."""
+
+    def restore(self, entries: Iterable[StreamEntry]) -> None:
+        """Adds entries of earlier epochs to the stream, for who replays the run from the store alone."""
+
+    def abandon(self) -> bool:
+        """Closes the run if its dispatcher has not reaped for ABANDONED_MS; True when this call did it."""
 
     def cancel(self, reason: str) -> None:
         """Slots learn of it at their next renewal."""
@@ -139,12 +226,13 @@ class Ledger(Protocol):
 class Registry(Protocol):
     """Who is there: workers of a pool and runs that want them."""
 
-    def announce(self, run: str, horizon_seconds: float) -> None:
+    def announce(self, run: str, horizon_seconds: float, epoch: int = 1) -> None:
         """The run is alive for so long from now, on the store's clock."""
 
     def withdraw(self, run: str) -> None: ...
 
-    def active_runs(self) -> list[str]: ...
+    def active_runs(self) -> dict[str, int]:
+        """Run id -> epoch."""
 
     def beat(self, info: WorkerInfo, horizon_seconds: float) -> None:
         """The worker is alive for so long from now."""

@@ -17,6 +17,7 @@ from dct_celery.errors import DctError, Interrupted, UsageError
 #: Command -> (module under cli, what it does). The module is imported when the command runs, not for `dct --help`.
 COMMANDS = {
     "run": ("run", "Run the project's tests on every worker of the pool"),
+    "attach": ("attach", "Go on with a run whose dispatcher died"),
     "workers": ("workers", "Show who is connected to the pool"),
     "status": ("status", "Show the active runs, or how far one is"),
     "cancel": ("cancel", "Stop a run from anywhere"),

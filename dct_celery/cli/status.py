@@ -15,6 +15,7 @@ import click
 from dct_celery.cli.options import CONTEXT, given
 from dct_celery.cli.project import project_options
 from dct_celery.cli.workers import STORE, counted, shown, table
+from dct_celery.ports import DISPATCHER_LEASE_MS
 from dct_celery.settings import load
 
 if TYPE_CHECKING:
@@ -80,9 +81,11 @@ def _report(status: RunStatus, pool: str) -> Iterator[str]:
 
 
 def _silence(status: RunStatus, pool: str) -> str:
-    if status.state != "open" or status.announced:
+    if status.state == "closed":
         return ""
-    return f", but nobody announces it in pool {pool!r}: its dispatcher is gone, or it belongs to another pool"
+    if status.silence > DISPATCHER_LEASE_MS / 1000:
+        return f", but its dispatcher has been silent for {status.silence:,.0f} s: dct attach {shown(status.run)} goes on with it"
+    return "" if status.announced else f", but nobody announces it in pool {pool!r}: it belongs to another pool"
 
 
 def _tests(status: RunStatus) -> str:

@@ -20,10 +20,18 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Offered:
+    """A chunk was made claimable: the echo of an offer, and all that a replay knows of the plan."""
+
+    chunk: Chunk
+
+
+@dataclass(frozen=True, slots=True)
 class Claimed:
-    """A slot took the lease."""
+    """A slot took the lease, for `lease_ms` at a time."""
 
     lease: Lease
+    lease_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +104,7 @@ class Stopped:
     late: bool = False
 
 
-Event = Claimed | Recorded | Completed | Released | Expired | SlotsChanged | Ticked | Stopped
+Event = Offered | Claimed | Recorded | Completed | Released | Expired | SlotsChanged | Ticked | Stopped
 
 
 @dataclass(frozen=True, slots=True)

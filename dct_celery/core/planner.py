@@ -11,7 +11,6 @@ import heapq
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import Any
 
 from dct_celery.core.model import Chunk, Entry, Manifest, Need, Phase
@@ -145,11 +144,12 @@ class Planner:
         ordered = sorted(atoms, key=_order)
         self._cap = chunk_seconds
         self._floor = min_chunk_seconds
-        self._ids = count(1)
+        self._given = 0
         self._retries: deque[Chunk] = deque()
         #: First indices (they name the atom) of what is not cut yet. Atoms that were cut are dropped lazily elsewhere.
         self._left = {atom.indices[0] for atom in ordered}
-        self._seconds = sum(atom.estimate for atom in ordered)
+        self._estimates = {atom.indices[0]: atom.estimate for atom in ordered}
+        self._seconds = sum(self._estimates.values())
         #: What may share a chunk, in the order of handing out.
         self._bins: defaultdict[_Kind, deque[Atom]] = defaultdict(deque)
         for atom in ordered:
@@ -213,6 +213,17 @@ class Planner:
         self._retries.appendleft(retry)
         return retry
 
+    def take(self, chunk: Chunk) -> None:
+        """A replay: this chunk has been cut, from atoms or as a retry. What it holds is not handed out again."""
+        # Ids are never used twice, and a retry of this replay may have been given the one that the chunk had.
+        self._given = max(self._given, int(chunk.id.removeprefix("c")))
+        left = [retry for retry in self._retries if retry.indices != chunk.indices]
+        self._retries = deque(replace(retry, id=self._new_id()) if retry.id == chunk.id else retry for retry in left)
+        for index in chunk.indices:
+            if index in self._left:
+                self._left.discard(index)
+                self._seconds -= self._estimates[index]
+
     def _large_atom(self, share: float, held_locks: frozenset[str]) -> Atom | None:
         """Take the longest free atom above `share`. At most 2 × slots are that long, so few are passed over."""
         passed = []
@@ -275,7 +286,8 @@ class Planner:
         return Chunk(self._new_id(), indices, phase, need, flushed=flushed, flushes=flushes, locks=locks, estimate=estimate)
 
     def _new_id(self) -> str:
-        return f"c{next(self._ids)}"
+        self._given += 1
+        return f"c{self._given}"
 
 
 def _kind(atom: Atom) -> _Kind:

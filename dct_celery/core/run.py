@@ -14,6 +14,9 @@ Rules
 Chunks:   queued ─claimed─▶ leased ─completed─▶ done
             ▲                  └─released | expired─▶ done; the rest of its entries is queued in new chunks
 What the table cannot say: a queued chunk of an overtaken attempt never exists, because a new attempt is a new chunk.
+
+The same events in the same order make the same state, whoever handles them: `dct attach` replays the journal with no slot there,
+so that nothing is offered but what was offered before.
 """
 
 from __future__ import annotations
@@ -56,6 +59,7 @@ class _Held:
     chunk: Chunk
     since: float
     lease: ev.Lease | None = None
+    lease_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -83,6 +87,8 @@ class RunMachine:
     stop: ev.Stopped | None = None
     #: Entries that infrastructure kept from a verdict.
     lost: set[int] = field(default_factory=set)
+    #: Chunks that were ever offered.
+    _known: set[str] = field(default_factory=set)
     _queued: dict[str, _Held] = field(default_factory=dict)
     _leased: dict[str, _Held] = field(default_factory=dict)
     _slots: int = 0
@@ -95,6 +101,7 @@ class RunMachine:
     def handle(self, event: ev.Event) -> list[ev.Effect]:
         """Takes one fact and returns what to do about it, in order."""
         handlers: dict[type, Any] = {
+            ev.Offered: self._offered,
             ev.Claimed: self._claimed,
             ev.Recorded: self._recorded,
             ev.Completed: self._completed,
@@ -121,6 +128,10 @@ class RunMachine:
         """Some slot has claimed something."""
         return bool(self._leased or self.verdicts or self.slots_used)
 
+    def standing(self) -> list[tuple[Chunk, ev.Lease | None, int]]:
+        """(chunk, lease or None while it waits, ms of the lease) of all that is on its way."""
+        return [(held.chunk, held.lease, held.lease_ms) for group in (self._queued, self._leased) for held in group.values()]
+
     def remaining_seconds(self) -> float:
         """Predicted seconds of work that nobody has finished."""
         return self.planner.remaining_seconds + sum(
@@ -145,10 +156,18 @@ class RunMachine:
 
     # -- events ----------------------------------------------------------------
 
+    def _offered(self, event: ev.Offered) -> list[ev.Effect]:
+        """News only in a replay: there the plan comes from what was offered, for an offer depends on who was there when."""
+        if event.chunk.id not in self._known:
+            self._known.add(event.chunk.id)
+            self.planner.take(event.chunk)
+            self._queued[event.chunk.id] = _Held(event.chunk, self.now)
+        return []
+
     def _claimed(self, event: ev.Claimed) -> list[ev.Effect]:
         held = self._queued.pop(event.lease.chunk, None)
         if held is not None:
-            self._leased[event.lease.chunk] = _Held(held.chunk, self.now, event.lease)
+            self._leased[event.lease.chunk] = _Held(held.chunk, self.now, event.lease, event.lease_ms)
         return []
 
     def _recorded(self, event: ev.Recorded) -> list[ev.Effect]:
@@ -351,6 +370,7 @@ class RunMachine:
             chunk = self.planner.next_chunk(self._slots, self._held_locks())
             if chunk is None:
                 break
+            self._known.add(chunk.id)
             self._queued[chunk.id] = _Held(chunk, self.now)
             effects.append(ev.Offer(chunk))
         return effects

@@ -19,6 +19,8 @@ _LOOK = 0.2
 class Collected:
     manifest: Manifest
     loaded: messages.Loaded
+    #: The manifest's entries as they came.
+    rows: list[dict[str, Any]]
 
 
 def collect(process: UserProcess, last_words: Callable[[], str], meanwhile: Callable[[], object]) -> Collected:
@@ -40,7 +42,7 @@ def collect(process: UserProcess, last_words: Callable[[], str], meanwhile: Call
     manifest = Manifest(tuple(Entry.from_dict(row) for row in rows))
     if manifest.digest != answer.digest:
         raise CollectionError("the manifest changed while it was collected: test ids must not differ from call to call")
-    return Collected(manifest, answer)
+    return Collected(manifest, answer, rows)
 
 
 def explained(fatal: messages.Fatal) -> str:

@@ -21,11 +21,15 @@ class Fleet:
     refusals: dict[str, str] = field(default_factory=dict)
     #: Monotonic seconds when a usable worker was last there.
     last_usable: float = 0.0
+    #: The same for a fit one.
+    last_fit: float = 0.0
 
     def update(self, workers: list[WorkerInfo], now: float) -> None:
         self.workers = workers
         if self.usable:
             self.last_usable = now
+        if self.fit:
+            self.last_fit = now
 
     @property
     def usable(self) -> list[WorkerInfo]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 from dct_celery.core import events as ev
-from dct_celery.core.databaseuse import DatabaseUse
-from dct_celery.core.model import RunReport
+from dct_celery.core.model import Chunk, RunReport
 from dct_celery.core.run import RunMachine
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.dispatcher.journal import Journal
 from dct_celery.dispatcher.services import DispatcherServices
+from dct_celery.dispatcher.standing import StandingRun
+from dct_celery.dispatcher.words import Words, indented
 from dct_celery.errors import BrokerUnavailable, StoreUnavailable
 from dct_celery.ports import StreamEntry
 
@@ -26,6 +26,8 @@ _LOOK, _ANNOUNCE, _PARTIAL = 0.2, 5.0, 10.0
 _PATIENCE = 120.0
 #: Seconds to wait for the word of a worker that the system checks have passed: longer than a worker gives them.
 _CHECKS = 700.0
+#: Seconds without anybody who could say so.
+_NOBODY = 5.0
 #: Rounds (of at most _BLOCK each) to wait for the ends of chunks whose tests all have verdicts.
 _LAST_WORDS = 10
 #: Seconds to wait for other workers when all that are there refused.
@@ -35,13 +37,25 @@ _REFUSED = 2.0
 class Follower:
     """One run's loop. `step` does one round; `follow` repeats it."""
 
-    def __init__(self, services: DispatcherServices, machine: RunMachine, fleet: Fleet, partial: Callable[[], RunReport]) -> None:
+    def __init__(
+        self,
+        services: DispatcherServices,
+        machine: RunMachine,
+        fleet: Fleet,
+        standing: StandingRun,
+        partial: Callable[[], RunReport],
+    ) -> None:
         self._services = services
         self._machine = machine
         self._fleet = fleet
+        self._standing = standing
         self._partial = partial
-        self._journal = Journal(services.state_folder / "runs", services.run)
-        self._after = "0"
+        self._journal: Journal | None = None
+        self._journal_broken = False
+        #: What is folded has happened before: nothing is done about it but to show the verdicts.
+        self._replaying = False
+        #: Where the stream was read to, and in which epoch of the run: another one has another stream.
+        self._after, self._epoch = "0", standing.epoch
         self._due_effects: deque[ev.Effect] = deque()
         self._began = services.clock()
         self._read_at = 0.0
@@ -50,30 +64,66 @@ class Follower:
         self._refused_since = 0.0
         self._next = dict.fromkeys(("look", "announce"), 0.0)
         self._next["partial"] = self._began + _PARTIAL
-        #: Some worker has seen the system checks pass.
-        self._checked = False
-        self.databases = DatabaseUse()
+        self.words = Words(fleet, services.console)
         #: wait (manifest to first claim) and run (first claim to last verdict), in seconds.
         self.seconds: dict[str, float] = {}
 
-    def follow(self) -> None:
-        """Returns when the machine has finished."""
+    def follow(self, journal: Callable[[], Journal]) -> None:
+        """Returns when the machine has finished. Raises Superseded when another dispatcher has adopted the run."""
         try:
+            # Slots get their first chunks before the journal and its long head are written.
+            self._try(lambda: self._look(self._services.clock()))
+            self._journal = journal()
+            self._try(self._standing.keep_alive)
             while not self._machine.finished:
                 self.step()
             self._await_checks()
             self._hear_out()
         finally:
-            self._journal.close()
+            if self._journal is not None:
+                self._journal.close()
             now = self._services.clock()
             first = self._first_claim or now
             self.seconds = {"wait": round(first - self._began, 3), "run": round(now - first, 3)}
 
+    def catch_up(self, journal: Journal, *, whole: bool) -> None:
+        """Folds what happened under another dispatcher: the journal, and then the store's stream if it is `whole`; else the
+        run is put back into the store."""
+        self._journal, self._replaying = journal, True
+        seen = self._epoch
+        for entry in journal.replay():
+            self._fold(entry)
+            seen, self._after = entry.epoch, entry.id if entry.epoch == self._epoch else "0"
+        if whole:
+            # A stream that was put back has what came before it among what came since.
+            entries = [entry for entry in self._all_entries() if entry.epoch >= seen]
+            self._take(sorted(entries, key=lambda entry: entry.epoch))
+        self._act([])
+        self._replaying = False
+        done = len(self._machine.verdicts)
+        self._services.console.line(f"{done:,} of {len(self._machine.manifest):,} tests had their verdicts")
+        if not whole:
+            self._reopen("has lost the run")
+        for chunk, lease, _ in self._machine.standing():
+            if lease is None:
+                self._act([ev.Offer(chunk)])
+        if self._machine.stop is not None:
+            self._act([ev.Cancel(self._machine.stop.reason)])
+
+    def _all_entries(self) -> list[StreamEntry]:
+        entries: list[StreamEntry] = []
+        while page := self._services.ledger.read(self._after, block_ms=0):
+            entries += page
+            self._after = page[-1].id
+        return entries
+
     def _await_checks(self) -> None:
         """No run has passed whose system checks nobody has seen pass."""
         deadline = self._services.clock() + _CHECKS
-        while not self._checked and self._machine.stop is None:
-            if self._services.clock() > deadline or not self._fleet.fit:
+        while not self.words.checked and self._machine.stop is None:
+            now = self._services.clock()
+            # Not at once when nobody is fit: a store that was wiped hears of its workers within seconds.
+            if now > deadline or now - self._fleet.last_fit > _NOBODY:
                 reason = "no worker has reported the system checks of the project"
                 self._act(self._machine.handle(ev.Stopped(reason, 7, late=True)))
             self.step()
@@ -90,18 +140,9 @@ class Follower:
         # One wake-up for what many slots sent: on the workers' own machine each costs the tests more than it is worth.
         self._services.sleep(max(self._read_at + _PACE - self._services.clock(), 0.0))
         now = self._read_at = self._services.clock()
-        trouble: StoreUnavailable | None = None
-        try:
-            self._take(self._services.ledger.read(self._after, block_ms=_BLOCK))
-            self._look(now)
-        except StoreUnavailable as error:
-            trouble = error
-        try:
-            # Also without a store: an interrupt and a time limit count at any time.
-            self._watch_limits(now)
-            self._act(self._machine.handle(ev.Ticked(now)))
-        except StoreUnavailable as error:
-            trouble = trouble or error
+        trouble = self._try(lambda: self._hear(now))
+        # Also without a store: an interrupt and a time limit count at any time.
+        trouble = self._try(lambda: self._mind(now)) or trouble
         if trouble:
             self._without_store(trouble, now)
         else:
@@ -110,25 +151,65 @@ class Follower:
         console.remaining(self._machine.remaining_seconds())
         console.tick()
 
+    def _try(self, action: Callable[[], None]) -> StoreUnavailable | None:
+        try:
+            action()
+        except StoreUnavailable as error:
+            return error
+        return None
+
+    def _hear(self, now: float) -> None:
+        if self._epoch != self._standing.epoch:
+            self._after, self._epoch = "0", self._standing.epoch
+        self._take(self._services.ledger.read(self._after, block_ms=_BLOCK))
+        self._look(now)
+
+    def _mind(self, now: float) -> None:
+        self._watch_limits(now)
+        self._act(self._machine.handle(ev.Ticked(now)))
+
     def _take(self, entries: list[StreamEntry]) -> None:
-        if not entries:
-            return
-        positions = self._journal.append(entries)
-        for entry in entries:
-            self._after = entry.id
-            if entry.kind == "host":
-                self._host_spoke(entry)
-            else:
-                if entry.kind in ("completed", "released"):
-                    self.databases.add(entry.data.get("databases"))
-                self._act(self._machine.handle(_event(entry)))
+        """Journals, folds and acknowledges. What was put back into a new store is in the journal already."""
+        new = [entry for entry in entries if entry.epoch >= self._standing.epoch or self._replaying]
+        positions = self._write(new)
+        for entry in new:
+            self._fold(entry)
+        if entries and not self._replaying:
+            self._after = entries[-1].id
+        self._act([])
         if not self._first_claim and self._machine.started:
             self._first_claim = self._services.clock()
         self._services.ledger.acknowledge(positions)
 
+    def _write(self, entries: list[StreamEntry]) -> dict[str, int]:
+        """What may be acknowledged: nothing while the journal cannot be written, so that workers keep it."""
+        if not entries or self._journal is None or self._journal_broken:
+            return {}
+        try:
+            return self._journal.append(entries)
+        except OSError as error:
+            self._journal_broken = True
+            self._services.console.warn(
+                f"the journal {self._journal.path} cannot be written ({error.strerror}); the run goes on without it"
+            )
+            return {}
+
+    def _fold(self, entry: StreamEntry) -> None:
+        """Never raises: an entry is folded once, whatever becomes of what is to be done about it."""
+        if entry.kind in ("completed", "released"):
+            self.words.databases.add(entry.data.get("databases"))
+        host = entry.kind == "host"
+        event = self.words.hear(entry.worker, entry.data, again=self._replaying) if host else _event(entry)
+        if event is not None:
+            self._expect(self._machine.handle(event))
+
+    def _expect(self, effects: list[ev.Effect]) -> None:
+        shown = (ev.Judge, ev.JudgeFixture)
+        self._due_effects.extend(one for one in effects if not self._replaying or isinstance(one, shown))
+
     def _act(self, effects: list[ev.Effect]) -> None:
         """Does what is due, in order. What the store cannot take now stays due: a lost offer is a test that never runs."""
-        self._due_effects.extend(effects)
+        self._expect(effects)
         while self._due_effects:
             self._do(self._due_effects[0])
             self._due_effects.popleft()
@@ -136,9 +217,9 @@ class Follower:
     def _do(self, effect: ev.Effect) -> None:
         services = self._services
         if isinstance(effect, (ev.Offer, ev.Republish)):
-            if isinstance(effect, ev.Offer):
-                services.ledger.offer(effect.chunk)
-            self._publish(effect)
+            # Also when it is published again: the store may have lost that one chunk.
+            services.ledger.offer(effect.chunk)
+            self._publish(effect.chunk)
         elif isinstance(effect, ev.Judge):
             services.console.verdict(effect.verdict)
         elif isinstance(effect, ev.JudgeFixture):
@@ -148,8 +229,7 @@ class Follower:
         else:
             services.console.warn(effect.text)
 
-    def _publish(self, effect: ev.Offer | ev.Republish) -> None:
-        chunk = effect.chunk
+    def _publish(self, chunk: Chunk) -> None:
         try:
             self._services.queue.publish({"run": self._services.run, "chunk": chunk.id, "attempt": chunk.attempt})
         except BrokerUnavailable as error:
@@ -172,53 +252,45 @@ class Follower:
             self._act(self._machine.handle(ev.SlotsChanged(self._fleet.slots, self._fleet.ready_slots)))
             services.console.slots(self._machine.busy, self._fleet.slots, names)
             services.ledger.reap()
+            if trouble := self._standing.trouble(now):
+                self._reopen(trouble)
             self._look_for_cancel()
         if self._due("announce", now, _ANNOUNCE):
-            services.registry.announce(services.run, 60.0)
-            services.ledger.extend(6 * 3600)
+            self._standing.keep_alive()
         if self._due("partial", now, _PARTIAL):
             services.write_reports(self._partial())
+
+    def _reopen(self, trouble: str) -> None:
+        """A store that may have lost something holds the whole run again. Slots that hold leases go on."""
+        if self._journal is None:
+            return  # before the first round: the next look comes at once
+        self._standing.reopen(self._machine, self._journal)
+        self._services.console.warn(
+            f"the store {trouble}; the run goes on in it from the journal, as epoch {self._standing.epoch}"
+        )
+        for chunk, lease, _ in self._machine.standing():
+            if lease is None:
+                self._publish(chunk)
 
     def _look_for_cancel(self) -> None:
         """Somebody else may have cancelled the run in the store; our own cancels come from a stop."""
         if self._machine.stop is None and self._services.ledger.state() == "cancelled":
-            self._act(self._machine.handle(ev.Stopped("cancelled by dct cancel", 2, late=not self._checked)))
-
-    def _host_spoke(self, entry: StreamEntry) -> None:
-        word: dict[str, Any] = entry.data
-        console = self._services.console
-        if word["state"] == "ready":
-            self._checked = self._checked or word["checked"]
-            self.databases.prepared(entry.worker, word)
-            how = f", templates {word['templates']}" if word.get("templates") else ""
-            console.line(f"{entry.worker} is ready after {word['seconds']:.1f} s{how}")
-        elif word["state"] == "checked":
-            self._checked = True
-        elif word["state"] == "databases":
-            self.databases.add(word["use"])
-        elif word["state"] == "refused":
-            self._fleet.refusals[entry.worker] = word["message"]
-            console.warn(f"{entry.worker} refuses the run: {word['message']}{_indented(word['detail'])}")
-        else:
-            reason = f"{word['message']} (said {entry.worker})"
-            if word["detail"]:
-                console.warn(f"{word['message']}{_indented(word['detail'])}")
-            self._act(self._machine.handle(ev.Stopped(reason, 1, late=True)))
+            self._act(self._machine.handle(ev.Stopped("cancelled by dct cancel", 2, late=not self.words.checked)))
 
     def _watch_limits(self, now: float) -> None:
         settings = self._services.settings
-        late = not self._checked  # all verdicts are there, but the run is not over
+        late = not self.words.checked  # all verdicts are there, but the run is not over
         if self._services.interrupted():
             self._act(self._machine.handle(ev.Stopped("interrupted", 2, late=late)))
         if not self._machine.stop and (trouble := self._services.fleet_trouble()):
             line, _, detail = trouble.partition("\n")
-            self._services.console.warn(line + _indented(detail))
+            self._services.console.warn(line + indented(detail))
             self._act(self._machine.handle(ev.Stopped(line, 7, late=late)))
         if settings.timeout and now - self._began > settings.timeout:
             reason = f"the run took longer than {settings.timeout:g} s (--timeout)"
             self._act(self._machine.handle(ev.Stopped(reason, 7, late=late)))
         idle = now - self._fleet.last_usable
-        if idle > settings.queue_timeout and not self._machine.busy:
+        if idle > settings.queue_timeout and not self._machine.busy and not self._store_lost:
             self._act(self._machine.handle(ev.Stopped(self._fleet.missing(settings.queue_timeout), 7)))
         self._refused_since = (self._refused_since or now) if self._fleet.all_refused else 0.0
         if self._refused_since and now - self._refused_since > _REFUSED:
@@ -237,8 +309,10 @@ class Follower:
 def _event(entry: StreamEntry) -> ev.Event:
     lease = ev.Lease(entry.chunk, entry.attempt, entry.fence, entry.worker, entry.slot)
     data = entry.data
+    if entry.kind == "offered":
+        return ev.Offered(Chunk.from_dict(data))
     if entry.kind == "claimed":
-        return ev.Claimed(lease)
+        return ev.Claimed(lease, int(data or 0))
     if entry.kind == "records":
         return ev.Recorded(lease, entry.seq, data)
     if entry.kind == "completed":
@@ -248,7 +322,3 @@ def _event(entry: StreamEntry) -> ev.Event:
             lease, data["why"], data["index"], data["cause"], data["detail"], data["busy_seconds"]
         )  # fmt: skip
     return ev.Expired(lease)
-
-
-def _indented(detail: str) -> str:
-    return "".join(f"\n    {line}" for line in detail.splitlines())

@@ -1,13 +1,19 @@
-"""The journal: what the dispatcher has taken from the stream, on disk before it is acknowledged."""
+"""The journal: what the dispatcher has taken from the stream, on disk before it is acknowledged.
+
+Its first line is the run's head (see dispatcher.head), each other line one stream entry. With it the run is replayed by
+`dct attach`, and put back into a store that has lost it. The dispatcher holds a lock on the file as long as it lives.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from dct_celery.errors import UsageError
 from dct_celery.ports import StreamEntry
 
 #: Journals kept besides the current one.
@@ -15,26 +21,89 @@ KEEP = 20
 
 
 class Journal:
-    """Append-only file of stream entries, one JSON object per line."""
+    """Append-only file of one run. Raises OSError where the disk does not do its part."""
 
-    def __init__(self, folder: Path, run: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        old = sorted(folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime, reverse=True)
-        for path in old[KEEP:]:
-            path.unlink(missing_ok=True)
-        self.path = folder / f"{run}.jsonl"
-        self._file = self.path.open("w", encoding="ascii")
+    def __init__(self, folder: Path, run: str, head: str, *, go_on: bool = False) -> None:
+        """`head` is one line of ASCII. Begins a journal; with `go_on` one that is there is kept, and its head with it.
+
+        UsageError when another process, the run's dispatcher, has it open.
+        """
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _prune(folder)
+        self.path = path(folder, run)
+        self._file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="ascii")
+        try:
+            _lock(self._file.fileno(), run)
+        except UsageError:
+            self._file.close()
+            raise
+        #: "chunk.attempt" -> how far it is journalled.
+        self.positions: dict[str, int] = {}
+        if not go_on or not self._file.tell():
+            self._file.truncate(0)
+            self._write(head)
 
     def append(self, entries: Iterable[StreamEntry]) -> dict[str, int]:
-        """Writes and syncs; returns the positions that may now be acknowledged ("chunk.attempt" -> seq)."""
+        """Writes and syncs; returns the positions that may now be acknowledged ("chunk.attempt" -> position)."""
         positions: dict[str, int] = {}
+        lines = []
         for entry in entries:
-            self._file.write(json.dumps(asdict(entry), separators=(",", ":")) + "\n")
-            if entry.seq:
-                positions[f"{entry.chunk}.{entry.attempt}"] = entry.seq
-        self._file.flush()
-        os.fdatasync(self._file.fileno())
+            lines.append(json.dumps(asdict(entry), separators=(",", ":")))
+            positions |= _position(entry)
+        self._write("\n".join(lines))
+        self.positions |= positions
         return positions
+
+    def replay(self) -> Iterator[StreamEntry]:
+        """Every entry so far. A last line that was not written to its end is none: it was not acknowledged either."""
+        for entry in read(self.path)[1]:
+            self.positions |= _position(entry)
+            yield entry
 
     def close(self) -> None:
         self._file.close()
+
+    def _write(self, text: str) -> None:
+        self._file.write(text + "\n")
+        self._file.flush()
+        os.fdatasync(self._file.fileno())
+
+
+def path(folder: Path, run: str) -> Path:
+    return folder / f"{run}.jsonl"
+
+
+def read(file: Path) -> tuple[str, Iterator[StreamEntry]]:
+    """Head ("" for an empty file) and entries of a journal. Raises OSError when there is none."""
+    lines = file.open(encoding="ascii")
+    head = lines.readline()
+
+    def entries() -> Iterator[StreamEntry]:
+        with lines:
+            for line in lines:
+                if line.endswith("\n"):
+                    yield StreamEntry(**json.loads(line))
+
+    return head.rstrip("\n"), entries()
+
+
+def _position(entry: StreamEntry) -> dict[str, int]:
+    return {f"{entry.chunk}.{entry.attempt}": entry.position} if entry.position else {}
+
+
+def _lock(descriptor: int, run: str) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise UsageError(f"run {run} has its dispatcher, which is alive on this machine; dct status {run} shows it") from None
+
+
+def _prune(folder: Path) -> None:
+    old = sorted(folder.glob("*.jsonl"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in old[KEEP:]:
+        with file.open() as opened:
+            try:
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                continue  # some run that is not over
+            file.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ class Console(Protocol):
     """The part of `reports.terminal.Terminal` that the dispatcher uses."""
 
     def line(self, text: str) -> None: ...
+    def explain(self, rerun: Callable[[Any], str]) -> None: ...
     def warn(self, text: str) -> None: ...
     def start(self, total: int) -> None: ...
     def verdict(self, v: Any) -> None: ...
@@ -64,3 +65,8 @@ class DispatcherServices:
     interrupted: Callable[[], bool]
     #: Empty, or why the fleet that belongs to this run alone is gone: one line, perhaps with more lines below.
     fleet_trouble: Callable[[], str] = str
+
+    @property
+    def journals(self) -> Path:
+        """Folder of the journals of this machine's runs."""
+        return self.state_folder / "runs"

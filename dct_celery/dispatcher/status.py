@@ -114,6 +114,8 @@ class RunStatus:
     announced: bool
     #: Tests of the manifest; None before it is there, or when it could not be believed (see `note`).
     total: int | None
+    #: Seconds since its dispatcher was last known to be alive.
+    silence: float
     #: Outcome -> tests, without outcomes that no test has.
     outcomes: dict[str, int]
     #: Class and module fixtures that failed.
@@ -152,6 +154,7 @@ def inspect(run: str, ledger: Ledger, *, workers: Sequence[WorkerInfo], active: 
         state=state,
         announced=run in active,
         total=total,
+        silence=round(ledger.silence(), 1),
         outcomes=dict(Counter(folded.outcomes.values())),
         fixtures=len(folded.fixtures),
         streamed=sum(folded.positions.values()),

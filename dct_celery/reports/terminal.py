@@ -85,6 +85,10 @@ class Terminal:
             rerun=rerun,
         )
 
+    def explain(self, rerun: Callable[[Verdict], str]) -> None:
+        """From now on `rerun` says how one test is run alone."""
+        self._rerun = rerun
+
     # -- events ------------------------------------------------------------------------------------------------------
 
     def line(self, text: str) -> None:

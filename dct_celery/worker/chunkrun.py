@@ -6,10 +6,11 @@ import json
 import logging
 import os
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from dct_celery.core.model import Chunk
 from dct_celery.errors import DatabaseError, DctError, ProcessDied, ProtocolError, StoreUnavailable
+from dct_celery.ports import Claim, Held
 from dct_celery.wire import messages
 from dct_celery.worker.breaker import Troubles
 from dct_celery.worker.lease import LeaseKeeper
@@ -32,13 +33,14 @@ _BAD = frozenset({"failed", "error"})
 class ChunkRun:
     """Drives the slot's test process through one chunk and streams its records."""
 
-    def __init__(self, slot_run: SlotRun, chunk: Chunk, fence: int, services: WorkerServices, lease_ms: int) -> None:
+    def __init__(self, slot_run: SlotRun, claim: Claim, services: WorkerServices, lease_ms: int) -> None:
+        assert claim.chunk is not None
         self._slot_run = slot_run
-        self._chunk = chunk
-        self._fence = fence
+        self._chunk = chunk = claim.chunk
+        self._held = Held(chunk.id, chunk.attempt, claim.fence, claim.epoch)
         self._services = services
         self._lease_ms = lease_ms
-        self._spool = Spool(slot_run.folder.spool, chunk.id, chunk.attempt)
+        self._spool = Spool(slot_run.folder.spool, self._held)
         self._batch: list[str] = []
         self._batch_size = 0
         self._batch_since = 0.0
@@ -49,7 +51,7 @@ class ChunkRun:
 
     def execute(self) -> str:
         """completed | released | lost"""
-        with LeaseKeeper(self._slot_run.ledger, self._chunk.id, self._fence, self._lease_ms) as keeper:
+        with LeaseKeeper(self._slot_run.ledger, self._held, self._lease_ms) as keeper:
             self._keeper = keeper
             try:
                 process = self._slot_run.process_for(self._chunk, lambda: keeper.lost or keeper.cancelled)
@@ -103,14 +105,10 @@ class ChunkRun:
             return True
         self._spool.flush()
         try:
-            answer = self._slot_run.ledger.append(
-                self._chunk.id,
-                self._fence,
-                self._chunk.attempt,
-                self._spool.seq,
-                f"[{','.join(self._batch)}]",
-                self._lease_ms,
-            )
+            records = f"[{','.join(self._batch)}]"
+            answer = self._slot_run.ledger.append(self._held, self._spool.seq, records, self._lease_ms)
+            if answer in ("moved", "gone"):
+                raise StoreUnavailable(self._follow_epoch(answer))
         except StoreUnavailable as error:
             log.warning("records of %s wait: %s", self._chunk.id, error)
             self._batch_since = time.monotonic() + 0.5
@@ -118,6 +116,16 @@ class ChunkRun:
         self._keeper.note(answer)
         self._batch, self._batch_size = [], 0
         return answer != "lost"
+
+    def _follow_epoch(self, answer: str) -> str:
+        """The store has lost the run, and perhaps has it back: what it has to be told again goes before what is new."""
+        if answer == "gone":
+            return "the store has lost the run"
+        self._held = replace(self._held, epoch=self._slot_run.ledger.epoch())
+        (journalled,) = self._slot_run.ledger.acknowledged([self._spool.key])
+        self._batch = self._spool.after(journalled)
+        self._batch_size = sum(map(len, self._batch))
+        return f"the run is in its epoch {self._held.epoch} now; {len(self._batch)} records are sent again"
 
     # -- ends ------------------------------------------------------------------------
 
@@ -194,11 +202,14 @@ class ChunkRun:
         if verb == "complete":
             Troubles(self._services.folder.troubles).clear()
         deadline = time.monotonic() + STORE_PATIENCE
-        while time.monotonic() < deadline and not self._keeper.lost:
+        text = json.dumps(body)
+        while time.monotonic() < deadline and not self._keeper.lost and not self._slot_run.folder.over:
             try:
                 if self._send():
-                    call = getattr(self._slot_run.ledger, verb)
-                    call(self._chunk.id, self._fence, self._chunk.attempt, self._spool.seq, json.dumps(body))
+                    answer = getattr(self._slot_run.ledger, verb)(self._held, self._spool.seq, text)
+                    if answer in ("moved", "gone"):
+                        raise StoreUnavailable(self._follow_epoch(answer))
+                    self._spool.end(verb, text, self._held.epoch)
                     return f"{verb}d"
             except StoreUnavailable as error:
                 log.warning("end of %s waits: %s", self._chunk.id, error)

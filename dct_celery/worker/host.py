@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 from dct_celery import __version__
 from dct_celery.core import signing
@@ -20,10 +21,14 @@ from dct_celery.worker.breaker import Breaker, Troubles
 from dct_celery.worker.collecting import Collecting
 from dct_celery.worker.preparation import Preparation, Refused
 from dct_celery.worker.services import WorkerServices
+from dct_celery.worker.spool import send_again
 
 log = logging.getLogger("dct_celery.worker")
 #: Seconds between two looks at the registry, between two beats, and after which a silent worker counts as gone.
 LOOK, BEAT, HORIZON = 0.1, 1.0, 10.0
+#: Seconds that a run which is announced no more, yet was not closed, is kept: its dispatcher may be dead and another one adopt
+#: it, or the store may have been wiped and be told again. A dead dispatcher's run is announced for `standing.HORIZON` before.
+LINGER = 60.0
 #: Seconds that slots get to give back their clones when a run ends.
 RETIRE_SECONDS = 10.0
 #: Seconds between two looks at the clones when there is nothing to do, and between two words about their use.
@@ -45,6 +50,13 @@ class RunKeeper:
         self._preparation = Preparation(services, run, self._folder, self._ledger, self._end.is_set, slots)
         self._ready = ready
         self._changes = Changes()
+        #: What was said of this worker's state; a store that was wiped is told again.
+        self._words: list[dict[str, Any]] = []
+        #: Epoch of the run in the registry, and the one in which the store knows all that was said.
+        self.epoch = 0
+        self._told_epoch = 0
+        #: Monotonic seconds of the last sign of the run in the registry.
+        self.seen_at = time.monotonic()
         self._told_at = self._ready_at = 0.0
         self._thread = threading.Thread(target=self._keep, name=f"run-{run}", daemon=True)
         self._thread.start()
@@ -61,6 +73,10 @@ class RunKeeper:
 
     def join(self, timeout: float) -> None:
         self._thread.join(timeout)
+
+    @property
+    def ended(self) -> bool:
+        return self._end.is_set()
 
     @property
     def done(self) -> bool:
@@ -81,8 +97,42 @@ class RunKeeper:
             self.state = "over"
             self._clean_up()
 
+    def still_wanted(self) -> bool:
+        """The registry names the run no more. Only a closed run is over at once."""
+        if self._ledger.state() == "closed":
+            return False
+        if time.monotonic() - self.seen_at < LINGER:
+            return True
+        log.warning("run %s: nobody has cared for it for a long time; it is given up", self.run)
+        self._ledger.abandon()
+        return False
+
+    def _tell_again(self) -> None:
+        """After the store was wiped and has the run again: this worker's words, and what its slots had sent."""
+        if self.epoch <= self._told_epoch:
+            return
+        if self._told_epoch:
+            for word in self._words:
+                self._ledger.tell(self._services.name, word)
+        self._told_epoch = self.epoch
+
+    def _send_again(self) -> None:
+        if self.epoch > 1:
+            lease_ms = int(self._services.settings.lease_seconds * 1000)
+            if sent := send_again(self._folder.spool, self._ledger, self.epoch, lease_ms):
+                log.info("run %s: results of %s chunks are sent again", self.run, sent)
+
+    def _say(self, word: dict[str, Any]) -> None:
+        self._words.append(word)
+        self._ledger.tell(self._services.name, word)
+
     def _tend(self) -> bool:
         """One step for the clones; False when there is nothing to do."""
+        try:
+            self._tell_again()
+            self._send_again()
+        except DctError as error:
+            log.warning("run %s: %s", self.run, error)
         pool = self._preparation.pool
         if pool is None or self.state != "ready":
             return False
@@ -110,7 +160,7 @@ class RunKeeper:
         elif isinstance(news, DctError):
             self._tell("refused", f"system checks could not be run: {news}", news.detail)
         elif news:
-            self._ledger.tell(self._services.name, {"state": "checked"})
+            self._say({"state": "checked"})
         if news:
             checks.told()  # not before: the store may have been away
 
@@ -140,8 +190,7 @@ class RunKeeper:
             self.state = "ready"
             self._ready_at = time.monotonic()
             self._ready()
-            self._ledger.tell(
-                self._services.name,
+            self._say(
                 {
                     "state": "ready",
                     "host": self._services.host,
@@ -149,12 +198,12 @@ class RunKeeper:
                     "templates": prepared.templates,
                     "checked": prepared.templates == "built",
                     "steps": prepared.steps,
-                },
+                }
             )
 
     def _tell(self, state: str, message: str, detail: str) -> None:
         log.warning("run %s %s: %s", self.run, state, message)
-        self._ledger.tell(self._services.name, {"state": state, "message": message, "detail": detail[-20_000:]})
+        self._say({"state": state, "message": message, "detail": detail[-20_000:]})
         self.state = "refused"
 
     def _clean_up(self) -> None:
@@ -248,13 +297,15 @@ class Host:
 
     def _look(self) -> None:
         self._watch_trouble()
-        active = set(self._services.registry.active_runs())
-        for run in active - set(self._keepers):
+        active = self._services.registry.active_runs()
+        for run in active.keys() - self._keepers.keys():
             log.info("run %s: preparing", run)
             # A run brings servers that this worker may never have seen: they may hold what others left.
             self._keepers[run] = RunKeeper(self._services, run, self._slots, self._collecting.soon)
         for run, keeper in list(self._keepers.items()):
-            if run not in active:
+            if run in active:
+                keeper.epoch, keeper.seen_at = active[run], time.monotonic()
+            elif keeper.ended or not keeper.still_wanted():
                 keeper.end()
                 if keeper.done:
                     del self._keepers[run]

@@ -6,7 +6,7 @@ import logging
 import threading
 from typing import Self
 
-from dct_celery.ports import Ledger
+from dct_celery.ports import Held, Ledger
 
 log = logging.getLogger("dct_celery.worker")
 
@@ -14,15 +14,14 @@ log = logging.getLogger("dct_celery.worker")
 class LeaseKeeper:
     """Context manager: renews at a third of the lease's length. Only reads its flags are shared with the slot's thread."""
 
-    def __init__(self, ledger: Ledger, chunk: str, fence: int, lease_ms: int) -> None:
+    def __init__(self, ledger: Ledger, held: Held, lease_ms: int) -> None:
         self._ledger = ledger
-        self._chunk = chunk
-        self._fence = fence
+        self._held = held
         self._lease_ms = lease_ms
         self._end = threading.Event()
         self.lost = False
         self.cancelled = False
-        self._thread = threading.Thread(target=self._run, name=f"lease-{chunk}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"lease-{held.chunk}", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -42,7 +41,7 @@ class LeaseKeeper:
         pause = min(self._lease_ms / 3000, 1.0)
         while not self._end.wait(pause):
             try:
-                self.note(self._ledger.renew(self._chunk, self._fence, self._lease_ms))
+                self.note(self._ledger.renew(self._held, self._lease_ms))
             except Exception as error:
                 # The store decides who holds the lease; while it is away, nobody can lose it.
-                log.warning("lease of %s not renewed: %s", self._chunk, error)
+                log.warning("lease of %s not renewed: %s", self._held.chunk, error)

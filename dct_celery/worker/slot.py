@@ -212,7 +212,7 @@ class Slot:
         claim = slot_run.ledger.claim(chunk, attempt, worker=self._services.name, slot=self._index, lease_ms=lease_ms)
         if not claim.granted or claim.chunk is None:
             return claim.status
-        result = ChunkRun(slot_run, claim.chunk, claim.fence, self._services, lease_ms).execute()
+        result = ChunkRun(slot_run, claim, self._services, lease_ms).execute()
         with contextlib.suppress(DctError, OSError):
             sweep(slot_run.folder.spool, slot_run.ledger)
         return result

@@ -7,8 +7,10 @@ import json
 import pytest
 
 from dct_celery.core.model import Chunk, Need, Phase
-from dct_celery.ports import Ledger
+from dct_celery.errors import Superseded
+from dct_celery.ports import ABANDONED_MS, DISPATCHER_LEASE_MS, Ledger, Standing, StreamEntry
 from tests.contract.conftest import Store
+from tests.support.factories import held
 
 CHUNK = Chunk("c1", (0, 1), Phase.TRANSACTIONAL, Need.FLUSHED, flushed=("default",), locks=("port:1",), estimate=1.5, fresh=True)
 LEASE = 60_000
@@ -45,7 +47,8 @@ def age(store: Store, ledger: Ledger, ms: int) -> list[str]:
 
 
 def kinds(ledger: Ledger) -> list[str]:
-    return [entry.kind for entry in ledger.read("0", block_ms=0)]
+    """What happened to chunks that were on offer."""
+    return [entry.kind for entry in ledger.read("0", block_ms=0) if entry.kind != "offered"]
 
 
 def test_a_run_opens_once(store: Store, ledger: Ledger) -> None:
@@ -72,9 +75,9 @@ def test_a_claim_gives_the_chunk_as_it_was_offered(ledger: Ledger) -> None:
     claim = ledger.claim("c1", 1, worker="build-a", slot=3, lease_ms=LEASE)
     # Then
     assert claim.chunk == CHUNK
-    (event,) = ledger.read("0", block_ms=0)
-    assert (event.kind, event.chunk, event.attempt, event.fence) == ("claimed", "c1", 1, claim.fence)
-    assert (event.worker, event.slot, event.data) == ("build-a", 3, None)
+    _, event = ledger.read("0", block_ms=0)
+    assert (event.kind, event.chunk, event.attempt, event.fence, event.epoch) == ("claimed", "c1", 1, claim.fence, claim.epoch)
+    assert (event.worker, event.slot, event.data) == ("build-a", 3, LEASE)
 
 
 def test_a_duplicate_claim_loses(ledger: Ledger) -> None:
@@ -98,7 +101,7 @@ def test_what_has_ended_cannot_be_claimed_again(store: Store, ledger: Ledger, ve
         store.let_leases_run_out()
         ledger.reap()
     else:
-        assert getattr(ledger, verb)("c1", fence, 1, 0, "{}") == "ok"
+        assert getattr(ledger, verb)(held(fence), 0, "{}") == "ok"
     # When: a message that came twice
     ledger.offer(CHUNK)
     # Then
@@ -108,7 +111,7 @@ def test_what_has_ended_cannot_be_claimed_again(store: Store, ledger: Ledger, ve
 def test_every_claim_has_a_higher_fence(ledger: Ledger) -> None:
     # Given
     first = take(ledger)
-    ledger.release("c1", first, 1, 0, "{}")
+    ledger.release(held(first), 0, "{}")
     # When
     ledger.offer(Chunk("c1", (0,), Phase.ISOLATED, Need.PRISTINE, attempt=2))
     # Then
@@ -124,10 +127,10 @@ def test_a_stale_fence_is_refused_everywhere_and_counted(store: Store, ledger: L
     before = kinds(ledger)
     # When
     answers = [
-        ledger.renew("c1", fence, LEASE),
-        ledger.append("c1", fence, 1, 1, "[]", LEASE),
-        ledger.complete("c1", fence, 1, 1, "{}"),
-        ledger.release("c1", fence, 1, 1, "{}"),
+        ledger.renew(held(fence), LEASE),
+        ledger.append(held(fence), 1, "[]", LEASE),
+        ledger.complete(held(fence), 1, "{}"),
+        ledger.release(held(fence), 1, "{}"),
     ]
     # Then
     assert answers == ["lost"] * 4
@@ -138,21 +141,21 @@ def test_a_stale_fence_is_refused_everywhere_and_counted(store: Store, ledger: L
 def test_the_fence_of_an_earlier_attempt_does_nothing_to_the_next(ledger: Ledger) -> None:
     # Given
     old = take(ledger)
-    ledger.release("c1", old, 1, 0, "{}")
+    ledger.release(held(old), 0, "{}")
     ledger.offer(Chunk("c1", (0,), Phase.ISOLATED, Need.PRISTINE, attempt=2))
     new = take(ledger, "build-b", attempt=2)
     # When
-    answers = [ledger.append("c1", old, 1, 1, "[]", LEASE), ledger.complete("c1", old, 1, 1, "{}")]
+    answers = [ledger.append(held(old), 1, "[]", LEASE), ledger.complete(held(old), 1, "{}")]
     # Then
     assert answers == ["lost", "lost"]
-    assert ledger.complete("c1", new, 2, 0, "{}") == "ok"
+    assert ledger.complete(held(new, attempt=2), 0, "{}") == "ok"
 
 
 def test_an_end_ends_the_lease_once(ledger: Ledger) -> None:
     # Given
     fence = take(ledger)
     # When
-    answers = [ledger.complete("c1", fence, 1, 0, "{}"), ledger.complete("c1", fence, 1, 0, "{}")]
+    answers = [ledger.complete(held(fence), 0, "{}"), ledger.complete(held(fence), 0, "{}")]
     # Then
     assert answers == ["ok", "lost"]
     assert kinds(ledger) == ["claimed", "completed"]
@@ -163,11 +166,11 @@ def test_records_reach_the_stream_in_order_with_all_that_tells_them_apart(ledger
     fence = take(ledger, "build-a", 2)
     records = [{"id": "test_\udcff", "output": "é\x00"}]
     # When
-    assert ledger.append("c1", fence, 1, 1, json.dumps(records), LEASE) == "ok"
-    assert ledger.append("c1", fence, 1, 2, "[]", LEASE) == "ok"
-    assert ledger.release("c1", fence, 1, 2, '{"why": "drain"}') == "ok"
+    assert ledger.append(held(fence), 1, json.dumps(records), LEASE) == "ok"
+    assert ledger.append(held(fence), 2, "[]", LEASE) == "ok"
+    assert ledger.release(held(fence), 2, '{"why": "drain"}') == "ok"
     # Then
-    _, first, second, end = ledger.read("0", block_ms=0)
+    _, _, first, second, end = ledger.read("0", block_ms=0)
     assert (first.kind, first.seq, first.fence, first.worker, first.slot) == ("records", 1, fence, "build-a", 2)
     assert first.data == records
     assert (second.seq, second.data) == (2, [])
@@ -178,12 +181,12 @@ def test_the_stream_is_read_on_from_where_one_was(ledger: Ledger) -> None:
     # Given
     fence = take(ledger)
     for seq in (1, 2, 3):
-        ledger.append("c1", fence, 1, seq, "[]", LEASE)
+        ledger.append(held(fence), seq, "[]", LEASE)
     # When
     first = ledger.read("0", block_ms=0, count=2)
     rest = ledger.read(first[-1].id, block_ms=0)
     # Then
-    assert [entry.seq for entry in first + rest] == [0, 1, 2, 3]
+    assert [entry.seq for entry in first + rest] == [0, 0, 1, 2, 3]
     assert ledger.read(rest[-1].id, block_ms=1) == []
 
 
@@ -191,7 +194,7 @@ def test_a_worker_can_speak_about_the_run_as_a_whole(ledger: Ledger) -> None:
     # When
     ledger.tell("build-a", {"state": "refused", "why": "Django é"})
     # Then
-    (event,) = ledger.read("0", block_ms=0)
+    _, event = ledger.read("0", block_ms=0)
     assert (event.kind, event.worker, event.data) == ("host", "build-a", {"state": "refused", "why": "Django é"})
 
 
@@ -201,10 +204,10 @@ def test_a_lease_that_was_renewed_is_not_reaped(store: Store, ledger: Ledger) ->
     assert ledger.reap() == []
     store.let_leases_run_out()
     # When
-    assert ledger.renew("c1", fence, LEASE) == "ok"
+    assert ledger.renew(held(fence), LEASE) == "ok"
     # Then
     assert ledger.reap() == []
-    assert ledger.complete("c1", fence, 1, 0, "{}") == "ok"
+    assert ledger.complete(held(fence), 0, "{}") == "ok"
 
 
 def test_records_prolong_the_lease(store: Store, ledger: Ledger) -> None:
@@ -212,7 +215,7 @@ def test_records_prolong_the_lease(store: Store, ledger: Ledger) -> None:
     fence = take(ledger)
     store.let_leases_run_out()
     # When
-    ledger.append("c1", fence, 1, 1, "[]", LEASE)
+    ledger.append(held(fence), 1, "[]", LEASE)
     # Then
     assert ledger.reap() == []
 
@@ -247,7 +250,7 @@ def test_the_lease_clock_stands_still_while_nobody_can_reap(store: Store, ledger
     # Then
     assert ledger.reap() == []
     age(store, ledger, LEASE * 8 // 10)
-    assert ledger.renew("c1", fence, LEASE) == "ok"
+    assert ledger.renew(held(fence), LEASE) == "ok"
 
 
 def test_what_was_left_of_a_lease_is_left_after_a_gap(store: Store, ledger: Ledger) -> None:
@@ -265,7 +268,7 @@ def test_a_gap_keeps_no_holder_for_longer_than_a_lease(store: Store, ledger: Led
     # Given: the reaper alone is away, the holder renews at the end of the gap and dies
     fence = take(ledger)
     store.pass_time(100 * LEASE)
-    assert ledger.renew("c1", fence, LEASE) == "ok"
+    assert ledger.renew(held(fence), LEASE) == "ok"
     # When
     assert ledger.reap() == []
     # Then
@@ -281,7 +284,7 @@ def test_a_gap_gives_nothing_to_who_had_lost_the_lease_before(store: Store, ledg
     store.pass_time(100 * LEASE)
     # Then
     assert ledger.reap() == []
-    assert ledger.renew("c1", fence, LEASE) == "lost"
+    assert ledger.renew(held(fence), LEASE) == "lost"
 
 
 def test_a_clock_that_was_set_back_keeps_no_holder_for_longer_than_a_lease(store: Store, ledger: Ledger) -> None:
@@ -303,9 +306,9 @@ def test_after_a_cancel_nothing_is_claimed_and_holders_hear_of_it(ledger: Ledger
     # Then
     assert ledger.state() == "cancelled"
     assert status(ledger, "c2") == "cancelled"
-    assert ledger.renew("c1", fence, LEASE) == "cancelled"
-    assert ledger.append("c1", fence, 1, 1, "[]", LEASE) == "cancelled"
-    assert ledger.complete("c1", fence, 1, 1, "{}") == "ok"
+    assert ledger.renew(held(fence), LEASE) == "cancelled"
+    assert ledger.append(held(fence), 1, "[]", LEASE) == "cancelled"
+    assert ledger.complete(held(fence), 1, "{}") == "ok"
     assert kinds(ledger) == ["claimed", "records", "completed"]
 
 
@@ -336,7 +339,7 @@ def test_a_closed_run_gives_nothing_more_and_its_name_is_not_taken_over(store: S
     ledger.close()
     # Then
     assert status(ledger) == "cancelled"
-    assert ledger.renew("c1", fence, LEASE) == "cancelled"
+    assert ledger.renew(held(fence), LEASE) == "cancelled"
     assert not store.ledger().open_run("ci-2", "", 60)
 
 
@@ -346,16 +349,210 @@ def test_a_late_slot_does_not_wake_a_forgotten_run(store: Store, ledger: Ledger)
     store.forget_run()
     # When
     answers = [
-        ledger.renew("c1", fence, LEASE),
-        ledger.append("c1", fence, 1, 1, "[]", LEASE),
-        ledger.complete("c1", fence, 1, 1, "{}"),
-        ledger.release("c1", fence, 1, 1, "{}"),
+        ledger.renew(held(fence), LEASE),
+        ledger.append(held(fence), 1, "[]", LEASE),
+        ledger.complete(held(fence), 1, "{}"),
+        ledger.release(held(fence), 1, "{}"),
     ]
     ledger.offer(CHUNK)
     ledger.cancel("too late")
     ledger.publish_manifest("{}")
     ledger.close()
     # Then
-    assert answers == ["lost"] * 4
+    assert answers == ["gone"] * 4
     assert ledger.state() == "none"
     assert ledger.open_run("ci-2", "", 60)
+
+
+def test_what_is_offered_is_said_on_the_stream_once(ledger: Ledger) -> None:
+    # When
+    ledger.offer(CHUNK)
+    # Then
+    (event,) = ledger.read("0", block_ms=0)
+    assert (event.kind, event.chunk, event.attempt, event.epoch) == ("offered", "c1", 1, 1)
+    assert Chunk.from_dict(event.data) == CHUNK
+
+
+# -- another dispatcher ----------------------------------------------------------------
+
+
+def test_a_run_whose_dispatcher_is_alive_is_not_given_away(store: Store, ledger: Ledger) -> None:
+    # Given
+    ledger.reap()
+    store.pass_time(4000)
+    # When
+    adoption = store.ledger().adopt("ci-2", dead=False)
+    # Then
+    assert adoption.status == "held"
+    assert 5000 < adoption.wait_ms <= 6000
+    ledger.offer(Chunk("c2", (2,), Phase.ISOLATED, Need.PRISTINE))
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known to be dead", "silent for its lease"])
+def test_a_run_whose_dispatcher_is_dead_goes_to_who_asks(store: Store, ledger: Ledger, known: bool) -> None:
+    # Given
+    second = store.ledger()
+    if not known:
+        store.pass_time(DISPATCHER_LEASE_MS + 1)
+    # When
+    adoption = second.adopt("ci-2", dead=known)
+    # Then
+    assert (adoption.status, adoption.epoch, adoption.incarnation) == ("ok", 1, second.incarnation())
+    second.offer(Chunk("c2", (2,), Phase.ISOLATED, Need.PRISTINE))
+    assert second.reap() == []
+
+
+def test_a_dispatcher_that_was_superseded_can_do_nothing(store: Store, ledger: Ledger) -> None:
+    # Given
+    store.ledger().adopt("ci-2", dead=True)
+    # Then
+    with pytest.raises(Superseded, match="adopted by another dispatcher"):
+        ledger.offer(Chunk("c2", (2,), Phase.ISOLATED, Need.PRISTINE))
+    with pytest.raises(Superseded):
+        ledger.reap()
+    assert not ledger.reopen("ci-1", 2, FIELDS, [], {})
+    assert status(ledger, "c2") == "unknown"
+
+
+def test_what_is_over_or_unknown_cannot_be_adopted(store: Store, ledger: Ledger) -> None:
+    # Given
+    ledger.close()
+    # Then
+    assert store.ledger().adopt("ci-2", dead=True).status == "closed"
+    assert store.ledger("nobody").adopt("ci-2", dead=True).status == "none"
+
+
+def test_the_head_is_kept_with_the_run(store: Store, ledger: Ledger) -> None:
+    # Given
+    assert ledger.head() is None
+    # When
+    ledger.publish_head(b"\x00\xff")
+    # Then
+    assert store.ledger().head() == b"\x00\xff"
+
+
+# -- a store that lost the run ---------------------------------------------------------
+
+FIELDS = {"state": "open", "reason": "", "spec": "spec é", "manifest": "m"}
+WAITING = Chunk("c2", (2, 3), Phase.ISOLATED, Need.PRISTINE)
+
+
+def reopened(store: Store, *, wiped: bool = True) -> tuple[Ledger, int]:
+    """A run whose store was wiped, put back with c1 leased and c2 waiting; the ledger and the fence of c1."""
+    ledger = store.ledger()
+    assert ledger.open_run("ci-1", "spec é", 60)
+    ledger.offer(CHUNK)
+    fence = take(ledger)
+    assert ledger.append(held(fence), 3, "[]", LEASE) == "ok"
+    if wiped:
+        store.forget_run()
+    standing = [Standing(CHUNK, fence, "build-a", 1, LEASE), Standing(WAITING)]
+    assert ledger.reopen("ci-1", 2, FIELDS, standing, {"c1.1": 2})
+    return ledger, fence
+
+
+@pytest.mark.parametrize("wiped", [True, False], ids=["wiped", "doubted"])
+def test_a_run_that_was_put_back_is_as_its_dispatcher_knew_it(store: Store, wiped: bool) -> None:
+    # When
+    ledger, _ = reopened(store, wiped=wiped)
+    # Then
+    assert (ledger.state(), ledger.epoch(), ledger.spec(), ledger.manifest()) == ("open", 2, "spec é", "m")
+    assert ledger.acknowledged(["c1.1"]) == [2]
+    assert status(ledger) == "held"
+    claim = ledger.claim("c2", 1, worker="build-b", slot=0, lease_ms=LEASE)
+    assert (claim.chunk, claim.epoch) == (WAITING, 2)
+
+
+def test_a_holder_keeps_its_lease_over_the_loss(store: Store) -> None:
+    # When
+    ledger, fence = reopened(store)
+    # Then
+    assert ledger.renew(held(fence), LEASE) == "ok"
+    assert ledger.reap() == []
+    assert ledger.append(held(fence, epoch=2), 4, "[]", LEASE) == "ok"
+    assert ledger.complete(held(fence, epoch=2), 4, "{}") == "ok"
+
+
+def test_who_does_not_know_of_the_loss_is_told_before_anything_is_written(store: Store) -> None:
+    # Given
+    ledger, fence = reopened(store)
+    before = len(ledger.read("0", block_ms=0))
+    # When
+    answers = [
+        ledger.append(held(fence), 4, "[]", LEASE),
+        ledger.complete(held(fence), 4, "{}"),
+        ledger.release(held(fence), 4, "{}"),
+    ]
+    # Then
+    assert answers == ["moved"] * 3
+    assert len(ledger.read("0", block_ms=0)) == before
+    assert ledger.refused() == 0
+
+
+def test_a_lease_that_its_dispatcher_did_not_know_is_lost(store: Store) -> None:
+    # Given
+    ledger, _ = reopened(store)
+    # Then
+    assert ledger.renew(held(77, chunk="c2"), LEASE) == "lost"
+
+
+def test_a_restored_lease_runs_out_like_any_other(store: Store) -> None:
+    # Given
+    ledger, _ = reopened(store)
+    # When
+    store.let_leases_run_out()
+    # Then
+    assert ledger.reap() == ["c1"]
+
+
+def test_fences_of_a_new_epoch_are_above_all_before(store: Store) -> None:
+    # Given
+    ledger, fence = reopened(store)
+    # When
+    claim = ledger.claim("c2", 1, worker="build-b", slot=0, lease_ms=LEASE)
+    # Then
+    assert claim.fence > fence + 1000
+
+
+def test_an_epoch_is_opened_once(store: Store) -> None:
+    # Given
+    ledger, _ = reopened(store)
+    # Then
+    assert not ledger.reopen("ci-1", 2, FIELDS, [], {})
+    assert ledger.reopen("ci-1", 3, FIELDS, [], {})
+
+
+def test_a_run_put_back_can_be_replayed_from_the_store_alone(store: Store) -> None:
+    # Given
+    ledger, fence = reopened(store)
+    old = StreamEntry("1-0", "records", "c1", 1, fence, "build-a", 1, 2, [{"index": 0}], 1)
+    # When
+    ledger.restore([old])
+    # Then
+    entries = sorted(ledger.read("0", block_ms=0), key=lambda entry: entry.epoch)
+    assert (entries[0].kind, entries[0].data, entries[0].epoch, entries[0].seq) == ("records", [{"index": 0}], 1, 2)
+    if len(entries) > 1:
+        assert {entry.kind for entry in entries[1:]} <= {"offered", "claimed"}
+
+
+def test_a_run_whose_dispatcher_stays_away_is_closed_by_who_asks(store: Store, ledger: Ledger) -> None:
+    # Given
+    ledger.reap()
+    assert not ledger.abandon()
+    # When
+    store.pass_time(ABANDONED_MS + 1)
+    # Then
+    assert ledger.abandon()
+    assert not ledger.abandon()
+    assert (ledger.state(), status(ledger)) == ("closed", "cancelled")
+
+
+def test_the_silence_of_a_dispatcher_is_told(store: Store, ledger: Ledger) -> None:
+    # Given
+    ledger.reap()
+    # When
+    store.pass_time(7000)
+    # Then
+    assert 7 <= ledger.silence() < 9
+    ledger.reap()
+    assert ledger.silence() < 2

@@ -36,7 +36,7 @@ def test_who_stops_beating_is_gone_and_may_come_back(store: Store) -> None:
     store.let_beats_run_out()
     # Then
     assert registry.workers() == []
-    assert registry.active_runs() == []
+    assert registry.active_runs() == {}
     # When
     registry.beat(WORKER, 60)
     # Then
@@ -47,7 +47,7 @@ def test_a_horizon_in_the_past_is_no_life(store: Store) -> None:
     # When
     store.registry().announce("run-one", 0)
     # Then
-    assert store.registry().active_runs() == []
+    assert store.registry().active_runs() == {}
 
 
 def test_who_leaves_is_gone_at_once(store: Store) -> None:
@@ -67,12 +67,12 @@ def test_runs_are_announced_and_withdrawn(store: Store) -> None:
     registry = store.registry()
     registry.announce("run-one", 60)
     registry.announce("run-two", 120)
-    assert registry.active_runs() == ["run-one", "run-two"]
+    assert registry.active_runs() == {"run-one": 1, "run-two": 1}
     # When
     registry.withdraw("run-one")
     registry.withdraw("never-there")
     # Then
-    assert registry.active_runs() == ["run-two"]
+    assert registry.active_runs() == {"run-two": 1}
 
 
 def test_pools_do_not_see_each_other(store: Store) -> None:
@@ -81,4 +81,4 @@ def test_pools_do_not_see_each_other(store: Store) -> None:
     store.registry("one").announce("run-one", 60)
     # Then
     assert store.registry("two").workers() == []
-    assert store.registry("two").active_runs() == []
+    assert store.registry("two").active_runs() == {}

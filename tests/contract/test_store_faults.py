@@ -22,6 +22,7 @@ from dct_celery.core.model import Chunk, Need, Phase
 from dct_celery.errors import InfrastructureError, StoreUnavailable
 from dct_celery.ports import WorkerInfo
 from tests.conftest import SERVER_ENVIRONMENT
+from tests.support.factories import held
 
 LEASE = 60_000
 
@@ -72,10 +73,10 @@ def take(ledger: RedisLedger, name: str = "c1", lease_ms: int = LEASE) -> int:
 def writes(ledger: RedisLedger, fence: int) -> dict[str, Callable[[], object]]:
     return {
         "claim": lambda: ledger.claim("c2", 1, worker="build-a", slot=2, lease_ms=LEASE),
-        "renew": lambda: ledger.renew("c1", fence, LEASE),
-        "append": lambda: ledger.append("c1", fence, 1, 1, "[]", LEASE),
-        "complete": lambda: ledger.complete("c1", fence, 1, 1, "{}"),
-        "release": lambda: ledger.release("c1", fence, 1, 1, "{}"),
+        "renew": lambda: ledger.renew(held(fence), LEASE),
+        "append": lambda: ledger.append(held(fence), 1, "[]", LEASE),
+        "complete": lambda: ledger.complete(held(fence), 1, "{}"),
+        "release": lambda: ledger.release(held(fence), 1, "{}"),
         "reap": ledger.reap,
         "offer": lambda: ledger.offer(chunk("c3")),
         "tell": lambda: ledger.tell("build-a", {}),
@@ -100,7 +101,7 @@ class TestOutOfMemory:
         # Then
         assert all("out of memory" in text and "raise its maxmemory" in text for text in said.values()), said
         assert len(ledger.read("0", block_ms=0)) == before
-        assert (ledger.renew("c1", fence, LEASE), ledger.refused()) == ("ok", 0)
+        assert (ledger.renew(held(fence), LEASE), ledger.refused()) == ("ok", 0)
 
     def test_no_lease_is_lost_by_an_outage_that_is_longer_than_a_lease(self, client: redis.Redis, ledger: RedisLedger) -> None:
         # Given
@@ -109,13 +110,13 @@ class TestOutOfMemory:
         client.config_set("maxmemory", 1)
         end = time.monotonic() + 2.5
         while time.monotonic() < end:
-            refused(lambda: ledger.renew("c1", fence, 1000))
+            refused(lambda: ledger.renew(held(fence), 1000))
             refused(ledger.reap)
             time.sleep(0.1)
         client.config_set("maxmemory", 0)
         # Then
         assert ledger.reap() == []
-        assert ledger.complete("c1", fence, 1, 0, "{}") == "ok"
+        assert ledger.complete(held(fence), 0, "{}") == "ok"
 
 
 class TestReadOnly:
@@ -124,7 +125,7 @@ class TestReadOnly:
         fence = take(ledger)
         # When
         client.execute_command("REPLICAOF", "127.0.0.1", "1")
-        said = [refused(lambda: ledger.renew("c1", fence, LEASE)), refused(ledger.reap)]
+        said = [refused(lambda: ledger.renew(held(fence), LEASE)), refused(ledger.reap)]
         # Then
         assert all("name the new one" in text for text in said), said
 
@@ -140,10 +141,10 @@ class TestScriptsForgotten:
             (lambda: ledger.offer(chunk("c2")), None),
             (lambda: take(ledger), 1),
             (lambda: take(ledger, "c2"), 2),
-            (lambda: ledger.renew("c1", 1, LEASE), "ok"),
-            (lambda: ledger.append("c1", 1, 1, 1, "[]", LEASE), "ok"),
-            (lambda: ledger.complete("c1", 1, 1, 1, "{}"), "ok"),
-            (lambda: ledger.release("c2", 2, 1, 0, "{}"), "ok"),
+            (lambda: ledger.renew(held(1), LEASE), "ok"),
+            (lambda: ledger.append(held(1), 1, "[]", LEASE), "ok"),
+            (lambda: ledger.complete(held(1), 1, "{}"), "ok"),
+            (lambda: ledger.release(held(2, chunk="c2"), 0, "{}"), "ok"),
             (lambda: ledger.tell("build-a", {}), None),
             (ledger.reap, []),
             (lambda: ledger.cancel("why"), None),
@@ -176,9 +177,9 @@ class TestSlow:
         # When
         client.client_pause(2000)
         # Then
-        assert ledger.renew("c1", fence, 5000) == "ok"
+        assert ledger.renew(held(fence), 5000) == "ok"
         assert ledger.reap() == []
-        assert ledger.complete("c1", fence, 1, 0, "{}") == "ok"
+        assert ledger.complete(held(fence), 0, "{}") == "ok"
 
     def test_a_store_that_stood_still_for_longer_than_a_lease_loses_nothing(
         self, server: EmbeddedValkey, ledger: RedisLedger
@@ -189,7 +190,7 @@ class TestSlow:
         stand_still(server, 2.5)
         # Then: the reaper may come before the holder
         assert ledger.reap() == []
-        assert ledger.complete("c1", fence, 1, 0, "{}") == "ok"
+        assert ledger.complete(held(fence), 0, "{}") == "ok"
 
     def test_a_claim_whose_answer_came_too_late_is_granted_when_it_is_sent_again(
         self, server: EmbeddedValkey, ledger: RedisLedger, monkeypatch: pytest.MonkeyPatch
@@ -206,8 +207,8 @@ class TestSlow:
             resume.join()
         # Then
         assert (claim.status, claim.chunk) == ("ok", chunk("c1"))
-        assert [entry.kind for entry in ledger.read("0", block_ms=0)] == ["claimed"]
-        assert ledger.complete("c1", claim.fence, 1, 0, "{}") == "ok"
+        assert [entry.kind for entry in ledger.read("0", block_ms=0)] == ["offered", "offered", "claimed"]
+        assert ledger.complete(held(claim.fence), 0, "{}") == "ok"
 
 
 class TestCheck:

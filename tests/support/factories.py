@@ -12,6 +12,7 @@ from dct_celery.core import timings
 from dct_celery.core.model import Entry, Manifest, Need, Phase
 from dct_celery.core.planner import Atom
 from dct_celery.core.timings import Estimates, Sample
+from dct_celery.ports import Held
 
 
 def make_entry(
@@ -29,6 +30,11 @@ def make_entry(
         fields.setdefault("databases", ("default",))
         fields.setdefault("flushes", True)
     return Entry(index=index, cls=cls, phase=phase, **fields)
+
+
+def held(fence: int, *, chunk: str = "c1", attempt: int = 1, epoch: int = 1) -> Held:
+    """The holder of a lease."""
+    return Held(chunk, attempt, fence, epoch)
 
 
 @dataclass(frozen=True)

@@ -166,8 +166,10 @@ class Fleet:
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            for process in (*(worker.process for worker in self.workers), *(running.process for running in self.runs)):
-                process.poll()
+            for worker in self.workers:
+                worker.process.poll()
+            for running in self.runs:
+                running.process.poll()
             time.sleep(0.02)
 
     @property
@@ -221,10 +223,18 @@ class Fleet:
         run = f"{self.name}-{len(self.runs)}"
         report = self.folder / f"{run}.json"
         own = [] if "--run-id" in flags else ["--run-id", run]
+        return self._dispatch(["run", "--json", str(report), *own, *flags], project, report, run, environment)
+
+    def attach(self, run: str, *flags: str, **environment: str) -> Running:
+        """Starts `dct attach` in the fleet's folder, with a JSON report of its own."""
+        report = self.folder / f"{run}.attached.json"
+        return self._dispatch(["attach", run, "--json", str(report), *flags], self.folder, report, run, environment)
+
+    def _dispatch(self, command: list[str], cwd: Path, report: Path, run: str, environment: Mapping[str, str]) -> Running:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dct_celery.cli", "run", "--json", str(report), *own, *flags],
+            [sys.executable, "-m", "dct_celery.cli", *command],
             env=self.environment(environment),
-            cwd=project,
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -259,7 +269,7 @@ class Fleet:
         """By kind, whatever a run left behind that is over; empty when it was tidy."""
         dispatchers = [running.process.pid for running in self.runs if running.process.poll() is None]
         found: dict[str, list[Any]] = {
-            "announced runs": self.registry.active_runs(),
+            "announced runs": list(self.registry.active_runs()),
             "keys": self.lasting_keys(),
             "run folders": [folder for worker in self.workers for folder in worker.run_folders()],
             "dispatchers": dispatchers,

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dct_celery.core.model import Chunk
-from dct_celery.ports import STALL_MS, Claim, StreamEntry, WorkerInfo
+from dct_celery.errors import Superseded
+from dct_celery.ports import (
+    ABANDONED_MS,
+    DISPATCHER_LEASE_MS,
+    STALL_MS,
+    Adoption,
+    Claim,
+    Held,
+    Standing,
+    StreamEntry,
+    WorkerInfo,
+)
 
 
 @dataclass
@@ -36,8 +47,11 @@ class _Run:
     owner: str
     spec: str
     reaped: int
+    epoch: int = 1
+    incarnation: str = ""
     state: str = "open"
     manifest: str | None = None
+    head: bytes | None = None
     fence: int = 0
     refused: int = 0
     slips: dict[str, _Slip] = field(default_factory=dict)
@@ -50,6 +64,8 @@ class MemoryStore:
     """What a Redis would hold; hand it to every fake that is to see the same."""
 
     clock: StoreClock = field(default_factory=StoreClock)
+    #: Changes when the store is started again.
+    incarnation: str = "first"
     runs: dict[str, _Run] = field(default_factory=dict)
     #: pool -> name -> (alive until, what it is)
     beating: dict[str, dict[str, tuple[int, Any]]] = field(default_factory=dict)
@@ -63,15 +79,71 @@ class MemoryLedger:
     def __init__(self, store: MemoryStore, run: str) -> None:
         self._store = store
         self._name = run
+        self._owner = ""
 
     @property
     def _run(self) -> _Run | None:
         return self._store.runs.get(self._name)
 
     def open_run(self, owner: str, spec: str, ttl_seconds: int = 60) -> bool:
+        self._owner = owner
         if self._run is not None:
             return False
-        self._store.runs[self._name] = _Run(owner, spec, self._store.clock.ms)
+        self._store.runs[self._name] = _Run(owner, spec, self._store.clock.ms, incarnation=self._store.incarnation)
+        return True
+
+    def adopt(self, owner: str, *, dead: bool) -> Adoption:
+        self._owner = owner
+        if (run := self._run) is None:
+            return Adoption("none")
+        if run.state == "closed":
+            return Adoption("closed")
+        left = run.reaped + DISPATCHER_LEASE_MS - self._store.clock.ms
+        if not dead and run.owner != owner and left > 0:
+            return Adoption("held", wait_ms=min(left, DISPATCHER_LEASE_MS))
+        run.owner, run.reaped = owner, self._store.clock.ms
+        return Adoption("ok", run.epoch, run.incarnation)
+
+    def reopen(
+        self,
+        owner: str,
+        epoch: int,
+        fields: Mapping[str, str],
+        standing: Sequence[Standing],
+        acknowledged: Mapping[str, int],
+    ) -> bool:
+        self._owner = owner
+        before = self._run
+        if before is not None and (before.owner != owner or before.epoch >= epoch):
+            return False
+        run = _Run(owner, fields["spec"], self._store.clock.ms, epoch, self._store.incarnation, fields["state"])
+        run.manifest, run.acks, run.fence = fields["manifest"], dict(acknowledged), epoch * 1_000_000
+        run.head, run.refused = (before.head, before.refused) if before is not None else (None, 0)
+        for one in standing:
+            until = self._store.clock.ms + one.lease_ms
+            state = "leased" if one.fence else "queued"
+            run.slips[one.chunk.id] = _Slip(one.chunk, state, one.fence, one.worker, one.slot, until, one.lease_ms)
+        self._store.runs[self._name] = run
+        return True
+
+    def restore(self, entries: Iterable[StreamEntry]) -> None:
+        if run := self._run:
+            run.events += [replace(entry, id=f"{len(run.events) + n}-0") for n, entry in enumerate(entries, 1)]
+
+    def epoch(self) -> int:
+        return self._run.epoch if self._run else 0
+
+    def silence(self) -> float:
+        return (self._store.clock.ms - (self._run.reaped if self._run else 0)) / 1000
+
+    def incarnation(self) -> str:
+        return self._store.incarnation
+
+    def abandon(self) -> bool:
+        run = self._run
+        if run is None or run.state == "closed" or self._store.clock.ms - run.reaped < ABANDONED_MS:
+            return False
+        run.state = "closed"
         return True
 
     def spec(self) -> str | None:
@@ -84,12 +156,21 @@ class MemoryLedger:
     def manifest(self) -> str | None:
         return self._run.manifest if self._run else None
 
+    def publish_head(self, head: bytes) -> None:
+        if self._run:
+            self._run.head = head
+
+    def head(self) -> bytes | None:
+        return self._run.head if self._run else None
+
     def offer(self, chunk: Chunk) -> None:
-        if not (run := self._run):
+        if not (run := self._mine()):
             return
         known = run.slips.get(chunk.id)
         if known is None or known.chunk.attempt != chunk.attempt:
             run.slips[chunk.id] = _Slip(chunk)
+            entry = StreamEntry(self._next_id(run), "offered", chunk.id, chunk.attempt, 0, "", 0, 0, chunk.to_dict(), run.epoch)
+            run.events.append(replace(entry, data=json.loads(json.dumps(entry.data))))
 
     def claim(self, chunk: str, attempt: int, *, worker: str, slot: int, lease_ms: int) -> Claim:
         run = self._run
@@ -107,28 +188,29 @@ class MemoryLedger:
         run.fence += 1
         slip.state, slip.fence, slip.worker, slip.slot = "leased", run.fence, worker, slot
         slip.until, slip.lease = self._store.clock.ms + lease_ms, lease_ms
-        self._say(run, "claimed", slip)
-        return Claim("ok", run.fence, slip.chunk)
+        self._say(run, "claimed", slip, data=str(lease_ms))
+        return Claim("ok", run.fence, slip.chunk, run.epoch)
 
-    def renew(self, chunk: str, fence: int, lease_ms: int) -> str:
-        run, slip = self._held(chunk, fence)
-        return self._prolong(run, slip, lease_ms) if run and slip else "lost"
+    def renew(self, held: Held, lease_ms: int) -> str:
+        run = self._run
+        slip = self._slip(run, held) if run else None
+        return self._prolong(run, slip, lease_ms) if run and slip else self._refusal(run)
 
-    def append(self, chunk: str, fence: int, attempt: int, seq: int, records: str, lease_ms: int) -> str:
-        run, slip = self._held(chunk, fence)
+    def append(self, held: Held, seq: int, records: str, lease_ms: int) -> str:
+        run, slip = self._writable(held)
         if run is None or slip is None:
-            return "lost"
+            return self._refusal(run, held)
         self._say(run, "records", slip, seq, records)
         return self._prolong(run, slip, lease_ms)
 
-    def complete(self, chunk: str, fence: int, attempt: int, seq: int, summary: str) -> str:
-        return self._end(chunk, fence, "done", "completed", seq, summary)
+    def complete(self, held: Held, seq: int, summary: str) -> str:
+        return self._end(held, "done", "completed", seq, summary)
 
-    def release(self, chunk: str, fence: int, attempt: int, seq: int, reason: str) -> str:
-        return self._end(chunk, fence, "released", "released", seq, reason)
+    def release(self, held: Held, seq: int, reason: str) -> str:
+        return self._end(held, "released", "released", seq, reason)
 
     def reap(self) -> list[str]:
-        if not (run := self._run):
+        if not (run := self._mine()):
             return []
         now = self._store.clock.ms
         gap, run.reaped = now - run.reaped, now
@@ -145,7 +227,7 @@ class MemoryLedger:
     def tell(self, worker: str, message: Mapping[str, Any]) -> None:
         if run := self._run:
             data = json.loads(json.dumps(message))
-            run.events.append(StreamEntry(self._next_id(run), "host", "", 0, 0, worker, 0, 0, data))
+            run.events.append(StreamEntry(self._next_id(run), "host", "", 0, 0, worker, 0, 0, data, run.epoch))
 
     def read(self, after: str, *, block_ms: int, count: int = 500) -> list[StreamEntry]:
         events = self._run.events if self._run else []
@@ -176,31 +258,46 @@ class MemoryLedger:
         if self._run:
             self._run.state = "closed"
 
-    def _held(self, chunk: str, fence: int) -> tuple[_Run | None, _Slip | None]:
-        """Run and chunk for its holder; (run, None) for anybody else, which is counted."""
-        if (run := self._run) is None:
-            return None, None
-        slip = run.slips.get(chunk)
-        if slip is None or slip.state != "leased" or slip.fence != fence:
+    def _mine(self) -> _Run | None:
+        if self._run and self._run.owner != self._owner:
+            raise Superseded(f"run {self._name} was adopted by another dispatcher")
+        return self._run
+
+    def _slip(self, run: _Run, held: Held) -> _Slip | None:
+        """The chunk for its holder; None for anybody else, which is counted."""
+        slip = run.slips.get(held.chunk)
+        if slip is None or slip.state != "leased" or slip.fence != held.fence:
             run.refused += 1
+            return None
+        return slip
+
+    def _writable(self, held: Held) -> tuple[_Run | None, _Slip | None]:
+        run = self._run
+        if run is None or run.epoch != held.epoch:
             return run, None
-        return run, slip
+        return run, self._slip(run, held)
+
+    @staticmethod
+    def _refusal(run: _Run | None, held: Held | None = None) -> str:
+        if run is None:
+            return "gone"
+        return "moved" if held is not None and held.epoch != run.epoch else "lost"
 
     def _prolong(self, run: _Run, slip: _Slip, lease_ms: int) -> str:
         slip.until = self._store.clock.ms + lease_ms
         return "ok" if run.state == "open" else "cancelled"
 
-    def _end(self, chunk: str, fence: int, state: str, kind: str, seq: int, data: str) -> str:
-        run, slip = self._held(chunk, fence)
+    def _end(self, held: Held, state: str, kind: str, seq: int, data: str) -> str:
+        run, slip = self._writable(held)
         if run is None or slip is None:
-            return "lost"
+            return self._refusal(run, held)
         slip.state = state
         self._say(run, kind, slip, seq, data)
         return "ok"
 
     def _say(self, run: _Run, kind: str, slip: _Slip, seq: int = 0, data: str = "") -> None:
         lease = (slip.chunk.id, slip.chunk.attempt, slip.fence, slip.worker, slip.slot)
-        run.events.append(StreamEntry(self._next_id(run), kind, *lease, seq, json.loads(data) if data else None))
+        run.events.append(StreamEntry(self._next_id(run), kind, *lease, seq, json.loads(data) if data else None, run.epoch))
 
     def _next_id(self, run: _Run) -> str:
         return f"{len(run.events) + 1}-0"
@@ -214,14 +311,14 @@ class MemoryRegistry:
         self._runs = store.beating.setdefault(f"{pool}:runs", {})
         self._workers = store.beating.setdefault(f"{pool}:workers", {})
 
-    def announce(self, run: str, horizon_seconds: float) -> None:
-        self._runs[run] = self._clock.ms + int(horizon_seconds * 1000), None
+    def announce(self, run: str, horizon_seconds: float, epoch: int = 1) -> None:
+        self._runs[run] = self._clock.ms + int(horizon_seconds * 1000), epoch
 
     def withdraw(self, run: str) -> None:
         self._runs.pop(run, None)
 
-    def active_runs(self) -> list[str]:
-        return [name for name, _ in self._alive(self._runs)]
+    def active_runs(self) -> dict[str, int]:
+        return dict(self._alive(self._runs))
 
     def beat(self, info: WorkerInfo, horizon_seconds: float) -> None:
         self._workers[info.name] = self._clock.ms + int(horizon_seconds * 1000), info

@@ -9,7 +9,7 @@ PREFIX = "dct:"
 #: Lifetime of a run's keys without a dispatcher, in seconds; refreshed while one is there.
 RUN_TTL = 6 * 3600
 #: Lifetime of a closed run's keys, in seconds: late slots must still learn that it is over.
-CLOSED_TTL = 60
+CLOSED_TTL = 100
 #: Lifetime of a blob that no snapshot names any more, in seconds.
 BLOB_TTL = 7 * 86400
 #: Lifetime of timings that no run refreshes, in seconds.
@@ -25,6 +25,8 @@ class RunKeys:
         self.leases = f"{base}leases"
         self.events = f"{base}events"
         self.acks = f"{base}acks"
+        #: What another dispatcher needs to go on with the run: see dispatcher.head.
+        self.head = f"{base}head"
         self.chunk_prefix = f"{base}chunk:"
 
     def chunk(self, chunk: str) -> str:

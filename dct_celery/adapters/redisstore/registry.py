@@ -22,14 +22,14 @@ class RedisRegistry:
         self._beat = script(client, "beat")
         self._present = script(client, "present")
 
-    def announce(self, run: str, horizon_seconds: float) -> None:
-        self._beat(keys=self._runs, args=[run, int(horizon_seconds * 1000), "{}"])
+    def announce(self, run: str, horizon_seconds: float, epoch: int = 1) -> None:
+        self._beat(keys=self._runs, args=[run, int(horizon_seconds * 1000), json.dumps({"epoch": epoch})])
 
     def withdraw(self, run: str) -> None:
         self._forget(self._runs, run)
 
-    def active_runs(self) -> list[str]:
-        return [name for name, _ in self._alive(self._runs)]
+    def active_runs(self) -> dict[str, int]:
+        return {name: int(json.loads(info).get("epoch", 1)) for name, info in self._alive(self._runs)}
 
     def beat(self, info: WorkerInfo, horizon_seconds: float) -> None:
         self._beat(keys=self._workers, args=[info.name, int(horizon_seconds * 1000), json.dumps(asdict(info))])

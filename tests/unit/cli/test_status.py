@@ -17,7 +17,7 @@ from tests.unit.cli import desk
 BEGAN = 1_767_225_600.0
 SLOT = Holding("build-a@h1", 2, "c7", 1, 9, BEGAN + 61, tests=3)
 ONE = RunStatus(
-    "one", "open", announced=True, total=1200, outcomes={"passed": 1000, "not_run": 2, "failed": 1}, fixtures=1,
+    "one", "open", announced=True, total=1200, silence=0.1, outcomes={"passed": 1000, "not_run": 2, "failed": 1}, fixtures=1,
     streamed=1004, acknowledged=1000, began=BEGAN, last=BEGAN + 70, slots=(SLOT,),
     workers={"build-a@h1": "ready", "b@h2": "refused"}, refusals={"b@h2": "has Django 4.2"},
 )  # fmt: skip
@@ -95,17 +95,24 @@ def test_one_run_is_told_in_words_and_who_runs_what(root: Root) -> None:
     ]
 
 
+def test_a_run_of_another_pool_is_said_to_be_none_of_this_one(root: Root) -> None:
+    # Given
+    root.runs = [replace(NEW, announced=False)]
+    # When
+    lines = run("number-two").stdout.splitlines()
+    # Then
+    assert lines[1] == "state     open, but nobody announces it in pool 'default': it belongs to another pool"
+
+
 def test_a_run_without_a_dispatcher_is_said_to_have_none(root: Root) -> None:
     # Given
-    root.runs = [replace(NEW, announced=False, note="the manifest carries another signature")]
+    root.runs = [replace(NEW, silence=75.4, note="the manifest carries another signature")]
 
     # When
     lines = run("number-two").stdout.splitlines()
 
     # Then
-    assert lines[1] == "state     open, but nobody announces it in pool 'default': " + (
-        "its dispatcher is gone, or it belongs to another pool"
-    )
+    assert lines[1] == ("state     open, but its dispatcher has been silent for 75 s: dct attach number-two goes on with it")
     assert lines[2:4] == ["began     not yet", "tests     0 of ?"]
     assert lines[-2:] == ["workers   none", "note      the manifest carries another signature"]
 

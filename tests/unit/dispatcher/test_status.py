@@ -16,6 +16,7 @@ from dct_celery.dispatcher.status import RunStatus
 from dct_celery.errors import UsageError
 from dct_celery.ports import StreamEntry, WorkerInfo
 from dct_celery.wire.messages import PROTOCOL_VERSION
+from tests.support.factories import held
 from tests.support.memory_ledger import MemoryLedger, MemoryStore
 from tests.support.runs import finished, fixture
 
@@ -137,7 +138,7 @@ def test_a_run_is_what_its_ledger_stream_and_workers_say(ledger: MemoryLedger) -
     # Given
     ledger.publish_manifest(signing.sign({"count": 9}, KEY))
     fence = claim(ledger)
-    ledger.append("c1", fence, 0, 3, json.dumps([finished(0), finished(1, "failed"), fixture("app.Case")]), 1000)
+    ledger.append(held(fence, attempt=0), 3, json.dumps([finished(0), finished(1, "failed"), fixture("app.Case")]), 1000)
     ledger.acknowledge({"c1.0": 2})
     # When
     found = look(ledger, "one", workers=(BUILD, replace(BUILD, name="build-b", runs={"two": "ready"})))
@@ -216,7 +217,7 @@ def test_an_open_run_is_cancelled_in_the_store(ledger: MemoryLedger) -> None:
     status.cancel("one", ledger, "why not", active=["one"], pool="ci")
     # Then
     assert ledger.state() == "cancelled"
-    assert ledger.renew("c1", fence, 1000) == "cancelled"
+    assert ledger.renew(held(fence), 1000) == "cancelled"
 
 
 def test_a_run_that_is_not_open_cannot_be_cancelled(ledger: MemoryLedger) -> None:

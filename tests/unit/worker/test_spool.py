@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dct_celery.worker.spool import Spool, sweep
+from dct_celery.core.model import Chunk, Need, Phase
+from dct_celery.ports import Standing
+from dct_celery.worker.spool import Spool, send_again, sweep
+from tests.support.factories import held
 from tests.support.memory_ledger import MemoryLedger, MemoryStore
 
 
@@ -18,11 +21,12 @@ def ledger() -> MemoryLedger:
     return ledger
 
 
-def spooled(folder: Path, chunk: str = "c1", attempt: int = 1, count: int = 2) -> Spool:
-    """A spool that has come to its end."""
-    spool = Spool(folder, chunk, attempt)
+def spooled(folder: Path, chunk: str = "c1", attempt: int = 1, count: int = 2, fence: int = 1) -> Spool:
+    """A spool that has come to its end, which the store was told in the first epoch."""
+    spool = Spool(folder, held(fence, chunk=chunk, attempt=attempt))
     for number in range(count):
         spool.add(json.dumps({"kind": "TestFinished", "index": number}))
+    spool.end("complete", "{}", 1)
     spool.close()
     return spool
 
@@ -33,7 +37,7 @@ def names(folder: Path) -> list[str]:
 
 def test_records_are_numbered_from_one(tmp_path: Path) -> None:
     # Given
-    spool = Spool(tmp_path, "c1", 2)
+    spool = Spool(tmp_path, held(1, attempt=2))
     # When
     spool.add("{}")
     spool.add("{}")
@@ -45,12 +49,12 @@ def test_records_are_numbered_from_one(tmp_path: Path) -> None:
 
 def test_a_flushed_record_survives_the_death_of_the_slot(tmp_path: Path) -> None:
     # Given
-    spool = Spool(tmp_path, "c1", 1)
+    spool = Spool(tmp_path, held(1))
     spool.add('{"index":7}')
     # When
     spool.flush()
     # Then
-    assert (tmp_path / "c1.1.jsonl").read_text() == '{"index":7}\n'
+    assert (tmp_path / "c1.1.jsonl").read_text().splitlines()[1:] == ['{"index":7}']
     spool.close()
 
 
@@ -59,14 +63,14 @@ def test_what_is_acknowledged_to_its_end_is_swept(tmp_path: Path, ledger: Memory
     spooled(tmp_path)
     spooled(tmp_path, "c2")
     # When
-    ledger.acknowledge({"c1.1": 2})
+    ledger.acknowledge({"c1.1": 3})
     left = sweep(tmp_path, ledger)
     # Then
     assert left == 1
     assert names(tmp_path) == ["c2.1.jsonl"]
 
 
-@pytest.mark.parametrize("position", [None, 0, 1])
+@pytest.mark.parametrize("position", [None, 0, 1, 2])
 def test_what_is_not_acknowledged_to_its_end_stays(tmp_path: Path, ledger: MemoryLedger, position: int | None) -> None:
     # Given
     spooled(tmp_path)
@@ -81,20 +85,21 @@ def test_the_acknowledgement_of_one_attempt_frees_no_other(tmp_path: Path, ledge
     # Given
     spooled(tmp_path, attempt=2)
     # When
-    ledger.acknowledge({"c1.1": 2})
+    ledger.acknowledge({"c1.1": 3})
     # Then
     assert sweep(tmp_path, ledger) == 1
 
 
 def test_a_spool_that_is_being_written_stays_whatever_was_acknowledged(tmp_path: Path, ledger: MemoryLedger) -> None:
     # Given
-    spool = Spool(tmp_path, "c1", 1)
+    spool = Spool(tmp_path, held(1))
     spool.add('{"index":1}')
     spool.flush()
     # When
     ledger.acknowledge({"c1.1": 100})
     # Then
-    assert sweep(tmp_path, ledger) == 1
+    assert sweep(tmp_path, ledger) == 0
+    assert names(tmp_path) == ["c1.1.jsonl"]
     spool.close()
 
 
@@ -104,13 +109,27 @@ def test_a_torn_spool_stays(tmp_path: Path, ledger: MemoryLedger, rest: bytes) -
     (tmp_path / "c1.1.jsonl").write_bytes(rest)
     # When
     ledger.acknowledge({"c1.1": 100})
+    sweep(tmp_path, ledger)
     # Then
-    assert sweep(tmp_path, ledger) == 1
+    assert names(tmp_path) == ["c1.1.jsonl"]
 
 
-def test_a_chunk_without_records_leaves_nothing(tmp_path: Path, ledger: MemoryLedger) -> None:
+def test_an_attempt_that_was_refused_leaves_nothing(tmp_path: Path) -> None:
+    # Given
+    spool = Spool(tmp_path, held(1))
+    spool.add('{"index":1}')
+    # When it is closed without an end
+    spool.close()
+    # Then
+    assert names(tmp_path) == []
+
+
+def test_the_end_of_a_chunk_is_journalled_like_a_record(tmp_path: Path, ledger: MemoryLedger) -> None:
     # Given
     spooled(tmp_path, count=0)
+    assert sweep(tmp_path, ledger) == 1
+    # When
+    ledger.acknowledge({"c1.1": 1})
     # Then
     assert sweep(tmp_path, ledger) == 0
     assert names(tmp_path) == []
@@ -118,14 +137,84 @@ def test_a_chunk_without_records_leaves_nothing(tmp_path: Path, ledger: MemoryLe
 
 def test_the_end_is_found_behind_a_long_record(tmp_path: Path, ledger: MemoryLedger) -> None:
     # Given
-    spool = Spool(tmp_path, "c1", 1)
-    spool.add(json.dumps({"output": "x" * 10_000}))
+    spool = Spool(tmp_path, held(1))
+    spool.add(json.dumps({"output": "x" * 300_000}))
+    spool.end("release", json.dumps({"detail": "\x00" * 20_000}), 1)
     spool.close()
     # When
-    ledger.acknowledge({"c1.1": 1})
+    ledger.acknowledge({"c1.1": 2})
     # Then
     assert sweep(tmp_path, ledger) == 0
 
 
 def test_an_empty_folder_is_swept_clean(tmp_path: Path, ledger: MemoryLedger) -> None:
     assert sweep(tmp_path, ledger) == 0
+
+
+# -- after the store was wiped ---------------------------------------------------------
+
+CHUNK = Chunk("c1", (0, 1, 2), Phase.ISOLATED, Need.PRISTINE)
+
+
+@pytest.fixture
+def wiped(ledger: MemoryLedger) -> MemoryLedger:
+    """A run that was put back with c1 leased under fence 7, one record of it journalled."""
+    ledger.reopen("ci", 2, {"state": "open", "spec": "", "manifest": ""}, [Standing(CHUNK, 7, "build-a", 1, 1000)], {"c1.1": 1})
+    return ledger
+
+
+def told(ledger: MemoryLedger) -> list[tuple[str, int, int]]:
+    return [(entry.kind, entry.seq, entry.epoch) for entry in ledger.read("0", block_ms=0)]
+
+
+def test_what_the_dispatcher_has_not_journalled_is_sent_again_with_its_end(tmp_path: Path, wiped: MemoryLedger) -> None:
+    # Given
+    spooled(tmp_path, count=3, fence=7)
+    # When
+    sent = send_again(tmp_path, wiped, 2, 1000)
+    # Then
+    assert sent == 1
+    records, end = wiped.read("0", block_ms=0)
+    assert [record["index"] for record in records.data] == [1, 2]
+    assert (records.seq, end.kind, end.seq, end.epoch) == (3, "completed", 3, 2)
+
+
+def test_it_is_sent_again_once_per_epoch(tmp_path: Path, wiped: MemoryLedger) -> None:
+    # Given
+    spooled(tmp_path, count=3, fence=7)
+    send_again(tmp_path, wiped, 2, 1000)
+    before = told(wiped)
+    # When
+    again = send_again(tmp_path, wiped, 2, 1000)
+    # Then
+    assert again == 0
+    assert told(wiped) == before
+    wiped.acknowledge({"c1.1": 4})
+    assert sweep(tmp_path, wiped) == 0
+
+
+def test_many_records_go_in_several_writes(tmp_path: Path, wiped: MemoryLedger) -> None:
+    # Given
+    spool = Spool(tmp_path, held(7))
+    for number in range(5):
+        spool.add(json.dumps({"index": number, "output": "x" * 60_000}))
+    spool.end("complete", "{}", 1)
+    spool.close()
+    # When
+    send_again(tmp_path, wiped, 2, 1000)
+    # Then
+    entries = wiped.read("0", block_ms=0)
+    assert [record["index"] for entry in entries[:-1] for record in entry.data] == [1, 2, 3, 4]
+    assert [entry.seq for entry in entries] == [4, 5, 5]
+
+
+def test_an_attempt_that_still_runs_is_left_to_its_slot(tmp_path: Path, wiped: MemoryLedger) -> None:
+    # Given
+    spool = Spool(tmp_path, held(7))
+    spool.add('{"index":1}')
+    spool.flush()
+    # Then
+    assert send_again(tmp_path, wiped, 2, 1000) == 0
+    assert spool.after(0) == ['{"index":1}']
+    assert spool.after(1) == []
+    spool.close()

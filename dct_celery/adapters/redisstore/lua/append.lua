@@ -1,5 +1,6 @@
 -- Adds records to the stream under a lease, and prolongs it. A stale fence adds nothing and is counted.
--- Returns 'ok', 'cancelled' or 'lost'.
+-- Returns 'ok', 'cancelled', 'lost', 'gone' (the store knows no such run) or 'moved' (the run has another epoch: nothing was
+-- written).
 local run_key = KEYS[1]
 local chunk_key = KEYS[2]
 local leases_key = KEYS[3]
@@ -11,13 +12,15 @@ local seq = ARGV[4]
 local records = ARGV[5]
 local lease_ms = tonumber(ARGV[6])
 
+local epoch = redis.call('HGET', run_key, 'epoch')
+if not epoch then return 'gone' end
+if epoch ~= ARGV[7] then return 'moved' end
 local held = redis.call('HMGET', chunk_key, 'state', 'fence', 'worker', 'slot')
 if held[1] ~= 'leased' or held[2] ~= fence then
-  -- Not after the run is forgotten: the counter alone would be a key without an end.
-  if redis.call('EXISTS', run_key) == 1 then redis.call('HINCRBY', run_key, 'refused', 1) end
+  redis.call('HINCRBY', run_key, 'refused', 1)
   return 'lost'
 end
-redis.call('XADD', events_key, '*', 'k', 'records', 'c', chunk, 'a', attempt, 'f', fence,
+redis.call('XADD', events_key, '*', 'k', 'records', 'e', epoch, 'c', chunk, 'a', attempt, 'f', fence,
   'w', held[3], 's', held[4], 'q', seq, 'd', records)
 local time = redis.call('TIME')
 redis.call('ZADD', leases_key, time[1] * 1000 + math.floor(time[2] / 1000) + lease_ms, chunk)

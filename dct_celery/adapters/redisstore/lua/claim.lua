@@ -1,6 +1,6 @@
 -- Takes the lease of a chunk. The one place where the right to run is given; duplicates of a message lose here.
 -- A claim that is sent again because its answer was lost has the same token, and gets the same answer.
--- Returns {'ok', fence, payload} or {reason}.
+-- Returns {'ok', fence, payload, epoch} or {reason}.
 local run_key = KEYS[1]
 local chunk_key = KEYS[2]
 local leases_key = KEYS[3]   -- zset: chunk id -> end of lease, store's clock, ms
@@ -12,13 +12,13 @@ local worker = ARGV[4]
 local slot = ARGV[5]
 local token = ARGV[6]
 
-local state = redis.call('HGET', run_key, 'state')
-if not state then return {'no-run'} end
-if state ~= 'open' then return {'cancelled'} end
+local run = redis.call('HMGET', run_key, 'state', 'epoch')
+if not run[1] then return {'no-run'} end
+if run[1] ~= 'open' then return {'cancelled'} end
 local fields = redis.call('HMGET', chunk_key, 'attempt', 'state', 'payload', 'token', 'fence')
 if not fields[1] then return {'unknown'} end
 if fields[1] ~= attempt then return {'stale'} end
-if fields[2] == 'leased' and fields[4] == token then return {'ok', tonumber(fields[5]), fields[3]} end
+if fields[2] == 'leased' and fields[4] == token then return {'ok', tonumber(fields[5]), fields[3], run[2]} end
 if fields[2] == 'leased' then return {'held'} end
 if fields[2] ~= 'queued' then return {'done'} end
 
@@ -29,6 +29,7 @@ redis.call('HSET', chunk_key, 'state', 'leased', 'fence', fence, 'worker', worke
   'lease', lease_ms, 'token', token)
 redis.call('ZADD', leases_key, now + lease_ms, chunk)
 redis.call('EXPIRE', leases_key, redis.call('TTL', run_key))
-redis.call('XADD', events_key, '*', 'k', 'claimed', 'c', chunk, 'a', attempt, 'f', fence, 'w', worker, 's', slot)
+redis.call('XADD', events_key, '*', 'k', 'claimed', 'e', run[2], 'c', chunk, 'a', attempt, 'f', fence, 'w', worker, 's', slot,
+  'd', lease_ms)
 redis.call('EXPIRE', events_key, redis.call('TTL', run_key))
-return {'ok', fence, fields[3]}
+return {'ok', fence, fields[3], run[2]}

@@ -1,5 +1,5 @@
 -- Ends a lease with the chunk done. Only the holder can.
--- Returns 'ok' or 'lost'.
+-- Returns 'ok', 'lost', 'gone' (the store knows no such run) or 'moved' (the run has another epoch: nothing was written).
 local run_key = KEYS[1]
 local chunk_key = KEYS[2]
 local leases_key = KEYS[3]
@@ -10,14 +10,16 @@ local attempt = ARGV[3]
 local seq = ARGV[4]
 local summary = ARGV[5]
 
+local epoch = redis.call('HGET', run_key, 'epoch')
+if not epoch then return 'gone' end
+if epoch ~= ARGV[6] then return 'moved' end
 local held = redis.call('HMGET', chunk_key, 'state', 'fence', 'worker', 'slot')
 if held[1] ~= 'leased' or held[2] ~= fence then
-  -- Not after the run is forgotten: the counter alone would be a key without an end.
-  if redis.call('EXISTS', run_key) == 1 then redis.call('HINCRBY', run_key, 'refused', 1) end
+  redis.call('HINCRBY', run_key, 'refused', 1)
   return 'lost'
 end
 redis.call('HSET', chunk_key, 'state', 'done')
 redis.call('ZREM', leases_key, chunk)
-redis.call('XADD', events_key, '*', 'k', 'completed', 'c', chunk, 'a', attempt, 'f', fence,
+redis.call('XADD', events_key, '*', 'k', 'completed', 'e', epoch, 'c', chunk, 'a', attempt, 'f', fence,
   'w', held[3], 's', held[4], 'q', seq, 'd', summary)
 return 'ok'

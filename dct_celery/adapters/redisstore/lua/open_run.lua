@@ -1,15 +1,17 @@
 -- Opens a run, once. A second dispatcher with the same run id is refused.
 -- Returns 1 when opened, 0 when the id is taken.
-local run_key = KEYS[1]      -- hash: owner, state, spec, fence, refused, reaped (when, store's clock, ms)
+local run_key = KEYS[1]      -- hash: owner, epoch, incarnation, state, spec, fence, refused, reaped (when, store's clock, ms)
 local owner = ARGV[1]
 local spec = ARGV[2]
 local ttl_seconds = ARGV[3]
+local incarnation = ARGV[4]
 
 if redis.call('EXISTS', run_key) == 1 then
   return 0
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('HSET', run_key, 'owner', owner, 'state', 'open', 'spec', spec, 'fence', 0, 'refused', 0, 'reaped', now)
+redis.call('HSET', run_key, 'owner', owner, 'epoch', 1, 'incarnation', incarnation, 'state', 'open', 'spec', spec,
+  'fence', 0, 'refused', 0, 'reaped', now)
 redis.call('EXPIRE', run_key, ttl_seconds)
 return 1

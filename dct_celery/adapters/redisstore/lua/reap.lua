@@ -4,14 +4,18 @@
 -- length, yet to no more than a whole lease from now: a reaper that was away alone must not keep the dead for long.
 -- The same bound holds after the clock was set back, as a failover may do.
 -- Keys of chunks are not known before the zset is read, so the caller passes their prefix, which has the hash tag.
--- Returns the ids of the chunks.
+-- It is also the dispatcher's sign of life: `adopt` gives the run to another one when the last reap is long ago.
+-- Returns the ids of the chunks, or 'superseded' to a dispatcher that is not the run's any more.
 local run_key = KEYS[1]
 local leases_key = KEYS[2]
 local events_key = KEYS[3]
 local chunk_prefix = ARGV[1]
 local stall_ms = tonumber(ARGV[2])
+local owner = ARGV[3]
 
-if redis.call('EXISTS', run_key) == 0 then return {} end
+local run = redis.call('HMGET', run_key, 'owner', 'epoch')
+if not run[1] then return {} end
+if run[1] ~= owner then return 'superseded' end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local gap = now - tonumber(redis.call('HGET', run_key, 'reaped') or now)
@@ -30,6 +34,7 @@ for _, chunk in ipairs(expired) do
   local held = redis.call('HMGET', chunk_key, 'attempt', 'fence', 'worker', 'slot')
   redis.call('HSET', chunk_key, 'state', 'expired')
   redis.call('ZREM', leases_key, chunk)
-  redis.call('XADD', events_key, '*', 'k', 'expired', 'c', chunk, 'a', held[1], 'f', held[2], 'w', held[3], 's', held[4])
+  redis.call('XADD', events_key, '*', 'k', 'expired', 'e', run[2], 'c', chunk, 'a', held[1], 'f', held[2],
+    'w', held[3], 's', held[4])
 end
 return expired

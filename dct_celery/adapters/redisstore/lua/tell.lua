@@ -7,6 +7,6 @@ local message = ARGV[2]
 
 local ttl = redis.call('TTL', run_key)
 if ttl < 0 then return 0 end
-redis.call('XADD', events_key, '*', 'k', 'host', 'w', worker, 'd', message)
+redis.call('XADD', events_key, '*', 'k', 'host', 'e', redis.call('HGET', run_key, 'epoch') or 1, 'w', worker, 'd', message)
 redis.call('EXPIRE', events_key, ttl)
 return 1

@@ -1,0 +1,12 @@
+-- Closes a run whose dispatcher has not reaped for so long that nobody waits for it any more.
+-- Returns 1 when it was closed by this call.
+local run_key = KEYS[1]
+local silent_ms = tonumber(ARGV[1])
+
+local run = redis.call('HMGET', run_key, 'state', 'reaped')
+if not run[1] or run[1] == 'closed' then return 0 end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if now - tonumber(run[2] or 0) < silent_ms then return 0 end
+redis.call('HSET', run_key, 'state', 'closed')
+return 1

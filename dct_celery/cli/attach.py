@@ -1,0 +1,35 @@
+"""`dct attach`: goes on with a run whose dispatcher died."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from dct_celery.cli.options import CONTEXT, given
+from dct_celery.cli.project import project_options
+from dct_celery.cli.workers import STORE
+from dct_celery.settings import load
+
+#: What may be said anew; all else is as it was when the run began.
+_OPTIONS = (*STORE, "broker", "junit_xml", "junit_family", "json", "durations", "timing", "verbosity", "timeout", "queue_timeout")
+_EPILOG = """Without a new --junit-xml or --json the reports go where the first dispatcher was told to write them. Exit codes are
+those of dct run; 4: the run is unknown, over, or its dispatcher is alive."""
+
+
+@click.command("attach", context_settings=CONTEXT, epilog=_EPILOG)
+@click.argument("run")
+@project_options(*_OPTIONS)
+@click.pass_context
+def command(ctx: click.Context, /, *, run: str, **_: object) -> None:
+    """Go on with RUN after its dispatcher died: its slots have worked on meanwhile, and nothing runs again.
+
+    On the machine of the dead dispatcher its journal is used; elsewhere the store has all that it takes.
+    """
+    flags = {name: value for name, value in given(ctx).items() if name in _OPTIONS}
+    settings, origins = load(flags, env=os.environ, cwd=Path.cwd())
+    # Late, so that the help and a wrong option answer at once.
+    from dct_celery.bootstrap import attach_run
+
+    ctx.exit(attach_run(settings, origins, run, frozenset(flags)))

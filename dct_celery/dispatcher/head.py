@@ -1,0 +1,101 @@
+"""The head of a run: all that its dispatcher knew before the first event, so that another one can go on with it.
+
+It stands at the top of the journal and, compressed, in the store. Secrets of settings are not in it; the variables that the tests
+were given are, as in the run's specification.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Container
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dct_celery.core import signing
+from dct_celery.core.model import Entry, Manifest
+from dct_celery.dispatcher.collect import Collected
+from dct_celery.dispatcher.request import Request
+from dct_celery.errors import InfrastructureError
+from dct_celery.settings import OPTIONS, Settings
+from dct_celery.wire import messages
+
+#: Groups of settings that belong to the run and not to the machine of its dispatcher.
+_GROUPS = frozenset({"django", "limits", "report", "database"})
+#: Greatest size of a head, in bytes: some 300,000 tests.
+_LIMIT = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """One run. `spec` and `manifest` are the signed texts that workers read; `began` is Unix time."""
+
+    run: str
+    spec: str
+    manifest: str
+    began: float
+    request: dict[str, Any]
+    settings: dict[str, Any]
+    loaded: dict[str, Any]
+    entries: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, run: str, spec: str, began: float, request: Request, settings: Settings, collected: Collected, key: str) -> Head:
+        names = [option.name for option in OPTIONS if option.group in _GROUPS and not option.secret]
+        summary = {
+            "digest": collected.loaded.digest,
+            "count": len(collected.manifest),
+            "environment": collected.loaded.environment,
+        }
+        return cls(
+            run=run,
+            spec=spec,
+            manifest=signing.sign(summary, key),
+            began=began,
+            request={**asdict(replace(request, environment=dict(request.environment))), "root": str(request.root)},
+            settings={"project_dir": settings.project_dir, **{name: getattr(settings, name) for name in names}},
+            loaded=asdict(replace(collected.loaded, databases=[], configured=[])),
+            entries=collected.rows,
+        )
+
+    def text(self, key: str) -> str:
+        # No asdict: it copies every entry of the manifest.
+        return signing.sign({name: getattr(self, name) for name in self.__slots__}, key)
+
+    @classmethod
+    def parse(cls, text: str, key: str) -> Head:
+        """Raises ConfigError for another key, InfrastructureError for a head of another version."""
+        body = signing.verify(text, key, what="the head of the run")
+        try:
+            return cls(**body)
+        except TypeError as error:
+            raise InfrastructureError("the run was begun by another version of dct_celery; use that one") from error
+
+    def to_collected(self) -> Collected:
+        manifest = Manifest(tuple(Entry.from_dict(row) for row in self.entries))
+        return Collected(manifest, messages.Loaded(**self.loaded), self.entries)
+
+    def to_request(self) -> Request:
+        lists = {name: tuple(self.request[name]) for name in ("argv", "sys_path")}
+        return Request(**{**self.request, **lists, "root": Path(self.request["root"])})
+
+    def to_settings(self, here: Settings, given: Container[str]) -> Settings:
+        """The run's own, but for what this machine decides and the names that were `given` to this command."""
+        own: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in self.settings.items()}
+        folder = own.pop("project_dir")
+        kept = {name: value for name, value in own.items() if name not in given}
+        return replace(here, **kept, project_dir=folder if Path(folder).is_dir() else here.project_dir)
+
+
+def compress(text: str) -> bytes:
+    # Level 1: the head is written while slots wait for their first chunk.
+    return zlib.compress(text.encode(), 1)
+
+
+def expand(data: bytes) -> str:
+    """Raises InfrastructureError for what `compress` did not make."""
+    stream = zlib.decompressobj()
+    try:
+        return stream.decompress(data, _LIMIT).decode()
+    except (zlib.error, UnicodeDecodeError) as error:
+        raise InfrastructureError("the head of the run in the store cannot be read") from error

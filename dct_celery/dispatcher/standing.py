@@ -1,0 +1,117 @@
+"""What the store holds of one run, from the dispatcher's side: opened or adopted once, put back when the store has lost it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from dct_celery import ports
+from dct_celery.core.run import RunMachine
+from dct_celery.dispatcher.journal import Journal
+from dct_celery.dispatcher.services import DispatcherServices
+from dct_celery.errors import InfrastructureError, Superseded
+
+#: Seconds that an announced run counts as alive without a word of its dispatcher.
+HORIZON = 60.0
+#: Seconds between two questions whether the store is still the same process.
+_ASK = 1.0
+#: Milliseconds of a lease whose length nobody has told.
+_LEASE_MS = 15_000
+
+
+class StandingRun:
+    """The run's keys. `upload` puts the code back into a store that was wiped."""
+
+    def __init__(
+        self, services: DispatcherServices, spec: str, upload: Callable[[], object], *, epoch: int = 1, incarnation: str = ""
+    ) -> None:
+        self._services = services
+        self.spec = spec
+        self._upload = upload
+        self._manifest = ""
+        self._head = b""
+        self._head_due = False
+        self._asked = 0.0
+        self._incarnation = incarnation or services.ledger.incarnation()
+        self.epoch = epoch
+        self._left = False
+
+    def announce(self) -> None:
+        self._services.registry.announce(self._services.run, HORIZON, self.epoch)
+
+    def publish_manifest(self, manifest: str) -> None:
+        """For the workers, which compare theirs with it."""
+        self._manifest = manifest
+        self._services.ledger.publish_manifest(manifest)
+
+    def publish_head(self, head: bytes) -> None:
+        """For another dispatcher; written with the next `keep_alive`."""
+        self._head, self._head_due = head, True
+
+    def keep_alive(self) -> None:
+        self.announce()
+        if self._head_due:
+            self._services.ledger.publish_head(self._head)
+            self._head_due = False
+        self._services.ledger.extend(6 * 3600)
+
+    def trouble(self, now: float) -> str:
+        """Why the store cannot be trusted to hold all that was written: a few words, or empty."""
+        ledger = self._services.ledger
+        state = ledger.state()
+        if state == "none":
+            return "has lost the run"
+        if state == "closed":
+            return "has closed the run, since its dispatcher was silent for too long"
+        if now - self._asked >= _ASK:
+            self._asked = now
+            found = ledger.incarnation()
+            if found and self._incarnation and found != self._incarnation:
+                return "was started again or replaced"
+        return ""
+
+    def reopen(self, machine: RunMachine, journal: Journal) -> None:
+        """The run as the machine knows it, under the next epoch. Raises StoreUnavailable, Superseded."""
+        services, ledger = self._services, self._services.ledger
+        epoch = max(self.epoch, ledger.epoch()) + 1
+        fields = {"state": "open", "reason": "", "spec": self.spec, "manifest": self._manifest}
+        if machine.stop is not None:
+            fields |= {"state": "cancelled", "reason": machine.stop.reason}
+        incarnation = ledger.incarnation()
+        if not ledger.reopen(services.owner, epoch, fields, _standing(machine), journal.positions):
+            raise Superseded(f"run {services.run} was adopted by another dispatcher (dct attach); this one leaves it alone")
+        self.epoch, self._incarnation, self._head_due = epoch, incarnation, bool(self._head)
+        ledger.restore(entry for entry in journal.replay() if entry.epoch < epoch)
+        self._upload()
+        self.keep_alive()
+
+    def leave(self) -> None:
+        """The run is over for the fleet. Called on every way out; a second call does nothing."""
+        if self._left:
+            return
+        self._left = True
+        services = self._services
+        for step in (
+            partial(services.registry.withdraw, services.run),
+            partial(services.ledger.cancel, "the run is over"),
+            services.ledger.close,
+            services.queue.purge,
+        ):
+            try:
+                step()
+            except InfrastructureError as error:
+                services.console.warn(f"the end of the run could not be written: {error}")
+                return
+
+    def hand_over(self) -> None:
+        """Another dispatcher has it: nothing of it is touched any more."""
+        self._left = True
+
+
+def _standing(machine: RunMachine) -> list[ports.Standing]:
+    return [
+        ports.Standing(chunk)
+        if lease is None
+        else ports.Standing(chunk, lease.fence, lease.worker, lease.slot, lease_ms or _LEASE_MS)
+        for chunk, lease, lease_ms in machine.standing()
+    ]

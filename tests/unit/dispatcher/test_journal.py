@@ -1,0 +1,108 @@
+"""Claims about the journal: whatever may be acknowledged can be replayed, and one dispatcher writes it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dct_celery.dispatcher import journal as journals
+from dct_celery.dispatcher.journal import KEEP, Journal
+from dct_celery.errors import UsageError
+from dct_celery.ports import StreamEntry
+
+
+def entry(kind: str = "records", seq: int = 2, chunk: str = "c1", epoch: int = 1) -> StreamEntry:
+    return StreamEntry(f"{epoch}-{seq}", kind, chunk, 1, 5, "build-a", 1, seq, [{"output": "é\udcff"}], epoch)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    journal = Journal(tmp_path, "one", "head")
+    yield journal
+    journal.close()
+
+
+def test_what_was_appended_is_replayed_as_it_was(tmp_path: Path, journal: Journal) -> None:
+    # Given
+    entries = [entry("offered", 0), entry(), entry("completed"), entry(epoch=2)]
+    journal.append(entries[:2])
+    journal.append(entries[2:])
+    journal.close()
+    # When
+    head, found = journals.read(journals.path(tmp_path, "one"))
+    # Then
+    assert head == "head"
+    assert list(found) == entries
+
+
+def test_the_positions_to_acknowledge_are_those_of_the_last_entry_of_each_attempt(journal: Journal) -> None:
+    # When
+    first = journal.append([entry("claimed", 0), entry(seq=1), entry(seq=2), entry(chunk="c2", seq=4)])
+    second = journal.append([entry("completed", 2)])
+    # Then: the end of an attempt counts as a record
+    assert first == {"c1.1": 2, "c2.1": 4}
+    assert second == {"c1.1": 3}
+    assert journal.positions == {"c1.1": 3, "c2.1": 4}
+
+
+def test_a_line_that_was_not_written_to_its_end_is_none(tmp_path: Path, journal: Journal) -> None:
+    # Given
+    journal.append([entry()])
+    journal.close()
+    with journal.path.open("a") as file:
+        file.write('{"id": "1-')
+    # Then
+    assert list(journals.read(journal.path)[1]) == [entry()]
+
+
+def test_a_journal_that_is_gone_on_with_keeps_what_it_has(tmp_path: Path, journal: Journal) -> None:
+    # Given
+    journal.append([entry()])
+    journal.close()
+    # When
+    again = Journal(tmp_path, "one", "another head", go_on=True)
+    again.append([entry("completed")])
+    # Then
+    assert list(again.replay()) == [entry(), entry("completed")]
+    assert again.positions == {"c1.1": 3}
+    again.close()
+
+
+def test_a_run_of_the_same_name_begins_a_journal_of_its_own(tmp_path: Path, journal: Journal) -> None:
+    # Given
+    journal.append([entry()])
+    journal.close()
+    # When
+    Journal(tmp_path, "one", "second").close()
+    # Then
+    head, entries = journals.read(journal.path)
+    assert (head, list(entries)) == ("second", [])
+
+
+def test_a_journal_has_one_writer(tmp_path: Path, journal: Journal) -> None:
+    # Given: another process holds it, which another opening of the file stands for
+    with pytest.raises(UsageError, match="run one has its dispatcher, which is alive on this machine"):
+        Journal(tmp_path, "one", "head", go_on=True)
+
+
+def test_nobody_else_may_read_it(journal: Journal) -> None:
+    assert journal.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_old_journals_go_but_not_that_of_a_living_run(tmp_path: Path, journal: Journal) -> None:
+    # Given
+    os.utime(journal.path, (1, 1))
+    for number in range(KEEP + 2):
+        path = tmp_path / f"old-{number:02}.jsonl"
+        path.touch()
+        os.utime(path, (100 + number, 100 + number))
+    # When
+    Journal(tmp_path, "two", "head").close()
+    # Then
+    names = {path.name for path in tmp_path.iterdir()}
+    assert "one.jsonl" in names
+    assert len(names) == KEEP + 2
+    assert "old-00.jsonl" not in names
