@@ -59,7 +59,7 @@ class Completed:
 class Released:
     """The slot gave the chunk back unfinished.
 
-    `why`: drain, cancelled, crash, timeout, database, loader. `index`: the test that was running, where one was.
+    `why`: drain, cancelled, crash, timeout, silence, database, loader. `index`: the test that was running, where one was.
     """
 
     lease: Lease
@@ -70,6 +70,15 @@ class Released:
     #: Stack dump and last output.
     detail: str = ""
     busy_seconds: float = 0.0
+    #: The class or module fixture that was running, where one was: "setUpClass (a.T)". Then `index` is the test after it.
+    fixture: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Avoided:
+    """The worker that the chunk had better not run on took its message, and left the chunk to others."""
+
+    lease: Lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +94,8 @@ class SlotsChanged:
 
     slots: int
     ready: int
+    #: Workers that these ready slots belong to.
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +115,7 @@ class Stopped:
     late: bool = False
 
 
-Event = Offered | Claimed | Recorded | Completed | Released | Expired | SlotsChanged | Ticked | Stopped
+Event = Offered | Claimed | Recorded | Completed | Released | Avoided | Expired | SlotsChanged | Ticked | Stopped
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,6 +149,11 @@ class Chunk:
     estimate: float = 0.0
     #: Run in a fork that nothing ran in before (a retry, a suspect).
     fresh: bool = False
+    #: Worker that should leave it to others for a while, because a test of it failed or died there; empty for none.
+    avoid: str = ""
+    #: (index, seconds) of tests that history allows more than the usual limit, and the same for class fixtures (0: the usual).
+    limits: tuple[tuple[int, float], ...] = ()
+    fixture_limit: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -163,6 +168,7 @@ class Chunk:
                 "phase": Phase(data["phase"]),
                 "need": Need(data["need"]),
                 **{name: tuple(data.get(name, ())) for name in ("flushed", "flushes", "locks")},
+                "limits": tuple((index, seconds) for index, seconds in data.get("limits", ())),
             }
         )
 

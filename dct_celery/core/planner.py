@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dct_celery.core.limits import Limits
 from dct_celery.core.model import Chunk, Entry, Manifest, Need, Phase
 from dct_celery.core.timings import Estimates
 
@@ -140,9 +141,17 @@ def _locks(group: Iterable[Entry]) -> tuple[str, ...]:
 class Planner:
     """Cuts chunks on demand. Every atom goes out exactly once; what comes back through `requeue` goes out first."""
 
-    def __init__(self, atoms: Iterable[Atom], *, chunk_seconds: float | None = None, min_chunk_seconds: float = 0.5) -> None:
+    def __init__(
+        self,
+        atoms: Iterable[Atom],
+        *,
+        chunk_seconds: float | None = None,
+        min_chunk_seconds: float = 0.5,
+        limits: Limits | None = None,
+    ) -> None:
         ordered = sorted(atoms, key=_order)
         self._cap = chunk_seconds
+        self._limits = limits or Limits()
         self._floor = min_chunk_seconds
         self._given = 0
         self._retries: deque[Chunk] = deque()
@@ -193,10 +202,11 @@ class Planner:
             return None
         return self._chunk(self._fill(first, share if self._cap is None else min(share, self._cap)))
 
-    def requeue(self, chunk: Chunk, indices: tuple[int, ...], *, fresh: bool) -> Chunk:
+    def requeue(self, chunk: Chunk, indices: tuple[int, ...], *, fresh: bool, avoid: str = "") -> Chunk:
         """Put what is left of a chunk in front of everything else, as a chunk with a new id and one attempt more.
 
         `indices` is a non-empty part of the chunk's, chosen so that no class or module is torn; else raises ValueError.
+        `avoid` names the worker that should rather not get it.
         """
         left = tuple(sorted(set(indices)))
         if not left or not set(left).issubset(chunk.indices):
@@ -209,6 +219,8 @@ class Planner:
             attempt=chunk.attempt + 1,
             estimate=chunk.estimate * len(left) / len(chunk.indices),
             fresh=fresh,
+            avoid=avoid,
+            limits=self._limits.tests(left),
         )
         self._retries.appendleft(retry)
         return retry
@@ -283,7 +295,10 @@ class Planner:
         flushes = tuple(sorted({alias for atom in taken for alias in atom.flushes}))
         indices = tuple(sorted(index for atom in taken for index in atom.indices))
         estimate = sum(atom.estimate for atom in taken)
-        return Chunk(self._new_id(), indices, phase, need, flushed=flushed, flushes=flushes, locks=locks, estimate=estimate)
+        return Chunk(
+            self._new_id(), indices, phase, need, flushed=flushed, flushes=flushes, locks=locks, estimate=estimate,
+            limits=self._limits.tests(indices), fixture_limit=self._limits.fixture(indices),
+        )  # fmt: skip
 
     def _new_id(self) -> str:
         self._given += 1

@@ -5,7 +5,7 @@ Rules
   2. A verdict is given once. Records of an attempt that was overtaken change nothing: the store refuses stale fences, and
      whatever reached the stream before its lease ended stands.
   3. What a lease leaves without verdict goes into a new chunk, to run in a fresh fork (a class never runs twice in one
-     process). A test during which a process died runs alone; the second death is its verdict (I8).
+     process), on another worker where there is one. Deaths of processes climb the poison ladder (core.ladder, I8).
   4. Infrastructure never gives a verdict: entries lost more often than `MAX_LOSSES` are `not_run`, and the run ends with 7 (I7).
   5. A failure that --reruns doubts is no verdict yet: its entry stays open, and runs again alone when its chunk has ended.
      A pass then is its verdict; if no rerun comes to an end, its last failure is, never `not_run`.
@@ -27,6 +27,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dct_celery.core import events as ev
+from dct_celery.core import ladder
 from dct_celery.core.model import (
     BAD_OUTCOMES,
     Chunk,
@@ -42,8 +43,6 @@ from dct_celery.core.reruns import Reruns
 
 #: An entry that was lost with its slot this often is given up.
 MAX_LOSSES = 3
-#: A test during which a process died this often gets the verdict `error`.
-MAX_CRASHES = 2
 #: Seconds after which an unclaimed chunk is published again while a slot is idle.
 CLAIM_SECONDS = 10.0
 #: Seconds that slots get to end after a stop.
@@ -79,6 +78,7 @@ class RunMachine:
     #: Stop after so many failures; 0 never.
     maxfail: int = 0
     reruns: Reruns = field(default_factory=Reruns)
+    deaths: ladder.Deaths = field(default_factory=ladder.Deaths)
     now: float = 0.0
     verdicts: dict[int, Verdict] = field(default_factory=dict)
     fixtures: dict[tuple[str, str, str], FixtureVerdict] = field(default_factory=dict)
@@ -93,9 +93,11 @@ class RunMachine:
     _leased: dict[str, _Held] = field(default_factory=dict)
     _slots: int = 0
     _ready: int = 0
+    _workers: int = 1
+    #: Chunks offered so far.
+    _offered: int = 0
     _bad: int = 0
     _losses: dict[int, int] = field(default_factory=lambda: defaultdict(int))
-    _crashes: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     _stopped_at: float = 0.0
 
     def handle(self, event: ev.Event) -> list[ev.Effect]:
@@ -106,6 +108,7 @@ class RunMachine:
             ev.Recorded: self._recorded,
             ev.Completed: self._completed,
             ev.Released: self._released,
+            ev.Avoided: self._avoided,
             ev.Expired: self._expired,
             ev.SlotsChanged: self._slots_changed,
             ev.Ticked: self._ticked,
@@ -188,27 +191,33 @@ class RunMachine:
                 self.class_seconds[name] += seconds
         # Records and end come from one holder in one order, so nothing but `left` should be open here; if it is, it runs again.
         loss = "" if event.left else "its records did not arrive"
-        return self._rerun(held.chunk) + self._again(held.chunk, self._open(held.chunk), loss=loss)
+        return self._rerun(held.chunk, event.lease) + self._again(held.chunk, self._open(held.chunk), loss=loss)
 
     def _released(self, event: ev.Released) -> list[ev.Effect]:
         held = self._end(event.lease, event.busy_seconds)
         if held is None:
             return []
-        if event.why == "crash" and event.index in self._open(held.chunk):
+        if event.why == "crash":
             return self._crashed(held.chunk, event)
+        # The fixture that ran out of time is recorded; what it kept from running is for the manifest to say.
+        covered = self._cover(held.chunk, event.fixture) if event.why == "timeout" else []
         loss = "" if event.why in _INNOCENT else f"{event.why}: {event.cause}" if event.cause else event.why
-        return self._rerun(held.chunk) + self._again(held.chunk, self._open(held.chunk), loss=loss, where=event.lease)
+        return covered + self._rest(held.chunk, event.lease, loss)
 
     def _expired(self, event: ev.Expired) -> list[ev.Effect]:
         held = self._end(event.lease, 0.0)
         if held is None:
             return []
-        loss = "its lease ran out"
-        return self._rerun(held.chunk) + self._again(held.chunk, self._open(held.chunk), loss=loss, where=event.lease)
+        return self._rest(held.chunk, event.lease, "its lease ran out")
+
+    def _avoided(self, event: ev.Avoided) -> list[ev.Effect]:
+        held = self._queued.get(event.lease.chunk)
+        return [ev.Republish(held.chunk)] if held is not None else []
 
     def _slots_changed(self, event: ev.SlotsChanged) -> list[ev.Effect]:
         self._slots = event.slots
         self._ready = event.ready
+        self._workers = event.workers
         return []
 
     def _ticked(self, event: ev.Ticked) -> list[ev.Effect]:
@@ -266,10 +275,7 @@ class RunMachine:
         return effects
 
     def _fixture(self, record: dict[str, Any], lease: ev.Lease) -> list[ev.Effect]:
-        key = (record["id"], record["phase"], record["outcome"])
-        if key in self.fixtures:
-            return []
-        self.fixtures[key] = FixtureVerdict(
+        fixture = FixtureVerdict(
             id=record["id"],
             phase=record["phase"],
             outcome=Outcome(record["outcome"]),
@@ -279,9 +285,24 @@ class RunMachine:
             reason=record.get("reason", ""),
             output=record.get("output", ""),
         )
-        effects: list[ev.Effect] = [ev.JudgeFixture(self.fixtures[key])]
-        if self.fixtures[key].outcome in BAD_OUTCOMES:
+        return self._judge_fixture(fixture)
+
+    def _judge_fixture(self, fixture: FixtureVerdict) -> list[ev.Effect]:
+        key = (fixture.id, fixture.phase, fixture.outcome.value)
+        if key in self.fixtures:
+            return []
+        self.fixtures[key] = fixture
+        effects: list[ev.Effect] = [ev.JudgeFixture(fixture)]
+        if fixture.outcome in BAD_OUTCOMES:
             effects += self._count_bad()
+        return effects
+
+    def _cover(self, chunk: Chunk, fixture: str) -> list[ev.Effect]:
+        """What of the chunk cannot run because this fixture did not end."""
+        effects: list[ev.Effect] = []
+        for index in ladder.covered_by(fixture, self.manifest, self._open(chunk)):
+            covered = Verdict(self.manifest[index], Outcome.NOT_RUN, covered_by=fixture)
+            effects += self._judge(self.reruns.settle(covered))
         return effects
 
     def _count_bad(self) -> list[ev.Effect]:
@@ -311,27 +332,46 @@ class RunMachine:
         return tuple(entry.index for entry in self.manifest if entry.index not in self.verdicts)
 
     def _crashed(self, chunk: Chunk, event: ev.Released) -> list[ev.Effect]:
-        """The poison ladder: alone at the second try, `error` at the second death, the rest elsewhere."""
-        suspect = event.index
-        assert suspect is not None
-        self._crashes[suspect] += 1
-        rest = tuple(index for index in self._open(chunk) if index != suspect)
-        effects: list[ev.Effect] = []
-        if self._crashes[suspect] >= MAX_CRASHES:
-            effects += self._judge(self.reruns.settle(_death(self.manifest[suspect], event)))
-        elif self.stop is None:
-            test = self.manifest[suspect].id
-            effects.append(ev.Warn(f"the test process died ({event.cause}) during {test}; it runs again alone"))
-            self.planner.requeue(chunk, (suspect,), fresh=True)
-        return effects + self._rerun(chunk) + self._again(chunk, rest, loss="")
+        """The poison ladder: the suspect alone at the second try, its verdict at the last death, the rest elsewhere."""
+        self.deaths.total += 1
+        open_ = self._open(chunk)
+        suspects = ladder.covered_by(event.fixture, self.manifest, open_) if event.fixture else ()
+        if not event.fixture and event.index in open_:
+            suspects = (event.index,)
+        known = bool(suspects or event.fixture)
+        effects = self._accuse(chunk, suspects, event) if known else []
+        loss = "" if known else f"crash: {event.cause}"
+        rest = tuple(index for index in open_ if index not in suspects)
+        effects += self._rerun(chunk, event.lease) + self._again(chunk, rest, loss=loss, where=event.lease)
+        if why := self.deaths.exceeded(self._offered):
+            effects += self._stopped(ev.Stopped(why, 7))
+        return effects
 
-    def _rerun(self, chunk: Chunk) -> list[ev.Effect]:
+    def _accuse(self, chunk: Chunk, suspects: tuple[int, ...], event: ev.Released) -> list[ev.Effect]:
+        if self.deaths.blame(event.fixture or suspects[0]):
+            if event.fixture:
+                return self._judge_fixture(ladder.death_of_fixture(event)) + self._cover(chunk, event.fixture)
+            return self._judge(self.reruns.settle(ladder.death_of_test(self.manifest[suspects[0]], event)))
+        if not suspects or self.stop is not None:
+            return []
+        self.planner.requeue(chunk, suspects, fresh=True, avoid=self._elsewhere(event.lease))
+        what = event.fixture or self.manifest[suspects[0]].id
+        return [ev.Warn(f"a test process {ladder.how(event.cause)} during {what}; it runs again alone")]
+
+    def _elsewhere(self, lease: ev.Lease) -> str:
+        """The worker to avoid at the next try, where there is another one."""
+        return lease.worker if self._workers > 1 else ""
+
+    def _rest(self, chunk: Chunk, lease: ev.Lease, loss: str) -> list[ev.Effect]:
+        return self._rerun(chunk, lease) + self._again(chunk, self._open(chunk), loss=loss, where=lease)
+
+    def _rerun(self, chunk: Chunk, lease: ev.Lease) -> list[ev.Effect]:
         """Failures that this attempt left in doubt: each alone in a fresh fork, or final when too many tests failed."""
         open_ = tuple(index for index in self.reruns.held(chunk) if index not in self.verdicts)
         if self.reruns.exhausted:
             return self._give_up(open_, "", lost=False)
         for index in open_:
-            self.planner.requeue(chunk, (index,), fresh=True)
+            self.planner.requeue(chunk, (index,), fresh=True, avoid=self._elsewhere(lease))
         return []
 
     def _again(self, chunk: Chunk, indices: tuple[int, ...], *, loss: str, where: ev.Lease | None = None) -> list[ev.Effect]:
@@ -348,7 +388,7 @@ class RunMachine:
         effects += self._give_up(hopeless, f"lost {MAX_LOSSES} times, the last time: {loss}", lost=True)
         rest = tuple(index for index in indices if index not in self.verdicts)
         if rest:
-            self.planner.requeue(chunk, rest, fresh=True)
+            self.planner.requeue(chunk, rest, fresh=True, avoid=self._elsewhere(where) if where and loss else "")
         return effects
 
     def _give_up(self, indices: Iterable[int], reason: str, *, lost: bool) -> list[ev.Effect]:
@@ -372,6 +412,7 @@ class RunMachine:
                 break
             self._known.add(chunk.id)
             self._queued[chunk.id] = _Held(chunk, self.now)
+            self._offered += 1
             effects.append(ev.Offer(chunk))
         return effects
 
@@ -381,16 +422,3 @@ class RunMachine:
 
 def _failures(record: dict[str, Any]) -> tuple[Failure, ...]:
     return tuple(Failure.from_dict(failure) for failure in record.get("failures", ()))
-
-
-def _death(entry: Entry, event: ev.Released) -> Verdict:
-    text = f"The test process died ({event.cause}) during this test, twice.\n\n{event.detail}".rstrip()
-    failure = Failure("error", "dct.ProcessDied", f"process died ({event.cause})", text)
-    return Verdict(
-        entry,
-        Outcome.ERROR,
-        worker=event.lease.worker,
-        slot=event.lease.slot,
-        attempt=event.lease.attempt,
-        failures=(failure,),
-    )

@@ -1,0 +1,93 @@
+"""The poison ladder: whom the death of a test process is blamed on, and when that becomes a verdict (I7, I8).
+
+The suspect is the test that was running, or the class (or module) whose fixture was. It runs again alone, in a fresh fork and on
+another worker where there is one; the second death is the verdict. Of a tear-down all tests have had their verdicts and will
+not run again, so its first death is its verdict. Whatever the dead process had recorded stands. Deaths are counted over the
+whole run: beyond the budget the run ends with what it has, because then it is not one test that is sick.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from dct_celery.core.events import Released
+from dct_celery.core.model import Entry, Failure, FixtureVerdict, Manifest, Outcome, Verdict
+
+#: A test (or a fixture) during which a process died this often gets the verdict `error`.
+MAX_CRASHES = 2
+#: The crash budget: so many deaths, or this part of the chunks, whichever is more.
+LEAST_BUDGET, BUDGET_SHARE = 5, 0.02
+
+
+@dataclass(slots=True)
+class Deaths:
+    """Counts deaths of test processes. `budget`: how many one run may have; None for the rule, 0 for no limit."""
+
+    budget: int | None = None
+    total: int = 0
+    _blamed: dict[int | str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def blame(self, suspect: int | str) -> bool:
+        """One more death of this test (index) or fixture (id); True when that is its verdict."""
+        self._blamed[suspect] += 1
+        last = isinstance(suspect, str) and suspect.startswith("tearDown")
+        return last or self._blamed[suspect] >= MAX_CRASHES
+
+    def exceeded(self, chunks: int) -> str:
+        """Why the run has to end, `chunks` having been cut so far; empty while it may go on."""
+        most = max(LEAST_BUDGET, math.ceil(chunks * BUDGET_SHARE)) if self.budget is None else self.budget
+        if self.total <= most or self.budget == 0:
+            return ""
+        return f"{self.total} test processes died, which is more than the run may have (--crash-budget {most})"
+
+
+def covered_by(fixture: str, manifest: Manifest, indices: Iterable[int]) -> tuple[int, ...]:
+    """Those of the entries that cannot run when this fixture ("setUpClass (a.T)") does not end; none for a tear-down."""
+    phase, _, scope = fixture.partition(" ")
+    name = scope.strip("()")
+    if phase == "setUpClass":
+        return tuple(index for index in indices if manifest[index].cls == name)
+    if phase == "setUpModule":
+        return tuple(index for index in indices if manifest[index].module == name)
+    return ()
+
+
+def death_of_test(entry: Entry, event: Released) -> Verdict:
+    return Verdict(
+        entry,
+        Outcome.ERROR,
+        worker=event.lease.worker,
+        slot=event.lease.slot,
+        attempt=event.lease.attempt,
+        failures=(_failure(event, "this test, twice"),),
+    )
+
+
+def death_of_fixture(event: Released) -> FixtureVerdict:
+    phase = event.fixture.partition(" ")[0]
+    times = "" if phase.startswith("tearDown") else ", twice"
+    return FixtureVerdict(
+        event.fixture,
+        phase,
+        Outcome.ERROR,
+        worker=event.lease.worker,
+        slot=event.lease.slot,
+        failures=(_failure(event, f"{event.fixture}{times}", suffix=f" during {event.fixture}"),),
+    )
+
+
+def how(cause: str) -> str:
+    """ "died (signal 11)" or "killed (signal 9), memory peak 312 MB", as the slot says it."""
+    return cause if cause.startswith("killed") else f"died ({cause})"
+
+
+def _failure(event: Released, what: str, suffix: str = "") -> Failure:
+    text = f"The test process {_was(event.cause)} during {what}.\n\n{event.detail}".rstrip()
+    return Failure("error", "dct.ProcessDied", f"process {how(event.cause)}{suffix}", text)
+
+
+def _was(cause: str) -> str:
+    return f"was {how(cause)}" if cause.startswith("killed") else how(cause)
