@@ -20,13 +20,15 @@ STALL_MS = 2000
 #: Milliseconds without a reap after which another dispatcher may adopt a run unasked, and after which workers may close it.
 DISPATCHER_LEASE_MS = 10_000
 ABANDONED_MS = 60_000
+#: Milliseconds for which a chunk stays closed to the worker that it had better not run on; then anybody is better than nobody.
+AVOID_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
     """The right to run a chunk, or why there is none."""
 
-    #: ok | held | done | stale | unknown | no-run | cancelled
+    #: ok | held | done | stale | unknown | no-run | cancelled | avoid
     status: str
     fence: int = 0
     chunk: Chunk | None = None
@@ -75,7 +77,7 @@ class StreamEntry:
     """One entry of a run's event stream."""
 
     id: str
-    #: offered | claimed | records | completed | released | expired | host
+    #: offered | claimed | records | completed | released | expired | avoided | host
     kind: str
     chunk: str
     attempt: int
@@ -143,7 +145,8 @@ class Ledger(Protocol):
         """Makes a chunk claimable, with an `offered` event."""
 
     def claim(self, chunk: str, attempt: int, *, worker: str, slot: int, lease_ms: int) -> Claim:
-        """Takes the lease. Duplicates lose here."""
+        """Takes the lease. Duplicates lose here, and for AVOID_MS the worker that the chunk avoids: then its message is used up,
+        which the stream tells ("avoided")."""
 
     def renew(self, held: Held, lease_ms: int) -> str:
         """In whatever epoch. ok | cancelled | lost | gone"""

@@ -49,6 +49,10 @@ class Fleet:
         return sum(worker.slots for worker in self.usable if worker.runs.get(self.run) == "ready")
 
     @property
+    def ready_workers(self) -> int:
+        return sum(worker.runs.get(self.run) == "ready" for worker in self.usable)
+
+    @property
     def all_refused(self) -> bool:
         """There are workers, and each of them has looked at the run and declined."""
         return bool(self.workers) and all(worker.name in self.refusals for worker in self.workers)

@@ -249,7 +249,8 @@ class Follower:
         if self._due("look", now, _LOOK):
             self._fleet.update(services.registry.workers(), now)
             names = [worker.name for worker in self._fleet.usable]
-            self._act(self._machine.handle(ev.SlotsChanged(self._fleet.slots, self._fleet.ready_slots)))
+            fleet = self._fleet
+            self._act(self._machine.handle(ev.SlotsChanged(fleet.slots, fleet.ready_slots, fleet.ready_workers)))
             services.console.slots(self._machine.busy, self._fleet.slots, names)
             services.ledger.reap()
             if trouble := self._standing.trouble(now):
@@ -319,6 +320,8 @@ def _event(entry: StreamEntry) -> ev.Event:
         return ev.Completed(lease, data["busy_seconds"], data["class_seconds"], tuple(data["left"]), data["stopped"])
     if entry.kind == "released":
         return ev.Released(
-            lease, data["why"], data["index"], data["cause"], data["detail"], data["busy_seconds"]
+            lease, data["why"], data["index"], data["cause"], data["detail"], data["busy_seconds"], data.get("fixture", "")
         )  # fmt: skip
+    if entry.kind == "avoided":
+        return ev.Avoided(lease)
     return ev.Expired(lease)

@@ -97,6 +97,9 @@ class RealStore:
         members: Any = self._client.zrange(names.leases, 0, -1)
         for member in members:
             self._client.zincrby(names.leases, -ms, member)
+        for name in self._client.keys(f"{names.chunk_prefix}*"):
+            if self._client.hexists(name, "until"):
+                self._client.hincrby(name, "until", -ms)
 
     def set_clock_back(self, ms: int) -> None:
         self.pass_time(-ms)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from dct_celery.core.model import Chunk, Need, Phase
 from dct_celery.errors import Superseded
-from dct_celery.ports import ABANDONED_MS, DISPATCHER_LEASE_MS, Ledger, Standing, StreamEntry
+from dct_celery.ports import ABANDONED_MS, AVOID_MS, DISPATCHER_LEASE_MS, Ledger, Standing, StreamEntry
 from tests.contract.conftest import Store
 from tests.support.factories import held
 
-CHUNK = Chunk("c1", (0, 1), Phase.TRANSACTIONAL, Need.FLUSHED, flushed=("default",), locks=("port:1",), estimate=1.5, fresh=True)
+CHUNK = Chunk("c1", (0, 1), Phase.TRANSACTIONAL, Need.FLUSHED, flushed=("default",), locks=("port:1",), estimate=1.5, fresh=True,
+              limits=((1, 90.5),), fixture_limit=900.0)  # fmt: skip
 LEASE = 60_000
 
 
@@ -86,6 +88,30 @@ def test_a_duplicate_claim_loses(ledger: Ledger) -> None:
     # Then
     assert status(ledger) == "held"
     assert kinds(ledger) == ["claimed"]
+
+
+def test_the_worker_to_avoid_leaves_the_chunk_to_others_and_the_stream_tells(store: Store) -> None:
+    # Given
+    ledger = store.ledger()
+    ledger.open_run("ci-1", "spec", 60)
+    ledger.offer(replace(CHUNK, avoid="build-z"))
+    # When
+    assert status(ledger) == "avoid"
+    # Then
+    (event,) = ledger.read("0", block_ms=0)
+    assert (event.kind, event.chunk, event.attempt, event.worker, event.slot) == ("avoided", "c1", 1, "build-z", 9)
+    take(ledger, worker="build-a")
+
+
+def test_a_chunk_that_nobody_else_took_is_open_to_the_worker_to_avoid(store: Store) -> None:
+    # Given
+    ledger = store.ledger()
+    ledger.open_run("ci-1", "spec", 60)
+    ledger.offer(replace(CHUNK, avoid="build-a"))
+    # When
+    store.pass_time(AVOID_MS)
+    # Then
+    take(ledger, worker="build-a")
 
 
 def test_only_what_is_on_offer_can_be_claimed(ledger: Ledger) -> None:

@@ -11,6 +11,7 @@ from dct_celery.core.model import Chunk
 from dct_celery.errors import Superseded
 from dct_celery.ports import (
     ABANDONED_MS,
+    AVOID_MS,
     DISPATCHER_LEASE_MS,
     STALL_MS,
     Adoption,
@@ -40,6 +41,7 @@ class _Slip:
     slot: int = 0
     until: int = 0
     lease: int = 0
+    offered: int = 0
 
 
 @dataclass
@@ -168,7 +170,7 @@ class MemoryLedger:
             return
         known = run.slips.get(chunk.id)
         if known is None or known.chunk.attempt != chunk.attempt:
-            run.slips[chunk.id] = _Slip(chunk)
+            run.slips[chunk.id] = _Slip(chunk, offered=self._store.clock.ms)
             entry = StreamEntry(self._next_id(run), "offered", chunk.id, chunk.attempt, 0, "", 0, 0, chunk.to_dict(), run.epoch)
             run.events.append(replace(entry, data=json.loads(json.dumps(entry.data))))
 
@@ -185,6 +187,9 @@ class MemoryLedger:
             return Claim("stale")
         if slip.state != "queued":
             return Claim("held" if slip.state == "leased" else "done")
+        if slip.chunk.avoid == worker and self._store.clock.ms < slip.offered + AVOID_MS:
+            run.events.append(StreamEntry(self._next_id(run), "avoided", chunk, attempt, 0, worker, slot, 0, None))
+            return Claim("avoid")
         run.fence += 1
         slip.state, slip.fence, slip.worker, slip.slot = "leased", run.fence, worker, slot
         slip.until, slip.lease = self._store.clock.ms + lease_ms, lease_ms

@@ -14,7 +14,9 @@ from dct_celery.adapters.redisstore import keys
 from dct_celery.adapters.redisstore.client import script, text, translating
 from dct_celery.core.model import Chunk
 from dct_celery.errors import Superseded
-from dct_celery.ports import ABANDONED_MS, DISPATCHER_LEASE_MS, STALL_MS, Adoption, Claim, Held, Standing, StreamEntry
+from dct_celery.ports import (
+    ABANDONED_MS, AVOID_MS, DISPATCHER_LEASE_MS, STALL_MS, Adoption, Claim, Held, Standing, StreamEntry,
+)  # fmt: skip
 
 _VERBS = (
     "open_run", "offer", "claim", "renew", "append", "complete", "release", "reap", "cancel", "tell", "adopt", "reopen", "abandon"
@@ -115,7 +117,8 @@ class RedisLedger:
 
     def offer(self, chunk: Chunk) -> None:
         names = [self._keys.run, self._keys.chunk(chunk.id), self._keys.events]
-        self._mine(self._verbs["offer"](keys=names, args=[self._owner, chunk.id, chunk.attempt, _payload(chunk)]))
+        arguments = [self._owner, chunk.id, chunk.attempt, _payload(chunk), chunk.avoid, AVOID_MS]
+        self._mine(self._verbs["offer"](keys=names, args=arguments))
 
     def claim(self, chunk: str, attempt: int, *, worker: str, slot: int, lease_ms: int) -> Claim:
         # The client sends a command again when its answer does not come; the token shows the ledger that it is the same one.
