@@ -469,6 +469,9 @@ class UserProcess(Protocol):
 
     def alive(self) -> bool: ...
 
+    def show_stacks(self) -> None:
+        """Has it write the stacks of its threads into its log, and gives it a moment for that."""
+
     def kill(self) -> None:
         """Ends it and its forks at once; safe from any thread."""
 

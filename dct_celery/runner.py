@@ -43,6 +43,7 @@ _VALUES = {
     "pool": "--pool",
     "local": "--local",
     "test_timeout": "--test-timeout",
+    "fixture_timeout": "--fixture-timeout",
     "reruns": "--reruns",
     "reruns_budget": "--reruns-budget",
 }
@@ -83,6 +84,7 @@ class ConcurrentTestRunner(DiscoverRunner):
         add("--pool", metavar="NAME", help="Pool of workers to use.")
         add("--local", nargs="?", const="auto", metavar="N", help="No fleet: N slots on this machine.")
         add("--test-timeout", metavar="SECONDS", help="Longest time of one test.")
+        add("--fixture-timeout", metavar="SECONDS", help="Longest time of a class or module fixture.")
         add("--reruns", metavar="N", help="Run a test that failed again, up to N times.")
         add("--reruns-budget", metavar="PERCENT", help="No more reruns above this part of failed tests.")
 

@@ -106,7 +106,16 @@ class Settings:
         "list", "Database server (glob) that tests must never reach", default=(), metavar="HOST"
     )
 
-    test_timeout: float | None = _limits("float", "Longest time of one test", minimum=0.1)
+    test_timeout: float | None = _limits(
+        "float", "Longest time of one test; ten times what it took before, at least 60, if not given", minimum=0.1, off=True
+    )
+    fixture_timeout: float | None = _limits(
+        "float", "Longest time of a class or module fixture, or of all imports; 300, or more by history, if not given",
+        minimum=0.1, off=True,
+    )  # fmt: skip
+    crash_budget: int | None = _limits(
+        "int", "Stop after more deaths of test processes than N (0: never); 5, or 2 % of the chunks, if not given", minimum=0
+    )
     timeout: float | None = _limits("float", "Longest time of the whole run", minimum=0.1)
     queue_timeout: float = _limits("float", "Longest wait for a first worker", default=60.0, minimum=0)
     chunk_seconds: float | None = _limits("float", "Aim of the length of a chunk; planned if not given", minimum=0.1)

@@ -30,6 +30,8 @@ spec.loader.exec_module(module)
 from dct_celery.testproc.main import run
 run(sys.argv[2:])
 """
+#: Same number as testproc.lifetime.STACKS_SIGNAL, which this room may not import.
+STACKS_SIGNAL = signal.SIGRTMIN + 7
 #: Never inherited by the user's process: our own settings, and Celery's, which a project's Celery would take for its own.
 _SCRUBBED = ("DCT_", "CELERY_", "FORKED_BY_MULTIPROCESSING")
 
@@ -83,6 +85,12 @@ class PipeProcess:
 
     def alive(self) -> bool:
         return self._process.poll() is None
+
+    def show_stacks(self) -> None:
+        if self.alive():
+            os.kill(self._process.pid, STACKS_SIGNAL)
+            os.kill(self._process.pid, signal.SIGCONT)
+            time.sleep(0.5)
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -151,7 +151,9 @@ class Chunk:
     fresh: bool = False
     #: Worker that should leave it to others for a while, because a test of it failed or died there; empty for none.
     avoid: str = ""
-    #: (index, seconds) of tests that history allows more than the usual limit, and the same for class fixtures (0: the usual).
+    #: Seconds that one test may take, (index, seconds) of those that may take longer, and the seconds for a class fixture
+    #: (0: the usual). See core.limits.
+    test_limit: float = 60.0
     limits: tuple[tuple[int, float], ...] = ()
     fixture_limit: float = 0.0
 

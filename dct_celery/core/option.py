@@ -38,6 +38,8 @@ class Option:
     rule: str = ""
     #: What the flag means without its value, `true` in TOML and "auto" anywhere; None: it needs a value.
     bare: object = None
+    #: 0 and the word `none` are taken, too, and mean that there is no limit.
+    off: bool = False
     secret: bool = False
     #: Field of `Settings`.
     name: str = ""
@@ -55,6 +57,8 @@ def accept(option: Option, value: object, *, text: bool) -> object:
     With `text` the value is the text of a flag or variable and is parsed; else it must have its type already.
     """
     try:
+        if option.off and str(value).lower() == "none":
+            return 0.0
         typed = _typed(option, _parsed(option, str(value)) if text else value)
         usable = _in_range(option, typed)
     except (KeyError, OverflowError) as exc:
@@ -94,7 +98,7 @@ def _in_range(option: Option, value: object) -> bool:
     if option.kind == "url":
         return _url_is_usable(str(value), option.choices)
     if isinstance(value, int | float):
-        return math.isfinite(value) and option.minimum <= value <= option.maximum
+        return (option.off and value == 0) or math.isfinite(value) and option.minimum <= value <= option.maximum
     if option.choices:
         return value in option.choices
     texts = value if isinstance(value, tuple) else (value,)
@@ -127,4 +131,4 @@ def expected(option: Option) -> str:
     low = f", at least {option.minimum:g}" if option.minimum > -math.inf else ""
     high = f", at most {option.maximum:g}" if option.maximum < math.inf else ""
     rule = f": {option.rule}" if option.rule and option.kind == "list" else ""
-    return text + low + high + rule
+    return text + low + high + rule + (", or none" if option.off else "")

@@ -220,6 +220,7 @@ class Planner:
             estimate=chunk.estimate * len(left) / len(chunk.indices),
             fresh=fresh,
             avoid=avoid,
+            test_limit=self._limits.base(left),
             limits=self._limits.tests(left),
         )
         self._retries.appendleft(retry)
@@ -297,7 +298,8 @@ class Planner:
         estimate = sum(atom.estimate for atom in taken)
         return Chunk(
             self._new_id(), indices, phase, need, flushed=flushed, flushes=flushes, locks=locks, estimate=estimate,
-            limits=self._limits.tests(indices), fixture_limit=self._limits.fixture(indices),
+            test_limit=self._limits.base(indices), limits=self._limits.tests(indices),
+            fixture_limit=self._limits.fixture(indices),
         )  # fmt: skip
 
     def _new_id(self) -> str:

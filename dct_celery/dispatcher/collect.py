@@ -13,6 +13,8 @@ from dct_celery.wire import messages
 
 #: Seconds between two calls of `meanwhile`.
 _LOOK = 0.2
+#: Seconds between two looks that are believed to be the project's: this side may have been stopped.
+_GAP = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,26 @@ class Collected:
     rows: list[dict[str, Any]]
 
 
-def collect(process: UserProcess, last_words: Callable[[], str], meanwhile: Callable[[], object]) -> Collected:
+@dataclass(slots=True)
+class Patience:
+    """How long the project may take to build its suite, in seconds (0: for ever). Only time that we saw pass counts."""
+
+    limit: float
+    clock: Callable[[], float]
+    _spent: float = 0.0
+    _seen: float = -1.0
+
+    def lost(self) -> bool:
+        """To be asked several times a second."""
+        now = self.clock()
+        self._spent += min(now - self._seen, _GAP) if self._seen >= 0 else 0.0
+        self._seen = now
+        return 0 < self.limit < self._spent
+
+
+def collect(
+    process: UserProcess, last_words: Callable[[], str], meanwhile: Callable[[], object], patience: Patience
+) -> Collected:
     """Waits for the manifest. Raises CollectionError with what the project said; `last_words()` is the end of its output.
 
     `meanwhile` is called several times a second and may raise to end the waiting.
@@ -31,6 +52,10 @@ def collect(process: UserProcess, last_words: Callable[[], str], meanwhile: Call
     try:
         while (answer := process.receive(timeout=_LOOK)) is None:
             meanwhile()
+            if patience.lost():
+                process.show_stacks()
+                text = f"building the suite took longer than {patience.limit:g} s (--fixture-timeout); where it is shows below"
+                raise CollectionError(text, detail=last_words())
         if isinstance(answer, messages.Fatal):
             raise CollectionError(explained(answer), detail=answer.detail)
         assert isinstance(answer, messages.Loaded), answer

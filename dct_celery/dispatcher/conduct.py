@@ -9,6 +9,8 @@ from typing import Any
 
 from dct_celery import __version__
 from dct_celery.core import planner, signing, timings
+from dct_celery.core.ladder import Deaths
+from dct_celery.core.limits import Limits
 from dct_celery.core.model import Manifest, Outcome, RunReport, Verdict
 from dct_celery.core.reruns import Reruns
 from dct_celery.core.run import RunMachine
@@ -51,10 +53,12 @@ class Conduct:
         loaded = self._timings.load().items()
         self._samples = {name: sample for name, text in loaded if (sample := timings.decode(text)) is not None}
         estimates = timings.Estimates(self._samples, manifest)
-        plan = planner.Planner(planner.atoms(manifest, estimates), chunk_seconds=settings.chunk_seconds)
+        limits = Limits(manifest, estimates)
+        plan = planner.Planner(planner.atoms(manifest, estimates), chunk_seconds=settings.chunk_seconds, limits=limits)
         maxfail = 1 if settings.failfast else settings.maxfail or 0
         reruns = Reruns.of(settings.reruns, settings.reruns_budget, len(manifest))
-        self._machine = RunMachine(manifest, plan, maxfail=maxfail, reruns=reruns, now=services.clock())
+        deaths = Deaths(settings.crash_budget)
+        self._machine = RunMachine(manifest, plan, maxfail=maxfail, reruns=reruns, deaths=deaths, now=services.clock())
         self._fleet = Fleet(
             services.run, settings.pool, __version__, messages.PROTOCOL_VERSION, signing.key_id(services.key),
             last_usable=services.clock(), last_fit=services.clock(),

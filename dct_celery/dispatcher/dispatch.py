@@ -13,7 +13,8 @@ from typing import IO
 
 from dct_celery import __version__, security
 from dct_celery.core import signing
-from dct_celery.dispatcher.collect import Collected, collect
+from dct_celery.core.limits import FIXTURE_SECONDS
+from dct_celery.dispatcher.collect import Collected, Patience, collect
 from dct_celery.dispatcher.conduct import Conduct, Stopwatch
 from dct_celery.dispatcher.head import Head
 from dct_celery.dispatcher.request import Request, collect_order, strangers
@@ -84,6 +85,7 @@ class Dispatch:
             "hash_seed": request.hash_seed,
             "ignore_packages": list(settings.ignore_package),
             "test_timeout": settings.test_timeout,
+            "fixture_timeout": settings.fixture_timeout,
             "databases": {
                 "create_db": settings.create_db,
                 "keep": settings.keep_databases,
@@ -100,7 +102,9 @@ class Dispatch:
         self._standing.announce()
 
     def _collect(self, process: UserProcess, log: IO[bytes]) -> Collected:
-        collected = collect(process, lambda: _tail(log), self._while_collecting)
+        limit = self._services.settings.fixture_timeout
+        patience = Patience(FIXTURE_SECONDS if limit is None else limit, self._services.clock)
+        collected = collect(process, lambda: _tail(log), self._while_collecting, patience)
         self._watch.note("collect", self._watch.started)
         self._while_collecting()
         count = len(collected.manifest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import unittest
 import warnings
 from collections import defaultdict
@@ -27,6 +28,8 @@ class ChunkSuite(unittest.TestSuite):
         self._dct_indices = [index for index, _ in tests]
         self._dct_recorder = recorder
         self._dct_mark = 0.0
+        #: Module set-up that comes once the module before is torn down.
+        self._dct_next = ""
         self.finished = 0
         self.class_seconds: dict[str, float] = defaultdict(float)
 
@@ -48,17 +51,33 @@ class ChunkSuite(unittest.TestSuite):
         previous = getattr(result, "_previousTestClass", None)
         if previous is type(test):
             return
+        if previous is not None:
+            self._dct_recorder.fixture(f"tearDownClass ({strclass(previous)})")
         self._dct_timed(previous, super()._tearDownPreviousClass, test, result)  # type: ignore[misc]
 
     def _handleModuleFixture(self, test: Any, result: Any) -> None:
         if getattr(result, "_previousTestClass", None) is type(test):
             return
+        module = type(test).__module__
+        new = module != self._get_previous_module(result)  # type: ignore[attr-defined]
+        self._dct_next = f"setUpModule ({module})" if new and hasattr(sys.modules.get(module), "setUpModule") else ""
         self._dct_timed(type(test), super()._handleModuleFixture, test, result)  # type: ignore[misc]
+
+    def _handleModuleTearDown(self, result: Any) -> None:
+        """Called by the other handler where a module begins, and by unittest at the end."""
+        if previous := self._get_previous_module(result):  # type: ignore[attr-defined]
+            self._dct_recorder.fixture(f"tearDownModule ({previous})")
+        super()._handleModuleTearDown(result)  # type: ignore[misc]
+        if self._dct_next:
+            self._dct_recorder.fixture(self._dct_next)
+            self._dct_next = ""
 
     def _handleClassSetUp(self, test: Any, result: Any) -> None:
         if getattr(result, "_previousTestClass", None) is type(test):
             return
+        self._dct_recorder.fixture(f"setUpClass ({strclass(type(test))})")
         self._dct_timed(type(test), super()._handleClassSetUp, test, result)  # type: ignore[misc]
+        self._dct_recorder.fixture("")  # not after a BaseException: the recorder has to know where it came from
 
     def _dct_timed(self, cls: Any, fixture: Any, test: Any, result: Any) -> None:
         start = now()
@@ -87,16 +106,14 @@ def run_chunk(project: Project, order: messages.RunChunk, recorder: Recorder) ->
         try:
             _run(suite, result)
         except BaseException as error:  # a KeyboardInterrupt of the test's own, a SystemExit in setUpClass
-            recorder.abort(error)
-            suite.finished += 1
+            suite.finished += recorder.abort(error)
             stopped = "aborted"
     if result.shouldStop and not stopped:
         stopped = "failfast"
+    left = recorder.cover(tests[suite.finished :]) if stopped == "aborted" else order.indices[suite.finished :]
     for index in order.indices:
         project.tests[index] = None  # type: ignore[call-overload]  # never run twice in one process; unittest frees them, too
-    return messages.ChunkFinished(
-        order.chunk, recorder.records, dict(suite.class_seconds), order.indices[suite.finished :], stopped
-    )
+    return messages.ChunkFinished(order.chunk, recorder.records, dict(suite.class_seconds), left, stopped)
 
 
 def _run(suite: ChunkSuite, result: Any) -> None:

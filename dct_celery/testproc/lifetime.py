@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
+import functools
 import os
 import signal
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 #: Asks a test process for the stacks of all its threads; real-time signals are the ones that projects leave alone.
@@ -28,3 +30,26 @@ def dump_stacks_to(path: str) -> None:
     fd = raise_descriptor(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
     faulthandler.enable(file=fd, all_threads=True)
     faulthandler.register(STACKS_SIGNAL, file=fd, all_threads=True, chain=False)
+    _guard_stacks_signal()
+
+
+def dump_stacks_to_output() -> None:
+    """The same before there is a fork: into what is standard error now."""
+    from dct_celery.testproc.channel import raise_descriptor
+
+    faulthandler.register(STACKS_SIGNAL, file=raise_descriptor(os.dup(2)), all_threads=True, chain=False)
+
+
+def _guard_stacks_signal() -> None:
+    """A test that ignores or blocks every signal there is must still show where it hangs."""
+    set_handler, set_mask = signal.signal, signal.pthread_sigmask
+
+    @functools.wraps(set_handler)
+    def guarded_handler(signalnum: Any, handler: Any) -> Any:
+        return signal.getsignal(signalnum) if signalnum == STACKS_SIGNAL else set_handler(signalnum, handler)
+
+    @functools.wraps(set_mask)
+    def guarded_mask(how: Any, mask: Any) -> Any:
+        return set_mask(how, mask if how == signal.SIG_UNBLOCK else set(mask) - {STACKS_SIGNAL})
+
+    signal.signal, signal.pthread_sigmask = guarded_handler, guarded_mask

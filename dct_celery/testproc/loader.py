@@ -77,7 +77,7 @@ class Loader:
     def _reap(self) -> None:
         while self._status:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, use = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
@@ -87,7 +87,7 @@ class Loader:
                 del self._lifelines[fd]
                 os.close(fd)
             if path is not None:
-                _write_status(path, status)
+                _write_status(path, status, use.ru_maxrss)
 
     def _slot_died(self, fd: int) -> None:
         self._kill(self._lifelines.pop(fd))
@@ -129,6 +129,7 @@ class Loader:
             os.environ.update(order.environment)
             random.seed()
             dump_stacks_to(order.stacks)
+            _write_pid(order.stacks)
             from dct_celery.testproc.session import Session
 
             Session(self._project, order).serve()
@@ -141,9 +142,16 @@ class Loader:
         os._exit(0)
 
 
-def _write_status(path: str, status: int) -> None:
+def _write_pid(path: str) -> None:
+    """Beside the stacks: who does not answer an order can be asked for them."""
+    with contextlib.suppress(OSError), open(f"{path}.pid", "w") as file:
+        file.write(str(os.getpid()))
+
+
+def _write_status(path: str, status: int, peak: int) -> None:
+    """How it ended, and the most memory that it had (KiB), a line each."""
     text = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit {os.waitstatus_to_exitcode(status)}"
     with contextlib.suppress(OSError):
         with open(f"{path}.tmp", "w") as file:
-            file.write(text)
+            file.write(f"{text}\n{peak}\n")
         os.replace(f"{path}.tmp", path)

@@ -13,7 +13,7 @@ from dct_celery.errors import ProtocolError
 from dct_celery.testproc import environment, manifest
 from dct_celery.testproc.channel import Channel, raise_descriptor
 from dct_celery.testproc.clock import now
-from dct_celery.testproc.lifetime import die_with_parent
+from dct_celery.testproc.lifetime import die_with_parent, dump_stacks_to_output
 from dct_celery.testproc.project import LoadFailed, Project, load_project, prepare_process
 from dct_celery.wire import messages
 
@@ -24,6 +24,7 @@ _BATCH = 2000
 def main(inbox: int, outbox: int) -> None:
     """Serves one Load; returns when the worker closes the channel."""
     die_with_parent()
+    dump_stacks_to_output()
     channel = Channel(raise_descriptor(inbox), raise_descriptor(outbox))
     try:
         load = channel.expect(messages.Load)

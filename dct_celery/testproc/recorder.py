@@ -46,12 +46,19 @@ class Recorder:
         self._events: list[tuple[Outcome, dict[str, Any] | None, str, str]] = []
         #: Class or module name -> id of the fixture event that keeps its tests from running.
         self._blocked: dict[str, str] = {}
+        #: The fixture that is running.
+        self._inside = ""
 
     def begin(self, index: int, test: unittest.TestCase) -> None:
-        self._current, self._index, self._started = test, index, False
+        self._current, self._index, self._started, self._inside = test, index, False, ""
         self._events = []
         self._channel.hold(messages.started(index))
         self._channel.flush()
+
+    def fixture(self, name: str) -> None:
+        """A class or module fixture begins; an empty name says that the test itself is next."""
+        self._inside = name
+        self._channel.send(messages.FixtureStarted(name))
 
     def started(self, test: Any) -> None:
         if test is self._current:
@@ -65,7 +72,9 @@ class Recorder:
         self._events.append((outcome, failure, reason, sql))
 
     def _fixture(self, holder: Any, outcome: Outcome, failure: dict[str, Any] | None, reason: str) -> None:
-        name = holder.id()
+        self._fixture_finished(holder.id(), outcome, failure, reason)
+
+    def _fixture_finished(self, name: str, outcome: Outcome, failure: dict[str, Any] | None, reason: str) -> None:
         phase, _, scope = name.partition(" ")
         if phase in ("setUpClass", "setUpModule"):
             self._blocked[scope.strip("()")] = name
@@ -82,9 +91,13 @@ class Recorder:
         if self._started or self._events:
             self._finish(seconds)
         else:
-            cls = type(test)
-            blocker = self._blocked.get(strclass(cls)) or self._blocked.get(cls.__module__)
+            blocker = self._blocker(test)
             self._send(Outcome.NOT_RUN, 0.0, reason="" if blocker else "never started", covered_by=blocker)
+
+    def _blocker(self, test: unittest.TestCase) -> str | None:
+        """Id of the fixture event that keeps the test from running."""
+        cls = type(test)
+        return self._blocked.get(strclass(cls)) or self._blocked.get(cls.__module__)
 
     def _finish(self, seconds: float) -> None:
         if not self._events:
@@ -114,11 +127,30 @@ class Recorder:
         """Sends the last record now: what comes next may take long or end the process."""
         self._channel.flush()
 
-    def abort(self, error: BaseException) -> None:
-        """A BaseException escaped from the current test: that is its error."""
+    def abort(self, error: BaseException) -> bool:
+        """A BaseException escaped from the current test, or from the fixture that was running: that is its error.
+
+        True if the current test has its record now.
+        """
         failure = describe(type(error), error, "".join(traceback.format_exception(error)), self.root)
+        if self._inside:
+            self._fixture_finished(self._inside, Outcome.ERROR, failure, "")
+            self._inside = ""
+            return False
         self._events.append((Outcome.ERROR, failure, "", ""))
         self.end(0.0)
+        return True
+
+    def cover(self, tests: list[tuple[int, unittest.TestCase]]) -> list[int]:
+        """Records those that a fixture keeps from running; returns the indices of the others."""
+        left = []
+        for index, test in tests:
+            if blocker := self._blocker(test):
+                self._index = index
+                self._send(Outcome.NOT_RUN, 0.0, covered_by=blocker)
+            else:
+                left.append(index)
+        return left
 
 
 class RecordingResult:

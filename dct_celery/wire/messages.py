@@ -5,7 +5,7 @@
     slot   ──▶ loader          (a path on the fork FIFO, naming a file with a ForkOrder)
     slot   ──▶ test process    Attach | Build | Check | Flush | Serialize | RunChunk | Goodbye
     test process ──▶ slot      Attached | Built | Checked | Flushed | Serialized | Fatal
-                               TestStarted, TestFinished, FixtureFinished …, ChunkFinished
+                               TestStarted, FixtureStarted, TestFinished, FixtureFinished …, ChunkFinished
 
 Durations are seconds (float) measured by the sender's CLOCK_MONOTONIC. An unknown kind or field is a ProtocolError.
 """
@@ -19,7 +19,7 @@ from typing import Any, ClassVar, TypeVar
 from dct_celery.errors import ProtocolError
 
 #: Raised with every change that an older peer could misread. Dispatcher and worker of different versions refuse each other.
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 _KINDS: dict[str, type[Message]] = {}
 M = TypeVar("M", bound="Message")
@@ -144,7 +144,7 @@ class ForkOrder(Message):
     log: str
     #: Where faulthandler writes.
     stacks: str
-    #: Written by the loader when the fork has ended: "exit N" or "signal N".
+    #: Written by the loader when the fork has ended: "exit N" or "signal N", and in a second line its peak of memory in KiB.
     status: str
     #: Variables set in the fork: DCT_SLOT, TMPDIR.
     environment: dict[str, str]
@@ -274,6 +274,15 @@ def started(index: int) -> bytes:
 def passed(index: int, seconds: float) -> bytes:
     """`TestFinished(index, "passed", seconds).encode()`, at a tenth of its cost: most tests pass and print nothing."""
     return b'{"kind":"TestFinished","index":%d,"outcome":"passed","seconds":%.6f}' % (index, seconds)
+
+
+@message
+@dataclass(frozen=True, slots=True)
+class FixtureStarted(Message):
+    """Sent before a class or module fixture, so that a crash or a hang in it is not the next test's; empty: it is over."""
+
+    #: "setUpClass (a.T)", as the FixtureFinished would call it.
+    id: str = ""
 
 
 @message

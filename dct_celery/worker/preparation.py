@@ -17,6 +17,7 @@ from typing import Any
 from dct_celery import security
 from dct_celery.core import signing
 from dct_celery.core.databaseuse import totals
+from dct_celery.core.limits import FIXTURE_SECONDS
 from dct_celery.errors import ConfigError, DatabaseError, LeaseLost
 from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger, UserProcess
 from dct_celery.wire import messages
@@ -34,6 +35,8 @@ log = logging.getLogger("dct_celery.worker")
 FORMAT = 1
 #: Seconds at the end of a run for healing clones for the next one; then they are dropped.
 CLOSE_SECONDS = 5.0
+#: Seconds between two looks at a loader that is busy.
+_LOOK = 0.2
 #: Distributions whose version decides no verdict.
 _TOOLS = frozenset({"pip", "setuptools", "wheel", "uv", "dct-celery"})
 
@@ -57,7 +60,9 @@ class Prepared:
     key: str
     owner: str
     serialized: dict[str, str] = field(default_factory=dict)
+    #: Seconds, by the run's options; None for the usual limits, 0 for none.
     test_timeout: float | None = None
+    fixture_timeout: float | None = None
     #: reused | restored | built
     templates: str = ""
     #: Seconds of each step.
@@ -71,6 +76,7 @@ class Prepared:
             "key": self.key,
             "owner": self.owner,
             "test_timeout": self.test_timeout,
+            "fixture_timeout": self.fixture_timeout,
         }
 
 
@@ -111,7 +117,7 @@ class Preparation:
         self._check_redis(loaded)
         self._guard(loaded, spec["databases"])
         prepared = Prepared(loaded, [DatabaseSpec.from_dict(data) for data in loaded.databases], "", secrets.token_hex(8))
-        prepared.test_timeout = spec["test_timeout"]
+        prepared.test_timeout, prepared.fixture_timeout = spec["test_timeout"], spec["fixture_timeout"]
         self._connect(prepared)
         self._step("connect")
         templates = self._templates(prepared)
@@ -223,16 +229,24 @@ class Preparation:
         python = self._services.settings.worker_python or sys.executable
         with self._folder.loader_log.open("ab") as log:
             self.process = self._services.start_process(python, load, environment, log)
-        answer = self._wait(self.process)
+        answer = self._wait(self.process, FIXTURE_SECONDS if spec["fixture_timeout"] is None else spec["fixture_timeout"])
         if isinstance(answer, messages.Loaded):
             return answer
         assert isinstance(answer, messages.Fatal)
         raise Refused(f"the suite cannot be built on this worker: {answer.message}", answer.detail)
 
-    def _wait(self, process: UserProcess) -> messages.Message:
-        while (answer := process.receive(timeout=0.2)) is None:
+    def _wait(self, process: UserProcess, limit: float) -> messages.Message:
+        """The loader's answer. Raises Refused when it needs more than `limit` seconds (0: for ever)."""
+        spent = 0.0  # in looks, not by the clock: this worker may have been stopped for a while
+        while (answer := process.receive(timeout=_LOOK)) is None:
+            spent += _LOOK
             if self._over():
                 raise LeaseLost("the run is over")
+            if 0 < limit < spent:
+                process.show_stacks()
+                process.kill()
+                text = self._folder.loader_log.read_text(errors="backslashreplace")[-8192:]
+                raise Refused(f"building the suite took longer than {limit:g} s (--fixture-timeout)", text)
         return answer
 
     def _fork(self, purpose: str) -> TestProcess:

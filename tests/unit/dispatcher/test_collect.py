@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dct_celery.core.model import Manifest
-from dct_celery.dispatcher.collect import Collected, collect
+from dct_celery.dispatcher.collect import Collected, Patience, collect
 from dct_celery.errors import CollectionError, Interrupted, ProcessDied
 from dct_celery.wire.messages import Entries, Fatal, Loaded, Message
 from tests.support.factories import group, make_manifest
@@ -33,6 +33,9 @@ class FakeProcess:
     def alive(self) -> bool:
         return True
 
+    def show_stacks(self) -> None:
+        self.shown = True
+
     def kill(self) -> None: ...
 
     def close(self, grace: float = 5.0) -> None: ...
@@ -50,7 +53,7 @@ END = Entries([], last=True)
 
 
 def collected(*words: Message | None, meanwhile: Any = lambda: None) -> Collected:
-    return collect(FakeProcess(*words), lambda: "last words", meanwhile)
+    return collect(FakeProcess(*words), lambda: "last words", meanwhile, Patience(0, float))
 
 
 def test_the_manifest_arrives_in_parts_and_in_order() -> None:
