@@ -13,10 +13,12 @@ from dct_celery.errors import DatabaseError, DctError, ProcessDied, ProtocolErro
 from dct_celery.ports import Claim, Held
 from dct_celery.wire import messages
 from dct_celery.worker.breaker import Troubles
+from dct_celery.worker.deaths import MemoryTrouble, last_words
 from dct_celery.worker.lease import LeaseKeeper
 from dct_celery.worker.services import WorkerServices
 from dct_celery.worker.spool import Spool
 from dct_celery.worker.testprocess import TestProcess
+from dct_celery.worker.watchdog import Overdue, Watchdog
 
 if TYPE_CHECKING:
     from dct_celery.worker.slot import SlotRun
@@ -26,6 +28,8 @@ log = logging.getLogger("dct_celery.worker")
 BATCH_SECONDS, BATCH_SIZE = 0.05, 128 * 1024
 #: Seconds to try the last write of a chunk while the store is away; then the lease decides.
 STORE_PATIENCE = 120.0
+#: Seconds that a process which ran out of time gets to end by itself.
+TERM_SECONDS = 3.0
 #: Outcomes that a database server in trouble can make.
 _BAD = frozenset({"failed", "error"})
 
@@ -44,19 +48,19 @@ class ChunkRun:
         self._batch: list[str] = []
         self._batch_size = 0
         self._batch_since = 0.0
-        self._current: int | None = None
-        self._current_since = 0.0
         self._looked_at = 0.0
         self._start = time.monotonic()
+        self._watchdog = Watchdog(chunk, slot_run.test_timeout, slot_run.fixture_timeout, self._start)
+        self._memory = MemoryTrouble()
+        #: The test process has its order: from then on its death is the chunk's affair, not the machine's.
+        self._begun = False
 
     def execute(self) -> str:
         """completed | released | lost"""
         with LeaseKeeper(self._slot_run.ledger, self._held, self._lease_ms) as keeper:
             self._keeper = keeper
             try:
-                process = self._slot_run.process_for(self._chunk, lambda: keeper.lost or keeper.cancelled)
-                process.send(messages.RunChunk(self._chunk.id, list(self._chunk.indices)))
-                return self._follow(process)
+                return self._follow(self._begin())
             except ProcessDied as died:
                 return self._died(died)
             except ProtocolError as error:
@@ -66,13 +70,35 @@ class ChunkRun:
             finally:
                 self._spool.close()
 
+    def _begin(self) -> TestProcess:
+        """The test process, with its order. One that ended in between two chunks is nobody's loss: a fork is cheap."""
+        process = self._order()
+        if process is None:
+            log.warning("a test process ended between two chunks")
+            self._slot_run.retire(kill=True)
+            process = self._order()
+        if process is None:
+            raise ProcessDied("it ended before its first test")
+        self._begun = True
+        self._watchdog.begin(time.monotonic())
+        return process
+
+    def _order(self) -> TestProcess | None:
+        """None when the process does not take its order."""
+        process = self._slot_run.process_for(self._chunk, lambda: self._keeper.lost or self._keeper.cancelled)
+        try:
+            process.send(messages.RunChunk(self._chunk.id, list(self._chunk.indices)))
+        except ProcessDied:
+            return None
+        return process
+
     def _follow(self, process: TestProcess) -> str:
         while True:
             message = process.receive(timeout=BATCH_SECONDS)
             now = time.monotonic()
-            if isinstance(message, messages.TestStarted):
-                self._current, self._current_since = message.index, now
-            elif isinstance(message, (messages.TestFinished, messages.FixtureFinished)):
+            if message is not None:
+                self._watchdog.hear(message)
+            if isinstance(message, (messages.TestFinished, messages.FixtureFinished)):
                 self._record(message, process.raw, now)
             elif isinstance(message, messages.ChunkFinished):
                 return self._complete(message)
@@ -83,15 +109,13 @@ class ChunkRun:
             # By the clock, not when the process is silent: fast tests are never silent until their chunk ends.
             if now - self._looked_at >= BATCH_SECONDS:
                 self._looked_at = now
-                if outcome := self._interrupted(process, now):
+                if outcome := self._interrupted(process, now, silent=message is None):
                     return outcome
 
     def _record(self, message: messages.TestFinished | messages.FixtureFinished, raw: bytes, now: float) -> None:
         if message.outcome in _BAD and (trouble := self._slot_run.canary.trouble()):
             # Void: it says something of the server, nothing of the test, which runs again.
             raise DatabaseError(f"{message.kind} while {trouble}")
-        if isinstance(message, messages.TestFinished):
-            self._current = None
         text = raw.decode("ascii")
         self._spool.add(text)
         if not self._batch:
@@ -129,7 +153,7 @@ class ChunkRun:
 
     # -- ends ------------------------------------------------------------------------
 
-    def _interrupted(self, process: TestProcess, now: float) -> str:
+    def _interrupted(self, process: TestProcess, now: float, *, silent: bool) -> str:
         """Whatever ends a chunk from outside the test process; looked at every BATCH_SECONDS."""
         if self._keeper.lost:
             self._slot_run.retire(kill=True)
@@ -138,10 +162,8 @@ class ChunkRun:
             return self._release("cancelled", "the run was stopped")
         if self._drained(now):
             return self._release("drain", "the worker stops")
-        limit = self._slot_run.test_timeout
-        if limit and self._current is not None and now - self._current_since > limit:
-            return self._timed_out(process, limit)
-        return ""
+        overdue = self._watchdog.look(now, silent=silent)
+        return self._timed_out(process, overdue) if overdue else ""
 
     def _drained(self, now: float) -> bool:
         try:
@@ -150,25 +172,36 @@ class ChunkRun:
             return False
         return time.time() - since > self._services.settings.drain_seconds
 
-    def _timed_out(self, process: TestProcess, limit: float) -> str:
-        assert self._current is not None
-        message = f"timed out after {limit:g} s"
-        text = f"{message}\n\n{process.stacks(ask=True)}".rstrip()
-        failure = {"kind": "error", "type": "dct.TimedOut", "message": message, "text": text, "subtest": ""}
-        index, seconds = self._current, time.monotonic() - self._current_since
+    def _timed_out(self, process: TestProcess, overdue: Overdue) -> str:
+        """Stacks first, while there is somebody to ask; then the verdict, and only then the end of the process."""
+        message, stacks = overdue.message, process.stacks(ask=True)
+        record = self._verdict(process, overdue, f"{message}\n\n{stacks}".rstrip())
+        if record is not None:
+            self._record(record, record.encode(), time.monotonic())
+            self._send()
+        process.terminate(TERM_SECONDS)
+        if record is not None:
+            return self._release("timeout", message, index=overdue.index, fixture=overdue.fixture)
+        return self._release("silence", f"a test process that said nothing {message}", stacks)
+
+    def _verdict(self, process: TestProcess, overdue: Overdue, text: str) -> messages.TestFinished | messages.FixtureFinished | None:
+        """The record that the process itself cannot send; None when neither test nor fixture is to blame."""
+        failure = {"kind": "error", "type": "dct.TimedOut", "message": overdue.message, "text": text, "subtest": ""}
         output = process.last_output()
-        record = messages.TestFinished(index, "error", seconds, [failure], output=output)
-        self._record(record, record.encode(), time.monotonic())
-        return self._release("timeout", message)
+        if overdue.fixture:
+            phase = overdue.fixture.partition(" ")[0]
+            return messages.FixtureFinished(overdue.fixture, phase, "error", [failure], output=output)
+        if overdue.index is None:
+            return None
+        return messages.TestFinished(overdue.index, "error", self._watchdog.spent, [failure], output=output)
 
     def _died(self, died: ProcessDied) -> str:
         process = self._slot_run.process
-        detail = ""
-        if process is not None:
-            detail = f"{process.stacks(ask=False)}\n\nLast output:\n{process.last_output()}".strip()
-        if self._current is None:
-            return self._release("loader", str(died), detail)
-        return self._release("crash", str(died), detail, index=self._current)
+        words = last_words(process) if process is not None else ""
+        if process is None or not self._begun:
+            return self._release("loader", str(died), words)
+        cause = self._memory.explain(str(died), process.peak())
+        return self._release("crash", cause, words, index=self._watchdog.index, fixture=self._watchdog.fixture)
 
     def _complete(self, message: messages.ChunkFinished) -> str:
         self._slot_run.used(self._chunk)
@@ -183,7 +216,7 @@ class ChunkRun:
         }
         return self._end("complete", summary)
 
-    def _release(self, why: str, cause: str, detail: str = "", index: int | None = None) -> str:
+    def _release(self, why: str, cause: str, detail: str = "", index: int | None = None, fixture: str = "") -> str:
         self._slot_run.retire(kill=True)
         if why in ("database", "loader"):
             Troubles(self._services.folder.troubles).note(cause)
@@ -192,6 +225,7 @@ class ChunkRun:
             "cause": cause,
             "detail": detail[-20_000:],
             "index": index,
+            "fixture": fixture,
             "busy_seconds": round(time.monotonic() - self._start, 6),
             "databases": self._slot_run.database_use(),
         }

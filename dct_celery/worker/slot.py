@@ -34,6 +34,8 @@ ATTACH_SECONDS = 600.0
 AWAY_SECONDS = 120.0
 #: Seconds to wait for a spare in the making before making one oneself.
 SPARE_SECONDS = 120.0
+#: Seconds of rest after a chunk that is better run on another worker.
+AVOID_PAUSE = 0.2
 
 
 class SlotRun:
@@ -42,8 +44,9 @@ class SlotRun:
     def __init__(self, services: WorkerServices, run: str, folder: RunFolder, slot: int, state: Mapping[str, Any]) -> None:
         self.run = run
         self.folder = folder
-        #: Seconds that one test may take, its class fixtures included; None for no limit.
+        #: Seconds that one test, and one fixture of a class or module, may take; None for the usual limits, 0 for none.
         self.test_timeout: float | None = state["test_timeout"]
+        self.fixture_timeout: float | None = state["fixture_timeout"]
         self.ledger: Ledger = services.ledger(run)
         self._slot = slot
         self._specs = [DatabaseSpec.from_dict(data) for data in state["specs"]]
@@ -211,6 +214,8 @@ class Slot:
         lease_ms = int(settings.lease_seconds * 1000)
         claim = slot_run.ledger.claim(chunk, attempt, worker=self._services.name, slot=self._index, lease_ms=lease_ms)
         if not claim.granted or claim.chunk is None:
+            if claim.status == "avoid":
+                time.sleep(AVOID_PAUSE)  # its message is coming round again: the others should have a chance to take it
             return claim.status
         result = ChunkRun(slot_run, claim, self._services, lease_ms).execute()
         with contextlib.suppress(DctError, OSError):

@@ -22,6 +22,8 @@ M = TypeVar("M", bound=messages.Message)
 FORK_SECONDS = 30.0
 #: Least seconds between two reads.
 _PACE = 0.02
+#: Characters of stacks that are kept; seconds that a process gets to write them, and between two looks at whether it has.
+_STACKS, _DUMP_SECONDS, _SETTLED = 32_000, 2.0, 0.05
 #: Same number as testproc.lifetime.STACKS_SIGNAL, which this room may not import.
 STACKS_SIGNAL = signal.SIGRTMIN + 7
 
@@ -119,22 +121,65 @@ class TestProcess:
 
     def status(self) -> str:
         """How it ended: "signal 11", "exit 0"; waits a moment for the loader to say so."""
-        deadline = time.monotonic() + 2.0
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                return (self._folder / "status").read_text()
+        self._await_status(2.0)
+        return next(iter(self._status()), "it closed its channel")
+
+    def peak(self) -> int:
+        """The most memory that it had, in KiB, once it has ended; 0 if nobody knows."""
+        return int("".join(self._status()[1:2]) or 0)
+
+    def _status(self) -> list[str]:
+        try:
+            return (self._folder / "status").read_text().splitlines()
+        except OSError:
+            return []
+
+    def _await_status(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not self._status() and time.monotonic() < deadline:
             time.sleep(0.01)
-        return "it closed its channel"
 
     def stacks(self, *, ask: bool) -> str:
-        """What faulthandler wrote; with `ask`, the stacks of all threads as they are now."""
-        if ask and self.pid:
+        """What faulthandler wrote; with `ask`, the stacks of all threads as they are now, or what the kernel knows of them."""
+        before = self._stacks()
+        pid = self.pid or self._early_pid()
+        if not ask or not pid:
+            return before[-_STACKS:]
+        # A stopped process takes no signal before it goes on; it is to end in a moment anyway.
+        for number in (STACKS_SIGNAL, signal.SIGCONT):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, STACKS_SIGNAL)
-            time.sleep(0.3)
+                os.kill(pid, number)
+        return self._dumped(before) or f"{before[-_STACKS:]}\n{_kernels_word(pid)}".lstrip()
+
+    def _dumped(self, before: str) -> str:
+        """The stacks, once they are whole; empty when none come."""
+        deadline = time.monotonic() + _DUMP_SECONDS
+        last = before
+        while time.monotonic() < deadline:
+            time.sleep(_SETTLED)
+            text = self._stacks()
+            if text == last != before:
+                return text[-_STACKS:]
+            last = text
+        return last[-_STACKS:] if last != before else ""
+
+    def _stacks(self) -> str:
         with contextlib.suppress(OSError):
-            return (self._folder / "stacks").read_text(errors="backslashreplace")[-32_000:]
+            return (self._folder / "stacks").read_text(errors="backslashreplace")
         return ""
+
+    def _early_pid(self) -> int:
+        """Before it has answered anything."""
+        with contextlib.suppress(OSError, ValueError):
+            return int((self._folder / "stacks.pid").read_text())
+        return 0
+
+    def terminate(self, grace: float) -> None:
+        """Asks its process group to end, and waits up to `grace` seconds for that; `kill` comes next in any case."""
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGTERM)
+            self._await_status(grace)
 
     def last_output(self) -> str:
         """The end of what it printed."""
@@ -174,6 +219,16 @@ class TestProcess:
         while self.pid and (left := deadline - time.monotonic()) > 0:
             if select.select([self._outbox], [], [], left)[0] and not os.read(self._outbox, 1 << 18):
                 return
+
+
+def _kernels_word(pid: int) -> str:
+    """What the kernel says of each thread: name, state, and where in the kernel it waits."""
+    words = []
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        with contextlib.suppress(OSError, IndexError):
+            name, _, rest = (task / "stat").read_text().rpartition(")")
+            words.append(f"thread {name}): state {rest.split()[0]}, waits in {(task / 'wchan').read_text() or '?'}")
+    return "\n".join(["it did not show its stacks; the kernel says:", *(words or ["the process is gone"])])
 
 
 def _loader(fork_fifo: Path) -> IO[bytes]:
