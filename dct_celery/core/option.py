@@ -98,7 +98,7 @@ def _in_range(option: Option, value: object) -> bool:
     if option.kind == "url":
         return _url_is_usable(str(value), option.choices)
     if isinstance(value, int | float):
-        return (option.off and value == 0) or math.isfinite(value) and option.minimum <= value <= option.maximum
+        return (option.off and value == 0) or (math.isfinite(value) and option.minimum <= value <= option.maximum)
     if option.choices:
         return value in option.choices
     texts = value if isinstance(value, tuple) else (value,)

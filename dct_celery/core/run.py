@@ -31,7 +31,6 @@ from dct_celery.core import ladder
 from dct_celery.core.model import (
     BAD_OUTCOMES,
     Chunk,
-    Entry,
     Failure,
     FixtureVerdict,
     Manifest,

@@ -64,7 +64,7 @@ class ChunkRun:
             except ProcessDied as died:
                 return self._died(died)
             except ProtocolError as error:
-                return self._release("crash", str(error))
+                return self._release("crash", str(error), index=self._watchdog.index, fixture=self._watchdog.fixture)
             except DctError as error:
                 return self._release("database", str(error), error.detail)
             finally:
@@ -184,7 +184,9 @@ class ChunkRun:
             return self._release("timeout", message, index=overdue.index, fixture=overdue.fixture)
         return self._release("silence", f"a test process that said nothing {message}", stacks)
 
-    def _verdict(self, process: TestProcess, overdue: Overdue, text: str) -> messages.TestFinished | messages.FixtureFinished | None:
+    def _verdict(
+        self, process: TestProcess, overdue: Overdue, text: str
+    ) -> messages.TestFinished | messages.FixtureFinished | None:
         """The record that the process itself cannot send; None when neither test nor fixture is to blame."""
         failure = {"kind": "error", "type": "dct.TimedOut", "message": overdue.message, "text": text, "subtest": ""}
         output = process.last_output()
