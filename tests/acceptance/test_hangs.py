@@ -56,7 +56,9 @@ def test_a_test_that_hangs_in_any_way_is_an_error_with_its_stack(busy_fleet: Fle
     # When
     finished = busy_fleet.run(project, "--test-timeout", "1")
     # Then
-    assert finished.outcomes() == {f"test_it.Hangs.test_{x}": y for x, y in zip("abc", ("passed", "error", "passed"), strict=True)}
+    assert finished.outcomes() == {
+        f"test_it.Hangs.test_{x}": y for x, y in zip("abc", ("passed", "error", "passed"), strict=True)
+    }
     assert finished.code == 1
     (hung,) = (test for test in finished.json["tests"] if test["outcome"] == "error")
     assert hung["message"] == "dct.TimedOut: timed out after 1 s"
