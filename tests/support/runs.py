@@ -37,13 +37,16 @@ class Run:
     maxfail: int = 0
     #: Seconds per chunk; the tiny default puts every class into a chunk of its own.
     chunk_seconds: float = 0.001
+    min_chunk_seconds: float = 0.001
     machine: RunMachine = field(init=False)
     effects: list[ev.Effect] = field(default_factory=list)
     fence: int = 0
 
     def __post_init__(self) -> None:
         planner = Planner(
-            atoms(self.manifest, Estimates({}, self.manifest)), chunk_seconds=self.chunk_seconds, min_chunk_seconds=0.001
+            atoms(self.manifest, Estimates({}, self.manifest)),
+            chunk_seconds=self.chunk_seconds,
+            min_chunk_seconds=self.min_chunk_seconds,
         )
         self.machine = RunMachine(self.manifest, planner, maxfail=self.maxfail)
         self.send(ev.SlotsChanged(self.slots, self.slots))
