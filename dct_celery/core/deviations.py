@@ -23,14 +23,20 @@ DEVIATIONS = (
     Deviation(
         "sys.exit() or KeyboardInterrupt raised by a test or fixture itself",
         "ends the run; what follows is never reported, and sys.exit(0) exits 0",
-        "is the error of that test; the others run",
+        "is the error of that test or fixture; the others run",
         "a run that stops early must not look green",
     ),
     Deviation(
         "test process that dies (segmentation fault, os._exit, out of memory)",
         "ends the run",
-        "the test runs again alone; at the second death that is its error, and the others run",
+        "the test, or the class whose fixture it was, runs again alone; a second death is its error, and the others run",
         "one test must not cost the others their verdict",
+    ),
+    Deviation(
+        "test, fixture or import that does not end",
+        "never ends",
+        "is an error with the stacks of all threads after --test-timeout or --fixture-timeout; none switches a limit off",
+        "a slot that hangs serves nobody",
     ),
     Deviation(
         "state that one class leaves in the process for another (caches, module globals, class attributes)",

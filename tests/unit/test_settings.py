@@ -259,12 +259,23 @@ class TestDatabases:
         assert (settings.max_operations, settings.health_check_seconds) == (7, 3.0)
         assert "DJANGO_TEST_MAX_OPERATIONS: '-1'" in refusal(tmp_path, DJANGO_TEST_MAX_OPERATIONS="-1")
 
+    @pytest.mark.parametrize("word", ["0", "none", "None", "0.0"])
+    def test_a_limit_can_be_switched_off(self, tmp_path: Path, word: str) -> None:
+        # When
+        settings = settings_of(tmp_path, DCT_TEST_TIMEOUT=word, DCT_FIXTURE_TIMEOUT=word)
+
+        # Then
+        assert (settings.test_timeout, settings.fixture_timeout) == (0.0, 0.0)
+        assert settings_of(tmp_path).test_timeout is None
+
 
 class TestRefusals:
     @pytest.mark.parametrize(
         ("flags", "start", "mend"),
         [
-            ({"test_timeout": "abc"}, "--test-timeout: 'abc'", "a number of seconds, at least 0.1"),
+            ({"test_timeout": "abc"}, "--test-timeout: 'abc'", "a number of seconds, at least 0.1, or none"),
+            ({"test_timeout": "0.05"}, "--test-timeout: '0.05'", "a number of seconds, at least 0.1, or none"),
+            ({"timeout": "none"}, "--timeout: 'none'", "a number of seconds, at least 0.1"),
             ({"reruns_budget": "101"}, "--reruns-budget: '101'", "a percentage, at least 0, at most 100"),
             ({"reruns": "-1"}, "--reruns: '-1'", "a whole number, at least 0"),
             ({"timeout": "nan"}, "--timeout: 'nan'", "a number of seconds"),

@@ -52,8 +52,16 @@ def rows(*indices: int) -> Entries:
 END = Entries([], last=True)
 
 
-def collected(*words: Message | None, meanwhile: Any = lambda: None) -> Collected:
-    return collect(FakeProcess(*words), lambda: "last words", meanwhile, Patience(0, float))
+def collected(*words: Message | None, meanwhile: Any = lambda: None, patience: Patience | None = None) -> Collected:
+    return collect(FakeProcess(*words), lambda: "last words", meanwhile, patience or Patience(0, float))
+
+
+def clock(*steps: float) -> Iterator[float]:
+    """Seconds that go on by these steps, then stand still."""
+    now = 100.0
+    for step in (*steps, *[0.0] * 100):
+        now += step
+        yield now
 
 
 def test_the_manifest_arrives_in_parts_and_in_order() -> None:
@@ -106,3 +114,27 @@ def test_an_interrupt_ends_the_waiting() -> None:
     # Then
     with pytest.raises(Interrupted):
         collected(None, None, loaded(), meanwhile=interrupted)
+
+
+def test_a_suite_that_is_never_built_ends_the_waiting_with_its_stacks() -> None:
+    # Given
+    looks = clock(*[0.5] * 20)
+    # When
+    with pytest.raises(CollectionError, match=r"took longer than 3 s \(--fixture-timeout\)") as caught:
+        collected(*[None] * 20, patience=Patience(3.0, lambda: next(looks)))
+    # Then
+    assert caught.value.detail == "last words"
+
+
+def test_time_in_which_this_side_was_stopped_is_not_the_projects() -> None:
+    # Given
+    looks = clock(0.5, 3600.0, 0.5)
+    # Then
+    assert collected(None, None, None, loaded(Manifest(())), END, patience=Patience(3.0, lambda: next(looks)))
+
+
+def test_patience_without_a_limit_has_no_end() -> None:
+    # Given
+    looks = clock(*[1.0] * 50)
+    # Then
+    assert collected(*[None] * 50, loaded(Manifest(())), END, patience=Patience(0, lambda: next(looks)))

@@ -25,7 +25,7 @@ def test_slots_of_all_usable_workers_count_and_ready_ones_apart(fleet: Fleet) ->
     # When
     fleet.update([READY, PREPARING, OLD, OTHER_KEY], 1.0)
     # Then
-    assert (fleet.slots, fleet.ready_slots) == (6, 4)
+    assert (fleet.slots, fleet.ready_slots, fleet.ready_workers) == (6, 4, 1)
     assert fleet.usable == [READY, PREPARING]
 
 

@@ -244,3 +244,18 @@ def test_a_journal_that_cannot_be_written_acknowledges_nothing_and_stops_nothing
     assert scene.ledger.acknowledged([f"{held.chunk}.1"]) == [1]
     warning = scene.services.console.warn.call_args.args[0]
     assert "cannot be written (No space left on device); the run goes on without it" in warning
+
+
+def test_a_chunk_that_its_worker_left_to_others_is_published_again(scene: Scene) -> None:
+    # Given
+    scene.follower.step()
+    (chunk,) = scene.run.offers
+    scene.ledger.offer(replace(chunk, attempt=2, avoid="build-a"))
+    assert scene.ledger.claim(chunk.id, 2, worker="build-a", slot=1, lease_ms=1000).status == "avoid"
+    publish = cast(Any, scene.follower)._services.queue.publish
+    before = publish.call_count
+    # When
+    scene.follower.step()
+    # Then
+    assert publish.call_count == before + 1
+    assert publish.call_args.args[0]["chunk"] == chunk.id
