@@ -93,8 +93,6 @@ class RunMachine:
     _slots: int = 0
     _ready: int = 0
     _workers: int = 1
-    #: Chunks offered so far.
-    _offered: int = 0
     _bad: int = 0
     _losses: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     _stopped_at: float = 0.0
@@ -342,7 +340,7 @@ class RunMachine:
         loss = "" if known else f"crash: {event.cause}"
         rest = tuple(index for index in open_ if index not in suspects)
         effects += self._rerun(chunk, event.lease) + self._again(chunk, rest, loss=loss, where=event.lease)
-        if why := self.deaths.exceeded(self._offered):
+        if why := self.deaths.exceeded(len(self._known)):
             effects += self._stopped(ev.Stopped(why, 7))
         return effects
 
@@ -411,7 +409,6 @@ class RunMachine:
                 break
             self._known.add(chunk.id)
             self._queued[chunk.id] = _Held(chunk, self.now)
-            self._offered += 1
             effects.append(ev.Offer(chunk))
         return effects
 

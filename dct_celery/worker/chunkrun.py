@@ -200,7 +200,7 @@ class ChunkRun:
     def _died(self, died: ProcessDied) -> str:
         process = self._slot_run.process
         words = last_words(process) if process is not None else ""
-        if process is None or not self._begun:
+        if process is None or not self._begun or process.orphaned():
             return self._release("loader", str(died), words)
         cause = self._memory.explain(str(died), process.peak())
         return self._release("crash", cause, words, index=self._watchdog.index, fixture=self._watchdog.fixture)

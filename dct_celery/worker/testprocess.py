@@ -35,6 +35,7 @@ class TestProcess:
 
     def __init__(self, folder: Path, fork_fifo: Path, environment: dict[str, str]) -> None:
         self._folder = folder
+        self._fork_fifo = fork_fifo
         self._deframer = framing.Deframer()
         self._ready: list[bytes] = []
         self._inbox = self._outbox = self._lifeline = -1
@@ -123,6 +124,14 @@ class TestProcess:
         """How it ended: "signal 11", "exit 0"; waits a moment for the loader to say so."""
         self._await_status(2.0)
         return next(iter(self._status()), "it closed its channel")
+
+    def orphaned(self) -> bool:
+        """The loader is gone, and all its forks with it, whatever they were doing."""
+        try:
+            _loader(self._fork_fifo).close()
+        except ProcessDied:
+            return True
+        return False
 
     def peak(self) -> int:
         """The most memory that it had, in KiB, once it has ended; 0 if nobody knows."""

@@ -15,7 +15,15 @@ from dct_celery.adapters.redisstore.client import script, text, translating
 from dct_celery.core.model import Chunk
 from dct_celery.errors import Superseded
 from dct_celery.ports import (
-    ABANDONED_MS, AVOID_MS, DISPATCHER_LEASE_MS, STALL_MS, Adoption, Claim, Held, Standing, StreamEntry,
+    ABANDONED_MS,
+    AVOID_MS,
+    DISPATCHER_LEASE_MS,
+    STALL_MS,
+    Adoption,
+    Claim,
+    Held,
+    Standing,
+    StreamEntry,
 )  # fmt: skip
 
 _VERBS = (
