@@ -26,8 +26,9 @@ class MemoryTrouble:
 
 
 def last_words(process: TestProcess) -> str:
-    """Peak of memory, the stacks that faulthandler wrote when it died, and the end of its output."""
-    parts = [f"Memory peak: {peak // 1024} MB" if (peak := process.peak()) else "", process.stacks(ask=False)]
+    """Peak of memory, the stacks that faulthandler wrote when it died (or now, if it lives), and the end of its output."""
+    stacks = process.stacks(ask=not process.ended)
+    parts = [f"Memory peak: {peak // 1024} MB" if (peak := process.peak()) else "", stacks]
     return "\n\n".join(filter(None, [*parts, f"Last output:\n{process.last_output()}"]))
 
 

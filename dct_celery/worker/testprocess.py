@@ -125,6 +125,11 @@ class TestProcess:
         self._await_status(2.0)
         return next(iter(self._status()), "it closed its channel")
 
+    @property
+    def ended(self) -> bool:
+        """The loader has said so."""
+        return bool(self._status())
+
     def orphaned(self) -> bool:
         """The loader is gone, and all its forks with it, whatever they were doing."""
         try:

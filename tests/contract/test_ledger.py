@@ -98,7 +98,7 @@ def test_the_worker_to_avoid_leaves_the_chunk_to_others_and_the_stream_tells(sto
     # When
     assert status(ledger) == "avoid"
     # Then
-    (event,) = ledger.read("0", block_ms=0)
+    event = ledger.read("0", block_ms=0)[-1]
     assert (event.kind, event.chunk, event.attempt, event.worker, event.slot) == ("avoided", "c1", 1, "build-z", 9)
     take(ledger, worker="build-a")
 
