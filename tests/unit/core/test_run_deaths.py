@@ -113,6 +113,19 @@ def test_a_timed_out_set_up_covers_the_tests_of_its_class() -> None:
     assert run.all(ev.Warn) == []
 
 
+@pytest.mark.parametrize("why", ["crash", "timeout"])
+def test_a_set_up_of_a_class_that_is_not_in_the_chunk_is_a_loss_that_is_bounded(why: str) -> None:
+    # Given: a name that the manifest does not know, and no budget that would end it
+    run = Run(make_manifest(group("a.T")))
+    run.machine.deaths.budget = 0
+    # When
+    for _ in range(3):
+        run.release(run.claim(), why, fixture="setUpClass (odd.Name)", cause="signal 11")
+    # Then
+    assert run.outcomes() == {0: NOT_RUN}
+    assert run.machine.exit_code() == 7
+
+
 def test_silence_is_a_loss_that_is_bounded() -> None:
     # Given
     run = Run(make_manifest(group("a.T")))
