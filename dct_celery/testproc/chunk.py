@@ -37,7 +37,8 @@ class ChunkSuite(unittest.TestSuite):
         types = [type(test) for test in self._tests]
         for position, index in enumerate(self._dct_indices):
             test = self._tests[position]
-            self._dct_recorder.begin(index, test)
+            new = position == 0 or types[position - 1] is not types[position]
+            self._dct_recorder.begin(index, test, fixtures=new)
             self._dct_mark = now()
             yield test
             self._dct_recorder.end(now() - self._dct_mark)

@@ -49,11 +49,13 @@ class Recorder:
         #: The fixture that is running.
         self._inside = ""
 
-    def begin(self, index: int, test: unittest.TestCase) -> None:
+    def begin(self, index: int, test: unittest.TestCase, *, fixtures: bool) -> None:
+        """`fixtures`: a fixture is announced before the test runs, and the word that the test begins goes with that."""
         self._current, self._index, self._started, self._inside = test, index, False, ""
         self._events = []
         self._channel.hold(messages.started(index))
-        self._channel.flush()
+        if not fixtures:
+            self._channel.flush()
 
     def fixture(self, name: str) -> None:
         """A class or module fixture begins; an empty name says that the test itself is next."""
