@@ -26,7 +26,7 @@ def told(fleet: Fleet, running: Running, kind: str, worker: str = "") -> list[di
     journal = fleet.folder / "state" / "dct_celery" / "runs" / f"{running.run}.jsonl"
     lines = journal.read_text().splitlines() if journal.exists() else []
     entries = [json.loads(line) for line in lines if line.endswith("}")]
-    return [e for e in entries if e["kind"] == kind and e["worker"].startswith(worker)]
+    return [e for e in entries[1:] if e["kind"] == kind and e["worker"].startswith(worker)]
 
 
 def wait_for_claim(fleet: Fleet, running: Running, worker: str = "") -> float:

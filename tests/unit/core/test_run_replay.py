@@ -54,7 +54,7 @@ def state(run: Run) -> dict[str, Any]:
         "verdicts": machine.verdicts,
         "standing": {chunk.id: (chunk.indices, lease, ms) for chunk, lease, ms in machine.standing()},
         "slots": machine.slots_used,
-        "crashes": dict(machine._crashes),
+        "deaths": machine.deaths,
         "losses": dict(machine._losses),
     }
 
@@ -86,7 +86,7 @@ def test_what_was_to_run_again_runs_again_once(end: str) -> None:
     copy = replayed(live.events)
     copy.send(ev.SlotsChanged(20, 20))
     # Then
-    assert state(copy)["crashes"] == state(live.run)["crashes"]
+    assert state(copy)["deaths"] == state(live.run)["deaths"]
     offered = [chunk for chunk, *_ in copy.machine.standing()]
     assert sorted(i for chunk in offered for i in chunk.indices) == [0, 1, 2, 3, 4]
     assert len({chunk.id for chunk in offered}) == len(offered)
