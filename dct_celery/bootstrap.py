@@ -275,20 +275,23 @@ def make_worker_app() -> Celery:
     app.steps["consumer"].add(RunQueues)
 
     def run_chunk(task: Any, message: str) -> str:
-        return _slot(settings, task.request.hostname).run(message)
+        return _slot(settings, task).run(message)
 
     app.task(name=TASK, bind=True)(run_chunk)
     return app
 
 
-def _slot(settings: Settings, name: str) -> Slot:
+def _slot(settings: Settings, task: Any) -> Slot:
     """The slot of this pool child, made at its first chunk: clients must not cross the fork."""
     from billiard.process import current_process
 
+    from dct_celery.adapters.celeryqueue.queue import hand_on
     from dct_celery.worker.slot import Slot
 
+    name = task.request.hostname
     if name not in _slots:
-        _slots[name] = Slot(_worker_services(settings, name), getattr(current_process(), "index", 0))
+        index = getattr(current_process(), "index", 0)
+        _slots[name] = Slot(_worker_services(settings, name), index, partial(hand_on, task.app))
     return _slots[name]
 
 

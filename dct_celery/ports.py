@@ -448,6 +448,9 @@ class DatabaseServer(Protocol):
     def healthy(self, name: str) -> bool:
         """The server answers, and the database is there."""
 
+    def shape(self, name: str) -> str:
+        """Cheap hash of the catalogs: another one after DDL or TRUNCATE in this database. Raises DatabaseError."""
+
     def discard(self, template: str) -> None:
         """Drops what a failed build left of a template, under its lock: announced or born, but perhaps without a mark.
         Raises DatabaseError for a database that is neither."""

@@ -59,7 +59,8 @@ class Completed:
 class Released:
     """The slot gave the chunk back unfinished.
 
-    `why`: drain, cancelled, crash, timeout, silence, database, loader. `index`: the test that was running, where one was.
+    `why`: drain, cancelled, crash, timeout, silence, database, loader, unready (no databases, nothing was run).
+    `index`: the test that was running, where one was.
     """
 
     lease: Lease

@@ -31,17 +31,19 @@ from dct_celery.core import ladder
 from dct_celery.core.model import (
     BAD_OUTCOMES,
     Chunk,
-    Failure,
     FixtureVerdict,
     Manifest,
     Outcome,
     Verdict,
 )
 from dct_celery.core.planner import Planner
+from dct_celery.core.records import verdict_of_fixture, verdict_of_test
 from dct_celery.core.reruns import Reruns
 
 #: An entry that was lost with its slot this often is given up.
 MAX_LOSSES = 3
+#: An entry whose slot could not get its databases this often is given up; other slots are tried first, and slots rest.
+MAX_UNREADY = 8
 #: Seconds after which an unclaimed chunk is published again while a slot is idle.
 CLAIM_SECONDS = 10.0
 #: Seconds that slots get to end after a stop.
@@ -95,6 +97,7 @@ class RunMachine:
     _workers: int = 1
     _bad: int = 0
     _losses: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    _unready: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     _stopped_at: float = 0.0
 
     def handle(self, event: ev.Event) -> list[ev.Effect]:
@@ -176,7 +179,7 @@ class RunMachine:
             if record["kind"] == "TestFinished":
                 effects += self._test(record, event.lease)
             elif record["kind"] == "FixtureFinished":
-                effects += self._fixture(record, event.lease)
+                effects += self._judge_fixture(verdict_of_fixture(record, event.lease))
         return effects
 
     def _completed(self, event: ev.Completed) -> list[ev.Effect]:
@@ -196,6 +199,8 @@ class RunMachine:
             return []
         if event.why == "crash":
             return self._crashed(held.chunk, event)
+        if event.why == "unready":
+            return self._passed_on(held.chunk, event)
         # The fixture that ran out of time is recorded; what it kept from running is for the manifest to say.
         covered = self._cover(held.chunk, event.fixture) if event.why == "timeout" else []
         # A set-up that covers nothing has got nobody a verdict: without an end to that, it would run for ever.
@@ -245,19 +250,7 @@ class RunMachine:
         index = record["index"]
         if index in self.verdicts or self.reruns.heard(index, lease.chunk):
             return []
-        verdict = Verdict(
-            entry=self.manifest[index],
-            outcome=Outcome(record["outcome"]),
-            seconds=record["seconds"],
-            worker=lease.worker,
-            slot=lease.slot,
-            attempt=lease.attempt,
-            failures=_failures(record),
-            reason=record.get("reason", ""),
-            output=record.get("output", ""),
-            sql=record.get("sql", ""),
-            covered_by=record.get("covered_by"),
-        )
+        verdict = verdict_of_test(self.manifest[index], record, lease)
         if verdict.outcome is Outcome.NOT_RUN and not verdict.covered_by:
             return []  # the process skipped it without a reason: it stays open and runs again
         if self.stop is None and self.reruns.hold(lease.chunk, verdict):
@@ -272,19 +265,6 @@ class RunMachine:
         if verdict.outcome in BAD_OUTCOMES:
             effects += self._count_bad()
         return effects
-
-    def _fixture(self, record: dict[str, Any], lease: ev.Lease) -> list[ev.Effect]:
-        fixture = FixtureVerdict(
-            id=record["id"],
-            phase=record["phase"],
-            outcome=Outcome(record["outcome"]),
-            worker=lease.worker,
-            slot=lease.slot,
-            failures=_failures(record),
-            reason=record.get("reason", ""),
-            output=record.get("output", ""),
-        )
-        return self._judge_fixture(fixture)
 
     def _judge_fixture(self, fixture: FixtureVerdict) -> list[ev.Effect]:
         key = (fixture.id, fixture.phase, fixture.outcome.value)
@@ -364,6 +344,16 @@ class RunMachine:
     def _rest(self, chunk: Chunk, lease: ev.Lease, loss: str) -> list[ev.Effect]:
         return self._rerun(chunk, lease) + self._again(chunk, self._open(chunk), loss=loss, where=lease)
 
+    def _passed_on(self, chunk: Chunk, event: ev.Released) -> list[ev.Effect]:
+        """A slot without databases: it rests, and nothing was lost, unless no slot ever gets any."""
+        place = f"{event.lease.worker}/{event.lease.slot}"
+        effects: list[ev.Effect] = [ev.Warn(f"{place} rests, its tests go elsewhere: {event.cause}")]
+        for index in self._open(chunk):
+            self._unready[index] += 1
+        hopeless = tuple(index for index in self._open(chunk) if self._unready[index] >= MAX_UNREADY)
+        effects += self._give_up(hopeless, f"no slot got its databases, in {MAX_UNREADY} tries: {event.cause}", lost=True)
+        return effects + self._rest(chunk, event.lease, loss="")
+
     def _rerun(self, chunk: Chunk, lease: ev.Lease) -> list[ev.Effect]:
         """Failures that this attempt left in doubt: each alone in a fresh fork, or final when too many tests failed."""
         open_ = tuple(index for index in self.reruns.held(chunk) if index not in self.verdicts)
@@ -416,7 +406,3 @@ class RunMachine:
 
     def _held_locks(self) -> frozenset[str]:
         return frozenset(lock for group in (self._queued, self._leased) for held in group.values() for lock in held.chunk.locks)
-
-
-def _failures(record: dict[str, Any]) -> tuple[Failure, ...]:
-    return tuple(Failure.from_dict(failure) for failure in record.get("failures", ()))

@@ -33,7 +33,7 @@ class Words:
             self.databases.add(word["use"])
         elif word["state"] == "refused":
             self._fleet.refusals[worker] = word["message"]
-        else:
+        elif word["state"] != "short":
             return ev.Stopped(f"{word['message']} (said {worker})", 1, late=True)
         return None
 
@@ -43,6 +43,8 @@ class Words:
             self._console.line(f"{worker} is ready after {word['seconds']:.1f} s{how}")
         elif word["state"] == "refused":
             self._console.warn(f"{worker} refuses the run: {word['message']}{indented(word['detail'])}")
+        elif word["state"] == "short":
+            self._console.warn(f"{worker}: {word['message']}")
         elif word["state"] == "failed" and word["detail"]:
             self._console.warn(f"{word['message']}{indented(word['detail'])}")
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from dct_celery.errors import DatabaseError
 from dct_celery.ports import DatabaseServer
 
-#: Seconds between two questions to a server that is away.
-_PAUSE = 0.5
+#: Seconds between two questions to a server that is away, and between two while somebody waits for an answer from it.
+_PAUSE, LOOK_SECONDS = 0.5, 5.0
 
 
 class Canary:
@@ -18,10 +18,12 @@ class Canary:
     def __init__(self, servers: Iterable[DatabaseServer]) -> None:
         self._servers = list(servers)
         self._lives: list[str] = []
+        self._looked_at = 0.0
 
     def remember(self) -> None:
         """The servers as they are now are those that the test process works with. Raises DatabaseError."""
         self._lives = [server.incarnation() for server in self._servers]
+        self._looked_at = time.monotonic()
 
     def trouble(self) -> str:
         """What became of a server since `remember`; empty when all are as they were."""
@@ -33,6 +35,16 @@ class Canary:
                 return f"{server.where} does not answer: {error}"
         return ""
 
+    def watch(self) -> None:
+        """For whoever waits for work with the servers: asks every LOOK_SECONDS. A server that vanished without a word would
+        keep a query waiting for a quarter of an hour. Raises DatabaseError."""
+        if time.monotonic() - self._looked_at < LOOK_SECONDS:
+            return
+        trouble = self.trouble()
+        self._looked_at = time.monotonic()
+        if trouble:
+            raise DatabaseError(trouble)
+
     def away(self) -> bool:
         """Some server does not answer at all."""
         try:
@@ -41,6 +53,13 @@ class Canary:
         except DatabaseError:
             return True
         return False
+
+    def short(self) -> bool:
+        """Some server has no connection for us at this moment."""
+        try:
+            return any(server.capacity() < 1 for server in self._servers)
+        except DatabaseError:
+            return True
 
     def wait(self, seconds: float, give_up: Callable[[], bool]) -> bool:
         """Until all servers answer again; False when `seconds` pass first or `give_up` says so."""

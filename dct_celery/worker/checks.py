@@ -9,14 +9,17 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
-from dct_celery.errors import DctError
+from dct_celery.errors import DctError, InfrastructureError
 from dct_celery.worker.clones import ClonePool
 from dct_celery.worker.templates import Templates
+
+#: Times that checks are begun which a database server keeps from an answer.
+_TRIES = 5
 
 
 @dataclass(slots=True)
 class SystemChecks:
-    """Started once, by the thread that owns the pool; `news` is asked by the same thread."""
+    """Started by the thread that owns the pool; `news` is asked by the same thread."""
 
     templates: Templates
     pool: ClonePool
@@ -24,6 +27,7 @@ class SystemChecks:
     _thread: threading.Thread | None = None
     _error: DctError | None = None
     _told: bool = False
+    _tries: int = 0
     _ended: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
@@ -31,6 +35,7 @@ class SystemChecks:
         if self.passed or self._thread is not None:
             return
         names = self.pool.take_all()
+        self._tries += 1
         self._thread = threading.Thread(target=self._run, args=(names,), name="dct-checks", daemon=True)
         self._thread.start()
 
@@ -47,6 +52,11 @@ class SystemChecks:
     def news(self) -> DctError | bool:
         """When they have ended, until it is `told`: True for passed, or what they found; False otherwise."""
         if self._told or not self._ended.is_set():
+            return False
+        if isinstance(self._error, InfrastructureError) and self._tries < _TRIES:
+            self.pool.pause(self._error)
+            self._thread, self._error = None, None
+            self._ended.clear()
             return False
         return self._error or self.passed
 

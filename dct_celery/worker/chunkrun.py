@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from dct_celery.core.serverfault import LAST_DOUBT, ServerFault, suspicion
 from dct_celery.errors import DatabaseError, DctError, ProcessDied, ProtocolError, StoreUnavailable
 from dct_celery.ports import Claim, Held
 from dct_celery.wire import messages
@@ -31,7 +32,9 @@ STORE_PATIENCE = 120.0
 #: Seconds that a process which ran out of time gets to end by itself.
 TERM_SECONDS = 3.0
 #: Outcomes that a database server in trouble can make.
-_BAD = frozenset({"failed", "error"})
+_DOUBTFUL = frozenset({"failed", "error", "xfailed"})
+#: Seconds of silence from which on the database servers are asked now and then whether they are there.
+_SILENCE = 3.0
 
 
 class ChunkRun:
@@ -66,6 +69,8 @@ class ChunkRun:
             except ProtocolError as error:
                 return self._release("crash", str(error), index=self._watchdog.index, fixture=self._watchdog.fixture)
             except DctError as error:
+                if isinstance(error, DatabaseError) and not self._begun:
+                    return self._unready(error)
                 return self._release("database", str(error), error.detail)
             finally:
                 self._spool.close()
@@ -113,15 +118,25 @@ class ChunkRun:
                     return outcome
 
     def _record(self, message: messages.TestFinished | messages.FixtureFinished, raw: bytes, now: float) -> None:
-        if message.outcome in _BAD and (trouble := self._slot_run.canary.trouble()):
-            # Void: it says something of the server, nothing of the test, which runs again.
-            raise DatabaseError(f"{message.kind} while {trouble}")
+        if message.outcome in _DOUBTFUL:
+            self._doubt(message)
         text = raw.decode("ascii")
         self._spool.add(text)
         if not self._batch:
             self._batch_since = now
         self._batch.append(text)
         self._batch_size += len(text)
+
+    def _doubt(self, message: messages.TestFinished | messages.FixtureFinished) -> None:
+        """Void is what a server made: it says nothing of the test, which runs again. Raises DatabaseError."""
+        if trouble := self._slot_run.canary.trouble():
+            raise DatabaseError(f"{message.kind} while {trouble}")
+        fault = suspicion([*message.failures, {"text": message.reason}])
+        if fault is None:
+            return
+        if fault is ServerFault.DISK or self._chunk.attempt < LAST_DOUBT or self._slot_run.canary.short():
+            self._slot_run.rest_now(f"the database server {fault}")
+            raise DatabaseError(f"{message.kind} while the database server {fault}")
 
     def _send(self) -> bool:
         """The batch into the stream, where the store is there; else it waits in spool and memory."""
@@ -162,6 +177,8 @@ class ChunkRun:
             return self._release("cancelled", "the run was stopped")
         if self._drained(now):
             return self._release("drain", "the worker stops")
+        if self._watchdog.spent > _SILENCE:
+            self._slot_run.canary.watch()
         overdue = self._watchdog.look(now, silent=silent)
         return self._timed_out(process, overdue) if overdue else ""
 
@@ -218,9 +235,14 @@ class ChunkRun:
         }
         return self._end("complete", summary)
 
+    def _unready(self, error: DctError) -> str:
+        """Nothing of the chunk has run: others may take it while this slot rests."""
+        self._slot_run.rest_now(str(error))
+        return self._release("unready", str(error), error.detail)
+
     def _release(self, why: str, cause: str, detail: str = "", index: int | None = None, fixture: str = "") -> str:
         self._slot_run.retire(kill=True)
-        if why in ("database", "loader"):
+        if why == "loader":
             Troubles(self._services.folder.troubles).note(cause)
         reason: dict[str, Any] = {
             "why": why,

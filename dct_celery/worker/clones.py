@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from dct_celery.errors import DatabaseError, DctError, InfrastructureError
 from dct_celery.ports import DatabaseServer, DatabaseSpec
 from dct_celery.worker.layout import RunFolder
-from dct_celery.worker.maker import Maker
+from dct_celery.worker.maker import Maker, three_times
 from dct_celery.worker.templates import Templates
 
 log = logging.getLogger("dct_celery.worker")
@@ -64,7 +64,7 @@ class ClonePool:
                 return self._clear_away()
             return self._fill() or self._clear_away() or self._flush() or self._export()
         except InfrastructureError as error:
-            self._pause(error)
+            self.pause(error)
             return True
 
     @property
@@ -72,7 +72,8 @@ class ClonePool:
         """A server has just refused something."""
         return time.monotonic() < self._quiet_until
 
-    def _pause(self, error: InfrastructureError) -> None:
+    def pause(self, error: InfrastructureError) -> None:
+        """Nothing is made for a while."""
         # Slots meet the same trouble when they need something, and say so; here it only costs the head start.
         log.warning("run %s: no spare clones for %.0f s: %s", self.maker.run, PAUSE, error)
         self._quiet_until = time.monotonic() + PAUSE
@@ -126,7 +127,7 @@ class ClonePool:
                 taken[spec.alias] = name
         except DatabaseError as error:
             self.give_back(taken.values())
-            self._pause(error)
+            self.pause(error)
             raise
         return taken
 
@@ -164,8 +165,13 @@ class ClonePool:
 
     def _cloned(self, spec: DatabaseSpec, kind: str, fresh: str) -> str:
         server, template = self.servers[spec.alias], self._template(spec, kind)
-        server.clone(template, fresh, self.maker.mark("clone", server.now(), template=template))
-        return fresh
+
+        def clone(first: bool) -> str:
+            name = fresh if first else self.maker.clone_name(spec.alias, "p")
+            server.clone(template, name, self.maker.mark("clone", server.now(), template=template))
+            return name
+
+        return three_times(clone)
 
     def _template(self, spec: DatabaseSpec, kind: str) -> str:
         return self.templates.name(spec.alias, flushed=kind == FLUSHED)

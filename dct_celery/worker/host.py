@@ -20,6 +20,7 @@ from dct_celery.wire.messages import PROTOCOL_VERSION
 from dct_celery.worker.breaker import Breaker, Troubles
 from dct_celery.worker.collecting import Collecting
 from dct_celery.worker.preparation import Preparation, Refused
+from dct_celery.worker.rest import resting
 from dct_celery.worker.services import WorkerServices
 from dct_celery.worker.spool import send_again
 
@@ -43,6 +44,8 @@ class RunKeeper:
     def __init__(self, services: WorkerServices, run: str, slots: int, ready: Callable[[], None]) -> None:
         self.run = run
         self.state = "preparing"
+        #: Slots that the database servers of this run have room for.
+        self.fit = slots
         self._services = services
         self._folder = services.folder.run(run)
         self._ledger = services.ledger(run)
@@ -73,6 +76,14 @@ class RunKeeper:
 
     def join(self, timeout: float) -> None:
         self._thread.join(timeout)
+
+    def resting(self) -> list[str]:
+        """Why slots rest that the servers have room for."""
+        return resting(self._folder.resting, time.monotonic()) if self.state == "ready" else []
+
+    @property
+    def working(self) -> int:
+        return self.fit - len(self.resting())
 
     @property
     def ended(self) -> bool:
@@ -186,6 +197,7 @@ class RunKeeper:
             if not self._end.is_set():
                 self._tell("refused", str(error), error.detail)
         else:
+            self.fit = prepared.slots
             self._folder.publish(prepared.published())
             self.state = "ready"
             self._ready_at = time.monotonic()
@@ -311,16 +323,28 @@ class Host:
                     del self._keepers[run]
 
     def _watch_trouble(self) -> None:
-        trouble = self._breaker.trouble(time.monotonic())
+        trouble = self._breaker.trouble(time.monotonic()) or self._all_rest()
         if trouble and trouble != self._trouble:
             log.warning("this worker %s", trouble)
         self._trouble = trouble
+
+    def _all_rest(self) -> str:
+        """Why no slot of any run claims anything; empty when some does."""
+        ready = [keeper for keeper in list(self._keepers.values()) if keeper.state == "ready"]
+        reasons = [keeper.resting() for keeper in ready]
+        if not ready or any(len(why) < keeper.fit for why, keeper in zip(reasons, ready, strict=True)):
+            return ""
+        return f"rests, since no slot gets its databases: {reasons[0][0]}"
+
+    def _working_slots(self) -> int:
+        """Those that do not rest, for the run that has the fewest."""
+        return max(1, min((keeper.working for keeper in list(self._keepers.values())), default=self._slots))
 
     def _info(self) -> WorkerInfo:
         return WorkerInfo(
             name=self._services.name,
             host=self._services.host,
-            slots=self._slots,
+            slots=self._working_slots(),
             version=__version__,
             protocol=PROTOCOL_VERSION,
             key_id=signing.key_id(self._services.key),

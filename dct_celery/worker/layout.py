@@ -27,7 +27,7 @@ class RunFolder:
         self.path = path
 
     def create(self) -> None:
-        for name in ("", "slots", "clones", "spares", "making", "retired", "spool"):
+        for name in ("", "slots", "clones", "spares", "making", "retired", "spool", "permits", "resting"):
             (self.path / name).mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @property
@@ -41,6 +41,16 @@ class RunFolder:
     @property
     def spool(self) -> Path:
         return self.path / "spool"
+
+    @property
+    def permits(self) -> Path:
+        """Locks of the slots that the database servers have room for; see `worker.rest`."""
+        return self.path / "permits"
+
+    @property
+    def resting(self) -> Path:
+        """A file for each slot that rests."""
+        return self.path / "resting"
 
     def fork_folder(self, name: str) -> Path:
         """A new folder for one fork; its FIFOs, log and status."""

@@ -7,17 +7,19 @@ import itertools
 import json
 import logging
 import os
+import random
 import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from dct_celery import security
 from dct_celery.core import signing
 from dct_celery.core.databaseuse import totals
 from dct_celery.core.limits import FIXTURE_SECONDS
+from dct_celery.core.serverfault import ServerFault, fault_in
 from dct_celery.errors import ConfigError, DatabaseError, LeaseLost
 from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger, UserProcess
 from dct_celery.wire import messages
@@ -31,12 +33,17 @@ from dct_celery.worker.templates import Templates
 from dct_celery.worker.testprocess import TestProcess
 
 log = logging.getLogger("dct_celery.worker")
+T = TypeVar("T")
 #: Version of what a template is; part of its key.
 FORMAT = 1
 #: Seconds at the end of a run for healing clones for the next one; then they are dropped.
 CLOSE_SECONDS = 5.0
 #: Seconds between two looks at a loader that is busy.
 _LOOK = 0.2
+#: Seconds that a server may be away, at first and once it has answered; tries with one that is full.
+CONNECT_SECONDS, AWAY_SECONDS, TRIES = 3.0, 120.0, 4
+#: Connections for each database that the worker itself needs now and then: locks, helpers, scratch databases.
+OWN_CONNECTIONS = 2
 #: Distributions whose version decides no verdict.
 _TOOLS = frozenset({"pip", "setuptools", "wheel", "uv", "dct-celery"})
 
@@ -63,6 +70,8 @@ class Prepared:
     #: Seconds, by the run's options; None for the usual limits, 0 for none.
     test_timeout: float | None = None
     fixture_timeout: float | None = None
+    #: Slots that the database servers have room for.
+    slots: int = 1
     #: reused | restored | built
     templates: str = ""
     #: Seconds of each step.
@@ -77,6 +86,7 @@ class Prepared:
             "owner": self.owner,
             "test_timeout": self.test_timeout,
             "fixture_timeout": self.fixture_timeout,
+            "slots": self.slots,
         }
 
 
@@ -118,15 +128,16 @@ class Preparation:
         self._guard(loaded, spec["databases"])
         prepared = Prepared(loaded, [DatabaseSpec.from_dict(data) for data in loaded.databases], "", secrets.token_hex(8))
         prepared.test_timeout, prepared.fixture_timeout = spec["test_timeout"], spec["fixture_timeout"]
-        self._connect(prepared)
+        self._patiently(CONNECT_SECONDS, lambda: self._connect(prepared))
         self._step("connect")
         templates = self._templates(prepared)
-        prepared.templates = templates.ensure_pristine(anew=spec["databases"]["create_db"])
+        anew = spec["databases"]["create_db"]
+        prepared.templates = self._patiently(AWAY_SECONDS, lambda: templates.ensure_pristine(anew=anew))
         prepared.key = templates.key
         self._step("templates")
         self.pool = self._pool(prepared, templates, spec["databases"]["keep"])
         self.checks = SystemChecks(templates, self.pool, passed=prepared.templates == "built")
-        prepared.serialized = templates.ensure_serialized()
+        prepared.serialized = self._patiently(AWAY_SECONDS, templates.ensure_serialized)
         self._step("serialize")
         log.info("run %s: templates are %s", self._run, prepared.templates)
         self._compare(loaded, self._manifest(), spec)
@@ -141,6 +152,29 @@ class Preparation:
 
     # -- databases ---------------------------------------------------------------------
 
+    def _patiently(self, seconds: float, step: Callable[[], T]) -> T:
+        """`step`, again after what was the server's fault; other workers may be luckier meanwhile. A server that is away is
+        waited for, for so long. Raises DatabaseError, LeaseLost."""
+        deadline = time.monotonic() + seconds
+        for attempt in itertools.count(1):
+            try:
+                return step()
+            except DatabaseError as error:
+                fault = fault_in(str(error))
+                tired = time.monotonic() > deadline if fault is ServerFault.AWAY else attempt >= TRIES
+                if fault is None or tired:
+                    raise
+                log.warning("run %s: trying again: %s", self._run, error)
+            self._pause(min(attempt, 4) * random.uniform(0.5, 1.0))  # nosec: spreads the tries of several workers
+        raise AssertionError("it returns or raises")
+
+    def _pause(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self._over():
+                raise LeaseLost("the run is over")
+            time.sleep(0.1)
+
     def _guard(self, loaded: messages.Loaded, rules: Mapping[str, Any]) -> None:
         """The dispatcher has looked already; here the worker's own list of denied servers counts, too."""
         settings = self._services.settings
@@ -153,16 +187,19 @@ class Preparation:
         """Servers that can be used, with a sign of life on each before anything is made there."""
         self._services.folder.remember_servers(asdict(spec) for spec in prepared.specs if spec.vendor != "sqlite")
         for spec in prepared.specs:
-            server = self._servers[spec.alias] = self._services.server_for(spec)
-            server.check()
-            self._signs.give(spec.alias, server.sign_of_life(prepared.owner))
-        self._check_capacity(prepared.specs)
+            if spec.alias not in self._servers:
+                self._servers[spec.alias] = self._services.server_for(spec)
+            self._servers[spec.alias].check()
+            if spec.alias not in self._signs:
+                self._signs.give(spec.alias, self._servers[spec.alias].sign_of_life(prepared.owner))
+        prepared.slots = self._check_capacity(prepared.specs)
 
-    def _check_capacity(self, specs: Sequence[DatabaseSpec]) -> None:
-        """One budget per server: each slot takes a connection for its tests and one for its clones, per alias."""
+    def _check_capacity(self, specs: Sequence[DatabaseSpec]) -> int:
+        """Slots that fit. One budget per server: each takes a connection for its tests and one for its clones, per alias."""
         aliases: dict[str, list[str]] = {}
         for spec in specs:
             aliases.setdefault(self._servers[spec.alias].where, []).append(spec.alias)
+        fit = self._slots
         for where, members in aliases.items():
             free, each = self._servers[members[0]].capacity(), 2 * len(members)
             if free < each:
@@ -170,8 +207,19 @@ class Preparation:
                     f"{where} has {free} connections left, one slot needs {each}: "
                     "raise its max_connections, or end other sessions"
                 )
-            if free < each * self._slots:
-                log.warning("%s has %d connections left, %d slots need %d", where, free, self._slots, each * self._slots)
+            here = slots_that_fit(self._slots, free, len(members))
+            if here < self._slots:
+                self._say_who_rests(where, free, each, self._slots - here)
+            fit = min(fit, here)
+        return fit
+
+    def _say_who_rests(self, where: str, free: int, each: int, number: int) -> None:
+        line = (
+            f"{number} of {self._slots} slots rest: {where} has {free} connections left, a slot needs {each}; "
+            f"raise its max_connections by {number * each}, or give this worker fewer slots (-c)"
+        )
+        log.warning("run %s: %s", self._run, line)
+        self._ledger.tell(self._services.name, {"state": "short", "message": line})
 
     def _templates(self, prepared: Prepared) -> Templates:
         facts = [[spec.alias, sorted(self._servers[spec.alias].facts().items())] for spec in prepared.specs]
@@ -193,7 +241,7 @@ class Preparation:
             folder=self._folder,
             maker=self._maker(prepared),
             # More slots than tests never come.
-            slots=min(self._slots, prepared.loaded.count),
+            slots=min(prepared.slots, prepared.loaded.count),
             flushes=frozenset(spec.alias for spec in prepared.specs if spec.names & flushed),
             keep=keep,
         )
@@ -302,6 +350,11 @@ class Preparation:
     def database_use(self) -> dict[str, float]:
         """Running totals of what this process did with database servers: see core.databaseuse."""
         return totals(asdict(server.stats) for server in self._servers.values())
+
+
+def slots_that_fit(slots: int, free: int, aliases: int) -> int:
+    """At least one, if the server has `free` connections left for so many databases of each slot."""
+    return max(1, min(slots, (free - OWN_CONNECTIONS * aliases) // (2 * aliases)))
 
 
 def differences(there: Mapping[str, str], here: Mapping[str, str], *, ignored: set[str]) -> list[str]:

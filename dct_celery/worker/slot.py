@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +14,7 @@ from dct_celery.core import signing
 from dct_celery.core.clonestate import CloneState
 from dct_celery.core.databaseuse import Changes, totals
 from dct_celery.core.model import Chunk
+from dct_celery.core.serverfault import ServerFault, fault_in, fault_in_traceback
 from dct_celery.errors import DatabaseError, DctError
 from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger
 from dct_celery.wire import messages
@@ -21,7 +22,8 @@ from dct_celery.worker.canary import Canary
 from dct_celery.worker.chunkrun import ChunkRun
 from dct_celery.worker.clones import FLUSHED, PRISTINE
 from dct_celery.worker.layout import RunFolder
-from dct_celery.worker.maker import Maker
+from dct_celery.worker.maker import Maker, three_times
+from dct_celery.worker.rest import Permits, Rest, wait_before_handing_on
 from dct_celery.worker.services import WorkerServices
 from dct_celery.worker.spool import sweep
 from dct_celery.worker.templates import Templates
@@ -32,6 +34,12 @@ log = logging.getLogger("dct_celery.worker")
 ATTACH_SECONDS = 600.0
 #: Seconds to wait for a database server that is away, the lease kept meanwhile.
 AWAY_SECONDS = 120.0
+#: Pauses, in seconds, before a server that has no connection left is asked again; then the slot rests.
+_SHORTAGE = (1.0, 2.0, 4.0)
+#: Seconds before a server that has ended our sessions is tried again.
+_BREATH = 0.5
+#: What becomes of a message that a resting slot received: it is handed on.
+RESTING = "resting"
 #: Seconds to wait for a spare in the making before making one oneself.
 SPARE_SECONDS = 120.0
 #: Seconds of rest after a chunk that is better run on another worker.
@@ -60,30 +68,64 @@ class SlotRun:
         self._changes = Changes()
         self._clones: dict[str, str] = {}
         self._state = CloneState()
+        #: What the clones looked like when the test process had attached.
+        self._shapes: dict[str, str] = {}
+        self._permits = Permits(folder.permits, state["slots"])
+        self.rest = Rest(folder.resting / str(slot))
         self.canary = Canary(self._servers.values())
         self.process: TestProcess | None = None
+
+    def may_claim(self) -> bool:
+        """The servers have room for this slot, and it has not just failed to get its databases."""
+        return not self.rest.lasts(time.monotonic()) and self._permits.have()
 
     def process_for(self, chunk: Chunk, give_up: Callable[[], bool]) -> TestProcess:
         """A test process whose clones suit the chunk. While a database server is away it waits, unless `give_up` says that
         there is nothing to wait for any more. Raises DatabaseError, ProcessDied."""
         if self.process is None or not self._state.suits(chunk) or not self._healthy() or self.canary.trouble():
             self.retire()
-            try:
-                self._renew(chunk)
-            except DatabaseError as error:
-                self.retire(kill=True)
-                if not self.canary.away():
-                    raise
-                log.warning("run %s: waiting for a database server: %s", self.run, error)
-                if not self.canary.wait(AWAY_SECONDS, give_up):
-                    raise
-                self._renew(chunk)
+            self._renew_patiently(chunk, give_up)
         assert self.process is not None
         return self.process
+
+    def _renew_patiently(self, chunk: Chunk, give_up: Callable[[], bool]) -> None:
+        deadline, pauses = time.monotonic() + AWAY_SECONDS, iter(_SHORTAGE)
+        while True:
+            try:
+                self._renew(chunk)
+                return
+            except DatabaseError as error:
+                self.retire(kill=True)
+                if not self._waited_for_server(error, deadline, pauses, give_up):
+                    raise
+
+    def _waited_for_server(
+        self, error: DatabaseError, deadline: float, pauses: Iterator[float], give_up: Callable[[], bool]
+    ) -> bool:
+        """A server that was away is back, or one that was short of connections may have some again."""
+        fault = fault_in(str(error))
+        if give_up() or fault is ServerFault.DISK:
+            return False
+        if fault is ServerFault.CONNECTIONS:
+            pause = next(pauses, None)
+            time.sleep(pause or 0.0)
+            return pause is not None
+        left = deadline - time.monotonic()
+        if left < 0 or not (fault or self.canary.away()):
+            return False
+        log.warning("run %s: waiting for a database server: %s", self.run, error)
+        time.sleep(_BREATH)
+        return self.canary.wait(left, give_up)
+
+    def rest_now(self, reason: str) -> None:
+        """Claims nothing for a while; others may."""
+        seconds = self.rest.begin(reason, time.monotonic())
+        log.warning("run %s: slot %d rests for %.0f s: %s", self.run, self._slot, seconds, reason)
 
     def used(self, chunk: Chunk) -> None:
         """The chunk ran to its end in the current process."""
         self._state = self._state.after(chunk)
+        self.rest.succeeded()
 
     def database_use(self) -> dict[str, float]:
         """What is new since the last call: see core.databaseuse."""
@@ -91,7 +133,17 @@ class SlotRun:
         return self._changes.since(totals(stats, waited_seconds=self._waited))
 
     def _healthy(self) -> bool:
-        return all(self._servers[alias].healthy(name) for alias, name in self._clones.items())
+        """The clones are there, and no test that rolls back has changed their schema, which no rollback mends on MySQL. Tests
+        that flush truncate tables, too, and what those find they find in sequence."""
+        if self._state.used_by is not None:
+            return all(self._servers[alias].healthy(name) for alias, name in self._clones.items())
+        try:
+            return self._shapes_now() == self._shapes
+        except DatabaseError:
+            return False
+
+    def _shapes_now(self) -> dict[str, str]:
+        return {alias: self._servers[alias].shape(name) for alias, name in self._clones.items()}
 
     def _renew(self, chunk: Chunk) -> None:
         flushed = [spec for spec in self._specs if not spec.names.isdisjoint(chunk.flushed)]
@@ -104,11 +156,15 @@ class SlotRun:
             self._clones[spec.alias] = self._take(spec, FLUSHED if spec.alias in early else PRISTINE)
         self._waited += time.monotonic() - start
         places = {alias: self._servers[alias].place(name) for alias, name in self._clones.items()}
-        answer = self.process.ask(messages.Attach(places, self._serialized, late), messages.Attached, ATTACH_SECONDS)
+        question = messages.Attach(places, self._serialized, late)
+        answer = self.process.ask(question, messages.Attached, ATTACH_SECONDS, self.canary.watch)
         if isinstance(answer, messages.Fatal):
             self.retire()
-            raise DatabaseError(f"the test process could not attach: {answer.message}", detail=answer.detail)
+            fault = fault_in_traceback(answer.detail)
+            why = f"{answer.message} (the server {fault})" if fault else answer.message
+            raise DatabaseError(f"the test process could not attach: {why}", detail=answer.detail)
         self.process.pid = answer.pid
+        self._shapes = self._shapes_now()
         self._state = CloneState(chunk.flushed)
 
     def _fork(self, purpose: str) -> TestProcess:
@@ -156,14 +212,18 @@ class SlotRun:
         server, template = self._servers[spec.alias], self._template(spec, kind)
         if kind == FLUSHED:
             self._templates.ensure_flushed([spec.alias])
-        name = self._maker.clone_name(spec.alias, self._slot)
-        self.folder.note_clone(name, spec.alias)
-        try:
-            server.clone(template, name, self._maker.mark("clone", server.now(), template=template))
-        except DatabaseError:
-            self.folder.forget_clone(name)
-            raise
-        return name
+
+        def clone(_: bool) -> str:
+            name = self._maker.clone_name(spec.alias, self._slot)
+            self.folder.note_clone(name, spec.alias)
+            try:
+                server.clone(template, name, self._maker.mark("clone", server.now(), template=template))
+            except DatabaseError:
+                self.folder.forget_clone(name)
+                raise
+            return name
+
+        return three_times(clone)
 
     def _template(self, spec: DatabaseSpec, kind: str) -> str:
         return self._templates.name(spec.alias, flushed=kind == FLUSHED)
@@ -179,6 +239,7 @@ class SlotRun:
 
     def close(self) -> None:
         self.retire(kill=True)
+        self._permits.give_back()
         for server in self._servers.values():
             with contextlib.suppress(DctError):
                 server.close()
@@ -187,8 +248,10 @@ class SlotRun:
 class Slot:
     """One lane of the worker. `run` is called by Celery, one message after the other; a thread retires runs that ended."""
 
-    def __init__(self, services: WorkerServices, index: int) -> None:
+    def __init__(self, services: WorkerServices, index: int, hand_on: Callable[[str, str], None]) -> None:
+        """`hand_on`: (run, message) -> somebody else gets the message."""
         self._services = services
+        self._hand_on = hand_on
         self._index = index
         self._runs: dict[str, SlotRun] = {}
         self._busy = threading.Lock()
@@ -204,12 +267,18 @@ class Slot:
             log.warning("message refused: %s", error)
             return "refused"
         with self._busy:
-            return self._claim_and_run(run, chunk, attempt)
+            result = self._claim_and_run(run, chunk, attempt)
+        if result == RESTING:
+            self._hand_on(run, message)
+        return result
 
     def _claim_and_run(self, run: str, chunk: str, attempt: int) -> str:
         slot_run = self._slot_run(run)
         if slot_run is None:
             return "no-run"
+        if not slot_run.may_claim():
+            wait_before_handing_on()
+            return RESTING
         settings = self._services.settings
         lease_ms = int(settings.lease_seconds * 1000)
         claim = slot_run.ledger.claim(chunk, attempt, worker=self._services.name, slot=self._index, lease_ms=lease_ms)

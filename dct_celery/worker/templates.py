@@ -20,9 +20,11 @@ from pathlib import Path
 
 from dct_celery.core.marks import Mark
 from dct_celery.core.names import born_limit, template_name
+from dct_celery.core.serverfault import fault_in, fault_in_traceback
 from dct_celery.errors import DatabaseError, DctError, ProjectError
 from dct_celery.ports import DatabaseServer, DatabaseSpec
 from dct_celery.wire import messages
+from dct_celery.worker.canary import Canary
 from dct_celery.worker.maker import Maker
 from dct_celery.worker.signs import Signs
 from dct_celery.worker.testprocess import TestProcess
@@ -159,10 +161,22 @@ class Templates:
         return state
 
     def _build(self, places: dict[str, str], limits: dict[str, int] | None = None) -> None:
+        canary = self._canary()
         with self._helper("build") as process:
-            answer = process.ask(messages.Build(places, limits or {}), messages.Built, BUILD_SECONDS)
+            answer = process.ask(messages.Build(places, limits or {}), messages.Built, BUILD_SECONDS, canary.watch)
         if isinstance(answer, messages.Fatal):
-            raise ProjectError(answer.message, detail=answer.detail)
+            raise self._blamed(answer, canary) or ProjectError(answer.message, detail=answer.detail)
+
+    def _canary(self) -> Canary:
+        canary = Canary(self._servers.values())
+        canary.remember()
+        return canary
+
+    def _blamed(self, answer: messages.Fatal, canary: Canary) -> DatabaseError | None:
+        """What failed for the server's sake says nothing of the project."""
+        fault = fault_in(answer.message) or fault_in_traceback(answer.detail)
+        trouble = canary.trouble() or (f"the database server {fault}" if fault else "")
+        return DatabaseError(f"{trouble} ({answer.message})", detail=answer.detail) if trouble else None
 
     # -- export and restore --------------------------------------------------------------
 
@@ -229,7 +243,7 @@ class Templates:
         server.clone(self.name(spec.alias, flushed=False), name, self._maker.mark("building", server.now()))
         with self._scratch({spec.alias}) as others, self._helper("flush") as process:
             places = {alias: self._servers[alias].place(other) for alias, other in {**others, spec.alias: name}.items()}
-            answer = process.ask(messages.Flush(places, [spec.alias]), messages.Flushed, FLUSH_SECONDS)
+            answer = process.ask(messages.Flush(places, [spec.alias]), messages.Flushed, FLUSH_SECONDS, self._canary().watch)
         if isinstance(answer, messages.Fatal):
             server.drop(name)
             raise DatabaseError(f"the template could not be flushed: {answer.message}", detail=answer.detail)
@@ -243,7 +257,8 @@ class Templates:
         if all(os.path.exists(path) for path in files.values()):
             return files
         with self._scratch(set()) as names, self._helper("serialize") as process:
-            answer = process.ask(messages.Serialize(self._places(names), files), messages.Serialized, FLUSH_SECONDS)
+            question = messages.Serialize(self._places(names), files)
+            answer = process.ask(question, messages.Serialized, FLUSH_SECONDS, self._canary().watch)
             if isinstance(answer, messages.Fatal):
                 raise DatabaseError(f"the template could not be serialized: {answer.message}", detail=answer.detail)
         return files
@@ -253,8 +268,8 @@ class Templates:
         with self._helper("check") as process:
             answer = process.ask(messages.Check(self._places(names)), messages.Checked, FLUSH_SECONDS)
         if isinstance(answer, messages.Fatal):
-            error = ProjectError if answer.reason == "checks" else DatabaseError
-            raise error(answer.message, detail=answer.detail)
+            ours = answer.reason != "checks" or fault_in(answer.message) or fault_in_traceback(answer.detail)
+            raise (DatabaseError if ours else ProjectError)(answer.message, detail=answer.detail)
 
     # -- parts -----------------------------------------------------------------------------
 

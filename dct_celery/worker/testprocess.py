@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -108,14 +109,18 @@ class TestProcess:
         if since < _PACE:
             time.sleep(_PACE - since)
 
-    def ask(self, question: messages.Message, kind: type[M], timeout: float) -> M | messages.Fatal:
-        """Sends and waits for the one answer. Raises ProcessDied, also when `timeout` seconds pass."""
+    def ask(
+        self, question: messages.Message, kind: type[M], timeout: float, watch: Callable[[], None] = lambda: None
+    ) -> M | messages.Fatal:
+        """Sends and waits for the one answer. Raises ProcessDied, also when `timeout` seconds pass; `watch` is called every
+        second, and may raise."""
         self.send(question)
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
             answer = self.receive(min(left, 1.0))
             if isinstance(answer, (kind, messages.Fatal)):
                 return answer
+            watch()
             if answer is not None:
                 raise ProtocolError(f"expected {kind.__name__}, received {answer.kind}")
         raise ProcessDied(f"no answer to {question.kind} within {timeout:.0f} s")

@@ -789,3 +789,19 @@ def test_what_was_done_is_counted(house: House) -> None:
     # Then
     assert (server.stats.cloned, server.stats.dropped, server.stats.healed, server.stats.adopted) == (2, 1, 0, 0)
     assert server.stats.clone_seconds > 0
+
+
+def test_the_shape_changes_with_the_schema_and_not_with_rows(house: House) -> None:
+    # Given
+    template = house.name()
+    house.create(template)
+    house.server().seal(template, TEMPLATE)
+    name, server = cloned(house, template), house.server()
+    before = server.shape(name)
+    # When
+    house.run(name, "INSERT INTO book (id, title) VALUES (77, 'seventy-seven')")
+    rows = server.shape(name)
+    house.run(name, "ALTER TABLE book ADD COLUMN shade integer")
+    # Then
+    assert rows == before
+    assert server.shape(name) != before

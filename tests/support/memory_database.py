@@ -247,6 +247,9 @@ class MemoryServer:
     def healthy(self, name: str) -> bool:
         return not self.world.down and name in self.world.databases
 
+    def shape(self, name: str) -> str:
+        return str(self._there(name).sealed)
+
     def discard(self, template: str) -> None:
         self.world.announced.pop(template, None)
         self.drop(template)

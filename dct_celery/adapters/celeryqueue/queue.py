@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from dct_celery.core import signing
 from dct_celery.core.names import queue_name
 from dct_celery.core.redact import redact
 from dct_celery.errors import BrokerUnavailable
+
+log = logging.getLogger("dct_celery.worker")
 
 
 class CeleryChunkQueue:
@@ -63,3 +66,13 @@ class CeleryChunkQueue:
             else:
                 mend = "start it or set --broker"
             raise BrokerUnavailable(f"{self._where} cannot be used: {text}; {mend}") from error
+
+
+def hand_on(app: Celery, run: str, text: str) -> None:
+    """Puts a message that a slot has received, and cannot take, back into its run's queue. One that is lost is published again by
+    the dispatcher."""
+    queue: Any = run_queue(run, amqp=is_amqp(app.conf.broker_url))
+    try:
+        app.send_task(TASK, args=(text,), queue=queue, argsrepr="(…)", retry=False, ignore_result=True)
+    except (OperationalError, KombuError, OSError) as error:
+        log.warning("a message of run %s is lost: %s", run, redact(str(error)))

@@ -207,6 +207,9 @@ class MysqlServer:
         except DatabaseError:
             return False
 
+    def shape(self, name: str) -> str:
+        return mysql_server.shape(self._link, ours(name))
+
     def discard(self, template: str) -> None:
         self.drop(template)
 

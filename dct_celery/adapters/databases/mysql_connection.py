@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,6 +36,9 @@ PACKET = 512 * 1024
 UNKNOWN_DATABASE, UNKNOWN_TABLE, DATABASE_EXISTS = 1049, 1146, 1007
 _LOST = frozenset({2006, 2013, 2014, 2055, 4031, 1927, 1053})
 _REFUSED = frozenset({1044, 1045, 1142, 1143, 1227, 1370})
+
+#: A server that vanishes without a word is noticed in half a minute, however long an answer may take. Seconds, but for the last.
+_NETWORK = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 10_000))
 
 _open: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -267,6 +271,7 @@ class Link:
                 f"database {self._spec.alias!r} on {where(self._spec)} cannot be reached from this worker: {_line(error)}; "
                 "check HOST, PORT, USER and PASSWORD of its settings as this worker sees them"
             ) from error
+        _heed_silence(connection.fileno())
         self._connection = connection
         self._used = 0
         self._opened_at = self._spoke_at = time.monotonic()
@@ -293,6 +298,16 @@ class Link:
                 self._stats.failed += 1
                 self.close()
             raise DatabaseError(f"{where(self._spec)}: {_line(error)}") from error
+
+
+def _heed_silence(fd: int) -> None:
+    """The client library knows no option for it, but its socket does."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as link:
+        if link.family in (socket.AF_INET, socket.AF_INET6):
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in _NETWORK:
+                if option := getattr(socket, name, None):
+                    link.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _packets(statements: Iterable[str]) -> Iterator[list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 
@@ -116,3 +117,17 @@ def heals_cheaper(link: Link, template: str) -> bool:
         return True
     query = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = %s"
     return int(link.one(query, [template])[0]) > _MANY_TABLES
+
+
+def shape(link: Link, name: str) -> str:
+    """Hash of tables and columns; TRUNCATE and ALTER give a table another time of creation."""
+    tables = link.rows(
+        "SELECT table_name, table_type, engine, create_time FROM information_schema.tables WHERE table_schema = %s ORDER BY 1",
+        [name],
+    )
+    columns = link.rows(
+        "SELECT table_name, column_name, column_type, is_nullable, column_default FROM information_schema.columns "
+        "WHERE table_schema = %s ORDER BY 1, ordinal_position",
+        [name],
+    )
+    return hashlib.sha256(repr([tables, columns]).encode()).hexdigest()

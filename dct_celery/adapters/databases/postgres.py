@@ -21,7 +21,7 @@ from dct_celery.adapters.databases.postgres_copy import Copier, sessions_on, who
 from dct_celery.adapters.databases.postgres_heal import Healer
 from dct_celery.adapters.databases.postgres_session import PostgresSession
 from dct_celery.adapters.databases.postgres_signs import PostgresSign, held, key, locked_by_us, one_of
-from dct_celery.adapters.databases.postgres_state import read_state
+from dct_celery.adapters.databases.postgres_state import read_shape, read_state
 from dct_celery.core.marks import Found, Mark
 from dct_celery.core.names import OURS, born_limit
 from dct_celery.errors import CloneFailed, DatabaseError
@@ -219,6 +219,11 @@ class PostgresServer:
             query = "SELECT 1 FROM pg_database WHERE datname = %s AND datallowconn AND datconnlimit <> %s"
             return bool(self._session.rows(query, [name, _HALF_DROPPED]))
         return False
+
+    def shape(self, name: str) -> str:
+        _ours(name)
+        with contextlib.closing(self._session.open(name)) as connection, self._session.translated():
+            return read_shape(connection)
 
     def discard(self, template: str) -> None:
         self.drop(template)

@@ -113,3 +113,24 @@ def _union(connection: psycopg.Connection[Any], parts: list[sql.Composed]) -> li
 
 def _texts(name: Name) -> tuple[sql.Literal, sql.Literal]:
     return sql.Literal(name[0]), sql.Literal(name[1])
+
+
+#: Files of tables and indexes (TRUNCATE gives new ones), columns, and the numbers of what else can be made or dropped.
+_SHAPE = """
+SELECT md5(concat_ws('/',
+  (SELECT string_agg(concat_ws(',', oid, relname, relfilenode, relnatts, relchecks, relhastriggers), ';' ORDER BY oid)
+     FROM pg_class WHERE relnamespace NOT IN (SELECT oid FROM internal) AND relpersistence <> 't'),
+  (SELECT string_agg(concat_ws(',', attrelid, attnum, attname, atttypid, atttypmod, attnotnull, atthasdef), ';'
+     ORDER BY attrelid, attnum) FROM pg_attribute
+     JOIN pg_class ON pg_class.oid = attrelid WHERE relnamespace NOT IN (SELECT oid FROM internal) AND relpersistence <> 't'),
+  (SELECT string_agg(oid::text, ',' ORDER BY oid) FROM pg_constraint WHERE oid >= 16384),
+  (SELECT string_agg(oid::text, ',' ORDER BY oid) FROM pg_trigger WHERE oid >= 16384),
+  (SELECT string_agg(oid::text, ',' ORDER BY oid) FROM pg_proc WHERE oid >= 16384)))
+"""
+_INTERNAL = "WITH internal AS (SELECT oid FROM pg_namespace WHERE nspname ~ '^(pg_|information_schema)')"
+
+
+def read_shape(connection: psycopg.Connection[Any]) -> str:
+    """See `ports.DatabaseServer.shape`."""
+    row = connection.execute(f"{_INTERNAL} {_SHAPE}".encode()).fetchone()
+    return str(row[0]) if row else ""

@@ -182,6 +182,13 @@ class SqliteFolder:
     def healthy(self, name: str) -> bool:
         return self._database(name).exists()
 
+    def shape(self, name: str) -> str:
+        try:
+            with contextlib.closing(sqlite3.connect(f"file:{self._database(name)}?mode=ro", uri=True)) as connection:
+                return str(connection.execute("PRAGMA schema_version").fetchone()[0])
+        except sqlite3.Error as error:
+            raise DatabaseError(f"{name} cannot be read: {error}") from error
+
     def discard(self, template: str) -> None:
         self.drop(template)
 

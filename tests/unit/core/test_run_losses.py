@@ -6,7 +6,7 @@ import pytest
 
 from dct_celery.core import events as ev
 from dct_celery.core.model import Manifest, Outcome
-from dct_celery.core.run import MAX_LOSSES
+from dct_celery.core.run import MAX_LOSSES, MAX_UNREADY
 from tests.support.factories import group, make_manifest
 from tests.support.runs import Run, finished
 
@@ -111,3 +111,17 @@ def test_a_death_after_the_verdict_is_blamed_on_nobody() -> None:
     # Then
     assert run.outcomes() == {0: PASSED}
     assert run.offers[-1].indices == (1,)
+
+
+def test_slots_without_databases_cost_no_attempt_until_no_slot_ever_gets_any() -> None:
+    # Given
+    run = Run(one_class(1))
+    for _ in range(MAX_UNREADY - 1):
+        run.release(run.claim(), "unready", cause="no room")
+        assert not run.machine.finished
+    # When
+    run.release(run.claim(), "unready", cause="no room")
+    # Then
+    assert run.outcomes() == {0: NOT_RUN}
+    assert "no room" in run.machine.verdicts[0].reason
+    assert run.machine.exit_code() == 7

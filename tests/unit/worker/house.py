@@ -46,7 +46,7 @@ class Project:
 
     def finish(self, grace: float) -> None: ...
 
-    def ask(self, question: messages.Message, kind: type, timeout: float) -> messages.Message:
+    def ask(self, question: messages.Message, kind: type, timeout: float, watch: object = None) -> messages.Message:
         self.asked.append(question.kind)
         if isinstance(question, messages.Build):
             for name in question.databases.values():

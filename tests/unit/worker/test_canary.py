@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dct_celery.worker.canary import Canary
+import pytest
+
+from dct_celery.errors import DatabaseError
+from dct_celery.worker.canary import LOOK_SECONDS, Canary
 from tests.support.memory_database import MemoryDatabases, MemoryServer
 
 
@@ -47,3 +50,19 @@ def test_nobody_waits_for_a_server_when_there_is_nothing_to_wait_for_any_more() 
     assert not Canary([MemoryServer(world)]).wait(60.0, give_up=lambda: True)
     world.down = False
     assert Canary([MemoryServer(world)]).wait(0.0, give_up=lambda: False)
+
+
+def test_who_waits_is_told_of_a_server_that_is_gone_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    now = [100.0]
+    monkeypatch.setattr("dct_celery.worker.canary.time.monotonic", lambda: now[0])
+    world = MemoryDatabases()
+    canary = Canary([MemoryServer(world)])
+    canary.remember()
+    world.down = True
+    # When
+    canary.watch()
+    now[0] += LOOK_SECONDS
+    # Then
+    with pytest.raises(DatabaseError, match="does not answer"):
+        canary.watch()

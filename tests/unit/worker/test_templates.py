@@ -241,3 +241,14 @@ def test_checks_that_could_not_be_run_are_nothing_the_project_did(tmp_path: Path
     # Then
     with pytest.raises(DatabaseError, match="OperationalError: gone"):
         house.templates.run_checks({})
+
+
+def test_a_build_that_fails_for_the_servers_sake_is_no_fault_of_the_project(tmp_path: Path) -> None:
+    # Given
+    house = House(tmp_path)
+    house.project.failing["Build"] = "OperationalError: connection failed: FATAL:  sorry, too many clients already"
+    # When
+    with pytest.raises(DatabaseError, match="has no connection left"):
+        house.templates.ensure_pristine()
+    # Then
+    assert house.world.databases == {}

@@ -1,0 +1,91 @@
+"""Slots that rest: one that cannot get its databases, or that the server has no connections for, claims nothing for a while.
+
+What it would have claimed it hands on to others. So a server that is short of something means fewer slots, not lost tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+#: Seconds of the first rest; each that follows without a success is twice as long, up to the second figure.
+FIRST_REST, LONGEST_REST = 2.0, 30.0
+
+
+def rest_seconds(failures: int) -> float:
+    """After so many failures in a row, 1 or more."""
+    return min(FIRST_REST * 2.0 ** min(failures - 1, 10), LONGEST_REST)
+
+
+@dataclass(slots=True)
+class Rest:
+    """Of one slot, in a file that the worker's main process reads. `now` is seconds of the host's monotonic clock."""
+
+    file: Path
+    _failures: int = 0
+    _until: float = 0.0
+
+    def begin(self, reason: str, now: float) -> float:
+        """How many seconds it lasts."""
+        self._failures += 1
+        seconds = rest_seconds(self._failures)
+        self._until = now + seconds
+        self.file.write_text(f"{self._until} {reason}")
+        return seconds
+
+    def lasts(self, now: float) -> bool:
+        return now < self._until
+
+    def succeeded(self) -> None:
+        if self._failures:
+            self._failures, self._until = 0, 0.0
+            self.file.unlink(missing_ok=True)
+
+
+def resting(folder: Path, now: float) -> list[str]:
+    """Why slots rest, a text for each that does."""
+    reasons = []
+    for file in folder.glob("*"):
+        with contextlib.suppress(OSError, ValueError):
+            until, _, reason = file.read_text().partition(" ")
+            if now < float(until):
+                reasons.append(reason)
+    return reasons
+
+
+class Permits:
+    """A run's slots on this worker when the server has no room for all of them: the first to ask get one each, and keep it.
+
+    A permit ends with the process that has it."""
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self._folder = folder
+        self._number = number
+        self._mine: IO[bytes] | None = None
+
+    def have(self) -> bool:
+        """This slot may work; takes a permit if there is one."""
+        for index in range(0 if self._mine else self._number):
+            file = (self._folder / str(index)).open("wb")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.close()
+            else:
+                self._mine = file
+                break
+        return self._mine is not None
+
+    def give_back(self) -> None:
+        if self._mine is not None:
+            self._mine.close()
+            self._mine = None
+
+
+def wait_before_handing_on() -> None:
+    """A message must not race around among resting slots."""
+    time.sleep(0.2)
