@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -208,17 +209,15 @@ def mariadb_settings(server: EmbeddedMariaDB) -> str:
 
 
 @pytest.fixture
-def small_disk(own_postgres: EmbeddedPostgres, outage: Outage, tmp_path: Path) -> Iterator[Path]:
+def small_disk(own_postgres: EmbeddedPostgres, outage: Outage) -> Iterator[Path]:
     """The server's data lies on a file system of 160 MB, of which little is taken. Needs the rights to mount one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
+    # Not in pytest's folder, which each new session closes to other accounts, the server's among them.
+    disk = Path(tempfile.mkdtemp(prefix="dct-disk-"))
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160m,mode=755", "none", str(disk)], check=False)
     if made.returncode:
         pytest.skip("no right to mount a file system")
     try:
         outage.end(signal.SIGINT)
-        for folder in reversed((disk, *(p for p in tmp_path.parents if p != Path("/")), tmp_path)):
-            folder.chmod(folder.stat().st_mode | 0o055)
         data = str(own_postgres.folder / "data")
         subprocess.run(["cp", "-a", data, str(disk / "data")], check=True)
         # A server that cannot write its log ends for good; that is the case of a restart.
@@ -229,6 +228,7 @@ def small_disk(own_postgres: EmbeddedPostgres, outage: Outage, tmp_path: Path) -
         outage.end(signal.SIGQUIT)
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=False)
+        disk.rmdir()
 
 
 def fill(disk: Path) -> Path:
