@@ -63,6 +63,24 @@ DEVIATIONS = (
         "each slot has clones of its own",
     ),
     Deviation(
+        "working directory, environment, umask, sys.path, signal handlers, locale and the like that a class leaves changed",
+        "stay changed for every class that comes later",
+        "stay changed for the classes of the same chunk, then are put back; a warning names them",
+        "where chunks fall must not decide what a class finds",
+    ),
+    Deviation(
+        "processes, threads and listening sockets that a class leaves behind",
+        "live on, until the end of the run or longer",
+        "processes are ended with the chunk, the others with their test process; a warning names them",
+        "build machines serve many runs",
+    ),
+    Deviation(
+        "TMPDIR and XDG_CACHE_HOME",
+        "are the user's",
+        "are folders of the slot's own; what lies in ~/.cache is there through links, and an XDG_CACHE_HOME that is set stays",
+        "slots of one machine must not meet in a file",
+    ),
+    Deviation(
         "run_tests, run_suite and suite_result of a custom runner",
         "called",
         "not called; a warning names them",

@@ -53,6 +53,8 @@ class Completed:
     class_seconds: dict[str, float] = field(default_factory=dict)
     left: tuple[int, ...] = ()
     stopped: str = ""
+    #: What its tests left behind: see worker.leaks.
+    leaks: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from dct_celery.core.model import FixtureVerdict, RunReport, Verdict
@@ -28,6 +29,7 @@ def to_dict(report: RunReport) -> dict[str, Any]:
         "slots": [_slot(slot) for slot in report.slots],
         "tests": [_test(verdict) for verdict in report.verdicts],
         "fixtures": [_fixture(fixture) for fixture in report.fixtures],
+        "leaks": [asdict(leak) for leak in report.leaks],
     }
 
 

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from dct_celery.core.leaks import Leak
+
 
 class Phase(StrEnum):
     """What a test needs of its database and what it leaves behind; the bins of Django's own ordering, told apart finer."""
@@ -274,6 +276,8 @@ class RunReport:
     complete: bool = True
     #: What was done with database servers: see core.databaseuse.
     databases: dict[str, Any] = field(default_factory=dict)
+    #: What tests left behind.
+    leaks: tuple[Leak, ...] = ()
 
     def totals(self) -> dict[str, int]:
         """Count of entries by outcome, plus `tests` (all entries), `flaky` (some of the passed ones) and `fixtures` (failed)."""

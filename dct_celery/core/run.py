@@ -28,6 +28,7 @@ from typing import Any
 
 from dct_celery.core import events as ev
 from dct_celery.core import ladder
+from dct_celery.core.leaks import Leaks
 from dct_celery.core.model import (
     BAD_OUTCOMES,
     Chunk,
@@ -80,6 +81,7 @@ class RunMachine:
     maxfail: int = 0
     reruns: Reruns = field(default_factory=Reruns)
     deaths: ladder.Deaths = field(default_factory=ladder.Deaths)
+    leaks: Leaks = field(default_factory=Leaks)
     now: float = 0.0
     verdicts: dict[int, Verdict] = field(default_factory=dict)
     fixtures: dict[tuple[str, str, str], FixtureVerdict] = field(default_factory=dict)
@@ -191,7 +193,9 @@ class RunMachine:
                 self.class_seconds[name] += seconds
         # Records and end come from one holder in one order, so nothing but `left` should be open here; if it is, it runs again.
         loss = "" if event.left else "its records did not arrive"
-        return self._rerun(held.chunk, event.lease) + self._again(held.chunk, self._open(held.chunk), loss=loss)
+        lease, indices = event.lease, held.chunk.indices
+        told = [ev.Warn(text) for text in self.leaks.add(self.manifest, indices, event.leaks, lease.worker, lease.slot)]
+        return [*told, *self._rerun(held.chunk, lease), *self._again(held.chunk, self._open(held.chunk), loss=loss)]
 
     def _released(self, event: ev.Released) -> list[ev.Effect]:
         held = self._end(event.lease, event.busy_seconds)

@@ -129,6 +129,7 @@ class Conduct:
             properties=facts,
             complete=complete,
             databases=self._follower.words.databases.to_dict(),
+            leaks=tuple(machine.leaks.found),
         )
 
 

@@ -317,7 +317,8 @@ def _event(entry: StreamEntry) -> ev.Event:
     if entry.kind == "records":
         return ev.Recorded(lease, entry.seq, data)
     if entry.kind == "completed":
-        return ev.Completed(lease, data["busy_seconds"], data["class_seconds"], tuple(data["left"]), data["stopped"])
+        leaks = tuple(data.get("leaks", ()))
+        return ev.Completed(lease, data["busy_seconds"], data["class_seconds"], tuple(data["left"]), data["stopped"], leaks)
     if entry.kind == "released":
         return ev.Released(
             lease, data["why"], data["index"], data["cause"], data["detail"], data["busy_seconds"], data.get("fixture", "")

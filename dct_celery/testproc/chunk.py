@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 from unittest.util import strclass
 
+from dct_celery.testproc import sharedmemory
 from dct_celery.testproc.clock import now
+from dct_celery.testproc.leaks import Watch
 from dct_celery.testproc.project import Project
 from dct_celery.testproc.recorder import Recorder, recording
 from dct_celery.wire import messages
@@ -23,13 +25,16 @@ class ChunkSuite(unittest.TestSuite):
     `stopTest` included; so the code behind `yield` is the one place where a record can be closed.
     """
 
-    def __init__(self, tests: list[tuple[int, unittest.TestCase]], recorder: Recorder) -> None:
+    def __init__(self, tests: list[tuple[int, unittest.TestCase]], recorder: Recorder, watch: Watch) -> None:
         super().__init__(test for _, test in tests)
         self._dct_indices = [index for index, _ in tests]
         self._dct_recorder = recorder
+        self._dct_watch = watch
         self._dct_mark = 0.0
         #: Module set-up that comes once the module before is torn down.
         self._dct_next = ""
+        #: When each test began, in seconds of `now()`.
+        self.began: list[float] = []
         self.finished = 0
         self.class_seconds: dict[str, float] = defaultdict(float)
 
@@ -40,6 +45,7 @@ class ChunkSuite(unittest.TestSuite):
             new = position == 0 or types[position - 1] is not types[position]
             self._dct_recorder.begin(index, test, fixtures=new)
             self._dct_mark = now()
+            self.began.append(self._dct_mark)
             yield test
             self._dct_recorder.end(now() - self._dct_mark)
             self.finished = position + 1
@@ -55,6 +61,10 @@ class ChunkSuite(unittest.TestSuite):
         if previous is not None:
             self._dct_recorder.fixture(f"tearDownClass ({strclass(previous)})")
         self._dct_timed(previous, super()._tearDownPreviousClass, test, result)  # type: ignore[misc]
+        if previous is not None:
+            sharedmemory.let_go()
+            self._dct_watch.look(strclass(previous))
+            self._dct_mark = self.began[-1] = now()
 
     def _handleModuleFixture(self, test: Any, result: Any) -> None:
         if getattr(result, "_previousTestClass", None) is type(test):
@@ -90,11 +100,12 @@ class ChunkSuite(unittest.TestSuite):
                 self.class_seconds[strclass(cls)] += self._dct_mark - start
 
 
-def run_chunk(project: Project, order: messages.RunChunk, recorder: Recorder) -> messages.ChunkFinished:
+def run_chunk(project: Project, order: messages.RunChunk, recorder: Recorder, watch: Watch) -> messages.ChunkFinished:
     """Runs the chunk to its end, or to the BaseException that ends it early."""
     recorder.records = 0
+    watch.begin()
     tests = [(index, project.tests[index]) for index in order.indices]
-    suite = ChunkSuite(tests, recorder)
+    suite = ChunkSuite(tests, recorder, watch)
     stopped = ""
     text_runner = _text_runner(project)
     result = recording(text_runner._makeResult(), recorder)
@@ -114,7 +125,9 @@ def run_chunk(project: Project, order: messages.RunChunk, recorder: Recorder) ->
     left = recorder.cover(tests[suite.finished :]) if stopped == "aborted" else order.indices[suite.finished :]
     for index in order.indices:
         project.tests[index] = None  # type: ignore[call-overload]  # never run twice in one process; unittest frees them, too
-    return messages.ChunkFinished(order.chunk, recorder.records, dict(suite.class_seconds), left, stopped)
+    last = strclass(type(tests[-1][1])) if tests else order.chunk
+    began = [round(second, 4) for second in suite.began]
+    return messages.ChunkFinished(order.chunk, recorder.records, dict(suite.class_seconds), left, stopped, watch.end(last), began)
 
 
 def _run(suite: ChunkSuite, result: Any) -> None:

@@ -1,4 +1,5 @@
-"""No process of ours outlives the one that wants it: PR_SET_PDEATHSIG, sessions, and the last words of a dying process."""
+"""No process outlives the one that wants it: PR_SET_PDEATHSIG, sessions, marks by which strays are found, and the last words
+of a dying process."""
 
 from __future__ import annotations
 
@@ -6,11 +7,17 @@ import contextlib
 import ctypes
 import faulthandler
 import functools
+import mmap
 import os
 import signal
 from typing import Any
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+#: Variable that all a test process starts has in its environment: the folder of its fork. Not called DCT_…: those are settings,
+#: and are taken from the environment of a dct that a test may start.
+MARK = "_DCT_FORK"
+#: Added to the badness of test processes: where memory is short they go, not the worker or the database server.
+_OOM_SCORE = 500
 #: Asks a test process for the stacks of all its threads; real-time signals are the ones that projects leave alone.
 STACKS_SIGNAL = signal.SIGRTMIN + 7
 
@@ -21,6 +28,54 @@ def die_with_parent(parent: int | None = None) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if parent is not None and os.getppid() != parent:
         os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Makes this process the parent of every descendant that loses its own: no double fork gets away from it."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def first_to_go() -> None:
+    """Offers this process and its children to a kernel that is out of memory. A refusal is nobody's affair."""
+    with contextlib.suppress(OSError, ValueError), open("/proc/self/oom_score_adj", "r+") as file:
+        score = min(int(file.read()) + _OOM_SCORE, 1000)
+        file.seek(0)
+        file.write(str(score))
+
+
+def children() -> list[int]:
+    """Children of this process, dead ones that nobody has waited for included; none where /proc does not tell."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in os.listdir("/proc/self/task"):
+            found += map(int, _read(f"/proc/self/task/{task}/children").split())
+    return found
+
+
+class Mark:
+    """What all descendants of one fork share: a variable for those that exec, a mapped file for those that only fork."""
+
+    def __init__(self, file: str) -> None:
+        """`file`: one in the folder of the fork, not empty."""
+        self._file = os.fsencode(os.path.realpath(file))
+        self._variable = f"\0{MARK}={os.path.dirname(file)}\0".encode()
+        self._map: mmap.mmap | None = None
+
+    def carry(self) -> None:
+        """This process maps the file from now on: its own environment in /proc is for ever the one it was started with."""
+        with open(self._file, "rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+
+    def borne_by(self, pid: int) -> bool:
+        """False as well for a process that has ended or may not be looked at."""
+        return self._variable in b"\0" + _read(f"/proc/{pid}/environ") or self._file in _read(f"/proc/{pid}/maps")
+
+
+def _read(path: str) -> bytes:
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        return file.read()
+    return b""
 
 
 def dump_stacks_to(path: str) -> None:

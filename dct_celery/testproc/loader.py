@@ -2,7 +2,7 @@
 
 Single-threaded. It waits on three kinds of things: fork orders on a FIFO, the lifelines of its forks (end of file means that
 the slot died, and the fork is killed with its process group), and the worker's end of its own channel (end of file means
-that the run is over on this host). It reports each fork's end in the status file of its slot.
+that the run is over on this host). It reports each fork's end in the status file of its slot, and ends what the fork left.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import sys
 from typing import NoReturn
 
 from dct_celery.testproc.channel import Channel, raise_descriptor
-from dct_celery.testproc.lifetime import die_with_parent, dump_stacks_to
+from dct_celery.testproc.lifetime import Mark, die_with_parent, dump_stacks_to, first_to_go
+from dct_celery.testproc.orphans import Orphans
 from dct_celery.testproc.project import Project
 from dct_celery.wire import messages
 
@@ -34,6 +35,8 @@ class Loader:
         #: lifeline descriptor -> pid, and pid -> status file.
         self._lifelines: dict[int, int] = {}
         self._status: dict[int, str] = {}
+        self._marks: dict[int, Mark] = {}
+        self._orphans = Orphans()
         self._wake_in, self._wake_out = (raise_descriptor(fd) for fd in os.pipe())
 
     def serve(self) -> None:
@@ -45,6 +48,7 @@ class Loader:
         finally:
             for pid in list(self._status):
                 self._kill(pid)
+            self._orphans.finish()
 
     def _settle(self) -> None:
         """What is cheap once and dear in every fork: no open connections, no garbage, frozen generations."""
@@ -58,8 +62,10 @@ class Loader:
         signal.set_wakeup_fd(self._wake_out, warn_on_full_buffer=False)
 
     def _step(self) -> bool:
-        readable, _, _ = select.select([self._orders, self._channel.fileno(), self._wake_in, *self._lifelines], [], [], 5.0)
+        waited = [self._orders, self._channel.fileno(), self._wake_in, *self._lifelines]
+        readable, _, _ = select.select(waited, [], [], self._orphans.pause)
         self._reap()
+        self._orphans.step(tuple(self._status))
         if self._channel.fileno() in readable and self._channel.receive() is None:
             return False
         for fd in readable:
@@ -75,7 +81,7 @@ class Loader:
         return True
 
     def _reap(self) -> None:
-        while self._status:
+        while True:  # orphans are among them
             try:
                 pid, status, use = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
@@ -88,6 +94,7 @@ class Loader:
                 os.close(fd)
             if path is not None:
                 _write_status(path, status, use.ru_maxrss)
+                self._orphans.fork_ended(self._marks.pop(pid), tuple(self._status))
 
     def _slot_died(self, fd: int) -> None:
         self._kill(self._lifelines.pop(fd))
@@ -109,14 +116,16 @@ class Loader:
             return  # the slot is gone already
         sys.stdout.flush()
         sys.stderr.flush()
+        mark = Mark(path)
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self._become(order, parent)
+            self._become(order, parent, mark)
+        self._marks[pid] = mark
         self._lifelines[lifeline] = pid
         self._status[pid] = order.status
 
-    def _become(self, order: messages.ForkOrder, parent: int) -> NoReturn:
+    def _become(self, order: messages.ForkOrder, parent: int, mark: Mark) -> NoReturn:
         """In the fork: drop everything of the loader, then serve the slot. Never returns into the loader's stack."""
         try:
             os.setsid()
@@ -126,10 +135,12 @@ class Loader:
             for fd in (self._orders, self._wake_in, self._wake_out, *self._lifelines):
                 os.close(fd)
             self._channel.close()
-            os.environ.update(order.environment)
+            _set_environment(order.environment)
             random.seed()
             dump_stacks_to(order.stacks)
             _write_pid(order.stacks)
+            first_to_go()
+            mark.carry()
             from dct_celery.testproc.session import Session
 
             Session(self._project, order).serve()
@@ -140,6 +151,12 @@ class Loader:
             sys.stderr.flush()
             os._exit(1)
         os._exit(0)
+
+
+def _set_environment(variables: dict[str, str]) -> None:
+    """A cache folder that somebody chose stays."""
+    given = {name: os.environ[name] for name in ("XDG_CACHE_HOME",) if name in os.environ}
+    os.environ.update({**variables, **given})
 
 
 def _write_pid(path: str) -> None:

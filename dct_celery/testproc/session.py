@@ -11,10 +11,11 @@ import tempfile
 import traceback
 from typing import Any
 
-from dct_celery.testproc import databases, quickflush
+from dct_celery.testproc import databases, quickflush, sharedmemory
 from dct_celery.testproc.channel import Channel, raise_descriptor
 from dct_celery.testproc.chunk import run_chunk
 from dct_celery.testproc.clock import now
+from dct_celery.testproc.leaks import Watch
 from dct_celery.testproc.output import OutputFile
 from dct_celery.testproc.project import Project
 from dct_celery.testproc.recorder import Recorder
@@ -26,6 +27,7 @@ class Session:
 
     def __init__(self, project: Project, order: messages.ForkOrder) -> None:
         self._project = project
+        self._watch = Watch()
         inbox = os.open(order.inbox, os.O_RDONLY)
         outbox = os.open(order.outbox, os.O_WRONLY)
         self._channel = Channel(raise_descriptor(inbox), raise_descriptor(outbox))
@@ -47,8 +49,9 @@ class Session:
         start = now()
         try:
             if isinstance(message, messages.RunChunk):
-                self._channel.send(run_chunk(self._project, message, self._recorder))
+                self._channel.send(run_chunk(self._project, message, self._recorder, self._watch))
             elif isinstance(message, messages.Attach):
+                sharedmemory.install()
                 self._old_config = databases.attach(self._project, message.databases, message.serialized)
                 quickflush.install()
                 databases.flush(message.flush)

@@ -146,7 +146,7 @@ class ForkOrder(Message):
     stacks: str
     #: Written by the loader when the fork has ended: "exit N" or "signal N", and in a second line its peak of memory in KiB.
     status: str
-    #: Variables set in the fork: DCT_SLOT, TMPDIR.
+    #: Variables set in the fork: DCT_SLOT, TMPDIR, XDG_CACHE_HOME, _DCT_FORK.
     environment: dict[str, str]
 
 
@@ -312,6 +312,11 @@ class ChunkFinished(Message):
     left: list[int] = field(default_factory=list)
     #: Why: empty, "failfast" or "aborted".
     stopped: str = ""
+    #: What tests left in the process: kind ("thread" and "port" end its use, "state" was put back), what, and by: the class, or
+    #: empty.
+    leaks: list[dict[str, str]] = field(default_factory=list)
+    #: When each test that was begun began, in order: seconds of this host's CLOCK_MONOTONIC.
+    began: list[float] = field(default_factory=list)
 
 
 @message

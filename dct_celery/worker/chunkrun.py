@@ -15,6 +15,7 @@ from dct_celery.ports import Claim, Held
 from dct_celery.wire import messages
 from dct_celery.worker.breaker import Troubles
 from dct_celery.worker.deaths import MemoryTrouble, last_words
+from dct_celery.worker.leaks import leaks_of, wears_out
 from dct_celery.worker.lease import LeaseKeeper
 from dct_celery.worker.services import WorkerServices
 from dct_celery.worker.spool import Spool
@@ -106,7 +107,7 @@ class ChunkRun:
             if isinstance(message, (messages.TestFinished, messages.FixtureFinished)):
                 self._record(message, process.raw, now)
             elif isinstance(message, messages.ChunkFinished):
-                return self._complete(message)
+                return self._complete(process, message)
             elif isinstance(message, messages.Fatal):
                 return self._release("crash", message.message, message.detail)
             if self._batch and (now - self._batch_since >= BATCH_SECONDS or self._batch_size >= BATCH_SIZE):
@@ -222,15 +223,17 @@ class ChunkRun:
         cause = self._memory.explain(str(died), process.peak())
         return self._release("crash", cause, words, index=self._watchdog.index, fixture=self._watchdog.fixture)
 
-    def _complete(self, message: messages.ChunkFinished) -> str:
+    def _complete(self, process: TestProcess, message: messages.ChunkFinished) -> str:
         self._slot_run.used(self._chunk)
-        if message.left:
+        leaks = leaks_of(process, self._chunk.indices, message)
+        if message.left or wears_out(process, leaks):
             self._slot_run.retire()
         summary = {
             "busy_seconds": round(time.monotonic() - self._start, 6),
             "class_seconds": message.class_seconds,
             "left": message.left,
             "stopped": message.stopped,
+            "leaks": leaks,
             "databases": self._slot_run.database_use(),
         }
         return self._end("complete", summary)

@@ -23,6 +23,7 @@ from dct_celery.worker.preparation import Preparation, Refused
 from dct_celery.worker.rest import resting
 from dct_celery.worker.services import WorkerServices
 from dct_celery.worker.spool import send_again
+from dct_celery.worker.strays import end_marked
 
 log = logging.getLogger("dct_celery.worker")
 #: Seconds between two looks at the registry, between two beats, and after which a silent worker counts as gone.
@@ -227,6 +228,7 @@ class RunKeeper:
             self._preparation.close()
         except Exception:
             log.exception("run %s: what is left is collected later", self.run)
+        end_marked(self._folder.path)
         self._folder.remove()
 
 
@@ -249,6 +251,8 @@ class Host:
         self._services.folder.draining.unlink(missing_ok=True)
         if not self._services.key:
             log.warning("no DCT_SIGNING_KEY: whoever can write to store or broker can run code on this worker")
+        if strays := end_marked(self._services.folder.runs):
+            log.warning("%d processes of tests were left by an earlier life of this worker; they were ended", strays)
         for folder in self._services.folder.leftovers():
             folder.remove()
         Troubles(self._services.folder.troubles).clear()

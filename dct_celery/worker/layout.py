@@ -58,6 +58,16 @@ class RunFolder:
         folder.mkdir(mode=0o700, parents=True)
         return folder
 
+    def cache(self, slot: int) -> Path:
+        """The slot's own ~/.cache: what lies in the user's is there, through links; what is new in it is the slot's alone."""
+        folder = self.path / "caches" / str(slot)
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, parents=True)
+            with contextlib.suppress(OSError, RuntimeError):  # there is none, or nobody's home
+                for entry in os.scandir(Path.home() / ".cache"):
+                    (folder / entry.name).symlink_to(entry.path)
+        return folder
+
     # -- what the host tells the slots -----------------------------------------------
 
     def publish(self, state: dict[str, Any]) -> None:
@@ -190,13 +200,16 @@ class WorkFolder:
     def trees(self) -> Path:
         return self.base / "trees"
 
+    @property
+    def runs(self) -> Path:
+        return self.base / "runs"
+
     def run(self, run: str) -> RunFolder:
-        return RunFolder(self.base / "runs" / run)
+        return RunFolder(self.runs / run)
 
     def leftovers(self) -> Iterator[RunFolder]:
         """Runs of an earlier life of this worker."""
-        folder = self.base / "runs"
-        for path in folder.iterdir() if folder.is_dir() else ():
+        for path in self.runs.iterdir() if self.runs.is_dir() else ():
             yield RunFolder(path)
 
     @property

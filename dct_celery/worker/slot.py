@@ -163,7 +163,7 @@ class SlotRun:
             fault = fault_in_traceback(answer.detail)
             why = f"{answer.message} (the server {fault})" if fault else answer.message
             raise DatabaseError(f"the test process could not attach: {why}", detail=answer.detail)
-        self.process.pid = answer.pid
+        self.process.attached(answer.pid)
         self._shapes = self._shapes_now()
         self._state = CloneState(chunk.flushed)
 
@@ -172,7 +172,8 @@ class SlotRun:
         folder = self.folder.fork_folder(f"{purpose}-{self._slot}-{self._forks}")
         temporary = folder / "tmp"
         temporary.mkdir()
-        environment = {"TMPDIR": str(temporary), "DCT_SLOT": str(self._slot)}
+        cache = self.folder.cache(self._slot)
+        environment = {"TMPDIR": str(temporary), "XDG_CACHE_HOME": str(cache), "DCT_SLOT": str(self._slot)}
         return TestProcess(folder, self.folder.fork_fifo, environment)
 
     # -- clones ------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """A fork of the loader as its slot sees it: FIFOs, stacks, status, and a way to end it that always works.
 
 The slot cannot wait for the process, which is the loader's child; the loader writes its status to a file. The slot ends it by
-closing the lifeline: the loader sees that and kills the process group. Should the loader die, the kernel kills its forks.
+closing the lifeline: the loader sees that and kills the process group, and then whatever else the fork left. Should the loader
+die, the kernel kills its forks, and the slot ends what they left.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import IO, TypeVar
 
 from dct_celery.errors import ProcessDied, ProtocolError
 from dct_celery.wire import framing, messages
+from dct_celery.worker.strays import MARK, Stray, Watch, end_marked, memory
 
 M = TypeVar("M", bound=messages.Message)
 #: Seconds for a fork to come up.
@@ -37,6 +39,7 @@ class TestProcess:
     def __init__(self, folder: Path, fork_fifo: Path, environment: dict[str, str]) -> None:
         self._folder = folder
         self._fork_fifo = fork_fifo
+        self._watch: Watch | None = None
         self._deframer = framing.Deframer()
         self._ready: list[bytes] = []
         self._inbox = self._outbox = self._lifeline = -1
@@ -53,7 +56,7 @@ class TestProcess:
             log=str(folder / "log"),
             stacks=str(folder / "stacks"),
             status=str(folder / "status"),
-            environment=environment,
+            environment={**environment, MARK: str(folder)},
         )
         (folder / "order").write_bytes(order.encode())
         try:
@@ -78,6 +81,19 @@ class TestProcess:
                 _loader(fork_fifo).close()  # it may have died with our order in its hands
                 time.sleep(0.002)
         os.set_blocking(self._inbox, True)
+
+    def attached(self, pid: int) -> None:
+        """It has told its number and is ready for tests: what it starts from now on is theirs."""
+        self.pid = pid
+        self._watch = Watch(self._folder, pid)
+
+    def strays(self) -> list[Stray]:
+        """Processes that its tests have left so far."""
+        return self._watch.strays() if self._watch else []
+
+    def growth(self) -> int:
+        """Bytes by which it is larger than it was before its first test."""
+        return memory(self.pid) - self._watch.memory if self._watch else 0
 
     def send(self, message: messages.Message) -> None:
         data = framing.frame(message.encode())
@@ -219,7 +235,7 @@ class TestProcess:
         self.kill()
 
     def kill(self) -> None:
-        """Ends it and everything in its process group, and waits until it is gone."""
+        """Ends it and everything in its process group, and waits until it is gone. Other strays go within a second."""
         if self.pid:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
@@ -231,6 +247,14 @@ class TestProcess:
             self._drain()
             os.close(self._outbox)
             self._outbox = -1
+            self._without_loader()
+
+    def _without_loader(self) -> None:
+        """Ends what the fork left and the loader cannot end any more, because it is gone itself."""
+        try:
+            _loader(self._fork_fifo).close()
+        except ProcessDied:
+            end_marked(self._folder)
 
     def _drain(self) -> None:
         """Reads to the end of file: then the process no longer holds its databases open."""

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dct_celery.core.jsonreport import to_dict
+from dct_celery.core.leaks import Leak
 from dct_celery.core.model import Entry, Failure, FixtureVerdict, Outcome, Phase, RunReport, Verdict
 
 ENTRY = Entry(0, "app.tests.T.test_a", "app.tests.T", "app.tests", Phase.ISOLATED, "app/tests.py", 7)
@@ -26,10 +27,20 @@ def test_the_object_has_exactly_the_documented_keys() -> None:
     failed = Verdict(ENTRY, Outcome.FAILED, 0.25, "build-a", 1, 2, wrong, earlier=(before,))
     fixture = FixtureVerdict("tearDownClass (app.tests.T)", "tearDownClass", Outcome.ERROR, "build-a", 1)
     slot = {"worker": "build-a", "slot": 1, "busy_seconds": 1.5, "chunks": 3, "unknown": "dropped"}
+    leak = Leak("thread", "lingers", "app.tests.T", "build-a", 1)
 
     # When
     data = to_dict(
-        report(failed, fixtures=(fixture,), exit_code=1, seconds={"wall": 2.0}, slots=(slot,), note="n", complete=False)
+        report(
+            failed,
+            fixtures=(fixture,),
+            exit_code=1,
+            seconds={"wall": 2.0},
+            slots=(slot,),
+            note="n",
+            complete=False,
+            leaks=(leak,),
+        )
     )
 
     # Then
@@ -71,6 +82,7 @@ def test_the_object_has_exactly_the_documented_keys() -> None:
             }
         ],
         "fixtures": [{"id": "tearDownClass (app.tests.T)", "phase": "tearDownClass", "outcome": "error", "worker": "build-a"}],
+        "leaks": [{"kind": "thread", "what": "lingers", "by": "app.tests.T", "worker": "build-a", "slot": 1}],
     }
 
 

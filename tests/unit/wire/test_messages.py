@@ -30,6 +30,8 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     float: st.floats(allow_nan=False),
     list[str]: st.lists(TEXT, max_size=4),
     list[int]: st.lists(st.integers()),
+    list[float]: st.lists(st.floats(allow_nan=False)),
+    list[dict[str, str]]: st.lists(st.dictionaries(TEXT, TEXT), max_size=3),
     dict[str, str]: st.dictionaries(TEXT, TEXT),
     dict[str, int]: st.dictionaries(TEXT, st.integers()),
     dict[str, float]: st.dictionaries(TEXT, st.floats(allow_nan=False)),

@@ -139,3 +139,19 @@ def test_unused_caches_of_templates_are_pruned(tmp_path: Path) -> None:
     # Then
     assert not old.exists()
     assert new.exists()
+
+
+def test_a_slots_cache_shows_the_users_and_keeps_what_is_new_to_itself(
+    folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a user who has installed a browser for tests
+    (tmp_path / "home" / ".cache" / "browsers").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    # When
+    one, other = folder.cache(0), folder.cache(1)
+    (one / "new").touch()
+    # Then
+    assert (one / "browsers").is_dir()
+    assert folder.cache(0) == one
+    assert os.listdir(other) == ["browsers"]
+    assert os.listdir(tmp_path / "home" / ".cache") == ["browsers"]

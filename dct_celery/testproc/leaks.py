@@ -1,0 +1,140 @@
+"""What tests leave inside their process: threads and listening sockets end its use, a changed state is put back.
+
+Looked at after each class, so that it can be named, with functions that are bound before any test can patch them. Nothing
+here starts a thread, forks or collects garbage. Processes are found from outside: see worker.strays.
+"""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import thread as pool
+from types import FrameType
+
+from dct_celery.testproc.clock import now
+from dct_celery.testproc.state import State
+
+#: Seconds that threads of the chunk's last class get to end: many are on their way.
+_GRACE = 0.05
+_frames: Callable[[], dict[int, FrameType]] = sys._current_frames
+_readlink, _listdir, _dup, _close, _socket_type = os.readlink, os.listdir, os.dup, os.close, _socket.socket
+_enumerate = threading.enumerate
+#: Waited on with a time-out: tests patch time.sleep.
+_pause = threading.Event().wait
+
+
+class Watch:
+    """The leaks of one test process, chunk by chunk. A leak is a dict of kind, what and by: see wire.messages."""
+
+    def __init__(self) -> None:
+        self._state: State | None = None
+        self._threads: set[threading.Thread] = set()
+        self._sockets: dict[str, str] = {}
+        self._lowest = -1
+        self._found: dict[threading.Thread | str, str] = {}
+        self._changed: dict[str, str] = {}
+
+    def begin(self) -> None:
+        """What is there now was there before the chunk: the project's own setup_databases may have started it."""
+        if self._state is None:
+            self._state = State()
+        self._threads = set(_enumerate())
+        self._sockets, self._lowest = _sockets(), _lowest_free()
+        self._found, self._changed = {}, {}
+
+    def look(self, cls: str) -> None:
+        """After class `cls`: what is new is its doing. Some ten microseconds, as nothing is reported or mended yet."""
+        for thread in self._new_threads():
+            self._found.setdefault(thread, cls)
+        if (lowest := _lowest_free()) != self._lowest:
+            self._lowest = lowest
+            for name in _sockets().keys() - self._sockets.keys():
+                self._found.setdefault(name, cls)
+        assert self._state is not None
+        for name in self._state.changed():
+            self._changed.setdefault(name, cls)
+
+    def end(self, cls: str) -> list[dict[str, str]]:
+        """After the chunk, whose last class is `cls`: what is still there. Mends the state."""
+        self.look(cls)
+        assert self._state is not None
+        kept = self._state.restore()
+        state = [_leak("state", f"{name}{kept.get(name, '')}", who) for name, who in self._changed.items()]
+        return [*self._left_threads(), *self._left_sockets(), *state]
+
+    # -- threads -----------------------------------------------------------------------
+
+    def _new_threads(self) -> list[threading.Thread]:
+        return [one for one in _enumerate() if not one.daemon and one not in self._threads]
+
+    def _busy(self) -> list[threading.Thread]:
+        new = self._new_threads()
+        if not new:
+            return new
+        frames = _frames()
+        try:
+            return [one for one in new if not _idle(frames.get(one.ident or 0))]
+        finally:
+            frames.clear()  # it has our own frame in it: a cycle that would hold the chunk's objects until some collection
+
+    def _left_threads(self) -> list[dict[str, str]]:
+        deadline = now() + _GRACE
+        while (busy := self._busy()) and now() < deadline:
+            _pause(_GRACE / 10)
+        return [_leak("thread", one.name, self._found.get(one, "")) for one in busy]
+
+    # -- sockets -----------------------------------------------------------------------
+
+    def _left_sockets(self) -> list[dict[str, str]]:
+        new = {name: fd for name, fd in _sockets().items() if name not in self._sockets}
+        places = [(name, place) for name, fd in new.items() if (place := _listens(int(fd)))]
+        return [_leak("port", place, self._found.get(name, "")) for name, place in places]
+
+
+def _leak(kind: str, what: str, by: str) -> dict[str, str]:
+    return {"kind": kind, "what": what, "by": by}
+
+
+def _idle(frame: FrameType | None) -> bool:
+    """A worker of a ThreadPoolExecutor that waits for work: asgiref keeps such threads for good."""
+    return frame is None or frame.f_code is pool._worker.__code__
+
+
+def _lowest_free() -> int:
+    """The lowest free descriptor: what a class leaves open mostly takes it, and listing all costs a hundred times more."""
+    try:
+        fd = _dup(0)
+    except OSError:
+        return -1
+    _close(fd)
+    return fd
+
+
+def _sockets() -> dict[str, str]:
+    """Name ("socket:[inode]") -> descriptor of every open socket."""
+    found = {}
+    for fd in _listdir("/proc/self/fd"):
+        try:
+            target = _readlink(f"/proc/self/fd/{fd}")
+        except OSError:
+            continue
+        if target[:7] == "socket:":
+            found[target] = fd
+    return found
+
+
+def _listens(fd: int) -> str:
+    """The address that a listening socket is bound to; empty for any other descriptor."""
+    with contextlib.suppress(OSError):
+        one = _socket_type(fileno=_dup(fd))
+        try:
+            if one.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN):
+                address = one.getsockname()
+                return ":".join(map(str, address[:2])) if isinstance(address, tuple) else str(address) or "unnamed"
+        finally:
+            one.close()
+    return ""
