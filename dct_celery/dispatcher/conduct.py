@@ -21,7 +21,7 @@ from dct_celery.dispatcher.head import Head, compress
 from dct_celery.dispatcher.journal import Journal
 from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.dispatcher.standing import StandingRun
-from dct_celery.errors import InfrastructureError
+from dct_celery.errors import InfrastructureError, Superseded
 from dct_celery.wire import messages
 
 
@@ -85,7 +85,11 @@ class Conduct:
         return Journal(self._services.journals, self._services.run, text)
 
     def _follow(self, journal: Callable[[], Journal]) -> int:
-        self._follower.follow(journal)
+        try:
+            self._follower.follow(journal)
+        except Superseded:
+            self._standing.hand_over()
+            raise
         self._watch.seconds.update(self._follower.seconds)
         return self._finish()
 

@@ -319,12 +319,13 @@ class Host:
             # A run brings servers that this worker may never have seen: they may hold what others left.
             self._keepers[run] = RunKeeper(self._services, run, self._slots, self._collecting.soon)
         for run, keeper in list(self._keepers.items()):
-            if run in active:
-                keeper.epoch, keeper.seen_at = active[run], time.monotonic()
-            elif keeper.ended or not keeper.still_wanted():
-                keeper.end()
-                if keeper.done:
+            if keeper.ended:
+                if keeper.done:  # should the run be there again, it begins anew
                     del self._keepers[run]
+            elif run in active:
+                keeper.epoch, keeper.seen_at = active[run], time.monotonic()
+            elif not keeper.still_wanted():
+                keeper.end()
 
     def _watch_trouble(self) -> None:
         trouble = self._breaker.trouble(time.monotonic()) or self._all_rest()
