@@ -1,0 +1,1 @@
+"""The chaos harness: seeded faults in the middle of real runs, and the proof that nothing was lost, doubled or made up."""
