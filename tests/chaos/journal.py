@@ -1,4 +1,4 @@
-"""What a run has come to, read from its dispatcher's journal as it grows: verdicts and claims with the store's times."""
+"""What a run has come to, read from its dispatcher's journal as it grows: verdicts, claims and ends of chunks, with the store's times."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+ENDS = ("completed", "released", "expired")
+
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A verdict or a claim. `at`: Unix seconds on the store's clock."""
+    """`at`: Unix seconds on the store's clock."""
 
     at: float
-    #: verdict | claimed
+    #: verdict | claimed | completed | released | expired
     what: str
     chunk: str
-    #: Index of the entry; -1 for a claim.
+    #: Index of the entry of a verdict, else -1.
     index: int
     #: Name of the worker, without its host.
     worker: str
@@ -51,8 +53,8 @@ class Tail:
             at = int(str(entry["id"]).partition("-")[0]) / 1000
         except (ValueError, KeyError, TypeError):
             return  # a line of another kind, or half of one by a dispatcher that was killed
-        if entry.get("kind") == "claimed":
-            self.heard.append(Heard(at, "claimed", entry["chunk"], -1, _name(entry)))
+        if entry.get("kind") in ("claimed", *ENDS):
+            self.heard.append(Heard(at, entry["kind"], entry["chunk"], -1, _name(entry)))
         elif entry.get("kind") == "records":
             for record in entry["data"]:
                 self._record(at, entry, record)
@@ -66,6 +68,18 @@ class Tail:
     def first(self, what: str, after: float, suits: Callable[[Heard], bool]) -> float | None:
         """When the first such thing was heard later than that; None if there was none."""
         return min((one.at for one in self.heard if one.what == what and one.at > after and suits(one)), default=None)
+
+    def holders(self, at: float) -> set[str]:
+        """Workers that held a chunk then."""
+        held: dict[str, str] = {}
+        for one in self.heard:
+            if one.at > at:
+                break
+            if one.what == "claimed":
+                held[one.chunk] = one.worker
+            elif one.what in ENDS:
+                held.pop(one.chunk, None)
+        return set(held.values())
 
 
 def _name(entry: dict[str, Any]) -> str:

@@ -248,19 +248,17 @@ def scene(*, lease: float, vendors: Sequence[str] = VENDORS, remote: bool = True
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dct-chaos-", ignore_cleanup_errors=True)))
         net = stack.enter_context(network((NAMES[REMOTE],))) if remote else None
         bind = net.address if net else "127.0.0.1"
-        servers = []
-        for name in ("store", "broker"):
-            servers.append(RedisServer(base / name, bind))
-            stack.callback(servers[-1].kill)
+        store, broker = RedisServer(base / "store", bind), RedisServer(base / "broker", bind)
+        stack.callback(lambda: (store.kill(), broker.kill()))
         databases = {}
         for vendor in vendors:
             databases[vendor] = Database(base / vendor, bind, vendor)
             stack.callback(databases[vendor].stop)
-        fleet = Fleet(base / "fleet", servers[0].url)
+        fleet = Fleet(base / "fleet", store.url)
         fleet.folder.mkdir()
         hosts = {NAMES[REMOTE]: net.hosts[0]} if net else {}
         workers = [Worker(name, base / name, hosts.get(name)) for name in NAMES]
-        made = Scene(base, lease, *servers, databases, suite.write(base / "project"), fleet, workers)
+        made = Scene(base, lease, store, broker, databases, suite.write(base / "project"), fleet, workers)
         stack.callback(_end, made)
         for worker in workers:
             made.start_worker(worker)

@@ -17,7 +17,7 @@ from tests.support.projects import make_project
 #: Tests of `green` and `red` together.
 TESTS = 600
 _RED = 60
-#: Longest sleep of a test in seconds; the shortest is a fiftieth of it.
+#: Longest sleep of a test in seconds; the shortest is a fiftieth of it, and short ones are many.
 _LONGEST = 0.05
 _PER_FILE = 9
 #: Seconds that a hanging test gets.
@@ -184,9 +184,13 @@ def _classes(chance: random.Random, tests: int) -> Iterator[tuple[str, int, list
     number = 0
     while tests:
         size = min(chance.randint(3, 12), tests)
-        yield chance.choice(kinds), number, [round(chance.uniform(_LONGEST / 50, _LONGEST), 3) for _ in range(size)]
+        yield chance.choice(kinds), number, [_sleep(chance) for _ in range(size)]
         tests -= size
         number += 1
+
+
+def _sleep(chance: random.Random) -> float:
+    return round(max(_LONGEST * chance.random() ** 2, _LONGEST / 50), 3)
 
 
 def _green_class(kind: str, number: int, sleeps: Sequence[float]) -> tuple[str, list[str], list[str]]:
@@ -219,7 +223,7 @@ def _red(chance: random.Random) -> _Part:
     number = 0
     while len(part.expected.tests) < _RED:
         size = min(chance.randint(3, 8), _RED - len(part.expected.tests))
-        texts.append(_red_class(part, number, [chance.uniform(0.001, _LONGEST) for _ in range(size)]))
+        texts.append(_red_class(part, number, [_sleep(chance) for _ in range(size)]))
         number += 1
     part.add("red.test_red", "\n\n".join(texts))
     return part

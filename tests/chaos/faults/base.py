@@ -6,9 +6,13 @@ its `finally` blocks heal what it broke.
 Recovery is the time from `since` to `recovered`:
   `since`      the blow itself, where others must take over (kills, zombies, cuts beyond the lease); the end of the outage, where
                those that it met go on themselves.
-  `recovered`  by `Meets`: the first verdict, later than `since`, among the tests of the chunks that the struck slots held at the
-               blow (HELD of the worker, ALL of any); the first claim of a chunk whose message was in the queue (QUEUED); the
-               first claim by the struck worker (CLAIMS). Times are the store's. Nothing held, nothing to recover: not counted.
+  `recovered`  by `Meets`:
+      HELD, ALL   the first verdict, later than `since`, among the tests of the chunks that the struck worker (any worker) held at
+                  the blow; where others must take over it must be one of another chunk. Or, earlier, the end of the lost lease
+                  if all other workers were busy then: what waits in a line has been recovered, it is only not its turn.
+      QUEUED      the first claim of a chunk whose message was in the queue.
+      CLAIMS      the first claim by the struck worker.
+Times are the store's. Nothing held, nothing to recover: not counted.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from __future__ import annotations
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from typing import ClassVar
 
@@ -113,8 +117,18 @@ class Fault(ABC):
             return tail.first("claimed", since, lambda one: one.chunk in names)
         held = [c for c in self._chunks if c.state == "leased" and self.meets in (Meets.ALL, Meets.HELD)]
         mine = [chunk for chunk in held if self.meets is Meets.ALL or chunk.worker == self.worker.name]
-        tests = {index for chunk in mine for index in chunk.indices}
-        return tail.first("verdict", since, lambda one: one.index in tests)
+        return self._again(tail, since, mine)
+
+    def _again(self, tail: Tail, since: float, chunks: Sequence[Leased]) -> float | None:
+        """When tests of these chunks went on, or stood in line again."""
+        tests = {index for chunk in chunks for index in chunk.indices}
+        gone = set() if self.outage else {chunk.chunk for chunk in chunks}
+        verdict = tail.first("verdict", since, lambda one: one.index in tests and one.chunk not in gone)
+        if verdict is None or self.outage or self.meets is Meets.ALL:
+            return verdict
+        others = {worker.name for worker in self.scene.workers} - {self.worker.name}
+        ends = [tail.first(what, since, lambda one: one.chunk in gone) for what in ("released", "expired")]
+        return min([verdict, *(end for end in ends if end is not None and others <= tail.holders(end))])
 
 
 class Outage(Fault):

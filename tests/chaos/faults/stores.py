@@ -19,9 +19,11 @@ class StoreClientsKilled(_OfStore):
     """Every connection is reset."""
 
     name = "store-client-kill"
+    outage = True
 
     def act(self) -> Iterator[float]:
         self.blow()
+        self.heal()
         with self.scene.store.client() as client:
             client.client_kill_filter(_type="normal", skipme=True)
         yield 0
@@ -31,9 +33,11 @@ class StoreScriptsFlushed(_OfStore):
     """The server forgets the scripts that it was given."""
 
     name = "store-script-flush"
+    outage = True
 
     def act(self) -> Iterator[float]:
         self.blow()
+        self.heal()
         with self.scene.store.client() as client:
             client.script_flush()
         yield 0

@@ -1,0 +1,48 @@
+"""The harness's view of a run by its journal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.journal import Tail
+
+
+def line(at_ms: int, kind: str, **fields: Any) -> str:
+    return json.dumps({"id": f"{at_ms}-0", "kind": kind, "chunk": "c1", "worker": "build-a@host", "data": None, **fields}) + "\n"
+
+
+def verdict(index: int, outcome: str = "passed", **fields: Any) -> dict[str, Any]:
+    return {"kind": "TestFinished", "index": index, "outcome": outcome, **fields}
+
+
+def test_verdicts_and_claims_are_taken_as_the_file_grows(tmp_path: Path) -> None:
+    # Given
+    path = tmp_path / "run.jsonl"
+    tail = Tail(path)
+    tail.poll()
+    records = line(2000, "records", data=[verdict(3), {"kind": "FixtureFinished"}, verdict(4, "not_run")])
+    # When half of a line is there, and the rest comes later
+    path.write_text(line(1000, "claimed") + records[:40])
+    tail.poll()
+    before = set(tail.done)
+    path.write_text(line(1000, "claimed") + records)
+    tail.poll()
+    # Then
+    assert before == set()
+    assert tail.done == {3}
+    assert tail.first("claimed", 0.0, lambda one: one.worker == "build-a") == 1.0
+    assert tail.first("verdict", 1.5, lambda one: one.index == 3) == 2.0
+    assert tail.first("verdict", 2.0, lambda one: True) is None
+
+
+def test_a_test_whose_class_could_not_be_set_up_has_its_verdict(tmp_path: Path) -> None:
+    # Given
+    path = tmp_path / "run.jsonl"
+    path.write_text(line(1, "records", data=[verdict(5, "not_run", covered_by="setUpClass (t.A)")]) + "no json\n")
+    tail = Tail(path)
+    # When
+    tail.poll()
+    # Then
+    assert tail.done == {5}
