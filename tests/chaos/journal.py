@@ -1,4 +1,7 @@
-"""What a run has come to, read from its dispatcher's journal as it grows: verdicts, claims and ends of chunks, with the store's times."""
+"""What a run has come to, read from its dispatcher's journal as it grows: verdicts, claims and ends of chunks.
+
+Times are the store's.
+"""
 
 from __future__ import annotations
 

@@ -249,7 +249,8 @@ def scene(*, lease: float, vendors: Sequence[str] = VENDORS, remote: bool = True
         net = stack.enter_context(network((NAMES[REMOTE],))) if remote else None
         bind = net.address if net else "127.0.0.1"
         store, broker = RedisServer(base / "store", bind), RedisServer(base / "broker", bind)
-        stack.callback(lambda: (store.kill(), broker.kill()))
+        stack.callback(store.kill)
+        stack.callback(broker.kill)
         databases = {}
         for vendor in vendors:
             databases[vendor] = Database(base / vendor, bind, vendor)
