@@ -112,6 +112,9 @@ class Round:
                 active.wake = time.monotonic() + next(active.steps)
             except StopIteration:
                 self._active.remove(active)
+            except Exception as error:
+                self._active.remove(active)
+                self._problems.append(f"{active.fault.name} could not be done: {type(error).__name__}: {error}")
 
     def _heal(self) -> None:
         for active in self._active:
@@ -124,7 +127,7 @@ class Round:
         scene = self.scene
         code = _end(scene)
         self._tail.poll()
-        if not self._problems:
+        if code is not None:
             self._problems += checks.report_problems(oracle, code, checks.read_report(scene.report))
             self._problems += checks.junit_problems(oracle, scene.junit)
         self._problems += [f"after the run: {absent}" for absent in scene.await_workers()]

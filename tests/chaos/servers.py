@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from dct_celery.adapters.embedded import EmbeddedPostgres, child
 from dct_celery.adapters.embedded.binaries import find_valkey
@@ -47,8 +49,9 @@ class RedisServer:
     def client(self, port: int = 0) -> Any:
         """A client that gives up quickly, so that a broken server does not hold up the faults."""
         return redis.Redis(
-            host=self._bind, port=port or self.port, password=self.password, socket_timeout=3, socket_connect_timeout=1
-        )
+            host=self._bind, port=port or self.port, password=self.password, socket_timeout=2, socket_connect_timeout=1,
+            retry=Retry(NoBackoff(), 0),
+        )  # fmt: skip
 
     def answers(self, port: int = 0) -> bool:
         with contextlib.suppress(redis.RedisError), self.client(port) as client:

@@ -72,18 +72,19 @@ class BrokerClientsKilled(_OfBroker):
         yield 0
 
 
-class BrokerPaused(_OfBroker, Outage):
+class BrokerPaused(_OfBroker):
     """Commands are taken and not answered."""
 
     name = "broker-pause"
+    outage = True
 
-    def down(self) -> None:
+    def act(self) -> Iterator[float]:
+        seconds = self.scene.lease * self.chance.uniform(0.3, 1.5)
+        self.blow()
         with self.scene.broker.client() as client:
-            client.execute_command("CLIENT", "PAUSE", 60_000, "ALL")
-
-    def up(self) -> None:
-        with self.scene.broker.client() as client:
-            client.client_unpause()
+            client.execute_command("CLIENT", "PAUSE", int(1000 * seconds), "ALL")
+        yield seconds  # it ends by itself: while all are paused, nobody can say that they are not
+        self.heal()
 
 
 KINDS: tuple[type[Fault], ...] = (BrokerRestarted, BrokerPurged, BrokerDoubled, BrokerClientsKilled, BrokerPaused)
