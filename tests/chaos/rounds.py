@@ -76,7 +76,7 @@ class Round:
         while not self._over():
             now = time.monotonic()
             self._tail.poll()
-            self._begin(now, len(self._tail.done) / tests, began)
+            self._begin(now, len(self._tail.done) / tests)
             self._act(now)
             # While faults act there is no hang: the limit counts from their end.
             limit = max(limit, now + self.usual + HANG_SLACK) if self._active else limit
@@ -90,13 +90,14 @@ class Round:
         scene = self.scene
         return scene.dispatcher is None or (scene.dispatcher.poll() is not None and not scene.attaching)
 
-    def _begin(self, now: float, fraction: float, began: float) -> None:
+    def _begin(self, now: float, fraction: float) -> None:
         """Starts what is due and whose part of the scene no other fault has in its hands."""
         busy = {active.fault.resource for active in self._active}
         for strike, fault in list(self._due):
-            if strike.fraction > fraction:
+            # Before there is a journal there is no run yet: what breaks then is said at once, and nothing is lost.
+            if strike.fraction > fraction or not self.scene.journal.exists():
                 continue
-            reached = self._reached.setdefault(strike.seed, now if strike.fraction else began)
+            reached = self._reached.setdefault(strike.seed, now)
             if now - reached < strike.delay or fault.resource in busy:
                 continue
             busy.add(fault.resource)

@@ -36,7 +36,7 @@ class Strike:
     """One fault of a round."""
 
     kind: str
-    #: Part of the verdicts that must be there, then `delay` seconds more.
+    #: Part of the verdicts that must be there (0: the run is announced), then `delay` seconds more.
     fraction: float
     delay: float
     #: Which worker.
