@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -54,9 +55,9 @@ class RunFolder:
 
     def fork_folder(self, name: str) -> Path:
         """A new folder for one fork; its FIFOs, log and status."""
-        folder = self.path / "slots" / name
-        folder.mkdir(mode=0o700, parents=True)
-        return folder
+        # A pool child that follows a killed one counts its forks from the beginning: the name alone is not new.
+        (self.path / "slots").mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.path / "slots"))
 
     def cache(self, slot: int) -> Path:
         """The slot's own ~/.cache: what lies in the user's is there, through links; what is new in it is the slot's alone."""

@@ -155,3 +155,15 @@ def test_a_slots_cache_shows_the_users_and_keeps_what_is_new_to_itself(
     assert folder.cache(0) == one
     assert os.listdir(other) == ["browsers"]
     assert os.listdir(tmp_path / "home" / ".cache") == ["browsers"]
+
+
+def test_a_pool_child_that_follows_a_killed_one_gets_fork_folders_of_its_own(tmp_path: Path) -> None:
+    # Given the folder of the first fork of the one that was killed
+    folder = RunFolder(tmp_path / "run")
+    first = folder.fork_folder("0-0-1")
+    # When its follower counts from the beginning
+    second = folder.fork_folder("0-0-1")
+    # Then
+    assert first != second
+    assert first.is_dir()
+    assert second.is_dir()
