@@ -46,3 +46,26 @@ def test_a_test_whose_class_could_not_be_set_up_has_its_verdict(tmp_path: Path) 
     tail.poll()
     # Then
     assert tail.done == {5}
+
+
+def test_what_was_read_is_not_read_again(tmp_path: Path) -> None:
+    # Given
+    path = tmp_path / "run.jsonl"
+    path.write_text(line(1000, "claimed"))
+    tail = Tail(path)
+    # When
+    tail.poll()
+    tail.poll()
+    # Then
+    assert len(tail.heard) == 1
+
+
+def test_who_holds_a_chunk_at_a_moment_is_known(tmp_path: Path) -> None:
+    # Given
+    path = tmp_path / "run.jsonl"
+    path.write_text(line(1000, "claimed") + line(2000, "claimed", chunk="c2", worker="build-b@host") + line(3000, "expired"))
+    tail = Tail(path)
+    # When
+    tail.poll()
+    # Then
+    assert [tail.holders(at) for at in (0.5, 1.0, 2.5, 3.0)] == [set(), {"build-a"}, {"build-a", "build-b"}, {"build-b"}]
