@@ -208,8 +208,7 @@ class Scene:
         with contextlib.suppress(redis.RedisError):
             found |= {("key", name) for name in self._lasting_keys()}
         for vendor, database in self.databases.items():
-            with contextlib.suppress(Exception):
-                server = server_for(database.spec, self.base)
+            with contextlib.suppress(Exception), contextlib.closing(server_for(database.spec, self.base)) as server:
                 passing = [one.name for one in server.found() if one.mark is None or one.mark.kind not in KEPT]
                 found |= {("database", f"{vendor} {name}") for name in passing}
         return found
