@@ -94,11 +94,13 @@ class StoreFlushed(_OfStore):
 
     name = "store-flushall"
     losing = True
+    outage = True
 
     def act(self) -> Iterator[float]:
         self.blow()
         with self.scene.store.client() as client:
             client.flushall()
+        self.heal()
         yield 0
 
 
@@ -124,6 +126,7 @@ class StoreFailedOver(_OfStore):
 
     name = "store-failover"
     losing = True
+    outage = True
 
     def act(self) -> Iterator[float]:
         store = self.scene.store
@@ -135,6 +138,7 @@ class StoreFailedOver(_OfStore):
             self.blow()
         finally:
             store.fail_over(port, process)
+            self.heal()
 
 
 KINDS: tuple[type[Fault], ...] = (
