@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dct_celery.dispatcher import journal as journals
 from dct_celery.dispatcher.head import Head, expand
-from dct_celery.dispatcher.journal import Journal
+from dct_celery.dispatcher.journal import Journal, open_journal
 from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.errors import Interrupted, UsageError
 from dct_celery.ports import Adoption
@@ -42,7 +42,7 @@ def adopt(services: DispatcherServices) -> Adopted:
         known = "neither to the store nor to this machine's journals; dct status names the runs"
         raise UsageError(f"run {services.run} is not known, {known}")
     head = Head.parse(text or expand(stored or b""), services.key)
-    journal = held or Journal(services.journals, services.run, head.text(services.key))
+    journal = held or open_journal(services.journals, services.run, head.text(services.key))
     incarnation = services.ledger.incarnation()
     whole = adoption.status == "ok" and (not adoption.incarnation or adoption.incarnation == incarnation)
     return Adopted(head, journal, adoption.epoch, incarnation, whole)
@@ -54,7 +54,7 @@ def _own_journal(services: DispatcherServices) -> tuple[str, Journal | None]:
         text, _ = journals.read(journals.path(services.journals, services.run))
     except OSError:
         return "", None
-    return text, Journal(services.journals, services.run, text, go_on=True)
+    return text, open_journal(services.journals, services.run, text, go_on=True)
 
 
 def _stale(services: DispatcherServices, text: str) -> bool:

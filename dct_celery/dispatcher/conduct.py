@@ -18,10 +18,10 @@ from dct_celery.dispatcher.collect import Collected
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.dispatcher.follow import Follower
 from dct_celery.dispatcher.head import Head, compress
-from dct_celery.dispatcher.journal import Journal
+from dct_celery.dispatcher.journal import Journal, open_journal
 from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.dispatcher.standing import StandingRun
-from dct_celery.errors import InfrastructureError, Superseded
+from dct_celery.errors import InfrastructureError, StoreUnavailable, Superseded
 from dct_celery.wire import messages
 
 
@@ -50,8 +50,7 @@ class Conduct:
         self._collected = collected
         self._watch = watch
         self._timings = services.timings(project_name(head.request))
-        loaded = self._timings.load().items()
-        self._samples = {name: sample for name, text in loaded if (sample := timings.decode(text)) is not None}
+        self._samples = self._known_timings()
         estimates = timings.Estimates(self._samples, manifest)
         limits = Limits(manifest, estimates)
         plan = planner.Planner(planner.atoms(manifest, estimates), chunk_seconds=settings.chunk_seconds, limits=limits)
@@ -65,24 +64,31 @@ class Conduct:
         )  # fmt: skip
         self._follower = Follower(services, self._machine, self._fleet, standing, lambda: self._report(complete=False))
 
+    def _known_timings(self) -> dict[str, timings.Sample]:
+        try:
+            known = self._timings.load().items()
+        except StoreUnavailable as error:
+            self._services.console.warn(f"planned without the timings of earlier runs: {error}")
+            return {}
+        return {name: sample for name, text in known if (sample := timings.decode(text)) is not None}
+
     def begin(self) -> int:
         """A new run, to its exit code."""
-        self._standing.publish_manifest(self._head.manifest)
+        self._standing.give(manifest=self._head.manifest)
         self._services.console.start(len(self._collected.manifest))
         return self._follow(self._first_journal)
 
     def go_on(self, journal: Journal, *, whole: bool) -> int:
         """A run that was adopted: from where its journal and, if `whole`, the store end. Without a whole store it is put back."""
-        self._standing.publish_manifest(self._head.manifest)
-        self._standing.publish_head(compress(self._head.text(self._services.key)))
+        self._standing.give(manifest=self._head.manifest, head=compress(self._head.text(self._services.key)))
         self._services.console.start(len(self._collected.manifest))
         self._follower.catch_up(journal, whole=whole)
         return self._follow(lambda: journal)
 
     def _first_journal(self) -> Journal:
         text = self._head.text(self._services.key)
-        self._standing.publish_head(compress(text))
-        return Journal(self._services.journals, self._services.run, text)
+        self._standing.give(head=compress(text))
+        return open_journal(self._services.journals, self._services.run, text)
 
     def _follow(self, journal: Callable[[], Journal]) -> int:
         try:

@@ -20,8 +20,8 @@ from dct_celery.ports import StreamEntry
 _BLOCK = 100
 #: Least seconds between two reads.
 _PACE = 0.05
-#: Seconds between looks at the registry, between announcements, and between partial reports.
-_LOOK, _ANNOUNCE, _PARTIAL = 0.2, 5.0, 10.0
+#: Seconds between looks at the registry, and between partial reports.
+_LOOK, _PARTIAL = 0.2, 10.0
 #: Seconds without an answer of the store after which the run is given up.
 _PATIENCE = 120.0
 #: Seconds to wait for the word of a worker that the system checks have passed: longer than a worker gives them.
@@ -62,7 +62,7 @@ class Follower:
         self._first_claim = 0.0
         self._store_lost = 0.0
         self._refused_since = 0.0
-        self._next = dict.fromkeys(("look", "announce"), 0.0)
+        self._next = {"look": 0.0}
         self._next["partial"] = self._began + _PARTIAL
         self.words = Words(fleet, services.console)
         #: wait (manifest to first claim) and run (first claim to last verdict), in seconds.
@@ -74,7 +74,6 @@ class Follower:
             # Slots get their first chunks before the journal and its long head are written.
             self._try(lambda: self._look(self._services.clock()))
             self._journal = journal()
-            self._try(self._standing.keep_alive)
             while not self._machine.finished:
                 self.step()
             self._await_checks()
@@ -247,6 +246,7 @@ class Follower:
     def _look(self, now: float) -> None:
         services = self._services
         if self._due("look", now, _LOOK):
+            self._standing.tend()
             self._fleet.update(services.registry.workers(), now)
             names = [worker.name for worker in self._fleet.usable]
             fleet = self._fleet
@@ -256,8 +256,6 @@ class Follower:
             if trouble := self._standing.trouble(now):
                 self._reopen(trouble)
             self._look_for_cancel()
-        if self._due("announce", now, _ANNOUNCE):
-            self._standing.keep_alive()
         if self._due("partial", now, _PARTIAL):
             services.write_reports(self._partial())
 

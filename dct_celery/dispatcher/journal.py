@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from dct_celery.errors import UsageError
+from dct_celery.errors import ConfigError, UsageError
 from dct_celery.ports import StreamEntry
 
 #: Journals kept besides the current one.
@@ -67,6 +67,15 @@ class Journal:
         self._file.write(text + "\n")
         self._file.flush()
         os.fdatasync(self._file.fileno())
+
+
+def open_journal(folder: Path, run: str, head: str, *, go_on: bool = False) -> Journal:
+    """A Journal. Raises ConfigError where none can be written, UsageError as `Journal` does."""
+    try:
+        return Journal(folder, run, head, go_on=go_on)
+    except OSError as error:
+        place = f"the journal {path(folder, run)} cannot be written ({error.strerror})"
+        raise ConfigError(f"{place}; make room, or set XDG_STATE_HOME to a folder that can be") from error
 
 
 def path(folder: Path, run: str) -> Path:

@@ -13,6 +13,8 @@ from dct_celery.errors import InfrastructureError, Superseded
 
 #: Seconds that an announced run counts as alive without a word of its dispatcher.
 HORIZON = 60.0
+#: Seconds between two announcements.
+_ANNOUNCE = 5.0
 #: Seconds between two questions whether the store is still the same process.
 _ASK = 1.0
 #: Milliseconds of a lease whose length nobody has told.
@@ -30,7 +32,8 @@ class StandingRun:
         self._upload = upload
         self._manifest = ""
         self._head = b""
-        self._head_due = False
+        self._manifest_due = self._head_due = False
+        self._announced = float("-inf")
         self._asked = 0.0
         self._incarnation = incarnation or services.ledger.incarnation()
         self.epoch = epoch
@@ -38,22 +41,27 @@ class StandingRun:
 
     def announce(self) -> None:
         self._services.registry.announce(self._services.run, HORIZON, self.epoch)
+        self._announced = self._services.clock()
 
-    def publish_manifest(self, manifest: str) -> None:
-        """For the workers, which compare theirs with it."""
-        self._manifest = manifest
-        self._services.ledger.publish_manifest(manifest)
+    def give(self, *, manifest: str = "", head: bytes = b"") -> None:
+        """What the store is to hold besides chunks, for the workers and for another dispatcher; written with the next `tend`."""
+        if manifest:
+            self._manifest, self._manifest_due = manifest, True
+        if head:
+            self._head, self._head_due = head, True
 
-    def publish_head(self, head: bytes) -> None:
-        """For another dispatcher; written with the next `keep_alive`."""
-        self._head, self._head_due = head, True
-
-    def keep_alive(self) -> None:
-        self.announce()
+    def tend(self) -> None:
+        """To be called with each look: the store learns what is new, and now and then that the run is alive."""
+        services = self._services
+        if self._manifest_due:
+            services.ledger.publish_manifest(self._manifest)
+            self._manifest_due = False
         if self._head_due:
-            self._services.ledger.publish_head(self._head)
+            services.ledger.publish_head(self._head)
             self._head_due = False
-        self._services.ledger.extend(6 * 3600)
+        if services.clock() - self._announced >= _ANNOUNCE:
+            self.announce()
+            services.ledger.extend(6 * 3600)
 
     def trouble(self, now: float) -> str:
         """Why the store cannot be trusted to hold all that was written: a few words, or empty."""
@@ -83,7 +91,7 @@ class StandingRun:
         self.epoch, self._incarnation, self._head_due = epoch, incarnation, bool(self._head)
         ledger.restore(entry for entry in journal.replay() if entry.epoch < epoch)
         self._upload()
-        self.keep_alive()
+        self.announce()
 
     def leave(self) -> None:
         """The run is over for the fleet. Called on every way out; a second call does nothing."""

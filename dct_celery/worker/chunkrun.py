@@ -73,6 +73,10 @@ class ChunkRun:
                 if isinstance(error, DatabaseError) and not self._begun:
                     return self._unready(error)
                 return self._release("database", str(error), error.detail)
+            except Exception as error:
+                # Kept, the lease would run out first, and nobody would count what this slot loses.
+                log.exception("chunk %s", self._chunk.id)
+                return self._release("loader", f"internal error of the worker: {type(error).__name__}: {error}")
             finally:
                 self._spool.close()
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from dct_celery.dispatcher import journal as journals
-from dct_celery.dispatcher.journal import KEEP, Journal
-from dct_celery.errors import UsageError
+from dct_celery.dispatcher.journal import KEEP, Journal, open_journal
+from dct_celery.errors import ConfigError, UsageError
 from dct_celery.ports import StreamEntry
 
 
@@ -106,3 +106,11 @@ def test_old_journals_go_but_not_that_of_a_living_run(tmp_path: Path, journal: J
     assert "one.jsonl" in names
     assert len(names) == KEEP + 2
     assert "old-00.jsonl" not in names
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_the_mend(tmp_path: Path) -> None:
+    # Given
+    (tmp_path / "file").touch()
+    # Then
+    with pytest.raises(ConfigError, match=r"one\.jsonl cannot be written \(Not a directory\); make room, or set XDG_STATE_HOME"):
+        open_journal(tmp_path / "file" / "runs", "one", "head")
