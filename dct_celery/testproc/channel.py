@@ -1,24 +1,29 @@
 """The pipe to the worker, as hardened as a pipe inside a test's process can be.
 
-The descriptor sits high, so that `closerange(3, 256)` misses it; `os.write` is bound at import, so that patches miss it; a
-forked child of a test inherits the descriptor but may not speak on it.
+The descriptor sits high, so that `closerange(3, 256)` misses it; `os.write` is bound at import, so that patches miss it. A
+forked child of a test has no channel: one that comes back from its test would run the rest of the chunk a second time, so it
+ends where it tries to speak or to listen.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from typing import TypeVar
 
 from dct_celery.errors import ProtocolError
 from dct_celery.wire import framing, messages
+from dct_celery.wire.messages import CHANNEL_CLOSED
 
 M = TypeVar("M", bound=messages.Message)
 
 _write = os.write
 _read = os.read
+_close = os.close
 _getpid = os.getpid
+_exit = os._exit
 #: Lowest descriptor number of ours.
 HIGH = 900
 
@@ -31,7 +36,7 @@ def raise_descriptor(fd: int) -> int:
 
 
 class Channel:
-    """Messages in both directions. Owned by one process: in any other, sending does nothing."""
+    """Messages in both directions, of one process: any other that uses it ends there and then."""
 
     def __init__(self, inbox: int, outbox: int) -> None:
         self._inbox = inbox
@@ -40,6 +45,12 @@ class Channel:
         self._deframer = framing.Deframer()
         self._ready: list[bytes] = []
         self._held = b""
+        os.register_at_fork(after_in_child=self.close)
+
+    @property
+    def owned(self) -> bool:
+        """False in a forked child."""
+        return _getpid() == self._owner
 
     def send(self, message: messages.Message) -> None:
         """Writes what is held and this message, whole. Raises OSError when the worker is gone."""
@@ -52,19 +63,32 @@ class Channel:
 
     def flush(self) -> None:
         data, self._held = self._held, b""
-        if _getpid() != self._owner:
-            return
-        while data:
-            data = data[_write(self._outbox, data) :]
+        if not self.owned:
+            _exit(0)
+        try:
+            while data:
+                data = data[_write(self._outbox, data) :]
+        except OSError as error:
+            _leave_if_closed(error)
+            raise
 
     def receive(self) -> messages.Message | None:
         """The next message, or None when the worker closed its end."""
         while not self._ready:
-            data = _read(self._inbox, 65536)
+            data = self._read()
             if not data:
                 return None
             self._ready = self._deframer.feed(data)
         return messages.decode(self._ready.pop(0))
+
+    def _read(self) -> bytes:
+        if not self.owned:
+            _exit(0)
+        try:
+            return _read(self._inbox, 65536)
+        except OSError as error:
+            _leave_if_closed(error)
+            raise
 
     def expect(self, kind: type[M]) -> M | None:
         """The next message, which must be a `kind`; None at end of file. Raises ProtocolError for another."""
@@ -79,4 +103,10 @@ class Channel:
     def close(self) -> None:
         for fd in (self._inbox, self._outbox):
             with contextlib.suppress(OSError):
-                os.close(fd)
+                _close(fd)
+        self._inbox = self._outbox = -1
+
+
+def _leave_if_closed(error: OSError) -> None:
+    if error.errno == errno.EBADF:
+        _exit(CHANNEL_CLOSED)

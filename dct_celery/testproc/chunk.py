@@ -17,6 +17,9 @@ from dct_celery.testproc.project import Project
 from dct_celery.testproc.recorder import Recorder, recording
 from dct_celery.wire import messages
 
+#: Bound now, as tests patch it.
+_catch_warnings = warnings.catch_warnings
+
 
 class ChunkSuite(unittest.TestSuite):
     """A TestSuite that tells the recorder where it is.
@@ -102,7 +105,7 @@ class ChunkSuite(unittest.TestSuite):
 
 def run_chunk(project: Project, order: messages.RunChunk, recorder: Recorder, watch: Watch) -> messages.ChunkFinished:
     """Runs the chunk to its end, or to the BaseException that ends it early."""
-    recorder.records = 0
+    recorder.start_chunk()
     watch.begin()
     tests = [(index, project.tests[index]) for index in order.indices]
     suite = ChunkSuite(tests, recorder, watch)
@@ -112,12 +115,15 @@ def run_chunk(project: Project, order: messages.RunChunk, recorder: Recorder, wa
     result.failfast = getattr(text_runner, "failfast", False)
     result.buffer = getattr(text_runner, "buffer", False)
     result.tb_locals = getattr(text_runner, "tb_locals", False)
-    with warnings.catch_warnings():
+    with _catch_warnings():
         if getattr(text_runner, "warnings", None):
             warnings.simplefilter(text_runner.warnings)
         try:
             _run(suite, result)
         except BaseException as error:  # a KeyboardInterrupt of the test's own, a SystemExit in setUpClass
+            if not recorder.busy and not suite.finished and tests:
+                # startTestRun: without a verdict for one, the chunk would be queued anew for ever.
+                recorder.begin(*tests[0], fixtures=False)
             suite.finished += recorder.abort(error)
             stopped = "aborted"
     if result.shouldStop and not stopped:

@@ -14,7 +14,7 @@ from typing import Any
 from unittest.suite import _ErrorHolder  # type: ignore[attr-defined]
 from unittest.util import strclass
 
-from dct_celery.core.model import Outcome, worst
+from dct_celery.core.model import BAD_OUTCOMES, Outcome, worst
 from dct_celery.testproc.channel import Channel
 from dct_celery.testproc.output import OutputFile
 from dct_celery.wire import messages
@@ -27,6 +27,7 @@ _LISTS = {
     "expectedFailures": Outcome.XFAILED,
     "unexpectedSuccesses": Outcome.XPASSED,
 }
+_exit = os._exit
 #: Longest text of one traceback or message, in characters; the middle is cut out.
 MAX_TEXT = 256 * 1024
 
@@ -48,6 +49,14 @@ class Recorder:
         self._blocked: dict[str, str] = {}
         #: The fixture that is running.
         self._inside = ""
+
+    def start_chunk(self) -> None:
+        self.records, self._current, self._inside = 0, None, ""
+
+    @property
+    def busy(self) -> bool:
+        """A test or a fixture is running."""
+        return self._current is not None or bool(self._inside)
 
     def begin(self, index: int, test: unittest.TestCase, *, fixtures: bool) -> None:
         """`fixtures`: a fixture is announced before the test runs, and the word that the test begins goes with that."""
@@ -80,6 +89,7 @@ class Recorder:
         phase, _, scope = name.partition(" ")
         if phase in ("setUpClass", "setUpModule"):
             self._blocked[scope.strip("()")] = name
+        self._leave_if_forked(bad=outcome in BAD_OUTCOMES)
         self._channel.send(
             messages.FixtureFinished(name, phase, outcome.value, [failure] if failure else [], reason, self._output.take())
         )
@@ -89,6 +99,7 @@ class Recorder:
         test = self._current
         if test is None:
             return
+        self._leave_if_forked(bad=any(outcome in BAD_OUTCOMES for outcome, _, _, _ in self._events))
         self._current = None
         if self._started or self._events:
             self._finish(seconds)
@@ -125,6 +136,12 @@ class Recorder:
         printed = self._output.take() if output is None else output
         self._channel.hold(messages.TestFinished(self._index, outcome.value, max(seconds, 0.0), output=printed, **extra).encode())
 
+    def _leave_if_forked(self, *, bad: bool) -> None:
+        """A child that a test forked and that came back from it ends here: its parent records the test, and runs the rest."""
+        if not self._channel.owned:
+            self._output.flush()
+            _exit(int(bad))
+
     def flush(self) -> None:
         """Sends the last record now: what comes next may take long or end the process."""
         self._channel.flush()
@@ -135,8 +152,8 @@ class Recorder:
         True if the current test has its record now.
         """
         failure = describe(type(error), error, "".join(traceback.format_exception(error)), self.root)
-        if self._inside:
-            self._fixture_finished(self._inside, Outcome.ERROR, failure, "")
+        if self._inside or self._current is None:
+            self._fixture_finished(self._inside or "stopTestRun", Outcome.ERROR, failure, "")
             self._inside = ""
             return False
         self._events.append((Outcome.ERROR, failure, "", ""))
