@@ -68,7 +68,8 @@ class ChunkRun:
             except ProcessDied as died:
                 return self._died(died)
             except ProtocolError as error:
-                return self._release("crash", str(error), index=self._watchdog.index, fixture=self._watchdog.fixture)
+                cause = f"garbage in the runner's channel: {error}"
+                return self._release("crash", cause, index=self._watchdog.index, fixture=self._watchdog.fixture)
             except DctError as error:
                 if isinstance(error, DatabaseError) and not self._begun:
                     return self._unready(error)
@@ -230,7 +231,8 @@ class ChunkRun:
     def _complete(self, process: TestProcess, message: messages.ChunkFinished) -> str:
         self._slot_run.used(self._chunk)
         leaks = leaks_of(process, self._chunk.indices, message)
-        if message.left or wears_out(process, leaks):
+        # What a chunk that was stopped left behind is open: transactions, patches.
+        if message.left or message.stopped or wears_out(process, leaks):
             self._slot_run.retire()
         summary = {
             "busy_seconds": round(time.monotonic() - self._start, 6),

@@ -27,6 +27,8 @@ FORK_SECONDS = 30.0
 _PACE = 0.02
 #: Characters of stacks that are kept; seconds that a process gets to write them, and between two looks at whether it has.
 _STACKS, _DUMP_SECONDS, _SETTLED = 32_000, 2.0, 0.05
+#: How a process ended that lost its channel and nothing else; seconds that a loader gets to tell another end first.
+_CLOSED, _CLOSED_SECONDS = "the test closed the runner's channel", 0.3
 #: Same number as testproc.lifetime.STACKS_SIGNAL, which this room may not import.
 STACKS_SIGNAL = signal.SIGRTMIN + 7
 
@@ -143,8 +145,19 @@ class TestProcess:
 
     def status(self) -> str:
         """How it ended: "signal 11", "exit 0"; waits a moment for the loader to say so."""
+        self._await_status(_CLOSED_SECONDS)
+        if not self._status() and self._alive():
+            return _CLOSED
         self._await_status(2.0)
-        return next(iter(self._status()), "it closed its channel")
+        status = next(iter(self._status()), "nobody saw how it ended")
+        return _CLOSED if status == f"exit {messages.CHANNEL_CLOSED}" else status
+
+    def _alive(self) -> bool:
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_bytes()
+        except OSError:
+            return False
+        return stat.rpartition(b")")[2].split()[0] not in (b"Z", b"X")
 
     @property
     def ended(self) -> bool:
@@ -180,11 +193,21 @@ class TestProcess:
         pid = self.pid or self._early_pid()
         if not ask or not pid:
             return before[-_STACKS:]
+        if not self._writes_stacks(pid):
+            return f"{before[-_STACKS:]}\n{_kernels_word(pid)}".lstrip()
         # A stopped process takes no signal before it goes on; it is to end in a moment anyway.
         for number in (STACKS_SIGNAL, signal.SIGCONT):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
         return self._dumped(before) or f"{before[-_STACKS:]}\n{_kernels_word(pid)}".lstrip()
+
+    def _writes_stacks(self, pid: int) -> bool:
+        """False once a test has closed the descriptor for them."""
+        own = os.path.realpath(self._folder / "stacks")
+        try:
+            return any(os.readlink(entry.path) == own for entry in os.scandir(f"/proc/{pid}/fd"))
+        except OSError:
+            return True
 
     def _dumped(self, before: str) -> str:
         """The stacks, once they are whole; empty when none come."""
