@@ -22,6 +22,12 @@ from dct_celery.testproc.orphans import Orphans
 from dct_celery.testproc.project import Project
 from dct_celery.wire import messages
 
+#: Signals by which a process is asked to end, or that end it by default.
+_UNHEARD = {
+    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE,
+    signal.SIGVTALRM, signal.SIGPROF, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGXCPU,
+}  # fmt: skip
+
 
 class Loader:
     """Forks on order until its channel closes."""
@@ -37,6 +43,7 @@ class Loader:
         self._status: dict[int, str] = {}
         self._marks: dict[int, Mark] = {}
         self._orphans = Orphans()
+        self._old_mask: set[int] = set()
         self._wake_in, self._wake_out = (raise_descriptor(fd) for fd in os.pipe())
 
     def serve(self) -> None:
@@ -57,6 +64,8 @@ class Loader:
         connections.close_all()
         gc.collect()
         gc.freeze()
+        # What a test sends to its parent is not for us. Blocked, not ignored: a fork gets the project's handlers unchanged.
+        self._old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _UNHEARD)
         os.set_blocking(self._wake_out, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake_out, warn_on_full_buffer=False)
@@ -131,6 +140,7 @@ class Loader:
             os.setsid()
             die_with_parent(parent)
             signal.set_wakeup_fd(-1)
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._old_mask)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for fd in (self._orders, self._wake_in, self._wake_out, *self._lifelines):
                 os.close(fd)
