@@ -10,7 +10,9 @@ import os
 import sys
 
 from dct_celery.errors import ProtocolError
-from dct_celery.testproc import environment, manifest
+
+# The session is imported here for what it binds: settings and test modules may patch builtins and the standard library.
+from dct_celery.testproc import environment, manifest, session  # noqa: F401
 from dct_celery.testproc.channel import Channel, raise_descriptor
 from dct_celery.testproc.clock import now
 from dct_celery.testproc.lifetime import die_with_parent, dump_stacks_to_output

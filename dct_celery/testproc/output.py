@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 
 from dct_celery.testproc.channel import raise_descriptor
 
+#: Bound now, as tests patch them.
+_dup2, _fstat, _pread, _ftruncate = os.dup2, os.fstat, os.pread, os.ftruncate
 #: Kept of one test's output, in bytes, from its beginning and its end.
 HEAD, TAIL = 64 * 1024, 192 * 1024
 #: The file is emptied when a test ends beyond this size, in bytes.
@@ -23,34 +26,59 @@ class OutputFile:
         os.dup2(fd, 2)
         self._fd = raise_descriptor(fd)
         self._taken = os.fstat(self._fd).st_size
+        self._input = raise_descriptor(os.dup(0))
         self._own = (sys.stdout, sys.stderr)
+        self._kinds = [(getattr(stream, "encoding", None), getattr(stream, "errors", None)) for stream in self._own]
         for stream in self._own:
             with contextlib.suppress(AttributeError, ValueError):
                 stream.reconfigure(write_through=True)  # type: ignore[union-attr]
 
+    def restore(self) -> None:
+        """The three descriptors, and Python's streams on them, as they were: a test may have redirected or closed them."""
+        for ours, fd in ((self._input, 0), (self._fd, 1), (self._fd, 2)):
+            with contextlib.suppress(OSError):
+                _dup2(ours, fd)
+        sys.stdout, sys.stderr = self._own
+        for fd, stream, (encoding, errors) in zip((1, 2), self._own, self._kinds, strict=True):
+            if isinstance(stream, io.TextIOWrapper) and not _is_usable(stream):
+                # Made anew in place, as the object is known to loggers and to whoever has imported it.
+                binary = io.BufferedWriter(io.FileIO(fd, "w", closefd=False))
+                stream.__init__(binary, encoding, errors, write_through=True)  # type: ignore[misc]
+
     def take(self) -> str:
         """Everything printed since the last call, cut in the middle where it is long."""
-        for stream in self._own:
-            with contextlib.suppress(Exception):
-                stream.flush()
+        self.flush()
         try:
-            size = os.fstat(self._fd).st_size
+            size = _fstat(self._fd).st_size
             if size <= self._taken:
                 self._taken = size
                 return ""
             text = self._read(self._taken, size)
             self._taken = size
             if size > ROTATE:
-                os.ftruncate(self._fd, 0)
+                _ftruncate(self._fd, 0)
                 self._taken = 0
         except OSError:
             return ""
         return text
 
+    def flush(self) -> None:
+        """What Python's streams hold back goes into the file."""
+        for stream in self._own:
+            with contextlib.suppress(Exception):
+                stream.flush()
+
     def _read(self, start: int, end: int) -> str:
         if end - start <= HEAD + TAIL:
-            data = os.pread(self._fd, end - start, start)
+            data = _pread(self._fd, end - start, start)
         else:
             cut = f"\n[… {end - start - HEAD - TAIL} bytes cut …]\n".encode()
-            data = os.pread(self._fd, HEAD, start) + cut + os.pread(self._fd, TAIL, end - TAIL)
+            data = _pread(self._fd, HEAD, start) + cut + _pread(self._fd, TAIL, end - TAIL)
         return data.decode("utf-8", errors="backslashreplace")
+
+
+def _is_usable(stream: io.TextIOWrapper) -> bool:
+    try:
+        return not stream.closed
+    except ValueError:  # detached
+        return False

@@ -21,6 +21,9 @@ from dct_celery.testproc.project import Project
 from dct_celery.testproc.recorder import Recorder
 from dct_celery.wire import messages
 
+#: Bound now, as tests patch it.
+_makedirs = os.makedirs
+
 
 class Session:
     """Serves one slot over its FIFOs. Opening them in this order is the handshake that `worker.testprocess` expects."""
@@ -34,6 +37,7 @@ class Session:
         self._output = OutputFile(order.log)
         self._recorder = Recorder(self._channel, self._output, project.root)
         self._old_config: Any = None
+        self._temporary = order.environment.get("TMPDIR", "")
         # The loader's choice of a temporary folder is not ours.
         tempfile.tempdir = None
 
@@ -49,6 +53,7 @@ class Session:
         start = now()
         try:
             if isinstance(message, messages.RunChunk):
+                self._restore()
                 self._channel.send(run_chunk(self._project, message, self._recorder, self._watch))
             elif isinstance(message, messages.Attach):
                 sharedmemory.install()
@@ -73,6 +78,12 @@ class Session:
                 self._channel.send(messages.Fatal("internal", f"a test process cannot answer {message.kind}"))
         except (Exception, SystemExit) as error:  # Django's creation code calls sys.exit(2)
             self._channel.send(_fatal(message, error, self._output.take()))
+
+    def _restore(self) -> None:
+        """What the last chunk may have taken away and this one needs."""
+        self._output.restore()
+        with contextlib.suppress(Exception):
+            _makedirs(self._temporary, exist_ok=True)
 
     def _end(self) -> None:
         """What the end of a sequential run does, as far as it can still matter to anybody."""
