@@ -22,6 +22,8 @@ from dct_celery.testproc.orphans import Orphans
 from dct_celery.testproc.project import Project
 from dct_celery.wire import messages
 
+#: Bound now, as tests patch it: a fork that came back from `_become` would take itself for the loader.
+_exit = os._exit
 #: Signals by which a process is asked to end, or that end it by default.
 _UNHEARD = {
     signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE,
@@ -136,6 +138,7 @@ class Loader:
 
     def _become(self, order: messages.ForkOrder, parent: int, mark: Mark) -> NoReturn:
         """In the fork: drop everything of the loader, then serve the slot. Never returns into the loader's stack."""
+        status = 1
         try:
             os.setsid()
             die_with_parent(parent)
@@ -154,13 +157,14 @@ class Loader:
             from dct_celery.testproc.session import Session
 
             Session(self._project, order).serve()
+            status = 0
         except BaseException:
             import traceback
 
             traceback.print_exc()
             sys.stderr.flush()
-            os._exit(1)
-        os._exit(0)
+        finally:
+            _exit(status)
 
 
 def _set_environment(variables: dict[str, str]) -> None:

@@ -11,11 +11,12 @@ import sys
 
 from dct_celery.errors import ProtocolError
 
-# The session is imported here for what it binds: settings and test modules may patch builtins and the standard library.
+# The session is imported here for what it binds: settings and test modules may patch the standard library.
 from dct_celery.testproc import environment, manifest, session  # noqa: F401
 from dct_celery.testproc.channel import Channel, raise_descriptor
 from dct_celery.testproc.clock import now
 from dct_celery.testproc.lifetime import die_with_parent, dump_stacks_to_output
+from dct_celery.testproc.loader import Loader
 from dct_celery.testproc.project import LoadFailed, Project, load_project, prepare_process
 from dct_celery.wire import messages
 
@@ -51,9 +52,6 @@ def _serve(load: messages.Load, channel: Channel) -> None:
         _send_entries(project, load, channel)
         project.runner.teardown_test_environment()
     else:
-        # The loader module forks, so it is imported only where a fork is wanted.
-        from dct_celery.testproc.loader import Loader
-
         loader = Loader(project, channel, load.fork_fifo)
         channel.send(loaded)  # after the FIFO is open: from now on there may be fork orders
         loader.serve()
