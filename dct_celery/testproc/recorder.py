@@ -11,6 +11,7 @@ import os
 import traceback
 import unittest
 from typing import Any
+from unittest import signals
 from unittest.suite import _ErrorHolder  # type: ignore[attr-defined]
 from unittest.util import strclass
 
@@ -27,7 +28,8 @@ _LISTS = {
     "expectedFailures": Outcome.XFAILED,
     "unexpectedSuccesses": Outcome.XPASSED,
 }
-_exit = os._exit
+#: Bound now, as tests patch them.
+_exit, _format_exception = os._exit, traceback.format_exception
 #: Longest text of one traceback or message, in characters; the middle is cut out.
 MAX_TEXT = 256 * 1024
 
@@ -62,6 +64,10 @@ class Recorder:
         """`fixtures`: a fixture is announced before the test runs, and the word that the test begins goes with that."""
         self._current, self._index, self._started, self._inside = test, index, False, ""
         self._events = []
+        if (handler := getattr(signals, "_interrupt_handler", None)) is not None:
+            # Django installs it. It ends a sequential run after the first SIGINT and interrupts at the second; each test has
+            # a first one of its own here, whatever another sent to itself.
+            handler.called = False
         self._channel.hold(messages.started(index))
         if not fixtures:
             self._channel.flush()
@@ -151,7 +157,7 @@ class Recorder:
 
         True if the current test has its record now.
         """
-        failure = describe(type(error), error, "".join(traceback.format_exception(error)), self.root)
+        failure = self._describe(error)
         if self._inside or self._current is None:
             self._fixture_finished(self._inside or "stopTestRun", Outcome.ERROR, failure, "")
             self._inside = ""
@@ -170,6 +176,13 @@ class Recorder:
             else:
                 left.append(index)
         return left
+
+    def _describe(self, error: BaseException) -> dict[str, Any]:
+        try:
+            text = "".join(_format_exception(error))
+        except BaseException as trouble:  # of the exception itself, or of one behind it
+            text = f"<the traceback cannot be shown: {_type_name(type(trouble))}>"
+        return describe(type(error), error, text, self.root)
 
 
 class RecordingResult:

@@ -23,13 +23,15 @@ class Deframer:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[bytes]:
-        """All payloads completed by `data`. Raises ProtocolError for an absurd length."""
+        """All payloads completed by `data`. Raises ProtocolError for an absurd length, once what came before it is handed out."""
         self._buffer += data
         payloads: list[bytes] = []
         start = 0
         while len(self._buffer) - start >= _HEADER.size:
             (length,) = _HEADER.unpack_from(self._buffer, start)
             if length > MAX_FRAME:
+                if payloads:
+                    break
                 raise ProtocolError(f"a frame of {length} bytes cannot be ours", bytes(self._buffer[:256]))
             end = start + _HEADER.size + length
             if len(self._buffer) < end:

@@ -108,6 +108,7 @@ class TestProcess:
     def receive(self, timeout: float) -> messages.Message | None:
         """The next message, or None after `timeout` seconds. Raises ProcessDied at end of file, ProtocolError for garbage."""
         if not self._ready:
+            self._deframer.feed(b"")  # garbage behind the last message is noticed now, though nothing may follow it
             self._pace()
             if not select.select([self._outbox], [], [], timeout)[0]:
                 return None
