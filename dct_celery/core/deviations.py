@@ -21,10 +21,22 @@ DEVIATIONS = (
         "a silent query to production becomes an error",
     ),
     Deviation(
-        "sys.exit() or KeyboardInterrupt raised by a test or fixture itself",
+        "KeyboardInterrupt raised by a test, sys.exit() or KeyboardInterrupt raised by a class or module fixture",
         "ends the run; what follows is never reported, and sys.exit(0) exits 0",
         "is the error of that test or fixture; the others run",
         "a run that stops early must not look green",
+    ),
+    Deviation(
+        "SIGINT that a test sends to its own process",
+        "stops the run after that test",
+        "stops nothing; only a second one in the same test interrupts it",
+        "a run is stopped from its terminal or with dct cancel, not by one of its tests",
+    ),
+    Deviation(
+        "forked child that comes back from its test",
+        "runs the rest of the suite once more",
+        "ends there; its exit status is 0 if the test passed in it and 1 if not",
+        "one test, one verdict",
     ),
     Deviation(
         "test process that dies (segmentation fault, os._exit, out of memory)",
