@@ -78,3 +78,14 @@ def test_of_much_garbage_only_the_beginning_is_kept() -> None:
         Deframer().feed(b"x" * 100_000)
     # Then
     assert caught.value.data == b"x" * 256
+
+
+def test_what_came_before_garbage_is_handed_out_first() -> None:
+    # Given
+    deframer = Deframer()
+    # When both come at once
+    found = deframer.feed(frame(b"started") + b"\xff" * 64)
+    # Then the garbage shows at the next look, though nothing follows it
+    assert found == [b"started"]
+    with pytest.raises(ProtocolError):
+        deframer.feed(b"")
