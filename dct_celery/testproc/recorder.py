@@ -289,9 +289,11 @@ def _error(error: Any) -> tuple[Any, Any]:
 def _type_name(cls: Any) -> str:
     if cls is None:
         return "Error"
-    module = getattr(cls, "__module__", "")
-    name = getattr(cls, "__qualname__", str(cls))
-    return name if module in ("builtins", "") else f"{module}.{name}"
+    try:
+        module, name = str(cls.__module__), str(cls.__qualname__)
+    except BaseException:  # of a metaclass, say
+        return "Error"
+    return _cut(name if module in ("builtins", "") else f"{module}.{name}", 1000)
 
 
 def _first_line(error: Any) -> str:
@@ -300,7 +302,7 @@ def _first_line(error: Any) -> str:
         return ""
     try:
         lines = str(value).strip().splitlines()
-    except Exception as trouble:
+    except BaseException as trouble:
         return f"<str() of the exception failed: {type(trouble).__name__}>"
     return _cut(lines[0], 1000) if lines else ""
 
@@ -310,7 +312,7 @@ def _subtest_name(subtest: Any) -> str:
         return ""
     try:
         return _cut(str(subtest._subDescription()), 1000)
-    except Exception as trouble:
+    except BaseException as trouble:
         return f"<{type(trouble).__name__} in the subtest's description>"
 
 
