@@ -87,7 +87,7 @@ class Run:
 
     @functools.cached_property
     def _outputs(self) -> dict[int, str]:
-        records = [record for event in self.events if event["kind"] == "records" for record in event["data"]]
+        records = [record for event in self.events if event.get("kind") == "records" for record in event["data"]]
         return {record["index"]: record.get("output", "") for record in records if record["kind"] == "TestFinished"}
 
     def measured(self) -> dict[str, tuple[float, float]]:
@@ -118,7 +118,7 @@ class Ground:
 
     def run(self, label: str, **environment: str) -> Run:
         junit = self.fleet.folder / f"{label}-{len(self.fleet.runs)}.xml"
-        words = ["--chunk-seconds", "0.5", "--junit-xml", str(junit), "--env", "SABOTAGE_*", label]
+        words = ["--crash-budget", "50", "--chunk-seconds", "0.5", "--junit-xml", str(junit), "--env", "SABOTAGE_*", label]
         finished = self.fleet.run(PROJECT, *words, **environment)
         journal = self.fleet.folder / "state" / "dct_celery" / "runs" / f"{self.fleet.runs[-1].run}.jsonl"
         return Run(finished, junit, journal)
@@ -184,7 +184,7 @@ def test_a_process_dies_of_its_own_test_alone(deeds: Run) -> None:
     # Given
     names = list(deeds.tests)
     # When
-    deaths = Counter(names[event["data"]["index"]] for event in deeds.events if event["kind"] == "released")
+    deaths = Counter(names[event["data"]["index"]] for event in deeds.events if event.get("kind") == "released")
     # Then twice of each that kills it, and of no other
     assert deaths == {deed: 2 for deed, claim in claims("deeds").items() if "process died" in claim}
 
