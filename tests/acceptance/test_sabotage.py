@@ -24,11 +24,6 @@ EXACT = 0.05
 GROWTH = 100 << 20
 #: Tests whose names no source has, by what their ids begin with.
 MADE = {"deeds.test_texts.Odd.test_NUL": "passed", "deeds.test_texts.Longggg": "passed"}
-#: Leaks that nothing takes back yet.
-LEFT_BEHIND = {
-    "test_cwd", "test_environ", "test_umask", "test_handlers", "test_path", "test_locale", "test_zone", "test_limits",
-    "test_trace", "test_collector", "test_recursion",
-}  # fmt: skip
 
 
 def claims(folder: str) -> dict[str, str]:
@@ -268,17 +263,7 @@ def test_durations_and_heartbeats_are_right_while_time_is_frozen_for_all(frozen:
 # -- what a chunk leaves behind --------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("test_id", "claim"),
-    [
-        pytest.param(
-            test_id, claim,
-            marks=[pytest.mark.xfail(strict=True, reason="state of the process is not put back between chunks")]
-            if "test_2_found" in test_id and test_id.rpartition(".")[2] in LEFT_BEHIND else [],
-        )
-        for test_id, claim in claims("leaks").items()
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("test_id", "claim"), claims("leaks").items())
 def test_what_one_chunk_leaves_the_next_does_not_find(leaks: Run, test_id: str, claim: str) -> None:
     assert leaks.meets(test_id, claim)
 
