@@ -236,27 +236,33 @@ def make_worker_app() -> Celery:
     """The Celery app of a worker, with host thread, run queues and the one task. Raises ConfigError."""
     from celery import bootsteps, signals
 
-    from dct_celery.adapters.celeryqueue.app import READY_RUNS, TASK, RunQueues, make_app
+    from dct_celery.adapters.celeryqueue.app import TASK, make_app
+    from dct_celery.adapters.celeryqueue.consumer import RUNS, RunQueues, Runs
 
     # The Django fixup is off; the variable would still reach projects that the worker must not load.
     os.environ.pop("DJANGO_SETTINGS_MODULE", None)
     settings, _ = load({}, env=os.environ, cwd=Path.cwd())
     app = make_app(settings)
     hosts: list[Any] = []
-    vars(app)[READY_RUNS] = lambda: hosts[0].ready() if hosts else set()
+    runs = Runs(lambda: hosts[0].ready() if hosts else set(), lambda: hosts[0].active() if hosts else set())
+    vars(app)[RUNS] = runs
+    dogs: list[Any] = []
 
     class HostStep(bootsteps.StartStopStep):
-        """Starts the host thread once the pool has forked."""
+        """Starts the threads of the main process once the pool has forked."""
 
         requires = ("celery.worker.components:Pool",)
 
         def start(self, parent: Any) -> None:
             hosts.append(_start_host(settings, parent))
+            dogs.append(_start_watchdog(app, runs, parent))
 
         def stop(self, parent: Any) -> None:
             """Nothing: slots still finish their chunks. `worker_shutdown` comes when they are done."""
 
     def shutting_down(**_: Any) -> None:
+        for dog in dogs:
+            dog.stop()
         if hosts:
             hosts[0].drain()
 
@@ -296,14 +302,28 @@ def _slot(settings: Settings, task: Any) -> Slot:
 
 
 def _start_host(settings: Settings, worker: Any) -> Any:
+    from celery.worker import state
+
     from dct_celery.worker.host import Host
 
     pool = worker.pool_cls.__module__
     if not pool.endswith("prefork"):
         raise SystemExit(f"dct: error: this worker runs the pool {pool}; slots need processes: leave -P at prefork")
-    host = Host(_worker_services(settings, worker.hostname), worker.concurrency)
+    host = Host(_worker_services(settings, worker.hostname), worker.concurrency, lambda: len(state.active_requests))
     host.start()
     return host
+
+
+def _start_watchdog(app: Celery, runs: Any, worker: Any) -> Any:
+    from celery import signals
+    from celery.worker import state
+
+    from dct_celery.adapters.celeryqueue.watchdog import Watchdog
+
+    watchdog = Watchdog(app, runs, lambda: len(state.reserved_requests) < worker.concurrency)
+    signals.task_received.connect(lambda **_: watchdog.heard(), weak=False)
+    watchdog.start()
+    return watchdog
 
 
 def _worker_services(settings: Settings, name: str) -> WorkerServices:

@@ -14,6 +14,7 @@ import pytest
 from dct_celery.adapters.embedded import EmbeddedPostgres, EmbeddedValkey
 from dct_celery.errors import InfrastructureError
 from tests.support.mariadb import EmbeddedMariaDB
+from tests.support.rabbitmq import EmbeddedRabbitMQ
 
 Server = TypeVar("Server")
 
@@ -57,4 +58,12 @@ def mariadb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedde
     """A MariaDB of this test session; shared, so use database names of your own."""
     folder = tmp_path_factory.mktemp("mariadb")
     with _started(lambda: EmbeddedMariaDB.start(folder, environ=SERVER_ENVIRONMENT)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRabbitMQ]:
+    """A RabbitMQ of this test session; shared, so use queue names of your own."""
+    folder = tmp_path_factory.mktemp("rabbitmq")
+    with _started(lambda: EmbeddedRabbitMQ.start(folder, environ=SERVER_ENVIRONMENT)) as server:
         yield server

@@ -233,11 +233,13 @@ class RunKeeper:
 
 
 class Host:
-    """All runs of one worker. `ready` is read by the consumer; everything else happens in the host thread."""
+    """All runs of one worker. `ready` and `active` are read by the consumer; everything else happens in the host thread."""
 
-    def __init__(self, services: WorkerServices, slots: int) -> None:
+    def __init__(self, services: WorkerServices, slots: int, busy: Callable[[], int] = int) -> None:
+        """`busy`: slots that have something to do."""
         self._services = services
         self._slots = slots
+        self._busy = busy
         self._keepers: dict[str, RunKeeper] = {}
         self._stop = threading.Event()
         self._collecting = Collecting(services)
@@ -276,6 +278,10 @@ class Host:
         if self._trouble:
             return set()
         return {run for run, keeper in list(self._keepers.items()) if keeper.state == "ready"}
+
+    def active(self) -> set[str]:
+        """Runs that are not over: somebody may have work for them yet."""
+        return {run for run, keeper in list(self._keepers.items()) if not keeper.ended}
 
     def drain(self) -> None:
         """The worker was told to stop: slots finish their chunk, or give it back after `drain_seconds`."""
@@ -354,5 +360,6 @@ class Host:
             protocol=PROTOCOL_VERSION,
             key_id=signing.key_id(self._services.key),
             runs={run: keeper.state for run, keeper in self._keepers.items()},
+            busy=min(self._busy(), self._slots),
             trouble=self._trouble,
         )

@@ -143,6 +143,8 @@ class Fleet:
     key: str = field(default_factory=lambda: secrets.token_hex(16))
     workers: list[Worker] = field(default_factory=list)
     runs: list[Running] = field(default_factory=list)
+    #: URL of the broker where it is not the store.
+    broker: str = ""
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -183,16 +185,19 @@ class Fleet:
     def environment(self, more: Mapping[str, str]) -> dict[str, str]:
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         ours = {"DCT_STORE": self.store, "DCT_POOL": self.name, "DCT_SIGNING_KEY": self.key, MARK: self.name}
+        ours |= {"DCT_BROKER": self.broker} if self.broker else {}
         return {**inherited, **ours, "XDG_STATE_HOME": str(self.folder / "state"), **more}
 
     # -- workers -----------------------------------------------------------------------
 
-    def worker(self, name: str = "build-a", *, slots: int = 1, wait: bool = True, **environment: str) -> Worker:
-        """Starts a worker; with `wait` it is registered when this returns."""
+    def worker(
+        self, name: str = "build-a", *, slots: int = 1, wait: bool = True, app: str = "dct_celery", **environment: str
+    ) -> Worker:
+        """Starts a worker; with `wait` it is registered when this returns. `app`: the module of another Celery app."""
         folder = self.folder / name
         folder.mkdir()
         log = folder / "worker.log"
-        command = [sys.executable, "-m", "celery", "-A", "dct_celery", "worker", "-n", f"{name}@%h", "-c", str(slots)]
+        command = [sys.executable, "-m", "celery", "-A", app, "worker", "-n", f"{name}@%h", "-c", str(slots)]
         with log.open("wb") as file:
             process = subprocess.Popen(
                 [*command, "-l", "INFO"],

@@ -10,17 +10,22 @@ from typing import Any
 from celery import Celery
 from kombu.exceptions import KombuError, OperationalError
 
-from dct_celery.adapters.celeryqueue.app import TASK, is_amqp, run_queue
+from dct_celery.adapters.celeryqueue.app import TASK
+from dct_celery.adapters.celeryqueue.names import FORGOTTEN, is_amqp, run_queue
 from dct_celery.core import signing
 from dct_celery.core.names import queue_name
 from dct_celery.core.redact import redact
 from dct_celery.errors import BrokerUnavailable
 
 log = logging.getLogger("dct_celery.worker")
+#: Seconds that an answer may take: the dispatcher has leases to look after meanwhile.
+_ANSWER = 5
+#: Seconds that closing a connection may take whose peer may be gone.
+_CLOSE = 0.2
 
 
 class CeleryChunkQueue:
-    """Publishes signed hints. Raises BrokerUnavailable with the origin of the URL."""
+    """Publishes signed hints. Raises BrokerUnavailable with the origin of the URL. Not for use by two threads at once."""
 
     def __init__(self, app: Celery, run: str, key: str, origin: str) -> None:
         self._app = app
@@ -28,38 +33,55 @@ class CeleryChunkQueue:
         self._key = key
         self._where = f"the broker at {redact(app.conf.broker_url)} ({origin})"
         self._amqp = is_amqp(app.conf.broker_url)
-        self._queue = run_queue(run, amqp=self._amqp)
+        self._queue: Any = run_queue(run, amqp=self._amqp)
+        self._connection: Any = None
+        self._producer: Any = None
         connection: Any = app.connection_for_write()
         self._driver_errors = (*connection.connection_errors, *connection.channel_errors)
 
     def check(self) -> None:
         """Proves that the broker answers."""
-        with self._translated(), self._app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0, timeout=5)
-            channel: Any = connection.default_channel
+        with self._channel() as channel:
             if not self._amqp:
                 channel.client.ping()
 
     def publish(self, message: Mapping[str, Any]) -> None:
-        text = signing.sign(message, self._key)
-        with self._translated():
-            queue: Any = self._queue
-            self._app.send_task(TASK, args=(text,), queue=queue, argsrepr="(…)", retry=False, ignore_result=True)
+        self.put(signing.sign(message, self._key))
+
+    def put(self, text: str) -> None:
+        """Publishes a message that is signed already."""
+        with self._channel() as channel:
+            self._app.send_task(
+                TASK,
+                args=(text,),
+                queue=self._queue,
+                argsrepr="(…)",
+                retry=False,
+                ignore_result=True,
+                producer=self._producer,
+            )
+            if not self._amqp:
+                # A list that nobody reads any more ends by itself; the lifetime of one that is emptied ends with it.
+                channel.client.pexpire(queue_name(self._run), FORGOTTEN * 1000)
 
     def purge(self) -> None:
-        with contextlib.suppress(BrokerUnavailable), self._translated(), self._app.connection_for_write() as connection:
-            channel: Any = connection.default_channel
+        with contextlib.suppress(BrokerUnavailable), self._channel() as channel:
             if self._amqp:
                 channel.queue_delete(queue_name(self._run))
             else:
                 channel.queue_purge(queue_name(self._run))
+        self.close()
 
     @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _channel(self) -> Iterator[Any]:
+        """Of one connection, which is given up at the first error: what was left unread on it would answer the next question."""
         errors: tuple[type[Exception], ...] = (OperationalError, KombuError, OSError, *self._driver_errors)
         try:
-            yield
+            if self._connection is None:
+                self._connect()
+            yield self._producer.channel
         except errors as error:
+            self.close()
             text = redact(str(error)) or type(error).__name__
             if any(word in text for word in ("WRONGPASS", "NOAUTH", "ACCESS_REFUSED", "invalid username")):
                 mend = "check user and password in its URL"
@@ -67,12 +89,30 @@ class CeleryChunkQueue:
                 mend = "start it or set --broker"
             raise BrokerUnavailable(f"{self._where} cannot be used: {text}; {mend}") from error
 
+    def _connect(self) -> None:
+        connection: Any = self._app.connection_for_write()
+        if self._amqp:
+            connection.transport_options = {**connection.transport_options, "read_timeout": _ANSWER, "write_timeout": _ANSWER}
+        self._connection = connection
+        connection.ensure_connection(max_retries=1, interval_start=0, timeout=_ANSWER)
+        self._producer = self._app.amqp.Producer(connection, auto_declare=False)
+        self._producer.channel  # noqa: B018 — opened here, so that its errors are told
+
+    def close(self) -> None:
+        """Gives up the connection; the next use makes another one."""
+        connection, self._connection, self._producer = self._connection, None, None
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                connection.collect(socket_timeout=_CLOSE)
+
 
 def hand_on(app: Celery, run: str, text: str) -> None:
     """Puts a message that a slot has received, and cannot take, back into its run's queue. One that is lost is published again by
     the dispatcher."""
-    queue: Any = run_queue(run, amqp=is_amqp(app.conf.broker_url))
+    queue = CeleryChunkQueue(app, run, "", "DCT_BROKER")
     try:
-        app.send_task(TASK, args=(text,), queue=queue, argsrepr="(…)", retry=False, ignore_result=True)
-    except (OperationalError, KombuError, OSError) as error:
-        log.warning("a message of run %s is lost: %s", run, redact(str(error)))
+        queue.put(text)
+    except BrokerUnavailable as error:
+        log.warning("a message of run %s is lost: %s", run, error)
+    finally:
+        queue.close()

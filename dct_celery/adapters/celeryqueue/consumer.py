@@ -1,0 +1,127 @@
+"""The worker's end of the runs' queues: a consumer that reconnects soon, and a step that follows the runs."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from celery import bootsteps
+from celery.worker.consumer import Consumer as StockConsumer
+
+from dct_celery.adapters.celeryqueue.names import is_amqp, run_queue
+from dct_celery.core.names import queue_name
+
+log = logging.getLogger("dct_celery.worker")
+#: Attribute of the worker's app: its `Runs`.
+RUNS = "dct_runs"
+#: Seconds between two looks at the runs.
+_LOOK = 0.05
+#: Seconds between two tries to reconnect grow up to this; Celery's own 30 would be most of a run.
+_RETRY_START, _RETRY_MOST = 0.5, 3.0
+#: Seconds after which a queue that the broker has taken away is asked for again: at the end of a run the worker learns of it.
+_AGAIN = 1.0
+#: Seconds after the end of a run from which on its queue is removed, if its dispatcher is not there to do it.
+_ABANDONED = 5.0
+
+
+@dataclass(slots=True)
+class Runs:
+    """What the consumer is told by the host, and the word of the watchdog. Read and written by different threads."""
+
+    #: Runs whose chunks the slots may take now; runs that somebody wants at all.
+    ready: Callable[[], set[str]]
+    active: Callable[[], set[str]]
+    #: Set by the watchdog: why the consumer is to begin anew.
+    restart: str = ""
+
+
+class Consumer(StockConsumer):
+    """Without mingle and gossip, which have no setting: each costs a start-up second or O(workers²) events."""
+
+    def __init__(self, *args: Any, worker_options: Any = None, **kwargs: Any) -> None:
+        options = dict(worker_options or {}, without_mingle=True, without_gossip=True)
+        kwargs["worker_options"] = options
+        super().__init__(*args, **kwargs)
+
+    def ensure_connected(self, conn: Any) -> Any:
+        pace = {"interval_start": _RETRY_START, "interval_step": _RETRY_START, "interval_max": _RETRY_MOST}
+        conn.ensure_connection = partial(conn.ensure_connection, **pace)
+        return super().ensure_connected(conn)
+
+
+class RunQueues(bootsteps.StartStopStep):
+    """Consumes the queues of the runs that this worker is ready for, and of no others.
+
+    Everything is caught: an exception out of a timer callback would restart the consumer, which is the watchdog's to decide.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, parent: Any, **kwargs: Any) -> None:
+        super().__init__(parent, **kwargs)
+        self._runs: Runs = getattr(parent.app, RUNS)
+        self._amqp = is_amqp(parent.app.conf.broker_url)
+        self._mine: set[str] = set()
+        #: Run that was consumed here, and may have left something at the broker -> when it was last seen active.
+        self._known: dict[str, float] = {}
+        #: Run whose queue the broker has taken away -> when.
+        self._deleted: dict[str, float] = {}
+        self._timer: Any = None
+
+    def start(self, parent: Any) -> None:
+        self._runs.restart = ""
+        self._deleted.clear()
+        self._poll(parent)
+        self._timer = parent.timer.call_repeatedly(_LOOK, self._poll, (parent,))
+
+    def stop(self, parent: Any) -> None:
+        if self._timer is not None:
+            parent.timer.cancel(self._timer)
+
+    def _poll(self, parent: Any) -> None:
+        if self._runs.restart:
+            raise ConnectionResetError(self._runs.restart)
+        try:
+            self._follow(parent, time.monotonic())
+        except Exception:
+            log.exception("queues of the runs")
+
+    def _follow(self, parent: Any, now: float) -> None:
+        want = self._runs.ready()
+        gone = {run for run, when in self._deleted.items() if now - when > _AGAIN}
+        for run in self._mine - want | self._mine & gone:
+            self._leave(parent, run)
+        for run in want - self._mine:
+            self._join(parent, run)
+        active = self._runs.active()
+        self._known |= dict.fromkeys((self._mine | self._known.keys()) & active, now)
+        for run in [run for run, seen in self._known.items() if now - seen > _ABANDONED]:
+            self._remove(parent, run)
+
+    def _join(self, parent: Any, run: str) -> None:
+        queue = run_queue(run, amqp=self._amqp, when_deleted=partial(self._note_deleted, run))
+        parent.app.amqp.queues.add(queue)
+        parent.add_task_queue(queue)
+        self._mine.add(run)
+
+    def _leave(self, parent: Any, run: str) -> None:
+        self._mine.discard(run)
+        self._deleted.pop(run, None)
+        parent.cancel_task_queue(queue_name(run))
+        parent.app.amqp.queues.pop(queue_name(run), None)
+
+    def _note_deleted(self, run: str) -> None:
+        self._deleted[run] = time.monotonic()
+
+    def _remove(self, parent: Any, run: str) -> None:
+        """The dispatcher does it at the end of its run; this is for one that was killed."""
+        del self._known[run]
+        channel = parent.task_consumer.channel
+        if self._amqp:
+            channel.queue_delete(queue_name(run))
+        else:
+            channel.queue_purge(queue_name(run))
