@@ -51,8 +51,8 @@ def make_app(settings: Settings) -> Celery:
         worker_proc_alive_timeout=60,
         worker_hijack_root_logger=False,
         worker_send_task_events=False,
-        # Unsigned, it would let anybody at the broker stop workers; and its mailboxes are keys without an end.
-        worker_enable_remote_control=False,
+        # Remote control stays on, for `celery inspect ping` and Flower. It is not signed: who reaches the broker can stop
+        # workers with it, as he can by emptying queues, yet he cannot have them run anything.
         worker_consumer="dct_celery.adapters.celeryqueue.consumer:Consumer",
         broker_transport_options=_amqp_options() if amqp else _redis_options(),
     )
