@@ -28,7 +28,8 @@ for _name in list(os.environ):
         del os.environ[_name]
 
 
-def _started(start: Callable[[], Server]) -> Server:
+def started(start: Callable[[], Server]) -> Server:
+    """The server; else this test fails in CI and is skipped at home."""
     try:
         return start()
     except InfrastructureError as error:
@@ -41,7 +42,7 @@ def _started(start: Callable[[], Server]) -> Server:
 def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a Valkey or Redis of this test session; shared, so use key prefixes of your own."""
     folder = tmp_path_factory.mktemp("valkey")
-    with _started(lambda: EmbeddedValkey.start(folder, environ=SERVER_ENVIRONMENT)) as server:
+    with started(lambda: EmbeddedValkey.start(folder, environ=SERVER_ENVIRONMENT)) as server:
         yield server.url
 
 
@@ -49,7 +50,7 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """A PostgreSQL of this test session; shared, so use database names of your own."""
     folder = tmp_path_factory.mktemp("postgres")
-    with _started(lambda: EmbeddedPostgres.start(folder, environ=SERVER_ENVIRONMENT)) as server:
+    with started(lambda: EmbeddedPostgres.start(folder, environ=SERVER_ENVIRONMENT)) as server:
         yield server
 
 
@@ -57,7 +58,7 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedd
 def mariadb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedMariaDB]:
     """A MariaDB of this test session; shared, so use database names of your own."""
     folder = tmp_path_factory.mktemp("mariadb")
-    with _started(lambda: EmbeddedMariaDB.start(folder, environ=SERVER_ENVIRONMENT)) as server:
+    with started(lambda: EmbeddedMariaDB.start(folder, environ=SERVER_ENVIRONMENT)) as server:
         yield server
 
 
@@ -65,5 +66,5 @@ def mariadb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedde
 def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRabbitMQ]:
     """A RabbitMQ of this test session; shared, so use queue names of your own."""
     folder = tmp_path_factory.mktemp("rabbitmq")
-    with _started(lambda: EmbeddedRabbitMQ.start(folder, environ=SERVER_ENVIRONMENT)) as server:
+    with started(lambda: EmbeddedRabbitMQ.start(folder, environ=SERVER_ENVIRONMENT)) as server:
         yield server

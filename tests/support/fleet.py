@@ -191,16 +191,25 @@ class Fleet:
     # -- workers -----------------------------------------------------------------------
 
     def worker(
-        self, name: str = "build-a", *, slots: int = 1, wait: bool = True, app: str = "dct_celery", **environment: str
+        self,
+        name: str = "build-a",
+        *,
+        slots: int = 1,
+        wait: bool = True,
+        app: str = "dct_celery",
+        host: Callable[[list[str]], list[str]] = list,
+        **environment: str,
     ) -> Worker:
-        """Starts a worker; with `wait` it is registered when this returns. `app`: the module of another Celery app."""
+        """Starts a worker; with `wait` it is registered when this returns.
+
+        `app`: the module of another Celery app; `host`: the command as it runs on another host."""
         folder = self.folder / name
         folder.mkdir()
         log = folder / "worker.log"
         command = [sys.executable, "-m", "celery", "-A", app, "worker", "-n", f"{name}@%h", "-c", str(slots)]
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [*command, "-l", "INFO"],
+                host([*command, "-l", "INFO"]),
                 env=self.environment({"DCT_WORK_DIR": str(folder / "work"), **environment}),
                 cwd=folder,
                 stdin=subprocess.DEVNULL,

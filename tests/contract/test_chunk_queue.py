@@ -1,0 +1,160 @@
+"""What the queue port promises, on either broker."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from dct_celery.adapters.celeryqueue import names
+from dct_celery.adapters.celeryqueue.app import make_app
+from dct_celery.adapters.celeryqueue.queue import CeleryChunkQueue
+from dct_celery.core import signing
+from dct_celery.core.names import queue_name
+from dct_celery.errors import BrokerUnavailable
+from dct_celery.settings import Settings
+from tests.support.fleet import until, unused_port
+
+KEY = "secret"
+MESSAGE = {"run": "run-one", "chunk": "c1", "attempt": 1}
+
+
+@pytest.fixture(params=["redis", "rabbitmq"])
+def url(request: pytest.FixtureRequest) -> str:
+    if request.param == "rabbitmq":
+        return str(request.getfixturevalue("rabbitmq_server").url)
+    return f"{request.getfixturevalue('valkey_url').rpartition('/')[0]}/6"
+
+
+class Desk:
+    """One run's queue from both ends."""
+
+    def __init__(self, url: str) -> None:
+        self.run = f"run-{secrets.token_hex(4)}"
+        self.app = make_app(Settings(broker=url))
+        self.queue = CeleryChunkQueue(self.app, self.run, KEY, "--broker")
+        self._amqp = names.is_amqp(url)
+
+    def waiting(self) -> int | None:
+        """Messages in the queue; None where there is no queue. An empty list of Redis is no list."""
+        with self.app.connection_for_read() as connection:
+            channel: Any = connection.default_channel
+            if not self._amqp:
+                return int(channel.client.llen(queue_name(self.run))) or None
+            with contextlib.suppress(*connection.channel_errors):
+                return int(channel.queue_declare(queue_name(self.run), passive=True).message_count)
+        return None
+
+    def forget(self) -> None:
+        with self.app.connection_for_write() as connection:
+            channel: Any = connection.default_channel
+            (channel.queue_delete if self._amqp else channel.queue_purge)(queue_name(self.run))
+
+    def take(self) -> dict[str, Any]:
+        """The text of one message, opened."""
+        with self.app.connection_for_read() as connection:
+            message = names.run_queue(self.run, amqp=self._amqp)(connection.default_channel).get(no_ack=True)
+            assert message is not None, "the queue is empty"
+            (text,), _, _ = message.decode()
+        return signing.verify(text, KEY, what="the message")
+
+
+@pytest.fixture
+def desk(url: str) -> Iterator[Desk]:
+    desk = Desk(url)
+    yield desk
+    desk.queue.purge()
+
+
+def published(desk: Desk, count: int = 1) -> Callable[[], bool]:
+    return lambda: desk.waiting() == count
+
+
+def test_what_is_published_waits_signed_for_whoever_takes_it(desk: Desk) -> None:
+    # When
+    desk.queue.check()
+    desk.queue.publish(MESSAGE)
+    desk.queue.publish({**MESSAGE, "chunk": "c2"})
+    # Then
+    until(published(desk, 2), 5, what="two messages")
+    assert [desk.take()["chunk"], desk.take()["chunk"]] == ["c1", "c2"]
+
+
+def test_a_purge_leaves_no_queue_and_may_come_twice_and_before_a_message(desk: Desk) -> None:
+    # Given
+    desk.queue.purge()
+    desk.queue.publish(MESSAGE)
+    until(published(desk), 5, what="a message")
+    # When
+    desk.queue.purge()
+    desk.queue.purge()
+    # Then
+    assert desk.waiting() is None
+
+
+def test_a_queue_that_the_broker_has_forgotten_is_there_again_with_the_next_message(desk: Desk) -> None:
+    # Given
+    desk.queue.publish(MESSAGE)
+    until(published(desk), 5, what="a message")
+    desk.forget()
+    # When
+    desk.queue.publish(MESSAGE)
+    # Then
+    until(published(desk), 5, what="a message")
+
+
+def test_the_broker_forgets_a_queue_that_nobody_cares_for(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    for module in ("names", "queue"):
+        monkeypatch.setattr(f"dct_celery.adapters.celeryqueue.{module}.FORGOTTEN", 1)
+    desk = Desk(url)
+    desk.queue.publish(MESSAGE)
+    # When: a look would be a use
+    time.sleep(2.5)
+    # Then
+    assert desk.waiting() is None
+    desk.queue.purge()
+
+
+def test_a_broker_that_went_away_is_named_and_the_next_message_goes_through_when_it_is_back(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given
+    desk.queue.publish(MESSAGE)
+    producer: Any = desk.queue._producer
+    monkeypatch.setattr(desk.app, "send_task", lambda *a, **k: _raise(ConnectionResetError("gone")))
+    # When
+    with pytest.raises(BrokerUnavailable, match=r"\(--broker\) cannot be used: gone; start it or set --broker"):
+        desk.queue.publish(MESSAGE)
+    monkeypatch.undo()
+    desk.queue.publish(MESSAGE)
+    # Then: on a new connection
+    assert desk.queue._producer is not producer
+    until(published(desk, 2), 5, what="two messages")
+
+
+@pytest.mark.parametrize("scheme", ["redis", "amqp"])
+def test_a_broker_that_is_not_there_is_named_without_its_password(scheme: str) -> None:
+    queue = Desk(f"{scheme}://user:hush@127.0.0.1:{unused_port()}/0").queue
+    # When
+    with pytest.raises(BrokerUnavailable) as caught:
+        queue.check()
+    # Then
+    assert "hush" not in str(caught.value)
+    assert str(caught.value).endswith("start it or set --broker")
+
+
+def test_a_wrong_password_has_its_own_mend(url: str) -> None:
+    scheme, _, rest = url.partition("://")
+    queue = Desk(f"{scheme}://dct:wrong@{rest.rpartition('@')[2]}").queue
+    # Then
+    with pytest.raises(BrokerUnavailable, match="check user and password in its URL"):
+        queue.check()
+
+
+def _raise(error: Exception) -> None:
+    raise error

@@ -1,0 +1,137 @@
+"""Claims about what a worker consumes, and about the watchdog that sees whether it does."""
+
+from __future__ import annotations
+
+import itertools
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dct_celery.adapters.celeryqueue.consumer import RUNS, RunQueues, Runs
+from dct_celery.adapters.celeryqueue.watchdog import MOST_RESTARTS, PATIENCE, Suspicion
+
+
+def looks(suspicion: Suspicion, until: float, *, start: float = 0.0, waiting: int = 3, idle: bool = True) -> list[float]:
+    """When it wants a restart, at one look a second."""
+    times = [start + second for second in range(int(until - start) + 1)]
+    return [now for now in times if suspicion.look(now, waiting=waiting, idle=idle)]
+
+
+class TestSuspicion:
+    def test_messages_that_wait_beside_idle_slots_end_its_patience(self) -> None:
+        assert looks(Suspicion(), 7) == [PATIENCE]
+
+    def test_nothing_waiting_or_nobody_idle_is_no_suspicion(self) -> None:
+        assert looks(Suspicion(), 100, waiting=0) == looks(Suspicion(), 100, idle=False) == []
+
+    def test_patience_begins_anew_with_each_message(self) -> None:
+        # Given
+        suspicion = Suspicion()
+        assert looks(suspicion, 4) == []
+        # When
+        suspicion.heard()
+        # Then
+        assert looks(suspicion, 9, start=5) == []
+        assert suspicion.look(5 + PATIENCE, waiting=1, idle=True)
+
+    def test_each_restart_waits_longer_and_there_is_a_last_one(self) -> None:
+        # When
+        times = looks(Suspicion(), 2000)
+        # Then
+        assert len(times) == MOST_RESTARTS
+        assert [b - a for a, b in itertools.pairwise(times)] == [3 * PATIENCE, 9 * PATIENCE]
+
+    def test_a_message_after_a_restart_forgives(self) -> None:
+        # Given
+        suspicion = Suspicion()
+        looks(suspicion, 2000)
+        # When
+        suspicion.heard()
+        # Then
+        assert looks(suspicion, 2010, start=2001) == [2001 + PATIENCE]
+
+
+class Broker:
+    """The parent of a step, as far as the step uses it; remembers what it was told."""
+
+    def __init__(self, runs: Runs, url: str) -> None:
+        self.queues: dict[str, Any] = {}
+        self.removed: list[str] = []
+        self.app = SimpleNamespace(conf=SimpleNamespace(broker_url=url), amqp=SimpleNamespace(queues=self))
+        setattr(self.app, RUNS, runs)
+        channel = SimpleNamespace(queue_delete=self.removed.append, queue_purge=self.removed.append)
+        self.task_consumer = SimpleNamespace(channel=channel)
+
+    def add(self, queue: Any) -> None: ...
+    def pop(self, name: str, default: object) -> None: ...
+    def add_task_queue(self, queue: Any) -> None:
+        self.queues[queue.name] = queue
+
+    def cancel_task_queue(self, name: str) -> None:
+        del self.queues[name]
+
+
+@pytest.mark.parametrize("url", ["redis://h/0", "amqp://h//"])
+class TestRunQueues:
+    def desk(self, url: str) -> tuple[set[str], set[str], Broker, RunQueues]:
+        ready: set[str] = set()
+        active: set[str] = set()
+        broker = Broker(Runs(lambda: set(ready), lambda: set(active)), url)
+        return ready, active, broker, RunQueues(broker)
+
+    def test_it_consumes_the_runs_that_the_worker_is_ready_for(self, url: str) -> None:
+        # Given
+        ready, active, broker, step = self.desk(url)
+        ready |= {"a", "b"}
+        active |= ready
+        step._follow(broker, 0.0)
+        # When
+        ready.discard("a")
+        step._follow(broker, 1.0)
+        # Then
+        assert list(broker.queues) == ["dct.run.b"]
+        assert broker.removed == []
+
+    def test_a_queue_is_removed_when_its_run_has_been_gone_for_a_while_and_not_when_it_only_rests(self, url: str) -> None:
+        # Given
+        ready, active, broker, step = self.desk(url)
+        ready.add("a")
+        active.add("a")
+        step._follow(broker, 0.0)
+        # When the worker rests, then the run goes
+        ready.clear()
+        step._follow(broker, 100.0)
+        assert broker.removed == []
+        active.clear()
+        step._follow(broker, 104.0)
+        assert broker.removed == []
+        step._follow(broker, 106.0)
+        step._follow(broker, 200.0)
+        # Then
+        assert broker.removed == ["dct.run.a"]
+
+    def test_the_word_of_the_watchdog_is_a_lost_connection(self, url: str) -> None:
+        # Given
+        _, _, broker, step = self.desk(url)
+        step._runs.restart = "silent"
+        # Then
+        with pytest.raises(ConnectionResetError, match="silent"):
+            step._poll(broker)
+
+
+def test_a_queue_that_rabbitmq_took_away_is_asked_for_again() -> None:
+    # Given
+    ready = {"a"}
+    broker = Broker(Runs(lambda: set(ready), lambda: set(ready)), "amqp://h//")
+    step = RunQueues(broker)
+    step._follow(broker, 0.0)
+    first = broker.queues["dct.run.a"]
+    # When
+    first.when_deleted()
+    step._deleted["a"] = 0.0
+    step._follow(broker, 0.5)
+    assert broker.queues["dct.run.a"] is first
+    step._follow(broker, 1.5)
+    # Then
+    assert broker.queues["dct.run.a"] is not first
