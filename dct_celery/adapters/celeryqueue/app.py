@@ -53,6 +53,10 @@ def make_app(settings: Settings) -> Celery:
         worker_send_task_events=False,
         # Remote control stays on, for `celery inspect ping` and Flower. It is not signed: who reaches the broker can stop
         # workers with it, as he can by emptying queues, yet he cannot have them run anything.
+        # After a network cut the worker is back before RabbitMQ has given up its old connection. An exclusive mailbox would
+        # still belong to that one, and the refusal would end the worker.
+        control_queue_exclusive=False,
+        broker_channel_error_retry=True,
         worker_consumer="dct_celery.adapters.celeryqueue.consumer:Consumer",
         broker_transport_options=_amqp_options() if amqp else _redis_options(),
     )
