@@ -424,7 +424,7 @@ def _examine_store(settings: Settings, origins: dict[str, str], infos: list[Work
     with contextlib.closing(client.connect(settings.store, retries=1)) as store:
         checked = client.check(store, settings.store, origin)
         yield from doctor.store(redact(settings.store), {"redis_version": checked.version}, checked.warnings)
-        infos += registry.RedisRegistry(store, settings.pool).workers()
+        infos += registry.RedisRegistry(store, settings.pool, tends=False).workers()
         yield doctor.workers(infos, settings.pool)
 
 
@@ -520,7 +520,7 @@ def _asked_store(settings: Settings, origins: dict[str, str]) -> Iterator[_Asked
 
     with contextlib.closing(client.connect(settings.store, retries=1)) as store:
         client.check(store, settings.store, origins.get("store", "store"))
-        yield _Asked(registry.RedisRegistry(store, settings.pool), partial(ledger.RedisLedger, store))
+        yield _Asked(registry.RedisRegistry(store, settings.pool, tends=False), partial(ledger.RedisLedger, store))
 
 
 def _active(settings: Settings, asked: _Asked, workers: list[WorkerInfo]) -> list[RunStatus]:

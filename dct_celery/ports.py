@@ -15,7 +15,7 @@ from dct_celery.core.marks import Found, Mark
 from dct_celery.core.model import Chunk
 from dct_celery.wire import messages
 
-#: Milliseconds between two reaps of a run from which on its lease clock is held to have stood still.
+#: Milliseconds between two reaps of a run, or two looks at a registry, from which on their clock is held to have stood still.
 STALL_MS = 2000
 #: Milliseconds without a reap after which another dispatcher may adopt a run unasked, and after which workers may close it.
 DISPATCHER_LEASE_MS = 10_000
@@ -227,7 +227,12 @@ class Ledger(Protocol):
 
 
 class Registry(Protocol):
-    """Who is there: workers of a pool and runs that want them."""
+    """Who is there: workers of a pool and runs that want them.
+
+    Everybody who beats or looks again and again tends it. When the last tending was more than STALL_MS ago, the store may have
+    taken no writes in between: every life goes on by that time, but to no more than a whole horizon from now. While the store
+    refuses writes, nobody ends. A registry that does not tend is for a single look: it shows who is alive by the clock alone.
+    """
 
     def announce(self, run: str, horizon_seconds: float, epoch: int = 1) -> None:
         """The run is alive for so long from now, on the store's clock."""

@@ -24,7 +24,7 @@ class Store(Protocol):
     run: str
 
     def ledger(self, run: str = "") -> ports.Ledger: ...
-    def registry(self, pool: str = "pool") -> ports.Registry: ...
+    def registry(self, pool: str = "pool", *, tends: bool = True) -> ports.Registry: ...
     def blobs(self) -> ports.BlobStore: ...
     def timings(self, project: str = "project") -> ports.TimingStore: ...
     def let_leases_run_out(self) -> None: ...
@@ -34,6 +34,9 @@ class Store(Protocol):
     def set_clock_back(self, ms: int) -> None: ...
 
     def let_beats_run_out(self, pool: str = "pool") -> None: ...
+    def pass_time_untended(self, ms: int, pool: str = "pool") -> None:
+        """The store's clock goes on, as far as the pool's registry can tell."""
+
     def forget_run(self) -> None:
         """All keys of the run vanish, as at the end of their lifetime."""
 
@@ -46,8 +49,8 @@ class FakeStore:
     def ledger(self, run: str = "") -> MemoryLedger:
         return MemoryLedger(self._store, run or self.run)
 
-    def registry(self, pool: str = "pool") -> MemoryRegistry:
-        return MemoryRegistry(self._store, pool)
+    def registry(self, pool: str = "pool", *, tends: bool = True) -> MemoryRegistry:
+        return MemoryRegistry(self._store, pool, tends=tends)
 
     def blobs(self) -> MemoryBlobs:
         return MemoryBlobs(self._store)
@@ -67,7 +70,12 @@ class FakeStore:
         self._store.clock.ms -= ms
 
     def let_beats_run_out(self, pool: str = "pool") -> None:
-        self._store.clock.ms += 10**9
+        for members in self._store.beating.values():
+            for life in members.values():
+                life.until = 1
+
+    def pass_time_untended(self, ms: int, pool: str = "pool") -> None:
+        self._store.clock.ms += ms
 
     def forget_run(self) -> None:
         self._store.runs.clear()
@@ -82,8 +90,8 @@ class RealStore:
     def ledger(self, run: str = "") -> RedisLedger:
         return RedisLedger(self._client, f"{run}{self._token}" if run else self.run)
 
-    def registry(self, pool: str = "pool") -> RedisRegistry:
-        return RedisRegistry(self._client, f"{pool}{self._token}")
+    def registry(self, pool: str = "pool", *, tends: bool = True) -> RedisRegistry:
+        return RedisRegistry(self._client, f"{pool}{self._token}", tends=tends)
 
     def blobs(self) -> RedisBlobs:
         return RedisBlobs(self._client)
@@ -108,8 +116,19 @@ class RealStore:
         self._age(keys.RunKeys(self.run).leases)
 
     def let_beats_run_out(self, pool: str = "pool") -> None:
-        for members, _ in (keys.pool_runs(f"{pool}{self._token}"), keys.pool_workers(f"{pool}{self._token}")):
+        for members, *_ in self._beating(pool):
             self._age(members)
+
+    def pass_time_untended(self, ms: int, pool: str = "pool") -> None:
+        for members, _, horizons in self._beating(pool):
+            if self._client.hexists(horizons, ""):
+                self._client.hincrby(horizons, "", -ms)
+            names: Any = self._client.zrange(members, 0, -1)
+            for name in names:
+                self._client.zincrby(members, -ms, name)
+
+    def _beating(self, pool: str) -> tuple[tuple[str, str, str], ...]:
+        return keys.pool_runs(f"{pool}{self._token}"), keys.pool_workers(f"{pool}{self._token}")
 
     def forget_run(self) -> None:
         self._client.delete(*self._client.keys(f"dct:{{{self.run}}}:*"))

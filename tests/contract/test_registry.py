@@ -82,3 +82,65 @@ def test_pools_do_not_see_each_other(store: Store) -> None:
     # Then
     assert store.registry("two").workers() == []
     assert store.registry("two").active_runs() == {}
+
+
+def test_nobody_ends_while_nobody_could_say_that_he_lives(store: Store) -> None:
+    # Given
+    registry = store.registry()
+    registry.beat(WORKER, 10)
+    registry.announce("run-one", 60)
+    assert registry.workers() == [WORKER]
+    # When
+    store.pass_time_untended(3_600_000)
+    # Then: whoever comes first
+    assert registry.active_runs() == {"run-one": 1}
+    assert registry.workers() == [WORKER]
+
+
+def test_the_first_beat_after_a_stall_ends_nobody_else(store: Store) -> None:
+    # Given
+    registry = store.registry()
+    registry.beat(WORKER, 10)
+    registry.beat(replace(WORKER, name="build-b"), 10)
+    # When
+    store.pass_time_untended(60_000)
+    registry.beat(WORKER, 10)
+    # Then
+    assert {worker.name for worker in registry.workers()} == {WORKER.name, "build-b"}
+
+
+def test_a_stall_gives_nobody_more_than_a_whole_horizon(store: Store) -> None:
+    # Given
+    registry = store.registry()
+    registry.beat(WORKER, 10)
+    store.pass_time_untended(60_000)
+    assert registry.workers() == [WORKER]
+    # When: so often that no pause is a stall
+    for _ in range(6):
+        store.pass_time_untended(1_900)
+        seen = registry.workers()
+    # Then
+    assert seen == []
+
+
+def test_time_that_is_tended_counts(store: Store) -> None:
+    # Given
+    registry = store.registry()
+    registry.beat(WORKER, 5)
+    # When
+    for _ in range(3):
+        store.pass_time_untended(1_900)
+        seen = registry.workers()
+    # Then
+    assert seen == []
+
+
+def test_a_single_look_shows_nobody_who_is_dead_by_the_clock_and_ends_nobody(store: Store) -> None:
+    # Given
+    registry = store.registry()
+    registry.beat(WORKER, 10)
+    # When
+    store.pass_time_untended(60_000)
+    # Then
+    assert store.registry(tends=False).workers() == []
+    assert registry.workers() == [WORKER]

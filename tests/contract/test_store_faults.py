@@ -25,6 +25,7 @@ from tests.conftest import SERVER_ENVIRONMENT
 from tests.support.factories import held
 
 LEASE = 60_000
+WORKER = WorkerInfo("build-a", "host", 1, "0.1", 1, "")
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +119,41 @@ class TestOutOfMemory:
         assert ledger.reap() == []
         assert ledger.complete(held(fence), 0, "{}") == "ok"
 
+    def test_nobody_is_forgotten_whose_beat_is_refused(self, client: redis.Redis) -> None:
+        # Given
+        registry = RedisRegistry(client, "pool")
+        registry.beat(WORKER, 1)
+        registry.announce("run-one", 1)
+        # When: everybody goes on trying and looking
+        client.config_set("maxmemory", 1)
+        end = time.monotonic() + 2.5
+        while time.monotonic() < end:
+            refused(lambda: registry.beat(WORKER, 1))
+            assert registry.workers() == [WORKER]
+            assert registry.active_runs() == {"run-one": 1}
+            time.sleep(0.1)
+        client.config_set("maxmemory", 0)
+        # Then: they have a whole horizon to say so, and end after it
+        assert registry.workers() == [WORKER]
+        assert registry.active_runs() == {"run-one": 1}
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            seen = registry.workers()
+            time.sleep(0.1)
+        assert seen == []
+
 
 class TestReadOnly:
+    def test_nobody_is_forgotten_by_a_replica(self, client: redis.Redis) -> None:
+        # Given
+        registry = RedisRegistry(client, "pool")
+        registry.beat(WORKER, 0.5)
+        # When
+        client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        time.sleep(0.6)
+        # Then
+        assert registry.workers() == [WORKER]
+
     def test_a_store_that_became_a_replica_refuses_writes_by_name(self, client: redis.Redis, ledger: RedisLedger) -> None:
         # Given
         fence = take(ledger)
@@ -134,7 +168,6 @@ class TestScriptsForgotten:
     def test_every_verb_goes_on(self, client: redis.Redis) -> None:
         # Given: a store that has none of the scripts, as after a restart
         ledger, registry = RedisLedger(client, "run-one"), RedisRegistry(client, "pool")
-        info = WorkerInfo("build-a", "host", 1, "0.1", 1, "")
         verbs: list[tuple[Callable[[], Any], Any]] = [
             (lambda: ledger.open_run("ci-1", "spec", 600), True),
             (lambda: ledger.offer(chunk("c1")), None),
@@ -149,8 +182,8 @@ class TestScriptsForgotten:
             (ledger.reap, []),
             (lambda: ledger.cancel("why"), None),
             (ledger.state, "cancelled"),
-            (lambda: registry.beat(info, 60), None),
-            (registry.workers, [info]),
+            (lambda: registry.beat(WORKER, 60), None),
+            (registry.workers, [WORKER]),
         ]
         # Then
         for number, (verb, answer) in enumerate(verbs):
@@ -191,6 +224,19 @@ class TestSlow:
         # Then: the reaper may come before the holder
         assert ledger.reap() == []
         assert ledger.complete(held(fence), 0, "{}") == "ok"
+
+    def test_a_store_that_stood_still_for_longer_than_a_horizon_forgets_nobody(
+        self, server: EmbeddedValkey, client: redis.Redis
+    ) -> None:
+        # Given
+        registry = RedisRegistry(client, "pool")
+        registry.beat(WORKER, 1)
+        registry.announce("run-one", 1)
+        # When
+        stand_still(server, 2.5)
+        # Then
+        assert registry.workers() == [WORKER]
+        assert registry.active_runs() == {"run-one": 1}
 
     def test_a_claim_whose_answer_came_too_late_is_granted_when_it_is_sent_again(
         self, server: EmbeddedValkey, ledger: RedisLedger, monkeypatch: pytest.MonkeyPatch

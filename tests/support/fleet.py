@@ -180,7 +180,7 @@ class Fleet:
 
     @property
     def registry(self) -> RedisRegistry:
-        return RedisRegistry(self.client, self.name)
+        return RedisRegistry(self.client, self.name, tends=False)
 
     def environment(self, more: Mapping[str, str]) -> dict[str, str]:
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}

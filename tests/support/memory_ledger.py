@@ -62,6 +62,15 @@ class _Run:
 
 
 @dataclass
+class Life:
+    """Of a worker or a run: alive until, for how long it asked (both ms), and what it says of itself."""
+
+    until: int
+    horizon: int
+    info: Any
+
+
+@dataclass
 class MemoryStore:
     """What a Redis would hold; hand it to every fake that is to see the same."""
 
@@ -69,8 +78,10 @@ class MemoryStore:
     #: Changes when the store is started again.
     incarnation: str = "first"
     runs: dict[str, _Run] = field(default_factory=dict)
-    #: pool -> name -> (alive until, what it is)
-    beating: dict[str, dict[str, tuple[int, Any]]] = field(default_factory=dict)
+    #: pool -> name -> its life
+    beating: dict[str, dict[str, Life]] = field(default_factory=dict)
+    #: id of a dict in `beating` -> when it was last tended
+    tended: dict[int, int] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
     timings: dict[str, dict[str, str]] = field(default_factory=dict)
 
@@ -311,13 +322,15 @@ class MemoryLedger:
 class MemoryRegistry:
     """Workers and runs of one pool; see `ports.Registry`."""
 
-    def __init__(self, store: MemoryStore, pool: str) -> None:
+    def __init__(self, store: MemoryStore, pool: str, *, tends: bool = True) -> None:
+        self._store = store
         self._clock = store.clock
+        self._tends = tends
         self._runs = store.beating.setdefault(f"{pool}:runs", {})
         self._workers = store.beating.setdefault(f"{pool}:workers", {})
 
     def announce(self, run: str, horizon_seconds: float, epoch: int = 1) -> None:
-        self._runs[run] = self._clock.ms + int(horizon_seconds * 1000), epoch
+        self._say(self._runs, run, horizon_seconds, epoch)
 
     def withdraw(self, run: str) -> None:
         self._runs.pop(run, None)
@@ -326,7 +339,7 @@ class MemoryRegistry:
         return dict(self._alive(self._runs))
 
     def beat(self, info: WorkerInfo, horizon_seconds: float) -> None:
-        self._workers[info.name] = self._clock.ms + int(horizon_seconds * 1000), info
+        self._say(self._workers, info.name, horizon_seconds, info)
 
     def leave(self, name: str) -> None:
         self._workers.pop(name, None)
@@ -334,9 +347,27 @@ class MemoryRegistry:
     def workers(self) -> list[WorkerInfo]:
         return [info for _, info in self._alive(self._workers)]
 
-    def _alive(self, members: dict[str, tuple[int, Any]]) -> list[tuple[str, Any]]:
-        alive = sorted((until, name) for name, (until, _) in members.items() if until > self._clock.ms)
-        return [(name, members[name][1]) for _, name in alive]
+    def _say(self, members: dict[str, Life], name: str, horizon_seconds: float, info: Any) -> None:
+        self._tend(members)
+        horizon = int(horizon_seconds * 1000)
+        members[name] = Life(self._clock.ms + horizon, horizon, info)
+
+    def _alive(self, members: dict[str, Life]) -> list[tuple[str, Any]]:
+        self._tend(members)
+        alive = sorted((life.until, name) for name, life in members.items() if life.until > self._clock.ms)
+        return [(name, members[name].info) for _, name in alive]
+
+    def _tend(self, members: dict[str, Life]) -> None:
+        if not self._tends:
+            return
+        now = self._clock.ms
+        gap = now - self._store.tended.get(id(members), now)
+        self._store.tended[id(members)] = now
+        for name, life in list(members.items()):
+            if gap > STALL_MS or gap < 0:
+                life.until = min(life.until + max(gap, 0), now + life.horizon)
+            if life.until <= now:
+                del members[name]
 
 
 class MemoryBlobs:

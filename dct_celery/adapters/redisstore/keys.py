@@ -33,12 +33,17 @@ class RunKeys:
         return f"{self.chunk_prefix}{chunk}"
 
 
-def pool_runs(pool: str) -> tuple[str, str]:
-    return f"{PREFIX}{{{pool}}}:runs", f"{PREFIX}{{{pool}}}:runs:info"
+def pool_runs(pool: str) -> tuple[str, str, str]:
+    """Who is alive until when; what each says of itself; for how long each asked."""
+    return _beating(f"{PREFIX}{{{pool}}}:runs")
 
 
-def pool_workers(pool: str) -> tuple[str, str]:
-    return f"{PREFIX}{{{pool}}}:workers", f"{PREFIX}{{{pool}}}:workers:info"
+def pool_workers(pool: str) -> tuple[str, str, str]:
+    return _beating(f"{PREFIX}{{{pool}}}:workers")
+
+
+def _beating(base: str) -> tuple[str, str, str]:
+    return base, f"{base}:info", f"{base}:horizons"
 
 
 def blob(digest: str) -> str:

@@ -1,16 +1,41 @@
 -- Who is alive on the store's clock. The dead are forgotten on the way.
--- Returns a flat list: name, JSON, name, JSON ...
-local members_key = KEYS[1]
-local info_key = KEYS[2]
+-- The clock of life stands still while the store takes no writes, since nobody can say then that it is alive. Each look that
+-- tends the list notes its time first: where that is refused (out of memory, read-only), everybody stays. A gap between two notes
+-- moves all deadlines on by its length, yet to no more than a whole horizon from now; nothing was decided meanwhile.
+-- A look that does not tend (ARGV[1] = '0') changes nothing: with nobody there to tend, silence says nothing about the store.
+-- Returns a flat list: name, JSON, name, JSON ...; nothing where nobody asks for it (ARGV[2] = '0').
+local members_key = KEYS[1]   -- zset: name -> alive until, ms
+local info_key = KEYS[2]      -- hash: name -> JSON
+local horizons_key = KEYS[3]  -- hash: name -> ms that it asked for; '' -> time of the last note
+local stall_ms = tonumber(ARGV[1])
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-for _, name in ipairs(redis.call('ZRANGEBYSCORE', members_key, '-inf', now)) do
-  redis.call('HDEL', info_key, name)
+local from = '(' .. now
+if stall_ms > 0 then
+  local gap = now - tonumber(redis.call('HGET', horizons_key, '') or now)
+  local note = redis.pcall('HSET', horizons_key, '', now)
+  if type(note) == 'table' and note.err then
+    from = '-inf'
+  else
+    redis.call('EXPIRE', horizons_key, 86400)
+    if gap > stall_ms or gap < 0 then
+      local members = redis.call('ZRANGE', members_key, 0, -1, 'WITHSCORES')
+      for i = 1, #members, 2 do
+        local horizon_ms = tonumber(redis.call('HGET', horizons_key, members[i]) or 0)
+        redis.call('ZADD', members_key, math.min(members[i + 1] + math.max(gap, 0), now + horizon_ms), members[i])
+      end
+    end
+    for _, name in ipairs(redis.call('ZRANGEBYSCORE', members_key, '-inf', now)) do
+      redis.call('HDEL', info_key, name)
+      redis.call('HDEL', horizons_key, name)
+    end
+    redis.call('ZREMRANGEBYSCORE', members_key, '-inf', now)
+  end
 end
-redis.call('ZREMRANGEBYSCORE', members_key, '-inf', now)
 local result = {}
-for _, name in ipairs(redis.call('ZRANGE', members_key, 0, -1)) do
+if ARGV[2] == '0' then return result end
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', members_key, from, '+inf')) do
   result[#result + 1] = name
   result[#result + 1] = redis.call('HGET', info_key, name) or '{}'
 end
