@@ -216,6 +216,9 @@ class Ledger(Protocol):
     def state(self) -> str:
         """open | cancelled | closed | none"""
 
+    def reason(self) -> str:
+        """Why the run was cancelled; empty where it was not."""
+
     def refused(self) -> int:
         """Writes with a stale fence that were turned away so far."""
 

@@ -12,12 +12,13 @@ from dct_celery.cli.project import project_options
 from dct_celery.cli.workers import STORE, shown
 from dct_celery.settings import load
 
+_BY = "cancelled by dct cancel"
 _EPILOG = "Exit code 4: there is no such run, or it has ended. 7: the store cannot be reached."
 
 
 @click.command("cancel", context_settings=CONTEXT, epilog=_EPILOG)
 @click.argument("run")
-@click.option("--reason", metavar="TEXT", default="cancelled by dct cancel", help="Why; the store keeps it with the run.")
+@click.option("--reason", metavar="TEXT", default="", help="Why; the run's report shows it.")
 @project_options(*STORE)
 @click.pass_context
 def command(ctx: click.Context, /, *, run: str, reason: str, **_: object) -> None:
@@ -30,5 +31,5 @@ def command(ctx: click.Context, /, *, run: str, reason: str, **_: object) -> Non
     # Late, so that the help and a wrong option answer at once.
     from dct_celery.bootstrap import cancel_run
 
-    cancel_run(settings, origins, run, reason)
+    cancel_run(settings, origins, run, f"{_BY}: {reason}" if reason else _BY)
     click.echo(f"run {shown(run)} is cancelled; its slots stop, and its dispatcher ends with exit code 2")

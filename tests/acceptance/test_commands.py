@@ -54,7 +54,7 @@ def test_a_run_can_be_watched_and_cancelled_from_elsewhere(fleet: Fleet, place: 
     assert cancelled.returncode == 0, cancelled.stderr
     assert finished.code == 2, finished
     assert set(finished.outcomes().values()) == {"passed", "not_run"}
-    assert finished.messages() == {"cancelled by dct cancel"}
+    assert finished.messages() == {"cancelled by dct cancel: a newer push"}
     fleet.assert_tidy()
     again = dct(fleet, "cancel", running.run)
     assert (again.returncode, again.stderr.count("\n")) == (4, 1), again.stderr

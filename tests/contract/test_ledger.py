@@ -323,6 +323,10 @@ def test_a_clock_that_was_set_back_keeps_no_holder_for_longer_than_a_lease(store
     assert "c1" in age(store, ledger, LEASE + 1000)
 
 
+def test_a_run_that_is_not_cancelled_has_no_reason(ledger: Ledger, store: Store) -> None:
+    assert ledger.reason() == store.ledger("nobody-opened-it").reason() == ""
+
+
 def test_after_a_cancel_nothing_is_claimed_and_holders_hear_of_it(ledger: Ledger) -> None:
     # Given
     fence = take(ledger)
@@ -330,7 +334,8 @@ def test_after_a_cancel_nothing_is_claimed_and_holders_hear_of_it(ledger: Ledger
     # When
     ledger.cancel("interrupted")
     # Then
-    assert ledger.state() == "cancelled"
+    ledger.cancel("too late to say why")
+    assert (ledger.state(), ledger.reason()) == ("cancelled", "interrupted")
     assert status(ledger, "c2") == "cancelled"
     assert ledger.renew(held(fence), LEASE) == "cancelled"
     assert ledger.append(held(fence), 1, "[]", LEASE) == "cancelled"

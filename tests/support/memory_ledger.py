@@ -52,6 +52,7 @@ class _Run:
     epoch: int = 1
     incarnation: str = ""
     state: str = "open"
+    reason: str = ""
     manifest: str | None = None
     head: bytes | None = None
     fence: int = 0
@@ -130,6 +131,7 @@ class MemoryLedger:
         if before is not None and (before.owner != owner or before.epoch >= epoch):
             return False
         run = _Run(owner, fields["spec"], self._store.clock.ms, epoch, self._store.incarnation, fields["state"])
+        run.reason = fields["reason"]
         run.manifest, run.acks, run.fence = fields["manifest"], dict(acknowledged), epoch * 1_000_000
         run.head, run.refused = (before.head, before.refused) if before is not None else (None, 0)
         for one in standing:
@@ -260,10 +262,13 @@ class MemoryLedger:
 
     def cancel(self, reason: str) -> None:
         if self._run and self._run.state == "open":
-            self._run.state = "cancelled"
+            self._run.state, self._run.reason = "cancelled", reason
 
     def state(self) -> str:
         return self._run.state if self._run else "none"
+
+    def reason(self) -> str:
+        return self._run.reason if self._run else ""
 
     def refused(self) -> int:
         return self._run.refused if self._run else 0

@@ -189,6 +189,9 @@ class RedisLedger:
     def state(self) -> str:
         return self._field("state") or "none"
 
+    def reason(self) -> str:
+        return self._field("reason") or ""
+
     def refused(self) -> int:
         return int(self._field("refused") or 0)
 

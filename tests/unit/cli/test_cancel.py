@@ -38,7 +38,7 @@ def test_a_run_is_cancelled_with_a_reason(root: Root, capsys: pytest.CaptureFixt
 
     # Then
     assert codes == [0, 0]
-    assert root.asked == [("default", "one", "cancelled by dct cancel"), ("ci", "two", "a newer push")]
+    assert root.asked == [("default", "one", "cancelled by dct cancel"), ("ci", "two", "cancelled by dct cancel: a newer push")]
     assert capsys.readouterr().out.startswith("run one is cancelled; ")
 
 

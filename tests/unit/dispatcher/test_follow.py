@@ -75,7 +75,7 @@ def test_a_run_cancelled_by_somebody_else_ends_with_every_test_accounted_for(sce
     scene.follow()
     # Then
     verdicts = scene.machine.verdicts.values()
-    assert {(verdict.outcome, verdict.reason) for verdict in verdicts} == {(Outcome.NOT_RUN, "cancelled by dct cancel")}
+    assert {(verdict.outcome, verdict.reason) for verdict in verdicts} == {(Outcome.NOT_RUN, "somebody wants it so")}
     assert scene.machine.exit_code() == 2
 
 
@@ -102,7 +102,7 @@ def test_a_run_that_only_waits_for_its_system_checks_is_cancelled_too(scene: Sce
     scene.follow()
     # Then
     assert scene.machine.stop is not None
-    assert scene.machine.stop.reason == "cancelled by dct cancel"
+    assert scene.machine.stop.reason == "somebody wants it so"
     assert scene.machine.exit_code() == 2
 
 
