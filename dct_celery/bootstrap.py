@@ -402,30 +402,76 @@ def collect_garbage(
 
 def examine(settings: Settings, origins: dict[str, str], *, measure: bool) -> Iterator[Finding]:
     """`dct doctor`: findings as they are made; what cannot be found out is a finding itself."""
-    from dct_celery.dispatcher import doctor
+    from dct_celery.dispatcher import checkup, doctor
 
     infos: list[WorkerInfo] = []
+    there = False
     if settings.local is None:
-        yield from doctor.attempt("store", partial(_examine_store, settings, origins, infos))
-        yield doctor.signing_key(settings)
+        for finding in doctor.attempt("store", partial(_examine_store, settings, origins, infos)):
+            there = finding.level != "failed"
+            yield finding
+        if there or settings.broker != settings.store:
+            yield from doctor.attempt("broker", partial(_examine_broker, settings, origins))
+        yield from checkup.signing_key(settings, infos)
     loaded: list[Loaded] = []
     yield from doctor.attempt("settings", partial(_examine_project, settings, loaded))
+    if there:
+        yield from checkup.workers(infos, settings.pool, loaded[0].facts if loaded else None)
     slots = sum(info.slots for info in infos) if settings.local is None else settings.local or len(os.sched_getaffinity(0))
     for one in loaded:
         yield from doctor.attempt("databases", partial(_examine_databases, one, slots, len(infos), measure))
+    yield from _examine_machine(loaded)
 
 
 def _examine_store(settings: Settings, origins: dict[str, str], infos: list[WorkerInfo]) -> Iterator[Finding]:
     from dct_celery.adapters.redisstore import client, registry
     from dct_celery.core.redact import redact
-    from dct_celery.dispatcher import doctor
+    from dct_celery.dispatcher import checkup
 
     origin = origins.get("store", "store")
     with contextlib.closing(client.connect(settings.store, retries=1)) as store:
         checked = client.check(store, settings.store, origin)
-        yield from doctor.store(redact(settings.store), {"redis_version": checked.version}, checked.warnings)
-        infos += registry.RedisRegistry(store, settings.pool, tends=False).workers()
-        yield doctor.workers(infos, settings.pool)
+        yield from checkup.store(redact(settings.store), checked.info, checked.warnings)
+        asked = registry.RedisRegistry(store, settings.pool, tends=False)
+        infos += asked.workers()
+
+        def look_again() -> list[WorkerInfo]:
+            time.sleep(checkup.BEAT)
+            return asked.workers()
+
+        yield checkup.clocks(time.time(), client.now(store), infos, look_again)
+
+
+def _examine_broker(settings: Settings, origins: dict[str, str]) -> Iterator[Finding]:
+    from dct_celery.adapters.celeryqueue.app import make_app
+    from dct_celery.adapters.celeryqueue.queue import CeleryChunkQueue
+    from dct_celery.core.redact import redact
+    from dct_celery.dispatcher import checkup
+
+    token = secrets.token_hex(6)
+    queue = CeleryChunkQueue(make_app(settings), f"doctor-{token}", "", origins.get("broker", "broker"))
+    try:
+        queue.check()
+        start = time.monotonic()
+        version = queue.round_trip(token, 5.0)
+        seconds = time.monotonic() - start
+    finally:
+        queue.purge()
+    yield checkup.broker(redact(settings.broker), version, seconds, same=settings.broker == settings.store)
+
+
+def _examine_machine(loaded: list[Loaded]) -> Iterator[Finding]:
+    import resource
+
+    from dct_celery.dispatcher import checkup
+
+    rows = [row for one in loaded for row in one.databases if row["vendor"] == "postgresql"]
+    ours = any(row.get("host", "") in ("", "localhost", "127.0.0.1", "::1") or row["host"].startswith("/") for row in rows)
+    shared = None
+    if ours and os.path.isdir("/dev/shm"):
+        stat = os.statvfs("/dev/shm")
+        shared = stat.f_frsize * stat.f_blocks
+    yield from checkup.machine(resource.getrlimit(resource.RLIMIT_NOFILE)[0], shared)
 
 
 def _examine_project(settings: Settings, loaded: list[Loaded]) -> Iterator[Finding]:

@@ -111,6 +111,10 @@ class WorkerInfo:
     busy: int = 0
     #: Why it claims nothing for now; empty when it does.
     trouble: str = ""
+    #: Its machine's Unix time at this beat, 0 where it does not say; for people alone, nothing is decided by it.
+    wall: float = 0.0
+    #: Its surroundings, see `worker.about`.
+    about: dict[str, str] = field(default_factory=dict)
 
 
 class Ledger(Protocol):

@@ -14,7 +14,7 @@ from dct_celery.errors import InfrastructureError
 from dct_celery.security import sanitize_log_output
 from dct_celery.settings import load
 
-_MORE = ("store", "pool", "allow_database", "deny_database", "deny_db_host")
+_MORE = ("store", "broker", "pool", "allow_database", "deny_database", "deny_db_host")
 _COLUMN = 9
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from dct_celery import security
 from dct_celery.core.garbage import KEPT
 from dct_celery.core.marks import Found, Mark
 from dct_celery.core.names import REGISTRY, clone_name
 from dct_celery.errors import ConfigError, DctError
-from dct_celery.ports import DatabaseServer, WorkerInfo
+from dct_celery.ports import DatabaseServer
 from dct_celery.settings import Settings
 from dct_celery.wire import messages
 
@@ -120,12 +119,12 @@ def _cache(what: str, found: Sequence[Found], server: DatabaseServer) -> Iterato
     kept = [one for one in found if one.mark is not None and one.mark.kind in KEPT]
     idle = sum(one.mark is not None and one.mark.kind == "idle" for one in kept)
     size = f"{sum(one.bytes for one in kept) / 1e6:.0f} MB"
-    yield Finding("ok", what, f"template cache: {_count(len(kept) - idle, 'template')}, {_count(idle, 'idle clone')}, {size}")
+    yield Finding("ok", what, f"template cache: {counted(len(kept) - idle, 'template')}, {counted(idle, 'idle clone')}, {size}")
     if orphans := _orphans(found, server):
-        text = f"{_count(len(orphans), 'database')} of runs that are gone: {_some(orphans)}"
+        text = f"{counted(len(orphans), 'database')} of runs that are gone: {_some(orphans)}"
         yield Finding("warning", what, text, "a worker drops them within a minute of its start; or use `dct gc`")
     if strangers := [one for one in found if not one.ours and one.name != REGISTRY]:
-        text = f"{_count(len(strangers), 'database')} named test_… without our mark, left alone: {_some(strangers)}"
+        text = f"{counted(len(strangers), 'database')} named test_… without our mark, left alone: {_some(strangers)}"
         yield Finding("ok", what, text)
 
 
@@ -164,36 +163,10 @@ def _clone_once(template: str, number: int, server: DatabaseServer, clock: Calla
     return seconds
 
 
-def _count(number: int, word: str) -> str:
+def counted(number: int, word: str) -> str:
     return f"{number} {word}{'s' * (number != 1)}"
 
 
 def _some(found: Sequence[Found]) -> str:
     names = [one.name for one in found[:3]]
     return ", ".join(names) + (", …" if len(found) > len(names) else "")
-
-
-# -- store and fleet -------------------------------------------------------------------
-
-
-def store(where: str, info: Mapping[str, Any], warnings: Iterable[str] = ()) -> Iterator[Finding]:
-    """Of a store that its adapter has found fit. `info`: its `redis_version`; `warnings`: what the adapter could not find out."""
-    yield Finding("ok", "store", f"{where} answers, version {info.get('redis_version') or '?'}")
-    for warning in warnings:
-        text, _, mend = warning.partition("; ")
-        yield Finding("warning", "store", text, mend)
-
-
-def signing_key(settings: Settings) -> Finding:
-    if settings.signing_key:
-        return Finding("ok", "signing key", "is set")
-    text = "is not set: whoever can write to the store can have workers run code"
-    return Finding("warning", "signing key", text, "set DCT_SIGNING_KEY_FILE to the same secret here and on every worker")
-
-
-def workers(infos: Sequence[WorkerInfo], pool: str) -> Finding:
-    if not infos:
-        text = f"nobody is there in pool {pool!r}"
-        return Finding("warning", "workers", text, "start `celery -A dct_celery worker` on a build machine, or use --local")
-    slots = sum(info.slots for info in infos)
-    return Finding("ok", "workers", f"{_count(len(infos), 'worker')} with {_count(slots, 'slot')} in pool {pool!r}")

@@ -17,6 +17,7 @@ from dct_celery.core.databaseuse import Changes
 from dct_celery.errors import DatabaseError, DctError, LeaseLost, ProjectError
 from dct_celery.ports import WorkerInfo
 from dct_celery.wire.messages import PROTOCOL_VERSION
+from dct_celery.worker.about import about
 from dct_celery.worker.breaker import Breaker, Troubles
 from dct_celery.worker.collecting import Collecting
 from dct_celery.worker.preparation import Preparation, Refused
@@ -245,6 +246,7 @@ class Host:
         self._collecting = Collecting(services)
         self._breaker = Breaker(Troubles(services.folder.troubles))
         self._trouble = ""
+        self._about = about(services.settings)
         self._thread = threading.Thread(target=self._loop, name="dct-host", daemon=True)
 
     def start(self) -> None:
@@ -362,4 +364,6 @@ class Host:
             runs={run: keeper.state for run, keeper in self._keepers.items()},
             busy=min(self._busy(), self._slots),
             trouble=self._trouble,
+            wall=round(time.time(), 3),
+            about=self._about,
         )

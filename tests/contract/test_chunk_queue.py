@@ -158,3 +158,11 @@ def test_a_wrong_password_has_its_own_mend(url: str) -> None:
 
 def _raise(error: Exception) -> None:
     raise error
+
+
+def test_a_round_trip_ends_with_the_text_and_tells_a_version_where_there_is_one(desk: Desk) -> None:
+    # When
+    version = desk.queue.round_trip("there and back", 5.0)
+    # Then
+    assert bool(version) == names.is_amqp(desk.app.conf.broker_url)
+    until(lambda: not desk.waiting(), 5, what="an empty queue")

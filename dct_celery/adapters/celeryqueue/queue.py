@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -63,6 +64,18 @@ class CeleryChunkQueue:
             if not self._amqp:
                 # A list that nobody reads any more ends by itself; the lifetime of one that is emptied ends with it.
                 channel.client.pexpire(queue_name(self._run), FORGOTTEN * 1000)
+
+    def round_trip(self, text: str, seconds: float) -> str:
+        """Sends this text and takes it back, within `seconds`; the broker's version, empty where it does not say."""
+        deadline = time.monotonic() + seconds
+        with self._channel() as channel:
+            self._producer.publish(text, routing_key=self._queue.name, exchange="", declare=[self._queue], retry=False)
+            while (message := self._queue(channel).get(no_ack=True)) is None or message.payload != text:
+                if time.monotonic() > deadline:
+                    raise OperationalError(f"a message did not come back within {seconds:g} s")
+                time.sleep(0.005)
+            server = getattr(channel.connection, "server_properties", None) or {}
+            return str(server.get("version", ""))
 
     def purge(self) -> None:
         with contextlib.suppress(BrokerUnavailable), self._channel() as channel:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dct_celery.errors import StoreUnavailable
@@ -21,13 +21,15 @@ class Checked:
 
     version: str
     warnings: tuple[str, ...] = ()
+    #: All that it says of itself.
+    info: Mapping[str, Any] = field(default_factory=dict)
 
 
 def judge(info: Mapping[str, Any], where: str) -> Checked:
     """`info`: all of INFO, empty where it is forbidden; `where` names server and origin. Raises StoreUnavailable."""
     for unfit in _refusals(info, where):
         raise StoreUnavailable(unfit)
-    return Checked(str(info.get("redis_version", "")), tuple(_unknowns(info, where)))
+    return Checked(str(info.get("redis_version", "")), tuple(_unknowns(info, where)), info)
 
 
 def _refusals(info: Mapping[str, Any], where: str) -> Iterator[str]:

@@ -44,6 +44,15 @@ def check(client: redis.Redis, url: str, origin: str) -> Checked:
     return judge(info, _where(url, origin))
 
 
+def now(client: redis.Redis) -> float:
+    """Unix seconds by the store's clock. Raises StoreUnavailable."""
+    try:
+        seconds, microseconds = client.time()
+    except redis.RedisError as error:
+        raise StoreUnavailable(_in_our_words(error)) from error
+    return float(seconds) + float(microseconds) / 1e6
+
+
 def _info(client: redis.Redis) -> Mapping[str, Any]:
     """Of all sections: before 7.0 INFO takes one name alone. Empty where INFO is forbidden."""
     try:

@@ -12,10 +12,9 @@ from dct_celery.core.marks import Mark
 from dct_celery.dispatcher import doctor
 from dct_celery.dispatcher.doctor import Finding
 from dct_celery.errors import DatabaseError, StoreUnavailable
-from dct_celery.ports import WorkerInfo
 from dct_celery.security import Configured
 from dct_celery.settings import Settings
-from dct_celery.wire.messages import PROTOCOL_VERSION, Loaded
+from dct_celery.wire.messages import Loaded
 from tests.support.memory_database import MemoryServer
 
 SHOP = Configured("default", "postgresql", "postgresql", "shop", "test_shop", False, "db", "", True)
@@ -194,17 +193,7 @@ class TestMeasurement:
         assert server.stats.cloned == 0
 
 
-class TestFleet:
-    def test_what_a_store_does_not_say_is_a_warning_with_its_mend(self) -> None:
-        # Given
-        warning = "the store does not say its maxmemory-policy; make sure that it is noeviction"
-
-        # Then
-        assert list(doctor.store("redis://h/0", {"redis_version": "7.0"}, [warning])) == [
-            Finding("ok", "store", "redis://h/0 answers, version 7.0"),
-            Finding("warning", "store", "the store does not say its maxmemory-policy", "make sure that it is noeviction"),
-        ]
-
+class TestAttempt:
     def test_a_store_that_cannot_be_reached_ends_its_part_alone(self) -> None:
         # Given
         def look() -> Iterator[Finding]:
@@ -215,16 +204,3 @@ class TestFleet:
         assert list(doctor.attempt("store", look))[1] == Finding(
             "failed", "store", "the store cannot be reached", "start it, set --store, or use --local"
         )
-
-    def test_a_missing_signing_key_is_warned_about(self) -> None:
-        assert doctor.signing_key(Settings()).level == "warning"
-        assert doctor.signing_key(Settings(signing_key="hush")) == Finding("ok", "signing key", "is set")
-
-    def test_workers_are_counted_with_their_slots(self) -> None:
-        # Given
-        info = WorkerInfo("a@host", "host", 4, "0.1", PROTOCOL_VERSION, "")
-
-        # Then
-        assert doctor.workers([info, info], "default").text == "2 workers with 8 slots in pool 'default'"
-        assert doctor.workers([], "nightly").level == "warning"
-        assert "'nightly'" in doctor.workers([], "nightly").text

@@ -1,0 +1,158 @@
+"""Claims about what `dct doctor` says of store, broker, keys, clocks, workers and this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dct_celery import __version__
+from dct_celery.core import signing
+from dct_celery.dispatcher import checkup
+from dct_celery.dispatcher.doctor import Finding
+from dct_celery.ports import WorkerInfo
+from dct_celery.settings import Settings
+from dct_celery.wire.messages import PROTOCOL_VERSION
+
+KEY = "0123456789abcdef"
+MB = 2**20
+STORE: dict[str, Any] = {"redis_version": "7.0", "used_memory": 3 * MB, "maxmemory": 0, "aof_enabled": 0}
+WORKER = WorkerInfo(
+    "a@host", "host", 4, __version__, PROTOCOL_VERSION, signing.key_id(KEY), wall=1000.0,
+    about={"python": "3.11.7", "django": "5.2.1", "open_files": "1024"},
+)  # fmt: skip
+HERE = {"python": "3.11.2", "django": "5.2"}
+
+
+def said(findings: Iterable[Finding]) -> list[str]:
+    return [f"{one.level} {one.text}" for one in findings]
+
+
+class TestStore:
+    def test_a_fit_store_is_three_lines(self) -> None:
+        assert said(checkup.store("redis://h/0", STORE)) == [
+            "ok redis://h/0 answers, version 7.0",
+            "ok no key is evicted (noeviction); 3.0 MB are in use without a limit (maxmemory)",
+            "ok persistence: no append-only file; after a restart a run is put back from its dispatcher's journal",
+        ]
+
+    def test_what_it_does_not_say_is_a_warning_with_its_mend(self) -> None:
+        # Given
+        warning = "the store does not say its maxmemory-policy; make sure that it is noeviction"
+
+        # Then
+        assert list(checkup.store("redis://h/0", {}, [warning])) == [
+            Finding("ok", "store", "redis://h/0 answers, version ?"),
+            Finding("warning", "store", "the store does not say its maxmemory-policy", "make sure that it is noeviction"),
+        ]
+
+    @pytest.mark.parametrize(("used", "level"), [(70, "ok"), (80, "warning")])
+    def test_a_store_that_is_nearly_full_is_warned_about(self, used: int, level: str) -> None:
+        _, memory, _ = checkup.store("redis://h/0", {**STORE, "used_memory": used * MB, "maxmemory": 100 * MB})
+        assert memory.level == level
+        assert f"{used} MB are in use of 100 MB (maxmemory)" in memory.text
+
+    def test_a_snapshot_that_failed_is_warned_about(self) -> None:
+        # Given: with an append-only file nobody cares
+        failed = {**STORE, "rdb_last_bgsave_status": "err"}
+
+        # Then
+        assert list(checkup.store("redis://h/0", failed))[-1].level == "warning"
+        assert list(checkup.store("redis://h/0", {**failed, "aof_enabled": 1}))[-1].level == "ok"
+
+
+def test_a_broker_is_named_with_its_version_unless_it_is_the_store() -> None:
+    assert checkup.broker("amqp://h//", "3.10", 0.004, same=False).text == (
+        "amqp://h// (version 3.10) carries messages: there and back in 4 ms"
+    )
+    assert checkup.broker("redis://h/0", "", 0.004, same=True).text == "the store carries messages: there and back in 4 ms"
+
+
+class TestSigningKey:
+    def test_a_key_that_everybody_has_is_one_line(self) -> None:
+        assert said(checkup.signing_key(Settings(signing_key=KEY), [WORKER])) == ["ok is set, and the same on every worker"]
+        assert said(checkup.signing_key(Settings(signing_key=KEY))) == ["ok is set"]
+
+    def test_a_key_that_is_missing_or_short_is_warned_about(self) -> None:
+        (missing,), (short,) = checkup.signing_key(Settings()), checkup.signing_key(Settings(signing_key="hush"))
+        assert (missing.level, short.level) == ("warning", "warning")
+        assert "hush" not in f"{short.text}{short.mend}"
+        assert "openssl rand" in short.mend
+
+    def test_workers_with_another_key_are_a_failure_that_names_them(self) -> None:
+        # Given
+        other = replace(WORKER, name="b@host", key_id="other")
+
+        # Then
+        (finding,) = checkup.signing_key(Settings(signing_key=KEY), [WORKER, other])
+        assert (finding.level, finding.text) == ("failed", "1 of 2 workers has another one: b@host")
+
+
+class TestClocks:
+    def test_clocks_that_agree_are_one_line(self) -> None:
+        # Given
+        never: list[WorkerInfo] = []
+
+        # Then
+        finding = checkup.clocks(1001.0, 1000.0, [WORKER, replace(WORKER, wall=0.0)], lambda: never)
+        assert finding == Finding("ok", "clocks", "this machine, the store and 1 worker agree within 5 s")
+
+    def test_a_clock_that_is_off_is_named_with_its_distance(self) -> None:
+        # Given
+        ahead, behind = replace(WORKER, wall=1090.0), replace(WORKER, name="b@host", wall=970.0)
+        later = [replace(ahead, wall=1091.5), replace(behind, wall=971.5)]
+
+        # Then
+        finding = checkup.clocks(1010.0, 1000.0, [ahead, behind], lambda: later)
+        assert finding.level == "warning"
+        assert "this machine is 10 s ahead, a@host is 90 s ahead, b@host is 30 s behind" in finding.text
+
+    def test_an_old_beat_is_no_clock_that_is_behind(self) -> None:
+        # Given a beat of nine seconds ago
+        old = replace(WORKER, wall=991.0)
+
+        # Then: with the next one all is well
+        assert checkup.clocks(1000.0, 1000.0, [old], lambda: [replace(old, wall=1001.0)]).level == "ok"
+
+
+class TestWorkers:
+    def test_each_has_a_line_with_its_versions(self) -> None:
+        assert said(checkup.workers([WORKER], "ci", HERE)) == [
+            "ok 1 worker with 4 slots in pool 'ci'",
+            f"ok 4 slots, dct_celery {__version__}, Python 3.11.7, Django 5.2.1",
+        ]
+
+    def test_an_empty_pool_is_a_warning(self) -> None:
+        (finding,) = checkup.workers([], "nightly")
+        assert finding.level == "warning"
+        assert "'nightly'" in finding.text
+
+    @pytest.mark.parametrize(
+        ("worker", "level", "text"),
+        [
+            (replace(WORKER, version="0.0.1"), "failed", f"; this side is {__version__}"),
+            (replace(WORKER, trouble="rests for 30 s"), "warning", "; it rests for 30 s"),
+            (replace(WORKER, about={**WORKER.about, "django": "4.2.9"}), "warning", "; here it is Django 5.2"),
+            (replace(WORKER, about={**WORKER.about, "python": "3.12.1"}), "warning", "; here it is Python 3.11.2"),
+            (replace(WORKER, about={**WORKER.about, "open_files": "256"}), "warning", "only 256 open files"),
+            (replace(WORKER, about={**WORKER.about, "open_files": "-1"}), "ok", ""),
+            (replace(WORKER, about={"python": "3.13", "interpreter": "/py"}), "ok", ""),
+            (replace(WORKER, about={}), "ok", ""),
+        ],
+    )
+    def test_what_sets_a_worker_apart_is_in_its_line(self, worker: WorkerInfo, level: str, text: str) -> None:
+        _, finding = checkup.workers([worker], "ci", HERE)
+        assert finding.level == level
+        assert text in finding.text
+        assert bool(finding.mend) == (level != "ok")
+
+
+class TestMachine:
+    def test_few_open_files_and_little_shared_memory_are_warned_about(self) -> None:
+        assert [one.level for one in checkup.machine(256, 8 * MB)] == ["warning", "warning"]
+        assert [one.level for one in checkup.machine(1024, 64 * MB)] == ["ok", "ok"]
+
+    def test_shared_memory_is_not_spoken_of_without_a_postgresql_here(self) -> None:
+        assert said(checkup.machine(4096, None)) == ["ok 4096 open files are allowed"]
