@@ -12,7 +12,7 @@ import pytest
 
 from dct_celery.adapters.celeryqueue import names
 from dct_celery.adapters.celeryqueue.app import make_app
-from dct_celery.adapters.celeryqueue.queue import CeleryChunkQueue
+from dct_celery.adapters.celeryqueue.queue import CeleryChunkQueue, hand_on
 from dct_celery.core import signing
 from dct_celery.core.names import queue_name
 from dct_celery.errors import BrokerUnavailable
@@ -166,3 +166,11 @@ def test_a_round_trip_ends_with_the_text_and_tells_a_version_where_there_is_one(
     # Then
     assert bool(version) == names.is_amqp(desk.app.conf.broker_url)
     until(lambda: not desk.waiting(), 5, what="an empty queue")
+
+
+def test_what_a_slot_hands_on_waits_for_another_one(desk: Desk) -> None:
+    # When
+    hand_on(desk.app, desk.run, signing.sign(MESSAGE, KEY))
+    # Then
+    until(published(desk), 5, what="a message")
+    assert desk.take()["chunk"] == "c1"

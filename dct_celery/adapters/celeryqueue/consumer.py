@@ -12,7 +12,7 @@ from typing import Any
 from celery import bootsteps
 from celery.worker.consumer import Consumer as StockConsumer
 
-from dct_celery.adapters.celeryqueue.names import is_amqp, run_queue
+from dct_celery.adapters.celeryqueue.names import FORGOTTEN, is_amqp, run_queue
 from dct_celery.core.names import queue_name
 
 log = logging.getLogger("dct_celery.worker")
@@ -70,6 +70,8 @@ class RunQueues(bootsteps.StartStopStep):
         self._known: dict[str, float] = {}
         #: Run whose queue the broker has taken away -> when.
         self._deleted: dict[str, float] = {}
+        #: When the lists of Redis last got their lifetime anew.
+        self._kept = 0.0
         self._timer: Any = None
 
     def start(self, parent: Any) -> None:
@@ -99,6 +101,9 @@ class RunQueues(bootsteps.StartStopStep):
             self._join(parent, run)
         active = self._runs.active()
         self._known |= dict.fromkeys((self._mine | self._known.keys()) & active, now)
+        if not self._amqp and now - self._kept > FORGOTTEN / 4:
+            self._kept = now
+            self._keep(parent)
         for run in [run for run, seen in self._known.items() if now - seen > _ABANDONED]:
             self._remove(parent, run)
 
@@ -113,6 +118,11 @@ class RunQueues(bootsteps.StartStopStep):
         self._deleted.pop(run, None)
         parent.cancel_task_queue(queue_name(run))
         parent.app.amqp.queues.pop(queue_name(run), None)
+
+    def _keep(self, parent: Any) -> None:
+        """A message may wait for longer than its list lasts: all slots may have long chunks."""
+        for run in self._mine:
+            parent.task_consumer.channel.client.pexpire(queue_name(run), FORGOTTEN * 1000)
 
     def _note_deleted(self, run: str) -> None:
         self._deleted[run] = time.monotonic()

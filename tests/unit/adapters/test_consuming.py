@@ -60,7 +60,9 @@ class Broker:
         self.removed: list[str] = []
         self.app = SimpleNamespace(conf=SimpleNamespace(broker_url=url), amqp=SimpleNamespace(queues=self))
         setattr(self.app, RUNS, runs)
-        channel = SimpleNamespace(queue_delete=self.removed.append, queue_purge=self.removed.append)
+        self.kept: list[tuple[str, int]] = []
+        client = SimpleNamespace(pexpire=lambda name, ms: self.kept.append((name, ms)))
+        channel = SimpleNamespace(queue_delete=self.removed.append, queue_purge=self.removed.append, client=client)
         self.task_consumer = SimpleNamespace(channel=channel)
 
     def add(self, queue: Any) -> None: ...
@@ -118,6 +120,24 @@ class TestRunQueues:
         # Then
         with pytest.raises(ConnectionResetError, match="silent"):
             step._poll(broker)
+
+
+def test_a_list_of_redis_lasts_as_long_as_a_worker_follows_its_run() -> None:
+    # Given
+    ready = {"a"}
+    broker = Broker(Runs(lambda: set(ready), lambda: {"a"}), "redis://h/0")
+    step = RunQueues(broker)
+    # When
+    for second in range(100, 160):
+        step._follow(broker, float(second))
+    # Then
+    assert set(broker.kept) == {("dct.run.a", 60_000)}
+    assert len(broker.kept) == 4
+    # When
+    ready.clear()
+    step._follow(broker, 1000.0)
+    # Then
+    assert len(broker.kept) == 4
 
 
 def test_a_queue_that_rabbitmq_took_away_is_asked_for_again() -> None:
