@@ -131,7 +131,7 @@ class MemoryLedger:
         if before is not None and (before.owner != owner or before.epoch >= epoch):
             return False
         run = _Run(owner, fields["spec"], self._store.clock.ms, epoch, self._store.incarnation, fields["state"])
-        run.reason = fields["reason"]
+        run.reason = fields.get("reason", "")
         run.manifest, run.acks, run.fence = fields["manifest"], dict(acknowledged), epoch * 1_000_000
         run.head, run.refused = (before.head, before.refused) if before is not None else (None, 0)
         for one in standing:
