@@ -101,8 +101,8 @@ def test_a_worker_takes_work_again_soon_after_a_cut_and_no_test_runs_twice(hosts
         for name, broker in (("redis", ""), ("rabbitmq", rabbit.url)):
             fleet = stack.enter_context(Fleet(tmp_path / name, store.url, broker=broker))
             fleet.worker(host=host.command, DCT_LEASE_SECONDS="30")
-            project = make_project(tmp_path / f"{tmp_path.name}-{name}", sleeping(30, 2, 0.3))
-            runs.append(Watched(name, fleet, fleet.start(project, "--chunk-seconds", "0.6")))
+            project = make_project(tmp_path / f"{tmp_path.name}-{name}", sleeping(36, 2, 0.25))
+            runs.append(Watched(name, fleet, fleet.start(project, "--chunk-seconds", "0.1")))
         for run in runs:
             run.wait_for_claims(2)
         # When
@@ -112,7 +112,7 @@ def test_a_worker_takes_work_again_soon_after_a_cut_and_no_test_runs_twice(hosts
         for run in runs:
             finished = run.running.finish()
             assert finished.code == 0, finished
-            assert list(finished.outcomes().values()) == ["passed"] * 60
+            assert list(finished.outcomes().values()) == ["passed"] * 72
             chunks = [entry.chunk for entry in run.events("claimed")]
             assert len(chunks) == len(set(chunks)), "the lease of 30 s is longer than the cut"
             assert not run.events("expired")
