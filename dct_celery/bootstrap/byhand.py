@@ -1,0 +1,164 @@
+"""What is done by hand on servers: `dct gc` and `dct doctor`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dct_celery.bootstrap.worker import cache_folder
+from dct_celery.settings import Settings
+
+if TYPE_CHECKING:
+    from dct_celery.dispatcher.doctor import Finding
+    from dct_celery.ports import DatabaseServer, WorkerInfo
+    from dct_celery.wire.messages import Loaded
+    from dct_celery.worker.janitor import Swept
+
+
+def collect_garbage(
+    settings: Settings, origins: dict[str, str], *, dry_run: bool, wait: Callable[[int, int], object]
+) -> list[Swept]:
+    """`dct gc`: one entry per database server of the project, and per folder of SQLite files of a worker of this machine.
+
+    `wait(databases, seconds)` sleeps. Raises CollectionError when the project cannot be loaded.
+    """
+    from dct_celery.worker.janitor import sweep
+
+    with contextlib.ExitStack() as stack:
+        project = [server for _, server in _servers(_load_project(settings)) if server.vendor != "sqlite"]
+        servers = [stack.enter_context(contextlib.closing(server)) for server in (*project, *_sqlite_folders(settings))]
+        return sweep(servers, dry_run=dry_run, budget=(settings.templates_kept, settings.templates_megabytes), wait=wait)
+
+
+def examine(settings: Settings, origins: dict[str, str], *, measure: bool) -> Iterator[Finding]:
+    """`dct doctor`: findings as they are made; what cannot be found out is a finding itself."""
+    from dct_celery.dispatcher import checkup, doctor
+
+    infos: list[WorkerInfo] = []
+    there = False
+    if settings.local is None:
+        for finding in doctor.attempt("store", partial(_examine_store, settings, origins, infos)):
+            there = finding.level != "failed"
+            yield finding
+        if there or settings.broker != settings.store:
+            yield from doctor.attempt("broker", partial(_examine_broker, settings, origins))
+        yield from checkup.signing_key(settings, infos)
+    loaded: list[Loaded] = []
+    yield from doctor.attempt("settings", partial(_examine_project, settings, loaded))
+    if there:
+        yield from checkup.workers(infos, settings.pool, loaded[0].facts if loaded else None)
+    slots = sum(info.slots for info in infos) if settings.local is None else settings.local or len(os.sched_getaffinity(0))
+    for one in loaded:
+        yield from doctor.attempt("databases", partial(_examine_databases, one, slots, len(infos), measure))
+    yield from _examine_machine(loaded)
+
+
+def _examine_store(settings: Settings, origins: dict[str, str], infos: list[WorkerInfo]) -> Iterator[Finding]:
+    from dct_celery.adapters.redisstore import client, registry
+    from dct_celery.core.redact import redact
+    from dct_celery.dispatcher import checkup
+
+    origin = origins.get("store", "store")
+    with contextlib.closing(client.connect(settings.store, retries=1)) as store:
+        checked = client.check(store, settings.store, origin)
+        yield from checkup.store(redact(settings.store), checked.info, checked.warnings)
+        asked = registry.RedisRegistry(store, settings.pool, tends=False)
+        infos += asked.workers()
+
+        def look_again() -> list[WorkerInfo]:
+            time.sleep(checkup.BEAT)
+            return asked.workers()
+
+        yield checkup.clocks(time.time(), client.now(store), infos, look_again)
+
+
+def _examine_broker(settings: Settings, origins: dict[str, str]) -> Iterator[Finding]:
+    from dct_celery.adapters.celeryqueue.app import make_app
+    from dct_celery.adapters.celeryqueue.queue import CeleryChunkQueue
+    from dct_celery.core.redact import redact
+    from dct_celery.dispatcher import checkup
+
+    token = secrets.token_hex(6)
+    queue = CeleryChunkQueue(make_app(settings), f"doctor-{token}", "", origins.get("broker", "broker"))
+    try:
+        queue.check()
+        start = time.monotonic()
+        version = queue.round_trip(token, 5.0)
+        seconds = time.monotonic() - start
+    finally:
+        queue.purge()
+    yield checkup.broker(redact(settings.broker), version, seconds, same=settings.broker == settings.store)
+
+
+def _examine_machine(loaded: list[Loaded]) -> Iterator[Finding]:
+    import resource
+
+    from dct_celery.dispatcher import checkup
+
+    rows = [row for one in loaded for row in one.databases if row["vendor"] == "postgresql"]
+    ours = any(row.get("host", "") in ("", "localhost", "127.0.0.1", "::1") or row["host"].startswith("/") for row in rows)
+    shared = None
+    if ours and os.path.isdir("/dev/shm"):
+        stat = os.statvfs("/dev/shm")
+        shared = stat.f_frsize * stat.f_blocks
+    yield from checkup.machine(resource.getrlimit(resource.RLIMIT_NOFILE)[0], shared)
+
+
+def _examine_project(settings: Settings, loaded: list[Loaded]) -> Iterator[Finding]:
+    from dct_celery.dispatcher import doctor
+
+    loaded.append(_load_project(settings))
+    yield from doctor.project(loaded[0], settings)
+
+
+def _examine_databases(loaded: Loaded, slots: int, workers: int, measure: bool) -> Iterator[Finding]:
+    from dct_celery.dispatcher import doctor
+
+    for aliases, server in _servers(loaded):
+        with contextlib.closing(server):
+            look = partial(
+                doctor.database, aliases, server, slots=slots, workers=workers, measure=measure,
+                clock=time.monotonic, owner=secrets.token_hex(8),
+            )  # fmt: skip
+            yield from doctor.attempt(f"database {aliases}", look)
+
+
+def _load_project(settings: Settings) -> Loaded:
+    from dct_celery.adapters.process import PipeProcess, user_environment
+    from dct_celery.adapters.source.snapshot import find_root
+    from dct_celery.dispatcher.project import load_project
+    from dct_celery.dispatcher.request import make_request
+
+    request = make_request(settings, find_root(Path(settings.project_dir)), os.environ, None, "0")
+    environment = user_environment(dict(os.environ), {}, {"PYTHONHASHSEED": request.hash_seed})
+    return load_project(request, settings.python or sys.executable, PipeProcess, environment)
+
+
+def _servers(loaded: Loaded) -> Iterator[tuple[str, DatabaseServer]]:
+    """One per server of the project, with the aliases that live there. Raises DatabaseError."""
+    from dct_celery.adapters.databases.base import server_for
+    from dct_celery.ports import DatabaseSpec
+
+    specs: dict[tuple[str, ...], list[DatabaseSpec]] = {}
+    for spec in map(DatabaseSpec.from_dict, loaded.databases):
+        specs.setdefault((spec.vendor, spec.host, spec.port, spec.user), []).append(spec)
+    for group in specs.values():
+        yield ", ".join(spec.alias for spec in group), server_for(group[0], cache_folder())
+
+
+def _sqlite_folders(settings: Settings) -> Iterator[DatabaseServer]:
+    """Of the workers that this machine has had: their SQLite databases are theirs alone."""
+    from dct_celery.adapters.databases.sqlite import SqliteFolder
+    from dct_celery.worker.layout import WorkFolder
+
+    bases = [Path(settings.work_dir)] if settings.work_dir else sorted(cache_folder().glob("*"))
+    for base in bases:
+        if (folder := WorkFolder(base).sqlite).is_dir():
+            yield SqliteFolder(folder)

@@ -1,0 +1,70 @@
+"""What is asked of the store alone: `dct workers`, `dct status`, `dct cancel`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from dct_celery.errors import UsageError
+from dct_celery.settings import Settings
+
+if TYPE_CHECKING:
+    from dct_celery.dispatcher.status import RunStatus, WorkerStatus
+    from dct_celery.ports import Ledger, Registry, WorkerInfo
+
+
+def look_at_workers(settings: Settings, origins: dict[str, str]) -> list[WorkerStatus]:
+    """`dct workers`: everybody in the pool. Raises StoreUnavailable."""
+    from dct_celery.dispatcher import status
+
+    with _asked_store(settings, origins) as asked:
+        workers = asked.registry.workers()
+        return status.pool_workers(workers, _active(settings, asked, workers), settings.signing_key or "")
+
+
+def look_at_runs(settings: Settings, origins: dict[str, str], run: str | None) -> list[RunStatus]:
+    """`dct status`: that one run, else the active ones. Raises UsageError for an unknown run, StoreUnavailable."""
+    with _asked_store(settings, origins) as asked:
+        workers = asked.registry.workers()
+        return _active(settings, asked, workers) if run is None else [_inspected(settings, asked, workers, run)]
+
+
+def cancel_run(settings: Settings, origins: dict[str, str], run: str, reason: str) -> None:
+    """`dct cancel`. Raises UsageError when there is nothing to cancel, StoreUnavailable."""
+    from dct_celery.dispatcher import status
+
+    with _asked_store(settings, origins) as asked:
+        status.cancel(run, asked.ledger(run), reason, active=list(asked.registry.active_runs()), pool=settings.pool)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    registry: Registry
+    ledger: Callable[[str], Ledger]
+
+
+@contextlib.contextmanager
+def _asked_store(settings: Settings, origins: dict[str, str]) -> Iterator[_Asked]:
+    from dct_celery.adapters.redisstore import client, ledger, registry
+
+    with contextlib.closing(client.connect(settings.store, retries=1)) as store:
+        client.check(store, settings.store, origins.get("store", "store"))
+        yield _Asked(registry.RedisRegistry(store, settings.pool, tends=False), partial(ledger.RedisLedger, store))
+
+
+def _active(settings: Settings, asked: _Asked, workers: list[WorkerInfo]) -> list[RunStatus]:
+    found = []
+    for run in asked.registry.active_runs():
+        with contextlib.suppress(UsageError):  # it ended since
+            found.append(_inspected(settings, asked, workers, run))
+    return found
+
+
+def _inspected(settings: Settings, asked: _Asked, workers: list[WorkerInfo], run: str) -> RunStatus:
+    from dct_celery.dispatcher import status
+
+    active, key = list(asked.registry.active_runs()), settings.signing_key or ""
+    return status.inspect(run, asked.ledger(run), workers=workers, active=active, pool=settings.pool, key=key)

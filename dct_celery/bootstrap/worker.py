@@ -1,0 +1,174 @@
+"""`celery -A dct_celery worker`: the app, its slots and the host thread."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from dct_celery.errors import ConfigError
+from dct_celery.settings import Settings, load
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from dct_celery.worker.services import WorkerServices
+    from dct_celery.worker.slot import Slot
+
+
+_slots: dict[str, Slot] = {}
+
+
+def make_worker_app() -> Celery:
+    """The Celery app of a worker, with host thread, run queues and the one task. Raises ConfigError."""
+    from celery import bootsteps, signals
+
+    from dct_celery.adapters.celeryqueue.app import TASK, make_app
+    from dct_celery.adapters.celeryqueue.consumer import RUNS, RunQueues, Runs
+
+    # The Django fixup is off; the variable would still reach projects that the worker must not load.
+    os.environ.pop("DJANGO_SETTINGS_MODULE", None)
+    settings, _ = load({}, env=os.environ, cwd=Path.cwd())
+    app = make_app(settings)
+    hosts: list[Any] = []
+    runs = Runs(lambda: hosts[0].ready() if hosts else set(), lambda: hosts[0].active() if hosts else set())
+    vars(app)[RUNS] = runs
+    dogs: list[Any] = []
+
+    class HostStep(bootsteps.StartStopStep):
+        """Starts the threads of the main process once the pool has forked."""
+
+        requires = ("celery.worker.components:Pool",)
+
+        def start(self, parent: Any) -> None:
+            hosts.append(_start_host(settings, parent))
+            dogs.append(_start_watchdog(app, runs, parent))
+
+        def stop(self, parent: Any) -> None:
+            """Nothing: slots still finish their chunks. `worker_shutdown` comes when they are done."""
+
+    def shutting_down(**_: Any) -> None:
+        for dog in dogs:
+            dog.stop()
+        if hosts:
+            hosts[0].drain()
+
+    def shut_down(**_: Any) -> None:
+        if hosts:
+            hosts.pop().stop()
+
+    def child_ends(**_: Any) -> None:
+        for slot in _slots.values():
+            slot.close()
+
+    signals.worker_shutting_down.connect(shutting_down, weak=False)
+    signals.worker_shutdown.connect(shut_down, weak=False)
+    signals.worker_process_shutdown.connect(child_ends, weak=False)
+    app.steps["worker"].add(HostStep)
+    app.steps["consumer"].add(RunQueues)
+
+    def run_chunk(task: Any, message: str) -> str:
+        return _slot(settings, task).run(message)
+
+    app.task(name=TASK, bind=True)(run_chunk)
+    return app
+
+
+def _slot(settings: Settings, task: Any) -> Slot:
+    """The slot of this pool child, made at its first chunk: clients must not cross the fork."""
+    from billiard.process import current_process
+
+    from dct_celery.adapters.celeryqueue.queue import hand_on
+    from dct_celery.worker.slot import Slot
+
+    name = task.request.hostname
+    if name not in _slots:
+        index = getattr(current_process(), "index", 0)
+        _slots[name] = Slot(_worker_services(settings, name), index, partial(hand_on, task.app))
+    return _slots[name]
+
+
+def _start_host(settings: Settings, worker: Any) -> Any:
+    from celery.worker import state
+
+    from dct_celery.worker.host import Host
+
+    pool = worker.pool_cls.__module__
+    if not pool.endswith("prefork"):
+        raise SystemExit(f"dct: error: this worker runs the pool {pool}; slots need processes: leave -P at prefork")
+    host = Host(_worker_services(settings, worker.hostname), worker.concurrency, lambda: len(state.active_requests))
+    host.start()
+    return host
+
+
+def _start_watchdog(app: Celery, runs: Any, worker: Any) -> Any:
+    from celery import signals
+    from celery.worker import state
+
+    from dct_celery.adapters.celeryqueue.watchdog import Watchdog
+
+    watchdog = Watchdog(app, runs, lambda: len(state.reserved_requests) < worker.concurrency)
+    signals.task_received.connect(lambda **_: watchdog.heard(), weak=False)
+    watchdog.start()
+    return watchdog
+
+
+def _worker_services(settings: Settings, name: str) -> WorkerServices:
+    from dct_celery.adapters.databases.base import server_for
+    from dct_celery.adapters.process import PipeProcess, user_environment
+    from dct_celery.adapters.redisstore import blobs, client, ledger, registry
+    from dct_celery.adapters.source.tree import Trees, check_checkout
+    from dct_celery.ports import DatabasePolicy
+    from dct_celery.worker.layout import WorkFolder
+    from dct_celery.worker.services import WorkerServices
+
+    store = client.connect(settings.store)
+    policy = DatabasePolicy(
+        max_operations=settings.max_operations,
+        health_check_seconds=settings.health_check_seconds,
+        clones_at_once=settings.clones_at_once,
+    )
+    base = Path(settings.work_dir) if settings.work_dir else cache_folder() / name
+    trees = Trees(base / "trees", blobs.RedisBlobs(store))
+
+    def code(spec: Mapping[str, Any]) -> Path:
+        if spec["code"] == "snapshot":
+            return trees.materialise(spec["tree"])
+        if not settings.checkout:
+            raise ConfigError("the run wants --code checkout, but this worker has none: set DCT_CHECKOUT to its folder")
+        return check_checkout(Path(settings.checkout), spec["tree"])
+
+    folder = WorkFolder(base.resolve())
+    return WorkerServices(
+        settings=settings,
+        name=name,
+        host=socket.gethostname(),
+        folder=folder,
+        key=settings.signing_key or "",
+        registry=registry.RedisRegistry(store, settings.pool),
+        ledger=partial(ledger.RedisLedger, store),
+        code=code,
+        server_for=partial(server_for, folder=folder.sqlite, policy=policy),
+        start_process=PipeProcess,
+        user_environment=partial(user_environment, dict(os.environ)),
+        own_redis=frozenset(_places(settings)),
+    )
+
+
+def cache_folder() -> Path:
+    """Where workers of this user keep their files unless they are told otherwise."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dct_celery"
+
+
+def _places(settings: Settings) -> list[str]:
+    """host:port/db of store and broker, in the words of testproc.environment."""
+    places = []
+    for url in (settings.store, settings.broker):
+        parts = urlsplit(url)
+        if parts.scheme in ("redis", "rediss"):
+            places.append(f"{parts.hostname or 'localhost'}:{parts.port or 6379}/{parts.path.strip('/') or '0'}")
+    return places
