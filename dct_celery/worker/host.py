@@ -316,6 +316,9 @@ class Host:
                 if not complained:
                     log.warning("%s; trying again", error)
                 complained = True
+                # Nobody could be seen: a store that comes back empty must find the run's slots still there.
+                for keeper in self._keepers.values():
+                    keeper.seen_at = time.monotonic()
             except Exception:
                 log.exception("host thread")
 
