@@ -249,6 +249,10 @@ class Registry(Protocol):
     def active_runs(self) -> dict[str, int]:
         """Run id -> epoch."""
 
+    def open_runs(self, turn_seconds: float) -> list[str]:
+        """Runs that the store holds and nobody has closed, of every pool. Workers take turns: one of a pool gets an answer in
+        `turn_seconds`, the others an empty list."""
+
     def beat(self, info: WorkerInfo, horizon_seconds: float) -> None:
         """The worker is alive for so long from now."""
 

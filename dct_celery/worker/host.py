@@ -32,6 +32,9 @@ LOOK, BEAT, HORIZON = 0.1, 1.0, 10.0
 #: Seconds that a run which is announced no more, yet was not closed, is kept: its dispatcher may be dead and another one adopt
 #: it, or the store may have been wiped and be told again. A dead dispatcher's run is announced for `standing.HORIZON` before.
 LINGER = 60.0
+#: Seconds without its dispatcher after which a run is closed that no worker keeps (a replica that lagged may bring one back that
+#: was over): longer than those that keep it wait. And seconds between two looks for such runs, by all workers together.
+FORGOTTEN, TURN = 140.0, 20.0
 #: Seconds that slots get to give back their clones when a run ends.
 RETIRE_SECONDS = 10.0
 #: Seconds between two looks at the clones when there is nothing to do, and between two words about their use.
@@ -311,6 +314,7 @@ class Host:
                 if time.monotonic() - beaten >= BEAT:
                     self._services.registry.beat(self._info(), HORIZON)
                     beaten = time.monotonic()
+                    self._close_forgotten()
                 complained = False
             except DctError as error:
                 if not complained:
@@ -337,6 +341,12 @@ class Host:
                 keeper.epoch, keeper.seen_at = active[run], time.monotonic()
             elif not keeper.still_wanted():
                 keeper.end()
+
+    def _close_forgotten(self) -> None:
+        for run in self._services.registry.open_runs(TURN):
+            ledger = self._services.ledger(run)
+            if run not in self._keepers and ledger.silence() > FORGOTTEN and ledger.abandon():
+                log.warning("run %s: closed, since nobody has cared for it for a long time", run)
 
     def _watch_trouble(self) -> None:
         trouble = self._breaker.trouble(time.monotonic()) or self._all_rest()

@@ -144,3 +144,17 @@ def test_a_single_look_shows_nobody_who_is_dead_by_the_clock_and_ends_nobody(sto
     # Then
     assert store.registry(tends=False).workers() == []
     assert registry.workers() == [WORKER]
+
+
+def test_open_runs_are_told_in_turns(store: Store) -> None:
+    # Given
+    assert store.ledger().open_run("ci", "", 60)
+    closed = store.ledger("closed")
+    assert closed.open_run("ci", "", 60)
+    closed.close()
+    # When
+    first, second = store.registry().open_runs(0.5), store.registry().open_runs(0.5)
+    # Then
+    assert store.run in first
+    assert not any(run.startswith("closed") for run in first)
+    assert second == []

@@ -83,6 +83,8 @@ class MemoryStore:
     beating: dict[str, dict[str, Life]] = field(default_factory=dict)
     #: id of a dict in `beating` -> when it was last tended
     tended: dict[int, int] = field(default_factory=dict)
+    #: pool -> when the next worker may ask for the open runs
+    turns: dict[str, int] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
     timings: dict[str, dict[str, str]] = field(default_factory=dict)
 
@@ -331,6 +333,7 @@ class MemoryRegistry:
         self._store = store
         self._clock = store.clock
         self._tends = tends
+        self._pool = pool
         self._runs = store.beating.setdefault(f"{pool}:runs", {})
         self._workers = store.beating.setdefault(f"{pool}:workers", {})
 
@@ -342,6 +345,12 @@ class MemoryRegistry:
 
     def active_runs(self) -> dict[str, int]:
         return dict(self._alive(self._runs))
+
+    def open_runs(self, turn_seconds: float) -> list[str]:
+        if self._clock.ms < self._store.turns.get(self._pool, 0):
+            return []
+        self._store.turns[self._pool] = self._clock.ms + int(turn_seconds * 1000)
+        return [name for name, run in self._store.runs.items() if run.state != "closed"]
 
     def beat(self, info: WorkerInfo, horizon_seconds: float) -> None:
         self._say(self._workers, info.name, horizon_seconds, info)

@@ -10,6 +10,8 @@ PREFIX = "dct:"
 RUN_TTL = 6 * 3600
 #: Lifetime of a closed run's keys, in seconds: late slots must still learn that it is over.
 CLOSED_TTL = 100
+#: Lifetime of an abandoned run's keys, in seconds: nobody is there to learn of its end.
+ABANDONED_TTL = 10
 #: Lifetime of a blob that no snapshot names any more, in seconds.
 BLOB_TTL = 7 * 86400
 #: Lifetime of timings that no run refreshes, in seconds.
@@ -44,6 +46,10 @@ def pool_workers(pool: str) -> tuple[str, str, str]:
 
 def _beating(base: str) -> tuple[str, str, str]:
     return base, f"{base}:info", f"{base}:horizons"
+
+
+def pool_turn(pool: str) -> str:
+    return f"{PREFIX}{{{pool}}}:turn"
 
 
 def blob(digest: str) -> str:

@@ -102,7 +102,7 @@ class RedisLedger:
     def abandon(self) -> bool:
         if not self._verbs["abandon"](keys=[self._keys.run], args=[ABANDONED_MS]):
             return False
-        self._expire_all()
+        self._expire_all(keys.ABANDONED_TTL)
         return True
 
     def spec(self) -> str | None:
@@ -201,12 +201,12 @@ class RedisLedger:
     def close(self) -> None:
         if self._client.exists(self._keys.run):
             self._client.hset(self._keys.run, "state", "closed")
-        self._expire_all()
+        self._expire_all(keys.CLOSED_TTL)
 
-    def _expire_all(self) -> None:
-        self._expire(keys.CLOSED_TTL)
+    def _expire_all(self, seconds: int) -> None:
+        self._expire(seconds)
         for name in self._client.scan_iter(match=f"{_escape(self._keys.chunk_prefix)}*", count=1000):
-            self._client.expire(name, keys.CLOSED_TTL)
+            self._client.expire(name, seconds)
 
     def _expire(self, seconds: int) -> None:
         pipe = self._client.pipeline(transaction=False)

@@ -21,6 +21,7 @@ class RedisRegistry:
         self._stall_ms = STALL_MS if tends else 0
         self._runs = list(keys.pool_runs(pool))
         self._workers = list(keys.pool_workers(pool))
+        self._turn = keys.pool_turn(pool)
         self._beat = script(client, "beat")
         self._present = script(client, "present")
 
@@ -32,6 +33,13 @@ class RedisRegistry:
 
     def active_runs(self) -> dict[str, int]:
         return {name: int(json.loads(info).get("epoch", 1)) for name, info in self._alive(self._runs)}
+
+    def open_runs(self, turn_seconds: float) -> list[str]:
+        if not self._client.set(self._turn, "", nx=True, px=int(turn_seconds * 1000)):
+            return []
+        names = [text(name) for name in self._client.scan_iter(match=keys.RunKeys("*").run, count=1000)]
+        runs = [name.partition("{")[2].partition("}")[0] for name in names]
+        return [run for run in runs if text(self._client.hget(keys.RunKeys(run).run, "state")) != "closed"]
 
     def beat(self, info: WorkerInfo, horizon_seconds: float) -> None:
         self._say(self._workers, info.name, horizon_seconds, json.dumps(asdict(info)))
