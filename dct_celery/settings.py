@@ -77,6 +77,11 @@ class Settings:
     local: int | None = _fleet(
         "int", "No fleet: N slots on this machine; without N one per core", bare=0, minimum=0, metavar="[N]"
     )
+    local_fallback: int | None = _fleet(
+        "int", "N slots on this machine if no worker is there for --fallback-after; without N one per core", bare=0, minimum=0,
+        metavar="[N]",
+    )  # fmt: skip
+    fallback_after: float = _fleet("float", "How long to wait before that", default=15.0, minimum=0)
     python: str | None = _fleet("program", "Interpreter that the project runs with, here and on workers", variable="DCT_PYTHON")
     code: Literal["snapshot", "checkout"] = _fleet(
         "str", "Send the code, or prove that the workers have it", default="snapshot", choices=("snapshot", "checkout")

@@ -1,4 +1,7 @@
-"""`dct run --local N`: a private store and a worker with N slots on this machine, then the same way as always."""
+"""Workers that a dispatcher starts itself: `--local N`, with a private store, and `--local-fallback N`, in the fleet's pool.
+
+Both then go the same way as any other worker.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from dct_celery.adapters.embedded import child
 from dct_celery.adapters.embedded.valkey import EmbeddedValkey
@@ -47,7 +51,7 @@ def local_fleet(settings: Settings) -> Iterator[LocalFleet]:
         base = Path(folder)
         with EmbeddedValkey.start(base / "valkey") as valkey:
             private = replace(settings, store=valkey.url, broker=valkey.url, signing_key=secrets.token_hex(16), pool="local")
-            worker = _start_worker(private, slots, base, work)
+            worker = _start_worker(private, "local", slots, base, work)
             try:
                 origins = dict.fromkeys(("store", "broker", "pool", "signing_key"), "--local")
                 yield LocalFleet(private, origins, worker, base / "worker.log")
@@ -55,7 +59,31 @@ def local_fleet(settings: Settings) -> Iterator[LocalFleet]:
                 child.stop(worker, signal.SIGTERM, _LEAVE)
 
 
-def _start_worker(settings: Settings, slots: int, base: Path, work: Path) -> subprocess.Popen[bytes]:
+class Standby:
+    """A worker of this machine for a pool in which nobody is. A context manager that ends it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stack = contextlib.ExitStack()
+
+    def start(self) -> int:
+        """Starts it; its number of slots."""
+        slots = self._settings.local_fallback or len(os.sched_getaffinity(0))
+        base = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="dct-fallback-")))
+        work = self._stack.enter_context(_work_folder(self._settings, base))
+        # A name of its own: several dispatchers of one machine may have come to this.
+        worker = _start_worker(self._settings, f"fallback-{secrets.token_hex(3)}", slots, base, work)
+        self._stack.callback(child.stop, worker, signal.SIGTERM, _LEAVE)
+        return slots
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
+def _start_worker(settings: Settings, name: str, slots: int, base: Path, work: Path) -> subprocess.Popen[bytes]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("DCT_", "CELERY_"))}
     environment |= {
         "DCT_STORE": settings.store,
@@ -71,7 +99,7 @@ def _start_worker(settings: Settings, slots: int, base: Path, work: Path) -> sub
             environment[option.variable] = str(value)
     if settings.python:
         environment["DCT_PYTHON"] = settings.python
-    command = [sys.executable, "-m", "celery", "-A", "dct_celery", "worker", "-n", "local@%h", "-l", "INFO", "-c", str(slots)]
+    command = [sys.executable, "-m", "celery", "-A", "dct_celery", "worker", "-n", f"{name}@%h", "-l", "INFO", "-c", str(slots)]
     with (base / "worker.log").open("wb") as log:
         return child.launch(command, log=log, env=environment, cwd=base)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from dct_celery.errors import ConfigError
+from dct_celery.errors import ConfigError, UsageError
 from dct_celery.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,16 +32,26 @@ if TYPE_CHECKING:
 def run_tests(settings: Settings, origins: dict[str, str]) -> int:
     """`dct run`: the exit code by I10. Raises DctError for what stops it before there is a report."""
     interrupts = _Interrupts()
-    if settings.local is None:
+    if settings.local is None and settings.local_fallback is None:
         return _dispatch(settings, origins, interrupts)
-    from dct_celery.adapters.localfleet import local_fleet
+    from dct_celery.adapters.localfleet import Standby, local_fleet
 
+    if settings.local is None:
+        with Standby(settings) as standby:
+            return _dispatch(settings, origins, interrupts, fall_back=standby.start)
+    if settings.local_fallback is not None:
+        places = f"{origins.get('local', '--local')} and {origins.get('local_fallback', '--local-fallback')}"
+        raise UsageError(f"{places} exclude each other: a local run has no fleet to wait for; remove one")
     with local_fleet(settings) as fleet:
         return _dispatch(fleet.settings, {**origins, **fleet.origins}, interrupts, fleet.trouble)
 
 
 def _dispatch(
-    settings: Settings, origins: dict[str, str], interrupts: _Interrupts, fleet_trouble: Callable[[], str] = str
+    settings: Settings,
+    origins: dict[str, str],
+    interrupts: _Interrupts,
+    fleet_trouble: Callable[[], str] = str,
+    fall_back: Callable[[], int] | None = None,
 ) -> int:
     from dct_celery.adapters.source.snapshot import find_root
     from dct_celery.dispatcher.dispatch import Dispatch
@@ -56,7 +66,7 @@ def _dispatch(
     hash_seed = os.environ.get("PYTHONHASHSEED") or str(random.randint(1, 2**32 - 1))
     request = make_request(settings, root, os.environ, seed, hash_seed)
     services = _dispatcher_services(settings, origins, request, interrupts)
-    dispatch = Dispatch(replace(services, fleet_trouble=fleet_trouble), request)
+    dispatch = Dispatch(replace(services, fleet_trouble=fleet_trouble, fall_back=fall_back), request)
     return dispatch.execute()
 
 

@@ -54,6 +54,7 @@ class Follower:
         self._journal_broken = False
         #: What is folded has happened before: nothing is done about it but to show the verdicts.
         self._replaying = False
+        self._fell_back = False
         #: Where the stream was read to, and in which epoch of the run: another one has another stream.
         self._after, self._epoch = "0", standing.epoch
         self._due_effects: deque[ev.Effect] = deque()
@@ -289,6 +290,7 @@ class Follower:
         if settings.timeout and now - self._began > settings.timeout:
             reason = f"the run took longer than {settings.timeout:g} s (--timeout)"
             self._act(self._machine.handle(ev.Stopped(reason, 7, late=late)))
+        self._fall_back(now)
         idle = now - self._fleet.last_usable
         if idle > settings.queue_timeout and not self._machine.busy and not self._store_lost:
             self._act(self._machine.handle(ev.Stopped(self._fleet.missing(settings.queue_timeout), 7)))
@@ -296,6 +298,18 @@ class Follower:
         if self._refused_since and now - self._refused_since > _REFUSED:
             reasons = "; ".join(f"{name}: {why}" for name, why in sorted(self._fleet.refusals.items()))
             self._act(self._machine.handle(ev.Stopped(f"every worker of the pool refused the run: {reasons}", 7)))
+
+    def _fall_back(self, now: float) -> None:
+        """Once, when nobody of the pool has been there for long."""
+        start, settings = self._services.fall_back, self._services.settings
+        after = min(settings.fallback_after, settings.queue_timeout)
+        if start is None or self._fell_back or self._machine.stop or self._store_lost or now - self._fleet.last_usable <= after:
+            return
+        self._fell_back = True
+        slots = start()
+        many = f"{slots} slots of this machine take" if slots > 1 else "one slot of this machine takes"
+        self._services.console.warn(f"no worker was there for {after:g} s (--fallback-after); {many} the run")
+        self._fleet.last_usable = now
 
     def _without_store(self, error: StoreUnavailable, now: float) -> None:
         if not self._store_lost:

@@ -65,6 +65,8 @@ class DispatcherServices:
     interrupted: Callable[[], bool]
     #: Empty, or why the fleet that belongs to this run alone is gone: one line, perhaps with more lines below.
     fleet_trouble: Callable[[], str] = str
+    #: Starts a worker of this machine where that is wanted; its number of slots.
+    fall_back: Callable[[], int] | None = None
 
     @property
     def journals(self) -> Path:

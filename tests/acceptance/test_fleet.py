@@ -333,3 +333,40 @@ def test_a_local_fleet_goes_when_its_dispatcher_is_killed(fleet: Fleet, tmp_path
     running.process.wait()
     # Then
     until(lambda: not fleet.processes(), 40, what="no process left")
+
+
+FALLBACK = ("--local-fallback", "1", "--fallback-after", "1")
+
+
+def test_without_any_worker_slots_of_the_dispatchers_machine_take_the_run(fleet: Fleet, place: Path) -> None:
+    # When
+    finished = fleet.run(make_project(place), *FALLBACK)
+    # Then
+    assert finished.code == 0, str(finished)
+    assert "no worker was there for 1 s (--fallback-after); one slot of this machine takes the run" in finished.err
+    assert {test["worker"].partition("-")[0] for test in finished.json["tests"]} == {"fallback"}
+    fleet.assert_tidy()
+
+
+def test_when_the_last_worker_leaves_slots_of_the_dispatchers_machine_take_the_rest(fleet: Fleet, place: Path) -> None:
+    # Given
+    cases = "".join(f"class Case{n}(SimpleTestCase):\n    def test(self): time.sleep(0.3)\n" for n in range(12))
+    project = make_project(place, "import time\nfrom django.test import SimpleTestCase\n" + cases)
+    worker = fleet.worker()
+    running = fleet.start(project, *FALLBACK)
+    wait_for_claim(fleet, running)
+    # When
+    worker.terminate()
+    finished = running.finish()
+    # Then
+    assert finished.code == 0, str(finished)
+    assert len(finished.outcomes()) == 12
+    assert {test["worker"].partition("-")[0] for test in finished.json["tests"]} == {"build", "fallback"}
+
+
+def test_a_fallback_of_a_run_that_is_local_anyway_is_refused(fleet: Fleet, place: Path) -> None:
+    # When
+    refused = fleet.run(make_project(place), "--local=1", *FALLBACK)
+    # Then
+    assert refused.code == 4
+    assert "--local and --local-fallback exclude each other" in refused.error
