@@ -46,7 +46,7 @@ MAX_LOSSES = 3
 #: An entry whose slot could not get its databases this often is given up; other slots are tried first, and slots rest.
 MAX_UNREADY = 8
 #: Seconds after which an unclaimed chunk is published again while a slot is idle.
-CLAIM_SECONDS = 10.0
+CLAIM_SECONDS = 3.0
 #: Seconds that slots get to end after a stop.
 STOP_GRACE = 10.0
 #: Reasons of a release that are nobody's fault and count as no loss.
