@@ -42,8 +42,7 @@ class Network:
 @contextlib.contextmanager
 def network(names: Sequence[str] = ("dct-a", "dct-b")) -> Iterator[Network]:
     """The hosts, removed with the bridge at the end. Raises CalledProcessError without the rights to make them."""
-    tag = secrets.token_hex(2)
-    subnet = f"10.213.{int(tag, 16) % 250 + 1}"
+    tag, subnet = _free()
     bridge = f"dctbr{tag}"
     hosts = tuple(Host(name, f"{name}-{tag}", f"{subnet}.{number}") for number, name in enumerate(names, start=2))
     try:
@@ -57,6 +56,16 @@ def network(names: Sequence[str] = ("dct-a", "dct-b")) -> Iterator[Network]:
         for host in hosts:
             _ip("netns", "del", host.namespace, check=False)
         _ip("link", "del", bridge, check=False)
+
+
+def _free() -> tuple[str, str]:
+    """A tag for names and the first three numbers of addresses that no other network of ours on this machine has."""
+    shown = subprocess.run(["ip", "-4", "-o", "addr"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    while True:
+        tag = secrets.token_hex(2)
+        subnet = f"10.213.{int(tag, 16) % 250 + 1}"
+        if f" {subnet}." not in shown:
+            return tag, subnet
 
 
 def _join(host: Host, bridge: str, port: str) -> None:

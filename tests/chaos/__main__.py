@@ -11,33 +11,49 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.chaos import table
 from tests.chaos.faults import FAULTS
-from tests.chaos.scene import VENDORS, can_make_hosts, scene
+from tests.chaos.scene import VENDORS, can_make_hosts, has_rabbit, scene
+from tests.chaos.schedule import BROKERS, order
 from tests.chaos.session import LEASE, Session, choose
 
 
 def main() -> int:
     options = _parser().parse_args()
     remote = can_make_hosts()
-    kinds = choose(options.kinds.split(",") if options.kinds else [], remote=remote)
+    names = options.kinds.split(",") if options.kinds else []
+    kinds = {broker: choose(names, remote=remote, broker=broker) for broker in BROKERS}
+    broker = _broker(options.broker, [broker for broker in BROKERS if kinds[broker]])
     seeds = [options.replay] if options.replay is not None else [options.seed + number for number in range(options.runs)]
-    again = f"python -m tests.chaos --lease {options.lease:g}" + (f" --kinds {options.kinds}" if options.kinds else "")
+    again = f"python -m tests.chaos --broker {broker} --lease {options.lease:g}" + (
+        f" --kinds {options.kinds}" if options.kinds else ""
+    )
     evidence = options.evidence or Path(tempfile.mkdtemp(prefix="dct-chaos-evidence-"))
     vendors = VENDORS if len(seeds) > 1 else [VENDORS[seeds[0] % 2]]
     with scene(lease=options.lease, vendors=vendors, remote=remote) as made:
-        session = Session(made, kinds, again, evidence)
+        session = Session(made, kinds, again, evidence, broker)
         session.warm_up()
         print(f"a fault-free round takes {session.usual:.1f} s, a lease {options.lease:g} s", flush=True)
         began = time.monotonic()
-        for seed in seeds:
+        for seed in order(seeds, broker):
             session.play(seed)
             if options.minutes and time.monotonic() - began > options.minutes * 60:
                 break
         session.settle()
     return _summary(session)
+
+
+def _broker(wanted: str, possible: Sequence[str]) -> str:
+    """SystemExit when no kind of fault is left for it."""
+    wanted = wanted or ("mixed" if has_rabbit() else "redis")
+    if wanted == "mixed" and len(possible) == 1:
+        return possible[0]
+    if wanted not in possible and (wanted != "mixed" or not possible):
+        raise SystemExit(f"none of these kinds of faults strikes with --broker {wanted}")
+    return wanted
 
 
 def _summary(session: Session) -> int:
@@ -59,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--replay", type=int, metavar="SEED", help="one round alone")
     parser.add_argument("--kinds", default="", help=f"only these kinds of faults, comma between: {', '.join(FAULTS)}")
+    broker = "the broker; mixed: every third seed on RabbitMQ; default: mixed where rabbitmq-server is installed, else redis"
+    parser.add_argument("--broker", choices=[*BROKERS, "mixed"], default="", help=broker)
     parser.add_argument("--lease", type=float, default=LEASE, help="seconds of a lease")
     parser.add_argument("--minutes", type=float, default=0.0, help="no round begins after so many")
     parser.add_argument("--evidence", type=Path, help="folder for what failed rounds leave")

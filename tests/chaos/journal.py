@@ -1,4 +1,4 @@
-"""What a run has come to, read from its dispatcher's journal as it grows: verdicts, claims and ends of chunks.
+"""What a run has come to, read from its dispatcher's journal as it grows: verdicts, and chunks offered, claimed and ended.
 
 Times are the store's.
 """
@@ -6,7 +6,7 @@ Times are the store's.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,15 @@ class Heard:
     """`at`: Unix seconds on the store's clock."""
 
     at: float
-    #: verdict | claimed | completed | released | expired
+    #: verdict | offered | claimed | completed | released | expired
     what: str
     chunk: str
     #: Index of the entry of a verdict, else -1.
     index: int
     #: Name of the worker, without its host.
     worker: str
+    #: Indices of the entries of a chunk that is offered.
+    indices: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True)
@@ -56,7 +58,9 @@ class Tail:
             at = int(str(entry["id"]).partition("-")[0]) / 1000
         except (ValueError, KeyError, TypeError):
             return  # a line of another kind, or half of one by a dispatcher that was killed
-        if entry.get("kind") in ("claimed", *ENDS):
+        if entry.get("kind") == "offered":
+            self.heard.append(Heard(at, "offered", entry["chunk"], -1, "", frozenset(entry["data"]["indices"])))
+        elif entry.get("kind") in ("claimed", *ENDS):
             self.heard.append(Heard(at, entry["kind"], entry["chunk"], -1, _name(entry)))
         elif entry.get("kind") == "records":
             for record in entry["data"]:
@@ -72,17 +76,19 @@ class Tail:
         """When the first such thing was heard later than that; None if there was none."""
         return min((one.at for one in self.heard if one.what == what and one.at > after and suits(one)), default=None)
 
-    def holders(self, at: float) -> set[str]:
-        """Workers that held a chunk then."""
+    def idle(self, start: float, end: float, workers: Set[str]) -> float:
+        """Seconds between these moments in which at least one of the workers, of one slot each, held no chunk."""
         held: dict[str, str] = {}
-        for one in self.heard:
-            if one.at > at:
-                break
+        total, since = 0.0, start
+        for one in (*self.heard, Heard(end, "end", "", -1, "")):
+            if one.at > since and not workers <= held.keys():
+                total += min(one.at, end) - since
+            since = max(since, min(one.at, end))
             if one.what == "claimed":
-                held[one.chunk] = one.worker
+                held[one.worker] = one.chunk
             elif one.what in ENDS:
-                held.pop(one.chunk, None)
-        return set(held.values())
+                held = {worker: chunk for worker, chunk in held.items() if chunk != one.chunk}
+        return total
 
 
 def _name(entry: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ from dct_celery.core.garbage import KEPT
 from dct_celery.core.names import queue_name
 from tests.benchmarks.hosts import Host, network
 from tests.chaos import processes, suite
+from tests.chaos.rabbit import RabbitServer
 from tests.chaos.servers import Database, RedisServer
 from tests.support.fleet import MARK, Fleet, command_of, marked
 
@@ -32,6 +33,8 @@ REMOTE = 2
 VENDORS = ("postgresql", "mysql")
 #: Seconds for a worker to register.
 PATIENCE = 60.0
+#: Seconds for a worker to leave.
+_LEAVE = 15.0
 
 
 @dataclass(slots=True)
@@ -80,6 +83,11 @@ class Scene:
     project: Path
     fleet: Fleet
     workers: list[Worker]
+    #: The network of the dispatchers, where they have one of their own.
+    dispatcher_host: Host | None = None
+    #: Started when a round wants it; the broker of the present round is redis | rabbitmq.
+    rabbit: RabbitServer | None = None
+    broker_name: str = "redis"
     #: The dispatcher of the present round: `dct run`, or the `dct attach` that took its place.
     dispatcher: subprocess.Popen[bytes] | None = None
     #: Another dispatcher will take the place of a killed one.
@@ -87,6 +95,28 @@ class Scene:
     run: str = ""
     vendor: str = "postgresql"
     _options: list[str] = field(default_factory=list)
+    #: Queues of runs that RabbitMQ had when it was last asked.
+    _queues: set[str] = field(default_factory=set)
+
+    # -- the broker --------------------------------------------------------------------
+
+    def use(self, broker: str) -> None:
+        """The broker of all rounds from now on. RuntimeError when a worker does not come up with it."""
+        if broker == self.broker_name:
+            return
+        self.dismiss()
+        self.broker_name = broker
+        if broker == "rabbitmq" and self.rabbit is None:
+            self.rabbit = RabbitServer.start(self.base / "rabbitmq", bind=self.broker.host)
+        self.start_workers()
+
+    @property
+    def broker_url(self) -> str:
+        return self.rabbit.url if self.rabbit and self.broker_name == "rabbitmq" else self.broker.url
+
+    @property
+    def broker_port(self) -> int:
+        return self.rabbit.port if self.rabbit and self.broker_name == "rabbitmq" else self.broker.port
 
     # -- workers -----------------------------------------------------------------------
 
@@ -103,8 +133,26 @@ class Scene:
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 
+    def start_workers(self) -> None:
+        """All at once. RuntimeError when one does not come up."""
+        for worker in self.workers:
+            self.start_worker(worker)
+        if absent := self.await_workers():
+            raise RuntimeError(f"{absent}\n" + "\n".join(worker.log.read_text()[-2000:] for worker in self.workers))
+
+    def dismiss(self) -> None:
+        """Lets the workers leave, and ends by force who does not."""
+        processes.send([worker.pid for worker in self.workers if worker.alive], signal.SIGTERM)
+        deadline = time.monotonic() + _LEAVE
+        while any(worker.alive for worker in self.workers) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for worker in self.workers:
+            if worker.process is not None and worker.alive:
+                power_off(worker.pid)
+                worker.process.wait()
+
     def environment(self, more: dict[str, str]) -> dict[str, str]:
-        return self.fleet.environment({"DCT_BROKER": self.broker.url, **more})
+        return self.fleet.environment({"DCT_BROKER": self.broker_url, **more})
 
     def absent(self) -> list[str]:
         """Workers that do not run or that the pool does not know, and why."""
@@ -148,9 +196,10 @@ class Scene:
         self._start(["attach", self.run, *self._options])
 
     def _start(self, words: list[str]) -> None:
+        argv = [sys.executable, "-m", "dct_celery.cli", *words]
         with self.output.open("ab") as out:
             self.dispatcher = subprocess.Popen(
-                [sys.executable, "-m", "dct_celery.cli", *words],
+                self.dispatcher_host.command(argv) if self.dispatcher_host else argv,
                 env=self.environment(self.database.environment), cwd=self.project, stdin=subprocess.DEVNULL, stdout=out,
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
@@ -184,7 +233,11 @@ class Scene:
     @property
     def queue_key(self) -> str:
         """The list in which the broker keeps the run's messages."""
-        return f"dct:{queue_name(self.run)}"
+        return f"dct:{self.queue}"
+
+    @property
+    def queue(self) -> str:
+        return queue_name(self.run)
 
     def chunks(self) -> list[Leased]:
         """The run's chunks as the store has them; empty when it does not say."""
@@ -207,6 +260,7 @@ class Scene:
         found |= {("run folder", str(path)) for worker in self.workers for path in (worker.folder / "work" / "runs").glob("*")}
         with contextlib.suppress(redis.RedisError):
             found |= {("key", name) for name in self._lasting_keys()}
+        found |= {("queue", name) for name in self._lasting_queues()}
         for vendor, database in self.databases.items():
             with contextlib.suppress(Exception), contextlib.closing(server_for(database.spec, self.base)) as server:
                 passing = [one.name for one in server.found() if one.mark is None or one.mark.kind not in KEPT]
@@ -226,6 +280,13 @@ class Scene:
                     if not 0 <= client.ttl(key) <= 120:
                         yield key.decode(errors="replace")
 
+    def _lasting_queues(self) -> set[str]:
+        """Queues of runs at RabbitMQ. Asked only as long as there may be any: it takes a second or two."""
+        if self.rabbit is not None and (self._queues or self.broker_name == "rabbitmq"):
+            with contextlib.suppress(subprocess.SubprocessError):
+                self._queues = {name for name in self.rabbit.queues() if f"{self.fleet.name}-" in name}
+        return self._queues
+
 
 def _leased(fields: dict[bytes, bytes]) -> Leased:
     payload = json.loads(fields[b"payload"])
@@ -242,10 +303,11 @@ def power_off(main: int) -> None:
 
 @contextlib.contextmanager
 def scene(*, lease: float, vendors: Sequence[str] = VENDORS, remote: bool = True) -> Iterator[Scene]:
-    """Servers and workers, ended with all that they started; `remote`: one worker in a network namespace (needs root)."""
+    """Servers and workers, ended with all that they started; `remote`: one worker and the dispatchers
+    in network namespaces of their own (needs root)."""
     with contextlib.ExitStack() as stack:
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dct-chaos-", ignore_cleanup_errors=True)))
-        net = stack.enter_context(network((NAMES[REMOTE],))) if remote else None
+        net = stack.enter_context(network((NAMES[REMOTE], "dispatch"))) if remote else None
         bind = net.address if net else "127.0.0.1"
         store, broker = RedisServer(base / "store", bind), RedisServer(base / "broker", bind)
         stack.callback(store.kill)
@@ -258,28 +320,28 @@ def scene(*, lease: float, vendors: Sequence[str] = VENDORS, remote: bool = True
         fleet.folder.mkdir()
         hosts = {NAMES[REMOTE]: net.hosts[0]} if net else {}
         workers = [Worker(name, base / name, hosts.get(name)) for name in NAMES]
-        made = Scene(base, lease, store, broker, databases, suite.write(base / "project"), fleet, workers)
+        host = net.hosts[1] if net else None
+        made = Scene(base, lease, store, broker, databases, suite.write(base / "project"), fleet, workers, host)
+        stack.callback(lambda: made.rabbit and made.rabbit.stop())
         stack.callback(_end, made)
-        for worker in workers:
-            made.start_worker(worker)
-        if absent := made.await_workers():
-            raise RuntimeError(f"{absent}\n" + "\n".join(worker.log.read_text()[-2000:] for worker in workers))
+        made.start_workers()
         yield made
 
 
 def _end(made: Scene) -> None:
     """Lets the workers leave, then kills what is left."""
-    processes.send([worker.pid for worker in made.workers if worker.alive], signal.SIGTERM)
-    deadline = time.monotonic() + 15
-    while any(worker.alive for worker in made.workers) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    for process in (*(worker.process for worker in made.workers), made.dispatcher):
-        if process is not None and process.poll() is None:
-            power_off(process.pid)
-            process.wait()
+    made.dismiss()
+    if made.dispatcher is not None and made.dispatcher.poll() is None:
+        power_off(made.dispatcher.pid)
+        made.dispatcher.wait()
     while pids := marked(f"{MARK}={made.fleet.name}"):
         processes.send(pids, signal.SIGKILL)
         time.sleep(0.05)
+
+
+def has_rabbit() -> bool:
+    """A RabbitMQ can be started here."""
+    return bool(shutil.which("rabbitmq-server", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"))
 
 
 def can_make_hosts() -> bool:

@@ -14,6 +14,11 @@ MOST_LOSING = 2
 #: How many rounds in a hundred have tests that kill their process, passing tests alone; strikes before the first verdict.
 _TORTURE, _GREEN, _EARLY = 20, 30, 15
 _VENDORS = ("postgresql", "mysql")
+BROKERS = ("redis", "rabbitmq")
+#: On `mixed`, every so many-th seed is played on RabbitMQ; a multiple of neither the vendors nor anything else by seed.
+_RABBIT = 3
+#: Rounds of one broker that are played in a row at most: workers begin anew with another one, so there are few changes.
+_BLOCK = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +62,31 @@ class Plan:
     vendor: str
     labels: tuple[str, ...]
     strikes: tuple[Strike, ...]
+    #: redis | rabbitmq
+    broker: str = "redis"
 
     @property
     def hangs(self) -> bool:
         return "torture.test_hanging" in self.labels
 
 
-def plan(seed: int, kinds: Sequence[Kind], *, workers: int) -> Plan:
+def broker_of(seed: int, broker: str) -> str:
+    """Which broker this seed is played on; `broker`: one of BROKERS, or mixed."""
+    return BROKERS[seed % _RABBIT == 0] if broker == "mixed" else broker
+
+
+def order(seeds: Sequence[int], broker: str) -> list[int]:
+    """The seeds with few changes of the broker; each within the block it belongs to, so that an early end has all brokers."""
+    found: list[int] = []
+    last = BROKERS[0]
+    for start in range(0, len(seeds), _BLOCK):
+        block = sorted(seeds[start : start + _BLOCK], key=lambda seed: broker_of(seed, broker) != last)
+        last = broker_of(block[-1], broker)
+        found += block
+    return found
+
+
+def plan(seed: int, kinds: Sequence[Kind], *, workers: int, broker: str = "redis") -> Plan:
     """The round of this seed. ValueError without kinds."""
     if not kinds:
         raise ValueError("no kind of fault is left: choose others")
@@ -71,7 +94,7 @@ def plan(seed: int, kinds: Sequence[Kind], *, workers: int) -> Plan:
     chosen = _choose(chance, kinds, chance.randint(1, MOST))
     strikes = sorted((_strike(chance, kind, workers) for kind in chosen), key=lambda one: (one.fraction, one.delay))
     labels = _labels(chance, any(kind.stalling for kind in chosen))
-    return Plan(seed, _VENDORS[seed % 2], labels, tuple(strikes))
+    return Plan(seed, _VENDORS[seed % 2], labels, tuple(strikes), broker)
 
 
 def _choose(chance: random.Random, kinds: Sequence[Kind], count: int) -> list[Kind]:

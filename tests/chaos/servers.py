@@ -46,6 +46,10 @@ class RedisServer:
     def url(self) -> str:
         return f"redis://:{self.password}@{self._bind}:{self.port}/0"
 
+    @property
+    def host(self) -> str:
+        return self._bind
+
     def client(self, port: int = 0) -> Any:
         """A client that gives up quickly, so that a broken server does not hold up the faults."""
         return redis.Redis(

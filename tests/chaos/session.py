@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tests.chaos import checks, table
 from tests.chaos.faults import FAULTS, PENDING
 from tests.chaos.rounds import Round
 from tests.chaos.scene import NAMES, Scene
-from tests.chaos.schedule import Kind, Plan, plan
+from tests.chaos.schedule import Kind, Plan, broker_of, plan
 
 #: Seconds of a lease: short, as much of a round is waiting for one.
 LEASE = 4.0
@@ -24,11 +24,14 @@ class Session:
     """Rounds on one scene."""
 
     scene: Scene
-    kinds: Sequence[Kind]
+    #: By broker.
+    kinds: Mapping[str, Sequence[Kind]]
     #: How a round is played again; takes `--replay SEED`.
     again: str
     #: Folder for what failed rounds leave.
     evidence: Path
+    #: redis | rabbitmq | mixed
+    broker: str = "redis"
     #: Seconds of a fault-free round.
     usual: float = 0.0
     outcomes: list[table.Outcome] = field(default_factory=list)
@@ -46,7 +49,8 @@ class Session:
 
     def play(self, seed: int) -> table.Outcome:
         """One round, with everything that is found wrong printed."""
-        chosen = plan(seed, self.kinds, workers=len(NAMES))
+        broker = broker_of(seed, self.broker)
+        chosen = plan(seed, self.kinds[broker], workers=len(NAMES), broker=broker)
         if chosen.vendor not in self.scene.databases:
             chosen = replace(chosen, vendor=next(iter(self.scene.databases)))
         outcome = self._play(chosen)
@@ -57,6 +61,7 @@ class Session:
 
     def _play(self, chosen: Plan) -> table.Outcome:
         self._number += 1
+        self.scene.use(chosen.broker)
         one = Round(self.scene, chosen, self.usual or 60.0, self._number)
         outcome = one.play()
         if outcome.problems:
@@ -98,12 +103,14 @@ class Session:
         return sorted({outcome.seed for outcome in self.outcomes if outcome.problems})
 
 
-def choose(names: Sequence[str], *, remote: bool) -> list[Kind]:
-    """The kinds of these names; without names all that are survived. SystemExit for a name that is none."""
+def choose(names: Sequence[str], *, remote: bool, broker: str = "redis") -> list[Kind]:
+    """The kinds of these names that can strike with this broker; without names all that are survived. SystemExit for a name
+    that is none."""
     if unknown := set(names) - set(FAULTS):
         raise SystemExit(f"no kind of fault: {', '.join(sorted(unknown))}; there are {', '.join(FAULTS)}")
     wanted = names or [name for name in FAULTS if name not in PENDING]
-    return [FAULTS[name].kind() for name in wanted if remote or not FAULTS[name].remote]
+    fit = [FAULTS[name] for name in wanted if FAULTS[name].broker in ("", broker)]
+    return [fault.kind() for fault in fit if remote or not fault.remote]
 
 
 def _line(chosen: Plan, outcome: table.Outcome) -> str:
@@ -115,5 +122,6 @@ def _line(chosen: Plan, outcome: table.Outcome) -> str:
         how = " (missed)" if not struck.hit else "" if struck.recovery is None else f" [{struck.recovery:.1f} s]"
         strikes.append(f"{strike}/{NAMES[strike.worker][-1]}{how}")
     parts = "".join(label[:1] for label in chosen.labels)
-    head = f"seed {chosen.seed} {chosen.vendor[:2]} {parts:4} {outcome.seconds:5.1f} s {'FAILED' if outcome.problems else 'ok':6}"
+    where = f"{chosen.broker[:2]} {chosen.vendor[:2]} {parts:4}"
+    head = f"seed {chosen.seed} {where} {outcome.seconds:5.1f} s {'FAILED' if outcome.problems else 'ok':6}"
     return f"{head} {outcome.reruns:3} re-runs {outcome.refused:2} refused  {'  '.join(strikes)}"

@@ -3,16 +3,20 @@
 A fault is a generator that is resumed after as many seconds as it yields. When the run is over first it is closed, on which
 its `finally` blocks heal what it broke.
 
-Recovery is the time from `since` to `recovered`:
+Recovery is the time from `since` until everything that the fault took away is running or done again, on whatever slots are left:
   `since`      the blow itself, where others must take over (kills, zombies, cuts beyond the lease); the end of the outage, where
                those that it met go on themselves.
-  `recovered`  by `Meets`:
-      HELD, ALL   the first verdict, later than `since`, among the tests of the chunks that the struck worker (any worker) held at
-                  the blow; where others must take over it must be one of another chunk. Or, earlier, the end of the lost lease
-                  if all other workers were busy then: what waits in a line has been recovered, it is only not its turn.
-      QUEUED      the first claim of a chunk whose message was in the queue.
-      CLAIMS      the first claim by the struck worker.
-Times are the store's. Nothing held, nothing to recover: not counted.
+  HELD, ALL    what was taken away are the tests, without a verdict at `since`, of the chunks that the struck worker (any worker)
+               held at the blow. Each is back with its verdict, or earlier: with the claim of another chunk that has it, or, after
+               an outage, with the first verdict that its old chunk brings since then. The last of them counts, not the first.
+               Time that a new chunk spends in line while all slots that are left are busy does not: it is only not its turn. So
+               neither the start of a new worker process nor the end of somebody else's chunk is in the figure as long as others
+               work, and both are where they are what the tests wait for.
+  QUEUED       the first claim of a chunk whose message was in the queue; the others are published again by the same clock and
+               may only wait for their turn.
+  CLAIMS       the first claim by the struck worker.
+Times are the store's. Nothing held, nothing to recover: not counted. Faults of one round that overlap are in each other's
+figures.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from __future__ import annotations
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import ClassVar
 
@@ -58,6 +62,8 @@ class Fault(ABC):
     meets: ClassVar[Meets] = Meets.HELD
     #: Recovery counts from the end of the outage.
     outage: ClassVar[bool] = False
+    #: redis | rabbitmq: it can only be struck there; empty for any.
+    broker: ClassVar[str] = ""
     #: Not two faults at a time on the same part; "worker" means one of the workers.
     part: ClassVar[str] = "worker"
 
@@ -106,29 +112,44 @@ class Fault(ABC):
     def recovery(self, tail: Tail) -> float | None:
         """Seconds, as the head of this file says; None where there was nothing to recover, or no more occasion to."""
         since = self.healed if self.outage else self.struck
-        moment = self._recovered(tail, since) if since else None
-        return None if moment is None else round(moment - since, 2)
+        seconds = self._recovered(tail, since) if since else None
+        return None if seconds is None else round(seconds, 2)
 
     def _recovered(self, tail: Tail, since: float) -> float | None:
         if self.meets is Meets.CLAIMS:
-            return tail.first("claimed", since, lambda one: one.worker == self.worker.name)
+            return _after(since, tail.first("claimed", since, lambda one: one.worker == self.worker.name))
         if self.meets is Meets.QUEUED:
             names = {chunk.chunk for chunk in self._chunks if chunk.state == "queued"}
-            return tail.first("claimed", since, lambda one: one.chunk in names)
-        held = [c for c in self._chunks if c.state == "leased" and self.meets in (Meets.ALL, Meets.HELD)]
-        mine = [chunk for chunk in held if self.meets is Meets.ALL or chunk.worker == self.worker.name]
-        return self._again(tail, since, mine)
+            return _after(since, tail.first("claimed", since, lambda one: one.chunk in names))
+        held = [chunk for chunk in self._chunks if chunk.state == "leased"]
+        taken = [c for c in held if self.meets is Meets.ALL or (self.meets is Meets.HELD and c.worker == self.worker.name)]
+        done = {one.index for one in tail.heard if one.what == "verdict" and one.at <= since}
+        backs = [back for chunk in taken for index in chunk.indices - done for back in self._backs(tail, since, chunk, index)]
+        return max(backs, default=None)
 
-    def _again(self, tail: Tail, since: float, chunks: Sequence[Leased]) -> float | None:
-        """When tests of these chunks went on, or stood in line again."""
-        tests = {index for chunk in chunks for index in chunk.indices}
-        gone = set() if self.outage else {chunk.chunk for chunk in chunks}
-        verdict = tail.first("verdict", since, lambda one: one.index in tests and one.chunk not in gone)
-        if verdict is None or self.outage or self.meets is Meets.ALL:
-            return verdict
-        others = {worker.name for worker in self.scene.workers} - {self.worker.name}
-        ends = [tail.first(what, since, lambda one: one.chunk in gone) for what in ("released", "expired")]
-        return min([verdict, *(end for end in ends if end is not None and others <= tail.holders(end))])
+    def _backs(self, tail: Tail, since: float, chunk: Leased, index: int) -> list[float]:
+        """After how many seconds this test of the chunk was back; nothing for one that was never away, or never came back."""
+        verdict = tail.first("verdict", since, lambda one: one.index == index)
+        moves = [one for one in tail.heard if one.what == "offered" and one.at > self.struck and index in one.indices]
+        again = [
+            (one.at, at) for one in moves if (at := tail.first("claimed", self.struck, lambda it, to=one.chunk: it.chunk == to))
+        ]
+        if verdict is None or any(at <= since for _, at in again):
+            return []
+        backs = [verdict - since, *(self._without_line(tail, since, *times) for times in again)]
+        if self.outage and tail.first("verdict", since, lambda one: one.index == index and one.chunk == chunk.chunk):
+            backs += [at - since for at in [tail.first("verdict", since, lambda one: one.chunk == chunk.chunk)] if at]
+        return [min(backs)]
+
+    def _without_line(self, tail: Tail, since: float, offered: float, claimed: float) -> float:
+        """Seconds from `since` to the claim, without those in which all slots that are left were busy."""
+        struck = set() if self.meets is Meets.ALL else {self.worker.name}
+        in_line = max(offered, since)
+        return in_line - since + tail.idle(in_line, claimed, {worker.name for worker in self.scene.workers} - struck)
+
+
+def _after(since: float, moment: float | None) -> float | None:
+    return None if moment is None else moment - since
 
 
 class Outage(Fault):

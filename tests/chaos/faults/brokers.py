@@ -1,4 +1,4 @@
-"""The broker: messages lost, doubled, late."""
+"""Redis as the broker: messages lost, doubled, late."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from tests.chaos.faults.base import Fault, Meets, Outage
 
 class _OfBroker(Fault):
     part = "broker"
+    broker = "redis"
     meets = Meets.QUEUED
 
 

@@ -1,4 +1,4 @@
-"""The network between the remote worker and a server drops every packet, for half a lease or for three."""
+"""The network between the remote worker, or the dispatcher, and a server drops every packet, for half a lease or for three."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import subprocess
 from abc import abstractmethod
 from typing import ClassVar
 
+from tests.benchmarks.hosts import Host
 from tests.chaos.faults.base import Fault, Meets, Outage
 
 SHORT, LONG = 0.5, 3.0
@@ -21,6 +22,11 @@ class _Cut(Outage):
     def port(self) -> int: ...
 
     @property
+    def host(self) -> Host | None:
+        """Who is cut off."""
+        return self.worker.host
+
+    @property
     def seconds(self) -> float:
         return self.length * self.scene.lease
 
@@ -31,7 +37,7 @@ class _Cut(Outage):
         self._filter("-D")
 
     def _filter(self, verb: str) -> None:
-        host = self.worker.host
+        host = self.host
         assert host is not None
         for chain, side in (("OUTPUT", "--dport"), ("INPUT", "--sport")):
             rule = ["iptables", "-w", verb, chain, "-p", "tcp", side, str(self.port), "-j", "DROP"]
@@ -62,7 +68,7 @@ class CutBrokerShort(_Cut):
 
     @property
     def port(self) -> int:
-        return self.scene.broker.port
+        return self.scene.broker_port
 
 
 class CutBrokerLong(CutBrokerShort):
@@ -85,6 +91,28 @@ class CutDatabaseLong(CutDatabaseShort):
     losing = True
 
 
+class CutDispatcherShort(_Cut):
+    """The dispatcher cannot reach the store, everybody else can."""
+
+    name = "cut-dispatcher-short"
+    part = "dispatcher"
+    meets = Meets.ALL
+
+    @property
+    def port(self) -> int:
+        return self.scene.store.port
+
+    @property
+    def host(self) -> Host | None:
+        return self.scene.dispatcher_host
+
+
+class CutDispatcherLong(CutDispatcherShort):
+    name = "cut-dispatcher-long"
+    length = LONG
+
+
 KINDS: tuple[type[Fault], ...] = (
-    CutStoreShort, CutStoreLong, CutBrokerShort, CutBrokerLong, CutDatabaseShort, CutDatabaseLong,
+    CutStoreShort, CutStoreLong, CutBrokerShort, CutBrokerLong, CutDatabaseShort, CutDatabaseLong, CutDispatcherShort,
+    CutDispatcherLong,
 )  # fmt: skip

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.journal import Tail
+from tests.chaos.journal import Heard, Tail
 
 
 def line(at_ms: int, kind: str, **fields: Any) -> str:
@@ -60,12 +60,25 @@ def test_what_was_read_is_not_read_again(tmp_path: Path) -> None:
     assert len(tail.heard) == 1
 
 
-def test_who_holds_a_chunk_at_a_moment_is_known(tmp_path: Path) -> None:
+def test_what_a_chunk_offers_is_taken(tmp_path: Path) -> None:
     # Given
     path = tmp_path / "run.jsonl"
-    path.write_text(line(1000, "claimed") + line(2000, "claimed", chunk="c2", worker="build-b@host") + line(3000, "expired"))
+    path.write_text(line(1000, "offered", worker="", data={"indices": [4, 7]}))
     tail = Tail(path)
     # When
     tail.poll()
     # Then
-    assert [tail.holders(at) for at in (0.5, 1.0, 2.5, 3.0)] == [set(), {"build-a"}, {"build-a", "build-b"}, {"build-b"}]
+    assert [one.indices for one in tail.heard if one.what == "offered"] == [frozenset({4, 7})]
+
+
+def test_idle_is_time_in_which_a_worker_holds_nothing() -> None:
+    # Given: build-a from 2 to 5 and from 6 on, where its end went unheard; build-b from 1 to 8
+    tail = Tail(Path("unused"))
+    moves = [(1, "claimed", "c1", "b"), (2, "claimed", "c2", "a"), (5, "expired", "c2", "a"), (6, "claimed", "c3", "a")]
+    moves += [(7, "claimed", "c4", "a"), (8, "completed", "c1", "b")]
+    tail.heard += [Heard(at, what, chunk, -1, worker) for at, what, chunk, worker in moves]
+    # Then
+    assert tail.idle(0, 10, {"a", "b"}) == 2 + 1 + 2
+    assert tail.idle(3, 5.5, {"a", "b"}) == 0.5
+    assert tail.idle(3, 7, {"b"}) == 0
+    assert tail.idle(9, 9, {"a", "b"}) == 0

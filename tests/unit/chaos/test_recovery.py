@@ -43,28 +43,52 @@ def claimed(at: float, chunk: str, worker: str) -> Heard:
     return Heard(at, "claimed", chunk, -1, worker)
 
 
-def test_a_killed_worker_is_recovered_by_a_verdict_of_its_tests_in_another_chunk() -> None:
-    # Given one that was still under way, one of other tests, and one of a new chunk
-    tail = heard(verdict(10.1, 1, "c1"), verdict(11.0, 3, "c9"), verdict(15.5, 2, "c9"))
+def offered(at: float, chunk: str, *indices: int) -> Heard:
+    return Heard(at, "offered", chunk, -1, "", frozenset(indices))
+
+
+def test_a_killed_worker_is_recovered_when_the_last_of_its_tests_is_claimed_anew() -> None:
+    # Given one chunk of other tests, and two that its own were split into
+    claims = [claimed(11.0, "c9", "build-b"), claimed(15.0, "c10", "build-b"), claimed(15.5, "c11", "build-c")]
+    verdicts = [verdict(12.0, 3, "c9"), verdict(16.0, 1, "c10"), verdict(19.0, 2, "c11")]
+    tail = heard(offered(10.5, "c9", 3), offered(14.0, "c10", 1), offered(14.0, "c11", 2), *claims, *verdicts)
     # Then
     assert strike(PowerOff).recovery(tail) == 5.5
 
 
-def test_a_lost_chunk_that_stands_in_line_behind_busy_slots_is_recovered() -> None:
+def test_a_verdict_that_was_under_way_when_its_worker_was_killed_stands() -> None:
     # Given
-    expired = Heard(13.0, "expired", "c1", -1, "build-a")
-    line = [claimed(1.0, "c2", "build-b"), claimed(2.0, "c8", "build-c"), expired, verdict(19.0, 1, "c9")]
+    moved = [offered(14.0, "c10", 2), claimed(14.5, "c10", "build-b"), verdict(15.0, 2, "c10")]
     # Then
-    assert strike(PowerOff).recovery(heard(*line)) == 3.0
-    assert strike(PowerOff).recovery(heard(line[0], *line[2:])) == 9.0
+    assert strike(PowerOff).recovery(heard(verdict(9.0, 1, "c1"), *moved)) == 4.5
+    assert strike(PowerOff).recovery(heard(verdict(10.25, 1, "c1"), verdict(10.5, 2, "c1"))) == 0.5
+    assert strike(PowerOff).recovery(heard(verdict(9.0, 1, "c1"), verdict(9.5, 2, "c1"))) is None
 
 
-def test_an_outage_counts_from_its_end_and_by_any_test_that_it_met() -> None:
+def test_time_in_line_behind_slots_that_are_all_busy_is_no_recovery() -> None:
+    # Given: both others are busy until 17, then build-b idles for a second before it takes what was lost
+    busy = [claimed(1.0, "c2", "build-b"), claimed(2.0, "c8", "build-c")]
+    line = [offered(13.0, "c9", 1, 2), Heard(17.0, "completed", "c2", -1, "build-b"), claimed(18.0, "c9", "build-b")]
+    verdicts = [verdict(19.0, 1, "c9"), verdict(19.0, 2, "c9")]
+    # Then
+    assert strike(PowerOff).recovery(heard(*busy, *line, *verdicts)) == 4.0
+    assert strike(PowerOff).recovery(heard(busy[0], *line, *verdicts)) == 8.0
+
+
+def test_an_outage_counts_from_its_end_until_every_chunk_that_it_met_goes_on() -> None:
     # Given
-    tail = heard(verdict(12.0, 3, "c2"), verdict(14.25, 1, "c1"))
+    tail = heard(verdict(12.0, 3, "c2"), verdict(14.25, 1, "c1"), verdict(16.0, 2, "c1"))
     # Then
     assert strike(StoreFull, healed=14.0).recovery(tail) == 0.25
+    assert strike(StoreFull, healed=11.5).recovery(tail) == 2.75
     assert strike(StoreFull, healed=0.0).recovery(tail) is None
+
+
+def test_what_others_had_taken_over_before_the_end_of_the_outage_is_not_recovered_afterwards() -> None:
+    # Given
+    moved = [offered(12.0, "c9", 1, 2), claimed(12.5, "c9", "build-c"), verdict(15.0, 1, "c9"), verdict(16.0, 2, "c9")]
+    # Then
+    assert strike(StoreFull, healed=14.0).recovery(heard(*moved, verdict(14.5, 3, "c2"))) == 0.5
 
 
 def test_a_lost_message_counts_until_its_chunk_is_claimed_on_the_clock_of_claims() -> None:

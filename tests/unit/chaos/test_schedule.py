@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from tests.chaos.faults import FAULTS, PENDING
 from tests.chaos.scene import REMOTE
-from tests.chaos.schedule import MOST, MOST_LOSING, Kind, plan
+from tests.chaos.schedule import MOST, MOST_LOSING, Kind, broker_of, order, plan
+from tests.chaos.session import choose
 
 KINDS = [fault.kind() for fault in FAULTS.values()]
 BY_NAME = {kind.name: kind for kind in KINDS}
@@ -70,3 +73,33 @@ def test_without_kinds_there_is_no_round() -> None:
 
 def test_what_is_pending_is_a_kind() -> None:
     assert set(FAULTS) >= PENDING
+
+
+def test_with_mixed_brokers_every_third_seed_is_on_rabbitmq_with_either_database() -> None:
+    # Given
+    seeds = [seed for seed in range(60) if broker_of(seed, "mixed") == "rabbitmq"]
+    # Then
+    assert len(seeds) == 20
+    assert {plan(seed, KINDS, workers=3).vendor for seed in seeds} == {"postgresql", "mysql"}
+    assert {broker_of(seed, "rabbitmq") for seed in range(6)} == {"rabbitmq"}
+
+
+def test_the_order_of_seeds_changes_the_broker_seldom_and_loses_none() -> None:
+    # Given
+    seeds = list(range(5, 105))
+    # When
+    brokers = [broker_of(seed, "mixed") for seed in order(seeds, "mixed")]
+    # Then
+    assert sorted(order(seeds, "mixed")) == seeds
+    assert sum(one != other for one, other in pairwise(brokers)) == 4
+    assert set(brokers[:30]) == {"redis", "rabbitmq"}
+    assert order(seeds, "redis") == seeds
+
+
+def test_a_kind_of_one_broker_is_never_chosen_for_the_other() -> None:
+    # Given
+    by_broker = {broker: {kind.name for kind in choose([], remote=True, broker=broker)} for broker in ("redis", "rabbitmq")}
+    # Then
+    assert by_broker["redis"] ^ by_broker["rabbitmq"] == {name for name, fault in FAULTS.items() if fault.broker}
+    assert "rabbitmq-purge" not in by_broker["redis"]
+    assert "broker-purge" not in by_broker["rabbitmq"]
