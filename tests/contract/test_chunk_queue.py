@@ -18,6 +18,7 @@ from dct_celery.core.names import queue_name
 from dct_celery.errors import BrokerUnavailable
 from dct_celery.settings import Settings
 from tests.support.fleet import until, unused_port
+from tests.support.rabbitmq import EmbeddedRabbitMQ
 
 KEY = "secret"
 MESSAGE = {"run": "run-one", "chunk": "c1", "attempt": 1}
@@ -82,6 +83,18 @@ def test_what_is_published_waits_signed_for_whoever_takes_it(desk: Desk) -> None
     # Then
     until(published(desk, 2), 5, what="two messages")
     assert [desk.take()["chunk"], desk.take()["chunk"]] == ["c1", "c2"]
+
+
+def test_a_connection_that_the_broker_closed_meanwhile_costs_no_message(rabbitmq_server: EmbeddedRabbitMQ) -> None:
+    # Given
+    desk = Desk(rabbitmq_server.url)
+    desk.queue.publish(MESSAGE)
+    # When
+    rabbitmq_server.ctl("close_all_connections", "test")
+    desk.queue.publish(MESSAGE)
+    # Then
+    until(published(desk, 2), 5, what="two messages")
+    desk.queue.purge()
 
 
 def test_a_purge_leaves_no_queue_and_may_come_twice_and_before_a_message(desk: Desk) -> None:

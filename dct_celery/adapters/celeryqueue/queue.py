@@ -51,6 +51,17 @@ class CeleryChunkQueue:
 
     def put(self, text: str) -> None:
         """Publishes a message that is signed already."""
+        used = self._connection is not None
+        try:
+            self._send(text)
+        except BrokerUnavailable as error:
+            # A broker that has closed the connection since the last message may be there all the same. One that is silent had
+            # its time.
+            if not used or isinstance(error.__cause__, TimeoutError):
+                raise
+            self._send(text)
+
+    def _send(self, text: str) -> None:
         with self._channel() as channel:
             self._app.send_task(
                 TASK,
