@@ -1,11 +1,12 @@
 """What a run has come to, read from its dispatcher's journal as it grows: verdicts, and chunks offered, claimed and ended.
 
-Times are the store's.
+Times are the store's, but for those at which the file grew.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,8 @@ class Tail:
     path: Path
     done: set[int] = field(default_factory=set)
     heard: list[Heard] = field(default_factory=list)
+    #: Unix seconds at which a look found new lines.
+    grown: list[float] = field(default_factory=list)
     _offset: int = 0
     _rest: bytes = b""
 
@@ -49,6 +52,8 @@ class Tail:
             return
         self._offset += len(data)
         *lines, self._rest = (self._rest + data).split(b"\n")
+        if lines:
+            self.grown.append(time.time())
         for line in lines:
             self._take(line)
 

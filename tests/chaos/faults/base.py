@@ -15,6 +15,7 @@ Recovery is the time from `since` until everything that the fault took away is r
   QUEUED       the first claim of a chunk whose message was in the queue; the others are published again by the same clock and
                may only wait for their turn.
   CLAIMS       the first claim by the struck worker.
+  JOURNAL      the first line that the dispatcher writes down: what workers do without him is no sign of his.
 Times are the store's. Nothing held, nothing to recover: not counted. Faults of one round that overlap are in each other's
 figures.
 """
@@ -46,6 +47,7 @@ class Meets(Enum):
     ALL = "all"
     QUEUED = "queued"
     CLAIMS = "claims"
+    JOURNAL = "journal"
     NOTHING = "nothing"
 
 
@@ -121,6 +123,8 @@ class Fault(ABC):
         if self.meets is Meets.QUEUED:
             names = {chunk.chunk for chunk in self._chunks if chunk.state == "queued"}
             return _after(since, tail.first("claimed", since, lambda one: one.chunk in names))
+        if self.meets is Meets.JOURNAL:
+            return _after(since, next((at for at in tail.grown if at > since), None))
         held = [chunk for chunk in self._chunks if chunk.state == "leased"]
         taken = [c for c in held if self.meets is Meets.ALL or (self.meets is Meets.HELD and c.worker == self.worker.name)]
         done = {one.index for one in tail.heard if one.what == "verdict" and one.at <= since}

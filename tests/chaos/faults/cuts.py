@@ -96,7 +96,7 @@ class CutDispatcherShort(_Cut):
 
     name = "cut-dispatcher-short"
     part = "dispatcher"
-    meets = Meets.ALL
+    meets = Meets.JOURNAL
 
     @property
     def port(self) -> int:

@@ -11,7 +11,7 @@ from tests.chaos.faults.base import Fault, Meets, Outage
 
 class _OfDispatcher(Fault):
     part = "dispatcher"
-    meets = Meets.ALL
+    meets = Meets.JOURNAL
 
     @property
     def pid(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.chaos.faults.base import Fault
 from tests.chaos.faults.brokers import BrokerPurged
+from tests.chaos.faults.dispatchers import DispatcherStopped
 from tests.chaos.faults.stores import StoreFull
 from tests.chaos.faults.workers import PowerOff, StopMain
 from tests.chaos.journal import Heard, Tail
@@ -105,6 +106,14 @@ def test_a_worker_that_took_no_chunks_counts_until_it_claims() -> None:
     tail = heard(claimed(21.0, "c7", "build-b"), claimed(23.0, "c8", "build-a"))
     # Then
     assert strike(StopMain, healed=20.0).recovery(tail) == 3.0
+
+
+def test_a_dispatcher_is_back_with_its_next_line_whatever_workers_did_meanwhile() -> None:
+    # Given
+    tail = heard(verdict(14.1, 1, "c1"))
+    tail.grown += [12.0, 16.5, 17.0]
+    # Then
+    assert strike(DispatcherStopped, healed=14.0).recovery(tail) == 2.5
 
 
 def test_a_fault_that_never_struck_has_nothing_to_recover() -> None:
