@@ -136,10 +136,14 @@ class Round:
             self._dump()
 
     def _outcome(self, seconds: float) -> Outcome:
-        strikes = [Struck(f.name, bool(f.struck), f.recovery(self._tail), f.clock) for f in self._acted]
+        strikes = [Struck(f.name, bool(f.struck), f.recovery(self._tail, self._away(f)), f.clock) for f in self._acted]
         strikes += [Struck(fault.name, False, None, fault.clock) for _, fault in self._due]
         reruns = checks.reruns(checks.read_report(self.scene.report))
         return Outcome(self.plan.seed, seconds, tuple(self._problems), tuple(strikes), reruns, self.scene.refused())
+
+    def _away(self, but: Fault) -> list[tuple[float, float]]:
+        """When the other faults kept something away."""
+        return [fault.away for fault in self._acted if fault is not but]
 
     def _dump(self) -> None:
         """Everything that may tell why, as it is now."""

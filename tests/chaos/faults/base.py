@@ -16,8 +16,8 @@ Recovery is the time from `since` until everything that the fault took away is r
                may only wait for their turn.
   CLAIMS       the first claim by the struck worker.
   JOURNAL      the first line that the dispatcher writes down: what workers do without him is no sign of his.
-Times are the store's. Nothing held, nothing to recover: not counted. Faults of one round that overlap are in each other's
-figures.
+Times are the store's. Nothing held, nothing to recover: not counted. Seconds in which another fault of the round keeps a server
+or the dispatcher away are not counted either: whoever is to take over waits for them, and they have a figure of their own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from __future__ import annotations
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import ClassVar
 
@@ -111,11 +111,17 @@ class Fault(ABC):
             yield LOOK
             self.found = find()
 
-    def recovery(self, tail: Tail) -> float | None:
-        """Seconds, as the head of this file says; None where there was nothing to recover, or no more occasion to."""
+    @property
+    def away(self) -> tuple[float, float]:
+        """From when to when a server or the dispatcher was there for nobody because of this fault."""
+        return (self.struck, self.healed) if self.outage and self.part not in ("worker", "network") else (0.0, 0.0)
+
+    def recovery(self, tail: Tail, others: Iterable[tuple[float, float]] = ()) -> float | None:
+        """Seconds, as the head of this file says; None where there was nothing to recover, or no more occasion to.
+        `others`: `away` of the other faults of the round."""
         since = self.healed if self.outage else self.struck
         seconds = self._recovered(tail, since) if since else None
-        return None if seconds is None else round(seconds, 2)
+        return None if seconds is None else round(seconds - _covered(since, since + seconds, others), 2)
 
     def _recovered(self, tail: Tail, since: float) -> float | None:
         if self.meets is Meets.CLAIMS:
@@ -150,6 +156,16 @@ class Fault(ABC):
         struck = set() if self.meets is Meets.ALL else {self.worker.name}
         in_line = max(offered, since)
         return in_line - since + tail.idle(in_line, claimed, {worker.name for worker in self.scene.workers} - struck)
+
+
+def _covered(start: float, end: float, spans: Iterable[tuple[float, float]]) -> float:
+    """Seconds between the moments that lie in any of the spans."""
+    total = 0.0
+    for first, last in sorted(spans):
+        low, high = max(first, start), min(last, end)
+        total += max(high - low, 0.0)
+        start = max(start, high)
+    return total
 
 
 def _after(since: float, moment: float | None) -> float | None:

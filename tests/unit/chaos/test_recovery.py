@@ -108,6 +108,16 @@ def test_a_worker_that_took_no_chunks_counts_until_it_claims() -> None:
     assert strike(StopMain, healed=20.0).recovery(tail) == 3.0
 
 
+def test_what_another_fault_keeps_away_meanwhile_is_in_its_own_figure_alone() -> None:
+    # Given
+    tail = heard(offered(14.0, "c9", 1, 2), claimed(20.0, "c9", "build-b"), verdict(21.0, 1, "c9"), verdict(21.0, 2, "c9"))
+    others = [strike(DispatcherStopped, struck=12.0, healed=15.0).away, strike(StoreFull, struck=14.0, healed=17.0).away]
+    # Then
+    assert strike(PowerOff).recovery(tail) == 10.0
+    assert strike(PowerOff).recovery(tail, others) == 5.0
+    assert strike(PowerOff).recovery(tail, [*others, strike(StopMain, struck=10.0, healed=20.0).away]) == 5.0
+
+
 def test_a_dispatcher_is_back_with_its_next_line_whatever_workers_did_meanwhile() -> None:
     # Given
     tail = heard(verdict(14.1, 1, "c1"))
