@@ -6,12 +6,12 @@ its `finally` blocks heal what it broke.
 Recovery is the time from `since` until everything that the fault took away is running or done again, on whatever slots are left:
   `since`      the blow itself, where others must take over (kills, zombies, cuts beyond the lease); the end of the outage, where
                those that it met go on themselves.
-  HELD, ALL    what was taken away are the tests, without a verdict at `since`, of the chunks that the struck worker (any worker)
-               held at the blow. Each is back with its verdict, or earlier: with the claim of another chunk that has it, or, after
-               an outage, with the first verdict that its old chunk brings since then. The last of them counts, not the first.
-               Time that a new chunk spends in line while all slots that are left are busy does not: it is only not its turn. So
-               neither the start of a new worker process nor the end of somebody else's chunk is in the figure as long as others
-               work, and both are where they are what the tests wait for.
+  HELD, ALL    what was taken away are the tests of the chunks that the struck worker (any worker) held at the blow, but for those
+               whose verdicts had come and stand. Each is back with its verdict, or earlier: with the claim of another chunk that
+               has it, or, after an outage, with the first verdict that its old chunk brings since then. The last of them counts,
+               not the first. Time that a new chunk spends in line while all slots that are left are busy does not: it is only
+               not its turn. So neither the start of a new worker process nor the end of somebody else's chunk is in the figure
+               as long as others work, and both are where they are what the tests wait for.
   QUEUED       the first claim of a chunk whose message was in the queue; the others are published again by the same clock and
                may only wait for their turn.
   CLAIMS       the first claim by the struck worker.
@@ -133,8 +133,7 @@ class Fault(ABC):
             return _after(since, next((at for at in tail.grown if at > since), None))
         held = [chunk for chunk in self._chunks if chunk.state == "leased"]
         taken = [c for c in held if self.meets is Meets.ALL or (self.meets is Meets.HELD and c.worker == self.worker.name)]
-        done = {one.index for one in tail.heard if one.what == "verdict" and one.at <= since}
-        backs = [back for chunk in taken for index in chunk.indices - done for back in self._backs(tail, since, chunk, index)]
+        backs = [back for chunk in taken for index in chunk.indices for back in self._backs(tail, since, chunk, index)]
         return max(backs, default=None)
 
     def _backs(self, tail: Tail, since: float, chunk: Leased, index: int) -> list[float]:

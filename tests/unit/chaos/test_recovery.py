@@ -89,6 +89,7 @@ def test_what_others_had_taken_over_before_the_end_of_the_outage_is_not_recovere
     # Given
     moved = [offered(12.0, "c9", 1, 2), claimed(12.5, "c9", "build-c"), verdict(15.0, 1, "c9"), verdict(16.0, 2, "c9")]
     # Then
+    assert strike(StoreFull, healed=14.0).recovery(heard(*moved)) is None
     assert strike(StoreFull, healed=14.0).recovery(heard(*moved, verdict(14.5, 3, "c2"))) == 0.5
 
 
