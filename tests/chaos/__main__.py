@@ -9,6 +9,7 @@ recovery took too long.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -24,6 +25,7 @@ from tests.chaos.session import LEASE, Session, choose
 
 def main() -> int:
     options = _parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the scene is taken down then, too
     remote = can_make_hosts()
     names = options.kinds.split(",") if options.kinds else []
     kinds = {broker: choose(names, remote=remote, broker=broker) for broker in BROKERS}
