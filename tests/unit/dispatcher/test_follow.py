@@ -42,7 +42,7 @@ class Scene:
             run="one", owner="me", ledger=self.ledger, registry=registry, state_folder=folder,
             clock=lambda: self.now, sleep=self._sleep, interrupted=lambda: False, fleet_trouble=str, fall_back=None,
         )  # fmt: skip
-        services.settings = Mock(timeout=0, queue_timeout=60)
+        services.settings = Mock(timeout=0, queue_timeout=60, fallback_after=60)
         fleet = Fleet("one", "ci", "0", 1, "", last_usable=self.now)
         self.standing = StandingRun(services, "spec", lambda: None)
         self.follower = Follower(services, self.machine, fleet, self.standing, lambda: cast(Any, None))
