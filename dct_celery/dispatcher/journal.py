@@ -6,6 +6,7 @@ Its first line is the run's head (see dispatcher.head), each other line one stre
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -29,9 +30,10 @@ class Journal:
         UsageError when another process, the run's dispatcher, has it open.
         """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _prune(folder)
         self.path = path(folder, run)
-        self._file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="ascii")
+        _prune(folder, self.path)
+        # Without a buffer: what the disk did not take must not come up again when the file is closed.
+        self._file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "ab+", buffering=0)
         try:
             _lock(self._file.fileno(), run)
         except UsageError:
@@ -39,7 +41,7 @@ class Journal:
             raise
         #: "chunk.attempt" -> how far it is journalled.
         self.positions: dict[str, int] = {}
-        if not go_on or not self._file.tell():
+        if not go_on or not self._cut_torn_line():
             self._file.truncate(0)
             self._write(head)
 
@@ -64,9 +66,24 @@ class Journal:
         self._file.close()
 
     def _write(self, text: str) -> None:
-        self._file.write(text + "\n")
-        self._file.flush()
-        os.fdatasync(self._file.fileno())
+        """All of it or nothing: what comes behind half a line could not be read again."""
+        whole = os.fstat(self._file.fileno()).st_size
+        data = memoryview(f"{text}\n".encode("ascii"))
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+            os.fdatasync(self._file.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._file.truncate(whole)
+            raise
+
+    def _cut_torn_line(self) -> int:
+        """What a dispatcher did not write to its end is none of the journal; returns the bytes that are left."""
+        with self.path.open("rb") as file:
+            size = sum(len(line) for line in file if line.endswith(b"\n"))
+        self._file.truncate(size)
+        return size
 
 
 def open_journal(folder: Path, run: str, head: str, *, go_on: bool = False) -> Journal:
@@ -107,12 +124,18 @@ def _lock(descriptor: int, run: str) -> None:
         raise UsageError(f"run {run} has its dispatcher, which is alive on this machine; dct status {run} shows it") from None
 
 
-def _prune(folder: Path) -> None:
-    old = sorted(folder.glob("*.jsonl"), key=lambda file: file.stat().st_mtime, reverse=True)
+def _prune(folder: Path, own: Path) -> None:
+    """`own` stays, however old: an attach goes on with it."""
+    old = sorted((file for file in folder.glob("*.jsonl") if file != own), key=_changed, reverse=True)
     for file in old[KEEP:]:
-        with file.open() as opened:
-            try:
-                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                continue  # some run that is not over
+        # Another dispatcher may prune at the same time; and a lock that is held is that of some run that is not over.
+        with contextlib.suppress(OSError), file.open() as opened:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.unlink(missing_ok=True)
+
+
+def _changed(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,6 +90,40 @@ def test_a_journal_has_one_writer(tmp_path: Path, journal: Journal) -> None:
         Journal(tmp_path, "one", "head", go_on=True)
 
 
+def test_what_was_torn_off_is_cut_before_the_journal_goes_on(tmp_path: Path, journal: Journal) -> None:
+    # Given a dispatcher that died while it wrote
+    journal.append([entry()])
+    journal.close()
+    with journal.path.open("a") as file:
+        file.write('{"id": "1-')
+    # When
+    again = Journal(tmp_path, "one", "another head", go_on=True)
+    again.append([entry("completed")])
+    # Then
+    assert list(again.replay()) == [entry(), entry("completed")]
+    again.close()
+
+
+def test_a_full_disk_leaves_whole_lines_and_a_file_that_can_be_closed(journal: Journal) -> None:
+    # Given
+    journal.append([entry()])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    size = journal.path.stat().st_size
+    # When
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, before[1]))
+        with pytest.raises(OSError, match="File too large"):
+            journal.append([entry("completed")])
+        journal.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    # Then
+    assert journal.path.stat().st_size == size
+    assert list(journals.read(journal.path)[1]) == [entry()]
+
+
 def test_nobody_else_may_read_it(journal: Journal) -> None:
     assert journal.path.stat().st_mode & 0o777 == 0o600
 
@@ -106,6 +142,30 @@ def test_old_journals_go_but_not_that_of_a_living_run(tmp_path: Path, journal: J
     assert "one.jsonl" in names
     assert len(names) == KEEP + 2
     assert "old-00.jsonl" not in names
+
+
+def test_the_journal_that_is_gone_on_with_is_kept_however_old_it_is(tmp_path: Path, journal: Journal) -> None:
+    # Given
+    journal.append([entry()])
+    journal.close()
+    os.utime(journal.path, (1, 1))
+    for number in range(KEEP + 2):
+        (tmp_path / f"newer-{number:02}.jsonl").touch()
+    # When
+    again = Journal(tmp_path, "one", "another head", go_on=True)
+    # Then
+    assert list(again.replay()) == [entry()]
+    again.close()
+
+
+def test_two_that_prune_at_the_same_time_do_not_disturb_each_other(
+    tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a journal that another dispatcher removes after it was listed
+    listed = [tmp_path / f"gone-{number}.jsonl" for number in range(KEEP + 2)]
+    monkeypatch.setattr(Path, "glob", lambda *_: iter(listed))
+    # Then
+    Journal(tmp_path, "two", "head").close()
 
 
 def test_a_folder_that_cannot_be_written_is_named_with_the_mend(tmp_path: Path) -> None:
