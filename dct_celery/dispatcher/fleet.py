@@ -31,6 +31,10 @@ class Fleet:
         if self.fit:
             self.last_fit = now
 
+    def heard_again(self, now: float) -> None:
+        """The store was away: while it was, nobody could be seen, and a new one has still to hear of them."""
+        self.last_usable = self.last_fit = now
+
     @property
     def usable(self) -> list[WorkerInfo]:
         return [worker for worker in self.workers if not self.obstacle(worker)]

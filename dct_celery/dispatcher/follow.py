@@ -90,7 +90,7 @@ class Follower:
         """Folds what happened under another dispatcher: the journal, and then the store's stream if it is `whole`; else the
         run is put back into the store."""
         self._journal, self._replaying = journal, True
-        seen = self._epoch
+        seen = 0  # without a journal of ours, the stream alone has what came before it was put back
         for entry in journal.replay():
             self._fold(entry)
             seen, self._after = entry.epoch, entry.id if entry.epoch == self._epoch else "0"
@@ -122,6 +122,9 @@ class Follower:
         deadline = self._services.clock() + _CHECKS
         while not self.words.checked and self._machine.stop is None:
             now = self._services.clock()
+            if self._store_lost:
+                self.step()  # nobody can be heard of; how long that may last is for `_without_store` to say
+                continue
             # Not at once when nobody is fit: a store that was wiped hears of its workers within seconds.
             if now > deadline or now - self._fleet.last_fit > _NOBODY:
                 reason = "no worker has reported the system checks of the project"
@@ -145,8 +148,9 @@ class Follower:
         trouble = self._try(lambda: self._mind(now)) or trouble
         if trouble:
             self._without_store(trouble, now)
-        else:
+        elif self._store_lost:
             self._store_lost = 0.0
+            self._fleet.heard_again(self._services.clock())
         console = self._services.console
         console.remaining(self._machine.remaining_seconds())
         console.tick()
@@ -317,7 +321,7 @@ class Follower:
             self._store_lost = now
         elif now - self._store_lost > _PATIENCE:
             # Its effects need the store that is not there.
-            self._machine.handle(ev.Stopped(f"the store did not come back: {error}", 7))
+            self._machine.handle(ev.Stopped(f"the store did not come back: {error}", 7, late=not self.words.checked))
 
 
 def _event(entry: StreamEntry) -> ev.Event:

@@ -9,7 +9,7 @@ from dct_celery import ports
 from dct_celery.core.run import RunMachine
 from dct_celery.dispatcher.journal import Journal
 from dct_celery.dispatcher.services import DispatcherServices
-from dct_celery.errors import InfrastructureError, Superseded
+from dct_celery.errors import DctError, InfrastructureError, StoreUnavailable, Superseded
 
 #: Seconds that an announced run counts as alive without a word of its dispatcher.
 HORIZON = 60.0
@@ -37,6 +37,8 @@ class StandingRun:
         self._asked = 0.0
         self._incarnation = incarnation or services.ledger.incarnation()
         self.epoch = epoch
+        #: The store has the run in part: it went away while the run was put back.
+        self._torn = False
         self._left = False
 
     def announce(self) -> None:
@@ -71,6 +73,8 @@ class StandingRun:
             return "has lost the run"
         if state == "closed":
             return "has closed the run, since its dispatcher was silent for too long"
+        if self._torn:
+            return "went away while the run was put back"
         if now - self._asked >= _ASK:
             self._asked = now
             found = ledger.incarnation()
@@ -88,10 +92,20 @@ class StandingRun:
         incarnation = ledger.incarnation()
         if not ledger.reopen(services.owner, epoch, fields, _standing(machine), journal.positions):
             raise Superseded(f"run {services.run} was adopted by another dispatcher (dct attach); this one leaves it alone")
-        self.epoch, self._incarnation, self._head_due = epoch, incarnation, bool(self._head)
+        self.epoch, self._incarnation, self._head_due, self._torn = epoch, incarnation, bool(self._head), True
         ledger.restore(entry for entry in journal.replay() if entry.epoch < epoch)
-        self._upload()
+        self._send_code()
         self.announce()
+        self._torn = False
+
+    def _send_code(self) -> None:
+        """For workers that join later; all others have it, so it may fail."""
+        try:
+            self._upload()
+        except StoreUnavailable:
+            raise
+        except DctError as error:
+            self._services.console.warn(f"workers that join from now on may miss the code: {error}")
 
     def leave(self) -> None:
         """The run is over for the fleet. Called on every way out; a second call does nothing."""

@@ -18,7 +18,7 @@ from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.dispatcher.follow import Follower
 from dct_celery.dispatcher.journal import Journal
 from dct_celery.dispatcher.standing import StandingRun
-from dct_celery.errors import StoreUnavailable
+from dct_celery.errors import ConfigError, StoreUnavailable
 from dct_celery.ports import WorkerInfo
 from tests.support.factories import group, make_manifest
 from tests.support.memory_ledger import MemoryLedger, MemoryRegistry, MemoryStore
@@ -259,3 +259,130 @@ def test_a_chunk_that_its_worker_left_to_others_is_published_again(scene: Scene)
     # Then
     assert publish.call_count == before + 1
     assert publish.call_args.args[0]["chunk"] == chunk.id
+
+
+def test_another_machine_learns_from_a_store_that_was_wiped_what_came_before_that(scene: Scene, tmp_path: Path) -> None:
+    # Given a run that was put back, and a dispatcher without its journal
+    held = begun(scene)
+    scene.store.runs.clear()
+    scene.now += 1
+    scene.follower.step()
+    folder = tmp_path / "elsewhere"
+    second = Scene(folder, scene.store, slots=0)
+    # When
+    second.standing.epoch = second.follower._epoch = second.ledger.adopt("you", dead=True).epoch
+    second.services.owner = "you"
+    second.follower.catch_up(second.journal(), whole=True)
+    # Then
+    assert second.standing.epoch == 2
+    assert list(second.machine.verdicts) == [0]
+    assert [(chunk.id, lease and lease.fence) for chunk, lease, _ in second.machine.standing()] == [(held.chunk, held.fence)]
+    assert second.follower._journal is not None
+    second.follower._journal.close()
+
+
+@pytest.mark.parametrize("verb", ["restore", "upload"])
+def test_a_run_that_was_put_back_in_part_is_put_back_again(scene: Scene, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    # Given a store that goes away again in the midst of it
+    begun(scene)
+    done: list[str] = []
+    failures = iter([StoreUnavailable("gone again")])
+
+    def flaky(*_: object) -> None:
+        if error := next(failures, None):
+            raise error
+        done.append(verb)
+
+    monkeypatch.setattr(
+        scene.ledger if verb == "restore" else scene.standing, "restore" if verb == "restore" else "_upload", flaky
+    )
+    # When
+    scene.store.runs.clear()
+    for _ in range(3):
+        scene.now += 1
+        scene.follower.step()
+    # Then
+    assert done == [verb]
+
+
+def test_code_that_cannot_be_sent_again_ends_no_run(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    begun(scene)
+
+    def changed() -> None:
+        raise ConfigError("a.py changed while it was read")
+
+    monkeypatch.setattr(scene.standing, "_upload", changed)
+    # When
+    scene.store.runs.clear()
+    scene.now += 1
+    scene.follower.step()
+    # Then
+    assert scene.ledger.epoch() == 2
+    assert "a.py changed while it was read" in str(scene.services.console.warn.call_args_list)
+
+
+def test_a_store_that_was_away_for_long_is_no_reason_to_miss_the_workers(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given: no slot holds a lease
+    scene.follower._journal = scene.journal()
+    scene.follower.step()
+    read, reopened = scene.ledger.read, scene.store.beating
+
+    def away(*_: Any, **__: Any) -> Any:
+        raise StoreUnavailable("gone")
+
+    # When it comes back empty after 100 s, and knows its workers a moment later
+    monkeypatch.setattr(scene.ledger, "read", away)
+    for _ in range(10):
+        scene.now += 10
+        scene.follower.step()
+    monkeypatch.setattr(scene.ledger, "read", read)
+    workers = dict(reopened["ci:workers"])
+    reopened["ci:workers"].clear()
+    for _ in range(3):
+        scene.follower.step()
+    reopened["ci:workers"].update(workers)
+    scene.follower.step()
+    # Then
+    assert scene.machine.stop is None
+
+
+def test_a_store_that_goes_away_while_checks_are_awaited_is_waited_for(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given: every test has passed
+    lease = scene.run.claim()
+    scene.run.record(lease, finished(0), finished(1))
+    scene.run.send(ev.Completed(lease, 1.0))
+    scene.follower.step()
+    read, end = scene.ledger.read, scene.now + 30
+
+    def away(*args: Any, **kwargs: Any) -> Any:
+        if scene.now < end:
+            scene.now += 1
+            raise StoreUnavailable("gone")
+        scene.follower.words.checked = True
+        return read(*args, **kwargs)
+
+    # When
+    monkeypatch.setattr(scene.ledger, "read", away)
+    scene.follow()
+    # Then
+    assert scene.machine.stop is None
+
+
+def test_a_store_that_does_not_come_back_ends_the_wait_for_checks(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given: every test has passed
+    lease = scene.run.claim()
+    scene.run.record(lease, finished(0), finished(1))
+    scene.run.send(ev.Completed(lease, 1.0))
+
+    def away(*_: Any, **__: Any) -> Any:
+        scene.now += 1
+        raise StoreUnavailable("gone")
+
+    # When
+    monkeypatch.setattr(scene.ledger, "read", away)
+    scene.follow()
+    # Then
+    assert scene.machine.stop is not None
+    assert "the store did not come back" in scene.machine.stop.reason
+    assert scene.machine.exit_code() == 7
