@@ -166,8 +166,10 @@ class ChunkRun:
         """The store has lost the run, and perhaps has it back: what it has to be told again goes before what is new."""
         if answer == "gone":
             return "the store has lost the run"
-        self._held = replace(self._held, epoch=self._slot_run.ledger.epoch())
+        epoch = self._slot_run.ledger.epoch()
         (journalled,) = self._slot_run.ledger.acknowledged([self._spool.key])
+        # Not before all is known: in the new epoch with the old batch, what was sent before would never be sent again.
+        self._held = replace(self._held, epoch=epoch)
         self._batch = self._spool.after(journalled)
         self._batch_size = sum(map(len, self._batch))
         return f"the run is in its epoch {self._held.epoch} now; {len(self._batch)} records are sent again"

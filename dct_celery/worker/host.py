@@ -149,6 +149,8 @@ class RunKeeper:
             self._send_again()
         except DctError as error:
             log.warning("run %s: %s", self.run, error)
+        except Exception:  # a full disk, say: it must not end the run here
+            log.exception("run %s: what was said and sent before", self.run)
         pool = self._preparation.pool
         if pool is None or self.state != "ready":
             return False

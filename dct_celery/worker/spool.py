@@ -89,7 +89,9 @@ def _send(path: Path, end: dict[str, Any], ledger: Ledger, epoch: int, lease_ms:
         if ledger.append(held, seq, f"[{','.join(batch)}]", lease_ms) == "moved":
             return  # the next look knows the newer epoch
     getattr(ledger, end["verb"])(held, end["end"] - 1, end["body"])
-    with path.open("a", encoding="ascii") as file:
+    # Its slot may have swept it meanwhile: it must not come up again as an end without a beginning.
+    with path.open("r+", encoding="ascii") as file:
+        file.seek(0, 2)
         file.write(_end_line(end["end"], end["verb"], end["body"], epoch))
 
 

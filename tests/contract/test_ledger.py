@@ -62,6 +62,14 @@ def test_a_run_opens_once(store: Store, ledger: Ledger) -> None:
     assert store.ledger("another").open_run("ci-2", "other", 60)
 
 
+def test_a_run_that_is_opened_again_because_the_answer_was_lost_is_the_same_one(ledger: Ledger) -> None:
+    # When: the client sends it again by itself
+    again = ledger.open_run("ci-1", "spec é", 60)
+    # Then
+    assert again
+    assert take(ledger)
+
+
 def test_without_a_run_there_is_nothing(store: Store) -> None:
     # Given
     ledger = store.ledger("nobody")
@@ -494,6 +502,21 @@ def test_a_run_that_was_put_back_is_as_its_dispatcher_knew_it(store: Store, wipe
     assert (claim.chunk, claim.epoch) == (WAITING, 2)
 
 
+def test_putting_back_again_because_the_answer_was_lost_changes_nothing(store: Store) -> None:
+    # Given: a slot was quicker than the second sending
+    ledger, fence = reopened(store)
+    claim = ledger.claim("c2", 1, worker="build-b", slot=0, lease_ms=LEASE)
+    assert ledger.append(held(fence, epoch=2), 4, "[]", LEASE) == "ok"
+    before = kinds(ledger)
+    # When
+    standing = [Standing(CHUNK, fence, "build-a", 1, LEASE), Standing(WAITING)]
+    again = ledger.reopen("ci-1", 2, FIELDS, standing, {"c1.1": 2})
+    # Then
+    assert again
+    assert kinds(ledger) == before
+    assert ledger.renew(held(claim.fence, chunk="c2", epoch=2), LEASE) == "ok"
+
+
 def test_a_holder_keeps_its_lease_over_the_loss(store: Store) -> None:
     # When
     ledger, fence = reopened(store)
@@ -549,7 +572,8 @@ def test_an_epoch_is_opened_once(store: Store) -> None:
     # Given
     ledger, _ = reopened(store)
     # Then
-    assert not ledger.reopen("ci-1", 2, FIELDS, [], {})
+    assert not ledger.reopen("ci-1", 1, FIELDS, [], {})
+    assert not store.ledger().reopen("ci-2", 2, FIELDS, [], {})
     assert ledger.reopen("ci-1", 3, FIELDS, [], {})
 
 

@@ -104,7 +104,7 @@ class MemoryLedger:
     def open_run(self, owner: str, spec: str, ttl_seconds: int = 60) -> bool:
         self._owner = owner
         if self._run is not None:
-            return False
+            return self._run.owner == owner
         self._store.runs[self._name] = _Run(owner, spec, self._store.clock.ms, incarnation=self._store.incarnation)
         return True
 
@@ -130,6 +130,8 @@ class MemoryLedger:
     ) -> bool:
         self._owner = owner
         before = self._run
+        if before is not None and (before.owner, before.epoch) == (owner, epoch):
+            return True
         if before is not None and (before.owner != owner or before.epoch >= epoch):
             return False
         run = _Run(owner, fields["spec"], self._store.clock.ms, epoch, self._store.incarnation, fields["state"])

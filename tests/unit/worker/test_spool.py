@@ -218,3 +218,20 @@ def test_an_attempt_that_still_runs_is_left_to_its_slot(tmp_path: Path, wiped: M
     assert spool.after(0) == ['{"index":1}']
     assert spool.after(1) == []
     spool.close()
+
+
+def test_what_is_swept_while_it_is_sent_again_stays_away(
+    tmp_path: Path, ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given: its slot hears of the acknowledgement in the very moment
+    spooled(tmp_path, count=0)
+
+    def complete(*_: object) -> str:
+        (tmp_path / "c1.1.jsonl").unlink()
+        return "lost"
+
+    monkeypatch.setattr(ledger, "complete", complete)
+    # When
+    send_again(tmp_path, ledger, 2, 1000)
+    # Then
+    assert names(tmp_path) == []

@@ -1,4 +1,5 @@
--- Opens a run, once. A second dispatcher with the same run id is refused.
+-- Opens a run, once. A second dispatcher with the same run id is refused; a call that is sent again because its answer was lost
+-- is not.
 -- Returns 1 when opened, 0 when the id is taken.
 local run_key = KEYS[1]      -- hash: owner, epoch, incarnation, state, spec, fence, refused, reaped (when, store's clock, ms)
 local owner = ARGV[1]
@@ -7,7 +8,7 @@ local ttl_seconds = ARGV[3]
 local incarnation = ARGV[4]
 
 if redis.call('EXISTS', run_key) == 1 then
-  return 0
+  return redis.call('HGET', run_key, 'owner') == owner and 1 or 0
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -1,5 +1,6 @@
 -- Puts a run back that the store has lost, or may have lost some of, under a new epoch. Leases that its dispatcher knows of go
 -- on: their holders notice nothing but that what is not acknowledged has to be sent again. Whatever else was there is gone.
+-- A call that is sent again because its answer was lost changes nothing: slots may have written since.
 -- Returns 1, or 0 when the run has an owner or an epoch that makes the caller too late.
 local run_key = KEYS[1]
 local leases_key = KEYS[2]
@@ -16,6 +17,7 @@ local fields_each = 7
 -- ARGV[7...]: id, payload, attempt, state, fence, holder (JSON: worker, slot), lease (ms) of each chunk
 
 local before = redis.call('HMGET', run_key, 'owner', 'epoch')
+if before[1] == owner and tonumber(before[2]) == epoch then return 1 end
 if before[1] and (before[1] ~= owner or tonumber(before[2]) >= epoch) then return 0 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -1,0 +1,56 @@
+"""Claims about `worker.chunkrun`: what a slot does when the store has lost the run and has it back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from dct_celery.core.model import Chunk, Need, Phase
+from dct_celery.errors import StoreUnavailable
+from dct_celery.ports import Standing
+from dct_celery.wire import messages
+from dct_celery.worker.chunkrun import ChunkRun
+from tests.support.memory_ledger import MemoryLedger, MemoryStore
+
+CHUNK = Chunk("c1", (0, 1), Phase.ISOLATED, Need.PRISTINE)
+FIELDS = {"state": "open", "reason": "", "spec": "s", "manifest": "m"}
+
+
+def passed(index: int) -> messages.TestFinished:
+    return messages.TestFinished(index, "passed", 0.1)
+
+
+def test_a_store_that_goes_away_while_it_is_asked_for_the_new_epoch_costs_no_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a record that was sent, and a store that was wiped before the dispatcher had it
+    ledger = MemoryLedger(MemoryStore(), "one")
+    ledger.open_run("ci", "s")
+    ledger.offer(CHUNK)
+    claim = ledger.claim("c1", 1, worker="build-a", slot=0, lease_ms=1000)
+    slot_run: Any = Mock(ledger=ledger, test_timeout=None, fixture_timeout=None)
+    slot_run.folder.spool = tmp_path
+    run: Any = ChunkRun(slot_run, claim, Mock(), 1000)
+    run._keeper = Mock()
+    run._record(passed(0), passed(0).encode(), 0.0)
+    assert run._send()
+    assert ledger.reopen("ci", 2, FIELDS, [Standing(CHUNK, claim.fence, "build-a", 0, 1000)], {})
+    # When the next one finds the new epoch, but no answer to its question
+    acknowledged, failures = ledger.acknowledged, iter([StoreUnavailable("gone again")])
+
+    def flaky(keys: list[str]) -> list[int]:
+        if error := next(failures, None):
+            raise error
+        return acknowledged(keys)
+
+    monkeypatch.setattr(ledger, "acknowledged", flaky)
+    run._record(passed(1), passed(1).encode(), 0.0)
+    while not run._send():
+        pass
+    run._spool.close()
+    # Then
+    records = [entry.data for entry in ledger.read("0", block_ms=0) if entry.kind == "records"]
+    assert [record["index"] for batch in records for record in batch] == [0, 1]
