@@ -46,7 +46,7 @@ CHECKS_AFTER = 3.0
 class RunKeeper:
     """One run on this worker, from announcement to the last trace, in a thread of its own."""
 
-    def __init__(self, services: WorkerServices, run: str, slots: int, ready: Callable[[], None]) -> None:
+    def __init__(self, services: WorkerServices, run: str, slots: int, ready: Callable[[], None], epoch: int = 1) -> None:
         self.run = run
         self.state = "preparing"
         #: Slots that the database servers of this run have room for.
@@ -60,9 +60,10 @@ class RunKeeper:
         self._changes = Changes()
         #: What was said of this worker's state; a store that was wiped is told again.
         self._words: list[dict[str, Any]] = []
-        #: Epoch of the run in the registry, and the one in which the store knows all that was said.
-        self.epoch = 0
-        self._told_epoch = 0
+        #: Of them, what the store has still to be told.
+        self._due: list[dict[str, Any]] = []
+        #: Epoch of the run in the registry, and the one in which the store is told all that was said.
+        self.epoch = self._told_epoch = epoch
         #: Monotonic seconds of the last sign of the run in the registry.
         self.seen_at = time.monotonic()
         self._told_at = self._ready_at = 0.0
@@ -124,13 +125,12 @@ class RunKeeper:
         return False
 
     def _tell_again(self) -> None:
-        """After the store was wiped and has the run again: this worker's words, and what its slots had sent."""
-        if self.epoch <= self._told_epoch:
-            return
-        if self._told_epoch:
-            for word in self._words:
-                self._ledger.tell(self._services.name, word)
-        self._told_epoch = self.epoch
+        """What could not be said while the store was away; and all of it, where the store was wiped and has the run again."""
+        if self.epoch > self._told_epoch:
+            self._told_epoch, self._due = self.epoch, list(self._words)
+        while self._due:
+            self._ledger.tell(self._services.name, self._due[0])
+            self._due.pop(0)
 
     def _send_again(self) -> None:
         if self.epoch > 1:
@@ -139,8 +139,13 @@ class RunKeeper:
                 log.info("run %s: results of %s chunks are sent again", self.run, sent)
 
     def _say(self, word: dict[str, Any]) -> None:
+        """Now, or when the store is back: a run waits for ever for a worker that has refused it without a word."""
         self._words.append(word)
-        self._ledger.tell(self._services.name, word)
+        self._due.append(word)
+        try:
+            self._tell_again()
+        except DctError as error:
+            log.warning("run %s: %s is said later: %s", self.run, word["state"], error)
 
     def _tend(self) -> bool:
         """One step for the clones; False when there is nothing to do."""
@@ -195,7 +200,8 @@ class RunKeeper:
         try:
             prepared = self._preparation.prepare()
         except LeaseLost:
-            return
+            # Perhaps a store that was wiped, and is told again: then the run begins anew here.
+            self._end.set()
         except Refused as refused:
             self._tell("refused", refused.reason, refused.detail)
         except ProjectError as error:
@@ -334,7 +340,7 @@ class Host:
         for run in active.keys() - self._keepers.keys():
             log.info("run %s: preparing", run)
             # A run brings servers that this worker may never have seen: they may hold what others left.
-            self._keepers[run] = RunKeeper(self._services, run, self._slots, self._collecting.soon)
+            self._keepers[run] = RunKeeper(self._services, run, self._slots, self._collecting.soon, active[run])
         for run, keeper in list(self._keepers.items()):
             if keeper.ended:
                 if keeper.done:  # should the run be there again, it begins anew

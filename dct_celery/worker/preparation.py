@@ -20,7 +20,7 @@ from dct_celery.core import signing
 from dct_celery.core.databaseuse import totals
 from dct_celery.core.limits import FIXTURE_SECONDS
 from dct_celery.core.serverfault import ServerFault, fault_in
-from dct_celery.errors import ConfigError, DatabaseError, LeaseLost
+from dct_celery.errors import ConfigError, DatabaseError, LeaseLost, StoreUnavailable
 from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger, UserProcess
 from dct_celery.wire import messages
 from dct_celery.worker.checks import SystemChecks
@@ -44,6 +44,8 @@ _LOOK = 0.2
 CONNECT_SECONDS, AWAY_SECONDS, TRIES = 3.0, 120.0, 4
 #: Connections for each database that the worker itself needs now and then: locks, helpers, scratch databases.
 OWN_CONNECTIONS = 2
+#: Seconds before a store that is away is asked again.
+_STORE_PAUSE = 0.5
 #: Distributions whose version decides no verdict.
 _TOOLS = frozenset({"pip", "setuptools", "wheel", "uv", "dct-celery"})
 
@@ -168,6 +170,15 @@ class Preparation:
             self._pause(min(attempt, 4) * random.uniform(0.5, 1.0))  # nosec: spreads the tries of several workers
         raise AssertionError("it returns or raises")
 
+    def _persistently(self, step: Callable[[], T]) -> T:
+        """`step`, until the store answers: a restart of it is no reason to refuse a run. Raises LeaseLost."""
+        while True:
+            try:
+                return step()
+            except StoreUnavailable as error:
+                log.warning("run %s: trying again: %s", self._run, error)
+            self._pause(_STORE_PAUSE)
+
     def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -219,7 +230,7 @@ class Preparation:
             f"raise its max_connections by {number * each}, or give this worker fewer slots (-c)"
         )
         log.warning("run %s: %s", self._run, line)
-        self._ledger.tell(self._services.name, {"state": "short", "message": line})
+        self._persistently(lambda: self._ledger.tell(self._services.name, {"state": "short", "message": line}))
 
     def _templates(self, prepared: Prepared) -> Templates:
         facts = [[spec.alias, sorted(self._servers[spec.alias].facts().items())] for spec in prepared.specs]
@@ -247,7 +258,7 @@ class Preparation:
         )
 
     def _spec(self) -> dict[str, Any]:
-        text = self._ledger.spec()
+        text = self._persistently(self._ledger.spec)
         if text is None:
             raise LeaseLost("the run is over")
         try:
@@ -259,7 +270,7 @@ class Preparation:
         return spec
 
     def _load(self, spec: Mapping[str, Any]) -> messages.Loaded:
-        root = self._services.code(spec)
+        root = self._persistently(lambda: self._services.code(spec))
         os.mkfifo(self._folder.fork_fifo, 0o600)
         load = messages.Load(
             argv=list(spec["argv"]),
@@ -303,7 +314,7 @@ class Preparation:
         return TestProcess(folder, self._folder.fork_fifo, {})
 
     def _manifest(self) -> dict[str, Any]:
-        while (text := self._ledger.manifest()) is None:
+        while (text := self._persistently(self._ledger.manifest)) is None:
             if self._over():
                 raise LeaseLost("the run is over")
             if self.pool is None or not self.pool.step():
