@@ -192,8 +192,11 @@ class RunMachine:
             for name, seconds in event.class_seconds.items():
                 self.class_seconds[name] += seconds
         # Records and end come from one holder in one order, so nothing but `left` should be open here; if it is, it runs again.
-        loss = "" if event.left else "its records did not arrive"
         lease, indices = event.lease, held.chunk.indices
+        loss = "" if event.left else "its records did not arrive"
+        if set(indices) <= set(event.left):
+            # Not for ever: a result class may want no test at all.
+            loss = f"it was stopped before its first test ({event.stopped})"
         told = [ev.Warn(text) for text in self.leaks.add(self.manifest, indices, event.leaks, lease.worker, lease.slot)]
         return [*told, *self._rerun(held.chunk, lease), *self._again(held.chunk, self._open(held.chunk), loss=loss)]
 

@@ -54,6 +54,8 @@ def _own_journal(services: DispatcherServices) -> tuple[str, Journal | None]:
         text, _ = journals.read(journals.path(services.journals, services.run))
     except OSError:
         return "", None
+    if not text:
+        return "", None  # its dispatcher died before the first line: the store has all that there is
     return text, open_journal(services.journals, services.run, text, go_on=True)
 
 

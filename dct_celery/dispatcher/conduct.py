@@ -82,7 +82,12 @@ class Conduct:
         """A run that was adopted: from where its journal and, if `whole`, the store end. Without a whole store it is put back."""
         self._standing.give(manifest=self._head.manifest, head=compress(self._head.text(self._services.key)))
         self._services.console.start(len(self._collected.manifest))
-        self._follower.catch_up(journal, whole=whole)
+        try:
+            self._follower.catch_up(journal, whole=whole)
+        except StoreUnavailable:
+            # Nothing has ended: the next attach goes on with the run.
+            self._standing.hand_over()
+            raise
         return self._follow(lambda: journal)
 
     def _first_journal(self) -> Journal:

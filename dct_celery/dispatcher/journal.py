@@ -100,17 +100,18 @@ def path(folder: Path, run: str) -> Path:
 
 
 def read(file: Path) -> tuple[str, Iterator[StreamEntry]]:
-    """Head ("" for an empty file) and entries of a journal. Raises OSError when there is none."""
-    lines = file.open(encoding="ascii")
-    head = lines.readline()
+    """Head ("" where it was not written to its end) and entries of a journal. Raises OSError when there is none."""
+    with file.open(encoding="ascii") as lines:
+        head = lines.readline()
 
     def entries() -> Iterator[StreamEntry]:
-        with lines:
+        with file.open(encoding="ascii") as lines:
+            next(lines, "")
             for line in lines:
                 if line.endswith("\n"):
                     yield StreamEntry(**json.loads(line))
 
-    return head.rstrip("\n"), entries()
+    return head[:-1] if head.endswith("\n") else "", entries()
 
 
 def _position(entry: StreamEntry) -> dict[str, int]:

@@ -347,7 +347,9 @@ class Host:
                     del self._keepers[run]
             elif run in active:
                 keeper.epoch, keeper.seen_at = active[run], time.monotonic()
-            elif not keeper.still_wanted():
+        # Last: a store that does not answer for one run must not keep the others from being followed.
+        for run, keeper in list(self._keepers.items()):
+            if not keeper.ended and run not in active and not keeper.still_wanted():
                 keeper.end()
 
     def _close_forgotten(self) -> None:

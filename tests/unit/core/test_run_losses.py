@@ -47,6 +47,18 @@ def test_a_release_that_is_nobodys_fault_is_no_loss(why: str) -> None:
     assert run.offers[-1].attempt == MAX_LOSSES + 3
 
 
+def test_a_chunk_that_ends_again_and_again_without_any_of_its_tests_does_not_run_for_ever() -> None:
+    # Given: the project's result class stops every run before its first test
+    run = Run(one_class(2))
+    # When
+    for _ in range(MAX_LOSSES):
+        run.send(ev.Completed(run.claim(), 0.1, left=(0, 1), stopped="failfast"))
+    # Then
+    assert run.outcomes() == {0: NOT_RUN, 1: NOT_RUN}
+    assert "it was stopped before its first test (failfast)" in run.machine.verdicts[0].reason
+    assert run.machine.exit_code() == 7
+
+
 @pytest.mark.parametrize("why", ["database", "loader"])
 def test_a_release_by_a_broken_machine_is_a_loss_that_names_its_cause(why: str) -> None:
     # Given
