@@ -141,7 +141,7 @@ class Dispatch:
             line, _, detail = trouble.partition("\n")
             raise InfrastructureError(line, detail=detail)
         assert self._standing is not None
-        self._standing.announce()
+        self._standing.stay()
 
     def _conduct(self, collected: Collected) -> int:
         services, standing = self._services, self._standing

@@ -11,7 +11,7 @@ from dct_celery.core.run import RunMachine
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.dispatcher.journal import Journal
 from dct_celery.dispatcher.services import DispatcherServices
-from dct_celery.dispatcher.standing import StandingRun
+from dct_celery.dispatcher.standing import PATIENCE, StandingRun
 from dct_celery.dispatcher.words import Words, indented
 from dct_celery.errors import BrokerUnavailable, StoreUnavailable
 from dct_celery.ports import StreamEntry
@@ -22,8 +22,6 @@ _BLOCK = 100
 _PACE = 0.05
 #: Seconds between looks at the registry, and between partial reports.
 _LOOK, _PARTIAL = 0.2, 10.0
-#: Seconds without an answer of the store after which the run is given up.
-_PATIENCE = 120.0
 #: Seconds to wait for the word of a worker that the system checks have passed: longer than a worker gives them.
 _CHECKS = 700.0
 #: Seconds without anybody who could say so.
@@ -317,9 +315,9 @@ class Follower:
 
     def _without_store(self, error: StoreUnavailable, now: float) -> None:
         if not self._store_lost:
-            self._services.console.warn(f"{error}; trying again for {_PATIENCE:.0f} s")
+            self._services.console.warn(f"{error}; trying again for {PATIENCE:.0f} s")
             self._store_lost = now
-        elif now - self._store_lost > _PATIENCE:
+        elif now - self._store_lost > PATIENCE:
             # Its effects need the store that is not there.
             self._machine.handle(ev.Stopped(f"the store did not come back: {error}", 7, late=not self.words.checked))
 

@@ -13,6 +13,8 @@ from dct_celery.errors import DctError, InfrastructureError, StoreUnavailable, S
 
 #: Seconds that an announced run counts as alive without a word of its dispatcher.
 HORIZON = 60.0
+#: Seconds without an answer of the store after which the run is given up.
+PATIENCE = 120.0
 #: Seconds between two announcements.
 _ANNOUNCE = 5.0
 #: Seconds between two questions whether the store is still the same process.
@@ -34,6 +36,7 @@ class StandingRun:
         self._head = b""
         self._manifest_due = self._head_due = False
         self._announced = float("-inf")
+        self._lost_at = 0.0
         self._asked = 0.0
         self._incarnation = incarnation or services.ledger.incarnation()
         self.epoch = epoch
@@ -44,6 +47,23 @@ class StandingRun:
     def announce(self) -> None:
         self._services.registry.announce(self._services.run, HORIZON, self.epoch)
         self._announced = self._services.clock()
+
+    def stay(self) -> None:
+        """While nothing can be followed yet: the run is alive, for its workers and for those who close what nobody cares for. A
+        store that is away is waited for, as it is later. Raises StoreUnavailable in the end."""
+        services = self._services
+        try:
+            self.announce()
+            services.ledger.reap()
+        except StoreUnavailable as error:
+            now = services.clock()
+            if not self._lost_at:
+                services.console.warn(f"{error}; trying again for {PATIENCE:.0f} s")
+                self._lost_at = now
+            elif now - self._lost_at > PATIENCE:
+                raise
+        else:
+            self._lost_at = 0.0
 
     def give(self, *, manifest: str = "", head: bytes = b"") -> None:
         """What the store is to hold besides chunks, for the workers and for another dispatcher; written with the next `tend`."""
