@@ -35,6 +35,8 @@ LINGER = 60.0
 #: Seconds without its dispatcher after which a run is closed that no worker keeps (a replica that lagged may bring one back that
 #: was over): longer than those that keep it wait. And seconds between two looks for such runs, by all workers together.
 FORGOTTEN, TURN = 140.0, 20.0
+#: Seconds that slots need to tell the store of chunks whose processes died with their loader.
+GIVE_BACK = 6.0
 #: Seconds that slots get to give back their clones when a run ends.
 RETIRE_SECONDS = 10.0
 #: Seconds between two looks at the clones when there is nothing to do, and between two words about their use.
@@ -67,6 +69,8 @@ class RunKeeper:
         #: Monotonic seconds of the last sign of the run in the registry.
         self.seen_at = time.monotonic()
         self._told_at = self._ready_at = 0.0
+        #: When the loader was found dead.
+        self._bereft_at = 0.0
         self._thread = threading.Thread(target=self._keep, name=f"run-{run}", daemon=True)
         self._thread.start()
 
@@ -156,6 +160,7 @@ class RunKeeper:
             log.warning("run %s: %s", self.run, error)
         except Exception:  # a full disk, say: it must not end the run here
             log.exception("run %s: what was said and sent before", self.run)
+        self._mourn(time.monotonic())
         pool = self._preparation.pool
         if pool is None or self.state != "ready":
             return False
@@ -167,6 +172,17 @@ class RunKeeper:
             log.exception("run %s: clones", self.run)
             busy = False
         return busy
+
+    def _mourn(self, now: float) -> None:
+        """A loader that was killed (its memory is the largest here) takes all forks with it, and no slot can go on without it:
+        the run begins anew on this worker, once slots have given back what they had."""
+        process = self._preparation.process
+        if self.state == "ready" and process is not None and not process.alive():
+            log.warning("run %s: the loader died; the run is prepared anew", self.run)
+            self.state, self._bereft_at = "preparing", now
+            self._folder.unpublish()
+        if self._bereft_at and now - self._bereft_at > GIVE_BACK:
+            self._end.set()
 
     def _check(self) -> None:
         """System checks: begun once the slots have what they need, reported when they end."""

@@ -80,6 +80,10 @@ class RunFolder:
         except (OSError, ValueError):
             return None
 
+    def unpublish(self) -> None:
+        """No slot is to begin anything."""
+        (self.path / "host.json").unlink(missing_ok=True)
+
     def end(self) -> None:
         """Tells the slots that the run is over on this worker."""
         if self.path.is_dir():

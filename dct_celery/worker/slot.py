@@ -52,6 +52,8 @@ class SlotRun:
     def __init__(self, services: WorkerServices, run: str, folder: RunFolder, slot: int, state: Mapping[str, Any]) -> None:
         self.run = run
         self.folder = folder
+        #: Of this preparation of the run, which has its own databases.
+        self.owner: str = state["owner"]
         #: Seconds that one test, and one fixture of a class or module, may take; None for the usual limits, 0 for none.
         self.test_timeout: float | None = state["test_timeout"]
         self.fixture_timeout: float | None = state["fixture_timeout"]
@@ -293,11 +295,15 @@ class Slot:
         return result
 
     def _slot_run(self, run: str) -> SlotRun | None:
+        folder = self._services.folder.run(run)
+        state = folder.published()
+        known = self._runs.get(run)
+        if known is not None and (state is None or state["owner"] != known.owner):
+            # The worker has begun the run anew, while this slot was busy.
+            self._runs.pop(run).close()
+        if state is None or folder.over:
+            return None
         if run not in self._runs:
-            folder = self._services.folder.run(run)
-            state = folder.published()
-            if state is None or folder.over:
-                return None
             self._runs[run] = SlotRun(self._services, run, folder, self._index, state)
         return self._runs[run]
 

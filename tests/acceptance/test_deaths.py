@@ -185,3 +185,29 @@ def test_more_deaths_than_the_budget_end_the_run_with_7(busy_fleet: Fleet, place
     assert finished.messages() == {reason}
     assert reason in finished.out + finished.err
     busy_fleet.assert_tidy()
+
+
+def test_a_worker_whose_loader_was_killed_prepares_the_run_anew(fleet: Fleet, place: Path, tmp_path: Path) -> None:
+    # Given one worker, and a test that kills the process which its own was forked from, as the kernel may for want of memory
+    log = tmp_path / "deaths"
+    kill = (
+        f"if not os.path.exists({str(log)!r}): die({str(log)!r}, lambda: (os.kill(os.getppid(), signal.SIGKILL), time.sleep(60)))"
+    )
+    classes = "".join(
+        f"""
+    class T{c}(SimpleTestCase):
+        def test_it(self):
+            time.sleep(0.3)
+            {kill if c == 1 else "pass"}
+"""
+        for c in range(6)
+    )
+    project = make_project(place, _HEAD + classes)
+    fleet.worker("build-a", slots=1)
+    # When
+    finished = fleet.run(project, "--chunk-seconds", "0.1")
+    # Then
+    assert finished.code == 0, finished
+    assert Counter(finished.outcomes().values()) == {"passed": 6}
+    assert len(deaths(log)) == 1
+    fleet.assert_tidy()

@@ -87,3 +87,21 @@ def test_the_manifest_is_waited_for_while_the_store_is_away(monkeypatch: pytest.
     preparation = Preparation(Mock(key="key"), "one", Mock(), ledger, lambda: False, 1)
     # Then
     assert preparation._manifest() == {"digest": "d"}
+
+
+def test_a_run_whose_loader_died_begins_anew_once_slots_have_given_back_what_they_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    one = keeper(monkeypatch, Ledger(), LeaseLost("over"))
+    one.state = "ready"
+    one._preparation.process.alive.return_value = True
+    one._mourn(100.0)
+    assert one.state == "ready"
+    # When
+    one._preparation.process.alive.return_value = False
+    one._mourn(101.0)
+    # Then: nobody begins anything here
+    assert (one.state, one.ended) == ("preparing", False)
+    one._folder.unpublish.assert_called_once_with()
+    # And later
+    one._mourn(101.0 + hosts.GIVE_BACK + 0.1)
+    assert one.ended
