@@ -543,6 +543,21 @@ def test_who_does_not_know_of_the_loss_is_told_before_anything_is_written(store:
     assert ledger.refused() == 0
 
 
+def test_a_store_that_lags_behind_the_lease_takes_it_from_nobody(ledger: Ledger) -> None:
+    # Given a replica that took the place of the store before it had heard of the claim
+    given_elsewhere = held(7)
+    # When
+    answers = [
+        ledger.renew(given_elsewhere, LEASE),
+        ledger.append(given_elsewhere, 1, "[]", LEASE),
+        ledger.complete(given_elsewhere, 1, "{}"),
+        ledger.release(given_elsewhere, 1, "{}"),
+    ]
+    # Then: its dispatcher will tell it
+    assert answers == ["gone"] * 4
+    assert ledger.refused() == 0
+
+
 def test_a_lease_that_its_dispatcher_did_not_know_is_lost(store: Store) -> None:
     # Given
     ledger, _ = reopened(store)

@@ -216,7 +216,7 @@ class MemoryLedger:
     def renew(self, held: Held, lease_ms: int) -> str:
         run = self._run
         slip = self._slip(run, held) if run else None
-        return self._prolong(run, slip, lease_ms) if run and slip else self._refusal(run)
+        return self._prolong(run, slip, lease_ms) if run and slip else self._refusal(run, held, moves=False)
 
     def append(self, held: Held, seq: int, records: str, lease_ms: int) -> str:
         run, slip = self._writable(held)
@@ -292,7 +292,7 @@ class MemoryLedger:
         """The chunk for its holder; None for anybody else, which is counted."""
         slip = run.slips.get(held.chunk)
         if slip is None or slip.state != "leased" or slip.fence != held.fence:
-            run.refused += 1
+            run.refused += run.fence >= held.fence
             return None
         return slip
 
@@ -303,10 +303,12 @@ class MemoryLedger:
         return run, self._slip(run, held)
 
     @staticmethod
-    def _refusal(run: _Run | None, held: Held | None = None) -> str:
+    def _refusal(run: _Run | None, held: Held, *, moves: bool = True) -> str:
         if run is None:
             return "gone"
-        return "moved" if held is not None and held.epoch != run.epoch else "lost"
+        if moves and held.epoch != run.epoch:
+            return "moved"
+        return "gone" if run.fence < held.fence else "lost"
 
     def _prolong(self, run: _Run, slip: _Slip, lease_ms: int) -> str:
         slip.until = self._store.clock.ms + lease_ms

@@ -1,5 +1,6 @@
 -- Gives a chunk back unfinished. Only the holder can; the dispatcher decides what becomes of the rest.
--- Returns 'ok', 'lost', 'gone' (the store knows no such run) or 'moved' (the run has another epoch: nothing was written).
+-- Returns 'ok', 'lost', 'gone' (the store knows no such run or lease yet) or 'moved' (the run has another epoch:
+-- nothing was written).
 local run_key = KEYS[1]
 local chunk_key = KEYS[2]
 local leases_key = KEYS[3]
@@ -15,6 +16,8 @@ if not epoch then return 'gone' end
 if epoch ~= ARGV[6] then return 'moved' end
 local held = redis.call('HMGET', chunk_key, 'state', 'fence', 'worker', 'slot')
 if held[1] ~= 'leased' or held[2] ~= fence then
+  -- Never given here: a replica that lags has taken the place of the store, and its dispatcher will tell it.
+  if tonumber(redis.call('HGET', run_key, 'fence') or 0) < tonumber(fence) then return 'gone' end
   redis.call('HINCRBY', run_key, 'refused', 1)
   return 'lost'
 end
