@@ -101,6 +101,8 @@ class RunMachine:
     _losses: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     _unready: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     _stopped_at: float = 0.0
+    #: When every slot had a lease for the last time.
+    _idle_since: float = 0.0
 
     def handle(self, event: ev.Event) -> list[ev.Effect]:
         """Takes one fact and returns what to do about it, in order."""
@@ -237,8 +239,10 @@ class RunMachine:
             over = not self._leased or self.now - self._stopped_at > STOP_GRACE
             return self._give_up(self._all_open(), self.stop.reason, lost=False) if over else []
         if self._ready <= len(self._leased):
+            self._idle_since = self.now
             return []
-        late = [held for held in self._queued.values() if self.now - held.since > CLAIM_SECONDS]
+        # Of the time without an idle slot nothing counts: it would be sent twice whenever a long chunk ends.
+        late = [held for held in self._queued.values() if self.now - max(held.since, self._idle_since) > CLAIM_SECONDS]
         for held in late:
             held.since = self.now
         return [ev.Republish(held.chunk) for held in late]

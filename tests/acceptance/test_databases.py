@@ -48,8 +48,9 @@ def templates(finished: Finished) -> str:
 
 
 def test_the_second_run_uses_the_templates_of_the_first(fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres) -> None:
-    # Given
-    project = make_project(tmp_path / "project", settings=on_postgres(postgres_server))
+    # Given a project that no other test has templates for
+    settings = f"{on_postgres(postgres_server)}OWN = {fleet.name!r}\n"
+    project = make_project(tmp_path / "project", settings=settings)
     fleet.worker()
     first = fleet.run(project)
     # When

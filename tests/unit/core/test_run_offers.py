@@ -183,3 +183,16 @@ def test_any_order_of_events_ends_with_one_disposition_each(manifest: Manifest, 
     offered = Counter(chunk.id for chunk in run.offers)
     assert all(times == 1 for times in offered.values())
     assert len(run.all(ev.Cancel)) <= 1
+
+
+def test_a_chunk_that_waited_behind_a_long_one_is_not_published_twice() -> None:
+    # Given a slot that was busy for long while the next chunk waited
+    run = Run(MANIFEST)
+    lease = run.claim()
+    for second in range(1, 30):
+        run.send(ev.Ticked(float(second)))
+    # When it is idle for a moment
+    run.complete(lease)
+    run.send(ev.Ticked(29.5))
+    # Then
+    assert run.all(ev.Republish) == []
