@@ -307,3 +307,12 @@ def _later(seconds: float, action: Callable[[], None]) -> threading.Timer:
     timer = threading.Timer(seconds, action)
     timer.start()
     return timer
+
+
+def test_a_run_of_a_version_that_notes_no_reaps_is_never_taken_for_abandoned(client: redis.Redis, ledger: RedisLedger) -> None:
+    # Given
+    client.hdel("dct:{run-one}:run", "reaped")
+    # Then
+    assert ledger.silence() == 0.0
+    assert not ledger.abandon()
+    assert ledger.state() == "open"

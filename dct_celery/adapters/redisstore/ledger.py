@@ -90,7 +90,7 @@ class RedisLedger:
         pipe.time()
         pipe.hget(self._keys.run, "reaped")
         (seconds, micros), reaped = pipe.execute()
-        return float(max(seconds + micros / 1e6 - int(reaped or 0) / 1000, 0.0))
+        return float(max(seconds + micros / 1e6 - int(reaped) / 1000, 0.0)) if reaped else 0.0
 
     def incarnation(self) -> str:
         try:

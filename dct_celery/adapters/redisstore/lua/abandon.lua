@@ -4,9 +4,10 @@ local run_key = KEYS[1]
 local silent_ms = tonumber(ARGV[1])
 
 local run = redis.call('HMGET', run_key, 'state', 'reaped')
-if not run[1] or run[1] == 'closed' then return 0 end
+-- Without a note of the last reap it is the run of an earlier version, which nobody here can judge.
+if not run[1] or run[1] == 'closed' or not run[2] then return 0 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if now - tonumber(run[2] or 0) < silent_ms then return 0 end
+if now - tonumber(run[2]) < silent_ms then return 0 end
 redis.call('HSET', run_key, 'state', 'closed')
 return 1
