@@ -1,4 +1,4 @@
-"""Claims about `worker.host`: what a store that is away for a while may cost a run on this worker, which is nothing."""
+"""Claims about `worker.keeper`: what a store that is away for a while may cost a run on this worker, which is nothing."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from dct_celery.core import signing
 from dct_celery.errors import LeaseLost, StoreUnavailable
-from dct_celery.worker import host as hosts
-from dct_celery.worker.host import RunKeeper
+from dct_celery.worker import keeper as keepers
+from dct_celery.worker.keeper import RunKeeper
 from dct_celery.worker.preparation import Preparation, Refused
 
 
@@ -38,8 +38,8 @@ class Ledger:
 
 def keeper(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, outcome: Exception) -> Any:
     """A keeper without its thread, whose preparation ends in `outcome`."""
-    monkeypatch.setattr(hosts.threading, "Thread", Mock())
-    monkeypatch.setattr(hosts, "Preparation", Mock(return_value=Mock(prepare=Mock(side_effect=outcome), pool=None)))
+    monkeypatch.setattr(keepers.threading, "Thread", Mock())
+    monkeypatch.setattr(keepers, "Preparation", Mock(return_value=Mock(prepare=Mock(side_effect=outcome), pool=None)))
     services: Any = Mock(ledger=lambda run: ledger)
     services.name = "build-a"
     return RunKeeper(services, "one", 1, lambda: None)
@@ -103,5 +103,5 @@ def test_a_run_whose_loader_died_begins_anew_once_slots_have_given_back_what_the
     assert (one.state, one.ended) == ("preparing", False)
     one._folder.unpublish.assert_called_once_with()
     # And later
-    one._mourn(101.0 + hosts.GIVE_BACK + 0.1)
+    one._mourn(101.0 + keepers.GIVE_BACK + 0.1)
     assert one.ended
