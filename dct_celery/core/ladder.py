@@ -37,7 +37,7 @@ class Deaths:
         return last or self._blamed[suspect] >= MAX_CRASHES
 
     def exceeded(self, chunks: int) -> str:
-        """Why the run has to end, `chunks` having been cut so far; empty while it may go on."""
+        """Why the run has to end, `chunks` having been claimed so far; empty while it may go on."""
         most = max(LEAST_BUDGET, math.ceil(chunks * BUDGET_SHARE)) if self.budget is None else self.budget
         if self.total <= most or self.budget == 0:
             return ""

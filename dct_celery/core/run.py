@@ -90,8 +90,9 @@ class RunMachine:
     stop: ev.Stopped | None = None
     #: Entries that infrastructure kept from a verdict.
     lost: set[int] = field(default_factory=set)
-    #: Chunks that were ever offered.
+    #: Chunks that were ever offered, and how many of them were claimed.
     _known: set[str] = field(default_factory=set)
+    _claims: int = 0
     _queued: dict[str, _Held] = field(default_factory=dict)
     _leased: dict[str, _Held] = field(default_factory=dict)
     _slots: int = 0
@@ -174,6 +175,7 @@ class RunMachine:
     def _claimed(self, event: ev.Claimed) -> list[ev.Effect]:
         held = self._queued.pop(event.lease.chunk, None)
         if held is not None:
+            self._claims += 1
             self._leased[event.lease.chunk] = _Held(held.chunk, self.now, event.lease, event.lease_ms)
         return []
 
@@ -333,7 +335,7 @@ class RunMachine:
         loss = "" if known else f"crash: {event.cause}"
         rest = tuple(index for index in open_ if index not in suspects)
         effects += self._rerun(chunk, event.lease) + self._again(chunk, rest, loss=loss, where=event.lease)
-        if why := self.deaths.exceeded(len(self._known)):
+        if why := self.deaths.exceeded(self._claims):
             effects += self._stopped(ev.Stopped(why, 7))
         return effects
 

@@ -24,6 +24,8 @@ from dct_celery.worker.strays import end_marked
 log = logging.getLogger("dct_celery.worker")
 #: Seconds between two looks at the registry, between two beats, and after which a silent worker counts as gone.
 LOOK, BEAT, HORIZON = 0.1, 1.0, 10.0
+#: Seconds between two looks while the store is away.
+AWAY = 0.5
 #: Seconds without its dispatcher after which a run is closed that no worker keeps (a replica that lagged may bring one back that
 #: was over): longer than those that keep it wait. And seconds between two looks for such runs, by all workers together.
 FORGOTTEN, TURN = 140.0, 20.0
@@ -101,7 +103,7 @@ class Host:
     def _loop(self) -> None:
         beaten = 0.0
         complained = False
-        while not self._stop.wait(LOOK):
+        while not self._stop.wait(AWAY if complained else LOOK):
             try:
                 self._look()
                 if time.monotonic() - beaten >= BEAT:
