@@ -21,6 +21,10 @@ _NEEDED = {"alias", "vendor", "name", "host", "port", "user", "options", "aliase
 _SERVERS = 20
 
 
+#: How the names of the forks' temporary folders begin.
+_TEMPORARY = "dct-fork-"
+
+
 class RunFolder:
     """One run on one worker. Only the owner may look inside: it holds database passwords."""
 
@@ -58,6 +62,13 @@ class RunFolder:
         # A pool child that follows a killed one counts its forks from the beginning: the name alone is not new.
         (self.path / "slots").mkdir(mode=0o700, parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.path / "slots"))
+
+    def temporary(self, fork: Path) -> Path:
+        """A fork's own TMPDIR. Its path is short, as that of the usual one is: tests keep files from there in columns of 100
+        characters, and sockets in paths of 108. It goes with the run's folder."""
+        folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY))
+        (fork / "tmp").symlink_to(folder)
+        return folder
 
     def cache(self, slot: int) -> Path:
         """The slot's own ~/.cache: what lies in the user's is there, through links; what is new in it is the slot's alone."""
@@ -192,7 +203,18 @@ class RunFolder:
         return self.path / "spares" / f"{slug(alias, 24)}.{kind}"
 
     def remove(self) -> None:
+        for link in self.path.glob("slots/*/tmp"):
+            _remove_temporary(link)
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _remove_temporary(link: Path) -> None:
+    """Only ever a folder that `temporary` has made, whatever the link says by now."""
+    with contextlib.suppress(OSError):
+        target = Path(os.readlink(link))
+        ours = target.parent == Path(tempfile.gettempdir()) and target.name.startswith(_TEMPORARY)
+        if ours and not target.is_symlink() and target.stat().st_uid == os.getuid():
+            shutil.rmtree(target, ignore_errors=True)
 
 
 class WorkFolder:

@@ -172,8 +172,7 @@ class SlotRun:
     def _fork(self, purpose: str) -> TestProcess:
         self._forks += 1
         folder = self.folder.fork_folder(f"{purpose}-{self._slot}-{self._forks}")
-        temporary = folder / "tmp"
-        temporary.mkdir()
+        temporary = self.folder.temporary(folder)
         cache = self.folder.cache(self._slot)
         environment = {"TMPDIR": str(temporary), "XDG_CACHE_HOME": str(cache), "DCT_SLOT": str(self._slot)}
         return TestProcess(folder, self.folder.fork_fifo, environment)

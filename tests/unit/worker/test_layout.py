@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import tempfile
 import threading
 from dataclasses import asdict
 from pathlib import Path
@@ -167,3 +168,28 @@ def test_a_pool_child_that_follows_a_killed_one_gets_fork_folders_of_its_own(tmp
     assert first != second
     assert first.is_dir()
     assert second.is_dir()
+
+
+def test_a_forks_temporary_folder_has_a_short_path_and_goes_with_the_run(tmp_path: Path) -> None:
+    # Given
+    run = RunFolder(tmp_path / "a-run-whose-path-is-long" / ("x" * 60))
+    folder = run.temporary(run.fork_folder("0"))
+    (folder / "file").touch()
+    # Then
+    assert len(str(folder)) < len(tempfile.gettempdir()) + 20
+    run.remove()
+    assert not folder.exists()
+
+
+def test_a_link_that_leads_elsewhere_takes_nothing_with_it(tmp_path: Path) -> None:
+    # Given a test that has replaced the link
+    run = RunFolder(tmp_path / "run")
+    fork = run.fork_folder("0")
+    run.temporary(fork).rmdir()
+    (fork / "tmp").unlink()
+    (fork / "tmp").symlink_to(tmp_path / "precious")
+    (tmp_path / "precious").mkdir()
+    # When
+    run.remove()
+    # Then
+    assert (tmp_path / "precious").is_dir()
