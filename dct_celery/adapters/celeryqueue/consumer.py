@@ -121,8 +121,10 @@ class RunQueues(bootsteps.StartStopStep):
 
     def _keep(self, parent: Any) -> None:
         """A message may wait for longer than its list lasts: all slots may have long chunks."""
-        for run in self._mine:
-            parent.task_consumer.channel.client.pexpire(queue_name(run), FORGOTTEN * 1000)
+        # Not the channel's own client: its connection waits for messages, and would take the answer for one.
+        with parent.task_consumer.channel.conn_or_acquire() as client:
+            for run in self._mine:
+                client.pexpire(queue_name(run), FORGOTTEN * 1000)
 
     def _note_deleted(self, run: str) -> None:
         self._deleted[run] = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from types import SimpleNamespace
 from typing import Any
@@ -62,7 +63,13 @@ class Broker:
         setattr(self.app, RUNS, runs)
         self.kept: list[tuple[str, int]] = []
         client = SimpleNamespace(pexpire=lambda name, ms: self.kept.append((name, ms)))
-        channel = SimpleNamespace(queue_delete=self.removed.append, queue_purge=self.removed.append, client=client)
+        # The channel's own client waits for messages on its connection: nobody else may ask there.
+        channel = SimpleNamespace(
+            queue_delete=self.removed.append,
+            queue_purge=self.removed.append,
+            client=None,
+            conn_or_acquire=lambda: contextlib.nullcontext(client),
+        )
         self.task_consumer = SimpleNamespace(channel=channel)
 
     def add(self, queue: Any) -> None: ...
