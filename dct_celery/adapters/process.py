@@ -15,6 +15,7 @@ from typing import IO
 import dct_celery
 from dct_celery.errors import ProcessDied
 from dct_celery.wire import framing, messages
+from dct_celery.wire.process import STACKS_SIGNAL
 
 PACKAGE = Path(dct_celery.__file__).parent
 #: Loads this package from its folder alone: putting its parent on sys.path would hand the worker's whole environment to the
@@ -30,8 +31,6 @@ spec.loader.exec_module(module)
 from dct_celery.testproc.main import run
 run(sys.argv[2:])
 """
-#: Same number as testproc.lifetime.STACKS_SIGNAL, which this room may not import.
-STACKS_SIGNAL = signal.SIGRTMIN + 7
 #: Never inherited by the user's process: our own settings, and Celery's, which a project's Celery would take for its own.
 _SCRUBBED = ("DCT_", "CELERY_", "FORKED_BY_MULTIPROCESSING")
 

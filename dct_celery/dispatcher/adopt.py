@@ -11,7 +11,7 @@ from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.errors import Interrupted, UsageError
 from dct_celery.ports import Adoption
 
-#: Seconds between two questions for the run, and the longest wait in words.
+#: Seconds between two questions for the run.
 _ASK = 0.5
 
 

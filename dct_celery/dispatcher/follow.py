@@ -276,7 +276,7 @@ class Follower:
 
     def _look_for_cancel(self) -> None:
         """Somebody else may have cancelled the run in the store; our own cancels come from a stop."""
-        if self._machine.stop is None and self._services.ledger.state() == "cancelled":
+        if self._machine.stop is None and self._standing.state == "cancelled":
             reason = self._services.ledger.reason() or "cancelled by dct cancel"
             self._act(self._machine.handle(ev.Stopped(reason, 2, late=not self.words.checked)))
 

@@ -43,6 +43,8 @@ class StandingRun:
         #: The store has the run in part: it went away while the run was put back.
         self._torn = False
         self._left = False
+        #: As the ledger told it at the last look.
+        self.state = "open"
 
     def announce(self) -> None:
         self._services.registry.announce(self._services.run, HORIZON, self.epoch)
@@ -88,10 +90,10 @@ class StandingRun:
     def trouble(self, now: float) -> str:
         """Why the store cannot be trusted to hold all that was written: a few words, or empty."""
         ledger = self._services.ledger
-        state = ledger.state()
-        if state == "none":
+        self.state = ledger.state()
+        if self.state == "none":
             return "has lost the run"
-        if state == "closed":
+        if self.state == "closed":
             return "has closed the run, since its dispatcher was silent for too long"
         if self._torn:
             return "went away while the run was put back"

@@ -12,14 +12,11 @@ import os
 import signal
 from typing import Any
 
+from dct_celery.wire.process import MARK, STACKS_SIGNAL
+
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-#: Variable that all a test process starts has in its environment: the folder of its fork. Not called DCT_…: those are settings,
-#: and are taken from the environment of a dct that a test may start.
-MARK = "_DCT_FORK"
 #: Added to the badness of test processes: where memory is short they go, not the worker or the database server.
 _OOM_SCORE = 500
-#: Asks a test process for the stacks of all its threads; real-time signals are the ones that projects leave alone.
-STACKS_SIGNAL = signal.SIGRTMIN + 7
 
 
 def die_with_parent(parent: int | None = None) -> None:

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from dct_celery.testproc.lifetime import STACKS_SIGNAL
+from dct_celery.wire.process import STACKS_SIGNAL
 
 #: Signals whose handlers are not the interpreter's to tell (faulthandler's), or nobody's to change.
 _NOT_OURS = {signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGKILL, signal.SIGSTOP}

@@ -26,7 +26,8 @@ LINGER = 60.0
 GIVE_BACK = 6.0
 #: Seconds that slots get to give back their clones when a run ends.
 RETIRE_SECONDS = 10.0
-#: Seconds between two looks at the clones when there is nothing to do, and between two words about their use.
+#: Seconds between two looks at the clones when there is nothing to do, and between two words about their use or two looks for
+#: what is to be sent again.
 POOL_PAUSE, USE_SECONDS = 0.05, 1.0
 #: Seconds after which system checks begin although some slot has no clone yet.
 CHECKS_AFTER = 3.0
@@ -53,6 +54,7 @@ class RunKeeper:
         self._due: list[dict[str, Any]] = []
         #: Epoch of the run in the registry, and the one in which the store is told all that was said.
         self.epoch = self._told_epoch = epoch
+        self._sent_at = 0.0
         #: Monotonic seconds of the last sign of the run in the registry.
         self.seen_at = time.monotonic()
         self._told_at = self._ready_at = 0.0
@@ -124,7 +126,9 @@ class RunKeeper:
             self._due.pop(0)
 
     def _send_again(self) -> None:
-        if self.epoch > 1:
+        # Once a second: an end that was told in the epoch before may be written down a moment later.
+        if self.epoch > 1 and time.monotonic() - self._sent_at >= USE_SECONDS:
+            self._sent_at = time.monotonic()
             lease_ms = int(self._services.settings.lease_seconds * 1000)
             if sent := send_again(self._folder.spool, self._ledger, self.epoch, lease_ms):
                 log.info("run %s: results of %s chunks are sent again", self.run, sent)

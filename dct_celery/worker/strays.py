@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Same name as testproc.lifetime.MARK, which this room may not import.
-MARK = "_DCT_FORK"
+from dct_celery.wire.process import MARK
+
 #: Seconds for strays to end by themselves (many are on their way), after SIGTERM, and after SIGKILL.
 _BY_THEMSELVES, _ASKED, _KILLED = 0.1, 0.5, 0.5
 _PAUSE = 0.01
@@ -68,7 +68,7 @@ class Watch:
     def _relatives(self) -> list[tuple[int, int]]:
         """(pid, ticks) of every living process that the test process or its tests started."""
         own = list(_descendants(self._pid))
-        orphans = [one for one in map(_identity, _children(self._parent)) if one and one[0] != self._pid]
+        orphans = [one for one in map(identity, _children(self._parent)) if one and one[0] != self._pid]
         for one in orphans:
             if one in self._strangers:
                 continue
@@ -87,7 +87,7 @@ def end(strays: Iterable[Stray]) -> None:
         for one in left:
             _signal(one, number)
         deadline = time.monotonic() + patience
-        while left := [one for one in left if _identity(one.pid) == (one.pid, one.ticks)]:
+        while left := [one for one in left if identity(one.pid) == (one.pid, one.ticks)]:
             if time.monotonic() > deadline:
                 break
             time.sleep(_PAUSE)
@@ -100,7 +100,7 @@ def end_marked(folder: Path) -> int:
     """
     marks = [_marks(str(folder)), _marks(str(folder), below=True)]
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
-    found = [one for one in map(_identity, pids) if one and any(_bears(one[0], mark) for mark in marks)]
+    found = [one for one in map(identity, pids) if one and any(_bears(one[0], mark) for mark in marks)]
     end(Stray(*one) for one in found)
     return len(found)
 
@@ -131,8 +131,8 @@ def _bears(pid: int, marks: tuple[bytes, bytes]) -> bool | None:
 
 def _descendants(pid: int) -> Iterator[tuple[int, int]]:
     for child in _children(pid):
-        if identity := _identity(child):
-            yield identity
+        if one := identity(child):
+            yield one
         yield from _descendants(child)
 
 
@@ -144,8 +144,8 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def _identity(pid: int) -> tuple[int, int] | None:
-    """(pid, ticks); None for a process that has ended, waited for or not."""
+def identity(pid: int) -> tuple[int, int] | None:
+    """(pid, ticks), which name one process for ever; None for a process that has ended, waited for or not."""
     words = _stat(pid)
     return (pid, int(words[19])) if len(words) > 19 and words[0] not in (b"Z", b"X") else None
 
@@ -175,7 +175,7 @@ def _signal(one: Stray, number: int) -> None:
     with contextlib.suppress(OSError):
         fd = os.pidfd_open(one.pid)
         try:
-            if _identity(one.pid) == (one.pid, one.ticks):
+            if identity(one.pid) == (one.pid, one.ticks):
                 signal.pidfd_send_signal(fd, number)
         finally:
             os.close(fd)

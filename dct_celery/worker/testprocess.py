@@ -18,7 +18,8 @@ from typing import IO, TypeVar
 
 from dct_celery.errors import ProcessDied, ProtocolError
 from dct_celery.wire import framing, messages
-from dct_celery.worker.strays import MARK, Stray, Watch, end_marked, memory
+from dct_celery.wire.process import MARK, STACKS_SIGNAL
+from dct_celery.worker.strays import Stray, Watch, end_marked, identity, memory
 
 M = TypeVar("M", bound=messages.Message)
 #: Seconds for a fork to come up.
@@ -29,8 +30,6 @@ _PACE = 0.02
 _STACKS, _DUMP_SECONDS, _SETTLED = 32_000, 2.0, 0.05
 #: How a process ended that lost its channel and nothing else; seconds that a loader gets to tell another end first.
 _CLOSED, _CLOSED_SECONDS = "the test closed the runner's channel", 0.3
-#: Same number as testproc.lifetime.STACKS_SIGNAL, which this room may not import.
-STACKS_SIGNAL = signal.SIGRTMIN + 7
 
 
 class TestProcess:
@@ -46,6 +45,7 @@ class TestProcess:
         self._ready: list[bytes] = []
         self._inbox = self._outbox = self._lifeline = -1
         self.pid = 0
+        self._identity: tuple[int, int] | None = None
         #: The bytes of the message that `receive` returned last.
         self.raw = b""
         self._read_at = 0.0
@@ -86,7 +86,7 @@ class TestProcess:
 
     def attached(self, pid: int) -> None:
         """It has told its number and is ready for tests: what it starts from now on is theirs."""
-        self.pid = pid
+        self.pid, self._identity = pid, identity(pid)
         self._watch = Watch(self._folder, pid)
 
     def strays(self) -> list[Stray]:
@@ -147,18 +147,11 @@ class TestProcess:
     def status(self) -> str:
         """How it ended: "signal 11", "exit 0"; waits a moment for the loader to say so."""
         self._await_status(_CLOSED_SECONDS)
-        if not self._status() and self._alive():
+        if not self._status() and identity(self.pid) is not None:
             return _CLOSED
         self._await_status(2.0)
         status = next(iter(self._status()), "nobody saw how it ended")
         return _CLOSED if status == f"exit {messages.CHANNEL_CLOSED}" else status
-
-    def _alive(self) -> bool:
-        try:
-            stat = Path(f"/proc/{self.pid}/stat").read_bytes()
-        except OSError:
-            return False
-        return stat.rpartition(b")")[2].split()[0] not in (b"Z", b"X")
 
     @property
     def ended(self) -> bool:
@@ -260,7 +253,8 @@ class TestProcess:
 
     def kill(self) -> None:
         """Ends it and everything in its process group, and waits until it is gone. Other strays go within a second."""
-        if self.pid:
+        # Never another process that has got its number since. Without it, its group may still have members.
+        if self.pid and identity(self.pid) in (None, self._identity):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
         for fd in (self._lifeline, self._inbox):
@@ -275,9 +269,7 @@ class TestProcess:
 
     def _without_loader(self) -> None:
         """Ends what the fork left and the loader cannot end any more, because it is gone itself."""
-        try:
-            _loader(self._fork_fifo).close()
-        except ProcessDied:
+        if self.orphaned():
             end_marked(self._folder)
 
     def _drain(self) -> None:

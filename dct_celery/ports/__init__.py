@@ -1,0 +1,50 @@
+"""What the shells need of the world, as Protocols. Every port has a real adapter, a fake, and one contract suite for both.
+
+Store time is milliseconds of the store's own clock; nobody else's clock decides anything.
+"""
+
+from __future__ import annotations
+
+from dct_celery.ports.databases import DatabasePolicy, DatabaseServer, DatabaseSpec, DatabaseStats, SignOfLife
+from dct_celery.ports.processes import UserProcess
+from dct_celery.ports.store import (
+    ABANDONED_MS,
+    AVOID_MS,
+    DISPATCHER_LEASE_MS,
+    STALL_MS,
+    Adoption,
+    BlobStore,
+    ChunkQueue,
+    Claim,
+    Held,
+    Ledger,
+    Registry,
+    Standing,
+    StreamEntry,
+    TimingStore,
+    WorkerInfo,
+)
+
+__all__ = [
+    "ABANDONED_MS",
+    "AVOID_MS",
+    "DISPATCHER_LEASE_MS",
+    "STALL_MS",
+    "Adoption",
+    "BlobStore",
+    "ChunkQueue",
+    "Claim",
+    "DatabasePolicy",
+    "DatabaseServer",
+    "DatabaseSpec",
+    "DatabaseStats",
+    "Held",
+    "Ledger",
+    "Registry",
+    "SignOfLife",
+    "Standing",
+    "StreamEntry",
+    "TimingStore",
+    "UserProcess",
+    "WorkerInfo",
+]
