@@ -11,7 +11,7 @@ import click
 from dct_celery.cli.options import CONTEXT, given, spell_out
 from dct_celery.cli.project import PROJECT, project_options
 from dct_celery.errors import InfrastructureError
-from dct_celery.security import sanitize_log_output
+from dct_celery.security.guards import sanitize_log_output
 from dct_celery.settings import load
 
 _MORE = ("store", "broker", "pool", "allow_database", "deny_database", "deny_db_host")

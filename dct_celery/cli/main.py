@@ -86,7 +86,7 @@ def invoke(args: Sequence[str]) -> int:
 
 
 def _say(line: str, detail: str = "") -> None:
-    from dct_celery.security import sanitize_log_output
+    from dct_celery.security.guards import sanitize_log_output
 
     text = f"{line}\n{detail.rstrip()}" if detail.strip() else line
     click.echo(sanitize_log_output(text), err=True)

@@ -13,7 +13,7 @@ import click
 from dct_celery.cli.options import CONTEXT, given
 from dct_celery.cli.project import project_options
 from dct_celery.core.text import strip_ansi, xml_safe
-from dct_celery.security import sanitize_log_output
+from dct_celery.security.guards import sanitize_log_output
 from dct_celery.settings import load
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dct_celery import __version__
-from dct_celery.core import signing
 from dct_celery.dispatcher.doctor import Finding, counted
 from dct_celery.ports import WorkerInfo
+from dct_celery.security import signing
 from dct_celery.settings import Settings
 from dct_celery.wire import messages
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dct_celery import __version__
-from dct_celery.core import planner, signing, timings
+from dct_celery.core import planner, timings
 from dct_celery.core.ladder import Deaths
 from dct_celery.core.limits import Limits
 from dct_celery.core.model import Manifest, Outcome, RunReport, Verdict
@@ -22,6 +22,7 @@ from dct_celery.dispatcher.journal import Journal, open_journal
 from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.dispatcher.standing import StandingRun
 from dct_celery.errors import InfrastructureError, StoreUnavailable, Superseded
+from dct_celery.security import signing
 from dct_celery.wire import messages
 
 

@@ -11,8 +11,7 @@ import sys
 import tempfile
 from typing import IO
 
-from dct_celery import __version__, security
-from dct_celery.core import signing
+from dct_celery import __version__
 from dct_celery.core.limits import FIXTURE_SECONDS
 from dct_celery.dispatcher.collect import Collected, Patience, collect
 from dct_celery.dispatcher.conduct import Conduct, Stopwatch
@@ -22,6 +21,7 @@ from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.dispatcher.standing import StandingRun
 from dct_celery.errors import InfrastructureError, Interrupted, NothingSelected, UsageError
 from dct_celery.ports import UserProcess
+from dct_celery.security import guards, signing
 from dct_celery.wire import messages
 
 
@@ -123,8 +123,8 @@ class Dispatch:
     def _guard(self, collected: Collected) -> None:
         """Before anything is published. Workers may be quicker with their templates, so they ask the same for themselves."""
         settings, loaded = self._services.settings, collected.loaded
-        for warning in security.check(
-            [security.Configured.from_dict(row) for row in loaded.configured],
+        for warning in guards.check(
+            [guards.Configured.from_dict(row) for row in loaded.configured],
             facts=loaded.facts,
             allow=settings.allow_database,
             deny=settings.deny_database,

@@ -6,12 +6,12 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from dct_celery import security
 from dct_celery.core.garbage import KEPT
 from dct_celery.core.marks import Found, Mark
 from dct_celery.core.names import REGISTRY, clone_name
 from dct_celery.errors import ConfigError, DctError
 from dct_celery.ports import DatabaseServer
+from dct_celery.security import guards
 from dct_celery.settings import Settings
 from dct_celery.wire import messages
 
@@ -56,9 +56,9 @@ def project(loaded: messages.Loaded, settings: Settings) -> Iterator[Finding]:
 
 
 def _guards(loaded: messages.Loaded, settings: Settings) -> Iterator[Finding]:
-    configured = [security.Configured.from_dict(row) for row in loaded.configured]
+    configured = [guards.Configured.from_dict(row) for row in loaded.configured]
     try:
-        warnings = security.check(
+        warnings = guards.check(
             configured,
             facts=loaded.facts,
             allow=settings.allow_database,

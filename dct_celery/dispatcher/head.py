@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dct_celery.core import signing
 from dct_celery.core.model import Entry, Manifest
 from dct_celery.dispatcher.collect import Collected
 from dct_celery.dispatcher.request import Request
 from dct_celery.errors import InfrastructureError
+from dct_celery.security import signing
 from dct_celery.settings import OPTIONS, Settings
 from dct_celery.wire import messages
 

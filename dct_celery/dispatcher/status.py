@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dct_celery import __version__
-from dct_celery.core import signing
 from dct_celery.core.model import BAD_OUTCOMES, Outcome
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.errors import ConfigError, UsageError
 from dct_celery.ports import Ledger, StreamEntry, WorkerInfo
+from dct_celery.security import signing
 from dct_celery.wire.messages import PROTOCOL_VERSION
 
 #: Entries of one read of the stream.

@@ -65,7 +65,7 @@ def describe(project: Project) -> list[dict[str, Any]]:
 
 
 def configured(project: Project) -> list[dict[str, Any]]:
-    """One dict per configured alias, used or not, in the shape of `security.Configured`: what the guards judge."""
+    """One dict per configured alias, used or not, in the shape of `security.guards.Configured`: what the guards judge."""
     from django.db import connections
 
     used = alive(project)

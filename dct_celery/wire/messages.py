@@ -109,7 +109,7 @@ class Loaded(Message):
     schema: str = ""
     #: Aliases that some test of the selection flushes.
     flushes: list[str] = field(default_factory=list)
-    #: One per configured alias, used or not: see security.Configured.
+    #: One per configured alias, used or not: see security.guards.Configured.
     configured: list[dict[str, Any]] = field(default_factory=list)
     #: Facts for reports and guards: django, python, debug (the project's own DEBUG), django_env (DJANGO_ENV).
     facts: dict[str, str] = field(default_factory=dict)

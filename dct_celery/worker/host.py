@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 
 from dct_celery import __version__
-from dct_celery.core import signing
 from dct_celery.errors import DctError
 from dct_celery.ports import WorkerInfo
+from dct_celery.security import signing
 from dct_celery.wire.messages import PROTOCOL_VERSION
 from dct_celery.worker.about import about
 from dct_celery.worker.breaker import Breaker, Troubles

@@ -15,13 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
-from dct_celery import security
-from dct_celery.core import signing
 from dct_celery.core.databaseuse import totals
 from dct_celery.core.limits import FIXTURE_SECONDS
 from dct_celery.core.serverfault import ServerFault, fault_in
 from dct_celery.errors import ConfigError, DatabaseError, LeaseLost, StoreUnavailable
 from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger, UserProcess
+from dct_celery.security import guards, signing
 from dct_celery.wire import messages
 from dct_celery.worker.checks import SystemChecks
 from dct_celery.worker.clones import ClonePool
@@ -189,10 +188,10 @@ class Preparation:
     def _guard(self, loaded: messages.Loaded, rules: Mapping[str, Any]) -> None:
         """The dispatcher has looked already; here the worker's own list of denied servers counts, too."""
         settings = self._services.settings
-        configured = [security.Configured.from_dict(data) for data in loaded.configured]
+        configured = [guards.Configured.from_dict(data) for data in loaded.configured]
         hosts = [*rules["deny_hosts"], *settings.deny_db_host]
         deny = [*rules["deny"], *settings.deny_database]
-        security.check(configured, facts=loaded.facts, allow=rules["allow"], deny=deny, deny_hosts=hosts)
+        guards.check(configured, facts=loaded.facts, allow=rules["allow"], deny=deny, deny_hosts=hosts)
 
     def _connect(self, prepared: Prepared) -> None:
         """Servers that can be used, with a sign of life on each before anything is made there."""

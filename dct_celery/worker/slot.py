@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from dct_celery.core import signing
 from dct_celery.core.clonestate import CloneState
 from dct_celery.core.databaseuse import Changes, totals
 from dct_celery.core.model import Chunk
 from dct_celery.core.serverfault import ServerFault, fault_in, fault_in_traceback
 from dct_celery.errors import DatabaseError, DctError
 from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger
+from dct_celery.security import signing
 from dct_celery.wire import messages
 from dct_celery.worker.canary import Canary
 from dct_celery.worker.chunkrun import ChunkRun

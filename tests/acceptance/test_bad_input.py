@@ -12,8 +12,8 @@ import pytest
 from psycopg import sql
 
 from dct_celery.adapters.embedded import EmbeddedPostgres
-from dct_celery.core.signing import key_id
 from dct_celery.ports import WorkerInfo
+from dct_celery.security.signing import key_id
 from dct_celery.wire.messages import PROTOCOL_VERSION
 from tests.support.fleet import Finished, Fleet, until, unused_port
 from tests.support.projects import PASSING, make_project, postgres_settings, sleeping

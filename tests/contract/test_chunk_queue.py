@@ -13,9 +13,9 @@ import pytest
 from dct_celery.adapters.celeryqueue import names
 from dct_celery.adapters.celeryqueue.app import make_app
 from dct_celery.adapters.celeryqueue.queue import CeleryChunkQueue, hand_on
-from dct_celery.core import signing
 from dct_celery.core.names import queue_name
 from dct_celery.errors import BrokerUnavailable
+from dct_celery.security import signing
 from dct_celery.settings import Settings
 from tests.support.fleet import until, unused_port
 from tests.support.rabbitmq import EmbeddedRabbitMQ

@@ -13,10 +13,10 @@ from kombu.exceptions import KombuError, OperationalError
 
 from dct_celery.adapters.celeryqueue.app import TASK
 from dct_celery.adapters.celeryqueue.names import FORGOTTEN, is_amqp, run_queue
-from dct_celery.core import signing
 from dct_celery.core.names import queue_name
 from dct_celery.core.redact import redact
 from dct_celery.errors import BrokerUnavailable
+from dct_celery.security import signing
 
 log = logging.getLogger("dct_celery.worker")
 #: Seconds that an answer may take: the dispatcher has leases to look after meanwhile.

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from dct_celery import __version__
-from dct_celery.core import signing
 from dct_celery.dispatcher import checkup
 from dct_celery.dispatcher.doctor import Finding
 from dct_celery.ports import WorkerInfo
+from dct_celery.security import signing
 from dct_celery.settings import Settings
 from dct_celery.wire.messages import PROTOCOL_VERSION
 

@@ -12,7 +12,7 @@ from dct_celery.core.marks import Mark
 from dct_celery.dispatcher import doctor
 from dct_celery.dispatcher.doctor import Finding
 from dct_celery.errors import DatabaseError, StoreUnavailable
-from dct_celery.security import Configured
+from dct_celery.security.guards import Configured
 from dct_celery.settings import Settings
 from dct_celery.wire.messages import Loaded
 from tests.support.memory_database import MemoryServer

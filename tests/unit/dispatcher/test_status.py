@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from dct_celery import __version__
-from dct_celery.core import signing
 from dct_celery.core.model import Chunk, Need, Phase
 from dct_celery.dispatcher import status
 from dct_celery.dispatcher.status import RunStatus
 from dct_celery.errors import UsageError
 from dct_celery.ports import StreamEntry, WorkerInfo
+from dct_celery.security import signing
 from dct_celery.wire.messages import PROTOCOL_VERSION
 from tests.support.factories import held
 from tests.support.memory_ledger import MemoryLedger, MemoryStore

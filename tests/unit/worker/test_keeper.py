@@ -7,8 +7,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from dct_celery.core import signing
 from dct_celery.errors import LeaseLost, StoreUnavailable
+from dct_celery.security import signing
 from dct_celery.worker import keeper as keepers
 from dct_celery.worker.keeper import RunKeeper
 from dct_celery.worker.preparation import Preparation, Refused

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dct_celery.core.signing import key_id, sign, verify
 from dct_celery.errors import ConfigError
+from dct_celery.security.signing import key_id, sign, verify
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dct_celery.errors import ConfigError
-from dct_celery.security import Configured, check, looks_like_production, sanitize_log_output
+from dct_celery.security.guards import Configured, check, looks_like_production, sanitize_log_output
 
 SHOP = Configured(
     alias="default",
