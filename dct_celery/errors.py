@@ -5,6 +5,7 @@ A failing test is data and never one of these; an exception here means that a us
     DctError (3)
     ├── UsageError (4)              a flag, variable, file or label is wrong
     │   ├── ConfigError (4)
+    │   ├── Untrusted (4)           what another machine wrote is not signed with our key, or not well-formed
     │   └── CollectionError (4)     the suite could not be built: settings, imports of the runner, labels
     ├── NothingSelected (5)
     ├── Interrupted (2)
@@ -47,6 +48,10 @@ class UsageError(DctError):
 
 class ConfigError(UsageError):
     """A setting is unknown or has a bad value."""
+
+
+class Untrusted(UsageError):
+    """What another machine wrote is not signed with our key, or is malformed."""
 
 
 class CollectionError(UsageError):

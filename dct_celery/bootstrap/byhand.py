@@ -62,14 +62,17 @@ def examine(settings: Settings, origins: dict[str, str], *, measure: bool) -> It
 
 def _examine_store(settings: Settings, origins: dict[str, str], infos: list[WorkerInfo]) -> Iterator[Finding]:
     from dct_celery.adapters.redisstore import client, registry
+    from dct_celery.bootstrap.keys import keyring_of
     from dct_celery.core.redact import redact
     from dct_celery.dispatcher import checkup
+    from dct_celery.protocol.door import Door
 
     origin = origins.get("store", "store")
     with contextlib.closing(client.connect(settings.store, retries=1)) as store:
         checked = client.check(store, settings.store, origin)
         yield from checkup.store(redact(settings.store), checked.info, checked.warnings)
-        asked = registry.RedisRegistry(store, settings.pool, tends=False)
+        door = Door.of_pool(keyring_of(settings), settings.pool)
+        asked = registry.RedisRegistry(store, settings.pool, door, tends=False)
         infos += asked.workers()
 
         def look_again() -> list[WorkerInfo]:
@@ -86,7 +89,7 @@ def _examine_broker(settings: Settings, origins: dict[str, str]) -> Iterator[Fin
     from dct_celery.dispatcher import checkup
 
     token = secrets.token_hex(6)
-    queue = CeleryChunkQueue(make_app(settings), f"doctor-{token}", "", origins.get("broker", "broker"))
+    queue = CeleryChunkQueue(make_app(settings), f"doctor-{token}", origins.get("broker", "broker"))
     try:
         queue.check()
         start = time.monotonic()

@@ -10,7 +10,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from dct_celery.errors import ConfigError, UsageError
+from dct_celery.errors import ConfigError, Untrusted, UsageError
 from dct_celery.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dct_celery.dispatcher.request import Request
     from dct_celery.dispatcher.services import DispatcherServices
     from dct_celery.ports import BlobStore, ChunkQueue
+    from dct_celery.protocol.door import Door
 
 
 def run_tests(settings: Settings, origins: dict[str, str]) -> int:
@@ -114,11 +115,13 @@ def _dispatcher_services(
 ) -> DispatcherServices:
     from dct_celery.adapters.process import PipeProcess, user_environment
     from dct_celery.adapters.redisstore import blobs, client, ledger, registry
+    from dct_celery.bootstrap.keys import keyring_of
     from dct_celery.dispatcher.services import DispatcherServices
+    from dct_celery.protocol.door import Door
     from dct_celery.reports.terminal import Terminal
 
     run = settings.run_id or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-    key = settings.signing_key or ""
+    pool = Door.of_pool(keyring_of(settings), settings.pool)
     store = client.connect(settings.store)
     checked = client.check(store, settings.store, origins.get("store", "store"))
     console = Terminal.detect(
@@ -127,21 +130,28 @@ def _dispatcher_services(
     )  # fmt: skip
     for warning in checked.warnings:
         console.warn(warning)
+    state_folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "dct_celery"
+    nonce = secrets.token_hex(8)
+    door = pool.of_run(run, nonce)
+    if request is None:
+        nonce, door = _known_run(store, run, pool, state_folder)
     return DispatcherServices(
         settings=settings,
         run=run,
+        nonce=nonce,
         owner=secrets.token_hex(8),
-        key=key,
+        door=door,
         clock=time.monotonic,
         wall=time.time,
         sleep=time.sleep,
-        registry=registry.RedisRegistry(store, settings.pool),
-        ledger=ledger.RedisLedger(store, run),
-        queue=_LateQueue(partial(_chunk_queue, settings, run, key, origins.get("broker", "broker"))),
+        store_ms=lambda: int(client.now(store) * 1000),
+        registry=registry.RedisRegistry(store, settings.pool, pool),
+        ledger=ledger.RedisLedger(store, run, door),
+        queue=_LateQueue(partial(_chunk_queue, settings, run, origins.get("broker", "broker"))),
         blobs=blobs.RedisBlobs(store),
         timings=partial(blobs.RedisTimings, store),
         console=console,
-        state_folder=Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "dct_celery",
+        state_folder=state_folder,
         environ=dict(os.environ),
         start_process=PipeProcess,
         user_environment=partial(user_environment, dict(os.environ)),
@@ -151,11 +161,27 @@ def _dispatcher_services(
     )
 
 
-def _chunk_queue(settings: Settings, run: str, key: str, origin: str) -> ChunkQueue:
+def _known_run(store: Any, run: str, pool: Door, state_folder: Path) -> tuple[str, Door]:
+    """Nonce and door of a run that has begun already: by the store, or else by this machine's journal."""
+    from dct_celery.adapters.redisstore import ledger
+    from dct_celery.dispatcher.head import nonce_in_journal
+
+    candidates = [ledger.stored_run(store, run), nonce_in_journal(state_folder / "runs", run)]
+    for nonce, key in candidates:
+        door = pool.of_run(run, nonce, key)
+        with contextlib.suppress(Untrusted):
+            if nonce and ledger.RedisLedger(store, run, door).spec() is not None:
+                return nonce, door
+    # What the store has is nobody's, or nothing: the journal's own signature is looked at when it is read.
+    nonce, key = next((one for one in reversed(candidates) if one[0]), ("0" * 16, ""))
+    return nonce, pool.of_run(run, nonce, key)
+
+
+def _chunk_queue(settings: Settings, run: str, origin: str) -> ChunkQueue:
     from dct_celery.adapters.celeryqueue.app import make_app
     from dct_celery.adapters.celeryqueue.queue import CeleryChunkQueue
 
-    return CeleryChunkQueue(make_app(settings), run, key, origin)
+    return CeleryChunkQueue(make_app(settings), run, origin)
 
 
 class _LateQueue:
@@ -167,8 +193,8 @@ class _LateQueue:
     def check(self) -> None:
         self._made().check()
 
-    def publish(self, message: Mapping[str, Any]) -> None:
-        self._made().publish(message)
+    def publish(self, text: str) -> None:
+        self._made().publish(text)
 
     def purge(self) -> None:
         self._made().purge()

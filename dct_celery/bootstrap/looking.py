@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from dct_celery.errors import UsageError
@@ -18,11 +17,12 @@ if TYPE_CHECKING:
 
 def look_at_workers(settings: Settings, origins: dict[str, str]) -> list[WorkerStatus]:
     """`dct workers`: everybody in the pool. Raises StoreUnavailable."""
+    from dct_celery.bootstrap.keys import keyring_of
     from dct_celery.dispatcher import status
 
     with _asked_store(settings, origins) as asked:
         workers = asked.registry.workers()
-        return status.pool_workers(workers, _active(settings, asked, workers), settings.signing_key or "")
+        return status.pool_workers(workers, _active(settings, asked, workers), keyring_of(settings))
 
 
 def look_at_runs(settings: Settings, origins: dict[str, str], run: str | None) -> list[RunStatus]:
@@ -49,10 +49,17 @@ class _Asked:
 @contextlib.contextmanager
 def _asked_store(settings: Settings, origins: dict[str, str]) -> Iterator[_Asked]:
     from dct_celery.adapters.redisstore import client, ledger, registry
+    from dct_celery.bootstrap.keys import keyring_of
+    from dct_celery.protocol.door import Door
 
     with contextlib.closing(client.connect(settings.store, retries=1)) as store:
         client.check(store, settings.store, origins.get("store", "store"))
-        yield _Asked(registry.RedisRegistry(store, settings.pool, tends=False), partial(ledger.RedisLedger, store))
+        door = Door.of_pool(keyring_of(settings), settings.pool)
+
+        def ledger_of(run: str) -> Ledger:
+            return ledger.RedisLedger(store, run, door.of_run(run, *ledger.stored_run(store, run)))
+
+        yield _Asked(registry.RedisRegistry(store, settings.pool, door, tends=False), ledger_of)
 
 
 def _active(settings: Settings, asked: _Asked, workers: list[WorkerInfo]) -> list[RunStatus]:
@@ -66,5 +73,5 @@ def _active(settings: Settings, asked: _Asked, workers: list[WorkerInfo]) -> lis
 def _inspected(settings: Settings, asked: _Asked, workers: list[WorkerInfo], run: str) -> RunStatus:
     from dct_celery.dispatcher import status
 
-    active, key = list(asked.registry.active_runs()), settings.signing_key or ""
-    return status.inspect(run, asked.ledger(run), workers=workers, active=active, pool=settings.pool, key=key)
+    active = list(asked.registry.active_runs())
+    return status.inspect(run, asked.ledger(run), workers=workers, active=active, pool=settings.pool)

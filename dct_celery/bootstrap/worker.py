@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from dct_celery.settings import Settings, load
 if TYPE_CHECKING:
     from celery import Celery
 
+    from dct_celery.protocol.runs import RunSpec
     from dct_celery.worker.services import WorkerServices
     from dct_celery.worker.slot import Slot
 
@@ -122,7 +122,9 @@ def _worker_services(settings: Settings, name: str) -> WorkerServices:
     from dct_celery.adapters.process import PipeProcess, user_environment
     from dct_celery.adapters.redisstore import blobs, client, ledger, registry
     from dct_celery.adapters.source.tree import Trees, check_checkout
+    from dct_celery.bootstrap.keys import keyring_of
     from dct_celery.ports import DatabasePolicy
+    from dct_celery.protocol.door import Door
     from dct_celery.worker.layout import WorkFolder
     from dct_celery.worker.services import WorkerServices
 
@@ -135,21 +137,22 @@ def _worker_services(settings: Settings, name: str) -> WorkerServices:
     base = Path(settings.work_dir) if settings.work_dir else cache_folder() / name
     trees = Trees(base / "trees", blobs.RedisBlobs(store))
 
-    def code(spec: Mapping[str, Any]) -> Path:
-        if spec["code"] == "snapshot":
-            return trees.materialise(spec["tree"])
+    def code(spec: RunSpec) -> Path:
+        if spec.code == "snapshot":
+            return trees.materialise(spec.tree)
         if not settings.checkout:
             raise ConfigError("the run wants --code checkout, but this worker has none: set DCT_CHECKOUT to its folder")
-        return check_checkout(Path(settings.checkout), spec["tree"])
+        return check_checkout(Path(settings.checkout), spec.tree)
 
     folder = WorkFolder(base.resolve())
+    door = Door.of_pool(keyring_of(settings), settings.pool)
     return WorkerServices(
         settings=settings,
         name=name,
         host=socket.gethostname(),
         folder=folder,
-        key=settings.signing_key or "",
-        registry=registry.RedisRegistry(store, settings.pool),
+        door=door,
+        registry=registry.RedisRegistry(store, settings.pool, door),
         ledger=partial(ledger.RedisLedger, store),
         code=code,
         server_for=partial(server_for, folder=folder.sqlite, policy=policy),

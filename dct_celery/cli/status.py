@@ -16,6 +16,7 @@ from dct_celery.cli.options import CONTEXT, given
 from dct_celery.cli.project import project_options
 from dct_celery.cli.workers import STORE, counted, shown, table
 from dct_celery.ports import DISPATCHER_LEASE_MS
+from dct_celery.protocol.runs import RunState
 from dct_celery.settings import load
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def command(ctx: click.Context, /, *, run: str | None, as_json: bool, **_: objec
 
 
 def _object(status: RunStatus) -> dict[str, object]:
-    return {**asdict(status), "done": status.done, "bad": status.bad}
+    slots = [{**asdict(one.lease), "since": one.since, "tests": one.tests} for one in status.slots]
+    return {**asdict(status), "slots": slots, "done": status.done, "bad": status.bad}
 
 
 def _overview(runs: Sequence[RunStatus], pool: str) -> Iterator[str]:
@@ -75,13 +77,16 @@ def _report(status: RunStatus, pool: str) -> Iterator[str]:
         yield f"note      {shown(status.note)}"
     if status.slots:
         yield ""
-        rows = [(one.worker, one.slot, one.chunk, one.attempt, one.tests, _moment(one.since)) for one in status.slots]
+        rows = [
+            (one.lease.worker, one.lease.slot, one.lease.chunk, one.lease.attempt, one.tests, _moment(one.since))
+            for one in status.slots
+        ]
         yield from table(_SLOTS, rows)
         yield f"{counted(len(status.slots), 'slot')} busy"
 
 
 def _silence(status: RunStatus, pool: str) -> str:
-    if status.state == "closed":
+    if status.state is RunState.CLOSED:
         return ""
     if status.silence > DISPATCHER_LEASE_MS / 1000:
         return f", but its dispatcher has been silent for {status.silence:,.0f} s: dct attach {shown(status.run)} goes on with it"

@@ -19,16 +19,14 @@ class DatabaseUse:
     #: worker -> how its templates came about (reused, restored, built) and the seconds of each step.
     workers: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def add(self, part: Mapping[str, Any] | None) -> None:
+    def add(self, part: Mapping[str, float]) -> None:
         for name in (*COUNTS, *SECONDS):
-            value = (part or {}).get(name, 0)
-            if isinstance(value, (int, float)) and value:
+            if value := part.get(name, 0):
                 self.sums[name] = self.sums.get(name, 0) + value
 
-    def prepared(self, worker: str, word: Mapping[str, Any]) -> None:
-        """A worker is ready: `word` has `templates` and `steps` (name -> seconds)."""
-        steps = word.get("steps") or {}
-        self.workers[worker] = {"templates": word.get("templates", ""), "seconds": dict(steps)}
+    def prepared(self, worker: str, templates: str, steps: Mapping[str, float]) -> None:
+        """A worker is ready: how its templates came about, and the seconds of each step."""
+        self.workers[worker] = {"templates": templates, "seconds": dict(steps)}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; empty when no database was used."""

@@ -2,21 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from enum import StrEnum
+from typing import Literal
 
-from dct_celery.core.model import Chunk, FixtureVerdict, Verdict
+from dct_celery.core.codec import Count, Seconds
+from dct_celery.core.leaks import LeakRecord
+from dct_celery.core.leases import LeaseRef
+from dct_celery.core.model import Chunk, FixtureRef, FixtureVerdict, Verdict
+from dct_celery.core.records import Record
+
+
+class ReleaseReason(StrEnum):
+    """Why a slot gave a chunk back unfinished."""
+
+    #: The worker was told to stop.
+    DRAIN = "drain"
+    #: The run was stopped.
+    CANCELLED = "cancelled"
+    #: The test process died.
+    CRASH = "crash"
+    #: A test or fixture took longer than it may; its record says so.
+    TIMEOUT = "timeout"
+    #: The test process said nothing for too long, outside any test or fixture.
+    SILENCE = "silence"
+    #: The database server made the results void.
+    DATABASE = "database"
+    #: The loader died, or the worker itself is at fault.
+    LOADER = "loader"
+    #: The slot has no databases; nothing was run.
+    UNREADY = "unready"
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
-    """Who speaks: the holder of one lease on one attempt of a chunk."""
+class ChunkCompleted:
+    """What a slot says at the end of a chunk that ran to its end. Seconds of class fixtures by class."""
 
-    chunk: str
-    attempt: int
-    fence: int
-    worker: str
-    slot: int
+    busy_seconds: Seconds = 0.0
+    class_seconds: Mapping[str, Seconds] = field(default_factory=dict)
+    #: Indices that were not run because the process may not go on; they go elsewhere.
+    left: tuple[Count, ...] = ()
+    stopped: Literal["", "failfast", "aborted"] = ""
+    leaks: tuple[LeakRecord, ...] = ()
+    #: What is new in the use of databases: see core.databaseuse.
+    databases: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkReleased:
+    """What a slot says when it gives a chunk back."""
+
+    why: ReleaseReason
+    #: One line: "signal 11", "no room on the server".
+    cause: str = ""
+    #: Stack dump and last output.
+    detail: str = ""
+    #: The test that was running, where one was.
+    index: Count | None = None
+    #: The fixture that was running, where one was. Then `index` is the test after it.
+    fixture: FixtureRef | None = None
+    busy_seconds: Seconds = 0.0
+    databases: Mapping[str, float] = field(default_factory=dict)
+
+
+ChunkEnd = ChunkCompleted | ChunkReleased
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,65 +80,42 @@ class Offered:
 class Claimed:
     """A slot took the lease, for `lease_ms` at a time."""
 
-    lease: Lease
+    lease: LeaseRef
     lease_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """Records of finished tests and fixtures: wire messages as dicts, `kind` included."""
+    """Records of finished tests and fixtures, in the order in which they ended."""
 
-    lease: Lease
+    lease: LeaseRef
     #: Sequence number of the last one within the attempt, counted from 1.
     seq: int
-    records: list[dict[str, Any]]
+    records: tuple[Record, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Completed:
-    """The chunk came to its explicit end."""
+class Ended:
+    """The chunk came to its explicit end, or the slot gave it back."""
 
-    lease: Lease
-    busy_seconds: float
-    class_seconds: dict[str, float] = field(default_factory=dict)
-    left: tuple[int, ...] = ()
-    stopped: str = ""
-    #: What its tests left behind: see worker.leaks.
-    leaks: tuple[dict[str, Any], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Released:
-    """The slot gave the chunk back unfinished.
-
-    `why`: drain, cancelled, crash, timeout, silence, database, loader, unready (no databases, nothing was run).
-    `index`: the test that was running, where one was.
-    """
-
-    lease: Lease
-    why: str
-    index: int | None = None
-    #: One line: "signal 11", "no room on the server".
-    cause: str = ""
-    #: Stack dump and last output.
-    detail: str = ""
-    busy_seconds: float = 0.0
-    #: The class or module fixture that was running, where one was: "setUpClass (a.T)". Then `index` is the test after it.
-    fixture: str = ""
+    lease: LeaseRef
+    #: Sequence number of the last record before it.
+    seq: int
+    end: ChunkEnd
 
 
 @dataclass(frozen=True, slots=True)
 class Avoided:
     """The worker that the chunk had better not run on took its message, and left the chunk to others."""
 
-    lease: Lease
+    lease: LeaseRef
 
 
 @dataclass(frozen=True, slots=True)
 class Expired:
     """The lease ran out on the store's clock: slot, worker or host is gone or cut off."""
 
-    lease: Lease
+    lease: LeaseRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +145,7 @@ class Stopped:
     late: bool = False
 
 
-Event = Offered | Claimed | Recorded | Completed | Released | Avoided | Expired | SlotsChanged | Ticked | Stopped
+Event = Offered | Claimed | Recorded | Ended | Avoided | Expired | SlotsChanged | Ticked | Stopped
 
 
 @dataclass(frozen=True, slots=True)

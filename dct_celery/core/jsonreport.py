@@ -52,7 +52,7 @@ def _test(verdict: Verdict) -> dict[str, Any]:
         "attempt": verdict.attempt,
         "file": verdict.entry.file,
         "line": verdict.entry.line,
-        "covered_by": verdict.covered_by,
+        "covered_by": str(verdict.covered_by) if verdict.covered_by else None,
         "message": _message(verdict),
         "flaky": verdict.flaky,
         "attempts": [_attempt(earlier) for earlier in verdict.earlier],

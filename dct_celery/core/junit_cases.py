@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from dct_celery.core.model import BAD_OUTCOMES, Failure, FixtureVerdict, Outcome, RunReport, Verdict, worst
+from dct_celery.core.model import BAD_OUTCOMES, Failure, FixtureRef, FixtureVerdict, Outcome, RunReport, Verdict, worst
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +85,16 @@ def _fixture_cases(report: RunReport) -> Iterator[Case]:
     return (_fixture_case(fixture, report) for fixture in report.fixtures if fixture.outcome in BAD_OUTCOMES)
 
 
-def _fixture_index(report: RunReport) -> dict[tuple[str, int | None], FixtureVerdict]:
-    """(fixture id, covered index or None for any) -> the worst such fixture that explains why a test did not run."""
-    found: dict[tuple[str, int | None], FixtureVerdict] = {}
+def _fixture_index(report: RunReport) -> dict[tuple[FixtureRef, int | None], FixtureVerdict]:
+    """(fixture, covered index or None for any) -> the worst such fixture that explains why a test did not run."""
+    found: dict[tuple[FixtureRef, int | None], FixtureVerdict] = {}
     for fixture in report.fixtures:
         if fixture.outcome not in BAD_OUTCOMES and fixture.outcome is not Outcome.SKIPPED:
             continue
         for index in (None, *fixture.covers):
-            other = found.setdefault((fixture.id, index), fixture)
+            other = found.setdefault((fixture.fixture, index), fixture)
             if worst((fixture.outcome, other.outcome)) is not other.outcome:
-                found[fixture.id, index] = fixture
+                found[fixture.fixture, index] = fixture
     return found
 
 
@@ -126,12 +126,11 @@ def _rerun(verdict: Verdict, prefix: str) -> Rerun:
 
 def _fixture_case(fixture: FixtureVerdict, report: RunReport) -> Case:
     """The synthetic case `setUpClass` in its class's suite (`setUpModule` in one named after the module)."""
-    _, _, owner = fixture.id.partition("(")
     tag = "error" if fixture.outcome is Outcome.ERROR else "failure"
     covered = (report.verdicts[i].entry.file for i in fixture.covers if 0 <= i < len(report.verdicts))
     place = next(((f.file, f.line) for f in fixture.failures if f.file), (next(filter(None, covered), None), None))
     return Case(
-        cls=owner.removesuffix(")") or fixture.id,
+        cls=fixture.fixture.name or fixture.id,
         name=fixture.phase,
         result=_problem(tag, fixture.failures, fixture.reason or f"{fixture.phase} failed"),
         file=place[0],

@@ -13,8 +13,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from dct_celery.core.events import Released
-from dct_celery.core.model import Entry, Failure, FixtureVerdict, Manifest, Outcome, Verdict
+from dct_celery.core.events import ChunkReleased
+from dct_celery.core.leases import LeaseRef
+from dct_celery.core.model import Entry, Failure, FixtureRef, FixtureVerdict, Manifest, Outcome, Verdict
 
 #: A test (or a fixture) during which a process died this often gets the verdict `error`.
 MAX_CRASHES = 2
@@ -28,12 +29,12 @@ class Deaths:
 
     budget: int | None = None
     total: int = 0
-    _blamed: dict[int | str, int] = field(default_factory=lambda: defaultdict(int))
+    _blamed: dict[int | FixtureRef, int] = field(default_factory=lambda: defaultdict(int))
 
-    def blame(self, suspect: int | str) -> bool:
-        """One more death of this test (index) or fixture (id); True when that is its verdict."""
+    def blame(self, suspect: int | FixtureRef) -> bool:
+        """One more death of this test (index) or fixture; True when that is its verdict."""
         self._blamed[suspect] += 1
-        last = isinstance(suspect, str) and suspect.startswith("tearDown")
+        last = isinstance(suspect, FixtureRef) and not suspect.sets_up
         return last or self._blamed[suspect] >= MAX_CRASHES
 
     def exceeded(self, chunks: int) -> str:
@@ -44,38 +45,30 @@ class Deaths:
         return f"{self.total} test processes died, which is more than the run may have (--crash-budget {most})"
 
 
-def covered_by(fixture: str, manifest: Manifest, indices: Iterable[int]) -> tuple[int, ...]:
-    """Those of the entries that cannot run when this fixture ("setUpClass (a.T)") does not end; none for a tear-down."""
-    phase, _, scope = fixture.partition(" ")
-    name = scope.strip("()")
-    if phase == "setUpClass":
-        return tuple(index for index in indices if manifest[index].cls == name)
-    if phase == "setUpModule":
-        return tuple(index for index in indices if manifest[index].module == name)
-    return ()
+def covered_by(fixture: FixtureRef, manifest: Manifest, indices: Iterable[int]) -> tuple[int, ...]:
+    """Those of the entries that cannot run when this fixture does not end; none for a tear-down."""
+    return tuple(index for index in indices if fixture.keeps(manifest[index]))
 
 
-def death_of_test(entry: Entry, event: Released) -> Verdict:
+def death_of_test(entry: Entry, lease: LeaseRef, end: ChunkReleased) -> Verdict:
     return Verdict(
         entry,
         Outcome.ERROR,
-        worker=event.lease.worker,
-        slot=event.lease.slot,
-        attempt=event.lease.attempt,
-        failures=(_failure(event, "this test, twice"),),
+        worker=lease.worker,
+        slot=lease.slot,
+        attempt=lease.attempt,
+        failures=(_failure(end, "this test, twice"),),
     )
 
 
-def death_of_fixture(event: Released) -> FixtureVerdict:
-    phase = event.fixture.partition(" ")[0]
-    times = "" if phase.startswith("tearDown") else ", twice"
+def death_of_fixture(fixture: FixtureRef, lease: LeaseRef, end: ChunkReleased) -> FixtureVerdict:
+    times = ", twice" if fixture.sets_up else ""
     return FixtureVerdict(
-        event.fixture,
-        phase,
+        fixture,
         Outcome.ERROR,
-        worker=event.lease.worker,
-        slot=event.lease.slot,
-        failures=(_failure(event, f"{event.fixture}{times}", suffix=f" during {event.fixture}"),),
+        worker=lease.worker,
+        slot=lease.slot,
+        failures=(_failure(end, f"{fixture}{times}", suffix=f" during {fixture}"),),
     )
 
 
@@ -84,9 +77,9 @@ def how(cause: str) -> str:
     return cause if cause.startswith("killed") else f"died ({cause})"
 
 
-def _failure(event: Released, what: str, suffix: str = "") -> Failure:
-    text = f"The test process {_was(event.cause)} during {what}.\n\n{event.detail}".rstrip()
-    return Failure("error", "dct.ProcessDied", f"process {how(event.cause)}{suffix}", text)
+def _failure(end: ChunkReleased, what: str, suffix: str = "") -> Failure:
+    text = f"The test process {_was(end.cause)} during {what}.\n\n{end.detail}".rstrip()
+    return Failure("error", "dct.ProcessDied", f"process {how(end.cause)}{suffix}", text)
 
 
 def _was(cause: str) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
+from dct_celery.core.codec import Count, Number, Seconds
 from dct_celery.core.leaks import Leak
 
 
@@ -55,7 +57,7 @@ def worst(outcomes: Iterable[Outcome]) -> Outcome:
 class Entry:
     """One test of the manifest, as the collect process saw it."""
 
-    index: int
+    index: Count
     #: `test.id()`; neither unique nor importable in general.
     id: str
     #: Dotted module and qualified class name (`unittest.util.strclass`).
@@ -76,21 +78,6 @@ class Entry:
     keep_module: bool = False
     #: Its tear-down flushes its `databases`: a TransactionTestCase that is not skipped by decoration.
     flushes: bool = False
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Entry:
-        """Inverse of `to_dict`; raises TypeError or ValueError for anything else."""
-        return cls(
-            **{
-                **data,
-                "phase": Phase(data["phase"]),
-                "databases": tuple(data.get("databases", ())),
-                "tags": tuple(data.get("tags", ())),
-            }
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +124,10 @@ class Chunk:
     """A unit of work under one lease: indices into the manifest, in canonical order."""
 
     id: str
-    indices: tuple[int, ...]
+    indices: tuple[Count, ...]
     phase: Phase
     need: Need
-    attempt: int = 1
+    attempt: Number = 1
     #: Aliases that the sequential run would have flushed before it came here; need is FLUSHED where there are any.
     flushed: tuple[str, ...] = ()
     #: Aliases that its own tests flush.
@@ -148,32 +135,73 @@ class Chunk:
     #: Names of things only one chunk of the run may hold at a time (lock files, fixed ports).
     locks: tuple[str, ...] = ()
     #: Predicted seconds, class fixtures included.
-    estimate: float = 0.0
+    estimate: Seconds = 0.0
     #: Run in a fork that nothing ran in before (a retry, a suspect).
     fresh: bool = False
     #: Worker that should leave it to others for a while, because a test of it failed or died there; empty for none.
     avoid: str = ""
     #: Seconds that one test may take, (index, seconds) of those that may take longer, and the seconds for a class fixture
     #: (0: the usual). See core.limits.
-    test_limit: float = 60.0
-    limits: tuple[tuple[int, float], ...] = ()
-    fixture_limit: float = 0.0
+    test_limit: Seconds = 60.0
+    limits: tuple[tuple[Count, Seconds], ...] = ()
+    fixture_limit: Seconds = 0.0
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+
+class FixturePhase(StrEnum):
+    SET_UP = "setUp"
+    TEAR_DOWN = "tearDown"
+
+
+class FixtureScope(StrEnum):
+    """What a fixture is for: the tests of one class, of one module, or all that its process runs."""
+
+    CLASS = "Class"
+    MODULE = "Module"
+    SESSION = "Session"
+
+
+_FIXTURE = re.compile(r"(setUp|tearDown)(Class|Module|Session) \((.*)\)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class FixtureRef:
+    """A fixture of a class, module or session: which half of it, and whose. As text, and in JSON: "setUpClass (app.tests.T)"."""
+
+    phase: FixturePhase
+    scope: FixtureScope
+    #: The class (`unittest.util.strclass`) or module.
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} ({self.name})"
+
+    @property
+    def kind(self) -> str:
+        """setUpClass, tearDownModule and so on."""
+        return self.phase.value + self.scope.value
+
+    @property
+    def sets_up(self) -> bool:
+        return self.phase is FixturePhase.SET_UP
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Chunk:
-        """Inverse of `to_dict`; raises TypeError, KeyError or ValueError for anything else."""
-        return cls(
-            **{
-                **data,
-                "indices": tuple(data["indices"]),
-                "phase": Phase(data["phase"]),
-                "need": Need(data["need"]),
-                **{name: tuple(data.get(name, ())) for name in ("flushed", "flushes", "locks")},
-                "limits": tuple((index, seconds) for index, seconds in data.get("limits", ())),
-            }
+    def parse(cls, text: str) -> Self:
+        """Inverse of `str`. Raises ValueError."""
+        if (found := _FIXTURE.fullmatch(text)) is None:
+            raise ValueError(f"{text[:80]!r} names no fixture")
+        return cls(FixturePhase(found[1]), FixtureScope(found[2]), found[3])
+
+    def to_json(self) -> str:
+        return str(self)
+
+    from_json = parse
+
+    def keeps(self, entry: Entry) -> bool:
+        """The entry cannot run when this fixture does not end; nothing depends on a tear-down."""
+        if not self.sets_up:
+            return False
+        return self.scope is FixtureScope.SESSION or self.name == (
+            entry.cls if self.scope is FixtureScope.CLASS else entry.module
         )
 
 
@@ -194,10 +222,6 @@ class Failure:
     file: str | None = None
     line: int | None = None
 
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Failure:
-        return cls(**data)
-
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -216,8 +240,8 @@ class Verdict:
     output: str = ""
     #: SQL text of --debug-sql, else empty.
     sql: str = ""
-    #: Id of the fixture event that kept it from running, e.g. "setUpClass (app.tests.T)".
-    covered_by: str | None = None
+    #: The fixture that kept it from running.
+    covered_by: FixtureRef | None = None
     #: What the attempts before this one said, oldest first: failures that --reruns did not take for the last word.
     earlier: tuple[Verdict, ...] = ()
 
@@ -237,11 +261,9 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class FixtureVerdict:
-    """A class or module fixture that did not simply pass: `setUpClass (app.tests.T)` and its kin."""
+    """A class, module or session fixture that did not simply pass."""
 
-    id: str
-    #: setUpClass, tearDownClass, setUpModule, tearDownModule.
-    phase: str
+    fixture: FixtureRef
     outcome: Outcome
     worker: str | None = None
     slot: int | None = None
@@ -250,6 +272,16 @@ class FixtureVerdict:
     output: str = ""
     #: Manifest indices that it kept from running.
     covers: tuple[int, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """For people and reports: "setUpClass (app.tests.T)"."""
+        return str(self.fixture)
+
+    @property
+    def phase(self) -> str:
+        """setUpClass, tearDownClass, setUpModule, tearDownModule."""
+        return self.fixture.kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,43 +1,66 @@
-"""Records of the stream as verdicts: what one attempt says of a test or a fixture."""
+"""Records: what one attempt says of a test or a fixture, as it travels from the test process to the dispatcher."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
-from dct_celery.core.events import Lease
-from dct_celery.core.model import Entry, Failure, FixtureVerdict, Outcome, Verdict
-
-
-def verdict_of_test(entry: Entry, record: dict[str, Any], lease: Lease) -> Verdict:
-    """`record`: a TestFinished message as a dict. KeyError, TypeError or ValueError for anything else."""
-    return Verdict(
-        entry=entry,
-        outcome=Outcome(record["outcome"]),
-        seconds=record["seconds"],
-        worker=lease.worker,
-        slot=lease.slot,
-        attempt=lease.attempt,
-        failures=_failures(record),
-        reason=record.get("reason", ""),
-        output=record.get("output", ""),
-        sql=record.get("sql", ""),
-        covered_by=record.get("covered_by"),
-    )
+from dct_celery.core.codec import Count, Seconds
+from dct_celery.core.leases import LeaseRef
+from dct_celery.core.model import Entry, Failure, FixtureRef, FixtureVerdict, Outcome, Verdict
 
 
-def verdict_of_fixture(record: dict[str, Any], lease: Lease) -> FixtureVerdict:
-    """`record`: a FixtureFinished message as a dict."""
-    return FixtureVerdict(
-        id=record["id"],
-        phase=record["phase"],
-        outcome=Outcome(record["outcome"]),
-        worker=lease.worker,
-        slot=lease.slot,
-        failures=_failures(record),
-        reason=record.get("reason", ""),
-        output=record.get("output", ""),
-    )
+@dataclass(frozen=True, slots=True)
+class TestRecord:
+    """A test of the manifest has ended. `seconds` by the monotonic clock of its host."""
+
+    __test__: ClassVar[bool] = False
+
+    index: Count
+    outcome: Outcome
+    seconds: Seconds
+    failures: tuple[Failure, ...] = ()
+    reason: str = ""
+    output: str = ""
+    sql: str = ""
+    covered_by: FixtureRef | None = None
+
+    def verdict(self, entry: Entry, lease: LeaseRef) -> Verdict:
+        return Verdict(
+            entry=entry,
+            outcome=self.outcome,
+            seconds=self.seconds,
+            worker=lease.worker,
+            slot=lease.slot,
+            attempt=lease.attempt,
+            failures=self.failures,
+            reason=self.reason,
+            output=self.output,
+            sql=self.sql,
+            covered_by=self.covered_by,
+        )
 
 
-def _failures(record: dict[str, Any]) -> tuple[Failure, ...]:
-    return tuple(Failure.from_dict(failure) for failure in record.get("failures", ()))
+@dataclass(frozen=True, slots=True)
+class FixtureRecord:
+    """A class or module fixture has failed or skipped."""
+
+    fixture: FixtureRef
+    outcome: Outcome
+    failures: tuple[Failure, ...] = ()
+    reason: str = ""
+    output: str = ""
+
+    def verdict(self, lease: LeaseRef) -> FixtureVerdict:
+        return FixtureVerdict(
+            self.fixture,
+            self.outcome,
+            worker=lease.worker,
+            slot=lease.slot,
+            failures=self.failures,
+            reason=self.reason,
+            output=self.output,
+        )
+
+
+Record = TestRecord | FixtureRecord

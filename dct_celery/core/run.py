@@ -2,14 +2,17 @@
 
 Rules
   1. The manifest decides: the run is finished when every entry has a disposition, and not before (I1).
-  2. A verdict is given once. Records of an attempt that was overtaken change nothing: the store refuses stale fences, and
-     whatever reached the stream before its lease ended stands.
+  2. A verdict is given once. A record counts for the tests of the chunk whose lease its sender holds, as long as it holds it:
+     the store refuses stale fences, and this machine believes neither the store nor a worker beyond that (I11). Whatever
+     reached the stream before its lease ended stands.
   3. What a lease leaves without verdict goes into a new chunk, to run in a fresh fork (a class never runs twice in one
      process), on another worker where there is one. Deaths of processes climb the poison ladder (core.ladder, I8).
   4. Infrastructure never gives a verdict: entries lost more often than `MAX_LOSSES` are `not_run`, and the run ends with 7 (I7).
-  5. A failure that --reruns doubts is no verdict yet: its entry stays open, and runs again alone when its chunk has ended.
+  5. A tear-down that was not heard of may have failed: when a lease is lost, the last test that was heard of runs again if
+     nothing else of its class does, for its fixtures' sake; its own verdict stands.
+  6. A failure that --reruns doubts is no verdict yet: its entry stays open, and runs again alone when its chunk has ended.
      A pass then is its verdict; if no rerun comes to an end, its last failure is, never `not_run`.
-  6. Nothing is offered after a stop. What still runs may end; the rest is `not_run` with the reason of the stop.
+  7. Nothing is offered after a stop. What still runs may end; the rest is `not_run` with the reason of the stop.
 
 Chunks:   queued ─claimed─▶ leased ─completed─▶ done
             ▲                  └─released | expired─▶ done; the rest of its entries is queued in new chunks
@@ -24,21 +27,24 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import assert_never
 
 from dct_celery.core import events as ev
 from dct_celery.core import ladder
+from dct_celery.core.events import ChunkCompleted, ChunkReleased, ReleaseReason
 from dct_celery.core.leaks import Leaks
+from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import (
     BAD_OUTCOMES,
     Chunk,
+    FixtureRef,
     FixtureVerdict,
     Manifest,
     Outcome,
     Verdict,
 )
 from dct_celery.core.planner import Planner
-from dct_celery.core.records import verdict_of_fixture, verdict_of_test
+from dct_celery.core.records import FixtureRecord, TestRecord
 from dct_celery.core.reruns import Reruns
 
 #: An entry that was lost with its slot this often is given up.
@@ -50,17 +56,21 @@ CLAIM_SECONDS = 3.0
 #: Seconds that slots get to end after a stop.
 STOP_GRACE = 10.0
 #: Reasons of a release that are nobody's fault and count as no loss.
-_INNOCENT = frozenset({"drain", "timeout", "cancelled"})
+#: Reasons of a release that leave nobody to tear down what the last test's class and module have set up.
+_ABRUPT = frozenset({ReleaseReason.DRAIN, ReleaseReason.SILENCE, ReleaseReason.DATABASE, ReleaseReason.LOADER})
+_INNOCENT = frozenset({ReleaseReason.DRAIN, ReleaseReason.TIMEOUT, ReleaseReason.CANCELLED})
 
 
 @dataclass(slots=True)
-class _Held:
-    """A chunk on its way."""
+class InFlight:
+    """A chunk on its way: offered, or leased."""
 
     chunk: Chunk
     since: float
-    lease: ev.Lease | None = None
+    lease: LeaseRef | None = None
     lease_ms: int = 0
+    #: The test whose record came last.
+    last: int | None = None
 
 
 @dataclass(slots=True)
@@ -84,7 +94,7 @@ class RunMachine:
     leaks: Leaks = field(default_factory=Leaks)
     now: float = 0.0
     verdicts: dict[int, Verdict] = field(default_factory=dict)
-    fixtures: dict[tuple[str, str, str], FixtureVerdict] = field(default_factory=dict)
+    fixtures: dict[tuple[FixtureRef, Outcome], FixtureVerdict] = field(default_factory=dict)
     slots_used: dict[tuple[str, int], SlotUse] = field(default_factory=lambda: defaultdict(SlotUse))
     class_seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     stop: ev.Stopped | None = None
@@ -93,8 +103,14 @@ class RunMachine:
     #: Chunks that were ever offered, and how many of them were claimed.
     _known: set[str] = field(default_factory=set)
     _claims: int = 0
-    _queued: dict[str, _Held] = field(default_factory=dict)
-    _leased: dict[str, _Held] = field(default_factory=dict)
+    _queued: dict[str, InFlight] = field(default_factory=dict)
+    _leased: dict[str, InFlight] = field(default_factory=dict)
+    #: Offered, and taken back by a stop; some slot may have claimed it before it heard of that.
+    _withdrawn: dict[str, InFlight] = field(default_factory=dict)
+    #: Tests that have their verdicts, and run again because nobody has heard of the tear-down behind them.
+    _owed: set[int] = field(default_factory=set)
+    #: Records and ends that counted for nothing, because their lease is not held or does not cover them.
+    strays: int = 0
     _slots: int = 0
     _ready: int = 0
     _workers: int = 1
@@ -107,24 +123,34 @@ class RunMachine:
 
     def handle(self, event: ev.Event) -> list[ev.Effect]:
         """Takes one fact and returns what to do about it, in order."""
-        handlers: dict[type, Any] = {
-            ev.Offered: self._offered,
-            ev.Claimed: self._claimed,
-            ev.Recorded: self._recorded,
-            ev.Completed: self._completed,
-            ev.Released: self._released,
-            ev.Avoided: self._avoided,
-            ev.Expired: self._expired,
-            ev.SlotsChanged: self._slots_changed,
-            ev.Ticked: self._ticked,
-            ev.Stopped: self._stopped,
-        }
-        effects: list[ev.Effect] = handlers[type(event)](event)
-        return effects + self._fill()
+        return self._handled(event) + self._fill()
+
+    def _handled(self, event: ev.Event) -> list[ev.Effect]:
+        match event:
+            case ev.Offered():
+                return self._offered(event)
+            case ev.Claimed():
+                return self._claimed(event)
+            case ev.Recorded():
+                return self._recorded(event)
+            case ev.Ended(lease, _, end):
+                return self._ended(lease, end)
+            case ev.Avoided():
+                return self._avoided(event)
+            case ev.Expired():
+                return self._expired(event)
+            case ev.SlotsChanged():
+                return self._slots_changed(event)
+            case ev.Ticked():
+                return self._ticked(event)
+            case ev.Stopped():
+                return self._stopped(event)
+            case _:
+                assert_never(event)
 
     @property
     def finished(self) -> bool:
-        return len(self.verdicts) == len(self.manifest)
+        return len(self.verdicts) == len(self.manifest) and not self._owed
 
     @property
     def busy(self) -> int:
@@ -136,7 +162,7 @@ class RunMachine:
         """Some slot has claimed something."""
         return bool(self._leased or self.verdicts or self.slots_used)
 
-    def standing(self) -> list[tuple[Chunk, ev.Lease | None, int]]:
+    def standing(self) -> list[tuple[Chunk, LeaseRef | None, int]]:
         """(chunk, lease or None while it waits, ms of the lease) of all that is on its way."""
         return [(held.chunk, held.lease, held.lease_ms) for group in (self._queued, self._leased) for held in group.values()]
 
@@ -148,11 +174,11 @@ class RunMachine:
 
     def fixture_verdicts(self) -> tuple[FixtureVerdict, ...]:
         """Each fixture event once, with the entries that it kept from running."""
-        covered: dict[str, list[int]] = defaultdict(list)
+        covered: dict[FixtureRef, list[int]] = defaultdict(list)
         for index, verdict in sorted(self.verdicts.items()):
             if verdict.covered_by:
                 covered[verdict.covered_by].append(index)
-        return tuple(replace(fixture, covers=tuple(covered[fixture.id])) for fixture in self.fixtures.values())
+        return tuple(replace(fixture, covers=tuple(covered[fixture.fixture])) for fixture in self.fixtures.values())
 
     def exit_code(self) -> int:
         """By I10. A deliberate stop has its own code; a lost entry outweighs failures."""
@@ -169,61 +195,107 @@ class RunMachine:
         if event.chunk.id not in self._known:
             self._known.add(event.chunk.id)
             self.planner.take(event.chunk)
-            self._queued[event.chunk.id] = _Held(event.chunk, self.now)
+            self._queued[event.chunk.id] = InFlight(event.chunk, self.now)
         return []
 
     def _claimed(self, event: ev.Claimed) -> list[ev.Effect]:
-        held = self._queued.pop(event.lease.chunk, None)
+        held = self._queued.pop(event.lease.chunk, None) or self._withdrawn.pop(event.lease.chunk, None)
         if held is not None:
             self._claims += 1
-            self._leased[event.lease.chunk] = _Held(held.chunk, self.now, event.lease, event.lease_ms)
+            self._leased[event.lease.chunk] = InFlight(held.chunk, self.now, event.lease, event.lease_ms)
         return []
 
     def _recorded(self, event: ev.Recorded) -> list[ev.Effect]:
+        held = self._held(event.lease)
+        if held is None:
+            self.strays += len(event.records)
+            return []
         effects: list[ev.Effect] = []
         for record in event.records:
-            if record["kind"] == "TestFinished":
-                effects += self._test(record, event.lease)
-            elif record["kind"] == "FixtureFinished":
-                effects += self._judge_fixture(verdict_of_fixture(record, event.lease))
+            match record:
+                case TestRecord():
+                    if record.index in held.chunk.indices:
+                        held.last = record.index
+                        effects += self._test(record, event.lease)
+                    else:
+                        self.strays += 1
+                case FixtureRecord():
+                    effects += self._judge_fixture(record.verdict(event.lease))
+                case _:
+                    assert_never(record)
         return effects
 
-    def _completed(self, event: ev.Completed) -> list[ev.Effect]:
-        held = self._end(event.lease, event.busy_seconds)
+    def _ended(self, lease: LeaseRef, end: ev.ChunkEnd) -> list[ev.Effect]:
+        held = self._end(lease, end.busy_seconds)
         if held is None:
+            self.strays += 1
             return []
-        if not self.reruns.repeats(held.chunk):  # a class's cost would count twice
-            for name, seconds in event.class_seconds.items():
+        match end:
+            case ChunkCompleted():
+                return self._completed(held.chunk, lease, end)
+            case ChunkReleased():
+                owed = self._owe(held, lease) if end.why in _ABRUPT else []
+                return owed + self._released(held.chunk, lease, end)
+            case _:
+                assert_never(end)
+
+    def _completed(self, chunk: Chunk, lease: LeaseRef, end: ChunkCompleted) -> list[ev.Effect]:
+        if not self.reruns.repeats(chunk):  # a class's cost would count twice
+            for name, seconds in end.class_seconds.items():
                 self.class_seconds[name] += seconds
         # Records and end come from one holder in one order, so nothing but `left` should be open here; if it is, it runs again.
-        lease, indices = event.lease, held.chunk.indices
-        loss = "" if event.left else "its records did not arrive"
-        if set(indices) <= set(event.left):
+        loss = "" if end.left else "its records did not arrive"
+        if set(chunk.indices) <= set(end.left):
             # Not for ever: a result class may want no test at all.
-            loss = f"it was stopped before its first test ({event.stopped})"
-        told = [ev.Warn(text) for text in self.leaks.add(self.manifest, indices, event.leaks, lease.worker, lease.slot)]
-        return [*told, *self._rerun(held.chunk, lease), *self._again(held.chunk, self._open(held.chunk), loss=loss)]
+            loss = f"it was stopped before its first test ({end.stopped})"
+        self._owed.difference_update(chunk.indices)
+        told = [ev.Warn(text) for text in self.leaks.add(self.manifest, chunk.indices, end.leaks, lease.worker, lease.slot)]
+        return [*told, *self._rerun(chunk, lease), *self._again(chunk, self._open(chunk), loss=loss)]
 
-    def _released(self, event: ev.Released) -> list[ev.Effect]:
-        held = self._end(event.lease, event.busy_seconds)
-        if held is None:
-            return []
-        if event.why == "crash":
-            return self._crashed(held.chunk, event)
-        if event.why == "unready":
-            return self._passed_on(held.chunk, event)
+    def _released(self, chunk: Chunk, lease: LeaseRef, end: ChunkReleased) -> list[ev.Effect]:
+        if end.why is ReleaseReason.CRASH:
+            return self._crashed(chunk, lease, end)
+        if end.why is ReleaseReason.UNREADY:
+            return self._passed_on(chunk, lease, end)
         # The fixture that ran out of time is recorded; what it kept from running is for the manifest to say.
-        covered = self._cover(held.chunk, event.fixture) if event.why == "timeout" else []
+        timed_out = end.fixture if end.why is ReleaseReason.TIMEOUT else None
+        covered = self._cover(chunk, timed_out) if timed_out is not None else []
         # A set-up that covers nothing has got nobody a verdict: without an end to that, it would run for ever.
-        innocent = event.why in _INNOCENT and (covered or not event.fixture.startswith("setUp"))
-        loss = "" if innocent else f"{event.why}: {event.cause}" if event.cause else event.why
-        return covered + self._rest(held.chunk, event.lease, loss)
+        innocent = end.why in _INNOCENT and (covered or end.fixture is None or not end.fixture.sets_up)
+        loss = "" if innocent else f"{end.why}: {end.cause}" if end.cause else end.why.value
+        return covered + self._rest(chunk, lease, loss)
 
     def _expired(self, event: ev.Expired) -> list[ev.Effect]:
         held = self._end(event.lease, 0.0)
         if held is None:
             return []
-        return self._rest(held.chunk, event.lease, "its lease ran out")
+        return self._owe(held, event.lease) + self._rest(held.chunk, event.lease, "its lease ran out")
+
+    def _owe(self, held: InFlight, lease: LeaseRef) -> list[ev.Effect]:
+        """The attempt ended without a tear-down, as far as anybody knows."""
+        chunk, last = held.chunk, held.last
+        # What was owed by this attempt is owed still.
+        owed = [index for index in chunk.indices if index in self._owed]
+        if last is not None and last not in owed:
+            cls = self.manifest[last].cls
+            again = {*self._open(chunk), *self.reruns.held(chunk)} - self.verdicts.keys()
+            if not any(self.manifest[index].cls == cls for index in again):
+                owed.append(last)
+        if self.stop is not None:
+            return []
+        effects: list[ev.Effect] = []
+        for index in owed:
+            self._losses[index] += 1
+            if self._losses[index] >= MAX_LOSSES:
+                self._owed.discard(index)
+                self.lost.add(index)
+                effects.append(
+                    ev.Warn(f"nobody has heard of the tear-down behind {self.manifest[index].id}, in {MAX_LOSSES} tries")
+                )
+                continue
+            self._owed.add(index)
+            self.planner.requeue(chunk, (index,), fresh=True, avoid=self._elsewhere(lease))
+        return effects
 
     def _avoided(self, event: ev.Avoided) -> list[ev.Effect]:
         held = self._queued.get(event.lease.chunk)
@@ -238,6 +310,7 @@ class RunMachine:
     def _ticked(self, event: ev.Ticked) -> list[ev.Effect]:
         self.now = event.now
         if self.stop is not None:
+            self._owed.clear()
             over = not self._leased or self.now - self._stopped_at > STOP_GRACE
             return self._give_up(self._all_open(), self.stop.reason, lost=False) if over else []
         if self._ready <= len(self._leased):
@@ -254,20 +327,21 @@ class RunMachine:
             return []
         self.stop = event
         self._stopped_at = self.now
+        self._withdrawn |= self._queued
         self._queued.clear()
         return [ev.Cancel(event.reason)]
 
     # -- verdicts --------------------------------------------------------------
 
-    def _test(self, record: dict[str, Any], lease: ev.Lease) -> list[ev.Effect]:
-        index = record["index"]
+    def _test(self, record: TestRecord, lease: LeaseRef) -> list[ev.Effect]:
+        index = record.index
         if index in self.verdicts or self.reruns.heard(index, lease.chunk):
             return []
-        verdict = verdict_of_test(self.manifest[index], record, lease)
+        verdict = record.verdict(self.manifest[index], lease)
         if verdict.outcome is Outcome.NOT_RUN and not verdict.covered_by:
             return []  # the process skipped it without a reason: it stays open and runs again
         if self.stop is None and self.reruns.hold(lease.chunk, verdict):
-            return [ev.Warn(f"{verdict.entry.id} failed on {lease.worker}/{lease.slot}; it runs again (--reruns)")]
+            return [ev.Warn(f"{verdict.entry.id} failed on {lease.place}; it runs again (--reruns)")]
         complaint = self.reruns.complaint()
         spent: list[ev.Effect] = [ev.Warn(complaint)] if complaint else []
         return spent + self._judge(self.reruns.settle(verdict))
@@ -280,7 +354,7 @@ class RunMachine:
         return effects
 
     def _judge_fixture(self, fixture: FixtureVerdict) -> list[ev.Effect]:
-        key = (fixture.id, fixture.phase, fixture.outcome.value)
+        key = (fixture.fixture, fixture.outcome)
         if key in self.fixtures:
             return []
         self.fixtures[key] = fixture
@@ -289,7 +363,7 @@ class RunMachine:
             effects += self._count_bad()
         return effects
 
-    def _cover(self, chunk: Chunk, fixture: str) -> list[ev.Effect]:
+    def _cover(self, chunk: Chunk, fixture: FixtureRef) -> list[ev.Effect]:
         """What of the chunk cannot run because this fixture did not end."""
         effects: list[ev.Effect] = []
         for index in ladder.covered_by(fixture, self.manifest, self._open(chunk)):
@@ -306,9 +380,16 @@ class RunMachine:
 
     # -- losses ----------------------------------------------------------------
 
-    def _end(self, lease: ev.Lease, busy_seconds: float) -> _Held | None:
+    def _held(self, lease: LeaseRef) -> InFlight | None:
+        """What is leased to the holder of this lease, in whatever epoch that was; None when it is another's or nobody's."""
         held = self._leased.get(lease.chunk)
-        if held is None or held.lease is None or held.lease.fence != lease.fence:
+        if held is None or held.lease is None or replace(held.lease, epoch=lease.epoch) != lease:
+            return None
+        return held
+
+    def _end(self, lease: LeaseRef, busy_seconds: float) -> InFlight | None:
+        held = self._held(lease)
+        if held is None:
             return None
         del self._leased[lease.chunk]
         use = self.slots_used[lease.worker, lease.slot]
@@ -323,51 +404,52 @@ class RunMachine:
     def _all_open(self) -> tuple[int, ...]:
         return tuple(entry.index for entry in self.manifest if entry.index not in self.verdicts)
 
-    def _crashed(self, chunk: Chunk, event: ev.Released) -> list[ev.Effect]:
+    def _crashed(self, chunk: Chunk, lease: LeaseRef, end: ChunkReleased) -> list[ev.Effect]:
         """The poison ladder: the suspect alone at the second try, its verdict at the last death, the rest elsewhere."""
         self.deaths.total += 1
         open_ = self._open(chunk)
-        suspects = ladder.covered_by(event.fixture, self.manifest, open_) if event.fixture else ()
-        if not event.fixture and event.index in open_:
-            suspects = (event.index,)
-        known = bool(suspects) or event.fixture.startswith("tearDown")
-        effects = self._accuse(chunk, suspects, event) if known else []
-        loss = "" if known else f"crash: {event.cause}"
+        suspects: tuple[int, ...] = ()
+        if end.fixture is not None:
+            suspects = ladder.covered_by(end.fixture, self.manifest, open_)
+        elif end.index in open_:
+            suspects = (end.index,)
+        known = bool(suspects) or (end.fixture is not None and not end.fixture.sets_up)
+        effects = self._accuse(chunk, suspects, lease, end) if known else []
+        loss = "" if known else f"crash: {end.cause}"
         rest = tuple(index for index in open_ if index not in suspects)
-        effects += self._rerun(chunk, event.lease) + self._again(chunk, rest, loss=loss, where=event.lease)
+        effects += self._rerun(chunk, lease) + self._again(chunk, rest, loss=loss, where=lease)
         if why := self.deaths.exceeded(self._claims):
             effects += self._stopped(ev.Stopped(why, 7))
         return effects
 
-    def _accuse(self, chunk: Chunk, suspects: tuple[int, ...], event: ev.Released) -> list[ev.Effect]:
-        if self.deaths.blame(event.fixture or suspects[0]):
-            if event.fixture:
-                return self._judge_fixture(ladder.death_of_fixture(event)) + self._cover(chunk, event.fixture)
-            return self._judge(self.reruns.settle(ladder.death_of_test(self.manifest[suspects[0]], event)))
+    def _accuse(self, chunk: Chunk, suspects: tuple[int, ...], lease: LeaseRef, end: ChunkReleased) -> list[ev.Effect]:
+        if self.deaths.blame(end.fixture or suspects[0]):
+            if end.fixture is not None:
+                return self._judge_fixture(ladder.death_of_fixture(end.fixture, lease, end)) + self._cover(chunk, end.fixture)
+            return self._judge(self.reruns.settle(ladder.death_of_test(self.manifest[suspects[0]], lease, end)))
         if not suspects or self.stop is not None:
             return []
-        self.planner.requeue(chunk, suspects, fresh=True, avoid=self._elsewhere(event.lease))
-        what = event.fixture or self.manifest[suspects[0]].id
-        return [ev.Warn(f"a test process {ladder.how(event.cause)} during {what}; it runs again alone")]
+        self.planner.requeue(chunk, suspects, fresh=True, avoid=self._elsewhere(lease))
+        what = end.fixture or self.manifest[suspects[0]].id
+        return [ev.Warn(f"a test process {ladder.how(end.cause)} during {what}; it runs again alone")]
 
-    def _elsewhere(self, lease: ev.Lease) -> str:
+    def _elsewhere(self, lease: LeaseRef) -> str:
         """The worker to avoid at the next try, where there is another one."""
         return lease.worker if self._workers > 1 else ""
 
-    def _rest(self, chunk: Chunk, lease: ev.Lease, loss: str) -> list[ev.Effect]:
+    def _rest(self, chunk: Chunk, lease: LeaseRef, loss: str) -> list[ev.Effect]:
         return self._rerun(chunk, lease) + self._again(chunk, self._open(chunk), loss=loss, where=lease)
 
-    def _passed_on(self, chunk: Chunk, event: ev.Released) -> list[ev.Effect]:
+    def _passed_on(self, chunk: Chunk, lease: LeaseRef, end: ChunkReleased) -> list[ev.Effect]:
         """A slot without databases: it rests, and nothing was lost, unless no slot ever gets any."""
-        place = f"{event.lease.worker}/{event.lease.slot}"
-        effects: list[ev.Effect] = [ev.Warn(f"{place} rests, its tests go elsewhere: {event.cause}")]
+        effects: list[ev.Effect] = [ev.Warn(f"{lease.place} rests, its tests go elsewhere: {end.cause}")]
         for index in self._open(chunk):
             self._unready[index] += 1
         hopeless = tuple(index for index in self._open(chunk) if self._unready[index] >= MAX_UNREADY)
-        effects += self._give_up(hopeless, f"no slot got its databases, in {MAX_UNREADY} tries: {event.cause}", lost=True)
-        return effects + self._rest(chunk, event.lease, loss="")
+        effects += self._give_up(hopeless, f"no slot got its databases, in {MAX_UNREADY} tries: {end.cause}", lost=True)
+        return effects + self._rest(chunk, lease, loss="")
 
-    def _rerun(self, chunk: Chunk, lease: ev.Lease) -> list[ev.Effect]:
+    def _rerun(self, chunk: Chunk, lease: LeaseRef) -> list[ev.Effect]:
         """Failures that this attempt left in doubt: each alone in a fresh fork, or final when too many tests failed."""
         open_ = tuple(index for index in self.reruns.held(chunk) if index not in self.verdicts)
         if self.reruns.exhausted:
@@ -376,7 +458,7 @@ class RunMachine:
             self.planner.requeue(chunk, (index,), fresh=True, avoid=self._elsewhere(lease))
         return []
 
-    def _again(self, chunk: Chunk, indices: tuple[int, ...], *, loss: str, where: ev.Lease | None = None) -> list[ev.Effect]:
+    def _again(self, chunk: Chunk, indices: tuple[int, ...], *, loss: str, where: LeaseRef | None = None) -> list[ev.Effect]:
         """What an attempt left open: queued anew, or given up when infrastructure lost it too often."""
         if not indices or self.stop is not None:
             return []
@@ -384,7 +466,7 @@ class RunMachine:
         if loss:
             for index in indices:
                 self._losses[index] += 1
-            place = f" on {where.worker}/{where.slot}" if where else ""
+            place = f" on {where.place}" if where else ""
             effects.append(ev.Warn(f"{len(indices)} tests{place} have to run again: {loss}"))
         hopeless = tuple(index for index in indices if self._losses[index] >= MAX_LOSSES)
         effects += self._give_up(hopeless, f"lost {MAX_LOSSES} times, the last time: {loss}", lost=True)
@@ -413,7 +495,7 @@ class RunMachine:
             if chunk is None:
                 break
             self._known.add(chunk.id)
-            self._queued[chunk.id] = _Held(chunk, self.now)
+            self._queued[chunk.id] = InFlight(chunk, self.now)
             effects.append(ev.Offer(chunk))
         return effects
 

@@ -6,9 +6,10 @@ Drivers are told apart by their texts alone, because what failed may have been s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any
+
+from dct_celery.core.model import Failure
 
 
 class ServerFault(StrEnum):
@@ -58,11 +59,11 @@ def fault_in_traceback(text: str) -> ServerFault | None:
     return fault_in("\n".join(_ERROR_LINE.findall(text)))
 
 
-def suspicion(failures: Iterable[Mapping[str, Any]]) -> ServerFault | None:
-    """What a record's failures say the server lacks. A lost session alone is none: a test may end its own, and whether the
-    server went away can be asked."""
-    for failure in failures:
-        fault = fault_in_traceback(f"{failure.get('type', '')}: {failure.get('message', '')}\n{failure.get('text', '')}")
+def suspicion(failures: Iterable[Failure], reason: str = "") -> ServerFault | None:
+    """What a record says the server lacks. A lost session alone is none: a test may end its own, and whether the server went
+    away can be asked."""
+    for text in (reason, *(f"{one.type}: {one.message}\n{one.text}" for one in failures)):
+        fault = fault_in_traceback(text)
         if fault in (ServerFault.CONNECTIONS, ServerFault.DISK):
             return fault
     return None

@@ -8,9 +8,9 @@ from typing import Any
 from dct_celery import __version__
 from dct_celery.dispatcher.doctor import Finding, counted
 from dct_celery.ports import WorkerInfo
+from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.security import signing
 from dct_celery.settings import Settings
-from dct_celery.wire import messages
 
 #: Seconds by which clocks may differ without a word, and between two beats of a worker with some patience.
 SKEW, BEAT = 5.0, 1.5
@@ -114,7 +114,7 @@ def _worker(info: WorkerInfo, facts: Mapping[str, str]) -> Finding:
     said = [counted(info.slots, "slot"), f"dct_celery {info.version}"]
     said += [f"{word} {info.about[name]}" for name, word in (("python", "Python"), ("django", "Django")) if name in info.about]
     text = ", ".join(said)
-    if info.version != __version__ or info.protocol != messages.PROTOCOL_VERSION:
+    if info.version != __version__ or info.protocol != PROTOCOL_VERSION:
         return Finding("failed", what, f"{text}; this side is {__version__}", "install the same version on both sides")
     if info.trouble:
         return Finding("warning", what, f"{text}; it {info.trouble}", "see its log; it tries again by itself")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from dct_celery.core import codec
 from dct_celery.core.model import Entry, Manifest
 from dct_celery.errors import CollectionError, ProcessDied
 from dct_celery.ports import UserProcess
@@ -64,7 +65,10 @@ def collect(
             rows += part.entries
     except ProcessDied as died:
         raise CollectionError(f"the suite could not be collected: {died}", detail=last_words()) from died
-    manifest = Manifest(tuple(Entry.from_dict(row) for row in rows))
+    try:
+        manifest = Manifest(tuple(codec.decode(Entry, row) for row in rows))
+    except codec.Malformed as error:
+        raise CollectionError(f"the suite's description of itself is malformed: {error}") from None
     if manifest.digest != answer.digest:
         raise CollectionError("the manifest changed while it was collected: test ids must not differ from call to call")
     return Collected(manifest, answer, rows)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from dct_celery import __version__
 from dct_celery.core import planner, timings
@@ -17,13 +16,12 @@ from dct_celery.core.run import RunMachine
 from dct_celery.dispatcher.collect import Collected
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.dispatcher.follow import Follower
-from dct_celery.dispatcher.head import Head, compress
+from dct_celery.dispatcher.head import Head, Selection, compress
 from dct_celery.dispatcher.journal import Journal, open_journal
 from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.dispatcher.standing import StandingRun
 from dct_celery.errors import InfrastructureError, StoreUnavailable, Superseded
-from dct_celery.security import signing
-from dct_celery.wire import messages
+from dct_celery.protocol import PROTOCOL_VERSION
 
 
 @dataclass(slots=True)
@@ -60,7 +58,7 @@ class Conduct:
         deaths = Deaths(settings.crash_budget)
         self._machine = RunMachine(manifest, plan, maxfail=maxfail, reruns=reruns, deaths=deaths, now=services.clock())
         self._fleet = Fleet(
-            services.run, settings.pool, __version__, messages.PROTOCOL_VERSION, signing.key_id(services.key),
+            services.run, settings.pool, __version__, PROTOCOL_VERSION, services.door.keyring.ids[0],
             last_usable=services.clock(), last_fit=services.clock(),
         )  # fmt: skip
         self._follower = Follower(services, self._machine, self._fleet, standing, lambda: self._report(complete=False))
@@ -81,7 +79,7 @@ class Conduct:
 
     def go_on(self, journal: Journal, *, whole: bool) -> int:
         """A run that was adopted: from where its journal and, if `whole`, the store end. Without a whole store it is put back."""
-        self._standing.give(manifest=self._head.manifest, head=compress(self._head.text(self._services.key)))
+        self._standing.give(manifest=self._head.manifest, head=compress(self._head.text(self._services.door)))
         self._services.console.start(len(self._collected.manifest))
         try:
             self._follower.catch_up(journal, whole=whole)
@@ -92,9 +90,9 @@ class Conduct:
         return self._follow(lambda: journal)
 
     def _first_journal(self) -> Journal:
-        text = self._head.text(self._services.key)
+        text = self._head.text(self._services.door)
         self._standing.give(head=compress(text))
-        return open_journal(self._services.journals, self._services.run, text)
+        return open_journal(self._services.journals, self._services.run, text, self._services.door)
 
     def _follow(self, journal: Callable[[], Journal]) -> int:
         try:
@@ -127,8 +125,8 @@ class Conduct:
         machine, manifest = self._machine, self._collected.manifest
         verdicts = tuple(machine.verdicts.get(e.index) or _unfinished(manifest, e.index) for e in manifest)
         facts = {**self._collected.loaded.facts, "dct": __version__}
-        if self._head.request["seed"] is not None:
-            facts["shuffle_seed"] = str(self._head.request["seed"])
+        if self._head.request.seed is not None:
+            facts["shuffle_seed"] = str(self._head.request.seed)
         return RunReport(
             run=self._services.run,
             verdicts=verdicts,
@@ -149,9 +147,9 @@ class Conduct:
         )
 
 
-def project_name(request: Mapping[str, Any]) -> str:
+def project_name(request: Selection) -> str:
     """Name under which timings are kept: the same in every checkout of one project."""
-    return f"{Path(request['root']).name}:{request['directory']}:{request['settings']}"
+    return f"{Path(request.root).name}:{request.directory}:{request.settings}"
 
 
 def _unfinished(manifest: Manifest, index: int) -> Verdict:

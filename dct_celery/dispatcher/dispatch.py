@@ -21,8 +21,9 @@ from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.dispatcher.standing import StandingRun
 from dct_celery.errors import InfrastructureError, Interrupted, NothingSelected, UsageError
 from dct_celery.ports import UserProcess
-from dct_celery.security import guards, signing
-from dct_celery.wire import messages
+from dct_celery.protocol import PROTOCOL_VERSION
+from dct_celery.protocol.runs import SPEC_LIFETIME_MS, DatabaseRules, RunSpec
+from dct_celery.security import guards
 
 
 class Dispatch:
@@ -71,34 +72,35 @@ class Dispatch:
 
     def _open(self, tree: str) -> None:
         services, request, settings = self._services, self._request, self._services.settings
-        spec = {
-            "run": services.run,
-            "protocol": messages.PROTOCOL_VERSION,
-            "version": __version__,
-            "tree": tree,
-            "code": settings.code,
-            "argv": list(request.argv),
-            "settings": request.settings,
-            "directory": request.directory,
-            "sys_path": list(request.sys_path),
-            "environment": dict(request.environment),
-            "hash_seed": request.hash_seed,
-            "ignore_packages": list(settings.ignore_package),
-            "test_timeout": settings.test_timeout,
-            "fixture_timeout": settings.fixture_timeout,
-            "databases": {
-                "create_db": settings.create_db,
-                "keep": settings.keep_databases,
-                "depends": list(settings.template_depends),
-                "allow": list(settings.allow_database),
-                "deny": list(settings.deny_database),
-                "deny_hosts": list(settings.deny_db_host),
-            },
-        }
-        text = signing.sign(spec, services.key)
-        if not services.ledger.open_run(services.owner, text, 6 * 3600):
+        spec = RunSpec(
+            run=services.run,
+            nonce=services.nonce,
+            protocol=PROTOCOL_VERSION,
+            version=__version__,
+            expires_ms=services.store_ms() + SPEC_LIFETIME_MS,
+            tree=tree,
+            code=settings.code,
+            argv=request.argv,
+            settings=request.settings,
+            directory=request.directory,
+            sys_path=request.sys_path,
+            environment=dict(request.environment),
+            hash_seed=request.hash_seed,
+            ignore_packages=settings.ignore_package,
+            test_timeout=settings.test_timeout,
+            fixture_timeout=settings.fixture_timeout,
+            databases=DatabaseRules(
+                settings.create_db,
+                settings.keep_databases,
+                settings.template_depends,
+                settings.allow_database,
+                settings.deny_database,
+                settings.deny_db_host,
+            ),
+        )
+        if not services.ledger.open_run(services.owner, spec, 6 * 3600):
             raise UsageError(f"a run with the id {services.run!r} is open or just ended; choose another --run-id")
-        self._standing = StandingRun(services, text, self._snapshot)
+        self._standing = StandingRun(services, spec, self._snapshot)
         self._standing.announce()
 
     def _collect(self, process: UserProcess, log: IO[bytes]) -> Collected:
@@ -146,7 +148,7 @@ class Dispatch:
     def _conduct(self, collected: Collected) -> int:
         services, standing = self._services, self._standing
         assert standing is not None
-        head = Head.of(services.run, standing.spec, self._began, self._request, services.settings, collected, services.key)
+        head = Head.of(standing.spec, self._began, self._request, services.settings, collected)
         return Conduct(services, standing, head, collected, self._watch).begin()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dct_celery.ports import WorkerInfo
+from dct_celery.protocol.workers import RefusedReport, RunStage
 
 
 @dataclass(slots=True)
@@ -16,9 +17,11 @@ class Fleet:
     version: str
     protocol: int
     key_id: str
+    #: What the broker that this side publishes to calls itself; empty where that is not known.
+    broker: str = ""
     workers: list[WorkerInfo] = field(default_factory=list)
     #: worker -> why it refused this run.
-    refusals: dict[str, str] = field(default_factory=dict)
+    refusals: dict[str, RefusedReport] = field(default_factory=dict)
     #: Monotonic seconds when a usable worker was last there.
     last_usable: float = 0.0
     #: The same for a fit one.
@@ -50,35 +53,57 @@ class Fleet:
 
     @property
     def ready_slots(self) -> int:
-        return sum(worker.slots for worker in self.usable if worker.runs.get(self.run) == "ready")
+        return sum(worker.slots for worker in self.usable if worker.runs.get(self.run) is RunStage.READY)
 
     @property
     def ready_workers(self) -> int:
-        return sum(worker.runs.get(self.run) == "ready" for worker in self.usable)
+        return sum(worker.runs.get(self.run) is RunStage.READY for worker in self.usable)
 
     @property
     def all_refused(self) -> bool:
         """There are workers, and each of them has looked at the run and declined."""
         return bool(self.workers) and all(worker.name in self.refusals for worker in self.workers)
 
+    @property
+    def permanent(self) -> bool:
+        """There are workers, and no retry mends why none of them takes part: keys, versions, environments, a suite that cannot be
+        built."""
+        return bool(self.workers) and all(
+            self._misfit(worker) or (worker.name in self.refusals and self.refusals[worker.name].permanent)
+            for worker in self.workers
+        )
+
     def obstacle(self, worker: WorkerInfo) -> str:
         """Why the worker cannot take part now; empty when it can."""
         return self._unfit(worker) or worker.trouble
 
     def _unfit(self, worker: WorkerInfo) -> str:
-        if worker.protocol != self.protocol or worker.version != self.version:
+        refusal = self.refusals.get(worker.name)
+        return self._misfit(worker) or (refusal.message if refusal else "")
+
+    def _misfit(self, worker: WorkerInfo) -> str:
+        """Why the worker could take part in no run of this side; empty where it could."""
+        if worker.version and (worker.protocol != self.protocol or worker.version != self.version):
             return f"runs dct_celery {worker.version}, this is {self.version}: install the same version on both sides"
-        if worker.key_id != self.key_id:
-            return "has another signing key: set the same DCT_SIGNING_KEY on both sides"
-        return self.refusals.get(worker.name, "")
+        if worker.foreign or self.key_id not in worker.keys:
+            return "has another signing key, or none: set the same DCT_SIGNING_KEY_FILE on both sides"
+        return ""
+
+    def reasons(self) -> str:
+        """Why nobody takes part, each reason once, with the workers that have it."""
+        workers: dict[str, list[str]] = {}
+        for worker in self.workers:
+            workers.setdefault(self.obstacle(worker) or "is not ready", []).append(worker.name)
+        return "; ".join(f"{_names(names)}: {reason}" for reason, names in workers.items())
 
     def missing(self, seconds: float) -> str:
         """The line for a run that nobody takes."""
-        if not self.workers:
-            who = "nobody is there"
-        else:
-            who = "; ".join(f"{worker.name} {self.obstacle(worker) or 'is not ready'}" for worker in self.workers)
+        who = self.reasons() if self.workers else "no workers are connected"
         return (
             f"no worker of pool {self.pool!r} took the run within {seconds:g} s (--queue-timeout): {who}; "
             "start one with the same store and pool: celery -A dct_celery worker"
         )
+
+
+def _names(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -14,7 +14,9 @@ from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.dispatcher.standing import PATIENCE, StandingRun
 from dct_celery.dispatcher.words import Words, indented
 from dct_celery.errors import BrokerUnavailable, StoreUnavailable
-from dct_celery.ports import StreamEntry
+from dct_celery.protocol.door import Rejects
+from dct_celery.protocol.runs import ChunkHint, RunState
+from dct_celery.protocol.stream import Page, Reported, StreamEntry
 
 #: Milliseconds that one read of the stream waits.
 _BLOCK = 100
@@ -28,8 +30,10 @@ _CHECKS = 700.0
 _NOBODY = 5.0
 #: Rounds (of at most _BLOCK each) to wait for the ends of chunks whose tests all have verdicts.
 _LAST_WORDS = 10
-#: Seconds to wait for other workers when all that are there refused.
-_REFUSED = 2.0
+#: Seconds to wait for other workers when all that are there refused, or could not take part for reasons that stay.
+_REFUSED, _PERMANENT = 2.0, 4.0
+#: Entries of one read of the stream.
+_PAGE = 500
 
 
 class Follower:
@@ -60,7 +64,14 @@ class Follower:
         self._read_at = 0.0
         self._first_claim = 0.0
         self._store_lost = 0.0
-        self._refused_since = 0.0
+        self._refused_since = self._permanent_since = 0.0
+        #: Entries of the stream that were passed over, and why the store has to be told the run again.
+        self._rejects = Rejects()
+        self._gap = ""
+        #: "chunk.attempt" -> number of the last record that was heard, without a gap before it.
+        self._sequences: dict[str, int] = {}
+        #: There is more in the stream than was read.
+        self._behind = False
         self._next = {"look": 0.0}
         self._next["partial"] = self._began + _PARTIAL
         self.words = Words(fleet, services.console)
@@ -90,12 +101,15 @@ class Follower:
         self._journal, self._replaying = journal, True
         seen = 0  # without a journal of ours, the stream alone has what came before it was put back
         for entry in journal.replay():
-            self._fold(entry)
+            if self._follows(entry):
+                self._fold(entry)
             seen, self._after = entry.epoch, entry.id if entry.epoch == self._epoch else "0"
+        if journal.passed_over:
+            self._services.console.warn(f"{journal.passed_over:,} lines of {journal.path} are damaged; they are passed over")
         if whole:
             # A stream that was put back has what came before it among what came since.
             entries = [entry for entry in self._all_entries() if entry.epoch >= seen]
-            self._take(sorted(entries, key=lambda entry: entry.epoch))
+            self._take(Page(tuple(sorted(entries, key=lambda entry: entry.epoch))))
         self._act([])
         self._replaying = False
         done = len(self._machine.verdicts)
@@ -110,9 +124,10 @@ class Follower:
 
     def _all_entries(self) -> list[StreamEntry]:
         entries: list[StreamEntry] = []
-        while page := self._services.ledger.read(self._after, block_ms=0):
-            entries += page
-            self._after = page[-1].id
+        while (page := self._services.ledger.read(self._after, block_ms=0)).last:
+            self._pass_over(page)
+            entries += page.entries
+            self._after = page.last
         return entries
 
     def _await_checks(self) -> None:
@@ -163,25 +178,52 @@ class Follower:
     def _hear(self, now: float) -> None:
         if self._epoch != self._standing.epoch:
             self._after, self._epoch = "0", self._standing.epoch
-        self._take(self._services.ledger.read(self._after, block_ms=_BLOCK))
+        page = self._services.ledger.read(self._after, block_ms=_BLOCK, count=_PAGE)
+        self._behind = len(page.entries) + len(page.rejected) >= _PAGE
+        self._take(page)
         self._look(now)
 
     def _mind(self, now: float) -> None:
         self._watch_limits(now)
         self._act(self._machine.handle(ev.Ticked(now)))
 
-    def _take(self, entries: list[StreamEntry]) -> None:
+    def _take(self, page: Page) -> None:
         """Journals, folds and acknowledges. What was put back into a new store is in the journal already."""
-        new = [entry for entry in entries if entry.epoch >= self._standing.epoch or self._replaying]
+        self._pass_over(page)
+        new = [
+            entry for entry in page.entries if (entry.epoch >= self._standing.epoch or self._replaying) and self._follows(entry)
+        ]
         positions = self._write(new)
         for entry in new:
             self._fold(entry)
-        if entries and not self._replaying:
-            self._after = entries[-1].id
+        if page.last and not self._replaying:
+            self._after = page.last
         self._act([])
         if not self._first_claim and self._machine.started:
             self._first_claim = self._services.clock()
         self._services.ledger.acknowledge(positions)
+
+    def _pass_over(self, page: Page) -> None:
+        for one in page.rejected:
+            if line := self._rejects.note("the run's event stream", one.error):
+                self._services.console.warn(line)
+
+    def _follows(self, entry: StreamEntry) -> bool:
+        """Nothing of its attempt is missing before this entry. Where something is, somebody has meddled with the stream: what its
+        worker still has of the attempt has to be sent again, and until then nothing more of it counts."""
+        match entry.fact:
+            case ev.Recorded(lease, seq, records):
+                first, last = seq - len(records) + 1, seq
+            case ev.Ended(lease, seq):
+                first, last = seq + 1, seq
+            case _:
+                return True
+        known = self._sequences.get(lease.key, 0)
+        if first > known + 1:
+            self._gap = f"has lost events of chunk {lease.chunk}"
+            return False
+        self._sequences[lease.key] = max(known, last)
+        return True
 
     def _write(self, entries: list[StreamEntry]) -> dict[str, int]:
         """What may be acknowledged: nothing while the journal cannot be written, so that workers keep it."""
@@ -198,10 +240,14 @@ class Follower:
 
     def _fold(self, entry: StreamEntry) -> None:
         """Never raises: an entry is folded once, whatever becomes of what is to be done about it."""
-        if entry.kind in ("completed", "released"):
-            self.words.databases.add(entry.data.get("databases"))
-        host = entry.kind == "host"
-        event = self.words.hear(entry.worker, entry.data, again=self._replaying) if host else _event(entry)
+        event: ev.Event | None
+        match entry.fact:
+            case Reported(worker, report):
+                event = self.words.hear(worker, report, again=self._replaying)
+            case fact:
+                event = fact
+        if isinstance(event, ev.Ended):
+            self.words.databases.add(event.end.databases)
         if event is not None:
             self._expect(self._machine.handle(event))
 
@@ -233,7 +279,8 @@ class Follower:
 
     def _publish(self, chunk: Chunk) -> None:
         try:
-            self._services.queue.publish({"run": self._services.run, "chunk": chunk.id, "attempt": chunk.attempt})
+            services = self._services
+            services.queue.publish(services.door.seal(ChunkHint(services.run, chunk.id, chunk.attempt)))
         except BrokerUnavailable as error:
             # A lost message is published again when nobody claims its chunk.
             self._services.console.warn(str(error))
@@ -256,7 +303,9 @@ class Follower:
             self._act(self._machine.handle(ev.SlotsChanged(fleet.slots, fleet.ready_slots, fleet.ready_workers)))
             services.console.slots(self._machine.busy, self._fleet.slots, names)
             services.ledger.reap()
-            if trouble := self._standing.trouble(now):
+            for line in services.registry.complaints():
+                services.console.warn(line)
+            if trouble := self._gap or self._standing.trouble(now, self._machine, caught_up=not self._behind):
                 self._reopen(trouble)
             self._look_for_cancel()
         if self._due("partial", now, _PARTIAL):
@@ -267,6 +316,7 @@ class Follower:
         if self._journal is None:
             return  # before the first round: the next look comes at once
         self._standing.reopen(self._machine, self._journal)
+        self._gap = ""
         self._services.console.warn(
             f"the store {trouble}; the run goes on in it from the journal, as epoch {self._standing.epoch}"
         )
@@ -276,7 +326,7 @@ class Follower:
 
     def _look_for_cancel(self) -> None:
         """Somebody else may have cancelled the run in the store; our own cancels come from a stop."""
-        if self._machine.stop is None and self._standing.state == "cancelled":
+        if self._machine.stop is None and self._standing.state is RunState.CANCELLED:
             reason = self._services.ledger.reason() or "cancelled by dct cancel"
             self._act(self._machine.handle(ev.Stopped(reason, 2, late=not self.words.checked)))
 
@@ -297,9 +347,13 @@ class Follower:
         if idle > settings.queue_timeout and not self._machine.busy and not self._store_lost:
             self._act(self._machine.handle(ev.Stopped(self._fleet.missing(settings.queue_timeout), 7)))
         self._refused_since = (self._refused_since or now) if self._fleet.all_refused else 0.0
-        if self._refused_since and now - self._refused_since > _REFUSED:
-            reasons = "; ".join(f"{name}: {why}" for name, why in sorted(self._fleet.refusals.items()))
-            self._act(self._machine.handle(ev.Stopped(f"every worker of the pool refused the run: {reasons}", 7)))
+        self._permanent_since = (self._permanent_since or now) if self._fleet.permanent else 0.0
+        pool = f"no worker of pool {settings.pool!r} takes the run"
+        if self._permanent_since and now - self._permanent_since > _PERMANENT:
+            self._act(self._machine.handle(ev.Stopped(f"{pool}: {self._fleet.reasons()}", 4)))
+        elif self._refused_since and now - self._refused_since > _REFUSED:
+            code = 4 if self._fleet.permanent else 7
+            self._act(self._machine.handle(ev.Stopped(f"{pool}: {self._fleet.reasons()}", code)))
 
     def _fall_back(self, now: float) -> None:
         """Once, when nobody of the pool has been there for long."""
@@ -320,24 +374,3 @@ class Follower:
         elif now - self._store_lost > PATIENCE:
             # Its effects need the store that is not there.
             self._machine.handle(ev.Stopped(f"the store did not come back: {error}", 7, late=not self.words.checked))
-
-
-def _event(entry: StreamEntry) -> ev.Event:
-    lease = ev.Lease(entry.chunk, entry.attempt, entry.fence, entry.worker, entry.slot)
-    data = entry.data
-    if entry.kind == "offered":
-        return ev.Offered(Chunk.from_dict(data))
-    if entry.kind == "claimed":
-        return ev.Claimed(lease, int(data or 0))
-    if entry.kind == "records":
-        return ev.Recorded(lease, entry.seq, data)
-    if entry.kind == "completed":
-        leaks = tuple(data.get("leaks", ()))
-        return ev.Completed(lease, data["busy_seconds"], data["class_seconds"], tuple(data["left"]), data["stopped"], leaks)
-    if entry.kind == "released":
-        return ev.Released(
-            lease, data["why"], data["index"], data["cause"], data["detail"], data["busy_seconds"], data.get("fixture", "")
-        )  # fmt: skip
-    if entry.kind == "avoided":
-        return ev.Avoided(lease)
-    return ev.Expired(lease)

@@ -1,22 +1,28 @@
 """The head of a run: all that its dispatcher knew before the first event, so that another one can go on with it.
 
-It stands at the top of the journal and, compressed, in the store. Secrets of settings are not in it; the variables that the tests
-were given are, as in the run's specification.
+It stands at the top of the journal and, compressed, in the store, signed in both. Secrets of settings are not in it; the
+variables that the tests were given are, as in the run's specification.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Container
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dct_celery.core import codec
+from dct_celery.core.codec import Json
 from dct_celery.core.model import Entry, Manifest
+from dct_celery.core.option import accept
+from dct_celery.dispatcher import journal as journals
 from dct_celery.dispatcher.collect import Collected
 from dct_celery.dispatcher.request import Request
-from dct_celery.errors import InfrastructureError
-from dct_celery.security import signing
+from dct_celery.errors import InfrastructureError, Untrusted
+from dct_celery.protocol.door import Door, parse, peek
+from dct_celery.protocol.runs import ManifestSummary, RunSpec
+from dct_celery.security.signing import signed_by
 from dct_celery.settings import OPTIONS, Settings
 from dct_celery.wire import messages
 
@@ -27,64 +33,115 @@ _LIMIT = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """One run. `spec` and `manifest` are the signed texts that workers read; `began` is Unix time."""
+class Selection:
+    """A `Request` as it is written down."""
 
-    run: str
-    spec: str
-    manifest: str
+    argv: tuple[str, ...]
+    settings: str | None
+    root: str
+    directory: str
+    sys_path: tuple[str, ...]
+    environment: dict[str, str]
+    hash_seed: str
+    seed: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """One run; `began` is Unix time."""
+
+    spec: RunSpec
+    manifest: ManifestSummary
     began: float
-    request: dict[str, Any]
-    settings: dict[str, Any]
-    loaded: dict[str, Any]
-    entries: list[dict[str, Any]]
+    request: Selection
+    project_dir: str
+    #: Settings of the run by name, as plain values.
+    settings: dict[str, Json]
+    loaded: messages.Loaded
+    #: The manifest's entries as they came.
+    entries: tuple[dict[str, Json], ...]
 
     @classmethod
-    def of(cls, run: str, spec: str, began: float, request: Request, settings: Settings, collected: Collected, key: str) -> Head:
+    def of(cls, spec: RunSpec, began: float, request: Request, settings: Settings, collected: Collected) -> Head:
         names = [option.name for option in OPTIONS if option.group in _GROUPS and not option.secret]
-        summary = {
-            "digest": collected.loaded.digest,
-            "count": len(collected.manifest),
-            "environment": collected.loaded.environment,
-        }
+        loaded = collected.loaded
         return cls(
-            run=run,
             spec=spec,
-            manifest=signing.sign(summary, key),
+            manifest=ManifestSummary(loaded.digest, len(collected.manifest), loaded.environment),
             began=began,
-            request={**asdict(replace(request, environment=dict(request.environment))), "root": str(request.root)},
-            settings={"project_dir": settings.project_dir, **{name: getattr(settings, name) for name in names}},
-            loaded=asdict(replace(collected.loaded, databases=[], configured=[])),
-            entries=collected.rows,
+            request=Selection(
+                request.argv,
+                request.settings,
+                str(request.root),
+                request.directory,
+                request.sys_path,
+                dict(request.environment),
+                request.hash_seed,
+                request.seed,
+            ),
+            project_dir=settings.project_dir,
+            settings={name: codec.encode(getattr(settings, name)) for name in names},
+            loaded=replace(loaded, databases=[], configured=[]),
+            entries=tuple(collected.rows),
         )
 
-    def text(self, key: str) -> str:
-        # No asdict: it copies every entry of the manifest.
-        return signing.sign({name: getattr(self, name) for name in self.__slots__}, key)
+    def text(self, door: Door) -> str:
+        """One line, signed."""
+        return door.seal(self)
 
     @classmethod
-    def parse(cls, text: str, key: str) -> Head:
-        """Raises ConfigError for another key, InfrastructureError for a head of another version."""
-        body = signing.verify(text, key, what="the head of the run")
+    def parse(cls, text: str, door: Door) -> Head:
+        """Raises Untrusted for another key, another run, or another version's head."""
         try:
-            return cls(**body)
-        except TypeError as error:
-            raise InfrastructureError("the run was begun by another version of dct_celery; use that one") from error
+            head = parse(Head, door.unseal_text("Head", text))
+        except Untrusted as error:
+            raise Untrusted(f"the head of the run {error}") from error
+        return head
 
     def to_collected(self) -> Collected:
-        manifest = Manifest(tuple(Entry.from_dict(row) for row in self.entries))
-        return Collected(manifest, messages.Loaded(**self.loaded), self.entries)
+        """Raises Untrusted."""
+        try:
+            manifest = Manifest(tuple(codec.decode(Entry, row) for row in self.entries))
+        except codec.Malformed as error:
+            raise Untrusted(f"the manifest of the run is malformed: {error}") from None
+        return Collected(manifest, self.loaded, list(self.entries))
 
     def to_request(self) -> Request:
-        lists = {name: tuple(self.request[name]) for name in ("argv", "sys_path")}
-        return Request(**{**self.request, **lists, "root": Path(self.request["root"])})
+        request = self.request
+        return Request(
+            request.argv,
+            request.settings,
+            Path(request.root),
+            request.directory,
+            request.sys_path,
+            request.environment,
+            request.hash_seed,
+            request.seed,
+        )
 
     def to_settings(self, here: Settings, given: Container[str]) -> Settings:
-        """The run's own, but for what this machine decides and the names that were `given` to this command."""
-        own: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in self.settings.items()}
-        folder = own.pop("project_dir")
-        kept = {name: value for name, value in own.items() if name not in given}
-        return replace(here, **kept, project_dir=folder if Path(folder).is_dir() else here.project_dir)
+        """The run's own, but for what this machine decides and the names that were `given` to this command. Raises Untrusted."""
+        options = {option.name: option for option in OPTIONS if option.group in _GROUPS and not option.secret}
+        kept: dict[str, Any] = {}
+        for name, value in self.settings.items():
+            if name not in options or name in given:
+                continue
+            option = options[name]
+            plain = tuple(value) if isinstance(value, list) else value
+            try:
+                kept[name] = plain if plain == option.default else accept(option, value, text=False)
+            except ValueError:
+                raise Untrusted(f"the head of the run has no valid {name}") from None
+        return replace(here, **kept, project_dir=self.project_dir if Path(self.project_dir).is_dir() else here.project_dir)
+
+
+def nonce_in_journal(folder: Path, run: str) -> tuple[str, str]:
+    """(nonce, id of the signing key) by the head of this machine's journal, unverified; empty where there is none."""
+    try:
+        text, _ = journals.read(journals.path(folder, run))
+        return peek(Head, text).spec.nonce, signed_by(text)
+    except (OSError, Untrusted):
+        return "", ""
 
 
 def compress(text: str) -> bytes:
@@ -96,6 +153,9 @@ def expand(data: bytes) -> str:
     """Raises InfrastructureError for what `compress` did not make."""
     stream = zlib.decompressobj()
     try:
-        return stream.decompress(data, _LIMIT).decode()
+        text = stream.decompress(data, _LIMIT).decode()
+        if not stream.eof:
+            raise InfrastructureError("the head of the run in the store is longer than any head, or was cut")
+        return text
     except (zlib.error, UnicodeDecodeError) as error:
         raise InfrastructureError("the head of the run in the store cannot be read") from error

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 
-from dct_celery.errors import ConfigError, UsageError
-from dct_celery.ports import StreamEntry
+from dct_celery.core import codec
+from dct_celery.errors import ConfigError, Untrusted, UsageError
+from dct_celery.protocol.door import Door
+from dct_celery.protocol.stream import StreamEntry, read_entry
 
 #: Journals kept besides the current one.
 KEEP = 20
@@ -24,12 +24,16 @@ KEEP = 20
 class Journal:
     """Append-only file of one run. Raises OSError where the disk does not do its part."""
 
-    def __init__(self, folder: Path, run: str, head: str, *, go_on: bool = False) -> None:
-        """`head` is one line of ASCII. Begins a journal; with `go_on` one that is there is kept, and its head with it.
+    def __init__(self, folder: Path, run: str, head: str, door: Door, *, go_on: bool = False) -> None:
+        """`head` is one line of ASCII; `door` is the run's. Begins a journal; with `go_on` one that is there is kept, and its
+        head with it.
 
         UsageError when another process, the run's dispatcher, has it open.
         """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._door = door
+        #: Lines that were passed over: damaged, or none of this run's.
+        self.passed_over = 0
         self.path = path(folder, run)
         _prune(folder, self.path)
         # Without a buffer: what the disk did not take must not come up again when the file is closed.
@@ -50,7 +54,7 @@ class Journal:
         positions: dict[str, int] = {}
         lines = []
         for entry in entries:
-            lines.append(json.dumps(asdict(entry), separators=(",", ":")))
+            lines.append(codec.dumps({"id": entry.id, **entry.fields}))
             positions |= _position(entry)
         self._write("\n".join(lines))
         self.positions |= positions
@@ -58,7 +62,13 @@ class Journal:
 
     def replay(self) -> Iterator[StreamEntry]:
         """Every entry so far. A last line that was not written to its end is none: it was not acknowledged either."""
-        for entry in read(self.path)[1]:
+        self.passed_over = 0
+        for line in read(self.path)[1]:
+            try:
+                entry = parse_line(self._door, line)
+            except Untrusted:
+                self.passed_over += 1
+                continue
             self.positions |= _position(entry)
             yield entry
 
@@ -86,10 +96,10 @@ class Journal:
         return size
 
 
-def open_journal(folder: Path, run: str, head: str, *, go_on: bool = False) -> Journal:
+def open_journal(folder: Path, run: str, head: str, door: Door, *, go_on: bool = False) -> Journal:
     """A Journal. Raises ConfigError where none can be written, UsageError as `Journal` does."""
     try:
-        return Journal(folder, run, head, go_on=go_on)
+        return Journal(folder, run, head, door, go_on=go_on)
     except OSError as error:
         place = f"the journal {path(folder, run)} cannot be written ({error.strerror})"
         raise ConfigError(f"{place}; make room, or set XDG_STATE_HOME to a folder that can be") from error
@@ -99,23 +109,33 @@ def path(folder: Path, run: str) -> Path:
     return folder / f"{run}.jsonl"
 
 
-def read(file: Path) -> tuple[str, Iterator[StreamEntry]]:
-    """Head ("" where it was not written to its end) and entries of a journal. Raises OSError when there is none."""
-    with file.open(encoding="ascii") as lines:
+def read(file: Path) -> tuple[str, Iterator[str]]:
+    """Head ("" where it was not written to its end) and lines of a journal. Raises OSError when there is none."""
+    with file.open(encoding="ascii", errors="replace") as lines:
         head = lines.readline()
 
-    def entries() -> Iterator[StreamEntry]:
-        with file.open(encoding="ascii") as lines:
+    def rest() -> Iterator[str]:
+        with file.open(encoding="ascii", errors="replace") as lines:
             next(lines, "")
             for line in lines:
                 if line.endswith("\n"):
-                    yield StreamEntry(**json.loads(line))
+                    yield line
 
-    return head[:-1] if head.endswith("\n") else "", entries()
+    return head[:-1] if head.endswith("\n") else "", rest()
+
+
+def parse_line(door: Door, line: str) -> StreamEntry:
+    """An entry as `append` writes it. Raises Untrusted: also what lies on this disk may be damaged."""
+    try:
+        fields = codec.decoder(dict[str, str])(codec.loads(line))
+    except codec.Malformed as error:
+        raise Untrusted(f"is malformed: {error}") from None
+    return read_entry(door, fields.pop("id", ""), fields)
 
 
 def _position(entry: StreamEntry) -> dict[str, int]:
-    return {f"{entry.chunk}.{entry.attempt}": entry.position} if entry.position else {}
+    position = entry.position
+    return {} if position is None else dict([position])
 
 
 def _lock(descriptor: int, run: str) -> None:

@@ -9,6 +9,7 @@ from typing import IO, Any, Protocol
 
 from dct_celery.core.model import RunReport
 from dct_celery.ports import BlobStore, ChunkQueue, Ledger, Registry, TimingStore, UserProcess
+from dct_celery.protocol.door import Door
 from dct_celery.settings import Settings
 from dct_celery.wire import messages
 
@@ -42,11 +43,17 @@ class DispatcherServices:
 
     settings: Settings
     run: str
+    #: Of this run among all that have or had its id.
+    nonce: str
+    #: Of this dispatcher.
     owner: str
-    key: str
+    #: Of the run.
+    door: Door
     clock: Callable[[], float]
     wall: Callable[[], float]
     sleep: Callable[[float], None]
+    #: Milliseconds of the store's clock.
+    store_ms: Callable[[], int]
     registry: Registry
     ledger: Ledger
     queue: ChunkQueue

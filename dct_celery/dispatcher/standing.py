@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import assert_never
 
 from dct_celery import ports
 from dct_celery.core.run import RunMachine
 from dct_celery.dispatcher.journal import Journal
 from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.errors import DctError, InfrastructureError, StoreUnavailable, Superseded
+from dct_celery.protocol.leases import OutstandingChunk
+from dct_celery.protocol.runs import ManifestSummary, RunSpec, RunState
 
 #: Seconds that an announced run counts as alive without a word of its dispatcher.
 HORIZON = 60.0
@@ -19,6 +22,10 @@ PATIENCE = 120.0
 _ANNOUNCE = 5.0
 #: Seconds between two questions whether the store is still the same process.
 _ASK = 1.0
+#: Seconds for which store and machine may differ about a chunk: what was written is read within moments.
+_DIFFERS = 8.0
+#: Epochs of a run: nobody's store is lost so often, and a forged number must not become ours.
+_MOST_EPOCHS = 1_000_000
 #: Milliseconds of a lease whose length nobody has told.
 _LEASE_MS = 15_000
 
@@ -27,12 +34,12 @@ class StandingRun:
     """The run's keys. `upload` puts the code back into a store that was wiped."""
 
     def __init__(
-        self, services: DispatcherServices, spec: str, upload: Callable[[], object], *, epoch: int = 1, incarnation: str = ""
+        self, services: DispatcherServices, spec: RunSpec, upload: Callable[[], object], *, epoch: int = 1, incarnation: str = ""
     ) -> None:
         self._services = services
         self.spec = spec
         self._upload = upload
-        self._manifest = ""
+        self._manifest: ManifestSummary | None = None
         self._head = b""
         self._manifest_due = self._head_due = False
         self._announced = float("-inf")
@@ -44,10 +51,13 @@ class StandingRun:
         self._torn = False
         self._left = False
         #: As the ledger told it at the last look.
-        self.state = "open"
+        self.state = RunState.OPEN
+        #: Chunk -> since when (seconds of our clock) the store has something else of it than we have.
+        self._differs: dict[str, float] = {}
 
     def announce(self) -> None:
-        self._services.registry.announce(self._services.run, HORIZON, self.epoch)
+        services = self._services
+        services.registry.announce(services.run, services.nonce, HORIZON, self.epoch)
         self._announced = self._services.clock()
 
     def stay(self) -> None:
@@ -67,9 +77,9 @@ class StandingRun:
         else:
             self._lost_at = 0.0
 
-    def give(self, *, manifest: str = "", head: bytes = b"") -> None:
+    def give(self, *, manifest: ManifestSummary | None = None, head: bytes = b"") -> None:
         """What the store is to hold besides chunks, for the workers and for another dispatcher; written with the next `tend`."""
-        if manifest:
+        if manifest is not None:
             self._manifest, self._manifest_due = manifest, True
         if head:
             self._head, self._head_due = head, True
@@ -77,7 +87,7 @@ class StandingRun:
     def tend(self) -> None:
         """To be called with each look: the store learns what is new, and now and then that the run is alive."""
         services = self._services
-        if self._manifest_due:
+        if self._manifest_due and self._manifest is not None:
             services.ledger.publish_manifest(self._manifest)
             self._manifest_due = False
         if self._head_due:
@@ -87,14 +97,22 @@ class StandingRun:
             self.announce()
             services.ledger.extend(6 * 3600)
 
-    def trouble(self, now: float) -> str:
-        """Why the store cannot be trusted to hold all that was written: a few words, or empty."""
+    def trouble(self, now: float, machine: RunMachine, *, caught_up: bool = True) -> str:
+        """Why the store cannot be trusted to hold all that was written: a few words, or empty. `caught_up`: the machine knows all
+        that the stream has."""
         ledger = self._services.ledger
         self.state = ledger.state()
-        if self.state == "none":
-            return "has lost the run"
-        if self.state == "closed":
-            return "has closed the run, since its dispatcher was silent for too long"
+        match self.state:
+            case RunState.NONE:
+                return "has lost the run"
+            case RunState.CLOSED:
+                return "has closed the run, since its dispatcher was silent for too long"
+            case RunState.TAMPERED:
+                return "has an order to stop the run that nobody with the key has given"
+            case RunState.OPEN | RunState.CANCELLED:
+                pass
+            case _:
+                assert_never(self.state)
         if self._torn:
             return "went away while the run was put back"
         if now - self._asked >= _ASK:
@@ -102,19 +120,34 @@ class StandingRun:
             found = ledger.incarnation()
             if found and self._incarnation and found != self._incarnation:
                 return "was started again or replaced"
+            if caught_up and self._disagrees(machine, now):
+                return "has something else of the run than its dispatcher has put there"
         return ""
+
+    def _disagrees(self, machine: RunMachine, now: float) -> bool:
+        """The store and the machine have told different things of one chunk for too long: an entry of the stream was lost, or
+        somebody who has the store's password alone has written there. Nobody would ever run such a chunk, or hear of its end."""
+        if self._services.ledger.epoch() != self.epoch:
+            return True
+        known = {chunk.id: lease.fence if lease else 0 for chunk, lease, _ in machine.standing()}
+        names = list(known)
+        stored = dict(zip(names, self._services.ledger.fences(names), strict=True))
+        # What the machine still holds for offered may be leased by now: its claim is on the way, as are the ends of leases.
+        differs = {name for name in names if stored[name] != known[name]}
+        self._differs = {name: self._differs.get(name, now) for name in differs}
+        return any(now - since > _DIFFERS for since in self._differs.values())
 
     def reopen(self, machine: RunMachine, journal: Journal) -> None:
         """The run as the machine knows it, under the next epoch. Raises StoreUnavailable, Superseded."""
         services, ledger = self._services, self._services.ledger
-        epoch = max(self.epoch, ledger.epoch()) + 1
-        fields = {"state": "open", "reason": "", "spec": self.spec, "manifest": self._manifest}
-        if machine.stop is not None:
-            fields |= {"state": "cancelled", "reason": machine.stop.reason}
+        epoch = min(max(self.epoch, ledger.epoch()), _MOST_EPOCHS) + 1
+        stopped = machine.stop.reason if machine.stop is not None else None
+        stored = ports.StoredRun(self.spec, self._manifest, stopped)
         incarnation = ledger.incarnation()
-        if not ledger.reopen(services.owner, epoch, fields, _standing(machine), journal.positions):
+        if not ledger.reopen(services.owner, epoch, stored, _outstanding(machine), journal.positions):
             raise Superseded(f"run {services.run} was adopted by another dispatcher (dct attach); this one leaves it alone")
         self.epoch, self._incarnation, self._head_due, self._torn = epoch, incarnation, bool(self._head), True
+        self._differs = {}
         ledger.restore(entry for entry in journal.replay() if entry.epoch < epoch)
         self._send_code()
         self.announce()
@@ -152,10 +185,8 @@ class StandingRun:
         self._left = True
 
 
-def _standing(machine: RunMachine) -> list[ports.Standing]:
+def _outstanding(machine: RunMachine) -> list[OutstandingChunk]:
     return [
-        ports.Standing(chunk)
-        if lease is None
-        else ports.Standing(chunk, lease.fence, lease.worker, lease.slot, lease_ms or _LEASE_MS)
+        OutstandingChunk(chunk, lease, (lease_ms or _LEASE_MS) if lease is not None else 0)
         for chunk, lease, lease_ms in machine.standing()
     ]

@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import assert_never
 
 from dct_celery import __version__
-from dct_celery.core.model import BAD_OUTCOMES, Outcome
+from dct_celery.core import events as ev
+from dct_celery.core.leases import LeaseRef
+from dct_celery.core.model import BAD_OUTCOMES, FixtureRef, Outcome
+from dct_celery.core.records import FixtureRecord, Record, TestRecord
 from dct_celery.dispatcher.fleet import Fleet
-from dct_celery.errors import ConfigError, UsageError
-from dct_celery.ports import Ledger, StreamEntry, WorkerInfo
-from dct_celery.security import signing
-from dct_celery.wire.messages import PROTOCOL_VERSION
+from dct_celery.errors import Untrusted, UsageError
+from dct_celery.ports import Ledger, WorkerInfo
+from dct_celery.protocol import PROTOCOL_VERSION
+from dct_celery.protocol.door import Rejects
+from dct_celery.protocol.runs import RunState
+from dct_celery.protocol.stream import Reported, StreamEntry
+from dct_celery.protocol.workers import FailedReport, RefusedReport, RunStage
+from dct_celery.security.signing import Keyring
 
 #: Entries of one read of the stream.
 _PAGE = 1000
@@ -22,14 +29,10 @@ _DOUBTFUL = frozenset({Outcome.FAILED, Outcome.ERROR})
 
 
 @dataclass(slots=True)
-class Holding:
+class BusySlot:
     """A slot that holds a chunk. `since`: Unix seconds on the store's clock; `tests`: so many of its chunk have ended."""
 
-    worker: str
-    slot: int
-    chunk: str
-    attempt: int
-    fence: int
+    lease: LeaseRef
     since: float
     tests: int = 0
 
@@ -39,13 +42,13 @@ class Folded:
     """A run by its stream alone. What only its dispatcher decides (a test given up, a death blamed) is not in there."""
 
     #: Index of an entry -> outcome. The first verdict stands, but for a failure that a rerun acquits.
-    outcomes: dict[int, str] = field(default_factory=dict)
-    #: (id, phase, outcome) of each fixture that failed.
-    fixtures: set[tuple[str, str, str]] = field(default_factory=set)
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    #: Fixtures that failed, and how.
+    fixtures: set[tuple[FixtureRef, Outcome]] = field(default_factory=set)
     #: "chunk.attempt" -> sequence number of its last record.
     positions: dict[str, int] = field(default_factory=dict)
     #: Chunk -> who holds it.
-    held: dict[str, Holding] = field(default_factory=dict)
+    held: dict[str, BusySlot] = field(default_factory=dict)
     #: Worker -> why it does not take part.
     refusals: dict[str, str] = field(default_factory=dict)
     #: Unix seconds on the store's clock of the first and the last entry.
@@ -59,43 +62,60 @@ def fold(entries: Iterable[StreamEntry]) -> Folded:
     for entry in entries:
         folded.last = _seconds(entry)
         folded.first = folded.last if folded.first is None else folded.first
-        if entry.seq:
-            folded.positions[f"{entry.chunk}.{entry.attempt}"] = entry.seq
-        if entry.kind == "host":
-            _host(folded, entry)
-        elif entry.kind == "claimed":
-            lease = (entry.worker, entry.slot, entry.chunk, entry.attempt, entry.fence)
-            folded.held[entry.chunk] = Holding(*lease, since=_seconds(entry))
-        elif entry.kind == "records":
-            _records(folded, entry)
-        elif (holding := folded.held.get(entry.chunk)) and holding.fence == entry.fence:
-            del folded.held[entry.chunk]
+        _take(folded, entry)
     return folded
 
 
+def _take(folded: Folded, entry: StreamEntry) -> None:
+    match entry.fact:
+        case Reported(worker, RefusedReport() | FailedReport() as report):
+            folded.refusals[worker] = report.message
+        case ev.Claimed(lease):
+            folded.held[lease.chunk] = BusySlot(lease, since=_seconds(entry))
+        case ev.Recorded(lease, seq, records):
+            folded.positions[lease.key] = seq
+            for record in records:
+                _record(folded, lease.chunk, record)
+        case ev.Ended(lease, seq):
+            if seq:
+                folded.positions[lease.key] = seq
+            _free(folded, lease)
+        case ev.Expired(lease):
+            _free(folded, lease)
+        case ev.Offered() | ev.Avoided() | Reported():
+            pass
+        case _:
+            assert_never(entry.fact)
+
+
 def _seconds(entry: StreamEntry) -> float:
-    return int(entry.id.partition("-")[0]) / 1000
+    milliseconds = entry.id.partition("-")[0]
+    return int(milliseconds) / 1000 if milliseconds.isdecimal() else 0.0
 
 
-def _host(folded: Folded, entry: StreamEntry) -> None:
-    if entry.data["state"] in ("refused", "failed"):
-        folded.refusals[entry.worker] = entry.data["message"]
+def _free(folded: Folded, lease: LeaseRef) -> None:
+    busy = folded.held.get(lease.chunk)
+    if busy is not None and busy.lease.fence == lease.fence:
+        del folded.held[lease.chunk]
 
 
-def _records(folded: Folded, entry: StreamEntry) -> None:
-    for record in entry.data:
-        if record["kind"] == "TestFinished":
-            _test(folded, entry.chunk, record)
-        elif record["kind"] == "FixtureFinished" and record["outcome"] in BAD_OUTCOMES:
-            folded.fixtures.add((record["id"], record["phase"], record["outcome"]))
+def _record(folded: Folded, chunk: str, record: Record) -> None:
+    match record:
+        case TestRecord():
+            _test(folded, chunk, record)
+        case FixtureRecord():
+            if record.outcome in BAD_OUTCOMES:
+                folded.fixtures.add((record.fixture, record.outcome))
+        case _:
+            assert_never(record)
 
 
-def _test(folded: Folded, chunk: str, record: dict[str, Any]) -> None:
-    if record["outcome"] == Outcome.NOT_RUN and not record.get("covered_by"):
+def _test(folded: Folded, chunk: str, record: TestRecord) -> None:
+    if record.outcome is Outcome.NOT_RUN and not record.covered_by:
         return  # it stays open and runs again
-    known = folded.outcomes.setdefault(record["index"], record["outcome"])
-    if known in _DOUBTFUL and record["outcome"] == Outcome.PASSED:
-        folded.outcomes[record["index"]] = record["outcome"]
+    known = folded.outcomes.setdefault(record.index, record.outcome)
+    if known in _DOUBTFUL and record.outcome is Outcome.PASSED:
+        folded.outcomes[record.index] = record.outcome
     if chunk in folded.held:
         folded.held[chunk].tests += 1
 
@@ -108,8 +128,7 @@ class RunStatus:
     """One run as it stands. Times are Unix seconds on the store's clock."""
 
     run: str
-    #: open | cancelled | closed
-    state: str
+    state: RunState
     #: Its dispatcher has said within the last minute that it wants the pool.
     announced: bool
     #: Tests of the manifest; None before it is there, or when it could not be believed (see `note`).
@@ -125,9 +144,8 @@ class RunStatus:
     acknowledged: int
     began: float | None
     last: float | None
-    slots: tuple[Holding, ...]
-    #: Worker -> preparing | ready | refused | over
-    workers: dict[str, str]
+    slots: tuple[BusySlot, ...]
+    workers: dict[str, RunStage]
     refusals: dict[str, str]
     note: str = ""
 
@@ -141,13 +159,16 @@ class RunStatus:
         return self.fixtures + sum(self.outcomes.get(outcome, 0) for outcome in BAD_OUTCOMES)
 
 
-def inspect(run: str, ledger: Ledger, *, workers: Sequence[WorkerInfo], active: Sequence[str], pool: str, key: str) -> RunStatus:
+def inspect(run: str, ledger: Ledger, *, workers: Sequence[WorkerInfo], active: Sequence[str], pool: str) -> RunStatus:
     """`workers` and `active` of the pool. Raises UsageError for a run that the store does not know."""
     state = ledger.state()
-    if state == "none":
+    if state is RunState.NONE:
         raise UsageError(f"the store knows no run {run!r}; {some_runs(active, pool)}")
-    folded = fold(_stream(ledger))
-    total, note = _total(ledger, key)
+    rejects = Rejects()
+    folded = fold(_stream(ledger, rejects))
+    total, note = _total(ledger)
+    if rejects.total:
+        note = "; ".join(filter(None, [note, f"{rejects.total:,} entries of its event stream are not signed with our key"]))
     reached = ledger.acknowledged(list(folded.positions))
     return RunStatus(
         run=run,
@@ -155,36 +176,37 @@ def inspect(run: str, ledger: Ledger, *, workers: Sequence[WorkerInfo], active: 
         announced=run in active,
         total=total,
         silence=round(ledger.silence(), 1),
-        outcomes=dict(Counter(folded.outcomes.values())),
+        outcomes=dict(Counter(outcome.value for outcome in folded.outcomes.values())),
         fixtures=len(folded.fixtures),
         streamed=sum(folded.positions.values()),
         acknowledged=sum(map(min, reached, folded.positions.values())),
         began=folded.first,
         last=folded.last,
-        slots=tuple(sorted(folded.held.values(), key=lambda one: (one.worker, one.slot))),
+        slots=tuple(sorted(folded.held.values(), key=lambda one: (one.lease.worker, one.lease.slot))),
         workers={info.name: info.runs[run] for info in workers if run in info.runs},
         refusals=folded.refusals,
         note=note,
     )
 
 
-def _stream(ledger: Ledger) -> Iterator[StreamEntry]:
+def _stream(ledger: Ledger, rejects: Rejects) -> Iterator[StreamEntry]:
     """All that is there now; what comes meanwhile may be in it."""
-    after, page = "0", ledger.read("0", block_ms=0, count=_PAGE)
-    while page:
-        yield from page
-        after = page[-1].id
-        page = ledger.read(after, block_ms=0, count=_PAGE) if len(page) == _PAGE else []
+    after = "0"
+    while (page := ledger.read(after, block_ms=0, count=_PAGE)).last:
+        for one in page.rejected:
+            rejects.note("stream", one.error)
+        yield from page.entries
+        after = page.last
+        if len(page.entries) + len(page.rejected) < _PAGE:
+            return
 
 
-def _total(ledger: Ledger, key: str) -> tuple[int | None, str]:
-    text = ledger.manifest()
-    if text is None:
-        return None, ""
+def _total(ledger: Ledger) -> tuple[int | None, str]:
     try:
-        return int(signing.verify(text, key, what="the manifest of the run")["count"]), ""
-    except ConfigError as error:
-        return None, str(error)
+        manifest = ledger.manifest()
+    except Untrusted as error:
+        return None, f"the manifest of the run {error}"
+    return (None, "") if manifest is None else (manifest.count, "")
 
 
 def some_runs(active: Sequence[str], pool: str) -> str:
@@ -203,25 +225,30 @@ class WorkerStatus:
     obstacle: str
 
 
-def pool_workers(workers: Iterable[WorkerInfo], runs: Iterable[RunStatus], key: str) -> list[WorkerStatus]:
+def pool_workers(workers: Iterable[WorkerInfo], runs: Iterable[RunStatus], keyring: Keyring) -> list[WorkerStatus]:
     """By name. `runs`: those that are active; they say which slots are busy."""
-    busy = Counter(holding.worker for run in runs for holding in run.slots)
+    busy = Counter(slot.lease.worker for run in runs for slot in run.slots)
     seen = [replace(info, busy=max(info.busy, busy[info.name])) for info in workers]
-    return [WorkerStatus(info, _obstacle(info, key)) for info in sorted(seen, key=lambda info: info.name)]
+    return [WorkerStatus(info, _obstacle(info, keyring)) for info in sorted(seen, key=lambda info: info.name)]
 
 
-def _obstacle(info: WorkerInfo, key: str) -> str:
+def _obstacle(info: WorkerInfo, keyring: Keyring) -> str:
     if info.version == __version__ and info.protocol != PROTOCOL_VERSION:
         return f"speaks protocol {info.protocol}, this side {PROTOCOL_VERSION}: install the same version on both sides"
-    return Fleet("", "", __version__, PROTOCOL_VERSION, signing.key_id(key)).obstacle(info)
+    return Fleet("", "", __version__, PROTOCOL_VERSION, keyring.ids[0]).obstacle(info)
 
 
 def cancel(run: str, ledger: Ledger, reason: str, *, active: Sequence[str], pool: str) -> None:
-    """Slots learn of it at their next renewal, the dispatcher at its next look. UsageError when there is nothing to cancel."""
+    """Slots learn of it at their next renewal, the dispatcher at its next look. UsageError when there is nothing to cancel, or it
+    is not the run of this key; Untrusted."""
     state = ledger.state()
-    if state == "none":
+    if state is RunState.NONE:
         raise UsageError(f"the store knows no run {run!r}; {some_runs(active, pool)}")
-    if state != "open":
-        how = "is cancelled already" if state == "cancelled" else "has ended"
+    if state not in (RunState.OPEN, RunState.TAMPERED):
+        how = "is cancelled already" if state is RunState.CANCELLED else "has ended"
         raise UsageError(f"run {run!r} {how}; {some_runs([name for name in active if name != run], pool)}")
+    try:
+        ledger.spec()
+    except Untrusted as error:
+        raise Untrusted(f"run {run!r} cannot be cancelled from here: its specification {error}") from None
     ledger.cancel(reason)

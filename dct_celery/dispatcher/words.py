@@ -1,13 +1,22 @@
-"""What workers say about the run as a whole: ready, checked, refused, failed, and what they did with databases."""
+"""What workers report of the run as a whole: ready, checked, refused, failed, and what they did with databases."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import assert_never
 
 from dct_celery.core import events as ev
 from dct_celery.core.databaseuse import DatabaseUse
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.dispatcher.services import Console
+from dct_celery.protocol.workers import (
+    CheckedReport,
+    FailedReport,
+    ReadyReport,
+    RefusedReport,
+    ShortReport,
+    UsageReport,
+    WorkerReport,
+)
 
 
 class Words:
@@ -19,34 +28,45 @@ class Words:
         #: Some worker has seen the system checks pass.
         self.checked = False
         self.databases = DatabaseUse()
+        #: Reasons of refusals that were shown.
+        self._shown: set[str] = set()
 
-    def hear(self, worker: str, word: dict[str, Any], *, again: bool) -> ev.Stopped | None:
-        """The end of the run, where the word is one. `again`: it was shown by the dispatcher before this one."""
+    def hear(self, worker: str, report: WorkerReport, *, again: bool) -> ev.Stopped | None:
+        """`Stopped` if this report ends the run. `again`: it was shown by the dispatcher before this one."""
         if not again:
-            self._show(worker, word)
-        if word["state"] == "ready":
-            self.checked = self.checked or word["checked"]
-            self.databases.prepared(worker, word)
-        elif word["state"] == "checked":
-            self.checked = True
-        elif word["state"] == "databases":
-            self.databases.add(word["use"])
-        elif word["state"] == "refused":
-            self._fleet.refusals[worker] = word["message"]
-        elif word["state"] != "short":
-            return ev.Stopped(f"{word['message']} (said {worker})", 1, late=True)
+            self._show(worker, report)
+        match report:
+            case ReadyReport():
+                self.checked = self.checked or report.checked
+                self.databases.prepared(worker, report.templates, report.steps)
+            case CheckedReport():
+                self.checked = True
+            case UsageReport(use):
+                self.databases.add(use)
+            case RefusedReport():
+                self._fleet.refusals[worker] = report
+            case ShortReport():
+                pass
+            case FailedReport(message):
+                return ev.Stopped(f"{message} (said {worker})", 1, late=True)
+            case _:
+                assert_never(report)
         return None
 
-    def _show(self, worker: str, word: dict[str, Any]) -> None:
-        if word["state"] == "ready":
-            how = f", templates {word['templates']}" if word.get("templates") else ""
-            self._console.line(f"{worker} is ready after {word['seconds']:.1f} s{how}")
-        elif word["state"] == "refused":
-            self._console.warn(f"{worker} refuses the run: {word['message']}{indented(word['detail'])}")
-        elif word["state"] == "short":
-            self._console.warn(f"{worker}: {word['message']}")
-        elif word["state"] == "failed" and word["detail"]:
-            self._console.warn(f"{word['message']}{indented(word['detail'])}")
+    def _show(self, worker: str, report: WorkerReport) -> None:
+        match report:
+            case ReadyReport(_, seconds, templates):
+                how = f", templates {templates}" if templates else ""
+                self._console.line(f"{worker} is ready after {seconds:.1f} s{how}")
+            case RefusedReport(message, detail) if message in self._shown:
+                self._console.warn(f"{worker} refuses the run for the same reason")
+            case RefusedReport(message, detail):
+                self._shown.add(message)
+                self._console.warn(f"{worker} refuses the run: {message}{indented(detail)}")
+            case ShortReport(message):
+                self._console.warn(f"{worker}: {message}")
+            case FailedReport(message, detail) if detail:
+                self._console.warn(f"{message}{indented(detail)}")
 
 
 def indented(detail: str) -> str:

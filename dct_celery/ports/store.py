@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
+from dct_celery.core.events import ChunkEnd
+from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk
+from dct_celery.protocol.leases import Adoption, Claim, OutstandingChunk, WriteAnswer
+from dct_celery.protocol.runs import Announcement, ManifestSummary, RunSpec, RunState
+from dct_celery.protocol.stream import Page, StreamEntry
+from dct_celery.protocol.workers import WorkerInfo, WorkerReport
 
 #: Milliseconds between two reaps of a run, or two looks at a registry, from which on their clock is held to have stood still.
 STALL_MS = 2000
@@ -18,120 +24,32 @@ AVOID_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """The right to run a chunk, or why there is none."""
+class StoredRun:
+    """What a dispatcher puts back into a store that has lost the run, besides chunks. `cancelled`: why it is to stop, or None."""
 
-    #: ok | held | done | stale | unknown | no-run | cancelled | avoid
-    status: str
-    fence: int = 0
-    chunk: Chunk | None = None
-    epoch: int = 1
-
-    @property
-    def granted(self) -> bool:
-        return self.status == "ok"
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Who writes: the holder of one lease on one attempt of a chunk, in the epoch of the run that it knows."""
-
-    chunk: str
-    attempt: int
-    fence: int
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """A chunk that a dispatcher counts on: on offer, or leased (`fence` > 0) to `worker`, `slot` for `lease_ms` at a time."""
-
-    chunk: Chunk
-    fence: int = 0
-    worker: str = ""
-    slot: int = 0
-    lease_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Adoption:
-    """What became of the wish to be a run's dispatcher."""
-
-    #: ok | held (by a dispatcher that was alive `wait_ms` before its lease ends) | closed | none (no such run)
-    status: str
-    epoch: int = 0
-    #: Of the store when the run was last put there.
-    incarnation: str = ""
-    wait_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class StreamEntry:
-    """One entry of a run's event stream."""
-
-    id: str
-    #: offered | claimed | records | completed | released | expired | avoided | host
-    kind: str
-    chunk: str
-    attempt: int
-    fence: int
-    worker: str
-    slot: int
-    #: Sequence number of the last record in `data`, within (chunk, attempt).
-    seq: int
-    data: Any
-    epoch: int = 1
-
-    @property
-    def position(self) -> int:
-        """How far its attempt is journalled with this entry; the end of an attempt counts as one more record."""
-        return self.seq + (self.kind in ("completed", "released"))
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerInfo:
-    """A worker as the registry knows it."""
-
-    name: str
-    host: str
-    slots: int
-    version: str
-    protocol: int
-    #: First 12 hex digits of SHA-256 of the signing key.
-    key_id: str
-    #: run id -> preparing | ready | refused
-    runs: dict[str, str] = field(default_factory=dict)
-    busy: int = 0
-    #: Why it claims nothing for now; empty when it does.
-    trouble: str = ""
-    #: Its machine's Unix time at this beat, 0 where it does not say; for people alone, nothing is decided by it.
-    wall: float = 0.0
-    #: Its surroundings, see `worker.about`.
-    about: dict[str, str] = field(default_factory=dict)
+    spec: RunSpec
+    manifest: ManifestSummary | None = None
+    cancelled: str | None = None
 
 
 class Ledger(Protocol):
-    """The truth about one run's chunks and leases. Every write of a slot carries its fence and is refused when stale.
+    """The truth about one run's chunks and leases. Every write of a slot carries its lease and is refused when stale.
 
-    What a slot's write is answered
-        ok         it is done
-        cancelled  it is done, and the slot should stop
-        lost       the lease is another's or nobody's: what the slot still has is void
-        gone       the store knows no such run: it is over, or the store was wiped and will be told again
-        moved      the run has a newer epoch, and nothing was written: what is not acknowledged has to be sent again, with that
-    What a dispatcher calls raises Superseded once another one has adopted the run.
+    Messages are signed and verified in here. What is not signed with the run's key raises Untrusted, or, where it is one of many,
+    is passed over and told. What a dispatcher calls raises Superseded once another one has adopted the run.
     """
 
-    def open_run(self, owner: str, spec: str, ttl_seconds: int) -> bool:
-        """Opens the run for `owner`; False when the run id is taken."""
+    def open_run(self, dispatcher: str, spec: RunSpec, ttl_seconds: int) -> bool:
+        """Opens the run for this dispatcher; False when the run id is taken."""
 
-    def spec(self) -> str | None:
-        """The signed run specification, or None when there is no such run."""
+    def spec(self) -> RunSpec | None:
+        """None when there is no such run. Raises Untrusted, also for one that has expired or is another run's."""
 
-    def publish_manifest(self, manifest: str) -> None:
-        """Makes the signed manifest summary known; workers compare theirs with it."""
+    def publish_manifest(self, manifest: ManifestSummary) -> None:
+        """Makes the manifest summary known; workers compare theirs with it."""
 
-    def manifest(self) -> str | None: ...
+    def manifest(self) -> ManifestSummary | None:
+        """Raises Untrusted."""
 
     def publish_head(self, head: bytes) -> None:
         """Keeps what another dispatcher needs to go on with the run."""
@@ -145,17 +63,14 @@ class Ledger(Protocol):
         """Takes the lease. Duplicates lose here, and for AVOID_MS the worker that the chunk avoids: then its message is used up,
         which the stream tells ("avoided")."""
 
-    def renew(self, held: Held, lease_ms: int) -> str:
-        """In whatever epoch. ok | cancelled | lost | gone"""
+    def renew(self, lease: LeaseRef, lease_ms: int) -> WriteAnswer:
+        """In whatever epoch; never MOVED."""
 
-    def append(self, held: Held, seq: int, records: str, lease_ms: int) -> str:
-        """Adds records (a JSON list, the last of them numbered `seq`) and renews. ok | cancelled | lost | gone | moved"""
+    def append(self, lease: LeaseRef, seq: int, records: str, lease_ms: int) -> WriteAnswer:
+        """Adds records (a JSON list, the last of them numbered `seq`) and renews."""
 
-    def complete(self, held: Held, seq: int, summary: str) -> str:
-        """Ends the lease with the chunk done. ok | lost | gone | moved"""
-
-    def release(self, held: Held, seq: int, reason: str) -> str:
-        """Gives the chunk back unfinished; `reason` is JSON for the dispatcher. ok | lost | gone | moved"""
+    def end(self, lease: LeaseRef, seq: int, end: ChunkEnd) -> WriteAnswer:
+        """Ends the lease: the chunk is done, or is given back unfinished. Never CANCELLED."""
 
     def reap(self) -> list[str]:
         """Ends every lease that ran out, with an `expired` event each; the ids of those chunks. To be called often.
@@ -165,10 +80,13 @@ class Ledger(Protocol):
         holder at most one lease after its return.
         """
 
-    def tell(self, worker: str, message: Mapping[str, Any]) -> None:
-        """A `host` event: a worker's word about the run as a whole (ready, refused, failed)."""
+    def fences(self, chunks: Sequence[str]) -> list[int | None]:
+        """What the store holds of each chunk: 0 for one that is on offer, the fence of its lease, None for neither."""
 
-    def read(self, after: str, *, block_ms: int, count: int = 500) -> list[StreamEntry]:
+    def tell(self, worker: str, report: WorkerReport) -> None:
+        """A `report` event: what a worker says of the run as a whole."""
+
+    def read(self, after: str, *, block_ms: int, count: int = 500) -> Page:
         """Entries after the given id ("0" for all), waiting at most block_ms for the first."""
 
     def acknowledge(self, positions: Mapping[str, int]) -> None:
@@ -186,20 +104,20 @@ class Ledger(Protocol):
     def silence(self) -> float:
         """Seconds since the last reap, on the store's clock: since the dispatcher was last known to be alive."""
 
-    def adopt(self, owner: str, *, dead: bool) -> Adoption:
-        """Makes `owner` the dispatcher of the run, unless the one before may be alive: it has DISPATCHER_LEASE_MS from its last
+    def adopt(self, dispatcher: str, *, dead: bool) -> Adoption:
+        """Makes this one the dispatcher of the run, unless the one before may be alive: it has DISPATCHER_LEASE_MS from its last
         reap. `dead`: the caller knows that it is."""
 
     def reopen(
         self,
-        owner: str,
+        dispatcher: str,
         epoch: int,
-        fields: Mapping[str, str],
-        standing: Sequence[Standing],
+        run: StoredRun,
+        outstanding: Sequence[OutstandingChunk],
         acknowledged: Mapping[str, int],
     ) -> bool:
-        """Puts the run back under a new epoch: `fields` (state, reason, spec, manifest), chunks, leases, acknowledgements; no
-        stream. False when the run has another owner, or that epoch already."""
+        """Puts the run back under a new epoch: its fields, chunks, leases, acknowledgements; no stream. False when the run has
+        another owner."""
 
     def restore(self, entries: Iterable[StreamEntry]) -> None:
         """Adds entries of earlier epochs to the stream, for who replays the run from the store alone."""
@@ -210,11 +128,10 @@ class Ledger(Protocol):
     def cancel(self, reason: str) -> None:
         """Slots learn of it at their next renewal."""
 
-    def state(self) -> str:
-        """open | cancelled | closed | none"""
+    def state(self) -> RunState: ...
 
     def reason(self) -> str:
-        """Why the run was cancelled; empty where it was not."""
+        """Why the run was cancelled; empty where it was not, or by nobody who has the key."""
 
     def refused(self) -> int:
         """Writes with a stale fence that were turned away so far."""
@@ -232,15 +149,17 @@ class Registry(Protocol):
     Everybody who beats or looks again and again tends it. When the last tending was more than STALL_MS ago, the store may have
     taken no writes in between: every life goes on by that time, but to no more than a whole horizon from now. While the store
     refuses writes, nobody ends. A registry that does not tend is for a single look: it shows who is alive by the clock alone.
+
+    Entries are signed, and expire by themselves: whoever has the store's password alone can neither add one nor keep one alive.
     """
 
-    def announce(self, run: str, horizon_seconds: float, epoch: int = 1) -> None:
+    def announce(self, run: str, nonce: str, horizon_seconds: float, epoch: int = 1) -> None:
         """The run is alive for so long from now, on the store's clock."""
 
     def withdraw(self, run: str) -> None: ...
 
-    def active_runs(self) -> dict[str, int]:
-        """Run id -> epoch."""
+    def active_runs(self) -> dict[str, Announced]:
+        """Run id -> what its dispatcher says."""
 
     def open_runs(self, turn_seconds: float) -> list[str]:
         """Runs that the store holds and nobody has closed, of every pool. Workers take turns: one of a pool gets an answer in
@@ -251,7 +170,23 @@ class Registry(Protocol):
 
     def leave(self, name: str) -> None: ...
 
-    def workers(self) -> list[WorkerInfo]: ...
+    def workers(self) -> list[WorkerInfo]:
+        """By name; with `foreign` set for those who have no key of ours."""
+
+    def complaints(self) -> list[str]:
+        """A line for each new kind of entry that was passed over since the last call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """An announcement that was verified, and the id of the key that it was signed with."""
+
+    announcement: Announcement
+    key_id: str
+
+    @property
+    def epoch(self) -> int:
+        return self.announcement.epoch
 
 
 class BlobStore(Protocol):
@@ -280,7 +215,8 @@ class ChunkQueue(Protocol):
     def check(self) -> None:
         """Proves that the broker answers. Raises BrokerUnavailable."""
 
-    def publish(self, message: Mapping[str, Any]) -> None: ...
+    def publish(self, text: str) -> None:
+        """A signed ChunkHint."""
 
     def purge(self) -> None:
         """Forgets the run's queue."""

@@ -114,7 +114,7 @@ class Summary:
 
     def _not_run_by_reason(self) -> dict[str, list[str]]:
         # What a failed fixture covers is told in the fixture's own block.
-        told = {f.id for f in self._report.fixtures if f.outcome in BAD_OUTCOMES}
+        told = {f.fixture for f in self._report.fixtures if f.outcome in BAD_OUTCOMES}
         groups: dict[str, list[str]] = {}
         for v in self._report.verdicts:
             if v.outcome is Outcome.NOT_RUN and v.covered_by not in told:

@@ -1,47 +1,113 @@
-"""Signatures of what travels through store and broker: HMAC-SHA256 over canonical JSON, with the pool's key.
+"""Keys of a pool, and signatures made with them. Pure.
 
-Without the key nobody can make a worker run anything, replay included: a replayed message loses at the claim.
+Each purpose (a kind of message, in the context of a pool and perhaps of a run) has a key of its own, derived by HKDF-SHA256
+(RFC 5869), so that no signature serves for anything else. A signed text is one line, `dct4.KEYID.MAC.BODY`; the MAC is
+HMAC-SHA256 over what the signature is bound to and the body as it stands, so that nothing has to be parsed to be verified.
 """
 
 from __future__ import annotations
 
+import base64
+import functools
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from dct_celery.errors import ConfigError
+from dct_celery.errors import Untrusted
 
-
-def sign(body: Mapping[str, Any], key: str) -> str:
-    """`body` as canonical JSON with its signature in the field "sig"."""
-    unsigned = {name: value for name, value in body.items() if name != "sig"}
-    text = _canonical(unsigned)
-    # Not encoded a second time: a run's head is some hundred bytes per test.
-    return f'{text[:-1]}{"," if unsigned else ""}"sig":"{_mac(text, key)}"}}'
+#: Least characters of a key: what one can guess, one can guess offline, from a single signed message.
+LEAST_KEY = 32
+#: Of a signed text, and of the derivation: what is signed under another version is not understood.
+_VERSION = "dct4"
+_SALT = b"dct_celery/4"
 
 
-def verify(text: str, key: str, *, what: str) -> dict[str, Any]:
-    """The body, when its signature is right. Raises ConfigError that names `what` otherwise."""
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """The keys that a process knows. The first one signs; all are accepted, so that a pool can change its key while it works.
+
+    Without any key (`--insecure`, `--local` makes its own) everything is signed with an empty one: whoever can write to the
+    store is believed.
+    """
+
+    keys: tuple[str, ...] = ()
+
+    @property
+    def secure(self) -> bool:
+        return bool(self.keys)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Of all keys, the one that signs first."""
+        return tuple(key_id(key) for key in self.keys or ("",))
+
+    def preferring(self, id_: str) -> Keyring:
+        """The same keys, the one of this id first: a run keeps to the key that it was begun with."""
+        keys = sorted(self.keys, key=lambda key: key_id(key) != id_)
+        return Keyring(tuple(keys))
+
+    def each(self) -> list[Keyring]:
+        """One that signs with this key, for each of them."""
+        return [self.preferring(id_) for id_ in self.ids]
+
+    def seal(self, purpose: Sequence[str], body: str, bound: Sequence[str | int] = ()) -> str:
+        """The signed text. `body` must be ASCII."""
+        key = self.keys[0] if self.keys else ""
+        return f"{_VERSION}.{key_id(key)}.{_mac(key, tuple(purpose), body, bound)}.{body}"
+
+    def unseal(self, purpose: Sequence[str], text: str, bound: Sequence[str | int] = ()) -> str:
+        """The body of a text that was signed for this purpose and bound to the same values, with a key that we know. Raises
+        Untrusted, which says what is wrong and nothing of the text."""
+        id_, mac, body = _parts(text)
+        key = next((key for key in self.keys or ("",) if key_id(key) == id_), None)
+        if key is None:
+            raise Untrusted("is signed with another key")
+        expected = _mac(key, tuple(purpose), body, bound)
+        if not hmac.compare_digest(mac.encode(errors="replace"), expected.encode()):
+            raise Untrusted("has a wrong signature")
+        return body
+
+
+def signed_by(text: str) -> str:
+    """The id of the key that a signed text says it was signed with; empty where it says nothing of the kind."""
     try:
-        body = json.loads(text)
-        signature = str(body.pop("sig"))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise ConfigError(f"{what} is not signed JSON; it was not written by a dispatcher of ours") from None
-    if not hmac.compare_digest(signature.encode(errors="surrogatepass"), _mac(_canonical(body), key).encode()):
-        raise ConfigError(f"{what} carries another signature: DCT_SIGNING_KEY of dispatcher and worker must be the same")
-    return dict(body)
+        return _parts(text)[0][:12]
+    except Untrusted:
+        return ""
 
 
+def body_of(text: str) -> str:
+    """The body of a signed text, unverified. Raises Untrusted."""
+    return _parts(text)[2]
+
+
+def _parts(text: str) -> tuple[str, str, str]:
+    version, _, rest = text.partition(".")
+    id_, _, rest = rest.partition(".")
+    mac, dot, body = rest.partition(".")
+    if version != _VERSION or not dot:
+        raise Untrusted("is not signed")
+    return id_, mac, body
+
+
+@functools.lru_cache(64)
 def key_id(key: str) -> str:
     """Twelve hex digits by which two sides can see that their keys differ, without telling the key."""
     return hashlib.sha256(f"dct-key-id:{key}".encode()).hexdigest()[:12]
 
 
-def _mac(text: str, key: str) -> str:
-    return hmac.new(f"dct:{key}".encode(), text.encode(), hashlib.sha256).hexdigest()
+def _mac(key: str, purpose: tuple[str, ...], body: str, bound: Sequence[str | int]) -> str:
+    # A list as JSON has no line break, so where it ends and the body begins is never in doubt.
+    text = f"{json.dumps(list(bound))}\n{body}".encode("utf-8", "surrogatepass")
+    digest = hmac.digest(_derived(key, purpose), text, "sha256")
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
-def _canonical(body: Mapping[str, Any]) -> str:
-    return json.dumps(body, sort_keys=True, separators=(",", ":"))
+@functools.lru_cache(1024)
+def _derived(key: str, purpose: tuple[str, ...]) -> bytes:
+    """HKDF-SHA256 with one block of output."""
+    extracted = hmac.digest(_SALT, key.encode("utf-8", "surrogatepass"), "sha256")
+    info = json.dumps(list(purpose)).encode()
+    return hmac.digest(extracted, info + b"\x01", "sha256")

@@ -7,9 +7,10 @@ import unittest
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 from unittest.util import strclass
 
+from dct_celery.core.model import FixturePhase, FixtureRef, FixtureScope
 from dct_celery.testproc import sharedmemory
 from dct_celery.testproc.clock import now
 from dct_celery.testproc.leaks import Watch
@@ -35,7 +36,7 @@ class ChunkSuite(unittest.TestSuite):
         self._dct_watch = watch
         self._dct_mark = 0.0
         #: Module set-up that comes once the module before is torn down.
-        self._dct_next = ""
+        self._dct_next: FixtureRef | None = None
         #: When each test began, in seconds of `now()`.
         self.began: list[float] = []
         self.finished = 0
@@ -62,7 +63,7 @@ class ChunkSuite(unittest.TestSuite):
         if previous is type(test):
             return
         if previous is not None:
-            self._dct_recorder.fixture(f"tearDownClass ({strclass(previous)})")
+            self._dct_recorder.fixture(FixtureRef(FixturePhase.TEAR_DOWN, FixtureScope.CLASS, strclass(previous)))
         self._dct_timed(previous, super()._tearDownPreviousClass, test, result)  # type: ignore[misc]
         if previous is not None:
             sharedmemory.let_go()
@@ -74,24 +75,25 @@ class ChunkSuite(unittest.TestSuite):
             return
         module = type(test).__module__
         new = module != self._get_previous_module(result)  # type: ignore[attr-defined]
-        self._dct_next = f"setUpModule ({module})" if new and hasattr(sys.modules.get(module), "setUpModule") else ""
+        sets_up = new and hasattr(sys.modules.get(module), "setUpModule")
+        self._dct_next = FixtureRef(FixturePhase.SET_UP, FixtureScope.MODULE, module) if sets_up else None
         self._dct_timed(type(test), super()._handleModuleFixture, test, result)  # type: ignore[misc]
 
     def _handleModuleTearDown(self, result: Any) -> None:
         """Called by the other handler where a module begins, and by unittest at the end."""
         if previous := self._get_previous_module(result):  # type: ignore[attr-defined]
-            self._dct_recorder.fixture(f"tearDownModule ({previous})")
+            self._dct_recorder.fixture(FixtureRef(FixturePhase.TEAR_DOWN, FixtureScope.MODULE, previous))
         super()._handleModuleTearDown(result)  # type: ignore[misc]
         if self._dct_next:
             self._dct_recorder.fixture(self._dct_next)
-            self._dct_next = ""
+            self._dct_next = None
 
     def _handleClassSetUp(self, test: Any, result: Any) -> None:
         if getattr(result, "_previousTestClass", None) is type(test):
             return
-        self._dct_recorder.fixture(f"setUpClass ({strclass(type(test))})")
+        self._dct_recorder.fixture(FixtureRef(FixturePhase.SET_UP, FixtureScope.CLASS, strclass(type(test))))
         self._dct_timed(type(test), super()._handleClassSetUp, test, result)  # type: ignore[misc]
-        self._dct_recorder.fixture("")  # not after a BaseException: the recorder has to know where it came from
+        self._dct_recorder.fixture(None)  # not after a BaseException: the recorder has to know where it came from
 
     def _dct_timed(self, cls: Any, fixture: Any, test: Any, result: Any) -> None:
         start = now()
@@ -109,7 +111,7 @@ def run_chunk(project: Project, order: messages.RunChunk, recorder: Recorder, wa
     watch.begin()
     tests = [(index, project.tests[index]) for index in order.indices]
     suite = ChunkSuite(tests, recorder, watch)
-    stopped = ""
+    stopped: Literal["", "failfast", "aborted"] = ""
     text_runner = _text_runner(project)
     result = recording(text_runner._makeResult(), recorder)
     result.failfast = getattr(text_runner, "failfast", False)
@@ -132,8 +134,15 @@ def run_chunk(project: Project, order: messages.RunChunk, recorder: Recorder, wa
     for index in order.indices:
         project.tests[index] = None  # type: ignore[call-overload]  # never run twice in one process; unittest frees them, too
     last = strclass(type(tests[-1][1])) if tests else order.chunk
-    began = [round(second, 4) for second in suite.began]
-    return messages.ChunkFinished(order.chunk, recorder.records, dict(suite.class_seconds), left, stopped, watch.end(last), began)
+    return messages.ChunkFinished(
+        order.chunk,
+        recorder.records,
+        dict(suite.class_seconds),
+        tuple(left),
+        stopped,
+        tuple(watch.end(last)),
+        tuple(round(second, 4) for second in suite.began),
+    )
 
 
 def _run(suite: ChunkSuite, result: Any) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import thread as pool
 from types import FrameType
 
+from dct_celery.core.leaks import LeakKind, LeakRecord
 from dct_celery.testproc.clock import now
 from dct_celery.testproc.state import State
 
@@ -28,7 +29,7 @@ _pause = threading.Event().wait
 
 
 class Watch:
-    """The leaks of one test process, chunk by chunk. A leak is a dict of kind, what and by: see wire.messages."""
+    """The leaks of one test process, chunk by chunk."""
 
     def __init__(self) -> None:
         self._state: State | None = None
@@ -58,12 +59,12 @@ class Watch:
         for name in self._state.changed():
             self._changed.setdefault(name, cls)
 
-    def end(self, cls: str) -> list[dict[str, str]]:
+    def end(self, cls: str) -> list[LeakRecord]:
         """After the chunk, whose last class is `cls`: what is still there. Mends the state."""
         self.look(cls)
         assert self._state is not None
         kept = self._state.restore()
-        state = [_leak("state", f"{name}{kept.get(name, '')}", who) for name, who in self._changed.items()]
+        state = [LeakRecord(LeakKind.STATE, f"{name}{kept.get(name, '')}", who) for name, who in self._changed.items()]
         return [*self._left_threads(), *self._left_sockets(), *state]
 
     # -- threads -----------------------------------------------------------------------
@@ -81,22 +82,18 @@ class Watch:
         finally:
             frames.clear()  # it has our own frame in it: a cycle that would hold the chunk's objects until some collection
 
-    def _left_threads(self) -> list[dict[str, str]]:
+    def _left_threads(self) -> list[LeakRecord]:
         deadline = now() + _GRACE
         while (busy := self._busy()) and now() < deadline:
             _pause(_GRACE / 10)
-        return [_leak("thread", one.name, self._found.get(one, "")) for one in busy]
+        return [LeakRecord(LeakKind.THREAD, one.name, self._found.get(one, "")) for one in busy]
 
     # -- sockets -----------------------------------------------------------------------
 
-    def _left_sockets(self) -> list[dict[str, str]]:
+    def _left_sockets(self) -> list[LeakRecord]:
         new = {name: fd for name, fd in _sockets().items() if name not in self._sockets}
         places = [(name, place) for name, fd in new.items() if (place := _listens(int(fd)))]
-        return [_leak("port", place, self._found.get(name, "")) for name, place in places]
-
-
-def _leak(kind: str, what: str, by: str) -> dict[str, str]:
-    return {"kind": kind, "what": what, "by": by}
+        return [LeakRecord(LeakKind.PORT, place, self._found.get(name, "")) for name, place in places]
 
 
 def _idle(frame: FrameType | None) -> bool:

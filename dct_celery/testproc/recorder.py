@@ -15,7 +15,7 @@ from unittest import signals
 from unittest.suite import _ErrorHolder  # type: ignore[attr-defined]
 from unittest.util import strclass
 
-from dct_celery.core.model import BAD_OUTCOMES, Outcome, worst
+from dct_celery.core.model import BAD_OUTCOMES, Failure, FixturePhase, FixtureRef, FixtureScope, Outcome, worst
 from dct_celery.testproc.channel import Channel
 from dct_celery.testproc.output import OutputFile
 from dct_celery.wire import messages
@@ -46,23 +46,23 @@ class Recorder:
         self._current: unittest.TestCase | None = None
         self._index = -1
         self._started = False
-        self._events: list[tuple[Outcome, dict[str, Any] | None, str, str]] = []
-        #: Class or module name -> id of the fixture event that keeps its tests from running.
-        self._blocked: dict[str, str] = {}
+        self._events: list[tuple[Outcome, Failure | None, str, str]] = []
+        #: Class or module name -> the fixture that keeps its tests from running.
+        self._blocked: dict[str, FixtureRef] = {}
         #: The fixture that is running.
-        self._inside = ""
+        self._inside: FixtureRef | None = None
 
     def start_chunk(self) -> None:
-        self.records, self._current, self._inside = 0, None, ""
+        self.records, self._current, self._inside = 0, None, None
 
     @property
     def busy(self) -> bool:
         """A test or a fixture is running."""
-        return self._current is not None or bool(self._inside)
+        return self._current is not None or self._inside is not None
 
     def begin(self, index: int, test: unittest.TestCase, *, fixtures: bool) -> None:
         """`fixtures`: a fixture is announced before the test runs, and the word that the test begins goes with that."""
-        self._current, self._index, self._started, self._inside = test, index, False, ""
+        self._current, self._index, self._started, self._inside = test, index, False, None
         self._events = []
         if (handler := getattr(signals, "_interrupt_handler", None)) is not None:
             # Django installs it. It ends a sequential run after the first SIGINT and interrupts at the second; each test has
@@ -72,33 +72,31 @@ class Recorder:
         if not fixtures:
             self._channel.flush()
 
-    def fixture(self, name: str) -> None:
-        """A class or module fixture begins; an empty name says that the test itself is next."""
-        self._inside = name
-        self._channel.send(messages.FixtureStarted(name))
+    def fixture(self, fixture: FixtureRef | None) -> None:
+        """A class or module fixture begins; None says that the test itself is next."""
+        self._inside = fixture
+        self._channel.send(messages.FixtureStarted(fixture))
 
     def started(self, test: Any) -> None:
         if test is self._current:
             self._started = True
 
-    def event(self, test: Any, outcome: Outcome, failure: dict[str, Any] | None, reason: str, sql: str) -> None:
+    def event(self, test: Any, outcome: Outcome, failure: Failure | None, reason: str, sql: str) -> None:
         """One event as the result class judged it. `test` is a test, a subtest or a fixture's error holder."""
         if isinstance(test, _ErrorHolder):
             self._fixture(test, outcome, failure, reason)
             return
         self._events.append((outcome, failure, reason, sql))
 
-    def _fixture(self, holder: Any, outcome: Outcome, failure: dict[str, Any] | None, reason: str) -> None:
-        self._fixture_finished(holder.id(), outcome, failure, reason)
+    def _fixture(self, holder: Any, outcome: Outcome, failure: Failure | None, reason: str) -> None:
+        self._fixture_finished(_fixture_named(holder.id()), outcome, failure, reason)
 
-    def _fixture_finished(self, name: str, outcome: Outcome, failure: dict[str, Any] | None, reason: str) -> None:
-        phase, _, scope = name.partition(" ")
-        if phase in ("setUpClass", "setUpModule"):
-            self._blocked[scope.strip("()")] = name
+    def _fixture_finished(self, fixture: FixtureRef, outcome: Outcome, failure: Failure | None, reason: str) -> None:
+        if fixture.sets_up:
+            self._blocked[fixture.name] = fixture
         self._leave_if_forked(bad=outcome in BAD_OUTCOMES)
-        self._channel.send(
-            messages.FixtureFinished(name, phase, outcome.value, [failure] if failure else [], reason, self._output.take())
-        )
+        failures = () if failure is None else (failure,)
+        self._channel.send(messages.FixtureFinished(fixture, outcome, failures, reason, self._output.take()))
 
     def end(self, seconds: float) -> None:
         """Sends the record of the current test."""
@@ -113,8 +111,8 @@ class Recorder:
             blocker = self._blocker(test)
             self._send(Outcome.NOT_RUN, 0.0, reason="" if blocker else "never started", covered_by=blocker)
 
-    def _blocker(self, test: unittest.TestCase) -> str | None:
-        """Id of the fixture event that keeps the test from running."""
+    def _blocker(self, test: unittest.TestCase) -> FixtureRef | None:
+        """The fixture that keeps the test from running."""
         cls = type(test)
         return self._blocked.get(strclass(cls)) or self._blocked.get(cls.__module__)
 
@@ -127,7 +125,7 @@ class Recorder:
                 return
             self._send(Outcome.PASSED, seconds, output=output)
             return
-        failures = [failure for _, failure, _, _ in self._events if failure is not None]
+        failures = tuple(failure for _, failure, _, _ in self._events if failure is not None)
         reason = next((reason for _, _, reason, _ in self._events if reason), "")
         self._send(
             worst(outcome for outcome, _, _, _ in self._events),
@@ -140,7 +138,7 @@ class Recorder:
     def _send(self, outcome: Outcome, seconds: float, *, output: str | None = None, **extra: Any) -> None:
         self.records += 1
         printed = self._output.take() if output is None else output
-        self._channel.hold(messages.TestFinished(self._index, outcome.value, max(seconds, 0.0), output=printed, **extra).encode())
+        self._channel.hold(messages.TestFinished(self._index, outcome, max(seconds, 0.0), output=printed, **extra).encode())
 
     def _leave_if_forked(self, *, bad: bool) -> None:
         """A child that a test forked and that came back from it ends here: its parent records the test, and runs the rest."""
@@ -159,8 +157,8 @@ class Recorder:
         """
         failure = self._describe(error)
         if self._inside or self._current is None:
-            self._fixture_finished(self._inside or "stopTestRun", Outcome.ERROR, failure, "")
-            self._inside = ""
+            self._fixture_finished(self._inside or _fixture_named("stopTestRun"), Outcome.ERROR, failure, "")
+            self._inside = None
             return False
         self._events.append((Outcome.ERROR, failure, "", ""))
         self.end(0.0)
@@ -177,7 +175,7 @@ class Recorder:
                 left.append(index)
         return left
 
-    def _describe(self, error: BaseException) -> dict[str, Any]:
+    def _describe(self, error: BaseException) -> Failure:
         try:
             text = "".join(_format_exception(error))
         except BaseException as trouble:  # of the exception itself, or of one behind it
@@ -261,25 +259,33 @@ def recording(result: Any, recorder: Recorder) -> Any:
     return result
 
 
-def describe(cls: Any, error: Any, text: str, root: str, *, kind: str = "error", subtest: Any = None) -> dict[str, Any]:
-    """A `core.model.Failure` as a dict: text only, whatever the exception does when it is looked at."""
+def describe(cls: Any, error: Any, text: str, root: str, *, kind: str = "error", subtest: Any = None) -> Failure:
+    """Text only, whatever the exception does when it is looked at."""
     file, line = _place(error, root)
-    return {
-        "kind": kind,
-        "type": _type_name(cls),
-        "message": _first_line((cls, error, None)),
-        "text": _cut(text.replace(root, "")),
-        "subtest": _subtest_name(subtest),
-        "file": file,
-        "line": line,
-    }
+    return Failure(
+        kind=kind,
+        type=_type_name(cls),
+        message=_first_line((cls, error, None)),
+        text=_cut(text.replace(root, "")),
+        subtest=_subtest_name(subtest),
+        file=file,
+        line=line,
+    )
 
 
-def _unexpected(name: str) -> dict[str, Any] | None:
+def _fixture_named(text: str) -> FixtureRef:
+    """As unittest names it; what is none of its fixtures (the hooks of a test run) is told as one that nothing depends on."""
+    try:
+        return FixtureRef.parse(text)
+    except ValueError:
+        return FixtureRef(FixturePhase.TEAR_DOWN, FixtureScope.SESSION, text)
+
+
+def _unexpected(name: str) -> Failure | None:
     if name != "unexpectedSuccesses":
         return None
     text = "Unexpected success: the test is marked as an expected failure, but passed."
-    return {"kind": "failure", "type": "UnexpectedSuccess", "message": text, "text": text, "subtest": ""}
+    return Failure("failure", "UnexpectedSuccess", text, text)
 
 
 def _error(error: Any) -> tuple[Any, Any]:

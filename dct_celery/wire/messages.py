@@ -12,23 +12,21 @@ Durations are seconds (float) measured by the sender's CLOCK_MONOTONIC. An unkno
 
 from __future__ import annotations
 
-import json
-from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, ClassVar, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeVar
 
+from dct_celery.core import codec
+from dct_celery.core.codec import Count, Seconds
+from dct_celery.core.leaks import LeakRecord
+from dct_celery.core.model import FixtureRef
+from dct_celery.core.records import FixtureRecord, TestRecord
 from dct_celery.errors import ProtocolError
-
-#: Raised with every change that an older peer could misread. Dispatcher and worker of different versions refuse each other.
-PROTOCOL_VERSION = 3
 
 #: Exit status of a test process whose channel a test has closed: it cannot say so in any other way.
 CHANNEL_CLOSED = 87
 
 _KINDS: dict[str, type[Message]] = {}
 M = TypeVar("M", bound="Message")
-#: Bound now, as tests patch `json.dumps` and `json.loads`.
-_dumps = json.JSONEncoder(separators=(",", ":")).encode
-_loads = json.JSONDecoder().decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,34 +36,25 @@ class Message:
     kind: ClassVar[str] = ""
 
     def encode(self) -> bytes:
-        """JSON, ASCII only, so that lone surrogates from a test's text survive. Empty fields with a default are left out."""
-        data: dict[str, Any] = {"kind": self.kind}
-        for name, optional in _FIELDS[type(self)]:
-            value = getattr(self, name)
-            if value or not optional:
-                data[name] = value
-        return _dumps(data).encode("ascii")
-
-
-#: (name, may be left out when empty) of each field.
-_FIELDS: dict[type[Message], tuple[tuple[str, bool], ...]] = {}
+        """JSON, ASCII only, so that lone surrogates from a test's text survive. Fields with their default are left out."""
+        return codec.dumps({"kind": self.kind, **codec.encode(self)}).encode("ascii")
 
 
 def message(cls: type[M]) -> type[M]:
     """Class decorator: registers a message under its class name."""
     cls.kind = cls.__name__
     _KINDS[cls.kind] = cls
-    _FIELDS[cls] = tuple((f.name, f.default is not MISSING or f.default_factory is not MISSING) for f in fields(cls))
     return cls
 
 
 def decode(payload: bytes) -> Message:
     """The message in a frame. Raises ProtocolError with the raw bytes for anything else."""
     try:
-        data = _loads(payload.decode())
-        return _KINDS[data.pop("kind")](**data)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ProtocolError(f"not a message of protocol {PROTOCOL_VERSION}: {error}", payload[:4096]) from error
+        data = codec.loads(payload.decode("ascii"))
+        found: Message = _DECODERS[data.pop("kind")](data)
+        return found
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ProtocolError(f"not a message of ours: {error}"[:300], payload[:4096]) from error
 
 
 @message
@@ -253,23 +242,15 @@ class TestStarted(Message):
     """Sent before the test's class is set up, so that a crash has a suspect."""
 
     __test__: ClassVar[bool] = False
-    index: int
+    index: Count
 
 
 @message
 @dataclass(frozen=True, slots=True)
-class TestFinished(Message):
+class TestFinished(TestRecord, Message):
     """One record per entry of the chunk, as it ends."""
 
     __test__: ClassVar[bool] = False
-    index: int
-    outcome: str
-    seconds: float
-    failures: list[dict[str, Any]] = field(default_factory=list)
-    reason: str = ""
-    output: str = ""
-    sql: str = ""
-    covered_by: str | None = None
 
 
 def started(index: int) -> bytes:
@@ -285,23 +266,15 @@ def passed(index: int, seconds: float) -> bytes:
 @message
 @dataclass(frozen=True, slots=True)
 class FixtureStarted(Message):
-    """Sent before a class or module fixture, so that a crash or a hang in it is not the next test's; empty: it is over."""
+    """Sent before a class or module fixture, so that a crash or a hang in it is not the next test's; None: it is over."""
 
-    #: "setUpClass (a.T)", as the FixtureFinished would call it.
-    id: str = ""
+    fixture: FixtureRef | None = None
 
 
 @message
 @dataclass(frozen=True, slots=True)
-class FixtureFinished(Message):
+class FixtureFinished(FixtureRecord, Message):
     """A class or module fixture that failed or skipped."""
-
-    id: str
-    phase: str
-    outcome: str
-    failures: list[dict[str, Any]] = field(default_factory=list)
-    reason: str = ""
-    output: str = ""
 
 
 @message
@@ -311,21 +284,23 @@ class ChunkFinished(Message):
 
     chunk: str
     #: Number of TestFinished records of this chunk.
-    records: int
+    records: Count
     #: Seconds of class and module fixtures by class.
-    class_seconds: dict[str, float]
+    class_seconds: dict[str, Seconds]
     #: Indices that were not run because the process may not go on (a BaseException escaped); they go elsewhere.
-    left: list[int] = field(default_factory=list)
-    #: Why: empty, "failfast" or "aborted".
-    stopped: str = ""
-    #: What tests left in the process: kind ("thread" and "port" end its use, "state" was put back), what, and by: the class, or
-    #: empty.
-    leaks: list[dict[str, str]] = field(default_factory=list)
+    left: tuple[Count, ...] = ()
+    stopped: Literal["", "failfast", "aborted"] = ""
+    #: What tests left in the process: threads and ports end its use, state was put back.
+    leaks: tuple[LeakRecord, ...] = ()
     #: When each test that was begun began, in order: seconds of this host's CLOCK_MONOTONIC.
-    began: list[float] = field(default_factory=list)
+    began: tuple[float, ...] = ()
 
 
 @message
 @dataclass(frozen=True, slots=True)
 class Goodbye(Message):
     """Tear down and exit."""
+
+
+#: Made now: tests may patch whatever making them needs.
+_DECODERS = {kind: codec.decoder(cls) for kind, cls in _KINDS.items()}  # type: ignore[arg-type]  # every type is hashable

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from dct_celery.core.events import ChunkCompleted, ChunkEnd, ChunkReleased, ReleaseReason
+from dct_celery.core.leases import LeaseRef
+from dct_celery.core.model import Chunk, Failure, FixtureRef, Outcome
 from dct_celery.core.serverfault import LAST_DOUBT, ServerFault, suspicion
 from dct_celery.errors import DatabaseError, DctError, ProcessDied, ProtocolError, StoreUnavailable
-from dct_celery.ports import Claim, Held
+from dct_celery.protocol.leases import WriteAnswer
+from dct_celery.protocol.workers import MAX_DETAIL
 from dct_celery.wire import messages
 from dct_celery.worker.breaker import Troubles
 from dct_celery.worker.deaths import MemoryTrouble, last_words
@@ -33,7 +36,7 @@ STORE_PATIENCE = 120.0
 #: Seconds that a process which ran out of time gets to end by itself.
 TERM_SECONDS = 3.0
 #: Outcomes that a database server in trouble can make.
-_DOUBTFUL = frozenset({"failed", "error", "xfailed"})
+_DOUBTFUL = frozenset({Outcome.FAILED, Outcome.ERROR, Outcome.XFAILED})
 #: Seconds of silence from which on the database servers are asked now and then whether they are there.
 _SILENCE = 3.0
 
@@ -41,14 +44,13 @@ _SILENCE = 3.0
 class ChunkRun:
     """Drives the slot's test process through one chunk and streams its records."""
 
-    def __init__(self, slot_run: SlotRun, claim: Claim, services: WorkerServices, lease_ms: int) -> None:
-        assert claim.chunk is not None
+    def __init__(self, slot_run: SlotRun, lease: LeaseRef, chunk: Chunk, services: WorkerServices, lease_ms: int) -> None:
         self._slot_run = slot_run
-        self._chunk = chunk = claim.chunk
-        self._held = Held(chunk.id, chunk.attempt, claim.fence, claim.epoch)
+        self._chunk = chunk
+        self._lease = lease
         self._services = services
         self._lease_ms = lease_ms
-        self._spool = Spool(slot_run.folder.spool, self._held)
+        self._spool = Spool(slot_run.folder.spool, lease)
         self._batch: list[str] = []
         self._batch_size = 0
         self._batch_since = 0.0
@@ -61,7 +63,7 @@ class ChunkRun:
 
     def execute(self) -> str:
         """completed | released | lost"""
-        with LeaseKeeper(self._slot_run.ledger, self._held, self._lease_ms) as keeper:
+        with LeaseKeeper(self._slot_run.ledger, self._lease, self._lease_ms) as keeper:
             self._keeper = keeper
             try:
                 return self._follow(self._begin())
@@ -69,15 +71,15 @@ class ChunkRun:
                 return self._died(died)
             except ProtocolError as error:
                 cause = f"garbage in the runner's channel: {error}"
-                return self._release("crash", cause, index=self._watchdog.index, fixture=self._watchdog.fixture)
+                return self._release(ReleaseReason.CRASH, cause, index=self._watchdog.index, fixture=self._watchdog.fixture)
             except DctError as error:
                 if isinstance(error, DatabaseError) and not self._begun:
                     return self._unready(error)
-                return self._release("database", str(error), error.detail)
+                return self._release(ReleaseReason.DATABASE, str(error), error.detail)
             except Exception as error:
                 # Kept, the lease would run out first, and nobody would count what this slot loses.
                 log.exception("chunk %s", self._chunk.id)
-                return self._release("loader", f"internal error of the worker: {type(error).__name__}: {error}")
+                return self._release(ReleaseReason.LOADER, f"internal error of the worker: {type(error).__name__}: {error}")
             finally:
                 self._spool.close()
 
@@ -114,7 +116,7 @@ class ChunkRun:
             elif isinstance(message, messages.ChunkFinished):
                 return self._complete(process, message)
             elif isinstance(message, messages.Fatal):
-                return self._release("crash", message.message, message.detail)
+                return self._release(ReleaseReason.CRASH, message.message, message.detail)
             if self._batch and (now - self._batch_since >= BATCH_SECONDS or self._batch_size >= BATCH_SIZE):
                 self._send()
             # By the clock, not when the process is silent: fast tests are never silent until their chunk ends.
@@ -137,7 +139,7 @@ class ChunkRun:
         """Void is what a server made: it says nothing of the test, which runs again. Raises DatabaseError."""
         if trouble := self._slot_run.canary.trouble():
             raise DatabaseError(f"{message.kind} while {trouble}")
-        fault = suspicion([*message.failures, {"text": message.reason}])
+        fault = suspicion(message.failures, message.reason)
         if fault is None:
             return
         if fault is ServerFault.DISK or self._chunk.attempt < LAST_DOUBT or self._slot_run.canary.short():
@@ -151,8 +153,8 @@ class ChunkRun:
         self._spool.flush()
         try:
             records = f"[{','.join(self._batch)}]"
-            answer = self._slot_run.ledger.append(self._held, self._spool.seq, records, self._lease_ms)
-            if answer in ("moved", "gone"):
+            answer = self._slot_run.ledger.append(self._lease, self._spool.seq, records, self._lease_ms)
+            if answer in (WriteAnswer.MOVED, WriteAnswer.GONE):
                 raise StoreUnavailable(self._follow_epoch(answer))
         except StoreUnavailable as error:
             log.warning("records of %s wait: %s", self._chunk.id, error)
@@ -160,19 +162,19 @@ class ChunkRun:
             return False
         self._keeper.note(answer)
         self._batch, self._batch_size = [], 0
-        return answer != "lost"
+        return answer is not WriteAnswer.LOST
 
-    def _follow_epoch(self, answer: str) -> str:
+    def _follow_epoch(self, answer: WriteAnswer) -> str:
         """The store has lost the run, and perhaps has it back: what it has to be told again goes before what is new."""
-        if answer == "gone":
+        if answer is WriteAnswer.GONE:
             return "the store has lost the run"
         epoch = self._slot_run.ledger.epoch()
         (journalled,) = self._slot_run.ledger.acknowledged([self._spool.key])
         # Not before all is known: in the new epoch with the old batch, what was sent before would never be sent again.
-        self._held = replace(self._held, epoch=epoch)
+        self._lease = replace(self._lease, epoch=epoch)
         self._batch = self._spool.after(journalled)
         self._batch_size = sum(map(len, self._batch))
-        return f"the run is in its epoch {self._held.epoch} now; {len(self._batch)} records are sent again"
+        return f"the run is in its epoch {self._lease.epoch} now; {len(self._batch)} records are sent again"
 
     # -- ends ------------------------------------------------------------------------
 
@@ -182,9 +184,9 @@ class ChunkRun:
             self._slot_run.retire(kill=True)
             return "lost"
         if self._keeper.cancelled:
-            return self._release("cancelled", "the run was stopped")
+            return self._release(ReleaseReason.CANCELLED, "the run was stopped")
         if self._drained(now):
-            return self._release("drain", "the worker stops")
+            return self._release(ReleaseReason.DRAIN, "the worker stops")
         if self._watchdog.spent > _SILENCE:
             self._slot_run.canary.watch()
         overdue = self._watchdog.look(now, silent=silent)
@@ -206,29 +208,28 @@ class ChunkRun:
             self._send()
         process.terminate(TERM_SECONDS)
         if record is not None:
-            return self._release("timeout", message, index=overdue.index, fixture=overdue.fixture)
-        return self._release("silence", f"a test process that said nothing {message}", stacks)
+            return self._release(ReleaseReason.TIMEOUT, message, index=overdue.index, fixture=overdue.fixture)
+        return self._release(ReleaseReason.SILENCE, f"a test process that said nothing {message}", stacks)
 
     def _verdict(
         self, process: TestProcess, overdue: Overdue, text: str
     ) -> messages.TestFinished | messages.FixtureFinished | None:
         """The record that the process itself cannot send; None when neither test nor fixture is to blame."""
-        failure = {"kind": "error", "type": "dct.TimedOut", "message": overdue.message, "text": text, "subtest": ""}
+        failures = (Failure("error", "dct.TimedOut", overdue.message, text),)
         output = process.last_output()
         if overdue.fixture:
-            phase = overdue.fixture.partition(" ")[0]
-            return messages.FixtureFinished(overdue.fixture, phase, "error", [failure], output=output)
+            return messages.FixtureFinished(overdue.fixture, Outcome.ERROR, failures, output=output)
         if overdue.index is None:
             return None
-        return messages.TestFinished(overdue.index, "error", self._watchdog.spent, [failure], output=output)
+        return messages.TestFinished(overdue.index, Outcome.ERROR, self._watchdog.spent, failures, output=output)
 
     def _died(self, died: ProcessDied) -> str:
         process = self._slot_run.process
         words = last_words(process) if process is not None else ""
         if process is None or not self._begun or process.orphaned():
-            return self._release("loader", str(died), words)
+            return self._release(ReleaseReason.LOADER, str(died), words)
         cause = self._memory.explain(str(died), process.peak())
-        return self._release("crash", cause, words, index=self._watchdog.index, fixture=self._watchdog.fixture)
+        return self._release(ReleaseReason.CRASH, cause, words, index=self._watchdog.index, fixture=self._watchdog.fixture)
 
     def _complete(self, process: TestProcess, message: messages.ChunkFinished) -> str:
         self._slot_run.used(self._chunk)
@@ -236,50 +237,59 @@ class ChunkRun:
         # What a chunk that was stopped left behind is open: transactions, patches.
         if message.left or message.stopped or wears_out(process, leaks):
             self._slot_run.retire()
-        summary = {
-            "busy_seconds": round(time.monotonic() - self._start, 6),
-            "class_seconds": message.class_seconds,
-            "left": message.left,
-            "stopped": message.stopped,
-            "leaks": leaks,
-            "databases": self._slot_run.database_use(),
-        }
-        return self._end("complete", summary)
+        return self._end(
+            ChunkCompleted(
+                busy_seconds=round(time.monotonic() - self._start, 6),
+                class_seconds=message.class_seconds,
+                left=message.left,
+                stopped=message.stopped,
+                leaks=tuple(leaks),
+                databases=self._slot_run.database_use(),
+            )
+        )
 
     def _unready(self, error: DctError) -> str:
         """Nothing of the chunk has run: others may take it while this slot rests."""
         self._slot_run.rest_now(str(error))
-        return self._release("unready", str(error), error.detail)
+        return self._release(ReleaseReason.UNREADY, str(error), error.detail)
 
-    def _release(self, why: str, cause: str, detail: str = "", index: int | None = None, fixture: str = "") -> str:
+    def _release(
+        self,
+        why: ReleaseReason,
+        cause: str,
+        detail: str = "",
+        index: int | None = None,
+        fixture: FixtureRef | None = None,
+    ) -> str:
         self._slot_run.retire(kill=True)
-        if why == "loader":
+        if why is ReleaseReason.LOADER:
             Troubles(self._services.folder.troubles).note(cause)
-        reason: dict[str, Any] = {
-            "why": why,
-            "cause": cause,
-            "detail": detail[-20_000:],
-            "index": index,
-            "fixture": fixture,
-            "busy_seconds": round(time.monotonic() - self._start, 6),
-            "databases": self._slot_run.database_use(),
-        }
-        return self._end("release", reason)
+        return self._end(
+            ChunkReleased(
+                why,
+                cause,
+                detail[-MAX_DETAIL:],
+                index,
+                fixture,
+                busy_seconds=round(time.monotonic() - self._start, 6),
+                databases=self._slot_run.database_use(),
+            )
+        )
 
-    def _end(self, verb: str, body: dict[str, Any]) -> str:
+    def _end(self, end: ChunkEnd) -> str:
         """Records first, then the end: a holder that dies in between is reaped, and its records stand."""
-        if verb == "complete":
+        completed = isinstance(end, ChunkCompleted)
+        if completed:
             Troubles(self._services.folder.troubles).clear()
         deadline = time.monotonic() + STORE_PATIENCE
-        text = json.dumps(body)
         while time.monotonic() < deadline and not self._keeper.lost and not self._slot_run.folder.over:
             try:
                 if self._send():
-                    answer = getattr(self._slot_run.ledger, verb)(self._held, self._spool.seq, text)
-                    if answer in ("moved", "gone"):
+                    answer = self._slot_run.ledger.end(self._lease, self._spool.seq, end)
+                    if answer in (WriteAnswer.MOVED, WriteAnswer.GONE):
                         raise StoreUnavailable(self._follow_epoch(answer))
-                    self._spool.end(verb, text, self._held.epoch)
-                    return f"{verb}d"
+                    self._spool.end(end, self._lease.epoch)
+                    return "completed" if completed else "released"
             except StoreUnavailable as error:
                 log.warning("end of %s waits: %s", self._chunk.id, error)
             time.sleep(0.5)

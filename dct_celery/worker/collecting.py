@@ -56,7 +56,7 @@ class Collecting:
             log.exception("collecting")
 
     def _specs(self) -> list[DatabaseSpec]:
-        specs = [DatabaseSpec.from_dict(data) for data in self.services.folder.servers()]
+        specs = self.services.folder.servers()
         if self.services.folder.sqlite.is_dir():
             specs.append(DatabaseSpec("sqlite", "sqlite", "sqlite"))
         return specs

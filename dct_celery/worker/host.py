@@ -12,11 +12,12 @@ from collections.abc import Callable
 from dct_celery import __version__
 from dct_celery.errors import DctError
 from dct_celery.ports import WorkerInfo
-from dct_celery.security import signing
-from dct_celery.wire.messages import PROTOCOL_VERSION
+from dct_celery.protocol import PROTOCOL_VERSION
+from dct_celery.protocol.workers import RunStage
 from dct_celery.worker.about import about
 from dct_celery.worker.breaker import Breaker, Troubles
 from dct_celery.worker.collecting import Collecting
+from dct_celery.worker.ended import EndedRuns
 from dct_celery.worker.keeper import RunKeeper
 from dct_celery.worker.services import WorkerServices
 from dct_celery.worker.strays import end_marked
@@ -44,6 +45,7 @@ class Host:
         self._collecting = Collecting(services)
         self._breaker = Breaker(Troubles(services.folder.troubles))
         self._trouble = ""
+        self._ended = EndedRuns(services.folder.ended)
         self._about = about(services.settings)
         self._thread = threading.Thread(target=self._loop, name="dct-host", daemon=True)
 
@@ -51,8 +53,8 @@ class Host:
         self._services.folder.base.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._claim_folder()
         self._services.folder.draining.unlink(missing_ok=True)
-        if not self._services.key:
-            log.warning("no DCT_SIGNING_KEY: whoever can write to store or broker can run code on this worker")
+        if not self._services.door.keyring.secure:
+            log.warning("--insecure: without a signing key, whoever can write to the store can run code on this worker")
         if strays := end_marked(self._services.folder.runs):
             log.warning("%d processes of tests were left by an earlier life of this worker; they were ended", strays)
         for folder in self._services.folder.leftovers():
@@ -77,7 +79,7 @@ class Host:
         """Runs whose chunks the slots may take now."""
         if self._trouble:
             return set()
-        return {run for run, keeper in list(self._keepers.items()) if keeper.state == "ready"}
+        return {run for run, keeper in list(self._keepers.items()) if keeper.state is RunStage.READY}
 
     def active(self) -> set[str]:
         """Runs that are not over: somebody may have work for them yet."""
@@ -103,9 +105,13 @@ class Host:
     def _loop(self) -> None:
         beaten = 0.0
         complained = False
-        while not self._stop.wait(AWAY if complained else LOOK):
+        pause = LOOK
+        while not self._stop.wait(AWAY if complained else pause):
             try:
+                began = time.monotonic()
                 self._look()
+                # A registry that is full of somebody's entries takes a tenth of our time, and not all of it.
+                pause = max(LOOK, 10 * (time.monotonic() - began))
                 if time.monotonic() - beaten >= BEAT:
                     self._services.registry.beat(self._info(), HORIZON)
                     beaten = time.monotonic()
@@ -124,24 +130,32 @@ class Host:
     def _look(self) -> None:
         self._watch_trouble()
         active = self._services.registry.active_runs()
+        for line in self._services.registry.complaints():
+            log.warning("%s", line)
+        for run in [run for run, one in active.items() if self._ended.covers(one)]:
+            del active[run]
         for run in active.keys() - self._keepers.keys():
             log.info("run %s: preparing", run)
             # A run brings servers that this worker may never have seen: they may hold what others left.
-            self._keepers[run] = RunKeeper(self._services, run, self._slots, self._collecting.soon, active[run])
+            self._keepers[run] = RunKeeper(self._services, active[run], self._slots, self._collecting.soon)
         for run, keeper in list(self._keepers.items()):
             if keeper.ended:
                 if keeper.done:  # should the run be there again, it begins anew
                     del self._keepers[run]
-            elif run in active:
-                keeper.epoch, keeper.seen_at = active[run], time.monotonic()
+            elif run in active and active[run].announcement.nonce == keeper.nonce:
+                keeper.epoch, keeper.seen_at = active[run].epoch, time.monotonic()
+            elif run in active:  # another run of the same name: this one is over
+                self._ended.note(keeper.nonce, keeper.epoch)
+                keeper.end()
         # Last: a store that does not answer for one run must not keep the others from being followed.
         for run, keeper in list(self._keepers.items()):
             if not keeper.ended and run not in active and not keeper.still_wanted():
+                self._ended.note(keeper.nonce, keeper.epoch)
                 keeper.end()
 
     def _close_forgotten(self) -> None:
         for run in self._services.registry.open_runs(TURN):
-            ledger = self._services.ledger(run)
+            ledger = self._services.ledger(run, self._services.door)
             if run not in self._keepers and ledger.silence() > FORGOTTEN and ledger.abandon():
                 log.warning("run %s: closed, since nobody has cared for it for a long time", run)
 
@@ -153,7 +167,7 @@ class Host:
 
     def _all_rest(self) -> str:
         """Why no slot of any run claims anything; empty when some does."""
-        ready = [keeper for keeper in list(self._keepers.values()) if keeper.state == "ready"]
+        ready = [keeper for keeper in list(self._keepers.values()) if keeper.state is RunStage.READY]
         reasons = [keeper.resting() for keeper in ready]
         if not ready or any(len(why) < keeper.fit for why, keeper in zip(reasons, ready, strict=True)):
             return ""
@@ -170,7 +184,8 @@ class Host:
             slots=self._working_slots(),
             version=__version__,
             protocol=PROTOCOL_VERSION,
-            key_id=signing.key_id(self._services.key),
+            key_id=self._services.door.keyring.ids[0],
+            keys=self._services.door.keyring.ids,
             runs={run: keeper.state for run, keeper in self._keepers.items()},
             busy=min(self._busy(), self._slots),
             trouble=self._trouble,

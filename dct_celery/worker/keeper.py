@@ -8,10 +8,21 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
 
 from dct_celery.core.databaseuse import Changes
-from dct_celery.errors import DatabaseError, DctError, LeaseLost, ProjectError
+from dct_celery.errors import DatabaseError, DctError, LeaseLost, ProjectError, UsageError
+from dct_celery.ports import Announced
+from dct_celery.protocol.runs import RunState
+from dct_celery.protocol.workers import (
+    MAX_DETAIL,
+    CheckedReport,
+    FailedReport,
+    ReadyReport,
+    RefusedReport,
+    RunStage,
+    UsageReport,
+    WorkerReport,
+)
 from dct_celery.worker.preparation import Preparation, Refused
 from dct_celery.worker.rest import resting
 from dct_celery.worker.services import WorkerServices
@@ -36,24 +47,28 @@ CHECKS_AFTER = 3.0
 class RunKeeper:
     """One run on this worker, from announcement to the last trace, in a thread of its own."""
 
-    def __init__(self, services: WorkerServices, run: str, slots: int, ready: Callable[[], None], epoch: int = 1) -> None:
+    def __init__(self, services: WorkerServices, announced: Announced, slots: int, ready: Callable[[], None]) -> None:
+        run = announced.announcement.run
         self.run = run
-        self.state = "preparing"
+        self.nonce = announced.announcement.nonce
+        self.state = RunStage.PREPARING
         #: Slots that the database servers of this run have room for.
         self.fit = slots
         self._services = services
         self._folder = services.folder.run(run)
-        self._ledger = services.ledger(run)
+        self._signing_key = announced.key_id
+        door = services.door.of_run(run, self.nonce, announced.key_id)
+        self._ledger = services.ledger(run, door)
         self._end = threading.Event()
         self._preparation = Preparation(services, run, self._folder, self._ledger, self._end.is_set, slots)
         self._ready = ready
         self._changes = Changes()
-        #: What was said of this worker's state; a store that was wiped is told again.
-        self._words: list[dict[str, Any]] = []
+        #: What was reported of this worker's state; a store that was wiped is told again.
+        self._reports: list[WorkerReport] = []
         #: Of them, what the store has still to be told.
-        self._due: list[dict[str, Any]] = []
-        #: Epoch of the run in the registry, and the one in which the store is told all that was said.
-        self.epoch = self._told_epoch = epoch
+        self._due: list[WorkerReport] = []
+        #: Epoch of the run in the registry, and the one in which the store is told all that was reported.
+        self.epoch = self._told_epoch = announced.epoch
         self._sent_at = 0.0
         #: Monotonic seconds of the last sign of the run in the registry.
         self.seen_at = time.monotonic()
@@ -78,7 +93,7 @@ class RunKeeper:
 
     def resting(self) -> list[str]:
         """Why slots rest that the servers have room for."""
-        return resting(self._folder.resting, time.monotonic()) if self.state == "ready" else []
+        return resting(self._folder.resting, time.monotonic()) if self.state is RunStage.READY else []
 
     @property
     def working(self) -> int:
@@ -97,19 +112,21 @@ class RunKeeper:
             self._prepare()
         except Exception as error:
             log.exception("run %s", self.run)
-            self.state = "refused"
+            self.state = RunStage.REFUSED
             with contextlib.suppress(Exception):
-                self._tell("refused", f"internal error of the worker: {type(error).__name__}: {error}", traceback.format_exc())
+                said = f"internal error of the worker: {type(error).__name__}: {error}"
+                self._refuse(RefusedReport(said, _end_of(traceback.format_exc())))
         try:
             while not self._end.wait(0.0 if self._tend() else POOL_PAUSE):
                 pass
         finally:
-            self.state = "over"
+            self.state = RunStage.OVER
             self._clean_up()
 
     def still_wanted(self) -> bool:
-        """The registry names the run no more. Only a closed run is over at once."""
-        if self._ledger.state() == "closed":
+        """The registry names the run no more. Only a closed run is over at once. What returns False is over for good: only a
+        newer epoch of the run begins anew here."""
+        if self._ledger.state() is RunState.CLOSED:
             return False
         if time.monotonic() - self.seen_at < LINGER:
             return True
@@ -120,7 +137,7 @@ class RunKeeper:
     def _tell_again(self) -> None:
         """What could not be said while the store was away; and all of it, where the store was wiped and has the run again."""
         if self.epoch > self._told_epoch:
-            self._told_epoch, self._due = self.epoch, list(self._words)
+            self._told_epoch, self._due = self.epoch, list(self._reports)
         while self._due:
             self._ledger.tell(self._services.name, self._due[0])
             self._due.pop(0)
@@ -133,14 +150,14 @@ class RunKeeper:
             if sent := send_again(self._folder.spool, self._ledger, self.epoch, lease_ms):
                 log.info("run %s: results of %s chunks are sent again", self.run, sent)
 
-    def _say(self, word: dict[str, Any]) -> None:
-        """Now, or when the store is back: a run waits for ever for a worker that has refused it without a word."""
-        self._words.append(word)
-        self._due.append(word)
+    def _report(self, report: WorkerReport) -> None:
+        """Now, or when the store is back: a run waits for ever for a worker that has refused it without a report."""
+        self._reports.append(report)
+        self._due.append(report)
         try:
             self._tell_again()
         except DctError as error:
-            log.warning("run %s: %s is said later: %s", self.run, word["state"], error)
+            log.warning("run %s: %s follows later: %s", self.run, type(report).__name__, error)
 
     def _tend(self) -> bool:
         """One step for the clones; False when there is nothing to do."""
@@ -153,7 +170,7 @@ class RunKeeper:
             log.exception("run %s: what was said and sent before", self.run)
         self._mourn(time.monotonic())
         pool = self._preparation.pool
-        if pool is None or self.state != "ready":
+        if pool is None or self.state is not RunStage.READY:
             return False
         try:
             busy = pool.step()
@@ -168,9 +185,9 @@ class RunKeeper:
         """A loader that was killed (its memory is the largest here) takes all forks with it, and no slot can go on without it:
         the run begins anew on this worker, once slots have given back what they had."""
         process = self._preparation.process
-        if self.state == "ready" and process is not None and not process.alive():
+        if self.state is RunStage.READY and process is not None and not process.alive():
             log.warning("run %s: the loader died; the run is prepared anew", self.run)
-            self.state, self._bereft_at = "preparing", now
+            self.state, self._bereft_at = RunStage.PREPARING, now
             self._folder.unpublish()
         if self._bereft_at and now - self._bereft_at > GIVE_BACK:
             self._end.set()
@@ -186,11 +203,11 @@ class RunKeeper:
                 checks.start()
         news = checks.news()
         if isinstance(news, ProjectError):
-            self._tell("failed", str(news), news.detail)
+            self._refuse(FailedReport(str(news), _end_of(news.detail)))
         elif isinstance(news, DctError):
-            self._tell("refused", f"system checks could not be run: {news}", news.detail)
+            self._refuse(RefusedReport(f"system checks could not be run: {news}", _end_of(news.detail)))
         elif news:
-            self._say({"state": "checked"})
+            self._report(CheckedReport())
         if news:
             checks.told()  # not before: the store may have been away
 
@@ -200,7 +217,7 @@ class RunKeeper:
             return
         self._told_at = time.monotonic()
         if new := self._changes.since(self._preparation.database_use()):
-            self._ledger.tell(self._services.name, {"state": "databases", "use": new})
+            self._ledger.tell(self._services.name, UsageReport(new))
 
     def _prepare(self) -> None:
         start = time.monotonic()
@@ -210,33 +227,33 @@ class RunKeeper:
             # Perhaps a store that was wiped, and is told again: then the run begins anew here.
             self._end.set()
         except Refused as refused:
-            self._tell("refused", refused.reason, refused.detail)
+            self._refuse(RefusedReport(refused.reason, _end_of(refused.detail), permanent=True))
         except ProjectError as error:
-            self._tell("failed", str(error), error.detail)
+            self._refuse(FailedReport(str(error), _end_of(error.detail)))
         except DctError as error:
             if not self._end.is_set():
-                self._tell("refused", str(error), error.detail)
+                permanent = isinstance(error, UsageError)
+                self._refuse(RefusedReport(str(error), _end_of(error.detail), permanent))
         else:
             self.fit = prepared.slots
-            self._folder.publish(prepared.published())
-            self.state = "ready"
+            self._folder.publish(prepared.published(self.nonce, self._signing_key))
+            self.state = RunStage.READY
             self._ready_at = time.monotonic()
             self._ready()
-            self._say(
-                {
-                    "state": "ready",
-                    "host": self._services.host,
-                    "seconds": round(time.monotonic() - start, 3),
-                    "templates": prepared.templates,
-                    "checked": prepared.templates == "built",
-                    "steps": prepared.steps,
-                }
+            self._report(
+                ReadyReport(
+                    self._services.host,
+                    round(time.monotonic() - start, 3),
+                    prepared.templates,
+                    checked=prepared.templates == "built",
+                    steps=prepared.steps,
+                )
             )
 
-    def _tell(self, state: str, message: str, detail: str) -> None:
-        log.warning("run %s %s: %s", self.run, state, message)
-        self._say({"state": state, "message": message, "detail": detail[-20_000:]})
-        self.state = "refused"
+    def _refuse(self, report: RefusedReport | FailedReport) -> None:
+        log.warning("run %s is refused: %s", self.run, report.message)
+        self._report(report)
+        self.state = RunStage.REFUSED
 
     def _clean_up(self) -> None:
         self._folder.end()
@@ -249,3 +266,7 @@ class RunKeeper:
             log.exception("run %s: what is left is collected later", self.run)
         end_marked(self._folder.path)
         self._folder.remove()
+
+
+def _end_of(detail: str) -> str:
+    return detail[-MAX_DETAIL:]

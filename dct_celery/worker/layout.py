@@ -8,21 +8,44 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dct_celery.core import codec
+from dct_celery.core.codec import Count
 from dct_celery.core.names import slug
+from dct_celery.errors import Untrusted
 from dct_celery.ports import DatabaseSpec
+from dct_celery.protocol.door import parse
 
-_KNOWN = {each.name for each in fields(DatabaseSpec)}
-_NEEDED = {"alias", "vendor", "name", "host", "port", "user", "options", "aliases"}
 #: Database servers that are remembered.
 _SERVERS = 20
 
 
 #: How the names of the forks' temporary folders begin.
 _TEMPORARY = "dct-fork-"
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedRun:
+    """What slots need of a run that they may claim chunks of; in a file that only the owner may read."""
+
+    #: Of the run's announcement: with them its messages are verified and signed.
+    nonce: str
+    signing_key: str
+    specs: tuple[DatabaseSpec, ...]
+    #: Key of the templates.
+    key: str
+    #: Of this preparation of the run, which has its own databases.
+    owner: str
+    #: Primary alias -> file with the serialized contents of the template.
+    serialized: dict[str, str] = field(default_factory=dict)
+    #: Seconds, by the run's options; None for the usual limits, 0 for none.
+    test_timeout: float | None = None
+    fixture_timeout: float | None = None
+    #: Slots that the database servers have room for.
+    slots: Count = 1
 
 
 class RunFolder:
@@ -82,13 +105,13 @@ class RunFolder:
 
     # -- what the host tells the slots -----------------------------------------------
 
-    def publish(self, state: dict[str, Any]) -> None:
-        write_atomically(self.path / "host.json", json.dumps(state))
+    def publish(self, state: PublishedRun) -> None:
+        write_atomically(self.path / "host.json", codec.dumps(state))
 
-    def published(self) -> dict[str, Any] | None:
+    def published(self) -> PublishedRun | None:
         try:
-            return dict(json.loads((self.path / "host.json").read_text()))
-        except (OSError, ValueError):
+            return parse(PublishedRun, (self.path / "host.json").read_text())
+        except (OSError, UnicodeDecodeError, Untrusted):
             return None
 
     def unpublish(self) -> None:
@@ -244,6 +267,11 @@ class WorkFolder:
         return self.base / "draining"
 
     @property
+    def ended(self) -> Path:
+        """Runs that are over for this worker; see `worker.ended`."""
+        return self.base / "ended.json"
+
+    @property
     def troubles(self) -> Path:
         """Infrastructure failures since the last success; see `worker.breaker`."""
         return self.base / "troubles"
@@ -264,24 +292,27 @@ class WorkFolder:
         """What belongs to the templates of this key: exported databases, serialized contents."""
         return self.base / "templates" / key[:32]
 
-    def remember_servers(self, specs: Iterable[dict[str, Any]]) -> None:
+    def remember_servers(self, specs: Iterable[DatabaseSpec]) -> None:
         """Keeps how to reach the database servers of a run, so that a later life of this worker can collect what this one
         leaves there if it is killed. The file holds passwords; only the owner may read it."""
-        known: dict[str, dict[str, Any]] = {}
+        known: dict[str, DatabaseSpec] = {}
         for spec in [*self.servers(), *specs]:
             address = json.dumps(_address(spec), sort_keys=True)
             known.pop(address, None)  # the latest ones come last
             known[address] = spec
-        write_atomically(self.base / "servers.json", json.dumps(list(known.values())[-_SERVERS:]))
+        write_atomically(self.base / "servers.json", codec.dumps(list(known.values())[-_SERVERS:]))
 
-    def servers(self) -> list[dict[str, Any]]:
+    def servers(self) -> list[DatabaseSpec]:
         """One database specification per server that this worker has used."""
         try:
-            known = list(json.loads((self.base / "servers.json").read_text()))
-        except (OSError, ValueError, TypeError):
+            rows = codec.loads((self.base / "servers.json").read_text())
+        except (OSError, UnicodeDecodeError, codec.Malformed):
             return []
-        # Another version may have written it.
-        return [spec for spec in known if isinstance(spec, dict) and _NEEDED <= set(spec) <= _KNOWN]
+        found = []
+        for row in rows if isinstance(rows, list) else ():
+            with contextlib.suppress(codec.Malformed):  # another version may have written it
+                found.append(codec.decode(DatabaseSpec, row))
+        return found
 
 
 def _noted(folder: Path) -> list[tuple[str, str]]:
@@ -293,8 +324,8 @@ def _noted(folder: Path) -> list[tuple[str, str]]:
     return noted
 
 
-def _address(spec: dict[str, Any]) -> list[Any]:
-    return [spec[name] for name in ("vendor", "host", "port", "user", "options")]
+def _address(spec: DatabaseSpec) -> list[Any]:
+    return [spec.vendor, spec.host, spec.port, spec.user, dict(spec.options)]
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import bisect
 import logging
 from collections.abc import Sequence
-from typing import Any
 
+from dct_celery.core.leaks import LeakKind, LeakRecord
 from dct_celery.wire import messages
 from dct_celery.worker.strays import Stray, end
 from dct_celery.worker.testprocess import TestProcess
@@ -18,8 +18,8 @@ MAX_GROWTH = 512 * 1024 * 1024
 _TOLD = 50
 
 
-def leaks_of(process: TestProcess, indices: Sequence[int], message: messages.ChunkFinished) -> list[dict[str, Any]]:
-    """Leaks as dicts: kind, what, and by (a class) or first and last (indices of tests, one of which it was). Ends processes."""
+def leaks_of(process: TestProcess, indices: Sequence[int], message: messages.ChunkFinished) -> list[LeakRecord]:
+    """What the process says of itself, and the processes that were found; ends those."""
     strays = process.strays()
     numbers = {one.pid for one in strays}
     found = [_process(one, indices, message.began) for one in strays if one.parent not in numbers]
@@ -27,19 +27,19 @@ def leaks_of(process: TestProcess, indices: Sequence[int], message: messages.Chu
     return [*found, *message.leaks][:_TOLD]
 
 
-def wears_out(process: TestProcess, leaks: Sequence[dict[str, Any]]) -> bool:
+def wears_out(process: TestProcess, leaks: Sequence[LeakRecord]) -> bool:
     """The process is not fit for another chunk: something goes on in it, or it is too large."""
     growth = process.growth()
     if growth > MAX_GROWTH:
         log.info("a test process grew by %d MB; the next chunk gets a new one", growth >> 20)
-    return growth > MAX_GROWTH or any(leak["kind"] != "state" for leak in leaks)
+    return growth > MAX_GROWTH or any(leak.kind is not LeakKind.STATE for leak in leaks)
 
 
-def _process(one: Stray, indices: Sequence[int], began: Sequence[float]) -> dict[str, Any]:
-    """The tests that were running between its earliest and its latest possible start."""
+def _process(one: Stray, indices: Sequence[int], began: Sequence[float]) -> LeakRecord:
+    """By the tests that were running between its earliest and its latest possible start."""
     earliest, latest = one.started
-    leak: dict[str, Any] = {"kind": "process", "what": f"{one.pid}, {one.command}"}
-    if began and latest >= began[0]:
-        first, last = (max(bisect.bisect_right(began, second) - 1, 0) for second in (earliest, latest))
-        leak |= {"first": indices[first], "last": indices[last]}
-    return leak
+    what = f"{one.pid}, {one.command}"
+    if not began or latest < began[0]:
+        return LeakRecord(LeakKind.PROCESS, what)
+    first, last = (max(bisect.bisect_right(began, second) - 1, 0) for second in (earliest, latest))
+    return LeakRecord(LeakKind.PROCESS, what, first=indices[first], last=indices[last])

@@ -6,22 +6,24 @@ import logging
 import threading
 from typing import Self
 
-from dct_celery.ports import Held, Ledger
+from dct_celery.core.leases import LeaseRef
+from dct_celery.ports import Ledger
+from dct_celery.protocol.leases import WriteAnswer
 
 log = logging.getLogger("dct_celery.worker")
 
 
 class LeaseKeeper:
-    """Context manager: renews at a third of the lease's length. Only reads its flags are shared with the slot's thread."""
+    """Context manager: renews at a third of the lease's length. The slot's thread only reads its flags."""
 
-    def __init__(self, ledger: Ledger, held: Held, lease_ms: int) -> None:
+    def __init__(self, ledger: Ledger, lease: LeaseRef, lease_ms: int) -> None:
         self._ledger = ledger
-        self._held = held
+        self._lease = lease
         self._lease_ms = lease_ms
         self._end = threading.Event()
         self.lost = False
         self.cancelled = False
-        self._thread = threading.Thread(target=self._run, name=f"lease-{held.chunk}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"lease-{lease.chunk}", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -31,17 +33,17 @@ class LeaseKeeper:
         self._end.set()
         self._thread.join()
 
-    def note(self, answer: str) -> None:
+    def note(self, answer: WriteAnswer) -> None:
         """What the store answered to any write under this lease."""
-        self.lost = self.lost or answer == "lost"
-        self.cancelled = self.cancelled or answer == "cancelled"
+        self.lost = self.lost or answer is WriteAnswer.LOST
+        self.cancelled = self.cancelled or answer is WriteAnswer.CANCELLED
 
     def _run(self) -> None:
         # A cancel should reach the slot within a second even when the lease is long.
         pause = min(self._lease_ms / 3000, 1.0)
         while not self._end.wait(pause):
             try:
-                self.note(self._ledger.renew(self._held, self._lease_ms))
+                self.note(self._ledger.renew(self._lease, self._lease_ms))
             except Exception as error:
                 # The store decides who holds the lease; while it is away, nobody can lose it.
-                log.warning("lease of %s not renewed: %s", self._held.chunk, error)
+                log.warning("lease of %s not renewed: %s", self._lease.chunk, error)

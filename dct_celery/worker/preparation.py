@@ -13,18 +13,22 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from dct_celery import __version__
 from dct_celery.core.databaseuse import totals
 from dct_celery.core.limits import FIXTURE_SECONDS
 from dct_celery.core.serverfault import ServerFault, fault_in
-from dct_celery.errors import ConfigError, DatabaseError, LeaseLost, StoreUnavailable
+from dct_celery.errors import DatabaseError, LeaseLost, StoreUnavailable, Untrusted
 from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger, UserProcess
-from dct_celery.security import guards, signing
+from dct_celery.protocol import PROTOCOL_VERSION
+from dct_celery.protocol.runs import DatabaseRules, ManifestSummary, RunSpec
+from dct_celery.protocol.workers import ShortReport
+from dct_celery.security import guards
 from dct_celery.wire import messages
 from dct_celery.worker.checks import SystemChecks
 from dct_celery.worker.clones import ClonePool
-from dct_celery.worker.layout import RunFolder
+from dct_celery.worker.layout import PublishedRun, RunFolder
 from dct_celery.worker.maker import Maker
 from dct_celery.worker.services import WorkerServices
 from dct_celery.worker.signs import Signs
@@ -78,17 +82,19 @@ class Prepared:
     #: Seconds of each step.
     steps: dict[str, float] = field(default_factory=dict)
 
-    def published(self) -> dict[str, Any]:
-        """What slots need; in a file that only the owner may read."""
-        return {
-            "specs": [asdict(spec) for spec in self.specs],
-            "serialized": self.serialized,
-            "key": self.key,
-            "owner": self.owner,
-            "test_timeout": self.test_timeout,
-            "fixture_timeout": self.fixture_timeout,
-            "slots": self.slots,
-        }
+    def published(self, nonce: str, signing_key: str) -> PublishedRun:
+        """What slots need. `nonce` and `signing_key` (its id): of the run's announcement."""
+        return PublishedRun(
+            nonce,
+            signing_key,
+            tuple(self.specs),
+            self.key,
+            self.owner,
+            self.serialized,
+            self.test_timeout,
+            self.fixture_timeout,
+            self.slots,
+        )
 
 
 class Preparation:
@@ -126,17 +132,17 @@ class Preparation:
         self._step("load")
         log.info("run %s: %d tests loaded in %.2f s", self._run, loaded.count, loaded.seconds)
         self._check_redis(loaded)
-        self._guard(loaded, spec["databases"])
+        self._guard(loaded, spec.databases)
         prepared = Prepared(loaded, [DatabaseSpec.from_dict(data) for data in loaded.databases], "", secrets.token_hex(8))
-        prepared.test_timeout, prepared.fixture_timeout = spec["test_timeout"], spec["fixture_timeout"]
+        prepared.test_timeout, prepared.fixture_timeout = spec.test_timeout, spec.fixture_timeout
         self._patiently(CONNECT_SECONDS, lambda: self._connect(prepared))
         self._step("connect")
         templates = self._templates(prepared)
-        anew = spec["databases"]["create_db"]
+        anew = spec.databases.create_db
         prepared.templates = self._patiently(AWAY_SECONDS, lambda: templates.ensure_pristine(anew=anew))
         prepared.key = templates.key
         self._step("templates")
-        self.pool = self._pool(prepared, templates, spec["databases"]["keep"])
+        self.pool = self._pool(prepared, templates, spec.databases.keep)
         self.checks = SystemChecks(templates, self.pool, passed=prepared.templates == "built")
         prepared.serialized = self._patiently(AWAY_SECONDS, templates.ensure_serialized)
         self._step("serialize")
@@ -185,17 +191,17 @@ class Preparation:
                 raise LeaseLost("the run is over")
             time.sleep(0.1)
 
-    def _guard(self, loaded: messages.Loaded, rules: Mapping[str, Any]) -> None:
+    def _guard(self, loaded: messages.Loaded, rules: DatabaseRules) -> None:
         """The dispatcher has looked already; here the worker's own list of denied servers counts, too."""
         settings = self._services.settings
         configured = [guards.Configured.from_dict(data) for data in loaded.configured]
-        hosts = [*rules["deny_hosts"], *settings.deny_db_host]
-        deny = [*rules["deny"], *settings.deny_database]
-        guards.check(configured, facts=loaded.facts, allow=rules["allow"], deny=deny, deny_hosts=hosts)
+        hosts = [*rules.deny_hosts, *settings.deny_db_host]
+        deny = [*rules.deny, *settings.deny_database]
+        guards.check(configured, facts=loaded.facts, allow=rules.allow, deny=deny, deny_hosts=hosts)
 
     def _connect(self, prepared: Prepared) -> None:
         """Servers that can be used, with a sign of life on each before anything is made there."""
-        self._services.folder.remember_servers(asdict(spec) for spec in prepared.specs if spec.vendor != "sqlite")
+        self._services.folder.remember_servers(spec for spec in prepared.specs if spec.vendor != "sqlite")
         for spec in prepared.specs:
             if spec.alias not in self._servers:
                 self._servers[spec.alias] = self._services.server_for(spec)
@@ -229,7 +235,7 @@ class Preparation:
             f"raise its max_connections by {number * each}, or give this worker fewer slots (-c)"
         )
         log.warning("run %s: %s", self._run, line)
-        self._persistently(lambda: self._ledger.tell(self._services.name, {"state": "short", "message": line}))
+        self._persistently(lambda: self._ledger.tell(self._services.name, ShortReport(line)))
 
     def _templates(self, prepared: Prepared) -> Templates:
         facts = [[spec.alias, sorted(self._servers[spec.alias].facts().items())] for spec in prepared.specs]
@@ -256,38 +262,37 @@ class Preparation:
             keep=keep,
         )
 
-    def _spec(self) -> dict[str, Any]:
-        text = self._persistently(self._ledger.spec)
-        if text is None:
-            raise LeaseLost("the run is over")
+    def _spec(self) -> RunSpec:
         try:
-            spec = signing.verify(text, self._services.key, what=f"run {self._run}")
-        except ConfigError as error:
-            raise Refused(str(error)) from error
-        if spec["protocol"] != messages.PROTOCOL_VERSION:
-            raise Refused(f"the dispatcher speaks protocol {spec['protocol']}, this worker {messages.PROTOCOL_VERSION}")
+            spec = self._persistently(self._ledger.spec)
+        except Untrusted as error:
+            raise Refused(f"the run's specification {error}") from error
+        if spec is None:
+            raise LeaseLost("the run is over")
+        if spec.protocol != PROTOCOL_VERSION or spec.version != __version__:
+            raise Refused(f"the dispatcher runs dct_celery {spec.version}, this worker {__version__}")
         return spec
 
-    def _load(self, spec: Mapping[str, Any]) -> messages.Loaded:
+    def _load(self, spec: RunSpec) -> messages.Loaded:
         root = self._persistently(lambda: self._services.code(spec))
         os.mkfifo(self._folder.fork_fifo, 0o600)
         load = messages.Load(
-            argv=list(spec["argv"]),
-            settings=spec["settings"],
+            argv=list(spec.argv),
+            settings=spec.settings,
             root=str(root),
-            directory=spec["directory"],
-            sys_path=[os.path.normpath(root / entry) for entry in spec["sys_path"]],
+            directory=spec.directory,
+            sys_path=[os.path.normpath(root / entry) for entry in spec.sys_path],
             collect_only=False,
             fork_fifo=str(self._folder.fork_fifo),
-            template_depends=list(spec["databases"]["depends"]),
+            template_depends=list(spec.databases.depends),
         )
         # A tree is never changed, so its bytecode may lie in it and make the next run's imports cheap.
-        own = {"PYTHONHASHSEED": spec["hash_seed"], "PYTHONDONTWRITEBYTECODE": ""}
-        environment = self._services.user_environment(spec["environment"], own)
+        own = {"PYTHONHASHSEED": spec.hash_seed, "PYTHONDONTWRITEBYTECODE": ""}
+        environment = self._services.user_environment(spec.environment, own)
         python = self._services.settings.worker_python or sys.executable
         with self._folder.loader_log.open("ab") as log:
             self.process = self._services.start_process(python, load, environment, log)
-        answer = self._wait(self.process, FIXTURE_SECONDS if spec["fixture_timeout"] is None else spec["fixture_timeout"])
+        answer = self._wait(self.process, FIXTURE_SECONDS if spec.fixture_timeout is None else spec.fixture_timeout)
         if isinstance(answer, messages.Loaded):
             return answer
         assert isinstance(answer, messages.Fatal)
@@ -312,26 +317,29 @@ class Preparation:
         folder = self._folder.fork_folder(f"{purpose}-{next(self._forks)}")
         return TestProcess(folder, self._folder.fork_fifo, {})
 
-    def _manifest(self) -> dict[str, Any]:
-        while (text := self._persistently(self._ledger.manifest)) is None:
-            if self._over():
-                raise LeaseLost("the run is over")
-            if self.pool is None or not self.pool.step():
-                time.sleep(0.02)
-        return signing.verify(text, self._services.key, what=f"manifest of run {self._run}")
+    def _manifest(self) -> ManifestSummary:
+        try:
+            while (manifest := self._persistently(self._ledger.manifest)) is None:
+                if self._over():
+                    raise LeaseLost("the run is over")
+                if self.pool is None or not self.pool.step():
+                    time.sleep(0.02)
+        except Untrusted as error:
+            raise Refused(f"the run's manifest {error}") from error
+        return manifest
 
-    def _compare(self, loaded: messages.Loaded, manifest: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
-        different = differences(manifest["environment"], loaded.environment, ignored=set(spec["ignore_packages"]))
+    def _compare(self, loaded: messages.Loaded, manifest: ManifestSummary, spec: RunSpec) -> None:
+        different = differences(manifest.environment, loaded.environment, ignored=set(spec.ignore_packages))
         if different:
             raise Refused(
                 f"the environment differs from the dispatcher's: {'; '.join(different[:5])}"
                 + (f"; and {len(different) - 5} more" if len(different) > 5 else "")
                 + " (install the same versions, or --ignore-package NAME)"
             )
-        if loaded.digest != manifest["digest"]:
+        if loaded.digest != manifest.digest:
             raise Refused(
-                f"the suite differs from the dispatcher's: {loaded.count} tests here, {manifest['count']} there, "
-                f"manifest {loaded.digest[:12]} and {manifest['digest'][:12]} (does collection depend on the machine?)"
+                f"the suite differs from the dispatcher's: {loaded.count} tests on the worker, {manifest.count} on the "
+                f"dispatcher, manifest {loaded.digest[:12]} and {manifest.digest[:12]} (does collection depend on the machine?)"
             )
 
     def _check_redis(self, loaded: messages.Loaded) -> None:
@@ -372,7 +380,8 @@ def differences(there: Mapping[str, str], here: Mapping[str, str], *, ignored: s
     left_out = {f"package:{name.lower().replace('_', '-')}" for name in _TOOLS | ignored}
     names = sorted((set(there) | set(here)) - left_out)
     return [
-        f"{name.partition(':')[2] or name} is {here.get(name, 'missing')} here and {there.get(name, 'missing')} there"
+        f"{name.partition(':')[2] or name} is {here.get(name, 'missing')} on the worker "
+        f"and {there.get(name, 'missing')} on the dispatcher"
         for name in names
         if there.get(name) != here.get(name)
     ]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger, Registry, UserProcess
+from dct_celery.protocol.door import Door
+from dct_celery.protocol.runs import RunSpec
 from dct_celery.settings import Settings
 from dct_celery.wire import messages
 from dct_celery.worker.layout import WorkFolder
@@ -22,11 +24,13 @@ class WorkerServices:
     name: str
     host: str
     folder: WorkFolder
-    key: str
+    #: Of the pool.
+    door: Door
     registry: Registry
-    ledger: Callable[[str], Ledger]
-    #: run specification -> root of the tree that it names. Raises InfrastructureError.
-    code: Callable[[Mapping[str, Any]], Path]
+    #: (run, its door) -> ledger
+    ledger: Callable[[str, Door], Ledger]
+    #: run specification -> root of the tree that it names. Raises InfrastructureError, ConfigError.
+    code: Callable[[RunSpec], Path]
     server_for: Callable[[DatabaseSpec], DatabaseServer]
     #: (interpreter, load, environment, log) -> loader
     start_process: Callable[[str, messages.Load, Mapping[str, str], IO[bytes]], UserProcess]

@@ -6,22 +6,24 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 
 from dct_celery.core.clonestate import CloneState
 from dct_celery.core.databaseuse import Changes, totals
+from dct_celery.core.events import ChunkReleased, ReleaseReason
 from dct_celery.core.model import Chunk
 from dct_celery.core.serverfault import ServerFault, fault_in, fault_in_traceback
-from dct_celery.errors import DatabaseError, DctError
+from dct_celery.errors import DatabaseError, DctError, Untrusted
 from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger
-from dct_celery.security import signing
+from dct_celery.protocol.door import peek
+from dct_celery.protocol.leases import ClaimAnswer
+from dct_celery.protocol.runs import ChunkHint
 from dct_celery.wire import messages
 from dct_celery.worker.canary import Canary
 from dct_celery.worker.chunkrun import ChunkRun
 from dct_celery.worker.clones import FLUSHED, PRISTINE
-from dct_celery.worker.layout import RunFolder
+from dct_celery.worker.layout import PublishedRun, RunFolder
 from dct_celery.worker.maker import Maker, three_times
 from dct_celery.worker.rest import Permits, Rest, wait_before_handing_on
 from dct_celery.worker.services import WorkerServices
@@ -49,22 +51,23 @@ AVOID_PAUSE = 0.2
 class SlotRun:
     """One run in one slot: test process, clones and their state."""
 
-    def __init__(self, services: WorkerServices, run: str, folder: RunFolder, slot: int, state: Mapping[str, Any]) -> None:
+    def __init__(self, services: WorkerServices, run: str, folder: RunFolder, slot: int, state: PublishedRun) -> None:
         self.run = run
         self.folder = folder
-        #: Of this preparation of the run, which has its own databases.
-        self.owner: str = state["owner"]
-        #: Seconds that one test, and one fixture of a class or module, may take; None for the usual limits, 0 for none.
-        self.test_timeout: float | None = state["test_timeout"]
-        self.fixture_timeout: float | None = state["fixture_timeout"]
-        self.ledger: Ledger = services.ledger(run)
+        self.owner = state.owner
+        self.test_timeout = state.test_timeout
+        self.fixture_timeout = state.fixture_timeout
+        self.door = services.door.of_run(run, state.nonce, state.signing_key)
+        self.ledger: Ledger = services.ledger(run, self.door)
         self._slot = slot
-        self._specs = [DatabaseSpec.from_dict(data) for data in state["specs"]]
-        self._serialized: dict[str, str] = state["serialized"]
+        self._specs = list(state.specs)
+        self._serialized = state.serialized
+        #: Chunks that were begun here. Only a store that was wiped, or that somebody meddles with, gives one twice.
+        self._begun: set[str] = set()
         self._servers: dict[str, DatabaseServer] = {s.alias: services.server_for(s) for s in self._specs}
-        self._maker = Maker(run, services.name, state["owner"], services.settings.keep_days)
-        cache = services.folder.template_cache(state["key"])
-        self._templates = Templates(state["key"], self._specs, self._servers, self._fork, cache, self._maker)
+        self._maker = Maker(run, services.name, state.owner, services.settings.keep_days)
+        cache = services.folder.template_cache(state.key)
+        self._templates = Templates(state.key, self._specs, self._servers, self._fork, cache, self._maker)
         self._forks = 0
         self._waited = 0.0
         self._changes = Changes()
@@ -72,7 +75,7 @@ class SlotRun:
         self._state = CloneState()
         #: What the clones looked like when the test process had attached.
         self._shapes: dict[str, str] = {}
-        self._permits = Permits(folder.permits, state["slots"])
+        self._permits = Permits(folder.permits, state.slots)
         self.rest = Rest(folder.resting / str(slot))
         self.canary = Canary(self._servers.values())
         self.process: TestProcess | None = None
@@ -80,6 +83,12 @@ class SlotRun:
     def may_claim(self) -> bool:
         """The servers have room for this slot, and it has not just failed to get its databases."""
         return not self.rest.lasts(time.monotonic()) and self._permits.have()
+
+    def once(self, chunk: Chunk) -> Chunk:
+        """The chunk as it is to run here: no class runs twice in one process."""
+        again = chunk.id in self._begun
+        self._begun.add(chunk.id)
+        return replace(chunk, fresh=True) if again else chunk
 
     def process_for(self, chunk: Chunk, give_up: Callable[[], bool]) -> TestProcess:
         """A test process whose clones suit the chunk. While a database server is away it waits, unless `give_up` says that
@@ -263,32 +272,38 @@ class Slot:
     def run(self, message: str) -> str:
         """Runs the chunk that the message names, if this slot gets its lease; says what became of it."""
         try:
-            hint = signing.verify(message, self._services.key, what="a chunk message")
-            run, chunk, attempt = str(hint["run"]), str(hint["chunk"]), int(hint["attempt"])
-        except (DctError, KeyError, ValueError, TypeError) as error:
-            log.warning("message refused: %s", error)
+            run = peek(ChunkHint, message).run
+            with self._busy:
+                result = self._run(run, message)
+        except Untrusted as error:
+            log.warning("a message of the broker %s; it is passed over", error)
             return "refused"
-        with self._busy:
-            result = self._claim_and_run(run, chunk, attempt)
         if result == RESTING:
             self._hand_on(run, message)
         return result
 
-    def _claim_and_run(self, run: str, chunk: str, attempt: int) -> str:
+    def _run(self, run: str, message: str) -> str:
         slot_run = self._slot_run(run)
         if slot_run is None:
             return "no-run"
+        hint = slot_run.door.unseal(ChunkHint, message)
         if not slot_run.may_claim():
             wait_before_handing_on()
             return RESTING
         settings = self._services.settings
         lease_ms = int(settings.lease_seconds * 1000)
-        claim = slot_run.ledger.claim(chunk, attempt, worker=self._services.name, slot=self._index, lease_ms=lease_ms)
-        if not claim.granted or claim.chunk is None:
-            if claim.status == "avoid":
+        name = self._services.name
+        claim = slot_run.ledger.claim(hint.chunk, hint.attempt, worker=name, slot=self._index, lease_ms=lease_ms)
+        if claim.answer is ClaimAnswer.UNTRUSTED and claim.lease is not None:
+            cause = "what the store has on offer was not put there by the run's dispatcher"
+            log.warning("run %s: chunk %s: %s", run, hint.chunk, cause)
+            slot_run.ledger.end(claim.lease, 0, ChunkReleased(ReleaseReason.LOADER, cause))
+        if claim.lease is None or claim.chunk is None:
+            if claim.answer is ClaimAnswer.AVOID:
                 time.sleep(AVOID_PAUSE)  # its message is coming round again: the others should have a chance to take it
-            return claim.status
-        result = ChunkRun(slot_run, claim, self._services, lease_ms).execute()
+            return claim.answer.value
+        chunk = slot_run.once(claim.chunk)
+        result = ChunkRun(slot_run, claim.lease, chunk, self._services, lease_ms).execute()
         with contextlib.suppress(DctError, OSError):
             sweep(slot_run.folder.spool, slot_run.ledger)
         return result
@@ -297,7 +312,7 @@ class Slot:
         folder = self._services.folder.run(run)
         state = folder.published()
         known = self._runs.get(run)
-        if known is not None and (state is None or state["owner"] != known.owner):
+        if known is not None and (state is None or state.owner != known.owner):
             # The worker has begun the run anew, while this slot was busy.
             self._runs.pop(run).close()
         if state is None or folder.over:

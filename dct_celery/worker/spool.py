@@ -1,32 +1,52 @@
 """Records on disk until the dispatcher has journalled them: one file per attempt of a chunk (I3).
 
-First line: who holds the lease. Then a line per record, numbered from 1. Last, once the attempt has ended and the store knows it:
-the end, numbered on, with the epoch in which the store was told. A store that was wiped is told again, see `send_again`.
+First line: the lease under which they were made. Then a line per record, numbered from 1. Last, once the attempt has ended and
+the store knows it: the end, numbered on, with the epoch in which the store was told. A store that was wiped is told again, see
+`send_again`. A file that is not like that (a full disk, somebody's hand) is of no use to anybody, and is removed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-from dataclasses import asdict, replace
+import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from dct_celery.ports import Held, Ledger
+from dct_celery.core import codec
+from dct_celery.core.codec import Number
+from dct_celery.core.events import ChunkCompleted, ChunkEnd
+from dct_celery.core.leases import LeaseRef
+from dct_celery.errors import Untrusted
+from dct_celery.ports import Ledger
+from dct_celery.protocol.door import parse
+from dct_celery.protocol.leases import WriteAnswer
+from dct_celery.protocol.stream import parse_end
 
+log = logging.getLogger("dct_celery.worker")
 #: Characters of records that are sent again at a time.
 _BATCH = 128 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _EndLine:
+    """The last line: number after the last record, which end it was (as its entry is called), in which epoch, and its JSON."""
+
+    end: Number
+    kind: Literal["completed", "released"]
+    epoch: Number
+    body: str
 
 
 class Spool:
     """Records of one attempt."""
 
-    def __init__(self, folder: Path, held: Held) -> None:
-        self.key = f"{held.chunk}.{held.attempt}"
+    def __init__(self, folder: Path, lease: LeaseRef) -> None:
+        self.key = lease.key
         self._path = folder / f"{self.key}.jsonl"
         # A claim that was granted twice (its answer was lost) begins its attempt anew.
         self._file = self._path.open("w", encoding="ascii")
-        self._file.write(json.dumps(asdict(held)) + "\n")
+        self._file.write(codec.dumps(lease) + "\n")
         self.seq = 0
 
     def add(self, record: str) -> None:
@@ -43,9 +63,10 @@ class Spool:
         self._file.flush()
         return self._path.read_text("ascii").splitlines()[1 + position :]
 
-    def end(self, verb: str, body: str, epoch: int) -> None:
-        """The store was told the end of the attempt, in this epoch: "complete" or "release" with its JSON."""
-        self._file.write(_end_line(self.seq + 1, verb, body, epoch))
+    def end(self, end: ChunkEnd, epoch: int) -> None:
+        """The store was told the end of the attempt, in this epoch."""
+        kind: Literal["completed", "released"] = "completed" if isinstance(end, ChunkCompleted) else "released"
+        self._file.write(codec.dumps(_EndLine(self.seq + 1, kind, epoch, codec.dumps(end))) + "\n")
 
     def close(self) -> None:
         """No more records. Those of an attempt without an end were refused, and are of no use to anybody."""
@@ -59,7 +80,7 @@ def sweep(folder: Path, ledger: Ledger) -> int:
     finished = {path.stem: end for path in folder.glob("*.jsonl") if (end := _end(path)) is not None}
     keys = list(finished)
     for key, position in zip(keys, ledger.acknowledged(keys), strict=True):
-        if position >= finished[key]["end"]:
+        if position >= finished[key].end:
             (folder / f"{key}.jsonl").unlink(missing_ok=True)
             del finished[key]
     return len(finished)
@@ -74,25 +95,30 @@ def send_again(folder: Path, ledger: Ledger, epoch: int, lease_ms: int) -> int:
     for path in folder.glob("*.jsonl"):
         with contextlib.suppress(FileNotFoundError):  # its slot has swept it
             end = _end(path)
-            if end is not None and end["epoch"] < epoch:
+            if end is None or end.epoch >= epoch:
+                continue
+            try:
                 _send(path, end, ledger, epoch, lease_ms)
                 sent += 1
+            except Untrusted as error:
+                log.warning("%s: the spool %s; its chunk runs again", path.name, error)
+                path.unlink(missing_ok=True)
     return sent
 
 
-def _send(path: Path, end: dict[str, Any], ledger: Ledger, epoch: int, lease_ms: int) -> None:
-    first, *lines = path.read_text("ascii").splitlines()
-    held = replace(Held(**json.loads(first)), epoch=epoch)
-    records = lines[: end["end"] - 1]
+def _send(path: Path, line: _EndLine, ledger: Ledger, epoch: int, lease_ms: int) -> None:
+    first, *lines = path.read_text("ascii", errors="replace").splitlines()
+    lease = replace(parse(LeaseRef, first), epoch=epoch)
+    records, end = lines[: line.end - 1], parse_end(line.kind, line.body)
     (position,) = ledger.acknowledged([path.stem])
     for seq, batch in _batches(records, position):
-        if ledger.append(held, seq, f"[{','.join(batch)}]", lease_ms) == "moved":
+        if ledger.append(lease, seq, f"[{','.join(batch)}]", lease_ms) is WriteAnswer.MOVED:
             return  # the next look knows the newer epoch
-    getattr(ledger, end["verb"])(held, end["end"] - 1, end["body"])
+    ledger.end(lease, line.end - 1, end)
     # Its slot may have swept it meanwhile: it must not come up again as an end without a beginning.
     with path.open("r+", encoding="ascii") as file:
         file.seek(0, 2)
-        file.write(_end_line(end["end"], end["verb"], end["body"], epoch))
+        file.write(codec.dumps(replace(line, epoch=epoch)) + "\n")
 
 
 def _batches(records: list[str], position: int) -> list[tuple[int, list[str]]]:
@@ -110,17 +136,12 @@ def _batches(records: list[str], position: int) -> list[tuple[int, list[str]]]:
     return batches
 
 
-def _end_line(number: int, verb: str, body: str, epoch: int) -> str:
-    return json.dumps({"end": number, "verb": verb, "epoch": epoch, "body": body}) + "\n"
-
-
-def _end(path: Path) -> dict[str, Any] | None:
+def _end(path: Path) -> _EndLine | None:
     """The last line, or None while the file is being written."""
     try:
         with path.open("rb") as file:
             file.seek(0, 2)
             file.seek(max(file.tell() - 256 * 1024, 0))
-            last = json.loads(file.read().splitlines()[-1])
-    except (OSError, ValueError, IndexError):
+            return parse(_EndLine, file.read().splitlines()[-1])
+    except (OSError, IndexError, Untrusted):
         return None
-    return last if isinstance(last, dict) and isinstance(last.get("end"), int) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dct_celery.core.limits import FIXTURE_SECONDS
-from dct_celery.core.model import Chunk
+from dct_celery.core.model import Chunk, FixtureRef
 from dct_celery.wire import messages
 
 #: Seconds between two looks that are believed to be the test's: a worker that was stopped or cut off for longer blames nobody.
@@ -18,7 +18,7 @@ class Overdue:
 
     limit: float
     index: int | None = None
-    fixture: str = ""
+    fixture: FixtureRef | None = None
 
     @property
     def message(self) -> str:
@@ -34,7 +34,7 @@ class Watchdog:
         self._fixture = max(FIXTURE_SECONDS, chunk.fixture_limit) if fixture is None else fixture
         #: What is running, as far as the process has said.
         self.index: int | None = None
-        self.fixture = ""
+        self.fixture: FixtureRef | None = None
         #: Seconds since it said something.
         self.spent = 0.0
         self._whole = 0.0
@@ -58,9 +58,9 @@ class Watchdog:
     def hear(self, message: messages.Message) -> None:
         """The process has come one step further."""
         if isinstance(message, messages.TestStarted):
-            self.index, self.fixture = message.index, ""
+            self.index, self.fixture = message.index, None
         elif isinstance(message, messages.FixtureStarted):
-            self.fixture = message.id
+            self.fixture = message.fixture
         elif isinstance(message, messages.TestFinished):
             self.index = None
         elif not isinstance(message, messages.FixtureFinished):

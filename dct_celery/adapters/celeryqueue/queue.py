@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from celery import Celery
@@ -16,7 +16,6 @@ from dct_celery.adapters.celeryqueue.names import FORGOTTEN, is_amqp, run_queue
 from dct_celery.core.names import queue_name
 from dct_celery.core.redact import redact
 from dct_celery.errors import BrokerUnavailable
-from dct_celery.security import signing
 
 log = logging.getLogger("dct_celery.worker")
 #: Seconds that an answer may take: the dispatcher has leases to look after meanwhile.
@@ -26,12 +25,14 @@ _CLOSE = 0.2
 
 
 class CeleryChunkQueue:
-    """Publishes signed hints. Raises BrokerUnavailable with the origin of the URL. Not for use by two threads at once."""
+    """Publishes hints, which are signed already. Raises BrokerUnavailable with the origin of the URL.
 
-    def __init__(self, app: Celery, run: str, key: str, origin: str) -> None:
+    Not for use by two threads at once.
+    """
+
+    def __init__(self, app: Celery, run: str, origin: str) -> None:
         self._app = app
         self._run = run
-        self._key = key
         self._where = f"the broker at {redact(app.conf.broker_url)} ({origin})"
         self._amqp = is_amqp(app.conf.broker_url)
         self._queue: Any = run_queue(run, amqp=self._amqp)
@@ -46,11 +47,7 @@ class CeleryChunkQueue:
             if not self._amqp:
                 channel.client.ping()
 
-    def publish(self, message: Mapping[str, Any]) -> None:
-        self.put(signing.sign(message, self._key))
-
-    def put(self, text: str) -> None:
-        """Publishes a message that is signed already."""
+    def publish(self, text: str) -> None:
         used = self._connection is not None
         try:
             self._send(text)
@@ -133,9 +130,9 @@ class CeleryChunkQueue:
 def hand_on(app: Celery, run: str, text: str) -> None:
     """Puts a message that a slot has received, and cannot take, back into its run's queue. One that is lost is published again by
     the dispatcher."""
-    queue = CeleryChunkQueue(app, run, "", "DCT_BROKER")
+    queue = CeleryChunkQueue(app, run, "DCT_BROKER")
     try:
-        queue.put(text)
+        queue.publish(text)
     except BrokerUnavailable as error:
         log.warning("a message of run %s is lost: %s", run, error)
     finally:

@@ -121,6 +121,10 @@ def script(client: redis.Redis, name: str) -> Any:
 
 
 def text(value: bytes | str | None) -> str:
-    if value is None:
-        return ""
-    return value.decode(errors="surrogatepass") if isinstance(value, bytes) else value
+    """What Python's strings may hold comes back as it was written; other bytes, which nobody of ours writes, are shown."""
+    if not isinstance(value, bytes):
+        return value or ""
+    try:
+        return value.decode(errors="surrogatepass")
+    except UnicodeDecodeError:
+        return value.decode(errors="backslashreplace")

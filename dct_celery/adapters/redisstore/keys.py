@@ -5,6 +5,8 @@ A run's keys share a hash tag, so that its scripts may use them together.
 
 from __future__ import annotations
 
+from dct_celery.protocol import PROTOCOL_VERSION
+
 PREFIX = "dct:"
 #: Lifetime of a run's keys without a dispatcher, in seconds; refreshed while one is there.
 RUN_TTL = 6 * 3600
@@ -37,10 +39,15 @@ class RunKeys:
 
 def pool_runs(pool: str) -> tuple[str, str, str]:
     """Who is alive until when; what each says of itself; for how long each asked."""
-    return _beating(f"{PREFIX}{{{pool}}}:runs")
+    return _beating(f"{PREFIX}{{{pool}}}:{PROTOCOL_VERSION}:runs")
 
 
 def pool_workers(pool: str) -> tuple[str, str, str]:
+    return _beating(f"{PREFIX}{{{pool}}}:{PROTOCOL_VERSION}:workers")
+
+
+def pool_workers_before(pool: str) -> tuple[str, str, str]:
+    """Where workers up to protocol 3 say that they are there: the same without a version."""
     return _beating(f"{PREFIX}{{{pool}}}:workers")
 
 

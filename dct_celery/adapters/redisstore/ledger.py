@@ -1,4 +1,4 @@
-"""The ledger port on Redis: one typed method per Lua verb."""
+"""The ledger port on Redis: one typed method per Lua verb. What the store answers is parsed here, and nowhere behind."""
 
 from __future__ import annotations
 
@@ -6,91 +6,125 @@ import itertools
 import json
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
 import redis
 
 from dct_celery.adapters.redisstore import keys
 from dct_celery.adapters.redisstore.client import script, text, translating
+from dct_celery.core.events import ChunkCompleted, ChunkEnd
+from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk
-from dct_celery.errors import Superseded
-from dct_celery.ports import (
-    ABANDONED_MS,
-    AVOID_MS,
-    DISPATCHER_LEASE_MS,
-    STALL_MS,
-    Adoption,
-    Claim,
-    Held,
-    Standing,
-    StreamEntry,
-)  # fmt: skip
+from dct_celery.errors import StoreUnavailable, Superseded, Untrusted
+from dct_celery.ports import ABANDONED_MS, AVOID_MS, DISPATCHER_LEASE_MS, STALL_MS, StoredRun
+from dct_celery.protocol import stream
+from dct_celery.protocol.door import Door
+from dct_celery.protocol.leases import AdoptAnswer, Adoption, Claim, ClaimAnswer, OutstandingChunk, WriteAnswer
+from dct_celery.protocol.runs import CancelOrder, ManifestSummary, Ownership, RunSpec, RunState
+from dct_celery.protocol.stream import Page, StreamEntry
+from dct_celery.protocol.workers import WorkerReport
+from dct_celery.security.signing import signed_by
 
+S = TypeVar("S", bound=StrEnum)
 _VERBS = (
     "open_run", "offer", "claim", "renew", "append", "complete", "release", "reap", "cancel", "tell", "adopt", "reopen", "abandon"
 )  # fmt: skip
 #: Room between the fences of two epochs.
 _FENCES = 1_000_000
+#: Digits of a number that the store may hold.
+_MOST_DIGITS = 15
 
 
 @translating
 class RedisLedger:
-    """Ledger of one run. Every method raises StoreUnavailable when the store does not answer or refuses."""
+    """Ledger of one run, whose messages go through `door`. Every method raises StoreUnavailable when the store does not answer,
+    refuses, or holds something else where the run should be."""
 
-    def __init__(self, client: redis.Redis, run: str) -> None:
+    def __init__(self, client: redis.Redis, run: str, door: Door) -> None:
         self._client = client
         self._run = run
+        self._door = door
         self._keys = keys.RunKeys(run)
         self._verbs: dict[str, Any] = {name: script(client, name) for name in _VERBS}
-        #: Of the dispatcher that uses this ledger; a slot's has none.
+        #: The ownership of the dispatcher that uses this ledger, signed; a slot's has none.
         self._owner = ""
+        #: Of the run, as this dispatcher has put it there.
+        self._epoch = 1
+        #: Orders to cancel that were found to be nobody's, so that each is judged once.
+        self._forged: set[str] = set()
 
-    def open_run(self, owner: str, spec: str, ttl_seconds: int = keys.RUN_TTL) -> bool:
-        self._owner = owner
-        args = [owner, spec, ttl_seconds, self.incarnation()]
+    # -- the run -------------------------------------------------------------------------
+
+    def open_run(self, dispatcher: str, spec: RunSpec, ttl_seconds: int = keys.RUN_TTL) -> bool:
+        self._own(dispatcher)
+        args = [self._owner, self._door.seal(spec), ttl_seconds, self.incarnation(), spec.nonce]
         return bool(self._verbs["open_run"](keys=[self._keys.run], args=args))
 
-    def adopt(self, owner: str, *, dead: bool) -> Adoption:
-        self._owner = owner
-        reply = self._verbs["adopt"](keys=[self._keys.run], args=[owner, DISPATCHER_LEASE_MS, int(dead)])
-        status = text(reply[0])
-        if status == "ok":
-            return Adoption("ok", int(reply[1]), text(reply[2]))
-        return Adoption(status, wait_ms=int(reply[1]) if status == "held" else 0)
+    def adopt(self, dispatcher: str, *, dead: bool) -> Adoption:
+        self._own(dispatcher)
+        reply = self._verbs["adopt"](keys=[self._keys.run], args=[self._owner, DISPATCHER_LEASE_MS, int(dead)])
+        answer = _answer(AdoptAnswer, reply[0])
+        if answer is AdoptAnswer.OK:
+            self._epoch = max(_whole(reply[1]), 1)
+            return Adoption(answer, self._epoch, text(reply[2]))
+        return Adoption(answer, wait_ms=_whole(reply[1]) if answer is AdoptAnswer.HELD else 0)
 
     def reopen(
         self,
-        owner: str,
+        dispatcher: str,
         epoch: int,
-        fields: Mapping[str, str],
-        standing: Sequence[Standing],
+        run: StoredRun,
+        outstanding: Sequence[OutstandingChunk],
         acknowledged: Mapping[str, int],
     ) -> bool:
-        self._owner = owner
-        run = {**fields, "fence": epoch * _FENCES, "refused": self.refused()}
-        head = [owner, epoch, self.incarnation(), keys.RUN_TTL, json.dumps(run), json.dumps(acknowledged)]
+        self._own(dispatcher)
+        self._epoch = epoch
+        fields: dict[str, str | int] = {
+            "state": RunState.OPEN if run.cancelled is None else RunState.CANCELLED,
+            "reason": "" if run.cancelled is None else self._door.seal(CancelOrder(run.cancelled)),
+            "spec": self._door.seal(run.spec),
+            "nonce": run.spec.nonce,
+            "fence": epoch * _FENCES,
+            "refused": self.refused(),
+        }
+        if run.manifest is not None:
+            fields["manifest"] = self._door.seal(run.manifest)
+        head = [self._owner, epoch, self.incarnation(), keys.RUN_TTL, json.dumps(fields), json.dumps(dict(acknowledged))]
         names = [self._keys.run, self._keys.leases, self._keys.events, self._keys.acks]
-        chunks = [self._keys.chunk(one.chunk.id) for one in standing]
-        rows = [field for one in standing for field in _row(one)]
-        return bool(self._verbs["reopen"](keys=[*names, *chunks], args=[*head, *rows]))
+        chunks = [self._keys.chunk(one.chunk.id) for one in outstanding]
+        rows = [field for one in outstanding for field in self._row(one, epoch)]
+
+        def put_back() -> bool:
+            return bool(self._verbs["reopen"](keys=[*names, *chunks], args=[*head, *rows]))
+
+        return put_back() or (not self._superseded() and put_back())
+
+    def _row(self, one: OutstandingChunk, epoch: int) -> list[Any]:
+        """What `reopen.lua` takes of one chunk."""
+        lease = one.lease
+        state = "queued" if lease is None else "leased"
+        holder = json.dumps(["", 0] if lease is None else [lease.worker, lease.slot])
+        payload = stream.offer(self._door, one.chunk, epoch)
+        return [one.chunk.id, payload, one.chunk.attempt, state, lease.fence if lease else 0, holder, one.lease_ms]
 
     def restore(self, entries: Iterable[StreamEntry]) -> None:
         for batch in _batched(entries, 500):
             pipe = self._client.pipeline(transaction=False)
             for entry in batch:
-                pipe.xadd(self._keys.events, _fields(entry))
+                pipe.xadd(self._keys.events, dict[Any, Any](entry.fields))
             pipe.execute()
         self._client.expire(self._keys.events, keys.RUN_TTL)
 
     def epoch(self) -> int:
-        return int(self._field("epoch") or 0)
+        return _whole(self._field("epoch"))
 
     def silence(self) -> float:
         pipe = self._client.pipeline(transaction=False)
         pipe.time()
         pipe.hget(self._keys.run, "reaped")
         (seconds, micros), reaped = pipe.execute()
-        return float(max(seconds + micros / 1e6 - int(reaped) / 1000, 0.0)) if reaped else 0.0
+        return float(max(seconds + micros / 1e6 - _whole(reaped) / 1000, 0.0)) if reaped else 0.0
 
     def incarnation(self) -> str:
         try:
@@ -105,16 +139,28 @@ class RedisLedger:
         self._expire_all(keys.ABANDONED_TTL)
         return True
 
-    def spec(self) -> str | None:
-        return self._field("spec")
+    def spec(self) -> RunSpec | None:
+        pipe = self._client.pipeline(transaction=False)
+        pipe.time()
+        pipe.hget(self._keys.run, "spec")
+        (seconds, _), sealed = pipe.execute()
+        if sealed is None:
+            return None
+        spec = self._door.unseal(RunSpec, text(sealed))
+        if spec.run != self._run:
+            raise Untrusted("is another run's")
+        if spec.expires_ms < seconds * 1000:
+            raise Untrusted("has expired: a run lasts for a day at most")
+        return spec
 
-    def publish_manifest(self, manifest: str) -> None:
+    def publish_manifest(self, manifest: ManifestSummary) -> None:
         # Not for a run that the store has forgotten: the field alone would be a key without an end.
         if self._client.exists(self._keys.run):
-            self._client.hset(self._keys.run, "manifest", manifest)
+            self._client.hset(self._keys.run, "manifest", self._door.seal(manifest))
 
-    def manifest(self) -> str | None:
-        return self._field("manifest")
+    def manifest(self) -> ManifestSummary | None:
+        sealed = self._field("manifest")
+        return None if sealed is None else self._door.unseal(ManifestSummary, sealed)
 
     def publish_head(self, head: bytes) -> None:
         self._client.set(self._keys.head, head, ex=keys.RUN_TTL)
@@ -123,52 +169,95 @@ class RedisLedger:
         value: Any = self._client.get(self._keys.head)
         return value if isinstance(value, bytes) else None
 
+    # -- leases --------------------------------------------------------------------------
+
     def offer(self, chunk: Chunk) -> None:
         names = [self._keys.run, self._keys.chunk(chunk.id), self._keys.events]
-        arguments = [self._owner, chunk.id, chunk.attempt, _payload(chunk), chunk.avoid, AVOID_MS]
-        self._mine(self._verbs["offer"](keys=names, args=arguments))
+        sealed = stream.offer(self._door, chunk, self._epoch)
+        self._mine("offer", names, [chunk.id, chunk.attempt, sealed, chunk.avoid, AVOID_MS])
 
     def claim(self, chunk: str, attempt: int, *, worker: str, slot: int, lease_ms: int) -> Claim:
         # The client sends a command again when its answer does not come; the token shows the ledger that it is the same one.
         token = secrets.token_hex(8)
         reply = self._verbs["claim"](keys=self._all(chunk), args=[chunk, attempt, lease_ms, worker, slot, token])
-        if text(reply[0]) != "ok":
-            return Claim(text(reply[0]))
-        return Claim("ok", int(reply[1]), Chunk.from_dict(json.loads(reply[2])), int(reply[3]))
+        answer = _answer(ClaimAnswer, reply[0])
+        if answer is not ClaimAnswer.OK:
+            return Claim(answer)
+        lease = LeaseRef(chunk, attempt, _whole(reply[1]), worker, slot, _whole(reply[3]))
+        try:
+            offered = stream.unseal_offer(self._door, text(reply[2]), lease.epoch)
+        except Untrusted:
+            return Claim(ClaimAnswer.UNTRUSTED, lease)
+        # Another chunk of the run, offered in this one's place, would run tests of which nobody expects records.
+        fits = offered.id == chunk and offered.attempt == attempt
+        return Claim(answer, lease, offered) if fits else Claim(ClaimAnswer.UNTRUSTED, lease)
 
-    def renew(self, held: Held, lease_ms: int) -> str:
-        return text(self._verbs["renew"](keys=self._all(held.chunk)[:3], args=[held.chunk, held.fence, lease_ms]))
+    def renew(self, lease: LeaseRef, lease_ms: int) -> WriteAnswer:
+        return self._written("renew", self._all(lease.chunk)[:3], [lease.chunk, lease.fence, lease_ms])
 
-    def append(self, held: Held, seq: int, records: str, lease_ms: int) -> str:
-        args = [held.chunk, held.fence, held.attempt, seq, records, lease_ms, held.epoch]
-        return text(self._verbs["append"](keys=self._all(held.chunk), args=args))
+    def append(self, lease: LeaseRef, seq: int, records: str, lease_ms: int) -> WriteAnswer:
+        sealed = stream.records(self._door, lease, seq, records)
+        args = [lease.chunk, lease.fence, lease.attempt, seq, sealed, lease_ms, lease.epoch]
+        return self._written("append", self._all(lease.chunk), args)
 
-    def complete(self, held: Held, seq: int, summary: str) -> str:
-        return self._end("complete", held, seq, summary)
+    def end(self, lease: LeaseRef, seq: int, end: ChunkEnd) -> WriteAnswer:
+        verb = "complete" if isinstance(end, ChunkCompleted) else "release"
+        sealed = stream.chunk_end(self._door, lease, seq, end)
+        return self._written(verb, self._all(lease.chunk), [lease.chunk, lease.fence, lease.attempt, seq, sealed, lease.epoch])
 
-    def release(self, held: Held, seq: int, reason: str) -> str:
-        return self._end("release", held, seq, reason)
-
-    def _end(self, verb: str, held: Held, seq: int, body: str) -> str:
-        args = [held.chunk, held.fence, held.attempt, seq, body, held.epoch]
-        return text(self._verbs[verb](keys=self._all(held.chunk), args=args))
+    def _written(self, verb: str, names: Sequence[str], args: Sequence[Any]) -> WriteAnswer:
+        answer = _answer(WriteAnswer, self._verbs[verb](keys=names, args=args))
+        if answer is WriteAnswer.CANCELLED and self.state() is RunState.TAMPERED:
+            return WriteAnswer.OK
+        return answer
 
     def reap(self) -> list[str]:
         names = [self._keys.run, self._keys.leases, self._keys.events]
-        expired = self._mine(self._verbs["reap"](keys=names, args=[self._keys.chunk_prefix, STALL_MS, self._owner]))
-        return [text(chunk) for chunk in expired]
+        return [text(chunk) for chunk in self._mine("reap", names, [self._keys.chunk_prefix, STALL_MS])]
 
-    def _mine(self, reply: Any) -> Any:
-        if reply in (b"superseded", "superseded"):
-            raise Superseded(f"run {self._run} was adopted by another dispatcher (dct attach); this one leaves it alone")
+    def fences(self, chunks: Sequence[str]) -> list[int | None]:
+        pipe = self._client.pipeline(transaction=False)
+        for chunk in chunks:
+            pipe.hmget(self._keys.chunk(chunk), "state", "fence")
+        states = {"queued": lambda _: 0, "leased": _whole}
+        rows = [(text(state), fence) for state, fence in pipe.execute()]
+        return [states[state](fence) if state in states else None for state, fence in rows]
+
+    def _mine(self, verb: str, names: Sequence[str], args: Sequence[Any]) -> Any:
+        """A verb of the run's dispatcher."""
+        reply = self._verbs[verb](keys=names, args=[self._owner, *args])
+        if text_of(reply) == "superseded":
+            if self._superseded():
+                raise Superseded(f"run {self._run} was adopted by another dispatcher (dct attach); this one leaves it alone")
+            reply = self._verbs[verb](keys=names, args=[self._owner, *args])
         return reply
 
-    def tell(self, worker: str, message: Mapping[str, Any]) -> None:
-        self._verbs["tell"](keys=[self._keys.run, self._keys.events], args=[worker, json.dumps(message)])
+    def _own(self, dispatcher: str) -> None:
+        self._owner = self._door.seal(Ownership(dispatcher))
 
-    def read(self, after: str, *, block_ms: int, count: int = 500) -> list[StreamEntry]:
+    def _superseded(self) -> bool:
+        """Another dispatcher has the run. One that nobody with the key has put there is replaced by this one."""
+        owner = self._field("owner")
+        if owner == self._owner:
+            return False
+        if owner is not None:
+            try:
+                self._door.unseal(Ownership, owner)
+            except Untrusted:
+                self._client.hset(self._keys.run, "owner", self._owner)
+                return False
+        return owner is not None
+
+    # -- the stream ----------------------------------------------------------------------
+
+    def tell(self, worker: str, report: WorkerReport) -> None:
+        args = [worker, stream.report(self._door, worker, report)]
+        self._verbs["tell"](keys=[self._keys.run, self._keys.events], args=args)
+
+    def read(self, after: str, *, block_ms: int, count: int = 500) -> Page:
         reply: Any = self._client.xread({self._keys.events: after}, count=count, block=block_ms or None)
-        return [_entry(text(id_), fields) for _, rows in reply or () for id_, fields in rows]
+        rows = [(text(id_), _fields(fields)) for _, part in reply or () for id_, fields in part]
+        return stream.read_page(self._door, rows)
 
     def acknowledge(self, positions: Mapping[str, int]) -> None:
         if positions:
@@ -181,26 +270,46 @@ class RedisLedger:
         if not keys_:
             return []
         values: Any = self._client.hmget(self._keys.acks, list(keys_))
-        return [int(value or 0) for value in values]
+        return [_whole(value) for value in values]
+
+    # -- its end -------------------------------------------------------------------------
 
     def cancel(self, reason: str) -> None:
-        self._verbs["cancel"](keys=[self._keys.run], args=[reason])
+        self._verbs["cancel"](keys=[self._keys.run], args=[self._door.seal(CancelOrder(reason[:10_000]))])
 
-    def state(self) -> str:
-        return self._field("state") or "none"
+    def state(self) -> RunState:
+        state, order = self._two("state", "reason")
+        if state is None:
+            return RunState.NONE
+        if state == RunState.CANCELLED and not self._ordered(order or ""):
+            return RunState.TAMPERED
+        return RunState(state) if state in _STATES else RunState.TAMPERED
+
+    def _ordered(self, order: str) -> bool:
+        if order in self._forged:
+            return False
+        try:
+            self._door.unseal(CancelOrder, order)
+        except Untrusted:
+            self._forged = {order}
+            return False
+        return True
 
     def reason(self) -> str:
-        return self._field("reason") or ""
+        try:
+            return self._door.unseal(CancelOrder, self._field("reason") or "").reason
+        except Untrusted:
+            return ""
 
     def refused(self) -> int:
-        return int(self._field("refused") or 0)
+        return _whole(self._field("refused"))
 
     def extend(self, ttl_seconds: int = keys.RUN_TTL) -> None:
         self._expire(ttl_seconds)
 
     def close(self) -> None:
         if self._client.exists(self._keys.run):
-            self._client.hset(self._keys.run, "state", "closed")
+            self._client.hset(self._keys.run, "state", RunState.CLOSED.value)
         self._expire_all(keys.CLOSED_TTL)
 
     def _expire_all(self, seconds: int) -> None:
@@ -221,44 +330,50 @@ class RedisLedger:
         value: Any = self._client.hget(self._keys.run, name)
         return None if value is None else text(value)
 
+    def _two(self, *names: str) -> tuple[str | None, ...]:
+        values: Any = self._client.hmget(self._keys.run, list(names))
+        return tuple(None if value is None else text(value) for value in values)
+
+
+_STATES = frozenset({RunState.OPEN.value, RunState.CANCELLED.value, RunState.CLOSED.value})
+
+
+def stored_run(client: redis.Redis, run: str) -> tuple[str, str]:
+    """(nonce, id of the signing key) that the store has for the run; empty where it knows none. Nothing is proven by them but
+    through the signatures that they fit."""
+    try:
+        values: Any = client.hmget(keys.RunKeys(run).run, ["nonce", "spec"])
+    except redis.ResponseError:
+        return "", ""
+    return text_of(values[0]), signed_by(text_of(values[1]))
+
+
+def _answer(cls: type[S], reply: Any) -> S:
+    """Raises StoreUnavailable: whatever answers so is no script of ours."""
+    try:
+        return cls(text_of(reply))
+    except ValueError:
+        raise StoreUnavailable("the store gave an answer that is none of ours; does something else use its keys?") from None
+
+
+def text_of(reply: Any) -> str:
+    return text(reply) if isinstance(reply, (bytes, str)) else ""
+
+
+def _whole(value: Any) -> int:
+    """0 for what is no number: whoever wrote that can delay the run, and that is all."""
+    if isinstance(value, int):
+        return value
+    found = text_of(value)
+    return int(found) if found.isascii() and found.isdecimal() and len(found) <= _MOST_DIGITS else 0
+
 
 def _escape(pattern: str) -> str:
     return "".join(f"\\{char}" if char in "*?[]\\" else char for char in pattern)
 
 
-def _entry(id_: str, fields: Mapping[Any, Any]) -> StreamEntry:
-    named = {text(name): text(value) for name, value in fields.items()}
-    data = named.get("d")
-    return StreamEntry(
-        id=id_,
-        kind=named["k"],
-        chunk=named.get("c", ""),
-        attempt=int(named.get("a") or 0),
-        fence=int(named.get("f") or 0),
-        worker=named.get("w", ""),
-        slot=int(named.get("s") or 0),
-        seq=int(named.get("q") or 0),
-        data=json.loads(data) if data else None,
-        epoch=int(named.get("e") or 1),
-    )
-
-
-def _fields(entry: StreamEntry) -> dict[Any, Any]:
-    """Inverse of `_entry`."""
-    fields: dict[Any, Any] = {"k": entry.kind, "e": entry.epoch, "c": entry.chunk, "a": entry.attempt, "f": entry.fence}
-    fields |= {"w": entry.worker, "s": entry.slot, "q": entry.seq}
-    return fields if entry.data is None else {**fields, "d": json.dumps(entry.data)}
-
-
-def _payload(chunk: Chunk) -> str:
-    return json.dumps(chunk.to_dict(), separators=(",", ":"))
-
-
-def _row(one: Standing) -> list[Any]:
-    """What `reopen.lua` takes of one chunk."""
-    state = "leased" if one.fence else "queued"
-    holder = json.dumps([one.worker, one.slot])
-    return [one.chunk.id, _payload(one.chunk), one.chunk.attempt, state, one.fence, holder, one.lease_ms]
+def _fields(fields: Mapping[Any, Any]) -> dict[str, str]:
+    return {text(name): text(value) for name, value in fields.items()}
 
 
 def _batched(entries: Iterable[StreamEntry], size: int) -> Iterator[list[StreamEntry]]:

@@ -2,37 +2,80 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-from typing import Any
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import redis
 
 from dct_celery.adapters.redisstore import keys
 from dct_celery.adapters.redisstore.client import script, text, translating
-from dct_celery.ports import STALL_MS, WorkerInfo
+from dct_celery.core import codec
+from dct_celery.errors import Untrusted
+from dct_celery.ports import STALL_MS, Announced, WorkerInfo
+from dct_celery.protocol.door import Door, Rejects
+from dct_celery.protocol.runs import Announcement
+from dct_celery.security.signing import signed_by
+
+T = TypeVar("T")
+#: Bytes of an entry that are read; ours have a few hundred, a worker's with very many runs some thousand.
+_LONGEST = 64 * 1024
+#: Entries whose verdict is remembered, so that each is verified once; and workers without our key that are told of.
+_REMEMBERED, _FOREIGN = 20_000, 20
+#: Milliseconds for which a signed entry is good beyond its life. Life stands still while the store takes no writes, the store's
+#: clock does not; and a store is waited for that long. Who replays an entry has no longer than that, and runs that a worker has
+#: seen end are over for it anyway.
+_GRACE_MS = 180_000
+#: Keys that a worker signs with.
+_MOST_KEYS = 8
+#: What Celery calls a worker: name@host.
+_NAME = re.compile(r"[\w.+@:%-]{1,300}")
 
 
 @translating
 class RedisRegistry:
-    def __init__(self, client: redis.Redis, pool: str, *, tends: bool = True) -> None:
-        """`tends`: for those who are there for long; False for a single look, see `ports.Registry`."""
+    def __init__(self, client: redis.Redis, pool: str, door: Door, *, tends: bool = True) -> None:
+        """`door`: of the pool. `tends`: for those who are there for long; False for a single look, see `ports.Registry`."""
         self._client = client
+        self._door = door
         self._stall_ms = STALL_MS if tends else 0
         self._runs = list(keys.pool_runs(pool))
         self._workers = list(keys.pool_workers(pool))
+        self._workers_before = list(keys.pool_workers_before(pool))
         self._turn = keys.pool_turn(pool)
         self._beat = script(client, "beat")
         self._present = script(client, "present")
+        self._rejects = Rejects()
+        self._complaints: list[str] = []
+        #: (kind, text) -> what it was found to be.
+        self._known: dict[tuple[str, str], Any] = {}
 
-    def announce(self, run: str, horizon_seconds: float, epoch: int = 1) -> None:
-        self._say(self._runs, run, horizon_seconds, json.dumps({"epoch": epoch}))
+    # -- runs ----------------------------------------------------------------------------
+
+    def announce(self, run: str, nonce: str, horizon_seconds: float, epoch: int = 1) -> None:
+        self._say(self._runs, run, horizon_seconds, lambda expires_ms: Announcement(run, nonce, epoch, expires_ms))
 
     def withdraw(self, run: str) -> None:
         self._forget(self._runs, run)
 
-    def active_runs(self) -> dict[str, int]:
-        return {name: int(json.loads(info).get("epoch", 1)) for name, info in self._alive(self._runs)}
+    def active_runs(self) -> dict[str, Announced]:
+        now_ms, entries = self._alive(self._runs)
+        found: dict[str, Announced] = {}
+        for name, says in entries:
+            one = self._verified("run", says, self._announced)
+            if isinstance(one, Untrusted):
+                self._complain("the registry of runs", one)
+            elif one.announcement.run != name:
+                self._complain("the registry of runs", Untrusted("is another run's"))
+            elif one.announcement.expires_ms < now_ms:
+                self._complain("the registry of runs", Untrusted("has expired"))
+            else:
+                found[name] = one
+        return found
+
+    def _announced(self, says: str) -> Announced:
+        return Announced(self._door.unseal(Announcement, says), signed_by(says))
 
     def open_runs(self, turn_seconds: float) -> list[str]:
         if not self._client.set(self._turn, "", nx=True, px=int(turn_seconds * 1000)):
@@ -41,29 +84,64 @@ class RedisRegistry:
         runs = [name.partition("{")[2].partition("}")[0] for name in names]
         return [run for run in runs if text(self._client.hget(keys.RunKeys(run).run, "state")) != "closed"]
 
+    # -- workers -------------------------------------------------------------------------
+
     def beat(self, info: WorkerInfo, horizon_seconds: float) -> None:
-        self._say(self._workers, info.name, horizon_seconds, json.dumps(asdict(info)))
+        self._say(self._workers, info.name, horizon_seconds, lambda expires_ms: replace(info, expires_ms=expires_ms))
 
     def leave(self, name: str) -> None:
         self._forget(self._workers, name)
 
     def workers(self) -> list[WorkerInfo]:
-        found = []
-        for _, info in self._alive(self._workers):
-            try:
-                found.append(WorkerInfo(**json.loads(info)))
-            except (ValueError, TypeError):
-                continue  # a worker of a version that says other things of itself
+        now_ms, entries = self._alive(self._workers)
+        found, foreign = [], []
+        for name, says in entries:
+            one = self._verified("worker", says, lambda text: self._door.unseal(WorkerInfo, text))
+            if isinstance(one, Untrusted):
+                self._complain("the registry of workers", one)
+                foreign.append(_foreign(name, says, str(one)))
+            elif one.name != name or one.foreign:
+                self._complain("the registry of workers", Untrusted("is another worker's"))
+            elif one.expires_ms < now_ms:
+                self._complain("the registry of workers", Untrusted("has expired"))
+            else:
+                found.append(one)
+        foreign += [_older(name, says) for name, says in self._alive(self._workers_before)[1]]
+        return sorted(found, key=lambda info: info.name) + [info for info in foreign if info is not None][:_FOREIGN]
+
+    # -- both ----------------------------------------------------------------------------
+
+    def complaints(self) -> list[str]:
+        lines, self._complaints = self._complaints, []
+        return lines
+
+    def _complain(self, where: str, error: Untrusted) -> None:
+        if line := self._rejects.note(where, error):
+            self._complaints.append(line)
+
+    def _verified(self, kind: str, says: str, read: Callable[[str], T]) -> T | Untrusted:
+        """The same text gets the same answer, and costs nothing the next time: all of them are seen many times a second."""
+        known: Any = self._known.get((kind, says))
+        if known is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            known = self._known[kind, says] = _first_good(says, read)
+        found: T | Untrusted = known
         return found
 
-    def _say(self, names: list[str], name: str, horizon_seconds: float, info: str) -> None:
-        # Who beats tends, so that the list is tended while anybody is there.
-        self._present(keys=names, args=[self._stall_ms, 0])
-        self._beat(keys=names, args=[name, int(horizon_seconds * 1000), info])
+    def _say(self, names: list[str], name: str, horizon_seconds: float, make: Callable[[int], object]) -> None:
+        # Who beats tends, so that the list is tended while anybody is there. The answer has the store's clock.
+        now_ms = int(self._present(keys=names, args=[self._stall_ms, 0, _LONGEST])[0])
+        horizon_ms = int(horizon_seconds * 1000)
+        message = make(now_ms + horizon_ms + _GRACE_MS)
+        # With each key, a line each: whoever knows one of them has to believe it while the pool changes its key.
+        says = "\n".join(replace(self._door, keyring=keyring).seal(message) for keyring in self._door.keyring.each())
+        self._beat(keys=names, args=[name, horizon_ms, says])
 
-    def _alive(self, names: list[str]) -> list[tuple[str, str]]:
-        flat: Any = self._present(keys=names, args=[self._stall_ms, 1])
-        return [(text(flat[i]), text(flat[i + 1])) for i in range(0, len(flat), 2)]
+    def _alive(self, names: list[str]) -> tuple[int, list[tuple[str, str]]]:
+        """The store's time (ms), and (name, what it says) of each entry."""
+        now_ms, *flat = self._present(keys=names, args=[self._stall_ms, 1, _LONGEST])
+        return int(now_ms), [(text(flat[i]), text(flat[i + 1])) for i in range(0, len(flat), 2)]
 
     def _forget(self, names: list[str], name: str) -> None:
         pipe = self._client.pipeline(transaction=False)
@@ -71,3 +149,33 @@ class RedisRegistry:
         pipe.hdel(names[1], name)
         pipe.hdel(names[2], name)
         pipe.execute()
+
+
+def _first_good(says: str, read: Callable[[str], T]) -> T | Untrusted:
+    """By the first of its lines that can be believed."""
+    error = Untrusted("is not signed")
+    for line in says.split("\n", _MOST_KEYS)[:_MOST_KEYS]:
+        try:
+            return read(line)
+        except Untrusted as found:
+            error = found
+    return error
+
+
+def _foreign(name: str, says: str, reason: str) -> WorkerInfo | None:
+    """Somebody who is there and has another key, or none; nothing of what the entry says is believed but that."""
+    if not _NAME.fullmatch(name):
+        return None
+    return WorkerInfo(name, "", 0, "", 0, signed_by(says), foreign=reason)
+
+
+def _older(name: str, says: str) -> WorkerInfo | None:
+    """A worker of an earlier version, whose entries are not signed."""
+    try:
+        row = codec.loads(says)
+        version, protocol = codec.decoder(str)(row["version"]), codec.decoder(int)(row["protocol"])
+    except (codec.Malformed, TypeError, KeyError):
+        return None
+    if not _NAME.fullmatch(name) or not re.fullmatch(r"[\w.+-]{1,40}", version):
+        return None
+    return WorkerInfo(name, "", 0, version, protocol, "", foreign=f"runs dct_celery {version}")

@@ -3,17 +3,21 @@
 -- tends the list notes its time first: where that is refused (out of memory, read-only), everybody stays. A gap between two notes
 -- moves all deadlines on by its length, yet to no more than a whole horizon from now; nothing was decided meanwhile.
 -- A look that does not tend (ARGV[1] = '0') changes nothing: with nobody there to tend, silence says nothing about the store.
--- Returns a flat list: name, JSON, name, JSON ...; nothing where nobody asks for it (ARGV[2] = '0').
+-- A deadline further away than a day is none of ours, and is taken for one that has passed; what is longer than ARGV[3] bytes is
+-- told as empty.
+-- Returns a flat list: the time (ms), name, what it says, name ...; nothing but the time where nobody asks for it (ARGV[2] = '0').
 local members_key = KEYS[1]   -- zset: name -> alive until, ms
-local info_key = KEYS[2]      -- hash: name -> JSON
+local info_key = KEYS[2]      -- hash: name -> what it says of itself
 local horizons_key = KEYS[3]  -- hash: name -> ms that it asked for; '' -> time of the last note
 local stall_ms = tonumber(ARGV[1])
+local longest = tonumber(ARGV[3])
+local most_ms = 86400000
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local from = '(' .. now
 if stall_ms > 0 then
-  local gap = now - tonumber(redis.call('HGET', horizons_key, '') or now)
+  local gap = now - (tonumber(redis.call('HGET', horizons_key, '') or now) or now)
   local note = redis.pcall('HSET', horizons_key, '', now)
   if type(note) == 'table' and note.err then
     from = '-inf'
@@ -22,7 +26,7 @@ if stall_ms > 0 then
     if gap > stall_ms or gap < 0 then
       local members = redis.call('ZRANGE', members_key, 0, -1, 'WITHSCORES')
       for i = 1, #members, 2 do
-        local horizon_ms = tonumber(redis.call('HGET', horizons_key, members[i]) or 0)
+        local horizon_ms = tonumber(redis.call('HGET', horizons_key, members[i]) or 0) or 0
         redis.call('ZADD', members_key, math.min(members[i + 1] + math.max(gap, 0), now + horizon_ms), members[i])
       end
     end
@@ -31,12 +35,15 @@ if stall_ms > 0 then
       redis.call('HDEL', horizons_key, name)
     end
     redis.call('ZREMRANGEBYSCORE', members_key, '-inf', now)
+    redis.call('ZREMRANGEBYSCORE', members_key, now + most_ms, '+inf')
   end
 end
-local result = {}
+local result = {now}
 if ARGV[2] == '0' then return result end
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', members_key, from, '+inf')) do
+  local says = ''
+  if redis.call('HSTRLEN', info_key, name) <= longest then says = redis.call('HGET', info_key, name) or '' end
   result[#result + 1] = name
-  result[#result + 1] = redis.call('HGET', info_key, name) or '{}'
+  result[#result + 1] = says
 end
 return result

@@ -9,9 +9,9 @@
 local run_key = KEYS[1]
 local leases_key = KEYS[2]
 local events_key = KEYS[3]
-local chunk_prefix = ARGV[1]
-local stall_ms = tonumber(ARGV[2])
-local owner = ARGV[3]
+local owner = ARGV[1]
+local chunk_prefix = ARGV[2]
+local stall_ms = tonumber(ARGV[3])
 
 local run = redis.call('HMGET', run_key, 'owner', 'epoch')
 if not run[1] then return {} end

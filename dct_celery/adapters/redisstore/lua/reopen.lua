@@ -1,7 +1,7 @@
 -- Puts a run back that the store has lost, or may have lost some of, under a new epoch. Leases that its dispatcher knows of go
 -- on: their holders notice nothing but that what is not acknowledged has to be sent again. Whatever else was there is gone.
 -- A call that is sent again because its answer was lost changes nothing: slots may have written since.
--- Returns 1, or 0 when the run has an owner or an epoch that makes the caller too late.
+-- Returns 1, or 0 when the run has another owner.
 local run_key = KEYS[1]
 local leases_key = KEYS[2]
 local events_key = KEYS[3]
@@ -18,7 +18,8 @@ local fields_each = 7
 
 local before = redis.call('HMGET', run_key, 'owner', 'epoch')
 if before[1] == owner and tonumber(before[2]) == epoch then return 1 end
-if before[1] and (before[1] ~= owner or tonumber(before[2]) >= epoch) then return 0 end
+-- Its own epoch is for the owner to know: a greater one in here is nobody's.
+if before[1] and before[1] ~= owner then return 0 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('DEL', run_key, leases_key, events_key, acks_key)

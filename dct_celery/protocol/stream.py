@@ -1,0 +1,234 @@
+"""A run's event stream: entries as the store has them, and as facts.
+
+The store itself writes what it alone knows: claims, expiries. A forged one can delay a run, and the dispatcher's check of leases
+ends that; a verdict comes from signed records and ends alone. Each field of an entry is text:
+
+    k kind · e epoch · c chunk · a attempt · f fence · w worker · s slot · q sequence number · d data, signed by its author
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, assert_never
+
+from dct_celery.core import codec
+from dct_celery.core import events as ev
+from dct_celery.core.leases import LeaseRef
+from dct_celery.core.model import Chunk
+from dct_celery.core.records import FixtureRecord, Record, TestRecord
+from dct_celery.errors import Untrusted
+from dct_celery.protocol import workers
+from dct_celery.protocol.door import Door, parse
+
+#: Names of the record kinds, as the test process sends them.
+_RECORDS: dict[str, codec.Decode] = {
+    "TestFinished": codec.decoder(TestRecord),
+    "FixtureFinished": codec.decoder(FixtureRecord),
+}
+_REPORTS: dict[str, codec.Decode] = {
+    cls.__name__: codec.decoder(cls)
+    for cls in (
+        workers.ReadyReport,
+        workers.CheckedReport,
+        workers.UsageReport,
+        workers.ShortReport,
+        workers.RefusedReport,
+        workers.FailedReport,
+    )
+}
+#: Records in one entry, and digits of a number, beyond which nobody of ours goes.
+_MOST_RECORDS = 1_000_000
+_MOST_DIGITS = 15
+
+
+class EntryKind(StrEnum):
+    OFFERED = "offered"
+    CLAIMED = "claimed"
+    RECORDS = "records"
+    COMPLETED = "completed"
+    RELEASED = "released"
+    EXPIRED = "expired"
+    AVOIDED = "avoided"
+    REPORT = "report"
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A worker says something about the run as a whole."""
+
+    worker: str
+    report: workers.WorkerReport
+
+
+Fact = ev.Offered | ev.Claimed | ev.Recorded | ev.Ended | ev.Avoided | ev.Expired | Reported
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEntry:
+    """One entry: what happened, in which epoch of the run, and the fields as the store has them (for the journal)."""
+
+    id: str
+    epoch: int
+    fact: Fact
+    fields: Mapping[str, str]
+
+    @property
+    def position(self) -> tuple[str, int] | None:
+        """("chunk.attempt", how far that attempt is journalled with this entry); its end counts as one more record."""
+        match self.fact:
+            case ev.Recorded(lease, seq):
+                return lease.key, seq
+            case ev.Ended(lease, seq):
+                return lease.key, seq + 1
+            case _:
+                return None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An entry that is not believed."""
+
+    id: str
+    error: Untrusted
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a stream, in order. `last` is the id to read on after; empty when there was nothing."""
+
+    entries: tuple[StreamEntry, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
+    last: str = ""
+
+
+# -- out -----------------------------------------------------------------------------------
+
+
+def offer(door: Door, chunk: Chunk, epoch: int) -> str:
+    return door.seal(chunk, epoch)
+
+
+def records(door: Door, lease: LeaseRef, seq: int, text: str) -> str:
+    """`text`: a JSON list of records as the test process sent them, the last of which has this number."""
+    return door.seal_text("records", text, *_holder(lease), seq)
+
+
+def chunk_end(door: Door, lease: LeaseRef, seq: int, end: ev.ChunkEnd) -> str:
+    return door.seal(end, *_holder(lease), seq)
+
+
+def report(door: Door, worker: str, message: workers.WorkerReport) -> str:
+    body = {"kind": type(message).__name__, **codec.encode(message)}
+    return door.seal_text("report", codec.dumps(body), worker)
+
+
+def _holder(lease: LeaseRef) -> tuple[str | int, ...]:
+    return (lease.epoch, lease.chunk, lease.attempt, lease.fence, lease.worker, lease.slot)
+
+
+# -- in ------------------------------------------------------------------------------------
+
+
+def unseal_offer(door: Door, text: str, epoch: int) -> Chunk:
+    """Raises Untrusted."""
+    return door.unseal(Chunk, text, epoch)
+
+
+def read_page(door: Door, rows: Sequence[tuple[str, Mapping[str, str]]]) -> Page:
+    """Entries with these ids and fields."""
+    entries, rejected = [], []
+    for id_, fields in rows:
+        try:
+            entries.append(read_entry(door, id_, fields))
+        except Untrusted as error:
+            rejected.append(Rejected(id_, error))
+    return Page(tuple(entries), tuple(rejected), rows[-1][0] if rows else "")
+
+
+def read_entry(door: Door, id_: str, fields: Mapping[str, str]) -> StreamEntry:
+    """Raises Untrusted."""
+    try:
+        kind = EntryKind(fields.get("k", ""))
+    except ValueError:
+        raise Untrusted("is of a kind that we do not know") from None
+    epoch = _number(fields, "e", least=1)
+    return StreamEntry(id_, epoch, _fact(door, kind, epoch, fields), fields)
+
+
+def _fact(door: Door, kind: EntryKind, epoch: int, fields: Mapping[str, str]) -> Fact:
+    data = fields.get("d", "")
+    if kind is EntryKind.REPORT:
+        worker = fields.get("w", "")
+        return Reported(worker, _report(door.unseal_text("report", data, worker)))
+    if kind is EntryKind.OFFERED:
+        return ev.Offered(unseal_offer(door, data, epoch))
+    lease = LeaseRef(
+        chunk=fields.get("c", ""),
+        attempt=_number(fields, "a", least=1),
+        fence=_number(fields, "f"),
+        worker=fields.get("w", ""),
+        slot=_number(fields, "s"),
+        epoch=epoch,
+    )
+    match kind:
+        case EntryKind.CLAIMED:
+            return ev.Claimed(lease, _number(fields, "d"))
+        case EntryKind.RECORDS:
+            seq = _number(fields, "q", least=1)
+            return ev.Recorded(lease, seq, _records(door.unseal_text("records", data, *_holder(lease), seq)))
+        case EntryKind.COMPLETED:
+            seq = _number(fields, "q")
+            return ev.Ended(lease, seq, door.unseal(ev.ChunkCompleted, data, *_holder(lease), seq))
+        case EntryKind.RELEASED:
+            seq = _number(fields, "q")
+            return ev.Ended(lease, seq, door.unseal(ev.ChunkReleased, data, *_holder(lease), seq))
+        case EntryKind.AVOIDED:
+            return ev.Avoided(lease)
+        case EntryKind.EXPIRED:
+            return ev.Expired(lease)
+        case _:
+            assert_never(kind)
+
+
+def _number(fields: Mapping[str, str], name: str, least: int = 0) -> int:
+    text = fields.get(name, "0")
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS) or (number := int(text)) < least:
+        raise Untrusted(f"is malformed: {name} is no number from {least} on")
+    return number
+
+
+def _records(text: str) -> tuple[Record, ...]:
+    rows = _plain(text)
+    if not isinstance(rows, list) or not 0 < len(rows) <= _MOST_RECORDS:
+        raise Untrusted("is malformed: its records are no list")
+    return tuple(_tagged(row, _RECORDS) for row in rows)
+
+
+def _report(text: str) -> workers.WorkerReport:
+    found: workers.WorkerReport = _tagged(_plain(text), _REPORTS)
+    return found
+
+
+def _plain(text: str) -> Any:
+    try:
+        return codec.loads(text)
+    except codec.Malformed as error:
+        raise Untrusted(f"is malformed: {error}") from None
+
+
+def _tagged(row: Any, readers: Mapping[str, codec.Decode]) -> Any:
+    kind = row.pop("kind", None) if isinstance(row, dict) else None
+    read = readers.get(kind) if isinstance(kind, str) else None
+    if read is None:
+        raise Untrusted("is malformed: a message of a kind that we do not know")
+    try:
+        return read(row)
+    except codec.Malformed as error:
+        raise Untrusted(f"is malformed: {error}") from None
+
+
+def parse_end(verb: str, text: str) -> ev.ChunkEnd:
+    """The end of a chunk as a spool has it. Raises Untrusted."""
+    return parse(ev.ChunkCompleted, text) if verb == EntryKind.COMPLETED else parse(ev.ChunkReleased, text)

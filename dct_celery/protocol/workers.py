@@ -1,0 +1,103 @@
+"""What workers say of themselves, and of the runs that they take part in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated
+
+from dct_celery.core.codec import AtMost, Count, Seconds
+
+
+class RunStage(StrEnum):
+    """How far a worker is with a run."""
+
+    PREPARING = "preparing"
+    READY = "ready"
+    REFUSED = "refused"
+    OVER = "over"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A worker as the registry knows it."""
+
+    name: Annotated[str, AtMost(300)]
+    host: str
+    slots: Count
+    version: str
+    protocol: Count
+    #: Of the signing key that it signs with, and of all that it accepts: first 12 hex digits of SHA-256.
+    key_id: str
+    keys: tuple[str, ...] = ()
+    runs: dict[str, RunStage] = field(default_factory=dict)
+    busy: Count = 0
+    #: Why it claims nothing for now; empty when it does.
+    trouble: str = ""
+    #: Its machine's Unix time at this beat, 0 where it does not say; for people alone, nothing is decided by it.
+    wall: float = 0.0
+    #: Its surroundings, see `worker.about`.
+    about: dict[str, str] = field(default_factory=dict)
+    #: On the store's clock: nobody can keep a worker alive that has ended.
+    expires_ms: Count = 0
+    #: What the broker that it listens to calls itself; empty where that is not known.
+    broker: str = ""
+    #: Why the entry is not believed; empty for one that was signed with our key. Never written.
+    foreign: str = ""
+
+
+#: Characters of a report's detail that are kept; what is cut away is its beginning.
+MAX_DETAIL = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyReport:
+    """The worker takes chunks of the run."""
+
+    host: str
+    seconds: Seconds
+    #: reused | restored | built; empty without databases.
+    templates: str = ""
+    #: The system checks have passed on the way.
+    checked: bool = False
+    #: Seconds of each step.
+    steps: dict[str, Seconds] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedReport:
+    """The project's system checks have passed here."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReport:
+    """What is new in the use of databases by the worker's main process: see core.databaseuse."""
+
+    use: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ShortReport:
+    """Some slots rest, because a database server has no room for them."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedReport:
+    """The worker does not take part. `permanent`: no retry mends it (a key, an environment, a suite that cannot be built)."""
+
+    message: str
+    detail: str = ""
+    permanent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FailedReport:
+    """The project failed as it would in a sequential run: system checks, migrations."""
+
+    message: str
+    detail: str = ""
+
+
+WorkerReport = ReadyReport | CheckedReport | UsageReport | ShortReport | RefusedReport | FailedReport
