@@ -33,6 +33,8 @@ class ReleaseReason(StrEnum):
     LOADER = "loader"
     #: The slot has no databases; nothing was run.
     UNREADY = "unready"
+    #: What the store has on offer was not put there by the run's dispatcher; nothing was run.
+    UNTRUSTED = "untrusted"
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ STOP_GRACE = 10.0
 #: Reasons of a release that are nobody's fault and count as no loss.
 #: Reasons of a release that leave nobody to tear down what the last test's class and module have set up.
 _ABRUPT = frozenset({ReleaseReason.DRAIN, ReleaseReason.SILENCE, ReleaseReason.DATABASE, ReleaseReason.LOADER})
-_INNOCENT = frozenset({ReleaseReason.DRAIN, ReleaseReason.TIMEOUT, ReleaseReason.CANCELLED})
+_INNOCENT = frozenset({ReleaseReason.DRAIN, ReleaseReason.TIMEOUT, ReleaseReason.CANCELLED, ReleaseReason.UNTRUSTED})
 
 
 @dataclass(slots=True)

@@ -65,9 +65,10 @@ class Follower:
         self._first_claim = 0.0
         self._store_lost = 0.0
         self._refused_since = self._permanent_since = 0.0
-        #: Entries of the stream that were passed over, and why the store has to be told the run again.
+        #: Entries of the stream that were passed over.
         self._rejects = Rejects()
-        self._gap = ""
+        #: Why the store has to be told the whole run again: somebody has meddled with it.
+        self._meddled = ""
         #: "chunk.attempt" -> number of the last record that was heard, without a gap before it.
         self._sequences: dict[str, int] = {}
         #: There is more in the stream than was read.
@@ -220,7 +221,7 @@ class Follower:
                 return True
         known = self._sequences.get(lease.key, 0)
         if first > known + 1:
-            self._gap = f"has lost events of chunk {lease.chunk}"
+            self._meddled = f"has lost events of chunk {lease.chunk}"
             return False
         self._sequences[lease.key] = max(known, last)
         return True
@@ -248,6 +249,8 @@ class Follower:
                 event = fact
         if isinstance(event, ev.Ended):
             self.words.databases.add(event.end.databases)
+            if isinstance(event.end, ev.ChunkReleased) and event.end.why is ev.ReleaseReason.UNTRUSTED:
+                self._meddled = f"has another chunk in the place of {event.lease.chunk}"
         if event is not None:
             self._expect(self._machine.handle(event))
 
@@ -305,7 +308,7 @@ class Follower:
             services.ledger.reap()
             for line in services.registry.complaints():
                 services.console.warn(line)
-            if trouble := self._gap or self._standing.trouble(now, self._machine, caught_up=not self._behind):
+            if trouble := self._meddled or self._standing.trouble(now, self._machine, caught_up=not self._behind):
                 self._reopen(trouble)
             self._look_for_cancel()
         if self._due("partial", now, _PARTIAL):
@@ -316,7 +319,7 @@ class Follower:
         if self._journal is None:
             return  # before the first round: the next look comes at once
         self._standing.reopen(self._machine, self._journal)
-        self._gap = ""
+        self._meddled = ""
         self._services.console.warn(
             f"the store {trouble}; the run goes on in it from the journal, as epoch {self._standing.epoch}"
         )

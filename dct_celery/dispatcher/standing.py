@@ -127,11 +127,12 @@ class StandingRun:
     def _disagrees(self, machine: RunMachine, now: float) -> bool:
         """The store and the machine have told different things of one chunk for too long: an entry of the stream was lost, or
         somebody who has the store's password alone has written there. Nobody would ever run such a chunk, or hear of its end."""
-        if self._services.ledger.epoch() != self.epoch:
+        ledger = self._services.ledger
+        if ledger.epoch() != self.epoch or not ledger.intact(self.spec, None if self._manifest_due else self._manifest):
             return True
         known = {chunk.id: lease.fence if lease else 0 for chunk, lease, _ in machine.standing()}
         names = list(known)
-        stored = dict(zip(names, self._services.ledger.fences(names), strict=True))
+        stored = dict(zip(names, ledger.fences(names), strict=True))
         # What the machine still holds for offered may be leased by now: its claim is on the way, as are the ends of leases.
         differs = {name for name in names if stored[name] != known[name]}
         self._differs = {name: self._differs.get(name, now) for name in differs}

@@ -80,6 +80,9 @@ class Ledger(Protocol):
         holder at most one lease after its return.
         """
 
+    def intact(self, spec: RunSpec, manifest: ManifestSummary | None) -> bool:
+        """What workers read of the run is what its dispatcher has written."""
+
     def fences(self, chunks: Sequence[str]) -> list[int | None]:
         """What the store holds of each chunk: 0 for one that is on offer, the fence of its lease, None for neither."""
 
@@ -187,6 +190,10 @@ class Announced:
     @property
     def epoch(self) -> int:
         return self.announcement.epoch
+
+    def renews(self, before: Announced) -> bool:
+        """The run's dispatcher has said it later than the one before: it lives. The same text again may be anybody's."""
+        return (self.epoch, self.announcement.expires_ms) > (before.epoch, before.announcement.expires_ms)
 
 
 class BlobStore(Protocol):

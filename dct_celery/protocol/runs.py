@@ -11,6 +11,7 @@ from dct_celery.core.codec import AtLeast, AtMost, Count, Matches, Number, Secon
 #: Names that become parts of paths, keys and queues.
 RunId = Annotated[str, Matches(r"[a-z0-9][a-z0-9-]{5,25}")]
 Nonce = Annotated[str, Matches(r"[0-9a-f]{16}")]
+ChunkId = Annotated[str, Matches(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")]
 Digest = Annotated[str, Matches(r"[0-9a-f]{16,128}")]
 #: A folder below the root of the tree, or a path below that.
 Relative = Annotated[str, AtMost(4096)]
@@ -105,5 +106,5 @@ class ChunkHint:
     """A message of the broker: somebody may claim this chunk. Only the ledger gives the right to run it."""
 
     run: RunId
-    chunk: Annotated[str, AtMost(100)]
+    chunk: ChunkId
     attempt: Annotated[int, AtLeast(1)]

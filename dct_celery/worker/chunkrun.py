@@ -289,6 +289,7 @@ class ChunkRun:
                     if answer in (WriteAnswer.MOVED, WriteAnswer.GONE):
                         raise StoreUnavailable(self._follow_epoch(answer))
                     self._spool.end(end, self._lease.epoch)
+                    self._slot_run.folder.note_done(self._lease.key, self._lease.epoch)
                     return "completed" if completed else "released"
             except StoreUnavailable as error:
                 log.warning("end of %s waits: %s", self._chunk.id, error)

@@ -143,13 +143,13 @@ class Host:
                 if keeper.done:  # should the run be there again, it begins anew
                     del self._keepers[run]
             elif run in active and active[run].announcement.nonce == keeper.nonce:
-                keeper.epoch, keeper.seen_at = active[run].epoch, time.monotonic()
+                keeper.hear(active[run])
             elif run in active:  # another run of the same name: this one is over
                 self._ended.note(keeper.nonce, keeper.epoch)
                 keeper.end()
         # Last: a store that does not answer for one run must not keep the others from being followed.
         for run, keeper in list(self._keepers.items()):
-            if not keeper.ended and run not in active and not keeper.still_wanted():
+            if not keeper.ended and (run not in active or keeper.stale) and not keeper.still_wanted():
                 self._ended.note(keeper.nonce, keeper.epoch)
                 keeper.end()
 

@@ -30,9 +30,9 @@ from dct_celery.worker.spool import send_again
 from dct_celery.worker.strays import end_marked
 
 log = logging.getLogger("dct_celery.worker")
-#: Seconds that a run which is announced no more, yet was not closed, is kept: its dispatcher may be dead and another one adopt
-#: it, or the store may have been wiped and be told again. A dead dispatcher's run is announced for `standing.HORIZON` before.
-LINGER = 60.0
+#: Seconds that a run is kept whose announcement is not renewed, and which was not closed: its dispatcher may be dead and another
+#: one adopt it, or the store may have been wiped and be told again.
+LINGER = 120.0
 #: Seconds that slots need to tell the store of chunks whose processes died with their loader.
 GIVE_BACK = 6.0
 #: Seconds that slots get to give back their clones when a run ends.
@@ -68,7 +68,8 @@ class RunKeeper:
         #: Of them, what the store has still to be told.
         self._due: list[WorkerReport] = []
         #: Epoch of the run in the registry, and the one in which the store is told all that was reported.
-        self.epoch = self._told_epoch = announced.epoch
+        self.announced = announced
+        self._told_epoch = announced.epoch
         self._sent_at = 0.0
         #: Monotonic seconds of the last sign of the run in the registry.
         self.seen_at = time.monotonic()
@@ -77,6 +78,15 @@ class RunKeeper:
         self._bereft_at = 0.0
         self._thread = threading.Thread(target=self._keep, name=f"run-{run}", daemon=True)
         self._thread.start()
+
+    @property
+    def epoch(self) -> int:
+        return self.announced.epoch
+
+    def hear(self, announced: Announced) -> None:
+        """The run is in the registry. Only a newer announcement shows that its dispatcher lives."""
+        if announced.renews(self.announced):
+            self.announced, self.seen_at = announced, time.monotonic()
 
     def end(self) -> None:
         """The run is over here. Returns at once; `join` waits for the clean-up."""
@@ -123,9 +133,14 @@ class RunKeeper:
             self.state = RunStage.OVER
             self._clean_up()
 
+    @property
+    def stale(self) -> bool:
+        """Its announcement stands, and has not been renewed for too long."""
+        return time.monotonic() - self.seen_at > LINGER
+
     def still_wanted(self) -> bool:
-        """The registry names the run no more. Only a closed run is over at once. What returns False is over for good: only a
-        newer epoch of the run begins anew here."""
+        """The registry names the run no more, or nothing new of it. Only a closed run is over at once. When this is False, the
+        run is over here for good: only a newer epoch of it begins anew."""
         if self._ledger.state() is RunState.CLOSED:
             return False
         if time.monotonic() - self.seen_at < LINGER:

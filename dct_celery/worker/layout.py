@@ -55,7 +55,7 @@ class RunFolder:
         self.path = path
 
     def create(self) -> None:
-        for name in ("", "slots", "clones", "spares", "making", "retired", "spool", "permits", "resting"):
+        for name in ("", "slots", "clones", "spares", "making", "retired", "spool", "done", "permits", "resting"):
             (self.path / name).mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @property
@@ -69,6 +69,17 @@ class RunFolder:
     @property
     def spool(self) -> Path:
         return self.path / "spool"
+
+    def note_done(self, attempt: str, epoch: int) -> None:
+        """A slot of this worker has run this attempt of a chunk to its end, and the store was told so in this epoch."""
+        (self.path / "done" / attempt).write_text(str(epoch))
+
+    def done(self, attempt: str) -> int:
+        """The epoch in which it was run to its end here, or 0: only a newer one may offer it again."""
+        try:
+            return int((self.path / "done" / attempt).read_text())
+        except (OSError, ValueError):
+            return 0
 
     @property
     def permits(self) -> Path:

@@ -45,6 +45,8 @@ CLOSE_SECONDS = 5.0
 _LOOK = 0.2
 #: Seconds that a server may be away, at first and once it has answered; tries with one that is full.
 CONNECT_SECONDS, AWAY_SECONDS, TRIES = 3.0, 120.0, 4
+#: Seconds for which what is not signed by the run's dispatcher is taken for another's doing.
+BELIEF_SECONDS = 20.0
 #: Connections for each database that the worker itself needs now and then: locks, helpers, scratch databases.
 OWN_CONNECTIONS = 2
 #: Seconds before a store that is away is asked again.
@@ -184,6 +186,18 @@ class Preparation:
                 log.warning("run %s: trying again: %s", self._run, error)
             self._pause(_STORE_PAUSE)
 
+    def _believed(self, what: str, read: Callable[[], T]) -> T:
+        """What `read` gives. Whoever announced the run has our key, so what is not signed with it is somebody else's, and its
+        dispatcher will put it right. Raises Refused when it does not, LeaseLost."""
+        deadline = time.monotonic() + BELIEF_SECONDS
+        while True:
+            try:
+                return self._persistently(read)
+            except Untrusted as error:
+                if time.monotonic() > deadline:
+                    raise Refused(f"the run's {what} {error}") from error
+            self._pause(_STORE_PAUSE)
+
     def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -263,10 +277,7 @@ class Preparation:
         )
 
     def _spec(self) -> RunSpec:
-        try:
-            spec = self._persistently(self._ledger.spec)
-        except Untrusted as error:
-            raise Refused(f"the run's specification {error}") from error
+        spec = self._believed("specification", self._ledger.spec)
         if spec is None:
             raise LeaseLost("the run is over")
         if spec.protocol != PROTOCOL_VERSION or spec.version != __version__:
@@ -318,14 +329,11 @@ class Preparation:
         return TestProcess(folder, self._folder.fork_fifo, {})
 
     def _manifest(self) -> ManifestSummary:
-        try:
-            while (manifest := self._persistently(self._ledger.manifest)) is None:
-                if self._over():
-                    raise LeaseLost("the run is over")
-                if self.pool is None or not self.pool.step():
-                    time.sleep(0.02)
-        except Untrusted as error:
-            raise Refused(f"the run's manifest {error}") from error
+        while (manifest := self._believed("manifest", self._ledger.manifest)) is None:
+            if self._over():
+                raise LeaseLost("the run is over")
+            if self.pool is None or not self.pool.step():
+                time.sleep(0.02)
         return manifest
 
     def _compare(self, loaded: messages.Loaded, manifest: ManifestSummary, spec: RunSpec) -> None:

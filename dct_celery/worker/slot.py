@@ -295,13 +295,17 @@ class Slot:
         name = self._services.name
         claim = slot_run.ledger.claim(hint.chunk, hint.attempt, worker=name, slot=self._index, lease_ms=lease_ms)
         if claim.answer is ClaimAnswer.UNTRUSTED and claim.lease is not None:
-            cause = "what the store has on offer was not put there by the run's dispatcher"
-            log.warning("run %s: chunk %s: %s", run, hint.chunk, cause)
-            slot_run.ledger.end(claim.lease, 0, ChunkReleased(ReleaseReason.LOADER, cause))
+            log.warning("run %s: chunk %s in the store is not the one that the dispatcher has offered", run, hint.chunk)
+            slot_run.ledger.end(claim.lease, 0, ChunkReleased(ReleaseReason.UNTRUSTED))
+            time.sleep(AVOID_PAUSE)
         if claim.lease is None or claim.chunk is None:
             if claim.answer is ClaimAnswer.AVOID:
                 time.sleep(AVOID_PAUSE)  # its message is coming round again: the others should have a chance to take it
             return claim.answer.value
+        if slot_run.folder.done(claim.lease.key) >= claim.lease.epoch:
+            log.warning("run %s: chunk %s has run here and is on offer again; it is passed over", run, hint.chunk)
+            time.sleep(AVOID_PAUSE)
+            return ClaimAnswer.DONE.value
         chunk = slot_run.once(claim.chunk)
         result = ChunkRun(slot_run, claim.lease, chunk, self._services, lease_ms).execute()
         with contextlib.suppress(DctError, OSError):

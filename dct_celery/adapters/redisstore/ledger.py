@@ -215,6 +215,10 @@ class RedisLedger:
         names = [self._keys.run, self._keys.leases, self._keys.events]
         return [text(chunk) for chunk in self._mine("reap", names, [self._keys.chunk_prefix, STALL_MS])]
 
+    def intact(self, spec: RunSpec, manifest: ManifestSummary | None) -> bool:
+        expected = (self._door.seal(spec), None if manifest is None else self._door.seal(manifest))
+        return self._two("spec", "manifest") == expected
+
     def fences(self, chunks: Sequence[str]) -> list[int | None]:
         pipe = self._client.pipeline(transaction=False)
         for chunk in chunks:
