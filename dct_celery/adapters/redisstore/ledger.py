@@ -63,11 +63,11 @@ class RedisLedger:
 
     def adopt(self, dispatcher: str, *, dead: bool) -> Adoption:
         self._own(dispatcher)
-        reply = self._verbs["adopt"](keys=[self._keys.run], args=[self._owner, DISPATCHER_LEASE_MS, int(dead)])
+        reply = _row(self._verbs["adopt"](keys=[self._keys.run], args=[self._owner, DISPATCHER_LEASE_MS, int(dead)]), 3)
         answer = _answer(AdoptAnswer, reply[0])
         if answer is AdoptAnswer.OK:
             self._epoch = max(_whole(reply[1]), 1)
-            return Adoption(answer, self._epoch, text(reply[2]))
+            return Adoption(answer, self._epoch, text_of(reply[2]))
         return Adoption(answer, wait_ms=_whole(reply[1]) if answer is AdoptAnswer.HELD else 0)
 
     def reopen(
@@ -179,13 +179,13 @@ class RedisLedger:
     def claim(self, chunk: str, attempt: int, *, worker: str, slot: int, lease_ms: int) -> Claim:
         # The client sends a command again when its answer does not come; the token shows the ledger that it is the same one.
         token = secrets.token_hex(8)
-        reply = self._verbs["claim"](keys=self._all(chunk), args=[chunk, attempt, lease_ms, worker, slot, token])
+        reply = _row(self._verbs["claim"](keys=self._all(chunk), args=[chunk, attempt, lease_ms, worker, slot, token]), 4)
         answer = _answer(ClaimAnswer, reply[0])
         if answer is not ClaimAnswer.OK:
             return Claim(answer)
         lease = LeaseRef(chunk, attempt, _whole(reply[1]), worker, slot, _whole(reply[3]))
         try:
-            offered = stream.unseal_offer(self._door, text(reply[2]), lease.epoch)
+            offered = stream.unseal_offer(self._door, text_of(reply[2]), lease.epoch)
         except Untrusted:
             return Claim(ClaimAnswer.UNTRUSTED, lease)
         # Another chunk of the run, offered in this one's place, would run tests of which nobody expects records.
@@ -213,7 +213,8 @@ class RedisLedger:
 
     def reap(self) -> list[str]:
         names = [self._keys.run, self._keys.leases, self._keys.events]
-        return [text(chunk) for chunk in self._mine("reap", names, [self._keys.chunk_prefix, STALL_MS])]
+        expired = self._mine("reap", names, [self._keys.chunk_prefix, STALL_MS])
+        return [text_of(chunk) for chunk in expired] if isinstance(expired, list) else []
 
     def intact(self, spec: RunSpec, manifest: ManifestSummary | None) -> bool:
         expected = (self._door.seal(spec), None if manifest is None else self._door.seal(manifest))
@@ -358,6 +359,12 @@ def _answer(cls: type[S], reply: Any) -> S:
         return cls(text_of(reply))
     except ValueError:
         raise StoreUnavailable("the store gave an answer that is none of ours; does something else use its keys?") from None
+
+
+def _row(reply: Any, length: int) -> list[Any]:
+    """A script's list, filled up with None; a single answer is a list of one."""
+    row = reply if isinstance(reply, list) else [reply]
+    return [*row, *[None] * (length - len(row))]
 
 
 def text_of(reply: Any) -> str:

@@ -1,0 +1,12 @@
+"""A few examples for every door; `python -m tests.security.fuzz` plays as many as one likes."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.security.fuzz import DOORS, play
+
+
+@pytest.mark.parametrize("door", sorted(DOORS))
+def test_a_door_lets_through_nothing_but_what_it_should(door: str) -> None:
+    play(door, 150)
