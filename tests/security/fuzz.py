@@ -309,11 +309,8 @@ def journal_lines(line: str) -> None:
         journal = Journal(Path(folder), RUN, "head", DOOR)
         with journal.path.open("ab") as file:
             file.write(line.encode(errors="replace") + b"\n")
-        assert (
-            len(list(journal.replay())) + journal.passed_over
-            == len([part for part in line.encode(errors="replace").decode("ascii", "replace").split("\n") if True])
-            or True
-        )
+        assert not list(journal.replay())
+        assert journal.passed_over
         journal.close()
 
 
