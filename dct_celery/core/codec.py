@@ -128,20 +128,20 @@ def _dataclass(cls: type[Any], lenient: bool) -> Decode:
     needed = frozenset(field.name for field in fields(cls) if _default(field) is MISSING)
 
     def read(value: Any) -> Any:
-        if not isinstance(value, dict):
+        if type(value) is not dict:
             raise Malformed(f"{cls.__name__} must be an object, not {_kind(value)}")
-        if not needed <= value.keys():
-            raise Malformed(f"{cls.__name__} lacks {min(needed - value.keys())}")
         given = {}
-        for name, one in value.items():
-            if name not in each:
-                if lenient:
-                    continue
-                raise Malformed(f"{cls.__name__} has no field {name[:40]!a}")
-            try:
-                given[name] = each[name](one)
-            except Malformed as error:
-                raise Malformed(f"{name}: {error}") from None
+        name = ""
+        try:
+            for name, one in value.items():
+                if (read_one := each.get(name)) is not None:
+                    given[name] = read_one(one)
+                elif not lenient:
+                    raise Malformed("there is no such field")
+        except Malformed as error:
+            raise Malformed(f"{name[:40]!a}: {error}") from None
+        if not needed <= given.keys():
+            raise Malformed(f"{cls.__name__} lacks {min(needed - given.keys())}")
         return cls(**given)
 
     return read
@@ -217,7 +217,16 @@ def _narrowed(read: Decode, rules: tuple[Any, ...]) -> Decode:
             check(found)
         return found
 
-    return narrowed
+    (first, *others) = checks
+    if others:
+        return narrowed
+
+    def narrowed_once(value: Any) -> Any:
+        found = read(value)
+        first(found)
+        return found
+
+    return narrowed_once
 
 
 def _check(rule: AtLeast | AtMost | Matches) -> Callable[[Any], None]:
