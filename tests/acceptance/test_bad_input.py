@@ -13,8 +13,8 @@ from psycopg import sql
 
 from dct_celery.adapters.embedded import EmbeddedPostgres
 from dct_celery.ports import WorkerInfo
+from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.security.signing import key_id
-from dct_celery.wire.messages import PROTOCOL_VERSION
 from tests.support.fleet import Finished, Fleet, until, unused_port
 from tests.support.projects import PASSING, make_project, postgres_settings, sleeping
 
@@ -86,7 +86,7 @@ def test_without_a_worker_the_pool_is_named_and_that_nobody_is_there(fleet: Flee
 
 def test_a_worker_of_another_version_is_named_with_both_versions(fleet: Fleet, place: Path) -> None:
     # Given
-    fleet.registry.beat(WorkerInfo("old@host", "host", 2, "0.0.1", PROTOCOL_VERSION, key_id(fleet.key)), 60)
+    fleet.registry.beat(WorkerInfo("old@host", "host", 2, "0.0.1", PROTOCOL_VERSION, key_id(fleet.key), (key_id(fleet.key),)), 60)
     # When
     finished = fleet.run(make_project(place), "--queue-timeout", "2")
     # Then
