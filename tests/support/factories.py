@@ -9,10 +9,21 @@ from typing import Any
 from hypothesis import strategies as st
 
 from dct_celery.core import timings
+from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Entry, Manifest, Need, Phase
 from dct_celery.core.planner import Atom
 from dct_celery.core.timings import Estimates, Sample
-from dct_celery.ports import Held
+from dct_celery.protocol import PROTOCOL_VERSION
+from dct_celery.protocol.door import Door
+from dct_celery.protocol.runs import RunSpec
+from dct_celery.security.signing import Keyring, key_id
+
+#: The key of the pool in tests, its id, and another one that is as good.
+KEY, OTHER_KEY = "the-pool-of-the-tests-has-this-key", "another-pool-has-this-other-key-instead"
+KEY_ID = key_id(KEY)
+NONCE = "0123456789abcdef"
+#: Long after everything that happens on the clocks of tests.
+LATER_MS = 9_000_000_000_000
 
 
 def make_entry(
@@ -32,9 +43,26 @@ def make_entry(
     return Entry(index=index, cls=cls, phase=phase, **fields)
 
 
-def held(fence: int, *, chunk: str = "c1", attempt: int = 1, epoch: int = 1) -> Held:
-    """The holder of a lease."""
-    return Held(chunk, attempt, fence, epoch)
+def held(fence: int, *, chunk: str = "c1", attempt: int = 1, epoch: int = 1, worker: str = "build-a", slot: int = 1) -> LeaseRef:
+    """A lease."""
+    return LeaseRef(chunk, attempt, fence, worker, slot, epoch)
+
+
+def pool_door(*keys: str, pool: str = "pool") -> Door:
+    """Of a pool that has these keys; the usual one where none is given."""
+    return Door.of_pool(Keyring(keys or (KEY,)), pool)
+
+
+def run_door(run: str = "run-one", *keys: str, pool: str = "pool", nonce: str = NONCE) -> Door:
+    return pool_door(*keys, pool=pool).of_run(run, nonce)
+
+
+def make_spec(run: str = "run-one", **fields: Any) -> RunSpec:
+    usual: dict[str, Any] = {
+        "nonce": NONCE, "protocol": PROTOCOL_VERSION, "version": "0", "expires_ms": LATER_MS, "tree": "ab" * 16,
+        "code": "snapshot", "argv": (), "settings": None, "directory": ".", "sys_path": (), "environment": {}, "hash_seed": "0",
+    }  # fmt: skip
+    return RunSpec(run=run, **{**usual, **fields})
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from typing import Any, Self
 import redis
 
 from dct_celery.adapters.redisstore.registry import RedisRegistry
+from dct_celery.protocol.door import Door
+from dct_celery.security.signing import Keyring
 
 #: Variable that marks every process of a fleet.
 MARK = "FLEET_OF_TEST"
@@ -180,7 +182,7 @@ class Fleet:
 
     @property
     def registry(self) -> RedisRegistry:
-        return RedisRegistry(self.client, self.name, tends=False)
+        return RedisRegistry(self.client, self.name, Door.of_pool(Keyring((self.key,)), self.name), tends=False)
 
     def environment(self, more: Mapping[str, str]) -> dict[str, str]:
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}

@@ -1,26 +1,38 @@
-"""Fakes of the store's ports in memory, timed by a clock that moves only when it is told to."""
+"""Fakes of the store's ports in memory, timed by a clock that moves only when it is told to.
+
+What a Redis would hold is held as it would be there, sealed texts included, so that tests can tamper with it.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TypeVar
 
+from dct_celery.core.events import ChunkCompleted, ChunkEnd
+from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk
-from dct_celery.errors import Superseded
+from dct_celery.errors import Superseded, Untrusted
 from dct_celery.ports import (
     ABANDONED_MS,
     AVOID_MS,
     DISPATCHER_LEASE_MS,
     STALL_MS,
-    Adoption,
-    Claim,
-    Held,
-    Standing,
-    StreamEntry,
+    Announced,
+    StoredRun,
     WorkerInfo,
 )
+from dct_celery.protocol import stream
+from dct_celery.protocol.door import Door, Rejects
+from dct_celery.protocol.leases import AdoptAnswer, Adoption, Claim, ClaimAnswer, OutstandingChunk, WriteAnswer
+from dct_celery.protocol.runs import Announcement, CancelOrder, ManifestSummary, Ownership, RunSpec, RunState
+from dct_celery.protocol.stream import Page, StreamEntry
+from dct_celery.protocol.workers import WorkerReport
+from dct_celery.security.signing import signed_by
+
+T = TypeVar("T", Announced, WorkerInfo)
+#: Milliseconds for which an entry of the registry is good beyond its life, and characters of one that are read.
+GRACE_MS, _LONGEST = 180_000, 64 * 1024
 
 
 @dataclass
@@ -31,10 +43,12 @@ class StoreClock:
 
 
 @dataclass
-class _Slip:
+class Slip:
     """What the store knows of one chunk."""
 
-    chunk: Chunk
+    payload: str
+    attempt: int
+    avoid: str = ""
     state: str = "queued"
     fence: int = 0
     worker: str = ""
@@ -45,7 +59,9 @@ class _Slip:
 
 
 @dataclass
-class _Run:
+class StoredFields:
+    """What the store knows of one run."""
+
     owner: str
     spec: str
     reaped: int
@@ -57,9 +73,18 @@ class _Run:
     head: bytes | None = None
     fence: int = 0
     refused: int = 0
-    slips: dict[str, _Slip] = field(default_factory=dict)
-    events: list[StreamEntry] = field(default_factory=list)
+    slips: dict[str, Slip] = field(default_factory=dict)
+    #: (id, fields) of each entry of the stream.
+    events: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     acks: dict[str, int] = field(default_factory=dict)
+
+    def say(self, kind: str, **fields: str | int) -> None:
+        """Adds an entry to the stream."""
+        self.add({"k": kind, "e": str(self.epoch), **{name: str(value) for name, value in fields.items()}})
+
+    def add(self, fields: Mapping[str, str]) -> None:
+        last = int(self.events[-1][0].partition("-")[0]) if self.events else 0
+        self.events.append((f"{last + 1}-0", dict(fields)))
 
 
 @dataclass
@@ -68,7 +93,7 @@ class Life:
 
     until: int
     horizon: int
-    info: Any
+    says: str
 
 
 @dataclass
@@ -78,7 +103,7 @@ class MemoryStore:
     clock: StoreClock = field(default_factory=StoreClock)
     #: Changes when the store is started again.
     incarnation: str = "first"
-    runs: dict[str, _Run] = field(default_factory=dict)
+    runs: dict[str, StoredFields] = field(default_factory=dict)
     #: pool -> name -> its life
     beating: dict[str, dict[str, Life]] = field(default_factory=dict)
     #: id of a dict in `beating` -> when it was last tended
@@ -92,62 +117,78 @@ class MemoryStore:
 class MemoryLedger:
     """Ledger of one run; see `ports.Ledger`. A second one on the same store and run sees the same."""
 
-    def __init__(self, store: MemoryStore, run: str) -> None:
+    def __init__(self, store: MemoryStore, run: str, door: Door) -> None:
         self._store = store
         self._name = run
+        self._door = door
         self._owner = ""
+        self._epoch = 1
 
     @property
-    def _run(self) -> _Run | None:
+    def _run(self) -> StoredFields | None:
         return self._store.runs.get(self._name)
 
-    def open_run(self, owner: str, spec: str, ttl_seconds: int = 60) -> bool:
-        self._owner = owner
+    def _own(self, dispatcher: str) -> None:
+        self._owner = self._door.seal(Ownership(dispatcher))
+
+    def open_run(self, dispatcher: str, spec: RunSpec, ttl_seconds: int = 60) -> bool:
+        self._own(dispatcher)
         if self._run is not None:
-            return self._run.owner == owner
-        self._store.runs[self._name] = _Run(owner, spec, self._store.clock.ms, incarnation=self._store.incarnation)
+            return self._run.owner == self._owner
+        sealed, now = self._door.seal(spec), self._store.clock.ms
+        self._store.runs[self._name] = StoredFields(self._owner, sealed, now, incarnation=self._store.incarnation)
         return True
 
-    def adopt(self, owner: str, *, dead: bool) -> Adoption:
-        self._owner = owner
+    def adopt(self, dispatcher: str, *, dead: bool) -> Adoption:
+        self._own(dispatcher)
         if (run := self._run) is None:
-            return Adoption("none")
+            return Adoption(AdoptAnswer.NONE)
         if run.state == "closed":
-            return Adoption("closed")
+            return Adoption(AdoptAnswer.CLOSED)
         left = run.reaped + DISPATCHER_LEASE_MS - self._store.clock.ms
-        if not dead and run.owner != owner and left > 0:
-            return Adoption("held", wait_ms=min(left, DISPATCHER_LEASE_MS))
-        run.owner, run.reaped = owner, self._store.clock.ms
-        return Adoption("ok", run.epoch, run.incarnation)
+        if not dead and run.owner != self._owner and left > 0:
+            return Adoption(AdoptAnswer.HELD, wait_ms=min(left, DISPATCHER_LEASE_MS))
+        run.owner, run.reaped = self._owner, self._store.clock.ms
+        self._epoch = max(run.epoch, 1)
+        return Adoption(AdoptAnswer.OK, self._epoch, run.incarnation)
 
     def reopen(
         self,
-        owner: str,
+        dispatcher: str,
         epoch: int,
-        fields: Mapping[str, str],
-        standing: Sequence[Standing],
+        run: StoredRun,
+        outstanding: Sequence[OutstandingChunk],
         acknowledged: Mapping[str, int],
     ) -> bool:
-        self._owner = owner
-        before = self._run
-        if before is not None and (before.owner, before.epoch) == (owner, epoch):
-            return True
-        if before is not None and (before.owner != owner or before.epoch >= epoch):
+        self._own(dispatcher)
+        self._epoch = epoch
+        if self._run is not None and self._run.owner != self._owner and self._superseded():
             return False
-        run = _Run(owner, fields["spec"], self._store.clock.ms, epoch, self._store.incarnation, fields["state"])
-        run.reason = fields.get("reason", "")
-        run.manifest, run.acks, run.fence = fields["manifest"], dict(acknowledged), epoch * 1_000_000
-        run.head, run.refused = (before.head, before.refused) if before is not None else (None, 0)
-        for one in standing:
-            until = self._store.clock.ms + one.lease_ms
-            state = "leased" if one.fence else "queued"
-            run.slips[one.chunk.id] = _Slip(one.chunk, state, one.fence, one.worker, one.slot, until, one.lease_ms)
-        self._store.runs[self._name] = run
+        before = self._run
+        if before is not None and before.epoch == epoch:
+            return True
+        now = self._store.clock.ms
+        new = StoredFields(self._owner, self._door.seal(run.spec), now, epoch, self._store.incarnation)
+        if run.cancelled is not None:
+            new.state, new.reason = "cancelled", self._door.seal(CancelOrder(run.cancelled))
+        new.manifest = None if run.manifest is None else self._door.seal(run.manifest)
+        new.acks, new.fence = dict(acknowledged), epoch * 1_000_000
+        new.head, new.refused = (before.head, before.refused) if before is not None else (None, 0)
+        for one in outstanding:
+            name, attempt, lease = one.chunk.id, one.chunk.attempt, one.lease
+            slip = new.slips[name] = Slip(stream.offer(self._door, one.chunk, epoch), attempt)
+            new.say("offered", c=name, a=attempt, d=slip.payload)
+            if lease is not None:
+                slip.state, slip.fence, slip.worker, slip.slot = "leased", lease.fence, lease.worker, lease.slot
+                slip.until, slip.lease = now + one.lease_ms, one.lease_ms
+                self._say(new, "claimed", name, slip, d=one.lease_ms)
+        self._store.runs[self._name] = new
         return True
 
     def restore(self, entries: Iterable[StreamEntry]) -> None:
         if run := self._run:
-            run.events += [replace(entry, id=f"{len(run.events) + n}-0") for n, entry in enumerate(entries, 1)]
+            for entry in entries:
+                run.add(entry.fields)
 
     def epoch(self) -> int:
         return self._run.epoch if self._run else 0
@@ -165,15 +206,24 @@ class MemoryLedger:
         run.state = "closed"
         return True
 
-    def spec(self) -> str | None:
-        return self._run.spec if self._run else None
+    def spec(self) -> RunSpec | None:
+        if self._run is None:
+            return None
+        spec = self._door.unseal(RunSpec, self._run.spec)
+        if spec.run != self._name:
+            raise Untrusted("is another run's")
+        if spec.expires_ms < self._store.clock.ms:
+            raise Untrusted("has expired: a run lasts for a day at most")
+        return spec
 
-    def publish_manifest(self, manifest: str) -> None:
+    def publish_manifest(self, manifest: ManifestSummary) -> None:
         if self._run:
-            self._run.manifest = manifest
+            self._run.manifest = self._door.seal(manifest)
 
-    def manifest(self) -> str | None:
-        return self._run.manifest if self._run else None
+    def manifest(self) -> ManifestSummary | None:
+        if self._run is None or self._run.manifest is None:
+            return None
+        return self._door.unseal(ManifestSummary, self._run.manifest)
 
     def publish_head(self, head: bytes) -> None:
         if self._run:
@@ -186,75 +236,88 @@ class MemoryLedger:
         if not (run := self._mine()):
             return
         known = run.slips.get(chunk.id)
-        if known is None or known.chunk.attempt != chunk.attempt:
-            run.slips[chunk.id] = _Slip(chunk, offered=self._store.clock.ms)
-            entry = StreamEntry(self._next_id(run), "offered", chunk.id, chunk.attempt, 0, "", 0, 0, chunk.to_dict(), run.epoch)
-            run.events.append(replace(entry, data=json.loads(json.dumps(entry.data))))
+        if known is None or known.attempt != chunk.attempt:
+            payload = stream.offer(self._door, chunk, self._epoch)
+            run.slips[chunk.id] = Slip(payload, chunk.attempt, chunk.avoid, offered=self._store.clock.ms)
+            run.say("offered", c=chunk.id, a=chunk.attempt, d=payload)
 
     def claim(self, chunk: str, attempt: int, *, worker: str, slot: int, lease_ms: int) -> Claim:
         run = self._run
         if run is None:
-            return Claim("no-run")
+            return Claim(ClaimAnswer.NO_RUN)
         if run.state != "open":
-            return Claim("cancelled")
+            return Claim(ClaimAnswer.CANCELLED)
         slip = run.slips.get(chunk)
         if slip is None:
-            return Claim("unknown")
-        if slip.chunk.attempt != attempt:
-            return Claim("stale")
+            return Claim(ClaimAnswer.UNKNOWN)
+        if slip.attempt != attempt:
+            return Claim(ClaimAnswer.STALE)
         if slip.state != "queued":
-            return Claim("held" if slip.state == "leased" else "done")
-        if slip.chunk.avoid == worker and self._store.clock.ms < slip.offered + AVOID_MS:
-            run.events.append(StreamEntry(self._next_id(run), "avoided", chunk, attempt, 0, worker, slot, 0, None))
-            return Claim("avoid")
+            return Claim(ClaimAnswer.HELD if slip.state == "leased" else ClaimAnswer.DONE)
+        if slip.avoid == worker and self._store.clock.ms < slip.offered + AVOID_MS:
+            run.say("avoided", c=chunk, a=attempt, f=0, w=worker, s=slot)
+            return Claim(ClaimAnswer.AVOID)
         run.fence += 1
         slip.state, slip.fence, slip.worker, slip.slot = "leased", run.fence, worker, slot
         slip.until, slip.lease = self._store.clock.ms + lease_ms, lease_ms
-        self._say(run, "claimed", slip, data=str(lease_ms))
-        return Claim("ok", run.fence, slip.chunk, run.epoch)
+        self._say(run, "claimed", chunk, slip, d=lease_ms)
+        lease = LeaseRef(chunk, attempt, slip.fence, worker, slot, run.epoch)
+        try:
+            offered = stream.unseal_offer(self._door, slip.payload, run.epoch)
+        except Untrusted:
+            return Claim(ClaimAnswer.UNTRUSTED, lease)
+        fits = (offered.id, offered.attempt) == (chunk, attempt)
+        return Claim(ClaimAnswer.OK, lease, offered) if fits else Claim(ClaimAnswer.UNTRUSTED, lease)
 
-    def renew(self, held: Held, lease_ms: int) -> str:
+    def renew(self, lease: LeaseRef, lease_ms: int) -> WriteAnswer:
         run = self._run
-        slip = self._slip(run, held) if run else None
-        return self._prolong(run, slip, lease_ms) if run and slip else self._refusal(run, held, moves=False)
+        slip = self._slip(run, lease) if run else None
+        return self._prolong(run, slip, lease_ms) if run and slip else self._refusal(run, lease, moves=False)
 
-    def append(self, held: Held, seq: int, records: str, lease_ms: int) -> str:
-        run, slip = self._writable(held)
+    def append(self, lease: LeaseRef, seq: int, records: str, lease_ms: int) -> WriteAnswer:
+        run, slip = self._writable(lease)
         if run is None or slip is None:
-            return self._refusal(run, held)
-        self._say(run, "records", slip, seq, records)
+            return self._refusal(run, lease)
+        self._say(run, "records", lease.chunk, slip, q=seq, d=stream.records(self._door, lease, seq, records))
         return self._prolong(run, slip, lease_ms)
 
-    def complete(self, held: Held, seq: int, summary: str) -> str:
-        return self._end(held, "done", "completed", seq, summary)
-
-    def release(self, held: Held, seq: int, reason: str) -> str:
-        return self._end(held, "released", "released", seq, reason)
+    def end(self, lease: LeaseRef, seq: int, end: ChunkEnd) -> WriteAnswer:
+        run, slip = self._writable(lease)
+        if run is None or slip is None:
+            return self._refusal(run, lease)
+        slip.state, kind = ("done", "completed") if isinstance(end, ChunkCompleted) else ("released", "released")
+        self._say(run, kind, lease.chunk, slip, q=seq, d=stream.chunk_end(self._door, lease, seq, end))
+        return WriteAnswer.OK
 
     def reap(self) -> list[str]:
         if not (run := self._mine()):
             return []
         now = self._store.clock.ms
         gap, run.reaped = now - run.reaped, now
-        leased = [slip for slip in run.slips.values() if slip.state == "leased"]
+        leased = {name: slip for name, slip in run.slips.items() if slip.state == "leased"}
         if gap > STALL_MS or gap < 0:
-            for slip in leased:
+            for slip in leased.values():
                 slip.until = min(slip.until + max(gap, 0), now + slip.lease)
-        late = [slip for slip in leased if slip.until <= now]
-        for slip in late:
+        late = {name: slip for name, slip in leased.items() if slip.until <= now}
+        for name, slip in late.items():
             slip.state = "expired"
-            self._say(run, "expired", slip)
-        return [slip.chunk.id for slip in late]
+            self._say(run, "expired", name, slip)
+        return list(late)
 
-    def tell(self, worker: str, message: Mapping[str, Any]) -> None:
+    def fences(self, chunks: Sequence[str]) -> list[int | None]:
+        slips = self._run.slips if self._run else {}
+        found = [slips.get(chunk) for chunk in chunks]
+        return [{"queued": 0, "leased": slip.fence}.get(slip.state) if slip else None for slip in found]
+
+    def tell(self, worker: str, report: WorkerReport) -> None:
         if run := self._run:
-            data = json.loads(json.dumps(message))
-            run.events.append(StreamEntry(self._next_id(run), "host", "", 0, 0, worker, 0, 0, data, run.epoch))
+            run.say("report", w=worker, d=stream.report(self._door, worker, report))
 
-    def read(self, after: str, *, block_ms: int, count: int = 500) -> list[StreamEntry]:
+    def read(self, after: str, *, block_ms: int, count: int = 500) -> Page:
         events = self._run.events if self._run else []
         position = int(after.partition("-")[0])
-        return [event for event in events if int(event.id.partition("-")[0]) > position][:count]
+        rows = [row for row in events if int(row[0].partition("-")[0]) > position]
+        return stream.read_page(self._door, rows[:count])
 
     def acknowledge(self, positions: Mapping[str, int]) -> None:
         if run := self._run:
@@ -266,13 +329,24 @@ class MemoryLedger:
 
     def cancel(self, reason: str) -> None:
         if self._run and self._run.state == "open":
-            self._run.state, self._run.reason = "cancelled", reason
+            self._run.state, self._run.reason = "cancelled", self._door.seal(CancelOrder(reason))
 
-    def state(self) -> str:
-        return self._run.state if self._run else "none"
+    def state(self) -> RunState:
+        if (run := self._run) is None:
+            return RunState.NONE
+        if run.state == "cancelled" and self._order() is None:
+            return RunState.TAMPERED
+        return RunState(run.state) if run.state in ("open", "cancelled", "closed") else RunState.TAMPERED
 
     def reason(self) -> str:
-        return self._run.reason if self._run else ""
+        order = self._order()
+        return order.reason if order is not None else ""
+
+    def _order(self) -> CancelOrder | None:
+        try:
+            return self._door.unseal(CancelOrder, self._run.reason if self._run else "")
+        except Untrusted:
+            return None
 
     def refused(self) -> int:
         return self._run.refused if self._run else 0
@@ -283,72 +357,83 @@ class MemoryLedger:
         if self._run:
             self._run.state = "closed"
 
-    def _mine(self) -> _Run | None:
-        if self._run and self._run.owner != self._owner:
+    def _mine(self) -> StoredFields | None:
+        if self._run and self._run.owner != self._owner and self._superseded():
             raise Superseded(f"run {self._name} was adopted by another dispatcher")
         return self._run
 
-    def _slip(self, run: _Run, held: Held) -> _Slip | None:
+    def _superseded(self) -> bool:
+        """A dispatcher that nobody with the key has put there is replaced by this one."""
+        run = self._run
+        assert run is not None
+        try:
+            self._door.unseal(Ownership, run.owner)
+        except Untrusted:
+            run.owner = self._owner
+            return False
+        return True
+
+    def _slip(self, run: StoredFields, lease: LeaseRef) -> Slip | None:
         """The chunk for its holder; None for anybody else, which is counted."""
-        slip = run.slips.get(held.chunk)
-        if slip is None or slip.state != "leased" or slip.fence != held.fence:
-            run.refused += run.fence >= held.fence
+        slip = run.slips.get(lease.chunk)
+        if slip is None or slip.state != "leased" or slip.fence != lease.fence:
+            run.refused += run.fence >= lease.fence
             return None
         return slip
 
-    def _writable(self, held: Held) -> tuple[_Run | None, _Slip | None]:
+    def _writable(self, lease: LeaseRef) -> tuple[StoredFields | None, Slip | None]:
         run = self._run
-        if run is None or run.epoch != held.epoch:
+        if run is None or run.epoch != lease.epoch:
             return run, None
-        return run, self._slip(run, held)
+        return run, self._slip(run, lease)
 
     @staticmethod
-    def _refusal(run: _Run | None, held: Held, *, moves: bool = True) -> str:
+    def _refusal(run: StoredFields | None, lease: LeaseRef, *, moves: bool = True) -> WriteAnswer:
         if run is None:
-            return "gone"
-        if moves and held.epoch != run.epoch:
-            return "moved"
-        return "gone" if run.fence < held.fence else "lost"
+            return WriteAnswer.GONE
+        if moves and lease.epoch != run.epoch:
+            return WriteAnswer.MOVED
+        return WriteAnswer.GONE if run.fence < lease.fence else WriteAnswer.LOST
 
-    def _prolong(self, run: _Run, slip: _Slip, lease_ms: int) -> str:
+    def _prolong(self, run: StoredFields, slip: Slip, lease_ms: int) -> WriteAnswer:
         slip.until = self._store.clock.ms + lease_ms
-        return "ok" if run.state == "open" else "cancelled"
+        over = run.state != "open" and self.state() is not RunState.TAMPERED
+        return WriteAnswer.CANCELLED if over else WriteAnswer.OK
 
-    def _end(self, held: Held, state: str, kind: str, seq: int, data: str) -> str:
-        run, slip = self._writable(held)
-        if run is None or slip is None:
-            return self._refusal(run, held)
-        slip.state = state
-        self._say(run, kind, slip, seq, data)
-        return "ok"
-
-    def _say(self, run: _Run, kind: str, slip: _Slip, seq: int = 0, data: str = "") -> None:
-        lease = (slip.chunk.id, slip.chunk.attempt, slip.fence, slip.worker, slip.slot)
-        run.events.append(StreamEntry(self._next_id(run), kind, *lease, seq, json.loads(data) if data else None, run.epoch))
-
-    def _next_id(self, run: _Run) -> str:
-        return f"{len(run.events) + 1}-0"
+    @staticmethod
+    def _say(run: StoredFields, kind: str, chunk: str, slip: Slip, **fields: str | int) -> None:
+        run.say(kind, c=chunk, a=slip.attempt, f=slip.fence, w=slip.worker, s=slip.slot, **fields)
 
 
 class MemoryRegistry:
     """Workers and runs of one pool; see `ports.Registry`."""
 
-    def __init__(self, store: MemoryStore, pool: str, *, tends: bool = True) -> None:
+    def __init__(self, store: MemoryStore, pool: str, door: Door, *, tends: bool = True) -> None:
         self._store = store
         self._clock = store.clock
+        self._door = door
         self._tends = tends
         self._pool = pool
         self._runs = store.beating.setdefault(f"{pool}:runs", {})
         self._workers = store.beating.setdefault(f"{pool}:workers", {})
+        self._rejects = Rejects()
+        self._complaints: list[str] = []
 
-    def announce(self, run: str, horizon_seconds: float, epoch: int = 1) -> None:
-        self._say(self._runs, run, horizon_seconds, epoch)
+    def announce(self, run: str, nonce: str, horizon_seconds: float, epoch: int = 1) -> None:
+        self._say(self._runs, run, horizon_seconds, lambda expires_ms: Announcement(run, nonce, epoch, expires_ms))
 
     def withdraw(self, run: str) -> None:
         self._runs.pop(run, None)
 
-    def active_runs(self) -> dict[str, int]:
-        return dict(self._alive(self._runs))
+    def active_runs(self) -> dict[str, Announced]:
+        found = {}
+        for name, says in self._alive(self._runs):
+            one = self._believed(
+                "the registry of runs", says, lambda line: Announced(self._door.unseal(Announcement, line), signed_by(line))
+            )
+            if one is not None and self._holds("runs", one.announcement.run == name, one.announcement.expires_ms):
+                found[name] = one
+        return found
 
     def open_runs(self, turn_seconds: float) -> list[str]:
         if self._clock.ms < self._store.turns.get(self._pool, 0):
@@ -357,23 +442,61 @@ class MemoryRegistry:
         return [name for name, run in self._store.runs.items() if run.state != "closed"]
 
     def beat(self, info: WorkerInfo, horizon_seconds: float) -> None:
-        self._say(self._workers, info.name, horizon_seconds, info)
+        self._say(self._workers, info.name, horizon_seconds, lambda expires_ms: replace(info, expires_ms=expires_ms))
 
     def leave(self, name: str) -> None:
         self._workers.pop(name, None)
 
     def workers(self) -> list[WorkerInfo]:
-        return [info for _, info in self._alive(self._workers)]
+        found, foreign = [], []
+        for name, says in self._alive(self._workers):
+            one = self._believed("the registry of workers", says, lambda line: self._door.unseal(WorkerInfo, line))
+            if one is None:
+                foreign.append(WorkerInfo(name, "", 0, "", 0, signed_by(says), foreign="is not signed with our key"))
+            elif self._holds("workers", one.name == name and not one.foreign, one.expires_ms):
+                found.append(one)
+        return sorted(found, key=lambda info: info.name) + foreign[:20]
 
-    def _say(self, members: dict[str, Life], name: str, horizon_seconds: float, info: Any) -> None:
+    def complaints(self) -> list[str]:
+        lines, self._complaints = self._complaints, []
+        return lines
+
+    def _believed(self, where: str, says: str, read: Callable[[str], T]) -> T | None:
+        """By the first of its lines that is signed with a key that we know."""
+        error = Untrusted("is not signed")
+        for line in says.split("\n")[:8]:
+            try:
+                return read(line)
+            except Untrusted as found:
+                error = found
+        self._complain(where, error)
+        return None
+
+    def _holds(self, which: str, same_name: bool, expires_ms: int) -> bool:
+        if not same_name:
+            self._complain(f"the registry of {which}", Untrusted("is another's"))
+        elif expires_ms < self._clock.ms:
+            self._complain(f"the registry of {which}", Untrusted("has expired"))
+        else:
+            return True
+        return False
+
+    def _complain(self, where: str, error: Untrusted) -> None:
+        if line := self._rejects.note(where, error):
+            self._complaints.append(line)
+
+    def _say(self, members: dict[str, Life], name: str, horizon_seconds: float, make: Callable[[int], object]) -> None:
         self._tend(members)
         horizon = int(horizon_seconds * 1000)
-        members[name] = Life(self._clock.ms + horizon, horizon, info)
+        message = make(self._clock.ms + horizon + GRACE_MS)
+        doors = [replace(self._door, keyring=keyring) for keyring in self._door.keyring.each()]
+        says = "\n".join(door.seal(message) for door in doors)
+        members[name] = Life(self._clock.ms + horizon, horizon, says)
 
-    def _alive(self, members: dict[str, Life]) -> list[tuple[str, Any]]:
+    def _alive(self, members: dict[str, Life]) -> list[tuple[str, str]]:
         self._tend(members)
         alive = sorted((life.until, name) for name, life in members.items() if life.until > self._clock.ms)
-        return [(name, members[name].info) for _, name in alive]
+        return [(name, says if len(says := members[name].says) <= _LONGEST else "") for _, name in alive]
 
     def _tend(self, members: dict[str, Life]) -> None:
         if not self._tends:

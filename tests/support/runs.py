@@ -5,27 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from dct_celery.core import codec
 from dct_celery.core import events as ev
-from dct_celery.core.model import Chunk, Manifest, Outcome
+from dct_celery.core.leases import LeaseRef
+from dct_celery.core.model import Chunk, FixtureRef, Manifest, Outcome
 from dct_celery.core.planner import Planner, atoms
+from dct_celery.core.records import FixtureRecord, Record, TestRecord
 from dct_celery.core.run import RunMachine
 from dct_celery.core.timings import Estimates
 
 E = TypeVar("E", bound=ev.Effect)
 
 
-def finished(index: int, outcome: str = "passed", **fields: Any) -> dict[str, Any]:
-    """A TestFinished record as it comes off the stream."""
-    record = {"kind": "TestFinished", "index": index, "outcome": outcome, "seconds": 0.1, "failures": [], "reason": ""}
-    return {**record, "output": "", "sql": "", "covered_by": None, **fields}
+def finished(index: int, outcome: str = "passed", **fields: Any) -> TestRecord:
+    return TestRecord(index, Outcome(outcome), **{"seconds": 0.1, **fields})
 
 
-def fixture(id_: str, outcome: str = "error", phase: str = "setUpClass") -> dict[str, Any]:
-    """A FixtureFinished record as it comes off the stream."""
-    return {
-        "kind": "FixtureFinished", "id": id_, "phase": phase, "outcome": outcome,
-        "failures": [], "reason": "", "output": "",
-    }  # fmt: skip
+def fixture(id_: str, outcome: str = "error") -> FixtureRecord:
+    """`id_`: "setUpClass (app.tests.T)"."""
+    return FixtureRecord(FixtureRef.parse(id_), Outcome(outcome))
+
+
+def as_sent(*records: Record) -> str:
+    """A JSON list of them, as slots hand it to their ledger."""
+    kinds = {TestRecord: "TestFinished", FixtureRecord: "FixtureFinished"}
+    return codec.dumps([{"kind": kinds[type(record)], **codec.encode(record)} for record in records])
 
 
 @dataclass
@@ -63,22 +67,23 @@ class Run:
     def offers(self) -> list[Chunk]:
         return [offer.chunk for offer in self.all(ev.Offer)]
 
-    def claim(self, chunk: Chunk | None = None, *, worker: str = "build-a", slot: int = 1) -> ev.Lease:
+    def claim(self, chunk: Chunk | None = None, *, worker: str = "build-a", slot: int = 1) -> LeaseRef:
         """Takes the given chunk, or else the one that was offered last."""
         chosen = chunk or self.offers[-1]
         self.fence += 1
-        lease = ev.Lease(chosen.id, chosen.attempt, self.fence, worker, slot)
+        lease = LeaseRef(chosen.id, chosen.attempt, self.fence, worker, slot)
         self.send(ev.Claimed(lease))
         return lease
 
-    def record(self, lease: ev.Lease, *records: dict[str, Any]) -> list[ev.Effect]:
-        return self.send(ev.Recorded(lease, len(records), list(records)))
+    def record(self, lease: LeaseRef, *records: Record) -> list[ev.Effect]:
+        return self.send(ev.Recorded(lease, len(records), records))
 
-    def complete(self, lease: ev.Lease, **fields: Any) -> list[ev.Effect]:
-        return self.send(ev.Completed(lease, 1.0, **fields))
+    def complete(self, lease: LeaseRef, **fields: Any) -> list[ev.Effect]:
+        return self.send(ev.Ended(lease, 0, ev.ChunkCompleted(**{"busy_seconds": 1.0, **fields})))
 
-    def release(self, lease: ev.Lease, why: str, **fields: Any) -> list[ev.Effect]:
-        return self.send(ev.Released(lease, why, **fields))
+    def release(self, lease: LeaseRef, why: str, *, fixture: str | None = None, **fields: Any) -> list[ev.Effect]:
+        named = FixtureRef.parse(fixture) if fixture is not None else None
+        return self.send(ev.Ended(lease, 0, ev.ChunkReleased(ev.ReleaseReason(why), fixture=named, **fields)))
 
     def outcomes(self) -> dict[int, Outcome]:
         return {index: verdict.outcome for index, verdict in sorted(self.machine.verdicts.items())}
