@@ -20,8 +20,8 @@ from tests.unit.cli import desk
 BEGAN = 1_767_225_600.0
 SLOT = BusySlot(LeaseRef("c7", 1, 9, "build-a@h1", 2), BEGAN + 61, tests=3)
 ONE = RunStatus(
-    "one", RunState.OPEN, announced=True, total=1200, silence=0.1, outcomes={"passed": 1000, "not_run": 2, "failed": 1}, fixtures=1,
-    streamed=1004, acknowledged=1000, began=BEGAN, last=BEGAN + 70, slots=(SLOT,),
+    "one", RunState.OPEN, announced=True, total=1200, silence=0.1, outcomes={"passed": 1000, "not_run": 2, "failed": 1},
+    fixtures=1, streamed=1004, acknowledged=1000, began=BEGAN, last=BEGAN + 70, slots=(SLOT,),
     workers={"build-a@h1": RunStage.READY, "b@h2": RunStage.REFUSED}, refusals={"b@h2": "has Django 4.2"},
 )  # fmt: skip
 NEW = replace(ONE, run="number-two", total=None, outcomes={}, fixtures=0, began=None, slots=(), workers={}, refusals={})
