@@ -1,4 +1,5 @@
-"""Claims about `worker.keeper`: what a store that is away for a while may cost a run on this worker, which is nothing."""
+"""Claims about `worker.keeper`: what a store that is away for a while may cost a run on this worker, which is nothing; and which
+refusals are for good."""
 
 from __future__ import annotations
 
