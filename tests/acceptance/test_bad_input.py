@@ -20,8 +20,8 @@ from tests.support.projects import PASSING, make_project, postgres_settings, sle
 
 
 def assert_nobody_took_it(finished: Finished, code: int, *words: str) -> None:
-    """Ends with this code: 4 for what no retry mends, else 7. Every test is `not_run` for one reason that has all the words, said in
-    one line of the summary."""
+    """Ends with this code: 4 for what no retry mends, else 7. Every test is `not_run` for one reason that has all the words, said
+    in one line of the summary."""
     assert finished.code == code, finished
     assert set(finished.outcomes().values()) == {"not_run"}, finished
     (reason,) = finished.messages()

@@ -14,6 +14,7 @@ from dct_celery.errors import (
     CloneFailed,
     ConfigError,
     DatabaseError,
+    DatabaseUnfit,
     DctError,
     InfrastructureError,
     LeaseLost,
@@ -142,7 +143,13 @@ def test_a_run_whose_loader_died_begins_anew_once_slots_have_given_back_what_the
 
 
 @pytest.mark.parametrize(
-    "error", [Refused("the environment differs"), ConfigError("no checkout"), Untrusted("has a wrong signature")]
+    "error",
+    [
+        Refused("the environment differs"),
+        ConfigError("no checkout"),
+        DatabaseUnfit("may not create databases"),
+        Untrusted("has a wrong signature"),
+    ],
 )
 def test_what_no_retry_mends_is_refused_for_good(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     # Given
