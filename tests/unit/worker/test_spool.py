@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dct_celery.core.events import ChunkCompleted, ChunkReleased, Ended, Recorded, ReleaseReason
 from dct_celery.core.model import Chunk, Need, Outcome, Phase
@@ -12,6 +17,7 @@ from dct_celery.core.records import TestRecord
 from dct_celery.ports import StoredRun
 from dct_celery.protocol.leases import OutstandingChunk, WriteAnswer
 from dct_celery.wire.messages import TestFinished
+from dct_celery.worker import spool as spools
 from dct_celery.worker.spool import Spool, send_again, sweep
 from tests.support.factories import held, make_spec, run_door
 from tests.support.memory_ledger import MemoryLedger, MemoryStore
@@ -252,3 +258,141 @@ def test_what_is_swept_while_it_is_sent_again_stays_away(
     send_again(tmp_path, ledger, 2, 1000)
     # Then
     assert names(tmp_path) == []
+
+
+# -- damaged files -----------------------------------------------------------------------
+
+RECORDS = [record(index, output="x" * index) for index in range(4)]
+JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-1, 9) | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["end", "kind", "epoch", "body"]), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+GARBAGE = st.binary(max_size=30) | JSON.map(lambda value: json.dumps(value).encode())
+
+
+def cut(lines: list[bytes], data: st.DataObject) -> bytes:
+    whole = b"".join(lines)
+    return whole[: data.draw(st.integers(0, len(whole) - 1))]
+
+
+def with_a_line_more(lines: list[bytes], data: st.DataObject) -> bytes:
+    lines.insert(data.draw(st.integers(0, len(lines))), data.draw(GARBAGE) + b"\n")
+    return b"".join(lines)
+
+
+def with_a_line_less(lines: list[bytes], data: st.DataObject) -> bytes:
+    del lines[data.draw(st.integers(0, len(lines) - 1))]
+    return b"".join(lines)
+
+
+def with_another_line(lines: list[bytes], data: st.DataObject) -> bytes:
+    lines[data.draw(st.integers(0, len(lines) - 1))] = data.draw(GARBAGE) + b"\n"
+    return b"".join(lines)
+
+
+def with_a_line_twice(lines: list[bytes], data: st.DataObject) -> bytes:
+    at = data.draw(st.integers(0, len(lines) - 1))
+    return b"".join([*lines[:at], lines[at], *lines[at:]])
+
+
+def without_line_breaks(lines: list[bytes], data: st.DataObject) -> bytes:
+    return b"".join(lines).replace(b"\n", data.draw(st.sampled_from([b"", b"\r", b"\x00", b"\xff"])))
+
+
+def with_a_field_of_another_type(lines: list[bytes], data: st.DataObject) -> bytes:
+    at = data.draw(st.integers(0, len(lines) - 1))
+    row = json.loads(lines[at])
+    name = data.draw(st.sampled_from(sorted(row)))
+    row[name] = data.draw(JSON.filter(lambda value: type(value) is not type(row[name])))
+    lines[at] = json.dumps(row).encode() + b"\n"
+    return b"".join(lines)
+
+
+DAMAGES = [
+    cut, with_a_line_more, with_a_line_less, with_another_line, with_a_line_twice, without_line_breaks,
+    with_a_field_of_another_type,
+]  # fmt: skip
+
+
+def wiped_ledger() -> MemoryLedger:
+    ledger = MemoryLedger(MemoryStore(), "run-one", run_door())
+    ledger.open_run(OWNER, make_spec())
+    ledger.reopen(OWNER, 2, StoredRun(make_spec()), [OutstandingChunk(CHUNK, held(7), 1000)], {})
+    return ledger
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_of_a_damaged_spool_nothing_wrong_is_sent_and_nobody_falls_over_it(
+    damage: Callable[[list[bytes], st.DataObject], bytes], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    @settings(deadline=None)
+    @given(st.data())
+    def check(data: st.DataObject) -> None:
+        # Given
+        folder, ledger = tmp_path_factory.mktemp("spool"), wiped_ledger()
+        spool = Spool(folder, held(7))
+        for one in RECORDS:
+            spool.add(one)
+        spool.end(ChunkCompleted(), 1)
+        spool.close()
+        path = folder / "c1.1.jsonl"
+        path.write_bytes(damage(path.read_bytes().splitlines(keepends=True), data))
+        # When
+        sweep(folder, ledger)
+        send_again(folder, ledger, 2, 1000)
+        send_again(folder, ledger, 3, 1000)
+        sweep(folder, ledger)
+        # Then what was sent can be believed, and has no holes
+        facts = told(ledger)
+        assert [index for fact in facts if isinstance(fact, Recorded) for index in indices(fact)] in ([], [0, 1, 2, 3])
+        assert {fact.lease.key for fact in facts} <= {"c1.1"}
+
+    check()
+
+
+def test_a_spool_under_another_name_is_of_no_use(tmp_path: Path, wiped: MemoryLedger) -> None:
+    # Given
+    spooled(tmp_path, count=3, fence=7)
+    (tmp_path / "c1.1.jsonl").rename(tmp_path / "c1.2.jsonl")
+    # When
+    sent = send_again(tmp_path, wiped, 2, 1000)
+    # Then
+    assert (sent, told(wiped), names(tmp_path)) == (0, [], [])
+
+
+def test_a_folder_in_place_of_a_spool_keeps_nobody_from_the_others(tmp_path: Path, wiped: MemoryLedger) -> None:
+    # Given
+    (tmp_path / "a.1.jsonl").mkdir()
+    spooled(tmp_path, count=3, fence=7)
+    # When
+    sent = send_again(tmp_path, wiped, 2, 1000)
+    # Then
+    assert sent == 1
+    wiped.acknowledge({"c1.1": 4})
+    assert sweep(tmp_path, wiped) == 0
+
+
+def test_a_full_disk_keeps_nobody_from_sending_the_others(
+    tmp_path: Path, wiped: MemoryLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given two spools, and a disk that takes nothing
+    spooled(tmp_path, count=3, fence=7)
+    spooled(tmp_path, "c2", count=3, fence=8)
+    asked: list[str] = []
+    whole = spools._whole
+
+    def full(path: Path, line: Any) -> Any:
+        asked.append(path.stem)
+        whole(path, line)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(spools, "_whole", full)
+    # When
+    sent = send_again(tmp_path, wiped, 2, 1000)
+    # Then
+    assert sent == 0
+    assert sorted(asked) == ["c1.1", "c2.1"]
+    assert names(tmp_path) == ["c1.1.jsonl", "c2.1.jsonl"]
