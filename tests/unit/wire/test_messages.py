@@ -112,6 +112,8 @@ def test_what_is_written_in_haste_is_the_same_message(index: int, seconds: float
         b'{"kind":"TestStarted"}',
         b'{"kind":"TestStarted","index":1,"more":2}',
         b'{"kind":"TestStarted","index":1}{',
+        b'{"kind":"Entries","last":true,"entries":[{"line":NaN}]}',
+        b'{"kind":"Entries","last":true,"entries":[{"line":-Infinity}]}',
         b"[" * 200_000,
         b'{"kind":"Entries","last":true,"entries":' + b"[" * 200_000,
     ],
