@@ -15,7 +15,8 @@ A failing test is data and never one of these; an exception here means that a us
         ├── BrokerUnavailable
         ├── NoWorkers
         ├── DatabaseError
-        │   └── CloneFailed
+        │   ├── CloneFailed
+        │   └── DatabaseUnfit (4)   the server is too old, or our role lacks a right: asking again mends nothing
         ├── LeaseLost
         └── TestProcessError
             ├── ProcessDied
@@ -104,6 +105,12 @@ class DatabaseError(InfrastructureError):
 
 class CloneFailed(DatabaseError):
     """A clone could not be made or verified."""
+
+
+class DatabaseUnfit(DatabaseError):
+    """The database server, or our role on it, cannot do what we need, however often it is asked."""
+
+    exit_code = 4
 
 
 class LeaseLost(InfrastructureError):

@@ -348,7 +348,8 @@ class Follower:
         self._fall_back(now)
         idle = now - self._fleet.last_usable
         if idle > settings.queue_timeout and not self._machine.busy and not self._store_lost:
-            self._act(self._machine.handle(ev.Stopped(self._fleet.missing(settings.queue_timeout), 7)))
+            code = 4 if self._fleet.permanent else 7
+            self._act(self._machine.handle(ev.Stopped(self._fleet.missing(settings.queue_timeout), code)))
         self._refused_since = (self._refused_since or now) if self._fleet.all_refused else 0.0
         self._permanent_since = (self._permanent_since or now) if self._fleet.permanent else 0.0
         pool = f"no worker of pool {settings.pool!r} takes the run"

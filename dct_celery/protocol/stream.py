@@ -177,7 +177,7 @@ def _fact(door: Door, kind: EntryKind, epoch: int, fields: Mapping[str, str]) ->
             return ev.Claimed(lease, _number(fields, "d"))
         case EntryKind.RECORDS:
             seq = _number(fields, "q", least=1)
-            return ev.Recorded(lease, seq, _records(door.unseal_text("records", data, *_holder(lease), seq)))
+            return ev.Recorded(lease, seq, parse_records(door.unseal_text("records", data, *_holder(lease), seq)))
         case EntryKind.COMPLETED:
             seq = _number(fields, "q")
             return ev.Ended(lease, seq, door.unseal(ev.ChunkCompleted, data, *_holder(lease), seq))
@@ -199,7 +199,8 @@ def _number(fields: Mapping[str, str], name: str, least: int = 0) -> int:
     return number
 
 
-def _records(text: str) -> tuple[Record, ...]:
+def parse_records(text: str) -> tuple[Record, ...]:
+    """A JSON list of records, as a test process sent them. Raises Untrusted."""
     rows = _plain(text)
     if not isinstance(rows, list) or not 0 < len(rows) <= _MOST_RECORDS:
         raise Untrusted("is malformed: its records are no list")

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 
 from dct_celery.core.databaseuse import Changes
-from dct_celery.errors import DatabaseError, DctError, LeaseLost, ProjectError, UsageError
+from dct_celery.errors import DatabaseError, DatabaseUnfit, DctError, LeaseLost, ProjectError, UsageError
 from dct_celery.ports import Announced
 from dct_celery.protocol.runs import RunState
 from dct_celery.protocol.workers import (
@@ -247,7 +247,7 @@ class RunKeeper:
             self._refuse(FailedReport(str(error), _end_of(error.detail)))
         except DctError as error:
             if not self._end.is_set():
-                permanent = isinstance(error, UsageError)
+                permanent = isinstance(error, (UsageError, DatabaseUnfit))
                 self._refuse(RefusedReport(str(error), _end_of(error.detail), permanent))
         else:
             self.fit = prepared.slots

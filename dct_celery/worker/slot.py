@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from typing import Any
 
 from dct_celery.core.clonestate import CloneState
 from dct_celery.core.databaseuse import Changes, totals
@@ -269,9 +270,12 @@ class Slot:
         self._warden = threading.Thread(target=self._watch, name="dct-slot", daemon=True)
         self._warden.start()
 
-    def run(self, message: str) -> str:
-        """Runs the chunk that the message names, if this slot gets its lease; says what became of it."""
+    def run(self, message: Any) -> str:
+        """Runs the chunk that the message names, if this slot gets its lease; says what became of it. `message` is whatever the
+        broker has."""
         try:
+            if not isinstance(message, str):
+                raise Untrusted("is no text")
             run = peek(ChunkHint, message).run
             with self._busy:
                 result = self._run(run, message)

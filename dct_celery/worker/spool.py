@@ -7,7 +7,6 @@ the store knows it: the end, numbered on, with the epoch in which the store was 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from dct_celery.errors import Untrusted
 from dct_celery.ports import Ledger
 from dct_celery.protocol.door import parse
 from dct_celery.protocol.leases import WriteAnswer
-from dct_celery.protocol.stream import parse_end
+from dct_celery.protocol.stream import parse_end, parse_records
 
 log = logging.getLogger("dct_celery.worker")
 #: Characters of records that are sent again at a time.
@@ -93,23 +92,25 @@ def send_again(folder: Path, ledger: Ledger, epoch: int, lease_ms: int) -> int:
     """
     sent = 0
     for path in folder.glob("*.jsonl"):
-        with contextlib.suppress(FileNotFoundError):  # its slot has swept it
-            end = _end(path)
-            if end is None or end.epoch >= epoch:
-                continue
-            try:
-                _send(path, end, ledger, epoch, lease_ms)
-                sent += 1
-            except Untrusted as error:
-                log.warning("%s: the spool %s; its chunk runs again", path.name, error)
-                path.unlink(missing_ok=True)
+        end = _end(path)
+        if end is None or end.epoch >= epoch:
+            continue
+        try:
+            _send(path, end, ledger, epoch, lease_ms)
+            sent += 1
+        except FileNotFoundError:
+            pass  # its slot has swept it
+        except Untrusted as error:
+            log.warning("%s: the spool %s; its chunk runs again", path.name, error)
+            path.unlink(missing_ok=True)
+        except OSError as error:  # a full disk: the others have to be sent nevertheless
+            log.warning("%s: the spool cannot be read or written: %s", path.name, error)
     return sent
 
 
 def _send(path: Path, line: _EndLine, ledger: Ledger, epoch: int, lease_ms: int) -> None:
-    first, *lines = path.read_text("ascii", errors="replace").splitlines()
-    lease = replace(parse(LeaseRef, first), epoch=epoch)
-    records, end = lines[: line.end - 1], parse_end(line.kind, line.body)
+    lease, records = _whole(path, line)
+    lease, end = replace(lease, epoch=epoch), parse_end(line.kind, line.body)
     (position,) = ledger.acknowledged([path.stem])
     for seq, batch in _batches(records, position):
         if ledger.append(lease, seq, f"[{','.join(batch)}]", lease_ms) is WriteAnswer.MOVED:
@@ -119,6 +120,19 @@ def _send(path: Path, line: _EndLine, ledger: Ledger, epoch: int, lease_ms: int)
     with path.open("r+", encoding="ascii") as file:
         file.seek(0, 2)
         file.write(codec.dumps(replace(line, epoch=epoch)) + "\n")
+
+
+def _whole(path: Path, line: _EndLine) -> tuple[LeaseRef, list[str]]:
+    """Lease and records. Raises Untrusted where anything is damaged: the dispatcher would not believe a part of it, and ask for
+    all of it again and again."""
+    first, *lines = path.read_text("ascii", errors="replace").splitlines()
+    lease, records = parse(LeaseRef, first), lines[: line.end - 1]
+    known = len(parse_records(f"[{','.join(records)}]")) if records else 0
+    if known != line.end - 1 or lease.key != path.stem:
+        raise Untrusted("is not whole")
+    for one in lines[line.end - 1 :]:
+        parse(_EndLine, one)
+    return lease, records
 
 
 def _batches(records: list[str], position: int) -> list[tuple[int, list[str]]]:

@@ -16,9 +16,9 @@ import psycopg
 import pytest
 
 from dct_celery.adapters.embedded import EmbeddedPostgres
-from dct_celery.adapters.redisstore.ledger import RedisLedger
+from tests.acceptance.stream import wait_for_records
 from tests.benchmarks.hosts import Host, network
-from tests.support.fleet import Finished, Fleet, Running, until
+from tests.support.fleet import Finished, Fleet, until
 from tests.support.mariadb import EmbeddedMariaDB
 from tests.support.outage import Outage
 from tests.support.projects import make_project, postgres_settings
@@ -70,11 +70,6 @@ def outage(own_postgres: EmbeddedPostgres, tmp_path: Path) -> Iterator[Outage]:
         yield outage
 
 
-def first_verdict(fleet: Fleet, running: Running) -> None:
-    ledger = RedisLedger(fleet.client, running.run)
-    until(lambda: any(entry.kind == "records" for entry in ledger.read("0", block_ms=0)), what="a verdict")
-
-
 def assert_all_passed(finished: Finished, tests: int) -> None:
     assert finished.code == 0, str(finished)
     outcomes = finished.outcomes()
@@ -89,7 +84,7 @@ def test_a_restart_of_postgresql_costs_no_verdict(
     project = make_project(tmp_path / "project", TESTS, settings=postgres_settings(own_postgres))
     fleet.worker(slots=2)
     running = fleet.start(project)
-    first_verdict(fleet, running)
+    wait_for_records(fleet, running)
     # When
     outage.end(signal.SIGQUIT)
     time.sleep(1.0)
@@ -160,7 +155,7 @@ def test_connections_that_others_take_during_the_run_cost_no_verdict(
     project = make_project(tmp_path / "project", tests, settings=postgres_settings(own_postgres))
     fleet.worker(slots=2)
     running = fleet.start(project)
-    first_verdict(fleet, running)
+    wait_for_records(fleet, running)
     # When
     with contextlib.ExitStack() as stack:
         until_away = time.monotonic() + 3.0
@@ -180,7 +175,7 @@ def test_a_killed_mariadb_costs_no_verdict(fleet: Fleet, tmp_path: Path) -> None
         project = make_project(tmp_path / "project", TESTS, settings=mariadb_settings(server))
         fleet.worker(slots=2)
         running = fleet.start(project)
-        first_verdict(fleet, running)
+        wait_for_records(fleet, running)
         # When
         outage.end(signal.SIGKILL)
         time.sleep(1.0)
@@ -257,7 +252,7 @@ def test_a_full_disk_costs_no_verdict_and_leaves_nothing(
     project = make_project(tmp_path / "project", tests, settings=postgres_settings(own_postgres))
     fleet.worker(slots=2)
     running = fleet.start(project)
-    first_verdict(fleet, running)
+    wait_for_records(fleet, running)
     # When
     ballast = fill(small_disk)
     time.sleep(3.0)
@@ -319,7 +314,7 @@ def test_a_server_that_vanishes_without_a_word_costs_no_verdict(
     project = make_project(tmp_path / "project", TESTS, settings=postgres_settings(own_postgres))
     fleet.worker(slots=2)
     running = fleet.start(project)
-    first_verdict(fleet, running)
+    wait_for_records(fleet, running)
     # When
     with cut(far_host):
         time.sleep(16.0)

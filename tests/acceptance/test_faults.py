@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dct_celery.adapters.embedded import EmbeddedPostgres
-from dct_celery.adapters.redisstore.ledger import RedisLedger
+from tests.acceptance.stream import wait_for_records
 from tests.support.fleet import Fleet, child_pids, command_of, until
 from tests.support.projects import make_project, postgres_settings
 
@@ -41,8 +41,7 @@ def test_a_crash_of_the_database_server_costs_no_verdict(fleet: Fleet, tmp_path:
         project = make_project(tmp_path / "project", _TESTS, settings=postgres_settings(server))
         fleet.worker(slots=2)
         running = fleet.start(project)
-        ledger = RedisLedger(fleet.client, running.run)
-        until(lambda: any(e.kind == "records" for e in ledger.read("0", block_ms=0)), what="a verdict")
+        wait_for_records(fleet, running)
         sessions = until_sessions(server)
         # When one of its processes dies, on which it ends all sessions and recovers
         os.kill(sessions[0], signal.SIGKILL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import signal
@@ -15,18 +14,17 @@ from xml.etree import ElementTree
 import pytest
 
 from dct_celery.adapters.embedded import EmbeddedPostgres
+from tests.acceptance.stream import Journalled, journalled
 from tests.support.fleet import Fleet, Running, Worker, until
 from tests.support.projects import PASSING, make_project, postgres_settings, sleeping
 
 OursGone = Callable[[], list[str]]
 
 
-def told(fleet: Fleet, running: Running, kind: str, worker: str = "") -> list[dict[str, Any]]:
+def told(fleet: Fleet, running: Running, kind: str, worker: str = "") -> list[Journalled]:
     """The events of one kind that the dispatcher has seen, of one worker or of all."""
     journal = fleet.folder / "state" / "dct_celery" / "runs" / f"{running.run}.jsonl"
-    lines = journal.read_text().splitlines() if journal.exists() else []
-    entries = [json.loads(line) for line in lines if line.endswith("}")]
-    return [e for e in entries[1:] if e["kind"] == kind and e["worker"].startswith(worker)]
+    return [entry for entry in journalled(journal) if entry.kind == kind and entry.worker.startswith(worker)]
 
 
 def wait_for_claim(fleet: Fleet, running: Running, worker: str = "") -> float:
@@ -107,7 +105,7 @@ def test_a_worker_that_may_not_drain_gives_its_chunk_back(fleet: Fleet, place: P
     print(f"gone after {time.monotonic() - start:.2f} s")
     finished = running.finish()
     assert finished.code == 0, finished
-    assert [event["data"]["why"] for event in told(fleet, running, "released", "build-a")] == ["drain"]
+    assert [event.data["why"] for event in told(fleet, running, "released", "build-a")] == ["drain"]
     assert list(finished.outcomes().values()) == ["passed"] * 12
     fleet.assert_tidy()
 

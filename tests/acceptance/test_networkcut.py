@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from dct_celery.adapters.embedded import EmbeddedValkey
-from dct_celery.adapters.redisstore.ledger import RedisLedger
-from dct_celery.ports import StreamEntry
+from tests.acceptance.stream import chunks
 from tests.benchmarks.hosts import Host, Network, network
 from tests.conftest import SERVER_ENVIRONMENT, started
 from tests.support.fleet import Fleet, Running, until
@@ -55,9 +54,9 @@ class Watched:
     fleet: Fleet
     running: Running
 
-    def events(self, kind: str) -> list[StreamEntry]:
-        entries = RedisLedger(self.fleet.client, self.running.run).read("0", block_ms=0, count=10_000)
-        return [entry for entry in entries if entry.kind == kind]
+    def events(self, kind: str) -> list[str]:
+        """The chunk of each."""
+        return chunks(self.fleet, self.running, kind)
 
     def wait_for_claims(self, count: int) -> float:
         def there() -> bool:
@@ -113,6 +112,6 @@ def test_a_worker_takes_work_again_soon_after_a_cut_and_no_test_runs_twice(hosts
             finished = run.running.finish()
             assert finished.code == 0, finished
             assert list(finished.outcomes().values()) == ["passed"] * 72
-            chunks = [entry.chunk for entry in run.events("claimed")]
-            assert len(chunks) == len(set(chunks)), "the lease of 30 s is longer than the cut"
+            claimed = run.events("claimed")
+            assert len(claimed) == len(set(claimed)), "the lease of 30 s is longer than the cut"
             assert not run.events("expired")

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from kombu import Connection
 
-from dct_celery.adapters.redisstore.ledger import RedisLedger
 from dct_celery.core.names import queue_name
+from tests.acceptance.stream import chunks, ledger_of, wait_for_records
 from tests.support.fleet import Fleet, Running, until
 from tests.support.projects import make_project, sleeping
 from tests.support.rabbitmq import EmbeddedRabbitMQ
@@ -30,21 +30,6 @@ def queue_is_there(fleet: Fleet, running: Running) -> bool:
         connection.default_channel.queue_declare(queue_name(running.run), passive=True)
         return True
     return False
-
-
-def wait_for_records(fleet: Fleet, running: Running) -> None:
-    ledger = RedisLedger(fleet.client, running.run)
-
-    def seen() -> bool:
-        assert running.process.poll() is None, running.finish()
-        return any(entry.kind == "records" for entry in ledger.read("0", block_ms=0))
-
-    until(seen, what="a verdict")
-
-
-def claims(fleet: Fleet, running: Running) -> list[str]:
-    """The chunk of each claim that was granted."""
-    return [entry.chunk for entry in RedisLedger(fleet.client, running.run).read("0", block_ms=0) if entry.kind == "claimed"]
 
 
 def test_a_run_and_a_cancelled_run_leave_no_queue_and_no_reconnect(rabbit_fleet: Fleet, place: Path) -> None:
@@ -104,7 +89,7 @@ def test_a_restart_of_the_broker_mid_run_costs_no_verdict_and_no_second_attempt(
     # Then
     assert finished.code == 0, finished
     assert list(finished.outcomes().values()) == ["passed"] * 20
-    claimed = claims(rabbit_fleet, running)
+    claimed = chunks(rabbit_fleet, running, "claimed")
     assert len(claimed) == len(set(claimed))
     assert worker.process.poll() is None
     # A worker that was reconnecting when the run ended may have declared it once more; then it goes by itself.
@@ -118,7 +103,7 @@ def test_the_queue_of_a_run_whose_dispatcher_is_dead_goes_with_the_run(rabbit_fl
     wait_for_records(rabbit_fleet, running)
     # When: what the workers do a minute later themselves is done at once
     running.process.send_signal(signal.SIGKILL)
-    RedisLedger(rabbit_fleet.client, running.run).close()
+    ledger_of(rabbit_fleet, running).close()
     rabbit_fleet.registry.withdraw(running.run)
     # Then
     print(f"gone after {until(lambda: not queue_is_there(rabbit_fleet, running), 20, what='end of the queue'):.1f} s")

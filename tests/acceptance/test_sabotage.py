@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 from lxml import etree
 
+from tests.acceptance.stream import Journalled, journalled
 from tests.support.fleet import Finished, Fleet, Worker, until
 
 PROJECT = Path(__file__).parents[1] / "torture" / "sabotage"
@@ -76,13 +76,13 @@ class Run:
         return self._outputs[list(self.tests).index(test_id)]
 
     @functools.cached_property
-    def events(self) -> list[dict[str, Any]]:
+    def events(self) -> list[Journalled]:
         """The run's journal."""
-        return [json.loads(line) for line in self.journal.read_text().splitlines()]
+        return journalled(self.journal)
 
     @functools.cached_property
     def _outputs(self) -> dict[int, str]:
-        records = [record for event in self.events if event.get("kind") == "records" for record in event["data"]]
+        records = [record for event in self.events if event.kind == "records" for record in event.data]
         return {record["index"]: record.get("output", "") for record in records if record["kind"] == "TestFinished"}
 
     def measured(self) -> dict[str, tuple[float, float]]:
@@ -179,7 +179,7 @@ def test_a_process_dies_of_its_own_test_alone(deeds: Run) -> None:
     # Given
     names = list(deeds.tests)
     # When
-    deaths = Counter(names[event["data"]["index"]] for event in deeds.events if event.get("kind") == "released")
+    deaths = Counter(names[event.data["index"]] for event in deeds.events if event.kind == "released")
     # Then twice of each that kills it, and of no other
     assert deaths == {deed: 2 for deed, claim in claims("deeds").items() if "process died" in claim}
 

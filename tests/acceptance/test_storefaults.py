@@ -13,10 +13,9 @@ import pytest
 import redis
 
 from dct_celery.adapters.embedded import EmbeddedValkey
-from dct_celery.adapters.redisstore.ledger import RedisLedger
-from dct_celery.ports import StreamEntry
+from tests.acceptance.stream import chunks, entries, wait_for_records
 from tests.conftest import SERVER_ENVIRONMENT, started
-from tests.support.fleet import Fleet, Running, until
+from tests.support.fleet import Fleet
 from tests.support.projects import make_project, sleeping
 
 #: Seconds.
@@ -66,23 +65,13 @@ def drops_its_connections(store: EmbeddedValkey, client: redis.Redis) -> None:
         time.sleep(0.15)
 
 
-def events(fleet: Fleet, running: Running, kind: str) -> list[StreamEntry]:
-    entries = RedisLedger(fleet.client, running.run).read("0", block_ms=0, count=10_000)
-    return [entry for entry in entries if entry.kind == kind]
-
-
 @pytest.mark.parametrize("trouble", [stands_still, answers_nobody, is_full, drops_its_connections])
 def test_a_store_in_trouble_costs_time_and_no_lease(
     trouble: Callable[[EmbeddedValkey, redis.Redis], None], own_fleet: Fleet, own_store: EmbeddedValkey, place: Path
 ) -> None:
     # Given
     running = own_fleet.start(make_project(place, sleeping(20, 2, 0.25)), "--chunk-seconds", "0.6")
-
-    def under_way() -> bool:
-        assert running.process.poll() is None, running.finish()
-        return bool(events(own_fleet, running, "records"))
-
-    until(under_way, what="a verdict")
+    wait_for_records(own_fleet, running)
     # When
     client: Any = own_fleet.client
     trouble(own_store, client)
@@ -92,7 +81,7 @@ def test_a_store_in_trouble_costs_time_and_no_lease(
     print(f"ended {time.monotonic() - start:.1f} s after it")
     assert finished.code == 0, finished
     assert list(finished.outcomes().values()) == ["passed"] * 40
-    assert events(own_fleet, running, "expired") == []
-    claimed = [entry.chunk for entry in events(own_fleet, running, "claimed")]
+    assert entries(own_fleet, running, "expired") == []
+    claimed = chunks(own_fleet, running, "claimed")
     assert len(claimed) == len(set(claimed))
     own_fleet.assert_tidy()

@@ -106,8 +106,11 @@ class Stage:
     def wait_for(self, workers: int) -> float:
         """Returns when so many workers are registered: the moment (Unix time) that this was seen."""
         from dct_celery.adapters.redisstore import client, registry
+        from dct_celery.protocol.door import Door
+        from dct_celery.security.signing import Keyring
 
-        known = registry.RedisRegistry(client.connect(self.store), "bench")
+        door = Door.of_pool(Keyring((self._key,)), "bench")
+        known = registry.RedisRegistry(client.connect(self.store), "bench", door)
         deadline = time.monotonic() + _START
         while len(known.workers()) < workers:
             if time.monotonic() > deadline or any(process.poll() is not None for process in self._workers.values()):

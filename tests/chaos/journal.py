@@ -1,6 +1,6 @@
 """What a run has come to, read from its dispatcher's journal as it grows: verdicts, and chunks offered, claimed and ended.
 
-Times are the store's, but for those at which the file grew.
+Times are the store's, but for those at which the file grew. Signatures are not looked at.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from dct_celery.security.signing import body_of
 
 ENDS = ("completed", "released", "expired")
 
@@ -63,19 +65,21 @@ class Tail:
             at = int(str(entry["id"]).partition("-")[0]) / 1000
         except (ValueError, KeyError, TypeError):
             return  # a line of another kind, or half of one by a dispatcher that was killed
-        if entry.get("kind") == "offered":
-            self.heard.append(Heard(at, "offered", entry["chunk"], -1, "", frozenset(entry["data"]["indices"])))
-        elif entry.get("kind") in ("claimed", *ENDS):
-            self.heard.append(Heard(at, entry["kind"], entry["chunk"], -1, _name(entry)))
-        elif entry.get("kind") == "records":
-            for record in entry["data"]:
+        kind, chunk = entry.get("k"), entry.get("c", "")
+        if kind == "offered":
+            offered = json.loads(body_of(entry["d"]))
+            self.heard.append(Heard(at, "offered", offered["id"], -1, "", frozenset(offered["indices"])))
+        elif kind in ("claimed", *ENDS):
+            self.heard.append(Heard(at, kind, chunk, -1, _name(entry)))
+        elif kind == "records":
+            for record in json.loads(body_of(entry["d"])):
                 self._record(at, entry, record)
 
-    def _record(self, at: float, entry: dict[str, Any], record: dict[str, Any]) -> None:
+    def _record(self, at: float, entry: dict[str, str], record: dict[str, Any]) -> None:
         if record["kind"] != "TestFinished" or (record["outcome"] == "not_run" and not record.get("covered_by")):
             return
         self.done.add(record["index"])
-        self.heard.append(Heard(at, "verdict", entry["chunk"], record["index"], _name(entry)))
+        self.heard.append(Heard(at, "verdict", entry["c"], record["index"], _name(entry)))
 
     def first(self, what: str, after: float, suits: Callable[[Heard], bool]) -> float | None:
         """When the first such thing was heard later than that; None if there was none."""
@@ -96,5 +100,5 @@ class Tail:
         return total
 
 
-def _name(entry: dict[str, Any]) -> str:
-    return str(entry.get("worker", "")).partition("@")[0]
+def _name(entry: dict[str, str]) -> str:
+    return entry.get("w", "").partition("@")[0]

@@ -21,6 +21,8 @@ from dct_celery.adapters.databases.base import server_for
 from dct_celery.adapters.redisstore import keys
 from dct_celery.core.garbage import KEPT
 from dct_celery.core.names import queue_name
+from dct_celery.errors import Untrusted
+from dct_celery.security.signing import body_of
 from tests.benchmarks.hosts import Host, network
 from tests.chaos import processes, suite
 from tests.chaos.rabbit import RabbitServer
@@ -241,7 +243,7 @@ class Scene:
 
     def chunks(self) -> list[Leased]:
         """The run's chunks as the store has them; empty when it does not say."""
-        with contextlib.suppress(redis.RedisError, ValueError, KeyError), self.store.client() as client:
+        with contextlib.suppress(redis.RedisError, ValueError, KeyError, Untrusted), self.store.client() as client:
             names = list(client.scan_iter(f"{keys.RunKeys(self.run).chunk_prefix}*", count=1000))
             return [_leased(fields) for fields in map(client.hgetall, names) if fields]
         return []
@@ -289,7 +291,7 @@ class Scene:
 
 
 def _leased(fields: dict[bytes, bytes]) -> Leased:
-    payload = json.loads(fields[b"payload"])
+    payload = json.loads(body_of(fields[b"payload"].decode()))
     worker = fields.get(b"worker", b"").decode().partition("@")[0]
     return Leased(payload["id"], fields[b"state"].decode(), worker, frozenset(payload["indices"]))
 

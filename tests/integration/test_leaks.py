@@ -9,10 +9,11 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
+from dct_celery.core.leaks import LeakRecord
 from dct_celery.errors import ProcessDied
 from dct_celery.wire import messages
 from dct_celery.worker.leaks import leaks_of, wears_out
@@ -185,8 +186,10 @@ class Leak(NamedTuple):
     by: str
 
 
-def _between(leak: dict[str, Any]) -> str:
-    first, last = _CLASSES[leak["first"]], _CLASSES[leak["last"]]
+def _between(leak: LeakRecord) -> str:
+    assert leak.first is not None
+    assert leak.last is not None
+    first, last = _CLASSES[leak.first], _CLASSES[leak.last]
     return first if first == last else f"{first} to {last}"
 
 
@@ -213,7 +216,7 @@ class House:
         """Leaks of a chunk of these classes, all of which pass."""
         leaks = leaks_of(fork, [_CLASSES.index(name) for name in classes], self.chunk(fork, *classes))
         self.worn = wears_out(fork, leaks)
-        return [Leak(one["kind"], one["what"], one.get("by") or _between(one)) for one in leaks]
+        return [Leak(one.kind, one.what, one.by or _between(one)) for one in leaks]
 
     def chunk(self, fork: TestProcess, *classes: str) -> messages.ChunkFinished:
         fork.send(messages.RunChunk("c1", [_CLASSES.index(name) for name in classes]))

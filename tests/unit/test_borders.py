@@ -18,7 +18,7 @@ import dct_celery
 PACKAGE = Path(dct_celery.__file__).parent
 #: Third-party top-level names that a process of ours may know.
 FLEET = {"celery", "kombu", "billiard", "vine", "amqp", "redis", "psycopg"}
-PURE_ROOMS = ("core", "wire")
+PURE_ROOMS = ("core", "wire", "protocol")
 IMPURE = {
     "os", "time", "pathlib", "io", "logging", "random", "threading", "socket", "subprocess", "tempfile", "secrets", "uuid",
     "asyncio", "select", "signal", "shutil", "multiprocessing", "sys", "http", "builtins", "importlib",

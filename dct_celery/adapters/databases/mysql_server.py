@@ -7,7 +7,7 @@ import re
 import time
 
 from dct_celery.adapters.databases.mysql_connection import Link, text, where
-from dct_celery.errors import DatabaseError
+from dct_celery.errors import DatabaseError, DatabaseUnfit
 from dct_celery.ports import DatabaseSpec
 
 #: The oldest that we clone on.
@@ -45,17 +45,17 @@ def parsed_version(words: str) -> tuple[str, tuple[int, int]]:
 
 
 def check_version(words: str, place: str) -> None:
-    """Raises DatabaseError for a server that is too old; `words`: what VERSION() says."""
+    """Raises DatabaseUnfit for a server that is too old; `words`: what VERSION() says."""
     maker, number = parsed_version(words)
     oldest = _OLDEST[maker]
     if number < oldest:
-        raise DatabaseError(f"{maker} {words} on {place} is too old: {maker} {oldest[0]}.{oldest[1]} or newer is needed")
+        raise DatabaseUnfit(f"{maker} {words} on {place} is too old: {maker} {oldest[0]}.{oldest[1]} or newer is needed")
 
 
 def missing_right(link: Link, spec: DatabaseSpec, error: DatabaseError) -> DatabaseError:
     user, _, host = text(link.one("SELECT CURRENT_USER()")[0]).rpartition("@")
     account = f"{_quoted(user)}@{_quoted(host)}"
-    return DatabaseError(
+    return DatabaseUnfit(
         f"user {account} may not make test databases on {where(spec)} (alias {spec.alias!r}): {error}; "
         f"as an administrator: GRANT ALL ON `test\\_%`.* TO {account}"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dct_celery.adapters.databases.postgres_session import PostgresSession
-from dct_celery.errors import DatabaseError
+from dct_celery.errors import DatabaseUnfit
 
 #: server_version_num from which every statement of ours exists.
 OLDEST = 140000
@@ -18,22 +18,22 @@ _SLOW = {
 
 
 def check(session: PostgresSession) -> None:
-    """Raises DatabaseError with the mend."""
+    """Raises DatabaseUnfit with the mend."""
     version, where = session.version(), f"database {session.alias!r} on {session.where}"
     if version < OLDEST:
-        raise DatabaseError(
+        raise DatabaseUnfit(
             f"{where}: PostgreSQL {dotted(version)} is too old to be cloned from; use version {OLDEST // 10000} or later"
         )
     if session.passes_through_a_pooler():
-        raise DatabaseError(
+        raise DatabaseUnfit(
             f"{where}: a connection pooler (PgBouncer or the like) is in between, which keeps neither CREATE DATABASE "
             "nor advisory locks on one session; set HOST and PORT of the test settings to the server itself"
         )
     if session.row("SELECT pg_is_in_recovery()")[0]:
-        raise DatabaseError(f"{where} is a read-only replica; set HOST and PORT of the test settings to the primary server")
+        raise DatabaseUnfit(f"{where} is a read-only replica; set HOST and PORT of the test settings to the primary server")
     role, allowed = session.row("SELECT current_user, rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user")
     if not allowed:
-        raise DatabaseError(f'{where}: role {role!r} may not create databases; as a superuser: ALTER ROLE "{role}" CREATEDB')
+        raise DatabaseUnfit(f'{where}: role {role!r} may not create databases; as a superuser: ALTER ROLE "{role}" CREATEDB')
 
 
 def warnings(session: PostgresSession, not_carried: Iterable[str] = ()) -> list[str]:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dct_celery.adapters.source.snapshot import TreeFile, digest_of, take
-from dct_celery.errors import InfrastructureError
+from dct_celery.errors import ConfigError, InfrastructureError
 from dct_celery.ports import BlobStore
 
 #: Trees kept besides the one in use.
@@ -74,10 +74,10 @@ class Trees:
 
 
 def check_checkout(checkout: Path, digest: str) -> Path:
-    """The worker's own checkout, proven equal to the dispatcher's tree. Raises InfrastructureError when it differs."""
+    """The worker's own checkout, proven equal to the dispatcher's tree. Raises ConfigError when it differs."""
     found = take(checkout).digest
     if found != digest:
-        raise InfrastructureError(
+        raise ConfigError(
             f"the checkout {checkout} has the hash {found[:12]}, the dispatcher's tree has {digest[:12]}; "
             "check out the same commit without local changes, or use --code snapshot"
         )

@@ -11,7 +11,7 @@ import pytest
 
 from dct_celery.adapters.source import snapshot
 from dct_celery.adapters.source.tree import Trees, check_checkout
-from dct_celery.errors import InfrastructureError, UsageError
+from dct_celery.errors import ConfigError, InfrastructureError, UsageError
 
 
 class Blobs:
@@ -202,5 +202,5 @@ def test_a_checkout_that_differs_is_refused_with_both_hashes(project: Path) -> N
     assert check_checkout(project, digest) == project
     (project / "app" / "code.py").write_text("x = 2\n")
     # When / Then
-    with pytest.raises(InfrastructureError, match=digest[:12]):
+    with pytest.raises(ConfigError, match=digest[:12]):
         check_checkout(project, digest)

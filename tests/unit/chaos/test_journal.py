@@ -10,7 +10,9 @@ from tests.chaos.journal import Heard, Tail
 
 
 def line(at_ms: int, kind: str, **fields: Any) -> str:
-    return json.dumps({"id": f"{at_ms}-0", "kind": kind, "chunk": "c1", "worker": "build-a@host", "data": None, **fields}) + "\n"
+    """As the dispatcher writes it; `data` is what the author of the entry has signed."""
+    signed = {"d": f"dct4.0123456789ab.mac.{json.dumps(fields.pop('data'))}"} if "data" in fields else {}
+    return json.dumps({"id": f"{at_ms}-0", "k": kind, "c": "c1", "w": "build-a@host", **signed, **fields}) + "\n"
 
 
 def verdict(index: int, outcome: str = "passed", **fields: Any) -> dict[str, Any]:
@@ -63,7 +65,7 @@ def test_what_was_read_is_not_read_again(tmp_path: Path) -> None:
 def test_what_a_chunk_offers_is_taken(tmp_path: Path) -> None:
     # Given
     path = tmp_path / "run.jsonl"
-    path.write_text(line(1000, "offered", worker="", data={"indices": [4, 7]}))
+    path.write_text(line(1000, "offered", w="", data={"id": "c1", "indices": [4, 7]}))
     tail = Tail(path)
     # When
     tail.poll()

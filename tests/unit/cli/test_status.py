@@ -10,16 +10,19 @@ import pytest
 from click.testing import Result
 
 from dct_celery.cli.status import command
-from dct_celery.dispatcher.status import Holding, RunStatus
+from dct_celery.core.leases import LeaseRef
+from dct_celery.dispatcher.status import BusySlot, RunStatus
+from dct_celery.protocol.runs import RunState
+from dct_celery.protocol.workers import RunStage
 from dct_celery.settings import Settings
 from tests.unit.cli import desk
 
 BEGAN = 1_767_225_600.0
-SLOT = Holding("build-a@h1", 2, "c7", 1, 9, BEGAN + 61, tests=3)
+SLOT = BusySlot(LeaseRef("c7", 1, 9, "build-a@h1", 2), BEGAN + 61, tests=3)
 ONE = RunStatus(
-    "one", "open", announced=True, total=1200, silence=0.1, outcomes={"passed": 1000, "not_run": 2, "failed": 1}, fixtures=1,
-    streamed=1004, acknowledged=1000, began=BEGAN, last=BEGAN + 70, slots=(SLOT,),
-    workers={"build-a@h1": "ready", "b@h2": "refused"}, refusals={"b@h2": "has Django 4.2"},
+    "one", RunState.OPEN, announced=True, total=1200, silence=0.1, outcomes={"passed": 1000, "not_run": 2, "failed": 1},
+    fixtures=1, streamed=1004, acknowledged=1000, began=BEGAN, last=BEGAN + 70, slots=(SLOT,),
+    workers={"build-a@h1": RunStage.READY, "b@h2": RunStage.REFUSED}, refusals={"b@h2": "has Django 4.2"},
 )  # fmt: skip
 NEW = replace(ONE, run="number-two", total=None, outcomes={}, fixtures=0, began=None, slots=(), workers={}, refusals={})
 
@@ -118,7 +121,7 @@ def test_a_run_without_a_dispatcher_is_said_to_have_none(root: Root) -> None:
 
 
 def test_a_run_that_is_over_needs_no_dispatcher(root: Root) -> None:
-    root.runs = [replace(NEW, state="closed", announced=False)]
+    root.runs = [replace(NEW, state=RunState.CLOSED, announced=False)]
     assert "state     closed\n" in run("number-two").stdout
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dct_celery.core.model import Failure, FixtureVerdict, Outcome, RunReport
+from dct_celery.core.model import Failure, FixtureRef, FixtureVerdict, Outcome, RunReport
 from tests.unit.reports.desk import Desk, verdict
 
 # -- off a terminal
@@ -103,7 +103,7 @@ def test_a_fixture_that_fails_says_how_many_tests_it_kept() -> None:
     # When
     failure = Failure("error", "ValueError", "boom", "ValueError: boom")
     desk.terminal.fixture(
-        FixtureVerdict("setUpClass (app.tests.T)", "setUpClass", Outcome.ERROR, "build-a", 0, (failure,), covers=(0, 1))
+        FixtureVerdict(FixtureRef.parse("setUpClass (app.tests.T)"), Outcome.ERROR, "build-a", 0, (failure,), covers=(0, 1))
     )
     desk.wait(31)
 
@@ -127,7 +127,7 @@ def test_verbosity_two_has_a_line_per_test_in_djangos_words() -> None:
     desk.terminal.verdict(verdict("test_e", Outcome.XFAILED))
     desk.terminal.verdict(verdict("test_f", Outcome.XPASSED))
     desk.terminal.verdict(verdict("test_g", Outcome.NOT_RUN, reason="cancelled"))
-    desk.terminal.fixture(FixtureVerdict("setUpClass (app.tests.U)", "setUpClass", Outcome.SKIPPED, reason="why"))
+    desk.terminal.fixture(FixtureVerdict(FixtureRef.parse("setUpClass (app.tests.U)"), Outcome.SKIPPED, reason="why"))
 
     # Then
     assert desk.lines() == [

@@ -5,7 +5,18 @@ import re
 
 import pytest
 
-from dct_celery.core.model import Entry, Failure, FixtureVerdict, Outcome, Phase, RunReport, Verdict
+from dct_celery.core.model import (
+    Entry,
+    Failure,
+    FixturePhase,
+    FixtureRef,
+    FixtureScope,
+    FixtureVerdict,
+    Outcome,
+    Phase,
+    RunReport,
+    Verdict,
+)
 from dct_celery.reports.terminal import Terminal
 from tests.unit.reports.desk import Desk, verdict
 
@@ -16,7 +27,9 @@ def test_nothing_a_test_says_reaches_the_terminal_raw() -> None:
     entry = Entry(0, f"app.T.test_{nasty}", "app.T", "app", Phase.ISOLATED)
     failure = Failure("error", f"E{nasty}", nasty, nasty, subtest=nasty)
     v = Verdict(entry, Outcome.ERROR, 0.1, f"w{nasty}", 0, 1, (failure,), nasty, nasty, nasty)
-    f = FixtureVerdict(nasty, "setUpClass", Outcome.FAILED, nasty, 0, (failure,), nasty, nasty, (0,))
+    f = FixtureVerdict(
+        FixtureRef(FixturePhase.SET_UP, FixtureScope.CLASS, nasty), Outcome.FAILED, nasty, 0, (failure,), nasty, nasty, (0,)
+    )
     kept = Verdict(entry, Outcome.NOT_RUN, reason=nasty)
     slot = {"worker": nasty, "slot": 0, "busy_seconds": 1.0, "chunks": 1}
 

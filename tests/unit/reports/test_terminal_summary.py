@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dct_celery.core.model import Failure, FixtureVerdict, Outcome, RunReport, Verdict
+from dct_celery.core.model import Failure, FixtureRef, FixtureVerdict, Outcome, RunReport, Verdict
 from tests.unit.reports.desk import FAILURE, TRACEBACK, Desk, verdict
 
 
@@ -99,8 +99,9 @@ def test_what_was_not_run_is_grouped_by_reason_and_what_a_fixture_kept_is_told_w
     # Given
     lost = [verdict(f"test_{i}", Outcome.NOT_RUN, i, reason="lost with its worker") for i in range(4)]
     silent = verdict("test_s", Outcome.NOT_RUN, 8)
-    covered = verdict("test_c", Outcome.NOT_RUN, 9, covered_by="setUpClass (app.tests.T)")
-    fixture = FixtureVerdict("setUpClass (app.tests.T)", "setUpClass", Outcome.ERROR, "build-a", 0, (FAILURE,), covers=(9,))
+    set_up = FixtureRef.parse("setUpClass (app.tests.T)")
+    covered = verdict("test_c", Outcome.NOT_RUN, 9, covered_by=set_up)
+    fixture = FixtureVerdict(set_up, Outcome.ERROR, "build-a", 0, (FAILURE,), covers=(9,))
 
     # When
     text = summary(*lost, silent, covered, fixtures=(fixture,), exit_code=7, note="a worker was lost")

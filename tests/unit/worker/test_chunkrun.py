@@ -8,36 +8,41 @@ from unittest.mock import Mock
 
 import pytest
 
-from dct_celery.core.model import Chunk, Need, Phase
+from dct_celery.core.events import Recorded
+from dct_celery.core.model import Chunk, Need, Outcome, Phase
+from dct_celery.core.records import TestRecord
 from dct_celery.errors import StoreUnavailable
-from dct_celery.ports import Standing
+from dct_celery.ports import StoredRun
+from dct_celery.protocol.leases import OutstandingChunk
 from dct_celery.wire import messages
 from dct_celery.worker.chunkrun import ChunkRun
+from tests.support.factories import make_spec, run_door
 from tests.support.memory_ledger import MemoryLedger, MemoryStore
 
 CHUNK = Chunk("c1", (0, 1), Phase.ISOLATED, Need.PRISTINE)
-FIELDS = {"state": "open", "reason": "", "spec": "s", "manifest": "m"}
+OWNER = "01234567"
 
 
 def passed(index: int) -> messages.TestFinished:
-    return messages.TestFinished(index, "passed", 0.1)
+    return messages.TestFinished(index, Outcome.PASSED, 0.1)
 
 
 def test_a_store_that_goes_away_while_it_is_asked_for_the_new_epoch_costs_no_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a record that was sent, and a store that was wiped before the dispatcher had it
-    ledger = MemoryLedger(MemoryStore(), "one")
-    ledger.open_run("ci", "s")
+    ledger = MemoryLedger(MemoryStore(), "run-one", run_door())
+    ledger.open_run(OWNER, make_spec())
     ledger.offer(CHUNK)
-    claim = ledger.claim("c1", 1, worker="build-a", slot=0, lease_ms=1000)
+    lease = ledger.claim("c1", 1, worker="build-a", slot=0, lease_ms=1000).lease
+    assert lease is not None
     slot_run: Any = Mock(ledger=ledger, test_timeout=None, fixture_timeout=None)
     slot_run.folder.spool = tmp_path
-    run: Any = ChunkRun(slot_run, claim, Mock(), 1000)
+    run: Any = ChunkRun(slot_run, lease, CHUNK, Mock(), 1000)
     run._keeper = Mock()
     run._record(passed(0), passed(0).encode(), 0.0)
     assert run._send()
-    assert ledger.reopen("ci", 2, FIELDS, [Standing(CHUNK, claim.fence, "build-a", 0, 1000)], {})
+    assert ledger.reopen(OWNER, 2, StoredRun(make_spec()), [OutstandingChunk(CHUNK, lease, 1000)], {})
     # When the next one finds the new epoch, but no answer to its question
     acknowledged, failures = ledger.acknowledged, iter([StoreUnavailable("gone again")])
 
@@ -52,5 +57,6 @@ def test_a_store_that_goes_away_while_it_is_asked_for_the_new_epoch_costs_no_rec
         pass
     run._spool.close()
     # Then
-    records = [entry.data for entry in ledger.read("0", block_ms=0) if entry.kind == "records"]
-    assert [record["index"] for batch in records for record in batch] == [0, 1]
+    facts = [entry.fact for entry in ledger.read("0", block_ms=0).entries]
+    records = [record for fact in facts if isinstance(fact, Recorded) for record in fact.records]
+    assert [record.index for record in records if isinstance(record, TestRecord)] == [0, 1]

@@ -7,14 +7,13 @@ import os
 import stat
 import tempfile
 import threading
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from dct_celery.core import codec
 from dct_celery.ports import DatabaseSpec
-from dct_celery.worker.layout import RunFolder, WorkFolder
+from dct_celery.worker.layout import PublishedRun, RunFolder, WorkFolder
 
 
 @pytest.fixture
@@ -87,8 +86,8 @@ def test_aliases_that_end_alike_are_told_apart(folder: RunFolder) -> None:
         assert not folder.is_making("her", "t")
 
 
-def _spec(host: str, alias: str = "default") -> dict[str, Any]:
-    return asdict(DatabaseSpec(alias, "postgresql", "shop", host, user="ci", password="s", aliases=(alias,)))
+def _spec(host: str, alias: str = "default") -> DatabaseSpec:
+    return DatabaseSpec(alias, "postgresql", "shop", host, user="ci", password="s", aliases=(alias,))
 
 
 def test_servers_are_remembered_once_each_for_the_owner_alone(tmp_path: Path) -> None:
@@ -98,13 +97,14 @@ def test_servers_are_remembered_once_each_for_the_owner_alone(tmp_path: Path) ->
     folder.remember_servers([_spec("a"), _spec("b")])
     folder.remember_servers([_spec("a", alias="other")])
     # Then
-    assert [spec["host"] for spec in folder.servers()] == ["b", "a"]
+    assert [spec.host for spec in folder.servers()] == ["b", "a"]
     assert stat.S_IMODE((tmp_path / "servers.json").stat().st_mode) == 0o600
 
 
-def test_a_broken_list_of_servers_is_an_empty_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", [b"{", b"{}", b"3", b"\xff", b"[" * 100_000], ids=lambda text: repr(text[:9]))
+def test_a_broken_list_of_servers_is_an_empty_one(tmp_path: Path, text: bytes) -> None:
     # Given
-    (tmp_path / "servers.json").write_text("{")
+    (tmp_path / "servers.json").write_bytes(text)
     # Then
     assert WorkFolder(tmp_path).servers() == []
 
@@ -116,16 +116,18 @@ def test_only_the_latest_servers_are_kept(tmp_path: Path) -> None:
     for number in range(30):
         folder.remember_servers([_spec(f"host-{number}")])
     # Then
-    assert [spec["host"] for spec in folder.servers()] == [f"host-{number}" for number in range(10, 30)]
+    assert [spec.host for spec in folder.servers()] == [f"host-{number}" for number in range(10, 30)]
     assert json.loads((tmp_path / "servers.json").read_text())
 
 
 def test_servers_that_another_version_wrote_down_are_left_out(tmp_path: Path) -> None:
     # Given
-    good = {**_spec("a"), "name": "shop", "aliases": ["default"]}
-    (tmp_path / "servers.json").write_text(json.dumps([{"vendor": "x"}, {**good, "gone": 1}, "text", good]))
+    good = codec.encode(_spec("a"))
+    (tmp_path / "servers.json").write_text(
+        json.dumps([{"vendor": "x"}, {**good, "gone": 1}, "text", {**good, "port": 5432}, good])
+    )
     # Then
-    assert WorkFolder(tmp_path).servers() == [good]
+    assert WorkFolder(tmp_path).servers() == [_spec("a")]
 
 
 def test_unused_caches_of_templates_are_pruned(tmp_path: Path) -> None:
@@ -193,3 +195,31 @@ def test_a_link_that_leads_elsewhere_takes_nothing_with_it(tmp_path: Path) -> No
     run.remove()
     # Then
     assert (tmp_path / "precious").is_dir()
+
+
+# -- what the host tells the slots -------------------------------------------------------
+
+PUBLISHED = PublishedRun("0123456789abcdef", "id-of-key", (_spec("a"),), "key", "owner", {"default": "/rows"}, 3.0, None, 2)
+
+
+def test_what_the_host_publishes_the_slots_read_and_nobody_else(folder: RunFolder) -> None:
+    # When
+    folder.publish(PUBLISHED)
+    # Then
+    assert folder.published() == PUBLISHED
+    assert stat.S_IMODE((folder.path / "host.json").stat().st_mode) == 0o600
+    # And when it is taken back
+    folder.unpublish()
+    assert folder.published() is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"{", b"[]", b"\xff", b"[" * 100_000, codec.dumps(PUBLISHED).replace('"slots":2', '"slots":"2"').encode()],
+    ids=lambda text: repr(text[:9]),
+)
+def test_a_published_run_that_is_damaged_is_none(folder: RunFolder, text: bytes) -> None:
+    # Given
+    (folder.path / "host.json").write_bytes(text)
+    # Then
+    assert folder.published() is None
