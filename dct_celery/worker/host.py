@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable
 
 from dct_celery import __version__
-from dct_celery.errors import DctError
+from dct_celery.core.ids import is_run_id
+from dct_celery.errors import ConfigError, DctError
 from dct_celery.ports import WorkerInfo
 from dct_celery.security import signing
+from dct_celery.security.folders import private_folder
 from dct_celery.wire.messages import PROTOCOL_VERSION
 from dct_celery.worker.about import about
 from dct_celery.worker.breaker import Breaker, Troubles
@@ -48,7 +50,11 @@ class Host:
         self._thread = threading.Thread(target=self._loop, name="dct-host", daemon=True)
 
     def start(self) -> None:
-        self._services.folder.base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            if private_folder(self._services.folder.base, "the work folder"):
+                log.warning("%s was open to others; only its owner may enter it now", self._services.folder.base)
+        except ConfigError as error:
+            raise SystemExit(f"dct: error: {error}") from None
         self._claim_folder()
         self._services.folder.draining.unlink(missing_ok=True)
         if not self._services.key:
@@ -123,7 +129,8 @@ class Host:
 
     def _look(self) -> None:
         self._watch_trouble()
-        active = self._services.registry.active_runs()
+        # What is no id of a run would become a path here; nobody but a stranger announces it.
+        active = {run: epoch for run, epoch in self._services.registry.active_runs().items() if is_run_id(run)}
         for run in active.keys() - self._keepers.keys():
             log.info("run %s: preparing", run)
             # A run brings servers that this worker may never have seen: they may hold what others left.

@@ -12,6 +12,7 @@ from typing import Any
 
 from dct_celery.core.clonestate import CloneState
 from dct_celery.core.databaseuse import Changes, totals
+from dct_celery.core.ids import is_chunk_id, is_run_id
 from dct_celery.core.model import Chunk
 from dct_celery.core.serverfault import ServerFault, fault_in, fault_in_traceback
 from dct_celery.errors import DatabaseError, DctError
@@ -265,6 +266,8 @@ class Slot:
         try:
             hint = signing.verify(message, self._services.key, what="a chunk message")
             run, chunk, attempt = str(hint["run"]), str(hint["chunk"]), int(hint["attempt"])
+            if not (is_run_id(run) and is_chunk_id(chunk)):
+                raise ValueError(f"it names {run[:60]!r}, {chunk[:60]!r}")
         except (DctError, KeyError, ValueError, TypeError) as error:
             log.warning("message refused: %s", error)
             return "refused"

@@ -12,6 +12,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from dct_celery.core.ids import is_chunk_id
+from dct_celery.errors import InfrastructureError
 from dct_celery.ports import Held, Ledger
 
 #: Characters of records that are sent again at a time.
@@ -22,6 +24,8 @@ class Spool:
     """Records of one attempt."""
 
     def __init__(self, folder: Path, held: Held) -> None:
+        if not is_chunk_id(held.chunk):
+            raise InfrastructureError(f"{held.chunk[:60]!r} is no id of a chunk")
         self.key = f"{held.chunk}.{held.attempt}"
         self._path = folder / f"{self.key}.jsonl"
         # A claim that was granted twice (its answer was lost) begins its attempt anew.
