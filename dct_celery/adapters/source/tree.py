@@ -1,5 +1,6 @@
 """Trees of code on a worker. Each is written into an empty folder that gets its name when it is whole, and is never written to
-again by us: a later run uses it only if every file in it is proven to be what the index says.
+again by us: a later run uses it only if everything in it is proven to be what the index says. Where it is not, a new one is made;
+what is proven is moved over, since file systems rename thousands of files at once, but make and remove them one by one.
 
     base/new-*/                 being written
     base/DIGEST.TOKEN/tree      whole when it appeared; tests may have written there since
@@ -15,7 +16,7 @@ import stat
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,6 +54,19 @@ class _Tree:
     @property
     def root(self) -> Path:
         return self.home / "tree"
+
+
+@dataclass(slots=True)
+class _Proof:
+    """What was found in a tree's folder."""
+
+    root: Path
+    #: It holds what the index says, and nothing else but bytecode.
+    whole: bool = True
+    #: Regular files with the right mode and content, links left out.
+    good: dict[str, Stamp] = field(default_factory=dict)
+    #: What needs no second reading as long as it stays like this.
+    stamps: dict[str, Stamp] = field(default_factory=dict)
 
 
 class Trees:
@@ -102,7 +116,7 @@ class Trees:
             self._busy.add(digest)
         try:
             index = self._index(digest)
-            return self._proven(digest, index) or self._written(digest, index)
+            return self._known(digest, index)
         finally:
             with self._guard:
                 self._busy.discard(digest)
@@ -132,27 +146,28 @@ class Trees:
 
     # -- on disk -----------------------------------------------------------------------
 
-    def _proven(self, digest: str, index: Index) -> _Tree | None:
-        """A tree that is there already and is as it was. One that is not goes, unless a run uses it."""
-        chosen: _Tree | None = None
+    def _known(self, digest: str, index: Index) -> _Tree:
+        """A tree that is there already and is as it was, else a new one."""
+        remains: _Proof | None = None
         for home in sorted(self._base.glob(f"{digest}.*"), key=_age):
             known = self._trees.get(home)
-            stamps = _prove(home, index, known.stamps if known else None) if chosen is None else None
-            if stamps is not None:
-                chosen = self._trees.setdefault(home, _Tree(home, stamps))
-                chosen.stamps = stamps
-            elif not self._in_use(home):
-                self._remove(home)
-        return chosen
+            proof = _prove(home, index, known.stamps if known else None)
+            if proof.whole:
+                tree = self._trees.setdefault(home, _Tree(home, proof.stamps))
+                tree.stamps = proof.stamps
+                return tree
+            if remains is None and not self._in_use(home):
+                remains = proof
+        return self._written(digest, index, remains)
 
-    def _written(self, digest: str, index: Index) -> _Tree:
+    def _written(self, digest: str, index: Index, remains: _Proof | None) -> _Tree:
         with self._guard:
             new = Path(tempfile.mkdtemp(prefix=_NEW, dir=self._base))
             self._making.add(new)
         try:
             root = new / "tree"
             root.mkdir()
-            self._write(digest, root, index)
+            self._write(digest, root, index, remains)
             home = self._base / f"{digest}.{new.name.removeprefix(_NEW)}"
             stamps = {path: _stamp((root / path).lstat()) for path in index.paths}
             new.rename(home)
@@ -164,10 +179,11 @@ class Trees:
         tree = self._trees[home] = _Tree(home, stamps)
         return tree
 
-    def _write(self, digest: str, root: Path, index: Index) -> None:
+    def _write(self, digest: str, root: Path, index: Index, remains: _Proof | None) -> None:
         for folder in sorted(folders_of(index.paths)):
             (root / folder).mkdir()
-        for batch in _batches(index.files):
+        moved = _moved(remains, root) if remains is not None else set()
+        for batch in _batches([file for file in index.files if file.path not in moved]):
             sizes = {file.digest: file.size for file in batch}
             blobs = self._fetch(digest, sizes, {file.digest: file.path for file in batch})
             for file in batch:
@@ -185,7 +201,8 @@ class Trees:
         remove_below(self._base, home)
 
     def _forget_old(self, current: Path) -> None:
-        """Keeps a few trees. Nothing but what has a name of ours is touched."""
+        """Keeps a few trees, one of each digest. Nothing but what has a name of ours is touched."""
+        ours = current.name.partition(".")[0]
         with self._guard:
             idle: list[Path] = []
             for path in self._base.iterdir():
@@ -195,7 +212,10 @@ class Trees:
                 elif is_digest(digest) and token in ("", "lock"):
                     self._remove(path)  # of an older version
                 elif is_digest(digest) and path != current and digest not in self._busy and not self._in_use(path):
-                    idle.append(path)
+                    if digest == ours:
+                        self._remove(path)  # it was not as it should be
+                    else:
+                        idle.append(path)
             for path in sorted(idle, key=_age)[KEEP:]:
                 self._remove(path)
 
@@ -220,7 +240,7 @@ def _age(home: Path) -> float:
     return 0.0
 
 
-def _batches(files: tuple[TreeFile, ...]) -> Iterator[list[TreeFile]]:
+def _batches(files: Iterable[TreeFile]) -> Iterator[list[TreeFile]]:
     batch: list[TreeFile] = []
     size = 0
     for file in files:
@@ -244,42 +264,57 @@ def _stamp(info: os.stat_result) -> Stamp:
     return info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino
 
 
-def _prove(home: Path, index: Index, known: Mapping[str, Stamp] | None) -> dict[str, Stamp] | None:
-    """The stamps of all files, if the tree holds what the index says and nothing else but bytecode; else None.
+def _prove(home: Path, index: Index, known: Mapping[str, Stamp] | None) -> _Proof:
+    """`known`: stamps of files that need no second reading; None for a tree of which nothing is known: its bytecode goes."""
+    proof = _Proof(home / "tree")
+    try:
+        if not stat.S_ISDIR(home.lstat().st_mode) or not stat.S_ISDIR(proof.root.lstat().st_mode):
+            return _Proof(proof.root, whole=False)
+        _look_into(proof, index, known)
+    except OSError:
+        proof.whole = False
+    return proof
 
-    `known`: stamps of files that need no second reading; None for a tree of which nothing is known: then its bytecode goes.
-    """
+
+def _look_into(proof: _Proof, index: Index, known: Mapping[str, Stamp] | None) -> None:
     files = {file.path: file for file in index.files}
     links = {link.path: link for link in index.links}
-    folders = folders_of([*files, *links])
-    root = home / "tree"
-    stamps: dict[str, Stamp] = {}
+    folders = folders_of(index.paths)
     now = time.time_ns()
     seen = 0
-    try:
-        if not stat.S_ISDIR(home.lstat().st_mode) or not stat.S_ISDIR(root.lstat().st_mode):
-            return None
-        for path, entry in _scan(root, "", folders):
-            if entry.is_dir(follow_symlinks=False):
-                if entry.name == _BYTECODE and path not in folders:
-                    if known is None and not remove_below(root, Path(entry.path)):
-                        return None
-                    continue
-                if path not in folders:
-                    return None
-                continue
-            seen += 1
-            info = entry.stat(follow_symlinks=False)
-            stamp = _stamp(info)
-            if known is None or known.get(path) != stamp:
-                if not _is_the_same(entry.path, info, files.get(path), links.get(path)):
-                    return None
-                if now - stamp[2] < _FRESH:
-                    continue  # proven for now, and read again the next time
-            stamps[path] = stamp
-    except OSError:
-        return None
-    return stamps if seen == len(files) + len(links) else None
+    for path, entry in _scan(proof.root, "", folders):
+        if entry.is_dir(follow_symlinks=False):
+            if path not in folders:
+                bytecode = entry.name == _BYTECODE
+                clean = bytecode and (known is not None or remove_below(proof.root, Path(entry.path)))
+                proof.whole = proof.whole and clean
+            continue
+        info = entry.stat(follow_symlinks=False)
+        stamp = _stamp(info)
+        sure = known is not None and known.get(path) == stamp
+        if not sure and not _is_the_same(entry.path, info, files.get(path), links.get(path)):
+            proof.whole = False
+            continue
+        seen += 1
+        if path in files:
+            proof.good[path] = stamp
+        if sure or now - stamp[2] >= _FRESH:
+            proof.stamps[path] = stamp
+    proof.whole = proof.whole and seen == len(files) + len(links)
+
+
+def _moved(remains: _Proof, root: Path) -> set[str]:
+    """The files of an old tree that are in the new one now."""
+    moved = set()
+    for path, (size, written, _, inode) in remains.good.items():
+        with contextlib.suppress(OSError):
+            os.rename(remains.root / path, root / path)
+            info = (root / path).lstat()
+            if stat.S_ISREG(info.st_mode) and (info.st_size, info.st_mtime_ns, info.st_ino) == (size, written, inode):
+                moved.add(path)
+            else:  # somebody was quicker than we
+                (root / path).unlink()
+    return moved
 
 
 def _scan(folder: Path | str, prefix: str, folders: Set[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:

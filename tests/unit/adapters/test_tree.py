@@ -304,6 +304,37 @@ def test_a_tree_of_an_earlier_life_is_used_when_every_hash_is_right_but_its_byte
     assert not (root / "app" / "__pycache__").exists()
 
 
+def test_what_is_proven_of_a_changed_tree_is_moved_not_fetched(
+    sent: Sent, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given
+    digest = sent.send(project)
+    root = sent.trees.materialise(digest)
+    _rewritten(root)
+    inode = (root / "run.sh").stat().st_ino
+    asked: list[str] = []
+    get = sent.blobs.get
+    monkeypatch.setattr(sent.blobs, "get", lambda sizes: (asked.extend(sizes), get(sizes))[1])
+    # When
+    new = sent.trees.materialise(digest)
+    # Then
+    assert asked == [digest, digest_of(b"x = 1\n")]
+    assert (new / "run.sh").stat().st_ino == inode
+    assert sent.trees.materialise(digest) == new
+
+
+def test_a_tree_that_a_run_uses_gives_nothing_to_the_next_one(sent: Sent, project: Path) -> None:
+    # Given
+    digest = sent.send(project)
+    sent.alive.add("run-one")
+    first = sent.trees.materialise(digest, "run-one")
+    _left_behind(first)
+    # When
+    sent.trees.materialise(digest, "run-two")
+    # Then
+    assert (first / "run.sh").exists()
+
+
 def test_a_run_keeps_its_tree_while_the_next_one_gets_another(sent: Sent, project: Path) -> None:
     # Given a run whose tests write into their tree
     digest = sent.send(project)
