@@ -86,11 +86,14 @@ def _dispatch(
 def attach_run(settings: Settings, origins: dict[str, str], run: str, given: frozenset[str]) -> int:
     """`dct attach`: the exit code by I10. `given`: settings that are not to be those of the run. Raises UsageError when there is
     nothing to adopt, StoreUnavailable."""
+    from dct_celery.core.ids import is_run_id
     from dct_celery.dispatcher.adopt import adopt
     from dct_celery.dispatcher.conduct import Conduct, Stopwatch
     from dct_celery.dispatcher.standing import StandingRun
     from dct_celery.reports.files import check_writable
 
+    if not is_run_id(run):  # it names a journal
+        raise UsageError(f"{run!r} is no id of a run; dct status names those that go on")
     settings = replace(settings, run_id=run)
     services = _dispatcher_services(settings, origins, None, _Interrupts())
     adopted = adopt(services)

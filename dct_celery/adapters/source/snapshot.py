@@ -196,7 +196,7 @@ def _walk(root: Path, named: Callable[[str], bool]) -> Iterator[str]:
         names[:] = [name for name in names if _travels(folder, name) or (name not in _REPOSITORIES and named(f"{prefix}{name}"))]
         links = [name for name in names if os.path.islink(os.path.join(folder, name))]
         for name in files:
-            if not name.endswith((".pyc", ".pyo")):
+            if not name.endswith((".pyc", ".pyo")) and name not in _REPOSITORIES:  # of a submodule: a file
                 yield f"{prefix}{name}"
         yield from (f"{prefix}{name}" for name in links)
 

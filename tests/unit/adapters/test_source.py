@@ -163,6 +163,17 @@ def test_include_may_spell_out_a_folder_that_is_left_out_otherwise_but_no_reposi
     assert found == ["app/code.py", "link", "node_modules/a/x.js", "run.sh"]
 
 
+def test_include_brings_the_files_of_a_submodule(project: Path) -> None:
+    # Given
+    git(project, "init", "-q")
+    (project / "vendored").mkdir()
+    (project / "vendored" / ".git").write_text("gitdir: ../.git/modules/vendored")
+    (project / "vendored" / "code.py").touch()
+    # When / Then
+    assert "vendored/code.py" in paths(project, include=("vendored/",))
+    assert "vendored/.git" not in paths(project, include=("vendored/",))
+
+
 def test_exclude_leaves_out_and_wins_over_include(project: Path) -> None:
     assert paths(project, exclude=("app", "link"), include=("app/code.py",)) == ["run.sh"]
 
