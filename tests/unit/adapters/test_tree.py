@@ -323,6 +323,40 @@ def test_what_is_proven_of_a_changed_tree_is_moved_not_fetched(
     assert sent.trees.materialise(digest) == new
 
 
+def test_a_file_that_is_replaced_while_it_is_moved_is_fetched(sent: Sent, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a process that a test has left, and that is quicker than we
+    digest = sent.send(project)
+    _rewritten(sent.trees.materialise(digest))
+    rename = os.rename
+
+    def late(source: Path, target: Path) -> None:
+        if source.name == "run.sh":
+            source.unlink()
+            source.write_text("#!/bin/no\n")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", late)
+    # When
+    root = sent.trees.materialise(digest)
+    # Then
+    assert snapshot.take(root).digest == digest
+
+
+def test_a_file_that_changed_a_moment_before_it_was_read_is_read_again(
+    sent: Sent, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given
+    digest = sent.send(project)
+    os.utime(sent.trees.materialise(digest) / "run.sh", (1, 1))
+    sent.trees.materialise(digest)
+    read: list[bytes] = []
+    monkeypatch.setattr(trees, "digest_of", lambda content: (read.append(content), digest_of(content))[1])
+    # When
+    sent.trees.materialise(digest)
+    # Then
+    assert read == [b"#!/bin/sh\n"]
+
+
 def test_a_tree_that_a_run_uses_gives_nothing_to_the_next_one(sent: Sent, project: Path) -> None:
     # Given
     digest = sent.send(project)
