@@ -4,8 +4,11 @@ what is proven is moved over, since file systems rename thousands of files at on
 
     base/new-*/                 being written
     base/DIGEST.TOKEN/tree      whole when it appeared; tests may have written there since
+    base/DIGEST.TOKEN/whole     an empty file, made after the tree
 
-What this process has proven it remembers by size, times and inode: in memory, where tests cannot change it.
+What this process has proven it remembers by size, times and inode: in memory, where tests cannot change it. Bytecode in the tree
+makes imports of the next run cheap. It stays as long as no file has changed since "whole" was made: Python takes bytecode that
+was compiled from another content of the same size and second for the file's own.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ PATIENCE, PAUSE = 30.0, 0.5
 _BATCH_FILES, _BATCH_BYTES = 500, 32 * 1024 * 1024
 #: Nanoseconds: a file that changed so shortly before it was proven could change again without a trace in its times.
 _FRESH = 2_000_000_000
-_BYTECODE = "__pycache__"
+_BYTECODE, _WHOLE = "__pycache__", "whole"
 _NEW = "new-"
 
 #: Size, modification and change time, inode: a file that somebody rewrote differs, whatever he did to the modification time.
@@ -67,6 +70,9 @@ class _Proof:
     good: dict[str, Stamp] = field(default_factory=dict)
     #: What needs no second reading as long as it stays like this.
     stamps: dict[str, Stamp] = field(default_factory=dict)
+    #: Folders of bytecode, and the latest change of any file, in nanoseconds.
+    bytecode: list[Path] = field(default_factory=list)
+    changed: int = 0
 
 
 class Trees:
@@ -102,21 +108,22 @@ class Trees:
         try:
             with lock:
                 self._base.mkdir(mode=0o700, parents=True, exist_ok=True)
-                tree = self._look_up(digest)
-                tree.runs = {run, *filter(self._alive, tree.runs)}
-                os.utime(tree.home)
+                tree = self._look_up(digest, run)
             self._forget_old(tree.home)
         except (OSError, UnicodeError) as error:
             why = getattr(error, "strerror", None) or error
             raise InfrastructureError(f"the code cannot be written below {self._base}: {why}") from error
         return tree.root
 
-    def _look_up(self, digest: str) -> _Tree:
+    def _look_up(self, digest: str, run: str) -> _Tree:
         with self._guard:
             self._busy.add(digest)
         try:
             index = self._index(digest)
-            return self._known(digest, index)
+            tree = self._known(digest, index)
+            tree.runs = {run, *filter(self._alive, tree.runs)}
+            os.utime(tree.home)
+            return tree
         finally:
             with self._guard:
                 self._busy.discard(digest)
@@ -152,7 +159,7 @@ class Trees:
         for home in sorted(self._base.glob(f"{digest}.*"), key=_age):
             known = self._trees.get(home)
             proof = _prove(home, index, known.stamps if known else None)
-            if proof.whole:
+            if proof.whole and _clear_bytecode(home, proof):
                 tree = self._trees.setdefault(home, _Tree(home, proof.stamps))
                 tree.stamps = proof.stamps
                 return tree
@@ -170,6 +177,7 @@ class Trees:
             self._write(digest, root, index, remains)
             home = self._base / f"{digest}.{new.name.removeprefix(_NEW)}"
             stamps = {path: _stamp((root / path).lstat()) for path in index.paths}
+            (new / _WHOLE).touch()
             new.rename(home)
         except BaseException:
             remove_below(self._base, new)
@@ -265,7 +273,7 @@ def _stamp(info: os.stat_result) -> Stamp:
 
 
 def _prove(home: Path, index: Index, known: Mapping[str, Stamp] | None) -> _Proof:
-    """`known`: stamps of files that need no second reading; None for a tree of which nothing is known: its bytecode goes."""
+    """`known`: stamps of files that need no second reading; None for a tree of which nothing is known."""
     proof = _Proof(home / "tree")
     try:
         if not stat.S_ISDIR(home.lstat().st_mode) or not stat.S_ISDIR(proof.root.lstat().st_mode):
@@ -284,13 +292,14 @@ def _look_into(proof: _Proof, index: Index, known: Mapping[str, Stamp] | None) -
     seen = 0
     for path, entry in _scan(proof.root, "", folders):
         if entry.is_dir(follow_symlinks=False):
-            if path not in folders:
-                bytecode = entry.name == _BYTECODE
-                clean = bytecode and (known is not None or remove_below(proof.root, Path(entry.path)))
-                proof.whole = proof.whole and clean
+            if entry.name == _BYTECODE:
+                proof.bytecode.append(Path(entry.path))
+            elif path not in folders:
+                proof.whole = False
             continue
         info = entry.stat(follow_symlinks=False)
         stamp = _stamp(info)
+        proof.changed = max(proof.changed, stamp[2])
         sure = known is not None and known.get(path) == stamp
         if not sure and not _is_the_same(entry.path, info, files.get(path), links.get(path)):
             proof.whole = False
@@ -301,6 +310,19 @@ def _look_into(proof: _Proof, index: Index, known: Mapping[str, Stamp] | None) -
         if sure or now - stamp[2] >= _FRESH:
             proof.stamps[path] = stamp
     proof.whole = proof.whole and seen == len(files) + len(links)
+
+
+def _clear_bytecode(home: Path, proof: _Proof) -> bool:
+    """Removes it if its sources may have been others for a while; False if it cannot be removed."""
+    mark = home / _WHOLE
+    with contextlib.suppress(OSError):
+        if proof.changed <= mark.lstat().st_ctime_ns:
+            return True
+    if not all(remove_below(proof.root, folder) for folder in proof.bytecode):
+        return False
+    remove_below(home, mark)
+    mark.touch()
+    return True
 
 
 def _moved(remains: _Proof, root: Path) -> set[str]:

@@ -126,14 +126,14 @@ def test_no_index_writes_outside_its_folder(tmp_path_factory: pytest.TempPathFac
     # Then
     assert os.listdir(place) in ([], ["trees"])
     written = [path for path in (place / "trees").glob("**/*") if path.is_file() and not path.is_symlink()]
-    assert all("tree" in path.relative_to(place / "trees").parts for path in written)
+    assert all(path.relative_to(place / "trees").parts[1] in ("tree", "whole") for path in written)
 
 
 @given(st.binary(max_size=100))
 def test_bytes_that_are_no_index_are_one_line(content: bytes) -> None:
     sent = Sent(Path("/nowhere-at-all"))
     with pytest.raises(InfrastructureError) as caught:
-        sent.trees._look_up(sent.send_index(content))
+        sent.trees._look_up(sent.send_index(content), "")
     assert "\n" not in str(caught.value)
 
 
@@ -293,15 +293,59 @@ def test_a_file_that_was_only_touched_is_read_and_used(sent: Sent, project: Path
     assert sent.trees.materialise(digest) == root
 
 
-def test_a_tree_of_an_earlier_life_is_used_when_every_hash_is_right_but_its_bytecode_is_not(sent: Sent, project: Path) -> None:
-    # Given
-    digest = sent.send(project)
-    root = sent.trees.materialise(digest)
+@pytest.fixture
+def bytecode(sent: Sent, project: Path) -> Path:
+    """A file of bytecode in a tree that was materialised."""
+    root = sent.trees.materialise(sent.send(project))
     (root / "app" / "__pycache__").mkdir()
-    (root / "app" / "__pycache__" / "code.pyc").write_bytes(b"of another code.py")
-    # When / Then
-    assert sent.restarted().materialise(digest) == root
-    assert not (root / "app" / "__pycache__").exists()
+    (root / "app" / "__pycache__" / "code.pyc").write_bytes(b"")
+    return root / "app" / "__pycache__" / "code.pyc"
+
+
+def test_a_worker_that_is_started_again_uses_tree_and_bytecode_after_reading_every_file(
+    sent: Sent, project: Path, bytecode: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given
+    read: list[bytes] = []
+    monkeypatch.setattr(trees, "digest_of", lambda content: (read.append(content), digest_of(content))[1])
+    # When
+    root = sent.restarted().materialise(sent.send(project))
+    # Then
+    assert bytecode.is_relative_to(root)
+    assert bytecode.exists()
+    assert sorted(read) == [b"#!/bin/sh\n", b"x = 1\n"]
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["same-life", "restarted"])
+def test_bytecode_of_a_file_that_was_another_one_for_a_while_goes(
+    sent: Sent, project: Path, bytecode: Path, restarted: bool
+) -> None:
+    # Given a source that was changed and put back, with its times
+    source = bytecode.parent.parent / "code.py"
+    before = source.stat()
+    source.write_text("x = 9\n")
+    source.write_text("x = 1\n")
+    os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
+    # When
+    found = sent.restarted() if restarted else sent.trees
+    root = found.materialise(sent.send(project))
+    # Then
+    assert bytecode.is_relative_to(root)
+    assert not bytecode.exists()
+    # And from now on it stays again
+    bytecode.parent.mkdir()
+    bytecode.touch()
+    found.materialise(sent.send(project))
+    assert bytecode.exists()
+
+
+def test_a_tree_whose_mark_is_gone_keeps_no_bytecode(sent: Sent, project: Path, bytecode: Path) -> None:
+    # Given
+    (bytecode.parents[3] / "whole").unlink()
+    # When
+    sent.trees.materialise(sent.send(project))
+    # Then
+    assert not bytecode.exists()
 
 
 def test_what_is_proven_of_a_changed_tree_is_moved_not_fetched(
