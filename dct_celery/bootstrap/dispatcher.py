@@ -207,14 +207,14 @@ def _upload(settings: Settings, root: Path, warn: Callable[[str], object]) -> Up
 
 
 def _selection(settings: Settings, root: Path) -> Selection:
-    """What travels besides what git says; the reports of the last run never do."""
+    """What travels besides what git says; reports of the last run and the folder of a local worker never do."""
     from dct_celery.adapters.source.snapshot import Selection
     from dct_celery.core.globs import Globs
 
     project = Path(settings.project_dir)
     top = os.path.realpath(root)
-    reports = (os.path.realpath(project / path) for path in (settings.junit_xml, settings.json) if path)
-    written = frozenset(os.path.relpath(path, top) for path in reports)
+    ours = (os.path.realpath(project / path) for path in (settings.junit_xml, settings.json, settings.work_dir) if path)
+    written = frozenset(os.path.relpath(path, top) for path in ours)
     return Selection(Globs(settings.include), Globs(settings.exclude), written)
 
 

@@ -36,8 +36,12 @@ class Selection:
     include: Globs = field(default_factory=lambda: Globs(()))
     #: Wins over `include`.
     exclude: Globs = field(default_factory=lambda: Globs(()))
-    #: Paths of files that a run itself writes: with them every run would have a new tree.
+    #: Files and folders that a run itself writes: with them every run would have a new tree.
     written: frozenset[str] = frozenset()
+
+    def leaves_out(self, path: str) -> bool:
+        itself = any(path == own or path.startswith(f"{own}/") for own in self.written)
+        return itself or self.exclude.match(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +50,12 @@ class Snapshot:
 
     root: Path
     index: Index
+    #: Hash of the index: equal digests mean equal trees.
+    digest: str
     #: Paths that look like secrets, and that no pattern of `include` names.
     secrets: tuple[str, ...] = ()
     #: Patterns of `include` that match no file.
     unused: tuple[str, ...] = ()
-
-    @property
-    def digest(self) -> str:
-        """Equal digests mean equal trees."""
-        return self.index.digest
 
 
 def find_root(directory: Path) -> Path:
@@ -83,8 +84,8 @@ def take(root: Path, selection: Selection | None = None, *, git_modes: bool = Fa
         paths |= {path for path in _walk(root, selection.include.names) if selection.include.match(path)}
     files: list[TreeFile] = []
     links: list[TreeLink] = []
-    for path in sorted(paths - selection.written):
-        if selection.exclude.match(path):
+    for path in sorted(paths):
+        if selection.leaves_out(path):
             continue
         try:
             entry = _entry(root, path, git_modes=git_modes)
@@ -99,13 +100,14 @@ def take(root: Path, selection: Selection | None = None, *, git_modes: bool = Fa
         elif entry is not None:
             links.append(entry)
     index = Index(tuple(files), tuple(links))
-    if len(index.encode()) > MAX_INDEX:
+    encoded = index.encode()
+    if len(encoded) > MAX_INDEX:
         raise UsageError(
             f"{root} has {len(files):,} files, too many to send to workers; "
             "leave out what tests do not need (.gitignore, --exclude)"
         )
     secret = (file.path for file in files if not selection.include.match(file.path) and _is_secret(root, file.path))
-    return Snapshot(root, index, tuple(secret), tuple(selection.include.unused(index.paths)))
+    return Snapshot(root, index, digest_of(encoded), tuple(secret), tuple(selection.include.unused(index.paths)))
 
 
 def content(root: Path, file: TreeFile) -> bytes:

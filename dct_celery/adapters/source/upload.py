@@ -53,8 +53,8 @@ class Upload:
         if taken is None or now - self._asked_at < PAUSE:
             return
         self._asked_at = now
-        wanted = store.wanted(taken.digest) & {*self._files, taken.digest}
-        if wanted and (missing := store.missing(sorted(wanted))):
+        wanted = [digest for digest in store.wanted(taken.digest) if digest in self._files or digest == taken.digest]
+        if wanted and (missing := store.missing(wanted)):
             self._put(store, missing, forgiving=True)
 
     def _put(self, store: BlobStore, digests: Iterable[str], *, forgiving: bool = False) -> int:

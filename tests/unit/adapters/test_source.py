@@ -178,11 +178,15 @@ def test_exclude_leaves_out_and_wins_over_include(project: Path) -> None:
     assert paths(project, exclude=("app", "link"), include=("app/code.py",)) == ["run.sh"]
 
 
-def test_reports_of_the_last_run_do_not_travel(project: Path) -> None:
+def test_what_the_last_run_wrote_does_not_travel(project: Path) -> None:
     # Given
     (project / "junit.xml").touch()
+    (project / ".work" / "trees").mkdir(parents=True)
+    (project / ".work" / "trees" / "code.py").touch()
+    (project / ".workers").touch()
     # When / Then
-    assert paths(project, written="junit.xml") == ["app/code.py", "link", "run.sh"]
+    assert paths(project, written="junit.xml") == [".work/trees/code.py", ".workers", "app/code.py", "link", "run.sh"]
+    assert paths(project, written=".work") == [".workers", "app/code.py", "junit.xml", "link", "run.sh"]
 
 
 def test_an_include_that_matches_nothing_is_told(project: Path) -> None:
