@@ -122,7 +122,7 @@ def _worker_services(settings: Settings, name: str) -> WorkerServices:
     from dct_celery.adapters.process import PipeProcess, user_environment
     from dct_celery.adapters.redisstore import blobs, client, ledger, registry
     from dct_celery.adapters.source.tree import Trees, check_checkout
-    from dct_celery.core.ids import is_worker_name
+    from dct_celery.core.ids import is_run_id, is_worker_name
     from dct_celery.ports import DatabasePolicy
     from dct_celery.worker.layout import WorkFolder
     from dct_celery.worker.services import WorkerServices
@@ -136,7 +136,7 @@ def _worker_services(settings: Settings, name: str) -> WorkerServices:
     if not settings.work_dir and not is_worker_name(name):
         raise ConfigError(f"the worker's name {name!r} is no name of a folder; give it another with -n, or set DCT_WORK_DIR")
     folder = WorkFolder((Path(settings.work_dir) if settings.work_dir else cache_folder() / name).resolve())
-    trees = Trees(folder.trees, blobs.RedisBlobs(store), lambda run: folder.run(run).path.is_dir())
+    trees = Trees(folder.trees, blobs.RedisBlobs(store), lambda run: is_run_id(run) and folder.run(run).path.is_dir())
 
     def code(spec: Mapping[str, Any]) -> Path:
         if spec["code"] == "snapshot":

@@ -39,10 +39,11 @@ def remove_below(base: Path, path: Path) -> bool:
         if path.is_symlink() or not path.is_dir():
             path.unlink()
         else:
-            shutil.rmtree(path)  # follows no link that it meets, nor one that appears meanwhile
+            # Follows no link that it meets, nor one that appears meanwhile; what cannot be removed does not save the rest.
+            shutil.rmtree(path, ignore_errors=True)
     except OSError:
         return False
-    return True
+    return not path.exists()
 
 
 def _lies_below(base: Path, path: Path) -> bool:

@@ -52,6 +52,22 @@ def test_nothing_is_removed_behind_a_link(base: Path) -> None:
     assert (base.parent / "precious" / "file").exists()
 
 
+def test_what_cannot_be_removed_does_not_save_the_rest(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    (base / "runs" / "one" / "stuck").touch()
+    unlink = os.unlink
+
+    def refuse(path: str, **more: int) -> None:
+        if path == "stuck":
+            raise PermissionError(1, "Operation not permitted", path)
+        unlink(path, **more)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    # When / Then
+    assert not remove_below(base, base / "runs" / "one")
+    assert os.listdir(base / "runs" / "one") == ["stuck"]
+
+
 def test_a_folder_that_is_open_to_others_is_closed(tmp_path: Path) -> None:
     # Given
     folder = tmp_path / "work"
