@@ -100,7 +100,11 @@ def _start_host(settings: Settings, worker: Any) -> Any:
     pool = worker.pool_cls.__module__
     if not pool.endswith("prefork"):
         raise SystemExit(f"dct: error: this worker runs the pool {pool}; slots need processes: leave -P at prefork")
-    host = Host(_worker_services(settings, worker.hostname), worker.concurrency, lambda: len(state.active_requests))
+    try:
+        services = _worker_services(settings, worker.hostname)
+    except ConfigError as error:
+        raise SystemExit(f"dct: error: {error}") from None
+    host = Host(services, worker.concurrency, lambda: len(state.active_requests))
     host.start()
     return host
 

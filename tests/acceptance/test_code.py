@@ -59,6 +59,28 @@ def test_a_folder_without_a_project_is_refused_before_anything_is_sent(place: Pa
         assert "has no Django project" in done.stderr
 
 
+def test_what_is_no_id_of_a_run_names_no_journal(place: Path) -> None:
+    # Given
+    place.mkdir()
+    # When
+    done = dct(place, "attach", "../../x")
+    # Then
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (4, "", 1), done.stderr
+    assert "'../../x' is no id of a run" in done.stderr
+
+
+def test_a_worker_whose_name_is_a_path_is_refused_in_one_line(fleet: Fleet, tmp_path: Path) -> None:
+    # When
+    command = [sys.executable, "-m", "celery", "-A", "dct_celery", "worker", "-n", "../../up@host", "-c", "1"]
+    env = fleet.environment({"XDG_CACHE_HOME": str(tmp_path / "a" / "b")})
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    # Then
+    assert done.returncode != 0
+    assert "dct: error: the worker's name '../../up@host' is no name of a folder" in done.stdout + done.stderr, done
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not list(tmp_path.rglob("up@host"))
+
+
 def blob(fleet: Fleet, digest: str) -> Any:
     return fleet.client.get(keys.blob(digest))
 
