@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from dct_celery.core import globs, ids
 from dct_celery.core.option import Group, Kind, Option, accept, expected, shown
 from dct_celery.errors import ConfigError
 
@@ -30,11 +31,13 @@ def _option(group: Group, kind: Kind, text: str, *flags: str, default: object = 
     return field(default=default, repr=not option.secret, metadata={"option": option})
 
 
-_django, _fleet, _limits = partial(_option, "django"), partial(_option, "fleet"), partial(_option, "limits")
-_report, _worker, _database = partial(_option, "report"), partial(_option, "worker"), partial(_option, "database")
+_django, _fleet, _code = partial(_option, "django"), partial(_option, "fleet"), partial(_option, "code")
+_database, _limits = partial(_option, "database"), partial(_option, "limits")
+_report, _worker = partial(_option, "report"), partial(_option, "worker")
 _ENV = {"pattern": r"[A-Za-z_*?\[][\w*?\[\]!-]*", "rule": 'names or globs such as AWS_*, without "=" or a value'}
 _POOL = {"pattern": r"[a-z0-9_-]{1,32}", "rule": '1 to 32 of a-z, 0-9, "_", "-"'}
-_RUN_ID = {"pattern": r"[a-z0-9][a-z0-9-]{5,25}", "rule": '6 to 26 of a-z, 0-9, "-", not starting with "-"'}
+_RUN_ID = {"pattern": ids.RUN_ID, "rule": ids.RUN_ID_RULE}
+_GLOBS = {"pattern": globs.PATTERN, "rule": globs.RULE}
 _DOTTED = {"pattern": r"[^\W\d]\w*(\.[^\W\d]\w*)*", "rule": "a dotted Python name"}
 
 
@@ -83,15 +86,20 @@ class Settings:
     )  # fmt: skip
     fallback_after: float = _fleet("float", "How long to wait before that", default=15.0, minimum=0)
     python: str | None = _fleet("program", "Interpreter that the project runs with, here and on workers", variable="DCT_PYTHON")
-    code: Literal["snapshot", "checkout"] = _fleet(
-        "str", "Send the code, or prove that the workers have it", default="snapshot", choices=("snapshot", "checkout")
-    )
     run_id: str | None = _fleet("str", "Id of the run instead of one we choose", metavar="ID", **_RUN_ID)
     env: tuple[str, ...] = _fleet("list", "Variable (name or glob) to hand to the tests", default=(), metavar="NAME", **_ENV)
     signing_key: str | None = _fleet(
         "str", "Key of the pool's messages; better in DCT_SIGNING_KEY_FILE", secret=True, metavar="KEY"
     )
     ignore_package: tuple[str, ...] = _fleet("list", "Package whose version may differ on workers", default=(), metavar="NAME")
+
+    code: Literal["snapshot", "checkout"] = _code(
+        "str", "Send the code, or prove that the workers have it", default="snapshot", choices=("snapshot", "checkout")
+    )
+    include: tuple[str, ...] = _code(
+        "list", "Ignored files that tests need: send them, too", default=(), metavar="GLOB", **_GLOBS
+    )
+    exclude: tuple[str, ...] = _code("list", "Files that tests do not need: leave them out", default=(), metavar="GLOB", **_GLOBS)
 
     create_db: bool = _database("bool", "Build the templates anew instead of using those of earlier runs", default=False)
     keep_databases: Literal["auto", "always", "never"] = _database(

@@ -6,7 +6,7 @@ Adapters are imported by the functions that wire them: a help text or a wrong op
 from __future__ import annotations
 
 from dct_celery.bootstrap.byhand import collect_garbage, examine
-from dct_celery.bootstrap.dispatcher import attach_run, run_tests
+from dct_celery.bootstrap.dispatcher import attach_run, list_files, run_tests
 from dct_celery.bootstrap.looking import cancel_run, look_at_runs, look_at_workers
 from dct_celery.bootstrap.worker import make_worker_app
 
@@ -15,6 +15,7 @@ __all__ = [
     "cancel_run",
     "collect_garbage",
     "examine",
+    "list_files",
     "look_at_runs",
     "look_at_workers",
     "make_worker_app",

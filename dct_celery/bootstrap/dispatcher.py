@@ -18,20 +18,24 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from dct_celery.errors import ConfigError, Untrusted, UsageError
+from dct_celery.errors import Untrusted, UsageError
 from dct_celery.settings import Settings
 
 if TYPE_CHECKING:
-    from dct_celery.adapters.source.snapshot import Snapshot
+    from dct_celery.adapters.source.snapshot import Selection
+    from dct_celery.adapters.source.upload import Upload
     from dct_celery.core.model import RunReport
     from dct_celery.dispatcher.request import Request
     from dct_celery.dispatcher.services import DispatcherServices
-    from dct_celery.ports import BlobStore, ChunkQueue
+    from dct_celery.ports import ChunkQueue
     from dct_celery.protocol.door import Door
 
 
 def run_tests(settings: Settings, origins: dict[str, str]) -> int:
     """`dct run`: the exit code by I10. Raises DctError for what stops it before there is a report."""
+    from dct_celery.dispatcher.request import require_project
+
+    require_project(settings, os.environ)
     interrupts = _Interrupts()
     if settings.local is None and settings.local_fallback is None:
         return _dispatch(settings, origins, interrupts)
@@ -45,6 +49,15 @@ def run_tests(settings: Settings, origins: dict[str, str]) -> int:
         raise UsageError(f"{places} exclude each other: a local run has no fleet to wait for; remove one")
     with local_fleet(settings) as fleet:
         return _dispatch(fleet.settings, {**origins, **fleet.origins}, interrupts, fleet.trouble)
+
+
+def list_files(settings: Settings) -> tuple[list[str], list[str]]:
+    """`dct run --list-files`: lines and warnings for the terminal. Raises UsageError."""
+    from dct_celery.adapters.source import snapshot
+
+    root = snapshot.find_root(Path(settings.project_dir))
+    taken = snapshot.take(root, _selection(settings, root))
+    return list(snapshot.listing(taken)), list(snapshot.warnings(taken))
 
 
 def _dispatch(
@@ -74,11 +87,14 @@ def _dispatch(
 def attach_run(settings: Settings, origins: dict[str, str], run: str, given: frozenset[str]) -> int:
     """`dct attach`: the exit code by I10. `given`: settings that are not to be those of the run. Raises UsageError when there is
     nothing to adopt, StoreUnavailable."""
+    from dct_celery.core.ids import is_run_id
     from dct_celery.dispatcher.adopt import adopt
     from dct_celery.dispatcher.conduct import Conduct, Stopwatch
     from dct_celery.dispatcher.standing import StandingRun
     from dct_celery.reports.files import check_writable
 
+    if not is_run_id(run):  # it names a journal
+        raise UsageError(f"{run!r} is no id of a run; dct status names those that go on")
     settings = replace(settings, run_id=run)
     services = _dispatcher_services(settings, origins, None, _Interrupts())
     adopted = adopt(services)
@@ -87,12 +103,19 @@ def attach_run(settings: Settings, origins: dict[str, str], run: str, given: fro
     for name in ("junit_xml", "json"):
         if path := getattr(settings, name):
             check_writable(Path(settings.project_dir, path), origins.get(name, "the run's own setting"))
-    services = replace(services, settings=settings, write_reports=partial(_write_reports, settings))
+    upload = _upload(settings, request.root, services.console.warn)
+    services = replace(
+        services,
+        settings=settings,
+        write_reports=partial(_write_reports, settings),
+        snapshot=upload.send,
+        supply_code=partial(upload.supply, services.blobs),
+    )
     services.console.explain(request.rerun)
     standing = StandingRun(
         services,
         adopted.head.spec,
-        partial(_upload_again, request.root, services.blobs),
+        partial(_upload_again, request.root, services),
         epoch=adopted.epoch,
         incarnation=adopted.incarnation,
     )
@@ -104,10 +127,10 @@ def attach_run(settings: Settings, origins: dict[str, str], run: str, given: fro
         standing.leave()
 
 
-def _upload_again(root: Path, store: BlobStore) -> None:
+def _upload_again(root: Path, services: DispatcherServices) -> None:
     """The code, for workers that join later; on another machine there is none, and those that have it go on."""
     if root.is_dir():
-        _upload(root, store)
+        services.snapshot(root, services.blobs)
 
 
 def _dispatcher_services(
@@ -135,6 +158,8 @@ def _dispatcher_services(
     door = pool.of_run(run, nonce)
     if request is None:
         nonce, door = _known_run(store, run, pool, state_folder)
+    upload = _upload(settings, request.root if request is not None else Path(settings.project_dir), console.warn)
+    code = blobs.RedisBlobs(store)
     return DispatcherServices(
         settings=settings,
         run=run,
@@ -148,14 +173,15 @@ def _dispatcher_services(
         registry=registry.RedisRegistry(store, settings.pool, pool),
         ledger=ledger.RedisLedger(store, run, door),
         queue=_LateQueue(partial(_chunk_queue, settings, run, origins.get("broker", "broker"))),
-        blobs=blobs.RedisBlobs(store),
+        blobs=code,
         timings=partial(blobs.RedisTimings, store),
         console=console,
         state_folder=state_folder,
         environ=dict(os.environ),
         start_process=PipeProcess,
         user_environment=partial(user_environment, dict(os.environ)),
-        snapshot=_upload,
+        snapshot=upload.send,
+        supply_code=partial(upload.supply, code),
         write_reports=partial(_write_reports, settings),
         interrupted=interrupts.seen,
     )
@@ -200,27 +226,22 @@ class _LateQueue:
         self._made().purge()
 
 
-def _upload(root: Path, store: BlobStore) -> tuple[Snapshot, int, int]:
-    from dct_celery.adapters.source import snapshot
+def _upload(settings: Settings, root: Path, warn: Callable[[str], object]) -> Upload:
+    from dct_celery.adapters.source.upload import Upload
 
-    taken = snapshot.take(root)
-    by_digest = {file.digest: file for file in taken.files}
-    missing = store.missing([*by_digest, taken.digest])
-    sent = 0
+    return Upload(_selection(settings, root), time.monotonic, warn, prove_only=settings.code == "checkout")
 
-    def contents() -> Any:
-        nonlocal sent
-        for digest in missing - {taken.digest}:
-            content = snapshot.content(root, by_digest[digest])
-            if snapshot.digest_of(content) != digest:
-                raise ConfigError(f"{by_digest[digest].path} changed while it was read; run again when nothing writes there")
-            sent += len(content)
-            yield digest, content
-        if taken.digest in missing:
-            yield taken.digest, taken.index()
 
-    store.put(contents())
-    return taken, len(taken.files), sent
+def _selection(settings: Settings, root: Path) -> Selection:
+    """What travels besides what git says; reports of the last run and the folder of a local worker never do."""
+    from dct_celery.adapters.source.snapshot import Selection
+    from dct_celery.core.globs import Globs
+
+    project = Path(settings.project_dir)
+    top = os.path.realpath(root)
+    ours = (os.path.realpath(project / path) for path in (settings.junit_xml, settings.json, settings.work_dir) if path)
+    written = frozenset(os.path.relpath(path, top) for path in ours)
+    return Selection(Globs(settings.include), Globs(settings.exclude), written)
 
 
 def _write_reports(settings: Settings, report: RunReport) -> None:

@@ -100,7 +100,11 @@ def _start_host(settings: Settings, worker: Any) -> Any:
     pool = worker.pool_cls.__module__
     if not pool.endswith("prefork"):
         raise SystemExit(f"dct: error: this worker runs the pool {pool}; slots need processes: leave -P at prefork")
-    host = Host(_worker_services(settings, worker.hostname), worker.concurrency, lambda: len(state.active_requests))
+    try:
+        services = _worker_services(settings, worker.hostname)
+    except ConfigError as error:
+        raise SystemExit(f"dct: error: {error}") from None
+    host = Host(services, worker.concurrency, lambda: len(state.active_requests))
     host.start()
     return host
 
@@ -123,6 +127,7 @@ def _worker_services(settings: Settings, name: str) -> WorkerServices:
     from dct_celery.adapters.redisstore import blobs, client, ledger, registry
     from dct_celery.adapters.source.tree import Trees, check_checkout
     from dct_celery.bootstrap.keys import keyring_of
+    from dct_celery.core.ids import is_run_id, is_worker_name
     from dct_celery.ports import DatabasePolicy
     from dct_celery.protocol.door import Door
     from dct_celery.worker.layout import WorkFolder
@@ -134,17 +139,18 @@ def _worker_services(settings: Settings, name: str) -> WorkerServices:
         health_check_seconds=settings.health_check_seconds,
         clones_at_once=settings.clones_at_once,
     )
-    base = Path(settings.work_dir) if settings.work_dir else cache_folder() / name
-    trees = Trees(base / "trees", blobs.RedisBlobs(store))
+    if not settings.work_dir and not is_worker_name(name):
+        raise ConfigError(f"the worker's name {name!r} is no name of a folder; give it another with -n, or set DCT_WORK_DIR")
+    folder = WorkFolder((Path(settings.work_dir) if settings.work_dir else cache_folder() / name).resolve())
+    trees = Trees(folder.trees, blobs.RedisBlobs(store), lambda run: is_run_id(run) and folder.run(run).path.is_dir())
 
     def code(spec: RunSpec) -> Path:
         if spec.code == "snapshot":
-            return trees.materialise(spec.tree)
+            return trees.materialise(spec.tree, spec.run)
         if not settings.checkout:
             raise ConfigError("the run wants --code checkout, but this worker has none: set DCT_CHECKOUT to its folder")
         return check_checkout(Path(settings.checkout), spec.tree)
 
-    folder = WorkFolder(base.resolve())
     door = Door.of_pool(keyring_of(settings), settings.pool)
     return WorkerServices(
         settings=settings,

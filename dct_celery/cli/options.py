@@ -18,6 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 SECTIONS = {
     "django": "Selection and order",
     "fleet": "Fleet",
+    "code": "Code",
     "database": "Databases",
     "limits": "Limits",
     "report": "Reports",

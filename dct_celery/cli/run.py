@@ -34,15 +34,26 @@ def _explain(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     callback=_explain,
     help="Say where a run differs from the sequential one on purpose, and why",
 )
+@click.option("--list-files", is_flag=True, help="List the files that would be sent to the workers, and end")
 @click.pass_context
-def command(ctx: click.Context, /, **_: object) -> None:
+def command(ctx: click.Context, /, *, list_files: bool, **_: object) -> None:
     """Run the project's tests on every worker of the pool.
 
     Start it in the project's folder. A LABEL is what `manage.py test` takes: a dotted module, class or method, or a
     folder. Without one, all tests run.
     """
-    settings, origins = load(given(ctx), env=os.environ, cwd=Path.cwd())
+    flags = {name: value for name, value in given(ctx).items() if name != "list_files"}
+    settings, origins = load(flags, env=os.environ, cwd=Path.cwd())
     # Late, so that the help and a wrong option answer at once.
+    if list_files:
+        from dct_celery.bootstrap import list_files as lines
+
+        files, warnings = lines(settings)
+        for line in files:
+            click.echo(line)
+        for line in warnings:
+            click.echo(f"warning: {line}", err=True)
+        ctx.exit(0)
     from dct_celery.bootstrap import run_tests
 
     ctx.exit(run_tests(settings, origins))

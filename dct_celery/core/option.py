@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from dct_celery.core.redact import MASK, redact
 
 Kind = Literal["str", "int", "float", "bool", "list", "path", "program", "url"]
-Group = Literal["django", "fleet", "database", "limits", "report", "worker"]
+Group = Literal["django", "fleet", "code", "database", "limits", "report", "worker"]
 
 _BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 _WORDS = {"int": "a whole number", "float": "a number of seconds", "bool": "true or false", "list": "a list of texts"}

@@ -27,7 +27,7 @@ from dct_celery.settings import OPTIONS, Settings
 from dct_celery.wire import messages
 
 #: Groups of settings that belong to the run and not to the machine of its dispatcher.
-_GROUPS = frozenset({"django", "limits", "report", "database"})
+_GROUPS = frozenset({"django", "code", "limits", "report", "database"})
 #: Greatest size of a head, in bytes: some 300,000 tests.
 _LIMIT = 256 * 1024 * 1024
 

@@ -72,6 +72,19 @@ def make_request(settings: Settings, root: Path, env: Mapping[str, str], seed: i
     )
 
 
+def require_project(settings: Settings, env: Mapping[str, str]) -> None:
+    """Before anything is sent or announced. Raises ConfigError where nothing says that there is a Django project."""
+    project = Path(settings.project_dir)
+    if settings.settings or env.get("DJANGO_SETTINGS_MODULE") or (project / "manage.py").exists():
+        return
+    near = sorted(path.parent.name for path in project.glob("*/manage.py"))
+    hint = f"manage.py is in {near[0]}/: run it there" if near else "run it in the project's folder"
+    raise ConfigError(
+        f"{project} has no Django project: no manage.py is there, and no settings module is named; {hint}, or name the module "
+        "with --settings, DJANGO_SETTINGS_MODULE or [tool.dct] settings"
+    )
+
+
 def collect_order(request: Request) -> messages.Load:
     """What a collect process is to load."""
     return messages.Load(

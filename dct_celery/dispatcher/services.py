@@ -66,6 +66,8 @@ class DispatcherServices:
     user_environment: Callable[[Mapping[str, str], Mapping[str, str]], dict[str, str]]
     #: Takes the tree below a root; uploads what the store lacks; returns (snapshot, files, bytes sent).
     snapshot: Callable[[Path, BlobStore], tuple[TakenSnapshot, int, int]]
+    #: Sends again what workers miss of the code; called at every look.
+    supply_code: Callable[[], None]
     #: Writes what --junit-xml and --json ask for.
     write_reports: Callable[[RunReport], None]
     #: True once after each interrupt (SIGINT, SIGTERM).

@@ -67,6 +67,7 @@ class StandingRun:
         try:
             self.announce()
             services.ledger.reap()
+            services.supply_code()
         except StoreUnavailable as error:
             now = services.clock()
             if not self._lost_at:
@@ -93,6 +94,7 @@ class StandingRun:
         if self._head_due:
             services.ledger.publish_head(self._head)
             self._head_due = False
+        services.supply_code()
         if services.clock() - self._announced >= _ANNOUNCE:
             self.announce()
             services.ledger.extend(6 * 3600)

@@ -204,8 +204,15 @@ class BlobStore(Protocol):
 
     def put(self, blobs: Iterable[tuple[str, bytes]]) -> None: ...
 
-    def get(self, digests: Sequence[str]) -> dict[str, bytes]:
-        """What is there of the asked."""
+    def get(self, sizes: Mapping[str, int]) -> dict[str, bytes]:
+        """What is there of the asked: digest -> the size in bytes that it has at most. Every content is proven by its digest. One
+        that is damaged or larger is as if it were missing, is dropped from the store, and never comes into memory as a whole."""
+
+    def want(self, tree: str, digests: Iterable[str]) -> None:
+        """Asks the dispatcher of this tree for blobs that are missing."""
+
+    def wanted(self, tree: str) -> set[str]:
+        """What was asked for since the last call. Some may have come meanwhile, and some may never have been part of the tree."""
 
 
 class TimingStore(Protocol):

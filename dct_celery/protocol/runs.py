@@ -6,13 +6,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Literal
 
+from dct_celery.core import ids
 from dct_celery.core.codec import AtLeast, AtMost, Count, Matches, Number, Seconds
 
 #: Names that become parts of paths, keys and queues.
-RunId = Annotated[str, Matches(r"[a-z0-9][a-z0-9-]{5,25}")]
+RunId = Annotated[str, Matches(ids.RUN_ID)]
 Nonce = Annotated[str, Matches(r"[0-9a-f]{16}")]
-ChunkId = Annotated[str, Matches(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")]
-Digest = Annotated[str, Matches(r"[0-9a-f]{16,128}")]
+ChunkId = Annotated[str, Matches(ids.CHUNK_ID)]
+TreeDigest = Annotated[str, Matches(ids.DIGEST)]
+#: Of a manifest: SHA-256.
+Digest = Annotated[str, Matches(r"[0-9a-f]{64}")]
 #: A folder below the root of the tree, or a path below that.
 Relative = Annotated[str, AtMost(4096)]
 #: Milliseconds of the store's clock for which a specification is good: no run lasts longer.
@@ -60,8 +63,8 @@ class RunSpec:
     protocol: Number
     version: str
     expires_ms: Count
-    #: Digest of the tree's index, or with `code` "checkout" of the commit.
-    tree: Digest
+    #: Digest of the tree's index.
+    tree: TreeDigest
     code: Literal["snapshot", "checkout"]
     argv: tuple[str, ...]
     #: DJANGO_SETTINGS_MODULE, or None to leave it to the project.

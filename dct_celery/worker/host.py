@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable
 
 from dct_celery import __version__
-from dct_celery.errors import DctError
+from dct_celery.errors import ConfigError, DctError
 from dct_celery.ports import WorkerInfo
 from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.protocol.workers import RunStage
+from dct_celery.security.folders import private_folder
 from dct_celery.worker.about import about
 from dct_celery.worker.breaker import Breaker, Troubles
 from dct_celery.worker.collecting import Collecting
@@ -50,7 +51,11 @@ class Host:
         self._thread = threading.Thread(target=self._loop, name="dct-host", daemon=True)
 
     def start(self) -> None:
-        self._services.folder.base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            if private_folder(self._services.folder.base, "the work folder"):
+                log.warning("%s was open to others; only its owner may enter it now", self._services.folder.base)
+        except ConfigError as error:
+            raise SystemExit(f"dct: error: {error}") from None
         self._claim_folder()
         self._services.folder.draining.unlink(missing_ok=True)
         if not self._services.door.keyring.secure:

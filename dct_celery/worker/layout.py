@@ -14,10 +14,12 @@ from typing import Any
 
 from dct_celery.core import codec
 from dct_celery.core.codec import Count
+from dct_celery.core.ids import is_run_id, is_template_key
 from dct_celery.core.names import slug
-from dct_celery.errors import Untrusted
+from dct_celery.errors import InfrastructureError, Untrusted
 from dct_celery.ports import DatabaseSpec
 from dct_celery.protocol.door import parse
+from dct_celery.security.folders import remove_below
 
 #: Database servers that are remembered.
 _SERVERS = 20
@@ -51,8 +53,10 @@ class PublishedRun:
 class RunFolder:
     """One run on one worker. Only the owner may look inside: it holds database passwords."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, base: Path | None = None) -> None:
+        """`base`: the folder of ours that nothing here may leave."""
         self.path = path
+        self._base = base or path.parent
 
     def create(self) -> None:
         for name in ("", "slots", "clones", "spares", "making", "retired", "spool", "done", "permits", "resting"):
@@ -239,7 +243,7 @@ class RunFolder:
     def remove(self) -> None:
         for link in self.path.glob("slots/*/tmp"):
             _remove_temporary(link)
-        shutil.rmtree(self.path, ignore_errors=True)
+        remove_below(self._base, self.path)
 
 
 def _remove_temporary(link: Path) -> None:
@@ -266,12 +270,15 @@ class WorkFolder:
         return self.base / "runs"
 
     def run(self, run: str) -> RunFolder:
-        return RunFolder(self.runs / run)
+        """Raises InfrastructureError for what is no id of a run: the registry and messages are written by others."""
+        if not is_run_id(run):
+            raise InfrastructureError(f"{run[:60]!r} is no id of a run")
+        return RunFolder(self.runs / run, self.base)
 
     def leftovers(self) -> Iterator[RunFolder]:
         """Runs of an earlier life of this worker."""
         for path in self.runs.iterdir() if self.runs.is_dir() else ():
-            yield RunFolder(path)
+            yield RunFolder(path, self.base)
 
     @property
     def draining(self) -> Path:
@@ -297,10 +304,12 @@ class WorkFolder:
         for folder in (self.base / "templates").glob("*"):
             with contextlib.suppress(FileNotFoundError):
                 if folder.stat().st_mtime < oldest:
-                    shutil.rmtree(folder, ignore_errors=True)
+                    remove_below(self.base, folder)
 
     def template_cache(self, key: str) -> Path:
         """What belongs to the templates of this key: exported databases, serialized contents."""
+        if not is_template_key(key):
+            raise InfrastructureError(f"{key[:60]!r} is no key of a template")
         return self.base / "templates" / key[:32]
 
     def remember_servers(self, specs: Iterable[DatabaseSpec]) -> None:

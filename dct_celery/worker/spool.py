@@ -15,8 +15,9 @@ from typing import Literal
 from dct_celery.core import codec
 from dct_celery.core.codec import Number
 from dct_celery.core.events import ChunkCompleted, ChunkEnd
+from dct_celery.core.ids import is_chunk_id
 from dct_celery.core.leases import LeaseRef
-from dct_celery.errors import Untrusted
+from dct_celery.errors import InfrastructureError, Untrusted
 from dct_celery.ports import Ledger
 from dct_celery.protocol.door import parse
 from dct_celery.protocol.leases import WriteAnswer
@@ -41,6 +42,8 @@ class Spool:
     """Records of one attempt."""
 
     def __init__(self, folder: Path, lease: LeaseRef) -> None:
+        if not is_chunk_id(lease.chunk):
+            raise InfrastructureError(f"{lease.chunk[:60]!r} is no id of a chunk")
         self.key = lease.key
         self._path = folder / f"{self.key}.jsonl"
         # A claim that was granted twice (its answer was lost) begins its attempt anew.

@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from dct_celery.core.names import born_limit, template_name
 from dct_celery.core.serverfault import fault_in, fault_in_traceback
 from dct_celery.errors import DatabaseError, DctError, ProjectError
 from dct_celery.ports import DatabaseServer, DatabaseSpec
+from dct_celery.security.folders import remove_below
 from dct_celery.wire import messages
 from dct_celery.worker.canary import Canary
 from dct_celery.worker.maker import Maker
@@ -205,7 +205,7 @@ class Templates:
         if file.exists() and file.read_text() == text:
             os.utime(self._cache)  # used, so not pruned
             return
-        shutil.rmtree(self._cache, ignore_errors=True)
+        remove_below(self._cache.parent, self._cache)
         self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         file.write_text(text)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from dct_celery.core.events import ChunkCompleted, ChunkEnd
+from dct_celery.core.ids import digest_of
 from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk
 from dct_celery.errors import Superseded, Untrusted
@@ -111,6 +112,8 @@ class MemoryStore:
     #: pool -> when the next worker may ask for the open runs
     turns: dict[str, int] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
+    #: tree -> digests that workers ask its dispatcher for
+    wanted: dict[str, set[str]] = field(default_factory=dict)
     timings: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
@@ -516,6 +519,7 @@ class MemoryBlobs:
 
     def __init__(self, store: MemoryStore) -> None:
         self._blobs = store.blobs
+        self._wanted = store.wanted
 
     def missing(self, digests: Sequence[str]) -> set[str]:
         return set(digests) - self._blobs.keys()
@@ -523,8 +527,18 @@ class MemoryBlobs:
     def put(self, blobs: Iterable[tuple[str, bytes]]) -> None:
         self._blobs.update(blobs)
 
-    def get(self, digests: Sequence[str]) -> dict[str, bytes]:
-        return {digest: self._blobs[digest] for digest in digests if digest in self._blobs}
+    def get(self, sizes: Mapping[str, int]) -> dict[str, bytes]:
+        there = {digest: self._blobs[digest] for digest in sizes if digest in self._blobs}
+        for digest, content in list(there.items()):
+            if digest_of(content) != digest or len(content) > sizes[digest]:
+                del there[digest], self._blobs[digest]
+        return there
+
+    def want(self, tree: str, digests: Iterable[str]) -> None:
+        self._wanted.setdefault(tree, set()).update(digests)
+
+    def wanted(self, tree: str) -> set[str]:
+        return self._wanted.pop(tree, set())
 
 
 class MemoryTimings:

@@ -283,6 +283,8 @@ class TestRefusals:
             ({"timeout": 10**400}, "--timeout: 1000", "a number of seconds"),
             ({"verbosity": "4"}, "--verbosity: '4'", "a whole number, at least 0, at most 3"),
             ({"maxfail": "0"}, "--maxfail: '0'", "at least 1"),
+            ({"include": ["../media"]}, "--include: '../media'", "globs below the root of the code"),
+            ({"exclude": ["!keep"]}, "--exclude: '!keep'", 'without "!"'),
             ({"code": "git"}, "--code: 'git'", "one of snapshot, checkout"),
             ({"pool": "My Pool"}, "--pool: 'My Pool'", "1 to 32 of a-z"),
             ({"run_id": "-abcdef"}, "--run-id: '-abcdef'", "6 to 26"),

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import redis
 
 from dct_celery.adapters.redisstore import keys
-from dct_celery.adapters.redisstore.client import text, translating
+from dct_celery.adapters.redisstore.client import script, text, translating
+from dct_celery.core.ids import digest_of
 
 #: Bytes or commands per round trip.
 _BATCH_BYTES = 1024 * 1024
 _BATCH_KEYS = 1000
+_BATCH_GETS = 200
+#: Bytes of content that one round trip may bring, as far as several blobs come together.
+_BATCH_CONTENT = 32 * 1024 * 1024
+#: Digests that are asked for at a time, and seconds that a question stands.
+_WANTED = 1000
+_WANTED_TTL = 120
 
 
 @translating
@@ -22,6 +29,7 @@ class RedisBlobs:
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
+        self._drop = script(client, "dropblob")
 
     def missing(self, digests: Sequence[str]) -> set[str]:
         absent: set[str] = set()
@@ -45,15 +53,66 @@ class RedisBlobs:
                 size = 0
         pipe.execute()
 
-    def get(self, digests: Sequence[str]) -> dict[str, bytes]:
+    def get(self, sizes: Mapping[str, int]) -> dict[str, bytes]:
         found: dict[str, bytes] = {}
-        for start in range(0, len(digests), 200):
-            batch = digests[start : start + 200]
-            values: Any = self._client.mget([keys.blob(digest) for digest in batch])
-            found.update(
-                {digest: zlib.decompress(value) for digest, value in zip(batch, values, strict=True) if value is not None}
-            )
+        for batch in _batches(sizes):
+            pipe = self._client.pipeline(transaction=False)
+            for digest in batch:
+                # No more than a content of this size can need, whatever lies there.
+                pipe.getrange(keys.blob(digest), 0, _longest(sizes[digest]))
+            for digest, packed in zip(batch, pipe.execute(raise_on_error=False), strict=True):
+                content = _unpacked(packed, sizes[digest]) if isinstance(packed, bytes) else None
+                if content is not None and digest_of(content) == digest:
+                    found[digest] = content
+                elif isinstance(packed, redis.ResponseError) and "WRONGTYPE" not in str(packed):
+                    raise packed
+                elif packed != b"":  # nothing is what is not there
+                    # Only while it is as it was read: somebody may have sent a good one meanwhile.
+                    self._drop(keys=[keys.blob(digest)], args=[packed if isinstance(packed, bytes) else b""])
         return found
+
+    def want(self, tree: str, digests: Iterable[str]) -> None:
+        asked = sorted(digests)[:_WANTED]
+        if asked:
+            pipe = self._client.pipeline(transaction=False)
+            pipe.sadd(keys.wanted(tree), *asked)
+            pipe.expire(keys.wanted(tree), _WANTED_TTL)
+            pipe.execute()
+
+    def wanted(self, tree: str) -> set[str]:
+        try:
+            members: Any = self._client.spop(keys.wanted(tree), _WANTED)
+        except redis.ResponseError:
+            return set()  # something else lies under the key; nobody's question is worth a run
+        return {member.decode("ascii", "replace") for member in members or ()}
+
+
+def _batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    content = 0
+    for digest, size in sizes.items():
+        if batch and (len(batch) >= _BATCH_GETS or content + size > _BATCH_CONTENT):
+            yield batch
+            batch, content = [], 0
+        batch.append(digest)
+        content += size
+    if batch:
+        yield batch
+
+
+def _longest(size: int) -> int:
+    """Bytes that zlib makes of so many at worst, and some more."""
+    return size + size // 1000 + 100
+
+
+def _unpacked(packed: bytes, size: int) -> bytes | None:
+    """The content, if it is whole and of at most this size; never more than that comes into memory."""
+    unpacker = zlib.decompressobj()
+    try:
+        content = unpacker.decompress(packed, size + 1)
+    except zlib.error:
+        return None
+    return content if unpacker.eof and len(content) <= size and not unpacker.unused_data else None
 
 
 @translating

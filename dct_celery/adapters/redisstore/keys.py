@@ -63,5 +63,10 @@ def blob(digest: str) -> str:
     return f"{PREFIX}blob:{digest}"
 
 
+def wanted(tree: str) -> str:
+    """Digests of a tree's blobs that a worker has not found, or not whole."""
+    return f"{PREFIX}wanted:{tree}"
+
+
 def timings(project: str) -> str:
     return f"{PREFIX}timings:{project}"

@@ -1,62 +1,61 @@
 """The tree as it stands: which files belong to it, and the hash of each.
 
 In a git checkout: what git tracks and what it neither tracks nor ignores, with all uncommitted changes. Elsewhere: every
-file below the folder but caches and environments.
+file below the folder but caches and environments. `include` and `exclude` change that; see docs/code.md.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import stat
 import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from dct_celery.errors import UsageError
+from dct_celery.adapters.source.index import MAX_FILE, MAX_INDEX, Index, TreeFile, TreeLink
+from dct_celery.core import secretfiles
+from dct_celery.core.globs import Globs
+from dct_celery.core.ids import digest_of
+from dct_celery.errors import ConfigError, UsageError
 
-#: Left out where there is no git to say what is ignored.
+#: Left out where there is no git to say what is ignored, and by patterns of `include` that do not spell them out.
 _NEVER = frozenset(
     {".git", ".hg", ".svn", "__pycache__", ".venv", "venv", ".tox", ".nox", "node_modules", ".mypy_cache", ".ruff_cache",
      ".pytest_cache", ".cache"}
 )  # fmt: skip
-#: A single file beyond this does not travel, in bytes.
-MAX_FILE = 200 * 1024 * 1024
+#: Never travels, whatever `include` says.
+_REPOSITORIES = frozenset({".git", ".hg", ".svn"})
 
 
 @dataclass(frozen=True, slots=True)
-class TreeFile:
-    """One file: POSIX path below the root, BLAKE2b of the content (or of the link's target), kind and size."""
+class Selection:
+    """What travels besides, or in spite of, what git says."""
 
-    path: str
-    digest: str
-    #: "f" file, "x" executable file, "l" symbolic link.
-    kind: str
-    size: int
+    include: Globs = field(default_factory=lambda: Globs(()))
+    #: Wins over `include`.
+    exclude: Globs = field(default_factory=lambda: Globs(()))
+    #: Files and folders that a run itself writes: with them every run would have a new tree.
+    written: frozenset[str] = frozenset()
+
+    def leaves_out(self, path: str) -> bool:
+        itself = any(path == own or path.startswith(f"{own}/") for own in self.written)
+        return itself or self.exclude.match(path)
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A tree by content."""
 
-    root: str
-    files: tuple[TreeFile, ...]
-
-    @property
-    def digest(self) -> str:
-        """BLAKE2b over paths, kinds and contents: equal digests mean equal trees."""
-        return digest_of(self.index())
-
-    def index(self) -> bytes:
-        """The list of files as JSON; stored as a blob under the snapshot's digest."""
-        rows = [[f.path, f.digest, f.kind, f.size] for f in self.files]
-        return json.dumps(rows, separators=(",", ":")).encode()
-
-
-def digest_of(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=20).hexdigest()
+    root: Path
+    index: Index
+    #: Hash of the index: equal digests mean equal trees.
+    digest: str
+    #: Paths that look like secrets, and that no pattern of `include` names.
+    secrets: tuple[str, ...] = ()
+    #: Patterns of `include` that match no file.
+    unused: tuple[str, ...] = ()
 
 
 def find_root(directory: Path) -> Path:
@@ -64,51 +63,116 @@ def find_root(directory: Path) -> Path:
     try:
         done = subprocess.run(
             ["git", "-C", str(directory), "rev-parse", "--show-toplevel"],
-            capture_output=True, text=True, check=False,
+            capture_output=True, check=False,
         )  # fmt: skip
     except FileNotFoundError:
         return directory  # no git on this machine: `take` walks the tree, or says that it cannot
-    if done.returncode == 0 and done.stdout.strip():
-        return Path(done.stdout.strip())
+    if done.returncode == 0 and (top := os.fsdecode(done.stdout).removesuffix("\n")):
+        return Path(top)
     if any((folder / ".git").exists() for folder in (directory, *directory.parents)):
         # Walking it would send what git ignores.
-        raise UsageError(f"git refuses the checkout of {directory}: {done.stderr.strip()}")
+        raise UsageError(f"git refuses the checkout of {directory}: {done.stderr.decode(errors='replace').strip()}")
     return directory
 
 
-def take(root: Path) -> Snapshot:
-    """Hashes every file of the tree. Raises UsageError for a file that is too large to travel."""
-    return Snapshot(str(root), tuple(_tree_files(root)))
+def take(root: Path, selection: Selection | None = None, *, git_modes: bool = False) -> Snapshot:
+    """Hashes every file of the tree. With `git_modes` only a file's x bit counts, as in git: two checkouts of one commit may
+    have been made under different umasks. Raises UsageError for what is too large to travel or cannot be read."""
+    selection = selection or Selection()
+    paths = set(_git_paths(root) or _walk(root, lambda folder: False))
+    if selection.include:
+        paths |= {path for path in _walk(root, selection.include.names) if selection.include.match(path)}
+    files: list[TreeFile] = []
+    links: list[TreeLink] = []
+    for path in sorted(paths):
+        if selection.leaves_out(path):
+            continue
+        try:
+            entry = _entry(root, path, git_modes=git_modes)
+        except FileNotFoundError:
+            continue  # tracked, but deleted in the working tree; or gone since it was listed
+        except OSError as error:
+            raise UsageError(
+                f"{_shown(path)} cannot be read ({error.strerror}); mend its rights, or leave it out: --exclude"
+            ) from error
+        if isinstance(entry, TreeFile):
+            files.append(entry)
+        elif entry is not None:
+            links.append(entry)
+    index = Index(tuple(files), tuple(links))
+    encoded = index.encode()
+    if len(encoded) > MAX_INDEX:
+        raise UsageError(
+            f"{root} has {len(files):,} files, too many to send to workers; "
+            "leave out what tests do not need (.gitignore, --exclude)"
+        )
+    secret = (file.path for file in files if not selection.include.match(file.path) and _is_secret(root, file.path))
+    return Snapshot(root, index, digest_of(encoded), tuple(secret), tuple(selection.include.unused(index.paths)))
 
 
 def content(root: Path, file: TreeFile) -> bytes:
-    """The bytes behind a TreeFile."""
-    path = root / file.path
-    return os.readlink(path).encode() if file.kind == "l" else path.read_bytes()
+    """The file's bytes, as they were when the tree was taken. Raises ConfigError when they have changed."""
+    try:
+        found = (root / file.path).read_bytes()
+    except OSError:
+        found = None
+    if found is None or digest_of(found) != file.digest:
+        raise ConfigError(f"{_shown(file.path)} changed while it was read; run again when nothing writes there")
+    return found
 
 
-def _tree_files(root: Path) -> Iterator[TreeFile]:
-    for path in sorted(_git_paths(root) or _walk(root)):
-        full = root / path
-        try:
-            info = full.lstat()
-        except FileNotFoundError:
-            continue  # tracked, but deleted in the working tree
-        if stat.S_ISLNK(info.st_mode):
-            yield TreeFile(path, digest_of(os.readlink(full).encode()), "l", 0)
-        elif stat.S_ISREG(info.st_mode):
-            if info.st_size > MAX_FILE:
-                raise UsageError(
-                    f"{path} has {info.st_size // 1_000_000} MB, too much to send to workers; "
-                    "ignore it in .gitignore or use --code checkout"
-                )
-            kind = "x" if info.st_mode & stat.S_IXUSR else "f"
-            yield TreeFile(path, _file_digest(full), kind, info.st_size)
+def listing(taken: Snapshot) -> Iterator[str]:
+    """What would travel, for people: size and path of each file, then the sum."""
+    rows = [(f"{file.size:,}", file.path) for file in taken.index.files]
+    rows += [("link", f"{link.path} -> {link.target}") for link in taken.index.links]
+    for size, path in sorted(rows, key=lambda row: row[1]):
+        yield f"{size:>13}  {_shown(path)}"
+    total = sum(file.size for file in taken.index.files)
+    yield f"{len(rows):,} file{'s' * (len(rows) != 1)}, {total:,} bytes"
 
 
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=20)).hexdigest()
+def warnings(taken: Snapshot) -> Iterator[str]:
+    """What the user should know before it travels, a line each."""
+    if taken.secrets:
+        yield secretfiles.warning([_shown(path) for path in taken.secrets])
+    if taken.unused:
+        patterns = ", ".join(map(_shown, taken.unused))
+        yield f"include {patterns} matches no file; is it relative to {taken.root}, and has it been built?"
+
+
+def _entry(root: Path, path: str, *, git_modes: bool) -> TreeFile | TreeLink | None:
+    full = root / path
+    info = full.lstat()
+    if stat.S_ISLNK(info.st_mode):
+        return TreeLink(path, os.readlink(full))
+    if not stat.S_ISREG(info.st_mode):
+        return None
+    if info.st_size > MAX_FILE:
+        raise UsageError(
+            f"{_shown(path)} has {info.st_size // 1_000_000} MB, too much to send to workers; "
+            "leave it out (.gitignore, --exclude), or use --code checkout"
+        )
+    mode = (0o755 if info.st_mode & stat.S_IXUSR else 0o644) if git_modes else info.st_mode & 0o777
+    with full.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=20)).hexdigest()
+        # Not that of `lstat`: size and digest are to be of one content.
+        return TreeFile(path, mode, file.tell(), digest)
+
+
+def _is_secret(root: Path, path: str) -> bool:
+    if not secretfiles.may_be_key(path):
+        return secretfiles.looks_secret(path)
+    try:
+        with (root / path).open("rb") as file:
+            return secretfiles.is_private_key(file.read(secretfiles.HEAD))
+    except OSError:
+        return False
+
+
+def _shown(path: str) -> str:
+    """In one line that a terminal can show, whatever the name holds."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def _git_paths(root: Path) -> list[str]:
@@ -126,12 +190,17 @@ def _git_paths(root: Path) -> list[str]:
     return [os.fsdecode(path) for path in done.stdout.split(b"\0") if path]
 
 
-def _walk(root: Path) -> Iterator[str]:
+def _walk(root: Path, named: Callable[[str], bool]) -> Iterator[str]:
+    """Every file and link, without caches and environments but those that are `named`."""
     for folder, names, files in os.walk(root):
-        names[:] = [name for name in names if _travels(folder, name)]
+        below = os.path.relpath(folder, root)
+        prefix = "" if below == "." else f"{below}/"
+        names[:] = [name for name in names if _travels(folder, name) or (name not in _REPOSITORIES and named(f"{prefix}{name}"))]
+        links = [name for name in names if os.path.islink(os.path.join(folder, name))]
         for name in files:
-            if not name.endswith((".pyc", ".pyo")):
-                yield os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")
+            if not name.endswith((".pyc", ".pyo")) and name not in _REPOSITORIES:  # of a submodule: a file
+                yield f"{prefix}{name}"
+        yield from (f"{prefix}{name}" for name in links)
 
 
 def _travels(folder: str, name: str) -> bool:

@@ -1,60 +1,28 @@
-"""Snapshot and tree: what travels, and that it arrives as it was, run after run."""
+"""The snapshot: what travels, what does not, and what is said before it does."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
 
-from dct_celery.adapters.source import snapshot
-from dct_celery.adapters.source.tree import Trees, check_checkout
-from dct_celery.errors import ConfigError, InfrastructureError, UsageError
-
-
-class Blobs:
-    """The blob port in a dict."""
-
-    def __init__(self) -> None:
-        self.content: dict[str, bytes] = {}
-
-    def missing(self, digests: Sequence[str]) -> set[str]:
-        return set(digests) - set(self.content)
-
-    def put(self, blobs: Iterable[tuple[str, bytes]]) -> None:
-        self.content.update(blobs)
-
-    def get(self, digests: Sequence[str]) -> dict[str, bytes]:
-        return {digest: self.content[digest] for digest in digests if digest in self.content}
+from dct_celery.adapters.source import index, snapshot
+from dct_celery.adapters.source.snapshot import Selection
+from dct_celery.adapters.source.tree import check_checkout
+from dct_celery.core.globs import Globs
+from dct_celery.errors import ConfigError, UsageError
+from tests.support.trees import git, make_tree
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    root = tmp_path / "project"
-    (root / "app").mkdir(parents=True)
-    (root / "app" / "code.py").write_text("x = 1\n")
-    (root / "run.sh").write_text("#!/bin/sh\n")
-    (root / "run.sh").chmod(0o755)
-    (root / "link").symlink_to("app/code.py")
-    return root
+    return make_tree(tmp_path / "project")
 
 
-def git(root: Path, *words: str) -> None:
-    subprocess.run(["git", "-C", str(root), "-c", "user.name=t", "-c", "user.email=t@t", *words], check=True, capture_output=True)
-
-
-def paths(root: Path) -> list[str]:
-    return [file.path for file in snapshot.take(root).files]
-
-
-def uploaded(root: Path) -> tuple[Blobs, str]:
-    taken = snapshot.take(root)
-    blobs = Blobs()
-    blobs.put((file.digest, snapshot.content(root, file)) for file in taken.files)
-    blobs.put([(taken.digest, taken.index())])
-    return blobs, taken.digest
+def paths(root: Path, *, include: tuple[str, ...] = (), exclude: tuple[str, ...] = (), written: str = "") -> list[str]:
+    selection = Selection(Globs(include), Globs(exclude), frozenset({written}))
+    return sorted(snapshot.take(root, selection).index.paths)
 
 
 def test_a_checkout_travels_with_dirty_and_untracked_files_and_without_ignored_and_deleted_ones(project: Path) -> None:
@@ -69,10 +37,10 @@ def test_a_checkout_travels_with_dirty_and_untracked_files_and_without_ignored_a
     (project / "new.py").write_text("")
     (project / "secret.env").write_text("KEY=1")
     # When
-    files = {file.path: file for file in snapshot.take(project).files}
+    taken = snapshot.take(project).index
     # Then
-    assert sorted(files) == [".gitignore", "app/code.py", "link", "new.py", "run.sh"]
-    assert files["app/code.py"].digest == snapshot.digest_of(b"x = 2\n")
+    assert sorted(taken.paths) == [".gitignore", "app/code.py", "link", "new.py", "run.sh"]
+    assert {file.path: file.digest for file in taken.files}["app/code.py"] == snapshot.digest_of(b"x = 2\n")
 
 
 def test_a_folder_without_git_travels_without_caches_and_environments(project: Path) -> None:
@@ -87,8 +55,25 @@ def test_a_folder_without_git_travels_without_caches_and_environments(project: P
     assert snapshot.find_root(project) == project
 
 
+def test_a_link_to_a_folder_travels_with_and_without_git(project: Path) -> None:
+    # Given
+    (project / "shop").symlink_to("app")
+    # When / Then
+    assert "shop" in paths(project)
+    git(project, "init", "-q")
+    assert "shop" in paths(project)
+
+
 def test_the_root_is_the_top_of_the_checkout(project: Path) -> None:
     # Given
+    git(project, "init", "-q")
+    # When / Then
+    assert snapshot.find_root(project / "app") == project
+
+
+def test_a_checkout_below_a_folder_whose_name_is_no_utf_8_is_found(tmp_path: Path) -> None:
+    # Given
+    project = make_tree(tmp_path / os.fsdecode(b"caf\xe9"))
     git(project, "init", "-q")
     # When / Then
     assert snapshot.find_root(project / "app") == project
@@ -118,89 +103,151 @@ def test_a_file_too_large_to_travel_is_named(project: Path, monkeypatch: pytest.
     # Given
     monkeypatch.setattr(snapshot, "MAX_FILE", 3)
     # When / Then
-    with pytest.raises(UsageError, match=r"app/code\.py"):
+    with pytest.raises(UsageError, match=r"app/code\.py.*--exclude"):
         snapshot.take(project)
 
 
-def test_a_tree_arrives_as_it_was(project: Path, tmp_path: Path) -> None:
+def test_too_many_files_are_refused_in_one_line(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given
-    blobs, digest = uploaded(project)
-    # When
-    root = Trees(tmp_path / "trees", blobs).materialise(digest)
-    # Then
-    assert snapshot.take(root).digest == digest
-    assert (root / "link").readlink() == Path("app/code.py")
-    assert os.access(root / "run.sh", os.X_OK)
-
-
-def test_what_tests_did_to_a_tree_is_undone_before_the_next_run(project: Path, tmp_path: Path) -> None:
-    # Given a tree whose file was rewritten, another removed, a stranger left and bytecode written
-    blobs, digest = uploaded(project)
-    trees = Trees(tmp_path / "trees", blobs)
-    root = trees.materialise(digest)
-    (root / "app" / "code.py").write_text("x = 9\n")
-    (root / "run.sh").unlink()
-    (root / "media").mkdir()
-    (root / "media" / "upload.txt").write_text("")
-    (root / "app" / "__pycache__").mkdir()
-    (root / "app" / "__pycache__" / "code.pyc").write_bytes(b"of x = 9")
-    # When
-    trees.materialise(digest)
-    # Then
-    assert snapshot.take(root).digest == digest
-    assert not (root / "app" / "__pycache__").exists()
-    assert not (root / "media").exists()
-
-
-def test_bytecode_of_an_untouched_tree_stays_for_the_next_run(project: Path, tmp_path: Path) -> None:
-    # Given
-    blobs, digest = uploaded(project)
-    trees = Trees(tmp_path / "trees", blobs)
-    root = trees.materialise(digest)
-    (root / "app" / "__pycache__").mkdir()
-    (root / "app" / "__pycache__" / "code.pyc").write_bytes(b"")
-    # When
-    trees.materialise(digest)
-    # Then
-    assert (root / "app" / "__pycache__" / "code.pyc").exists()
-
-
-def test_a_blob_that_is_missing_or_damaged_is_named(project: Path, tmp_path: Path) -> None:
-    # Given
-    blobs, digest = uploaded(project)
-    blobs.content[snapshot.digest_of(b"x = 1\n")] = b"x = 7\n"
+    monkeypatch.setattr(snapshot, "MAX_INDEX", 3)
     # When / Then
-    with pytest.raises(InfrastructureError, match=r"no good copy of (app/code\.py|link)"):
-        Trees(tmp_path / "trees", blobs).materialise(digest)
+    with pytest.raises(UsageError, match="too many to send"):
+        snapshot.take(project)
 
 
-def test_a_path_outside_the_tree_is_refused(tmp_path: Path) -> None:
-    # Given an index that somebody forged
-    blobs = Blobs()
-    content = snapshot.digest_of(b"evil")
-    index = snapshot.Snapshot("", (snapshot.TreeFile("../evil", content, "f", 4),)).index()
-    blobs.put([(content, b"evil"), (snapshot.digest_of(index), index)])
+def test_a_file_that_may_not_be_read_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    def refuse(path: Path, *args: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
     # When / Then
-    with pytest.raises(InfrastructureError, match="outside"):
-        Trees(tmp_path / "trees", blobs).materialise(snapshot.digest_of(index))
-    assert not list(tmp_path.rglob("evil"))
+    with pytest.raises(UsageError, match=r"app/code\.py cannot be read \(Permission denied\)"):
+        snapshot.take(project)
 
 
-def test_only_a_few_old_trees_are_kept(project: Path, tmp_path: Path) -> None:
-    # Given / When
-    for number in range(8):
-        (project / "app" / "code.py").write_text(f"x = {number}\n")
-        blobs, digest = uploaded(project)
-        Trees(tmp_path / "trees", blobs).materialise(digest)
+def test_a_file_that_vanishes_before_it_is_sent_is_named(project: Path) -> None:
+    # Given
+    taken = snapshot.take(project)
+    (project / "run.sh").unlink()
+    # When / Then
+    with pytest.raises(ConfigError, match=r"run\.sh changed while it was read"):
+        [snapshot.content(project, file) for file in taken.index.files]
+
+
+# -- include and exclude ---------------------------------------------------------------
+
+
+def test_include_brings_what_git_ignores_and_leaves_caches_alone(project: Path) -> None:
+    # Given
+    git(project, "init", "-q")
+    (project / ".gitignore").write_text("*.mo\nnode_modules\n__pycache__\n_version.py\n")
+    for name in ("locale/de", "node_modules/a", "__pycache__"):
+        (project / name).mkdir(parents=True)
+        (project / name / "x.mo").touch()
+    (project / "app" / "_version.py").touch()
+    git(project, "add", "-A")
+    # When / Then
+    found = paths(project, include=("*.mo", "app/_version.py"))
+    assert found == [".gitignore", "app/_version.py", "app/code.py", "link", "locale/de/x.mo", "run.sh"]
+
+
+def test_include_may_spell_out_a_folder_that_is_left_out_otherwise_but_no_repository(project: Path) -> None:
+    # Given
+    for name in ("node_modules/a", "node_modules/b", ".git"):
+        (project / name).mkdir(parents=True)
+        (project / name / "x.js").touch()
+    (project / ".git").rename(project / "app" / ".git")
+    # When / Then
+    found = paths(project, include=("node_modules/a/*.js", "app/.git/**"))
+    assert found == ["app/code.py", "link", "node_modules/a/x.js", "run.sh"]
+
+
+def test_include_brings_the_files_of_a_submodule(project: Path) -> None:
+    # Given
+    git(project, "init", "-q")
+    (project / "vendored").mkdir()
+    (project / "vendored" / ".git").write_text("gitdir: ../.git/modules/vendored")
+    (project / "vendored" / "code.py").touch()
+    # When / Then
+    assert "vendored/code.py" in paths(project, include=("vendored/",))
+    assert "vendored/.git" not in paths(project, include=("vendored/",))
+
+
+def test_exclude_leaves_out_and_wins_over_include(project: Path) -> None:
+    assert paths(project, exclude=("app", "link"), include=("app/code.py",)) == ["run.sh"]
+
+
+def test_what_the_last_run_wrote_does_not_travel(project: Path) -> None:
+    # Given
+    (project / "junit.xml").touch()
+    (project / ".work" / "trees").mkdir(parents=True)
+    (project / ".work" / "trees" / "code.py").touch()
+    (project / ".workers").touch()
+    # When / Then
+    assert paths(project, written="junit.xml") == [".work/trees/code.py", ".workers", "app/code.py", "link", "run.sh"]
+    assert paths(project, written=".work") == [".workers", "app/code.py", "junit.xml", "link", "run.sh"]
+
+
+def test_an_include_that_matches_nothing_is_told(project: Path) -> None:
+    # When
+    taken = snapshot.take(project, Selection(include=Globs(["*.mo", "*.sh"])))
     # Then
-    assert len([path for path in (tmp_path / "trees").iterdir() if path.is_dir()]) == 6
+    (line,) = snapshot.warnings(taken)
+    assert line.startswith("include *.mo matches no file")
+
+
+def test_files_that_look_like_secrets_are_named_in_one_line_unless_they_are_included_or_excluded(project: Path) -> None:
+    # Given
+    for name in (".env", "db.sqlite3", "tls.pem", "ca.pem"):
+        (project / name).write_text("-----BEGIN PRIVATE KEY-----" if name == "tls.pem" else "x")
+    # When
+    (line,) = snapshot.warnings(snapshot.take(project))
+    # Then
+    assert line.startswith(".env, db.sqlite3, tls.pem look like secrets")
+    silent = Selection(include=Globs(["tls.pem", "db.sqlite3"]), exclude=Globs([".env"]))
+    assert list(snapshot.warnings(snapshot.take(project, silent))) == []
+
+
+def test_the_listing_has_every_path_its_size_and_the_sum(project: Path) -> None:
+    # Given
+    (project / os.fsdecode(b"odd\xff\nname")).write_bytes(b"x" * 1000)
+    # When
+    lines = list(snapshot.listing(snapshot.take(project)))
+    # Then
+    assert [line.split(maxsplit=1) for line in lines] == [
+        ["6", "app/code.py"], ["link", "link -> app/code.py"], ["1,000", r"odd\xff\nname"], ["10", "run.sh"],
+        ["4", "files, 1,016 bytes"],
+    ]  # fmt: skip
+
+
+# -- checkouts of workers --------------------------------------------------------------
 
 
 def test_a_checkout_that_differs_is_refused_with_both_hashes(project: Path) -> None:
     # Given
-    digest = snapshot.take(project).digest
+    digest = snapshot.take(project, git_modes=True).digest
     assert check_checkout(project, digest) == project
     (project / "app" / "code.py").write_text("x = 2\n")
     # When / Then
     with pytest.raises(ConfigError, match=digest[:12]):
         check_checkout(project, digest)
+
+
+def test_checkouts_of_one_commit_are_equal_whatever_the_umask_was(project: Path) -> None:
+    # Given
+    digest = snapshot.take(project, git_modes=True).digest
+    # When
+    (project / "app" / "code.py").chmod(0o600)
+    (project / "run.sh").chmod(0o700)
+    # Then
+    assert check_checkout(project, digest) == project
+
+
+def test_a_checkout_that_is_not_there_is_named_with_its_variable(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"DCT_CHECKOUT: .*nowhere is no folder"):
+        check_checkout(tmp_path / "nowhere", "0" * 40)
+
+
+def test_the_bounds_are_those_of_the_index() -> None:
+    assert snapshot.MAX_FILE == index.MAX_FILE

@@ -124,10 +124,22 @@ def test_the_help_has_sections_in_one_column() -> None:
     text = CliRunner().invoke(command, ["-h"]).output
 
     # Then
-    titles = ["Selection and order:", "Fleet:", "Databases:", "Limits:", "Reports:", "Other:", "Exit codes:"]
+    titles = ["Selection and order:", "Fleet:", "Code:", "Databases:", "Limits:", "Reports:", "Other:", "Exit codes:"]
     assert [line for line in text.splitlines() if line in titles] == titles
     # The text of a flag that reaches into the column stands below it.
     lines = re.findall(r"^(?:  -|      --).*(?:\n {36}\S.*)?", text, re.MULTILINE)
-    assert len(lines) == sum(1 for option in OPTIONS if option.flags) + 2  # --explain-deviations, --help
+    assert len(lines) == sum(1 for option in OPTIONS if option.flags) + 3  # --explain-deviations, --list-files, --help
     assert {line for line in lines if not re.search(r"(^|\n).{34}  \S", line)} == set()
     assert "--queue-timeout SECONDS       Longest wait for a first worker [60]" in text
+
+
+def test_files_are_listed_without_a_run(calls: list[tuple[Settings, dict[str, str]]]) -> None:
+    # Given
+    fake = sys.modules["dct_celery.bootstrap"]
+    fake.list_files = lambda settings: (["12  a.py", "1 file"], [f"exclude is {settings.exclude}"])  # type: ignore[attr-defined]
+    # When
+    result = CliRunner().invoke(command, ["--list-files", "--exclude", "*.log"])
+    # Then
+    assert (result.exit_code, result.stdout) == (0, "12  a.py\n1 file\n")
+    assert result.stderr == "warning: exclude is ('*.log',)\n"
+    assert calls == []

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dct_celery.core.model import Outcome, Phase, Verdict
-from dct_celery.dispatcher.request import Request, make_request, settings_of_manage_py, strangers, test_arguments
+from dct_celery.dispatcher.request import Request, make_request, require_project, settings_of_manage_py, strangers, test_arguments
 from dct_celery.errors import ConfigError
 from dct_celery.settings import Settings
 from tests.support.factories import make_entry
@@ -171,3 +171,21 @@ def test_a_module_that_does_not_import_is_run_again_by_its_own_name(tmp_path: Pa
     entry = make_entry(phase=Phase.LOAD_FAILED, id="unittest.loader._FailedTest.shop.tests")
     # Then
     assert request_for(tmp_path).rerun(Verdict(entry, Outcome.ERROR)) == "python -m django test shop.tests"
+
+
+def test_a_folder_without_a_project_is_refused_and_says_where_one_is(tmp_path: Path) -> None:
+    # Given
+    with pytest.raises(ConfigError, match=r"no Django project: .*run it in the project's folder.*--settings"):
+        require_project(Settings(project_dir=str(tmp_path)), {})
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "manage.py").touch()
+    # When / Then
+    with pytest.raises(ConfigError, match=r"manage\.py is in shop/: run it there"):
+        require_project(Settings(project_dir=str(tmp_path)), {})
+
+
+def test_whatever_names_a_project_today_is_enough(tmp_path: Path) -> None:
+    require_project(Settings(project_dir=str(tmp_path), settings="shop.settings"), {})
+    require_project(Settings(project_dir=str(tmp_path)), {"DJANGO_SETTINGS_MODULE": "shop.settings"})
+    (tmp_path / "manage.py").write_text("that nobody can parse (")
+    require_project(Settings(project_dir=str(tmp_path)), {})

@@ -46,3 +46,13 @@ def test_a_store_that_is_away_while_the_suite_is_collected_is_waited_for() -> No
     scene.now += 1
     with pytest.raises(StoreUnavailable):
         scene.standing.stay()
+
+
+def test_workers_that_miss_code_are_heard_while_the_suite_is_collected_and_later() -> None:
+    # Given
+    scene = Scene()
+    # When / Then
+    scene.standing.stay()
+    assert scene.services.supply_code.call_count == 1
+    scene.standing.tend()
+    assert scene.services.supply_code.call_count == 2

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from dct_celery.core import codec
-from dct_celery.ports import DatabaseSpec
+from dct_celery.errors import InfrastructureError
+from dct_celery.ports import DatabaseSpec, Held
 from dct_celery.worker.layout import PublishedRun, RunFolder, WorkFolder
+from dct_celery.worker.spool import Spool
 
 
 @pytest.fixture
@@ -223,3 +225,68 @@ def test_a_published_run_that_is_damaged_is_none(folder: RunFolder, text: bytes)
     (folder.path / "host.json").write_bytes(text)
     # Then
     assert folder.published() is None
+
+
+_NO_NAMES = ["", ".", "..", "../..", "/", "/etc", "a/b", "run\0one", "run-one\n", "x" * 300, "RUN-ONE", "run_one"]
+
+
+@pytest.mark.parametrize("name", _NO_NAMES)
+def test_what_is_no_id_of_a_run_is_no_path(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InfrastructureError, match="no id of a run"):
+        WorkFolder(tmp_path).run(name)
+
+
+@pytest.mark.parametrize("name", [*_NO_NAMES, "g" * 64])
+def test_what_is_no_key_of_a_template_is_no_path(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InfrastructureError, match="no key of a template"):
+        WorkFolder(tmp_path).template_cache(name)
+
+
+@pytest.mark.parametrize("name", ["../c1", "/tmp/c1", "c/1", "", "c\0"])
+def test_what_is_no_id_of_a_chunk_is_no_path(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InfrastructureError, match="no id of a chunk"):
+        Spool(tmp_path, Held(name, 1, 1, 1))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_of_an_earlier_life_that_is_a_link_takes_nothing_with_it(tmp_path: Path) -> None:
+    # Given
+    precious = tmp_path / "precious"
+    (precious / "slots").mkdir(parents=True)
+    folder = WorkFolder(tmp_path / "work")
+    folder.runs.mkdir(parents=True)
+    (folder.runs / "run-one").symlink_to(precious)
+    # When
+    for run in folder.leftovers():
+        run.remove()
+    # Then
+    assert (precious / "slots").is_dir()
+    assert not list(folder.runs.iterdir())
+
+
+def test_runs_behind_a_link_are_not_removed(tmp_path: Path) -> None:
+    # Given a test that has moved the folder of all runs away
+    precious = tmp_path / "precious" / "run-one"
+    precious.mkdir(parents=True)
+    folder = WorkFolder(tmp_path / "work")
+    folder.base.mkdir()
+    folder.runs.symlink_to(tmp_path / "precious")
+    # When
+    folder.run("run-one").remove()
+    # Then
+    assert precious.is_dir()
+
+
+def test_a_cache_of_templates_that_is_a_link_takes_nothing_with_it(tmp_path: Path) -> None:
+    # Given
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").touch()
+    os.utime(precious, (1000, 1000))
+    folder = WorkFolder(tmp_path / "work")
+    (folder.base / "templates").mkdir(parents=True)
+    (folder.base / "templates" / "x").symlink_to(precious)
+    # When
+    folder.prune_template_caches(oldest=2000)
+    # Then
+    assert (precious / "file").exists()

@@ -1,0 +1,51 @@
+"""Which texts from outside may become a part of a path or key: each kind has its pattern, and nothing else passes.
+
+Run ids come from the registry and from messages, digests from the run's specification, chunk ids from the ledger.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+RUN_ID = r"[a-z0-9][a-z0-9-]{5,25}"
+RUN_ID_RULE = '6 to 26 of a-z, 0-9, "-", not starting with "-"'
+_RUN_ID = re.compile(RUN_ID)
+CHUNK_ID = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+DIGEST = r"[0-9a-f]{40}"
+_CHUNK_ID = re.compile(CHUNK_ID)
+_DIGEST = re.compile(DIGEST)
+#: A template's key: SHA-256, in whole or the beginning of it.
+_KEY = re.compile(r"[0-9a-f]{16,64}")
+#: Name of a Celery worker, such as build-a@host.
+_WORKER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+%:-]{0,199}")
+
+
+def is_run_id(text: object) -> bool:
+    return _matches(_RUN_ID, text)
+
+
+def is_chunk_id(text: object) -> bool:
+    return _matches(_CHUNK_ID, text)
+
+
+def is_digest(text: object) -> bool:
+    return _matches(_DIGEST, text)
+
+
+def is_template_key(text: object) -> bool:
+    return _matches(_KEY, text)
+
+
+def is_worker_name(text: object) -> bool:
+    return _matches(_WORKER, text)
+
+
+def digest_of(content: bytes) -> str:
+    """BLAKE2b of the content, 40 hexadecimal digits: the name of a blob, and of a tree by its index."""
+    return hashlib.blake2b(content, digest_size=20).hexdigest()
+
+
+def _matches(pattern: re.Pattern[str], text: object) -> bool:
+    # fullmatch: "$" would let a newline at the end pass.
+    return isinstance(text, str) and pattern.fullmatch(text) is not None

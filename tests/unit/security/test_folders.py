@@ -1,0 +1,100 @@
+"""Folders of ours: closed to others, and removed without leaving them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from dct_celery.errors import ConfigError
+from dct_celery.security.folders import private_folder, remove_below
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").touch()
+    base = tmp_path / "work"
+    (base / "runs" / "one").mkdir(parents=True)
+    (base / "runs" / "one" / "file").touch()
+    return base
+
+
+def test_a_folder_below_goes_with_all_that_is_in_it(base: Path) -> None:
+    assert remove_below(base, base / "runs" / "one")
+    assert os.listdir(base / "runs") == []
+
+
+@pytest.mark.parametrize("path", ["..", ".", "../precious", "runs/../../precious", "/", "runs/one\0", "not/there"])
+def test_what_does_not_lie_below_stays(base: Path, path: str) -> None:
+    assert not remove_below(base, base / path)
+    assert (base.parent / "precious" / "file").exists()
+    assert (base / "runs" / "one" / "file").exists()
+
+
+def test_an_absolute_path_elsewhere_stays(base: Path) -> None:
+    assert not remove_below(base, base / str(base.parent / "precious"))
+    assert (base.parent / "precious" / "file").exists()
+
+
+def test_nothing_is_removed_behind_a_link(base: Path) -> None:
+    # Given a link in the place of a folder on the way, and one that is to be removed itself
+    (base / "trees").symlink_to(base.parent)
+    (base / "runs" / "two").symlink_to(base.parent / "precious")
+    (base / "runs" / "one" / "in").symlink_to(base.parent / "precious")
+    # When / Then
+    assert not remove_below(base, base / "trees" / "precious")
+    assert remove_below(base, base / "runs" / "two")
+    assert remove_below(base, base / "runs" / "one")
+    assert os.listdir(base / "runs") == []
+    assert (base.parent / "precious" / "file").exists()
+
+
+def test_what_cannot_be_removed_does_not_save_the_rest(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    (base / "runs" / "one" / "stuck").touch()
+    unlink = os.unlink
+
+    def refuse(path: str, **more: int) -> None:
+        if path == "stuck":
+            raise PermissionError(1, "Operation not permitted", path)
+        unlink(path, **more)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    # When / Then
+    assert not remove_below(base, base / "runs" / "one")
+    assert os.listdir(base / "runs" / "one") == ["stuck"]
+
+
+def test_a_folder_that_is_open_to_others_is_closed(tmp_path: Path) -> None:
+    # Given
+    folder = tmp_path / "work"
+    folder.mkdir()
+    folder.chmod(0o755)
+    # When / Then
+    assert private_folder(folder, "DCT_WORK_DIR")
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert not private_folder(folder, "DCT_WORK_DIR")
+
+
+def test_a_new_folder_is_closed_from_the_beginning(tmp_path: Path) -> None:
+    assert not private_folder(tmp_path / "a" / "work", "DCT_WORK_DIR")
+    assert stat.S_IMODE((tmp_path / "a" / "work").stat().st_mode) == 0o700
+
+
+def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    # When / Then
+    with pytest.raises(ConfigError, match="belongs to user"):
+        private_folder(tmp_path, "DCT_WORK_DIR")
+
+
+def test_a_file_in_its_place_is_one_line(tmp_path: Path) -> None:
+    # Given
+    (tmp_path / "work").touch()
+    # When / Then
+    with pytest.raises(ConfigError, match="cannot be used"):
+        private_folder(tmp_path / "work", "DCT_WORK_DIR")
