@@ -35,8 +35,8 @@ FORGOTTEN, TURN = 140.0, 20.0
 
 
 def pause_after(seconds: float) -> float:
-    """Seconds until the next look, after one that took so long. A registry that is full of somebody's entries takes a tenth of our
-    time, and not all of it; a store that stood still once is looked at again soon."""
+    """Seconds until the next look, after one that took so long. A registry that is full of somebody's entries takes a tenth of
+    our time, and not all of it; a store that stood still once is looked at again soon."""
     return min(max(LOOK, 10 * seconds), LONGEST_PAUSE)
 
 
