@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +10,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from dct_celery import ports
 from dct_celery.core import events as ev
+from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk, Need, Outcome, Phase
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.dispatcher.follow import Follower
@@ -20,9 +19,12 @@ from dct_celery.dispatcher.journal import Journal
 from dct_celery.dispatcher.standing import StandingRun
 from dct_celery.errors import ConfigError, StoreUnavailable
 from dct_celery.ports import WorkerInfo
-from tests.support.factories import group, make_manifest
+from dct_celery.protocol.runs import ChunkHint
+from tests.support.factories import KEY_ID, NONCE, group, make_manifest, make_spec, pool_door, run_door
 from tests.support.memory_ledger import MemoryLedger, MemoryRegistry, MemoryStore
-from tests.support.runs import Run, finished
+from tests.support.runs import Run, as_sent, completed, finished
+
+ME, YOU = "a" * 16, "b" * 16
 
 
 class Scene:
@@ -32,24 +34,25 @@ class Scene:
         store = self.store = store or MemoryStore()
         self.folder = folder
         self.now = 100.0
-        self.ledger = MemoryLedger(store, "one")
-        self.ledger.open_run("me", "{}")
+        self.door = run_door("run-one")
+        self.ledger = MemoryLedger(store, "run-one", self.door)
+        self.ledger.open_run(ME, make_spec("run-one"))
         self.run = Run(make_manifest(group("app.tests.A", count=2)), slots)
         self.machine = self.run.machine
-        registry = MemoryRegistry(store, "ci")
-        registry.beat(WorkerInfo("build-a", "h", 1, "0", 1, ""), 3600)
+        registry = MemoryRegistry(store, "pool", pool_door())
+        registry.beat(WorkerInfo("build-a", "h", 1, "0", 1, KEY_ID, (KEY_ID,)), 3600)
         services: Any = Mock(
-            run="one", owner="me", ledger=self.ledger, registry=registry, state_folder=folder,
+            run="run-one", nonce=NONCE, owner=ME, door=self.door, ledger=self.ledger, registry=registry, state_folder=folder,
             clock=lambda: self.now, sleep=self._sleep, interrupted=lambda: False, fleet_trouble=str, fall_back=None,
         )  # fmt: skip
         services.settings = Mock(timeout=0, queue_timeout=60, fallback_after=60)
-        fleet = Fleet("one", "ci", "0", 1, "", last_usable=self.now)
-        self.standing = StandingRun(services, "spec", lambda: None)
+        fleet = Fleet("run-one", "pool", "0", 1, KEY_ID, last_usable=self.now)
+        self.standing = StandingRun(services, make_spec("run-one"), lambda: None)
         self.follower = Follower(services, self.machine, fleet, self.standing, lambda: cast(Any, None))
         self.services = services
 
     def journal(self, *, go_on: bool = False) -> Journal:
-        return Journal(self.folder, "one", "head", go_on=go_on)
+        return Journal(self.folder, "run-one", "head", self.door, go_on=go_on)
 
     def follow(self) -> None:
         self.follower.follow(self.journal)
@@ -94,7 +97,7 @@ def test_a_run_that_only_waits_for_its_system_checks_is_cancelled_too(scene: Sce
     # Given: every test has passed
     lease = scene.run.claim()
     scene.run.record(lease, finished(0), finished(1))
-    scene.run.send(ev.Completed(lease, 1.0))
+    scene.run.send(completed(lease))
     scene.follower.step()
     assert scene.machine.finished
     # When
@@ -144,18 +147,18 @@ def test_an_interrupt_counts_though_the_store_is_away(scene: Scene, monkeypatch:
 # -- a store that forgets, and another dispatcher --------------------------------------
 
 
-def begun(scene: Scene) -> ports.Held:
+def begun(scene: Scene) -> LeaseRef:
     """The first chunk is claimed, and half of what it ran is journalled."""
     scene.follower._journal = scene.journal()
     scene.follower.step()
     (chunk,) = scene.run.offers
     scene.ledger.offer(chunk)
     claim = scene.ledger.claim(chunk.id, chunk.attempt, worker="build-a", slot=1, lease_ms=5000)
-    held = ports.Held(chunk.id, chunk.attempt, claim.fence, claim.epoch)
-    scene.ledger.append(held, 1, json.dumps([finished(0)]), 5000)
+    assert claim.lease is not None
+    scene.ledger.append(claim.lease, 1, as_sent(finished(0)), 5000)
     scene.follower.step()
     assert list(scene.machine.verdicts) == [0]
-    return held
+    return claim.lease
 
 
 def test_a_store_that_lost_the_run_has_it_back_and_the_holder_goes_on(scene: Scene) -> None:
@@ -168,8 +171,8 @@ def test_a_store_that_lost_the_run_has_it_back_and_the_holder_goes_on(scene: Sce
     # Then
     assert (scene.ledger.state(), scene.ledger.epoch()) == ("open", 2)
     assert scene.ledger.acknowledged([f"{held.chunk}.1"]) == [1]
-    assert scene.ledger.append(held, 2, json.dumps([finished(1)]), 5000) == "moved"
-    assert scene.ledger.append(replace(held, epoch=2), 2, json.dumps([finished(1)]), 5000) == "ok"
+    assert scene.ledger.append(held, 2, as_sent(finished(1)), 5000) == "moved"
+    assert scene.ledger.append(replace(held, epoch=2), 2, as_sent(finished(1)), 5000) == "ok"
     scene.follower.step()
     assert sorted(scene.machine.verdicts) == [0, 1]
 
@@ -213,10 +216,10 @@ def test_another_dispatcher_knows_what_the_first_one_knew(scene: Scene, tmp_path
     if not whole:
         scene.store.runs.clear()
     # When
-    adoption = second.ledger.adopt("you", dead=True)
-    assert adoption.status == ("ok" if whole else "none")
+    adoption = second.ledger.adopt(YOU, dead=True)
+    assert adoption.answer == ("ok" if whole else "none")
     second.standing.epoch = adoption.epoch
-    second.services.owner = "you"
+    second.services.owner = YOU
     second.follower.catch_up(second.journal(go_on=True), whole=whole)
     # Then
     assert list(second.machine.verdicts) == [0]
@@ -237,7 +240,7 @@ def test_a_journal_that_cannot_be_written_acknowledges_nothing_and_stops_nothing
 
     monkeypatch.setattr(scene.follower._journal, "append", full)
     # When
-    scene.ledger.append(held, 2, json.dumps([finished(1)]), 5000)
+    scene.ledger.append(held, 2, as_sent(finished(1)), 5000)
     scene.follower.step()
     # Then
     assert sorted(scene.machine.verdicts) == [0, 1]
@@ -251,14 +254,14 @@ def test_a_chunk_that_its_worker_left_to_others_is_published_again(scene: Scene)
     scene.follower.step()
     (chunk,) = scene.run.offers
     scene.ledger.offer(replace(chunk, attempt=2, avoid="build-a"))
-    assert scene.ledger.claim(chunk.id, 2, worker="build-a", slot=1, lease_ms=1000).status == "avoid"
+    assert scene.ledger.claim(chunk.id, 2, worker="build-a", slot=1, lease_ms=1000).answer == "avoid"
     publish = cast(Any, scene.follower)._services.queue.publish
     before = publish.call_count
     # When
     scene.follower.step()
     # Then
     assert publish.call_count == before + 1
-    assert publish.call_args.args[0]["chunk"] == chunk.id
+    assert scene.door.unseal(ChunkHint, publish.call_args.args[0]).chunk == chunk.id
 
 
 def test_another_machine_learns_from_a_store_that_was_wiped_what_came_before_that(scene: Scene, tmp_path: Path) -> None:
@@ -270,8 +273,8 @@ def test_another_machine_learns_from_a_store_that_was_wiped_what_came_before_tha
     folder = tmp_path / "elsewhere"
     second = Scene(folder, scene.store, slots=0)
     # When
-    second.standing.epoch = second.follower._epoch = second.ledger.adopt("you", dead=True).epoch
-    second.services.owner = "you"
+    second.standing.epoch = second.follower._epoch = second.ledger.adopt(YOU, dead=True).epoch
+    second.services.owner = YOU
     second.follower.catch_up(second.journal(), whole=True)
     # Then
     assert second.standing.epoch == 2
@@ -337,11 +340,11 @@ def test_a_store_that_was_away_for_long_is_no_reason_to_miss_the_workers(scene: 
         scene.now += 10
         scene.follower.step()
     monkeypatch.setattr(scene.ledger, "read", read)
-    workers = dict(reopened["ci:workers"])
-    reopened["ci:workers"].clear()
+    workers = dict(reopened["pool:workers"])
+    reopened["pool:workers"].clear()
     for _ in range(3):
         scene.follower.step()
-    reopened["ci:workers"].update(workers)
+    reopened["pool:workers"].update(workers)
     scene.follower.step()
     # Then
     assert scene.machine.stop is None
@@ -351,7 +354,7 @@ def test_a_store_that_goes_away_while_checks_are_awaited_is_waited_for(scene: Sc
     # Given: every test has passed
     lease = scene.run.claim()
     scene.run.record(lease, finished(0), finished(1))
-    scene.run.send(ev.Completed(lease, 1.0))
+    scene.run.send(completed(lease))
     scene.follower.step()
     read, end = scene.ledger.read, scene.now + 30
 
@@ -373,7 +376,7 @@ def test_a_store_that_does_not_come_back_ends_the_wait_for_checks(scene: Scene, 
     # Given: every test has passed
     lease = scene.run.claim()
     scene.run.record(lease, finished(0), finished(1))
-    scene.run.send(ev.Completed(lease, 1.0))
+    scene.run.send(completed(lease))
 
     def away(*_: Any, **__: Any) -> Any:
         scene.now += 1

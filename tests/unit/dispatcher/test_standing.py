@@ -10,17 +10,20 @@ import pytest
 from dct_celery.dispatcher.standing import PATIENCE, StandingRun
 from dct_celery.errors import StoreUnavailable
 from dct_celery.ports import ABANDONED_MS
+from tests.support.factories import NONCE, make_spec, run_door
 from tests.support.memory_ledger import MemoryLedger, MemoryStore
+
+ME = "a" * 16
 
 
 class Scene:
     def __init__(self) -> None:
         self.store = MemoryStore()
-        self.ledger = MemoryLedger(self.store, "one")
-        self.ledger.open_run("me", "spec")
+        self.ledger = MemoryLedger(self.store, "run-one", run_door("run-one"))
+        self.ledger.open_run(ME, make_spec("run-one"))
         self.now = 100.0
-        self.services: Any = Mock(run="one", owner="me", ledger=self.ledger, clock=lambda: self.now)
-        self.standing = StandingRun(self.services, "spec", lambda: None)
+        self.services: Any = Mock(run="run-one", nonce=NONCE, owner=ME, ledger=self.ledger, clock=lambda: self.now)
+        self.standing = StandingRun(self.services, make_spec("run-one"), lambda: None)
 
 
 def test_a_long_collection_is_nobody_elses_reason_to_close_the_run() -> None:
@@ -30,7 +33,7 @@ def test_a_long_collection_is_nobody_elses_reason_to_close_the_run() -> None:
     # When
     scene.standing.stay()
     # Then
-    assert not MemoryLedger(scene.store, "one").abandon()
+    assert not MemoryLedger(scene.store, "run-one", run_door("run-one")).abandon()
 
 
 def test_a_store_that_is_away_while_the_suite_is_collected_is_waited_for() -> None:
