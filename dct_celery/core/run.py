@@ -55,9 +55,9 @@ MAX_UNREADY = 8
 CLAIM_SECONDS = 3.0
 #: Seconds that slots get to end after a stop.
 STOP_GRACE = 10.0
-#: Reasons of a release that are nobody's fault and count as no loss.
 #: Reasons of a release that leave nobody to tear down what the last test's class and module have set up.
 _ABRUPT = frozenset({ReleaseReason.DRAIN, ReleaseReason.SILENCE, ReleaseReason.DATABASE, ReleaseReason.LOADER})
+#: Reasons of a release that are nobody's fault and count as no loss.
 _INNOCENT = frozenset({ReleaseReason.DRAIN, ReleaseReason.TIMEOUT, ReleaseReason.CANCELLED})
 
 
@@ -234,8 +234,9 @@ class RunMachine:
             case ChunkCompleted():
                 return self._completed(held.chunk, lease, end)
             case ChunkReleased():
-                owed = self._owe(held, lease) if end.why in _ABRUPT else []
-                return owed + self._released(held.chunk, lease, end)
+                if end.fixture is not None and not end.fixture.sets_up:
+                    self._owed.difference_update(held.chunk.indices)  # of this tear-down more is heard than of most
+                return self._owe(held, lease, end.why) + self._released(held.chunk, lease, end)
             case _:
                 assert_never(end)
 
@@ -271,12 +272,12 @@ class RunMachine:
             return []
         return self._owe(held, event.lease) + self._rest(held.chunk, event.lease, "its lease ran out")
 
-    def _owe(self, held: InFlight, lease: LeaseRef) -> list[ev.Effect]:
-        """The attempt ended without a tear-down, as far as anybody knows."""
+    def _owe(self, held: InFlight, lease: LeaseRef, why: ReleaseReason | None = None) -> list[ev.Effect]:
+        """The attempt ended without a tear-down, as far as anybody knows. `why` it was released; None where its lease ran out."""
         chunk, last = held.chunk, held.last
         # What was owed by this attempt is owed still.
         owed = [index for index in chunk.indices if index in self._owed]
-        if last is not None and last not in owed:
+        if last is not None and last not in owed and (why is None or why in _ABRUPT):
             cls = self.manifest[last].cls
             again = {*self._open(chunk), *self.reruns.held(chunk)} - self.verdicts.keys()
             if not any(self.manifest[index].cls == cls for index in again):
@@ -284,14 +285,13 @@ class RunMachine:
         if self.stop is not None:
             return []
         effects: list[ev.Effect] = []
+        tries, most = (self._unready, MAX_UNREADY) if why is ReleaseReason.UNREADY else (self._losses, MAX_LOSSES)
         for index in owed:
-            self._losses[index] += 1
-            if self._losses[index] >= MAX_LOSSES:
+            tries[index] += 1
+            if tries[index] >= most:
                 self._owed.discard(index)
                 self.lost.add(index)
-                effects.append(
-                    ev.Warn(f"nobody has heard of the tear-down behind {self.manifest[index].id}, in {MAX_LOSSES} tries")
-                )
+                effects.append(ev.Warn(f"nobody has heard of the tear-down behind {self.manifest[index].id}, in {most} tries"))
                 continue
             self._owed.add(index)
             self.planner.requeue(chunk, (index,), fresh=True, avoid=self._elsewhere(lease))

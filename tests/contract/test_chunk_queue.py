@@ -15,13 +15,18 @@ from dct_celery.adapters.celeryqueue.app import make_app
 from dct_celery.adapters.celeryqueue.queue import CeleryChunkQueue, hand_on
 from dct_celery.core.names import queue_name
 from dct_celery.errors import BrokerUnavailable
-from dct_celery.security import signing
+from dct_celery.protocol.runs import ChunkHint
 from dct_celery.settings import Settings
+from tests.support.factories import run_door
 from tests.support.fleet import until, unused_port
 from tests.support.rabbitmq import EmbeddedRabbitMQ
 
-KEY = "secret"
-MESSAGE = {"run": "run-one", "chunk": "c1", "attempt": 1}
+DOOR = run_door()
+
+
+def hint(chunk: str = "c1") -> str:
+    """A message, sealed."""
+    return DOOR.seal(ChunkHint("run-one", chunk, 1))
 
 
 @pytest.fixture(params=["redis", "rabbitmq"])
@@ -37,7 +42,7 @@ class Desk:
     def __init__(self, url: str) -> None:
         self.run = f"run-{secrets.token_hex(4)}"
         self.app = make_app(Settings(broker=url))
-        self.queue = CeleryChunkQueue(self.app, self.run, KEY, "--broker")
+        self.queue = CeleryChunkQueue(self.app, self.run, "--broker")
         self._amqp = names.is_amqp(url)
 
     def waiting(self) -> int | None:
@@ -55,13 +60,13 @@ class Desk:
             channel: Any = connection.default_channel
             (channel.queue_delete if self._amqp else channel.queue_purge)(queue_name(self.run))
 
-    def take(self) -> dict[str, Any]:
+    def take(self) -> ChunkHint:
         """The text of one message, opened."""
         with self.app.connection_for_read() as connection:
             message = names.run_queue(self.run, amqp=self._amqp)(connection.default_channel).get(no_ack=True)
             assert message is not None, "the queue is empty"
             (text,), _, _ = message.decode()
-        return signing.verify(text, KEY, what="the message")
+        return DOOR.unseal(ChunkHint, text)
 
 
 @pytest.fixture
@@ -78,20 +83,20 @@ def published(desk: Desk, count: int = 1) -> Callable[[], bool]:
 def test_what_is_published_waits_signed_for_whoever_takes_it(desk: Desk) -> None:
     # When
     desk.queue.check()
-    desk.queue.publish(MESSAGE)
-    desk.queue.publish({**MESSAGE, "chunk": "c2"})
+    desk.queue.publish(hint())
+    desk.queue.publish(hint("c2"))
     # Then
     until(published(desk, 2), 5, what="two messages")
-    assert [desk.take()["chunk"], desk.take()["chunk"]] == ["c1", "c2"]
+    assert [desk.take().chunk, desk.take().chunk] == ["c1", "c2"]
 
 
 def test_a_connection_that_the_broker_closed_meanwhile_costs_no_message(rabbitmq_server: EmbeddedRabbitMQ) -> None:
     # Given
     desk = Desk(rabbitmq_server.url)
-    desk.queue.publish(MESSAGE)
+    desk.queue.publish(hint())
     # When
     rabbitmq_server.ctl("close_all_connections", "test")
-    desk.queue.publish(MESSAGE)
+    desk.queue.publish(hint())
     # Then
     until(published(desk, 2), 5, what="two messages")
     desk.queue.purge()
@@ -100,7 +105,7 @@ def test_a_connection_that_the_broker_closed_meanwhile_costs_no_message(rabbitmq
 def test_a_purge_leaves_no_queue_and_may_come_twice_and_before_a_message(desk: Desk) -> None:
     # Given
     desk.queue.purge()
-    desk.queue.publish(MESSAGE)
+    desk.queue.publish(hint())
     until(published(desk), 5, what="a message")
     # When
     desk.queue.purge()
@@ -111,11 +116,11 @@ def test_a_purge_leaves_no_queue_and_may_come_twice_and_before_a_message(desk: D
 
 def test_a_queue_that_the_broker_has_forgotten_is_there_again_with_the_next_message(desk: Desk) -> None:
     # Given
-    desk.queue.publish(MESSAGE)
+    desk.queue.publish(hint())
     until(published(desk), 5, what="a message")
     desk.forget()
     # When
-    desk.queue.publish(MESSAGE)
+    desk.queue.publish(hint())
     # Then
     until(published(desk), 5, what="a message")
 
@@ -125,7 +130,7 @@ def test_the_broker_forgets_a_queue_that_nobody_cares_for(url: str, monkeypatch:
     for module in ("names", "queue"):
         monkeypatch.setattr(f"dct_celery.adapters.celeryqueue.{module}.FORGOTTEN", 1)
     desk = Desk(url)
-    desk.queue.publish(MESSAGE)
+    desk.queue.publish(hint())
     # When: a look would be a use
     time.sleep(2.5)
     # Then
@@ -137,14 +142,14 @@ def test_a_broker_that_went_away_is_named_and_the_next_message_goes_through_when
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
-    desk.queue.publish(MESSAGE)
+    desk.queue.publish(hint())
     producer: Any = desk.queue._producer
     monkeypatch.setattr(desk.app, "send_task", lambda *a, **k: _raise(ConnectionResetError("gone")))
     # When
     with pytest.raises(BrokerUnavailable, match=r"\(--broker\) cannot be used: gone; start it or set --broker"):
-        desk.queue.publish(MESSAGE)
+        desk.queue.publish(hint())
     monkeypatch.undo()
-    desk.queue.publish(MESSAGE)
+    desk.queue.publish(hint())
     # Then: on a new connection
     assert desk.queue._producer is not producer
     until(published(desk, 2), 5, what="two messages")
@@ -183,7 +188,7 @@ def test_a_round_trip_ends_with_the_text_and_tells_a_version_where_there_is_one(
 
 def test_what_a_slot_hands_on_waits_for_another_one(desk: Desk) -> None:
     # When
-    hand_on(desk.app, desk.run, signing.sign(MESSAGE, KEY))
+    hand_on(desk.app, desk.run, hint())
     # Then
     until(published(desk), 5, what="a message")
-    assert desk.take()["chunk"] == "c1"
+    assert desk.take().chunk == "c1"

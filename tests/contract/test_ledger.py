@@ -2,41 +2,62 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
 
+from dct_celery.core import events as ev
+from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk, Need, Phase
 from dct_celery.errors import Superseded
-from dct_celery.ports import ABANDONED_MS, AVOID_MS, DISPATCHER_LEASE_MS, Ledger, Standing, StreamEntry
+from dct_celery.ports import ABANDONED_MS, AVOID_MS, DISPATCHER_LEASE_MS, Ledger, StoredRun
+from dct_celery.protocol.leases import AdoptAnswer, ClaimAnswer, OutstandingChunk, WriteAnswer
+from dct_celery.protocol.runs import ManifestSummary, RunSpec, RunState
+from dct_celery.protocol.stream import Reported, StreamEntry
+from dct_celery.protocol.workers import RefusedReport
 from tests.contract.conftest import Store
-from tests.support.factories import held
+from tests.support.factories import held, make_spec
+from tests.support.runs import as_sent, finished
 
 CHUNK = Chunk("c1", (0, 1), Phase.TRANSACTIONAL, Need.FLUSHED, flushed=("default",), locks=("port:1",), estimate=1.5, fresh=True,
               limits=((1, 90.5),), fixture_limit=900.0)  # fmt: skip
 LEASE = 60_000
+ME, YOU = "a" * 16, "b" * 16
+DONE, DRAINED = ev.ChunkCompleted(), ev.ChunkReleased(ev.ReleaseReason.DRAIN)
+ONE, TWO = as_sent(finished(0)), as_sent(finished(1))
+MANIFEST = ManifestSummary("ab" * 32, 2, {"python": "é"})
 
 
 @pytest.fixture
 def ledger(store: Store) -> Ledger:
     ledger = store.ledger()
-    assert ledger.open_run("ci-1", "spec é", 60)
+    assert ledger.open_run(ME, spec_of(store), 60)
     ledger.offer(CHUNK)
     return ledger
 
 
-def take(ledger: Ledger, worker: str = "build-a", slot: int = 1, attempt: int = 1) -> int:
+def spec_of(store: Store) -> RunSpec:
+    return make_spec(store.run, environment={"TZ": "é"})
+
+
+def take(ledger: Ledger, worker: str = "build-a", slot: int = 1, attempt: int = 1) -> LeaseRef:
     claim = ledger.claim("c1", attempt, worker=worker, slot=slot, lease_ms=LEASE)
-    assert claim.status == "ok"
-    assert claim.granted
-    return claim.fence
+    assert claim.answer is ClaimAnswer.OK
+    assert claim.lease is not None
+    return claim.lease
 
 
 def status(ledger: Ledger, chunk: str = "c1", attempt: int = 1) -> str:
     claim = ledger.claim(chunk, attempt, worker="build-z", slot=9, lease_ms=LEASE)
-    assert not claim.granted
-    return claim.status
+    assert claim.chunk is None
+    return claim.answer
+
+
+def entries(ledger: Ledger, after: str = "0") -> tuple[StreamEntry, ...]:
+    """Of the whole stream, all of which is believed."""
+    page = ledger.read(after, block_ms=0)
+    assert page.rejected == ()
+    return page.entries
 
 
 def age(store: Store, ledger: Ledger, ms: int) -> list[str]:
@@ -50,21 +71,21 @@ def age(store: Store, ledger: Ledger, ms: int) -> list[str]:
 
 def kinds(ledger: Ledger) -> list[str]:
     """What happened to chunks that were on offer."""
-    return [entry.kind for entry in ledger.read("0", block_ms=0) if entry.kind != "offered"]
+    return [entry.fields["k"] for entry in entries(ledger) if not isinstance(entry.fact, ev.Offered)]
 
 
 def test_a_run_opens_once(store: Store, ledger: Ledger) -> None:
     # When
-    again = store.ledger().open_run("ci-2", "other", 60)
+    again = store.ledger().open_run(YOU, make_spec(store.run), 60)
     # Then
     assert not again
-    assert ledger.spec() == "spec é"
-    assert store.ledger("another").open_run("ci-2", "other", 60)
+    assert ledger.spec() == spec_of(store)
+    assert store.ledger("another").open_run(YOU, make_spec(store.run), 60)
 
 
-def test_a_run_that_is_opened_again_because_the_answer_was_lost_is_the_same_one(ledger: Ledger) -> None:
+def test_a_run_that_is_opened_again_because_the_answer_was_lost_is_the_same_one(store: Store, ledger: Ledger) -> None:
     # When: the client sends it again by itself
-    again = ledger.open_run("ci-1", "spec é", 60)
+    again = ledger.open_run(ME, spec_of(store), 60)
     # Then
     assert again
     assert take(ledger)
@@ -85,9 +106,9 @@ def test_a_claim_gives_the_chunk_as_it_was_offered(ledger: Ledger) -> None:
     claim = ledger.claim("c1", 1, worker="build-a", slot=3, lease_ms=LEASE)
     # Then
     assert claim.chunk == CHUNK
-    _, event = ledger.read("0", block_ms=0)
-    assert (event.kind, event.chunk, event.attempt, event.fence, event.epoch) == ("claimed", "c1", 1, claim.fence, claim.epoch)
-    assert (event.worker, event.slot, event.data) == ("build-a", 3, LEASE)
+    assert claim.lease == held(1, worker="build-a", slot=3)
+    _, event = entries(ledger)
+    assert (event.fact, event.epoch) == (ev.Claimed(claim.lease, LEASE), 1)
 
 
 def test_a_duplicate_claim_loses(ledger: Ledger) -> None:
@@ -101,20 +122,19 @@ def test_a_duplicate_claim_loses(ledger: Ledger) -> None:
 def test_the_worker_to_avoid_leaves_the_chunk_to_others_and_the_stream_tells(store: Store) -> None:
     # Given
     ledger = store.ledger()
-    ledger.open_run("ci-1", "spec", 60)
+    ledger.open_run(ME, spec_of(store), 60)
     ledger.offer(replace(CHUNK, avoid="build-z"))
     # When
     assert status(ledger) == "avoid"
     # Then
-    event = ledger.read("0", block_ms=0)[-1]
-    assert (event.kind, event.chunk, event.attempt, event.worker, event.slot) == ("avoided", "c1", 1, "build-z", 9)
+    assert entries(ledger)[-1].fact == ev.Avoided(held(0, worker="build-z", slot=9))
     take(ledger, worker="build-a")
 
 
 def test_a_chunk_that_nobody_else_took_is_open_to_the_worker_to_avoid(store: Store) -> None:
     # Given
     ledger = store.ledger()
-    ledger.open_run("ci-1", "spec", 60)
+    ledger.open_run(ME, spec_of(store), 60)
     ledger.offer(replace(CHUNK, avoid="build-a"))
     # When
     store.pass_time(AVOID_MS)
@@ -130,12 +150,12 @@ def test_only_what_is_on_offer_can_be_claimed(ledger: Ledger) -> None:
 @pytest.mark.parametrize("verb", ["complete", "release", "reap"])
 def test_what_has_ended_cannot_be_claimed_again(store: Store, ledger: Ledger, verb: str) -> None:
     # Given
-    fence = take(ledger)
+    lease = take(ledger)
     if verb == "reap":
         store.let_leases_run_out()
         ledger.reap()
     else:
-        assert getattr(ledger, verb)(held(fence), 0, "{}") == "ok"
+        assert ledger.end(lease, 0, DONE if verb == "complete" else DRAINED) is WriteAnswer.OK
     # When: a message that came twice
     ledger.offer(CHUNK)
     # Then
@@ -145,26 +165,26 @@ def test_what_has_ended_cannot_be_claimed_again(store: Store, ledger: Ledger, ve
 def test_every_claim_has_a_higher_fence(ledger: Ledger) -> None:
     # Given
     first = take(ledger)
-    ledger.release(held(first), 0, "{}")
+    ledger.end(first, 0, DRAINED)
     # When
     ledger.offer(Chunk("c1", (0,), Phase.ISOLATED, Need.PRISTINE, attempt=2))
     # Then
     assert status(ledger, attempt=1) == "stale"
-    assert take(ledger, attempt=2) > first
+    assert take(ledger, attempt=2).fence > first.fence
 
 
 def test_a_stale_fence_is_refused_everywhere_and_counted(store: Store, ledger: Ledger) -> None:
     # Given
-    fence = take(ledger)
+    lease = take(ledger)
     store.let_leases_run_out()
     assert ledger.reap() == ["c1"]
     before = kinds(ledger)
     # When
     answers = [
-        ledger.renew(held(fence), LEASE),
-        ledger.append(held(fence), 1, "[]", LEASE),
-        ledger.complete(held(fence), 1, "{}"),
-        ledger.release(held(fence), 1, "{}"),
+        ledger.renew(lease, LEASE),
+        ledger.append(lease, 1, ONE, LEASE),
+        ledger.end(lease, 1, DONE),
+        ledger.end(lease, 1, DRAINED),
     ]
     # Then
     assert answers == ["lost"] * 4
@@ -175,21 +195,21 @@ def test_a_stale_fence_is_refused_everywhere_and_counted(store: Store, ledger: L
 def test_the_fence_of_an_earlier_attempt_does_nothing_to_the_next(ledger: Ledger) -> None:
     # Given
     old = take(ledger)
-    ledger.release(held(old), 0, "{}")
+    ledger.end(old, 0, DRAINED)
     ledger.offer(Chunk("c1", (0,), Phase.ISOLATED, Need.PRISTINE, attempt=2))
     new = take(ledger, "build-b", attempt=2)
     # When
-    answers = [ledger.append(held(old), 1, "[]", LEASE), ledger.complete(held(old), 1, "{}")]
+    answers = [ledger.append(old, 1, ONE, LEASE), ledger.end(old, 1, DONE)]
     # Then
     assert answers == ["lost", "lost"]
-    assert ledger.complete(held(new, attempt=2), 0, "{}") == "ok"
+    assert ledger.end(new, 0, DONE) == "ok"
 
 
 def test_an_end_ends_the_lease_once(ledger: Ledger) -> None:
     # Given
-    fence = take(ledger)
+    lease = take(ledger)
     # When
-    answers = [ledger.complete(held(fence), 0, "{}"), ledger.complete(held(fence), 0, "{}")]
+    answers = [ledger.end(lease, 0, DONE), ledger.end(lease, 0, DONE)]
     # Then
     assert answers == ["ok", "lost"]
     assert kinds(ledger) == ["claimed", "completed"]
@@ -197,74 +217,73 @@ def test_an_end_ends_the_lease_once(ledger: Ledger) -> None:
 
 def test_records_reach_the_stream_in_order_with_all_that_tells_them_apart(ledger: Ledger) -> None:
     # Given
-    fence = take(ledger, "build-a", 2)
-    records = [{"id": "test_\udcff", "output": "é\x00"}]
+    lease = take(ledger, "build-a", 2)
+    first, second = finished(0, output="é\x00\udcff"), finished(1, "failed")
     # When
-    assert ledger.append(held(fence), 1, json.dumps(records), LEASE) == "ok"
-    assert ledger.append(held(fence), 2, "[]", LEASE) == "ok"
-    assert ledger.release(held(fence), 2, '{"why": "drain"}') == "ok"
+    assert ledger.append(lease, 1, as_sent(first), LEASE) is WriteAnswer.OK
+    assert ledger.append(lease, 2, as_sent(second), LEASE) is WriteAnswer.OK
+    assert ledger.end(lease, 2, DRAINED) is WriteAnswer.OK
     # Then
-    _, _, first, second, end = ledger.read("0", block_ms=0)
-    assert (first.kind, first.seq, first.fence, first.worker, first.slot) == ("records", 1, fence, "build-a", 2)
-    assert first.data == records
-    assert (second.seq, second.data) == (2, [])
-    assert (end.kind, end.seq, end.data) == ("released", 2, {"why": "drain"})
+    facts = [entry.fact for entry in entries(ledger)][2:]
+    assert facts == [ev.Recorded(lease, 1, (first,)), ev.Recorded(lease, 2, (second,)), ev.Ended(lease, 2, DRAINED)]
+    assert [entry.position for entry in entries(ledger)][2:] == [("c1.1", 1), ("c1.1", 2), ("c1.1", 3)]
 
 
 def test_the_stream_is_read_on_from_where_one_was(ledger: Ledger) -> None:
     # Given
-    fence = take(ledger)
+    lease = take(ledger)
     for seq in (1, 2, 3):
-        ledger.append(held(fence), seq, "[]", LEASE)
+        ledger.append(lease, seq, ONE, LEASE)
     # When
     first = ledger.read("0", block_ms=0, count=2)
-    rest = ledger.read(first[-1].id, block_ms=0)
+    rest = ledger.read(first.last, block_ms=0)
     # Then
-    assert [entry.seq for entry in first + rest] == [0, 0, 1, 2, 3]
-    assert ledger.read(rest[-1].id, block_ms=1) == []
+    assert [entry.fields.get("q", "0") for entry in first.entries + rest.entries] == ["0", "0", "1", "2", "3"]
+    assert (first.last, rest.last) == (first.entries[-1].id, rest.entries[-1].id)
+    nothing = ledger.read(rest.last, block_ms=1)
+    assert (nothing.entries, nothing.rejected, nothing.last) == ((), (), "")
 
 
 def test_a_worker_can_speak_about_the_run_as_a_whole(ledger: Ledger) -> None:
     # When
-    ledger.tell("build-a", {"state": "refused", "why": "Django é"})
+    ledger.tell("build-a", RefusedReport("Django é", permanent=True))
     # Then
-    _, event = ledger.read("0", block_ms=0)
-    assert (event.kind, event.worker, event.data) == ("host", "build-a", {"state": "refused", "why": "Django é"})
+    _, event = entries(ledger)
+    assert event.fact == Reported("build-a", RefusedReport("Django é", permanent=True))
 
 
 def test_a_lease_that_was_renewed_is_not_reaped(store: Store, ledger: Ledger) -> None:
     # Given
-    fence = take(ledger)
+    lease = take(ledger)
     assert ledger.reap() == []
     store.let_leases_run_out()
     # When
-    assert ledger.renew(held(fence), LEASE) == "ok"
+    assert ledger.renew(lease, LEASE) == "ok"
     # Then
     assert ledger.reap() == []
-    assert ledger.complete(held(fence), 0, "{}") == "ok"
+    assert ledger.end(lease, 0, DONE) == "ok"
 
 
 def test_records_prolong_the_lease(store: Store, ledger: Ledger) -> None:
     # Given
-    fence = take(ledger)
+    lease = take(ledger)
     store.let_leases_run_out()
     # When
-    ledger.append(held(fence), 1, "[]", LEASE)
+    ledger.append(lease, 1, ONE, LEASE)
     # Then
     assert ledger.reap() == []
 
 
 def test_a_lease_is_reaped_once_and_its_holder_named(store: Store, ledger: Ledger) -> None:
     # Given
-    fence = take(ledger, "build-a", 4)
+    lease = take(ledger, "build-a", 4)
     store.let_leases_run_out()
     # When
     reaped = [ledger.reap(), ledger.reap()]
     # Then
     assert reaped == [["c1"], []]
-    event = ledger.read("0", block_ms=0)[-1]
-    assert (event.kind, event.chunk, event.attempt, event.fence) == ("expired", "c1", 1, fence)
-    assert (event.worker, event.slot) == ("build-a", 4)
+    assert entries(ledger)[-1].fact == ev.Expired(lease)
+    assert (lease.worker, lease.slot) == ("build-a", 4)
 
 
 def test_the_lease_clock_runs_while_the_store_takes_writes(store: Store, ledger: Ledger) -> None:
@@ -277,14 +296,14 @@ def test_the_lease_clock_runs_while_the_store_takes_writes(store: Store, ledger:
 
 def test_the_lease_clock_stands_still_while_nobody_can_reap(store: Store, ledger: Ledger) -> None:
     # Given: nine tenths of the lease are left
-    fence = take(ledger)
+    lease = take(ledger)
     age(store, ledger, LEASE // 10)
     # When: no writes for much longer than a lease
     store.pass_time(100 * LEASE)
     # Then
     assert ledger.reap() == []
     age(store, ledger, LEASE * 8 // 10)
-    assert ledger.renew(held(fence), LEASE) == "ok"
+    assert ledger.renew(lease, LEASE) == "ok"
 
 
 def test_what_was_left_of_a_lease_is_left_after_a_gap(store: Store, ledger: Ledger) -> None:
@@ -300,9 +319,9 @@ def test_what_was_left_of_a_lease_is_left_after_a_gap(store: Store, ledger: Ledg
 
 def test_a_gap_keeps_no_holder_for_longer_than_a_lease(store: Store, ledger: Ledger) -> None:
     # Given: the reaper alone is away, the holder renews at the end of the gap and dies
-    fence = take(ledger)
+    lease = take(ledger)
     store.pass_time(100 * LEASE)
-    assert ledger.renew(held(fence), LEASE) == "ok"
+    assert ledger.renew(lease, LEASE) == "ok"
     # When
     assert ledger.reap() == []
     # Then
@@ -311,14 +330,14 @@ def test_a_gap_keeps_no_holder_for_longer_than_a_lease(store: Store, ledger: Led
 
 def test_a_gap_gives_nothing_to_who_had_lost_the_lease_before(store: Store, ledger: Ledger) -> None:
     # Given
-    fence = take(ledger)
+    lease = take(ledger)
     store.let_leases_run_out()
     assert ledger.reap() == ["c1"]
     # When
     store.pass_time(100 * LEASE)
     # Then
     assert ledger.reap() == []
-    assert ledger.renew(held(fence), LEASE) == "lost"
+    assert ledger.renew(lease, LEASE) == "lost"
 
 
 def test_a_clock_that_was_set_back_keeps_no_holder_for_longer_than_a_lease(store: Store, ledger: Ledger) -> None:
@@ -337,7 +356,7 @@ def test_a_run_that_is_not_cancelled_has_no_reason(ledger: Ledger, store: Store)
 
 def test_after_a_cancel_nothing_is_claimed_and_holders_hear_of_it(ledger: Ledger) -> None:
     # Given
-    fence = take(ledger)
+    lease = take(ledger)
     ledger.offer(Chunk("c2", (2,), Phase.ISOLATED, Need.PRISTINE))
     # When
     ledger.cancel("interrupted")
@@ -345,9 +364,9 @@ def test_after_a_cancel_nothing_is_claimed_and_holders_hear_of_it(ledger: Ledger
     ledger.cancel("too late to say why")
     assert (ledger.state(), ledger.reason()) == ("cancelled", "interrupted")
     assert status(ledger, "c2") == "cancelled"
-    assert ledger.renew(held(fence), LEASE) == "cancelled"
-    assert ledger.append(held(fence), 1, "[]", LEASE) == "cancelled"
-    assert ledger.complete(held(fence), 1, "{}") == "ok"
+    assert ledger.renew(lease, LEASE) == "cancelled"
+    assert ledger.append(lease, 1, ONE, LEASE) == "cancelled"
+    assert ledger.end(lease, 1, DONE) == "ok"
     assert kinds(ledger) == ["claimed", "records", "completed"]
 
 
@@ -365,51 +384,50 @@ def test_the_manifest_is_known_once_it_is_published(ledger: Ledger) -> None:
     # Given
     assert ledger.manifest() is None
     # When
-    ledger.publish_manifest('{"digest": "é"}')
+    ledger.publish_manifest(MANIFEST)
     # Then
-    assert ledger.manifest() == '{"digest": "é"}'
+    assert ledger.manifest() == MANIFEST
 
 
 def test_a_closed_run_gives_nothing_more_and_its_name_is_not_taken_over(store: Store, ledger: Ledger) -> None:
     # Given
-    fence = take(ledger)
+    lease = take(ledger)
     ledger.extend(60)
     # When
     ledger.close()
     # Then
     assert status(ledger) == "cancelled"
-    assert ledger.renew(held(fence), LEASE) == "cancelled"
-    assert not store.ledger().open_run("ci-2", "", 60)
+    assert ledger.renew(lease, LEASE) == "cancelled"
+    assert not store.ledger().open_run(YOU, spec_of(store), 60)
 
 
 def test_a_late_slot_does_not_wake_a_forgotten_run(store: Store, ledger: Ledger) -> None:
     # Given
-    fence = take(ledger)
+    lease = take(ledger)
     store.forget_run()
     # When
     answers = [
-        ledger.renew(held(fence), LEASE),
-        ledger.append(held(fence), 1, "[]", LEASE),
-        ledger.complete(held(fence), 1, "{}"),
-        ledger.release(held(fence), 1, "{}"),
+        ledger.renew(lease, LEASE),
+        ledger.append(lease, 1, ONE, LEASE),
+        ledger.end(lease, 1, DONE),
+        ledger.end(lease, 1, DRAINED),
     ]
     ledger.offer(CHUNK)
     ledger.cancel("too late")
-    ledger.publish_manifest("{}")
+    ledger.publish_manifest(MANIFEST)
     ledger.close()
     # Then
     assert answers == ["gone"] * 4
     assert ledger.state() == "none"
-    assert ledger.open_run("ci-2", "", 60)
+    assert ledger.open_run(YOU, spec_of(store), 60)
 
 
 def test_what_is_offered_is_said_on_the_stream_once(ledger: Ledger) -> None:
     # When
     ledger.offer(CHUNK)
     # Then
-    (event,) = ledger.read("0", block_ms=0)
-    assert (event.kind, event.chunk, event.attempt, event.epoch) == ("offered", "c1", 1, 1)
-    assert Chunk.from_dict(event.data) == CHUNK
+    (event,) = entries(ledger)
+    assert (event.fact, event.epoch) == (ev.Offered(CHUNK), 1)
 
 
 # -- another dispatcher ----------------------------------------------------------------
@@ -420,9 +438,9 @@ def test_a_run_whose_dispatcher_is_alive_is_not_given_away(store: Store, ledger:
     ledger.reap()
     store.pass_time(4000)
     # When
-    adoption = store.ledger().adopt("ci-2", dead=False)
+    adoption = store.ledger().adopt(YOU, dead=False)
     # Then
-    assert adoption.status == "held"
+    assert adoption.answer is AdoptAnswer.HELD
     assert 5000 < adoption.wait_ms <= 6000
     ledger.offer(Chunk("c2", (2,), Phase.ISOLATED, Need.PRISTINE))
 
@@ -434,22 +452,22 @@ def test_a_run_whose_dispatcher_is_dead_goes_to_who_asks(store: Store, ledger: L
     if not known:
         store.pass_time(DISPATCHER_LEASE_MS + 1)
     # When
-    adoption = second.adopt("ci-2", dead=known)
+    adoption = second.adopt(YOU, dead=known)
     # Then
-    assert (adoption.status, adoption.epoch, adoption.incarnation) == ("ok", 1, second.incarnation())
+    assert (adoption.answer, adoption.epoch, adoption.incarnation) == ("ok", 1, second.incarnation())
     second.offer(Chunk("c2", (2,), Phase.ISOLATED, Need.PRISTINE))
     assert second.reap() == []
 
 
 def test_a_dispatcher_that_was_superseded_can_do_nothing(store: Store, ledger: Ledger) -> None:
     # Given
-    store.ledger().adopt("ci-2", dead=True)
+    store.ledger().adopt(YOU, dead=True)
     # Then
     with pytest.raises(Superseded, match="adopted by another dispatcher"):
         ledger.offer(Chunk("c2", (2,), Phase.ISOLATED, Need.PRISTINE))
     with pytest.raises(Superseded):
         ledger.reap()
-    assert not ledger.reopen("ci-1", 2, FIELDS, [], {})
+    assert not ledger.reopen(ME, 2, stored(store), [], {})
     assert status(ledger, "c2") == "unknown"
 
 
@@ -457,8 +475,8 @@ def test_what_is_over_or_unknown_cannot_be_adopted(store: Store, ledger: Ledger)
     # Given
     ledger.close()
     # Then
-    assert store.ledger().adopt("ci-2", dead=True).status == "closed"
-    assert store.ledger("nobody").adopt("ci-2", dead=True).status == "none"
+    assert store.ledger().adopt(YOU, dead=True).answer == "closed"
+    assert store.ledger("nobody").adopt(YOU, dead=True).answer == "none"
 
 
 def test_the_head_is_kept_with_the_run(store: Store, ledger: Ledger) -> None:
@@ -472,22 +490,25 @@ def test_the_head_is_kept_with_the_run(store: Store, ledger: Ledger) -> None:
 
 # -- a store that lost the run ---------------------------------------------------------
 
-FIELDS = {"state": "open", "reason": "", "spec": "spec é", "manifest": "m"}
 WAITING = Chunk("c2", (2, 3), Phase.ISOLATED, Need.PRISTINE)
 
 
-def reopened(store: Store, *, wiped: bool = True) -> tuple[Ledger, int]:
-    """A run whose store was wiped, put back with c1 leased and c2 waiting; the ledger and the fence of c1."""
+def stored(store: Store, cancelled: str | None = None) -> StoredRun:
+    return StoredRun(spec_of(store), MANIFEST, cancelled)
+
+
+def reopened(store: Store, *, wiped: bool = True) -> tuple[Ledger, LeaseRef]:
+    """A run whose store was wiped, put back with c1 leased and c2 waiting; the ledger and the lease of c1."""
     ledger = store.ledger()
-    assert ledger.open_run("ci-1", "spec é", 60)
+    assert ledger.open_run(ME, spec_of(store), 60)
     ledger.offer(CHUNK)
-    fence = take(ledger)
-    assert ledger.append(held(fence), 3, "[]", LEASE) == "ok"
+    lease = take(ledger)
+    assert ledger.append(lease, 3, ONE, LEASE) == "ok"
     if wiped:
         store.forget_run()
-    standing = [Standing(CHUNK, fence, "build-a", 1, LEASE), Standing(WAITING)]
-    assert ledger.reopen("ci-1", 2, FIELDS, standing, {"c1.1": 2})
-    return ledger, fence
+    standing = [OutstandingChunk(CHUNK, lease, LEASE), OutstandingChunk(WAITING)]
+    assert ledger.reopen(ME, 2, stored(store), standing, {"c1.1": 2})
+    return ledger, lease
 
 
 @pytest.mark.parametrize("wiped", [True, False], ids=["wiped", "doubted"])
@@ -495,51 +516,53 @@ def test_a_run_that_was_put_back_is_as_its_dispatcher_knew_it(store: Store, wipe
     # When
     ledger, _ = reopened(store, wiped=wiped)
     # Then
-    assert (ledger.state(), ledger.epoch(), ledger.spec(), ledger.manifest()) == ("open", 2, "spec é", "m")
+    assert (ledger.state(), ledger.epoch(), ledger.spec(), ledger.manifest()) == ("open", 2, spec_of(store), MANIFEST)
     assert ledger.acknowledged(["c1.1"]) == [2]
     assert status(ledger) == "held"
     claim = ledger.claim("c2", 1, worker="build-b", slot=0, lease_ms=LEASE)
-    assert (claim.chunk, claim.epoch) == (WAITING, 2)
+    assert claim.lease is not None
+    assert (claim.chunk, claim.lease.epoch) == (WAITING, 2)
 
 
 def test_putting_back_again_because_the_answer_was_lost_changes_nothing(store: Store) -> None:
     # Given: a slot was quicker than the second sending
-    ledger, fence = reopened(store)
+    ledger, lease = reopened(store)
     claim = ledger.claim("c2", 1, worker="build-b", slot=0, lease_ms=LEASE)
-    assert ledger.append(held(fence, epoch=2), 4, "[]", LEASE) == "ok"
+    assert ledger.append(replace(lease, epoch=2), 4, ONE, LEASE) == "ok"
     before = kinds(ledger)
     # When
-    standing = [Standing(CHUNK, fence, "build-a", 1, LEASE), Standing(WAITING)]
-    again = ledger.reopen("ci-1", 2, FIELDS, standing, {"c1.1": 2})
+    standing = [OutstandingChunk(CHUNK, lease, LEASE), OutstandingChunk(WAITING)]
+    again = ledger.reopen(ME, 2, stored(store), standing, {"c1.1": 2})
     # Then
     assert again
     assert kinds(ledger) == before
-    assert ledger.renew(held(claim.fence, chunk="c2", epoch=2), LEASE) == "ok"
+    assert claim.lease is not None
+    assert ledger.renew(claim.lease, LEASE) is WriteAnswer.OK
 
 
 def test_a_holder_keeps_its_lease_over_the_loss(store: Store) -> None:
     # When
-    ledger, fence = reopened(store)
+    ledger, lease = reopened(store)
     # Then
-    assert ledger.renew(held(fence), LEASE) == "ok"
+    assert ledger.renew(lease, LEASE) == "ok"
     assert ledger.reap() == []
-    assert ledger.append(held(fence, epoch=2), 4, "[]", LEASE) == "ok"
-    assert ledger.complete(held(fence, epoch=2), 4, "{}") == "ok"
+    assert ledger.append(replace(lease, epoch=2), 4, ONE, LEASE) == "ok"
+    assert ledger.end(replace(lease, epoch=2), 4, DONE) == "ok"
 
 
 def test_who_does_not_know_of_the_loss_is_told_before_anything_is_written(store: Store) -> None:
     # Given
-    ledger, fence = reopened(store)
-    before = len(ledger.read("0", block_ms=0))
+    ledger, lease = reopened(store)
+    before = len(entries(ledger))
     # When
     answers = [
-        ledger.append(held(fence), 4, "[]", LEASE),
-        ledger.complete(held(fence), 4, "{}"),
-        ledger.release(held(fence), 4, "{}"),
+        ledger.append(lease, 4, ONE, LEASE),
+        ledger.end(lease, 4, DONE),
+        ledger.end(lease, 4, DRAINED),
     ]
     # Then
     assert answers == ["moved"] * 3
-    assert len(ledger.read("0", block_ms=0)) == before
+    assert len(entries(ledger)) == before
     assert ledger.refused() == 0
 
 
@@ -549,9 +572,9 @@ def test_a_store_that_lags_behind_the_lease_takes_it_from_nobody(ledger: Ledger)
     # When
     answers = [
         ledger.renew(given_elsewhere, LEASE),
-        ledger.append(given_elsewhere, 1, "[]", LEASE),
-        ledger.complete(given_elsewhere, 1, "{}"),
-        ledger.release(given_elsewhere, 1, "{}"),
+        ledger.append(given_elsewhere, 1, ONE, LEASE),
+        ledger.end(given_elsewhere, 1, DONE),
+        ledger.end(given_elsewhere, 1, DRAINED),
     ]
     # Then: its dispatcher will tell it
     assert answers == ["gone"] * 4
@@ -576,33 +599,60 @@ def test_a_restored_lease_runs_out_like_any_other(store: Store) -> None:
 
 def test_fences_of_a_new_epoch_are_above_all_before(store: Store) -> None:
     # Given
-    ledger, fence = reopened(store)
+    ledger, lease = reopened(store)
     # When
     claim = ledger.claim("c2", 1, worker="build-b", slot=0, lease_ms=LEASE)
     # Then
-    assert claim.fence > fence + 1000
+    assert claim.lease is not None
+    assert claim.lease.fence > lease.fence + 1000
 
 
-def test_an_epoch_is_opened_once(store: Store) -> None:
+def test_an_epoch_is_opened_by_the_runs_dispatcher_alone(store: Store) -> None:
     # Given
     ledger, _ = reopened(store)
     # Then
-    assert not ledger.reopen("ci-1", 1, FIELDS, [], {})
-    assert not store.ledger().reopen("ci-2", 2, FIELDS, [], {})
-    assert ledger.reopen("ci-1", 3, FIELDS, [], {})
+    assert not store.ledger().reopen(YOU, 2, stored(store), [], {})
+    assert not store.ledger().reopen(YOU, 3, stored(store), [], {})
+    assert ledger.reopen(ME, 3, stored(store), [], {})
+    assert ledger.epoch() == 3
 
 
-def test_a_run_put_back_can_be_replayed_from_the_store_alone(store: Store) -> None:
+def test_a_run_that_was_put_back_cancelled_is_cancelled_for_the_same_reason(store: Store) -> None:
     # Given
-    ledger, fence = reopened(store)
-    old = StreamEntry("1-0", "records", "c1", 1, fence, "build-a", 1, 2, [{"index": 0}], 1)
+    ledger = store.ledger()
     # When
-    ledger.restore([old])
+    assert ledger.reopen(ME, 2, stored(store, "interrupted"), [OutstandingChunk(WAITING)], {})
     # Then
-    entries = sorted(ledger.read("0", block_ms=0), key=lambda entry: entry.epoch)
-    assert (entries[0].kind, entries[0].data, entries[0].epoch, entries[0].seq) == ("records", [{"index": 0}], 1, 2)
-    if len(entries) > 1:
-        assert {entry.kind for entry in entries[1:]} <= {"offered", "claimed"}
+    assert (ledger.state(), ledger.reason()) == (RunState.CANCELLED, "interrupted")
+    assert status(ledger, "c2") == "cancelled"
+
+
+def test_a_run_put_back_can_be_replayed_from_the_store_alone(store: Store, ledger: Ledger) -> None:
+    # Given
+    lease = take(ledger)
+    ledger.append(lease, 1, ONE, LEASE)
+    before = entries(ledger)
+    store.forget_run()
+    assert ledger.reopen(ME, 2, stored(store), [OutstandingChunk(CHUNK, lease, LEASE)], {})
+    # When
+    ledger.restore(before)
+    # Then: its own first, and what was put back is said anew
+    found = sorted(entries(ledger), key=lambda entry: entry.epoch)
+    assert [entry.fact for entry in found[:3]] == [entry.fact for entry in before]
+    assert [entry.fact for entry in found[3:]] == [ev.Offered(CHUNK), ev.Claimed(replace(lease, epoch=2), LEASE)]
+
+
+def test_what_the_store_holds_of_chunks_is_told(store: Store, ledger: Ledger) -> None:
+    # Given
+    ledger.offer(WAITING)
+    lease = take(ledger)
+    # Then
+    assert ledger.fences(["c2", "c1", "c99"]) == [0, lease.fence, None]
+    assert ledger.fences([]) == []
+    # When
+    ledger.end(lease, 0, DONE)
+    # Then
+    assert ledger.fences(["c1"]) == [None]
 
 
 def test_a_run_whose_dispatcher_stays_away_is_closed_by_who_asks(store: Store, ledger: Ledger) -> None:

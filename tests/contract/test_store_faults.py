@@ -18,14 +18,22 @@ from dct_celery.adapters.redisstore.checks import Checked
 from dct_celery.adapters.redisstore.client import check, connect
 from dct_celery.adapters.redisstore.ledger import RedisLedger
 from dct_celery.adapters.redisstore.registry import RedisRegistry
+from dct_celery.core import events as ev
+from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk, Need, Phase
 from dct_celery.errors import InfrastructureError, StoreUnavailable
 from dct_celery.ports import WorkerInfo
+from dct_celery.protocol.leases import ClaimAnswer
+from dct_celery.protocol.workers import CheckedReport
 from tests.conftest import SERVER_ENVIRONMENT
-from tests.support.factories import held
+from tests.support.factories import KEY_ID, NONCE, held, make_spec, pool_door, run_door
+from tests.support.runs import as_sent, finished
 
 LEASE = 60_000
-WORKER = WorkerInfo("build-a", "host", 1, "0.1", 1, "")
+WORKER = WorkerInfo("build-a", "host", 1, "0.1", 1, KEY_ID, (KEY_ID,))
+ME = "a" * 16
+DONE, DRAINED = ev.ChunkCompleted(), ev.ChunkReleased(ev.ReleaseReason.DRAIN)
+ONE = as_sent(finished(0))
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +62,8 @@ def client(server: EmbeddedValkey) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def ledger(client: redis.Redis) -> RedisLedger:
-    ledger = RedisLedger(client, "run-one")
-    assert ledger.open_run("ci-1", "spec", 600)
+    ledger = RedisLedger(client, "run-one", run_door())
+    assert ledger.open_run(ME, make_spec(), 600)
     ledger.offer(chunk("c1"))
     ledger.offer(chunk("c2"))
     return ledger
@@ -65,22 +73,27 @@ def chunk(name: str) -> Chunk:
     return Chunk(name, (0,), Phase.ISOLATED, Need.PRISTINE)
 
 
-def take(ledger: RedisLedger, name: str = "c1", lease_ms: int = LEASE) -> int:
+def take(ledger: RedisLedger, name: str = "c1", lease_ms: int = LEASE) -> LeaseRef:
     claim = ledger.claim(name, 1, worker="build-a", slot=1, lease_ms=lease_ms)
-    assert claim.granted, claim.status
-    return claim.fence
+    assert claim.answer is ClaimAnswer.OK
+    assert claim.lease is not None
+    return claim.lease
 
 
-def writes(ledger: RedisLedger, fence: int) -> dict[str, Callable[[], object]]:
+def there(registry: RedisRegistry) -> list[str]:
+    return [info.name for info in registry.workers()]
+
+
+def writes(ledger: RedisLedger, lease: LeaseRef) -> dict[str, Callable[[], object]]:
     return {
         "claim": lambda: ledger.claim("c2", 1, worker="build-a", slot=2, lease_ms=LEASE),
-        "renew": lambda: ledger.renew(held(fence), LEASE),
-        "append": lambda: ledger.append(held(fence), 1, "[]", LEASE),
-        "complete": lambda: ledger.complete(held(fence), 1, "{}"),
-        "release": lambda: ledger.release(held(fence), 1, "{}"),
+        "renew": lambda: ledger.renew(lease, LEASE),
+        "append": lambda: ledger.append(lease, 1, ONE, LEASE),
+        "complete": lambda: ledger.end(lease, 1, DONE),
+        "release": lambda: ledger.end(lease, 1, DRAINED),
         "reap": ledger.reap,
         "offer": lambda: ledger.offer(chunk("c3")),
-        "tell": lambda: ledger.tell("build-a", {}),
+        "tell": lambda: ledger.tell("build-a", CheckedReport()),
     }
 
 
@@ -93,49 +106,49 @@ def refused(write: Callable[[], object]) -> str:
 class TestOutOfMemory:
     def test_every_write_is_refused_by_name_and_changes_nothing(self, client: redis.Redis, ledger: RedisLedger) -> None:
         # Given
-        fence = take(ledger)
-        before = len(ledger.read("0", block_ms=0))
+        lease = take(ledger)
+        before = len(ledger.read("0", block_ms=0).entries)
         # When
         client.config_set("maxmemory", 1)
-        said = {name: refused(write) for name, write in writes(ledger, fence).items()}
+        said = {name: refused(write) for name, write in writes(ledger, lease).items()}
         client.config_set("maxmemory", 0)
         # Then
         assert all("out of memory" in text and "raise its maxmemory" in text for text in said.values()), said
-        assert len(ledger.read("0", block_ms=0)) == before
-        assert (ledger.renew(held(fence), LEASE), ledger.refused()) == ("ok", 0)
+        assert len(ledger.read("0", block_ms=0).entries) == before
+        assert (ledger.renew(lease, LEASE), ledger.refused()) == ("ok", 0)
 
     def test_no_lease_is_lost_by_an_outage_that_is_longer_than_a_lease(self, client: redis.Redis, ledger: RedisLedger) -> None:
         # Given
-        fence = take(ledger, lease_ms=1000)
+        lease = take(ledger, lease_ms=1000)
         # When: holder and reaper go on trying
         client.config_set("maxmemory", 1)
         end = time.monotonic() + 2.5
         while time.monotonic() < end:
-            refused(lambda: ledger.renew(held(fence), 1000))
+            refused(lambda: ledger.renew(lease, 1000))
             refused(ledger.reap)
             time.sleep(0.1)
         client.config_set("maxmemory", 0)
         # Then
         assert ledger.reap() == []
-        assert ledger.complete(held(fence), 0, "{}") == "ok"
+        assert ledger.end(lease, 0, DONE) == "ok"
 
     def test_nobody_is_forgotten_whose_beat_is_refused(self, client: redis.Redis) -> None:
         # Given
-        registry = RedisRegistry(client, "pool")
+        registry = RedisRegistry(client, "pool", pool_door())
         registry.beat(WORKER, 1)
-        registry.announce("run-one", 1)
+        registry.announce("run-one", NONCE, 1)
         # When: everybody goes on trying and looking
         client.config_set("maxmemory", 1)
         end = time.monotonic() + 2.5
         while time.monotonic() < end:
             refused(lambda: registry.beat(WORKER, 1))
-            assert registry.workers() == [WORKER]
-            assert registry.active_runs() == {"run-one": 1}
+            assert there(registry) == [WORKER.name]
+            assert list(registry.active_runs()) == ["run-one"]
             time.sleep(0.1)
         client.config_set("maxmemory", 0)
         # Then: they have a whole horizon to say so, and end after it
-        assert registry.workers() == [WORKER]
-        assert registry.active_runs() == {"run-one": 1}
+        assert there(registry) == [WORKER.name]
+        assert list(registry.active_runs()) == ["run-one"]
         end = time.monotonic() + 1.5
         while time.monotonic() < end:
             seen = registry.workers()
@@ -146,20 +159,20 @@ class TestOutOfMemory:
 class TestReadOnly:
     def test_nobody_is_forgotten_by_a_replica(self, client: redis.Redis) -> None:
         # Given
-        registry = RedisRegistry(client, "pool")
+        registry = RedisRegistry(client, "pool", pool_door())
         registry.beat(WORKER, 0.5)
         # When
         client.execute_command("REPLICAOF", "127.0.0.1", "1")
         time.sleep(0.6)
         # Then
-        assert registry.workers() == [WORKER]
+        assert there(registry) == [WORKER.name]
 
     def test_a_store_that_became_a_replica_refuses_writes_by_name(self, client: redis.Redis, ledger: RedisLedger) -> None:
         # Given
-        fence = take(ledger)
+        lease = take(ledger)
         # When
         client.execute_command("REPLICAOF", "127.0.0.1", "1")
-        said = [refused(lambda: ledger.renew(held(fence), LEASE)), refused(ledger.reap)]
+        said = [refused(lambda: ledger.renew(lease, LEASE)), refused(ledger.reap)]
         # Then
         assert all("name the new one" in text for text in said), said
 
@@ -167,23 +180,23 @@ class TestReadOnly:
 class TestScriptsForgotten:
     def test_every_verb_goes_on(self, client: redis.Redis) -> None:
         # Given: a store that has none of the scripts, as after a restart
-        ledger, registry = RedisLedger(client, "run-one"), RedisRegistry(client, "pool")
+        ledger, registry = RedisLedger(client, "run-one", run_door()), RedisRegistry(client, "pool", pool_door())
         verbs: list[tuple[Callable[[], Any], Any]] = [
-            (lambda: ledger.open_run("ci-1", "spec", 600), True),
+            (lambda: ledger.open_run(ME, make_spec(), 600), True),
             (lambda: ledger.offer(chunk("c1")), None),
             (lambda: ledger.offer(chunk("c2")), None),
-            (lambda: take(ledger), 1),
-            (lambda: take(ledger, "c2"), 2),
+            (lambda: take(ledger).fence, 1),
+            (lambda: take(ledger, "c2").fence, 2),
             (lambda: ledger.renew(held(1), LEASE), "ok"),
-            (lambda: ledger.append(held(1), 1, "[]", LEASE), "ok"),
-            (lambda: ledger.complete(held(1), 1, "{}"), "ok"),
-            (lambda: ledger.release(held(2, chunk="c2"), 0, "{}"), "ok"),
-            (lambda: ledger.tell("build-a", {}), None),
+            (lambda: ledger.append(held(1), 1, ONE, LEASE), "ok"),
+            (lambda: ledger.end(held(1), 1, DONE), "ok"),
+            (lambda: ledger.end(held(2, chunk="c2"), 0, DRAINED), "ok"),
+            (lambda: ledger.tell("build-a", CheckedReport()), None),
             (ledger.reap, []),
             (lambda: ledger.cancel("why"), None),
             (ledger.state, "cancelled"),
             (lambda: registry.beat(WORKER, 60), None),
-            (registry.workers, [WORKER]),
+            (lambda: there(registry), [WORKER.name]),
         ]
         # Then
         for number, (verb, answer) in enumerate(verbs):
@@ -200,43 +213,43 @@ class TestScriptsForgotten:
         # Then
         assert ledger.state() == "none"
         assert ledger.reap() == []
-        assert ledger.open_run("ci-1", "spec", 600)
+        assert ledger.open_run(ME, make_spec(), 600)
 
 
 class TestSlow:
     def test_a_pause_within_the_lease_loses_nothing(self, client: redis.Redis, ledger: RedisLedger) -> None:
         # Given
-        fence = take(ledger, lease_ms=5000)
+        lease = take(ledger, lease_ms=5000)
         # When
         client.client_pause(2000)
         # Then
-        assert ledger.renew(held(fence), 5000) == "ok"
+        assert ledger.renew(lease, 5000) == "ok"
         assert ledger.reap() == []
-        assert ledger.complete(held(fence), 0, "{}") == "ok"
+        assert ledger.end(lease, 0, DONE) == "ok"
 
     def test_a_store_that_stood_still_for_longer_than_a_lease_loses_nothing(
         self, server: EmbeddedValkey, ledger: RedisLedger
     ) -> None:
         # Given
-        fence = take(ledger, lease_ms=1000)
+        lease = take(ledger, lease_ms=1000)
         # When
         stand_still(server, 2.5)
         # Then: the reaper may come before the holder
         assert ledger.reap() == []
-        assert ledger.complete(held(fence), 0, "{}") == "ok"
+        assert ledger.end(lease, 0, DONE) == "ok"
 
     def test_a_store_that_stood_still_for_longer_than_a_horizon_forgets_nobody(
         self, server: EmbeddedValkey, client: redis.Redis
     ) -> None:
         # Given
-        registry = RedisRegistry(client, "pool")
+        registry = RedisRegistry(client, "pool", pool_door())
         registry.beat(WORKER, 1)
-        registry.announce("run-one", 1)
+        registry.announce("run-one", NONCE, 1)
         # When
         stand_still(server, 2.5)
         # Then
-        assert registry.workers() == [WORKER]
-        assert registry.active_runs() == {"run-one": 1}
+        assert there(registry) == [WORKER.name]
+        assert list(registry.active_runs()) == ["run-one"]
 
     def test_a_claim_whose_answer_came_too_late_is_granted_when_it_is_sent_again(
         self, server: EmbeddedValkey, ledger: RedisLedger, monkeypatch: pytest.MonkeyPatch
@@ -244,7 +257,7 @@ class TestSlow:
         # Given: the store gets the claim, but answers after the time-out
         monkeypatch.setattr(store_client, "SOCKET_TIMEOUT", 0.5)
         with connect(server.url) as impatient:
-            late = RedisLedger(impatient, "run-one")
+            late = RedisLedger(impatient, "run-one", run_door())
             assert late.state() == "open"
             os.kill(server.pid, signal.SIGSTOP)
             resume = _later(0.8, lambda: os.kill(server.pid, signal.SIGCONT))
@@ -252,9 +265,10 @@ class TestSlow:
             claim = late.claim("c1", 1, worker="build-a", slot=1, lease_ms=LEASE)
             resume.join()
         # Then
-        assert (claim.status, claim.chunk) == ("ok", chunk("c1"))
-        assert [entry.kind for entry in ledger.read("0", block_ms=0)] == ["offered", "offered", "claimed"]
-        assert ledger.complete(held(claim.fence), 0, "{}") == "ok"
+        assert (claim.answer, claim.chunk) == ("ok", chunk("c1"))
+        assert [entry.fields["k"] for entry in ledger.read("0", block_ms=0).entries] == ["offered", "offered", "claimed"]
+        assert claim.lease is not None
+        assert ledger.end(claim.lease, 0, DONE) == "ok"
 
 
 class TestCheck:

@@ -17,8 +17,10 @@ from dct_celery.core.timings import Estimates
 E = TypeVar("E", bound=ev.Effect)
 
 
-def finished(index: int, outcome: str = "passed", **fields: Any) -> TestRecord:
-    return TestRecord(index, Outcome(outcome), **{"seconds": 0.1, **fields})
+def finished(index: int, outcome: str = "passed", *, covered_by: str = "", **fields: Any) -> TestRecord:
+    """`covered_by`: "setUpClass (app.tests.T)"."""
+    fixture = FixtureRef.parse(covered_by) if covered_by else None
+    return TestRecord(index, Outcome(outcome), **{"seconds": 0.1, "covered_by": fixture, **fields})
 
 
 def fixture(id_: str, outcome: str = "error") -> FixtureRecord:
@@ -30,6 +32,15 @@ def as_sent(*records: Record) -> str:
     """A JSON list of them, as slots hand it to their ledger."""
     kinds = {TestRecord: "TestFinished", FixtureRecord: "FixtureFinished"}
     return codec.dumps([{"kind": kinds[type(record)], **codec.encode(record)} for record in records])
+
+
+def completed(lease: LeaseRef, **fields: Any) -> ev.Ended:
+    return ev.Ended(lease, 0, ev.ChunkCompleted(**{"busy_seconds": 1.0, **fields}))
+
+
+def released(lease: LeaseRef, why: str, *, fixture: str | None = None, **fields: Any) -> ev.Ended:
+    named = FixtureRef.parse(fixture) if fixture is not None else None
+    return ev.Ended(lease, 0, ev.ChunkReleased(ev.ReleaseReason(why), fixture=named, **fields))
 
 
 @dataclass
@@ -79,11 +90,10 @@ class Run:
         return self.send(ev.Recorded(lease, len(records), records))
 
     def complete(self, lease: LeaseRef, **fields: Any) -> list[ev.Effect]:
-        return self.send(ev.Ended(lease, 0, ev.ChunkCompleted(**{"busy_seconds": 1.0, **fields})))
+        return self.send(completed(lease, **fields))
 
-    def release(self, lease: LeaseRef, why: str, *, fixture: str | None = None, **fields: Any) -> list[ev.Effect]:
-        named = FixtureRef.parse(fixture) if fixture is not None else None
-        return self.send(ev.Ended(lease, 0, ev.ChunkReleased(ev.ReleaseReason(why), fixture=named, **fields)))
+    def release(self, lease: LeaseRef, why: str, **fields: Any) -> list[ev.Effect]:
+        return self.send(released(lease, why, **fields))
 
     def outcomes(self) -> dict[int, Outcome]:
         return {index: verdict.outcome for index, verdict in sorted(self.machine.verdicts.items())}

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dct_celery.core.jsonreport import to_dict
-from dct_celery.core.leaks import Leak
-from dct_celery.core.model import Entry, Failure, FixtureVerdict, Outcome, Phase, RunReport, Verdict
+from dct_celery.core.leaks import Leak, LeakKind
+from dct_celery.core.model import Entry, Failure, FixtureRef, FixtureVerdict, Outcome, Phase, RunReport, Verdict
 
 ENTRY = Entry(0, "app.tests.T.test_a", "app.tests.T", "app.tests", Phase.ISOLATED, "app/tests.py", 7)
 ANY_TEXT = st.text(st.characters())
@@ -25,9 +25,9 @@ def test_the_object_has_exactly_the_documented_keys() -> None:
     wrong = (Failure("failure", "AssertionError", "1 != 2", "T"),)
     before = Verdict(ENTRY, Outcome.ERROR, 0.5, "build-b", 0, failures=(Failure("error", "OSError", "", "T"),))
     failed = Verdict(ENTRY, Outcome.FAILED, 0.25, "build-a", 1, 2, wrong, earlier=(before,))
-    fixture = FixtureVerdict("tearDownClass (app.tests.T)", "tearDownClass", Outcome.ERROR, "build-a", 1)
+    fixture = FixtureVerdict(FixtureRef.parse("tearDownClass (app.tests.T)"), Outcome.ERROR, "build-a", 1)
     slot = {"worker": "build-a", "slot": 1, "busy_seconds": 1.5, "chunks": 3, "unknown": "dropped"}
-    leak = Leak("thread", "lingers", "app.tests.T", "build-a", 1)
+    leak = Leak(LeakKind.THREAD, "lingers", "app.tests.T", "build-a", 1)
 
     # When
     data = to_dict(

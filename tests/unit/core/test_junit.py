@@ -10,7 +10,7 @@ import pytest
 
 from dct_celery.core import junit
 from dct_celery.core.junit import render
-from dct_celery.core.model import Entry, Failure, FixtureVerdict, Outcome, Phase, RunReport, Verdict
+from dct_celery.core.model import Entry, Failure, FixtureRef, FixtureVerdict, Outcome, Phase, RunReport, Verdict
 
 RESULTS = {"failure", "error", "skipped"}
 
@@ -256,8 +256,9 @@ def test_jenkins_shows_the_trace_of_what_went_wrong() -> None:
 
 def test_circleci_finds_the_file_of_each_red_case_fixtures_too() -> None:
     # Given
-    fixture = FixtureVerdict("setUpClass (app.T)", "setUpClass", Outcome.ERROR, covers=(1,))
-    covered = verdict("test_b", Outcome.NOT_RUN, covered_by="setUpClass (app.T)")
+    set_up = FixtureRef.parse("setUpClass (app.T)")
+    fixture = FixtureVerdict(set_up, Outcome.ERROR, covers=(1,))
+    covered = verdict("test_b", Outcome.NOT_RUN, covered_by=set_up)
 
     # When
     files = circleci(document(failed("test_a"), covered, fixtures=(fixture,)))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from dct_celery.core.junit_cases import Case, Result, cases_of
-from dct_celery.core.model import Entry, Failure, FixtureVerdict, Outcome, Phase, RunReport, Verdict
+from dct_celery.core.model import Entry, Failure, FixtureRef, FixtureVerdict, Outcome, Phase, RunReport, Verdict
 
-SET_UP = "setUpClass (app.tests.T)"
+SET_UP = FixtureRef.parse("setUpClass (app.tests.T)")
 
 
 def verdict(outcome: Outcome, index: int = 0, *, name: str = "test_a", **more: object) -> Verdict:
@@ -15,8 +15,8 @@ def verdict(outcome: Outcome, index: int = 0, *, name: str = "test_a", **more: o
     return Verdict(entry, outcome, **more)  # type: ignore[arg-type]
 
 
-def fixture(outcome: Outcome, *, id: str = SET_UP, **more: object) -> FixtureVerdict:  # noqa: A002
-    return FixtureVerdict(id, id.partition(" ")[0], outcome, **more)  # type: ignore[arg-type]
+def fixture(outcome: Outcome, *, ref: FixtureRef = SET_UP, **more: object) -> FixtureVerdict:
+    return FixtureVerdict(ref, outcome, **more)  # type: ignore[arg-type]
 
 
 def failure(kind: str = "failure", **more: str) -> Failure:
@@ -132,7 +132,7 @@ def test_a_failed_class_fixture_is_a_case_and_its_tests_are_skipped_for_it() -> 
 
 def test_a_failed_module_fixture_is_a_case_of_the_module() -> None:
     # When
-    found = cases([], [fixture(Outcome.ERROR, id="setUpModule (app.tests)")])
+    found = cases([], [fixture(Outcome.ERROR, ref=FixtureRef.parse("setUpModule (app.tests)"))])
 
     # Then
     assert [(c.cls, c.name, c.red) for c in found] == [("app.tests", "setUpModule", True)]
@@ -140,7 +140,7 @@ def test_a_failed_module_fixture_is_a_case_of_the_module() -> None:
 
 def test_a_failed_tear_down_leaves_the_verdicts_of_its_tests() -> None:
     # When
-    found = cases([verdict(Outcome.PASSED)], [fixture(Outcome.ERROR, id="tearDownClass (app.tests.T)")])
+    found = cases([verdict(Outcome.PASSED)], [fixture(Outcome.ERROR, ref=FixtureRef.parse("tearDownClass (app.tests.T)"))])
 
     # Then
     assert [(c.name, c.red) for c in found] == [("test_a", False), ("tearDownClass", True)]
@@ -166,7 +166,7 @@ def test_a_test_covered_by_a_fixture_without_a_verdict_is_an_error(fixtures: lis
     # Then skipped would hide that nobody knows why it did not run
     assert found
     assert (found.tag, found.type) == ("error", "dct.NotRun")
-    assert SET_UP in found.message
+    assert str(SET_UP) in found.message
 
 
 def test_of_two_events_of_one_fixture_the_one_that_covers_the_test_explains_it() -> None:

@@ -44,13 +44,12 @@ def visible(text: str) -> str:
 
 def verdict(index: int, text: str) -> Verdict:
     """A failure with this text everywhere, after it went over the wire."""
-    failure = {"kind": "failure", "type": "AssertionError", "message": "m", "text": text, "subtest": text}
-    sent = messages.decode(messages.TestFinished(index, "failed", 0.1, [failure], output=text).encode())
+    failure = Failure("failure", "AssertionError", "m", text, subtest=text)
+    sent = messages.decode(messages.TestFinished(index, Outcome.FAILED, 0.1, (failure,), output=text).encode())
     assert isinstance(sent, messages.TestFinished)
     assert sent.output == text
     entry = Entry(index, f"app.T.test_{index}{text}", "app.T", "app", Phase.ISOLATED)
-    failures = tuple(Failure.from_dict(item) for item in sent.failures)
-    return Verdict(entry, Outcome.FAILED, failures=failures, output=sent.output)
+    return Verdict(entry, Outcome.FAILED, failures=sent.failures, output=sent.output)
 
 
 def test_ten_thousand_hostile_messages_are_read_back_as_they_are_shown() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from dct_celery.core import events as ev
+from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Manifest, Outcome
 from dct_celery.core.run import MAX_LOSSES, STOP_GRACE
 from tests.support.factories import group, make_manifest
-from tests.support.runs import Run, finished, fixture
+from tests.support.runs import Run, completed, finished, fixture, released
 
 PASSED, NOT_RUN = Outcome.PASSED, Outcome.NOT_RUN
 
@@ -26,8 +29,9 @@ def test_every_entry_ends_with_one_disposition() -> None:
     run = Run(two_classes())
     # When
     while not run.machine.finished:
-        lease = run.claim()
-        run.record(lease, *(finished(index) for index in run.offers[-1].indices))
+        chunk = run.offers[-1]
+        lease = run.claim(chunk)
+        run.record(lease, *(finished(index) for index in chunk.indices))
         run.complete(lease)
     # Then
     assert sorted(run.judged()) == [0, 1, 2]
@@ -70,15 +74,16 @@ def test_duplicate_records_change_nothing() -> None:
     assert run.machine.exit_code() == 0
 
 
-@pytest.mark.parametrize("kind", [ev.Completed, ev.Released, ev.Expired])
-def test_a_stale_fence_ends_nothing(kind: type) -> None:
+@pytest.mark.parametrize(
+    "end", [completed, lambda lease: released(lease, "drain"), ev.Expired], ids=["completed", "released", "expired"]
+)
+def test_a_stale_fence_ends_nothing(end: Callable[[LeaseRef], ev.Event]) -> None:
     # Given
     run = Run(one_class(1))
     lease = run.claim()
-    stale = ev.Lease(lease.chunk, lease.attempt, lease.fence - 1, "build-z", 9)
-    event = {ev.Completed: (stale, 1.0), ev.Released: (stale, "drain"), ev.Expired: (stale,)}[kind]
+    stale = LeaseRef(lease.chunk, lease.attempt, lease.fence - 1, "build-z", 9)
     # When
-    effects = run.send(kind(*event))
+    effects = run.send(end(stale))
     # Then
     assert effects == []
     assert run.machine.busy == 1
@@ -151,15 +156,18 @@ def test_an_expired_lease_queues_only_what_has_no_verdict() -> None:
     assert run.all(ev.Warn)[-1].text == "2 tests on build-a/1 have to run again: its lease ran out"
 
 
-def test_a_record_that_came_before_its_lease_ended_stands_though_it_is_read_later() -> None:
+def test_a_record_that_is_read_after_its_lease_ended_counts_for_nothing() -> None:
     # Given
     run = Run(one_class(2))
     lease = run.claim()
     run.send(ev.Expired(lease))
+    # When: the store refuses such a record, so that somebody else must have put it there
+    run.record(lease, finished(0, "failed"))
+    # Then
+    assert (run.outcomes(), run.machine.strays) == ({}, 1)
     # When
-    run.record(lease, finished(0))
     again = run.claim()
-    run.record(again, finished(0, "failed"), finished(1))
+    run.record(again, finished(0), finished(1))
     # Then
     assert run.outcomes() == {0: PASSED, 1: PASSED}
 
@@ -167,8 +175,8 @@ def test_a_record_that_came_before_its_lease_ended_stands_though_it_is_read_late
 def test_failing_fast_ends_the_run_with_1_and_says_why_the_rest_did_not_run() -> None:
     # Given
     run = Run(two_classes(), maxfail=1)
-    lease = run.claim()
     first, *_ = run.offers[-1].indices
+    lease = run.claim()
     # When
     run.record(lease, finished(first, "failed"))
     run.complete(lease)

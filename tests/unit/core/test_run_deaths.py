@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from dct_celery.core import codec
 from dct_celery.core import events as ev
 from dct_celery.core.ladder import BUDGET_SHARE, LEAST_BUDGET, Deaths
-from dct_celery.core.model import Manifest, Outcome
+from dct_celery.core.leases import LeaseRef
+from dct_celery.core.model import Chunk, Manifest, Outcome
 from dct_celery.core.reruns import Reruns
 from tests.support.factories import group, make_manifest
 from tests.support.runs import Run, finished, fixture
@@ -25,7 +28,7 @@ def two_classes() -> Manifest:
     return make_manifest(group("a.T", count=2), group("a.U", count=2))
 
 
-def die(run: Run, lease: ev.Lease, **fields: object) -> None:
+def die(run: Run, lease: LeaseRef, **fields: Any) -> None:
     run.release(lease, "crash", cause="signal 11", **fields)
 
 
@@ -180,7 +183,7 @@ def test_what_a_worker_lost_avoids_it_but_only_once() -> None:
 def test_an_avoided_chunk_is_published_again_at_once_while_it_is_queued() -> None:
     # Given
     run = Run(make_manifest(group("a.T")))
-    avoided = ev.Avoided(ev.Lease(run.offers[0].id, 1, 0, "build-a", 1))
+    avoided = ev.Avoided(LeaseRef(run.offers[0].id, 1, 0, "build-a", 1))
     # When / Then
     assert run.send(avoided) == [ev.Republish(run.offers[0])]
     run.claim(worker="build-b")
@@ -222,4 +225,4 @@ def test_a_budget_of_0_is_none() -> None:
 
 def test_a_chunk_survives_its_way_through_json_with_hint_and_limits() -> None:
     chunk = replace(Run(make_manifest(group("a.T"))).offers[0], avoid="build-a", limits=((0, 90.5),), fixture_limit=700.0)
-    assert type(chunk).from_dict(chunk.to_dict()) == chunk
+    assert codec.decode(Chunk, codec.loads(codec.dumps(chunk))) == chunk

@@ -52,7 +52,7 @@ def test_a_chunk_that_ends_again_and_again_without_any_of_its_tests_does_not_run
     run = Run(one_class(2))
     # When
     for _ in range(MAX_LOSSES):
-        run.send(ev.Completed(run.claim(), 0.1, left=(0, 1), stopped="failfast"))
+        run.complete(run.claim(), left=(0, 1), stopped="failfast")
     # Then
     assert run.outcomes() == {0: NOT_RUN, 1: NOT_RUN}
     assert "it was stopped before its first test (failfast)" in run.machine.verdicts[0].reason

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dct_celery.core import events as ev
+from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk, Manifest, Outcome
 from dct_celery.core.run import CLAIM_SECONDS
 from tests.support.factories import group, make_manifest, manifests
-from tests.support.runs import Run, finished, fixture
+from tests.support.runs import Run, completed, finished, fixture, released
 
 MANIFEST = make_manifest(group("a.T", count=2), group("b.U"), group("c.V"))
 
@@ -73,7 +74,7 @@ def test_a_claim_of_a_chunk_that_nobody_offered_is_ignored() -> None:
     # Given
     run = Run(MANIFEST)
     # When
-    effects = run.send(ev.Claimed(ev.Lease("c99", 1, 7, "build-a", 1)))
+    effects = run.send(ev.Claimed(LeaseRef("c99", 1, 7, "build-a", 1)))
     # Then
     assert effects == []
     assert run.machine.busy == 0
@@ -113,8 +114,8 @@ class Fleet:
     def __init__(self, run: Run, chance: random.Random) -> None:
         self.run = run
         self.chance = chance
-        self.held: list[tuple[ev.Lease, Chunk]] = []
-        self.ended: list[ev.Lease] = []
+        self.held: list[tuple[LeaseRef, Chunk]] = []
+        self.ended: list[LeaseRef] = []
         self.claimed: set[str] = set()
         self.now = 0.0
 
@@ -161,7 +162,7 @@ class Fleet:
         """Events of a lease that has long ended."""
         if self.ended:
             lease = self.chance.choice(self.ended)
-            again: list[ev.Event] = [ev.Completed(lease, 1.0), ev.Released(lease, "crash"), ev.Expired(lease)]
+            again: list[ev.Event] = [completed(lease), released(lease, "crash"), ev.Expired(lease)]
             self.run.send(self.chance.choice(again))
 
 

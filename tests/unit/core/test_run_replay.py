@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from dct_celery.core import events as ev
+from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk
 from tests.support.factories import group, make_manifest
-from tests.support.runs import Run, finished
+from tests.support.runs import Run, completed, finished, released
 
 MANIFEST = make_manifest(group("a.T", count=2), group("b.T"), group("c.T"), group("d.T"))
 
@@ -36,9 +37,9 @@ class Recording:
         self.events.append(event)
         self._say_offers()
 
-    def claim(self, chunk: Chunk, lease_ms: int = 4000) -> ev.Lease:
+    def claim(self, chunk: Chunk, lease_ms: int = 4000) -> LeaseRef:
         self.run.fence += 1
-        lease = ev.Lease(chunk.id, chunk.attempt, self.run.fence, "build-a", 1)
+        lease = LeaseRef(chunk.id, chunk.attempt, self.run.fence, "build-a", 1)
         self.send(ev.Claimed(lease, lease_ms))
         return lease
 
@@ -64,8 +65,8 @@ def test_a_replay_has_the_same_verdicts_and_leases_and_offers_nothing() -> None:
     live = Recording()
     first, second = live.run.offers[:2]
     lease = live.claim(first)
-    live.send(ev.Recorded(lease, 2, [finished(index) for index in first.indices]))
-    live.send(ev.Completed(lease, 1.0))
+    live.send(ev.Recorded(lease, 2, tuple(finished(index) for index in first.indices)))
+    live.send(completed(lease))
     live.claim(second)
     # When
     copy = replayed(live.events)
@@ -81,7 +82,7 @@ def test_what_was_to_run_again_runs_again_once(end: str) -> None:
     first = live.run.offers[0]
     lease = live.claim(first)
     index = first.indices[0]
-    live.send(ev.Expired(lease) if end == "expired" else ev.Released(lease, end, index if end == "crash" else None, "signal 11"))
+    live.send(ev.Expired(lease) if end == "expired" else released(lease, end, index=index if end == "crash" else None))
     # When
     copy = replayed(live.events)
     copy.send(ev.SlotsChanged(20, 20))
@@ -97,7 +98,7 @@ def test_a_retry_that_was_not_offered_yet_gets_an_id_of_its_own() -> None:
     # Given: the retry is planned while another chunk is cut, and the offer of the retry never reached the store
     live = Recording(slots=2)
     lease = live.claim(live.run.offers[0])
-    live.send(ev.Released(lease, "drain"))
+    live.send(released(lease, "drain"))
     known = [event for event in live.events if not (isinstance(event, ev.Offered) and event.chunk.attempt > 1)]
     # When
     copy = replayed(known)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dct_celery.core.model import Failure
 from dct_celery.core.serverfault import ServerFault, fault_in, fault_in_traceback, suspicion
 
 _SAID = {
@@ -54,8 +55,8 @@ def test_only_what_a_driver_raised_counts_in_a_traceback() -> None:
 
 def test_a_lost_session_alone_raises_no_suspicion() -> None:
     # Given
-    lost = {"type": "django.db.utils.OperationalError", "message": "server closed the connection unexpectedly", "text": ""}
-    short = {"type": "django.db.utils.OperationalError", "message": "sorry, too many clients already", "text": ""}
+    lost = Failure("error", "django.db.utils.OperationalError", "server closed the connection unexpectedly", "")
+    short = Failure("error", "django.db.utils.OperationalError", "sorry, too many clients already", "")
     # Then
     assert suspicion([lost]) is None
     assert suspicion([lost, short]) is ServerFault.CONNECTIONS
