@@ -54,7 +54,7 @@ class Journal:
         positions: dict[str, int] = {}
         lines = []
         for entry in entries:
-            lines.append(codec.dumps({"id": entry.id, **entry.fields}))
+            lines.append(codec.dumps({**entry.fields, "id": entry.id}))
             positions |= _position(entry)
         self._write("\n".join(lines))
         self.positions |= positions

@@ -143,7 +143,10 @@ class StandingRun:
     def reopen(self, machine: RunMachine, journal: Journal) -> None:
         """The run as the machine knows it, under the next epoch. Raises StoreUnavailable, Superseded."""
         services, ledger = self._services, self._services.ledger
-        epoch = min(max(self.epoch, ledger.epoch()), _MOST_EPOCHS) + 1
+        found = ledger.epoch()
+        epoch = max(self.epoch, min(found, _MOST_EPOCHS)) + 1
+        if epoch == found:  # a forged one, under which the store would hold the run to be put back already
+            epoch += 1
         stopped = machine.stop.reason if machine.stop is not None else None
         stored = ports.StoredRun(self.spec, self._manifest, stopped)
         incarnation = ledger.incarnation()

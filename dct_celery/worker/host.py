@@ -26,11 +26,19 @@ from dct_celery.worker.strays import end_marked
 log = logging.getLogger("dct_celery.worker")
 #: Seconds between two looks at the registry, between two beats, and after which a silent worker counts as gone.
 LOOK, BEAT, HORIZON = 0.1, 1.0, 10.0
+#: Seconds between two looks at most, however long one took: worker and runs have to be heard of within the horizon.
+LONGEST_PAUSE = 2.0
 #: Seconds between two looks while the store is away.
 AWAY = 0.5
 #: Seconds without its dispatcher after which a run is closed that no worker keeps (a replica that lagged may bring one back that
 #: was over): longer than those that keep it wait. And seconds between two looks for such runs, by all workers together.
 FORGOTTEN, TURN = 140.0, 20.0
+
+
+def pause_after(seconds: float) -> float:
+    """Seconds until the next look, after one that took so long. A registry that is full of somebody's entries takes a tenth of
+    our time, and not all of it; a store that stood still once is looked at again soon."""
+    return min(max(LOOK, 10 * seconds), LONGEST_PAUSE)
 
 
 class Host:
@@ -115,8 +123,7 @@ class Host:
             try:
                 began = time.monotonic()
                 self._look()
-                # A registry that is full of somebody's entries takes a tenth of our time, and not all of it.
-                pause = max(LOOK, 10 * (time.monotonic() - began))
+                pause = pause_after(time.monotonic() - began)
                 if time.monotonic() - beaten >= BEAT:
                     self._services.registry.beat(self._info(), HORIZON)
                     beaten = time.monotonic()

@@ -64,7 +64,7 @@ def _wait_for_claim(scene: Stage, patience: float) -> None:
 
 def _first_claim(scene: Stage, worker: str) -> float:
     """Unix time of the worker's first claim."""
-    found = [entry for entry in _claims(scene) if entry["worker"].startswith(worker)]
+    found = [entry for entry in _claims(scene) if entry["w"].startswith(worker)]
     if not found:
         raise SystemExit(f"{worker} never claimed a chunk")
     return int(found[0]["id"].partition("-")[0]) / 1000
@@ -73,8 +73,8 @@ def _first_claim(scene: Stage, worker: str) -> float:
 def _claims(scene: Stage) -> list[dict[str, Any]]:
     lines: list[str] = []
     for path in Path(scene.base, "state").rglob("*.jsonl"):
-        lines += path.read_text().splitlines()[:-1]  # the last may be half written
-    return [entry for line in lines if (entry := json.loads(line))["kind"] == "claimed"]
+        lines += path.read_text().splitlines()[1:-1]  # behind the head; the last may be half written
+    return [entry for line in lines if (entry := json.loads(line))["k"] == "claimed"]
 
 
 def _parser() -> argparse.ArgumentParser:

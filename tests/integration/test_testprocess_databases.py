@@ -209,7 +209,7 @@ def test_a_mirror_of_what_is_not_set_up_refuses_to_connect(tmp_path: Path, postg
     # Then
     assert told["stranded"] is False
     assert outcome.outcome == "error"
-    assert "'stranded' was not set up" in outcome.failures[0]["text"]
+    assert "'stranded' was not set up" in outcome.failures[0].text
 
 
 def _run(process: LoaderProcess, name: str) -> messages.TestFinished:

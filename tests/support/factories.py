@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
 
-from dct_celery.core import timings
+from dct_celery.core import codec, timings
 from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Entry, Manifest, Need, Phase
 from dct_celery.core.planner import Atom
 from dct_celery.core.timings import Estimates, Sample
+from dct_celery.dispatcher.collect import Collected
+from dct_celery.dispatcher.head import Head
+from dct_celery.dispatcher.request import Request
 from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.protocol.door import Door
 from dct_celery.protocol.runs import RunSpec
 from dct_celery.security.signing import Keyring, key_id
+from dct_celery.settings import Settings
+from dct_celery.wire import messages
 
 #: The key of the pool in tests, its id, and another one that is as good.
 KEY, OTHER_KEY = "the-pool-of-the-tests-has-this-key", "another-pool-has-this-other-key-instead"
 KEY_ID = key_id(KEY)
 NONCE = "0123456789abcdef"
+REQUEST = Request(("--verbosity=1",), "site.settings", Path("/src"), ".", (".",), {"TZ": "UTC"}, "7", None)
 #: Long after everything that happens on the clocks of tests.
 LATER_MS = 9_000_000_000_000
 
@@ -63,6 +70,15 @@ def make_spec(run: str = "run-one", **fields: Any) -> RunSpec:
         "code": "snapshot", "argv": (), "settings": None, "directory": ".", "sys_path": (), "environment": {}, "hash_seed": "0",
     }  # fmt: skip
     return RunSpec(run=run, **{**usual, **fields})
+
+
+def make_head(manifest: Manifest | None = None, run: str = "run-one", settings: Settings | None = None) -> Head:
+    """Of a run of these tests."""
+    manifest = manifest or make_manifest(group("app.tests.A"))
+    secret: dict[str, Any] = {"password": "s3cret"}
+    loaded = messages.Loaded(len(manifest), manifest.digest, 0.1, {"python": "3.11"}, [secret], facts={"django": "5.2"})
+    collected = Collected(manifest, loaded, [codec.encode(entry) for entry in manifest])
+    return Head.of(make_spec(run), 5.0, REQUEST, settings or Settings(), collected)
 
 
 @dataclass(frozen=True)

@@ -10,37 +10,40 @@ import pytest
 
 from dct_celery.dispatcher.adopt import adopt
 from dct_celery.dispatcher.conduct import Conduct
-from dct_celery.dispatcher.head import Head, compress
+from dct_celery.dispatcher.head import compress
 from dct_celery.errors import StoreUnavailable
 from dct_celery.ports import DISPATCHER_LEASE_MS
+from tests.support.factories import make_head, make_spec, run_door
 from tests.support.memory_ledger import MemoryLedger, MemoryStore
 
-HEAD = Head("one", "spec", "m", 1.0, {}, {}, {}, [])
+DOOR = run_door("run-one")
+HEAD = make_head()
+ME, YOU = "a" * 16, "b" * 16
 
 
 @pytest.mark.parametrize("begun", ["", '{"run":"o'], ids=["nothing", "half a line"])
 def test_a_journal_without_its_first_line_is_no_obstacle_to_what_the_store_has(tmp_path: Path, begun: str) -> None:
     # Given a dispatcher that died before it had written anything to its journal
     store = MemoryStore()
-    ledger = MemoryLedger(store, "one")
-    ledger.open_run("me", "spec")
-    ledger.publish_head(compress(HEAD.text("key")))
-    (tmp_path / "one.jsonl").write_text(begun)
+    ledger = MemoryLedger(store, "run-one", DOOR)
+    ledger.open_run(ME, make_spec("run-one"))
+    ledger.publish_head(compress(HEAD.text(DOOR)))
+    (tmp_path / "run-one.jsonl").write_text(begun)
     store.clock.ms += DISPATCHER_LEASE_MS + 1
-    services: Any = Mock(run="one", owner="you", key="key", ledger=ledger, journals=tmp_path)
+    services: Any = Mock(run="run-one", owner=YOU, door=DOOR, ledger=ledger, journals=tmp_path)
     # When
     adopted = adopt(services)
     # Then
     assert adopted.head == HEAD
     assert adopted.whole
     adopted.journal.close()
-    assert (tmp_path / "one.jsonl").read_text() == f"{HEAD.text('key')}\n"
+    assert (tmp_path / "run-one.jsonl").read_text() == f"{HEAD.text(DOOR)}\n"
 
 
 def test_a_store_that_goes_away_while_a_run_is_taken_over_leaves_the_run_to_the_next_attach() -> None:
     # Given
     conduct: Any = Conduct.__new__(Conduct)
-    conduct._head, conduct._services, conduct._standing = HEAD, Mock(key="key"), Mock()
+    conduct._head, conduct._services, conduct._standing = HEAD, Mock(door=DOOR), Mock()
     conduct._collected = Mock(manifest=[])
     conduct._follower = Mock(catch_up=Mock(side_effect=StoreUnavailable("gone")))
     # Then

@@ -12,9 +12,9 @@ from dct_celery import __version__
 from dct_celery.dispatcher import checkup
 from dct_celery.dispatcher.doctor import Finding
 from dct_celery.ports import WorkerInfo
+from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.security import signing
 from dct_celery.settings import Settings
-from dct_celery.wire.messages import PROTOCOL_VERSION
 
 KEY = "0123456789abcdef"
 MB = 2**20

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dct_celery.core import codec
 from dct_celery.core.model import Manifest
 from dct_celery.dispatcher.collect import Collected, Patience, collect
 from dct_celery.errors import CollectionError, Interrupted, ProcessDied
@@ -46,7 +47,7 @@ def loaded(manifest: Manifest = MANIFEST) -> Loaded:
 
 
 def rows(*indices: int) -> Entries:
-    return Entries([MANIFEST[index].to_dict() for index in indices], last=False)
+    return Entries([codec.encode(MANIFEST[index]) for index in indices], last=False)
 
 
 END = Entries([], last=True)

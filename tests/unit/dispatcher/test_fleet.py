@@ -8,12 +8,13 @@ import pytest
 
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.ports import WorkerInfo
+from dct_celery.protocol.workers import RefusedReport, RunStage
 
-READY = WorkerInfo("build-a", "host-1", 4, "0.1.0", 1, "abc", {"run-one": "ready"})
-PREPARING = replace(READY, name="build-b", slots=2, runs={"run-one": "preparing"})
+READY = WorkerInfo("build-a", "host-1", 4, "0.1.0", 1, "abc", ("abc",), {"run-one": RunStage.READY})
+PREPARING = replace(READY, name="build-b", slots=2, runs={"run-one": RunStage.PREPARING})
 OLD = replace(READY, name="build-c", version="0.0.9")
 OTHER_PROTOCOL = replace(READY, name="build-d", protocol=2)
-OTHER_KEY = replace(READY, name="build-e", key_id="xyz")
+OTHER_KEY = replace(READY, name="build-e", key_id="xyz", keys=("xyz",))
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def test_slots_of_all_usable_workers_count_and_ready_ones_apart(fleet: Fleet) ->
 
 def test_ready_for_another_run_is_not_ready_for_this_one(fleet: Fleet) -> None:
     # When
-    fleet.update([replace(READY, runs={"run-two": "ready"})], 1.0)
+    fleet.update([replace(READY, runs={"run-two": RunStage.READY})], 1.0)
     # Then
     assert (fleet.slots, fleet.ready_slots) == (4, 0)
 
@@ -55,14 +56,14 @@ def test_the_time_without_a_usable_worker_is_known(fleet: Fleet) -> None:
 
 def test_a_worker_that_refused_is_not_used(fleet: Fleet) -> None:
     # Given
-    fleet.refusals["build-a"] = "has Django 4.2"
+    fleet.refusals["build-a"] = RefusedReport("has Django 4.2")
     # When
     fleet.update([READY, PREPARING], 1.0)
     # Then
     assert fleet.usable == [PREPARING]
     assert not fleet.all_refused
     # When
-    fleet.refusals["build-b"] = "has no Django"
+    fleet.refusals["build-b"] = RefusedReport("has no Django")
     # Then
     assert fleet.all_refused
 
@@ -73,17 +74,17 @@ def test_nobody_has_not_refused(fleet: Fleet) -> None:
 
 def test_a_run_that_nobody_takes_says_who_is_there_and_why_not(fleet: Fleet) -> None:
     # Given
-    fleet.refusals["build-a"] = "has Django 4.2"
+    fleet.refusals["build-a"] = RefusedReport("has Django 4.2")
     fleet.update([READY, PREPARING, OTHER_KEY], 1.0)
     # When
     line = fleet.missing(30)
     # Then
     assert "no worker of pool 'default' took the run within 30 s (--queue-timeout)" in line
-    assert "build-a has Django 4.2; build-b is not ready; build-e has another signing key" in line
+    assert "build-a: has Django 4.2; build-b: is not ready; build-e: has another signing key" in line
 
 
 def test_an_empty_pool_is_said_to_be_empty(fleet: Fleet) -> None:
-    assert "nobody is there; start one with the same store and pool" in fleet.missing(1.5)
+    assert "no workers are connected; start one with the same store and pool" in fleet.missing(1.5)
 
 
 def test_a_worker_that_rests_gets_no_work_and_is_not_gone(fleet: Fleet) -> None:
@@ -95,3 +96,44 @@ def test_a_worker_that_rests_gets_no_work_and_is_not_gone(fleet: Fleet) -> None:
     assert fleet.usable == []
     assert fleet.fit == [resting]
     assert fleet.obstacle(resting) == resting.trouble
+
+
+def test_a_worker_that_knows_our_key_among_others_is_used_whichever_it_signs_with(fleet: Fleet) -> None:
+    # When
+    fleet.update([replace(OTHER_KEY, keys=("xyz", "abc"))], 1.0)
+    # Then
+    assert fleet.slots == 4
+
+
+def test_a_worker_whose_entry_is_not_believed_has_another_key_or_another_version(fleet: Fleet) -> None:
+    # Given
+    stranger = WorkerInfo("build-x", "", 0, "", 0, "", foreign="is not signed")
+    old = replace(stranger, version="0.0.1", protocol=3, foreign="runs dct_celery 0.0.1")
+    # Then
+    assert "set the same DCT_SIGNING_KEY_FILE on both sides" in fleet.obstacle(stranger)
+    assert "runs dct_celery 0.0.1, this is 0.1.0" in fleet.obstacle(old)
+
+
+def test_only_what_no_retry_mends_is_permanent(fleet: Fleet) -> None:
+    assert not fleet.permanent, "nobody is there"
+    # When
+    fleet.update([READY, OLD], 1.0)
+    # Then
+    assert not fleet.permanent
+    # When
+    fleet.refusals["build-a"] = RefusedReport("could not get the code")
+    assert not fleet.permanent
+    fleet.refusals["build-a"] = RefusedReport("has another Django", permanent=True)
+    # Then
+    assert fleet.permanent
+
+
+def test_each_reason_is_told_once_with_those_who_have_it(fleet: Fleet) -> None:
+    # Given
+    crowd = [replace(OTHER_KEY, name=f"build-{n}") for n in range(5)]
+    # When
+    fleet.update([*crowd, OLD], 1.0)
+    # Then
+    assert fleet.reasons().startswith("build-0, build-1, build-2 and 2 more: has another signing key")
+    assert fleet.reasons().count("has another signing key") == 1
+    assert "; build-c: runs dct_celery 0.0.9" in fleet.reasons()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +10,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from dct_celery import ports
 from dct_celery.core import events as ev
+from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk, Need, Outcome, Phase
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.dispatcher.follow import Follower
@@ -20,39 +19,50 @@ from dct_celery.dispatcher.journal import Journal
 from dct_celery.dispatcher.standing import StandingRun
 from dct_celery.errors import ConfigError, StoreUnavailable
 from dct_celery.ports import WorkerInfo
-from tests.support.factories import group, make_manifest
-from tests.support.memory_ledger import MemoryLedger, MemoryRegistry, MemoryStore
-from tests.support.runs import Run, finished
+from dct_celery.protocol.runs import ChunkHint
+from dct_celery.protocol.workers import RefusedReport
+from tests.support import streams
+from tests.support.factories import KEY_ID, NONCE, OTHER_KEY, group, make_manifest, make_spec, pool_door, run_door
+from tests.support.memory_ledger import Life, MemoryLedger, MemoryRegistry, MemoryStore, StoredFields
+from tests.support.runs import Run, as_sent, completed, finished
+
+PASSED = Outcome.PASSED
+ME, YOU = "a" * 16, "b" * 16
 
 
 class Scene:
     """A follower on a store in memory; `sleep` moves its clock."""
 
-    def __init__(self, folder: Path, store: MemoryStore | None = None, slots: int = 1) -> None:
+    def __init__(self, folder: Path, store: MemoryStore | None = None, slots: int = 1, count: int = 2) -> None:
         store = self.store = store or MemoryStore()
         self.folder = folder
         self.now = 100.0
-        self.ledger = MemoryLedger(store, "one")
-        self.ledger.open_run("me", "{}")
-        self.run = Run(make_manifest(group("app.tests.A", count=2)), slots)
+        self.door = run_door("run-one")
+        self.ledger = MemoryLedger(store, "run-one", self.door)
+        self.ledger.open_run(ME, make_spec("run-one"))
+        self.run = Run(make_manifest(group("app.tests.A", count=count)), slots)
         self.machine = self.run.machine
-        registry = MemoryRegistry(store, "ci")
-        registry.beat(WorkerInfo("build-a", "h", 1, "0", 1, ""), 3600)
+        registry = MemoryRegistry(store, "pool", pool_door())
+        registry.beat(WorkerInfo("build-a", "h", 1, "0", 1, KEY_ID, (KEY_ID,)), 3600)
         services: Any = Mock(
-            run="one", owner="me", ledger=self.ledger, registry=registry, state_folder=folder,
+            run="run-one", nonce=NONCE, owner=ME, door=self.door, ledger=self.ledger, registry=registry, state_folder=folder,
             clock=lambda: self.now, sleep=self._sleep, interrupted=lambda: False, fleet_trouble=str, fall_back=None,
         )  # fmt: skip
-        services.settings = Mock(timeout=0, queue_timeout=60, fallback_after=60)
-        fleet = Fleet("one", "ci", "0", 1, "", last_usable=self.now)
-        self.standing = StandingRun(services, "spec", lambda: None)
+        services.settings = Mock(pool="pool", timeout=0, queue_timeout=60, fallback_after=60)
+        fleet = Fleet("run-one", "pool", "0", 1, KEY_ID, last_usable=self.now)
+        self.standing = StandingRun(services, make_spec("run-one"), lambda: None)
         self.follower = Follower(services, self.machine, fleet, self.standing, lambda: cast(Any, None))
         self.services = services
 
     def journal(self, *, go_on: bool = False) -> Journal:
-        return Journal(self.folder, "one", "head", go_on=go_on)
+        return Journal(self.folder, "run-one", "head", self.door, go_on=go_on)
 
     def follow(self) -> None:
         self.follower.follow(self.journal)
+
+    def close(self) -> None:
+        if self.follower._journal is not None:
+            self.follower._journal.close()
 
     def _sleep(self, seconds: float) -> None:
         self.now += seconds or 0.01
@@ -62,8 +72,15 @@ class Scene:
 def scene(tmp_path: Path) -> Iterator[Scene]:
     scene = Scene(tmp_path)
     yield scene
-    if scene.follower._journal is not None:
-        scene.follower._journal.close()
+    scene.close()
+
+
+@pytest.fixture
+def four(tmp_path: Path) -> Iterator[Scene]:
+    """Of a class of four tests."""
+    scene = Scene(tmp_path, count=4)
+    yield scene
+    scene.close()
 
 
 def test_a_run_cancelled_by_somebody_else_ends_with_every_test_accounted_for(scene: Scene) -> None:
@@ -94,7 +111,7 @@ def test_a_run_that_only_waits_for_its_system_checks_is_cancelled_too(scene: Sce
     # Given: every test has passed
     lease = scene.run.claim()
     scene.run.record(lease, finished(0), finished(1))
-    scene.run.send(ev.Completed(lease, 1.0))
+    scene.run.send(completed(lease))
     scene.follower.step()
     assert scene.machine.finished
     # When
@@ -144,18 +161,18 @@ def test_an_interrupt_counts_though_the_store_is_away(scene: Scene, monkeypatch:
 # -- a store that forgets, and another dispatcher --------------------------------------
 
 
-def begun(scene: Scene) -> ports.Held:
+def begun(scene: Scene) -> LeaseRef:
     """The first chunk is claimed, and half of what it ran is journalled."""
     scene.follower._journal = scene.journal()
     scene.follower.step()
     (chunk,) = scene.run.offers
     scene.ledger.offer(chunk)
     claim = scene.ledger.claim(chunk.id, chunk.attempt, worker="build-a", slot=1, lease_ms=5000)
-    held = ports.Held(chunk.id, chunk.attempt, claim.fence, claim.epoch)
-    scene.ledger.append(held, 1, json.dumps([finished(0)]), 5000)
+    assert claim.lease is not None
+    scene.ledger.append(claim.lease, 1, as_sent(finished(0)), 5000)
     scene.follower.step()
     assert list(scene.machine.verdicts) == [0]
-    return held
+    return claim.lease
 
 
 def test_a_store_that_lost_the_run_has_it_back_and_the_holder_goes_on(scene: Scene) -> None:
@@ -168,8 +185,8 @@ def test_a_store_that_lost_the_run_has_it_back_and_the_holder_goes_on(scene: Sce
     # Then
     assert (scene.ledger.state(), scene.ledger.epoch()) == ("open", 2)
     assert scene.ledger.acknowledged([f"{held.chunk}.1"]) == [1]
-    assert scene.ledger.append(held, 2, json.dumps([finished(1)]), 5000) == "moved"
-    assert scene.ledger.append(replace(held, epoch=2), 2, json.dumps([finished(1)]), 5000) == "ok"
+    assert scene.ledger.append(held, 2, as_sent(finished(1)), 5000) == "moved"
+    assert scene.ledger.append(replace(held, epoch=2), 2, as_sent(finished(1)), 5000) == "ok"
     scene.follower.step()
     assert sorted(scene.machine.verdicts) == [0, 1]
 
@@ -213,17 +230,16 @@ def test_another_dispatcher_knows_what_the_first_one_knew(scene: Scene, tmp_path
     if not whole:
         scene.store.runs.clear()
     # When
-    adoption = second.ledger.adopt("you", dead=True)
-    assert adoption.status == ("ok" if whole else "none")
+    adoption = second.ledger.adopt(YOU, dead=True)
+    assert adoption.answer == ("ok" if whole else "none")
     second.standing.epoch = adoption.epoch
-    second.services.owner = "you"
+    second.services.owner = YOU
     second.follower.catch_up(second.journal(go_on=True), whole=whole)
     # Then
     assert list(second.machine.verdicts) == [0]
     assert [(chunk.id, lease and lease.fence) for chunk, lease, _ in second.machine.standing()] == [(held.chunk, held.fence)]
     assert second.ledger.renew(held, 5000) == "ok"
-    assert second.follower._journal is not None
-    second.follower._journal.close()
+    second.close()
 
 
 def test_a_journal_that_cannot_be_written_acknowledges_nothing_and_stops_nothing(
@@ -237,7 +253,7 @@ def test_a_journal_that_cannot_be_written_acknowledges_nothing_and_stops_nothing
 
     monkeypatch.setattr(scene.follower._journal, "append", full)
     # When
-    scene.ledger.append(held, 2, json.dumps([finished(1)]), 5000)
+    scene.ledger.append(held, 2, as_sent(finished(1)), 5000)
     scene.follower.step()
     # Then
     assert sorted(scene.machine.verdicts) == [0, 1]
@@ -251,14 +267,14 @@ def test_a_chunk_that_its_worker_left_to_others_is_published_again(scene: Scene)
     scene.follower.step()
     (chunk,) = scene.run.offers
     scene.ledger.offer(replace(chunk, attempt=2, avoid="build-a"))
-    assert scene.ledger.claim(chunk.id, 2, worker="build-a", slot=1, lease_ms=1000).status == "avoid"
+    assert scene.ledger.claim(chunk.id, 2, worker="build-a", slot=1, lease_ms=1000).answer == "avoid"
     publish = cast(Any, scene.follower)._services.queue.publish
     before = publish.call_count
     # When
     scene.follower.step()
     # Then
     assert publish.call_count == before + 1
-    assert publish.call_args.args[0]["chunk"] == chunk.id
+    assert scene.door.unseal(ChunkHint, publish.call_args.args[0]).chunk == chunk.id
 
 
 def test_another_machine_learns_from_a_store_that_was_wiped_what_came_before_that(scene: Scene, tmp_path: Path) -> None:
@@ -270,15 +286,14 @@ def test_another_machine_learns_from_a_store_that_was_wiped_what_came_before_tha
     folder = tmp_path / "elsewhere"
     second = Scene(folder, scene.store, slots=0)
     # When
-    second.standing.epoch = second.follower._epoch = second.ledger.adopt("you", dead=True).epoch
-    second.services.owner = "you"
+    second.standing.epoch = second.follower._epoch = second.ledger.adopt(YOU, dead=True).epoch
+    second.services.owner = YOU
     second.follower.catch_up(second.journal(), whole=True)
     # Then
     assert second.standing.epoch == 2
     assert list(second.machine.verdicts) == [0]
     assert [(chunk.id, lease and lease.fence) for chunk, lease, _ in second.machine.standing()] == [(held.chunk, held.fence)]
-    assert second.follower._journal is not None
-    second.follower._journal.close()
+    second.close()
 
 
 @pytest.mark.parametrize("verb", ["restore", "upload"])
@@ -337,11 +352,11 @@ def test_a_store_that_was_away_for_long_is_no_reason_to_miss_the_workers(scene: 
         scene.now += 10
         scene.follower.step()
     monkeypatch.setattr(scene.ledger, "read", read)
-    workers = dict(reopened["ci:workers"])
-    reopened["ci:workers"].clear()
+    workers = dict(reopened["pool:workers"])
+    reopened["pool:workers"].clear()
     for _ in range(3):
         scene.follower.step()
-    reopened["ci:workers"].update(workers)
+    reopened["pool:workers"].update(workers)
     scene.follower.step()
     # Then
     assert scene.machine.stop is None
@@ -351,7 +366,7 @@ def test_a_store_that_goes_away_while_checks_are_awaited_is_waited_for(scene: Sc
     # Given: every test has passed
     lease = scene.run.claim()
     scene.run.record(lease, finished(0), finished(1))
-    scene.run.send(ev.Completed(lease, 1.0))
+    scene.run.send(completed(lease))
     scene.follower.step()
     read, end = scene.ledger.read, scene.now + 30
 
@@ -373,7 +388,7 @@ def test_a_store_that_does_not_come_back_ends_the_wait_for_checks(scene: Scene, 
     # Given: every test has passed
     lease = scene.run.claim()
     scene.run.record(lease, finished(0), finished(1))
-    scene.run.send(ev.Completed(lease, 1.0))
+    scene.run.send(completed(lease))
 
     def away(*_: Any, **__: Any) -> Any:
         scene.now += 1
@@ -386,3 +401,258 @@ def test_a_store_that_does_not_come_back_ends_the_wait_for_checks(scene: Scene, 
     assert scene.machine.stop is not None
     assert "the store did not come back" in scene.machine.stop.reason
     assert scene.machine.exit_code() == 7
+
+
+# -- a stream that somebody meddles with -----------------------------------------------
+
+
+def warnings(scene: Scene) -> list[str]:
+    return [call.args[0] for call in scene.services.console.warn.call_args_list]
+
+
+def stored(scene: Scene) -> StoredFields:
+    return scene.store.runs["run-one"]
+
+
+def look(scene: Scene) -> None:
+    """A round in which the registry and the store are looked at as well."""
+    scene.now += 1
+    scene.follower.step()
+
+
+def test_an_entry_that_is_not_believed_is_told_once_and_passed_over(scene: Scene) -> None:
+    # Given
+    held = begun(scene)
+    forged = {**streams.recorded(scene.door, held, 2, finished(1, "failed")), "d": "[]"}
+    # When: thirty forged entries of two kinds, and a true one behind them
+    for _ in range(15):
+        stored(scene).add(forged)
+        stored(scene).add({"k": "moonbeam", "e": "1"})
+    scene.ledger.append(held, 2, as_sent(finished(1)), 5000)
+    scene.follower.step()
+    # Then
+    assert {index: verdict.outcome for index, verdict in scene.machine.verdicts.items()} == {0: PASSED, 1: PASSED}
+    assert warnings(scene) == [
+        "the run's event stream: an entry is not signed; it is passed over",
+        "the run's event stream: an entry is of a kind that we do not know; it is passed over",
+    ]
+    # And never again
+    stored(scene).add(forged)
+    scene.follower.step()
+    assert len(warnings(scene)) == 2
+    assert scene.follower._journal is not None
+    assert [entry.fields["k"] for entry in scene.follower._journal.replay()] == ["offered", "claimed", "records", "records"]
+
+
+def test_a_page_of_nothing_but_forged_entries_is_read_past(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    held = begun(scene)
+    monkeypatch.setattr("dct_celery.dispatcher.follow._PAGE", 10)
+    for _ in range(25):
+        stored(scene).add({"k": "moonbeam"})
+    scene.ledger.append(held, 2, as_sent(finished(1)), 5000)
+    # When
+    for _ in range(3):
+        scene.follower.step()
+    # Then
+    assert sorted(scene.machine.verdicts) == [0, 1]
+
+
+def test_a_stranger_without_a_lease_gets_no_verdict_though_it_has_the_key(scene: Scene) -> None:
+    # Given: a worker of ours that has gone astray
+    held = begun(scene)
+    stray = replace(held, fence=held.fence + 1)
+    # When
+    stored(scene).add(streams.recorded(scene.door, stray, 1, finished(1, "failed")))
+    scene.follower.step()
+    # Then
+    assert list(scene.machine.verdicts) == [0]
+    assert scene.machine.strays == 1
+
+
+@pytest.mark.parametrize("lost", ["records", "records before records"])
+def test_what_is_missing_from_an_attempt_is_asked_for_again(four: Scene, lost: str) -> None:
+    # Given an entry of the stream that somebody has removed
+    scene = four
+    held = begun(scene)
+    scene.ledger.append(held, 2, as_sent(finished(1)), 5000)
+    stored(scene).events.pop()
+    if lost == "records before records":
+        scene.ledger.append(held, 3, as_sent(finished(2)), 5000)
+    else:
+        scene.ledger.end(held, 2, ev.ChunkCompleted(left=(2, 3)))
+    # When
+    look(scene)
+    # Then: nothing after the gap counts, and the run is put back
+    assert list(scene.machine.verdicts) == [0]
+    assert scene.machine.busy == 1
+    assert (scene.ledger.epoch(), scene.standing.epoch) == (2, 2)
+    assert warnings(scene) == [
+        f"the store has lost events of chunk {held.chunk}; the run goes on in it from the journal, as epoch 2"
+    ]
+    # When: its worker hears of that, and sends what is not acknowledged
+    assert scene.ledger.append(held, 4, as_sent(finished(3)), 5000) == "moved"
+    assert scene.ledger.acknowledged([held.key]) == [1]
+    now = replace(held, epoch=2)
+    assert scene.ledger.append(now, 4, as_sent(finished(1), finished(2), finished(3)), 5000) == "ok"
+    assert scene.ledger.end(now, 4, ev.ChunkCompleted()) == "ok"
+    look(scene)
+    # Then
+    assert sorted(scene.machine.verdicts) == [0, 1, 2, 3]
+    assert scene.machine.busy == 0
+    assert scene.ledger.acknowledged([held.key]) == [5]
+    assert scene.ledger.epoch() == 2
+    assert len(warnings(scene)) == 1
+
+
+def test_records_that_come_twice_are_no_gap(four: Scene) -> None:
+    # Given
+    scene = four
+    held = begun(scene)
+    # When: sent again from an earlier number, all of it or more
+    scene.ledger.append(held, 2, as_sent(finished(0), finished(1)), 5000)
+    scene.ledger.append(held, 1, as_sent(finished(0)), 5000)
+    scene.ledger.append(held, 3, as_sent(finished(2)), 5000)
+    look(scene)
+    # Then
+    assert sorted(scene.machine.verdicts) == [0, 1, 2]
+    assert scene.ledger.epoch() == 1
+
+
+def test_another_dispatcher_finds_the_gap_that_the_first_one_had(scene: Scene, tmp_path: Path) -> None:
+    # Given a dispatcher that died before it saw that something is missing
+    held = begun(scene)
+    assert scene.follower._journal is not None
+    scene.follower._journal.close()
+    scene.ledger.append(held, 2, as_sent(finished(1)), 5000)
+    stored(scene).events.pop()
+    scene.ledger.end(held, 2, ev.ChunkCompleted())
+    # When
+    second = Scene(tmp_path, scene.store, slots=0)
+    second.standing.epoch = second.follower._epoch = second.ledger.adopt(YOU, dead=True).epoch
+    second.services.owner = YOU
+    second.follower.catch_up(second.journal(go_on=True), whole=True)
+    assert second.machine.busy == 1
+    look(second)
+    # Then
+    assert second.ledger.epoch() == 2
+    assert second.ledger.end(replace(held, epoch=2), 2, ev.ChunkCompleted()) == "ok"
+    second.close()
+
+
+def test_a_journal_with_damaged_lines_is_replayed_without_them(scene: Scene, tmp_path: Path) -> None:
+    # Given
+    begun(scene)
+    assert scene.follower._journal is not None
+    scene.follower._journal.close()
+    path = scene.follower._journal.path
+    head, *lines = path.read_text().splitlines(keepends=True)
+    path.write_text(head + "damage\n" + "".join(lines))
+    # When
+    second = Scene(tmp_path, scene.store, slots=0)
+    second.standing.epoch = second.ledger.adopt(YOU, dead=True).epoch
+    second.services.owner = YOU
+    second.follower.catch_up(second.journal(go_on=True), whole=True)
+    # Then
+    assert list(second.machine.verdicts) == [0]
+    assert warnings(second) == [f"1 lines of {path} are damaged; they are passed over"]
+    second.close()
+
+
+def test_a_forged_order_to_stop_stops_nothing(scene: Scene) -> None:
+    # Given
+    held = begun(scene)
+    # When
+    stored(scene).state, stored(scene).reason = "cancelled", "forged"
+    look(scene)
+    # Then
+    assert scene.machine.stop is None
+    assert (scene.ledger.state(), scene.ledger.epoch()) == ("open", 2)
+    assert scene.ledger.renew(held, 5000) == "ok"
+
+
+def test_entries_of_the_registry_that_are_not_believed_are_told(scene: Scene) -> None:
+    # Given
+    scene.follower._journal = scene.journal()
+    scene.store.beating["pool:workers"]["build-x"] = Life(scene.store.clock.ms + 60_000, 60_000, "what")
+    # When
+    for _ in range(3):
+        look(scene)
+    # Then
+    assert warnings(scene) == ["the registry of workers: an entry is not signed; it is passed over"]
+
+
+# -- nobody takes the run --------------------------------------------------------------
+
+
+def wait(scene: Scene, seconds: float) -> None:
+    for _ in range(int(seconds / 0.5)):
+        scene.now += 0.5
+        scene.follower.step()
+
+
+def beat(scene: Scene, name: str, *keys: str) -> None:
+    door = pool_door(*keys)
+    ids = door.keyring.ids
+    MemoryRegistry(scene.store, "pool", door).beat(WorkerInfo(name, "h", 1, "0", 1, ids[0], ids), 3600)
+
+
+def test_reasons_that_no_retry_mends_end_the_run_with_4_and_each_is_told_once(scene: Scene) -> None:
+    # Given: three workers, two reasons
+    scene.follower._journal = scene.journal()
+    beat(scene, "build-b")
+    beat(scene, "build-x", OTHER_KEY)
+    for name in ("build-a", "build-b"):
+        scene.ledger.tell(name, RefusedReport("has Django 4.2, the dispatcher 5.2", "a diff\nof two lines", permanent=True))
+    # When
+    wait(scene, 3)
+    assert scene.machine.stop is None, "another worker may come"
+    wait(scene, 3)
+    # Then
+    stop = scene.machine.stop
+    assert stop is not None
+    assert stop.exit_code == 4
+    assert stop.reason == (
+        "no worker of pool 'pool' takes the run: build-a, build-b: has Django 4.2, the dispatcher 5.2; "
+        "build-x: has another signing key, or none: set the same DCT_SIGNING_KEY_FILE on both sides"
+    )
+    said = [line for line in warnings(scene) if "refuses" in line]
+    assert said == [
+        "build-a refuses the run: has Django 4.2, the dispatcher 5.2\n    a diff\n    of two lines",
+        "build-b refuses the run for the same reason",
+    ]
+
+
+def test_a_pool_of_strangers_alone_ends_the_run_with_4(scene: Scene) -> None:
+    # Given
+    scene.follower._journal = scene.journal()
+    scene.store.beating["pool:workers"].clear()
+    beat(scene, "build-x", OTHER_KEY)
+    # When
+    wait(scene, 6)
+    # Then
+    assert scene.machine.stop is not None
+    assert scene.machine.stop.exit_code == 4
+    assert "another signing key" in scene.machine.stop.reason
+
+
+def test_reasons_that_may_pass_end_the_run_with_7(scene: Scene) -> None:
+    # Given
+    scene.follower._journal = scene.journal()
+    scene.ledger.tell("build-a", RefusedReport("could not get the code"))
+    # When
+    wait(scene, 4)
+    # Then
+    assert scene.machine.stop is not None
+    assert scene.machine.stop.exit_code == 7
+
+
+def test_one_worker_that_may_still_take_part_keeps_the_run_waiting(scene: Scene) -> None:
+    # Given
+    scene.follower._journal = scene.journal()
+    beat(scene, "build-b")
+    scene.ledger.tell("build-a", RefusedReport("has Django 4.2", permanent=True))
+    # When
+    wait(scene, 10)
+    # Then
+    assert scene.machine.stop is None

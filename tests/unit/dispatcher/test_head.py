@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from dct_celery.dispatcher.collect import Collected
-from dct_celery.dispatcher.head import Head, compress, expand
-from dct_celery.dispatcher.request import Request
-from dct_celery.errors import ConfigError, InfrastructureError
+from dct_celery.dispatcher.head import Head, compress, expand, nonce_in_journal
+from dct_celery.dispatcher.journal import Journal
+from dct_celery.errors import InfrastructureError, Untrusted
 from dct_celery.settings import Settings
-from dct_celery.wire import messages
-from tests.support.factories import group, make_manifest
+from tests.support.factories import KEY_ID, NONCE, OTHER_KEY, REQUEST, group, make_head, make_manifest, make_spec, run_door
 
-REQUEST = Request(("--verbosity=1",), "site.settings", Path("/src"), ".", (".",), {"TZ": "UTC"}, "7", None)
+DOOR = run_door("run-one")
 MANIFEST = make_manifest(group("app.tests.A", count=2), group("app.tests.B"))
 
 
 def head(settings: Settings) -> Head:
-    loaded = messages.Loaded(3, MANIFEST.digest, 0.1, {"python": "3.11"}, [{"password": "s3cret"}], facts={"django": "5.2"})
-    collected = Collected(MANIFEST, loaded, [entry.to_dict() for entry in MANIFEST])
-    return Head.of("one", "spec", 5.0, REQUEST, settings, collected, "key")
+    return make_head(MANIFEST, settings=settings)
 
 
 def test_a_head_comes_back_as_it_was() -> None:
     # Given
     first = head(Settings(labels=("app",), failfast=True, reruns=2))
     # When
-    second = Head.parse(expand(compress(first.text("key"))), "key")
+    second = Head.parse(expand(compress(first.text(DOOR))), DOOR)
     # Then
+    assert second == first
     assert second.to_collected().manifest == MANIFEST
     assert second.to_request() == REQUEST
-    assert (second.spec, second.began, second.manifest) == ("spec", 5.0, first.manifest)
+    assert (second.spec, second.began) == (make_spec("run-one"), 5.0)
+    assert (second.manifest.digest, second.manifest.count) == (MANIFEST.digest, 3)
 
 
 def test_the_run_keeps_its_own_settings_but_for_what_is_said_anew(tmp_path: Path) -> None:
@@ -40,24 +39,74 @@ def test_the_run_keeps_its_own_settings_but_for_what_is_said_anew(tmp_path: Path
     own = Settings(reruns=2, k=("a", "b"), junit_xml="first.xml", store="redis://first", project_dir=str(tmp_path))
     here = Settings(junit_xml="second.xml", store="redis://second", verbosity=2, project_dir="/nowhere")
     # When
-    settings = Head.parse(head(own).text("key"), "key").to_settings(here, {"junit_xml"})
+    settings = Head.parse(head(own).text(DOOR), DOOR).to_settings(here, {"junit_xml"})
     # Then
     assert (settings.reruns, settings.k, settings.verbosity) == (2, ("a", "b"), 1)
     assert (settings.junit_xml, settings.store, settings.project_dir) == ("second.xml", "redis://second", str(tmp_path))
 
 
+@pytest.mark.parametrize("value", ["many", [1], {"a": 1}, -1, 1e300, True])
+def test_a_setting_that_no_command_would_take_is_refused(value: object) -> None:
+    # Given a dispatcher of ours that has gone astray
+    odd = replace(head(Settings()), settings={"reruns": value})
+    # Then
+    with pytest.raises(Untrusted, match="the head of the run has no valid reruns"):
+        odd.to_settings(Settings(), set())
+
+
+def test_what_belongs_to_this_machine_is_not_taken_from_a_head() -> None:
+    # Given
+    odd = replace(head(Settings()), settings={"store": "redis://other", "signing_key": "k", "python": "/bin/sh", "nonsense": 1})
+    # Then
+    here = Settings(store="redis://here")
+    kept = odd.to_settings(here, set())
+    assert (kept.store, kept.signing_key, kept.python) == (here.store, here.signing_key, here.python)
+
+
 def test_it_holds_no_secret() -> None:
     # When
-    text = head(Settings(store="redis://:s3cret@host", signing_key="s3cret")).text("key")
+    text = head(Settings(store="redis://:s3cret@host", signing_key="s3cret")).text(DOOR)
     # Then
     assert "s3cret" not in text
 
 
-def test_another_key_or_another_version_is_refused() -> None:
+def test_another_key_or_another_run_is_refused() -> None:
     # Given
-    text = head(Settings()).text("key")
+    text = head(Settings()).text(DOOR)
     # Then
-    with pytest.raises(ConfigError, match="DCT_SIGNING_KEY"):
-        Head.parse(text, "other")
+    with pytest.raises(Untrusted, match="the head of the run is signed with another key"):
+        Head.parse(text, run_door("run-one", OTHER_KEY))
+    with pytest.raises(Untrusted, match="the head of the run has a wrong signature"):
+        Head.parse(text, run_door("run-one", nonce="f" * 16))
+    with pytest.raises(Untrusted, match="the head of the run is not signed"):
+        Head.parse("what", DOOR)
+
+
+def test_what_is_not_compressed_or_cut_is_refused() -> None:
     with pytest.raises(InfrastructureError, match="cannot be read"):
         expand(b"what")
+    with pytest.raises(InfrastructureError, match="or was cut"):
+        expand(compress(head(Settings()).text(DOOR))[:-1])
+
+
+def test_a_head_that_would_fill_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    monkeypatch.setattr("dct_celery.dispatcher.head._LIMIT", 1000)
+    # Then
+    with pytest.raises(InfrastructureError, match="longer than any head"):
+        expand(compress("x" * 1001))
+
+
+def test_a_manifest_of_other_things_is_refused() -> None:
+    with pytest.raises(Untrusted, match="the manifest of the run is malformed"):
+        replace(head(Settings()), entries=({"index": "0"},)).to_collected()
+
+
+def test_which_run_a_journal_is_of_is_known_before_anything_is_proven(tmp_path: Path) -> None:
+    # Given
+    assert nonce_in_journal(tmp_path, "run-one") == ("", "")
+    Journal(tmp_path, "run-one", head(Settings()).text(DOOR), DOOR).close()
+    # Then
+    assert nonce_in_journal(tmp_path, "run-one") == (NONCE, KEY_ID)
+    (tmp_path / "run-one.jsonl").write_text("nothing of ours\n")
+    assert nonce_in_journal(tmp_path, "run-one") == ("", "")

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
+from dct_celery.core import events as ev
+from dct_celery.dispatcher.journal import Journal
 from dct_celery.dispatcher.standing import PATIENCE, StandingRun
-from dct_celery.errors import StoreUnavailable
+from dct_celery.errors import StoreUnavailable, Superseded
 from dct_celery.ports import ABANDONED_MS
-from tests.support.memory_ledger import MemoryLedger, MemoryStore
+from dct_celery.protocol.leases import WriteAnswer
+from dct_celery.protocol.runs import RunState
+from tests.support.factories import NONCE, group, make_manifest, make_spec, run_door
+from tests.support.memory_ledger import MemoryLedger, MemoryStore, StoredFields
+from tests.support.runs import Run
+
+ME = "a" * 16
 
 
 class Scene:
     def __init__(self) -> None:
         self.store = MemoryStore()
-        self.ledger = MemoryLedger(self.store, "one")
-        self.ledger.open_run("me", "spec")
+        self.ledger = MemoryLedger(self.store, "run-one", run_door("run-one"))
+        self.ledger.open_run(ME, make_spec("run-one"))
         self.now = 100.0
-        self.services: Any = Mock(run="one", owner="me", ledger=self.ledger, clock=lambda: self.now)
-        self.standing = StandingRun(self.services, "spec", lambda: None)
+        self.services: Any = Mock(run="run-one", nonce=NONCE, owner=ME, ledger=self.ledger, clock=lambda: self.now)
+        self.standing = StandingRun(self.services, make_spec("run-one"), lambda: None)
 
 
 def test_a_long_collection_is_nobody_elses_reason_to_close_the_run() -> None:
@@ -30,7 +41,7 @@ def test_a_long_collection_is_nobody_elses_reason_to_close_the_run() -> None:
     # When
     scene.standing.stay()
     # Then
-    assert not MemoryLedger(scene.store, "one").abandon()
+    assert not MemoryLedger(scene.store, "run-one", run_door("run-one")).abandon()
 
 
 def test_a_store_that_is_away_while_the_suite_is_collected_is_waited_for() -> None:
@@ -56,3 +67,183 @@ def test_workers_that_miss_code_are_heard_while_the_suite_is_collected_and_later
     assert scene.services.supply_code.call_count == 1
     scene.standing.tend()
     assert scene.services.supply_code.call_count == 2
+
+
+# -- what the store says of the run is not believed ------------------------------------
+
+
+class Going(Scene):
+    """A run whose first chunk is leased and whose second one waits, with a journal."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.run = Run(make_manifest(group("app.A", count=2), group("app.B")))
+        first = self.run.offers[0]
+        self.ledger.offer(first)
+        lease = self.ledger.claim(first.id, 1, worker="build-a", slot=1, lease_ms=5000).lease
+        assert lease is not None
+        self.lease = lease
+        self.run.send(ev.Claimed(lease, 5000))
+        self.waiting = self.run.offers[1]
+        self.ledger.offer(self.waiting)
+        self.journal = Journal(folder, "run-one", "head", run_door("run-one"))
+
+    @property
+    def stored(self) -> StoredFields:
+        return self.store.runs["run-one"]
+
+    def trouble(self, after: float = 2.0, *, caught_up: bool = True) -> str:
+        self.now += after
+        return self.standing.trouble(self.now, self.run.machine, caught_up=caught_up)
+
+    def reopen(self) -> None:
+        self.standing.reopen(self.run.machine, self.journal)
+
+
+@pytest.fixture
+def going(tmp_path: Path) -> Iterator[Going]:
+    going = Going(tmp_path)
+    yield going
+    going.journal.close()
+
+
+def test_a_store_that_agrees_is_no_trouble(going: Going) -> None:
+    for _ in range(20):
+        assert going.trouble() == ""
+    assert going.standing.state is RunState.OPEN
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("cancelled", "has an order to stop the run that nobody with the key has given"),
+        ("moonbeam", "has an order to stop the run that nobody with the key has given"),
+        ("closed", "has closed the run, since its dispatcher was silent for too long"),
+    ],
+)
+def test_a_state_that_was_forged_is_put_right(going: Going, state: str, said: str) -> None:
+    # When
+    going.stored.state, going.stored.reason = state, "forged"
+    # Then
+    assert going.trouble(0.0) == said
+    # When
+    going.reopen()
+    # Then
+    assert (going.trouble(), going.ledger.state(), going.ledger.epoch()) == ("", RunState.OPEN, 2)
+    assert going.ledger.renew(going.lease, 5000) is WriteAnswer.OK
+
+
+def test_an_order_to_stop_by_somebody_with_the_key_is_no_trouble(going: Going) -> None:
+    # When
+    MemoryLedger(going.store, "run-one", run_door("run-one")).cancel("somebody wants it so")
+    # Then
+    assert going.trouble() == ""
+    assert going.standing.state is RunState.CANCELLED
+
+
+@pytest.mark.parametrize("epoch", [0, 2, 7, 999_999, 1_000_000, 1_000_001, 1_000_002, 10**12])
+def test_an_epoch_that_was_forged_is_followed_by_a_true_one_every_time(going: Going, epoch: int) -> None:
+    for _ in range(3):
+        # Given
+        before = going.standing.epoch
+        going.stored.epoch = epoch
+        if epoch == before:
+            break
+        # When
+        assert going.trouble() == "has something else of the run than its dispatcher has put there"
+        going.reopen()
+        # Then: the store has a new one of ours, and everything under it
+        assert going.standing.epoch > before
+        assert going.ledger.epoch() == going.standing.epoch
+        assert going.stored.events[0][1]["e"] == str(going.standing.epoch)
+        claim = going.ledger.claim(going.waiting.id, 1, worker="build-b", slot=1, lease_ms=5000)
+        assert claim.chunk == going.waiting
+        assert going.trouble() == ""
+
+
+def test_an_epoch_that_was_forged_does_not_make_ours_grow_beyond_all_bounds(going: Going) -> None:
+    # When
+    going.stored.epoch = 10**14
+    going.trouble()
+    going.reopen()
+    # Then
+    assert going.standing.epoch < 2_000_000
+
+
+def differing(going: Going) -> str:
+    """What is said after a while in which nothing changes."""
+    assert going.trouble() == "", "what was written is read within moments"
+    assert going.trouble(5.0) == ""
+    return going.trouble(5.0)
+
+
+WRONG = "has something else of the run than its dispatcher has put there"
+
+
+def test_a_fence_that_was_forged_is_put_right_after_a_while(going: Going) -> None:
+    # When
+    going.stored.slips[going.lease.chunk].fence = 999
+    # Then
+    assert differing(going) == WRONG
+    # When
+    going.reopen()
+    # Then
+    assert going.trouble() == ""
+    assert going.ledger.fences([going.lease.chunk, going.waiting.id]) == [going.lease.fence, 0]
+    assert going.ledger.renew(going.lease, 5000) is WriteAnswer.OK
+
+
+def test_a_chunk_that_vanished_from_the_store_is_put_back_after_a_while(going: Going) -> None:
+    # When
+    del going.stored.slips[going.waiting.id]
+    # Then
+    assert differing(going) == WRONG
+    going.reopen()
+    assert going.ledger.claim(going.waiting.id, 1, worker="build-b", slot=1, lease_ms=5000).chunk == going.waiting
+
+
+def test_a_lease_of_which_the_stream_says_nothing_is_taken_back_after_a_while(going: Going) -> None:
+    # Given a claim whose entry somebody has removed
+    going.ledger.claim(going.waiting.id, 1, worker="build-b", slot=1, lease_ms=60_000)
+    going.stored.events.pop()
+    # Then
+    assert differing(going) == WRONG
+    going.reopen()
+    assert going.ledger.fences([going.waiting.id]) == [0]
+
+
+def test_the_end_of_a_chunk_of_which_the_stream_says_nothing_is_asked_for_again(going: Going) -> None:
+    # Given
+    going.ledger.end(going.lease, 0, ev.ChunkCompleted())
+    going.stored.events.pop()
+    # Then
+    assert differing(going) == WRONG
+    going.reopen()
+    assert going.ledger.end(going.lease, 0, ev.ChunkCompleted()) is WriteAnswer.MOVED
+    assert going.ledger.end(replace(going.lease, epoch=2), 0, ev.ChunkCompleted()) is WriteAnswer.OK
+
+
+def test_while_the_stream_is_not_read_to_its_end_nothing_is_concluded(going: Going) -> None:
+    # Given
+    going.stored.slips[going.lease.chunk].fence = 999
+    # Then
+    for _ in range(10):
+        assert going.trouble(5.0, caught_up=False) == ""
+
+
+def test_two_differences_one_after_the_other_are_not_one_that_lasts(going: Going) -> None:
+    # Given: a claim is on its way for a moment, then an end is, and so on
+    fence = going.stored.slips[going.lease.chunk].fence
+    for _ in range(10):
+        going.stored.slips[going.lease.chunk].fence = 999
+        assert going.trouble(5.0) == ""
+        going.stored.slips[going.lease.chunk].fence = fence
+        assert going.trouble(5.0) == ""
+
+
+def test_a_run_that_another_dispatcher_with_the_key_has_is_left_alone(going: Going) -> None:
+    # Given
+    MemoryLedger(going.store, "run-one", run_door("run-one")).adopt("b" * 16, dead=True)
+    # Then
+    with pytest.raises(Superseded):
+        going.reopen()

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from dct_celery import __version__
-from dct_celery.core.model import Chunk, Need, Phase
+from dct_celery.core import events as ev
+from dct_celery.core.leases import LeaseRef
+from dct_celery.core.model import Chunk, FixtureRef, Need, Outcome, Phase
+from dct_celery.core.records import Record
 from dct_celery.dispatcher import status
 from dct_celery.dispatcher.status import RunStatus
-from dct_celery.errors import UsageError
-from dct_celery.ports import StreamEntry, WorkerInfo
-from dct_celery.security import signing
-from dct_celery.wire.messages import PROTOCOL_VERSION
-from tests.support.factories import held
+from dct_celery.errors import Untrusted, UsageError
+from dct_celery.ports import WorkerInfo
+from dct_celery.protocol import PROTOCOL_VERSION
+from dct_celery.protocol.runs import ManifestSummary, RunState
+from dct_celery.protocol.stream import StreamEntry, read_entry
+from dct_celery.protocol.workers import CheckedReport, RefusedReport, RunStage
+from dct_celery.security.signing import Keyring
+from tests.support import streams
+from tests.support.factories import KEY, KEY_ID, OTHER_KEY, held, make_spec, run_door
 from tests.support.memory_ledger import MemoryLedger, MemoryStore
-from tests.support.runs import finished, fixture
+from tests.support.runs import as_sent, finished, fixture
 
-KEY = "pool-key"
-BUILD = WorkerInfo("build-a", "host-1", 4, __version__, PROTOCOL_VERSION, signing.key_id(KEY), {"one": "ready"})
+MANIFEST = ManifestSummary("ab" * 32, 9, {})
+DOOR, RING = run_door(), Keyring((KEY,))
+BUILD = WorkerInfo("build-a", "host-1", 4, __version__, PROTOCOL_VERSION, KEY_ID, (KEY_ID,), {"run-one": RunStage.READY})
+ME = "a" * 16
 
 
 class Stream:
@@ -30,12 +37,18 @@ class Stream:
     def __init__(self) -> None:
         self.entries: list[StreamEntry] = []
 
-    def say(self, kind: str, chunk: str = "c1", *, fence: int = 1, seq: int = 0, worker: str = "a", data: Any = None) -> None:
-        id_ = f"{1_000 * (len(self.entries) + 1)}-0"
-        self.entries.append(StreamEntry(id_, kind, chunk, 0, fence, worker, 2, seq, data))
+    def say(self, fields: dict[str, str]) -> None:
+        self.entries.append(read_entry(DOOR, f"{1_000 * (len(self.entries) + 1)}-0", fields))
+
+    def records(self, *records: Record, chunk: str = "c1", seq: int = 0) -> None:
+        self.say(streams.recorded(DOOR, lease(chunk), seq or len(records), *records))
 
     def fold(self) -> status.Folded:
         return status.fold(self.entries)
+
+
+def lease(chunk: str = "c1", fence: int = 1) -> LeaseRef:
+    return held(fence, chunk=chunk, worker="a", slot=2)
 
 
 @pytest.fixture
@@ -45,18 +58,24 @@ def stream() -> Stream:
 
 @pytest.fixture
 def ledger() -> MemoryLedger:
-    ledger = MemoryLedger(MemoryStore(), "one")
-    ledger.open_run("me", "{}")
+    return ledger_of(MemoryStore())
+
+
+def ledger_of(store: MemoryStore) -> MemoryLedger:
+    ledger = MemoryLedger(store, "run-one", DOOR)
+    ledger.open_run(ME, make_spec())
     return ledger
 
 
-def look(ledger: MemoryLedger, *active: str, workers: tuple[WorkerInfo, ...] = (), key: str = KEY) -> RunStatus:
-    return status.inspect("one", ledger, workers=workers, active=active, pool="ci", key=key)
+def look(ledger: MemoryLedger, *active: str, workers: tuple[WorkerInfo, ...] = ()) -> RunStatus:
+    return status.inspect("run-one", ledger, workers=workers, active=active, pool="ci")
 
 
-def claim(ledger: MemoryLedger, name: str = "c1") -> int:
-    ledger.offer(Chunk(name, (0, 1), Phase.ISOLATED, Need.PRISTINE, attempt=0))
-    return ledger.claim(name, 0, worker="build-a", slot=1, lease_ms=1000).fence
+def claim(ledger: MemoryLedger, name: str = "c1") -> LeaseRef:
+    ledger.offer(Chunk(name, (0, 1), Phase.ISOLATED, Need.PRISTINE))
+    claim = ledger.claim(name, 1, worker="build-a", slot=1, lease_ms=1000)
+    assert claim.lease is not None
+    return claim.lease
 
 
 # -- the fold --------------------------------------------------------------------------
@@ -64,60 +83,69 @@ def claim(ledger: MemoryLedger, name: str = "c1") -> int:
 
 def test_the_first_verdict_on_a_test_stands(stream: Stream) -> None:
     # When
-    stream.say("records", data=[finished(0), finished(1, "failed"), finished(2, "skipped")])
-    stream.say("records", "c2", data=[finished(0, "failed"), finished(1, "error"), finished(2)])
+    stream.records(finished(0), finished(1, "failed"), finished(2, "skipped"))
+    stream.records(finished(0, "failed"), finished(1, "error"), finished(2), chunk="c2")
     # Then
     assert stream.fold().outcomes == {0: "passed", 1: "failed", 2: "skipped"}
 
 
 def test_a_pass_acquits_a_test_that_failed_before(stream: Stream) -> None:
     # When
-    stream.say("records", data=[finished(0, "failed"), finished(1, "error"), finished(2, "xpassed")])
-    stream.say("records", "c2", data=[finished(0), finished(1), finished(2)])
+    stream.records(finished(0, "failed"), finished(1, "error"), finished(2, "xpassed"))
+    stream.records(finished(0), finished(1), finished(2), chunk="c2")
     # Then
     assert stream.fold().outcomes == {0: "passed", 1: "passed", 2: "xpassed"}
 
 
 def test_a_test_skipped_by_its_process_is_open_unless_a_fixture_covers_it(stream: Stream) -> None:
     # When
-    stream.say("records", data=[finished(0, "not_run"), finished(1, "not_run", covered_by="app.Case")])
+    stream.records(finished(0, "not_run"), finished(1, "not_run", covered_by="setUpClass (app.Case)"))
     # Then
     assert stream.fold().outcomes == {1: "not_run"}
 
 
 def test_a_fixture_that_failed_counts_once_and_one_that_skipped_never(stream: Stream) -> None:
     # When
-    stream.say("records", data=[fixture("app.Case"), fixture("app.Case"), fixture("app.Other", "skipped")])
+    stream.records(
+        fixture("setUpClass (app.Case)"), fixture("setUpClass (app.Case)"), fixture("setUpClass (app.Other)", "skipped")
+    )
     # Then
-    assert stream.fold().fixtures == {("app.Case", "setUpClass", "error")}
+    assert stream.fold().fixtures == {(FixtureRef.parse("setUpClass (app.Case)"), Outcome.ERROR)}
 
 
-@pytest.mark.parametrize("end", ["completed", "released", "expired"])
+ENDS = {
+    "completed": lambda: streams.ended(DOOR, lease(), 1, ev.ChunkCompleted()),
+    "released": lambda: streams.ended(DOOR, lease(), 1, ev.ChunkReleased(ev.ReleaseReason.DRAIN)),
+    "expired": lambda: streams.expired(lease()),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
 def test_a_slot_holds_its_chunk_until_its_lease_ends(stream: Stream, end: str) -> None:
     # Given
-    stream.say("claimed")
-    stream.say("records", seq=1, data=[finished(0)])
+    stream.say(streams.claimed(lease()))
+    stream.records(finished(0))
     # Then
     (holding,) = stream.fold().held.values()
-    assert (holding.worker, holding.slot, holding.since, holding.tests) == ("a", 2, 1.0, 1)
+    assert (holding.lease.worker, holding.lease.slot, holding.since, holding.tests) == ("a", 2, 1.0, 1)
     # When
-    stream.say(end)
+    stream.say(ENDS[end]())
     # Then
     assert stream.fold().held == {}
 
 
 def test_the_end_of_a_lease_that_was_overtaken_frees_nobody(stream: Stream) -> None:
     # When
-    stream.say("claimed", fence=2)
-    stream.say("completed", fence=1)
+    stream.say(streams.claimed(lease(fence=2)))
+    stream.say(streams.ended(DOOR, lease(fence=1), 0, ev.ChunkCompleted()))
     # Then
     assert list(stream.fold().held) == ["c1"]
 
 
 def test_a_worker_that_refuses_is_remembered_with_its_reason(stream: Stream) -> None:
     # When
-    stream.say("host", "", worker="b", data={"state": "refused", "message": "has Django 4.2", "detail": ""})
-    stream.say("host", "", worker="c", data={"state": "checked"})
+    stream.say(streams.reported(DOOR, "b", RefusedReport("has Django 4.2")))
+    stream.say(streams.reported(DOOR, "c", CheckedReport()))
     # Then
     assert stream.fold().refusals == {"b": "has Django 4.2"}
 
@@ -125,8 +153,8 @@ def test_a_worker_that_refuses_is_remembered_with_its_reason(stream: Stream) -> 
 def test_a_run_began_with_the_first_entry_of_its_stream(stream: Stream) -> None:
     assert stream.fold().first is None
     # When
-    stream.say("claimed")
-    stream.say("expired")
+    stream.say(streams.claimed(lease()))
+    stream.say(streams.expired(lease()))
     # Then
     assert (stream.fold().first, stream.fold().last) == (1.0, 2.0)
 
@@ -136,18 +164,18 @@ def test_a_run_began_with_the_first_entry_of_its_stream(stream: Stream) -> None:
 
 def test_a_run_is_what_its_ledger_stream_and_workers_say(ledger: MemoryLedger) -> None:
     # Given
-    ledger.publish_manifest(signing.sign({"count": 9}, KEY))
-    fence = claim(ledger)
-    ledger.append(held(fence, attempt=0), 3, json.dumps([finished(0), finished(1, "failed"), fixture("app.Case")]), 1000)
-    ledger.acknowledge({"c1.0": 2})
+    ledger.publish_manifest(MANIFEST)
+    held = claim(ledger)
+    ledger.append(held, 3, as_sent(finished(0), finished(1, "failed"), fixture("setUpClass (app.Case)")), 1000)
+    ledger.acknowledge({"c1.1": 2})
     # When
-    found = look(ledger, "one", workers=(BUILD, replace(BUILD, name="build-b", runs={"two": "ready"})))
+    found = look(ledger, "run-one", workers=(BUILD, replace(BUILD, name="build-b", runs={"two": RunStage.READY})))
     # Then
     assert (found.state, found.announced, found.total, found.done, found.bad) == ("open", True, 9, 2, 2)
     assert (found.outcomes, found.fixtures) == ({"passed": 1, "failed": 1}, 1)
     assert (found.streamed, found.acknowledged) == (3, 2)
     assert found.workers == {"build-a": "ready"}
-    assert [(one.worker, one.slot, one.chunk) for one in found.slots] == [("build-a", 1, "c1")]
+    assert [(one.lease.worker, one.lease.slot, one.lease.chunk) for one in found.slots] == [("build-a", 1, "c1")]
 
 
 def test_a_long_stream_is_read_to_its_end(ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,23 +187,46 @@ def test_a_long_stream_is_read_to_its_end(ledger: MemoryLedger, monkeypatch: pyt
     assert len(look(ledger).slots) == 5
 
 
-def test_a_manifest_that_another_key_signed_is_not_believed(ledger: MemoryLedger) -> None:
+def test_a_manifest_that_another_key_signed_is_not_believed() -> None:
     # Given
-    ledger.publish_manifest(signing.sign({"count": 9}, KEY))
+    store = MemoryStore()
+    ledger_of(store).publish_manifest(MANIFEST)
     # When
-    found = look(ledger, key="another")
+    found = look(MemoryLedger(store, "run-one", run_door("run-one", OTHER_KEY)))
     # Then
     assert found.total is None
-    assert "DCT_SIGNING_KEY" in found.note
+    assert found.note == "the manifest of the run is signed with another key"
+
+
+def test_entries_of_the_stream_that_are_not_believed_are_counted(ledger: MemoryLedger) -> None:
+    # Given
+    store = ledger._store.runs["run-one"]
+    held = claim(ledger)
+    ledger.append(held, 1, as_sent(finished(0)), 1000)
+    # When: the same failure three times, without a signature, and one that is no entry
+    forged = {**streams.recorded(DOOR, held, 2, finished(0, "failed")), "d": "[]"}
+    for fields in (forged, forged, forged, {"k": "moonbeam"}):
+        store.add(fields)
+    # Then
+    found = look(ledger)
+    assert found.outcomes == {"passed": 1}
+    assert found.note == "4 entries of its event stream are not signed with our key"
+
+
+def test_a_run_whose_order_to_stop_is_forged_is_told_as_that(ledger: MemoryLedger) -> None:
+    # When
+    ledger._store.runs["run-one"].state = "cancelled"
+    # Then
+    assert look(ledger).state is RunState.TAMPERED
 
 
 def test_an_unknown_run_is_a_usage_error_that_names_the_active_ones() -> None:
     # Given
-    nothing = MemoryLedger(MemoryStore(), "one")
+    nothing = MemoryLedger(MemoryStore(), "run-one", DOOR)
     # Then
-    with pytest.raises(UsageError, match=r"no run 'one'; active in pool 'ci': two, three$"):
+    with pytest.raises(UsageError, match=r"no run 'run-one'; active in pool 'ci': two, three$"):
         look(nothing, "two", "three")
-    with pytest.raises(UsageError, match=r"no run 'one'; no run is active in pool 'ci'$"):
+    with pytest.raises(UsageError, match=r"no run 'run-one'; no run is active in pool 'ci'$"):
         look(nothing)
 
 
@@ -187,7 +238,7 @@ def test_slots_that_hold_chunks_of_any_active_run_are_busy(ledger: MemoryLedger)
     claim(ledger, "c1")
     claim(ledger, "c2")
     # When
-    seen = status.pool_workers([replace(BUILD, name="idle"), BUILD], [look(ledger)], KEY)
+    seen = status.pool_workers([replace(BUILD, name="idle"), BUILD], [look(ledger)], RING)
     # Then
     assert [(one.info.name, one.info.busy, one.obstacle) for one in seen] == [("build-a", 2, ""), ("idle", 0, "")]
 
@@ -197,12 +248,12 @@ def test_slots_that_hold_chunks_of_any_active_run_are_busy(ledger: MemoryLedger)
     [
         (replace(BUILD, version="0.0.0"), "runs dct_celery 0.0.0"),
         (replace(BUILD, protocol=0), "speaks protocol 0, this side"),
-        (replace(BUILD, key_id="xyz"), "has another signing key"),
+        (replace(BUILD, key_id="xyz", keys=("xyz",)), "has another signing key"),
     ],
 )
 def test_a_worker_that_does_not_fit_is_told_in_words(worker: WorkerInfo, said: str) -> None:
     # When
-    (seen,) = status.pool_workers([worker], [], KEY)
+    (seen,) = status.pool_workers([worker], [], RING)
     # Then
     assert seen.obstacle.startswith(said)
 
@@ -212,24 +263,44 @@ def test_a_worker_that_does_not_fit_is_told_in_words(worker: WorkerInfo, said: s
 
 def test_an_open_run_is_cancelled_in_the_store(ledger: MemoryLedger) -> None:
     # Given
-    fence = claim(ledger)
+    held = claim(ledger)
     # When
-    status.cancel("one", ledger, "why not", active=["one"], pool="ci")
+    status.cancel("run-one", ledger, "why not", active=["run-one"], pool="ci")
     # Then
     assert ledger.state() == "cancelled"
-    assert ledger.renew(held(fence), 1000) == "cancelled"
+    assert ledger.renew(held, 1000) == "cancelled"
 
 
 def test_a_run_that_is_not_open_cannot_be_cancelled(ledger: MemoryLedger) -> None:
-    with pytest.raises(UsageError, match=r"no run 'two'; active in pool 'ci': one$"):
-        status.cancel("two", MemoryLedger(MemoryStore(), "two"), "", active=["one"], pool="ci")
+    with pytest.raises(UsageError, match=r"no run 'two'; active in pool 'ci': run-one$"):
+        status.cancel("two", MemoryLedger(MemoryStore(), "two", DOOR), "", active=["run-one"], pool="ci")
     # When
     ledger.cancel("first")
     # Then
-    with pytest.raises(UsageError, match=r"'one' is cancelled already; no run is active"):
-        status.cancel("one", ledger, "", active=["one"], pool="ci")
+    with pytest.raises(UsageError, match=r"'run-one' is cancelled already; no run is active"):
+        status.cancel("run-one", ledger, "", active=["run-one"], pool="ci")
     # When
     ledger.close()
     # Then
-    with pytest.raises(UsageError, match=r"'one' has ended; active in pool 'ci': two$"):
-        status.cancel("one", ledger, "", active=["two"], pool="ci")
+    with pytest.raises(UsageError, match=r"'run-one' has ended; active in pool 'ci': two$"):
+        status.cancel("run-one", ledger, "", active=["two"], pool="ci")
+
+
+def test_an_order_to_stop_that_nobody_gave_is_no_reason_not_to_give_one(ledger: MemoryLedger) -> None:
+    # Given
+    ledger._store.runs["run-one"].state = "cancelled"
+    # Then: it does not say that the run is cancelled already
+    status.cancel("run-one", ledger, "why not", active=["run-one"], pool="ci")
+
+
+def test_a_run_of_another_key_cannot_be_cancelled() -> None:
+    # Given
+    store = MemoryStore()
+    ledger = ledger_of(store)
+    foreign = MemoryLedger(store, "run-one", run_door("run-one", OTHER_KEY))
+    # Then
+    with pytest.raises(
+        Untrusted, match="run 'run-one' cannot be cancelled from here: its specification is signed with another key"
+    ):
+        status.cancel("run-one", foreign, "why not", active=["run-one"], pool="ci")
+    assert ledger.state() is RunState.OPEN

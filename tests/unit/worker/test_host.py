@@ -1,65 +1,150 @@
-"""Claims about `worker.host`: who may announce what, and which folder it works in."""
+"""Claims about `worker.host`: which runs a worker keeps, and how often it looks."""
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
+from dct_celery.ports import Announced
+from dct_celery.protocol.workers import RunStage
 from dct_celery.worker import host as hosts
-from dct_celery.worker.host import Host
+from dct_celery.worker.host import Host, pause_after
 from dct_celery.worker.layout import WorkFolder
+from tests.support.factories import NONCE, OTHER_KEY, pool_door
+from tests.support.memory_ledger import MemoryRegistry, MemoryStore
+
+RUN = "run-one"
+
+
+def test_a_look_that_takes_long_is_followed_by_a_longer_pause() -> None:
+    assert [pause_after(seconds) for seconds in (0.0, 0.005, 0.05, 0.1)] == [hosts.LOOK, hosts.LOOK, 0.5, 1.0]
+
+
+def test_a_store_that_stood_still_is_looked_at_again_before_the_worker_counts_as_gone() -> None:
+    assert pause_after(15.0) + hosts.BEAT < hosts.HORIZON / 2
+
+
+class Keeper:
+    """Of a run; it is wanted until a test says otherwise."""
+
+    state = RunStage.READY
+    fit = 1
+
+    def __init__(self, _: object, announced: Announced, *__: object) -> None:
+        self.nonce, self.epoch, self.seen_at = announced.announcement.nonce, announced.epoch, 0.0
+        self.wanted, self.ended = True, False
+
+    done = True
+
+    def still_wanted(self) -> bool:
+        return self.wanted
+
+    def resting(self) -> list[str]:
+        return []
+
+    def end(self) -> None:
+        self.ended = True
+
+
+class Scene:
+    """A worker's host without its thread, on a store in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = MemoryStore()
+        self.registry = MemoryRegistry(self.store, "pool", pool_door())
+        self._folder = folder
+        self.restart()
+
+    def restart(self) -> None:
+        services: Any = Mock(registry=self.registry, folder=WorkFolder(self._folder), door=pool_door())
+        self.host = Host(services, 1)
+
+    def announce(self, *, epoch: int = 1, nonce: str = NONCE) -> None:
+        self.registry.announce(RUN, nonce, 60, epoch)
+
+    def end_the_run(self) -> None:
+        """Its dispatcher withdraws and closes it, and the worker sees that."""
+        self.registry.withdraw(RUN)
+        self.keeper.wanted = False
+        self.look()
+
+    def look(self) -> None:
+        """Twice: what has ended is forgotten with the second look."""
+        self.host._look()
+        self.host._look()
+
+    @property
+    def keeper(self) -> Any:
+        return self.host._keepers[RUN]
+
+    @property
+    def keeps(self) -> list[tuple[str, int]]:
+        """(nonce, epoch) of each run that is kept."""
+        return [(keeper.nonce, keeper.epoch) for keeper in self.host._keepers.values() if not keeper.ended]
 
 
 @pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A host without threads, whose keepers only exist."""
-    monkeypatch.setattr(hosts, "RunKeeper", Mock())
-    monkeypatch.setattr(hosts, "about", Mock(return_value={}))
-    monkeypatch.setattr(hosts.threading, "Thread", Mock())
-    monkeypatch.setattr(hosts, "Collecting", Mock())
-    services: Any = Mock(folder=WorkFolder(tmp_path / "work"), key="key")
-    services.settings.keep_days = 14.0
-    host = Host(services, 1)
-    yield host
-    if hasattr(host, "_lock"):
-        host._lock.close()
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    monkeypatch.setattr(hosts, "RunKeeper", Keeper)
+    monkeypatch.setattr(hosts, "about", lambda settings: {})
+    return Scene(tmp_path)
 
 
-def test_a_run_whose_name_could_be_a_path_has_no_effect(host: Any, tmp_path: Path) -> None:
+def test_a_run_that_is_announced_is_kept_and_followed_into_its_next_epoch(scene: Scene) -> None:
     # Given
-    (tmp_path / "precious").mkdir()
-    names = [str(tmp_path / "precious"), "..", "../precious", "a/b", "x" * 300, "", "run\0one", "run-one"]
-    host._services.registry.active_runs.return_value = dict.fromkeys(names, 1)
+    scene.announce()
+    scene.look()
+    assert scene.keeps == [(NONCE, 1)]
     # When
-    host._look()
-    host._look()
+    scene.announce(epoch=2)
+    scene.look()
     # Then
-    assert {call.args[1] for call in hosts.RunKeeper.call_args_list} == {"run-one"}  # type: ignore[attr-defined]
-    assert (tmp_path / "precious").is_dir()
+    assert scene.keeps == [(NONCE, 2)]
 
 
-def test_a_work_folder_that_is_open_to_others_is_closed(host: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("restarted", [False, True], ids=["going on", "restarted"])
+def test_a_run_that_has_ended_is_not_brought_back_by_what_was_recorded_of_it(scene: Scene, restarted: bool) -> None:
     # Given
-    (tmp_path / "work").mkdir()
-    (tmp_path / "work").chmod(0o755)
+    scene.announce()
+    scene.look()
+    scene.end_the_run()
+    if restarted:
+        scene.restart()
+    # When somebody puts its announcement there again
+    scene.announce()
+    scene.look()
+    # Then
+    assert scene.keeps == []
+    # And a dispatcher that takes it up again has a newer epoch
+    scene.announce(epoch=2)
+    scene.look()
+    assert scene.keeps == [(NONCE, 2)]
+
+
+def test_another_run_of_the_same_name_ends_the_one_before(scene: Scene) -> None:
+    # Given
+    scene.announce()
+    scene.look()
     # When
-    host.start()
+    scene.announce(nonce="f" * 16)
+    scene.look()
+    scene.look()
     # Then
-    assert stat.S_IMODE((tmp_path / "work").stat().st_mode) == 0o700
+    assert scene.keeps == [("f" * 16, 1)]
+    # And the one before does not come back
+    scene.end_the_run()
+    scene.announce()
+    scene.look()
+    assert scene.keeps == []
 
 
-def test_a_work_folder_of_somebody_else_is_refused_in_one_line(
-    host: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_of_nobody_who_has_the_key_is_not_kept(scene: Scene) -> None:
     # Given
-    (tmp_path / "work").mkdir()
-    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    # When / Then
-    with pytest.raises(SystemExit, match=r"^dct: error: .* belongs to user \d+, .*DCT_WORK_DIR[^\n]*$"):
-        host.start()
+    MemoryRegistry(scene.store, "pool", pool_door(OTHER_KEY)).announce(RUN, NONCE, 60)
+    # When
+    scene.look()
+    # Then
+    assert scene.keeps == []
