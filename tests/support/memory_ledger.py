@@ -307,6 +307,10 @@ class MemoryLedger:
             self._say(run, "expired", name, slip)
         return list(late)
 
+    def intact(self, spec: RunSpec, manifest: ManifestSummary | None) -> bool:
+        expected = (self._door.seal(spec), None if manifest is None else self._door.seal(manifest))
+        return self._run is not None and (self._run.spec, self._run.manifest) == expected
+
     def fences(self, chunks: Sequence[str]) -> list[int | None]:
         slips = self._run.slips if self._run else {}
         found = [slips.get(chunk) for chunk in chunks]

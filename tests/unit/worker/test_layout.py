@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from dct_celery.core import codec
+from dct_celery.core.leases import LeaseRef
 from dct_celery.errors import InfrastructureError
-from dct_celery.ports import DatabaseSpec, Held
+from dct_celery.ports import DatabaseSpec
 from dct_celery.worker.layout import PublishedRun, RunFolder, WorkFolder
 from dct_celery.worker.spool import Spool
 
@@ -245,7 +246,7 @@ def test_what_is_no_key_of_a_template_is_no_path(tmp_path: Path, name: str) -> N
 @pytest.mark.parametrize("name", ["../c1", "/tmp/c1", "c/1", "", "c\0"])
 def test_what_is_no_id_of_a_chunk_is_no_path(tmp_path: Path, name: str) -> None:
     with pytest.raises(InfrastructureError, match="no id of a chunk"):
-        Spool(tmp_path, Held(name, 1, 1, 1))
+        Spool(tmp_path, LeaseRef(name, 1, 1, "build-a", 0))
     assert not list(tmp_path.iterdir())
 
 
