@@ -66,7 +66,7 @@ def run_door(run: str = "run-one", *keys: str, pool: str = "pool", nonce: str = 
 
 def make_spec(run: str = "run-one", **fields: Any) -> RunSpec:
     usual: dict[str, Any] = {
-        "nonce": NONCE, "protocol": PROTOCOL_VERSION, "version": "0", "expires_ms": LATER_MS, "tree": "ab" * 16,
+        "nonce": NONCE, "protocol": PROTOCOL_VERSION, "version": "0", "expires_ms": LATER_MS, "tree": "ab" * 20,
         "code": "snapshot", "argv": (), "settings": None, "directory": ".", "sys_path": (), "environment": {}, "hash_seed": "0",
     }  # fmt: skip
     return RunSpec(run=run, **{**usual, **fields})

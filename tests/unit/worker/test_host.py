@@ -34,10 +34,17 @@ class Keeper:
     fit = 1
 
     def __init__(self, _: object, announced: Announced, *__: object) -> None:
-        self.nonce, self.epoch, self.seen_at = announced.announcement.nonce, announced.epoch, 0.0
+        self.nonce, self.announced, self.seen_at = announced.announcement.nonce, announced, 0.0
         self.wanted, self.ended = True, False
 
-    done = True
+    done, stale = True, False
+
+    @property
+    def epoch(self) -> int:
+        return self.announced.epoch
+
+    def hear(self, announced: Announced) -> None:
+        self.announced = announced
 
     def still_wanted(self) -> bool:
         return self.wanted

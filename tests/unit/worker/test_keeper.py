@@ -4,6 +4,7 @@ refusals are for good."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from unittest.mock import Mock
 
@@ -97,7 +98,7 @@ def test_a_store_that_was_wiped_is_told_again_what_was_said_before_it(monkeypatc
     one._prepare()
     # When
     ledger.told.clear()
-    one.epoch = 2
+    one.hear(replace(one.announced, announcement=replace(one.announced.announcement, epoch=2)))
     one._tend()
     # Then
     assert ledger.told == [REFUSED]

@@ -41,7 +41,7 @@ class Scene:
         self.offer()
         work = WorkFolder(folder)
         work.run(RUN).create()
-        work.run(RUN).publish(PublishedRun(NONCE, KEY_ID, (), "key", "owner"))
+        work.run(RUN).publish(PublishedRun(NONCE, KEY_ID, (), "ab" * 16, "owner"))
         services: Any = Mock(door=pool_door(), folder=work, ledger=lambda run, door: MemoryLedger(self.store, run, door))
         services.name = "build-a@host"
         services.settings.lease_seconds = 15.0
@@ -210,6 +210,5 @@ def test_a_claim_that_cannot_be_believed_is_given_back_and_nothing_runs(scene: S
     assert [(end.lease, end.seq) for end in ends] == [(LeaseRef("c1", 1, 1, "build-a@host", 3), 0)]
     (end,) = (end.end for end in ends)
     assert isinstance(end, ChunkReleased)
-    assert end.why is ReleaseReason.LOADER
-    assert "was not put there by the run's dispatcher" in end.cause
+    assert end.why is ReleaseReason.UNTRUSTED
     assert scene.ledger.fences(["c1"]) == [None]
