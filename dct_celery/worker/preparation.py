@@ -33,8 +33,8 @@ from dct_celery.worker.testprocess import TestProcess
 
 log = logging.getLogger("dct_celery.worker")
 T = TypeVar("T")
-#: Version of what a template is; part of its key.
-FORMAT = 1
+#: Version of what a template is, and of what its mark says; part of its key.
+FORMAT = 2
 #: Seconds at the end of a run for healing clones for the next one; then they are dropped.
 CLOSE_SECONDS = 5.0
 #: Seconds between two looks at a loader that is busy.

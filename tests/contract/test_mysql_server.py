@@ -505,6 +505,25 @@ def test_a_database_of_our_name_without_our_mark_is_not_dropped(house: MysqlHous
     assert [found.ours for found in house.server().found() if found.name == name] == [False]
 
 
+@pytest.mark.parametrize("line", ["dct1 kind=clone", "dct2 name=test_other kind=clone", "dct2 ours", ""])
+def test_a_row_that_is_no_mark_of_this_database_does_not_make_it_ours(house: MysqlHouse, line: str) -> None:
+    # Given
+    name = house.name()
+    house.server().check()
+    house.ask(f"CREATE DATABASE {name}")
+    house.ask(f"INSERT INTO {REGISTRY}.marks VALUES (%s, %s, 0)", [name, line])
+    # When
+    for verb in (house.server().drop, house.server().discard):
+        with pytest.raises(DatabaseError, match="does not carry our mark"):
+            verb(name)
+    for word in (house.server().announce, house.server().remark, house.server().seal):
+        with pytest.raises(DatabaseError, match="does not carry our mark"):
+            word(name, owned())
+    # Then
+    assert house.exists(name)
+    assert [found.ours for found in house.server().found() if found.name == name] == [False]
+
+
 def test_the_registry_is_never_listed_and_never_dropped(house: MysqlHouse, template: str) -> None:
     # When
     for verb in (house.server().drop, house.server().discard, house.server().state):

@@ -157,6 +157,35 @@ def test_the_birth_mark_of_another_name_is_none(postgres: PostgresHouse) -> None
     assert postgres.exists(name)
 
 
+@pytest.mark.parametrize("kind", ["clone", "idle"])
+def test_a_database_that_somebody_renamed_to_keep_is_never_dropped(postgres: PostgresHouse, kind: str) -> None:
+    # Given
+    server, name, kept = postgres.server(), cloned(postgres, sealed(postgres)), postgres.name()
+    server.remark(name, replace(CLONE, kind=kind, expires=1))
+    postgres.command(f"ALTER DATABASE {name} RENAME TO {kept}")
+    # When
+    for verb in (server.drop, server.discard):
+        with pytest.raises(DatabaseError, match="does not carry our mark"):
+            verb(kept)
+    # Then
+    (found,) = [found for found in server.found() if found.name == kept]
+    assert not found.ours
+    assert f"carries the mark of {name}" in found.void
+    assert postgres.rows(kept) == [(1,), (2,), (3,)]
+
+
+def test_what_we_rename_ourselves_stays_ours(postgres: PostgresHouse) -> None:
+    # Given
+    server, template = postgres.server(), sealed(postgres)
+    names = [server.heal(cloned(postgres, template), template, postgres.name(), CLONE) for _ in range(2)]
+    server.remark(names[0], replace(CLONE, kind="idle", template=template))
+    names[0] = server.adopt(template, postgres.name(), CLONE) or ""
+    # When
+    found = [found for found in server.found() if found.name in names]
+    # Then
+    assert [one.mark for one in found] == [CLONE, CLONE]
+
+
 def test_a_half_dropped_database_is_absent_and_can_be_dropped(postgres: PostgresHouse) -> None:
     # Given
     template = sealed(postgres)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dct_celery.adapters.databases.sqlite_files import FolderSign, copy_file, hold_file, is_held, locked_file, sign_file
 from dct_celery.adapters.databases.sqlite_state import checkpoint, read_state
-from dct_celery.core.marks import Found, Mark
+from dct_celery.core.marks import Found, Mark, why_void
 from dct_celery.core.names import OURS
 from dct_celery.errors import CloneFailed, DatabaseError
 from dct_celery.ports import DatabaseStats
@@ -78,9 +78,14 @@ class SqliteFolder:
 
     def found(self, *, sizes: bool = False) -> list[Found]:
         names = {path.stem for pattern in (_DATABASE, _MARK) for path in self._folder.glob(f"*{pattern}")}
-        return [
-            Found(name, self._mark(name), bytes=self._size(name) if sizes else 0) for name in sorted(names) if OURS.match(name)
-        ]
+        return [self._found(name, sizes=sizes) for name in sorted(names) if OURS.match(name)]
+
+    def _found(self, name: str, *, sizes: bool) -> Found:
+        mark, void = self._mark(name), ""
+        if mark is None:
+            with contextlib.suppress(OSError):
+                void = why_void(self._line(name), name)
+        return Found(name, mark, bytes=self._size(name) if sizes else 0, void=void)
 
     def announce(self, name: str, mark: Mark) -> None:
         _ours(name)
@@ -204,16 +209,19 @@ class SqliteFolder:
 
     def _mark(self, name: str) -> Mark | None:
         try:
-            return Mark.parse((self._folder / f"{name}{_MARK}").read_text())
+            return Mark.parse(self._line(name), name)
         except OSError:
             return None
+
+    def _line(self, name: str) -> str:
+        return (self._folder / f"{name}{_MARK}").read_text(errors="replace")
 
     def _write(self, name: str, mark: Mark) -> None:
         """Whole or not at all, whoever reads meanwhile."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             draft = self._folder / f"{name}.mark-{os.getpid()}"
-            draft.write_text(mark.text)
+            draft.write_text(mark.line(name))
             draft.replace(self._folder / f"{name}{_MARK}")
         except OSError as error:
             raise DatabaseError(f"the mark of {name} cannot be written: {error}; free space in {self._folder}") from error
