@@ -59,9 +59,10 @@ class Mark:
         if values.get("kind") not in KINDS:
             return None
         try:
-            mark = cls(**{field: int(value) if types[field] == "int" else value for field, value in values.items()})
+            values |= {field: int(value) for field, value in values.items() if types[field] == "int"}
         except ValueError:
             return None
+        mark = cls(**values)
         return mark if mark.line(name) == line else None
 
     def but(self, **changes: Any) -> Mark:

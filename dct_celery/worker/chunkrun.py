@@ -9,8 +9,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from dct_celery.core.serverfault import LAST_DOUBT, ServerFault, suspicion
-from dct_celery.errors import DatabaseError, DctError, ProcessDied, ProtocolError, StoreUnavailable
+from dct_celery.core.serverfault import LAST_DOUBT, suspicion
+from dct_celery.errors import DatabaseError, DctError, ProcessDied, ProtocolError, ServerFault, StoreUnavailable
 from dct_celery.ports import Claim, Held
 from dct_celery.wire import messages
 from dct_celery.worker.breaker import Troubles
@@ -136,13 +136,13 @@ class ChunkRun:
     def _doubt(self, message: messages.TestFinished | messages.FixtureFinished) -> None:
         """Void is what a server made: it says nothing of the test, which runs again. Raises DatabaseError."""
         if trouble := self._slot_run.canary.trouble():
-            raise DatabaseError(f"{message.kind} while {trouble}")
+            raise DatabaseError(f"{message.kind} while {trouble}", fault=ServerFault.AWAY)
         fault = suspicion([*message.failures, {"text": message.reason}])
         if fault is None:
             return
         if fault is ServerFault.DISK or self._chunk.attempt < LAST_DOUBT or self._slot_run.canary.short():
             self._slot_run.rest_now(f"the database server {fault}")
-            raise DatabaseError(f"{message.kind} while the database server {fault}")
+            raise DatabaseError(f"{message.kind} while the database server {fault}", fault=fault)
 
     def _send(self) -> bool:
         """The batch into the stream, where the store is there; else it waits in spool and memory."""

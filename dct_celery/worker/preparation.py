@@ -17,8 +17,7 @@ from typing import Any, TypeVar
 
 from dct_celery.core.databaseuse import totals
 from dct_celery.core.limits import FIXTURE_SECONDS
-from dct_celery.core.serverfault import ServerFault, fault_in
-from dct_celery.errors import ConfigError, DatabaseError, LeaseLost, StoreUnavailable
+from dct_celery.errors import ConfigError, DatabaseError, LeaseLost, ServerFault, StoreUnavailable
 from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger, UserProcess
 from dct_celery.security import guards, signing
 from dct_celery.wire import messages
@@ -161,9 +160,8 @@ class Preparation:
             try:
                 return step()
             except DatabaseError as error:
-                fault = fault_in(str(error))
-                tired = time.monotonic() > deadline if fault is ServerFault.AWAY else attempt >= TRIES
-                if fault is None or tired:
+                tired = time.monotonic() > deadline if error.fault is ServerFault.AWAY else attempt >= TRIES
+                if error.fault is None or tired:
                     raise
                 log.warning("run %s: trying again: %s", self._run, error)
             self._pause(min(attempt, 4) * random.uniform(0.5, 1.0))  # nosec: spreads the tries of several workers

@@ -13,8 +13,8 @@ from typing import Any
 from dct_celery.core.clonestate import CloneState
 from dct_celery.core.databaseuse import Changes, totals
 from dct_celery.core.model import Chunk
-from dct_celery.core.serverfault import ServerFault, fault_in, fault_in_traceback
-from dct_celery.errors import DatabaseError, DctError
+from dct_celery.core.serverfault import fault_in_answer
+from dct_celery.errors import DatabaseError, DctError, ServerFault
 from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger
 from dct_celery.security import signing
 from dct_celery.wire import messages
@@ -105,7 +105,7 @@ class SlotRun:
         self, error: DatabaseError, deadline: float, pauses: Iterator[float], give_up: Callable[[], bool]
     ) -> bool:
         """A server that was away is back, or one that was short of connections may have some again."""
-        fault = fault_in(str(error))
+        fault = error.fault
         if give_up() or fault is ServerFault.DISK:
             return False
         if fault is ServerFault.CONNECTIONS:
@@ -162,9 +162,9 @@ class SlotRun:
         answer = self.process.ask(question, messages.Attached, ATTACH_SECONDS, self.canary.watch)
         if isinstance(answer, messages.Fatal):
             self.retire()
-            fault = fault_in_traceback(answer.detail)
+            fault = fault_in_answer(answer.message, answer.detail)
             why = f"{answer.message} (the server {fault})" if fault else answer.message
-            raise DatabaseError(f"the test process could not attach: {why}", detail=answer.detail)
+            raise DatabaseError(f"the test process could not attach: {why}", detail=answer.detail, fault=fault)
         self.process.attached(answer.pid)
         self._shapes = self._shapes_now()
         self._state = CloneState(chunk.flushed)

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from dct_celery.core.marks import Mark
 from dct_celery.core.names import born_limit, template_name
-from dct_celery.core.serverfault import fault_in, fault_in_traceback
-from dct_celery.errors import DatabaseError, DctError, ProjectError
+from dct_celery.core.serverfault import fault_in_answer
+from dct_celery.errors import DatabaseError, DctError, ProjectError, ServerFault
 from dct_celery.ports import DatabaseServer, DatabaseSpec
 from dct_celery.wire import messages
 from dct_celery.worker.canary import Canary
@@ -174,9 +174,11 @@ class Templates:
 
     def _blamed(self, answer: messages.Fatal, canary: Canary) -> DatabaseError | None:
         """What failed for the server's sake says nothing of the project."""
-        fault = fault_in(answer.message) or fault_in_traceback(answer.detail)
+        fault = fault_in_answer(answer.message, answer.detail)
         trouble = canary.trouble() or (f"the database server {fault}" if fault else "")
-        return DatabaseError(f"{trouble} ({answer.message})", detail=answer.detail) if trouble else None
+        if not trouble:
+            return None
+        return DatabaseError(f"{trouble} ({answer.message})", detail=answer.detail, fault=fault or ServerFault.AWAY)
 
     # -- export and restore --------------------------------------------------------------
 
@@ -246,7 +248,7 @@ class Templates:
             answer = process.ask(messages.Flush(places, [spec.alias]), messages.Flushed, FLUSH_SECONDS, self._canary().watch)
         if isinstance(answer, messages.Fatal):
             server.drop(name)
-            raise DatabaseError(f"the template could not be flushed: {answer.message}", detail=answer.detail)
+            raise _refused("the template could not be flushed: ", answer)
 
     # -- what belongs to a template --------------------------------------------------------
 
@@ -260,7 +262,7 @@ class Templates:
             question = messages.Serialize(self._places(names), files)
             answer = process.ask(question, messages.Serialized, FLUSH_SECONDS, self._canary().watch)
             if isinstance(answer, messages.Fatal):
-                raise DatabaseError(f"the template could not be serialized: {answer.message}", detail=answer.detail)
+                raise _refused("the template could not be serialized: ", answer)
         return files
 
     def run_checks(self, names: Mapping[str, str]) -> None:
@@ -268,8 +270,8 @@ class Templates:
         with self._helper("check") as process:
             answer = process.ask(messages.Check(self._places(names)), messages.Checked, FLUSH_SECONDS)
         if isinstance(answer, messages.Fatal):
-            ours = answer.reason != "checks" or fault_in(answer.message) or fault_in_traceback(answer.detail)
-            raise (DatabaseError if ours else ProjectError)(answer.message, detail=answer.detail)
+            error = _refused("", answer)
+            raise error if answer.reason != "checks" or error.fault else ProjectError(answer.message, detail=answer.detail)
 
     # -- parts -----------------------------------------------------------------------------
 
@@ -325,3 +327,8 @@ class Templates:
             stack.close()
             raise
         return stack
+
+
+def _refused(what: str, answer: messages.Fatal) -> DatabaseError:
+    fault = fault_in_answer(answer.message, answer.detail)
+    return DatabaseError(f"{what}{answer.message}", detail=answer.detail, fault=fault)

@@ -17,7 +17,7 @@ from dct_celery.adapters.databases import postgres as postgres_module
 from dct_celery.adapters.databases import postgres_copy, postgres_dump, postgres_heal, postgres_signs
 from dct_celery.adapters.embedded import EmbeddedPostgres
 from dct_celery.core.names import born_limit
-from dct_celery.errors import CloneFailed, DatabaseError
+from dct_celery.errors import CloneFailed, DatabaseError, ServerFault
 from dct_celery.ports import DatabasePolicy
 from tests.contract.postgres import PostgresHouse
 from tests.contract.test_database_servers import BUILDING, CLONE, TEMPLATE, cloned, eventually, sealed
@@ -604,8 +604,33 @@ def test_a_role_without_a_connection_left_is_told_the_mend(postgres: PostgresHou
     # Given
     role = postgres.role("CREATEDB CONNECTION LIMIT 0")
     # Then
-    with pytest.raises(DatabaseError, match=r"too many connections.*lower the number of slots"):
+    with pytest.raises(DatabaseError, match=r"too many connections.*lower the number of slots") as caught:
         postgres.server(role, "secret").check()
+    assert caught.value.fault is ServerFault.CONNECTIONS
+
+
+def test_what_the_server_lacks_is_known_by_its_code_whatever_the_words(postgres: PostgresHouse) -> None:
+    # Given
+    server, template, asked = postgres.server(), sealed(postgres), postgres.name()
+    words = "DO $$ BEGIN RAISE EXCEPTION 'voll' USING ERRCODE = '{}'; END $$"
+    faults = {"53100": ServerFault.DISK, "53300": ServerFault.CONNECTIONS, "57P01": ServerFault.AWAY, "42501": None}
+    for code, fault in faults.items():
+        # When
+        with pytest.raises(DatabaseError) as caught:
+            server._session.run(sql.SQL(words.format(code)))
+        # Then
+        assert caught.value.fault is fault
+    # A name that speaks of a full disk is no full disk
+    with pytest.raises(DatabaseError) as caught:
+        server._session.run(sql.SQL('SELECT 1 FROM "no space left on device"'))
+    assert caught.value.fault is None
+    # When: nobody listens
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        with pytest.raises(CloneFailed) as failed:
+            postgres.server(port=nobody.getsockname()[1]).heal(asked, template, postgres.name(), CLONE)
+    # Then: also of an error that was made of another
+    assert failed.value.fault is ServerFault.AWAY
 
 
 # -- poolers and lost connections --------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import Any
 import MySQLdb
 import MySQLdb.cursors
 
-from dct_celery.errors import DatabaseError
+from dct_celery.errors import DatabaseError, ServerFault
 from dct_celery.ports import DatabasePolicy, DatabaseSpec, DatabaseStats
 
 #: Keys of Django's OPTIONS that say how to connect; the others say how the project wants its sessions.
@@ -35,6 +35,12 @@ PACKET = 512 * 1024
 
 UNKNOWN_DATABASE, UNKNOWN_TABLE, DATABASE_EXISTS = 1049, 1146, 1007
 _LOST = frozenset({2006, 2013, 2014, 2055, 4031, 1927, 1053})
+#: Not 2014 and 2055: those are of a session that was used wrongly, or has ended already.
+_FAULTS = {
+    **dict.fromkeys((1040, 1203, 1226), ServerFault.CONNECTIONS),
+    **dict.fromkeys((1021, 1114), ServerFault.DISK),
+    **dict.fromkeys((2002, 2003, 2006, 2013, 4031, 1927, 1053, 1077, 1079), ServerFault.AWAY),
+}
 _REFUSED = frozenset({1044, 1045, 1142, 1143, 1227, 1370})
 
 #: A server that vanishes without a word is noticed in half a minute, however long an answer may take. Seconds, but for the last.
@@ -269,7 +275,8 @@ class Link:
             self._stats.failed += 1
             raise DatabaseError(
                 f"database {self._spec.alias!r} on {where(self._spec)} cannot be reached from this worker: {_line(error)}; "
-                "check HOST, PORT, USER and PASSWORD of its settings as this worker sees them"
+                "check HOST, PORT, USER and PASSWORD of its settings as this worker sees them",
+                fault=_fault(error),
             ) from error
         _heed_silence(connection.fileno())
         self._connection = connection
@@ -297,7 +304,7 @@ class Link:
             if code(error) in _LOST or isinstance(error, MySQLdb.InterfaceError):
                 self._stats.failed += 1
                 self.close()
-            raise DatabaseError(f"{where(self._spec)}: {_line(error)}") from error
+            raise DatabaseError(f"{where(self._spec)}: {_line(error)}", fault=_fault(error)) from error
 
 
 def _heed_silence(fd: int) -> None:
@@ -321,6 +328,12 @@ def _packets(statements: Iterable[str]) -> Iterator[list[str]]:
         size += len(statement) + 2
     if packet:
         yield packet
+
+
+def _fault(error: BaseException) -> ServerFault | None:
+    if isinstance(error, MySQLdb.InterfaceError) and code(error) == 0:
+        return ServerFault.AWAY  # the session is closed
+    return _FAULTS.get(code(error))
 
 
 def _line(error: BaseException) -> str:

@@ -280,7 +280,7 @@ class PostgresServer:
             self._session.wait_until_closed(pid)
 
     def _rename(self, name: str, fresh: str, mark: Mark, made: list[str]) -> None:
-        """Ours at every moment: by the old comment until it has the new name, then by the limit, which is that of the new name."""
+        """Ours at every moment: by the old comment before it has the new name, then by the limit, which is the new name's."""
         limit = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(sql.Identifier(name), sql.Literal(born_limit(fresh)))
         self._session.run(limit)
         self._session.run(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(fresh)))

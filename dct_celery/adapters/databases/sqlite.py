@@ -7,6 +7,7 @@ files, which the kernel ends with the process that holds them.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import time
@@ -17,7 +18,7 @@ from dct_celery.adapters.databases.sqlite_files import FolderSign, copy_file, ho
 from dct_celery.adapters.databases.sqlite_state import checkpoint, read_state
 from dct_celery.core.marks import Found, Mark, why_void
 from dct_celery.core.names import OURS
-from dct_celery.errors import CloneFailed, DatabaseError
+from dct_celery.errors import CloneFailed, DatabaseError, ServerFault
 from dct_celery.ports import DatabaseStats
 
 _DATABASE, _MARK = ".sqlite3", ".mark"
@@ -153,7 +154,7 @@ class SqliteFolder:
             self._write(name, mark)
         except (OSError, DatabaseError) as error:
             self._remove(name)
-            raise CloneFailed(f"{template} could not be copied: {error}") from error
+            raise CloneFailed(f"{template} could not be copied: {error}", fault=_full(error)) from error
         self.stats.cloned += 1
         self.stats.clone_seconds += time.monotonic() - started
 
@@ -224,7 +225,8 @@ class SqliteFolder:
             draft.write_text(mark.line(name))
             draft.replace(self._folder / f"{name}{_MARK}")
         except OSError as error:
-            raise DatabaseError(f"the mark of {name} cannot be written: {error}; free space in {self._folder}") from error
+            line = f"the mark of {name} cannot be written: {error}; free space in {self._folder}"
+            raise DatabaseError(line, fault=_full(error)) from error
 
     def _proven(self, name: str) -> bool:
         """Something of this name is there, and it is ours. Raises DatabaseError when it is there and not ours."""
@@ -282,3 +284,9 @@ def _ours(*names: str) -> None:
     for name in names:
         if not OURS.match(name):
             raise DatabaseError(f"{name!r} is not one of our databases; it was not touched")
+
+
+def _full(error: Exception) -> ServerFault | None:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ServerFault.DISK
+    return error.fault if isinstance(error, DatabaseError) else None
