@@ -112,6 +112,7 @@ def _upload_again(root: Path, store: BlobStore) -> None:
 def _dispatcher_services(
     settings: Settings, origins: dict[str, str], request: Request | None, interrupts: _Interrupts
 ) -> DispatcherServices:
+    from dct_celery.adapters.addresses import resolve
     from dct_celery.adapters.process import PipeProcess, user_environment
     from dct_celery.adapters.redisstore import blobs, client, ledger, registry
     from dct_celery.dispatcher.services import DispatcherServices
@@ -147,6 +148,7 @@ def _dispatcher_services(
         user_environment=partial(user_environment, dict(os.environ)),
         snapshot=_upload,
         write_reports=partial(_write_reports, settings),
+        resolve=resolve,
         interrupted=interrupts.seen,
     )
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from dct_celery.testproc.project import Project
+from dct_celery.testproc.whereto import where
 
 
 class TemplateReady(BaseException):
@@ -45,13 +46,15 @@ def describe(project: Project) -> list[dict[str, Any]]:
     for primary, members in groups(project.databases).items():
         connection = connection_of(primary)
         settings_dict = connection.settings_dict
+        leads = where(connection.vendor, settings_dict)
         described.append(
             {
                 "alias": primary,
                 "aliases": members,
                 "vendor": connection.vendor,
-                "host": settings_dict.get("HOST") or "",
-                "port": str(settings_dict.get("PORT") or ""),
+                # The worker has another environment: what variables say here, it is told.
+                "host": settings_dict.get("HOST") or (leads.host if connection.vendor == "postgresql" else ""),
+                "port": str(settings_dict.get("PORT") or (leads.port if connection.vendor == "postgresql" else "")),
                 "user": settings_dict.get("USER") or "",
                 "password": settings_dict.get("PASSWORD") or "",
                 "options": _plain(settings_dict.get("OPTIONS") or {}),
@@ -75,17 +78,19 @@ def configured(project: Project) -> list[dict[str, Any]]:
 def _configured(alias: str, connection: Any, *, used: bool) -> dict[str, Any]:
     settings_dict = connection.settings_dict
     test = settings_dict.get("TEST") or {}
+    leads = where(connection.vendor, settings_dict)
     return {
         "alias": alias,
         "vendor": connection.vendor,
         "engine": str(settings_dict.get("ENGINE") or ""),
-        "name": _absolute(connection, str(settings_dict.get("NAME") or "")),
+        "name": _absolute(connection, leads.name),
         # A mirror gets no test database of its own.
         "test_name": "" if test.get("MIRROR") else _absolute(connection, _test_name(connection)),
         "test": any(value not in (None, "") for key, value in test.items() if key != "MIGRATE") or test.get("MIGRATE") is False,
-        "host": settings_dict.get("HOST") or "",
-        "port": str(settings_dict.get("PORT") or ""),
+        "host": leads.host,
+        "port": leads.port,
         "used": used,
+        "pinned_by": leads.pinned_by,
     }
 
 

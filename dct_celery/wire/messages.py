@@ -111,7 +111,8 @@ class Loaded(Message):
     flushes: list[str] = field(default_factory=list)
     #: One per configured alias, used or not: see security.guards.Configured.
     configured: list[dict[str, Any]] = field(default_factory=list)
-    #: Facts for reports and guards: django, python, debug (the project's own DEBUG), django_env (DJANGO_ENV).
+    #: Facts for reports and guards: django, python, debug (the project's own DEBUG), settings (the module's
+    #: name), and the variables of security.guards.ENVIRONMENT_VARIABLES.
     facts: dict[str, str] = field(default_factory=dict)
 
 

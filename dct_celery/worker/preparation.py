@@ -21,6 +21,7 @@ from dct_celery.errors import ConfigError, DatabaseError, LeaseLost, ServerFault
 from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger, UserProcess
 from dct_celery.security import guards, signing
 from dct_celery.wire import messages
+from dct_celery.worker import denied
 from dct_celery.worker.checks import SystemChecks
 from dct_celery.worker.clones import ClonePool
 from dct_celery.worker.layout import RunFolder
@@ -114,6 +115,8 @@ class Preparation:
         self._servers: dict[str, DatabaseServer] = {}
         self._signs = Signs()
         self._forks = itertools.count(1)
+        #: Patterns of hosts, this worker's own among them.
+        self._denied: list[str] = []
         self._steps: dict[str, float] = {}
         self._since = time.monotonic()
 
@@ -187,16 +190,22 @@ class Preparation:
         """The dispatcher has looked already; here the worker's own list of denied servers counts, too."""
         settings = self._services.settings
         configured = [guards.Configured.from_dict(data) for data in loaded.configured]
-        hosts = [*rules["deny_hosts"], *settings.deny_db_host]
+        self._denied = [*rules["deny_hosts"], *settings.deny_db_host]
         deny = [*rules["deny"], *settings.deny_database]
-        guards.check(configured, facts=loaded.facts, allow=rules["allow"], deny=deny, deny_hosts=hosts)
+        addresses = self._services.resolve(guards.hosts_to_resolve(configured, self._denied))
+        guards.check(
+            configured, facts=loaded.facts, allow=rules["allow"], deny=deny, deny_hosts=self._denied, addresses=addresses
+        )
 
     def _connect(self, prepared: Prepared) -> None:
         """Servers that can be used, with a sign of life on each before anything is made there."""
-        self._services.folder.remember_servers(asdict(spec) for spec in prepared.specs if spec.vendor != "sqlite")
         for spec in prepared.specs:
             if spec.alias not in self._servers:
-                self._servers[spec.alias] = self._services.server_for(spec)
+                server = self._services.server_for(spec)
+                denied.refuse_address(self._services, spec, server, self._denied)
+                self._servers[spec.alias] = server
+        self._services.folder.remember_servers(asdict(spec) for spec in prepared.specs if spec.vendor != "sqlite")
+        for spec in prepared.specs:
             self._servers[spec.alias].check()
             if spec.alias not in self._signs:
                 self._signs.give(spec.alias, self._servers[spec.alias].sign_of_life(prepared.owner))

@@ -525,6 +525,14 @@ def test_a_server_where_nobody_listens_is_away(house: MysqlHouse) -> None:
     assert caught.value.fault is ServerFault.AWAY
 
 
+def test_the_server_is_known_by_its_address_and_its_own_name(house: MysqlHouse) -> None:
+    # When
+    first, second = house.server().addresses()
+    # Then
+    assert (first, second) == (house.embedded.host, str(house.ask("SELECT @@hostname")[0][0]))
+    assert house.server().identity() == house.server().identity() != ""
+
+
 # -- marks -------------------------------------------------------------------------------------
 
 

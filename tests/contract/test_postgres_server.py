@@ -633,6 +633,23 @@ def test_what_the_server_lacks_is_known_by_its_code_whatever_the_words(postgres:
     assert failed.value.fault is ServerFault.AWAY
 
 
+def test_the_address_of_the_server_is_known_before_a_statement_is_sent(postgres: PostgresHouse) -> None:
+    # Given
+    addresses = postgres.server().addresses()
+    # When
+    first = next(addresses)
+    # Then: its connection has run nothing yet
+    with postgres.connect("postgres") as connection:
+        query = "SELECT query FROM pg_stat_activity WHERE application_name = 'dct' AND state = 'idle' ORDER BY backend_start DESC"
+        assert connection.execute(query).fetchone() == ("",)
+    assert first == "127.0.0.1"
+    assert list(addresses) == ["127.0.0.1"]
+
+
+def test_a_server_has_one_identity_whoever_asks(postgres: PostgresHouse) -> None:
+    assert postgres.server().identity() == postgres.server().identity() != ""
+
+
 # -- poolers and lost connections --------------------------------------------------------------
 
 

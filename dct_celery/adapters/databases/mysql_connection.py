@@ -100,6 +100,33 @@ def parameters(spec: DatabaseSpec) -> dict[str, Any]:
     return given | {name: value for name, value in named.items() if value}
 
 
+def addresses(spec: DatabaseSpec) -> Iterator[str]:
+    """Of the server, on a connection of its own that sends nothing before it is asked for a second one."""
+    connection = _connected(spec, connect_timeout=10, read_timeout=10, write_timeout=10)
+    try:
+        with socket.socket(fileno=os.dup(connection.fileno())) as link:
+            peer = link.getpeername()
+        yield str(peer[0]) if isinstance(peer, tuple) else "localhost"
+        connection.query("SELECT @@hostname")
+        yield text(connection.store_result().fetch_row()[0][0])
+    except MySQLdb.Error as error:
+        raise DatabaseError(f"{where(spec)}: {_line(error)}", fault=_fault(error)) from error
+    finally:
+        connection.close()
+
+
+def _connected(spec: DatabaseSpec, **more: Any) -> Any:
+    """A new connection. Raises DatabaseError."""
+    try:
+        return MySQLdb.connect(charset="utf8mb4", **more, **parameters(spec))
+    except (MySQLdb.Error, TypeError, ValueError) as error:
+        raise DatabaseError(
+            f"database {spec.alias!r} on {where(spec)} cannot be reached from this worker: {_line(error)}; "
+            "check HOST, PORT, USER and PASSWORD of its settings as this worker sees them",
+            fault=_fault(error),
+        ) from error
+
+
 class Link:
     """A session, opened when first needed. `policy` says when it is replaced; None for never (it holds locks)."""
 
@@ -270,14 +297,10 @@ class Link:
     def _connect(self) -> None:
         timeouts = {"connect_timeout": 10, "read_timeout": self._answer, "write_timeout": self._answer}
         try:
-            connection = MySQLdb.connect(charset="utf8mb4", autocommit=True, **timeouts, **parameters(self._spec))
-        except (MySQLdb.Error, TypeError, ValueError) as error:
+            connection = _connected(self._spec, autocommit=True, **timeouts)
+        except DatabaseError:
             self._stats.failed += 1
-            raise DatabaseError(
-                f"database {self._spec.alias!r} on {where(self._spec)} cannot be reached from this worker: {_line(error)}; "
-                "check HOST, PORT, USER and PASSWORD of its settings as this worker sees them",
-                fault=_fault(error),
-            ) from error
+            raise
         _heed_silence(connection.fileno())
         self._connection = connection
         self._used = 0

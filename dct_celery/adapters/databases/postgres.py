@@ -24,6 +24,7 @@ from dct_celery.adapters.databases.postgres_signs import PostgresSign, held, key
 from dct_celery.adapters.databases.postgres_state import read_shape, read_state
 from dct_celery.core.marks import Found, Mark, why_void
 from dct_celery.core.names import OURS, born_limit
+from dct_celery.core.serveridentity import IDENTITY
 from dct_celery.errors import CloneFailed, DatabaseError
 from dct_celery.ports import DatabasePolicy, DatabaseSpec, DatabaseStats
 
@@ -57,6 +58,12 @@ class PostgresServer:
         self.where = self._session.where
 
     # -- the server --------------------------------------------------------------
+
+    def addresses(self) -> Iterator[str]:
+        return self._session.addresses()
+
+    def identity(self) -> str:
+        return str(self._session.row(IDENTITY[self.vendor])[0])
 
     def check(self) -> None:
         about.check(self._session)

@@ -128,6 +128,25 @@ class PostgresSession:
         self._stats.opened += 1
         return connection
 
+    def addresses(self) -> Iterator[str]:
+        """Of the server, on a connection of its own that sends nothing before it is asked for a second one."""
+        with contextlib.closing(self._knock()) as connection:
+            yield connection.info.hostaddr or connection.info.host
+            with self.translated():
+                row = connection.execute("SELECT host(inet_server_addr())").fetchone()
+            if row and row[0]:
+                yield str(row[0])
+
+    def _knock(self) -> psycopg.Connection[Any]:
+        """Any database will do."""
+        for database in (_MAINTENANCE, REGISTRY):
+            try:
+                return self._connect_to(database, "dct")
+            except DatabaseError as error:
+                if not _is_closed(error, database):
+                    raise
+        return self._connect_to(_LOBBY, "dct")
+
     def wait_until_closed(self, pid: int) -> None:
         """Until the server process of a connection that was closed is gone: else a statement about its database waits for
         a tenth of a second."""

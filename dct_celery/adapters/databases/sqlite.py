@@ -41,6 +41,12 @@ class SqliteFolder:
 
     # -- the folder --------------------------------------------------------------
 
+    def addresses(self) -> Iterator[str]:
+        return iter(())
+
+    def identity(self) -> str:
+        return ""
+
     def check(self) -> None:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,166 @@
+"""Guards as a user meets them: whatever command it is, a server that is denied hears nothing, by whatever name it goes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import MySQLdb
+import psycopg
+import pytest
+
+from dct_celery.adapters.embedded import EmbeddedPostgres
+from tests.conftest import SERVER_ENVIRONMENT, started
+from tests.support.fleet import Fleet, until
+from tests.support.mariadb import EmbeddedMariaDB
+from tests.support.projects import make_project, postgres_settings
+
+COMMANDS = {"doctor": ["doctor", "--local", "1"], "gc": ["gc", "--dry-run"], "measure": ["doctor", "--local", "1", "--measure"]}
+
+
+def dct(project: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    own = {"XDG_CACHE_HOME": str(project.parent / "cache"), "XDG_STATE_HOME": str(project.parent / "state")}
+    return subprocess.run(
+        [sys.executable, "-m", "dct_celery.cli", *words], cwd=project, env={**kept, **own, **environment},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EmbeddedPostgres, Path]]:
+    """A server that writes down every connection and statement, and its log."""
+    folder = tmp_path_factory.mktemp("logging")
+    with started(lambda: EmbeddedPostgres.start(folder, environ=SERVER_ENVIRONMENT)) as server:
+        place = {"host": server.host, "port": server.port, "user": server.user, "password": server.password}
+        with psycopg.connect(**place, dbname="postgres", autocommit=True) as connection:
+            for setting in ("log_connections = on", "log_statement = 'all'"):
+                connection.execute(f"ALTER SYSTEM SET {setting}")
+            connection.execute("SELECT pg_reload_conf()")
+        yield server, folder / "postgres.log"
+
+
+@contextlib.contextmanager
+def heard(log: Path) -> Iterator[Callable[[], str]]:
+    """What the server writes down within the block."""
+    before = log.stat().st_size
+
+    def lines() -> str:
+        with log.open() as file:
+            file.seek(before)
+            return "".join(line for line in file if "checkpoint" not in line)
+
+    yield lines
+
+
+@pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize(
+    ("settings", "flags", "reason"),
+    [
+        ("", ["--deny-db-host", "127.0.0.1"], "--deny-db-host"),
+        ('DATABASES["default"]["HOST"] = "127.1"', ["--deny-db-host", "localhost"], "--deny-db-host"),
+        ("", ["--deny-database", "shel*"], "--deny-database"),
+        ('DATABASES["default"]["NAME"] = "shelf_production"', [], "looks like production"),
+        ('DATABASES["default"]["OPTIONS"] = {"dbname": "shelf"}', [], "OPTIONS['dbname']"),
+    ],
+    ids=["host", "host by another name", "database", "name", "pinned"],
+)
+def test_a_command_sends_nothing_to_a_server_that_is_refused(
+    postgres: tuple[EmbeddedPostgres, Path], tmp_path: Path, words: list[str], settings: str, flags: list[str], reason: str
+) -> None:
+    # Given
+    server, log = postgres
+    project = make_project(tmp_path / "project", settings=f"{postgres_settings(server)}{settings}\n")
+    # When
+    with heard(log) as said:
+        refused = dct(project, *words, *flags)
+    # Then
+    assert refused.returncode == (7 if words[0] == "doctor" else 4), refused.stdout + refused.stderr
+    assert reason in refused.stdout + refused.stderr
+    assert said() == ""
+
+
+@pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
+def test_hosts_are_found_wherever_the_client_library_reads_them(
+    postgres: tuple[EmbeddedPostgres, Path], tmp_path: Path, words: list[str]
+) -> None:
+    # Given
+    server, log = postgres
+    (tmp_path / "service.conf").write_text("[shop]\nhost=127.0.0.1\ndbname=shelf_production\n")
+    by_variable = {"PGHOST": "127.0.0.1"}
+    by_service = {"PGSERVICE": "shop", "PGSERVICEFILE": str(tmp_path / "service.conf")}
+    bare = f'{postgres_settings(server)}DATABASES["default"]["HOST"] = ""\n'
+    project = make_project(tmp_path / "project", settings=bare)
+    for environment in (by_variable, by_service):
+        # When
+        with heard(log) as said:
+            refused = dct(project, *words, "--deny-db-host", "localhost", **environment)
+        # Then
+        assert "is denied by --deny-db-host localhost" in refused.stdout + refused.stderr
+        assert said() == ""
+
+
+def test_the_log_would_have_shown_it(postgres: tuple[EmbeddedPostgres, Path], tmp_path: Path) -> None:
+    # Given
+    server, log = postgres
+    project = make_project(tmp_path / "project", settings=postgres_settings(server))
+    for words in COMMANDS.values():
+        # When
+        with heard(log) as said:
+            allowed = dct(project, *words, "--deny-db-host", "db.invalid")
+        # Then
+        assert allowed.returncode == 0, allowed.stdout + allowed.stderr
+        assert "connection authorized" in said()
+
+
+def test_mysql_hears_nothing_either(mariadb_server: EmbeddedMariaDB, tmp_path: Path) -> None:
+    # Given: a host that only the options file names
+    server = mariadb_server
+    options = tmp_path / "my.cnf"
+    options.write_text(f"[client]\nhost = {server.host}\nport={server.port}\npassword = '{server.password}'\n")
+    database = {"ENGINE": "django.db.backends.mysql", "NAME": "shelf", "USER": server.user}
+    database["OPTIONS"] = {"read_default_file": str(options)}  # type: ignore[assignment]
+    project = make_project(tmp_path / "project", settings=f"DATABASES = {{'default': {database!r}}}\n")
+    count = f"SELECT COUNT(*) FROM mysql.general_log WHERE user_host LIKE '{server.user}%'"
+    place = {"host": server.host, "port": server.port, "user": server.admin, "password": server.password}
+    with contextlib.closing(MySQLdb.connect(**place)) as connection, connection.cursor() as cursor:
+        cursor.execute("SET GLOBAL log_output = 'TABLE', GLOBAL general_log = ON")
+        try:
+            for words in COMMANDS.values():
+                cursor.execute("TRUNCATE mysql.general_log")
+                # When
+                refused = dct(project, *words, "--deny-db-host", f"localhost:{server.port}")
+                cursor.execute(count)
+                # Then
+                assert "is denied by --deny-db-host localhost" in refused.stdout + refused.stderr
+                assert cursor.fetchone() == (0,)
+            # And it would have been heard
+            assert dct(project, *COMMANDS["doctor"]).returncode == 0
+            cursor.execute(count)
+            assert cursor.fetchone()[0] > 0
+        finally:
+            cursor.execute("SET GLOBAL general_log = OFF")
+
+
+def test_a_worker_keeps_away_from_a_server_that_was_denied_since(
+    fleet: Fleet, postgres: tuple[EmbeddedPostgres, Path], tmp_path: Path
+) -> None:
+    # Given a worker that has used a server
+    server, log = postgres
+    project = make_project(tmp_path / "project", settings=postgres_settings(server))
+    worker = fleet.worker()
+    assert fleet.run(project).code == 0
+    worker.terminate()
+    worker.wait()
+    with heard(log) as said:
+        # When
+        again = fleet.worker("build-b", DCT_WORK_DIR=str(worker.folder), DCT_DENY_DB_HOST="localhost")
+        until(lambda: "is denied by --deny-db-host" in again.log.read_text(), what="the collector's look")
+        refused = fleet.run(project)
+    # Then
+    assert "is denied by --deny-db-host localhost" in refused.out + refused.err
+    assert said() == ""
