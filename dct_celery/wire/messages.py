@@ -130,7 +130,8 @@ class Entries(Message):
 class Fatal(Message):
     """The sender cannot do what was asked and ends.
 
-    `reason` is one of: settings, labels, collection, checks, database, template, internal.
+    `reason` is one of: settings, labels, collection, checks, database, elsewhere (the project's connections lead to another
+    database than the one that was given), template, internal.
     """
 
     reason: str
@@ -168,6 +169,8 @@ class Attach(Message):
     serialized: dict[str, str]
     #: Aliases to flush after attaching: the project's own setup_databases adds rows that a flush would have removed.
     flush: list[str] = field(default_factory=list)
+    #: Primary alias -> identity of the server that it must be on, where that matters.
+    servers: dict[str, str] = field(default_factory=dict)
 
 
 @message
@@ -185,6 +188,8 @@ class Build(Message):
     databases: dict[str, str]
     #: Primary alias -> connection limit that marks its database as ours from its first moment (PostgreSQL).
     limits: dict[str, int] = field(default_factory=dict)
+    #: Primary alias -> identity of the server that it must be on, where that matters.
+    servers: dict[str, str] = field(default_factory=dict)
 
 
 @message
@@ -193,6 +198,8 @@ class Check(Message):
     """Attach to these databases and run the system checks, as a run does whose templates were there already."""
 
     databases: dict[str, str]
+    #: Primary alias -> identity of the server that it must be on, where that matters.
+    servers: dict[str, str] = field(default_factory=dict)
 
 
 @message
@@ -216,6 +223,8 @@ class Flush(Message):
 
     databases: dict[str, str]
     aliases: list[str]
+    #: Primary alias -> identity of the server that it must be on, where that matters.
+    servers: dict[str, str] = field(default_factory=dict)
 
 
 @message
@@ -231,6 +240,8 @@ class Serialize(Message):
 
     databases: dict[str, str]
     files: dict[str, str]
+    #: Primary alias -> identity of the server that it must be on, where that matters.
+    servers: dict[str, str] = field(default_factory=dict)
 
 
 @message

@@ -26,7 +26,7 @@ from dct_celery.worker.maker import Maker, three_times
 from dct_celery.worker.rest import Permits, Rest, wait_before_handing_on
 from dct_celery.worker.services import WorkerServices
 from dct_celery.worker.spool import sweep
-from dct_celery.worker.templates import Templates
+from dct_celery.worker.templates import Templates, identities
 from dct_celery.worker.testprocess import TestProcess
 
 log = logging.getLogger("dct_celery.worker")
@@ -158,10 +158,13 @@ class SlotRun:
             self._clones[spec.alias] = self._take(spec, FLUSHED if spec.alias in early else PRISTINE)
         self._waited += time.monotonic() - start
         places = {alias: self._servers[alias].place(name) for alias, name in self._clones.items()}
-        question = messages.Attach(places, self._serialized, late)
+        question = messages.Attach(places, self._serialized, late, identities(self._servers))
         answer = self.process.ask(question, messages.Attached, ATTACH_SECONDS, self.canary.watch)
         if isinstance(answer, messages.Fatal):
             self.retire()
+            if answer.reason == "elsewhere":
+                # On no slot of this worker will it be otherwise.
+                self.folder.refuse(answer.message)
             fault = fault_in_answer(answer.message, answer.detail)
             why = f"{answer.message} (the server {fault})" if fault else answer.message
             raise DatabaseError(f"the test process could not attach: {why}", detail=answer.detail, fault=fault)

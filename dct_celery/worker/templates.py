@@ -162,8 +162,11 @@ class Templates:
 
     def _build(self, places: dict[str, str], limits: dict[str, int] | None = None) -> None:
         canary = self._canary()
+        question = messages.Build(places, limits or {}, identities(self._servers))
         with self._helper("build") as process:
-            answer = process.ask(messages.Build(places, limits or {}), messages.Built, BUILD_SECONDS, canary.watch)
+            answer = process.ask(question, messages.Built, BUILD_SECONDS, canary.watch)
+        if isinstance(answer, messages.Fatal) and answer.reason == "elsewhere":
+            raise _refused("", answer)
         if isinstance(answer, messages.Fatal):
             raise self._blamed(answer, canary) or ProjectError(answer.message, detail=answer.detail)
 
@@ -245,7 +248,8 @@ class Templates:
         server.clone(self.name(spec.alias, flushed=False), name, self._maker.mark("building", server.now()))
         with self._scratch({spec.alias}) as others, self._helper("flush") as process:
             places = {alias: self._servers[alias].place(other) for alias, other in {**others, spec.alias: name}.items()}
-            answer = process.ask(messages.Flush(places, [spec.alias]), messages.Flushed, FLUSH_SECONDS, self._canary().watch)
+            question = messages.Flush(places, [spec.alias], identities(self._servers))
+            answer = process.ask(question, messages.Flushed, FLUSH_SECONDS, self._canary().watch)
         if isinstance(answer, messages.Fatal):
             server.drop(name)
             raise _refused("the template could not be flushed: ", answer)
@@ -259,7 +263,7 @@ class Templates:
         if all(os.path.exists(path) for path in files.values()):
             return files
         with self._scratch(set()) as names, self._helper("serialize") as process:
-            question = messages.Serialize(self._places(names), files)
+            question = messages.Serialize(self._places(names), files, identities(self._servers))
             answer = process.ask(question, messages.Serialized, FLUSH_SECONDS, self._canary().watch)
             if isinstance(answer, messages.Fatal):
                 raise _refused("the template could not be serialized: ", answer)
@@ -268,7 +272,7 @@ class Templates:
     def run_checks(self, names: Mapping[str, str]) -> None:
         """Django's system checks on clones of the templates. Raises ProjectError with what they found."""
         with self._helper("check") as process:
-            answer = process.ask(messages.Check(self._places(names)), messages.Checked, FLUSH_SECONDS)
+            answer = process.ask(messages.Check(self._places(names), identities(self._servers)), messages.Checked, FLUSH_SECONDS)
         if isinstance(answer, messages.Fatal):
             error = _refused("", answer)
             raise error if answer.reason != "checks" or error.fault else ProjectError(answer.message, detail=answer.detail)
@@ -327,6 +331,11 @@ class Templates:
             stack.close()
             raise
         return stack
+
+
+def identities(servers: Mapping[str, DatabaseServer]) -> dict[str, str]:
+    """By alias, of those that have one. Raises DatabaseError."""
+    return {alias: identity for alias, server in servers.items() if (identity := server.identity())}
 
 
 def _refused(what: str, answer: messages.Fatal) -> DatabaseError:

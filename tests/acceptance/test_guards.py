@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import MySQLdb
 import psycopg
@@ -164,3 +165,96 @@ def test_a_worker_keeps_away_from_a_server_that_was_denied_since(
     # Then
     assert "is denied by --deny-db-host localhost" in refused.out + refused.err
     assert said() == ""
+
+
+# -- a configured database with rows that somebody needs ------------------------------------
+
+_TESTS = """
+    from django.test import TestCase, TransactionTestCase
+    from shelf.models import Book
+
+    class Stored(TestCase):
+        @classmethod
+        def setUpTestData(cls):
+            cls.book = Book.objects.create(title="a")
+        def test_one(self):
+            self.assertEqual(Book.objects.count(), 1)
+
+    class Flushed(TransactionTestCase):
+        def test_two(self):
+            Book.objects.create(title="b")
+            self.assertEqual(Book.objects.count(), 1)
+"""
+_POOLED = """
+    from django.apps import AppConfig
+
+    class Shelf(AppConfig):
+        name = "shelf"
+        def ready(self):
+            from shelf.models import Book
+            list(Book.objects.all()[:1])
+"""
+_LATE = """
+    from django.db import connections
+    from django.test.runner import DiscoverRunner
+
+    class Runner(DiscoverRunner):
+        def setup_databases(self, **kwargs):
+            name = connections["default"].settings_dict["NAME"]
+            old = super().setup_databases(**kwargs)
+            connections["default"].close()
+            connections["default"].settings_dict["NAME"] = name
+            return old
+"""
+
+
+@pytest.fixture
+def needed(postgres_server: EmbeddedPostgres) -> Iterator[Callable[[], int]]:
+    """The configured database of `postgres_settings` with three rows; the number of those that are left."""
+    server = postgres_server
+    place = {"host": server.host, "port": server.port, "user": server.user, "password": server.password}
+
+    def ask(database: str, statement: str) -> Any:
+        with psycopg.connect(**place, dbname=database, autocommit=True) as connection:
+            cursor = connection.execute(statement)
+            return cursor.fetchone()[0] if cursor.description else None
+
+    ask("postgres", "CREATE DATABASE shelf")
+    ask("shelf", "CREATE TABLE shelf_book (id serial PRIMARY KEY, title varchar(100))")
+    ask("shelf", "INSERT INTO shelf_book (title) VALUES ('a'), ('b'), ('c')")
+    yield lambda: ask("shelf", "SELECT count(*) FROM shelf_book")
+    ask("postgres", "DROP DATABASE shelf WITH (FORCE)")
+
+
+def test_a_pool_that_was_opened_before_the_tests_leads_none_of_them_to_the_configured_database(
+    fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres, needed: Callable[[], int]
+) -> None:
+    # Given
+    more = 'DATABASES["default"]["OPTIONS"] = {"pool": True}\nINSTALLED_APPS = ["shelf.apps.Shelf"]\n'
+    settings = postgres_settings(postgres_server) + more
+    project = make_project(tmp_path / "project", _TESTS, settings=settings, files={"shelf/apps.py": _POOLED})
+    fleet.worker()
+    fleet.worker("build-b")
+    # When
+    finished = fleet.run(project)
+    # Then
+    assert finished.code == 0, str(finished)
+    assert set(finished.outcomes().values()) == {"passed"}
+    assert needed() == 3
+
+
+def test_a_runner_that_sets_the_name_late_is_told_so_and_runs_no_test(
+    fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres, needed: Callable[[], int]
+) -> None:
+    # Given
+    settings = postgres_settings(postgres_server) + 'TEST_RUNNER = "runner.Runner"\n'
+    project = make_project(tmp_path / "project", _TESTS, settings=settings, files={"runner.py": _LATE})
+    fleet.worker()
+    # When
+    finished = fleet.run(project)
+    # Then
+    assert finished.code == 7, str(finished)
+    assert "build-a@" in finished.err
+    assert "refuses the run: database 'default': its NAME is 'shelf' after Runner.setup_databases" in finished.err
+    assert set(finished.outcomes().values()) == {"not_run"}
+    assert needed() == 3
