@@ -27,6 +27,7 @@ The message is one line: what is wrong, where it comes from, and the mend.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import ClassVar
 
 
@@ -99,8 +100,28 @@ class NoWorkers(InfrastructureError):
     """No worker took the run."""
 
 
+class ServerFault(StrEnum):
+    """What a database server lacks, in words that end "the server ..."."""
+
+    CONNECTIONS = "has no connection left"
+    DISK = "has a full disk"
+    AWAY = "does not answer"
+
+
 class DatabaseError(InfrastructureError):
     """The database server refused something we need."""
+
+    def __init__(self, message: str = "", *, detail: str = "", fault: ServerFault | None = None) -> None:
+        super().__init__(message, detail=detail)
+        self._fault = fault
+
+    @property
+    def fault(self) -> ServerFault | None:
+        """What the server lacks, by its own code for the error; None where the error is not the server's. An error that was
+        raised from another one has that one's."""
+        if self._fault is None and isinstance(self.__cause__, DatabaseError):
+            return self.__cause__.fault
+        return self._fault
 
 
 class CloneFailed(DatabaseError):

@@ -17,7 +17,7 @@ from dct_celery.settings import Settings
 
 if TYPE_CHECKING:
     from dct_celery.dispatcher.doctor import Finding
-    from dct_celery.ports import DatabaseServer, WorkerInfo
+    from dct_celery.ports import DatabaseServer, DatabaseSpec, WorkerInfo
     from dct_celery.wire.messages import Loaded
     from dct_celery.worker.janitor import Swept
 
@@ -27,14 +27,29 @@ def collect_garbage(
 ) -> list[Swept]:
     """`dct gc`: one entry per database server of the project, and per folder of SQLite files of a worker of this machine.
 
-    `wait(databases, seconds)` sleeps. Raises CollectionError when the project cannot be loaded.
+    `wait(databases, seconds)` sleeps. Raises CollectionError when the project cannot be loaded, ConfigError for what a guard
+    refuses: then nothing was connected to.
     """
-    from dct_celery.worker.janitor import sweep
+    from dct_celery.errors import DatabaseError
+    from dct_celery.worker.janitor import Swept, sweep
 
+    loaded = _load_project(settings)
+    _guard(loaded, settings)
+    away: list[Swept] = []
     with contextlib.ExitStack() as stack:
-        project = [server for _, server in _servers(_load_project(settings)) if server.vendor != "sqlite"]
-        servers = [stack.enter_context(contextlib.closing(server)) for server in (*project, *_sqlite_folders(settings))]
-        return sweep(servers, dry_run=dry_run, budget=(settings.templates_kept, settings.templates_megabytes), wait=wait)
+        servers = []
+        for spec, _, server in _servers(loaded):
+            if server.vendor == "sqlite":
+                continue
+            servers.append(stack.enter_context(contextlib.closing(server)))
+            try:
+                _refuse_address(spec, server, settings)
+            except DatabaseError as error:
+                servers.pop()
+                away.append(Swept(f"{server.vendor} at {server.where}", (), str(error)))
+        servers += [stack.enter_context(contextlib.closing(server)) for server in _sqlite_folders(settings)]
+        budget = (settings.templates_kept, settings.templates_megabytes)
+        return away + sweep(servers, dry_run=dry_run, budget=budget, wait=wait)
 
 
 def examine(settings: Settings, origins: dict[str, str], *, measure: bool) -> Iterator[Finding]:
@@ -51,12 +66,17 @@ def examine(settings: Settings, origins: dict[str, str], *, measure: bool) -> It
             yield from doctor.attempt("broker", partial(_examine_broker, settings, origins))
         yield from checkup.signing_key(settings, infos)
     loaded: list[Loaded] = []
-    yield from doctor.attempt("settings", partial(_examine_project, settings, loaded))
+    refused = False
+    for finding in doctor.attempt("settings", partial(_examine_project, settings, loaded)):
+        refused = refused or (finding.what, finding.level) == ("guards", "failed")
+        yield finding
     if there:
         yield from checkup.workers(infos, settings.pool, loaded[0].facts if loaded else None)
     slots = sum(info.slots for info in infos) if settings.local is None else settings.local or len(os.sched_getaffinity(0))
-    for one in loaded:
-        yield from doctor.attempt("databases", partial(_examine_databases, one, slots, len(infos), measure))
+    if refused:
+        yield doctor.Finding("warning", "databases", "not looked at, nothing was connected to: a guard refuses")
+    for one in loaded if not refused else ():
+        yield from doctor.attempt("databases", partial(_examine_databases, one, settings, slots, len(infos), measure))
     yield from _examine_machine(loaded)
 
 
@@ -115,17 +135,24 @@ def _examine_machine(loaded: list[Loaded]) -> Iterator[Finding]:
 
 
 def _examine_project(settings: Settings, loaded: list[Loaded]) -> Iterator[Finding]:
+    from dct_celery.adapters.addresses import resolve
     from dct_celery.dispatcher import doctor
 
     loaded.append(_load_project(settings))
-    yield from doctor.project(loaded[0], settings)
+    yield from doctor.project(loaded[0], settings, resolve)
 
 
-def _examine_databases(loaded: Loaded, slots: int, workers: int, measure: bool) -> Iterator[Finding]:
+def _examine_databases(loaded: Loaded, settings: Settings, slots: int, workers: int, measure: bool) -> Iterator[Finding]:
     from dct_celery.dispatcher import doctor
+    from dct_celery.errors import DctError
 
-    for aliases, server in _servers(loaded):
+    for spec, aliases, server in _servers(loaded):
         with contextlib.closing(server):
+            try:
+                _refuse_address(spec, server, settings)
+            except DctError as error:
+                yield doctor.blamed(f"database {aliases}", error)
+                continue
             look = partial(
                 doctor.database, aliases, server, slots=slots, workers=workers, measure=measure,
                 clock=time.monotonic, owner=secrets.token_hex(8),
@@ -144,8 +171,34 @@ def _load_project(settings: Settings) -> Loaded:
     return load_project(request, settings.python or sys.executable, PipeProcess, environment)
 
 
-def _servers(loaded: Loaded) -> Iterator[tuple[str, DatabaseServer]]:
-    """One per server of the project, with the aliases that live there. Raises DatabaseError."""
+def _guard(loaded: Loaded, settings: Settings) -> None:
+    """Before anything is connected to. Raises ConfigError."""
+    from dct_celery.adapters.addresses import resolve
+    from dct_celery.security import guards
+
+    configured = [guards.Configured.from_dict(row) for row in loaded.configured]
+    guards.check(
+        configured,
+        facts=loaded.facts,
+        allow=settings.allow_database,
+        deny=settings.deny_database,
+        deny_hosts=settings.deny_db_host,
+        addresses=resolve(guards.hosts_to_resolve(configured, settings.deny_db_host)),
+    )
+
+
+def _refuse_address(spec: DatabaseSpec, server: DatabaseServer, settings: Settings) -> None:
+    """Before a statement goes there. Raises ConfigError, DatabaseError."""
+    from dct_celery.adapters.addresses import resolve
+    from dct_celery.security import guards
+
+    if denied := settings.deny_db_host:
+        addresses = resolve(guards.hosts_to_resolve((), denied))
+        guards.refuse_address(spec.alias, spec.vendor, server.addresses(), spec.port, denied, addresses)
+
+
+def _servers(loaded: Loaded) -> Iterator[tuple[DatabaseSpec, str, DatabaseServer]]:
+    """One per server of the project, with how to reach it and the aliases that live there. Raises DatabaseError."""
     from dct_celery.adapters.databases.base import server_for
     from dct_celery.ports import DatabaseSpec
 
@@ -153,7 +206,7 @@ def _servers(loaded: Loaded) -> Iterator[tuple[str, DatabaseServer]]:
     for spec in map(DatabaseSpec.from_dict, loaded.databases):
         specs.setdefault((spec.vendor, spec.host, spec.port, spec.user), []).append(spec)
     for group in specs.values():
-        yield ", ".join(spec.alias for spec in group), server_for(group[0], cache_folder())
+        yield group[0], ", ".join(spec.alias for spec in group), server_for(group[0], cache_folder())
 
 
 def _sqlite_folders(settings: Settings) -> Iterator[DatabaseServer]:

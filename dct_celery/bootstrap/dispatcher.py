@@ -136,6 +136,7 @@ def _upload_again(root: Path, services: DispatcherServices) -> None:
 def _dispatcher_services(
     settings: Settings, origins: dict[str, str], request: Request | None, interrupts: _Interrupts
 ) -> DispatcherServices:
+    from dct_celery.adapters.addresses import resolve
     from dct_celery.adapters.process import PipeProcess, user_environment
     from dct_celery.adapters.redisstore import blobs, client, ledger, registry
     from dct_celery.bootstrap.keys import keyring_of
@@ -183,6 +184,7 @@ def _dispatcher_services(
         snapshot=upload.send,
         supply_code=partial(upload.supply, code),
         write_reports=partial(_write_reports, settings),
+        resolve=resolve,
         interrupted=interrupts.seen,
     )
 

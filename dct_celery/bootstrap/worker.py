@@ -122,6 +122,7 @@ def _start_watchdog(app: Celery, runs: Any, worker: Any) -> Any:
 
 
 def _worker_services(settings: Settings, name: str) -> WorkerServices:
+    from dct_celery.adapters.addresses import resolve
     from dct_celery.adapters.databases.base import server_for
     from dct_celery.adapters.process import PipeProcess, user_environment
     from dct_celery.adapters.redisstore import blobs, client, ledger, registry
@@ -164,6 +165,7 @@ def _worker_services(settings: Settings, name: str) -> WorkerServices:
         server_for=partial(server_for, folder=folder.sqlite, policy=policy),
         start_process=PipeProcess,
         user_environment=partial(user_environment, dict(os.environ)),
+        resolve=resolve,
         own_redis=frozenset(_places(settings)),
     )
 

@@ -17,7 +17,7 @@ DEVIATIONS = (
     Deviation(
         "database alias that no selected test declares",
         "keeps its configured NAME: code that connects reaches production",
-        "refuses to connect",
+        "refuses to connect, in every thread; its NAME, HOST, PORT and PASSWORD lead nowhere",
         "a silent query to production becomes an error",
     ),
     Deviation(

@@ -44,7 +44,7 @@ def judge(
     if not OURS.match(found.name) or found.name == REGISTRY:
         return Decision(False, "is no database of a run")
     if not found.ours:
-        return Decision(False, "carries no mark of ours")
+        return Decision(False, found.void or "carries no mark of ours")
     if mark is None or mark.kind == "building":
         return _unfinished(found, mark, alive, locked, dead_before)
     if mark.kind == "clone":

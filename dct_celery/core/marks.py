@@ -2,6 +2,9 @@
 
 One line of text, kept where the server lets us: a comment on the database (PostgreSQL), a row of the registry database
 (MySQL, MariaDB), a file beside it (SQLite). Times are Unix seconds on the clock of the database server.
+
+The line names the database that it was written for. A comment travels with a database that somebody renames, and who renames
+one of ours wants to keep it: there the mark counts no more.
 """
 
 from __future__ import annotations
@@ -11,12 +14,13 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 #: Beginning of every mark, with the version of its format.
-PREFIX = "dct1"
+PREFIX = "dct2"
+#: Of the format before, whose marks named no database: nobody can say of such a one that it was not renamed.
+_EARLIER = re.compile(r"dct1 kind=[a-z]+( |\Z)")
 #: building: announced, being made. template, flushed: sealed, to be cloned. clone: an owner works with it.
 #: idle: clean, kept for whoever wants a clone of its template.
 KINDS = ("building", "template", "flushed", "clone", "idle")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.@:/-]+")
-_PAIR = re.compile(r"([a-z]+)=(\S*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,29 +41,46 @@ class Mark:
     #: `DatabaseServer.state` of a template when it was sealed.
     state: str = ""
 
-    @property
-    def text(self) -> str:
-        """The line; parses back to an equal mark. Characters that could end a word are replaced by "_"."""
+    def line(self, name: str) -> str:
+        """The mark as it is written for the database `name`. Characters that could end a word are replaced by "_"."""
         pairs = ((f.name, getattr(self, f.name)) for f in fields(self))
-        return " ".join([PREFIX, *(f"{name}={_UNSAFE.sub('_', str(value))}" for name, value in pairs if value)])
+        words = [f"{field}={_UNSAFE.sub('_', str(value))}" for field, value in pairs if value]
+        return " ".join([PREFIX, f"name={_UNSAFE.sub('_', name)}", *words])
 
     @classmethod
-    def parse(cls, text: str | None) -> Self | None:
-        """The mark in a line, or None for a line that is no mark of ours."""
-        words = (text or "").split(" ", 1)
-        if words[0] != PREFIX or len(words) < 2:
+    def parse(cls, line: str | None, name: str) -> Self | None:
+        """The mark that was written for the database `name`; None for any other line, be it our own for another database.
+
+        What is dropped is decided by this, so a line counts only if it is, to the letter, one that we write.
+        """
+        types = {f.name: f.type for f in fields(cls)}
+        pairs = [word.partition("=")[::2] for word in (line or "").split(" ")[2:]]
+        values: dict[str, Any] = {field: value for field, value in pairs if field in types}
+        if values.get("kind") not in KINDS:
             return None
-        kinds = {f.name: f.type for f in fields(cls)}
-        values: dict[str, Any] = {name: value for name, value in _PAIR.findall(words[1]) if name in kinds}
         try:
-            values |= {name: int(value) for name, value in values.items() if kinds[name] == "int"}
+            values |= {field: int(value) for field, value in values.items() if types[field] == "int"}
         except ValueError:
             return None
-        return cls(**values) if values.get("kind") in KINDS else None
+        mark = cls(**values)
+        return mark if mark.line(name) == line else None
 
     def but(self, **changes: Any) -> Mark:
         """The same mark with some fields changed."""
         return replace(self, **changes)
+
+
+def why_void(line: str | None, name: str) -> str:
+    """Why a line that looks like a mark is none for the database `name`, in words; empty where it looks like nothing of ours."""
+    text = line or ""
+    if _EARLIER.match(text):
+        return "carries the mark of an earlier version, which names no database; drop it by hand if nobody needs it"
+    if not text.startswith(f"{PREFIX} "):
+        return ""
+    other = text.split(" ")[1].removeprefix("name=")
+    if other != name and Mark.parse(text, other) is not None:
+        return f"carries the mark of {other}: it was renamed, so somebody keeps it"
+    return "carries a mark that cannot be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +94,8 @@ class Found:
     born: bool = False
     #: Size, or 0 where it was not asked for.
     bytes: int = 0
+    #: Why what looks like a mark of ours is none (see `why_void`).
+    void: str = ""
 
     @property
     def ours(self) -> bool:

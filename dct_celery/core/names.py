@@ -12,7 +12,8 @@ import re
 #: Every database that we make matches this; nothing else is ever dropped.
 OURS = re.compile(r"^test_[a-z0-9_]{3,58}\Z")
 MAX_BYTES = 63
-#: Database of marks on servers that cannot comment on a database (MySQL, MariaDB); never collected.
+#: Database of ours for what belongs to no run; never collected. Marks, on servers that cannot comment on a database (MySQL,
+#: MariaDB); locks, on PostgreSQL where the database `postgres` is closed to us.
 REGISTRY = "test_dct_registry"
 _UNSAFE = re.compile(r"[^a-z0-9]+")
 #: What a hashed name ends in; a text that ends so by itself is hashed, too, or it could be taken for another's hash.

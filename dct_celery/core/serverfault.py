@@ -1,24 +1,16 @@
 """Which words of a database driver speak of the server and not of the statement: no verdict is made of those.
 
-Drivers are told apart by their texts alone, because what failed may have been said in another process, or inside a traceback.
+Our own errors carry the fault (`DatabaseError.fault`): adapters know the code of the driver's error. This is for words that
+come without one: a driver's that got no connection, another process's, a test's traceback.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from enum import StrEnum
 
 from dct_celery.core.model import Failure
-
-
-class ServerFault(StrEnum):
-    """What the server lacks, in words that end "the server ..."."""
-
-    CONNECTIONS = "has no connection left"
-    DISK = "has a full disk"
-    AWAY = "does not answer"
-
+from dct_celery.errors import ServerFault
 
 #: Attempts of a chunk from which on a test that finds no connection is taken at its word, if we get one: it may open too many.
 LAST_DOUBT = 3
@@ -50,13 +42,18 @@ _ERROR_LINE = re.compile(
 
 
 def fault_in(words: str) -> ServerFault | None:
-    """In one of our own errors, or in what a driver said."""
+    """In what a driver or a program of the server's said."""
     return next((fault for fault, pattern in _FAULTS.items() if pattern.search(words)), None)
 
 
 def fault_in_traceback(text: str) -> ServerFault | None:
     """In any of the chained exceptions; only in what a driver raised, as tests may speak of full disks, too."""
     return fault_in("\n".join(_ERROR_LINE.findall(text)))
+
+
+def fault_in_answer(message: str, detail: str) -> ServerFault | None:
+    """In a test process's words about what it could not do: its one line, and the traceback."""
+    return fault_in(message) or fault_in_traceback(detail)
 
 
 def suspicion(failures: Iterable[Failure], reason: str = "") -> ServerFault | None:

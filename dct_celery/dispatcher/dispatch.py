@@ -125,12 +125,14 @@ class Dispatch:
     def _guard(self, collected: Collected) -> None:
         """Before anything is published. Workers may be quicker with their templates, so they ask the same for themselves."""
         settings, loaded = self._services.settings, collected.loaded
+        configured = [guards.Configured.from_dict(row) for row in loaded.configured]
         for warning in guards.check(
-            [guards.Configured.from_dict(row) for row in loaded.configured],
+            configured,
             facts=loaded.facts,
             allow=settings.allow_database,
             deny=settings.deny_database,
             deny_hosts=settings.deny_db_host,
+            addresses=self._services.resolve(guards.hosts_to_resolve(configured, settings.deny_db_host)),
         ):
             self._services.console.warn(warning)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dct_celery.core.garbage import KEPT
@@ -18,6 +18,8 @@ from dct_celery.wire import messages
 #: Connections that a slot (its test process, its adapter, one of a test's threads) and a worker (pool of clones, sign of
 #: life, collector) want of one server.
 _PER_SLOT, _PER_WORKER = 3, 4
+#: Host names -> their addresses.
+Resolve = Callable[[Iterable[str]], Mapping[str, Collection[str]]]
 #: Clones of a measurement.
 _TIMES = 3
 
@@ -46,16 +48,16 @@ def blamed(what: str, error: DctError) -> Finding:
     return Finding("failed", what, text or mend, mend if text else "")
 
 
-def project(loaded: messages.Loaded, settings: Settings) -> Iterator[Finding]:
+def project(loaded: messages.Loaded, settings: Settings, resolve: Resolve) -> Iterator[Finding]:
     tests = f"{loaded.count:,} test{'s' * (loaded.count != 1)}"
     versions = f"Django {loaded.facts.get('django', '?')}, Python {loaded.facts.get('python', '?')}"
     yield Finding("ok", "settings", f"{tests} in {loaded.seconds:.1f} s, {versions}")
     for method in loaded.not_honoured:
         yield Finding("warning", "settings", f"{method} is overridden, but a distributed run does not call it")
-    yield from _guards(loaded, settings)
+    yield from _guards(loaded, settings, resolve)
 
 
-def _guards(loaded: messages.Loaded, settings: Settings) -> Iterator[Finding]:
+def _guards(loaded: messages.Loaded, settings: Settings, resolve: Resolve) -> Iterator[Finding]:
     configured = [guards.Configured.from_dict(row) for row in loaded.configured]
     try:
         warnings = guards.check(
@@ -64,14 +66,25 @@ def _guards(loaded: messages.Loaded, settings: Settings) -> Iterator[Finding]:
             allow=settings.allow_database,
             deny=settings.deny_database,
             deny_hosts=settings.deny_db_host,
+            addresses=resolve(guards.hosts_to_resolve(configured, settings.deny_db_host)),
         )
     except ConfigError as error:
         yield blamed("guards", error)
         return
     for warning in warnings:
         yield Finding("warning", "guards", warning)
-    names = ", ".join(f"{one.alias} ({one.name or 'no NAME'})" for one in configured) or "no database is configured"
-    yield Finding("ok", "guards", f"nothing looks like production: {names}")
+    excused = {one.alias: why for one, why in guards.excused(configured, allow=settings.allow_database)}
+    for one in configured:
+        if one.alias in excused:
+            yield Finding("ok", "guards", f"{_named(one)} {excused[one.alias]}")
+    others = [one for one in configured if one.alias not in excused]
+    if others or not configured:
+        names = ", ".join(map(_named, others)) or "no database is configured"
+        yield Finding("ok", "guards", f"nothing {'else ' if excused else ''}looks like production: {names}")
+
+
+def _named(one: guards.Configured) -> str:
+    return f"{one.alias} ({one.name or 'no NAME'})"
 
 
 # -- database servers ------------------------------------------------------------------

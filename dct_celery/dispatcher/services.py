@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -70,6 +70,8 @@ class DispatcherServices:
     supply_code: Callable[[], None]
     #: Writes what --junit-xml and --json ask for.
     write_reports: Callable[[RunReport], None]
+    #: Host names -> their addresses, as this machine sees them.
+    resolve: Callable[[Iterable[str]], Mapping[str, Collection[str]]]
     #: True once after each interrupt (SIGINT, SIGTERM).
     interrupted: Callable[[], bool]
     #: Empty, or why the fleet that belongs to this run alone is gone: one line, perhaps with more lines below.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,6 +97,13 @@ class DatabaseServer(Protocol):
     vendor: str
     where: str
     stats: DatabaseStats
+
+    def addresses(self) -> Iterator[str]:
+        """Hosts and addresses of the server, as the connection knows them. The first comes before any statement is sent, others
+        may be asked for. Raises DatabaseError."""
+
+    def identity(self) -> str:
+        """What `core.serveridentity.IDENTITY` answers here; empty where there is no server. Raises DatabaseError."""
 
     def check(self) -> None:
         """Proves that the server answers, is not too old, and lets us do what we do. Raises DatabaseError with the mend."""

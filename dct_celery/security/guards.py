@@ -1,14 +1,15 @@
 """The guards: which configured databases tests must never come near, and what no log may show.
 
 Nothing here is about the databases that we make; those have names, marks and checks of their own (`core.names`, `core.marks`).
-The guards look at what the project has configured, before anything is published or created. Pure.
+The guards look at what the project has configured, before anything is published, created or connected to; and at the address
+of a server before a statement goes there. Pure: what host names resolve to is an argument.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Self
@@ -17,14 +18,22 @@ from dct_celery.core.redact import MASK, redact
 from dct_celery.errors import ConfigError
 
 #: Words that say production wherever they stand in a name. Not "master", "main", "product": too many innocent names have them.
-_ANYWHERE = frozenset({"prod", "production", "prd", "preprod", "preproduction", "staging", "stg"})
+_ANYWHERE = frozenset({"prod", "production", "prd", "preprod", "preproduction", "staging", "stg", "uat"})
+#: The same, grown together with another word: "shopprod", "prodshop". Not "live", "stage", "uat": alive, backstage, squat.
+_GROWN = re.compile(r"\w+(?:prod|prd|production|staging|stg)|prod(?!uc|ig|ro|ded|ding|s\Z)\w+")
+#: Words that look grown together and are no such thing.
+_INNOCENT = frozenset(
+    {"nonprod", "noprod", "nonproduction", "reproduction", "coproduction", "overproduction", "postproduction",
+     "underproduction", "upstaging", "restaging"}
+)  # fmt: skip
 #: Words that say so only as the first or last word ("shop_live"), or only as the last ("shop_stage"): elsewhere they are
 #: part of what the project is about ("shop_live_chat", "stage_plays").
 _EITHER_END = frozenset({"live"})
 _AT_END = frozenset({"stage"})
 #: A last word that takes all of it back: "staging_area_tests", "prod_dev".
 _HARMLESS = frozenset({"test", "tests", "testing", "dev", "development", "local", "ci"})
-_ENVIRONMENTS = _ANYWHERE | _EITHER_END | _AT_END
+#: Variables by which deployments are told apart. Not NODE_ENV: it is about the assets that are built, in tests as well.
+ENVIRONMENT_VARIABLES = ("DJANGO_ENV", "DJANGO_ENVIRONMENT", "ENVIRONMENT", "APP_ENV", "DEPLOY_ENV", "ENV")
 _SEPARATOR = re.compile(r"[\W_]+|(?<=[a-z0-9])(?=[A-Z])")
 _LOCAL = frozenset({"", "localhost", "127.0.0.1", "::1"})
 _PORTS = {"postgresql": "5432", "mysql": "3306"}
@@ -44,14 +53,22 @@ class Configured:
     test_name: str
     #: The project gave it a TEST dictionary that says something.
     test: bool
+    #: Where its connections lead, wherever that is said: HOST, OPTIONS, PGHOST, a service or options file. Several are parted by
+    #: commas.
     host: str
     port: str
     #: Some test of the selection uses it.
     used: bool
+    #: What names the database whatever NAME says ("OPTIONS['dbname']"), so that no clone could take its place.
+    pinned_by: str = ""
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         return cls(**data)
+
+    @property
+    def hosts(self) -> list[str]:
+        return [host.strip() for host in self.host.split(",")]
 
     @property
     def server(self) -> tuple[str, str, str]:
@@ -84,18 +101,21 @@ def check(
     allow: Sequence[str],
     deny: Sequence[str],
     deny_hosts: Sequence[str],
+    addresses: Mapping[str, Collection[str]],
 ) -> list[str]:
     """Warnings, one line each. Raises ConfigError (alias, rule, mend) for what tests must not come near.
 
-    `facts`: "django_env" (the variable DJANGO_ENV) and "debug" (the setting) as the project sees them. `allow` and `deny` are
-    globs over configured names, `deny_hosts` over HOST or HOST:PORT; upper and lower case are the same.
+    `facts`: ENVIRONMENT_VARIABLES, "settings" (the module's name) and "debug" (the setting) as the project sees them. `allow` and
+    `deny` are globs over configured names, `deny_hosts` over HOST or HOST:PORT; upper and lower case are the same. `addresses`:
+    what each of `hosts_to_resolve` resolves to.
     """
-    _refuse_environment(facts.get("django_env", ""))
+    _refuse_environment(facts)
     for one in configured:
         _refuse_doomed(one, configured)
     used = [one for one in configured if one.used]
     for one in used:
-        _refuse_host(one, deny_hosts)
+        _refuse_host(one, deny_hosts, addresses)
+        _refuse_pinned(one)
         if rule := _production(one, allow, deny):
             raise ConfigError(f"database {one.alias!r}: {_says(one, rule)}; {_mend(one, rule)}")
     for other in configured:
@@ -112,11 +132,11 @@ def looks_like_production(name: str, deny: Iterable[str] = ()) -> str:
     for pattern in deny:
         if _matches(name, (pattern,)):
             return f"--deny-database {pattern}"
-    words = [word.lower().rstrip("0123456789") for word in _SEPARATOR.split(name)]
+    words = [word.casefold().rstrip("0123456789") for word in _SEPARATOR.split(name)]
     words = [word for word in words if word]
     if not words or words[-1] in _HARMLESS:
         return ""
-    found = [word for word in words if word in _ANYWHERE]
+    found = [word for word in words if word in _ANYWHERE or (_GROWN.fullmatch(word) and word not in _INNOCENT)]
     found += [word for word in (words[0], words[-1]) if word in _EITHER_END] + [word for word in words[-1:] if word in _AT_END]
     return f"the word {found[0]!r}" if found else ""
 
@@ -124,9 +144,16 @@ def looks_like_production(name: str, deny: Iterable[str] = ()) -> str:
 # -- refusals --------------------------------------------------------------------------
 
 
-def _refuse_environment(name: str) -> None:
-    if name.strip().lower() in _ENVIRONMENTS:
-        raise ConfigError(f"DJANGO_ENV is {name!r}: tests do not run there; unset it or set it to test")
+def _refuse_environment(facts: Mapping[str, str]) -> None:
+    for variable in ENVIRONMENT_VARIABLES:
+        if looks_like_production(value := facts.get(variable, "").strip()):
+            raise ConfigError(f"{variable} is {value!r}: tests do not run there; unset it or set it to test")
+    module = facts.get("settings", "")
+    if looks_like_production(module.rpartition(".")[2]):
+        raise ConfigError(
+            f"the settings module {module!r} is one for production by its name: tests do not run there; name another one with "
+            "--settings or DJANGO_SETTINGS_MODULE"
+        )
 
 
 def _refuse_doomed(one: Configured, configured: Iterable[Configured]) -> None:
@@ -140,17 +167,77 @@ def _refuse_doomed(one: Configured, configured: Iterable[Configured]) -> None:
             )
 
 
-def _refuse_host(one: Configured, deny_hosts: Iterable[str]) -> None:
-    hosts = [host.strip() for host in one.host.split(",")]
-    if _LOCAL.intersection(hosts):
-        hosts += sorted(_LOCAL)
-    port = one.server[2]
+def _refuse_host(one: Configured, deny_hosts: Iterable[str], addresses: Mapping[str, Collection[str]]) -> None:
+    if one.vendor == "sqlite":
+        return
     for pattern in deny_hosts:
-        if one.vendor != "sqlite" and any(_matches(host, (pattern,)) or _matches(f"{host}:{port}", (pattern,)) for host in hosts):
-            raise ConfigError(
-                f"database {one.alias!r}: HOST {one.host or 'localhost'!r} is denied by --deny-db-host {pattern}; point it at a "
-                "test server in the settings that tests use"
-            )
+        for host in one.hosts:
+            address = _denied(host, one.server[2], pattern, addresses)
+            if address is not None:
+                which = f", which is {address}," if address else ""
+                raise ConfigError(
+                    f"database {one.alias!r}: HOST {host or 'localhost'!r}{which} is denied by --deny-db-host {pattern}; "
+                    "point it at a test server in the settings that tests use"
+                )
+
+
+def refuse_address(
+    alias: str, vendor: str, seen: Iterable[str], port: str, deny_hosts: Sequence[str], addresses: Mapping[str, Collection[str]]
+) -> None:
+    """Raises ConfigError where one of the addresses `seen` (which may be asked for one after the other) of a server that we are
+    connected to is denied: a name may lead elsewhere on another machine, and a proxy to a server of another name. `addresses`:
+    what each of `hosts_to_resolve((), deny_hosts)` resolves to."""
+    port = port or _PORTS.get(vendor, "")
+    for address in seen if deny_hosts else ():
+        for pattern in deny_hosts:
+            if _denied(address, port, pattern, {**addresses, address: {address}}) is not None:
+                raise ConfigError(
+                    f"database {alias!r}: its server has the address {address!r}, which is denied by --deny-db-host {pattern}; "
+                    "point HOST at a test server in the settings that tests use"
+                )
+
+
+def hosts_to_resolve(configured: Iterable[Configured], deny_hosts: Iterable[str]) -> set[str]:
+    """Empty where nothing is denied: no name server is asked for nothing."""
+    denied = {_host_of(pattern)[0] for pattern in deny_hosts}
+    if not denied:
+        return set()
+    hosts = {host for one in configured if one.used and one.vendor != "sqlite" for host in one.hosts}
+    return {host for host in hosts | denied if host and not _is_here(host) and not set("*?[") & set(host)} | {"localhost"}
+
+
+def _denied(host: str, port: str, pattern: str, addresses: Mapping[str, Collection[str]]) -> str | None:
+    """The address by which the pattern means this host, empty where it is the name; None where it means another one."""
+    names = sorted(_LOCAL) if _is_here(host) else [host]
+    if any(_matches(name, (pattern,)) or _matches(f"{name}:{port}", (pattern,)) for name in names):
+        return ""
+    wanted, wanted_port = _host_of(pattern)
+    if wanted_port and wanted_port != port:
+        return None
+    own = {address for name in ("localhost" if _is_here(host) else host,) for address in addresses.get(name, ())}
+    same = sorted(own & set(addresses.get(wanted, ()))) or sorted(one for one in own if _matches(one, (wanted,)))
+    return same[0] if same else None
+
+
+def _is_here(host: str) -> bool:
+    """A socket in the file system is on this host."""
+    return host.lower() in _LOCAL or host.startswith(("/", "@"))
+
+
+def _host_of(pattern: str) -> tuple[str, str]:
+    """Host and port of an entry of the list; a bare IPv6 address has colons of its own."""
+    host, colon, port = pattern.rpartition(":")
+    if not colon or not port.isdigit() or (":" in host and not host.endswith("]")):
+        host, port = pattern, ""
+    return host.strip("[]"), port
+
+
+def _refuse_pinned(one: Configured) -> None:
+    if one.pinned_by:
+        raise ConfigError(
+            f"database {one.alias!r}: {one.pinned_by} names the database {one.name!r} whatever NAME says, so tests would run "
+            "there; move it to NAME"
+        )
 
 
 def _refuse_neighbour(other: Configured, rule: str, used: Iterable[Configured]) -> None:
@@ -163,6 +250,15 @@ def _refuse_neighbour(other: Configured, rule: str, used: Iterable[Configured]) 
                 f"{_says(other, rule)}; point HOST of {one.alias!r} at a test server in the settings that tests use, or "
                 f"{_excuse(other, rule)}"
             )
+
+
+def excused(configured: Iterable[Configured], *, allow: Sequence[str]) -> Iterator[tuple[Configured, str]]:
+    """What `check` lets pass though it looks like production, and why, in words."""
+    for one in configured:
+        if rule := _production(one, (), ()):
+            is_allowed = not _production(one, allow, ())
+            why = "--allow-database says that it is none" if is_allowed else "no test uses it, and it is on another server"
+            yield one, f"looks like production ({rule}); {why}"
 
 
 def _production(one: Configured, allow: Iterable[str], deny: Iterable[str]) -> str:

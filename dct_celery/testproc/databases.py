@@ -3,7 +3,7 @@
 Only the lowest level of Django's creation is replaced: `connection.creation.create_test_db` of each alias comes back with the
 clone it was given. Everything above it (mirrors, serialized contents, the project's own overrides of setup_databases) runs
 as written. An alias that the selection does not set up keeps its configured NAME in Django, production included; here it is
-poisoned instead (a named deviation).
+poisoned instead (a named deviation); see `doors`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from dct_celery.testproc import doors
 from dct_celery.testproc.project import Project
+from dct_celery.testproc.whereto import where
 
 
 class TemplateReady(BaseException):
@@ -45,13 +47,15 @@ def describe(project: Project) -> list[dict[str, Any]]:
     for primary, members in groups(project.databases).items():
         connection = connection_of(primary)
         settings_dict = connection.settings_dict
+        leads = where(connection.vendor, settings_dict)
         described.append(
             {
                 "alias": primary,
                 "aliases": members,
                 "vendor": connection.vendor,
-                "host": settings_dict.get("HOST") or "",
-                "port": str(settings_dict.get("PORT") or ""),
+                # The worker has another environment: what variables say here, it is told.
+                "host": settings_dict.get("HOST") or (leads.host if connection.vendor == "postgresql" else ""),
+                "port": str(settings_dict.get("PORT") or (leads.port if connection.vendor == "postgresql" else "")),
                 "user": settings_dict.get("USER") or "",
                 "password": settings_dict.get("PASSWORD") or "",
                 "options": _plain(settings_dict.get("OPTIONS") or {}),
@@ -75,17 +79,19 @@ def configured(project: Project) -> list[dict[str, Any]]:
 def _configured(alias: str, connection: Any, *, used: bool) -> dict[str, Any]:
     settings_dict = connection.settings_dict
     test = settings_dict.get("TEST") or {}
+    leads = where(connection.vendor, settings_dict)
     return {
         "alias": alias,
         "vendor": connection.vendor,
         "engine": str(settings_dict.get("ENGINE") or ""),
-        "name": _absolute(connection, str(settings_dict.get("NAME") or "")),
+        "name": _absolute(connection, leads.name),
         # A mirror gets no test database of its own.
         "test_name": "" if test.get("MIRROR") else _absolute(connection, _test_name(connection)),
         "test": any(value not in (None, "") for key, value in test.items() if key != "MIGRATE") or test.get("MIGRATE") is False,
-        "host": settings_dict.get("HOST") or "",
-        "port": str(settings_dict.get("PORT") or ""),
+        "host": leads.host,
+        "port": leads.port,
         "used": used,
+        "pinned_by": leads.pinned_by,
     }
 
 
@@ -114,21 +120,24 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
     return {str(k): v for k, v in options.items() if isinstance(v, (str, int, float, bool))}
 
 
-def build(project: Project, names: dict[str, str], limits: dict[str, int]) -> None:
+def build(project: Project, names: dict[str, str], limits: dict[str, int], servers: dict[str, str]) -> None:
     """Creates and migrates the template databases as Django does, under `names`, and runs the system checks.
 
     `limits`: primary alias -> CONNECTION LIMIT that its database is created with (PostgreSQL). A SQLite database in memory
-    is built in memory and copied to the file that its name gives.
+    is built in memory and copied to the file that its name gives. `servers`: primary alias -> identity of the server that it is
+    to be on.
     """
     from django.db import connections
 
+    _set_doors(project, names, strict=False)
     for primary, members in groups(project.databases).items():
         for connection in map(connection_of, members):
             if not _in_memory(connection):
                 connection.settings_dict["TEST"]["NAME"] = names[primary]
             if primary in limits and connection.vendor == "postgresql":
                 connection.creation.sql_table_creation_suffix = _limited(connection.creation, limits[primary])
-    _poison_others(project)
+    for primary, identity in servers.items():
+        doors.prove_server(connection_of(primary), identity)
     _stop_after_django(project)
     project.runner.run_checks(project.databases)
     for primary, path in names.items():
@@ -147,11 +156,11 @@ def _limited(creation: Any, limit: int) -> Callable[[], str]:
     return sql_table_creation_suffix
 
 
-def check(project: Project, names: dict[str, str]) -> None:
+def check(project: Project, names: dict[str, str], servers: dict[str, str]) -> None:
     """Attaches to these databases as Django's own part does and runs the system checks. Raises SystemCheckError."""
     from django.db import connections
 
-    _point(project, names, {})
+    _point(project, names, {}, servers)
     _stop_after_django(project)
     project.runner.run_checks(project.databases)
     connections.close_all()
@@ -186,37 +195,65 @@ def _stop_after_django(project: Project) -> None:
         )
 
 
-def attach(project: Project, names: dict[str, str], serialized: dict[str, str]) -> Any:
+def attach(project: Project, names: dict[str, str], serialized: dict[str, str], servers: dict[str, str]) -> Any:
     """Points every alias of the selection at its clone through the project's own setup_databases.
 
-    Returns the old configuration for `teardown_databases`.
+    Returns the old configuration for `teardown_databases`. Raises WrongDatabase when, after all that the project had to say, some
+    alias leads elsewhere.
     """
-    _point(project, names, serialized)
-    return project.runner.setup_databases(
+    _point(project, names, serialized, servers)
+    old = project.runner.setup_databases(
         aliases=project.databases, serialized_aliases=project.serialized_aliases if serialized else set()
     )
+    doors.prove_settings(project.runner)
+    for primary, name in names.items():
+        if not _in_memory(connection_of(primary)):
+            doors.prove(connection_of(primary), name)
+    return old
 
 
-def _point(project: Project, names: dict[str, str], serialized: dict[str, str]) -> None:
+def _point(project: Project, names: dict[str, str], serialized: dict[str, str], servers: dict[str, str]) -> None:
     """Replaces creation and destruction of every alias by attaching and closing."""
     from django.db import connections
 
+    _set_doors(project, names, strict=True)
     for primary in groups(project.databases):
         creation = connection_of(primary).creation
-        creation.create_test_db = _attacher(connection_of(primary), names[primary])
+        creation.create_test_db = _attacher(connection_of(primary), names[primary], servers.get(primary, ""))
         creation.serialize_db_to_string = _reader(serialized.get(primary))
     for alias in connections:
         connection_of(alias).creation.destroy_test_db = _closer(connection_of(alias))
-    _poison_others(project)
 
 
-def _attacher(connection: Any, name: str) -> Callable[..., str]:
+def _set_doors(project: Project, names: dict[str, str], *, strict: bool) -> None:
+    """Every alias that is set up leads to its database alone, and every other nowhere."""
+    from django.db import connections
+
+    doors.install(_given(project, names), strict=strict)
+    doors.poison(set(connections) - alive(project))
+
+
+def _given(project: Project, names: dict[str, str]) -> dict[str, str]:
+    """Alias -> name, for members of a group and mirrors as well; not for what lives in memory, which is its process's own."""
+    from django.test.utils import get_unique_databases_and_mirrors
+
+    given = {
+        alias: names[primary]
+        for primary, members in groups(project.databases).items()
+        if not _in_memory(connection_of(primary))
+        for alias in members
+    }
+    _, mirrors = get_unique_databases_and_mirrors(set(project.databases))
+    return given | {alias: given[primary] for alias, primary in mirrors.items() if primary in given}
+
+
+def _attacher(connection: Any, name: str, identity: str) -> Callable[..., str]:
     """What replaces create_test_db: the state it leaves behind, without creating or migrating anything."""
 
     def create_test_db(*_: Any, **__: Any) -> str:
         from django.conf import settings
 
-        connection.close()
+        doors.let_go(connection)
         in_memory = _in_memory(connection)
         database_name: str = connection.creation._get_test_db_name() if in_memory else name
         settings.DATABASES[connection.alias]["NAME"] = database_name
@@ -224,6 +261,8 @@ def _attacher(connection: Any, name: str) -> Callable[..., str]:
         connection.ensure_connection()
         if in_memory:
             _copy_file_to_memory(name, connection)
+        else:
+            doors.prove(connection, name, identity)
         if os.environ.get("RUNNING_DJANGOS_TEST_SUITE") == "true":
             connection.creation.mark_expected_failures_and_skips()
         return database_name
@@ -264,11 +303,11 @@ def flush(aliases: Iterable[str]) -> None:
         )
 
 
-def flush_template(project: Project, names: dict[str, str], aliases: Iterable[str]) -> None:
+def flush_template(project: Project, names: dict[str, str], aliases: Iterable[str], servers: dict[str, str]) -> None:
     """Flushes template databases, and brings those that live in memory back to their files."""
     from django.db import connections
 
-    attach(project, names, {})
+    attach(project, names, {}, servers)
     flush(aliases)
     for primary, path in names.items():
         if _in_memory(connection_of(primary)):
@@ -276,7 +315,7 @@ def flush_template(project: Project, names: dict[str, str], aliases: Iterable[st
     connections.close_all()
 
 
-def serialize(project: Project, names: dict[str, str], files: dict[str, str]) -> None:
+def serialize(project: Project, names: dict[str, str], files: dict[str, str], servers: dict[str, str]) -> None:
     """Writes what `_test_serialized_contents` would hold after creation, one file per primary alias.
 
     Django takes it at the end of its own part, before a project's setup_databases goes on.
@@ -284,7 +323,7 @@ def serialize(project: Project, names: dict[str, str], files: dict[str, str]) ->
     from django.db import connections
     from django.db.backends.base.creation import BaseDatabaseCreation
 
-    _point(project, names, {})
+    _point(project, names, {}, servers)
     _stop_after_django(project)
     for alias, path in files.items():
         contents = BaseDatabaseCreation.serialize_db_to_string(connections[alias].creation)
@@ -325,21 +364,9 @@ def alive(project: Project) -> set[str]:
     return {alias for alias in connections if mirrors.get(alias, alias) in project.databases}
 
 
-def _poison_others(project: Project) -> None:
-    """Makes every alias that is not set up refuse to connect, instead of reaching the database it is configured for."""
+def close_all() -> None:
+    """Ends every session, those in pools included: a fork must not inherit them."""
     from django.db import connections
 
-    for alias in set(connections) - alive(project):
-        connection_of(alias).connect = _refuser(alias)
-
-
-def _refuser(alias: str) -> Callable[[], None]:
-    def connect() -> None:
-        from django.utils.connection import ConnectionDoesNotExist
-
-        raise ConnectionDoesNotExist(
-            f"database {alias!r} was not set up: no selected test declares it (or what it mirrors) in `databases`. "
-            "In a sequential run this connection would have reached the database configured for production."
-        )
-
-    return connect
+    for connection in connections.all(initialized_only=True):
+        doors.let_go(connection)

@@ -16,6 +16,7 @@ import signal
 import sys
 from typing import NoReturn
 
+from dct_celery.testproc import databases
 from dct_celery.testproc.channel import Channel, raise_descriptor
 from dct_celery.testproc.lifetime import Mark, die_with_parent, dump_stacks_to, first_to_go
 from dct_celery.testproc.orphans import Orphans
@@ -61,9 +62,7 @@ class Loader:
 
     def _settle(self) -> None:
         """What is cheap once and dear in every fork: no open connections, no garbage, frozen generations."""
-        from django.db import connections
-
-        connections.close_all()
+        databases.close_all()
         gc.collect()
         gc.freeze()
         # What a test sends to its parent is not for us. Blocked, not ignored: a fork gets the project's handlers unchanged.

@@ -10,6 +10,7 @@ import os
 import sys
 
 from dct_celery.errors import ProtocolError
+from dct_celery.security import guards
 
 # The session is imported here for what it binds: settings and test modules may patch the standard library.
 from dct_celery.testproc import environment, manifest, session  # noqa: F401
@@ -82,7 +83,8 @@ def _describe(project: Project, load: messages.Load, start: float) -> messages.L
             "django": django.get_version(),
             "python": sys.version.split()[0],
             "debug": str(_configured_debug()).lower(),
-            "django_env": os.environ.get("DJANGO_ENV", ""),
+            "settings": os.environ.get("DJANGO_SETTINGS_MODULE", ""),
+            **{name: os.environ[name] for name in guards.ENVIRONMENT_VARIABLES if name in os.environ},
         },
     )
 

@@ -11,7 +11,7 @@ import tempfile
 import traceback
 from typing import Any
 
-from dct_celery.testproc import databases, quickflush, sharedmemory
+from dct_celery.testproc import databases, doors, quickflush, sharedmemory
 from dct_celery.testproc.channel import Channel, raise_descriptor
 from dct_celery.testproc.chunk import run_chunk
 from dct_celery.testproc.clock import now
@@ -57,22 +57,22 @@ class Session:
                 self._channel.send(run_chunk(self._project, message, self._recorder, self._watch))
             elif isinstance(message, messages.Attach):
                 sharedmemory.install()
-                self._old_config = databases.attach(self._project, message.databases, message.serialized)
+                self._old_config = databases.attach(self._project, message.databases, message.serialized, message.servers)
                 quickflush.install()
                 databases.flush(message.flush)
                 self._output.take()
                 self._channel.send(messages.Attached(os.getpid(), now() - start))
             elif isinstance(message, messages.Build):
-                databases.build(self._project, message.databases, message.limits)
+                databases.build(self._project, message.databases, message.limits, message.servers)
                 self._channel.send(messages.Built(now() - start, self._output.take()))
             elif isinstance(message, messages.Check):
-                databases.check(self._project, message.databases)
+                databases.check(self._project, message.databases, message.servers)
                 self._channel.send(messages.Checked(now() - start))
             elif isinstance(message, messages.Flush):
-                databases.flush_template(self._project, message.databases, message.aliases)
+                databases.flush_template(self._project, message.databases, message.aliases, message.servers)
                 self._channel.send(messages.Flushed(now() - start))
             elif isinstance(message, messages.Serialize):
-                databases.serialize(self._project, message.databases, message.files)
+                databases.serialize(self._project, message.databases, message.files, message.servers)
                 self._channel.send(messages.Serialized(now() - start))
             else:
                 self._channel.send(messages.Fatal("internal", f"a test process cannot answer {message.kind}"))
@@ -105,6 +105,8 @@ def _fatal(message: messages.Message, error: BaseException, output: str) -> mess
 
     if isinstance(error, SystemCheckError):
         return messages.Fatal("checks", "SystemCheckError: the system check failed", str(error))
+    if isinstance(error, doors.WrongDatabase):
+        return messages.Fatal("elsewhere", str(error), output.strip())
     lines = str(error).strip().splitlines()
     first = lines[0] if lines else ""
     if isinstance(error, SystemExit):

@@ -100,7 +100,8 @@ class Loaded(Message):
     flushes: list[str] = field(default_factory=list)
     #: One per configured alias, used or not: see security.guards.Configured.
     configured: list[dict[str, Any]] = field(default_factory=list)
-    #: Facts for reports and guards: django, python, debug (the project's own DEBUG), django_env (DJANGO_ENV).
+    #: Facts for reports and guards: django, python, debug (the project's own DEBUG), settings (the module's
+    #: name), and the variables of security.guards.ENVIRONMENT_VARIABLES.
     facts: dict[str, str] = field(default_factory=dict)
 
 
@@ -118,7 +119,8 @@ class Entries(Message):
 class Fatal(Message):
     """The sender cannot do what was asked and ends.
 
-    `reason` is one of: settings, labels, collection, checks, database, template, internal.
+    `reason` is one of: settings, labels, collection, checks, database, elsewhere (the project's connections lead to another
+    database than the one that was given), template, internal.
     """
 
     reason: str
@@ -156,6 +158,8 @@ class Attach(Message):
     serialized: dict[str, str]
     #: Aliases to flush after attaching: the project's own setup_databases adds rows that a flush would have removed.
     flush: list[str] = field(default_factory=list)
+    #: Primary alias -> identity of the server that it must be on, where that matters.
+    servers: dict[str, str] = field(default_factory=dict)
 
 
 @message
@@ -173,6 +177,8 @@ class Build(Message):
     databases: dict[str, str]
     #: Primary alias -> connection limit that marks its database as ours from its first moment (PostgreSQL).
     limits: dict[str, int] = field(default_factory=dict)
+    #: Primary alias -> identity of the server that it must be on, where that matters.
+    servers: dict[str, str] = field(default_factory=dict)
 
 
 @message
@@ -181,6 +187,8 @@ class Check(Message):
     """Attach to these databases and run the system checks, as a run does whose templates were there already."""
 
     databases: dict[str, str]
+    #: Primary alias -> identity of the server that it must be on, where that matters.
+    servers: dict[str, str] = field(default_factory=dict)
 
 
 @message
@@ -204,6 +212,8 @@ class Flush(Message):
 
     databases: dict[str, str]
     aliases: list[str]
+    #: Primary alias -> identity of the server that it must be on, where that matters.
+    servers: dict[str, str] = field(default_factory=dict)
 
 
 @message
@@ -219,6 +229,8 @@ class Serialize(Message):
 
     databases: dict[str, str]
     files: dict[str, str]
+    #: Primary alias -> identity of the server that it must be on, where that matters.
+    servers: dict[str, str] = field(default_factory=dict)
 
 
 @message

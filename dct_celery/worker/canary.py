@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from dct_celery.errors import DatabaseError
+from dct_celery.errors import DatabaseError, ServerFault
 from dct_celery.ports import DatabaseServer
 
 #: Seconds between two questions to a server that is away, and between two while somebody waits for an answer from it.
@@ -43,7 +43,7 @@ class Canary:
         trouble = self.trouble()
         self._looked_at = time.monotonic()
         if trouble:
-            raise DatabaseError(trouble)
+            raise DatabaseError(trouble, fault=ServerFault.AWAY)
 
     def away(self) -> bool:
         """Some server does not answer at all."""

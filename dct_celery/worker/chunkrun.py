@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from dct_celery.core.events import ChunkCompleted, ChunkEnd, ChunkReleased, ReleaseReason
 from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk, Failure, FixtureRef, Outcome
-from dct_celery.core.serverfault import LAST_DOUBT, ServerFault, suspicion
-from dct_celery.errors import DatabaseError, DctError, ProcessDied, ProtocolError, StoreUnavailable
+from dct_celery.core.serverfault import LAST_DOUBT, suspicion
+from dct_celery.errors import DatabaseError, DctError, ProcessDied, ProtocolError, ServerFault, StoreUnavailable
 from dct_celery.protocol.leases import WriteAnswer
 from dct_celery.protocol.workers import MAX_DETAIL
 from dct_celery.wire import messages
@@ -138,13 +138,13 @@ class ChunkRun:
     def _doubt(self, message: messages.TestFinished | messages.FixtureFinished) -> None:
         """Void is what a server made: it says nothing of the test, which runs again. Raises DatabaseError."""
         if trouble := self._slot_run.canary.trouble():
-            raise DatabaseError(f"{message.kind} while {trouble}")
+            raise DatabaseError(f"{message.kind} while {trouble}", fault=ServerFault.AWAY)
         fault = suspicion(message.failures, message.reason)
         if fault is None:
             return
         if fault is ServerFault.DISK or self._chunk.attempt < LAST_DOUBT or self._slot_run.canary.short():
             self._slot_run.rest_now(f"the database server {fault}")
-            raise DatabaseError(f"{message.kind} while the database server {fault}")
+            raise DatabaseError(f"{message.kind} while the database server {fault}", fault=fault)
 
     def _send(self) -> bool:
         """The batch into the stream, where the store is there; else it waits in spool and memory."""

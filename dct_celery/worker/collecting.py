@@ -6,8 +6,9 @@ import logging
 import threading
 from dataclasses import dataclass, field
 
-from dct_celery.errors import DctError
+from dct_celery.errors import ConfigError, DctError
 from dct_celery.ports import DatabaseSpec
+from dct_celery.worker import denied
 from dct_celery.worker.janitor import Collector
 from dct_celery.worker.services import WorkerServices
 
@@ -26,6 +27,7 @@ class Collecting:
     _early: int = EARLY_LOOKS
     _collectors: dict[str, Collector] = field(default_factory=dict)
     _thread: threading.Thread | None = None
+    _told: set[str] = field(default_factory=set)
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._loop, name="dct-collect", daemon=True)
@@ -64,18 +66,27 @@ class Collecting:
     def _look(self, spec: DatabaseSpec) -> None:
         settings = self.services.settings
         try:
+            # First of all: the lists may have grown since the server was used.
+            denied.refuse_settings(self.services, spec)
             server = self.services.server_for(spec)
         except DctError as error:
-            log.debug("not collected: %s", error)
+            self._say(error)
             return
         try:
+            denied.refuse_address(self.services, spec, server, settings.deny_db_host)
             collector = self._collectors.setdefault(f"{server.vendor} {server.where} {spec.user}", Collector())
             for result in collector.collect(server, budget=(settings.templates_kept, settings.templates_megabytes)):
                 if result.action == "dropped":
                     log.info("%s: dropped %s: %s", server.where, result.name, result.reason)
         except DctError as error:
-            log.debug("%s is not collected: %s", server.where, error)
+            self._say(error)
         except Exception:
             log.exception("collecting on %s", server.where)
         finally:
             server.close()
+
+    def _say(self, error: DctError) -> None:
+        """What a guard refuses is for the user to see, once; a server that is away comes back."""
+        is_new = isinstance(error, ConfigError) and str(error) not in self._told
+        log.log(logging.WARNING if is_new else logging.DEBUG, "not collected: %s", error)
+        self._told.add(str(error))

@@ -158,7 +158,7 @@ def _is_unfinished(one: Found) -> bool:
 
 
 def _identity(one: Found) -> tuple[str, str]:
-    return one.name, one.mark.text if one.mark is not None else ""
+    return one.name, one.mark.line(one.name) if one.mark is not None else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,6 +184,9 @@ class RunKeeper:
         except Exception:  # a full disk, say: it must not end the run here
             log.exception("run %s: what was said and sent before", self.run)
         self._mourn(time.monotonic())
+        if self.state is RunStage.READY and (line := self._folder.refusal):
+            self._folder.unpublish()
+            self._refuse(RefusedReport(line, permanent=True))
         pool = self._preparation.pool
         if pool is None or self.state is not RunStage.READY:
             return False

@@ -129,6 +129,18 @@ class RunFolder:
         except (OSError, UnicodeDecodeError, Untrusted):
             return None
 
+    def refuse(self, line: str) -> None:
+        """By a slot that found out what keeps this worker from the run; its main process tells the dispatcher."""
+        write_atomically(self.path / "refusal", line)
+
+    @property
+    def refusal(self) -> str:
+        """Empty as long as no slot has found anything."""
+        try:
+            return (self.path / "refusal").read_text()
+        except OSError:
+            return ""
+
     def unpublish(self) -> None:
         """No slot is to begin anything."""
         (self.path / "host.json").unlink(missing_ok=True)

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 
 from dct_celery.core.marks import Mark
 from dct_celery.core.names import clone_name
-from dct_celery.core.serverfault import ServerFault, fault_in
-from dct_celery.errors import CloneFailed
+from dct_celery.errors import CloneFailed, ServerFault
 
 log = logging.getLogger("dct_celery.worker")
 _DAY = 86_400
@@ -29,7 +28,7 @@ def three_times(clone: Callable[[bool], str], sleep: Callable[[float], None] = t
         try:
             return clone(attempt == 1)
         except CloneFailed as error:
-            if attempt == CLONE_TRIES or fault_in(str(error)) in (ServerFault.DISK, ServerFault.CONNECTIONS):
+            if attempt == CLONE_TRIES or error.fault in (ServerFault.DISK, ServerFault.CONNECTIONS):
                 raise
             log.warning("a clone is made anew: %s", error)
             sleep(CLONE_PAUSE * attempt * random.uniform(0.5, 1.0))  # nosec: spreads the tries of several slots

@@ -18,14 +18,14 @@ from typing import TypeVar
 from dct_celery import __version__
 from dct_celery.core.databaseuse import totals
 from dct_celery.core.limits import FIXTURE_SECONDS
-from dct_celery.core.serverfault import ServerFault, fault_in
-from dct_celery.errors import DatabaseError, LeaseLost, StoreUnavailable, Untrusted
+from dct_celery.errors import DatabaseError, LeaseLost, ServerFault, StoreUnavailable, Untrusted
 from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger, UserProcess
 from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.protocol.runs import DatabaseRules, ManifestSummary, RunSpec
 from dct_celery.protocol.workers import ShortReport
 from dct_celery.security import guards
 from dct_celery.wire import messages
+from dct_celery.worker import denied
 from dct_celery.worker.checks import SystemChecks
 from dct_celery.worker.clones import ClonePool
 from dct_celery.worker.layout import PublishedRun, RunFolder
@@ -37,8 +37,8 @@ from dct_celery.worker.testprocess import TestProcess
 
 log = logging.getLogger("dct_celery.worker")
 T = TypeVar("T")
-#: Version of what a template is; part of its key.
-FORMAT = 1
+#: Version of what a template is, and of what its mark says; part of its key.
+FORMAT = 2
 #: Seconds at the end of a run for healing clones for the next one; then they are dropped.
 CLOSE_SECONDS = 5.0
 #: Seconds between two looks at a loader that is busy.
@@ -123,6 +123,8 @@ class Preparation:
         self._servers: dict[str, DatabaseServer] = {}
         self._signs = Signs()
         self._forks = itertools.count(1)
+        #: Patterns of hosts, this worker's own among them.
+        self._denied: list[str] = []
         self._steps: dict[str, float] = {}
         self._since = time.monotonic()
 
@@ -169,9 +171,8 @@ class Preparation:
             try:
                 return step()
             except DatabaseError as error:
-                fault = fault_in(str(error))
-                tired = time.monotonic() > deadline if fault is ServerFault.AWAY else attempt >= TRIES
-                if fault is None or tired:
+                tired = time.monotonic() > deadline if error.fault is ServerFault.AWAY else attempt >= TRIES
+                if error.fault is None or tired:
                     raise
                 log.warning("run %s: trying again: %s", self._run, error)
             self._pause(min(attempt, 4) * random.uniform(0.5, 1.0))  # nosec: spreads the tries of several workers
@@ -209,16 +210,20 @@ class Preparation:
         """The dispatcher has looked already; here the worker's own list of denied servers counts, too."""
         settings = self._services.settings
         configured = [guards.Configured.from_dict(data) for data in loaded.configured]
-        hosts = [*rules.deny_hosts, *settings.deny_db_host]
+        self._denied = [*rules.deny_hosts, *settings.deny_db_host]
         deny = [*rules.deny, *settings.deny_database]
-        guards.check(configured, facts=loaded.facts, allow=rules.allow, deny=deny, deny_hosts=hosts)
+        addresses = self._services.resolve(guards.hosts_to_resolve(configured, self._denied))
+        guards.check(configured, facts=loaded.facts, allow=rules.allow, deny=deny, deny_hosts=self._denied, addresses=addresses)
 
     def _connect(self, prepared: Prepared) -> None:
         """Servers that can be used, with a sign of life on each before anything is made there."""
-        self._services.folder.remember_servers(spec for spec in prepared.specs if spec.vendor != "sqlite")
         for spec in prepared.specs:
             if spec.alias not in self._servers:
-                self._servers[spec.alias] = self._services.server_for(spec)
+                server = self._services.server_for(spec)
+                denied.refuse_address(self._services, spec, server, self._denied)
+                self._servers[spec.alias] = server
+        self._services.folder.remember_servers(spec for spec in prepared.specs if spec.vendor != "sqlite")
+        for spec in prepared.specs:
             self._servers[spec.alias].check()
             if spec.alias not in self._signs:
                 self._signs.give(spec.alias, self._servers[spec.alias].sign_of_life(prepared.owner))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -36,5 +36,7 @@ class WorkerServices:
     start_process: Callable[[str, messages.Load, Mapping[str, str], IO[bytes]], UserProcess]
     #: (forwarded, own) -> environment of the user's process
     user_environment: Callable[[Mapping[str, str], Mapping[str, str]], dict[str, str]]
+    #: Host names -> their addresses, as this machine sees them.
+    resolve: Callable[[Iterable[str]], Mapping[str, Collection[str]]]
     #: host:port/db of store and broker.
     own_redis: frozenset[str] = frozenset()

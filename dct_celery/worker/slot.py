@@ -14,8 +14,8 @@ from dct_celery.core.clonestate import CloneState
 from dct_celery.core.databaseuse import Changes, totals
 from dct_celery.core.events import ChunkReleased, ReleaseReason
 from dct_celery.core.model import Chunk
-from dct_celery.core.serverfault import ServerFault, fault_in, fault_in_traceback
-from dct_celery.errors import DatabaseError, DctError, Untrusted
+from dct_celery.core.serverfault import fault_in_answer
+from dct_celery.errors import DatabaseError, DctError, ServerFault, Untrusted
 from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger
 from dct_celery.protocol.door import peek
 from dct_celery.protocol.leases import ClaimAnswer
@@ -29,7 +29,7 @@ from dct_celery.worker.maker import Maker, three_times
 from dct_celery.worker.rest import Permits, Rest, wait_before_handing_on
 from dct_celery.worker.services import WorkerServices
 from dct_celery.worker.spool import sweep
-from dct_celery.worker.templates import Templates
+from dct_celery.worker.templates import Templates, identities
 from dct_celery.worker.testprocess import TestProcess
 
 log = logging.getLogger("dct_celery.worker")
@@ -115,7 +115,7 @@ class SlotRun:
         self, error: DatabaseError, deadline: float, pauses: Iterator[float], give_up: Callable[[], bool]
     ) -> bool:
         """A server that was away is back, or one that was short of connections may have some again."""
-        fault = fault_in(str(error))
+        fault = error.fault
         if give_up() or fault is ServerFault.DISK:
             return False
         if fault is ServerFault.CONNECTIONS:
@@ -168,13 +168,16 @@ class SlotRun:
             self._clones[spec.alias] = self._take(spec, FLUSHED if spec.alias in early else PRISTINE)
         self._waited += time.monotonic() - start
         places = {alias: self._servers[alias].place(name) for alias, name in self._clones.items()}
-        question = messages.Attach(places, self._serialized, late)
+        question = messages.Attach(places, self._serialized, late, identities(self._servers))
         answer = self.process.ask(question, messages.Attached, ATTACH_SECONDS, self.canary.watch)
         if isinstance(answer, messages.Fatal):
             self.retire()
-            fault = fault_in_traceback(answer.detail)
+            if answer.reason == "elsewhere":
+                # On no slot of this worker will it be otherwise.
+                self.folder.refuse(answer.message)
+            fault = fault_in_answer(answer.message, answer.detail)
             why = f"{answer.message} (the server {fault})" if fault else answer.message
-            raise DatabaseError(f"the test process could not attach: {why}", detail=answer.detail)
+            raise DatabaseError(f"the test process could not attach: {why}", detail=answer.detail, fault=fault)
         self.process.attached(answer.pid)
         self._shapes = self._shapes_now()
         self._state = CloneState(chunk.flushed)

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from dct_celery.core.marks import Mark
 from dct_celery.core.names import born_limit, template_name
-from dct_celery.core.serverfault import fault_in, fault_in_traceback
-from dct_celery.errors import DatabaseError, DctError, ProjectError
+from dct_celery.core.serverfault import fault_in_answer
+from dct_celery.errors import DatabaseError, DctError, ProjectError, ServerFault
 from dct_celery.ports import DatabaseServer, DatabaseSpec
 from dct_celery.security.folders import remove_below
 from dct_celery.wire import messages
@@ -162,8 +162,11 @@ class Templates:
 
     def _build(self, places: dict[str, str], limits: dict[str, int] | None = None) -> None:
         canary = self._canary()
+        question = messages.Build(places, limits or {}, identities(self._servers))
         with self._helper("build") as process:
-            answer = process.ask(messages.Build(places, limits or {}), messages.Built, BUILD_SECONDS, canary.watch)
+            answer = process.ask(question, messages.Built, BUILD_SECONDS, canary.watch)
+        if isinstance(answer, messages.Fatal) and answer.reason == "elsewhere":
+            raise _refused("", answer)
         if isinstance(answer, messages.Fatal):
             raise self._blamed(answer, canary) or ProjectError(answer.message, detail=answer.detail)
 
@@ -174,9 +177,11 @@ class Templates:
 
     def _blamed(self, answer: messages.Fatal, canary: Canary) -> DatabaseError | None:
         """What failed for the server's sake says nothing of the project."""
-        fault = fault_in(answer.message) or fault_in_traceback(answer.detail)
+        fault = fault_in_answer(answer.message, answer.detail)
         trouble = canary.trouble() or (f"the database server {fault}" if fault else "")
-        return DatabaseError(f"{trouble} ({answer.message})", detail=answer.detail) if trouble else None
+        if not trouble:
+            return None
+        return DatabaseError(f"{trouble} ({answer.message})", detail=answer.detail, fault=fault or ServerFault.AWAY)
 
     # -- export and restore --------------------------------------------------------------
 
@@ -243,10 +248,11 @@ class Templates:
         server.clone(self.name(spec.alias, flushed=False), name, self._maker.mark("building", server.now()))
         with self._scratch({spec.alias}) as others, self._helper("flush") as process:
             places = {alias: self._servers[alias].place(other) for alias, other in {**others, spec.alias: name}.items()}
-            answer = process.ask(messages.Flush(places, [spec.alias]), messages.Flushed, FLUSH_SECONDS, self._canary().watch)
+            question = messages.Flush(places, [spec.alias], identities(self._servers))
+            answer = process.ask(question, messages.Flushed, FLUSH_SECONDS, self._canary().watch)
         if isinstance(answer, messages.Fatal):
             server.drop(name)
-            raise DatabaseError(f"the template could not be flushed: {answer.message}", detail=answer.detail)
+            raise _refused("the template could not be flushed: ", answer)
 
     # -- what belongs to a template --------------------------------------------------------
 
@@ -257,19 +263,19 @@ class Templates:
         if all(os.path.exists(path) for path in files.values()):
             return files
         with self._scratch(set()) as names, self._helper("serialize") as process:
-            question = messages.Serialize(self._places(names), files)
+            question = messages.Serialize(self._places(names), files, identities(self._servers))
             answer = process.ask(question, messages.Serialized, FLUSH_SECONDS, self._canary().watch)
             if isinstance(answer, messages.Fatal):
-                raise DatabaseError(f"the template could not be serialized: {answer.message}", detail=answer.detail)
+                raise _refused("the template could not be serialized: ", answer)
         return files
 
     def run_checks(self, names: Mapping[str, str]) -> None:
         """Django's system checks on clones of the templates. Raises ProjectError with what they found."""
         with self._helper("check") as process:
-            answer = process.ask(messages.Check(self._places(names)), messages.Checked, FLUSH_SECONDS)
+            answer = process.ask(messages.Check(self._places(names), identities(self._servers)), messages.Checked, FLUSH_SECONDS)
         if isinstance(answer, messages.Fatal):
-            ours = answer.reason != "checks" or fault_in(answer.message) or fault_in_traceback(answer.detail)
-            raise (DatabaseError if ours else ProjectError)(answer.message, detail=answer.detail)
+            error = _refused("", answer)
+            raise error if answer.reason != "checks" or error.fault else ProjectError(answer.message, detail=answer.detail)
 
     # -- parts -----------------------------------------------------------------------------
 
@@ -325,3 +331,13 @@ class Templates:
             stack.close()
             raise
         return stack
+
+
+def identities(servers: Mapping[str, DatabaseServer]) -> dict[str, str]:
+    """By alias, of those that have one. Raises DatabaseError."""
+    return {alias: identity for alias, server in servers.items() if (identity := server.identity())}
+
+
+def _refused(what: str, answer: messages.Fatal) -> DatabaseError:
+    fault = fault_in_answer(answer.message, answer.detail)
+    return DatabaseError(f"{what}{answer.message}", detail=answer.detail, fault=fault)

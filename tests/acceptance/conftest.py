@@ -11,7 +11,7 @@ import pytest
 from dct_celery.adapters.embedded import EmbeddedPostgres
 from tests.support.fleet import Fleet
 
-_LASTING = ("dct1 kind=template ", "dct1 kind=flushed ")
+_LASTING = (" kind=template ", " kind=flushed ")
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +51,7 @@ def our_databases(postgres_server: EmbeddedPostgres) -> Callable[[], list[str]]:
             host=server.host, port=server.port, user=server.user, password=server.password, dbname="postgres"
         ) as connection:
             rows = connection.execute("SELECT datname, coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database")
-            ours = [name for name, mark in rows if name.startswith("test_") and not mark.startswith(_LASTING)]
+            ours = [name for name, mark in rows if name.startswith("test_") and not any(kind in mark for kind in _LASTING)]
             return [name for name in ours if name not in before]
 
     before: list[str] = []

@@ -5,22 +5,25 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import MySQLdb
 import pytest
 
+from dct_celery.adapters.databases.mysql import MysqlServer
 from dct_celery.adapters.databases.mysql_inventory import read_inventory
 from dct_celery.adapters.databases.mysql_marks import lock_name, owner_lock
 from dct_celery.adapters.databases.mysql_plan import read_plan
 from dct_celery.core.marks import Mark
 from dct_celery.core.names import REGISTRY
-from dct_celery.errors import CloneFailed, DatabaseError
+from dct_celery.errors import CloneFailed, DatabaseError, ServerFault
 from dct_celery.ports import DatabasePolicy
 from tests.contract.mysql import MysqlHouse
 from tests.support.mariadb import EmbeddedMariaDB
@@ -486,6 +489,50 @@ def test_a_clone_waits_for_its_turn(house: MysqlHouse, template: str) -> None:
     assert house.exists(name)
 
 
+@pytest.mark.parametrize(
+    ("number", "fault"),
+    [
+        (1040, ServerFault.CONNECTIONS),
+        (1226, ServerFault.CONNECTIONS),
+        (1114, ServerFault.DISK),
+        (1053, ServerFault.AWAY),
+        (1062, None),
+    ],
+)
+def test_what_the_server_lacks_is_known_by_its_code_whatever_the_words(
+    house: MysqlHouse, number: int, fault: ServerFault | None
+) -> None:
+    # Given
+    said = f"BEGIN NOT ATOMIC SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = {number}, MESSAGE_TEXT = 'voll'; END"
+    if house.make_of_server() == "MySQL":
+        pytest.skip("MySQL has no such block outside of a routine")
+    # When
+    with pytest.raises(DatabaseError) as caught:
+        house.server()._link.run(said)
+    # Then
+    assert caught.value.fault is fault
+
+
+def test_a_server_where_nobody_listens_is_away(house: MysqlHouse) -> None:
+    # Given
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        server = MysqlServer(replace(house.spec, port=str(nobody.getsockname()[1])))
+        # When
+        with pytest.raises(DatabaseError) as caught:
+            server.check()
+    # Then
+    assert caught.value.fault is ServerFault.AWAY
+
+
+def test_the_server_is_known_by_its_address_and_its_own_name(house: MysqlHouse) -> None:
+    # When
+    first, second = house.server().addresses()
+    # Then
+    assert (first, second) == (house.embedded.host, str(house.ask("SELECT @@hostname")[0][0]))
+    assert house.server().identity() == house.server().identity() != ""
+
+
 # -- marks -------------------------------------------------------------------------------------
 
 
@@ -493,6 +540,25 @@ def test_a_database_of_our_name_without_our_mark_is_not_dropped(house: MysqlHous
     # Given
     name = house.name()
     house.ask(f"CREATE DATABASE {name}")
+    # When
+    for verb in (house.server().drop, house.server().discard):
+        with pytest.raises(DatabaseError, match="does not carry our mark"):
+            verb(name)
+    for word in (house.server().announce, house.server().remark, house.server().seal):
+        with pytest.raises(DatabaseError, match="does not carry our mark"):
+            word(name, owned())
+    # Then
+    assert house.exists(name)
+    assert [found.ours for found in house.server().found() if found.name == name] == [False]
+
+
+@pytest.mark.parametrize("line", ["dct1 kind=clone", "dct2 name=test_other kind=clone", "dct2 ours", ""])
+def test_a_row_that_is_no_mark_of_this_database_does_not_make_it_ours(house: MysqlHouse, line: str) -> None:
+    # Given
+    name = house.name()
+    house.server().check()
+    house.ask(f"CREATE DATABASE {name}")
+    house.ask(f"INSERT INTO {REGISTRY}.marks VALUES (%s, %s, 0)", [name, line])
     # When
     for verb in (house.server().drop, house.server().discard):
         with pytest.raises(DatabaseError, match="does not carry our mark"):

@@ -17,7 +17,7 @@ from dct_celery.adapters.databases import postgres as postgres_module
 from dct_celery.adapters.databases import postgres_copy, postgres_dump, postgres_heal, postgres_signs
 from dct_celery.adapters.embedded import EmbeddedPostgres
 from dct_celery.core.names import born_limit
-from dct_celery.errors import CloneFailed, DatabaseError
+from dct_celery.errors import CloneFailed, DatabaseError, ServerFault
 from dct_celery.ports import DatabasePolicy
 from tests.contract.postgres import PostgresHouse
 from tests.contract.test_database_servers import BUILDING, CLONE, TEMPLATE, cloned, eventually, sealed
@@ -155,6 +155,35 @@ def test_the_birth_mark_of_another_name_is_none(postgres: PostgresHouse) -> None
         postgres.server().drop(name)
     # Then
     assert postgres.exists(name)
+
+
+@pytest.mark.parametrize("kind", ["clone", "idle"])
+def test_a_database_that_somebody_renamed_to_keep_is_never_dropped(postgres: PostgresHouse, kind: str) -> None:
+    # Given
+    server, name, kept = postgres.server(), cloned(postgres, sealed(postgres)), postgres.name()
+    server.remark(name, replace(CLONE, kind=kind, expires=1))
+    postgres.command(f"ALTER DATABASE {name} RENAME TO {kept}")
+    # When
+    for verb in (server.drop, server.discard):
+        with pytest.raises(DatabaseError, match="does not carry our mark"):
+            verb(kept)
+    # Then
+    (found,) = [found for found in server.found() if found.name == kept]
+    assert not found.ours
+    assert f"carries the mark of {name}" in found.void
+    assert postgres.rows(kept) == [(1,), (2,), (3,)]
+
+
+def test_what_we_rename_ourselves_stays_ours(postgres: PostgresHouse) -> None:
+    # Given
+    server, template = postgres.server(), sealed(postgres)
+    names = [server.heal(cloned(postgres, template), template, postgres.name(), CLONE) for _ in range(2)]
+    server.remark(names[0], replace(CLONE, kind="idle", template=template))
+    names[0] = server.adopt(template, postgres.name(), CLONE) or ""
+    # When
+    found = [found for found in server.found() if found.name in names]
+    # Then
+    assert [one.mark for one in found] == [CLONE, CLONE]
 
 
 def test_a_half_dropped_database_is_absent_and_can_be_dropped(postgres: PostgresHouse) -> None:
@@ -575,8 +604,50 @@ def test_a_role_without_a_connection_left_is_told_the_mend(postgres: PostgresHou
     # Given
     role = postgres.role("CREATEDB CONNECTION LIMIT 0")
     # Then
-    with pytest.raises(DatabaseError, match=r"too many connections.*lower the number of slots"):
+    with pytest.raises(DatabaseError, match=r"too many connections.*lower the number of slots") as caught:
         postgres.server(role, "secret").check()
+    assert caught.value.fault is ServerFault.CONNECTIONS
+
+
+def test_what_the_server_lacks_is_known_by_its_code_whatever_the_words(postgres: PostgresHouse) -> None:
+    # Given
+    server, template, asked = postgres.server(), sealed(postgres), postgres.name()
+    words = "DO $$ BEGIN RAISE EXCEPTION 'voll' USING ERRCODE = '{}'; END $$"
+    faults = {"53100": ServerFault.DISK, "53300": ServerFault.CONNECTIONS, "57P01": ServerFault.AWAY, "42501": None}
+    for code, fault in faults.items():
+        # When
+        with pytest.raises(DatabaseError) as caught:
+            server._session.run(sql.SQL(words.format(code)))
+        # Then
+        assert caught.value.fault is fault
+    # A name that speaks of a full disk is no full disk
+    with pytest.raises(DatabaseError) as caught:
+        server._session.run(sql.SQL('SELECT 1 FROM "no space left on device"'))
+    assert caught.value.fault is None
+    # When: nobody listens
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        with pytest.raises(CloneFailed) as failed:
+            postgres.server(port=nobody.getsockname()[1]).heal(asked, template, postgres.name(), CLONE)
+    # Then: also of an error that was made of another
+    assert failed.value.fault is ServerFault.AWAY
+
+
+def test_the_address_of_the_server_is_known_before_a_statement_is_sent(postgres: PostgresHouse) -> None:
+    # Given
+    addresses = postgres.server().addresses()
+    # When
+    first = next(addresses)
+    # Then: its connection has run nothing yet
+    with postgres.connect("postgres") as connection:
+        query = "SELECT query FROM pg_stat_activity WHERE application_name = 'dct' AND state = 'idle' ORDER BY backend_start DESC"
+        assert connection.execute(query).fetchone() == ("",)
+    assert first == "127.0.0.1"
+    assert list(addresses) == ["127.0.0.1"]
+
+
+def test_a_server_has_one_identity_whoever_asks(postgres: PostgresHouse) -> None:
+    assert postgres.server().identity() == postgres.server().identity() != ""
 
 
 # -- poolers and lost connections --------------------------------------------------------------

@@ -131,6 +131,21 @@ def test_a_name_that_is_announced_is_not_taken_by_a_clone(sqlite: SqliteHouse) -
     assert [found.mark for found in sqlite.server().found() if found.name == name] == [BUILDING]
 
 
+def test_a_file_that_somebody_renamed_with_its_mark_is_never_dropped(sqlite: SqliteHouse) -> None:
+    # Given
+    name, kept, server = cloned(sqlite, sealed(sqlite)), sqlite.name(), sqlite.server()
+    for suffix in (".sqlite3", ".mark"):
+        (sqlite.folder / f"{name}{suffix}").rename(sqlite.folder / f"{kept}{suffix}")
+    # When
+    with pytest.raises(DatabaseError, match="does not carry our mark"):
+        server.drop(kept)
+    # Then
+    (found,) = [found for found in server.found() if found.name == kept]
+    assert not found.ours
+    assert f"carries the mark of {name}" in found.void
+    assert sqlite.exists(kept)
+
+
 def test_a_database_that_is_not_ours_cannot_be_announced(sqlite: SqliteHouse) -> None:
     # Given
     name = sqlite.name()

@@ -164,7 +164,7 @@ def test_every_configured_alias_is_told_used_or_not(tmp_path: Path, postgres_ser
     assert told["default"]["engine"] == "django.db.backends.postgresql"
     assert (told["default"]["host"], told["default"]["port"]) == (postgres_server.host, str(postgres_server.port))
     assert loaded.flushes == ["default"]
-    assert (loaded.facts["debug"], loaded.facts["django_env"]) == ("true", "ci")
+    assert (loaded.facts["debug"], loaded.facts["DJANGO_ENV"]) == ("true", "ci")
 
 
 def test_only_a_loader_hashes_the_schema(tmp_path: Path) -> None:

@@ -117,7 +117,15 @@ class MemoryServer:
         #: What the port's own methods answer; tests may set them.
         self.said: list[str] = []
         self.room = 100
+        self.seen: list[str] = []
         self.closed = False
+
+    def addresses(self) -> Iterator[str]:
+        _up(self.world)
+        return iter(self.seen)
+
+    def identity(self) -> str:
+        return ""
 
     def check(self) -> None:
         _up(self.world)

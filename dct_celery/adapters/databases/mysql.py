@@ -21,6 +21,7 @@ from dct_celery.adapters.databases.mysql_inventory import read_inventory
 from dct_celery.adapters.databases.mysql_marks import LockOfLife, Marks, drop_database, end_sessions, held, lock_name, ours, turn
 from dct_celery.adapters.databases.mysql_plan import Plan, read_plan, replay, verify
 from dct_celery.core.marks import Found, Mark
+from dct_celery.core.serveridentity import IDENTITY
 from dct_celery.errors import CloneFailed, DatabaseError
 from dct_celery.ports import DatabasePolicy, DatabaseSpec, DatabaseStats, SignOfLife
 
@@ -46,6 +47,12 @@ class MysqlServer:
         self._started = 0
 
     # -- the server --------------------------------------------------------------
+
+    def addresses(self) -> Iterator[str]:
+        return my.addresses(self._spec)
+
+    def identity(self) -> str:
+        return my.text(self._link.one(IDENTITY[self.vendor])[0])
 
     def check(self) -> None:
         mysql_server.check_version(mysql_server.version(self._link)[2], self.where)

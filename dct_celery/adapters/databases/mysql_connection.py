@@ -17,7 +17,7 @@ from typing import Any
 import MySQLdb
 import MySQLdb.cursors
 
-from dct_celery.errors import DatabaseError
+from dct_celery.errors import DatabaseError, ServerFault
 from dct_celery.ports import DatabasePolicy, DatabaseSpec, DatabaseStats
 
 #: Keys of Django's OPTIONS that say how to connect; the others say how the project wants its sessions.
@@ -35,6 +35,12 @@ PACKET = 512 * 1024
 
 UNKNOWN_DATABASE, UNKNOWN_TABLE, DATABASE_EXISTS = 1049, 1146, 1007
 _LOST = frozenset({2006, 2013, 2014, 2055, 4031, 1927, 1053})
+#: Not 2014 and 2055: those are of a session that was used wrongly, or has ended already.
+_FAULTS = {
+    **dict.fromkeys((1040, 1203, 1226), ServerFault.CONNECTIONS),
+    **dict.fromkeys((1021, 1114), ServerFault.DISK),
+    **dict.fromkeys((2002, 2003, 2006, 2013, 4031, 1927, 1053, 1077, 1079), ServerFault.AWAY),
+}
 _REFUSED = frozenset({1044, 1045, 1142, 1143, 1227, 1370})
 
 #: A server that vanishes without a word is noticed in half a minute, however long an answer may take. Seconds, but for the last.
@@ -92,6 +98,33 @@ def parameters(spec: DatabaseSpec) -> dict[str, Any]:
     place = "unix_socket" if spec.host.startswith("/") else "host"
     named = {"user": spec.user, "passwd": spec.password, place: spec.host, "port": int(spec.port) if spec.port else None}
     return given | {name: value for name, value in named.items() if value}
+
+
+def addresses(spec: DatabaseSpec) -> Iterator[str]:
+    """Of the server, on a connection of its own that sends nothing before it is asked for a second one."""
+    connection = _connected(spec, connect_timeout=10, read_timeout=10, write_timeout=10)
+    try:
+        with socket.socket(fileno=os.dup(connection.fileno())) as link:
+            peer = link.getpeername()
+        yield str(peer[0]) if isinstance(peer, tuple) else "localhost"
+        connection.query("SELECT @@hostname")
+        yield text(connection.store_result().fetch_row()[0][0])
+    except MySQLdb.Error as error:
+        raise DatabaseError(f"{where(spec)}: {_line(error)}", fault=_fault(error)) from error
+    finally:
+        connection.close()
+
+
+def _connected(spec: DatabaseSpec, **more: Any) -> Any:
+    """A new connection. Raises DatabaseError."""
+    try:
+        return MySQLdb.connect(charset="utf8mb4", **more, **parameters(spec))
+    except (MySQLdb.Error, TypeError, ValueError) as error:
+        raise DatabaseError(
+            f"database {spec.alias!r} on {where(spec)} cannot be reached from this worker: {_line(error)}; "
+            "check HOST, PORT, USER and PASSWORD of its settings as this worker sees them",
+            fault=_fault(error),
+        ) from error
 
 
 class Link:
@@ -264,13 +297,10 @@ class Link:
     def _connect(self) -> None:
         timeouts = {"connect_timeout": 10, "read_timeout": self._answer, "write_timeout": self._answer}
         try:
-            connection = MySQLdb.connect(charset="utf8mb4", autocommit=True, **timeouts, **parameters(self._spec))
-        except (MySQLdb.Error, TypeError, ValueError) as error:
+            connection = _connected(self._spec, autocommit=True, **timeouts)
+        except DatabaseError:
             self._stats.failed += 1
-            raise DatabaseError(
-                f"database {self._spec.alias!r} on {where(self._spec)} cannot be reached from this worker: {_line(error)}; "
-                "check HOST, PORT, USER and PASSWORD of its settings as this worker sees them"
-            ) from error
+            raise
         _heed_silence(connection.fileno())
         self._connection = connection
         self._used = 0
@@ -297,7 +327,7 @@ class Link:
             if code(error) in _LOST or isinstance(error, MySQLdb.InterfaceError):
                 self._stats.failed += 1
                 self.close()
-            raise DatabaseError(f"{where(self._spec)}: {_line(error)}") from error
+            raise DatabaseError(f"{where(self._spec)}: {_line(error)}", fault=_fault(error)) from error
 
 
 def _heed_silence(fd: int) -> None:
@@ -321,6 +351,12 @@ def _packets(statements: Iterable[str]) -> Iterator[list[str]]:
         size += len(statement) + 2
     if packet:
         yield packet
+
+
+def _fault(error: BaseException) -> ServerFault | None:
+    if isinstance(error, MySQLdb.InterfaceError) and code(error) == 0:
+        return ServerFault.AWAY  # the session is closed
+    return _FAULTS.get(code(error))
 
 
 def _line(error: BaseException) -> str:

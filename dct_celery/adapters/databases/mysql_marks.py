@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from dct_celery.adapters.databases import mysql_connection as my
 from dct_celery.adapters.databases.mysql_connection import Link, identifier
-from dct_celery.core.marks import Found, Mark
+from dct_celery.core.marks import Found, Mark, why_void
 from dct_celery.core.names import OURS, REGISTRY
 from dct_celery.errors import DatabaseError
 from dct_celery.ports import DatabaseSpec, DatabaseStats
@@ -69,30 +69,32 @@ class Marks:
     def get(self, name: str) -> Mark | None:
         """The mark of a name, whether its database is there or not."""
         rows = self._rows(f"SELECT mark FROM {REGISTRY}.marks WHERE name = %s", [name])
-        return Mark.parse(my.text(rows[0][0])) if rows else None
+        return Mark.parse(my.text(rows[0][0]), name) if rows else None
 
     def has(self, name: str) -> bool:
-        """A row is there, readable or not."""
-        return bool(self._rows(f"SELECT 1 FROM {REGISTRY}.marks WHERE name = %s", [name]))
+        """The database is marked as ours, be it there or not."""
+        return self.get(name) is not None
 
     def put(self, name: str, mark: Mark) -> None:
         statement = f"REPLACE INTO {REGISTRY}.marks (name, mark, written) VALUES (%s, %s, UNIX_TIMESTAMP())"
-        self._run(statement, [ours(name), mark.text])
+        self._run(statement, [ours(name), mark.line(name)])
 
     def add(self, name: str, mark: Mark) -> bool:
         """False when there is a mark of that name."""
         statement = f"INSERT IGNORE INTO {REGISTRY}.marks (name, mark, written) VALUES (%s, %s, UNIX_TIMESTAMP())"
-        return bool(self._run(statement, [ours(name), mark.text]))
+        return bool(self._run(statement, [ours(name), mark.line(name)]))
 
     def change(self, name: str, mark: Mark) -> bool:
         """False when there is none to change."""
+        if not self.has(name):
+            return False
         statement = f"UPDATE {REGISTRY}.marks SET mark = %s, written = UNIX_TIMESTAMP() WHERE name = %s"
-        return bool(self._run(statement, [mark.text, ours(name)])) or self.has(name)
+        return bool(self._run(statement, [mark.line(name), ours(name)])) or self.has(name)
 
     def swap(self, name: str, old: Mark, new: Mark) -> bool:
         """False when somebody else was first."""
         statement = f"UPDATE {REGISTRY}.marks SET mark = %s, written = UNIX_TIMESTAMP() WHERE name = %s AND mark = %s"
-        return bool(self._run(statement, [new.text, ours(name), old.text]))
+        return bool(self._run(statement, [new.line(name), ours(name), old.line(name)]))
 
     def remove(self, name: str) -> None:
         self._run(f"DELETE FROM {REGISTRY}.marks WHERE name = %s", [ours(name)])
@@ -109,7 +111,7 @@ class Marks:
     def all(self) -> dict[str, Mark | None]:
         """Every row; None for one that cannot be read."""
         rows = self._rows(f"SELECT name, mark FROM {REGISTRY}.marks")
-        return {my.text(name): Mark.parse(my.text(mark)) for name, mark in rows}
+        return {my.text(name): Mark.parse(my.text(mark), my.text(name)) for name, mark in rows}
 
     def found(self, *, sizes: bool) -> list[Found]:
         """Databases that match our pattern, the registry excepted. Marks whose databases never came are forgotten."""
@@ -118,8 +120,14 @@ class Marks:
         rows = self._link.rows("SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE 'test\\_%'")
         names = sorted(name for name in map(my.text, (row[0] for row in rows)) if OURS.match(name) and name != REGISTRY)
         self._forget([row for row in marks if my.text(row[0]) not in names])
-        parsed, bytes_of = {my.text(row[0]): Mark.parse(my.text(row[1])) for row in marks}, self._sizes() if sizes else {}
-        return [Found(name, parsed.get(name) or self.get(name), bytes=bytes_of.get(name, 0)) for name in names]
+        lines = {my.text(row[0]): my.text(row[1]) for row in marks}
+        bytes_of = self._sizes() if sizes else {}
+        return [self._found(name, lines.get(name), bytes_of.get(name, 0)) for name in names]
+
+    def _found(self, name: str, line: str | None, size: int) -> Found:
+        # A row may have come since the others were read.
+        mark = Mark.parse(line, name) or self.get(name)
+        return Found(name, mark, bytes=size, void="" if mark is not None else why_void(line, name))
 
     def _sizes(self) -> dict[str, int]:
         rows = self._link.rows(
@@ -130,7 +138,7 @@ class Marks:
 
     def _forget(self, stale: list[tuple[Any, ...]]) -> None:
         """Deletes rows without a database: an hour old, or an owner's who is dead; and what the dead held."""
-        marks = [(name, mark, old, Mark.parse(my.text(mark))) for name, mark, old in stale]
+        marks = [(name, mark, old, Mark.parse(my.text(mark), my.text(name))) for name, mark, old in stale]
         living = self.alive(parsed.owner for _, _, _, parsed in marks if parsed and parsed.owner)
         for name, mark, old, parsed in marks:
             if old or (parsed and parsed.owner and parsed.owner not in living):

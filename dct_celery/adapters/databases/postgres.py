@@ -22,8 +22,9 @@ from dct_celery.adapters.databases.postgres_heal import Healer
 from dct_celery.adapters.databases.postgres_session import PostgresSession
 from dct_celery.adapters.databases.postgres_signs import PostgresSign, held, key, locked_by_us, one_of
 from dct_celery.adapters.databases.postgres_state import read_shape, read_state
-from dct_celery.core.marks import Found, Mark
+from dct_celery.core.marks import Found, Mark, why_void
 from dct_celery.core.names import OURS, born_limit
+from dct_celery.core.serveridentity import IDENTITY
 from dct_celery.errors import CloneFailed, DatabaseError
 from dct_celery.ports import DatabasePolicy, DatabaseSpec, DatabaseStats
 
@@ -57,6 +58,12 @@ class PostgresServer:
         self.where = self._session.where
 
     # -- the server --------------------------------------------------------------
+
+    def addresses(self) -> Iterator[str]:
+        return self._session.addresses()
+
+    def identity(self) -> str:
+        return str(self._session.row(IDENTITY[self.vendor])[0])
 
     def check(self) -> None:
         about.check(self._session)
@@ -280,7 +287,7 @@ class PostgresServer:
             self._session.wait_until_closed(pid)
 
     def _rename(self, name: str, fresh: str, mark: Mark, made: list[str]) -> None:
-        """Ours at every moment: the limit of the new name first; an old comment travels along."""
+        """Ours at every moment: by the old comment before it has the new name, then by the limit, which is the new name's."""
         limit = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(sql.Identifier(name), sql.Literal(born_limit(fresh)))
         self._session.run(limit)
         self._session.run(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(fresh)))
@@ -313,7 +320,7 @@ class PostgresServer:
     def _claim(self, template: str, fresh: str, mark: Mark) -> bool:
         """Makes an idle clone ours under the fresh name, as one in the making. False when there is none.
 
-        Under a lock: between the renaming and the new mark another adopter would take it for idle.
+        Under a lock: two adopters would throw each other's sessions out.
         """
         with one_of(self._session, "adopt", [template]):
             idle = (f.name for f in self.found() if f.mark and f.mark.kind == "idle" and f.mark.template == template)
@@ -332,11 +339,13 @@ def _ours(*names: str) -> None:
 
 
 def _found(name: str, limit: int, comment: str | None, size: int) -> Found:
-    return Found(name, Mark.parse(comment), born=limit == born_limit(name), bytes=int(size))
+    mark = Mark.parse(comment, name)
+    void = "" if mark is not None else why_void(comment, name)
+    return Found(name, mark, born=limit == born_limit(name), bytes=int(size), void=void)
 
 
 def _comment(name: str, mark: Mark) -> sql.Composed:
-    return sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(mark.text))
+    return sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(mark.line(name)))
 
 
 def _door(name: str, *, closed: bool) -> sql.Composed:

@@ -26,6 +26,7 @@ from dct_celery.adapters.databases.postgres_copy import Surroundings
 from dct_celery.adapters.databases.postgres_session import PostgresSession
 from dct_celery.adapters.databases.postgres_state import read_state
 from dct_celery.core.names import born_limit
+from dct_celery.core.serverfault import fault_in
 from dct_celery.errors import DatabaseError
 from dct_celery.ports import DatabaseSpec
 
@@ -163,7 +164,11 @@ def _dump(program: Path, session: PostgresSession, name: str, spec: DatabaseSpec
         raise DatabaseError(f"{name} on {session.where} could not be exported: {error}") from error
     if run.returncode != 0:
         lines = run.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {run.returncode}"]
-        raise DatabaseError(f"{name} on {session.where} could not be exported: {lines[-1]}", detail="\n".join(lines))
+        raise DatabaseError(
+            f"{name} on {session.where} could not be exported: {lines[-1]}",
+            detail="\n".join(lines),
+            fault=fault_in("\n".join(lines)),
+        )
     return plain(run.stdout.decode("utf-8"))
 
 

@@ -11,7 +11,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from dct_celery.errors import DatabaseError
+from dct_celery.core.names import REGISTRY
+from dct_celery.core.serverfault import fault_in
+from dct_celery.errors import DatabaseError, ServerFault
 from dct_celery.ports import DatabasePolicy, DatabaseSpec, DatabaseStats
 
 #: libpq options that may come from Django's OPTIONS.
@@ -19,8 +21,12 @@ _LIBPQ = frozenset(
     {"sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "service", "passfile", "options", "target_session_attrs",
      "keepalives", "keepalives_idle", "channel_binding", "gssencmode", "krbsrvname", "client_encoding"}
 )  # fmt: skip
-#: Databases for statements that need none of their own, first one first. Never the configured one: that is production.
-_MAINTENANCE = ("postgres", "template1")
+#: The database for statements that need none of their own, and the one through which another is made where that is closed to
+#: us. Never the configured one: that is production.
+_MAINTENANCE, _LOBBY = "postgres", "template1"
+#: What the server says of a database that is absent, closed to us by its rights or by pg_hba.conf, or takes no connections.
+_CLOSED = frozenset({"3D000", "42501", "28000", "55000"})
+_EXISTS = frozenset({"42P04", "23505"})
 #: A server that vanishes without a word is noticed in half a minute. Times in seconds; tcp_user_timeout in milliseconds.
 _NETWORK = {
     "connect_timeout": 10,
@@ -37,7 +43,16 @@ _MENDS = {
     "53300": "it has no connection left: raise max_connections there, or lower the number of slots",
     "25006": "it is read-only: set HOST and PORT to the primary server",
 }
-_TOO_MANY = re.compile(r"too many (clients|connections)|connection slots are reserved", re.IGNORECASE)
+#: By SQLSTATE, or by its class: the first two characters.
+_FAULTS = {
+    "53300": ServerFault.CONNECTIONS,
+    "53100": ServerFault.DISK,
+    "08": ServerFault.AWAY,
+    "57P01": ServerFault.AWAY,
+    "57P02": ServerFault.AWAY,
+    "57P03": ServerFault.AWAY,
+    "57P05": ServerFault.AWAY,
+}
 
 
 class PostgresSession:
@@ -113,6 +128,25 @@ class PostgresSession:
         self._stats.opened += 1
         return connection
 
+    def addresses(self) -> Iterator[str]:
+        """Of the server, on a connection of its own that sends nothing before it is asked for a second one."""
+        with contextlib.closing(self._knock()) as connection:
+            yield connection.info.hostaddr or connection.info.host
+            with self.translated():
+                row = connection.execute("SELECT host(inet_server_addr())").fetchone()
+            if row and row[0]:
+                yield str(row[0])
+
+    def _knock(self) -> psycopg.Connection[Any]:
+        """Any database will do."""
+        for database in (_MAINTENANCE, REGISTRY):
+            try:
+                return self._connect_to(database, "dct")
+            except DatabaseError as error:
+                if not _is_closed(error, database):
+                    raise
+        return self._connect_to(_LOBBY, "dct")
+
     def wait_until_closed(self, pid: int) -> None:
         """Until the server process of a connection that was closed is gone: else a statement about its database waits for
         a tenth of a second."""
@@ -126,7 +160,7 @@ class PostgresSession:
         try:
             yield
         except psycopg.Error as error:
-            raise DatabaseError(self.sentence(error)) from error
+            raise DatabaseError(self.sentence(error), fault=_fault(error)) from error
 
     def sentence(self, error: psycopg.Error) -> str:
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -141,7 +175,8 @@ class PostgresSession:
         self._retire()
         if self._connection is None:
             if self._pins:
-                raise DatabaseError(f"database {self.alias!r} on {self.where}: the connection was lost in the middle of a step")
+                line = f"database {self.alias!r} on {self.where}: the connection was lost in the middle of a step"
+                raise DatabaseError(line, fault=ServerFault.AWAY)
             self._connection = self.open()
             self._operations, self._opened_at = 0, self._clock()
         else:
@@ -178,28 +213,60 @@ class PostgresSession:
         return True
 
     def _connect_to_maintenance(self, name: str) -> psycopg.Connection[Any]:
-        # Locks are per database, so workers must come to the same one: the next is tried only where this one is not for us.
-        for database in [self._maintenance] if self._maintenance else _MAINTENANCE:
+        """To `postgres`, or to a database of our own where that is closed to us.
+
+        Locks are per database, so every worker must come to the same one. Nobody may stay in template1, which any CREATE DATABASE
+        copies: it fails while somebody is connected there.
+        """
+        if self._maintenance:
+            return self._connect_to(self._maintenance, name)
+        closed: DatabaseError | None = None
+        for database in (_MAINTENANCE, REGISTRY):
             try:
                 connection = self._connect_to(database, name)
             except DatabaseError as error:
-                if database == _MAINTENANCE[-1] or not _is_not_for_us(error, database):
+                if not _is_closed(error, database):
                     raise
+                closed = closed or error
             else:
                 self._maintenance = database
                 return connection
-        raise AssertionError("the last one raises")
+        assert closed is not None
+        self._make_registry(closed)
+        connection = self._connect_to(REGISTRY, name)
+        self._maintenance = REGISTRY
+        return connection
+
+    def _make_registry(self, closed: DatabaseError) -> None:
+        """Through template1, for as long as that takes; what is copied is template0, so several may do so at once. `closed` says
+        why the maintenance database does not serve."""
+        try:
+            with contextlib.closing(self._connect_to(_LOBBY, "dct")) as lobby:
+                lobby.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(REGISTRY)))
+        except DatabaseError as error:
+            raise (closed if _is_closed(error, _LOBBY) else error) from error
+        except psycopg.Error as error:
+            if error.sqlstate in _EXISTS:
+                return
+            raise DatabaseError(
+                f"{closed}; without it, this role would need a database of its own for locks, which it may not create: "
+                f"{self.sentence(error)}; as a superuser: "
+                f"GRANT CONNECT ON DATABASE {_MAINTENANCE} TO the role, and give it CREATEDB",
+                fault=_fault(error),
+            ) from error
 
     def _connect_to(self, database: str, name: str) -> psycopg.Connection[Any]:
         try:
             return psycopg.connect(autocommit=True, prepare_threshold=None, application_name=name, **self._parameters(database))
         except psycopg.OperationalError as error:
             self._stats.failed += 1
-            line = _last_line(error)
-            mend = _MENDS["53300"] if _TOO_MANY.search(line) else "check HOST, PORT, USER and PASSWORD of its settings"
+            fault = _fault(error)
+            mend = "check HOST, PORT, USER and PASSWORD of its settings as this worker sees them"
+            if fault is ServerFault.CONNECTIONS:
+                mend = _MENDS["53300"]
             raise DatabaseError(
-                f"database {self.alias!r} on {self.where} cannot be reached from this worker: {line}; {mend}"
-                + ("" if _TOO_MANY.search(line) else " as this worker sees them")
+                f"database {self.alias!r} on {self.where} cannot be reached from this worker: {_reason(error)}; {mend}",
+                fault=fault,
             ) from error
 
     def _parameters(self, database: str) -> Mapping[str, Any]:
@@ -220,13 +287,26 @@ def _no_timeouts(version: int) -> bytes:
     return "; ".join([_NO_TIMEOUTS, *(f"SET {name} = 0" for since, name in later if version >= since)]).encode()
 
 
-def _last_line(error: psycopg.Error) -> str:
-    return str(error).strip().splitlines()[-1].strip() if str(error).strip() else type(error).__name__
+def _fault(error: psycopg.Error) -> ServerFault | None:
+    """By the server's code; libpq tells none of a connection that failed, nor of one that broke."""
+    code = error.sqlstate or ""
+    return (_FAULTS.get(code) or _FAULTS.get(code[:2])) if code else fault_in(str(error))
 
 
-def _is_not_for_us(error: DatabaseError, database: str) -> bool:
-    """The server speaks of this very database: it is absent or closed to us. A connection that fails has no error code, and
-    a server that is full or starting up speaks of no database."""
-    assert isinstance(error.__cause__, psycopg.Error)
-    line = _last_line(error.__cause__)
-    return database in line.rpartition("FATAL:")[2] and not _TOO_MANY.search(line)
+def _reason(error: psycopg.Error) -> str:
+    """The line that says why: a DETAIL or HINT may follow it, and another address, or the same one with TLS, may come first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    plain = [line for line in lines if not line.startswith(("DETAIL:", "HINT:"))]
+    return (plain or lines or [type(error).__name__])[-1]
+
+
+def _is_closed(error: DatabaseError, database: str) -> bool:
+    """The server speaks of this very database: it is absent or closed to us. A server that is full or starting up speaks of no
+    database, and no other one would help."""
+    cause = error.__cause__
+    assert isinstance(cause, psycopg.Error)
+    if cause.sqlstate:
+        return cause.sqlstate in _CLOSED
+    # Whole: pg_hba.conf and the right to connect are told with more lines below, or once with and once without TLS.
+    said = " ".join(str(cause).split("FATAL:")[1:])
+    return bool(re.search(rf"[\"'«»„“]\s?{database}\s?[\"'«»“”]", said)) and error.fault is None

@@ -7,6 +7,7 @@ files, which the kernel ends with the process that holds them.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import time
@@ -15,9 +16,9 @@ from pathlib import Path
 
 from dct_celery.adapters.databases.sqlite_files import FolderSign, copy_file, hold_file, is_held, locked_file, sign_file
 from dct_celery.adapters.databases.sqlite_state import checkpoint, read_state
-from dct_celery.core.marks import Found, Mark
+from dct_celery.core.marks import Found, Mark, why_void
 from dct_celery.core.names import OURS
-from dct_celery.errors import CloneFailed, DatabaseError
+from dct_celery.errors import CloneFailed, DatabaseError, ServerFault
 from dct_celery.ports import DatabaseStats
 
 _DATABASE, _MARK = ".sqlite3", ".mark"
@@ -39,6 +40,12 @@ class SqliteFolder:
         self.stats = DatabaseStats()
 
     # -- the folder --------------------------------------------------------------
+
+    def addresses(self) -> Iterator[str]:
+        return iter(())
+
+    def identity(self) -> str:
+        return ""
 
     def check(self) -> None:
         try:
@@ -78,9 +85,14 @@ class SqliteFolder:
 
     def found(self, *, sizes: bool = False) -> list[Found]:
         names = {path.stem for pattern in (_DATABASE, _MARK) for path in self._folder.glob(f"*{pattern}")}
-        return [
-            Found(name, self._mark(name), bytes=self._size(name) if sizes else 0) for name in sorted(names) if OURS.match(name)
-        ]
+        return [self._found(name, sizes=sizes) for name in sorted(names) if OURS.match(name)]
+
+    def _found(self, name: str, *, sizes: bool) -> Found:
+        mark, void = self._mark(name), ""
+        if mark is None:
+            with contextlib.suppress(OSError):
+                void = why_void(self._line(name), name)
+        return Found(name, mark, bytes=self._size(name) if sizes else 0, void=void)
 
     def announce(self, name: str, mark: Mark) -> None:
         _ours(name)
@@ -148,7 +160,7 @@ class SqliteFolder:
             self._write(name, mark)
         except (OSError, DatabaseError) as error:
             self._remove(name)
-            raise CloneFailed(f"{template} could not be copied: {error}") from error
+            raise CloneFailed(f"{template} could not be copied: {error}", fault=_full(error)) from error
         self.stats.cloned += 1
         self.stats.clone_seconds += time.monotonic() - started
 
@@ -204,19 +216,23 @@ class SqliteFolder:
 
     def _mark(self, name: str) -> Mark | None:
         try:
-            return Mark.parse((self._folder / f"{name}{_MARK}").read_text())
+            return Mark.parse(self._line(name), name)
         except OSError:
             return None
+
+    def _line(self, name: str) -> str:
+        return (self._folder / f"{name}{_MARK}").read_text(errors="replace")
 
     def _write(self, name: str, mark: Mark) -> None:
         """Whole or not at all, whoever reads meanwhile."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             draft = self._folder / f"{name}.mark-{os.getpid()}"
-            draft.write_text(mark.text)
+            draft.write_text(mark.line(name))
             draft.replace(self._folder / f"{name}{_MARK}")
         except OSError as error:
-            raise DatabaseError(f"the mark of {name} cannot be written: {error}; free space in {self._folder}") from error
+            line = f"the mark of {name} cannot be written: {error}; free space in {self._folder}"
+            raise DatabaseError(line, fault=_full(error)) from error
 
     def _proven(self, name: str) -> bool:
         """Something of this name is there, and it is ours. Raises DatabaseError when it is there and not ours."""
@@ -274,3 +290,9 @@ def _ours(*names: str) -> None:
     for name in names:
         if not OURS.match(name):
             raise DatabaseError(f"{name!r} is not one of our databases; it was not touched")
+
+
+def _full(error: Exception) -> ServerFault | None:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ServerFault.DISK
+    return error.fault if isinstance(error, DatabaseError) else None

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+from dct_celery.core.serverfault import fault_in
 from dct_celery.errors import DatabaseError
 
 _PRAGMAS = ("user_version", "application_id", "encoding", "auto_vacuum")
@@ -54,4 +55,4 @@ def _opened(file: Path) -> Iterator[sqlite3.Connection]:
         with contextlib.closing(connection):
             yield connection
     except sqlite3.Error as error:
-        raise DatabaseError(f"{file}: {error}") from error
+        raise DatabaseError(f"{file}: {error}", fault=fault_in(str(error))) from error

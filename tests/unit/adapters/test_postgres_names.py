@@ -90,7 +90,7 @@ def generated(count: int) -> list[str]:
 
 def test_of_ten_thousand_databases_without_a_mark_none_is_dropped() -> None:
     # Given
-    comments = [None, "", "production", "dct", "dct template x", "dct1", "dct1 kind=other", "DCT1 kind=clone", " dct1 kind=clone"]
+    comments = [None, "", "production", "dct", "dct template x", "dct2", "dct1 kind=clone", MARK.line("test_another")]
     for number, name in enumerate(generated(10_000)):
         # A limit that is nearly, but not quite, the one that only we would give.
         limit = [-1, 0, 100, born_limit(name) + 1, born_limit(name + "x")][number % 5]
@@ -104,7 +104,7 @@ def test_of_ten_thousand_databases_without_a_mark_none_is_dropped() -> None:
         assert all(statement.startswith("SELECT ") for statement in connection.statements)
 
 
-@pytest.mark.parametrize("comment", [MARK.text, None])
+@pytest.mark.parametrize("comment", [MARK.line(GOOD), None])
 def test_a_database_with_a_mark_or_born_as_ours_is_dropped(comment: str | None) -> None:
     # Given
     connection = RecordingConnection(comment, -1 if comment else born_limit(GOOD))

@@ -56,6 +56,7 @@ class TestUnmarked:
 
     def test_it_is_said_why(self) -> None:
         assert verdict(Found("test_shop", None)) == Decision(False, "carries no mark of ours")
+        assert verdict(Found("test_shop", None, void="was renamed")) == Decision(False, "was renamed")
 
     @given(st.text().filter(lambda text: not text.startswith("test_")), st.sampled_from(KINDS))
     def test_a_mark_does_not_make_a_foreign_name_ours(self, name: str, kind: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dct_celery.core.model import Failure
-from dct_celery.core.serverfault import ServerFault, fault_in, fault_in_traceback, suspicion
+from dct_celery.core.serverfault import fault_in, fault_in_traceback, suspicion
+from dct_celery.errors import ServerFault
 
 _SAID = {
     "FATAL:  sorry, too many clients already": ServerFault.CONNECTIONS,

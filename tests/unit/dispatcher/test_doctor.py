@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from itertools import count
 
@@ -18,6 +18,10 @@ from dct_celery.wire.messages import Loaded
 from tests.support.memory_database import MemoryServer
 
 SHOP = Configured("default", "postgresql", "postgresql", "shop", "test_shop", False, "db", "", True)
+
+
+def unresolved(hosts: Iterable[str]) -> dict[str, set[str]]:
+    return {}
 
 
 def loaded(*configured: Configured, **facts: str) -> Loaded:
@@ -42,14 +46,14 @@ def said(findings: list[Finding]) -> str:
 
 class TestProject:
     def test_a_sound_project_is_two_lines(self) -> None:
-        assert list(doctor.project(loaded(SHOP), Settings())) == [
+        assert list(doctor.project(loaded(SHOP), Settings(), unresolved)) == [
             Finding("ok", "settings", "155 tests in 0.5 s, Django 5.2, Python ?"),
             Finding("ok", "guards", "nothing looks like production: default (shop)"),
         ]
 
     def test_a_guard_that_refuses_is_a_failure_with_its_mend(self) -> None:
         # When
-        (finding,) = bad(doctor.project(loaded(replace(SHOP, name="prod_shop")), Settings()))
+        (finding,) = bad(doctor.project(loaded(replace(SHOP, name="prod_shop")), Settings(), unresolved))
 
         # Then
         assert (finding.level, finding.what) == ("failed", "guards")
@@ -61,12 +65,32 @@ class TestProject:
         project = loaded(replace(SHOP, name="prod_shop"))
 
         # Then
-        assert bad(doctor.project(project, Settings(allow_database=("prod_*",)))) == []
-        assert bad(doctor.project(loaded(SHOP), Settings(deny_database=("shop",))))[0].level == "failed"
-        assert bad(doctor.project(loaded(SHOP), Settings(deny_db_host=("db",))))[0].level == "failed"
+        assert bad(doctor.project(project, Settings(allow_database=("prod_*",)), unresolved)) == []
+        assert bad(doctor.project(loaded(SHOP), Settings(deny_database=("shop",)), unresolved))[0].level == "failed"
+        assert bad(doctor.project(loaded(SHOP), Settings(deny_db_host=("db",)), unresolved))[0].level == "failed"
+
+    def test_what_is_allowed_is_said_to_be_so_and_not_that_it_looks_like_nothing(self) -> None:
+        # Given
+        names = {"default": "shop_production", "crm": "crm", "legacy": "shop_live"}
+        rows = [replace(SHOP, alias=alias, name=name, used=alias != "legacy", host=alias) for alias, name in names.items()]
+
+        # When
+        _, *guards = doctor.project(loaded(*rows), Settings(allow_database=("shop_prod*",)), unresolved)
+
+        # Then
+        assert [(finding.level, finding.text) for finding in guards] == [
+            ("ok", "default (shop_production) looks like production (the word 'production'); "
+             "--allow-database says that it is none"),
+            ("ok", "legacy (shop_live) looks like production (the word 'live'); no test uses it, and it is on another server"),
+            ("ok", "nothing else looks like production: crm (crm)"),
+        ]  # fmt: skip
 
     def test_what_is_only_warned_about_is_a_warning(self) -> None:
-        assert [finding.level for finding in doctor.project(loaded(SHOP, debug="true"), Settings())] == ["ok", "warning", "ok"]
+        assert [finding.level for finding in doctor.project(loaded(SHOP, debug="true"), Settings(), unresolved)] == [
+            "ok",
+            "warning",
+            "ok",
+        ]
 
 
 class TestDatabase:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -10,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dct_celery.errors import ConfigError
-from dct_celery.security.guards import Configured, check, looks_like_production, sanitize_log_output
+from dct_celery.security.guards import (
+    Configured,
+    check,
+    hosts_to_resolve,
+    looks_like_production,
+    refuse_address,
+    sanitize_log_output,
+)
 
 SHOP = Configured(
     alias="default",
@@ -23,12 +31,24 @@ SHOP = Configured(
     port="",
     used=True,
 )
+#: As a build machine called build-1 might see them.
+ADDRESSES = {
+    "localhost": {"127.0.0.1", "::1"},
+    "127.1": {"127.0.0.1", "::1"},
+    "build-1": {"192.168.0.9", "127.0.0.1", "::1"},
+    "db.example": {"10.0.0.5"},
+    "prod.example": {"10.0.0.5", "fd00::5"},
+    "10.0.0.5": {"10.0.0.5"},
+    "fd00::5": {"fd00::5"},
+    "other.example": {"10.0.0.6"},
+    "nowhere": set(),
+}
 MEMORY = "file:memorydb_default?mode=memory&cache=shared"
 FILE = replace(SHOP, vendor="sqlite", name="/srv/shop.sqlite3", test_name=MEMORY, host="")
 
 
 def warnings_of(*configured: Configured, facts: dict[str, str] | None = None, **lists: Any) -> list[str]:
-    return check(configured, facts=facts or {}, **{"allow": (), "deny": (), "deny_hosts": (), **lists})
+    return check(configured, facts=facts or {}, **{"allow": (), "deny": (), "deny_hosts": (), "addresses": {}, **lists})
 
 
 def refusal(*configured: Configured, facts: dict[str, str] | None = None, **lists: Any) -> str:
@@ -85,7 +105,8 @@ class TestProduction:
         [
             "prod_shop", "shop_prod", "prod", "Shop-PROD", "shop.production", "production", "shop_production_2", "prod1",
             "shopProduction", "live_shop", "shop_live", "live", "staging_shop", "shop-staging", "shop_stage", "prd-shop",
-            "shop_staging_eu", "tests_prod", "preprod", "eu_prod_shop", "test_production", "staging_area",
+            "shop_staging_eu", "tests_prod", "preprod", "eu_prod_shop", "test_production", "staging_area", "shopprod", "prodshop",
+            "shop-uat", "uat", "UAT2", "shopproduction", "shopstaging", "shopprd", "crm_proddb", "acmestg", "production_line",
         ],
     )  # fmt: skip
     def test_a_name_with_a_word_for_production_looks_like_it(self, name: str) -> None:
@@ -97,7 +118,10 @@ class TestProduction:
         [
             "shop", "livestock", "product_catalogue", "products", "delivery", "olive", "productivity", "deliver_live_chat_eu",
             "reproduction", "stagecoach", "stage_plays", "master_data", "main", "main_shop", "staging_area_tests", "prod_dev",
-            "production_local", "prod_test", "alive", "", "_", "schedule", "producer_main",
+            "production_local", "prod_test", "alive", "", "_", "schedule", "producer_main", "prodigy", "products_de",
+            "productline", "nonprod", "shop_nonprod", "squat", "equator", "backstage", "coproduction", "upstaging", "shoplive",
+            "shopprod_dev",
+            "uat_test",
         ],
     )  # fmt: skip
     def test_an_innocent_name_does_not(self, name: str) -> None:
@@ -150,13 +174,22 @@ class TestNeighbour:
 
 
 class TestSurroundings:
-    @pytest.mark.parametrize("value", ["production", "PROD", " live ", "staging"])
-    def test_a_production_environment_is_refused(self, value: str) -> None:
-        assert refusal(SHOP, facts={"django_env": value}).startswith(f"DJANGO_ENV is {value!r}: ")
+    @pytest.mark.parametrize("variable", ["DJANGO_ENV", "ENVIRONMENT", "APP_ENV", "ENV", "DEPLOY_ENV", "DJANGO_ENVIRONMENT"])
+    @pytest.mark.parametrize("value", ["production", "PROD", "live", "staging", "prod-eu", "eu_production", "uat", "stage"])
+    def test_a_production_environment_is_refused(self, variable: str, value: str) -> None:
+        assert refusal(SHOP, facts={variable: f" {value} "}).startswith(f"{variable} is {value!r}: ")
 
-    @pytest.mark.parametrize("value", ["", "test", "ci", "development"])
+    @pytest.mark.parametrize("value", ["", "test", "ci", "development", "prod-test", "product-team", "local", "/etc/profile"])
     def test_any_other_environment_is_fine(self, value: str) -> None:
-        assert warnings_of(SHOP, facts={"django_env": value}) == []
+        assert warnings_of(SHOP, facts={"DJANGO_ENV": value, "ENVIRONMENT": value}) == []
+
+    @pytest.mark.parametrize("module", ["shop.settings.production", "production", "shop.settings_prod", "conf.live"])
+    def test_a_settings_module_for_production_is_refused(self, module: str) -> None:
+        assert refusal(SHOP, facts={"settings": module}).startswith(f"the settings module {module!r} is one for production")
+
+    @pytest.mark.parametrize("module", ["", "prod_shop.settings", "shop.settings.test", "settings_prod_test", "live.conf.base"])
+    def test_other_settings_modules_are_fine(self, module: str) -> None:
+        assert warnings_of(SHOP, facts={"settings": module}) == []
 
     @pytest.mark.parametrize(
         ("host", "pattern"),
@@ -165,6 +198,76 @@ class TestSurroundings:
     )  # fmt: skip
     def test_a_denied_host_is_refused(self, host: str, pattern: str) -> None:
         assert f"is denied by --deny-db-host {pattern};" in refusal(replace(SHOP, host=host), deny_hosts=("x", pattern))
+
+    @pytest.mark.parametrize(
+        ("host", "pattern"),
+        [("127.1", "localhost"), ("127.1", "127.0.0.1"), ("db.example", "prod.example"), ("db.example", "10.0.0.5"),
+         ("db.example", "10.0.*"), ("db.example", "prod.example:5432"), ("10.0.0.5", "prod.example"), ("", "build-1"),
+         ("localhost", "build-1"), ("/var/run/postgresql", "localhost"), ("/tmp", "build-1"), ("a,db.example", "prod.example"),
+         ("fd00::5", "prod.example"), ("db.example", "[10.0.0.5]:5432"), ("@abstract", "127.0.0.1")],
+    )  # fmt: skip
+    def test_a_denied_server_is_refused_under_each_of_its_names(self, host: str, pattern: str) -> None:
+        assert f"is denied by --deny-db-host {pattern};" in refusal(
+            replace(SHOP, host=host), deny_hosts=("x", pattern), addresses=ADDRESSES
+        )
+
+    def test_what_it_is_denied_for_is_said(self) -> None:
+        assert "HOST 'db.example', which is 10.0.0.5, is denied by --deny-db-host prod.example; " in refusal(
+            SHOP, deny_hosts=("prod.example",), addresses=ADDRESSES
+        )
+
+    @pytest.mark.parametrize(
+        ("host", "pattern"),
+        [("other.example", "prod.example"), ("db.example", "prod.example:5433"), ("db.example", "localhost"),
+         ("", "prod.example"), ("unknown", "nowhere"), ("unknown", "prod.example")],
+    )  # fmt: skip
+    def test_another_server_is_not(self, host: str, pattern: str) -> None:
+        assert warnings_of(replace(SHOP, host=host), deny_hosts=(pattern,), addresses=ADDRESSES) == []
+
+    def test_only_what_can_matter_is_resolved(self) -> None:
+        # Given
+        unused, file = replace(SHOP, host="unused", used=False), replace(FILE, host="file")
+
+        # Then
+        assert hosts_to_resolve([SHOP, unused, file], ()) == set()
+        assert hosts_to_resolve([replace(SHOP, host="a,/tmp"), unused, file], ("b:5432", "*.c", "fd00::5", "[fd00::6]:1")) == {
+            "a", "b", "fd00::5", "fd00::6", "localhost",
+        }  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("seen", "denied"),
+        [
+            (["10.0.0.5"], True),
+            (["10.0.0.7", "10.0.0.5"], True),
+            (["10.0.0.7", "db-1"], False),
+            (["127.0.0.1"], False),
+            ([], False),
+        ],
+    )
+    def test_a_server_is_refused_by_the_address_that_its_connection_has(self, seen: list[str], denied: bool) -> None:
+        # When
+        try:
+            refuse_address("default", "postgresql", iter(seen), "", ("prod.example:5432", "db-2"), ADDRESSES)
+            message = ""
+        except ConfigError as error:
+            message = str(error)
+
+        # Then
+        assert ("its server has the address '10.0.0.5', which is denied by --deny-db-host prod.example:5432" in message) is denied
+
+    def test_nobody_is_asked_for_addresses_where_nothing_is_denied(self) -> None:
+        def asked() -> Iterator[str]:
+            raise AssertionError("asked")
+            yield ""
+
+        refuse_address("default", "postgresql", asked(), "", (), {})
+
+    def test_a_database_that_options_pin_is_refused(self) -> None:
+        assert refusal(replace(SHOP, pinned_by="OPTIONS['dbname']")) == (
+            "database 'default': OPTIONS['dbname'] names the database 'shop' whatever NAME says, so tests would run there; move "
+            "it to NAME"
+        )
+        assert warnings_of(replace(SHOP, pinned_by="OPTIONS['dbname']", used=False)) == []
 
     def test_other_hosts_files_and_unused_aliases_are_not(self) -> None:
         assert warnings_of(SHOP, deny_hosts=("db", "db.example:5433", "localhost")) == []

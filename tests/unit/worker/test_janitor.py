@@ -274,7 +274,7 @@ class TestDropping:
         server, collector = Raced(), Collector()
         server.world.put("test_one", CLONE)
         server.world.time += GRACE_SECONDS
-        collector._dead[("test_one", CLONE.text)] = 0
+        collector._dead[("test_one", CLONE.line("test_one"))] = 0
 
         # Then
         assert collector.collect(server) == [Result("test_one", "left", "its owner is back")]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dct_celery.errors import CloneFailed
+from dct_celery.errors import CloneFailed, DatabaseError, ServerFault
 from dct_celery.worker.maker import CLONE_TRIES, three_times
 from dct_celery.worker.preparation import slots_that_fit
 from dct_celery.worker.rest import LONGEST_REST, Permits, Rest, rest_seconds, resting
@@ -83,7 +83,7 @@ def test_a_full_disk_is_not_asked_again_at_once() -> None:
 
     def clone(first: bool) -> str:
         tries.append(first)
-        raise CloneFailed("could not extend file: No space left on device")
+        raise CloneFailed("it could not be cloned") from DatabaseError("no space", fault=ServerFault.DISK)
 
     # Then
     with pytest.raises(CloneFailed):

@@ -1,0 +1,34 @@
+"""The worker's own look at a server that it is about to use: what is denied here gets no statement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dct_celery.ports import DatabaseServer, DatabaseSpec
+from dct_celery.security import guards
+from dct_celery.worker.services import WorkerServices
+
+
+def refuse_settings(services: WorkerServices, spec: DatabaseSpec) -> None:
+    """Nothing is connected to. What a run was let do by --allow-database is not known here: only the lists of what is denied
+    count. Raises ConfigError."""
+    settings = services.settings
+    one = guards.Configured(
+        alias=spec.alias, vendor=spec.vendor, engine="", name=spec.name, test_name="", test=False, host=spec.host, port=spec.port,
+        used=True,
+    )  # fmt: skip
+    guards.check(
+        [one],
+        facts={},
+        allow=("*",),
+        deny=settings.deny_database,
+        deny_hosts=settings.deny_db_host,
+        addresses=services.resolve(guards.hosts_to_resolve([one], settings.deny_db_host)),
+    )
+
+
+def refuse_address(services: WorkerServices, spec: DatabaseSpec, server: DatabaseServer, deny_hosts: Sequence[str]) -> None:
+    """By what the connection says. Raises ConfigError, DatabaseError."""
+    if deny_hosts:
+        addresses = services.resolve(guards.hosts_to_resolve((), deny_hosts))
+        guards.refuse_address(spec.alias, spec.vendor, server.addresses(), spec.port, deny_hosts, addresses)

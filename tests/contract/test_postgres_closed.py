@@ -1,0 +1,116 @@
+"""What PostgreSQL promises where its database `postgres` is closed to us: another one serves, and we are in nobody's way."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from dct_celery.adapters.embedded import EmbeddedPostgres
+from dct_celery.core.names import REGISTRY
+from dct_celery.errors import DatabaseError
+from tests.conftest import SERVER_ENVIRONMENT, started
+from tests.contract.postgres import PostgresHouse
+from tests.contract.test_database_servers import CLONE, TEMPLATE, eventually
+
+
+@pytest.fixture(scope="module")
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """Not the shared one: its rules are changed."""
+    folder = tmp_path_factory.mktemp("closed")
+    with started(lambda: EmbeddedPostgres.start(folder, environ=SERVER_ENVIRONMENT)) as server:
+        yield server
+
+
+@pytest.fixture(params=["rights", "pg_hba.conf", "pg_hba.conf rejects"])
+def closed(request: pytest.FixtureRequest, own_server: EmbeddedPostgres) -> Iterator[tuple[PostgresHouse, str]]:
+    """A house, and a role to whom `postgres` is closed."""
+    with PostgresHouse(own_server) as house:
+        role = house.role("CREATEDB")
+        rules = own_server.folder / "data" / "pg_hba.conf"
+        before = rules.read_text()
+        if request.param == "rights":
+            house.command("REVOKE CONNECT ON DATABASE postgres FROM PUBLIC")
+        else:
+            _close(own_server, rules, before, role, reject="rejects" in request.param)
+        yield house, role
+        rules.write_text(before)
+        os.kill(own_server.pid, signal.SIGHUP)
+        house.command("GRANT CONNECT ON DATABASE postgres TO PUBLIC")
+        house.command(f"DROP DATABASE IF EXISTS {REGISTRY} WITH (FORCE)", f"DROP OWNED BY {role}")
+
+
+def _close(server: EmbeddedPostgres, rules: Path, before: str, role: str, *, reject: bool) -> None:
+    """By a line that refuses, or by none that allows it."""
+    open_ones = f"host all {server.user} all scram-sha-256\nhost template1,{REGISTRY} all all scram-sha-256\n"
+    rules.write_text(f"host postgres {role} all reject\n{before}" if reject else open_ones)
+    os.kill(server.pid, signal.SIGHUP)
+
+
+def test_a_database_of_our_own_serves_where_postgres_is_closed(closed: tuple[PostgresHouse, str]) -> None:
+    # Given
+    house, role = closed
+    eventually(lambda: _refused(house, role))
+    one, two = house.server(role, "secret"), house.server(role, "secret")
+    # When
+    one.check()
+    with one.lock("test_abc"):
+        # Then: two workers meet in the same place
+        assert two.locked("test_abc")
+    assert _sessions(house, role) <= {REGISTRY}
+
+
+def test_nobody_of_ours_is_in_the_way_of_who_creates_a_database(closed: tuple[PostgresHouse, str]) -> None:
+    # Given
+    house, role = closed
+    eventually(lambda: _refused(house, role))
+    servers = [house.server(role, "secret") for _ in range(4)]
+    signs = [server.sign_of_life(f"owner-{number}") for number, server in enumerate(servers)]
+    for server in servers:
+        server.check()
+    # When: as Django creates a test database
+    template = house.name()
+    house.create(template, owner=role)
+    # Then
+    servers[0].remark(template, TEMPLATE)
+    servers[1].remark(template, CLONE)
+    for sign in signs:
+        sign.close()
+    assert servers[2].found()
+
+
+def test_a_role_that_can_neither_connect_nor_create_is_told_so_in_one_line(own_server: EmbeddedPostgres) -> None:
+    # Given
+    with PostgresHouse(own_server) as house:
+        house.command("REVOKE CONNECT ON DATABASE postgres FROM PUBLIC")
+        try:
+            server = house.server(house.role(""), "secret")
+            # When
+            with pytest.raises(
+                DatabaseError, match=r"permission denied for database.*GRANT CONNECT ON DATABASE postgres"
+            ) as caught:
+                server.check()
+        finally:
+            house.command("GRANT CONNECT ON DATABASE postgres TO PUBLIC")
+    # Then
+    assert "\n" not in str(caught.value)
+    assert caught.value.fault is None
+
+
+def _refused(house: PostgresHouse, role: str) -> bool:
+    server = house.spec
+    try:
+        psycopg.connect(host=server.host, port=int(server.port), user=role, password="secret", dbname="postgres").close()
+    except psycopg.OperationalError:
+        return True
+    return False
+
+
+def _sessions(house: PostgresHouse, role: str) -> set[str]:
+    with house.connect("postgres") as connection:
+        rows = connection.execute("SELECT DISTINCT datname FROM pg_stat_activity WHERE usename = %s", [role]).fetchall()
+    return {row[0] for row in rows}
