@@ -8,6 +8,7 @@ from dct_celery.dispatcher import journal as journals
 from dct_celery.dispatcher.head import Head, expand
 from dct_celery.dispatcher.journal import Journal, open_journal
 from dct_celery.dispatcher.services import DispatcherServices
+from dct_celery.dispatcher.standing import MOST_EPOCHS
 from dct_celery.errors import Interrupted, Untrusted, UsageError
 from dct_celery.protocol.leases import AdoptAnswer, Adoption
 from dct_celery.protocol.runs import RunState
@@ -43,7 +44,8 @@ def adopt(services: DispatcherServices) -> Adopted:
     journal = held or open_journal(services.journals, services.run, head.text(services.door), services.door)
     incarnation = services.ledger.incarnation()
     whole = adoption.answer is AdoptAnswer.OK and (not adoption.incarnation or adoption.incarnation == incarnation)
-    return Adopted(head, journal, adoption.epoch, incarnation, whole)
+    # A greater one is nobody's: the store is told the run again once it is ours.
+    return Adopted(head, journal, min(adoption.epoch, MOST_EPOCHS), incarnation, whole)
 
 
 def _own_journal(services: DispatcherServices) -> tuple[str, Journal | None]:

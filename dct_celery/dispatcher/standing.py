@@ -25,7 +25,7 @@ _ASK = 1.0
 #: Seconds for which store and machine may differ about a chunk: what was written is read within moments.
 _DIFFERS = 8.0
 #: Epochs of a run: nobody's store is lost so often, and a forged number must not become ours.
-_MOST_EPOCHS = 1_000_000
+MOST_EPOCHS = 1_000_000
 #: Milliseconds of a lease whose length nobody has told.
 _LEASE_MS = 15_000
 
@@ -141,7 +141,7 @@ class StandingRun:
         """The run as the machine knows it, under the next epoch. Raises StoreUnavailable, Superseded."""
         services, ledger = self._services, self._services.ledger
         found = ledger.epoch()
-        epoch = max(self.epoch, min(found, _MOST_EPOCHS)) + 1
+        epoch = max(self.epoch, min(found, MOST_EPOCHS)) + 1
         if epoch == found:  # a forged one, under which the store would hold the run to be put back already
             epoch += 1
         stopped = machine.stop.reason if machine.stop is not None else None

@@ -95,7 +95,7 @@ def _parts(text: str) -> tuple[str, str, str]:
 @functools.lru_cache(64)
 def key_id(key: str) -> str:
     """Twelve hex digits by which two sides can see that their keys differ, without telling the key."""
-    return hashlib.sha256(f"dct-key-id:{key}".encode()).hexdigest()[:12]
+    return hashlib.sha256(f"dct-key-id:{key}".encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 def _mac(key: str, purpose: tuple[str, ...], body: str, bound: Sequence[str | int]) -> str:

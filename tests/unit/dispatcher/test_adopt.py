@@ -11,9 +11,11 @@ import pytest
 from dct_celery.dispatcher.adopt import adopt
 from dct_celery.dispatcher.conduct import Conduct
 from dct_celery.dispatcher.head import compress
-from dct_celery.errors import StoreUnavailable
+from dct_celery.dispatcher.journal import open_journal
+from dct_celery.errors import StoreUnavailable, Untrusted
 from dct_celery.ports import DISPATCHER_LEASE_MS
-from tests.support.factories import make_head, make_spec, run_door
+from dct_celery.protocol.door import Door
+from tests.support.factories import OTHER_KEY, make_head, make_spec, run_door
 from tests.support.memory_ledger import MemoryLedger, MemoryStore
 
 DOOR = run_door("run-one")
@@ -38,6 +40,70 @@ def test_a_journal_without_its_first_line_is_no_obstacle_to_what_the_store_has(t
     assert adopted.whole
     adopted.journal.close()
     assert (tmp_path / "run-one.jsonl").read_text() == f"{HEAD.text(DOOR)}\n"
+
+
+def services_of(tmp_path: Path, store: MemoryStore, door: Door = DOOR) -> Any:
+    ledger = MemoryLedger(store, "run-one", door)
+    return Mock(run="run-one", owner=YOU, door=door, ledger=ledger, journals=tmp_path, interrupted=lambda: False)
+
+
+def begun(store: MemoryStore) -> MemoryLedger:
+    """A run whose dispatcher died long ago, and left its head in the store."""
+    ledger = MemoryLedger(store, "run-one", DOOR)
+    ledger.open_run(ME, make_spec("run-one"))
+    ledger.publish_head(compress(HEAD.text(DOOR)))
+    store.clock.ms += DISPATCHER_LEASE_MS + 1
+    return ledger
+
+
+@pytest.mark.parametrize(
+    ("door", "why"),
+    [
+        (run_door("run-one", OTHER_KEY), "is signed with another key"),
+        (run_door("run-one", nonce="f" * 16), "has a wrong signature"),
+    ],
+)
+def test_a_run_of_another_key_is_not_gone_on_with(tmp_path: Path, door: Door, why: str) -> None:
+    # Given
+    store = MemoryStore()
+    begun(store)
+    # Then
+    with pytest.raises(Untrusted, match=f"the head of the run {why}"):
+        adopt(services_of(tmp_path, store, door))
+
+
+def test_a_head_that_somebody_changed_in_the_store_is_not_gone_on_with(tmp_path: Path) -> None:
+    # Given
+    store = MemoryStore()
+    begun(store).publish_head(compress(HEAD.text(DOOR).replace("app.tests.A", "app.tests.B")))
+    # Then
+    with pytest.raises(Untrusted, match="the head of the run has a wrong signature"):
+        adopt(services_of(tmp_path, store))
+
+
+def test_a_journal_of_an_earlier_run_of_the_same_name_is_not_taken_for_this_ones(tmp_path: Path) -> None:
+    # Given
+    store = MemoryStore()
+    begun(store)
+    earlier = run_door("run-one", nonce="f" * 16)
+    open_journal(tmp_path, "run-one", make_head().text(earlier), earlier).close()
+    # When
+    adopted = adopt(services_of(tmp_path, store))
+    # Then
+    assert adopted.head == HEAD
+    adopted.journal.close()
+
+
+def test_an_epoch_that_was_forged_does_not_become_ours(tmp_path: Path) -> None:
+    # Given
+    store = MemoryStore()
+    begun(store)
+    store.runs["run-one"].epoch = 10**14
+    # When
+    adopted = adopt(services_of(tmp_path, store))
+    # Then
+    assert adopted.epoch <= 1_000_000
+    adopted.journal.close()
 
 
 def test_a_store_that_goes_away_while_a_run_is_taken_over_leaves_the_run_to_the_next_attach() -> None:
