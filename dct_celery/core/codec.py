@@ -329,6 +329,8 @@ def _own(cls: Any) -> Decode:
 
 def _kind(value: Any) -> str:
     """The value, short and printable."""
+    if isinstance(value, int) and not -MAX_INT <= value <= MAX_INT:
+        return "one beyond 2**53"  # some have more digits than Python prints
     if isinstance(value, (str, int, float, bool)) or value is None:
         return ascii(value)[:60]
     return "an object" if isinstance(value, dict) else "a list"

@@ -45,14 +45,14 @@ class Door:
 
     def unseal_text(self, kind: str, text: str, *bound: str | int) -> str:
         if len(text) > MAX_TEXT:
-            raise Untrusted(f"is too long ({len(text):,} characters)")
+            raise Untrusted(f"is too long: {len(text):,} characters")
         return self.keyring.unseal((kind, *self.context), text, bound)
 
 
 def peek(cls: type[T], text: str) -> T:
     """What a signed text says, unverified: for finding out through which run's door it must go. Raises Untrusted."""
     if len(text) > MAX_TEXT:
-        raise Untrusted(f"is too long ({len(text):,} characters)")
+        raise Untrusted(f"is too long: {len(text):,} characters")
     return parse(cls, body_of(text))
 
 

@@ -10,6 +10,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from dct_celery import __version__
 from dct_celery.core.model import Manifest
 from dct_celery.errors import (
     CloneFailed,
@@ -210,7 +211,7 @@ def preparation(ledger: Any) -> Preparation:
         (Ledger(spec=Untrusted("has a wrong signature")), Preparation._spec, "the run's specification has a wrong signature"),
         (Ledger(manifest=Untrusted("is malformed")), Preparation._manifest, "the run's manifest is malformed"),
         (Ledger(spec=make_spec(version="0.0.1")), Preparation._spec, "the dispatcher runs dct_celery 0.0.1, this worker "),
-        (Ledger(spec=make_spec(protocol=99)), Preparation._spec, "the dispatcher runs dct_celery "),
+        (Ledger(spec=make_spec(version=__version__, protocol=99)), Preparation._spec, "the dispatcher runs dct_celery "),
     ],
     ids=["specification", "manifest", "version", "protocol"],
 )
@@ -218,6 +219,11 @@ def test_what_is_not_believed_of_a_run_refuses_it(ledger: Ledger, ask: Callable[
     with pytest.raises(Refused) as refused:
         ask(preparation(ledger))
     assert refused.value.reason.startswith(reason)
+
+
+def test_a_run_of_this_version_is_taken() -> None:
+    spec = make_spec(version=__version__)
+    assert preparation(Ledger(spec=spec))._spec() == spec
 
 
 def test_a_run_that_is_gone_is_over_and_not_refused() -> None:

@@ -353,6 +353,19 @@ def test_of_a_damaged_spool_nothing_wrong_is_sent_and_nobody_falls_over_it(
     check()
 
 
+def test_a_spool_with_two_records_in_one_line_is_of_no_use(tmp_path: Path, wiped: MemoryLedger) -> None:
+    # Given numbers that would be those of other records
+    spool = Spool(tmp_path, held(7))
+    for one in (RECORDS[0], f"{RECORDS[1]},{RECORDS[2]}", RECORDS[3]):
+        spool.add(one)
+    spool.end(ChunkCompleted(), 1)
+    spool.close()
+    # When
+    sent = send_again(tmp_path, wiped, 2, 1000)
+    # Then
+    assert (sent, told(wiped), names(tmp_path)) == (0, [], [])
+
+
 def test_a_spool_under_another_name_is_of_no_use(tmp_path: Path, wiped: MemoryLedger) -> None:
     # Given
     spooled(tmp_path, count=3, fence=7)
