@@ -72,6 +72,7 @@ def test_nothing_is_owed_while_another_test_of_the_class_runs_anyway() -> None:
     run.record(lease, finished(0))
     # When
     run.send(ev.Expired(lease))
+    run.send(ev.SlotsChanged(5, 5))
     # Then
     assert [chunk.indices for chunk in run.offers[1:]] == [(1,)]
 
@@ -132,7 +133,7 @@ def test_a_replay_owes_the_same() -> None:
     live, chunk = owing()
     first = live.offers[0]
     lease = LeaseRef(first.id, 1, 1, "build-a", 1)
-    events = [
+    events: list[ev.Event] = [
         ev.Offered(first), ev.Claimed(lease), ev.Recorded(lease, 2, (finished(0), finished(1))), ev.Expired(lease),
         ev.Offered(chunk), ev.Claimed(LeaseRef(chunk.id, 2, 2, "build-a", 1)),
     ]  # fmt: skip

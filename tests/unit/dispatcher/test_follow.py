@@ -571,6 +571,19 @@ def test_a_forged_order_to_stop_stops_nothing(scene: Scene) -> None:
     assert scene.ledger.renew(held, 5000) == "ok"
 
 
+def test_a_fence_that_was_forged_is_put_right_once_the_stream_is_read_to_its_end(scene: Scene) -> None:
+    # Given
+    held = begun(scene)
+    # When
+    stored(scene).slips[held.chunk].fence = 999
+    for _ in range(15):
+        look(scene)
+    # Then
+    assert (scene.ledger.epoch(), scene.ledger.fences([held.chunk])) == (2, [held.fence])
+    assert [line for line in warnings(scene) if "has something else of the run" in line] == warnings(scene)
+    assert len(warnings(scene)) == 1
+
+
 def test_entries_of_the_registry_that_are_not_believed_are_told(scene: Scene) -> None:
     # Given
     scene.follower._journal = scene.journal()

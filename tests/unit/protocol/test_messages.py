@@ -177,7 +177,8 @@ def test_a_message_does_not_pass_through_another_door(sent: tuple[type, Any]) ->
     for other in others:
         with pytest.raises(Untrusted):
             other.unseal(cls, text, 1)
-    for bound in [(), (2,), (1, 1), ("1",)]:
+    others_bound: list[tuple[str | int, ...]] = [(), (2,), (1, 1), ("1",)]
+    for bound in others_bound:
         with pytest.raises(Untrusted, match="has a wrong signature"):
             DOOR.unseal(cls, text, *bound)
 
