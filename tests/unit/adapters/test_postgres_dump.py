@@ -55,8 +55,11 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
+# Named: a gzip file holds the time, and two processes of pytest-xdist must collect the same tests.
 @pytest.mark.parametrize(
-    "data", [b"", b"no gzip", gzip.compress(b"no json"), gzip.compress(b"{}\n"), gzip.compress(b"[]\n" * 99)[:20]]
+    "data",
+    [b"", b"no gzip", gzip.compress(b"no json"), gzip.compress(b"{}\n"), gzip.compress(b"[]\n" * 99)[:20]],
+    ids=["empty", "no gzip", "no json", "no list", "cut"],
 )
 def test_a_damaged_file_is_told_with_the_mend(tmp_path: Path, data: bytes) -> None:
     # Given
