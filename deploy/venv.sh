@@ -1,4 +1,5 @@
-# Sourced by deploy/demo and deploy/test: a Python, system packages, a virtual environment made once per pyproject.toml.
+# Sourced by deploy/demo and deploy/test: a Python, system packages, a virtual environment made once per pyproject.toml and
+# constraints.txt.
 # Expects `root`, the checkout. Makes no more of the machine than it says.
 
 if [[ -t 1 && -z ${NO_COLOR:-} ]]; then bold=$'\e[1m' red=$'\e[31m' plain=$'\e[0m'; else bold='' red='' plain=''; fi
@@ -68,18 +69,24 @@ if not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")):
 PYTHON
 }
 
-# make_venv FOLDER PIP-ARGUMENT...: re-used as long as Python, pyproject.toml and the arguments are the same.
+# make_venv PYTHON FOLDER PIP-ARGUMENT...: re-used as long as Python, both files and the arguments are the same. Without
+# constraints among the arguments also for no longer than a day, as the newest versions are wanted.
 make_venv() {
-    local folder=$1 python package stamp
-    shift
-    python=$(find_python)
-    stamp=$({ "$python" -VV && printf '%s\n' "$python" "$folder" "$@" && cat "$root/pyproject.toml"; } | sha256sum)
+    local python=$1 folder=$2 package stamp
+    shift 2
+    stamp=$(
+        "$python" -VV
+        printf '%s\n' "$python" "$folder" "$@"
+        [[ " $* " == *' -c '* ]] || date +%F
+        cat "$root/pyproject.toml" "$root/constraints.txt"
+    )
+    stamp=$(sha256sum <<<"$stamp")
     if [[ -x $folder/bin/python && $(cat "$folder/.stamp" 2>/dev/null) == "$stamp" ]]; then return; fi
     package=$(missing_venv_package "$python")
     if [[ -n $package ]]; then
         need_packages "$package" || die "$python cannot make environments: run  sudo apt-get install -y $package"
     fi
-    say "making ${folder#"$root"/} (once per pyproject.toml)"
+    say "making ${folder#"$root"/} (again only when the requirements change)"
     rm -rf "$folder"
     "$python" -m venv "$folder" || die "$python -m venv failed"
     export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore

@@ -1,11 +1,9 @@
 """django-oscar with all of its apps. OSCAR_DB (sqlite, pg, mysql) and OSCAR_DB_HOST, PORT, USER, PASSWORD, NAME say where."""
 
 import os
-from pathlib import Path
 
 from oscar.defaults import *
 
-BASE_DIR = Path(__file__).resolve().parent.parent
 SECRET_KEY = "not a secret"
 USE_TZ = True
 SITE_ID = 1
@@ -68,7 +66,7 @@ AUTHENTICATION_BACKENDS = ["oscar.apps.customer.auth_backends.EmailBackend", "dj
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 HAYSTACK_CONNECTIONS = {"default": {"ENGINE": "haystack.backends.simple_backend.SimpleEngine"}}
 STATIC_URL = "/static/"
-MEDIA_ROOT = BASE_DIR / "media"
+# No MEDIA_ROOT: with one, django-oscar links its image for products without a photo into it.
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",

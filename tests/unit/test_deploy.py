@@ -1,0 +1,158 @@
+"""The shell below deploy/test and deploy/demo: which Pythons it finds, when it makes an environment, what the matrix says."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+#: Answers what deploy/venv.sh asks of a Python, and makes an environment that consists of itself.
+PYTHON = """\
+case "$*" in
+    "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+    "-m django --version") echo 9.9.9 ;;
+    -) echo "{version} $0" ;;
+esac
+"""
+
+
+def program(path: Path, text: str) -> str:
+    """A shell script at `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/bash\n{text}")
+    path.chmod(0o755)
+    return str(path)
+
+
+def python(path: Path, version: str) -> str:
+    return program(path, PYTHON.format(version=version))
+
+
+def shell(root: Path, script: str, **variables: str) -> tuple[int, list[str]]:
+    """Exit code and lines of a script that has sourced both files, as deploy/test does."""
+    head = f"set -euo pipefail; root={root}; cd {root}; source {DEPLOY}/venv.sh; source {DEPLOY}/matrix.sh\n"
+    environment = {"PATH": f"{root}/bin:/usr/bin:/bin", "HOME": str(root), "NO_COLOR": "1", **variables}
+    done = subprocess.run(["bash", "-c", head + script], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, (done.stdout + done.stderr).splitlines()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A checkout as far as the shell needs one."""
+    (tmp_path / "pyproject.toml").write_text("[project]\n")
+    (tmp_path / "constraints.txt").write_text("Django==5.2.1\nredis==8.0\n")
+    return tmp_path
+
+
+# -- environments ------------------------------------------------------------------------------
+
+
+def makings(root: Path, *arguments: str) -> int:
+    """How many environments a call of `make_venv` makes, one or none."""
+    found = python(root / "bin" / "python3.12", "3.12")
+    code, lines = shell(root, f"make_venv {found} {root}/.cache/venv {' '.join(arguments)}")
+    assert code == 0, lines
+    return sum("making" in line for line in lines)
+
+
+@pytest.mark.parametrize("file", ["pyproject.toml", "constraints.txt"])
+def test_an_environment_is_made_again_when_a_file_of_requirements_changes(root: Path, file: str) -> None:
+    # Given
+    words = ("-c", "constraints.txt", "-e", ".")
+    assert [makings(root, *words), makings(root, *words)] == [1, 0]
+    # When
+    (root / file).write_text("something else\n")
+    # Then
+    assert [makings(root, *words), makings(root, *words)] == [1, 0]
+
+
+def test_an_environment_of_the_newest_versions_lasts_a_day(root: Path) -> None:
+    # Given
+    program(root / "bin" / "date", "echo 2026-01-01")
+    assert [makings(root, "-e", "."), makings(root, "-e", ".")] == [1, 0]
+    # When
+    program(root / "bin" / "date", "echo 2026-01-02")
+    # Then one with pinned versions would last
+    assert makings(root, "-e", ".") == 1
+
+
+# -- the matrix --------------------------------------------------------------------------------
+
+
+def test_each_minor_version_is_found_once_wherever_it_lies(root: Path) -> None:
+    # Given two on PATH, three with pyenv, one of which is there already and one too old to answer
+    first = [python(root / "bin" / "python3.12", "3.12"), python(root / "bin" / "python3", "3.11")]
+    later = [python(root / ".pyenv/versions" / version / "bin/python", version[:4]) for version in ("3.12.9", "3.13.0")]
+    program(root / ".pyenv/versions/3.9/bin/python", "exit 0")
+    # When
+    _, lines = shell(root, "find_pythons")
+    # Then this machine's own are behind them
+    found = dict(line.split() for line in lines)
+    assert (found["3.11"], found["3.12"], found["3.13"]) == (first[1], first[0], later[1])
+    assert len(found) == len(lines)
+    assert "3.9" not in found
+
+
+def test_the_python_that_is_named_comes_first(root: Path) -> None:
+    # Given
+    python(root / "bin" / "python3.12", "3.12")
+    named = python(root / "mine" / "python", "3.12")
+    # When
+    _, lines = shell(root, "find_pythons", PYTHON=named)
+    # Then
+    assert f"3.12 {named}" in lines
+
+
+#: Two Pythons, and a pytest that dislikes Django 6.0 on the second one.
+MATRIX = """
+find_pythons() { printf '3.11 %s/bin/python3.11\\n3.12 %s/bin/python3.12\\n' "$root" "$root"; }
+pinned=(-c constraints.txt) pytest_arguments=(-k some)
+run_matrix
+"""
+
+
+@pytest.mark.parametrize(("verdict", "expected"), [("1", 1), ("0", 0)])
+def test_the_table_has_each_cell_and_one_that_failed_fails_the_matrix(root: Path, verdict: str, expected: int) -> None:
+    # Given
+    for version in ("3.11", "3.12"):
+        python(root / "bin" / f"python{version}", version)
+    program(root / "bin" / "pytest", f"[[ $PATH != *django6.0* ]] || exit {verdict}; echo pytest $*")
+    # When
+    code, lines = shell(root, MATRIX)
+    # Then
+    cell = "failed" if expected else "passed"
+    assert code == expected
+    assert [line.split() for line in lines[lines.index("== Python × Django") + 1 :]] == [
+        ["5.2", "6.0", "newest"],
+        ["3.11", "passed", "-", "-"],
+        ["3.12", "passed", cell, "passed", "(9.9.9)"],
+        ["Python", "3.13", "was", "not", "found"],
+        ["Python", "3.14", "was", "not", "found"],
+    ]
+    assert "pytest -n 2 --dist loadfile tests/unit tests/contract tests/acceptance/test_torture.py -k some" in lines
+
+
+def test_what_cannot_be_installed_is_said_and_fails_the_matrix(root: Path) -> None:
+    # Given
+    for version in ("3.11", "3.12"):
+        python(root / "bin" / f"python{version}", version)
+    program(root / "bin" / "python3.12", "exit 1")
+    program(root / "bin" / "pytest", "exit 0")
+    # When
+    code, lines = shell(root, MATRIX)
+    # Then
+    assert code == 1
+    assert next(line for line in lines if line.startswith("3.12")).count("not installable") == 3
+
+
+def test_only_django_differs_from_the_pinned_versions(root: Path) -> None:
+    # Given
+    for version in ("3.11", "3.12"):
+        python(root / "bin" / f"python{version}", version)
+    program(root / "bin" / "pytest", "exit 0")
+    # When
+    shell(root, MATRIX)
+    # Then
+    assert (root / ".cache/matrix/constraints.txt").read_text() == "redis==8.0\n"
