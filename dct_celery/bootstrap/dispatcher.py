@@ -18,12 +18,13 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from dct_celery.bootstrap.failed import Reports
 from dct_celery.errors import ConfigError, UsageError
+from dct_celery.security import masking
 from dct_celery.settings import Settings
 
 if TYPE_CHECKING:
     from dct_celery.adapters.source.snapshot import Snapshot
-    from dct_celery.core.model import RunReport
     from dct_celery.dispatcher.request import Request
     from dct_celery.dispatcher.services import DispatcherServices
     from dct_celery.ports import BlobStore, ChunkQueue
@@ -31,25 +32,32 @@ if TYPE_CHECKING:
 
 def run_tests(settings: Settings, origins: dict[str, str]) -> int:
     """`dct run`: the exit code by I10. Raises DctError for what stops it before there is a report."""
+    reports = Reports(settings)
+    with reports.whatever_happens():
+        return _run_tests(settings, origins, reports)
+
+
+def _run_tests(settings: Settings, origins: dict[str, str], reports: Reports) -> int:
     interrupts = _Interrupts()
     if settings.local is None and settings.local_fallback is None:
-        return _dispatch(settings, origins, interrupts)
+        return _dispatch(settings, origins, interrupts, reports)
     from dct_celery.adapters.localfleet import Standby, local_fleet
 
     if settings.local is None:
         with Standby(settings) as standby:
-            return _dispatch(settings, origins, interrupts, fall_back=standby.start)
+            return _dispatch(settings, origins, interrupts, reports, fall_back=standby.start)
     if settings.local_fallback is not None:
         places = f"{origins.get('local', '--local')} and {origins.get('local_fallback', '--local-fallback')}"
         raise UsageError(f"{places} exclude each other: a local run has no fleet to wait for; remove one")
     with local_fleet(settings) as fleet:
-        return _dispatch(fleet.settings, {**origins, **fleet.origins}, interrupts, fleet.trouble)
+        return _dispatch(fleet.settings, {**origins, **fleet.origins}, interrupts, reports, fleet.trouble)
 
 
 def _dispatch(
     settings: Settings,
     origins: dict[str, str],
     interrupts: _Interrupts,
+    reports: Reports,
     fleet_trouble: Callable[[], str] = str,
     fall_back: Callable[[], int] | None = None,
 ) -> int:
@@ -65,7 +73,7 @@ def _dispatch(
     seed = random.randint(0, 2**32 - 1) if settings.shuffle == "auto" else settings.shuffle
     hash_seed = os.environ.get("PYTHONHASHSEED") or str(random.randint(1, 2**32 - 1))
     request = make_request(settings, root, os.environ, seed, hash_seed)
-    services = _dispatcher_services(settings, origins, request, interrupts)
+    services = _dispatcher_services(settings, origins, request, interrupts, reports)
     dispatch = Dispatch(replace(services, fleet_trouble=fleet_trouble, fall_back=fall_back), request)
     return dispatch.execute()
 
@@ -79,18 +87,18 @@ def attach_run(settings: Settings, origins: dict[str, str], run: str, given: fro
     from dct_celery.reports.files import check_writable
 
     settings = replace(settings, run_id=run)
-    services = _dispatcher_services(settings, origins, None, _Interrupts())
+    services = _dispatcher_services(settings, origins, None, _Interrupts(), Reports(settings))
     adopted = adopt(services)
     request = adopted.head.to_request()
     settings = adopted.head.to_settings(settings, given)
     for name in ("junit_xml", "json"):
         if path := getattr(settings, name):
             check_writable(Path(settings.project_dir, path), origins.get(name, "the run's own setting"))
-    services = replace(services, settings=settings, write_reports=partial(_write_reports, settings))
+    services = replace(services, settings=settings, write_reports=Reports(settings).write)
     services.console.explain(request.rerun)
     standing = StandingRun(
         services,
-        adopted.head.spec,
+        adopted.spec,
         partial(_upload_again, request.root, services.blobs),
         epoch=adopted.epoch,
         incarnation=adopted.incarnation,
@@ -110,7 +118,7 @@ def _upload_again(root: Path, store: BlobStore) -> None:
 
 
 def _dispatcher_services(
-    settings: Settings, origins: dict[str, str], request: Request | None, interrupts: _Interrupts
+    settings: Settings, origins: dict[str, str], request: Request | None, interrupts: _Interrupts, reports: Reports
 ) -> DispatcherServices:
     from dct_celery.adapters.process import PipeProcess, user_environment
     from dct_celery.adapters.redisstore import blobs, client, ledger, registry
@@ -118,7 +126,8 @@ def _dispatcher_services(
     from dct_celery.reports.terminal import Terminal
 
     run = settings.run_id or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-    key = settings.signing_key or ""
+    key = settings.own_key
+    masking.PROCESS.learn(settings.secrets())  # those of a local fleet were made just now
     store = client.connect(settings.store)
     checked = client.check(store, settings.store, origins.get("store", "store"))
     console = Terminal.detect(
@@ -146,7 +155,7 @@ def _dispatcher_services(
         start_process=PipeProcess,
         user_environment=partial(user_environment, dict(os.environ)),
         snapshot=_upload,
-        write_reports=partial(_write_reports, settings),
+        write_reports=reports.write,
         interrupted=interrupts.seen,
     )
 
@@ -195,15 +204,6 @@ def _upload(root: Path, store: BlobStore) -> tuple[Snapshot, int, int]:
 
     store.put(contents())
     return taken, len(taken.files), sent
-
-
-def _write_reports(settings: Settings, report: RunReport) -> None:
-    from dct_celery.reports import files
-
-    if settings.junit_xml:
-        files.write_junit(Path(settings.project_dir, settings.junit_xml), report, settings.junit_family)
-    if settings.json:
-        files.write_json(Path(settings.project_dir, settings.json), report)
 
 
 class _Interrupts:

@@ -22,7 +22,7 @@ def look_at_workers(settings: Settings, origins: dict[str, str]) -> list[WorkerS
 
     with _asked_store(settings, origins) as asked:
         workers = asked.registry.workers()
-        return status.pool_workers(workers, _active(settings, asked, workers), settings.signing_key or "")
+        return status.pool_workers(workers, _active(settings, asked, workers), settings.own_key)
 
 
 def look_at_runs(settings: Settings, origins: dict[str, str], run: str | None) -> list[RunStatus]:
@@ -66,5 +66,5 @@ def _active(settings: Settings, asked: _Asked, workers: list[WorkerInfo]) -> lis
 def _inspected(settings: Settings, asked: _Asked, workers: list[WorkerInfo], run: str) -> RunStatus:
     from dct_celery.dispatcher import status
 
-    active, key = list(asked.registry.active_runs()), settings.signing_key or ""
+    active, key = list(asked.registry.active_runs()), settings.own_key
     return status.inspect(run, asked.ledger(run), workers=workers, active=active, pool=settings.pool, key=key)

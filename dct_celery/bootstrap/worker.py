@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from dct_celery.errors import ConfigError
+from dct_celery.security import masking
 from dct_celery.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def make_worker_app() -> Celery:
     # The Django fixup is off; the variable would still reach projects that the worker must not load.
     os.environ.pop("DJANGO_SETTINGS_MODULE", None)
     settings, _ = load({}, env=os.environ, cwd=Path.cwd())
+    masking.mask_logging()
     app = make_app(settings)
     hosts: list[Any] = []
     runs = Runs(lambda: hosts[0].ready() if hosts else set(), lambda: hosts[0].active() if hosts else set())
@@ -148,7 +150,7 @@ def _worker_services(settings: Settings, name: str) -> WorkerServices:
         name=name,
         host=socket.gethostname(),
         folder=folder,
-        key=settings.signing_key or "",
+        key=settings.own_key,
         registry=registry.RedisRegistry(store, settings.pool),
         ledger=partial(ledger.RedisLedger, store),
         code=code,

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from dct_celery.cli.options import CONTEXT, RunCommand, given, run_options
+from dct_celery.errors import ConfigError
 from dct_celery.settings import load
 
 _EPILOG = """Each option can also be a variable (--test-timeout: DCT_TEST_TIMEOUT, lists with commas) or a key of
@@ -41,7 +42,14 @@ def command(ctx: click.Context, /, **_: object) -> None:
     Start it in the project's folder. A LABEL is what `manage.py test` takes: a dotted module, class or method, or a
     folder. Without one, all tests run.
     """
-    settings, origins = load(given(ctx), env=os.environ, cwd=Path.cwd())
+    flags = given(ctx)
+    try:
+        settings, origins = load(flags, env=os.environ, cwd=Path.cwd())
+    except ConfigError as error:
+        from dct_celery.bootstrap import report_failure
+
+        report_failure(flags, os.environ, Path.cwd(), error)
+        raise
     # Late, so that the help and a wrong option answer at once.
     from dct_celery.bootstrap import run_tests
 

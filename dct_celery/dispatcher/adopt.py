@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dct_celery.dispatcher import journal as journals
-from dct_celery.dispatcher.head import Head, expand
+from dct_celery.dispatcher.head import Head, expand, hollow
 from dct_celery.dispatcher.journal import Journal, open_journal
 from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.errors import Interrupted, UsageError
@@ -20,6 +20,8 @@ class Adopted:
     """A run that is ours now. `whole`: the store has lost nothing of it since it was last put there."""
 
     head: Head
+    #: The specification that workers read, values of variables included.
+    spec: str
     journal: Journal
     epoch: int
     incarnation: str
@@ -42,10 +44,11 @@ def adopt(services: DispatcherServices) -> Adopted:
         known = "neither to the store nor to this machine's journals; dct status names the runs"
         raise UsageError(f"run {services.run} is not known, {known}")
     head = Head.parse(text or expand(stored or b""), services.key)
+    spec = services.ledger.spec() or head.spec_text(services.environ, services.key)
     journal = held or open_journal(services.journals, services.run, head.text(services.key))
     incarnation = services.ledger.incarnation()
     whole = adoption.status == "ok" and (not adoption.incarnation or adoption.incarnation == incarnation)
-    return Adopted(head, journal, adoption.epoch, incarnation, whole)
+    return Adopted(head, spec, journal, adoption.epoch, incarnation, whole)
 
 
 def _own_journal(services: DispatcherServices) -> tuple[str, Journal | None]:
@@ -62,7 +65,7 @@ def _own_journal(services: DispatcherServices) -> tuple[str, Journal | None]:
 def _stale(services: DispatcherServices, text: str) -> bool:
     """The journal is of an earlier run of the same name."""
     spec = services.ledger.spec()
-    return spec is not None and Head.parse(text, services.key).spec != spec
+    return spec is not None and Head.parse(text, services.key).spec != hollow(spec)
 
 
 def _ask(services: DispatcherServices, *, dead: bool) -> Adoption:

@@ -21,7 +21,7 @@ from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.dispatcher.standing import StandingRun
 from dct_celery.errors import InfrastructureError, Interrupted, NothingSelected, UsageError
 from dct_celery.ports import UserProcess
-from dct_celery.security import guards, signing
+from dct_celery.security import guards, masking, signing
 from dct_celery.wire import messages
 
 
@@ -66,7 +66,7 @@ class Dispatch:
         snapshot, files, sent = self._services.snapshot(self._request.root, self._services.blobs)
         self._watch.note("snapshot", start)
         if self._services.settings.code == "snapshot":
-            self._services.console.line(f"snapshot of {files:,} files, {sent:,} bytes sent")
+            self._services.console.line(f"snapshot of {files:,} file{'s' * (files != 1)}, {sent:,} bytes sent")
         return snapshot.digest
 
     def _open(self, tree: str) -> None:
@@ -105,6 +105,7 @@ class Dispatch:
         limit = self._services.settings.fixture_timeout
         patience = Patience(FIXTURE_SECONDS if limit is None else limit, self._services.clock)
         collected = collect(process, lambda: _tail(log), self._while_collecting, patience)
+        masking.PROCESS.learn(masking.secrets_of_databases(collected.loaded.databases))
         self._watch.note("collect", self._watch.started)
         self._while_collecting()
         count = len(collected.manifest)

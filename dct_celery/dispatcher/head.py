@@ -1,13 +1,14 @@
 """The head of a run: all that its dispatcher knew before the first event, so that another one can go on with it.
 
-It stands at the top of the journal and, compressed, in the store. Secrets of settings are not in it; the variables that the tests
-were given are, as in the run's specification.
+It stands at the top of the journal and, compressed, in the store. Neither secrets of settings nor values of the variables that
+the tests were given are in it: workers need those, and have them from the run's specification, which is in the store alone.
 """
 
 from __future__ import annotations
 
+import json
 import zlib
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from dct_celery.core.model import Entry, Manifest
 from dct_celery.dispatcher.collect import Collected
 from dct_celery.dispatcher.request import Request
-from dct_celery.errors import InfrastructureError
+from dct_celery.errors import InfrastructureError, UsageError
 from dct_celery.security import signing
 from dct_celery.settings import OPTIONS, Settings
 from dct_celery.wire import messages
@@ -28,10 +29,11 @@ _LIMIT = 256 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """One run. `spec` and `manifest` are the signed texts that workers read; `began` is Unix time."""
+    """One run. `manifest` is the signed text that workers read, `spec` that text without values (see `hollow`); `began` is Unix
+    time."""
 
     run: str
-    spec: str
+    spec: dict[str, Any]
     manifest: str
     began: float
     request: dict[str, Any]
@@ -49,10 +51,10 @@ class Head:
         }
         return cls(
             run=run,
-            spec=spec,
+            spec=hollow(spec),
             manifest=signing.sign(summary, key),
             began=began,
-            request={**asdict(replace(request, environment=dict(request.environment))), "root": str(request.root)},
+            request={**asdict(replace(request, environment={})), "root": str(request.root)},
             settings={"project_dir": settings.project_dir, **{name: getattr(settings, name) for name in names}},
             loaded=asdict(replace(collected.loaded, databases=[], configured=[])),
             entries=collected.rows,
@@ -71,6 +73,20 @@ class Head:
         except TypeError as error:
             raise InfrastructureError("the run was begun by another version of dct_celery; use that one") from error
 
+    def spec_text(self, environ: Mapping[str, str], key: str) -> str:
+        """The specification for a store that has lost it, with the values of this process. Raises UsageError where they are not
+        those of the run, which its signature proves."""
+        names = list(self.spec["environment"])
+        body = {**self.spec, "environment": {name: environ[name] for name in names if name in environ}}
+        text = signing.sign(body, key)
+        if json.loads(text)["sig"] != self.spec["sig"]:
+            missing = ", ".join(name for name in names if name not in environ) or ", ".join(names)
+            raise UsageError(
+                f"the store has lost run {self.run}, and journals hold no values of variables; "
+                f"set these as they were when it began, and attach again: {missing}"
+            )
+        return text
+
     def to_collected(self) -> Collected:
         manifest = Manifest(tuple(Entry.from_dict(row) for row in self.entries))
         return Collected(manifest, messages.Loaded(**self.loaded), self.entries)
@@ -85,6 +101,12 @@ class Head:
         folder = own.pop("project_dir")
         kept = {name: value for name, value in own.items() if name not in given}
         return replace(here, **kept, project_dir=folder if Path(folder).is_dir() else here.project_dir)
+
+
+def hollow(spec: str) -> dict[str, Any]:
+    """A specification without the values of variables. Its signature stays: it says whether another text is the same one."""
+    body: dict[str, Any] = json.loads(spec)
+    return {**body, "environment": dict.fromkeys(body["environment"], "")}
 
 
 def compress(text: str) -> bytes:

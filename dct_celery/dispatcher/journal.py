@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dct_celery.errors import ConfigError, UsageError
 from dct_celery.ports import StreamEntry
+from dct_celery.security import masking
 
 #: Journals kept besides the current one.
 KEEP = 20
@@ -50,7 +51,7 @@ class Journal:
         positions: dict[str, int] = {}
         lines = []
         for entry in entries:
-            lines.append(json.dumps(asdict(entry), separators=(",", ":")))
+            lines.append(_line(entry))
             positions |= _position(entry)
         self._write("\n".join(lines))
         self.positions |= positions
@@ -93,6 +94,14 @@ def open_journal(folder: Path, run: str, head: str, *, go_on: bool = False) -> J
     except OSError as error:
         place = f"the journal {path(folder, run)} cannot be written ({error.strerror})"
         raise ConfigError(f"{place}; make room, or set XDG_STATE_HOME to a folder that can be") from error
+
+
+def _line(entry: StreamEntry) -> str:
+    """Texts of tests may hold secrets, which have no business on this disk; all that the fold decides by stays as it is."""
+    line = json.dumps(asdict(entry), separators=(",", ":"))
+    if masking.PROCESS.found_in(line):
+        line = json.dumps(masking.PROCESS.texts(asdict(entry)), separators=(",", ":"))
+    return line
 
 
 def path(folder: Path, run: str) -> Path:

@@ -35,7 +35,8 @@ def assert_refused(finished: Finished, code: int, *words: str) -> None:
     assert finished.code == code, finished
     missing = [word for word in words if word not in finished.error]
     assert not missing, f"{missing} not in {finished.error}"
-    assert not finished.json, "nothing ran, so there is nothing to report"
+    assert (finished.json["tests"], finished.json["exit_code"]) == ([], code), "nothing ran, and the report says why"
+    assert finished.json["error"] in finished.error
 
 
 # -- servers ---------------------------------------------------------------------------
@@ -96,7 +97,7 @@ def test_a_worker_of_another_version_is_named_with_both_versions(fleet: Fleet, p
 
 def test_a_worker_with_another_signing_key_is_named(fleet: Fleet, place: Path) -> None:
     # Given
-    fleet.worker("stranger", DCT_SIGNING_KEY="another")
+    fleet.worker("stranger", DCT_SIGNING_KEY="another-key-of-at-least-32-characters")
     # When
     finished = fleet.run(make_project(place), "--queue-timeout", "2")
     # Then

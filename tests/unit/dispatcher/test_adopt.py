@@ -10,12 +10,14 @@ import pytest
 
 from dct_celery.dispatcher.adopt import adopt
 from dct_celery.dispatcher.conduct import Conduct
-from dct_celery.dispatcher.head import Head, compress
+from dct_celery.dispatcher.head import Head, compress, hollow
 from dct_celery.errors import StoreUnavailable
 from dct_celery.ports import DISPATCHER_LEASE_MS
+from dct_celery.security import signing
 from tests.support.memory_ledger import MemoryLedger, MemoryStore
 
-HEAD = Head("one", "spec", "m", 1.0, {}, {}, {}, [])
+SPEC = signing.sign({"run": "one", "environment": {"API_TOKEN": "hush-hush"}}, "key")
+HEAD = Head("one", hollow(SPEC), "m", 1.0, {}, {}, {}, [])
 
 
 @pytest.mark.parametrize("begun", ["", '{"run":"o'], ids=["nothing", "half a line"])
@@ -23,7 +25,7 @@ def test_a_journal_without_its_first_line_is_no_obstacle_to_what_the_store_has(t
     # Given a dispatcher that died before it had written anything to its journal
     store = MemoryStore()
     ledger = MemoryLedger(store, "one")
-    ledger.open_run("me", "spec")
+    ledger.open_run("me", SPEC)
     ledger.publish_head(compress(HEAD.text("key")))
     (tmp_path / "one.jsonl").write_text(begun)
     store.clock.ms += DISPATCHER_LEASE_MS + 1
@@ -32,7 +34,7 @@ def test_a_journal_without_its_first_line_is_no_obstacle_to_what_the_store_has(t
     adopted = adopt(services)
     # Then
     assert adopted.head == HEAD
-    assert adopted.whole
+    assert (adopted.whole, adopted.spec) == (True, SPEC)
     adopted.journal.close()
     assert (tmp_path / "one.jsonl").read_text() == f"{HEAD.text('key')}\n"
 

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dct_celery.dispatcher.collect import Collected
-from dct_celery.dispatcher.head import Head, compress, expand
+from dct_celery.dispatcher.head import Head, compress, expand, hollow
 from dct_celery.dispatcher.request import Request
-from dct_celery.errors import ConfigError, InfrastructureError
+from dct_celery.errors import ConfigError, InfrastructureError, UsageError
+from dct_celery.security import signing
 from dct_celery.settings import Settings
 from dct_celery.wire import messages
 from tests.support.factories import group, make_manifest
 
-REQUEST = Request(("--verbosity=1",), "site.settings", Path("/src"), ".", (".",), {"TZ": "UTC"}, "7", None)
+REQUEST = Request(("--verbosity=1",), "site.settings", Path("/src"), ".", (".",), {"TZ": "UTC", "API_TOKEN": "s3cret"}, "7", None)
+SPEC = signing.sign({"run": "one", "environment": dict(REQUEST.environment)}, "key")
 MANIFEST = make_manifest(group("app.tests.A", count=2), group("app.tests.B"))
 
 
 def head(settings: Settings) -> Head:
     loaded = messages.Loaded(3, MANIFEST.digest, 0.1, {"python": "3.11"}, [{"password": "s3cret"}], facts={"django": "5.2"})
     collected = Collected(MANIFEST, loaded, [entry.to_dict() for entry in MANIFEST])
-    return Head.of("one", "spec", 5.0, REQUEST, settings, collected, "key")
+    return Head.of("one", SPEC, 5.0, REQUEST, settings, collected, "key")
 
 
 def test_a_head_comes_back_as_it_was() -> None:
@@ -31,8 +34,8 @@ def test_a_head_comes_back_as_it_was() -> None:
     second = Head.parse(expand(compress(first.text("key"))), "key")
     # Then
     assert second.to_collected().manifest == MANIFEST
-    assert second.to_request() == REQUEST
-    assert (second.spec, second.began, second.manifest) == ("spec", 5.0, first.manifest)
+    assert second.to_request() == replace(REQUEST, environment={})
+    assert (second.spec, second.began, second.manifest) == (hollow(SPEC), 5.0, first.manifest)
 
 
 def test_the_run_keeps_its_own_settings_but_for_what_is_said_anew(tmp_path: Path) -> None:
@@ -61,3 +64,17 @@ def test_another_key_or_another_version_is_refused() -> None:
         Head.parse(text, "other")
     with pytest.raises(InfrastructureError, match="cannot be read"):
         expand(b"what")
+
+
+def test_a_specification_that_the_store_has_lost_comes_back_with_the_values_of_whoever_attaches() -> None:
+    # Given
+    lost = Head.parse(head(Settings()).text("key"), "key")
+
+    # Then: the same text, so that its signature holds
+    assert lost.spec_text({"TZ": "UTC", "API_TOKEN": "s3cret", "HOME": "/"}, "key") == SPEC
+
+
+@pytest.mark.parametrize("environ", [{"TZ": "UTC"}, {"TZ": "UTC", "API_TOKEN": "other"}])
+def test_a_specification_is_not_rebuilt_from_other_values_than_the_runs(environ: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match=r"journals hold no values of variables.*API_TOKEN"):
+        Head.parse(head(Settings()).text("key"), "key").spec_text(environ, "key")

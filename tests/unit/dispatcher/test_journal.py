@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from dct_celery.dispatcher import journal as journals
 from dct_celery.dispatcher.journal import KEEP, Journal, open_journal
 from dct_celery.errors import ConfigError, UsageError
 from dct_celery.ports import StreamEntry
+from dct_celery.security import masking
 
 
 def entry(kind: str = "records", seq: int = 2, chunk: str = "c1", epoch: int = 1) -> StreamEntry:
@@ -174,3 +176,15 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_mend(tmp_path: Path) 
     # Then
     with pytest.raises(ConfigError, match=r"one\.jsonl cannot be written \(Not a directory\); make room, or set XDG_STATE_HOME"):
         open_journal(tmp_path / "file" / "runs", "one", "head")
+
+
+def test_a_secret_that_a_test_printed_is_not_on_this_disk(tmp_path: Path, journal: Journal) -> None:
+    # Given a password that is a word of the protocol as well
+    masking.PROCESS.learn(["correct-horse", "completed"])
+    said = [{"kind": "completed", "output": "login with correct-horse", "failures": [{"text": "it is completed"}]}]
+    # When
+    journal.append([replace(entry(), data=said), entry("completed", 3)])
+    # Then: what the fold decides by is as it was
+    (records, end) = journals.read(journal.path)[1]
+    assert records.data == [{"kind": "completed", "output": "login with **", "failures": [{"text": "it is **"}]}]
+    assert end == entry("completed", 3)
