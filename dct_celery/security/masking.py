@@ -123,15 +123,11 @@ class Masker:
         """The text without known secrets and without what looks like one."""
         return self.values(mask_patterns(self.values(text))) if text else text
 
-    def found_in(self, text: str) -> bool:
-        """Whether a known secret stands in the text."""
-        return self.values(text) != text
-
     def texts(self, data: Any) -> Any:
-        """Decoded JSON with the texts of tests and workers in it masked by value; words of the protocol and names stay."""
+        """Decoded JSON with the texts of tests and workers in it masked as outputs; words of the protocol and names stay."""
         if isinstance(data, dict):
             return {
-                name: self.values(value) if name in _TEXTS and isinstance(value, str) else self.texts(value)
+                name: self.output(value) if name in _TEXTS and isinstance(value, str) else self.texts(value)
                 for name, value in data.items()
             }
         return [self.texts(item) for item in data] if isinstance(data, list | tuple) else data
