@@ -51,7 +51,7 @@ def examine(settings: Settings, origins: dict[str, str], *, measure: bool) -> It
         if there or settings.broker != settings.store:
             yield from doctor.attempt("broker", partial(_examine_broker, settings, origins))
         yield from checkup.signing_key(settings, infos)
-        for line in warnings_of(os.environ, Path(settings.project_dir)):
+        for line in warnings_of(os.environ, Path.cwd()):
             text, _, mend = line.rpartition("; ")
             yield doctor.Finding("warning", "signing key" if "KEY" in line.partition(":")[0] else "settings", text, mend)
     loaded: list[Loaded] = []

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from dct_celery.bootstrap.failed import Reports
 from dct_celery.errors import ConfigError, UsageError
 from dct_celery.security import masking
-from dct_celery.settings import Settings
+from dct_celery.settings import Settings, warnings_of
 
 if TYPE_CHECKING:
     from dct_celery.adapters.source.snapshot import Snapshot
@@ -134,7 +134,7 @@ def _dispatcher_services(
         os.environ, out=sys.stdout, err=sys.stderr, verbosity=settings.verbosity, clock=time.monotonic,
         rerun=request.rerun if request is not None else lambda verdict: verdict.entry.id,
     )  # fmt: skip
-    for warning in checked.warnings:
+    for warning in (*warnings_of(os.environ, Path.cwd()), *checked.warnings):
         console.warn(warning)
     return DispatcherServices(
         settings=settings,

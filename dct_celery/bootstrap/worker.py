@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 
 from dct_celery.errors import ConfigError
 from dct_celery.security import masking
-from dct_celery.settings import Settings, load
+from dct_celery.settings import Settings, load, warnings_of
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from dct_celery.worker.services import WorkerServices
     from dct_celery.worker.slot import Slot
 
-
+log = logging.getLogger("dct_celery.worker")
 _slots: dict[str, Slot] = {}
 
 
@@ -103,6 +104,8 @@ def _start_host(settings: Settings, worker: Any) -> Any:
     if not pool.endswith("prefork"):
         raise SystemExit(f"dct: error: this worker runs the pool {pool}; slots need processes: leave -P at prefork")
     host = Host(_worker_services(settings, worker.hostname), worker.concurrency, lambda: len(state.active_requests))
+    for line in warnings_of(os.environ, Path.cwd()):
+        log.warning(line)
     host.start()
     return host
 

@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 from click.testing import CliRunner
 
+from dct_celery.cli.main import invoke
 from dct_celery.cli.options import spell_out
 from dct_celery.cli.run import command
 from dct_celery.settings import OPTIONS, Settings
@@ -131,3 +132,17 @@ def test_the_help_has_sections_in_one_column() -> None:
     assert len(lines) == sum(1 for option in OPTIONS if option.flags) + 2  # --explain-deviations, --help
     assert {line for line in lines if not re.search(r"(^|\n).{34}  \S", line)} == set()
     assert "--queue-timeout SECONDS       Longest wait for a first worker [60]" in text
+
+
+@pytest.mark.parametrize("words", [["--junit-xml", "old.xml", "--no-such"], ["--no-such", "--junit-xml=old.xml"]])
+def test_a_flag_that_is_not_known_leaves_no_report_of_an_earlier_run(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given
+    (tmp_path / "old.xml").write_text("<testsuites/>")
+    monkeypatch.chdir(tmp_path)
+    # When
+    code = invoke(["run", *words])
+    # Then
+    assert code == 4
+    assert "No such option: --no-such" in (tmp_path / "old.xml").read_text()
