@@ -173,7 +173,7 @@ def test_an_error_is_one_line_whatever_a_server_put_into_it(end_with: Ending, ca
     end_with(NoWorkers("gone\n::error::x\x1b[2J\x07", detail="a\n  ::set-output name=a::b\r"))
 
     # Then
-    assert capsys.readouterr().err == "dct: error: gone\\n::error::x\\x07\na\n  \\x3a:set-output name=a::b\\r\n"
+    assert capsys.readouterr().err == "dct: error: gone\\n\\x3a:error::x\\x07\na\n  \\x3a:set-output name=a::b\n"
 
 
 def test_a_secret_of_this_process_is_not_printed_wherever_it_stands(end_with: Ending, capsys: pytest.CaptureFixture[str]) -> None:
