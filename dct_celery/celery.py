@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 
 from dct_celery.bootstrap import make_worker_app
+from dct_celery.core.text import one_line
 from dct_celery.errors import DctError
+from dct_celery.security import masking
 
 try:
     app = make_worker_app()
 except DctError as error:
-    sys.stderr.write(f"dct: error: {error}\n")
+    sys.stderr.write(f"dct: error: {one_line(masking.PROCESS(str(error)))}\n")
     raise SystemExit(error.exit_code) from None

@@ -92,13 +92,26 @@ class ConcurrentTestRunner(DiscoverRunner):
 
         def run_tests(self, test_labels: Sequence[str], **_: Any) -> int:
             """0 when all passed, 1 when tests failed. Raises SystemExit with dct's other codes, CommandError for usage."""
-            argv = command_line(type(self), self.given, test_labels)
+            try:
+                argv = command_line(type(self), self.given, test_labels)
+            except CommandError as error:
+                _report_refusal(self.given, error)
+                raise
             if self.given.get("keepdb"):
                 sys.stderr.write(_KEEPDB)
             code = _run([sys.executable, "-P", "-m", "dct_celery.cli", *argv], {**os.environ, **_colours(self.given)})
             if code not in (0, _FAILED):
                 raise SystemExit(code)
             return code
+
+
+def _report_refusal(given: Mapping[str, Any], error: CommandError) -> None:
+    """The reports of an earlier run must not pass for those of this one."""
+    from dct_celery.bootstrap import report_failure
+    from dct_celery.errors import UsageError
+
+    flags = {"junit_xml": given.get("junitxml"), "json": given.get("json")}
+    report_failure(flags, os.environ, Path.cwd(), UsageError(str(error)))
 
 
 def command_line(runner: type[DiscoverRunner], given: Mapping[str, Any], labels: Sequence[str]) -> list[str]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import difflib
 import os
+import stat
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any, Literal
 from dct_celery.core import globs, ids
 from dct_celery.core.option import Group, Kind, Option, accept, expected, shown
 from dct_celery.errors import ConfigError
+from dct_celery.security import masking
 
 DEFAULT_STORE = "redis://127.0.0.1:6379/0"
 #: `DCT_*` variables that parts of ours hand to one another; never settings, never refused.
@@ -38,6 +40,12 @@ _ENV = {"pattern": r"[A-Za-z_*?\[][\w*?\[\]!-]*", "rule": 'names or globs such a
 _POOL = {"pattern": r"[a-z0-9_-]{1,32}", "rule": '1 to 32 of a-z, 0-9, "_", "-"'}
 _RUN_ID = {"pattern": ids.RUN_ID, "rule": ids.RUN_ID_RULE}
 _GLOBS = {"pattern": globs.PATTERN, "rule": globs.RULE}
+#: Least characters of a signing key: `dct keygen` makes one of 43.
+KEY_LENGTH = 32
+_KEYS = {
+    "pattern": rf"\s*\S{{{KEY_LENGTH},}}(\s+\S{{{KEY_LENGTH},}})*\s*",
+    "rule": f"a key of at least {KEY_LENGTH} characters (dct keygen makes one), or several, separated by blanks",
+}
 _DOTTED = {"pattern": r"[^\W\d]\w*(\.[^\W\d]\w*)*", "rule": "a dotted Python name"}
 
 
@@ -89,8 +97,9 @@ class Settings:
     run_id: str | None = _fleet("str", "Id of the run instead of one we choose", metavar="ID", **_RUN_ID)
     env: tuple[str, ...] = _fleet("list", "Variable (name or glob) to hand to the tests", default=(), metavar="NAME", **_ENV)
     signing_key: str | None = _fleet(
-        "str", "Key of the pool's messages; better in DCT_SIGNING_KEY_FILE", secret=True, metavar="KEY"
+        "str", "Key of the pool's messages; better in DCT_SIGNING_KEY_FILE", secret=True, metavar="KEY", **_KEYS
     )
+    insecure: bool = _fleet("bool", "Go without a signing key: whoever reaches the store can run code on workers", default=False)
     ignore_package: tuple[str, ...] = _fleet("list", "Package whose version may differ on workers", default=(), metavar="NAME")
 
     code: Literal["snapshot", "checkout"] = _code(
@@ -163,6 +172,20 @@ class Settings:
     )  # fmt: skip
     drain_seconds: float = _worker("float", "How long a stopping worker may finish", default=120.0, minimum=0)
 
+    @property
+    def signing_keys(self) -> tuple[str, ...]:
+        """The first one signs, all are accepted, so that a pool can change its key without a pause."""
+        return tuple((self.signing_key or "").split())
+
+    @property
+    def own_key(self) -> str:
+        """The key that signs; empty where there is none."""
+        return next(iter(self.signing_keys), "")
+
+    def secrets(self) -> tuple[str, ...]:
+        """What nothing that leaves this process may show."""
+        return (*self.signing_keys, *masking.secrets_of_url(self.store), *masking.secrets_of_url(self.broker))
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "broker", self.broker or _respell(self.store, "redis+socket"))
 
@@ -188,10 +211,12 @@ def load(flags: Mapping[str, object], *, env: Mapping[str, str], cwd: Path) -> t
     """The settings and, by field, where each came from ("--pool", "DCT_POOL", "default", ...).
 
     `flags` holds what was really given, by field name (None: not given), as text or typed, and may hold `labels`.
-    Raises ConfigError for an unknown name, a bad value or an unreadable file; TypeError for an unknown flag.
+    Raises ConfigError for an unknown name, a bad value or an unreadable file; TypeError for an unknown flag. From here on
+    `masking.PROCESS` knows the secrets of settings and environment.
     """
     if unknown := set(flags) - {option.name for option in OPTIONS} - {"labels"}:
         raise TypeError(f"not a setting: {', '.join(sorted(unknown))}")
+    masking.PROCESS.learn(masking.secrets_of_environment(env))
     layers = (_from_flags(flags), _from_environment(env, cwd), _from_pyproject(cwd))
     labels: Any = flags.get("labels") or ()
     values: dict[str, Any] = {"labels": tuple(labels), "project_dir": str(cwd.absolute())}
@@ -204,7 +229,29 @@ def load(flags: Mapping[str, object], *, env: Mapping[str, str], cwd: Path) -> t
         origins["broker"] = "same as store"
     values["store"] = _respell(values["store"], "unix")
     values["broker"] = _respell(values["broker"], "redis+socket")
-    return Settings(**values), origins
+    settings = Settings(**values)
+    masking.PROCESS.learn(settings.secrets())
+    return settings, origins
+
+
+def warnings_of(env: Mapping[str, str], cwd: Path) -> list[str]:
+    """One line for each secret file that others can read; files that are no files (`/dev/fd/N`) belong to this process alone."""
+    found: list[str] = []
+    for option in OPTIONS:
+        variable = option.variable + "_FILE"
+        if option.secret and (name := env.get(variable)):
+            found += _readable_by_others(variable, cwd / name)
+    return found
+
+
+def _readable_by_others(variable: str, path: Path) -> Iterator[str]:
+    try:
+        about = path.stat()
+    except OSError:
+        return
+    if stat.S_ISREG(about.st_mode) and about.st_mode & 0o077:
+        mend = f"chmod 600 {path}" if about.st_uid == os.getuid() else "its owner should let nobody but this user read it"
+        yield f"{variable}: others can read {path} (mode {stat.S_IMODE(about.st_mode):04o}); {mend}"
 
 
 def _from_flags(flags: Mapping[str, object]) -> dict[str, _Given]:
@@ -233,9 +280,14 @@ def _secret(option: Option, env: Mapping[str, str], path: Path) -> str:
     if env.get(option.variable):
         raise ConfigError(f"{option.variable} and {option.variable}_FILE are both set; unset one of them")
     try:
-        return path.read_text(encoding="utf-8").strip()
+        # Once: a pipe (`/dev/fd/N`, process substitution) has it only once.
+        text = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(f"{option.variable}_FILE: cannot read {path} ({_why(exc)}); mend the path or its rights") from exc
+    if not text:
+        fix = "dct keygen makes a key" if option.name == "signing_key" else "write the URL into it"
+        raise ConfigError(f"{option.variable}_FILE: {path} is empty; {fix}")
+    return text
 
 
 def _from_pyproject(cwd: Path) -> dict[str, _Given]:

@@ -91,6 +91,7 @@ def _start_worker(settings: Settings, name: str, slots: int, base: Path, work: P
         "DCT_POOL": settings.pool,
         "DCT_SIGNING_KEY": settings.signing_key or "",
         "DCT_WORK_DIR": str(work),
+        "DCT_INSECURE": "1" if settings.insecure else "",
     }
     # The options of workers are this command's, too: the worker is its own.
     for option in OPTIONS:

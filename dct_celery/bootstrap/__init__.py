@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dct_celery.bootstrap.byhand import collect_garbage, examine
 from dct_celery.bootstrap.dispatcher import attach_run, list_files, run_tests
+from dct_celery.bootstrap.failed import report_failure
 from dct_celery.bootstrap.looking import cancel_run, look_at_runs, look_at_workers
 from dct_celery.bootstrap.worker import make_worker_app
 
@@ -19,5 +20,6 @@ __all__ = [
     "look_at_runs",
     "look_at_workers",
     "make_worker_app",
+    "report_failure",
     "run_tests",
 ]

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dct_celery.bootstrap.worker import cache_folder
-from dct_celery.settings import Settings
+from dct_celery.security import masking
+from dct_celery.settings import Settings, warnings_of
 
 if TYPE_CHECKING:
     from dct_celery.dispatcher.doctor import Finding
@@ -65,6 +66,9 @@ def examine(settings: Settings, origins: dict[str, str], *, measure: bool) -> It
         if there or settings.broker != settings.store:
             yield from doctor.attempt("broker", partial(_examine_broker, settings, origins))
         yield from checkup.signing_key(settings, infos)
+        for line in warnings_of(os.environ, Path.cwd()):
+            text, _, mend = line.rpartition("; ")
+            yield doctor.Finding("warning", "signing key" if "KEY" in line.partition(":")[0] else "settings", text, mend)
     loaded: list[Loaded] = []
     refused = False
     for finding in doctor.attempt("settings", partial(_examine_project, settings, loaded)):
@@ -168,7 +172,9 @@ def _load_project(settings: Settings) -> Loaded:
 
     request = make_request(settings, find_root(Path(settings.project_dir)), os.environ, None, "0")
     environment = user_environment(dict(os.environ), {}, {"PYTHONHASHSEED": request.hash_seed})
-    return load_project(request, settings.python or sys.executable, PipeProcess, environment)
+    loaded = load_project(request, settings.python or sys.executable, PipeProcess, environment)
+    masking.PROCESS.learn(masking.secrets_of_databases(loaded.databases))
+    return loaded
 
 
 def _guard(loaded: Loaded, settings: Settings) -> None:

@@ -18,13 +18,14 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from dct_celery.bootstrap.failed import Reports
 from dct_celery.errors import Untrusted, UsageError
-from dct_celery.settings import Settings
+from dct_celery.security import masking
+from dct_celery.settings import Settings, warnings_of
 
 if TYPE_CHECKING:
     from dct_celery.adapters.source.snapshot import Selection
     from dct_celery.adapters.source.upload import Upload
-    from dct_celery.core.model import RunReport
     from dct_celery.dispatcher.request import Request
     from dct_celery.dispatcher.services import DispatcherServices
     from dct_celery.ports import ChunkQueue
@@ -33,22 +34,28 @@ if TYPE_CHECKING:
 
 def run_tests(settings: Settings, origins: dict[str, str]) -> int:
     """`dct run`: the exit code by I10. Raises DctError for what stops it before there is a report."""
+    reports = Reports(settings)
+    with reports.whatever_happens():
+        return _run_tests(settings, origins, reports)
+
+
+def _run_tests(settings: Settings, origins: dict[str, str], reports: Reports) -> int:
     from dct_celery.dispatcher.request import require_project
 
     require_project(settings, os.environ)
     interrupts = _Interrupts()
     if settings.local is None and settings.local_fallback is None:
-        return _dispatch(settings, origins, interrupts)
+        return _dispatch(settings, origins, interrupts, reports)
     from dct_celery.adapters.localfleet import Standby, local_fleet
 
     if settings.local is None:
         with Standby(settings) as standby:
-            return _dispatch(settings, origins, interrupts, fall_back=standby.start)
+            return _dispatch(settings, origins, interrupts, reports, fall_back=standby.start)
     if settings.local_fallback is not None:
         places = f"{origins.get('local', '--local')} and {origins.get('local_fallback', '--local-fallback')}"
         raise UsageError(f"{places} exclude each other: a local run has no fleet to wait for; remove one")
     with local_fleet(settings) as fleet:
-        return _dispatch(fleet.settings, {**origins, **fleet.origins}, interrupts, fleet.trouble)
+        return _dispatch(fleet.settings, {**origins, **fleet.origins}, interrupts, reports, fleet.trouble)
 
 
 def list_files(settings: Settings) -> tuple[list[str], list[str]]:
@@ -64,6 +71,7 @@ def _dispatch(
     settings: Settings,
     origins: dict[str, str],
     interrupts: _Interrupts,
+    reports: Reports,
     fleet_trouble: Callable[[], str] = str,
     fall_back: Callable[[], int] | None = None,
 ) -> int:
@@ -79,7 +87,7 @@ def _dispatch(
     seed = random.randint(0, 2**32 - 1) if settings.shuffle == "auto" else settings.shuffle
     hash_seed = os.environ.get("PYTHONHASHSEED") or str(random.randint(1, 2**32 - 1))
     request = make_request(settings, root, os.environ, seed, hash_seed)
-    services = _dispatcher_services(settings, origins, request, interrupts)
+    services = _dispatcher_services(settings, origins, request, interrupts, reports)
     dispatch = Dispatch(replace(services, fleet_trouble=fleet_trouble, fall_back=fall_back), request)
     return dispatch.execute()
 
@@ -96,7 +104,7 @@ def attach_run(settings: Settings, origins: dict[str, str], run: str, given: fro
     if not is_run_id(run):  # it names a journal
         raise UsageError(f"{run!r} is no id of a run; dct status names those that go on")
     settings = replace(settings, run_id=run)
-    services = _dispatcher_services(settings, origins, None, _Interrupts())
+    services = _dispatcher_services(settings, origins, None, _Interrupts(), Reports(settings))
     adopted = adopt(services)
     request = adopted.head.to_request()
     settings = adopted.head.to_settings(settings, given)
@@ -107,14 +115,14 @@ def attach_run(settings: Settings, origins: dict[str, str], run: str, given: fro
     services = replace(
         services,
         settings=settings,
-        write_reports=partial(_write_reports, settings),
+        write_reports=Reports(settings).write,
         snapshot=upload.send,
         supply_code=partial(upload.supply, services.blobs),
     )
     services.console.explain(request.rerun)
     standing = StandingRun(
         services,
-        adopted.head.spec,
+        adopted.spec,
         partial(_upload_again, request.root, services),
         epoch=adopted.epoch,
         incarnation=adopted.incarnation,
@@ -134,7 +142,7 @@ def _upload_again(root: Path, services: DispatcherServices) -> None:
 
 
 def _dispatcher_services(
-    settings: Settings, origins: dict[str, str], request: Request | None, interrupts: _Interrupts
+    settings: Settings, origins: dict[str, str], request: Request | None, interrupts: _Interrupts, reports: Reports
 ) -> DispatcherServices:
     from dct_celery.adapters.addresses import resolve
     from dct_celery.adapters.process import PipeProcess, user_environment
@@ -146,13 +154,14 @@ def _dispatcher_services(
 
     run = settings.run_id or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     pool = Door.of_pool(keyring_of(settings), settings.pool)
+    masking.PROCESS.learn(settings.secrets())  # those of a local fleet were made just now
     store = client.connect(settings.store)
     checked = client.check(store, settings.store, origins.get("store", "store"))
     console = Terminal.detect(
         os.environ, out=sys.stdout, err=sys.stderr, verbosity=settings.verbosity, clock=time.monotonic,
         rerun=request.rerun if request is not None else lambda verdict: verdict.entry.id,
     )  # fmt: skip
-    for warning in checked.warnings:
+    for warning in (*warnings_of(os.environ, Path.cwd()), *checked.warnings):
         console.warn(warning)
     state_folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "dct_celery"
     nonce = secrets.token_hex(8)
@@ -183,7 +192,7 @@ def _dispatcher_services(
         user_environment=partial(user_environment, dict(os.environ)),
         snapshot=upload.send,
         supply_code=partial(upload.supply, code),
-        write_reports=partial(_write_reports, settings),
+        write_reports=reports.write,
         resolve=resolve,
         interrupted=interrupts.seen,
     )
@@ -244,15 +253,6 @@ def _selection(settings: Settings, root: Path) -> Selection:
     ours = (os.path.realpath(project / path) for path in (settings.junit_xml, settings.json, settings.work_dir) if path)
     written = frozenset(os.path.relpath(path, top) for path in ours)
     return Selection(Globs(settings.include), Globs(settings.exclude), written)
-
-
-def _write_reports(settings: Settings, report: RunReport) -> None:
-    from dct_celery.reports import files
-
-    if settings.junit_xml:
-        files.write_junit(Path(settings.project_dir, settings.junit_xml), report, settings.junit_family)
-    if settings.json:
-        files.write_json(Path(settings.project_dir, settings.json), report)
 
 
 class _Interrupts:

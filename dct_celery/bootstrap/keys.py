@@ -7,5 +7,5 @@ from dct_celery.settings import Settings
 
 
 def keyring_of(settings: Settings) -> Keyring:
-    """Several keys are separated by blanks or lines; the first one signs."""
-    return Keyring(tuple((settings.signing_key or "").split()))
+    """The first one signs."""
+    return Keyring(settings.signing_keys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from functools import partial
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from dct_celery.errors import ConfigError
-from dct_celery.settings import Settings, load
+from dct_celery.security import masking
+from dct_celery.settings import Settings, load, warnings_of
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from dct_celery.worker.services import WorkerServices
     from dct_celery.worker.slot import Slot
 
-
+log = logging.getLogger("dct_celery.worker")
 _slots: dict[str, Slot] = {}
 
 
@@ -33,6 +35,7 @@ def make_worker_app() -> Celery:
     # The Django fixup is off; the variable would still reach projects that the worker must not load.
     os.environ.pop("DJANGO_SETTINGS_MODULE", None)
     settings, _ = load({}, env=os.environ, cwd=Path.cwd())
+    masking.mask_logging()
     app = make_app(settings)
     hosts: list[Any] = []
     runs = Runs(lambda: hosts[0].ready() if hosts else set(), lambda: hosts[0].active() if hosts else set())
@@ -105,6 +108,8 @@ def _start_host(settings: Settings, worker: Any) -> Any:
     except ConfigError as error:
         raise SystemExit(f"dct: error: {error}") from None
     host = Host(services, worker.concurrency, lambda: len(state.active_requests))
+    for line in warnings_of(os.environ, Path.cwd()):
+        log.warning(line)
     host.start()
     return host
 

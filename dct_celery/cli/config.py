@@ -12,6 +12,8 @@ import click
 from dct_celery.cli.options import CONTEXT, SECTIONS
 from dct_celery.core.option import Option
 from dct_celery.core.redact import MASK, redact
+from dct_celery.core.text import one_line
+from dct_celery.security import masking
 from dct_celery.settings import OPTIONS, Settings, load
 
 #: A longer value pushes its origin to the right instead of everybody's.
@@ -35,7 +37,7 @@ def public_value(option: Option, settings: Settings) -> object:
     """The value as it may be shown: passwords in URLs and keys are masked."""
     value = getattr(settings, option.name)
     if not option.secret or value is None:
-        return value
+        return masking.PROCESS.everything(value)
     return redact(value) if option.kind == "url" else MASK
 
 
@@ -48,7 +50,7 @@ def _as_table(settings: Settings, origins: dict[str, str], *, show_origin: bool)
     rows = {option: (option.key, _text(public_value(option, settings))) for option in OPTIONS}
     names = max(len(key) for key, _ in rows.values())
     values = min(_WIDEST, max(len(value) for _, value in rows.values()))
-    yield f"Project: {settings.project_dir}"
+    yield f"Project: {one_line(settings.project_dir)}"
     for group, title in SECTIONS.items():
         yield f"\n{title}:"
         for option, (key, value) in rows.items():
@@ -58,10 +60,10 @@ def _as_table(settings: Settings, origins: dict[str, str], *, show_origin: bool)
 
 
 def _text(value: object) -> str:
-    if value is None or value == ():
+    if value in (None, (), []):
         return "-"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:g}"
-    return ", ".join(value) if isinstance(value, tuple) else str(value)
+    return one_line(", ".join(value) if isinstance(value, list | tuple) else str(value))

@@ -10,8 +10,8 @@ import click
 
 from dct_celery.cli.options import CONTEXT, given, spell_out
 from dct_celery.cli.project import PROJECT, project_options
+from dct_celery.cli.workers import counted, shown
 from dct_celery.errors import InfrastructureError
-from dct_celery.security.guards import sanitize_log_output
 from dct_celery.settings import load
 
 _MORE = ("store", "broker", "pool", "allow_database", "deny_database", "deny_db_host")
@@ -47,8 +47,13 @@ def command(ctx: click.Context, /, *, measure: bool, **_: object) -> None:
     levels: Counter[str] = Counter()
     for finding in examine(settings, origins, measure=measure):
         levels[finding.level] += 1
-        click.echo(sanitize_log_output(f"{finding.level:<{_COLUMN}}{finding.what}: {finding.text}"))
+        click.echo(f"{finding.level:<{_COLUMN}}{shown(f'{finding.what}: {finding.text}')}")
         if finding.mend:
-            click.echo(sanitize_log_output(f"{'':<{_COLUMN}}  mend: {finding.mend}"))
-    click.echo(", ".join(f"{levels[level]} {level}" for level in ("ok", "warning", "failed") if levels[level]))
+            click.echo(f"{'':<{_COLUMN}}  mend: {shown(finding.mend)}")
+    click.echo(", ".join(filter(None, (_count(levels[level], level) for level in ("ok", "warning", "failed")))))
     ctx.exit(InfrastructureError.exit_code if levels["failed"] else 0)
+
+
+def _count(number: int, level: str) -> str:
+    """`15 ok`, `3 warnings`, `1 failed`; nothing for none."""
+    return "" if not number else counted(number, level) if level == "warning" else f"{number:,} {level}"

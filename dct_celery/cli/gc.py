@@ -13,6 +13,7 @@ import click
 
 from dct_celery.cli.options import CONTEXT, given
 from dct_celery.cli.project import PROJECT, project_options
+from dct_celery.cli.workers import shown
 from dct_celery.errors import InfrastructureError
 from dct_celery.settings import load
 
@@ -55,12 +56,14 @@ def _report(swept: list[Swept], *, dry_run: bool) -> Iterator[str]:
     if not swept:
         yield "the project uses no database server, and no worker of this machine has left SQLite files"
     for one in swept:
-        yield f"{one.where}:"
-        rows = [(result.name, _word(result, dry_run=dry_run), _size(result), result.reason) for result in one.results]
+        yield f"{shown(one.where)}:"
+        rows = [
+            (shown(result.name), _word(result, dry_run=dry_run), _size(result), shown(result.reason)) for result in one.results
+        ]
         widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
         for name, word, size, reason in rows:
             yield f"  {name:<{widths[0]}}  {word:<{widths[1]}}  {size:>{widths[2]}}  {reason}"
-        yield f"  failed: {one.error}" if one.error else f"  {_sum(one, dry_run=dry_run)}"
+        yield f"  failed: {shown(one.error)}" if one.error else f"  {_sum(one, dry_run=dry_run)}"
 
 
 def _word(result: Result, *, dry_run: bool) -> str:

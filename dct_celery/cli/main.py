@@ -11,6 +11,7 @@ from importlib import import_module
 import click
 
 from dct_celery import __version__
+from dct_celery.cli import streams
 from dct_celery.cli.options import CONTEXT
 from dct_celery.errors import DctError, Interrupted, UsageError
 
@@ -21,6 +22,7 @@ COMMANDS = {
     "workers": ("workers", "Show who is connected to the pool"),
     "status": ("status", "Show the active runs, or how far one is"),
     "cancel": ("cancel", "Stop a run from anywhere"),
+    "keygen": ("keygen", "Make a signing key"),
     "config": ("config", "Show each setting and where its value comes from"),
     "doctor": ("doctor", "Check everything that a run needs, and say how to mend what is wrong"),
     "gc": ("gc", "Drop what dead runs left on the project's database servers"),
@@ -60,6 +62,7 @@ def dct() -> None:
 
 def main() -> None:
     """Entry point of `dct`; always ends in SystemExit."""
+    streams.take()
     sys.exit(invoke(sys.argv[1:]))
 
 
@@ -69,7 +72,7 @@ def invoke(args: Sequence[str]) -> int:
         result = dct.main(args=list(args), prog_name="dct", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.ClickException as exc:
-        exc.show()
+        _show(exc)
         return UsageError.exit_code
     except DctError as exc:
         _say(f"dct: error: {exc}", exc.detail)
@@ -85,8 +88,19 @@ def invoke(args: Sequence[str]) -> int:
         return DctError.exit_code
 
 
-def _say(line: str, detail: str = "") -> None:
-    from dct_celery.security.guards import sanitize_log_output
+def _show(exc: click.ClickException) -> None:
+    """As click does, but for what the command line itself holds: a value may be a secret, and an argument anything."""
+    from dct_celery.core.text import visible
+    from dct_celery.security import masking
 
-    text = f"{line}\n{detail.rstrip()}" if detail.strip() else line
-    click.echo(sanitize_log_output(text), err=True)
+    clean = click.UsageError(visible(masking.PROCESS(exc.format_message())), getattr(exc, "ctx", None))
+    clean.show()
+
+
+def _say(line: str, detail: str = "") -> None:
+    from dct_celery.core.text import one_line, visible
+    from dct_celery.security import masking
+
+    # Masked as one text: a secret of several lines is one secret.
+    first, _, more = masking.PROCESS(f"{line}\0{detail.rstrip()}").partition("\0")
+    click.echo(f"{one_line(first)}\n{visible(more)}" if more.strip() else one_line(first), err=True)

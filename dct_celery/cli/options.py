@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -78,7 +80,12 @@ class RunCommand(click.Command):
     """A command with `run_options`, whose help comes in sections."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, spell_out(args))
+        words = list(args)
+        try:
+            return super().parse_args(ctx, spell_out(args))
+        except click.UsageError as error:
+            _report_refusal(words, error)
+            raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups = {option.name: option.group for option in OPTIONS}
@@ -91,6 +98,20 @@ class RunCommand(click.Command):
             record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
             if record and groups.get(param.name or "", "") == group:
                 yield record
+
+
+def _report_refusal(words: list[str], error: click.UsageError) -> None:
+    """The reports of an earlier run must not pass for those of this one, even if nothing else of the line can be understood."""
+    from dct_celery.bootstrap import report_failure
+    from dct_celery.errors import UsageError
+
+    flags: dict[str, object] = {}
+    for option in (option for option in OPTIONS if option.name in ("junit_xml", "json")):
+        for word, after in zip(words, [*words[1:], ""], strict=True):
+            flag, equals, value = word.partition("=")
+            if flag in option.flags and (equals or after):
+                flags[option.name] = value if equals else after
+    report_failure(flags, os.environ, Path.cwd(), UsageError(error.format_message()))
 
 
 def _write(formatter: click.HelpFormatter, title: str, rows: list[tuple[str, str]]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from dct_celery.cli.options import CONTEXT, RunCommand, given, run_options
+from dct_celery.errors import ConfigError
 from dct_celery.settings import load
 
 _EPILOG = """Each option can also be a variable (--test-timeout: DCT_TEST_TIMEOUT, lists with commas) or a key of
@@ -43,7 +44,13 @@ def command(ctx: click.Context, /, *, list_files: bool, **_: object) -> None:
     folder. Without one, all tests run.
     """
     flags = {name: value for name, value in given(ctx).items() if name != "list_files"}
-    settings, origins = load(flags, env=os.environ, cwd=Path.cwd())
+    try:
+        settings, origins = load(flags, env=os.environ, cwd=Path.cwd())
+    except ConfigError as error:
+        from dct_celery.bootstrap import report_failure
+
+        report_failure(flags, os.environ, Path.cwd(), error)
+        raise
     # Late, so that the help and a wrong option answer at once.
     if list_files:
         from dct_celery.bootstrap import list_files as lines

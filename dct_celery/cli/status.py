@@ -17,6 +17,7 @@ from dct_celery.cli.project import project_options
 from dct_celery.cli.workers import STORE, counted, shown, table
 from dct_celery.ports import DISPATCHER_LEASE_MS
 from dct_celery.protocol.runs import RunState
+from dct_celery.security import masking
 from dct_celery.settings import load
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def command(ctx: click.Context, /, *, run: str | None, as_json: bool, **_: objec
 
     runs = look_at_runs(settings, origins, run)
     if as_json:
-        objects = [_object(one) for one in runs]
+        objects = masking.PROCESS.everything([_object(one) for one in runs])
         click.echo(json.dumps({"pool": settings.pool, "runs": objects} if run is None else objects[0], indent=2))
     else:
         click.echo("\n".join(_overview(runs, settings.pool) if run is None else _report(runs[0], settings.pool)))
@@ -64,13 +65,13 @@ def _overview(runs: Sequence[RunStatus], pool: str) -> Iterator[str]:
 
 def _report(status: RunStatus, pool: str) -> Iterator[str]:
     yield f"run       {shown(status.run)}"
-    yield f"state     {status.state}{_silence(status, pool)}"
+    yield f"state     {shown(status.state)}{_silence(status, pool)}"
     yield f"began     {_moment(status.began)}"
     yield f"tests     {_tests(status)}{_outcomes(status)}"
     if status.fixtures:
         yield f"fixtures  {status.fixtures} failed"
     yield f"records   {status.streamed:,} streamed, {status.acknowledged:,} acknowledged"
-    yield f"workers   {', '.join(f'{shown(name)} {state}' for name, state in sorted(status.workers.items())) or 'none'}"
+    yield f"workers   {', '.join(shown(f'{name} {state}') for name, state in sorted(status.workers.items())) or 'none'}"
     for name, why in sorted(status.refusals.items()):
         yield f"          {shown(f'{name}: {why}')}"
     if status.note:

@@ -12,8 +12,8 @@ import click
 
 from dct_celery.cli.options import CONTEXT, given
 from dct_celery.cli.project import project_options
-from dct_celery.core.text import strip_ansi, xml_safe
-from dct_celery.security.guards import sanitize_log_output
+from dct_celery.core.text import one_line, strip_ansi
+from dct_celery.security import masking
 from dct_celery.settings import load
 
 if TYPE_CHECKING:
@@ -37,7 +37,9 @@ def command(ctx: click.Context, /, *, as_json: bool, **_: object) -> None:
 
     seen = look_at_workers(settings, origins)
     if as_json:
-        click.echo(json.dumps({"pool": settings.pool, "workers": [_object(one) for one in seen]}, indent=2))
+        click.echo(
+            json.dumps({"pool": settings.pool, "workers": masking.PROCESS.everything([_object(one) for one in seen])}, indent=2)
+        )
     else:
         click.echo("\n".join(_report(seen, settings.pool)))
 
@@ -50,7 +52,7 @@ def _object(one: WorkerStatus) -> dict[str, object]:
 def _report(seen: Sequence[WorkerStatus], pool: str) -> Iterator[str]:
     if not seen:
         variable = "" if pool == "default" else f"DCT_POOL={pool} "
-        yield f"nobody is there in pool {pool!r}"
+        yield f"no worker is connected to pool {pool!r}"
         yield f"start a worker with the same DCT_STORE: {variable}celery -A dct_celery worker"
         return
     infos = [one.info for one in seen]
@@ -84,4 +86,4 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str
 
 def shown(text: str) -> str:
     """What others wrote into the store, in one line that neither moves a terminal's cursor nor tells a secret."""
-    return sanitize_log_output(" ".join(xml_safe(strip_ansi(text)).split()))
+    return one_line(masking.PROCESS(" ".join(strip_ansi(text).split())))

@@ -23,6 +23,7 @@ def to_dict(report: RunReport) -> dict[str, Any]:
         "exit_code": report.exit_code,
         "complete": report.complete,
         "note": report.note,
+        "error": report.error,
         "totals": report.totals(),
         "seconds": {part: _seconds(report.seconds.get(part, 0.0)) for part in PARTS},
         "databases": report.databases,

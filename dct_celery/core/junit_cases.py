@@ -65,10 +65,10 @@ class Case:
 def cases_of(report: RunReport) -> list[Case]:
     """Every case of the document: the verdicts in manifest order, failed fixtures after them.
 
-    A run that is red although no test is gets a case `run` of its own.
+    A run that is red although no test is, or that ended without results, gets a case `run` of its own.
     """
     found = [*_verdict_cases(report), *_fixture_cases(report)]
-    if report.exit_code not in (0, 5) and not any(case.red for case in found):
+    if report.error or (report.exit_code not in (0, 5) and not any(case.red for case in found)):
         found.append(_run_case(report))
     return found
 
@@ -143,7 +143,7 @@ def _fixture_case(fixture: FixtureVerdict, report: RunReport) -> Case:
 
 def _run_case(report: RunReport) -> Case:
     """Stands for a run that is red although no test is."""
-    message = report.note or f"the run ended with exit code {report.exit_code}"
+    message = report.error or report.note or f"the run ended with exit code {report.exit_code}"
     return Case(cls="dct", name="run", result=Result("error", "dct.Run", _line(message), message))
 
 

@@ -302,6 +302,8 @@ class RunReport:
     hosts: dict[str, str] = field(default_factory=dict)
     #: Text that concerns the run as a whole (why it stopped early), else empty.
     note: str = ""
+    #: One line: why there are no results at all. Empty for a run that had some.
+    error: str = ""
     #: Facts for the properties of the report: python, django, seed, commit and so on.
     properties: dict[str, str] = field(default_factory=dict)
     #: False while the run goes on (a partial report).

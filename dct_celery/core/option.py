@@ -108,7 +108,9 @@ def _in_range(option: Option, value: object) -> bool:
 def _url_is_usable(url: str, schemes: tuple[str, ...]) -> bool:
     parts = urlsplit(url)  # raises ValueError, as `port` does
     local = parts.scheme in ("unix", "redis+socket")
-    return "://" in url and parts.scheme in schemes and (bool(parts.path) if local else parts.port != 0)
+    # A password with an unquoted "/", "?" or "#" ends the host's part too early: what is left of it has the "@".
+    whole = local or "@" not in parts.path + parts.query + parts.fragment
+    return "://" in url and parts.scheme in schemes and whole and (bool(parts.path) if local else parts.port != 0)
 
 
 def shown(option: Option, value: object) -> str:
@@ -124,7 +126,8 @@ def shown(option: Option, value: object) -> str:
 def expected(option: Option) -> str:
     """What a valid value is, in words that finish "give ..."."""
     if option.kind == "url":
-        return f"a URL that starts with {', '.join(scheme + '://' for scheme in option.choices)}"
+        starts = ", ".join(scheme + "://" for scheme in option.choices)
+        return f"a URL that starts with {starts} (in a password, write / # ? @ as %2F %23 %3F %40)"
     if option.choices:
         return f"one of {', '.join(option.choices)}"
     text = option.rule if option.rule and option.kind != "list" else _WORDS.get(option.kind, "a text that is not empty")

@@ -7,18 +7,25 @@ import re
 #: What stands in the place of a secret.
 MASK = "**"
 
-# `user:12345/` is host and port, not a secret; an empty user can only be a secret's. Passwords are often pasted without
-# being quoted, so one may hold "/", ":" and "@": it reaches to the last "@" before a blank or before the next URL.
-# The limits keep the search linear on text without blanks.
+# `http://host:12345/` is host and port, not a secret; an empty user can only be a secret's. Passwords are often pasted without
+# being quoted, so one may hold "/", "#", ":", "@" and even blanks: without a blank it reaches to the last "@" before a blank or
+# the next URL, with blanks to the first "@" of its line that a host can follow. The limits keep the search linear.
+_PORT = r"\d{1,5}(?:[/?#\s'\",;)\]}>]|\Z)"
+# Servers that no path with an "@" is asked of: "user:12/34@host" is a password that begins with digits.
+_SERVERS = "|".join(
+    f"(?<={name}://)" for name in ("redis", "rediss", "redis+socket", "unix", "amqp", "amqps", "postgres", "postgresql", "mysql")
+).replace("+", r"\+")
+# Both begin with the literal "://", which is what makes the search fast.
 _USERINFO = re.compile(
-    r"(?P<keep>://(?:[^\s/@:\[]{1,256}:(?!\d{1,5}[/?#])|:))(?:(?:(?!://)\S){0,4096}@|\S{0,4096}@)",
+    rf"(?P<keep>://(?:[^\s/@:\[]{{1,256}}:(?!{_PORT})|:))(?:(?:(?!://)\S){{0,4096}}@|\S{{0,4096}}@|[^\n@'\"]{{1,128}}@(?=[\w\[]))"
 )
+_DIGITS = re.compile(rf"(?P<keep>://(?:{_SERVERS})[^\s/@:\[]{{1,256}}:)(?:(?!://)\S){{1,4096}}@")
 _QUERY = re.compile(r"(?P<keep>[?&](?:password|passwd|pwd|secret|token)=)[^&#\s\"'<>]+", re.IGNORECASE)
 
 
 def redact(url_or_text: str) -> str:
     """The text with the password of every URL in it replaced by `**`; text without such URLs comes back unchanged."""
-    if "://" not in url_or_text:
+    if "://" not in url_or_text or not ("@" in url_or_text or "=" in url_or_text):
         return url_or_text
-    masked = _USERINFO.sub(rf"\g<keep>{MASK}@", url_or_text)
+    masked = _DIGITS.sub(rf"\g<keep>{MASK}@", _USERINFO.sub(rf"\g<keep>{MASK}@", url_or_text))
     return _QUERY.sub(rf"\g<keep>{MASK}", masked)

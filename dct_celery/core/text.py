@@ -1,4 +1,5 @@
-"""What a test's text goes through before it enters a report: ANSI stripped, illegal characters shown, length cut."""
+"""What text of tests and of other machines goes through before it enters a report or reaches a terminal: ANSI stripped, what
+would act instead of being read spelt out, length cut."""
 
 from __future__ import annotations
 
@@ -14,6 +15,27 @@ _ANSI = re.compile(
 )
 # The complement of XML 1.0's Char, and DEL and C1 on top: legal, but shown by nobody and refused by some readers.
 _ILLEGAL = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# C0 but tab and newline, DEL, C1, line separators, the marks that turn the writing direction of what follows, lone surrogates.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# What CI systems take for a command when it comes on stdout. GitHub and its kin: "::" first in a line, after any blanks, and
+# "##[" anywhere; Azure: "##vso["; TeamCity: "##teamcity[". GitLab's sections need an ESC, which never gets there.
+_COMMAND = re.compile(r"(?m)(?:^(?P<blanks>[^\S\n]*):(?=:)|#(?=#(?:vso|teamcity|)\[))")
+
+
+def visible(text: str) -> str:
+    """`text` to be read by people: nothing in it moves a cursor, turns the writing direction or commands a CI system.
+
+    Complete escape sequences (colours) go; other control characters are spelt out, as is the first character of a CI command.
+    """
+    plain = text
+    if not text.isascii() or not text.isprintable():
+        plain = _CONTROL.sub(_spell, strip_ansi(text.replace("\r\n", "\n")))
+    return _COMMAND.sub(_disarm, plain) if "::" in plain or "##" in plain else plain
+
+
+def one_line(text: str) -> str:
+    """`visible` text in one line, newlines spelt out."""
+    return visible(text.strip("\r\n")).strip("\n").replace("\n", "\\n").replace("\t", " ")
 
 
 def strip_ansi(text: str) -> str:
@@ -42,6 +64,14 @@ def cut(text: str, limit: int) -> str:
         return text[: max(limit, 0)]
     head, tail = room - room // 2, room // 2
     return text[:head] + _marker(len(text) - room) + text[len(text) - tail :]
+
+
+def _spell(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode("ascii")
+
+
+def _disarm(match: re.Match[str]) -> str:
+    return "\\x23" if match[0] == "#" else f"{match['blanks']}\\x3a"
 
 
 def _marker(missing: int) -> str:

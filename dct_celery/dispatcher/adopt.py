@@ -11,7 +11,7 @@ from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.dispatcher.standing import MOST_EPOCHS
 from dct_celery.errors import Interrupted, Untrusted, UsageError
 from dct_celery.protocol.leases import AdoptAnswer, Adoption
-from dct_celery.protocol.runs import RunState
+from dct_celery.protocol.runs import RunSpec, RunState
 
 #: Seconds between two questions for the run.
 _ASK = 0.5
@@ -22,6 +22,7 @@ class Adopted:
     """A run that is ours now. `whole`: the store has lost nothing of it since it was last put there."""
 
     head: Head
+    spec: RunSpec
     journal: Journal
     epoch: int
     incarnation: str
@@ -41,11 +42,12 @@ def adopt(services: DispatcherServices) -> Adopted:
         known = "neither to the store nor to this machine's journals; dct status names the runs"
         raise UsageError(f"run {services.run} is not known, {known}")
     head = Head.parse(text or expand(stored or b""), services.door)
+    spec = _stored_spec(services) or head.whole_spec(services.environ, services.door)
     journal = held or open_journal(services.journals, services.run, head.text(services.door), services.door)
     incarnation = services.ledger.incarnation()
     whole = adoption.answer is AdoptAnswer.OK and (not adoption.incarnation or adoption.incarnation == incarnation)
     # A greater one is nobody's: the store is told the run again once it is ours.
-    return Adopted(head, journal, min(adoption.epoch, MOST_EPOCHS), incarnation, whole)
+    return Adopted(head, spec, journal, min(adoption.epoch, MOST_EPOCHS), incarnation, whole)
 
 
 def _own_journal(services: DispatcherServices) -> tuple[str, Journal | None]:
@@ -62,6 +64,14 @@ def _own_journal(services: DispatcherServices) -> tuple[str, Journal | None]:
     except Untrusted:
         return "", None
     return text, open_journal(services.journals, services.run, text, services.door, go_on=True)
+
+
+def _stored_spec(services: DispatcherServices) -> RunSpec | None:
+    """What the store has; nothing where that is not the run's."""
+    try:
+        return services.ledger.spec()
+    except Untrusted:
+        return None
 
 
 def _ask(services: DispatcherServices, *, dead: bool) -> Adoption:

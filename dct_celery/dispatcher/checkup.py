@@ -16,8 +16,8 @@ from dct_celery.settings import Settings
 SKEW, BEAT = 5.0, 1.5
 #: Share of its memory from which on a store is likely to end out of memory within a run.
 _FULL = 0.75
-#: Least characters of a key that is not guessed, descriptors of a process, and bytes that PostgreSQL's parallel queries want.
-_KEY, _FILES, _SHARED = 16, 1024, 64 * 2**20
+#: Least descriptors of a process, and bytes that PostgreSQL's parallel queries want.
+_FILES, _SHARED = 1024, 64 * 2**20
 
 
 # -- store and broker ------------------------------------------------------------------
@@ -63,20 +63,20 @@ def broker(where: str, version: str, seconds: float, *, same: bool) -> Finding:
 
 
 def signing_key(settings: Settings, infos: Sequence[WorkerInfo] = ()) -> Iterator[Finding]:
-    key = settings.signing_key or ""
-    mend = "set DCT_SIGNING_KEY_FILE to the same secret here and on every worker"
-    others = [info for info in infos if info.key_id != signing.key_id(key)]
+    accepted = {signing.key_id(key) for key in settings.signing_keys or ("",)}
+    mend = "set DCT_SIGNING_KEY_FILE to a file with the same key here and on every worker"
+    others = [info for info in infos if info.key_id not in accepted]
     if others:
         verb = "has" if len(others) == 1 else "have"
         text = f"{len(others)} of {counted(len(infos), 'worker')} {verb} another one: {_names(others)}"
         yield Finding("failed", "signing key", text, mend)
-    if not key:
-        yield Finding("warning", "signing key", "is not set: whoever can write to the store can have workers run code", mend)
-    elif len(key) < _KEY:
-        text = f"is short ({len(key)} characters), so it can be guessed from one message"
-        yield Finding("warning", "signing key", text, "make one with: openssl rand -hex 32")
+    if not settings.signing_keys:
+        text = "is not set: whoever can write to the store can have workers run code"
+        make = "dct keygen --out FILE, and DCT_SIGNING_KEY_FILE=FILE here and on every worker"
+        yield Finding("warning" if settings.insecure else "failed", "signing key", text, make)
     elif not others:
-        yield Finding("ok", "signing key", "is set" + (", and the same on every worker" if infos else ""))
+        many = f" ({len(settings.signing_keys)} keys are accepted)" if len(settings.signing_keys) > 1 else ""
+        yield Finding("ok", "signing key", f"is set{many}" + (", and the same on every worker" if infos else ""))
 
 
 def clocks(here: float, there: float, infos: Sequence[WorkerInfo], look_again: Callable[[], Sequence[WorkerInfo]]) -> Finding:
@@ -100,7 +100,7 @@ def clocks(here: float, there: float, infos: Sequence[WorkerInfo], look_again: C
 def workers(infos: Sequence[WorkerInfo], pool: str, facts: Mapping[str, str] | None = None) -> Iterator[Finding]:
     """`facts`: of the project as it was loaded here (python, django); None where it was not."""
     if not infos:
-        text = f"nobody is there in pool {pool!r}"
+        text = f"no worker is connected to pool {pool!r}"
         yield Finding("warning", "workers", text, "start `celery -A dct_celery worker` on a build machine, or use --local")
         return
     slots = sum(info.slots for info in infos)

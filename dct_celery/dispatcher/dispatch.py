@@ -23,7 +23,7 @@ from dct_celery.errors import InfrastructureError, Interrupted, NothingSelected,
 from dct_celery.ports import UserProcess
 from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.protocol.runs import SPEC_LIFETIME_MS, DatabaseRules, RunSpec
-from dct_celery.security import guards
+from dct_celery.security import guards, masking
 
 
 class Dispatch:
@@ -67,7 +67,7 @@ class Dispatch:
         snapshot, files, sent = self._services.snapshot(self._request.root, self._services.blobs)
         self._watch.note("snapshot", start)
         if self._services.settings.code == "snapshot":
-            self._services.console.line(f"snapshot of {files:,} files, {sent:,} bytes sent")
+            self._services.console.line(f"snapshot of {files:,} file{'s' * (files != 1)}, {sent:,} bytes sent")
         return snapshot.digest
 
     def _open(self, tree: str) -> None:
@@ -107,6 +107,7 @@ class Dispatch:
         limit = self._services.settings.fixture_timeout
         patience = Patience(FIXTURE_SECONDS if limit is None else limit, self._services.clock)
         collected = collect(process, lambda: _tail(log), self._while_collecting, patience)
+        masking.PROCESS.learn(masking.secrets_of_databases(collected.loaded.databases))
         self._watch.note("collect", self._watch.started)
         self._while_collecting()
         count = len(collected.manifest)
@@ -150,7 +151,7 @@ class Dispatch:
     def _conduct(self, collected: Collected) -> int:
         services, standing = self._services, self._standing
         assert standing is not None
-        head = Head.of(standing.spec, self._began, self._request, services.settings, collected)
+        head = Head.of(standing.spec, self._began, self._request, services.settings, collected, services.door)
         return Conduct(services, standing, head, collected, self._watch).begin()
 
 

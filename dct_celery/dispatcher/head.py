@@ -1,13 +1,14 @@
 """The head of a run: all that its dispatcher knew before the first event, so that another one can go on with it.
 
-It stands at the top of the journal and, compressed, in the store, signed in both. Secrets of settings are not in it; the
-variables that the tests were given are, as in the run's specification.
+It stands at the top of the journal and, compressed, in the store, signed in both. Neither secrets of settings nor values of the
+variables that the tests were given are in it: workers need those, and have them from the run's specification, which is in the
+store alone.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,10 @@ from dct_celery.core.option import accept
 from dct_celery.dispatcher import journal as journals
 from dct_celery.dispatcher.collect import Collected
 from dct_celery.dispatcher.request import Request
-from dct_celery.errors import InfrastructureError, Untrusted
+from dct_celery.errors import InfrastructureError, Untrusted, UsageError
 from dct_celery.protocol.door import Door, parse, peek
 from dct_celery.protocol.runs import ManifestSummary, RunSpec
-from dct_celery.security.signing import signed_by
+from dct_celery.security.signing import signature_of, signed_by
 from dct_celery.settings import OPTIONS, Settings
 from dct_celery.wire import messages
 
@@ -50,7 +51,10 @@ class Selection:
 class Head:
     """One run; `began` is Unix time."""
 
+    #: Without the values of variables.
     spec: RunSpec
+    #: Signature of the specification with them: it says whether another one is the same.
+    spec_signature: str
     manifest: ManifestSummary
     began: float
     request: Selection
@@ -62,11 +66,12 @@ class Head:
     entries: tuple[dict[str, Json], ...]
 
     @classmethod
-    def of(cls, spec: RunSpec, began: float, request: Request, settings: Settings, collected: Collected) -> Head:
+    def of(cls, spec: RunSpec, began: float, request: Request, settings: Settings, collected: Collected, door: Door) -> Head:
         names = [option.name for option in OPTIONS if option.group in _GROUPS and not option.secret]
         loaded = collected.loaded
         return cls(
-            spec=spec,
+            spec=replace(spec, environment=dict.fromkeys(spec.environment, "")),
+            spec_signature=signature_of(door.seal(spec)),
             manifest=ManifestSummary(loaded.digest, len(collected.manifest), loaded.environment),
             began=began,
             request=Selection(
@@ -75,7 +80,7 @@ class Head:
                 str(request.root),
                 request.directory,
                 request.sys_path,
-                dict(request.environment),
+                {},
                 request.hash_seed,
                 request.seed,
             ),
@@ -97,6 +102,19 @@ class Head:
         except Untrusted as error:
             raise Untrusted(f"the head of the run {error}") from error
         return head
+
+    def whole_spec(self, environ: Mapping[str, str], door: Door) -> RunSpec:
+        """The specification for a store that has lost it, with the values of this process. Raises UsageError where they are not
+        those of the run."""
+        names = list(self.spec.environment)
+        spec = replace(self.spec, environment={name: environ[name] for name in names if name in environ})
+        if signature_of(door.seal(spec)) != self.spec_signature:
+            missing = ", ".join(name for name in names if name not in environ) or ", ".join(names)
+            raise UsageError(
+                f"the store has lost run {self.spec.run}, and journals hold no values of variables; "
+                f"set these as they were when it began, and attach again: {missing}"
+            )
+        return spec
 
     def to_collected(self) -> Collected:
         """Raises Untrusted."""

@@ -73,7 +73,7 @@ class RunSpec:
     #: Entries for sys.path, relative to the root.
     sys_path: tuple[Relative, ...]
     environment: dict[str, str]
-    hash_seed: Annotated[str, Matches(r"\d{1,10}|random")]
+    hash_seed: Annotated[str, Matches(r"[0-9]{1,10}|random")]
     ignore_packages: tuple[str, ...] = ()
     #: None for the usual limits, 0 for none.
     test_timeout: Seconds | None = None

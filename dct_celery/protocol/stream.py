@@ -8,7 +8,7 @@ ends that; a verdict comes from signed records and ends alone. Each field of an 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, assert_never
@@ -126,6 +126,22 @@ def report(door: Door, worker: str, message: workers.WorkerReport) -> str:
 
 def _holder(lease: LeaseRef) -> tuple[str | int, ...]:
     return (lease.epoch, lease.chunk, lease.attempt, lease.fence, lease.worker, lease.slot)
+
+
+def rewritten(door: Door, entry: StreamEntry, change: Callable[[Any], Any]) -> StreamEntry:
+    """The entry with its signed data changed, as plain JSON, and signed anew by this process."""
+    match entry.fact:
+        case ev.Recorded(lease, seq):
+            kind, bound = "records", (*_holder(lease), seq)
+        case ev.Ended(lease, seq, end):
+            kind, bound = type(end).__name__, (*_holder(lease), seq)
+        case Reported(worker):
+            kind, bound = "report", (worker,)
+        case _:
+            return entry
+    body = change(_plain(door.unseal_text(kind, entry.fields["d"], *bound)))
+    data = door.seal_text(kind, codec.dumps(body), *bound)
+    return read_entry(door, entry.id, {**entry.fields, "d": data})
 
 
 # -- in ------------------------------------------------------------------------------------

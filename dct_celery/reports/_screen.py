@@ -1,29 +1,13 @@
-"""The terminal as a device: lines that stay, one live line below them, colours, and text made safe to show."""
+"""The terminal as a device: lines that stay, one live line below them, and colours."""
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Mapping
 from typing import TextIO
 
-from dct_celery.core.text import strip_ansi
-
-# C0 but tab and newline, DEL, C1, line separators, and the marks that turn the writing direction of what follows.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 #: CI systems whose log view renders ANSI colours, by the variable they set.
 _COLOURED_CI = ("GITHUB_ACTIONS", "GITEA_ACTIONS", "GITLAB_CI", "CIRCLECI", "TRAVIS", "BUILDKITE", "DRONE", "TF_BUILD")
-
-
-def safe(text: str) -> str:
-    """Text of a test that cannot move the cursor: escape sequences go, other control characters are spelt out."""
-    plain = strip_ansi(text.replace("\r\n", "\n"))
-    return _CONTROL.sub(lambda m: m[0].encode("unicode_escape").decode("ascii"), plain)
-
-
-def one_line(text: str) -> str:
-    """`safe` text in one line, newlines spelt out."""
-    return safe(text).strip("\n").replace("\n", "\\n").replace("\t", " ")
 
 
 def cells(text: str) -> int:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from dct_celery.core.model import BAD_OUTCOMES, Failure, FixtureVerdict, Outcome, RunReport, Verdict
-from dct_celery.reports._screen import Style, cells, one_line, safe
+from dct_celery.core.text import one_line, visible
+from dct_celery.reports._screen import Style, cells
 from dct_celery.reports._words import HEADINGS, full_name, plural, reruns, where
 
 _DOUBLE, _SINGLE = "=" * 70, "-" * 70
@@ -72,7 +73,7 @@ class Summary:
             yield self._style.dim(facts)
         yield _SINGLE
         if not v.failures:
-            yield safe(v.reason) or _without_traceback(v.outcome)
+            yield visible(v.reason) or _without_traceback(v.outcome)
             yield ""
         for failure in v.failures:
             yield from self._failure(failure, alone=len(v.failures) == 1)
@@ -90,13 +91,13 @@ class Summary:
             kind = "ERROR" if failure.kind == "error" else "FAIL"
             subtest = f" in subtest {one_line(failure.subtest)}" if failure.subtest else ""
             yield self._style.red(f"{kind}{subtest}:")
-        yield safe(failure.text).rstrip("\n") or one_line(f"{failure.type}: {failure.message}")
+        yield visible(failure.text).rstrip("\n") or one_line(f"{failure.type}: {failure.message}")
         yield ""
 
     def _attached(self, title: str, text: str) -> Iterator[str]:
         if text.strip():
             yield self._style.bold(title)
-            yield safe(text).strip("\n")
+            yield visible(text).strip("\n")
             yield ""
 
     def _not_run(self) -> Iterator[str]:
@@ -215,7 +216,8 @@ class Summary:
     def _end(self) -> Iterator[str]:
         word, colour = _HEADS.get(self._report.exit_code, ("INCOMPLETE", "red"))
         paint = {"green": self._style.bold_green, "red": self._style.bold_red, "yellow": self._style.yellow}[colour]
-        first, _, more = safe(self._report.note).strip().partition("\n")
+        first, _, more = visible(self._report.note).strip().partition("\n")
+        first = "" if first.lower() == word.lower() else first
         counts, flaky = self._counts(), self._report.totals()["flaky"]
         told = (f", {flaky:,} flaky" if flaky else "") + (f" ({counts})" if counts else "")
         yield (self._style.yellow if flaky and colour == "green" else paint)(word + told) + (f": {first}" if first else "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dct_celery.core.model import FixtureVerdict, Outcome, Verdict
-from dct_celery.reports._screen import one_line
+from dct_celery.core.text import one_line
 
 #: Headings of what makes a run red, as unittest prints them.
 HEADINGS = {Outcome.FAILED: "FAIL", Outcome.ERROR: "ERROR", Outcome.XPASSED: "UNEXPECTED SUCCESS"}

@@ -11,9 +11,12 @@ from typing import Self, TextIO
 
 from dct_celery.core.model import BAD_OUTCOMES, FixtureVerdict, Outcome, RunReport, Verdict
 from dct_celery.core.progress import Progress
+from dct_celery.core.text import one_line, strip_ansi, visible
+from dct_celery.reports import _masked
 from dct_celery.reports import _words as words
-from dct_celery.reports._screen import Screen, Style, cells, cut, on, one_line, safe, wants_colour
+from dct_celery.reports._screen import Screen, Style, cells, cut, on, wants_colour
 from dct_celery.reports._summary import Summary
+from dct_celery.security import masking
 
 #: Seconds between two paintings of the live line, and between two heartbeats.
 REPAINT, HEARTBEAT = 0.1, 30.0
@@ -39,11 +42,13 @@ class Terminal:
         rerun: Callable[[Verdict], str],
         err_colour: bool | None = None,
         measure: Callable[[], int] | None = None,
+        mask: masking.Masker | None = None,
     ) -> None:
         """
         `tty`: paint a live line; `width`: columns; `verbosity`: Django's 0 to 3; `clock`: monotonic seconds;
         `rerun`: the command that runs a test again; `err_colour`: colours on `err`, default as `colour`;
-        `measure`: asked for the width anew at each painting, default always `width`.
+        `measure`: asked for the width anew at each painting, default always `width`; `mask`: takes secrets out of all that
+        is printed, default the one of this process.
         """
         self.progress = Progress(0)
         self._screen = Screen(out, err)
@@ -54,6 +59,7 @@ class Terminal:
         self._verbosity = verbosity
         self._clock = clock
         self._rerun = rerun
+        self._mask = mask or masking.PROCESS
         self._fixtures_failed = 0
         self._names: frozenset[str] | None = None
         self._running = False
@@ -94,11 +100,11 @@ class Terminal:
     def line(self, text: str) -> None:
         """A status line: `collected 1,234 tests in 2.1 s`. Not at verbosity 0."""
         if self._verbosity >= 1:
-            self._screen.print(safe(text))
+            self._screen.print(visible(self._mask(strip_ansi(text))))
 
     def warn(self, text: str) -> None:
         """A warning on stderr, at every verbosity."""
-        self._screen.warn(self._err_style.yellow("warning: ") + safe(text))
+        self._screen.warn(self._err_style.yellow("warning: ") + visible(self._mask(strip_ansi(text))))
 
     def start(self, total: int) -> None:
         """The run of `total` entries begins: live line and heartbeat from now on."""
@@ -112,6 +118,7 @@ class Terminal:
 
     def verdict(self, v: Verdict) -> None:
         """A test has its final verdict."""
+        v = _masked.verdict(v, self._mask)
         self.progress.verdict(v, self._clock())
         if self._verbosity >= 2:
             self._screen.print(self._result(words.full_name(v), v.outcome, v.reason, v.attempt, words.reruns(v)))
@@ -121,6 +128,7 @@ class Terminal:
 
     def fixture(self, f: FixtureVerdict) -> None:
         """A class or module fixture did not simply pass."""
+        f = _masked.fixture(f, self._mask)
         bad = f.outcome in BAD_OUTCOMES
         self._fixtures_failed += bad
         if self._verbosity >= 2:
@@ -159,6 +167,7 @@ class Terminal:
     def finish(self, report: RunReport, *, durations: int | None = None, timing: bool = False) -> None:
         """The summary; `durations`: how many of the slowest tests (0: all); `timing`: a table of the run's parts."""
         self.close()
+        report = _masked.report(report, self._mask)
         summary = Summary(report, style=self._style, width=self._measure(), verbosity=self._verbosity, rerun=self._rerun)
         self._screen.print("\n".join(["", *summary.lines(durations=durations, timing=timing)]))
 

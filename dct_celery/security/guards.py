@@ -1,4 +1,4 @@
-"""The guards: which configured databases tests must never come near, and what no log may show.
+"""The guards: which configured databases tests must never come near.
 
 Nothing here is about the databases that we make; those have names, marks and checks of their own (`core.names`, `core.marks`).
 The guards look at what the project has configured, before anything is published, created or connected to; and at the address
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Self
 
-from dct_celery.core.redact import MASK, redact
 from dct_celery.errors import ConfigError
 
 #: Words that say production wherever they stand in a name. Not "master", "main", "product": too many innocent names have them.
@@ -308,44 +307,3 @@ def _matches(text: str, patterns: Iterable[str]) -> bool:
 
 def _in_memory(name: str) -> bool:
     return not name or name == ":memory:" or "mode=memory" in name or name.startswith("file:memorydb_")
-
-
-# -- secrets ---------------------------------------------------------------------------
-
-#: Names that hold a secret, by a whole word of theirs: "DB_PASSWORD", "apiKey", "key", but not "KeyError" or "monkey".
-_NAME = (
-    r"(?:(?<!com)(?<!by)pass|password|passwd|passphrase|pwd|secret|token|credential|(?:api|access|secret|private|signing)[_-]?key|(?<![a-z])key)"
-    r"(?:s|[_-][\w-]{1,40})?(?![\w-])"
-)
-_QUOTED = r"""[bruf]{0,2}(?P<quote>\\?["'])(?:\\.|(?!(?P=quote))[^\\\n])*(?P=quote)"""
-#: Punctuation that ends a bare value belongs to what stands around it.
-_BARE = r"""[^\s&"'][^\s&]*?(?=["')\]}>,;]{0,8}(?:[\s&]|\Z))"""
-_HARMLESS_VALUE = r"(?:True|False|None|null|[\[({])"
-_PATTERNS = (
-    # `name=value`; `name: value` where one of them is quoted, as in JSON and Python
-    re.compile(
-        rf"""(?P<keep>{_NAME}(?:\s{{0,4}}=>?\s{{0,4}}|\\?["']\s{{0,4}}:\s{{0,4}}))(?!{_HARMLESS_VALUE})(?:{_QUOTED}|{_BARE})"""
-        rf"""|(?P<keep2>{_NAME}\s{{0,4}}:\s{{0,4}}){_QUOTED.replace("quote", "quote2")}""",
-        re.IGNORECASE,
-    ),
-    # a line of YAML
-    re.compile(rf"(?im)^(?P<keep>[ \t]{{0,40}}(?:-[ ])?[\w-]{{0,40}}?{_NAME}:[ ]{{1,4}})(?!{_HARMLESS_VALUE})\S[^\n]*$"),
-    # `PASSWORD 'hush'` and `IDENTIFIED BY 'hush'` of SQL
-    re.compile(rf"(?i)(?P<keep>\b(?:password|identified\s+by(?:\s+password)?)\s{{1,4}}){_QUOTED}"),
-    # `mysql -phush`
-    re.compile(r"(?P<keep>\b(?:mysql|mariadb)[\w-]{0,20}[^\n]{0,400}?\s-p)(?![\s-])\S+"),
-)
-
-
-def sanitize_log_output(text: str) -> str:
-    """The text with every secret that can be recognised replaced by `**`: passwords of URLs, of libpq and MySQL, and the
-    values of names that hold pass, secret, token or key. Sanitizing twice is sanitizing once."""
-    for pattern in _PATTERNS:
-        text = pattern.sub(_masked, text)
-    return redact(text)
-
-
-def _masked(match: re.Match[str]) -> str:
-    groups = match.groupdict("")
-    quote = groups.get("quote", "") + groups.get("quote2", "")
-    return f"{groups['keep']}{groups.get('keep2', '')}{quote}{MASK}{quote}"

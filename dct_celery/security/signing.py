@@ -17,8 +17,6 @@ from dataclasses import dataclass
 
 from dct_celery.errors import Untrusted
 
-#: Least characters of a key: what one can guess, one can guess offline, from a single signed message.
-LEAST_KEY = 32
 #: Of a signed text, and of the derivation: what is signed under another version is not understood.
 _VERSION = "dct4"
 _SALT = b"dct_celery/4"
@@ -76,6 +74,11 @@ def signed_by(text: str) -> str:
         return _parts(text)[0][:12]
     except Untrusted:
         return ""
+
+
+def signature_of(text: str) -> str:
+    """Of a signed text, without what it signs."""
+    return _parts(text)[1]
 
 
 def body_of(text: str) -> str:

@@ -29,7 +29,8 @@ def last_words(process: TestProcess) -> str:
     """Peak of memory, the stacks that faulthandler wrote when it died (or now, if it lives), and the end of its output."""
     stacks = process.stacks(ask=not process.ended)
     parts = [f"Memory peak: {peak // 1024} MB" if (peak := process.peak()) else "", stacks]
-    return "\n\n".join(filter(None, [*parts, f"Last output:\n{process.last_output()}"]))
+    output = process.last_output().strip()
+    return "\n\n".join(filter(None, [*parts, output and f"Last output:\n{output}"]))
 
 
 def _kills() -> int:

@@ -203,3 +203,15 @@ def test_importing_the_runner_loads_no_celery() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     # Then
     assert done.stdout == "\n"
+
+
+def test_a_refused_command_replaces_the_report_of_an_earlier_one(tmp_path: Path) -> None:
+    # Given
+    report = tmp_path / "junit.xml"
+    report.write_text("<testsuites/>")
+    # When
+    done = manage("--testrunner", RUNNER, "--parallel", "4", "--junitxml", str(report))
+    # Then
+    assert done.returncode == 4, done.stdout + done.stderr
+    (error,) = ElementTree.parse(report).iter("error")
+    assert "--parallel is not for this runner" in error.get("message", "")

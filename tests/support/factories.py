@@ -78,7 +78,8 @@ def make_head(manifest: Manifest | None = None, run: str = "run-one", settings: 
     secret: dict[str, Any] = {"password": "s3cret"}
     loaded = messages.Loaded(len(manifest), manifest.digest, 0.1, {"python": "3.11"}, [secret], facts={"django": "5.2"})
     collected = Collected(manifest, loaded, [codec.encode(entry) for entry in manifest])
-    return Head.of(make_spec(run), 5.0, REQUEST, settings or Settings(), collected)
+    spec = make_spec(run, environment=dict(REQUEST.environment))
+    return Head.of(spec, 5.0, REQUEST, settings or Settings(), collected, run_door(run))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,10 @@ import pytest
 
 from dct_celery.core.option import Option, accept
 from dct_celery.errors import ConfigError
-from dct_celery.settings import DEFAULT_STORE, OPTIONS, Settings, load
+from dct_celery.security import masking
+from dct_celery.settings import DEFAULT_STORE, OPTIONS, Settings, load, warnings_of
+
+KEY, OTHER = "k1" * 16, "k2" * 20
 
 
 def settings_of(cwd: Path, flags: dict[str, object] | None = None, **env: str) -> Settings:
@@ -194,13 +199,94 @@ class TestUrls:
 class TestSecrets:
     def test_a_secret_may_be_a_file(self, tmp_path: Path) -> None:
         # Given
-        (tmp_path / "key").write_text("  k1\n")
+        (tmp_path / "key").write_text(f"  {KEY}\n")
 
         # When
         settings, origins = load({}, env={"DCT_SIGNING_KEY_FILE": "key"}, cwd=tmp_path)
 
         # Then
-        assert (settings.signing_key, origins["signing_key"]) == ("k1", "DCT_SIGNING_KEY_FILE")
+        assert (settings.signing_key, origins["signing_key"]) == (KEY, "DCT_SIGNING_KEY_FILE")
+
+    @pytest.mark.parametrize("key", ["k" * 31, f"  {'k' * 31}\n", f"{KEY} short", "k " * 40])
+    def test_a_short_key_is_refused_wherever_it_stands_and_not_shown(self, tmp_path: Path, key: str) -> None:
+        # Given
+        (tmp_path / "key").write_text(key)
+        write_toml(tmp_path, f"signing-key = {json.dumps(key)}")
+
+        # Then
+        for origin, refused in {
+            "--signing-key": refusal(tmp_path, {"signing_key": key}),
+            "DCT_SIGNING_KEY": refusal(tmp_path, DCT_SIGNING_KEY=key),
+            "DCT_SIGNING_KEY_FILE": refusal(tmp_path, DCT_SIGNING_KEY_FILE="key"),
+            "[tool.dct] signing-key in pyproject.toml": refusal(tmp_path),
+        }.items():
+            assert refused.startswith(
+                f"{origin}: the value is not valid; give a key of at least 32 characters (dct keygen makes one)"
+            )
+            assert "kkk" not in refused
+
+    def test_the_first_of_several_keys_signs_and_all_are_accepted(self, tmp_path: Path) -> None:
+        # Given
+        (tmp_path / "keys").write_text(f"{KEY}\n{OTHER}\n")
+
+        # Then
+        for settings in (
+            settings_of(tmp_path, DCT_SIGNING_KEY_FILE="keys"),
+            settings_of(tmp_path, {"signing_key": f"{KEY}  {OTHER}"}),
+        ):
+            assert (settings.own_key, settings.signing_keys) == (KEY, (KEY, OTHER))
+        assert (settings_of(tmp_path).own_key, settings_of(tmp_path).signing_keys) == ("", ())
+
+    def test_an_empty_secret_file_is_refused_with_the_fix(self, tmp_path: Path) -> None:
+        # Given
+        (tmp_path / "empty").write_text(" \n")
+
+        # Then
+        assert refusal(tmp_path, DCT_SIGNING_KEY_FILE="empty").endswith("is empty; dct keygen makes a key")
+        assert refusal(tmp_path, DCT_STORE_FILE="empty").endswith("is empty; write the URL into it")
+
+    def test_a_key_may_come_through_a_descriptor(self, tmp_path: Path) -> None:
+        # Given: what a shell makes of <(command)
+        reading, writing = os.pipe()
+        os.write(writing, KEY.encode())
+        os.close(writing)
+
+        # Then
+        try:
+            env = {"DCT_SIGNING_KEY_FILE": f"/dev/fd/{reading}"}
+            assert (settings_of(tmp_path, **env).own_key, warnings_of(env, tmp_path)) == (KEY, [])
+        finally:
+            os.close(reading)
+
+    @pytest.mark.parametrize(("mode", "told"), [(0o600, False), (0o400, False), (0o644, True), (0o440, True)])
+    def test_a_key_file_that_others_can_read_is_one_line(self, tmp_path: Path, mode: int, told: bool) -> None:
+        # Given
+        (tmp_path / "key").write_text(KEY)
+        (tmp_path / "key").chmod(mode)
+
+        # Then
+        lines = warnings_of({"DCT_SIGNING_KEY_FILE": "key"}, tmp_path)
+        expected = f"DCT_SIGNING_KEY_FILE: others can read {tmp_path}/key (mode {mode:04o}); chmod 600 {tmp_path}/key"
+        assert lines == ([expected] if told else [])
+
+    def test_from_here_on_this_process_masks_what_it_was_given(self, tmp_path: Path) -> None:
+        # Given
+        (tmp_path / "key").write_text(KEY)
+
+        # When
+        settings_of(tmp_path, {"store": "redis://:st%40re-pw@h"}, DCT_SIGNING_KEY_FILE="key", API_TOKEN="t0ken-of-an-api")
+
+        # Then
+        assert masking.PROCESS.values(f"{KEY} st@re-pw st%40re-pw t0ken-of-an-api default") == "** ** ** ** default"
+
+    @pytest.mark.parametrize("url", ["redis://u:12/34@h", "redis://:a?b@h", "redis://:1#b@h"])
+    def test_an_unquoted_password_is_refused_with_the_way_to_quote_it(self, tmp_path: Path, url: str) -> None:
+        # When
+        message = refusal(tmp_path, DCT_STORE=url)
+
+        # Then
+        assert "write / # ? @ as %2F %23 %3F %40" in message
+        assert not any(part in message for part in ("12/34", "a?b", "1#b"))
 
     def test_a_missing_secret_file_is_refused(self, tmp_path: Path) -> None:
         # When
@@ -218,7 +304,7 @@ class TestSecrets:
 
     def test_no_secret_is_in_the_text_of_the_settings(self, tmp_path: Path) -> None:
         # When
-        settings = settings_of(tmp_path, {"signing_key": "hush", "store": "redis://:hush@h", "broker": "amqp://u:hush@h"})
+        settings = settings_of(tmp_path, {"signing_key": "hush" * 8, "store": "redis://:hush@h", "broker": "amqp://u:hush@h"})
 
         # Then
         assert "hush" not in repr(settings)

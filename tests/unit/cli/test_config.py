@@ -20,7 +20,7 @@ def project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         monkeypatch.delenv(name)
     (tmp_path / "pyproject.toml").write_text("[tool.dct]\ntag = ['a', 'b']\nfailfast = true\n")
     monkeypatch.setenv("DCT_STORE", "redis://:hush@h/0")
-    monkeypatch.setenv("DCT_SIGNING_KEY", "hush")
+    monkeypatch.setenv("DCT_SIGNING_KEY", "hush" * 8)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

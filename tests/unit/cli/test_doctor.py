@@ -88,3 +88,24 @@ def test_the_guards_take_the_words_of_a_run(root: Root) -> None:
     assert root.settings is not None
     assert (root.settings.allow_database, root.settings.deny_database) == (("prod_*",), ("a",))
     assert (root.settings.deny_db_host, root.settings.store) == (("b",), "redis://h/1")
+
+
+def test_the_last_line_counts_in_words_that_agree(root: Root) -> None:
+    # Given
+    root.findings = [GOOD, GOOD, SO_SO, SO_SO, SO_SO]
+
+    # Then
+    assert run().stdout.splitlines()[-1] == "2 ok, 3 warnings"
+
+
+def test_what_a_worker_or_a_server_says_stays_in_its_line_and_moves_no_cursor(root: Root) -> None:
+    # Given
+    nasty = "a\n::error::b\x1b[2J\x07\u202e"
+    root.findings = [Finding("failed", f"worker {nasty}", nasty, nasty)]
+
+    # When
+    lines = run().stdout.splitlines()
+
+    # Then
+    assert len(lines) == 3
+    assert all(line.isprintable() for line in lines)

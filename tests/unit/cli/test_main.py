@@ -15,6 +15,7 @@ import pytest
 from dct_celery import __version__
 from dct_celery.cli import main as cli
 from dct_celery.errors import DctError, NothingSelected, NoWorkers
+from dct_celery.security import masking
 
 Ending = Callable[[BaseException], int]
 
@@ -165,3 +166,26 @@ def test_the_package_can_be_run_as_a_module() -> None:
 
     # Then
     assert (done.returncode, done.stdout) == (0, f"dct, version {__version__}\n")
+
+
+def test_an_error_is_one_line_whatever_a_server_put_into_it(end_with: Ending, capsys: pytest.CaptureFixture[str]) -> None:
+    # When
+    end_with(NoWorkers("gone\n::error::x\x1b[2J\x07", detail="a\n  ::set-output name=a::b\r"))
+
+    # Then
+    assert capsys.readouterr().err == "dct: error: gone\\n\\x3a:error::x\\x07\na\n  \\x3a:set-output name=a::b\n"
+
+
+def test_a_secret_of_this_process_is_not_printed_wherever_it_stands(end_with: Ending, capsys: pytest.CaptureFixture[str]) -> None:
+    # Given
+    masking.PROCESS.learn(["correct-horse"])
+
+    # When
+    end_with(NoWorkers("no correct-horse", detail="correct-horse"))
+    end_with(RuntimeError("correct-horse"))
+    end_with(click.UsageError("correct-horse\n::error::"))
+
+    # Then
+    err = capsys.readouterr().err
+    assert "correct-horse" not in err
+    assert "\n::" not in err

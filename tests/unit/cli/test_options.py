@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 from click.testing import CliRunner
 
+from dct_celery.cli.main import invoke
 from dct_celery.cli.options import spell_out
 from dct_celery.cli.run import command
 from dct_celery.settings import OPTIONS, Settings
@@ -143,3 +144,17 @@ def test_files_are_listed_without_a_run(calls: list[tuple[Settings, dict[str, st
     assert (result.exit_code, result.stdout) == (0, "12  a.py\n1 file\n")
     assert result.stderr == "warning: exclude is ('*.log',)\n"
     assert calls == []
+
+
+@pytest.mark.parametrize("words", [["--junit-xml", "old.xml", "--no-such"], ["--no-such", "--junit-xml=old.xml"]])
+def test_a_flag_that_is_not_known_leaves_no_report_of_an_earlier_run(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given
+    (tmp_path / "old.xml").write_text("<testsuites/>")
+    monkeypatch.chdir(tmp_path)
+    # When
+    code = invoke(["run", *words])
+    # Then
+    assert code == 4
+    assert "No such option" in (tmp_path / "old.xml").read_text()

@@ -71,7 +71,7 @@ def test_an_empty_pool_says_how_to_start_a_worker(root: Root, args: tuple[str, .
 
     # Then
     assert result.exit_code == 0
-    assert result.stdout.startswith("nobody is there in pool ")
+    assert result.stdout.startswith("no worker is connected to pool ")
     assert result.stdout.endswith(f"{start}\n")
 
 

@@ -50,6 +50,7 @@ def test_the_object_has_exactly_the_documented_keys() -> None:
         "exit_code": 1,
         "complete": False,
         "note": "n",
+        "error": "",
         "totals": {
             "tests": 1,
             "passed": 0,

@@ -86,3 +86,17 @@ def test_a_huge_text_without_blanks_is_no_trap() -> None:
 
     # Then
     assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("redis://u:12/34@h:1", "redis://u:**@h:1"),
+        ("redis://u:1#b@h", "redis://u:**@h"),
+        ("postgres://u:a b c@h/x", "postgres://u:**@h/x"),
+        ("connecting to redis://h:6379 failed, ask ops@example.org", "connecting to redis://h:6379 failed, ask ops@example.org"),
+        ("http://h:8000/a@b", "http://h:8000/a@b"),
+    ],
+)
+def test_a_password_that_was_pasted_without_quoting_is_masked_as_a_whole(text: str, shown: str) -> None:
+    assert redact(text) == shown

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dct_celery.core.text import cut, strip_ansi, xml_safe
+from dct_celery.core.text import cut, one_line, strip_ansi, visible, xml_safe
 
 #: Every code point, lone surrogates too, with the troublesome ones often.
 ANY_TEXT = st.text(st.characters() | st.sampled_from("\x00\x07\x1b[]\\;mK\r\n\t\x7f\x85\x9b\ud800\udfff\ufffe\uffff"))
@@ -111,3 +112,42 @@ def test_a_cut_keeps_head_and_tail_and_says_how_much_is_missing() -> None:
     assert head.startswith("HEAD")
     assert tail.endswith("TAIL")
     assert len(head) + int(missing) + len(tail) == len(text)
+
+
+class TestVisible:
+    @given(st.text() | st.text(st.sampled_from("\x1b[]0m\r\n\t\x07\x9b:#vso[ \u202e\u2028\u3000"), max_size=30))
+    def test_nothing_in_it_acts_on_a_terminal_or_a_ci_system(self, text: str) -> None:
+        # When
+        shown = visible(text)
+
+        # Then
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]", shown)
+        assert not any(line.lstrip().startswith("::") for line in shown.split("\n"))
+        assert not re.search(r"##(vso|teamcity)?\[", shown)
+        assert visible(shown) == shown
+
+    @given(st.text())
+    def test_one_line_is_one_line(self, text: str) -> None:
+        assert len(one_line(text).splitlines()) <= 1
+        assert "\t" not in one_line(text)
+
+    @pytest.mark.parametrize(
+        ("text", "shown"),
+        [
+            ("::error file=a::boom", "\\x3a:error file=a::boom"),
+            ("a\n  ::set-output name=x::y", "a\n  \\x3a:set-output name=x::y"),
+            ("\r\n::add-mask::x", "\n\\x3a:add-mask::x"),
+            ("\x1b[0m::error::", "\\x3a:error::"),
+            ("##vso[task.complete]", "\\x23#vso[task.complete]"),
+            ("x ##[error]y", "x \\x23#[error]y"),
+            ("##teamcity[testFailed]", "\\x23#teamcity[testFailed]"),
+            ("\x1b[0Ksection_start:1:name\r\x1b[0Kt", "section_start:1:name\\rt"),
+            ("\x1b[31mred\x1b[0m \x07 \x9b \u202e", "red \\x07 \\x9b \\u202e"),
+        ],
+    )
+    def test_it_says_what_was_there(self, text: str, shown: str) -> None:
+        assert visible(text) == shown
+
+    @pytest.mark.parametrize("text", ["a::b", "std::vector", "# heading\n## more", "[x] ##", "T::test_x", "ünïcode 漢字 😀", ""])
+    def test_what_is_harmless_stays_as_it_is(self, text: str) -> None:
+        assert visible(text) == text

@@ -16,7 +16,7 @@ from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.security import signing
 from dct_celery.settings import Settings
 
-KEY = "0123456789abcdef"
+KEY = "0123456789abcdef" * 2
 MB = 2**20
 STORE: dict[str, Any] = {"redis_version": "7.0", "used_memory": 3 * MB, "maxmemory": 0, "aof_enabled": 0}
 WORKER = WorkerInfo(
@@ -75,11 +75,17 @@ class TestSigningKey:
         assert said(checkup.signing_key(Settings(signing_key=KEY), [WORKER])) == ["ok is set, and the same on every worker"]
         assert said(checkup.signing_key(Settings(signing_key=KEY))) == ["ok is set"]
 
-    def test_a_key_that_is_missing_or_short_is_warned_about(self) -> None:
-        (missing,), (short,) = checkup.signing_key(Settings()), checkup.signing_key(Settings(signing_key="hush"))
-        assert (missing.level, short.level) == ("warning", "warning")
-        assert "hush" not in f"{short.text}{short.mend}"
-        assert "openssl rand" in short.mend
+    def test_a_missing_key_is_a_failure_that_says_how_to_make_one_unless_it_is_wanted(self) -> None:
+        (missing,), (wanted,) = checkup.signing_key(Settings()), checkup.signing_key(Settings(insecure=True))
+        assert (missing.level, wanted.level) == ("failed", "warning")
+        assert "dct keygen" in missing.mend
+
+    def test_a_worker_with_any_of_the_accepted_keys_is_one_of_ours(self) -> None:
+        # Given a pool that changes its key
+        settings = Settings(signing_key=f"{'new' * 16}\n{KEY}")
+
+        # Then
+        assert said(checkup.signing_key(settings, [WORKER])) == ["ok is set (2 keys are accepted), and the same on every worker"]
 
     def test_workers_with_another_key_are_a_failure_that_names_them(self) -> None:
         # Given

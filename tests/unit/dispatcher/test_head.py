@@ -9,7 +9,7 @@ import pytest
 
 from dct_celery.dispatcher.head import Head, compress, expand, nonce_in_journal
 from dct_celery.dispatcher.journal import Journal
-from dct_celery.errors import InfrastructureError, Untrusted
+from dct_celery.errors import InfrastructureError, Untrusted, UsageError
 from dct_celery.settings import Settings
 from tests.support.factories import KEY_ID, NONCE, OTHER_KEY, REQUEST, group, make_head, make_manifest, make_spec, run_door
 
@@ -29,8 +29,9 @@ def test_a_head_comes_back_as_it_was() -> None:
     # Then
     assert second == first
     assert second.to_collected().manifest == MANIFEST
-    assert second.to_request() == REQUEST
-    assert (second.spec, second.began) == (make_spec("run-one"), 5.0)
+    assert second.to_request() == replace(REQUEST, environment={})
+    assert second.spec == make_spec("run-one", environment=dict.fromkeys(REQUEST.environment, ""))
+    assert second.began == 5.0
     assert (second.manifest.digest, second.manifest.count) == (MANIFEST.digest, 3)
 
 
@@ -68,6 +69,23 @@ def test_it_holds_no_secret() -> None:
     text = head(Settings(store="redis://:s3cret@host", signing_key="s3cret")).text(DOOR)
     # Then
     assert "s3cret" not in text
+
+
+def test_a_specification_that_the_store_has_lost_comes_back_with_the_values_of_whoever_attaches() -> None:
+    # Given
+    lost = Head.parse(head(Settings()).text(DOOR), DOOR)
+    # Then
+    assert lost.whole_spec({**REQUEST.environment, "HOME": "/"}, DOOR).environment == REQUEST.environment
+
+
+def test_a_specification_is_not_rebuilt_from_other_values_than_the_runs() -> None:
+    # Given
+    lost = Head.parse(head(Settings()).text(DOOR), DOOR)
+    (name, *_) = REQUEST.environment
+    # Then
+    for environ in ({}, {**REQUEST.environment, name: "another"}):
+        with pytest.raises(UsageError, match=rf"journals hold no values of variables.*{name}"):
+            lost.whole_spec(environ, DOOR)
 
 
 def test_another_key_or_another_run_is_refused() -> None:

@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from dct_celery.core.events import ChunkCompleted
-from dct_celery.core.model import Chunk, Need, Phase
+from dct_celery.core.events import ChunkCompleted, Recorded
+from dct_celery.core.model import Chunk, Need, Outcome, Phase
+from dct_celery.core.records import TestRecord
 from dct_celery.dispatcher import journal as journals
 from dct_celery.dispatcher.journal import KEEP, Journal, open_journal
 from dct_celery.errors import ConfigError, UsageError
 from dct_celery.protocol.door import Door
 from dct_celery.protocol.stream import StreamEntry, read_entry
 from dct_celery.protocol.workers import CheckedReport
+from dct_celery.security import masking
 from tests.support import streams
 from tests.support.factories import OTHER_KEY, held, run_door
 from tests.support.runs import finished
@@ -255,3 +257,20 @@ def test_a_replay_tells_how_far_each_attempt_is_journalled(tmp_path: Path, journ
     # Then
     assert again.positions == {"c1.1": 3, "c2.1": 4}
     again.close()
+
+
+def test_a_secret_that_a_test_printed_is_not_on_this_disk(journal: Journal) -> None:
+    # Given a password, and one that is a word of the protocol as well
+    masking.PROCESS.learn(["correct-horse", "completed"])
+    said = finished(0, "failed", output="login with correct-horse", reason="it is completed")
+    fields = streams.recorded(DOOR, held(5), 1, said)
+    # When
+    journal.append([read_entry(DOOR, "1-1", fields), entry("completed", 1)])
+    # Then: what the fold decides by is as it was
+    assert "correct-horse" not in journal.path.read_text()
+    records, end = journal.replay()
+    assert isinstance(records.fact, Recorded)
+    (record,) = records.fact.records
+    assert isinstance(record, TestRecord)
+    assert (record.outcome, record.output, record.reason) == (Outcome.FAILED, "login with **", "it is **")
+    assert end == entry("completed", 1)

@@ -229,3 +229,9 @@ def test_a_failure_for_good_says_how_often_it_ran_again() -> None:
     # Then
     assert "build-a/0, 0.12 s, 2 reruns" in text.splitlines()
     assert "Flaky" not in text
+
+
+def test_an_interrupted_run_says_so_once() -> None:
+    assert (
+        summary(verdict(outcome=Outcome.NOT_RUN), exit_code=2, note="interrupted").splitlines()[-1] == "INTERRUPTED (not run=1)"
+    )

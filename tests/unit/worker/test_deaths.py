@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from dct_celery.worker import deaths
-from dct_celery.worker.deaths import MemoryTrouble
+from dct_celery.worker.deaths import MemoryTrouble, last_words
 
 
 @pytest.fixture
@@ -39,3 +41,10 @@ def test_a_kill_without_evidence_is_only_a_kill(kernel: Path, monkeypatch: pytes
 @pytest.mark.parametrize("status", ["signal 11", "exit 0", "it closed its channel"])
 def test_any_other_end_is_told_as_it_is(kernel: Path, status: str) -> None:
     assert MemoryTrouble().explain(status, 1024) == status
+
+
+def test_last_words_have_no_heading_without_words() -> None:
+    # Given
+    silent: Any = Mock(stacks=lambda ask: "stacks", peak=lambda: 2048, last_output=lambda: "\n")
+    # When / Then
+    assert last_words(silent) == "Memory peak: 2 MB\n\nstacks"

@@ -1,0 +1,71 @@
+"""What reports show of verdicts: the texts of tests without secrets, and without colours, which could cut a secret in two."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dct_celery.core.leaks import Leak
+from dct_celery.core.model import Failure, FixtureRef, FixtureVerdict, RunReport, Verdict
+from dct_celery.core.text import strip_ansi
+from dct_celery.security.masking import Masker
+
+
+def report(whole: RunReport, mask: Masker) -> RunReport:
+    return replace(
+        whole,
+        verdicts=tuple(verdict(one, mask) for one in whole.verdicts),
+        fixtures=tuple(fixture(one, mask) for one in whole.fixtures),
+        note=_text(whole.note, mask),
+        error=_text(whole.error, mask),
+        properties={name: _output(str(value), mask) for name, value in whole.properties.items()},
+        leaks=tuple(_leak(leak, mask) for leak in whole.leaks),
+    )
+
+
+def verdict(v: Verdict, mask: Masker) -> Verdict:
+    if (name := _output(v.entry.id, mask)) != v.entry.id:
+        v = replace(v, entry=replace(v.entry, id=name, cls=_output(v.entry.cls, mask)))
+    if v.covered_by:
+        v = replace(v, covered_by=_fixture(v.covered_by, mask))
+    if not (v.failures or v.reason or v.output or v.sql or v.earlier):
+        return v
+    return replace(
+        v,
+        failures=_failures(v.failures, mask),
+        reason=_text(v.reason, mask),
+        output=_output(v.output, mask),
+        sql=_output(v.sql, mask),
+        earlier=tuple(verdict(one, mask) for one in v.earlier),
+    )
+
+
+def fixture(f: FixtureVerdict, mask: Masker) -> FixtureVerdict:
+    return replace(
+        f,
+        fixture=_fixture(f.fixture, mask),
+        failures=_failures(f.failures, mask),
+        reason=_text(f.reason, mask),
+        output=_output(f.output, mask),
+    )
+
+
+def _fixture(ref: FixtureRef, mask: Masker) -> FixtureRef:
+    return replace(ref, name=_output(ref.name, mask))
+
+
+def _failures(failures: tuple[Failure, ...], mask: Masker) -> tuple[Failure, ...]:
+    return tuple(
+        replace(f, message=_text(f.message, mask), text=_text(f.text, mask), subtest=_text(f.subtest, mask)) for f in failures
+    )
+
+
+def _leak(leak: Leak, mask: Masker) -> Leak:
+    return replace(leak, what=_text(leak.what, mask))
+
+
+def _text(text: str, mask: Masker) -> str:
+    return mask(strip_ansi(text))
+
+
+def _output(text: str, mask: Masker) -> str:
+    return mask.output(strip_ansi(text))

@@ -1,0 +1,59 @@
+"""What a test was given and prints is in no output of a run, nor on the dispatcher's disk; and outputs that nobody reads."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.fleet import Fleet
+from tests.support.projects import make_project
+
+TOKEN = "correct/horse battery"
+TELLTALE = """
+    import os, unittest
+
+    class Telltale(unittest.TestCase):
+        def test_it_tells(self):
+            print("::error::", os.environ["API_TOKEN"])
+            self.fail(f"no access with {os.environ['API_TOKEN']}: redis://u:pw@h")
+"""
+
+
+def test_a_variable_reaches_the_tests_and_no_output(busy_fleet: Fleet, place: Path) -> None:
+    # Given
+    project = make_project(place, TELLTALE)
+    # When
+    finished = busy_fleet.run(project, "--env", "API_TOKEN", "--buffer", "--junit-xml", "junit.xml", API_TOKEN=TOKEN)
+    # Then
+    assert finished.code == 1, finished
+    (test,) = finished.json["tests"]
+    assert test["message"] == "AssertionError: no access with **: redis://u:**@h"
+    written = [finished.out, finished.err, (project / "junit.xml").read_text(), json.dumps(finished.json)]
+    written += [path.read_text() for path in (busy_fleet.folder / "state").rglob("*") if path.is_file()]
+    written += [worker.log.read_text() for worker in busy_fleet.workers]
+    assert len(written) > 5
+    assert not [text for text in written if TOKEN in text or "redis://u:pw" in text]
+    assert not [line for line in finished.out.splitlines() if line.lstrip().startswith("::")]
+
+
+def test_a_reader_of_stdout_that_goes_away_costs_neither_reports_nor_exit_code(busy_fleet: Fleet, place: Path) -> None:
+    # Given
+    project = make_project(place, TELLTALE)
+    command = f"({sys.executable} -m dct_celery.cli run -v 2 --junit-xml junit.xml --json run.json; echo $? > code) | head -n 0"
+    # When
+    done = subprocess.run(
+        ["sh", "-c", command],
+        env=busy_fleet.environment({}),
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    # Then
+    assert (project / "code").read_text() == "1\n", done.stderr
+    assert done.stderr == ""
+    assert json.loads((project / "run.json").read_text())["totals"]["error"] == 1
+    assert "KeyError" in (project / "junit.xml").read_text()

@@ -1,0 +1,96 @@
+"""Claims about secrets in what a run shows: none in terminal, JUnit or JSON, whatever test or worker said it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dct_celery.core.leaks import Leak
+from dct_celery.core.model import Entry, Failure, FixtureVerdict, Outcome, Phase, RunReport, Verdict
+from dct_celery.reports.files import write_json, write_junit
+from dct_celery.security import masking
+from tests.unit.reports.desk import Desk
+
+SECRET = "correct<horse>&'battery\""
+
+
+@pytest.fixture(autouse=True)
+def _known() -> None:
+    masking.PROCESS.learn([SECRET])
+
+
+def report(text: str) -> RunReport:
+    entry = Entry(0, f"app.T.test_[{text}]", "app.T", "app", Phase.ISOLATED)
+    failure = Failure("error", "OSError", text, f"Traceback\n{text}", subtest=text)
+    first = Verdict(entry, Outcome.FAILED, 0.1, "w", 0, 1, (failure,), text, text, text)
+    v = Verdict(entry, Outcome.ERROR, 0.1, "w", 0, 2, (failure, failure), text, text, text, earlier=(first,))
+    f = FixtureVerdict(f"setUpClass ({entry.cls})", "setUpClass", Outcome.FAILED, "w", 0, (failure,), text, text, (1,))
+    kept = Verdict(Entry(1, "app.T.test_b", "app.T", "app", Phase.ISOLATED), Outcome.NOT_RUN, reason=text)
+    leaks = (Leak("process", text, "app.T", "w", 0),)
+    return RunReport("r", (v, kept), (f,), 1, note=text, leaks=leaks, properties={"branch": text})
+
+
+def everything_shown(whole: RunReport, text: str, folder: Path) -> str:
+    desk = Desk(verbosity=2)
+    desk.terminal.line(text)
+    desk.terminal.warn(text)
+    desk.terminal.start(2)
+    desk.terminal.verdict(whole.verdicts[0])
+    desk.terminal.fixture(whole.fixtures[0])
+    desk.terminal.finish(whole, durations=0)
+    write_junit(folder / "junit.xml", whole)
+    write_json(folder / "run.json", whole)
+    written = json.dumps(json.loads((folder / "run.json").read_text()), ensure_ascii=False)
+    return desk.out.getvalue() + desk.err.getvalue() + (folder / "junit.xml").read_text() + written
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"login with {SECRET} failed",
+        "corr\x1b[31mect<horse>\x1b[0m&'battery\"",
+        "connect to postgres://shop:correct<hor se@db failed",
+        "postgres://u:correct<horse/a#b@db is no host",
+    ],
+)
+def test_a_secret_is_in_no_output(tmp_path: Path, said: str) -> None:
+    # When
+    shown = everything_shown(report(said), said, tmp_path)
+
+    # Then
+    for spelled in ("correct<h", "correct&lt;h", "battery"):
+        assert spelled not in shown
+
+
+def test_a_password_in_a_line_of_a_traceback_is_not_shown(tmp_path: Path) -> None:
+    # Given a value that nobody told this process
+    failure = Failure("error", "OSError", "no", "  File x\n    connect(host='db', password='hunter22', port=1)\n")
+    v = Verdict(Entry(0, "a.T.t", "a.T", "a", Phase.ISOLATED), Outcome.ERROR, 0.1, "w", 0, 1, (failure,))
+    f = FixtureVerdict("setUpClass (a.T)", "setUpClass", Outcome.ERROR, "w", 0, (failure,))
+
+    # Then
+    assert "hunter22" not in everything_shown(RunReport("r", (v,), (f,), 1), "", tmp_path)
+
+
+def test_what_a_test_printed_keeps_its_words(tmp_path: Path) -> None:
+    # Given what a test of a login form prints
+    v = Verdict(
+        Entry(0, "a.T.t", "a.T", "a", Phase.ISOLATED), Outcome.FAILED, 0.1, "w", 0, 1, output="{'password': 'too short'}\n"
+    )  # fmt: skip
+    f = FixtureVerdict("setUpClass (a.T)", "setUpClass", Outcome.PASSED)
+
+    # Then
+    assert "'too short'" in everything_shown(RunReport("r", (v,), (f,), 1), "", tmp_path)
+
+
+@given(st.lists(st.sampled_from(["\x1b[0m", "a", "\n", "&", "<", '"', "]]>", "::", SECRET]), max_size=12).map("".join))
+def test_xml_and_json_stay_whole_around_a_secret(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    # Given
+    folder = tmp_path_factory.mktemp("report")
+
+    # Then: it parses, and says nothing
+    assert "battery" not in everything_shown(report(text), text, folder)
