@@ -63,17 +63,18 @@ def broker(where: str, version: str, seconds: float, *, same: bool) -> Finding:
 
 
 def signing_key(settings: Settings, infos: Sequence[WorkerInfo] = ()) -> Iterator[Finding]:
-    key = settings.signing_key or ""
+    keys = (settings.signing_key or "").split()
+    ours = signing.key_id(keys[0] if keys else "")
     mend = "set DCT_SIGNING_KEY_FILE to the same secret here and on every worker"
-    others = [info for info in infos if info.key_id != signing.key_id(key)]
+    others = [info for info in infos if info.foreign or ours not in (info.key_id, *info.keys)]
     if others:
         verb = "has" if len(others) == 1 else "have"
         text = f"{len(others)} of {counted(len(infos), 'worker')} {verb} another one: {_names(others)}"
         yield Finding("failed", "signing key", text, mend)
-    if not key:
+    if not keys:
         yield Finding("warning", "signing key", "is not set: whoever can write to the store can have workers run code", mend)
-    elif len(key) < _KEY:
-        text = f"is short ({len(key)} characters), so it can be guessed from one message"
+    elif (shortest := min(map(len, keys))) < _KEY:
+        text = f"is short ({shortest} characters), so it can be guessed from one message"
         yield Finding("warning", "signing key", text, "make one with: openssl rand -hex 32")
     elif not others:
         yield Finding("ok", "signing key", "is set" + (", and the same on every worker" if infos else ""))
