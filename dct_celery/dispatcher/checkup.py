@@ -63,9 +63,9 @@ def broker(where: str, version: str, seconds: float, *, same: bool) -> Finding:
 
 
 def signing_key(settings: Settings, infos: Sequence[WorkerInfo] = ()) -> Iterator[Finding]:
-    accepted = {signing.key_id(key) for key in settings.signing_keys or ("",)}
+    ours = signing.key_id(settings.own_key)
     mend = "set DCT_SIGNING_KEY_FILE to a file with the same key here and on every worker"
-    others = [info for info in infos if info.key_id not in accepted]
+    others = [info for info in infos if info.foreign or ours not in (info.key_id, *info.keys)]
     if others:
         verb = "has" if len(others) == 1 else "have"
         text = f"{len(others)} of {counted(len(infos), 'worker')} {verb} another one: {_names(others)}"

@@ -15,6 +15,7 @@ from dct_celery.ports import WorkerInfo
 from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.security import signing
 from dct_celery.settings import Settings
+from tests.support.factories import OTHER_KEY
 
 KEY = "0123456789abcdef" * 2
 MB = 2**20
@@ -94,6 +95,20 @@ class TestSigningKey:
         # Then
         (finding,) = checkup.signing_key(Settings(signing_key=KEY), [WORKER, other])
         assert (finding.level, finding.text) == ("failed", "1 of 2 workers has another one: b@host")
+
+    def test_while_a_pool_changes_its_key_a_worker_that_accepts_ours_has_it(self) -> None:
+        # Given: we sign with the new one, and some workers still sign with the old one
+        both = Settings(signing_key=f"{KEY} {OTHER_KEY}")
+        old = replace(WORKER, key_id=signing.key_id(OTHER_KEY), keys=(signing.key_id(OTHER_KEY), signing.key_id(KEY)))
+
+        # Then
+        assert said(checkup.signing_key(both, [WORKER, old])) == ["ok is set, and the same on every worker"]
+        (finding,) = checkup.signing_key(both, [replace(old, keys=old.keys[:1])])
+        assert finding.level == "failed"
+
+    def test_a_worker_that_is_not_believed_has_another_key(self) -> None:
+        (finding,) = checkup.signing_key(Settings(signing_key=KEY), [replace(WORKER, foreign="has a wrong signature")])
+        assert finding.level == "failed"
 
 
 class TestClocks:
