@@ -134,12 +134,13 @@ def _dataclass(cls: type[Any], lenient: bool) -> Decode:
         name = ""
         try:
             for name, one in value.items():
-                if (read_one := each.get(name)) is not None:
-                    given[name] = read_one(one)
-                elif not lenient:
-                    raise Malformed("there is no such field")
+                given[name] = each[name](one)
         except Malformed as error:
-            raise Malformed(f"{name[:40]!a}: {error}") from None
+            raise Malformed(f"{name}: {error}") from None
+        except KeyError:
+            if not lenient:
+                raise Malformed(f"{cls.__name__} has no field {name[:40]!a}") from None
+            return read({name: one for name, one in value.items() if name in each})
         if not needed <= given.keys():
             raise Malformed(f"{cls.__name__} lacks {min(needed - given.keys())}")
         return cls(**given)

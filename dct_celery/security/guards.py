@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Self
 
+from dct_celery.core.text import one_line
 from dct_celery.errors import ConfigError
 
 #: Words that say production wherever they stand in a name. Not "master", "main", "product": too many innocent names have them.
@@ -286,7 +287,7 @@ def _excuse(one: Configured, rule: str) -> str:
     if rule.startswith("--"):
         return "take it out of --deny-database"
     name = one.name if one.vendor != "sqlite" else posixpath.splitext(posixpath.basename(one.name))[0]
-    return f"say --allow-database {name} if it is none"
+    return f"say --allow-database {one_line(name)} if it is none"
 
 
 def _warnings(used: Iterable[Configured], facts: Mapping[str, str]) -> Iterator[str]:

@@ -60,7 +60,7 @@ def test_a_part_of_the_state_is_told_once_for_the_run() -> None:
 
 
 def test_kinds_of_another_version_are_not_understood() -> None:
-    with pytest.raises(codec.Malformed, match="'kind': must be one of process, thread, port, state, not 'moonbeam'"):
+    with pytest.raises(codec.Malformed, match="kind: must be one of process, thread, port, state, not 'moonbeam'"):
         codec.decode(LeakRecord, {"kind": "moonbeam", "what": "?"})
 
 

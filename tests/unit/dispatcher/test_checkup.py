@@ -83,7 +83,7 @@ class TestSigningKey:
 
     def test_a_worker_with_any_of_the_accepted_keys_is_one_of_ours(self) -> None:
         # Given a pool that changes its key
-        settings = Settings(signing_key=f"{'new' * 16}\n{KEY}")
+        settings = Settings(signing_key=f"{KEY}\n{'new' * 16}")
 
         # Then
         assert said(checkup.signing_key(settings, [WORKER])) == ["ok is set (2 keys are accepted), and the same on every worker"]
@@ -102,7 +102,7 @@ class TestSigningKey:
         old = replace(WORKER, key_id=signing.key_id(OTHER_KEY), keys=(signing.key_id(OTHER_KEY), signing.key_id(KEY)))
 
         # Then
-        assert said(checkup.signing_key(both, [WORKER, old])) == ["ok is set, and the same on every worker"]
+        assert said(checkup.signing_key(both, [WORKER, old])) == ["ok is set (2 keys are accepted), and the same on every worker"]
         (finding,) = checkup.signing_key(both, [replace(old, keys=old.keys[:1])])
         assert finding.level == "failed"
 

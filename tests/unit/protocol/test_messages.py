@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from dct_celery.core import codec
 from dct_celery.core import events as ev
 from dct_celery.core.codec import MAX_INT
+from dct_celery.core.ids import CHUNK_ID
 from dct_celery.core.leaks import LeakKind, LeakRecord
 from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import (
@@ -90,7 +91,7 @@ MESSAGES: dict[type, st.SearchStrategy[Any]] = {
     runs.Announcement: st.builds(runs.Announcement, st.just("run-one"), st.just(NONCE), st.integers(1, 99), COUNT),
     runs.CancelOrder: st.builds(runs.CancelOrder, TEXT),
     runs.Ownership: st.builds(runs.Ownership, st.just("a" * 16)),
-    runs.ChunkHint: st.builds(runs.ChunkHint, st.just("run-one"), TEXT, st.integers(1, 9)),
+    runs.ChunkHint: st.builds(runs.ChunkHint, st.just("run-one"), st.from_regex(CHUNK_ID, fullmatch=True), st.integers(1, 9)),
     workers.WorkerInfo: WORKERS,
 }
 ALL = st.sampled_from(sorted(MESSAGES, key=lambda cls: cls.__name__)).flatmap(lambda cls: st.tuples(st.just(cls), MESSAGES[cls]))

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dct_celery.core.leaks import Leak
-from dct_celery.core.model import Entry, Failure, FixtureVerdict, Outcome, Phase, RunReport, Verdict
+from dct_celery.core.leaks import Leak, LeakKind
+from dct_celery.core.model import Entry, Failure, FixtureRef, FixtureVerdict, Outcome, Phase, RunReport, Verdict
 from dct_celery.reports.files import write_json, write_junit
 from dct_celery.security import masking
 from tests.unit.reports.desk import Desk
@@ -28,9 +28,9 @@ def report(text: str) -> RunReport:
     failure = Failure("error", "OSError", text, f"Traceback\n{text}", subtest=text)
     first = Verdict(entry, Outcome.FAILED, 0.1, "w", 0, 1, (failure,), text, text, text)
     v = Verdict(entry, Outcome.ERROR, 0.1, "w", 0, 2, (failure, failure), text, text, text, earlier=(first,))
-    f = FixtureVerdict(f"setUpClass ({entry.cls})", "setUpClass", Outcome.FAILED, "w", 0, (failure,), text, text, (1,))
+    f = FixtureVerdict(FixtureRef.parse(f"setUpClass ({entry.cls})"), Outcome.FAILED, "w", 0, (failure,), text, text, (1,))
     kept = Verdict(Entry(1, "app.T.test_b", "app.T", "app", Phase.ISOLATED), Outcome.NOT_RUN, reason=text)
-    leaks = (Leak("process", text, "app.T", "w", 0),)
+    leaks = (Leak(LeakKind.PROCESS, text, "app.T", "w", 0),)
     return RunReport("r", (v, kept), (f,), 1, note=text, leaks=leaks, properties={"branch": text})
 
 
@@ -70,7 +70,7 @@ def test_a_password_in_a_line_of_a_traceback_is_not_shown(tmp_path: Path) -> Non
     # Given a value that nobody told this process
     failure = Failure("error", "OSError", "no", "  File x\n    connect(host='db', password='hunter22', port=1)\n")
     v = Verdict(Entry(0, "a.T.t", "a.T", "a", Phase.ISOLATED), Outcome.ERROR, 0.1, "w", 0, 1, (failure,))
-    f = FixtureVerdict("setUpClass (a.T)", "setUpClass", Outcome.ERROR, "w", 0, (failure,))
+    f = FixtureVerdict(FixtureRef.parse("setUpClass (a.T)"), Outcome.ERROR, "w", 0, (failure,))
 
     # Then
     assert "hunter22" not in everything_shown(RunReport("r", (v,), (f,), 1), "", tmp_path)
@@ -81,7 +81,7 @@ def test_what_a_test_printed_keeps_its_words(tmp_path: Path) -> None:
     v = Verdict(
         Entry(0, "a.T.t", "a.T", "a", Phase.ISOLATED), Outcome.FAILED, 0.1, "w", 0, 1, output="{'password': 'too short'}\n"
     )  # fmt: skip
-    f = FixtureVerdict("setUpClass (a.T)", "setUpClass", Outcome.PASSED)
+    f = FixtureVerdict(FixtureRef.parse("setUpClass (a.T)"), Outcome.PASSED)
 
     # Then
     assert "'too short'" in everything_shown(RunReport("r", (v,), (f,), 1), "", tmp_path)
