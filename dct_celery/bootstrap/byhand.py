@@ -95,7 +95,7 @@ def _examine_store(settings: Settings, origins: dict[str, str], infos: list[Work
     with contextlib.closing(client.connect(settings.store, retries=1)) as store:
         checked = client.check(store, settings.store, origin)
         yield from checkup.store(redact(settings.store), checked.info, checked.warnings)
-        door = Door.of_pool(keyring_of(settings), settings.pool)
+        door = Door.of_pool(keyring_of(settings, required=False), settings.pool)
         asked = registry.RedisRegistry(store, settings.pool, door, tends=False)
         infos += asked.workers()
 

@@ -147,7 +147,7 @@ def _dispatcher_services(
     from dct_celery.adapters.addresses import resolve
     from dct_celery.adapters.process import PipeProcess, user_environment
     from dct_celery.adapters.redisstore import blobs, client, ledger, registry
-    from dct_celery.bootstrap.keys import keyring_of
+    from dct_celery.bootstrap.keys import INSECURE, keyring_of
     from dct_celery.dispatcher.services import DispatcherServices
     from dct_celery.protocol.door import Door
     from dct_celery.reports.terminal import Terminal
@@ -161,7 +161,8 @@ def _dispatcher_services(
         os.environ, out=sys.stdout, err=sys.stderr, verbosity=settings.verbosity, clock=time.monotonic,
         rerun=request.rerun if request is not None else lambda verdict: verdict.entry.id,
     )  # fmt: skip
-    for warning in (*warnings_of(os.environ, Path.cwd()), *checked.warnings):
+    insecure = () if pool.keyring.secure else (INSECURE,)
+    for warning in (*insecure, *warnings_of(os.environ, Path.cwd()), *checked.warnings):
         console.warn(warning)
     state_folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "dct_celery"
     nonce = secrets.token_hex(8)

@@ -22,7 +22,7 @@ def look_at_workers(settings: Settings, origins: dict[str, str]) -> list[WorkerS
 
     with _asked_store(settings, origins) as asked:
         workers = asked.registry.workers()
-        return status.pool_workers(workers, _active(settings, asked, workers), keyring_of(settings))
+        return status.pool_workers(workers, _active(settings, asked, workers), keyring_of(settings, required=False))
 
 
 def look_at_runs(settings: Settings, origins: dict[str, str], run: str | None) -> list[RunStatus]:
@@ -34,8 +34,10 @@ def look_at_runs(settings: Settings, origins: dict[str, str], run: str | None) -
 
 def cancel_run(settings: Settings, origins: dict[str, str], run: str, reason: str) -> None:
     """`dct cancel`. Raises UsageError when there is nothing to cancel, StoreUnavailable."""
+    from dct_celery.bootstrap.keys import keyring_of
     from dct_celery.dispatcher import status
 
+    keyring_of(settings)  # an order to stop that is not signed stops nothing
     with _asked_store(settings, origins) as asked:
         status.cancel(run, asked.ledger(run), reason, active=list(asked.registry.active_runs()), pool=settings.pool)
 
@@ -54,7 +56,7 @@ def _asked_store(settings: Settings, origins: dict[str, str]) -> Iterator[_Asked
 
     with contextlib.closing(client.connect(settings.store, retries=1)) as store:
         client.check(store, settings.store, origins.get("store", "store"))
-        door = Door.of_pool(keyring_of(settings), settings.pool)
+        door = Door.of_pool(keyring_of(settings, required=False), settings.pool)
 
         def ledger_of(run: str) -> Ledger:
             return ledger.RedisLedger(store, run, door.of_run(run, *ledger.stored_run(store, run)))

@@ -31,11 +31,13 @@ def make_worker_app() -> Celery:
 
     from dct_celery.adapters.celeryqueue.app import TASK, make_app
     from dct_celery.adapters.celeryqueue.consumer import RUNS, RunQueues, Runs
+    from dct_celery.bootstrap.keys import keyring_of
 
     # The Django fixup is off; the variable would still reach projects that the worker must not load.
     os.environ.pop("DJANGO_SETTINGS_MODULE", None)
     settings, _ = load({}, env=os.environ, cwd=Path.cwd())
     masking.mask_logging()
+    keyring_of(settings)  # before anything is connected to
     app = make_app(settings)
     hosts: list[Any] = []
     runs = Runs(lambda: hosts[0].ready() if hosts else set(), lambda: hosts[0].active() if hosts else set())
@@ -110,6 +112,11 @@ def _start_host(settings: Settings, worker: Any) -> Any:
     host = Host(services, worker.concurrency, lambda: len(state.active_requests))
     for line in warnings_of(os.environ, Path.cwd()):
         log.warning(line)
+    if os.environ.get("DCT_SIGNING_KEY"):
+        log.warning(
+            "DCT_SIGNING_KEY is in the environment of this worker, where every test that runs as the same user can read it; "
+            "DCT_SIGNING_KEY_FILE keeps it out (docs/security.md)"
+        )
     host.start()
     return host
 

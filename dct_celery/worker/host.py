@@ -67,7 +67,7 @@ class Host:
         self._claim_folder()
         self._services.folder.draining.unlink(missing_ok=True)
         if not self._services.door.keyring.secure:
-            log.warning("--insecure: without a signing key, whoever can write to the store can run code on this worker")
+            log.warning("DCT_INSECURE: without a signing key, whoever can write to the store can run code on this worker")
         if strays := end_marked(self._services.folder.runs):
             log.warning("%d processes of tests were left by an earlier life of this worker; they were ended", strays)
         for folder in self._services.folder.leftovers():
