@@ -14,8 +14,7 @@ from dct_celery.errors import ConfigError
 from dct_celery.settings import Settings, load
 
 if TYPE_CHECKING:
-    from celery import Celery
-
+    from dct_celery.adapters.celeryqueue.app import App
     from dct_celery.worker.services import WorkerServices
     from dct_celery.worker.slot import Slot
 
@@ -23,12 +22,13 @@ if TYPE_CHECKING:
 _slots: dict[str, Slot] = {}
 
 
-def make_worker_app() -> Celery:
+def make_worker_app() -> App:
     """The Celery app of a worker, with host thread, run queues and the one task. Raises ConfigError."""
     from celery import bootsteps, signals
 
-    from dct_celery.adapters.celeryqueue.app import TASK, make_app
+    from dct_celery.adapters.celeryqueue.app import make_app
     from dct_celery.adapters.celeryqueue.consumer import RUNS, RunQueues, Runs
+    from dct_celery.adapters.celeryqueue.inbound import TASK
 
     # The Django fixup is off; the variable would still reach projects that the worker must not load.
     os.environ.pop("DJANGO_SETTINGS_MODULE", None)
@@ -105,7 +105,7 @@ def _start_host(settings: Settings, worker: Any) -> Any:
     return host
 
 
-def _start_watchdog(app: Celery, runs: Any, worker: Any) -> Any:
+def _start_watchdog(app: App, runs: Any, worker: Any) -> Any:
     from celery import signals
     from celery.worker import state
 

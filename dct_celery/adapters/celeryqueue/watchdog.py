@@ -15,10 +15,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from celery import Celery
-
+from dct_celery.adapters.celeryqueue.app import App
 from dct_celery.adapters.celeryqueue.consumer import Runs
-from dct_celery.adapters.celeryqueue.names import is_amqp
 from dct_celery.core.names import queue_name
 
 log = logging.getLogger("dct_celery.worker")
@@ -61,7 +59,7 @@ class Suspicion:
 class Watchdog:
     """A thread of the worker's main process. `idle`: is there a slot without work?"""
 
-    def __init__(self, app: Celery, runs: Runs, idle: Callable[[], bool]) -> None:
+    def __init__(self, app: App, runs: Runs, idle: Callable[[], bool]) -> None:
         self._app = app
         self._runs = runs
         self._idle = idle
@@ -102,7 +100,7 @@ class Watchdog:
         if self._connection is None:
             self._connection = self._app.connection_for_read()
             self._connection.ensure_connection(max_retries=1, interval_start=0, timeout=5)
-        amqp = is_amqp(self._app.conf.broker_url)
+        amqp = self._app.broker.kind == "amqp"
         return sum(_depth(self._connection, queue_name(run), amqp=amqp) for run in runs)
 
     def _close(self) -> None:
