@@ -18,7 +18,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from dct_celery.errors import ConfigError, UsageError
+from dct_celery.core.address import parse
+from dct_celery.core.redact import redact
+from dct_celery.errors import BrokerUnavailable, ConfigError, UsageError
 from dct_celery.settings import Settings
 
 if TYPE_CHECKING:
@@ -127,6 +129,9 @@ def _dispatcher_services(
     )  # fmt: skip
     for warning in checked.warnings:
         console.warn(warning)
+    if settings.broker != settings.store and (insecure := parse(settings.broker).insecure):
+        console.warn(f"the broker at {redact(settings.broker)}: {insecure}")
+    queue = _LateQueue(partial(_chunk_queue, settings, run, key, origins.get("broker", "broker")))
     return DispatcherServices(
         settings=settings,
         run=run,
@@ -137,7 +142,8 @@ def _dispatcher_services(
         sleep=time.sleep,
         registry=registry.RedisRegistry(store, settings.pool),
         ledger=ledger.RedisLedger(store, run),
-        queue=_LateQueue(partial(_chunk_queue, settings, run, key, origins.get("broker", "broker"))),
+        queue=queue,
+        broker=queue.identity,
         blobs=blobs.RedisBlobs(store),
         timings=partial(blobs.RedisTimings, store),
         console=console,
@@ -166,6 +172,12 @@ class _LateQueue:
 
     def check(self) -> None:
         self._made().check()
+
+    def identity(self) -> str:
+        """Empty where the broker is away."""
+        with contextlib.suppress(BrokerUnavailable):
+            return self._made().identity()
+        return ""
 
     def publish(self, message: Mapping[str, Any]) -> None:
         self._made().publish(message)

@@ -203,17 +203,19 @@ class WorkerStatus:
     obstacle: str
 
 
-def pool_workers(workers: Iterable[WorkerInfo], runs: Iterable[RunStatus], key: str) -> list[WorkerStatus]:
-    """By name. `runs`: those that are active; they say which slots are busy."""
+def pool_workers(workers: Iterable[WorkerInfo], runs: Iterable[RunStatus], key: str, broker: str = "") -> list[WorkerStatus]:
+    """By name. `broker`: where this side publishes, as in `WorkerInfo.broker`.
+
+    `runs`: those that are active; they say which slots are busy."""
     busy = Counter(holding.worker for run in runs for holding in run.slots)
     seen = [replace(info, busy=max(info.busy, busy[info.name])) for info in workers]
-    return [WorkerStatus(info, _obstacle(info, key)) for info in sorted(seen, key=lambda info: info.name)]
+    return [WorkerStatus(info, _obstacle(info, key, broker)) for info in sorted(seen, key=lambda info: info.name)]
 
 
-def _obstacle(info: WorkerInfo, key: str) -> str:
+def _obstacle(info: WorkerInfo, key: str, broker: str) -> str:
     if info.version == __version__ and info.protocol != PROTOCOL_VERSION:
         return f"speaks protocol {info.protocol}, this side {PROTOCOL_VERSION}: install the same version on both sides"
-    return Fleet("", "", __version__, PROTOCOL_VERSION, signing.key_id(key)).obstacle(info)
+    return Fleet("", "", __version__, PROTOCOL_VERSION, signing.key_id(key), broker=broker).obstacle(info)
 
 
 def cancel(run: str, ledger: Ledger, reason: str, *, active: Sequence[str], pool: str) -> None:

@@ -108,6 +108,8 @@ class WorkerInfo:
     wall: float = 0.0
     #: Its surroundings, see `worker.about`.
     about: dict[str, str] = field(default_factory=dict)
+    #: Where its messages come from: "<id that lies at the broker>|<its URL, masked>"; empty while it does not know.
+    broker: str = ""
 
 
 class Ledger(Protocol):
@@ -278,7 +280,10 @@ class ChunkQueue(Protocol):
     """Carries hints to slots. Messages may vanish or double."""
 
     def check(self) -> None:
-        """Proves that the broker answers. Raises BrokerUnavailable."""
+        """Proves that the broker serves us. Raises BrokerRefused, BrokerUnavailable."""
+
+    def identity(self) -> str:
+        """Of the broker, see `WorkerInfo.broker`. Raises BrokerUnavailable."""
 
     def publish(self, message: Mapping[str, Any]) -> None: ...
 

@@ -176,4 +176,5 @@ class Host:
             trouble=self._trouble,
             wall=round(time.time(), 3),
             about=self._about,
+            broker=self._services.broker(),
         )

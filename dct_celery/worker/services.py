@@ -34,3 +34,5 @@ class WorkerServices:
     user_environment: Callable[[Mapping[str, str], Mapping[str, str]], dict[str, str]]
     #: host:port/db of store and broker.
     own_redis: frozenset[str] = frozenset()
+    #: See `WorkerInfo.broker`.
+    broker: Callable[[], str] = str

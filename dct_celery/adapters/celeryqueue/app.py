@@ -106,10 +106,11 @@ def _tls(broker: Address) -> dict[str, Any]:
     if tls is None:
         return {}
     if broker.kind == "amqp":
+        # Only with a name to compare does py-amqp compare any.
+        name = {"server_hostname": broker.host} if tls.verify and tls.check_hostname else {}
         return {
+            **name,
             "cert_reqs": ssl.CERT_REQUIRED if tls.verify else ssl.CERT_NONE,
-            # Without it py-amqp compares no name.
-            "server_hostname": broker.host if tls.verify and tls.check_hostname else None,
             "ca_certs": tls.ca_certs or None,
             "certfile": tls.certfile or None,
             "keyfile": tls.keyfile or None,

@@ -1,7 +1,7 @@
 """Which broker is this? Dispatcher and workers of one pool may name it differently, or name two of them without knowing.
 
-Redis: a random text that lies in the database itself, made by whoever asks first. RabbitMQ: the name of its cluster, and the vhost.
-Neither is a secret.
+Redis: a random text that lies in the database itself, made by whoever asks first. RabbitMQ: the name of its cluster, and the
+vhost. Neither is a secret.
 """
 
 from __future__ import annotations

@@ -38,6 +38,8 @@ class Runs:
     active: Callable[[], set[str]]
     #: Set by the watchdog: why the consumer is to begin anew.
     restart: str = ""
+    #: Set by the watchdog: see `WorkerInfo.broker`; empty while it cannot be asked.
+    broker: str = ""
 
 
 class Consumer(StockConsumer):

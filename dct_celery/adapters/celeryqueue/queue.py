@@ -46,15 +46,21 @@ class CeleryChunkQueue:
         connection: Any = app.connection_for_write()
         self._driver_errors = (*connection.connection_errors, *connection.channel_errors)
 
-    def check(self) -> None:
-        """Proves that the broker is there, is the one that it claims to be, and lets us do all that we do. Raises BrokerRefused where
-        no retry mends what is wrong."""
+    @property
+    def warning(self) -> str:
+        """Why TLS proves nothing here; empty where it does."""
+        insecure = self._app.broker.insecure
+        return f"{self._where}: {insecure}" if insecure else ""
+
+    def check(self, *, declare: bool = True) -> None:
+        """Proves that the broker is there, is the one that it claims to be, and lets us do all that we do. Raises BrokerRefused
+        where no retry mends what is wrong. `declare`: also whether RabbitMQ lets us have the run's queue."""
         address = self._app.broker
         try:
             network.reach(address)
             try:
                 if self._amqp:
-                    self._prove_rabbitmq()
+                    self._prove_rabbitmq(declare=declare)
                 else:
                     self._prove_redis()
             except AMQPError as error:
@@ -73,22 +79,23 @@ class CeleryChunkQueue:
         with contextlib.closing(client.connect_to(self._app.broker, retries=0, answer=network.ANSWER)) as probe:
             rights.prove(probe, rights.BROKER)
 
-    def _prove_rabbitmq(self) -> None:
+    def _prove_rabbitmq(self, *, declare: bool) -> None:
         connection: Any = self._app.connection_for_write(
             transport_options={"read_timeout": network.ANSWER, "write_timeout": network.ANSWER}
         )
+        # kombu's own `connect` tries twice.
+        once = connection.transport.establish_connection()
         try:
-            connection.connect()
-            # What the run does first, so that a missing right is found here.
-            self._queue(connection.default_channel).declare()
+            if declare:  # what the run does first, so that a missing right is found here
+                self._queue(once.channel()).declare()
         finally:
             with contextlib.suppress(Exception):
-                connection.collect(socket_timeout=_CLOSE)
+                once.collect()
 
     def identity(self) -> str:
-        """See `brokerid`."""
+        """Of the broker, as workers say theirs in `WorkerInfo.broker`."""
         with self._channel() as channel:
-            return identify(channel)
+            return f"{identify(channel)}|{self._app.broker_shown}"
 
     def publish(self, message: Mapping[str, Any]) -> None:
         self.put(signing.sign(message, self._key))

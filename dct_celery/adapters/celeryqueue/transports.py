@@ -18,6 +18,8 @@ from amqp.method_framing import frame_handler as stock_frame_handler
 from amqp.serialization import decode_properties_basic
 from kombu.transport import pyamqp
 from kombu.transport import redis as kombu_redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from dct_celery.adapters.celeryqueue import inbound
 
@@ -49,11 +51,13 @@ class _RedisChannel(kombu_redis.Channel):
         stock: Any = super()
         client: Any = self.connection.client
         path = client.transport_options.get("socket_path")
+        # Whoever uses it tries again by itself; redis-py's own ten tries are deaf to every signal.
+        once = {"retry": Retry(NoBackoff(), 0)}
         if not path:
-            return dict(stock._connparams(asynchronous))
+            return dict(stock._connparams(asynchronous), **once)
         # kombu knows sockets by URLs of its own alone.
         self.connection_class = redis.UnixDomainSocketConnection
-        found = dict(stock._connparams(asynchronous), path=path)
+        found = dict(stock._connparams(asynchronous), path=path, **once)
         return {name: value for name, value in found.items() if name not in _OF_TCP}
 
     def _brpop_read(self, **options: Any) -> Any:

@@ -40,7 +40,7 @@ class Scene:
         registry.beat(WorkerInfo("build-a", "h", 1, "0", 1, ""), 3600)
         services: Any = Mock(
             run="one", owner="me", ledger=self.ledger, registry=registry, state_folder=folder,
-            clock=lambda: self.now, sleep=self._sleep, interrupted=lambda: False, fleet_trouble=str, fall_back=None,
+            clock=lambda: self.now, sleep=self._sleep, interrupted=lambda: False, fleet_trouble=str, fall_back=None, broker=str,
         )  # fmt: skip
         services.settings = Mock(timeout=0, queue_timeout=60, fallback_after=60)
         fleet = Fleet("one", "ci", "0", 1, "", last_usable=self.now)
