@@ -31,6 +31,7 @@ _slots: dict[str, Slot] = {}
 def make_worker_app() -> App:
     """The Celery app of a worker, with host thread, run queues and the one task. Raises ConfigError."""
     from celery import bootsteps, signals
+    from celery.exceptions import WorkerShutdown
 
     from dct_celery.adapters.celeryqueue.app import make_app
     from dct_celery.adapters.celeryqueue.consumer import RUNS, RunQueues, Runs
@@ -41,6 +42,7 @@ def make_worker_app() -> App:
     settings, origins = load({}, env=os.environ, cwd=Path.cwd())
     app = make_app(settings)
     hosts: list[Any] = []
+    workers: list[Any] = []
     runs = Runs(lambda: hosts[0].ready() if hosts else set(), lambda: hosts[0].active() if hosts else set())
     vars(app)[RUNS] = runs
     dogs: list[Any] = []
@@ -58,6 +60,7 @@ def make_worker_app() -> App:
         requires = ("celery.worker.components:Pool",)
 
         def start(self, parent: Any) -> None:
+            workers.append(parent)
             hosts.append(_start_host(settings, parent, runs))
             dogs.append(_start_watchdog(app, runs, parent))
 
@@ -69,6 +72,10 @@ def make_worker_app() -> App:
             dog.stop()
         if hosts:
             hosts[0].drain()
+        if any(worker.consumer is not None and worker.consumer.connection is None for worker in workers):
+            # It waits for the broker, perhaps in a call that takes as long as its time-outs. Out of a signal's handler, this
+            # ends the call.
+            raise WorkerShutdown(0)
 
     def shut_down(**_: Any) -> None:
         if hosts:

@@ -43,6 +43,8 @@ class CeleryChunkQueue:
         self._queue: Any = run_queue(run, amqp=self._amqp)
         self._connection: Any = None
         self._producer: Any = None
+        #: It was found wanting, so nothing of ours is there, and asking again would only take time.
+        self._useless = False
         connection: Any = app.connection_for_write()
         self._driver_errors = (*connection.connection_errors, *connection.channel_errors)
 
@@ -55,7 +57,7 @@ class CeleryChunkQueue:
     def check(self, *, declare: bool = True) -> None:
         """Proves that the broker is there, is the one that it claims to be, and lets us do all that we do. Raises BrokerRefused
         where no retry mends what is wrong. `declare`: also whether RabbitMQ lets us have the run's queue."""
-        address = self._app.broker
+        address, self._useless = self._app.broker, True
         try:
             network.reach(address)
             try:
@@ -74,6 +76,7 @@ class CeleryChunkQueue:
             raise BrokerRefused(f"{self._where} {error}") from error
         except network.Unreachable as error:
             raise BrokerUnavailable(f"{self._where} cannot be used: {redact(str(error))}; start it or set --broker") from error
+        self._useless = False
 
     def _prove_redis(self) -> None:
         with contextlib.closing(client.connect_to(self._app.broker, retries=0, answer=network.ANSWER)) as probe:
@@ -140,6 +143,8 @@ class CeleryChunkQueue:
             return str(server.get("version", ""))
 
     def purge(self) -> None:
+        if self._useless:
+            return
         with contextlib.suppress(BrokerUnavailable), self._channel() as channel:
             if self._amqp:
                 channel.queue_delete(queue_name(self._run))
