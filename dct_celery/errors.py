@@ -5,6 +5,8 @@ A failing test is data and never one of these; an exception here means that a us
     DctError (3)
     ├── UsageError (4)              a flag, variable, file or label is wrong
     │   ├── ConfigError (4)
+    │   │   ├── StoreRefused (4)    URL, password, rights, certificate or fitness of the store: no retry mends it
+    │   │   └── BrokerRefused (4)   the same of the broker
     │   ├── Untrusted (4)           what another machine wrote is not signed with our key, or not well-formed
     │   └── CollectionError (4)     the suite could not be built: settings, imports of the runner, labels
     ├── NothingSelected (5)
@@ -50,6 +52,14 @@ class UsageError(DctError):
 
 class ConfigError(UsageError):
     """A setting is unknown or has a bad value."""
+
+
+class StoreRefused(ConfigError):
+    """The store is there and does not serve us, or its URL is wrong."""
+
+
+class BrokerRefused(ConfigError):
+    """The broker is there and does not serve us, or its URL is wrong."""
 
 
 class Untrusted(UsageError):

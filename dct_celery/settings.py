@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dct_celery.core import globs, ids
+from dct_celery.core.address import AddressError, UnquotedError
 from dct_celery.core.option import Group, Kind, Option, accept, expected, shown
 from dct_celery.errors import ConfigError
 from dct_celery.security import masking
@@ -345,6 +346,10 @@ def _value(option: Option, given: _Given, home: str) -> object:
     """The valid value of its type; raises ConfigError with origin, value and mend."""
     try:
         value = accept(option, given.value, text=given.text)
+    except UnquotedError as exc:
+        raise ConfigError(f"{given.origin}: '{str(given.value).partition('://')[0]}://**' {exc}") from None
+    except AddressError as exc:
+        raise ConfigError(f"{given.origin}: {shown(option, given.value)} {exc}") from None
     except ValueError as exc:
         raise ConfigError(f"{given.origin}: {shown(option, given.value)} is not valid; give {expected(option)}") from exc
     if option.kind in ("path", "program") and str(value).startswith("~/"):

@@ -64,7 +64,7 @@ def examine(settings: Settings, origins: dict[str, str], *, measure: bool) -> It
             there = finding.level != "failed"
             yield finding
         if there or settings.broker != settings.store:
-            yield from doctor.attempt("broker", partial(_examine_broker, settings, origins))
+            yield from doctor.attempt("broker", partial(_examine_broker, settings, origins, infos))
         yield from checkup.signing_key(settings, infos)
         for line in warnings_of(os.environ, Path.cwd()):
             text, _, mend = line.rpartition("; ")
@@ -106,11 +106,11 @@ def _examine_store(settings: Settings, origins: dict[str, str], infos: list[Work
         yield checkup.clocks(time.time(), client.now(store), infos, look_again)
 
 
-def _examine_broker(settings: Settings, origins: dict[str, str]) -> Iterator[Finding]:
+def _examine_broker(settings: Settings, origins: dict[str, str], infos: list[WorkerInfo]) -> Iterator[Finding]:
     from dct_celery.adapters.celeryqueue.app import make_app
     from dct_celery.adapters.celeryqueue.queue import CeleryChunkQueue
     from dct_celery.core.redact import redact
-    from dct_celery.dispatcher import checkup
+    from dct_celery.dispatcher import checkup, doctor
 
     token = secrets.token_hex(6)
     queue = CeleryChunkQueue(make_app(settings), f"doctor-{token}", origins.get("broker", "broker"))
@@ -119,9 +119,13 @@ def _examine_broker(settings: Settings, origins: dict[str, str]) -> Iterator[Fin
         start = time.monotonic()
         version = queue.round_trip(token, 5.0)
         seconds = time.monotonic() - start
+        identity = queue.identity()
     finally:
         queue.purge()
     yield checkup.broker(redact(settings.broker), version, seconds, same=settings.broker == settings.store)
+    if warning := queue.warning:
+        yield doctor.Finding("warning", "broker", warning, "name its CA with ssl_ca_certs, and leave that parameter out")
+    yield from checkup.same_broker(identity, infos)
 
 
 def _examine_machine(loaded: list[Loaded]) -> Iterator[Finding]:

@@ -19,7 +19,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from dct_celery.bootstrap.failed import Reports
-from dct_celery.errors import Untrusted, UsageError
+from dct_celery.core.address import parse
+from dct_celery.core.redact import redact
+from dct_celery.errors import BrokerUnavailable, Untrusted, UsageError
 from dct_celery.security import masking
 from dct_celery.settings import Settings, warnings_of
 
@@ -171,6 +173,9 @@ def _dispatcher_services(
         nonce, door = _known_run(store, run, pool, state_folder)
     upload = _upload(settings, request.root if request is not None else Path(settings.project_dir), console.warn)
     code = blobs.RedisBlobs(store)
+    if settings.broker != settings.store and (untried := parse(settings.broker).insecure):
+        console.warn(f"the broker at {redact(settings.broker)}: {untried}")
+    queue = _LateQueue(partial(_chunk_queue, settings, run, origins.get("broker", "broker")))
     return DispatcherServices(
         settings=settings,
         run=run,
@@ -183,7 +188,8 @@ def _dispatcher_services(
         store_ms=lambda: int(client.now(store) * 1000),
         registry=registry.RedisRegistry(store, settings.pool, pool),
         ledger=ledger.RedisLedger(store, run, door),
-        queue=_LateQueue(partial(_chunk_queue, settings, run, origins.get("broker", "broker"))),
+        queue=queue,
+        broker=queue.identity,
         blobs=code,
         timings=partial(blobs.RedisTimings, store),
         console=console,
@@ -230,6 +236,12 @@ class _LateQueue:
 
     def check(self) -> None:
         self._made().check()
+
+    def identity(self) -> str:
+        """Empty where the broker is away."""
+        with contextlib.suppress(BrokerUnavailable):
+            return self._made().identity()
+        return ""
 
     def publish(self, text: str) -> None:
         self._made().publish(text)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dct_celery.errors import UsageError
+from dct_celery.errors import DctError, UsageError
 from dct_celery.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ def look_at_workers(settings: Settings, origins: dict[str, str]) -> list[WorkerS
 
     with _asked_store(settings, origins) as asked:
         workers = asked.registry.workers()
-        return status.pool_workers(workers, _active(settings, asked, workers), keyring_of(settings, required=False))
+        keyring = keyring_of(settings, required=False)
+        return status.pool_workers(workers, _active(settings, asked, workers), keyring, _broker(settings))
 
 
 def look_at_runs(settings: Settings, origins: dict[str, str], run: str | None) -> list[RunStatus]:
@@ -40,6 +41,17 @@ def cancel_run(settings: Settings, origins: dict[str, str], run: str, reason: st
     keyring_of(settings)  # an order to stop that is not signed stops nothing
     with _asked_store(settings, origins) as asked:
         status.cancel(run, asked.ledger(run), reason, active=list(asked.registry.active_runs()), pool=settings.pool)
+
+
+def _broker(settings: Settings) -> str:
+    """Empty where it cannot be asked: who is there can be seen without it."""
+    from dct_celery.adapters.celeryqueue.app import make_app
+    from dct_celery.adapters.celeryqueue.queue import CeleryChunkQueue
+
+    queue = CeleryChunkQueue(make_app(settings), "", "")
+    with contextlib.closing(queue), contextlib.suppress(DctError):
+        return queue.identity()
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import secrets
 import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from dct_celery.errors import ConfigError
+from dct_celery.errors import ConfigError, DctError, InfrastructureError
 from dct_celery.security import masking
 from dct_celery.settings import Settings, load, warnings_of
 
 if TYPE_CHECKING:
-    from celery import Celery
-
+    from dct_celery.adapters.celeryqueue.app import App
     from dct_celery.protocol.runs import RunSpec
     from dct_celery.worker.services import WorkerServices
     from dct_celery.worker.slot import Slot
@@ -25,24 +29,34 @@ log = logging.getLogger("dct_celery.worker")
 _slots: dict[str, Slot] = {}
 
 
-def make_worker_app() -> Celery:
+def make_worker_app() -> App:
     """The Celery app of a worker, with host thread, run queues and the one task. Raises ConfigError."""
     from celery import bootsteps, signals
+    from celery.exceptions import WorkerShutdown
 
-    from dct_celery.adapters.celeryqueue.app import TASK, make_app
+    from dct_celery.adapters.celeryqueue.app import make_app
     from dct_celery.adapters.celeryqueue.consumer import RUNS, RunQueues, Runs
+    from dct_celery.adapters.celeryqueue.inbound import TASK
     from dct_celery.bootstrap.keys import keyring_of
 
     # The Django fixup is off; the variable would still reach projects that the worker must not load.
     os.environ.pop("DJANGO_SETTINGS_MODULE", None)
-    settings, _ = load({}, env=os.environ, cwd=Path.cwd())
+    settings, origins = load({}, env=os.environ, cwd=Path.cwd())
     masking.mask_logging()
     keyring_of(settings)  # before anything is connected to
     app = make_app(settings)
     hosts: list[Any] = []
+    workers: list[Any] = []
     runs = Runs(lambda: hosts[0].ready() if hosts else set(), lambda: hosts[0].active() if hosts else set())
     vars(app)[RUNS] = runs
     dogs: list[Any] = []
+
+    class ServersStep(bootsteps.Step):
+        """Before anything is started."""
+
+        def __init__(self, parent: Any, **options: Any) -> None:
+            super().__init__(parent, **options)
+            _prove_servers(app, settings, origins)
 
     class HostStep(bootsteps.StartStopStep):
         """Starts the threads of the main process once the pool has forked."""
@@ -50,7 +64,8 @@ def make_worker_app() -> Celery:
         requires = ("celery.worker.components:Pool",)
 
         def start(self, parent: Any) -> None:
-            hosts.append(_start_host(settings, parent))
+            workers.append(parent)
+            hosts.append(_start_host(settings, parent, runs))
             dogs.append(_start_watchdog(app, runs, parent))
 
         def stop(self, parent: Any) -> None:
@@ -61,6 +76,10 @@ def make_worker_app() -> Celery:
             dog.stop()
         if hosts:
             hosts[0].drain()
+        if any(worker.consumer is not None and worker.consumer.connection is None for worker in workers):
+            # It waits for the broker, perhaps in a call that takes as long as its time-outs. Out of a signal's handler, this
+            # ends the call.
+            raise WorkerShutdown(0)
 
     def shut_down(**_: Any) -> None:
         if hosts:
@@ -73,7 +92,7 @@ def make_worker_app() -> Celery:
     signals.worker_shutting_down.connect(shutting_down, weak=False)
     signals.worker_shutdown.connect(shut_down, weak=False)
     signals.worker_process_shutdown.connect(child_ends, weak=False)
-    app.steps["worker"].add(HostStep)
+    app.steps["worker"] |= {ServersStep, HostStep}
     app.steps["consumer"].add(RunQueues)
 
     def run_chunk(task: Any, message: str) -> str:
@@ -81,6 +100,34 @@ def make_worker_app() -> Celery:
 
     app.task(name=TASK, bind=True)(run_chunk)
     return app
+
+
+def _prove_servers(app: App, settings: Settings, origins: Mapping[str, str]) -> None:
+    """What no retry mends ends the worker; a server that is away is waited for, as later in its life."""
+    from dct_celery.adapters.celeryqueue.queue import CeleryChunkQueue
+    from dct_celery.adapters.redisstore import client
+
+    def store() -> None:
+        with contextlib.closing(client.connect(settings.store, retries=0)) as asked:
+            for warning in client.check(asked, settings.store, origins["store"]).warnings:
+                log.warning("%s", warning)
+
+    def broker() -> None:
+        queue = CeleryChunkQueue(app, f"check-{secrets.token_hex(6)}", origins["broker"])
+        queue.check(declare=False)
+        if queue.warning:
+            log.warning("%s", queue.warning)
+
+    if used := sorted(name for name in os.environ if name.startswith("CELERY_BROKER")):
+        log.warning("%s and -b are not used: workers have the broker of DCT_BROKER", ", ".join(used))
+    for prove in (store, broker):
+        try:
+            prove()
+        except InfrastructureError as error:
+            log.warning("%s; waiting for it", error)
+        except DctError as error:
+            sys.stderr.write(f"dct: error: {error}\n")
+            raise SystemExit(error.exit_code) from None
 
 
 def _slot(settings: Settings, task: Any) -> Slot:
@@ -97,7 +144,7 @@ def _slot(settings: Settings, task: Any) -> Slot:
     return _slots[name]
 
 
-def _start_host(settings: Settings, worker: Any) -> Any:
+def _start_host(settings: Settings, worker: Any, runs: Any) -> Any:
     from celery.worker import state
 
     from dct_celery.worker.host import Host
@@ -106,7 +153,7 @@ def _start_host(settings: Settings, worker: Any) -> Any:
     if not pool.endswith("prefork"):
         raise SystemExit(f"dct: error: this worker runs the pool {pool}; slots need processes: leave -P at prefork")
     try:
-        services = _worker_services(settings, worker.hostname)
+        services = replace(_worker_services(settings, worker.hostname), broker=lambda: runs.broker)
     except ConfigError as error:
         raise SystemExit(f"dct: error: {error}") from None
     host = Host(services, worker.concurrency, lambda: len(state.active_requests))
@@ -121,7 +168,7 @@ def _start_host(settings: Settings, worker: Any) -> Any:
     return host
 
 
-def _start_watchdog(app: Celery, runs: Any, worker: Any) -> Any:
+def _start_watchdog(app: App, runs: Any, worker: Any) -> Any:
     from celery import signals
     from celery.worker import state
 

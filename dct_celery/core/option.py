@@ -6,8 +6,8 @@ import math
 import re
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import urlsplit
 
+from dct_celery.core import address
 from dct_celery.core.redact import MASK, redact
 
 Kind = Literal["str", "int", "float", "bool", "list", "path", "program", "url"]
@@ -52,7 +52,8 @@ class Option:
 
 
 def accept(option: Option, value: object, *, text: bool) -> object:
-    """The valid value in the type of its field; raises ValueError (see `shown` and `expected` for a message).
+    """The valid value in the type of its field; raises ValueError (see `shown` and `expected` for a message), of a URL
+    AddressError, which says itself what is wrong.
 
     With `text` the value is the text of a flag or variable and is parsed; else it must have its type already.
     """
@@ -106,11 +107,10 @@ def _in_range(option: Option, value: object) -> bool:
 
 
 def _url_is_usable(url: str, schemes: tuple[str, ...]) -> bool:
-    parts = urlsplit(url)  # raises ValueError, as `port` does
-    local = parts.scheme in ("unix", "redis+socket")
-    # A password with an unquoted "/", "?" or "#" ends the host's part too early: what is left of it has the "@".
-    whole = local or "@" not in parts.path + parts.query + parts.fragment
-    return "://" in url and parts.scheme in schemes and whole and (bool(parts.path) if local else parts.port != 0)
+    if "://" not in url or url.partition("://")[0] not in schemes:
+        return False
+    address.parse(url)
+    return True
 
 
 def shown(option: Option, value: object) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from dct_celery import __version__
 from dct_celery.dispatcher.doctor import Finding, counted
+from dct_celery.dispatcher.fleet import elsewhere
 from dct_celery.ports import WorkerInfo
 from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.security import signing
@@ -57,6 +58,15 @@ def broker(where: str, version: str, seconds: float, *, same: bool) -> Finding:
     """Of a message that went there and came back. `same`: the store is the broker."""
     named = "the store" if same else " ".join(filter(None, [where, version and f"(version {version})"]))
     return Finding("ok", "broker", f"{named} carries messages: there and back in {seconds * 1000:.0f} ms")
+
+
+def same_broker(ours: str, infos: Sequence[WorkerInfo]) -> Iterator[Finding]:
+    """`ours`: where this side publishes, as in `WorkerInfo.broker`."""
+    others = [info for info in infos if elsewhere(info.broker, ours)]
+    if others:
+        where = ", ".join(sorted({info.broker.partition("|")[2] for info in others}))
+        text = f"{len(others)} of {counted(len(infos), 'worker')} would hear nothing from this side: {_names(others)} at {where}"
+        yield Finding("failed", "broker", text, "set DCT_BROKER to the same server and database here and on every worker")
 
 
 # -- keys and clocks -------------------------------------------------------------------

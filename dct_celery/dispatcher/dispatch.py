@@ -15,11 +15,13 @@ from dct_celery import __version__
 from dct_celery.core.limits import FIXTURE_SECONDS
 from dct_celery.dispatcher.collect import Collected, Patience, collect
 from dct_celery.dispatcher.conduct import Conduct, Stopwatch
+from dct_celery.dispatcher.fleet import Fleet
+from dct_celery.dispatcher.follow import ELSEWHERE
 from dct_celery.dispatcher.head import Head
 from dct_celery.dispatcher.request import Request, collect_order, strangers
 from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.dispatcher.standing import StandingRun
-from dct_celery.errors import InfrastructureError, Interrupted, NothingSelected, UsageError
+from dct_celery.errors import ConfigError, InfrastructureError, Interrupted, NothingSelected, UsageError
 from dct_celery.ports import UserProcess
 from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.protocol.runs import SPEC_LIFETIME_MS, DatabaseRules, RunSpec
@@ -44,6 +46,7 @@ class Dispatch:
             try:
                 self._open(self._snapshot())
                 self._services.queue.check()
+                self._compare_brokers()
                 collected = self._collect(process, log)
                 return self._conduct(collected)
             finally:
@@ -102,6 +105,20 @@ class Dispatch:
             raise UsageError(f"a run with the id {services.run!r} is open or just ended; choose another --run-id")
         self._standing = StandingRun(services, spec, self._snapshot)
         self._standing.announce()
+
+    def _compare_brokers(self) -> None:
+        """A run that no worker would ever hear of ends now. Raises ConfigError."""
+        services = self._services
+        fleet = Fleet(services.run, services.settings.pool, __version__, PROTOCOL_VERSION, services.door.keyring.ids[0])
+        deadline = services.clock() + ELSEWHERE
+        while services.fall_back is None:
+            fleet.broker = services.broker()
+            fleet.update(services.registry.workers(), services.clock())
+            if not fleet.all_elsewhere or services.interrupted():
+                return
+            if services.clock() > deadline:
+                raise ConfigError(fleet.misled())
+            services.sleep(0.5)
 
     def _collect(self, process: UserProcess, log: IO[bytes]) -> Collected:
         limit = self._services.settings.fixture_timeout

@@ -7,6 +7,18 @@ from dataclasses import dataclass, field
 from dct_celery.ports import WorkerInfo
 from dct_celery.protocol.workers import RefusedReport, RunStage
 
+_SAME_BROKER = "set DCT_BROKER (or DCT_STORE, where it is the broker, too) to the same server and database on both sides"
+
+
+def elsewhere(theirs: str, ours: str) -> bool:
+    """Two brokers, as far as both are known. See `WorkerInfo.broker`."""
+    ids = [one.partition("|")[0] for one in (theirs, ours)]
+    return all(ids) and ids[0] != ids[1]
+
+
+def _shown(broker: str) -> str:
+    return broker.partition("|")[2] or "?"
+
 
 @dataclass(slots=True)
 class Fleet:
@@ -17,8 +29,6 @@ class Fleet:
     version: str
     protocol: int
     key_id: str
-    #: What the broker that this side publishes to calls itself; empty where that is not known.
-    broker: str = ""
     workers: list[WorkerInfo] = field(default_factory=list)
     #: worker -> why it refused this run.
     refusals: dict[str, RefusedReport] = field(default_factory=dict)
@@ -26,9 +36,14 @@ class Fleet:
     last_usable: float = 0.0
     #: The same for a fit one.
     last_fit: float = 0.0
+    #: Where this side publishes, as in `WorkerInfo.broker`.
+    broker: str = ""
+    #: Monotonic seconds since when every worker has listened to another broker; 0 while one does not.
+    elsewhere_since: float = 0.0
 
     def update(self, workers: list[WorkerInfo], now: float) -> None:
         self.workers = workers
+        self.elsewhere_since = (self.elsewhere_since or now) if self.all_elsewhere else 0.0
         if self.usable:
             self.last_usable = now
         if self.fit:
@@ -73,6 +88,11 @@ class Fleet:
             for worker in self.workers
         )
 
+    @property
+    def all_elsewhere(self) -> bool:
+        """There are workers, and none of them would get a message from this side."""
+        return bool(self.workers) and all(elsewhere(worker.broker, self.broker) for worker in self.workers)
+
     def obstacle(self, worker: WorkerInfo) -> str:
         """Why the worker cannot take part now; empty when it can."""
         return self._unfit(worker) or worker.trouble
@@ -87,6 +107,9 @@ class Fleet:
             return f"runs dct_celery {worker.version}, this is {self.version}: install the same version on both sides"
         if worker.foreign or self.key_id not in worker.keys:
             return "has another signing key, or none: set the same DCT_SIGNING_KEY_FILE on both sides"
+        if elsewhere(worker.broker, self.broker):
+            theirs, ours = _shown(worker.broker), _shown(self.broker)
+            return f"listens to another broker, {theirs}, this side publishes to {ours}: {_SAME_BROKER}"
         return ""
 
     def reasons(self) -> str:
@@ -95,6 +118,14 @@ class Fleet:
         for worker in self.workers:
             workers.setdefault(self.obstacle(worker) or "is not ready", []).append(worker.name)
         return "; ".join(f"{_names(names)}: {reason}" for reason, names in workers.items())
+
+    def misled(self) -> str:
+        """The line for a run whose messages no worker gets."""
+        names = sorted({_shown(worker.broker) for worker in self.workers})
+        return (
+            f"the workers of pool {self.pool!r} listen to another broker, {', '.join(names)}, "
+            f"this side publishes to {_shown(self.broker)}: {_SAME_BROKER}"
+        )
 
     def missing(self, seconds: float) -> str:
         """The line for a run that nobody takes."""

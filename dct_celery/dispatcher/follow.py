@@ -34,6 +34,8 @@ _LAST_WORDS = 10
 _REFUSED, _PERMANENT = 2.0, 4.0
 #: Entries of one read of the stream.
 _PAGE = 500
+#: Seconds for which all workers must have listened to another broker: they ask for its identity every second, and beat as often.
+ELSEWHERE = 3.0
 
 
 class Follower:
@@ -73,7 +75,7 @@ class Follower:
         self._sequences: dict[str, int] = {}
         #: There is more in the stream than was read.
         self._behind = False
-        self._next = {"look": 0.0}
+        self._next = {"look": 0.0, "broker": 0.0}
         self._next["partial"] = self._began + _PARTIAL
         self.words = Words(fleet, services.console)
         #: wait (manifest to first claim) and run (first claim to last verdict), in seconds.
@@ -300,6 +302,9 @@ class Follower:
         services = self._services
         if self._due("look", now, _LOOK):
             self._standing.tend()
+            if (not self._fleet.broker or self._fleet.elsewhere_since) and self._due("broker", now, 1.0):
+                # Asked again: a broker that lost its data has another identity for both sides, one after the other.
+                self._fleet.broker = services.broker()
             self._fleet.update(services.registry.workers(), now)
             names = [worker.name for worker in self._fleet.usable]
             fleet = self._fleet
@@ -345,6 +350,8 @@ class Follower:
         if settings.timeout and now - self._began > settings.timeout:
             reason = f"the run took longer than {settings.timeout:g} s (--timeout)"
             self._act(self._machine.handle(ev.Stopped(reason, 7, late=late)))
+        if self._fleet.elsewhere_since and now - self._fleet.elsewhere_since > ELSEWHERE and not self._machine.busy:
+            self._act(self._machine.handle(ev.Stopped(self._fleet.misled(), 4, late=late)))
         self._fall_back(now)
         idle = now - self._fleet.last_usable
         if idle > settings.queue_timeout and not self._machine.busy and not self._store_lost:

@@ -74,6 +74,8 @@ class DispatcherServices:
     resolve: Callable[[Iterable[str]], Mapping[str, Collection[str]]]
     #: True once after each interrupt (SIGINT, SIGTERM).
     interrupted: Callable[[], bool]
+    #: The broker's identity, as in `WorkerInfo.broker`; empty where it cannot be asked.
+    broker: Callable[[], str] = str
     #: Empty, or why the fleet that belongs to this run alone is gone: one line, perhaps with more lines below.
     fleet_trouble: Callable[[], str] = str
     #: Starts a worker of this machine where that is wanted; its number of slots.

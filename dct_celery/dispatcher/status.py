@@ -225,17 +225,21 @@ class WorkerStatus:
     obstacle: str
 
 
-def pool_workers(workers: Iterable[WorkerInfo], runs: Iterable[RunStatus], keyring: Keyring) -> list[WorkerStatus]:
-    """By name. `runs`: those that are active; they say which slots are busy."""
+def pool_workers(
+    workers: Iterable[WorkerInfo], runs: Iterable[RunStatus], keyring: Keyring, broker: str = ""
+) -> list[WorkerStatus]:
+    """By name. `broker`: where this side publishes, as in `WorkerInfo.broker`.
+
+    `runs`: those that are active; they say which slots are busy."""
     busy = Counter(slot.lease.worker for run in runs for slot in run.slots)
     seen = [replace(info, busy=max(info.busy, busy[info.name])) for info in workers]
-    return [WorkerStatus(info, _obstacle(info, keyring)) for info in sorted(seen, key=lambda info: info.name)]
+    return [WorkerStatus(info, _obstacle(info, keyring, broker)) for info in sorted(seen, key=lambda info: info.name)]
 
 
-def _obstacle(info: WorkerInfo, keyring: Keyring) -> str:
+def _obstacle(info: WorkerInfo, keyring: Keyring, broker: str) -> str:
     if info.version == __version__ and info.protocol != PROTOCOL_VERSION:
         return f"speaks protocol {info.protocol}, this side {PROTOCOL_VERSION}: install the same version on both sides"
-    return Fleet("", "", __version__, PROTOCOL_VERSION, keyring.ids[0]).obstacle(info)
+    return Fleet("", "", __version__, PROTOCOL_VERSION, keyring.ids[0], broker=broker).obstacle(info)
 
 
 def cancel(run: str, ledger: Ledger, reason: str, *, active: Sequence[str], pool: str) -> None:

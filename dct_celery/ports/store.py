@@ -227,7 +227,10 @@ class ChunkQueue(Protocol):
     """Carries hints to slots. Messages may vanish or double."""
 
     def check(self) -> None:
-        """Proves that the broker answers. Raises BrokerUnavailable."""
+        """Proves that the broker serves us. Raises BrokerRefused, BrokerUnavailable."""
+
+    def identity(self) -> str:
+        """Of the broker, see `WorkerInfo.broker`. Raises BrokerUnavailable."""
 
     def publish(self, text: str) -> None:
         """A signed ChunkHint."""

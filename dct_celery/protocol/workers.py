@@ -40,7 +40,7 @@ class WorkerInfo:
     about: dict[str, str] = field(default_factory=dict)
     #: On the store's clock: nobody can keep a worker alive that has ended.
     expires_ms: Count = 0
-    #: What the broker that it listens to calls itself; empty where that is not known.
+    #: Where its messages come from: "<id that lies at the broker>|<its URL, masked>"; empty while it does not know.
     broker: str = ""
     #: Why the entry is not believed; empty for one that was signed with our key. Never written.
     foreign: str = ""

@@ -55,6 +55,8 @@ class Host:
         self._breaker = Breaker(Troubles(services.folder.troubles))
         self._trouble = ""
         self._ended = EndedRuns(services.folder.ended)
+        #: The store has not answered lately, or not yet: leaving it would take as long as its time-outs.
+        self._away = True
         self._about = about(services.settings)
         self._thread = threading.Thread(target=self._loop, name="dct-host", daemon=True)
 
@@ -106,14 +108,15 @@ class Host:
         """Ends every run here; returns when databases and folders are gone."""
         self._stop.set()
         self._collecting.stop()
-        self._thread.join(5.0)
+        self._thread.join(0.5 if self._away else 5.0)
         for keeper in self._keepers.values():
             keeper.end()
         deadline = time.monotonic() + timeout
         for keeper in self._keepers.values():
             keeper.join(max(deadline - time.monotonic(), 0.0))
-        with contextlib.suppress(DctError):
-            self._services.registry.leave(self._services.name)
+        if not self._away:
+            with contextlib.suppress(DctError):
+                self._services.registry.leave(self._services.name)
 
     def _loop(self) -> None:
         beaten = 0.0
@@ -128,11 +131,11 @@ class Host:
                     self._services.registry.beat(self._info(), HORIZON)
                     beaten = time.monotonic()
                     self._close_forgotten()
-                complained = False
+                complained = self._away = False
             except DctError as error:
                 if not complained:
                     log.warning("%s; trying again", error)
-                complained = True
+                complained = self._away = True
                 # Nobody could be seen: a store that comes back empty must find the run's slots still there.
                 for keeper in self._keepers.values():
                     keeper.seen_at = time.monotonic()
@@ -203,4 +206,5 @@ class Host:
             trouble=self._trouble,
             wall=round(time.time(), 3),
             about=self._about,
+            broker=self._services.broker(),
         )

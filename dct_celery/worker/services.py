@@ -40,3 +40,5 @@ class WorkerServices:
     resolve: Callable[[Iterable[str]], Mapping[str, Collection[str]]]
     #: host:port/db of store and broker.
     own_redis: frozenset[str] = frozenset()
+    #: See `WorkerInfo.broker`.
+    broker: Callable[[], str] = str

@@ -70,7 +70,7 @@ def test_a_wrong_password_is_said_and_not_shown(fleet: Fleet, place: Path, flag:
     # When
     finished = fleet.run(make_project(place), flag, wrong)
     # Then
-    assert_refused(finished, 7, flag, "check user and password in its URL")
+    assert_refused(finished, 4, flag, "check user and password in its URL")
     assert "open-sesame" not in finished.out + finished.err
     fleet.assert_tidy()
 

@@ -14,7 +14,7 @@ from dct_celery.adapters.celeryqueue import names
 from dct_celery.adapters.celeryqueue.app import make_app
 from dct_celery.adapters.celeryqueue.queue import CeleryChunkQueue, hand_on
 from dct_celery.core.names import queue_name
-from dct_celery.errors import BrokerUnavailable
+from dct_celery.errors import BrokerRefused, BrokerUnavailable
 from dct_celery.protocol.runs import ChunkHint
 from dct_celery.settings import Settings
 from tests.support.factories import run_door
@@ -170,7 +170,7 @@ def test_a_wrong_password_has_its_own_mend(url: str) -> None:
     scheme, _, rest = url.partition("://")
     queue = Desk(f"{scheme}://dct:wrong@{rest.rpartition('@')[2]}").queue
     # Then
-    with pytest.raises(BrokerUnavailable, match="check user and password in its URL"):
+    with pytest.raises(BrokerRefused, match="check user and password in its URL"):
         queue.check()
 
 

@@ -182,11 +182,58 @@ class TestUrls:
         assert settings.store == "unix://:pw@/run/r.sock?db=2"
         assert settings.broker == "redis+socket://:pw@/run/r.sock?virtual_host=2"
 
-    @pytest.mark.parametrize(
-        "url", ["http://h", "localhost:6379", "amqp://h", "redis://h:port", "unix://", "redis:h", "redis://[h"]
-    )
-    def test_a_store_url_that_cannot_work_is_refused(self, tmp_path: Path, url: str) -> None:
+    @pytest.mark.parametrize("url", ["http://h", "localhost:6379", "amqp://h", "redis:h", "memory://", "sentinel://h:26379"])
+    def test_a_store_url_of_an_unknown_kind_is_refused(self, tmp_path: Path, url: str) -> None:
         assert "redis://, rediss://, unix://" in refusal(tmp_path, {"store": url})
+
+    @pytest.mark.parametrize(
+        ("url", "reason"),
+        [
+            ("redis://h:0", "does not name one host and port"),
+            ("redis://h,g:1/0", "does not name one host and port"),
+            ("unix://", "names no socket"),
+            ("unix://run/r.sock", "names no socket"),
+            ("redis://h/xyz", "has the database 'xyz', which is no number"),
+            ("redis://h/1?db=2", "names its database twice"),
+            ("redis://h/-1", "has the database '-1', which is no number"),
+            ("redis://h?bogus=1", "has the parameter bogus, which is not known; leave it out"),
+            ("redis://h?socket_timeout=abc", "has the parameter socket_timeout"),
+            ("redis://h?ssl_ca_certs=/ca.pem", "has the parameter ssl_ca_certs, which needs TLS; write rediss://"),
+            ("rediss://h?ssl_cert_reqs=maybe", "has ssl_cert_reqs=maybe; write required, or none"),
+            ("rediss://h?ssl_ca_certs=", "has the parameter ssl_ca_certs without a value"),
+            ("rediss://h?ssl_keyfile=/k", "has ssl_keyfile without ssl_certfile"),
+        ],
+    )
+    def test_a_store_url_that_cannot_work_is_refused_with_its_part(self, tmp_path: Path, url: str, reason: str) -> None:
+        # When
+        message = refusal(tmp_path, {"store": url})
+
+        # Then
+        assert message.startswith(f"--store: '{url}' {reason}")
+
+    @pytest.mark.parametrize("url", ["amqp://h?bogus=1", "amqps://h?heartbeat=x", "amqp://h?ssl_ca_certs=x"])
+    def test_a_broker_url_is_read_as_strictly(self, tmp_path: Path, url: str) -> None:
+        assert refusal(tmp_path, {"broker": url}).startswith(f"--broker: '{url}' ")
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "redis://u:sec/ret@h/0",
+            "redis://u:12/sec@ret@h",
+            "redis://u:12?secret=@h",
+            "redis://:se#cret@h",
+            "redis://h:sec",
+            "redis://[sec",
+        ],
+    )
+    def test_a_password_that_is_not_quoted_is_not_shown(self, tmp_path: Path, url: str) -> None:
+        # When
+        message = refusal(tmp_path, {"store": url})
+
+        # Then
+        assert "write %23 for #" in message
+        assert "sec" not in message
+        assert "cret" not in message
 
     def test_a_broker_url_of_an_unknown_transport_is_refused(self, tmp_path: Path) -> None:
         # When

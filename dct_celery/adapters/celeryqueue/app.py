@@ -12,10 +12,13 @@ from typing import Any
 
 from celery import Celery
 
-from dct_celery.adapters.celeryqueue.names import is_amqp, pool_queue
+from dct_celery.adapters import network
+from dct_celery.adapters.celeryqueue.names import pool_queue
+from dct_celery.core.address import Address, AddressError, parse
+from dct_celery.core.redact import redact
+from dct_celery.errors import BrokerRefused
 from dct_celery.settings import Settings
 
-TASK = "dct_celery.run_chunk"
 #: Seconds that a BRPOP waits; a queue added meanwhile is looked at after that.
 _POLL = 0.1
 #: Seconds between two signs of life on a connection to RabbitMQ; after two without one either side gives it up.
@@ -24,14 +27,51 @@ _HEARTBEAT = 10
 _ANSWER = 10
 
 
-def make_app(settings: Settings) -> Celery:
-    """An app for worker or dispatcher; it knows the broker, and neither store nor project."""
-    amqp = is_amqp(settings.broker)
+class App(Celery):
+    """A Celery app that knows one broker, whatever the environment says.
+
+    Celery prefers CELERY_BROKER_URL and its like, which many a Django project sets for itself, to what an app is told.
+    """
+
+    broker: Address
+    broker_shown: str
+
+    def _connection(self, url: object, **options: Any) -> Any:
+        # Imported here, for they import redis-py and py-amqp.
+        from dct_celery.adapters.celeryqueue import transports
+
+        broker, amqp = self.broker, self.broker.kind == "amqp"
+        more = options.pop("transport_options", None) or {}
+        given = {name: options[name] for name in ("heartbeat", "connect_timeout") if options.get(name) is not None}
+        connection: Any = self.amqp.Connection(
+            hostname=broker.host or "127.0.0.1",
+            port=broker.port or None,
+            userid=broker.user or None,
+            password=broker.password or None,
+            virtual_host=broker.vhost if amqp else str(broker.database),
+            transport=transports.AmqpTransport if amqp else transports.RedisTransport,
+            ssl=_tls(broker) or False,
+            transport_options={**self.conf.broker_transport_options, **more},
+            **{"connect_timeout": network.CONNECT, **given},
+        )
+        connection.as_uri = lambda *_, **__: self.broker_shown  # for Celery's banner and log
+        return connection
+
+
+def make_app(settings: Settings) -> App:
+    """An app for worker or dispatcher; it knows the broker, and neither store nor project. Raises BrokerRefused for a bad URL."""
+    try:
+        broker = parse(settings.broker)
+    except AddressError as error:
+        raise BrokerRefused(f"the broker's URL {redact(settings.broker)} {error}") from None
+    amqp = broker.kind == "amqp"
     pool = pool_queue(settings.pool, amqp=amqp)
     # `set_as_current` stays off in the dispatcher's process, which may be the user's own manage.py.
-    app = Celery("dct_celery", fixups=[], set_as_current=False)
+    app = App("dct_celery", fixups=[], set_as_current=False)
+    app.broker, app.broker_shown = broker, redact(settings.broker)
     app.conf.update(
-        broker_url=settings.broker,
+        # Only for what prints or asks for it: see `App`.
+        broker_url="amqp://" if amqp else "redis://",
         result_backend=None,
         task_ignore_result=True,
         task_serializer="json",
@@ -51,26 +91,40 @@ def make_app(settings: Settings) -> Celery:
         worker_proc_alive_timeout=60,
         worker_hijack_root_logger=False,
         worker_send_task_events=False,
-        # Remote control stays on, for `celery inspect ping` and Flower. It is not signed: who reaches the broker can stop
-        # workers with it, as he can by emptying queues, yet he cannot have them run anything.
-        # After a network cut the worker is back before RabbitMQ has given up its old connection. An exclusive mailbox would
-        # still belong to that one, and the refusal would end the worker.
-        control_queue_exclusive=False,
+        # Nothing signs its commands, so whoever reaches the broker could stop workers, their pools and queues.
+        worker_enable_remote_control=False,
         broker_channel_error_retry=True,
         worker_consumer="dct_celery.adapters.celeryqueue.consumer:Consumer",
-        broker_transport_options=_amqp_options() if amqp else _redis_options(),
+        broker_transport_options=_amqp_options() if amqp else _redis_options(broker),
     )
-    if settings.broker.startswith("rediss://") and "ssl_cert_reqs" not in settings.broker:
-        # Without this kombu takes any certificate.
-        app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
     return app
+
+
+def _tls(broker: Address) -> dict[str, Any]:
+    """In the words of py-amqp, or of redis-py by way of kombu; empty without TLS."""
+    tls = broker.tls
+    if tls is None:
+        return {}
+    if broker.kind == "amqp":
+        # Only with a name to compare does py-amqp compare any.
+        name = {"server_hostname": broker.host} if tls.verify and tls.check_hostname else {}
+        return {
+            **name,
+            "cert_reqs": ssl.CERT_REQUIRED if tls.verify else ssl.CERT_NONE,
+            "ca_certs": tls.ca_certs or None,
+            "certfile": tls.certfile or None,
+            "keyfile": tls.keyfile or None,
+        }
+    from dct_celery.adapters.redisstore.client import tls_options
+
+    return {name: value for name, value in tls_options(tls).items() if name != "ssl"}
 
 
 def _amqp_options() -> dict[str, Any]:
     return {"read_timeout": _ANSWER, "write_timeout": _ANSWER}
 
 
-def _redis_options() -> dict[str, Any]:
+def _redis_options(broker: Address) -> dict[str, Any]:
     return {
         "ack_emulation": False,
         "global_keyprefix": "dct:",
@@ -82,4 +136,5 @@ def _redis_options() -> dict[str, Any]:
         "socket_keepalive": True,
         "health_check_interval": 10,
         "visibility_timeout": 86400,
+        "socket_path": broker.path,
     }

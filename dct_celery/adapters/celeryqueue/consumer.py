@@ -12,7 +12,8 @@ from typing import Any
 from celery import bootsteps
 from celery.worker.consumer import Consumer as StockConsumer
 
-from dct_celery.adapters.celeryqueue.names import FORGOTTEN, is_amqp, run_queue
+from dct_celery.adapters.celeryqueue import inbound
+from dct_celery.adapters.celeryqueue.names import FORGOTTEN, run_queue
 from dct_celery.core.names import queue_name
 
 log = logging.getLogger("dct_celery.worker")
@@ -37,15 +38,43 @@ class Runs:
     active: Callable[[], set[str]]
     #: Set by the watchdog: why the consumer is to begin anew.
     restart: str = ""
+    #: Set by the watchdog: see `WorkerInfo.broker`; empty while it cannot be asked.
+    broker: str = ""
 
 
 class Consumer(StockConsumer):
-    """Without mingle and gossip, which have no setting: each costs a start-up second or O(workers²) events."""
+    """Takes chunk messages and nothing else, and says nothing of itself at the broker.
+
+    Mingle, gossip and events have no settings: they cost a second at the start, and O(workers²) messages that anybody may forge.
+    """
 
     def __init__(self, *args: Any, worker_options: Any = None, **kwargs: Any) -> None:
-        options = dict(worker_options or {}, without_mingle=True, without_gossip=True)
-        kwargs["worker_options"] = options
+        quiet = {"without_mingle": True, "without_gossip": True, "without_heartbeat": True}
+        kwargs |= {"worker_options": {**(worker_options or {}), **quiet}, "task_events": False}
+        self.refusals = inbound.Refusals()
         super().__init__(*args, **kwargs)
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
+        take = super().create_task_handler(*args, **kwargs)
+
+        def receive(message: Any) -> Any:
+            try:
+                inbound.rewrite(message)
+            except inbound.Unacceptable as refusal:
+                return self._pass_over(message, str(refusal))
+            return take(message)
+
+        return receive
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """What kombu itself cannot make a message of."""
+        self._pass_over(message, f"it cannot be read ({type(exc).__name__})")
+
+    def _pass_over(self, message: Any, reason: str) -> None:
+        self.refusals.note(str(message.delivery_info.get("routing_key", "")), reason)
+        # Acknowledged, or RabbitMQ would deliver it again, for ever.
+        errors: Any = vars(self)["connection_errors"]
+        message.ack_log_error(log, errors)
 
     def ensure_connected(self, conn: Any) -> Any:
         pace = {"interval_start": _RETRY_START, "interval_step": _RETRY_START, "interval_max": _RETRY_MOST}
@@ -64,7 +93,7 @@ class RunQueues(bootsteps.StartStopStep):
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
         self._runs: Runs = getattr(parent.app, RUNS)
-        self._amqp = is_amqp(parent.app.conf.broker_url)
+        self._amqp = parent.app.broker.kind == "amqp"
         self._mine: set[str] = set()
         #: Run that was consumed here, and may have left something at the broker -> when it was last seen active.
         self._known: dict[str, float] = {}

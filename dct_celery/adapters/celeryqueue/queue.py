@@ -6,16 +6,22 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
-from celery import Celery
+import redis
+from amqp.exceptions import AccessRefused, AMQPError, FrameError, InvalidPath, NotAllowed, NotFound, UnexpectedFrame
 from kombu.exceptions import KombuError, OperationalError
 
-from dct_celery.adapters.celeryqueue.app import TASK
-from dct_celery.adapters.celeryqueue.names import FORGOTTEN, is_amqp, run_queue
+from dct_celery.adapters import network
+from dct_celery.adapters.celeryqueue.app import App
+from dct_celery.adapters.celeryqueue.brokerid import identify
+from dct_celery.adapters.celeryqueue.inbound import TASK
+from dct_celery.adapters.celeryqueue.names import FORGOTTEN, run_queue
+from dct_celery.adapters.redisstore import client, rights
+from dct_celery.core.address import Address
 from dct_celery.core.names import queue_name
 from dct_celery.core.redact import redact
-from dct_celery.errors import BrokerUnavailable
+from dct_celery.errors import BrokerRefused, BrokerUnavailable
 
 log = logging.getLogger("dct_celery.worker")
 #: Seconds that an answer may take: the dispatcher has leases to look after meanwhile.
@@ -27,25 +33,74 @@ _CLOSE = 0.2
 class CeleryChunkQueue:
     """Publishes hints, which are signed already. Raises BrokerUnavailable with the origin of the URL.
 
+
     Not for use by two threads at once.
     """
 
-    def __init__(self, app: Celery, run: str, origin: str) -> None:
+    def __init__(self, app: App, run: str, origin: str) -> None:
         self._app = app
         self._run = run
-        self._where = f"the broker at {redact(app.conf.broker_url)} ({origin})"
-        self._amqp = is_amqp(app.conf.broker_url)
+        self._where = f"the broker at {app.broker_shown} ({origin})"
+        self._amqp = app.broker.kind == "amqp"
         self._queue: Any = run_queue(run, amqp=self._amqp)
         self._connection: Any = None
         self._producer: Any = None
+        #: It was found wanting, so nothing of ours is there, and asking again would only take time.
+        self._useless = False
         connection: Any = app.connection_for_write()
         self._driver_errors = (*connection.connection_errors, *connection.channel_errors)
 
-    def check(self) -> None:
-        """Proves that the broker answers."""
+    @property
+    def warning(self) -> str:
+        """Why TLS proves nothing here; empty where it does."""
+        insecure = self._app.broker.insecure
+        return f"{self._where}: {insecure}" if insecure else ""
+
+    def check(self, *, declare: bool = True) -> None:
+        """Proves that the broker is there, is the one that it claims to be, and lets us do all that we do. Raises BrokerRefused
+        where no retry mends what is wrong. `declare`: also whether RabbitMQ lets us have the run's queue."""
+        address, self._useless = self._app.broker, True
+        try:
+            network.reach(address)
+            try:
+                if self._amqp:
+                    self._prove_rabbitmq(declare=declare)
+                else:
+                    self._prove_redis()
+            except AMQPError as error:
+                raise_for(error, address)
+            except redis.RedisError as error:
+                client.raise_for(error, address)
+            except OSError as error:
+                network.explain(address, error)
+                raise network.Unreachable(str(error) or type(error).__name__) from error
+        except network.Refused as error:
+            raise BrokerRefused(f"{self._where} {error}") from error
+        except network.Unreachable as error:
+            raise BrokerUnavailable(f"{self._where} cannot be used: {redact(str(error))}; start it or set --broker") from error
+        self._useless = False
+
+    def _prove_redis(self) -> None:
+        with contextlib.closing(client.connect_to(self._app.broker, retries=0, answer=network.ANSWER)) as probe:
+            rights.prove(probe, rights.BROKER)
+
+    def _prove_rabbitmq(self, *, declare: bool) -> None:
+        connection: Any = self._app.connection_for_write(
+            transport_options={"read_timeout": network.ANSWER, "write_timeout": network.ANSWER}
+        )
+        # kombu's own `connect` tries twice.
+        once = connection.transport.establish_connection()
+        try:
+            if declare:  # what the run does first, so that a missing right is found here
+                self._queue(once.channel()).declare()
+        finally:
+            with contextlib.suppress(Exception):
+                once.collect()
+
+    def identity(self) -> str:
+        """Of the broker, as workers say theirs in `WorkerInfo.broker`."""
         with self._channel() as channel:
-            if not self._amqp:
-                channel.client.ping()
+            return f"{identify(channel)}|{self._app.broker_shown}"
 
     def publish(self, text: str) -> None:
         used = self._connection is not None
@@ -86,6 +141,8 @@ class CeleryChunkQueue:
             return str(server.get("version", ""))
 
     def purge(self) -> None:
+        if self._useless:
+            return
         with contextlib.suppress(BrokerUnavailable), self._channel() as channel:
             if self._amqp:
                 channel.queue_delete(queue_name(self._run))
@@ -127,7 +184,23 @@ class CeleryChunkQueue:
                 connection.collect(socket_timeout=_CLOSE)
 
 
-def hand_on(app: Celery, run: str, text: str) -> None:
+def raise_for(error: AMQPError, address: Address) -> NoReturn:
+    """What RabbitMQ says at the door as one of `network`: Refused where no retry mends it."""
+    text = redact(" ".join(str(error).split()))
+    if isinstance(error, AccessRefused) and not error.method_name:
+        raise network.Refused(f"refuses the password ({text}); check user and password in its URL") from error
+    if isinstance(error, AccessRefused):
+        raise network.Refused(f"does not let us do all that we do ({text}); {rights.MEND}") from error
+    if isinstance(error, NotAllowed | NotFound | InvalidPath):
+        mend = "make that vhost and give the user rights to it, or mend the end of its URL"
+        raise network.Refused(f"refuses the vhost {address.vhost!r} ({text}); {mend}") from error
+    network.explain(address, error)
+    if isinstance(error, FrameError | UnexpectedFrame):
+        raise network.Refused("does not speak AMQP; mend host and port of its URL") from error
+    raise network.Unreachable(text) from error
+
+
+def hand_on(app: App, run: str, text: str) -> None:
     """Puts a message that a slot has received, and cannot take, back into its run's queue. One that is lost is published again by
     the dispatcher."""
     queue = CeleryChunkQueue(app, run, "DCT_BROKER")

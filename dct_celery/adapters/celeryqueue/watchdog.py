@@ -15,10 +15,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from celery import Celery
-
+from dct_celery.adapters.celeryqueue.app import App
+from dct_celery.adapters.celeryqueue.brokerid import identify
 from dct_celery.adapters.celeryqueue.consumer import Runs
-from dct_celery.adapters.celeryqueue.names import is_amqp
 from dct_celery.core.names import queue_name
 
 log = logging.getLogger("dct_celery.worker")
@@ -61,7 +60,7 @@ class Suspicion:
 class Watchdog:
     """A thread of the worker's main process. `idle`: is there a slot without work?"""
 
-    def __init__(self, app: Celery, runs: Runs, idle: Callable[[], bool]) -> None:
+    def __init__(self, app: App, runs: Runs, idle: Callable[[], bool]) -> None:
         self._app = app
         self._runs = runs
         self._idle = idle
@@ -87,23 +86,28 @@ class Watchdog:
             except Exception as error:
                 # The broker is away, which the consumer sees for itself.
                 log.debug("watchdog: %s", error)
+                self._runs.broker = ""
                 self._suspicion.look(time.monotonic(), waiting=0, idle=False)
                 self._close()
         self._close()
 
     def _look(self) -> None:
+        self._runs.broker = f"{identify(self._open().default_channel)}|{self._app.broker_shown}"
         ready, idle = self._runs.ready(), self._idle()
         waiting = self._waiting(ready) if ready and idle else 0
         if self._suspicion.look(time.monotonic(), waiting=waiting, idle=idle) and not self._end.is_set():
             self._runs.restart = f"{waiting} messages wait for idle slots, and none comes: consuming begins anew"
             log.warning("%s", self._runs.restart)
 
-    def _waiting(self, runs: Iterable[str]) -> int:
+    def _open(self) -> Any:
         if self._connection is None:
             self._connection = self._app.connection_for_read()
             self._connection.ensure_connection(max_retries=1, interval_start=0, timeout=5)
-        amqp = is_amqp(self._app.conf.broker_url)
-        return sum(_depth(self._connection, queue_name(run), amqp=amqp) for run in runs)
+        return self._connection
+
+    def _waiting(self, runs: Iterable[str]) -> int:
+        connection, amqp = self._open(), self._app.broker.kind == "amqp"
+        return sum(_depth(connection, queue_name(run), amqp=amqp) for run in runs)
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dct_celery.errors import StoreUnavailable
+from dct_celery.errors import StoreRefused
 
 #: The oldest server whose commands and Lua we rely on.
 OLDEST = (6, 2)
@@ -26,9 +26,9 @@ class Checked:
 
 
 def judge(info: Mapping[str, Any], where: str) -> Checked:
-    """`info`: all of INFO, empty where it is forbidden; `where` names server and origin. Raises StoreUnavailable."""
+    """`info`: all of INFO, empty where it is forbidden; `where` names server and origin. Raises StoreRefused."""
     for unfit in _refusals(info, where):
-        raise StoreUnavailable(unfit)
+        raise StoreRefused(unfit)
     return Checked(str(info.get("redis_version", "")), tuple(_unknowns(info, where)), info)
 
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.resources import files
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
+from dct_celery.adapters import network
+from dct_celery.adapters.redisstore import rights
 from dct_celery.adapters.redisstore.checks import Checked, judge
+from dct_celery.core.address import Address, AddressError, Tls, parse
 from dct_celery.core.redact import redact
-from dct_celery.errors import StoreUnavailable
+from dct_celery.errors import StoreRefused, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -23,25 +28,98 @@ SOCKET_TIMEOUT = 10
 CONNECT_TIMEOUT = 6
 
 
-def connect(url: str, *, retries: int = 3) -> redis.Redis:
-    """A client for `url`. Does not connect yet."""
-    return redis.Redis.from_url(
-        url,
-        socket_timeout=SOCKET_TIMEOUT,
-        socket_connect_timeout=CONNECT_TIMEOUT,
-        socket_keepalive=True,
-        health_check_interval=30,
-        protocol=2,
-        encoding_errors="surrogatepass",  # test ids hold whatever Python's strings may hold
-        retry=Retry(ExponentialWithJitterBackoff(base=0.1, cap=2), retries),
-    )
+def connect(url: str, *, retries: int = 3, answer: float = SOCKET_TIMEOUT) -> redis.Redis:
+    """A client for `url`, see `connect_to`. Raises StoreRefused for a URL that cannot be used."""
+    return connect_to(_address(url), retries=retries, answer=answer)
+
+
+def connect_to(address: Address, *, retries: int, answer: float) -> redis.Redis:
+    """A client that does not connect yet; `answer`: seconds that one may take."""
+    options: dict[str, Any] = {
+        "db": address.database,
+        "username": address.user or None,
+        "password": address.password or None,
+        "socket_timeout": answer,
+        "health_check_interval": 30,
+        "protocol": 2,
+        "encoding_errors": "surrogatepass",  # test ids hold whatever Python's strings may hold
+        "retry": Retry(ExponentialWithJitterBackoff(base=0.1, cap=2), retries),
+    }
+    if address.path:
+        return redis.Redis(unix_socket_path=address.path, **options)
+    options |= {"host": address.host, "port": address.port, "socket_keepalive": True}
+    return redis.Redis(**options, socket_connect_timeout=CONNECT_TIMEOUT, **tls_options(address.tls))
+
+
+def tls_options(tls: Tls | None) -> dict[str, Any]:
+    """What redis-py wants to hear of TLS; kombu hands the same to it."""
+    if tls is None:
+        return {}
+    return {
+        "ssl": True,
+        "ssl_cert_reqs": "required" if tls.verify else "none",
+        "ssl_check_hostname": tls.verify and tls.check_hostname,
+        "ssl_ca_certs": tls.ca_certs or None,
+        "ssl_certfile": tls.certfile or None,
+        "ssl_keyfile": tls.keyfile or None,
+    }
+
+
+def _address(url: str) -> Address:
+    try:
+        return parse(url)
+    except AddressError as error:
+        raise StoreRefused(f"the store's URL {redact(url)} {error}") from None
 
 
 def check(client: redis.Redis, url: str, origin: str) -> Checked:
-    """Proves that the store answers and is fit. Raises StoreUnavailable, naming the origin of the URL."""
-    with translated(url, origin):
-        info = _info(client)
-    return judge(info, _where(url, origin))
+    """Proves that the store answers, is fit, and lets us do all that we do. Raises StoreUnavailable where a retry may help and
+    StoreRefused where none does, naming the origin of the URL."""
+    address, where = _address(url), _where(url, origin)
+    try:
+        network.reach(address)
+        with contextlib.closing(connect(url, retries=0, answer=network.ANSWER)) as probe:
+            try:
+                info = _info(probe)
+                rights.prove(probe, rights.STORE)
+            except redis.RedisError as error:
+                raise_for(error, address)
+    except network.Refused as error:
+        raise StoreRefused(f"{where} {error}") from error
+    except network.Unreachable as error:
+        raise StoreUnavailable(
+            f"{where} cannot be reached: {redact(str(error))}; start it, set --store, or use --local"
+        ) from error
+    checked = judge(info, where)
+    if address.insecure:
+        return replace(checked, warnings=(*checked.warnings, f"{where}: {address.insecure}; {_SECURE}"))
+    return checked
+
+
+_SECURE = "name its CA with ssl_ca_certs, and leave that parameter out"
+
+
+def raise_for(error: redis.RedisError, address: Address) -> NoReturn:
+    """An error of the first command as one of `network`: Refused where no retry mends it. Of a broker that is Redis, too."""
+    text = redact(" ".join(str(error).split()))
+    if isinstance(error, redis.exceptions.NoPermissionError) or "NOPERM" in text:
+        raise network.Refused(f"does not let us do all that we do: {text}; {rights.MEND}") from error
+    if any(word in text for word in ("WRONGPASS", "NOAUTH", "AUTH ", "uthentication", "username-password")):
+        raise network.Refused(f"refuses the password: {text}; check user and password in its URL") from error
+    if "DB index is out of range" in text or "invalid DB index" in text:
+        raise network.Refused(f"has no database {address.database}; write a lower number at the end of its URL") from error
+    if isinstance(error, redis.exceptions.BusyLoadingError):
+        raise network.Unreachable("it is still loading its data") from error
+    if isinstance(error, redis.exceptions.InvalidResponse | redis.ConnectionError | redis.TimeoutError):
+        network.explain(address, error)
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLError):
+            raise network.Refused(network.tls_failure(cause)) from error
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, redis.exceptions.InvalidResponse):
+        raise network.Refused("does not speak Redis's protocol; mend host and port of its URL") from error
+    raise network.Unreachable(text) from error
 
 
 def now(client: redis.Redis) -> float:
@@ -65,24 +143,6 @@ def _info(client: redis.Redis) -> Mapping[str, Any]:
 
 def _where(url: str, origin: str) -> str:
     return f"the store at {redact(url)} ({origin})"
-
-
-@contextlib.contextmanager
-def translated(url: str, origin: str) -> Iterator[None]:
-    """Errors of redis-py as StoreUnavailable, one line, without the password."""
-    where = _where(url, origin)
-    try:
-        yield
-    except redis.AuthenticationError as error:
-        raise StoreUnavailable(f"{where} refuses the password: {error}; check user and password in its URL") from error
-    except (redis.ConnectionError, redis.TimeoutError) as error:
-        if "auth" in str(error).lower() or "WRONGPASS" in str(error):
-            raise StoreUnavailable(f"{where} refuses the password: {error}; check user and password in its URL") from error
-        raise StoreUnavailable(
-            f"{where} cannot be reached: {redact(str(error))}; start it, set --store, or use --local"
-        ) from error
-    except redis.RedisError as error:
-        raise StoreUnavailable(f"{where} answered: {redact(str(error))}") from error
 
 
 def translating(cls: type[T]) -> type[T]:

@@ -11,6 +11,7 @@ import pytest
 
 from dct_celery.adapters.celeryqueue.consumer import RUNS, RunQueues, Runs
 from dct_celery.adapters.celeryqueue.watchdog import MOST_RESTARTS, PATIENCE, Suspicion
+from dct_celery.core.address import parse
 
 
 def looks(suspicion: Suspicion, until: float, *, start: float = 0.0, waiting: int = 3, idle: bool = True) -> list[float]:
@@ -59,7 +60,7 @@ class Broker:
     def __init__(self, runs: Runs, url: str) -> None:
         self.queues: dict[str, Any] = {}
         self.removed: list[str] = []
-        self.app = SimpleNamespace(conf=SimpleNamespace(broker_url=url), amqp=SimpleNamespace(queues=self))
+        self.app = SimpleNamespace(broker=parse(url), amqp=SimpleNamespace(queues=self))
         setattr(self.app, RUNS, runs)
         self.kept: list[tuple[str, int]] = []
         client = SimpleNamespace(pexpire=lambda name, ms: self.kept.append((name, ms)))

@@ -8,7 +8,7 @@ import pytest
 
 from dct_celery.adapters.redisstore import client
 from dct_celery.adapters.redisstore.checks import judge
-from dct_celery.errors import StoreUnavailable
+from dct_celery.errors import StoreRefused
 
 WHERE = "the store at redis://h/0 (DCT_STORE)"
 FIT: dict[str, Any] = {"redis_version": "7.0.15", "role": "master", "maxmemory_policy": "noeviction", "maxmemory": 0}
@@ -16,7 +16,7 @@ MB = 1024 * 1024
 
 
 def refusal(**info: Any) -> str:
-    with pytest.raises(StoreUnavailable) as caught:
+    with pytest.raises(StoreRefused) as caught:
         judge({**FIT, **info}, WHERE)
     message = str(caught.value)
     assert message.startswith(f"{WHERE} ")

@@ -46,7 +46,7 @@ class Scene:
         registry.beat(WorkerInfo("build-a", "h", 1, "0", 1, KEY_ID, (KEY_ID,)), 3600)
         services: Any = Mock(
             run="run-one", nonce=NONCE, owner=ME, door=self.door, ledger=self.ledger, registry=registry, state_folder=folder,
-            clock=lambda: self.now, sleep=self._sleep, interrupted=lambda: False, fleet_trouble=str, fall_back=None,
+            clock=lambda: self.now, sleep=self._sleep, interrupted=lambda: False, fleet_trouble=str, fall_back=None, broker=str,
         )  # fmt: skip
         services.settings = Mock(pool="pool", timeout=0, queue_timeout=60, fallback_after=60)
         fleet = Fleet("run-one", "pool", "0", 1, KEY_ID, last_usable=self.now)
