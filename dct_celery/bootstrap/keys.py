@@ -14,7 +14,7 @@ def keyring_of(settings: Settings, *, required: bool = True) -> Keyring:
     """The first key signs. Raises ConfigError without any, unless the user wants it so or only looks (`required`)."""
     if required and not settings.signing_keys and not settings.insecure:
         raise ConfigError(
-            "no signing key is set: make one with dct keygen --out FILE, and set DCT_SIGNING_KEY_FILE=FILE here and on every "
+            "no signing key is set: make one with dct keygen --out FILE, and set DCT_SIGNING_KEY_FILE to it here and on every "
             "worker (or go without: --insecure, DCT_INSECURE=1)"
         )
     return Keyring(settings.signing_keys)

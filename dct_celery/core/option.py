@@ -127,7 +127,7 @@ def expected(option: Option) -> str:
     """What a valid value is, in words that finish "give ..."."""
     if option.kind == "url":
         starts = ", ".join(scheme + "://" for scheme in option.choices)
-        return f"a URL that starts with {starts} (in a password, write / # ? @ as %2F %23 %3F %40)"
+        return f"a URL that starts with {starts}"
     if option.choices:
         return f"one of {', '.join(option.choices)}"
     text = option.rule if option.rule and option.kind != "list" else _WORDS.get(option.kind, "a text that is not empty")

@@ -332,7 +332,7 @@ class TestSecrets:
         message = refusal(tmp_path, DCT_STORE=url)
 
         # Then
-        assert "write / # ? @ as %2F %23 %3F %40" in message
+        assert "write %23 for #, %2F for /, %3A for :, %3F for ?, %40 for @" in message
         assert not any(part in message for part in ("12/34", "a?b", "1#b"))
 
     def test_a_missing_secret_file_is_refused(self, tmp_path: Path) -> None:
