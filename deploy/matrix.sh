@@ -3,6 +3,8 @@
 
 matrix_folder=$root/.cache/matrix
 djangos=(5.2 6.0 newest)
+# Unless others are named on the command line.
+matrix_tests='tests/unit tests/contract tests/acceptance/test_torture.py'
 wanted_pythons=(3.11 3.12 3.13 3.14)
 
 # A line for each minor version from 3.11 on, "3.12 /path/to/python", ascending; of several the first: $PYTHON, PATH, pyenv.
@@ -43,7 +45,8 @@ run_cell() {
         return
     fi
     code=0
-    PATH=$venv/bin:$PATH CI=true pytest -n 2 --dist loadfile "${pytest_arguments[@]}" 2>&1 | tee "$log" || code=${PIPESTATUS[0]}
+    PATH=$venv/bin:$PATH CI=true pytest -n 2 --dist loadfile -o testpaths="$matrix_tests" "${pytest_arguments[@]}" 2>&1 |
+        tee "$log" || code=${PIPESTATUS[0]}
     cell=failed
     if ((code == 0)); then cell=passed; fi
     if [[ $django == newest ]]; then cell+=" ($("$venv/bin/python" -m django --version))"; fi
@@ -51,11 +54,7 @@ run_cell() {
 
 # All cells, then the table; 1 if one of them is not as it should be.
 run_matrix() {
-    local minor python django cell code=0 found=() rows=() row argument paths=
-    for argument in "${pytest_arguments[@]}"; do
-        if [[ -e ${argument%%::*} ]]; then paths=1; fi
-    done
-    [[ -n $paths ]] || pytest_arguments=(tests/unit tests/contract tests/acceptance/test_torture.py "${pytest_arguments[@]}")
+    local minor python django cell code=0 found=() rows=() row
     mkdir -p "$matrix_folder"
     while read -r -u 3 minor python; do
         found+=("$minor")

@@ -131,7 +131,8 @@ def test_the_table_has_each_cell_and_one_that_failed_fails_the_matrix(root: Path
         ["Python", "3.13", "was", "not", "found"],
         ["Python", "3.14", "was", "not", "found"],
     ]
-    assert "pytest -n 2 --dist loadfile tests/unit tests/contract tests/acceptance/test_torture.py -k some" in lines
+    tests = "tests/unit tests/contract tests/acceptance/test_torture.py"
+    assert f"pytest -n 2 --dist loadfile -o testpaths={tests} -k some" in lines
 
 
 def test_what_cannot_be_installed_is_said_and_fails_the_matrix(root: Path) -> None:
