@@ -180,12 +180,14 @@ def test_no_message_ends_a_worker_or_a_run_and_each_kind_is_named_once(hostile: 
 def test_nobody_commands_a_worker_by_the_broker(busy_fleet: Fleet, name: str, arguments: dict[str, Any]) -> None:
     (worker,) = busy_fleet.workers
     app = Celery(broker=busy_fleet.store, broker_transport_options={"global_keyprefix": "dct:"})
+    # Then
+    assert app.control.broadcast("ping", reply=True, timeout=1.0) == []
     # When
     app.control.broadcast(name, arguments=arguments)
+    time.sleep(0.3)
     # Then
-    assert app.control.ping(timeout=0.5) == []
-    time.sleep(0.2)
     assert worker.process.poll() is None
+    assert "shutdown" not in worker.log.read_text().lower()
     app.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import redis
 from tests.support import strange_servers
 from tests.support.fleet import Finished, Fleet, Worker, until, unused_port
 from tests.support.projects import make_project, sleeping
+from tests.support.rabbitmq import EmbeddedRabbitMQ
 from tests.support.redis_server import RedisServer
 
 #: Rights of store and broker on Redis, as docs/security.md has them.
@@ -210,6 +212,26 @@ def test_a_user_with_the_least_rights_runs_a_suite_on_store_and_broker(tmp_path:
                 for command in (("GET", "theirs"), ("FLUSHALL",), ("CONFIG", "GET", "*"), ("KEYS", "*"), ("PUBLISH", "x", "y")):
                     with pytest.raises(redis.exceptions.NoPermissionError):
                         ours.execute_command(*command)
+
+
+def test_a_user_of_rabbitmq_with_the_least_rights_runs_a_suite(
+    tmp_path: Path, place: Path, fleet_store: str, rabbitmq_server: EmbeddedRabbitMQ
+) -> None:
+    # Given
+    (line,) = [line for line in LEAST.read_text().splitlines() if line.startswith("rabbitmqctl set_permissions ")]
+    rabbitmq_server.ctl("add_user", "least", "word")
+    rabbitmq_server.ctl("set_permissions", "least", *shlex.split(line)[5:])
+    broker = f"amqp://least:word@{rabbitmq_server.url.rpartition('@')[2]}"
+    with Fleet(tmp_path / "fleet", fleet_store, broker=broker) as fleet:
+        worker = fleet.worker(slots=2)
+        # When
+        finished = fleet.run(make_project(place, sleeping(4, 2, 0.1)), "--chunk-seconds", "0.2")
+        # Then
+        assert finished.code == 0, finished
+        broker_line = [line for line in dct(fleet, "doctor").out.splitlines() if "broker" in line]
+        assert broker_line[0].startswith("ok"), broker_line
+        fleet.assert_tidy()
+        assert "ACCESS_REFUSED" not in worker.log.read_text()
 
 
 @pytest.mark.parametrize("missing", ["-xadd", "-evalsha", "resetkeys ~other:*", "-brpop", "-hset"])

@@ -137,3 +137,51 @@ def test_each_reason_is_told_once_with_those_who_have_it(fleet: Fleet) -> None:
     assert fleet.reasons().startswith("build-0, build-1, build-2 and 2 more: has another signing key")
     assert fleet.reasons().count("has another signing key") == 1
     assert "; build-c: runs dct_celery 0.0.9" in fleet.reasons()
+
+
+HERE, THERE = "id-1|redis://:**@a/0", "id-2|redis://:**@b/0"
+
+
+def at(name: str, broker: str) -> WorkerInfo:
+    return replace(WorkerInfo(name, "h", 1, "0.1.0", 1, "abc", ("abc",)), broker=broker)
+
+
+def test_a_worker_at_another_broker_is_not_used_and_both_are_named(fleet: Fleet) -> None:
+    # Given
+    fleet.broker = HERE
+    # When
+    fleet.update([at("a@h", THERE), at("b@h", "id-1|redis://localhost/0")], now=5.0)
+    # Then: the name of the same one does not matter
+    assert [worker.name for worker in fleet.usable] == ["b@h"]
+    obstacle = fleet.obstacle(fleet.workers[0])
+    assert "redis://:**@b/0" in obstacle
+    assert "redis://:**@a/0" in obstacle
+    assert "id-2" not in obstacle
+    assert not fleet.all_elsewhere
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [("", HERE), (HERE, ""), ("|redis://b", HERE), (HERE, HERE)])
+def test_nothing_is_said_of_a_broker_that_is_not_known(fleet: Fleet, theirs: str, ours: str) -> None:
+    # Given
+    fleet.broker = ours
+    # When
+    fleet.update([at("a@h", theirs)], now=5.0)
+    # Then
+    assert len(fleet.usable) == 1
+    assert fleet.elsewhere_since == 0.0
+
+
+def test_how_long_all_have_been_elsewhere_is_known_and_one_that_is_not_ends_it(fleet: Fleet) -> None:
+    # Given
+    fleet.broker = HERE
+    # When
+    fleet.update([at("a@h", THERE)], now=5.0)
+    fleet.update([at("a@h", THERE)], now=7.0)
+    # Then
+    assert fleet.elsewhere_since == 5.0
+    assert "redis://:**@b/0" in fleet.misled()
+    assert "DCT_BROKER" in fleet.misled()
+    # When
+    fleet.update([at("a@h", THERE), at("b@h", HERE)], now=8.0)
+    # Then
+    assert fleet.elsewhere_since == 0.0
