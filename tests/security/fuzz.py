@@ -8,6 +8,7 @@ The examples are shared out among the doors. `test_fuzz.py` plays a few of each 
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import dataclasses
 import json
@@ -22,8 +23,10 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from dct_celery.adapters.celeryqueue.inbound import TASK, Unacceptable, admit, envelope
 from dct_celery.adapters.redisstore.ledger import RedisLedger
 from dct_celery.adapters.redisstore.registry import RedisRegistry
+from dct_celery.adapters.source.index import Index
 from dct_celery.core import codec, timings
 from dct_celery.core import events as ev
 from dct_celery.core.leases import LeaseRef
@@ -288,6 +291,44 @@ def broker_hints(text: str) -> None:
         assert "/" not in hint.run + hint.chunk
 
 
+_TAG = {"delivery_tag": "t", "body_encoding": "base64", "delivery_info": {}}
+_LISTED = mutated({"headers": {"task": TASK, "id": "x"}, "properties": _TAG, "body": "W10=", "content-type": "application/json",
+                   "content-encoding": "utf-8"})  # fmt: skip
+
+
+def broker_lists(item: Any) -> None:
+    """An entry of a Redis list: what kombu gets is a message in any case, and what a slot gets is a text."""
+    raw = item if isinstance(item, bytes) else json.dumps(item).encode()
+    row = json.loads(envelope(raw, "dct.run.x"))
+    assert row["properties"]["delivery_tag"]
+    with contextlib.suppress(Unacceptable):
+        _, text = admit(row["headers"], row.get("content-type"), row.get("content-encoding"), base64.b64decode(row["body"]))
+        assert isinstance(text, str)
+
+
+_INDEX = mutated({"version": 1, "files": [["a/b.py", 0o644, 3, "ab" * 20]], "links": [["c", "a"]]}) | st.fixed_dictionaries(
+    {
+        "version": st.just(1),
+        "files": st.lists(st.tuples(st.sampled_from(["a", "a/b", "../a", "/a", "a//b", "", "c/d", "."]) | TEXT,
+                                    st.integers(-1, 0o10000), st.integers(-1, 2**40), st.just("ab" * 20))),
+        "links": st.lists(st.tuples(st.sampled_from(["c", "a", "c/d"]) | TEXT, TEXT)),
+    }
+)  # fmt: skip
+
+
+def code_indices(row: Any) -> None:
+    """What is believed of a tree can be written below a folder without leaving it, and never through a link."""
+    with contextlib.suppress(InfrastructureError):
+        index = Index.parse(row if isinstance(row, bytes) else json.dumps(row).encode())
+        links = {link.path for link in index.links}
+        for path in index.paths:
+            parts = path.split("/")
+            assert path
+            assert not path.startswith("/")
+            assert not {"", ".", ".."} & set(parts)
+            assert not links & {"/".join(parts[:end]) for end in range(1, len(parts))}
+
+
 def wire_frames(payload: bytes) -> None:
     with contextlib.suppress(ProtocolError):
         for one in framing.Deframer().feed(payload):
@@ -380,6 +421,8 @@ DOORS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], None]]] = {
     "ledger": (st.tuples(_ANSWERS, st.none() | st.binary(max_size=60) | SIGNED.map(_bytes)), ledger_answers),
     "registry": (_ENTRIES, registry_values),
     "queue": (SIGNED | TEXT, broker_hints),
+    "queue, lists": (_LISTED | st.binary(max_size=200) | JSON, broker_lists),
+    "code": (_INDEX | st.binary(max_size=200) | JSON, code_indices),
     "pipe, bytes": (st.binary(max_size=300), wire_frames),
     "pipe, messages": (
         st.sampled_from(RECORDS).flatmap(lambda one: mutated({"kind": one.kind, **codec.encode(one)})) | JSON,
