@@ -19,7 +19,7 @@ from dct_celery.adapters.redisstore.client import check, connect
 from dct_celery.adapters.redisstore.ledger import RedisLedger
 from dct_celery.adapters.redisstore.registry import RedisRegistry
 from dct_celery.core.model import Chunk, Need, Phase
-from dct_celery.errors import InfrastructureError, StoreUnavailable
+from dct_celery.errors import InfrastructureError, StoreRefused, StoreUnavailable
 from dct_celery.ports import WorkerInfo
 from tests.conftest import SERVER_ENVIRONMENT
 from tests.support.factories import held
@@ -85,7 +85,7 @@ def writes(ledger: RedisLedger, fence: int) -> dict[str, Callable[[], object]]:
 
 
 def refused(write: Callable[[], object]) -> str:
-    with pytest.raises(StoreUnavailable) as caught:
+    with pytest.raises((StoreUnavailable, StoreRefused)) as caught:
         write()
     return str(caught.value)
 
