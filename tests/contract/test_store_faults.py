@@ -21,7 +21,7 @@ from dct_celery.adapters.redisstore.registry import RedisRegistry
 from dct_celery.core import events as ev
 from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk, Need, Phase
-from dct_celery.errors import InfrastructureError, StoreUnavailable
+from dct_celery.errors import InfrastructureError, StoreRefused, StoreUnavailable
 from dct_celery.ports import WorkerInfo
 from dct_celery.protocol.leases import ClaimAnswer
 from dct_celery.protocol.workers import CheckedReport
@@ -98,7 +98,7 @@ def writes(ledger: RedisLedger, lease: LeaseRef) -> dict[str, Callable[[], objec
 
 
 def refused(write: Callable[[], object]) -> str:
-    with pytest.raises(StoreUnavailable) as caught:
+    with pytest.raises((StoreUnavailable, StoreRefused)) as caught:
         write()
     return str(caught.value)
 
