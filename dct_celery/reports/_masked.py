@@ -23,8 +23,9 @@ def report(whole: RunReport, mask: Masker) -> RunReport:
 
 
 def verdict(v: Verdict, mask: Masker) -> Verdict:
-    if (name := _output(v.entry.id, mask)) != v.entry.id:
-        v = replace(v, entry=replace(v.entry, id=name, cls=_output(v.entry.cls, mask)))
+    # An id stays what it is but for a secret in it: others look it up.
+    if (name := mask.output(v.entry.id)) != v.entry.id:
+        v = replace(v, entry=replace(v.entry, id=name, cls=mask.output(v.entry.cls)))
     if v.covered_by:
         v = replace(v, covered_by=_fixture(v.covered_by, mask))
     if not (v.failures or v.reason or v.output or v.sql or v.earlier):
@@ -50,7 +51,7 @@ def fixture(f: FixtureVerdict, mask: Masker) -> FixtureVerdict:
 
 
 def _fixture(ref: FixtureRef, mask: Masker) -> FixtureRef:
-    return replace(ref, name=_output(ref.name, mask))
+    return replace(ref, name=mask.output(ref.name))
 
 
 def _failures(failures: tuple[Failure, ...], mask: Masker) -> tuple[Failure, ...]:

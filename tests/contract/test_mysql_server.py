@@ -811,7 +811,7 @@ def test_a_user_without_rights_is_told_the_grant(house: MysqlHouse) -> None:
     # Then
     assert f"GRANT ALL ON `test\\_%`.* TO '{user}'@'%'" in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert caught.value.exit_code == 7
+    assert caught.value.exit_code == 4
 
 
 def test_the_grant_that_is_told_is_enough(house: MysqlHouse) -> None:

@@ -534,7 +534,7 @@ def test_a_role_without_the_right_to_create_databases_is_told_the_mend(postgres:
     message = str(caught.value)
     assert f"role {role!r} may not create databases" in message
     assert f'ALTER ROLE "{role}" CREATEDB' in message
-    assert caught.value.exit_code == 7
+    assert caught.value.exit_code == 4
 
 
 def test_a_role_that_may_create_databases_is_enough_for_everything(postgres: PostgresHouse, tmp_path: Path) -> None:
