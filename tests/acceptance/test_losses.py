@@ -136,8 +136,11 @@ def test_a_dispatcher_dies_and_the_store_forgets(scene: Scene) -> None:
     running.process.send_signal(signal.SIGKILL)
     running.process.wait()
     flush(scene)
-    attached = scene.fleet.attach(running.run)
-    # Then
+    without_values = scene.fleet.attach(running.run).finish()
+    attached = scene.fleet.attach(running.run, LOG_OF_TESTS=str(scene.log))
+    # Then: values of variables stood in the store alone
+    assert without_values.code == 4
+    assert without_values.error.endswith("set these as they were when it began, and attach again: LOG_OF_TESTS")
     scene.finish(attached)
     assert scene.ran_twice() <= 4
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 from tests.support.fleet import Fleet
@@ -57,3 +58,21 @@ def test_a_reader_of_stdout_that_goes_away_costs_neither_reports_nor_exit_code(b
     assert done.stderr == ""
     assert json.loads((project / "run.json").read_text())["totals"]["error"] == 1
     assert "KeyError" in (project / "junit.xml").read_text()
+
+
+def test_what_the_worker_says_of_a_project_that_it_cannot_load_has_no_secret(fleet: Fleet, place: Path) -> None:
+    # Given settings that fail on the worker alone, with a password in the traceback
+    settings = """
+    if os.environ.get("ON_WORKER"):
+        raise RuntimeError(f"cannot connect with {os.environ['DB_PASSWORD']} to redis://u:pw@h")
+    """
+    worker = fleet.worker(ON_WORKER="1", DB_PASSWORD=TOKEN)
+    # When
+    finished = fleet.run(make_project(place, settings=textwrap.dedent(settings)), DB_PASSWORD=TOKEN)
+    # Then
+    assert finished.code != 0
+    log = worker.log.read_text()
+    assert "cannot connect with ** to redis://u:**@h" in finished.out + finished.err
+    for text in (finished.out, finished.err, log, json.dumps(finished.json)):
+        assert TOKEN not in text
+        assert "u:pw@" not in text
