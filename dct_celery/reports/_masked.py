@@ -24,8 +24,8 @@ def report(whole: RunReport, mask: Masker) -> RunReport:
 
 def verdict(v: Verdict, mask: Masker) -> Verdict:
     # An id stays what it is but for a secret in it: others look it up.
-    if (name := mask.output(v.entry.id)) != v.entry.id:
-        v = replace(v, entry=replace(v.entry, id=name, cls=mask.output(v.entry.cls)))
+    if (name := _name(v.entry.id, mask)) != v.entry.id:
+        v = replace(v, entry=replace(v.entry, id=name, cls=_name(v.entry.cls, mask)))
     if v.covered_by:
         v = replace(v, covered_by=_fixture(v.covered_by, mask))
     if not (v.failures or v.reason or v.output or v.sql or v.earlier):
@@ -51,13 +51,19 @@ def fixture(f: FixtureVerdict, mask: Masker) -> FixtureVerdict:
 
 
 def _fixture(ref: FixtureRef, mask: Masker) -> FixtureRef:
-    return replace(ref, name=mask.output(ref.name))
+    return replace(ref, name=_name(ref.name, mask))
 
 
 def _failures(failures: tuple[Failure, ...], mask: Masker) -> tuple[Failure, ...]:
     return tuple(
         replace(f, message=_text(f.message, mask), text=_text(f.text, mask), subtest=_text(f.subtest, mask)) for f in failures
     )
+
+
+def _name(text: str, mask: Masker) -> str:
+    """Colours stay, unless they cut a secret in two."""
+    plain = strip_ansi(text)
+    return mask.output(text) if mask.output(plain) == plain else mask.output(plain)
 
 
 def _leak(leak: Leak, mask: Masker) -> Leak:

@@ -31,7 +31,7 @@ def check_store(url: str) -> None:
 
 
 def check_broker(url: str) -> None:
-    CeleryChunkQueue(make_app(Settings(broker=url)), "run-check", "", "DCT_BROKER").check()
+    CeleryChunkQueue(make_app(Settings(broker=url)), "run-check", "DCT_BROKER").check()
 
 
 CHECKS = {"store": check_store, "broker": check_broker}
@@ -186,8 +186,8 @@ def test_a_socket_serves_as_store_and_broker(tmp_path: Path) -> None:
             for url in (f"unix://:word@{path}?db=3", f"redis+socket://:word@{path}?virtual_host=3", f"unix://:word@{path}"):
                 check_store(url)
                 check_broker(url)
-                queue = CeleryChunkQueue(make_app(Settings(broker=url)), "run-socket", "", "DCT_BROKER")
-                queue.publish({"a": 1})
+                queue = CeleryChunkQueue(make_app(Settings(broker=url)), "run-socket", "DCT_BROKER")
+                queue.publish("a")
                 queue.purge()
             for check in CHECKS.values():
                 assert "refuses the password" in said(check, f"unix://:hush@{path}", REFUSED)
@@ -266,7 +266,7 @@ def test_the_libraries_verify_for_themselves_too(
         f"{login}@localhost:{port}//",
     ):
         with pytest.raises(BrokerUnavailable, match=r"(?i)certificate"):
-            CeleryChunkQueue(make_app(Settings(broker=url)), "run-check", "", "DCT_BROKER").publish({"a": 1})
+            CeleryChunkQueue(make_app(Settings(broker=url)), "run-check", "DCT_BROKER").publish("a")
     with pytest.raises(redis.ConnectionError, match=r"(?i)certificate"):
         client.connect(f"rediss://127.0.0.1:{tls_redis}/0?ssl_ca_certs={certificates.ca}", retries=0).ping()
 
@@ -298,9 +298,9 @@ def test_what_proves_nothing_works_with_a_warning(
         warnings = client.check(store, url, "DCT_STORE").warnings
         store.ping()
     for broker in (url, f"{login}@127.0.0.1:{port}//{query}"):
-        queue = CeleryChunkQueue(make_app(Settings(broker=broker)), "run-check", "", "DCT_BROKER")
+        queue = CeleryChunkQueue(make_app(Settings(broker=broker)), "run-check", "DCT_BROKER")
         queue.check()
-        queue.publish({"a": 1})
+        queue.publish("a")
         queue.purge()
         # Then
         assert "ssl_c" in queue.warning

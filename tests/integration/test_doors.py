@@ -164,7 +164,7 @@ def outcomes(process: LoaderProcess, name: str, count: int) -> dict[str, message
 
 
 def texts(records: dict[str, messages.TestFinished]) -> list[tuple[str, str]]:
-    return [(record.outcome, record.failures[0]["text"] if record.failures else "") for record in records.values()]
+    return [(record.outcome, record.failures[0].text if record.failures else "") for record in records.values()]
 
 
 def test_nobody_reaches_an_alias_that_is_not_set_up(house: House, tmp_path: Path) -> None:
