@@ -13,8 +13,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+from dct_celery.core.address import parse
 from dct_celery.errors import ConfigError, DctError, InfrastructureError
 from dct_celery.security import masking
 from dct_celery.settings import Settings, load, warnings_of
@@ -236,9 +236,10 @@ def cache_folder() -> Path:
 
 def _places(settings: Settings) -> list[str]:
     """host:port/db of store and broker, in the words of testproc.environment."""
-    places = []
-    for url in (settings.store, settings.broker):
-        parts = urlsplit(url)
-        if parts.scheme in ("redis", "rediss"):
-            places.append(f"{parts.hostname or 'localhost'}:{parts.port or 6379}/{parts.path.strip('/') or '0'}")
-    return places
+    found = [parse(url) for url in (settings.store, settings.broker)]
+    return [
+        f"{host}:{one.port}/{one.database}"
+        for one in found
+        if one.kind == "redis" and one.host
+        for host in ({"localhost", "127.0.0.1"} if one.host in ("localhost", "127.0.0.1") else {one.host})
+    ]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import re
 import types
 import typing
@@ -190,7 +189,7 @@ def _int(value: Any) -> int:
 
 
 def _float(value: Any) -> float:
-    if type(value) not in (int, float) or not -MAX_INT <= value <= MAX_INT or not math.isfinite(value):
+    if type(value) not in (int, float) or not -MAX_INT <= value <= MAX_INT:
         raise Malformed(f"must be a number, not {_kind(value)}")
     return float(value)
 

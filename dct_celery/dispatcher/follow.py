@@ -91,6 +91,8 @@ class Follower:
                 self.step()
             self._await_checks()
             self._hear_out()
+            for line in self._rejects.summary():
+                self._services.console.warn(line)
         finally:
             if self._journal is not None:
                 self._journal.close()
@@ -350,7 +352,10 @@ class Follower:
         if settings.timeout and now - self._began > settings.timeout:
             reason = f"the run took longer than {settings.timeout:g} s (--timeout)"
             self._act(self._machine.handle(ev.Stopped(reason, 7, late=late)))
-        if self._fleet.elsewhere_since and now - self._fleet.elsewhere_since > ELSEWHERE and not self._machine.busy:
+        # Slots of this machine take what the pool cannot.
+        last_hope = self._services.fall_back is None or self._fell_back
+        misled = self._fleet.elsewhere_since and now - self._fleet.elsewhere_since > ELSEWHERE
+        if last_hope and misled and not self._machine.busy:
             self._act(self._machine.handle(ev.Stopped(self._fleet.misled(), 4, late=late)))
         self._fall_back(now)
         idle = now - self._fleet.last_usable
@@ -358,7 +363,7 @@ class Follower:
             code = 4 if self._fleet.permanent else 7
             self._act(self._machine.handle(ev.Stopped(self._fleet.missing(settings.queue_timeout), code)))
         self._refused_since = (self._refused_since or now) if self._fleet.all_refused else 0.0
-        self._permanent_since = (self._permanent_since or now) if self._fleet.permanent else 0.0
+        self._permanent_since = (self._permanent_since or now) if last_hope and self._fleet.permanent else 0.0
         pool = f"no worker of pool {settings.pool!r} takes the run"
         if self._permanent_since and now - self._permanent_since > _PERMANENT:
             self._act(self._machine.handle(ev.Stopped(f"{pool}: {self._fleet.reasons()}", 4)))

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from dct_celery.core import codec
 from dct_celery.core.marks import Found, Mark
+from dct_celery.errors import ProtocolError
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,11 @@ class DatabaseSpec:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> DatabaseSpec:
-        return cls(**{**data, "aliases": tuple(data["aliases"])})
+        """As the loader has sent it. Raises ProtocolError: projects can write into its channel."""
+        try:
+            return codec.decode(cls, data)
+        except codec.Malformed as error:
+            raise ProtocolError(f"the loader's description of a database is malformed: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)

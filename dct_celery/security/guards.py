@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Self
 
+from dct_celery.core import codec
 from dct_celery.core.text import one_line
-from dct_celery.errors import ConfigError
+from dct_celery.errors import ConfigError, ProtocolError
 
 #: Words that say production wherever they stand in a name. Not "master", "main", "product": too many innocent names have them.
 _ANYWHERE = frozenset({"prod", "production", "prd", "preprod", "preproduction", "staging", "stg", "uat"})
@@ -64,7 +65,11 @@ class Configured:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        return cls(**data)
+        """As the loader has sent it. Raises ProtocolError: projects can write into its channel."""
+        try:
+            return codec.decode(cls, data)
+        except codec.Malformed as error:
+            raise ProtocolError(f"the loader's description of a setting is malformed: {error}") from None
 
     @property
     def hosts(self) -> list[str]:

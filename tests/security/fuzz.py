@@ -39,9 +39,11 @@ from dct_celery.dispatcher.head import Head, expand
 from dct_celery.dispatcher.journal import Journal, parse_line
 from dct_celery.dispatcher.status import fold
 from dct_celery.errors import DctError, InfrastructureError, ProtocolError, StoreUnavailable, Untrusted, UsageError
+from dct_celery.ports import DatabaseSpec
 from dct_celery.protocol import runs, stream, workers
 from dct_celery.protocol.door import Door, peek
 from dct_celery.protocol.stream import Reported
+from dct_celery.security.guards import Configured
 from dct_celery.security.signing import Keyring
 from dct_celery.wire import framing, messages
 from dct_celery.worker.ended import EndedRuns
@@ -343,6 +345,17 @@ def wire_messages(row: Any) -> None:
         assert messages.decode(found.encode()) == found
 
 
+_DATABASE = {"alias": "default", "vendor": "postgresql", "name": "test_x", "options": {"sslmode": "off"}, "aliases": ["a"]}
+_CONFIGURED = codec.encode(Configured("default", "postgresql", "django.db", "shop", "test_shop", True, "h", "5432", True))
+
+
+def loader_rows(row: Any) -> None:
+    """What a loader says of the project's databases: the project may have written into its channel."""
+    for cls in (DatabaseSpec, Configured):
+        with contextlib.suppress(ProtocolError):
+            assert isinstance(cls.from_dict(row), cls)
+
+
 def journal_lines(line: str) -> None:
     with contextlib.suppress(Untrusted):
         parse_line(DOOR, line)
@@ -428,6 +441,7 @@ DOORS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], None]]] = {
         st.sampled_from(RECORDS).flatmap(lambda one: mutated({"kind": one.kind, **codec.encode(one)})) | JSON,
         wire_messages,
     ),
+    "pipe, databases": (mutated(_DATABASE) | mutated(_CONFIGURED) | JSON, loader_rows),
     "journal": (TEXT | SIGNED | JSON.map(json.dumps), journal_lines),
     "head": (st.binary(max_size=300), heads),
     "spool": (damaged(_SPOOL), spools),

@@ -11,12 +11,9 @@ from typing import Any
 import pytest
 
 from tests.security.attacker import Attacker, going_on
-from tests.security.test_store_password import MIXED, assert_honest, mixed
+from tests.security.test_store_password import assert_honest, mixed
 from tests.support.fleet import Fleet
-from tests.support.projects import make_project
 
-assert MIXED
-assert make_project
 LEASE = {"e": "1", "c": "c1", "a": "1", "f": "1", "w": "build-a@host", "s": "0"}
 #: Malformed entries of a run's stream.
 ENTRIES: list[dict[str, Any]] = [

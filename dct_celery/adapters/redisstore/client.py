@@ -180,10 +180,11 @@ def script(client: redis.Redis, name: str) -> Any:
     return client.register_script(source)
 
 
-def text(value: bytes | str | None) -> str:
-    """What Python's strings may hold comes back as it was written; other bytes, which nobody of ours writes, are shown."""
+def text(value: Any) -> str:
+    """What Python's strings may hold comes back as it was written; other bytes, which nobody of ours writes, are shown. Empty for
+    what is no text at all."""
     if not isinstance(value, bytes):
-        return value or ""
+        return value if isinstance(value, str) else ""
     try:
         return value.decode(errors="surrogatepass")
     except UnicodeDecodeError:

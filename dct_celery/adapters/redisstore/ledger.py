@@ -67,7 +67,7 @@ class RedisLedger:
         answer = _answer(AdoptAnswer, reply[0])
         if answer is AdoptAnswer.OK:
             self._epoch = max(_whole(reply[1]), 1)
-            return Adoption(answer, self._epoch, text_of(reply[2]))
+            return Adoption(answer, self._epoch, text(reply[2]))
         return Adoption(answer, wait_ms=_whole(reply[1]) if answer is AdoptAnswer.HELD else 0)
 
     def reopen(
@@ -185,7 +185,7 @@ class RedisLedger:
             return Claim(answer)
         lease = LeaseRef(chunk, attempt, _whole(reply[1]), worker, slot, _whole(reply[3]))
         try:
-            offered = stream.unseal_offer(self._door, text_of(reply[2]), lease.epoch)
+            offered = stream.unseal_offer(self._door, text(reply[2]), lease.epoch)
         except Untrusted:
             return Claim(ClaimAnswer.UNTRUSTED, lease)
         # Another chunk of the run, offered in this one's place, would run tests of which nobody expects records.
@@ -214,7 +214,7 @@ class RedisLedger:
     def reap(self) -> list[str]:
         names = [self._keys.run, self._keys.leases, self._keys.events]
         expired = self._mine("reap", names, [self._keys.chunk_prefix, STALL_MS])
-        return [text_of(chunk) for chunk in expired] if isinstance(expired, list) else []
+        return [text(chunk) for chunk in expired] if isinstance(expired, list) else []
 
     def intact(self, spec: RunSpec, manifest: ManifestSummary | None) -> bool:
         expected = (self._door.seal(spec), None if manifest is None else self._door.seal(manifest))
@@ -231,7 +231,7 @@ class RedisLedger:
     def _mine(self, verb: str, names: Sequence[str], args: Sequence[Any]) -> Any:
         """A verb of the run's dispatcher."""
         reply = self._verbs[verb](keys=names, args=[self._owner, *args])
-        if text_of(reply) == "superseded":
+        if text(reply) == "superseded":
             if self._superseded():
                 raise Superseded(f"run {self._run} was adopted by another dispatcher (dct attach); this one leaves it alone")
             reply = self._verbs[verb](keys=names, args=[self._owner, *args])
@@ -350,13 +350,13 @@ def stored_run(client: redis.Redis, run: str) -> tuple[str, str]:
         values: Any = client.hmget(keys.RunKeys(run).run, ["nonce", "spec"])
     except redis.ResponseError:
         return "", ""
-    return text_of(values[0]), signed_by(text_of(values[1]))
+    return text(values[0]), signed_by(text(values[1]))
 
 
 def _answer(cls: type[S], reply: Any) -> S:
     """Raises StoreUnavailable: whatever answers so is no script of ours."""
     try:
-        return cls(text_of(reply))
+        return cls(text(reply))
     except ValueError:
         raise StoreUnavailable("the store gave an answer that is none of ours; does something else use its keys?") from None
 
@@ -367,15 +367,11 @@ def _row(reply: Any, length: int) -> list[Any]:
     return [*row, *[None] * (length - len(row))]
 
 
-def text_of(reply: Any) -> str:
-    return text(reply) if isinstance(reply, (bytes, str)) else ""
-
-
 def _whole(value: Any) -> int:
     """0 for what is no number: whoever wrote that can delay the run, and that is all."""
     if isinstance(value, int):
         return value
-    found = text_of(value)
+    found = text(value)
     return int(found) if found.isascii() and found.isdecimal() and len(found) <= _MOST_DIGITS else 0
 
 

@@ -21,8 +21,8 @@ from dct_celery.security.signing import signed_by
 T = TypeVar("T")
 #: Bytes of an entry that are read; ours have a few hundred, a worker's with very many runs some thousand.
 _LONGEST = 64 * 1024
-#: Entries whose verdict is remembered, so that each is verified once; and workers without our key that are told of.
-_REMEMBERED, _FOREIGN = 20_000, 20
+#: Workers without our key that are told of.
+_FOREIGN = 20
 #: Milliseconds for which a signed entry is good beyond its life. Life stands still while the store takes no writes, the store's
 #: clock does not; and a store is waited for that long. Who replays an entry has no longer than that, and runs that a worker has
 #: seen end are over for it anyway.
@@ -48,8 +48,8 @@ class RedisRegistry:
         self._present = script(client, "present")
         self._rejects = Rejects()
         self._complaints: list[str] = []
-        #: (kind, text) -> what it was found to be.
-        self._known: dict[tuple[str, str], Any] = {}
+        #: By list, what each text of the last look was found to be: all of them are seen many times a second.
+        self._known: dict[str, dict[str, Any]] = {}
 
     # -- runs ----------------------------------------------------------------------------
 
@@ -62,8 +62,7 @@ class RedisRegistry:
     def active_runs(self) -> dict[str, Announced]:
         now_ms, entries = self._alive(self._runs)
         found: dict[str, Announced] = {}
-        for name, says in entries:
-            one = self._verified("run", says, self._announced)
+        for name, _, one in self._verified("runs", entries, self._announced):
             if isinstance(one, Untrusted):
                 self._complain("the registry of runs", one)
             elif one.announcement.run != name:
@@ -95,8 +94,7 @@ class RedisRegistry:
     def workers(self) -> list[WorkerInfo]:
         now_ms, entries = self._alive(self._workers)
         found, foreign = [], []
-        for name, says in entries:
-            one = self._verified("worker", says, lambda text: self._door.unseal(WorkerInfo, text))
+        for name, says, one in self._verified("workers", entries, lambda text: self._door.unseal(WorkerInfo, text)):
             if isinstance(one, Untrusted):
                 self._complain("the registry of workers", one)
                 foreign.append(_foreign(name, says, str(one)))
@@ -106,7 +104,9 @@ class RedisRegistry:
                 self._complain("the registry of workers", Untrusted("has expired"))
             else:
                 found.append(one)
-        foreign += [_older(name, says) for name, says in self._alive(self._workers_before)[1]]
+        # For people: whoever looks once, and a run that finds nobody else.
+        if not self._stall_ms or not found:
+            foreign += [_older(name, says) for name, says in self._alive(self._workers_before, tends=False)[1]]
         return sorted(found, key=lambda info: info.name) + [info for info in foreign if info is not None][:_FOREIGN]
 
     # -- both ----------------------------------------------------------------------------
@@ -119,15 +119,17 @@ class RedisRegistry:
         if line := self._rejects.note(where, error):
             self._complaints.append(line)
 
-    def _verified(self, kind: str, says: str, read: Callable[[str], T]) -> T | Untrusted:
-        """The same text gets the same answer, and costs nothing the next time: all of them are seen many times a second."""
-        known: Any = self._known.get((kind, says))
-        if known is None:
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            known = self._known[kind, says] = _first_good(says, read)
-        found: T | Untrusted = known
-        return found
+    def _verified(
+        self, kind: str, entries: list[tuple[str, str]], read: Callable[[str], T]
+    ) -> list[tuple[str, str, T | Untrusted]]:
+        """(name, text, what the text was found to be) of each entry; what was there at the last look costs nothing."""
+        before = self._known.get(kind, {})
+        now: dict[str, Any] = {}
+        for _, says in entries:
+            if says not in now:
+                now[says] = before[says] if says in before else _first_good(says, read)
+        self._known[kind] = now
+        return [(name, says, now[says]) for name, says in entries]
 
     def _say(self, names: list[str], name: str, horizon_seconds: float, make: Callable[[int], object]) -> None:
         # Who beats tends, so that the list is tended while anybody is there. The answer has the store's clock.
@@ -138,9 +140,9 @@ class RedisRegistry:
         says = "\n".join(replace(self._door, keyring=keyring).seal(message) for keyring in self._door.keyring.each())
         self._beat(keys=names, args=[name, horizon_ms, says])
 
-    def _alive(self, names: list[str]) -> tuple[int, list[tuple[str, str]]]:
+    def _alive(self, names: list[str], *, tends: bool = True) -> tuple[int, list[tuple[str, str]]]:
         """The store's time (ms), and (name, what it says) of each entry."""
-        now_ms, *flat = self._present(keys=names, args=[self._stall_ms, 1, _LONGEST])
+        now_ms, *flat = self._present(keys=names, args=[self._stall_ms if tends else 0, 1, _LONGEST])
         return int(now_ms), [(text(flat[i]), text(flat[i + 1])) for i in range(0, len(flat), 2)]
 
     def _forget(self, names: list[str], name: str) -> None:

@@ -669,3 +669,28 @@ def test_one_worker_that_may_still_take_part_keeps_the_run_waiting(scene: Scene)
     wait(scene, 10)
     # Then
     assert scene.machine.stop is None
+
+
+@pytest.mark.parametrize("broker", ["", "id-2|redis://other"], ids=["another key", "another broker"])
+def test_slots_of_this_machine_take_a_run_that_a_pool_of_strangers_does_not(scene: Scene, broker: str) -> None:
+    # Given --local-fallback
+    scene.follower._journal = scene.journal()
+    scene.store.beating["pool:workers"].clear()
+    door = pool_door() if broker else pool_door(OTHER_KEY)
+    ids = door.keyring.ids
+    stranger = WorkerInfo("build-x", "h", 1, "0", 1, ids[0], ids, broker=broker)
+    MemoryRegistry(scene.store, "pool", door).beat(stranger, 3600)
+    scene.follower._fleet.broker = "id-1|redis://ours"
+    scene.services.broker = lambda: "id-1|redis://ours"
+    scene.services.settings.fallback_after = 15
+
+    def start() -> int:
+        beat(scene, "local")
+        return 1
+
+    scene.services.fall_back = start
+    # When
+    wait(scene, 20)
+    # Then
+    assert scene.machine.stop is None
+    assert any("one slot of this machine takes the run" in line for line in warnings(scene))
