@@ -107,7 +107,8 @@ class Summary:
         yield self._style.bold_red(f"Not run: {plural(sum(map(len, groups.values())), 'test')}")
         for reason, ids in groups.items():
             shown = ids if self._verbosity >= 2 else ids[:_FEW]
-            yield f"  {len(ids):,}: {reason}"
+            # Why the run as a whole ended is its last line.
+            yield f"  {len(ids):,}: {'see below' if reason == one_line(self._report.note) else reason}"
             yield from (f"      {one_line(id_)}" for id_ in shown)
             if len(ids) > len(shown):
                 yield self._style.dim(f"      and {len(ids) - len(shown):,} more")

@@ -235,3 +235,14 @@ def test_an_interrupted_run_says_so_once() -> None:
     assert (
         summary(verdict(outcome=Outcome.NOT_RUN), exit_code=2, note="interrupted").splitlines()[-1] == "INTERRUPTED (not run=1)"
     )
+
+
+def test_why_a_run_ended_is_told_once() -> None:
+    # Given
+    lost = [verdict(f"test_{i}", Outcome.NOT_RUN, i, reason="no worker takes the run: another key") for i in range(2)]
+    # When
+    text = summary(*lost, exit_code=4, note="no worker takes the run: another key")
+    # Then
+    assert text.count("no worker takes the run: another key") == 1
+    assert "  2: see below" in text
+    assert text.splitlines()[-1].endswith("no worker takes the run: another key")
