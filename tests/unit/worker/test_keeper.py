@@ -29,6 +29,7 @@ from dct_celery.ports import Announced
 from dct_celery.protocol.runs import Announcement, ManifestSummary, RunSpec
 from dct_celery.protocol.workers import FailedReport, RefusedReport, RunStage, WorkerReport
 from dct_celery.worker import keeper as keepers
+from dct_celery.worker import preparation as preparations
 from dct_celery.worker.keeper import RunKeeper
 from dct_celery.worker.preparation import Preparation, Refused
 from tests.support.factories import KEY_ID, LATER_MS, NONCE, make_spec
@@ -199,6 +200,13 @@ def test_a_fault_of_the_worker_itself_is_no_refusal_for_good(monkeypatch: pytest
     assert isinstance(report, RefusedReport)
     assert (report.message, report.permanent) == ("internal error of the worker: ZeroDivisionError: oops", False)
     assert "Traceback" in report.detail
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keepers, "RETIRE_SECONDS", 0.0)
+    monkeypatch.setattr(preparations, "BELIEF_SECONDS", 0.0)
+    monkeypatch.setattr(preparations, "_STORE_PAUSE", 0.0)
 
 
 def preparation(ledger: Any) -> Preparation:
