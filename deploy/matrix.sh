@@ -47,8 +47,11 @@ run_cell() {
     code=0
     PATH=$venv/bin:$PATH CI=true pytest -n 2 --dist loadfile -o testpaths="$matrix_tests" "${pytest_arguments[@]}" 2>&1 |
         tee "$log" || code=${PIPESTATUS[0]}
-    cell=failed
-    if ((code == 0)); then cell=passed; fi
+    case $code in
+        0) cell=passed ;;
+        2 | 1[3-9]?) cell=interrupted ;; # pytest's own code, and those of a shell for signals
+        *) cell=failed ;;
+    esac
     if [[ $django == newest ]]; then cell+=" ($("$venv/bin/python" -m django --version))"; fi
 }
 

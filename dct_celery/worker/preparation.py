@@ -223,6 +223,7 @@ class Preparation:
                 denied.refuse_address(self._services, spec, server, self._denied)
                 self._servers[spec.alias] = server
         self._services.folder.remember_servers(spec for spec in prepared.specs if spec.vendor != "sqlite")
+        self._signs.start()
         for spec in prepared.specs:
             self._servers[spec.alias].check()
             if spec.alias not in self._signs:

@@ -29,8 +29,11 @@ class Signs:
     def give(self, key: str, sign: SignOfLife) -> None:
         with self._lock:
             self._signs[key] = sign
-            if not self._thread.is_alive():
-                self._thread.start()
+
+    def start(self) -> None:
+        """From now on they are renewed. A second call does nothing."""
+        if self._thread.ident is None:
+            self._thread.start()
 
     def __contains__(self, key: str) -> bool:
         return key in self._signs
