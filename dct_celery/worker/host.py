@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import logging
 import threading
-import time
 from collections.abc import Callable
 
 from dct_celery import __version__
@@ -47,12 +46,13 @@ class Host:
     def __init__(self, services: WorkerServices, slots: int, busy: Callable[[], int] = int) -> None:
         """`busy`: slots that have something to do."""
         self._services = services
+        self._clock = services.clock
         self._slots = slots
         self._busy = busy
         self._keepers: dict[str, RunKeeper] = {}
         self._stop = threading.Event()
         self._collecting = Collecting(services)
-        self._breaker = Breaker(Troubles(services.folder.troubles))
+        self._breaker = Breaker(Troubles(services.folder.troubles, services.clock))
         self._trouble = ""
         self._ended = EndedRuns(services.folder.ended)
         #: The store has not answered lately, or not yet: leaving it would take as long as its time-outs.
@@ -70,12 +70,12 @@ class Host:
         self._services.folder.draining.unlink(missing_ok=True)
         if not self._services.door.keyring.secure:
             log.warning("DCT_INSECURE: without a signing key, whoever can write to the store can run code on this worker")
-        if strays := end_marked(self._services.folder.runs):
+        if strays := end_marked(self._services.folder.runs, self._clock):
             log.warning("%d processes of tests were left by an earlier life of this worker; they were ended", strays)
         for folder in self._services.folder.leftovers():
             folder.remove()
-        Troubles(self._services.folder.troubles).clear()
-        self._services.folder.prune_template_caches(time.time() - self._services.settings.keep_days * 86_400)
+        Troubles(self._services.folder.troubles, self._clock).clear()
+        self._services.folder.prune_template_caches(self._clock.wall() - self._services.settings.keep_days * 86_400)
         self._collecting.start()
         self._thread.start()
 
@@ -111,9 +111,9 @@ class Host:
         self._thread.join(0.5 if self._away else 5.0)
         for keeper in self._keepers.values():
             keeper.end()
-        deadline = time.monotonic() + timeout
+        deadline = self._clock.monotonic() + timeout
         for keeper in self._keepers.values():
-            keeper.join(max(deadline - time.monotonic(), 0.0))
+            keeper.join(max(deadline - self._clock.monotonic(), 0.0))
         if not self._away:
             with contextlib.suppress(DctError):
                 self._services.registry.leave(self._services.name)
@@ -122,14 +122,14 @@ class Host:
         beaten = 0.0
         complained = False
         pause = LOOK
-        while not self._stop.wait(AWAY if complained else pause):
+        while not self._clock.wait(self._stop, AWAY if complained else pause):
             try:
-                began = time.monotonic()
+                began = self._clock.monotonic()
                 self._look()
-                pause = pause_after(time.monotonic() - began)
-                if time.monotonic() - beaten >= BEAT:
+                pause = pause_after(self._clock.monotonic() - began)
+                if self._clock.monotonic() - beaten >= BEAT:
                     self._services.registry.beat(self._info(), HORIZON)
-                    beaten = time.monotonic()
+                    beaten = self._clock.monotonic()
                     self._close_forgotten()
                 complained = self._away = False
             except DctError as error:
@@ -138,7 +138,7 @@ class Host:
                 complained = self._away = True
                 # Nobody could be seen: a store that comes back empty must find the run's slots still there.
                 for keeper in self._keepers.values():
-                    keeper.seen_at = time.monotonic()
+                    keeper.seen_at = self._clock.monotonic()
             except Exception:
                 log.exception("host thread")
 
@@ -152,7 +152,9 @@ class Host:
         for run in active.keys() - self._keepers.keys():
             log.info("run %s: preparing", run)
             # A run brings servers that this worker may never have seen: they may hold what others left.
-            self._keepers[run] = RunKeeper(self._services, active[run], self._slots, self._collecting.soon)
+            keeper = RunKeeper(self._services, active[run], self._slots, self._collecting.soon)
+            self._keepers[run] = keeper
+            keeper.start()
         for run, keeper in list(self._keepers.items()):
             if keeper.ended:
                 if keeper.done:  # should the run be there again, it begins anew
@@ -175,7 +177,7 @@ class Host:
                 log.warning("run %s: closed, since nobody has cared for it for a long time", run)
 
     def _watch_trouble(self) -> None:
-        trouble = self._breaker.trouble(time.monotonic()) or self._all_rest()
+        trouble = self._breaker.trouble(self._clock.monotonic()) or self._all_rest()
         if trouble and trouble != self._trouble:
             log.warning("this worker %s", trouble)
         self._trouble = trouble
@@ -204,7 +206,7 @@ class Host:
             runs={run: keeper.state for run, keeper in self._keepers.items()},
             busy=min(self._busy(), self._slots),
             trouble=self._trouble,
-            wall=round(time.time(), 3),
+            wall=round(self._clock.wall(), 3),
             about=self._about,
             broker=self._services.broker(),
         )

@@ -156,7 +156,7 @@ class RunFolder:
 
     # -- clones that exist: each is a file that moves from folder to folder ---------------
     #
-    #   making ─▶ spares/ALIAS.KIND ─▶ clones/PID ─▶ retired ─▶ clones/PID, to be healed or dropped
+    #   clones/PID of its maker ─▶ spares/ALIAS.KIND ─▶ clones/PID ─▶ retired ─▶ clones/PID, to be healed or dropped
     #
     # A file is there before its database is and goes after it, so no crash leaves one that nobody knows of. Moves are renames:
     # of two takers one wins. KIND is "t" (pristine) or "f" (flushed).
@@ -219,9 +219,9 @@ class RunFolder:
         return folder
 
     @contextlib.contextmanager
-    def making(self, name: str, alias: str, kind: str) -> Iterator[None]:
+    def making(self, alias: str, kind: str) -> Iterator[None]:
         """Slots that want a clone of this kind wait for it instead of making one at the same time."""
-        note = self.path / "making" / f"{name}.{slug(alias, 24)}.{kind}"
+        note = self.path / "making" / f"{os.getpid()}.{slug(alias, 24)}.{kind}"
         note.write_text(alias)
         try:
             yield
@@ -232,14 +232,14 @@ class RunFolder:
         return any((self.path / "making").glob(f"*.{slug(alias, 24)}.{kind}"))
 
     def add_spare(self, name: str, alias: str, kind: str) -> None:
+        """This process's clone is for whoever takes it first."""
         folder = self._spares(alias, kind)
         folder.mkdir(mode=0o700, exist_ok=True)
-        (folder / f"{name}.tmp").write_text(alias)
-        (folder / f"{name}.tmp").rename(folder / name)
+        (self._mine() / name).rename(folder / name)
 
     def spares(self, alias: str, kind: str) -> list[str]:
         folder = self._spares(alias, kind)
-        return [name for name in os.listdir(folder) if not name.endswith(".tmp")] if folder.is_dir() else []
+        return os.listdir(folder) if folder.is_dir() else []
 
     def take_spare(self, alias: str, kind: str) -> str | None:
         """A spare that is the caller's from now on, or None."""

@@ -7,7 +7,7 @@ import threading
 from typing import Self
 
 from dct_celery.core.leases import LeaseRef
-from dct_celery.ports import Ledger
+from dct_celery.ports import Clock, Ledger
 from dct_celery.protocol.leases import WriteAnswer
 
 log = logging.getLogger("dct_celery.worker")
@@ -16,10 +16,11 @@ log = logging.getLogger("dct_celery.worker")
 class LeaseKeeper:
     """Context manager: renews at a third of the lease's length. The slot's thread only reads its flags."""
 
-    def __init__(self, ledger: Ledger, lease: LeaseRef, lease_ms: int) -> None:
+    def __init__(self, ledger: Ledger, lease: LeaseRef, lease_ms: int, clock: Clock) -> None:
         self._ledger = ledger
         self._lease = lease
         self._lease_ms = lease_ms
+        self._clock = clock
         self._end = threading.Event()
         self.lost = False
         self.cancelled = False
@@ -41,7 +42,7 @@ class LeaseKeeper:
     def _run(self) -> None:
         # A cancel should reach the slot within a second even when the lease is long.
         pause = min(self._lease_ms / 3000, 1.0)
-        while not self._end.wait(pause):
+        while not self._clock.wait(self._end, pause):
             try:
                 self.note(self._ledger.renew(self._lease, self._lease_ms))
             except Exception as error:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
+from dct_celery.core import retry
 from dct_celery.core.clonestate import CloneState
 from dct_celery.core.databaseuse import Changes, totals
 from dct_celery.core.events import ChunkReleased, ReleaseReason
 from dct_celery.core.model import Chunk
+from dct_celery.core.retry import Retry
 from dct_celery.core.serverfault import fault_in_answer
 from dct_celery.errors import DatabaseError, DctError, ServerFault, Untrusted
 from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger
@@ -23,10 +24,10 @@ from dct_celery.protocol.runs import ChunkHint
 from dct_celery.wire import messages
 from dct_celery.worker.canary import Canary
 from dct_celery.worker.chunkrun import ChunkRun
-from dct_celery.worker.clones import FLUSHED, PRISTINE
+from dct_celery.worker.clone_maker import FLUSHED, PRISTINE, CloneMaker
 from dct_celery.worker.layout import PublishedRun, RunFolder
-from dct_celery.worker.maker import Maker, three_times
-from dct_celery.worker.rest import Permits, Rest, wait_before_handing_on
+from dct_celery.worker.naming import CloneNaming
+from dct_celery.worker.rest import Permits, Rest
 from dct_celery.worker.services import WorkerServices
 from dct_celery.worker.spool import sweep
 from dct_celery.worker.templates import Templates, identities
@@ -45,6 +46,10 @@ _BREATH = 0.5
 RESTING = "resting"
 #: Seconds to wait for a spare in the making before making one oneself.
 SPARE_SECONDS = 120.0
+#: Seconds before a message is handed on: it must not race around among resting slots.
+HAND_ON_PAUSE = 0.2
+#: Seconds between two checks for runs that have ended.
+WATCH_SECONDS = 0.2
 #: Seconds of rest after a chunk that is better run on another worker.
 AVOID_PAUSE = 0.2
 
@@ -61,14 +66,16 @@ class SlotRun:
         self.door = services.door.of_run(run, state.nonce, state.signing_key)
         self.ledger: Ledger = services.ledger(run, self.door)
         self._slot = slot
+        self._clock = services.clock
         self._specs = list(state.specs)
         self._serialized = state.serialized
         #: Chunks that were begun here. Only a store that was wiped, or that somebody meddles with, gives one twice.
         self._begun: set[str] = set()
         self._servers: dict[str, DatabaseServer] = {s.alias: services.server_for(s) for s in self._specs}
-        self._maker = Maker(run, services.name, state.owner, services.settings.keep_days)
+        naming = CloneNaming(run, services.name, state.owner, services.settings.keep_days)
         cache = services.folder.template_cache(state.key)
-        self._templates = Templates(state.key, self._specs, self._servers, self._fork, cache, self._maker)
+        self._templates = Templates(state.key, self._specs, self._servers, self._fork, cache, naming, self._clock)
+        self._maker = CloneMaker(self._templates, self._servers, folder, naming, self._clock, slot)
         self._forks = 0
         self._waited = 0.0
         self._changes = Changes()
@@ -78,12 +85,12 @@ class SlotRun:
         self._shapes: dict[str, str] = {}
         self._permits = Permits(folder.permits, state.slots)
         self.rest = Rest(folder.resting / str(slot))
-        self.canary = Canary(self._servers.values())
+        self.canary = Canary(self._servers.values(), self._clock)
         self.process: TestProcess | None = None
 
     def may_claim(self) -> bool:
         """The servers have room for this slot, and it has not just failed to get its databases."""
-        return not self.rest.lasts(time.monotonic()) and self._permits.have()
+        return not self.rest.lasts(self._clock.monotonic()) and self._permits.have()
 
     def once(self, chunk: Chunk) -> Chunk:
         """The chunk as it is to run here: no class runs twice in one process."""
@@ -101,37 +108,35 @@ class SlotRun:
         return self.process
 
     def _renew_patiently(self, chunk: Chunk, give_up: Callable[[], bool]) -> None:
-        deadline, pauses = time.monotonic() + AWAY_SECONDS, iter(_SHORTAGE)
-        while True:
-            try:
-                self._renew(chunk)
-                return
-            except DatabaseError as error:
-                self.retire(kill=True)
-                if not self._waited_for_server(error, deadline, pauses, give_up):
-                    raise
+        """A server that was away is waited for, one that was short of connections is asked a few times more."""
+        pauses = iter(_SHORTAGE)
+        away = Retry(
+            lambda failures: _BREATH,
+            seconds=AWAY_SECONDS,
+            ready=lambda left: self.canary.wait(left, give_up),
+        )
 
-    def _waited_for_server(
-        self, error: DatabaseError, deadline: float, pauses: Iterator[float], give_up: Callable[[], bool]
-    ) -> bool:
-        """A server that was away is back, or one that was short of connections may have some again."""
-        fault = error.fault
-        if give_up() or fault is ServerFault.DISK:
-            return False
-        if fault is ServerFault.CONNECTIONS:
-            pause = next(pauses, None)
-            time.sleep(pause or 0.0)
-            return pause is not None
-        left = deadline - time.monotonic()
-        if left < 0 or not (fault or self.canary.away()):
-            return False
-        log.warning("run %s: waiting for a database server: %s", self.run, error)
-        time.sleep(_BREATH)
-        return self.canary.wait(left, give_up)
+        def rule(error: DatabaseError) -> Retry | None:
+            self.retire(kill=True)
+            if give_up() or error.fault is ServerFault.DISK:
+                return None
+            if error.fault is ServerFault.CONNECTIONS:
+                pause = next(pauses, None)
+                return None if pause is None else Retry(lambda failures: pause)
+            return away if error.fault or self.canary.away() else None
+
+        retry.call(
+            lambda: self._renew(chunk),
+            DatabaseError,
+            rule,
+            monotonic=self._clock.monotonic,
+            sleep=self._clock.sleep,
+            note=lambda error: log.warning("run %s: waiting for a database server: %s", self.run, error),
+        )
 
     def rest_now(self, reason: str) -> None:
         """Claims nothing for a while; others may."""
-        seconds = self.rest.begin(reason, time.monotonic())
+        seconds = self.rest.begin(reason, self._clock.monotonic())
         log.warning("run %s: slot %d rests for %.0f s: %s", self.run, self._slot, seconds, reason)
 
     def used(self, chunk: Chunk) -> None:
@@ -163,10 +168,10 @@ class SlotRun:
         late = [spec.alias for spec in flushed if spec.late_flush]
         self.canary.remember()
         self.process = self._fork(f"{self._slot}")
-        start = time.monotonic()
+        start = self._clock.monotonic()
         for spec in self._specs:
             self._clones[spec.alias] = self._take(spec, FLUSHED if spec.alias in early else PRISTINE)
-        self._waited += time.monotonic() - start
+        self._waited += self._clock.monotonic() - start
         places = {alias: self._servers[alias].place(name) for alias, name in self._clones.items()}
         question = messages.Attach(places, self._serialized, late, identities(self._servers))
         answer = self.process.ask(question, messages.Attached, ATTACH_SECONDS, self.canary.watch)
@@ -188,60 +193,29 @@ class SlotRun:
         temporary = self.folder.temporary(folder)
         cache = self.folder.cache(self._slot)
         environment = {"TMPDIR": str(temporary), "XDG_CACHE_HOME": str(cache), "DCT_SLOT": str(self._slot)}
-        return TestProcess(folder, self.folder.fork_fifo, environment)
+        return TestProcess(folder, self.folder.fork_fifo, environment, self._clock).start()
 
     # -- clones ------------------------------------------------------------------------
 
     def _take(self, spec: DatabaseSpec, kind: str) -> str:
-        """A verified clone, noted as this slot's: a spare, or else one of its own making."""
-        return self._spare(spec.alias, kind) or self._healed(spec, kind) or self._cloned(spec, kind)
+        """A clone, noted as this slot's: a spare, or else one of its own making. Raises DatabaseError."""
+        if spare := self._spare(spec.alias, kind):
+            return spare
+        if kind == FLUSHED:
+            self._templates.ensure_flushed([spec.alias])
+        return self._maker.make(spec, kind)
 
     def _spare(self, alias: str, kind: str) -> str | None:
         """Waits for one that is in the making: two at a time would not be ready sooner."""
-        deadline = time.monotonic() + SPARE_SECONDS
+        deadline = self._clock.monotonic() + SPARE_SECONDS
         while True:
             # Asked before taking: between the two, a spare may be finished.
-            coming = self.folder.is_making(alias, kind) and time.monotonic() < deadline
+            coming = self.folder.is_making(alias, kind) and self._clock.monotonic() < deadline
             if name := self.folder.take_spare(alias, kind):
                 return name
             if not coming:
                 return None
-            time.sleep(0.005)
-
-    def _healed(self, spec: DatabaseSpec, kind: str) -> str | None:
-        server, template = self._servers[spec.alias], self._template(spec, kind)
-        if not server.heals_cheaper(template) or not (name := self.folder.reclaim(spec.alias)):
-            return None
-        fresh = self._maker.clone_name(spec.alias, self._slot)
-        self.folder.note_clone(fresh, spec.alias)
-        try:
-            healed = server.heal(name, template, fresh, self._maker.mark("clone", server.now(), template=template))
-        except DatabaseError as error:
-            log.warning("run %s: %s is not healed: %s", self.run, name, error)
-            healed = ""
-        for other in {name, fresh} - {healed}:
-            self.folder.forget_clone(other)
-        return healed or None
-
-    def _cloned(self, spec: DatabaseSpec, kind: str) -> str:
-        server, template = self._servers[spec.alias], self._template(spec, kind)
-        if kind == FLUSHED:
-            self._templates.ensure_flushed([spec.alias])
-
-        def clone(_: bool) -> str:
-            name = self._maker.clone_name(spec.alias, self._slot)
-            self.folder.note_clone(name, spec.alias)
-            try:
-                server.clone(template, name, self._maker.mark("clone", server.now(), template=template))
-            except DatabaseError:
-                self.folder.forget_clone(name)
-                raise
-            return name
-
-        return three_times(clone)
-
-    def _template(self, spec: DatabaseSpec, kind: str) -> str:
-        return self._templates.name(spec.alias, flushed=kind == FLUSHED)
+            self._clock.sleep(0.005)
 
     def retire(self, *, kill: bool = False) -> None:
         """Ends the test process and gives its clones back. Never raises: what becomes of them is the pool's affair."""
@@ -268,9 +242,14 @@ class Slot:
         self._services = services
         self._hand_on = hand_on
         self._index = index
+        self._clock = services.clock
+        self._end = threading.Event()
         self._runs: dict[str, SlotRun] = {}
         self._busy = threading.Lock()
         self._warden = threading.Thread(target=self._watch, name="dct-slot", daemon=True)
+
+    def start(self) -> None:
+        """Begins to retire runs that have ended."""
         self._warden.start()
 
     def run(self, message: Any) -> str:
@@ -295,7 +274,7 @@ class Slot:
             return "no-run"
         hint = slot_run.door.unseal(ChunkHint, message)
         if not slot_run.may_claim():
-            wait_before_handing_on()
+            self._clock.sleep(HAND_ON_PAUSE)
             return RESTING
         settings = self._services.settings
         lease_ms = int(settings.lease_seconds * 1000)
@@ -304,14 +283,14 @@ class Slot:
         if claim.answer is ClaimAnswer.UNTRUSTED and claim.lease is not None:
             log.warning("run %s: chunk %s in the store is not the one that the dispatcher has offered", run, hint.chunk)
             slot_run.ledger.end(claim.lease, 0, ChunkReleased(ReleaseReason.UNTRUSTED))
-            time.sleep(AVOID_PAUSE)
+            self._clock.sleep(AVOID_PAUSE)
         if claim.lease is None or claim.chunk is None:
             if claim.answer is ClaimAnswer.AVOID:
-                time.sleep(AVOID_PAUSE)  # its message is coming round again: the others should have a chance to take it
+                self._clock.sleep(AVOID_PAUSE)  # its message is coming round again: the others should have a chance to take it
             return claim.answer.value
         if slot_run.folder.done(claim.lease.key) >= claim.lease.epoch:
             log.warning("run %s: chunk %s has run here and is on offer again; it is passed over", run, hint.chunk)
-            time.sleep(AVOID_PAUSE)
+            self._clock.sleep(AVOID_PAUSE)
             return ClaimAnswer.DONE.value
         chunk = slot_run.once(claim.chunk)
         result = ChunkRun(slot_run, claim.lease, chunk, self._services, lease_ms).execute()
@@ -333,8 +312,7 @@ class Slot:
         return self._runs[run]
 
     def _watch(self) -> None:
-        while True:
-            time.sleep(0.2)
+        while not self._clock.wait(self._end, WATCH_SECONDS):
             for run, slot_run in list(self._runs.items()):
                 if slot_run.folder.over and self._busy.acquire(blocking=False):
                     try:
@@ -346,5 +324,6 @@ class Slot:
 
     def close(self) -> None:
         """The pool child ends: nothing of it stays."""
+        self._end.set()
         for run in list(self._runs):
             self._runs.pop(run).close()

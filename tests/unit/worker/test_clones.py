@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -127,7 +126,7 @@ def test_the_end_leaves_templates_alone_and_no_clone(house: House) -> None:
     house.folder.retire_clone(take(house))
     take(house)  # a slot that died with it
     # When
-    pool.close(time.monotonic() + 5)
+    pool.close(house.clock.now + 5)
     # Then
     assert house.kinds() == {"flushed": 1, "template": 1}
     assert house.folder.clones() == house.folder.retired() == []
@@ -141,7 +140,7 @@ def test_clones_that_are_worth_it_are_kept_clean_for_the_next_run(house: House, 
     used = take(house)
     house.spoil(used)
     house.folder.retire_clone(used)
-    pool.close(time.monotonic() + 5)
+    pool.close(house.clock.now + 5)
     assert house.kinds() == {"idle": 2, "template": 1}
     # When
     following = House(tmp_path, run="run-2", world=house.world)
@@ -160,7 +159,7 @@ def test_what_is_kept_can_be_decided(house: House, keep: str, idle: int) -> None
     pool = house.pool(slots=2, keep=keep)
     work_off(pool)
     # When
-    pool.close(time.monotonic() + 5)
+    pool.close(house.clock.now + 5)
     # Then
     assert house.kinds().get("idle", 0) == idle
 
@@ -171,7 +170,7 @@ def test_no_more_are_kept_than_slots_can_use(house: House) -> None:
     for _ in range(5):
         pool.add(house.specs[0], PRISTINE)
     # When
-    pool.close(time.monotonic() + 5)
+    pool.close(house.clock.now + 5)
     # Then
     assert house.kinds()["idle"] == 2
 
@@ -184,7 +183,7 @@ def test_after_the_deadline_nothing_is_healed(house: House) -> None:
     used = take(house)
     house.folder.retire_clone(used)
     # When
-    pool.close(time.monotonic() - 1)
+    pool.close(house.clock.now - 1)
     # Then
     assert house.kinds() == {"template": 1}
 
@@ -356,6 +355,6 @@ def test_a_note_that_is_just_being_written_does_not_keep_the_pool_from_closing(h
     work_off(pool)
     house.folder.note_clone("test_x", "")
     # When
-    pool.close(time.monotonic() + 5)
+    pool.close(house.clock.now + 5)
     # Then
     assert house.kinds() == {"template": 1}

@@ -28,6 +28,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 def test_a_spare_becomes_the_takers_clone(folder: RunFolder) -> None:
     # Given
+    folder.note_clone("test_a", "default")
     folder.add_spare("test_a", "default", "t")
     # When
     name = folder.take_spare("default", "t")
@@ -39,6 +40,7 @@ def test_a_spare_becomes_the_takers_clone(folder: RunFolder) -> None:
 
 def test_a_spare_of_another_alias_or_kind_is_not_taken(folder: RunFolder) -> None:
     # Given
+    folder.note_clone("test_a", "default")
     folder.add_spare("test_a", "default", "t")
     # Then
     assert folder.take_spare("other", "t") is None
@@ -47,6 +49,7 @@ def test_a_spare_of_another_alias_or_kind_is_not_taken(folder: RunFolder) -> Non
 
 def test_of_many_takers_one_gets_the_spare(folder: RunFolder) -> None:
     # Given
+    folder.note_clone("test_a", "default")
     folder.add_spare("test_a", "default", "t")
     taken: list[str | None] = []
     # When
@@ -74,7 +77,7 @@ def test_a_retired_clone_can_be_reclaimed_once(folder: RunFolder) -> None:
 
 def test_what_is_in_the_making_is_known_by_alias_and_kind(folder: RunFolder) -> None:
     # When
-    with folder.making("test_a", "My/Alias", "f"):
+    with folder.making("My/Alias", "f"):
         # Then
         assert folder.is_making("My/Alias", "f")
         assert not folder.is_making("My/Alias", "t")
@@ -84,7 +87,7 @@ def test_what_is_in_the_making_is_known_by_alias_and_kind(folder: RunFolder) -> 
 
 def test_aliases_that_end_alike_are_told_apart(folder: RunFolder) -> None:
     # Given
-    with folder.making("test_a", "other", "t"):
+    with folder.making("other", "t"):
         # Then
         assert not folder.is_making("her", "t")
 
