@@ -14,7 +14,7 @@ from dct_celery.core import retry
 from dct_celery.core.retry import Retry
 from dct_celery.errors import CloneFailed, DatabaseError, ServerFault
 from dct_celery.ports import Clock, DatabaseServer, DatabaseSpec
-from dct_celery.worker.layout import RunFolder
+from dct_celery.worker.clone_folder import CloneFolder
 from dct_celery.worker.naming import CloneNaming
 from dct_celery.worker.templates import Templates
 
@@ -36,7 +36,7 @@ class CloneMaker:
 
     templates: Templates
     servers: Mapping[str, DatabaseServer]
-    folder: RunFolder
+    folder: CloneFolder
     naming: CloneNaming
     clock: Clock
     #: Who makes the clones, as a part of their names: the number of a slot, or "p" for the pool.
@@ -56,12 +56,12 @@ class CloneMaker:
         try:
             adopted = server.adopt(template, fresh, self.naming.mark("clone", server.now(), template=template))
         except DatabaseError:
-            self.folder.forget_clone(fresh)
+            self.folder.forget(fresh)
             raise
         if adopted != fresh:
-            self.folder.forget_clone(fresh)
+            self.folder.forget(fresh)
             if adopted is not None:  # a server that cannot rename
-                self.folder.note_clone(adopted, spec.alias)
+                self.folder.note(adopted, spec.alias)
         return adopted
 
     def heal(self, spec: DatabaseSpec, kind: str, used: str) -> str | None:
@@ -75,7 +75,7 @@ class CloneMaker:
         except DatabaseError as error:
             log.warning("run %s: %s is not healed: %s", self.naming.run, used, error)
         for name in {used, fresh} - {healed}:
-            self.folder.forget_clone(name)
+            self.folder.forget(name)
         return healed
 
     def _healed(self, spec: DatabaseSpec, kind: str) -> str | None:
@@ -93,7 +93,7 @@ class CloneMaker:
             try:
                 server.clone(template, name, self.naming.mark("clone", server.now(), template=template))
             except DatabaseError:
-                self.folder.forget_clone(name)
+                self.folder.forget(name)
                 raise
             return name
 
@@ -109,7 +109,7 @@ class CloneMaker:
     def _fresh_name(self, spec: DatabaseSpec) -> str:
         """Noted before anything of that name exists, so that a crash leaves nothing that nobody knows of."""
         name = self.naming.clone_name(spec.alias, self.place)
-        self.folder.note_clone(name, spec.alias)
+        self.folder.note(name, spec.alias)
         return name
 
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 from dct_celery.errors import DatabaseError, DctError, InfrastructureError
 from dct_celery.ports import Clock, DatabaseServer, DatabaseSpec
+from dct_celery.worker.clone_folder import CloneFolder
 from dct_celery.worker.clone_maker import FLUSHED, PRISTINE, CloneMaker
-from dct_celery.worker.layout import RunFolder
 from dct_celery.worker.templates import Templates
 
 log = logging.getLogger("dct_celery.worker")
@@ -33,7 +33,7 @@ class ClonePool:
     templates: Templates
     specs: Sequence[DatabaseSpec]
     servers: Mapping[str, DatabaseServer]
-    folder: RunFolder
+    folder: CloneFolder
     maker: CloneMaker
     clock: Clock
     #: Slots of this worker.
@@ -129,7 +129,7 @@ class ClonePool:
     def give_back(self, names: Iterable[str]) -> None:
         """What nobody works with any more."""
         for name in names:
-            self.folder.retire_clone(name)
+            self.folder.retire(name)
 
     @property
     def filled(self) -> bool:
@@ -165,9 +165,9 @@ class ClonePool:
             self.servers[alias].drop(name)
         except DatabaseError:
             self._stubborn.add(name)
-            self.folder.retire_clone(name)
+            self.folder.retire(name)
             raise
-        self.folder.forget_clone(name)
+        self.folder.forget(name)
 
     def _flush(self) -> bool:
         missing = self.flushes - self._flushed
@@ -194,13 +194,13 @@ class ClonePool:
             for kind in (PRISTINE, FLUSHED):
                 while name := self.folder.take_spare(spec.alias, kind):
                     self._lay_by(spec, name, kind)
-        for name, alias in [*self.folder.retired(), *self.folder.clones()]:
+        for name, alias in [*self.folder.retired(), *self.folder.in_use()]:
             for spec in self.specs:
                 if spec.alias == alias:  # none matches a note that is just being written
                     with contextlib.suppress(DctError):
                         self._heal_for_later(spec, name, deadline)
             self.folder.forget_retired(name)
-            self.folder.forget_clone(name)
+            self.folder.forget(name)
 
     def _heal_for_later(self, spec: DatabaseSpec, name: str, deadline: float) -> None:
         healed = None
@@ -219,7 +219,7 @@ class ClonePool:
                 server.remark(name, self.maker.naming.mark("idle", server.now(), template=template))
             else:
                 server.drop(name)
-        self.folder.forget_clone(name)
+        self.folder.forget(name)
 
     def _keeps(self, spec: DatabaseSpec) -> bool:
         if self.keep == "auto":

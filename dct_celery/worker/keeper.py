@@ -278,7 +278,7 @@ class RunKeeper:
     def _clean_up(self) -> None:
         self._folder.end()
         deadline = self._clock.monotonic() + RETIRE_SECONDS
-        while self._folder.clones() and self._clock.monotonic() < deadline:
+        while self._folder.clones.in_use() and self._clock.monotonic() < deadline:
             self._clock.sleep(0.05)
         try:
             self._preparation.close()

@@ -297,8 +297,8 @@ class Preparation:
             templates=templates,
             specs=prepared.specs,
             servers=self._servers,
-            folder=self._folder,
-            maker=CloneMaker(templates, self._servers, self._folder, self._naming(prepared), self._clock, "p"),
+            folder=self._folder.clones,
+            maker=CloneMaker(templates, self._servers, self._folder.clones, self._naming(prepared), self._clock, "p"),
             clock=self._clock,
             # More slots than tests never come.
             slots=min(prepared.slots, prepared.loaded.count),

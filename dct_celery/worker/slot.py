@@ -75,7 +75,7 @@ class SlotRun:
         naming = CloneNaming(run, services.name, state.owner, services.settings.keep_days)
         cache = services.folder.template_cache(state.key)
         self._templates = Templates(state.key, self._specs, self._servers, self._fork, cache, naming, self._clock)
-        self._maker = CloneMaker(self._templates, self._servers, folder, naming, self._clock, slot)
+        self._maker = CloneMaker(self._templates, self._servers, folder.clones, naming, self._clock, slot)
         self._forks = 0
         self._waited = 0.0
         self._changes = Changes()
@@ -210,8 +210,8 @@ class SlotRun:
         deadline = self._clock.monotonic() + SPARE_SECONDS
         while True:
             # Asked before taking: between the two, a spare may be finished.
-            coming = self.folder.is_making(alias, kind) and self._clock.monotonic() < deadline
-            if name := self.folder.take_spare(alias, kind):
+            coming = self.folder.clones.is_making(alias, kind) and self._clock.monotonic() < deadline
+            if name := self.folder.clones.take_spare(alias, kind):
                 return name
             if not coming:
                 return None
@@ -223,7 +223,7 @@ class SlotRun:
             self.process.kill() if kill else self.process.finish()
             self.process = None
         for name in self._clones.values():
-            self.folder.retire_clone(name)
+            self.folder.clones.retire(name)
         self._clones = {}
 
     def close(self) -> None:

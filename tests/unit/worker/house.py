@@ -87,10 +87,10 @@ class House:
     def pool(self, **more: Any) -> ClonePool:
         options = {"slots": 2, "flushes": frozenset(), **more}
         maker = self.maker("p")
-        return ClonePool(self.templates, self.specs, self.servers, self.folder, maker, self.clock, **options)
+        return ClonePool(self.templates, self.specs, self.servers, self.folder.clones, maker, self.clock, **options)
 
     def maker(self, place: int | str = "p") -> CloneMaker:
-        return CloneMaker(self.templates, self.servers, self.folder, self.naming, self.clock, place)
+        return CloneMaker(self.templates, self.servers, self.folder.clones, self.naming, self.clock, place)
 
     def kinds(self) -> dict[str, int]:
         """How many databases of each kind there are."""

@@ -26,13 +26,13 @@ class Scene(House):
     @property
     def noted(self) -> list[str]:
         """Clones that this process has, by the run's folder."""
-        return [name for name, _ in self.folder.clones()]
+        return [name for name, _ in self.folder.clones.in_use()]
 
     def retired(self) -> str:
         """A used clone that somebody gave back."""
         name = self.slot.make(self.spec, PRISTINE)
         self.spoil(name)
-        self.folder.retire_clone(name)
+        self.folder.clones.retire(name)
         return name
 
 
@@ -132,7 +132,7 @@ def test_a_clone_that_cannot_be_healed_is_forgotten_and_a_copy_is_made(scene: Sc
     name = scene.slot.make(scene.spec, PRISTINE)
     # Then
     assert scene.noted == [name]
-    assert scene.folder.retired() == []
+    assert scene.folder.clones.retired() == []
     assert scene.world.databases[name].rows == BOOKS
 
 
@@ -151,7 +151,7 @@ def test_an_idle_clone_of_an_earlier_run_is_adopted_under_a_new_name(scene: Scen
     idle = scene.slot.make(scene.spec, PRISTINE)
     template = scene.slot.template(scene.spec, PRISTINE)
     scene.server.remark(idle, scene.naming.mark("idle", 0, template=template))
-    scene.folder.forget_clone(idle)
+    scene.folder.clones.forget(idle)
     # When
     name = scene.slot.adopt(scene.spec, PRISTINE)
     # Then
