@@ -25,7 +25,7 @@ from dct_celery.worker.testprocess import TestProcess
 from dct_celery.worker.watchdog import Overdue, Watchdog
 
 if TYPE_CHECKING:
-    from dct_celery.worker.slot import SlotRun
+    from dct_celery.worker.slot_run import SlotRun
 
 log = logging.getLogger("dct_celery.worker")
 #: A batch goes out when the oldest record in it is this old (seconds), or when it has this many characters.
