@@ -1,4 +1,8 @@
-"""The host thread of a worker's main process: says that the worker is there, and keeps each run that wants it."""
+"""The host thread of a worker's main process: says that the worker is there, and keeps each run that wants it.
+
+Its life: `start` (the folder is made ours alone, what an earlier life left goes, the threads begin), then a `_round` after the
+other (`_look` at the registry, `_beat`), `drain` when the worker is told to stop, `stop` when its slots have finished.
+"""
 
 from __future__ import annotations
 
@@ -57,27 +61,29 @@ class Host:
         self._ended = EndedRuns(services.folder.ended)
         #: The store has not answered lately, or not yet: leaving it would take as long as its time-outs.
         self._away = True
+        self._complained = False
+        #: Monotonic seconds of the last beat.
+        self._beaten = -BEAT
         self._about = about(services.settings)
         self._thread = threading.Thread(target=self._loop, name="dct-host", daemon=True)
 
     def start(self) -> None:
+        """Raises SystemExit when the work folder cannot be had."""
+        self._close_folder()
+        self._claim_folder()
+        self._clear_leftovers()
+        if not self._services.door.keyring.secure:
+            log.warning("DCT_INSECURE: without a signing key, whoever can write to the store can run code on this worker")
+        self._collecting.start()
+        self._thread.start()
+
+    def _close_folder(self) -> None:
+        """To everybody but this user."""
         try:
             if private_folder(self._services.folder.base, "the work folder"):
                 log.warning("%s was open to others; only its owner may enter it now", self._services.folder.base)
         except ConfigError as error:
             raise SystemExit(f"dct: error: {error}") from None
-        self._claim_folder()
-        self._services.folder.draining.unlink(missing_ok=True)
-        if not self._services.door.keyring.secure:
-            log.warning("DCT_INSECURE: without a signing key, whoever can write to the store can run code on this worker")
-        if strays := end_marked(self._services.folder.runs, self._clock):
-            log.warning("%d processes of tests were left by an earlier life of this worker; they were ended", strays)
-        for folder in self._services.folder.leftovers():
-            folder.remove()
-        Troubles(self._services.folder.troubles, self._clock).clear()
-        self._services.folder.prune_template_caches(self._clock.wall() - self._services.settings.keep_days * 86_400)
-        self._collecting.start()
-        self._thread.start()
 
     def _claim_folder(self) -> None:
         """One worker per work folder; the lock lives as long as this process."""
@@ -89,6 +95,17 @@ class Host:
                 f"dct: error: another worker uses {self._services.folder.base}; "
                 "give this one another name (-n) or folder (DCT_WORK_DIR)"
             ) from None
+
+    def _clear_leftovers(self) -> None:
+        """Of an earlier life of this worker."""
+        folder = self._services.folder
+        folder.draining.unlink(missing_ok=True)
+        if strays := end_marked(folder.runs, self._clock):
+            log.warning("%d processes of tests were left by an earlier life of this worker; they were ended", strays)
+        for run in folder.leftovers():
+            run.remove()
+        Troubles(folder.troubles, self._clock).clear()
+        folder.prune_template_caches(self._clock.wall() - self._services.settings.keep_days * 86_400)
 
     def ready(self) -> set[str]:
         """Runs whose chunks the slots may take now."""
@@ -119,28 +136,39 @@ class Host:
                 self._services.registry.leave(self._services.name)
 
     def _loop(self) -> None:
-        beaten = 0.0
-        complained = False
         pause = LOOK
-        while not self._clock.wait(self._stop, AWAY if complained else pause):
-            try:
-                began = self._clock.monotonic()
-                self._look()
-                pause = pause_after(self._clock.monotonic() - began)
-                if self._clock.monotonic() - beaten >= BEAT:
-                    self._services.registry.beat(self._info(), HORIZON)
-                    beaten = self._clock.monotonic()
-                    self._close_forgotten()
-                complained = self._away = False
-            except DctError as error:
-                if not complained:
-                    log.warning("%s; trying again", error)
-                complained = self._away = True
-                # Nobody could be seen: a store that comes back empty must find the run's slots still there.
-                for keeper in self._keepers.values():
-                    keeper.seen_at = self._clock.monotonic()
-            except Exception:
-                log.exception("host thread")
+        while not self._clock.wait(self._stop, pause):
+            pause = self._round()
+
+    def _round(self) -> float:
+        """One look at the registry, and a beat if it is time for one; seconds until the next round."""
+        began = self._clock.monotonic()
+        try:
+            self._look()
+            pause = pause_after(self._clock.monotonic() - began)
+            self._beat()
+        except DctError as error:
+            self._miss_store(error)
+            return AWAY
+        except Exception:
+            log.exception("host thread")
+            return pause_after(self._clock.monotonic() - began)
+        self._complained = self._away = False
+        return pause
+
+    def _beat(self) -> None:
+        if self._clock.monotonic() - self._beaten >= BEAT:
+            self._services.registry.beat(self._info(), HORIZON)
+            self._beaten = self._clock.monotonic()
+            self._close_forgotten()
+
+    def _miss_store(self, error: DctError) -> None:
+        """No run could be seen: a store that comes back empty must find their slots still here."""
+        if not self._complained:
+            log.warning("%s; trying again", error)
+        self._complained = self._away = True
+        for keeper in self._keepers.values():
+            keeper.seen_at = self._clock.monotonic()
 
     def _look(self) -> None:
         self._watch_trouble()

@@ -1,4 +1,8 @@
-"""One run on a worker: prepared, kept ready for its slots, told of to the dispatcher, and cleaned up."""
+"""One run on a worker, in a thread of its own.
+
+Its life: `_prepare` (and publish it to the slots, or refuse it), `_serve` until it is over, `_clean_up`. What is reported to the
+dispatcher while the store is away is reported when it is back.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +79,7 @@ class RunKeeper:
         self.seen_at = self._clock.monotonic()
         self._told_at = self._ready_at = 0.0
         #: When the loader was found dead.
-        self._bereft_at = 0.0
+        self._loader_died_at = 0.0
         self._thread = threading.Thread(target=self._keep, name=f"run-{run}", daemon=True)
 
     def start(self) -> None:
@@ -129,11 +133,14 @@ class RunKeeper:
                 said = f"internal error of the worker: {type(error).__name__}: {error}"
                 self._refuse(RefusedReport(said, _end_of(traceback.format_exc())))
         try:
-            while not self._clock.wait(self._end, 0.0 if self._tend() else POOL_PAUSE):
-                pass
+            self._serve()
         finally:
             self.state = RunStage.OVER
             self._clean_up()
+
+    def _serve(self) -> None:
+        while not self._clock.wait(self._end, 0.0 if self._tend() else POOL_PAUSE):
+            pass
 
     @property
     def stale(self) -> bool:
@@ -185,7 +192,7 @@ class RunKeeper:
             log.warning("run %s: %s", self.run, error)
         except Exception:  # a full disk, say: it must not end the run here
             log.exception("run %s: what was said and sent before", self.run)
-        self._mourn(self._clock.monotonic())
+        self._check_loader(self._clock.monotonic())
         if self.state is RunStage.READY and (line := self._folder.refusal):
             self._folder.unpublish()
             self._refuse(RefusedReport(line, permanent=True))
@@ -201,15 +208,15 @@ class RunKeeper:
             busy = False
         return busy
 
-    def _mourn(self, now: float) -> None:
+    def _check_loader(self, now: float) -> None:
         """A loader that was killed (its memory is the largest here) takes all forks with it, and no slot can go on without it:
         the run begins anew on this worker, once slots have given back what they had."""
         process = self._preparation.process
         if self.state is RunStage.READY and process is not None and not process.alive():
             log.warning("run %s: the loader died; the run is prepared anew", self.run)
-            self.state, self._bereft_at = RunStage.PREPARING, now
+            self.state, self._loader_died_at = RunStage.PREPARING, now
             self._folder.unpublish()
-        if self._bereft_at and now - self._bereft_at > GIVE_BACK:
+        if self._loader_died_at and now - self._loader_died_at > GIVE_BACK:
             self._end.set()
 
     def _check(self) -> None:

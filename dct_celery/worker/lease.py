@@ -26,13 +26,20 @@ class LeaseKeeper:
         self.cancelled = False
         self._thread = threading.Thread(target=self._run, name=f"lease-{lease.chunk}", daemon=True)
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
         self._thread.start()
+
+    def stop(self) -> None:
+        """Returns when nothing is renewed any more."""
+        self._end.set()
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
+        self.stop()
 
     def note(self, answer: WriteAnswer) -> None:
         """What the store answered to any write under this lease."""
@@ -43,8 +50,12 @@ class LeaseKeeper:
         # A cancel should reach the slot within a second even when the lease is long.
         pause = min(self._lease_ms / 3000, 1.0)
         while not self._clock.wait(self._end, pause):
-            try:
-                self.note(self._ledger.renew(self._lease, self._lease_ms))
-            except Exception as error:
-                # The store decides who holds the lease; while it is away, nobody can lose it.
-                log.warning("lease of %s not renewed: %s", self._lease.chunk, error)
+            self.renew()
+
+    def renew(self) -> None:
+        """Once. Never raises."""
+        try:
+            self.note(self._ledger.renew(self._lease, self._lease_ms))
+        except Exception as error:
+            # The store decides who holds the lease; while it is away, nobody can lose it.
+            log.warning("lease of %s not renewed: %s", self._lease.chunk, error)

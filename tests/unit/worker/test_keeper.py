@@ -127,16 +127,16 @@ def test_a_run_whose_loader_died_begins_anew_once_slots_have_given_back_what_the
     one = keeper(monkeypatch, Ledger(), LeaseLost("over"))
     one.state = RunStage.READY
     one._preparation.process.alive.return_value = True
-    one._mourn(100.0)
+    one._check_loader(100.0)
     assert one.state is RunStage.READY
     # When
     one._preparation.process.alive.return_value = False
-    one._mourn(101.0)
+    one._check_loader(101.0)
     # Then: nobody begins anything here
     assert (one.state, one.ended) == (RunStage.PREPARING, False)
     one._folder.unpublish.assert_called_once_with()
     # And later
-    one._mourn(101.0 + keepers.GIVE_BACK + 0.1)
+    one._check_loader(101.0 + keepers.GIVE_BACK + 0.1)
     assert one.ended
 
 
