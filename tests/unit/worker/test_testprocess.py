@@ -330,8 +330,8 @@ def test_stacks_are_awaited_until_they_are_whole(scene: Scene, monkeypatch: pyte
     monkeypatch.setattr(process, "_writes_stacks", lambda pid: True)
     monkeypatch.setattr(testprocess.os, "kill", lambda pid, number: None)
     stacks = scene.folder / "stacks"
-    scene.clock.at(0.3, lambda: stacks.write_text("Thread 1:"))
-    scene.clock.at(0.34, lambda: stacks.write_text("Thread 1: in test_a"))
+    scene.clock.at(0.28, lambda: stacks.write_text("Thread 1:"))
+    scene.clock.at(0.33, lambda: stacks.write_text("Thread 1: in test_a"))
     # When / Then
     assert process.stacks(ask=True) == "Thread 1: in test_a"
     assert scene.clock.now - 1000.0 < 0.6
