@@ -17,7 +17,7 @@ from dct_celery.settings import Settings
 from dct_celery.wire.messages import Loaded
 from tests.support.memory_database import MemoryServer
 
-SHOP = Configured("default", "postgresql", "postgresql", "shop", "test_shop", False, "db", "", True)
+SHOP = Configured("default", "postgresql", "shop", "test_shop", False, "db", "", True)
 
 
 def unresolved(hosts: Iterable[str]) -> dict[str, set[str]]:

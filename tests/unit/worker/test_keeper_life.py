@@ -192,11 +192,12 @@ def test_a_pool_that_fails_does_not_end_the_run(scene: Scene, monkeypatch: pytes
 def test_what_was_done_with_databases_is_told_once_a_second_and_only_what_is_new(scene: Scene) -> None:
     # Given
     scene.clock.at(0.5, lambda: scene.use.update(cloned=2.0))
+    scene.clock.at(0.9, lambda: scene.use.update(cloned=3.0))
     scene.clock.at(3.5, lambda: scene.use.update(cloned=5.0))
     # When
     scene.live_for(6.0)
     # Then
-    assert [report.use for report in scene.reports(UsageReport)] == [{"cloned": 2.0}, {"cloned": 3.0}]
+    assert [report.use for report in scene.reports(UsageReport)] == [{"cloned": 3.0}, {"cloned": 2.0}]
 
 
 def test_what_a_slot_finds_that_keeps_the_worker_from_the_run_refuses_it(scene: Scene) -> None:
