@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from dct_celery.testproc import doors
-from dct_celery.testproc.project import Project
+from dct_celery.testproc.backends.django_unittest.project import Project
 from dct_celery.testproc.whereto import where
 
 

@@ -17,10 +17,10 @@ import sys
 from typing import NoReturn
 
 from dct_celery.testproc import databases
+from dct_celery.testproc.backends.django_unittest.project import Project
 from dct_celery.testproc.channel import Channel, raise_descriptor
 from dct_celery.testproc.lifetime import Mark, die_with_parent, dump_stacks_to, first_to_go
 from dct_celery.testproc.orphans import Orphans
-from dct_celery.testproc.project import Project
 from dct_celery.wire import messages
 
 #: Bound now, as tests patch it: a fork that came back from `_become` would take itself for the loader.

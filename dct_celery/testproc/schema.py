@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from dct_celery.testproc import databases
-from dct_celery.testproc.project import Project
+from dct_celery.testproc.backends.django_unittest.project import Project
 from dct_celery.testproc.sources import Sources
 from dct_celery.testproc.stable import Plain
 

@@ -12,12 +12,12 @@ import traceback
 from typing import Any
 
 from dct_celery.testproc import databases, doors, quickflush, sharedmemory
+from dct_celery.testproc.backends.django_unittest.chunk import run_chunk
+from dct_celery.testproc.backends.django_unittest.project import Project
 from dct_celery.testproc.channel import Channel, raise_descriptor
-from dct_celery.testproc.chunk import run_chunk
 from dct_celery.testproc.clock import now
 from dct_celery.testproc.leaks import Watch
 from dct_celery.testproc.output import OutputFile
-from dct_celery.testproc.project import Project
 from dct_celery.testproc.recorder import Recorder
 from dct_celery.wire import messages
 

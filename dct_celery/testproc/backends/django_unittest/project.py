@@ -10,6 +10,7 @@ import unittest
 from collections.abc import Iterator
 from typing import Any
 
+import dct_celery
 from dct_celery.errors import CollectionError, ConfigError
 from dct_celery.wire import messages
 
@@ -133,7 +134,7 @@ def _failing_as(reason: str) -> Iterator[None]:
 
 def _project_trace(error: BaseException) -> str:
     """The traceback without our own frames at its beginning: the fault is the project's."""
-    ours = os.path.dirname(os.path.dirname(__file__)) + os.sep
+    ours = os.path.dirname(dct_celery.__file__) + os.sep
     tb = error.__traceback__
     while tb is not None and tb.tb_frame.f_code.co_filename.startswith(ours):
         tb = tb.tb_next

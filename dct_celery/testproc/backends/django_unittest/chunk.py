@@ -12,9 +12,9 @@ from unittest.util import strclass
 
 from dct_celery.core.model import FixturePhase, FixtureRef, FixtureScope
 from dct_celery.testproc import sharedmemory
+from dct_celery.testproc.backends.django_unittest.project import Project
 from dct_celery.testproc.clock import now
 from dct_celery.testproc.leaks import Watch
-from dct_celery.testproc.project import Project
 from dct_celery.testproc.recorder import Recorder, recording
 from dct_celery.wire import messages
 

@@ -1,0 +1,1 @@
+"""What knows a test framework: one package per framework, found by name."""

@@ -1,0 +1,1 @@
+"""Django projects, run as `manage.py test` runs them: unittest under the project's own runner."""
