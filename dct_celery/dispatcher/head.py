@@ -62,8 +62,7 @@ class Head:
     #: Settings of the run by name, as plain values.
     settings: dict[str, Json]
     loaded: messages.Loaded
-    #: The manifest's entries as they came.
-    entries: tuple[dict[str, Json], ...]
+    entries: tuple[Entry, ...]
 
     @classmethod
     def of(cls, spec: RunSpec, began: float, request: Request, settings: Settings, collected: Collected, door: Door) -> Head:
@@ -87,7 +86,7 @@ class Head:
             project_dir=settings.project_dir,
             settings={name: codec.encode(getattr(settings, name)) for name in names},
             loaded=replace(loaded, databases=[], configured=[]),
-            entries=tuple(collected.rows),
+            entries=collected.manifest.entries,
         )
 
     def text(self, door: Door) -> str:
@@ -117,12 +116,7 @@ class Head:
         return spec
 
     def to_collected(self) -> Collected:
-        """Raises Untrusted."""
-        try:
-            manifest = Manifest(tuple(codec.decode(Entry, row) for row in self.entries))
-        except codec.Malformed as error:
-            raise Untrusted(f"the manifest of the run is malformed: {error}") from None
-        return Collected(manifest, self.loaded, list(self.entries))
+        return Collected(Manifest(self.entries), self.loaded)
 
     def to_request(self) -> Request:
         request = self.request

@@ -6,6 +6,7 @@ channel. One Load message says what to do.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 
@@ -111,10 +112,10 @@ def _configured_debug() -> bool:
 
 
 def _send_entries(project: Project, load: messages.Load, channel: Channel) -> None:
-    rows = manifest.entries(project.tests, load.root)
-    for start in range(0, len(rows), _BATCH):
-        channel.send(messages.Entries(rows[start : start + _BATCH], last=False))
-    channel.send(messages.Entries([], last=True))
+    entries = manifest.entries(project.tests, load.root)
+    while batch := tuple(itertools.islice(entries, _BATCH)):
+        channel.send(messages.Entries(batch, last=False))
+    channel.send(messages.Entries((), last=True))
 
 
 def run(argv: list[str]) -> None:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from dct_celery.core import codec
 from dct_celery.core.codec import Count, Seconds
 from dct_celery.core.leaks import LeakRecord
-from dct_celery.core.model import FixtureRef
+from dct_celery.core.model import Entry, FixtureRef
 from dct_celery.core.records import FixtureRecord, TestRecord
 from dct_celery.errors import ProtocolError
 
@@ -108,9 +108,9 @@ class Loaded(Message):
 @message
 @dataclass(frozen=True, slots=True)
 class Entries(Message):
-    """A run of manifest entries in order (collect only); `last` marks the end."""
+    """A part of the manifest, in order (collect only); `last` marks the end."""
 
-    entries: list[dict[str, Any]]
+    entries: tuple[Entry, ...]
     last: bool
 
 

@@ -60,6 +60,7 @@ RELEASED = st.builds(
     ev.ChunkReleased, st.sampled_from(ev.ReleaseReason), TEXT, TEXT, st.none() | COUNT, st.none() | REF, SECONDS, NUMBERS
 )
 LEASES = st.builds(LeaseRef, TEXT, st.integers(1, 999), st.integers(0, 10**12), TEXT, st.integers(0, 99), st.integers(1, 999))
+TEXTS = st.lists(TEXT, max_size=2).map(tuple)
 WORDS = st.dictionaries(TEXT, TEXT, max_size=2)
 SPECS = st.builds(
     make_spec, st.from_regex(r"[a-z0-9][a-z0-9-]{5,25}", fullmatch=True), argv=st.lists(TEXT, max_size=2).map(tuple),
@@ -80,7 +81,19 @@ REPORTS: list[st.SearchStrategy[Any]] = [
 ]
 MESSAGES: dict[type, st.SearchStrategy[Any]] = {
     Chunk: CHUNKS,
-    Entry: st.builds(Entry, COUNT, TEXT, TEXT, TEXT, st.sampled_from(Phase), st.none() | TEXT, st.none() | COUNT),
+    Entry: st.builds(
+        Entry,
+        COUNT,
+        TEXT,
+        TEXT,
+        TEXT,
+        st.sampled_from(Phase),
+        st.none() | TEXT,
+        st.none() | COUNT,
+        keep_with=TEXTS,
+        locks=TEXTS,
+        label=TEXT,
+    ),
     TestRecord: TESTS,
     FixtureRecord: FIXTURES,
     LeaseRef: LEASES,
