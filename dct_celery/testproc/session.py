@@ -30,12 +30,12 @@ class Session:
 
     def __init__(self, project: Project, order: messages.ForkOrder) -> None:
         self._project = project
-        self._watch = Watch()
+        watch = Watch()
         inbox = os.open(order.inbox, os.O_RDONLY)
         outbox = os.open(order.outbox, os.O_WRONLY)
         self._channel = Channel(raise_descriptor(inbox), raise_descriptor(outbox))
         self._output = OutputFile(order.log)
-        self._recorder = Recorder(self._channel, self._output, project.root)
+        self._recorder = Recorder(self._channel, self._output, watch, project.root)
         self._old_config: Any = None
         self._temporary = order.environment.get("TMPDIR", "")
         # The loader's choice of a temporary folder is not ours.
@@ -54,7 +54,8 @@ class Session:
         try:
             if isinstance(message, messages.RunChunk):
                 self._restore()
-                self._channel.send(run_chunk(self._project, message, self._recorder, self._watch))
+                self._recorder.start_chunk(message.chunk)
+                self._channel.send(run_chunk(self._project, message.indices, self._recorder))
             elif isinstance(message, messages.Attach):
                 sharedmemory.install()
                 self._old_config = databases.attach(self._project, message.databases, message.serialized, message.servers)
