@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dct_celery.core.model import Entry, Manifest
+from dct_celery.core import backends
+from dct_celery.core.model import Entry, Manifest, Verdict
 from dct_celery.errors import CollectionError, ProcessDied, ProtocolError
 from dct_celery.ports import UserProcess
 from dct_celery.wire import messages
@@ -20,6 +21,10 @@ _GAP = 1.0
 class Collected:
     manifest: Manifest
     loaded: messages.Loaded
+
+    def rerun(self, verdict: Verdict) -> str:
+        """The command that runs one test alone, without workers."""
+        return backends.rerun(self.loaded.rerun, verdict.entry)
 
 
 @dataclass(slots=True)

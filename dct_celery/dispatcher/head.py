@@ -22,7 +22,7 @@ from dct_celery.dispatcher.collect import Collected
 from dct_celery.dispatcher.request import Request
 from dct_celery.errors import InfrastructureError, Untrusted, UsageError
 from dct_celery.protocol.door import Door, parse, peek
-from dct_celery.protocol.runs import ManifestSummary, RunSpec
+from dct_celery.protocol.runs import BackendName, ManifestSummary, RunSpec
 from dct_celery.security.signing import signature_of, signed_by
 from dct_celery.settings import OPTIONS, Settings
 from dct_celery.wire import messages
@@ -37,7 +37,8 @@ _LIMIT = 256 * 1024 * 1024
 class Selection:
     """A `Request` as it is written down."""
 
-    argv: tuple[str, ...]
+    backend: BackendName
+    words: tuple[str, ...]
     settings: str | None
     root: str
     directory: str
@@ -74,7 +75,8 @@ class Head:
             manifest=ManifestSummary(loaded.digest, len(collected.manifest), loaded.environment),
             began=began,
             request=Selection(
-                request.argv,
+                request.backend,
+                request.words,
                 request.settings,
                 str(request.root),
                 request.directory,
@@ -121,7 +123,8 @@ class Head:
     def to_request(self) -> Request:
         request = self.request
         return Request(
-            request.argv,
+            request.backend,
+            request.words,
             request.settings,
             Path(request.root),
             request.directory,

@@ -28,7 +28,9 @@ from dct_celery.wire import messages
 KEY, OTHER_KEY = "the-pool-of-the-tests-has-this-key", "another-pool-has-this-other-key-instead"
 KEY_ID = key_id(KEY)
 NONCE = "0123456789abcdef"
-REQUEST = Request(("--verbosity=1",), "site.settings", Path("/src"), ".", (".",), {"TZ": "UTC"}, "7", None)
+REQUEST = Request(
+    "django", ("--settings=site.settings", "--verbosity=1"), "site.settings", Path("/src"), ".", (".",), {"TZ": "UTC"}, "7", None
+)
 #: Long after everything that happens on the clocks of tests.
 LATER_MS = 9_000_000_000_000
 
@@ -71,7 +73,8 @@ def run_door(run: str = "run-one", *keys: str, pool: str = "pool", nonce: str = 
 def make_spec(run: str = "run-one", **fields: Any) -> RunSpec:
     usual: dict[str, Any] = {
         "nonce": NONCE, "protocol": PROTOCOL_VERSION, "version": "0", "expires_ms": LATER_MS, "tree": "ab" * 20,
-        "code": "snapshot", "argv": (), "settings": None, "directory": ".", "sys_path": (), "environment": {}, "hash_seed": "0",
+        "code": "snapshot", "backend": "django", "words": (), "directory": ".", "sys_path": (),
+        "environment": {}, "hash_seed": "0",
     }  # fmt: skip
     return RunSpec(run=run, **{**usual, **fields})
 

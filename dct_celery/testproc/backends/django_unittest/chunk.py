@@ -6,17 +6,19 @@ import sys
 import unittest
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import signals
 from unittest.util import strclass
 
 from dct_celery.core.model import FixturePhase, FixtureRef, FixtureScope
 from dct_celery.testproc import sharedmemory
-from dct_celery.testproc.backends.django_unittest.project import Project
 from dct_celery.testproc.backends.django_unittest.result import fixture_named, recording
 from dct_celery.testproc.clock import now
 from dct_celery.testproc.recorder import Recorder, Scopes
 from dct_celery.wire import messages
+
+if TYPE_CHECKING:
+    from dct_celery.testproc.backends.django_unittest.project import DjangoProject
 
 #: Bound now, as tests patch it.
 _catch_warnings = warnings.catch_warnings
@@ -121,7 +123,7 @@ def _forget_interrupt() -> None:
         handler.called = False
 
 
-def run_chunk(project: Project, indices: Sequence[int], recorder: Recorder) -> messages.ChunkFinished:
+def run_chunk(project: DjangoProject, indices: Sequence[int], recorder: Recorder) -> messages.ChunkFinished:
     """Runs the chunk to its end, or to the BaseException that ends it early."""
     tests = [(index, project.tests[index]) for index in indices]
     suite = ChunkSuite(tests, recorder)
@@ -161,7 +163,7 @@ def _run(suite: ChunkSuite, result: Any) -> None:
                 hook()
 
 
-def _text_runner(project: Project) -> Any:
+def _text_runner(project: DjangoProject) -> Any:
     """The project's text runner, writing its dots to nobody."""
     from django.test.runner import DiscoverRunner
 

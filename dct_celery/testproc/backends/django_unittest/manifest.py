@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 from unittest.util import strclass
 
-from dct_celery.core.model import Entry, Phase, manifest_digest
+from dct_celery.core.model import Entry, Phase
 
 
 def identities(tests: list[unittest.TestCase]) -> list[tuple[str, str, str]]:
@@ -18,14 +18,15 @@ def identities(tests: list[unittest.TestCase]) -> list[tuple[str, str, str]]:
     return [(test.id(), strclass(type(test)), phase_of(test).value) for test in tests]
 
 
-def digest(tests: list[unittest.TestCase]) -> str:
-    return manifest_digest(identities(tests))
-
-
 def entries(tests: list[unittest.TestCase], root: str) -> Iterator[Entry]:
     """One per test, in canonical order. `root`: folder of the tree that files are named below."""
     files: dict[type, tuple[str | None, str | None]] = {}
     return (_entry(index, test, root, files) for index, test in enumerate(tests))
+
+
+def flushed_aliases(tests: list[unittest.TestCase]) -> list[str]:
+    """Aliases that some test of the selection flushes."""
+    return sorted({alias for test in filter(_flushes, tests) for alias in _databases(test)})
 
 
 def phase_of(test: unittest.TestCase) -> Phase:

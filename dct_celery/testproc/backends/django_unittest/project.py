@@ -2,49 +2,74 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
-import traceback
 import unittest
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import dct_celery
-from dct_celery.errors import CollectionError, ConfigError
+from dct_celery.core.model import Entry
+from dct_celery.errors import ConfigError
+from dct_celery.testproc import databases, doors, quickflush, schema, sharedmemory
+from dct_celery.testproc.backends.base import Description, Identity, failing_as, failure_of_order
+from dct_celery.testproc.backends.django_unittest import manifest, surroundings
+from dct_celery.testproc.backends.django_unittest.chunk import run_chunk
+from dct_celery.testproc.recorder import Recorder
 from dct_celery.wire import messages
 
 #: Runner methods that drive a whole sequential run; ours is driven chunk by chunk instead.
 _DRIVERS = ("run_tests", "run_suite", "suite_result")
+_SETTINGS = "--settings="
 
 
-class LoadFailed(Exception):
-    """The suite could not be built; carries the Fatal to send."""
-
-    def __init__(self, fatal: messages.Fatal) -> None:
-        super().__init__(fatal.message)
-        self.fatal = fatal
-
-
-class Project:
+class DjangoProject:
     """Runner and suite of the project. `tests` is the flattened suite in canonical order."""
 
-    def __init__(self, runner: Any, options: dict[str, Any], suite: Any, root: str) -> None:
+    def __init__(self, runner: Any, options: dict[str, Any], suite: Any, load: messages.Load, settings: str | None) -> None:
+        """`settings`: the module that the words named, or None."""
         from django.test.utils import iter_test_cases  # type: ignore[attr-defined]
 
         self.runner = runner
         #: Folder of the tree that the project is part of.
-        self.root = root
-        self.options = options
+        self.root = load.root
         self.tests: list[unittest.TestCase] = list(iter_test_cases(suite))
         #: alias -> must its contents be serialized; of the whole selection, never of a chunk.
         self.databases: dict[str, bool] = runner.get_databases(suite)
+        self._options = options
+        self._load = load
+        self._settings = settings
+        #: What setup_databases returned, for the tear-down.
+        self._old_config: Any = None
 
     @property
     def serialized_aliases(self) -> set[str]:
         return {alias for alias, serialize in self.databases.items() if serialize}
 
-    def not_honoured(self) -> list[str]:
+    # -- what it is --------------------------------------------------------------------
+
+    def identities(self) -> list[Identity]:
+        return manifest.identities(self.tests)
+
+    def entries(self) -> Iterator[Entry]:
+        return manifest.entries(self.tests, self.root)
+
+    def describe(self, packages: dict[str, str]) -> Description:
+        with failing_as("settings"):
+            described, configured = databases.describe(self), databases.configured(self)
+        load = self._load
+        depends = [os.path.join(load.directory, glob) for glob in load.template_depends]
+        return Description(
+            rerun=surroundings.rerun_command(load, self._settings, self._options["testrunner"]),
+            environment=surroundings.settings_facts(self.root),
+            facts=surroundings.facts(),
+            databases=described,
+            configured=configured,
+            flushes=manifest.flushed_aliases(self.tests),
+            schema="" if load.collect_only else schema.fingerprint(self, packages, depends),
+            redis_in_use=surroundings.redis_in_use(),
+            not_honoured=self._not_honoured(),
+        )
+
+    def _not_honoured(self) -> list[str]:
         """Overridden runner methods that never run here, as "Class.method"."""
         from django.test.runner import DiscoverRunner
 
@@ -53,27 +78,84 @@ class Project:
             f"{cls.__qualname__}.{name}" for name in _DRIVERS if getattr(cls, name, None) is not getattr(DiscoverRunner, name)
         ]
 
+    # -- databases ---------------------------------------------------------------------
 
-def prepare_process(load: messages.Load) -> None:
-    """Working directory, sys.path and settings variable, as a `manage.py` in that directory would have them."""
-    os.chdir(os.path.join(load.root, load.directory))
-    if sys.path and sys.path[0] == "":
-        del sys.path[0]
-    sys.path[:0] = [entry for entry in load.sys_path if entry not in sys.path]
-    if load.settings:
-        os.environ["DJANGO_SETTINGS_MODULE"] = load.settings
+    def before_fork(self) -> None:
+        databases.close_all()
+
+    def attach(self, order: messages.Attach) -> None:
+        sharedmemory.install()
+        self._old_config = databases.attach(self, order.databases, order.serialized, order.servers)
+        quickflush.install()
+        databases.flush(order.flush)
+
+    def build(self, order: messages.Build) -> None:
+        databases.build(self, order.databases, order.limits, order.servers)
+
+    def check(self, order: messages.Check) -> None:
+        databases.check(self, order.databases, order.servers)
+
+    def flush(self, order: messages.Flush) -> None:
+        databases.flush_template(self, order.databases, order.aliases, order.servers)
+
+    def serialize(self, order: messages.Serialize) -> None:
+        databases.serialize(self, order.databases, order.files, order.servers)
+
+    # -- tests -------------------------------------------------------------------------
+
+    def run(self, indices: Sequence[int], recorder: Recorder) -> messages.ChunkFinished:
+        return run_chunk(self, indices, recorder)
+
+    def failure(self, order: messages.Message, error: BaseException, output: str) -> messages.Fatal:
+        """With what Django printed: creation code prints its reason before it exits."""
+        from django.core.management.base import SystemCheckError
+        from django.db import InterfaceError, OperationalError
+
+        if isinstance(error, SystemCheckError):
+            return messages.Fatal("checks", "SystemCheckError: the system check failed", str(error))
+        if isinstance(error, doors.WrongDatabase):
+            return messages.Fatal("elsewhere", str(error), output.strip())
+        fatal = failure_of_order(order, error, output)
+        if isinstance(error, SystemExit):
+            said = output.strip().splitlines()
+            first = said[-1] if said else "the database creation code exited"
+            return messages.Fatal(fatal.reason, f"SystemExit: {first}", fatal.detail)
+        if fatal.reason == "checks" and isinstance(error, (OperationalError, InterfaceError)):
+            # Checks touch the database, but they are not what failed.
+            return messages.Fatal("database", fatal.message, fatal.detail)
+        return fatal
+
+    def close(self) -> None:
+        """What the end of a sequential run does."""
+        if self._old_config is not None:
+            self.runner.teardown_databases(self._old_config)
+        self.runner.teardown_test_environment()
 
 
-def load_project(load: messages.Load) -> Project:
+def load_project(load: messages.Load) -> DjangoProject:
     """Imports settings and the whole selection. Raises LoadFailed with the reason that the user should read."""
-    with _failing_as("settings"):
-        options = _parse(load.argv)
-    with _failing_as("settings"):
+    settings, words = _settings_of(load.words)
+    if settings:
+        os.environ["DJANGO_SETTINGS_MODULE"] = settings
+    with failing_as("settings"):
+        options = _parse(words)
+    with failing_as("settings"):
         runner = _make_runner(options)
         runner.setup_test_environment()
-    with _failing_as("labels"):
+    with failing_as("labels"):
         suite = runner.build_suite(options["args"])
-    return Project(runner, options, suite, load.root)
+    return DjangoProject(runner, options, suite, load, settings)
+
+
+def _settings_of(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The module that the first word names, and the other words.
+
+    Taken out, because the dispatcher names the module whoever chose it: the project's runner is not told what its user did
+    not type.
+    """
+    if words and words[0].startswith(_SETTINGS):
+        return words[0].removeprefix(_SETTINGS), list(words[1:])
+    return None, list(words)
 
 
 def _parse(argv: list[str]) -> dict[str, Any]:
@@ -115,27 +197,3 @@ def _make_runner(options: dict[str, Any]) -> Any:
     if not hasattr(runner, "time_keeper"):
         runner.time_keeper = NullTimeKeeper()
     return runner
-
-
-@contextlib.contextmanager
-def _failing_as(reason: str) -> Iterator[None]:
-    """Turns whatever the project raises into a LoadFailed with one line and the traceback below it."""
-    try:
-        yield
-    except LoadFailed:
-        raise
-    except (ConfigError, CollectionError) as error:
-        raise LoadFailed(messages.Fatal(reason, str(error))) from error
-    except (Exception, SystemExit) as error:
-        line = str(error).strip().splitlines()[0] if str(error).strip() else ""
-        name = type(error).__name__
-        raise LoadFailed(messages.Fatal(reason, f"{name}: {line}" if line else name, _project_trace(error))) from error
-
-
-def _project_trace(error: BaseException) -> str:
-    """The traceback without our own frames at its beginning: the fault is the project's."""
-    ours = os.path.dirname(dct_celery.__file__) + os.sep
-    tb = error.__traceback__
-    while tb is not None and tb.tb_frame.f_code.co_filename.startswith(ours):
-        tb = tb.tb_next
-    return "".join(traceback.format_exception(type(error), error, tb))
