@@ -15,13 +15,13 @@ MAX_LINE = 1000
 _format_exception = traceback.format_exception
 
 
-def failure_of(error: BaseException, root: str) -> Failure:
+def failure_of(error: BaseException, root: str, *, kind: str = "error") -> Failure:
     """An exception that no framework has formatted. `root`: see `describe`."""
     try:
         text = "".join(_format_exception(error))
     except BaseException as trouble:  # of the exception itself, or of one behind it
         text = f"<the traceback cannot be shown: {type_name(type(trouble))}>"
-    return describe(type(error), error, text, root)
+    return describe(type(error), error, text, root, kind=kind)
 
 
 def describe(cls: Any, error: Any, text: str, root: str, *, kind: str = "error", subtest: str = "") -> Failure:
