@@ -17,7 +17,7 @@ from dct_celery.security import guards
 
 # The session is imported here for what it binds: settings and test modules may patch the standard library.
 from dct_celery.testproc import environment, session  # noqa: F401
-from dct_celery.testproc.backends.base import LoadFailed, Project, find
+from dct_celery.testproc.backends.base import LoadFailed, Project, failing_as, find
 from dct_celery.testproc.channel import Channel, raise_descriptor
 from dct_celery.testproc.clock import now
 from dct_celery.testproc.lifetime import die_with_parent, dump_stacks_to_output
@@ -47,12 +47,13 @@ def serve(load: messages.Load, channel: Channel) -> None:
     """Loads the project; then hands over its manifest, or forks test processes until the channel closes."""
     start = now()
     try:
-        # Ours is imported before the project's folders are on sys.path, where a file may be called like a module of the
-        # standard library; another one may be in just those folders.
-        backend = find(load.backend) if load.backend in BUILT_IN else None
-        _enter(load)
-        project = (backend or find(load.backend)).load(load)
-        loaded = _describe(project, load, start)
+        with failing_as("collection"):
+            # Ours is imported before the project's folders are on sys.path, where a file may have the
+            # name of a module of the standard library; another one may be in just those folders.
+            backend = find(load.backend) if load.backend in BUILT_IN else None
+            _enter(load)
+            project = (backend or find(load.backend)).load(load)
+            loaded = _describe(project, start)
     except LoadFailed as failed:
         channel.send(failed.fatal)
         return
@@ -74,7 +75,7 @@ def _enter(load: messages.Load) -> None:
     sys.path[:0] = [entry for entry in load.sys_path if entry not in sys.path]
 
 
-def _describe(project: Project, load: messages.Load, start: float) -> messages.Loaded:
+def _describe(project: Project, start: float) -> messages.Loaded:
     packages = environment.describe()
     said = project.describe(packages)
     identities = project.identities()

@@ -169,6 +169,10 @@ class Recorder:
         self._inside = fixture
         self._channel.send(messages.FixtureStarted(fixture))
 
+    def fixture_over(self) -> None:
+        """A fixture has ended and none follows it at once; whoever waits need not know."""
+        self._inside = None
+
     def fixture_finished(self, fixture: FixtureRef, outcome: Outcome, failure: Failure | None, reason: str = "") -> None:
         """It failed or skipped. A set-up keeps from running what has its name among its scopes."""
         if fixture.sets_up:

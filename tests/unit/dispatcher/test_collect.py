@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from dct_celery.core.model import Manifest
+from dct_celery.core.model import Manifest, Outcome, Verdict
 from dct_celery.dispatcher.collect import Collected, Patience, collect
 from dct_celery.errors import CollectionError, Interrupted, ProcessDied, ProtocolError
 from dct_celery.wire.messages import Entries, Fatal, Loaded, Message
@@ -95,6 +96,16 @@ def test_what_the_project_said_is_the_message() -> None:
 def test_settings_that_do_not_import_are_named_as_such() -> None:
     with pytest.raises(CollectionError, match=r"^the settings cannot be used: No module"):
         collected(Fatal("settings", "No module named 'shop'"))
+
+
+def test_the_command_that_runs_one_test_again_is_the_projects_own() -> None:
+    # Given
+    described = replace(loaded(), rerun=("python", "manage.py", "test", "--settings=a.b"))
+    # When
+    found = collected(described, rows(0, 1, 2, 3), END)
+    # Then
+    verdict = Verdict(MANIFEST[3], Outcome.FAILED)
+    assert found.rerun(verdict) == f"python manage.py test --settings=a.b {MANIFEST[3].id}"
 
 
 class GarblingProcess(FakeProcess):

@@ -84,5 +84,6 @@ def test_a_long_text_loses_its_middle_and_says_how_much() -> None:
     # Then
     assert text.startswith("a" * (MAX_TEXT // 2))
     assert text.endswith("b" * 10)
+    assert len(text) < MAX_TEXT + 50
     assert "[… 10 characters cut …]" in text
     assert cut("short") == "short"

@@ -205,6 +205,16 @@ def test_a_fixture_from_which_an_exception_escapes_is_its_error_and_covers_the_t
     assert bench.recorder.cover([(1, SCOPES)]) == []
 
 
+def test_a_fixture_that_is_over_is_not_blamed_for_what_comes_after_it(bench: Bench) -> None:
+    # Given
+    bench.recorder.fixture(TEAR_DOWN)
+    # When
+    bench.recorder.fixture_over()
+    bench.recorder.abort(SystemExit("out"), OUTSIDE)
+    # Then
+    assert [each.fixture for each in bench.sent() if isinstance(each, messages.FixtureFinished)] == [OUTSIDE]
+
+
 def test_an_exception_outside_of_tests_and_fixtures_is_that_of_the_hook(bench: Bench) -> None:
     # Given
     run(bench, 1)

@@ -90,6 +90,8 @@ class ChunkSuite(unittest.TestSuite):
         if self._dct_next:
             self._dct_recorder.fixture(self._dct_next)
             self._dct_next = None
+        else:
+            self._dct_recorder.fixture_over()
 
     def _handleClassSetUp(self, test: Any, result: Any) -> None:
         if getattr(result, "_previousTestClass", None) is type(test):
