@@ -108,7 +108,7 @@ def collect_order(request: Request) -> messages.Load:
 def _words(settings: Settings, module: str | None, seed: int | None) -> list[str]:
     """What the backend takes: of Django's the first word may be --settings=MODULE; of others labels and --extra."""
     if settings.backend == DJANGO:
-        return [*([f"--settings={module}"] if module else []), *test_arguments(settings, seed)]
+        return [*([f"--settings={module}"] if module else []), *django_words(settings, seed)]
     for option in OPTIONS:
         if option.name in _DJANGOS and getattr(settings, option.name) != option.default:
             flag = max(option.flags, key=len)
@@ -116,7 +116,7 @@ def _words(settings: Settings, module: str | None, seed: int | None) -> list[str
     return [*settings.extra, *settings.labels]
 
 
-def test_arguments(settings: Settings, seed: int | None) -> list[str]:
+def django_words(settings: Settings, seed: int | None) -> list[str]:
     """The command line of `manage.py test` that selects and orders the same tests."""
     argv = [f"--verbosity={settings.verbosity}"]
     for name in ("pattern", "top_level_directory", "testrunner"):

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from dct_celery.dispatcher.request import Request, make_request, require_project, strangers, test_arguments
+from dct_celery.dispatcher.request import Request, django_words, make_request, require_project, strangers
 from dct_celery.errors import ConfigError
 from dct_celery.settings import Settings
 
-test_arguments.__test__ = False  # type: ignore[attr-defined]  # a function of ours, not a test
 MANAGE = 'import os\nos.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")\n'
 
 
@@ -22,7 +21,7 @@ def request_for(root: Path, environ: dict[str, str] | None = None, *, below: str
 
 
 def test_without_options_only_the_verbosity_is_said() -> None:
-    assert test_arguments(Settings(), None) == ["--verbosity=1"]
+    assert django_words(Settings(), None) == ["--verbosity=1"]
 
 
 def test_every_option_is_said_in_djangos_words() -> None:
@@ -44,7 +43,7 @@ def test_every_option_is_said_in_djangos_words() -> None:
         verbosity=2,
     )
     # When
-    argv = test_arguments(settings, 42)
+    argv = django_words(settings, 42)
     # Then
     assert argv == [
         "--verbosity=2", "--pattern=check*.py", "--top-level-directory=src", "--testrunner=a.Runner", "--failfast",
@@ -54,7 +53,7 @@ def test_every_option_is_said_in_djangos_words() -> None:
 
 
 def test_a_seed_of_zero_is_a_seed() -> None:
-    assert "--shuffle=0" in test_arguments(Settings(), 0)
+    assert "--shuffle=0" in django_words(Settings(), 0)
 
 
 @pytest.mark.parametrize(("below", "directory"), [(".", "."), ("shop", "shop")])

@@ -12,7 +12,7 @@ import pytest
 from dct_celery.core.model import Manifest, Phase
 from dct_celery.testproc import main as module
 from dct_celery.testproc.backends.base import LoadFailed, failing_as, find
-from dct_celery.testproc.loader import _set_environment, _write_status
+from dct_celery.testproc.loader import Loader, _set_environment, _write_status
 from dct_celery.testproc.main import serve
 from dct_celery.wire import messages
 from tests.support.inprocess import MemoryChannel
@@ -137,6 +137,23 @@ def test_a_failure_that_has_its_reason_keeps_it() -> None:
         raise inner
     # Then
     assert caught.value is inner
+
+
+def test_an_order_of_a_slot_that_is_gone_forks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a loader whose process adopts no orphans, as it is that of these tests
+    monkeypatch.setattr("dct_celery.testproc.loader.Orphans", lambda: None)
+    monkeypatch.setattr(os, "fork", lambda: pytest.fail("it must not fork"))
+    os.mkfifo(tmp_path / "fifo")
+    load = messages.Load(BACKEND, (), str(tmp_path), ".", [], collect_only=False, fork_fifo=str(tmp_path / "fifo"))
+    project = find(BACKEND).load(load)
+    loader = Loader(project, MemoryChannel(), load)
+    # When the file of the order is gone, or the lifeline that it names
+    loader._fork(str(tmp_path / "order"))
+    order = messages.ForkOrder("in", "out", str(tmp_path / "lifeline"), "log", "stacks", "status", {})
+    (tmp_path / "order").write_bytes(order.encode())
+    loader._fork(str(tmp_path / "order"))
+    # Then
+    assert loader._status == {}
 
 
 @pytest.mark.parametrize(("status", "text"), [(0, "exit 0"), (3 << 8, "exit 3"), (9, "signal 9")])

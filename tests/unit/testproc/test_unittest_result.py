@@ -39,7 +39,7 @@ class Sample(unittest.TestCase):
 
     def has_bad_subtests(self) -> None:
         with self.subTest(number=1):
-            self.fail("first")
+            self.fails()
         with self.subTest("named", number=2):
             self.errs()
         with self.subTest(number=3):
