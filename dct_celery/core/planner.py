@@ -159,20 +159,10 @@ class Planner:
         heapq.heapify(self._by_size)
 
     @property
-    def remaining(self) -> int:
-        """Number of atoms not yet cut; chunks that wait for a retry are not counted."""
-        return len(self._left)
-
-    @property
     def remaining_seconds(self) -> float:
         """Predicted seconds of all that `next_chunk` has still to hand out, waiting retries included."""
         fresh = max(self._seconds, 0.0) if self._left else 0.0
         return fresh + sum(chunk.estimate for chunk in self._retries)
-
-    @property
-    def exhausted(self) -> bool:
-        """True if `next_chunk` has nothing more to hand out, whatever locks are released."""
-        return not self._left and not self._retries
 
     def next_chunk(self, slots: int, held_locks: frozenset[str]) -> Chunk | None:
         """Cut the next chunk, or None if nothing is left or all that is left waits for one of `held_locks`.

@@ -5,6 +5,7 @@ Store time is milliseconds of the store's own clock; nobody else's clock decides
 
 from __future__ import annotations
 
+from dct_celery.ports.clock import Clock, Signal
 from dct_celery.ports.databases import DatabasePolicy, DatabaseServer, DatabaseSpec, DatabaseStats, SignOfLife
 from dct_celery.ports.processes import UserProcess
 from dct_celery.ports.store import (
@@ -30,6 +31,7 @@ __all__ = [
     "Announced",
     "BlobStore",
     "ChunkQueue",
+    "Clock",
     "DatabasePolicy",
     "DatabaseServer",
     "DatabaseSpec",
@@ -37,6 +39,7 @@ __all__ = [
     "Ledger",
     "Registry",
     "SignOfLife",
+    "Signal",
     "StoredRun",
     "TimingStore",
     "UserProcess",

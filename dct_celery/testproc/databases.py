@@ -85,7 +85,6 @@ def _configured(alias: str, connection: Any, *, used: bool) -> dict[str, Any]:
     return {
         "alias": alias,
         "vendor": connection.vendor,
-        "engine": str(settings_dict.get("ENGINE") or ""),
         "name": _absolute(connection, leads.name),
         # A mirror gets no test database of its own.
         "test_name": "" if test.get("MIRROR") else _absolute(connection, _test_name(connection)),

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+from dct_celery.core.retry import doubling
 
 #: Seconds of the first rest; each that follows without a success is twice as long, up to the second figure.
 FIRST_REST, LONGEST_REST = 2.0, 30.0
 
 
-def rest_seconds(failures: int) -> float:
-    """After so many failures in a row, 1 or more."""
-    return min(FIRST_REST * 2.0 ** min(failures - 1, 10), LONGEST_REST)
+#: Number of failures in a row -> seconds of rest.
+rest_seconds = doubling(FIRST_REST, LONGEST_REST)
 
 
 @dataclass(slots=True)
@@ -84,8 +84,3 @@ class Permits:
         if self._mine is not None:
             self._mine.close()
             self._mine = None
-
-
-def wait_before_handing_on() -> None:
-    """A message must not race around among resting slots."""
-    time.sleep(0.2)

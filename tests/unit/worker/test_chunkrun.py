@@ -17,6 +17,7 @@ from dct_celery.protocol.leases import OutstandingChunk
 from dct_celery.wire import messages
 from dct_celery.worker.chunkrun import ChunkRun
 from tests.support.factories import make_spec, run_door
+from tests.support.fake_clock import FakeClock
 from tests.support.memory_ledger import MemoryLedger, MemoryStore
 
 CHUNK = Chunk("c1", (0, 1), Phase.ISOLATED, Need.PRISTINE)
@@ -38,7 +39,7 @@ def test_a_store_that_goes_away_while_it_is_asked_for_the_new_epoch_costs_no_rec
     assert lease is not None
     slot_run: Any = Mock(ledger=ledger, test_timeout=None, fixture_timeout=None)
     slot_run.folder.spool = tmp_path
-    run: Any = ChunkRun(slot_run, lease, CHUNK, Mock(), 1000)
+    run: Any = ChunkRun(slot_run, lease, CHUNK, Mock(clock=FakeClock()), 1000)
     run._keeper = Mock()
     run._record(passed(0), passed(0).encode(), 0.0)
     assert run._send()
