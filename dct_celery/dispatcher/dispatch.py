@@ -83,8 +83,8 @@ class Dispatch:
             expires_ms=services.store_ms() + SPEC_LIFETIME_MS,
             tree=tree,
             code=settings.code,
-            argv=request.argv,
-            settings=request.settings,
+            backend=request.backend,
+            words=request.words,
             directory=request.directory,
             sys_path=request.sys_path,
             environment=dict(request.environment),
@@ -125,6 +125,7 @@ class Dispatch:
         patience = Patience(FIXTURE_SECONDS if limit is None else limit, self._services.clock)
         collected = collect(process, lambda: tail(log), self._while_collecting, patience)
         masking.PROCESS.learn(masking.secrets_of_databases(collected.loaded.databases))
+        self._services.console.explain(collected.rerun)
         self._watch.note("collect", self._watch.started)
         self._while_collecting()
         count = len(collected.manifest)

@@ -319,8 +319,8 @@ class Preparation:
         root = self._persistently(lambda: self._services.code(spec))
         os.mkfifo(self._folder.fork_fifo, 0o600)
         load = messages.Load(
-            argv=list(spec.argv),
-            settings=spec.settings,
+            backend=spec.backend,
+            words=spec.words,
             root=str(root),
             directory=spec.directory,
             sys_path=[os.path.normpath(root / entry) for entry in spec.sys_path],

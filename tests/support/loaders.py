@@ -53,7 +53,8 @@ def loader(
     folder.mkdir(parents=True, exist_ok=True)
     os.mkfifo(folder / "fork.fifo")
     load = messages.Load(
-        argv=list(argv), settings="site_settings", root=str(root), directory=directory, sys_path=[str(root / directory)],
+        backend="django", words=("--settings=site_settings", *argv),
+        root=str(root), directory=directory, sys_path=[str(root / directory)],
         collect_only=collect, fork_fifo=str(folder / "fork.fifo"), template_depends=list(depends),
     )  # fmt: skip
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(variables or {})}
