@@ -55,6 +55,10 @@ MAX_UNREADY = 8
 CLAIM_SECONDS = 3.0
 #: Seconds that slots get to end after a stop.
 STOP_GRACE = 10.0
+#: Entries of its slots that a dispatcher can take each second without falling behind.
+ENTRIES_PER_SECOND = 4000
+#: Seconds for which slots keep their records so that it does: the least and the most.
+BATCH_SECONDS = (0.05, 1.0)
 #: Reasons of a release that leave nobody to tear down what the last test's class and module have set up.
 _ABRUPT = frozenset({ReleaseReason.DRAIN, ReleaseReason.SILENCE, ReleaseReason.DATABASE, ReleaseReason.LOADER})
 #: Reasons of a release that are nobody's fault and count as no loss.
@@ -313,7 +317,7 @@ class RunMachine:
             self._owed.clear()
             over = not self._leased or self.now - self._stopped_at > STOP_GRACE
             return self._give_up(self._all_open(), self.stop.reason, lost=False) if over else []
-        if self._ready <= len(self._leased):
+        if self._ready <= len(self._leased) or event.behind:
             self._idle_since = self.now
             return []
         # Of the time without an idle slot nothing counts: it would be sent twice whenever a long chunk ends.
@@ -494,6 +498,7 @@ class RunMachine:
             chunk = self.planner.next_chunk(self._slots, self._held_locks())
             if chunk is None:
                 break
+            chunk = replace(chunk, batch_seconds=_batch_seconds(self._slots))
             self._known.add(chunk.id)
             self._queued[chunk.id] = InFlight(chunk, self.now)
             effects.append(ev.Offer(chunk))
@@ -501,3 +506,8 @@ class RunMachine:
 
     def _held_locks(self) -> frozenset[str]:
         return frozenset(lock for group in (self._queued, self._leased) for held in group.values() for lock in held.chunk.locks)
+
+
+def _batch_seconds(slots: int) -> float:
+    least, most = BATCH_SECONDS
+    return min(max(least, slots / ENTRIES_PER_SECOND), most)

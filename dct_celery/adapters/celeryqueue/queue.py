@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import redis
@@ -102,19 +102,29 @@ class CeleryChunkQueue:
         with self._channel() as channel:
             return f"{identify(channel)}|{self._app.broker_shown}"
 
-    def publish(self, text: str) -> None:
+    def publish(self, *texts: str) -> None:
         used = self._connection is not None
         try:
-            self._send(text)
+            self._send(texts)
         except BrokerUnavailable as error:
             # A broker that has closed the connection since the last message may be there all the same. One that is silent had
             # its time.
             if not used or isinstance(error.__cause__, TimeoutError):
                 raise
-            self._send(text)
+            self._send(texts)
 
-    def _send(self, text: str) -> None:
+    def _send(self, texts: Sequence[str]) -> None:
         with self._channel() as channel:
+            if self._amqp:  # which waits for no answer
+                self._send_tasks(texts)
+                return
+            with channel.in_one_go() as pipe:
+                self._send_tasks(texts)
+                # A list that nobody reads any more ends by itself; the lifetime of one that is emptied ends with it.
+                pipe.pexpire(queue_name(self._run), FORGOTTEN * 1000)
+
+    def _send_tasks(self, texts: Sequence[str]) -> None:
+        for text in texts:
             self._app.send_task(
                 TASK,
                 args=(text,),
@@ -124,9 +134,6 @@ class CeleryChunkQueue:
                 ignore_result=True,
                 producer=self._producer,
             )
-            if not self._amqp:
-                # A list that nobody reads any more ends by itself; the lifetime of one that is emptied ends with it.
-                channel.client.pexpire(queue_name(self._run), FORGOTTEN * 1000)
 
     def round_trip(self, text: str, seconds: float) -> str:
         """Sends this text and takes it back, within `seconds`; the broker's version, empty where it does not say."""

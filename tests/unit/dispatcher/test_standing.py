@@ -79,13 +79,13 @@ class Going(Scene):
         super().__init__()
         self.run = Run(make_manifest(group("app.A", count=2), group("app.B")))
         first = self.run.offers[0]
-        self.ledger.offer(first)
+        self.ledger.commit([first])
         lease = self.ledger.claim(first.id, 1, worker="build-a", slot=1, lease_ms=5000).lease
         assert lease is not None
         self.lease = lease
         self.run.send(ev.Claimed(lease, 5000))
         self.waiting = self.run.offers[1]
-        self.ledger.offer(self.waiting)
+        self.ledger.commit([self.waiting])
         self.journal = Journal(folder, "run-one", "head", run_door("run-one"))
 
     @property
