@@ -192,6 +192,8 @@ class Follower:
         page = self._services.ledger.read(self._after, block_ms=_BLOCK, count=_PAGE)
         self._behind = len(page.entries) + len(page.rejected) >= _PAGE
         self._take(page)
+        # Before the look, which compares what the store has with what it should have.
+        self._write_due()
         self._look(now)
 
     def _mind(self, now: float) -> None:

@@ -172,7 +172,7 @@ def test_a_broker_that_went_away_is_named_and_the_next_message_goes_through_when
     # Given
     desk.queue.publish(hint())
     producer: Any = desk.queue._producer
-    monkeypatch.setattr(desk.app, "send_task", lambda *a, **k: _raise(ConnectionResetError("gone")))
+    monkeypatch.setattr(type(producer), "publish", lambda *a, **k: _raise(ConnectionResetError("gone")))
     # When
     with pytest.raises(BrokerUnavailable, match=r"\(--broker\) cannot be used: gone; start it or set --broker"):
         desk.queue.publish(hint())

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import redis
 from amqp.exceptions import AccessRefused, AMQPError, FrameError, InvalidPath, NotAllowed, NotFound, UnexpectedFrame
 from kombu.exceptions import KombuError, OperationalError
+from kombu.utils.uuid import uuid
 
 from dct_celery.adapters import network
 from dct_celery.adapters.celeryqueue.app import App
@@ -115,24 +116,25 @@ class CeleryChunkQueue:
 
     def _send(self, texts: Sequence[str]) -> None:
         with self._channel() as channel:
-            if self._amqp:  # which waits for no answer
-                self._send_tasks(texts)
+            if self._amqp:  # which waits for no answer but to the declaration
+                self._put(texts)
                 return
             with channel.in_one_go() as pipe:
-                self._send_tasks(texts)
+                self._put(texts)
                 # A list that nobody reads any more ends by itself; the lifetime of one that is emptied ends with it.
                 pipe.pexpire(queue_name(self._run), FORGOTTEN * 1000)
 
-    def _send_tasks(self, texts: Sequence[str]) -> None:
-        for text in texts:
-            self._app.send_task(
-                TASK,
-                args=(text,),
-                queue=self._queue,
-                argsrepr="(…)",
+    def _put(self, texts: Sequence[str]) -> None:
+        """Messages with nothing in them but what a worker reads: see `inbound`."""
+        for number, text in enumerate(texts):
+            self._producer.publish(
+                ((text,), {}, {}),
+                headers={"task": TASK, "id": uuid()},
+                serializer="json",
+                exchange="",
+                routing_key=self._queue.name,
+                declare=[] if number else [self._queue],
                 retry=False,
-                ignore_result=True,
-                producer=self._producer,
             )
 
     def round_trip(self, text: str, seconds: float) -> str:

@@ -223,6 +223,15 @@ def test_the_end_of_a_chunk_of_which_the_stream_says_nothing_is_asked_for_again(
     assert going.ledger.end(replace(going.lease, epoch=2), 0, ev.ChunkCompleted()) is WriteAnswer.OK
 
 
+def test_a_dispatcher_that_stood_still_concludes_nothing_from_two_looks(going: Going) -> None:
+    # Given a chunk that is claimed, and ends, ahead of what has been read
+    going.stored.slips[going.lease.chunk].fence = 999
+    # Then
+    assert going.trouble() == ""
+    assert going.trouble(60.0) == ""
+    assert going.trouble() == WRONG
+
+
 def test_while_the_stream_is_not_read_to_its_end_nothing_is_concluded(going: Going) -> None:
     # Given
     going.stored.slips[going.lease.chunk].fence = 999
