@@ -312,10 +312,16 @@ class Scene:
         while len(self.registry.workers()) < workers:
             time.sleep(0.05)
 
-    def follow(self) -> None:
+    def follower(self) -> Follower:
         follower = Follower(self._services, self.machine, self._fleet, self.standing, self.report)
         follower.words.checked = True
-        follower.follow(lambda: Journal(self._services.journals, RUN, "head", self._door))
+        return follower
+
+    def journal(self) -> Journal:
+        return Journal(self._services.journals, RUN, "head", self._door)
+
+    def follow(self) -> None:
+        self.follower().follow(self.journal)
 
     def write_reports(self, report: RunReport) -> None:
         if self._reports in ("junit", "both"):

@@ -177,8 +177,10 @@ class RedisLedger:
 
     def commit(self, offers: Sequence[Chunk] = (), acknowledged: Mapping[str, int] | None = None) -> None:
         names = [self._keys.run, self._keys.acks, self._keys.events, *(self._keys.chunk(chunk.id) for chunk in offers)]
+        positions = (acknowledged or {}).items()
         rows = [(chunk.id, chunk.attempt, self._offer(chunk, self._epoch), chunk.avoid) for chunk in offers]
-        self._mine("commit", names, [AVOID_MS, json.dumps(dict(acknowledged or {})), *itertools.chain.from_iterable(rows)])
+        args = [AVOID_MS, len(positions), *itertools.chain.from_iterable((*positions, *rows))]
+        self._mine("commit", names, args)
 
     def _offer(self, chunk: Chunk, epoch: int) -> str:
         """The signed text of an offer. The stream gives it back, and then it need not be proven or parsed."""

@@ -7,9 +7,11 @@ local events_key = KEYS[3]
 -- KEYS[4...]: chunks (hash: payload, attempt, state, fence, worker, slot, lease (ms), token, avoid, until)
 local owner = ARGV[1]
 local avoid_ms = ARGV[2]
-local acks = cjson.decode(ARGV[3])
+local attempts = tonumber(ARGV[3])
+-- ARGV[4...]: of each attempt its name ("chunk.attempt") and position
+local first_chunk = 4 + 2 * attempts
 local fields_each = 4
--- ARGV[4...]: of each chunk its id, attempt, payload, and the worker that leaves it to others for avoid_ms; empty for none
+-- behind those: of each chunk its id, attempt, payload, and the worker that leaves it to others for avoid_ms; empty for none
 
 local run = redis.call('HMGET', run_key, 'owner', 'epoch')
 if not run[1] then return 'no-run' end
@@ -17,14 +19,10 @@ if run[1] ~= owner then return 'superseded' end
 local ttl = redis.call('TTL', run_key)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local acknowledged = false
-for name, position in pairs(acks) do
-  redis.call('HSET', acks_key, name, position)
-  acknowledged = true
-end
-if acknowledged then redis.call('EXPIRE', acks_key, ttl) end
+for at = 4, first_chunk - 1, 2 do redis.call('HSET', acks_key, ARGV[at], ARGV[at + 1]) end
+if attempts > 0 then redis.call('EXPIRE', acks_key, ttl) end
 for i = 4, #KEYS do
-  local at = 4 + (i - 4) * fields_each
+  local at = first_chunk + (i - 4) * fields_each
   local chunk, attempt, payload, avoid = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   if redis.call('HGET', KEYS[i], 'attempt') ~= attempt then
     redis.call('HSET', KEYS[i], 'payload', payload, 'attempt', attempt, 'state', 'queued', 'fence', 0)
