@@ -25,6 +25,9 @@ _BLOCK = 100
 _PACE, _PACE_OF_SLOT, _MOST_PACE = 0.05, 0.0001, 0.2
 #: Seconds between looks at the registry, and between partial reports.
 _LOOK, _PARTIAL = 0.2, 10.0
+#: A look asks several questions one after the other: where the store is far away, so many times its own length lies
+#: between two, up to the most seconds. Less often, the leases' clock would be held to have stood still.
+_REST_AFTER_LOOK, _LONGEST_REST = 4.0, 1.0
 #: Seconds to wait for the word of a worker that the system checks have passed: longer than a worker gives them.
 _CHECKS = 700.0
 #: Seconds without anybody who could say so.
@@ -319,6 +322,7 @@ class Follower:
     def _look(self, now: float) -> None:
         services = self._services
         if self._due("look", now, _LOOK):
+            begun = services.clock()
             self._standing.tend()
             if (not self._fleet.broker or self._fleet.elsewhere_since) and self._due("broker", now, 1.0):
                 # Asked again: a broker that lost its data has another identity for both sides, one after the other.
@@ -334,6 +338,9 @@ class Follower:
             if trouble := self._meddled or self._standing.trouble(now, self._machine, caught_up=not self._behind):
                 self._reopen(trouble)
             self._look_for_cancel()
+            ended = services.clock()
+            rest = min(_REST_AFTER_LOOK * (ended - begun), _LONGEST_REST)
+            self._next["look"] = max(self._next["look"], ended + rest)
         if self._due("partial", now, _PARTIAL):
             services.write_reports(self._partial())
 

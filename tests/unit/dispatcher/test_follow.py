@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 from unittest.mock import Mock
@@ -198,6 +199,30 @@ def test_nothing_is_published_again_while_the_stream_is_ahead(scene: Scene, monk
         look(scene)
     # Then
     assert publish.call_count == 1
+
+
+@pytest.mark.parametrize(("answer", "looks"), [(0.0, 10), (0.1, 4), (0.5, 2)])
+def test_a_store_that_is_far_away_is_looked_at_less_often(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, answer: float, looks: int
+) -> None:
+    # Given a store of which each answer takes so many seconds
+    scene.follower._journal = scene.journal()
+    seen: list[float] = []
+    reap = scene.ledger.reap
+
+    def slow() -> list[str]:
+        seen.append(scene.now)
+        scene.now += answer
+        return reap()
+
+    monkeypatch.setattr(scene.ledger, "reap", slow)
+    # When
+    end = scene.now + 2.0
+    while scene.now < end:
+        scene.follower.step()
+    # Then: never so seldom that the leases' clock would be held to have stood still
+    assert abs(len(seen) - looks) <= 2
+    assert max((later - earlier for earlier, later in pairwise(seen)), default=0.0) < 2.0
 
 
 def test_an_interrupt_counts_though_the_store_is_away(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
