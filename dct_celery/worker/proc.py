@@ -1,8 +1,9 @@
 """What /proc says of processes on this machine.
 
-Read by hand, as psutil is dearer or weaker in all that matters here: its `children` reads every process of the machine for each
-question (5 ms among a hundred, against 30 µs), its memory maps are those of smaps (25 times the cost), its start times follow
-the wall clock, and it does not tell where in the kernel a thread waits.
+Read by hand, as psutil is dearer or weaker in all that matters here: its `children` reads every
+process of the machine for each question (5 ms among a hundred, against 30 µs), its memory maps are
+those of smaps (25 times the cost), its start times follow the wall clock, and it does not tell
+where in the kernel a thread waits.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from pathlib import Path
 
 
 def identity(pid: int) -> tuple[int, int] | None:
-    """(pid, clock ticks from boot to its start), which name one process for ever; None for one that has ended, waited for or
-    not."""
+    """(pid, clock ticks from boot to its start), which name one process for ever; None for one that
+    has ended, waited for or not."""
     words = _stat(pid)
     return (pid, int(words[19])) if len(words) > 19 and words[0] not in (b"Z", b"X") else None
 
