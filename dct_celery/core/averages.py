@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-#: Weight of the newest measurement: one slow machine moves an estimate, a lasting change is learnt in some five runs.
+#: Weight of the newest measurement: one slow machine moves an estimate, a lasting change is learnt
+#: in some five runs.
 NEWEST = 0.3
 
 

@@ -1,4 +1,5 @@
-"""When a step that failed is tried again: how often, for how long, after which pauses. Clock and sleep are arguments."""
+"""When a step that failed is tried again: how often, for how long, after which pauses. Clock and
+sleep are arguments."""
 
 from __future__ import annotations
 
@@ -43,10 +44,11 @@ def call(
     sleep: Callable[[float], object],
     note: Callable[[E], object] = lambda error: None,
 ) -> T:
-    """What `step` returns. `rule` says of each error of the type `errors` how it is retried (None: not at all); `note` is
-    called with those that are.
+    """What `step` returns. `rule` says of each error of the type `errors` how it is retried (None:
+    not at all); `note` is called with those that are.
 
-    Raises the last error when no try is left; what `sleep`, `rule` and other errors raise comes through at once.
+    Raises the last error when no try is left; what `sleep`, `rule` and other errors raise comes
+    through at once.
     """
     began = monotonic()
     for failures in itertools.count(1):

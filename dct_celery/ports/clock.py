@@ -20,7 +20,8 @@ class Clock(Protocol):
         """Seconds since some moment, the same for all processes of this machine; never set back."""
 
     def wall(self) -> float:
-        """Unix seconds. Another machine may disagree, so nothing is decided by it that concerns one."""
+        """Unix seconds. Another machine may disagree, so nothing is decided by it that concerns
+        one."""
 
     def sleep(self, seconds: float) -> None: ...
 

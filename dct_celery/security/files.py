@@ -16,7 +16,8 @@ TAIL = 8192
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A draft beside the file, which takes the file's place if the block succeeds: readers see the old file or the new one."""
+    """A draft beside the file, which takes the file's place if the block succeeds: readers see the
+    old file or the new one."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         yield draft
@@ -34,7 +35,8 @@ def write_private(path: Path, text: str) -> None:
 
 
 def try_lock(file: IO[Any] | int) -> bool:
-    """Takes the lock of an open file, for as long as that stays open; False where somebody has it, or it cannot be had here."""
+    """Takes the lock of an open file, for as long as that stays open; False where somebody has it,
+    or it cannot be had here."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -2,9 +2,10 @@
 
     clones/PID of its maker ─▶ spares/ALIAS.KIND ─▶ clones/PID of a slot ─▶ retired ─▶ clones/PID, to be healed or dropped
 
-A file is there before its database is and goes after it, so no crash leaves a database that nobody knows of. Moves are renames:
-of two takers one wins. A clone in use lies in a folder named after the process that has it, so that what a killed slot held can
-be told. KIND is "t" (pristine) or "f" (flushed).
+A file is there before its database is and goes after it, so no crash leaves a database that nobody
+knows of. Moves are renames: of two takers one wins. A clone in use lies in a folder named after the
+process that has it, so that what a killed slot held can be told. KIND is "t" (pristine) or "f"
+(flushed).
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""How a part of this worker gets clones: adopted, healed or copied; each is noted on disk before it is made.
+"""How a part of this worker gets clones: adopted, healed or copied; each is noted on disk before it
+is made.
 
-A name is used for one try only: what a failed try left under it is gone, and nobody can come across it again (I6).
+A name is used for one try only: what a failed try left under it is gone, and nobody can come across
+it again (I6).
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ class CloneMaker:
         return self.templates.name(spec.alias, flushed=kind == FLUSHED)
 
     def make(self, spec: DatabaseSpec, kind: str) -> str:
-        """A clone of the template: a retired one, healed, where that is cheaper than a copy. Raises CloneFailed."""
+        """A clone of the template: a retired one, healed, where that is cheaper than a copy. Raises
+        CloneFailed."""
         return self._healed(spec, kind) or self._copied(spec, kind)
 
     def adopt(self, spec: DatabaseSpec, kind: str) -> str | None:
@@ -65,8 +68,8 @@ class CloneMaker:
         return adopted
 
     def heal(self, spec: DatabaseSpec, kind: str, used: str) -> str | None:
-        """Makes a used clone equal to the template again; its name from now on, or None when it could not be healed: it is
-        gone then."""
+        """Makes a used clone equal to the template again; its name from now on, or None when it
+        could not be healed: it is gone then."""
         server, template = self.servers[spec.alias], self.template(spec, kind)
         fresh = self._fresh_name(spec)
         healed = None
@@ -107,7 +110,8 @@ class CloneMaker:
         )
 
     def _fresh_name(self, spec: DatabaseSpec) -> str:
-        """Noted before anything of that name exists, so that a crash leaves nothing that nobody knows of."""
+        """Noted before anything of that name exists, so that a crash leaves nothing that nobody
+        knows of."""
         name = self.naming.clone_name(spec.alias, self.place)
         self.folder.note(name, spec.alias)
         return name

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dct_celery.errors import DatabaseError, DctError, InfrastructureError
 from dct_celery.ports import Clock, DatabaseServer, DatabaseSpec
+from dct_celery.worker import proc
 from dct_celery.worker.clone_folder import CloneFolder
 from dct_celery.worker.clone_maker import FLUSHED, PRISTINE, CloneMaker
 from dct_celery.worker.templates import Templates
@@ -154,7 +154,7 @@ class ClonePool:
     def _inherit(self) -> None:
         """What a killed slot had is retired; a little later, as its test process ends after it."""
         now = self.clock.monotonic()
-        dead = {pid for pid in self.folder.holders() if not _alive(pid)}
+        dead = {pid for pid in self.folder.holders() if proc.identity(pid) is None}
         self._gone = {pid: self._gone.get(pid, now) for pid in dead}
         for pid, since in self._gone.items():
             if now - since >= INHERIT_SECONDS:
@@ -225,13 +225,3 @@ class ClonePool:
         if self.keep == "auto":
             return self.servers[spec.alias].heals_cheaper(self.maker.template(spec, PRISTINE))
         return self.keep == "always"
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

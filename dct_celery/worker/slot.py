@@ -1,7 +1,8 @@
 """A slot: one pool child of the worker, which runs one chunk after the other.
 
-A message goes through these steps: `_enter` its run, `_claim` the chunk, `_has_run_here`, `_execute`. A
-thread, begun by `start`, leaves runs that have ended while the slot has nothing to do.
+A message goes through these steps: `_enter` its run, `_claim` the chunk, `_has_run_here`,
+`_execute`. A thread, begun by `start`, leaves runs that have ended while the slot has nothing to
+do.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ RESTING = "resting"
 HAND_ON_PAUSE = 0.2
 #: Seconds between two checks for runs that have ended.
 WATCH_SECONDS = 0.2
-#: Seconds of rest after a chunk that is better run on another worker: its message is coming round again, and the others should
-#: have a chance to take it.
+#: Seconds of rest after a chunk that is better run on another worker: its message is coming round
+#: again, and the others should have a chance to take it.
 AVOID_PAUSE = 0.2
 
 
@@ -56,8 +57,8 @@ class Slot:
         self._warden.start()
 
     def run(self, message: Any) -> str:
-        """Runs the chunk that the message names, if this slot gets its lease; says what became of it. `message` is whatever the
-        broker has."""
+        """Runs the chunk that the message names, if this slot gets its lease; says what became of
+        it. `message` is whatever the broker has."""
         try:
             if not isinstance(message, str):
                 raise Untrusted("is no text")
@@ -87,7 +88,8 @@ class Slot:
         return self._execute(slot_run, claim.lease, claim.chunk)
 
     def _enter(self, run: str) -> SlotRun | None:
-        """The run, if the worker's main process has it ready; one that it has begun anew is entered anew."""
+        """The run, if the worker's main process has it ready; one that it has begun anew is entered
+        anew."""
         folder = self._services.folder.run(run)
         state = folder.published()
         known = self._runs.get(run)

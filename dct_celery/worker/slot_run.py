@@ -1,7 +1,8 @@
 """One run in one slot: the test process, the clones that it works with, and when the slot rests.
 
-The life of a test process, in order: `_fork`, `SlotDatabases.take`, `_attach`, then chunks (`used` after each that ran to its
-end), then `retire`. `process_for` goes through the first three whenever what is there does not suit the next chunk.
+The life of a test process, in order: `_fork`, `SlotDatabases.take`, `_attach`, then chunks (`used`
+after each that ran to its end), then `retire`. `process_for` goes through the first three whenever
+what is there does not suit the next chunk.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ log = logging.getLogger("dct_celery.worker")
 ATTACH_SECONDS = 600.0
 #: Seconds to wait for a database server that is away, the lease kept meanwhile.
 AWAY_SECONDS = 120.0
-#: Pauses, in seconds, before a server that has no connection left is asked again; then the slot rests.
+#: Pauses, in seconds, before a server that has no connection left is asked again; then the slot
+#: rests.
 _SHORTAGE = (1.0, 2.0, 4.0)
 #: Seconds before a server that has ended our sessions is tried again.
 _BREATH = 0.5
@@ -124,8 +126,9 @@ class SlotDatabases:
             self._clock.sleep(_SPARE_PAUSE)
 
     def _healthy(self) -> bool:
-        """The clones are there, and no test that rolls back has changed their schema, which no rollback restores on MySQL.
-        Tests that flush truncate tables, too, and what those find they find in sequence."""
+        """The clones are there, and no test that rolls back has changed their schema, which no
+        rollback restores on MySQL. Tests that flush truncate tables, too, and what those find they
+        find in sequence."""
         if self._state.used_by is not None:
             return all(self.servers[alias].healthy(name) for alias, name in self._clones.items())
         try:
@@ -151,7 +154,8 @@ class SlotRun:
         self._slot = slot
         self._clock = services.clock
         self._serialized = state.serialized
-        #: Chunks that were begun here. Only a store that was wiped, or that somebody meddles with, gives one twice.
+        #: Chunks that were begun here. Only a store that was wiped, or that somebody meddles with,
+        #: gives one twice.
         self._begun: set[str] = set()
         self._databases = self._open_databases(services, state)
         self._forks = 0
@@ -183,8 +187,9 @@ class SlotRun:
     # -- the test process --------------------------------------------------------------
 
     def process_for(self, chunk: Chunk, give_up: Callable[[], bool]) -> TestProcess:
-        """A test process whose clones suit the chunk. While a database server is away it waits, unless `give_up` says that
-        there is nothing to wait for any more. Raises DatabaseError, ProcessDied."""
+        """A test process whose clones suit the chunk. While a database server is away it waits,
+        unless `give_up` says that there is nothing to wait for any more. Raises DatabaseError,
+        ProcessDied."""
         if self.process is None or not self._databases.suit(chunk) or self.canary.trouble():
             self.retire()
             self._renew_patiently(chunk, give_up)
@@ -192,7 +197,8 @@ class SlotRun:
         return self.process
 
     def _renew_patiently(self, chunk: Chunk, give_up: Callable[[], bool]) -> None:
-        """A server that was away is waited for, one that was short of connections is asked a few times more."""
+        """A server that was away is waited for, one that was short of connections is asked a few
+        times more."""
         pauses = iter(_SHORTAGE)
         away = Retry(
             lambda failures: _BREATH,
@@ -251,7 +257,8 @@ class SlotRun:
         self._databases.attached(chunk)
 
     def retire(self, *, kill: bool = False) -> None:
-        """Ends the test process and gives its clones back. Never raises: what becomes of them is the pool's affair."""
+        """Ends the test process and gives its clones back. Never raises: what becomes of them is
+        the pool's affair."""
         if self.process is not None:
             self.process.kill() if kill else self.process.finish()
             self.process = None

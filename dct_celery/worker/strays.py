@@ -10,12 +10,13 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from dct_celery.ports import Clock
 from dct_celery.wire.process import MARK
+from dct_celery.worker import proc
 
 #: Seconds for strays to end by themselves (many are on their way), after SIGTERM, and after SIGKILL.
 _BY_THEMSELVES, _ASKED, _KILLED = 0.1, 0.5, 0.5
@@ -51,12 +52,12 @@ class Watch:
         self._pid = pid
         self._clock = clock
         self._marks = _marks(str(folder))
-        self._parent = _parent(pid)
+        self._parent = proc.parent(pid)
         #: Other children of the loader, forks of other slots above all: looked at once.
         self._strangers: set[tuple[int, int]] = set()
         self._known = set(self._relatives())
         #: Size of the process in its memory, in bytes.
-        self.memory = memory(pid)
+        self.memory = proc.memory(pid)
 
     def strays(self) -> list[Stray]:
         """Those that are still there after a moment; without any, this costs a few reads of /proc."""
@@ -65,18 +66,18 @@ class Watch:
             if self._clock.monotonic() > deadline:
                 break
             self._clock.sleep(_PAUSE)
-        return [Stray(pid, ticks, _parent(pid), _command(pid)) for pid, ticks in found]
+        return [Stray(pid, ticks, proc.parent(pid), _command(pid)) for pid, ticks in found]
 
     def _relatives(self) -> list[tuple[int, int]]:
         """(pid, ticks) of every living process that the test process or its tests started."""
-        own = list(_descendants(self._pid))
-        orphans = [one for one in map(identity, _children(self._parent)) if one and one[0] != self._pid]
+        own = list(proc.descendants(self._pid))
+        orphans = [one for one in map(proc.identity, proc.children(self._parent)) if one and one[0] != self._pid]
         for one in orphans:
             if one in self._strangers:
                 continue
             bears = _bears(one[0], self._marks)
             if bears:
-                own += [one, *_descendants(one[0])]
+                own += [one, *proc.descendants(one[0])]
             elif bears is False:
                 self._strangers.add(one)
         return own
@@ -89,7 +90,7 @@ def end(strays: Iterable[Stray], clock: Clock) -> None:
         for one in left:
             _signal(one, number)
         deadline = clock.monotonic() + patience
-        while left := [one for one in left if identity(one.pid) == (one.pid, one.ticks)]:
+        while left := [one for one in left if proc.identity(one.pid) == (one.pid, one.ticks)]:
             if clock.monotonic() > deadline:
                 break
             clock.sleep(_PAUSE)
@@ -101,19 +102,10 @@ def end_marked(folder: Path, clock: Clock) -> int:
     For when their loader is gone. Looks at all processes of this machine: some ten microseconds for each.
     """
     marks = [_marks(str(folder)), _marks(str(folder), below=True)]
-    pids = [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
-    found = [one for one in map(identity, pids) if one and any(_bears(one[0], mark) for mark in marks)]
+    others = [pid for pid in proc.pids() if pid != os.getpid()]
+    found = [one for one in map(proc.identity, others) if one and any(_bears(one[0], mark) for mark in marks)]
     end((Stray(*one) for one in found), clock)
     return len(found)
-
-
-def memory(pid: int) -> int:
-    """Resident bytes; 0 if it cannot be told."""
-    words = _read(f"/proc/{pid}/statm").split()
-    return int(words[1]) * os.sysconf("SC_PAGE_SIZE") if len(words) > 1 else 0
-
-
-# -- /proc -----------------------------------------------------------------------------
 
 
 def _marks(folder: str, *, below: bool = False) -> tuple[bytes, bytes]:
@@ -125,50 +117,19 @@ def _marks(folder: str, *, below: bool = False) -> tuple[bytes, bytes]:
 def _bears(pid: int, marks: tuple[bytes, bytes]) -> bool | None:
     """None while /proc does not tell: it is just about to exec, has ended, or may not be looked at."""
     variable, file = marks
-    environment, maps = _read(f"/proc/{pid}/environ"), _read(f"/proc/{pid}/maps")
+    environment, maps = proc.read(pid, "environ"), proc.read(pid, "maps")
     if variable in b"\0" + environment or file in maps:
         return True
     return False if environment and maps else None
 
 
-def _descendants(pid: int) -> Iterator[tuple[int, int]]:
-    for child in _children(pid):
-        if one := identity(child):
-            yield one
-        yield from _descendants(child)
-
-
-def _children(pid: int) -> list[int]:
-    found: list[int] = []
-    with contextlib.suppress(OSError):
-        for task in os.listdir(f"/proc/{pid}/task"):
-            found += map(int, _read(f"/proc/{pid}/task/{task}/children").split())
-    return found
-
-
-def identity(pid: int) -> tuple[int, int] | None:
-    """(pid, ticks), which name one process for ever; None for a process that has ended, waited for or not."""
-    words = _stat(pid)
-    return (pid, int(words[19])) if len(words) > 19 and words[0] not in (b"Z", b"X") else None
-
-
-def _parent(pid: int) -> int:
-    words = _stat(pid)
-    return int(words[1]) if len(words) > 1 else 0
-
-
-def _stat(pid: int) -> list[bytes]:
-    """The words after the name, which may hold anything."""
-    return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
-
-
 def _is_helper(pid: int) -> bool:
-    command = _read(f"/proc/{pid}/cmdline")
+    command = proc.read(pid, "cmdline")
     return any(helper in command for helper in _HELPERS)
 
 
 def _command(pid: int) -> str:
-    words = _read(f"/proc/{pid}/cmdline").replace(b"\0", b" ").decode(errors="backslashreplace").strip()
+    words = proc.read(pid, "cmdline").replace(b"\0", b" ").decode(errors="backslashreplace").strip()
     return words if len(words) <= _COMMAND else f"{words[:_COMMAND]}…"
 
 
@@ -177,13 +138,7 @@ def _signal(one: Stray, number: int) -> None:
     with contextlib.suppress(OSError):
         fd = os.pidfd_open(one.pid)
         try:
-            if identity(one.pid) == (one.pid, one.ticks):
+            if proc.identity(one.pid) == (one.pid, one.ticks):
                 signal.pidfd_send_signal(fd, number)
         finally:
             os.close(fd)
-
-
-def _read(path: str) -> bytes:
-    with contextlib.suppress(OSError), open(path, "rb") as file:
-        return file.read()
-    return b""

@@ -20,7 +20,8 @@ from dct_celery.ports import Clock
 from dct_celery.security.files import tail_of
 from dct_celery.wire import framing, messages
 from dct_celery.wire.process import MARK, STACKS_SIGNAL
-from dct_celery.worker.strays import Stray, Watch, end_marked, identity, memory
+from dct_celery.worker import proc
+from dct_celery.worker.strays import Stray, Watch, end_marked
 
 M = TypeVar("M", bound=messages.Message)
 #: Seconds for a fork to come up.
@@ -95,7 +96,7 @@ class TestProcess:
 
     def attached(self, pid: int) -> None:
         """It has told its number and is ready for tests: what it starts from now on is theirs."""
-        self.pid, self._identity = pid, identity(pid)
+        self.pid, self._identity = pid, proc.identity(pid)
         self._watch = Watch(self._folder, pid, self._clock)
 
     def strays(self) -> list[Stray]:
@@ -104,7 +105,7 @@ class TestProcess:
 
     def growth(self) -> int:
         """Bytes by which it is larger than it was before its first test."""
-        return memory(self.pid) - self._watch.memory if self._watch else 0
+        return proc.memory(self.pid) - self._watch.memory if self._watch else 0
 
     def send(self, message: messages.Message) -> None:
         data = framing.frame(message.encode())
@@ -156,7 +157,7 @@ class TestProcess:
     def status(self) -> str:
         """How it ended: "signal 11", "exit 0"; waits a moment for the loader to say so."""
         self._await_status(_CLOSED_SECONDS)
-        if not self._status() and identity(self.pid) is not None:
+        if not self._status() and proc.identity(self.pid) is not None:
             return _CLOSED
         self._await_status(2.0)
         status = next(iter(self._status()), "nobody saw how it ended")
@@ -206,11 +207,7 @@ class TestProcess:
 
     def _writes_stacks(self, pid: int) -> bool:
         """False once a test has closed the descriptor for them."""
-        own = os.path.realpath(self._folder / "stacks")
-        try:
-            return any(os.readlink(entry.path) == own for entry in os.scandir(f"/proc/{pid}/fd"))
-        except OSError:
-            return True
+        return proc.has_open(pid, os.path.realpath(self._folder / "stacks")) is not False
 
     def _dumped(self, before: str) -> str:
         """The stacks, once they are whole; empty when none come."""
@@ -258,7 +255,7 @@ class TestProcess:
     def kill(self) -> None:
         """Ends it and everything in its process group, and waits until it is gone. Other strays go within a second."""
         # Never another process that has got its number since. Without it, its group may still have members.
-        if self.pid and identity(self.pid) in (None, self._identity):
+        if self.pid and proc.identity(self.pid) in (None, self._identity):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
         for fd in (self._lifeline, self._inbox):
@@ -286,11 +283,7 @@ class TestProcess:
 
 def _kernels_word(pid: int) -> str:
     """What the kernel says of each thread: name, state, and where in the kernel it waits."""
-    words = []
-    for task in Path(f"/proc/{pid}/task").glob("*"):
-        with contextlib.suppress(OSError, IndexError):
-            name, _, rest = (task / "stat").read_text().rpartition(")")
-            words.append(f"thread {name}): state {rest.split()[0]}, waits in {(task / 'wchan').read_text() or '?'}")
+    words = [f"thread {name}: state {state}, waits in {where}" for name, state, where in proc.threads(pid)]
     return "\n".join(["it did not show its stacks; the kernel says:", *(words or ["the process is gone"])])
 
 

@@ -1,4 +1,5 @@
-"""Fake of `worker.testprocess.TestProcess`: it says what a test has it say, and its silence takes no time."""
+"""Fake of `worker.testprocess.TestProcess`: it says what a test has it say, and its silence takes
+no time."""
 
 from __future__ import annotations
 

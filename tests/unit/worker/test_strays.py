@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dct_celery.wire.process import MARK
+from dct_celery.worker import proc as files
 from dct_celery.worker import strays
 from dct_celery.worker.strays import Stray, Watch, end, end_marked
 from tests.support.fake_clock import FakeClock
@@ -47,13 +48,11 @@ class Proc:
             if parent == pid:
                 self.parents[child] = LOADER
 
-    def read(self, path: str) -> bytes:
-        self.read_paths.append(path)
-        _, _, pid, *rest = path.split("/")
-        number = int(pid)
+    def read(self, number: int, name: str) -> bytes:
+        self.read_paths.append(f"{number}/{name}")
         if number not in self.parents:
             return b""
-        if rest[0] == "task":
+        if name.startswith("task"):
             return " ".join(str(child) for child, parent in self.parents.items() if parent == number).encode()
         words = ["S", str(self.parents[number]), *["0"] * 17, str(self.ticks.get(number, number * 10))]
         found = {
@@ -63,7 +62,7 @@ class Proc:
             "cmdline": self.commands[number],
             "statm": b"500 200 0",
         }
-        return found[rest[0]]
+        return found[name]
 
     def signal(self, one: Stray, number: int) -> None:
         self.signals.append((round(self.clock.now - 1000.0, 3), one.pid, number))
@@ -79,9 +78,9 @@ def clock() -> FakeClock:
 @pytest.fixture
 def proc(clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Proc:
     proc = Proc(clock, tmp_path / "fork")
-    monkeypatch.setattr(strays, "_read", proc.read)
+    monkeypatch.setattr(files, "read", proc.read)
     monkeypatch.setattr(strays, "_signal", proc.signal)
-    monkeypatch.setattr(strays.os, "listdir", lambda path: [str(pid) for pid in proc.parents] if path == "/proc" else ["1"])
+    monkeypatch.setattr(files.os, "listdir", lambda path: [str(pid) for pid in proc.parents] if path == "/proc" else ["1"])
     return proc
 
 
@@ -128,7 +127,7 @@ def test_forks_of_other_slots_are_examined_once(proc: Proc, watch: Watch) -> Non
     for _ in range(3):
         watch.strays()
     # Then
-    assert proc.read_paths.count(f"/proc/{OTHER}/maps") == 1
+    assert proc.read_paths.count(f"{OTHER}/maps") == 1
 
 
 def test_a_process_that_is_on_its_way_is_given_a_moment(proc: Proc, watch: Watch, clock: FakeClock) -> None:

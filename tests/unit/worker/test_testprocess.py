@@ -35,7 +35,7 @@ class Scene:
         self.swept: list[Path] = []
         monkeypatch.setattr(testprocess.os, "killpg", lambda pid, number: self.signals.append((pid, number)))
         monkeypatch.setattr(testprocess, "end_marked", lambda folder, clock: self.swept.append(folder))
-        monkeypatch.setattr(testprocess, "identity", lambda pid: (pid, 1) if pid else None)
+        monkeypatch.setattr(testprocess.proc, "identity", lambda pid: (pid, 1) if pid else None)
         monkeypatch.setattr(testprocess, "Watch", lambda *_: Any)
         self.process = TestProcess(self.folder, self.fifo, {"DCT_SLOT": "3"}, self.clock)
 
@@ -281,7 +281,7 @@ def test_another_process_that_has_the_number_by_now_is_not_killed(scene: Scene, 
     process = scene.started()
     process.attached(4711)
     scene.ends("exit 0")
-    monkeypatch.setattr(testprocess, "identity", lambda pid: (pid, 2))
+    monkeypatch.setattr(testprocess.proc, "identity", lambda pid: (pid, 2))
     # When
     process.kill()
     # Then
