@@ -146,6 +146,8 @@ class Chunk:
     test_limit: Seconds = 60.0
     limits: tuple[tuple[Count, Seconds], ...] = ()
     fixture_limit: Seconds = 0.0
+    #: Seconds for which its slot keeps records before it sends them: more in a pool of many slots, see core.run.
+    batch_seconds: Seconds = 0.05
 
 
 class FixturePhase(StrEnum):

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from dct_celery.worker.slot_run import SlotRun
 
 log = logging.getLogger("dct_celery.worker")
-#: A batch goes out when the oldest record in it is this old (seconds), or when it has this many characters.
-BATCH_SECONDS, BATCH_SIZE = 0.05, 128 * 1024
+#: A batch goes out when the oldest record in it is as old as the chunk says, or when it has this many characters.
+BATCH_SIZE = 128 * 1024
+#: Seconds between two looks at what may end a chunk from outside.
+LOOK_SECONDS = 0.05
 #: Seconds to try the last write of a chunk while the store is away; then the lease decides.
 STORE_PATIENCE = 120.0
 #: Seconds that a process which ran out of time gets to end by itself.
@@ -107,7 +109,7 @@ class ChunkRun:
 
     def _follow(self, process: TestProcess) -> str:
         while True:
-            message = process.receive(timeout=BATCH_SECONDS)
+            message = process.receive(timeout=LOOK_SECONDS)
             now = self._clock.monotonic()
             if message is not None:
                 self._watchdog.hear(message)
@@ -117,10 +119,10 @@ class ChunkRun:
                 return self._complete(process, message)
             elif isinstance(message, messages.Fatal):
                 return self._release(ReleaseReason.CRASH, message.message, message.detail)
-            if self._batch and (now - self._batch_since >= BATCH_SECONDS or self._batch_size >= BATCH_SIZE):
+            if self._batch and (now - self._batch_since >= self._chunk.batch_seconds or self._batch_size >= BATCH_SIZE):
                 self._send()
             # By the clock, not when the process is silent: fast tests are never silent until their chunk ends.
-            if now - self._looked_at >= BATCH_SECONDS:
+            if now - self._looked_at >= LOOK_SECONDS:
                 self._looked_at = now
                 if outcome := self._interrupted(process, now, silent=message is None):
                     return outcome
@@ -179,7 +181,7 @@ class ChunkRun:
     # -- ends ------------------------------------------------------------------------
 
     def _interrupted(self, process: TestProcess, now: float, *, silent: bool) -> str:
-        """Whatever ends a chunk from outside the test process; looked at every BATCH_SECONDS."""
+        """Whatever ends a chunk from outside the test process; looked at every LOOK_SECONDS."""
         if self._keeper.lost:
             self._slot_run.retire(kill=True)
             return "lost"

@@ -7,7 +7,6 @@ other (`_look` at the registry, `_beat`), `drain` when the worker is told to sto
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import threading
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from dct_celery.errors import ConfigError, DctError
 from dct_celery.ports import WorkerInfo
 from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.protocol.workers import RunStage
+from dct_celery.security.files import try_lock
 from dct_celery.security.folders import private_folder
 from dct_celery.worker.about import about
 from dct_celery.worker.breaker import Breaker, Troubles
@@ -88,13 +88,11 @@ class Host:
     def _claim_folder(self) -> None:
         """One worker per work folder; the lock lives as long as this process."""
         self._lock = (self._services.folder.base / "lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not try_lock(self._lock):
             raise SystemExit(
                 f"dct: error: another worker uses {self._services.folder.base}; "
                 "give this one another name (-n) or folder (DCT_WORK_DIR)"
-            ) from None
+            )
 
     def _clear_leftovers(self) -> None:
         """Of an earlier life of this worker."""

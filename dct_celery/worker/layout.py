@@ -18,6 +18,7 @@ from dct_celery.core.ids import is_run_id, is_template_key
 from dct_celery.errors import InfrastructureError, Untrusted
 from dct_celery.ports import DatabaseSpec
 from dct_celery.protocol.door import parse
+from dct_celery.security.files import write_private
 from dct_celery.security.folders import remove_below
 from dct_celery.worker.clone_folder import CloneFolder
 
@@ -124,7 +125,7 @@ class RunFolder:
     # -- what the host tells the slots -----------------------------------------------
 
     def publish(self, state: PublishedRun) -> None:
-        write_atomically(self.path / "host.json", codec.dumps(state))
+        write_private(self.path / "host.json", codec.dumps(state))
 
     def published(self) -> PublishedRun | None:
         try:
@@ -134,7 +135,7 @@ class RunFolder:
 
     def refuse(self, line: str) -> None:
         """By a slot that found out what keeps this worker from the run; its main process tells the dispatcher."""
-        write_atomically(self.path / "refusal", line)
+        write_private(self.path / "refusal", line)
 
     @property
     def refusal(self) -> str:
@@ -237,7 +238,7 @@ class WorkFolder:
             address = json.dumps(_address(spec), sort_keys=True)
             known.pop(address, None)  # the latest ones come last
             known[address] = spec
-        write_atomically(self.base / "servers.json", codec.dumps(list(known.values())[-_SERVERS:]))
+        write_private(self.base / "servers.json", codec.dumps(list(known.values())[-_SERVERS:]))
 
     def servers(self) -> list[DatabaseSpec]:
         """One database specification per server that this worker has used."""
@@ -254,11 +255,3 @@ class WorkFolder:
 
 def _address(spec: DatabaseSpec) -> list[Any]:
     return [spec.vendor, spec.host, spec.port, spec.user, dict(spec.options)]
-
-
-def write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(fd, "w") as file:
-        file.write(text)
-    temporary.replace(path)

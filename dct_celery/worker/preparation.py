@@ -25,6 +25,7 @@ from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.protocol.runs import DatabaseRules, ManifestSummary, RunSpec
 from dct_celery.protocol.workers import ShortReport
 from dct_celery.security import guards
+from dct_celery.security.files import tail_of
 from dct_celery.wire import messages
 from dct_celery.worker import denied
 from dct_celery.worker.checks import SystemChecks
@@ -349,7 +350,7 @@ class Preparation:
             if 0 < limit < spent:
                 process.show_stacks()
                 process.kill()
-                text = self._folder.loader_log.read_text(errors="backslashreplace")[-8192:]
+                text = tail_of(self._folder.loader_log)
                 raise Refused(f"building the suite took longer than {limit:g} s (--fixture-timeout)", text)
         return answer
 

@@ -6,12 +6,12 @@ What it would have claimed it hands on to others. So a server that is short of s
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from dct_celery.core.retry import doubling
+from dct_celery.security.files import try_lock
 
 #: Seconds of the first rest; each that follows without a success is twice as long, up to the second figure.
 FIRST_REST, LONGEST_REST = 2.0, 30.0
@@ -71,13 +71,10 @@ class Permits:
         """This slot may work; takes a permit if there is one."""
         for index in range(0 if self._mine else self._number):
             file = (self._folder / str(index)).open("wb")
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.close()
-            else:
+            if try_lock(file):
                 self._mine = file
                 break
+            file.close()
         return self._mine is not None
 
     def give_back(self) -> None:

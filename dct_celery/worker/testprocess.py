@@ -17,6 +17,7 @@ from typing import IO, Self, TypeVar
 
 from dct_celery.errors import ProcessDied, ProtocolError
 from dct_celery.ports import Clock
+from dct_celery.security.files import tail_of
 from dct_celery.wire import framing, messages
 from dct_celery.wire.process import MARK, STACKS_SIGNAL
 from dct_celery.worker.strays import Stray, Watch, end_marked, identity, memory
@@ -243,12 +244,7 @@ class TestProcess:
 
     def last_output(self) -> str:
         """The end of what it printed."""
-        try:
-            with open(self._folder / "log", "rb") as file:
-                file.seek(max(os.fstat(file.fileno()).st_size - 8192, 0))
-                return file.read().decode(errors="backslashreplace")
-        except OSError:
-            return ""
+        return tail_of(self._folder / "log")
 
     def finish(self, grace: float = 5.0) -> None:
         """Asks it to tear down and exit; kills it after `grace` seconds."""

@@ -254,7 +254,7 @@ def ledger_answers(answers: tuple[Any, bytes | None]) -> None:
         lambda: ledger.renew(LEASE, 1),
         lambda: ledger.append(LEASE, 1, "[]", 1),
         lambda: ledger.end(LEASE, 1, ev.ChunkCompleted()),
-        lambda: ledger.offer(chunk),
+        lambda: ledger.commit([chunk]),
         ledger.reap,
         ledger.state,
         ledger.reason,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import Mock, patch
 
 import pytest
 
 from dct_celery.core.events import Recorded
 from dct_celery.core.model import Chunk, Need, Outcome, Phase
 from dct_celery.core.records import TestRecord
-from dct_celery.errors import StoreUnavailable
+from dct_celery.errors import ProcessDied, StoreUnavailable
 from dct_celery.ports import StoredRun
 from dct_celery.protocol.leases import OutstandingChunk
 from dct_celery.wire import messages
@@ -34,7 +36,7 @@ def test_a_store_that_goes_away_while_it_is_asked_for_the_new_epoch_costs_no_rec
     # Given a record that was sent, and a store that was wiped before the dispatcher had it
     ledger = MemoryLedger(MemoryStore(), "run-one", run_door())
     ledger.open_run(OWNER, make_spec())
-    ledger.offer(CHUNK)
+    ledger.commit([CHUNK])
     lease = ledger.claim("c1", 1, worker="build-a", slot=0, lease_ms=1000).lease
     assert lease is not None
     slot_run: Any = Mock(ledger=ledger, test_timeout=None, fixture_timeout=None)
@@ -61,3 +63,28 @@ def test_a_store_that_goes_away_while_it_is_asked_for_the_new_epoch_costs_no_rec
     facts = [entry.fact for entry in ledger.read("0", block_ms=0).entries]
     records = [record for fact in facts if isinstance(fact, Recorded) for record in fact.records]
     assert [record.index for record in records if isinstance(record, TestRecord)] == [0, 1]
+
+
+@pytest.mark.parametrize(("age", "sent"), [(0.2, False), (0.26, True)])
+def test_a_batch_goes_out_when_it_is_as_old_as_the_chunk_says(tmp_path: Path, age: float, sent: bool) -> None:
+    # Given
+    ledger = MemoryLedger(MemoryStore(), "run-one", run_door())
+    ledger.open_run(OWNER, make_spec())
+    chunk = replace(CHUNK, batch_seconds=0.25)
+    ledger.commit([chunk])
+    lease = ledger.claim("c1", 1, worker="build-a", slot=0, lease_ms=1000).lease
+    assert lease is not None
+    slot_run: Any = Mock(ledger=ledger, test_timeout=None, fixture_timeout=None)
+    slot_run.folder.spool = tmp_path
+    run: Any = ChunkRun(slot_run, lease, chunk, Mock(), 1000)
+    run._keeper = Mock(lost=False)
+    process = Mock(raw=passed(0).encode())
+    process.receive.side_effect = [passed(0), None, ProcessDied("enough")]
+    run._interrupted = Mock(return_value="")
+    clock = iter([0.0, age, age])
+    # When
+    with patch.object(time, "monotonic", lambda: next(clock)), pytest.raises(ProcessDied):
+        run._follow(process)
+    run._spool.close()
+    # Then
+    assert any(isinstance(entry.fact, Recorded) for entry in ledger.read("0", block_ms=0).entries) is sent

@@ -216,10 +216,11 @@ def test_a_run_without_worker_and_dispatcher_is_closed_after_its_time(scene: Sce
     # Given
     ledger = MemoryLedger(scene.store, RUN, run_door())
     ledger.open_run("01234567", make_spec())
+    scene.store.clock.ms += int((hosts.FORGOTTEN - 1) * 1000)
     scene.run_for(2.0)
     assert scene.store.runs[RUN].state == "open"
     # When
-    scene.store.clock.ms += int((hosts.FORGOTTEN + 1) * 1000)
+    scene.store.clock.ms += int((hosts.TURN + 1) * 1000)
     scene.run_for(2.0)
     # Then
     assert scene.store.runs[RUN].state == "closed"

@@ -60,7 +60,7 @@ class Scene:
 
     def offer(self) -> None:
         for chunk in (CHUNK, OTHER_CHUNK):
-            self.ledger.offer(chunk)
+            self.ledger.commit([chunk])
 
     def facts(self) -> list[Any]:
         return [entry.fact for entry in self.ledger.read("0", block_ms=0).entries]
