@@ -87,7 +87,7 @@ class SlotScene:
                 self.world.put(name, maker.naming.mark(kind, self.world.time), rows=rows)
 
     def claim(self, chunk: Chunk = CHUNK) -> LeaseRef:
-        self.ledger.offer(chunk)
+        self.ledger.commit([chunk])
         claim = self.ledger.claim(chunk.id, chunk.attempt, worker=WORKER, slot=3, lease_ms=15_000)
         assert claim.lease is not None
         return claim.lease

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock, patch
+from unittest.mock import Mock
 
 import pytest
 
@@ -76,15 +75,22 @@ def test_a_batch_goes_out_when_it_is_as_old_as_the_chunk_says(tmp_path: Path, ag
     assert lease is not None
     slot_run: Any = Mock(ledger=ledger, test_timeout=None, fixture_timeout=None)
     slot_run.folder.spool = tmp_path
-    run: Any = ChunkRun(slot_run, lease, chunk, Mock(), 1000)
+    clock = FakeClock()
+    run: Any = ChunkRun(slot_run, lease, chunk, Mock(clock=clock), 1000)
     run._keeper = Mock(lost=False)
-    process = Mock(raw=passed(0).encode())
-    process.receive.side_effect = [passed(0), None, ProcessDied("enough")]
     run._interrupted = Mock(return_value="")
-    clock = iter([0.0, age, age])
+    heard = iter([(0.0, passed(0)), (age, None)])
+
+    def receive(timeout: float) -> messages.Message | None:
+        seconds, message = next(heard, (0.0, ProcessDied("enough")))
+        clock.sleep(seconds)
+        if isinstance(message, ProcessDied):
+            raise message
+        return message
+
     # When
-    with patch.object(time, "monotonic", lambda: next(clock)), pytest.raises(ProcessDied):
-        run._follow(process)
+    with pytest.raises(ProcessDied):
+        run._follow(Mock(raw=passed(0).encode(), receive=receive))
     run._spool.close()
     # Then
     assert any(isinstance(entry.fact, Recorded) for entry in ledger.read("0", block_ms=0).entries) is sent
