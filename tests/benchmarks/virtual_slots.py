@@ -196,10 +196,13 @@ class CountingConnection(redis.Connection):
     """Counts what is sent to the server, and how often it is waited for."""
 
     trips: ClassVar[int] = 0
+    #: Seconds that each round trip takes on top.
+    delay: ClassVar[float] = 0.0
     commands: ClassVar[Counter[str]] = Counter()
 
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         CountingConnection.trips += 1
+        time.sleep(self.delay)
         super().send_packed_command(command, check_health)
 
     def send_command(self, *args: Any, **kwargs: Any) -> None:
@@ -227,6 +230,7 @@ class CountingQueue(CeleryChunkQueue):
 
     def publish(self, *texts: str) -> None:
         self.trips += 1
+        time.sleep(CountingConnection.delay)
         super().publish(*texts)
 
 
@@ -265,15 +269,17 @@ def _play(options: argparse.Namespace, folder: Path, url: str) -> None:
         worker.start()
     scene.wait_for(len(workers))
     CountingConnection.trips, CountingConnection.commands = 0, Counter()
+    CountingConnection.delay = options.away / 1000
     began, cpu = time.monotonic(), time.process_time()
     scene.follow()
     wall, cpu = time.monotonic() - began, time.process_time() - cpu
     scene.standing.leave()
+    left = time.monotonic() - began - wall
     for worker in workers:
         worker.join(20)
     scene.write_reports(scene.report())
     whole = time.monotonic() - began
-    _print(options, scene, wall, whole, cpu)
+    _print(options, scene, wall, left, whole, cpu)
 
 
 def _classes(tests: int, size: int) -> list[Any]:
@@ -356,7 +362,7 @@ def _address(url: str) -> dict[str, Any]:
     return {**options, "retry": None}
 
 
-def _print(options: argparse.Namespace, scene: Scene, wall: float, whole: float, cpu: float) -> None:
+def _print(options: argparse.Namespace, scene: Scene, wall: float, left: float, whole: float, cpu: float) -> None:
     ideal = options.tests * options.milliseconds / 1000 / options.slots
     chunks = sum(use.chunks for use in scene.machine.slots_used.values())
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -366,7 +372,7 @@ def _print(options: argparse.Namespace, scene: Scene, wall: float, whole: float,
     for_chunks = commands["commit.lua"] + scene.queue.trips
     by_the_clock = CountingConnection.trips - commands["commit.lua"]
     rows = {
-        "seconds of the run": f"{wall:.1f} (ideal {ideal:.1f}), with the last reports {whole:.1f}",
+        "seconds of the run": f"{wall:.1f} (ideal {ideal:.1f}), to leave the run {left:.1f}, with the last reports {whole:.1f}",
         "dispatcher": f"{cpu:.1f} s of CPU, {memory:.0f} MiB",
         "what plays the slots": f"{slots.ru_utime + slots.ru_stime:.1f} s of CPU",
         "store and broker": f"{server['used_cpu_user'] + server['used_cpu_sys']:.1f} s of CPU",
@@ -395,6 +401,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--milliseconds", type=float, default=40.0)
     parser.add_argument("--per-class", type=int, default=4, help="tests of one class")
     parser.add_argument("--processes", type=int, default=2, help="processes that play the slots")
+    parser.add_argument("--away", type=float, default=0.0, help="milliseconds from the dispatcher to store and broker and back")
     parser.add_argument("--reports", choices=["none", "junit", "json", "both"], default="none")
     return parser
 
