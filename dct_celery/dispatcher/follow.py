@@ -29,7 +29,7 @@ _LOOK, _PARTIAL = 0.2, 10.0
 #: between two, up to the most seconds. Less often, the leases' clock would be held to have stood still.
 _REST_AFTER_LOOK, _LONGEST_REST = 4.0, 1.0
 #: Seconds for which acknowledgements wait for an offer to go with: all that hangs on them is room on the workers' disks.
-_ACKNOWLEDGE = 1.0
+_ACKNOWLEDGE = 0.25
 #: Seconds to wait for the word of a worker that the system checks have passed: longer than a worker gives them.
 _CHECKS = 700.0
 #: Seconds without anybody who could say so.

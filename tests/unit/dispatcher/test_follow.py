@@ -180,7 +180,7 @@ def test_what_a_round_has_to_write_goes_out_in_one_go(tmp_path: Path, monkeypatc
     scene.close()
 
 
-def test_acknowledgements_wait_for_an_offer_and_no_longer_than_a_second(four: Scene) -> None:
+def test_acknowledgements_wait_for_an_offer_and_not_for_long(four: Scene) -> None:
     # Given
     scene = four
     held = begun(scene)
