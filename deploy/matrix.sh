@@ -45,7 +45,7 @@ run_cell() {
         return
     fi
     code=0
-    PATH=$venv/bin:$PATH CI=true pytest -n 2 --dist loadfile -o testpaths="$matrix_tests" "${pytest_arguments[@]}" 2>&1 |
+    PATH=$venv/bin:$PATH CI=true pytest -n 3 --dist loadfile -o testpaths="$matrix_tests" "${pytest_arguments[@]}" 2>&1 |
         tee "$log" || code=${PIPESTATUS[0]}
     case $code in
         0) cell=passed ;;

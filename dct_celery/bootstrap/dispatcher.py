@@ -121,7 +121,8 @@ def attach_run(settings: Settings, origins: dict[str, str], run: str, given: fro
         snapshot=upload.send,
         supply_code=partial(upload.supply, services.blobs),
     )
-    services.console.explain(request.rerun)
+    collected = adopted.head.to_collected()
+    services.console.explain(collected.rerun)
     standing = StandingRun(
         services,
         adopted.spec,
@@ -129,7 +130,7 @@ def attach_run(settings: Settings, origins: dict[str, str], run: str, given: fro
         epoch=adopted.epoch,
         incarnation=adopted.incarnation,
     )
-    conduct = Conduct(services, standing, adopted.head, adopted.head.to_collected(), Stopwatch(services, services.clock()))
+    conduct = Conduct(services, standing, adopted.head, collected, Stopwatch(services, services.clock()))
     try:
         return conduct.go_on(adopted.journal, whole=adopted.whole)
     finally:
@@ -161,7 +162,7 @@ def _dispatcher_services(
     checked = client.check(store, settings.store, origins.get("store", "store"))
     console = Terminal.detect(
         os.environ, out=sys.stdout, err=sys.stderr, verbosity=settings.verbosity, clock=time.monotonic,
-        rerun=request.rerun if request is not None else lambda verdict: verdict.entry.id,
+        rerun=lambda verdict: verdict.entry.id,
     )  # fmt: skip
     insecure = () if pool.keyring.secure else (INSECURE,)
     for warning in (*insecure, *warnings_of(os.environ, Path.cwd()), *checked.warnings):

@@ -6,7 +6,6 @@ the store, and the manifest follows.
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from typing import IO
@@ -22,10 +21,11 @@ from dct_celery.dispatcher.request import Request, collect_order, strangers
 from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.dispatcher.standing import StandingRun
 from dct_celery.errors import ConfigError, InfrastructureError, Interrupted, NothingSelected, UsageError
-from dct_celery.ports import UserProcess
+from dct_celery.ports import RUN_SECONDS, UserProcess
 from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.protocol.runs import SPEC_LIFETIME_MS, DatabaseRules, RunSpec
 from dct_celery.security import guards, masking
+from dct_celery.security.files import tail
 
 
 class Dispatch:
@@ -83,8 +83,8 @@ class Dispatch:
             expires_ms=services.store_ms() + SPEC_LIFETIME_MS,
             tree=tree,
             code=settings.code,
-            argv=request.argv,
-            settings=request.settings,
+            backend=request.backend,
+            words=request.words,
             directory=request.directory,
             sys_path=request.sys_path,
             environment=dict(request.environment),
@@ -101,7 +101,7 @@ class Dispatch:
                 settings.deny_db_host,
             ),
         )
-        if not services.ledger.open_run(services.owner, spec, 6 * 3600):
+        if not services.ledger.open_run(services.owner, spec, RUN_SECONDS):
             raise UsageError(f"a run with the id {services.run!r} is open or just ended; choose another --run-id")
         self._standing = StandingRun(services, spec, self._snapshot)
         self._standing.announce()
@@ -123,8 +123,9 @@ class Dispatch:
     def _collect(self, process: UserProcess, log: IO[bytes]) -> Collected:
         limit = self._services.settings.fixture_timeout
         patience = Patience(FIXTURE_SECONDS if limit is None else limit, self._services.clock)
-        collected = collect(process, lambda: _tail(log), self._while_collecting, patience)
+        collected = collect(process, lambda: tail(log), self._while_collecting, patience)
         masking.PROCESS.learn(masking.secrets_of_databases(collected.loaded.databases))
+        self._services.console.explain(collected.rerun)
         self._watch.note("collect", self._watch.started)
         self._while_collecting()
         count = len(collected.manifest)
@@ -170,9 +171,3 @@ class Dispatch:
         assert standing is not None
         head = Head.of(standing.spec, self._began, self._request, services.settings, collected, services.door)
         return Conduct(services, standing, head, collected, self._watch).begin()
-
-
-def _tail(log: IO[bytes]) -> str:
-    log.seek(0, os.SEEK_END)
-    log.seek(max(log.tell() - 8192, 0))
-    return log.read().decode(errors="backslashreplace")

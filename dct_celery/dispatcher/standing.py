@@ -11,6 +11,7 @@ from dct_celery.core.run import RunMachine
 from dct_celery.dispatcher.journal import Journal
 from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.errors import DctError, InfrastructureError, StoreUnavailable, Superseded
+from dct_celery.ports import RUN_SECONDS
 from dct_celery.protocol.leases import OutstandingChunk
 from dct_celery.protocol.runs import ManifestSummary, RunSpec, RunState
 
@@ -98,7 +99,7 @@ class StandingRun:
         services.supply_code()
         if services.clock() - self._announced >= _ANNOUNCE:
             self.announce()
-            services.ledger.extend(6 * 3600)
+            services.ledger.extend(RUN_SECONDS)
 
     def trouble(self, now: float, machine: RunMachine, *, caught_up: bool = True) -> str:
         """Why the store cannot be trusted to hold all that was written: a few words, or empty. `caught_up`: the machine knows all

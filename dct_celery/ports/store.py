@@ -21,6 +21,8 @@ DISPATCHER_LEASE_MS = 10_000
 ABANDONED_MS = 60_000
 #: Milliseconds for which a chunk stays closed to the worker that it had better not run on; then anybody is better than nobody.
 AVOID_MS = 10_000
+#: Seconds for which the store keeps a run whose dispatcher does not prolong it.
+RUN_SECONDS = 6 * 3600
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from dct_celery.core import codec
 from dct_celery.core.codec import Count, Seconds
 from dct_celery.core.leaks import LeakRecord
-from dct_celery.core.model import FixtureRef, Outcome
+from dct_celery.core.model import Entry, FixtureRef, Outcome
 from dct_celery.core.records import PASSED, PASSED_FORM, FixtureRecord, TestRecord
 from dct_celery.errors import ProtocolError
 
@@ -66,11 +66,12 @@ def decode(payload: bytes) -> Message:
 @message
 @dataclass(frozen=True, slots=True)
 class Load(Message):
-    """Import the project and build its suite as `manage.py test ARGV` does."""
+    """Import the project and build its suite as its own command does."""
 
-    argv: list[str]
-    #: DJANGO_SETTINGS_MODULE, or None to leave it to manage.py's own words.
-    settings: str | None
+    #: Who can: see core.backends.
+    backend: str
+    #: The words of that command which choose and order the tests.
+    words: tuple[str, ...]
     #: Absolute root of the tree and the working directory below it.
     root: str
     directory: str
@@ -109,14 +110,16 @@ class Loaded(Message):
     #: Facts for reports and guards: django, python, debug (the project's own DEBUG), settings (the module's
     #: name), and the variables of security.guards.ENVIRONMENT_VARIABLES.
     facts: dict[str, str] = field(default_factory=dict)
+    #: Words of the project's own command, before the test that it is to run: see core.backends.rerun.
+    rerun: tuple[str, ...] = ()
 
 
 @message
 @dataclass(frozen=True, slots=True)
 class Entries(Message):
-    """A run of manifest entries in order (collect only); `last` marks the end."""
+    """A part of the manifest, in order (collect only); `last` marks the end."""
 
-    entries: list[dict[str, Any]]
+    entries: tuple[Entry, ...]
     last: bool
 
 
@@ -125,8 +128,8 @@ class Entries(Message):
 class Fatal(Message):
     """The sender cannot do what was asked and ends.
 
-    `reason` is one of: settings, labels, collection, checks, database, elsewhere (the project's connections lead to another
-    database than the one that was given), template, internal.
+    `reason` is one of: backend, settings, labels, collection, checks, database, template, internal,
+    elsewhere (the project's connections lead to another database than the one that was given).
     """
 
     reason: str

@@ -35,11 +35,11 @@ def under_way(fleet: Fleet, running: Running) -> bool:
 def test_a_run_can_be_watched_and_cancelled_from_elsewhere(fleet: Fleet, place: Path) -> None:
     # Given
     fleet.worker(slots=2)
-    running = fleet.start(make_project(place, sleeping(8, 4, 0.5)), "--chunk-seconds", "1")
+    running = fleet.start(make_project(place, sleeping(24, 4, 0.5)), "--chunk-seconds", "1")
     until(lambda: under_way(fleet, running), what="a verdict that status shows")
     # Then
     found = told(fleet, "status", running.run)
-    assert (found["state"], found["announced"], found["total"], found["bad"]) == ("open", True, 32, 0)
+    assert (found["state"], found["announced"], found["total"], found["bad"]) == ("open", True, 96, 0)
     assert 0 < found["acknowledged"] <= found["streamed"]
     assert list(found["workers"].values()) == ["ready"]
     (worker,) = told(fleet, "workers")["workers"]

@@ -242,7 +242,7 @@ def test_a_specification_with_another_word_in_it_is_refused(store: Store, ledger
     # Given
     spec = store.field("spec")
     # When
-    store.write(spec=spec.replace('"argv":[]', '"argv":["-c"]'))
+    store.write(spec=spec.replace('"words":[]', '"words":["-c"]'))
     # Then
     assert store.field("spec") != spec
     with pytest.raises(Untrusted, match="has a wrong signature"):

@@ -346,7 +346,7 @@ def wire_messages(row: Any) -> None:
 
 
 _DATABASE = {"alias": "default", "vendor": "postgresql", "name": "test_x", "options": {"sslmode": "off"}, "aliases": ["a"]}
-_CONFIGURED = codec.encode(Configured("default", "postgresql", "django.db", "shop", "test_shop", True, "h", "5432", True))
+_CONFIGURED = codec.encode(Configured("default", "postgresql", "shop", "test_shop", True, "h", "5432", True))
 
 
 def loader_rows(row: Any) -> None:

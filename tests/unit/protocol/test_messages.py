@@ -60,10 +60,11 @@ RELEASED = st.builds(
     ev.ChunkReleased, st.sampled_from(ev.ReleaseReason), TEXT, TEXT, st.none() | COUNT, st.none() | REF, SECONDS, NUMBERS
 )
 LEASES = st.builds(LeaseRef, TEXT, st.integers(1, 999), st.integers(0, 10**12), TEXT, st.integers(0, 99), st.integers(1, 999))
+TEXTS = st.lists(TEXT, max_size=2).map(tuple)
 WORDS = st.dictionaries(TEXT, TEXT, max_size=2)
 SPECS = st.builds(
-    make_spec, st.from_regex(r"[a-z0-9][a-z0-9-]{5,25}", fullmatch=True), argv=st.lists(TEXT, max_size=2).map(tuple),
-    settings=st.none() | TEXT, directory=TEXT, environment=WORDS, test_timeout=st.none() | SECONDS,
+    make_spec, st.from_regex(r"[a-z0-9][a-z0-9-]{5,25}", fullmatch=True), words=TEXTS,
+    directory=TEXT, environment=WORDS, test_timeout=st.none() | SECONDS,
     databases=st.builds(runs.DatabaseRules, st.booleans(), st.sampled_from(["auto", "always", "never"]), allow=st.just(("a",))),
 )  # fmt: skip
 WORKERS = st.builds(
@@ -80,7 +81,19 @@ REPORTS: list[st.SearchStrategy[Any]] = [
 ]
 MESSAGES: dict[type, st.SearchStrategy[Any]] = {
     Chunk: CHUNKS,
-    Entry: st.builds(Entry, COUNT, TEXT, TEXT, TEXT, st.sampled_from(Phase), st.none() | TEXT, st.none() | COUNT),
+    Entry: st.builds(
+        Entry,
+        COUNT,
+        TEXT,
+        TEXT,
+        TEXT,
+        st.sampled_from(Phase),
+        st.none() | TEXT,
+        st.none() | COUNT,
+        keep_with=TEXTS,
+        locks=TEXTS,
+        label=TEXT,
+    ),
     TestRecord: TESTS,
     FixtureRecord: FIXTURES,
     LeaseRef: LEASES,
@@ -300,7 +313,8 @@ def test_a_text_that_is_too_long_is_not_looked_at(monkeypatch: pytest.MonkeyPatc
         ({"code": "shell"}, "code: must be one of snapshot, checkout"),
         ({"hash_seed": "0; rm"}, "hash_seed: must match"),
         ({"directory": "x" * 5000}, "directory: must not be longer than 4096"),
-        ({"argv": "--all"}, "argv: must be a list"),
+        ({"words": "--all"}, "words: must be a list"),
+        ({"backend": "os.system"}, "backend: must match"),
         ({"environment": {"A": 1}}, "environment: must be text"),
         ({"expires_ms": -1}, "expires_ms: must be at least 0"),
         ({"test_timeout": -1}, "test_timeout: must be at least 0"),

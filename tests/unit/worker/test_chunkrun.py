@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock, patch
+from unittest.mock import Mock
 
 import pytest
 
@@ -19,6 +18,7 @@ from dct_celery.protocol.leases import OutstandingChunk
 from dct_celery.wire import messages
 from dct_celery.worker.chunkrun import ChunkRun
 from tests.support.factories import make_spec, run_door
+from tests.support.fake_clock import FakeClock
 from tests.support.memory_ledger import MemoryLedger, MemoryStore
 
 CHUNK = Chunk("c1", (0, 1), Phase.ISOLATED, Need.PRISTINE)
@@ -40,7 +40,7 @@ def test_a_store_that_goes_away_while_it_is_asked_for_the_new_epoch_costs_no_rec
     assert lease is not None
     slot_run: Any = Mock(ledger=ledger, test_timeout=None, fixture_timeout=None)
     slot_run.folder.spool = tmp_path
-    run: Any = ChunkRun(slot_run, lease, CHUNK, Mock(), 1000)
+    run: Any = ChunkRun(slot_run, lease, CHUNK, Mock(clock=FakeClock()), 1000)
     run._keeper = Mock()
     run._record(passed(0), passed(0).encode(), 0.0)
     assert run._send()
@@ -75,15 +75,22 @@ def test_a_batch_goes_out_when_it_is_as_old_as_the_chunk_says(tmp_path: Path, ag
     assert lease is not None
     slot_run: Any = Mock(ledger=ledger, test_timeout=None, fixture_timeout=None)
     slot_run.folder.spool = tmp_path
-    run: Any = ChunkRun(slot_run, lease, chunk, Mock(), 1000)
+    clock = FakeClock()
+    run: Any = ChunkRun(slot_run, lease, chunk, Mock(clock=clock), 1000)
     run._keeper = Mock(lost=False)
-    process = Mock(raw=passed(0).encode())
-    process.receive.side_effect = [passed(0), None, ProcessDied("enough")]
     run._interrupted = Mock(return_value="")
-    clock = iter([0.0, age, age])
+    heard = iter([(0.0, passed(0)), (age, None)])
+
+    def receive(timeout: float) -> messages.Message | None:
+        seconds, message = next(heard, (0.0, ProcessDied("enough")))
+        clock.sleep(seconds)
+        if isinstance(message, ProcessDied):
+            raise message
+        return message
+
     # When
-    with patch.object(time, "monotonic", lambda: next(clock)), pytest.raises(ProcessDied):
-        run._follow(process)
+    with pytest.raises(ProcessDied):
+        run._follow(Mock(raw=passed(0).encode(), receive=receive))
     run._spool.close()
     # Then
     assert any(isinstance(entry.fact, Recorded) for entry in ledger.read("0", block_ms=0).entries) is sent
