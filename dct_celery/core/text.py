@@ -5,21 +5,23 @@ from __future__ import annotations
 
 import re
 
+# These are compiled when they are first needed (`re` keeps them): most processes need none, and compiling all takes 5 ms.
+
 # CSI, OSC (ended by BEL or ST) and the escapes of two or three characters. No alternative can run over the next ESC, so
 # that the search stays linear on a text of nothing but unfinished sequences.
-_ANSI = re.compile(
+_ANSI = (
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
     r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"
     r"|\x1b[()*+#%][0-9A-Za-z]"
     r"|\x1b[0-Z\\^_c]"
 )
 # The complement of XML 1.0's Char, and DEL and C1 on top: legal, but shown by nobody and refused by some readers.
-_ILLEGAL = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_ILLEGAL = "[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 # C0 but tab and newline, DEL, C1, line separators, the marks that turn the writing direction of what follows, lone surrogates.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROL = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 # What CI systems take for a command when it comes on stdout. GitHub and its kin: "::" first in a line, after any blanks, and
 # "##[" anywhere; Azure: "##vso["; TeamCity: "##teamcity[". GitLab's sections need an ESC, which never gets there.
-_COMMAND = re.compile(r"(?m)(?:^(?P<blanks>[^\S\n]*):(?=:)|#(?=#(?:vso|teamcity|)\[))")
+_COMMAND = r"(?m)(?:^(?P<blanks>[^\S\n]*):(?=:)|#(?=#(?:vso|teamcity|)\[))"
 
 
 def visible(text: str) -> str:
@@ -29,8 +31,8 @@ def visible(text: str) -> str:
     """
     plain = text
     if not text.isascii() or not text.isprintable():
-        plain = _CONTROL.sub(_spell, strip_ansi(text.replace("\r\n", "\n")))
-    return _COMMAND.sub(_disarm, plain) if "::" in plain or "##" in plain else plain
+        plain = re.sub(_CONTROL, _spell, strip_ansi(text.replace("\r\n", "\n")))
+    return re.sub(_COMMAND, _disarm, plain) if "::" in plain or "##" in plain else plain
 
 
 def one_line(text: str) -> str:
@@ -42,13 +44,13 @@ def strip_ansi(text: str) -> str:
     """`text` without terminal control sequences; an unfinished one stays, for `xml_safe` to show."""
     if "\x1b" not in text and "\x9b" not in text:
         return text
-    return _ANSI.sub("", text)
+    return re.sub(_ANSI, "", text)
 
 
 def xml_safe(text: str) -> str:
     """`text` with every character that XML 1.0 cannot carry (and DEL, C1, lone surrogates) written as `#xNN`."""
     # Printable means none of C0, DEL, C1, surrogates, non-characters: the common case at a tenth of the cost.
-    return text if text.isprintable() else _ILLEGAL.sub(_escape, text)
+    return text if text.isprintable() else re.sub(_ILLEGAL, _escape, text)
 
 
 def cut(text: str, limit: int) -> str:

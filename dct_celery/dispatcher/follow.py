@@ -28,6 +28,8 @@ _LOOK, _PARTIAL = 0.2, 10.0
 #: A look asks several questions one after the other: where the store is far away, so many times its own length lies
 #: between two, up to the most seconds. Less often, the leases' clock would be held to have stood still.
 _REST_AFTER_LOOK, _LONGEST_REST = 4.0, 1.0
+#: Seconds for which acknowledgements wait for an offer to go with: all that hangs on them is room on the workers' disks.
+_ACKNOWLEDGE = 0.25
 #: Seconds to wait for the word of a worker that the system checks have passed: longer than a worker gives them.
 _CHECKS = 700.0
 #: Seconds without anybody who could say so.
@@ -69,6 +71,7 @@ class Follower:
         self._due_offers: dict[str, Chunk] = {}
         self._due_positions: dict[str, int] = {}
         self._due_cancel: str | None = None
+        self._acknowledged_at = 0.0
         self._began = services.clock()
         self._read_at = 0.0
         self._first_claim = 0.0
@@ -99,6 +102,7 @@ class Follower:
                 self.step()
             self._await_checks()
             self._hear_out()
+            self._try(lambda: self._write_due(at_once=True))
             for line in self._rejects.summary():
                 self._services.console.warn(line)
         finally:
@@ -133,7 +137,9 @@ class Follower:
                 self._act([ev.Offer(chunk)])
         if self._machine.stop is not None:
             self._act([ev.Cancel(self._machine.stop.reason)])
-        self._write_due()
+        # The dispatcher before may have died between journal and store.
+        self._due_positions |= journal.positions
+        self._write_due(at_once=True)
 
     def _all_entries(self) -> list[StreamEntry]:
         entries: list[StreamEntry] = []
@@ -290,13 +296,15 @@ class Follower:
                 case _:
                     assert_never(effect)
 
-    def _write_due(self) -> None:
+    def _write_due(self, *, at_once: bool = False) -> None:
         """One round trip for all that the store has to be told, and one for the broker. What the store cannot take now stays
-        due: a lost offer is a test that never runs. Raises StoreUnavailable, Superseded."""
-        ledger, offers = self._services.ledger, list(self._due_offers.values())
-        if offers or self._due_positions:
+        due: a lost offer is a test that never runs. `at_once`: acknowledgements, too, wait for nothing. Raises
+        StoreUnavailable, Superseded."""
+        ledger, offers, now = self._services.ledger, list(self._due_offers.values()), self._services.clock()
+        if offers or (self._due_positions and (at_once or now - self._acknowledged_at >= _ACKNOWLEDGE)):
             ledger.commit(offers, self._due_positions)
             self._due_offers, self._due_positions = {}, {}
+            self._acknowledged_at = now
         if offers:
             self._publish(offers)
         if self._due_cancel is not None:

@@ -1,7 +1,14 @@
 """A run's event stream: entries as the store has them, and as facts.
 
 The store itself writes what it alone knows: claims, expiries. A forged one can delay a run, and the dispatcher's check of leases
-ends that; a verdict comes from signed records and ends alone. Each field of an entry is text:
+ends that; a verdict comes from signed records and ends alone.
+
+An offer stands in the stream although its author knows it: the stream by itself, in its order, is what `dct attach` replays on
+a machine that has no journal. The chunks in the store have every offer too, but not its place among the ends that led to it, and
+a replay that learnt of a retry before the loss behind it would offer those tests twice. Its author knows it again by its text
+(`OwnOffers`), and neither verifies nor decodes it.
+
+Each field of an entry is text:
 
     k kind · e epoch · c chunk · a attempt · f fence · w worker · s slot · q sequence number · d data, signed by its author
 """

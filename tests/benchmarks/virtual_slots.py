@@ -102,7 +102,7 @@ class VirtualWorker:
         pipe, slots = self._client.pipeline(transaction=False), []
         for hint in hints:
             slots.append(slot := self._idle.pop())
-            args = [hint.chunk, hint.attempt, LEASE_MS, self._name, slot, f"{slot}.{hint.chunk}"]
+            args = [hint.chunk, hint.attempt, LEASE_MS, self._name, slot, f"{self._name}.{slot}"]
             self._call(pipe, "claim", hint.chunk, args)
         now = time.monotonic()
         for hint, slot, answer in zip(hints, slots, pipe.execute(), strict=True):
@@ -196,10 +196,13 @@ class CountingConnection(redis.Connection):
     """Counts what is sent to the server, and how often it is waited for."""
 
     trips: ClassVar[int] = 0
+    #: Seconds that each round trip takes on top.
+    delay: ClassVar[float] = 0.0
     commands: ClassVar[Counter[str]] = Counter()
 
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         CountingConnection.trips += 1
+        time.sleep(self.delay)
         super().send_packed_command(command, check_health)
 
     def send_command(self, *args: Any, **kwargs: Any) -> None:
@@ -218,6 +221,17 @@ _SCRIPTS: dict[str, str] = {}
 def _name(args: Any) -> str:
     verb = str(args[0])
     return f"{_SCRIPTS.get(str(args[1]), '?')}.lua" if verb == "EVALSHA" else verb
+
+
+class CountingQueue(CeleryChunkQueue):
+    """Counts how often the broker is waited for."""
+
+    trips = 0
+
+    def publish(self, *texts: str) -> None:
+        self.trips += 1
+        time.sleep(CountingConnection.delay)
+        super().publish(*texts)
 
 
 class Silence:
@@ -255,15 +269,17 @@ def _play(options: argparse.Namespace, folder: Path, url: str) -> None:
         worker.start()
     scene.wait_for(len(workers))
     CountingConnection.trips, CountingConnection.commands = 0, Counter()
+    CountingConnection.delay = options.away / 1000
     began, cpu = time.monotonic(), time.process_time()
     scene.follow()
     wall, cpu = time.monotonic() - began, time.process_time() - cpu
     scene.standing.leave()
+    left = time.monotonic() - began - wall
     for worker in workers:
         worker.join(20)
     scene.write_reports(scene.report())
     whole = time.monotonic() - began
-    _print(options, scene, wall, whole, cpu)
+    _print(options, scene, wall, left, whole, cpu)
 
 
 def _classes(tests: int, size: int) -> list[Any]:
@@ -292,11 +308,12 @@ class Scene:
         self.registry = RedisRegistry(self.client, POOL, pool_door())
         spec = make_spec(RUN)
         self.ledger.open_run("a" * 16, spec)
+        self.queue = CountingQueue(make_app(settings), RUN, "benchmark")
         unused: Any = None
         self._services = DispatcherServices(
             settings=settings, run=RUN, nonce=NONCE, owner="a" * 16, door=self._door, clock=time.monotonic, wall=time.time,
             sleep=time.sleep, store_ms=lambda: 0, registry=self.registry, ledger=self.ledger,
-            queue=CeleryChunkQueue(make_app(settings), RUN, "benchmark"), blobs=unused, timings=unused,
+            queue=self.queue, blobs=unused, timings=unused,
             console=cast(Any, Silence()), state_folder=folder / "state", environ={}, start_process=unused,
             user_environment=unused, snapshot=unused, supply_code=lambda: None, write_reports=self.write_reports,
             resolve=lambda _: {}, interrupted=lambda: False, fleet_trouble=self._fleet_trouble,
@@ -345,26 +362,31 @@ def _address(url: str) -> dict[str, Any]:
     return {**options, "retry": None}
 
 
-def _print(options: argparse.Namespace, scene: Scene, wall: float, whole: float, cpu: float) -> None:
+def _print(options: argparse.Namespace, scene: Scene, wall: float, left: float, whole: float, cpu: float) -> None:
     ideal = options.tests * options.milliseconds / 1000 / options.slots
     chunks = sum(use.chunks for use in scene.machine.slots_used.values())
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    stats = cast(Any, scene.client.info("commandstats"))
-    broker = sum(stats.get(f"cmdstat_{verb}", {"calls": 0})["calls"] for verb in ("lpush", "pexpire"))
+    slots = resource.getrusage(resource.RUSAGE_CHILDREN)
+    server = cast(Any, scene.client.info("cpu"))
+    commands = CountingConnection.commands
+    for_chunks = commands["commit.lua"] + scene.queue.trips
+    by_the_clock = CountingConnection.trips - commands["commit.lua"]
     rows = {
-        "seconds of the run": f"{wall:.1f} (ideal {ideal:.1f}), with the last reports {whole:.1f}",
+        "seconds of the run": f"{wall:.1f} (ideal {ideal:.1f}), to leave the run {left:.1f}, with the last reports {whole:.1f}",
         "dispatcher": f"{cpu:.1f} s of CPU, {memory:.0f} MiB",
+        "what plays the slots": f"{slots.ru_utime + slots.ru_stime:.1f} s of CPU",
+        "store and broker": f"{server['used_cpu_user'] + server['used_cpu_sys']:.1f} s of CPU",
         "verdicts": f"{len(scene.machine.verdicts):,}, exit code {scene.machine.exit_code()}",
         "chunks": f"{chunks:,}",
-        "round trips to the store": _each(CountingConnection.trips, chunks),
-        "commands to the broker": _each(broker, chunks),
+        "round trips for chunks": f"{_each(for_chunks, chunks)}: offers, acknowledgements, messages",
+        "by the clock": f"{by_the_clock:,} ({by_the_clock / wall:.1f} a second): reads, looks, beginning and end",
     }
     print(
         f"{options.tests:,} tests of {options.milliseconds:g} ms on {options.slots:,} virtual slots, reports: {options.reports}"
     )
     for name, value in rows.items():
         print(f"  {name:26} {value}")
-    for name, count in CountingConnection.commands.most_common(12):
+    for name, count in commands.most_common(12):
         print(f"    {name:24} {_each(count, chunks)}")
 
 
@@ -379,6 +401,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--milliseconds", type=float, default=40.0)
     parser.add_argument("--per-class", type=int, default=4, help="tests of one class")
     parser.add_argument("--processes", type=int, default=2, help="processes that play the slots")
+    parser.add_argument("--away", type=float, default=0.0, help="milliseconds from the dispatcher to store and broker and back")
     parser.add_argument("--reports", choices=["none", "junit", "json", "both"], default="none")
     return parser
 

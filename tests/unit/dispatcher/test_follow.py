@@ -180,6 +180,55 @@ def test_what_a_round_has_to_write_goes_out_in_one_go(tmp_path: Path, monkeypatc
     scene.close()
 
 
+def test_acknowledgements_wait_for_an_offer_and_not_for_long(four: Scene) -> None:
+    # Given
+    scene = four
+    held = begun(scene)
+    scene.now += 5
+    scene.ledger.append(held, 2, as_sent(finished(1)), 5000)
+    scene.follower.step()
+    assert scene.ledger.acknowledged([held.key]) == [2]
+    # When
+    scene.ledger.append(held, 3, as_sent(finished(2)), 5000)
+    scene.follower.step()
+    # Then
+    assert scene.ledger.acknowledged([held.key]) == [2]
+    # When
+    scene.follower._act([ev.Offer(replace(scene.run.offers[0], id="c9"))])
+    scene.follower.step()
+    # Then
+    assert scene.ledger.acknowledged([held.key]) == [3]
+    # When
+    scene.ledger.append(held, 4, as_sent(finished(3)), 5000)
+    scene.follower.step()
+    scene.now += 1
+    scene.follower.step()
+    # Then
+    assert scene.ledger.acknowledged([held.key]) == [4]
+
+
+def test_what_a_dispatcher_has_journalled_the_next_one_acknowledges(four: Scene, tmp_path: Path) -> None:
+    # Given a dispatcher that died between journal and store
+    held = begun(four)
+    four.now += 5
+    four.follower.step()
+    four.ledger.append(held, 2, as_sent(finished(1)), 5000)
+    four.follower.step()
+    four.ledger.append(held, 3, as_sent(finished(2)), 5000)
+    four.follower.step()
+    assert four.ledger.acknowledged([held.key]) == [2]
+    assert four.follower._journal is not None
+    four.follower._journal.close()
+    # When
+    second = Scene(tmp_path, four.store, slots=0, count=4)
+    second.standing.epoch = second.follower._epoch = second.ledger.adopt(YOU, dead=True).epoch
+    second.services.owner = YOU
+    second.follower.catch_up(second.journal(go_on=True), whole=True)
+    # Then
+    assert second.ledger.acknowledged([held.key]) == [3]
+    second.close()
+
+
 def test_nothing_is_published_again_while_the_stream_is_ahead(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a chunk that nobody has claimed, and a stream of which each read finds a whole page
     scene.follower._journal = scene.journal()
