@@ -181,6 +181,13 @@ class Planner:
         return fresh + sum(chunk.estimate for chunk in self._retries)
 
     @property
+    def longest_seconds(self) -> float:
+        """Predicted seconds of the longest atom that is not cut yet; 0 where there is none."""
+        while self._by_size and self._by_size[0][1].indices[0] not in self._left:
+            heapq.heappop(self._by_size)
+        return self._by_size[0][1].estimate if self._by_size else 0.0
+
+    @property
     def exhausted(self) -> bool:
         """True if `next_chunk` has nothing more to hand out, whatever locks are released."""
         return not self._left and not self._retries

@@ -13,6 +13,7 @@ import pytest
 from dct_celery.core import events as ev
 from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk, Need, Outcome, Phase
+from dct_celery.core.runview import RunView
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.dispatcher.follow import Follower
 from dct_celery.dispatcher.journal import Journal
@@ -24,6 +25,7 @@ from dct_celery.protocol.workers import RefusedReport
 from tests.support import streams
 from tests.support.factories import KEY_ID, NONCE, OTHER_KEY, group, make_manifest, make_spec, pool_door, run_door
 from tests.support.memory_ledger import Life, MemoryLedger, MemoryRegistry, MemoryStore, StoredFields
+from tests.support.reporters import Listener
 from tests.support.runs import Run, as_sent, completed, finished
 
 PASSED = Outcome.PASSED
@@ -48,10 +50,14 @@ class Scene:
             run="run-one", nonce=NONCE, owner=ME, door=self.door, ledger=self.ledger, registry=registry, state_folder=folder,
             clock=lambda: self.now, sleep=self._sleep, interrupted=lambda: False, fleet_trouble=str, fall_back=None, broker=str,
         )  # fmt: skip
+        self.reporter = Listener()
+        services.report = self.reporter.take
         services.settings = Mock(pool="pool", timeout=0, queue_timeout=60, fallback_after=60)
         fleet = Fleet("run-one", "pool", "0", 1, KEY_ID, last_usable=self.now)
         self.standing = StandingRun(services, make_spec("run-one"), lambda: None)
-        self.follower = Follower(services, self.machine, fleet, self.standing, lambda: cast(Any, None))
+        view = RunView.of(self.machine.manifest, lambda index: 1.0, reruns=False, now=self.now)
+        self.view = view
+        self.follower = Follower(services, self.machine, fleet, self.standing, view, lambda: cast(Any, None))
         self.services = services
 
     def journal(self, *, go_on: bool = False) -> Journal:
@@ -140,7 +146,7 @@ def test_what_the_store_could_not_take_is_done_when_it_is_back(scene: Scene, mon
     scene.follower.step()
     # Then
     assert offered[0] == "c9"
-    assert cast(Any, scene.follower)._services.console.warn.call_count == 1
+    assert len(warnings(scene)) == 1
 
 
 def test_an_interrupt_counts_though_the_store_is_away(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +264,7 @@ def test_a_journal_that_cannot_be_written_acknowledges_nothing_and_stops_nothing
     # Then
     assert sorted(scene.machine.verdicts) == [0, 1]
     assert scene.ledger.acknowledged([f"{held.chunk}.1"]) == [1]
-    warning = scene.services.console.warn.call_args.args[0]
+    warning = warnings(scene)[-1]
     assert "cannot be written (No space left on device); the run goes on without it" in warning
 
 
@@ -334,7 +340,7 @@ def test_code_that_cannot_be_sent_again_ends_no_run(scene: Scene, monkeypatch: p
     scene.follower.step()
     # Then
     assert scene.ledger.epoch() == 2
-    assert "a.py changed while it was read" in str(scene.services.console.warn.call_args_list)
+    assert "a.py changed while it was read" in str(warnings(scene))
 
 
 def test_a_store_that_was_away_for_long_is_no_reason_to_miss_the_workers(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,7 +413,7 @@ def test_a_store_that_does_not_come_back_ends_the_wait_for_checks(scene: Scene, 
 
 
 def warnings(scene: Scene) -> list[str]:
-    return [call.args[0] for call in scene.services.console.warn.call_args_list]
+    return scene.reporter.warnings
 
 
 def stored(scene: Scene) -> StoredFields:
@@ -555,7 +561,7 @@ def test_a_journal_with_damaged_lines_is_replayed_without_them(scene: Scene, tmp
     second.follower.catch_up(second.journal(go_on=True), whole=True)
     # Then
     assert list(second.machine.verdicts) == [0]
-    assert warnings(second) == [f"1 lines of {path} are damaged; they are passed over"]
+    assert warnings(second) == [f"1 damaged line of {path} passed over"]
     second.close()
 
 
