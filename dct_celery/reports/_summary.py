@@ -129,7 +129,7 @@ class Summary:
         for reason, ids in groups.items():
             shown = ids if self._verbosity >= 2 else ids[:_FEW]
             # Why the run as a whole ended is its last line.
-            yield f"  {len(ids):,}: {'see below' if reason == one_line(self._report.note) else reason}"
+            yield f"  {len(ids):,}: {'see below' if reason == one_line(self._report.note) and self._explains else reason}"
             yield from (f"      {one_line(id_)}" for id_ in shown)
             if len(ids) > len(shown):
                 yield self._style.dim(f"      and {len(ids) - len(shown):,} more")
@@ -238,6 +238,11 @@ class Summary:
             return text
         workers = plural(len({s["worker"] for s in slots}), "worker")
         return f"{text} on {plural(len(slots), 'slot')} ({workers})"
+
+    @property
+    def _explains(self) -> bool:
+        """The final line says more than how the run ended."""
+        return self._report.note.lower() != _HEADS.get(self._report.exit_code, ("",))[0].lower()
 
     def _end(self) -> Iterator[str]:
         word, colour = _HEADS.get(self._report.exit_code, ("INCOMPLETE", "red"))

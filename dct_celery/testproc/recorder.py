@@ -18,6 +18,7 @@ from unittest.util import strclass
 from dct_celery.core.model import BAD_OUTCOMES, Failure, FixturePhase, FixtureRef, FixtureScope, Outcome, worst
 from dct_celery.testproc.channel import Channel
 from dct_celery.testproc.output import OutputFile
+from dct_celery.testproc.place import place
 from dct_celery.wire import messages
 
 #: List of a TestResult -> what an item in it means.
@@ -261,7 +262,7 @@ def recording(result: Any, recorder: Recorder) -> Any:
 
 def describe(cls: Any, error: Any, text: str, root: str, *, kind: str = "error", subtest: Any = None) -> Failure:
     """Text only, whatever the exception does when it is looked at."""
-    file, line = _place(error, root)
+    file, line = place(error, text, root)
     return Failure(
         kind=kind,
         type=_type_name(cls),
@@ -329,20 +330,6 @@ def _texts(item: Any) -> tuple[str, str]:
     text = item[1] if len(item) > 1 else ""
     sql = item[2] if len(item) > 2 else ""
     return (text if isinstance(text, str) else str(text)), (sql if isinstance(sql, str) else "")
-
-
-def _place(error: Any, root: str) -> tuple[str | None, int | None]:
-    """File and line of the innermost frame outside unittest."""
-    frames = []
-    tb = getattr(error, "__traceback__", None)
-    while tb is not None:
-        if "__unittest" not in tb.tb_frame.f_globals:
-            frames.append((tb.tb_frame.f_code.co_filename, tb.tb_lineno))
-        tb = tb.tb_next
-    if not frames:
-        return None, None
-    path, line = frames[-1]
-    return path.removeprefix(root), line
 
 
 def _cut(text: str, limit: int = MAX_TEXT) -> str:

@@ -243,6 +243,13 @@ def test_an_interrupted_run_says_so_once() -> None:
     )
 
 
+def test_an_interrupted_run_says_why_tests_were_not_run() -> None:
+    # Given
+    kept = verdict(outcome=Outcome.NOT_RUN, reason="interrupted")
+    # When / Then
+    assert "  1: interrupted" in summary(kept, exit_code=2, note="interrupted")
+
+
 def test_why_a_run_ended_is_told_once() -> None:
     # Given
     lost = [verdict(f"test_{i}", Outcome.NOT_RUN, i, reason="no worker takes the run: another key") for i in range(2)]
