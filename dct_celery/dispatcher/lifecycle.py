@@ -21,7 +21,7 @@ from dct_celery import __version__
 from dct_celery.core import planner, timings
 from dct_celery.core.ladder import Deaths
 from dct_celery.core.limits import FIXTURE_SECONDS, Limits
-from dct_celery.core.model import Manifest, Outcome, RunReport, Verdict
+from dct_celery.core.model import Entry, Manifest, Outcome, RunReport, Verdict
 from dct_celery.core.reruns import Reruns
 from dct_celery.core.run import RunMachine
 from dct_celery.core.runview import RunView
@@ -288,12 +288,8 @@ class RunLifecycle:
             last_fit=services.clock(),
         )
 
-        def seconds_of(index: int) -> float:
-            entry = manifest[index]
-            known = estimates.test(entry)
-            return estimates.default(entry.phase) if known is None else known
-
-        view = RunView.of(manifest, seconds_of, reruns=settings.reruns > 0, now=services.clock())
+        seconds = [_predicted(estimates, entry) for entry in manifest]
+        view = RunView.of(manifest, seconds.__getitem__, reruns=settings.reruns > 0, now=services.clock())
         follower = Follower(services, machine, fleet, known.standing, view, lambda: self._report(planned, complete=False))
         planned = Planned(known, machine, fleet, follower, samples)
         return planned
@@ -388,6 +384,11 @@ class RunLifecycle:
 def project_name(request: Selection) -> str:
     """Name under which timings are kept: the same in every checkout of one project."""
     return f"{Path(request.root).name}:{request.directory}:{request.settings}"
+
+
+def _predicted(estimates: timings.Estimates, entry: Entry) -> float:
+    seconds = estimates.test(entry)
+    return estimates.default(entry.phase) if seconds is None else seconds
 
 
 def _unfinished(manifest: Manifest, index: int) -> Verdict:

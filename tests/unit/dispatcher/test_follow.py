@@ -20,6 +20,7 @@ from dct_celery.dispatcher.journal import Journal
 from dct_celery.dispatcher.standing import StandingRun
 from dct_celery.errors import ConfigError, StoreUnavailable
 from dct_celery.ports import WorkerInfo
+from dct_celery.ports.reporting import Stopping, TestJudged, Ticked, WorkersChanged
 from dct_celery.protocol.runs import ChunkHint
 from dct_celery.protocol.workers import RefusedReport
 from tests.support import streams
@@ -700,3 +701,90 @@ def test_slots_of_this_machine_take_a_run_that_a_pool_of_strangers_does_not(scen
     # Then
     assert scene.machine.stop is None
     assert any("one slot of this machine takes the run" in line for line in warnings(scene))
+
+
+# -- what reporters and those who look hear --------------------------------------------
+
+
+def test_verdicts_reach_the_view_and_the_reporters(scene: Scene) -> None:
+    # When
+    begun(scene)
+    # Then
+    assert [event.verdict.entry.index for event in scene.reporter.all(TestJudged)] == [0]
+    assert (scene.view.done, scene.view.connected, len(scene.view.busy)) == (1, 1, 1)
+    assert scene.reporter.all(Ticked)[-1].view is scene.view
+    assert [event.workers for event in scene.reporter.all(WorkersChanged)] == [("build-a",)]
+
+
+def test_a_report_on_the_way_leaves_twenty_times_its_own_cost_to_the_run(scene: Scene) -> None:
+    # Given one that takes two seconds
+    scene.follower._journal = scene.journal()
+    at: list[float] = []
+
+    def slow() -> Any:
+        at.append(scene.now)
+        scene.now += 2
+        return None
+
+    scene.follower._partial = slow
+    # When
+    for _ in range(240):
+        scene.now += 0.5
+        scene.follower.step()
+    # Then
+    assert at[0] - 100.0 < 11
+    assert 42 <= at[1] - at[0] < 44
+
+
+def test_those_who_look_find_a_summary_that_says_where_to_read_on(scene: Scene) -> None:
+    # When
+    begun(scene)
+    scene.now += 3
+    scene.follower.step()
+    # Then
+    summary = scene.ledger.summary()
+    assert summary is not None
+    assert summary.view().counts == {PASSED: 1}
+    assert (summary.epoch, summary.after) == (1, scene.follower._after)
+    assert summary.after != "0"
+
+
+def test_a_run_in_which_nothing_happened_writes_no_second_summary(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    begun(scene)
+    scene.now += 3
+    scene.follower.step()
+    # When
+    written: list[object] = []
+    monkeypatch.setattr(scene.ledger, "publish_summary", written.append)
+    scene.now += 30
+    scene.follower.step()
+    # Then
+    assert written == []
+
+
+def test_a_run_that_stops_says_how_much_was_running(four: Scene) -> None:
+    # Given
+    scene = four
+    begun(scene)
+    # When
+    scene.services.interrupted = lambda: True
+    scene.follower.step()
+    # Then
+    assert scene.reporter.all(Stopping) == [Stopping("interrupted", 3)]
+    assert scene.view.waiting == "stopping"
+
+
+def test_a_run_without_a_worker_says_what_it_waits_for(scene: Scene) -> None:
+    # Given
+    scene.follower._journal = scene.journal()
+    scene.store.beating["pool:workers"].clear()
+    # When
+    look(scene)
+    # Then
+    assert scene.view.waiting == "waiting for a worker of pool 'pool'; none is connected"
+    # When one comes
+    beat(scene, "build-b")
+    look(scene)
+    # Then
+    assert scene.view.waiting == "waiting for build-b to begin"
