@@ -11,11 +11,11 @@ from dct_celery.core.model import RunReport
 from dct_celery.ports.reporting import Reporter
 from dct_celery.settings import Settings
 
-#: Given reporters and what says that the run is to end early.
-Conduct = Callable[[list[Reporter], Callable[[], bool]], RunReport]
+#: Starts a run, given reporters and what says that it is to end early.
+Start = Callable[[list[Reporter], Callable[[], bool]], RunReport]
 
 
-def conduct(settings: Settings, run: Conduct) -> int:
+def conduct(settings: Settings, start: Start) -> int:
     """Runs it in front of the user; the exit code by I10. Raises DctError."""
     from dct_celery.cli.interrupts import Interrupts
     from dct_celery.reports import file_reporters
@@ -27,4 +27,4 @@ def conduct(settings: Settings, run: Conduct) -> int:
 
     terminal = Terminal.detect(os.environ, out=sys.stdout, err=sys.stderr, verbosity=settings.verbosity, clock=time.monotonic)
     with Interrupts(write_reports) as interrupts:
-        return run([terminal, interrupts], interrupts.seen).exit_code
+        return start([terminal, interrupts], interrupts.seen).exit_code

@@ -474,7 +474,8 @@ class RunMachine:
             for index in indices:
                 self._losses[index] += 1
             place = f" on {where.place}" if where else ""
-            effects.append(ev.Warn(f"{plural(len(indices), 'test')}{place} to run again: {loss}"))
+            have = "has" if len(indices) == 1 else "have"
+            effects.append(ev.Warn(f"{plural(len(indices), 'test')}{place} {have} to run again: {loss}"))
         hopeless = tuple(index for index in indices if self._losses[index] >= MAX_LOSSES)
         effects += self._give_up(hopeless, f"lost {MAX_LOSSES} times, the last time: {loss}", lost=True)
         rest = tuple(index for index in indices if index not in self.verdicts)
