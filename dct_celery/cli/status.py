@@ -16,7 +16,8 @@ import click
 
 from dct_celery.cli.options import CONTEXT, given
 from dct_celery.cli.project import project_options
-from dct_celery.cli.workers import STORE, counted, shown, table
+from dct_celery.cli.workers import STORE, shown, table
+from dct_celery.core.text import plural
 from dct_celery.ports import DISPATCHER_LEASE_MS
 from dct_celery.protocol.runs import RunState
 from dct_celery.security import masking
@@ -129,7 +130,7 @@ def _report(status: RunStatus, pool: str) -> Iterator[str]:
             for one in status.slots
         ]
         yield from table(_SLOTS, rows)
-        yield f"{counted(len(status.slots), 'slot')} busy"
+        yield f"{plural(len(status.slots), 'slot')} busy"
 
 
 def _silence(status: RunStatus, pool: str) -> str:

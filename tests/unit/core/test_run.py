@@ -212,7 +212,6 @@ def test_maxfail_counts_failures_and_fixtures_and_stops_once() -> None:
     run.record(lease, fixture("tearDownClass (a.T)"), finished(1, "failed"))
     # Then
     assert run.all(ev.Cancel) == [ev.Cancel("stopped after 2 failures (--maxfail 2)")]
-    assert run.machine.note == "stopped after 2 failures (--maxfail 2)"
 
 
 def test_the_last_failure_of_a_run_stops_nothing() -> None:
