@@ -308,8 +308,7 @@ class Follower:
             services.report(FixtureJudged(effect.fixture))
         elif isinstance(effect, ev.Cancel):
             services.ledger.cancel(effect.reason)
-            running = sum(slot.of - slot.tests for slot in self.view.busy.values())
-            services.report(Stopping(effect.reason, running))
+            services.report(Stopping(effect.reason, len(self.view.busy)))
         else:
             services.report(Warned(effect.text))
 

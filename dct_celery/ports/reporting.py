@@ -83,7 +83,8 @@ class WorkersChanged:
 
 @dataclass(frozen=True, slots=True)
 class Stopping:
-    """The run ends before all tests have run. `running`: tests of chunks that slots hold at this moment."""
+    """The run ends before all tests have run. `running`: slots that run a test at this moment; a verdict of theirs
+    may still come."""
 
     reason: str
     running: int

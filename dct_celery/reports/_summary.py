@@ -27,10 +27,21 @@ _HEADS = {0: ("OK", "green"), 1: ("FAILED", "red"), 2: ("INTERRUPTED", "red"), 5
 class Summary:
     """Renders a report as lines; `rerun` gives the command that runs one test again."""
 
-    def __init__(self, report: RunReport, *, style: Style, width: int, verbosity: int, rerun: Callable[[Verdict], str]) -> None:
+    def __init__(
+        self,
+        report: RunReport,
+        *,
+        style: Style,
+        width: int,
+        line: int,
+        verbosity: int,
+        rerun: Callable[[Verdict], str],
+    ) -> None:
+        """`width`: columns of what stands side by side; `line`: the most that one line about a failure takes."""
         self._report = report
         self._style = style
         self._width = width
+        self._line = line
         self._verbosity = verbosity
         self._rerun = rerun
 
@@ -112,7 +123,7 @@ class Summary:
         for heading, name, message in found[:_SHORT_LIST]:
             first = one_line(message.strip().partition("\n")[0])
             line = f"  {heading} {one_line(name)}" + (f"  {first}" if first else "")
-            yield cut(line, max(self._width, _LEAST_LINE))
+            yield cut(line, max(self._line, _LEAST_LINE))
         if len(found) > _SHORT_LIST:
             yield self._style.dim(f"  and {len(found) - _SHORT_LIST:,} more")
         yield ""

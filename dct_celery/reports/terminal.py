@@ -111,7 +111,7 @@ class Terminal:
             case WorkersChanged():
                 self.workers(event)
             case reporting.Stopping(reason, running):
-                ending = f"; {plural(running, 'test')} of running chunks may still end" if running else ""
+                ending = f"; {plural(running, 'slot')} still running" if running else ""
                 self.line(f"stopping: {reason}{ending}")
             case reporting.Ticked():
                 self.tick()
@@ -191,7 +191,15 @@ class Terminal:
         """The summary, with the slowest tests and a table of the run's parts where its settings ask for them."""
         self.close()
         report = _masked.report(report, self._mask)
-        summary = Summary(report, style=self._style, width=self._measure(), verbosity=self._verbosity, rerun=self._rerun)
+        width = self._measure()
+        summary = Summary(
+            report,
+            style=self._style,
+            width=width,
+            line=width if self._tty else _WIDE,
+            verbosity=self._verbosity,
+            rerun=self._rerun,
+        )
         self._screen.print("\n".join(["", *summary.lines(durations=self._durations, timing=self._timing)]))
 
     def close(self) -> None:

@@ -771,7 +771,7 @@ def test_a_run_that_stops_says_how_much_was_running(four: Scene) -> None:
     scene.services.interrupted = lambda: True
     scene.follower.step()
     # Then
-    assert scene.reporter.all(Stopping) == [Stopping("interrupted", 3)]
+    assert scene.reporter.all(Stopping) == [Stopping("interrupted", 1)]
     assert scene.view.waiting == "stopping"
 
 

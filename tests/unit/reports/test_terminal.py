@@ -341,7 +341,7 @@ def test_a_run_that_stops_says_why_and_what_may_still_end() -> None:
     desk.terminal.take(Stopping("stopped after 3 failures (--maxfail 3)", 7))
 
     # Then
-    assert desk.lines() == ["stopping: stopped after 3 failures (--maxfail 3); 7 tests of running chunks may still end"]
+    assert desk.lines() == ["stopping: stopped after 3 failures (--maxfail 3); 7 slots still running"]
 
 
 def test_a_worker_that_refuses_has_not_left() -> None:
