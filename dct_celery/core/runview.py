@@ -37,6 +37,8 @@ WINDOW = 10.0
 SHORTEST_SPAN = 1.0
 #: Seconds of work for which the estimates are believed before what was measured changes them.
 _TRUST = 2.0
+#: Entries that a manifest of unknown length may have: more than any project's.
+MOST_ENTRIES = 10_000_000
 #: Failures that are kept to be listed.
 MOST_PROBLEMS = 100
 #: A test that runs again after one of these is acquitted by a pass.
@@ -230,7 +232,8 @@ class RunView:
     def _record(self, slot: BusySlot, record: Record, now: float) -> None:
         match record:
             case TestRecord():
-                if not slot.members or record.index in slot.members:
+                known = slot.members or range(MOST_ENTRIES if self.total is None else self.total)
+                if record.index in known:
                     self._test(slot, record, now)
             case FixtureRecord():
                 if record.outcome in BAD_OUTCOMES:

@@ -50,9 +50,9 @@ class RunWatch:
             raise UsageError(f"the store knows no run {self.run!r}; {some_runs(active, pool)}")
         self._faults = []
         self._take_summary()
-        self._read_on()
         view = self._view
         view.total = self._total()
+        self._read_on()
         if self._rejects.total:
             self._faults.append(f"{self._rejects.total:,} entries of its event stream are not signed with our key")
         reached = ledger.acknowledged(list(view.positions))

@@ -14,13 +14,11 @@ from typing import Annotated
 from dct_celery.core.codec import AtMost, Count, Matches, Number, Seconds
 from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import FixtureRef, Outcome
-from dct_celery.core.runview import BusySlot, Problem, RunView, WaitingChunk
+from dct_celery.core.runview import MOST_ENTRIES, BusySlot, Problem, RunView, WaitingChunk
 from dct_celery.errors import Untrusted
 from dct_celery.protocol.stream import Reported, StreamEntry
 from dct_celery.protocol.workers import FailedReport, RefusedReport
 
-#: Entries of a manifest that a summary may speak of: more than any project has.
-_MOST_ENTRIES = 50_000_000
 #: Failures that are written down.
 _MOST_PROBLEMS = 20
 #: An outcome as it is written, by its code in the view: open, and then by the order of `Outcome`.
@@ -156,7 +154,7 @@ def _read(text: str) -> bytes:
     parts, end, count = [], 0, 0
     for run in _RUN_OF_LETTERS.finditer(text):
         count += int(run[2])
-        if run.start() != end or count > _MOST_ENTRIES:
+        if run.start() != end or count > MOST_ENTRIES:
             break
         parts.append(bytes([_LETTERS.index(run[1])]) * int(run[2]))
         end = run.end()

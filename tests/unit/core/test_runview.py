@@ -79,6 +79,18 @@ def test_only_who_holds_the_lease_is_believed_and_only_about_its_chunk() -> None
     assert view.done == 0
 
 
+def test_a_record_of_a_test_that_no_manifest_has_takes_no_memory() -> None:
+    # Given a view that does not know what the slot's chunk holds
+    for total in (None, 9):
+        view = RunView(total)
+        lease = held(1)
+        view.take(ev.Claimed(lease))
+        # When
+        record(view, lease, finished(2**52), finished(3))
+        # Then
+        assert view.counts == {Outcome.PASSED: 1}
+
+
 def test_a_failure_that_reruns_doubt_counts_when_it_is_judged() -> None:
     # Given
     view = view_of(2, reruns=True)
