@@ -73,4 +73,4 @@ def _say(text: str) -> None:
     instead of the live line."""
     with contextlib.suppress(OSError):
         start = b"\r\x1b[J" if os.isatty(2) else b""
-        os.write(2, start + f"dct: {text}\n".encode())
+        os.write(2, start + f"{text}\n".encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -31,12 +32,12 @@ QUICK = "catalogue.tests.test_isbn"
 
 @pytest.fixture
 def sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The sample project, and folders of this test for all that a run keeps."""
+    """A copy of the sample project, and folders of this test for all that a run keeps."""
     for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, str(tmp_path / name))
     for name in ("DCT_STORE", "DCT_BROKER", "DCT_SIGNING_KEY", "DCT_SIGNING_KEY_FILE"):
         monkeypatch.delenv(name, raising=False)
-    return ROOT / "tests" / "sample_project"
+    return Path(shutil.copytree(ROOT / "tests" / "sample_project", tmp_path / "shop"))
 
 
 def test_the_example_of_the_documentation_runs(

@@ -50,9 +50,7 @@ def test_the_first_interrupt_is_a_flag_and_says_at_once_what_a_second_one_does(
 
     # Then
     assert (before, scene.interrupts.seen()) == (False, True)
-    assert capfd.readouterr().err == (
-        "dct: interrupted: the slots stop, and then the reports are written; once more to end at once\n"
-    )
+    assert capfd.readouterr().err == ("interrupted: the slots stop, and then the reports are written; once more to end at once\n")
     assert scene.written == []
 
 
@@ -71,7 +69,7 @@ def test_the_second_interrupt_writes_the_reports_as_far_as_they_are_and_ends(
     # Then
     assert exited.value.args == (2,)
     assert scene.written == [(scene.settings, REPORT)]
-    assert capfd.readouterr().err.splitlines()[1] == "dct: interrupted again: ending at once"
+    assert capfd.readouterr().err.splitlines()[1] == "interrupted again: ending at once"
 
 
 def test_a_report_that_is_complete_is_not_replaced_by_what_was_known_before(scene: Scene) -> None:

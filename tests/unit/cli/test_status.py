@@ -39,7 +39,7 @@ class Root:
         self.settings: Settings | None = None
 
     def watch_runs(self, settings: Settings, origins: dict[str, str], run: str | None) -> Iterator[list[RunStatus]]:
-        for state in (RunState.OPEN, RunState.CLOSED):
+        for state in (RunState.OPEN, RunState.CLOSED, RunState.CLOSED):
             yield [replace(one, state=state) for one in self.runs]
 
     def look_at_runs(self, settings: Settings, origins: dict[str, str], run: str | None) -> list[RunStatus]:

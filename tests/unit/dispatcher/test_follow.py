@@ -709,8 +709,10 @@ def test_slots_of_this_machine_take_a_run_that_a_pool_of_strangers_does_not(scen
 def test_verdicts_reach_the_view_and_the_reporters(scene: Scene) -> None:
     # When
     begun(scene)
+    look(scene)
     # Then
     assert [event.verdict.entry.index for event in scene.reporter.all(TestJudged)] == [0]
+    assert scene.view.newest is not None
     assert (scene.view.done, scene.view.connected, len(scene.view.busy)) == (1, 1, 1)
     assert scene.reporter.all(Ticked)[-1].view is scene.view
     assert [event.workers for event in scene.reporter.all(WorkersChanged)] == [("build-a",)]

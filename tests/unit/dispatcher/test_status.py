@@ -295,16 +295,21 @@ def test_a_second_look_reads_what_is_new(ledger: MemoryLedger, monkeypatch: pyte
 
 
 def test_a_run_that_was_put_back_is_read_from_its_start(ledger: MemoryLedger) -> None:
-    # Given a summary of a stream that is gone
+    # Given a run that was looked at
     held = claim(ledger)
     ledger.append(held, 1, as_sent(finished(0)), 1000)
     watch = RunWatch("run-one", ledger)
-    watch.look(workers=(), active=(), pool="ci")
-    summarized(ledger, "passed", epoch=7)
-    # When
-    ledger._store.runs["run-one"].epoch = 2
-    # Then
     assert watch.look(workers=(), active=(), pool="ci").outcomes == {"passed": 1}
+    # When: it has another stream now, and a summary of the one before
+    store = ledger._store.runs["run-one"]
+    summarized(ledger, "passed", "passed")
+    store.epoch, store.events = 2, []
+    again = replace(held, epoch=2)
+    store.add(streams.claimed(again))
+    store.add(streams.recorded(DOOR, again, 1, finished(0, "skipped")))
+    # Then
+    assert watch.look(workers=(), active=(), pool="ci").outcomes == {"skipped": 1}
+    assert look(ledger).outcomes == {"skipped": 1}
 
 
 def test_a_summary_that_another_key_signed_is_not_believed(ledger: MemoryLedger) -> None:
