@@ -15,7 +15,6 @@ A failing test is data and never one of these; an exception here means that a us
     └── InfrastructureError (7)     a machine, server or network
         ├── StoreUnavailable
         ├── BrokerUnavailable
-        ├── NoWorkers
         ├── DatabaseError
         │   ├── CloneFailed
         │   └── DatabaseUnfit (4)   the server is too old, or our role lacks a right: asking again mends nothing
@@ -104,10 +103,6 @@ class Superseded(InfrastructureError):
 
 class BrokerUnavailable(InfrastructureError):
     """The broker cannot be reached."""
-
-
-class NoWorkers(InfrastructureError):
-    """No worker took the run."""
 
 
 class ServerFault(StrEnum):

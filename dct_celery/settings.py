@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from dct_celery.core import globs, ids
+from dct_celery.core import backends, globs, ids
 from dct_celery.core.address import AddressError, UnquotedError
 from dct_celery.core.option import Group, Kind, Option, accept, expected, shown
 from dct_celery.errors import ConfigError
@@ -58,6 +58,10 @@ class Settings:
     #: Absolute path of the folder that the command was started in.
     project_dir: str = "."
 
+    backend: str = _django(
+        "str", "Test framework: django, or module:attribute of a backend of your own", default=backends.DJANGO,
+        metavar="NAME", pattern=backends.PATTERN, rule=backends.RULE,
+    )  # fmt: skip
     settings: str | None = _django("str", "Django settings module", metavar="DOTTED", **_DOTTED)
     pythonpath: str | None = _django("path", "Folder to put on sys.path", metavar="DIR")
     k: tuple[str, ...] = _django("list", "Only tests whose name contains this or matches this glob", "-k", default=())

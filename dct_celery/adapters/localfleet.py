@@ -6,7 +6,6 @@ Both then go the same way as any other worker.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import signal
@@ -20,6 +19,7 @@ from typing import Self
 
 from dct_celery.adapters.embedded import child
 from dct_celery.adapters.embedded.valkey import EmbeddedValkey
+from dct_celery.security.files import try_lock
 from dct_celery.settings import OPTIONS, Settings
 
 #: Seconds for the worker to drop its clones and go: longer than `worker.host.Host.stop` takes at most.
@@ -122,8 +122,5 @@ def _held(folder: Path, stack: contextlib.ExitStack) -> bool:
     """Takes the folder for this process, unless another run has it or a worker that outlived its run."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     claim = stack.enter_context((folder / "claim").open("w"))
-    with (folder / "lock").open("w") as worker_lock, contextlib.suppress(OSError):
-        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        fcntl.flock(worker_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    return False
+    with (folder / "lock").open("w") as worker_lock:
+        return try_lock(claim) and try_lock(worker_lock)

@@ -266,8 +266,8 @@ class _LateQueue:
             return self._made().identity()
         return ""
 
-    def publish(self, text: str) -> None:
-        self._made().publish(text)
+    def publish(self, *texts: str) -> None:
+        self._made().publish(*texts)
 
     def purge(self) -> None:
         self._made().purge()

@@ -141,6 +141,7 @@ def _slot(settings: Settings, task: Any) -> Slot:
     if name not in _slots:
         index = getattr(current_process(), "index", 0)
         _slots[name] = Slot(_worker_services(settings, name), index, partial(hand_on, task.app))
+        _slots[name].start()
     return _slots[name]
 
 
@@ -182,6 +183,7 @@ def _start_watchdog(app: App, runs: Any, worker: Any) -> Any:
 
 def _worker_services(settings: Settings, name: str) -> WorkerServices:
     from dct_celery.adapters.addresses import resolve
+    from dct_celery.adapters.clock import SystemClock
     from dct_celery.adapters.databases.base import server_for
     from dct_celery.adapters.process import PipeProcess, user_environment
     from dct_celery.adapters.redisstore import blobs, client, ledger, registry
@@ -217,6 +219,7 @@ def _worker_services(settings: Settings, name: str) -> WorkerServices:
         name=name,
         host=socket.gethostname(),
         folder=folder,
+        clock=SystemClock(),
         door=door,
         registry=registry.RedisRegistry(store, settings.pool, door),
         ledger=partial(ledger.RedisLedger, store),

@@ -12,7 +12,6 @@ from dct_celery.cli.options import CONTEXT, given, spell_out
 from dct_celery.cli.project import PROJECT, project_options
 from dct_celery.cli.workers import shown
 from dct_celery.core.text import plural
-from dct_celery.errors import InfrastructureError
 from dct_celery.settings import load
 
 _MORE = ("store", "broker", "pool", "allow_database", "deny_database", "deny_db_host")
@@ -26,7 +25,12 @@ class _Command(click.Command):
         return super().parse_args(ctx, spell_out(args))
 
 
-@click.command("doctor", cls=_Command, context_settings=CONTEXT, epilog="Exit code 7: something failed.")
+@click.command(
+    "doctor",
+    cls=_Command,
+    context_settings=CONTEXT,
+    epilog="Exit code 4: something failed that no retry can help. 7: something failed, such as a server that is away.",
+)
 @project_options(*PROJECT, *_MORE)
 @click.option("--local", metavar="[N]", help="Check what a run with --local needs: no store, no workers.")
 @click.option("--measure", is_flag=True, help="Also measure how long a clone of the project's template takes.")
@@ -46,13 +50,16 @@ def command(ctx: click.Context, /, *, measure: bool, **_: object) -> None:
     from dct_celery.bootstrap import examine
 
     levels: Counter[str] = Counter()
+    code = 0
     for finding in examine(settings, origins, measure=measure):
         levels[finding.level] += 1
+        if finding.level == "failed":
+            code = max(code, finding.exit_code)
         click.echo(f"{finding.level:<{_COLUMN}}{shown(f'{finding.what}: {finding.text}')}")
         if finding.mend:
             click.echo(f"{'':<{_COLUMN}}  mend: {shown(finding.mend)}")
     click.echo(", ".join(filter(None, (_count(levels[level], level) for level in ("ok", "warning", "failed")))))
-    ctx.exit(InfrastructureError.exit_code if levels["failed"] else 0)
+    ctx.exit(code)
 
 
 def _count(number: int, level: str) -> str:

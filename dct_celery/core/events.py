@@ -135,6 +135,8 @@ class Ticked:
     """Time went by. Seconds on the dispatcher's monotonic clock."""
 
     now: float
+    #: More has happened than the machine has been told: what it holds for idle may long be busy.
+    behind: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,16 +68,17 @@ class Entry:
     file: str | None = None
     line: int | None = None
     databases: tuple[str, ...] = ()
-    serialized_rollback: bool = False
-    #: `SerializeMixin.lockfile`, relative to the root where it lies inside.
-    lock_file: str | None = None
-    #: Fixed live-server port, if any.
-    port: int | None = None
     tags: tuple[str, ...] = ()
-    #: The module has setUpModule, tearDownModule or load_tests: its tests of one phase stay together.
-    keep_module: bool = False
     #: Its tear-down flushes its `databases`: a TransactionTestCase that is not skipped by decoration.
     flushes: bool = False
+    #: Names of groups, given by the backend: the tests of one phase that share any name stay in one
+    #: process, in their order. "class:app.tests.T", "module:app.tests", "file:locks/one" and so on.
+    keep_with: tuple[str, ...] = ()
+    #: Names of things that only one process of the run may hold at a time: "port:8081",
+    #: "file:locks/one".
+    locks: tuple[str, ...] = ()
+    #: What the project's own command calls it, where that is not its id.
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,8 @@ class Chunk:
     test_limit: Seconds = 60.0
     limits: tuple[tuple[Count, Seconds], ...] = ()
     fixture_limit: Seconds = 0.0
+    #: Seconds for which its slot keeps records before it sends them: more in a pool of many slots, see core.run.
+    batch_seconds: Seconds = 0.05
 
 
 class FixturePhase(StrEnum):

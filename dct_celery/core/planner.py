@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,8 @@ from dct_celery.core.timings import Estimates
 PHASE_ORDER = (Phase.ISOLATED, Phase.NO_DATABASE, Phase.LOAD_FAILED, Phase.TRANSACTIONAL, Phase.UNMANAGED)
 _PHASE_RANK = {phase: rank for rank, phase in enumerate(PHASE_ORDER)}
 
-_Bond = tuple[str, str, Phase]
+#: What ties entries together: a name of `Entry.keep_with` and the phase that it holds in.
+_Group = tuple[str, Phase]
 _Kind = tuple[Phase, Need, tuple[str, ...], tuple[str, ...]]
 
 
@@ -47,8 +48,8 @@ class Atom:
 def atoms(manifest: Manifest, estimates: Estimates) -> tuple[Atom, ...]:
     """The atoms of the manifest, ordered by their first index; every index is in exactly one.
 
-    Within one phase these stay together: the tests of a class, those of a module where any entry says `keep_module`,
-    and those that share a lock file. Such ties add up. All LOAD_FAILED entries are one atom.
+    Entries of one phase that share a name of `keep_with` are in one atom, and so are those that a
+    chain of such names connects.
     """
     first_flush: dict[str, int] = {}
     for entry in manifest:
@@ -64,38 +65,32 @@ def lower_bound(atoms: Iterable[Atom], slots: int) -> float:
 
 
 def _groups(manifest: Manifest) -> Iterable[list[Entry]]:
-    kept = {(entry.module, entry.phase) for entry in manifest if entry.keep_module}
-    parents: dict[_Bond, _Bond] = {}
-    first_bonds: list[_Bond] = []
+    """The entries by what keeps them together, groups and members in manifest order."""
+    parents: dict[_Group, _Group] = {}
     for entry in manifest:
-        first, *others = _bonds(entry, kept)
-        first_bonds.append(first)
-        root = _root(parents, first)
+        first, *others = _names(entry)
+        root = _root(parents, (first, entry.phase))
         for other in others:
-            parents[_root(parents, other)] = root
-    groups: defaultdict[_Bond, list[Entry]] = defaultdict(list)
-    for entry, bond in zip(manifest, first_bonds, strict=True):
-        groups[_root(parents, bond)].append(entry)
+            parents[_root(parents, (other, entry.phase))] = root
+    groups: defaultdict[_Group, list[Entry]] = defaultdict(list)
+    for entry in manifest:
+        groups[_root(parents, (_names(entry)[0], entry.phase))].append(entry)
     return groups.values()
 
 
-def _bonds(entry: Entry, kept: set[tuple[str, Phase]]) -> Iterator[_Bond]:
-    """Names of all that ties the entry to others of its phase; at least one."""
-    if entry.phase is Phase.LOAD_FAILED:
-        yield "load_failed", "", entry.phase
-        return
-    yield "class", entry.cls, entry.phase
-    if (entry.module, entry.phase) in kept:
-        yield "module", entry.module, entry.phase
-    if entry.lock_file is not None:
-        yield "file", entry.lock_file, entry.phase
+def _names(entry: Entry) -> tuple[str, ...]:
+    """At least one: an entry that nothing keeps with others is a group of its own."""
+    return entry.keep_with or (f"entry:{entry.index}",)
 
 
-def _root(parents: dict[_Bond, _Bond], bond: _Bond) -> _Bond:
-    """Union-find: the name that stands for all that is tied to this one. Halves the path, so that chains stay short."""
-    while (parent := parents.setdefault(bond, bond)) != bond:
-        parents[bond] = bond = parents[parent]
-    return bond
+def _root(parents: dict[_Group, _Group], group: _Group) -> _Group:
+    """The group that stands for all that are tied to this one (union-find).
+
+    Halves the path on its way, so that chains stay short.
+    """
+    while (parent := parents.setdefault(group, group)) != group:
+        parents[group] = group = parents[parent]
+    return group
 
 
 def _atom(group: Sequence[Entry], estimates: Estimates, first_flush: Mapping[str, int]) -> Atom:
@@ -110,7 +105,7 @@ def _atom(group: Sequence[Entry], estimates: Estimates, first_flush: Mapping[str
         phase=phase,
         need=_need(phase, flushed),
         estimate=tests + classes,
-        locks=_locks(group),
+        locks=tuple(sorted({name for entry in group for name in entry.locks})),
         # One is enough: a test that is always skipped is never timed, and its class is not new in every run for that.
         known=any(seconds is not None for seconds in times),
         flushed=flushed,
@@ -130,12 +125,6 @@ def _need(phase: Phase, flushed: tuple[str, ...]) -> Need:
     if phase in (Phase.NO_DATABASE, Phase.LOAD_FAILED):
         return Need.ANY
     return Need.FLUSHED if flushed else Need.PRISTINE
-
-
-def _locks(group: Iterable[Entry]) -> tuple[str, ...]:
-    files = {f"file:{entry.lock_file}" for entry in group if entry.lock_file is not None}
-    ports = {f"port:{entry.port}" for entry in group if entry.port is not None}
-    return tuple(sorted(files | ports))
 
 
 class Planner:
@@ -170,11 +159,6 @@ class Planner:
         heapq.heapify(self._by_size)
 
     @property
-    def remaining(self) -> int:
-        """Number of atoms not yet cut; chunks that wait for a retry are not counted."""
-        return len(self._left)
-
-    @property
     def remaining_seconds(self) -> float:
         """Predicted seconds of all that `next_chunk` has still to hand out, waiting retries included."""
         fresh = max(self._seconds, 0.0) if self._left else 0.0
@@ -186,11 +170,6 @@ class Planner:
         while self._by_size and self._by_size[0][1].indices[0] not in self._left:
             heapq.heappop(self._by_size)
         return self._by_size[0][1].estimate if self._by_size else 0.0
-
-    @property
-    def exhausted(self) -> bool:
-        """True if `next_chunk` has nothing more to hand out, whatever locks are released."""
-        return not self._left and not self._retries
 
     def next_chunk(self, slots: int, held_locks: frozenset[str]) -> Chunk | None:
         """Cut the next chunk, or None if nothing is left or all that is left waits for one of `held_locks`.

@@ -56,6 +56,10 @@ MAX_UNREADY = 8
 CLAIM_SECONDS = 3.0
 #: Seconds that slots get to end after a stop.
 STOP_GRACE = 10.0
+#: Entries of its slots that a dispatcher can take each second without falling behind.
+ENTRIES_PER_SECOND = 4000
+#: Seconds for which slots keep their records so that it does: the least and the most.
+BATCH_SECONDS = (0.05, 1.0)
 #: Reasons of a release that leave nobody to tear down what the last test's class and module have set up.
 _ABRUPT = frozenset({ReleaseReason.DRAIN, ReleaseReason.SILENCE, ReleaseReason.DATABASE, ReleaseReason.LOADER})
 #: Reasons of a release that are nobody's fault and count as no loss.
@@ -106,6 +110,8 @@ class RunMachine:
     _claims: int = 0
     _queued: dict[str, InFlight] = field(default_factory=dict)
     _leased: dict[str, InFlight] = field(default_factory=dict)
+    #: Chunk -> its locks, of those on their way that have any (and perhaps of some that were): few, of very many chunks.
+    _locks: dict[str, tuple[str, ...]] = field(default_factory=dict)
     #: Offered, and taken back by a stop; some slot may have claimed it before it heard of that.
     _withdrawn: dict[str, InFlight] = field(default_factory=dict)
     #: Tests that have their verdicts, and run again because nobody has heard of the tear-down behind them.
@@ -199,9 +205,8 @@ class RunMachine:
     def _offered(self, event: ev.Offered) -> list[ev.Effect]:
         """News only in a replay: there the plan comes from what was offered, for an offer depends on who was there when."""
         if event.chunk.id not in self._known:
-            self._known.add(event.chunk.id)
             self.planner.take(event.chunk)
-            self._queued[event.chunk.id] = InFlight(event.chunk, self.now)
+            self._queue(event.chunk)
         return []
 
     def _claimed(self, event: ev.Claimed) -> list[ev.Effect]:
@@ -319,7 +324,7 @@ class RunMachine:
             self._owed.clear()
             over = not self._leased or self.now - self._stopped_at > STOP_GRACE
             return self._give_up(self._all_open(), self.stop.reason, lost=False) if over else []
-        if self._ready <= len(self._leased):
+        if self._ready <= len(self._leased) or event.behind:
             self._idle_since = self.now
             return []
         # Of the time without an idle slot nothing counts: it would be sent twice whenever a long chunk ends.
@@ -502,10 +507,23 @@ class RunMachine:
             chunk = self.planner.next_chunk(self._slots, self._held_locks())
             if chunk is None:
                 break
-            self._known.add(chunk.id)
-            self._queued[chunk.id] = InFlight(chunk, self.now)
+            chunk = replace(chunk, batch_seconds=_batch_seconds(self._slots))
+            self._queue(chunk)
             effects.append(ev.Offer(chunk))
         return effects
 
     def _held_locks(self) -> frozenset[str]:
-        return frozenset(lock for group in (self._queued, self._leased) for held in group.values() for lock in held.chunk.locks)
+        on_their_way = {id_: locks for id_, locks in self._locks.items() if id_ in self._queued or id_ in self._leased}
+        self._locks = on_their_way
+        return frozenset(lock for locks in on_their_way.values() for lock in locks)
+
+    def _queue(self, chunk: Chunk) -> None:
+        self._known.add(chunk.id)
+        self._queued[chunk.id] = InFlight(chunk, self.now)
+        if chunk.locks:
+            self._locks[chunk.id] = chunk.locks
+
+
+def _batch_seconds(slots: int) -> float:
+    least, most = BATCH_SECONDS
+    return min(max(least, slots / ENTRIES_PER_SECOND), most)

@@ -12,10 +12,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from dct_celery.core.averages import moving
 from dct_celery.core.model import Entry, Phase
 
-#: Weight of the newest measurement: one slow machine moves an estimate, a lasting change is learnt in some five runs.
-ALPHA = 0.3
 #: Seconds of a test when nothing at all is known.
 FALLBACK_SECONDS = 0.05
 
@@ -54,8 +53,7 @@ def fold(old: Sample | None, seconds: float) -> Sample:
         old = Sample(0.0, 0)
     if not _is_duration(seconds):
         return old
-    average = seconds if old.count == 0 else old.seconds + ALPHA * (seconds - old.seconds)
-    return Sample(average, old.count + 1)
+    return Sample(moving(old.seconds if old.count else None, seconds), old.count + 1)
 
 
 def test_key(entry: Entry) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from dct_celery.core import codec
-from dct_celery.core.model import Entry, Manifest
-from dct_celery.errors import CollectionError, ProcessDied
+from dct_celery.core import backends
+from dct_celery.core.model import Entry, Manifest, Verdict
+from dct_celery.errors import CollectionError, ProcessDied, ProtocolError
 from dct_celery.ports import UserProcess
 from dct_celery.wire import messages
 
@@ -22,8 +21,10 @@ _GAP = 1.0
 class Collected:
     manifest: Manifest
     loaded: messages.Loaded
-    #: The manifest's entries as they came.
-    rows: list[dict[str, Any]]
+
+    def rerun(self, verdict: Verdict) -> str:
+        """The command that runs one test alone, without workers."""
+        return backends.rerun(self.loaded.rerun, verdict.entry)
 
 
 @dataclass(slots=True)
@@ -60,18 +61,17 @@ def collect(
         if isinstance(answer, messages.Fatal):
             raise CollectionError(explained(answer), detail=answer.detail)
         assert isinstance(answer, messages.Loaded), answer
-        rows: list[dict[str, Any]] = []
+        entries: list[Entry] = []
         while isinstance(part := process.receive(), messages.Entries) and not part.last:
-            rows += part.entries
+            entries += part.entries
     except ProcessDied as died:
         raise CollectionError(f"the suite could not be collected: {died}", detail=last_words()) from died
-    try:
-        manifest = Manifest(tuple(codec.decode(Entry, row) for row in rows))
-    except codec.Malformed as error:
+    except ProtocolError as error:
         raise CollectionError(f"the suite's description of itself is malformed: {error}") from None
+    manifest = Manifest(tuple(entries))
     if manifest.digest != answer.digest:
         raise CollectionError("the manifest changed while it was collected: test ids must not differ from call to call")
-    return Collected(manifest, answer, rows)
+    return Collected(manifest, answer)
 
 
 def explained(fatal: messages.Fatal) -> str:

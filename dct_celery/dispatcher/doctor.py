@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dct_celery.core.garbage import KEPT
 from dct_celery.core.marks import Found, Mark
 from dct_celery.core.names import REGISTRY, clone_name
-from dct_celery.errors import ConfigError, DctError
+from dct_celery.errors import ConfigError, DctError, InfrastructureError, UsageError
 from dct_celery.ports import DatabaseServer
 from dct_celery.security import guards
 from dct_celery.settings import Settings
@@ -32,6 +32,8 @@ class Finding:
     what: str
     text: str
     mend: str = ""
+    #: Of the command, if this is the worst that failed: 7 where waiting may help, 4 where it will not (I10).
+    exit_code: int = UsageError.exit_code
 
 
 def attempt(what: str, findings: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
@@ -45,7 +47,7 @@ def attempt(what: str, findings: Callable[[], Iterable[Finding]]) -> Iterator[Fi
 def blamed(what: str, error: DctError) -> Finding:
     """Our messages are one line, of which the part after the last semicolon says how to mend it."""
     text, _, mend = str(error).rpartition("; ")
-    return Finding("failed", what, text or mend, mend if text else "")
+    return Finding("failed", what, text or mend, mend if text else "", error.exit_code)
 
 
 def project(loaded: messages.Loaded, settings: Settings, resolve: Resolve) -> Iterator[Finding]:
@@ -124,7 +126,8 @@ def _capacity(what: str, room: int, slots: int, workers: int) -> Finding:
     if slots and room < wanted:
         level = "failed" if room <= slots else "warning"
         text = f"{room} connections are free, {slots} slots may want {wanted}"
-        return Finding(level, what, text, "raise max_connections, end what else is connected, or use fewer slots")
+        mend = "raise max_connections, end what else is connected, or use fewer slots"
+        return Finding(level, what, text, mend, InfrastructureError.exit_code)
     return Finding("ok", what, f"{room} connections are free" + (f", {slots} slots may want {wanted}" if slots else ""))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
+from typing import assert_never
 
 from dct_celery.core import events as ev
 from dct_celery.core.model import Chunk, RunReport
@@ -35,12 +35,16 @@ from dct_celery.security import masking
 
 #: Milliseconds that one read of the stream waits.
 _BLOCK = 100
-#: Least seconds between two reads.
-_PACE = 0.05
+#: Least seconds between two reads; and so many more for each slot, up to the most: the more there are, the more each
+#: read finds, while a chunk that waits for each slot keeps them busy.
+_PACE, _PACE_OF_SLOT, _MOST_PACE = 0.05, 0.0001, 0.2
 #: Seconds between looks at the registry, and between summaries of the run for those who look at it.
 _LOOK, _SUMMARY = 0.2, 2.0
 #: Seconds between partial reports: at least so many, and so many times what the last one took.
 _PARTIAL, _PARTIAL_COSTS = 10.0, 20.0
+#: A look asks several questions one after the other: where the store is far away, so many times its own length lies
+#: between two, up to the most seconds. Less often, the leases' clock would be held to have stood still.
+_REST_AFTER_LOOK, _LONGEST_REST = 4.0, 1.0
 #: Seconds to wait for the word of a worker that the system checks have passed: longer than a worker gives them.
 _CHECKS = 700.0
 #: Seconds without anybody who could say so.
@@ -50,7 +54,7 @@ _LAST_WORDS = 10
 #: Seconds to wait for other workers when all that are there refused, or could not take part for reasons that stay.
 _REFUSED, _PERMANENT = 2.0, 4.0
 #: Entries of one read of the stream.
-_PAGE = 500
+_PAGE = 2000
 #: Seconds for which all workers must have listened to another broker: they ask for its identity every second, and beat as often.
 ELSEWHERE = 3.0
 
@@ -80,7 +84,10 @@ class Follower:
         self._fell_back = False
         #: Where the stream was read to, and in which epoch of the run: another one has another stream.
         self._after, self._epoch = "0", standing.epoch
-        self._due_effects: deque[ev.Effect] = deque()
+        #: What the store has still to be told, see `_write_due`: chunks by id, positions by attempt, the reason of a stop.
+        self._due_offers: dict[str, Chunk] = {}
+        self._due_positions: dict[str, int] = {}
+        self._due_cancel: str | None = None
         self._began = services.clock()
         self._read_at = 0.0
         self._first_claim = 0.0
@@ -108,6 +115,7 @@ class Follower:
         try:
             # Slots get their first chunks before the journal and its long head are written.
             self._try(lambda: self._look(self._services.clock()))
+            self._try(self._write_due)
             self._journal = journal()
             while not self._machine.finished:
                 self.step()
@@ -137,7 +145,6 @@ class Follower:
             # A stream that was put back has what came before it among what came since.
             entries = [entry for entry in self._all_entries() if entry.epoch >= seen]
             self._take(Page(tuple(sorted(entries, key=lambda entry: entry.epoch))))
-        self._act([])
         self._replaying = False
         self.view.resume(self._services.clock())
         done = len(self._machine.verdicts)
@@ -149,6 +156,7 @@ class Follower:
                 self._act([ev.Offer(chunk)])
         if self._machine.stop is not None:
             self._act([ev.Cancel(self._machine.stop.reason)])
+        self._write_due()
 
     def _all_entries(self) -> list[StreamEntry]:
         entries: list[StreamEntry] = []
@@ -180,13 +188,14 @@ class Follower:
             rounds -= 1
 
     def step(self) -> None:
-        """One round: read, fold, act, look around."""
+        """One round: read, fold, look around, write."""
         # One wake-up for what many slots sent: on the workers' own machine each costs the tests more than it is worth.
-        self._services.sleep(max(self._read_at + _PACE - self._services.clock(), 0.0))
+        self._services.sleep(max(self._read_at + _pace(self._fleet.slots) - self._services.clock(), 0.0))
         now = self._read_at = self._services.clock()
         trouble = self._try(lambda: self._hear(now))
         # Also without a store: an interrupt and a time limit count at any time.
         trouble = self._try(lambda: self._mind(now)) or trouble
+        trouble = trouble or self._try(self._write_due)
         if trouble:
             self._without_store(trouble, now)
         elif self._store_lost:
@@ -210,27 +219,28 @@ class Follower:
         page = self._services.ledger.read(self._after, block_ms=_BLOCK, count=_PAGE)
         self._behind = len(page.entries) + len(page.rejected) >= _PAGE
         self._take(page)
+        # Before the look, which compares what the store has with what it should have.
+        self._write_due()
         self._look(now)
 
     def _mind(self, now: float) -> None:
         self._watch_limits(now)
-        self._act(self._machine.handle(ev.Ticked(now)))
+        self._act(self._machine.handle(ev.Ticked(now, behind=self._behind)))
 
     def _take(self, page: Page) -> None:
-        """Journals, folds and acknowledges. What was put back into a new store is in the journal already."""
+        """Journals and folds; what is journalled is due to be acknowledged. What was put back into a new store is in the
+        journal already."""
         self._pass_over(page)
         new = [
             entry for entry in page.entries if (entry.epoch >= self._standing.epoch or self._replaying) and self._follows(entry)
         ]
-        positions = self._write(new)
+        self._due_positions |= self._write(new)
         for entry in new:
             self._fold(entry)
         if page.last and not self._replaying:
             self._after = page.last
-        self._act([])
         if not self._first_claim and self._machine.started:
             self._first_claim = self._services.clock()
-        self._services.ledger.acknowledge(positions)
 
     def _pass_over(self, page: Page) -> None:
         for one in page.rejected:
@@ -281,44 +291,53 @@ class Follower:
             if isinstance(event.end, ev.ChunkReleased) and event.end.why is ev.ReleaseReason.UNTRUSTED:
                 self._meddled = f"has another chunk in the place of {event.lease.chunk}"
         if event is not None:
-            self._expect(self._machine.handle(event))
-
-    def _expect(self, effects: list[ev.Effect]) -> None:
-        shown = (ev.Judge, ev.JudgeFixture)
-        self._due_effects.extend(one for one in effects if not self._replaying or isinstance(one, shown))
+            self._act(self._machine.handle(event))
 
     def _act(self, effects: list[ev.Effect]) -> None:
-        """Does what is due, in order. What the store cannot take now stays due: a lost offer is a test that never runs."""
-        self._expect(effects)
-        while self._due_effects:
-            self._do(self._due_effects[0])
-            self._due_effects.popleft()
-
-    def _do(self, effect: ev.Effect) -> None:
+        """Does what concerns people; what the store has to be told is due at the end of the round. Of what happened under
+        another dispatcher nothing is done but to show the verdicts."""
         services = self._services
-        if isinstance(effect, (ev.Offer, ev.Republish)):
-            # Also when it is published again: the store may have lost that one chunk.
-            services.ledger.offer(effect.chunk)
-            self._publish(effect.chunk)
-        elif isinstance(effect, ev.Judge):
-            self.view.judge(effect.verdict, services.clock())
-            services.report(TestJudged(effect.verdict))
-        elif isinstance(effect, ev.JudgeFixture):
-            self.view.judge_fixture(effect.fixture)
-            services.report(FixtureJudged(effect.fixture))
-        elif isinstance(effect, ev.Cancel):
-            services.ledger.cancel(effect.reason)
-            services.report(Stopping(effect.reason, len(self.view.busy)))
-        else:
-            services.report(Warned(effect.text))
+        for effect in effects:
+            match effect:
+                case ev.Judge(verdict):
+                    self.view.judge(verdict, services.clock())
+                    services.report(TestJudged(verdict))
+                case ev.JudgeFixture(fixture):
+                    self.view.judge_fixture(fixture)
+                    services.report(FixtureJudged(fixture))
+                case _ if self._replaying:
+                    pass
+                case ev.Offer(chunk) | ev.Republish(chunk):
+                    # Also when it is published again: the store may have lost that one chunk.
+                    self._due_offers[chunk.id] = chunk
+                case ev.Cancel(reason):
+                    self._due_cancel = reason
+                    services.report(Stopping(reason, len(self.view.busy)))
+                case ev.Warn(text):
+                    services.report(Warned(text))
+                case _:
+                    assert_never(effect)
 
-    def _publish(self, chunk: Chunk) -> None:
+    def _write_due(self) -> None:
+        """One round trip for all that the store has to be told, and one for the broker. What the store cannot take now stays
+        due: a lost offer is a test that never runs. Raises StoreUnavailable, Superseded."""
+        ledger, offers = self._services.ledger, list(self._due_offers.values())
+        if offers or self._due_positions:
+            ledger.commit(offers, self._due_positions)
+            self._due_offers, self._due_positions = {}, {}
+        if offers:
+            self._publish(offers)
+        if self._due_cancel is not None:
+            ledger.cancel(self._due_cancel)
+            self._due_cancel = None
+
+    def _publish(self, chunks: list[Chunk]) -> None:
+        services = self._services
         try:
-            services = self._services
-            services.queue.publish(services.door.seal(ChunkHint(services.run, chunk.id, chunk.attempt)))
+            services.queue.publish(*(services.door.seal(ChunkHint(services.run, chunk.id, chunk.attempt)) for chunk in chunks))
         except BrokerUnavailable as error:
             # A lost message is published again when nobody claims its chunk.
-            self._services.report(Warned(str(error)))
+            services.report(Warned(str(error)))
 
     # -- looking around ----------------------------------------------------------------
 
@@ -331,6 +350,7 @@ class Follower:
     def _look(self, now: float) -> None:
         services = self._services
         if self._due("look", now, _LOOK):
+            begun = services.clock()
             self._standing.tend()
             if (not self._fleet.broker or self._fleet.elsewhere_since) and self._due("broker", now, 1.0):
                 # Asked again: a broker that lost its data has another identity for both sides, one after the other.
@@ -346,6 +366,9 @@ class Follower:
             if trouble := self._meddled or self._standing.trouble(now, self._machine, caught_up=not self._behind):
                 self._reopen(trouble)
             self._look_for_cancel()
+            ended = services.clock()
+            rest = min(_REST_AFTER_LOOK * (ended - begun), _LONGEST_REST)
+            self._next["look"] = max(self._next["look"], ended + rest)
         if self._due("summary", now, _SUMMARY):
             self._publish_summary(now)
         if self._due("partial", now, _PARTIAL):
@@ -389,9 +412,9 @@ class Follower:
         self._services.report(
             Warned(f"the store {trouble}; the run goes on in it from the journal, as epoch {self._standing.epoch}")
         )
-        for chunk, lease, _ in self._machine.standing():
-            if lease is None:
-                self._publish(chunk)
+        # It holds them already; what is due is their messages.
+        self._due_offers = {chunk.id: chunk for chunk, lease, _ in self._machine.standing() if lease is None}
+        self._due_positions = {}
 
     def _look_for_cancel(self) -> None:
         """Somebody else may have cancelled the run in the store; our own cancels come from a stop."""
@@ -449,3 +472,7 @@ class Follower:
         elif now - self._store_lost > PATIENCE:
             # Its effects need the store that is not there.
             self._machine.handle(ev.Stopped(f"the store did not come back: {error}", 7, late=not self.words.checked))
+
+
+def _pace(slots: int) -> float:
+    return min(_PACE + slots * _PACE_OF_SLOT, _MOST_PACE)

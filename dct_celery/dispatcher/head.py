@@ -22,7 +22,7 @@ from dct_celery.dispatcher.collect import Collected
 from dct_celery.dispatcher.request import Request
 from dct_celery.errors import InfrastructureError, Untrusted, UsageError
 from dct_celery.protocol.door import Door, parse, peek
-from dct_celery.protocol.runs import ManifestSummary, RunSpec
+from dct_celery.protocol.runs import BackendName, ManifestSummary, RunSpec
 from dct_celery.security.signing import signature_of, signed_by
 from dct_celery.settings import OPTIONS, Settings
 from dct_celery.wire import messages
@@ -37,7 +37,8 @@ _LIMIT = 256 * 1024 * 1024
 class Selection:
     """A `Request` as it is written down."""
 
-    argv: tuple[str, ...]
+    backend: BackendName
+    words: tuple[str, ...]
     settings: str | None
     root: str
     directory: str
@@ -62,8 +63,7 @@ class Head:
     #: Settings of the run by name, as plain values.
     settings: dict[str, Json]
     loaded: messages.Loaded
-    #: The manifest's entries as they came.
-    entries: tuple[dict[str, Json], ...]
+    entries: tuple[Entry, ...]
 
     @classmethod
     def of(cls, spec: RunSpec, began: float, request: Request, settings: Settings, collected: Collected, door: Door) -> Head:
@@ -75,7 +75,8 @@ class Head:
             manifest=ManifestSummary(loaded.digest, len(collected.manifest), loaded.environment),
             began=began,
             request=Selection(
-                request.argv,
+                request.backend,
+                request.words,
                 request.settings,
                 str(request.root),
                 request.directory,
@@ -87,7 +88,7 @@ class Head:
             project_dir=settings.project_dir,
             settings={name: codec.encode(getattr(settings, name)) for name in names},
             loaded=replace(loaded, databases=[], configured=[]),
-            entries=tuple(collected.rows),
+            entries=collected.manifest.entries,
         )
 
     def text(self, door: Door) -> str:
@@ -117,17 +118,13 @@ class Head:
         return spec
 
     def to_collected(self) -> Collected:
-        """Raises Untrusted."""
-        try:
-            manifest = Manifest(tuple(codec.decode(Entry, row) for row in self.entries))
-        except codec.Malformed as error:
-            raise Untrusted(f"the manifest of the run is malformed: {error}") from None
-        return Collected(manifest, self.loaded, list(self.entries))
+        return Collected(Manifest(self.entries), self.loaded)
 
     def to_request(self) -> Request:
         request = self.request
         return Request(
-            request.argv,
+            request.backend,
+            request.words,
             request.settings,
             Path(request.root),
             request.directory,

@@ -7,7 +7,6 @@ Its first line is the run's head (see dispatcher.head), each other line one stre
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from dct_celery.errors import ConfigError, Untrusted, UsageError
 from dct_celery.protocol.door import Door
 from dct_celery.protocol.stream import StreamEntry, read_entry, rewritten
 from dct_celery.security import masking
+from dct_celery.security.files import try_lock
 
 #: Journals kept besides the current one.
 KEEP = 20
@@ -107,12 +107,12 @@ def open_journal(folder: Path, run: str, head: str, door: Door, *, go_on: bool =
 
 
 def _line(door: Door, entry: StreamEntry) -> str:
-    """Texts of tests may hold secrets, which have no business on this disk; all that the fold decides by stays as it is."""
-    line = codec.dumps({**entry.fields, "id": entry.id})
-    if masking.PROCESS.output(line) == line:
-        return line
-    masked = rewritten(door, entry, masking.PROCESS.texts)
-    return codec.dumps({**masked.fields, "id": masked.id})
+    """The entry as it came. Texts of tests may hold secrets, which have no business on this disk: only what holds one is
+    decoded, masked and signed anew; all that the fold decides by stays as it is."""
+    data = entry.fields.get("d", "")
+    if masking.PROCESS.output(data) != data:
+        entry = rewritten(door, entry, masking.PROCESS.texts)
+    return codec.dumps({**entry.fields, "id": entry.id})
 
 
 def path(folder: Path, run: str) -> Path:
@@ -149,10 +149,8 @@ def _position(entry: StreamEntry) -> dict[str, int]:
 
 
 def _lock(descriptor: int, run: str) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise UsageError(f"run {run} has its dispatcher, which is alive on this machine; dct status {run} shows it") from None
+    if not try_lock(descriptor):
+        raise UsageError(f"run {run} has its dispatcher, which is alive on this machine; dct status {run} shows it")
 
 
 def _prune(folder: Path, own: Path) -> None:
@@ -161,8 +159,8 @@ def _prune(folder: Path, own: Path) -> None:
     for file in old[KEEP:]:
         # Another dispatcher may prune at the same time; and a lock that is held is that of some run that is not over.
         with contextlib.suppress(OSError), file.open() as opened:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            file.unlink(missing_ok=True)
+            if try_lock(opened):
+                file.unlink(missing_ok=True)
 
 
 def _changed(file: Path) -> float:

@@ -8,7 +8,6 @@ in the store, and the manifest follows. A run that is adopted (`dct attach`) has
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -45,11 +44,12 @@ from dct_celery.errors import (
     Superseded,
     UsageError,
 )
-from dct_celery.ports import UserProcess
+from dct_celery.ports import RUN_SECONDS, UserProcess
 from dct_celery.ports.reporting import Finished, Notice, Started, Warned
 from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.protocol.runs import SPEC_LIFETIME_MS, DatabaseRules, RunSpec
 from dct_celery.security import guards, masking
+from dct_celery.security.files import tail
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ class RunLifecycle:
     def _open(self) -> StandingRun:
         services = self._services
         spec = self._specification(self._snapshot())
-        if not services.ledger.open_run(services.owner, spec, 6 * 3600):
+        if not services.ledger.open_run(services.owner, spec, RUN_SECONDS):
             raise UsageError(f"a run with the id {services.run!r} is open or just ended; choose another --run-id")
         standing = StandingRun(services, spec, self._snapshot)
         try:
@@ -171,8 +171,8 @@ class RunLifecycle:
             expires_ms=services.store_ms() + SPEC_LIFETIME_MS,
             tree=tree,
             code=settings.code,
-            argv=request.argv,
-            settings=request.settings,
+            backend=request.backend,
+            words=request.words,
             directory=request.directory,
             sys_path=request.sys_path,
             environment=dict(request.environment),
@@ -218,7 +218,7 @@ class RunLifecycle:
         limit = services.settings.fixture_timeout
         patience = Patience(FIXTURE_SECONDS if limit is None else limit, services.clock)
         meanwhile = partial(self._while_collecting, standing)
-        collected = collect(process, lambda: _tail(log), meanwhile, patience)
+        collected = collect(process, lambda: tail(log), meanwhile, patience)
         masking.PROCESS.learn(masking.secrets_of_databases(collected.loaded.databases))
         self._note("collect", self._started)
         meanwhile()
@@ -309,7 +309,7 @@ class RunLifecycle:
             Started(
                 planned.follower.view,
                 self._services.settings,
-                self._request.rerun,
+                planned.known.collected.rerun,
                 partial(self._report, planned, complete=False),
             )
         )
@@ -393,9 +393,3 @@ def _predicted(estimates: timings.Estimates, entry: Entry) -> float:
 
 def _unfinished(manifest: Manifest, index: int) -> Verdict:
     return Verdict(manifest[index], Outcome.NOT_RUN, reason="not finished when this report was written")
-
-
-def _tail(log: IO[bytes]) -> str:
-    log.seek(0, os.SEEK_END)
-    log.seek(max(log.tell() - 8192, 0))
-    return log.read().decode(errors="backslashreplace")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Mapping
 from typing import IO
@@ -11,10 +10,8 @@ from dct_celery.dispatcher.collect import explained
 from dct_celery.dispatcher.request import Request, collect_order
 from dct_celery.errors import CollectionError, ProcessDied
 from dct_celery.ports import UserProcess
+from dct_celery.security.files import tail
 from dct_celery.wire import messages
-
-#: Characters of the project's output that are worth showing when it dies.
-_LAST_WORDS = 8192
 
 
 def load_project(
@@ -32,7 +29,7 @@ def load_project(
         try:
             answer = process.receive()
         except ProcessDied as died:
-            raise CollectionError(f"the suite could not be collected: {died}", detail=_last_words(log)) from died
+            raise CollectionError(f"the suite could not be collected: {died}", detail=tail(log)) from died
         finally:
             process.kill()
             process.close(grace=1.0)
@@ -40,9 +37,3 @@ def load_project(
         raise CollectionError(explained(answer), detail=answer.detail)
     assert isinstance(answer, messages.Loaded), answer
     return answer
-
-
-def _last_words(log: IO[bytes]) -> str:
-    log.seek(0, os.SEEK_END)
-    log.seek(max(log.tell() - _LAST_WORDS, 0))
-    return log.read().decode(errors="backslashreplace")

@@ -1,17 +1,17 @@
-"""What the user asked for, in the words that Django's `test` command takes, and in a form that holds on other machines."""
+"""What the user asked for, in the words that the project's own command takes, and in a form that holds on other machines."""
 
 from __future__ import annotations
 
-import ast
 import fnmatch
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dct_celery.core.model import Verdict
+from dct_celery.core.backends import DJANGO
+from dct_celery.core.managepy import default_settings
 from dct_celery.errors import ConfigError
-from dct_celery.settings import Settings
+from dct_celery.settings import OPTIONS, Settings
 from dct_celery.wire import messages
 
 #: Variables of the CI job that reach the tests without being asked for.
@@ -27,6 +27,13 @@ FORWARDED = (
     "PYTHONWARNINGS",
     "PYTHONOPTIMIZE",
 )
+#: Options that mean something to Django's tests alone.
+_DJANGOS = frozenset(
+    {
+        "settings", "k", "tag", "exclude_tag", "pattern", "top_level_directory", "shuffle", "reverse", "buffer", "debug_sql",
+        "testrunner",
+    }
+)  # fmt: skip
 #: Never forwarded, whatever the user names: they are the machine's own.
 _NEVER = ("LD_*", "PATH", "HOME", "PYTHONPATH", "PYTHONHOME", "DJANGO_SETTINGS_MODULE", "DCT_*", "CELERY_*")
 
@@ -35,7 +42,10 @@ _NEVER = ("LD_*", "PATH", "HOME", "PYTHONPATH", "PYTHONHOME", "DJANGO_SETTINGS_M
 class Request:
     """One selection of tests of one project."""
 
-    argv: tuple[str, ...]
+    backend: str
+    #: What the backend takes.
+    words: tuple[str, ...]
+    #: The Django settings module, where there is one.
     settings: str | None
     #: Root of the snapshot, and the working directory below it ("." for the root).
     root: Path
@@ -46,23 +56,18 @@ class Request:
     hash_seed: str
     seed: int | None
 
-    def rerun(self, verdict: Verdict) -> str:
-        """The command that runs one test alone, without workers."""
-        test = verdict.entry.id.removeprefix("unittest.loader._FailedTest.")
-        if (self.root / self.directory / "manage.py").exists():
-            return f"python manage.py test {test}"
-        return f"python -m django test {f'--settings={self.settings} ' if self.settings else ''}{test}"
-
 
 def make_request(settings: Settings, root: Path, env: Mapping[str, str], seed: int | None, hash_seed: str) -> Request:
-    """Raises ConfigError when a path lies outside the project."""
+    """Raises ConfigError when a path lies outside the project, or an option is none of the backend's."""
     project = Path(settings.project_dir)
     directory = os.path.relpath(project.resolve(), root.resolve()).replace(os.sep, "/")
     if directory.startswith(".."):
         raise ConfigError(f"the project folder {project} is not below {root}")
+    module = _settings_module(settings, project, env) if settings.backend == DJANGO else None
     return Request(
-        argv=tuple(test_arguments(settings, seed)),
-        settings=settings.settings or env.get("DJANGO_SETTINGS_MODULE") or settings_of_manage_py(project / "manage.py"),
+        backend=settings.backend,
+        words=tuple(_words(settings, module, seed)),
+        settings=module,
         root=root,
         directory=directory,
         sys_path=tuple(_sys_path(settings, root, directory, env)),
@@ -73,9 +78,12 @@ def make_request(settings: Settings, root: Path, env: Mapping[str, str], seed: i
 
 
 def require_project(settings: Settings, env: Mapping[str, str]) -> None:
-    """Before anything is sent or announced. Raises ConfigError where nothing says that there is a Django project."""
+    """Before anything is sent or announced. Raises ConfigError where nothing says that there is a Django project.
+
+    Another backend knows itself what it needs, and says so when it collects.
+    """
     project = Path(settings.project_dir)
-    if settings.settings or env.get("DJANGO_SETTINGS_MODULE") or (project / "manage.py").exists():
+    if settings.backend != DJANGO or settings.settings or env.get("DJANGO_SETTINGS_MODULE") or (project / "manage.py").exists():
         return
     near = sorted(path.parent.name for path in project.glob("*/manage.py"))
     hint = f"manage.py is in {near[0]}/: run it there" if near else "run it in the project's folder"
@@ -88,8 +96,8 @@ def require_project(settings: Settings, env: Mapping[str, str]) -> None:
 def collect_order(request: Request) -> messages.Load:
     """What a collect process is to load."""
     return messages.Load(
-        argv=list(request.argv),
-        settings=request.settings,
+        backend=request.backend,
+        words=request.words,
         root=str(request.root),
         directory=request.directory,
         sys_path=[os.path.normpath(request.root / entry) for entry in request.sys_path],
@@ -97,7 +105,18 @@ def collect_order(request: Request) -> messages.Load:
     )
 
 
-def test_arguments(settings: Settings, seed: int | None) -> list[str]:
+def _words(settings: Settings, module: str | None, seed: int | None) -> list[str]:
+    """What the backend takes: of Django's the first word may be --settings=MODULE; of others labels and --extra."""
+    if settings.backend == DJANGO:
+        return [*([f"--settings={module}"] if module else []), *django_words(settings, seed)]
+    for option in OPTIONS:
+        if option.name in _DJANGOS and getattr(settings, option.name) != option.default:
+            flag = max(option.flags, key=len)
+            raise ConfigError(f"{flag} is for Django's tests; give the backend {settings.backend} its words with --extra")
+    return [*settings.extra, *settings.labels]
+
+
+def django_words(settings: Settings, seed: int | None) -> list[str]:
     """The command line of `manage.py test` that selects and orders the same tests."""
     argv = [f"--verbosity={settings.verbosity}"]
     for name in ("pattern", "top_level_directory", "testrunner"):
@@ -115,17 +134,14 @@ def test_arguments(settings: Settings, seed: int | None) -> list[str]:
     return [*argv, *settings.extra, *settings.labels]
 
 
-def settings_of_manage_py(path: Path) -> str | None:
-    """The module that manage.py sets as default for DJANGO_SETTINGS_MODULE, read without running it."""
+def _settings_module(settings: Settings, project: Path, env: Mapping[str, str]) -> str | None:
+    """By the option, the variable, or what manage.py sets as default, which is read without running it."""
+    if named := settings.settings or env.get("DJANGO_SETTINGS_MODULE"):
+        return named
     try:
-        tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError):
+        return default_settings((project / "manage.py").read_bytes())
+    except OSError:
         return None
-    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
-        values = [arg.value for arg in call.args if isinstance(arg, ast.Constant)]
-        if len(values) == 2 and values[0] == "DJANGO_SETTINGS_MODULE" and isinstance(values[1], str):
-            return values[1]
-    return None
 
 
 def strangers(env: Mapping[str, str], root: Path) -> list[str]:

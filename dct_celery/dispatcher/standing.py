@@ -11,6 +11,7 @@ from dct_celery.core.run import RunMachine
 from dct_celery.dispatcher.journal import Journal
 from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.errors import DctError, InfrastructureError, StoreUnavailable, Superseded
+from dct_celery.ports import RUN_SECONDS
 from dct_celery.ports.reporting import Warned
 from dct_celery.protocol.leases import OutstandingChunk
 from dct_celery.protocol.runs import ManifestSummary, RunSpec, RunState
@@ -23,8 +24,9 @@ PATIENCE = 120.0
 _ANNOUNCE = 5.0
 #: Seconds between two questions whether the store is still the same process.
 _ASK = 1.0
-#: Seconds for which store and machine may differ about a chunk: what was written is read within moments.
-_DIFFERS = 8.0
+#: Seconds, and looks, for which store and machine may differ about a chunk: what was written is read within moments, but a
+#: dispatcher that stood still for long finds first its claim and then its end ahead of what it has read.
+_DIFFERS, _LOOKS = 8.0, 3
 #: Epochs of a run: nobody's store is lost so often, and a forged number must not become ours.
 MOST_EPOCHS = 1_000_000
 #: Milliseconds of a lease whose length nobody has told.
@@ -53,8 +55,8 @@ class StandingRun:
         self._left = False
         #: As the ledger told it at the last look.
         self.state = RunState.OPEN
-        #: Chunk -> since when (seconds of our clock) the store has something else of it than we have.
-        self._differs: dict[str, float] = {}
+        #: Chunk -> since when (seconds of our clock), and at how many looks, the store has something else of it than we have.
+        self._differs: dict[str, tuple[float, int]] = {}
 
     def announce(self) -> None:
         services = self._services
@@ -98,7 +100,7 @@ class StandingRun:
         services.supply_code()
         if services.clock() - self._announced >= _ANNOUNCE:
             self.announce()
-            services.ledger.extend(6 * 3600)
+            services.ledger.extend(RUN_SECONDS)
 
     def trouble(self, now: float, machine: RunMachine, *, caught_up: bool = True) -> str:
         """Why the store cannot be trusted to hold all that was written: a few words, or empty. `caught_up`: the machine knows all
@@ -138,8 +140,9 @@ class StandingRun:
         stored = dict(zip(names, ledger.fences(names), strict=True))
         # What the machine still holds for offered may be leased by now: its claim is on the way, as are the ends of leases.
         differs = {name for name in names if stored[name] != known[name]}
-        self._differs = {name: self._differs.get(name, now) for name in differs}
-        return any(now - since > _DIFFERS for since in self._differs.values())
+        before = {name: self._differs.get(name, (now, 0)) for name in differs}
+        self._differs = {name: (since, looks + 1) for name, (since, looks) in before.items()}
+        return any(now - since > _DIFFERS and looks >= _LOOKS for since, looks in self._differs.values())
 
     def reopen(self, machine: RunMachine, journal: Journal) -> None:
         """The run as the machine knows it, under the next epoch. Raises StoreUnavailable, Superseded."""

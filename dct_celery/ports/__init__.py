@@ -5,12 +5,14 @@ Store time is milliseconds of the store's own clock; nobody else's clock decides
 
 from __future__ import annotations
 
+from dct_celery.ports.clock import Clock, Signal
 from dct_celery.ports.databases import DatabasePolicy, DatabaseServer, DatabaseSpec, DatabaseStats, SignOfLife
 from dct_celery.ports.processes import UserProcess
 from dct_celery.ports.store import (
     ABANDONED_MS,
     AVOID_MS,
     DISPATCHER_LEASE_MS,
+    RUN_SECONDS,
     STALL_MS,
     Announced,
     BlobStore,
@@ -26,10 +28,12 @@ __all__ = [
     "ABANDONED_MS",
     "AVOID_MS",
     "DISPATCHER_LEASE_MS",
+    "RUN_SECONDS",
     "STALL_MS",
     "Announced",
     "BlobStore",
     "ChunkQueue",
+    "Clock",
     "DatabasePolicy",
     "DatabaseServer",
     "DatabaseSpec",
@@ -37,6 +41,7 @@ __all__ = [
     "Ledger",
     "Registry",
     "SignOfLife",
+    "Signal",
     "StoredRun",
     "TimingStore",
     "UserProcess",

@@ -22,6 +22,8 @@ DISPATCHER_LEASE_MS = 10_000
 ABANDONED_MS = 60_000
 #: Milliseconds for which a chunk stays closed to the worker that it had better not run on; then anybody is better than nobody.
 AVOID_MS = 10_000
+#: Seconds for which the store keeps a run whose dispatcher does not prolong it.
+RUN_SECONDS = 6 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,9 @@ class Ledger(Protocol):
 
     def head(self) -> bytes | None: ...
 
-    def offer(self, chunk: Chunk) -> None:
-        """Makes a chunk claimable, with an `offered` event."""
+    def commit(self, offers: Sequence[Chunk] = (), acknowledged: Mapping[str, int] | None = None) -> None:
+        """What a round of the dispatcher has to write, in one round trip: makes the chunks claimable, with an `offered`
+        event each, and says how far attempts are journalled (keys are "chunk.attempt"). Doing it again changes nothing."""
 
     def claim(self, chunk: str, attempt: int, *, worker: str, slot: int, lease_ms: int) -> Claim:
         """Takes the lease. Duplicates lose here, and for AVOID_MS the worker that the chunk avoids: then its message is used up,
@@ -98,9 +101,6 @@ class Ledger(Protocol):
 
     def read(self, after: str, *, block_ms: int, count: int = 500) -> Page:
         """Entries after the given id ("0" for all), waiting at most block_ms for the first."""
-
-    def acknowledge(self, positions: Mapping[str, int]) -> None:
-        """Journalled up to these positions; keys are "chunk.attempt"."""
 
     def acknowledged(self, keys: Sequence[str]) -> list[int]:
         """Position journalled for each key, 0 for none."""
@@ -239,8 +239,8 @@ class ChunkQueue(Protocol):
     def identity(self) -> str:
         """Of the broker, see `WorkerInfo.broker`. Raises BrokerUnavailable."""
 
-    def publish(self, text: str) -> None:
-        """A signed ChunkHint."""
+    def publish(self, *texts: str) -> None:
+        """Signed ChunkHints, in one round trip where the broker's protocol allows it."""
 
     def purge(self) -> None:
         """Forgets the run's queue."""

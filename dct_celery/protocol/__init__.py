@@ -14,4 +14,4 @@ Who reads notes that in `Rejects`, says it once, and goes on with the next.
 from __future__ import annotations
 
 #: Raised with every change that an older peer could misread. Dispatcher and worker of different versions refuse each other.
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from dct_celery.core import ids
+from dct_celery.core import backends, ids
 from dct_celery.core.codec import AtLeast, AtMost, Count, Matches, Number, Seconds
 
 #: Names that become parts of paths, keys and queues.
@@ -16,6 +16,8 @@ ChunkId = Annotated[str, Matches(ids.CHUNK_ID)]
 TreeDigest = Annotated[str, Matches(ids.DIGEST)]
 #: Of a manifest: SHA-256.
 Digest = Annotated[str, Matches(r"[0-9a-f]{64}")]
+#: Code that a worker's loader imports.
+BackendName = Annotated[str, AtMost(200), Matches(backends.PATTERN)]
 #: A folder below the root of the tree, or a path below that.
 Relative = Annotated[str, AtMost(4096)]
 #: Milliseconds of the store's clock for which a specification is good: no run lasts longer.
@@ -66,9 +68,9 @@ class RunSpec:
     #: Digest of the tree's index.
     tree: TreeDigest
     code: Literal["snapshot", "checkout"]
-    argv: tuple[str, ...]
-    #: DJANGO_SETTINGS_MODULE, or None to leave it to the project.
-    settings: str | None
+    backend: BackendName
+    #: What the backend takes: see wire.messages.Load.
+    words: tuple[str, ...]
     directory: Relative
     #: Entries for sys.path, relative to the root.
     sys_path: tuple[Relative, ...]

@@ -48,7 +48,6 @@ class Configured:
 
     alias: str
     vendor: str
-    engine: str
     #: NAME, and the name that Django gives the test database (of an SQLite file: absolute paths).
     name: str
     test_name: str

@@ -11,11 +11,13 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dct_celery.testproc import doors
-from dct_celery.testproc.project import Project
 from dct_celery.testproc.whereto import where
+
+if TYPE_CHECKING:
+    from dct_celery.testproc.backends.django_unittest.project import DjangoProject
 
 
 class TemplateReady(BaseException):
@@ -41,7 +43,7 @@ def groups(aliases: Iterable[str]) -> dict[str, list[str]]:
     return result
 
 
-def describe(project: Project) -> list[dict[str, Any]]:
+def describe(project: DjangoProject) -> list[dict[str, Any]]:
     """One dict per test database: where it is, how to connect, and what Django would have named it."""
     described = []
     for primary, members in groups(project.databases).items():
@@ -68,7 +70,7 @@ def describe(project: Project) -> list[dict[str, Any]]:
     return described
 
 
-def configured(project: Project) -> list[dict[str, Any]]:
+def configured(project: DjangoProject) -> list[dict[str, Any]]:
     """One dict per configured alias, used or not, in the shape of `security.guards.Configured`: what the guards judge."""
     from django.db import connections
 
@@ -83,7 +85,6 @@ def _configured(alias: str, connection: Any, *, used: bool) -> dict[str, Any]:
     return {
         "alias": alias,
         "vendor": connection.vendor,
-        "engine": str(settings_dict.get("ENGINE") or ""),
         "name": _absolute(connection, leads.name),
         # A mirror gets no test database of its own.
         "test_name": "" if test.get("MIRROR") else _absolute(connection, _test_name(connection)),
@@ -110,7 +111,7 @@ def _absolute(connection: Any, name: str) -> str:
     return os.path.abspath(name)
 
 
-def overrides_setup(project: Project) -> bool:
+def overrides_setup(project: DjangoProject) -> bool:
     from django.test.runner import DiscoverRunner
 
     return type(project.runner).setup_databases is not DiscoverRunner.setup_databases
@@ -120,7 +121,7 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
     return {str(k): v for k, v in options.items() if isinstance(v, (str, int, float, bool))}
 
 
-def build(project: Project, names: dict[str, str], limits: dict[str, int], servers: dict[str, str]) -> None:
+def build(project: DjangoProject, names: dict[str, str], limits: dict[str, int], servers: dict[str, str]) -> None:
     """Creates and migrates the template databases as Django does, under `names`, and runs the system checks.
 
     `limits`: primary alias -> CONNECTION LIMIT that its database is created with (PostgreSQL). A SQLite database in memory
@@ -156,7 +157,7 @@ def _limited(creation: Any, limit: int) -> Callable[[], str]:
     return sql_table_creation_suffix
 
 
-def check(project: Project, names: dict[str, str], servers: dict[str, str]) -> None:
+def check(project: DjangoProject, names: dict[str, str], servers: dict[str, str]) -> None:
     """Attaches to these databases as Django's own part does and runs the system checks. Raises SystemCheckError."""
     from django.db import connections
 
@@ -166,7 +167,7 @@ def check(project: Project, names: dict[str, str], servers: dict[str, str]) -> N
     connections.close_all()
 
 
-def _stop_after_django(project: Project) -> None:
+def _stop_after_django(project: DjangoProject) -> None:
     import django.test.runner
     import django.test.utils
 
@@ -195,7 +196,7 @@ def _stop_after_django(project: Project) -> None:
         )
 
 
-def attach(project: Project, names: dict[str, str], serialized: dict[str, str], servers: dict[str, str]) -> Any:
+def attach(project: DjangoProject, names: dict[str, str], serialized: dict[str, str], servers: dict[str, str]) -> Any:
     """Points every alias of the selection at its clone through the project's own setup_databases.
 
     Returns the old configuration for `teardown_databases`. Raises WrongDatabase when, after all that the project had to say, some
@@ -212,7 +213,7 @@ def attach(project: Project, names: dict[str, str], serialized: dict[str, str], 
     return old
 
 
-def _point(project: Project, names: dict[str, str], serialized: dict[str, str], servers: dict[str, str]) -> None:
+def _point(project: DjangoProject, names: dict[str, str], serialized: dict[str, str], servers: dict[str, str]) -> None:
     """Replaces creation and destruction of every alias by attaching and closing."""
     from django.db import connections
 
@@ -225,7 +226,7 @@ def _point(project: Project, names: dict[str, str], serialized: dict[str, str], 
         connection_of(alias).creation.destroy_test_db = _closer(connection_of(alias))
 
 
-def _set_doors(project: Project, names: dict[str, str], *, strict: bool) -> None:
+def _set_doors(project: DjangoProject, names: dict[str, str], *, strict: bool) -> None:
     """Every alias that is set up leads to its database alone, and every other nowhere."""
     from django.db import connections
 
@@ -233,7 +234,7 @@ def _set_doors(project: Project, names: dict[str, str], *, strict: bool) -> None
     doors.poison(set(connections) - alive(project))
 
 
-def _given(project: Project, names: dict[str, str]) -> dict[str, str]:
+def _given(project: DjangoProject, names: dict[str, str]) -> dict[str, str]:
     """Alias -> name, for members of a group and mirrors as well; not for what lives in memory, which is its process's own."""
     from django.test.utils import get_unique_databases_and_mirrors
 
@@ -303,7 +304,7 @@ def flush(aliases: Iterable[str]) -> None:
         )
 
 
-def flush_template(project: Project, names: dict[str, str], aliases: Iterable[str], servers: dict[str, str]) -> None:
+def flush_template(project: DjangoProject, names: dict[str, str], aliases: Iterable[str], servers: dict[str, str]) -> None:
     """Flushes template databases, and brings those that live in memory back to their files."""
     from django.db import connections
 
@@ -315,7 +316,7 @@ def flush_template(project: Project, names: dict[str, str], aliases: Iterable[st
     connections.close_all()
 
 
-def serialize(project: Project, names: dict[str, str], files: dict[str, str], servers: dict[str, str]) -> None:
+def serialize(project: DjangoProject, names: dict[str, str], files: dict[str, str], servers: dict[str, str]) -> None:
     """Writes what `_test_serialized_contents` would hold after creation, one file per primary alias.
 
     Django takes it at the end of its own part, before a project's setup_databases goes on.
@@ -354,7 +355,7 @@ def _copy_file_to_memory(path: str, connection: Any) -> None:
     source.close()
 
 
-def alive(project: Project) -> set[str]:
+def alive(project: DjangoProject) -> set[str]:
     """Aliases that a run sets up: those of the selection, and mirrors of them. A mirror whose primary is not set up is none,
     though the selection names it: Django would point it at the database that the primary is configured for."""
     from django.db import connections

@@ -16,11 +16,10 @@ import signal
 import sys
 from typing import NoReturn
 
-from dct_celery.testproc import databases
+from dct_celery.testproc.backends.base import Project
 from dct_celery.testproc.channel import Channel, raise_descriptor
 from dct_celery.testproc.lifetime import Mark, die_with_parent, dump_stacks_to, first_to_go
 from dct_celery.testproc.orphans import Orphans
-from dct_celery.testproc.project import Project
 from dct_celery.wire import messages
 
 #: Bound now, as tests patch it: a fork that came back from `_become` would take itself for the loader.
@@ -35,11 +34,12 @@ _UNHEARD = {
 class Loader:
     """Forks on order until its channel closes."""
 
-    def __init__(self, project: Project, channel: Channel, fork_fifo: str) -> None:
+    def __init__(self, project: Project, channel: Channel, load: messages.Load) -> None:
         self._project = project
+        self._root = load.root
         self._channel = channel
         # Opened for writing, too: a FIFO without writers would be readable for ever.
-        self._orders = raise_descriptor(os.open(fork_fifo, os.O_RDWR | os.O_NONBLOCK))
+        self._orders = raise_descriptor(os.open(load.fork_fifo, os.O_RDWR | os.O_NONBLOCK))
         self._buffer = b""
         #: lifeline descriptor -> pid, and pid -> status file.
         self._lifelines: dict[int, int] = {}
@@ -62,7 +62,7 @@ class Loader:
 
     def _settle(self) -> None:
         """What is cheap once and dear in every fork: no open connections, no garbage, frozen generations."""
-        databases.close_all()
+        self._project.before_fork()
         gc.collect()
         gc.freeze()
         # What a test sends to its parent is not for us. Blocked, not ignored: a fork gets the project's handlers unchanged.
@@ -155,7 +155,7 @@ class Loader:
             mark.carry()
             from dct_celery.testproc.session import Session
 
-            Session(self._project, order).serve()
+            Session.open(self._project, order, self._root).serve()
             status = 0
         except BaseException:
             import traceback

@@ -1,121 +1,137 @@
-"""From unittest's events to records, whatever result class the project uses.
+"""From what a backend says of its tests to the records that leave the process. Knows no framework.
 
-The project's own result object does the judging: its class gets `RecordingResult` in front, and what counts is which of its
-lists grew while an event was handled, because those lists decide the sequential run's exit code. A result class that turns
-an error into a skip is thereby believed. Text is formatted by the project's class, in this process.
+For each test of a chunk, in order, a backend calls
+
+    begin(test, index, scopes, fixtures=…)
+        fixture(ref)                              a fixture of the class or module begins,
+        fixture_finished(ref, outcome, …)         and has failed or skipped
+        fixture(None)                             the test itself is next
+        started(test)                             it does run
+        event(outcome, failure, …)                anything but a plain pass, as often as it happens
+    end(seconds)
+
+A test that ends without `started` and without an event is covered by the fixture that failed for one
+of its scopes. `flush` comes before whatever may take long, and `abort` and `cover` after a
+BaseException that nothing below the backend has caught. `start_chunk` and `finish` stand around it.
+
+`test` is whatever the backend likes: it is compared by identity, and never called.
 """
 
 from __future__ import annotations
 
 import os
-import traceback
-import unittest
-from typing import Any
-from unittest import signals
-from unittest.suite import _ErrorHolder  # type: ignore[attr-defined]
-from unittest.util import strclass
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, Literal
 
-from dct_celery.core.model import BAD_OUTCOMES, Failure, FixturePhase, FixtureRef, FixtureScope, Outcome, worst
+from dct_celery.core.model import BAD_OUTCOMES, Failure, FixtureRef, Outcome, worst
 from dct_celery.testproc.channel import Channel
+from dct_celery.testproc.clock import now
+from dct_celery.testproc.failures import failure_of
+from dct_celery.testproc.leaks import Watch
 from dct_celery.testproc.output import OutputFile
-from dct_celery.testproc.place import place
 from dct_celery.wire import messages
 
-#: List of a TestResult -> what an item in it means.
-_LISTS = {
-    "errors": Outcome.ERROR,
-    "failures": Outcome.FAILED,
-    "skipped": Outcome.SKIPPED,
-    "expectedFailures": Outcome.XFAILED,
-    "unexpectedSuccesses": Outcome.XPASSED,
-}
-#: Bound now, as tests patch them.
-_exit, _format_exception = os._exit, traceback.format_exception
-#: Longest text of one traceback or message, in characters; the middle is cut out.
-MAX_TEXT = 256 * 1024
+#: Bound now, as tests patch it.
+_exit = os._exit
+#: Names of what a test belongs to, by which its fixtures are named: its class first, then its module.
+Scopes = tuple[str, ...]
 
 
 class Recorder:
     """Collects the events of one test or fixture at a time and sends a record when it ends."""
 
-    def __init__(self, channel: Channel, output: OutputFile, root: str) -> None:
-        """`root`: folder of the tree; paths below it are told relative to it, as they are the same on every machine."""
+    def __init__(self, channel: Channel, output: OutputFile, watch: Watch, root: str) -> None:
+        """`root`: folder of the tree; paths below it are named relative to it."""
         self._channel = channel
         self._output = output
+        self._watch = watch
         self.root = root + os.sep
         self.records = 0
-        self._current: unittest.TestCase | None = None
+        #: When each test of the chunk began, in seconds of `now()`.
+        self.began: list[float] = []
+        self._class_seconds: dict[str, float] = defaultdict(float)
+        self._chunk = ""
+        self._current: object = None
         self._index = -1
+        self._scopes: Scopes = ()
         self._started = False
         self._events: list[tuple[Outcome, Failure | None, str, str]] = []
-        #: Class or module name -> the fixture that keeps its tests from running.
+        #: Scope -> the fixture that keeps its tests from running.
         self._blocked: dict[str, FixtureRef] = {}
         #: The fixture that is running.
         self._inside: FixtureRef | None = None
 
-    def start_chunk(self) -> None:
-        self.records, self._current, self._inside = 0, None, None
+    # -- the chunk ---------------------------------------------------------------------
+
+    def start_chunk(self, chunk: str) -> None:
+        self._chunk, self.records, self.began = chunk, 0, []
+        self._class_seconds = defaultdict(float)
+        self._current, self._scopes, self._inside = None, (), None
+        self._watch.begin()
+
+    def finish(self, left: Iterable[int] = (), stopped: Literal["", "failfast", "aborted"] = "") -> messages.ChunkFinished:
+        """The end of the chunk. `left`: indices that did not run, because it stopped early."""
+        last = self._scopes[0] if self._scopes else self._chunk
+        return messages.ChunkFinished(
+            self._chunk,
+            self.records,
+            dict(self._class_seconds),
+            tuple(left),
+            stopped,
+            tuple(self._watch.end(last)),
+            tuple(round(second, 4) for second in self.began),
+        )
+
+    def class_over(self, cls: str) -> None:
+        """The class has been torn down: what it has left in the process is its own."""
+        self._watch.look(cls)
+
+    def class_took(self, cls: str, seconds: float) -> None:
+        """A fixture of the class, or of its module before it, has taken that long."""
+        self._class_seconds[cls] += seconds
+
+    # -- one test ----------------------------------------------------------------------
 
     @property
     def busy(self) -> bool:
         """A test or a fixture is running."""
         return self._current is not None or self._inside is not None
 
-    def begin(self, index: int, test: unittest.TestCase, *, fixtures: bool) -> None:
-        """`fixtures`: a fixture is announced before the test runs, and the word that the test begins goes with that."""
-        self._current, self._index, self._started, self._inside = test, index, False, None
-        self._events = []
-        if (handler := getattr(signals, "_interrupt_handler", None)) is not None:
-            # Django installs it. It ends a sequential run after the first SIGINT and interrupts at the second; each test has
-            # a first one of its own here, whatever another sent to itself.
-            handler.called = False
+    def begin(self, test: object, index: int, scopes: Scopes, *, fixtures: bool) -> None:
+        """`fixtures`: one is announced before the test runs, and that the test begins goes with that."""
+        self._current, self._index, self._scopes = test, index, scopes
+        self._started, self._inside, self._events = False, None, []
         self._channel.hold(messages.started(index))
         if not fixtures:
             self._channel.flush()
+        self.began.append(now())
 
-    def fixture(self, fixture: FixtureRef | None) -> None:
-        """A class or module fixture begins; None says that the test itself is next."""
-        self._inside = fixture
-        self._channel.send(messages.FixtureStarted(fixture))
+    def begin_again(self) -> float:
+        """What passed since `begin` was the tear-down of what came before; the time as it is now."""
+        self.began[-1] = now()
+        return self.began[-1]
 
-    def started(self, test: Any) -> None:
+    def started(self, test: object) -> None:
         if test is self._current:
             self._started = True
 
-    def event(self, test: Any, outcome: Outcome, failure: Failure | None, reason: str, sql: str) -> None:
-        """One event as the result class judged it. `test` is a test, a subtest or a fixture's error holder."""
-        if isinstance(test, _ErrorHolder):
-            self._fixture(test, outcome, failure, reason)
-            return
+    def event(self, outcome: Outcome, failure: Failure | None = None, reason: str = "", sql: str = "") -> None:
+        """What the current test says; the worst of all that it says is its outcome."""
         self._events.append((outcome, failure, reason, sql))
-
-    def _fixture(self, holder: Any, outcome: Outcome, failure: Failure | None, reason: str) -> None:
-        self._fixture_finished(_fixture_named(holder.id()), outcome, failure, reason)
-
-    def _fixture_finished(self, fixture: FixtureRef, outcome: Outcome, failure: Failure | None, reason: str) -> None:
-        if fixture.sets_up:
-            self._blocked[fixture.name] = fixture
-        self._leave_if_forked(bad=outcome in BAD_OUTCOMES)
-        failures = () if failure is None else (failure,)
-        self._channel.send(messages.FixtureFinished(fixture, outcome, failures, reason, self._output.take()))
 
     def end(self, seconds: float) -> None:
         """Sends the record of the current test."""
-        test = self._current
-        if test is None:
+        if self._current is None:
             return
-        self._leave_if_forked(bad=any(outcome in BAD_OUTCOMES for outcome, _, _, _ in self._events))
+        self._leave_if_forked(bad=any(event[0] in BAD_OUTCOMES for event in self._events))
         self._current = None
         if self._started or self._events:
             self._finish(seconds)
         else:
-            blocker = self._blocker(test)
-            self._send(Outcome.NOT_RUN, 0.0, reason="" if blocker else "never started", covered_by=blocker)
-
-    def _blocker(self, test: unittest.TestCase) -> FixtureRef | None:
-        """The fixture that keeps the test from running."""
-        cls = type(test)
-        return self._blocked.get(strclass(cls)) or self._blocked.get(cls.__module__)
+            blocker = self._blocker(self._scopes)
+            reason = "" if blocker else "never started"
+            self._send(Outcome.NOT_RUN, 0.0, reason=reason, covered_by=blocker)
 
     def _finish(self, seconds: float) -> None:
         if not self._events:
@@ -139,201 +155,68 @@ class Recorder:
     def _send(self, outcome: Outcome, seconds: float, *, output: str | None = None, **extra: Any) -> None:
         self.records += 1
         printed = self._output.take() if output is None else output
-        self._channel.hold(messages.TestFinished(self._index, outcome, max(seconds, 0.0), output=printed, **extra).encode())
-
-    def _leave_if_forked(self, *, bad: bool) -> None:
-        """A child that a test forked and that came back from it ends here: its parent records the test, and runs the rest."""
-        if not self._channel.owned:
-            self._output.flush()
-            _exit(int(bad))
+        record = messages.TestFinished(self._index, outcome, max(seconds, 0.0), output=printed, **extra)
+        self._channel.hold(record.encode())
 
     def flush(self) -> None:
         """Sends the last record now: what comes next may take long or end the process."""
         self._channel.flush()
 
-    def abort(self, error: BaseException) -> bool:
-        """A BaseException escaped from the current test, or from the fixture that was running: that is its error.
+    # -- fixtures ----------------------------------------------------------------------
 
-        True if the current test has its record now.
+    def fixture(self, fixture: FixtureRef | None) -> None:
+        """A fixture begins; None says that the test itself is next."""
+        self._inside = fixture
+        self._channel.send(messages.FixtureStarted(fixture))
+
+    def fixture_over(self) -> None:
+        """A fixture has ended and none follows it at once; whoever waits need not know."""
+        self._inside = None
+
+    def fixture_finished(self, fixture: FixtureRef, outcome: Outcome, failure: Failure | None, reason: str = "") -> None:
+        """It failed or skipped. A set-up keeps from running what has its name among its scopes."""
+        if fixture.sets_up:
+            self._blocked[fixture.name] = fixture
+        self._leave_if_forked(bad=outcome in BAD_OUTCOMES)
+        failures = () if failure is None else (failure,)
+        output = self._output.take()
+        self._channel.send(messages.FixtureFinished(fixture, outcome, failures, reason, output))
+
+    def _blocker(self, scopes: Scopes) -> FixtureRef | None:
+        return next((self._blocked[name] for name in scopes if name in self._blocked), None)
+
+    # -- early ends --------------------------------------------------------------------
+
+    def abort(self, error: BaseException, outside: FixtureRef) -> bool:
+        """A BaseException escaped from the current test, or from the fixture that was running.
+
+        `outside`: what to blame where neither was. True if the current test has its record now.
         """
-        failure = self._describe(error)
+        failure = failure_of(error, self.root)
         if self._inside or self._current is None:
-            self._fixture_finished(self._inside or _fixture_named("stopTestRun"), Outcome.ERROR, failure, "")
+            self.fixture_finished(self._inside or outside, Outcome.ERROR, failure)
             self._inside = None
             return False
-        self._events.append((Outcome.ERROR, failure, "", ""))
+        self.event(Outcome.ERROR, failure)
         self.end(0.0)
         return True
 
-    def cover(self, tests: list[tuple[int, unittest.TestCase]]) -> list[int]:
+    def cover(self, tests: Iterable[tuple[int, Scopes]]) -> list[int]:
         """Records those that a fixture keeps from running; returns the indices of the others."""
         left = []
-        for index, test in tests:
-            if blocker := self._blocker(test):
+        for index, scopes in tests:
+            if blocker := self._blocker(scopes):
                 self._index = index
                 self._send(Outcome.NOT_RUN, 0.0, covered_by=blocker)
             else:
                 left.append(index)
         return left
 
-    def _describe(self, error: BaseException) -> Failure:
-        try:
-            text = "".join(_format_exception(error))
-        except BaseException as trouble:  # of the exception itself, or of one behind it
-            text = f"<the traceback cannot be shown: {_type_name(type(trouble))}>"
-        return describe(type(error), error, text, self.root)
+    def _leave_if_forked(self, *, bad: bool) -> None:
+        """A child that a test forked and that came back from it ends here.
 
-
-class RecordingResult:
-    """Mixed in front of the project's result class; sees each event once, however the class below delegates."""
-
-    _dct_recorder: Recorder
-    _dct_depth = 0
-
-    def _dct_event(self, method: str, test: Any, *args: Any, error: Any = None, subtest: Any = None) -> None:
-        if self._dct_depth:
-            getattr(super(), method)(test, *args)
-            return
-        self._dct_depth = 1
-        before = {name: len(getattr(self, name, ())) for name in _LISTS}
-        try:
-            getattr(super(), method)(test, *args)
-        finally:
-            self._dct_depth = 0
-            self._dct_judge(before, test, error, subtest)
-
-    def _dct_judge(self, before: dict[str, int], test: Any, error: Any, subtest: Any) -> None:
-        for name, outcome in _LISTS.items():
-            for item in getattr(self, name, ())[before[name] :]:
-                text, sql = _texts(item)
-                if name in ("errors", "failures"):
-                    kind = "error" if name == "errors" else "failure"
-                    root = self._dct_recorder.root
-                    failure = describe(*_error(error), text, root, kind=kind, subtest=subtest)
-                    # A subtest that goes wrong in any way fails its test; only the test itself can be in error.
-                    judged = outcome if subtest is None else Outcome.FAILED
-                    self._dct_recorder.event(test, judged, failure, "", sql)
-                else:
-                    reason = text if name == "skipped" else _first_line(error)
-                    self._dct_recorder.event(test, outcome, _unexpected(name), reason, sql)
-
-    def startTest(self, test: Any) -> None:
-        self._dct_recorder.started(test)
-        super().startTest(test)  # type: ignore[misc]
-
-    def addError(self, test: Any, err: Any) -> None:
-        self._dct_event("addError", test, err, error=err)
-
-    def addFailure(self, test: Any, err: Any) -> None:
-        self._dct_event("addFailure", test, err, error=err)
-
-    def addSkip(self, test: Any, reason: str) -> None:
-        self._dct_event("addSkip", test, reason)
-
-    def addExpectedFailure(self, test: Any, err: Any) -> None:
-        self._dct_event("addExpectedFailure", test, err, error=err)
-
-    def addUnexpectedSuccess(self, test: Any) -> None:
-        self._dct_event("addUnexpectedSuccess", test)
-
-    def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:
-        self._dct_event("addSubTest", test, subtest, err, error=err, subtest=subtest)
-
-
-class SuspiciousResult(RecordingResult):
-    """For a result class with an addSuccess of its own: it may judge a success to be something else."""
-
-    def addSuccess(self, test: Any) -> None:
-        self._dct_event("addSuccess", test)
-
-
-#: Result classes whose addSuccess cannot change a verdict; the one event of most tests need not be looked at.
-_PLAIN_SUCCESS = (unittest.TestResult.addSuccess, unittest.TextTestResult.addSuccess)
-
-
-def recording(result: Any, recorder: Recorder) -> Any:
-    """The same result object, of a class with RecordingResult in front."""
-    cls = type(result)
-    front = RecordingResult if cls.addSuccess in _PLAIN_SUCCESS else SuspiciousResult
-    result.__class__ = type(f"Recording{cls.__name__}", (front, cls), {})
-    result._dct_recorder = recorder
-    return result
-
-
-def describe(cls: Any, error: Any, text: str, root: str, *, kind: str = "error", subtest: Any = None) -> Failure:
-    """Text only, whatever the exception does when it is looked at."""
-    file, line = place(error, text, root)
-    return Failure(
-        kind=kind,
-        type=_type_name(cls),
-        message=_first_line((cls, error, None)),
-        text=_cut(text.replace(root, "")),
-        subtest=_subtest_name(subtest),
-        file=file,
-        line=line,
-    )
-
-
-def _fixture_named(text: str) -> FixtureRef:
-    """As unittest names it; what is none of its fixtures (the hooks of a test run) is told as one that nothing depends on."""
-    try:
-        return FixtureRef.parse(text)
-    except ValueError:
-        return FixtureRef(FixturePhase.TEAR_DOWN, FixtureScope.SESSION, text)
-
-
-def _unexpected(name: str) -> Failure | None:
-    if name != "unexpectedSuccesses":
-        return None
-    text = "Unexpected success: the test is marked as an expected failure, but passed."
-    return Failure("failure", "UnexpectedSuccess", text, text)
-
-
-def _error(error: Any) -> tuple[Any, Any]:
-    return (error[0], error[1]) if isinstance(error, tuple) and len(error) >= 2 else (None, None)
-
-
-def _type_name(cls: Any) -> str:
-    if cls is None:
-        return "Error"
-    try:
-        module, name = str(cls.__module__), str(cls.__qualname__)
-    except BaseException:  # of a metaclass, say
-        return "Error"
-    return _cut(name if module in ("builtins", "") else f"{module}.{name}", 1000)
-
-
-def _first_line(error: Any) -> str:
-    _, value = _error(error)
-    if value is None:
-        return ""
-    try:
-        lines = str(value).strip().splitlines()
-    except BaseException as trouble:
-        return f"<str() of the exception failed: {type(trouble).__name__}>"
-    return _cut(lines[0], 1000) if lines else ""
-
-
-def _subtest_name(subtest: Any) -> str:
-    if subtest is None:
-        return ""
-    try:
-        return _cut(str(subtest._subDescription()), 1000)
-    except BaseException as trouble:
-        return f"<{type(trouble).__name__} in the subtest's description>"
-
-
-def _texts(item: Any) -> tuple[str, str]:
-    """(text, sql) of an item of a result list: (test, text), DebugSQL's (test, text, sql), or a bare test."""
-    if not isinstance(item, tuple):
-        return "", ""
-    text = item[1] if len(item) > 1 else ""
-    sql = item[2] if len(item) > 2 else ""
-    return (text if isinstance(text, str) else str(text)), (sql if isinstance(sql, str) else "")
-
-
-def _cut(text: str, limit: int = MAX_TEXT) -> str:
-    if len(text) <= limit:
-        return text
-    half = limit // 2
-    return f"{text[:half]}\n[… {len(text) - limit} characters cut …]\n{text[-half:]}"
+        Its parent records the test, and runs the rest.
+        """
+        if not self._channel.owned:
+            self._output.flush()
+            _exit(int(bad))

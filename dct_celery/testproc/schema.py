@@ -20,12 +20,14 @@ import sys
 import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dct_celery.testproc import databases
-from dct_celery.testproc.project import Project
 from dct_celery.testproc.sources import Sources
 from dct_celery.testproc.stable import Plain
+
+if TYPE_CHECKING:
+    from dct_celery.testproc.backends.django_unittest.project import DjangoProject
 
 #: Distributions whose version decides nothing about a database.
 _TOOLS = frozenset({"pip", "setuptools", "wheel", "uv", "dct-celery"})
@@ -51,7 +53,7 @@ _META = (
 )  # fmt: skip
 
 
-def fingerprint(project: Project, environment: Mapping[str, str], depends: Iterable[str]) -> str:
+def fingerprint(project: DjangoProject, environment: Mapping[str, str], depends: Iterable[str]) -> str:
     """64 hex digits. `environment`: see environment.describe; `depends`: globs below the root of the tree.
 
     The variables of the environment are no part of it; what settings make of them is.
@@ -59,7 +61,7 @@ def fingerprint(project: Project, environment: Mapping[str, str], depends: Itera
     return _hash(parts(project, environment, depends))
 
 
-def parts(project: Project, environment: Mapping[str, str], depends: Iterable[str]) -> dict[str, str]:
+def parts(project: DjangoProject, environment: Mapping[str, str], depends: Iterable[str]) -> dict[str, str]:
     """Name -> hash of what the fingerprint is made of, so that a difference between two can be named."""
     plain, sources = Plain(project.root), Sources()
     with warnings.catch_warnings():
@@ -80,7 +82,7 @@ def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=repr).encode()).hexdigest()
 
 
-def _databases(project: Project, plain: Plain) -> Any:
+def _databases(project: DjangoProject, plain: Plain) -> Any:
     """How the aliases of the selection share databases, and their entries in DATABASES with Django's defaults."""
     described = {}
     for alias in sorted(databases.alive(project)):
@@ -154,7 +156,7 @@ def _packages(environment: Mapping[str, str]) -> Any:
     return [{n: v for n, v in found.items() if n.partition(":")[2] not in _TOOLS}, interpreter, django.get_version()]
 
 
-def _data(project: Project, sources: Sources, depends: Iterable[str]) -> Any:
+def _data(project: DjangoProject, sources: Sources, depends: Iterable[str]) -> Any:
     """Fixtures and SQL files, and what `template_depends` names."""
     from django.apps import apps
     from django.conf import settings
@@ -170,7 +172,7 @@ def _data(project: Project, sources: Sources, depends: Iterable[str]) -> Any:
     return found
 
 
-def _code(project: Project, sources: Sources) -> dict[str, Any]:
+def _code(project: DjangoProject, sources: Sources) -> dict[str, Any]:
     """The migrations themselves, and the project code that they or what takes part in migrate can reach."""
     migrations: dict[str, Any] = {}
     seeds: set[str] = set()
@@ -196,7 +198,7 @@ def _migration_files(module: str, sources: Sources) -> dict[str, str]:
     return {name: digest for folder in folders for name, digest in sources.files(".", folder).items()}
 
 
-def _involved(project: Project) -> Iterator[str]:
+def _involved(project: DjangoProject) -> Iterator[str]:
     """Modules of classes and functions that take part: runner, backends, routers, fields, receivers of signals."""
     from django.db import router
     from django.db.models import signals

@@ -40,8 +40,3 @@ class Deframer:
             start = end
         del self._buffer[:start]
         return payloads
-
-    @property
-    def pending(self) -> int:
-        """Bytes of an unfinished frame; more than zero at end of file means that the writer died while writing."""
-        return len(self._buffer)

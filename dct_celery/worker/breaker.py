@@ -7,9 +7,13 @@ others, or to itself in better times, instead of spending the bounded re-runs of
 from __future__ import annotations
 
 import contextlib
-import time
+import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from dct_celery.core.retry import doubling
+from dct_celery.ports import Clock
 
 #: Failures without a success in between, over all slots, after which the worker rests.
 FAILURES = 3
@@ -20,13 +24,17 @@ REST_SECONDS, LONGEST_REST = 5.0, 60.0
 class Troubles:
     """What slots say. One object per process, all on one folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Clock) -> None:
         self._folder = folder
+        self._clock = clock
 
     def note(self, reason: str) -> None:
         """An infrastructure failure; `reason` is one line."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self._folder / str(time.time_ns())).write_text(reason)
+        # Named by its time, for their order; two slots may write at the same moment.
+        file, _ = tempfile.mkstemp(prefix=f"{int(self._clock.wall() * 1e6)}-", dir=self._folder)
+        with os.fdopen(file, "w") as out:
+            out.write(reason)
 
     def clear(self) -> None:
         """Something went well."""
@@ -66,8 +74,8 @@ class Breaker:
             return ""
         if len(reasons) <= self._seen or len(reasons) < FAILURES:
             return ""
-        rest = min(REST_SECONDS * 2**self._rests, LONGEST_REST)
         self._rests += 1
+        rest = doubling(REST_SECONDS, LONGEST_REST)(self._rests)
         self._until = now + rest
         self._reason = f"rests for {rest:.0f} s after {len(reasons)} infrastructure failures in a row, the last: {reasons[-1]}"
         self._seen = len(reasons)

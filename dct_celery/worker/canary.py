@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 
 from dct_celery.errors import DatabaseError, ServerFault
-from dct_celery.ports import DatabaseServer
+from dct_celery.ports import Clock, DatabaseServer
 
 #: Seconds between two questions to a server that is away, and between two while somebody waits for an answer from it.
 _PAUSE, LOOK_SECONDS = 0.5, 5.0
@@ -15,15 +14,16 @@ _PAUSE, LOOK_SECONDS = 0.5, 5.0
 class Canary:
     """Asks the servers of one slot. Not for use by two threads at once."""
 
-    def __init__(self, servers: Iterable[DatabaseServer]) -> None:
+    def __init__(self, servers: Iterable[DatabaseServer], clock: Clock) -> None:
         self._servers = list(servers)
+        self._clock = clock
         self._lives: list[str] = []
         self._looked_at = 0.0
 
     def remember(self) -> None:
         """The servers as they are now are those that the test process works with. Raises DatabaseError."""
         self._lives = [server.incarnation() for server in self._servers]
-        self._looked_at = time.monotonic()
+        self._looked_at = self._clock.monotonic()
 
     def trouble(self) -> str:
         """What became of a server since `remember`; empty when all are as they were."""
@@ -38,10 +38,10 @@ class Canary:
     def watch(self) -> None:
         """For whoever waits for work with the servers: asks every LOOK_SECONDS. A server that vanished without a word would
         keep a query waiting for a quarter of an hour. Raises DatabaseError."""
-        if time.monotonic() - self._looked_at < LOOK_SECONDS:
+        if self._clock.monotonic() - self._looked_at < LOOK_SECONDS:
             return
         trouble = self.trouble()
-        self._looked_at = time.monotonic()
+        self._looked_at = self._clock.monotonic()
         if trouble:
             raise DatabaseError(trouble, fault=ServerFault.AWAY)
 
@@ -63,9 +63,9 @@ class Canary:
 
     def wait(self, seconds: float, give_up: Callable[[], bool]) -> bool:
         """Until all servers answer again; False when `seconds` pass first or `give_up` says so."""
-        deadline = time.monotonic() + seconds
+        deadline = self._clock.monotonic() + seconds
         while self.away():
-            if time.monotonic() > deadline or give_up():
+            if self._clock.monotonic() > deadline or give_up():
                 return False
-            time.sleep(_PAUSE)
+            self._clock.sleep(_PAUSE)
         return True

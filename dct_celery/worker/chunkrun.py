@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -26,11 +25,13 @@ from dct_celery.worker.testprocess import TestProcess
 from dct_celery.worker.watchdog import Overdue, Watchdog
 
 if TYPE_CHECKING:
-    from dct_celery.worker.slot import SlotRun
+    from dct_celery.worker.slot_run import SlotRun
 
 log = logging.getLogger("dct_celery.worker")
-#: A batch goes out when the oldest record in it is this old (seconds), or when it has this many characters.
-BATCH_SECONDS, BATCH_SIZE = 0.05, 128 * 1024
+#: A batch goes out when the oldest record in it is as old as the chunk says, or when it has this many characters.
+BATCH_SIZE = 128 * 1024
+#: Seconds between two looks at what may end a chunk from outside.
+LOOK_SECONDS = 0.05
 #: Seconds to try the last write of a chunk while the store is away; then the lease decides.
 STORE_PATIENCE = 120.0
 #: Seconds that a process which ran out of time gets to end by itself.
@@ -49,13 +50,14 @@ class ChunkRun:
         self._chunk = chunk
         self._lease = lease
         self._services = services
+        self._clock = services.clock
         self._lease_ms = lease_ms
         self._spool = Spool(slot_run.folder.spool, lease)
         self._batch: list[str] = []
         self._batch_size = 0
         self._batch_since = 0.0
         self._looked_at = 0.0
-        self._start = time.monotonic()
+        self._start = self._clock.monotonic()
         self._watchdog = Watchdog(chunk, slot_run.test_timeout, slot_run.fixture_timeout, self._start)
         self._memory = MemoryTrouble()
         #: The test process has its order: from then on its death is the chunk's affair, not the machine's.
@@ -63,7 +65,7 @@ class ChunkRun:
 
     def execute(self) -> str:
         """completed | released | lost"""
-        with LeaseKeeper(self._slot_run.ledger, self._lease, self._lease_ms) as keeper:
+        with LeaseKeeper(self._slot_run.ledger, self._lease, self._lease_ms, self._clock) as keeper:
             self._keeper = keeper
             try:
                 return self._follow(self._begin())
@@ -93,7 +95,7 @@ class ChunkRun:
         if process is None:
             raise ProcessDied("it ended before its first test")
         self._begun = True
-        self._watchdog.begin(time.monotonic())
+        self._watchdog.begin(self._clock.monotonic())
         return process
 
     def _order(self) -> TestProcess | None:
@@ -107,8 +109,8 @@ class ChunkRun:
 
     def _follow(self, process: TestProcess) -> str:
         while True:
-            message = process.receive(timeout=BATCH_SECONDS)
-            now = time.monotonic()
+            message = process.receive(timeout=LOOK_SECONDS)
+            now = self._clock.monotonic()
             if message is not None:
                 self._watchdog.hear(message)
             if isinstance(message, (messages.TestFinished, messages.FixtureFinished)):
@@ -117,10 +119,10 @@ class ChunkRun:
                 return self._complete(process, message)
             elif isinstance(message, messages.Fatal):
                 return self._release(ReleaseReason.CRASH, message.message, message.detail)
-            if self._batch and (now - self._batch_since >= BATCH_SECONDS or self._batch_size >= BATCH_SIZE):
+            if self._batch and (now - self._batch_since >= self._chunk.batch_seconds or self._batch_size >= BATCH_SIZE):
                 self._send()
             # By the clock, not when the process is silent: fast tests are never silent until their chunk ends.
-            if now - self._looked_at >= BATCH_SECONDS:
+            if now - self._looked_at >= LOOK_SECONDS:
                 self._looked_at = now
                 if outcome := self._interrupted(process, now, silent=message is None):
                     return outcome
@@ -158,7 +160,7 @@ class ChunkRun:
                 raise StoreUnavailable(self._follow_epoch(answer))
         except StoreUnavailable as error:
             log.warning("records of %s wait: %s", self._chunk.id, error)
-            self._batch_since = time.monotonic() + 0.5
+            self._batch_since = self._clock.monotonic() + 0.5
             return False
         self._keeper.note(answer)
         self._batch, self._batch_size = [], 0
@@ -179,7 +181,7 @@ class ChunkRun:
     # -- ends ------------------------------------------------------------------------
 
     def _interrupted(self, process: TestProcess, now: float, *, silent: bool) -> str:
-        """Whatever ends a chunk from outside the test process; looked at every BATCH_SECONDS."""
+        """Whatever ends a chunk from outside the test process; looked at every LOOK_SECONDS."""
         if self._keeper.lost:
             self._slot_run.retire(kill=True)
             return "lost"
@@ -197,14 +199,14 @@ class ChunkRun:
             since = os.stat(self._services.folder.draining).st_mtime
         except OSError:
             return False
-        return time.time() - since > self._services.settings.drain_seconds
+        return self._clock.wall() - since > self._services.settings.drain_seconds
 
     def _timed_out(self, process: TestProcess, overdue: Overdue) -> str:
         """Stacks first, while there is somebody to ask; then the verdict, and only then the end of the process."""
         message, stacks = overdue.message, process.stacks(ask=True)
         record = self._verdict(process, overdue, f"{message}\n\n{stacks}".rstrip())
         if record is not None:
-            self._record(record, record.encode(), time.monotonic())
+            self._record(record, record.encode(), self._clock.monotonic())
             self._send()
         process.terminate(TERM_SECONDS)
         if record is not None:
@@ -233,13 +235,13 @@ class ChunkRun:
 
     def _complete(self, process: TestProcess, message: messages.ChunkFinished) -> str:
         self._slot_run.used(self._chunk)
-        leaks = leaks_of(process, self._chunk.indices, message)
+        leaks = leaks_of(process, self._chunk.indices, message, self._clock)
         # What a chunk that was stopped left behind is open: transactions, patches.
         if message.left or message.stopped or wears_out(process, leaks):
             self._slot_run.retire()
         return self._end(
             ChunkCompleted(
-                busy_seconds=round(time.monotonic() - self._start, 6),
+                busy_seconds=round(self._clock.monotonic() - self._start, 6),
                 class_seconds=message.class_seconds,
                 left=message.left,
                 stopped=message.stopped,
@@ -263,7 +265,7 @@ class ChunkRun:
     ) -> str:
         self._slot_run.retire(kill=True)
         if why is ReleaseReason.LOADER:
-            Troubles(self._services.folder.troubles).note(cause)
+            Troubles(self._services.folder.troubles, self._clock).note(cause)
         return self._end(
             ChunkReleased(
                 why,
@@ -271,7 +273,7 @@ class ChunkRun:
                 detail[-MAX_DETAIL:],
                 index,
                 fixture,
-                busy_seconds=round(time.monotonic() - self._start, 6),
+                busy_seconds=round(self._clock.monotonic() - self._start, 6),
                 databases=self._slot_run.database_use(),
             )
         )
@@ -280,9 +282,9 @@ class ChunkRun:
         """Records first, then the end: a holder that dies in between is reaped, and its records stand."""
         completed = isinstance(end, ChunkCompleted)
         if completed:
-            Troubles(self._services.folder.troubles).clear()
-        deadline = time.monotonic() + STORE_PATIENCE
-        while time.monotonic() < deadline and not self._keeper.lost and not self._slot_run.folder.over:
+            Troubles(self._services.folder.troubles, self._clock).clear()
+        deadline = self._clock.monotonic() + STORE_PATIENCE
+        while self._clock.monotonic() < deadline and not self._keeper.lost and not self._slot_run.folder.over:
             try:
                 if self._send():
                     answer = self._slot_run.ledger.end(self._lease, self._spool.seq, end)
@@ -293,5 +295,5 @@ class ChunkRun:
                     return "completed" if completed else "released"
             except StoreUnavailable as error:
                 log.warning("end of %s waits: %s", self._chunk.id, error)
-            time.sleep(0.5)
+            self._clock.sleep(0.5)
         return "lost"

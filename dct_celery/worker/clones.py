@@ -1,7 +1,7 @@
 """The clones of one run on one worker: made ahead while tests run, healed or dropped when a slot is done with them.
 
 Kept by the run's thread in the worker's main process; slots take spares through the run's folder and never wait for a drop.
-A slot that finds no spare, and none in the making, clones for itself.
+A slot that finds no spare, and none in the making, makes its own.
 """
 
 from __future__ import annotations
@@ -9,20 +9,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dct_celery.errors import DatabaseError, DctError, InfrastructureError
-from dct_celery.ports import DatabaseServer, DatabaseSpec
-from dct_celery.worker.layout import RunFolder
-from dct_celery.worker.maker import Maker, three_times
+from dct_celery.ports import Clock, DatabaseServer, DatabaseSpec
+from dct_celery.worker.clone_folder import CloneFolder
+from dct_celery.worker.clone_maker import FLUSHED, PRISTINE, CloneMaker
 from dct_celery.worker.templates import Templates
 
 log = logging.getLogger("dct_celery.worker")
-#: Kinds of clones, as in the names of templates.
-PRISTINE, FLUSHED = "t", "f"
 #: Seconds without an attempt after a server has refused something.
 PAUSE = 5.0
 #: Seconds from a slot's death until its clones count as free: its test process ends when the loader notices.
@@ -36,8 +33,9 @@ class ClonePool:
     templates: Templates
     specs: Sequence[DatabaseSpec]
     servers: Mapping[str, DatabaseServer]
-    folder: RunFolder
-    maker: Maker
+    folder: CloneFolder
+    maker: CloneMaker
+    clock: Clock
     #: Slots of this worker.
     slots: int
     #: Aliases that the selection flushes.
@@ -70,13 +68,13 @@ class ClonePool:
     @property
     def quiet(self) -> bool:
         """A server has just refused something."""
-        return time.monotonic() < self._quiet_until
+        return self.clock.monotonic() < self._quiet_until
 
     def pause(self, error: InfrastructureError) -> None:
         """Nothing is made for a while."""
         # Slots meet the same trouble when they need something, and say so; here it only costs the head start.
-        log.warning("run %s: no spare clones for %.0f s: %s", self.maker.run, PAUSE, error)
-        self._quiet_until = time.monotonic() + PAUSE
+        log.warning("run %s: no spare clones for %.0f s: %s", self.maker.naming.run, PAUSE, error)
+        self._quiet_until = self.clock.monotonic() + PAUSE
 
     # -- what is wanted --------------------------------------------------------------------
 
@@ -107,13 +105,12 @@ class ClonePool:
 
     def add(self, spec: DatabaseSpec, kind: str) -> None:
         """One more spare, in the cheapest way: adopted from an earlier run, healed, or cloned. Raises DatabaseError."""
-        fresh = self.maker.clone_name(spec.alias, "p")
-        with self.folder.making(fresh, spec.alias, kind):
-            self.folder.add_spare(self._new(spec, kind, fresh), spec.alias, kind)
+        with self.folder.making(spec.alias, kind):
+            self.folder.add_spare(self._new(spec, kind), spec.alias, kind)
         self._made[spec.alias, kind] += 1
 
-    def _new(self, spec: DatabaseSpec, kind: str, fresh: str) -> str:
-        return self._adopted(spec, kind, fresh) or self._healed(spec, kind, fresh) or self._cloned(spec, kind, fresh)
+    def _new(self, spec: DatabaseSpec, kind: str) -> str:
+        return self.maker.adopt(spec, kind) or self.maker.make(spec, kind)
 
     def take_all(self) -> dict[str, str]:
         """A pristine clone of every database that was never a spare, so no slot can take it: alias -> name.
@@ -122,9 +119,7 @@ class ClonePool:
         taken: dict[str, str] = {}
         try:
             for spec in self.specs:
-                name = self._new(spec, PRISTINE, self.maker.clone_name(spec.alias, "p"))
-                self.folder.note_clone(name, spec.alias)
-                taken[spec.alias] = name
+                taken[spec.alias] = self._new(spec, PRISTINE)
         except DatabaseError as error:
             self.give_back(taken.values())
             self.pause(error)
@@ -134,47 +129,12 @@ class ClonePool:
     def give_back(self, names: Iterable[str]) -> None:
         """What nobody works with any more."""
         for name in names:
-            self.folder.retire_clone(name)
+            self.folder.retire(name)
 
     @property
     def filled(self) -> bool:
         """Every slot finds a pristine spare, or has had one."""
         return all(len(self.folder.spares(spec.alias, PRISTINE)) >= self._wanted(spec, PRISTINE) for spec in self.specs)
-
-    def _adopted(self, spec: DatabaseSpec, kind: str, fresh: str) -> str | None:
-        server, template = self.servers[spec.alias], self._template(spec, kind)
-        return server.adopt(template, fresh, self.maker.mark("clone", server.now(), template=template))
-
-    def _healed(self, spec: DatabaseSpec, kind: str, fresh: str) -> str | None:
-        server, template = self.servers[spec.alias], self._template(spec, kind)
-        # Taken out of the folder first: slots heal, too.
-        if not server.heals_cheaper(template) or not (name := self.folder.reclaim(spec.alias)):
-            return None
-        return self._heal(spec, name, template, fresh)
-
-    def _heal(self, spec: DatabaseSpec, name: str, template: str, fresh: str) -> str | None:
-        """None when that one cannot be healed; it is dropped then."""
-        server = self.servers[spec.alias]
-        try:
-            return server.heal(name, template, fresh, self.maker.mark("clone", server.now(), template=template))
-        except DatabaseError as error:
-            log.warning("run %s: %s is not healed: %s", self.maker.run, name, error)
-            return None
-        finally:
-            self.folder.forget_clone(name)
-
-    def _cloned(self, spec: DatabaseSpec, kind: str, fresh: str) -> str:
-        server, template = self.servers[spec.alias], self._template(spec, kind)
-
-        def clone(first: bool) -> str:
-            name = fresh if first else self.maker.clone_name(spec.alias, "p")
-            server.clone(template, name, self.maker.mark("clone", server.now(), template=template))
-            return name
-
-        return three_times(clone)
-
-    def _template(self, spec: DatabaseSpec, kind: str) -> str:
-        return self.templates.name(spec.alias, flushed=kind == FLUSHED)
 
     # -- in the background -----------------------------------------------------------------
 
@@ -193,7 +153,7 @@ class ClonePool:
 
     def _inherit(self) -> None:
         """What a killed slot had is retired; a little later, as its test process ends after it."""
-        now = time.monotonic()
+        now = self.clock.monotonic()
         dead = {pid for pid in self.folder.holders() if not _alive(pid)}
         self._gone = {pid: self._gone.get(pid, now) for pid in dead}
         for pid, since in self._gone.items():
@@ -205,9 +165,9 @@ class ClonePool:
             self.servers[alias].drop(name)
         except DatabaseError:
             self._stubborn.add(name)
-            self.folder.retire_clone(name)
+            self.folder.retire(name)
             raise
-        self.folder.forget_clone(name)
+        self.folder.forget(name)
 
     def _flush(self) -> bool:
         missing = self.flushes - self._flushed
@@ -234,37 +194,36 @@ class ClonePool:
             for kind in (PRISTINE, FLUSHED):
                 while name := self.folder.take_spare(spec.alias, kind):
                     self._lay_by(spec, name, kind)
-        for name, alias in [*self.folder.retired(), *self.folder.clones()]:
+        for name, alias in [*self.folder.retired(), *self.folder.in_use()]:
             for spec in self.specs:
                 if spec.alias == alias:  # none matches a note that is just being written
                     with contextlib.suppress(DctError):
                         self._heal_for_later(spec, name, deadline)
             self.folder.forget_retired(name)
-            self.folder.forget_clone(name)
+            self.folder.forget(name)
 
     def _heal_for_later(self, spec: DatabaseSpec, name: str, deadline: float) -> None:
-        template = self._template(spec, PRISTINE)
         healed = None
-        if self._keeps(spec) and time.monotonic() < deadline:
-            healed = self._heal(spec, name, template, self.maker.clone_name(spec.alias, "p"))
+        if self._keeps(spec) and self.clock.monotonic() < deadline:
+            healed = self.maker.heal(spec, PRISTINE, name)
         if healed:
             self._lay_by(spec, healed, PRISTINE)
         else:
             self.servers[spec.alias].drop(name)
 
     def _lay_by(self, spec: DatabaseSpec, name: str, kind: str) -> None:
-        server, template = self.servers[spec.alias], self._template(spec, kind)
+        server, template = self.servers[spec.alias], self.maker.template(spec, kind)
         with contextlib.suppress(DctError):
             if self._keeps(spec) and self._kept[spec.alias, kind] <= self.slots:
                 self._kept[spec.alias, kind] += 1
-                server.remark(name, self.maker.mark("idle", server.now(), template=template))
+                server.remark(name, self.maker.naming.mark("idle", server.now(), template=template))
             else:
                 server.drop(name)
-        self.folder.forget_clone(name)
+        self.folder.forget(name)
 
     def _keeps(self, spec: DatabaseSpec) -> bool:
         if self.keep == "auto":
-            return self.servers[spec.alias].heals_cheaper(self._template(spec, PRISTINE))
+            return self.servers[spec.alias].heals_cheaper(self.maker.template(spec, PRISTINE))
         return self.keep == "always"
 
 

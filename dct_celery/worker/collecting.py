@@ -46,7 +46,7 @@ class Collecting:
         while not self._stop:
             self._look_everywhere()
             self._early -= 1
-            self._wake.wait(EARLY_SECONDS if self._early > 0 else LATE_SECONDS)
+            self.services.clock.wait(self._wake, EARLY_SECONDS if self._early > 0 else LATE_SECONDS)
             self._wake.clear()
 
     def _look_everywhere(self) -> None:

@@ -14,7 +14,7 @@ def refuse_settings(services: WorkerServices, spec: DatabaseSpec) -> None:
     count. Raises ConfigError."""
     settings = services.settings
     one = guards.Configured(
-        alias=spec.alias, vendor=spec.vendor, engine="", name=spec.name, test_name="", test=False, host=spec.host, port=spec.port,
+        alias=spec.alias, vendor=spec.vendor, name=spec.name, test_name="", test=False, host=spec.host, port=spec.port,
         used=True,
     )  # fmt: skip
     guards.check(

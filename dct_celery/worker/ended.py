@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dct_celery.core import codec
 from dct_celery.ports import Announced
-from dct_celery.worker.layout import write_atomically
+from dct_celery.security.files import write_private
 
 #: Runs that are remembered, the latest of them: for longer than their announcements could be replayed.
 _KEPT = 1000
@@ -30,4 +30,4 @@ class EndedRuns:
         self._epochs[nonce] = epoch
         self._epochs = dict(list(self._epochs.items())[-_KEPT:])
         with contextlib.suppress(OSError):  # it is known as long as this process lives
-            write_atomically(self._file, codec.dumps(self._epochs))
+            write_private(self._file, codec.dumps(self._epochs))

@@ -1,12 +1,14 @@
-"""The host thread of a worker's main process: says that the worker is there, and keeps each run that wants it."""
+"""The host thread of a worker's main process: says that the worker is there, and keeps each run that wants it.
+
+Its life: `start` (the folder is made ours alone, what an earlier life left goes, the threads begin), then a `_round` after the
+other (`_look` at the registry, `_beat`), `drain` when the worker is told to stop, `stop` when its slots have finished.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import threading
-import time
 from collections.abc import Callable
 
 from dct_celery import __version__
@@ -14,6 +16,7 @@ from dct_celery.errors import ConfigError, DctError
 from dct_celery.ports import WorkerInfo
 from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.protocol.workers import RunStage
+from dct_celery.security.files import try_lock
 from dct_celery.security.folders import private_folder
 from dct_celery.worker.about import about
 from dct_celery.worker.breaker import Breaker, Troubles
@@ -47,48 +50,60 @@ class Host:
     def __init__(self, services: WorkerServices, slots: int, busy: Callable[[], int] = int) -> None:
         """`busy`: slots that have something to do."""
         self._services = services
+        self._clock = services.clock
         self._slots = slots
         self._busy = busy
         self._keepers: dict[str, RunKeeper] = {}
         self._stop = threading.Event()
         self._collecting = Collecting(services)
-        self._breaker = Breaker(Troubles(services.folder.troubles))
+        self._breaker = Breaker(Troubles(services.folder.troubles, services.clock))
         self._trouble = ""
         self._ended = EndedRuns(services.folder.ended)
         #: The store has not answered lately, or not yet: leaving it would take as long as its time-outs.
         self._away = True
+        self._complained = False
+        #: Monotonic seconds of the last beat.
+        self._beaten = -BEAT
         self._about = about(services.settings)
         self._thread = threading.Thread(target=self._loop, name="dct-host", daemon=True)
 
     def start(self) -> None:
+        """Raises SystemExit when the work folder cannot be had."""
+        self._close_folder()
+        self._claim_folder()
+        self._clear_leftovers()
+        if not self._services.door.keyring.secure:
+            log.warning("DCT_INSECURE: without a signing key, whoever can write to the store can run code on this worker")
+        self._collecting.start()
+        self._thread.start()
+
+    def _close_folder(self) -> None:
+        """To everybody but this user."""
         try:
             if private_folder(self._services.folder.base, "the work folder"):
                 log.warning("%s was open to others; only its owner may enter it now", self._services.folder.base)
         except ConfigError as error:
             raise SystemExit(f"dct: error: {error}") from None
-        self._claim_folder()
-        self._services.folder.draining.unlink(missing_ok=True)
-        if not self._services.door.keyring.secure:
-            log.warning("DCT_INSECURE: without a signing key, whoever can write to the store can run code on this worker")
-        if strays := end_marked(self._services.folder.runs):
-            log.warning("%d processes of tests were left by an earlier life of this worker; they were ended", strays)
-        for folder in self._services.folder.leftovers():
-            folder.remove()
-        Troubles(self._services.folder.troubles).clear()
-        self._services.folder.prune_template_caches(time.time() - self._services.settings.keep_days * 86_400)
-        self._collecting.start()
-        self._thread.start()
 
     def _claim_folder(self) -> None:
         """One worker per work folder; the lock lives as long as this process."""
         self._lock = (self._services.folder.base / "lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not try_lock(self._lock):
             raise SystemExit(
                 f"dct: error: another worker uses {self._services.folder.base}; "
                 "give this one another name (-n) or folder (DCT_WORK_DIR)"
-            ) from None
+            )
+
+    def _clear_leftovers(self) -> None:
+        """Of an earlier life of this worker."""
+        folder = self._services.folder
+        folder.draining.unlink(missing_ok=True)
+        if strays := end_marked(folder.runs, self._clock):
+            log.warning("%d processes of tests were left by an earlier life of this worker; they were ended", strays)
+        for run in folder.leftovers():
+            run.remove()
+        Troubles(folder.troubles, self._clock).clear()
+        folder.prune_template_caches(self._clock.wall() - self._services.settings.keep_days * 86_400)
 
     def ready(self) -> set[str]:
         """Runs whose chunks the slots may take now."""
@@ -111,36 +126,47 @@ class Host:
         self._thread.join(0.5 if self._away else 5.0)
         for keeper in self._keepers.values():
             keeper.end()
-        deadline = time.monotonic() + timeout
+        deadline = self._clock.monotonic() + timeout
         for keeper in self._keepers.values():
-            keeper.join(max(deadline - time.monotonic(), 0.0))
+            keeper.join(max(deadline - self._clock.monotonic(), 0.0))
         if not self._away:
             with contextlib.suppress(DctError):
                 self._services.registry.leave(self._services.name)
 
     def _loop(self) -> None:
-        beaten = 0.0
-        complained = False
         pause = LOOK
-        while not self._stop.wait(AWAY if complained else pause):
-            try:
-                began = time.monotonic()
-                self._look()
-                pause = pause_after(time.monotonic() - began)
-                if time.monotonic() - beaten >= BEAT:
-                    self._services.registry.beat(self._info(), HORIZON)
-                    beaten = time.monotonic()
-                    self._close_forgotten()
-                complained = self._away = False
-            except DctError as error:
-                if not complained:
-                    log.warning("%s; trying again", error)
-                complained = self._away = True
-                # Nobody could be seen: a store that comes back empty must find the run's slots still there.
-                for keeper in self._keepers.values():
-                    keeper.seen_at = time.monotonic()
-            except Exception:
-                log.exception("host thread")
+        while not self._clock.wait(self._stop, pause):
+            pause = self._round()
+
+    def _round(self) -> float:
+        """One look at the registry, and a beat if it is time for one; seconds until the next round."""
+        began = self._clock.monotonic()
+        try:
+            self._look()
+            pause = pause_after(self._clock.monotonic() - began)
+            self._beat()
+        except DctError as error:
+            self._miss_store(error)
+            return AWAY
+        except Exception:
+            log.exception("host thread")
+            return pause_after(self._clock.monotonic() - began)
+        self._complained = self._away = False
+        return pause
+
+    def _beat(self) -> None:
+        if self._clock.monotonic() - self._beaten >= BEAT:
+            self._services.registry.beat(self._info(), HORIZON)
+            self._beaten = self._clock.monotonic()
+            self._close_forgotten()
+
+    def _miss_store(self, error: DctError) -> None:
+        """No run could be seen: a store that comes back empty must find their slots still here."""
+        if not self._complained:
+            log.warning("%s; trying again", error)
+        self._complained = self._away = True
+        for keeper in self._keepers.values():
+            keeper.seen_at = self._clock.monotonic()
 
     def _look(self) -> None:
         self._watch_trouble()
@@ -152,7 +178,9 @@ class Host:
         for run in active.keys() - self._keepers.keys():
             log.info("run %s: preparing", run)
             # A run brings servers that this worker may never have seen: they may hold what others left.
-            self._keepers[run] = RunKeeper(self._services, active[run], self._slots, self._collecting.soon)
+            keeper = RunKeeper(self._services, active[run], self._slots, self._collecting.soon)
+            self._keepers[run] = keeper
+            keeper.start()
         for run, keeper in list(self._keepers.items()):
             if keeper.ended:
                 if keeper.done:  # should the run be there again, it begins anew
@@ -175,7 +203,7 @@ class Host:
                 log.warning("run %s: closed, since nobody has cared for it for a long time", run)
 
     def _watch_trouble(self) -> None:
-        trouble = self._breaker.trouble(time.monotonic()) or self._all_rest()
+        trouble = self._breaker.trouble(self._clock.monotonic()) or self._all_rest()
         if trouble and trouble != self._trouble:
             log.warning("this worker %s", trouble)
         self._trouble = trouble
@@ -204,7 +232,7 @@ class Host:
             runs={run: keeper.state for run, keeper in self._keepers.items()},
             busy=min(self._busy(), self._slots),
             trouble=self._trouble,
-            wall=round(time.time(), 3),
+            wall=round(self._clock.wall(), 3),
             about=self._about,
             broker=self._services.broker(),
         )

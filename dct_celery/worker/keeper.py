@@ -1,11 +1,14 @@
-"""One run on a worker: prepared, kept ready for its slots, told of to the dispatcher, and cleaned up."""
+"""One run on a worker, in a thread of its own.
+
+Its life: `_prepare` (and publish it to the slots, or refuse it), `_serve` until it is over, `_clean_up`. What is reported to the
+dispatcher while the store is away is reported when it is back.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import threading
-import time
 import traceback
 from collections.abc import Callable
 
@@ -55,6 +58,7 @@ class RunKeeper:
         #: Slots that the database servers of this run have room for.
         self.fit = slots
         self._services = services
+        self._clock = services.clock
         self._folder = services.folder.run(run)
         self._signing_key = announced.key_id
         door = services.door.of_run(run, self.nonce, announced.key_id)
@@ -72,11 +76,13 @@ class RunKeeper:
         self._told_epoch = announced.epoch
         self._sent_at = 0.0
         #: Monotonic seconds of the last sign of the run in the registry.
-        self.seen_at = time.monotonic()
+        self.seen_at = self._clock.monotonic()
         self._told_at = self._ready_at = 0.0
         #: When the loader was found dead.
-        self._bereft_at = 0.0
+        self._loader_died_at = 0.0
         self._thread = threading.Thread(target=self._keep, name=f"run-{run}", daemon=True)
+
+    def start(self) -> None:
         self._thread.start()
 
     @property
@@ -86,7 +92,7 @@ class RunKeeper:
     def hear(self, announced: Announced) -> None:
         """The run is in the registry. Only a newer announcement shows that its dispatcher lives."""
         if announced.renews(self.announced):
-            self.announced, self.seen_at = announced, time.monotonic()
+            self.announced, self.seen_at = announced, self._clock.monotonic()
 
     def end(self) -> None:
         """The run is over here. Returns at once; `join` waits for the clean-up."""
@@ -103,7 +109,7 @@ class RunKeeper:
 
     def resting(self) -> list[str]:
         """Why slots rest that the servers have room for."""
-        return resting(self._folder.resting, time.monotonic()) if self.state is RunStage.READY else []
+        return resting(self._folder.resting, self._clock.monotonic()) if self.state is RunStage.READY else []
 
     @property
     def working(self) -> int:
@@ -127,23 +133,26 @@ class RunKeeper:
                 said = f"internal error of the worker: {type(error).__name__}: {error}"
                 self._refuse(RefusedReport(said, _end_of(traceback.format_exc())))
         try:
-            while not self._end.wait(0.0 if self._tend() else POOL_PAUSE):
-                pass
+            self._serve()
         finally:
             self.state = RunStage.OVER
             self._clean_up()
 
+    def _serve(self) -> None:
+        while not self._clock.wait(self._end, 0.0 if self._tend() else POOL_PAUSE):
+            pass
+
     @property
     def stale(self) -> bool:
         """Its announcement stands, and has not been renewed for too long."""
-        return time.monotonic() - self.seen_at > LINGER
+        return self._clock.monotonic() - self.seen_at > LINGER
 
     def still_wanted(self) -> bool:
         """The registry names the run no more, or nothing new of it. Only a closed run is over at once. When this is False, the
         run is over here for good: only a newer epoch of it begins anew."""
         if self._ledger.state() is RunState.CLOSED:
             return False
-        if time.monotonic() - self.seen_at < LINGER:
+        if self._clock.monotonic() - self.seen_at < LINGER:
             return True
         log.warning("run %s: nobody has cared for it for a long time; it is given up", self.run)
         self._ledger.abandon()
@@ -159,8 +168,8 @@ class RunKeeper:
 
     def _send_again(self) -> None:
         # Once a second: an end that was told in the epoch before may be written down a moment later.
-        if self.epoch > 1 and time.monotonic() - self._sent_at >= USE_SECONDS:
-            self._sent_at = time.monotonic()
+        if self.epoch > 1 and self._clock.monotonic() - self._sent_at >= USE_SECONDS:
+            self._sent_at = self._clock.monotonic()
             lease_ms = int(self._services.settings.lease_seconds * 1000)
             if sent := send_again(self._folder.spool, self._ledger, self.epoch, lease_ms):
                 log.info("run %s: results of %s chunks are sent again", self.run, sent)
@@ -183,7 +192,7 @@ class RunKeeper:
             log.warning("run %s: %s", self.run, error)
         except Exception:  # a full disk, say: it must not end the run here
             log.exception("run %s: what was said and sent before", self.run)
-        self._mourn(time.monotonic())
+        self._check_loader(self._clock.monotonic())
         if self.state is RunStage.READY and (line := self._folder.refusal):
             self._folder.unpublish()
             self._refuse(RefusedReport(line, permanent=True))
@@ -199,15 +208,15 @@ class RunKeeper:
             busy = False
         return busy
 
-    def _mourn(self, now: float) -> None:
+    def _check_loader(self, now: float) -> None:
         """A loader that was killed (its memory is the largest here) takes all forks with it, and no slot can go on without it:
         the run begins anew on this worker, once slots have given back what they had."""
         process = self._preparation.process
         if self.state is RunStage.READY and process is not None and not process.alive():
             log.warning("run %s: the loader died; the run is prepared anew", self.run)
-            self.state, self._bereft_at = RunStage.PREPARING, now
+            self.state, self._loader_died_at = RunStage.PREPARING, now
             self._folder.unpublish()
-        if self._bereft_at and now - self._bereft_at > GIVE_BACK:
+        if self._loader_died_at and now - self._loader_died_at > GIVE_BACK:
             self._end.set()
 
     def _check(self) -> None:
@@ -215,7 +224,7 @@ class RunKeeper:
         pool, checks = self._preparation.pool, self._preparation.checks
         assert pool is not None
         assert checks is not None
-        waited = time.monotonic() - self._ready_at > CHECKS_AFTER
+        waited = self._clock.monotonic() - self._ready_at > CHECKS_AFTER
         if (pool.filled or waited) and not pool.quiet:
             with contextlib.suppress(DatabaseError):  # the pool has said so, and pauses
                 checks.start()
@@ -231,14 +240,14 @@ class RunKeeper:
 
     def _tell_use(self) -> None:
         """What was done with the databases since the last word, now and then: a run that ends takes no more words."""
-        if time.monotonic() - self._told_at < USE_SECONDS:
+        if self._clock.monotonic() - self._told_at < USE_SECONDS:
             return
-        self._told_at = time.monotonic()
+        self._told_at = self._clock.monotonic()
         if new := self._changes.since(self._preparation.database_use()):
             self._ledger.tell(self._services.name, UsageReport(new))
 
     def _prepare(self) -> None:
-        start = time.monotonic()
+        start = self._clock.monotonic()
         try:
             prepared = self._preparation.prepare()
         except LeaseLost:
@@ -256,12 +265,12 @@ class RunKeeper:
             self.fit = prepared.slots
             self._folder.publish(prepared.published(self.nonce, self._signing_key))
             self.state = RunStage.READY
-            self._ready_at = time.monotonic()
+            self._ready_at = self._clock.monotonic()
             self._ready()
             self._report(
                 ReadyReport(
                     self._services.host,
-                    round(time.monotonic() - start, 3),
+                    round(self._clock.monotonic() - start, 3),
                     prepared.templates,
                     checked=prepared.templates == "built",
                     steps=prepared.steps,
@@ -275,14 +284,14 @@ class RunKeeper:
 
     def _clean_up(self) -> None:
         self._folder.end()
-        deadline = time.monotonic() + RETIRE_SECONDS
-        while self._folder.clones() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        deadline = self._clock.monotonic() + RETIRE_SECONDS
+        while self._folder.clones.in_use() and self._clock.monotonic() < deadline:
+            self._clock.sleep(0.05)
         try:
             self._preparation.close()
         except Exception:
             log.exception("run %s: what is left is collected later", self.run)
-        end_marked(self._folder.path)
+        end_marked(self._folder.path, self._clock)
         self._folder.remove()
 
 

@@ -15,11 +15,12 @@ from typing import Any
 from dct_celery.core import codec
 from dct_celery.core.codec import Count
 from dct_celery.core.ids import is_run_id, is_template_key
-from dct_celery.core.names import slug
 from dct_celery.errors import InfrastructureError, Untrusted
 from dct_celery.ports import DatabaseSpec
 from dct_celery.protocol.door import parse
+from dct_celery.security.files import write_private
 from dct_celery.security.folders import remove_below
+from dct_celery.worker.clone_folder import CloneFolder
 
 #: Database servers that are remembered.
 _SERVERS = 20
@@ -51,16 +52,19 @@ class PublishedRun:
 
 
 class RunFolder:
-    """One run on one worker. Only the owner may look inside: it holds database passwords."""
+    """One run on one worker: what its main process and its slots say to each other. Only the owner may look inside: it holds
+    database passwords."""
 
     def __init__(self, path: Path, base: Path | None = None) -> None:
         """`base`: the folder of ours that nothing here may leave."""
         self.path = path
+        self.clones = CloneFolder(path)
         self._base = base or path.parent
 
     def create(self) -> None:
-        for name in ("", "slots", "clones", "spares", "making", "retired", "spool", "done", "permits", "resting"):
+        for name in ("", "slots", "spool", "done", "permits", "resting"):
             (self.path / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.clones.create()
 
     @property
     def fork_fifo(self) -> Path:
@@ -121,7 +125,7 @@ class RunFolder:
     # -- what the host tells the slots -----------------------------------------------
 
     def publish(self, state: PublishedRun) -> None:
-        write_atomically(self.path / "host.json", codec.dumps(state))
+        write_private(self.path / "host.json", codec.dumps(state))
 
     def published(self) -> PublishedRun | None:
         try:
@@ -131,7 +135,7 @@ class RunFolder:
 
     def refuse(self, line: str) -> None:
         """By a slot that found out what keeps this worker from the run; its main process tells the dispatcher."""
-        write_atomically(self.path / "refusal", line)
+        write_private(self.path / "refusal", line)
 
     @property
     def refusal(self) -> str:
@@ -153,104 +157,6 @@ class RunFolder:
     @property
     def over(self) -> bool:
         return not self.path.is_dir() or (self.path / "over").exists()
-
-    # -- clones that exist: each is a file that moves from folder to folder ---------------
-    #
-    #   making ─▶ spares/ALIAS.KIND ─▶ clones/PID ─▶ retired ─▶ clones/PID, to be healed or dropped
-    #
-    # A file is there before its database is and goes after it, so no crash leaves one that nobody knows of. Moves are renames:
-    # of two takers one wins. KIND is "t" (pristine) or "f" (flushed).
-
-    # A clone in use lies in a folder named after the process that has it: what a killed slot held can be told by that.
-
-    def note_clone(self, name: str, alias: str) -> None:
-        """This process is about to make this clone for itself."""
-        (self._mine() / name).write_text(alias)
-
-    def forget_clone(self, name: str) -> None:
-        for path in (self.path / "clones").glob(f"*/{name}"):
-            path.unlink(missing_ok=True)
-
-    def clones(self) -> list[tuple[str, str]]:
-        """(name, alias) of every clone that some process has."""
-        return [noted for folder in (self.path / "clones").glob("*") for noted in _noted(folder)]
-
-    def holders(self) -> list[int]:
-        """Ids of the processes that have clones, or have had some."""
-        return [int(folder.name) for folder in (self.path / "clones").glob("*")]
-
-    def retire_clone(self, name: str) -> None:
-        """This process is done with it; nothing is connected any more."""
-        with contextlib.suppress(FileNotFoundError):
-            (self._mine() / name).rename(self.path / "retired" / name)
-
-    def retire_all_of(self, holder: int) -> None:
-        """That process is gone."""
-        folder = self.path / "clones" / str(holder)
-        for name, _ in _noted(folder):
-            with contextlib.suppress(FileNotFoundError):
-                (folder / name).rename(self.path / "retired" / name)
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-
-    def retired(self) -> list[tuple[str, str]]:
-        return _noted(self.path / "retired")
-
-    def reclaim(self, alias: str) -> str | None:
-        """A retired clone that is the caller's from now on, to be healed, or None."""
-        for name, its_alias in self.retired():
-            if its_alias == alias and self.reclaim_one(name):
-                return name
-        return None
-
-    def reclaim_one(self, name: str) -> bool:
-        """This retired clone is the caller's from now on, unless somebody else was first."""
-        with contextlib.suppress(FileNotFoundError):
-            (self.path / "retired" / name).rename(self._mine() / name)
-            return True
-        return False
-
-    def forget_retired(self, name: str) -> None:
-        (self.path / "retired" / name).unlink(missing_ok=True)
-
-    def _mine(self) -> Path:
-        folder = self.path / "clones" / str(os.getpid())
-        folder.mkdir(mode=0o700, exist_ok=True)
-        return folder
-
-    @contextlib.contextmanager
-    def making(self, name: str, alias: str, kind: str) -> Iterator[None]:
-        """Slots that want a clone of this kind wait for it instead of making one at the same time."""
-        note = self.path / "making" / f"{name}.{slug(alias, 24)}.{kind}"
-        note.write_text(alias)
-        try:
-            yield
-        finally:
-            note.unlink(missing_ok=True)
-
-    def is_making(self, alias: str, kind: str) -> bool:
-        return any((self.path / "making").glob(f"*.{slug(alias, 24)}.{kind}"))
-
-    def add_spare(self, name: str, alias: str, kind: str) -> None:
-        folder = self._spares(alias, kind)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        (folder / f"{name}.tmp").write_text(alias)
-        (folder / f"{name}.tmp").rename(folder / name)
-
-    def spares(self, alias: str, kind: str) -> list[str]:
-        folder = self._spares(alias, kind)
-        return [name for name in os.listdir(folder) if not name.endswith(".tmp")] if folder.is_dir() else []
-
-    def take_spare(self, alias: str, kind: str) -> str | None:
-        """A spare that is the caller's from now on, or None."""
-        for name in self.spares(alias, kind):
-            with contextlib.suppress(FileNotFoundError):
-                (self._spares(alias, kind) / name).rename(self._mine() / name)
-                return name
-        return None
-
-    def _spares(self, alias: str, kind: str) -> Path:
-        return self.path / "spares" / f"{slug(alias, 24)}.{kind}"
 
     def remove(self) -> None:
         for link in self.path.glob("slots/*/tmp"):
@@ -332,7 +238,7 @@ class WorkFolder:
             address = json.dumps(_address(spec), sort_keys=True)
             known.pop(address, None)  # the latest ones come last
             known[address] = spec
-        write_atomically(self.base / "servers.json", codec.dumps(list(known.values())[-_SERVERS:]))
+        write_private(self.base / "servers.json", codec.dumps(list(known.values())[-_SERVERS:]))
 
     def servers(self) -> list[DatabaseSpec]:
         """One database specification per server that this worker has used."""
@@ -347,22 +253,5 @@ class WorkFolder:
         return found
 
 
-def _noted(folder: Path) -> list[tuple[str, str]]:
-    """(name, alias) of each file; one may vanish while it is looked at."""
-    noted = []
-    for path in folder.iterdir() if folder.is_dir() else ():
-        with contextlib.suppress(FileNotFoundError):
-            noted.append((path.name, path.read_text()))
-    return noted
-
-
 def _address(spec: DatabaseSpec) -> list[Any]:
     return [spec.vendor, spec.host, spec.port, spec.user, dict(spec.options)]
-
-
-def write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(fd, "w") as file:
-        file.write(text)
-    temporary.replace(path)

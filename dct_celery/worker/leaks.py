@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 
 from dct_celery.core.leaks import LeakKind, LeakRecord
+from dct_celery.ports import Clock
 from dct_celery.wire import messages
 from dct_celery.worker.strays import Stray, end
 from dct_celery.worker.testprocess import TestProcess
@@ -18,12 +19,12 @@ MAX_GROWTH = 512 * 1024 * 1024
 _TOLD = 50
 
 
-def leaks_of(process: TestProcess, indices: Sequence[int], message: messages.ChunkFinished) -> list[LeakRecord]:
+def leaks_of(process: TestProcess, indices: Sequence[int], message: messages.ChunkFinished, clock: Clock) -> list[LeakRecord]:
     """What the process says of itself, and the processes that were found; ends those."""
     strays = process.strays()
     numbers = {one.pid for one in strays}
     found = [_process(one, indices, message.began) for one in strays if one.parent not in numbers]
-    end(strays)
+    end(strays, clock)
     return [*found, *message.leaks][:_TOLD]
 
 

@@ -7,7 +7,7 @@ import threading
 from typing import Self
 
 from dct_celery.core.leases import LeaseRef
-from dct_celery.ports import Ledger
+from dct_celery.ports import Clock, Ledger
 from dct_celery.protocol.leases import WriteAnswer
 
 log = logging.getLogger("dct_celery.worker")
@@ -16,22 +16,30 @@ log = logging.getLogger("dct_celery.worker")
 class LeaseKeeper:
     """Context manager: renews at a third of the lease's length. The slot's thread only reads its flags."""
 
-    def __init__(self, ledger: Ledger, lease: LeaseRef, lease_ms: int) -> None:
+    def __init__(self, ledger: Ledger, lease: LeaseRef, lease_ms: int, clock: Clock) -> None:
         self._ledger = ledger
         self._lease = lease
         self._lease_ms = lease_ms
+        self._clock = clock
         self._end = threading.Event()
         self.lost = False
         self.cancelled = False
         self._thread = threading.Thread(target=self._run, name=f"lease-{lease.chunk}", daemon=True)
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
         self._thread.start()
+
+    def stop(self) -> None:
+        """Returns when nothing is renewed any more."""
+        self._end.set()
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
+        self.stop()
 
     def note(self, answer: WriteAnswer) -> None:
         """What the store answered to any write under this lease."""
@@ -41,9 +49,13 @@ class LeaseKeeper:
     def _run(self) -> None:
         # A cancel should reach the slot within a second even when the lease is long.
         pause = min(self._lease_ms / 3000, 1.0)
-        while not self._end.wait(pause):
-            try:
-                self.note(self._ledger.renew(self._lease, self._lease_ms))
-            except Exception as error:
-                # The store decides who holds the lease; while it is away, nobody can lose it.
-                log.warning("lease of %s not renewed: %s", self._lease.chunk, error)
+        while not self._clock.wait(self._end, pause):
+            self.renew()
+
+    def renew(self) -> None:
+        """Once. Never raises."""
+        try:
+            self.note(self._ledger.renew(self._lease, self._lease_ms))
+        except Exception as error:
+            # The store decides who holds the lease; while it is away, nobody can lose it.
+            log.warning("lease of %s not renewed: %s", self._lease.chunk, error)

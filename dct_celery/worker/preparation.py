@@ -10,26 +10,29 @@ import os
 import random
 import secrets
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TypeVar
 
 from dct_celery import __version__
+from dct_celery.core import retry
 from dct_celery.core.databaseuse import totals
 from dct_celery.core.limits import FIXTURE_SECONDS
+from dct_celery.core.retry import Retry
 from dct_celery.errors import DatabaseError, LeaseLost, ServerFault, StoreUnavailable, Untrusted
 from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger, UserProcess
 from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.protocol.runs import DatabaseRules, ManifestSummary, RunSpec
 from dct_celery.protocol.workers import ShortReport
 from dct_celery.security import guards
+from dct_celery.security.files import tail_of
 from dct_celery.wire import messages
 from dct_celery.worker import denied
 from dct_celery.worker.checks import SystemChecks
+from dct_celery.worker.clone_maker import CloneMaker
 from dct_celery.worker.clones import ClonePool
 from dct_celery.worker.layout import PublishedRun, RunFolder
-from dct_celery.worker.maker import Maker
+from dct_celery.worker.naming import CloneNaming
 from dct_celery.worker.services import WorkerServices
 from dct_celery.worker.signs import Signs
 from dct_celery.worker.templates import Templates
@@ -37,20 +40,38 @@ from dct_celery.worker.testprocess import TestProcess
 
 log = logging.getLogger("dct_celery.worker")
 T = TypeVar("T")
+E = TypeVar("E", bound=Exception)
 #: Version of what a template is, and of what its mark says; part of its key.
 FORMAT = 2
 #: Seconds at the end of a run for healing clones for the next one; then they are dropped.
 CLOSE_SECONDS = 5.0
 #: Seconds between two looks at a loader that is busy.
 _LOOK = 0.2
-#: Seconds that a server may be away, at first and once it has answered; tries with one that is full.
-CONNECT_SECONDS, AWAY_SECONDS, TRIES = 3.0, 120.0, 4
+#: Seconds that a server may be away before it has answered for the first time.
+CONNECT_SECONDS = 3.0
+#: Seconds that it may be away later.
+AWAY_SECONDS = 120.0
+#: Tries with a server that lacks something.
+TRIES = 4
 #: Seconds for which what is not signed by the run's dispatcher is taken for another's doing.
 BELIEF_SECONDS = 20.0
 #: Connections for each database that the worker itself needs now and then: locks, helpers, scratch databases.
 OWN_CONNECTIONS = 2
 #: Seconds before a store that is away is asked again.
 _STORE_PAUSE = 0.5
+
+
+def _spread_pause(failures: int) -> float:
+    """The tries of several workers are spread."""
+    return min(failures, 4) * random.uniform(0.5, 1.0)  # nosec
+
+
+#: Of what needs a database server that lacks something.
+SHORT = Retry(_spread_pause, TRIES)
+#: Of what needs a store that is away.
+STORE_AWAY = Retry(lambda failures: _STORE_PAUSE)
+#: Of what the store says and the run's dispatcher has not signed.
+DISBELIEVED = Retry(lambda failures: _STORE_PAUSE, seconds=BELIEF_SECONDS)
 #: Distributions whose version decides no verdict.
 _TOOLS = frozenset({"pip", "setuptools", "wheel", "uv", "dct-celery"})
 
@@ -112,6 +133,7 @@ class Preparation:
         slots: int,
     ) -> None:
         self._services = services
+        self._clock = services.clock
         self._run = run
         self._folder = folder
         self._ledger = ledger
@@ -121,12 +143,12 @@ class Preparation:
         self.pool: ClonePool | None = None
         self.checks: SystemChecks | None = None
         self._servers: dict[str, DatabaseServer] = {}
-        self._signs = Signs()
+        self._signs = Signs(services.clock)
         self._forks = itertools.count(1)
         #: Patterns of hosts, this worker's own among them.
         self._denied: list[str] = []
         self._steps: dict[str, float] = {}
-        self._since = time.monotonic()
+        self._since = self._clock.monotonic()
 
     def prepare(self) -> Prepared:
         """Raises Refused, ProjectError, DatabaseError or another DctError; whoever calls tells the dispatcher."""
@@ -157,7 +179,7 @@ class Preparation:
         return prepared
 
     def _step(self, name: str) -> None:
-        now = time.monotonic()
+        now = self._clock.monotonic()
         self._steps[name] = round(now - self._since, 4)
         self._since = now
 
@@ -166,45 +188,47 @@ class Preparation:
     def _patiently(self, seconds: float, step: Callable[[], T]) -> T:
         """`step`, again after what was the server's fault; other workers may be luckier meanwhile. A server that is away is
         waited for, for so long. Raises DatabaseError, LeaseLost."""
-        deadline = time.monotonic() + seconds
-        for attempt in itertools.count(1):
-            try:
-                return step()
-            except DatabaseError as error:
-                tired = time.monotonic() > deadline if error.fault is ServerFault.AWAY else attempt >= TRIES
-                if error.fault is None or tired:
-                    raise
-                log.warning("run %s: trying again: %s", self._run, error)
-            self._pause(min(attempt, 4) * random.uniform(0.5, 1.0))  # nosec: spreads the tries of several workers
-        raise AssertionError("it returns or raises")
+
+        def rule(error: DatabaseError) -> Retry | None:
+            if error.fault is None:
+                return None
+            return away if error.fault is ServerFault.AWAY else SHORT
+
+        away = Retry(_spread_pause, seconds=seconds)
+        return self._retried(step, DatabaseError, rule)
 
     def _persistently(self, step: Callable[[], T]) -> T:
         """`step`, until the store answers: a restart of it is no reason to refuse a run. Raises LeaseLost."""
-        while True:
-            try:
-                return step()
-            except StoreUnavailable as error:
-                log.warning("run %s: trying again: %s", self._run, error)
-            self._pause(_STORE_PAUSE)
+        return self._retried(step, StoreUnavailable, lambda error: STORE_AWAY)
 
     def _believed(self, what: str, read: Callable[[], T]) -> T:
         """What `read` gives. Whoever announced the run has our key, so what is not signed with it is somebody else's, and its
         dispatcher will put it right. Raises Refused when it does not, LeaseLost."""
-        deadline = time.monotonic() + BELIEF_SECONDS
-        while True:
-            try:
-                return self._persistently(read)
-            except Untrusted as error:
-                if time.monotonic() > deadline:
-                    raise Refused(f"the run's {what} {error}") from error
-            self._pause(_STORE_PAUSE)
+        try:
+            return self._retried(lambda: self._persistently(read), Untrusted, lambda error: DISBELIEVED, note=lambda error: None)
+        except Untrusted as error:
+            raise Refused(f"the run's {what} {error}") from error
+
+    def _retried(
+        self,
+        step: Callable[[], T],
+        errors: type[E],
+        rule: Callable[[E], Retry | None],
+        note: Callable[[Exception], object] | None = None,
+    ) -> T:
+        note = note or self._log_retry
+        return retry.call(step, errors, rule, monotonic=self._clock.monotonic, sleep=self._pause, note=note)
+
+    def _log_retry(self, error: Exception) -> None:
+        log.warning("run %s: trying again: %s", self._run, error)
 
     def _pause(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+        """Raises LeaseLost as soon as the run is over."""
+        deadline = self._clock.monotonic() + seconds
+        while self._clock.monotonic() < deadline:
             if self._over():
                 raise LeaseLost("the run is over")
-            time.sleep(0.1)
+            self._clock.sleep(0.1)
 
     def _guard(self, loaded: messages.Loaded, rules: DatabaseRules) -> None:
         """The dispatcher has looked already; here the worker's own list of denied servers counts, too."""
@@ -263,10 +287,10 @@ class Preparation:
         parts = [FORMAT, prepared.loaded.schema, facts, scope]
         key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         cache = self._services.folder.template_cache(key)
-        return Templates(key, prepared.specs, self._servers, self._fork, cache, self._maker(prepared), self._signs)
+        return Templates(key, prepared.specs, self._servers, self._fork, cache, self._naming(prepared), self._clock, self._signs)
 
-    def _maker(self, prepared: Prepared) -> Maker:
-        return Maker(self._run, self._services.name, prepared.owner, self._services.settings.keep_days)
+    def _naming(self, prepared: Prepared) -> CloneNaming:
+        return CloneNaming(self._run, self._services.name, prepared.owner, self._services.settings.keep_days)
 
     def _pool(self, prepared: Prepared, templates: Templates, keep: str) -> ClonePool:
         flushed = set(prepared.loaded.flushes)
@@ -274,8 +298,9 @@ class Preparation:
             templates=templates,
             specs=prepared.specs,
             servers=self._servers,
-            folder=self._folder,
-            maker=self._maker(prepared),
+            folder=self._folder.clones,
+            maker=CloneMaker(templates, self._servers, self._folder.clones, self._naming(prepared), self._clock, "p"),
+            clock=self._clock,
             # More slots than tests never come.
             slots=min(prepared.slots, prepared.loaded.count),
             flushes=frozenset(spec.alias for spec in prepared.specs if spec.names & flushed),
@@ -294,8 +319,8 @@ class Preparation:
         root = self._persistently(lambda: self._services.code(spec))
         os.mkfifo(self._folder.fork_fifo, 0o600)
         load = messages.Load(
-            argv=list(spec.argv),
-            settings=spec.settings,
+            backend=spec.backend,
+            words=spec.words,
             root=str(root),
             directory=spec.directory,
             sys_path=[os.path.normpath(root / entry) for entry in spec.sys_path],
@@ -325,21 +350,21 @@ class Preparation:
             if 0 < limit < spent:
                 process.show_stacks()
                 process.kill()
-                text = self._folder.loader_log.read_text(errors="backslashreplace")[-8192:]
+                text = tail_of(self._folder.loader_log)
                 raise Refused(f"building the suite took longer than {limit:g} s (--fixture-timeout)", text)
         return answer
 
     def _fork(self, purpose: str) -> TestProcess:
         # Asked by two threads: a count that is taken in one step.
         folder = self._folder.fork_folder(f"{purpose}-{next(self._forks)}")
-        return TestProcess(folder, self._folder.fork_fifo, {})
+        return TestProcess(folder, self._folder.fork_fifo, {}, self._clock).start()
 
     def _manifest(self) -> ManifestSummary:
         while (manifest := self._believed("manifest", self._ledger.manifest)) is None:
             if self._over():
                 raise LeaseLost("the run is over")
             if self.pool is None or not self.pool.step():
-                time.sleep(0.02)
+                self._clock.sleep(0.02)
         return manifest
 
     def _compare(self, loaded: messages.Loaded, manifest: ManifestSummary, spec: RunSpec) -> None:
@@ -372,7 +397,7 @@ class Preparation:
             self.checks.join()  # its process has ended with the loader
         try:
             if self.pool is not None:
-                self.pool.close(time.monotonic() + CLOSE_SECONDS)
+                self.pool.close(self._clock.monotonic() + CLOSE_SECONDS)
         finally:
             # Without them, whatever is left is garbage for every collector.
             self._signs.close()

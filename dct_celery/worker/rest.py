@@ -6,19 +6,19 @@ What it would have claimed it hands on to others. So a server that is short of s
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+from dct_celery.core.retry import doubling
+from dct_celery.security.files import try_lock
 
 #: Seconds of the first rest; each that follows without a success is twice as long, up to the second figure.
 FIRST_REST, LONGEST_REST = 2.0, 30.0
 
 
-def rest_seconds(failures: int) -> float:
-    """After so many failures in a row, 1 or more."""
-    return min(FIRST_REST * 2.0 ** min(failures - 1, 10), LONGEST_REST)
+#: Number of failures in a row -> seconds of rest.
+rest_seconds = doubling(FIRST_REST, LONGEST_REST)
 
 
 @dataclass(slots=True)
@@ -71,21 +71,13 @@ class Permits:
         """This slot may work; takes a permit if there is one."""
         for index in range(0 if self._mine else self._number):
             file = (self._folder / str(index)).open("wb")
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.close()
-            else:
+            if try_lock(file):
                 self._mine = file
                 break
+            file.close()
         return self._mine is not None
 
     def give_back(self) -> None:
         if self._mine is not None:
             self._mine.close()
             self._mine = None
-
-
-def wait_before_handing_on() -> None:
-    """A message must not race around among resting slots."""
-    time.sleep(0.2)

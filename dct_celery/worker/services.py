@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger, Registry, UserProcess
+from dct_celery.ports import Clock, DatabaseServer, DatabaseSpec, Ledger, Registry, UserProcess
 from dct_celery.protocol.door import Door
 from dct_celery.protocol.runs import RunSpec
 from dct_celery.settings import Settings
@@ -24,6 +24,7 @@ class WorkerServices:
     name: str
     host: str
     folder: WorkFolder
+    clock: Clock
     #: Of the pool.
     door: Door
     registry: Registry

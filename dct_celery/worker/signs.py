@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable
 
 from dct_celery.errors import DctError
-from dct_celery.ports import SignOfLife
+from dct_celery.ports import Clock, SignOfLife
 
 log = logging.getLogger("dct_celery.worker")
 #: Seconds between two renewals; servers forget a silent owner after 60.
@@ -20,7 +20,8 @@ RENEW_SECONDS = 10.0
 class Signs:
     """The signs by key (any text that names the server). All methods may be called from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._signs: dict[str, SignOfLife] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -45,7 +46,7 @@ class Signs:
                 self._signs[key].hold(template)
 
     def _renew(self) -> None:
-        while not self._stop.wait(RENEW_SECONDS):
+        while not self._clock.wait(self._stop, RENEW_SECONDS):
             with self._lock:
                 for key, sign in self._signs.items():
                     try:

@@ -1,276 +1,58 @@
-"""A slot: one pool child of the worker. It claims chunks and keeps one test process with its clones between them."""
+"""A slot: one pool child of the worker, which runs one chunk after the other.
+
+A message goes through these steps: `_enter` its run, `_claim` the chunk, `_has_run_here`, `_execute`. A
+thread, begun by `start`, leaves runs that have ended while the slot has nothing to do.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import threading
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from collections.abc import Callable
 from typing import Any
 
-from dct_celery.core.clonestate import CloneState
-from dct_celery.core.databaseuse import Changes, totals
 from dct_celery.core.events import ChunkReleased, ReleaseReason
+from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk
-from dct_celery.core.serverfault import fault_in_answer
-from dct_celery.errors import DatabaseError, DctError, ServerFault, Untrusted
-from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger
+from dct_celery.errors import DctError, Untrusted
 from dct_celery.protocol.door import peek
-from dct_celery.protocol.leases import ClaimAnswer
+from dct_celery.protocol.leases import Claim, ClaimAnswer
 from dct_celery.protocol.runs import ChunkHint
-from dct_celery.wire import messages
-from dct_celery.worker.canary import Canary
 from dct_celery.worker.chunkrun import ChunkRun
-from dct_celery.worker.clones import FLUSHED, PRISTINE
-from dct_celery.worker.layout import PublishedRun, RunFolder
-from dct_celery.worker.maker import Maker, three_times
-from dct_celery.worker.rest import Permits, Rest, wait_before_handing_on
 from dct_celery.worker.services import WorkerServices
+from dct_celery.worker.slot_run import SlotRun
 from dct_celery.worker.spool import sweep
-from dct_celery.worker.templates import Templates, identities
-from dct_celery.worker.testprocess import TestProcess
 
 log = logging.getLogger("dct_celery.worker")
-#: Seconds to attach: a project's own setup_databases may load rows.
-ATTACH_SECONDS = 600.0
-#: Seconds to wait for a database server that is away, the lease kept meanwhile.
-AWAY_SECONDS = 120.0
-#: Pauses, in seconds, before a server that has no connection left is asked again; then the slot rests.
-_SHORTAGE = (1.0, 2.0, 4.0)
-#: Seconds before a server that has ended our sessions is tried again.
-_BREATH = 0.5
 #: What becomes of a message that a resting slot received: it is handed on.
 RESTING = "resting"
-#: Seconds to wait for a spare in the making before making one oneself.
-SPARE_SECONDS = 120.0
-#: Seconds of rest after a chunk that is better run on another worker.
+#: Seconds before a message is handed on: it must not race around among resting slots.
+HAND_ON_PAUSE = 0.2
+#: Seconds between two checks for runs that have ended.
+WATCH_SECONDS = 0.2
+#: Seconds of rest after a chunk that is better run on another worker: its message is coming round again, and the others should
+#: have a chance to take it.
 AVOID_PAUSE = 0.2
 
 
-class SlotRun:
-    """One run in one slot: test process, clones and their state."""
-
-    def __init__(self, services: WorkerServices, run: str, folder: RunFolder, slot: int, state: PublishedRun) -> None:
-        self.run = run
-        self.folder = folder
-        self.owner = state.owner
-        self.test_timeout = state.test_timeout
-        self.fixture_timeout = state.fixture_timeout
-        self.door = services.door.of_run(run, state.nonce, state.signing_key)
-        self.ledger: Ledger = services.ledger(run, self.door)
-        self._slot = slot
-        self._specs = list(state.specs)
-        self._serialized = state.serialized
-        #: Chunks that were begun here. Only a store that was wiped, or that somebody meddles with, gives one twice.
-        self._begun: set[str] = set()
-        self._servers: dict[str, DatabaseServer] = {s.alias: services.server_for(s) for s in self._specs}
-        self._maker = Maker(run, services.name, state.owner, services.settings.keep_days)
-        cache = services.folder.template_cache(state.key)
-        self._templates = Templates(state.key, self._specs, self._servers, self._fork, cache, self._maker)
-        self._forks = 0
-        self._waited = 0.0
-        self._changes = Changes()
-        self._clones: dict[str, str] = {}
-        self._state = CloneState()
-        #: What the clones looked like when the test process had attached.
-        self._shapes: dict[str, str] = {}
-        self._permits = Permits(folder.permits, state.slots)
-        self.rest = Rest(folder.resting / str(slot))
-        self.canary = Canary(self._servers.values())
-        self.process: TestProcess | None = None
-
-    def may_claim(self) -> bool:
-        """The servers have room for this slot, and it has not just failed to get its databases."""
-        return not self.rest.lasts(time.monotonic()) and self._permits.have()
-
-    def once(self, chunk: Chunk) -> Chunk:
-        """The chunk as it is to run here: no class runs twice in one process."""
-        again = chunk.id in self._begun
-        self._begun.add(chunk.id)
-        return replace(chunk, fresh=True) if again else chunk
-
-    def process_for(self, chunk: Chunk, give_up: Callable[[], bool]) -> TestProcess:
-        """A test process whose clones suit the chunk. While a database server is away it waits, unless `give_up` says that
-        there is nothing to wait for any more. Raises DatabaseError, ProcessDied."""
-        if self.process is None or not self._state.suits(chunk) or not self._healthy() or self.canary.trouble():
-            self.retire()
-            self._renew_patiently(chunk, give_up)
-        assert self.process is not None
-        return self.process
-
-    def _renew_patiently(self, chunk: Chunk, give_up: Callable[[], bool]) -> None:
-        deadline, pauses = time.monotonic() + AWAY_SECONDS, iter(_SHORTAGE)
-        while True:
-            try:
-                self._renew(chunk)
-                return
-            except DatabaseError as error:
-                self.retire(kill=True)
-                if not self._waited_for_server(error, deadline, pauses, give_up):
-                    raise
-
-    def _waited_for_server(
-        self, error: DatabaseError, deadline: float, pauses: Iterator[float], give_up: Callable[[], bool]
-    ) -> bool:
-        """A server that was away is back, or one that was short of connections may have some again."""
-        fault = error.fault
-        if give_up() or fault is ServerFault.DISK:
-            return False
-        if fault is ServerFault.CONNECTIONS:
-            pause = next(pauses, None)
-            time.sleep(pause or 0.0)
-            return pause is not None
-        left = deadline - time.monotonic()
-        if left < 0 or not (fault or self.canary.away()):
-            return False
-        log.warning("run %s: waiting for a database server: %s", self.run, error)
-        time.sleep(_BREATH)
-        return self.canary.wait(left, give_up)
-
-    def rest_now(self, reason: str) -> None:
-        """Claims nothing for a while; others may."""
-        seconds = self.rest.begin(reason, time.monotonic())
-        log.warning("run %s: slot %d rests for %.0f s: %s", self.run, self._slot, seconds, reason)
-
-    def used(self, chunk: Chunk) -> None:
-        """The chunk ran to its end in the current process."""
-        self._state = self._state.after(chunk)
-        self.rest.succeeded()
-
-    def database_use(self) -> dict[str, float]:
-        """What is new since the last call: see core.databaseuse."""
-        stats = (asdict(server.stats) for server in self._servers.values())
-        return self._changes.since(totals(stats, waited_seconds=self._waited))
-
-    def _healthy(self) -> bool:
-        """The clones are there, and no test that rolls back has changed their schema, which no rollback mends on MySQL. Tests
-        that flush truncate tables, too, and what those find they find in sequence."""
-        if self._state.used_by is not None:
-            return all(self._servers[alias].healthy(name) for alias, name in self._clones.items())
-        try:
-            return self._shapes_now() == self._shapes
-        except DatabaseError:
-            return False
-
-    def _shapes_now(self) -> dict[str, str]:
-        return {alias: self._servers[alias].shape(name) for alias, name in self._clones.items()}
-
-    def _renew(self, chunk: Chunk) -> None:
-        flushed = [spec for spec in self._specs if not spec.names.isdisjoint(chunk.flushed)]
-        early = {spec.alias for spec in flushed if not spec.late_flush}
-        late = [spec.alias for spec in flushed if spec.late_flush]
-        self.canary.remember()
-        self.process = self._fork(f"{self._slot}")
-        start = time.monotonic()
-        for spec in self._specs:
-            self._clones[spec.alias] = self._take(spec, FLUSHED if spec.alias in early else PRISTINE)
-        self._waited += time.monotonic() - start
-        places = {alias: self._servers[alias].place(name) for alias, name in self._clones.items()}
-        question = messages.Attach(places, self._serialized, late, identities(self._servers))
-        answer = self.process.ask(question, messages.Attached, ATTACH_SECONDS, self.canary.watch)
-        if isinstance(answer, messages.Fatal):
-            self.retire()
-            if answer.reason == "elsewhere":
-                # On no slot of this worker will it be otherwise.
-                self.folder.refuse(answer.message)
-            fault = fault_in_answer(answer.message, answer.detail)
-            why = f"{answer.message} (the server {fault})" if fault else answer.message
-            raise DatabaseError(f"the test process could not attach: {why}", detail=answer.detail, fault=fault)
-        self.process.attached(answer.pid)
-        self._shapes = self._shapes_now()
-        self._state = CloneState(chunk.flushed)
-
-    def _fork(self, purpose: str) -> TestProcess:
-        self._forks += 1
-        folder = self.folder.fork_folder(f"{purpose}-{self._slot}-{self._forks}")
-        temporary = self.folder.temporary(folder)
-        cache = self.folder.cache(self._slot)
-        environment = {"TMPDIR": str(temporary), "XDG_CACHE_HOME": str(cache), "DCT_SLOT": str(self._slot)}
-        return TestProcess(folder, self.folder.fork_fifo, environment)
-
-    # -- clones ------------------------------------------------------------------------
-
-    def _take(self, spec: DatabaseSpec, kind: str) -> str:
-        """A verified clone, noted as this slot's: a spare, or else one of its own making."""
-        return self._spare(spec.alias, kind) or self._healed(spec, kind) or self._cloned(spec, kind)
-
-    def _spare(self, alias: str, kind: str) -> str | None:
-        """Waits for one that is in the making: two at a time would not be ready sooner."""
-        deadline = time.monotonic() + SPARE_SECONDS
-        while True:
-            # Asked before taking: between the two, a spare may be finished.
-            coming = self.folder.is_making(alias, kind) and time.monotonic() < deadline
-            if name := self.folder.take_spare(alias, kind):
-                return name
-            if not coming:
-                return None
-            time.sleep(0.005)
-
-    def _healed(self, spec: DatabaseSpec, kind: str) -> str | None:
-        server, template = self._servers[spec.alias], self._template(spec, kind)
-        if not server.heals_cheaper(template) or not (name := self.folder.reclaim(spec.alias)):
-            return None
-        fresh = self._maker.clone_name(spec.alias, self._slot)
-        self.folder.note_clone(fresh, spec.alias)
-        try:
-            healed = server.heal(name, template, fresh, self._maker.mark("clone", server.now(), template=template))
-        except DatabaseError as error:
-            log.warning("run %s: %s is not healed: %s", self.run, name, error)
-            healed = ""
-        for other in {name, fresh} - {healed}:
-            self.folder.forget_clone(other)
-        return healed or None
-
-    def _cloned(self, spec: DatabaseSpec, kind: str) -> str:
-        server, template = self._servers[spec.alias], self._template(spec, kind)
-        if kind == FLUSHED:
-            self._templates.ensure_flushed([spec.alias])
-
-        def clone(_: bool) -> str:
-            name = self._maker.clone_name(spec.alias, self._slot)
-            self.folder.note_clone(name, spec.alias)
-            try:
-                server.clone(template, name, self._maker.mark("clone", server.now(), template=template))
-            except DatabaseError:
-                self.folder.forget_clone(name)
-                raise
-            return name
-
-        return three_times(clone)
-
-    def _template(self, spec: DatabaseSpec, kind: str) -> str:
-        return self._templates.name(spec.alias, flushed=kind == FLUSHED)
-
-    def retire(self, *, kill: bool = False) -> None:
-        """Ends the test process and gives its clones back. Never raises: what becomes of them is the pool's affair."""
-        if self.process is not None:
-            self.process.kill() if kill else self.process.finish()
-            self.process = None
-        for name in self._clones.values():
-            self.folder.retire_clone(name)
-        self._clones = {}
-
-    def close(self) -> None:
-        self.retire(kill=True)
-        self._permits.give_back()
-        for server in self._servers.values():
-            with contextlib.suppress(DctError):
-                server.close()
-
-
 class Slot:
-    """One lane of the worker. `run` is called by Celery, one message after the other; a thread retires runs that ended."""
+    """One lane of the worker. `run` is called by Celery, one message after the other."""
 
     def __init__(self, services: WorkerServices, index: int, hand_on: Callable[[str, str], None]) -> None:
         """`hand_on`: (run, message) -> somebody else gets the message."""
         self._services = services
         self._hand_on = hand_on
         self._index = index
+        self._clock = services.clock
+        self._lease_ms = int(services.settings.lease_seconds * 1000)
         self._runs: dict[str, SlotRun] = {}
         self._busy = threading.Lock()
+        self._end = threading.Event()
         self._warden = threading.Thread(target=self._watch, name="dct-slot", daemon=True)
+
+    def start(self) -> None:
+        """From now on runs that have ended are left."""
         self._warden.start()
 
     def run(self, message: Any) -> str:
@@ -290,41 +72,26 @@ class Slot:
         return result
 
     def _run(self, run: str, message: str) -> str:
-        slot_run = self._slot_run(run)
+        slot_run = self._enter(run)
         if slot_run is None:
             return "no-run"
         hint = slot_run.door.unseal(ChunkHint, message)
         if not slot_run.may_claim():
-            wait_before_handing_on()
+            self._clock.sleep(HAND_ON_PAUSE)
             return RESTING
-        settings = self._services.settings
-        lease_ms = int(settings.lease_seconds * 1000)
-        name = self._services.name
-        claim = slot_run.ledger.claim(hint.chunk, hint.attempt, worker=name, slot=self._index, lease_ms=lease_ms)
-        if claim.answer is ClaimAnswer.UNTRUSTED and claim.lease is not None:
-            log.warning("run %s: chunk %s in the store is not the one that the dispatcher has offered", run, hint.chunk)
-            slot_run.ledger.end(claim.lease, 0, ChunkReleased(ReleaseReason.UNTRUSTED))
-            time.sleep(AVOID_PAUSE)
+        claim = self._claim(slot_run, hint)
         if claim.lease is None or claim.chunk is None:
-            if claim.answer is ClaimAnswer.AVOID:
-                time.sleep(AVOID_PAUSE)  # its message is coming round again: the others should have a chance to take it
             return claim.answer.value
-        if slot_run.folder.done(claim.lease.key) >= claim.lease.epoch:
-            log.warning("run %s: chunk %s has run here and is on offer again; it is passed over", run, hint.chunk)
-            time.sleep(AVOID_PAUSE)
+        if self._has_run_here(slot_run, claim.lease):
             return ClaimAnswer.DONE.value
-        chunk = slot_run.once(claim.chunk)
-        result = ChunkRun(slot_run, claim.lease, chunk, self._services, lease_ms).execute()
-        with contextlib.suppress(DctError, OSError):
-            sweep(slot_run.folder.spool, slot_run.ledger)
-        return result
+        return self._execute(slot_run, claim.lease, claim.chunk)
 
-    def _slot_run(self, run: str) -> SlotRun | None:
+    def _enter(self, run: str) -> SlotRun | None:
+        """The run, if the worker's main process has it ready; one that it has begun anew is entered anew."""
         folder = self._services.folder.run(run)
         state = folder.published()
         known = self._runs.get(run)
         if known is not None and (state is None or state.owner != known.owner):
-            # The worker has begun the run anew, while this slot was busy.
             self._runs.pop(run).close()
         if state is None or folder.over:
             return None
@@ -332,19 +99,50 @@ class Slot:
             self._runs[run] = SlotRun(self._services, run, folder, self._index, state)
         return self._runs[run]
 
+    def _claim(self, slot_run: SlotRun, hint: ChunkHint) -> Claim:
+        """Without a chunk where it is not this slot's to run."""
+        claim = slot_run.ledger.claim(
+            hint.chunk, hint.attempt, worker=self._services.name, slot=self._index, lease_ms=self._lease_ms
+        )
+        if claim.answer is ClaimAnswer.UNTRUSTED and claim.lease is not None:
+            log.warning("run %s: chunk %s in the store is not the one that the dispatcher has offered", slot_run.run, hint.chunk)
+            slot_run.ledger.end(claim.lease, 0, ChunkReleased(ReleaseReason.UNTRUSTED))
+            self._clock.sleep(AVOID_PAUSE)
+        elif claim.answer is ClaimAnswer.AVOID:
+            self._clock.sleep(AVOID_PAUSE)
+        return claim
+
+    def _has_run_here(self, slot_run: SlotRun, lease: LeaseRef) -> bool:
+        """A chunk that ran to its end in this epoch is on offer again."""
+        if slot_run.folder.done(lease.key) < lease.epoch:
+            return False
+        log.warning("run %s: chunk %s has run here and is on offer again; it is passed over", slot_run.run, lease.chunk)
+        self._clock.sleep(AVOID_PAUSE)
+        return True
+
+    def _execute(self, slot_run: SlotRun, lease: LeaseRef, chunk: Chunk) -> str:
+        result = ChunkRun(slot_run, lease, slot_run.once(chunk), self._services, self._lease_ms).execute()
+        with contextlib.suppress(DctError, OSError):
+            sweep(slot_run.folder.spool, slot_run.ledger)
+        return result
+
     def _watch(self) -> None:
-        while True:
-            time.sleep(0.2)
-            for run, slot_run in list(self._runs.items()):
-                if slot_run.folder.over and self._busy.acquire(blocking=False):
-                    try:
-                        self._runs.pop(run).close()
-                    except Exception:
-                        log.exception("run %s could not be left cleanly", run)
-                    finally:
-                        self._busy.release()
+        while not self._clock.wait(self._end, WATCH_SECONDS):
+            self._leave_ended()
+
+    def _leave_ended(self) -> None:
+        """Not while a chunk runs: it ends by itself."""
+        for run, slot_run in list(self._runs.items()):
+            if slot_run.folder.over and self._busy.acquire(blocking=False):
+                try:
+                    self._runs.pop(run).close()
+                except Exception:
+                    log.exception("run %s could not be left cleanly", run)
+                finally:
+                    self._busy.release()
 
     def close(self) -> None:
         """The pool child ends: nothing of it stays."""
+        self._end.set()
         for run in list(self._runs):
             self._runs.pop(run).close()

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dct_celery.ports import Clock
 from dct_celery.wire.process import MARK
 
 #: Seconds for strays to end by themselves (many are on their way), after SIGTERM, and after SIGKILL.
@@ -45,9 +46,10 @@ class Stray:
 class Watch:
     """The strays of one test process."""
 
-    def __init__(self, folder: Path, pid: int) -> None:
+    def __init__(self, folder: Path, pid: int, clock: Clock) -> None:
         """`folder` of the fork; `pid` of the test process, which is attached: what it has started so far belongs to it."""
         self._pid = pid
+        self._clock = clock
         self._marks = _marks(str(folder))
         self._parent = _parent(pid)
         #: Other children of the loader, forks of other slots above all: looked at once.
@@ -58,11 +60,11 @@ class Watch:
 
     def strays(self) -> list[Stray]:
         """Those that are still there after a moment; without any, this costs a few reads of /proc."""
-        deadline = time.monotonic() + _BY_THEMSELVES
+        deadline = self._clock.monotonic() + _BY_THEMSELVES
         while found := [one for one in self._relatives() if one not in self._known and not _is_helper(one[0])]:
-            if time.monotonic() > deadline:
+            if self._clock.monotonic() > deadline:
                 break
-            time.sleep(_PAUSE)
+            self._clock.sleep(_PAUSE)
         return [Stray(pid, ticks, _parent(pid), _command(pid)) for pid, ticks in found]
 
     def _relatives(self) -> list[tuple[int, int]]:
@@ -80,20 +82,20 @@ class Watch:
         return own
 
 
-def end(strays: Iterable[Stray]) -> None:
+def end(strays: Iterable[Stray], clock: Clock) -> None:
     """SIGTERM, and SIGKILL for those that do not heed it. Returns when they are gone, after about a second at most."""
     left = list(strays)
     for number, patience in ((signal.SIGTERM, _ASKED), (signal.SIGKILL, _KILLED)):
         for one in left:
             _signal(one, number)
-        deadline = time.monotonic() + patience
+        deadline = clock.monotonic() + patience
         while left := [one for one in left if identity(one.pid) == (one.pid, one.ticks)]:
-            if time.monotonic() > deadline:
+            if clock.monotonic() > deadline:
                 break
-            time.sleep(_PAUSE)
+            clock.sleep(_PAUSE)
 
 
-def end_marked(folder: Path) -> int:
+def end_marked(folder: Path, clock: Clock) -> int:
     """Ends every process that bears the mark of `folder`, a fork's or one above forks'; returns how many there were.
 
     For when their loader is gone. Looks at all processes of this machine: some ten microseconds for each.
@@ -101,7 +103,7 @@ def end_marked(folder: Path) -> int:
     marks = [_marks(str(folder)), _marks(str(folder), below=True)]
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
     found = [one for one in map(identity, pids) if one and any(_bears(one[0], mark) for mark in marks)]
-    end(Stray(*one) for one in found)
+    end((Stray(*one) for one in found), clock)
     return len(found)
 
 

@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import secrets
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -21,11 +20,11 @@ from dct_celery.core.marks import Mark
 from dct_celery.core.names import born_limit, template_name
 from dct_celery.core.serverfault import fault_in_answer
 from dct_celery.errors import DatabaseError, DctError, ProjectError, ServerFault
-from dct_celery.ports import DatabaseServer, DatabaseSpec
+from dct_celery.ports import Clock, DatabaseServer, DatabaseSpec
 from dct_celery.security.folders import remove_below
 from dct_celery.wire import messages
 from dct_celery.worker.canary import Canary
-from dct_celery.worker.maker import Maker
+from dct_celery.worker.naming import CloneNaming
 from dct_celery.worker.signs import Signs
 from dct_celery.worker.testprocess import TestProcess
 
@@ -52,7 +51,8 @@ class Templates:
         servers: Mapping[str, DatabaseServer],
         fork: Fork,
         cache: Path,
-        maker: Maker,
+        naming: CloneNaming,
+        clock: Clock,
         signs: Signs | None = None,
     ) -> None:
         self.key = key
@@ -60,7 +60,8 @@ class Templates:
         self._servers = servers
         self._fork = fork
         self._cache = cache
-        self._maker = maker
+        self._naming = naming
+        self._clock = clock
         self._signs = signs
         #: alias -> state of its template, once that is there.
         self._states: dict[str, str] = {}
@@ -80,7 +81,7 @@ class Templates:
             # Without databases the system checks still have to run, once per worker.
             self._build({})
             return "built"
-        deadline = time.monotonic() + BUSY_SECONDS
+        deadline = self._clock.monotonic() + BUSY_SECONDS
         while True:
             with self._locks():
                 how = self._reuse_or_make(anew=anew)
@@ -102,14 +103,14 @@ class Templates:
         busy = ", ".join(self._busy() or self._names().values())
         if not anew:
             log.warning("templates %s are in use, others of their set are missing: this run makes its own", busy)
-            self.key = hashlib.sha256(f"{self.key} {self._maker.run}".encode()).hexdigest()
+            self.key = hashlib.sha256(f"{self.key} {self._naming.run}".encode()).hexdigest()
             self._cache = self._cache.with_name(self.key[: len(self._cache.name)])
-        elif time.monotonic() > deadline:
+        elif self._clock.monotonic() > deadline:
             raise DatabaseError(
                 f"--create-db cannot replace the template {busy}: another run uses it; wait for its end, or leave the option out"
             )
         else:
-            time.sleep(0.2)
+            self._clock.sleep(0.2)
 
     def _names(self) -> dict[str, str]:
         return {spec.alias: self.name(spec.alias, flushed=False) for spec in self._specs}
@@ -119,13 +120,13 @@ class Templates:
         marks: dict[str, Mark] = {}
         for alias, name in self._names().items():
             mark = self._servers[alias].find(name)
-            if mark is None or mark.kind != "template" or (anew and mark.run != self._maker.run):
+            if mark is None or mark.kind != "template" or (anew and mark.run != self._naming.run):
                 return False
             marks[alias] = mark
         for alias, mark in marks.items():
             self._states[alias] = mark.state
             server = self._servers[alias]
-            server.remark(self.name(alias, flushed=False), self._maker.touched(mark, server.now()))
+            server.remark(self.name(alias, flushed=False), self._naming.touched(mark, server.now()))
         return True
 
     def _busy(self) -> list[str]:
@@ -149,7 +150,7 @@ class Templates:
         limits = {}
         for spec in self._specs:
             server, name = self._servers[spec.alias], names[spec.alias]
-            server.announce(name, self._maker.mark("building", server.now()))
+            server.announce(name, self._naming.mark("building", server.now()))
             if server.vendor == "postgresql":
                 limits[spec.alias] = born_limit(name)
         self._build({alias: self._servers[alias].place(name) for alias, name in names.items()}, limits)
@@ -157,7 +158,7 @@ class Templates:
 
     def _seal(self, server: DatabaseServer, name: str, kind: str) -> str:
         state = server.state(name)
-        server.seal(name, self._maker.mark(kind, server.now()).but(state=state))
+        server.seal(name, self._naming.mark(kind, server.now()).but(state=state))
         return state
 
     def _build(self, places: dict[str, str], limits: dict[str, int] | None = None) -> None:
@@ -171,7 +172,7 @@ class Templates:
             raise self._blamed(answer, canary) or ProjectError(answer.message, detail=answer.detail)
 
     def _canary(self) -> Canary:
-        canary = Canary(self._servers.values())
+        canary = Canary(self._servers.values(), self._clock)
         canary.remember()
         return canary
 
@@ -195,7 +196,7 @@ class Templates:
         try:
             for alias, name in names.items():
                 server = self._servers[alias]
-                server.restore(self._file(alias), name, self._maker.mark("building", server.now()))
+                server.restore(self._file(alias), name, self._naming.mark("building", server.now()))
         except DatabaseError as error:
             log.warning("templates are built anew: %s", error)
             for alias in names:
@@ -235,7 +236,7 @@ class Templates:
             with server.lock(name):
                 mark = server.find(name)
                 if mark is not None and mark.kind == "flushed":
-                    server.remark(name, self._maker.touched(mark, server.now()))
+                    server.remark(name, self._naming.touched(mark, server.now()))
                 else:
                     server.discard(name)
                     self._flush(spec, name)
@@ -245,7 +246,7 @@ class Templates:
     def _flush(self, spec: DatabaseSpec, name: str) -> None:
         """Flushes a copy of the pristine template, with pristine clones of the other databases beside it."""
         server = self._servers[spec.alias]
-        server.clone(self.name(spec.alias, flushed=False), name, self._maker.mark("building", server.now()))
+        server.clone(self.name(spec.alias, flushed=False), name, self._naming.mark("building", server.now()))
         with self._scratch({spec.alias}) as others, self._helper("flush") as process:
             places = {alias: self._servers[alias].place(other) for alias, other in {**others, spec.alias: name}.items()}
             question = messages.Flush(places, [spec.alias], identities(self._servers))
@@ -301,7 +302,7 @@ class Templates:
         try:
             for alias, name in names.items():
                 server, template = self._servers[alias], self.name(alias, flushed=False)
-                server.clone(template, name, self._maker.mark("clone", server.now(), template=template))
+                server.clone(template, name, self._naming.mark("clone", server.now(), template=template))
             yield names
         finally:
             for alias, name in names.items():

@@ -11,12 +11,13 @@ import contextlib
 import os
 import select
 import signal
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Self, TypeVar
 
 from dct_celery.errors import ProcessDied, ProtocolError
+from dct_celery.ports import Clock
+from dct_celery.security.files import tail_of
 from dct_celery.wire import framing, messages
 from dct_celery.wire.process import MARK, STACKS_SIGNAL
 from dct_celery.worker.strays import Stray, Watch, end_marked, identity, memory
@@ -33,12 +34,14 @@ _CLOSED, _CLOSED_SECONDS = "the test closed the runner's channel", 0.3
 
 
 class TestProcess:
-    """One fork. Raises ProcessDied when it ends without being asked."""
+    """One fork. Raises ProcessDied when it ends without being asked. `start` comes before all else."""
 
     __test__ = False
 
-    def __init__(self, folder: Path, fork_fifo: Path, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, fork_fifo: Path, environment: Mapping[str, str], clock: Clock) -> None:
         self._folder = folder
+        self._environment = environment
+        self._clock = clock
         self._fork_fifo = fork_fifo
         self._watch: Watch | None = None
         self._deframer = framing.Deframer()
@@ -49,6 +52,10 @@ class TestProcess:
         #: The bytes of the message that `receive` returned last.
         self.raw = b""
         self._read_at = 0.0
+
+    def start(self) -> Self:
+        """Has the loader fork it. Raises ProcessDied when none comes up."""
+        folder = self._folder
         for name in ("in", "out", "life"):
             os.mkfifo(folder / name, 0o600)
         order = messages.ForkOrder(
@@ -58,36 +65,38 @@ class TestProcess:
             log=str(folder / "log"),
             stacks=str(folder / "stacks"),
             status=str(folder / "status"),
-            environment={**environment, MARK: str(folder)},
+            environment={**self._environment, MARK: str(folder)},
         )
         (folder / "order").write_bytes(order.encode())
         try:
-            self._start(fork_fifo)
+            self._connect()
         except BaseException:
             self.kill()
             raise
+        return self
 
-    def _start(self, fork_fifo: Path) -> None:
+    def _connect(self) -> None:
+        """Gives the order, and opens the channel once the fork is there."""
         self._outbox = os.open(self._folder / "out", os.O_RDONLY | os.O_NONBLOCK)
         # Also for reading: the write end must exist before the loader looks at its read end.
         self._lifeline = os.open(self._folder / "life", os.O_RDWR | os.O_NONBLOCK)
-        with _loader(fork_fifo) as orders:
+        with _loader(self._fork_fifo) as orders:
             orders.write(f"{self._folder / 'order'}\n".encode())
-        deadline = time.monotonic() + FORK_SECONDS
+        deadline = self._clock.monotonic() + FORK_SECONDS
         while self._inbox < 0:
             try:
                 self._inbox = os.open(self._folder / "in", os.O_WRONLY | os.O_NONBLOCK)
             except OSError as error:
-                if time.monotonic() > deadline:
+                if self._clock.monotonic() > deadline:
                     raise ProcessDied(f"no test process came up within {FORK_SECONDS:.0f} s") from error
-                _loader(fork_fifo).close()  # it may have died with our order in its hands
-                time.sleep(0.002)
+                _loader(self._fork_fifo).close()  # it may have died with our order in its hands
+                self._clock.sleep(0.002)
         os.set_blocking(self._inbox, True)
 
     def attached(self, pid: int) -> None:
         """It has told its number and is ready for tests: what it starts from now on is theirs."""
         self.pid, self._identity = pid, identity(pid)
-        self._watch = Watch(self._folder, pid)
+        self._watch = Watch(self._folder, pid, self._clock)
 
     def strays(self) -> list[Stray]:
         """Processes that its tests have left so far."""
@@ -112,7 +121,7 @@ class TestProcess:
             self._pace()
             if not select.select([self._outbox], [], [], timeout)[0]:
                 return None
-            self._read_at = time.monotonic()
+            self._read_at = self._clock.monotonic()
             data = os.read(self._outbox, 1 << 18)
             if not data:
                 raise ProcessDied(self.status())
@@ -124,9 +133,9 @@ class TestProcess:
 
     def _pace(self) -> None:
         """Lets a fast test process run on: waking for each record of a millisecond costs it more than the record does."""
-        since = time.monotonic() - self._read_at
+        since = self._clock.monotonic() - self._read_at
         if since < _PACE:
-            time.sleep(_PACE - since)
+            self._clock.sleep(_PACE - since)
 
     def ask(
         self, question: messages.Message, kind: type[M], timeout: float, watch: Callable[[], None] = lambda: None
@@ -134,8 +143,8 @@ class TestProcess:
         """Sends and waits for the one answer. Raises ProcessDied, also when `timeout` seconds pass; `watch` is called every
         second, and may raise."""
         self.send(question)
-        deadline = time.monotonic() + timeout
-        while (left := deadline - time.monotonic()) > 0:
+        deadline = self._clock.monotonic() + timeout
+        while (left := deadline - self._clock.monotonic()) > 0:
             answer = self.receive(min(left, 1.0))
             if isinstance(answer, (kind, messages.Fatal)):
                 return answer
@@ -177,9 +186,9 @@ class TestProcess:
             return []
 
     def _await_status(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while not self._status() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        deadline = self._clock.monotonic() + seconds
+        while not self._status() and self._clock.monotonic() < deadline:
+            self._clock.sleep(0.01)
 
     def stacks(self, *, ask: bool) -> str:
         """What faulthandler wrote; with `ask`, the stacks of all threads as they are now, or what the kernel knows of them."""
@@ -205,10 +214,10 @@ class TestProcess:
 
     def _dumped(self, before: str) -> str:
         """The stacks, once they are whole; empty when none come."""
-        deadline = time.monotonic() + _DUMP_SECONDS
+        deadline = self._clock.monotonic() + _DUMP_SECONDS
         last = before
-        while time.monotonic() < deadline:
-            time.sleep(_SETTLED)
+        while self._clock.monotonic() < deadline:
+            self._clock.sleep(_SETTLED)
             text = self._stacks()
             if text == last != before:
                 return text[-_STACKS:]
@@ -235,19 +244,14 @@ class TestProcess:
 
     def last_output(self) -> str:
         """The end of what it printed."""
-        try:
-            with open(self._folder / "log", "rb") as file:
-                file.seek(max(os.fstat(file.fileno()).st_size - 8192, 0))
-                return file.read().decode(errors="backslashreplace")
-        except OSError:
-            return ""
+        return tail_of(self._folder / "log")
 
     def finish(self, grace: float = 5.0) -> None:
         """Asks it to tear down and exit; kills it after `grace` seconds."""
         with contextlib.suppress(ProcessDied, OSError, ProtocolError):
             self.send(messages.Goodbye())
-            deadline = time.monotonic() + grace
-            while (left := deadline - time.monotonic()) > 0:
+            deadline = self._clock.monotonic() + grace
+            while (left := deadline - self._clock.monotonic()) > 0:
                 self.receive(left)
         self.kill()
 
@@ -270,12 +274,12 @@ class TestProcess:
     def _without_loader(self) -> None:
         """Ends what the fork left and the loader cannot end any more, because it is gone itself."""
         if self.orphaned():
-            end_marked(self._folder)
+            end_marked(self._folder, self._clock)
 
     def _drain(self) -> None:
         """Reads to the end of file: then the process no longer holds its databases open."""
-        deadline = time.monotonic() + 5.0
-        while self.pid and (left := deadline - time.monotonic()) > 0:
+        deadline = self._clock.monotonic() + 5.0
+        while self.pid and (left := deadline - self._clock.monotonic()) > 0:
             if select.select([self._outbox], [], [], left)[0] and not os.read(self._outbox, 1 << 18):
                 return
 

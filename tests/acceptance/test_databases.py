@@ -221,6 +221,6 @@ def test_a_vendor_that_cannot_be_cloned_is_refused_by_name(
     # When
     refused = fleet.run(project)
     # Then
-    assert refused.code == 7, str(refused)
+    assert refused.code == 4, str(refused)
     assert "'exotic'" in refused.out + refused.err
     assert "manage.py test" in refused.out + refused.err

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import redis
 
 from dct_celery.adapters.celeryqueue import names
 from dct_celery.adapters.celeryqueue.app import make_app
@@ -90,6 +91,33 @@ def test_what_is_published_waits_signed_for_whoever_takes_it(desk: Desk) -> None
     assert [desk.take().chunk, desk.take().chunk] == ["c1", "c2"]
 
 
+def test_several_messages_go_out_in_one_go_and_wait_in_order(desk: Desk) -> None:
+    # When
+    desk.queue.publish(*(hint(f"c{number}") for number in range(1, 4)))
+    # Then
+    until(published(desk, 3), 5, what="three messages")
+    assert [desk.take().chunk for _ in range(3)] == ["c1", "c2", "c3"]
+
+
+def test_messages_to_redis_take_one_round_trip_however_many_they_are(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a connection
+    desk = Desk(f"{valkey_url.rpartition('/')[0]}/6")
+    desk.queue.publish(hint())
+    sent: list[object] = []
+    send = redis.Connection.send_packed_command
+
+    def counted(connection: redis.Connection, command: object, check_health: bool = True) -> None:
+        sent.append(command)
+        send(connection, command, check_health)
+
+    monkeypatch.setattr(redis.Connection, "send_packed_command", counted)
+    # When
+    desk.queue.publish(*(hint(f"c{number}") for number in range(50)))
+    # Then
+    assert len(sent) == 1
+    desk.queue.purge()
+
+
 def test_a_connection_that_the_broker_closed_meanwhile_costs_no_message(rabbitmq_server: EmbeddedRabbitMQ) -> None:
     # Given
     desk = Desk(rabbitmq_server.url)
@@ -144,7 +172,7 @@ def test_a_broker_that_went_away_is_named_and_the_next_message_goes_through_when
     # Given
     desk.queue.publish(hint())
     producer: Any = desk.queue._producer
-    monkeypatch.setattr(desk.app, "send_task", lambda *a, **k: _raise(ConnectionResetError("gone")))
+    monkeypatch.setattr(type(producer), "publish", lambda *a, **k: _raise(ConnectionResetError("gone")))
     # When
     with pytest.raises(BrokerUnavailable, match=r"\(--broker\) cannot be used: gone; start it or set --broker"):
         desk.queue.publish(hint())

@@ -34,7 +34,7 @@ MANIFEST = ManifestSummary("ab" * 32, 2, {"python": "é"})
 def ledger(store: Store) -> Ledger:
     ledger = store.ledger()
     assert ledger.open_run(ME, spec_of(store), 60)
-    ledger.offer(CHUNK)
+    ledger.commit([CHUNK])
     return ledger
 
 
@@ -125,7 +125,7 @@ def test_the_worker_to_avoid_leaves_the_chunk_to_others_and_the_stream_tells(sto
     # Given
     ledger = store.ledger()
     ledger.open_run(ME, spec_of(store), 60)
-    ledger.offer(replace(CHUNK, avoid="build-z"))
+    ledger.commit([replace(CHUNK, avoid="build-z")])
     # When
     assert status(ledger) == "avoid"
     # Then
@@ -137,7 +137,7 @@ def test_a_chunk_that_nobody_else_took_is_open_to_the_worker_to_avoid(store: Sto
     # Given
     ledger = store.ledger()
     ledger.open_run(ME, spec_of(store), 60)
-    ledger.offer(replace(CHUNK, avoid="build-a"))
+    ledger.commit([replace(CHUNK, avoid="build-a")])
     # When
     store.pass_time(AVOID_MS)
     # Then
@@ -159,7 +159,7 @@ def test_what_has_ended_cannot_be_claimed_again(store: Store, ledger: Ledger, ve
     else:
         assert ledger.end(lease, 0, DONE if verb == "complete" else DRAINED) is WriteAnswer.OK
     # When: a message that came twice
-    ledger.offer(CHUNK)
+    ledger.commit([CHUNK])
     # Then
     assert status(ledger) == "done"
 
@@ -169,7 +169,7 @@ def test_every_claim_has_a_higher_fence(ledger: Ledger) -> None:
     first = take(ledger)
     ledger.end(first, 0, DRAINED)
     # When
-    ledger.offer(Chunk("c1", (0,), Phase.ISOLATED, Need.PRISTINE, attempt=2))
+    ledger.commit([Chunk("c1", (0,), Phase.ISOLATED, Need.PRISTINE, attempt=2)])
     # Then
     assert status(ledger, attempt=1) == "stale"
     assert take(ledger, attempt=2).fence > first.fence
@@ -198,7 +198,7 @@ def test_the_fence_of_an_earlier_attempt_does_nothing_to_the_next(ledger: Ledger
     # Given
     old = take(ledger)
     ledger.end(old, 0, DRAINED)
-    ledger.offer(Chunk("c1", (0,), Phase.ISOLATED, Need.PRISTINE, attempt=2))
+    ledger.commit([Chunk("c1", (0,), Phase.ISOLATED, Need.PRISTINE, attempt=2)])
     new = take(ledger, "build-b", attempt=2)
     # When
     answers = [ledger.append(old, 1, ONE, LEASE), ledger.end(old, 1, DONE)]
@@ -359,7 +359,7 @@ def test_a_run_that_is_not_cancelled_has_no_reason(ledger: Ledger, store: Store)
 def test_after_a_cancel_nothing_is_claimed_and_holders_hear_of_it(ledger: Ledger) -> None:
     # Given
     lease = take(ledger)
-    ledger.offer(Chunk("c2", (2,), Phase.ISOLATED, Need.PRISTINE))
+    ledger.commit([Chunk("c2", (2,), Phase.ISOLATED, Need.PRISTINE)])
     # When
     ledger.cancel("interrupted")
     # Then
@@ -374,9 +374,9 @@ def test_after_a_cancel_nothing_is_claimed_and_holders_hear_of_it(ledger: Ledger
 
 def test_what_the_dispatcher_acknowledged_is_remembered(ledger: Ledger) -> None:
     # When
-    ledger.acknowledge({})
-    ledger.acknowledge({"c1.1": 3, "c2.1": 1})
-    ledger.acknowledge({"c1.1": 5})
+    ledger.commit(acknowledged={})
+    ledger.commit(acknowledged={"c1.1": 3, "c2.1": 1})
+    ledger.commit(acknowledged={"c1.1": 5})
     # Then
     assert ledger.acknowledged(["c1.1", "c9.1", "c2.1"]) == [5, 0, 1]
     assert ledger.acknowledged([]) == []
@@ -429,7 +429,7 @@ def test_a_late_slot_does_not_wake_a_forgotten_run(store: Store, ledger: Ledger)
         ledger.end(lease, 1, DONE),
         ledger.end(lease, 1, DRAINED),
     ]
-    ledger.offer(CHUNK)
+    ledger.commit([CHUNK])
     ledger.cancel("too late")
     ledger.publish_manifest(MANIFEST)
     ledger.close()
@@ -441,10 +441,31 @@ def test_a_late_slot_does_not_wake_a_forgotten_run(store: Store, ledger: Ledger)
 
 def test_what_is_offered_is_said_on_the_stream_once(ledger: Ledger) -> None:
     # When
-    ledger.offer(CHUNK)
+    ledger.commit([CHUNK])
     # Then
     (event,) = entries(ledger)
     assert (event.fact, event.epoch) == (ev.Offered(CHUNK), 1)
+
+
+def test_many_chunks_and_positions_are_written_at_once(ledger: Ledger) -> None:
+    # Given
+    chunks = [Chunk(f"c{number}", (number,), Phase.ISOLATED, Need.PRISTINE) for number in range(2, 40)]
+    # When
+    ledger.commit(chunks, {"c1.1": 3, "c7.2": 4})
+    # Then
+    assert [entry.fact for entry in entries(ledger)[1:]] == [ev.Offered(chunk) for chunk in chunks]
+    assert ledger.fences([chunk.id for chunk in chunks]) == [0] * len(chunks)
+    assert ledger.acknowledged(["c1.1", "c7.2"]) == [3, 4]
+
+
+def test_a_dispatcher_that_was_superseded_acknowledges_nothing(store: Store, ledger: Ledger) -> None:
+    # Given
+    store.ledger().adopt(YOU, dead=True)
+    # When
+    with pytest.raises(Superseded):
+        ledger.commit(acknowledged={"c1.1": 3})
+    # Then
+    assert ledger.acknowledged(["c1.1"]) == [0]
 
 
 # -- another dispatcher ----------------------------------------------------------------
@@ -459,7 +480,7 @@ def test_a_run_whose_dispatcher_is_alive_is_not_given_away(store: Store, ledger:
     # Then
     assert adoption.answer is AdoptAnswer.HELD
     assert 5000 < adoption.wait_ms <= 6000
-    ledger.offer(Chunk("c2", (2,), Phase.ISOLATED, Need.PRISTINE))
+    ledger.commit([Chunk("c2", (2,), Phase.ISOLATED, Need.PRISTINE)])
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known to be dead", "silent for its lease"])
@@ -472,7 +493,7 @@ def test_a_run_whose_dispatcher_is_dead_goes_to_who_asks(store: Store, ledger: L
     adoption = second.adopt(YOU, dead=known)
     # Then
     assert (adoption.answer, adoption.epoch, adoption.incarnation) == ("ok", 1, second.incarnation())
-    second.offer(Chunk("c2", (2,), Phase.ISOLATED, Need.PRISTINE))
+    second.commit([Chunk("c2", (2,), Phase.ISOLATED, Need.PRISTINE)])
     assert second.reap() == []
 
 
@@ -481,7 +502,7 @@ def test_a_dispatcher_that_was_superseded_can_do_nothing(store: Store, ledger: L
     store.ledger().adopt(YOU, dead=True)
     # Then
     with pytest.raises(Superseded, match="adopted by another dispatcher"):
-        ledger.offer(Chunk("c2", (2,), Phase.ISOLATED, Need.PRISTINE))
+        ledger.commit([Chunk("c2", (2,), Phase.ISOLATED, Need.PRISTINE)])
     with pytest.raises(Superseded):
         ledger.reap()
     assert not ledger.reopen(ME, 2, stored(store), [], {})
@@ -518,7 +539,7 @@ def reopened(store: Store, *, wiped: bool = True) -> tuple[Ledger, LeaseRef]:
     """A run whose store was wiped, put back with c1 leased and c2 waiting; the ledger and the lease of c1."""
     ledger = store.ledger()
     assert ledger.open_run(ME, spec_of(store), 60)
-    ledger.offer(CHUNK)
+    ledger.commit([CHUNK])
     lease = take(ledger)
     assert ledger.append(lease, 3, ONE, LEASE) == "ok"
     if wiped:
@@ -661,7 +682,7 @@ def test_a_run_put_back_can_be_replayed_from_the_store_alone(store: Store, ledge
 
 def test_what_the_store_holds_of_chunks_is_told(store: Store, ledger: Ledger) -> None:
     # Given
-    ledger.offer(WAITING)
+    ledger.commit([WAITING])
     lease = take(ledger)
     # Then
     assert ledger.fences(["c2", "c1", "c99"]) == [0, lease.fence, None]

@@ -30,7 +30,7 @@ MANIFEST = ManifestSummary("ab" * 32, 2, {})
 def ledger(store: Store) -> Ledger:
     ledger = store.ledger()
     assert ledger.open_run(ME, make_spec(store.run), 60)
-    ledger.offer(CHUNK)
+    ledger.commit([CHUNK])
     return ledger
 
 
@@ -120,7 +120,7 @@ def test_an_owner_that_nobody_with_the_key_put_there_is_replaced_by_the_true_one
     # When
     store.write(owner=forged)
     # Then
-    ledger.offer(OTHER)
+    ledger.commit([OTHER])
     assert store.field("owner") == before
     store.write(owner=forged)
     assert ledger.reap() == []
@@ -134,7 +134,7 @@ def test_another_owner_with_the_key_supersedes(store: Store, ledger: Ledger) -> 
     store.ledger().adopt(YOU, dead=True)
     # Then
     with pytest.raises(Superseded):
-        ledger.offer(OTHER)
+        ledger.commit([OTHER])
     with pytest.raises(Superseded):
         ledger.reap()
     assert not ledger.reopen(ME, 2, StoredRun(make_spec(store.run)), [], {})
@@ -172,7 +172,7 @@ def test_an_offer_in_which_a_single_test_was_changed_is_not_run(store: Store, le
 
 def test_another_chunk_of_the_run_in_the_place_of_this_one_is_not_run(store: Store, ledger: Ledger) -> None:
     # Given
-    ledger.offer(OTHER)
+    ledger.commit([OTHER])
     # When
     store.write_chunk("c1", payload=store.chunk("c2", "payload"))
     # Then
@@ -183,7 +183,7 @@ def test_another_chunk_of_the_run_in_the_place_of_this_one_is_not_run(store: Sto
 def test_another_attempt_in_the_place_of_this_one_is_not_run(store: Store, ledger: Ledger) -> None:
     # Given
     first = store.chunk("c1", "payload")
-    ledger.offer(replace(CHUNK, attempt=2, indices=(1,)))
+    ledger.commit([replace(CHUNK, attempt=2, indices=(1,))])
     # When
     store.write_chunk("c1", payload=first)
     # Then
@@ -242,7 +242,7 @@ def test_a_specification_with_another_word_in_it_is_refused(store: Store, ledger
     # Given
     spec = store.field("spec")
     # When
-    store.write(spec=spec.replace('"argv":[]', '"argv":["-c"]'))
+    store.write(spec=spec.replace('"words":[]', '"words":["-c"]'))
     # Then
     assert store.field("spec") != spec
     with pytest.raises(Untrusted, match="has a wrong signature"):
@@ -324,7 +324,7 @@ def test_an_entry_that_is_no_entry_is_rejected_and_read_past(store: Store, ledge
     assert len(page.rejected) == 1
     assert page.last == page.rejected[0].id
     assert ledger.read(page.last, block_ms=0).last == ""
-    ledger.offer(OTHER)
+    ledger.commit([OTHER])
     assert [entry.fact for entry in ledger.read(page.last, block_ms=0).entries] == [ev.Offered(OTHER)]
 
 

@@ -64,8 +64,8 @@ def client(server: EmbeddedValkey) -> Iterator[redis.Redis]:
 def ledger(client: redis.Redis) -> RedisLedger:
     ledger = RedisLedger(client, "run-one", run_door())
     assert ledger.open_run(ME, make_spec(), 600)
-    ledger.offer(chunk("c1"))
-    ledger.offer(chunk("c2"))
+    ledger.commit([chunk("c1")])
+    ledger.commit([chunk("c2")])
     return ledger
 
 
@@ -92,7 +92,7 @@ def writes(ledger: RedisLedger, lease: LeaseRef) -> dict[str, Callable[[], objec
         "complete": lambda: ledger.end(lease, 1, DONE),
         "release": lambda: ledger.end(lease, 1, DRAINED),
         "reap": ledger.reap,
-        "offer": lambda: ledger.offer(chunk("c3")),
+        "commit": lambda: ledger.commit([chunk("c3")]),
         "tell": lambda: ledger.tell("build-a", CheckedReport()),
     }
 
@@ -183,8 +183,8 @@ class TestScriptsForgotten:
         ledger, registry = RedisLedger(client, "run-one", run_door()), RedisRegistry(client, "pool", pool_door())
         verbs: list[tuple[Callable[[], Any], Any]] = [
             (lambda: ledger.open_run(ME, make_spec(), 600), True),
-            (lambda: ledger.offer(chunk("c1")), None),
-            (lambda: ledger.offer(chunk("c2")), None),
+            (lambda: ledger.commit([chunk("c1")]), None),
+            (lambda: ledger.commit([chunk("c2")]), None),
             (lambda: take(ledger).fence, 1),
             (lambda: take(ledger, "c2").fence, 2),
             (lambda: ledger.renew(held(1), LEASE), "ok"),

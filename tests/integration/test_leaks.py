@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
+from dct_celery.adapters.clock import SystemClock
 from dct_celery.core.leaks import LeakRecord
 from dct_celery.errors import ProcessDied
 from dct_celery.wire import messages
@@ -214,7 +215,7 @@ class House:
 
     def run(self, fork: TestProcess, *classes: str) -> list[Leak]:
         """Leaks of a chunk of these classes, all of which pass."""
-        leaks = leaks_of(fork, [_CLASSES.index(name) for name in classes], self.chunk(fork, *classes))
+        leaks = leaks_of(fork, [_CLASSES.index(name) for name in classes], self.chunk(fork, *classes), SystemClock())
         self.worn = wears_out(fork, leaks)
         return [Leak(one.kind, one.what, one.by or _between(one)) for one in leaks]
 
@@ -355,7 +356,7 @@ def test_what_a_killed_worker_left_is_ended_by_the_next_one(house: House, name: 
         pid = int(house.notes()[0])
         assert not _ends(pid, 0.3)
         # When
-        ended = end_marked(house.folder)
+        ended = end_marked(house.folder, SystemClock())
         # Then
         assert ended == 1
         assert _gone(pid)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dct_celery.adapters.clock import SystemClock
 from dct_celery.errors import ProcessDied, ProtocolError
 from dct_celery.wire import messages
 from dct_celery.worker.testprocess import FORK_SECONDS, TestProcess
@@ -49,7 +50,7 @@ def listen(fork: TestProcess) -> tuple[list[messages.Message], ProcessDied | Pro
 def test_no_loader_is_said_at_once(fifo: Path, folder: Path) -> None:
     # Given a FIFO that nobody reads / When / Then
     with pytest.raises(ProcessDied, match="loader is gone"):
-        TestProcess(folder, fifo, {})
+        TestProcess(folder, fifo, {}, SystemClock()).start()
 
 
 def test_a_loader_that_dies_with_an_order_in_its_hands_is_noticed_long_before_the_limit(fifo: Path, folder: Path) -> None:
@@ -60,7 +61,7 @@ def test_a_loader_that_dies_with_an_order_in_its_hands_is_noticed_long_before_th
         # When
         start = time.monotonic()
         with pytest.raises(ProcessDied, match="loader is gone"):
-            TestProcess(folder, fifo, {})
+            TestProcess(folder, fifo, {}, SystemClock()).start()
     # Then
     assert time.monotonic() - start < FORK_SECONDS / 3
 

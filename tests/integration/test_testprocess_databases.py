@@ -161,7 +161,6 @@ def test_every_configured_alias_is_told_used_or_not(tmp_path: Path, postgres_ser
     assert {alias: one["test"] for alias, one in told.items()} == {
         "default": False, "other": False, "replica": True, "stranded": True,
     }  # fmt: skip
-    assert told["default"]["engine"] == "django.db.backends.postgresql"
     assert (told["default"]["host"], told["default"]["port"]) == (postgres_server.host, str(postgres_server.port))
     assert loaded.flushes == ["default"]
     assert (loaded.facts["debug"], loaded.facts["DJANGO_ENV"]) == ("true", "ci")

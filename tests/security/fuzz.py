@@ -278,7 +278,7 @@ def ledger_answers(answers: tuple[Any, bytes | None]) -> None:
         lambda: ledger.renew(LEASE, 1),
         lambda: ledger.append(LEASE, 1, "[]", 1),
         lambda: ledger.end(LEASE, 1, ev.ChunkCompleted()),
-        lambda: ledger.offer(chunk),
+        lambda: ledger.commit([chunk]),
         ledger.reap,
         ledger.state,
         ledger.reason,
@@ -370,7 +370,7 @@ def wire_messages(row: Any) -> None:
 
 
 _DATABASE = {"alias": "default", "vendor": "postgresql", "name": "test_x", "options": {"sslmode": "off"}, "aliases": ["a"]}
-_CONFIGURED = codec.encode(Configured("default", "postgresql", "django.db", "shop", "test_shop", True, "h", "5432", True))
+_CONFIGURED = codec.encode(Configured("default", "postgresql", "shop", "test_shop", True, "h", "5432", True))
 
 
 def loader_rows(row: Any) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
 
-from dct_celery.core import codec, timings
+from dct_celery.core import timings
 from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Entry, Manifest, Need, Phase
 from dct_celery.core.planner import Atom
@@ -28,7 +28,9 @@ from dct_celery.wire import messages
 KEY, OTHER_KEY = "the-pool-of-the-tests-has-this-key", "another-pool-has-this-other-key-instead"
 KEY_ID = key_id(KEY)
 NONCE = "0123456789abcdef"
-REQUEST = Request(("--verbosity=1",), "site.settings", Path("/src"), ".", (".",), {"TZ": "UTC"}, "7", None)
+REQUEST = Request(
+    "django", ("--settings=site.settings", "--verbosity=1"), "site.settings", Path("/src"), ".", (".",), {"TZ": "UTC"}, "7", None
+)
 #: Long after everything that happens on the clocks of tests.
 LATER_MS = 9_000_000_000_000
 
@@ -41,9 +43,13 @@ def make_entry(
     name: str | None = None,
     **fields: Any,
 ) -> Entry:
-    """An entry with id `cls.name`; `name` defaults to `test_<index>`, `module` to all of `cls` before its last dot."""
+    """An entry with id `cls.name`; `name` defaults to `test_<index>`, `module` to all of `cls` before its last dot.
+
+    It stays with its class, or with all import errors, as unittest's do.
+    """
     fields.setdefault("id", f"{cls}.{name or f'test_{index}'}")
     fields.setdefault("module", cls.rpartition(".")[0])
+    fields.setdefault("keep_with", ("load_failed",) if phase is Phase.LOAD_FAILED else (f"class:{cls}",))
     if phase is Phase.TRANSACTIONAL:
         fields.setdefault("databases", ("default",))
         fields.setdefault("flushes", True)
@@ -67,7 +73,8 @@ def run_door(run: str = "run-one", *keys: str, pool: str = "pool", nonce: str = 
 def make_spec(run: str = "run-one", **fields: Any) -> RunSpec:
     usual: dict[str, Any] = {
         "nonce": NONCE, "protocol": PROTOCOL_VERSION, "version": "0", "expires_ms": LATER_MS, "tree": "ab" * 20,
-        "code": "snapshot", "argv": (), "settings": None, "directory": ".", "sys_path": (), "environment": {}, "hash_seed": "0",
+        "code": "snapshot", "backend": "django", "words": (), "directory": ".", "sys_path": (),
+        "environment": {}, "hash_seed": "0",
     }  # fmt: skip
     return RunSpec(run=run, **{**usual, **fields})
 
@@ -77,7 +84,7 @@ def make_head(manifest: Manifest | None = None, run: str = "run-one", settings: 
     manifest = manifest or make_manifest(group("app.tests.A"))
     secret: dict[str, Any] = {"password": "s3cret"}
     loaded = messages.Loaded(len(manifest), manifest.digest, 0.1, {"python": "3.11"}, [secret], facts={"django": "5.2"})
-    collected = Collected(manifest, loaded, [codec.encode(entry) for entry in manifest])
+    collected = Collected(manifest, loaded)
     spec = make_spec(run, environment=dict(REQUEST.environment))
     return Head.of(spec, 5.0, REQUEST, settings or Settings(), collected, run_door(run))
 
@@ -93,7 +100,7 @@ class Group:
 
 
 def group(cls: str, phase: Phase = Phase.ISOLATED, count: int = 1, **fields: Any) -> Group:
-    """Shorthand: `group("app.tests.Live", Phase.TRANSACTIONAL, 3, port=8081)`."""
+    """Shorthand: `group("app.tests.Live", Phase.TRANSACTIONAL, 3, locks=("port:8081",))`."""
     return Group(cls, phase, count, fields)
 
 
@@ -129,27 +136,42 @@ def make_samples(manifest: Manifest, seconds: Iterable[float | None]) -> dict[st
 _CLASSES = st.sampled_from([f"{module}.{name}" for module in ("a.tests", "b.tests", "c.tests") for name in "TUVW"])
 
 
+_MODULES = st.sets(st.sampled_from(["a.tests", "b.tests", "c.tests"]))
+
+
 @st.composite
 def manifests(draw: st.DrawFn) -> Manifest:
     """Any manifest: classes may be torn, names shared, locks and ports on single tests only."""
-    entries = draw(
+    with_fixtures = draw(_MODULES)
+    drawn = draw(
         st.lists(
             st.tuples(
                 _CLASSES,
                 st.sampled_from(Phase),
                 st.sampled_from([None, None, None, "one.lock", "two.lock"]),
                 st.sampled_from([None, None, None, 8081]),
-                st.sampled_from([False, False, False, True]),
             ),
             max_size=60,
         )
     )
     return Manifest(
         tuple(
-            make_entry(index, cls, phase, lock_file=lock, port=port, keep_module=keep)
-            for index, (cls, phase, lock, port, keep) in enumerate(entries)
+            tied_entry(index, cls, phase, lock=lock, port=port, fixtures=with_fixtures)
+            for index, (cls, phase, lock, port) in enumerate(drawn)
         )
     )
+
+
+def tied_entry(index: int, cls: str, phase: Phase, *, lock: str | None, port: int | None, fixtures: Set[str]) -> Entry:
+    """Named as the Django backend names its groups and locks. `fixtures`: modules that have some."""
+    module = cls.rpartition(".")[0]
+    names = [f"class:{cls}"]
+    names += [f"module:{module}"] if module in fixtures else []
+    names += [f"file:{lock}"] if lock else []
+    locks = [f"file:{lock}"] if lock else []
+    locks += [f"port:{port}"] if port else []
+    keep_with = ("load_failed",) if phase is Phase.LOAD_FAILED else tuple(names)
+    return make_entry(index, cls, phase, keep_with=keep_with, locks=tuple(locks))
 
 
 @st.composite

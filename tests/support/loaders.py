@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from dct_celery.adapters.clock import SystemClock
 from dct_celery.adapters.process import PipeProcess
 from dct_celery.wire import messages
 from dct_celery.worker.testprocess import TestProcess
@@ -31,7 +32,7 @@ class LoaderProcess:
         """A fork of the loader, ended afterwards."""
         folder = self._folder / f"fork-{next(self._numbers)}"
         folder.mkdir()
-        process = TestProcess(folder, self._folder / "fork.fifo", {})
+        process = TestProcess(folder, self._folder / "fork.fifo", {}, SystemClock()).start()
         try:
             yield process
         finally:
@@ -52,7 +53,8 @@ def loader(
     folder.mkdir(parents=True, exist_ok=True)
     os.mkfifo(folder / "fork.fifo")
     load = messages.Load(
-        argv=list(argv), settings="site_settings", root=str(root), directory=directory, sys_path=[str(root / directory)],
+        backend="django", words=("--settings=site_settings", *argv),
+        root=str(root), directory=directory, sys_path=[str(root / directory)],
         collect_only=collect, fork_fifo=str(folder / "fork.fifo"), template_depends=list(depends),
     )  # fmt: skip
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(variables or {})}

@@ -246,14 +246,16 @@ class MemoryLedger:
     def head(self) -> bytes | None:
         return self._run.head if self._run else None
 
-    def offer(self, chunk: Chunk) -> None:
+    def commit(self, offers: Sequence[Chunk] = (), acknowledged: Mapping[str, int] | None = None) -> None:
         if not (run := self._mine()):
             return
-        known = run.slips.get(chunk.id)
-        if known is None or known.attempt != chunk.attempt:
-            payload = stream.offer(self._door, chunk, self._epoch)
-            run.slips[chunk.id] = Slip(payload, chunk.attempt, chunk.avoid, offered=self._store.clock.ms)
-            run.say("offered", c=chunk.id, a=chunk.attempt, d=payload)
+        run.acks.update(acknowledged or {})
+        for chunk in offers:
+            known = run.slips.get(chunk.id)
+            if known is None or known.attempt != chunk.attempt:
+                payload = stream.offer(self._door, chunk, self._epoch)
+                run.slips[chunk.id] = Slip(payload, chunk.attempt, chunk.avoid, offered=self._store.clock.ms)
+                run.say("offered", c=chunk.id, a=chunk.attempt, d=payload)
 
     def claim(self, chunk: str, attempt: int, *, worker: str, slot: int, lease_ms: int) -> Claim:
         run = self._run
@@ -336,10 +338,6 @@ class MemoryLedger:
         position = int(after.partition("-")[0])
         rows = [row for row in events if int(row[0].partition("-")[0]) > position]
         return stream.read_page(self._door, rows[:count])
-
-    def acknowledge(self, positions: Mapping[str, int]) -> None:
-        if run := self._run:
-            run.acks.update(positions)
 
     def acknowledged(self, keys: Sequence[str]) -> list[int]:
         acks = self._run.acks if self._run else {}

@@ -113,18 +113,21 @@ run_matrix
 """
 
 
-@pytest.mark.parametrize(("verdict", "expected"), [("1", 1), ("0", 0)])
-def test_the_table_has_each_cell_and_one_that_failed_fails_the_matrix(root: Path, verdict: str, expected: int) -> None:
+@pytest.mark.parametrize(
+    ("verdict", "cell"),
+    [("exit 0", "passed"), ("exit 1", "failed"), ("exit 2", "interrupted"), ("kill -9 $$", "interrupted")],
+)
+def test_the_table_has_each_cell_and_one_that_did_not_pass_fails_the_matrix(root: Path, verdict: str, cell: str) -> None:
     # Given
     for version in ("3.11", "3.12"):
         python(root / "bin" / f"python{version}", version)
-    program(root / "bin" / "pytest", f"[[ $PATH != *django6.0* ]] || exit {verdict}; echo pytest $*")
+    program(root / "bin" / "pytest", f"[[ $PATH != *django6.0* ]] || {verdict}; echo pytest $*")
     # When
     code, lines = shell(root, MATRIX)
     # Then
-    cell = "failed" if expected else "passed"
-    assert code == expected
-    assert [line.split() for line in lines[lines.index("== Python × Django") + 1 :]] == [
+    assert code == int(cell != "passed")
+    table = lines.index("== Python × Django") + 1
+    assert [line.split() for line in lines[table : table + 5]] == [  # what the shell says of a signal is behind it
         ["5.2", "6.0", "newest"],
         ["3.11", "passed", "-", "-"],
         ["3.12", "passed", cell, "passed", "(9.9.9)"],
@@ -132,7 +135,7 @@ def test_the_table_has_each_cell_and_one_that_failed_fails_the_matrix(root: Path
         ["Python", "3.14", "was", "not", "found"],
     ]
     tests = "tests/unit tests/contract tests/acceptance/test_torture.py"
-    assert f"pytest -n 2 --dist loadfile -o testpaths={tests} -k some" in lines
+    assert f"pytest -n 3 --dist loadfile -o testpaths={tests} -k some" in lines
 
 
 def test_what_cannot_be_installed_is_said_and_fails_the_matrix(root: Path) -> None:

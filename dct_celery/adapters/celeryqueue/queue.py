@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import redis
 from amqp.exceptions import AccessRefused, AMQPError, FrameError, InvalidPath, NotAllowed, NotFound, UnexpectedFrame
 from kombu.exceptions import KombuError, OperationalError
+from kombu.utils.uuid import uuid
 
 from dct_celery.adapters import network
 from dct_celery.adapters.celeryqueue.app import App
@@ -102,31 +103,39 @@ class CeleryChunkQueue:
         with self._channel() as channel:
             return f"{identify(channel)}|{self._app.broker_shown}"
 
-    def publish(self, text: str) -> None:
+    def publish(self, *texts: str) -> None:
         used = self._connection is not None
         try:
-            self._send(text)
+            self._send(texts)
         except BrokerUnavailable as error:
             # A broker that has closed the connection since the last message may be there all the same. One that is silent had
             # its time.
             if not used or isinstance(error.__cause__, TimeoutError):
                 raise
-            self._send(text)
+            self._send(texts)
 
-    def _send(self, text: str) -> None:
+    def _send(self, texts: Sequence[str]) -> None:
         with self._channel() as channel:
-            self._app.send_task(
-                TASK,
-                args=(text,),
-                queue=self._queue,
-                argsrepr="(…)",
-                retry=False,
-                ignore_result=True,
-                producer=self._producer,
-            )
-            if not self._amqp:
+            if self._amqp:  # which waits for no answer but to the declaration
+                self._put(texts)
+                return
+            with channel.in_one_go() as pipe:
+                self._put(texts)
                 # A list that nobody reads any more ends by itself; the lifetime of one that is emptied ends with it.
-                channel.client.pexpire(queue_name(self._run), FORGOTTEN * 1000)
+                pipe.pexpire(queue_name(self._run), FORGOTTEN * 1000)
+
+    def _put(self, texts: Sequence[str]) -> None:
+        """Messages with nothing in them but what a worker reads: see `inbound`."""
+        for number, text in enumerate(texts):
+            self._producer.publish(
+                ((text,), {}, {}),
+                headers={"task": TASK, "id": uuid()},
+                serializer="json",
+                exchange="",
+                routing_key=self._queue.name,
+                declare=[] if number else [self._queue],
+                retry=False,
+            )
 
     def round_trip(self, text: str, seconds: float) -> str:
         """Sends this text and takes it back, within `seconds`; the broker's version, empty where it does not say."""

@@ -6,9 +6,10 @@ to the same message. Each is met at the one place where the bytes of a message b
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from queue import Empty
 from struct import pack, unpack_from
 from typing import Any
@@ -42,6 +43,25 @@ class _Client(kombu_redis.PrefixedStrictRedis):
 
 
 class _RedisChannel(kombu_redis.Channel):
+    #: Where commands go while several messages are sent in one go.
+    _pipe: Any = None
+
+    @contextlib.contextmanager
+    def in_one_go(self) -> Iterator[Any]:
+        """What is published within goes out at its end, in one round trip; more commands may be put into what this gives."""
+        channel: Any = self
+        with channel.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
+            self._pipe = pipe
+            try:
+                yield pipe
+            finally:
+                self._pipe = None
+            pipe.execute()
+
+    def conn_or_acquire(self, client: Any = None) -> Any:
+        stock: Any = super()
+        return stock.conn_or_acquire(client) if self._pipe is None else contextlib.nullcontext(self._pipe)
+
     def _get_client(self) -> Any:
         stock: Any = super()
         stock._get_client()  # proves the version of redis-py

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dct_celery.errors import DatabaseError
+from dct_celery.errors import DatabaseUnfit
 from dct_celery.ports import DatabasePolicy, DatabaseServer, DatabaseSpec
 
 _DEFAULT_POLICY = DatabasePolicy()
 
 
 def server_for(spec: DatabaseSpec, folder: Path, policy: DatabasePolicy = _DEFAULT_POLICY) -> DatabaseServer:
-    """The adapter for the spec's vendor; `folder` is where SQLite's files go. Raises DatabaseError for a vendor that we
+    """The adapter for the spec's vendor; `folder` is where SQLite's files go. Raises DatabaseUnfit for a vendor that we
     cannot clone, or whose driver is not installed."""
     try:
         server = _server(spec, folder, policy)
     except ImportError as error:
-        raise DatabaseError(
+        raise DatabaseUnfit(
             f"database {spec.alias!r} is of vendor {spec.vendor!r}, whose driver this worker lacks: {error}; "
             f"pip install 'dct_celery[{'postgres' if spec.vendor == 'postgresql' else spec.vendor}]' for the worker"
         ) from error
     if server is None:
-        raise DatabaseError(
+        raise DatabaseUnfit(
             f"database {spec.alias!r} is of vendor {spec.vendor!r}, which cannot be cloned; PostgreSQL, MySQL, MariaDB and "
             "SQLite can: run this project in sequence with `manage.py test`"
         )

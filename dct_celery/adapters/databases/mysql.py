@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dct_celery.adapters.databases import mysql_connection as my
 from dct_celery.adapters.databases import mysql_export, mysql_heal, mysql_server
-from dct_celery.adapters.databases.mysql_costs import Costs
+from dct_celery.adapters.databases.costs import Costs
 from dct_celery.adapters.databases.mysql_inventory import read_inventory
 from dct_celery.adapters.databases.mysql_marks import LockOfLife, Marks, drop_database, end_sessions, held, lock_name, ours, turn
 from dct_celery.adapters.databases.mysql_plan import Plan, read_plan, replay, verify

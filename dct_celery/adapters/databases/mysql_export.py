@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from dct_celery.adapters.databases.mysql_connection import PACKET, Link, identif
 from dct_celery.adapters.databases.mysql_inventory import Inventory, Stored, read_inventory
 from dct_celery.adapters.databases.mysql_plan import make_schema, make_stored, writable_columns
 from dct_celery.errors import DatabaseError
+from dct_celery.security.files import replacing
 
 FORMAT = "dct-mysql-2"
 #: Types whose bytes are no text, or not the text that an INSERT takes.
@@ -30,18 +30,18 @@ _ROWS = 500
 
 def export(link: Link, name: str, file: Path) -> None:
     """Writes the file whole or not at all."""
-    draft = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     try:
-        with link.operation(), gzip.open(draft, "wt", encoding="utf-8", errors="surrogateescape", compresslevel=3) as out:
+        with (
+            link.operation(),
+            replacing(file) as draft,
+            gzip.open(draft, "wt", encoding="utf-8", errors="surrogateescape", compresslevel=3) as out,
+        ):
             inventory = read_inventory(link, name, statements=True)
             out.write(_header(inventory))
             for statement in _inserts(link, name, inventory):
                 out.write(json.dumps(statement) + "\n")
-        draft.replace(file)
     except OSError as error:
         raise DatabaseError(f"the template could not be written to {file}: {error}") from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def restore(link: Link, file: Path, name: str) -> None:

@@ -187,7 +187,7 @@ class PostgresServer:
         seconds = time.monotonic() - started
         self.stats.cloned += 1
         self.stats.clone_seconds += seconds
-        self._healer.cloned(template, seconds)
+        self._healer.costs.cloned(template, seconds)
 
     def heal(self, name: str, template: str, fresh: str, mark: Mark) -> str:
         _ours(name, template, fresh)
@@ -206,7 +206,7 @@ class PostgresServer:
         return fresh
 
     def heals_cheaper(self, template: str) -> bool:
-        measured = self._healer.cheaper(template)
+        measured = self._healer.costs.heals_cheaper(template)
         return self._copier.fsync_is_on() if measured is None else measured
 
     def adopt(self, template: str, fresh: str, mark: Mark) -> str | None:
@@ -302,7 +302,7 @@ class PostgresServer:
             self._throw_out(name)
             self._healer.clean(name, template, wanted)
             self._rename(name, fresh, mark, made)
-            self._healer.healed(template, time.monotonic() - started)
+            self._healer.costs.healed(template, time.monotonic() - started)
             return
         # Nobody can look into the template, so what it holds is read from a new clone: that one is the result this time.
         self.clone(template, fresh, mark.but(kind="building"))

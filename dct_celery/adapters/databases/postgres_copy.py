@@ -11,7 +11,9 @@ from psycopg import sql
 
 from dct_celery.adapters.databases.postgres_session import PostgresSession, sqlstate
 from dct_celery.adapters.databases.postgres_signs import one_of
+from dct_celery.core import retry
 from dct_celery.core.names import born_limit
+from dct_celery.core.retry import Retry
 from dct_celery.errors import CloneFailed, DatabaseError
 
 #: Clones that one server makes at a time when the policy does not say.
@@ -106,15 +108,21 @@ class Copier:
     # -- CREATE DATABASE -----------------------------------------------------------
 
     def _create(self, template: str, name: str) -> None:
-        for attempt in range(1, _TRIES + 1):
-            try:
-                self._create_once(template, name)
-            except DatabaseError as error:
-                if sqlstate(error) != _BUSY or attempt == _TRIES:
-                    raise CloneFailed(f"{template} could not be cloned: {self._why(template, name, error)}") from error
-                time.sleep(_PAUSE_SECONDS * attempt * random.random())
-            else:
-                return
+        def rule(error: DatabaseError) -> Retry | None:
+            if sqlstate(error) != _BUSY:
+                return None
+            return Retry(lambda failures: _PAUSE_SECONDS * failures * random.random(), _TRIES)  # nosec: spreads the tries
+
+        try:
+            retry.call(
+                lambda: self._create_once(template, name),
+                DatabaseError,
+                rule,
+                monotonic=time.monotonic,
+                sleep=time.sleep,
+            )
+        except DatabaseError as error:
+            raise CloneFailed(f"{template} could not be cloned: {self._why(template, name, error)}") from error
 
     def _create_once(self, template: str, name: str) -> None:
         if self._shares_blocks and self._session.version() >= 180000 and self._size(template) >= _LARGE:

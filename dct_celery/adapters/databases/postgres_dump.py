@@ -29,6 +29,7 @@ from dct_celery.core.names import born_limit
 from dct_celery.core.serverfault import fault_in
 from dct_celery.errors import DatabaseError
 from dct_celery.ports import DatabaseSpec
+from dct_celery.security.files import replacing
 
 #: Rows as INSERT and no COPY: a script that any driver can send. Where the data lies is the other server's affair.
 _OPTIONS = ("--inserts", "--rows-per-insert=500", "--no-tablespaces", "--no-password", "--encoding=UTF8")
@@ -89,15 +90,11 @@ def export(
 
 def write(file: Path, header: Header, script: str) -> None:
     """Whole or not at all. Raises DatabaseError."""
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with gzip.open(draft, "wt", encoding="utf-8", newline="", compresslevel=3) as out:
+        with replacing(file) as draft, gzip.open(draft, "wt", encoding="utf-8", newline="", compresslevel=3) as out:
             out.write(json.dumps(asdict(header)) + "\n" + script)
-        draft.replace(file)
     except OSError as error:
         raise DatabaseError(f"{file} cannot be written: {error}; free space there, or choose another cache folder") from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def read(file: Path) -> tuple[Header, str]:

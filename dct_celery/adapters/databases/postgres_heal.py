@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from dct_celery.adapters.databases.costs import Costs
 from dct_celery.adapters.databases.postgres_session import PostgresSession
 from dct_celery.adapters.databases.postgres_state import Name, State, read_again, read_state
 from dct_celery.errors import DatabaseError
@@ -21,8 +22,6 @@ from dct_celery.errors import DatabaseError
 #: Seeded tables of a template are kept in memory up to this many bytes in all; where they are larger, a clone whose seeded
 #: rows changed is given up.
 CONTENTS_LIMIT = 8 * 1024 * 1024
-#: Weight of the last measurement.
-_NEWS = 0.3
 _REFERENCES = (
     "SELECT cn.nspname, c.relname, pn.nspname, p.relname FROM pg_constraint f JOIN pg_class c ON c.oid = f.conrelid "
     "JOIN pg_namespace cn ON cn.oid = c.relnamespace JOIN pg_class p ON p.oid = f.confrelid "
@@ -54,14 +53,6 @@ class Baseline:
     views: frozenset[Name]
 
 
-@dataclass(slots=True)
-class Costs:
-    """Seconds, as they go; 0 before the first measurement."""
-
-    clone: float = 0.0
-    heal: float = 0.0
-
-
 class Healer:
     """Baselines and measurements of all templates that one adapter has met."""
 
@@ -70,7 +61,7 @@ class Healer:
         self._baselines: dict[str, Baseline] = {}
         #: By template, of a clone that was proven equal to it.
         self._states: dict[str, State] = {}
-        self._costs: dict[str, Costs] = {}
+        self.costs = Costs()
 
     def knows(self, template: str) -> bool:
         return template in self._baselines
@@ -104,21 +95,6 @@ class Healer:
         if state.hash == wanted:
             self._states[template] = state
         return state.hash == wanted
-
-    # -- which is cheaper ----------------------------------------------------------
-
-    def cloned(self, template: str, seconds: float) -> None:
-        costs = self._costs.setdefault(template, Costs())
-        costs.clone = _average(costs.clone, seconds)
-
-    def healed(self, template: str, seconds: float) -> None:
-        costs = self._costs.setdefault(template, Costs())
-        costs.heal = _average(costs.heal, seconds)
-
-    def cheaper(self, template: str) -> bool | None:
-        """None before both were measured."""
-        costs = self._costs.get(template, Costs())
-        return costs.heal < costs.clone if costs.heal and costs.clone else None
 
     @contextlib.contextmanager
     def _into(self, name: str) -> Iterator[psycopg.Connection[Any]]:
@@ -237,7 +213,3 @@ def _contents(connection: psycopg.Connection[Any], name: Name) -> tuple[list[str
     query = sql.SQL("COPY (SELECT {} FROM ONLY {}) TO STDOUT").format(fields, sql.Identifier(*name))
     with connection.cursor() as cursor, cursor.copy(query) as copy:
         return columns, b"".join(bytes(part) for part in copy)
-
-
-def _average(before: float, news: float) -> float:
-    return news if not before else before + _NEWS * (news - before)

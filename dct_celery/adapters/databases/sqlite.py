@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
@@ -20,6 +19,7 @@ from dct_celery.core.marks import Found, Mark, why_void
 from dct_celery.core.names import OURS
 from dct_celery.errors import CloneFailed, DatabaseError, ServerFault
 from dct_celery.ports import DatabaseStats
+from dct_celery.security.files import replacing
 
 _DATABASE, _MARK = ".sqlite3", ".mark"
 #: What SQLite keeps beside a database while it is written.
@@ -227,9 +227,8 @@ class SqliteFolder:
         """Whole or not at all, whoever reads meanwhile."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            draft = self._folder / f"{name}.mark-{os.getpid()}"
-            draft.write_text(mark.line(name))
-            draft.replace(self._folder / f"{name}{_MARK}")
+            with replacing(self._folder / f"{name}{_MARK}") as draft:
+                draft.write_text(mark.line(name))
         except OSError as error:
             line = f"the mark of {name} cannot be written: {error}; free space in {self._folder}"
             raise DatabaseError(line, fault=_full(error)) from error

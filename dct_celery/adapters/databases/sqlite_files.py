@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from dct_celery.errors import DatabaseError
+from dct_celery.security.files import try_lock
 
 #: What the kernel answers where it cannot copy between two files itself.
 _NOT_HERE = (errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM)
@@ -60,12 +61,9 @@ def is_held(path: Path) -> bool:
     """Somebody has a lock on the file."""
     try:
         with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+            return not try_lock(file)
     except OSError:
         return False
-    return False
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pwd
 import secrets
@@ -21,6 +20,7 @@ from typing import IO, Self
 from dct_celery.adapters.embedded import child
 from dct_celery.adapters.embedded.binaries import find_postgres, reachable
 from dct_celery.errors import InfrastructureError
+from dct_celery.security.files import try_lock
 
 SHM = Path("/dev/shm")
 _SHM_NEEDED = 512 * 1024 * 1024
@@ -114,7 +114,7 @@ class _Home:
         _sweep(place)
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
         self._lock: IO[bytes] = (self.path / "lock").open("wb")
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        try_lock(self._lock)  # a new file: nobody has it
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
@@ -213,5 +213,4 @@ def _sweep(place: Path) -> None:
 
 def _is_free(lock: Path) -> bool:
     with lock.open("rb") as held:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return True
+        return try_lock(held)

@@ -5,11 +5,12 @@ A run's keys share a hash tag, so that its scripts may use them together.
 
 from __future__ import annotations
 
+from dct_celery.ports import RUN_SECONDS
 from dct_celery.protocol import PROTOCOL_VERSION
 
 PREFIX = "dct:"
 #: Lifetime of a run's keys without a dispatcher, in seconds; refreshed while one is there.
-RUN_TTL = 6 * 3600
+RUN_TTL = RUN_SECONDS
 #: Lifetime of a closed run's keys, in seconds: late slots must still learn that it is over.
 CLOSED_TTL = 100
 #: Lifetime of an abandoned run's keys, in seconds: nobody is there to learn of its end.

@@ -28,8 +28,10 @@ from dct_celery.protocol.workers import WorkerReport
 from dct_celery.security.signing import signed_by
 
 S = TypeVar("S", bound=StrEnum)
+T = TypeVar("T")
 _VERBS = (
-    "open_run", "offer", "claim", "renew", "append", "complete", "release", "reap", "cancel", "tell", "adopt", "reopen", "abandon"
+    "open_run", "commit", "claim", "renew", "append", "complete", "release", "reap", "cancel", "tell", "adopt", "reopen",
+    "abandon",
 )  # fmt: skip
 #: Room between the fences of two epochs.
 _FENCES = 1_000_000
@@ -52,6 +54,8 @@ class RedisLedger:
         self._owner = ""
         #: Of the run, as this dispatcher has put it there.
         self._epoch = 1
+        #: What this dispatcher has offered and not yet read: (epoch, signed text) -> chunk.
+        self._own_offers: dict[tuple[int, str], Chunk] = {}
         #: Orders to cancel that were found to be nobody's, so that each is judged once.
         self._forged: set[str] = set()
 
@@ -106,7 +110,7 @@ class RedisLedger:
         lease = one.lease
         state = "queued" if lease is None else "leased"
         holder = json.dumps(["", 0] if lease is None else [lease.worker, lease.slot])
-        payload = stream.offer(self._door, one.chunk, epoch)
+        payload = self._offer(one.chunk, epoch)
         return [one.chunk.id, payload, one.chunk.attempt, state, lease.fence if lease else 0, holder, one.lease_ms]
 
     def restore(self, entries: Iterable[StreamEntry]) -> None:
@@ -180,10 +184,18 @@ class RedisLedger:
 
     # -- leases --------------------------------------------------------------------------
 
-    def offer(self, chunk: Chunk) -> None:
-        names = [self._keys.run, self._keys.chunk(chunk.id), self._keys.events]
-        sealed = stream.offer(self._door, chunk, self._epoch)
-        self._mine("offer", names, [chunk.id, chunk.attempt, sealed, chunk.avoid, AVOID_MS])
+    def commit(self, offers: Sequence[Chunk] = (), acknowledged: Mapping[str, int] | None = None) -> None:
+        names = [self._keys.run, self._keys.acks, self._keys.events, *(self._keys.chunk(chunk.id) for chunk in offers)]
+        positions = (acknowledged or {}).items()
+        rows = [(chunk.id, chunk.attempt, self._offer(chunk, self._epoch), chunk.avoid) for chunk in offers]
+        args = [AVOID_MS, len(positions), *itertools.chain.from_iterable((*positions, *rows))]
+        self._mine("commit", names, args)
+
+    def _offer(self, chunk: Chunk, epoch: int) -> str:
+        """The signed text of an offer. The stream gives it back, and then it need not be proven or parsed."""
+        sealed = stream.offer(self._door, chunk, epoch)
+        self._own_offers[epoch, sealed] = chunk
+        return sealed
 
     def claim(self, chunk: str, attempt: int, *, worker: str, slot: int, lease_ms: int) -> Claim:
         # The client sends a command again when its answer does not come; the token shows the ledger that it is the same one.
@@ -271,14 +283,7 @@ class RedisLedger:
     def read(self, after: str, *, block_ms: int, count: int = 500) -> Page:
         reply: Any = self._client.xread({self._keys.events: after}, count=count, block=block_ms or None)
         rows = [(text(id_), _fields(fields)) for _, part in reply or () for id_, fields in part]
-        return stream.read_page(self._door, rows)
-
-    def acknowledge(self, positions: Mapping[str, int]) -> None:
-        if positions:
-            pipe = self._client.pipeline(transaction=False)
-            pipe.hset(self._keys.acks, mapping=dict[Any, Any](positions))
-            pipe.expire(self._keys.acks, keys.RUN_TTL)
-            pipe.execute()
+        return stream.read_page(self._door, rows, self._own_offers)
 
     def acknowledged(self, keys_: Sequence[str]) -> list[int]:
         if not keys_:
@@ -328,8 +333,12 @@ class RedisLedger:
 
     def _expire_all(self, seconds: int) -> None:
         self._expire(seconds)
-        for name in self._client.scan_iter(match=f"{_escape(self._keys.chunk_prefix)}*", count=1000):
-            self._client.expire(name, seconds)
+        chunks = self._client.scan_iter(match=f"{_escape(self._keys.chunk_prefix)}*", count=1000)
+        for batch in _batched(chunks, 1000):
+            pipe = self._client.pipeline(transaction=False)
+            for name in batch:
+                pipe.expire(name, seconds)
+            pipe.execute()
 
     def _expire(self, seconds: int) -> None:
         pipe = self._client.pipeline(transaction=False)
@@ -392,7 +401,7 @@ def _fields(fields: Mapping[Any, Any]) -> dict[str, str]:
     return {text(name): text(value) for name, value in fields.items()}
 
 
-def _batched(entries: Iterable[StreamEntry], size: int) -> Iterator[list[StreamEntry]]:
-    entries = iter(entries)
-    while batch := list(itertools.islice(entries, size)):
+def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    items = iter(items)
+    while batch := list(itertools.islice(items, size)):
         yield batch

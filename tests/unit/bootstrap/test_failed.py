@@ -12,7 +12,7 @@ from lxml import etree
 from dct_celery.bootstrap.dispatcher import _told_to
 from dct_celery.bootstrap.failed import report_failure
 from dct_celery.core.model import Entry, Outcome, Phase, RunReport, Verdict
-from dct_celery.errors import ConfigError, DctError, Interrupted, NothingSelected, NoWorkers, Superseded
+from dct_celery.errors import ConfigError, DctError, InfrastructureError, Interrupted, NothingSelected, Superseded
 from dct_celery.ports.reporting import Finished
 from dct_celery.reports.file_reporters import of_settings
 from dct_celery.reports.reporter import Reporters
@@ -59,7 +59,7 @@ def reports(settings: Settings) -> tuple[Any, Any]:
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (NoWorkers("nobody took it"), 7),
+        (InfrastructureError("nobody took it"), 7),
         (ConfigError("--pool: 'X' is not valid"), 4),
         (NothingSelected("no test was selected"), 5),
         (Interrupted("interrupted while collecting"), 2),
@@ -107,7 +107,7 @@ def test_where_there_was_no_report_none_is_made_before_there_is_something_to_say
     # When
     with _told_to(reporters_of(settings), "r1"):
         before = (tmp_path / "junit.xml").exists()
-    end_with(settings, NoWorkers("nobody"))
+    end_with(settings, InfrastructureError("nobody"))
 
     # Then
     assert not before
@@ -136,7 +136,7 @@ def test_a_report_that_cannot_be_written_hides_no_error(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
 
     # Then: the run's own error comes through
-    end_with(Settings(project_dir=str(tmp_path), junit_xml="folder", json="/proc/x"), NoWorkers("nobody"))
+    end_with(Settings(project_dir=str(tmp_path), junit_xml="folder", json="/proc/x"), InfrastructureError("nobody"))
 
 
 def test_the_reason_is_masked(settings: Settings) -> None:
@@ -144,7 +144,7 @@ def test_the_reason_is_masked(settings: Settings) -> None:
     masking.PROCESS.learn(["correct-horse"])
 
     # When
-    end_with(settings, NoWorkers("at redis://:pw@h with correct-horse"))
+    end_with(settings, InfrastructureError("at redis://:pw@h with correct-horse"))
 
     # Then
     assert reports(settings)[1]["error"] == "at redis://:**@h with **"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.unit.cli import desk
 
 GOOD, SO_SO = Finding("ok", "store", "answers"), Finding("warning", "guards", "DEBUG is on")
 BAD = Finding("failed", "database default", "cannot be reached", "start it")
+WRONG, AWAY = (replace(BAD, exit_code=code) for code in (4, 7))
 
 
 class Root:
@@ -55,8 +57,10 @@ def test_each_finding_is_a_line_with_its_mend_below(root: Root) -> None:
     ]
 
 
-@pytest.mark.parametrize(("findings", "code"), [([GOOD], 0), ([GOOD, SO_SO], 0), ([BAD, GOOD], 7)])
-def test_only_a_failure_is_exit_7(root: Root, findings: list[Finding], code: int) -> None:
+@pytest.mark.parametrize(
+    ("findings", "code"), [([GOOD], 0), ([GOOD, SO_SO], 0), ([WRONG, GOOD], 4), ([AWAY, GOOD], 7), ([AWAY, WRONG], 7)]
+)
+def test_what_failed_for_good_is_exit_4_and_what_may_come_back_is_exit_7(root: Root, findings: list[Finding], code: int) -> None:
     root.findings = findings
     assert run().exit_code == code
 

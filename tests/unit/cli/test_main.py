@@ -14,7 +14,7 @@ import pytest
 
 from dct_celery import __version__
 from dct_celery.cli import main as cli
-from dct_celery.errors import DctError, NothingSelected, NoWorkers
+from dct_celery.errors import DctError, InfrastructureError, NothingSelected
 from dct_celery.security import masking
 
 Ending = Callable[[BaseException], int]
@@ -35,7 +35,7 @@ def end_with(monkeypatch: pytest.MonkeyPatch) -> Ending:
     return run
 
 
-@pytest.mark.parametrize(("exc", "code"), [(NoWorkers("none in pool a"), 7), (NothingSelected("none"), 5)])
+@pytest.mark.parametrize(("exc", "code"), [(InfrastructureError("none in pool a"), 7), (NothingSelected("none"), 5)])
 def test_one_of_our_errors_is_one_line_and_its_exit_code(
     end_with: Ending, capsys: pytest.CaptureFixture[str], exc: DctError, code: int
 ) -> None:
@@ -57,7 +57,7 @@ def test_the_detail_of_an_error_is_below_it(end_with: Ending, capsys: pytest.Cap
 
 def test_no_secret_is_printed(end_with: Ending, capsys: pytest.CaptureFixture[str]) -> None:
     # When
-    end_with(NoWorkers("at redis://:hush@h", detail="amqp://u:hush@h"))
+    end_with(InfrastructureError("at redis://:hush@h", detail="amqp://u:hush@h"))
     end_with(RuntimeError("redis://:hush@h"))
 
     # Then
@@ -170,7 +170,7 @@ def test_the_package_can_be_run_as_a_module() -> None:
 
 def test_an_error_is_one_line_whatever_a_server_put_into_it(end_with: Ending, capsys: pytest.CaptureFixture[str]) -> None:
     # When
-    end_with(NoWorkers("gone\n::error::x\x1b[2J\x07", detail="a\n  ::set-output name=a::b\r"))
+    end_with(InfrastructureError("gone\n::error::x\x1b[2J\x07", detail="a\n  ::set-output name=a::b\r"))
 
     # Then
     assert capsys.readouterr().err == "dct: error: gone\\n\\x3a:error::x\\x07\na\n  \\x3a:set-output name=a::b\n"
@@ -181,7 +181,7 @@ def test_a_secret_of_this_process_is_not_printed_wherever_it_stands(end_with: En
     masking.PROCESS.learn(["correct-horse"])
 
     # When
-    end_with(NoWorkers("no correct-horse", detail="correct-horse"))
+    end_with(InfrastructureError("no correct-horse", detail="correct-horse"))
     end_with(RuntimeError("correct-horse"))
     end_with(click.UsageError("correct-horse\n::error::"))
 

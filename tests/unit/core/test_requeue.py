@@ -60,9 +60,8 @@ def test_what_is_given_back_waits_for_its_lock() -> None:
     retry = planner.requeue(chunk, (0,), fresh=True)
     # Then
     assert planner.next_chunk(10, frozenset({"port:1"})) is None
-    assert not planner.exhausted
     assert planner.next_chunk(10, FREE) is retry
-    assert planner.exhausted
+    assert planner.next_chunk(10, FREE) is None
 
 
 @pytest.mark.parametrize("indices", [(), (7,), (0, 7)])
@@ -112,4 +111,3 @@ def test_what_comes_back_is_not_lost_and_not_doubled(
             planner.requeue(chunk, chunk.indices[keep:], fresh=True)
     # Then
     assert sorted(done) == list(range(len(manifest)))
-    assert planner.exhausted

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,6 +49,26 @@ def test_an_unclaimed_chunk_is_published_again_while_a_ready_slot_idles() -> Non
     run.send(ev.Ticked(2 * CLAIM_SECONDS + 2))
     # Then
     assert len(run.all(ev.Republish)) == 2
+
+
+def test_no_chunk_is_published_again_while_more_has_happened_than_is_known() -> None:
+    # Given
+    run = Run(MANIFEST)
+    # When: one of the claims that are not read yet may be this chunk's
+    run.send(ev.Ticked(CLAIM_SECONDS * 5, behind=True))
+    run.send(ev.Ticked(CLAIM_SECONDS * 6))
+    # Then
+    assert run.all(ev.Republish) == []
+    # When
+    run.send(ev.Ticked(CLAIM_SECONDS * 6 + 1))
+    # Then
+    assert len(run.all(ev.Republish)) == 1
+
+
+@pytest.mark.parametrize(("slots", "seconds"), [(1, 0.05), (200, 0.05), (1024, 0.256), (100_000, 1.0)])
+def test_slots_keep_their_records_for_longer_the_more_there_are(slots: int, seconds: float) -> None:
+    run = Run(MANIFEST, slots)
+    assert {chunk.batch_seconds for chunk in run.offers} == {seconds}
 
 
 def test_no_chunk_is_published_again_while_every_ready_slot_is_busy() -> None:

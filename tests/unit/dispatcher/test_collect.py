@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from dct_celery.core import codec
-from dct_celery.core.model import Manifest
+from dct_celery.core.model import Manifest, Outcome, Verdict
 from dct_celery.dispatcher.collect import Collected, Patience, collect
-from dct_celery.errors import CollectionError, Interrupted, ProcessDied
+from dct_celery.errors import CollectionError, Interrupted, ProcessDied, ProtocolError
 from dct_celery.wire.messages import Entries, Fatal, Loaded, Message
 from tests.support.factories import group, make_manifest
 
-MANIFEST = make_manifest(group("a.T", count=3, databases=("default",), tags=("slow",)), group("b.U", port=8081))
+MANIFEST = make_manifest(group("a.T", count=3, databases=("default",), tags=("slow",)), group("b.U", locks=("port:8081",)))
 
 
 class FakeProcess:
@@ -47,10 +47,10 @@ def loaded(manifest: Manifest = MANIFEST) -> Loaded:
 
 
 def rows(*indices: int) -> Entries:
-    return Entries([codec.encode(MANIFEST[index]) for index in indices], last=False)
+    return Entries(tuple(MANIFEST[index] for index in indices), last=False)
 
 
-END = Entries([], last=True)
+END = Entries((), last=True)
 
 
 def collected(*words: Message | None, meanwhile: Any = lambda: None, patience: Patience | None = None) -> Collected:
@@ -96,6 +96,34 @@ def test_what_the_project_said_is_the_message() -> None:
 def test_settings_that_do_not_import_are_named_as_such() -> None:
     with pytest.raises(CollectionError, match=r"^the settings cannot be used: No module"):
         collected(Fatal("settings", "No module named 'shop'"))
+
+
+def test_the_command_that_runs_one_test_again_is_the_projects_own() -> None:
+    # Given
+    described = replace(loaded(), rerun=("python", "manage.py", "test", "--settings=a.b"))
+    # When
+    found = collected(described, rows(0, 1, 2, 3), END)
+    # Then
+    verdict = Verdict(MANIFEST[3], Outcome.FAILED)
+    assert found.rerun(verdict) == f"python manage.py test --settings=a.b {MANIFEST[3].id}"
+
+
+class GarblingProcess(FakeProcess):
+    """What follows its words is no message."""
+
+    def receive(self, timeout: float | None = None) -> Message | None:
+        try:
+            return super().receive(timeout)
+        except ProcessDied:
+            raise ProtocolError("not a message of ours: Entry lacks id") from None
+
+
+def test_an_entry_that_is_none_is_a_fault_of_the_suite() -> None:
+    # Given
+    process = GarblingProcess(loaded(), rows(0))
+    # When
+    with pytest.raises(CollectionError, match=r"description of itself is malformed: .* lacks id"):
+        collect(process, lambda: "", lambda: None, Patience(0, float))
 
 
 @pytest.mark.parametrize("said", [(), (loaded(),), (loaded(), rows(0, 1))])

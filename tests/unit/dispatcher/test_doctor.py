@@ -17,7 +17,7 @@ from dct_celery.settings import Settings
 from dct_celery.wire.messages import Loaded
 from tests.support.memory_database import MemoryServer
 
-SHOP = Configured("default", "postgresql", "postgresql", "shop", "test_shop", False, "db", "", True)
+SHOP = Configured("default", "postgresql", "shop", "test_shop", False, "db", "", True)
 
 
 def unresolved(hosts: Iterable[str]) -> dict[str, set[str]]:
@@ -107,10 +107,10 @@ class TestDatabase:
         server.world.down = True
 
         # Then
-        assert database(server) == [Finding("failed", "database default", "the server cannot be reached")]
+        assert database(server) == [Finding("failed", "database default", "the server cannot be reached", exit_code=7)]
         error = DatabaseError("role 'a' may not create databases; no more; ALTER ROLE a CREATEDB")
         assert doctor.blamed("x", error) == Finding(
-            "failed", "x", "role 'a' may not create databases; no more", "ALTER ROLE a CREATEDB"
+            "failed", "x", "role 'a' may not create databases; no more", "ALTER ROLE a CREATEDB", 7
         )
 
     def test_what_its_adapter_warns_of_is_a_warning(self) -> None:
@@ -226,5 +226,5 @@ class TestAttempt:
 
         # Then
         assert list(doctor.attempt("store", look))[1] == Finding(
-            "failed", "store", "the store cannot be reached", "start it, set --store, or use --local"
+            "failed", "store", "the store cannot be reached", "start it, set --store, or use --local", 7
         )

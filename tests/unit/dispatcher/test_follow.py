@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 from unittest.mock import Mock
@@ -12,7 +13,7 @@ import pytest
 
 from dct_celery.core import events as ev
 from dct_celery.core.leases import LeaseRef
-from dct_celery.core.model import Chunk, Need, Outcome, Phase
+from dct_celery.core.model import Chunk, Outcome
 from dct_celery.core.runview import RunView
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.dispatcher.follow import Follower
@@ -22,7 +23,7 @@ from dct_celery.errors import ConfigError, StoreUnavailable
 from dct_celery.ports import WorkerInfo
 from dct_celery.ports.reporting import Stopping, TestJudged, Ticked, WorkersChanged
 from dct_celery.protocol.runs import ChunkHint
-from dct_celery.protocol.workers import RefusedReport
+from dct_celery.protocol.workers import RefusedReport, RunStage
 from tests.support import streams
 from tests.support.factories import KEY_ID, NONCE, OTHER_KEY, group, make_manifest, make_spec, pool_door, run_door
 from tests.support.memory_ledger import Life, MemoryLedger, MemoryRegistry, MemoryStore, StoredFields
@@ -36,17 +37,20 @@ ME, YOU = "a" * 16, "b" * 16
 class Scene:
     """A follower on a store in memory; `sleep` moves its clock."""
 
-    def __init__(self, folder: Path, store: MemoryStore | None = None, slots: int = 1, count: int = 2) -> None:
+    def __init__(self, folder: Path, store: MemoryStore | None = None, slots: int = 1, count: int = 2, size: int = 0) -> None:
+        """`count` tests, in classes of `size`; without it in one."""
         store = self.store = store or MemoryStore()
         self.folder = folder
         self.now = 100.0
         self.door = run_door("run-one")
         self.ledger = MemoryLedger(store, "run-one", self.door)
         self.ledger.open_run(ME, make_spec("run-one"))
-        self.run = Run(make_manifest(group("app.tests.A", count=count)), slots)
+        size = size or count
+        groups = [group(f"app.tests.{'ABCDEFGHIJKL'[n]}", count=size) for n in range(count // size)]
+        self.run = Run(make_manifest(*groups), slots)
         self.machine = self.run.machine
-        registry = MemoryRegistry(store, "pool", pool_door())
-        registry.beat(WorkerInfo("build-a", "h", 1, "0", 1, KEY_ID, (KEY_ID,)), 3600)
+        registry = self.registry = MemoryRegistry(store, "pool", pool_door())
+        registry.beat(WorkerInfo("build-a", "h", max(slots, 1), "0", 1, KEY_ID, (KEY_ID,)), 3600)
         services: Any = Mock(
             run="run-one", nonce=NONCE, owner=ME, door=self.door, ledger=self.ledger, registry=registry, state_folder=folder,
             clock=lambda: self.now, sleep=self._sleep, interrupted=lambda: False, fleet_trouble=str, fall_back=None, broker=str,
@@ -131,23 +135,101 @@ def test_a_run_that_only_waits_for_its_system_checks_is_cancelled_too(scene: Sce
 
 
 def test_what_the_store_could_not_take_is_done_when_it_is_back(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Given a store that takes no offers
-    offered: list[str] = []
+    # Given a store that takes no writes
+    commit = scene.ledger.commit
 
-    def away(chunk: Chunk) -> None:
+    def away(offers: object, acknowledged: object) -> None:
         raise StoreUnavailable("out of memory")
 
-    monkeypatch.setattr(scene.ledger, "offer", away)
-    with pytest.raises(StoreUnavailable):
-        scene.follower._act([ev.Offer(Chunk("c9", (0,), Phase.ISOLATED, Need.PRISTINE))])
+    monkeypatch.setattr(scene.ledger, "commit", away)
+    (chunk,) = scene.run.offers
+    scene.follower._act([ev.Offer(chunk)])
     for _ in range(5):
         scene.follower.step()
+    assert scene.ledger.fences([chunk.id]) == [None]
     # When
-    monkeypatch.setattr(scene.ledger, "offer", lambda chunk: offered.append(chunk.id))
+    monkeypatch.setattr(scene.ledger, "commit", commit)
     scene.follower.step()
     # Then
-    assert offered[0] == "c9"
+    assert scene.ledger.fences([chunk.id]) == [0]
     assert len(warnings(scene)) == 1
+
+
+def test_what_a_round_has_to_write_goes_out_in_one_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given three slots, and one of them has ended its chunk
+    scene = Scene(tmp_path, slots=3, count=12, size=1)
+    scene.follower._journal = scene.journal()
+    first, *_ = scene.run.offers
+    scene.follower._act([ev.Offer(chunk) for chunk in scene.run.offers])
+    scene.follower.step()
+    lease = scene.ledger.claim(first.id, 1, worker="build-a", slot=1, lease_ms=5000).lease
+    assert lease is not None
+    scene.ledger.append(lease, len(first.indices), as_sent(*map(finished, first.indices)), 5000)
+    written: list[tuple[int, dict[str, int]]] = []
+    commit = scene.ledger.commit
+
+    def counted(offers: list[Chunk], acknowledged: dict[str, int]) -> None:
+        written.append((len(offers), dict(acknowledged)))
+        commit(offers, acknowledged)
+
+    monkeypatch.setattr(scene.ledger, "commit", counted)
+    publish = scene.services.queue.publish
+    publish.reset_mock()
+    # When
+    scene.follower.step()
+    # Then
+    assert written == [(1, {lease.key: len(first.indices)})]
+    assert [len(call.args) for call in publish.call_args_list] == [1]
+    # When nothing has happened since
+    scene.follower.step()
+    # Then
+    assert len(written) == 1
+    scene.close()
+
+
+def test_nothing_is_published_again_while_the_stream_is_ahead(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a chunk that nobody has claimed, and a stream of which each read finds a whole page
+    scene.follower._journal = scene.journal()
+    scene.registry.beat(WorkerInfo("build-a", "h", 1, "0", 1, KEY_ID, (KEY_ID,), {"run-one": RunStage.READY}), 3600)
+    scene.follower.step()
+    publish = scene.services.queue.publish
+    publish.reset_mock()
+    monkeypatch.setattr("dct_celery.dispatcher.follow._PAGE", 1)
+    # When
+    for _ in range(10):
+        stored(scene).add({"k": "moonbeam"})
+        look(scene)
+    # Then
+    assert publish.call_count == 0
+    # When it is read to its end
+    for _ in range(5):
+        look(scene)
+    # Then
+    assert publish.call_count == 1
+
+
+@pytest.mark.parametrize(("answer", "looks"), [(0.0, 10), (0.1, 4), (0.5, 2)])
+def test_a_store_that_is_far_away_is_looked_at_less_often(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, answer: float, looks: int
+) -> None:
+    # Given a store of which each answer takes so many seconds
+    scene.follower._journal = scene.journal()
+    seen: list[float] = []
+    reap = scene.ledger.reap
+
+    def slow() -> list[str]:
+        seen.append(scene.now)
+        scene.now += answer
+        return reap()
+
+    monkeypatch.setattr(scene.ledger, "reap", slow)
+    # When
+    end = scene.now + 2.0
+    while scene.now < end:
+        scene.follower.step()
+    # Then: never so seldom that the leases' clock would be held to have stood still
+    assert abs(len(seen) - looks) <= 2
+    assert max((later - earlier for earlier, later in pairwise(seen)), default=0.0) < 2.0
 
 
 def test_an_interrupt_counts_though_the_store_is_away(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +255,7 @@ def begun(scene: Scene) -> LeaseRef:
     scene.follower._journal = scene.journal()
     scene.follower.step()
     (chunk,) = scene.run.offers
-    scene.ledger.offer(chunk)
+    scene.ledger.commit([chunk])
     claim = scene.ledger.claim(chunk.id, chunk.attempt, worker="build-a", slot=1, lease_ms=5000)
     assert claim.lease is not None
     scene.ledger.append(claim.lease, 1, as_sent(finished(0)), 5000)
@@ -273,7 +355,7 @@ def test_a_chunk_that_its_worker_left_to_others_is_published_again(scene: Scene)
     # Given
     scene.follower.step()
     (chunk,) = scene.run.offers
-    scene.ledger.offer(replace(chunk, attempt=2, avoid="build-a"))
+    scene.ledger.commit([replace(chunk, attempt=2, avoid="build-a")])
     assert scene.ledger.claim(chunk.id, 2, worker="build-a", slot=1, lease_ms=1000).answer == "avoid"
     publish = cast(Any, scene.follower)._services.queue.publish
     before = publish.call_count

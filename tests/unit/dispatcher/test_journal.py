@@ -274,3 +274,13 @@ def test_a_secret_that_a_test_printed_is_not_on_this_disk(journal: Journal) -> N
     assert isinstance(record, TestRecord)
     assert (record.outcome, record.output, record.reason) == (Outcome.FAILED, "login with **", "it is **")
     assert end == entry("completed", 1)
+
+
+def test_a_secret_with_quotes_is_not_on_this_disk_either(journal: Journal) -> None:
+    # Given: in a signed text it is JSON, in a line of the journal it is JSON within JSON
+    masking.PROCESS.learn(['correct "horse"'])
+    fields = streams.recorded(DOOR, held(5), 1, finished(0, "failed", output='login with correct "horse"'))
+    # When
+    journal.append([read_entry(DOOR, "1-1", fields)])
+    # Then
+    assert "horse" not in journal.path.read_text()

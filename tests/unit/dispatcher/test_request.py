@@ -7,13 +7,10 @@ from typing import Any
 
 import pytest
 
-from dct_celery.core.model import Outcome, Phase, Verdict
-from dct_celery.dispatcher.request import Request, make_request, require_project, settings_of_manage_py, strangers, test_arguments
+from dct_celery.dispatcher.request import Request, django_words, make_request, require_project, strangers
 from dct_celery.errors import ConfigError
 from dct_celery.settings import Settings
-from tests.support.factories import make_entry
 
-test_arguments.__test__ = False  # type: ignore[attr-defined]  # a function of ours, not a test
 MANAGE = 'import os\nos.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")\n'
 
 
@@ -24,7 +21,7 @@ def request_for(root: Path, environ: dict[str, str] | None = None, *, below: str
 
 
 def test_without_options_only_the_verbosity_is_said() -> None:
-    assert test_arguments(Settings(), None) == ["--verbosity=1"]
+    assert django_words(Settings(), None) == ["--verbosity=1"]
 
 
 def test_every_option_is_said_in_djangos_words() -> None:
@@ -46,7 +43,7 @@ def test_every_option_is_said_in_djangos_words() -> None:
         verbosity=2,
     )
     # When
-    argv = test_arguments(settings, 42)
+    argv = django_words(settings, 42)
     # Then
     assert argv == [
         "--verbosity=2", "--pattern=check*.py", "--top-level-directory=src", "--testrunner=a.Runner", "--failfast",
@@ -56,7 +53,7 @@ def test_every_option_is_said_in_djangos_words() -> None:
 
 
 def test_a_seed_of_zero_is_a_seed() -> None:
-    assert "--shuffle=0" in test_arguments(Settings(), 0)
+    assert "--shuffle=0" in django_words(Settings(), 0)
 
 
 @pytest.mark.parametrize(("below", "directory"), [(".", "."), ("shop", "shop")])
@@ -86,24 +83,25 @@ def test_settings_come_from_the_flag_before_the_variable_before_manage_py(tmp_pa
     assert request_for(tmp_path).settings == "shop.settings"
 
 
+def test_the_settings_module_is_the_first_of_the_words(tmp_path: Path) -> None:
+    assert request_for(tmp_path, settings="a.b", labels=("shop",)).words == ("--settings=a.b", "--verbosity=1", "shop")
+    assert request_for(tmp_path, labels=("shop",)).words == ("--verbosity=1", "shop")
+
+
+def test_another_backend_gets_labels_and_extra_words_as_they_are(tmp_path: Path) -> None:
+    # When
+    request = request_for(tmp_path, backend="plain:BACKEND", extra=("--fast",), labels=("one",), verbosity=2)
+    # Then
+    assert (request.backend, request.words, request.settings) == ("plain:BACKEND", ("--fast", "one"), None)
+
+
 @pytest.mark.parametrize(
-    "source", [None, "", "def broken(:", "\0", 'os.environ.setdefault("OTHER", "x")', 'f("DJANGO_SETTINGS_MODULE", name)']
+    ("given", "flag"),
+    [({"tag": ("slow",)}, "--tag"), ({"k": ("x",)}, "-k"), ({"shuffle": 0}, "--shuffle"), ({"settings": "a"}, "--settings")],
 )
-def test_a_manage_py_that_says_nothing_says_none(tmp_path: Path, source: str | None) -> None:
-    # Given
-    path = tmp_path / "manage.py"
-    if source is not None:
-        path.write_text(source)
-    # Then
-    assert settings_of_manage_py(path) is None
-
-
-def test_manage_py_is_read_and_never_run(tmp_path: Path) -> None:
-    # Given
-    path = tmp_path / "manage.py"
-    path.write_text(f"raise SystemExit\n{MANAGE}")
-    # Then
-    assert settings_of_manage_py(path) == "shop.settings"
+def test_an_option_that_another_backend_would_pass_over_is_refused(tmp_path: Path, given: dict[str, Any], flag: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{flag} is for Django's tests; give the backend plain:B its words with --extra"):
+        request_for(tmp_path, backend="plain:B", **given)
 
 
 def test_pythonpath_inside_the_tree_travels_as_relative_entries(tmp_path: Path) -> None:
@@ -148,31 +146,6 @@ def test_the_variables_of_tests_travel_and_those_of_the_machine_do_not(tmp_path:
     assert request.environment == travelling
 
 
-@pytest.mark.parametrize(
-    ("manage", "settings", "command"),
-    [
-        (True, "shop.settings", "python manage.py test a.T.test_0"),
-        (False, "shop.settings", "python -m django test --settings=shop.settings a.T.test_0"),
-        (False, None, "python -m django test a.T.test_0"),
-    ],
-)
-def test_a_failure_can_be_run_again_alone(tmp_path: Path, manage: bool, settings: str | None, command: str) -> None:
-    # Given
-    if manage:
-        (tmp_path / "manage.py").write_text("")
-    # When
-    request = request_for(tmp_path, settings=settings)
-    # Then
-    assert request.rerun(Verdict(make_entry(cls="a.T"), Outcome.FAILED)) == command
-
-
-def test_a_module_that_does_not_import_is_run_again_by_its_own_name(tmp_path: Path) -> None:
-    # Given
-    entry = make_entry(phase=Phase.LOAD_FAILED, id="unittest.loader._FailedTest.shop.tests")
-    # Then
-    assert request_for(tmp_path).rerun(Verdict(entry, Outcome.ERROR)) == "python -m django test shop.tests"
-
-
 def test_a_folder_without_a_project_is_refused_and_says_where_one_is(tmp_path: Path) -> None:
     # Given
     with pytest.raises(ConfigError, match=r"no Django project: .*run it in the project's folder.*--settings"):
@@ -187,5 +160,6 @@ def test_a_folder_without_a_project_is_refused_and_says_where_one_is(tmp_path: P
 def test_whatever_names_a_project_today_is_enough(tmp_path: Path) -> None:
     require_project(Settings(project_dir=str(tmp_path), settings="shop.settings"), {})
     require_project(Settings(project_dir=str(tmp_path)), {"DJANGO_SETTINGS_MODULE": "shop.settings"})
+    require_project(Settings(project_dir=str(tmp_path), backend="plain:BACKEND"), {})
     (tmp_path / "manage.py").write_text("that nobody can parse (")
     require_project(Settings(project_dir=str(tmp_path)), {})

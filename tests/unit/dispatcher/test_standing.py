@@ -82,13 +82,13 @@ class Going(Scene):
         super().__init__()
         self.run = Run(make_manifest(group("app.A", count=2), group("app.B")))
         first = self.run.offers[0]
-        self.ledger.offer(first)
+        self.ledger.commit([first])
         lease = self.ledger.claim(first.id, 1, worker="build-a", slot=1, lease_ms=5000).lease
         assert lease is not None
         self.lease = lease
         self.run.send(ev.Claimed(lease, 5000))
         self.waiting = self.run.offers[1]
-        self.ledger.offer(self.waiting)
+        self.ledger.commit([self.waiting])
         self.journal = Journal(folder, "run-one", "head", run_door("run-one"))
 
     @property
@@ -224,6 +224,15 @@ def test_the_end_of_a_chunk_of_which_the_stream_says_nothing_is_asked_for_again(
     going.reopen()
     assert going.ledger.end(going.lease, 0, ev.ChunkCompleted()) is WriteAnswer.MOVED
     assert going.ledger.end(replace(going.lease, epoch=2), 0, ev.ChunkCompleted()) is WriteAnswer.OK
+
+
+def test_a_dispatcher_that_stood_still_concludes_nothing_from_two_looks(going: Going) -> None:
+    # Given a chunk that is claimed, and ends, ahead of what has been read
+    going.stored.slips[going.lease.chunk].fence = 999
+    # Then
+    assert going.trouble() == ""
+    assert going.trouble(60.0) == ""
+    assert going.trouble() == WRONG
 
 
 def test_while_the_stream_is_not_read_to_its_end_nothing_is_concluded(going: Going) -> None:

@@ -85,7 +85,7 @@ def look(ledger: MemoryLedger, *active: str, workers: tuple[WorkerInfo, ...] = (
 
 
 def claim(ledger: MemoryLedger, name: str = "c1") -> LeaseRef:
-    ledger.offer(Chunk(name, (0, 1), Phase.ISOLATED, Need.PRISTINE))
+    ledger.commit([Chunk(name, (0, 1), Phase.ISOLATED, Need.PRISTINE)])
     claim = ledger.claim(name, 1, worker="build-a", slot=1, lease_ms=1000)
     assert claim.lease is not None
     return claim.lease
@@ -191,7 +191,7 @@ def test_a_run_is_what_its_ledger_stream_and_workers_say(ledger: MemoryLedger) -
     ledger.publish_manifest(MANIFEST)
     held = claim(ledger)
     ledger.append(held, 3, as_sent(finished(0), finished(1, "failed"), fixture("setUpClass (app.Case)")), 1000)
-    ledger.acknowledge({"c1.1": 2})
+    ledger.commit(acknowledged={"c1.1": 2})
     # When
     found = look(ledger, "run-one", workers=(BUILD, replace(BUILD, name="build-b", runs={"two": RunStage.READY})))
     # Then

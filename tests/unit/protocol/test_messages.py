@@ -26,7 +26,7 @@ from dct_celery.core.model import (
     Outcome,
     Phase,
 )  # fmt: skip
-from dct_celery.core.records import FixtureRecord, TestRecord
+from dct_celery.core.records import PASSED, FixtureRecord, TestRecord
 from dct_celery.errors import Untrusted
 from dct_celery.protocol import door as doors
 from dct_celery.protocol import runs, stream, workers
@@ -60,10 +60,11 @@ RELEASED = st.builds(
     ev.ChunkReleased, st.sampled_from(ev.ReleaseReason), TEXT, TEXT, st.none() | COUNT, st.none() | REF, SECONDS, NUMBERS
 )
 LEASES = st.builds(LeaseRef, TEXT, st.integers(1, 999), st.integers(0, 10**12), TEXT, st.integers(0, 99), st.integers(1, 999))
+TEXTS = st.lists(TEXT, max_size=2).map(tuple)
 WORDS = st.dictionaries(TEXT, TEXT, max_size=2)
 SPECS = st.builds(
-    make_spec, st.from_regex(r"[a-z0-9][a-z0-9-]{5,25}", fullmatch=True), argv=st.lists(TEXT, max_size=2).map(tuple),
-    settings=st.none() | TEXT, directory=TEXT, environment=WORDS, test_timeout=st.none() | SECONDS,
+    make_spec, st.from_regex(r"[a-z0-9][a-z0-9-]{5,25}", fullmatch=True), words=TEXTS,
+    directory=TEXT, environment=WORDS, test_timeout=st.none() | SECONDS,
     databases=st.builds(runs.DatabaseRules, st.booleans(), st.sampled_from(["auto", "always", "never"]), allow=st.just(("a",))),
 )  # fmt: skip
 WORKERS = st.builds(
@@ -80,7 +81,19 @@ REPORTS: list[st.SearchStrategy[Any]] = [
 ]
 MESSAGES: dict[type, st.SearchStrategy[Any]] = {
     Chunk: CHUNKS,
-    Entry: st.builds(Entry, COUNT, TEXT, TEXT, TEXT, st.sampled_from(Phase), st.none() | TEXT, st.none() | COUNT),
+    Entry: st.builds(
+        Entry,
+        COUNT,
+        TEXT,
+        TEXT,
+        TEXT,
+        st.sampled_from(Phase),
+        st.none() | TEXT,
+        st.none() | COUNT,
+        keep_with=TEXTS,
+        locks=TEXTS,
+        label=TEXT,
+    ),
     TestRecord: TESTS,
     FixtureRecord: FIXTURES,
     LeaseRef: LEASES,
@@ -222,6 +235,33 @@ def test_records_of_which_any_field_was_changed_are_rejected(data: st.DataObject
     assert not isinstance(changed.fact, ev.Ended)
 
 
+PASSES = st.lists(st.tuples(st.integers(0, 10**16), st.floats(0, 1e12)), min_size=1, max_size=4)
+
+
+@given(PASSES)
+def test_plain_passes_are_the_same_records_read_in_haste_or_with_care(passes: list[tuple[int, float]]) -> None:
+    # Given: what a test process sends, and the same with a space, which nothing in haste understands
+    quick = f"[{','.join(PASSED % each for each in passes)}]"
+    slow = quick.replace("{", "{ ")
+
+    def read(text: str) -> object:
+        try:
+            return stream.parse_records(text)
+        except Untrusted as error:
+            return str(error)
+
+    # Then
+    assert read(quick) == read(slow)
+
+
+@pytest.mark.parametrize("spoil", ["]", ",", "\ud800", "{}", "[", "0"])
+def test_plain_passes_with_anything_behind_them_are_rejected(spoil: str) -> None:
+    record = PASSED % (1, 0.5)
+    for text in (f"[{record}]{spoil}", f"[{record}{spoil}]"):
+        with pytest.raises(Untrusted):
+            stream.parse_records(text)
+
+
 @given(st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text()
     | st.sampled_from(["TestFinished", "FixtureFinished", "passed", "setUpClass (a.T)"]),
@@ -273,7 +313,8 @@ def test_a_text_that_is_too_long_is_not_looked_at(monkeypatch: pytest.MonkeyPatc
         ({"code": "shell"}, "code: must be one of snapshot, checkout"),
         ({"hash_seed": "0; rm"}, "hash_seed: must match"),
         ({"directory": "x" * 5000}, "directory: must not be longer than 4096"),
-        ({"argv": "--all"}, "argv: must be a list"),
+        ({"words": "--all"}, "words: must be a list"),
+        ({"backend": "os.system"}, "backend: must match"),
         ({"environment": {"A": 1}}, "environment: must be text"),
         ({"expires_ms": -1}, "expires_ms: must be at least 0"),
         ({"test_timeout": -1}, "test_timeout: must be at least 0"),
@@ -328,6 +369,21 @@ def test_the_length_of_what_is_too_long_makes_no_kind_of_its_own() -> None:
         rejects.note("stream", Untrusted(f"is too long: {number} characters"))
     # Then
     assert len(rejects.counts) == 1
+
+
+def test_ones_own_offer_is_known_again_without_a_look_and_only_in_its_epoch() -> None:
+    # Given an offer of ours, on its way back
+    chunk = Chunk("c1", (0,), Phase.ISOLATED, Need.PRISTINE)
+    fields_ = streams.offered(DOOR, chunk, 3)
+    own = {(3, fields_["d"]): chunk}
+    # When
+    (moved,) = stream.read_page(DOOR, [("1-0", {**fields_, "e": "4"})], own).rejected
+    (entry,) = stream.read_page(DOOR, [("2-0", fields_)], own).entries
+    # Then
+    assert str(moved.error) == "has a wrong signature"
+    assert entry.fact == ev.Offered(chunk)
+    assert entry.fact.chunk is chunk
+    assert own == {}
 
 
 def test_a_page_without_rows_has_no_last_id() -> None:

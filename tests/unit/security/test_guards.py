@@ -16,7 +16,6 @@ from dct_celery.security.guards import Configured, check, hosts_to_resolve, look
 SHOP = Configured(
     alias="default",
     vendor="postgresql",
-    engine="django.db.backends.postgresql",
     name="shop",
     test_name="test_shop",
     test=False,
@@ -289,7 +288,7 @@ NAMES = st.text("abcprodlive_-.\n'\x00é", max_size=80)
 
 
 VENDORS = st.sampled_from(["postgresql", "mysql", "sqlite", "x"])
-ANY = {**dict.fromkeys(("alias", "engine", "name", "test_name", "host", "port"), NAMES), "vendor": VENDORS}
+ANY = {**dict.fromkeys(("alias", "name", "test_name", "host", "port"), NAMES), "vendor": VENDORS}
 
 
 @given(st.builds(Configured, **ANY, test=st.booleans(), used=st.booleans()))

@@ -91,6 +91,27 @@ def test_fields_with_a_default_may_be_missing() -> None:
     assert decode(payload) == TestFinished(1, Outcome.PASSED, 0.5)
 
 
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"kind":"TestStarted","index":01}',
+        b'{"kind":"TestStarted","index":-1}',
+        b'{"kind":"TestStarted","index":1}x',
+        b'{"kind":"TestFinished","index":00,"outcome":"passed","seconds":0.100000}',
+        b'{"kind":"TestFinished","index":1,"outcome":"passed","seconds":00.100000}',
+        b'{"kind":"TestFinished","index":1,"outcome":"passed","seconds":-0.100000}',
+        b'{"kind":"TestFinished","index":1,"outcome":"passed","seconds":9999999999999999.100000}',
+        b'{"kind":"TestFinished","index":9999999999999999,"outcome":"passed","seconds":0.100000}',
+        b'{"kind":"TestFinished","index":1,"outcome":"passed","seconds":0.100000}\n',
+        b'{"kind":"TestFinished",\n"index":1,"outcome":"passed","seconds":0.5}',
+        b'{"kind":"TestFinished",\r"index":1,"outcome":"passed","seconds":0.5}',
+    ],
+)
+def test_what_only_looks_like_the_record_of_a_pass_is_a_protocol_error(payload: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        decode(payload)
+
+
 @given(st.integers(0, 10**9), st.floats(0, 1e6))
 def test_what_is_written_in_haste_is_the_same_message(index: int, seconds: float) -> None:
     assert decode(messages.started(index)) == TestStarted(index)

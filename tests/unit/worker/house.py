@@ -9,11 +9,13 @@ from typing import Any, cast
 
 from dct_celery.ports import DatabaseSpec
 from dct_celery.wire import messages
+from dct_celery.worker.clone_maker import CloneMaker
 from dct_celery.worker.clones import ClonePool
 from dct_celery.worker.layout import RunFolder
-from dct_celery.worker.maker import Maker
+from dct_celery.worker.naming import CloneNaming
 from dct_celery.worker.signs import Signs
 from dct_celery.worker.templates import Fork, Templates
+from tests.support.fake_clock import FakeClock
 from tests.support.memory_database import BOOKS, MemoryDatabases, MemoryServer
 
 KEY = "0123456789abcdef" * 4
@@ -72,18 +74,23 @@ class House:
         self.project = Project(self.world)
         self.specs = [DatabaseSpec(alias, "postgresql", "shop") for alias in aliases]
         self.servers = {alias: HealingServer(self.world) for alias in aliases}
-        self.signs = Signs()
-        self.maker = Maker(run, "build-a@host", f"owner-of-{run}", keep_days=14)
+        self.clock = FakeClock()
+        self.signs = Signs(self.clock)
+        self.naming = CloneNaming(run, "build-a@host", f"owner-of-{run}", keep_days=14)
         for alias, server in self.servers.items():
-            self.signs.give(alias, server.sign_of_life(self.maker.owner))
+            self.signs.give(alias, server.sign_of_life(self.naming.owner))
         fork = cast(Fork, self.project.fork)
-        self.templates = Templates(KEY, self.specs, self.servers, fork, folder / "cache", self.maker, self.signs)
+        self.templates = Templates(KEY, self.specs, self.servers, fork, folder / "cache", self.naming, self.clock, self.signs)
         self.folder = RunFolder(folder / run)
         self.folder.create()
 
     def pool(self, **more: Any) -> ClonePool:
         options = {"slots": 2, "flushes": frozenset(), **more}
-        return ClonePool(self.templates, self.specs, self.servers, self.folder, self.maker, **options)
+        maker = self.maker("p")
+        return ClonePool(self.templates, self.specs, self.servers, self.folder.clones, maker, self.clock, **options)
+
+    def maker(self, place: int | str = "p") -> CloneMaker:
+        return CloneMaker(self.templates, self.servers, self.folder.clones, self.naming, self.clock, place)
 
     def kinds(self) -> dict[str, int]:
         """How many databases of each kind there are."""

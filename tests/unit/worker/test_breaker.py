@@ -7,11 +7,20 @@ from pathlib import Path
 import pytest
 
 from dct_celery.worker.breaker import FAILURES, LONGEST_REST, REST_SECONDS, Breaker, Troubles
+from tests.support.fake_clock import FakeClock
+
+
+class TickingClock(FakeClock):
+    """A second passes with each look at it."""
+
+    def wall(self) -> float:
+        self.now += 1.0
+        return super().wall()
 
 
 @pytest.fixture
 def troubles(tmp_path: Path) -> Troubles:
-    return Troubles(tmp_path / "troubles")
+    return Troubles(tmp_path / "troubles", TickingClock())
 
 
 def test_a_few_failures_are_no_reason_to_rest(troubles: Troubles) -> None:
@@ -78,3 +87,13 @@ def test_a_trial_that_goes_well_ends_it(troubles: Troubles) -> None:
     troubles.note("no room on the server")
     # Then
     assert breaker.trouble(REST_SECONDS + 2) == ""
+
+
+def test_two_failures_at_the_same_moment_are_two(tmp_path: Path) -> None:
+    # Given
+    clock = FakeClock()
+    # When
+    for _ in range(2):
+        Troubles(tmp_path, clock).note("no room on the server")
+    # Then
+    assert len(Troubles(tmp_path, clock).reasons()) == 2

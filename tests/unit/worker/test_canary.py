@@ -6,12 +6,13 @@ import pytest
 
 from dct_celery.errors import DatabaseError
 from dct_celery.worker.canary import LOOK_SECONDS, Canary
+from tests.support.fake_clock import FakeClock
 from tests.support.memory_database import MemoryDatabases, MemoryServer
 
 
 def test_a_server_that_is_as_it_was_is_no_trouble() -> None:
     # Given
-    canary = Canary([MemoryServer()])
+    canary = Canary([MemoryServer()], FakeClock())
     canary.remember()
     # Then
     assert canary.trouble() == ""
@@ -20,7 +21,7 @@ def test_a_server_that_is_as_it_was_is_no_trouble() -> None:
 def test_a_restart_is_trouble_until_it_is_remembered() -> None:
     # Given
     world = MemoryDatabases()
-    canary = Canary([MemoryServer(), MemoryServer(world)])
+    canary = Canary([MemoryServer(), MemoryServer(world)], FakeClock())
     canary.remember()
     # When
     world.life += 1
@@ -34,7 +35,7 @@ def test_a_restart_is_trouble_until_it_is_remembered() -> None:
 def test_a_server_that_does_not_answer_is_trouble_and_away() -> None:
     # Given
     world = MemoryDatabases()
-    canary = Canary([MemoryServer(world)])
+    canary = Canary([MemoryServer(world)], FakeClock())
     canary.remember()
     # When
     world.down = True
@@ -47,22 +48,38 @@ def test_nobody_waits_for_a_server_when_there_is_nothing_to_wait_for_any_more() 
     # Given
     world = MemoryDatabases(down=True)
     # Then
-    assert not Canary([MemoryServer(world)]).wait(60.0, give_up=lambda: True)
+    assert not Canary([MemoryServer(world)], FakeClock()).wait(60.0, give_up=lambda: True)
     world.down = False
-    assert Canary([MemoryServer(world)]).wait(0.0, give_up=lambda: False)
+    assert Canary([MemoryServer(world)], FakeClock()).wait(0.0, give_up=lambda: False)
 
 
-def test_who_waits_is_told_of_a_server_that_is_gone_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_waits_is_told_of_a_server_that_is_gone_now_and_then() -> None:
     # Given
-    now = [100.0]
-    monkeypatch.setattr("dct_celery.worker.canary.time.monotonic", lambda: now[0])
+    clock = FakeClock()
     world = MemoryDatabases()
-    canary = Canary([MemoryServer(world)])
+    canary = Canary([MemoryServer(world)], clock)
     canary.remember()
     world.down = True
     # When
     canary.watch()
-    now[0] += LOOK_SECONDS
+    clock.now += LOOK_SECONDS
     # Then
     with pytest.raises(DatabaseError, match="does not answer"):
         canary.watch()
+
+
+def test_a_server_that_comes_back_in_time_is_waited_for() -> None:
+    # Given
+    clock, world = FakeClock(), MemoryDatabases(down=True)
+    clock.at(3.2, lambda: setattr(world, "down", False))
+    # Then
+    assert Canary([MemoryServer(world)], clock).wait(60.0, give_up=lambda: False)
+    assert clock.waits == [0.5] * 7
+
+
+def test_a_server_that_stays_away_is_given_up_when_the_time_is_over() -> None:
+    # Given
+    clock = FakeClock()
+    # Then
+    assert not Canary([MemoryServer(MemoryDatabases(down=True))], clock).wait(2.0, give_up=lambda: False)
+    assert clock.now == pytest.approx(1002.5)

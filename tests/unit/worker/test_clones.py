@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -31,7 +30,7 @@ def work_off(pool: ClonePool) -> int:
 
 
 def take(house: House, kind: str = PRISTINE) -> str:
-    name = house.folder.take_spare("default", kind)
+    name = house.folder.clones.take_spare("default", kind)
     assert name is not None
     return name
 
@@ -40,7 +39,7 @@ def test_each_slot_finds_a_spare(house: House) -> None:
     # When
     work_off(house.pool(slots=3))
     # Then
-    names = house.folder.spares("default", PRISTINE)
+    names = house.folder.clones.spares("default", PRISTINE)
     assert len(names) == 3
     assert all(house.world.databases[name].rows == BOOKS for name in names)
 
@@ -54,7 +53,7 @@ def test_no_more_are_made_once_each_slot_has_its_own(house: House) -> None:
     take(house)
     work_off(pool)
     # Then
-    assert house.folder.spares("default", PRISTINE) == []
+    assert house.folder.clones.spares("default", PRISTINE) == []
 
 
 def test_flushed_ones_come_after_the_pristine_ones_where_something_flushes(house: House) -> None:
@@ -63,8 +62,8 @@ def test_flushed_ones_come_after_the_pristine_ones_where_something_flushes(house
     # When
     work_off(pool)
     # Then
-    assert len(house.folder.spares("default", PRISTINE)) == 2
-    assert [house.world.databases[name].rows for name in house.folder.spares("default", FLUSHED)] == [[], []]
+    assert len(house.folder.clones.spares("default", PRISTINE)) == 2
+    assert [house.world.databases[name].rows for name in house.folder.clones.spares("default", FLUSHED)] == [[], []]
 
 
 def test_one_stays_in_reserve_while_anything_can_spoil_a_clone(house: House) -> None:
@@ -75,7 +74,7 @@ def test_one_stays_in_reserve_while_anything_can_spoil_a_clone(house: House) -> 
     take(house)
     work_off(pool)
     # Then
-    assert len(house.folder.spares("default", PRISTINE)) == 1
+    assert len(house.folder.clones.spares("default", PRISTINE)) == 1
 
 
 def test_a_database_that_is_not_flushed_is_there_pristine_for_the_second_phase(tmp_path: Path) -> None:
@@ -85,8 +84,8 @@ def test_a_database_that_is_not_flushed_is_there_pristine_for_the_second_phase(t
     # When
     work_off(house.pool(slots=2, flushes=frozenset({"default"})))
     # Then
-    assert len(house.folder.spares("other", PRISTINE)) == 4
-    assert house.folder.spares("other", FLUSHED) == []
+    assert len(house.folder.clones.spares("other", PRISTINE)) == 4
+    assert house.folder.clones.spares("other", FLUSHED) == []
 
 
 def test_retired_clones_are_dropped_in_the_background(house: House) -> None:
@@ -95,11 +94,11 @@ def test_retired_clones_are_dropped_in_the_background(house: House) -> None:
     work_off(pool)
     name = take(house)
     # When
-    house.folder.retire_clone(name)
+    house.folder.clones.retire(name)
     work_off(pool)
     # Then
     assert name not in house.world.databases
-    assert house.folder.retired() == []
+    assert house.folder.clones.retired() == []
 
 
 def test_where_healing_is_cheaper_a_retired_clone_becomes_the_next_spare(house: House) -> None:
@@ -111,10 +110,10 @@ def test_where_healing_is_cheaper_a_retired_clone_becomes_the_next_spare(house: 
     used = take(house)
     house.spoil(used)
     # When
-    house.folder.retire_clone(used)
+    house.folder.clones.retire(used)
     work_off(pool)
     # Then
-    (name,) = house.folder.spares("default", PRISTINE)
+    (name,) = house.folder.clones.spares("default", PRISTINE)
     assert house.world.databases[name].rows == BOOKS
     assert house.servers["default"].stats.cloned == made
     assert used not in house.world.databases
@@ -124,13 +123,13 @@ def test_the_end_leaves_templates_alone_and_no_clone(house: House) -> None:
     # Given
     pool = house.pool(slots=3, flushes=frozenset({"default"}))
     work_off(pool)
-    house.folder.retire_clone(take(house))
+    house.folder.clones.retire(take(house))
     take(house)  # a slot that died with it
     # When
-    pool.close(time.monotonic() + 5)
+    pool.close(house.clock.now + 5)
     # Then
     assert house.kinds() == {"flushed": 1, "template": 1}
-    assert house.folder.clones() == house.folder.retired() == []
+    assert house.folder.clones.in_use() == house.folder.clones.retired() == []
 
 
 def test_clones_that_are_worth_it_are_kept_clean_for_the_next_run(house: House, tmp_path: Path) -> None:
@@ -140,8 +139,8 @@ def test_clones_that_are_worth_it_are_kept_clean_for_the_next_run(house: House, 
     work_off(pool)
     used = take(house)
     house.spoil(used)
-    house.folder.retire_clone(used)
-    pool.close(time.monotonic() + 5)
+    house.folder.clones.retire(used)
+    pool.close(house.clock.now + 5)
     assert house.kinds() == {"idle": 2, "template": 1}
     # When
     following = House(tmp_path, run="run-2", world=house.world)
@@ -150,7 +149,7 @@ def test_clones_that_are_worth_it_are_kept_clean_for_the_next_run(house: House, 
     # Then
     assert following.servers["default"].stats.adopted == 2
     assert following.servers["default"].stats.cloned == 0
-    assert all(house.world.databases[name].rows == BOOKS for name in following.folder.spares("default", PRISTINE))
+    assert all(house.world.databases[name].rows == BOOKS for name in following.folder.clones.spares("default", PRISTINE))
 
 
 @pytest.mark.parametrize(("keep", "idle"), [("always", 2), ("never", 0)])
@@ -160,7 +159,7 @@ def test_what_is_kept_can_be_decided(house: House, keep: str, idle: int) -> None
     pool = house.pool(slots=2, keep=keep)
     work_off(pool)
     # When
-    pool.close(time.monotonic() + 5)
+    pool.close(house.clock.now + 5)
     # Then
     assert house.kinds().get("idle", 0) == idle
 
@@ -171,7 +170,7 @@ def test_no_more_are_kept_than_slots_can_use(house: House) -> None:
     for _ in range(5):
         pool.add(house.specs[0], PRISTINE)
     # When
-    pool.close(time.monotonic() + 5)
+    pool.close(house.clock.now + 5)
     # Then
     assert house.kinds()["idle"] == 2
 
@@ -182,9 +181,9 @@ def test_after_the_deadline_nothing_is_healed(house: House) -> None:
     pool = house.pool(slots=1)
     work_off(pool)
     used = take(house)
-    house.folder.retire_clone(used)
+    house.folder.clones.retire(used)
     # When
-    pool.close(time.monotonic() - 1)
+    pool.close(house.clock.now - 1)
     # Then
     assert house.kinds() == {"template": 1}
 
@@ -197,7 +196,7 @@ def test_a_server_in_trouble_costs_the_head_start_and_no_more(house: House) -> N
     assert pool.step()
     # Then it waits a while before it tries again
     assert not pool.step()
-    assert house.folder.spares("default", PRISTINE) == []
+    assert house.folder.clones.spares("default", PRISTINE) == []
 
 
 def test_what_the_checks_use_is_none_of_the_slots(house: House) -> None:
@@ -208,7 +207,7 @@ def test_what_the_checks_use_is_none_of_the_slots(house: House) -> None:
     work_off(pool)
     # Then
     assert set(names) == {"default"}
-    assert len(house.folder.spares("default", PRISTINE)) == 1
+    assert len(house.folder.clones.spares("default", PRISTINE)) == 1
 
 
 def test_the_export_is_written_when_there_is_nothing_else_to_do(house: House, tmp_path: Path) -> None:
@@ -228,11 +227,11 @@ def test_a_retired_clone_is_taken_out_before_it_is_healed(house: House) -> None:
     pool = house.pool(slots=1, flushes=frozenset({"default"}))
     work_off(pool)
     used = take(house)
-    house.folder.retire_clone(used)
+    house.folder.clones.retire(used)
     reclaimed: list[str | None] = []
 
     def heal(name: str, template: str, fresh: str, mark: Mark) -> str:
-        reclaimed.append(house.folder.reclaim("default"))  # a slot looks for one to heal
+        reclaimed.append(house.folder.clones.reclaim("default"))  # a slot looks for one to heal
         return name
 
     server.heal = heal  # type: ignore[method-assign]
@@ -240,19 +239,19 @@ def test_a_retired_clone_is_taken_out_before_it_is_healed(house: House) -> None:
     pool.add(house.specs[0], PRISTINE)
     # Then
     assert reclaimed == [None]
-    assert used in house.folder.spares("default", PRISTINE)
+    assert used in house.folder.clones.spares("default", PRISTINE)
 
 
 def test_a_retired_clone_is_taken_out_before_it_is_dropped(house: House) -> None:
     # Given
     pool = house.pool(slots=1)
     work_off(pool)
-    house.folder.retire_clone(take(house))
+    house.folder.clones.retire(take(house))
     reclaimed: list[str | None] = []
     drop = house.servers["default"].drop
 
     def slow(name: str) -> None:
-        reclaimed.append(house.folder.reclaim("default"))
+        reclaimed.append(house.folder.clones.reclaim("default"))
         drop(name)
 
     house.servers["default"].drop = slow  # type: ignore[method-assign]
@@ -265,13 +264,13 @@ def test_a_retired_clone_is_taken_out_before_it_is_dropped(house: House) -> None
 def test_no_slot_can_take_what_the_checks_are_given(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given slots that take every spare at once
     pool = house.pool(slots=1)
-    add = house.folder.add_spare
+    add = house.folder.clones.add_spare
 
     def snatched(name: str, alias: str, kind: str) -> None:
         add(name, alias, kind)
-        house.folder.take_spare(alias, kind)
+        house.folder.clones.take_spare(alias, kind)
 
-    monkeypatch.setattr(house.folder, "add_spare", snatched)
+    monkeypatch.setattr(house.folder.clones, "add_spare", snatched)
     # When
     names = pool.take_all()
     # Then
@@ -294,15 +293,15 @@ def test_what_the_checks_cannot_have_is_given_back_and_the_pool_pauses(tmp_path:
         pool.take_all()
     # Then
     assert pool.quiet
-    assert len(house.folder.retired()) == 1
-    assert len(house.folder.spares("a", PRISTINE)) == 1
+    assert len(house.folder.clones.retired()) == 1
+    assert len(house.folder.clones.spares("a", PRISTINE)) == 1
 
 
 def test_a_full_disk_does_not_keep_the_pool_from_dropping(house: House) -> None:
     # Given
     pool = house.pool(slots=1, flushes=frozenset({"default"}))
     work_off(pool)
-    house.folder.retire_clone(take(house))
+    house.folder.clones.retire(take(house))
 
     def full(template: str, name: str, mark: Mark) -> None:
         raise CloneFailed("disk full")
@@ -312,7 +311,7 @@ def test_a_full_disk_does_not_keep_the_pool_from_dropping(house: House) -> None:
     for _ in range(5):
         pool.step()
     # Then
-    assert house.folder.retired() == []
+    assert house.folder.clones.retired() == []
 
 
 def test_one_that_cannot_be_dropped_does_not_keep_the_others(house: House) -> None:
@@ -322,12 +321,12 @@ def test_one_that_cannot_be_dropped_does_not_keep_the_others(house: House) -> No
     stubborn, other = take(house), take(house)
     house.world.stubborn.add(stubborn)
     for name in (stubborn, other):
-        house.folder.retire_clone(name)
+        house.folder.clones.retire(name)
     # When
     for _ in range(5):
         pool.step()
     # Then
-    assert [name for name, _ in house.folder.retired()] == [stubborn]
+    assert [name for name, _ in house.folder.clones.retired()] == [stubborn]
     assert other not in house.world.databases
 
 
@@ -347,15 +346,15 @@ def test_what_a_killed_slot_had_is_free_a_little_later(house: House, monkeypatch
     work_off(pool)
     # Then
     assert name not in house.world.databases
-    assert house.folder.clones() == []
+    assert house.folder.clones.in_use() == []
 
 
 def test_a_note_that_is_just_being_written_does_not_keep_the_pool_from_closing(house: House) -> None:
     # Given
     pool = house.pool(slots=1)
     work_off(pool)
-    house.folder.note_clone("test_x", "")
+    house.folder.clones.note("test_x", "")
     # When
-    pool.close(time.monotonic() + 5)
+    pool.close(house.clock.now + 5)
     # Then
     assert house.kinds() == {"template": 1}

@@ -80,7 +80,7 @@ def test_the_latest_runs_are_remembered(file: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_disk_that_takes_nothing_lets_a_run_end(file: Path) -> None:
     # Given
-    file.with_name("ended.json.tmp").mkdir()
+    file.mkdir()
     runs = EndedRuns(file)
     # When
     runs.note(NONCE, 1)

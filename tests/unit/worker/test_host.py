@@ -14,6 +14,7 @@ from dct_celery.worker import host as hosts
 from dct_celery.worker.host import Host, pause_after
 from dct_celery.worker.layout import WorkFolder
 from tests.support.factories import NONCE, OTHER_KEY, pool_door
+from tests.support.fake_clock import FakeClock
 from tests.support.memory_ledger import MemoryRegistry, MemoryStore
 
 RUN = "run-one"
@@ -52,6 +53,9 @@ class Keeper:
     def resting(self) -> list[str]:
         return []
 
+    def start(self) -> None:
+        self.started = True
+
     def end(self) -> None:
         self.ended = True
 
@@ -66,7 +70,7 @@ class Scene:
         self.restart()
 
     def restart(self) -> None:
-        services: Any = Mock(registry=self.registry, folder=WorkFolder(self._folder), door=pool_door())
+        services: Any = Mock(clock=FakeClock(), registry=self.registry, folder=WorkFolder(self._folder), door=pool_door())
         self.host = Host(services, 1)
 
     def announce(self, *, epoch: int = 1, nonce: str = NONCE) -> None:

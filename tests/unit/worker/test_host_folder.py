@@ -14,6 +14,7 @@ import pytest
 from dct_celery.worker import host as hosts
 from dct_celery.worker.host import Host
 from dct_celery.worker.layout import WorkFolder
+from tests.support.fake_clock import FakeClock
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(hosts, "about", Mock(return_value={}))
     monkeypatch.setattr(hosts.threading, "Thread", Mock())
     monkeypatch.setattr(hosts, "Collecting", Mock())
-    services: Any = Mock(folder=WorkFolder(tmp_path / "work"))
+    services: Any = Mock(clock=FakeClock(), folder=WorkFolder(tmp_path / "work"))
     services.settings.keep_days = 14.0
     host = Host(services, 1)
     yield host

@@ -29,10 +29,10 @@ from dct_celery.ports import Announced
 from dct_celery.protocol.runs import Announcement, ManifestSummary, RunSpec
 from dct_celery.protocol.workers import FailedReport, RefusedReport, RunStage, WorkerReport
 from dct_celery.worker import keeper as keepers
-from dct_celery.worker import preparation as preparations
 from dct_celery.worker.keeper import RunKeeper
 from dct_celery.worker.preparation import Preparation, Refused
 from tests.support.factories import KEY_ID, LATER_MS, NONCE, make_spec
+from tests.support.fake_clock import FakeClock
 
 MANIFEST = ManifestSummary(Manifest(()).digest, 0, {})
 REFUSED = RefusedReport("the suite differs", permanent=True)
@@ -72,9 +72,8 @@ class Ledger:
 
 def keeper(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, outcome: Exception) -> Any:
     """A keeper without its thread, whose preparation ends in `outcome`."""
-    monkeypatch.setattr(keepers.threading, "Thread", Mock())
     monkeypatch.setattr(keepers, "Preparation", Mock(return_value=Mock(prepare=Mock(side_effect=outcome), pool=None)))
-    services: Any = Mock(ledger=lambda run, door: ledger)
+    services: Any = Mock(clock=FakeClock(), ledger=lambda run, door: ledger)
     services.name = "build-a"
     announced = Announced(Announcement("run-one", NONCE, 1, LATER_MS), KEY_ID)
     return RunKeeper(services, announced, 1, lambda: None)
@@ -117,9 +116,8 @@ def test_a_run_that_a_wiped_store_does_not_know_yet_begins_anew(monkeypatch: pyt
 
 def test_the_manifest_is_waited_for_while_the_store_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     # Given
-    monkeypatch.setattr("dct_celery.worker.preparation._STORE_PAUSE", 0.0)
     ledger: Any = Ledger(failures=3, manifest=MANIFEST)
-    preparation = Preparation(Mock(), "run-one", Mock(), ledger, lambda: False, 1)
+    preparation = Preparation(Mock(clock=FakeClock()), "run-one", Mock(), ledger, lambda: False, 1)
     # Then
     assert preparation._manifest() == MANIFEST
 
@@ -129,16 +127,16 @@ def test_a_run_whose_loader_died_begins_anew_once_slots_have_given_back_what_the
     one = keeper(monkeypatch, Ledger(), LeaseLost("over"))
     one.state = RunStage.READY
     one._preparation.process.alive.return_value = True
-    one._mourn(100.0)
+    one._check_loader(100.0)
     assert one.state is RunStage.READY
     # When
     one._preparation.process.alive.return_value = False
-    one._mourn(101.0)
+    one._check_loader(101.0)
     # Then: nobody begins anything here
     assert (one.state, one.ended) == (RunStage.PREPARING, False)
     one._folder.unpublish.assert_called_once_with()
     # And later
-    one._mourn(101.0 + keepers.GIVE_BACK + 0.1)
+    one._check_loader(101.0 + keepers.GIVE_BACK + 0.1)
     assert one.ended
 
 
@@ -202,15 +200,8 @@ def test_a_fault_of_the_worker_itself_is_no_refusal_for_good(monkeypatch: pytest
     assert "Traceback" in report.detail
 
 
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keepers, "RETIRE_SECONDS", 0.0)
-    monkeypatch.setattr(preparations, "BELIEF_SECONDS", 0.0)
-    monkeypatch.setattr(preparations, "_STORE_PAUSE", 0.0)
-
-
 def preparation(ledger: Any) -> Preparation:
-    return Preparation(Mock(), "run-one", Mock(), ledger, lambda: False, 1)
+    return Preparation(Mock(clock=FakeClock()), "run-one", Mock(), ledger, lambda: False, 1)
 
 
 @pytest.mark.parametrize(

@@ -28,29 +28,32 @@ def folder(tmp_path: Path) -> RunFolder:
 
 def test_a_spare_becomes_the_takers_clone(folder: RunFolder) -> None:
     # Given
-    folder.add_spare("test_a", "default", "t")
+    folder.clones.note("test_a", "default")
+    folder.clones.add_spare("test_a", "default", "t")
     # When
-    name = folder.take_spare("default", "t")
+    name = folder.clones.take_spare("default", "t")
     # Then
     assert name == "test_a"
-    assert folder.clones() == [("test_a", "default")]
-    assert folder.spares("default", "t") == []
+    assert folder.clones.in_use() == [("test_a", "default")]
+    assert folder.clones.spares("default", "t") == []
 
 
 def test_a_spare_of_another_alias_or_kind_is_not_taken(folder: RunFolder) -> None:
     # Given
-    folder.add_spare("test_a", "default", "t")
+    folder.clones.note("test_a", "default")
+    folder.clones.add_spare("test_a", "default", "t")
     # Then
-    assert folder.take_spare("other", "t") is None
-    assert folder.take_spare("default", "f") is None
+    assert folder.clones.take_spare("other", "t") is None
+    assert folder.clones.take_spare("default", "f") is None
 
 
 def test_of_many_takers_one_gets_the_spare(folder: RunFolder) -> None:
     # Given
-    folder.add_spare("test_a", "default", "t")
+    folder.clones.note("test_a", "default")
+    folder.clones.add_spare("test_a", "default", "t")
     taken: list[str | None] = []
     # When
-    threads = [threading.Thread(target=lambda: taken.append(folder.take_spare("default", "t"))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: taken.append(folder.clones.take_spare("default", "t"))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -61,32 +64,32 @@ def test_of_many_takers_one_gets_the_spare(folder: RunFolder) -> None:
 
 def test_a_retired_clone_can_be_reclaimed_once(folder: RunFolder) -> None:
     # Given
-    folder.note_clone("test_a", "default")
+    folder.clones.note("test_a", "default")
     # When
-    folder.retire_clone("test_a")
+    folder.clones.retire("test_a")
     # Then
-    assert folder.clones() == []
-    assert folder.retired() == [("test_a", "default")]
-    assert folder.reclaim("default") == "test_a"
-    assert folder.reclaim("default") is None
-    assert folder.clones() == [("test_a", "default")]
+    assert folder.clones.in_use() == []
+    assert folder.clones.retired() == [("test_a", "default")]
+    assert folder.clones.reclaim("default") == "test_a"
+    assert folder.clones.reclaim("default") is None
+    assert folder.clones.in_use() == [("test_a", "default")]
 
 
 def test_what_is_in_the_making_is_known_by_alias_and_kind(folder: RunFolder) -> None:
     # When
-    with folder.making("test_a", "My/Alias", "f"):
+    with folder.clones.making("My/Alias", "f"):
         # Then
-        assert folder.is_making("My/Alias", "f")
-        assert not folder.is_making("My/Alias", "t")
-        assert not folder.is_making("alias", "f")
-    assert not folder.is_making("My/Alias", "f")
+        assert folder.clones.is_making("My/Alias", "f")
+        assert not folder.clones.is_making("My/Alias", "t")
+        assert not folder.clones.is_making("alias", "f")
+    assert not folder.clones.is_making("My/Alias", "f")
 
 
 def test_aliases_that_end_alike_are_told_apart(folder: RunFolder) -> None:
     # Given
-    with folder.making("test_a", "other", "t"):
+    with folder.clones.making("other", "t"):
         # Then
-        assert not folder.is_making("her", "t")
+        assert not folder.clones.is_making("her", "t")
 
 
 def _spec(host: str, alias: str = "default") -> DatabaseSpec:

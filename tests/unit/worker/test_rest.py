@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from dct_celery.errors import CloneFailed, DatabaseError, ServerFault
-from dct_celery.worker.maker import CLONE_TRIES, three_times
 from dct_celery.worker.preparation import slots_that_fit
 from dct_celery.worker.rest import LONGEST_REST, Permits, Rest, rest_seconds, resting
 
@@ -57,35 +55,3 @@ def test_as_many_slots_work_as_there_are_permits(tmp_path: Path) -> None:
 )
 def test_slots_fit_by_their_connections(free: int, aliases: int, fit: int) -> None:
     assert slots_that_fit(4, free, aliases) == fit
-
-
-def test_a_clone_is_tried_three_times_under_new_names() -> None:
-    # Given
-    tries: list[bool] = []
-    pauses: list[float] = []
-
-    def clone(first: bool) -> str:
-        tries.append(first)
-        raise CloneFailed("the template is being accessed by other users")
-
-    # When
-    with pytest.raises(CloneFailed):
-        three_times(clone, pauses.append)
-    # Then
-    assert tries == [True, False, False]
-    assert len(tries) == CLONE_TRIES
-    assert 0 < pauses[0] < pauses[1] < 1
-
-
-def test_a_full_disk_is_not_asked_again_at_once() -> None:
-    # Given
-    tries: list[bool] = []
-
-    def clone(first: bool) -> str:
-        tries.append(first)
-        raise CloneFailed("it could not be cloned") from DatabaseError("no space", fault=ServerFault.DISK)
-
-    # Then
-    with pytest.raises(CloneFailed):
-        three_times(clone, lambda _: None)
-    assert tries == [True]

@@ -23,6 +23,7 @@ from dct_celery.worker import slot as slots
 from dct_celery.worker.layout import PublishedRun, WorkFolder
 from dct_celery.worker.slot import Slot
 from tests.support.factories import KEY_ID, NONCE, OTHER_KEY, make_spec, pool_door, run_door
+from tests.support.fake_clock import FakeClock
 from tests.support.memory_ledger import MemoryLedger, MemoryStore
 
 RUN = "run-one"
@@ -44,6 +45,7 @@ class Scene:
         work.run(RUN).publish(PublishedRun(NONCE, KEY_ID, (), "ab" * 16, "owner"))
         services: Any = Mock(door=pool_door(), folder=work, ledger=lambda run, door: MemoryLedger(self.store, run, door))
         services.name = "build-a@host"
+        services.clock = self.clock = FakeClock()
         services.settings.lease_seconds = 15.0
         #: (lease, chunk) of each chunk that the slot has begun.
         self.begun: list[tuple[LeaseRef, Chunk]] = []
@@ -58,7 +60,7 @@ class Scene:
 
     def offer(self) -> None:
         for chunk in (CHUNK, OTHER_CHUNK):
-            self.ledger.offer(chunk)
+            self.ledger.commit([chunk])
 
     def facts(self) -> list[Any]:
         return [entry.fact for entry in self.ledger.read("0", block_ms=0).entries]

@@ -78,7 +78,7 @@ def test_what_is_acknowledged_to_its_end_is_swept(tmp_path: Path, ledger: Memory
     spooled(tmp_path)
     spooled(tmp_path, "c2")
     # When
-    ledger.acknowledge({"c1.1": 3})
+    ledger.commit(acknowledged={"c1.1": 3})
     left = sweep(tmp_path, ledger)
     # Then
     assert left == 1
@@ -90,7 +90,7 @@ def test_what_is_not_acknowledged_to_its_end_stays(tmp_path: Path, ledger: Memor
     # Given
     spooled(tmp_path)
     # When
-    ledger.acknowledge({} if position is None else {"c1.1": position})
+    ledger.commit(acknowledged={} if position is None else {"c1.1": position})
     # Then
     assert sweep(tmp_path, ledger) == 1
     assert names(tmp_path) == ["c1.1.jsonl"]
@@ -100,7 +100,7 @@ def test_the_acknowledgement_of_one_attempt_frees_no_other(tmp_path: Path, ledge
     # Given
     spooled(tmp_path, attempt=2)
     # When
-    ledger.acknowledge({"c1.1": 3})
+    ledger.commit(acknowledged={"c1.1": 3})
     # Then
     assert sweep(tmp_path, ledger) == 1
 
@@ -111,7 +111,7 @@ def test_a_spool_that_is_being_written_stays_whatever_was_acknowledged(tmp_path:
     spool.add('{"index":1}')
     spool.flush()
     # When
-    ledger.acknowledge({"c1.1": 100})
+    ledger.commit(acknowledged={"c1.1": 100})
     # Then
     assert sweep(tmp_path, ledger) == 0
     assert names(tmp_path) == ["c1.1.jsonl"]
@@ -123,7 +123,7 @@ def test_a_torn_spool_stays(tmp_path: Path, ledger: MemoryLedger, rest: bytes) -
     # Given
     (tmp_path / "c1.1.jsonl").write_bytes(rest)
     # When
-    ledger.acknowledge({"c1.1": 100})
+    ledger.commit(acknowledged={"c1.1": 100})
     sweep(tmp_path, ledger)
     # Then
     assert names(tmp_path) == ["c1.1.jsonl"]
@@ -144,7 +144,7 @@ def test_the_end_of_a_chunk_is_journalled_like_a_record(tmp_path: Path, ledger: 
     spooled(tmp_path, count=0)
     assert sweep(tmp_path, ledger) == 1
     # When
-    ledger.acknowledge({"c1.1": 1})
+    ledger.commit(acknowledged={"c1.1": 1})
     # Then
     assert sweep(tmp_path, ledger) == 0
     assert names(tmp_path) == []
@@ -157,7 +157,7 @@ def test_the_end_is_found_behind_a_long_record(tmp_path: Path, ledger: MemoryLed
     spool.end(ChunkReleased(ReleaseReason.CRASH, detail="\x00" * 20_000), 1)
     spool.close()
     # When
-    ledger.acknowledge({"c1.1": 2})
+    ledger.commit(acknowledged={"c1.1": 2})
     # Then
     assert sweep(tmp_path, ledger) == 0
 
@@ -212,7 +212,7 @@ def test_it_is_sent_again_once_per_epoch(tmp_path: Path, wiped: MemoryLedger) ->
     # Then
     assert again == 0
     assert told(wiped) == before
-    wiped.acknowledge({"c1.1": 4})
+    wiped.commit(acknowledged={"c1.1": 4})
     assert sweep(tmp_path, wiped) == 0
 
 
@@ -384,7 +384,7 @@ def test_a_folder_in_place_of_a_spool_keeps_nobody_from_the_others(tmp_path: Pat
     sent = send_again(tmp_path, wiped, 2, 1000)
     # Then
     assert sent == 1
-    wiped.acknowledge({"c1.1": 4})
+    wiped.commit(acknowledged={"c1.1": 4})
     assert sweep(tmp_path, wiped) == 0
 
 

@@ -1,42 +1,19 @@
-"""Who makes databases for a run on this worker: names and marks of everything, in one place."""
+"""Names and marks of the databases that a run makes on this worker, in one place."""
 
 from __future__ import annotations
 
 import itertools
-import logging
 import os
-import random
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dct_celery.core.marks import Mark
 from dct_celery.core.names import clone_name
-from dct_celery.errors import CloneFailed, ServerFault
 
-log = logging.getLogger("dct_celery.worker")
 _DAY = 86_400
-#: Tries for one clone, and seconds that the pause after the first is at most.
-CLONE_TRIES, CLONE_PAUSE = 3, 0.4
-
-
-def three_times(clone: Callable[[bool], str], sleep: Callable[[float], None] = time.sleep) -> str:
-    """What `clone` answers; it is told whether this is its first try. What failed is gone, so a name is used for one try only.
-
-    A server that is full is not asked again at once: whoever wanted the clone waits. Raises CloneFailed."""
-    for attempt in itertools.count(1):
-        try:
-            return clone(attempt == 1)
-        except CloneFailed as error:
-            if attempt == CLONE_TRIES or error.fault in (ServerFault.DISK, ServerFault.CONNECTIONS):
-                raise
-            log.warning("a clone is made anew: %s", error)
-            sleep(CLONE_PAUSE * attempt * random.uniform(0.5, 1.0))  # nosec: spreads the tries of several slots
-    raise AssertionError("the last try raises")
 
 
 @dataclass(slots=True)
-class Maker:
+class CloneNaming:
     """One per process and run. `number` never repeats within (worker, run), so no name is used twice (I6)."""
 
     run: str

@@ -6,10 +6,11 @@ import inspect
 import os
 import sys
 import unittest
+from collections.abc import Iterator
 from typing import Any
 from unittest.util import strclass
 
-from dct_celery.core.model import Phase, manifest_digest
+from dct_celery.core.model import Entry, Phase
 
 
 def identities(tests: list[unittest.TestCase]) -> list[tuple[str, str, str]]:
@@ -17,14 +18,15 @@ def identities(tests: list[unittest.TestCase]) -> list[tuple[str, str, str]]:
     return [(test.id(), strclass(type(test)), phase_of(test).value) for test in tests]
 
 
-def digest(tests: list[unittest.TestCase]) -> str:
-    return manifest_digest(identities(tests))
-
-
-def entries(tests: list[unittest.TestCase], root: str) -> list[dict[str, Any]]:
-    """One dict per test, in the shape of `core.model.Entry`."""
+def entries(tests: list[unittest.TestCase], root: str) -> Iterator[Entry]:
+    """One per test, in canonical order. `root`: folder of the tree that files are named below."""
     files: dict[type, tuple[str | None, str | None]] = {}
-    return [_entry(index, test, root, files) for index, test in enumerate(tests)]
+    return (_entry(index, test, root, files) for index, test in enumerate(tests))
+
+
+def flushed_aliases(tests: list[unittest.TestCase]) -> list[str]:
+    """Aliases that some test of the selection flushes."""
+    return sorted({alias for test in filter(_flushes, tests) for alias in _databases(test)})
 
 
 def phase_of(test: unittest.TestCase) -> Phase:
@@ -42,7 +44,7 @@ def phase_of(test: unittest.TestCase) -> Phase:
     return Phase.UNMANAGED
 
 
-def _entry(index: int, test: Any, root: str, files: dict[type, tuple[str | None, str | None]]) -> dict[str, Any]:
+def _entry(index: int, test: Any, root: str, files: dict[type, tuple[str | None, str | None]]) -> Entry:
     cls = type(test)
     if cls not in files:
         files[cls] = _class_file(cls, root)
@@ -52,22 +54,49 @@ def _entry(index: int, test: Any, root: str, files: dict[type, tuple[str | None,
         relative, line = _doctest_place(test, root)
     elif absolute is not None:
         line = _method_line(test, absolute)
-    return {
-        "index": index,
-        "id": test.id(),
-        "cls": strclass(cls),
-        "module": cls.__module__,
-        "phase": phase_of(test).value,
-        "file": relative,
-        "line": line,
-        "databases": _databases(test),
-        "serialized_rollback": bool(getattr(test, "serialized_rollback", False)),
-        "lock_file": _lock_file(cls, root),
-        "port": _fixed_port(cls),
-        "tags": sorted(_tags(test)),
-        "keep_module": _has_module_fixtures(cls),
-        "flushes": _flushes(test),
-    }
+    phase, lock_file = phase_of(test), _lock_file(cls, root)
+    return Entry(
+        index=index,
+        id=test.id(),
+        cls=strclass(cls),
+        module=cls.__module__,
+        phase=phase,
+        file=relative,
+        line=line,
+        databases=tuple(_databases(test)),
+        tags=tuple(sorted(_tags(test))),
+        flushes=_flushes(test),
+        keep_with=_keep_with(cls, phase, lock_file),
+        locks=_locks(lock_file, _fixed_port(cls)),
+        label=_label(test) if phase is Phase.LOAD_FAILED else "",
+    )
+
+
+def _keep_with(cls: type, phase: Phase, lock_file: str | None) -> tuple[str, ...]:
+    """What one process runs as the sequential run does, or not at all.
+
+    A class has fixtures; so has a module with setUpModule or tearDownModule, and one with load_tests
+    may have made any order it likes; what shares a lock file is serial by its author's wish. All
+    import errors go together: there is nothing in them to run.
+    """
+    if phase is Phase.LOAD_FAILED:
+        return ("load_failed",)
+    names = [f"class:{strclass(cls)}"]
+    if _has_module_fixtures(cls):
+        names.append(f"module:{cls.__module__}")
+    if lock_file is not None:
+        names.append(f"file:{lock_file}")
+    return tuple(names)
+
+
+def _locks(lock_file: str | None, port: int | None) -> tuple[str, ...]:
+    files = () if lock_file is None else (f"file:{lock_file}",)
+    return files if port is None else (*files, f"port:{port}")
+
+
+def _label(test: unittest.TestCase) -> str:
+    """The module or name that could not be imported, which is what the test command takes."""
+    return test.id().removeprefix("unittest.loader._FailedTest.")
 
 
 def _relative(path: str, root: str) -> str | None:

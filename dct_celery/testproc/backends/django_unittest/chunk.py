@@ -5,18 +5,20 @@ from __future__ import annotations
 import sys
 import unittest
 import warnings
-from collections import defaultdict
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+from unittest import signals
 from unittest.util import strclass
 
 from dct_celery.core.model import FixturePhase, FixtureRef, FixtureScope
 from dct_celery.testproc import sharedmemory
+from dct_celery.testproc.backends.django_unittest.result import fixture_named, recording
 from dct_celery.testproc.clock import now
-from dct_celery.testproc.leaks import Watch
-from dct_celery.testproc.project import Project
-from dct_celery.testproc.recorder import Recorder, recording
+from dct_celery.testproc.recorder import Recorder, Scopes
 from dct_celery.wire import messages
+
+if TYPE_CHECKING:
+    from dct_celery.testproc.backends.django_unittest.project import DjangoProject
 
 #: Bound now, as tests patch it.
 _catch_warnings = warnings.catch_warnings
@@ -29,32 +31,33 @@ class ChunkSuite(unittest.TestSuite):
     `stopTest` included; so the code behind `yield` is the one place where a record can be closed.
     """
 
-    def __init__(self, tests: list[tuple[int, unittest.TestCase]], recorder: Recorder, watch: Watch) -> None:
+    def __init__(self, tests: list[tuple[int, unittest.TestCase]], recorder: Recorder) -> None:
         super().__init__(test for _, test in tests)
         self._dct_indices = [index for index, _ in tests]
         self._dct_recorder = recorder
-        self._dct_watch = watch
+        #: When the current test's own time began, in seconds of `now()`.
         self._dct_mark = 0.0
         #: Module set-up that comes once the module before is torn down.
         self._dct_next: FixtureRef | None = None
-        #: When each test began, in seconds of `now()`.
-        self.began: list[float] = []
         self.finished = 0
-        self.class_seconds: dict[str, float] = defaultdict(float)
 
     def __iter__(self) -> Iterator[Any]:
+        recorder = self._dct_recorder
         types = [type(test) for test in self._tests]
+        scopes: Scopes = ()
         for position, index in enumerate(self._dct_indices):
             test = self._tests[position]
             new = position == 0 or types[position - 1] is not types[position]
-            self._dct_recorder.begin(index, test, fixtures=new)
-            self._dct_mark = now()
-            self.began.append(self._dct_mark)
+            if new:
+                scopes = scopes_of(test)
+            _forget_interrupt()
+            recorder.begin(test, index, scopes, fixtures=new)
+            self._dct_mark = recorder.began[-1]
             yield test
-            self._dct_recorder.end(now() - self._dct_mark)
+            recorder.end(now() - self._dct_mark)
             self.finished = position + 1
             if position + 1 < len(types) and types[position] is not types[position + 1]:
-                self._dct_recorder.flush()  # class tear-down comes next
+                recorder.flush()  # class tear-down comes next
 
     # Class and module fixtures are timed apart, so that a class's cost is not taken for its first test's. unittest calls all
     # three for every test, and they do nothing between two tests of one class.
@@ -67,8 +70,8 @@ class ChunkSuite(unittest.TestSuite):
         self._dct_timed(previous, super()._tearDownPreviousClass, test, result)  # type: ignore[misc]
         if previous is not None:
             sharedmemory.let_go()
-            self._dct_watch.look(strclass(previous))
-            self._dct_mark = self.began[-1] = now()
+            self._dct_recorder.class_over(strclass(previous))
+            self._dct_mark = self._dct_recorder.begin_again()
 
     def _handleModuleFixture(self, test: Any, result: Any) -> None:
         if getattr(result, "_previousTestClass", None) is type(test):
@@ -87,6 +90,8 @@ class ChunkSuite(unittest.TestSuite):
         if self._dct_next:
             self._dct_recorder.fixture(self._dct_next)
             self._dct_next = None
+        else:
+            self._dct_recorder.fixture_over()
 
     def _handleClassSetUp(self, test: Any, result: Any) -> None:
         if getattr(result, "_previousTestClass", None) is type(test):
@@ -102,16 +107,29 @@ class ChunkSuite(unittest.TestSuite):
         finally:
             self._dct_mark = now()
             if isinstance(cls, type) and self._dct_mark - start > 0.0005:
-                self.class_seconds[strclass(cls)] += self._dct_mark - start
+                self._dct_recorder.class_took(strclass(cls), self._dct_mark - start)
 
 
-def run_chunk(project: Project, order: messages.RunChunk, recorder: Recorder, watch: Watch) -> messages.ChunkFinished:
+def scopes_of(test: unittest.TestCase) -> Scopes:
+    """Names of its class and module, as unittest names their fixtures."""
+    cls = type(test)
+    return strclass(cls), cls.__module__
+
+
+def _forget_interrupt() -> None:
+    """Django installs unittest's handler, which ends a sequential run after the first SIGINT and interrupts at the second.
+
+    Each test has a first one of its own here, whatever another sent to itself.
+    """
+    if (handler := getattr(signals, "_interrupt_handler", None)) is not None:
+        handler.called = False
+
+
+def run_chunk(project: DjangoProject, indices: Sequence[int], recorder: Recorder) -> messages.ChunkFinished:
     """Runs the chunk to its end, or to the BaseException that ends it early."""
-    recorder.start_chunk()
-    watch.begin()
-    tests = [(index, project.tests[index]) for index in order.indices]
-    suite = ChunkSuite(tests, recorder, watch)
-    stopped: Literal["", "failfast", "aborted"] = ""
+    tests = [(index, project.tests[index]) for index in indices]
+    suite = ChunkSuite(tests, recorder)
+    aborted = False
     text_runner = _text_runner(project)
     result = recording(text_runner._makeResult(), recorder)
     result.failfast = getattr(text_runner, "failfast", False)
@@ -125,24 +143,16 @@ def run_chunk(project: Project, order: messages.RunChunk, recorder: Recorder, wa
         except BaseException as error:  # a KeyboardInterrupt of the test's own, a SystemExit in setUpClass
             if not recorder.busy and not suite.finished and tests:
                 # startTestRun: without a verdict for one, the chunk would be queued anew for ever.
-                recorder.begin(*tests[0], fixtures=False)
-            suite.finished += recorder.abort(error)
-            stopped = "aborted"
-    if result.shouldStop and not stopped:
-        stopped = "failfast"
-    left = recorder.cover(tests[suite.finished :]) if stopped == "aborted" else order.indices[suite.finished :]
-    for index in order.indices:
+                index, test = tests[0]
+                recorder.begin(test, index, scopes_of(test), fixtures=False)
+            suite.finished += recorder.abort(error, outside=fixture_named("stopTestRun"))
+            aborted = True
+    rest = [(index, scopes_of(test)) for index, test in tests[suite.finished :]]
+    for index in indices:
         project.tests[index] = None  # type: ignore[call-overload]  # never run twice in one process; unittest frees them, too
-    last = strclass(type(tests[-1][1])) if tests else order.chunk
-    return messages.ChunkFinished(
-        order.chunk,
-        recorder.records,
-        dict(suite.class_seconds),
-        tuple(left),
-        stopped,
-        tuple(watch.end(last)),
-        tuple(round(second, 4) for second in suite.began),
-    )
+    if aborted:
+        return recorder.finish(recorder.cover(rest), "aborted")
+    return recorder.finish([index for index, _ in rest], "failfast" if result.shouldStop else "")
 
 
 def _run(suite: ChunkSuite, result: Any) -> None:
@@ -155,7 +165,7 @@ def _run(suite: ChunkSuite, result: Any) -> None:
                 hook()
 
 
-def _text_runner(project: Project) -> Any:
+def _text_runner(project: DjangoProject) -> Any:
     """The project's text runner, writing its dots to nobody."""
     from django.test.runner import DiscoverRunner
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-#: Weight of the newest measurement.
-_NEW = 0.3
+from dct_celery.core.averages import moving
 
 
 @dataclass(slots=True)
@@ -28,5 +27,5 @@ class Costs:
 
 
 def _add(averages: dict[str, float], template: str, seconds: float) -> float:
-    averages[template] = seconds if template not in averages else averages[template] * (1 - _NEW) + seconds * _NEW
+    averages[template] = moving(averages.get(template), seconds)
     return seconds

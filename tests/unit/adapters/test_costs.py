@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dct_celery.adapters.databases.mysql_costs import Costs
+from dct_celery.adapters.databases.costs import Costs
 
 
 def test_nothing_is_said_before_both_were_measured() -> None:

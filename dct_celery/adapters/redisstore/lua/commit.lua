@@ -1,0 +1,35 @@
+-- What a round of the dispatcher has to write: makes chunks claimable, and says so on the stream (who replays it learns
+-- what was planned); notes how far attempts are journalled. A second call with the same arguments changes nothing.
+-- Returns 'ok', 'no-run' when the run was closed, or 'superseded' to a dispatcher that is not the run's any more.
+local run_key = KEYS[1]
+local acks_key = KEYS[2]     -- hash: chunk.attempt -> position
+local events_key = KEYS[3]
+-- KEYS[4...]: chunks (hash: payload, attempt, state, fence, worker, slot, lease (ms), token, avoid, until)
+local owner = ARGV[1]
+local avoid_ms = ARGV[2]
+local attempts = tonumber(ARGV[3])
+-- ARGV[4...]: of each attempt its name ("chunk.attempt") and position
+local first_chunk = 4 + 2 * attempts
+local fields_each = 4
+-- behind those: of each chunk its id, attempt, payload, and the worker that leaves it to others for avoid_ms; empty for none
+
+local run = redis.call('HMGET', run_key, 'owner', 'epoch')
+if not run[1] then return 'no-run' end
+if run[1] ~= owner then return 'superseded' end
+local ttl = redis.call('TTL', run_key)
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+for at = 4, first_chunk - 1, 2 do redis.call('HSET', acks_key, ARGV[at], ARGV[at + 1]) end
+if attempts > 0 then redis.call('EXPIRE', acks_key, ttl) end
+for i = 4, #KEYS do
+  local at = first_chunk + (i - 4) * fields_each
+  local chunk, attempt, payload, avoid = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  if redis.call('HGET', KEYS[i], 'attempt') ~= attempt then
+    redis.call('HSET', KEYS[i], 'payload', payload, 'attempt', attempt, 'state', 'queued', 'fence', 0)
+    if avoid ~= '' then redis.call('HSET', KEYS[i], 'avoid', avoid, 'until', now + avoid_ms) end
+    redis.call('EXPIRE', KEYS[i], ttl)
+    redis.call('XADD', events_key, '*', 'k', 'offered', 'e', run[2], 'c', chunk, 'a', attempt, 'd', payload)
+  end
+end
+if #KEYS > 3 then redis.call('EXPIRE', events_key, ttl) end
+return 'ok'

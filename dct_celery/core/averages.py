@@ -1,0 +1,11 @@
+"""Moving averages of measured seconds."""
+
+from __future__ import annotations
+
+#: Weight of the newest measurement: one slow machine moves an estimate, a lasting change is learnt in some five runs.
+NEWEST = 0.3
+
+
+def moving(before: float | None, seconds: float) -> float:
+    """`before` with one measurement more; None before the first."""
+    return seconds if before is None else before + NEWEST * (seconds - before)

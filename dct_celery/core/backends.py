@@ -1,0 +1,31 @@
+"""Backends by name: what a setting may say, where each is found, and the command that re-runs a test. Pure.
+
+A backend is code that runs in the project's own environment, so this side never imports it. What it
+must know of a test (what the project's own command calls it) travels in the manifest.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+
+from dct_celery.core.model import Entry
+
+DJANGO = "django"
+#: Name -> module:attribute, in the copy of this package that the user's process loads.
+BUILT_IN = {DJANGO: "dct_celery.testproc.backends.django_unittest:BACKEND"}
+_DOTTED = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
+#: A built-in one, or module:attribute of one in the project or its environment.
+PATTERN = rf"{'|'.join(BUILT_IN)}|{_DOTTED}:{_DOTTED}"
+RULE = f"{', '.join(BUILT_IN)}, or module:attribute of a backend of your own"
+
+
+def location(name: str) -> tuple[str, str]:
+    """(module, attribute) of a name that matches PATTERN."""
+    module, _, attribute = BUILT_IN.get(name, name).partition(":")
+    return module, attribute
+
+
+def rerun(command: Iterable[str], entry: Entry) -> str:
+    """For a shell: the project's own command with this one test. `command`: its words before that."""
+    return shlex.join([*command, entry.label or entry.id])

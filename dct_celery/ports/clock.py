@@ -1,0 +1,28 @@
+"""Time, as an argument: whoever reads it or waits is given a clock."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Signal(Protocol):
+    """What `Clock.wait` waits for: a `threading.Event`."""
+
+    def is_set(self) -> bool: ...
+
+    def wait(self, timeout: float | None = None) -> bool: ...
+
+
+class Clock(Protocol):
+    """The clock of this machine. Its methods may be called from any thread."""
+
+    def monotonic(self) -> float:
+        """Seconds since some moment, the same for all processes of this machine; never set back."""
+
+    def wall(self) -> float:
+        """Unix seconds. Another machine may disagree, so nothing is decided by it that concerns one."""
+
+    def sleep(self, seconds: float) -> None: ...
+
+    def wait(self, signal: Signal, seconds: float) -> bool:
+        """Returns when the signal is set, or after `seconds`; says whether it is set."""

@@ -1,0 +1,214 @@
+"""The seam between a test framework and everything else: what a backend has to do.
+
+`Backend.load` imports the project and the whole selection, as the framework's own command would, and
+returns it as a `Project`. That happens once in a collect process and once in each loader; every fork
+of a loader then serves one slot with its copy of the same object:
+
+    collect process   load ─▶ describe ─▶ entries ─▶ close
+    loader            load ─▶ describe ─▶ before_fork ─▶ its forks
+    fork              attach ─▶ run … run ─▶ close        to run tests, or
+                      build | check | flush | serialize   to make and prove template databases
+
+Rules
+  1. The same words, tree and packages make the same identities in the same order, on every machine.
+  2. `run` makes one record for each index that it was given, through the recorder, or leaves it out
+     and says so in what it returns. A test is never run twice in one process.
+  3. What goes wrong in a test is data, never an exception of `run`.
+  4. Nothing is written to the worker but through the recorder; the standard streams belong to tests.
+
+A backend of your own is named `module:attribute` (`--backend`, `[tool.dct] backend`) and is imported
+in the project's environment, after the project's folders are on sys.path. Its module may import this
+one, `dct_celery.core.model`, `dct_celery.wire.messages` and `dct_celery.testproc.failures`; the
+package need not be installed there. `NoDatabases` answers for projects that have none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import dct_celery
+from dct_celery.core import backends
+from dct_celery.core.model import Entry
+from dct_celery.errors import CollectionError, ConfigError
+from dct_celery.testproc.recorder import Recorder
+from dct_celery.wire import messages
+
+#: (id, class, phase) of a test: what the digest of a manifest is made of.
+Identity = tuple[str, str, str]
+#: Message that could not be answered -> reason of the Fatal that says so.
+_REASONS = {"Build": "template", "Check": "checks", "RunChunk": "internal"}
+
+
+class LoadFailed(Exception):
+    """The project could not be loaded; carries the Fatal to send."""
+
+    def __init__(self, fatal: messages.Fatal) -> None:
+        super().__init__(fatal.message)
+        self.fatal = fatal
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a project says of itself beside its tests. Empty for what a framework does not have."""
+
+    #: The words of the project's own command before the test that it is to run:
+    #: ("python", "manage.py", "test").
+    rerun: tuple[str, ...]
+    #: What decides verdicts beside interpreter and packages, by name: "setting:USE_TZ" and so on.
+    environment: dict[str, str] = field(default_factory=dict)
+    #: For reports and guards: see wire.messages.Loaded.
+    facts: dict[str, str] = field(default_factory=dict)
+    #: Databases to make templates and clones of, and every configured one: see testproc.databases.
+    databases: list[dict[str, Any]] = field(default_factory=list)
+    configured: list[dict[str, Any]] = field(default_factory=list)
+    #: Aliases that some test of the selection flushes.
+    flushes: list[str] = field(default_factory=list)
+    #: Hash of everything on this side that decides what a template holds (loader only).
+    schema: str = ""
+    #: host:port/db of every Redis that the project itself is configured to use.
+    redis_in_use: list[str] = field(default_factory=list)
+    #: What the project overrides and a distributed run does not call, for a warning.
+    not_honoured: list[str] = field(default_factory=list)
+
+
+class Project(Protocol):
+    """The user's project with its selection of tests, loaded."""
+
+    def identities(self) -> Sequence[Identity]:
+        """One per test, in canonical order: the order of the sequential run."""
+        ...
+
+    def entries(self) -> Iterable[Entry]:
+        """The manifest; ids, classes and phases are those of `identities`."""
+        ...
+
+    def describe(self, packages: dict[str, str]) -> Description:
+        """`packages`: what `environment.describe` says of interpreter and distributions."""
+        ...
+
+    def before_fork(self) -> None:
+        """In the loader, before its first fork: ends what forks must not inherit (connections)."""
+        ...
+
+    def attach(self, order: messages.Attach) -> None:
+        """Sets up this fork for tests: the databases that the order names, flushed where it says so."""
+        ...
+
+    def build(self, order: messages.Build) -> None:
+        """Makes the template databases and runs the checks that the sequential run begins with."""
+        ...
+
+    def check(self, order: messages.Check) -> None:
+        """The same checks, on databases that are there."""
+        ...
+
+    def flush(self, order: messages.Flush) -> None:
+        """Empties template databases as a transactional test leaves them."""
+        ...
+
+    def serialize(self, order: messages.Serialize) -> None:
+        """Writes the contents of pristine databases to files."""
+        ...
+
+    def run(self, indices: Sequence[int], recorder: Recorder) -> messages.ChunkFinished:
+        """Runs these tests in this order; the recorder's `finish` makes what is returned."""
+        ...
+
+    def failure(self, order: messages.Message, error: BaseException, output: str) -> messages.Fatal:
+        """What is wrong when an order raised `error`, having printed `output`."""
+        ...
+
+    def close(self) -> None:
+        """The end of the process: tear down what `attach` and `load` have set up."""
+        ...
+
+
+class Backend(Protocol):
+    """A test framework."""
+
+    def load(self, order: messages.Load) -> Project:
+        """The project in the current directory. `order.words` are the backend's own: see `Load`.
+
+        Raises LoadFailed with what the user should read.
+        """
+        ...
+
+
+class NoDatabases:
+    """The part of a `Project` that has nothing to do where there are no databases."""
+
+    def before_fork(self) -> None: ...
+
+    def attach(self, order: messages.Attach) -> None: ...
+
+    def build(self, order: messages.Build) -> None: ...
+
+    def check(self, order: messages.Check) -> None: ...
+
+    def flush(self, order: messages.Flush) -> None: ...
+
+    def serialize(self, order: messages.Serialize) -> None: ...
+
+    def failure(self, order: messages.Message, error: BaseException, output: str) -> messages.Fatal:
+        return failure_of_order(order, error, output)
+
+    def close(self) -> None: ...
+
+
+def find(name: str) -> Backend:
+    """The backend of this name (see core.backends). Raises LoadFailed."""
+    module, attribute = backends.location(name)
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (Exception, SystemExit) as error:
+        line = f"the backend {name} cannot be imported: {_headline(error)}"
+        raise LoadFailed(messages.Fatal("backend", line, project_trace(error))) from error
+    if not callable(getattr(found, "load", None)):
+        line = f"the backend {name} has no method load; see dct_celery.testproc.backends.base"
+        raise LoadFailed(messages.Fatal("backend", line))
+    backend: Backend = found
+    return backend
+
+
+@contextlib.contextmanager
+def failing_as(reason: str) -> Iterator[None]:
+    """Turns whatever the project raises into a LoadFailed: one line, and the traceback below it."""
+    try:
+        yield
+    except LoadFailed:
+        raise
+    except (ConfigError, CollectionError) as error:
+        raise LoadFailed(messages.Fatal(reason, str(error))) from error
+    except (Exception, SystemExit) as error:
+        raise LoadFailed(messages.Fatal(reason, _headline(error), project_trace(error))) from error
+
+
+def failure_of_order(order: messages.Message, error: BaseException, output: str) -> messages.Fatal:
+    """For an error that says nothing special: its first line, what was printed, its traceback."""
+    reason = _REASONS.get(order.kind, "database")
+    detail = f"{output}\n{''.join(traceback.format_exception(error))}".strip()
+    return messages.Fatal(reason, _headline(error), detail)
+
+
+def project_trace(error: BaseException) -> str:
+    """The traceback without our own frames at its beginning: the fault is the project's."""
+    ours = os.path.dirname(dct_celery.__file__) + os.sep
+    tb = error.__traceback__
+    while tb is not None and tb.tb_frame.f_code.co_filename.startswith(ours):
+        tb = tb.tb_next
+    return "".join(traceback.format_exception(type(error), error, tb))
+
+
+def _headline(error: BaseException) -> str:
+    """Its type, and the first line of its text."""
+    text = str(error).strip()
+    name = type(error).__name__
+    return f"{name}: {text.splitlines()[0]}" if text else name

@@ -1,0 +1,199 @@
+"""The user's project, loaded the way `manage.py test` loads it: settings, runner, test environment, suite."""
+
+from __future__ import annotations
+
+import os
+import unittest
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from dct_celery.core.model import Entry
+from dct_celery.errors import ConfigError
+from dct_celery.testproc import databases, doors, quickflush, schema, sharedmemory
+from dct_celery.testproc.backends.base import Description, Identity, failing_as, failure_of_order
+from dct_celery.testproc.backends.django_unittest import manifest, surroundings
+from dct_celery.testproc.backends.django_unittest.chunk import run_chunk
+from dct_celery.testproc.recorder import Recorder
+from dct_celery.wire import messages
+
+#: Runner methods that drive a whole sequential run; ours is driven chunk by chunk instead.
+_DRIVERS = ("run_tests", "run_suite", "suite_result")
+_SETTINGS = "--settings="
+
+
+class DjangoProject:
+    """Runner and suite of the project. `tests` is the flattened suite in canonical order."""
+
+    def __init__(self, runner: Any, options: dict[str, Any], suite: Any, load: messages.Load, settings: str | None) -> None:
+        """`settings`: the module that the words named, or None."""
+        from django.test.utils import iter_test_cases  # type: ignore[attr-defined]
+
+        self.runner = runner
+        #: Folder of the tree that the project is part of.
+        self.root = load.root
+        self.tests: list[unittest.TestCase] = list(iter_test_cases(suite))
+        #: alias -> must its contents be serialized; of the whole selection, never of a chunk.
+        self.databases: dict[str, bool] = runner.get_databases(suite)
+        self._options = options
+        self._load = load
+        self._settings = settings
+        #: What setup_databases returned, for the tear-down.
+        self._old_config: Any = None
+
+    @property
+    def serialized_aliases(self) -> set[str]:
+        return {alias for alias, serialize in self.databases.items() if serialize}
+
+    # -- what it is --------------------------------------------------------------------
+
+    def identities(self) -> list[Identity]:
+        return manifest.identities(self.tests)
+
+    def entries(self) -> Iterator[Entry]:
+        return manifest.entries(self.tests, self.root)
+
+    def describe(self, packages: dict[str, str]) -> Description:
+        with failing_as("settings"):
+            described, configured = databases.describe(self), databases.configured(self)
+        load = self._load
+        depends = [os.path.join(load.directory, glob) for glob in load.template_depends]
+        return Description(
+            rerun=surroundings.rerun_command(load, self._settings, self._options["testrunner"]),
+            environment=surroundings.settings_facts(self.root),
+            facts=surroundings.facts(),
+            databases=described,
+            configured=configured,
+            flushes=manifest.flushed_aliases(self.tests),
+            schema="" if load.collect_only else schema.fingerprint(self, packages, depends),
+            redis_in_use=surroundings.redis_in_use(),
+            not_honoured=self._not_honoured(),
+        )
+
+    def _not_honoured(self) -> list[str]:
+        """Overridden runner methods that never run here, as "Class.method"."""
+        from django.test.runner import DiscoverRunner
+
+        cls = type(self.runner)
+        return [
+            f"{cls.__qualname__}.{name}" for name in _DRIVERS if getattr(cls, name, None) is not getattr(DiscoverRunner, name)
+        ]
+
+    # -- databases ---------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        databases.close_all()
+
+    def attach(self, order: messages.Attach) -> None:
+        sharedmemory.install()
+        self._old_config = databases.attach(self, order.databases, order.serialized, order.servers)
+        quickflush.install()
+        databases.flush(order.flush)
+
+    def build(self, order: messages.Build) -> None:
+        databases.build(self, order.databases, order.limits, order.servers)
+
+    def check(self, order: messages.Check) -> None:
+        databases.check(self, order.databases, order.servers)
+
+    def flush(self, order: messages.Flush) -> None:
+        databases.flush_template(self, order.databases, order.aliases, order.servers)
+
+    def serialize(self, order: messages.Serialize) -> None:
+        databases.serialize(self, order.databases, order.files, order.servers)
+
+    # -- tests -------------------------------------------------------------------------
+
+    def run(self, indices: Sequence[int], recorder: Recorder) -> messages.ChunkFinished:
+        return run_chunk(self, indices, recorder)
+
+    def failure(self, order: messages.Message, error: BaseException, output: str) -> messages.Fatal:
+        """With what Django printed: creation code prints its reason before it exits."""
+        from django.core.management.base import SystemCheckError
+        from django.db import InterfaceError, OperationalError
+
+        if isinstance(error, SystemCheckError):
+            return messages.Fatal("checks", "SystemCheckError: the system check failed", str(error))
+        if isinstance(error, doors.WrongDatabase):
+            return messages.Fatal("elsewhere", str(error), output.strip())
+        fatal = failure_of_order(order, error, output)
+        if isinstance(error, SystemExit):
+            said = output.strip().splitlines()
+            first = said[-1] if said else "the database creation code exited"
+            return messages.Fatal(fatal.reason, f"SystemExit: {first}", fatal.detail)
+        if fatal.reason == "checks" and isinstance(error, (OperationalError, InterfaceError)):
+            # Checks touch the database, but they are not what failed.
+            return messages.Fatal("database", fatal.message, fatal.detail)
+        return fatal
+
+    def close(self) -> None:
+        """What the end of a sequential run does."""
+        if self._old_config is not None:
+            self.runner.teardown_databases(self._old_config)
+        self.runner.teardown_test_environment()
+
+
+def load_project(load: messages.Load) -> DjangoProject:
+    """Imports settings and the whole selection. Raises LoadFailed with the reason that the user should read."""
+    settings, words = _settings_of(load.words)
+    if settings:
+        os.environ["DJANGO_SETTINGS_MODULE"] = settings
+    with failing_as("settings"):
+        options = _parse(words)
+    with failing_as("settings"):
+        runner = _make_runner(options)
+        runner.setup_test_environment()
+    with failing_as("labels"):
+        suite = runner.build_suite(options["args"])
+    return DjangoProject(runner, options, suite, load, settings)
+
+
+def _settings_of(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The module that the first word names, and the other words.
+
+    Taken out, because the dispatcher names the module whoever chose it: the project's runner is not told what its user did
+    not type.
+    """
+    if words and words[0].startswith(_SETTINGS):
+        return words[0].removeprefix(_SETTINGS), list(words[1:])
+    return None, list(words)
+
+
+def _parse(argv: list[str]) -> dict[str, Any]:
+    """What Django's own `test` command makes of the words, extra arguments of a custom runner included."""
+    import django
+    from django.conf import settings
+    from django.core.exceptions import ImproperlyConfigured
+    from django.core.management import ManagementUtility
+    from django.core.management.base import CommandError
+    from django.core.management.utils import get_command_line_option
+
+    try:
+        settings.INSTALLED_APPS  # noqa: B018 - the access imports the settings module
+    except ImproperlyConfigured as error:
+        raise ConfigError(
+            f"{error} (name the module with --settings, DJANGO_SETTINGS_MODULE or [tool.dct] settings)"
+            if "DJANGO_SETTINGS_MODULE" in str(error)
+            else str(error)
+        ) from None
+    django.setup()
+    command = ManagementUtility(["manage.py", "test"]).fetch_command("test")
+    words = ["manage.py", "test", *argv]
+    command.test_runner = get_command_line_option(words, "--testrunner")  # type: ignore[attr-defined]
+    parser = command.create_parser("manage.py", "test")
+    try:
+        return vars(parser.parse_args(argv))
+    except CommandError as error:
+        raise ConfigError(f"the test command of this project does not take these options: {error}") from None
+
+
+def _make_runner(options: dict[str, Any]) -> Any:
+    """The runner as the test command's `handle` makes it, sequential whatever the options say."""
+    from django.conf import settings
+    from django.test.utils import NullTimeKeeper, get_runner  # type: ignore[attr-defined]
+
+    cls = get_runner(settings, options["testrunner"])
+    given = {name: value for name, value in options.items() if name != "args"}
+    runner = cls(**{**given, "parallel": 0, "interactive": False})
+    if not hasattr(runner, "time_keeper"):
+        runner.time_keeper = NullTimeKeeper()
+    return runner

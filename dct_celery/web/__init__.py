@@ -1,1 +1,0 @@
-"""The room of dashboard and /metrics. Empty so far."""
