@@ -84,4 +84,4 @@ def _masked(reporters: Iterable[Reporter]) -> list[Reporter]:
     from dct_celery.reports.reporter import Masked
     from dct_celery.security import masking
 
-    return [Masked(reporter, masking.PROCESS) for reporter in reporters]
+    return [reporter if getattr(reporter, "masks", False) else Masked(reporter, masking.PROCESS) for reporter in reporters]

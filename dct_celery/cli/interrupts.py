@@ -27,6 +27,9 @@ class Interrupts:
     A context manager: signals are handled within.
     """
 
+    #: What it hands on is masked where it is written.
+    masks = True
+
     def __init__(self, write_reports: Callable[[Settings, RunReport], None]) -> None:
         """`write_reports` is called with the run's settings and the report so far when the process ends at once."""
         self._write_reports = write_reports

@@ -31,6 +31,9 @@ _LEAST_NAME = 12
 class Terminal:
     """The reporter that prints. Not for several threads."""
 
+    #: It takes secrets out of what it shows itself; masking a whole report for it would be work for nothing.
+    masks = True
+
     def __init__(
         self,
         out: TextIO,
