@@ -311,6 +311,7 @@ class RunLifecycle:
                 self._services.settings,
                 planned.known.collected.rerun,
                 partial(self._report, planned, complete=False),
+                self._services.run,
             )
         )
 

@@ -25,6 +25,7 @@ from dct_celery.settings import Settings
 class RunBegan:
     """The first event: from now on no report of an earlier run may pass for this one's."""
 
+    #: Its id where one was chosen; else it is made later, and `Started` has it.
     run: str
 
 
@@ -53,6 +54,8 @@ class Started:
     rerun: Callable[[Verdict], str]
     #: The report as it is at the moment of the call.
     so_far: Callable[[], RunReport]
+    #: Id of the run.
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True)
