@@ -8,7 +8,7 @@ from __future__ import annotations
 from dct_celery.bootstrap.byhand import collect_garbage, examine
 from dct_celery.bootstrap.dispatcher import attach_run, list_files, run_tests
 from dct_celery.bootstrap.failed import report_failure
-from dct_celery.bootstrap.looking import cancel_run, look_at_runs, look_at_workers
+from dct_celery.bootstrap.looking import cancel_run, look_at_runs, look_at_workers, watch_runs
 from dct_celery.bootstrap.worker import make_worker_app
 
 __all__ = [
@@ -22,4 +22,5 @@ __all__ = [
     "make_worker_app",
     "report_failure",
     "run_tests",
+    "watch_runs",
 ]

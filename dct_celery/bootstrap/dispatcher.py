@@ -1,4 +1,4 @@
-"""`dct run` and `dct attach`: settings in, a run's exit code out."""
+"""`dct run` and `dct attach`: settings in, a run's report out. Neither signals nor stdout nor stderr are touched."""
 
 from __future__ import annotations
 
@@ -7,57 +7,81 @@ import functools
 import os
 import random
 import secrets
-import signal
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from dct_celery.bootstrap.failed import Reports
+from dct_celery.bootstrap import failed
 from dct_celery.core.address import parse
 from dct_celery.core.redact import redact
-from dct_celery.errors import BrokerUnavailable, Untrusted, UsageError
+from dct_celery.errors import BrokerUnavailable, Superseded, Untrusted, UsageError
+from dct_celery.ports import reporting
+from dct_celery.ports.reporting import Reporter, ReportEvent, Warned
 from dct_celery.security import masking
 from dct_celery.settings import Settings, warnings_of
 
 if TYPE_CHECKING:
     from dct_celery.adapters.source.snapshot import Selection
     from dct_celery.adapters.source.upload import Upload
+    from dct_celery.core.model import RunReport
     from dct_celery.dispatcher.request import Request
     from dct_celery.dispatcher.services import DispatcherServices
     from dct_celery.ports import ChunkQueue
     from dct_celery.protocol.door import Door
+    from dct_celery.reports.reporter import Reporters
 
 
-def run_tests(settings: Settings, origins: dict[str, str]) -> int:
-    """`dct run`: the exit code by I10. Raises DctError for what stops it before there is a report."""
-    reports = Reports(settings)
-    with reports.whatever_happens():
-        return _run_tests(settings, origins, reports)
+def run_tests(
+    settings: Settings,
+    origins: Mapping[str, str],
+    reporters: Iterable[Reporter],
+    interrupted: Callable[[], bool],
+) -> RunReport:
+    """A new run, to its report. `origins`: where each setting came from, for messages. `interrupted`: asked several times a
+    second; True ends the run early. Raises DctError for what stops it before there is a report."""
+    from dct_celery.reports import file_reporters
+    from dct_celery.reports.reporter import Reporters
+
+    all_of_them = Reporters([*file_reporters.of_settings(settings, time.time), *reporters])
+    with _told_to(all_of_them, settings.run_id or ""):
+        return _run_tests(settings, dict(origins), all_of_them, interrupted)
 
 
-def _run_tests(settings: Settings, origins: dict[str, str], reports: Reports) -> int:
+@contextlib.contextmanager
+def _told_to(reporters: Reporters, run: str) -> Iterator[None]:
+    """Around a run: its reporters hear of its begin, and on each way out of its end."""
+    reporters.take(reporting.RunBegan(run))
+    try:
+        yield
+    except Superseded:
+        raise  # the run goes on elsewhere, and its reports with it
+    except BaseException as error:
+        reporters.take(reporting.Failed(*failed.reason(error)))
+        raise
+    finally:
+        reporters.take(reporting.Closed())
+
+
+def _run_tests(settings: Settings, origins: dict[str, str], reporters: Reporters, interrupted: Callable[[], bool]) -> RunReport:
     from dct_celery.dispatcher.request import require_project
 
     require_project(settings, os.environ)
-    interrupts = _Interrupts()
     if settings.local is None and settings.local_fallback is None:
-        return _dispatch(settings, origins, interrupts, reports)
+        return _dispatch(settings, origins, reporters, interrupted)
     from dct_celery.adapters.localfleet import Standby, local_fleet
 
     if settings.local is None:
         with Standby(settings) as standby:
-            return _dispatch(settings, origins, interrupts, reports, fall_back=standby.start)
+            return _dispatch(settings, origins, reporters, interrupted, fall_back=standby.start)
     if settings.local_fallback is not None:
         places = f"{origins.get('local', '--local')} and {origins.get('local_fallback', '--local-fallback')}"
         raise UsageError(f"{places} exclude each other: a local run has no fleet to wait for; remove one")
     with local_fleet(settings) as fleet:
-        return _dispatch(fleet.settings, {**origins, **fleet.origins}, interrupts, reports, fleet.trouble)
+        return _dispatch(fleet.settings, {**origins, **fleet.origins}, reporters, interrupted, fleet.trouble)
 
 
 def list_files(settings: Settings) -> tuple[list[str], list[str]]:
@@ -72,80 +96,84 @@ def list_files(settings: Settings) -> tuple[list[str], list[str]]:
 def _dispatch(
     settings: Settings,
     origins: dict[str, str],
-    interrupts: _Interrupts,
-    reports: Reports,
+    reporters: Reporters,
+    interrupted: Callable[[], bool],
     fleet_trouble: Callable[[], str] = str,
     fall_back: Callable[[], int] | None = None,
-) -> int:
+) -> RunReport:
     from dct_celery.adapters.source.snapshot import find_root
-    from dct_celery.dispatcher.dispatch import Dispatch
+    from dct_celery.dispatcher.lifecycle import RunLifecycle
     from dct_celery.dispatcher.request import make_request
-    from dct_celery.reports.files import check_writable
+    from dct_celery.reports import file_reporters
 
-    for name in ("junit_xml", "json"):
-        if path := getattr(settings, name):
-            check_writable(Path(settings.project_dir, path), origins.get(name, ""))
+    file_reporters.check(settings, origins)
     root = find_root(Path(settings.project_dir))
     seed = random.randint(0, 2**32 - 1) if settings.shuffle == "auto" else settings.shuffle
     hash_seed = os.environ.get("PYTHONHASHSEED") or str(random.randint(1, 2**32 - 1))
     request = make_request(settings, root, os.environ, seed, hash_seed)
-    services = _dispatcher_services(settings, origins, request, interrupts, reports)
-    dispatch = Dispatch(replace(services, fleet_trouble=fleet_trouble, fall_back=fall_back), request)
-    return dispatch.execute()
+    services = _dispatcher_services(settings, origins, request, reporters.take, interrupted)
+    services = replace(services, fleet_trouble=fleet_trouble, fall_back=fall_back)
+    return RunLifecycle(services, request).run()
 
 
-def attach_run(settings: Settings, origins: dict[str, str], run: str, given: frozenset[str]) -> int:
-    """`dct attach`: the exit code by I10. `given`: settings that are not to be those of the run. Raises UsageError when there is
-    nothing to adopt, StoreUnavailable."""
+def attach_run(
+    settings: Settings,
+    origins: Mapping[str, str],
+    run: str,
+    given: frozenset[str],
+    reporters: Iterable[Reporter],
+    interrupted: Callable[[], bool],
+) -> RunReport:
+    """A run whose dispatcher died, to its report. `given`: settings that are not to be those of the run. Raises UsageError when
+    there is nothing to adopt, StoreUnavailable."""
     from dct_celery.core.ids import is_run_id
-    from dct_celery.dispatcher.adopt import adopt
-    from dct_celery.dispatcher.conduct import Conduct, Stopwatch
-    from dct_celery.dispatcher.standing import StandingRun
-    from dct_celery.reports.files import check_writable
+    from dct_celery.reports.reporter import Reporters
 
     if not is_run_id(run):  # it names a journal
         raise UsageError(f"{run!r} is no id of a run; dct status names those that go on")
-    settings = replace(settings, run_id=run)
-    services = _dispatcher_services(settings, origins, None, _Interrupts(), Reports(settings))
+    all_of_them = Reporters(reporters)
+    try:
+        return _attach(replace(settings, run_id=run), dict(origins), given, all_of_them, interrupted)
+    finally:
+        all_of_them.take(reporting.Closed())
+
+
+def _attach(
+    settings: Settings,
+    origins: dict[str, str],
+    given: frozenset[str],
+    reporters: Reporters,
+    interrupted: Callable[[], bool],
+) -> RunReport:
+    from dct_celery.dispatcher.adopt import adopt
+    from dct_celery.dispatcher.lifecycle import RunLifecycle
+    from dct_celery.reports import file_reporters
+
+    services = _dispatcher_services(settings, origins, None, reporters.take, interrupted)
     adopted = adopt(services)
     request = adopted.head.to_request()
     settings = adopted.head.to_settings(settings, given)
-    for name in ("junit_xml", "json"):
-        if path := getattr(settings, name):
-            check_writable(Path(settings.project_dir, path), origins.get(name, "the run's own setting"))
-    upload = _upload(settings, request.root, services.console.warn)
+    unnamed = dict.fromkeys(("junit_xml", "json"), "the run's own setting")
+    file_reporters.check(settings, {**unnamed, **origins})
+    # Only now is it known where its reports go.
+    for file in file_reporters.of_settings(settings, time.time):
+        reporters.add(file)
+    upload = _upload(settings, request.root, services.report)
     services = replace(
         services,
         settings=settings,
-        write_reports=Reports(settings).write,
         snapshot=upload.send,
         supply_code=partial(upload.supply, services.blobs),
     )
-    collected = adopted.head.to_collected()
-    services.console.explain(collected.rerun)
-    standing = StandingRun(
-        services,
-        adopted.spec,
-        partial(_upload_again, request.root, services),
-        epoch=adopted.epoch,
-        incarnation=adopted.incarnation,
-    )
-    conduct = Conduct(services, standing, adopted.head, collected, Stopwatch(services, services.clock()))
-    try:
-        return conduct.go_on(adopted.journal, whole=adopted.whole)
-    finally:
-        services.console.close()
-        standing.leave()
-
-
-def _upload_again(root: Path, services: DispatcherServices) -> None:
-    """The code, for workers that join later; on another machine there is none, and those that have it go on."""
-    if root.is_dir():
-        services.snapshot(root, services.blobs)
+    return RunLifecycle(services, request).go_on(adopted)
 
 
 def _dispatcher_services(
-    settings: Settings, origins: dict[str, str], request: Request | None, interrupts: _Interrupts, reports: Reports
+    settings: Settings,
+    origins: dict[str, str],
+    request: Request | None,
+    report: Callable[[ReportEvent], None],
+    interrupted: Callable[[], bool],
 ) -> DispatcherServices:
     from dct_celery.adapters.addresses import resolve
     from dct_celery.adapters.process import PipeProcess, user_environment
@@ -153,29 +181,24 @@ def _dispatcher_services(
     from dct_celery.bootstrap.keys import INSECURE, keyring_of
     from dct_celery.dispatcher.services import DispatcherServices
     from dct_celery.protocol.door import Door
-    from dct_celery.reports.terminal import Terminal
 
     run = settings.run_id or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     pool = Door.of_pool(keyring_of(settings), settings.pool)
     masking.PROCESS.learn(settings.secrets())  # those of a local fleet were made just now
     store = client.connect(settings.store)
     checked = client.check(store, settings.store, origins.get("store", "store"))
-    console = Terminal.detect(
-        os.environ, out=sys.stdout, err=sys.stderr, verbosity=settings.verbosity, clock=time.monotonic,
-        rerun=lambda verdict: verdict.entry.id,
-    )  # fmt: skip
     insecure = () if pool.keyring.secure else (INSECURE,)
     for warning in (*insecure, *warnings_of(os.environ, Path.cwd()), *checked.warnings):
-        console.warn(warning)
+        report(Warned(warning))
     state_folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "dct_celery"
     nonce = secrets.token_hex(8)
     door = pool.of_run(run, nonce)
     if request is None:
         nonce, door = _known_run(store, run, pool, state_folder)
-    upload = _upload(settings, request.root if request is not None else Path(settings.project_dir), console.warn)
+    upload = _upload(settings, request.root if request is not None else Path(settings.project_dir), report)
     code = blobs.RedisBlobs(store)
     if settings.broker != settings.store and (untried := parse(settings.broker).insecure):
-        console.warn(f"the broker at {redact(settings.broker)}: {untried}")
+        report(Warned(f"the broker at {redact(settings.broker)}: {untried}"))
     queue = _LateQueue(partial(_chunk_queue, settings, run, origins.get("broker", "broker")))
     return DispatcherServices(
         settings=settings,
@@ -193,16 +216,15 @@ def _dispatcher_services(
         broker=queue.identity,
         blobs=code,
         timings=partial(blobs.RedisTimings, store),
-        console=console,
+        report=report,
         state_folder=state_folder,
         environ=dict(os.environ),
         start_process=PipeProcess,
         user_environment=partial(user_environment, dict(os.environ)),
         snapshot=upload.send,
         supply_code=partial(upload.supply, code),
-        write_reports=reports.write,
         resolve=resolve,
-        interrupted=interrupts.seen,
+        interrupted=interrupted,
     )
 
 
@@ -251,8 +273,11 @@ class _LateQueue:
         self._made().purge()
 
 
-def _upload(settings: Settings, root: Path, warn: Callable[[str], object]) -> Upload:
+def _upload(settings: Settings, root: Path, report: Callable[[ReportEvent], None]) -> Upload:
     from dct_celery.adapters.source.upload import Upload
+
+    def warn(text: str) -> None:
+        report(Warned(text))
 
     return Upload(_selection(settings, root), time.monotonic, warn, prove_only=settings.code == "checkout")
 
@@ -267,21 +292,3 @@ def _selection(settings: Settings, root: Path) -> Selection:
     ours = (os.path.realpath(project / path) for path in (settings.junit_xml, settings.json, settings.work_dir) if path)
     written = frozenset(os.path.relpath(path, top) for path in ours)
     return Selection(Globs(settings.include), Globs(settings.exclude), written)
-
-
-class _Interrupts:
-    """SIGINT and SIGTERM: the first is a flag that the run looks at, the second ends the process at once."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with contextlib.suppress(ValueError):  # not the main thread: a test, or somebody's embedding
-                signal.signal(number, self._handle)
-
-    def seen(self) -> bool:
-        return self._count > 0
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        self._count += 1
-        if self._count > 1:
-            os._exit(2)

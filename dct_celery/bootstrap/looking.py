@@ -11,7 +11,7 @@ from dct_celery.errors import DctError, UsageError
 from dct_celery.settings import Settings
 
 if TYPE_CHECKING:
-    from dct_celery.dispatcher.status import RunStatus, WorkerStatus
+    from dct_celery.dispatcher.status import RunStatus, RunWatch, WorkerStatus
     from dct_celery.ports import Ledger, Registry, WorkerInfo
 
 
@@ -23,14 +23,24 @@ def look_at_workers(settings: Settings, origins: dict[str, str]) -> list[WorkerS
     with _asked_store(settings, origins) as asked:
         workers = asked.registry.workers()
         keyring = keyring_of(settings, required=False)
-        return status.pool_workers(workers, _active(settings, asked, workers), keyring, _broker(settings))
+        return status.pool_workers(workers, _active(settings, asked, workers, {}), keyring, _broker(settings))
 
 
 def look_at_runs(settings: Settings, origins: dict[str, str], run: str | None) -> list[RunStatus]:
     """`dct status`: that one run, else the active ones. Raises UsageError for an unknown run, StoreUnavailable."""
+    return next(watch_runs(settings, origins, run))
+
+
+def watch_runs(settings: Settings, origins: dict[str, str], run: str | None) -> Iterator[list[RunStatus]]:
+    """`dct status --watch`: the same with each `next`, for which only what is new is read."""
     with _asked_store(settings, origins) as asked:
-        workers = asked.registry.workers()
-        return _active(settings, asked, workers) if run is None else [_inspected(settings, asked, workers, run)]
+        watches: dict[str, RunWatch] = {}
+        while True:
+            workers = asked.registry.workers()
+            if run is None:
+                yield _active(settings, asked, workers, watches)
+            else:
+                yield [_inspected(settings, asked, workers, run, watches)]
 
 
 def cancel_run(settings: Settings, origins: dict[str, str], run: str, reason: str) -> None:
@@ -76,16 +86,19 @@ def _asked_store(settings: Settings, origins: dict[str, str]) -> Iterator[_Asked
         yield _Asked(registry.RedisRegistry(store, settings.pool, door, tends=False), ledger_of)
 
 
-def _active(settings: Settings, asked: _Asked, workers: list[WorkerInfo]) -> list[RunStatus]:
+def _active(settings: Settings, asked: _Asked, workers: list[WorkerInfo], watches: dict[str, RunWatch]) -> list[RunStatus]:
     found = []
     for run in asked.registry.active_runs():
         with contextlib.suppress(UsageError):  # it ended since
-            found.append(_inspected(settings, asked, workers, run))
+            found.append(_inspected(settings, asked, workers, run, watches))
     return found
 
 
-def _inspected(settings: Settings, asked: _Asked, workers: list[WorkerInfo], run: str) -> RunStatus:
-    from dct_celery.dispatcher import status
+def _inspected(settings: Settings, asked: _Asked, workers: list[WorkerInfo], run: str, watches: dict[str, RunWatch]) -> RunStatus:
+    """`watches`: of runs that were looked at before; this one is added."""
+    from dct_celery.dispatcher.status import RunWatch
 
+    if run not in watches:
+        watches[run] = RunWatch(run, asked.ledger(run))
     active = list(asked.registry.active_runs())
-    return status.inspect(run, asked.ledger(run), workers=workers, active=active, pool=settings.pool)
+    return watches[run].look(workers=workers, active=active, pool=settings.pool)

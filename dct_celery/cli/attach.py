@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,12 @@ from dct_celery.cli.options import CONTEXT, given
 from dct_celery.cli.project import project_options
 from dct_celery.cli.workers import STORE
 from dct_celery.settings import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dct_celery.core.model import RunReport
+    from dct_celery.ports.reporting import Reporter
 
 #: What may be said anew; all else is as it was when the run began.
 _OPTIONS = (*STORE, "broker", "junit_xml", "junit_family", "json", "durations", "timing", "verbosity", "timeout", "queue_timeout")
@@ -30,6 +37,10 @@ def command(ctx: click.Context, /, *, run: str, **_: object) -> None:
     flags = {name: value for name, value in given(ctx).items() if name in _OPTIONS}
     settings, origins = load(flags, env=os.environ, cwd=Path.cwd())
     # Late, so that the help and a wrong option answer at once.
-    from dct_celery.bootstrap import attach_run
+    from dct_celery import api
+    from dct_celery.cli.session import conduct
 
-    ctx.exit(attach_run(settings, origins, run, frozenset(flags)))
+    def attach(reporters: list[Reporter], interrupted: Callable[[], bool]) -> RunReport:
+        return api.attach(settings, run, reporters=reporters, interrupted=interrupted, given=flags, origins=origins)
+
+    ctx.exit(conduct(settings, attach))

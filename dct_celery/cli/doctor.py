@@ -10,7 +10,8 @@ import click
 
 from dct_celery.cli.options import CONTEXT, given, spell_out
 from dct_celery.cli.project import PROJECT, project_options
-from dct_celery.cli.workers import counted, shown
+from dct_celery.cli.workers import shown
+from dct_celery.core.text import plural
 from dct_celery.settings import load
 
 _MORE = ("store", "broker", "pool", "allow_database", "deny_database", "deny_db_host")
@@ -63,4 +64,4 @@ def command(ctx: click.Context, /, *, measure: bool, **_: object) -> None:
 
 def _count(number: int, level: str) -> str:
     """`15 ok`, `3 warnings`, `1 failed`; nothing for none."""
-    return "" if not number else counted(number, level) if level == "warning" else f"{number:,} {level}"
+    return "" if not number else plural(number, level) if level == "warning" else f"{number:,} {level}"

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from dct_celery.cli.options import CONTEXT, RunCommand, given, run_options
 from dct_celery.errors import ConfigError
 from dct_celery.settings import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dct_celery.core.model import RunReport
+    from dct_celery.ports.reporting import Reporter
 
 _EPILOG = """Each option can also be a variable (--test-timeout: DCT_TEST_TIMEOUT, lists with commas) or a key of
 [tool.dct] in pyproject.toml (test-timeout). A flag wins over a variable, a variable over the file; `dct config` shows
@@ -61,6 +68,10 @@ def command(ctx: click.Context, /, *, list_files: bool, **_: object) -> None:
         for line in warnings:
             click.echo(f"warning: {line}", err=True)
         ctx.exit(0)
-    from dct_celery.bootstrap import run_tests
+    from dct_celery import api
+    from dct_celery.cli.session import conduct
 
-    ctx.exit(run_tests(settings, origins))
+    def run(reporters: list[Reporter], interrupted: Callable[[], bool]) -> RunReport:
+        return api.run(settings, reporters=reporters, interrupted=interrupted, origins=origins)
+
+    ctx.exit(conduct(settings, run))

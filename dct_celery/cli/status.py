@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +16,8 @@ import click
 
 from dct_celery.cli.options import CONTEXT, given
 from dct_celery.cli.project import project_options
-from dct_celery.cli.workers import STORE, counted, shown, table
+from dct_celery.cli.workers import STORE, shown, table
+from dct_celery.core.text import plural
 from dct_celery.ports import DISPATCHER_LEASE_MS
 from dct_celery.protocol.runs import RunState
 from dct_celery.security import masking
@@ -24,7 +27,9 @@ if TYPE_CHECKING:
     from dct_celery.dispatcher.status import RunStatus
 
 _RUNS = ("RUN", "STATE", "TESTS", "FAILED", "BUSY", "BEGAN")
-_SLOTS = ("WORKER", "SLOT", "CHUNK", "ATTEMPT", "TESTS", "SINCE")
+_SLOTS = ("WORKER", "SLOT", "CHUNK", "ATTEMPT", "TESTS", "SINCE", "RUNNING")
+#: Failures that are shown.
+_FEW = 10
 _EPILOG = "Exit code 4: the store knows no such run. 7: the store cannot be reached."
 
 
@@ -32,28 +37,53 @@ _EPILOG = "Exit code 4: the store knows no such run. 7: the store cannot be reac
 @click.argument("run", required=False)
 @project_options(*STORE)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; times are Unix seconds.")
+@click.option(
+    "--watch",
+    type=click.FloatRange(min=0.2),
+    is_flag=False,
+    flag_value=2.0,
+    metavar="[SECONDS]",
+    help="Show it again every 2 (or SECONDS) seconds until it has ended.",
+)
 @click.pass_context
-def command(ctx: click.Context, /, *, run: str | None, as_json: bool, **_: object) -> None:
+def command(ctx: click.Context, /, *, run: str | None, as_json: bool, watch: float | None, **_: object) -> None:
     """Show the active runs of the pool; with RUN, how far that run is and who runs what.
 
-    Counts are those of the records that slots have sent. Times are on the store's clock.
+    Counts are those that the run's dispatcher has, and of the records that slots have sent since. Times are on the store's
+    clock.
     """
     flags = {name: value for name, value in given(ctx).items() if name in STORE}
     settings, origins = load(flags, env=os.environ, cwd=Path.cwd())
     # Late, so that the help and a wrong option answer at once.
-    from dct_celery.bootstrap import look_at_runs
+    from dct_celery.bootstrap import look_at_runs, watch_runs
 
-    runs = look_at_runs(settings, origins, run)
+    if watch is None:
+        _show(look_at_runs(settings, origins, run), run, settings.pool, as_json=as_json)
+        return
+    for runs in watch_runs(settings, origins, run):
+        if not as_json and sys.stdout.isatty():
+            click.clear()
+        _show(runs, run, settings.pool, as_json=as_json)
+        if run is not None and runs[0].state is RunState.CLOSED:
+            return
+        time.sleep(watch)
+
+
+def _show(runs: Sequence[RunStatus], run: str | None, pool: str, *, as_json: bool) -> None:
     if as_json:
         objects = masking.PROCESS.everything([_object(one) for one in runs])
-        click.echo(json.dumps({"pool": settings.pool, "runs": objects} if run is None else objects[0], indent=2))
+        click.echo(json.dumps({"pool": pool, "runs": objects} if run is None else objects[0], indent=2))
     else:
-        click.echo("\n".join(_overview(runs, settings.pool) if run is None else _report(runs[0], settings.pool)))
+        click.echo("\n".join(_overview(runs, pool) if run is None else _report(runs[0], pool)))
 
 
 def _object(status: RunStatus) -> dict[str, object]:
-    slots = [{**asdict(one.lease), "since": one.since, "tests": one.tests} for one in status.slots]
-    return {**asdict(status), "slots": slots, "done": status.done, "bad": status.bad}
+    slots = [
+        {**asdict(one.lease), "since": one.since, "tests": one.tests, "of": one.of, "running": one.running}
+        for one in status.slots
+    ]
+    plain = asdict(replace(status, slots=()))
+    return {**plain, "slots": slots, "done": status.done, "bad": status.bad}
 
 
 def _overview(runs: Sequence[RunStatus], pool: str) -> Iterator[str]:
@@ -68,6 +98,10 @@ def _report(status: RunStatus, pool: str) -> Iterator[str]:
     yield f"state     {shown(status.state)}{_silence(status, pool)}"
     yield f"began     {_moment(status.began)}"
     yield f"tests     {_tests(status)}{_outcomes(status)}"
+    if status.waiting:
+        yield f"waiting   {shown(status.waiting)}"
+    if status.left and status.state is RunState.OPEN:
+        yield f"left      about {status.left:,.0f} s"
     if status.fixtures:
         yield f"fixtures  {status.fixtures} failed"
     yield f"records   {status.streamed:,} streamed, {status.acknowledged:,} acknowledged"
@@ -76,14 +110,27 @@ def _report(status: RunStatus, pool: str) -> Iterator[str]:
         yield f"          {shown(f'{name}: {why}')}"
     if status.note:
         yield f"note      {shown(status.note)}"
+    for problem in status.problems[:_FEW]:
+        message = f"  {shown(problem.message)}" if problem.message else ""
+        yield f"failed    {shown(problem.name)}{message}"
+    if len(status.problems) > _FEW:
+        yield f"          and more: {status.bad:,} in all"
     if status.slots:
         yield ""
         rows = [
-            (one.lease.worker, one.lease.slot, one.lease.chunk, one.lease.attempt, one.tests, _moment(one.since))
+            (
+                one.lease.worker,
+                one.lease.slot,
+                one.lease.chunk,
+                one.lease.attempt,
+                f"{one.tests:,} of {one.of:,}" if one.of else one.tests,
+                _moment(one.since),
+                one.running,
+            )
             for one in status.slots
         ]
         yield from table(_SLOTS, rows)
-        yield f"{counted(len(status.slots), 'slot')} busy"
+        yield f"{plural(len(status.slots), 'slot')} busy"
 
 
 def _silence(status: RunStatus, pool: str) -> str:

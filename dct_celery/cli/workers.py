@@ -12,7 +12,7 @@ import click
 
 from dct_celery.cli.options import CONTEXT, given
 from dct_celery.cli.project import project_options
-from dct_celery.core.text import one_line, strip_ansi
+from dct_celery.core.text import one_line, plural, strip_ansi
 from dct_celery.security import masking
 from dct_celery.settings import load
 
@@ -58,7 +58,7 @@ def _report(seen: Sequence[WorkerStatus], pool: str) -> Iterator[str]:
     infos = [one.info for one in seen]
     yield from table(_HEAD, [(i.name, i.host, i.slots, i.version, _state(one)) for i, one in zip(infos, seen, strict=True)])
     slots, busy = sum(info.slots for info in infos), sum(info.busy for info in infos)
-    yield f"{counted(len(infos), 'worker')} with {counted(slots, 'slot')} in pool {pool!r}, {busy} busy"
+    yield f"{plural(len(infos), 'worker')} with {plural(slots, 'slot')} in pool {pool!r}, {busy} busy"
 
 
 def _state(one: WorkerStatus) -> str:
@@ -68,10 +68,6 @@ def _state(one: WorkerStatus) -> str:
 
 
 # -- for commands with tables ------------------------------------------------------------
-
-
-def counted(number: int, word: str) -> str:
-    return f"{number:,} {word}{'s' * (number != 1)}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:

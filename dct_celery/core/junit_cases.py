@@ -100,14 +100,15 @@ def _fixture_index(report: RunReport) -> dict[tuple[FixtureRef, int | None], Fix
 
 def _verdict_case(verdict: Verdict, result: Result | None) -> Case:
     entry, red = verdict.entry, result is not None and result.tag != "skipped"
+    file, line = verdict.place
     inside = entry.id.startswith(f"{entry.cls}.") and len(entry.id) > len(entry.cls) + 1
     return Case(
         cls=entry.cls or entry.module,
         name=entry.id[len(entry.cls) + 1 :] if inside else entry.id,
         result=result,
         seconds=verdict.seconds,
-        file=entry.file,
-        line=entry.line,
+        file=file,
+        line=line,
         worker=verdict.worker,
         slot=verdict.slot,
         attempt=None if verdict.worker is None else verdict.attempt,

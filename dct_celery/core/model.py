@@ -254,6 +254,13 @@ class Verdict:
         return self.outcome is Outcome.PASSED and bool(self.earlier)
 
     @property
+    def place(self) -> tuple[str | None, int | None]:
+        """File and line of the test, or of what went wrong where it has no file: a module that could not be imported."""
+        if self.entry.file is not None:
+            return self.entry.file, self.entry.line
+        return next(((f.file, f.line) for f in self.failures if f.file), (None, None))
+
+    @property
     def message(self) -> str:
         """One line for lists: the first failure's message or the reason."""
         if self.failures:

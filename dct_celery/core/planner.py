@@ -164,6 +164,13 @@ class Planner:
         fresh = max(self._seconds, 0.0) if self._left else 0.0
         return fresh + sum(chunk.estimate for chunk in self._retries)
 
+    @property
+    def longest_seconds(self) -> float:
+        """Predicted seconds of the longest atom that is not cut yet; 0 where there is none."""
+        while self._by_size and self._by_size[0][1].indices[0] not in self._left:
+            heapq.heappop(self._by_size)
+        return self._by_size[0][1].estimate if self._by_size else 0.0
+
     def next_chunk(self, slots: int, held_locks: frozenset[str]) -> Chunk | None:
         """Cut the next chunk, or None if nothing is left or all that is left waits for one of `held_locks`.
 

@@ -46,6 +46,7 @@ from dct_celery.core.model import (
 from dct_celery.core.planner import Planner
 from dct_celery.core.records import FixtureRecord, TestRecord
 from dct_celery.core.reruns import Reruns
+from dct_celery.core.text import plural
 
 #: An entry that was lost with its slot this often is given up.
 MAX_LOSSES = 3
@@ -124,6 +125,7 @@ class RunMachine:
     _losses: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     _unready: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     _stopped_at: float = 0.0
+    _stopped_by_failures: bool = False
     #: When every slot had a lease for the last time.
     _idle_since: float = 0.0
 
@@ -172,11 +174,15 @@ class RunMachine:
         """(chunk, lease or None while it waits, ms of the lease) of all that is on its way."""
         return [(held.chunk, held.lease, held.lease_ms) for group in (self._queued, self._leased) for held in group.values()]
 
-    def remaining_seconds(self) -> float:
-        """Predicted seconds of work that nobody has finished."""
-        return self.planner.remaining_seconds + sum(
-            held.chunk.estimate for group in (self._queued, self._leased) for held in group.values()
-        )
+    @property
+    def note(self) -> str:
+        """Why the run ended early, and what failed in chunks that were under way by then; empty where it did not."""
+        if self.stop is None:
+            return ""
+        more = self._bad - self.maxfail
+        if not self._stopped_by_failures or more <= 0:
+            return self.stop.reason
+        return f"{self.stop.reason}; {more:,} more in chunks that were running"
 
     def fixture_verdicts(self) -> tuple[FixtureVerdict, ...]:
         """Each fixture event once, with the entries that it kept from running."""
@@ -378,10 +384,11 @@ class RunMachine:
 
     def _count_bad(self) -> list[ev.Effect]:
         self._bad += 1
-        if not self.maxfail or self._bad < self.maxfail:
+        if not self.maxfail or self._bad < self.maxfail or self.stop is not None:
             return []
         option = "--failfast" if self.maxfail == 1 else f"--maxfail {self.maxfail}"
-        return self._stopped(ev.Stopped(f"stopped after {self._bad} failure{'s' * (self._bad > 1)} ({option})", 1))
+        self._stopped_by_failures = True
+        return self._stopped(ev.Stopped(f"stopped after {plural(self._bad, 'failure')} ({option})", 1))
 
     # -- losses ----------------------------------------------------------------
 
@@ -472,7 +479,8 @@ class RunMachine:
             for index in indices:
                 self._losses[index] += 1
             place = f" on {where.place}" if where else ""
-            effects.append(ev.Warn(f"{len(indices)} tests{place} have to run again: {loss}"))
+            have = "has" if len(indices) == 1 else "have"
+            effects.append(ev.Warn(f"{plural(len(indices), 'test')}{place} {have} to run again: {loss}"))
         hopeless = tuple(index for index in indices if self._losses[index] >= MAX_LOSSES)
         effects += self._give_up(hopeless, f"lost {MAX_LOSSES} times, the last time: {loss}", lost=True)
         rest = tuple(index for index in indices if index not in self.verdicts)

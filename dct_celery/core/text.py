@@ -40,6 +40,11 @@ def one_line(text: str) -> str:
     return visible(text.strip("\r\n")).strip("\n").replace("\n", "\\n").replace("\t", " ")
 
 
+def plural(count: int, noun: str) -> str:
+    """`1 test`, `1,204 tests`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def strip_ansi(text: str) -> str:
     """`text` without terminal control sequences; an unfinished one stays, for `xml_safe` to show."""
     if "\x1b" not in text and "\x9b" not in text:

@@ -10,6 +10,7 @@ from dct_celery.dispatcher.journal import Journal, open_journal
 from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.dispatcher.standing import MOST_EPOCHS
 from dct_celery.errors import Interrupted, Untrusted, UsageError
+from dct_celery.ports.reporting import Notice
 from dct_celery.protocol.leases import AdoptAnswer, Adoption
 from dct_celery.protocol.runs import RunSpec, RunState
 
@@ -82,7 +83,7 @@ def _ask(services: DispatcherServices, *, dead: bool) -> Adoption:
         if not said:
             seconds = adoption.wait_ms / 1000
             who = f"the dispatcher of {services.run}"
-            services.console.line(f"{who} was alive a moment ago; waiting {seconds:.0f} s for it to be gone")
+            services.report(Notice(f"{who} was alive a moment ago; waiting {seconds:.0f} s for it to be gone"))
             said = True
         services.sleep(_ASK)
     return adoption

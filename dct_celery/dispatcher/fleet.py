@@ -119,6 +119,19 @@ class Fleet:
             workers.setdefault(self.obstacle(worker) or "is not ready", []).append(worker.name)
         return "; ".join(f"{_names(names)}: {reason}" for reason, names in workers.items())
 
+    def awaited(self) -> str:
+        """What a run of which no slot runs anything waits for."""
+        if not self.workers:
+            return f"waiting for a worker of pool {self.pool!r}; none is connected"
+        if not self.usable:
+            return f"waiting for a worker that can take part; {self.reasons()}"
+        preparing = [w.name for w in self.usable if w.runs.get(self.run) is RunStage.PREPARING]
+        if self.ready_workers:
+            return "waiting for a slot to take the first chunk"
+        if preparing:
+            return f"waiting for {_names(preparing)} to prepare code and databases"
+        return f"waiting for {_names([worker.name for worker in self.usable])} to begin"
+
     def misled(self) -> str:
         """The line for a run whose messages no worker gets."""
         names = sorted({_shown(worker.broker) for worker in self.workers})

@@ -8,23 +8,40 @@ from typing import assert_never
 from dct_celery.core import events as ev
 from dct_celery.core.model import Chunk, RunReport
 from dct_celery.core.run import RunMachine
+from dct_celery.core.runview import RunView
+from dct_celery.core.text import plural
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.dispatcher.journal import Journal
 from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.dispatcher.standing import PATIENCE, StandingRun
 from dct_celery.dispatcher.words import Words, indented
 from dct_celery.errors import BrokerUnavailable, StoreUnavailable
+from dct_celery.ports.reporting import (
+    FixtureJudged,
+    Notice,
+    PartialReport,
+    Stopping,
+    TestJudged,
+    Ticked,
+    Warned,
+    WorkersChanged,
+)
+from dct_celery.protocol import summary
 from dct_celery.protocol.door import Rejects
 from dct_celery.protocol.runs import ChunkHint, RunState
 from dct_celery.protocol.stream import Page, Reported, StreamEntry
+from dct_celery.protocol.summary import RunSummary
+from dct_celery.security import masking
 
 #: Milliseconds that one read of the stream waits.
 _BLOCK = 100
 #: Least seconds between two reads; and so many more for each slot, up to the most: the more there are, the more each
 #: read finds, while a chunk that waits for each slot keeps them busy.
 _PACE, _PACE_OF_SLOT, _MOST_PACE = 0.05, 0.0001, 0.2
-#: Seconds between looks at the registry, and between partial reports.
-_LOOK, _PARTIAL = 0.2, 10.0
+#: Seconds between looks at the registry, and between summaries of the run for those who look at it.
+_LOOK, _SUMMARY = 0.2, 2.0
+#: Seconds between partial reports: at least so many, and so many times what the last one took.
+_PARTIAL, _PARTIAL_COSTS = 10.0, 20.0
 #: A look asks several questions one after the other: where the store is far away, so many times its own length lies
 #: between two, up to the most seconds. Less often, the leases' clock would be held to have stood still.
 _REST_AFTER_LOOK, _LONGEST_REST = 4.0, 1.0
@@ -53,6 +70,7 @@ class Follower:
         machine: RunMachine,
         fleet: Fleet,
         standing: StandingRun,
+        view: RunView,
         partial: Callable[[], RunReport],
     ) -> None:
         self._services = services
@@ -60,6 +78,7 @@ class Follower:
         self._fleet = fleet
         self._standing = standing
         self._partial = partial
+        self.view = view
         self._journal: Journal | None = None
         self._journal_broken = False
         #: What is folded has happened before: nothing is done about it but to show the verdicts.
@@ -83,11 +102,14 @@ class Follower:
         self._meddled = ""
         #: "chunk.attempt" -> number of the last record that was heard, without a gap before it.
         self._sequences: dict[str, int] = {}
+        self._told_workers: WorkersChanged | None = None
+        #: Epoch and entry of the stream up to which the store has a summary.
+        self._summarized = (0, "")
         #: There is more in the stream than was read.
         self._behind = False
-        self._next = {"look": 0.0, "broker": 0.0}
+        self._next = {"look": 0.0, "broker": 0.0, "summary": 0.0}
         self._next["partial"] = self._began + _PARTIAL
-        self.words = Words(fleet, services.console)
+        self.words = Words(fleet, services.report)
         #: wait (manifest to first claim) and run (first claim to last verdict), in seconds.
         self.seconds: dict[str, float] = {}
 
@@ -104,7 +126,7 @@ class Follower:
             self._hear_out()
             self._try(lambda: self._write_due(at_once=True))
             for line in self._rejects.summary():
-                self._services.console.warn(line)
+                self._services.report(Warned(line))
         finally:
             if self._journal is not None:
                 self._journal.close()
@@ -122,14 +144,15 @@ class Follower:
                 self._fold(entry)
             seen, self._after = entry.epoch, entry.id if entry.epoch == self._epoch else "0"
         if journal.passed_over:
-            self._services.console.warn(f"{journal.passed_over:,} lines of {journal.path} are damaged; they are passed over")
+            self._services.report(Warned(f"{plural(journal.passed_over, 'damaged line')} of {journal.path} passed over"))
         if whole:
             # A stream that was put back has what came before it among what came since.
             entries = [entry for entry in self._all_entries() if entry.epoch >= seen]
             self._take(Page(tuple(sorted(entries, key=lambda entry: entry.epoch))))
         self._replaying = False
+        self.view.resume(self._services.clock())
         done = len(self._machine.verdicts)
-        self._services.console.line(f"{done:,} of {len(self._machine.manifest):,} tests had their verdicts")
+        self._services.report(Notice(f"{done:,} of {len(self._machine.manifest):,} tests had their verdicts"))
         if not whole:
             self._reopen("has lost the run")
         for chunk, lease, _ in self._machine.standing():
@@ -184,9 +207,10 @@ class Follower:
         elif self._store_lost:
             self._store_lost = 0.0
             self._fleet.heard_again(self._services.clock())
-        console = self._services.console
-        console.remaining(self._machine.remaining_seconds())
-        console.tick()
+        planner = self._machine.planner
+        self.view.plan(planner.remaining_seconds, planner.longest_seconds)
+        self.view.waiting = self._waiting()
+        self._services.report(Ticked(self.view))
 
     def _try(self, action: Callable[[], None]) -> StoreUnavailable | None:
         try:
@@ -227,7 +251,7 @@ class Follower:
     def _pass_over(self, page: Page) -> None:
         for one in page.rejected:
             if line := self._rejects.note("the run's event stream", one.error):
-                self._services.console.warn(line)
+                self._services.report(Warned(line))
 
     def _follows(self, entry: StreamEntry) -> bool:
         """Nothing of its attempt is missing before this entry. Where something is, somebody has meddled with the stream: what its
@@ -254,13 +278,14 @@ class Follower:
             return self._journal.append(entries)
         except OSError as error:
             self._journal_broken = True
-            self._services.console.warn(
-                f"the journal {self._journal.path} cannot be written ({error.strerror}); the run goes on without it"
+            self._services.report(
+                Warned(f"the journal {self._journal.path} cannot be written ({error.strerror}); the run goes on without it")
             )
             return {}
 
     def _fold(self, entry: StreamEntry) -> None:
         """Never raises: an entry is folded once, whatever becomes of what is to be done about it."""
+        summary.take(self.view, entry, self._services.clock())
         event: ev.Event | None
         match entry.fact:
             case Reported(worker, report):
@@ -277,13 +302,15 @@ class Follower:
     def _act(self, effects: list[ev.Effect]) -> None:
         """Does what concerns people; what the store has to be told is due at the end of the round. Of what happened under
         another dispatcher nothing is done but to show the verdicts."""
-        console = self._services.console
+        services = self._services
         for effect in effects:
             match effect:
                 case ev.Judge(verdict):
-                    console.verdict(verdict)
+                    self.view.judge(verdict, services.clock())
+                    services.report(TestJudged(verdict))
                 case ev.JudgeFixture(fixture):
-                    console.fixture(fixture)
+                    self.view.judge_fixture(fixture)
+                    services.report(FixtureJudged(fixture))
                 case _ if self._replaying:
                     pass
                 case ev.Offer(chunk) | ev.Republish(chunk):
@@ -291,8 +318,9 @@ class Follower:
                     self._due_offers[chunk.id] = chunk
                 case ev.Cancel(reason):
                     self._due_cancel = reason
+                    services.report(Stopping(reason, len(self.view.busy)))
                 case ev.Warn(text):
-                    console.warn(text)
+                    services.report(Warned(text))
                 case _:
                     assert_never(effect)
 
@@ -317,7 +345,7 @@ class Follower:
             services.queue.publish(*(services.door.seal(ChunkHint(services.run, chunk.id, chunk.attempt)) for chunk in chunks))
         except BrokerUnavailable as error:
             # A lost message is published again when nobody claims its chunk.
-            services.console.warn(str(error))
+            services.report(Warned(str(error)))
 
     # -- looking around ----------------------------------------------------------------
 
@@ -336,21 +364,52 @@ class Follower:
                 # Asked again: a broker that lost its data has another identity for both sides, one after the other.
                 self._fleet.broker = services.broker()
             self._fleet.update(services.registry.workers(), now)
-            names = [worker.name for worker in self._fleet.usable]
             fleet = self._fleet
             self._act(self._machine.handle(ev.SlotsChanged(fleet.slots, fleet.ready_slots, fleet.ready_workers)))
-            services.console.slots(self._machine.busy, self._fleet.slots, names)
+            self.view.connected = fleet.slots
+            self._report_workers()
             services.ledger.reap()
             for line in services.registry.complaints():
-                services.console.warn(line)
+                services.report(Warned(line))
             if trouble := self._meddled or self._standing.trouble(now, self._machine, caught_up=not self._behind):
                 self._reopen(trouble)
             self._look_for_cancel()
             ended = services.clock()
             rest = min(_REST_AFTER_LOOK * (ended - begun), _LONGEST_REST)
             self._next["look"] = max(self._next["look"], ended + rest)
+        if self._due("summary", now, _SUMMARY):
+            self._publish_summary(now)
         if self._due("partial", now, _PARTIAL):
-            services.write_reports(self._partial())
+            services.report(PartialReport(self._partial()))
+            ended = services.clock()
+            self._next["partial"] = ended + max(_PARTIAL, _PARTIAL_COSTS * (ended - now))
+
+    def _report_workers(self) -> None:
+        workers = tuple(worker.name for worker in self._fleet.usable)
+        change = WorkersChanged(workers, self._fleet.slots, tuple(worker.name for worker in self._fleet.workers))
+        if change != self._told_workers:
+            self._told_workers = change
+            self._services.report(change)
+
+    def _publish_summary(self, now: float) -> None:
+        """For those who look at the run: they read the stream from here on."""
+        at = (self._epoch, self._after)
+        if at == self._summarized or self._after == "0" or self._epoch != self._standing.epoch:
+            return
+        self._services.ledger.publish_summary(
+            RunSummary.of(self.view, epoch=self._epoch, after=self._after, now=now, mask=masking.PROCESS)
+        )
+        self._summarized = at
+
+    def _waiting(self) -> str:
+        """What a run that does not get on waits for; empty while it does."""
+        if self._store_lost:
+            return "the store is away"
+        if self._machine.finished:
+            return "" if self.words.checked else "waiting for the project's system checks"
+        if self._machine.stop is not None:
+            return "stopping"
+        return "" if self._machine.busy else self._fleet.awaited()
 
     def _reopen(self, trouble: str) -> None:
         """A store that may have lost something holds the whole run again. Slots that hold leases go on."""
@@ -358,8 +417,8 @@ class Follower:
             return  # before the first round: the next look comes at once
         self._standing.reopen(self._machine, self._journal)
         self._meddled = ""
-        self._services.console.warn(
-            f"the store {trouble}; the run goes on in it from the journal, as epoch {self._standing.epoch}"
+        self._services.report(
+            Warned(f"the store {trouble}; the run goes on in it from the journal, as epoch {self._standing.epoch}")
         )
         # It holds them already; what is due is their messages.
         self._due_offers = {chunk.id: chunk for chunk, lease, _ in self._machine.standing() if lease is None}
@@ -378,7 +437,7 @@ class Follower:
             self._act(self._machine.handle(ev.Stopped("interrupted", 2, late=late)))
         if not self._machine.stop and (trouble := self._services.fleet_trouble()):
             line, _, detail = trouble.partition("\n")
-            self._services.console.warn(line + indented(detail))
+            self._services.report(Warned(line + indented(detail)))
             self._act(self._machine.handle(ev.Stopped(line, 7, late=late)))
         if settings.timeout and now - self._began > settings.timeout:
             reason = f"the run took longer than {settings.timeout:g} s (--timeout)"
@@ -411,12 +470,12 @@ class Follower:
         self._fell_back = True
         slots = start()
         many = f"{slots} slots of this machine take" if slots > 1 else "one slot of this machine takes"
-        self._services.console.warn(f"no worker was there for {after:g} s (--fallback-after); {many} the run")
+        self._services.report(Warned(f"no worker was there for {after:g} s (--fallback-after); {many} the run"))
         self._fleet.last_usable = now
 
     def _without_store(self, error: StoreUnavailable, now: float) -> None:
         if not self._store_lost:
-            self._services.console.warn(f"{error}; trying again for {PATIENCE:.0f} s")
+            self._services.report(Warned(f"{error}; trying again for {PATIENCE:.0f} s"))
             self._store_lost = now
         elif now - self._store_lost > PATIENCE:
             # Its effects need the store that is not there.

@@ -5,29 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Protocol
 
-from dct_celery.core.model import RunReport
 from dct_celery.ports import BlobStore, ChunkQueue, Ledger, Registry, TimingStore, UserProcess
+from dct_celery.ports.reporting import ReportEvent
 from dct_celery.protocol.door import Door
 from dct_celery.settings import Settings
 from dct_celery.wire import messages
-
-
-class Console(Protocol):
-    """The part of `reports.terminal.Terminal` that the dispatcher uses."""
-
-    def line(self, text: str) -> None: ...
-    def explain(self, rerun: Callable[[Any], str]) -> None: ...
-    def warn(self, text: str) -> None: ...
-    def start(self, total: int) -> None: ...
-    def verdict(self, v: Any) -> None: ...
-    def fixture(self, f: Any) -> None: ...
-    def slots(self, busy: int, connected: int, names: Any = ()) -> None: ...
-    def remaining(self, seconds: float | None) -> None: ...
-    def tick(self) -> None: ...
-    def finish(self, report: RunReport, *, durations: int | None = None, timing: bool = False) -> None: ...
-    def close(self) -> None: ...
 
 
 class TakenSnapshot(Protocol):
@@ -59,7 +43,8 @@ class DispatcherServices:
     queue: ChunkQueue
     blobs: BlobStore
     timings: Callable[[str], TimingStore]
-    console: Console
+    #: Tells every reporter. Raises DctError for a report that was asked for and cannot be written.
+    report: Callable[[ReportEvent], None]
     state_folder: Path
     environ: Mapping[str, str]
     start_process: Callable[[str, messages.Load, Mapping[str, str], IO[bytes]], UserProcess]
@@ -68,11 +53,9 @@ class DispatcherServices:
     snapshot: Callable[[Path, BlobStore], tuple[TakenSnapshot, int, int]]
     #: Sends again what workers miss of the code; called at every look.
     supply_code: Callable[[], None]
-    #: Writes what --junit-xml and --json ask for.
-    write_reports: Callable[[RunReport], None]
     #: Host names -> their addresses, as this machine sees them.
     resolve: Callable[[Iterable[str]], Mapping[str, Collection[str]]]
-    #: True once after each interrupt (SIGINT, SIGTERM).
+    #: True once the run is to end early.
     interrupted: Callable[[], bool]
     #: The broker's identity, as in `WorkerInfo.broker`; empty where it cannot be asked.
     broker: Callable[[], str] = str

@@ -12,6 +12,7 @@ from dct_celery.dispatcher.journal import Journal
 from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.errors import DctError, InfrastructureError, StoreUnavailable, Superseded
 from dct_celery.ports import RUN_SECONDS
+from dct_celery.ports.reporting import Warned
 from dct_celery.protocol.leases import OutstandingChunk
 from dct_celery.protocol.runs import ManifestSummary, RunSpec, RunState
 
@@ -73,7 +74,7 @@ class StandingRun:
         except StoreUnavailable as error:
             now = services.clock()
             if not self._lost_at:
-                services.console.warn(f"{error}; trying again for {PATIENCE:.0f} s")
+                services.report(Warned(f"{error}; trying again for {PATIENCE:.0f} s"))
                 self._lost_at = now
             elif now - self._lost_at > PATIENCE:
                 raise
@@ -169,7 +170,7 @@ class StandingRun:
         except StoreUnavailable:
             raise
         except DctError as error:
-            self._services.console.warn(f"workers that join from now on may miss the code: {error}")
+            self._services.report(Warned(f"workers that join from now on may miss the code: {error}"))
 
     def leave(self) -> None:
         """The run is over for the fleet. Called on every way out; a second call does nothing."""
@@ -186,7 +187,7 @@ class StandingRun:
             try:
                 step()
             except InfrastructureError as error:
-                services.console.warn(f"the end of the run could not be written: {error}")
+                services.report(Warned(f"the end of the run could not be written: {error}"))
                 return
 
     def hand_over(self) -> None:

@@ -1,123 +1,122 @@
-"""What the store knows of a run, for those who only look: a fold of its event stream, and the words of its workers."""
+"""What the store knows of a run, for those who only look: the dispatcher's own summary, and the same fold over what came
+into the run's event stream since."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import assert_never
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from dct_celery import __version__
-from dct_celery.core import events as ev
-from dct_celery.core.leases import LeaseRef
-from dct_celery.core.model import BAD_OUTCOMES, FixtureRef, Outcome
-from dct_celery.core.records import FixtureRecord, Record, TestRecord
+from dct_celery.core.model import BAD_OUTCOMES
+from dct_celery.core.runview import BusySlot, Problem, RunView
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.errors import Untrusted, UsageError
 from dct_celery.ports import Ledger, WorkerInfo
 from dct_celery.protocol import PROTOCOL_VERSION
+from dct_celery.protocol import summary as summaries
 from dct_celery.protocol.door import Rejects
 from dct_celery.protocol.runs import RunState
-from dct_celery.protocol.stream import Reported, StreamEntry
-from dct_celery.protocol.workers import FailedReport, RefusedReport, RunStage
+from dct_celery.protocol.workers import RunStage
 from dct_celery.security.signing import Keyring
 
 #: Entries of one read of the stream.
 _PAGE = 1000
-#: A test that runs again after one of these (--reruns) is acquitted by a pass.
-_DOUBTFUL = frozenset({Outcome.FAILED, Outcome.ERROR})
 
 
-@dataclass(slots=True)
-class BusySlot:
-    """A slot that holds a chunk. `since`: Unix seconds on the store's clock; `tests`: so many of its chunk have ended."""
+class RunWatch:
+    """One run, to be looked at once or again and again: each look reads what is new.
 
-    lease: LeaseRef
-    since: float
-    tests: int = 0
+    Where the dispatcher has written a summary since, it counts: it knows what only a dispatcher decides (a test given up,
+    a death blamed). Without one, of a run that has just begun or been put back, the stream is folded from its start.
+    """
+
+    def __init__(self, run: str, ledger: Ledger) -> None:
+        self.run = run
+        self._ledger = ledger
+        self._view = RunView()
+        self._rejects = Rejects()
+        self._epoch = 0
+        self._after = "0"
+        #: Predicted seconds to the end, by the last summary.
+        self._left: float | None = None
+        self._faults: list[str] = []
+
+    def look(self, *, workers: Sequence[WorkerInfo], active: Sequence[str], pool: str) -> RunStatus:
+        """`workers` and `active` of the pool. Raises UsageError for a run that the store does not know."""
+        ledger = self._ledger
+        state = ledger.state()
+        if state is RunState.NONE:
+            raise UsageError(f"the store knows no run {self.run!r}; {some_runs(active, pool)}")
+        self._faults = []
+        self._take_summary()
+        view = self._view
+        view.total = self._total()
+        self._read_on()
+        if self._rejects.total:
+            self._faults.append(f"{self._rejects.total:,} entries of its event stream are not signed with our key")
+        reached = ledger.acknowledged(list(view.positions))
+        return RunStatus(
+            run=self.run,
+            state=state,
+            announced=self.run in active,
+            total=view.total,
+            silence=round(ledger.silence(), 1),
+            outcomes={outcome.value: count for outcome, count in view.counts.items()},
+            fixtures=len(view.fixtures),
+            streamed=view.settled + sum(view.positions.values()),
+            acknowledged=view.settled + sum(map(min, reached, view.positions.values())),
+            began=view.first,
+            last=view.last,
+            slots=tuple(sorted(view.busy.values(), key=lambda one: (one.lease.worker, one.lease.slot))),
+            workers={info.name: info.runs[self.run] for info in workers if self.run in info.runs},
+            refusals=dict(view.refusals),
+            queued=len(view.queued),
+            waiting=view.waiting if state is RunState.OPEN else "",
+            left=self._left,
+            problems=tuple(view.problems),
+            note="; ".join(self._faults),
+        )
+
+    def _take_summary(self) -> None:
+        epoch = self._ledger.epoch()
+        try:
+            summary = self._ledger.summary()
+        except Untrusted as error:
+            self._faults.append(f"the summary of the run {error}")
+            summary = None
+        if summary is not None and summary.epoch == epoch and _later(summary.after, self._after, epoch != self._epoch):
+            try:
+                self._view, self._after, self._left = summary.view(), summary.after, summary.left
+            except Untrusted as error:
+                self._faults.append(f"the summary of the run {error}")
+        elif epoch != self._epoch:
+            self._view, self._after, self._left = RunView(), "0", None
+        self._epoch = epoch
+
+    def _read_on(self) -> None:
+        """All that is there now; what comes meanwhile may be in it."""
+        while (page := self._ledger.read(self._after, block_ms=0, count=_PAGE)).last:
+            for one in page.rejected:
+                self._rejects.note("stream", one.error)
+            for entry in page.entries:
+                summaries.take(self._view, entry)
+            self._after = page.last
+            if len(page.entries) + len(page.rejected) < _PAGE:
+                return
+
+    def _total(self) -> int | None:
+        try:
+            manifest = self._ledger.manifest()
+        except Untrusted as error:
+            self._faults.append(f"the manifest of the run {error}")
+            return None
+        return None if manifest is None else manifest.count
 
 
-@dataclass(slots=True)
-class Folded:
-    """A run by its stream alone. What only its dispatcher decides (a test given up, a death blamed) is not in there."""
-
-    #: Index of an entry -> outcome. The first verdict stands, but for a failure that a rerun acquits.
-    outcomes: dict[int, Outcome] = field(default_factory=dict)
-    #: Fixtures that failed, and how.
-    fixtures: set[tuple[FixtureRef, Outcome]] = field(default_factory=set)
-    #: "chunk.attempt" -> sequence number of its last record.
-    positions: dict[str, int] = field(default_factory=dict)
-    #: Chunk -> who holds it.
-    held: dict[str, BusySlot] = field(default_factory=dict)
-    #: Worker -> why it does not take part.
-    refusals: dict[str, str] = field(default_factory=dict)
-    #: Unix seconds on the store's clock of the first and the last entry.
-    first: float | None = None
-    last: float | None = None
-
-
-def fold(entries: Iterable[StreamEntry]) -> Folded:
-    """Takes a stream from its beginning."""
-    folded = Folded()
-    for entry in entries:
-        folded.last = _seconds(entry)
-        folded.first = folded.last if folded.first is None else folded.first
-        _take(folded, entry)
-    return folded
-
-
-def _take(folded: Folded, entry: StreamEntry) -> None:
-    match entry.fact:
-        case Reported(worker, RefusedReport() | FailedReport() as report):
-            folded.refusals[worker] = report.message
-        case ev.Claimed(lease):
-            folded.held[lease.chunk] = BusySlot(lease, since=_seconds(entry))
-        case ev.Recorded(lease, seq, records):
-            folded.positions[lease.key] = seq
-            for record in records:
-                _record(folded, lease.chunk, record)
-        case ev.Ended(lease, seq):
-            if seq:
-                folded.positions[lease.key] = seq
-            _free(folded, lease)
-        case ev.Expired(lease):
-            _free(folded, lease)
-        case ev.Offered() | ev.Avoided() | Reported():
-            pass
-        case _:
-            assert_never(entry.fact)
-
-
-def _seconds(entry: StreamEntry) -> float:
-    milliseconds = entry.id.partition("-")[0]
-    return int(milliseconds) / 1000 if milliseconds.isdecimal() else 0.0
-
-
-def _free(folded: Folded, lease: LeaseRef) -> None:
-    busy = folded.held.get(lease.chunk)
-    if busy is not None and busy.lease.fence == lease.fence:
-        del folded.held[lease.chunk]
-
-
-def _record(folded: Folded, chunk: str, record: Record) -> None:
-    match record:
-        case TestRecord():
-            _test(folded, chunk, record)
-        case FixtureRecord():
-            if record.outcome in BAD_OUTCOMES:
-                folded.fixtures.add((record.fixture, record.outcome))
-        case _:
-            assert_never(record)
-
-
-def _test(folded: Folded, chunk: str, record: TestRecord) -> None:
-    if record.outcome is Outcome.NOT_RUN and not record.covered_by:
-        return  # it stays open and runs again
-    known = folded.outcomes.setdefault(record.index, record.outcome)
-    if known in _DOUBTFUL and record.outcome is Outcome.PASSED:
-        folded.outcomes[record.index] = record.outcome
-    if chunk in folded.held:
-        folded.held[chunk].tests += 1
+def _later(id_: str, other: str, anyhow: bool) -> bool:
+    """The stream was read further up to the first id than up to the other one."""
+    return anyhow or [int(part) for part in id_.split("-")] >= [int(part) for part in other.split("-")]
 
 
 # -- a run -----------------------------------------------------------------------------
@@ -147,6 +146,13 @@ class RunStatus:
     slots: tuple[BusySlot, ...]
     workers: dict[str, RunStage]
     refusals: dict[str, str]
+    #: Chunks that wait for a slot.
+    queued: int = 0
+    #: What the run waits for while it does not get on, and predicted seconds to its end, by its dispatcher's last word.
+    waiting: str = ""
+    left: float | None = None
+    #: The first tests and fixtures that failed.
+    problems: tuple[Problem, ...] = ()
     note: str = ""
 
     @property
@@ -157,56 +163,6 @@ class RunStatus:
     def bad(self) -> int:
         """What makes the run red so far: failed tests and fixtures."""
         return self.fixtures + sum(self.outcomes.get(outcome, 0) for outcome in BAD_OUTCOMES)
-
-
-def inspect(run: str, ledger: Ledger, *, workers: Sequence[WorkerInfo], active: Sequence[str], pool: str) -> RunStatus:
-    """`workers` and `active` of the pool. Raises UsageError for a run that the store does not know."""
-    state = ledger.state()
-    if state is RunState.NONE:
-        raise UsageError(f"the store knows no run {run!r}; {some_runs(active, pool)}")
-    rejects = Rejects()
-    folded = fold(_stream(ledger, rejects))
-    total, note = _total(ledger)
-    if rejects.total:
-        note = "; ".join(filter(None, [note, f"{rejects.total:,} entries of its event stream are not signed with our key"]))
-    reached = ledger.acknowledged(list(folded.positions))
-    return RunStatus(
-        run=run,
-        state=state,
-        announced=run in active,
-        total=total,
-        silence=round(ledger.silence(), 1),
-        outcomes=dict(Counter(outcome.value for outcome in folded.outcomes.values())),
-        fixtures=len(folded.fixtures),
-        streamed=sum(folded.positions.values()),
-        acknowledged=sum(map(min, reached, folded.positions.values())),
-        began=folded.first,
-        last=folded.last,
-        slots=tuple(sorted(folded.held.values(), key=lambda one: (one.lease.worker, one.lease.slot))),
-        workers={info.name: info.runs[run] for info in workers if run in info.runs},
-        refusals=folded.refusals,
-        note=note,
-    )
-
-
-def _stream(ledger: Ledger, rejects: Rejects) -> Iterator[StreamEntry]:
-    """All that is there now; what comes meanwhile may be in it."""
-    after = "0"
-    while (page := ledger.read(after, block_ms=0, count=_PAGE)).last:
-        for one in page.rejected:
-            rejects.note("stream", one.error)
-        yield from page.entries
-        after = page.last
-        if len(page.entries) + len(page.rejected) < _PAGE:
-            return
-
-
-def _total(ledger: Ledger) -> tuple[int | None, str]:
-    try:
-        manifest = ledger.manifest()
-    except Untrusted as error:
-        return None, f"the manifest of the run {error}"
-    return (None, "") if manifest is None else (manifest.count, "")
 
 
 def some_runs(active: Sequence[str], pool: str) -> str:

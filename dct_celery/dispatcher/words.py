@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import assert_never
 
 from dct_celery.core import events as ev
 from dct_celery.core.databaseuse import DatabaseUse
 from dct_celery.dispatcher.fleet import Fleet
-from dct_celery.dispatcher.services import Console
+from dct_celery.ports.reporting import Notice, ReportEvent, Warned
 from dct_celery.protocol.workers import (
     CheckedReport,
     FailedReport,
@@ -22,9 +23,9 @@ from dct_celery.protocol.workers import (
 class Words:
     """Heard in the order of the stream."""
 
-    def __init__(self, fleet: Fleet, console: Console) -> None:
+    def __init__(self, fleet: Fleet, report: Callable[[ReportEvent], None]) -> None:
         self._fleet = fleet
-        self._console = console
+        self._report = report
         #: Some worker has seen the system checks pass.
         self.checked = False
         self.databases = DatabaseUse()
@@ -57,16 +58,16 @@ class Words:
         match report:
             case ReadyReport(_, seconds, templates):
                 how = f", templates {templates}" if templates else ""
-                self._console.line(f"{worker} is ready after {seconds:.1f} s{how}")
+                self._report(Notice(f"{worker} is ready after {seconds:.1f} s{how}"))
             case RefusedReport(message, detail) if message in self._shown:
-                self._console.warn(f"{worker} refuses the run for the same reason")
+                self._report(Warned(f"{worker} refuses the run for the same reason"))
             case RefusedReport(message, detail):
                 self._shown.add(message)
-                self._console.warn(f"{worker} refuses the run: {message}{indented(detail)}")
+                self._report(Warned(f"{worker} refuses the run: {message}{indented(detail)}"))
             case ShortReport(message):
-                self._console.warn(f"{worker}: {message}")
+                self._report(Warned(f"{worker}: {message}"))
             case FailedReport(message, detail) if detail:
-                self._console.warn(f"{message}{indented(detail)}")
+                self._report(Warned(f"{message}{indented(detail)}"))
 
 
 def indented(detail: str) -> str:

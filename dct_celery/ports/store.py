@@ -12,6 +12,7 @@ from dct_celery.core.model import Chunk
 from dct_celery.protocol.leases import Adoption, Claim, OutstandingChunk, WriteAnswer
 from dct_celery.protocol.runs import Announcement, ManifestSummary, RunSpec, RunState
 from dct_celery.protocol.stream import Page, StreamEntry
+from dct_celery.protocol.summary import RunSummary
 from dct_celery.protocol.workers import WorkerInfo, WorkerReport
 
 #: Milliseconds between two reaps of a run, or two looks at a registry, from which on their clock is held to have stood still.
@@ -51,6 +52,12 @@ class Ledger(Protocol):
         """Makes the manifest summary known; workers compare theirs with it."""
 
     def manifest(self) -> ManifestSummary | None:
+        """Raises Untrusted."""
+
+    def publish_summary(self, summary: RunSummary) -> None:
+        """Keeps the view of the run for those who look at it; a run that was put back has none at first."""
+
+    def summary(self) -> RunSummary | None:
         """Raises Untrusted."""
 
     def publish_head(self, head: bytes) -> None:

@@ -103,8 +103,12 @@ class Screen:
             _write(self._out, self._live)
 
     def paint(self, text: str) -> None:
-        """Set the live line. Without automatic wrap: a window that has shrunk since cuts it instead of scrolling."""
-        live = f"\r\x1b[?7l{text}\x1b[K\x1b[?7h"
+        """Set the live line. Without automatic wrap: a window that has shrunk since cuts it instead of scrolling.
+
+        The cursor rests at its beginning. Where a window that shrinks later breaks the line in two, the cursor stays there,
+        and what is erased from it on is all of the line.
+        """
+        live = f"\r\x1b[?7l{text}\x1b[J\x1b[?7h\r"
         if live != self._live:
             _write(self._out, live)
         self._live = live
@@ -120,7 +124,7 @@ class Screen:
         return _encodable(self._out, text)
 
     def _erasure(self) -> str:
-        return "\r\x1b[K" if self._live else ""
+        return "\r\x1b[J" if self._live else ""
 
 
 def _write(stream: TextIO, text: str) -> None:

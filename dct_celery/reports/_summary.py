@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from dct_celery.core.model import BAD_OUTCOMES, Failure, FixtureVerdict, Outcome, RunReport, Verdict
-from dct_celery.core.text import one_line, visible
-from dct_celery.reports._screen import Style, cells
-from dct_celery.reports._words import HEADINGS, full_name, plural, reruns, where
+from dct_celery.core.model import BAD_OUTCOMES, Failure, FixtureRef, FixtureVerdict, Outcome, RunReport, Verdict
+from dct_celery.core.text import one_line, plural, visible
+from dct_celery.reports._screen import Style, cells, cut
+from dct_celery.reports._words import HEADINGS, full_name, reruns, where
 
 _DOUBLE, _SINGLE = "=" * 70, "-" * 70
 #: Ids shown of each group that was not run, below verbosity 2.
 _FEW = 3
+#: Lines of the short list of failures, and the least width to which one is cut.
+_SHORT_LIST, _LEAST_LINE = 20, 80
 #: With more slots than this, they are shown by worker.
 _MANY_SLOTS = 16
 #: Durations below this are hidden below verbosity 2, as unittest does.
@@ -25,10 +27,21 @@ _HEADS = {0: ("OK", "green"), 1: ("FAILED", "red"), 2: ("INTERRUPTED", "red"), 5
 class Summary:
     """Renders a report as lines; `rerun` gives the command that runs one test again."""
 
-    def __init__(self, report: RunReport, *, style: Style, width: int, verbosity: int, rerun: Callable[[Verdict], str]) -> None:
+    def __init__(
+        self,
+        report: RunReport,
+        *,
+        style: Style,
+        width: int,
+        line: int,
+        verbosity: int,
+        rerun: Callable[[Verdict], str],
+    ) -> None:
+        """`width`: columns of what stands side by side; `line`: the most that one line about a failure takes."""
         self._report = report
         self._style = style
         self._width = width
+        self._line = line
         self._verbosity = verbosity
         self._rerun = rerun
 
@@ -44,6 +57,7 @@ class Summary:
             yield from self._timing()
         if self._verbosity >= 1:
             yield from self._slots()
+        yield from self._short_list()
         yield _SINGLE
         yield self._ran()
         yield ""
@@ -52,8 +66,7 @@ class Summary:
     # -- what went wrong ---------------------------------------------------------------------------------------------
 
     def _failures(self) -> Iterator[str]:
-        bad = [v for v in self._report.verdicts if v.outcome in BAD_OUTCOMES]
-        for v in sorted(bad, key=lambda v: _ORDER.index(v.outcome)):
+        for v in self._bad():
             yield from self._block(v, full_name(v))
             yield self._style.dim("re-run: ") + one_line(self._rerun(v))
             yield ""
@@ -100,6 +113,25 @@ class Summary:
             yield visible(text).strip("\n")
             yield ""
 
+    def _short_list(self) -> Iterator[str]:
+        """What failed, a line each: where there are several, their texts have long scrolled away."""
+        found = [(HEADINGS[v.outcome], v.entry.id, v.message) for v in self._bad()]
+        found += [(HEADINGS[f.outcome], f.id, _message_of(f)) for f in self._report.fixtures if f.outcome in BAD_OUTCOMES]
+        if len(found) < 2:
+            return
+        yield self._style.bold_red("Failed:")
+        for heading, name, message in found[:_SHORT_LIST]:
+            first = one_line(message.strip().partition("\n")[0])
+            line = f"  {heading} {one_line(name)}" + (f"  {first}" if first else "")
+            yield cut(line, max(self._line, _LEAST_LINE))
+        if len(found) > _SHORT_LIST:
+            yield self._style.dim(f"  and {len(found) - _SHORT_LIST:,} more")
+        yield ""
+
+    def _bad(self) -> list[Verdict]:
+        bad = [v for v in self._report.verdicts if v.outcome in BAD_OUTCOMES]
+        return sorted(bad, key=lambda v: _ORDER.index(v.outcome))
+
     def _not_run(self) -> Iterator[str]:
         groups = self._not_run_by_reason()
         if not groups:
@@ -108,21 +140,25 @@ class Summary:
         for reason, ids in groups.items():
             shown = ids if self._verbosity >= 2 else ids[:_FEW]
             # Why the run as a whole ended is its last line.
-            yield f"  {len(ids):,}: {'see below' if reason == one_line(self._report.note) else reason}"
+            yield f"  {len(ids):,}: {'see below' if reason == one_line(self._report.note) and self._explains else reason}"
             yield from (f"      {one_line(id_)}" for id_ in shown)
             if len(ids) > len(shown):
                 yield self._style.dim(f"      and {len(ids) - len(shown):,} more")
         yield ""
 
     def _not_run_by_reason(self) -> dict[str, list[str]]:
-        # What a failed fixture covers is told in the fixture's own block.
-        told = {f.fixture for f in self._report.fixtures if f.outcome in BAD_OUTCOMES}
+        # What a failed fixture covers is told in the fixture's own block; what one skips is skipped, as in unittest.
+        told = {f.fixture for f in self._report.fixtures if f.outcome in BAD_OUTCOMES} | self._skipping
         groups: dict[str, list[str]] = {}
         for v in self._report.verdicts:
             if v.outcome is Outcome.NOT_RUN and v.covered_by not in told:
                 reason = v.reason or (f"kept by {v.covered_by}" if v.covered_by else "no verdict came")
                 groups.setdefault(one_line(reason), []).append(v.entry.id)
         return groups
+
+    @property
+    def _skipping(self) -> set[FixtureRef]:
+        return {f.fixture for f in self._report.fixtures if f.outcome is Outcome.SKIPPED}
 
     def _flaky(self) -> Iterator[str]:
         flaky = [v for v in self._report.verdicts if v.flaky]
@@ -214,6 +250,11 @@ class Summary:
         workers = plural(len({s["worker"] for s in slots}), "worker")
         return f"{text} on {plural(len(slots), 'slot')} ({workers})"
 
+    @property
+    def _explains(self) -> bool:
+        """The final line says more than how the run ended."""
+        return self._report.note.lower() != _HEADS.get(self._report.exit_code, ("",))[0].lower()
+
     def _end(self) -> Iterator[str]:
         word, colour = _HEADS.get(self._report.exit_code, ("INCOMPLETE", "red"))
         paint = {"green": self._style.bold_green, "red": self._style.bold_red, "yellow": self._style.yellow}[colour]
@@ -226,7 +267,8 @@ class Summary:
             yield more
 
     def _counts(self) -> str:
-        fixtures, totals = self._report.fixtures, self._report.totals()
+        fixtures, totals, skipping = self._report.fixtures, self._report.totals(), self._skipping
+        with_fixture = sum(1 for v in self._report.verdicts if v.outcome is Outcome.NOT_RUN and v.covered_by in skipping)
         counts = {
             "failures": totals[Outcome.FAILED],
             # unittest counts a fixture that raises as an error, and one that skips as one skip.
@@ -234,9 +276,13 @@ class Summary:
             "skipped": totals[Outcome.SKIPPED] + sum(1 for f in fixtures if f.outcome is Outcome.SKIPPED),
             "expected failures": totals[Outcome.XFAILED],
             "unexpected successes": totals[Outcome.XPASSED],
-            "not run": totals[Outcome.NOT_RUN],
+            "not run": totals[Outcome.NOT_RUN] - with_fixture,
         }
         return ", ".join(f"{name}={count:,}" for name, count in counts.items() if count)
+
+
+def _message_of(f: FixtureVerdict) -> str:
+    return f"{f.failures[0].type}: {f.failures[0].message}" if f.failures else f.reason
 
 
 def _first_line(v: Verdict) -> str:

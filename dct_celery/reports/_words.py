@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dct_celery.core.model import FixtureVerdict, Outcome, Verdict
-from dct_celery.core.text import one_line
+from dct_celery.core.text import one_line, plural
 
 #: Headings of what makes a run red, as unittest prints them.
 HEADINGS = {Outcome.FAILED: "FAIL", Outcome.ERROR: "ERROR", Outcome.XPASSED: "UNEXPECTED SUCCESS"}
@@ -46,11 +46,6 @@ def where(v: Verdict | FixtureVerdict) -> str:
     if v.worker is None:
         return ""
     return one_line(v.worker if v.slot is None else f"{v.worker}/{v.slot}")
-
-
-def plural(count: int, noun: str) -> str:
-    """`1 test`, `1,204 tests`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def reruns(v: Verdict) -> str:

@@ -6,12 +6,14 @@ stdout has the results, stderr the warnings. Nothing that a test printed reaches
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Self, TextIO
 
-from dct_celery.core.model import BAD_OUTCOMES, FixtureVerdict, Outcome, RunReport, Verdict
-from dct_celery.core.progress import Progress
-from dct_celery.core.text import one_line, strip_ansi, visible
+from dct_celery.core.model import BAD_OUTCOMES, FixtureRef, FixtureVerdict, Outcome, RunReport, Verdict
+from dct_celery.core.runview import RunView
+from dct_celery.core.text import one_line, plural, strip_ansi, visible
+from dct_celery.ports import reporting
+from dct_celery.ports.reporting import ReportEvent, WorkersChanged
 from dct_celery.reports import _masked
 from dct_celery.reports import _words as words
 from dct_celery.reports._screen import Screen, Style, cells, cut, on, wants_colour
@@ -27,7 +29,10 @@ _LEAST_NAME = 12
 
 
 class Terminal:
-    """A fold over a run's events that prints. Not for several threads."""
+    """The reporter that prints. Not for several threads."""
+
+    #: It takes secrets out of what it shows itself; masking a whole report for it would be work for nothing.
+    masks = True
 
     def __init__(
         self,
@@ -39,18 +44,17 @@ class Terminal:
         width: int,
         verbosity: int,
         clock: Callable[[], float],
-        rerun: Callable[[Verdict], str],
         err_colour: bool | None = None,
         measure: Callable[[], int] | None = None,
         mask: masking.Masker | None = None,
     ) -> None:
         """
         `tty`: paint a live line; `width`: columns; `verbosity`: Django's 0 to 3; `clock`: monotonic seconds;
-        `rerun`: the command that runs a test again; `err_colour`: colours on `err`, default as `colour`;
+        `err_colour`: colours on `err`, default as `colour`;
         `measure`: asked for the width anew at each painting, default always `width`; `mask`: takes secrets out of all that
         is printed, default the one of this process.
         """
-        self.progress = Progress(0)
+        self._view = RunView()
         self._screen = Screen(out, err)
         self._style = Style(colour)
         self._err_style = Style(colour if err_colour is None else err_colour)
@@ -58,10 +62,13 @@ class Terminal:
         self._measure = measure or (lambda: width)
         self._verbosity = verbosity
         self._clock = clock
-        self._rerun = rerun
         self._mask = mask or masking.PROCESS
-        self._fixtures_failed = 0
+        self._rerun: Callable[[Verdict], str] = lambda verdict: verdict.entry.id
+        self._durations: int | None = None
+        self._timing = False
         self._names: frozenset[str] | None = None
+        #: Fixtures that skipped their tests, and why.
+        self._skipped: dict[FixtureRef, str] = {}
         self._running = False
         self._shown_at = 0.0
 
@@ -74,7 +81,6 @@ class Terminal:
         err: TextIO,
         verbosity: int,
         clock: Callable[[], float],
-        rerun: Callable[[Verdict], str],
     ) -> Self:
         """A terminal as the streams and the environment ask for: see `wants_colour`; no live line in CI or if dumb."""
         tty = out.isatty() and env.get("TERM") != "dumb" and not on(env, "CI")
@@ -88,14 +94,36 @@ class Terminal:
             measure=lambda: _columns(out, env),
             verbosity=verbosity,
             clock=clock,
-            rerun=rerun,
         )
 
-    def explain(self, rerun: Callable[[Verdict], str]) -> None:
-        """From now on `rerun` says how one test is run alone."""
-        self._rerun = rerun
-
     # -- events ------------------------------------------------------------------------------------------------------
+
+    def take(self, event: ReportEvent) -> None:
+        match event:
+            case reporting.Notice(text):
+                self.line(text)
+            case reporting.Warned(text):
+                self.warn(text)
+            case reporting.Started(view, settings, rerun):
+                self._rerun, self._durations, self._timing = rerun, settings.durations, settings.timing
+                self.start(view)
+            case reporting.TestJudged(verdict):
+                self.verdict(verdict)
+            case reporting.FixtureJudged(fixture):
+                self.fixture(fixture)
+            case WorkersChanged():
+                self.workers(event)
+            case reporting.Stopping(reason, running):
+                ending = f"; {plural(running, 'slot')} still running" if running else ""
+                self.line(f"stopping: {reason}{ending}")
+            case reporting.Ticked():
+                self.tick()
+            case reporting.Finished(report):
+                self.finish(report)
+            case reporting.Failed() | reporting.Closed():
+                self.close()
+            case _:
+                pass
 
     def line(self, text: str) -> None:
         """A status line: `collected 1,234 tests in 2.1 s`. Not at verbosity 0."""
@@ -106,52 +134,50 @@ class Terminal:
         """A warning on stderr, at every verbosity."""
         self._screen.warn(self._err_style.yellow("warning: ") + visible(self._mask(strip_ansi(text))))
 
-    def start(self, total: int) -> None:
-        """The run of `total` entries begins: live line and heartbeat from now on."""
-        before, now = self.progress, self._clock()
-        self.progress = Progress(total, began=now)
-        self.progress.slots(before.busy, before.connected)
-        self.progress.remaining_seconds = before.remaining_seconds
+    def start(self, view: RunView) -> None:
+        """The run begins: live line and heartbeat from now on."""
+        self._view = view
         self._running = True
-        self._shown_at = now
+        self._shown_at = self._clock()
         self._repaint()
 
     def verdict(self, v: Verdict) -> None:
         """A test has its final verdict."""
+        if self._verbosity < 1 or (self._verbosity == 1 and v.outcome not in BAD_OUTCOMES):
+            return
         v = _masked.verdict(v, self._mask)
-        self.progress.verdict(v, self._clock())
         if self._verbosity >= 2:
-            self._screen.print(self._result(words.full_name(v), v.outcome, v.reason, v.attempt, words.reruns(v)))
-        elif self._verbosity == 1 and v.outcome in BAD_OUTCOMES:
+            outcome, reason = v.outcome, v.reason
+            if v.covered_by in self._skipped:
+                outcome, reason = Outcome.SKIPPED, self._skipped[v.covered_by]
+            self._screen.print(self._result(words.full_name(v), outcome, reason, v.attempt, words.reruns(v)))
+        else:
             facts = ", ".join(filter(None, (words.where(v), f"{v.seconds:,.2f} s", words.reruns(v))))
             self._failed(words.HEADINGS[v.outcome], v.entry.id, v.message, facts)
 
     def fixture(self, f: FixtureVerdict) -> None:
         """A class or module fixture did not simply pass."""
         f = _masked.fixture(f, self._mask)
-        bad = f.outcome in BAD_OUTCOMES
-        self._fixtures_failed += bad
+        if f.outcome is Outcome.SKIPPED:
+            self._skipped[f.fixture] = f.reason
         if self._verbosity >= 2:
             self._screen.print(self._result(one_line(f.id), f.outcome, f.reason))
-        elif self._verbosity == 1 and bad:
-            kept = f"{words.plural(len(f.covers), 'test')} not run" if f.covers else ""
+        elif self._verbosity == 1 and f.outcome in BAD_OUTCOMES:
+            kept = f"{plural(len(f.covers), 'test')} not run" if f.covers else ""
             message = f"{f.failures[0].type}: {f.failures[0].message}" if f.failures else f.reason
             self._failed("ERROR", f.id, message, ", ".join(filter(None, (words.where(f), kept))))
 
-    def slots(self, busy: int, connected: int, names: Iterable[str] = ()) -> None:
-        """Slots that run a chunk, slots connected, names of their workers; who joins or leaves mid-run is told."""
-        self.progress.slots(busy, connected)
-        now = frozenset(names)
+    def workers(self, event: WorkersChanged) -> None:
+        """Who joins or leaves in the course of the run is told."""
+        now = frozenset(event.workers)
         before, self._names = self._names, now
         if before is None or before == now or not self._running:
             return
         change = [f"{one_line(name)} joined" for name in sorted(now - before)]
-        change += [f"{one_line(name)} left" for name in sorted(before - now)]
-        self.line(f"{', '.join(change)}: {words.plural(connected, 'slot')} connected")
-
-    def remaining(self, seconds: float | None) -> None:
-        """Predicted seconds of work still to do, on one slot (for the time left); None: nobody knows."""
-        self.progress.remaining_seconds = seconds
+        for name in sorted(before - now):
+            gone = "takes no part any more" if name in event.present else "left"
+            change.append(f"{one_line(name)} {gone}")
+        self.line(f"{', '.join(change)}: {plural(event.slots, 'slot')} connected")
 
     def tick(self) -> None:
         """To be called some ten times a second: repaints the live line or gives the heartbeat when one is due."""
@@ -164,12 +190,20 @@ class Terminal:
             self._shown_at = self._clock()
             self._screen.print(self._heartbeat())
 
-    def finish(self, report: RunReport, *, durations: int | None = None, timing: bool = False) -> None:
-        """The summary; `durations`: how many of the slowest tests (0: all); `timing`: a table of the run's parts."""
+    def finish(self, report: RunReport) -> None:
+        """The summary, with the slowest tests and a table of the run's parts where its settings ask for them."""
         self.close()
         report = _masked.report(report, self._mask)
-        summary = Summary(report, style=self._style, width=self._measure(), verbosity=self._verbosity, rerun=self._rerun)
-        self._screen.print("\n".join(["", *summary.lines(durations=durations, timing=timing)]))
+        width = self._measure()
+        summary = Summary(
+            report,
+            style=self._style,
+            width=width,
+            line=width if self._tty else _WIDE,
+            verbosity=self._verbosity,
+            rerun=self._rerun,
+        )
+        self._screen.print("\n".join(["", *summary.lines(durations=self._durations, timing=self._timing)]))
 
     def close(self) -> None:
         """Take the live line away. May be called twice; `finish` does it, a run that breaks off must."""
@@ -196,18 +230,16 @@ class Terminal:
         self._screen.print(f"{self._style.bold_red(heading)} {id_}{'  ' if message else ''}{message}{self._style.dim(facts)}")
 
     def _heartbeat(self) -> str:
-        p, now = self.progress, self._clock()
-        rate, eta = p.rate(now), p.eta(now)
-        parts = [f"{p.done:,}/{p.total:,} done", f"{self._bad:,} failed"]
+        view, now = self._view, self._clock()
+        rate, eta = view.rate(now), view.eta(now)
+        parts = [f"{view.done:,}/{view.total or 0:,} done", f"{view.bad:,} failed"]
+        if view.waiting:
+            return ", ".join([*parts, one_line(view.waiting)])
         parts += [f"{words.rate(rate)} tests/s"] if rate else []
-        parts += [f"about {words.duration(eta)} left"] if eta and p.done < p.total else []
-        return ", ".join([*parts, f"{words.plural(p.busy, 'slot')} busy" if p.connected else "no slot connected"])
+        parts += [f"about {words.duration(eta)} left"] if eta else []
+        return ", ".join([*parts, f"{plural(len(view.busy), 'slot')} busy" if view.connected else "no slot connected"])
 
     # -- the live line -----------------------------------------------------------------------------------------------
-
-    @property
-    def _bad(self) -> int:
-        return self.progress.failed + self._fixtures_failed
 
     @property
     def _ellipsis(self) -> str:
@@ -228,34 +260,41 @@ class Terminal:
             if (need := cells(plain) + (2 if shown else 0)) <= free:
                 shown.append((place, painted))
                 free -= need
-        if free >= _LEAST_NAME + 2 and self.progress.last is not None:
-            name = self._screen.encodable(words.short_name(self.progress.last))
+        if (name := self._at_the_end()) and free >= _LEAST_NAME + 2:
             shown.append((9, self._style.dim(cut(name, free - 2, self._ellipsis))))
         return "  ".join(text for _, text in sorted(shown))
 
+    def _at_the_end(self) -> str:
+        """What the run waits for, else the test that ended last."""
+        if self._view.waiting:
+            return self._screen.encodable(one_line(self._view.waiting))
+        newest = self._view.newest
+        return "" if newest is None else self._screen.encodable(words.short_name(_masked.verdict(newest, self._mask)))
+
     def _parts(self, *, bar: int) -> list[tuple[int, str, str]]:
         """(place, plain, painted) of each part, the most important first. Numbers keep their width: nothing jumps."""
-        p, now, style = self.progress, self._clock(), self._style
-        total = f"{p.total:,}"
-        done, bad = f"{p.done:>{len(total)},}/{total}", f"{self._bad:,} failed"
-        slots = f"{p.busy}/{p.connected} {'slot' if p.connected == 1 else 'slots'}"
-        eta = p.eta(now)
-        left = f"{words.duration(eta)} left" if eta and p.done < p.total else ""
+        view, now, style = self._view, self._clock(), self._style
+        total = f"{view.total or 0:,}"
+        done, bad = f"{view.done:>{len(total)},}/{total}", f"{view.bad:,} failed"
+        slots = f"{len(view.busy)}/{view.connected} {'slot' if view.connected == 1 else 'slots'}"
+        eta = view.eta(now)
+        left = f"{words.duration(eta)} left" if eta else ""
+        rate = "" if view.waiting else f"{words.rate(view.rate(now)):>3}/s"
         parts = [
             (1, done, style.bold(done)),
-            (2, bad, style.red(bad) if self._bad else style.dim(bad)),
+            (2, bad, style.red(bad) if view.bad else style.dim(bad)),
             (4, left, left),
             (0, "-" * bar, self._bar(bar)),
-            (5, slots, slots if p.connected else style.yellow(slots)),
-            (3, rate := f"{words.rate(p.rate(now)):>3}/s", rate),
+            (5, slots, slots if view.connected else style.yellow(slots)),
+            (3, rate, rate),
         ]
         return [part for part in parts if part[1]]
 
     def _bar(self, width: int) -> str:
-        p = self.progress
-        full = width * p.done // p.total if p.total else 0
+        view = self._view
+        full = width * view.done // view.total if view.total else 0
         done, rest = ("━", "─") if self._screen.unicode else ("#", "-")
-        return (self._style.red if self._bad else self._style.green)(done * full) + self._style.dim(rest * (width - full))
+        return (self._style.red if view.bad else self._style.green)(done * full) + self._style.dim(rest * (width - full))
 
 
 def _columns(out: TextIO, env: Mapping[str, str]) -> int:

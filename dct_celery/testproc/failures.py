@@ -6,6 +6,7 @@ import traceback
 from typing import Any
 
 from dct_celery.core.model import Failure
+from dct_celery.testproc.place import place
 
 #: Longest text of one traceback or message, in characters; the middle is cut out.
 MAX_TEXT = 256 * 1024
@@ -30,7 +31,7 @@ def describe(cls: Any, error: Any, text: str, root: str, *, kind: str = "error",
     `root` ends in a separator; what lies below it is named relative to it, as it is the same on
     every machine.
     """
-    file, line = _place(error, root)
+    file, line = place(error, text, root)
     return Failure(
         kind=kind,
         type=type_name(cls),
@@ -70,20 +71,3 @@ def cut(text: str, limit: int = MAX_TEXT) -> str:
         return text
     half = limit // 2
     return f"{text[:half]}\n[… {len(text) - limit} characters cut …]\n{text[-half:]}"
-
-
-def _place(error: Any, root: str) -> tuple[str | None, int | None]:
-    """File and line of the innermost frame outside the framework.
-
-    A module whose global `__unittest` is set belongs to one: unittest has it, and Django.
-    """
-    frames = []
-    tb = getattr(error, "__traceback__", None)
-    while tb is not None:
-        if "__unittest" not in tb.tb_frame.f_globals:
-            frames.append((tb.tb_frame.f_code.co_filename, tb.tb_lineno))
-        tb = tb.tb_next
-    if not frames:
-        return None, None
-    path, line = frames[-1]
-    return path.removeprefix(root), line

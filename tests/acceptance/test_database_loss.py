@@ -323,7 +323,7 @@ def test_a_server_that_vanishes_without_a_word_costs_no_verdict(
     # Then
     assert_all_passed(finished, 48)
     assert time.monotonic() - back < 10.0 + 16 * 3 * 0.1 / 2
-    assert "have to run again: database" in finished.err, str(finished)
+    assert "to run again: database" in finished.err, str(finished)
     until(lambda: not ours(own_postgres), 20, what="the end of the last clone")
 
 

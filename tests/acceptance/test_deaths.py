@@ -147,7 +147,7 @@ def test_an_exit_in_a_fixture_is_its_error(busy_fleet: Fleet, place: Path, when:
     b = "not_run" if when == "setUpClass" else "passed"
     assert list(finished.outcomes().values()) == ["passed", b, b, "passed"]
     assert [each["id"] for each in finished.json["fixtures"]] == event
-    assert "have to run again: " not in finished.out + finished.err
+    assert "to run again: " not in finished.out + finished.err
     busy_fleet.assert_tidy()
 
 

@@ -9,11 +9,13 @@ import pytest
 from dct_celery.core import events as ev
 from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk, Need, Phase
+from dct_celery.core.runview import RunView
 from dct_celery.errors import Superseded
 from dct_celery.ports import ABANDONED_MS, AVOID_MS, DISPATCHER_LEASE_MS, Ledger, StoredRun
 from dct_celery.protocol.leases import AdoptAnswer, ClaimAnswer, OutstandingChunk, WriteAnswer
 from dct_celery.protocol.runs import ManifestSummary, RunSpec, RunState
 from dct_celery.protocol.stream import Reported, StreamEntry
+from dct_celery.protocol.summary import RunSummary
 from dct_celery.protocol.workers import RefusedReport
 from tests.contract.conftest import Store
 from tests.support.factories import held, make_spec
@@ -387,6 +389,21 @@ def test_the_manifest_is_known_once_it_is_published(ledger: Ledger) -> None:
     ledger.publish_manifest(MANIFEST)
     # Then
     assert ledger.manifest() == MANIFEST
+
+
+def test_the_view_of_the_run_is_kept_until_the_run_is_put_back(store: Store, ledger: Ledger) -> None:
+    # Given
+    assert ledger.summary() is None
+    view = RunView(3, waiting="é")
+    summary = RunSummary.of(view, epoch=1, after="17-0", now=0.0, mask=str)
+    # When
+    ledger.publish_summary(summary)
+    # Then
+    assert store.ledger().summary() == summary
+    # When
+    assert ledger.reopen(ME, 2, StoredRun(spec_of(store)), [], {})
+    # Then
+    assert ledger.summary() is None
 
 
 def test_a_closed_run_gives_nothing_more_and_its_name_is_not_taken_over(store: Store, ledger: Ledger) -> None:

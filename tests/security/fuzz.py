@@ -16,7 +16,7 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +30,18 @@ from dct_celery.adapters.source.index import Index
 from dct_celery.core import codec, timings
 from dct_celery.core import events as ev
 from dct_celery.core.leases import LeaseRef
-from dct_celery.core.model import Chunk, Failure, FixtureRef, Manifest, Need, Outcome
+from dct_celery.core.model import Chunk, Failure, FixtureRef, Manifest, Need, Outcome, Verdict
 from dct_celery.core.model import Phase as Bin
 from dct_celery.core.planner import Planner, atoms
+from dct_celery.core.records import FixtureRecord
 from dct_celery.core.run import RunMachine
+from dct_celery.core.runview import RunView
 from dct_celery.core.timings import Estimates
 from dct_celery.dispatcher.head import Head, expand
 from dct_celery.dispatcher.journal import Journal, parse_line
-from dct_celery.dispatcher.status import fold
 from dct_celery.errors import DctError, InfrastructureError, ProtocolError, StoreUnavailable, Untrusted, UsageError
 from dct_celery.ports import DatabaseSpec
-from dct_celery.protocol import runs, stream, workers
+from dct_celery.protocol import runs, stream, summary, workers
 from dct_celery.protocol.door import Door, peek
 from dct_celery.protocol.stream import Reported
 from dct_celery.security.guards import Configured
@@ -57,6 +58,18 @@ DOOR = POOL.of_run(RUN, NONCE)
 LEASE = LeaseRef("c1", 1, 1, "build-a@host", 0)
 
 # -- what comes: arbitrary, and nearly right -----------------------------------------------------
+
+
+def _seen() -> RunView:
+    """A view in which everything is."""
+    view = RunView(9, connected=2, refusals={"b": "no"}, first=1.0, last=2.0)
+    view.take(ev.Offered(Chunk("c1", (0, 1), Bin.ISOLATED, Need.PRISTINE)), at=1.0)
+    view.take(ev.Offered(Chunk("c2", (2,), Bin.ISOLATED, Need.PRISTINE)), at=1.0)
+    view.take(ev.Claimed(LEASE), at=2.0)
+    view.judge(Verdict(make_entry(0), Outcome.FAILED), 1.0)
+    view.take(ev.Recorded(LEASE, 1, (FixtureRecord(FixtureRef.parse("setUpClass (a.T)"), Outcome.ERROR),)), at=2.0)
+    return view
+
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -78,6 +91,7 @@ MESSAGES: list[Any] = [
     ev.ChunkCompleted(1.0, {"a.T": 0.1}, (1,), "aborted"),
     ev.ChunkReleased(ev.ReleaseReason.CRASH, "signal 11", "stack", 1, FixtureRef.parse("setUpClass (a.T)")),
     LEASE,
+    summary.RunSummary.of(_seen(), epoch=1, after="17-0", now=1.0, mask=str),
 ]
 RECORDS = [
     messages.TestFinished(0, Outcome.PASSED, 0.1),
@@ -131,6 +145,8 @@ def signed_messages(body: tuple[type[Any], Any]) -> None:
         found = DOOR.unseal(cls, text)
         assert isinstance(found, cls)
         assert codec.decode(cls, json.loads(codec.dumps(found))) == found
+        if isinstance(found, summary.RunSummary):
+            found.view()
 
 
 def damaged_messages(text: str) -> None:
@@ -158,6 +174,14 @@ _FIELDS = st.fixed_dictionaries(
 )
 
 
+def _view_of(entries: Iterable[stream.StreamEntry]) -> RunView:
+    view = RunView(9)
+    for entry in entries:
+        summary.take(view, entry)
+    assert view.done <= 9
+    return view
+
+
 def stream_entries(fields: dict[str, str]) -> None:
     page = stream.read_page(DOOR, [("1-0", fields)])
     assert len(page.entries) + len(page.rejected) == 1
@@ -165,7 +189,7 @@ def stream_entries(fields: dict[str, str]) -> None:
     for entry in page.entries:
         if not isinstance(entry.fact, Reported):
             machine.handle(entry.fact)
-    fold(page.entries)
+    _view_of(page.entries)
     assert not machine.verdicts
 
 
@@ -186,7 +210,7 @@ def signed_records(rows: list[Any]) -> None:
         assert isinstance(entry.fact, ev.Recorded)
         machine.handle(dataclasses.replace(entry.fact, lease=dataclasses.replace(LEASE, chunk=chunk.id)))
     assert machine.verdicts.keys() <= set(chunk.indices)
-    fold(page.entries)
+    _view_of(page.entries)
 
 
 def _machine() -> RunMachine:

@@ -28,6 +28,7 @@ from dct_celery.protocol.door import Door, Rejects
 from dct_celery.protocol.leases import AdoptAnswer, Adoption, Claim, ClaimAnswer, OutstandingChunk, WriteAnswer
 from dct_celery.protocol.runs import Announcement, CancelOrder, ManifestSummary, Ownership, RunSpec, RunState
 from dct_celery.protocol.stream import Page, StreamEntry
+from dct_celery.protocol.summary import RunSummary
 from dct_celery.protocol.workers import WorkerReport
 from dct_celery.security.signing import signed_by
 
@@ -71,6 +72,7 @@ class StoredFields:
     state: str = "open"
     reason: str = ""
     manifest: str | None = None
+    summary: str | None = None
     head: bytes | None = None
     fence: int = 0
     refused: int = 0
@@ -227,6 +229,15 @@ class MemoryLedger:
         if self._run is None or self._run.manifest is None:
             return None
         return self._door.unseal(ManifestSummary, self._run.manifest)
+
+    def publish_summary(self, summary: RunSummary) -> None:
+        if self._run:
+            self._run.summary = self._door.seal(summary)
+
+    def summary(self) -> RunSummary | None:
+        if self._run is None or self._run.summary is None:
+            return None
+        return self._door.unseal(RunSummary, self._run.summary)
 
     def publish_head(self, head: bytes) -> None:
         if self._run:

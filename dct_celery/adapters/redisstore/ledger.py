@@ -23,6 +23,7 @@ from dct_celery.protocol.door import Door
 from dct_celery.protocol.leases import AdoptAnswer, Adoption, Claim, ClaimAnswer, OutstandingChunk, WriteAnswer
 from dct_celery.protocol.runs import CancelOrder, ManifestSummary, Ownership, RunSpec, RunState
 from dct_celery.protocol.stream import Page, StreamEntry
+from dct_celery.protocol.summary import RunSummary
 from dct_celery.protocol.workers import WorkerReport
 from dct_celery.security.signing import signed_by
 
@@ -165,6 +166,14 @@ class RedisLedger:
     def manifest(self) -> ManifestSummary | None:
         sealed = self._field("manifest")
         return None if sealed is None else self._door.unseal(ManifestSummary, sealed)
+
+    def publish_summary(self, summary: RunSummary) -> None:
+        if self._client.exists(self._keys.run):
+            self._client.hset(self._keys.run, "summary", self._door.seal(summary))
+
+    def summary(self) -> RunSummary | None:
+        sealed = self._field("summary")
+        return None if sealed is None else self._door.unseal(RunSummary, sealed)
 
     def publish_head(self, head: bytes) -> None:
         self._client.set(self._keys.head, head, ex=keys.RUN_TTL)

@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 from lxml import etree
 
-from dct_celery.bootstrap.failed import Reports, report_failure
+from dct_celery.bootstrap.dispatcher import _told_to
+from dct_celery.bootstrap.failed import report_failure
 from dct_celery.core.model import Entry, Outcome, Phase, RunReport, Verdict
 from dct_celery.errors import ConfigError, DctError, InfrastructureError, Interrupted, NothingSelected, Superseded
+from dct_celery.ports.reporting import Finished
+from dct_celery.reports.file_reporters import of_settings
+from dct_celery.reports.reporter import Reporters
 from dct_celery.security import masking
 from dct_celery.settings import Settings, load
 
@@ -23,18 +27,23 @@ GREEN = RunReport("old", (Verdict(Entry(0, "a.T.t", "a.T", "a", Phase.ISOLATED),
 def settings(tmp_path: Path) -> Settings:
     """Of a run whose folder has the reports of an earlier, green one."""
     settings = Settings(project_dir=str(tmp_path), junit_xml="junit.xml", json="run.json")
-    Reports(settings).write(GREEN)
+    for file in of_settings(settings, lambda: 5.0):
+        file.write(GREEN)
     return settings
+
+
+def reporters_of(settings: Settings) -> Reporters:
+    return Reporters(of_settings(settings, lambda: 5.0))
 
 
 def end_with(settings: Settings, error: BaseException, after: RunReport | None = None) -> None:
     """A run that ends with the error, perhaps after it has written a report."""
-    reports = Reports(settings)
+    reporters = reporters_of(settings)
 
     def run() -> None:
-        with reports.whatever_happens():
+        with _told_to(reporters, "r1"):
             if after:
-                reports.write(after)
+                reporters.take(Finished(after))
             raise error
 
     with pytest.raises(type(error)):
@@ -83,7 +92,7 @@ def load_of(settings: Settings) -> dict[str, Any]:
 
 def test_a_run_that_is_killed_leaves_no_green_report_of_an_earlier_one(settings: Settings) -> None:
     # When: nothing after this point may be counted on
-    with Reports(settings).whatever_happens():
+    with _told_to(reporters_of(settings), "r1"):
         document, data = reports(settings)
 
     # Then
@@ -96,7 +105,7 @@ def test_where_there_was_no_report_none_is_made_before_there_is_something_to_say
     settings = Settings(project_dir=str(tmp_path), junit_xml="junit.xml")
 
     # When
-    with Reports(settings).whatever_happens():
+    with _told_to(reporters_of(settings), "r1"):
         before = (tmp_path / "junit.xml").exists()
     end_with(settings, InfrastructureError("nobody"))
 

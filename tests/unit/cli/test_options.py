@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from dct_celery.cli.main import invoke
 from dct_celery.cli.options import spell_out
 from dct_celery.cli.run import command
+from dct_celery.core.model import RunReport
 from dct_celery.settings import OPTIONS, Settings
 
 
@@ -23,9 +24,9 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Setting
     seen: list[tuple[Settings, dict[str, str]]] = []
     fake = ModuleType("dct_celery.bootstrap")
 
-    def run_tests(settings: Settings, origins: dict[str, str]) -> int:
+    def run_tests(settings: Settings, origins: dict[str, str], *_: object) -> RunReport:
         seen.append((settings, origins))
-        return 5
+        return RunReport("r", (), (), 5)
 
     fake.run_tests = run_tests  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "dct_celery.bootstrap", fake)

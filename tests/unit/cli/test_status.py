@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,14 +12,16 @@ from click.testing import Result
 
 from dct_celery.cli.status import command
 from dct_celery.core.leases import LeaseRef
-from dct_celery.dispatcher.status import BusySlot, RunStatus
+from dct_celery.core.model import Outcome
+from dct_celery.core.runview import BusySlot, Problem
+from dct_celery.dispatcher.status import RunStatus
 from dct_celery.protocol.runs import RunState
 from dct_celery.protocol.workers import RunStage
 from dct_celery.settings import Settings
 from tests.unit.cli import desk
 
 BEGAN = 1_767_225_600.0
-SLOT = BusySlot(LeaseRef("c7", 1, 9, "build-a@h1", 2), BEGAN + 61, tests=3)
+SLOT = BusySlot(LeaseRef("c7", 1, 9, "build-a@h1", 2), BEGAN + 61, of=12, tests=3, running="app.tests.T")
 ONE = RunStatus(
     "one", RunState.OPEN, announced=True, total=1200, silence=0.1, outcomes={"passed": 1000, "not_run": 2, "failed": 1},
     fixtures=1, streamed=1004, acknowledged=1000, began=BEGAN, last=BEGAN + 70, slots=(SLOT,),
@@ -35,6 +38,10 @@ class Root:
         self.asked: list[str | None] = []
         self.settings: Settings | None = None
 
+    def watch_runs(self, settings: Settings, origins: dict[str, str], run: str | None) -> Iterator[list[RunStatus]]:
+        for state in (RunState.OPEN, RunState.CLOSED, RunState.CLOSED):
+            yield [replace(one, state=state) for one in self.runs]
+
     def look_at_runs(self, settings: Settings, origins: dict[str, str], run: str | None) -> list[RunStatus]:
         self.settings = settings
         self.asked.append(run)
@@ -44,7 +51,7 @@ class Root:
 @pytest.fixture
 def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Root:
     root = Root()
-    desk.take_the_roots_place(monkeypatch, tmp_path, look_at_runs=root.look_at_runs)
+    desk.take_the_roots_place(monkeypatch, tmp_path, look_at_runs=root.look_at_runs, watch_runs=root.watch_runs)
     return root
 
 
@@ -92,8 +99,8 @@ def test_one_run_is_told_in_words_and_who_runs_what(root: Root) -> None:
         "workers   b@h2 refused, build-a@h1 ready",
         "          b@h2: has Django 4.2",
         "",
-        "WORKER      SLOT  CHUNK  ATTEMPT  TESTS  SINCE",
-        "build-a@h1     2  c7           1      3  2026-01-01 00:01:01 UTC",
+        "WORKER      SLOT  CHUNK  ATTEMPT  TESTS    SINCE                    RUNNING",
+        "build-a@h1     2  c7           1  3 of 12  2026-01-01 00:01:01 UTC  app.tests.T",
         "1 slot busy",
     ]
 
@@ -136,3 +143,28 @@ def test_json_is_a_list_of_runs_or_the_one_run(root: Root) -> None:
     assert listed == {"pool": "default", "runs": [single]}
     assert (single["run"], single["done"], single["bad"], single["total"]) == ("one", 1003, 2, 1200)
     assert single["slots"][0]["worker"] == "build-a@h1"
+
+
+def test_what_a_run_waits_for_what_is_left_and_what_failed_is_shown(root: Root) -> None:
+    # Given
+    problems = tuple(Problem(f"app.T.test_{i}", Outcome.FAILED, "1 != 2") for i in range(12))
+    root.runs = [replace(NEW, waiting="waiting for build-a to begin", left=61.4, problems=problems)]
+
+    # When
+    lines = run("number-two").stdout.splitlines()
+
+    # Then
+    assert lines[4:6] == ["waiting   waiting for build-a to begin", "left      about 61 s"]
+    assert "failed    app.T.test_0  1 != 2" in lines
+    assert len([line for line in lines if line.startswith("failed")]) == 10
+
+
+def test_watching_a_run_ends_with_it(root: Root) -> None:
+    # Given
+    root.runs = [ONE]
+
+    # When
+    text = run("one", "--watch", "0.2").stdout
+
+    # Then
+    assert [line for line in text.splitlines() if line.startswith("state")] == ["state     open", "state     closed"]

@@ -219,3 +219,13 @@ def test_only_a_red_case_brings_its_output(outcome: Outcome, kept: str) -> None:
 
     # Then
     assert (case.output, case.sql) == (kept, kept)
+
+
+def test_a_module_that_could_not_be_imported_leads_to_the_line_that_failed() -> None:
+    # Given
+    entry = Entry(0, "unittest.loader._FailedTest.app.tests", "unittest.loader._FailedTest", "unittest.loader", Phase.LOAD_FAILED)
+    failure = Failure("error", "ImportError", "boom", "T", file="app/tests.py", line=3)
+    # When
+    (case,) = cases_of(RunReport("r", (Verdict(entry, Outcome.ERROR, failures=(failure,)),), (), 1))
+    # Then
+    assert (case.file, case.line) == ("app/tests.py", 3)

@@ -7,12 +7,25 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Literal
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
+from dct_celery.core import junit
 from dct_celery.core.junit import render
-from dct_celery.core.model import Entry, Failure, FixtureVerdict, Outcome, Phase, RunReport, Verdict
+from dct_celery.core.model import (
+    Entry,
+    Failure,
+    FixturePhase,
+    FixtureRef,
+    FixtureScope,
+    FixtureVerdict,
+    Outcome,
+    Phase,
+    RunReport,
+    Verdict,
+)
 
 SCHEMA = etree.XMLSchema(etree.parse(str(Path(__file__).parents[2] / "data" / "junit-10.xsd")))
 RESULTS = {"failure", "error", "skipped"}
@@ -24,6 +37,12 @@ FAILURES = st.lists(
     st.builds(Failure, st.sampled_from(["failure", "error"]), TEXT, TEXT, TEXT, TEXT, MAYBE, st.none() | st.integers()),
     max_size=3,
 ).map(tuple)
+REFS = st.builds(
+    FixtureRef,
+    st.sampled_from(FixturePhase),
+    st.sampled_from(FixtureScope),
+    st.sampled_from(["a", "a.T"]) | TEXT,
+)
 ENTRIES = st.builds(
     Entry, st.integers(0, 5), TEXT, TEXT, TEXT, st.sampled_from(Phase), MAYBE, st.none() | st.integers(), tags=st.tuples(TEXT)
 )
@@ -47,13 +66,21 @@ VERDICTS = st.builds(
     reason=TEXT,
     output=TEXT,
     sql=TEXT,
-    covered_by=MAYBE,
+    covered_by=st.none() | REFS,
     earlier=st.lists(EARLIER, max_size=2).map(tuple),
+)
+PASSES = st.builds(
+    Verdict,
+    ENTRIES,
+    st.just(Outcome.PASSED),
+    SECONDS,
+    MAYBE,
+    st.none() | st.integers(0, 3),
+    st.integers(1, 3),
 )
 FIXTURES = st.builds(
     FixtureVerdict,
-    TEXT,
-    TEXT,
+    REFS,
     st.sampled_from(Outcome),
     MAYBE,
     failures=FAILURES,
@@ -107,6 +134,30 @@ def test_whatever_a_test_says_the_document_is_sound(run: RunReport, family: Lite
     # and a red run is no green document
     red = [child for case in cases for child in case if child.tag in RESULTS - {"skipped"}]
     assert red or run.exit_code in (0, 5)
+
+
+@given(REPORTS, st.sampled_from(["dct", "xunit2"]))
+@settings(database=None, deadline=None, max_examples=200)
+def test_a_plain_pass_is_written_as_elementtree_writes_it(run: RunReport, family: Literal["dct", "xunit2"]) -> None:
+    # Given what all of it looks like when no case is put together from strings
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(junit, "_is_plain", lambda case: False)
+        elements = render(run, family=family)
+
+    # When / Then
+    assert render(run, family=family) == elements
+
+
+@given(st.lists(PASSES, max_size=4).map(tuple), st.sampled_from(["dct", "xunit2"]), TEXT, SECONDS)
+@settings(database=None, deadline=None, max_examples=200)
+def test_a_document_without_failures_is_what_elementtree_makes_of_it(
+    passes: tuple[Verdict, ...], family: Literal["dct", "xunit2"], host: str, seconds: float
+) -> None:
+    # When
+    data = render(RunReport(host, passes, (), 0, {"wall": seconds}, started_at=seconds, hosts={"a": host}), family=family)
+
+    # Then
+    assert ET.tostring(ET.fromstring(data), encoding="utf-8", xml_declaration=True) == data
 
 
 def test_the_schema_check_can_fail() -> None:

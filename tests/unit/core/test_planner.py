@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dct_celery.core.model import Chunk, Manifest, Phase
+from dct_celery.core.model import Chunk, Manifest, Need, Phase
 from dct_celery.core.planner import PHASE_ORDER, Atom, Planner, atoms, lower_bound
 from dct_celery.core.timings import Estimates, Sample
 from tests.support.factories import Group, group, make_atom, make_manifest, make_samples, suites
@@ -251,3 +251,18 @@ def test_slots_that_pull_come_near_the_lower_bound(seed: int, slots: int) -> Non
     seconds = _makespan(plan, slots)
     # Then: 5 % and one smallest chunk above what no plan can beat
     assert seconds <= 1.05 * lower_bound(plan, slots) + 0.5
+
+
+def test_the_longest_atom_that_is_left_bounds_what_is_to_come() -> None:
+    # Given
+    planner = Planner([make_atom(0, 5.0), make_atom(1, 9.0), make_atom(2, 1.0)])
+    # Then
+    assert planner.longest_seconds == 9.0
+    # When: a replay knows that it went out
+    planner.take(Chunk("c1", (1,), Phase.ISOLATED, Need.PRISTINE))
+    # Then
+    assert planner.longest_seconds == 5.0
+    # When
+    planner.take(Chunk("c2", (0, 2), Phase.ISOLATED, Need.PRISTINE))
+    # Then
+    assert planner.longest_seconds == 0.0

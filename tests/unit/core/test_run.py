@@ -190,6 +190,18 @@ def test_failing_fast_ends_the_run_with_1_and_says_why_the_rest_did_not_run() ->
     assert run.machine.exit_code() == 1
 
 
+def test_what_fails_while_a_run_stops_is_told_with_the_reason() -> None:
+    # Given
+    run = Run(one_class(5), maxfail=2)
+    lease = run.claim()
+    # When
+    run.record(lease, *(finished(index, "failed") for index in range(5)))
+    # Then
+    assert run.machine.note == "stopped after 2 failures (--maxfail 2); 3 more in chunks that were running"
+    assert run.machine.stop is not None
+    assert run.machine.stop.reason == "stopped after 2 failures (--maxfail 2)"
+
+
 def test_maxfail_counts_failures_and_fixtures_and_stops_once() -> None:
     # Given
     run = Run(one_class(4), maxfail=2)

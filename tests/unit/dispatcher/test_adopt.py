@@ -8,13 +8,15 @@ from unittest.mock import Mock
 
 import pytest
 
-from dct_celery.dispatcher.adopt import adopt
-from dct_celery.dispatcher.conduct import Conduct
+from dct_celery.dispatcher.adopt import Adopted, adopt
+from dct_celery.dispatcher.follow import Follower
 from dct_celery.dispatcher.head import compress
 from dct_celery.dispatcher.journal import open_journal
+from dct_celery.dispatcher.lifecycle import RunLifecycle
 from dct_celery.errors import StoreUnavailable, Untrusted
 from dct_celery.ports import DISPATCHER_LEASE_MS
 from dct_celery.protocol.door import Door
+from dct_celery.settings import Settings
 from tests.support.factories import OTHER_KEY, make_head, make_spec, run_door
 from tests.support.memory_ledger import MemoryLedger, MemoryStore
 
@@ -106,13 +108,42 @@ def test_an_epoch_that_was_forged_does_not_become_ours(tmp_path: Path) -> None:
     adopted.journal.close()
 
 
-def test_a_store_that_goes_away_while_a_run_is_taken_over_leaves_the_run_to_the_next_attach() -> None:
+def lifecycle(services: Any, store: MemoryStore) -> tuple[RunLifecycle, Adopted]:
+    """Of an adopted run that began at 5.0."""
+    begun(store)
+    services.settings, services.clock, services.wall = Settings(), lambda: 1.0, lambda: 65.0
+    services.timings.return_value.load.return_value = {}
+    adopted = adopt(services)
+    return RunLifecycle(services, adopted.head.to_request()), adopted
+
+
+def test_a_run_that_was_attached_to_has_taken_the_time_since_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given
-    conduct: Any = Conduct.__new__(Conduct)
-    conduct._head, conduct._services, conduct._standing = HEAD, Mock(door=DOOR), Mock()
-    conduct._collected = Mock(manifest=[])
-    conduct._follower = Mock(catch_up=Mock(side_effect=StoreUnavailable("gone")))
+    services = services_of(tmp_path, store := MemoryStore())
+    run, adopted = lifecycle(services, store)
+    for step in ("catch_up", "follow"):
+        monkeypatch.setattr(Follower, step, lambda *_, **__: None)
+    # When
+    report = run.go_on(adopted)
+    adopted.journal.close()
     # Then
+    assert (report.started_at, report.seconds["wall"]) == (5.0, 60.0)
+
+
+def test_a_store_that_goes_away_while_a_run_is_taken_over_leaves_the_run_to_the_next_attach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given
+    services = services_of(tmp_path, store := MemoryStore())
+    run, adopted = lifecycle(services, store)
+
+    def away(*_: object, **__: object) -> None:
+        raise StoreUnavailable("gone")
+
+    # When
+    monkeypatch.setattr(Follower, "catch_up", away)
     with pytest.raises(StoreUnavailable):
-        conduct.go_on(Mock(), whole=True)
-    conduct._standing.hand_over.assert_called_once_with()
+        run.go_on(adopted)
+    adopted.journal.close()
+    # Then: it is neither closed nor cancelled
+    assert services.ledger.state() == "open"

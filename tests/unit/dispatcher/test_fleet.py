@@ -185,3 +185,18 @@ def test_how_long_all_have_been_elsewhere_is_known_and_one_that_is_not_ends_it(f
     fleet.update([at("a@h", THERE), at("b@h", HERE)], now=8.0)
     # Then
     assert fleet.elsewhere_since == 0.0
+
+
+def test_what_a_run_waits_for_is_what_its_workers_are_at(fleet: Fleet) -> None:
+    # Given
+    fleet.update([PREPARING, replace(READY, runs={})], 1.0)
+    # Then
+    assert fleet.awaited() == "waiting for build-b to prepare code and databases"
+    # When
+    fleet.update([READY], 2.0)
+    # Then
+    assert fleet.awaited() == "waiting for a slot to take the first chunk"
+    # When
+    fleet.refusals["build-a"] = RefusedReport("has Django 4.2")
+    # Then
+    assert fleet.awaited() == "waiting for a worker that can take part; build-a: has Django 4.2"

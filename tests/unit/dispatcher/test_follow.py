@@ -14,17 +14,20 @@ import pytest
 from dct_celery.core import events as ev
 from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk, Outcome
+from dct_celery.core.runview import RunView
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.dispatcher.follow import Follower
 from dct_celery.dispatcher.journal import Journal
 from dct_celery.dispatcher.standing import StandingRun
 from dct_celery.errors import ConfigError, StoreUnavailable
 from dct_celery.ports import WorkerInfo
+from dct_celery.ports.reporting import Stopping, TestJudged, Ticked, WorkersChanged
 from dct_celery.protocol.runs import ChunkHint
 from dct_celery.protocol.workers import RefusedReport, RunStage
 from tests.support import streams
 from tests.support.factories import KEY_ID, NONCE, OTHER_KEY, group, make_manifest, make_spec, pool_door, run_door
 from tests.support.memory_ledger import Life, MemoryLedger, MemoryRegistry, MemoryStore, StoredFields
+from tests.support.reporters import Listener
 from tests.support.runs import Run, as_sent, completed, finished
 
 PASSED = Outcome.PASSED
@@ -52,10 +55,14 @@ class Scene:
             run="run-one", nonce=NONCE, owner=ME, door=self.door, ledger=self.ledger, registry=registry, state_folder=folder,
             clock=lambda: self.now, sleep=self._sleep, interrupted=lambda: False, fleet_trouble=str, fall_back=None, broker=str,
         )  # fmt: skip
+        self.reporter = Listener()
+        services.report = self.reporter.take
         services.settings = Mock(pool="pool", timeout=0, queue_timeout=60, fallback_after=60)
         fleet = Fleet("run-one", "pool", "0", 1, KEY_ID, last_usable=self.now)
         self.standing = StandingRun(services, make_spec("run-one"), lambda: None)
-        self.follower = Follower(services, self.machine, fleet, self.standing, lambda: cast(Any, None))
+        view = RunView.of(self.machine.manifest, lambda index: 1.0, reruns=False, now=self.now)
+        self.view = view
+        self.follower = Follower(services, self.machine, fleet, self.standing, view, lambda: cast(Any, None))
         self.services = services
 
     def journal(self, *, go_on: bool = False) -> Journal:
@@ -145,7 +152,7 @@ def test_what_the_store_could_not_take_is_done_when_it_is_back(scene: Scene, mon
     scene.follower.step()
     # Then
     assert scene.ledger.fences([chunk.id]) == [0]
-    assert cast(Any, scene.follower)._services.console.warn.call_count == 1
+    assert len(warnings(scene)) == 1
 
 
 def test_what_a_round_has_to_write_goes_out_in_one_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -389,7 +396,7 @@ def test_a_journal_that_cannot_be_written_acknowledges_nothing_and_stops_nothing
     # Then
     assert sorted(scene.machine.verdicts) == [0, 1]
     assert scene.ledger.acknowledged([f"{held.chunk}.1"]) == [1]
-    warning = scene.services.console.warn.call_args.args[0]
+    warning = warnings(scene)[-1]
     assert "cannot be written (No space left on device); the run goes on without it" in warning
 
 
@@ -465,7 +472,7 @@ def test_code_that_cannot_be_sent_again_ends_no_run(scene: Scene, monkeypatch: p
     scene.follower.step()
     # Then
     assert scene.ledger.epoch() == 2
-    assert "a.py changed while it was read" in str(scene.services.console.warn.call_args_list)
+    assert "a.py changed while it was read" in str(warnings(scene))
 
 
 def test_a_store_that_was_away_for_long_is_no_reason_to_miss_the_workers(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -538,7 +545,7 @@ def test_a_store_that_does_not_come_back_ends_the_wait_for_checks(scene: Scene, 
 
 
 def warnings(scene: Scene) -> list[str]:
-    return [call.args[0] for call in scene.services.console.warn.call_args_list]
+    return scene.reporter.warnings
 
 
 def stored(scene: Scene) -> StoredFields:
@@ -686,7 +693,7 @@ def test_a_journal_with_damaged_lines_is_replayed_without_them(scene: Scene, tmp
     second.follower.catch_up(second.journal(go_on=True), whole=True)
     # Then
     assert list(second.machine.verdicts) == [0]
-    assert warnings(second) == [f"1 lines of {path} are damaged; they are passed over"]
+    assert warnings(second) == [f"1 damaged line of {path} passed over"]
     second.close()
 
 
@@ -825,3 +832,92 @@ def test_slots_of_this_machine_take_a_run_that_a_pool_of_strangers_does_not(scen
     # Then
     assert scene.machine.stop is None
     assert any("one slot of this machine takes the run" in line for line in warnings(scene))
+
+
+# -- what reporters and those who look hear --------------------------------------------
+
+
+def test_verdicts_reach_the_view_and_the_reporters(scene: Scene) -> None:
+    # When
+    begun(scene)
+    look(scene)
+    # Then
+    assert [event.verdict.entry.index for event in scene.reporter.all(TestJudged)] == [0]
+    assert scene.view.newest is not None
+    assert (scene.view.done, scene.view.connected, len(scene.view.busy)) == (1, 1, 1)
+    assert scene.reporter.all(Ticked)[-1].view is scene.view
+    assert [event.workers for event in scene.reporter.all(WorkersChanged)] == [("build-a",)]
+
+
+def test_a_report_on_the_way_leaves_twenty_times_its_own_cost_to_the_run(scene: Scene) -> None:
+    # Given one that takes two seconds
+    scene.follower._journal = scene.journal()
+    at: list[float] = []
+
+    def slow() -> Any:
+        at.append(scene.now)
+        scene.now += 2
+        return None
+
+    scene.follower._partial = slow
+    # When
+    for _ in range(240):
+        scene.now += 0.5
+        scene.follower.step()
+    # Then
+    assert at[0] - 100.0 < 11
+    assert 42 <= at[1] - at[0] < 44
+
+
+def test_those_who_look_find_a_summary_that_says_where_to_read_on(scene: Scene) -> None:
+    # When
+    begun(scene)
+    scene.now += 3
+    scene.follower.step()
+    # Then
+    summary = scene.ledger.summary()
+    assert summary is not None
+    assert summary.view().counts == {PASSED: 1}
+    assert (summary.epoch, summary.after) == (1, scene.follower._after)
+    assert summary.after != "0"
+
+
+def test_a_run_in_which_nothing_happened_writes_no_second_summary(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    begun(scene)
+    scene.now += 3
+    scene.follower.step()
+    # When
+    written: list[object] = []
+    monkeypatch.setattr(scene.ledger, "publish_summary", written.append)
+    scene.now += 30
+    scene.follower.step()
+    # Then
+    assert written == []
+
+
+def test_a_run_that_stops_says_how_much_was_running(four: Scene) -> None:
+    # Given
+    scene = four
+    begun(scene)
+    # When
+    scene.services.interrupted = lambda: True
+    scene.follower.step()
+    # Then
+    assert scene.reporter.all(Stopping) == [Stopping("interrupted", 1)]
+    assert scene.view.waiting == "stopping"
+
+
+def test_a_run_without_a_worker_says_what_it_waits_for(scene: Scene) -> None:
+    # Given
+    scene.follower._journal = scene.journal()
+    scene.store.beating["pool:workers"].clear()
+    # When
+    look(scene)
+    # Then
+    assert scene.view.waiting == "waiting for a worker of pool 'pool'; none is connected"
+    # When one comes
+    beat(scene, "build-b")
+    look(scene)
+    # Then
+    assert scene.view.waiting == "waiting for build-b to begin"

@@ -19,6 +19,7 @@ from dct_celery.protocol.leases import WriteAnswer
 from dct_celery.protocol.runs import RunState
 from tests.support.factories import NONCE, group, make_manifest, make_spec, run_door
 from tests.support.memory_ledger import MemoryLedger, MemoryStore, StoredFields
+from tests.support.reporters import Listener
 from tests.support.runs import Run
 
 ME = "a" * 16
@@ -31,6 +32,8 @@ class Scene:
         self.ledger.open_run(ME, make_spec("run-one"))
         self.now = 100.0
         self.services: Any = Mock(run="run-one", nonce=NONCE, owner=ME, ledger=self.ledger, clock=lambda: self.now)
+        self.reporter = Listener()
+        self.services.report = self.reporter.take
         self.standing = StandingRun(self.services, make_spec("run-one"), lambda: None)
 
 
@@ -53,7 +56,7 @@ def test_a_store_that_is_away_while_the_suite_is_collected_is_waited_for() -> No
     scene.now += PATIENCE
     scene.standing.stay()
     # Then: once is said, and not for ever
-    assert scene.services.console.warn.call_count == 1
+    assert len(scene.reporter.warnings) == 1
     scene.now += 1
     with pytest.raises(StoreUnavailable):
         scene.standing.stay()

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from dct_celery import __version__
 from dct_celery.core import events as ev
 from dct_celery.core.leases import LeaseRef
-from dct_celery.core.model import Chunk, FixtureRef, Need, Outcome, Phase
+from dct_celery.core.model import Chunk, FixtureRef, Need, Outcome, Phase, Verdict
 from dct_celery.core.records import Record
+from dct_celery.core.runview import RunView
 from dct_celery.dispatcher import status
-from dct_celery.dispatcher.status import RunStatus
+from dct_celery.dispatcher.status import RunStatus, RunWatch
 from dct_celery.errors import Untrusted, UsageError
 from dct_celery.ports import WorkerInfo
-from dct_celery.protocol import PROTOCOL_VERSION
+from dct_celery.protocol import PROTOCOL_VERSION, summary
 from dct_celery.protocol.runs import ManifestSummary, RunState
 from dct_celery.protocol.stream import StreamEntry, read_entry
+from dct_celery.protocol.summary import RunSummary
 from dct_celery.protocol.workers import CheckedReport, RefusedReport, RunStage
 from dct_celery.security.signing import Keyring
 from tests.support import streams
-from tests.support.factories import KEY, KEY_ID, OTHER_KEY, held, make_spec, run_door
+from tests.support.factories import KEY, KEY_ID, OTHER_KEY, held, make_entry, make_spec, run_door
 from tests.support.memory_ledger import MemoryLedger, MemoryStore
 from tests.support.runs import as_sent, finished, fixture
 
@@ -41,10 +44,20 @@ class Stream:
         self.entries.append(read_entry(DOOR, f"{1_000 * (len(self.entries) + 1)}-0", fields))
 
     def records(self, *records: Record, chunk: str = "c1", seq: int = 0) -> None:
+        """Of a chunk that is claimed by then."""
+        if chunk not in self.fold().busy:
+            self.say(streams.claimed(lease(chunk)))
         self.say(streams.recorded(DOOR, lease(chunk), seq or len(records), *records))
 
-    def fold(self) -> status.Folded:
-        return status.fold(self.entries)
+    def fold(self) -> RunView:
+        view = RunView()
+        for entry in self.entries:
+            summary.take(view, entry)
+        return view
+
+    def outcomes(self, *indices: int) -> list[str | None]:
+        view = self.fold()
+        return [view.outcome(index) for index in indices]
 
 
 def lease(chunk: str = "c1", fence: int = 1) -> LeaseRef:
@@ -68,7 +81,7 @@ def ledger_of(store: MemoryStore) -> MemoryLedger:
 
 
 def look(ledger: MemoryLedger, *active: str, workers: tuple[WorkerInfo, ...] = ()) -> RunStatus:
-    return status.inspect("run-one", ledger, workers=workers, active=active, pool="ci")
+    return RunWatch("run-one", ledger).look(workers=workers, active=active, pool="ci")
 
 
 def claim(ledger: MemoryLedger, name: str = "c1") -> LeaseRef:
@@ -76,6 +89,17 @@ def claim(ledger: MemoryLedger, name: str = "c1") -> LeaseRef:
     claim = ledger.claim(name, 1, worker="build-a", slot=1, lease_ms=1000)
     assert claim.lease is not None
     return claim.lease
+
+
+def spied(read: Any, keys: list[str]) -> Any:
+    """The same, with the attempts of all records that were read."""
+
+    def reads(self: MemoryLedger, *args: Any, **more: Any) -> Any:
+        page = read(self, *args, **more)
+        keys.extend(entry.fact.lease.key for entry in page.entries if isinstance(entry.fact, ev.Recorded))
+        return page
+
+    return reads
 
 
 # -- the fold --------------------------------------------------------------------------
@@ -86,7 +110,7 @@ def test_the_first_verdict_on_a_test_stands(stream: Stream) -> None:
     stream.records(finished(0), finished(1, "failed"), finished(2, "skipped"))
     stream.records(finished(0, "failed"), finished(1, "error"), finished(2), chunk="c2")
     # Then
-    assert stream.fold().outcomes == {0: "passed", 1: "failed", 2: "skipped"}
+    assert stream.outcomes(0, 1, 2) == ["passed", "failed", "skipped"]
 
 
 def test_a_pass_acquits_a_test_that_failed_before(stream: Stream) -> None:
@@ -94,14 +118,14 @@ def test_a_pass_acquits_a_test_that_failed_before(stream: Stream) -> None:
     stream.records(finished(0, "failed"), finished(1, "error"), finished(2, "xpassed"))
     stream.records(finished(0), finished(1), finished(2), chunk="c2")
     # Then
-    assert stream.fold().outcomes == {0: "passed", 1: "passed", 2: "xpassed"}
+    assert stream.outcomes(0, 1, 2) == ["passed", "passed", "xpassed"]
 
 
 def test_a_test_skipped_by_its_process_is_open_unless_a_fixture_covers_it(stream: Stream) -> None:
     # When
     stream.records(finished(0, "not_run"), finished(1, "not_run", covered_by="setUpClass (app.Case)"))
     # Then
-    assert stream.fold().outcomes == {1: "not_run"}
+    assert stream.outcomes(0, 1) == [None, "not_run"]
 
 
 def test_a_fixture_that_failed_counts_once_and_one_that_skipped_never(stream: Stream) -> None:
@@ -110,7 +134,7 @@ def test_a_fixture_that_failed_counts_once_and_one_that_skipped_never(stream: St
         fixture("setUpClass (app.Case)"), fixture("setUpClass (app.Case)"), fixture("setUpClass (app.Other)", "skipped")
     )
     # Then
-    assert stream.fold().fixtures == {(FixtureRef.parse("setUpClass (app.Case)"), Outcome.ERROR)}
+    assert set(stream.fold().fixtures) == {(FixtureRef.parse("setUpClass (app.Case)"), Outcome.ERROR)}
 
 
 ENDS = {
@@ -126,12 +150,12 @@ def test_a_slot_holds_its_chunk_until_its_lease_ends(stream: Stream, end: str) -
     stream.say(streams.claimed(lease()))
     stream.records(finished(0))
     # Then
-    (holding,) = stream.fold().held.values()
+    (holding,) = stream.fold().busy.values()
     assert (holding.lease.worker, holding.lease.slot, holding.since, holding.tests) == ("a", 2, 1.0, 1)
     # When
     stream.say(ENDS[end]())
     # Then
-    assert stream.fold().held == {}
+    assert stream.fold().busy == {}
 
 
 def test_the_end_of_a_lease_that_was_overtaken_frees_nobody(stream: Stream) -> None:
@@ -139,7 +163,7 @@ def test_the_end_of_a_lease_that_was_overtaken_frees_nobody(stream: Stream) -> N
     stream.say(streams.claimed(lease(fence=2)))
     stream.say(streams.ended(DOOR, lease(fence=1), 0, ev.ChunkCompleted()))
     # Then
-    assert list(stream.fold().held) == ["c1"]
+    assert list(stream.fold().busy) == ["c1"]
 
 
 def test_a_worker_that_refuses_is_remembered_with_its_reason(stream: Stream) -> None:
@@ -218,6 +242,86 @@ def test_a_run_whose_order_to_stop_is_forged_is_told_as_that(ledger: MemoryLedge
     ledger._store.runs["run-one"].state = "cancelled"
     # Then
     assert look(ledger).state is RunState.TAMPERED
+
+
+def summarized(ledger: MemoryLedger, *outcomes: str, epoch: int = 1) -> RunSummary:
+    """The dispatcher's summary of all that is in the stream, in which it has given these verdicts."""
+    view = RunView(9, reruns=True)
+    page = ledger.read("0", block_ms=0)
+    for entry in page.entries:
+        summary.take(view, entry)
+    for index, outcome in enumerate(outcomes):
+        view.judge(Verdict(make_entry(index), Outcome(outcome), reason="s3cret"), 0.0)
+    view.waiting = "waiting for godot"
+    made = RunSummary.of(view, epoch=epoch, after=page.last, now=0.0, mask=lambda text: text.replace("s3cret", "***"))
+    ledger.publish_summary(made)
+    return made
+
+
+def test_what_the_dispatcher_has_judged_counts_and_only_what_came_since_is_read(
+    ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given: a test that the dispatcher has given up, of which no slot has said anything
+    held = claim(ledger)
+    ledger.append(held, 1, as_sent(finished(0)), 1000)
+    summarized(ledger, "passed", "error")
+    ledger.append(held, 2, as_sent(finished(1)), 1000)
+    ledger.append(held, 3, as_sent(finished(2, "skipped")), 1000)
+    read: list[str] = []
+    monkeypatch.setattr(MemoryLedger, "read", spied(MemoryLedger.read, read))
+    # When
+    found = look(ledger)
+    # Then
+    assert found.outcomes == {"passed": 2, "skipped": 1}
+    assert len(read) == 2
+    assert (found.streamed, found.waiting) == (3, "waiting for godot")
+    assert [(one.lease.chunk, one.tests) for one in found.slots] == [("c1", 3)]
+    assert [(problem.name, problem.message) for problem in found.problems] == [("app.tests.Case.test_1", "***")]
+
+
+def test_a_second_look_reads_what_is_new(ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    held = claim(ledger)
+    watch = RunWatch("run-one", ledger)
+    ledger.append(held, 1, as_sent(finished(0)), 1000)
+    assert watch.look(workers=(), active=(), pool="ci").outcomes == {"passed": 1}
+    read: list[str] = []
+    monkeypatch.setattr(MemoryLedger, "read", spied(MemoryLedger.read, read))
+    # When
+    ledger.append(held, 2, as_sent(finished(1)), 1000)
+    # Then
+    assert watch.look(workers=(), active=(), pool="ci").outcomes == {"passed": 2}
+    assert read == ["c1.1"]
+
+
+def test_a_run_that_was_put_back_is_read_from_its_start(ledger: MemoryLedger) -> None:
+    # Given a run that was looked at
+    held = claim(ledger)
+    ledger.append(held, 1, as_sent(finished(0)), 1000)
+    watch = RunWatch("run-one", ledger)
+    assert watch.look(workers=(), active=(), pool="ci").outcomes == {"passed": 1}
+    # When: it has another stream now, and a summary of the one before
+    store = ledger._store.runs["run-one"]
+    summarized(ledger, "passed", "passed")
+    store.epoch, store.events = 2, []
+    again = replace(held, epoch=2)
+    store.add(streams.claimed(again))
+    store.add(streams.recorded(DOOR, again, 1, finished(0, "skipped")))
+    # Then
+    assert watch.look(workers=(), active=(), pool="ci").outcomes == {"skipped": 1}
+    assert look(ledger).outcomes == {"skipped": 1}
+
+
+def test_a_summary_that_another_key_signed_is_not_believed(ledger: MemoryLedger) -> None:
+    # Given
+    held = claim(ledger)
+    ledger.append(held, 1, as_sent(finished(0)), 1000)
+    summarized(MemoryLedger(ledger._store, "run-one", run_door("run-one", OTHER_KEY)), "failed", "failed")
+    # When
+    found = look(ledger)
+    # Then
+    assert found.outcomes == {"passed": 1}
+    assert found.note == "the summary of the run is signed with another key"
 
 
 def test_an_unknown_run_is_a_usage_error_that_names_the_active_ones() -> None:

@@ -6,8 +6,19 @@ import io
 import re
 from typing import Any
 
-from dct_celery.core.model import Entry, Failure, Outcome, Phase, Verdict
+from dct_celery.core.leases import LeaseRef
+from dct_celery.core.model import Entry, Failure, FixtureVerdict, Outcome, Phase, RunReport, Verdict
+from dct_celery.core.runview import BusySlot, RunView
+from dct_celery.ports.reporting import (
+    Finished,
+    FixtureJudged,
+    Started,
+    TestJudged,
+    Ticked,
+    WorkersChanged,
+)
 from dct_celery.reports.terminal import Terminal
+from dct_celery.settings import Settings
 
 TRACEBACK = "Traceback (most recent call last):\n  ...\nAssertionError: 1 != 2\n"
 FAILURE = Failure("failure", "AssertionError", "1 != 2", TRACEBACK)
@@ -20,19 +31,38 @@ class Desk:
         self.now = 100.0
         self.out, self.err = io.StringIO(), io.StringIO()
         given: dict[str, Any] = {"tty": False, "colour": False, "width": 80, "verbosity": 1, **options}
-        self.terminal = Terminal(
-            given.pop("out", self.out),
-            self.err,
-            clock=lambda: self.now,
-            rerun=lambda v: f"dct run {v.entry.id}",
-            **given,
-        )
+        self.terminal = Terminal(given.pop("out", self.out), self.err, clock=lambda: self.now, **given)
+        self.view = RunView()
+
+    def start(self, total: int = 1, **settings: Any) -> None:
+        self.view.total, self.view.began = total, self.now
+        started = Started(self.view, Settings(**settings), lambda v: f"dct run {v.entry.id}", lambda: RunReport("r", (), (), 7))
+        self.terminal.take(started)
+
+    def slots(self, busy: int, connected: int, names: tuple[str, ...] = (), **more: Any) -> None:
+        self.view.busy = {f"c{n}": BusySlot(LeaseRef(f"c{n}", 1, n + 1, "build-a", n), 1.0, heard=self.now) for n in range(busy)}
+        self.view.connected = connected
+        self.terminal.take(WorkersChanged(names, connected, **more))
+
+    def verdict(self, v: Verdict) -> None:
+        self.view.judge(v, self.now)
+        self.terminal.take(TestJudged(v))
+
+    def fixture(self, f: FixtureVerdict) -> None:
+        self.view.judge_fixture(f)
+        self.terminal.take(FixtureJudged(f))
+
+    def remaining(self, seconds: float) -> None:
+        self.view.plan(seconds, 0.0)
+
+    def finish(self, report: RunReport) -> None:
+        self.terminal.take(Finished(report))
 
     def wait(self, seconds: float) -> None:
         """Time passes, with a tick every tenth of a second."""
         for _ in range(round(seconds * 10)):
             self.now += 0.1
-            self.terminal.tick()
+            self.terminal.take(Ticked(self.view))
 
     def lines(self) -> list[str]:
         return self.out.getvalue().splitlines()
@@ -47,7 +77,7 @@ class Desk:
                 column = 0
             elif token == "\r":
                 column = 0
-            elif token == "\x1b[K":
+            elif token in ("\x1b[K", "\x1b[J"):
                 rows[-1] = rows[-1][:column]
             elif not token.startswith("\x1b"):
                 rows[-1] = rows[-1][:column] + token + rows[-1][column + 1 :]

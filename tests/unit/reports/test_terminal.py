@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from dct_celery.core.model import Failure, FixtureRef, FixtureVerdict, Outcome, RunReport
+from dct_celery.ports.reporting import Stopping
 from tests.unit.reports.desk import Desk, verdict
 
 # -- off a terminal
@@ -17,10 +18,10 @@ def test_off_a_terminal_lines_are_plain_and_a_failure_is_told_at_once() -> None:
 
     # When
     desk.terminal.line("collected 1,234 tests in 2.1 s")
-    desk.terminal.start(3)
-    desk.terminal.verdict(verdict("test_a", index=0))
-    desk.terminal.verdict(verdict("test_x", Outcome.FAILED, index=1))
-    desk.terminal.verdict(verdict("test_y", Outcome.XPASSED, index=2))
+    desk.start(3)
+    desk.verdict(verdict("test_a", index=0))
+    desk.verdict(verdict("test_x", Outcome.FAILED, index=1))
+    desk.verdict(verdict("test_y", Outcome.XPASSED, index=2))
 
     # Then
     assert desk.lines() == [
@@ -33,12 +34,12 @@ def test_off_a_terminal_lines_are_plain_and_a_failure_is_told_at_once() -> None:
 def test_off_a_terminal_a_heartbeat_comes_every_thirty_seconds() -> None:
     # Given
     desk = Desk()
-    desk.terminal.start(3015)
-    desk.terminal.slots(2, 4)
+    desk.start(3015)
+    desk.slots(2, 4)
     for index in range(1204):
         outcome = Outcome.FAILED if index < 2 else Outcome.PASSED
-        desk.terminal.progress.verdict(verdict(index=index, outcome=outcome), desk.now + 25)
-    desk.terminal.remaining(80.0)
+        desk.view.judge(verdict(index=index, outcome=outcome), desk.now + 25)
+    desk.remaining(80.0)
 
     # When
     desk.wait(29.5)
@@ -56,7 +57,7 @@ def test_off_a_terminal_a_heartbeat_comes_every_thirty_seconds() -> None:
 def test_a_heartbeat_without_a_slot_says_so() -> None:
     # Given
     desk = Desk()
-    desk.terminal.start(7)
+    desk.start(7)
 
     # When
     desk.wait(31)
@@ -71,7 +72,7 @@ def test_before_the_start_and_after_the_end_there_is_no_heartbeat() -> None:
 
     # When
     desk.wait(40)
-    desk.terminal.start(1)
+    desk.start(1)
     desk.terminal.close()
     desk.wait(40)
 
@@ -82,13 +83,27 @@ def test_before_the_start_and_after_the_end_there_is_no_heartbeat() -> None:
 def test_a_worker_that_joins_or_leaves_mid_run_is_told() -> None:
     # Given
     desk = Desk()
-    desk.terminal.slots(0, 2, ["build-a"])
-    desk.terminal.start(3)
+    desk.slots(0, 2, ("build-a",))
+    desk.start(3)
 
     # When
-    desk.terminal.slots(2, 4, ["build-a", "build-b"])
-    desk.terminal.slots(3, 4, ["build-a", "build-b"])
-    desk.terminal.slots(1, 1, ["build-b"])
+    desk.slots(
+        2,
+        4,
+        (
+            "build-a",
+            "build-b",
+        ),
+    )
+    desk.slots(
+        3,
+        4,
+        (
+            "build-a",
+            "build-b",
+        ),
+    )
+    desk.slots(1, 1, ("build-b",))
 
     # Then
     assert desk.lines() == ["build-b joined: 4 slots connected", "build-a left: 1 slot connected"]
@@ -97,12 +112,12 @@ def test_a_worker_that_joins_or_leaves_mid_run_is_told() -> None:
 def test_a_fixture_that_fails_says_how_many_tests_it_kept() -> None:
     # Given
     desk = Desk()
-    desk.terminal.start(3)
-    desk.terminal.slots(1, 1)
+    desk.start(3)
+    desk.slots(1, 1)
 
     # When
     failure = Failure("error", "ValueError", "boom", "ValueError: boom")
-    desk.terminal.fixture(
+    desk.fixture(
         FixtureVerdict(FixtureRef.parse("setUpClass (app.tests.T)"), Outcome.ERROR, "build-a", 0, (failure,), covers=(0, 1))
     )
     desk.wait(31)
@@ -117,17 +132,17 @@ def test_a_fixture_that_fails_says_how_many_tests_it_kept() -> None:
 def test_verbosity_two_has_a_line_per_test_in_djangos_words() -> None:
     # Given
     desk = Desk(verbosity=2)
-    desk.terminal.start(7)
+    desk.start(7)
 
     # When
-    desk.terminal.verdict(verdict("test_a"))
-    desk.terminal.verdict(verdict("test_b", Outcome.FAILED, attempt=2))
-    desk.terminal.verdict(verdict("test_c", Outcome.ERROR))
-    desk.terminal.verdict(verdict("test_d", Outcome.SKIPPED, reason="no db"))
-    desk.terminal.verdict(verdict("test_e", Outcome.XFAILED))
-    desk.terminal.verdict(verdict("test_f", Outcome.XPASSED))
-    desk.terminal.verdict(verdict("test_g", Outcome.NOT_RUN, reason="cancelled"))
-    desk.terminal.fixture(FixtureVerdict(FixtureRef.parse("setUpClass (app.tests.U)"), Outcome.SKIPPED, reason="why"))
+    desk.verdict(verdict("test_a"))
+    desk.verdict(verdict("test_b", Outcome.FAILED, attempt=2))
+    desk.verdict(verdict("test_c", Outcome.ERROR))
+    desk.verdict(verdict("test_d", Outcome.SKIPPED, reason="no db"))
+    desk.verdict(verdict("test_e", Outcome.XFAILED))
+    desk.verdict(verdict("test_f", Outcome.XPASSED))
+    desk.verdict(verdict("test_g", Outcome.NOT_RUN, reason="cancelled"))
+    desk.fixture(FixtureVerdict(FixtureRef.parse("setUpClass (app.tests.U)"), Outcome.SKIPPED, reason="why"))
 
     # Then
     assert desk.lines() == [
@@ -149,10 +164,17 @@ def test_verbosity_zero_is_silent_but_for_warnings_until_the_summary(tty: bool) 
 
     # When
     desk.terminal.line("collected 1 test")
-    desk.terminal.start(2)
-    desk.terminal.slots(1, 1, ["build-a"])
-    desk.terminal.slots(1, 2, ["build-a", "build-b"])
-    desk.terminal.verdict(verdict(outcome=Outcome.FAILED))
+    desk.start(2)
+    desk.slots(1, 1, ("build-a",))
+    desk.slots(
+        1,
+        2,
+        (
+            "build-a",
+            "build-b",
+        ),
+    )
+    desk.verdict(verdict(outcome=Outcome.FAILED))
     desk.wait(31)
     desk.terminal.warn("slow")
 
@@ -167,11 +189,11 @@ def test_verbosity_zero_is_silent_but_for_warnings_until_the_summary(tty: bool) 
 def running(width: int = 100, **options: Any) -> Desk:
     desk = Desk(tty=True, width=width, **options)
     desk.terminal.line("collected 1,200 tests in 2.1 s")
-    desk.terminal.slots(2, 4)
-    desk.terminal.start(1200)
-    desk.terminal.remaining(80.0)
+    desk.slots(2, 4)
+    desk.start(1200)
+    desk.remaining(80.0)
     for index in range(300):
-        desk.terminal.verdict(verdict(f"test_{index}", index=index))
+        desk.verdict(verdict(f"test_{index}", index=index))
     desk.wait(0.2)
     return desk
 
@@ -181,7 +203,7 @@ def test_on_a_terminal_failures_stand_above_the_live_line() -> None:
     desk = running()
 
     # When
-    desk.terminal.verdict(verdict("test_x", Outcome.FAILED, index=300))
+    desk.verdict(verdict("test_x", Outcome.FAILED, index=300))
     desk.wait(0.2)
 
     # Then
@@ -198,11 +220,11 @@ def test_the_live_line_is_never_as_wide_as_the_window(width: int, encoding: str)
     # Given
     stream = io.TextIOWrapper(io.BytesIO(), encoding, newline="")
     desk = Desk(tty=True, width=width, out=stream)
-    desk.terminal.start(1200)
-    desk.terminal.slots(2, 4)
+    desk.start(1200)
+    desk.slots(2, 4)
 
     # When
-    desk.terminal.verdict(verdict("test_漢字漢字漢字漢字漢字漢字漢字"))
+    desk.verdict(verdict("test_漢字漢字漢字漢字漢字漢字漢字"))
     desk.wait(0.5)
 
     # Then
@@ -236,16 +258,16 @@ def test_a_window_that_changes_is_measured_anew() -> None:
 def test_the_live_line_is_painted_at_most_ten_times_a_second() -> None:
     # Given
     desk = Desk(tty=True)
-    desk.terminal.start(5000)
+    desk.start(5000)
 
     # When a second passes with a thousand verdicts and as many ticks
     for index in range(1000):
         desk.now += 0.001
-        desk.terminal.verdict(verdict(index=index))
+        desk.verdict(verdict(index=index))
         desk.terminal.tick()
 
     # Then
-    assert 9 <= desk.out.getvalue().count("\r") <= 11
+    assert 9 <= desk.out.getvalue().count("\x1b[?7l") <= 11
 
 
 def test_a_warning_does_not_end_on_the_live_line() -> None:
@@ -266,7 +288,7 @@ def test_the_end_leaves_nothing_of_the_live_line() -> None:
     desk = running()
 
     # When
-    desk.terminal.finish(RunReport("r1", (verdict(),), (), 0, {"wall": 1.0}))
+    desk.finish(RunReport("r1", (verdict(),), (), 0, {"wall": 1.0}))
 
     # Then
     assert desk.screen() == [
@@ -278,3 +300,71 @@ def test_the_end_leaves_nothing_of_the_live_line() -> None:
         "OK",
         "",
     ]
+
+
+def test_a_test_that_its_fixture_skips_says_why() -> None:
+    # Given
+    desk = Desk(verbosity=2)
+    desk.start(1)
+    set_up = FixtureRef.parse("setUpClass (app.tests.T)")
+
+    # When
+    desk.fixture(FixtureVerdict(set_up, Outcome.SKIPPED, reason="no server"))
+    desk.verdict(verdict("test_a", Outcome.NOT_RUN, covered_by=set_up))
+
+    # Then
+    assert desk.lines()[1] == "test_a (app.tests.T.test_a) ... skipped 'no server'"
+
+
+def test_what_a_run_waits_for_stands_in_the_heartbeat_and_in_the_live_line() -> None:
+    for tty in (False, True):
+        # Given
+        desk = Desk(tty=tty, width=100)
+        desk.start(3)
+        desk.slots(0, 2)
+
+        # When
+        desk.view.waiting = "waiting for build-a to prepare code and databases"
+        desk.wait(31)
+
+        # Then
+        assert desk.screen()[-1 if tty else 0].endswith("waiting for build-a to prepare code and databases")
+        assert "/s" not in desk.screen()[-1 if tty else 0]
+
+
+def test_a_run_that_stops_says_why_and_what_may_still_end() -> None:
+    # Given
+    desk = Desk()
+    desk.start(9)
+
+    # When
+    desk.terminal.take(Stopping("stopped after 3 failures (--maxfail 3)", 7))
+
+    # Then
+    assert desk.lines() == ["stopping: stopped after 3 failures (--maxfail 3); 7 slots still running"]
+
+
+def test_a_worker_that_refuses_has_not_left() -> None:
+    # Given
+    desk = Desk()
+    desk.slots(0, 2, ("build-a",))
+    desk.start(3)
+
+    # When
+    desk.slots(0, 0, (), present=("build-a",))
+
+    # Then
+    assert desk.lines() == ["build-a takes no part any more: 0 slots connected"]
+
+
+def test_the_cursor_rests_where_the_live_line_begins_so_that_a_narrower_window_leaves_nothing_of_it() -> None:
+    # Given
+    desk = running()
+
+    # When: the window breaks the line in two, and the cursor stays with its beginning
+    painted = desk.out.getvalue()
+    desk.terminal.line("next")
+
+    # Then: from there on everything is erased
+    assert painted.endswith("\x1b[J\x1b[?7h\r")
+    assert desk.out.getvalue()[len(painted) :].startswith("\r\x1b[Jnext\n")

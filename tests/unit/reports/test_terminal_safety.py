@@ -17,6 +17,7 @@ from dct_celery.core.model import (
     RunReport,
     Verdict,
 )
+from dct_celery.core.runview import RunView
 from dct_celery.reports.terminal import Terminal
 from tests.unit.reports.desk import Desk, verdict
 
@@ -39,12 +40,12 @@ def test_nothing_a_test_says_reaches_the_terminal_raw() -> None:
         desk = Desk(verbosity=verbosity)
         desk.terminal.line(nasty)
         desk.terminal.warn(nasty)
-        desk.terminal.slots(1, 1, [])
-        desk.terminal.start(1)
-        desk.terminal.slots(1, 1, [nasty])
-        desk.terminal.verdict(v)
-        desk.terminal.fixture(f)
-        desk.terminal.finish(RunReport("r", (v, kept), (f,), 1, slots=(slot,), note=nasty), durations=0)
+        desk.slots(1, 1, ())
+        desk.start(1, durations=0)
+        desk.slots(1, 1, (nasty,))
+        desk.verdict(v)
+        desk.fixture(f)
+        desk.finish(RunReport("r", (v, kept), (f,), 1, slots=(slot,), note=nasty))
         texts += [desk.out.getvalue(), desk.err.getvalue()]
 
     # Then
@@ -70,8 +71,8 @@ def test_a_stream_that_cannot_say_a_character_gets_it_spelt_out() -> None:
     desk = Desk(out=stream, tty=True, width=60)
 
     # When
-    desk.terminal.start(2)
-    desk.terminal.verdict(verdict("test_ü\udcff", Outcome.FAILED))
+    desk.start(2)
+    desk.verdict(verdict("test_ü\udcff", Outcome.FAILED))
 
     # Then
     stream.seek(0)
@@ -82,7 +83,7 @@ def test_without_colour_no_escape_is_written_and_with_colour_the_end_is_painted(
     # Given
     def end(exit_code: int, *, colour: bool) -> str:
         desk = Desk(colour=colour)
-        desk.terminal.finish(RunReport("r1", (verdict(outcome=Outcome.XPASSED),), (), exit_code))
+        desk.finish(RunReport("r1", (verdict(outcome=Outcome.XPASSED),), (), exit_code))
         return desk.out.getvalue()
 
     # When
@@ -120,8 +121,8 @@ def test_the_environment_decides_in_its_order(env: dict[str, str], tty: bool, li
     out = Tty() if tty else io.StringIO()
 
     # When
-    terminal = Terminal.detect(env, out=out, err=out, verbosity=1, clock=lambda: 0.0, rerun=str)
-    terminal.start(1)
+    terminal = Terminal.detect(env, out=out, err=out, verbosity=1, clock=lambda: 0.0)
+    terminal.start(RunView(1))
     terminal.verdict(verdict(outcome=Outcome.FAILED))
 
     # Then
@@ -134,7 +135,7 @@ def test_warnings_that_go_to_a_file_have_no_colour() -> None:
     err = io.StringIO()
 
     # When
-    Terminal.detect({}, out=Tty(), err=err, verbosity=1, clock=lambda: 0.0, rerun=str).warn("slow")
+    Terminal.detect({}, out=Tty(), err=err, verbosity=1, clock=lambda: 0.0).warn("slow")
 
     # Then
     assert err.getvalue() == "warning: slow\n"

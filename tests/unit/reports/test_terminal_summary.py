@@ -10,7 +10,8 @@ from tests.unit.reports.desk import FAILURE, TRACEBACK, Desk, verdict
 
 def summary(*verdicts: Verdict, exit_code: int = 0, options: dict[str, Any] | None = None, how: Any = None, **report: Any) -> str:
     desk = Desk(**(options or {}))
-    desk.terminal.finish(RunReport("r1", verdicts, report.pop("fixtures", ()), exit_code, **report), **(how or {}))
+    desk.start(**(how or {}))
+    desk.finish(RunReport("r1", verdicts, report.pop("fixtures", ()), exit_code, **report))
     return desk.out.getvalue()
 
 
@@ -87,6 +88,11 @@ def test_a_red_run_shows_each_failure_in_full_with_its_command() -> None:
         "It passed, but is marked as an expected failure.",
         "",
         "re-run: dct run app.tests.T.test_z",
+        "",
+        "Failed:",
+        "  ERROR app.tests.T.test_y  AssertionError: 1 != 2",
+        "  FAIL app.tests.T.test_x  AssertionError: 1 != 2",
+        "  UNEXPECTED SUCCESS app.tests.T.test_z",
         "",
         "-" * 70,
         "Ran 3 tests in 0.0 s",
@@ -237,6 +243,13 @@ def test_an_interrupted_run_says_so_once() -> None:
     )
 
 
+def test_an_interrupted_run_says_why_tests_were_not_run() -> None:
+    # Given
+    kept = verdict(outcome=Outcome.NOT_RUN, reason="interrupted")
+    # When / Then
+    assert "  1: interrupted" in summary(kept, exit_code=2, note="interrupted")
+
+
 def test_why_a_run_ended_is_told_once() -> None:
     # Given
     lost = [verdict(f"test_{i}", Outcome.NOT_RUN, i, reason="no worker takes the run: another key") for i in range(2)]
@@ -246,3 +259,39 @@ def test_why_a_run_ended_is_told_once() -> None:
     assert text.count("no worker takes the run: another key") == 1
     assert "  2: see below" in text
     assert text.splitlines()[-1].endswith("no worker takes the run: another key")
+
+
+def test_many_failures_end_in_a_short_list_that_says_how_many_more_there_are() -> None:
+    # Given
+    failed = [verdict(f"test_{i}", Outcome.FAILED, i) for i in range(25)]
+
+    # When
+    lines = summary(*failed, exit_code=1).splitlines()
+
+    # Then: a line each, last before the final lines
+    start = lines.index("Failed:")
+    assert lines[start + 1] == "  FAIL app.tests.T.test_0  AssertionError: 1 != 2"
+    assert lines[start + 20 : start + 23] == [
+        "  FAIL app.tests.T.test_19  AssertionError: 1 != 2",
+        "  and 5 more",
+        "",
+    ]
+    assert lines[start + 23] == "-" * 70
+
+
+def test_one_failure_needs_no_list() -> None:
+    assert "Failed:" not in summary(verdict(outcome=Outcome.FAILED), exit_code=1)
+
+
+def test_a_class_that_its_fixture_skips_is_skipped_as_in_unittest() -> None:
+    # Given: SkipTest in setUpClass
+    set_up = FixtureRef.parse("setUpClass (app.tests.T)")
+    kept = [verdict(f"test_{i}", Outcome.NOT_RUN, i, covered_by=set_up) for i in range(2)]
+    fixture = FixtureVerdict(set_up, Outcome.SKIPPED, "build-a", 0, reason="no server", covers=(0, 1))
+
+    # When
+    text = summary(*kept, fixtures=(fixture,))
+
+    # Then
+    assert "Not run" not in text
+    assert text.splitlines()[-1] == "OK (skipped=1)"

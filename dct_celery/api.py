@@ -1,0 +1,87 @@
+"""Runs from Python: what `dct run` and `dct attach` do, without their signals, output and exit.
+
+    from dct_celery import api
+
+    settings = api.load(labels=["shop"], local=2)
+    report = api.run(settings, reporters=[MyReporter()])
+    print(report.exit_code, report.totals())
+
+See docs/api.md.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dct_celery.ports.reporting import Reporter
+from dct_celery.settings import Settings
+from dct_celery.settings import load as _load
+
+if TYPE_CHECKING:
+    from dct_celery.core.model import RunReport
+
+__all__ = ["attach", "load", "run"]
+
+
+def load(project_dir: str | os.PathLike[str] = ".", **given: object) -> Settings:
+    """The settings of a run in this folder: those given by name, else `DCT_*` variables, else `[tool.dct]`.
+
+    Names are those of `dct config` with underscores, and `labels`. Raises ConfigError, TypeError for a name that is none.
+    """
+    return _load(given, env=os.environ, cwd=Path(project_dir))[0]
+
+
+def run(
+    settings: Settings,
+    *,
+    reporters: Iterable[Reporter] = (),
+    interrupted: Callable[[], bool] = bool,
+    origins: Mapping[str, str] | None = None,
+) -> RunReport:
+    """Runs the project's tests on the pool, or with `settings.local` on this machine, and returns the report of all of them.
+
+    No signal handler is set, nothing is printed, and the process goes on. The files that the settings ask for
+    (`junit_xml`, `json`) are written. Reporters hear of everything in the calling thread, without secrets.
+
+    Args:
+        settings: From `load`, or made by hand.
+        reporters: See `dct_celery.ports.reporting`.
+        interrupted: Asked several times a second, in the calling thread; True ends the run early, with exit code 2.
+            `threading.Event().is_set` is one that any thread can set.
+        origins: Where settings came from, by name, for error messages.
+
+    Raises:
+        DctError: There is nothing to report on. Its class says why, and `exit_code` is that of `dct run`.
+    """
+    from dct_celery.bootstrap import run_tests
+
+    return run_tests(settings, origins or {}, _masked(reporters), interrupted)
+
+
+def attach(
+    settings: Settings,
+    run_id: str,
+    *,
+    reporters: Iterable[Reporter] = (),
+    interrupted: Callable[[], bool] = bool,
+    given: Iterable[str] = (),
+    origins: Mapping[str, str] | None = None,
+) -> RunReport:
+    """Goes on with a run whose dispatcher died, as `dct attach` does; see `run`.
+
+    `given`: names of settings that count instead of those that the run was begun with, besides `store`, `broker` and `pool`.
+    Raises UsageError when the run is unknown, over, or has a living dispatcher.
+    """
+    from dct_celery.bootstrap import attach_run
+
+    return attach_run(settings, origins or {}, run_id, frozenset(given), _masked(reporters), interrupted)
+
+
+def _masked(reporters: Iterable[Reporter]) -> list[Reporter]:
+    from dct_celery.reports.reporter import Masked
+    from dct_celery.security import masking
+
+    return [reporter if getattr(reporter, "masks", False) else Masked(reporter, masking.PROCESS) for reporter in reporters]

@@ -1,0 +1,30 @@
+"""What `dct run` and `dct attach` add to the API: a terminal, and signals."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+
+from dct_celery.core.model import RunReport
+from dct_celery.ports.reporting import Reporter
+from dct_celery.settings import Settings
+
+#: Starts a run, given reporters and what says that it is to end early.
+Start = Callable[[list[Reporter], Callable[[], bool]], RunReport]
+
+
+def conduct(settings: Settings, start: Start) -> int:
+    """Runs it in front of the user; the exit code by I10. Raises DctError."""
+    from dct_celery.cli.interrupts import Interrupts
+    from dct_celery.reports import file_reporters
+    from dct_celery.reports.terminal import Terminal
+
+    def write_reports(of_run: Settings, report: RunReport) -> None:
+        for file in file_reporters.of_settings(of_run, time.time):
+            file.write(report)
+
+    terminal = Terminal.detect(os.environ, out=sys.stdout, err=sys.stderr, verbosity=settings.verbosity, clock=time.monotonic)
+    with Interrupts(write_reports) as interrupts:
+        return start([terminal, interrupts], interrupts.seen).exit_code

@@ -1,0 +1,396 @@
+"""One run from the command to its report, a method for each step, in the order in which they happen.
+
+    start collecting · open (snapshot, specification) · compare brokers · collect · plan · follow · finish
+
+Workers start on code, imports and templates while this side still collects: the run is opened as soon as the snapshot is
+in the store, and the manifest follows. A run that is adopted (`dct attach`) has all that behind it, and begins with the plan.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+from dct_celery import __version__
+from dct_celery.core import planner, timings
+from dct_celery.core.ladder import Deaths
+from dct_celery.core.limits import FIXTURE_SECONDS, Limits
+from dct_celery.core.model import Entry, Manifest, Outcome, RunReport, Verdict
+from dct_celery.core.reruns import Reruns
+from dct_celery.core.run import RunMachine
+from dct_celery.core.runview import RunView
+from dct_celery.core.text import plural
+from dct_celery.dispatcher.adopt import Adopted
+from dct_celery.dispatcher.collect import Collected, Patience, collect
+from dct_celery.dispatcher.fleet import Fleet
+from dct_celery.dispatcher.follow import ELSEWHERE, Follower
+from dct_celery.dispatcher.head import Head, Selection, compress
+from dct_celery.dispatcher.journal import Journal, open_journal
+from dct_celery.dispatcher.request import Request, collect_order, strangers
+from dct_celery.dispatcher.services import DispatcherServices
+from dct_celery.dispatcher.standing import StandingRun
+from dct_celery.errors import (
+    ConfigError,
+    DctError,
+    InfrastructureError,
+    Interrupted,
+    NothingSelected,
+    StoreUnavailable,
+    Superseded,
+    UsageError,
+)
+from dct_celery.ports import RUN_SECONDS, UserProcess
+from dct_celery.ports.reporting import Finished, Notice, Started, Warned
+from dct_celery.protocol import PROTOCOL_VERSION
+from dct_celery.protocol.runs import SPEC_LIFETIME_MS, DatabaseRules, RunSpec
+from dct_celery.security import guards, masking
+from dct_celery.security.files import tail
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A run whose tests are known: what it takes to plan and follow it."""
+
+    standing: StandingRun
+    head: Head
+    collected: Collected
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A run that can be followed, and all that its report is made of."""
+
+    known: Known
+    machine: RunMachine
+    fleet: Fleet
+    follower: Follower
+    #: What earlier runs took, by `core.timings`.
+    samples: dict[str, timings.Sample]
+
+
+class RunLifecycle:
+    """One run. `run` or `go_on` is called, once. Both raise DctError where there is nothing to report on."""
+
+    def __init__(self, services: DispatcherServices, request: Request) -> None:
+        self._services = services
+        self._request = request
+        self._started = services.clock()
+        #: Unix seconds at which the run began, under whichever dispatcher.
+        self._began = services.wall()
+        #: Seconds that it went on under earlier dispatchers, by the clocks of both machines.
+        self._before = 0.0
+        #: Seconds of the parts of the run, by name.
+        self._seconds: dict[str, float] = {}
+
+    def run(self) -> RunReport:
+        """A new run, to its report."""
+        with tempfile.TemporaryFile() as log:
+            process = self._start_collecting(log)
+            standing: StandingRun | None = None
+            try:
+                standing = self._open()
+                self._services.queue.check()
+                self._compare_brokers()
+                known = self._collect(standing, process, log)
+                planned = self._plan(known)
+                standing.give(manifest=known.head.manifest)
+                self._report_start(planned)
+                self._follow(planned, partial(self._first_journal, known))
+                return self._finish(planned)
+            finally:
+                process.kill()
+                process.close(grace=1.0)
+                if standing is not None:
+                    standing.leave()
+
+    def go_on(self, adopted: Adopted) -> RunReport:
+        """A run that was adopted, from where its journal and, if it is whole, the store end. A store that is not whole is
+        told the run again."""
+        services, head = self._services, adopted.head
+        self._began, self._before = head.began, max(services.wall() - head.began, 0.0)
+        standing = StandingRun(services, adopted.spec, self._upload_again, epoch=adopted.epoch, incarnation=adopted.incarnation)
+        try:
+            planned = self._plan(Known(standing, head, head.to_collected()))
+            standing.give(manifest=head.manifest, head=compress(head.text(services.door)))
+            self._report_start(planned)
+            try:
+                planned.follower.catch_up(adopted.journal, whole=adopted.whole)
+            except StoreUnavailable:
+                # Nothing has ended: the next attach goes on with the run.
+                standing.hand_over()
+                raise
+            self._follow(planned, lambda: adopted.journal)
+            return self._finish(planned)
+        finally:
+            standing.leave()
+
+    # -- start collecting --------------------------------------------------------------
+
+    def _start_collecting(self, log: IO[bytes]) -> UserProcess:
+        request, services = self._request, self._services
+        for entry in strangers(services.environ, request.root):
+            services.report(Warned(f"PYTHONPATH entry {entry} lies outside {request.root}; workers need it in theirs"))
+        environment = services.user_environment({}, {"PYTHONHASHSEED": request.hash_seed})
+        return services.start_process(services.settings.python or sys.executable, collect_order(request), environment, log)
+
+    # -- open --------------------------------------------------------------------------
+
+    def _open(self) -> StandingRun:
+        services = self._services
+        spec = self._specification(self._snapshot())
+        if not services.ledger.open_run(services.owner, spec, RUN_SECONDS):
+            raise UsageError(f"a run with the id {services.run!r} is open or just ended; choose another --run-id")
+        standing = StandingRun(services, spec, self._snapshot)
+        try:
+            standing.announce()
+        except DctError:
+            standing.leave()
+            raise
+        return standing
+
+    def _snapshot(self) -> str:
+        start = self._services.clock()
+        snapshot, files, sent = self._services.snapshot(self._request.root, self._services.blobs)
+        self._note("snapshot", start)
+        if self._services.settings.code == "snapshot":
+            self._services.report(Notice(f"snapshot of {plural(files, 'file')}, {sent:,} bytes sent"))
+        return snapshot.digest
+
+    def _specification(self, tree: str) -> RunSpec:
+        services, request, settings = self._services, self._request, self._services.settings
+        return RunSpec(
+            run=services.run,
+            nonce=services.nonce,
+            protocol=PROTOCOL_VERSION,
+            version=__version__,
+            expires_ms=services.store_ms() + SPEC_LIFETIME_MS,
+            tree=tree,
+            code=settings.code,
+            backend=request.backend,
+            words=request.words,
+            directory=request.directory,
+            sys_path=request.sys_path,
+            environment=dict(request.environment),
+            hash_seed=request.hash_seed,
+            ignore_packages=settings.ignore_package,
+            test_timeout=settings.test_timeout,
+            fixture_timeout=settings.fixture_timeout,
+            databases=DatabaseRules(
+                settings.create_db,
+                settings.keep_databases,
+                settings.template_depends,
+                settings.allow_database,
+                settings.deny_database,
+                settings.deny_db_host,
+            ),
+        )
+
+    def _upload_again(self) -> None:
+        """The code, for workers that join later; on another machine there is none, and those that have it go on."""
+        if self._request.root.is_dir():
+            self._services.snapshot(self._request.root, self._services.blobs)
+
+    # -- compare brokers ---------------------------------------------------------------
+
+    def _compare_brokers(self) -> None:
+        """A run that no worker would ever hear of ends now. Raises ConfigError."""
+        services = self._services
+        fleet = Fleet(services.run, services.settings.pool, __version__, PROTOCOL_VERSION, services.door.keyring.ids[0])
+        deadline = services.clock() + ELSEWHERE
+        while services.fall_back is None:
+            fleet.broker = services.broker()
+            fleet.update(services.registry.workers(), services.clock())
+            if not fleet.all_elsewhere or services.interrupted():
+                return
+            if services.clock() > deadline:
+                raise ConfigError(fleet.misled())
+            services.sleep(0.5)
+
+    # -- collect -----------------------------------------------------------------------
+
+    def _collect(self, standing: StandingRun, process: UserProcess, log: IO[bytes]) -> Known:
+        services, request = self._services, self._request
+        limit = services.settings.fixture_timeout
+        patience = Patience(FIXTURE_SECONDS if limit is None else limit, services.clock)
+        meanwhile = partial(self._while_collecting, standing)
+        collected = collect(process, lambda: tail(log), meanwhile, patience)
+        masking.PROCESS.learn(masking.secrets_of_databases(collected.loaded.databases))
+        self._note("collect", self._started)
+        meanwhile()
+        count = len(collected.manifest)
+        if not count:
+            raise NothingSelected("no test was selected; check labels, -k and --tag")
+        seed = f", shuffled with seed {request.seed}" if request.seed is not None else ""
+        services.report(
+            Notice(f"collected {plural(count, 'test')} in {self._seconds['collect']:.1f} s{seed}; run {services.run}")
+        )
+        for method in collected.loaded.not_honoured:
+            services.report(Warned(f"{method} is overridden, but a distributed run does not call it"))
+        self._guard(collected)
+        head = Head.of(standing.spec, self._began, request, services.settings, collected, services.door)
+        return Known(standing, head, collected)
+
+    def _while_collecting(self, standing: StandingRun) -> None:
+        """A long collection must neither outlive its user's patience nor its own announcement."""
+        services = self._services
+        if services.interrupted():
+            raise Interrupted("interrupted while collecting; nothing ran")
+        if trouble := services.fleet_trouble():
+            line, _, detail = trouble.partition("\n")
+            raise InfrastructureError(line, detail=detail)
+        standing.stay()
+
+    def _guard(self, collected: Collected) -> None:
+        """Before anything is published. Workers may be quicker with their templates, so they ask the same for themselves."""
+        settings, loaded = self._services.settings, collected.loaded
+        configured = [guards.Configured.from_dict(row) for row in loaded.configured]
+        for warning in guards.check(
+            configured,
+            facts=loaded.facts,
+            allow=settings.allow_database,
+            deny=settings.deny_database,
+            deny_hosts=settings.deny_db_host,
+            addresses=self._services.resolve(guards.hosts_to_resolve(configured, settings.deny_db_host)),
+        ):
+            self._services.report(Warned(warning))
+
+    # -- plan --------------------------------------------------------------------------
+
+    def _plan(self, known: Known) -> Planned:
+        services, settings, manifest = self._services, self._services.settings, known.collected.manifest
+        samples = self._known_timings(known.head)
+        estimates = timings.Estimates(samples, manifest)
+        plan = planner.Planner(
+            planner.atoms(manifest, estimates),
+            chunk_seconds=settings.chunk_seconds,
+            limits=Limits(manifest, estimates),
+        )
+        machine = RunMachine(
+            manifest,
+            plan,
+            maxfail=1 if settings.failfast else settings.maxfail or 0,
+            reruns=Reruns.of(settings.reruns, settings.reruns_budget, len(manifest)),
+            deaths=Deaths(settings.crash_budget),
+            now=services.clock(),
+        )
+        fleet = Fleet(
+            services.run,
+            settings.pool,
+            __version__,
+            PROTOCOL_VERSION,
+            services.door.keyring.ids[0],
+            last_usable=services.clock(),
+            last_fit=services.clock(),
+        )
+
+        seconds = [_predicted(estimates, entry) for entry in manifest]
+        view = RunView.of(manifest, seconds.__getitem__, reruns=settings.reruns > 0, now=services.clock())
+        follower = Follower(services, machine, fleet, known.standing, view, lambda: self._report(planned, complete=False))
+        planned = Planned(known, machine, fleet, follower, samples)
+        return planned
+
+    def _known_timings(self, head: Head) -> dict[str, timings.Sample]:
+        try:
+            known = self._services.timings(project_name(head.request)).load().items()
+        except StoreUnavailable as error:
+            self._services.report(Warned(f"planned without the timings of earlier runs: {error}"))
+            return {}
+        return {name: sample for name, text in known if (sample := timings.decode(text)) is not None}
+
+    # -- follow ------------------------------------------------------------------------
+
+    def _report_start(self, planned: Planned) -> None:
+        self._services.report(
+            Started(
+                planned.follower.view,
+                self._services.settings,
+                planned.known.collected.rerun,
+                partial(self._report, planned, complete=False),
+                self._services.run,
+            )
+        )
+
+    def _first_journal(self, known: Known) -> Journal:
+        text = known.head.text(self._services.door)
+        known.standing.give(head=compress(text))
+        return open_journal(self._services.journals, self._services.run, text, self._services.door)
+
+    def _follow(self, planned: Planned, journal: Callable[[], Journal]) -> None:
+        try:
+            planned.follower.follow(journal)
+        except Superseded:
+            planned.known.standing.hand_over()
+            raise
+        self._seconds.update(planned.follower.seconds)
+
+    # -- finish ------------------------------------------------------------------------
+
+    def _finish(self, planned: Planned) -> RunReport:
+        start = self._services.clock()
+        self._save_timings(planned)
+        planned.known.standing.leave()
+        self._note("finish", start)
+        report = self._report(planned, complete=True)
+        self._services.report(Finished(report))
+        return report
+
+    def _save_timings(self, planned: Planned) -> None:
+        machine, unmeasured = planned.machine, (Outcome.NOT_RUN, Outcome.SKIPPED)
+        ran = [(v.entry, v.seconds) for v in machine.verdicts.values() if v.outcome not in unmeasured]
+        learned = timings.learn(ran, machine.class_seconds, planned.samples)
+        try:
+            store = self._services.timings(project_name(planned.known.head.request))
+            store.save({name: timings.encode(sample) for name, sample in learned.items()})
+        except InfrastructureError as error:
+            self._services.report(Warned(f"timings were not saved: {error}"))
+
+    def _wall(self) -> float:
+        """Seconds since the run began, those under an earlier dispatcher included."""
+        return round(self._before + self._services.clock() - self._started, 3)
+
+    def _report(self, planned: Planned, *, complete: bool) -> RunReport:
+        machine, known = planned.machine, planned.known
+        manifest = known.collected.manifest
+        facts = {**known.collected.loaded.facts, "dct": __version__}
+        if known.head.request.seed is not None:
+            facts["shuffle_seed"] = str(known.head.request.seed)
+        return RunReport(
+            run=self._services.run,
+            verdicts=tuple(machine.verdicts.get(e.index) or _unfinished(manifest, e.index) for e in manifest),
+            fixtures=machine.fixture_verdicts(),
+            exit_code=machine.exit_code() if complete else 7,
+            seconds={**self._seconds, "wall": self._wall()},
+            slots=tuple(
+                {"worker": worker, "slot": slot, "busy_seconds": round(use.busy_seconds, 3), "chunks": use.chunks}
+                for (worker, slot), use in sorted(machine.slots_used.items())
+            ),
+            started_at=known.head.began,
+            hosts={worker.name: worker.host for worker in planned.fleet.workers},
+            note=machine.note,
+            properties=facts,
+            complete=complete,
+            databases=planned.follower.words.databases.to_dict(),
+            leaks=tuple(machine.leaks.found),
+        )
+
+    def _note(self, part: str, since: float) -> None:
+        self._seconds[part] = round(self._services.clock() - since, 3)
+
+
+def project_name(request: Selection) -> str:
+    """Name under which timings are kept: the same in every checkout of one project."""
+    return f"{Path(request.root).name}:{request.directory}:{request.settings}"
+
+
+def _predicted(estimates: timings.Estimates, entry: Entry) -> float:
+    seconds = estimates.test(entry)
+    return estimates.default(entry.phase) if seconds is None else seconds
+
+
+def _unfinished(manifest: Manifest, index: int) -> Verdict:
+    return Verdict(manifest[index], Outcome.NOT_RUN, reason="not finished when this report was written")

@@ -1,0 +1,82 @@
+"""The reporters that write files: JUnit XML and JSON, as the run goes on, at its end, or to say that it had no results.
+
+Whatever happens, no report of an earlier run is left to pass for this one's: it is replaced when the run begins, since a
+killed process cannot do it any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from dct_celery.core.model import RunReport
+from dct_celery.core.text import one_line
+from dct_celery.errors import DctError, Interrupted
+from dct_celery.ports import reporting
+from dct_celery.ports.reporting import ReportEvent
+from dct_celery.reports import files
+from dct_celery.settings import Settings
+
+_PENDING = "the run has not ended: it goes on, or was killed before it had a result"
+Write = Callable[[Path, RunReport], None]
+
+
+class ReportFile:
+    """One file. `write` makes the report of a run, `write_failure` one that has no results."""
+
+    def __init__(self, path: Path, write: Write, write_failure: Write, *, clock: Callable[[], float], run: str = "") -> None:
+        """`clock`: Unix seconds."""
+        self._path = path
+        self._write = write
+        self._write_failure = write_failure
+        self._clock = clock
+        self._run = run
+        self._written = False
+
+    def take(self, event: ReportEvent) -> None:
+        """Raises UsageError where the report of a run cannot be written."""
+        match event:
+            case reporting.RunBegan(run):
+                self._run = self._run or run
+                if self._path.is_file():
+                    self.fail(_PENDING, Interrupted.exit_code)
+            case reporting.PartialReport(report) | reporting.Finished(report):
+                self.write(report)
+            case reporting.Failed(reason, exit_code) if not self._written:
+                self.fail(reason, exit_code)
+            case _:
+                pass
+
+    def write(self, report: RunReport) -> None:
+        self._written = True
+        self._write(self._path, report)
+
+    def fail(self, reason: str, exit_code: int) -> None:
+        """A report without results. That it cannot be written is what the run failed for, or was said when it began."""
+        report = RunReport(self._run, (), (), exit_code, started_at=self._clock(), error=one_line(reason))
+        with contextlib.suppress(DctError):
+            self._write_failure(self._path, report)
+
+
+def of_settings(settings: Settings, clock: Callable[[], float]) -> list[ReportFile]:
+    """What --junit-xml and --json ask for. `clock`: Unix seconds."""
+    folder, run = Path(settings.project_dir), settings.run_id or ""
+    found = []
+    if settings.junit_xml:
+        # A report without results is of the strict family, which every reader takes.
+        write = partial(files.write_junit, family=settings.junit_family)
+        strict = partial(files.write_junit, family="xunit2")
+        found.append(ReportFile(folder / settings.junit_xml, write, strict, clock=clock, run=run))
+    if settings.json:
+        path = folder / settings.json
+        found.append(ReportFile(path, files.write_json, files.write_json, clock=clock, run=run))
+    return found
+
+
+def check(settings: Settings, origins: dict[str, str]) -> None:
+    """Raises UsageError for a report that could not be written at the end."""
+    for name in ("junit_xml", "json"):
+        if path := getattr(settings, name):
+            files.check_writable(Path(settings.project_dir, path), origins.get(name, ""))
