@@ -29,7 +29,7 @@ class Scene(SlotScene):
         self.handed_on: list[tuple[str, str]] = []
         self.slot = Slot(self.services, 3, lambda run, message: self.handed_on.append((run, message)))
         self.slot._runs[RUN] = self.run
-        self.ledger.offer(CHUNK)
+        self.ledger.commit([CHUNK])
         self.forks.prepare = self._obedient
 
     @staticmethod
@@ -66,7 +66,7 @@ def test_a_slot_that_rests_hands_the_message_on_after_a_pause(scene: Scene) -> N
 
 def test_a_chunk_that_another_worker_should_have_is_left_to_it_for_a_moment(scene: Scene) -> None:
     # Given
-    scene.ledger.offer(replace(CHUNK, attempt=2, avoid=WORKER))
+    scene.ledger.commit([replace(CHUNK, attempt=2, avoid=WORKER]))
     # When / Then
     assert scene.slot.run(str(run_door().seal(ChunkHint(RUN, "c1", 2)))) == "avoid"
     assert scene.clock.waits == [AVOID_PAUSE]
