@@ -11,7 +11,10 @@ from dct_celery.ports import Signal
 
 @dataclass
 class FakeClock:
-    """See `ports.Clock`. What is to happen meanwhile is planned with `at`."""
+    """See `ports.Clock`. What is to happen meanwhile is planned with `at`.
+
+    Time belongs to the thread that made the clock: others wait until their signal is set.
+    """
 
     now: float = 1000.0
     #: Unix seconds when `now` was 0.
@@ -19,7 +22,7 @@ class FakeClock:
     #: Seconds of each wait so far.
     waits: list[float] = field(default_factory=list)
     _plan: list[tuple[float, Callable[[], object]]] = field(default_factory=list)
-    _guard: threading.RLock = field(default_factory=threading.RLock)
+    _owner: int = field(default_factory=threading.get_ident)
 
     def at(self, seconds: float, act: Callable[[], object]) -> None:
         """`act` happens when so many seconds, counted from now, have passed."""
@@ -32,16 +35,16 @@ class FakeClock:
         return self.epoch + self.now
 
     def sleep(self, seconds: float) -> None:
-        with self._guard:
-            self.waits.append(seconds)
-            self._pass_until(self.now + seconds)
+        self.waits.append(seconds)
+        self._pass_until(self.now + seconds)
 
     def wait(self, signal: Signal, seconds: float) -> bool:
         """Ends early when something that was planned sets the signal."""
-        with self._guard:
-            self.waits.append(seconds)
-            self._pass_until(self.now + seconds, signal)
-            return signal.is_set()
+        if threading.get_ident() != self._owner:
+            return signal.wait()
+        self.waits.append(seconds)
+        self._pass_until(self.now + seconds, signal)
+        return signal.is_set()
 
     def _pass_until(self, moment: float, signal: Signal | None = None) -> None:
         while not (signal is not None and signal.is_set()):

@@ -1,0 +1,339 @@
+"""Claims about `worker.preparation`: the way from a run's specification to one that slots may claim chunks of, and each way in
+which a worker finds that it cannot take part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from dct_celery import __version__
+from dct_celery.core.model import Manifest
+from dct_celery.errors import ConfigError, DatabaseError, LeaseLost, ProcessDied, ProjectError
+from dct_celery.protocol.runs import DatabaseRules, ManifestSummary
+from dct_celery.protocol.workers import ShortReport, WorkerReport
+from dct_celery.settings import Settings
+from dct_celery.wire import messages
+from dct_celery.worker.layout import RunFolder, WorkFolder
+from dct_celery.worker.preparation import Preparation, Prepared, Refused
+from dct_celery.worker.services import WorkerServices
+from tests.support.factories import make_spec, pool_door
+from tests.support.fake_clock import FakeClock
+from tests.support.memory_database import MemoryDatabases, MemoryServer
+from tests.unit.worker.house import Project
+
+RUN = "run-one"
+DIGEST = Manifest(()).digest
+ENVIRONMENT = {"python": "3.11", "package:django": "5.2"}
+SHOP: dict[str, Any] = {"alias": "default", "vendor": "postgresql", "name": "shop", "host": "db"}
+
+
+def loaded(**fields: Any) -> messages.Loaded:
+    usual: dict[str, Any] = {"count": 9, "digest": DIGEST, "seconds": 0.1, "environment": ENVIRONMENT, "databases": [SHOP]}
+    return messages.Loaded(**{**usual, "schema": "of-this-project", **fields})
+
+
+class Loader:
+    """Says one thing; or nothing, which takes time."""
+
+    pid = 4711
+
+    def __init__(self, clock: FakeClock, says: messages.Message | Exception | None) -> None:
+        self._clock, self._says = clock, says
+        self.did: list[str] = []
+
+    def receive(self, timeout: float | None = None) -> messages.Message | None:
+        if isinstance(self._says, Exception):
+            raise self._says
+        if self._says is None:
+            self._clock.now += timeout or 0.0
+        return self._says
+
+    def alive(self) -> bool:
+        return True
+
+    def show_stacks(self) -> None:
+        self.did.append("stacks")
+
+    def kill(self) -> None:
+        self.did.append("kill")
+
+    def close(self, grace: float = 5.0) -> None:
+        self.did.append("close")
+
+
+class Ledger:
+    """Has this specification and this manifest."""
+
+    def __init__(self) -> None:
+        self.of_run = make_spec(RUN, version=__version__)
+        self.summary: ManifestSummary | None = ManifestSummary(DIGEST, 9, ENVIRONMENT)
+        self.told: list[WorkerReport] = []
+
+    def spec(self) -> Any:
+        return self.of_run
+
+    def manifest(self) -> ManifestSummary | None:
+        return self.summary
+
+    def tell(self, worker: str, report: WorkerReport) -> None:
+        self.told.append(report)
+
+
+class Scene:
+    """A worker of four slots, a project with one database, and a server that is empty."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock, self.world = FakeClock(), MemoryDatabases()
+        self.server, self.project = MemoryServer(self.world), Project(self.world)
+        self.ledger = Ledger()
+        self.says: messages.Message | Exception | None = loaded()
+        self.over = False
+        self.folder: RunFolder = WorkFolder(folder).run(RUN)
+        unused: Any = Mock()
+        self.services = WorkerServices(
+            settings=Settings(deny_db_host=("prod.*",)),
+            name="build-a@host",
+            host="host",
+            folder=WorkFolder(folder),
+            clock=self.clock,
+            door=pool_door(),
+            registry=unused,
+            ledger=unused,
+            code=lambda spec: folder,
+            server_for=lambda spec: self.server,
+            start_process=self._start,
+            user_environment=lambda forwarded, own: {**forwarded, **own},
+            resolve=lambda hosts: {},
+            own_redis=frozenset({"localhost:6379/1"}),
+        )
+        ledger: Any = self.ledger
+        self.preparation: Any = Preparation(self.services, RUN, self.folder, ledger, lambda: self.over, 4)
+        self.preparation._fork = self.project.fork
+
+    def _start(self, python: str, load: messages.Load, environment: Any, log: Any) -> Loader:
+        self.load, self.environment = load, environment
+        log.write(b"imported half of it")
+        self.loader = Loader(self.clock, self.says)
+        return self.loader
+
+    def prepare(self) -> Prepared:
+        prepared: Prepared = self.preparation.prepare()
+        return prepared
+
+    def refusal(self) -> Refused:
+        with pytest.raises(Refused) as refused:
+            self.prepare()
+        return refused.value
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    scene = Scene(tmp_path)
+    yield scene
+    scene.preparation._signs.close()  # and its thread
+
+
+def test_a_run_is_loaded_its_templates_are_built_and_clones_can_be_made(scene: Scene) -> None:
+    # When
+    prepared = scene.prepare()
+    # Then
+    assert prepared.templates == "built"
+    assert prepared.slots == 4
+    assert [spec.alias for spec in prepared.specs] == ["default"]
+    assert list(prepared.steps) == ["load", "connect", "templates", "serialize", "manifest"]
+    assert scene.project.asked == ["Build"]
+    assert scene.environment["PYTHONHASHSEED"] == "0"
+    assert scene.preparation.checks.passed  # a build includes them
+    scene.preparation.pool.step()
+    assert len(scene.folder.clones.spares("default", "t")) == 1
+
+
+def test_templates_that_are_there_are_used_and_their_checks_still_have_to_run(scene: Scene, tmp_path: Path) -> None:
+    # Given
+    first = scene.prepare()
+    again = Scene(tmp_path / "other")
+    again.world, again.server, again.project = scene.world, scene.server, scene.project
+    again.preparation._fork = scene.project.fork
+    # When
+    second = again.prepare()
+    # Then
+    assert (second.templates, second.key) == ("reused", first.key)
+    assert second.owner != first.owner
+    assert not again.preparation.checks.passed
+
+
+def test_another_schema_has_other_templates(scene: Scene, tmp_path: Path) -> None:
+    # Given
+    first = scene.prepare()
+    again = Scene(tmp_path / "other")
+    again.server, again.preparation._fork = scene.server, scene.project.fork
+    again.says = loaded(schema="of-another-project")
+    # When / Then
+    assert again.prepare().key != first.key
+
+
+def test_the_databases_have_a_sign_of_life_before_anything_is_made(scene: Scene) -> None:
+    # Given
+    alive: list[bool] = []
+    ask = scene.project.ask
+    scene.project.ask = lambda *args, **more: (alive.append(bool(scene.world.signs)), ask(*args, **more))[1]  # type: ignore[method-assign]
+    # When
+    scene.prepare()
+    # Then
+    assert alive == [True]
+    # And the end gives it up
+    scene.preparation.close()
+    assert scene.world.signs == {}
+    assert scene.server.closed
+    assert scene.loader.did == ["close"]
+
+
+# -- what keeps a worker from a run ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"digest": "f" * 64}, "the suite differs from the dispatcher's: 9 tests on the worker, 9 on the dispatcher"),
+        ({"environment": {"python": "3.12"}}, "the environment differs from the dispatcher's: django is missing"),
+        ({"redis_in_use": ["localhost:6379/1"]}, "the project uses the Redis database localhost:6379/1"),
+    ],
+    ids=["manifest", "environment", "redis"],
+)
+def test_what_differs_from_the_dispatcher_refuses_the_run(scene: Scene, change: dict[str, Any], reason: str) -> None:
+    # Given
+    scene.says = loaded(**change)
+    # When / Then
+    assert scene.refusal().reason.startswith(reason)
+
+
+def test_a_package_that_the_run_ignores_may_differ(scene: Scene) -> None:
+    # Given
+    scene.ledger.of_run = make_spec(RUN, version=__version__, ignore_packages=("Django",))
+    scene.says = loaded(environment={"python": "3.11", "package:django": "5.3"})
+    # When / Then
+    assert scene.prepare().slots == 4
+
+
+def test_a_suite_that_cannot_be_built_here_is_refused_with_the_projects_own_words(scene: Scene) -> None:
+    # Given
+    scene.says = messages.Fatal("settings", "No module named 'shop'", "its traceback")
+    # When
+    refused = scene.refusal()
+    # Then
+    assert refused.reason == "the suite cannot be built on this worker: No module named 'shop'"
+    assert refused.detail == "its traceback"
+
+
+def test_a_suite_that_takes_too_long_to_build_shows_its_stacks_and_ends(scene: Scene) -> None:
+    # Given
+    scene.ledger.of_run = make_spec(RUN, version=__version__, fixture_timeout=20.0)
+    scene.says = None
+    # When
+    refused = scene.refusal()
+    # Then
+    assert refused.reason == "building the suite took longer than 20 s (--fixture-timeout)"
+    assert refused.detail == "imported half of it"
+    assert scene.loader.did == ["stacks", "kill"]
+    assert scene.clock.now - 1000.0 == pytest.approx(20.0, abs=0.5)
+
+
+def test_a_run_that_ends_while_its_suite_is_built_is_over(scene: Scene) -> None:
+    # Given
+    scene.says = None
+    scene.over = True
+    # When / Then
+    with pytest.raises(LeaseLost):
+        scene.prepare()
+
+
+def test_a_loader_that_dies_is_no_refusal_for_good(scene: Scene) -> None:
+    # Given
+    scene.says = ProcessDied("signal 9")
+    # When / Then
+    with pytest.raises(ProcessDied):
+        scene.prepare()
+
+
+@pytest.mark.parametrize(
+    ("deed", "match"),
+    [
+        (lambda scene: setattr(scene, "says", loaded(configured=[configured(host="prod.example")])), "prod.example"),
+        (lambda scene: setattr(scene.server, "seen", ["prod.example"]), "prod.example"),
+        (
+            lambda scene: (
+                setattr(scene.ledger, "of_run", make_spec(RUN, version=__version__, databases=DatabaseRules(deny_hosts=("db",))))
+                or setattr(scene, "says", loaded(configured=[configured(host="db")]))
+            ),
+            "db",
+        ),
+    ],
+    ids=["by this worker's list", "by what the connection says", "by the run's list"],
+)
+def test_a_denied_server_gets_no_statement(scene: Scene, deed: Callable[[Scene], object], match: str) -> None:
+    # Given
+    deed(scene)
+    # When / Then
+    with pytest.raises((ConfigError, DatabaseError), match=match):
+        scene.prepare()
+    assert scene.world.signs == {}
+    assert scene.project.asked == []
+
+
+def configured(**fields: Any) -> dict[str, Any]:
+    usual = {
+        "alias": "default",
+        "vendor": "postgresql",
+        "name": "shop",
+        "test_name": "test_shop",
+        "test": True,
+        "host": "db",
+        "port": "",
+        "used": True,
+        "pinned_by": "",
+    }
+    return {**usual, **fields}
+
+
+# -- servers that are short of something -------------------------------------------------
+
+
+def test_slots_that_a_server_has_no_room_for_rest_and_the_dispatcher_hears_it(scene: Scene) -> None:
+    # Given
+    scene.server.room = 7
+    # When
+    prepared = scene.prepare()
+    # Then: three slots of two connections each, and one for the worker itself
+    assert prepared.slots == 2
+    (report,) = scene.ledger.told
+    assert isinstance(report, ShortReport)
+    assert report.message.startswith("2 of 4 slots rest: memory:0 has 7 connections left, a slot needs 2")
+
+
+def test_a_server_without_room_for_one_slot_is_an_error_with_its_fix(scene: Scene) -> None:
+    # Given
+    scene.server.room = 1
+    # When / Then
+    with pytest.raises(DatabaseError, match="one slot needs 2: raise its max_connections"):
+        scene.prepare()
+
+
+def test_a_project_that_does_not_migrate_fails_with_its_own_words(scene: Scene) -> None:
+    # Given
+    scene.project.failing = {"Build": "no such column"}
+    # When / Then
+    with pytest.raises(ProjectError, match="no such column"):
+        scene.prepare()
+    assert scene.world.databases == {}
+
+
+def test_what_this_process_did_with_databases_is_counted(scene: Scene) -> None:
+    # Given
+    scene.prepare()
+    scene.preparation.pool.step()
+    # When / Then
+    assert scene.preparation.database_use()["cloned"] == 1
