@@ -29,6 +29,7 @@ from unittest.mock import Mock
 
 from dct_celery import __file__ as package
 from dct_celery.adapters.celeryqueue import inbound
+from dct_celery.adapters.clock import SystemClock
 from dct_celery.adapters.embedded.valkey import EmbeddedValkey
 from dct_celery.adapters.redisstore import client, keys
 from dct_celery.adapters.redisstore.ledger import RedisLedger
@@ -40,7 +41,7 @@ from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.protocol.runs import ChunkHint
 from dct_celery.protocol.workers import RunStage
 from dct_celery.testproc.channel import Channel
-from dct_celery.wire import framing, messages
+from dct_celery.wire import messages
 from dct_celery.worker.chunkrun import ChunkRun
 from dct_celery.worker.testprocess import TestProcess
 from tests.benchmarks.virtual_slots import POOL, RUN, VERSION, CountingConnection, Scene
@@ -69,7 +70,7 @@ class Way:
             yield
         finally:
             sys.setprofile(None)
-            threading.setprofile(None)  # type: ignore[arg-type]  # as documented
+            threading.setprofile(None)
 
     def _see(self, frame: FrameType, event: str, _: Any) -> None:
         code = frame.f_code
@@ -114,17 +115,16 @@ class Lane:
         self._records, outbox = os.pipe()
         os.set_blocking(self._records, True)
         self._channel = Channel(inbox, outbox)
-        self.process = TestProcess.__new__(TestProcess)
+        clock = SystemClock()
+        self.process = TestProcess(folder, folder / "fork.fifo", {}, clock)
         process = cast(Any, self.process)
-        process._deframer, process._ready, process._read_at = framing.Deframer(), [], 0.0
-        process._watch, process.pid = None, 0
-        process._inbox, process._outbox, process.raw = self._order, self._records, b""
+        process._inbox, process._outbox = self._order, self._records
         self._slot_run: Any = Mock(ledger=self.ledger, test_timeout=None, fixture_timeout=None, process=self.process)
         self._slot_run.folder.spool = folder
         self._slot_run.folder.over = False
         self._slot_run.process_for = lambda *_: self.process
         self._slot_run.database_use = dict
-        self._services: Any = Mock()
+        self._services: Any = Mock(clock=clock)
         self._services.folder.draining = folder / "none"
         self._services.folder.troubles = folder / "troubles"
 

@@ -182,7 +182,7 @@ def _text_of(message: bytes) -> str:
 
 
 def _lua(verb: str) -> str:
-    return Path(cast(str, client.__file__)).with_name("lua").joinpath(f"{verb}.lua").read_text()
+    return Path(client.__file__).with_name("lua").joinpath(f"{verb}.lua").read_text()
 
 
 def _work(url: str, name: str, slots: int, seconds: float) -> None:
@@ -203,16 +203,19 @@ class CountingConnection(redis.Connection):
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         CountingConnection.trips += 1
         time.sleep(self.delay)
-        super().send_packed_command(command, check_health)
+        stock: Any = super()
+        stock.send_packed_command(command, check_health)
 
     def send_command(self, *args: Any, **kwargs: Any) -> None:
         CountingConnection.commands[_name(args)] += 1
-        super().send_command(*args, **kwargs)
+        stock: Any = super()
+        stock.send_command(*args, **kwargs)
 
     def pack_commands(self, commands: Any) -> Any:
         commands = list(commands)
         CountingConnection.commands.update(map(_name, commands))
-        return super().pack_commands(commands)
+        stock: Any = super()
+        return stock.pack_commands(commands)
 
 
 _SCRIPTS: dict[str, str] = {}

@@ -156,14 +156,15 @@ def test_what_the_store_could_not_take_is_done_when_it_is_back(scene: Scene, mon
 
 
 def test_what_a_round_has_to_write_goes_out_in_one_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Given three slots, and one of them has ended its chunk
+    # Given three slots, two of which have claimed their chunks
     scene = Scene(tmp_path, slots=3, count=12, size=1)
     scene.follower._journal = scene.journal()
-    first, *_ = scene.run.offers
+    first, second, _ = scene.run.offers
     scene.follower._act([ev.Offer(chunk) for chunk in scene.run.offers])
     scene.follower.step()
     lease = scene.ledger.claim(first.id, 1, worker="build-a", slot=1, lease_ms=5000).lease
     assert lease is not None
+    scene.ledger.claim(second.id, 1, worker="build-a", slot=2, lease_ms=5000)
     scene.ledger.append(lease, len(first.indices), as_sent(*map(finished, first.indices)), 5000)
     written: list[tuple[int, dict[str, int]]] = []
     commit = scene.ledger.commit
@@ -178,8 +179,8 @@ def test_what_a_round_has_to_write_goes_out_in_one_go(tmp_path: Path, monkeypatc
     # When
     scene.follower.step()
     # Then
-    assert written == [(1, {lease.key: len(first.indices)})]
-    assert [len(call.args) for call in publish.call_args_list] == [1]
+    assert written == [(2, {lease.key: len(first.indices)})]
+    assert [len(call.args) for call in publish.call_args_list] == [2]
     # When nothing has happened since
     scene.follower.step()
     # Then
