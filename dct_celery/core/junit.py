@@ -55,7 +55,7 @@ class _Suite:
         self.seconds += _sane(case.seconds)
         if case.result is not None:
             self.counts[case.result.tag] += 1
-        if host:
+        if host is not None:
             self.hosts[host] += 1
 
 
