@@ -55,7 +55,7 @@ class _Suite:
         self.seconds += _sane(case.seconds)
         if case.result is not None:
             self.counts[case.result.tag] += 1
-        if host:
+        if host is not None:
             self.hosts[host] += 1
 
 
@@ -88,7 +88,7 @@ def render(report: RunReport, *, family: Family = "dct") -> bytes:
 class _Writer:
     """Writes the cases of one family under one pair of limits. Equal lists of properties are made once.
 
-    A plain pass, which most cases are, is put together from strings; ElementTree takes twenty times as long for
+    A plain pass, which most cases are, is put together from strings; ElementTree takes several times as long for
     the same bytes.
     """
 
