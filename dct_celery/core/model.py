@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from dct_celery.core.codec import Count, Number, Seconds
-from dct_celery.core.leaks import Leak
+from dct_celery.core.run.leaks import Leak
 
 
 class Phase(StrEnum):
@@ -142,11 +142,11 @@ class Chunk:
     #: Worker that should leave it to others for a while, because a test of it failed or died there; empty for none.
     avoid: str = ""
     #: Seconds that one test may take, (index, seconds) of those that may take longer, and the seconds for a class fixture
-    #: (0: the usual). See core.limits.
+    #: (0: the usual). See core.plan.limits.
     test_limit: Seconds = 60.0
     limits: tuple[tuple[Count, Seconds], ...] = ()
     fixture_limit: Seconds = 0.0
-    #: Seconds for which its slot keeps records before it sends them: more in a pool of many slots, see core.run.
+    #: Seconds for which its slot keeps records before it sends them: more in a pool of many slots, see core.run.machine.
     batch_seconds: Seconds = 0.05
 
 
@@ -318,7 +318,7 @@ class RunReport:
     properties: dict[str, str] = field(default_factory=dict)
     #: False while the run goes on (a partial report).
     complete: bool = True
-    #: What was done with database servers: see core.databaseuse.
+    #: What was done with database servers: see core.databases.usage.
     databases: dict[str, Any] = field(default_factory=dict)
     #: What tests left behind.
     leaks: tuple[Leak, ...] = ()

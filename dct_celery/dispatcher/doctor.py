@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from dct_celery.core.garbage import KEPT
-from dct_celery.core.marks import Found, Mark
-from dct_celery.core.names import REGISTRY, clone_name
+from dct_celery.core.databases.garbage import KEPT
+from dct_celery.core.databases.marks import Found, Mark
+from dct_celery.core.databases.names import REGISTRY, clone_name
 from dct_celery.errors import ConfigError, DctError, InfrastructureError, UsageError
 from dct_celery.ports import DatabaseServer
 from dct_celery.security import guards

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import assert_never
 
-from dct_celery.core import events as ev
 from dct_celery.core.model import Chunk, RunReport
-from dct_celery.core.run import RunMachine
-from dct_celery.core.runview import RunView
+from dct_celery.core.run import events as ev
+from dct_celery.core.run.machine import RunMachine
+from dct_celery.core.run.view import RunView
 from dct_celery.core.text import plural
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.dispatcher.journal import Journal

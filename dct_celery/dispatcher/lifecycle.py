@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import IO
 
 from dct_celery import __version__
-from dct_celery.core import planner, timings
-from dct_celery.core.ladder import Deaths
-from dct_celery.core.limits import FIXTURE_SECONDS, Limits
 from dct_celery.core.model import Entry, Manifest, Outcome, RunReport, Verdict
-from dct_celery.core.reruns import Reruns
-from dct_celery.core.run import RunMachine
-from dct_celery.core.runview import RunView
+from dct_celery.core.plan import planner, timings
+from dct_celery.core.plan.limits import FIXTURE_SECONDS, Limits
+from dct_celery.core.run.blame import Deaths
+from dct_celery.core.run.machine import RunMachine
+from dct_celery.core.run.reruns import Reruns
+from dct_celery.core.run.view import RunView
 from dct_celery.core.text import plural
 from dct_celery.dispatcher.adopt import Adopted
 from dct_celery.dispatcher.collect import Collected, Patience, collect
@@ -69,7 +69,7 @@ class Planned:
     machine: RunMachine
     fleet: Fleet
     follower: Follower
-    #: What earlier runs took, by `core.timings`.
+    #: What earlier runs took, by `core.plan.timings`.
     samples: dict[str, timings.Sample]
 
 

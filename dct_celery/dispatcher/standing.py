@@ -7,7 +7,7 @@ from functools import partial
 from typing import assert_never
 
 from dct_celery import ports
-from dct_celery.core.run import RunMachine
+from dct_celery.core.run.machine import RunMachine
 from dct_celery.dispatcher.journal import Journal
 from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.errors import DctError, InfrastructureError, StoreUnavailable, Superseded

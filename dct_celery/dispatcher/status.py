@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from dct_celery import __version__
 from dct_celery.core.model import BAD_OUTCOMES
-from dct_celery.core.runview import BusySlot, Problem, RunView
+from dct_celery.core.run.view import BusySlot, Problem, RunView
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.errors import Untrusted, UsageError
 from dct_celery.ports import Ledger, WorkerInfo

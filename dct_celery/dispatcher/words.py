@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import assert_never
 
-from dct_celery.core import events as ev
-from dct_celery.core.databaseuse import DatabaseUse
+from dct_celery.core.databases.usage import DatabaseUse
+from dct_celery.core.run import events as ev
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.ports.reporting import Notice, ReportEvent, Warned
 from dct_celery.protocol.workers import (

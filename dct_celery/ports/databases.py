@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dct_celery.core import codec
-from dct_celery.core.marks import Found, Mark
+from dct_celery.core.databases.marks import Found, Mark
 from dct_celery.errors import ProtocolError
 
 
@@ -93,7 +93,7 @@ class SignOfLife(Protocol):
 class DatabaseServer(Protocol):
     """Templates and clones of one database server (or of one folder, for SQLite). Not for use by two threads at once.
 
-    Names are checked against `core.names.OURS` by every method that writes: DatabaseError "... is not one of our databases".
+    Names are checked against `core.databases.names.OURS` by every method that writes: DatabaseError "... is not one of our databases".
     Server errors are DatabaseError with one line that names alias, server and mend.
     """
 
@@ -109,7 +109,7 @@ class DatabaseServer(Protocol):
         may be asked for. Raises DatabaseError."""
 
     def identity(self) -> str:
-        """What `core.serveridentity.IDENTITY` answers here; empty where there is no server. Raises DatabaseError."""
+        """What `core.databases.server_identity.IDENTITY` answers here; empty where there is no server. Raises DatabaseError."""
 
     def check(self) -> None:
         """Proves that the server answers, is not too old, and lets us do what we do. Raises DatabaseError with the mend."""
@@ -142,7 +142,7 @@ class DatabaseServer(Protocol):
 
     def announce(self, name: str, mark: Mark) -> None:
         """Says that a database of this name is about to be made by somebody else's hand (Django's), so that it is ours
-        from its first moment. On PostgreSQL its maker must give it `CONNECTION LIMIT core.names.born_limit(name)` instead."""
+        from its first moment. On PostgreSQL its maker must give it `CONNECTION LIMIT core.databases.names.born_limit(name)` instead."""
 
     def remark(self, name: str, mark: Mark) -> None:
         """Replaces the mark."""

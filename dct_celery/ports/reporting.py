@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dct_celery.core.model import FixtureVerdict, RunReport, Verdict
-from dct_celery.core.runview import RunView
+from dct_celery.core.run.view import RunView
 from dct_celery.settings import Settings
 
 

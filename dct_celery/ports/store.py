@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from dct_celery.core.events import ChunkEnd
-from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk
+from dct_celery.core.run.events import ChunkEnd
+from dct_celery.core.run.leases import LeaseRef
 from dct_celery.protocol.leases import Adoption, Claim, OutstandingChunk, WriteAnswer
 from dct_celery.protocol.runs import Announcement, ManifestSummary, RunSpec, RunState
 from dct_celery.protocol.stream import Page, StreamEntry

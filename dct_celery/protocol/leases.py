@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk
+from dct_celery.core.run.leases import LeaseRef
 
 
 class ClaimAnswer(StrEnum):

@@ -22,10 +22,10 @@ from enum import StrEnum
 from typing import Any, assert_never
 
 from dct_celery.core import codec
-from dct_celery.core import events as ev
-from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk, Outcome
-from dct_celery.core.records import PASSED_FORM, FixtureRecord, Record, TestRecord
+from dct_celery.core.run import events as ev
+from dct_celery.core.run.leases import LeaseRef
+from dct_celery.core.run.records import PASSED_FORM, FixtureRecord, Record, TestRecord
 from dct_celery.errors import Untrusted
 from dct_celery.protocol import workers
 from dct_celery.protocol.door import Door, parse

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 from dct_celery.core.codec import AtMost, Count, Matches, Number, Seconds
-from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import FixtureRef, Outcome
-from dct_celery.core.runview import MOST_ENTRIES, BusySlot, Problem, RunView, WaitingChunk
+from dct_celery.core.run.leases import LeaseRef
+from dct_celery.core.run.view import MOST_ENTRIES, BusySlot, Problem, RunView, WaitingChunk
 from dct_celery.errors import Untrusted
 from dct_celery.protocol.stream import Reported, StreamEntry
 from dct_celery.protocol.workers import FailedReport, RefusedReport
@@ -29,7 +29,7 @@ _RUN_OF_LETTERS = re.compile(rf"([{_LETTERS}])([1-9][0-9]{{0,7}})")
 
 @dataclass(frozen=True, slots=True)
 class BusySummary:
-    """A slot that holds a chunk, see `core.runview.BusySlot`."""
+    """A slot that holds a chunk, see `core.run.view.BusySlot`."""
 
     lease: LeaseRef
     since: Seconds
@@ -40,7 +40,7 @@ class BusySummary:
 
 @dataclass(frozen=True, slots=True)
 class QueuedSummary:
-    """A chunk that no slot has taken yet, see `core.runview.WaitingChunk`."""
+    """A chunk that no slot has taken yet, see `core.run.view.WaitingChunk`."""
 
     chunk: str
     tests: Count

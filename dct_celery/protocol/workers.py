@@ -71,7 +71,7 @@ class CheckedReport:
 
 @dataclass(frozen=True, slots=True)
 class UsageReport:
-    """What is new in the use of databases by the worker's main process: see core.databaseuse."""
+    """What is new in the use of databases by the worker's main process: see core.databases.usage."""
 
     use: dict[str, float]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dct_celery.core.leaks import Leak
 from dct_celery.core.model import Failure, FixtureRef, FixtureVerdict, RunReport, Verdict
+from dct_celery.core.run.leaks import Leak
 from dct_celery.core.text import strip_ansi
 from dct_celery.security.masking import Masker
 

@@ -1,6 +1,6 @@
 """The guards: which configured databases tests must never come near.
 
-Nothing here is about the databases that we make; those have names, marks and checks of their own (`core.names`, `core.marks`).
+Nothing here is about the databases that we make; those have names, marks and checks of their own (`core.databases.names`, `core.databases.marks`).
 The guards look at what the project has configured, before anything is published, created or connected to; and at the address
 of a server before a statement goes there. Pure: what host names resolve to is an argument.
 """

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dct_celery.core.serveridentity import CURRENT, IDENTITY
+from dct_celery.core.databases.server_identity import CURRENT, IDENTITY
 
 #: Below a file that is no folder: no socket, and no database file, whoever may write where.
 _NOWHERE = "/dev/null/not-set-up"

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import thread as pool
 from types import FrameType
 
-from dct_celery.core.leaks import LeakKind, LeakRecord
+from dct_celery.core.run.leaks import LeakKind, LeakRecord
 from dct_celery.testproc.clock import now
 from dct_celery.testproc.state import State
 

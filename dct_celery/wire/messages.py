@@ -18,9 +18,9 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from dct_celery.core import codec
 from dct_celery.core.codec import Count, Seconds
-from dct_celery.core.leaks import LeakRecord
 from dct_celery.core.model import Entry, FixtureRef, Outcome
-from dct_celery.core.records import PASSED, PASSED_FORM, FixtureRecord, TestRecord
+from dct_celery.core.run.leaks import LeakRecord
+from dct_celery.core.run.records import PASSED, PASSED_FORM, FixtureRecord, TestRecord
 from dct_celery.errors import ProtocolError
 
 #: Exit status of a test process whose channel a test has closed: it cannot say so in any other way.

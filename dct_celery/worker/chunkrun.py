@@ -7,10 +7,10 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dct_celery.core.events import ChunkCompleted, ChunkEnd, ChunkReleased, ReleaseReason
-from dct_celery.core.leases import LeaseRef
+from dct_celery.core.databases.server_fault import LAST_DOUBT, suspicion
 from dct_celery.core.model import Chunk, Failure, FixtureRef, Outcome
-from dct_celery.core.serverfault import LAST_DOUBT, suspicion
+from dct_celery.core.run.events import ChunkCompleted, ChunkEnd, ChunkReleased, ReleaseReason
+from dct_celery.core.run.leases import LeaseRef
 from dct_celery.errors import DatabaseError, DctError, ProcessDied, ProtocolError, ServerFault, StoreUnavailable
 from dct_celery.protocol.leases import WriteAnswer
 from dct_celery.protocol.workers import MAX_DETAIL

@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from dct_celery.core.names import slug
+from dct_celery.core.databases.names import slug
 
 
 class CloneFolder:

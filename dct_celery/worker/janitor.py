@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 
-from dct_celery.core import garbage
-from dct_celery.core.marks import Found
+from dct_celery.core.databases import garbage
+from dct_celery.core.databases.marks import Found
 from dct_celery.errors import DatabaseError
 from dct_celery.ports import DatabaseServer
 

@@ -12,7 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable
 
-from dct_celery.core.databaseuse import Changes
+from dct_celery.core.databases.usage import Changes
 from dct_celery.errors import DatabaseError, DatabaseUnfit, DctError, LeaseLost, ProjectError, UsageError
 from dct_celery.ports import Announced
 from dct_celery.protocol.runs import RunState

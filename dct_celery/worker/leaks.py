@@ -6,7 +6,7 @@ import bisect
 import logging
 from collections.abc import Sequence
 
-from dct_celery.core.leaks import LeakKind, LeakRecord
+from dct_celery.core.run.leaks import LeakKind, LeakRecord
 from dct_celery.ports import Clock
 from dct_celery.wire import messages
 from dct_celery.worker.strays import Stray, end

@@ -6,7 +6,7 @@ import logging
 import threading
 from typing import Self
 
-from dct_celery.core.leases import LeaseRef
+from dct_celery.core.run.leases import LeaseRef
 from dct_celery.ports import Clock, Ledger
 from dct_celery.protocol.leases import WriteAnswer
 

@@ -6,8 +6,8 @@ import itertools
 import os
 from dataclasses import dataclass, field
 
-from dct_celery.core.marks import Mark
-from dct_celery.core.names import clone_name
+from dct_celery.core.databases.marks import Mark
+from dct_celery.core.databases.names import clone_name
 
 _DAY = 86_400
 

@@ -16,8 +16,8 @@ from typing import TypeVar
 
 from dct_celery import __version__
 from dct_celery.core import retry
-from dct_celery.core.databaseuse import totals
-from dct_celery.core.limits import FIXTURE_SECONDS
+from dct_celery.core.databases.usage import totals
+from dct_celery.core.plan.limits import FIXTURE_SECONDS
 from dct_celery.core.retry import Retry
 from dct_celery.errors import DatabaseError, LeaseLost, ServerFault, StoreUnavailable, Untrusted
 from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger, UserProcess
@@ -405,7 +405,7 @@ class Preparation:
                 server.close()
 
     def database_use(self) -> dict[str, float]:
-        """Running totals of what this process did with database servers: see core.databaseuse."""
+        """Running totals of what this process did with database servers: see core.databases.usage."""
         return totals(asdict(server.stats) for server in self._servers.values())
 
 

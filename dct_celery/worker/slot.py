@@ -13,9 +13,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from dct_celery.core.events import ChunkReleased, ReleaseReason
-from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk
+from dct_celery.core.run.events import ChunkReleased, ReleaseReason
+from dct_celery.core.run.leases import LeaseRef
 from dct_celery.errors import DctError, Untrusted
 from dct_celery.protocol.door import peek
 from dct_celery.protocol.leases import Claim, ClaimAnswer

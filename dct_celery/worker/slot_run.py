@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
 from dct_celery.core import retry
-from dct_celery.core.clonestate import CloneState
-from dct_celery.core.databaseuse import Changes, totals
+from dct_celery.core.databases.clone_state import CloneState
+from dct_celery.core.databases.server_fault import fault_in_answer
+from dct_celery.core.databases.usage import Changes, totals
 from dct_celery.core.model import Chunk
 from dct_celery.core.retry import Retry
-from dct_celery.core.serverfault import fault_in_answer
 from dct_celery.errors import DatabaseError, DctError, ServerFault
 from dct_celery.ports import Clock, DatabaseServer, DatabaseSpec, Ledger
 from dct_celery.wire import messages
@@ -95,7 +95,7 @@ class SlotDatabases:
         self._clones = {}
 
     def use(self) -> dict[str, float]:
-        """What is new since the last call: see core.databaseuse."""
+        """What is new since the last call: see core.databases.usage."""
         stats = (asdict(server.stats) for server in self.servers.values())
         return self._changes.since(totals(stats, waited_seconds=self._waited))
 
@@ -277,7 +277,7 @@ class SlotRun:
         log.warning("run %s: slot %d rests for %.0f s: %s", self.run, self._slot, seconds, reason)
 
     def database_use(self) -> dict[str, float]:
-        """What is new since the last call: see core.databaseuse."""
+        """What is new since the last call: see core.databases.usage."""
         return self._databases.use()
 
     def close(self) -> None:

@@ -14,9 +14,9 @@ from typing import Literal
 
 from dct_celery.core import codec
 from dct_celery.core.codec import Number
-from dct_celery.core.events import ChunkCompleted, ChunkEnd
 from dct_celery.core.ids import is_chunk_id
-from dct_celery.core.leases import LeaseRef
+from dct_celery.core.run.events import ChunkCompleted, ChunkEnd
+from dct_celery.core.run.leases import LeaseRef
 from dct_celery.errors import InfrastructureError, Untrusted
 from dct_celery.ports import Ledger
 from dct_celery.protocol.door import parse

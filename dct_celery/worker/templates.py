@@ -16,9 +16,9 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from dct_celery.core.marks import Mark
-from dct_celery.core.names import born_limit, template_name
-from dct_celery.core.serverfault import fault_in_answer
+from dct_celery.core.databases.marks import Mark
+from dct_celery.core.databases.names import born_limit, template_name
+from dct_celery.core.databases.server_fault import fault_in_answer
 from dct_celery.errors import DatabaseError, DctError, ProjectError, ServerFault
 from dct_celery.ports import Clock, DatabaseServer, DatabaseSpec
 from dct_celery.security.folders import remove_below

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dct_celery.core.limits import FIXTURE_SECONDS
 from dct_celery.core.model import Chunk, FixtureRef
+from dct_celery.core.plan.limits import FIXTURE_SECONDS
 from dct_celery.wire import messages
 
 #: Seconds between two looks that are believed to be the test's: a worker that was stopped or cut off for longer blames nobody.

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from kombu import Connection
 
-from dct_celery.core.names import queue_name
+from dct_celery.core.databases.names import queue_name
 from tests.acceptance.stream import chunks, ledger_of, wait_for_records
 from tests.support.fleet import Fleet, Running, until
 from tests.support.projects import make_project, sleeping

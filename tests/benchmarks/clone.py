@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dct_celery.adapters.databases.base import server_for
-from dct_celery.core import names
-from dct_celery.core.marks import Mark
+from dct_celery.core.databases import names
+from dct_celery.core.databases.marks import Mark
 from dct_celery.ports import DatabaseServer
 from tests.benchmarks.clone_scene import Django, Place, dump, given, place, project
 

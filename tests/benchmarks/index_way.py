@@ -34,8 +34,8 @@ from dct_celery.adapters.embedded.valkey import EmbeddedValkey
 from dct_celery.adapters.redisstore import client, keys
 from dct_celery.adapters.redisstore.ledger import RedisLedger
 from dct_celery.adapters.redisstore.registry import RedisRegistry
+from dct_celery.core.databases.names import queue_name
 from dct_celery.core.model import Phase
-from dct_celery.core.names import queue_name
 from dct_celery.ports import WorkerInfo
 from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.protocol.runs import ChunkHint

@@ -30,13 +30,13 @@ from dct_celery.adapters.embedded.valkey import EmbeddedValkey
 from dct_celery.adapters.redisstore import client, keys
 from dct_celery.adapters.redisstore.ledger import RedisLedger
 from dct_celery.adapters.redisstore.registry import RedisRegistry
-from dct_celery.core import planner, timings
-from dct_celery.core.events import ChunkCompleted
-from dct_celery.core.leases import LeaseRef
-from dct_celery.core.limits import Limits
+from dct_celery.core.databases.names import queue_name
 from dct_celery.core.model import Chunk, Manifest, Outcome, Phase, RunReport, Verdict
-from dct_celery.core.names import queue_name
-from dct_celery.core.run import RunMachine
+from dct_celery.core.plan import planner, timings
+from dct_celery.core.plan.limits import Limits
+from dct_celery.core.run.events import ChunkCompleted
+from dct_celery.core.run.leases import LeaseRef
+from dct_celery.core.run.machine import RunMachine
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.dispatcher.follow import Follower
 from dct_celery.dispatcher.journal import Journal

@@ -19,8 +19,8 @@ import redis
 
 from dct_celery.adapters.databases.base import server_for
 from dct_celery.adapters.redisstore import keys
-from dct_celery.core.garbage import KEPT
-from dct_celery.core.names import queue_name
+from dct_celery.core.databases.garbage import KEPT
+from dct_celery.core.databases.names import queue_name
 from dct_celery.errors import Untrusted
 from dct_celery.security.signing import body_of
 from tests.benchmarks.hosts import Host, network

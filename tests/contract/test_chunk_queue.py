@@ -14,7 +14,7 @@ import redis
 from dct_celery.adapters.celeryqueue import names
 from dct_celery.adapters.celeryqueue.app import make_app
 from dct_celery.adapters.celeryqueue.queue import CeleryChunkQueue, hand_on
-from dct_celery.core.names import queue_name
+from dct_celery.core.databases.names import queue_name
 from dct_celery.errors import BrokerRefused, BrokerUnavailable
 from dct_celery.protocol.runs import ChunkHint
 from dct_celery.settings import Settings

@@ -20,8 +20,8 @@ import pytest
 
 from dct_celery.adapters.databases.sqlite import SqliteFolder
 from dct_celery.adapters.embedded import EmbeddedPostgres
-from dct_celery.core.marks import Mark
-from dct_celery.core.names import OURS
+from dct_celery.core.databases.marks import Mark
+from dct_celery.core.databases.names import OURS
 from dct_celery.errors import CloneFailed, DatabaseError
 from dct_celery.ports import DatabaseServer, DatabaseSpec
 from tests.contract.postgres import PostgresHouse

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from dct_celery.core import events as ev
-from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk, Need, Phase
-from dct_celery.core.runview import RunView
+from dct_celery.core.run import events as ev
+from dct_celery.core.run.leases import LeaseRef
+from dct_celery.core.run.view import RunView
 from dct_celery.errors import Superseded
 from dct_celery.ports import ABANDONED_MS, AVOID_MS, DISPATCHER_LEASE_MS, Ledger, StoredRun
 from dct_celery.protocol.leases import AdoptAnswer, ClaimAnswer, OutstandingChunk, WriteAnswer

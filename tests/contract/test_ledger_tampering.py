@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from dct_celery.core import events as ev
-from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk, Need, Phase
+from dct_celery.core.run import events as ev
+from dct_celery.core.run.leases import LeaseRef
 from dct_celery.errors import Superseded, Untrusted
 from dct_celery.ports import Ledger, StoredRun
 from dct_celery.protocol.leases import ClaimAnswer, OutstandingChunk, WriteAnswer

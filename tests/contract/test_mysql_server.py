@@ -21,8 +21,8 @@ from dct_celery.adapters.databases.mysql import MysqlServer
 from dct_celery.adapters.databases.mysql_inventory import read_inventory
 from dct_celery.adapters.databases.mysql_marks import lock_name, owner_lock
 from dct_celery.adapters.databases.mysql_plan import read_plan
-from dct_celery.core.marks import Mark
-from dct_celery.core.names import REGISTRY
+from dct_celery.core.databases.marks import Mark
+from dct_celery.core.databases.names import REGISTRY
 from dct_celery.errors import CloneFailed, DatabaseError, ServerFault
 from dct_celery.ports import DatabasePolicy
 from tests.contract.mysql import MysqlHouse
@@ -425,7 +425,7 @@ def test_a_copy_that_differs_is_noticed_and_dropped(house: MysqlHouse, template:
 _CLONE_AND_DIE = """
 import sys
 from dct_celery.adapters.databases import mysql, mysql_plan
-from dct_celery.core.marks import Mark
+from dct_celery.core.databases.marks import Mark
 from dct_celery.ports import DatabaseSpec
 spec, template, name = DatabaseSpec("default", "mysql", "", *sys.argv[1:5]), *sys.argv[5:7]
 server = mysql.MysqlServer(spec)

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from dct_celery.adapters.embedded import EmbeddedPostgres
-from dct_celery.core.names import REGISTRY
+from dct_celery.core.databases.names import REGISTRY
 from dct_celery.errors import DatabaseError
 from tests.conftest import SERVER_ENVIRONMENT, started
 from tests.contract.postgres import PostgresHouse

@@ -16,7 +16,7 @@ from psycopg import sql
 from dct_celery.adapters.databases import postgres as postgres_module
 from dct_celery.adapters.databases import postgres_copy, postgres_dump, postgres_heal, postgres_signs
 from dct_celery.adapters.embedded import EmbeddedPostgres
-from dct_celery.core.names import born_limit
+from dct_celery.core.databases.names import born_limit
 from dct_celery.errors import CloneFailed, DatabaseError, ServerFault
 from dct_celery.ports import DatabasePolicy
 from tests.contract.postgres import PostgresHouse

@@ -13,7 +13,7 @@ import pytest
 
 from dct_celery.adapters.databases import sqlite as sqlite_module
 from dct_celery.adapters.databases import sqlite_files
-from dct_celery.core.marks import Found
+from dct_celery.core.databases.marks import Found
 from dct_celery.errors import CloneFailed, DatabaseError
 from tests.contract.test_database_servers import BUILDING, CLONE, TEMPLATE, SqliteHouse, cloned, sealed
 

@@ -18,9 +18,9 @@ from dct_celery.adapters.redisstore.checks import Checked
 from dct_celery.adapters.redisstore.client import check, connect
 from dct_celery.adapters.redisstore.ledger import RedisLedger
 from dct_celery.adapters.redisstore.registry import RedisRegistry
-from dct_celery.core import events as ev
-from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk, Need, Phase
+from dct_celery.core.run import events as ev
+from dct_celery.core.run.leases import LeaseRef
 from dct_celery.errors import InfrastructureError, StoreRefused, StoreUnavailable
 from dct_celery.ports import WorkerInfo
 from dct_celery.protocol.leases import ClaimAnswer

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from dct_celery.adapters.clock import SystemClock
-from dct_celery.core.leaks import LeakRecord
+from dct_celery.core.run.leaks import LeakRecord
 from dct_celery.errors import ProcessDied
 from dct_celery.wire import messages
 from dct_celery.worker.leaks import leaks_of, wears_out

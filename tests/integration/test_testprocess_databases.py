@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from dct_celery.adapters.embedded import EmbeddedPostgres
-from dct_celery.core.names import born_limit
+from dct_celery.core.databases.names import born_limit
 from dct_celery.wire import messages
 from tests.support.loaders import LoaderProcess, loader
 from tests.support.mariadb import EmbeddedMariaDB

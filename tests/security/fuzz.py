@@ -27,16 +27,17 @@ from dct_celery.adapters.celeryqueue.inbound import TASK, Unacceptable, admit, e
 from dct_celery.adapters.redisstore.ledger import RedisLedger
 from dct_celery.adapters.redisstore.registry import RedisRegistry
 from dct_celery.adapters.source.index import Index
-from dct_celery.core import codec, timings
-from dct_celery.core import events as ev
-from dct_celery.core.leases import LeaseRef
+from dct_celery.core import codec
 from dct_celery.core.model import Chunk, Failure, FixtureRef, Manifest, Need, Outcome, Verdict
 from dct_celery.core.model import Phase as Bin
-from dct_celery.core.planner import Planner, atoms
-from dct_celery.core.records import FixtureRecord
-from dct_celery.core.run import RunMachine
-from dct_celery.core.runview import RunView
-from dct_celery.core.timings import Estimates
+from dct_celery.core.plan import timings
+from dct_celery.core.plan.planner import Planner, atoms
+from dct_celery.core.plan.timings import Estimates
+from dct_celery.core.run import events as ev
+from dct_celery.core.run.leases import LeaseRef
+from dct_celery.core.run.machine import RunMachine
+from dct_celery.core.run.records import FixtureRecord
+from dct_celery.core.run.view import RunView
 from dct_celery.dispatcher.head import Head, expand
 from dct_celery.dispatcher.journal import Journal, parse_line
 from dct_celery.errors import DctError, InfrastructureError, ProtocolError, StoreUnavailable, Untrusted, UsageError

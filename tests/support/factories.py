@@ -9,11 +9,11 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from dct_celery.core import timings
-from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Entry, Manifest, Need, Phase
-from dct_celery.core.planner import Atom
-from dct_celery.core.timings import Estimates, Sample
+from dct_celery.core.plan import timings
+from dct_celery.core.plan.planner import Atom
+from dct_celery.core.plan.timings import Estimates, Sample
+from dct_celery.core.run.leases import LeaseRef
 from dct_celery.dispatcher.collect import Collected
 from dct_celery.dispatcher.head import Head
 from dct_celery.dispatcher.request import Request

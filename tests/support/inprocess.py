@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dct_celery.core.leaks import LeakKind, LeakRecord
+from dct_celery.core.run.leaks import LeakKind, LeakRecord
 from dct_celery.testproc.channel import Channel
 from dct_celery.testproc.leaks import Watch
 from dct_celery.testproc.output import OutputFile

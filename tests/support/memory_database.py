@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dct_celery.core.marks import Found, Mark
-from dct_celery.core.names import OURS
+from dct_celery.core.databases.marks import Found, Mark
+from dct_celery.core.databases.names import OURS
 from dct_celery.errors import CloneFailed, DatabaseError
 from dct_celery.ports import DatabaseStats
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from dct_celery.core.events import ChunkCompleted, ChunkEnd
 from dct_celery.core.ids import digest_of
-from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk
+from dct_celery.core.run.events import ChunkCompleted, ChunkEnd
+from dct_celery.core.run.leases import LeaseRef
 from dct_celery.errors import Superseded, Untrusted
 from dct_celery.ports import (
     ABANDONED_MS,

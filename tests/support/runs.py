@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from dct_celery.core import codec
-from dct_celery.core import events as ev
-from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk, FixtureRef, Manifest, Outcome
-from dct_celery.core.planner import Planner, atoms
-from dct_celery.core.records import FixtureRecord, Record, TestRecord
-from dct_celery.core.run import RunMachine
-from dct_celery.core.timings import Estimates
+from dct_celery.core.plan.planner import Planner, atoms
+from dct_celery.core.plan.timings import Estimates
+from dct_celery.core.run import events as ev
+from dct_celery.core.run.leases import LeaseRef
+from dct_celery.core.run.machine import RunMachine
+from dct_celery.core.run.records import FixtureRecord, Record, TestRecord
 
 E = TypeVar("E", bound=ev.Effect)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dct_celery.core import events as ev
-from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk
-from dct_celery.core.records import Record
+from dct_celery.core.run import events as ev
+from dct_celery.core.run.leases import LeaseRef
+from dct_celery.core.run.records import Record
 from dct_celery.protocol import stream
 from dct_celery.protocol.door import Door
 from dct_celery.protocol.workers import WorkerReport

@@ -14,7 +14,7 @@ from celery.worker.consumer import Consumer as StockConsumer
 
 from dct_celery.adapters.celeryqueue import inbound
 from dct_celery.adapters.celeryqueue.names import FORGOTTEN, run_queue
-from dct_celery.core.names import queue_name
+from dct_celery.core.databases.names import queue_name
 
 log = logging.getLogger("dct_celery.worker")
 #: Attribute of the worker's app: its `Runs`.

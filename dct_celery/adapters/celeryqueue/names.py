@@ -12,7 +12,7 @@ from typing import Any
 
 from kombu import Queue
 
-from dct_celery.core.names import queue_name
+from dct_celery.core.databases.names import queue_name
 
 #: Seconds after which the broker forgets a queue that nobody listens to or publishes to.
 FORGOTTEN = 60

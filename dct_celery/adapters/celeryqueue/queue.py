@@ -20,7 +20,7 @@ from dct_celery.adapters.celeryqueue.inbound import TASK
 from dct_celery.adapters.celeryqueue.names import FORGOTTEN, run_queue
 from dct_celery.adapters.redisstore import client, rights
 from dct_celery.core.address import Address
-from dct_celery.core.names import queue_name
+from dct_celery.core.databases.names import queue_name
 from dct_celery.core.redact import redact
 from dct_celery.errors import BrokerRefused, BrokerUnavailable
 

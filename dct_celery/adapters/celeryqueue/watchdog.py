@@ -18,7 +18,7 @@ from typing import Any
 from dct_celery.adapters.celeryqueue.app import App
 from dct_celery.adapters.celeryqueue.brokerid import identify
 from dct_celery.adapters.celeryqueue.consumer import Runs
-from dct_celery.core.names import queue_name
+from dct_celery.core.databases.names import queue_name
 
 log = logging.getLogger("dct_celery.worker")
 #: Seconds between two looks, and that a message may wait for an idle slot. Reconnecting takes up to 3 s, a poll 0.1 s.

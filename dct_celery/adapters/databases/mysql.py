@@ -20,8 +20,8 @@ from dct_celery.adapters.databases.costs import Costs
 from dct_celery.adapters.databases.mysql_inventory import read_inventory
 from dct_celery.adapters.databases.mysql_marks import LockOfLife, Marks, drop_database, end_sessions, held, lock_name, ours, turn
 from dct_celery.adapters.databases.mysql_plan import Plan, read_plan, replay, verify
-from dct_celery.core.marks import Found, Mark
-from dct_celery.core.serveridentity import IDENTITY
+from dct_celery.core.databases.marks import Found, Mark
+from dct_celery.core.databases.server_identity import IDENTITY
 from dct_celery.errors import CloneFailed, DatabaseError
 from dct_celery.ports import DatabasePolicy, DatabaseSpec, DatabaseStats, SignOfLife
 

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from dct_celery.adapters.databases import mysql_connection as my
 from dct_celery.adapters.databases.mysql_connection import Link, identifier
-from dct_celery.core.marks import Found, Mark, why_void
-from dct_celery.core.names import OURS, REGISTRY
+from dct_celery.core.databases.marks import Found, Mark, why_void
+from dct_celery.core.databases.names import OURS, REGISTRY
 from dct_celery.errors import DatabaseError
 from dct_celery.ports import DatabaseSpec, DatabaseStats
 

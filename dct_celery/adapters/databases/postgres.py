@@ -22,9 +22,9 @@ from dct_celery.adapters.databases.postgres_heal import Healer
 from dct_celery.adapters.databases.postgres_session import PostgresSession
 from dct_celery.adapters.databases.postgres_signs import PostgresSign, held, key, locked_by_us, one_of
 from dct_celery.adapters.databases.postgres_state import read_shape, read_state
-from dct_celery.core.marks import Found, Mark, why_void
-from dct_celery.core.names import OURS, born_limit
-from dct_celery.core.serveridentity import IDENTITY
+from dct_celery.core.databases.marks import Found, Mark, why_void
+from dct_celery.core.databases.names import OURS, born_limit
+from dct_celery.core.databases.server_identity import IDENTITY
 from dct_celery.errors import CloneFailed, DatabaseError
 from dct_celery.ports import DatabasePolicy, DatabaseSpec, DatabaseStats
 

@@ -12,7 +12,7 @@ from psycopg import sql
 from dct_celery.adapters.databases.postgres_session import PostgresSession, sqlstate
 from dct_celery.adapters.databases.postgres_signs import one_of
 from dct_celery.core import retry
-from dct_celery.core.names import born_limit
+from dct_celery.core.databases.names import born_limit
 from dct_celery.core.retry import Retry
 from dct_celery.errors import CloneFailed, DatabaseError
 

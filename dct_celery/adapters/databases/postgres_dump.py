@@ -25,8 +25,8 @@ from psycopg import sql
 from dct_celery.adapters.databases.postgres_copy import Surroundings
 from dct_celery.adapters.databases.postgres_session import PostgresSession
 from dct_celery.adapters.databases.postgres_state import read_state
-from dct_celery.core.names import born_limit
-from dct_celery.core.serverfault import fault_in
+from dct_celery.core.databases.names import born_limit
+from dct_celery.core.databases.server_fault import fault_in
 from dct_celery.errors import DatabaseError
 from dct_celery.ports import DatabaseSpec
 from dct_celery.security.files import replacing

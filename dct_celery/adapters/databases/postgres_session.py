@@ -11,8 +11,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from dct_celery.core.names import REGISTRY
-from dct_celery.core.serverfault import fault_in
+from dct_celery.core.databases.names import REGISTRY
+from dct_celery.core.databases.server_fault import fault_in
 from dct_celery.errors import DatabaseError, ServerFault
 from dct_celery.ports import DatabasePolicy, DatabaseSpec, DatabaseStats
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from dct_celery.core.serverfault import fault_in
+from dct_celery.core.databases.server_fault import fault_in
 from dct_celery.errors import DatabaseError
 
 _PRAGMAS = ("user_version", "application_id", "encoding", "auto_vacuum")

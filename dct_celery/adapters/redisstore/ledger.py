@@ -13,9 +13,9 @@ import redis
 
 from dct_celery.adapters.redisstore import keys
 from dct_celery.adapters.redisstore.client import script, text, translating
-from dct_celery.core.events import ChunkCompleted, ChunkEnd
-from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk
+from dct_celery.core.run.events import ChunkCompleted, ChunkEnd
+from dct_celery.core.run.leases import LeaseRef
 from dct_celery.errors import StoreUnavailable, Superseded, Untrusted
 from dct_celery.ports import ABANDONED_MS, AVOID_MS, DISPATCHER_LEASE_MS, STALL_MS, StoredRun
 from dct_celery.protocol import stream

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dct_celery.adapters.source.index import MAX_FILE, MAX_INDEX, Index, TreeFile, TreeLink
-from dct_celery.core import secretfiles
+from dct_celery.core import secret_files
 from dct_celery.core.globs import Globs
 from dct_celery.core.ids import digest_of
 from dct_celery.errors import ConfigError, UsageError
@@ -134,7 +134,7 @@ def listing(taken: Snapshot) -> Iterator[str]:
 def warnings(taken: Snapshot) -> Iterator[str]:
     """What the user should know before it travels, a line each."""
     if taken.secrets:
-        yield secretfiles.warning([_shown(path) for path in taken.secrets])
+        yield secret_files.warning([_shown(path) for path in taken.secrets])
     if taken.unused:
         patterns = ", ".join(map(_shown, taken.unused))
         yield f"include {patterns} matches no file; is it relative to {taken.root}, and has it been built?"
@@ -160,11 +160,11 @@ def _entry(root: Path, path: str, *, git_modes: bool) -> TreeFile | TreeLink | N
 
 
 def _is_secret(root: Path, path: str) -> bool:
-    if not secretfiles.may_be_key(path):
-        return secretfiles.looks_secret(path)
+    if not secret_files.may_be_key(path):
+        return secret_files.looks_secret(path)
     try:
         with (root / path).open("rb") as file:
-            return secretfiles.is_private_key(file.read(secretfiles.HEAD))
+            return secret_files.is_private_key(file.read(secret_files.HEAD))
     except OSError:
         return False
 

@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import ClassVar
 
-from dct_celery.core.run import CLAIM_SECONDS
+from dct_celery.core.run.machine import CLAIM_SECONDS
 from tests.chaos.journal import Tail
 from tests.chaos.scene import REMOTE, Leased, Scene, Worker
 from tests.chaos.schedule import Kind

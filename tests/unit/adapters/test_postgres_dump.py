@@ -11,7 +11,7 @@ from psycopg import sql
 from dct_celery.adapters.databases import postgres_dump
 from dct_celery.adapters.databases.postgres_copy import Surroundings, _create, _value
 from dct_celery.adapters.databases.postgres_dump import Header, find_pg_dump, plain, read, write
-from dct_celery.core.names import born_limit
+from dct_celery.core.databases.names import born_limit
 from dct_celery.errors import DatabaseError
 
 HEADER = Header(

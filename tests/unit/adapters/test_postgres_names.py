@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dct_celery.adapters.databases.postgres import PostgresServer
-from dct_celery.core.marks import Mark
-from dct_celery.core.names import OURS, born_limit
+from dct_celery.core.databases.marks import Mark
+from dct_celery.core.databases.names import OURS, born_limit
 from dct_celery.errors import DatabaseError
 from dct_celery.ports import DatabaseSpec
 

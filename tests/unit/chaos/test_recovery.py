@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from dct_celery.core.run import CLAIM_SECONDS
+from dct_celery.core.run.machine import CLAIM_SECONDS
 from tests.chaos.faults.base import Fault
 from tests.chaos.faults.brokers import BrokerPurged
 from tests.chaos.faults.dispatchers import DispatcherStopped

@@ -9,7 +9,7 @@ import pytest
 
 from dct_celery.cli.interrupts import Interrupts
 from dct_celery.core.model import RunReport
-from dct_celery.core.runview import RunView
+from dct_celery.core.run.view import RunView
 from dct_celery.ports.reporting import Finished, Started
 from dct_celery.settings import Settings
 

@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 
-from dct_celery.core.marks import Mark
+from dct_celery.core.databases.marks import Mark
 from dct_celery.dispatcher import doctor
 from dct_celery.dispatcher.doctor import Finding
 from dct_celery.errors import DatabaseError, StoreUnavailable

@@ -11,10 +11,10 @@ from unittest.mock import Mock
 
 import pytest
 
-from dct_celery.core import events as ev
-from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk, Outcome
-from dct_celery.core.runview import RunView
+from dct_celery.core.run import events as ev
+from dct_celery.core.run.leases import LeaseRef
+from dct_celery.core.run.view import RunView
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.dispatcher.follow import Follower
 from dct_celery.dispatcher.journal import Journal

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from dct_celery.core.events import ChunkCompleted, Recorded
 from dct_celery.core.model import Chunk, Need, Outcome, Phase
-from dct_celery.core.records import TestRecord
+from dct_celery.core.run.events import ChunkCompleted, Recorded
+from dct_celery.core.run.records import TestRecord
 from dct_celery.dispatcher import journal as journals
 from dct_celery.dispatcher.journal import KEEP, Journal, open_journal
 from dct_celery.errors import ConfigError, UsageError

@@ -10,7 +10,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from dct_celery.core import events as ev
+from dct_celery.core.run import events as ev
 from dct_celery.dispatcher.journal import Journal
 from dct_celery.dispatcher.standing import PATIENCE, StandingRun
 from dct_celery.errors import StoreUnavailable, Superseded

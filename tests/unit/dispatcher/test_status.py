@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from dct_celery import __version__
-from dct_celery.core import events as ev
-from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk, FixtureRef, Need, Outcome, Phase, Verdict
-from dct_celery.core.records import Record
-from dct_celery.core.runview import RunView
+from dct_celery.core.run import events as ev
+from dct_celery.core.run.leases import LeaseRef
+from dct_celery.core.run.records import Record
+from dct_celery.core.run.view import RunView
 from dct_celery.dispatcher import status
 from dct_celery.dispatcher.status import RunStatus, RunWatch
 from dct_celery.errors import Untrusted, UsageError

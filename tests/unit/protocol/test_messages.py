@@ -10,11 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dct_celery.core import codec
-from dct_celery.core import events as ev
 from dct_celery.core.codec import MAX_INT
 from dct_celery.core.ids import CHUNK_ID
-from dct_celery.core.leaks import LeakKind, LeakRecord
-from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import (
     Chunk,
     Entry,
@@ -26,7 +23,10 @@ from dct_celery.core.model import (
     Outcome,
     Phase,
 )  # fmt: skip
-from dct_celery.core.records import PASSED, FixtureRecord, TestRecord
+from dct_celery.core.run import events as ev
+from dct_celery.core.run.leaks import LeakKind, LeakRecord
+from dct_celery.core.run.leases import LeaseRef
+from dct_celery.core.run.records import PASSED, FixtureRecord, TestRecord
 from dct_celery.errors import Untrusted
 from dct_celery.protocol import door as doors
 from dct_celery.protocol import runs, stream, workers

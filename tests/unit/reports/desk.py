@@ -6,9 +6,9 @@ import io
 import re
 from typing import Any
 
-from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Entry, Failure, FixtureVerdict, Outcome, Phase, RunReport, Verdict
-from dct_celery.core.runview import BusySlot, RunView
+from dct_celery.core.run.leases import LeaseRef
+from dct_celery.core.run.view import BusySlot, RunView
 from dct_celery.ports.reporting import (
     Finished,
     FixtureJudged,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dct_celery.core.model import FixtureRef, FixtureVerdict, Outcome, RunReport
-from dct_celery.core.runview import RunView
+from dct_celery.core.run.view import RunView
 from dct_celery.errors import UsageError
 from dct_celery.ports.reporting import (
     Failed,

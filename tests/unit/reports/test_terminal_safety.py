@@ -17,7 +17,7 @@ from dct_celery.core.model import (
     RunReport,
     Verdict,
 )
-from dct_celery.core.runview import RunView
+from dct_celery.core.run.view import RunView
 from dct_celery.reports.terminal import Terminal
 from tests.unit.reports.desk import Desk, verdict
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dct_celery.core.leaks import LeakKind, LeakRecord
 from dct_celery.core.model import Failure, FixtureRef, Outcome
+from dct_celery.core.run.leaks import LeakKind, LeakRecord
 from dct_celery.testproc import recorder as module
 from dct_celery.wire import messages
 from tests.support.inprocess import Bench

@@ -10,8 +10,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk, Need, Phase
+from dct_celery.core.run.leases import LeaseRef
 from dct_celery.ports import DatabaseSpec
 from dct_celery.settings import Settings
 from dct_celery.worker import chunkrun, slot_run

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from dct_celery.core.events import ChunkCompleted, Ended, Recorded, ReleaseReason
-from dct_celery.core.leaks import LeakKind, LeakRecord
 from dct_celery.core.model import FixtureRef, Outcome
-from dct_celery.core.records import TestRecord
+from dct_celery.core.run.events import ChunkCompleted, Ended, Recorded, ReleaseReason
+from dct_celery.core.run.leaks import LeakKind, LeakRecord
+from dct_celery.core.run.records import TestRecord
 from dct_celery.errors import DatabaseError, ProcessDied, ProtocolError, StoreUnavailable
 from dct_celery.protocol.leases import WriteAnswer
 from dct_celery.wire.messages import (

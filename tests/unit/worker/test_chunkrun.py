@@ -9,9 +9,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from dct_celery.core.events import Recorded
 from dct_celery.core.model import Chunk, Need, Outcome, Phase
-from dct_celery.core.records import TestRecord
+from dct_celery.core.run.events import Recorded
+from dct_celery.core.run.records import TestRecord
 from dct_celery.errors import ProcessDied, StoreUnavailable
 from dct_celery.ports import StoredRun
 from dct_celery.protocol.leases import OutstandingChunk

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dct_celery.core.marks import Mark
+from dct_celery.core.databases.marks import Mark
 from dct_celery.errors import CloneFailed, DatabaseError, ServerFault
 from dct_celery.worker.clone_maker import CLONE_TRIES, PRISTINE, CloneMaker
 from tests.unit.worker.house import BOOKS, HealingServer, House

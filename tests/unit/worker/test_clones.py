@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dct_celery.core.marks import Mark
+from dct_celery.core.databases.marks import Mark
 from dct_celery.errors import CloneFailed
 from dct_celery.worker.clones import FLUSHED, PRISTINE, ClonePool
 from tests.unit.worker.house import BOOKS, House

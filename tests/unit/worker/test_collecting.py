@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dct_celery.core.marks import Mark
+from dct_celery.core.databases.marks import Mark
 from dct_celery.errors import ConfigError, DatabaseError
 from dct_celery.ports import DatabaseSpec
 from dct_celery.settings import Settings

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dct_celery.core.marks import Mark
+from dct_celery.core.databases.marks import Mark
 from dct_celery.errors import DatabaseError
 from dct_celery.worker.janitor import GRACE_SECONDS, Collector, Result, Swept, sweep
 from tests.support.memory_database import MemoryDatabases, MemoryServer

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dct_celery.core import codec
-from dct_celery.core.leases import LeaseRef
+from dct_celery.core.run.leases import LeaseRef
 from dct_celery.errors import InfrastructureError
 from dct_celery.ports import DatabaseSpec
 from dct_celery.worker.layout import PublishedRun, RunFolder, WorkFolder

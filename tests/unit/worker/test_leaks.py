@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dct_celery.core.leaks import LeakKind, LeakRecord
+from dct_celery.core.run.leaks import LeakKind, LeakRecord
 from dct_celery.wire.messages import ChunkFinished
 from dct_celery.worker import leaks
 from dct_celery.worker.leaks import MAX_GROWTH, leaks_of, wears_out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dct_celery.core.names import OURS
+from dct_celery.core.databases.names import OURS
 from dct_celery.worker.naming import CloneNaming
 
 

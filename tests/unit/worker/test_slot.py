@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dct_celery.core import codec
-from dct_celery.core.events import ChunkReleased, Claimed, Ended, ReleaseReason
-from dct_celery.core.leases import LeaseRef
 from dct_celery.core.model import Chunk, Need, Phase
+from dct_celery.core.run.events import ChunkReleased, Claimed, Ended, ReleaseReason
+from dct_celery.core.run.leases import LeaseRef
 from dct_celery.protocol import stream
 from dct_celery.protocol.door import MAX_TEXT
 from dct_celery.protocol.runs import CancelOrder, ChunkHint

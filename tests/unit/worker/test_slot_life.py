@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dct_celery.core.leases import LeaseRef
+from dct_celery.core.run.leases import LeaseRef
 from dct_celery.protocol.runs import ChunkHint
 from dct_celery.wire.messages import ChunkFinished, TestFinished, TestStarted
 from dct_celery.worker.slot import AVOID_PAUSE, HAND_ON_PAUSE, WATCH_SECONDS, Slot

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dct_celery.core.events import ChunkCompleted, ChunkReleased, Ended, Recorded, ReleaseReason
 from dct_celery.core.model import Chunk, Need, Outcome, Phase
-from dct_celery.core.records import TestRecord
+from dct_celery.core.run.events import ChunkCompleted, ChunkReleased, Ended, Recorded, ReleaseReason
+from dct_celery.core.run.records import TestRecord
 from dct_celery.ports import StoredRun
 from dct_celery.protocol.leases import OutstandingChunk, WriteAnswer
 from dct_celery.wire.messages import TestFinished

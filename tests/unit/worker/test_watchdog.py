@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dct_celery.core.limits import FIXTURE_SECONDS
 from dct_celery.core.model import Chunk, Need, Phase
+from dct_celery.core.plan.limits import FIXTURE_SECONDS
 from dct_celery.wire.messages import ChunkFinished, FixtureFinished, FixtureStarted, Message, TestFinished, TestStarted
 from dct_celery.worker.watchdog import Overdue, Watchdog
 

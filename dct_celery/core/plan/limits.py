@@ -1,0 +1,53 @@
+"""How long a test or fixture may take, from what it took before: the exceptions to the floors that every slot knows.
+
+A limit is for what hangs, not for what is slow: it must never end a test that would have passed on a busy machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dct_celery.core.model import Manifest
+from dct_celery.core.plan.timings import Estimates
+
+#: Seconds that any test may take when nothing else is said (--test-timeout).
+TEST_SECONDS = 60.0
+#: The same for a test that was never timed: nobody knows yet whether it is slow.
+UNTIMED_SECONDS = 600.0
+#: Seconds that any class or module fixture, or the import of the project, may take (--fixture-timeout).
+FIXTURE_SECONDS = 300.0
+#: What a test or fixture may take, as a multiple of what it took before.
+PATIENCE = 10.0
+
+
+class Limits:
+    """Those tests and classes of a manifest that get more time than the floor. Without arguments there are none."""
+
+    def __init__(self, manifest: Manifest | None = None, estimates: Estimates | None = None) -> None:
+        self._tests: dict[int, float] = {}
+        self._fixtures: dict[int, float] = {}
+        if manifest is None or estimates is None:
+            return
+        for entry in manifest:
+            seconds = estimates.test(entry)
+            limit = UNTIMED_SECONDS if seconds is None else PATIENCE * seconds
+            if limit > TEST_SECONDS:
+                self._tests[entry.index] = round(limit, 1)
+            limit = PATIENCE * estimates.class_cost(entry.cls)
+            if limit > FIXTURE_SECONDS:
+                self._fixtures[entry.index] = round(limit, 1)
+
+    def base(self, indices: Iterable[int]) -> float:
+        """Seconds for every one of these tests that `tests` does not name."""
+        return min((self._tests.get(index, TEST_SECONDS) for index in indices), default=TEST_SECONDS)
+
+    def tests(self, indices: Iterable[int]) -> tuple[tuple[int, float], ...]:
+        """(index, seconds) of those that may take longer than `base`."""
+        indices = tuple(indices)
+        base = self.base(indices)
+        found = ((index, self._tests.get(index, TEST_SECONDS)) for index in indices)
+        return tuple((index, seconds) for index, seconds in found if seconds > base)
+
+    def fixture(self, indices: Iterable[int]) -> float:
+        """Seconds for the fixtures of these entries' classes; 0 where FIXTURE_SECONDS will do."""
+        return max((self._fixtures.get(index, 0.0) for index in indices), default=0.0)

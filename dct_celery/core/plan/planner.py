@@ -1,0 +1,310 @@
+"""The plan: which entries must stay together (atoms), and which of them go out next (chunks).
+
+Guided self-scheduling: slots ask when they are idle, and a chunk is half the fair share of what is left, so chunks
+fall in size towards the end and late slots find work. Nothing here knows slots by name, the clock or chance: the same
+questions in the same order get the same chunks.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dct_celery.core.model import Chunk, Entry, Manifest, Need, Phase
+from dct_celery.core.plan.limits import Limits
+from dct_celery.core.plan.timings import Estimates
+
+#: Phases are handed out in this order: what leaves a clone pristine comes before what spends it.
+PHASE_ORDER = (Phase.ISOLATED, Phase.NO_DATABASE, Phase.LOAD_FAILED, Phase.TRANSACTIONAL, Phase.UNMANAGED)
+_PHASE_RANK = {phase: rank for rank, phase in enumerate(PHASE_ORDER)}
+
+#: What ties entries together: a name of `Entry.keep_with` and the phase that it holds in.
+_Group = tuple[str, Phase]
+_Kind = tuple[Phase, Need, tuple[str, ...], tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Atom:
+    """Entries that must run in one test process, in canonical order; never split by a plan."""
+
+    #: Manifest indices, ascending, at least one.
+    indices: tuple[int, ...]
+    phase: Phase
+    need: Need
+    #: Predicted seconds, class fixtures included.
+    estimate: float
+    #: Sorted names: "port:N", "file:PATH".
+    locks: tuple[str, ...]
+    #: False if not one of its tests was ever timed.
+    known: bool
+    #: Aliases that the sequential run has flushed before it comes here, and those that it flushes itself.
+    flushed: tuple[str, ...] = ()
+    flushes: tuple[str, ...] = ()
+
+
+def atoms(manifest: Manifest, estimates: Estimates) -> tuple[Atom, ...]:
+    """The atoms of the manifest, ordered by their first index; every index is in exactly one.
+
+    Entries of one phase that share a name of `keep_with` are in one atom, and so are those that a
+    chain of such names connects.
+    """
+    first_flush: dict[str, int] = {}
+    for entry in manifest:
+        for alias in entry.databases if entry.flushes else ():
+            first_flush.setdefault(alias, entry.index)
+    return tuple(_atom(group, estimates, first_flush) for group in _groups(manifest))
+
+
+def lower_bound(atoms: Iterable[Atom], slots: int) -> float:
+    """Seconds that no plan for this many slots (at least 1) can beat: the fair share or the longest atom."""
+    estimates = [atom.estimate for atom in atoms]
+    return max(sum(estimates) / max(slots, 1), max(estimates, default=0.0))
+
+
+def _groups(manifest: Manifest) -> Iterable[list[Entry]]:
+    """The entries by what keeps them together, groups and members in manifest order."""
+    parents: dict[_Group, _Group] = {}
+    for entry in manifest:
+        first, *others = _names(entry)
+        root = _root(parents, (first, entry.phase))
+        for other in others:
+            parents[_root(parents, (other, entry.phase))] = root
+    groups: defaultdict[_Group, list[Entry]] = defaultdict(list)
+    for entry in manifest:
+        groups[_root(parents, (_names(entry)[0], entry.phase))].append(entry)
+    return groups.values()
+
+
+def _names(entry: Entry) -> tuple[str, ...]:
+    """At least one: an entry that nothing keeps with others is a group of its own."""
+    return entry.keep_with or (f"entry:{entry.index}",)
+
+
+def _root(parents: dict[_Group, _Group], group: _Group) -> _Group:
+    """The group that stands for all that are tied to this one (union-find).
+
+    Halves the path on its way, so that chains stay short.
+    """
+    while (parent := parents.setdefault(group, group)) != group:
+        parents[group] = group = parents[parent]
+    return group
+
+
+def _atom(group: Sequence[Entry], estimates: Estimates, first_flush: Mapping[str, int]) -> Atom:
+    phase = group[0].phase
+    flushed = _flushed_before(phase, group[0].index, first_flush)
+    times = [estimates.test(entry) for entry in group]
+    default = estimates.default(phase)
+    tests = sum(default if seconds is None else seconds for seconds in times)
+    classes = sum(estimates.class_cost(cls) for cls in dict.fromkeys(entry.cls for entry in group))
+    return Atom(
+        indices=tuple(entry.index for entry in group),
+        phase=phase,
+        need=_need(phase, flushed),
+        estimate=tests + classes,
+        locks=tuple(sorted({name for entry in group for name in entry.locks})),
+        # One is enough: a test that is always skipped is never timed, and its class is not new in every run for that.
+        known=any(seconds is not None for seconds in times),
+        flushed=flushed,
+        flushes=tuple(sorted({alias for entry in group if entry.flushes for alias in entry.databases})),
+    )
+
+
+def _flushed_before(phase: Phase, first: int, first_flush: Mapping[str, int]) -> tuple[str, ...]:
+    """Aliases that are empty when the sequential run comes to this atom (`first`: its first index), if it may notice."""
+    if phase not in (Phase.TRANSACTIONAL, Phase.UNMANAGED):
+        return ()
+    return tuple(sorted(alias for alias, index in first_flush.items() if index < first))
+
+
+def _need(phase: Phase, flushed: tuple[str, ...]) -> Need:
+    """What the sequential run's databases look like when it comes to an atom."""
+    if phase in (Phase.NO_DATABASE, Phase.LOAD_FAILED):
+        return Need.ANY
+    return Need.FLUSHED if flushed else Need.PRISTINE
+
+
+class Planner:
+    """Cuts chunks on demand. Every atom goes out exactly once; what comes back through `requeue` goes out first."""
+
+    def __init__(
+        self,
+        atoms: Iterable[Atom],
+        *,
+        chunk_seconds: float | None = None,
+        min_chunk_seconds: float = 0.5,
+        limits: Limits | None = None,
+    ) -> None:
+        ordered = sorted(atoms, key=_order)
+        self._cap = chunk_seconds
+        self._limits = limits or Limits()
+        self._floor = min_chunk_seconds
+        self._given = 0
+        self._retries: deque[Chunk] = deque()
+        #: First indices (they name the atom) of what is not cut yet. Atoms that were cut are dropped lazily elsewhere.
+        self._left = {atom.indices[0] for atom in ordered}
+        self._estimates = {atom.indices[0]: atom.estimate for atom in ordered}
+        self._seconds = sum(self._estimates.values())
+        #: What may share a chunk, in the order of handing out.
+        self._bins: defaultdict[_Kind, deque[Atom]] = defaultdict(deque)
+        for atom in ordered:
+            self._bins[_kind(atom)].append(atom)
+        # Two heaps. Their keys end in the atom's first index, which is unique, so atoms themselves are never compared.
+        self._heads = [(_order(queue[0]), queue[0]) for queue in self._bins.values()]
+        self._by_size = [((-atom.estimate, atom.indices[0]), atom) for atom in ordered]
+        heapq.heapify(self._heads)
+        heapq.heapify(self._by_size)
+
+    @property
+    def remaining_seconds(self) -> float:
+        """Predicted seconds of all that `next_chunk` has still to hand out, waiting retries included."""
+        fresh = max(self._seconds, 0.0) if self._left else 0.0
+        return fresh + sum(chunk.estimate for chunk in self._retries)
+
+    @property
+    def longest_seconds(self) -> float:
+        """Predicted seconds of the longest atom that is not cut yet; 0 where there is none."""
+        while self._by_size and self._by_size[0][1].indices[0] not in self._left:
+            heapq.heappop(self._by_size)
+        return self._by_size[0][1].estimate if self._by_size else 0.0
+
+    def next_chunk(self, slots: int, held_locks: frozenset[str]) -> Chunk | None:
+        """Cut the next chunk, or None if nothing is left or all that is left waits for one of `held_locks`.
+
+        `slots` is how many slots there are now (less than 1 counts as 1). First come retries, then atoms larger than
+        half the fair share (any phase), then phase by phase; never timed before longest before shorter.
+        """
+        for retry in self._retries:
+            if held_locks.isdisjoint(retry.locks):
+                self._retries.remove(retry)
+                return retry
+        # An atom below the floor is no reason to leave the phase, however little work is left.
+        share = max(self.remaining_seconds / (2 * max(slots, 1)), self._floor)
+        first = self._large_atom(share, held_locks) or self._atom_in_order(held_locks)
+        if first is None:
+            return None
+        return self._chunk(self._fill(first, share if self._cap is None else min(share, self._cap)))
+
+    def requeue(self, chunk: Chunk, indices: tuple[int, ...], *, fresh: bool, avoid: str = "") -> Chunk:
+        """Put what is left of a chunk in front of everything else, as a chunk with a new id and one attempt more.
+
+        `indices` is a non-empty part of the chunk's, chosen so that no class or module is torn; else raises ValueError.
+        `avoid` names the worker that should rather not get it.
+        """
+        left = tuple(sorted(set(indices)))
+        if not left or not set(left).issubset(chunk.indices):
+            raise ValueError(f"cannot requeue {indices} of chunk {chunk.id}: not a non-empty part of it")
+        retry = replace(
+            chunk,
+            id=self._new_id(),
+            indices=left,
+            **_state_of_rest(chunk, left),
+            attempt=chunk.attempt + 1,
+            estimate=chunk.estimate * len(left) / len(chunk.indices),
+            fresh=fresh,
+            avoid=avoid,
+            test_limit=self._limits.base(left),
+            limits=self._limits.tests(left),
+        )
+        self._retries.appendleft(retry)
+        return retry
+
+    def take(self, chunk: Chunk) -> None:
+        """A replay: this chunk has been cut, from atoms or as a retry. What it holds is not handed out again."""
+        # Ids are never used twice, and a retry of this replay may have been given the one that the chunk had.
+        self._given = max(self._given, int(chunk.id.removeprefix("c")))
+        left = [retry for retry in self._retries if retry.indices != chunk.indices]
+        self._retries = deque(replace(retry, id=self._new_id()) if retry.id == chunk.id else retry for retry in left)
+        for index in chunk.indices:
+            if index in self._left:
+                self._left.discard(index)
+                self._seconds -= self._estimates[index]
+
+    def _large_atom(self, share: float, held_locks: frozenset[str]) -> Atom | None:
+        """Take the longest free atom above `share`. At most 2 × slots are that long, so few are passed over."""
+        passed = []
+        found = None
+        while self._by_size and found is None and self._by_size[0][1].estimate > share:
+            item = heapq.heappop(self._by_size)
+            if item[1].indices[0] not in self._left:
+                continue
+            if held_locks.isdisjoint(item[1].locks):
+                found = item[1]
+            else:
+                passed.append(item)
+        for item in passed:
+            heapq.heappush(self._by_size, item)
+        return found
+
+    def _atom_in_order(self, held_locks: frozenset[str]) -> Atom | None:
+        """Take the first free atom in the order of handing out. Bins, not atoms, are passed over."""
+        passed = []
+        found = None
+        while self._heads and found is None:
+            item = heapq.heappop(self._heads)
+            head = self._head(_kind(item[1]))
+            if head is None:
+                continue
+            if head is not item[1]:
+                heapq.heappush(self._heads, (_order(head), head))
+                continue
+            if held_locks.isdisjoint(head.locks):
+                found = head
+            passed.append(item)
+        for item in passed:
+            heapq.heappush(self._heads, item)
+        return found
+
+    def _fill(self, first: Atom, target: float) -> list[Atom]:
+        """Take `first`, and its kin in order while they fit into `target` seconds."""
+        taken = [first]
+        total = first.estimate
+        self._left.discard(first.indices[0])
+        while (head := self._head(_kind(first))) is not None and total + head.estimate <= target:
+            taken.append(head)
+            total += head.estimate
+            self._left.discard(head.indices[0])
+        self._seconds -= total
+        return taken
+
+    def _head(self, kind: _Kind) -> Atom | None:
+        """First atom of the bin that is not cut yet."""
+        queue = self._bins[kind]
+        while queue and queue[0].indices[0] not in self._left:
+            queue.popleft()
+        return queue[0] if queue else None
+
+    def _chunk(self, taken: Sequence[Atom]) -> Chunk:
+        phase, need, flushed, locks = _kind(taken[0])
+        flushes = tuple(sorted({alias for atom in taken for alias in atom.flushes}))
+        indices = tuple(sorted(index for atom in taken for index in atom.indices))
+        estimate = sum(atom.estimate for atom in taken)
+        return Chunk(
+            self._new_id(), indices, phase, need, flushed=flushed, flushes=flushes, locks=locks, estimate=estimate,
+            test_limit=self._limits.base(indices), limits=self._limits.tests(indices),
+            fixture_limit=self._limits.fixture(indices),
+        )  # fmt: skip
+
+    def _new_id(self) -> str:
+        self._given += 1
+        return f"c{self._given}"
+
+
+def _kind(atom: Atom) -> _Kind:
+    return atom.phase, atom.need, atom.flushed, atom.locks
+
+
+def _order(atom: Atom) -> tuple[int, bool, float, int]:
+    """Never timed before timed (it may turn out long), then longest first, within the phase."""
+    return _PHASE_RANK[atom.phase], atom.known, -atom.estimate, atom.indices[0]
+
+
+def _state_of_rest(chunk: Chunk, left: tuple[int, ...]) -> dict[str, Any]:
+    """What a retry has to start from: once the first tests of a transactional chunk are done, their flush is, too."""
+    if chunk.phase is not Phase.TRANSACTIONAL or left[0] == chunk.indices[0]:
+        return {}
+    flushed = tuple(sorted({*chunk.flushed, *chunk.flushes}))
+    return {"flushed": flushed, "need": _need(chunk.phase, flushed)}

@@ -1,0 +1,74 @@
+"""Records: what one attempt says of a test or a fixture, as it travels from the test process to the dispatcher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dct_celery.core.codec import Count, Seconds
+from dct_celery.core.model import Entry, Failure, FixtureRef, FixtureVerdict, Outcome, Verdict
+from dct_celery.core.run.leases import LeaseRef
+
+
+@dataclass(frozen=True, slots=True)
+class TestRecord:
+    """A test of the manifest has ended. `seconds` by the monotonic clock of its host."""
+
+    __test__: ClassVar[bool] = False
+
+    index: Count
+    outcome: Outcome
+    seconds: Seconds
+    failures: tuple[Failure, ...] = ()
+    reason: str = ""
+    output: str = ""
+    sql: str = ""
+    covered_by: FixtureRef | None = None
+
+    def verdict(self, entry: Entry, lease: LeaseRef) -> Verdict:
+        return Verdict(
+            entry=entry,
+            outcome=self.outcome,
+            seconds=self.seconds,
+            worker=lease.worker,
+            slot=lease.slot,
+            attempt=lease.attempt,
+            failures=self.failures,
+            reason=self.reason,
+            output=self.output,
+            sql=self.sql,
+            covered_by=self.covered_by,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FixtureRecord:
+    """A class or module fixture has failed or skipped."""
+
+    fixture: FixtureRef
+    outcome: Outcome
+    failures: tuple[Failure, ...] = ()
+    reason: str = ""
+    output: str = ""
+
+    def verdict(self, lease: LeaseRef) -> FixtureVerdict:
+        return FixtureVerdict(
+            self.fixture,
+            self.outcome,
+            worker=lease.worker,
+            slot=lease.slot,
+            failures=self.failures,
+            reason=self.reason,
+            output=self.output,
+        )
+
+
+Record = TestRecord | FixtureRecord
+
+#: The record of a test that has passed and printed nothing, which is nearly every one, as it travels.
+PASSED = '{"kind":"TestFinished","index":%d,"outcome":"passed","seconds":%.6f}'
+#: Exactly that form, as a pattern: what fits it is JSON and a valid record, and need not be decoded to be believed.
+PASSED_FORM = (
+    r'\{"kind":"TestFinished","index":(0|[1-9][0-9]{0,14}),"outcome":"passed",'
+    r'"seconds":((?:0|[1-9][0-9]{0,8})\.[0-9]{6})\}'
+)

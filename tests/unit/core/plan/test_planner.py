@@ -1,0 +1,268 @@
+"""Chunks: nothing lost, split or locked twice; their order and size; and how near the plan comes to the lower bound."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dct_celery.core.model import Chunk, Manifest, Need, Phase
+from dct_celery.core.plan.planner import PHASE_ORDER, Atom, Planner, atoms, lower_bound
+from dct_celery.core.plan.timings import Estimates, Sample
+from tests.support.factories import Group, group, make_atom, make_manifest, make_samples, suites
+
+FREE: frozenset[str] = frozenset()
+SLOTS = st.integers(1, 9)
+
+
+def _drain(planner: Planner, slots: int) -> list[Chunk]:
+    chunks = []
+    while (chunk := planner.next_chunk(slots, FREE)) is not None:
+        chunks.append(chunk)
+    return chunks
+
+
+@given(suites(), SLOTS, st.sampled_from([None, 0.2, 5.0]))
+def test_every_index_is_in_exactly_one_chunk_and_no_class_is_split(
+    suite: tuple[Manifest, Estimates], slots: int, chunk_seconds: float | None
+) -> None:
+    # Given
+    manifest, estimates = suite
+    planner = Planner(atoms(manifest, estimates), chunk_seconds=chunk_seconds)
+    # When
+    chunks = _drain(planner, slots)
+    # Then
+    assert Counter(i for chunk in chunks for i in chunk.indices) == Counter(range(len(manifest)))
+    homes = defaultdict(set)
+    for chunk in chunks:
+        for index in chunk.indices:
+            homes[manifest[index].cls, manifest[index].phase].add(chunk.id)
+    assert all(len(ids) == 1 for ids in homes.values())
+    assert planner.next_chunk(slots, FREE) is None
+    assert planner.remaining_seconds == 0.0
+
+
+@given(suites(), SLOTS)
+def test_a_chunk_is_of_one_phase_one_need_and_one_set_of_locks(suite: tuple[Manifest, Estimates], slots: int) -> None:
+    # Given
+    plan = atoms(*suite)
+    kinds = {index: (atom.phase, atom.need, atom.locks) for atom in plan for index in atom.indices}
+    # When
+    chunks = _drain(Planner(plan), slots)
+    # Then
+    for chunk in chunks:
+        assert {kinds[index] for index in chunk.indices} == {(chunk.phase, chunk.need, chunk.locks)}
+        assert list(chunk.indices) == sorted(chunk.indices)
+    assert [chunk.id for chunk in chunks] == [f"c{number}" for number in range(1, len(chunks) + 1)]
+
+
+@given(suites(), SLOTS, st.randoms(use_true_random=False))
+def test_no_lock_is_ever_held_twice_and_nothing_waits_for_a_free_lock(
+    suite: tuple[Manifest, Estimates], slots: int, chance: random.Random
+) -> None:
+    # Given
+    manifest, estimates = suite
+    planner = Planner(atoms(manifest, estimates), chunk_seconds=1.0)
+    running: list[Chunk] = []
+    given: list[int] = []
+    while len(given) < len(manifest):
+        held = [lock for chunk in running for lock in chunk.locks]
+        # When
+        chunk = planner.next_chunk(slots, frozenset(held))
+        # Then
+        if chunk is None:
+            assert held
+        else:
+            assert not set(held) & set(chunk.locks)
+            running.append(chunk)
+            given += chunk.indices
+        if running and (chunk is None or len(running) == slots):
+            running.pop(chance.randrange(len(running)))
+    assert sorted(given) == list(range(len(manifest)))
+
+
+@given(suites(), SLOTS)
+def test_the_same_questions_get_the_same_chunks(suite: tuple[Manifest, Estimates], slots: int) -> None:
+    # Given
+    plan = atoms(*suite)
+    # When
+    first, second = _drain(Planner(plan), slots), _drain(Planner(reversed(plan)), slots)
+    # Then
+    assert first == second
+
+
+def test_what_was_never_timed_goes_first_then_the_longest() -> None:
+    # Given
+    plan = [
+        make_atom(0, 1.0),
+        make_atom(1, 3.0),
+        make_atom(2, 2.0),
+        make_atom(3, 0.1, known=False),
+        make_atom(4, 0.2, known=False),
+    ]
+    plan += [make_atom(number, 1.0) for number in range(5, 25)]
+    # When
+    chunks = _drain(Planner(plan, chunk_seconds=0.01), 1)
+    # Then
+    assert [chunk.indices[0] for chunk in chunks][:5] == [4, 3, 1, 2, 0]
+
+
+def test_phases_are_kept_apart_and_in_order() -> None:
+    # Given
+    plan = [make_atom(number, 0.4, phase) for number, phase in enumerate([*reversed(PHASE_ORDER)] * 50)]
+    # When
+    ranks = [PHASE_ORDER.index(chunk.phase) for chunk in _drain(Planner(plan), 2)]
+    # Then
+    assert ranks == sorted(ranks)
+    assert set(ranks) == set(range(len(PHASE_ORDER)))
+
+
+def test_an_atom_larger_than_half_the_fair_share_goes_first_whatever_its_phase() -> None:
+    # Given
+    plan = [make_atom(number, 1.0) for number in range(40)]
+    plan += [make_atom(40, 20.0, Phase.UNMANAGED), make_atom(41, 30.0, Phase.TRANSACTIONAL)]
+    # When
+    planner = Planner(plan)
+    first, second, third = (planner.next_chunk(4, FREE) for _ in range(3))
+    # Then
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    assert (first.indices, second.indices) == ((41,), (40,))
+    assert third.phase is Phase.ISOLATED
+
+
+def test_a_small_atom_never_draws_a_slot_out_of_its_phase() -> None:
+    # Given: all that is left is far less than one chunk
+    plan = [make_atom(0, 0.01), make_atom(1, 0.02, Phase.TRANSACTIONAL)]
+    # When
+    chunks = _drain(Planner(plan), 4)
+    # Then
+    assert [chunk.phase for chunk in chunks] == [Phase.ISOLATED, Phase.TRANSACTIONAL]
+
+
+def test_chunks_fall_from_half_the_fair_share_to_the_floor() -> None:
+    # Given
+    plan = [make_atom(number, 0.125) for number in range(800)]  # sums of eighths are exact
+    # When
+    sizes = [chunk.estimate for chunk in _drain(Planner(plan, min_chunk_seconds=1.0), 4)]
+    # Then
+    assert all(after <= before for before, after in pairwise(sizes))
+    assert sizes[0] == 12.5
+    assert set(sizes[-6:-1]) == {1.0}
+    assert sizes[-1] <= 1.0
+
+
+def test_a_chunk_grows_with_fewer_slots_and_no_slot_counts_as_one() -> None:
+    # Given
+    plan = [make_atom(number, 0.125) for number in range(80)]
+    # When
+    estimates = [Planner(plan).next_chunk(slots, FREE).estimate for slots in (4, 1, 0)]  # type: ignore[union-attr]
+    # Then
+    assert estimates == [1.25, 5.0, 5.0]
+
+
+def test_a_chunk_is_never_above_the_cap_but_for_a_single_atom() -> None:
+    # Given
+    plan = [make_atom(0, 7.0), *(make_atom(number, 0.3) for number in range(1, 100))]
+    # When
+    chunks = _drain(Planner(plan, chunk_seconds=1.0, min_chunk_seconds=5.0), 1)
+    # Then
+    assert chunks[0].indices == (0,)
+    assert all(chunk.estimate <= 1.0 for chunk in chunks[1:])
+
+
+def test_a_locked_atom_is_passed_over_until_its_lock_is_free() -> None:
+    # Given
+    plan = [make_atom(0, 9.0, locks=("port:1",)), make_atom(1, 5.0, locks=("port:1", "port:2")), make_atom(2, 0.1)]
+    planner = Planner(plan)
+    # When
+    held = frozenset({"port:1"})
+    chunks = [planner.next_chunk(2, held), planner.next_chunk(2, held), planner.next_chunk(2, FREE)]
+    # Then
+    assert [chunk and chunk.indices for chunk in chunks] == [(2,), None, (0,)]
+    assert planner.remaining_seconds == pytest.approx(5.0)
+
+
+def test_a_large_atom_that_waited_for_its_lock_goes_first_once_it_is_free() -> None:
+    # Given
+    plan = [make_atom(0, 9.0, Phase.UNMANAGED, locks=("port:1",)), *(make_atom(n, 1.0) for n in range(1, 20))]
+    planner = Planner(plan)
+    planner.next_chunk(4, frozenset({"port:1"}))
+    # When
+    chunk = planner.next_chunk(4, FREE)
+    # Then
+    assert chunk is not None
+    assert chunk.indices == (0,)
+
+
+def test_the_longest_goes_first_among_locked_and_free_atoms_of_a_phase() -> None:
+    # Given
+    plan = [make_atom(0, 1.0), make_atom(1, 5.0), make_atom(2, 3.0, locks=("port:1",))]
+    plan += [make_atom(number, 0.5) for number in range(3, 40)]
+    # When
+    chunks = _drain(Planner(plan, chunk_seconds=0.01), 1)
+    # Then
+    assert [chunk.indices[0] for chunk in chunks][:3] == [1, 2, 0]
+
+
+def test_a_plan_without_atoms_has_no_chunk() -> None:
+    # Given
+    planner = Planner(())
+    # When
+    chunk = planner.next_chunk(3, FREE)
+    # Then
+    assert chunk is None
+
+
+def _skewed_suite(seed: int) -> tuple[Manifest, Estimates]:
+    """Classes of all phases; test times over four orders of magnitude, some classes with a dear set-up."""
+    chance = random.Random(seed)
+    groups: list[Group] = []
+    for phase, classes in zip(PHASE_ORDER, (150, 60, 1, 40, 20), strict=True):
+        groups += [group(f"m{n % 17}.{phase}{n}", phase, chance.randint(1, 30)) for n in range(classes)]
+    manifest = make_manifest(*groups)
+    samples = make_samples(manifest, [chance.lognormvariate(-3.0, 1.8) for _ in manifest])
+    samples |= {f"c:{each.cls}": Sample(chance.expovariate(2.0), 1) for each in groups}
+    return manifest, Estimates(samples, manifest)
+
+
+def _makespan(plan: Sequence[Atom], slots: int) -> float:
+    """Seconds until the last slot is done, if every slot pulls when it is idle and estimates are exact."""
+    planner = Planner(plan)
+    idle_at = [0.0] * slots
+    while (chunk := planner.next_chunk(slots, FREE)) is not None:
+        heapq.heapreplace(idle_at, idle_at[0] + chunk.estimate)
+    return max(idle_at)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3, 8, 24, 100])
+@pytest.mark.parametrize("seed", range(5))
+def test_slots_that_pull_come_near_the_lower_bound(seed: int, slots: int) -> None:
+    # Given
+    plan = atoms(*_skewed_suite(seed))
+    # When
+    seconds = _makespan(plan, slots)
+    # Then: 5 % and one smallest chunk above what no plan can beat
+    assert seconds <= 1.05 * lower_bound(plan, slots) + 0.5
+
+
+def test_the_longest_atom_that_is_left_bounds_what_is_to_come() -> None:
+    # Given
+    planner = Planner([make_atom(0, 5.0), make_atom(1, 9.0), make_atom(2, 1.0)])
+    # Then
+    assert planner.longest_seconds == 9.0
+    # When: a replay knows that it went out
+    planner.take(Chunk("c1", (1,), Phase.ISOLATED, Need.PRISTINE))
+    # Then
+    assert planner.longest_seconds == 5.0
+    # When
+    planner.take(Chunk("c2", (0, 2), Phase.ISOLATED, Need.PRISTINE))
+    # Then
+    assert planner.longest_seconds == 0.0

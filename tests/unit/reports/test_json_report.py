@@ -1,0 +1,141 @@
+"""The JSON report's shape."""
+
+from __future__ import annotations
+
+import json
+import math
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dct_celery.core.model import Entry, Failure, FixtureRef, FixtureVerdict, Outcome, Phase, RunReport, Verdict
+from dct_celery.core.run.leaks import Leak, LeakKind
+from dct_celery.reports.json_report import to_dict
+
+ENTRY = Entry(0, "app.tests.T.test_a", "app.tests.T", "app.tests", Phase.ISOLATED, "app/tests.py", 7)
+ANY_TEXT = st.text(st.characters())
+
+
+def report(*verdicts: Verdict, **more: object) -> RunReport:
+    return RunReport("r1", verdicts, **{"fixtures": (), "exit_code": 0, **more})  # type: ignore[arg-type]
+
+
+def test_the_object_has_exactly_the_documented_keys() -> None:
+    # Given
+    wrong = (Failure("failure", "AssertionError", "1 != 2", "T"),)
+    before = Verdict(ENTRY, Outcome.ERROR, 0.5, "build-b", 0, failures=(Failure("error", "OSError", "", "T"),))
+    failed = Verdict(ENTRY, Outcome.FAILED, 0.25, "build-a", 1, 2, wrong, earlier=(before,))
+    fixture = FixtureVerdict(FixtureRef.parse("tearDownClass (app.tests.T)"), Outcome.ERROR, "build-a", 1)
+    slot = {"worker": "build-a", "slot": 1, "busy_seconds": 1.5, "chunks": 3, "unknown": "dropped"}
+    leak = Leak(LeakKind.THREAD, "lingers", "app.tests.T", "build-a", 1)
+
+    # When
+    data = to_dict(
+        report(
+            failed,
+            fixtures=(fixture,),
+            exit_code=1,
+            seconds={"wall": 2.0},
+            slots=(slot,),
+            note="n",
+            complete=False,
+            leaks=(leak,),
+        )
+    )
+
+    # Then
+    assert data == {
+        "version": 1,
+        "run": "r1",
+        "exit_code": 1,
+        "complete": False,
+        "note": "n",
+        "error": "",
+        "totals": {
+            "tests": 1,
+            "passed": 0,
+            "skipped": 0,
+            "xfailed": 0,
+            "xpassed": 0,
+            "failed": 1,
+            "error": 0,
+            "not_run": 0,
+            "flaky": 0,
+            "fixtures": 1,
+        },
+        "seconds": {"collect": 0.0, "snapshot": 0.0, "wait": 0.0, "run": 0.0, "finish": 0.0, "wall": 2.0},
+        "databases": {},
+        "slots": [{"worker": "build-a", "slot": 1, "busy_seconds": 1.5, "chunks": 3}],
+        "tests": [
+            {
+                "id": "app.tests.T.test_a",
+                "outcome": "failed",
+                "seconds": 0.25,
+                "worker": "build-a",
+                "slot": 1,
+                "attempt": 2,
+                "file": "app/tests.py",
+                "line": 7,
+                "covered_by": None,
+                "message": "AssertionError: 1 != 2",
+                "flaky": False,
+                "attempts": [{"outcome": "error", "seconds": 0.5, "worker": "build-b", "slot": 0, "message": "OSError"}],
+            }
+        ],
+        "fixtures": [{"id": "tearDownClass (app.tests.T)", "phase": "tearDownClass", "outcome": "error", "worker": "build-a"}],
+        "leaks": [{"kind": "thread", "what": "lingers", "by": "app.tests.T", "worker": "build-a", "slot": 1}],
+    }
+
+
+def test_a_test_that_passed_after_a_failure_is_passed_and_flaky() -> None:
+    # Given
+    failed = Verdict(ENTRY, Outcome.FAILED, worker="build-a", slot=1)
+
+    # When
+    data = to_dict(report(Verdict(ENTRY, Outcome.PASSED, earlier=(failed,)), Verdict(ENTRY, Outcome.PASSED)))
+
+    # Then
+    assert [(test["outcome"], test["flaky"], len(test["attempts"])) for test in data["tests"]] == [
+        ("passed", True, 1),
+        ("passed", False, 0),
+    ]
+    assert (data["totals"]["passed"], data["totals"]["flaky"]) == (2, 1)
+
+
+def test_a_message_is_one_line_without_colours() -> None:
+    # Given
+    skipped = Verdict(ENTRY, Outcome.SKIPPED, reason="\n\x1b[33mnot today\x1b[0m\nsecond line")
+
+    # When
+    [test] = to_dict(report(skipped))["tests"]
+
+    # Then
+    assert test["message"] == "not today"
+
+
+def test_seconds_that_json_has_no_word_for_are_zero() -> None:
+    # Given
+    odd = [math.nan, math.inf, -math.inf, -0.5]
+
+    # When
+    data = to_dict(report(*(Verdict(ENTRY, Outcome.PASSED, seconds) for seconds in odd), seconds={"wall": math.nan}))
+
+    # Then
+    assert [test["seconds"] for test in data["tests"]] == [0.0] * 4
+    assert data["seconds"]["wall"] == 0.0
+
+
+@given(ANY_TEXT, ANY_TEXT, ANY_TEXT)
+@settings(database=None, deadline=None)
+def test_any_text_survives_a_strict_writer_and_reader(id_: str, reason: str, note: str) -> None:
+    # Given
+    entry = Entry(0, id_, "app.T", "app", Phase.ISOLATED)
+    data = to_dict(report(Verdict(entry, Outcome.SKIPPED, reason=reason), note=note))
+
+    # When
+    back = json.loads(json.dumps(data, ensure_ascii=True, allow_nan=False).encode("ascii"))
+
+    # Then
+    assert back == data
+    assert back["tests"][0]["id"] == id_
+    assert len(back["tests"][0]["message"].splitlines()) <= 1
