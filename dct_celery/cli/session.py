@@ -19,7 +19,7 @@ def conduct(settings: Settings, start: Start) -> int:
     """Runs it in front of the user; the exit code by I10. Raises DctError."""
     from dct_celery.cli.interrupts import Interrupts
     from dct_celery.reports import file_reporters
-    from dct_celery.reports.terminal import Terminal
+    from dct_celery.reports.terminal.terminal import Terminal
 
     def write_reports(of_run: Settings, report: RunReport) -> None:
         for file in file_reporters.of_settings(of_run, time.time):

@@ -12,19 +12,19 @@ from pathlib import Path
 
 from dct_celery.core.model import RunReport
 from dct_celery.errors import UsageError
-from dct_celery.reports import _masked, json_report
+from dct_celery.reports import json_report, masked
 from dct_celery.reports.junit import document
 from dct_celery.security import masking
 
 
 def write_junit(path: Path, report: RunReport, family: document.Family = "dct") -> None:
     """Replace `path` by the JUnit document; a reader sees the old file or the new one. Raises UsageError."""
-    _replace(path, document.render(_masked.report(report, masking.PROCESS), family=family))
+    _replace(path, document.render(masked.report(report, masking.PROCESS), family=family))
 
 
 def write_json(path: Path, report: RunReport) -> None:
     """Replace `path` by the JSON object of docs/json.md, in ASCII (escapes carry the rest). Raises UsageError."""
-    text = json.dumps(json_report.to_dict(_masked.report(report, masking.PROCESS)), ensure_ascii=True, allow_nan=False)
+    text = json.dumps(json_report.to_dict(masked.report(report, masking.PROCESS)), ensure_ascii=True, allow_nan=False)
     _replace(path, f"{text}\n".encode("ascii"))
 
 

@@ -20,7 +20,7 @@ from dct_celery.ports.reporting import (
     TestJudged,
     Warned,
 )
-from dct_celery.reports import _masked
+from dct_celery.reports import masked
 from dct_celery.security.masking import Masker
 
 
@@ -83,14 +83,14 @@ class Masked:
             case Failed(reason):
                 return replace(event, reason=mask(reason))
             case TestJudged(verdict):
-                return TestJudged(_masked.verdict(verdict, mask))
+                return TestJudged(masked.verdict(verdict, mask))
             case FixtureJudged(fixture):
-                return FixtureJudged(_masked.fixture(fixture, mask))
+                return FixtureJudged(masked.fixture(fixture, mask))
             case PartialReport(report):
-                return PartialReport(_masked.report(report, mask))
+                return PartialReport(masked.report(report, mask))
             case Finished(report):
-                return Finished(_masked.report(report, mask))
+                return Finished(masked.report(report, mask))
             case Started(_, _, _, so_far):
-                return replace(event, so_far=lambda: _masked.report(so_far(), mask))
+                return replace(event, so_far=lambda: masked.report(so_far(), mask))
             case _:
                 return event

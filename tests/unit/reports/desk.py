@@ -17,7 +17,7 @@ from dct_celery.ports.reporting import (
     Ticked,
     WorkersChanged,
 )
-from dct_celery.reports.terminal import Terminal
+from dct_celery.reports.terminal.terminal import Terminal
 from dct_celery.settings import Settings
 
 TRACEBACK = "Traceback (most recent call last):\n  ...\nAssertionError: 1 != 2\n"

@@ -18,7 +18,7 @@ from dct_celery.core.model import (
     Verdict,
 )
 from dct_celery.core.run.view import RunView
-from dct_celery.reports.terminal import Terminal
+from dct_celery.reports.terminal.terminal import Terminal
 from tests.unit.reports.desk import Desk, verdict
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from dct_celery.core.model import BAD_OUTCOMES, Failure, FixtureRef, FixtureVerdict, Outcome, RunReport, Verdict
 from dct_celery.core.text import one_line, plural, visible
-from dct_celery.reports._screen import Style, cells, cut
-from dct_celery.reports._words import HEADINGS, full_name, reruns, where
+from dct_celery.reports.terminal.screen import Style, cells, cut
+from dct_celery.reports.terminal.wording import HEADINGS, full_name, reruns, where
 
 _DOUBLE, _SINGLE = "=" * 70, "-" * 70
 #: Ids shown of each group that was not run, below verbosity 2.

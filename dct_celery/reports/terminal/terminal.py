@@ -14,10 +14,10 @@ from dct_celery.core.run.view import RunView
 from dct_celery.core.text import one_line, plural, strip_ansi, visible
 from dct_celery.ports import reporting
 from dct_celery.ports.reporting import ReportEvent, WorkersChanged
-from dct_celery.reports import _masked
-from dct_celery.reports import _words as words
-from dct_celery.reports._screen import Screen, Style, cells, cut, on, wants_colour
-from dct_celery.reports._summary import Summary
+from dct_celery.reports import masked
+from dct_celery.reports.terminal import wording as words
+from dct_celery.reports.terminal.screen import Screen, Style, cells, cut, on, wants_colour
+from dct_celery.reports.terminal.summary import Summary
 from dct_celery.security import masking
 
 #: Seconds between two paintings of the live line, and between two heartbeats.
@@ -145,7 +145,7 @@ class Terminal:
         """A test has its final verdict."""
         if self._verbosity < 1 or (self._verbosity == 1 and v.outcome not in BAD_OUTCOMES):
             return
-        v = _masked.verdict(v, self._mask)
+        v = masked.verdict(v, self._mask)
         if self._verbosity >= 2:
             outcome, reason = v.outcome, v.reason
             if v.covered_by in self._skipped:
@@ -157,7 +157,7 @@ class Terminal:
 
     def fixture(self, f: FixtureVerdict) -> None:
         """A class or module fixture did not simply pass."""
-        f = _masked.fixture(f, self._mask)
+        f = masked.fixture(f, self._mask)
         if f.outcome is Outcome.SKIPPED:
             self._skipped[f.fixture] = f.reason
         if self._verbosity >= 2:
@@ -193,7 +193,7 @@ class Terminal:
     def finish(self, report: RunReport) -> None:
         """The summary, with the slowest tests and a table of the run's parts where its settings ask for them."""
         self.close()
-        report = _masked.report(report, self._mask)
+        report = masked.report(report, self._mask)
         width = self._measure()
         summary = Summary(
             report,
@@ -269,7 +269,7 @@ class Terminal:
         if self._view.waiting:
             return self._screen.encodable(one_line(self._view.waiting))
         newest = self._view.newest
-        return "" if newest is None else self._screen.encodable(words.short_name(_masked.verdict(newest, self._mask)))
+        return "" if newest is None else self._screen.encodable(words.short_name(masked.verdict(newest, self._mask)))
 
     def _parts(self, *, bar: int) -> list[tuple[int, str, str]]:
         """(place, plain, painted) of each part, the most important first. Numbers keep their width: nothing jumps."""
