@@ -22,7 +22,7 @@ from dct_celery.adapters.embedded.valkey import EmbeddedValkey
 from dct_celery.security.files import try_lock
 from dct_celery.settings import OPTIONS, Settings
 
-#: Seconds for the worker to drop its clones and go: longer than `worker.host.Host.stop` takes at most.
+#: Seconds for the worker to drop its clones and go: longer than `worker.host.host.Host.stop` takes at most.
 _LEAVE = 45.0
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dct_celery.dispatcher.doctor import Finding
     from dct_celery.ports import DatabaseServer, DatabaseSpec, WorkerInfo
     from dct_celery.wire.messages import Loaded
-    from dct_celery.worker.janitor import Swept
+    from dct_celery.worker.databases.garbage_collector import Swept
 
 
 def collect_garbage(
@@ -32,7 +32,7 @@ def collect_garbage(
     refuses: then nothing was connected to.
     """
     from dct_celery.errors import DatabaseError
-    from dct_celery.worker.janitor import Swept, sweep
+    from dct_celery.worker.databases.garbage_collector import Swept, sweep
 
     loaded = _load_project(settings)
     _guard(loaded, settings)
@@ -222,7 +222,7 @@ def _servers(loaded: Loaded) -> Iterator[tuple[DatabaseSpec, str, DatabaseServer
 def _sqlite_folders(settings: Settings) -> Iterator[DatabaseServer]:
     """Of the workers that this machine has had: their SQLite databases are theirs alone."""
     from dct_celery.adapters.databases.sqlite import SqliteFolder
-    from dct_celery.worker.layout import WorkFolder
+    from dct_celery.worker.folders.work_folder import WorkFolder
 
     bases = [Path(settings.work_dir)] if settings.work_dir else sorted(cache_folder().glob("*"))
     for base in bases:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dct_celery.adapters.celeryqueue.app import App
     from dct_celery.protocol.runs import RunSpec
     from dct_celery.worker.services import WorkerServices
-    from dct_celery.worker.slot import Slot
+    from dct_celery.worker.slot.slot import Slot
 
 log = logging.getLogger("dct_celery.worker")
 _slots: dict[str, Slot] = {}
@@ -135,7 +135,7 @@ def _slot(settings: Settings, task: Any) -> Slot:
     from billiard.process import current_process
 
     from dct_celery.adapters.celeryqueue.queue import hand_on
-    from dct_celery.worker.slot import Slot
+    from dct_celery.worker.slot.slot import Slot
 
     name = task.request.hostname
     if name not in _slots:
@@ -148,7 +148,7 @@ def _slot(settings: Settings, task: Any) -> Slot:
 def _start_host(settings: Settings, worker: Any, runs: Any) -> Any:
     from celery.worker import state
 
-    from dct_celery.worker.host import Host
+    from dct_celery.worker.host.host import Host
 
     pool = worker.pool_cls.__module__
     if not pool.endswith("prefork"):
@@ -192,7 +192,7 @@ def _worker_services(settings: Settings, name: str) -> WorkerServices:
     from dct_celery.core.ids import is_run_id, is_worker_name
     from dct_celery.ports import DatabasePolicy
     from dct_celery.protocol.door import Door
-    from dct_celery.worker.layout import WorkFolder
+    from dct_celery.worker.folders.work_folder import WorkFolder
     from dct_celery.worker.services import WorkerServices
 
     store = client.connect(settings.store)

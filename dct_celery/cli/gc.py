@@ -18,7 +18,7 @@ from dct_celery.errors import InfrastructureError
 from dct_celery.settings import load
 
 if TYPE_CHECKING:
-    from dct_celery.worker.janitor import Result, Swept
+    from dct_celery.worker.databases.garbage_collector import Result, Swept
 
 _EPILOG = """Only databases with a name of our pattern and a mark of ours are ever dropped. Exit code 7: some could not be."""
 

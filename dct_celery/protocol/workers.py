@@ -36,7 +36,7 @@ class WorkerInfo:
     trouble: str = ""
     #: Its machine's Unix time at this beat, 0 where it does not say; for people alone, nothing is decided by it.
     wall: float = 0.0
-    #: Its surroundings, see `worker.about`.
+    #: Its surroundings, see `worker.host.machine_facts`.
     about: dict[str, str] = field(default_factory=dict)
     #: On the store's clock: nobody can keep a worker alive that has ended.
     expires_ms: Count = 0

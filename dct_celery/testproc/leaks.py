@@ -1,7 +1,7 @@
 """What tests leave inside their process: threads and listening sockets end its use, a changed state is put back.
 
 Looked at after each class, so that it can be named, with functions that are bound before any test can patch them. Nothing
-here starts a thread, forks or collects garbage. Processes are found from outside: see worker.strays.
+here starts a thread, forks or collects garbage. Processes are found from outside: see worker.processes.strays.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from dct_celery.protocol.door import Door
 from dct_celery.protocol.runs import RunSpec
 from dct_celery.settings import Settings
 from dct_celery.wire import messages
-from dct_celery.worker.layout import WorkFolder
+from dct_celery.worker.folders.work_folder import WorkFolder
 
 
 @dataclass(frozen=True, slots=True)

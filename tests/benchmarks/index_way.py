@@ -42,8 +42,8 @@ from dct_celery.protocol.runs import ChunkHint
 from dct_celery.protocol.workers import RunStage
 from dct_celery.testproc.channel import Channel
 from dct_celery.wire import messages
-from dct_celery.worker.chunkrun import ChunkRun
-from dct_celery.worker.testprocess import TestProcess
+from dct_celery.worker.processes.test_process import TestProcess
+from dct_celery.worker.slot.chunk_run import ChunkRun
 from tests.benchmarks.virtual_slots import POOL, RUN, VERSION, CountingConnection, Scene
 from tests.support.factories import KEY_ID, group, make_manifest, pool_door, run_door
 

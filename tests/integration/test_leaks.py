@@ -17,9 +17,9 @@ from dct_celery.adapters.clock import SystemClock
 from dct_celery.core.run.leaks import LeakRecord
 from dct_celery.errors import ProcessDied
 from dct_celery.wire import messages
-from dct_celery.worker.leaks import leaks_of, wears_out
-from dct_celery.worker.strays import end_marked
-from dct_celery.worker.testprocess import TestProcess
+from dct_celery.worker.processes.leaks import leaks_of, wears_out
+from dct_celery.worker.processes.strays import end_marked
+from dct_celery.worker.processes.test_process import TestProcess
 from tests.support.loaders import LoaderProcess, loader
 from tests.support.projects import make_project
 

@@ -13,7 +13,7 @@ import pytest
 from dct_celery.adapters.clock import SystemClock
 from dct_celery.errors import ProcessDied, ProtocolError
 from dct_celery.wire import messages
-from dct_celery.worker.testprocess import FORK_SECONDS, TestProcess
+from dct_celery.worker.processes.test_process import FORK_SECONDS, TestProcess
 from tests.support.fleet import until
 from tests.support.loaders import loader
 from tests.support.projects import make_project

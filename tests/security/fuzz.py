@@ -48,9 +48,9 @@ from dct_celery.protocol.stream import Reported
 from dct_celery.security.guards import Configured
 from dct_celery.security.signing import Keyring
 from dct_celery.wire import framing, messages
-from dct_celery.worker.ended import EndedRuns
-from dct_celery.worker.layout import RunFolder, WorkFolder
-from dct_celery.worker.spool import Spool, send_again, sweep
+from dct_celery.worker.folders.work_folder import RunFolder, WorkFolder
+from dct_celery.worker.host.ended_runs import EndedRuns
+from dct_celery.worker.slot.spool import Spool, send_again, sweep
 from tests.support.factories import make_entry, make_spec
 
 RUN, NONCE = "run-fuzz-1", "0123456789abcdef"

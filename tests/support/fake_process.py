@@ -1,4 +1,4 @@
-"""Fake of `worker.testprocess.TestProcess`: it says what a test has it say, and its silence takes
+"""Fake of `worker.processes.test_process.TestProcess`: it says what a test has it say, and its silence takes
 no time."""
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from dct_celery.errors import ProcessDied
 from dct_celery.wire import messages
-from dct_celery.worker.strays import Stray
+from dct_celery.worker.processes.strays import Stray
 from tests.support.fake_clock import FakeClock
 
 #: A message or an error; or what happens while the process says nothing for once.

@@ -13,7 +13,7 @@ from typing import TypeVar
 from dct_celery.adapters.clock import SystemClock
 from dct_celery.adapters.process import PipeProcess
 from dct_celery.wire import messages
-from dct_celery.worker.testprocess import TestProcess
+from dct_celery.worker.processes.test_process import TestProcess
 
 M = TypeVar("M", bound=messages.Message)
 

@@ -11,15 +11,15 @@ from click.testing import Result
 
 from dct_celery.cli import gc
 from dct_celery.settings import Settings
-from dct_celery.worker import janitor
-from dct_celery.worker.janitor import Swept
+from dct_celery.worker.databases import garbage_collector
+from dct_celery.worker.databases.garbage_collector import Swept
 from tests.unit.cli import desk
 
 Wait = Callable[[int, int], object]
-DROPPED = janitor.Result("test_orphan_1", "dropped", "its owner is gone: made by run a", 8_200_000)
-LEFT = janitor.Result("test_x", "left", "carries no mark of ours")
-DOUBTFUL = janitor.Result("test_y", "again", "may still be in the making; looked at again")
-FAILED = janitor.Result("test_z", "failed", "z is being accessed by other users")
+DROPPED = garbage_collector.Result("test_orphan_1", "dropped", "its owner is gone: made by run a", 8_200_000)
+LEFT = garbage_collector.Result("test_x", "left", "carries no mark of ours")
+DOUBTFUL = garbage_collector.Result("test_y", "again", "may still be in the making; looked at again")
+FAILED = garbage_collector.Result("test_z", "failed", "z is being accessed by other users")
 
 
 class Root:

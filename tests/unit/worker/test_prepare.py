@@ -1,4 +1,4 @@
-"""Claims about `worker.preparation`: the way from a run's specification to one that slots may claim chunks of, and each way in
+"""Claims about `worker.host.preparation`: the way from a run's specification to one that slots may claim chunks of, and each way in
 which a worker finds that it cannot take part."""
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from dct_celery.protocol.runs import DatabaseRules, ManifestSummary
 from dct_celery.protocol.workers import ShortReport, WorkerReport
 from dct_celery.settings import Settings
 from dct_celery.wire import messages
-from dct_celery.worker.layout import RunFolder, WorkFolder
-from dct_celery.worker.preparation import Preparation, Prepared, Refused
+from dct_celery.worker.folders.work_folder import RunFolder, WorkFolder
+from dct_celery.worker.host.preparation import Preparation, Prepared, Refused
 from dct_celery.worker.services import WorkerServices
 from tests.support.factories import make_spec, pool_door
 from tests.support.fake_clock import FakeClock
 from tests.support.memory_database import MemoryDatabases, MemoryServer
-from tests.unit.worker.house import Project
+from tests.unit.worker.databases.scene import Project
 
 RUN = "run-one"
 DIGEST = Manifest(()).digest

@@ -1,0 +1,426 @@
+"""Everything between "there is a run" and "slots may claim": code, loader, proof of equality, templates."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import logging
+import os
+import random
+import secrets
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TypeVar
+
+from dct_celery import __version__
+from dct_celery.core import retry
+from dct_celery.core.databases.usage import totals
+from dct_celery.core.plan.limits import FIXTURE_SECONDS
+from dct_celery.core.retry import Retry
+from dct_celery.errors import DatabaseError, LeaseLost, ServerFault, StoreUnavailable, Untrusted
+from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger, UserProcess
+from dct_celery.protocol import PROTOCOL_VERSION
+from dct_celery.protocol.runs import DatabaseRules, ManifestSummary, RunSpec
+from dct_celery.protocol.workers import ShortReport
+from dct_celery.security import guards
+from dct_celery.security.files import tail_of
+from dct_celery.wire import messages
+from dct_celery.worker.databases import denied
+from dct_celery.worker.databases.clone_maker import CloneMaker
+from dct_celery.worker.databases.clone_pool import ClonePool
+from dct_celery.worker.databases.liveness import Signs
+from dct_celery.worker.databases.naming import CloneNaming
+from dct_celery.worker.databases.templates import Templates
+from dct_celery.worker.folders.work_folder import PublishedRun, RunFolder
+from dct_celery.worker.host.system_checks import SystemChecks
+from dct_celery.worker.processes.test_process import TestProcess
+from dct_celery.worker.services import WorkerServices
+
+log = logging.getLogger("dct_celery.worker")
+T = TypeVar("T")
+E = TypeVar("E", bound=Exception)
+#: Version of what a template is, and of what its mark says; part of its key.
+FORMAT = 2
+#: Seconds at the end of a run for healing clones for the next one; then they are dropped.
+CLOSE_SECONDS = 5.0
+#: Seconds between two looks at a loader that is busy.
+_LOOK = 0.2
+#: Seconds that a server may be away before it has answered for the first time.
+CONNECT_SECONDS = 3.0
+#: Seconds that it may be away later.
+AWAY_SECONDS = 120.0
+#: Tries with a server that lacks something.
+TRIES = 4
+#: Seconds for which what is not signed by the run's dispatcher is taken for another's doing.
+BELIEF_SECONDS = 20.0
+#: Connections for each database that the worker itself needs now and then: locks, helpers, scratch databases.
+OWN_CONNECTIONS = 2
+#: Seconds before a store that is away is asked again.
+_STORE_PAUSE = 0.5
+
+
+def _spread_pause(failures: int) -> float:
+    """The tries of several workers are spread."""
+    return min(failures, 4) * random.uniform(0.5, 1.0)  # nosec
+
+
+#: Of what needs a database server that lacks something.
+SHORT = Retry(_spread_pause, TRIES)
+#: Of what needs a store that is away.
+STORE_AWAY = Retry(lambda failures: _STORE_PAUSE)
+#: Of what the store says and the run's dispatcher has not signed.
+DISBELIEVED = Retry(lambda failures: _STORE_PAUSE, seconds=BELIEF_SECONDS)
+#: Distributions whose version decides no verdict.
+_TOOLS = frozenset({"pip", "setuptools", "wheel", "uv", "dct-celery"})
+
+
+class Refused(Exception):
+    """This worker cannot take part: something differs from the dispatcher. `reason` is one line."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A run that slots of this worker may claim chunks of."""
+
+    loaded: messages.Loaded
+    specs: list[DatabaseSpec]
+    #: Key of the templates.
+    key: str
+    owner: str
+    serialized: dict[str, str] = field(default_factory=dict)
+    #: Seconds, by the run's options; None for the usual limits, 0 for none.
+    test_timeout: float | None = None
+    fixture_timeout: float | None = None
+    #: Slots that the database servers have room for.
+    slots: int = 1
+    #: reused | restored | built
+    templates: str = ""
+    #: Seconds of each step.
+    steps: dict[str, float] = field(default_factory=dict)
+
+    def published(self, nonce: str, signing_key: str) -> PublishedRun:
+        """What slots need. `nonce` and `signing_key` (its id): of the run's announcement."""
+        return PublishedRun(
+            nonce,
+            signing_key,
+            tuple(self.specs),
+            self.key,
+            self.owner,
+            self.serialized,
+            self.test_timeout,
+            self.fixture_timeout,
+            self.slots,
+        )
+
+
+class Preparation:
+    """Prepares one run on this worker. `over` is asked while waiting; when it says so, LeaseLost is raised."""
+
+    def __init__(
+        self,
+        services: WorkerServices,
+        run: str,
+        folder: RunFolder,
+        ledger: Ledger,
+        over: Callable[[], bool],
+        slots: int,
+    ) -> None:
+        self._services = services
+        self._clock = services.clock
+        self._run = run
+        self._folder = folder
+        self._ledger = ledger
+        self._over = over
+        self._slots = slots
+        self.process: UserProcess | None = None
+        self.pool: ClonePool | None = None
+        self.checks: SystemChecks | None = None
+        self._servers: dict[str, DatabaseServer] = {}
+        self._signs = Signs(services.clock)
+        self._forks = itertools.count(1)
+        #: Patterns of hosts, this worker's own among them.
+        self._denied: list[str] = []
+        self._steps: dict[str, float] = {}
+        self._since = self._clock.monotonic()
+
+    def prepare(self) -> Prepared:
+        """Raises Refused, ProjectError, DatabaseError or another DctError; whoever calls tells the dispatcher."""
+        spec = self._spec()
+        self._folder.create()
+        loaded = self._load(spec)
+        self._step("load")
+        log.info("run %s: %d tests loaded in %.2f s", self._run, loaded.count, loaded.seconds)
+        self._check_redis(loaded)
+        self._guard(loaded, spec.databases)
+        prepared = Prepared(loaded, [DatabaseSpec.from_dict(data) for data in loaded.databases], "", secrets.token_hex(8))
+        prepared.test_timeout, prepared.fixture_timeout = spec.test_timeout, spec.fixture_timeout
+        self._patiently(CONNECT_SECONDS, lambda: self._connect(prepared))
+        self._step("connect")
+        templates = self._templates(prepared)
+        anew = spec.databases.create_db
+        prepared.templates = self._patiently(AWAY_SECONDS, lambda: templates.ensure_pristine(anew=anew))
+        prepared.key = templates.key
+        self._step("templates")
+        self.pool = self._pool(prepared, templates, spec.databases.keep)
+        self.checks = SystemChecks(templates, self.pool, passed=prepared.templates == "built")
+        prepared.serialized = self._patiently(AWAY_SECONDS, templates.ensure_serialized)
+        self._step("serialize")
+        log.info("run %s: templates are %s", self._run, prepared.templates)
+        self._compare(loaded, self._manifest(), spec)
+        self._step("manifest")
+        prepared.steps = self._steps
+        return prepared
+
+    def _step(self, name: str) -> None:
+        now = self._clock.monotonic()
+        self._steps[name] = round(now - self._since, 4)
+        self._since = now
+
+    # -- databases ---------------------------------------------------------------------
+
+    def _patiently(self, seconds: float, step: Callable[[], T]) -> T:
+        """`step`, again after what was the server's fault; other workers may be luckier meanwhile. A server that is away is
+        waited for, for so long. Raises DatabaseError, LeaseLost."""
+
+        def rule(error: DatabaseError) -> Retry | None:
+            if error.fault is None:
+                return None
+            return away if error.fault is ServerFault.AWAY else SHORT
+
+        away = Retry(_spread_pause, seconds=seconds)
+        return self._retried(step, DatabaseError, rule)
+
+    def _persistently(self, step: Callable[[], T]) -> T:
+        """`step`, until the store answers: a restart of it is no reason to refuse a run. Raises LeaseLost."""
+        return self._retried(step, StoreUnavailable, lambda error: STORE_AWAY)
+
+    def _believed(self, what: str, read: Callable[[], T]) -> T:
+        """What `read` gives. Whoever announced the run has our key, so what is not signed with it is somebody else's, and its
+        dispatcher will put it right. Raises Refused when it does not, LeaseLost."""
+        try:
+            return self._retried(lambda: self._persistently(read), Untrusted, lambda error: DISBELIEVED, note=lambda error: None)
+        except Untrusted as error:
+            raise Refused(f"the run's {what} {error}") from error
+
+    def _retried(
+        self,
+        step: Callable[[], T],
+        errors: type[E],
+        rule: Callable[[E], Retry | None],
+        note: Callable[[Exception], object] | None = None,
+    ) -> T:
+        note = note or self._log_retry
+        return retry.call(step, errors, rule, monotonic=self._clock.monotonic, sleep=self._pause, note=note)
+
+    def _log_retry(self, error: Exception) -> None:
+        log.warning("run %s: trying again: %s", self._run, error)
+
+    def _pause(self, seconds: float) -> None:
+        """Raises LeaseLost as soon as the run is over."""
+        deadline = self._clock.monotonic() + seconds
+        while self._clock.monotonic() < deadline:
+            if self._over():
+                raise LeaseLost("the run is over")
+            self._clock.sleep(0.1)
+
+    def _guard(self, loaded: messages.Loaded, rules: DatabaseRules) -> None:
+        """The dispatcher has looked already; here the worker's own list of denied servers counts, too."""
+        settings = self._services.settings
+        configured = [guards.Configured.from_dict(data) for data in loaded.configured]
+        self._denied = [*rules.deny_hosts, *settings.deny_db_host]
+        deny = [*rules.deny, *settings.deny_database]
+        addresses = self._services.resolve(guards.hosts_to_resolve(configured, self._denied))
+        guards.check(configured, facts=loaded.facts, allow=rules.allow, deny=deny, deny_hosts=self._denied, addresses=addresses)
+
+    def _connect(self, prepared: Prepared) -> None:
+        """Servers that can be used, with a sign of life on each before anything is made there."""
+        for spec in prepared.specs:
+            if spec.alias not in self._servers:
+                server = self._services.server_for(spec)
+                denied.refuse_address(self._services, spec, server, self._denied)
+                self._servers[spec.alias] = server
+        self._services.folder.remember_servers(spec for spec in prepared.specs if spec.vendor != "sqlite")
+        self._signs.start()
+        for spec in prepared.specs:
+            self._servers[spec.alias].check()
+            if spec.alias not in self._signs:
+                self._signs.give(spec.alias, self._servers[spec.alias].sign_of_life(prepared.owner))
+        prepared.slots = self._check_capacity(prepared.specs)
+
+    def _check_capacity(self, specs: Sequence[DatabaseSpec]) -> int:
+        """Slots that fit. One budget per server: each takes a connection for its tests and one for its clones, per alias."""
+        aliases: dict[str, list[str]] = {}
+        for spec in specs:
+            aliases.setdefault(self._servers[spec.alias].where, []).append(spec.alias)
+        fit = self._slots
+        for where, members in aliases.items():
+            free, each = self._servers[members[0]].capacity(), 2 * len(members)
+            if free < each:
+                raise DatabaseError(
+                    f"{where} has {free} connections left, one slot needs {each}: "
+                    "raise its max_connections, or end other sessions"
+                )
+            here = slots_that_fit(self._slots, free, len(members))
+            if here < self._slots:
+                self._say_who_rests(where, free, each, self._slots - here)
+            fit = min(fit, here)
+        return fit
+
+    def _say_who_rests(self, where: str, free: int, each: int, number: int) -> None:
+        line = (
+            f"{number} of {self._slots} slots rest: {where} has {free} connections left, a slot needs {each}; "
+            f"raise its max_connections by {number * each}, or give this worker fewer slots (-c)"
+        )
+        log.warning("run %s: %s", self._run, line)
+        self._persistently(lambda: self._ledger.tell(self._services.name, ShortReport(line)))
+
+    def _templates(self, prepared: Prepared) -> Templates:
+        facts = [[spec.alias, sorted(self._servers[spec.alias].facts().items())] for spec in prepared.specs]
+        scope = str(self._services.folder.sqlite) + self._services.host if any(s.local for s in self._servers.values()) else ""
+        parts = [FORMAT, prepared.loaded.schema, facts, scope]
+        key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        cache = self._services.folder.template_cache(key)
+        return Templates(key, prepared.specs, self._servers, self._fork, cache, self._naming(prepared), self._clock, self._signs)
+
+    def _naming(self, prepared: Prepared) -> CloneNaming:
+        return CloneNaming(self._run, self._services.name, prepared.owner, self._services.settings.keep_days)
+
+    def _pool(self, prepared: Prepared, templates: Templates, keep: str) -> ClonePool:
+        flushed = set(prepared.loaded.flushes)
+        return ClonePool(
+            templates=templates,
+            specs=prepared.specs,
+            servers=self._servers,
+            folder=self._folder.clones,
+            maker=CloneMaker(templates, self._servers, self._folder.clones, self._naming(prepared), self._clock, "p"),
+            clock=self._clock,
+            # More slots than tests never come.
+            slots=min(prepared.slots, prepared.loaded.count),
+            flushes=frozenset(spec.alias for spec in prepared.specs if spec.names & flushed),
+            keep=keep,
+        )
+
+    def _spec(self) -> RunSpec:
+        spec = self._believed("specification", self._ledger.spec)
+        if spec is None:
+            raise LeaseLost("the run is over")
+        if spec.protocol != PROTOCOL_VERSION or spec.version != __version__:
+            raise Refused(f"the dispatcher runs dct_celery {spec.version}, this worker {__version__}")
+        return spec
+
+    def _load(self, spec: RunSpec) -> messages.Loaded:
+        root = self._persistently(lambda: self._services.code(spec))
+        os.mkfifo(self._folder.fork_fifo, 0o600)
+        load = messages.Load(
+            backend=spec.backend,
+            words=spec.words,
+            root=str(root),
+            directory=spec.directory,
+            sys_path=[os.path.normpath(root / entry) for entry in spec.sys_path],
+            collect_only=False,
+            fork_fifo=str(self._folder.fork_fifo),
+            template_depends=list(spec.databases.depends),
+        )
+        # A tree is never changed, so its bytecode may lie in it and make the next run's imports cheap.
+        own = {"PYTHONHASHSEED": spec.hash_seed, "PYTHONDONTWRITEBYTECODE": ""}
+        environment = self._services.user_environment(spec.environment, own)
+        python = self._services.settings.worker_python or sys.executable
+        with self._folder.loader_log.open("ab") as log:
+            self.process = self._services.start_process(python, load, environment, log)
+        answer = self._wait(self.process, FIXTURE_SECONDS if spec.fixture_timeout is None else spec.fixture_timeout)
+        if isinstance(answer, messages.Loaded):
+            return answer
+        assert isinstance(answer, messages.Fatal)
+        raise Refused(f"the suite cannot be built on this worker: {answer.message}", answer.detail)
+
+    def _wait(self, process: UserProcess, limit: float) -> messages.Message:
+        """The loader's answer. Raises Refused when it needs more than `limit` seconds (0: for ever)."""
+        spent = 0.0  # in looks, not by the clock: this worker may have been stopped for a while
+        while (answer := process.receive(timeout=_LOOK)) is None:
+            spent += _LOOK
+            if self._over():
+                raise LeaseLost("the run is over")
+            if 0 < limit < spent:
+                process.show_stacks()
+                process.kill()
+                text = tail_of(self._folder.loader_log)
+                raise Refused(f"building the suite took longer than {limit:g} s (--fixture-timeout)", text)
+        return answer
+
+    def _fork(self, purpose: str) -> TestProcess:
+        # Asked by two threads: a count that is taken in one step.
+        folder = self._folder.fork_folder(f"{purpose}-{next(self._forks)}")
+        return TestProcess(folder, self._folder.fork_fifo, {}, self._clock).start()
+
+    def _manifest(self) -> ManifestSummary:
+        while (manifest := self._believed("manifest", self._ledger.manifest)) is None:
+            if self._over():
+                raise LeaseLost("the run is over")
+            if self.pool is None or not self.pool.step():
+                self._clock.sleep(0.02)
+        return manifest
+
+    def _compare(self, loaded: messages.Loaded, manifest: ManifestSummary, spec: RunSpec) -> None:
+        different = differences(manifest.environment, loaded.environment, ignored=set(spec.ignore_packages))
+        if different:
+            raise Refused(
+                f"the environment differs from the dispatcher's: {'; '.join(different[:5])}"
+                + (f"; and {len(different) - 5} more" if len(different) > 5 else "")
+                + " (install the same versions, or --ignore-package NAME)"
+            )
+        if loaded.digest != manifest.digest:
+            raise Refused(
+                f"the suite differs from the dispatcher's: {loaded.count} tests on the worker, {manifest.count} on the "
+                f"dispatcher, manifest {loaded.digest[:12]} and {manifest.digest[:12]} (does collection depend on the machine?)"
+            )
+
+    def _check_redis(self, loaded: messages.Loaded) -> None:
+        shared = sorted(set(loaded.redis_in_use) & self._services.own_redis)
+        if shared:
+            raise Refused(
+                f"the project uses the Redis database {shared[0]}, which is our store; a FLUSHDB in a test would erase the run "
+                "(give the store a database of its own: --store redis://HOST/1)"
+            )
+
+    def close(self) -> None:
+        """Ends the loader with all its forks, and gives up or lays by what this run made here."""
+        if self.process is not None:
+            self.process.close(grace=2.0)
+        if self.checks is not None:
+            self.checks.join()  # its process has ended with the loader
+        try:
+            if self.pool is not None:
+                self.pool.close(self._clock.monotonic() + CLOSE_SECONDS)
+        finally:
+            # Without them, whatever is left is garbage for every collector.
+            self._signs.close()
+            for server in self._servers.values():
+                server.close()
+
+    def database_use(self) -> dict[str, float]:
+        """Running totals of what this process did with database servers: see core.databases.usage."""
+        return totals(asdict(server.stats) for server in self._servers.values())
+
+
+def slots_that_fit(slots: int, free: int, aliases: int) -> int:
+    """At least one, if the server has `free` connections left for so many databases of each slot."""
+    return max(1, min(slots, (free - OWN_CONNECTIONS * aliases) // (2 * aliases)))
+
+
+def differences(there: Mapping[str, str], here: Mapping[str, str], *, ignored: set[str]) -> list[str]:
+    """One text per name whose value differs between dispatcher (`there`) and worker (`here`)."""
+    left_out = {f"package:{name.lower().replace('_', '-')}" for name in _TOOLS | ignored}
+    names = sorted((set(there) | set(here)) - left_out)
+    return [
+        f"{name.partition(':')[2] or name} is {here.get(name, 'missing')} on the worker "
+        f"and {there.get(name, 'missing')} on the dispatcher"
+        for name in names
+        if there.get(name) != here.get(name)
+    ]

@@ -1,0 +1,299 @@
+"""One run on a worker, in a thread of its own.
+
+Its life: `_prepare` (and publish it to the slots, or refuse it), `_serve` until it is over, `_clean_up`. What is reported to the
+dispatcher while the store is away is reported when it is back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import traceback
+from collections.abc import Callable
+
+from dct_celery.core.databases.usage import Changes
+from dct_celery.errors import DatabaseError, DatabaseUnfit, DctError, LeaseLost, ProjectError, UsageError
+from dct_celery.ports import Announced
+from dct_celery.protocol.runs import RunState
+from dct_celery.protocol.workers import (
+    MAX_DETAIL,
+    CheckedReport,
+    FailedReport,
+    ReadyReport,
+    RefusedReport,
+    RunStage,
+    UsageReport,
+    WorkerReport,
+)
+from dct_celery.worker.health.slot_backoff import resting
+from dct_celery.worker.host.preparation import Preparation, Refused
+from dct_celery.worker.processes.strays import end_marked
+from dct_celery.worker.services import WorkerServices
+from dct_celery.worker.slot.spool import send_again
+
+log = logging.getLogger("dct_celery.worker")
+#: Seconds that a run is kept whose announcement is not renewed, and which was not closed: its dispatcher may be dead and another
+#: one adopt it, or the store may have been wiped and be told again.
+LINGER = 120.0
+#: Seconds that slots need to tell the store of chunks whose processes died with their loader.
+GIVE_BACK = 6.0
+#: Seconds that slots get to give back their clones when a run ends.
+RETIRE_SECONDS = 10.0
+#: Seconds between two looks at the clones when there is nothing to do, and between two words about their use or two looks for
+#: what is to be sent again.
+POOL_PAUSE, USE_SECONDS = 0.05, 1.0
+#: Seconds after which system checks begin although some slot has no clone yet.
+CHECKS_AFTER = 3.0
+
+
+class RunKeeper:
+    """One run on this worker, from announcement to the last trace, in a thread of its own."""
+
+    def __init__(self, services: WorkerServices, announced: Announced, slots: int, ready: Callable[[], None]) -> None:
+        run = announced.announcement.run
+        self.run = run
+        self.nonce = announced.announcement.nonce
+        self.state = RunStage.PREPARING
+        #: Slots that the database servers of this run have room for.
+        self.fit = slots
+        self._services = services
+        self._clock = services.clock
+        self._folder = services.folder.run(run)
+        self._signing_key = announced.key_id
+        door = services.door.of_run(run, self.nonce, announced.key_id)
+        self._ledger = services.ledger(run, door)
+        self._end = threading.Event()
+        self._preparation = Preparation(services, run, self._folder, self._ledger, self._end.is_set, slots)
+        self._ready = ready
+        self._changes = Changes()
+        #: What was reported of this worker's state; a store that was wiped is told again.
+        self._reports: list[WorkerReport] = []
+        #: Of them, what the store has still to be told.
+        self._due: list[WorkerReport] = []
+        #: Epoch of the run in the registry, and the one in which the store is told all that was reported.
+        self.announced = announced
+        self._told_epoch = announced.epoch
+        self._sent_at = 0.0
+        #: Monotonic seconds of the last sign of the run in the registry.
+        self.seen_at = self._clock.monotonic()
+        self._told_at = self._ready_at = 0.0
+        #: When the loader was found dead.
+        self._loader_died_at = 0.0
+        self._thread = threading.Thread(target=self._keep, name=f"run-{run}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def epoch(self) -> int:
+        return self.announced.epoch
+
+    def hear(self, announced: Announced) -> None:
+        """The run is in the registry. Only a newer announcement shows that its dispatcher lives."""
+        if announced.renews(self.announced):
+            self.announced, self.seen_at = announced, self._clock.monotonic()
+
+    def end(self) -> None:
+        """The run is over here. Returns at once; `join` waits for the clean-up."""
+        if self._end.is_set():
+            return  # the clean-up may be removing the folder: nothing more is written there
+        self._end.set()
+        self._folder.end()
+        process = self._preparation.process
+        if process is not None:
+            process.kill()  # whatever preparation, checks and pool wait for ends with it
+
+    def join(self, timeout: float) -> None:
+        self._thread.join(timeout)
+
+    def resting(self) -> list[str]:
+        """Why slots rest that the servers have room for."""
+        return resting(self._folder.resting, self._clock.monotonic()) if self.state is RunStage.READY else []
+
+    @property
+    def working(self) -> int:
+        return self.fit - len(self.resting())
+
+    @property
+    def ended(self) -> bool:
+        return self._end.is_set()
+
+    @property
+    def done(self) -> bool:
+        return not self._thread.is_alive()
+
+    def _keep(self) -> None:
+        try:
+            self._prepare()
+        except Exception as error:
+            log.exception("run %s", self.run)
+            self.state = RunStage.REFUSED
+            with contextlib.suppress(Exception):
+                said = f"internal error of the worker: {type(error).__name__}: {error}"
+                self._refuse(RefusedReport(said, _end_of(traceback.format_exc())))
+        try:
+            self._serve()
+        finally:
+            self.state = RunStage.OVER
+            self._clean_up()
+
+    def _serve(self) -> None:
+        while not self._clock.wait(self._end, 0.0 if self._tend() else POOL_PAUSE):
+            pass
+
+    @property
+    def stale(self) -> bool:
+        """Its announcement stands, and has not been renewed for too long."""
+        return self._clock.monotonic() - self.seen_at > LINGER
+
+    def still_wanted(self) -> bool:
+        """The registry names the run no more, or nothing new of it. Only a closed run is over at once. When this is False, the
+        run is over here for good: only a newer epoch of it begins anew."""
+        if self._ledger.state() is RunState.CLOSED:
+            return False
+        if self._clock.monotonic() - self.seen_at < LINGER:
+            return True
+        log.warning("run %s: nobody has cared for it for a long time; it is given up", self.run)
+        self._ledger.abandon()
+        return False
+
+    def _tell_again(self) -> None:
+        """What could not be said while the store was away; and all of it, where the store was wiped and has the run again."""
+        if self.epoch > self._told_epoch:
+            self._told_epoch, self._due = self.epoch, list(self._reports)
+        while self._due:
+            self._ledger.tell(self._services.name, self._due[0])
+            self._due.pop(0)
+
+    def _send_again(self) -> None:
+        # Once a second: an end that was told in the epoch before may be written down a moment later.
+        if self.epoch > 1 and self._clock.monotonic() - self._sent_at >= USE_SECONDS:
+            self._sent_at = self._clock.monotonic()
+            lease_ms = int(self._services.settings.lease_seconds * 1000)
+            if sent := send_again(self._folder.spool, self._ledger, self.epoch, lease_ms):
+                log.info("run %s: results of %s chunks are sent again", self.run, sent)
+
+    def _report(self, report: WorkerReport) -> None:
+        """Now, or when the store is back: a run waits for ever for a worker that has refused it without a report."""
+        self._reports.append(report)
+        self._due.append(report)
+        try:
+            self._tell_again()
+        except DctError as error:
+            log.warning("run %s: %s follows later: %s", self.run, type(report).__name__, error)
+
+    def _tend(self) -> bool:
+        """One step for the clones; False when there is nothing to do."""
+        try:
+            self._tell_again()
+            self._send_again()
+        except DctError as error:
+            log.warning("run %s: %s", self.run, error)
+        except Exception:  # a full disk, say: it must not end the run here
+            log.exception("run %s: what was said and sent before", self.run)
+        self._check_loader(self._clock.monotonic())
+        if self.state is RunStage.READY and (line := self._folder.refusal):
+            self._folder.unpublish()
+            self._refuse(RefusedReport(line, permanent=True))
+        pool = self._preparation.pool
+        if pool is None or self.state is not RunStage.READY:
+            return False
+        try:
+            busy = pool.step()
+            self._check()
+            self._tell_use()
+        except Exception:
+            log.exception("run %s: clones", self.run)
+            busy = False
+        return busy
+
+    def _check_loader(self, now: float) -> None:
+        """A loader that was killed (its memory is the largest here) takes all forks with it, and no slot can go on without it:
+        the run begins anew on this worker, once slots have given back what they had."""
+        process = self._preparation.process
+        if self.state is RunStage.READY and process is not None and not process.alive():
+            log.warning("run %s: the loader died; the run is prepared anew", self.run)
+            self.state, self._loader_died_at = RunStage.PREPARING, now
+            self._folder.unpublish()
+        if self._loader_died_at and now - self._loader_died_at > GIVE_BACK:
+            self._end.set()
+
+    def _check(self) -> None:
+        """System checks: begun once the slots have what they need, reported when they end."""
+        pool, checks = self._preparation.pool, self._preparation.checks
+        assert pool is not None
+        assert checks is not None
+        waited = self._clock.monotonic() - self._ready_at > CHECKS_AFTER
+        if (pool.filled or waited) and not pool.quiet:
+            with contextlib.suppress(DatabaseError):  # the pool has said so, and pauses
+                checks.start()
+        news = checks.news()
+        if isinstance(news, ProjectError):
+            self._refuse(FailedReport(str(news), _end_of(news.detail)))
+        elif isinstance(news, DctError):
+            self._refuse(RefusedReport(f"system checks could not be run: {news}", _end_of(news.detail)))
+        elif news:
+            self._report(CheckedReport())
+        if news:
+            checks.told()  # not before: the store may have been away
+
+    def _tell_use(self) -> None:
+        """What was done with the databases since the last word, now and then: a run that ends takes no more words."""
+        if self._clock.monotonic() - self._told_at < USE_SECONDS:
+            return
+        self._told_at = self._clock.monotonic()
+        if new := self._changes.since(self._preparation.database_use()):
+            self._ledger.tell(self._services.name, UsageReport(new))
+
+    def _prepare(self) -> None:
+        start = self._clock.monotonic()
+        try:
+            prepared = self._preparation.prepare()
+        except LeaseLost:
+            # Perhaps a store that was wiped, and is told again: then the run begins anew here.
+            self._end.set()
+        except Refused as refused:
+            self._refuse(RefusedReport(refused.reason, _end_of(refused.detail), permanent=True))
+        except ProjectError as error:
+            self._refuse(FailedReport(str(error), _end_of(error.detail)))
+        except DctError as error:
+            if not self._end.is_set():
+                permanent = isinstance(error, (UsageError, DatabaseUnfit))
+                self._refuse(RefusedReport(str(error), _end_of(error.detail), permanent))
+        else:
+            self.fit = prepared.slots
+            self._folder.publish(prepared.published(self.nonce, self._signing_key))
+            self.state = RunStage.READY
+            self._ready_at = self._clock.monotonic()
+            self._ready()
+            self._report(
+                ReadyReport(
+                    self._services.host,
+                    round(self._clock.monotonic() - start, 3),
+                    prepared.templates,
+                    checked=prepared.templates == "built",
+                    steps=prepared.steps,
+                )
+            )
+
+    def _refuse(self, report: RefusedReport | FailedReport) -> None:
+        log.warning("run %s is refused: %s", self.run, report.message)
+        self._report(report)
+        self.state = RunStage.REFUSED
+
+    def _clean_up(self) -> None:
+        self._folder.end()
+        deadline = self._clock.monotonic() + RETIRE_SECONDS
+        while self._folder.clones.in_use() and self._clock.monotonic() < deadline:
+            self._clock.sleep(0.05)
+        try:
+            self._preparation.close()
+        except Exception:
+            log.exception("run %s: what is left is collected later", self.run)
+        end_marked(self._folder.path, self._clock)
+        self._folder.remove()
+
+
+def _end_of(detail: str) -> str:
+    return detail[-MAX_DETAIL:]

@@ -1,0 +1,299 @@
+"""One chunk under one lease: from the claim to completed, released or lost."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from dct_celery.core.databases.server_fault import LAST_DOUBT, suspicion
+from dct_celery.core.model import Chunk, Failure, FixtureRef, Outcome
+from dct_celery.core.run.events import ChunkCompleted, ChunkEnd, ChunkReleased, ReleaseReason
+from dct_celery.core.run.leases import LeaseRef
+from dct_celery.errors import DatabaseError, DctError, ProcessDied, ProtocolError, ServerFault, StoreUnavailable
+from dct_celery.protocol.leases import WriteAnswer
+from dct_celery.protocol.workers import MAX_DETAIL
+from dct_celery.wire import messages
+from dct_celery.worker.health.circuit_breaker import Troubles
+from dct_celery.worker.processes.leaks import leaks_of, wears_out
+from dct_celery.worker.processes.post_mortem import MemoryTrouble, last_words
+from dct_celery.worker.processes.test_process import TestProcess
+from dct_celery.worker.services import WorkerServices
+from dct_celery.worker.slot.deadlines import Overdue, Watchdog
+from dct_celery.worker.slot.lease_keeper import LeaseKeeper
+from dct_celery.worker.slot.spool import Spool
+
+if TYPE_CHECKING:
+    from dct_celery.worker.slot.slot_run import SlotRun
+
+log = logging.getLogger("dct_celery.worker")
+#: A batch goes out when the oldest record in it is as old as the chunk says, or when it has this many characters.
+BATCH_SIZE = 128 * 1024
+#: Seconds between two looks at what may end a chunk from outside.
+LOOK_SECONDS = 0.05
+#: Seconds to try the last write of a chunk while the store is away; then the lease decides.
+STORE_PATIENCE = 120.0
+#: Seconds that a process which ran out of time gets to end by itself.
+TERM_SECONDS = 3.0
+#: Outcomes that a database server in trouble can make.
+_DOUBTFUL = frozenset({Outcome.FAILED, Outcome.ERROR, Outcome.XFAILED})
+#: Seconds of silence from which on the database servers are asked now and then whether they are there.
+_SILENCE = 3.0
+
+
+class ChunkRun:
+    """Drives the slot's test process through one chunk and streams its records."""
+
+    def __init__(self, slot_run: SlotRun, lease: LeaseRef, chunk: Chunk, services: WorkerServices, lease_ms: int) -> None:
+        self._slot_run = slot_run
+        self._chunk = chunk
+        self._lease = lease
+        self._services = services
+        self._clock = services.clock
+        self._lease_ms = lease_ms
+        self._spool = Spool(slot_run.folder.spool, lease)
+        self._batch: list[str] = []
+        self._batch_size = 0
+        self._batch_since = 0.0
+        self._looked_at = 0.0
+        self._start = self._clock.monotonic()
+        self._watchdog = Watchdog(chunk, slot_run.test_timeout, slot_run.fixture_timeout, self._start)
+        self._memory = MemoryTrouble()
+        #: The test process has its order: from then on its death is the chunk's affair, not the machine's.
+        self._begun = False
+
+    def execute(self) -> str:
+        """completed | released | lost"""
+        with LeaseKeeper(self._slot_run.ledger, self._lease, self._lease_ms, self._clock) as keeper:
+            self._keeper = keeper
+            try:
+                return self._follow(self._begin())
+            except ProcessDied as died:
+                return self._died(died)
+            except ProtocolError as error:
+                cause = f"garbage in the runner's channel: {error}"
+                return self._release(ReleaseReason.CRASH, cause, index=self._watchdog.index, fixture=self._watchdog.fixture)
+            except DctError as error:
+                if isinstance(error, DatabaseError) and not self._begun:
+                    return self._unready(error)
+                return self._release(ReleaseReason.DATABASE, str(error), error.detail)
+            except Exception as error:
+                # Kept, the lease would run out first, and nobody would count what this slot loses.
+                log.exception("chunk %s", self._chunk.id)
+                return self._release(ReleaseReason.LOADER, f"internal error of the worker: {type(error).__name__}: {error}")
+            finally:
+                self._spool.close()
+
+    def _begin(self) -> TestProcess:
+        """The test process, with its order. One that ended in between two chunks is nobody's loss: a fork is cheap."""
+        process = self._order()
+        if process is None:
+            log.warning("a test process ended between two chunks")
+            self._slot_run.retire(kill=True)
+            process = self._order()
+        if process is None:
+            raise ProcessDied("it ended before its first test")
+        self._begun = True
+        self._watchdog.begin(self._clock.monotonic())
+        return process
+
+    def _order(self) -> TestProcess | None:
+        """None when the process does not take its order."""
+        process = self._slot_run.process_for(self._chunk, lambda: self._keeper.lost or self._keeper.cancelled)
+        try:
+            process.send(messages.RunChunk(self._chunk.id, list(self._chunk.indices)))
+        except ProcessDied:
+            return None
+        return process
+
+    def _follow(self, process: TestProcess) -> str:
+        while True:
+            message = process.receive(timeout=LOOK_SECONDS)
+            now = self._clock.monotonic()
+            if message is not None:
+                self._watchdog.hear(message)
+            if isinstance(message, (messages.TestFinished, messages.FixtureFinished)):
+                self._record(message, process.raw, now)
+            elif isinstance(message, messages.ChunkFinished):
+                return self._complete(process, message)
+            elif isinstance(message, messages.Fatal):
+                return self._release(ReleaseReason.CRASH, message.message, message.detail)
+            if self._batch and (now - self._batch_since >= self._chunk.batch_seconds or self._batch_size >= BATCH_SIZE):
+                self._send()
+            # By the clock, not when the process is silent: fast tests are never silent until their chunk ends.
+            if now - self._looked_at >= LOOK_SECONDS:
+                self._looked_at = now
+                if outcome := self._interrupted(process, now, silent=message is None):
+                    return outcome
+
+    def _record(self, message: messages.TestFinished | messages.FixtureFinished, raw: bytes, now: float) -> None:
+        if message.outcome in _DOUBTFUL:
+            self._doubt(message)
+        text = raw.decode("ascii")
+        self._spool.add(text)
+        if not self._batch:
+            self._batch_since = now
+        self._batch.append(text)
+        self._batch_size += len(text)
+
+    def _doubt(self, message: messages.TestFinished | messages.FixtureFinished) -> None:
+        """Void is what a server made: it says nothing of the test, which runs again. Raises DatabaseError."""
+        if trouble := self._slot_run.canary.trouble():
+            raise DatabaseError(f"{message.kind} while {trouble}", fault=ServerFault.AWAY)
+        fault = suspicion(message.failures, message.reason)
+        if fault is None:
+            return
+        if fault is ServerFault.DISK or self._chunk.attempt < LAST_DOUBT or self._slot_run.canary.short():
+            self._slot_run.rest_now(f"the database server {fault}")
+            raise DatabaseError(f"{message.kind} while the database server {fault}", fault=fault)
+
+    def _send(self) -> bool:
+        """The batch into the stream, where the store is there; else it waits in spool and memory."""
+        if not self._batch:
+            return True
+        self._spool.flush()
+        try:
+            records = f"[{','.join(self._batch)}]"
+            answer = self._slot_run.ledger.append(self._lease, self._spool.seq, records, self._lease_ms)
+            if answer in (WriteAnswer.MOVED, WriteAnswer.GONE):
+                raise StoreUnavailable(self._follow_epoch(answer))
+        except StoreUnavailable as error:
+            log.warning("records of %s wait: %s", self._chunk.id, error)
+            self._batch_since = self._clock.monotonic() + 0.5
+            return False
+        self._keeper.note(answer)
+        self._batch, self._batch_size = [], 0
+        return answer is not WriteAnswer.LOST
+
+    def _follow_epoch(self, answer: WriteAnswer) -> str:
+        """The store has lost the run, and perhaps has it back: what it has to be told again goes before what is new."""
+        if answer is WriteAnswer.GONE:
+            return "the store has lost the run"
+        epoch = self._slot_run.ledger.epoch()
+        (journalled,) = self._slot_run.ledger.acknowledged([self._spool.key])
+        # Not before all is known: in the new epoch with the old batch, what was sent before would never be sent again.
+        self._lease = replace(self._lease, epoch=epoch)
+        self._batch = self._spool.after(journalled)
+        self._batch_size = sum(map(len, self._batch))
+        return f"the run is in its epoch {self._lease.epoch} now; {len(self._batch)} records are sent again"
+
+    # -- ends ------------------------------------------------------------------------
+
+    def _interrupted(self, process: TestProcess, now: float, *, silent: bool) -> str:
+        """Whatever ends a chunk from outside the test process; looked at every LOOK_SECONDS."""
+        if self._keeper.lost:
+            self._slot_run.retire(kill=True)
+            return "lost"
+        if self._keeper.cancelled:
+            return self._release(ReleaseReason.CANCELLED, "the run was stopped")
+        if self._drained(now):
+            return self._release(ReleaseReason.DRAIN, "the worker stops")
+        if self._watchdog.spent > _SILENCE:
+            self._slot_run.canary.watch()
+        overdue = self._watchdog.look(now, silent=silent)
+        return self._timed_out(process, overdue) if overdue else ""
+
+    def _drained(self, now: float) -> bool:
+        try:
+            since = os.stat(self._services.folder.draining).st_mtime
+        except OSError:
+            return False
+        return self._clock.wall() - since > self._services.settings.drain_seconds
+
+    def _timed_out(self, process: TestProcess, overdue: Overdue) -> str:
+        """Stacks first, while there is somebody to ask; then the verdict, and only then the end of the process."""
+        message, stacks = overdue.message, process.stacks(ask=True)
+        record = self._verdict(process, overdue, f"{message}\n\n{stacks}".rstrip())
+        if record is not None:
+            self._record(record, record.encode(), self._clock.monotonic())
+            self._send()
+        process.terminate(TERM_SECONDS)
+        if record is not None:
+            return self._release(ReleaseReason.TIMEOUT, message, index=overdue.index, fixture=overdue.fixture)
+        return self._release(ReleaseReason.SILENCE, f"a test process that said nothing {message}", stacks)
+
+    def _verdict(
+        self, process: TestProcess, overdue: Overdue, text: str
+    ) -> messages.TestFinished | messages.FixtureFinished | None:
+        """The record that the process itself cannot send; None when neither test nor fixture is to blame."""
+        failures = (Failure("error", "dct.TimedOut", overdue.message, text),)
+        output = process.last_output()
+        if overdue.fixture:
+            return messages.FixtureFinished(overdue.fixture, Outcome.ERROR, failures, output=output)
+        if overdue.index is None:
+            return None
+        return messages.TestFinished(overdue.index, Outcome.ERROR, self._watchdog.spent, failures, output=output)
+
+    def _died(self, died: ProcessDied) -> str:
+        process = self._slot_run.process
+        words = last_words(process) if process is not None else ""
+        if process is None or not self._begun or process.orphaned():
+            return self._release(ReleaseReason.LOADER, str(died), words)
+        cause = self._memory.explain(str(died), process.peak())
+        return self._release(ReleaseReason.CRASH, cause, words, index=self._watchdog.index, fixture=self._watchdog.fixture)
+
+    def _complete(self, process: TestProcess, message: messages.ChunkFinished) -> str:
+        self._slot_run.used(self._chunk)
+        leaks = leaks_of(process, self._chunk.indices, message, self._clock)
+        # What a chunk that was stopped left behind is open: transactions, patches.
+        if message.left or message.stopped or wears_out(process, leaks):
+            self._slot_run.retire()
+        return self._end(
+            ChunkCompleted(
+                busy_seconds=round(self._clock.monotonic() - self._start, 6),
+                class_seconds=message.class_seconds,
+                left=message.left,
+                stopped=message.stopped,
+                leaks=tuple(leaks),
+                databases=self._slot_run.database_use(),
+            )
+        )
+
+    def _unready(self, error: DctError) -> str:
+        """Nothing of the chunk has run: others may take it while this slot rests."""
+        self._slot_run.rest_now(str(error))
+        return self._release(ReleaseReason.UNREADY, str(error), error.detail)
+
+    def _release(
+        self,
+        why: ReleaseReason,
+        cause: str,
+        detail: str = "",
+        index: int | None = None,
+        fixture: FixtureRef | None = None,
+    ) -> str:
+        self._slot_run.retire(kill=True)
+        if why is ReleaseReason.LOADER:
+            Troubles(self._services.folder.troubles, self._clock).note(cause)
+        return self._end(
+            ChunkReleased(
+                why,
+                cause,
+                detail[-MAX_DETAIL:],
+                index,
+                fixture,
+                busy_seconds=round(self._clock.monotonic() - self._start, 6),
+                databases=self._slot_run.database_use(),
+            )
+        )
+
+    def _end(self, end: ChunkEnd) -> str:
+        """Records first, then the end: a holder that dies in between is reaped, and its records stand."""
+        completed = isinstance(end, ChunkCompleted)
+        if completed:
+            Troubles(self._services.folder.troubles, self._clock).clear()
+        deadline = self._clock.monotonic() + STORE_PATIENCE
+        while self._clock.monotonic() < deadline and not self._keeper.lost and not self._slot_run.folder.over:
+            try:
+                if self._send():
+                    answer = self._slot_run.ledger.end(self._lease, self._spool.seq, end)
+                    if answer in (WriteAnswer.MOVED, WriteAnswer.GONE):
+                        raise StoreUnavailable(self._follow_epoch(answer))
+                    self._spool.end(end, self._lease.epoch)
+                    self._slot_run.folder.note_done(self._lease.key, self._lease.epoch)
+                    return "completed" if completed else "released"
+            except StoreUnavailable as error:
+                log.warning("end of %s waits: %s", self._chunk.id, error)
+            self._clock.sleep(0.5)
+        return "lost"

@@ -1,0 +1,150 @@
+"""A slot: one pool child of the worker, which runs one chunk after the other.
+
+A message goes through these steps: `_enter` its run, `_claim` the chunk, `_has_run_here`,
+`_execute`. A thread, begun by `start`, leaves runs that have ended while the slot has nothing to
+do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from dct_celery.core.model import Chunk
+from dct_celery.core.run.events import ChunkReleased, ReleaseReason
+from dct_celery.core.run.leases import LeaseRef
+from dct_celery.errors import DctError, Untrusted
+from dct_celery.protocol.door import peek
+from dct_celery.protocol.leases import Claim, ClaimAnswer
+from dct_celery.protocol.runs import ChunkHint
+from dct_celery.worker.services import WorkerServices
+from dct_celery.worker.slot.chunk_run import ChunkRun
+from dct_celery.worker.slot.slot_run import SlotRun
+from dct_celery.worker.slot.spool import sweep
+
+log = logging.getLogger("dct_celery.worker")
+#: What becomes of a message that a resting slot received: it is handed on.
+RESTING = "resting"
+#: Seconds before a message is handed on: it must not race around among resting slots.
+HAND_ON_PAUSE = 0.2
+#: Seconds between two checks for runs that have ended.
+WATCH_SECONDS = 0.2
+#: Seconds of rest after a chunk that is better run on another worker: its message is coming round
+#: again, and the others should have a chance to take it.
+AVOID_PAUSE = 0.2
+
+
+class Slot:
+    """One lane of the worker. `run` is called by Celery, one message after the other."""
+
+    def __init__(self, services: WorkerServices, index: int, hand_on: Callable[[str, str], None]) -> None:
+        """`hand_on`: (run, message) -> somebody else gets the message."""
+        self._services = services
+        self._hand_on = hand_on
+        self._index = index
+        self._clock = services.clock
+        self._lease_ms = int(services.settings.lease_seconds * 1000)
+        self._runs: dict[str, SlotRun] = {}
+        self._busy = threading.Lock()
+        self._end = threading.Event()
+        self._warden = threading.Thread(target=self._watch, name="dct-slot", daemon=True)
+
+    def start(self) -> None:
+        """From now on runs that have ended are left."""
+        self._warden.start()
+
+    def run(self, message: Any) -> str:
+        """Runs the chunk that the message names, if this slot gets its lease; says what became of
+        it. `message` is whatever the broker has."""
+        try:
+            if not isinstance(message, str):
+                raise Untrusted("is no text")
+            run = peek(ChunkHint, message).run
+            with self._busy:
+                result = self._run(run, message)
+        except Untrusted as error:
+            log.warning("a message of the broker %s; it is passed over", error)
+            return "refused"
+        if result == RESTING:
+            self._hand_on(run, message)
+        return result
+
+    def _run(self, run: str, message: str) -> str:
+        slot_run = self._enter(run)
+        if slot_run is None:
+            return "no-run"
+        hint = slot_run.door.unseal(ChunkHint, message)
+        if not slot_run.may_claim():
+            self._clock.sleep(HAND_ON_PAUSE)
+            return RESTING
+        claim = self._claim(slot_run, hint)
+        if claim.lease is None or claim.chunk is None:
+            return claim.answer.value
+        if self._has_run_here(slot_run, claim.lease):
+            return ClaimAnswer.DONE.value
+        return self._execute(slot_run, claim.lease, claim.chunk)
+
+    def _enter(self, run: str) -> SlotRun | None:
+        """The run, if the worker's main process has it ready; one that it has begun anew is entered
+        anew."""
+        folder = self._services.folder.run(run)
+        state = folder.published()
+        known = self._runs.get(run)
+        if known is not None and (state is None or state.owner != known.owner):
+            self._runs.pop(run).close()
+        if state is None or folder.over:
+            return None
+        if run not in self._runs:
+            self._runs[run] = SlotRun(self._services, run, folder, self._index, state)
+        return self._runs[run]
+
+    def _claim(self, slot_run: SlotRun, hint: ChunkHint) -> Claim:
+        """Without a chunk where it is not this slot's to run."""
+        claim = slot_run.ledger.claim(
+            hint.chunk, hint.attempt, worker=self._services.name, slot=self._index, lease_ms=self._lease_ms
+        )
+        if claim.answer is ClaimAnswer.UNTRUSTED and claim.lease is not None:
+            log.warning("run %s: chunk %s in the store is not the one that the dispatcher has offered", slot_run.run, hint.chunk)
+            slot_run.ledger.end(claim.lease, 0, ChunkReleased(ReleaseReason.UNTRUSTED))
+            self._clock.sleep(AVOID_PAUSE)
+        elif claim.answer is ClaimAnswer.AVOID:
+            self._clock.sleep(AVOID_PAUSE)
+        return claim
+
+    def _has_run_here(self, slot_run: SlotRun, lease: LeaseRef) -> bool:
+        """A chunk that ran to its end in this epoch is on offer again."""
+        if slot_run.folder.done(lease.key) < lease.epoch:
+            return False
+        log.warning("run %s: chunk %s has run here and is on offer again; it is passed over", slot_run.run, lease.chunk)
+        self._clock.sleep(AVOID_PAUSE)
+        return True
+
+    def _execute(self, slot_run: SlotRun, lease: LeaseRef, chunk: Chunk) -> str:
+        result = ChunkRun(slot_run, lease, slot_run.once(chunk), self._services, self._lease_ms).execute()
+        with contextlib.suppress(DctError, OSError):
+            sweep(slot_run.folder.spool, slot_run.ledger)
+        return result
+
+    def _watch(self) -> None:
+        while not self._clock.wait(self._end, WATCH_SECONDS):
+            self._leave_ended()
+
+    def _leave_ended(self) -> None:
+        """Not while a chunk runs: it ends by itself."""
+        for run, slot_run in list(self._runs.items()):
+            if slot_run.folder.over and self._busy.acquire(blocking=False):
+                try:
+                    self._runs.pop(run).close()
+                except Exception:
+                    log.exception("run %s could not be left cleanly", run)
+                finally:
+                    self._busy.release()
+
+    def close(self) -> None:
+        """The pool child ends: nothing of it stays."""
+        self._end.set()
+        for run in list(self._runs):
+            self._runs.pop(run).close()

@@ -1,0 +1,287 @@
+"""One run in one slot: the test process, the clones that it works with, and when the slot rests.
+
+The life of a test process, in order: `_fork`, `SlotDatabases.take`, `_attach`, then chunks (`used`
+after each that ran to its end), then `retire`. `process_for` goes through the first three whenever
+what is there does not suit the next chunk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+
+from dct_celery.core import retry
+from dct_celery.core.databases.clone_state import CloneState
+from dct_celery.core.databases.server_fault import fault_in_answer
+from dct_celery.core.databases.usage import Changes, totals
+from dct_celery.core.model import Chunk
+from dct_celery.core.retry import Retry
+from dct_celery.errors import DatabaseError, DctError, ServerFault
+from dct_celery.ports import Clock, DatabaseServer, DatabaseSpec, Ledger
+from dct_celery.wire import messages
+from dct_celery.worker.databases.clone_maker import FLUSHED, PRISTINE, CloneMaker
+from dct_celery.worker.databases.naming import CloneNaming
+from dct_celery.worker.databases.server_probe import Canary
+from dct_celery.worker.databases.templates import Templates, identities
+from dct_celery.worker.folders.work_folder import PublishedRun, RunFolder
+from dct_celery.worker.health.slot_backoff import Permits, Rest
+from dct_celery.worker.processes.test_process import TestProcess
+from dct_celery.worker.services import WorkerServices
+
+log = logging.getLogger("dct_celery.worker")
+#: Seconds to attach: a project's own setup_databases may load rows.
+ATTACH_SECONDS = 600.0
+#: Seconds to wait for a database server that is away, the lease kept meanwhile.
+AWAY_SECONDS = 120.0
+#: Pauses, in seconds, before a server that has no connection left is asked again; then the slot
+#: rests.
+_SHORTAGE = (1.0, 2.0, 4.0)
+#: Seconds before a server that has ended our sessions is tried again.
+_BREATH = 0.5
+#: Seconds to wait for a spare in the making before making one oneself.
+SPARE_SECONDS = 120.0
+#: Seconds between two checks for such a spare.
+_SPARE_PAUSE = 0.005
+
+
+class SlotDatabases:
+    """The clones of one slot, and what the tests have done to them."""
+
+    def __init__(self, specs: Sequence[DatabaseSpec], maker: CloneMaker, clock: Clock) -> None:
+        self.servers = maker.servers
+        self._specs = specs
+        self._maker = maker
+        self._clock = clock
+        #: Alias -> name of the clone.
+        self._clones: dict[str, str] = {}
+        self._state = CloneState()
+        #: What the clones looked like when the test process had attached.
+        self._shapes: dict[str, str] = {}
+        self._waited = 0.0
+        self._changes = Changes()
+
+    def take(self, chunk: Chunk) -> dict[str, str]:
+        """Clones as the chunk needs them: alias -> name. Raises DatabaseError."""
+        began = self._clock.monotonic()
+        for spec in self._specs:
+            flushed = not spec.late_flush and not spec.names.isdisjoint(chunk.flushed)
+            self._clones[spec.alias] = self._take_one(spec, FLUSHED if flushed else PRISTINE)
+        self._waited += self._clock.monotonic() - began
+        return dict(self._clones)
+
+    def late_flushes(self, chunk: Chunk) -> list[str]:
+        """Aliases that the test process itself has to flush before the chunk."""
+        return [spec.alias for spec in self._specs if spec.late_flush and not spec.names.isdisjoint(chunk.flushed)]
+
+    def attached(self, chunk: Chunk) -> None:
+        """The test process has opened the clones for this chunk. Raises DatabaseError."""
+        self._shapes = self._shapes_now()
+        self._state = CloneState(chunk.flushed)
+
+    def used(self, chunk: Chunk) -> None:
+        """The chunk ran to its end on these clones."""
+        self._state = self._state.after(chunk)
+
+    def suit(self, chunk: Chunk) -> bool:
+        """The clones are as the chunk needs them."""
+        return self._state.suits(chunk) and self._healthy()
+
+    def retire(self) -> None:
+        """Gives the clones back to the pool; nothing is connected any more."""
+        for name in self._clones.values():
+            self._maker.folder.retire(name)
+        self._clones = {}
+
+    def use(self) -> dict[str, float]:
+        """What is new since the last call: see core.databases.usage."""
+        stats = (asdict(server.stats) for server in self.servers.values())
+        return self._changes.since(totals(stats, waited_seconds=self._waited))
+
+    def close(self) -> None:
+        for server in self.servers.values():
+            with contextlib.suppress(DctError):
+                server.close()
+
+    def _take_one(self, spec: DatabaseSpec, kind: str) -> str:
+        """A spare, or else a clone of one's own making; noted as this slot's."""
+        if spare := self._spare(spec.alias, kind):
+            return spare
+        if kind == FLUSHED:
+            self._maker.templates.ensure_flushed([spec.alias])
+        return self._maker.make(spec, kind)
+
+    def _spare(self, alias: str, kind: str) -> str | None:
+        """Waits for one that is in the making: two at a time would not be ready sooner."""
+        folder = self._maker.folder
+        deadline = self._clock.monotonic() + SPARE_SECONDS
+        while True:
+            # Asked before taking: between the two, a spare may be finished.
+            coming = folder.is_making(alias, kind) and self._clock.monotonic() < deadline
+            if name := folder.take_spare(alias, kind):
+                return name
+            if not coming:
+                return None
+            self._clock.sleep(_SPARE_PAUSE)
+
+    def _healthy(self) -> bool:
+        """The clones are there, and no test that rolls back has changed their schema, which no
+        rollback restores on MySQL. Tests that flush truncate tables, too, and what those find they
+        find in sequence."""
+        if self._state.used_by is not None:
+            return all(self.servers[alias].healthy(name) for alias, name in self._clones.items())
+        try:
+            return self._shapes_now() == self._shapes
+        except DatabaseError:
+            return False
+
+    def _shapes_now(self) -> dict[str, str]:
+        return {alias: self.servers[alias].shape(name) for alias, name in self._clones.items()}
+
+
+class SlotRun:
+    """One run in one slot, for as long as the worker's main process offers it."""
+
+    def __init__(self, services: WorkerServices, run: str, folder: RunFolder, slot: int, state: PublishedRun) -> None:
+        self.run = run
+        self.folder = folder
+        self.owner = state.owner
+        self.test_timeout = state.test_timeout
+        self.fixture_timeout = state.fixture_timeout
+        self.door = services.door.of_run(run, state.nonce, state.signing_key)
+        self.ledger: Ledger = services.ledger(run, self.door)
+        self._slot = slot
+        self._clock = services.clock
+        self._serialized = state.serialized
+        #: Chunks that were begun here. Only a store that was wiped, or that somebody meddles with,
+        #: gives one twice.
+        self._begun: set[str] = set()
+        self._databases = self._open_databases(services, state)
+        self._forks = 0
+        self._permits = Permits(folder.permits, state.slots)
+        self.rest = Rest(folder.resting / str(slot))
+        self.canary = Canary(self._databases.servers.values(), self._clock)
+        self.process: TestProcess | None = None
+
+    def _open_databases(self, services: WorkerServices, state: PublishedRun) -> SlotDatabases:
+        servers: dict[str, DatabaseServer] = {spec.alias: services.server_for(spec) for spec in state.specs}
+        naming = CloneNaming(self.run, services.name, state.owner, services.settings.keep_days)
+        cache = services.folder.template_cache(state.key)
+        templates = Templates(state.key, state.specs, servers, self._fork, cache, naming, self._clock)
+        maker = CloneMaker(templates, servers, self.folder.clones, naming, self._clock, self._slot)
+        return SlotDatabases(state.specs, maker, self._clock)
+
+    # -- before a chunk ----------------------------------------------------------------
+
+    def may_claim(self) -> bool:
+        """The servers have room for this slot, and it has not just failed to get its databases."""
+        return not self.rest.lasts(self._clock.monotonic()) and self._permits.have()
+
+    def once(self, chunk: Chunk) -> Chunk:
+        """The chunk as it is to run here: no class runs twice in one process."""
+        again = chunk.id in self._begun
+        self._begun.add(chunk.id)
+        return replace(chunk, fresh=True) if again else chunk
+
+    # -- the test process --------------------------------------------------------------
+
+    def process_for(self, chunk: Chunk, give_up: Callable[[], bool]) -> TestProcess:
+        """A test process whose clones suit the chunk. While a database server is away it waits,
+        unless `give_up` says that there is nothing to wait for any more. Raises DatabaseError,
+        ProcessDied."""
+        if self.process is None or not self._databases.suit(chunk) or self.canary.trouble():
+            self.retire()
+            self._renew_patiently(chunk, give_up)
+        assert self.process is not None
+        return self.process
+
+    def _renew_patiently(self, chunk: Chunk, give_up: Callable[[], bool]) -> None:
+        """A server that was away is waited for, one that was short of connections is asked a few
+        times more."""
+        pauses = iter(_SHORTAGE)
+        away = Retry(
+            lambda failures: _BREATH,
+            seconds=AWAY_SECONDS,
+            ready=lambda left: self.canary.wait(left, give_up),
+        )
+
+        def rule(error: DatabaseError) -> Retry | None:
+            self.retire(kill=True)
+            if give_up() or error.fault is ServerFault.DISK:
+                return None
+            if error.fault is ServerFault.CONNECTIONS:
+                pause = next(pauses, None)
+                return None if pause is None else Retry(lambda failures: pause)
+            return away if error.fault or self.canary.away() else None
+
+        retry.call(
+            lambda: self._renew(chunk),
+            DatabaseError,
+            rule,
+            monotonic=self._clock.monotonic,
+            sleep=self._clock.sleep,
+            note=lambda error: log.warning("run %s: waiting for a database server: %s", self.run, error),
+        )
+
+    def _renew(self, chunk: Chunk) -> None:
+        self.canary.remember()
+        self.process = self._fork(f"{self._slot}")
+        clones = self._databases.take(chunk)
+        self._attach(self.process, chunk, clones)
+
+    def _fork(self, purpose: str) -> TestProcess:
+        self._forks += 1
+        folder = self.folder.fork_folder(f"{purpose}-{self._slot}-{self._forks}")
+        temporary = self.folder.temporary(folder)
+        cache = self.folder.cache(self._slot)
+        environment = {"TMPDIR": str(temporary), "XDG_CACHE_HOME": str(cache), "DCT_SLOT": str(self._slot)}
+        return TestProcess(folder, self.folder.fork_fifo, environment, self._clock).start()
+
+    def _attach(self, process: TestProcess, chunk: Chunk, clones: dict[str, str]) -> None:
+        """Has the process connect its aliases to the clones. Raises DatabaseError when it cannot."""
+        servers = self._databases.servers
+        places = {alias: servers[alias].place(name) for alias, name in clones.items()}
+        late = self._databases.late_flushes(chunk)
+        question = messages.Attach(places, self._serialized, late, identities(servers))
+        answer = process.ask(question, messages.Attached, ATTACH_SECONDS, self.canary.watch)
+        if isinstance(answer, messages.Fatal):
+            self.retire()
+            if answer.reason == "elsewhere":
+                # On no slot of this worker will it be otherwise.
+                self.folder.refuse(answer.message)
+            fault = fault_in_answer(answer.message, answer.detail)
+            why = f"{answer.message} (the server {fault})" if fault else answer.message
+            raise DatabaseError(f"the test process could not attach: {why}", detail=answer.detail, fault=fault)
+        process.attached(answer.pid)
+        self._databases.attached(chunk)
+
+    def retire(self, *, kill: bool = False) -> None:
+        """Ends the test process and gives its clones back. Never raises: what becomes of them is
+        the pool's affair."""
+        if self.process is not None:
+            self.process.kill() if kill else self.process.finish()
+            self.process = None
+        self._databases.retire()
+
+    # -- after a chunk -----------------------------------------------------------------
+
+    def used(self, chunk: Chunk) -> None:
+        """The chunk ran to its end in the current process."""
+        self._databases.used(chunk)
+        self.rest.succeeded()
+
+    def rest_now(self, reason: str) -> None:
+        """Claims nothing for a while; others may."""
+        seconds = self.rest.begin(reason, self._clock.monotonic())
+        log.warning("run %s: slot %d rests for %.0f s: %s", self.run, self._slot, seconds, reason)
+
+    def database_use(self) -> dict[str, float]:
+        """What is new since the last call: see core.databases.usage."""
+        return self._databases.use()
+
+    def close(self) -> None:
+        """The run is over in this slot."""
+        self.retire(kill=True)
+        self._permits.give_back()
+        self._databases.close()

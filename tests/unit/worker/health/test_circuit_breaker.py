@@ -1,0 +1,99 @@
+"""A sick worker rests, longer each time, and is well again after one success."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dct_celery.worker.health.circuit_breaker import FAILURES, LONGEST_REST, REST_SECONDS, Breaker, Troubles
+from tests.support.fake_clock import FakeClock
+
+
+class TickingClock(FakeClock):
+    """A second passes with each look at it."""
+
+    def wall(self) -> float:
+        self.now += 1.0
+        return super().wall()
+
+
+@pytest.fixture
+def troubles(tmp_path: Path) -> Troubles:
+    return Troubles(tmp_path / "troubles", TickingClock())
+
+
+def test_a_few_failures_are_no_reason_to_rest(troubles: Troubles) -> None:
+    # Given
+    breaker = Breaker(troubles)
+    # When
+    for _ in range(FAILURES - 1):
+        troubles.note("no room on the server")
+    # Then
+    assert breaker.trouble(0.0) == ""
+
+
+def test_failures_in_a_row_are_and_the_last_is_named(troubles: Troubles) -> None:
+    # Given
+    breaker = Breaker(troubles)
+    # When
+    for number in range(FAILURES):
+        troubles.note(f"trouble {number}")
+    # Then
+    assert breaker.trouble(0.0).endswith(f"trouble {FAILURES - 1}")
+    assert breaker.trouble(REST_SECONDS - 0.1)
+    assert breaker.trouble(REST_SECONDS + 0.1) == ""
+
+
+def test_a_success_in_between_makes_the_row_begin_anew(troubles: Troubles) -> None:
+    # Given
+    breaker = Breaker(troubles)
+    for _ in range(FAILURES - 1):
+        troubles.note("no room on the server")
+    # When
+    troubles.clear()
+    troubles.note("no room on the server")
+    # Then
+    assert breaker.trouble(0.0) == ""
+
+
+def test_a_trial_that_fails_makes_the_next_rest_longer_up_to_a_limit(troubles: Troubles) -> None:
+    # Given
+    breaker = Breaker(troubles)
+    for _ in range(FAILURES):
+        troubles.note("no room on the server")
+    now, rests = 0.0, []
+    # When
+    for _ in range(6):
+        start = now
+        assert breaker.trouble(now)
+        while breaker.trouble(now):
+            now += 0.5
+        rests.append(now - start)
+        troubles.note("no room on the server")
+    # Then
+    assert rests == [5.0, 10.0, 20.0, 40.0, LONGEST_REST, LONGEST_REST]
+
+
+def test_a_trial_that_goes_well_ends_it(troubles: Troubles) -> None:
+    # Given
+    breaker = Breaker(troubles)
+    for _ in range(FAILURES):
+        troubles.note("no room on the server")
+    assert breaker.trouble(0.0)
+    # When
+    troubles.clear()
+    assert breaker.trouble(REST_SECONDS + 1) == ""
+    troubles.note("no room on the server")
+    # Then
+    assert breaker.trouble(REST_SECONDS + 2) == ""
+
+
+def test_two_failures_at_the_same_moment_are_two(tmp_path: Path) -> None:
+    # Given
+    clock = FakeClock()
+    # When
+    for _ in range(2):
+        Troubles(tmp_path, clock).note("no room on the server")
+    # Then
+    assert len(Troubles(tmp_path, clock).reasons()) == 2

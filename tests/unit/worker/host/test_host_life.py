@@ -1,0 +1,338 @@
+"""Claims about `worker.host.host`: its rounds, what it says of itself, and how it begins and ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dct_celery.errors import StoreUnavailable
+from dct_celery.ports import Announced
+from dct_celery.protocol.workers import RunStage, WorkerInfo
+from dct_celery.settings import Settings
+from dct_celery.worker.folders.work_folder import WorkFolder
+from dct_celery.worker.health.circuit_breaker import Troubles
+from dct_celery.worker.host import host as hosts
+from dct_celery.worker.host.host import AWAY, BEAT, LOOK, Host
+from tests.support.factories import NONCE, make_spec, pool_door, run_door
+from tests.support.fake_clock import FakeClock
+from tests.support.memory_ledger import MemoryLedger, MemoryRegistry, MemoryStore
+
+RUN = "run-one"
+
+
+class Registry(MemoryRegistry):
+    """Notes the beats; may be away."""
+
+    away = False
+
+    def __init__(self, store: MemoryStore, clock: FakeClock) -> None:
+        super().__init__(store, "pool", pool_door())
+        self._host_clock = clock
+        self.beats: list[float] = []
+        self.said: list[WorkerInfo] = []
+        self.left: list[str] = []
+
+    def active_runs(self) -> dict[str, Announced]:
+        if self.away:
+            raise StoreUnavailable("gone")
+        return super().active_runs()
+
+    def beat(self, info: WorkerInfo, horizon_seconds: float) -> None:
+        self.beats.append(self._host_clock.now)
+        self.said.append(info)
+        super().beat(info, horizon_seconds)
+
+    def leave(self, name: str) -> None:
+        self.left.append(name)
+
+
+class Keeper:
+    """Of a run that is ready as soon as it is kept."""
+
+    def __init__(self, services: Any, announced: Announced, slots: int, ready: Any) -> None:
+        self.announced, self.nonce, self.epoch = announced, announced.announcement.nonce, announced.epoch
+        self.state, self.fit, self.ended, self.stale, self.done = RunStage.READY, slots, False, False, True
+        self.started, self.joined, self.seen_at, self.reasons = False, -1.0, 0.0, list[str]()
+
+    def start(self) -> None:
+        self.started = True
+
+    def hear(self, announced: Announced) -> None: ...
+
+    def still_wanted(self) -> bool:
+        return False
+
+    def resting(self) -> list[str]:
+        return self.reasons
+
+    @property
+    def working(self) -> int:
+        return self.fit - len(self.reasons)
+
+    def end(self) -> None:
+        self.ended = True
+
+    def join(self, timeout: float) -> None:
+        self.joined = timeout
+
+
+class Collecting:
+    """Notes that it is started and stopped."""
+
+    def __init__(self, services: object) -> None:
+        self.calls: list[str] = []
+
+    def start(self) -> None:
+        self.calls.append("start")
+
+    def soon(self) -> None:
+        self.calls.append("soon")
+
+    def stop(self) -> None:
+        self.calls.append("stop")
+
+
+class Thread:
+    """Never runs."""
+
+    def __init__(self, **_: object) -> None:
+        self.started = False
+
+    def start(self) -> None:
+        self.started = True
+
+    def join(self, timeout: float) -> None: ...
+
+
+class Scene:
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock, self.store = FakeClock(), MemoryStore()
+        self.registry = Registry(self.store, self.clock)
+        self.folder = WorkFolder(folder / "work")
+        self.strays: list[Path] = []
+        for name, fake in (("RunKeeper", Keeper), ("Collecting", Collecting), ("about", lambda settings: {"python": "3.11"})):
+            monkeypatch.setattr(hosts, name, fake)
+        monkeypatch.setattr(hosts.threading, "Thread", Thread)
+        monkeypatch.setattr(hosts, "end_marked", lambda folder, clock: self.strays.append(folder) or 0)
+        self.busy = 0
+        services: Any = type("Services", (), {})()
+        services.clock, services.registry, services.folder, services.door = self.clock, self.registry, self.folder, pool_door()
+        services.name, services.host, services.settings = "build-a@host", "host", Settings()
+        services.ledger = lambda run, door: MemoryLedger(self.store, run, run_door(run))
+        services.broker = lambda: "id|redis://h"
+        self.host: Any = Host(services, 4, lambda: self.busy)
+
+    def announce(self) -> Any:
+        """A run, which the host keeps from its next round on."""
+        self.registry.announce(RUN, NONCE, 60)
+        self.host._round()
+        return self.host._keepers[RUN]
+
+    def run_for(self, seconds: float) -> None:
+        self.clock.at(seconds, self.host._stop.set)
+        self.host._loop()
+        self.host._stop.clear()
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    scene = Scene(tmp_path, monkeypatch)
+    yield scene
+    if hasattr(scene.host, "_lock"):
+        scene.host._lock.close()
+
+
+# -- rounds ------------------------------------------------------------------------------
+
+
+def test_the_registry_is_asked_often_and_told_once_a_second(scene: Scene) -> None:
+    # When
+    scene.run_for(5.05)
+    # Then
+    assert set(scene.clock.waits) == {LOOK}
+    gaps = [later - earlier for earlier, later in zip(scene.registry.beats, scene.registry.beats[1:], strict=False)]
+    assert len(scene.registry.beats) == 5
+    assert all(BEAT <= gap <= BEAT + 0.11 for gap in gaps)
+
+
+def test_a_run_is_kept_and_started_once(scene: Scene) -> None:
+    # When
+    keeper = scene.announce()
+    scene.run_for(3.0)
+    # Then
+    assert scene.host._keepers == {RUN: keeper}
+    assert keeper.started
+    assert scene.host.ready() == scene.host.active() == {RUN}
+
+
+def test_a_store_that_is_away_is_asked_less_often_and_no_run_is_given_up_for_it(scene: Scene) -> None:
+    # Given
+    keeper = scene.announce()
+    keeper.stale = True
+    scene.registry.away = True
+    scene.clock.waits.clear()
+    # When
+    scene.run_for(3.0)
+    # Then
+    assert set(scene.clock.waits[1:]) == {AWAY}
+    assert not keeper.ended
+    assert keeper.seen_at >= scene.clock.now - 1.0
+
+
+def test_a_store_that_is_back_is_told_at_once_that_the_worker_lives(scene: Scene) -> None:
+    # Given
+    scene.registry.away = True
+    scene.run_for(10.0)
+    # When
+    scene.registry.away = False
+    back = scene.clock.now
+    scene.run_for(1.0)
+    # Then
+    assert scene.registry.beats[0] <= back + AWAY
+    assert not scene.host._away
+
+
+def test_a_store_that_is_away_is_complained_of_once(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    # Given
+    scene.registry.away = True
+    # When
+    scene.run_for(10.0)
+    # Then
+    assert [record.message for record in caplog.records] == ["gone; trying again"]
+
+
+def test_a_fault_of_our_own_ends_no_worker(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    monkeypatch.setattr(scene.host, "_look", lambda: 1 // 0)
+    # When / Then
+    scene.run_for(1.0)
+    assert len(scene.clock.waits) > 5
+
+
+def test_a_run_without_worker_and_dispatcher_is_closed_after_its_time(scene: Scene) -> None:
+    # Given
+    ledger = MemoryLedger(scene.store, RUN, run_door())
+    ledger.open_run("01234567", make_spec())
+    scene.store.clock.ms += int((hosts.FORGOTTEN - 1) * 1000)
+    scene.run_for(2.0)
+    assert scene.store.runs[RUN].state == "open"
+    # When
+    scene.store.clock.ms += int((hosts.TURN + 1) * 1000)
+    scene.run_for(2.0)
+    # Then
+    assert scene.store.runs[RUN].state == "closed"
+
+
+# -- what it says ------------------------------------------------------------------------
+
+
+def test_a_beat_says_who_the_worker_is_and_what_it_does(scene: Scene) -> None:
+    # Given
+    scene.busy = 9  # messages that wait are no busy slots
+    scene.announce()
+    # When
+    (info,) = scene.registry.said
+    # Then
+    assert (info.name, info.host, info.slots, info.busy) == ("build-a@host", "host", 4, 4)
+    assert info.runs == {RUN: RunStage.READY}
+    assert info.wall == round(scene.clock.wall(), 3)
+    assert (info.about, info.broker) == ({"python": "3.11"}, "id|redis://h")
+
+
+def test_slots_that_rest_are_not_counted_and_a_worker_whose_slots_all_rest_has_trouble(scene: Scene) -> None:
+    # Given
+    keeper = scene.announce()
+    # When
+    keeper.reasons = ["no room"]
+    scene.run_for(1.5)
+    some = scene.registry.said[-1]
+    keeper.reasons = ["no room"] * 4
+    scene.run_for(1.5)
+    all_of_them = scene.registry.said[-1]
+    # Then
+    assert (some.slots, some.trouble) == (3, "")
+    assert (all_of_them.slots, all_of_them.trouble) == (1, "rests, since no slot gets its databases: no room")
+    assert scene.host.ready() == set()
+
+
+def test_a_sick_worker_offers_no_run_until_it_has_rested(scene: Scene) -> None:
+    # Given
+    scene.announce()
+    for _ in range(3):
+        Troubles(scene.folder.troubles, scene.clock).note("the loader died")
+    # When
+    scene.run_for(1.0)
+    resting = scene.host.ready()
+    scene.run_for(6.0)
+    # Then
+    assert (resting, scene.host.ready()) == (set(), {RUN})
+    assert scene.host.active() == {RUN}
+
+
+# -- beginning and end -------------------------------------------------------------------
+
+
+def test_nothing_happens_before_the_start(scene: Scene) -> None:
+    assert not scene.folder.base.exists()
+    assert scene.host._collecting.calls == []
+    assert not scene.host._thread.started
+
+
+def test_the_start_clears_what_an_earlier_life_left(scene: Scene) -> None:
+    # Given
+    scene.folder.run("run-old").create()
+    scene.folder.draining.touch()
+    Troubles(scene.folder.troubles, scene.clock).note("of yesterday")
+    # When
+    scene.host.start()
+    # Then
+    assert list(scene.folder.runs.iterdir()) == []
+    assert not scene.folder.draining.exists()
+    assert Troubles(scene.folder.troubles, scene.clock).reasons() == []
+    assert scene.strays == [scene.folder.runs]
+    assert scene.host._thread.started
+
+
+def test_a_folder_that_another_worker_uses_is_refused_and_left_as_it_is(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given
+    scene.host.start()
+    scene.folder.run("run-theirs").create()
+    other = Scene(tmp_path, monkeypatch)
+    # When / Then
+    with pytest.raises(SystemExit, match="another worker uses"):
+        other.host.start()
+    other.host._lock.close()
+    assert scene.folder.run("run-theirs").path.is_dir()
+
+
+def test_a_worker_that_stops_ends_its_runs_and_leaves(scene: Scene) -> None:
+    # Given
+    keeper = scene.announce()
+    # When
+    scene.host.stop()
+    # Then
+    assert keeper.ended
+    assert keeper.joined == 30.0
+    assert scene.registry.left == ["build-a@host"]
+    assert scene.host._collecting.calls == ["stop"]
+
+
+def test_a_worker_that_stops_without_its_store_does_not_wait_for_it(scene: Scene) -> None:
+    # When
+    scene.host.stop()
+    # Then
+    assert scene.registry.left == []
+
+
+def test_a_worker_that_is_told_to_stop_says_so_to_its_slots(scene: Scene) -> None:
+    # Given
+    scene.host.start()
+    # When
+    scene.host.drain()
+    # Then
+    assert scene.folder.draining.exists()

@@ -1,0 +1,117 @@
+"""Claims about `worker.host.system_checks`: system checks run once, again after a server's fault, and are told once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dct_celery.errors import CloneFailed, DatabaseError, DctError, ProjectError
+from dct_celery.worker.host.system_checks import SystemChecks
+
+
+class Pool:
+    """Gives clones unless it is told not to; notes what comes back."""
+
+    def __init__(self) -> None:
+        self.taken, self.back = 0, list[str]()
+        self.paused: list[DctError] = []
+        self.empty = False
+
+    def take_all(self) -> dict[str, str]:
+        if self.empty:
+            raise CloneFailed("disk full")
+        self.taken += 1
+        return {"default": f"test_{self.taken}"}
+
+    def give_back(self, names: Any) -> None:
+        self.back += list(names)
+
+    def pause(self, error: DctError) -> None:
+        self.paused.append(error)
+
+
+class Scene:
+    """Checks that find one of these after the other, then nothing."""
+
+    def __init__(self) -> None:
+        self.pool = Pool()
+        self.found: list[Exception] = []
+        templates: Any = type("Templates", (), {"run_checks": self._run})()
+        pool: Any = self.pool
+        self.checks = SystemChecks(templates, pool)
+
+    def _run(self, names: dict[str, str]) -> None:
+        if self.found:
+            raise self.found.pop(0)
+
+    def round(self) -> DctError | bool:
+        """The pool's thread once around; the checks have ended by then."""
+        self.checks.start()
+        self.checks.join()
+        return self.checks.news()
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+def test_checks_that_pass_are_news_until_they_are_told(scene: Scene) -> None:
+    # When / Then
+    assert scene.round() is True
+    assert scene.checks.news() is True
+    scene.checks.told()
+    assert scene.checks.news() is False
+    # And they do not run again
+    scene.round()
+    assert scene.pool.taken == 1
+    assert scene.pool.back == ["test_1"]
+
+
+def test_what_they_find_is_news(scene: Scene) -> None:
+    # Given
+    scene.found = [ProjectError("W001")]
+    # When / Then
+    assert str(scene.round()) == "W001"
+    assert not scene.checks.passed
+    assert scene.pool.back == ["test_1"]
+
+
+def test_a_fault_of_the_server_is_no_news_and_they_run_again_after_a_pause(scene: Scene) -> None:
+    # Given
+    scene.found = [DatabaseError("is away"), DatabaseError("is away")]
+    # When / Then
+    assert [scene.round() for _ in range(3)] == [False, False, True]
+    assert len(scene.pool.paused) == 2
+    assert scene.pool.back == ["test_1", "test_2", "test_3"]
+
+
+def test_a_server_that_keeps_them_from_an_answer_five_times_is_news(scene: Scene) -> None:
+    # Given
+    scene.found = [DatabaseError(f"is away {number}") for number in range(9)]
+    # When
+    news = [scene.round() for _ in range(5)]
+    # Then
+    assert news[:4] == [False] * 4
+    assert str(news[4]) == "is away 4"
+
+
+def test_without_clones_they_are_not_begun_and_may_be_later(scene: Scene) -> None:
+    # Given
+    scene.pool.empty = True
+    # When / Then
+    with pytest.raises(CloneFailed):
+        scene.checks.start()
+    assert scene.checks.news() is False
+    scene.pool.empty = False
+    assert scene.round() is True
+
+
+def test_a_template_that_was_built_here_was_checked_with_it(scene: Scene) -> None:
+    # Given
+    scene.checks.passed = True
+    # When
+    scene.checks.start()
+    # Then
+    assert scene.pool.taken == 0

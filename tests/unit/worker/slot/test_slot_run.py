@@ -1,0 +1,337 @@
+"""Claims about `worker.slot.slot_run`: when a slot forks anew, which clones it takes, and how long it waits for a database server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dct_celery.errors import CloneFailed, DatabaseError, ProcessDied, ServerFault
+from dct_celery.wire import messages
+from dct_celery.worker.databases.clone_maker import FLUSHED, PRISTINE
+from dct_celery.worker.slot.slot_run import AWAY_SECONDS, SPARE_SECONDS
+from tests.support.fake_process import FakeProcess
+from tests.unit.worker.slot.scene import CHUNK, FLUSHING, SlotScene
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlotScene]:
+    scene = SlotScene(tmp_path, monkeypatch)
+    yield scene
+    scene.run.close()
+
+
+def never() -> bool:
+    return False
+
+
+def attach(process: FakeProcess) -> messages.Attach:
+    (question,) = [one for one in process.sent if isinstance(one, messages.Attach)]
+    return question
+
+
+# -- which process and which clones ------------------------------------------------------
+
+
+def test_the_first_chunk_gets_a_fork_that_is_attached_to_clones_of_its_own(scene: SlotScene) -> None:
+    # When
+    process = scene.run.process_for(CHUNK, never)
+    # Then
+    assert [process] == scene.forks.made
+    assert list(attach(scene.process).databases.values()) == scene.clones
+    assert scene.process.pid == 4711
+
+
+def test_the_process_has_folders_of_its_own_slot(scene: SlotScene) -> None:
+    # When
+    scene.run.process_for(CHUNK, never)
+    # Then
+    (environment,) = scene.forks.environments
+    assert environment["DCT_SLOT"] == "3"
+    assert Path(environment["TMPDIR"]).is_dir()
+
+
+def test_a_chunk_that_suits_runs_in_the_same_process(scene: SlotScene) -> None:
+    # Given
+    first = scene.run.process_for(CHUNK, never)
+    scene.run.used(CHUNK)
+    # When / Then
+    assert scene.run.process_for(replace(CHUNK, id="c9"), never) is first
+    assert scene.forks.made == [first]
+
+
+def change_the_schema(scene: SlotScene) -> None:
+    scene.world.databases[scene.clones[0]].sealed = True
+
+
+def restart_the_server(scene: SlotScene) -> None:
+    scene.world.life += 1
+
+
+def use_it_up(scene: SlotScene) -> None:
+    scene.run.used(FLUSHING)
+
+
+@pytest.mark.parametrize("deed", [change_the_schema, restart_the_server, use_it_up])
+def test_a_process_whose_clones_do_not_suit_is_retired_with_them(scene: SlotScene, deed: Callable[[SlotScene], None]) -> None:
+    # Given
+    scene.run.process_for(CHUNK, never)
+    first, clones = scene.process, scene.clones
+    # When
+    deed(scene)
+    scene.run.process_for(CHUNK, never)
+    # Then
+    assert first.ends == ["finish"]
+    assert [name for name, _ in scene.folder.clones.retired()] == clones
+    assert scene.process is not first
+    assert not set(scene.clones) & set(clones)
+
+
+def test_a_chunk_that_wants_a_fresh_process_gets_one(scene: SlotScene) -> None:
+    # Given
+    first = scene.run.process_for(CHUNK, never)
+    # When / Then
+    assert scene.run.process_for(replace(CHUNK, fresh=True), never) is not first
+
+
+def test_a_chunk_that_flushes_gets_clones_of_the_flushed_template(scene: SlotScene) -> None:
+    # When
+    scene.run.process_for(FLUSHING, never)
+    # Then
+    (name,) = scene.clones
+    assert scene.world.databases[name].rows == []
+    assert attach(scene.process).flush == []
+
+
+def test_a_database_that_is_flushed_late_is_flushed_by_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    scene = SlotScene(tmp_path, monkeypatch)
+    scene.run._databases._specs = [replace(scene.specs[0], late_flush=True)]
+    # When
+    scene.run.process_for(FLUSHING, never)
+    # Then
+    (name,) = scene.clones
+    assert scene.world.databases[name].rows == [(1,)]
+    assert attach(scene.process).flush == ["default"]
+
+
+def test_a_chunk_that_was_begun_here_before_is_fresh(scene: SlotScene) -> None:
+    assert [scene.run.once(CHUNK).fresh for _ in range(2)] == [False, True]
+
+
+# -- spares ------------------------------------------------------------------------------
+
+
+def test_a_spare_is_taken_before_anything_is_made(scene: SlotScene) -> None:
+    # Given
+    spare = scene.run._databases._maker.make(scene.specs[0], PRISTINE)
+    scene.folder.clones.add_spare(spare, "default", PRISTINE)
+    made = scene.server.stats.cloned
+    # When
+    scene.run.process_for(CHUNK, never)
+    # Then
+    assert scene.clones == [spare]
+    assert scene.server.stats.cloned == made
+
+
+def test_a_spare_in_the_making_is_waited_for_and_the_wait_is_counted(scene: SlotScene) -> None:
+    # Given
+    spare = scene.run._databases._maker.make(scene.specs[0], FLUSHED)
+    making = scene.folder.clones.making("default", FLUSHED)
+    making.__enter__()
+
+    def finish() -> None:
+        scene.folder.clones.add_spare(spare, "default", FLUSHED)
+        making.__exit__(None, None, None)
+
+    scene.clock.at(2.0, finish)
+    # When
+    scene.run.process_for(FLUSHING, never)
+    # Then
+    assert scene.clones == [spare]
+    assert scene.run.database_use()["waited_seconds"] == pytest.approx(2.0, abs=0.01)
+
+
+def test_a_spare_that_does_not_come_is_not_waited_for_any_longer(scene: SlotScene) -> None:
+    # Given
+    with scene.folder.clones.making("default", PRISTINE):
+        # When
+        scene.run.process_for(CHUNK, never)
+    # Then
+    assert scene.clock.now - 1000.0 == pytest.approx(SPARE_SECONDS, abs=0.01)
+    assert len(scene.clones) == 1
+
+
+# -- database servers in trouble ---------------------------------------------------------
+
+
+def failing(scene: SlotScene, *errors: DatabaseError) -> None:
+    """The next attempts to attach fail with these."""
+    left = list(errors)
+
+    def prepare(process: FakeProcess) -> None:
+        if left:
+            process.answer = left.pop(0)
+
+    scene.forks.prepare = prepare
+
+
+def short(number: int) -> DatabaseError:
+    return DatabaseError(f"no room {number}", fault=ServerFault.CONNECTIONS)
+
+
+def test_a_server_without_connections_is_asked_three_times_more_with_longer_pauses(scene: SlotScene) -> None:
+    # Given
+    failing(scene, *map(short, range(4)))
+    # When
+    with pytest.raises(DatabaseError, match="no room 3"):
+        scene.run.process_for(CHUNK, never)
+    # Then
+    assert scene.clock.waits == [1.0, 2.0, 4.0]
+    assert [process.ends for process in scene.forks.made] == [["kill"]] * 4
+    assert scene.clones == []
+
+
+def test_a_server_that_has_connections_again_serves_the_chunk(scene: SlotScene) -> None:
+    # Given
+    failing(scene, short(0), short(1))
+    # When
+    process = scene.run.process_for(CHUNK, never)
+    # Then
+    assert process is scene.forks.made[2]
+    assert scene.clock.waits == [1.0, 2.0]
+
+
+def test_a_lease_that_is_lost_ends_the_tries(scene: SlotScene) -> None:
+    # Given
+    failing(scene, short(0))
+    # When / Then
+    with pytest.raises(DatabaseError, match="no room 0"):
+        scene.run.process_for(CHUNK, lambda: True)
+    assert scene.clock.waits == []
+
+
+def test_a_full_disk_is_not_waited_for(scene: SlotScene) -> None:
+    # Given
+    failing(scene, DatabaseError("no space", fault=ServerFault.DISK))
+    # When / Then
+    with pytest.raises(DatabaseError, match="no space"):
+        scene.run.process_for(CHUNK, never)
+    assert scene.clock.waits == []
+
+
+def test_what_is_not_the_servers_fault_is_not_tried_again(scene: SlotScene) -> None:
+    # Given
+    failing(scene, DatabaseError("the test process could not attach"))
+    # When / Then
+    with pytest.raises(DatabaseError, match="could not attach"):
+        scene.run.process_for(CHUNK, never)
+    assert len(scene.forks.made) == 1
+
+
+def goes_away(scene: SlotScene, back_after: float) -> None:
+    """The server goes as the first fork attaches, and is back so many seconds later."""
+
+    def prepare(process: FakeProcess) -> None:
+        if not scene.forks.made:
+            process.answer = DatabaseError("gone", fault=ServerFault.AWAY)
+            scene.clock.at(0.1, lambda: setattr(scene.world, "down", True))
+            scene.clock.at(back_after, lambda: setattr(scene.world, "down", False))
+
+    scene.forks.prepare = prepare
+
+
+def test_a_server_that_is_away_is_waited_for_and_only_then_tried_again(scene: SlotScene) -> None:
+    # Given
+    goes_away(scene, back_after=30.0)
+    # When
+    scene.run.process_for(CHUNK, never)
+    # Then
+    assert len(scene.forks.made) == 2
+    assert 30.0 <= scene.clock.now - 1000.0 <= 31.0
+
+
+def test_a_server_that_stays_away_is_given_up_after_its_time(scene: SlotScene) -> None:
+    # Given
+    goes_away(scene, back_after=10_000.0)
+    # When / Then
+    with pytest.raises(DatabaseError, match="gone"):
+        scene.run.process_for(CHUNK, never)
+    assert AWAY_SECONDS <= scene.clock.now - 1000.0 <= AWAY_SECONDS + 2
+
+
+def test_nothing_is_waited_for_once_there_is_nothing_to_wait_for(scene: SlotScene) -> None:
+    # Given
+    goes_away(scene, back_after=60.0)
+    lost = [False]
+    scene.clock.at(5.0, lambda: lost.append(True))
+    # When / Then: the lease is lost meanwhile
+    with pytest.raises(DatabaseError, match="gone"):
+        scene.run.process_for(CHUNK, lambda: lost[-1])
+    assert scene.clock.now - 1000.0 == pytest.approx(5.5, abs=0.6)
+
+
+def test_clones_that_cannot_be_made_leave_nothing_behind(scene: SlotScene) -> None:
+    # Given
+    del scene.world.databases[scene.run._databases._maker.template(scene.specs[0], PRISTINE)]
+    # When / Then
+    with pytest.raises(CloneFailed):
+        scene.run.process_for(CHUNK, never)
+    assert scene.clones == []
+    assert scene.process.ends == ["kill"]
+
+
+# -- attaching ---------------------------------------------------------------------------
+
+
+def test_a_process_that_reached_another_server_refuses_the_run_on_this_worker(scene: SlotScene) -> None:
+    # Given
+    def elsewhere(process: FakeProcess) -> None:
+        process.answer = messages.Fatal("elsewhere", "default leads to db.other", "")
+
+    scene.forks.prepare = elsewhere
+    # When / Then
+    with pytest.raises(DatabaseError, match=r"could not attach: default leads to db\.other"):
+        scene.run.process_for(CHUNK, never)
+    assert scene.folder.refusal == "default leads to db.other"
+
+
+def test_a_process_that_dies_while_it_attaches_is_no_databases_fault(scene: SlotScene) -> None:
+    # Given
+    def dying(process: FakeProcess) -> None:
+        process.answer = ProcessDied("signal 11")
+
+    scene.forks.prepare = dying
+    # When / Then
+    with pytest.raises(ProcessDied):
+        scene.run.process_for(CHUNK, never)
+    assert len(scene.forks.made) == 1
+
+
+# -- rest and end ------------------------------------------------------------------------
+
+
+def test_a_slot_that_rests_claims_nothing_until_its_time_is_over(scene: SlotScene) -> None:
+    # Given
+    assert scene.run.may_claim()
+    # When
+    scene.run.rest_now("no room")
+    # Then
+    assert not scene.run.may_claim()
+    scene.clock.now += 2.0
+    assert scene.run.may_claim()
+
+
+def test_the_end_gives_back_process_clones_permit_and_connections(scene: SlotScene) -> None:
+    # Given
+    scene.run.may_claim()
+    scene.run.process_for(CHUNK, never)
+    # When
+    scene.run.close()
+    # Then
+    assert scene.process.ends == ["kill"]
+    assert scene.clones == []
+    assert len(scene.folder.clones.retired()) == 1
+    assert scene.server.closed
