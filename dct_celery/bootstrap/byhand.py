@@ -209,7 +209,7 @@ def _refuse_address(spec: DatabaseSpec, server: DatabaseServer, settings: Settin
 
 def _servers(loaded: Loaded) -> Iterator[tuple[DatabaseSpec, str, DatabaseServer]]:
     """One per server of the project, with how to reach it and the aliases that live there. Raises DatabaseError."""
-    from dct_celery.adapters.databases.base import server_for
+    from dct_celery.adapters.databases.select import server_for
     from dct_celery.ports import DatabaseSpec
 
     specs: dict[tuple[str, ...], list[DatabaseSpec]] = {}
@@ -221,7 +221,7 @@ def _servers(loaded: Loaded) -> Iterator[tuple[DatabaseSpec, str, DatabaseServer
 
 def _sqlite_folders(settings: Settings) -> Iterator[DatabaseServer]:
     """Of the workers that this machine has had: their SQLite databases are theirs alone."""
-    from dct_celery.adapters.databases.sqlite import SqliteFolder
+    from dct_celery.adapters.databases.sqlite.server import SqliteFolder
     from dct_celery.worker.folders.work_folder import WorkFolder
 
     bases = [Path(settings.work_dir)] if settings.work_dir else sorted(cache_folder().glob("*"))

@@ -72,7 +72,7 @@ def _run_tests(settings: Settings, origins: dict[str, str], reporters: Reporters
     require_project(settings, os.environ)
     if settings.local is None and settings.local_fallback is None:
         return _dispatch(settings, origins, reporters, interrupted)
-    from dct_celery.adapters.localfleet import Standby, local_fleet
+    from dct_celery.adapters.local_fleet import Standby, local_fleet
 
     if settings.local is None:
         with Standby(settings) as standby:

@@ -184,7 +184,7 @@ def _start_watchdog(app: App, runs: Any, worker: Any) -> Any:
 def _worker_services(settings: Settings, name: str) -> WorkerServices:
     from dct_celery.adapters.addresses import resolve
     from dct_celery.adapters.clock import SystemClock
-    from dct_celery.adapters.databases.base import server_for
+    from dct_celery.adapters.databases.select import server_for
     from dct_celery.adapters.process import PipeProcess, user_environment
     from dct_celery.adapters.redisstore import blobs, client, ledger, registry
     from dct_celery.adapters.source.tree import Trees, check_checkout

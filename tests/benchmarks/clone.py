@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dct_celery.adapters.databases.base import server_for
+from dct_celery.adapters.databases.select import server_for
 from dct_celery.core.databases import names
 from dct_celery.core.databases.marks import Mark
 from dct_celery.ports import DatabaseServer

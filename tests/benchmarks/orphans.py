@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from dct_celery.adapters.databases.base import server_for
+from dct_celery.adapters.databases.select import server_for
 from dct_celery.adapters.embedded import EmbeddedPostgres, EmbeddedValkey
 from dct_celery.ports import DatabaseServer, DatabaseSpec
 from tests.support.fleet import Fleet, until

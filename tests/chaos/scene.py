@@ -17,7 +17,7 @@ from pathlib import Path
 
 import redis
 
-from dct_celery.adapters.databases.base import server_for
+from dct_celery.adapters.databases.select import server_for
 from dct_celery.adapters.redisstore import keys
 from dct_celery.core.databases.garbage import KEPT
 from dct_celery.core.databases.names import queue_name

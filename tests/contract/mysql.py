@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import MySQLdb
 
-from dct_celery.adapters.databases.mysql import MysqlServer
+from dct_celery.adapters.databases.mysql.server import MysqlServer
 from dct_celery.core.databases.marks import Mark
 from dct_celery.core.databases.names import REGISTRY
 from dct_celery.ports import DatabasePolicy, DatabaseSpec

@@ -11,8 +11,8 @@ from typing import Any, Self
 
 import psycopg
 
-from dct_celery.adapters.databases.postgres import PostgresServer
-from dct_celery.adapters.databases.postgres_dump import find_pg_dump
+from dct_celery.adapters.databases.postgres.dump import find_pg_dump
+from dct_celery.adapters.databases.postgres.server import PostgresServer
 from dct_celery.adapters.embedded import EmbeddedPostgres
 from dct_celery.core.databases.names import born_limit
 from dct_celery.ports import DatabasePolicy, DatabaseSpec

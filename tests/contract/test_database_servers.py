@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from dct_celery.adapters.databases.sqlite import SqliteFolder
+from dct_celery.adapters.databases.sqlite.server import SqliteFolder
 from dct_celery.adapters.embedded import EmbeddedPostgres
 from dct_celery.core.databases.marks import Mark
 from dct_celery.core.databases.names import OURS
@@ -48,7 +48,7 @@ CHANGES = {
 }
 _HOLDER = """
 import pickle, sys
-from dct_celery.adapters.databases.base import server_for
+from dct_celery.adapters.databases.select import server_for
 spec, folder, owner, template = pickle.loads(sys.stdin.buffer.read())
 server = server_for(spec, folder)
 sign = server.sign_of_life(owner)

@@ -17,10 +17,10 @@ from pathlib import Path
 import MySQLdb
 import pytest
 
-from dct_celery.adapters.databases.mysql import MysqlServer
-from dct_celery.adapters.databases.mysql_inventory import read_inventory
-from dct_celery.adapters.databases.mysql_marks import lock_name, owner_lock
-from dct_celery.adapters.databases.mysql_plan import read_plan
+from dct_celery.adapters.databases.mysql.inventory import read_inventory
+from dct_celery.adapters.databases.mysql.marks import lock_name, owner_lock
+from dct_celery.adapters.databases.mysql.plan import read_plan
+from dct_celery.adapters.databases.mysql.server import MysqlServer
 from dct_celery.core.databases.marks import Mark
 from dct_celery.core.databases.names import REGISTRY
 from dct_celery.errors import CloneFailed, DatabaseError, ServerFault
@@ -790,7 +790,7 @@ def test_the_unix_socket_is_used_when_the_host_is_a_path(house: MysqlHouse) -> N
     # Given
     from dataclasses import replace
 
-    from dct_celery.adapters.databases.mysql import MysqlServer
+    from dct_celery.adapters.databases.mysql.server import MysqlServer
 
     server = MysqlServer(replace(house.spec, host=house.embedded.socket, port=""))
     # Then

@@ -13,8 +13,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from dct_celery.adapters.databases import postgres as postgres_module
-from dct_celery.adapters.databases import postgres_copy, postgres_dump, postgres_heal, postgres_signs
+from dct_celery.adapters.databases.postgres import copy, dump, heal, liveness
+from dct_celery.adapters.databases.postgres import server as postgres_module
 from dct_celery.adapters.embedded import EmbeddedPostgres
 from dct_celery.core.databases.names import born_limit
 from dct_celery.errors import CloneFailed, DatabaseError, ServerFault
@@ -222,7 +222,7 @@ def test_a_template_that_is_busy_is_told_with_who_keeps_it(postgres: PostgresHou
     # Given
     template, name = postgres.name(), postgres.name()
     postgres.create(template)
-    monkeypatch.setattr(postgres_copy, "_TRIES", 1)
+    monkeypatch.setattr(copy, "_TRIES", 1)
     postgres.server().remark(template, TEMPLATE)
     with postgres.session(template) as connection:
         connection.execute("SELECT 1")
@@ -237,7 +237,7 @@ def test_where_blocks_cannot_be_shared_a_large_template_is_copied(
     postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
-    monkeypatch.setattr(postgres_copy, "_LARGE", 0)
+    monkeypatch.setattr(copy, "_LARGE", 0)
     template, server, names = sealed(postgres), postgres.server(), [postgres.name(), postgres.name()]
     # When
     for name in names:
@@ -255,7 +255,7 @@ def test_the_strategy_is_chosen_by_fsync(
     assert not server._copier.fsync_is_on()
     monkeypatch.setattr(server._copier, "fsync_is_on", lambda: fsync)
     seen: list[str] = []
-    monkeypatch.setattr(postgres_copy, "_create", _seeing(postgres_copy._create, seen))
+    monkeypatch.setattr(copy, "_create", _seeing(copy._create, seen))
     # When
     server.clone(template, name, CLONE)
     # Then
@@ -392,7 +392,7 @@ def test_definitions_that_were_changed_and_changed_back_are_healed(postgres: Pos
 
 def test_rows_that_are_too_many_to_be_kept_are_not_put_back(postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given
-    monkeypatch.setattr(postgres_heal, "CONTENTS_LIMIT", 0)
+    monkeypatch.setattr(heal, "CONTENTS_LIMIT", 0)
     template, server = sealed(postgres), postgres.server()
     name = server.heal(cloned(postgres, template), template, postgres.name(), CLONE)
     postgres.run(name, "INSERT INTO loan (book) VALUES (1)")
@@ -442,7 +442,7 @@ def test_an_adopter_waits_until_another_has_marked_what_it_took(postgres: Postgr
     template, results = sealed(postgres), []
     cloned(postgres, template, replace(CLONE, kind="idle"))
     thread = threading.Thread(target=lambda: results.append(postgres.server().adopt(template, postgres.name(), CLONE)))
-    with postgres_signs.one_of(postgres.server()._session, "adopt", [template]):
+    with liveness.one_of(postgres.server()._session, "adopt", [template]):
         # When
         thread.start()
         thread.join(0.5)
@@ -501,10 +501,10 @@ def test_an_export_that_does_not_make_its_database_again_leaves_nothing(postgres
     # Given
     name, again, file, server = cloned(postgres, sealed(postgres)), postgres.name(), tmp_path / "export.gz", postgres.server()
     assert server.export(name, file)
-    header, script = postgres_dump.read(file)
+    header, script = dump.read(file)
     # When
     for wrong in (script.replace("'two'", "'tow'"), script + "SELECT 1/0;"):
-        postgres_dump.write(file, header, wrong)
+        dump.write(file, header, wrong)
         # Then
         with pytest.raises(DatabaseError, match=r"did not make the database|division by zero"):
             server.restore(file, again, BUILDING)
@@ -515,7 +515,7 @@ def test_without_a_pg_dump_that_is_new_enough_nothing_is_exported(
     postgres: PostgresHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
-    monkeypatch.setattr(postgres_dump, "_major", lambda _: 13)
+    monkeypatch.setattr(dump, "_major", lambda _: 13)
     # When / Then
     assert not postgres.server().export(sealed(postgres), tmp_path / "export")
     assert list(tmp_path.iterdir()) == []
@@ -715,7 +715,7 @@ def test_a_lost_sign_of_life_comes_back_with_all_its_holds(postgres: PostgresHou
 
 def test_a_sign_that_is_not_renewed_ends(postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given
-    monkeypatch.setattr(postgres_signs, "_SIGN_SETTINGS", postgres_signs._SIGN_SETTINGS.replace(b"60s", b"300ms"))
+    monkeypatch.setattr(liveness, "_SIGN_SETTINGS", liveness._SIGN_SETTINGS.replace(b"60s", b"300ms"))
     owner, server = postgres.name(), postgres.server()
     sign = server.sign_of_life(owner)
     assert server.alive([owner]) == {owner}

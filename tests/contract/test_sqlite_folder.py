@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from dct_celery.adapters.databases import sqlite as sqlite_module
-from dct_celery.adapters.databases import sqlite_files
+from dct_celery.adapters.databases.sqlite import files
+from dct_celery.adapters.databases.sqlite import server as sqlite_module
 from dct_celery.core.databases.marks import Found
 from dct_celery.errors import CloneFailed, DatabaseError
 from tests.contract.test_database_servers import BUILDING, CLONE, TEMPLATE, SqliteHouse, cloned, sealed
@@ -52,7 +52,7 @@ def test_a_clone_is_marked_before_there_is_a_file(sqlite: SqliteHouse, monkeypat
 
     def look(source: Path, target: Path) -> None:
         seen.extend(found for found in sqlite.server().found() if found.name == name)
-        sqlite_files.copy_file(source, target)
+        files.copy_file(source, target)
 
     monkeypatch.setattr(sqlite_module, "copy_file", look)
     # When
@@ -63,7 +63,7 @@ def test_a_clone_is_marked_before_there_is_a_file(sqlite: SqliteHouse, monkeypat
 
 def test_a_template_that_somebody_still_writes_to_is_not_sealed(sqlite: SqliteHouse, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given
-    monkeypatch.setattr("dct_celery.adapters.databases.sqlite_state._SECONDS", 0.05)
+    monkeypatch.setattr("dct_celery.adapters.databases.sqlite.state._SECONDS", 0.05)
     template = sqlite.name()
     sqlite.create(template)
     with sqlite.session(template) as writer:
@@ -90,7 +90,7 @@ def test_a_file_system_that_cannot_share_blocks_gets_plain_copies(
     def refuse(*_: Any) -> int:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(sqlite_files.os, "copy_file_range", refuse)
+    monkeypatch.setattr(files.os, "copy_file_range", refuse)
     # When / Then
     assert sqlite.rows(cloned(sqlite, sealed(sqlite))) == [(1,), (2,), (3,)]
 
@@ -98,7 +98,7 @@ def test_a_file_system_that_cannot_share_blocks_gets_plain_copies(
 def test_a_copy_that_is_too_short_is_no_clone(sqlite: SqliteHouse, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given
     template, name = sealed(sqlite), sqlite.name()
-    monkeypatch.setattr(sqlite_files.os, "copy_file_range", lambda *_: 0)
+    monkeypatch.setattr(files.os, "copy_file_range", lambda *_: 0)
     # When
     with pytest.raises(CloneFailed, match="not as long as"):
         sqlite.server().clone(template, name, CLONE)
@@ -112,7 +112,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(sqlite: SqliteHouse, monkeyp
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     template, name = sealed(sqlite), sqlite.name()
-    monkeypatch.setattr(sqlite_files.os, "copy_file_range", full)
+    monkeypatch.setattr(files.os, "copy_file_range", full)
     # When
     with pytest.raises(CloneFailed, match="No space left on device"):
         sqlite.server().clone(template, name, CLONE)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dct_celery.adapters.databases.mysql_connection import identifier, parameters, where
-from dct_celery.adapters.databases.mysql_marks import ours
+from dct_celery.adapters.databases.mysql.connection import identifier, parameters, where
+from dct_celery.adapters.databases.mysql.marks import ours
 from dct_celery.core.databases.names import OURS, REGISTRY
 from dct_celery.errors import DatabaseError
 from dct_celery.ports import DatabaseSpec

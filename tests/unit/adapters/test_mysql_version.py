@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dct_celery.adapters.databases.mysql_server import check_version
+from dct_celery.adapters.databases.mysql.facts import check_version
 from dct_celery.errors import DatabaseError
 
 

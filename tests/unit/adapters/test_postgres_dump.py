@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
-from dct_celery.adapters.databases import postgres_dump
-from dct_celery.adapters.databases.postgres_copy import Surroundings, _create, _value
-from dct_celery.adapters.databases.postgres_dump import Header, find_pg_dump, plain, read, write
+from dct_celery.adapters.databases.postgres import dump
+from dct_celery.adapters.databases.postgres.copy import Surroundings, _create, _value
+from dct_celery.adapters.databases.postgres.dump import Header, find_pg_dump, plain, read, write
 from dct_celery.core.databases.names import born_limit
 from dct_celery.errors import DatabaseError
 
@@ -83,7 +83,7 @@ def test_a_pg_dump_older_than_the_server_is_passed_over(tmp_path: Path, monkeypa
         folder.mkdir()
         (folder / "pg_dump").write_text(f"#!/bin/sh\necho 'pg_dump (PostgreSQL) {version}'\n")
         (folder / "pg_dump").chmod(0o755)
-    monkeypatch.setattr(postgres_dump, "_folders", lambda _: [tmp_path / "absent", tmp_path / "old", tmp_path / "new"])
+    monkeypatch.setattr(dump, "_folders", lambda _: [tmp_path / "absent", tmp_path / "old", tmp_path / "new"])
     # Then
     assert find_pg_dump(14) == tmp_path / "old" / "pg_dump"
     assert find_pg_dump(15) == find_pg_dump(17) == tmp_path / "new" / "pg_dump"

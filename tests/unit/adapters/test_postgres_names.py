@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dct_celery.adapters.databases.postgres import PostgresServer
+from dct_celery.adapters.databases.postgres.server import PostgresServer
 from dct_celery.core.databases.marks import Mark
 from dct_celery.core.databases.names import OURS, born_limit
 from dct_celery.errors import DatabaseError

@@ -5,9 +5,9 @@ Changed definitions are not mended: the database is dropped by the caller, who c
 
 from __future__ import annotations
 
-from dct_celery.adapters.databases.mysql_connection import Link, identifier
-from dct_celery.adapters.databases.mysql_inventory import Inventory, read_inventory, reread
-from dct_celery.adapters.databases.mysql_plan import Plan, make_one, restart
+from dct_celery.adapters.databases.mysql.connection import Link, identifier
+from dct_celery.adapters.databases.mysql.inventory import Inventory, read_inventory, reread
+from dct_celery.adapters.databases.mysql.plan import Plan, make_one, restart
 from dct_celery.errors import DatabaseError
 
 

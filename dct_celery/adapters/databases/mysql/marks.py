@@ -12,8 +12,8 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from dct_celery.adapters.databases import mysql_connection as my
-from dct_celery.adapters.databases.mysql_connection import Link, identifier
+from dct_celery.adapters.databases.mysql import connection as my
+from dct_celery.adapters.databases.mysql.connection import Link, identifier
 from dct_celery.core.databases.marks import Found, Mark, why_void
 from dct_celery.core.databases.names import OURS, REGISTRY
 from dct_celery.errors import DatabaseError

@@ -30,15 +30,15 @@ def server_for(spec: DatabaseSpec, folder: Path, policy: DatabasePolicy = _DEFAU
 
 def _server(spec: DatabaseSpec, folder: Path, policy: DatabasePolicy) -> DatabaseServer | None:
     if spec.vendor == "postgresql":
-        from dct_celery.adapters.databases.postgres import PostgresServer
+        from dct_celery.adapters.databases.postgres.server import PostgresServer
 
         return PostgresServer(spec, policy)
     if spec.vendor == "mysql":
-        from dct_celery.adapters.databases.mysql import MysqlServer
+        from dct_celery.adapters.databases.mysql.server import MysqlServer
 
         return MysqlServer(spec, policy)
     if spec.vendor == "sqlite":
-        from dct_celery.adapters.databases.sqlite import SqliteFolder
+        from dct_celery.adapters.databases.sqlite.server import SqliteFolder
 
         return SqliteFolder(folder)
     return None

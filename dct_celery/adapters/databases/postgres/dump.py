@@ -22,9 +22,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from dct_celery.adapters.databases.postgres_copy import Surroundings
-from dct_celery.adapters.databases.postgres_session import PostgresSession
-from dct_celery.adapters.databases.postgres_state import read_state
+from dct_celery.adapters.databases.postgres.copy import Surroundings
+from dct_celery.adapters.databases.postgres.session import PostgresSession
+from dct_celery.adapters.databases.postgres.state import read_state
 from dct_celery.core.databases.names import born_limit
 from dct_celery.core.databases.server_fault import fault_in
 from dct_celery.errors import DatabaseError

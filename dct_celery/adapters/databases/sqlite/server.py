@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from dct_celery.adapters.databases.sqlite_files import FolderSign, copy_file, hold_file, is_held, locked_file, sign_file
-from dct_celery.adapters.databases.sqlite_state import checkpoint, read_state
+from dct_celery.adapters.databases.sqlite.files import FolderSign, copy_file, hold_file, is_held, locked_file, sign_file
+from dct_celery.adapters.databases.sqlite.state import checkpoint, read_state
 from dct_celery.core.databases.marks import Found, Mark, why_void
 from dct_celery.core.databases.names import OURS
 from dct_celery.errors import CloneFailed, DatabaseError, ServerFault

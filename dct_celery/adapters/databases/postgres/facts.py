@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dct_celery.adapters.databases.postgres_session import PostgresSession
+from dct_celery.adapters.databases.postgres.session import PostgresSession
 from dct_celery.errors import DatabaseUnfit
 
 #: server_version_num from which every statement of ours exists.

@@ -13,8 +13,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
-from dct_celery.adapters.databases.mysql_connection import Link, identifier, text
-from dct_celery.adapters.databases.mysql_tables import parents_first, read_tables, show, shown
+from dct_celery.adapters.databases.mysql.connection import Link, identifier, text
+from dct_celery.adapters.databases.mysql.tables import parents_first, read_tables, show, shown
 from dct_celery.errors import DatabaseError
 
 _DEFINER = re.compile(r"\bDEFINER=(?:`(?:[^`]|``)*`|\w+)(?:@(?:`(?:[^`]|``)*`|[\w.%]+))?")

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from dct_celery.adapters.databases.postgres_schema import imprint_query, schema_query
+from dct_celery.adapters.databases.postgres.schema import imprint_query, schema_query
 
 #: What would change the texts of definitions and values. With an empty search path every name comes with its schema.
 _FIXED = (

@@ -15,8 +15,8 @@ import psycopg
 from psycopg import sql
 
 from dct_celery.adapters.databases.costs import Costs
-from dct_celery.adapters.databases.postgres_session import PostgresSession
-from dct_celery.adapters.databases.postgres_state import Name, State, read_again, read_state
+from dct_celery.adapters.databases.postgres.session import PostgresSession
+from dct_celery.adapters.databases.postgres.state import Name, State, read_again, read_state
 from dct_celery.errors import DatabaseError
 
 #: Seeded tables of a template are kept in memory up to this many bytes in all; where they are larger, a clone whose seeded

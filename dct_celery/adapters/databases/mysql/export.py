@@ -13,9 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dct_celery.adapters.databases.mysql_connection import PACKET, Link, identifier, text
-from dct_celery.adapters.databases.mysql_inventory import Inventory, Stored, read_inventory
-from dct_celery.adapters.databases.mysql_plan import make_schema, make_stored, writable_columns
+from dct_celery.adapters.databases.mysql.connection import PACKET, Link, identifier, text
+from dct_celery.adapters.databases.mysql.inventory import Inventory, Stored, read_inventory
+from dct_celery.adapters.databases.mysql.plan import make_schema, make_stored, writable_columns
 from dct_celery.errors import DatabaseError
 from dct_celery.security.files import replacing
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from dct_celery.adapters.databases.postgres_session import PostgresSession, sqlstate
-from dct_celery.adapters.databases.postgres_signs import one_of
+from dct_celery.adapters.databases.postgres.liveness import one_of
+from dct_celery.adapters.databases.postgres.session import PostgresSession, sqlstate
 from dct_celery.core import retry
 from dct_celery.core.databases.names import born_limit
 from dct_celery.core.retry import Retry

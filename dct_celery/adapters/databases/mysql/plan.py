@@ -7,12 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from dct_celery.adapters.databases.mysql_connection import Link, identifier, text
-from dct_celery.adapters.databases.mysql_inventory import (
-    Inventory,
-    Stored,
-    read_inventory,
-)
+from dct_celery.adapters.databases.mysql.connection import Link, identifier, text
+from dct_celery.adapters.databases.mysql.inventory import Inventory, Stored, read_inventory
 from dct_celery.errors import DatabaseError
 
 _TABLE_COLLATION = re.compile(r"^\) [^\n']*? COLLATE=(\w+)", re.MULTILINE)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dct_celery.adapters.databases.mysql_connection import Link, identifier, text
+from dct_celery.adapters.databases.mysql.connection import Link, identifier, text
 
 #: At the head of the options that end a CREATE TABLE; nothing that a user wrote comes before it on that line.
 _POSITION = re.compile(r"^(\) (?:/\*!\d+ TABLESPACE [^\n]*? \*/ )?ENGINE=\w+)( AUTO_INCREMENT=(\d+))", re.MULTILINE)

@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 
-from dct_celery.adapters.databases.postgres_session import PostgresSession
+from dct_celery.adapters.databases.postgres.session import PostgresSession
 from dct_celery.errors import DatabaseError
 
 #: The server ends a sign that it does not hear of: by the session's silence, or by TCP when the host is gone.

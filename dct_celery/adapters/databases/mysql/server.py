@@ -14,12 +14,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from dct_celery.adapters.databases import mysql_connection as my
-from dct_celery.adapters.databases import mysql_export, mysql_heal, mysql_server
 from dct_celery.adapters.databases.costs import Costs
-from dct_celery.adapters.databases.mysql_inventory import read_inventory
-from dct_celery.adapters.databases.mysql_marks import LockOfLife, Marks, drop_database, end_sessions, held, lock_name, ours, turn
-from dct_celery.adapters.databases.mysql_plan import Plan, read_plan, replay, verify
+from dct_celery.adapters.databases.mysql import connection as my
+from dct_celery.adapters.databases.mysql import export, facts, heal
+from dct_celery.adapters.databases.mysql.inventory import read_inventory
+from dct_celery.adapters.databases.mysql.marks import LockOfLife, Marks, drop_database, end_sessions, held, lock_name, ours, turn
+from dct_celery.adapters.databases.mysql.plan import Plan, read_plan, replay, verify
 from dct_celery.core.databases.marks import Found, Mark
 from dct_celery.core.databases.server_identity import IDENTITY
 from dct_celery.errors import CloneFailed, DatabaseError
@@ -55,20 +55,20 @@ class MysqlServer:
         return my.text(self._link.one(IDENTITY[self.vendor])[0])
 
     def check(self) -> None:
-        mysql_server.check_version(mysql_server.version(self._link)[2], self.where)
+        facts.check_version(facts.version(self._link)[2], self.where)
         try:
             self._marks.prepare()
             with self._probe():
                 pass
         except DatabaseError as error:
             if my.refused(error):
-                raise mysql_server.missing_right(self._link, self._spec, error) from error
+                raise facts.missing_right(self._link, self._spec, error) from error
             raise
 
     def warnings(self) -> list[str]:
         """What a table costs is measured."""
         with self._probe():
-            return mysql_server.warnings(self._link, self.where) + mysql_server.dear_tables(self._link, self.where)
+            return facts.warnings(self._link, self.where) + facts.dear_tables(self._link, self.where)
 
     @contextlib.contextmanager
     def _probe(self) -> Iterator[None]:
@@ -85,10 +85,10 @@ class MysqlServer:
                 self.drop(name)
 
     def facts(self) -> dict[str, str]:
-        return mysql_server.facts(self._link)
+        return facts.facts(self._link)
 
     def capacity(self) -> int:
-        return mysql_server.capacity(self._link)
+        return facts.capacity(self._link)
 
     def now(self) -> int:
         return int(self._link.one("SELECT UNIX_TIMESTAMP()")[0])
@@ -151,12 +151,12 @@ class MysqlServer:
         return read_inventory(self._link, ours(name)).state
 
     def export(self, name: str, file: Path) -> bool:
-        mysql_export.export(self._link, ours(name), file)
+        export.export(self._link, ours(name), file)
         return True
 
     def restore(self, file: Path, name: str, mark: Mark) -> None:
         with self._making(name, mark):
-            mysql_export.restore(self._link, file, name)
+            export.restore(self._link, file, name)
 
     # -- clones --------------------------------------------------------------------
 
@@ -194,7 +194,7 @@ class MysqlServer:
         known = self._costs.heals_cheaper(template)
         if known is not None:
             return known
-        return mysql_server.heals_cheaper(self._link, template)
+        return facts.heals_cheaper(self._link, template)
 
     def adopt(self, template: str, fresh: str, mark: Mark) -> str | None:
         ours(template), ours(fresh)
@@ -215,7 +215,7 @@ class MysqlServer:
             return False
 
     def shape(self, name: str) -> str:
-        return mysql_server.shape(self._link, ours(name))
+        return facts.shape(self._link, ours(name))
 
     def discard(self, template: str) -> None:
         self.drop(template)
@@ -270,7 +270,7 @@ class MysqlServer:
 
     def _heal(self, plan: Plan, name: str, mark: Mark) -> None:
         end_sessions(self._link, name)
-        mysql_heal.heal(self._link, plan, name)
+        heal.heal(self._link, plan, name)
         self.remark(name, mark)
 
     def _equal(self, name: str, template: str, sealed: Mark) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 import re
 import time
 
-from dct_celery.adapters.databases.mysql_connection import Link, text, where
+from dct_celery.adapters.databases.mysql.connection import Link, text, where
 from dct_celery.errors import DatabaseError, DatabaseUnfit
 from dct_celery.ports import DatabaseSpec
 
