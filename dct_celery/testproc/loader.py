@@ -18,8 +18,8 @@ from typing import NoReturn
 
 from dct_celery.testproc.backends.base import Project
 from dct_celery.testproc.channel import Channel, raise_descriptor
-from dct_celery.testproc.lifetime import Mark, die_with_parent, dump_stacks_to, first_to_go
-from dct_celery.testproc.orphans import Orphans
+from dct_celery.testproc.isolation.lifetime import Mark, die_with_parent, dump_stacks_to, first_to_go
+from dct_celery.testproc.isolation.orphans import Orphans
 from dct_celery.wire import messages
 
 #: Bound now, as tests patch it: a fork that came back from `_become` would take itself for the loader.

@@ -16,11 +16,11 @@ from dct_celery.errors import ProtocolError
 from dct_celery.security import guards
 
 # The session is imported here for what it binds: settings and test modules may patch the standard library.
-from dct_celery.testproc import environment, session  # noqa: F401
 from dct_celery.testproc.backends.base import LoadFailed, Project, failing_as, find
 from dct_celery.testproc.channel import Channel, raise_descriptor
 from dct_celery.testproc.clock import now
-from dct_celery.testproc.lifetime import die_with_parent, dump_stacks_to_output
+from dct_celery.testproc.django import environment
+from dct_celery.testproc.isolation.lifetime import die_with_parent, dump_stacks_to_output
 from dct_celery.testproc.loader import Loader
 from dct_celery.wire import messages
 

@@ -28,8 +28,8 @@ from dct_celery.core.model import BAD_OUTCOMES, Failure, FixtureRef, Outcome, wo
 from dct_celery.testproc.channel import Channel
 from dct_celery.testproc.clock import now
 from dct_celery.testproc.failures import failure_of
-from dct_celery.testproc.leaks import Watch
-from dct_celery.testproc.output import OutputFile
+from dct_celery.testproc.isolation.leaks import Watch
+from dct_celery.testproc.isolation.output import OutputFile
 from dct_celery.wire import messages
 
 #: Bound now, as tests patch it.

@@ -12,8 +12,8 @@ from typing import Self
 from dct_celery.testproc.backends.base import Project
 from dct_celery.testproc.channel import Channel, raise_descriptor
 from dct_celery.testproc.clock import now
-from dct_celery.testproc.leaks import Watch
-from dct_celery.testproc.output import OutputFile
+from dct_celery.testproc.isolation.leaks import Watch
+from dct_celery.testproc.isolation.output import OutputFile
 from dct_celery.testproc.recorder import Recorder
 from dct_celery.wire import messages
 

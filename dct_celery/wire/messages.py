@@ -95,13 +95,13 @@ class Loaded(Message):
     seconds: float
     #: Names and versions that decide verdicts: "python", "package:Django", "setting:INSTALLED_APPS" and so on.
     environment: dict[str, str]
-    #: One per test database: see testproc.databases.describe.
+    #: One per test database: see testproc.django.databases.describe.
     databases: list[dict[str, Any]]
     #: Overridden runner methods that a distributed run cannot honour.
     not_honoured: list[str] = field(default_factory=list)
     #: host:port/db of every Redis that the project itself is configured to use.
     redis_in_use: list[str] = field(default_factory=list)
-    #: Hash of everything on this side that decides what a template holds: see testproc.schema.
+    #: Hash of everything on this side that decides what a template holds: see testproc.django.template_key.
     schema: str = ""
     #: Aliases that some test of the selection flushes.
     flushes: list[str] = field(default_factory=list)

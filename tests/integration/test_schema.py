@@ -17,7 +17,7 @@ from pathlib import Path
 import django
 import pytest
 
-from dct_celery.testproc.sources import imports
+from dct_celery.testproc.django.sources import imports
 from tests.support.loaders import loader
 from tests.support.projects import make_project
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from dct_celery.core.run.leaks import LeakKind, LeakRecord
 from dct_celery.testproc.channel import Channel
-from dct_celery.testproc.leaks import Watch
-from dct_celery.testproc.output import OutputFile
+from dct_celery.testproc.isolation.leaks import Watch
+from dct_celery.testproc.isolation.output import OutputFile
 from dct_celery.testproc.recorder import Recorder
 from dct_celery.wire import framing, messages
 

@@ -64,7 +64,7 @@ class Description:
     environment: dict[str, str] = field(default_factory=dict)
     #: For reports and guards: see wire.messages.Loaded.
     facts: dict[str, str] = field(default_factory=dict)
-    #: Databases to make templates and clones of, and every configured one: see testproc.databases.
+    #: Databases to make templates and clones of, and every configured one: see testproc.django.databases.
     databases: list[dict[str, Any]] = field(default_factory=list)
     configured: list[dict[str, Any]] = field(default_factory=list)
     #: Aliases that some test of the selection flushes.

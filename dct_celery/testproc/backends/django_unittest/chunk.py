@@ -11,9 +11,9 @@ from unittest import signals
 from unittest.util import strclass
 
 from dct_celery.core.model import FixturePhase, FixtureRef, FixtureScope
-from dct_celery.testproc import sharedmemory
 from dct_celery.testproc.backends.django_unittest.result import fixture_named, recording
 from dct_celery.testproc.clock import now
+from dct_celery.testproc.django import sqlite_memory
 from dct_celery.testproc.recorder import Recorder, Scopes
 from dct_celery.wire import messages
 
@@ -69,7 +69,7 @@ class ChunkSuite(unittest.TestSuite):
             self._dct_recorder.fixture(FixtureRef(FixturePhase.TEAR_DOWN, FixtureScope.CLASS, strclass(previous)))
         self._dct_timed(previous, super()._tearDownPreviousClass, test, result)  # type: ignore[misc]
         if previous is not None:
-            sharedmemory.let_go()
+            sqlite_memory.let_go()
             self._dct_recorder.class_over(strclass(previous))
             self._dct_mark = self._dct_recorder.begin_again()
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from dct_celery.core.model import Entry
 from dct_celery.errors import ConfigError
-from dct_celery.testproc import databases, doors, quickflush, schema, sharedmemory
 from dct_celery.testproc.backends.base import Description, Identity, failing_as, failure_of_order
 from dct_celery.testproc.backends.django_unittest import manifest, surroundings
 from dct_celery.testproc.backends.django_unittest.chunk import run_chunk
+from dct_celery.testproc.django import connection_guard, databases, fast_flush, sqlite_memory, template_key
 from dct_celery.testproc.recorder import Recorder
 from dct_celery.wire import messages
 
@@ -64,7 +64,7 @@ class DjangoProject:
             databases=described,
             configured=configured,
             flushes=manifest.flushed_aliases(self.tests),
-            schema="" if load.collect_only else schema.fingerprint(self, packages, depends),
+            schema="" if load.collect_only else template_key.fingerprint(self, packages, depends),
             redis_in_use=surroundings.redis_in_use(),
             not_honoured=self._not_honoured(),
         )
@@ -84,9 +84,9 @@ class DjangoProject:
         databases.close_all()
 
     def attach(self, order: messages.Attach) -> None:
-        sharedmemory.install()
+        sqlite_memory.install()
         self._old_config = databases.attach(self, order.databases, order.serialized, order.servers)
-        quickflush.install()
+        fast_flush.install()
         databases.flush(order.flush)
 
     def build(self, order: messages.Build) -> None:
@@ -113,7 +113,7 @@ class DjangoProject:
 
         if isinstance(error, SystemCheckError):
             return messages.Fatal("checks", "SystemCheckError: the system check failed", str(error))
-        if isinstance(error, doors.WrongDatabase):
+        if isinstance(error, connection_guard.WrongDatabase):
             return messages.Fatal("elsewhere", str(error), output.strip())
         fatal = failure_of_order(order, error, output)
         if isinstance(error, SystemExit):

@@ -10,7 +10,7 @@ from django.db import InterfaceError, OperationalError
 
 from dct_celery.testproc.backends.django_unittest.project import DjangoProject
 from dct_celery.testproc.backends.django_unittest.surroundings import _redis_places
-from dct_celery.testproc.doors import WrongDatabase
+from dct_celery.testproc.django.connection_guard import WrongDatabase
 from dct_celery.wire import messages
 
 ATTACH, BUILD, CHECK = messages.Attach({}, {}), messages.Build({}), messages.Check({})

@@ -11,7 +11,7 @@ import signal
 import time
 
 from dct_celery.testproc.clock import now
-from dct_celery.testproc.lifetime import Mark, adopt_orphans, children
+from dct_celery.testproc.isolation.lifetime import Mark, adopt_orphans, children
 
 #: Seconds between SIGTERM and SIGKILL, and how often orphans are looked at meanwhile: each may leave children of its own.
 _GRACE, _PAUSE = 0.5, 0.02

@@ -17,7 +17,7 @@ from types import FrameType
 
 from dct_celery.core.run.leaks import LeakKind, LeakRecord
 from dct_celery.testproc.clock import now
-from dct_celery.testproc.state import State
+from dct_celery.testproc.isolation.process_state import State
 
 #: Seconds that threads of the chunk's last class get to end: many are on their way.
 _GRACE = 0.05

@@ -13,8 +13,8 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from dct_celery.testproc import doors
-from dct_celery.testproc.whereto import where
+from dct_celery.testproc.django import connection_guard
+from dct_celery.testproc.django.targets import where
 
 if TYPE_CHECKING:
     from dct_celery.testproc.backends.django_unittest.project import DjangoProject
@@ -138,7 +138,7 @@ def build(project: DjangoProject, names: dict[str, str], limits: dict[str, int],
             if primary in limits and connection.vendor == "postgresql":
                 connection.creation.sql_table_creation_suffix = _limited(connection.creation, limits[primary])
     for primary, identity in servers.items():
-        doors.prove_server(connection_of(primary), identity)
+        connection_guard.prove_server(connection_of(primary), identity)
     _stop_after_django(project)
     project.runner.run_checks(project.databases)
     for primary, path in names.items():
@@ -206,10 +206,10 @@ def attach(project: DjangoProject, names: dict[str, str], serialized: dict[str, 
     old = project.runner.setup_databases(
         aliases=project.databases, serialized_aliases=project.serialized_aliases if serialized else set()
     )
-    doors.prove_settings(project.runner)
+    connection_guard.prove_settings(project.runner)
     for primary, name in names.items():
         if not _in_memory(connection_of(primary)):
-            doors.prove(connection_of(primary), name)
+            connection_guard.prove(connection_of(primary), name)
     return old
 
 
@@ -230,8 +230,8 @@ def _set_doors(project: DjangoProject, names: dict[str, str], *, strict: bool) -
     """Every alias that is set up leads to its database alone, and every other nowhere."""
     from django.db import connections
 
-    doors.install(_given(project, names), strict=strict)
-    doors.poison(set(connections) - alive(project))
+    connection_guard.install(_given(project, names), strict=strict)
+    connection_guard.poison(set(connections) - alive(project))
 
 
 def _given(project: DjangoProject, names: dict[str, str]) -> dict[str, str]:
@@ -254,7 +254,7 @@ def _attacher(connection: Any, name: str, identity: str) -> Callable[..., str]:
     def create_test_db(*_: Any, **__: Any) -> str:
         from django.conf import settings
 
-        doors.let_go(connection)
+        connection_guard.let_go(connection)
         in_memory = _in_memory(connection)
         database_name: str = connection.creation._get_test_db_name() if in_memory else name
         settings.DATABASES[connection.alias]["NAME"] = database_name
@@ -263,7 +263,7 @@ def _attacher(connection: Any, name: str, identity: str) -> Callable[..., str]:
         if in_memory:
             _copy_file_to_memory(name, connection)
         else:
-            doors.prove(connection, name, identity)
+            connection_guard.prove(connection, name, identity)
         if os.environ.get("RUNNING_DJANGOS_TEST_SUITE") == "true":
             connection.creation.mark_expected_failures_and_skips()
         return database_name
@@ -370,4 +370,4 @@ def close_all() -> None:
     from django.db import connections
 
     for connection in connections.all(initialized_only=True):
-        doors.let_go(connection)
+        connection_guard.let_go(connection)

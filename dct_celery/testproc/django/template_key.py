@@ -22,9 +22,9 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from dct_celery.testproc import databases
-from dct_celery.testproc.sources import Sources
-from dct_celery.testproc.stable import Plain
+from dct_celery.testproc.django import databases
+from dct_celery.testproc.django.sources import Sources
+from dct_celery.testproc.django.stable_values import Plain
 
 if TYPE_CHECKING:
     from dct_celery.testproc.backends.django_unittest.project import DjangoProject

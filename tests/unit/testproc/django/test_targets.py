@@ -1,4 +1,4 @@
-"""Claims about `testproc.whereto`: where a connection leads is read in each place that the client library reads."""
+"""Claims about `testproc.django.targets`: where a connection leads is read in each place that the client library reads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dct_celery.testproc.whereto import Where, where
+from dct_celery.testproc.django.targets import Where, where
 
 _VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE", "PGSERVICEFILE", "PGSYSCONFDIR")
 
