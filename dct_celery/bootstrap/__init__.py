@@ -5,10 +5,10 @@ Adapters are imported by the functions that wire them: a help text or a wrong op
 
 from __future__ import annotations
 
-from dct_celery.bootstrap.byhand import collect_garbage, examine
 from dct_celery.bootstrap.dispatcher import attach_run, list_files, run_tests
-from dct_celery.bootstrap.failed import report_failure
-from dct_celery.bootstrap.looking import cancel_run, look_at_runs, look_at_workers, watch_runs
+from dct_celery.bootstrap.inspection import cancel_run, look_at_runs, look_at_workers, watch_runs
+from dct_celery.bootstrap.maintenance import collect_garbage, examine
+from dct_celery.bootstrap.report_files import report_failure
 from dct_celery.bootstrap.worker import make_worker_app
 
 __all__ = [

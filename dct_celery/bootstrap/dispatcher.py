@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dct_celery.bootstrap import failed
+from dct_celery.bootstrap import report_files
 from dct_celery.core.address import parse
 from dct_celery.core.redact import redact
 from dct_celery.errors import BrokerUnavailable, Superseded, Untrusted, UsageError
@@ -60,7 +60,7 @@ def _told_to(reporters: Reporters, run: str) -> Iterator[None]:
     except Superseded:
         raise  # the run goes on elsewhere, and its reports with it
     except BaseException as error:
-        reporters.take(reporting.Failed(*failed.reason(error)))
+        reporters.take(reporting.Failed(*report_files.reason(error)))
         raise
     finally:
         reporters.take(reporting.Closed())
@@ -231,7 +231,7 @@ def _dispatcher_services(
 def _known_run(store: Any, run: str, pool: Door, state_folder: Path) -> tuple[str, Door]:
     """Nonce and door of a run that has begun already: by the store, or else by this machine's journal."""
     from dct_celery.adapters.redisstore import ledger
-    from dct_celery.dispatcher.head import nonce_in_journal
+    from dct_celery.dispatcher.run_snapshot import nonce_in_journal
 
     candidates = [ledger.stored_run(store, run), nonce_in_journal(state_folder / "runs", run)]
     for nonce, key in candidates:

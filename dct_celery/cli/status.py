@@ -24,7 +24,7 @@ from dct_celery.security import masking
 from dct_celery.settings import load
 
 if TYPE_CHECKING:
-    from dct_celery.dispatcher.status import RunStatus
+    from dct_celery.inspect.status import RunStatus
 
 _RUNS = ("RUN", "STATE", "TESTS", "FAILED", "BUSY", "BEGAN")
 _SLOTS = ("WORKER", "SLOT", "CHUNK", "ATTEMPT", "TESTS", "SINCE", "RUNNING")

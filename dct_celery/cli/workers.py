@@ -17,7 +17,7 @@ from dct_celery.security import masking
 from dct_celery.settings import load
 
 if TYPE_CHECKING:
-    from dct_celery.dispatcher.status import WorkerStatus
+    from dct_celery.inspect.status import WorkerStatus
 
 #: The options of every command that only asks the store.
 STORE = ("store", "pool")

@@ -1,6 +1,6 @@
 """The journal: what the dispatcher has taken from the stream, on disk before it is acknowledged.
 
-Its first line is the run's head (see dispatcher.head), each other line one stream entry. With it the run is replayed by
+Its first line is the run's head (see dispatcher.run_snapshot), each other line one stream entry. With it the run is replayed by
 `dct attach`, and put back into a store that has lost it. The dispatcher holds a lock on the file as long as it lives.
 """
 

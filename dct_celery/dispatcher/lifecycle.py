@@ -27,13 +27,13 @@ from dct_celery.core.run.view import RunView
 from dct_celery.core.text import plural
 from dct_celery.dispatcher.adopt import Adopted
 from dct_celery.dispatcher.collect import Collected, Patience, collect
+from dct_celery.dispatcher.event_loop import ELSEWHERE, Follower
 from dct_celery.dispatcher.fleet import Fleet
-from dct_celery.dispatcher.follow import ELSEWHERE, Follower
-from dct_celery.dispatcher.head import Head, Selection, compress
 from dct_celery.dispatcher.journal import Journal, open_journal
 from dct_celery.dispatcher.request import Request, collect_order, strangers
+from dct_celery.dispatcher.run_snapshot import Head, Selection, compress
 from dct_celery.dispatcher.services import DispatcherServices
-from dct_celery.dispatcher.standing import StandingRun
+from dct_celery.dispatcher.stored_run import StandingRun
 from dct_celery.errors import (
     ConfigError,
     DctError,

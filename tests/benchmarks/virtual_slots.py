@@ -37,11 +37,11 @@ from dct_celery.core.plan.limits import Limits
 from dct_celery.core.run.events import ChunkCompleted
 from dct_celery.core.run.leases import LeaseRef
 from dct_celery.core.run.machine import RunMachine
+from dct_celery.dispatcher.event_loop import Follower
 from dct_celery.dispatcher.fleet import Fleet
-from dct_celery.dispatcher.follow import Follower
 from dct_celery.dispatcher.journal import Journal
 from dct_celery.dispatcher.services import DispatcherServices
-from dct_celery.dispatcher.standing import StandingRun
+from dct_celery.dispatcher.stored_run import StandingRun
 from dct_celery.ports import WorkerInfo
 from dct_celery.protocol import PROTOCOL_VERSION, stream
 from dct_celery.protocol.runs import ChunkHint

@@ -15,8 +15,8 @@ from dct_celery.core.plan.planner import Atom
 from dct_celery.core.plan.timings import Estimates, Sample
 from dct_celery.core.run.leases import LeaseRef
 from dct_celery.dispatcher.collect import Collected
-from dct_celery.dispatcher.head import Head
 from dct_celery.dispatcher.request import Request
+from dct_celery.dispatcher.run_snapshot import Head
 from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.protocol.door import Door
 from dct_celery.protocol.runs import RunSpec

@@ -30,7 +30,7 @@ class RunKeys:
         self.leases = f"{base}leases"
         self.events = f"{base}events"
         self.acks = f"{base}acks"
-        #: What another dispatcher needs to go on with the run: see dispatcher.head.
+        #: What another dispatcher needs to go on with the run: see dispatcher.run_snapshot.
         self.head = f"{base}head"
         self.chunk_prefix = f"{base}chunk:"
 

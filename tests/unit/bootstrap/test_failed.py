@@ -10,7 +10,7 @@ import pytest
 from lxml import etree
 
 from dct_celery.bootstrap.dispatcher import _told_to
-from dct_celery.bootstrap.failed import report_failure
+from dct_celery.bootstrap.report_files import report_failure
 from dct_celery.core.model import Entry, Outcome, Phase, RunReport, Verdict
 from dct_celery.errors import ConfigError, DctError, InfrastructureError, Interrupted, NothingSelected, Superseded
 from dct_celery.ports.reporting import Finished

@@ -10,7 +10,7 @@ import pytest
 from click.testing import Result
 
 from dct_celery.cli.doctor import command
-from dct_celery.dispatcher.doctor import Finding
+from dct_celery.inspect.doctor_databases import Finding
 from dct_celery.settings import Settings
 from tests.unit.cli import desk
 

@@ -14,7 +14,7 @@ from dct_celery.cli.status import command
 from dct_celery.core.model import Outcome
 from dct_celery.core.run.leases import LeaseRef
 from dct_celery.core.run.view import BusySlot, Problem
-from dct_celery.dispatcher.status import RunStatus
+from dct_celery.inspect.status import RunStatus
 from dct_celery.protocol.runs import RunState
 from dct_celery.protocol.workers import RunStage
 from dct_celery.settings import Settings

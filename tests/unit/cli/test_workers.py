@@ -10,7 +10,7 @@ import pytest
 from click.testing import Result
 
 from dct_celery.cli.workers import command, table
-from dct_celery.dispatcher.status import WorkerStatus
+from dct_celery.inspect.status import WorkerStatus
 from dct_celery.ports import WorkerInfo
 from dct_celery.settings import Settings
 from tests.unit.cli import desk

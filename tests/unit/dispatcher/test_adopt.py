@@ -9,10 +9,10 @@ from unittest.mock import Mock
 import pytest
 
 from dct_celery.dispatcher.adopt import Adopted, adopt
-from dct_celery.dispatcher.follow import Follower
-from dct_celery.dispatcher.head import compress
+from dct_celery.dispatcher.event_loop import Follower
 from dct_celery.dispatcher.journal import open_journal
 from dct_celery.dispatcher.lifecycle import RunLifecycle
+from dct_celery.dispatcher.run_snapshot import compress
 from dct_celery.errors import StoreUnavailable, Untrusted
 from dct_celery.ports import DISPATCHER_LEASE_MS
 from dct_celery.protocol.door import Door

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from dct_celery import __version__
-from dct_celery.dispatcher import checkup
-from dct_celery.dispatcher.doctor import Finding
+from dct_celery.inspect import doctor_services
+from dct_celery.inspect.doctor_databases import Finding
 from dct_celery.ports import WorkerInfo
 from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.security import signing
@@ -33,7 +33,7 @@ def said(findings: Iterable[Finding]) -> list[str]:
 
 class TestStore:
     def test_a_fit_store_is_three_lines(self) -> None:
-        assert said(checkup.store("redis://h/0", STORE)) == [
+        assert said(doctor_services.store("redis://h/0", STORE)) == [
             "ok redis://h/0 answers, version 7.0",
             "ok no key is evicted (noeviction); 3.0 MB are in use without a limit (maxmemory)",
             "ok persistence: no append-only file; after a restart a run is put back from its dispatcher's journal",
@@ -44,14 +44,14 @@ class TestStore:
         warning = "the store does not say its maxmemory-policy; make sure that it is noeviction"
 
         # Then
-        assert list(checkup.store("redis://h/0", {}, [warning])) == [
+        assert list(doctor_services.store("redis://h/0", {}, [warning])) == [
             Finding("ok", "store", "redis://h/0 answers, version ?"),
             Finding("warning", "store", "the store does not say its maxmemory-policy", "make sure that it is noeviction"),
         ]
 
     @pytest.mark.parametrize(("used", "level"), [(70, "ok"), (80, "warning")])
     def test_a_store_that_is_nearly_full_is_warned_about(self, used: int, level: str) -> None:
-        _, memory, _ = checkup.store("redis://h/0", {**STORE, "used_memory": used * MB, "maxmemory": 100 * MB})
+        _, memory, _ = doctor_services.store("redis://h/0", {**STORE, "used_memory": used * MB, "maxmemory": 100 * MB})
         assert memory.level == level
         assert f"{used} MB are in use of 100 MB (maxmemory)" in memory.text
 
@@ -60,24 +60,28 @@ class TestStore:
         failed = {**STORE, "rdb_last_bgsave_status": "err"}
 
         # Then
-        assert list(checkup.store("redis://h/0", failed))[-1].level == "warning"
-        assert list(checkup.store("redis://h/0", {**failed, "aof_enabled": 1}))[-1].level == "ok"
+        assert list(doctor_services.store("redis://h/0", failed))[-1].level == "warning"
+        assert list(doctor_services.store("redis://h/0", {**failed, "aof_enabled": 1}))[-1].level == "ok"
 
 
 def test_a_broker_is_named_with_its_version_unless_it_is_the_store() -> None:
-    assert checkup.broker("amqp://h//", "3.10", 0.004, same=False).text == (
+    assert doctor_services.broker("amqp://h//", "3.10", 0.004, same=False).text == (
         "amqp://h// (version 3.10) carries messages: there and back in 4 ms"
     )
-    assert checkup.broker("redis://h/0", "", 0.004, same=True).text == "the store carries messages: there and back in 4 ms"
+    assert (
+        doctor_services.broker("redis://h/0", "", 0.004, same=True).text == "the store carries messages: there and back in 4 ms"
+    )
 
 
 class TestSigningKey:
     def test_a_key_that_everybody_has_is_one_line(self) -> None:
-        assert said(checkup.signing_key(Settings(signing_key=KEY), [WORKER])) == ["ok is set, and the same on every worker"]
-        assert said(checkup.signing_key(Settings(signing_key=KEY))) == ["ok is set"]
+        assert said(doctor_services.signing_key(Settings(signing_key=KEY), [WORKER])) == [
+            "ok is set, and the same on every worker"
+        ]
+        assert said(doctor_services.signing_key(Settings(signing_key=KEY))) == ["ok is set"]
 
     def test_a_missing_key_is_a_failure_that_says_how_to_make_one_unless_it_is_wanted(self) -> None:
-        (missing,), (wanted,) = checkup.signing_key(Settings()), checkup.signing_key(Settings(insecure=True))
+        (missing,), (wanted,) = doctor_services.signing_key(Settings()), doctor_services.signing_key(Settings(insecure=True))
         assert (missing.level, wanted.level) == ("failed", "warning")
         assert "dct keygen" in missing.mend
 
@@ -86,14 +90,16 @@ class TestSigningKey:
         settings = Settings(signing_key=f"{KEY}\n{'new' * 16}")
 
         # Then
-        assert said(checkup.signing_key(settings, [WORKER])) == ["ok is set (2 keys are accepted), and the same on every worker"]
+        assert said(doctor_services.signing_key(settings, [WORKER])) == [
+            "ok is set (2 keys are accepted), and the same on every worker"
+        ]
 
     def test_workers_with_another_key_are_a_failure_that_names_them(self) -> None:
         # Given
         other = replace(WORKER, name="b@host", key_id="other")
 
         # Then
-        (finding,) = checkup.signing_key(Settings(signing_key=KEY), [WORKER, other])
+        (finding,) = doctor_services.signing_key(Settings(signing_key=KEY), [WORKER, other])
         assert (finding.level, finding.text) == ("failed", "1 of 2 workers has another one: b@host")
 
     def test_while_a_pool_changes_its_key_a_worker_that_accepts_ours_has_it(self) -> None:
@@ -102,12 +108,14 @@ class TestSigningKey:
         old = replace(WORKER, key_id=signing.key_id(OTHER_KEY), keys=(signing.key_id(OTHER_KEY), signing.key_id(KEY)))
 
         # Then
-        assert said(checkup.signing_key(both, [WORKER, old])) == ["ok is set (2 keys are accepted), and the same on every worker"]
-        (finding,) = checkup.signing_key(both, [replace(old, keys=old.keys[:1])])
+        assert said(doctor_services.signing_key(both, [WORKER, old])) == [
+            "ok is set (2 keys are accepted), and the same on every worker"
+        ]
+        (finding,) = doctor_services.signing_key(both, [replace(old, keys=old.keys[:1])])
         assert finding.level == "failed"
 
     def test_a_worker_that_is_not_believed_has_another_key(self) -> None:
-        (finding,) = checkup.signing_key(Settings(signing_key=KEY), [replace(WORKER, foreign="has a wrong signature")])
+        (finding,) = doctor_services.signing_key(Settings(signing_key=KEY), [replace(WORKER, foreign="has a wrong signature")])
         assert finding.level == "failed"
 
 
@@ -117,7 +125,7 @@ class TestClocks:
         never: list[WorkerInfo] = []
 
         # Then
-        finding = checkup.clocks(1001.0, 1000.0, [WORKER, replace(WORKER, wall=0.0)], lambda: never)
+        finding = doctor_services.clocks(1001.0, 1000.0, [WORKER, replace(WORKER, wall=0.0)], lambda: never)
         assert finding == Finding("ok", "clocks", "this machine, the store and 1 worker agree within 5 s")
 
     def test_a_clock_that_is_off_is_named_with_its_distance(self) -> None:
@@ -126,7 +134,7 @@ class TestClocks:
         later = [replace(ahead, wall=1091.5), replace(behind, wall=971.5)]
 
         # Then
-        finding = checkup.clocks(1010.0, 1000.0, [ahead, behind], lambda: later)
+        finding = doctor_services.clocks(1010.0, 1000.0, [ahead, behind], lambda: later)
         assert finding.level == "warning"
         assert "this machine is 10 s ahead, a@host is 90 s ahead, b@host is 30 s behind" in finding.text
 
@@ -135,18 +143,18 @@ class TestClocks:
         old = replace(WORKER, wall=991.0)
 
         # Then: with the next one all is well
-        assert checkup.clocks(1000.0, 1000.0, [old], lambda: [replace(old, wall=1001.0)]).level == "ok"
+        assert doctor_services.clocks(1000.0, 1000.0, [old], lambda: [replace(old, wall=1001.0)]).level == "ok"
 
 
 class TestWorkers:
     def test_each_has_a_line_with_its_versions(self) -> None:
-        assert said(checkup.workers([WORKER], "ci", HERE)) == [
+        assert said(doctor_services.workers([WORKER], "ci", HERE)) == [
             "ok 1 worker with 4 slots in pool 'ci'",
             f"ok 4 slots, dct_celery {__version__}, Python 3.11.7, Django 5.2.1",
         ]
 
     def test_an_empty_pool_is_a_warning(self) -> None:
-        (finding,) = checkup.workers([], "nightly")
+        (finding,) = doctor_services.workers([], "nightly")
         assert finding.level == "warning"
         assert "'nightly'" in finding.text
 
@@ -164,7 +172,7 @@ class TestWorkers:
         ],
     )
     def test_what_sets_a_worker_apart_is_in_its_line(self, worker: WorkerInfo, level: str, text: str) -> None:
-        _, finding = checkup.workers([worker], "ci", HERE)
+        _, finding = doctor_services.workers([worker], "ci", HERE)
         assert finding.level == level
         assert text in finding.text
         assert bool(finding.mend) == (level != "ok")
@@ -172,8 +180,8 @@ class TestWorkers:
 
 class TestMachine:
     def test_few_open_files_and_little_shared_memory_are_warned_about(self) -> None:
-        assert [one.level for one in checkup.machine(256, 8 * MB)] == ["warning", "warning"]
-        assert [one.level for one in checkup.machine(1024, 64 * MB)] == ["ok", "ok"]
+        assert [one.level for one in doctor_services.machine(256, 8 * MB)] == ["warning", "warning"]
+        assert [one.level for one in doctor_services.machine(1024, 64 * MB)] == ["ok", "ok"]
 
     def test_shared_memory_is_not_spoken_of_without_a_postgresql_here(self) -> None:
-        assert said(checkup.machine(4096, None)) == ["ok 4096 open files are allowed"]
+        assert said(doctor_services.machine(4096, None)) == ["ok 4096 open files are allowed"]

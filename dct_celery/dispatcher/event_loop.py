@@ -13,8 +13,8 @@ from dct_celery.core.text import plural
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.dispatcher.journal import Journal
 from dct_celery.dispatcher.services import DispatcherServices
-from dct_celery.dispatcher.standing import PATIENCE, StandingRun
-from dct_celery.dispatcher.words import Words, indented
+from dct_celery.dispatcher.stored_run import PATIENCE, StandingRun
+from dct_celery.dispatcher.worker_reports import Words, indented
 from dct_celery.errors import BrokerUnavailable, StoreUnavailable
 from dct_celery.ports.reporting import (
     FixtureJudged,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from dct_celery.dispatcher.head import Head, compress, expand, nonce_in_journal
 from dct_celery.dispatcher.journal import Journal
+from dct_celery.dispatcher.run_snapshot import Head, compress, expand, nonce_in_journal
 from dct_celery.errors import InfrastructureError, Untrusted, UsageError
 from dct_celery.settings import Settings
 from tests.support.factories import KEY_ID, NONCE, OTHER_KEY, REQUEST, group, make_head, make_manifest, make_spec, run_door
@@ -110,7 +110,7 @@ def test_what_is_not_compressed_or_cut_is_refused() -> None:
 
 def test_a_head_that_would_fill_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     # Given
-    monkeypatch.setattr("dct_celery.dispatcher.head._LIMIT", 1000)
+    monkeypatch.setattr("dct_celery.dispatcher.run_snapshot._LIMIT", 1000)
     # Then
     with pytest.raises(InfrastructureError, match="longer than any head"):
         expand(compress("x" * 1001))

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dct_celery import __version__
-from dct_celery.dispatcher.doctor import Finding, counted
 from dct_celery.dispatcher.fleet import elsewhere
+from dct_celery.inspect.doctor_databases import Finding, counted
 from dct_celery.ports import WorkerInfo
 from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.security import signing

@@ -1,4 +1,4 @@
-"""Claims about `dispatcher.doctor`: what is wrong is found, named and has its mend; what is right is one line."""
+"""Claims about `inspect.doctor_databases`: what is wrong is found, named and has its mend; what is right is one line."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from itertools import count
 import pytest
 
 from dct_celery.core.databases.marks import Mark
-from dct_celery.dispatcher import doctor
-from dct_celery.dispatcher.doctor import Finding
 from dct_celery.errors import DatabaseError, StoreUnavailable
+from dct_celery.inspect import doctor_databases
+from dct_celery.inspect.doctor_databases import Finding
 from dct_celery.security.guards import Configured
 from dct_celery.settings import Settings
 from dct_celery.wire.messages import Loaded
@@ -30,10 +30,10 @@ def loaded(*configured: Configured, **facts: str) -> Loaded:
 
 def database(server: MemoryServer, *, slots: int = 0, workers: int = 0, measure: bool = False) -> list[Finding]:
     ticks = count(step=0.04)
-    look = lambda: doctor.database(  # noqa: E731
+    look = lambda: doctor_databases.database(  # noqa: E731
         "default", server, slots=slots, workers=workers, measure=measure, clock=lambda: next(ticks), owner="o9"
     )
-    return list(doctor.attempt("database default", look))
+    return list(doctor_databases.attempt("database default", look))
 
 
 def bad(findings: Iterator[Finding] | list[Finding]) -> list[Finding]:
@@ -46,14 +46,14 @@ def said(findings: list[Finding]) -> str:
 
 class TestProject:
     def test_a_sound_project_is_two_lines(self) -> None:
-        assert list(doctor.project(loaded(SHOP), Settings(), unresolved)) == [
+        assert list(doctor_databases.project(loaded(SHOP), Settings(), unresolved)) == [
             Finding("ok", "settings", "155 tests in 0.5 s, Django 5.2, Python ?"),
             Finding("ok", "guards", "nothing looks like production: default (shop)"),
         ]
 
     def test_a_guard_that_refuses_is_a_failure_with_its_mend(self) -> None:
         # When
-        (finding,) = bad(doctor.project(loaded(replace(SHOP, name="prod_shop")), Settings(), unresolved))
+        (finding,) = bad(doctor_databases.project(loaded(replace(SHOP, name="prod_shop")), Settings(), unresolved))
 
         # Then
         assert (finding.level, finding.what) == ("failed", "guards")
@@ -65,9 +65,9 @@ class TestProject:
         project = loaded(replace(SHOP, name="prod_shop"))
 
         # Then
-        assert bad(doctor.project(project, Settings(allow_database=("prod_*",)), unresolved)) == []
-        assert bad(doctor.project(loaded(SHOP), Settings(deny_database=("shop",)), unresolved))[0].level == "failed"
-        assert bad(doctor.project(loaded(SHOP), Settings(deny_db_host=("db",)), unresolved))[0].level == "failed"
+        assert bad(doctor_databases.project(project, Settings(allow_database=("prod_*",)), unresolved)) == []
+        assert bad(doctor_databases.project(loaded(SHOP), Settings(deny_database=("shop",)), unresolved))[0].level == "failed"
+        assert bad(doctor_databases.project(loaded(SHOP), Settings(deny_db_host=("db",)), unresolved))[0].level == "failed"
 
     def test_what_is_allowed_is_said_to_be_so_and_not_that_it_looks_like_nothing(self) -> None:
         # Given
@@ -75,7 +75,7 @@ class TestProject:
         rows = [replace(SHOP, alias=alias, name=name, used=alias != "legacy", host=alias) for alias, name in names.items()]
 
         # When
-        _, *guards = doctor.project(loaded(*rows), Settings(allow_database=("shop_prod*",)), unresolved)
+        _, *guards = doctor_databases.project(loaded(*rows), Settings(allow_database=("shop_prod*",)), unresolved)
 
         # Then
         assert [(finding.level, finding.text) for finding in guards] == [
@@ -86,7 +86,7 @@ class TestProject:
         ]  # fmt: skip
 
     def test_what_is_only_warned_about_is_a_warning(self) -> None:
-        assert [finding.level for finding in doctor.project(loaded(SHOP, debug="true"), Settings(), unresolved)] == [
+        assert [finding.level for finding in doctor_databases.project(loaded(SHOP, debug="true"), Settings(), unresolved)] == [
             "ok",
             "warning",
             "ok",
@@ -109,7 +109,7 @@ class TestDatabase:
         # Then
         assert database(server) == [Finding("failed", "database default", "the server cannot be reached", exit_code=7)]
         error = DatabaseError("role 'a' may not create databases; no more; ALTER ROLE a CREATEDB")
-        assert doctor.blamed("x", error) == Finding(
+        assert doctor_databases.blamed("x", error) == Finding(
             "failed", "x", "role 'a' may not create databases; no more", "ALTER ROLE a CREATEDB", 7
         )
 
@@ -225,6 +225,6 @@ class TestAttempt:
             raise StoreUnavailable("the store cannot be reached; start it, set --store, or use --local")
 
         # Then
-        assert list(doctor.attempt("store", look))[1] == Finding(
+        assert list(doctor_databases.attempt("store", look))[1] == Finding(
             "failed", "store", "the store cannot be reached", "start it, set --store, or use --local", 7
         )

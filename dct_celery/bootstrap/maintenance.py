@@ -17,7 +17,7 @@ from dct_celery.security import masking
 from dct_celery.settings import Settings, warnings_of
 
 if TYPE_CHECKING:
-    from dct_celery.dispatcher.doctor import Finding
+    from dct_celery.inspect.doctor_databases import Finding
     from dct_celery.ports import DatabaseServer, DatabaseSpec, WorkerInfo
     from dct_celery.wire.messages import Loaded
     from dct_celery.worker.databases.garbage_collector import Swept
@@ -55,32 +55,34 @@ def collect_garbage(
 
 def examine(settings: Settings, origins: dict[str, str], *, measure: bool) -> Iterator[Finding]:
     """`dct doctor`: findings as they are made; what cannot be found out is a finding itself."""
-    from dct_celery.dispatcher import checkup, doctor
+    from dct_celery.inspect import doctor_databases, doctor_services
 
     infos: list[WorkerInfo] = []
     there = False
     if settings.local is None:
-        for finding in doctor.attempt("store", partial(_examine_store, settings, origins, infos)):
+        for finding in doctor_databases.attempt("store", partial(_examine_store, settings, origins, infos)):
             there = finding.level != "failed"
             yield finding
         if there or settings.broker != settings.store:
-            yield from doctor.attempt("broker", partial(_examine_broker, settings, origins, infos))
-        yield from checkup.signing_key(settings, infos)
+            yield from doctor_databases.attempt("broker", partial(_examine_broker, settings, origins, infos))
+        yield from doctor_services.signing_key(settings, infos)
         for line in warnings_of(os.environ, Path.cwd()):
             text, _, mend = line.rpartition("; ")
-            yield doctor.Finding("warning", "signing key" if "KEY" in line.partition(":")[0] else "settings", text, mend)
+            yield doctor_databases.Finding(
+                "warning", "signing key" if "KEY" in line.partition(":")[0] else "settings", text, mend
+            )
     loaded: list[Loaded] = []
     refused = False
-    for finding in doctor.attempt("settings", partial(_examine_project, settings, loaded)):
+    for finding in doctor_databases.attempt("settings", partial(_examine_project, settings, loaded)):
         refused = refused or (finding.what, finding.level) == ("guards", "failed")
         yield finding
     if there:
-        yield from checkup.workers(infos, settings.pool, loaded[0].facts if loaded else None)
+        yield from doctor_services.workers(infos, settings.pool, loaded[0].facts if loaded else None)
     slots = sum(info.slots for info in infos) if settings.local is None else settings.local or len(os.sched_getaffinity(0))
     if refused:
-        yield doctor.Finding("warning", "databases", "not looked at, nothing was connected to: a guard refuses")
+        yield doctor_databases.Finding("warning", "databases", "not looked at, nothing was connected to: a guard refuses")
     for one in loaded if not refused else ():
-        yield from doctor.attempt("databases", partial(_examine_databases, one, settings, slots, len(infos), measure))
+        yield from doctor_databases.attempt("databases", partial(_examine_databases, one, settings, slots, len(infos), measure))
     yield from _examine_machine(loaded)
 
 
@@ -88,29 +90,29 @@ def _examine_store(settings: Settings, origins: dict[str, str], infos: list[Work
     from dct_celery.adapters.redisstore import client, registry
     from dct_celery.bootstrap.keys import keyring_of
     from dct_celery.core.redact import redact
-    from dct_celery.dispatcher import checkup
+    from dct_celery.inspect import doctor_services
     from dct_celery.protocol.door import Door
 
     origin = origins.get("store", "store")
     with contextlib.closing(client.connect(settings.store, retries=1)) as store:
         checked = client.check(store, settings.store, origin)
-        yield from checkup.store(redact(settings.store), checked.info, checked.warnings)
+        yield from doctor_services.store(redact(settings.store), checked.info, checked.warnings)
         door = Door.of_pool(keyring_of(settings, required=False), settings.pool)
         asked = registry.RedisRegistry(store, settings.pool, door, tends=False)
         infos += asked.workers()
 
         def look_again() -> list[WorkerInfo]:
-            time.sleep(checkup.BEAT)
+            time.sleep(doctor_services.BEAT)
             return asked.workers()
 
-        yield checkup.clocks(time.time(), client.now(store), infos, look_again)
+        yield doctor_services.clocks(time.time(), client.now(store), infos, look_again)
 
 
 def _examine_broker(settings: Settings, origins: dict[str, str], infos: list[WorkerInfo]) -> Iterator[Finding]:
     from dct_celery.adapters.celeryqueue.app import make_app
     from dct_celery.adapters.celeryqueue.queue import CeleryChunkQueue
     from dct_celery.core.redact import redact
-    from dct_celery.dispatcher import checkup, doctor
+    from dct_celery.inspect import doctor_databases, doctor_services
 
     token = secrets.token_hex(6)
     queue = CeleryChunkQueue(make_app(settings), f"doctor-{token}", origins.get("broker", "broker"))
@@ -122,16 +124,18 @@ def _examine_broker(settings: Settings, origins: dict[str, str], infos: list[Wor
         identity = queue.identity()
     finally:
         queue.purge()
-    yield checkup.broker(redact(settings.broker), version, seconds, same=settings.broker == settings.store)
+    yield doctor_services.broker(redact(settings.broker), version, seconds, same=settings.broker == settings.store)
     if warning := queue.warning:
-        yield doctor.Finding("warning", "broker", warning, "name its CA with ssl_ca_certs, and leave that parameter out")
-    yield from checkup.same_broker(identity, infos)
+        yield doctor_databases.Finding(
+            "warning", "broker", warning, "name its CA with ssl_ca_certs, and leave that parameter out"
+        )
+    yield from doctor_services.same_broker(identity, infos)
 
 
 def _examine_machine(loaded: list[Loaded]) -> Iterator[Finding]:
     import resource
 
-    from dct_celery.dispatcher import checkup
+    from dct_celery.inspect import doctor_services
 
     rows = [row for one in loaded for row in one.databases if row["vendor"] == "postgresql"]
     ours = any(row.get("host", "") in ("", "localhost", "127.0.0.1", "::1") or row["host"].startswith("/") for row in rows)
@@ -139,40 +143,40 @@ def _examine_machine(loaded: list[Loaded]) -> Iterator[Finding]:
     if ours and os.path.isdir("/dev/shm"):
         stat = os.statvfs("/dev/shm")
         shared = stat.f_frsize * stat.f_blocks
-    yield from checkup.machine(resource.getrlimit(resource.RLIMIT_NOFILE)[0], shared)
+    yield from doctor_services.machine(resource.getrlimit(resource.RLIMIT_NOFILE)[0], shared)
 
 
 def _examine_project(settings: Settings, loaded: list[Loaded]) -> Iterator[Finding]:
     from dct_celery.adapters.addresses import resolve
-    from dct_celery.dispatcher import doctor
+    from dct_celery.inspect import doctor_databases
 
     loaded.append(_load_project(settings))
-    yield from doctor.project(loaded[0], settings, resolve)
+    yield from doctor_databases.project(loaded[0], settings, resolve)
 
 
 def _examine_databases(loaded: Loaded, settings: Settings, slots: int, workers: int, measure: bool) -> Iterator[Finding]:
-    from dct_celery.dispatcher import doctor
     from dct_celery.errors import DctError
+    from dct_celery.inspect import doctor_databases
 
     for spec, aliases, server in _servers(loaded):
         with contextlib.closing(server):
             try:
                 _refuse_address(spec, server, settings)
             except DctError as error:
-                yield doctor.blamed(f"database {aliases}", error)
+                yield doctor_databases.blamed(f"database {aliases}", error)
                 continue
             look = partial(
-                doctor.database, aliases, server, slots=slots, workers=workers, measure=measure,
+                doctor_databases.database, aliases, server, slots=slots, workers=workers, measure=measure,
                 clock=time.monotonic, owner=secrets.token_hex(8),
             )  # fmt: skip
-            yield from doctor.attempt(f"database {aliases}", look)
+            yield from doctor_databases.attempt(f"database {aliases}", look)
 
 
 def _load_project(settings: Settings) -> Loaded:
     from dct_celery.adapters.process import PipeProcess, user_environment
     from dct_celery.adapters.source.snapshot import find_root
-    from dct_celery.dispatcher.project import load_project
     from dct_celery.dispatcher.request import make_request
+    from dct_celery.inspect.load_project import load_project
 
     request = make_request(settings, find_root(Path(settings.project_dir)), os.environ, None, "0")
     environment = user_environment(dict(os.environ), {}, {"PYTHONHASHSEED": request.hash_seed})

@@ -1,4 +1,4 @@
-"""Claims about `dispatcher.standing`: a run is alive for others from its opening on, whatever its dispatcher is busy with."""
+"""Claims about `dispatcher.stored_run`: a run is alive for others from its opening on, whatever its dispatcher is busy with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from dct_celery.core.run import events as ev
 from dct_celery.dispatcher.journal import Journal
-from dct_celery.dispatcher.standing import PATIENCE, StandingRun
+from dct_celery.dispatcher.stored_run import PATIENCE, StandingRun
 from dct_celery.errors import StoreUnavailable, Superseded
 from dct_celery.ports import ABANDONED_MS
 from dct_celery.protocol.leases import WriteAnswer

@@ -15,10 +15,10 @@ from dct_celery.core.model import Chunk, Outcome
 from dct_celery.core.run import events as ev
 from dct_celery.core.run.leases import LeaseRef
 from dct_celery.core.run.view import RunView
+from dct_celery.dispatcher.event_loop import Follower
 from dct_celery.dispatcher.fleet import Fleet
-from dct_celery.dispatcher.follow import Follower
 from dct_celery.dispatcher.journal import Journal
-from dct_celery.dispatcher.standing import StandingRun
+from dct_celery.dispatcher.stored_run import StandingRun
 from dct_celery.errors import ConfigError, StoreUnavailable
 from dct_celery.ports import WorkerInfo
 from dct_celery.ports.reporting import Stopping, TestJudged, Ticked, WorkersChanged
@@ -244,7 +244,7 @@ def test_nothing_is_published_again_while_the_stream_is_ahead(scene: Scene, monk
     scene.follower.step()
     publish = scene.services.queue.publish
     publish.reset_mock()
-    monkeypatch.setattr("dct_celery.dispatcher.follow._PAGE", 1)
+    monkeypatch.setattr("dct_celery.dispatcher.event_loop._PAGE", 1)
     # When
     for _ in range(10):
         stored(scene).add({"k": "moonbeam"})
@@ -586,7 +586,7 @@ def test_an_entry_that_is_not_believed_is_told_once_and_passed_over(scene: Scene
 def test_a_page_of_nothing_but_forged_entries_is_read_past(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given
     held = begun(scene)
-    monkeypatch.setattr("dct_celery.dispatcher.follow._PAGE", 10)
+    monkeypatch.setattr("dct_celery.dispatcher.event_loop._PAGE", 10)
     for _ in range(25):
         stored(scene).add({"k": "moonbeam"})
     scene.ledger.append(held, 2, as_sent(finished(1)), 5000)

@@ -1,4 +1,4 @@
-"""Claims about `dispatcher.status`: what a run's stream says of it, and what the store knows besides."""
+"""Claims about `inspect.status`: what a run's stream says of it, and what the store knows besides."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from dct_celery.core.run import events as ev
 from dct_celery.core.run.leases import LeaseRef
 from dct_celery.core.run.records import Record
 from dct_celery.core.run.view import RunView
-from dct_celery.dispatcher import status
-from dct_celery.dispatcher.status import RunStatus, RunWatch
 from dct_celery.errors import Untrusted, UsageError
+from dct_celery.inspect import status
+from dct_celery.inspect.status import RunStatus, RunWatch
 from dct_celery.ports import WorkerInfo
 from dct_celery.protocol import PROTOCOL_VERSION, summary
 from dct_celery.protocol.runs import ManifestSummary, RunState

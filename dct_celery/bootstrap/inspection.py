@@ -11,14 +11,14 @@ from dct_celery.errors import DctError, UsageError
 from dct_celery.settings import Settings
 
 if TYPE_CHECKING:
-    from dct_celery.dispatcher.status import RunStatus, RunWatch, WorkerStatus
+    from dct_celery.inspect.status import RunStatus, RunWatch, WorkerStatus
     from dct_celery.ports import Ledger, Registry, WorkerInfo
 
 
 def look_at_workers(settings: Settings, origins: dict[str, str]) -> list[WorkerStatus]:
     """`dct workers`: everybody in the pool. Raises StoreUnavailable."""
     from dct_celery.bootstrap.keys import keyring_of
-    from dct_celery.dispatcher import status
+    from dct_celery.inspect import status
 
     with _asked_store(settings, origins) as asked:
         workers = asked.registry.workers()
@@ -46,7 +46,7 @@ def watch_runs(settings: Settings, origins: dict[str, str], run: str | None) -> 
 def cancel_run(settings: Settings, origins: dict[str, str], run: str, reason: str) -> None:
     """`dct cancel`. Raises UsageError when there is nothing to cancel, StoreUnavailable."""
     from dct_celery.bootstrap.keys import keyring_of
-    from dct_celery.dispatcher import status
+    from dct_celery.inspect import status
 
     keyring_of(settings)  # an order to stop that is not signed stops nothing
     with _asked_store(settings, origins) as asked:
@@ -96,7 +96,7 @@ def _active(settings: Settings, asked: _Asked, workers: list[WorkerInfo], watche
 
 def _inspected(settings: Settings, asked: _Asked, workers: list[WorkerInfo], run: str, watches: dict[str, RunWatch]) -> RunStatus:
     """`watches`: of runs that were looked at before; this one is added."""
-    from dct_celery.dispatcher.status import RunWatch
+    from dct_celery.inspect.status import RunWatch
 
     if run not in watches:
         watches[run] = RunWatch(run, asked.ledger(run))
