@@ -29,7 +29,7 @@ def report(*verdicts: Verdict, **more: object) -> RunReport:
     return RunReport("r1", verdicts, **{"fixtures": (), "exit_code": 0, **more})  # type: ignore[arg-type]
 
 
-def document(*verdicts: Verdict, **more: object) -> ET.Element:
+def rendered(*verdicts: Verdict, **more: object) -> ET.Element:
     return ET.fromstring(render(report(*verdicts, **more)))
 
 
@@ -43,7 +43,7 @@ def only(root: ET.Element, path: str) -> ET.Element:
 
 def test_there_is_one_suite_per_class_even_where_its_cases_lie_apart() -> None:
     # When
-    root = document(verdict(cls="app.A"), verdict(cls="app.B"), verdict("test_b", cls="app.A"))
+    root = rendered(verdict(cls="app.A"), verdict(cls="app.B"), verdict("test_b", cls="app.A"))
 
     # Then
     assert [(s.get("name"), s.get("tests")) for s in root] == [("app.A", "2"), ("app.B", "1")]
@@ -55,7 +55,7 @@ def test_a_suite_names_the_start_the_host_of_most_of_its_cases_and_the_file() ->
     verdicts = [verdict(f"test_{i}", worker=worker, seconds=0.0004) for i, worker in enumerate(workers)]
 
     # When
-    suite = only(document(*verdicts, started_at=1_795_222_923.9, hosts={"build-b": "host-b"}), "testsuite")
+    suite = only(rendered(*verdicts, started_at=1_795_222_923.9, hosts={"build-b": "host-b"}), "testsuite")
 
     # Then
     assert suite.attrib == {
@@ -73,7 +73,7 @@ def test_a_suite_names_the_start_the_host_of_most_of_its_cases_and_the_file() ->
 
 def test_a_case_says_where_it_ran_and_where_it_is_defined() -> None:
     # When
-    case = only(document(verdict(worker="build-a", slot=0, attempt=2, seconds=1.23456)), "testcase")
+    case = only(rendered(verdict(worker="build-a", slot=0, attempt=2, seconds=1.23456)), "testcase")
 
     # Then
     expected = {"classname": "app.T", "name": "test_a", "time": "1.235", "file": "app/tests.py", "line": "7"}
@@ -87,7 +87,7 @@ def test_cases_of_two_workers_do_not_share_their_properties() -> None:
     cases = [verdict("test_a", worker="a"), verdict("test_b", worker="b"), verdict("test_c", worker="a")]
 
     # When
-    root = document(*cases)
+    root = rendered(*cases)
 
     # Then
     assert [p.get("value") for p in root.iter("property") if p.get("name") == "dct.worker"] == ["a", "b", "a"]
@@ -98,7 +98,7 @@ def test_a_line_break_in_a_subtest_does_not_break_the_message() -> None:
     failure = Failure("failure", "AssertionError", "1 != 2", "Traceback ...", subtest="(text='a\r\nb')")
 
     # When
-    element = only(document(verdict(outcome=Outcome.FAILED, failures=(failure,))), "failure")
+    element = only(rendered(verdict(outcome=Outcome.FAILED, failures=(failure,))), "failure")
 
     # Then
     assert element.get("message") == "(text='a b') 1 != 2"
@@ -110,7 +110,7 @@ def test_the_children_of_a_case_come_in_the_order_that_readers_expect() -> None:
     bad = verdict(outcome=Outcome.ERROR, worker="w", output="printed", sql="SELECT 1")
 
     # When
-    case = only(document(bad), "testcase")
+    case = only(rendered(bad), "testcase")
 
     # Then
     assert [child.tag for child in case] == ["properties", "error", "system-out", "system-err"]
@@ -118,7 +118,7 @@ def test_the_children_of_a_case_come_in_the_order_that_readers_expect() -> None:
 
 def test_a_run_states_its_facts_in_every_suite() -> None:
     # When
-    root = document(verdict(), properties={"python": "3.13"}, complete=False, note="interrupted")
+    root = rendered(verdict(), properties={"python": "3.13"}, complete=False, note="interrupted")
 
     # Then
     properties = {p.get("name"): p.get("value") for p in root.findall("testsuite/properties/property")}
@@ -130,7 +130,7 @@ def test_repeated_names_are_told_apart_and_never_collide() -> None:
     names = ["test_a", "test_a [2]", "test_a", "\x1b[1mtest_a", "test_a [2]"]
 
     # When
-    root = document(*map(verdict, names))
+    root = rendered(*map(verdict, names))
 
     # Then
     assert [case.get("name") for case in root.iter("testcase")] == [
@@ -145,13 +145,13 @@ def test_repeated_names_are_told_apart_and_never_collide() -> None:
 @pytest.mark.parametrize("started_at", [0.0, -1.0, 1e18, math.nan, math.inf])
 def test_an_unknown_start_has_no_timestamp(started_at: float) -> None:
     # When / Then
-    assert "timestamp" not in only(document(verdict(), started_at=started_at), "testsuite").attrib
+    assert "timestamp" not in only(rendered(verdict(), started_at=started_at), "testsuite").attrib
 
 
 @pytest.mark.parametrize("seconds", [math.nan, math.inf, -1.0, 1e-5])
 def test_odd_seconds_are_written_as_zero(seconds: float) -> None:
     # When / Then: junit-10.xsd has no word for them
-    assert only(document(verdict(seconds=seconds)), "testcase").get("time") == "0.000"
+    assert only(rendered(verdict(seconds=seconds)), "testcase").get("time") == "0.000"
 
 
 # --- limits -----------------------------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ def test_a_long_text_keeps_head_and_tail_and_the_case_says_that_it_was_cut() -> 
     trace = "Traceback" + "x" * 1_000_000 + "last line"
 
     # When
-    case = only(document(failed(text=trace, output="y" * 100_000)), "testcase")
+    case = only(rendered(failed(text=trace, output="y" * 100_000)), "testcase")
 
     # Then
     failure, output = only(case, "failure").text or "", only(case, "system-out").text or ""
@@ -176,7 +176,7 @@ def test_a_long_text_keeps_head_and_tail_and_the_case_says_that_it_was_cut() -> 
 
 def test_a_message_is_at_most_a_kilobyte_and_still_starts_the_text() -> None:
     # When
-    failure = only(document(failed(message="m" * 5000)), "failure")
+    failure = only(rendered(failed(message="m" * 5000)), "failure")
 
     # Then
     message = failure.get("message") or ""
@@ -233,7 +233,7 @@ def test_gitlab_shows_the_message_and_every_case() -> None:
     verdicts = [failed("test_a"), failed("test_a"), verdict("test_b", Outcome.SKIPPED, reason="no disk\nat all")]
 
     # When
-    shown = list(gitlab(document(*verdicts)))
+    shown = list(gitlab(rendered(*verdicts)))
 
     # Then
     assert shown == [
@@ -248,7 +248,7 @@ def test_jenkins_shows_the_trace_of_what_went_wrong() -> None:
     lost = verdict("test_b", Outcome.NOT_RUN, reason="worker lost")
 
     # When
-    shown = list(jenkins(document(failed("test_a"), lost)))
+    shown = list(jenkins(rendered(failed("test_a"), lost)))
 
     # Then
     assert shown == [("app.T", "test_a", "1 != 2\n\nTraceback ..."), ("app.T", "test_b", "worker lost")]
@@ -261,7 +261,7 @@ def test_circleci_finds_the_file_of_each_red_case_fixtures_too() -> None:
     covered = verdict("test_b", Outcome.NOT_RUN, covered_by=set_up)
 
     # When
-    files = circleci(document(failed("test_a"), covered, fixtures=(fixture,)))
+    files = circleci(rendered(failed("test_a"), covered, fixtures=(fixture,)))
 
     # Then
     assert files == ["app/tests.py", "app/tests.py"]

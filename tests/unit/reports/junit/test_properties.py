@@ -27,7 +27,7 @@ from dct_celery.core.model import (
 from dct_celery.reports.junit import document
 from dct_celery.reports.junit.document import render
 
-SCHEMA = etree.XMLSchema(etree.parse(str(Path(__file__).parents[2] / "data" / "junit-10.xsd")))
+SCHEMA = etree.XMLSchema(etree.parse(str(Path(__file__).parents[3] / "data" / "junit-10.xsd")))
 RESULTS = {"failure", "error", "skipped"}
 
 TEXT = st.text(st.characters() | st.sampled_from("\x00\x1b[]m\r\n\t\x85 ()"), max_size=12) | st.sampled_from(["a", "a.T"])

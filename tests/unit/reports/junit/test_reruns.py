@@ -16,7 +16,7 @@ FAILED = Verdict(ENTRY, Outcome.FAILED, worker="w", slot=0, failures=(FAILURE,),
 ERRED = Verdict(ENTRY, Outcome.ERROR, worker="w", slot=0, failures=(Failure("error", "OSError", "gone", "Trace"),))
 
 
-def document(outcome: Outcome, *earlier: Verdict, family: Family = "dct", size: int = 1) -> ET.Element:
+def rendered(outcome: Outcome, *earlier: Verdict, family: Family = "dct", size: int = 1) -> ET.Element:
     failures = (FAILURE,) if outcome is Outcome.FAILED else ()
     verdict = Verdict(ENTRY, outcome, worker="w", slot=1, failures=failures, earlier=earlier)
     return ET.fromstring(render(RunReport("r1", (verdict,) * size, (), 0), family=family))
@@ -25,7 +25,7 @@ def document(outcome: Outcome, *earlier: Verdict, family: Family = "dct", size: 
 @pytest.mark.parametrize("family", ["dct", "xunit2"])
 def test_a_flaky_test_is_green_and_shows_each_failure(family: Family) -> None:
     # When
-    root = document(Outcome.PASSED, FAILED, ERRED, family=family)
+    root = rendered(Outcome.PASSED, FAILED, ERRED, family=family)
 
     # Then
     assert (root.get("failures"), root.get("errors")) == ("0", "0")
@@ -39,7 +39,7 @@ def test_a_flaky_test_is_green_and_shows_each_failure(family: Family) -> None:
 @pytest.mark.parametrize("family", ["dct", "xunit2"])
 def test_a_test_that_failed_for_good_shows_the_attempts_before_the_last(family: Family) -> None:
     # When
-    root = document(Outcome.FAILED, ERRED, FAILED, family=family)
+    root = rendered(Outcome.FAILED, ERRED, FAILED, family=family)
 
     # Then
     assert (root.get("failures"), root.get("errors")) == ("1", "0")
@@ -49,7 +49,7 @@ def test_a_test_that_failed_for_good_shows_the_attempts_before_the_last(family: 
 
 def test_reruns_are_counted_apart_from_attempts() -> None:
     # When
-    case = next(document(Outcome.PASSED, FAILED, ERRED).iter("testcase"))
+    case = next(rendered(Outcome.PASSED, FAILED, ERRED).iter("testcase"))
 
     # Then
     properties = {p.get("name"): p.get("value") for p in case.iter("property")}
@@ -62,7 +62,7 @@ def test_what_reruns_said_counts_for_the_size_of_the_file(monkeypatch: pytest.Mo
     monkeypatch.setattr(document, "FILE_LIMIT", 50_000)
 
     # When
-    trace = document(Outcome.PASSED, long, long, size=5).findtext(".//stackTrace") or ""
+    trace = rendered(Outcome.PASSED, long, long, size=5).findtext(".//stackTrace") or ""
 
     # Then
     assert len(trace) < 5_000
