@@ -6,7 +6,13 @@ Store time is milliseconds of the store's own clock; nobody else's clock decides
 from __future__ import annotations
 
 from dct_celery.ports.clock import Clock, Signal
-from dct_celery.ports.databases import DatabasePolicy, DatabaseServer, DatabaseSpec, DatabaseStats, SignOfLife
+from dct_celery.ports.databases import (
+    DatabasePolicy,
+    DatabaseServer,
+    DatabaseSpec,
+    DatabaseStats,
+    SignOfLife,
+)
 from dct_celery.ports.processes import UserProcess
 from dct_celery.ports.store import (
     ABANDONED_MS,

@@ -18,7 +18,12 @@ from typing import NoReturn
 
 from dct_celery.testproc.backends.base import Project
 from dct_celery.testproc.channel import Channel, raise_descriptor
-from dct_celery.testproc.isolation.lifetime import Mark, die_with_parent, dump_stacks_to, first_to_go
+from dct_celery.testproc.isolation.lifetime import (
+    Mark,
+    die_with_parent,
+    dump_stacks_to,
+    first_to_go,
+)
 from dct_celery.testproc.isolation.orphans import Orphans
 from dct_celery.wire import messages
 

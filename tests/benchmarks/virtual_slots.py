@@ -49,7 +49,16 @@ from dct_celery.protocol.workers import RunStage
 from dct_celery.reports.files import write_json, write_junit
 from dct_celery.settings import Settings
 from dct_celery.wire import messages
-from tests.support.factories import KEY_ID, NONCE, group, make_manifest, make_samples, make_spec, pool_door, run_door
+from tests.support.factories import (
+    KEY_ID,
+    NONCE,
+    group,
+    make_manifest,
+    make_samples,
+    make_spec,
+    pool_door,
+    run_door,
+)
 
 RUN, POOL, VERSION = "virtual", "pool", "0"
 #: Milliseconds of a lease, and seconds between two signs of life of a worker.

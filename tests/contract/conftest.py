@@ -17,7 +17,14 @@ from dct_celery.adapters.redisstore.ledger import RedisLedger
 from dct_celery.adapters.redisstore.registry import RedisRegistry
 from dct_celery.protocol.door import Door
 from tests.support.factories import pool_door
-from tests.support.memory_ledger import Life, MemoryBlobs, MemoryLedger, MemoryRegistry, MemoryStore, MemoryTimings
+from tests.support.memory_ledger import (
+    Life,
+    MemoryBlobs,
+    MemoryLedger,
+    MemoryRegistry,
+    MemoryStore,
+    MemoryTimings,
+)
 
 NONCE = "0123456789abcdef"
 

@@ -14,7 +14,13 @@ import redis
 from dct_celery.adapters.celeryqueue.app import make_app
 from dct_celery.adapters.celeryqueue.queue import CeleryChunkQueue
 from dct_celery.adapters.redisstore import client
-from dct_celery.errors import BrokerRefused, BrokerUnavailable, DctError, StoreRefused, StoreUnavailable
+from dct_celery.errors import (
+    BrokerRefused,
+    BrokerUnavailable,
+    DctError,
+    StoreRefused,
+    StoreUnavailable,
+)
 from dct_celery.settings import Settings
 from tests.support import strange_servers
 from tests.support.certificates import Certificates

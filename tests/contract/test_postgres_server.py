@@ -20,7 +20,14 @@ from dct_celery.core.databases.names import born_limit
 from dct_celery.errors import CloneFailed, DatabaseError, ServerFault
 from dct_celery.ports import DatabasePolicy
 from tests.contract.postgres import PostgresHouse
-from tests.contract.test_database_servers import BUILDING, CLONE, TEMPLATE, cloned, eventually, sealed
+from tests.contract.test_database_servers import (
+    BUILDING,
+    CLONE,
+    TEMPLATE,
+    cloned,
+    eventually,
+    sealed,
+)
 
 ODD = '"Odd one"."Mixed ""Case"""'
 #: Everything that makes putting rows back hard: triggers, cascades, keys that cannot wait, columns nobody may write.

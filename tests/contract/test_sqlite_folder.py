@@ -15,7 +15,14 @@ from dct_celery.adapters.databases.sqlite import files
 from dct_celery.adapters.databases.sqlite import server as sqlite_module
 from dct_celery.core.databases.marks import Found
 from dct_celery.errors import CloneFailed, DatabaseError
-from tests.contract.test_database_servers import BUILDING, CLONE, TEMPLATE, SqliteHouse, cloned, sealed
+from tests.contract.test_database_servers import (
+    BUILDING,
+    CLONE,
+    TEMPLATE,
+    SqliteHouse,
+    cloned,
+    sealed,
+)
 
 
 @pytest.fixture

@@ -40,7 +40,14 @@ from dct_celery.core.run.records import FixtureRecord
 from dct_celery.core.run.view import RunView
 from dct_celery.dispatcher.journal import Journal, parse_line
 from dct_celery.dispatcher.run_snapshot import Head, expand
-from dct_celery.errors import DctError, InfrastructureError, ProtocolError, StoreUnavailable, Untrusted, UsageError
+from dct_celery.errors import (
+    DctError,
+    InfrastructureError,
+    ProtocolError,
+    StoreUnavailable,
+    Untrusted,
+    UsageError,
+)
 from dct_celery.ports import DatabaseSpec
 from dct_celery.protocol import runs, stream, summary, workers
 from dct_celery.protocol.door import Door, peek

@@ -25,8 +25,22 @@ from dct_celery.ports import (
 )
 from dct_celery.protocol import stream
 from dct_celery.protocol.door import Door, Rejects
-from dct_celery.protocol.leases import AdoptAnswer, Adoption, Claim, ClaimAnswer, OutstandingChunk, WriteAnswer
-from dct_celery.protocol.runs import Announcement, CancelOrder, ManifestSummary, Ownership, RunSpec, RunState
+from dct_celery.protocol.leases import (
+    AdoptAnswer,
+    Adoption,
+    Claim,
+    ClaimAnswer,
+    OutstandingChunk,
+    WriteAnswer,
+)
+from dct_celery.protocol.runs import (
+    Announcement,
+    CancelOrder,
+    ManifestSummary,
+    Ownership,
+    RunSpec,
+    RunState,
+)
 from dct_celery.protocol.stream import Page, StreamEntry
 from dct_celery.protocol.summary import RunSummary
 from dct_celery.protocol.workers import WorkerReport

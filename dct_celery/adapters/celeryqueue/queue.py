@@ -9,7 +9,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import redis
-from amqp.exceptions import AccessRefused, AMQPError, FrameError, InvalidPath, NotAllowed, NotFound, UnexpectedFrame
+from amqp.exceptions import (
+    AccessRefused,
+    AMQPError,
+    FrameError,
+    InvalidPath,
+    NotAllowed,
+    NotFound,
+    UnexpectedFrame,
+)
 from kombu.exceptions import KombuError, OperationalError
 from kombu.utils.uuid import uuid
 

@@ -20,7 +20,14 @@ from dct_celery.errors import StoreUnavailable, Superseded, Untrusted
 from dct_celery.ports import ABANDONED_MS, AVOID_MS, DISPATCHER_LEASE_MS, STALL_MS, StoredRun
 from dct_celery.protocol import stream
 from dct_celery.protocol.door import Door
-from dct_celery.protocol.leases import AdoptAnswer, Adoption, Claim, ClaimAnswer, OutstandingChunk, WriteAnswer
+from dct_celery.protocol.leases import (
+    AdoptAnswer,
+    Adoption,
+    Claim,
+    ClaimAnswer,
+    OutstandingChunk,
+    WriteAnswer,
+)
 from dct_celery.protocol.runs import CancelOrder, ManifestSummary, Ownership, RunSpec, RunState
 from dct_celery.protocol.stream import Page, StreamEntry
 from dct_celery.protocol.summary import RunSummary

@@ -13,7 +13,15 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from dct_celery.core.model import Entry, Failure, FixtureRef, FixtureVerdict, Manifest, Outcome, Verdict
+from dct_celery.core.model import (
+    Entry,
+    Failure,
+    FixtureRef,
+    FixtureVerdict,
+    Manifest,
+    Outcome,
+    Verdict,
+)
 from dct_celery.core.run.events import ChunkReleased
 from dct_celery.core.run.leases import LeaseRef
 

@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from dct_celery.core.model import BAD_OUTCOMES, Failure, FixtureRef, FixtureVerdict, Outcome, RunReport, Verdict, worst
+from dct_celery.core.model import (
+    BAD_OUTCOMES,
+    Failure,
+    FixtureRef,
+    FixtureVerdict,
+    Outcome,
+    RunReport,
+    Verdict,
+    worst,
+)
 
 
 @dataclass(frozen=True, slots=True)

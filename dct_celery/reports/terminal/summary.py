@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from dct_celery.core.model import BAD_OUTCOMES, Failure, FixtureRef, FixtureVerdict, Outcome, RunReport, Verdict
+from dct_celery.core.model import (
+    BAD_OUTCOMES,
+    Failure,
+    FixtureRef,
+    FixtureVerdict,
+    Outcome,
+    RunReport,
+    Verdict,
+)
 from dct_celery.core.text import one_line, plural, visible
 from dct_celery.reports.terminal.screen import Style, cells, cut
 from dct_celery.reports.terminal.wording import HEADINGS, full_name, reruns, where

@@ -9,7 +9,14 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Self, TextIO
 
-from dct_celery.core.model import BAD_OUTCOMES, FixtureRef, FixtureVerdict, Outcome, RunReport, Verdict
+from dct_celery.core.model import (
+    BAD_OUTCOMES,
+    FixtureRef,
+    FixtureVerdict,
+    Outcome,
+    RunReport,
+    Verdict,
+)
 from dct_celery.core.run.view import RunView
 from dct_celery.core.text import one_line, plural, strip_ansi, visible
 from dct_celery.ports import reporting

@@ -13,7 +13,14 @@ import traceback
 from collections.abc import Callable
 
 from dct_celery.core.databases.usage import Changes
-from dct_celery.errors import DatabaseError, DatabaseUnfit, DctError, LeaseLost, ProjectError, UsageError
+from dct_celery.errors import (
+    DatabaseError,
+    DatabaseUnfit,
+    DctError,
+    LeaseLost,
+    ProjectError,
+    UsageError,
+)
 from dct_celery.ports import Announced
 from dct_celery.protocol.runs import RunState
 from dct_celery.protocol.workers import (

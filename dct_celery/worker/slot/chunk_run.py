@@ -11,7 +11,14 @@ from dct_celery.core.databases.server_fault import LAST_DOUBT, suspicion
 from dct_celery.core.model import Chunk, Failure, FixtureRef, Outcome
 from dct_celery.core.run.events import ChunkCompleted, ChunkEnd, ChunkReleased, ReleaseReason
 from dct_celery.core.run.leases import LeaseRef
-from dct_celery.errors import DatabaseError, DctError, ProcessDied, ProtocolError, ServerFault, StoreUnavailable
+from dct_celery.errors import (
+    DatabaseError,
+    DctError,
+    ProcessDied,
+    ProtocolError,
+    ServerFault,
+    StoreUnavailable,
+)
 from dct_celery.protocol.leases import WriteAnswer
 from dct_celery.protocol.workers import MAX_DETAIL
 from dct_celery.wire import messages

@@ -6,7 +6,12 @@ import pytest
 
 from dct_celery.adapters.databases.mysql.inventory import Inventory, Stored, without_definer
 from dct_celery.adapters.databases.mysql.plan import inheriting, with_position
-from dct_celery.adapters.databases.mysql.tables import describes, parents_first, special, split_position
+from dct_celery.adapters.databases.mysql.tables import (
+    describes,
+    parents_first,
+    special,
+    split_position,
+)
 
 MARIADB = (
     "CREATE TABLE `t` (\n  `id` int(11) NOT NULL AUTO_INCREMENT,\n  PRIMARY KEY (`id`)\n) ENGINE=InnoDB{} DEFAULT CHARSET=utf8mb4"

@@ -12,7 +12,14 @@ from lxml import etree
 from dct_celery.bootstrap.dispatcher import _told_to
 from dct_celery.bootstrap.report_files import report_failure
 from dct_celery.core.model import Entry, Outcome, Phase, RunReport, Verdict
-from dct_celery.errors import ConfigError, DctError, InfrastructureError, Interrupted, NothingSelected, Superseded
+from dct_celery.errors import (
+    ConfigError,
+    DctError,
+    InfrastructureError,
+    Interrupted,
+    NothingSelected,
+    Superseded,
+)
 from dct_celery.ports.reporting import Finished
 from dct_celery.reports.file_reporters import of_settings
 from dct_celery.reports.reporter import Reporters

@@ -15,7 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dct_celery.core import codec
-from dct_celery.core.codec import MAX_INT, AtLeast, AtMost, Count, Json, Malformed, Matches, Number, Seconds
+from dct_celery.core.codec import (
+    MAX_INT,
+    AtLeast,
+    AtMost,
+    Count,
+    Json,
+    Malformed,
+    Matches,
+    Number,
+    Seconds,
+)
 from dct_celery.core.model import FixtureRef
 
 

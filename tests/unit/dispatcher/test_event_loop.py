@@ -25,8 +25,23 @@ from dct_celery.ports.reporting import Stopping, TestJudged, Ticked, WorkersChan
 from dct_celery.protocol.runs import ChunkHint
 from dct_celery.protocol.workers import RefusedReport, RunStage
 from tests.support import streams
-from tests.support.factories import KEY_ID, NONCE, OTHER_KEY, group, make_manifest, make_spec, pool_door, run_door
-from tests.support.memory_ledger import Life, MemoryLedger, MemoryRegistry, MemoryStore, StoredFields
+from tests.support.factories import (
+    KEY_ID,
+    NONCE,
+    OTHER_KEY,
+    group,
+    make_manifest,
+    make_spec,
+    pool_door,
+    run_door,
+)
+from tests.support.memory_ledger import (
+    Life,
+    MemoryLedger,
+    MemoryRegistry,
+    MemoryStore,
+    StoredFields,
+)
 from tests.support.reporters import Listener
 from tests.support.runs import Run, as_sent, completed, finished
 

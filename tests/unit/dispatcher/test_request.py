@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from dct_celery.dispatcher.request import Request, django_words, make_request, require_project, strangers
+from dct_celery.dispatcher.request import (
+    Request,
+    django_words,
+    make_request,
+    require_project,
+    strangers,
+)
 from dct_celery.errors import ConfigError
 from dct_celery.settings import Settings
 

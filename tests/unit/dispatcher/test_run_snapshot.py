@@ -12,7 +12,17 @@ from dct_celery.dispatcher.journal import Journal
 from dct_celery.dispatcher.run_snapshot import Head, compress, expand, nonce_in_journal
 from dct_celery.errors import InfrastructureError, Untrusted, UsageError
 from dct_celery.settings import Settings
-from tests.support.factories import KEY_ID, NONCE, OTHER_KEY, REQUEST, group, make_head, make_manifest, make_spec, run_door
+from tests.support.factories import (
+    KEY_ID,
+    NONCE,
+    OTHER_KEY,
+    REQUEST,
+    group,
+    make_head,
+    make_manifest,
+    make_spec,
+    run_door,
+)
 
 DOOR = run_door("run-one")
 MANIFEST = make_manifest(group("app.tests.A", count=2), group("app.tests.B"))

@@ -8,7 +8,16 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dct_celery.core.model import Entry, Failure, FixtureRef, FixtureVerdict, Outcome, Phase, RunReport, Verdict
+from dct_celery.core.model import (
+    Entry,
+    Failure,
+    FixtureRef,
+    FixtureVerdict,
+    Outcome,
+    Phase,
+    RunReport,
+    Verdict,
+)
 from dct_celery.core.run.leaks import Leak, LeakKind
 from dct_celery.reports.json_report import to_dict
 

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dct_celery.core.model import Entry, Failure, FixtureRef, FixtureVerdict, Outcome, Phase, RunReport, Verdict
+from dct_celery.core.model import (
+    Entry,
+    Failure,
+    FixtureRef,
+    FixtureVerdict,
+    Outcome,
+    Phase,
+    RunReport,
+    Verdict,
+)
 from dct_celery.core.run.leaks import Leak, LeakKind
 from dct_celery.reports.files import write_json, write_junit
 from dct_celery.security import masking

@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dct_celery.errors import ConfigError
-from dct_celery.security.guards import Configured, check, hosts_to_resolve, looks_like_production, refuse_address
+from dct_celery.security.guards import (
+    Configured,
+    check,
+    hosts_to_resolve,
+    looks_like_production,
+    refuse_address,
+)
 
 SHOP = Configured(
     alias="default",

@@ -18,7 +18,16 @@ from dct_celery.adapters.databases.costs import Costs
 from dct_celery.adapters.databases.mysql import connection as my
 from dct_celery.adapters.databases.mysql import export, facts, heal
 from dct_celery.adapters.databases.mysql.inventory import read_inventory
-from dct_celery.adapters.databases.mysql.marks import LockOfLife, Marks, drop_database, end_sessions, held, lock_name, ours, turn
+from dct_celery.adapters.databases.mysql.marks import (
+    LockOfLife,
+    Marks,
+    drop_database,
+    end_sessions,
+    held,
+    lock_name,
+    ours,
+    turn,
+)
 from dct_celery.adapters.databases.mysql.plan import Plan, read_plan, replay, verify
 from dct_celery.core.databases.marks import Found, Mark
 from dct_celery.core.databases.server_identity import IDENTITY

@@ -19,7 +19,13 @@ from dct_celery.adapters.databases.postgres import dump as dump
 from dct_celery.adapters.databases.postgres import facts as about
 from dct_celery.adapters.databases.postgres.copy import Copier, sessions_on, who_is_connected
 from dct_celery.adapters.databases.postgres.heal import Healer
-from dct_celery.adapters.databases.postgres.liveness import PostgresSign, held, key, locked_by_us, one_of
+from dct_celery.adapters.databases.postgres.liveness import (
+    PostgresSign,
+    held,
+    key,
+    locked_by_us,
+    one_of,
+)
 from dct_celery.adapters.databases.postgres.session import PostgresSession
 from dct_celery.adapters.databases.postgres.state import read_shape, read_state
 from dct_celery.core.databases.marks import Found, Mark, why_void

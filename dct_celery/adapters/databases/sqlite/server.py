@@ -13,7 +13,14 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from dct_celery.adapters.databases.sqlite.files import FolderSign, copy_file, hold_file, is_held, locked_file, sign_file
+from dct_celery.adapters.databases.sqlite.files import (
+    FolderSign,
+    copy_file,
+    hold_file,
+    is_held,
+    locked_file,
+    sign_file,
+)
 from dct_celery.adapters.databases.sqlite.state import checkpoint, read_state
 from dct_celery.core.databases.marks import Found, Mark, why_void
 from dct_celery.core.databases.names import OURS

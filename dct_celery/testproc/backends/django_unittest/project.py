@@ -12,7 +12,13 @@ from dct_celery.errors import ConfigError
 from dct_celery.testproc.backends.base import Description, Identity, failing_as, failure_of_order
 from dct_celery.testproc.backends.django_unittest import manifest, surroundings
 from dct_celery.testproc.backends.django_unittest.chunk import run_chunk
-from dct_celery.testproc.django import connection_guard, databases, fast_flush, sqlite_memory, template_key
+from dct_celery.testproc.django import (
+    connection_guard,
+    databases,
+    fast_flush,
+    sqlite_memory,
+    template_key,
+)
 from dct_celery.testproc.recorder import Recorder
 from dct_celery.wire import messages
 

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dct_celery.core.databases.names import MAX_BYTES, OURS, clone_name, queue_name, run_token, slug, template_name
+from dct_celery.core.databases.names import (
+    MAX_BYTES,
+    OURS,
+    clone_name,
+    queue_name,
+    run_token,
+    slug,
+    template_name,
+)
 
 TEXT = st.text(max_size=40)
 WORDS = st.text("abAB01_-@.", max_size=20)

@@ -13,7 +13,14 @@ from dct_celery.core.model import Manifest, Need, Phase
 from dct_celery.core.plan import timings
 from dct_celery.core.plan.planner import Atom, atoms, lower_bound
 from dct_celery.core.plan.timings import Estimates, Sample
-from tests.support.factories import group, make_atom, make_manifest, make_samples, manifests, tied_entry
+from tests.support.factories import (
+    group,
+    make_atom,
+    make_manifest,
+    make_samples,
+    manifests,
+    tied_entry,
+)
 
 UNKNOWN = Estimates({})
 

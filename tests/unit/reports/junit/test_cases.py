@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from dct_celery.core.model import Entry, Failure, FixtureRef, FixtureVerdict, Outcome, Phase, RunReport, Verdict
+from dct_celery.core.model import (
+    Entry,
+    Failure,
+    FixtureRef,
+    FixtureVerdict,
+    Outcome,
+    Phase,
+    RunReport,
+    Verdict,
+)
 from dct_celery.reports.junit.cases import Case, Result, cases_of
 
 SET_UP = FixtureRef.parse("setUpClass (app.tests.T)")

@@ -8,7 +8,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from dct_celery.core.model import Entry, Failure, FixtureRef, FixtureVerdict, Outcome, Phase, RunReport, Verdict
+from dct_celery.core.model import (
+    Entry,
+    Failure,
+    FixtureRef,
+    FixtureVerdict,
+    Outcome,
+    Phase,
+    RunReport,
+    Verdict,
+)
 from dct_celery.reports.junit import document
 from dct_celery.reports.junit.document import render
 

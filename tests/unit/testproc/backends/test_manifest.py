@@ -67,7 +67,7 @@ def test_an_entry_names_its_test_its_class_and_its_place(module: Any) -> None:
     entry = entry_of(case(TestCase, test_it=test_it))
     # Then
     assert (entry.id, entry.cls, entry.module) == (f"{NAME}.Case.test_it", f"{NAME}.Case", NAME)
-    assert (entry.file, entry.line) == ("testproc/test_manifest.py", test_it.__code__.co_firstlineno)
+    assert (entry.file, entry.line) == ("backends/test_manifest.py", test_it.__code__.co_firstlineno)
 
 
 def test_entries_are_numbered_in_order_and_agree_with_the_identities(module: Any) -> None:
@@ -103,8 +103,8 @@ def test_what_shares_a_lock_file_stays_together_and_holds_it_alone(module: Any, 
     # When
     entry = entry_of(Serial("test_it"))
     # Then
-    assert entry.keep_with == (f"class:{NAME}.Serial", "file:testproc/test_manifest.py")
-    assert entry.locks == ("file:testproc/test_manifest.py",)
+    assert entry.keep_with == (f"class:{NAME}.Serial", "file:backends/test_manifest.py")
+    assert entry.locks == ("file:backends/test_manifest.py",)
 
 
 def test_a_fixed_port_is_held_alone_but_keeps_nothing_together(module: Any) -> None:
@@ -133,7 +133,7 @@ def test_a_doctest_has_the_place_of_its_text_and_stays_with_the_others() -> None
     # When
     entry = entry_of(doctest.DocTestCase(parsed))
     # Then
-    assert (entry.id, entry.file, entry.line) == ("shelf.things", "testproc/test_manifest.py", 7)
+    assert (entry.id, entry.file, entry.line) == ("shelf.things", "backends/test_manifest.py", 7)
     assert entry.keep_with == ("class:doctest.DocTestCase",)
 
 

@@ -11,7 +11,12 @@ from dct_celery.core.databases.marks import Mark
 from dct_celery.errors import ConfigError, DatabaseError
 from dct_celery.ports import DatabaseSpec
 from dct_celery.settings import Settings
-from dct_celery.worker.databases.collector_thread import EARLY_LOOKS, EARLY_SECONDS, LATE_SECONDS, Collecting
+from dct_celery.worker.databases.collector_thread import (
+    EARLY_LOOKS,
+    EARLY_SECONDS,
+    LATE_SECONDS,
+    Collecting,
+)
 from dct_celery.worker.folders.work_folder import WorkFolder
 from tests.support.fake_clock import FakeClock
 from tests.support.memory_database import MemoryDatabases, MemoryServer

@@ -9,7 +9,13 @@ import pytest
 
 from dct_celery.core.databases.marks import Mark
 from dct_celery.errors import DatabaseError
-from dct_celery.worker.databases.garbage_collector import GRACE_SECONDS, Collector, Result, Swept, sweep
+from dct_celery.worker.databases.garbage_collector import (
+    GRACE_SECONDS,
+    Collector,
+    Result,
+    Swept,
+    sweep,
+)
 from tests.support.memory_database import MemoryDatabases, MemoryServer
 
 CLONE = Mark("clone", owner="o1", run="run-one", worker="a@host", template="test_tpl")

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from dct_celery.worker.health.circuit_breaker import FAILURES, LONGEST_REST, REST_SECONDS, Breaker, Troubles
+from dct_celery.worker.health.circuit_breaker import (
+    FAILURES,
+    LONGEST_REST,
+    REST_SECONDS,
+    Breaker,
+    Troubles,
+)
 from tests.support.fake_clock import FakeClock
 
 

@@ -26,7 +26,14 @@ from dct_celery.wire.messages import Loaded
 from dct_celery.worker.folders.work_folder import WorkFolder
 from dct_celery.worker.host import run_supervisor as keepers
 from dct_celery.worker.host.preparation import Prepared
-from dct_celery.worker.host.run_supervisor import CHECKS_AFTER, GIVE_BACK, LINGER, POOL_PAUSE, RETIRE_SECONDS, RunKeeper
+from dct_celery.worker.host.run_supervisor import (
+    CHECKS_AFTER,
+    GIVE_BACK,
+    LINGER,
+    POOL_PAUSE,
+    RETIRE_SECONDS,
+    RunKeeper,
+)
 from tests.support.factories import KEY_ID, LATER_MS, NONCE, pool_door
 from tests.support.fake_clock import FakeClock
 

@@ -6,7 +6,14 @@ from typing import Any
 
 from dct_celery.core.model import Chunk, Need, Phase
 from dct_celery.core.plan.limits import FIXTURE_SECONDS
-from dct_celery.wire.messages import ChunkFinished, FixtureFinished, FixtureStarted, Message, TestFinished, TestStarted
+from dct_celery.wire.messages import (
+    ChunkFinished,
+    FixtureFinished,
+    FixtureStarted,
+    Message,
+    TestFinished,
+    TestStarted,
+)
 from dct_celery.worker.slot.deadlines import Overdue, Watchdog
 
 CHUNK: dict[str, Any] = {"id": "c1", "indices": (0, 1), "phase": Phase.ISOLATED, "need": Need.PRISTINE}
