@@ -462,17 +462,17 @@ def test_an_adopter_waits_until_another_has_marked_what_it_took(postgres: Postgr
 def test_healing_is_cheaper_by_measurement_and_before_it_by_fsync(postgres: PostgresHouse) -> None:
     # Given
     template, server = sealed(postgres), postgres.server()
-    healer = server._healer
+    costs = server._healer.costs
     # Then: the server for tests has fsync off
     assert not server.heals_cheaper(template)
     # When
-    healer.cloned(template, 0.5)
-    healer.healed(template, 0.1)
+    costs.cloned(template, 0.5)
+    costs.healed(template, 0.1)
     # Then
     assert server.heals_cheaper(template)
     # When
     for _ in range(20):
-        healer.healed(template, 2.0)
+        costs.healed(template, 2.0)
     # Then
     assert not server.heals_cheaper(template)
 
