@@ -77,11 +77,16 @@ def attach(
     """
     from dct_celery.bootstrap import attach_run
 
-    return attach_run(settings, origins or {}, run_id, frozenset(given), _masked(reporters), interrupted)
+    return attach_run(
+        settings, origins or {}, run_id, frozenset(given), _masked(reporters), interrupted
+    )
 
 
 def _masked(reporters: Iterable[Reporter]) -> list[Reporter]:
     from dct_celery.reports.reporter import Masked
     from dct_celery.security import masking
 
-    return [reporter if getattr(reporter, "masks", False) else Masked(reporter, masking.PROCESS) for reporter in reporters]
+    return [
+        reporter if getattr(reporter, "masks", False) else Masked(reporter, masking.PROCESS)
+        for reporter in reporters
+    ]

@@ -116,7 +116,9 @@ class ServerFault(StrEnum):
 class DatabaseError(InfrastructureError):
     """The database server refused something we need."""
 
-    def __init__(self, message: str = "", *, detail: str = "", fault: ServerFault | None = None) -> None:
+    def __init__(
+        self, message: str = "", *, detail: str = "", fault: ServerFault | None = None
+    ) -> None:
         super().__init__(message, detail=detail)
         self._fault = fault
 

@@ -59,7 +59,9 @@ _NO_PARALLEL = (
     "--parallel is not for this runner: it uses every slot of the pool."
     " For N slots on this machine without a fleet, give --local {0}"
 )
-_KEEPDB = "dct: note: --keepdb changes nothing: databases are clones of a template, made for the run\n"
+_KEEPDB = (
+    "dct: note: --keepdb changes nothing: databases are clones of a template, made for the run\n"
+)
 
 
 class ConcurrentTestRunner(DiscoverRunner):
@@ -82,11 +84,25 @@ class ConcurrentTestRunner(DiscoverRunner):
         add("--store", metavar="URL", help="Redis or Valkey.")
         add("--broker", metavar="URL", help="Celery broker; the store if not given.")
         add("--pool", metavar="NAME", help="Pool of workers to use.")
-        add("--local", nargs="?", const="auto", metavar="N", help="No fleet: N slots on this machine.")
+        add(
+            "--local",
+            nargs="?",
+            const="auto",
+            metavar="N",
+            help="No fleet: N slots on this machine.",
+        )
         add("--test-timeout", metavar="SECONDS", help="Longest time of one test.")
-        add("--fixture-timeout", metavar="SECONDS", help="Longest time of a class or module fixture.")
+        add(
+            "--fixture-timeout",
+            metavar="SECONDS",
+            help="Longest time of a class or module fixture.",
+        )
         add("--reruns", metavar="N", help="Run a test that failed again, up to N times.")
-        add("--reruns-budget", metavar="PERCENT", help="No more reruns above this part of failed tests.")
+        add(
+            "--reruns-budget",
+            metavar="PERCENT",
+            help="No more reruns above this part of failed tests.",
+        )
 
     if not IN_TEST_PROCESS:
 
@@ -99,7 +115,10 @@ class ConcurrentTestRunner(DiscoverRunner):
                 raise
             if self.given.get("keepdb"):
                 sys.stderr.write(_KEEPDB)
-            code = _run([sys.executable, "-P", "-m", "dct_celery.cli", *argv], {**os.environ, **_colours(self.given)})
+            code = _run(
+                [sys.executable, "-P", "-m", "dct_celery.cli", *argv],
+                {**os.environ, **_colours(self.given)},
+            )
             if code not in (0, _FAILED):
                 raise SystemExit(code)
             return code
@@ -114,14 +133,18 @@ def _report_refusal(given: Mapping[str, Any], error: CommandError) -> None:
     report_failure(flags, os.environ, Path.cwd(), UsageError(str(error)))
 
 
-def command_line(runner: type[DiscoverRunner], given: Mapping[str, Any], labels: Sequence[str]) -> list[str]:
+def command_line(
+    runner: type[DiscoverRunner], given: Mapping[str, Any], labels: Sequence[str]
+) -> list[str]:
     """The words of `dct run` that mean the same. Raises CommandError for options that this runner cannot honour."""
     if given.get("pdb"):
         raise CommandError(_NO_PDB, returncode=_USAGE)
     if (parallel := given.get("parallel") or 0) > 1:
         raise CommandError(_NO_PARALLEL.format(parallel), returncode=_USAGE)
     words = ["run", f"--settings={settings.SETTINGS_MODULE}"]
-    words += [f"{flag}={given[name]}" for name, flag in _VALUES.items() if given.get(name) is not None]
+    words += [
+        f"{flag}={given[name]}" for name, flag in _VALUES.items() if given.get(name) is not None
+    ]
     for name, (flag, default) in _DJANGOS_OWN.items():
         if given.get(name, default) != default:
             words.append(f"{flag}={given[name]}")
@@ -130,7 +153,12 @@ def command_line(runner: type[DiscoverRunner], given: Mapping[str, Any], labels:
         words += [word for value in given.get(name) or () for word in (flag, value)]
     if (seed := given.get("shuffle", False)) is not False:
         words.append("--shuffle=auto" if seed is None else f"--shuffle={seed}")
-    return [*words, *_script_folder(given), *_extra(runner, given), *(["--", *labels] if labels else [])]
+    return [
+        *words,
+        *_script_folder(given),
+        *_extra(runner, given),
+        *(["--", *labels] if labels else []),
+    ]
 
 
 def _script_folder(given: Mapping[str, Any]) -> list[str]:
@@ -162,15 +190,22 @@ def _actions(runner: type[DiscoverRunner]) -> list[argparse.Action]:
 def _spelled(action: argparse.Action, value: object) -> Iterator[str]:
     flag = max(action.option_strings, key=len, default=action.dest)
     if not action.option_strings or action.nargs not in (None, 0, "?"):
-        raise CommandError(f"{flag} takes several words: give them to dct run, each with --extra", returncode=_USAGE)
+        raise CommandError(
+            f"{flag} takes several words: give them to dct run, each with --extra",
+            returncode=_USAGE,
+        )
     if action.nargs == 0:
         yield f"--extra={flag}"
     else:
-        yield from (f"--extra={flag}={item}" for item in (value if isinstance(value, list) else [value]))
+        yield from (
+            f"--extra={flag}={item}" for item in (value if isinstance(value, list) else [value])
+        )
 
 
 def _colours(given: Mapping[str, Any]) -> dict[str, str]:
-    return {variable: "1" for variable in ("NO_COLOR", "FORCE_COLOR") if given.get(variable.lower())}
+    return {
+        variable: "1" for variable in ("NO_COLOR", "FORCE_COLOR") if given.get(variable.lower())
+    }
 
 
 def _run(argv: Sequence[str], env: Mapping[str, str]) -> int:

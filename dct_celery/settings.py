@@ -29,15 +29,24 @@ _STORE_SCHEMES = ("redis", "rediss", "unix", "redis+socket")
 _BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps", "redis+socket", "unix")
 
 
-def _option(group: Group, kind: Kind, text: str, *flags: str, default: object = None, **more: Any) -> Any:
+def _option(
+    group: Group, kind: Kind, text: str, *flags: str, default: object = None, **more: Any
+) -> Any:
     option = Option(kind, group, text, default, flags, **more)
     return field(default=default, repr=not option.secret, metadata={"option": option})
 
 
-_django, _fleet, _code = partial(_option, "django"), partial(_option, "fleet"), partial(_option, "code")
+_django, _fleet, _code = (
+    partial(_option, "django"),
+    partial(_option, "fleet"),
+    partial(_option, "code"),
+)
 _database, _limits = partial(_option, "database"), partial(_option, "limits")
 _report, _worker = partial(_option, "report"), partial(_option, "worker")
-_ENV = {"pattern": r"[A-Za-z_*?\[][\w*?\[\]!-]*", "rule": 'names or globs such as AWS_*, without "=" or a value'}
+_ENV = {
+    "pattern": r"[A-Za-z_*?\[][\w*?\[\]!-]*",
+    "rule": 'names or globs such as AWS_*, without "=" or a value',
+}
 _POOL = {"pattern": r"[a-z0-9_-]{1,32}", "rule": '1 to 32 of a-z, 0-9, "_", "-"'}
 _RUN_ID = {"pattern": ids.RUN_ID, "rule": ids.RUN_ID_RULE}
 _GLOBS = {"pattern": globs.PATTERN, "rule": globs.RULE}
@@ -64,17 +73,26 @@ class Settings:
     )  # fmt: skip
     settings: str | None = _django("str", "Django settings module", metavar="DOTTED", **_DOTTED)
     pythonpath: str | None = _django("path", "Folder to put on sys.path", metavar="DIR")
-    k: tuple[str, ...] = _django("list", "Only tests whose name contains this or matches this glob", "-k", default=())
+    k: tuple[str, ...] = _django(
+        "list", "Only tests whose name contains this or matches this glob", "-k", default=()
+    )
     tag: tuple[str, ...] = _django("list", "Only tests with this tag", default=(), metavar="TAG")
-    exclude_tag: tuple[str, ...] = _django("list", "No test with this tag", default=(), metavar="TAG")
-    pattern: str | None = _django("str", "Names of test files (Django: test*.py)", "-p", "--pattern", metavar="GLOB")
+    exclude_tag: tuple[str, ...] = _django(
+        "list", "No test with this tag", default=(), metavar="TAG"
+    )
+    pattern: str | None = _django(
+        "str", "Names of test files (Django: test*.py)", "-p", "--pattern", metavar="GLOB"
+    )
     top_level_directory: str | None = _django(
         "path", "Top-level folder of the project", "-t", "--top-level-directory", metavar="DIR"
     )
     failfast: bool = _django("bool", "Stop after the first failure", default=False)
     maxfail: int | None = _django("int", "Stop after N failures", minimum=1)
     shuffle: int | Literal["auto"] | None = _django(
-        "int", "Shuffle the order; without SEED a new seed is chosen and shown", bare="auto", metavar="[SEED]"
+        "int",
+        "Shuffle the order; without SEED a new seed is chosen and shown",
+        bare="auto",
+        metavar="[SEED]",
     )
     reverse: bool = _django("bool", "Reverse the order", default=False)
     buffer: bool = _django("bool", "Show the output of failing tests only", default=False)
@@ -82,72 +100,145 @@ class Settings:
     timing: bool = _django("bool", "Show how long the parts of the run took", default=False)
     durations: int | None = _django("int", "Show the N slowest tests (0: all)", minimum=0)
     verbosity: int = _django(
-        "int", "How much to print, 0 to 3", "-v", "--verbosity", default=1, minimum=0, maximum=3, metavar="LEVEL"
+        "int",
+        "How much to print, 0 to 3",
+        "-v",
+        "--verbosity",
+        default=1,
+        minimum=0,
+        maximum=3,
+        metavar="LEVEL",
     )
-    testrunner: str | None = _django("str", "Test runner class instead of TEST_RUNNER", metavar="DOTTED", **_DOTTED)
-    extra: tuple[str, ...] = _django("list", "Argument for the project's own test runner, as it is", default=(), metavar="ARG")
+    testrunner: str | None = _django(
+        "str", "Test runner class instead of TEST_RUNNER", metavar="DOTTED", **_DOTTED
+    )
+    extra: tuple[str, ...] = _django(
+        "list", "Argument for the project's own test runner, as it is", default=(), metavar="ARG"
+    )
 
-    store: str = _fleet("url", "Redis or Valkey", default=DEFAULT_STORE, choices=_STORE_SCHEMES, secret=True)
-    broker: str = _fleet("url", "Celery broker; the store if not given", default="", choices=_BROKER_SCHEMES, secret=True)
+    store: str = _fleet(
+        "url", "Redis or Valkey", default=DEFAULT_STORE, choices=_STORE_SCHEMES, secret=True
+    )
+    broker: str = _fleet(
+        "url",
+        "Celery broker; the store if not given",
+        default="",
+        choices=_BROKER_SCHEMES,
+        secret=True,
+    )
     pool: str = _fleet("str", "Pool of workers to use", default="default", metavar="NAME", **_POOL)
     local: int | None = _fleet(
-        "int", "No fleet: N slots on this machine; without N one per core", bare=0, minimum=0, metavar="[N]"
+        "int",
+        "No fleet: N slots on this machine; without N one per core",
+        bare=0,
+        minimum=0,
+        metavar="[N]",
     )
     local_fallback: int | None = _fleet(
         "int", "N slots on this machine if no worker is there for --fallback-after; without N one per core", bare=0, minimum=0,
         metavar="[N]",
     )  # fmt: skip
     fallback_after: float = _fleet("float", "How long to wait before that", default=15.0, minimum=0)
-    python: str | None = _fleet("program", "Interpreter that the project runs with, here and on workers", variable="DCT_PYTHON")
-    run_id: str | None = _fleet("str", "Id of the run instead of one we choose", metavar="ID", **_RUN_ID)
-    env: tuple[str, ...] = _fleet("list", "Variable (name or glob) to hand to the tests", default=(), metavar="NAME", **_ENV)
-    signing_key: str | None = _fleet(
-        "str", "Key of the pool's messages; better in DCT_SIGNING_KEY_FILE", secret=True, metavar="KEY", **_KEYS
+    python: str | None = _fleet(
+        "program",
+        "Interpreter that the project runs with, here and on workers",
+        variable="DCT_PYTHON",
     )
-    insecure: bool = _fleet("bool", "Go without a signing key: whoever reaches the store can run code on workers", default=False)
-    ignore_package: tuple[str, ...] = _fleet("list", "Package whose version may differ on workers", default=(), metavar="NAME")
+    run_id: str | None = _fleet(
+        "str", "Id of the run instead of one we choose", metavar="ID", **_RUN_ID
+    )
+    env: tuple[str, ...] = _fleet(
+        "list", "Variable (name or glob) to hand to the tests", default=(), metavar="NAME", **_ENV
+    )
+    signing_key: str | None = _fleet(
+        "str",
+        "Key of the pool's messages; better in DCT_SIGNING_KEY_FILE",
+        secret=True,
+        metavar="KEY",
+        **_KEYS,
+    )
+    insecure: bool = _fleet(
+        "bool",
+        "Go without a signing key: whoever reaches the store can run code on workers",
+        default=False,
+    )
+    ignore_package: tuple[str, ...] = _fleet(
+        "list", "Package whose version may differ on workers", default=(), metavar="NAME"
+    )
 
     code: Literal["snapshot", "checkout"] = _code(
-        "str", "Send the code, or prove that the workers have it", default="snapshot", choices=("snapshot", "checkout")
+        "str",
+        "Send the code, or prove that the workers have it",
+        default="snapshot",
+        choices=("snapshot", "checkout"),
     )
     include: tuple[str, ...] = _code(
-        "list", "Ignored files that tests need: send them, too", default=(), metavar="GLOB", **_GLOBS
+        "list",
+        "Ignored files that tests need: send them, too",
+        default=(),
+        metavar="GLOB",
+        **_GLOBS,
     )
-    exclude: tuple[str, ...] = _code("list", "Files that tests do not need: leave them out", default=(), metavar="GLOB", **_GLOBS)
+    exclude: tuple[str, ...] = _code(
+        "list", "Files that tests do not need: leave them out", default=(), metavar="GLOB", **_GLOBS
+    )
 
-    create_db: bool = _database("bool", "Build the templates anew instead of using those of earlier runs", default=False)
+    create_db: bool = _database(
+        "bool", "Build the templates anew instead of using those of earlier runs", default=False
+    )
     keep_databases: Literal["auto", "always", "never"] = _database(
         "str", "Keep clean clones for the next run; auto: where cloning is slow", default="auto",
         choices=("auto", "always", "never"), metavar="WHEN",
     )  # fmt: skip
     template_depends: tuple[str, ...] = _database(
-        "list", "Files (glob below the project folder) that data migrations read", default=(), metavar="GLOB"
+        "list",
+        "Files (glob below the project folder) that data migrations read",
+        default=(),
+        metavar="GLOB",
     )
     allow_database: tuple[str, ...] = _database(
-        "list", "Configured database name (glob) that is no production although it looks so", default=(), metavar="PATTERN"
+        "list",
+        "Configured database name (glob) that is no production although it looks so",
+        default=(),
+        metavar="PATTERN",
     )
     deny_database: tuple[str, ...] = _database(
-        "list", "Configured database name (glob) that is production although it does not look so", default=(), metavar="PATTERN"
+        "list",
+        "Configured database name (glob) that is production although it does not look so",
+        default=(),
+        metavar="PATTERN",
     )
     deny_db_host: tuple[str, ...] = _database(
         "list", "Database server (glob) that tests must never reach", default=(), metavar="HOST"
     )
 
     test_timeout: float | None = _limits(
-        "float", "Longest time of one test; ten times what it took before, at least 60, if not given", minimum=0.1, off=True
+        "float",
+        "Longest time of one test; ten times what it took before, at least 60, if not given",
+        minimum=0.1,
+        off=True,
     )
     fixture_timeout: float | None = _limits(
         "float", "Longest time of a class or module fixture, or of all imports; 300, or more by history, if not given",
         minimum=0.1, off=True,
     )  # fmt: skip
     crash_budget: int | None = _limits(
-        "int", "Stop after more deaths of test processes than N (0: never); 5, or 2 % of the chunks, if not given", minimum=0
+        "int",
+        "Stop after more deaths of test processes than N (0: never); 5, or 2 % of the chunks, if not given",
+        minimum=0,
     )
     timeout: float | None = _limits("float", "Longest time of the whole run", minimum=0.1)
-    queue_timeout: float = _limits("float", "Longest wait for a first worker", default=60.0, minimum=0)
-    chunk_seconds: float | None = _limits("float", "Aim of the length of a chunk; planned if not given", minimum=0.1)
+    queue_timeout: float = _limits(
+        "float", "Longest wait for a first worker", default=60.0, minimum=0
+    )
+    chunk_seconds: float | None = _limits(
+        "float", "Aim of the length of a chunk; planned if not given", minimum=0.1
+    )
     reruns: int = _limits(
-        "int", "Run a test that failed again, up to N times; one that passes then is flaky", default=0, minimum=0
+        "int",
+        "Run a test that failed again, up to N times; one that passes then is flaky",
+        default=0,
+        minimum=0,
     )
     reruns_budget: float = _limits(
         "float", "No more reruns once more than this part of all tests has failed", default=10.0, minimum=0, maximum=100,
@@ -156,26 +247,47 @@ class Settings:
 
     junit_xml: str | None = _report("path", "Write JUnit XML")
     junit_family: Literal["dct", "xunit2"] = _report(
-        "str", "Dialect of the JUnit XML; xunit2 is strict", default="dct", choices=("dct", "xunit2")
+        "str",
+        "Dialect of the JUnit XML; xunit2 is strict",
+        default="dct",
+        choices=("dct", "xunit2"),
     )
     json: str | None = _report("path", "Write the report as JSON")
 
     work_dir: str | None = _worker("path", "Folder for code, spools and SQLite files")
     checkout: str | None = _worker("path", "The worker's own checkout, for --code checkout")
-    worker_python: str | None = _worker("program", "The project's interpreter on this worker", variable="DCT_PYTHON")
-    lease_seconds: float = _worker("float", "How long a silent slot keeps its chunk", default=15.0, minimum=1)
-    templates_kept: int = _worker("int", "Templates and idle clones kept per database server", default=30, minimum=0)
-    templates_megabytes: int = _worker("int", "Size of all that is kept per database server", default=20_000, minimum=0)
-    keep_days: float = _worker("float", "Days until an unused template or idle clone is dropped", default=14.0, minimum=0)
-    clones_at_once: int = _worker("int", "Clones a database server makes at a time; 0: by vendor", default=0, minimum=0)
+    worker_python: str | None = _worker(
+        "program", "The project's interpreter on this worker", variable="DCT_PYTHON"
+    )
+    lease_seconds: float = _worker(
+        "float", "How long a silent slot keeps its chunk", default=15.0, minimum=1
+    )
+    templates_kept: int = _worker(
+        "int", "Templates and idle clones kept per database server", default=30, minimum=0
+    )
+    templates_megabytes: int = _worker(
+        "int", "Size of all that is kept per database server", default=20_000, minimum=0
+    )
+    keep_days: float = _worker(
+        "float", "Days until an unused template or idle clone is dropped", default=14.0, minimum=0
+    )
+    clones_at_once: int = _worker(
+        "int", "Clones a database server makes at a time; 0: by vendor", default=0, minimum=0
+    )
     max_operations: int = _worker(
-        "int", "Statements until a connection is replaced", default=1000, minimum=0, variable="DJANGO_TEST_MAX_OPERATIONS"
+        "int",
+        "Statements until a connection is replaced",
+        default=1000,
+        minimum=0,
+        variable="DJANGO_TEST_MAX_OPERATIONS",
     )
     health_check_seconds: float = _worker(
         "float", "Silence after which a connection is checked", default=60.0, minimum=0,
         variable="DJANGO_TEST_HEALTH_CHECK_INTERVAL",
     )  # fmt: skip
-    drain_seconds: float = _worker("float", "How long a stopping worker may finish", default=120.0, minimum=0)
+    drain_seconds: float = _worker(
+        "float", "How long a stopping worker may finish", default=120.0, minimum=0
+    )
 
     @property
     def signing_keys(self) -> tuple[str, ...]:
@@ -189,7 +301,11 @@ class Settings:
 
     def secrets(self) -> tuple[str, ...]:
         """What nothing that leaves this process may show."""
-        return (*self.signing_keys, *masking.secrets_of_url(self.store), *masking.secrets_of_url(self.broker))
+        return (
+            *self.signing_keys,
+            *masking.secrets_of_url(self.store),
+            *masking.secrets_of_url(self.broker),
+        )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "broker", self.broker or _respell(self.store, "redis+socket"))
@@ -197,10 +313,17 @@ class Settings:
 
 def _named(option: Option, name: str) -> Option:
     flag = () if option.group == "worker" else ("--" + name.replace("_", "-"),)
-    return replace(option, name=name, flags=option.flags or flag, variable=option.variable or "DCT_" + name.upper())
+    return replace(
+        option,
+        name=name,
+        flags=option.flags or flag,
+        variable=option.variable or "DCT_" + name.upper(),
+    )
 
 
-OPTIONS: tuple[Option, ...] = tuple(_named(f.metadata["option"], f.name) for f in fields(Settings) if f.metadata)
+OPTIONS: tuple[Option, ...] = tuple(
+    _named(f.metadata["option"], f.name) for f in fields(Settings) if f.metadata
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +335,9 @@ class _Given:
     text: bool = False
 
 
-def load(flags: Mapping[str, object], *, env: Mapping[str, str], cwd: Path) -> tuple[Settings, dict[str, str]]:
+def load(
+    flags: Mapping[str, object], *, env: Mapping[str, str], cwd: Path
+) -> tuple[Settings, dict[str, str]]:
     """The settings and, by field, where each came from ("--pool", "DCT_POOL", "default", ...).
 
     `flags` holds what was really given, by field name (None: not given), as text or typed, and may hold `labels`.
@@ -225,10 +350,15 @@ def load(flags: Mapping[str, object], *, env: Mapping[str, str], cwd: Path) -> t
     layers = (_from_flags(flags), _from_environment(env, cwd), _from_pyproject(cwd))
     labels: Any = flags.get("labels") or ()
     values: dict[str, Any] = {"labels": tuple(labels), "project_dir": str(cwd.absolute())}
-    origins = {"labels": "command line" if values["labels"] else "default", "project_dir": "current folder"}
+    origins = {
+        "labels": "command line" if values["labels"] else "default",
+        "project_dir": "current folder",
+    }
     for option in OPTIONS:
         given = next((layer[option.name] for layer in layers if option.name in layer), None)
-        values[option.name] = option.default if given is None else _value(option, given, env.get("HOME", "~"))
+        values[option.name] = (
+            option.default if given is None else _value(option, given, env.get("HOME", "~"))
+        )
         origins[option.name] = "default" if given is None else given.origin
     if not values["broker"]:
         origins["broker"] = "same as store"
@@ -255,14 +385,20 @@ def _readable_by_others(variable: str, path: Path) -> Iterator[str]:
     except OSError:
         return
     if stat.S_ISREG(about.st_mode) and about.st_mode & 0o077:
-        mend = f"chmod 600 {path}" if about.st_uid == os.getuid() else "its owner should let nobody but this user read it"
+        mend = (
+            f"chmod 600 {path}"
+            if about.st_uid == os.getuid()
+            else "its owner should let nobody but this user read it"
+        )
         yield f"{variable}: others can read {path} (mode {stat.S_IMODE(about.st_mode):04o}); {mend}"
 
 
 def _from_flags(flags: Mapping[str, object]) -> dict[str, _Given]:
     found = ((option, flags.get(option.name)) for option in OPTIONS)
     return {
-        option.name: _Given(value, max(option.flags, key=len, default=option.name), isinstance(value, str))
+        option.name: _Given(
+            value, max(option.flags, key=len, default=option.name), isinstance(value, str)
+        )
         for option, value in found
         if value is not None
     }
@@ -271,11 +407,15 @@ def _from_flags(flags: Mapping[str, object]) -> dict[str, _Given]:
 def _from_environment(env: Mapping[str, str], cwd: Path) -> dict[str, _Given]:
     files = {option.variable + "_FILE" for option in OPTIONS if option.secret}
     known = {option.variable for option in OPTIONS} | files | INTERNAL_VARIABLES
-    _refuse_unknown((name for name in env if name.startswith("DCT_")), known, "{}: unknown variable")
+    _refuse_unknown(
+        (name for name in env if name.startswith("DCT_")), known, "{}: unknown variable"
+    )
     found = {}
     for option in OPTIONS:
         if path := option.secret and env.get(option.variable + "_FILE"):
-            found[option.name] = _Given(_secret(option, env, cwd / path), option.variable + "_FILE", text=True)
+            found[option.name] = _Given(
+                _secret(option, env, cwd / path), option.variable + "_FILE", text=True
+            )
         elif value := env.get(option.variable):
             found[option.name] = _Given(value, option.variable, text=True)
     return found
@@ -283,12 +423,16 @@ def _from_environment(env: Mapping[str, str], cwd: Path) -> dict[str, _Given]:
 
 def _secret(option: Option, env: Mapping[str, str], path: Path) -> str:
     if env.get(option.variable):
-        raise ConfigError(f"{option.variable} and {option.variable}_FILE are both set; unset one of them")
+        raise ConfigError(
+            f"{option.variable} and {option.variable}_FILE are both set; unset one of them"
+        )
     try:
         # Once: a pipe (`/dev/fd/N`, process substitution) has it only once.
         text = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{option.variable}_FILE: cannot read {path} ({_why(exc)}); mend the path or its rights") from exc
+        raise ConfigError(
+            f"{option.variable}_FILE: cannot read {path} ({_why(exc)}); mend the path or its rights"
+        ) from exc
     if not text:
         fix = "dct keygen makes a key" if option.name == "signing_key" else "write the URL into it"
         raise ConfigError(f"{option.variable}_FILE: {path} is empty; {fix}")
@@ -318,7 +462,9 @@ def _table(path: Path, place: str) -> dict[str, object] | None:
 def _from_table(table: Mapping[str, object], folder: Path, cwd: Path) -> dict[str, _Given]:
     place = os.path.relpath(folder / "pyproject.toml", cwd)
     keys = {key.replace("_", "-"): key for key in table}
-    _refuse_unknown(keys, {option.key for option in OPTIONS}, f"[tool.dct] {{}} in {place}: unknown key")
+    _refuse_unknown(
+        keys, {option.key for option in OPTIONS}, f"[tool.dct] {{}} in {place}: unknown key"
+    )
     if len(keys) < len(table):
         raise ConfigError(f"[tool.dct] in {place} has a key twice, with - and with _; remove one")
     found = {}
@@ -351,11 +497,15 @@ def _value(option: Option, given: _Given, home: str) -> object:
     try:
         value = accept(option, given.value, text=given.text)
     except UnquotedError as exc:
-        raise ConfigError(f"{given.origin}: '{str(given.value).partition('://')[0]}://**' {exc}") from None
+        raise ConfigError(
+            f"{given.origin}: '{str(given.value).partition('://')[0]}://**' {exc}"
+        ) from None
     except AddressError as exc:
         raise ConfigError(f"{given.origin}: {shown(option, given.value)} {exc}") from None
     except ValueError as exc:
-        raise ConfigError(f"{given.origin}: {shown(option, given.value)} is not valid; give {expected(option)}") from exc
+        raise ConfigError(
+            f"{given.origin}: {shown(option, given.value)} is not valid; give {expected(option)}"
+        ) from exc
     if option.kind in ("path", "program") and str(value).startswith("~/"):
         return home + str(value)[1:]
     return value

@@ -60,7 +60,9 @@ class Signals:
 def main() -> int:
     """Run the demo; returns the exit code."""
     parser = argparse.ArgumentParser(prog="deploy/demo", description=__doc__)
-    parser.add_argument("--broken", action="store_true", help="break the sample project first, to see failures")
+    parser.add_argument(
+        "--broken", action="store_true", help="break the sample project first, to see failures"
+    )
     options = parser.parse_args()
     signals = Signals()
     try:
@@ -68,7 +70,9 @@ def main() -> int:
             try:
                 code = demo(stack, signals, broken=options.broken)
             finally:
-                signals.closing = True  # before the stack unwinds: the clean-up is not to be interrupted
+                signals.closing = (
+                    True  # before the stack unwinds: the clean-up is not to be interrupted
+                )
     except DctError as error:
         say(f"error: {error}")
         print(error.detail, file=sys.stderr)
@@ -96,7 +100,9 @@ def demo(stack: ExitStack, signals: Signals, *, broken: bool) -> int:
     return dispatch(signals, workers, env)
 
 
-def environment(valkey: EmbeddedValkey, postgres: EmbeddedPostgres, *, broken: bool) -> dict[str, str]:
+def environment(
+    valkey: EmbeddedValkey, postgres: EmbeddedPostgres, *, broken: bool
+) -> dict[str, str]:
     """Ours plus what workers and dispatcher share; nothing that steers dct or the project comes from outside."""
     foreign = ("DCT_", "DJANGO_", "CELERY_", "BOOKSHOP_")
     env = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
@@ -118,15 +124,35 @@ def start_worker(name: str, temp: Path, env: dict[str, str]) -> Worker:
     folder = temp / name
     folder.mkdir()
     log = folder / "worker.log"
-    argv = [sys.executable, "-m", "celery", "-A", "dct_celery", "worker", "--concurrency", "1", "-n", f"{name}@%h"]
+    argv = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "dct_celery",
+        "worker",
+        "--concurrency",
+        "1",
+        "-n",
+        f"{name}@%h",
+    ]
     with log.open("wb") as output:
-        process = child.launch(argv, log=output, env=env | {"DCT_WORK_DIR": str(folder / "work")}, cwd=folder)
+        process = child.launch(
+            argv, log=output, env=env | {"DCT_WORK_DIR": str(folder / "work")}, cwd=folder
+        )
     return Worker(name, process, log)
 
 
 def dispatch(signals: Signals, workers: list[Worker], env: dict[str, str]) -> int:
     """`dct run` with its output straight to the terminal. In a session of its own: it hears a Ctrl-C once, from us."""
-    argv = [str(Path(sys.executable).parent / "dct"), "run", "--junit-xml", str(JUNIT), "--env", "BOOKSHOP_*"]
+    argv = [
+        str(Path(sys.executable).parent / "dct"),
+        "run",
+        "--junit-xml",
+        str(JUNIT),
+        "--env",
+        "BOOKSHOP_*",
+    ]
     say(f"dct run --junit-xml junit.xml   (in {PROJECT.relative_to(ROOT)})")
     JUNIT.unlink(missing_ok=True)
     run = subprocess.Popen(argv, cwd=PROJECT, env=env, start_new_session=True)
@@ -187,7 +213,11 @@ def conclude(code: int, *, broken: bool) -> int:
 
 def say(text: str) -> None:
     """A line of the demo's own; flushed, as others write to the same terminal."""
-    bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else ("", "")
+    bold, plain = (
+        ("\033[1m", "\033[0m")
+        if sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        else ("", "")
+    )
     print(f"{bold}== {text}{plain}", flush=True)
 
 

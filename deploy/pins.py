@@ -26,7 +26,9 @@ def main() -> int:
     pins = resolve(sys.executable, {})
     markers = dict.fromkeys(pins, "")
     for python in sys.argv[1:]:
-        more = {name: version for name, version in resolve(python, pins).items() if name not in pins}
+        more = {
+            name: version for name, version in resolve(python, pins).items() if name not in pins
+        }
         pins |= more
         markers |= dict.fromkeys(more, f' ; python_version >= "{minor_version(python)}"')
     lines = [f"{name}=={pins[name]}{markers[name]}\n" for name in sorted(pins, key=str.lower)]
@@ -41,7 +43,15 @@ def resolve(python: str, pins: Mapping[str, str]) -> dict[str, str]:
         constraints = Path(folder, "constraints.txt")
         constraints.write_text("".join(f"{name}=={version}\n" for name, version in pins.items()))
         report = Path(folder, "report.json")
-        options = ["--quiet", "--dry-run", "--ignore-installed", "--report", str(report), "-c", str(constraints)]
+        options = [
+            "--quiet",
+            "--dry-run",
+            "--ignore-installed",
+            "--report",
+            str(report),
+            "-c",
+            str(constraints),
+        ]
         packages = ["-e", ".[all]", "--group", "dev"]
         pip = [sys.executable, "-m", "pip", "--python", python, "install"]
         subprocess.run([*pip, *options, *packages], cwd=ROOT, check=True)
@@ -52,7 +62,9 @@ def resolve(python: str, pins: Mapping[str, str]) -> dict[str, str]:
 def minor_version(python: str) -> str:
     """Of the interpreter: 3.13."""
     code = "import sys; print('%d.%d' % sys.version_info[:2])"
-    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        [python, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -47,10 +47,19 @@ class LocalFleet:
 def local_fleet(settings: Settings) -> Iterator[LocalFleet]:
     """Store and worker, up; all of it is gone afterwards, also when this process is killed."""
     slots = settings.local or len(os.sched_getaffinity(0))
-    with tempfile.TemporaryDirectory(prefix="dct-local-") as folder, _work_folder(settings, Path(folder)) as work:
+    with (
+        tempfile.TemporaryDirectory(prefix="dct-local-") as folder,
+        _work_folder(settings, Path(folder)) as work,
+    ):
         base = Path(folder)
         with EmbeddedValkey.start(base / "valkey") as valkey:
-            private = replace(settings, store=valkey.url, broker=valkey.url, signing_key=secrets.token_hex(16), pool="local")
+            private = replace(
+                settings,
+                store=valkey.url,
+                broker=valkey.url,
+                signing_key=secrets.token_hex(16),
+                pool="local",
+            )
             worker = _start_worker(private, "local", slots, base, work)
             try:
                 origins = dict.fromkeys(("store", "broker", "pool", "signing_key"), "--local")
@@ -72,7 +81,9 @@ class Standby:
         base = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="dct-fallback-")))
         work = self._stack.enter_context(_work_folder(self._settings, base))
         # A name of its own: several dispatchers of one machine may have come to this.
-        worker = _start_worker(self._settings, f"fallback-{secrets.token_hex(3)}", slots, base, work)
+        worker = _start_worker(
+            self._settings, f"fallback-{secrets.token_hex(3)}", slots, base, work
+        )
         self._stack.callback(child.stop, worker, signal.SIGTERM, _LEAVE)
         return slots
 
@@ -83,8 +94,14 @@ class Standby:
         self._stack.close()
 
 
-def _start_worker(settings: Settings, name: str, slots: int, base: Path, work: Path) -> subprocess.Popen[bytes]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("DCT_", "CELERY_"))}
+def _start_worker(
+    settings: Settings, name: str, slots: int, base: Path, work: Path
+) -> subprocess.Popen[bytes]:
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("DCT_", "CELERY_"))
+    }
     environment |= {
         "DCT_STORE": settings.store,
         "DCT_BROKER": settings.broker,
@@ -100,7 +117,20 @@ def _start_worker(settings: Settings, name: str, slots: int, base: Path, work: P
             environment[option.variable] = str(value)
     if settings.python:
         environment["DCT_PYTHON"] = settings.python
-    command = [sys.executable, "-m", "celery", "-A", "dct_celery", "worker", "-n", f"{name}@%h", "-l", "INFO", "-c", str(slots)]
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "dct_celery",
+        "worker",
+        "-n",
+        f"{name}@%h",
+        "-l",
+        "INFO",
+        "-c",
+        str(slots),
+    ]
     with (base / "worker.log").open("wb") as log:
         return child.launch(command, log=log, env=environment, cwd=base)
 

@@ -16,7 +16,14 @@ from dct_celery.core.address import Address, Tls
 CONNECT, HANDSHAKE, ANSWER, _LOOK = 4.0, 3.0, 4.0, 1.0
 #: A command for Redis, a request for HTTP, and no header for RabbitMQ, which then answers with the one that it wants.
 _HELLO = b"PING\r\n\r\n"
-_ANSWERS = {b"+": "redis", b"-": "redis", b"AMQP": "amqp", b"\x01\x00": "amqp", b"\x15\x03": "tls", b"HTTP": "http"}
+_ANSWERS = {
+    b"+": "redis",
+    b"-": "redis",
+    b"AMQP": "amqp",
+    b"\x01\x00": "amqp",
+    b"\x15\x03": "tls",
+    b"HTTP": "http",
+}
 _NAMES = {"redis": "Redis", "amqp": "RabbitMQ", "http": "a web server"}
 
 
@@ -58,9 +65,13 @@ def explain(address: Address, failure: Exception) -> None:
     if spoken == "tls" and address.tls is None:
         raise Refused(f"speaks TLS; write {tls}:// in its URL") from failure
     if spoken == address.kind and address.tls is not None:
-        raise Refused(f"does not speak TLS at this port; name its port for TLS, or write {address.kind}://") from failure
+        raise Refused(
+            f"does not speak TLS at this port; name its port for TLS, or write {address.kind}://"
+        ) from failure
     if spoken in _NAMES and spoken != address.kind:
-        raise Refused(f"is {_NAMES[spoken]} and not {_NAMES[address.kind]}; mend scheme and port of its URL") from failure
+        raise Refused(
+            f"is {_NAMES[spoken]} and not {_NAMES[address.kind]}; mend scheme and port of its URL"
+        ) from failure
 
 
 def context(tls: Tls) -> ssl.SSLContext:
@@ -78,10 +89,14 @@ def context(tls: Tls) -> ssl.SSLContext:
             made.load_cert_chain(tls.certfile, tls.keyfile or None, password="")
     except (OSError, ValueError) as error:
         why = (
-            error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else "no certificate, or no key"
+            error.strerror
+            if isinstance(error, OSError) and not isinstance(error, ssl.SSLError)
+            else "no certificate, or no key"
         )
         both = f"{path} and {tls.keyfile}" if parameter == "ssl_certfile" and tls.keyfile else path
-        raise Refused(f"cannot be asked: {parameter} of its URL names {both} ({why}); mend the path") from error
+        raise Refused(
+            f"cannot be asked: {parameter} of its URL names {both} ({why}); mend the path"
+        ) from error
     return made
 
 
@@ -114,9 +129,15 @@ def _connected(address: Address) -> socket.socket:
             raise
         return made
     except PermissionError as error:
-        raise Refused(f"cannot be reached: {error.strerror}; mend the rights of {address.path or address.host}") from error
+        raise Refused(
+            f"cannot be reached: {error.strerror}; mend the rights of {address.path or address.host}"
+        ) from error
     except (OSError, UnicodeError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or "timed out"
+        why = (
+            error.strerror
+            if isinstance(error, OSError) and error.strerror
+            else str(error) or "timed out"
+        )
         raise Unreachable(why) from error
 
 
@@ -133,7 +154,10 @@ def _spoken(address: Address) -> str:
             return ""
     blind = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     blind.check_hostname, blind.verify_mode = False, ssl.CERT_NONE
-    with contextlib.suppress(OSError, ValueError, Unreachable, Refused), _connected(address) as plain:
+    with (
+        contextlib.suppress(OSError, ValueError, Unreachable, Refused),
+        _connected(address) as plain,
+    ):
         plain.settimeout(_LOOK)
         blind.wrap_socket(plain).close()
         return "tls"

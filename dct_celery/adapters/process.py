@@ -38,7 +38,9 @@ _SCRUBBED = ("DCT_", "CELERY_", "FORKED_BY_MULTIPROCESSING")
 class PipeProcess:
     """A collect process or loader, spoken to over two pipes."""
 
-    def __init__(self, python: str, load: messages.Load, environment: Mapping[str, str], log: IO[bytes] | int) -> None:
+    def __init__(
+        self, python: str, load: messages.Load, environment: Mapping[str, str], log: IO[bytes] | int
+    ) -> None:
         self._deframer = framing.Deframer()
         self._ready: list[bytes] = []
         child_in, self._to = os.pipe()
@@ -55,7 +57,9 @@ class PipeProcess:
             )
         except OSError as error:
             self.close()
-            raise ProcessDied(f"the interpreter {python} cannot be started: {error.strerror}") from error
+            raise ProcessDied(
+                f"the interpreter {python} cannot be started: {error.strerror}"
+            ) from error
         finally:
             os.close(child_in)
             os.close(child_out)
@@ -119,7 +123,9 @@ class PipeProcess:
             process.wait()
 
 
-def user_environment(base: Mapping[str, str], forwarded: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+def user_environment(
+    base: Mapping[str, str], forwarded: Mapping[str, str], own: Mapping[str, str]
+) -> dict[str, str]:
     """Environment of the user's process: this machine's, without what is ours, then the CI job's choice, then our additions."""
     kept = {name: value for name, value in base.items() if not name.startswith(_SCRUBBED)}
     return {**kept, **forwarded, **own, "DCT_TEST_PROCESS": "1"}

@@ -66,7 +66,12 @@ def _told_to(reporters: Reporters, run: str) -> Iterator[None]:
         reporters.take(reporting.Closed())
 
 
-def _run_tests(settings: Settings, origins: dict[str, str], reporters: Reporters, interrupted: Callable[[], bool]) -> RunReport:
+def _run_tests(
+    settings: Settings,
+    origins: dict[str, str],
+    reporters: Reporters,
+    interrupted: Callable[[], bool],
+) -> RunReport:
     from dct_celery.dispatcher.request import require_project
 
     require_project(settings, os.environ)
@@ -79,9 +84,13 @@ def _run_tests(settings: Settings, origins: dict[str, str], reporters: Reporters
             return _dispatch(settings, origins, reporters, interrupted, fall_back=standby.start)
     if settings.local_fallback is not None:
         places = f"{origins.get('local', '--local')} and {origins.get('local_fallback', '--local-fallback')}"
-        raise UsageError(f"{places} exclude each other: a local run has no fleet to wait for; remove one")
+        raise UsageError(
+            f"{places} exclude each other: a local run has no fleet to wait for; remove one"
+        )
     with local_fleet(settings) as fleet:
-        return _dispatch(fleet.settings, {**origins, **fleet.origins}, reporters, interrupted, fleet.trouble)
+        return _dispatch(
+            fleet.settings, {**origins, **fleet.origins}, reporters, interrupted, fleet.trouble
+        )
 
 
 def list_files(settings: Settings) -> tuple[list[str], list[str]]:
@@ -133,7 +142,9 @@ def attach_run(
         raise UsageError(f"{run!r} is no id of a run; dct status names those that go on")
     all_of_them = Reporters(reporters)
     try:
-        return _attach(replace(settings, run_id=run), dict(origins), given, all_of_them, interrupted)
+        return _attach(
+            replace(settings, run_id=run), dict(origins), given, all_of_them, interrupted
+        )
     finally:
         all_of_them.take(reporting.Closed())
 
@@ -190,12 +201,16 @@ def _dispatcher_services(
     insecure = () if pool.keyring.secure else (INSECURE,)
     for warning in (*insecure, *warnings_of(os.environ, Path.cwd()), *checked.warnings):
         report(Warned(warning))
-    state_folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "dct_celery"
+    state_folder = (
+        Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "dct_celery"
+    )
     nonce = secrets.token_hex(8)
     door = pool.of_run(run, nonce)
     if request is None:
         nonce, door = _known_run(store, run, pool, state_folder)
-    upload = _upload(settings, request.root if request is not None else Path(settings.project_dir), report)
+    upload = _upload(
+        settings, request.root if request is not None else Path(settings.project_dir), report
+    )
     code = blobs.RedisBlobs(store)
     if settings.broker != settings.store and (untried := parse(settings.broker).insecure):
         report(Warned(f"the broker at {redact(settings.broker)}: {untried}"))
@@ -279,7 +294,9 @@ def _upload(settings: Settings, root: Path, report: Callable[[ReportEvent], None
     def warn(text: str) -> None:
         report(Warned(text))
 
-    return Upload(_selection(settings, root), time.monotonic, warn, prove_only=settings.code == "checkout")
+    return Upload(
+        _selection(settings, root), time.monotonic, warn, prove_only=settings.code == "checkout"
+    )
 
 
 def _selection(settings: Settings, root: Path) -> Selection:
@@ -289,6 +306,10 @@ def _selection(settings: Settings, root: Path) -> Selection:
 
     project = Path(settings.project_dir)
     top = os.path.realpath(root)
-    ours = (os.path.realpath(project / path) for path in (settings.junit_xml, settings.json, settings.work_dir) if path)
+    ours = (
+        os.path.realpath(project / path)
+        for path in (settings.junit_xml, settings.json, settings.work_dir)
+        if path
+    )
     written = frozenset(os.path.relpath(path, top) for path in ours)
     return Selection(Globs(settings.include), Globs(settings.exclude), written)

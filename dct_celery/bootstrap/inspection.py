@@ -23,7 +23,9 @@ def look_at_workers(settings: Settings, origins: dict[str, str]) -> list[WorkerS
     with _asked_store(settings, origins) as asked:
         workers = asked.registry.workers()
         keyring = keyring_of(settings, required=False)
-        return status.pool_workers(workers, _active(settings, asked, workers, {}), keyring, _broker(settings))
+        return status.pool_workers(
+            workers, _active(settings, asked, workers, {}), keyring, _broker(settings)
+        )
 
 
 def look_at_runs(settings: Settings, origins: dict[str, str], run: str | None) -> list[RunStatus]:
@@ -31,7 +33,9 @@ def look_at_runs(settings: Settings, origins: dict[str, str], run: str | None) -
     return next(watch_runs(settings, origins, run))
 
 
-def watch_runs(settings: Settings, origins: dict[str, str], run: str | None) -> Iterator[list[RunStatus]]:
+def watch_runs(
+    settings: Settings, origins: dict[str, str], run: str | None
+) -> Iterator[list[RunStatus]]:
     """`dct status --watch`: the same with each `next`, for which only what is new is read."""
     with _asked_store(settings, origins) as asked:
         watches: dict[str, RunWatch] = {}
@@ -50,7 +54,13 @@ def cancel_run(settings: Settings, origins: dict[str, str], run: str, reason: st
 
     keyring_of(settings)  # an order to stop that is not signed stops nothing
     with _asked_store(settings, origins) as asked:
-        status.cancel(run, asked.ledger(run), reason, active=list(asked.registry.active_runs()), pool=settings.pool)
+        status.cancel(
+            run,
+            asked.ledger(run),
+            reason,
+            active=list(asked.registry.active_runs()),
+            pool=settings.pool,
+        )
 
 
 def _broker(settings: Settings) -> str:
@@ -86,7 +96,9 @@ def _asked_store(settings: Settings, origins: dict[str, str]) -> Iterator[_Asked
         yield _Asked(registry.RedisRegistry(store, settings.pool, door, tends=False), ledger_of)
 
 
-def _active(settings: Settings, asked: _Asked, workers: list[WorkerInfo], watches: dict[str, RunWatch]) -> list[RunStatus]:
+def _active(
+    settings: Settings, asked: _Asked, workers: list[WorkerInfo], watches: dict[str, RunWatch]
+) -> list[RunStatus]:
     found = []
     for run in asked.registry.active_runs():
         with contextlib.suppress(UsageError):  # it ended since
@@ -94,7 +106,13 @@ def _active(settings: Settings, asked: _Asked, workers: list[WorkerInfo], watche
     return found
 
 
-def _inspected(settings: Settings, asked: _Asked, workers: list[WorkerInfo], run: str, watches: dict[str, RunWatch]) -> RunStatus:
+def _inspected(
+    settings: Settings,
+    asked: _Asked,
+    workers: list[WorkerInfo],
+    run: str,
+    watches: dict[str, RunWatch],
+) -> RunStatus:
     """`watches`: of runs that were looked at before; this one is added."""
     from dct_celery.inspect.status import RunWatch
 

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 
 def collect_garbage(
-    settings: Settings, origins: dict[str, str], *, dry_run: bool, wait: Callable[[int, int], object]
+    settings: Settings,
+    origins: dict[str, str],
+    *,
+    dry_run: bool,
+    wait: Callable[[int, int], object],
 ) -> list[Swept]:
     """`dct gc`: one entry per database server of the project, and per folder of SQLite files of a worker of this machine.
 
@@ -48,7 +52,9 @@ def collect_garbage(
             except DatabaseError as error:
                 servers.pop()
                 away.append(Swept(f"{server.vendor} at {server.where}", (), str(error)))
-        servers += [stack.enter_context(contextlib.closing(server)) for server in _sqlite_folders(settings)]
+        servers += [
+            stack.enter_context(contextlib.closing(server)) for server in _sqlite_folders(settings)
+        ]
         budget = (settings.templates_kept, settings.templates_megabytes)
         return away + sweep(servers, dry_run=dry_run, budget=budget, wait=wait)
 
@@ -60,33 +66,54 @@ def examine(settings: Settings, origins: dict[str, str], *, measure: bool) -> It
     infos: list[WorkerInfo] = []
     there = False
     if settings.local is None:
-        for finding in doctor_databases.attempt("store", partial(_examine_store, settings, origins, infos)):
+        for finding in doctor_databases.attempt(
+            "store", partial(_examine_store, settings, origins, infos)
+        ):
             there = finding.level != "failed"
             yield finding
         if there or settings.broker != settings.store:
-            yield from doctor_databases.attempt("broker", partial(_examine_broker, settings, origins, infos))
+            yield from doctor_databases.attempt(
+                "broker", partial(_examine_broker, settings, origins, infos)
+            )
         yield from doctor_services.signing_key(settings, infos)
         for line in warnings_of(os.environ, Path.cwd()):
             text, _, mend = line.rpartition("; ")
             yield doctor_databases.Finding(
-                "warning", "signing key" if "KEY" in line.partition(":")[0] else "settings", text, mend
+                "warning",
+                "signing key" if "KEY" in line.partition(":")[0] else "settings",
+                text,
+                mend,
             )
     loaded: list[Loaded] = []
     refused = False
-    for finding in doctor_databases.attempt("settings", partial(_examine_project, settings, loaded)):
+    for finding in doctor_databases.attempt(
+        "settings", partial(_examine_project, settings, loaded)
+    ):
         refused = refused or (finding.what, finding.level) == ("guards", "failed")
         yield finding
     if there:
-        yield from doctor_services.workers(infos, settings.pool, loaded[0].facts if loaded else None)
-    slots = sum(info.slots for info in infos) if settings.local is None else settings.local or len(os.sched_getaffinity(0))
+        yield from doctor_services.workers(
+            infos, settings.pool, loaded[0].facts if loaded else None
+        )
+    slots = (
+        sum(info.slots for info in infos)
+        if settings.local is None
+        else settings.local or len(os.sched_getaffinity(0))
+    )
     if refused:
-        yield doctor_databases.Finding("warning", "databases", "not looked at, nothing was connected to: a guard refuses")
+        yield doctor_databases.Finding(
+            "warning", "databases", "not looked at, nothing was connected to: a guard refuses"
+        )
     for one in loaded if not refused else ():
-        yield from doctor_databases.attempt("databases", partial(_examine_databases, one, settings, slots, len(infos), measure))
+        yield from doctor_databases.attempt(
+            "databases", partial(_examine_databases, one, settings, slots, len(infos), measure)
+        )
     yield from _examine_machine(loaded)
 
 
-def _examine_store(settings: Settings, origins: dict[str, str], infos: list[WorkerInfo]) -> Iterator[Finding]:
+def _examine_store(
+    settings: Settings, origins: dict[str, str], infos: list[WorkerInfo]
+) -> Iterator[Finding]:
     from dct_celery.adapters.redisstore import client, registry
     from dct_celery.bootstrap.keys import keyring_of
     from dct_celery.core.redact import redact
@@ -108,7 +135,9 @@ def _examine_store(settings: Settings, origins: dict[str, str], infos: list[Work
         yield doctor_services.clocks(time.time(), client.now(store), infos, look_again)
 
 
-def _examine_broker(settings: Settings, origins: dict[str, str], infos: list[WorkerInfo]) -> Iterator[Finding]:
+def _examine_broker(
+    settings: Settings, origins: dict[str, str], infos: list[WorkerInfo]
+) -> Iterator[Finding]:
     from dct_celery.adapters.celeryqueue.app import make_app
     from dct_celery.adapters.celeryqueue.queue import CeleryChunkQueue
     from dct_celery.core.redact import redact
@@ -124,10 +153,15 @@ def _examine_broker(settings: Settings, origins: dict[str, str], infos: list[Wor
         identity = queue.identity()
     finally:
         queue.purge()
-    yield doctor_services.broker(redact(settings.broker), version, seconds, same=settings.broker == settings.store)
+    yield doctor_services.broker(
+        redact(settings.broker), version, seconds, same=settings.broker == settings.store
+    )
     if warning := queue.warning:
         yield doctor_databases.Finding(
-            "warning", "broker", warning, "name its CA with ssl_ca_certs, and leave that parameter out"
+            "warning",
+            "broker",
+            warning,
+            "name its CA with ssl_ca_certs, and leave that parameter out",
         )
     yield from doctor_services.same_broker(identity, infos)
 
@@ -138,7 +172,10 @@ def _examine_machine(loaded: list[Loaded]) -> Iterator[Finding]:
     from dct_celery.inspect import doctor_services
 
     rows = [row for one in loaded for row in one.databases if row["vendor"] == "postgresql"]
-    ours = any(row.get("host", "") in ("", "localhost", "127.0.0.1", "::1") or row["host"].startswith("/") for row in rows)
+    ours = any(
+        row.get("host", "") in ("", "localhost", "127.0.0.1", "::1") or row["host"].startswith("/")
+        for row in rows
+    )
     shared = None
     if ours and os.path.isdir("/dev/shm"):
         stat = os.statvfs("/dev/shm")
@@ -154,7 +191,9 @@ def _examine_project(settings: Settings, loaded: list[Loaded]) -> Iterator[Findi
     yield from doctor_databases.project(loaded[0], settings, resolve)
 
 
-def _examine_databases(loaded: Loaded, settings: Settings, slots: int, workers: int, measure: bool) -> Iterator[Finding]:
+def _examine_databases(
+    loaded: Loaded, settings: Settings, slots: int, workers: int, measure: bool
+) -> Iterator[Finding]:
     from dct_celery.errors import DctError
     from dct_celery.inspect import doctor_databases
 
@@ -208,7 +247,9 @@ def _refuse_address(spec: DatabaseSpec, server: DatabaseServer, settings: Settin
 
     if denied := settings.deny_db_host:
         addresses = resolve(guards.hosts_to_resolve((), denied))
-        guards.refuse_address(spec.alias, spec.vendor, server.addresses(), spec.port, denied, addresses)
+        guards.refuse_address(
+            spec.alias, spec.vendor, server.addresses(), spec.port, denied, addresses
+        )
 
 
 def _servers(loaded: Loaded) -> Iterator[tuple[DatabaseSpec, str, DatabaseServer]]:
@@ -220,7 +261,11 @@ def _servers(loaded: Loaded) -> Iterator[tuple[DatabaseSpec, str, DatabaseServer
     for spec in map(DatabaseSpec.from_dict, loaded.databases):
         specs.setdefault((spec.vendor, spec.host, spec.port, spec.user), []).append(spec)
     for group in specs.values():
-        yield group[0], ", ".join(spec.alias for spec in group), server_for(group[0], cache_folder())
+        yield (
+            group[0],
+            ", ".join(spec.alias for spec in group),
+            server_for(group[0], cache_folder()),
+        )
 
 
 def _sqlite_folders(settings: Settings) -> Iterator[DatabaseServer]:

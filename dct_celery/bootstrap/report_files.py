@@ -14,7 +14,9 @@ from dct_celery.settings import Settings, load
 _REPORTS = ("junit_xml", "json")
 
 
-def report_failure(flags: Mapping[str, object], env: Mapping[str, str], cwd: Path, error: Exception) -> None:
+def report_failure(
+    flags: Mapping[str, object], env: Mapping[str, str], cwd: Path, error: Exception
+) -> None:
     """Writes what says that there was no run, as far as it can be told where reports go."""
     from dct_celery.reports import file_reporters
 
@@ -25,7 +27,9 @@ def report_failure(flags: Mapping[str, object], env: Mapping[str, str], cwd: Pat
     for folder in (cwd, Path("/")):
         with contextlib.suppress(ConfigError):
             settings, _ = load(wanted, env=variables, cwd=folder)
-            own = Settings(**{name: getattr(settings, name) for name in _REPORTS}, project_dir=str(cwd))
+            own = Settings(
+                **{name: getattr(settings, name) for name in _REPORTS}, project_dir=str(cwd)
+            )
             for file in file_reporters.of_settings(own, time.time):
                 file.fail(*reason(error))
             return

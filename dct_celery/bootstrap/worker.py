@@ -47,7 +47,9 @@ def make_worker_app() -> App:
     app = make_app(settings)
     hosts: list[Any] = []
     workers: list[Any] = []
-    runs = Runs(lambda: hosts[0].ready() if hosts else set(), lambda: hosts[0].active() if hosts else set())
+    runs = Runs(
+        lambda: hosts[0].ready() if hosts else set(), lambda: hosts[0].active() if hosts else set()
+    )
     vars(app)[RUNS] = runs
     dogs: list[Any] = []
 
@@ -76,7 +78,9 @@ def make_worker_app() -> App:
             dog.stop()
         if hosts:
             hosts[0].drain()
-        if any(worker.consumer is not None and worker.consumer.connection is None for worker in workers):
+        if any(
+            worker.consumer is not None and worker.consumer.connection is None for worker in workers
+        ):
             # It waits for the broker, perhaps in a call that takes as long as its time-outs. Out of a signal's handler, this
             # ends the call.
             raise WorkerShutdown(0)
@@ -119,7 +123,9 @@ def _prove_servers(app: App, settings: Settings, origins: Mapping[str, str]) -> 
             log.warning("%s", queue.warning)
 
     if used := sorted(name for name in os.environ if name.startswith("CELERY_BROKER")):
-        log.warning("%s and -b are not used: workers have the broker of DCT_BROKER", ", ".join(used))
+        log.warning(
+            "%s and -b are not used: workers have the broker of DCT_BROKER", ", ".join(used)
+        )
     for prove in (store, broker):
         try:
             prove()
@@ -152,7 +158,9 @@ def _start_host(settings: Settings, worker: Any, runs: Any) -> Any:
 
     pool = worker.pool_cls.__module__
     if not pool.endswith("prefork"):
-        raise SystemExit(f"dct: error: this worker runs the pool {pool}; slots need processes: leave -P at prefork")
+        raise SystemExit(
+            f"dct: error: this worker runs the pool {pool}; slots need processes: leave -P at prefork"
+        )
     try:
         services = replace(_worker_services(settings, worker.hostname), broker=lambda: runs.broker)
     except ConfigError as error:
@@ -202,15 +210,25 @@ def _worker_services(settings: Settings, name: str) -> WorkerServices:
         clones_at_once=settings.clones_at_once,
     )
     if not settings.work_dir and not is_worker_name(name):
-        raise ConfigError(f"the worker's name {name!r} is no name of a folder; give it another with -n, or set DCT_WORK_DIR")
-    folder = WorkFolder((Path(settings.work_dir) if settings.work_dir else cache_folder() / name).resolve())
-    trees = Trees(folder.trees, blobs.RedisBlobs(store), lambda run: is_run_id(run) and folder.run(run).path.is_dir())
+        raise ConfigError(
+            f"the worker's name {name!r} is no name of a folder; give it another with -n, or set DCT_WORK_DIR"
+        )
+    folder = WorkFolder(
+        (Path(settings.work_dir) if settings.work_dir else cache_folder() / name).resolve()
+    )
+    trees = Trees(
+        folder.trees,
+        blobs.RedisBlobs(store),
+        lambda run: is_run_id(run) and folder.run(run).path.is_dir(),
+    )
 
     def code(spec: RunSpec) -> Path:
         if spec.code == "snapshot":
             return trees.materialise(spec.tree, spec.run)
         if not settings.checkout:
-            raise ConfigError("the run wants --code checkout, but this worker has none: set DCT_CHECKOUT to its folder")
+            raise ConfigError(
+                "the run wants --code checkout, but this worker has none: set DCT_CHECKOUT to its folder"
+            )
         return check_checkout(Path(settings.checkout), spec.tree)
 
     door = Door.of_pool(keyring_of(settings), settings.pool)
@@ -244,5 +262,7 @@ def _places(settings: Settings) -> list[str]:
         f"{host}:{one.port}/{one.database}"
         for one in found
         if one.kind == "redis" and one.host
-        for host in ({"localhost", "127.0.0.1"} if one.host in ("localhost", "127.0.0.1") else {one.host})
+        for host in (
+            {"localhost", "127.0.0.1"} if one.host in ("localhost", "127.0.0.1") else {one.host}
+        )
     ]

@@ -20,7 +20,18 @@ if TYPE_CHECKING:
     from dct_celery.ports.reporting import Reporter
 
 #: What may be said anew; all else is as it was when the run began.
-_OPTIONS = (*STORE, "broker", "junit_xml", "junit_family", "json", "durations", "timing", "verbosity", "timeout", "queue_timeout")
+_OPTIONS = (
+    *STORE,
+    "broker",
+    "junit_xml",
+    "junit_family",
+    "json",
+    "durations",
+    "timing",
+    "verbosity",
+    "timeout",
+    "queue_timeout",
+)
 _EPILOG = """Without a new --junit-xml or --json the reports go where the first dispatcher was told to write them. Exit codes are
 those of dct run; 4: the run is unknown, over, or its dispatcher is alive."""
 
@@ -41,6 +52,13 @@ def command(ctx: click.Context, /, *, run: str, **_: object) -> None:
     from dct_celery.cli.session import conduct
 
     def attach(reporters: list[Reporter], interrupted: Callable[[], bool]) -> RunReport:
-        return api.attach(settings, run, reporters=reporters, interrupted=interrupted, given=flags, origins=origins)
+        return api.attach(
+            settings,
+            run,
+            reporters=reporters,
+            interrupted=interrupted,
+            given=flags,
+            origins=origins,
+        )
 
     ctx.exit(conduct(settings, attach))

@@ -32,4 +32,6 @@ def command(ctx: click.Context, /, *, run: str, reason: str, **_: object) -> Non
     from dct_celery.bootstrap import cancel_run
 
     cancel_run(settings, origins, run, f"{_BY}: {reason}" if reason else _BY)
-    click.echo(f"run {shown(run)} is cancelled; its slots stop, and its dispatcher ends with exit code 2")
+    click.echo(
+        f"run {shown(run)} is cancelled; its slots stop, and its dispatcher ends with exit code 2"
+    )

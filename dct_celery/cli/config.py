@@ -21,7 +21,9 @@ _WIDEST = 48
 
 
 @click.command("config", context_settings=CONTEXT)
-@click.option("--origin/--no-origin", default=True, help="Show where each value comes from [shown].")
+@click.option(
+    "--origin/--no-origin", default=True, help="Show where each value comes from [shown]."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(*, origin: bool, as_json: bool) -> None:
     """Show each setting, its value and where that comes from: flag, variable, pyproject.toml or default.
@@ -29,7 +31,11 @@ def command(*, origin: bool, as_json: bool) -> None:
     Run it in the project's folder. Passwords and keys are not shown.
     """
     settings, origins = load({}, env=os.environ, cwd=Path.cwd())
-    lines = [_as_json(settings, origins)] if as_json else _as_table(settings, origins, show_origin=origin)
+    lines = (
+        [_as_json(settings, origins)]
+        if as_json
+        else _as_table(settings, origins, show_origin=origin)
+    )
     click.echo("\n".join(lines))
 
 
@@ -42,8 +48,12 @@ def public_value(option: Option, settings: Settings) -> object:
 
 
 def _as_json(settings: Settings, origins: dict[str, str]) -> str:
-    shown = {o.name: {"value": public_value(o, settings), "origin": origins[o.name]} for o in OPTIONS}
-    return json.dumps({"project_dir": settings.project_dir, "settings": shown}, indent=2, ensure_ascii=False)
+    shown = {
+        o.name: {"value": public_value(o, settings), "origin": origins[o.name]} for o in OPTIONS
+    }
+    return json.dumps(
+        {"project_dir": settings.project_dir, "settings": shown}, indent=2, ensure_ascii=False
+    )
 
 
 def _as_table(settings: Settings, origins: dict[str, str], *, show_origin: bool) -> Iterator[str]:
@@ -55,7 +65,9 @@ def _as_table(settings: Settings, origins: dict[str, str], *, show_origin: bool)
         yield f"\n{title}:"
         for option, (key, value) in rows.items():
             if option.group == group:
-                end = f"  {value:<{values}}  {origins[option.name]}" if show_origin else f"  {value}"
+                end = (
+                    f"  {value:<{values}}  {origins[option.name]}" if show_origin else f"  {value}"
+                )
                 yield f"  {key:<{names}}{end}"
 
 

@@ -32,8 +32,12 @@ class _Command(click.Command):
     epilog="Exit code 4: something failed that no retry can help. 7: something failed, such as a server that is away.",
 )
 @project_options(*PROJECT, *_MORE)
-@click.option("--local", metavar="[N]", help="Check what a run with --local needs: no store, no workers.")
-@click.option("--measure", is_flag=True, help="Also measure how long a clone of the project's template takes.")
+@click.option(
+    "--local", metavar="[N]", help="Check what a run with --local needs: no store, no workers."
+)
+@click.option(
+    "--measure", is_flag=True, help="Also measure how long a clone of the project's template takes."
+)
 @click.pass_context
 def command(ctx: click.Context, /, *, measure: bool, **_: object) -> None:
     """Check everything that a run needs: store, workers, settings, guards, database servers.
@@ -58,10 +62,16 @@ def command(ctx: click.Context, /, *, measure: bool, **_: object) -> None:
         click.echo(f"{finding.level:<{_COLUMN}}{shown(f'{finding.what}: {finding.text}')}")
         if finding.mend:
             click.echo(f"{'':<{_COLUMN}}  mend: {shown(finding.mend)}")
-    click.echo(", ".join(filter(None, (_count(levels[level], level) for level in ("ok", "warning", "failed")))))
+    click.echo(
+        ", ".join(
+            filter(None, (_count(levels[level], level) for level in ("ok", "warning", "failed")))
+        )
+    )
     ctx.exit(code)
 
 
 def _count(number: int, level: str) -> str:
     """`15 ok`, `3 warnings`, `1 failed`; nothing for none."""
-    return "" if not number else plural(number, level) if level == "warning" else f"{number:,} {level}"
+    return (
+        "" if not number else plural(number, level) if level == "warning" else f"{number:,} {level}"
+    )

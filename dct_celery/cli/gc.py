@@ -42,7 +42,9 @@ def command(ctx: click.Context, /, *, dry_run: bool, **_: object) -> None:
     swept = collect_garbage(settings, origins, dry_run=dry_run, wait=_wait)
     for line in _report(swept, dry_run=dry_run):
         click.echo(line)
-    failed = any(one.error or any(result.action == "failed" for result in one.results) for one in swept)
+    failed = any(
+        one.error or any(result.action == "failed" for result in one.results) for one in swept
+    )
     ctx.exit(InfrastructureError.exit_code if failed else 0)
 
 
@@ -58,7 +60,13 @@ def _report(swept: list[Swept], *, dry_run: bool) -> Iterator[str]:
     for one in swept:
         yield f"{shown(one.where)}:"
         rows = [
-            (shown(result.name), _word(result, dry_run=dry_run), _size(result), shown(result.reason)) for result in one.results
+            (
+                shown(result.name),
+                _word(result, dry_run=dry_run),
+                _size(result),
+                shown(result.reason),
+            )
+            for result in one.results
         ]
         widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
         for name, word, size, reason in rows:
@@ -67,7 +75,11 @@ def _report(swept: list[Swept], *, dry_run: bool) -> Iterator[str]:
 
 
 def _word(result: Result, *, dry_run: bool) -> str:
-    return "would drop" if dry_run and result.action == "dropped" else {"again": "left"}.get(result.action, result.action)
+    return (
+        "would drop"
+        if dry_run and result.action == "dropped"
+        else {"again": "left"}.get(result.action, result.action)
+    )
 
 
 def _size(result: Result) -> str:
@@ -76,4 +88,7 @@ def _size(result: Result) -> str:
 
 def _sum(one: Swept, *, dry_run: bool) -> str:
     counts = Counter(_word(result, dry_run=dry_run) for result in one.results)
-    return ", ".join(f"{count} {word}" for word, count in sorted(counts.items())) or "no database of ours"
+    return (
+        ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
+        or "no database of ours"
+    )

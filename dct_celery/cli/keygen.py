@@ -17,7 +17,12 @@ old one everywhere, then swap them everywhere, then remove the old one."""
 
 
 @click.command("keygen", context_settings=CONTEXT, epilog=_EPILOG)
-@click.option("-o", "--out", metavar="FILE", help="Write it to a new file that only you can read, instead of stdout.")
+@click.option(
+    "-o",
+    "--out",
+    metavar="FILE",
+    help="Write it to a new file that only you can read, instead of stdout.",
+)
 def command(*, out: str | None) -> None:
     """Make a signing key: who has it decides what the pool's workers run."""
     key = secrets.token_urlsafe(32)
@@ -27,10 +32,18 @@ def command(*, out: str | None) -> None:
     path = Path(out)
     try:
         # O_EXCL follows no link and overwrites nothing; the mode is there before the key is.
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        with os.fdopen(
+            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii"
+        ) as file:
             file.write(f"{key}\n")
     except FileExistsError:
-        raise UsageError(f"{path} exists, and a key that is in use must not be lost; choose another name or remove it") from None
+        raise UsageError(
+            f"{path} exists, and a key that is in use must not be lost; choose another name or remove it"
+        ) from None
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}; choose another place with --out") from error
-    click.echo(f"wrote a key to {path}; set DCT_SIGNING_KEY_FILE to it on this machine, and to a copy on every worker")
+        raise UsageError(
+            f"cannot write {path}: {error.strerror}; choose another place with --out"
+        ) from error
+    click.echo(
+        f"wrote a key to {path}; set DCT_SIGNING_KEY_FILE to it on this machine, and to a copy on every worker"
+    )

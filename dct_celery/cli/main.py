@@ -43,7 +43,9 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         close = [] if args[0] in COMMANDS else get_close_matches(args[0], COMMANDS, 1)
         if close:
             ctx.fail(f"No such command {args[0]!r}. Did you mean {close[0]!r}?")
@@ -93,7 +95,9 @@ def _show(exc: click.ClickException) -> None:
     from dct_celery.core.text import visible
     from dct_celery.security import masking
 
-    clean = click.UsageError(visible(masking.PROCESS(exc.format_message())), getattr(exc, "ctx", None))
+    clean = click.UsageError(
+        visible(masking.PROCESS(exc.format_message())), getattr(exc, "ctx", None)
+    )
     clean.show()
 
 

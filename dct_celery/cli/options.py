@@ -62,7 +62,11 @@ def attributes(option: Option) -> dict[str, Any]:
 
 def given(ctx: click.Context) -> dict[str, object]:
     """The parameters that were on the command line, by name; everything else is for `settings.load` to find."""
-    return {name: value for name, value in ctx.params.items() if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    return {
+        name: value
+        for name, value in ctx.params.items()
+        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
 
 
 def spell_out(args: list[str]) -> list[str]:
@@ -93,7 +97,9 @@ class RunCommand(click.Command):
             _write(formatter, title, list(self._records(ctx, group, groups)))
         _write(formatter, "Exit codes", list(EXIT_CODES))
 
-    def _records(self, ctx: click.Context, group: str, groups: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    def _records(
+        self, ctx: click.Context, group: str, groups: dict[str, Any]
+    ) -> Iterator[tuple[str, str]]:
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
             if record and groups.get(param.name or "", "") == group:
@@ -118,7 +124,9 @@ def _write(formatter: click.HelpFormatter, title: str, rows: list[tuple[str, str
     if rows:
         with formatter.section(title):
             # Padded, so that all sections share one column.
-            formatter.write_dl([(_indent(term).ljust(_COLUMN), text) for term, text in rows], col_max=_COLUMN)
+            formatter.write_dl(
+                [(_indent(term).ljust(_COLUMN), text) for term, text in rows], col_max=_COLUMN
+            )
 
 
 def _indent(term: str) -> str:

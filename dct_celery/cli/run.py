@@ -42,7 +42,9 @@ def _explain(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     callback=_explain,
     help="Say where a run differs from the sequential one on purpose, and why",
 )
-@click.option("--list-files", is_flag=True, help="List the files that would be sent to the workers, and end")
+@click.option(
+    "--list-files", is_flag=True, help="List the files that would be sent to the workers, and end"
+)
 @click.pass_context
 def command(ctx: click.Context, /, *, list_files: bool, **_: object) -> None:
     """Run the project's tests on every worker of the pool.

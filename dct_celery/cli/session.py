@@ -25,6 +25,12 @@ def conduct(settings: Settings, start: Start) -> int:
         for file in file_reporters.of_settings(of_run, time.time):
             file.write(report)
 
-    terminal = Terminal.detect(os.environ, out=sys.stdout, err=sys.stderr, verbosity=settings.verbosity, clock=time.monotonic)
+    terminal = Terminal.detect(
+        os.environ,
+        out=sys.stdout,
+        err=sys.stderr,
+        verbosity=settings.verbosity,
+        clock=time.monotonic,
+    )
     with Interrupts(write_reports) as interrupts:
         return start([terminal, interrupts], interrupts.seen).exit_code

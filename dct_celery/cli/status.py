@@ -36,7 +36,9 @@ _EPILOG = "Exit code 4: the store knows no such run. 7: the store cannot be reac
 @click.command("status", context_settings=CONTEXT, epilog=_EPILOG)
 @click.argument("run", required=False)
 @project_options(*STORE)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object; times are Unix seconds.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object; times are Unix seconds."
+)
 @click.option(
     "--watch",
     type=click.FloatRange(min=0.2),
@@ -46,7 +48,9 @@ _EPILOG = "Exit code 4: the store knows no such run. 7: the store cannot be reac
     help="Show it again every 2 (or SECONDS) seconds until it has ended.",
 )
 @click.pass_context
-def command(ctx: click.Context, /, *, run: str | None, as_json: bool, watch: float | None, **_: object) -> None:
+def command(
+    ctx: click.Context, /, *, run: str | None, as_json: bool, watch: float | None, **_: object
+) -> None:
     """Show the active runs of the pool; with RUN, how far that run is and who runs what.
 
     Counts are those that the run's dispatcher has, and of the records that slots have sent since. Times are on the store's
@@ -72,14 +76,22 @@ def command(ctx: click.Context, /, *, run: str | None, as_json: bool, watch: flo
 def _show(runs: Sequence[RunStatus], run: str | None, pool: str, *, as_json: bool) -> None:
     if as_json:
         objects = masking.PROCESS.everything([_object(one) for one in runs])
-        click.echo(json.dumps({"pool": pool, "runs": objects} if run is None else objects[0], indent=2))
+        click.echo(
+            json.dumps({"pool": pool, "runs": objects} if run is None else objects[0], indent=2)
+        )
     else:
         click.echo("\n".join(_overview(runs, pool) if run is None else _report(runs[0], pool)))
 
 
 def _object(status: RunStatus) -> dict[str, object]:
     slots = [
-        {**asdict(one.lease), "since": one.since, "tests": one.tests, "of": one.of, "running": one.running}
+        {
+            **asdict(one.lease),
+            "since": one.since,
+            "tests": one.tests,
+            "of": one.of,
+            "running": one.running,
+        }
         for one in status.slots
     ]
     plain = asdict(replace(status, slots=()))
@@ -90,7 +102,9 @@ def _overview(runs: Sequence[RunStatus], pool: str) -> Iterator[str]:
     if not runs:
         yield f"no run is active in pool {pool!r}"
         return
-    yield from table(_RUNS, [(r.run, r.state, _tests(r), r.bad, len(r.slots), _moment(r.began)) for r in runs])
+    yield from table(
+        _RUNS, [(r.run, r.state, _tests(r), r.bad, len(r.slots), _moment(r.began)) for r in runs]
+    )
 
 
 def _report(status: RunStatus, pool: str) -> Iterator[str]:
@@ -138,7 +152,11 @@ def _silence(status: RunStatus, pool: str) -> str:
         return ""
     if status.silence > DISPATCHER_LEASE_MS / 1000:
         return f", but its dispatcher has been silent for {status.silence:,.0f} s: dct attach {shown(status.run)} goes on with it"
-    return "" if status.announced else f", but nobody announces it in pool {pool!r}: it belongs to another pool"
+    return (
+        ""
+        if status.announced
+        else f", but nobody announces it in pool {pool!r}: it belongs to another pool"
+    )
 
 
 def _tests(status: RunStatus) -> str:
@@ -146,9 +164,16 @@ def _tests(status: RunStatus) -> str:
 
 
 def _outcomes(status: RunStatus) -> str:
-    counts = [f"{count:,} {outcome.replace('_', ' ')}" for outcome, count in sorted(status.outcomes.items())]
+    counts = [
+        f"{count:,} {outcome.replace('_', ' ')}"
+        for outcome, count in sorted(status.outcomes.items())
+    ]
     return f": {', '.join(counts)}" if counts else ""
 
 
 def _moment(seconds: float | None) -> str:
-    return "not yet" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return (
+        "not yet"
+        if seconds is None
+        else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    )

@@ -50,16 +50,26 @@ def _open_if_closed(fd: int) -> None:
 
 
 def _patient(stream: TextIO | None, fd: int) -> TextIO:
-    encoding, errors = (stream.encoding, stream.errors) if stream is not None else ("utf-8", "backslashreplace")
+    encoding, errors = (
+        (stream.encoding, stream.errors) if stream is not None else ("utf-8", "backslashreplace")
+    )
     if stream is not None:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     raw = _Patient(fd, "w", closefd=False)
-    return io.TextIOWrapper(io.BufferedWriter(raw), encoding=encoding, errors=errors, line_buffering=fd == 2 or raw.isatty())
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=encoding,
+        errors=errors,
+        line_buffering=fd == 2 or raw.isatty(),
+    )
 
 
 def _complain(fd: int, error: OSError) -> None:
     """A reader that went away wanted no more; anything else is worth a line on stderr, if that is still there."""
     if fd == 1 and error.errno not in (errno.EPIPE, errno.EBADF):
         with contextlib.suppress(OSError):
-            os.write(2, f"dct: warning: what goes to stdout is lost from here on: {error.strerror}\n".encode())
+            os.write(
+                2,
+                f"dct: warning: what goes to stdout is lost from here on: {error.strerror}\n".encode(),
+            )

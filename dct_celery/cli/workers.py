@@ -24,7 +24,9 @@ STORE = ("store", "pool")
 _HEAD = ("WORKER", "HOST", "SLOTS", "VERSION", "STATE")
 
 
-@click.command("workers", context_settings=CONTEXT, epilog="Exit code 7: the store cannot be reached.")
+@click.command(
+    "workers", context_settings=CONTEXT, epilog="Exit code 7: the store cannot be reached."
+)
 @project_options(*STORE)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
@@ -38,7 +40,13 @@ def command(ctx: click.Context, /, *, as_json: bool, **_: object) -> None:
     seen = look_at_workers(settings, origins)
     if as_json:
         click.echo(
-            json.dumps({"pool": settings.pool, "workers": masking.PROCESS.everything([_object(one) for one in seen])}, indent=2)
+            json.dumps(
+                {
+                    "pool": settings.pool,
+                    "workers": masking.PROCESS.everything([_object(one) for one in seen]),
+                },
+                indent=2,
+            )
         )
     else:
         click.echo("\n".join(_report(seen, settings.pool)))
@@ -56,7 +64,13 @@ def _report(seen: Sequence[WorkerStatus], pool: str) -> Iterator[str]:
         yield f"start a worker with the same DCT_STORE: {variable}celery -A dct_celery worker"
         return
     infos = [one.info for one in seen]
-    yield from table(_HEAD, [(i.name, i.host, i.slots, i.version, _state(one)) for i, one in zip(infos, seen, strict=True)])
+    yield from table(
+        _HEAD,
+        [
+            (i.name, i.host, i.slots, i.version, _state(one))
+            for i, one in zip(infos, seen, strict=True)
+        ],
+    )
     slots, busy = sum(info.slots for info in infos), sum(info.busy for info in infos)
     yield f"{plural(len(infos), 'worker')} with {plural(slots, 'slot')} in pool {pool!r}, {busy} busy"
 
@@ -76,7 +90,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str
     widths = [max(map(len, column)) for column in zip(head, *texts, strict=True)]
     right = [all(isinstance(row[at], int) for row in rows) for at in range(len(head))]
     for row in (head, *texts):
-        cells = [f"{cell:{'>' if end else '<'}{width}}" for cell, end, width in zip(row, right, widths, strict=True)]
+        cells = [
+            f"{cell:{'>' if end else '<'}{width}}"
+            for cell, end, width in zip(row, right, widths, strict=True)
+        ]
         yield "  ".join(cells).rstrip()
 
 

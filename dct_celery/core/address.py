@@ -71,13 +71,21 @@ def parse(url: str) -> Address:
         port = parts.port
     except ValueError:
         # Not the reason: it quotes what may be a part of the password.
-        raise UnquotedError(f"is no URL; write scheme://user:password@host:port/…{_QUOTED}") from None
+        raise UnquotedError(
+            f"is no URL; write scheme://user:password@host:port/…{_QUOTED}"
+        ) from None
     scheme = parts.scheme
     if "://" not in url or scheme not in SCHEMES:
-        raise AddressError(f"has no scheme that is known; write one of {', '.join(f'{one}://' for one in SCHEMES)}")
+        raise AddressError(
+            f"has no scheme that is known; write one of {', '.join(f'{one}://' for one in SCHEMES)}"
+        )
     if "#" in url or "@" in parts.path + parts.query:
         raise UnquotedError(f"has a part that no server of ours has{_QUOTED}")
-    if port == 0 or ";" in parts.netloc.rpartition("@")[2] or "," in parts.netloc.rpartition("@")[2]:
+    if (
+        port == 0
+        or ";" in parts.netloc.rpartition("@")[2]
+        or "," in parts.netloc.rpartition("@")[2]
+    ):
         raise AddressError("does not name one host and port; write host:port of a single server")
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     options = _options(parts.query, scheme)
@@ -90,17 +98,23 @@ def parse(url: str) -> Address:
     if scheme in ("amqp", "amqps"):
         vhost = unquote(parts.path[1:]) or "/"
         return Address("amqp", host, port, "", user or "guest", password or "guest", 0, vhost, tls)
-    return Address("redis", host, port, "", user, password, _database(options, parts.path), "/", tls)
+    return Address(
+        "redis", host, port, "", user, password, _database(options, parts.path), "/", tls
+    )
 
 
 def _options(query: str, scheme: str) -> dict[str, str]:
-    known = (_TLS if scheme in ("rediss", "amqps") else ()) + (() if scheme.startswith("amqp") else _DATABASE)
+    known = (_TLS if scheme in ("rediss", "amqps") else ()) + (
+        () if scheme.startswith("amqp") else _DATABASE
+    )
     options = dict(parse_qsl(query, keep_blank_values=True))
     for name, value in options.items():
         if name not in known:
             raise AddressError(f"has the parameter {name}, which {_why_not(name, scheme, known)}")
         if not value:
-            raise AddressError(f"has the parameter {name} without a value; give it one or leave it out")
+            raise AddressError(
+                f"has the parameter {name} without a value; give it one or leave it out"
+            )
     return options
 
 
@@ -113,7 +127,9 @@ def _why_not(name: str, scheme: str, known: tuple[str, ...]) -> str:
 
 def _database(options: dict[str, str], path: str) -> int:
     """A socket's path is not its database."""
-    texts = {value for name, value in options.items() if name in _DATABASE} | ({path.strip("/")} - {""})
+    texts = {value for name, value in options.items() if name in _DATABASE} | (
+        {path.strip("/")} - {""}
+    )
     if len(texts) > 1:
         raise AddressError("names its database twice; leave one out")
     text = texts.pop() if texts else "0"
@@ -123,12 +139,25 @@ def _database(options: dict[str, str], path: str) -> int:
 
 
 def _tls(options: dict[str, str]) -> Tls:
-    reqs, check = options.get("ssl_cert_reqs", "required").lower(), options.get("ssl_check_hostname", "true").lower()
+    reqs, check = (
+        options.get("ssl_cert_reqs", "required").lower(),
+        options.get("ssl_check_hostname", "true").lower(),
+    )
     if reqs not in _REQS:
-        raise AddressError(f"has ssl_cert_reqs={reqs}; write required, or none, which proves nothing")
+        raise AddressError(
+            f"has ssl_cert_reqs={reqs}; write required, or none, which proves nothing"
+        )
     if check not in ("true", "false"):
         raise AddressError(f"has ssl_check_hostname={check}; write true or false")
     certfile, keyfile = options.get("ssl_certfile", ""), options.get("ssl_keyfile", "")
     if keyfile and not certfile:
-        raise AddressError("has ssl_keyfile without ssl_certfile; name the certificate of that key, too")
-    return Tls(options.get("ssl_ca_certs", ""), certfile, keyfile, _REQS[reqs], _REQS[reqs] and check == "true")
+        raise AddressError(
+            "has ssl_keyfile without ssl_certfile; name the certificate of that key, too"
+        )
+    return Tls(
+        options.get("ssl_ca_certs", ""),
+        certfile,
+        keyfile,
+        _REQS[reqs],
+        _REQS[reqs] and check == "true",
+    )

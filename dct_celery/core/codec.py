@@ -82,7 +82,11 @@ def _one_level(value: Any) -> Any:
     if hasattr(value, "to_json"):
         return value.to_json()
     if is_dataclass(kind := type(value)):
-        return {name: one for name, default in _defaults(kind) if (one := getattr(value, name)) != default}
+        return {
+            name: one
+            for name, default in _defaults(kind)
+            if (one := getattr(value, name)) != default
+        }
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 

@@ -37,13 +37,18 @@ class Globs:
         """The patterns that match none of the paths."""
         left = dict(self._compiled)
         for path in paths:
-            for pattern in [pattern for pattern, expression in left.items() if expression.fullmatch(path)]:
+            for pattern in [
+                pattern for pattern, expression in left.items() if expression.fullmatch(path)
+            ]:
                 del left[pattern]
         return list(left)
 
     def names(self, folder: str) -> bool:
         """Whether a pattern spells this folder out, or one below it: no wildcard leads there by chance."""
-        return any(literal == folder or literal.startswith(f"{folder}/") for literal in map(_literal, self.patterns))
+        return any(
+            literal == folder or literal.startswith(f"{folder}/")
+            for literal in map(_literal, self.patterns)
+        )
 
 
 def _literal(pattern: str) -> str:

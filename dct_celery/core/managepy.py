@@ -13,6 +13,10 @@ def default_settings(source: bytes) -> str | None:
         return None
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
         values = [arg.value for arg in call.args if isinstance(arg, ast.Constant)]
-        if len(values) == 2 and values[0] == "DJANGO_SETTINGS_MODULE" and isinstance(values[1], str):
+        if (
+            len(values) == 2
+            and values[0] == "DJANGO_SETTINGS_MODULE"
+            and isinstance(values[1], str)
+        ):
             return values[1]
     return None

@@ -13,8 +13,22 @@ from dct_celery.core.redact import MASK, redact
 Kind = Literal["str", "int", "float", "bool", "list", "path", "program", "url"]
 Group = Literal["django", "fleet", "code", "database", "limits", "report", "worker"]
 
-_BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-_WORDS = {"int": "a whole number", "float": "a number of seconds", "bool": "true or false", "list": "a list of texts"}
+_BOOLEANS = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+}
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number of seconds",
+    "bool": "true or false",
+    "list": "a list of texts",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +101,18 @@ def _typed(option: Option, value: object) -> object:
     number = isinstance(value, int) and not isinstance(value, bool)
     if option.kind == "float" and (number or isinstance(value, float)):
         return float(value)  # type: ignore[arg-type]
-    if option.kind == "list" and isinstance(value, list | tuple) and all(isinstance(v, str) and v for v in value):
+    if (
+        option.kind == "list"
+        and isinstance(value, list | tuple)
+        and all(isinstance(v, str) and v for v in value)
+    ):
         return tuple(value)
     textual = option.kind not in ("int", "float", "bool", "list") and isinstance(value, str)
-    if textual or (option.kind == "int" and number) or (option.kind == "bool" and isinstance(value, bool)):
+    if (
+        textual
+        or (option.kind == "int" and number)
+        or (option.kind == "bool" and isinstance(value, bool))
+    ):
         return value
     raise ValueError(value)
 
@@ -99,11 +121,15 @@ def _in_range(option: Option, value: object) -> bool:
     if option.kind == "url":
         return _url_is_usable(str(value), option.choices)
     if isinstance(value, int | float):
-        return (option.off and value == 0) or (math.isfinite(value) and option.minimum <= value <= option.maximum)
+        return (option.off and value == 0) or (
+            math.isfinite(value) and option.minimum <= value <= option.maximum
+        )
     if option.choices:
         return value in option.choices
     texts = value if isinstance(value, tuple) else (value,)
-    return all(re.fullmatch(option.pattern or r"(?s:.+)", text) for text in texts if isinstance(text, str))
+    return all(
+        re.fullmatch(option.pattern or r"(?s:.+)", text) for text in texts if isinstance(text, str)
+    )
 
 
 def _url_is_usable(url: str, schemes: tuple[str, ...]) -> bool:
@@ -130,7 +156,11 @@ def expected(option: Option) -> str:
         return f"a URL that starts with {starts}"
     if option.choices:
         return f"one of {', '.join(option.choices)}"
-    text = option.rule if option.rule and option.kind != "list" else _WORDS.get(option.kind, "a text that is not empty")
+    text = (
+        option.rule
+        if option.rule and option.kind != "list"
+        else _WORDS.get(option.kind, "a text that is not empty")
+    )
     low = f", at least {option.minimum:g}" if option.minimum > -math.inf else ""
     high = f", at most {option.maximum:g}" if option.maximum < math.inf else ""
     rule = f": {option.rule}" if option.rule and option.kind == "list" else ""

@@ -13,14 +13,27 @@ MASK = "**"
 _PORT = r"\d{1,5}(?:[/?#\s'\",;)\]}>]|\Z)"
 # Servers that no path with an "@" is asked of: "user:12/34@host" is a password that begins with digits.
 _SERVERS = "|".join(
-    f"(?<={name}://)" for name in ("redis", "rediss", "redis+socket", "unix", "amqp", "amqps", "postgres", "postgresql", "mysql")
+    f"(?<={name}://)"
+    for name in (
+        "redis",
+        "rediss",
+        "redis+socket",
+        "unix",
+        "amqp",
+        "amqps",
+        "postgres",
+        "postgresql",
+        "mysql",
+    )
 ).replace("+", r"\+")
 # Both begin with the literal "://", which is what makes the search fast.
 _USERINFO = re.compile(
     rf"(?P<keep>://(?:[^\s/@:\[]{{1,256}}:(?!{_PORT})|:))(?:(?:(?!://)\S){{0,4096}}@|\S{{0,4096}}@|[^\n@'\"]{{1,128}}@(?=[\w\[]))"
 )
 _DIGITS = re.compile(rf"(?P<keep>://(?:{_SERVERS})[^\s/@:\[]{{1,256}}:)(?:(?!://)\S){{1,4096}}@")
-_QUERY = re.compile(r"(?P<keep>[?&](?:password|passwd|pwd|secret|token)=)[^&#\s\"'<>]+", re.IGNORECASE)
+_QUERY = re.compile(
+    r"(?P<keep>[?&](?:password|passwd|pwd|secret|token)=)[^&#\s\"'<>]+", re.IGNORECASE
+)
 
 
 def redact(url_or_text: str) -> str:

@@ -22,7 +22,16 @@ _PATHS = (
     ".config/gcloud/application_default_credentials.json",
 )
 #: Examples without values, which projects keep in their repositories on purpose.
-_EXAMPLES = ("*.example", "*.sample", "*.template", "*.dist", "*.tmpl", "example.env", "sample.env", "template.env")
+_EXAMPLES = (
+    "*.example",
+    "*.sample",
+    "*.template",
+    "*.dist",
+    "*.tmpl",
+    "example.env",
+    "sample.env",
+    "template.env",
+)
 #: These hold certificates as often as keys: the content decides.
 _KEYS = ("*.pem", "*.key", "*.pk8", "*.asc")
 #: Bytes of a file that tell.
@@ -37,7 +46,9 @@ def looks_secret(path: str) -> bool:
     name = lower.rpartition("/")[2]
     if any(fnmatchcase(name, pattern) for pattern in _EXAMPLES):
         return False
-    return any(fnmatchcase(name, pattern) for pattern in _NAMES) or any(f"/{lower}".endswith(f"/{end}") for end in _PATHS)
+    return any(fnmatchcase(name, pattern) for pattern in _NAMES) or any(
+        f"/{lower}".endswith(f"/{end}") for end in _PATHS
+    )
 
 
 def may_be_key(path: str) -> bool:

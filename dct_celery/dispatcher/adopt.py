@@ -34,19 +34,31 @@ def adopt(services: DispatcherServices) -> Adopted:
     """Raises UsageError for a run that is unknown, over, or has a living dispatcher; StoreUnavailable; Interrupted."""
     text, held = _own_journal(services)
     stored = services.ledger.head()
-    if not text and stored is None and services.ledger.state() not in (RunState.NONE, RunState.CLOSED):
-        raise UsageError(f"run {services.run} has no manifest yet, so nothing of it has run; start it again")
+    if (
+        not text
+        and stored is None
+        and services.ledger.state() not in (RunState.NONE, RunState.CLOSED)
+    ):
+        raise UsageError(
+            f"run {services.run} has no manifest yet, so nothing of it has run; start it again"
+        )
     adoption = _ask(services, dead=held is not None)
     if adoption.answer is AdoptAnswer.CLOSED:
-        raise UsageError(f"run {services.run} has ended; its reports were written by its dispatcher, or it was given up")
+        raise UsageError(
+            f"run {services.run} has ended; its reports were written by its dispatcher, or it was given up"
+        )
     if adoption.answer is AdoptAnswer.NONE and not text:
         known = "neither to the store nor to this machine's journals; dct status names the runs"
         raise UsageError(f"run {services.run} is not known, {known}")
     head = Head.parse(text or expand(stored or b""), services.door)
     spec = _stored_spec(services) or head.whole_spec(services.environ, services.door)
-    journal = held or open_journal(services.journals, services.run, head.text(services.door), services.door)
+    journal = held or open_journal(
+        services.journals, services.run, head.text(services.door), services.door
+    )
     incarnation = services.ledger.incarnation()
-    whole = adoption.answer is AdoptAnswer.OK and (not adoption.incarnation or adoption.incarnation == incarnation)
+    whole = adoption.answer is AdoptAnswer.OK and (
+        not adoption.incarnation or adoption.incarnation == incarnation
+    )
     # A greater one is nobody's: the store is told the run again once it is ours.
     return Adopted(head, spec, journal, min(adoption.epoch, MOST_EPOCHS), incarnation, whole)
 
@@ -59,7 +71,10 @@ def _own_journal(services: DispatcherServices) -> tuple[str, Journal | None]:
     except OSError:
         return "", None
     if not text:
-        return "", None  # its dispatcher died before the first line: the store has all that there is
+        return (
+            "",
+            None,
+        )  # its dispatcher died before the first line: the store has all that there is
     try:
         Head.parse(text, services.door)
     except Untrusted:
@@ -83,7 +98,9 @@ def _ask(services: DispatcherServices, *, dead: bool) -> Adoption:
         if not said:
             seconds = adoption.wait_ms / 1000
             who = f"the dispatcher of {services.run}"
-            services.report(Notice(f"{who} was alive a moment ago; waiting {seconds:.0f} s for it to be gone"))
+            services.report(
+                Notice(f"{who} was alive a moment ago; waiting {seconds:.0f} s for it to be gone")
+            )
             said = True
         services.sleep(_ASK)
     return adoption

@@ -45,7 +45,10 @@ class Patience:
 
 
 def collect(
-    process: UserProcess, last_words: Callable[[], str], meanwhile: Callable[[], object], patience: Patience
+    process: UserProcess,
+    last_words: Callable[[], str],
+    meanwhile: Callable[[], object],
+    patience: Patience,
 ) -> Collected:
     """Waits for the manifest. Raises CollectionError with what the project said; `last_words()` is the end of its output.
 
@@ -65,12 +68,16 @@ def collect(
         while isinstance(part := process.receive(), messages.Entries) and not part.last:
             entries += part.entries
     except ProcessDied as died:
-        raise CollectionError(f"the suite could not be collected: {died}", detail=last_words()) from died
+        raise CollectionError(
+            f"the suite could not be collected: {died}", detail=last_words()
+        ) from died
     except ProtocolError as error:
         raise CollectionError(f"the suite's description of itself is malformed: {error}") from None
     manifest = Manifest(tuple(entries))
     if manifest.digest != answer.digest:
-        raise CollectionError("the manifest changed while it was collected: test ids must not differ from call to call")
+        raise CollectionError(
+            "the manifest changed while it was collected: test ids must not differ from call to call"
+        )
     return Collected(manifest, answer)
 
 

@@ -144,7 +144,11 @@ class Follower:
                 self._fold(entry)
             seen, self._after = entry.epoch, entry.id if entry.epoch == self._epoch else "0"
         if journal.passed_over:
-            self._services.report(Warned(f"{plural(journal.passed_over, 'damaged line')} of {journal.path} passed over"))
+            self._services.report(
+                Warned(
+                    f"{plural(journal.passed_over, 'damaged line')} of {journal.path} passed over"
+                )
+            )
         if whole:
             # A stream that was put back has what came before it among what came since.
             entries = [entry for entry in self._all_entries() if entry.epoch >= seen]
@@ -152,7 +156,9 @@ class Follower:
         self._replaying = False
         self.view.resume(self._services.clock())
         done = len(self._machine.verdicts)
-        self._services.report(Notice(f"{done:,} of {len(self._machine.manifest):,} tests had their verdicts"))
+        self._services.report(
+            Notice(f"{done:,} of {len(self._machine.manifest):,} tests had their verdicts")
+        )
         if not whole:
             self._reopen("has lost the run")
         for chunk, lease, _ in self._machine.standing():
@@ -196,7 +202,9 @@ class Follower:
     def step(self) -> None:
         """One round: read, fold, look around, write."""
         # One wake-up for what many slots sent: on the workers' own machine each costs the tests more than it is worth.
-        self._services.sleep(max(self._read_at + _pace(self._fleet.slots) - self._services.clock(), 0.0))
+        self._services.sleep(
+            max(self._read_at + _pace(self._fleet.slots) - self._services.clock(), 0.0)
+        )
         now = self._read_at = self._services.clock()
         trouble = self._try(lambda: self._hear(now))
         # Also without a store: an interrupt and a time limit count at any time.
@@ -238,7 +246,9 @@ class Follower:
         journal already."""
         self._pass_over(page)
         new = [
-            entry for entry in page.entries if (entry.epoch >= self._standing.epoch or self._replaying) and self._follows(entry)
+            entry
+            for entry in page.entries
+            if (entry.epoch >= self._standing.epoch or self._replaying) and self._follows(entry)
         ]
         self._due_positions |= self._write(new)
         for entry in new:
@@ -279,7 +289,9 @@ class Follower:
         except OSError as error:
             self._journal_broken = True
             self._services.report(
-                Warned(f"the journal {self._journal.path} cannot be written ({error.strerror}); the run goes on without it")
+                Warned(
+                    f"the journal {self._journal.path} cannot be written ({error.strerror}); the run goes on without it"
+                )
             )
             return {}
 
@@ -294,7 +306,10 @@ class Follower:
                 event = fact
         if isinstance(event, ev.Ended):
             self.words.databases.add(event.end.databases)
-            if isinstance(event.end, ev.ChunkReleased) and event.end.why is ev.ReleaseReason.UNTRUSTED:
+            if (
+                isinstance(event.end, ev.ChunkReleased)
+                and event.end.why is ev.ReleaseReason.UNTRUSTED
+            ):
                 self._meddled = f"has another chunk in the place of {event.lease.chunk}"
         if event is not None:
             self._act(self._machine.handle(event))
@@ -328,8 +343,14 @@ class Follower:
         """One round trip for all that the store has to be told, and one for the broker. What the store cannot take now stays
         due: a lost offer is a test that never runs. `at_once`: acknowledgements, too, wait for nothing. Raises
         StoreUnavailable, Superseded."""
-        ledger, offers, now = self._services.ledger, list(self._due_offers.values()), self._services.clock()
-        if offers or (self._due_positions and (at_once or now - self._acknowledged_at >= _ACKNOWLEDGE)):
+        ledger, offers, now = (
+            self._services.ledger,
+            list(self._due_offers.values()),
+            self._services.clock(),
+        )
+        if offers or (
+            self._due_positions and (at_once or now - self._acknowledged_at >= _ACKNOWLEDGE)
+        ):
             ledger.commit(offers, self._due_positions)
             self._due_offers, self._due_positions = {}, {}
             self._acknowledged_at = now
@@ -342,7 +363,12 @@ class Follower:
     def _publish(self, chunks: list[Chunk]) -> None:
         services = self._services
         try:
-            services.queue.publish(*(services.door.seal(ChunkHint(services.run, chunk.id, chunk.attempt)) for chunk in chunks))
+            services.queue.publish(
+                *(
+                    services.door.seal(ChunkHint(services.run, chunk.id, chunk.attempt))
+                    for chunk in chunks
+                )
+            )
         except BrokerUnavailable as error:
             # A lost message is published again when nobody claims its chunk.
             services.report(Warned(str(error)))
@@ -360,18 +386,26 @@ class Follower:
         if self._due("look", now, _LOOK):
             begun = services.clock()
             self._standing.tend()
-            if (not self._fleet.broker or self._fleet.elsewhere_since) and self._due("broker", now, 1.0):
+            if (not self._fleet.broker or self._fleet.elsewhere_since) and self._due(
+                "broker", now, 1.0
+            ):
                 # Asked again: a broker that lost its data has another identity for both sides, one after the other.
                 self._fleet.broker = services.broker()
             self._fleet.update(services.registry.workers(), now)
             fleet = self._fleet
-            self._act(self._machine.handle(ev.SlotsChanged(fleet.slots, fleet.ready_slots, fleet.ready_workers)))
+            self._act(
+                self._machine.handle(
+                    ev.SlotsChanged(fleet.slots, fleet.ready_slots, fleet.ready_workers)
+                )
+            )
             self.view.connected = fleet.slots
             self._report_workers()
             services.ledger.reap()
             for line in services.registry.complaints():
                 services.report(Warned(line))
-            if trouble := self._meddled or self._standing.trouble(now, self._machine, caught_up=not self._behind):
+            if trouble := self._meddled or self._standing.trouble(
+                now, self._machine, caught_up=not self._behind
+            ):
                 self._reopen(trouble)
             self._look_for_cancel()
             ended = services.clock()
@@ -386,7 +420,9 @@ class Follower:
 
     def _report_workers(self) -> None:
         workers = tuple(worker.name for worker in self._fleet.usable)
-        change = WorkersChanged(workers, self._fleet.slots, tuple(worker.name for worker in self._fleet.workers))
+        change = WorkersChanged(
+            workers, self._fleet.slots, tuple(worker.name for worker in self._fleet.workers)
+        )
         if change != self._told_workers:
             self._told_workers = change
             self._services.report(change)
@@ -397,7 +433,9 @@ class Follower:
         if at == self._summarized or self._after == "0" or self._epoch != self._standing.epoch:
             return
         self._services.ledger.publish_summary(
-            RunSummary.of(self.view, epoch=self._epoch, after=self._after, now=now, mask=masking.PROCESS)
+            RunSummary.of(
+                self.view, epoch=self._epoch, after=self._after, now=now, mask=masking.PROCESS
+            )
         )
         self._summarized = at
 
@@ -418,10 +456,14 @@ class Follower:
         self._standing.reopen(self._machine, self._journal)
         self._meddled = ""
         self._services.report(
-            Warned(f"the store {trouble}; the run goes on in it from the journal, as epoch {self._standing.epoch}")
+            Warned(
+                f"the store {trouble}; the run goes on in it from the journal, as epoch {self._standing.epoch}"
+            )
         )
         # It holds them already; what is due is their messages.
-        self._due_offers = {chunk.id: chunk for chunk, lease, _ in self._machine.standing() if lease is None}
+        self._due_offers = {
+            chunk.id: chunk for chunk, lease, _ in self._machine.standing() if lease is None
+        }
         self._due_positions = {}
 
     def _look_for_cancel(self) -> None:
@@ -451,9 +493,13 @@ class Follower:
         idle = now - self._fleet.last_usable
         if idle > settings.queue_timeout and not self._machine.busy and not self._store_lost:
             code = 4 if self._fleet.permanent else 7
-            self._act(self._machine.handle(ev.Stopped(self._fleet.missing(settings.queue_timeout), code)))
+            self._act(
+                self._machine.handle(ev.Stopped(self._fleet.missing(settings.queue_timeout), code))
+            )
         self._refused_since = (self._refused_since or now) if self._fleet.all_refused else 0.0
-        self._permanent_since = (self._permanent_since or now) if last_hope and self._fleet.permanent else 0.0
+        self._permanent_since = (
+            (self._permanent_since or now) if last_hope and self._fleet.permanent else 0.0
+        )
         pool = f"no worker of pool {settings.pool!r} takes the run"
         if self._permanent_since and now - self._permanent_since > _PERMANENT:
             self._act(self._machine.handle(ev.Stopped(f"{pool}: {self._fleet.reasons()}", 4)))
@@ -465,12 +511,22 @@ class Follower:
         """Once, when nobody of the pool has been there for long."""
         start, settings = self._services.fall_back, self._services.settings
         after = min(settings.fallback_after, settings.queue_timeout)
-        if start is None or self._fell_back or self._machine.stop or self._store_lost or now - self._fleet.last_usable <= after:
+        if (
+            start is None
+            or self._fell_back
+            or self._machine.stop
+            or self._store_lost
+            or now - self._fleet.last_usable <= after
+        ):
             return
         self._fell_back = True
         slots = start()
-        many = f"{slots} slots of this machine take" if slots > 1 else "one slot of this machine takes"
-        self._services.report(Warned(f"no worker was there for {after:g} s (--fallback-after); {many} the run"))
+        many = (
+            f"{slots} slots of this machine take" if slots > 1 else "one slot of this machine takes"
+        )
+        self._services.report(
+            Warned(f"no worker was there for {after:g} s (--fallback-after); {many} the run")
+        )
         self._fleet.last_usable = now
 
     def _without_store(self, error: StoreUnavailable, now: float) -> None:
@@ -479,7 +535,9 @@ class Follower:
             self._store_lost = now
         elif now - self._store_lost > PATIENCE:
             # Its effects need the store that is not there.
-            self._machine.handle(ev.Stopped(f"the store did not come back: {error}", 7, late=not self.words.checked))
+            self._machine.handle(
+                ev.Stopped(f"the store did not come back: {error}", 7, late=not self.words.checked)
+            )
 
 
 def _pace(slots: int) -> float:

@@ -68,7 +68,9 @@ class Fleet:
 
     @property
     def ready_slots(self) -> int:
-        return sum(worker.slots for worker in self.usable if worker.runs.get(self.run) is RunStage.READY)
+        return sum(
+            worker.slots for worker in self.usable if worker.runs.get(self.run) is RunStage.READY
+        )
 
     @property
     def ready_workers(self) -> int:
@@ -84,14 +86,17 @@ class Fleet:
         """There are workers, and no retry mends why none of them takes part: keys, versions, environments, a suite that cannot be
         built."""
         return bool(self.workers) and all(
-            self._misfit(worker) or (worker.name in self.refusals and self.refusals[worker.name].permanent)
+            self._misfit(worker)
+            or (worker.name in self.refusals and self.refusals[worker.name].permanent)
             for worker in self.workers
         )
 
     @property
     def all_elsewhere(self) -> bool:
         """There are workers, and none of them would get a message from this side."""
-        return bool(self.workers) and all(elsewhere(worker.broker, self.broker) for worker in self.workers)
+        return bool(self.workers) and all(
+            elsewhere(worker.broker, self.broker) for worker in self.workers
+        )
 
     def obstacle(self, worker: WorkerInfo) -> str:
         """Why the worker cannot take part now; empty when it can."""
@@ -106,7 +111,9 @@ class Fleet:
         if worker.version and (worker.protocol != self.protocol or worker.version != self.version):
             return f"runs dct_celery {worker.version}, this is {self.version}: install the same version on both sides"
         if worker.foreign or self.key_id not in worker.keys:
-            return "has another signing key, or none: set the same DCT_SIGNING_KEY_FILE on both sides"
+            return (
+                "has another signing key, or none: set the same DCT_SIGNING_KEY_FILE on both sides"
+            )
         if elsewhere(worker.broker, self.broker):
             theirs, ours = _shown(worker.broker), _shown(self.broker)
             return f"listens to another broker, {theirs}, this side publishes to {ours}: {_SAME_BROKER}"

@@ -25,7 +25,9 @@ KEEP = 20
 class Journal:
     """Append-only file of one run. Raises OSError where the disk does not do its part."""
 
-    def __init__(self, folder: Path, run: str, head: str, door: Door, *, go_on: bool = False) -> None:
+    def __init__(
+        self, folder: Path, run: str, head: str, door: Door, *, go_on: bool = False
+    ) -> None:
         """`head` is one line of ASCII; `door` is the run's. Begins a journal; with `go_on` one that is there is kept, and its
         head with it.
 
@@ -38,7 +40,9 @@ class Journal:
         self.path = path(folder, run)
         _prune(folder, self.path)
         # Without a buffer: what the disk did not take must not come up again when the file is closed.
-        self._file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "ab+", buffering=0)
+        self._file = os.fdopen(
+            os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "ab+", buffering=0
+        )
         try:
             _lock(self._file.fileno(), run)
         except UsageError:
@@ -103,7 +107,9 @@ def open_journal(folder: Path, run: str, head: str, door: Door, *, go_on: bool =
         return Journal(folder, run, head, door, go_on=go_on)
     except OSError as error:
         place = f"the journal {path(folder, run)} cannot be written ({error.strerror})"
-        raise ConfigError(f"{place}; make room, or set XDG_STATE_HOME to a folder that can be") from error
+        raise ConfigError(
+            f"{place}; make room, or set XDG_STATE_HOME to a folder that can be"
+        ) from error
 
 
 def _line(door: Door, entry: StreamEntry) -> str:
@@ -150,12 +156,16 @@ def _position(entry: StreamEntry) -> dict[str, int]:
 
 def _lock(descriptor: int, run: str) -> None:
     if not try_lock(descriptor):
-        raise UsageError(f"run {run} has its dispatcher, which is alive on this machine; dct status {run} shows it")
+        raise UsageError(
+            f"run {run} has its dispatcher, which is alive on this machine; dct status {run} shows it"
+        )
 
 
 def _prune(folder: Path, own: Path) -> None:
     """`own` stays, however old: an attach goes on with it."""
-    old = sorted((file for file in folder.glob("*.jsonl") if file != own), key=_changed, reverse=True)
+    old = sorted(
+        (file for file in folder.glob("*.jsonl") if file != own), key=_changed, reverse=True
+    )
     for file in old[KEEP:]:
         # Another dispatcher may prune at the same time; and a lock that is held is that of some run that is not over.
         with contextlib.suppress(OSError), file.open() as opened:

@@ -113,7 +113,13 @@ class RunLifecycle:
         told the run again."""
         services, head = self._services, adopted.head
         self._began, self._before = head.began, max(services.wall() - head.began, 0.0)
-        standing = StandingRun(services, adopted.spec, self._upload_again, epoch=adopted.epoch, incarnation=adopted.incarnation)
+        standing = StandingRun(
+            services,
+            adopted.spec,
+            self._upload_again,
+            epoch=adopted.epoch,
+            incarnation=adopted.incarnation,
+        )
         try:
             planned = self._plan(Known(standing, head, head.to_collected()))
             standing.give(manifest=head.manifest, head=compress(head.text(services.door)))
@@ -134,9 +140,15 @@ class RunLifecycle:
     def _start_collecting(self, log: IO[bytes]) -> UserProcess:
         request, services = self._request, self._services
         for entry in strangers(services.environ, request.root):
-            services.report(Warned(f"PYTHONPATH entry {entry} lies outside {request.root}; workers need it in theirs"))
+            services.report(
+                Warned(
+                    f"PYTHONPATH entry {entry} lies outside {request.root}; workers need it in theirs"
+                )
+            )
         environment = services.user_environment({}, {"PYTHONHASHSEED": request.hash_seed})
-        return services.start_process(services.settings.python or sys.executable, collect_order(request), environment, log)
+        return services.start_process(
+            services.settings.python or sys.executable, collect_order(request), environment, log
+        )
 
     # -- open --------------------------------------------------------------------------
 
@@ -144,7 +156,9 @@ class RunLifecycle:
         services = self._services
         spec = self._specification(self._snapshot())
         if not services.ledger.open_run(services.owner, spec, RUN_SECONDS):
-            raise UsageError(f"a run with the id {services.run!r} is open or just ended; choose another --run-id")
+            raise UsageError(
+                f"a run with the id {services.run!r} is open or just ended; choose another --run-id"
+            )
         standing = StandingRun(services, spec, self._snapshot)
         try:
             standing.announce()
@@ -158,7 +172,9 @@ class RunLifecycle:
         snapshot, files, sent = self._services.snapshot(self._request.root, self._services.blobs)
         self._note("snapshot", start)
         if self._services.settings.code == "snapshot":
-            self._services.report(Notice(f"snapshot of {plural(files, 'file')}, {sent:,} bytes sent"))
+            self._services.report(
+                Notice(f"snapshot of {plural(files, 'file')}, {sent:,} bytes sent")
+            )
         return snapshot.digest
 
     def _specification(self, tree: str) -> RunSpec:
@@ -200,7 +216,13 @@ class RunLifecycle:
     def _compare_brokers(self) -> None:
         """A run that no worker would ever hear of ends now. Raises ConfigError."""
         services = self._services
-        fleet = Fleet(services.run, services.settings.pool, __version__, PROTOCOL_VERSION, services.door.keyring.ids[0])
+        fleet = Fleet(
+            services.run,
+            services.settings.pool,
+            __version__,
+            PROTOCOL_VERSION,
+            services.door.keyring.ids[0],
+        )
         deadline = services.clock() + ELSEWHERE
         while services.fall_back is None:
             fleet.broker = services.broker()
@@ -227,12 +249,18 @@ class RunLifecycle:
             raise NothingSelected("no test was selected; check labels, -k and --tag")
         seed = f", shuffled with seed {request.seed}" if request.seed is not None else ""
         services.report(
-            Notice(f"collected {plural(count, 'test')} in {self._seconds['collect']:.1f} s{seed}; run {services.run}")
+            Notice(
+                f"collected {plural(count, 'test')} in {self._seconds['collect']:.1f} s{seed}; run {services.run}"
+            )
         )
         for method in collected.loaded.not_honoured:
-            services.report(Warned(f"{method} is overridden, but a distributed run does not call it"))
+            services.report(
+                Warned(f"{method} is overridden, but a distributed run does not call it")
+            )
         self._guard(collected)
-        head = Head.of(standing.spec, self._began, request, services.settings, collected, services.door)
+        head = Head.of(
+            standing.spec, self._began, request, services.settings, collected, services.door
+        )
         return Known(standing, head, collected)
 
     def _while_collecting(self, standing: StandingRun) -> None:
@@ -255,14 +283,20 @@ class RunLifecycle:
             allow=settings.allow_database,
             deny=settings.deny_database,
             deny_hosts=settings.deny_db_host,
-            addresses=self._services.resolve(guards.hosts_to_resolve(configured, settings.deny_db_host)),
+            addresses=self._services.resolve(
+                guards.hosts_to_resolve(configured, settings.deny_db_host)
+            ),
         ):
             self._services.report(Warned(warning))
 
     # -- plan --------------------------------------------------------------------------
 
     def _plan(self, known: Known) -> Planned:
-        services, settings, manifest = self._services, self._services.settings, known.collected.manifest
+        services, settings, manifest = (
+            self._services,
+            self._services.settings,
+            known.collected.manifest,
+        )
         samples = self._known_timings(known.head)
         estimates = timings.Estimates(samples, manifest)
         plan = planner.Planner(
@@ -289,8 +323,17 @@ class RunLifecycle:
         )
 
         seconds = [_predicted(estimates, entry) for entry in manifest]
-        view = RunView.of(manifest, seconds.__getitem__, reruns=settings.reruns > 0, now=services.clock())
-        follower = Follower(services, machine, fleet, known.standing, view, lambda: self._report(planned, complete=False))
+        view = RunView.of(
+            manifest, seconds.__getitem__, reruns=settings.reruns > 0, now=services.clock()
+        )
+        follower = Follower(
+            services,
+            machine,
+            fleet,
+            known.standing,
+            view,
+            lambda: self._report(planned, complete=False),
+        )
         planned = Planned(known, machine, fleet, follower, samples)
         return planned
 
@@ -300,7 +343,9 @@ class RunLifecycle:
         except StoreUnavailable as error:
             self._services.report(Warned(f"planned without the timings of earlier runs: {error}"))
             return {}
-        return {name: sample for name, text in known if (sample := timings.decode(text)) is not None}
+        return {
+            name: sample for name, text in known if (sample := timings.decode(text)) is not None
+        }
 
     # -- follow ------------------------------------------------------------------------
 
@@ -341,7 +386,9 @@ class RunLifecycle:
 
     def _save_timings(self, planned: Planned) -> None:
         machine, unmeasured = planned.machine, (Outcome.NOT_RUN, Outcome.SKIPPED)
-        ran = [(v.entry, v.seconds) for v in machine.verdicts.values() if v.outcome not in unmeasured]
+        ran = [
+            (v.entry, v.seconds) for v in machine.verdicts.values() if v.outcome not in unmeasured
+        ]
         learned = timings.learn(ran, machine.class_seconds, planned.samples)
         try:
             store = self._services.timings(project_name(planned.known.head.request))
@@ -361,12 +408,19 @@ class RunLifecycle:
             facts["shuffle_seed"] = str(known.head.request.seed)
         return RunReport(
             run=self._services.run,
-            verdicts=tuple(machine.verdicts.get(e.index) or _unfinished(manifest, e.index) for e in manifest),
+            verdicts=tuple(
+                machine.verdicts.get(e.index) or _unfinished(manifest, e.index) for e in manifest
+            ),
             fixtures=machine.fixture_verdicts(),
             exit_code=machine.exit_code() if complete else 7,
             seconds={**self._seconds, "wall": self._wall()},
             slots=tuple(
-                {"worker": worker, "slot": slot, "busy_seconds": round(use.busy_seconds, 3), "chunks": use.chunks}
+                {
+                    "worker": worker,
+                    "slot": slot,
+                    "busy_seconds": round(use.busy_seconds, 3),
+                    "chunks": use.chunks,
+                }
                 for (worker, slot), use in sorted(machine.slots_used.items())
             ),
             started_at=known.head.began,
@@ -393,4 +447,6 @@ def _predicted(estimates: timings.Estimates, entry: Entry) -> float:
 
 
 def _unfinished(manifest: Manifest, index: int) -> Verdict:
-    return Verdict(manifest[index], Outcome.NOT_RUN, reason="not finished when this report was written")
+    return Verdict(
+        manifest[index], Outcome.NOT_RUN, reason="not finished when this report was written"
+    )

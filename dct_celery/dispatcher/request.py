@@ -35,7 +35,16 @@ _DJANGOS = frozenset(
     }
 )  # fmt: skip
 #: Never forwarded, whatever the user names: they are the machine's own.
-_NEVER = ("LD_*", "PATH", "HOME", "PYTHONPATH", "PYTHONHOME", "DJANGO_SETTINGS_MODULE", "DCT_*", "CELERY_*")
+_NEVER = (
+    "LD_*",
+    "PATH",
+    "HOME",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "DJANGO_SETTINGS_MODULE",
+    "DCT_*",
+    "CELERY_*",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +66,9 @@ class Request:
     seed: int | None
 
 
-def make_request(settings: Settings, root: Path, env: Mapping[str, str], seed: int | None, hash_seed: str) -> Request:
+def make_request(
+    settings: Settings, root: Path, env: Mapping[str, str], seed: int | None, hash_seed: str
+) -> Request:
     """Raises ConfigError when a path lies outside the project, or an option is none of the backend's."""
     project = Path(settings.project_dir)
     directory = os.path.relpath(project.resolve(), root.resolve()).replace(os.sep, "/")
@@ -83,7 +94,12 @@ def require_project(settings: Settings, env: Mapping[str, str]) -> None:
     Another backend knows itself what it needs, and says so when it collects.
     """
     project = Path(settings.project_dir)
-    if settings.backend != DJANGO or settings.settings or env.get("DJANGO_SETTINGS_MODULE") or (project / "manage.py").exists():
+    if (
+        settings.backend != DJANGO
+        or settings.settings
+        or env.get("DJANGO_SETTINGS_MODULE")
+        or (project / "manage.py").exists()
+    ):
         return
     near = sorted(path.parent.name for path in project.glob("*/manage.py"))
     hint = f"manage.py is in {near[0]}/: run it there" if near else "run it in the project's folder"
@@ -112,7 +128,9 @@ def _words(settings: Settings, module: str | None, seed: int | None) -> list[str
     for option in OPTIONS:
         if option.name in _DJANGOS and getattr(settings, option.name) != option.default:
             flag = max(option.flags, key=len)
-            raise ConfigError(f"{flag} is for Django's tests; give the backend {settings.backend} its words with --extra")
+            raise ConfigError(
+                f"{flag} is for Django's tests; give the backend {settings.backend} its words with --extra"
+            )
     return [*settings.extra, *settings.labels]
 
 
@@ -147,7 +165,11 @@ def _settings_module(settings: Settings, project: Path, env: Mapping[str, str]) 
 def strangers(env: Mapping[str, str], root: Path) -> list[str]:
     """Entries of PYTHONPATH outside the tree: workers will not have them unless theirs is set alike."""
     entries = [entry for entry in env.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    return [entry for entry in entries if os.path.relpath(os.path.realpath(entry), os.path.realpath(root)).startswith("..")]
+    return [
+        entry
+        for entry in entries
+        if os.path.relpath(os.path.realpath(entry), os.path.realpath(root)).startswith("..")
+    ]
 
 
 def _sys_path(settings: Settings, root: Path, directory: str, env: Mapping[str, str]) -> list[str]:
@@ -155,14 +177,24 @@ def _sys_path(settings: Settings, root: Path, directory: str, env: Mapping[str, 
     entries = [settings.pythonpath] if settings.pythonpath else []
     found = [_inside(project / entry, root, "--pythonpath") for entry in entries]
     outside = set(strangers(env, root))
-    inherited = [entry for entry in env.get("PYTHONPATH", "").split(os.pathsep) if entry and entry not in outside]
-    return [*found, directory, *(_inside(project / entry, root, "PYTHONPATH") for entry in inherited)]
+    inherited = [
+        entry
+        for entry in env.get("PYTHONPATH", "").split(os.pathsep)
+        if entry and entry not in outside
+    ]
+    return [
+        *found,
+        directory,
+        *(_inside(project / entry, root, "PYTHONPATH") for entry in inherited),
+    ]
 
 
 def _inside(path: Path, root: Path, origin: str) -> str:
     relative = os.path.relpath(os.path.realpath(path), os.path.realpath(root))
     if relative.startswith(".."):
-        raise ConfigError(f"{origin}: {path} lies outside the project's tree {root}, so workers cannot have it")
+        raise ConfigError(
+            f"{origin}: {path} lies outside the project's tree {root}, so workers cannot have it"
+        )
     return relative.replace(os.sep, "/")
 
 
@@ -170,4 +202,8 @@ def _forwarded(env: Mapping[str, str], wanted: tuple[str, ...]) -> dict[str, str
     def matches(name: str, patterns: tuple[str, ...]) -> bool:
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
-    return {name: value for name, value in env.items() if matches(name, (*FORWARDED, *wanted)) and not matches(name, _NEVER)}
+    return {
+        name: value
+        for name, value in env.items()
+        if matches(name, (*FORWARDED, *wanted)) and not matches(name, _NEVER)
+    }

@@ -66,7 +66,15 @@ class Head:
     entries: tuple[Entry, ...]
 
     @classmethod
-    def of(cls, spec: RunSpec, began: float, request: Request, settings: Settings, collected: Collected, door: Door) -> Head:
+    def of(
+        cls,
+        spec: RunSpec,
+        began: float,
+        request: Request,
+        settings: Settings,
+        collected: Collected,
+        door: Door,
+    ) -> Head:
         names = [option.name for option in OPTIONS if option.group in _GROUPS and not option.secret]
         loaded = collected.loaded
         return cls(
@@ -108,7 +116,9 @@ class Head:
         """The specification for a store that has lost it, with the values of this process. Raises UsageError where they are not
         those of the run."""
         names = list(self.spec.environment)
-        spec = replace(self.spec, environment={name: environ[name] for name in names if name in environ})
+        spec = replace(
+            self.spec, environment={name: environ[name] for name in names if name in environ}
+        )
         if signature_of(door.seal(spec)) != self.spec_signature:
             missing = ", ".join(name for name in names if name not in environ) or ", ".join(names)
             raise UsageError(
@@ -136,7 +146,11 @@ class Head:
 
     def to_settings(self, here: Settings, given: Container[str]) -> Settings:
         """The run's own, but for what this machine decides and the names that were `given` to this command. Raises Untrusted."""
-        options = {option.name: option for option in OPTIONS if option.group in _GROUPS and not option.secret}
+        options = {
+            option.name: option
+            for option in OPTIONS
+            if option.group in _GROUPS and not option.secret
+        }
         kept: dict[str, Any] = {}
         for name, value in self.settings.items():
             if name not in options or name in given:
@@ -147,7 +161,11 @@ class Head:
                 kept[name] = plain if plain == option.default else accept(option, value, text=False)
             except ValueError:
                 raise Untrusted(f"the head of the run has no valid {name}") from None
-        return replace(here, **kept, project_dir=self.project_dir if Path(self.project_dir).is_dir() else here.project_dir)
+        return replace(
+            here,
+            **kept,
+            project_dir=self.project_dir if Path(self.project_dir).is_dir() else here.project_dir,
+        )
 
 
 def nonce_in_journal(folder: Path, run: str) -> tuple[str, str]:
@@ -170,7 +188,9 @@ def expand(data: bytes) -> str:
     try:
         text = stream.decompress(data, _LIMIT).decode()
         if not stream.eof:
-            raise InfrastructureError("the head of the run in the store is longer than any head, or was cut")
+            raise InfrastructureError(
+                "the head of the run in the store is longer than any head, or was cut"
+            )
         return text
     except (zlib.error, UnicodeDecodeError) as error:
         raise InfrastructureError("the head of the run in the store cannot be read") from error

@@ -37,7 +37,13 @@ class StandingRun:
     """The run's keys. `upload` puts the code back into a store that was wiped."""
 
     def __init__(
-        self, services: DispatcherServices, spec: RunSpec, upload: Callable[[], object], *, epoch: int = 1, incarnation: str = ""
+        self,
+        services: DispatcherServices,
+        spec: RunSpec,
+        upload: Callable[[], object],
+        *,
+        epoch: int = 1,
+        incarnation: str = "",
     ) -> None:
         self._services = services
         self.spec = spec
@@ -133,7 +139,9 @@ class StandingRun:
         """The store and the machine have told different things of one chunk for too long: an entry of the stream was lost, or
         somebody who has the store's password alone has written there. Nobody would ever run such a chunk, or hear of its end."""
         ledger = self._services.ledger
-        if ledger.epoch() != self.epoch or not ledger.intact(self.spec, None if self._manifest_due else self._manifest):
+        if ledger.epoch() != self.epoch or not ledger.intact(
+            self.spec, None if self._manifest_due else self._manifest
+        ):
             return True
         known = {chunk.id: lease.fence if lease else 0 for chunk, lease, _ in machine.standing()}
         names = list(known)
@@ -142,21 +150,34 @@ class StandingRun:
         differs = {name for name in names if stored[name] != known[name]}
         before = {name: self._differs.get(name, (now, 0)) for name in differs}
         self._differs = {name: (since, looks + 1) for name, (since, looks) in before.items()}
-        return any(now - since > _DIFFERS and looks >= _LOOKS for since, looks in self._differs.values())
+        return any(
+            now - since > _DIFFERS and looks >= _LOOKS for since, looks in self._differs.values()
+        )
 
     def reopen(self, machine: RunMachine, journal: Journal) -> None:
         """The run as the machine knows it, under the next epoch. Raises StoreUnavailable, Superseded."""
         services, ledger = self._services, self._services.ledger
         found = ledger.epoch()
         epoch = max(self.epoch, min(found, MOST_EPOCHS)) + 1
-        if epoch == found:  # a forged one, under which the store would hold the run to be put back already
+        if (
+            epoch == found
+        ):  # a forged one, under which the store would hold the run to be put back already
             epoch += 1
         stopped = machine.stop.reason if machine.stop is not None else None
         stored = ports.StoredRun(self.spec, self._manifest, stopped)
         incarnation = ledger.incarnation()
-        if not ledger.reopen(services.owner, epoch, stored, _outstanding(machine), journal.positions):
-            raise Superseded(f"run {services.run} was adopted by another dispatcher (dct attach); this one leaves it alone")
-        self.epoch, self._incarnation, self._head_due, self._torn = epoch, incarnation, bool(self._head), True
+        if not ledger.reopen(
+            services.owner, epoch, stored, _outstanding(machine), journal.positions
+        ):
+            raise Superseded(
+                f"run {services.run} was adopted by another dispatcher (dct attach); this one leaves it alone"
+            )
+        self.epoch, self._incarnation, self._head_due, self._torn = (
+            epoch,
+            incarnation,
+            bool(self._head),
+            True,
+        )
         self._differs = {}
         ledger.restore(entry for entry in journal.replay() if entry.epoch < epoch)
         self._send_code()
@@ -170,7 +191,9 @@ class StandingRun:
         except StoreUnavailable:
             raise
         except DctError as error:
-            self._services.report(Warned(f"workers that join from now on may miss the code: {error}"))
+            self._services.report(
+                Warned(f"workers that join from now on may miss the code: {error}")
+            )
 
     def leave(self) -> None:
         """The run is over for the fleet. Called on every way out; a second call does nothing."""

@@ -55,7 +55,9 @@ def project(loaded: messages.Loaded, settings: Settings, resolve: Resolve) -> It
     versions = f"Django {loaded.facts.get('django', '?')}, Python {loaded.facts.get('python', '?')}"
     yield Finding("ok", "settings", f"{tests} in {loaded.seconds:.1f} s, {versions}")
     for method in loaded.not_honoured:
-        yield Finding("warning", "settings", f"{method} is overridden, but a distributed run does not call it")
+        yield Finding(
+            "warning", "settings", f"{method} is overridden, but a distributed run does not call it"
+        )
     yield from _guards(loaded, settings, resolve)
 
 
@@ -75,14 +77,18 @@ def _guards(loaded: messages.Loaded, settings: Settings, resolve: Resolve) -> It
         return
     for warning in warnings:
         yield Finding("warning", "guards", warning)
-    excused = {one.alias: why for one, why in guards.excused(configured, allow=settings.allow_database)}
+    excused = {
+        one.alias: why for one, why in guards.excused(configured, allow=settings.allow_database)
+    }
     for one in configured:
         if one.alias in excused:
             yield Finding("ok", "guards", f"{_named(one)} {excused[one.alias]}")
     others = [one for one in configured if one.alias not in excused]
     if others or not configured:
         names = ", ".join(map(_named, others)) or "no database is configured"
-        yield Finding("ok", "guards", f"nothing {'else ' if excused else ''}looks like production: {names}")
+        yield Finding(
+            "ok", "guards", f"nothing {'else ' if excused else ''}looks like production: {names}"
+        )
 
 
 def _named(one: guards.Configured) -> str:
@@ -106,11 +112,15 @@ def database(
     Raises DatabaseError from where the server does not answer any more."""
     what = f"database {alias}"
     if server.vendor == "sqlite":
-        yield Finding("ok", what, "SQLite; every worker makes its own files, so there is no server to check")
+        yield Finding(
+            "ok", what, "SQLite; every worker makes its own files, so there is no server to check"
+        )
         return
     server.check()
     facts = server.facts()
-    named = " ".join(filter(None, [facts.get("vendor", server.vendor), facts.get("version"), "at", server.where]))
+    named = " ".join(
+        filter(None, [facts.get("vendor", server.vendor), facts.get("version"), "at", server.where])
+    )
     yield Finding("ok", what, f"{named} answers and lets us create and drop databases")
     for line in server.warnings():
         yield Finding("warning", what, line)
@@ -128,17 +138,30 @@ def _capacity(what: str, room: int, slots: int, workers: int) -> Finding:
         text = f"{room} connections are free, {slots} slots may want {wanted}"
         mend = "raise max_connections, end what else is connected, or use fewer slots"
         return Finding(level, what, text, mend, InfrastructureError.exit_code)
-    return Finding("ok", what, f"{room} connections are free" + (f", {slots} slots may want {wanted}" if slots else ""))
+    return Finding(
+        "ok",
+        what,
+        f"{room} connections are free" + (f", {slots} slots may want {wanted}" if slots else ""),
+    )
 
 
 def _cache(what: str, found: Sequence[Found], server: DatabaseServer) -> Iterator[Finding]:
     kept = [one for one in found if one.mark is not None and one.mark.kind in KEPT]
     idle = sum(one.mark is not None and one.mark.kind == "idle" for one in kept)
     size = f"{sum(one.bytes for one in kept) / 1e6:.0f} MB"
-    yield Finding("ok", what, f"template cache: {counted(len(kept) - idle, 'template')}, {counted(idle, 'idle clone')}, {size}")
+    yield Finding(
+        "ok",
+        what,
+        f"template cache: {counted(len(kept) - idle, 'template')}, {counted(idle, 'idle clone')}, {size}",
+    )
     if orphans := _orphans(found, server):
         text = f"{counted(len(orphans), 'database')} of runs that are gone: {_some(orphans)}"
-        yield Finding("warning", what, text, "a worker drops them within a minute of its start; or use `dct gc`")
+        yield Finding(
+            "warning",
+            what,
+            text,
+            "a worker drops them within a minute of its start; or use `dct gc`",
+        )
     if strangers := [one for one in found if not one.ours and one.name != REGISTRY]:
         text = f"{counted(len(strangers), 'database')} named test_… without our mark, left alone: {_some(strangers)}"
         yield Finding("ok", what, text)
@@ -146,34 +169,55 @@ def _cache(what: str, found: Sequence[Found], server: DatabaseServer) -> Iterato
 
 def _orphans(found: Sequence[Found], server: DatabaseServer) -> list[Found]:
     """What nobody alive answers for. One look: some of it may be in the making."""
-    passing = [one for one in found if one.ours and not (one.mark is not None and one.mark.kind in KEPT)]
+    passing = [
+        one for one in found if one.ours and not (one.mark is not None and one.mark.kind in KEPT)
+    ]
     owners = {one.mark.owner for one in passing if one.mark is not None and one.mark.owner}
     alive = server.alive(owners) if owners else set()
     dead = [one for one in passing if one.mark is None or one.mark.owner not in alive]
     return [one for one in dead if not server.locked(one.name)]
 
 
-def _measured(what: str, found: Iterable[Found], server: DatabaseServer, clock: Callable[[], float], owner: str) -> Finding:
+def _measured(
+    what: str,
+    found: Iterable[Found],
+    server: DatabaseServer,
+    clock: Callable[[], float],
+    owner: str,
+) -> Finding:
     """Of the largest template that is there: what a clone of the project's own schema takes is what a user wants to know."""
     templates = [one for one in found if one.mark is not None and one.mark.kind == "template"]
     if not templates:
-        return Finding("warning", what, "clone time: there is no template yet to measure with", "run some test of it first")
+        return Finding(
+            "warning",
+            what,
+            "clone time: there is no template yet to measure with",
+            "run some test of it first",
+        )
     template = max(templates, key=lambda one: (one.bytes, one.name))
     sign = server.sign_of_life(owner)
     try:
         sign.hold(template.name)
-        seconds = [_clone_once(template.name, number, server, clock, owner) for number in range(_TIMES)]
+        seconds = [
+            _clone_once(template.name, number, server, clock, owner) for number in range(_TIMES)
+        ]
     finally:
         sign.close()
     text = f"clone time: {statistics.median(seconds) * 1000:.0f} ms for {template.name} of {template.bytes / 1e6:.0f} MB"
     return Finding("ok", what, f"{text}, median of {_TIMES}")
 
 
-def _clone_once(template: str, number: int, server: DatabaseServer, clock: Callable[[], float], owner: str) -> float:
+def _clone_once(
+    template: str, number: int, server: DatabaseServer, clock: Callable[[], float], owner: str
+) -> float:
     name = clone_name("doctor", number, owner, "measure", number)
     now = server.now()
     start = clock()
-    server.clone(template, name, Mark("clone", "doctor", "doctor", owner, template, made=now, used=now, expires=now + 3600))
+    server.clone(
+        template,
+        name,
+        Mark("clone", "doctor", "doctor", owner, template, made=now, used=now, expires=now + 3600),
+    )
     seconds = clock() - start
     server.drop(name)
     return seconds

@@ -29,7 +29,9 @@ def load_project(
         try:
             answer = process.receive()
         except ProcessDied as died:
-            raise CollectionError(f"the suite could not be collected: {died}", detail=tail(log)) from died
+            raise CollectionError(
+                f"the suite could not be collected: {died}", detail=tail(log)
+            ) from died
         finally:
             process.kill()
             process.close(grace=1.0)

@@ -54,7 +54,9 @@ class RunWatch:
         view.total = self._total()
         self._read_on()
         if self._rejects.total:
-            self._faults.append(f"{self._rejects.total:,} entries of its event stream are not signed with our key")
+            self._faults.append(
+                f"{self._rejects.total:,} entries of its event stream are not signed with our key"
+            )
         reached = ledger.acknowledged(list(view.positions))
         return RunStatus(
             run=self.run,
@@ -68,7 +70,9 @@ class RunWatch:
             acknowledged=view.settled + sum(map(min, reached, view.positions.values())),
             began=view.first,
             last=view.last,
-            slots=tuple(sorted(view.busy.values(), key=lambda one: (one.lease.worker, one.lease.slot))),
+            slots=tuple(
+                sorted(view.busy.values(), key=lambda one: (one.lease.worker, one.lease.slot))
+            ),
             workers={info.name: info.runs[self.run] for info in workers if self.run in info.runs},
             refusals=dict(view.refusals),
             queued=len(view.queued),
@@ -85,7 +89,11 @@ class RunWatch:
         except Untrusted as error:
             self._faults.append(f"the summary of the run {error}")
             summary = None
-        if summary is not None and summary.epoch == epoch and _later(summary.after, self._after, epoch != self._epoch):
+        if (
+            summary is not None
+            and summary.epoch == epoch
+            and _later(summary.after, self._after, epoch != self._epoch)
+        ):
             try:
                 self._view, self._after, self._left = summary.view(), summary.after, summary.left
             except Untrusted as error:
@@ -116,7 +124,9 @@ class RunWatch:
 
 def _later(id_: str, other: str, anyhow: bool) -> bool:
     """The stream was read further up to the first id than up to the other one."""
-    return anyhow or [int(part) for part in id_.split("-")] >= [int(part) for part in other.split("-")]
+    return anyhow or [int(part) for part in id_.split("-")] >= [
+        int(part) for part in other.split("-")
+    ]
 
 
 # -- a run -----------------------------------------------------------------------------
@@ -167,7 +177,11 @@ class RunStatus:
 
 def some_runs(active: Sequence[str], pool: str) -> str:
     """The end of a line about a run that is not there: which ones are."""
-    return f"active in pool {pool!r}: {', '.join(active)}" if active else f"no run is active in pool {pool!r}"
+    return (
+        f"active in pool {pool!r}: {', '.join(active)}"
+        if active
+        else f"no run is active in pool {pool!r}"
+    )
 
 
 # -- the pool --------------------------------------------------------------------------
@@ -189,13 +203,18 @@ def pool_workers(
     `runs`: those that are active; they say which slots are busy."""
     busy = Counter(slot.lease.worker for run in runs for slot in run.slots)
     seen = [replace(info, busy=max(info.busy, busy[info.name])) for info in workers]
-    return [WorkerStatus(info, _obstacle(info, keyring, broker)) for info in sorted(seen, key=lambda info: info.name)]
+    return [
+        WorkerStatus(info, _obstacle(info, keyring, broker))
+        for info in sorted(seen, key=lambda info: info.name)
+    ]
 
 
 def _obstacle(info: WorkerInfo, keyring: Keyring, broker: str) -> str:
     if info.version == __version__ and info.protocol != PROTOCOL_VERSION:
         return f"speaks protocol {info.protocol}, this side {PROTOCOL_VERSION}: install the same version on both sides"
-    return Fleet("", "", __version__, PROTOCOL_VERSION, keyring.ids[0], broker=broker).obstacle(info)
+    return Fleet("", "", __version__, PROTOCOL_VERSION, keyring.ids[0], broker=broker).obstacle(
+        info
+    )
 
 
 def cancel(run: str, ledger: Ledger, reason: str, *, active: Sequence[str], pool: str) -> None:
@@ -206,9 +225,13 @@ def cancel(run: str, ledger: Ledger, reason: str, *, active: Sequence[str], pool
         raise UsageError(f"the store knows no run {run!r}; {some_runs(active, pool)}")
     if state not in (RunState.OPEN, RunState.TAMPERED):
         how = "is cancelled already" if state is RunState.CANCELLED else "has ended"
-        raise UsageError(f"run {run!r} {how}; {some_runs([name for name in active if name != run], pool)}")
+        raise UsageError(
+            f"run {run!r} {how}; {some_runs([name for name in active if name != run], pool)}"
+        )
     try:
         ledger.spec()
     except Untrusted as error:
-        raise Untrusted(f"run {run!r} cannot be cancelled from here: its specification {error}") from None
+        raise Untrusted(
+            f"run {run!r} cannot be cancelled from here: its specification {error}"
+        ) from None
     ledger.cancel(reason)

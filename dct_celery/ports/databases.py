@@ -41,7 +41,9 @@ class DatabaseSpec:
         try:
             return codec.decode(cls, data)
         except codec.Malformed as error:
-            raise ProtocolError(f"the loader's description of a database is malformed: {error}") from None
+            raise ProtocolError(
+                f"the loader's description of a database is malformed: {error}"
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)

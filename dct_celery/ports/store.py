@@ -65,7 +65,9 @@ class Ledger(Protocol):
 
     def head(self) -> bytes | None: ...
 
-    def commit(self, offers: Sequence[Chunk] = (), acknowledged: Mapping[str, int] | None = None) -> None:
+    def commit(
+        self, offers: Sequence[Chunk] = (), acknowledged: Mapping[str, int] | None = None
+    ) -> None:
         """What a round of the dispatcher has to write, in one round trip: makes the chunks claimable, with an `offered`
         event each, and says how far attempts are journalled (keys are "chunk.attempt"). Doing it again changes nothing."""
 
@@ -200,7 +202,10 @@ class Announced:
 
     def renews(self, before: Announced) -> bool:
         """The run's dispatcher has said it later than the one before: it lives. The same text again may be anybody's."""
-        return (self.epoch, self.announcement.expires_ms) > (before.epoch, before.announcement.expires_ms)
+        return (self.epoch, self.announcement.expires_ms) > (
+            before.epoch,
+            before.announcement.expires_ms,
+        )
 
 
 class BlobStore(Protocol):

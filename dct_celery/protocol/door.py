@@ -29,7 +29,9 @@ class Door:
 
     def of_run(self, run: str, nonce: str, key: str = "") -> Door:
         """`nonce` tells runs apart that had the same id; `key` is the id of the key that the run was begun with."""
-        return Door(self.keyring.preferring(key) if key else self.keyring, (*self.context, run, nonce))
+        return Door(
+            self.keyring.preferring(key) if key else self.keyring, (*self.context, run, nonce)
+        )
 
     def seal(self, message: object, *bound: str | int) -> str:
         """The signed text of a message (a dataclass), bound to these values as well."""
@@ -76,7 +78,11 @@ class Rejects:
         # By the kind of fault: a stream of garbage must not fill the memory with its wordings.
         kind = reason.partition(":")[0]
         self.counts[where, kind] += 1
-        return f"{where}: an entry {reason}; it is passed over" if self.counts[where, kind] == 1 else ""
+        return (
+            f"{where}: an entry {reason}; it is passed over"
+            if self.counts[where, kind] == 1
+            else ""
+        )
 
     @property
     def total(self) -> int:

@@ -167,7 +167,9 @@ def unseal_offer(door: Door, text: str, epoch: int) -> Chunk:
     return door.unseal(Chunk, text, epoch)
 
 
-def read_page(door: Door, rows: Sequence[tuple[str, Mapping[str, str]]], own: OwnOffers | None = None) -> Page:
+def read_page(
+    door: Door, rows: Sequence[tuple[str, Mapping[str, str]]], own: OwnOffers | None = None
+) -> Page:
     """Entries with these ids and fields. What is found in `own`, the reader's own offers, is taken out of there: nobody
     else could have signed that text."""
     entries, rejected = [], []
@@ -180,14 +182,20 @@ def read_page(door: Door, rows: Sequence[tuple[str, Mapping[str, str]]], own: Ow
     return Page(tuple(entries), tuple(rejected), rows[-1][0] if rows else "")
 
 
-def read_entry(door: Door, id_: str, fields: Mapping[str, str], own: OwnOffers | None = None) -> StreamEntry:
+def read_entry(
+    door: Door, id_: str, fields: Mapping[str, str], own: OwnOffers | None = None
+) -> StreamEntry:
     """Raises Untrusted."""
     try:
         kind = EntryKind(fields.get("k", ""))
     except ValueError:
         raise Untrusted("is of a kind that we do not know") from None
     epoch = _number(fields, "e", least=1)
-    if own and kind is EntryKind.OFFERED and (chunk := own.pop((epoch, fields.get("d", "")), None)) is not None:
+    if (
+        own
+        and kind is EntryKind.OFFERED
+        and (chunk := own.pop((epoch, fields.get("d", "")), None)) is not None
+    ):
         return StreamEntry(id_, epoch, ev.Offered(chunk), fields)
     return StreamEntry(id_, epoch, _fact(door, kind, epoch, fields), fields)
 
@@ -212,7 +220,9 @@ def _fact(door: Door, kind: EntryKind, epoch: int, fields: Mapping[str, str]) ->
             return ev.Claimed(lease, _number(fields, "d"))
         case EntryKind.RECORDS:
             seq = _number(fields, "q", least=1)
-            return ev.Recorded(lease, seq, parse_records(door.unseal_text("records", data, *_holder(lease), seq)))
+            return ev.Recorded(
+                lease, seq, parse_records(door.unseal_text("records", data, *_holder(lease), seq))
+            )
         case EntryKind.COMPLETED:
             seq = _number(fields, "q")
             return ev.Ended(lease, seq, door.unseal(ev.ChunkCompleted, data, *_holder(lease), seq))
@@ -229,7 +239,10 @@ def _fact(door: Door, kind: EntryKind, epoch: int, fields: Mapping[str, str]) ->
 
 def _number(fields: Mapping[str, str], name: str, least: int = 0) -> int:
     text = fields.get(name, "0")
-    if not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS) or (number := int(text)) < least:
+    if (
+        not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS)
+        or (number := int(text)) < least
+    ):
         raise Untrusted(f"is malformed: {name} is no number from {least} on")
     return number
 
@@ -237,7 +250,10 @@ def _number(fields: Mapping[str, str], name: str, least: int = 0) -> int:
 def parse_records(text: str) -> tuple[Record, ...]:
     """A JSON list of records, as a test process sent them. Raises Untrusted."""
     if _ALL_PASSED.fullmatch(text):
-        passed = tuple(TestRecord(int(i), Outcome.PASSED, float(seconds)) for i, seconds in _PASSED.findall(text))
+        passed = tuple(
+            TestRecord(int(i), Outcome.PASSED, float(seconds))
+            for i, seconds in _PASSED.findall(text)
+        )
         if len(passed) <= _MOST_RECORDS:
             return passed
     rows = _plain(text)
@@ -271,4 +287,8 @@ def _tagged(row: Any, readers: Mapping[str, codec.Decode]) -> Any:
 
 def parse_end(verb: str, text: str) -> ev.ChunkEnd:
     """The end of a chunk as a spool has it. Raises Untrusted."""
-    return parse(ev.ChunkCompleted, text) if verb == EntryKind.COMPLETED else parse(ev.ChunkReleased, text)
+    return (
+        parse(ev.ChunkCompleted, text)
+        if verb == EntryKind.COMPLETED
+        else parse(ev.ChunkReleased, text)
+    )

@@ -22,7 +22,10 @@ from dct_celery.protocol.workers import FailedReport, RefusedReport
 #: Failures that are written down.
 _MOST_PROBLEMS = 20
 #: An outcome as it is written, by its code in the view: open, and then by the order of `Outcome`.
-_LETTERS = "." + "".join({"xfailed": "x", "xpassed": "X", "error": "E", "not_run": "n"}.get(one, one[0]) for one in Outcome)
+_LETTERS = "." + "".join(
+    {"xfailed": "x", "xpassed": "X", "error": "E", "not_run": "n"}.get(one, one[0])
+    for one in Outcome
+)
 _RUN_OF_BYTES = re.compile(rb"(.)\1*", re.DOTALL)
 _RUN_OF_LETTERS = re.compile(rf"([{_LETTERS}])([1-9][0-9]{{0,7}})")
 
@@ -83,7 +86,9 @@ class RunSummary:
     left: Seconds | None
 
     @classmethod
-    def of(cls, view: RunView, *, epoch: int, after: str, now: float, mask: Callable[[str], str]) -> RunSummary:
+    def of(
+        cls, view: RunView, *, epoch: int, after: str, now: float, mask: Callable[[str], str]
+    ) -> RunSummary:
         """`mask` takes secrets out of what tests said."""
         going_on = {slot.lease.key for slot in view.busy.values()}
         ended = (seq for key, seq in view.positions.items() if key not in going_on)
@@ -94,9 +99,16 @@ class RunSummary:
             reruns=view.reruns,
             outcomes=_written(view.coded()),
             fixtures=tuple(FixtureSummary(*key) for key in view.fixtures),
-            problems=tuple(replace(one, message=mask(one.message)) for one in view.problems[:_MOST_PROBLEMS]),
-            busy=tuple(BusySummary(slot.lease, slot.since, slot.of, slot.tests, slot.running) for slot in view.busy.values()),
-            queued=tuple(QueuedSummary(name, one.tests, one.estimate) for name, one in view.queued.items()),
+            problems=tuple(
+                replace(one, message=mask(one.message)) for one in view.problems[:_MOST_PROBLEMS]
+            ),
+            busy=tuple(
+                BusySummary(slot.lease, slot.since, slot.of, slot.tests, slot.running)
+                for slot in view.busy.values()
+            ),
+            queued=tuple(
+                QueuedSummary(name, one.tests, one.estimate) for name, one in view.queued.items()
+            ),
             chunks_done=view.chunks_done,
             refusals=view.refusals,
             positions={key: view.positions[key] for key in going_on if key in view.positions},
@@ -115,7 +127,10 @@ class RunSummary:
             reruns=self.reruns,
             fixtures={(one.fixture, one.outcome): None for one in self.fixtures},
             problems=list(self.problems),
-            busy={one.lease.chunk: BusySlot(one.lease, one.since, one.of, one.tests, one.running) for one in self.busy},
+            busy={
+                one.lease.chunk: BusySlot(one.lease, one.since, one.of, one.tests, one.running)
+                for one in self.busy
+            },
             queued={one.chunk: WaitingChunk(one.tests, one.estimate) for one in self.queued},
             chunks_done=self.chunks_done,
             refusals=dict(self.refusals),

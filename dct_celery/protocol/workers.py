@@ -100,4 +100,6 @@ class FailedReport:
     detail: str = ""
 
 
-WorkerReport = ReadyReport | CheckedReport | UsageReport | ShortReport | RefusedReport | FailedReport
+WorkerReport = (
+    ReadyReport | CheckedReport | UsageReport | ShortReport | RefusedReport | FailedReport
+)

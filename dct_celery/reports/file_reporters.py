@@ -26,7 +26,15 @@ Write = Callable[[Path, RunReport], None]
 class ReportFile:
     """One file. `write` makes the report of a run, `write_failure` one that has no results."""
 
-    def __init__(self, path: Path, write: Write, write_failure: Write, *, clock: Callable[[], float], run: str = "") -> None:
+    def __init__(
+        self,
+        path: Path,
+        write: Write,
+        write_failure: Write,
+        *,
+        clock: Callable[[], float],
+        run: str = "",
+    ) -> None:
         """`clock`: Unix seconds."""
         self._path = path
         self._write = write
@@ -55,7 +63,9 @@ class ReportFile:
 
     def fail(self, reason: str, exit_code: int) -> None:
         """A report without results. That it cannot be written is what the run failed for, or was said when it began."""
-        report = RunReport(self._run, (), (), exit_code, started_at=self._clock(), error=one_line(reason))
+        report = RunReport(
+            self._run, (), (), exit_code, started_at=self._clock(), error=one_line(reason)
+        )
         with contextlib.suppress(DctError):
             self._write_failure(self._path, report)
 

@@ -24,7 +24,11 @@ def write_junit(path: Path, report: RunReport, family: document.Family = "dct") 
 
 def write_json(path: Path, report: RunReport) -> None:
     """Replace `path` by the JSON object of docs/json.md, in ASCII (escapes carry the rest). Raises UsageError."""
-    text = json.dumps(json_report.to_dict(masked.report(report, masking.PROCESS)), ensure_ascii=True, allow_nan=False)
+    text = json.dumps(
+        json_report.to_dict(masked.report(report, masking.PROCESS)),
+        ensure_ascii=True,
+        allow_nan=False,
+    )
     _replace(path, f"{text}\n".encode("ascii"))
 
 

@@ -72,7 +72,12 @@ def _attempt(verdict: Verdict) -> dict[str, Any]:
 
 
 def _fixture(fixture: FixtureVerdict) -> dict[str, Any]:
-    return {"id": fixture.id, "phase": fixture.phase, "outcome": fixture.outcome.value, "worker": fixture.worker}
+    return {
+        "id": fixture.id,
+        "phase": fixture.phase,
+        "outcome": fixture.outcome.value,
+        "worker": fixture.worker,
+    }
 
 
 def _message(verdict: Verdict) -> str:

@@ -56,7 +56,13 @@ def _fixture(ref: FixtureRef, mask: Masker) -> FixtureRef:
 
 def _failures(failures: tuple[Failure, ...], mask: Masker) -> tuple[Failure, ...]:
     return tuple(
-        replace(f, message=_text(f.message, mask), text=_text(f.text, mask), subtest=_text(f.subtest, mask)) for f in failures
+        replace(
+            f,
+            message=_text(f.message, mask),
+            text=_text(f.text, mask),
+            subtest=_text(f.subtest, mask),
+        )
+        for f in failures
     )
 
 

@@ -53,7 +53,9 @@ class Reporters:
 
 def _complaint(reporter: Reporter, event: ReportEvent, error: Exception) -> str:
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return f"the reporter {name_of(reporter)} failed at {type(event).__name__} and is left out: {what}"
+    return (
+        f"the reporter {name_of(reporter)} failed at {type(event).__name__} and is left out: {what}"
+    )
 
 
 def name_of(reporter: Reporter) -> str:

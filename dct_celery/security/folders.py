@@ -26,7 +26,9 @@ def private_folder(path: Path, origin: str) -> bool:
         if wide := stat.S_IMODE(info.st_mode) & 0o077:
             path.chmod(stat.S_IMODE(info.st_mode) & ~0o077)
     except OSError as error:
-        raise ConfigError(f"{path} ({origin}) cannot be used: {error.strerror}; set DCT_WORK_DIR to another folder") from error
+        raise ConfigError(
+            f"{path} ({origin}) cannot be used: {error.strerror}; set DCT_WORK_DIR to another folder"
+        ) from error
     return bool(wide)
 
 

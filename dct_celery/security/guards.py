@@ -19,7 +19,9 @@ from dct_celery.core.text import one_line
 from dct_celery.errors import ConfigError, ProtocolError
 
 #: Words that say production wherever they stand in a name. Not "master", "main", "product": too many innocent names have them.
-_ANYWHERE = frozenset({"prod", "production", "prd", "preprod", "preproduction", "staging", "stg", "uat"})
+_ANYWHERE = frozenset(
+    {"prod", "production", "prd", "preprod", "preproduction", "staging", "stg", "uat"}
+)
 #: The same, grown together with another word: "shopprod", "prodshop". Not "live", "stage", "uat": alive, backstage, squat.
 _GROWN = re.compile(r"\w+(?:prod|prd|production|staging|stg)|prod(?!uc|ig|ro|ded|ding|s\Z)\w+")
 #: Words that look grown together and are no such thing.
@@ -34,7 +36,14 @@ _AT_END = frozenset({"stage"})
 #: A last word that takes all of it back: "staging_area_tests", "prod_dev".
 _HARMLESS = frozenset({"test", "tests", "testing", "dev", "development", "local", "ci"})
 #: Variables by which deployments are told apart. Not NODE_ENV: it is about the assets that are built, in tests as well.
-ENVIRONMENT_VARIABLES = ("DJANGO_ENV", "DJANGO_ENVIRONMENT", "ENVIRONMENT", "APP_ENV", "DEPLOY_ENV", "ENV")
+ENVIRONMENT_VARIABLES = (
+    "DJANGO_ENV",
+    "DJANGO_ENVIRONMENT",
+    "ENVIRONMENT",
+    "APP_ENV",
+    "DEPLOY_ENV",
+    "ENV",
+)
 _SEPARATOR = re.compile(r"[\W_]+|(?<=[a-z0-9])(?=[A-Z])")
 _LOCAL = frozenset({"", "localhost", "127.0.0.1", "::1"})
 _PORTS = {"postgresql": "5432", "mysql": "3306"}
@@ -68,7 +77,9 @@ class Configured:
         try:
             return codec.decode(cls, data)
         except codec.Malformed as error:
-            raise ProtocolError(f"the loader's description of a setting is malformed: {error}") from None
+            raise ProtocolError(
+                f"the loader's description of a setting is malformed: {error}"
+            ) from None
 
     @property
     def hosts(self) -> list[str]:
@@ -140,8 +151,14 @@ def looks_like_production(name: str, deny: Iterable[str] = ()) -> str:
     words = [word for word in words if word]
     if not words or words[-1] in _HARMLESS:
         return ""
-    found = [word for word in words if word in _ANYWHERE or (_GROWN.fullmatch(word) and word not in _INNOCENT)]
-    found += [word for word in (words[0], words[-1]) if word in _EITHER_END] + [word for word in words[-1:] if word in _AT_END]
+    found = [
+        word
+        for word in words
+        if word in _ANYWHERE or (_GROWN.fullmatch(word) and word not in _INNOCENT)
+    ]
+    found += [word for word in (words[0], words[-1]) if word in _EITHER_END] + [
+        word for word in words[-1:] if word in _AT_END
+    ]
     return f"the word {found[0]!r}" if found else ""
 
 
@@ -151,7 +168,9 @@ def looks_like_production(name: str, deny: Iterable[str] = ()) -> str:
 def _refuse_environment(facts: Mapping[str, str]) -> None:
     for variable in ENVIRONMENT_VARIABLES:
         if looks_like_production(value := facts.get(variable, "").strip()):
-            raise ConfigError(f"{variable} is {value!r}: tests do not run there; unset it or set it to test")
+            raise ConfigError(
+                f"{variable} is {value!r}: tests do not run there; unset it or set it to test"
+            )
     module = facts.get("settings", "")
     if looks_like_production(module.rpartition(".")[2]):
         raise ConfigError(
@@ -163,7 +182,11 @@ def _refuse_environment(facts: Mapping[str, str]) -> None:
 def _refuse_doomed(one: Configured, configured: Iterable[Configured]) -> None:
     """Django drops and creates the test database at every run, whatever it holds."""
     for other in configured:
-        if one.server == other.server and one.test_name and one.same(one.test_name) == other.same(other.name) != "":
+        if (
+            one.server == other.server
+            and one.test_name
+            and one.same(one.test_name) == other.same(other.name) != ""
+        ):
             owner = "its own NAME" if other is one else f"the NAME of {other.alias!r}"
             raise ConfigError(
                 f"database {one.alias!r}: its test database {one.test_name!r} is {owner} on {one.where}, which Django would "
@@ -171,7 +194,9 @@ def _refuse_doomed(one: Configured, configured: Iterable[Configured]) -> None:
             )
 
 
-def _refuse_host(one: Configured, deny_hosts: Iterable[str], addresses: Mapping[str, Collection[str]]) -> None:
+def _refuse_host(
+    one: Configured, deny_hosts: Iterable[str], addresses: Mapping[str, Collection[str]]
+) -> None:
     if one.vendor == "sqlite":
         return
     for pattern in deny_hosts:
@@ -186,7 +211,12 @@ def _refuse_host(one: Configured, deny_hosts: Iterable[str], addresses: Mapping[
 
 
 def refuse_address(
-    alias: str, vendor: str, seen: Iterable[str], port: str, deny_hosts: Sequence[str], addresses: Mapping[str, Collection[str]]
+    alias: str,
+    vendor: str,
+    seen: Iterable[str],
+    port: str,
+    deny_hosts: Sequence[str],
+    addresses: Mapping[str, Collection[str]],
 ) -> None:
     """Raises ConfigError where one of the addresses `seen` (which may be asked for one after the other) of a server that we are
     connected to is denied: a name may lead elsewhere on another machine, and a proxy to a server of another name. `addresses`:
@@ -206,11 +236,19 @@ def hosts_to_resolve(configured: Iterable[Configured], deny_hosts: Iterable[str]
     denied = {_host_of(pattern)[0] for pattern in deny_hosts}
     if not denied:
         return set()
-    hosts = {host for one in configured if one.used and one.vendor != "sqlite" for host in one.hosts}
-    return {host for host in hosts | denied if host and not _is_here(host) and not set("*?[") & set(host)} | {"localhost"}
+    hosts = {
+        host for one in configured if one.used and one.vendor != "sqlite" for host in one.hosts
+    }
+    return {
+        host
+        for host in hosts | denied
+        if host and not _is_here(host) and not set("*?[") & set(host)
+    } | {"localhost"}
 
 
-def _denied(host: str, port: str, pattern: str, addresses: Mapping[str, Collection[str]]) -> str | None:
+def _denied(
+    host: str, port: str, pattern: str, addresses: Mapping[str, Collection[str]]
+) -> str | None:
     """The address by which the pattern means this host, empty where it is the name; None where it means another one."""
     names = sorted(_LOCAL) if _is_here(host) else [host]
     if any(_matches(name, (pattern,)) or _matches(f"{name}:{port}", (pattern,)) for name in names):
@@ -218,8 +256,14 @@ def _denied(host: str, port: str, pattern: str, addresses: Mapping[str, Collecti
     wanted, wanted_port = _host_of(pattern)
     if wanted_port and wanted_port != port:
         return None
-    own = {address for name in ("localhost" if _is_here(host) else host,) for address in addresses.get(name, ())}
-    same = sorted(own & set(addresses.get(wanted, ()))) or sorted(one for one in own if _matches(one, (wanted,)))
+    own = {
+        address
+        for name in ("localhost" if _is_here(host) else host,)
+        for address in addresses.get(name, ())
+    }
+    same = sorted(own & set(addresses.get(wanted, ()))) or sorted(
+        one for one in own if _matches(one, (wanted,))
+    )
     return same[0] if same else None
 
 
@@ -256,12 +300,18 @@ def _refuse_neighbour(other: Configured, rule: str, used: Iterable[Configured]) 
             )
 
 
-def excused(configured: Iterable[Configured], *, allow: Sequence[str]) -> Iterator[tuple[Configured, str]]:
+def excused(
+    configured: Iterable[Configured], *, allow: Sequence[str]
+) -> Iterator[tuple[Configured, str]]:
     """What `check` lets pass though it looks like production, and why, in words."""
     for one in configured:
         if rule := _production(one, (), ()):
             is_allowed = not _production(one, allow, ())
-            why = "--allow-database says that it is none" if is_allowed else "no test uses it, and it is on another server"
+            why = (
+                "--allow-database says that it is none"
+                if is_allowed
+                else "no test uses it, and it is on another server"
+            )
             yield one, f"looks like production ({rule}); {why}"
 
 
@@ -290,7 +340,9 @@ def _mend(one: Configured, rule: str) -> str:
 def _excuse(one: Configured, rule: str) -> str:
     if rule.startswith("--"):
         return "take it out of --deny-database"
-    name = one.name if one.vendor != "sqlite" else posixpath.splitext(posixpath.basename(one.name))[0]
+    name = (
+        one.name if one.vendor != "sqlite" else posixpath.splitext(posixpath.basename(one.name))[0]
+    )
     return f"say --allow-database {one_line(name)} if it is none"
 
 
@@ -311,4 +363,6 @@ def _matches(text: str, patterns: Iterable[str]) -> bool:
 
 
 def _in_memory(name: str) -> bool:
-    return not name or name == ":memory:" or "mode=memory" in name or name.startswith("file:memorydb_")
+    return (
+        not name or name == ":memory:" or "mode=memory" in name or name.startswith("file:memorydb_")
+    )

@@ -54,7 +54,9 @@ _PATTERNS = (
         re.IGNORECASE,
     ),
     # a line of YAML
-    re.compile(rf"(?im)^(?P<keep>[ \t]{{0,40}}(?:-[ ])?[\w-]{{0,40}}?{_NAME}:[ ]{{1,4}})(?!{_HARMLESS_VALUE})\S[^\n]*$"),
+    re.compile(
+        rf"(?im)^(?P<keep>[ \t]{{0,40}}(?:-[ ])?[\w-]{{0,40}}?{_NAME}:[ ]{{1,4}})(?!{_HARMLESS_VALUE})\S[^\n]*$"
+    ),
     # `PASSWORD 'hush'` and `IDENTIFIED BY 'hush'` of SQL
     re.compile(rf"(?i)(?P<keep>\b(?:password|identified\s+by(?:\s+password)?)\s{{1,4}}){_QUOTED}"),
     # `mysql -phush`
@@ -101,7 +103,9 @@ class Masker:
         """From now on these are masked as well."""
         words = {*self._words, *(form for value in values for form in _forms(value))}
         longest = sorted(words, key=lambda word: (-len(word), word))
-        self._words = {word: _whole_word(word) if len(word) < ANYWHERE else None for word in longest}
+        self._words = {
+            word: _whole_word(word) if len(word) < ANYWHERE else None for word in longest
+        }
 
     def values(self, text: str) -> str:
         """The text without the known secrets: for what a test printed, and for names."""
@@ -127,7 +131,9 @@ class Masker:
         """Decoded JSON with the texts of tests and workers in it masked as outputs; words of the protocol and names stay."""
         if isinstance(data, dict):
             return {
-                name: self.output(value) if name in _TEXTS and isinstance(value, str) else self.texts(value)
+                name: self.output(value)
+                if name in _TEXTS and isinstance(value, str)
+                else self.texts(value)
                 for name, value in data.items()
             }
         return [self.texts(item) for item in data] if isinstance(data, list | tuple) else data
@@ -154,14 +160,31 @@ def _whole_word(word: str) -> re.Pattern[str]:
 def _forms(value: str) -> Iterator[str]:
     """The value as it may stand in text: as it is, percent-encoded and decoded, and between the quotes of JSON or Python."""
     value = value.strip()
-    plain = {value, unquote(value, errors="surrogateescape"), unquote_plus(value, errors="surrogateescape")}
-    plain |= {line.strip() for line in value.splitlines() if len(line.strip()) >= _LINE and not line.startswith("-----")}
+    plain = {
+        value,
+        unquote(value, errors="surrogateescape"),
+        unquote_plus(value, errors="surrogateescape"),
+    }
+    plain |= {
+        line.strip()
+        for line in value.splitlines()
+        if len(line.strip()) >= _LINE and not line.startswith("-----")
+    }
     for one in plain:
         if is_secret(one):
             raw = one.encode(errors="surrogatepass")
             encoded = (quote(raw, safe=""), quote(raw), quote_plus(raw))
-            lower = (re.sub(r"%[0-9A-F]{2}", lambda match: match[0].lower(), text) for text in encoded)
-            yield from {one, *encoded, *lower, json.dumps(one)[1:-1], json.dumps(one, ensure_ascii=False)[1:-1], repr(one)[1:-1]}
+            lower = (
+                re.sub(r"%[0-9A-F]{2}", lambda match: match[0].lower(), text) for text in encoded
+            )
+            yield from {
+                one,
+                *encoded,
+                *lower,
+                json.dumps(one)[1:-1],
+                json.dumps(one, ensure_ascii=False)[1:-1],
+                repr(one)[1:-1],
+            }
 
 
 def is_secret(value: str) -> bool:
@@ -172,9 +195,24 @@ def is_secret(value: str) -> bool:
 
 # -- where values come from ------------------------------------------------------------
 
-_SECRET_WORDS = frozenset({"PASSWORD", "PASSWD", "PASSPHRASE", "PASS", "PWD", "SECRET", "TOKEN", "KEY", "CREDENTIAL", "DSN"})
+_SECRET_WORDS = frozenset(
+    {
+        "PASSWORD",
+        "PASSWD",
+        "PASSPHRASE",
+        "PASS",
+        "PWD",
+        "SECRET",
+        "TOKEN",
+        "KEY",
+        "CREDENTIAL",
+        "DSN",
+    }
+)
 #: They say where something is, not what it is.
-_PLACES = frozenset({"FILE", "PATH", "DIR", "FOLDER", "NAME", "HOST", "PORT", "TYPE", "TTL", "TIMEOUT", "COMMAND"})
+_PLACES = frozenset(
+    {"FILE", "PATH", "DIR", "FOLDER", "NAME", "HOST", "PORT", "TYPE", "TTL", "TIMEOUT", "COMMAND"}
+)
 
 
 def names_secret(name: str) -> bool:
@@ -182,7 +220,9 @@ def names_secret(name: str) -> bool:
     words = name.upper().replace("-", "_").split("_")
     if name.upper() in ("PWD", "OLDPWD") or words[-1] in _PLACES:
         return False
-    return any(word.removesuffix("S") in _SECRET_WORDS or word.endswith("PASSWORD") for word in words)
+    return any(
+        word.removesuffix("S") in _SECRET_WORDS or word.endswith("PASSWORD") for word in words
+    )
 
 
 def secrets_of_environment(environ: Mapping[str, str]) -> Iterator[str]:
@@ -212,7 +252,9 @@ def secrets_of_databases(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """The passwords of the project's databases. One that equals user, name or alias would mask half of every output."""
     for row in rows:
         password = str(row.get("password") or "")
-        if password not in {str(row.get(name) or "") for name in ("user", "name", "alias", "vendor")}:
+        if password not in {
+            str(row.get(name) or "") for name in ("user", "name", "alias", "vendor")
+        }:
             yield password
         yield from secrets_of_url(str(row.get("host") or ""))
 
@@ -226,7 +268,9 @@ class MaskedRecord(logging.LogRecord):
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         if self.exc_info and self.exc_info[0] is not None:
-            self.exc_text = visible(PROCESS("".join(traceback.format_exception(*self.exc_info)))).rstrip("\n")
+            self.exc_text = visible(
+                PROCESS("".join(traceback.format_exception(*self.exc_info)))
+            ).rstrip("\n")
 
     def getMessage(self) -> str:
         return visible(PROCESS(super().getMessage()))

@@ -25,7 +25,9 @@ def failure_of(error: BaseException, root: str, *, kind: str = "error") -> Failu
     return describe(type(error), error, text, root, kind=kind)
 
 
-def describe(cls: Any, error: Any, text: str, root: str, *, kind: str = "error", subtest: str = "") -> Failure:
+def describe(
+    cls: Any, error: Any, text: str, root: str, *, kind: str = "error", subtest: str = ""
+) -> Failure:
     """The exception `error` of class `cls` (None where there is none), with its formatted traceback.
 
     `root` ends in a separator; what lies below it is named relative to it, as it is the same on

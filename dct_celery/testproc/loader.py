@@ -185,7 +185,11 @@ def _write_pid(path: str) -> None:
 
 def _write_status(path: str, status: int, peak: int) -> None:
     """How it ended, and the most memory that it had (KiB), a line each."""
-    text = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit {os.waitstatus_to_exitcode(status)}"
+    text = (
+        f"signal {os.WTERMSIG(status)}"
+        if os.WIFSIGNALED(status)
+        else f"exit {os.waitstatus_to_exitcode(status)}"
+    )
     with contextlib.suppress(OSError):
         with open(f"{path}.tmp", "w") as file:
             file.write(f"{text}\n{peak}\n")

@@ -79,7 +79,9 @@ def _describe(project: Project, start: float) -> messages.Loaded:
     packages = environment.describe()
     said = project.describe(packages)
     identities = project.identities()
-    variables = {name: os.environ[name] for name in guards.ENVIRONMENT_VARIABLES if name in os.environ}
+    variables = {
+        name: os.environ[name] for name in guards.ENVIRONMENT_VARIABLES if name in os.environ
+    }
     return messages.Loaded(
         count=len(identities),
         digest=manifest_digest(identities),

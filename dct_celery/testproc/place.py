@@ -19,7 +19,9 @@ def place(error: Any, text: str, root: str) -> tuple[str | None, int | None]:
     Nothing where none of it was under way: a path in a package would be taken for the place to mend. `text` is the formatted
     traceback; it is read where the exception has no frames, as that of a module that unittest could not import.
     """
-    frames = _own(_frames(error), root) or _own(((file, int(line)) for file, line in _SHOWN.findall(text)), root)
+    frames = _own(_frames(error), root) or _own(
+        ((file, int(line)) for file, line in _SHOWN.findall(text)), root
+    )
     return frames[-1] if frames else (None, None)
 
 

@@ -70,7 +70,9 @@ class Recorder:
         self._current, self._scopes, self._inside = None, (), None
         self._watch.begin()
 
-    def finish(self, left: Iterable[int] = (), stopped: Literal["", "failfast", "aborted"] = "") -> messages.ChunkFinished:
+    def finish(
+        self, left: Iterable[int] = (), stopped: Literal["", "failfast", "aborted"] = ""
+    ) -> messages.ChunkFinished:
         """The end of the chunk. `left`: indices that did not run, because it stopped early."""
         last = self._scopes[0] if self._scopes else self._chunk
         return messages.ChunkFinished(
@@ -116,7 +118,9 @@ class Recorder:
         if test is self._current:
             self._started = True
 
-    def event(self, outcome: Outcome, failure: Failure | None = None, reason: str = "", sql: str = "") -> None:
+    def event(
+        self, outcome: Outcome, failure: Failure | None = None, reason: str = "", sql: str = ""
+    ) -> None:
         """What the current test says; the worst of all that it says is its outcome."""
         self._events.append((outcome, failure, reason, sql))
 
@@ -152,10 +156,14 @@ class Recorder:
             sql="\n".join(sql for _, _, _, sql in self._events if sql),
         )
 
-    def _send(self, outcome: Outcome, seconds: float, *, output: str | None = None, **extra: Any) -> None:
+    def _send(
+        self, outcome: Outcome, seconds: float, *, output: str | None = None, **extra: Any
+    ) -> None:
         self.records += 1
         printed = self._output.take() if output is None else output
-        record = messages.TestFinished(self._index, outcome, max(seconds, 0.0), output=printed, **extra)
+        record = messages.TestFinished(
+            self._index, outcome, max(seconds, 0.0), output=printed, **extra
+        )
         self._channel.hold(record.encode())
 
     def flush(self) -> None:
@@ -173,7 +181,9 @@ class Recorder:
         """A fixture has ended and none follows it at once; whoever waits need not know."""
         self._inside = None
 
-    def fixture_finished(self, fixture: FixtureRef, outcome: Outcome, failure: Failure | None, reason: str = "") -> None:
+    def fixture_finished(
+        self, fixture: FixtureRef, outcome: Outcome, failure: Failure | None, reason: str = ""
+    ) -> None:
         """It failed or skipped. A set-up keeps from running what has its name among its scopes."""
         if fixture.sets_up:
             self._blocked[fixture.name] = fixture

@@ -24,7 +24,14 @@ _makedirs = os.makedirs
 class Session:
     """Serves one slot until it says goodbye or closes the channel."""
 
-    def __init__(self, project: Project, channel: Channel, output: OutputFile, recorder: Recorder, temporary: str = "") -> None:
+    def __init__(
+        self,
+        project: Project,
+        channel: Channel,
+        output: OutputFile,
+        recorder: Recorder,
+        temporary: str = "",
+    ) -> None:
         """`temporary`: folder for the tests' temporary files; it is there whenever a chunk begins."""
         self._project = project
         self._channel = channel

@@ -32,7 +32,9 @@ class Deframer:
             if length > MAX_FRAME:
                 if payloads:
                     break
-                raise ProtocolError(f"a frame of {length} bytes cannot be ours", bytes(self._buffer[:256]))
+                raise ProtocolError(
+                    f"a frame of {length} bytes cannot be ours", bytes(self._buffer[:256])
+                )
             end = start + _HEADER.size + length
             if len(self._buffer) < end:
                 break

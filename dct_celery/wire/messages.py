@@ -52,7 +52,11 @@ def decode(payload: bytes) -> Message:
     """The message in a frame: one line of ASCII. Raises ProtocolError with the raw bytes for anything else."""
     if plain := _PLAIN.fullmatch(payload):
         begun, index, seconds = plain.groups()
-        return TestStarted(int(begun)) if begun else TestFinished(int(index), Outcome.PASSED, float(seconds))
+        return (
+            TestStarted(int(begun))
+            if begun
+            else TestFinished(int(index), Outcome.PASSED, float(seconds))
+        )
     if b"\n" in payload or b"\r" in payload:  # it would be more than one record of a spool
         raise ProtocolError("not a message of ours: it has more than one line", payload[:4096])
     try:
@@ -286,7 +290,9 @@ def passed(index: int, seconds: float) -> bytes:
 
 _STARTED, _PASSED = b'{"kind":"TestStarted","index":%d}', PASSED.encode()
 #: What these two write, at a tenth of the cost of `decode`.
-_PLAIN = re.compile(rb'\{"kind":"TestStarted","index":(0|[1-9][0-9]{0,14})\}|' + PASSED_FORM.encode())
+_PLAIN = re.compile(
+    rb'\{"kind":"TestStarted","index":(0|[1-9][0-9]{0,14})\}|' + PASSED_FORM.encode()
+)
 
 
 @message

@@ -17,7 +17,9 @@ def main() -> int:
     """0 when a worker of this host is alive by the store's clock, else 1 with the reason on stderr."""
     try:
         settings, _ = load({}, env=os.environ, cwd=Path.cwd())
-        workers = RedisRegistry(connect(settings.store, retries=0), settings.pool, tends=False).workers()
+        workers = RedisRegistry(
+            connect(settings.store, retries=0), settings.pool, tends=False
+        ).workers()
     except DctError as error:
         print(error, file=sys.stderr)
         return 1

@@ -48,10 +48,20 @@ def our_databases(postgres_server: EmbeddedPostgres) -> Callable[[], list[str]]:
 
     def names() -> list[str]:
         with psycopg.connect(
-            host=server.host, port=server.port, user=server.user, password=server.password, dbname="postgres"
+            host=server.host,
+            port=server.port,
+            user=server.user,
+            password=server.password,
+            dbname="postgres",
         ) as connection:
-            rows = connection.execute("SELECT datname, coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database")
-            ours = [name for name, mark in rows if name.startswith("test_") and not any(kind in mark for kind in _LASTING)]
+            rows = connection.execute(
+                "SELECT datname, coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database"
+            )
+            ours = [
+                name
+                for name, mark in rows
+                if name.startswith("test_") and not any(kind in mark for kind in _LASTING)
+            ]
             return [name for name in ours if name not in before]
 
     before: list[str] = []

@@ -18,7 +18,9 @@ from tests.support.fleet import Fleet, Running, until
 def ledger_of(fleet: Fleet, running: Running) -> RedisLedger:
     """As a process sees it that has the pool's key."""
     door = Door.of_pool(Keyring((fleet.key,)), fleet.name)
-    return RedisLedger(fleet.client, running.run, door.of_run(running.run, *stored_run(fleet.client, running.run)))
+    return RedisLedger(
+        fleet.client, running.run, door.of_run(running.run, *stored_run(fleet.client, running.run))
+    )
 
 
 def entries(fleet: Fleet, running: Running, kind: str) -> list[StreamEntry]:
@@ -55,7 +57,10 @@ def journalled(journal: Path) -> list[Journalled]:
     """Every entry that was written to its end."""
     lines = journal.read_text().splitlines(keepends=True)[1:] if journal.exists() else []
     rows = [codec.loads(line) for line in lines if line.endswith("\n")]
-    return [Journalled(row["k"], row.get("c", ""), row.get("w", ""), _said(row.get("d", ""))) for row in rows]
+    return [
+        Journalled(row["k"], row.get("c", ""), row.get("w", ""), _said(row.get("d", "")))
+        for row in rows
+    ]
 
 
 def _said(text: str) -> Any:

@@ -76,10 +76,19 @@ def test_a_framework_without_django_ends_as_its_own_command(fleet: Fleet, projec
     # Given
     expected = sequential(project, *NAMES)
     outcomes = dict(line.split() for line in expected.stdout.splitlines())
-    assert sorted(outcomes.values()) == ["error", "failed", "not_run", "not_run", "passed", "passed"]
+    assert sorted(outcomes.values()) == [
+        "error",
+        "failed",
+        "not_run",
+        "not_run",
+        "passed",
+        "passed",
+    ]
     # When it runs on two slots
     fleet.worker(slots=2)
-    finished = fleet.run(project, *BACKEND, "--junit-xml", "junit.xml", "--chunk-seconds", "0.1", *NAMES)
+    finished = fleet.run(
+        project, *BACKEND, "--junit-xml", "junit.xml", "--chunk-seconds", "0.1", *NAMES
+    )
     # Then the verdicts are those of the sequential run, fixtures are told apart, and nothing is left
     assert finished.outcomes() == outcomes, finished
     assert finished.code == expected.returncode == 1, finished
@@ -89,13 +98,19 @@ def test_a_framework_without_django_ends_as_its_own_command(fleet: Fleet, projec
     # Then the document has a case for each check, and for each fixture that failed
     tags = ("failure", "error", "skipped")
     cases = {
-        (case.get("classname"), case.get("name")): next((part for part in case if part.tag in tags), None)
+        (case.get("classname"), case.get("name")): next(
+            (part for part in case if part.tag in tags), None
+        )
         for case in ET.parse(project / "junit.xml").iter("testcase")
     }
     assert cases["arithmetic", "check_sum"] is None
     problem = cases["arithmetic", "check_product"]
     assert problem is not None
-    assert (problem.tag, problem.get("type"), problem.get("message")) == ("failure", "AssertionError", "two by two")
+    assert (problem.tag, problem.get("type"), problem.get("message")) == (
+        "failure",
+        "AssertionError",
+        "two by two",
+    )
     assert "about to multiply" in (project / "junit.xml").read_text()
     assert {key: case.tag for key, case in cases.items() if case is not None} == {
         ("arithmetic", "check_product"): "failure",
@@ -120,9 +135,18 @@ def test_the_command_that_is_shown_for_a_failure_runs_it_again(fleet: Fleet, pro
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--backend", "nose"], "--backend: 'nose' is not valid; give django, or module:attribute of a backend of your own"),
-        (["--backend", "nowhere:BACKEND"], "the backend nowhere:BACKEND cannot be imported: ModuleNotFoundError: No module"),
-        (["--backend", "arithmetic:check_sum"], "the backend arithmetic:check_sum has no method load"),
+        (
+            ["--backend", "nose"],
+            "--backend: 'nose' is not valid; give django, or module:attribute of a backend of your own",
+        ),
+        (
+            ["--backend", "nowhere:BACKEND"],
+            "the backend nowhere:BACKEND cannot be imported: ModuleNotFoundError: No module",
+        ),
+        (
+            ["--backend", "arithmetic:check_sum"],
+            "the backend arithmetic:check_sum has no method load",
+        ),
         ([*BACKEND, "missing"], "ModuleNotFoundError: No module named 'missing'"),
         ([*BACKEND, "--tag", "slow", "arithmetic"], "--tag is for Django's tests"),
     ],

@@ -27,7 +27,9 @@ def assert_nobody_took_it(finished: Finished, code: int, *words: str) -> None:
     (reason,) = finished.messages()
     missing = [word for word in words if word not in reason]
     assert not missing, f"{missing} not in {reason}"
-    assert any(line.startswith("INCOMPLETE") and reason in line for line in finished.out.splitlines()), finished
+    assert any(
+        line.startswith("INCOMPLETE") and reason in line for line in finished.out.splitlines()
+    ), finished
     assert not finished.inner_traceback, finished
 
 
@@ -36,7 +38,9 @@ def assert_refused(finished: Finished, code: int, *words: str) -> None:
     assert finished.code == code, finished
     missing = [word for word in words if word not in finished.error]
     assert not missing, f"{missing} not in {finished.error}"
-    assert (finished.json["tests"], finished.json["exit_code"]) == ([], code), "nothing ran, and the report says why"
+    assert (finished.json["tests"], finished.json["exit_code"]) == ([], code), (
+        "nothing ran, and the report says why"
+    )
     assert finished.json["error"] in finished.error
 
 
@@ -78,23 +82,43 @@ def test_a_wrong_password_is_said_and_not_shown(fleet: Fleet, place: Path, flag:
 # -- workers ---------------------------------------------------------------------------
 
 
-def test_without_a_worker_the_pool_is_named_and_that_nobody_is_there(fleet: Fleet, place: Path) -> None:
+def test_without_a_worker_the_pool_is_named_and_that_nobody_is_there(
+    fleet: Fleet, place: Path
+) -> None:
     # When
     finished = fleet.run(make_project(place), "--queue-timeout", "2")
     # Then
     assert_nobody_took_it(
-        finished, 7, repr(fleet.name), "--queue-timeout", "no workers are connected", "celery -A dct_celery worker"
+        finished,
+        7,
+        repr(fleet.name),
+        "--queue-timeout",
+        "no workers are connected",
+        "celery -A dct_celery worker",
     )
     fleet.assert_tidy()
 
 
 def test_a_worker_of_another_version_is_named_with_both_versions(fleet: Fleet, place: Path) -> None:
     # Given
-    fleet.registry.beat(WorkerInfo("old@host", "host", 2, "0.0.1", PROTOCOL_VERSION, key_id(fleet.key), (key_id(fleet.key),)), 60)
+    fleet.registry.beat(
+        WorkerInfo(
+            "old@host",
+            "host",
+            2,
+            "0.0.1",
+            PROTOCOL_VERSION,
+            key_id(fleet.key),
+            (key_id(fleet.key),),
+        ),
+        60,
+    )
     # When
     finished = fleet.run(make_project(place), "--queue-timeout", "2")
     # Then
-    assert_nobody_took_it(finished, 4, "old@host: runs dct_celery 0.0.1", "install the same version on both sides")
+    assert_nobody_took_it(
+        finished, 4, "old@host: runs dct_celery 0.0.1", "install the same version on both sides"
+    )
     fleet.assert_tidy()
 
 
@@ -111,7 +135,9 @@ def test_a_worker_with_another_signing_key_is_named(fleet: Fleet, place: Path) -
 # -- selection -------------------------------------------------------------------------
 
 
-def test_settings_that_do_not_import_are_named_with_the_projects_error(busy_fleet: Fleet, place: Path) -> None:
+def test_settings_that_do_not_import_are_named_with_the_projects_error(
+    busy_fleet: Fleet, place: Path
+) -> None:
     # When
     finished = busy_fleet.run(make_project(place, settings="import no_such_package\n"))
     # Then
@@ -131,7 +157,9 @@ def test_settings_that_are_not_given_at_all_are_asked_for(busy_fleet: Fleet, pla
     busy_fleet.assert_tidy()
 
 
-def test_a_label_that_does_not_exist_is_one_error_as_django_says_it(busy_fleet: Fleet, place: Path) -> None:
+def test_a_label_that_does_not_exist_is_one_error_as_django_says_it(
+    busy_fleet: Fleet, place: Path
+) -> None:
     # When
     finished = busy_fleet.run(make_project(place), "nowhere.to_be_found")
     # Then
@@ -145,7 +173,9 @@ def test_a_file_as_label_is_refused_in_djangos_words(busy_fleet: Fleet, place: P
     # When
     finished = busy_fleet.run(make_project(place), "test_it.py")
     # Then
-    assert_refused(finished, 4, "'test_it.py'", "Use a dotted module name or path to a directory instead")
+    assert_refused(
+        finished, 4, "'test_it.py'", "Use a dotted module name or path to a directory instead"
+    )
     busy_fleet.assert_tidy()
 
 
@@ -157,7 +187,9 @@ def test_nothing_selected_is_exit_5(busy_fleet: Fleet, place: Path) -> None:
     busy_fleet.assert_tidy()
 
 
-def test_a_report_that_cannot_be_written_is_refused_before_anything_runs(busy_fleet: Fleet, place: Path) -> None:
+def test_a_report_that_cannot_be_written_is_refused_before_anything_runs(
+    busy_fleet: Fleet, place: Path
+) -> None:
     # When
     finished = busy_fleet.run(make_project(place), "--junit-xml", "test_it.py/junit.xml")
     # Then
@@ -166,7 +198,9 @@ def test_a_report_that_cannot_be_written_is_refused_before_anything_runs(busy_fl
     busy_fleet.assert_tidy()
 
 
-def test_a_second_run_with_one_id_is_refused_and_the_first_unharmed(busy_fleet: Fleet, tmp_path: Path) -> None:
+def test_a_second_run_with_one_id_is_refused_and_the_first_unharmed(
+    busy_fleet: Fleet, tmp_path: Path
+) -> None:
     # Given
     run = f"twice-{secrets.token_hex(4)}"
     first = busy_fleet.start(make_project(tmp_path / "a", sleeping(2, 2, 0.5)), "--run-id", run)
@@ -194,7 +228,13 @@ def test_a_database_that_the_worker_cannot_reach_is_named(
     finished = busy_fleet.run(project)
     # Then
     assert_nobody_took_it(
-        finished, 7, "build-a@", f"{postgres_server.host}:{port}", "'default'", "cannot be reached", "check HOST"
+        finished,
+        7,
+        "build-a@",
+        f"{postgres_server.host}:{port}",
+        "'default'",
+        "cannot be reached",
+        "check HOST",
     )
     busy_fleet.assert_tidy()
 
@@ -204,9 +244,18 @@ def weak_role(postgres_server: EmbeddedPostgres) -> Iterator[tuple[str, str]]:
     """Name and password of a role that may not create databases."""
     server, name, password = postgres_server, f"weak_{secrets.token_hex(4)}", "weak"
     with psycopg.connect(
-        host=server.host, port=server.port, user=server.user, password=server.password, dbname="postgres", autocommit=True
+        host=server.host,
+        port=server.port,
+        user=server.user,
+        password=server.password,
+        dbname="postgres",
+        autocommit=True,
     ) as connection:
-        connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(name), sql.Literal(password)))
+        connection.execute(
+            sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(
+                sql.Identifier(name), sql.Literal(password)
+            )
+        )
         yield name, password
         connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
 
@@ -220,17 +269,24 @@ def test_a_role_that_may_not_create_databases_gets_the_statement_that_mends_it(
 ) -> None:
     # Given
     user, password = weak_role
-    project = make_project(place, settings=postgres_settings(postgres_server, user=user, password=password))
+    project = make_project(
+        place, settings=postgres_settings(postgres_server, user=user, password=password)
+    )
     # When
     finished = busy_fleet.run(project)
     # Then
-    assert_nobody_took_it(finished, 4, "build-a@", user, "may not create databases", f'ALTER ROLE "{user}" CREATEDB')
+    assert_nobody_took_it(
+        finished, 4, "build-a@", user, "may not create databases", f'ALTER ROLE "{user}" CREATEDB'
+    )
     busy_fleet.assert_tidy()
     assert our_databases() == []
 
 
 def test_a_migration_that_fails_ends_the_run_with_its_own_output(
-    busy_fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres, our_databases: Callable[[], list[str]]
+    busy_fleet: Fleet,
+    place: Path,
+    postgres_server: EmbeddedPostgres,
+    our_databases: Callable[[], list[str]],
 ) -> None:
     # Given
     broken = """
@@ -243,7 +299,11 @@ def test_a_migration_that_fails_ends_the_run_with_its_own_output(
             dependencies = [("shelf", "0001_initial")]
             operations = [migrations.RunPython(fall_over)]
     """
-    project = make_project(place, settings=postgres_settings(postgres_server), files={"shelf/migrations/0002_broken.py": broken})
+    project = make_project(
+        place,
+        settings=postgres_settings(postgres_server),
+        files={"shelf/migrations/0002_broken.py": broken},
+    )
     # When
     finished = busy_fleet.run(project)
     # Then
@@ -255,7 +315,9 @@ def test_a_migration_that_fails_ends_the_run_with_its_own_output(
     assert our_databases() == []
 
 
-def test_a_system_check_that_fails_ends_the_run_as_django_would(busy_fleet: Fleet, place: Path) -> None:
+def test_a_system_check_that_fails_ends_the_run_as_django_would(
+    busy_fleet: Fleet, place: Path
+) -> None:
     # Given
     models = """
         from django.core import checks
@@ -284,9 +346,16 @@ _NO_MIGRATION = """
 """
 
 
-def test_a_project_that_caches_in_our_own_redis_database_is_refused(busy_fleet: Fleet, place: Path) -> None:
+def test_a_project_that_caches_in_our_own_redis_database_is_refused(
+    busy_fleet: Fleet, place: Path
+) -> None:
     # Given
-    cache = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": busy_fleet.store}}
+    cache = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": busy_fleet.store,
+        }
+    }
     project = make_project(place, settings=f"CACHES = {cache!r}\n")
     # When
     finished = busy_fleet.run(project)
@@ -304,11 +373,15 @@ def odd_fleet(tmp_path_factory: pytest.TempPathFactory, fleet_store: str) -> Ite
     folder = tmp_path_factory.mktemp("odd_fleet")
     (folder / "extra" / "oddity-2.0.dist-info").mkdir(parents=True)
     with Fleet(folder, fleet_store) as fleet:
-        fleet.worker("odd", PYTHONPATH=str(folder / "extra"), SITE_ZONE="Europe/Berlin", ODD_TESTS="1")
+        fleet.worker(
+            "odd", PYTHONPATH=str(folder / "extra"), SITE_ZONE="Europe/Berlin", ODD_TESTS="1"
+        )
         yield fleet
 
 
-def test_packages_and_settings_that_differ_are_refused_by_name(odd_fleet: Fleet, place: Path) -> None:
+def test_packages_and_settings_that_differ_are_refused_by_name(
+    odd_fleet: Fleet, place: Path
+) -> None:
     # Given
     project = make_project(place, settings='TIME_ZONE = os.environ.get("SITE_ZONE", "UTC")\n')
     # When
@@ -332,11 +405,15 @@ def test_a_suite_that_differs_is_refused_with_both_counts(odd_fleet: Fleet, plac
     # When
     finished = odd_fleet.run(project, "--ignore-package", "oddity")
     # Then
-    assert_nobody_took_it(finished, 4, "odd@", "the suite differs", "4 tests on the worker, 3 on the dispatcher")
+    assert_nobody_took_it(
+        finished, 4, "odd@", "the suite differs", "4 tests on the worker, 3 on the dispatcher"
+    )
     odd_fleet.assert_tidy()
 
 
-def test_a_checkout_that_differs_is_refused_and_an_equal_one_is_used(fleet: Fleet, tmp_path: Path, place: Path) -> None:
+def test_a_checkout_that_differs_is_refused_and_an_equal_one_is_used(
+    fleet: Fleet, tmp_path: Path, place: Path
+) -> None:
     # Given
     checkout = make_project(tmp_path / "checkout")
     project = make_project(place)
@@ -348,5 +425,7 @@ def test_a_checkout_that_differs_is_refused_and_an_equal_one_is_used(fleet: Flee
     # Then
     assert equal.code == 0, equal
     assert set(equal.outcomes().values()) == {"passed"}
-    assert_nobody_took_it(different, 4, str(checkout), "check out the same commit", "--code snapshot")
+    assert_nobody_took_it(
+        different, 4, str(checkout), "check out the same commit", "--code snapshot"
+    )
     fleet.assert_tidy()

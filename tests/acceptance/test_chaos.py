@@ -21,7 +21,13 @@ def test_faults_in_the_middle_of_a_run_cost_no_verdict_and_leave_nothing(tmp_pat
     remote = can_make_hosts()
     kinds = {"redis": choose(KINDS, remote=remote)}
     with scene(lease=4.0, vendors=("postgresql",), remote=remote) as made:
-        session = Session(made, kinds, f"python -m tests.chaos --kinds {','.join(KINDS)}", tmp_path, debts=Debts(60.0))
+        session = Session(
+            made,
+            kinds,
+            f"python -m tests.chaos --kinds {','.join(KINDS)}",
+            tmp_path,
+            debts=Debts(60.0),
+        )
         # When
         for seed in SEEDS:
             session.play(seed)

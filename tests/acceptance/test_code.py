@@ -20,16 +20,27 @@ from tests.support.trees import git
 
 def dct(project: Path, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """A command that must not need any server: there is none."""
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(("DCT_", "DJANGO_"))}
+    plain = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("DCT_", "DJANGO_"))
+    }
     env = {**plain, "DCT_STORE": f"redis://127.0.0.1:{unused_port()}/0", **environment}
     command = [sys.executable, "-m", "dct_celery.cli", *args]
-    return subprocess.run(command, env=env, cwd=project, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, env=env, cwd=project, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def test_the_files_are_listed_without_a_store(place: Path) -> None:
     # Given a project whose options leave something out and bring something in
     options = 'include = ["*.mo"]\nexclude = ["shelf/migrations/"]\njunit-xml = "junit.xml"\n'
-    files = {".gitignore": "*.mo\n", "locale/django.mo": "x", "junit.xml": "<testsuites/>", ".env": "KEY=1"}
+    files = {
+        ".gitignore": "*.mo\n",
+        "locale/django.mo": "x",
+        "junit.xml": "<testsuites/>",
+        ".env": "KEY=1",
+    }
     project = make_project(place, files=files, options=options)
     git(project, "init", "-q")
     # When
@@ -71,12 +82,28 @@ def test_what_is_no_id_of_a_run_names_no_journal(place: Path) -> None:
 
 def test_a_worker_whose_name_is_a_path_is_refused_in_one_line(fleet: Fleet, tmp_path: Path) -> None:
     # When
-    command = [sys.executable, "-m", "celery", "-A", "dct_celery", "worker", "-n", "../../up@host", "-c", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "dct_celery",
+        "worker",
+        "-n",
+        "../../up@host",
+        "-c",
+        "1",
+    ]
     env = fleet.environment({"XDG_CACHE_HOME": str(tmp_path / "a" / "b")})
-    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
     # Then
     assert done.returncode != 0
-    assert "dct: error: the worker's name '../../up@host' is no name of a folder" in done.stdout + done.stderr, done
+    assert (
+        "dct: error: the worker's name '../../up@host' is no name of a folder"
+        in done.stdout + done.stderr
+    ), done
     assert "Traceback" not in done.stdout + done.stderr
     assert not list(tmp_path.rglob("up@host"))
 
@@ -107,11 +134,16 @@ def test_a_damaged_and_a_lost_blob_are_sent_again_within_the_run(fleet: Fleet, p
     fleet.assert_tidy()
 
 
-def test_another_index_under_the_digest_of_a_run_runs_no_code(fleet: Fleet, tmp_path: Path, place: Path) -> None:
+def test_another_index_under_the_digest_of_a_run_runs_no_code(
+    fleet: Fleet, tmp_path: Path, place: Path
+) -> None:
     # Given somebody with the store's password, who knows what will be run
     proof = tmp_path / "proof"
     project = make_project(place)
-    evil = f"open({str(proof)!r}, 'w').close()\n".encode() + (project / "site_settings.py").read_bytes()
+    evil = (
+        f"open({str(proof)!r}, 'w').close()\n".encode()
+        + (project / "site_settings.py").read_bytes()
+    )
     taken = snapshot.take(project)
     changed = TreeFile("site_settings.py", 0o644, len(evil), digest_of(evil))
     rows = tuple(changed if file.path == changed.path else file for file in taken.index.files)
@@ -126,7 +158,9 @@ def test_another_index_under_the_digest_of_a_run_runs_no_code(fleet: Fleet, tmp_
     fleet.assert_tidy()
 
 
-def test_what_a_test_wrote_into_the_code_is_not_there_in_the_next_run(fleet: Fleet, place: Path) -> None:
+def test_what_a_test_wrote_into_the_code_is_not_there_in_the_next_run(
+    fleet: Fleet, place: Path
+) -> None:
     # Given a test that fails where an earlier one has left something
     test = """
     import pathlib, stat
@@ -172,7 +206,9 @@ def test_odd_names_and_targets_travel(fleet: Fleet, place: Path) -> None:
     fleet.assert_tidy()
 
 
-def test_a_worker_without_a_checkout_says_which_variable_is_missing(fleet: Fleet, tmp_path: Path, place: Path) -> None:
+def test_a_worker_without_a_checkout_says_which_variable_is_missing(
+    fleet: Fleet, tmp_path: Path, place: Path
+) -> None:
     # Given
     fleet.worker("none")
     fleet.worker("gone", DCT_CHECKOUT=str(tmp_path / "gone"))

@@ -16,7 +16,13 @@ from tests.support.projects import make_project, sleeping
 def dct(fleet: Fleet, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "dct_celery.cli", *args]
     return subprocess.run(
-        command, env=fleet.environment(environment), cwd=fleet.folder, capture_output=True, text=True, timeout=60, check=False
+        command,
+        env=fleet.environment(environment),
+        cwd=fleet.folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
@@ -29,7 +35,10 @@ def told(fleet: Fleet, *args: str) -> Any:
 def under_way(fleet: Fleet, running: Running) -> bool:
     """Some test has a verdict, some slot has work and the worker has said that it is ready, as `dct status` sees it."""
     assert running.process.poll() is None, running.finish()
-    return any(run["done"] and run["slots"] and "ready" in run["workers"].values() for run in told(fleet, "status")["runs"])
+    return any(
+        run["done"] and run["slots"] and "ready" in run["workers"].values()
+        for run in told(fleet, "status")["runs"]
+    )
 
 
 def test_a_run_can_be_watched_and_cancelled_from_elsewhere(fleet: Fleet, place: Path) -> None:
@@ -39,7 +48,12 @@ def test_a_run_can_be_watched_and_cancelled_from_elsewhere(fleet: Fleet, place: 
     until(lambda: under_way(fleet, running), what="a verdict that status shows")
     # Then
     found = told(fleet, "status", running.run)
-    assert (found["state"], found["announced"], found["total"], found["bad"]) == ("open", True, 96, 0)
+    assert (found["state"], found["announced"], found["total"], found["bad"]) == (
+        "open",
+        True,
+        96,
+        0,
+    )
     assert 0 < found["acknowledged"] <= found["streamed"]
     assert list(found["workers"].values()) == ["ready"]
     (worker,) = told(fleet, "workers")["workers"]
@@ -63,7 +77,11 @@ def test_a_run_can_be_watched_and_cancelled_from_elsewhere(fleet: Fleet, place: 
 
 def test_commands_about_an_empty_pool_an_unknown_run_and_a_missing_store(fleet: Fleet) -> None:
     # When
-    nobody, nothing, unknown = dct(fleet, "workers"), dct(fleet, "status"), dct(fleet, "status", "nobody-knows-it")
+    nobody, nothing, unknown = (
+        dct(fleet, "workers"),
+        dct(fleet, "status"),
+        dct(fleet, "status", "nobody-knows-it"),
+    )
     # Then
     assert (nobody.returncode, nothing.returncode, unknown.returncode) == (0, 0, 4)
     assert "celery -A dct_celery worker" in nobody.stdout

@@ -50,7 +50,12 @@ TESTS = """
 
 
 def connect(server: EmbeddedPostgres, database: str = "postgres") -> psycopg.Connection[Any]:
-    where = {"host": server.host, "port": server.port, "user": server.user, "password": server.password}
+    where = {
+        "host": server.host,
+        "port": server.port,
+        "user": server.user,
+        "password": server.password,
+    }
     return psycopg.connect(dbname=database, autocommit=True, connect_timeout=3, **where)
 
 
@@ -109,14 +114,20 @@ def test_a_restart_while_the_template_is_built_does_not_end_the_run(
             operations = [migrations.RunSQL("SELECT pg_sleep(1.5)", migrations.RunSQL.noop)]
     """
     project = make_project(
-        tmp_path / "project", settings=postgres_settings(own_postgres), files={"shelf/migrations/0002_slow.py": slow}
+        tmp_path / "project",
+        settings=postgres_settings(own_postgres),
+        files={"shelf/migrations/0002_slow.py": slow},
     )
     fleet.worker()
     running = fleet.start(project)
 
     def builds() -> bool:
         with connect(own_postgres) as connection:
-            return bool(connection.execute("SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'").fetchall())
+            return bool(
+                connection.execute(
+                    "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'"
+                ).fetchall()
+            )
 
     until(builds, what="the build")
     # When
@@ -149,8 +160,13 @@ def test_connections_that_others_take_during_the_run_cost_no_verdict(
     # Given
     outage.end(signal.SIGINT)
     outage.start(lambda: answers(own_postgres), swap={"max_connections=200": "max_connections=20"})
-    tests = TESTS.replace("def look(self):", "def look(self):\n            from django.db import connection; connection.close()")
-    tests = tests.replace("TestCase", "TransactionTestCase").replace("Book.objects.count(), 9", "Book.objects.count(), 8")
+    tests = TESTS.replace(
+        "def look(self):",
+        "def look(self):\n            from django.db import connection; connection.close()",
+    )
+    tests = tests.replace("TestCase", "TransactionTestCase").replace(
+        "Book.objects.count(), 9", "Book.objects.count(), 8"
+    )
     tests = tests.replace("@classmethod\n        def setUpTestData(cls):", "def not_called(cls):")
     project = make_project(tmp_path / "project", tests, settings=postgres_settings(own_postgres))
     fleet.worker(slots=2)
@@ -171,7 +187,10 @@ def test_connections_that_others_take_during_the_run_cost_no_verdict(
 
 def test_a_killed_mariadb_costs_no_verdict(fleet: Fleet, tmp_path: Path) -> None:
     # Given
-    with EmbeddedMariaDB.start(tmp_path / "mariadb") as server, Outage(server.pid, tmp_path) as outage:
+    with (
+        EmbeddedMariaDB.start(tmp_path / "mariadb") as server,
+        Outage(server.pid, tmp_path) as outage,
+    ):
         project = make_project(tmp_path / "project", TESTS, settings=mariadb_settings(server))
         fleet.worker(slots=2)
         running = fleet.start(project)
@@ -188,7 +207,13 @@ def test_a_killed_mariadb_costs_no_verdict(fleet: Fleet, tmp_path: Path) -> None
 
 
 def mariadb(server: EmbeddedMariaDB) -> Any:
-    return MySQLdb.connect(host=server.host, port=server.port, user=server.admin, passwd=server.password, connect_timeout=3)
+    return MySQLdb.connect(
+        host=server.host,
+        port=server.port,
+        user=server.admin,
+        passwd=server.password,
+        connect_timeout=3,
+    )
 
 
 def mariadb_settings(server: EmbeddedMariaDB) -> str:
@@ -208,7 +233,9 @@ def small_disk(own_postgres: EmbeddedPostgres, outage: Outage) -> Iterator[Path]
     """The server's data lies on a file system of 160 MB, of which little is taken. Needs the rights to mount one."""
     # Not in pytest's folder, which each new session closes to other accounts, the server's among them.
     disk = Path(tempfile.mkdtemp(prefix="dct-disk-"))
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160m,mode=755", "none", str(disk)], check=False)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=160m,mode=755", "none", str(disk)], check=False
+    )
     if made.returncode:
         pytest.skip("no right to mount a file system")
     try:
@@ -248,7 +275,9 @@ def test_a_full_disk_costs_no_verdict_and_leaves_nothing(
     fleet: Fleet, tmp_path: Path, own_postgres: EmbeddedPostgres, small_disk: Path
 ) -> None:
     # Given
-    tests = TESTS.replace("title=str(title)", "title=str(title) * 50").replace("time.sleep(0.01)", "time.sleep(0.02)")
+    tests = TESTS.replace("title=str(title)", "title=str(title) * 50").replace(
+        "time.sleep(0.01)", "time.sleep(0.02)"
+    )
     project = make_project(tmp_path / "project", tests, settings=postgres_settings(own_postgres))
     fleet.worker(slots=2)
     running = fleet.start(project)
@@ -285,12 +314,18 @@ def cut(host: Host) -> Iterator[None]:
     """Packets to and from the host vanish, as with a pulled cable: nobody is told."""
     rules = [["INPUT", "-i", "eth0"], ["OUTPUT", "-o", "eth0"]]
     for rule in rules:
-        subprocess.run(["ip", "netns", "exec", host.namespace, "iptables", "-I", *rule, "-j", "DROP"], check=True)
+        subprocess.run(
+            ["ip", "netns", "exec", host.namespace, "iptables", "-I", *rule, "-j", "DROP"],
+            check=True,
+        )
     try:
         yield
     finally:
         for rule in rules:
-            subprocess.run(["ip", "netns", "exec", host.namespace, "iptables", "-D", *rule, "-j", "DROP"], check=True)
+            subprocess.run(
+                ["ip", "netns", "exec", host.namespace, "iptables", "-D", *rule, "-j", "DROP"],
+                check=True,
+            )
 
 
 @pytest.fixture
@@ -309,7 +344,9 @@ def test_a_server_that_vanishes_without_a_word_costs_no_verdict(
     outage.end(signal.SIGINT)
     own_postgres.host = far_host.address
     outage.start(
-        lambda: answers(own_postgres), swap={"listen_addresses=127.0.0.1": "listen_addresses=*"}, namespace=far_host.namespace
+        lambda: answers(own_postgres),
+        swap={"listen_addresses=127.0.0.1": "listen_addresses=*"},
+        namespace=far_host.namespace,
     )
     project = make_project(tmp_path / "project", TESTS, settings=postgres_settings(own_postgres))
     fleet.worker(slots=2)
@@ -357,7 +394,9 @@ _VANDALS = """
 """
 
 
-def test_ddl_that_no_rollback_mends_does_not_reach_the_next_chunk(fleet: Fleet, tmp_path: Path) -> None:
+def test_ddl_that_no_rollback_mends_does_not_reach_the_next_chunk(
+    fleet: Fleet, tmp_path: Path
+) -> None:
     # Given one slot, and a chunk for each class
     with EmbeddedMariaDB.start(tmp_path / "mariadb") as server:
         project = make_project(tmp_path / "project", _VANDALS, settings=mariadb_settings(server))

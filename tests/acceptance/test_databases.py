@@ -35,10 +35,21 @@ def on_postgres(server: EmbeddedPostgres, more: str = "") -> str:
 
 def databases(server: EmbeddedPostgres) -> dict[str, str]:
     """Name -> comment of each of ours."""
-    where = {"host": server.host, "port": server.port, "user": server.user, "password": server.password}
+    where = {
+        "host": server.host,
+        "port": server.port,
+        "user": server.user,
+        "password": server.password,
+    }
     with psycopg.connect(dbname="postgres", **where) as connection:
-        query = "SELECT datname, coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database"
-        return {name: comment for name, comment in connection.execute(query).fetchall() if name.startswith("test_")}
+        query = (
+            "SELECT datname, coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database"
+        )
+        return {
+            name: comment
+            for name, comment in connection.execute(query).fetchall()
+            if name.startswith("test_")
+        }
 
 
 def templates(finished: Finished) -> str:
@@ -47,7 +58,9 @@ def templates(finished: Finished) -> str:
     return str(worker["templates"])
 
 
-def test_the_second_run_uses_the_templates_of_the_first(fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres) -> None:
+def test_the_second_run_uses_the_templates_of_the_first(
+    fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres
+) -> None:
     # Given a project that no other test has templates for
     settings = f"{on_postgres(postgres_server)}OWN = {fleet.name!r}\n"
     project = make_project(tmp_path / "project", settings=settings)
@@ -60,7 +73,9 @@ def test_the_second_run_uses_the_templates_of_the_first(fleet: Fleet, tmp_path: 
     assert [templates(first), templates(second)] == ["built", "reused"]
 
 
-def test_create_db_builds_anew(fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres) -> None:
+def test_create_db_builds_anew(
+    fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres
+) -> None:
     # Given
     project = make_project(tmp_path / "project", settings=on_postgres(postgres_server))
     fleet.worker()
@@ -78,7 +93,9 @@ def test_failing_system_checks_end_the_run_whether_or_not_the_template_was_there
 ) -> None:
     # Given
     project = make_project(
-        tmp_path / "project", settings=on_postgres(postgres_server, 'INSTALLED_APPS = ["shelf.apps.Shelf"]'), files=_CHECKS
+        tmp_path / "project",
+        settings=on_postgres(postgres_server, 'INSTALLED_APPS = ["shelf.apps.Shelf"]'),
+        files=_CHECKS,
     )
     fleet.worker()
     for _ in range(runs - 1):
@@ -122,9 +139,7 @@ def test_a_killed_fleet_leaves_nothing_that_the_next_worker_does_not_collect(
     fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres
 ) -> None:
     # Given
-    tests = (
-        "import time\nfrom django.test import TestCase\nclass Slow(TestCase):\n    def test_it(self):\n        time.sleep(60)\n"
-    )
+    tests = "import time\nfrom django.test import TestCase\nclass Slow(TestCase):\n    def test_it(self):\n        time.sleep(60)\n"
     project = make_project(tmp_path / "project", tests, settings=on_postgres(postgres_server))
     worker = fleet.worker()
     fleet.start(project)
@@ -142,8 +157,14 @@ def test_a_role_that_may_not_create_databases_is_told_the_statement(
     fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres
 ) -> None:
     # Given
-    where = {"host": postgres_server.host, "port": postgres_server.port, "user": postgres_server.user}
-    with psycopg.connect(dbname="postgres", autocommit=True, password=postgres_server.password, **where) as connection:
+    where = {
+        "host": postgres_server.host,
+        "port": postgres_server.port,
+        "user": postgres_server.user,
+    }
+    with psycopg.connect(
+        dbname="postgres", autocommit=True, password=postgres_server.password, **where
+    ) as connection:
         connection.execute("DROP ROLE IF EXISTS weak")
         connection.execute("CREATE ROLE weak LOGIN PASSWORD 'weak'")
     database = 'DATABASES["default"] |= {"USER": "weak", "PASSWORD": "weak"}'
@@ -167,7 +188,12 @@ def test_a_role_that_may_not_create_databases_is_told_the_statement(
     ids=["production", "same-name", "denied-host", "denied-name"],
 )
 def test_what_looks_like_production_is_refused_before_anything_is_made(
-    fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres, settings: str, flags: list[str], words: str
+    fleet: Fleet,
+    tmp_path: Path,
+    postgres_server: EmbeddedPostgres,
+    settings: str,
+    flags: list[str],
+    words: str,
 ) -> None:
     # Given
     project = make_project(tmp_path / "project", settings=on_postgres(postgres_server, settings))
@@ -181,10 +207,13 @@ def test_what_looks_like_production_is_refused_before_anything_is_made(
     assert set(databases(postgres_server)) <= before
 
 
-def test_a_name_can_be_allowed(fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres) -> None:
+def test_a_name_can_be_allowed(
+    fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres
+) -> None:
     # Given
     project = make_project(
-        tmp_path / "project", settings=on_postgres(postgres_server, 'DATABASES["default"]["NAME"] = "shop_production"')
+        tmp_path / "project",
+        settings=on_postgres(postgres_server, 'DATABASES["default"]["NAME"] = "shop_production"'),
     )
     fleet.worker()
     # Then
@@ -194,9 +223,7 @@ def test_a_name_can_be_allowed(fleet: Fleet, tmp_path: Path, postgres_server: Em
 def _engine(vendor: str = "") -> dict[str, str]:
     """A database backend of the project's own, on top of Django's for PostgreSQL."""
     said = f"    vendor = {vendor!r}\n" if vendor else ""
-    backend = (
-        f"from django.db.backends.postgresql import base\n\n\nclass DatabaseWrapper(base.DatabaseWrapper):\n    pass\n{said}"
-    )
+    backend = f"from django.db.backends.postgresql import base\n\n\nclass DatabaseWrapper(base.DatabaseWrapper):\n    pass\n{said}"
     return {"shelf/engine/__init__.py": "", "shelf/engine/base.py": backend}
 
 

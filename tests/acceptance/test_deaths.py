@@ -27,7 +27,9 @@ def deaths(file: Path) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
 
-def test_one_poison_test_among_200_costs_two_processes_and_one_verdict(fleet: Fleet, place: Path, tmp_path: Path) -> None:
+def test_one_poison_test_among_200_costs_two_processes_and_one_verdict(
+    fleet: Fleet, place: Path, tmp_path: Path
+) -> None:
     # Given
     log = tmp_path / "deaths"
     classes = "".join(
@@ -47,7 +49,9 @@ def test_one_poison_test_among_200_costs_two_processes_and_one_verdict(fleet: Fl
     assert Counter(finished.outcomes().values()) == {"passed": 199, "error": 1}
     died = deaths(log)
     assert len(died) == 2
-    assert len({path.partition("/work/")[0] for path in died}) == 2, "the second try is on another worker"
+    assert len({path.partition("/work/")[0] for path in died}) == 2, (
+        "the second try is on another worker"
+    )
     (error,) = (test for test in finished.json["tests"] if test["outcome"] == "error")
     assert error["message"] == "dct.ProcessDied: process died (signal 11)"
     assert "Fatal Python error: Segmentation fault" in finished.out
@@ -95,11 +99,15 @@ def test_whatever_kills_a_process_is_blamed_on_what_was_running(
     assert list(finished.outcomes().values()) == ["passed", b, c, "passed"]
     assert cause in finished.out
     assert "perhaps out of memory" not in finished.out
-    assert [event["id"] for event in finished.json["fixtures"]] == ["setUpClass (test_it.B)"] * (where == "setUpClass")
+    assert [event["id"] for event in finished.json["fixtures"]] == ["setUpClass (test_it.B)"] * (
+        where == "setUpClass"
+    )
     busy_fleet.assert_tidy()
 
 
-def test_a_death_in_a_tear_down_is_an_error_at_once(busy_fleet: Fleet, place: Path, tmp_path: Path) -> None:
+def test_a_death_in_a_tear_down_is_an_error_at_once(
+    busy_fleet: Fleet, place: Path, tmp_path: Path
+) -> None:
     # Given
     log = tmp_path / "deaths"
     project = make_project(place, _HEAD + f"""
@@ -127,7 +135,9 @@ def test_a_death_in_a_tear_down_is_an_error_at_once(busy_fleet: Fleet, place: Pa
         ("tearDownClass", ["tearDownClass (test_it.B)"]),
     ],
 )
-def test_an_exit_in_a_fixture_is_its_error(busy_fleet: Fleet, place: Path, when: str, event: list[str]) -> None:
+def test_an_exit_in_a_fixture_is_its_error(
+    busy_fleet: Fleet, place: Path, when: str, event: list[str]
+) -> None:
     # Given
     project = make_project(place, _HEAD + f"""
     class A(SimpleTestCase):
@@ -169,11 +179,14 @@ def test_a_death_after_the_last_test_is_nobodys_affair(busy_fleet: Fleet, place:
     busy_fleet.assert_tidy()
 
 
-def test_more_deaths_than_the_budget_end_the_run_with_7(busy_fleet: Fleet, place: Path, tmp_path: Path) -> None:
+def test_more_deaths_than_the_budget_end_the_run_with_7(
+    busy_fleet: Fleet, place: Path, tmp_path: Path
+) -> None:
     # Given
     log = tmp_path / "deaths"
     classes = "".join(
-        f"    class T{n}(SimpleTestCase):\n        def test_it(self): die({str(log)!r}, os.abort)\n" for n in range(8)
+        f"    class T{n}(SimpleTestCase):\n        def test_it(self): die({str(log)!r}, os.abort)\n"
+        for n in range(8)
     )
     project = make_project(place, _HEAD + classes)
     # When
@@ -187,12 +200,12 @@ def test_more_deaths_than_the_budget_end_the_run_with_7(busy_fleet: Fleet, place
     busy_fleet.assert_tidy()
 
 
-def test_a_worker_whose_loader_was_killed_prepares_the_run_anew(fleet: Fleet, place: Path, tmp_path: Path) -> None:
+def test_a_worker_whose_loader_was_killed_prepares_the_run_anew(
+    fleet: Fleet, place: Path, tmp_path: Path
+) -> None:
     # Given one worker, and a test that kills the process which its own was forked from, as the kernel may for want of memory
     log = tmp_path / "deaths"
-    kill = (
-        f"if not os.path.exists({str(log)!r}): die({str(log)!r}, lambda: (os.kill(os.getppid(), signal.SIGKILL), time.sleep(60)))"
-    )
+    kill = f"if not os.path.exists({str(log)!r}): die({str(log)!r}, lambda: (os.kill(os.getppid(), signal.SIGKILL), time.sleep(60)))"
     classes = "".join(
         f"""
     class T{c}(SimpleTestCase):

@@ -35,7 +35,9 @@ def own_postgres(tmp_path: Path) -> EmbeddedPostgres:
     return EmbeddedPostgres.start(tmp_path / "postgres")
 
 
-def test_a_crash_of_the_database_server_costs_no_verdict(fleet: Fleet, tmp_path: Path, own_postgres: EmbeddedPostgres) -> None:
+def test_a_crash_of_the_database_server_costs_no_verdict(
+    fleet: Fleet, tmp_path: Path, own_postgres: EmbeddedPostgres
+) -> None:
     # Given
     with own_postgres as server:
         project = make_project(tmp_path / "project", _TESTS, settings=postgres_settings(server))

@@ -24,7 +24,11 @@ OursGone = Callable[[], list[str]]
 def told(fleet: Fleet, running: Running, kind: str, worker: str = "") -> list[Journalled]:
     """The events of one kind that the dispatcher has seen, of one worker or of all."""
     journal = fleet.folder / "state" / "dct_celery" / "runs" / f"{running.run}.jsonl"
-    return [entry for entry in journalled(journal) if entry.kind == kind and entry.worker.startswith(worker)]
+    return [
+        entry
+        for entry in journalled(journal)
+        if entry.kind == kind and entry.worker.startswith(worker)
+    ]
 
 
 def wait_for_claim(fleet: Fleet, running: Running, worker: str = "") -> float:
@@ -36,7 +40,9 @@ def wait_for_claim(fleet: Fleet, running: Running, worker: str = "") -> float:
 
 
 def chunks_of(report: dict[str, Any], worker: str) -> int:
-    return sum(slot["chunks"] for slot in report["slots"] if slot["worker"].startswith(f"{worker}@"))
+    return sum(
+        slot["chunks"] for slot in report["slots"] if slot["worker"].startswith(f"{worker}@")
+    )
 
 
 def cases(path: Path) -> list[str]:
@@ -143,7 +149,11 @@ def test_two_runs_at_once_share_one_fleet(fleet: Fleet, tmp_path: Path) -> None:
 
 
 def test_an_interrupt_stops_the_fleet_and_still_reports_every_test(
-    fleet: Fleet, tmp_path: Path, place: Path, postgres_server: EmbeddedPostgres, our_databases: OursGone
+    fleet: Fleet,
+    tmp_path: Path,
+    place: Path,
+    postgres_server: EmbeddedPostgres,
+    our_databases: OursGone,
 ) -> None:
     # Given
     fleet.worker(slots=2)
@@ -168,7 +178,9 @@ def test_an_interrupt_stops_the_fleet_and_still_reports_every_test(
     assert again.code == 0, again
 
 
-def test_an_interrupt_reaches_a_slot_whose_tests_are_never_silent(fleet: Fleet, place: Path) -> None:
+def test_an_interrupt_reaches_a_slot_whose_tests_are_never_silent(
+    fleet: Fleet, place: Path
+) -> None:
     # Given one long chunk of tests that each take less than a look at the stop flag
     fleet.worker()
     running = fleet.start(make_project(place, sleeping(1, 1000, 0.008)))
@@ -197,10 +209,15 @@ def test_a_second_interrupt_ends_at_once(fleet: Fleet, place: Path) -> None:
     # Then
     assert finished.code == 2, finished
     assert time.monotonic() - start < 1
-    until(lambda: not fleet.workers[0].clones(), what="no clone, as the first interrupt had stopped the slots")
+    until(
+        lambda: not fleet.workers[0].clones(),
+        what="no clone, as the first interrupt had stopped the slots",
+    )
 
 
-def test_an_interrupt_while_collecting_ends_without_waiting_for_the_project(fleet: Fleet, place: Path) -> None:
+def test_an_interrupt_while_collecting_ends_without_waiting_for_the_project(
+    fleet: Fleet, place: Path
+) -> None:
     # Given
     running = fleet.start(make_project(place, "import time\ntime.sleep(30)\n"))
     until(lambda: fleet.registry.active_runs(), what="the announcement")
@@ -213,7 +230,9 @@ def test_an_interrupt_while_collecting_ends_without_waiting_for_the_project(flee
     fleet.assert_tidy()
 
 
-def test_failfast_stops_the_run_and_says_so_for_every_test_left(busy_fleet: Fleet, place: Path) -> None:
+def test_failfast_stops_the_run_and_says_so_for_every_test_left(
+    busy_fleet: Fleet, place: Path
+) -> None:
     # Given
     first = "from django.test import TestCase\nclass Bad(TestCase):\n    def test_bad(self): self.fail('as told')\n"
     project = make_project(place, sleeping(6, 2, 0.3), files={"test_a.py": first})
@@ -226,7 +245,9 @@ def test_failfast_stops_the_run_and_says_so_for_every_test_left(busy_fleet: Flee
     busy_fleet.assert_tidy()
 
 
-def test_a_test_that_hangs_is_an_error_with_its_stack(busy_fleet: Fleet, tmp_path: Path, place: Path) -> None:
+def test_a_test_that_hangs_is_an_error_with_its_stack(
+    busy_fleet: Fleet, tmp_path: Path, place: Path
+) -> None:
     # Given
     hangs = """
         import time
@@ -256,9 +277,13 @@ def test_a_test_that_hangs_is_an_error_with_its_stack(busy_fleet: Fleet, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("death", "cause"), [("os._exit(1)", "exit 1"), ("ctypes.string_at(0)", "signal 11")], ids=["exit", "segfault"]
+    ("death", "cause"),
+    [("os._exit(1)", "exit 1"), ("ctypes.string_at(0)", "signal 11")],
+    ids=["exit", "segfault"],
 )
-def test_a_test_that_kills_its_process_costs_exactly_one_error(busy_fleet: Fleet, place: Path, death: str, cause: str) -> None:
+def test_a_test_that_kills_its_process_costs_exactly_one_error(
+    busy_fleet: Fleet, place: Path, death: str, cause: str
+) -> None:
     # Given
     dies = f"""
         import ctypes, os
@@ -309,11 +334,19 @@ def test_two_local_runs_at_once_do_not_meet(fleet: Fleet, tmp_path: Path, place:
     assert fleet.processes() == []
 
 
-def test_a_local_worker_that_cannot_start_is_noticed_at_once(fleet: Fleet, tmp_path: Path, place: Path) -> None:
+def test_a_local_worker_that_cannot_start_is_noticed_at_once(
+    fleet: Fleet, tmp_path: Path, place: Path
+) -> None:
     # Given
     other: Worker = fleet.worker("build-a")
     # When
-    finished = fleet.run(make_project(place), "--local", "1", DCT_WORK_DIR=str(other.folder), **local_environment(tmp_path))
+    finished = fleet.run(
+        make_project(place),
+        "--local",
+        "1",
+        DCT_WORK_DIR=str(other.folder),
+        **local_environment(tmp_path),
+    )
     # Then
     assert finished.code == 7, finished
     assert finished.seconds < 20, "not after --queue-timeout"
@@ -321,10 +354,19 @@ def test_a_local_worker_that_cannot_start_is_noticed_at_once(fleet: Fleet, tmp_p
     assert f"another worker uses {other.folder}" in finished.err, "its last words"
 
 
-def test_a_local_fleet_goes_when_its_dispatcher_is_killed(fleet: Fleet, tmp_path: Path, place: Path) -> None:
+def test_a_local_fleet_goes_when_its_dispatcher_is_killed(
+    fleet: Fleet, tmp_path: Path, place: Path
+) -> None:
     # Given
     project = make_project(place, sleeping(2, 1, 30))
-    running = fleet.start(project, "--local", "1", "--run-id", f"killed-{secrets.token_hex(3)}", **local_environment(tmp_path))
+    running = fleet.start(
+        project,
+        "--local",
+        "1",
+        "--run-id",
+        f"killed-{secrets.token_hex(3)}",
+        **local_environment(tmp_path),
+    )
     until(lambda: len(fleet.test_processes()) >= 2, what="loader and test process")
     # When
     running.process.kill()
@@ -336,19 +378,28 @@ def test_a_local_fleet_goes_when_its_dispatcher_is_killed(fleet: Fleet, tmp_path
 FALLBACK = ("--local-fallback", "1", "--fallback-after", "1")
 
 
-def test_without_any_worker_slots_of_the_dispatchers_machine_take_the_run(fleet: Fleet, place: Path) -> None:
+def test_without_any_worker_slots_of_the_dispatchers_machine_take_the_run(
+    fleet: Fleet, place: Path
+) -> None:
     # When
     finished = fleet.run(make_project(place), *FALLBACK)
     # Then
     assert finished.code == 0, str(finished)
-    assert "no worker was there for 1 s (--fallback-after); one slot of this machine takes the run" in finished.err
+    assert (
+        "no worker was there for 1 s (--fallback-after); one slot of this machine takes the run"
+        in finished.err
+    )
     assert {test["worker"].partition("-")[0] for test in finished.json["tests"]} == {"fallback"}
     fleet.assert_tidy()
 
 
-def test_when_the_last_worker_leaves_slots_of_the_dispatchers_machine_take_the_rest(fleet: Fleet, place: Path) -> None:
+def test_when_the_last_worker_leaves_slots_of_the_dispatchers_machine_take_the_rest(
+    fleet: Fleet, place: Path
+) -> None:
     # Given
-    cases = "".join(f"class Case{n}(SimpleTestCase):\n    def test(self): time.sleep(0.3)\n" for n in range(12))
+    cases = "".join(
+        f"class Case{n}(SimpleTestCase):\n    def test(self): time.sleep(0.3)\n" for n in range(12)
+    )
     project = make_project(place, "import time\nfrom django.test import SimpleTestCase\n" + cases)
     worker = fleet.worker()
     running = fleet.start(project, *FALLBACK)
@@ -359,7 +410,10 @@ def test_when_the_last_worker_leaves_slots_of_the_dispatchers_machine_take_the_r
     # Then
     assert finished.code == 0, str(finished)
     assert len(finished.outcomes()) == 12
-    assert {test["worker"].partition("-")[0] for test in finished.json["tests"]} == {"build", "fallback"}
+    assert {test["worker"].partition("-")[0] for test in finished.json["tests"]} == {
+        "build",
+        "fallback",
+    }
 
 
 def test_a_fallback_of_a_run_that_is_local_anyway_is_refused(fleet: Fleet, place: Path) -> None:

@@ -20,12 +20,19 @@ from tests.support.fleet import Fleet, until
 from tests.support.mariadb import EmbeddedMariaDB
 from tests.support.projects import make_project, postgres_settings
 
-COMMANDS = {"doctor": ["doctor", "--local", "1"], "gc": ["gc", "--dry-run"], "measure": ["doctor", "--local", "1", "--measure"]}
+COMMANDS = {
+    "doctor": ["doctor", "--local", "1"],
+    "gc": ["gc", "--dry-run"],
+    "measure": ["doctor", "--local", "1", "--measure"],
+}
 
 
 def dct(project: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    own = {"XDG_CACHE_HOME": str(project.parent / "cache"), "XDG_STATE_HOME": str(project.parent / "state")}
+    own = {
+        "XDG_CACHE_HOME": str(project.parent / "cache"),
+        "XDG_STATE_HOME": str(project.parent / "state"),
+    }
     return subprocess.run(
         [sys.executable, "-m", "dct_celery.cli", *words], cwd=project, env={**kept, **own, **environment},
         capture_output=True, text=True, timeout=120, check=False,
@@ -37,7 +44,12 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Embedde
     """A server that writes down every connection and statement, and its log."""
     folder = tmp_path_factory.mktemp("logging")
     with started(lambda: EmbeddedPostgres.start(folder, environ=SERVER_ENVIRONMENT)) as server:
-        place = {"host": server.host, "port": server.port, "user": server.user, "password": server.password}
+        place = {
+            "host": server.host,
+            "port": server.port,
+            "user": server.user,
+            "password": server.password,
+        }
         with psycopg.connect(**place, dbname="postgres", autocommit=True) as connection:
             for setting in ("log_connections = on", "log_statement = 'all'"):
                 connection.execute(f"ALTER SYSTEM SET {setting}")
@@ -63,7 +75,11 @@ def heard(log: Path) -> Iterator[Callable[[], str]]:
     ("settings", "flags", "reason"),
     [
         ("", ["--deny-db-host", "127.0.0.1"], "--deny-db-host"),
-        ('DATABASES["default"]["HOST"] = "127.1"', ["--deny-db-host", "localhost"], "--deny-db-host"),
+        (
+            'DATABASES["default"]["HOST"] = "127.1"',
+            ["--deny-db-host", "localhost"],
+            "--deny-db-host",
+        ),
         ("", ["--deny-database", "shel*"], "--deny-database"),
         ('DATABASES["default"]["NAME"] = "shelf_production"', [], "looks like production"),
         ('DATABASES["default"]["OPTIONS"] = {"dbname": "shelf"}', [], "OPTIONS['dbname']"),
@@ -71,11 +87,18 @@ def heard(log: Path) -> Iterator[Callable[[], str]]:
     ids=["host", "host by another name", "database", "name", "pinned"],
 )
 def test_a_command_sends_nothing_to_a_server_that_is_refused(
-    postgres: tuple[EmbeddedPostgres, Path], tmp_path: Path, words: list[str], settings: str, flags: list[str], reason: str
+    postgres: tuple[EmbeddedPostgres, Path],
+    tmp_path: Path,
+    words: list[str],
+    settings: str,
+    flags: list[str],
+    reason: str,
 ) -> None:
     # Given
     server, log = postgres
-    project = make_project(tmp_path / "project", settings=f"{postgres_settings(server)}{settings}\n")
+    project = make_project(
+        tmp_path / "project", settings=f"{postgres_settings(server)}{settings}\n"
+    )
     # When
     with heard(log) as said:
         refused = dct(project, *words, *flags)
@@ -105,7 +128,9 @@ def test_hosts_are_found_wherever_the_client_library_reads_them(
         assert said() == ""
 
 
-def test_the_log_would_have_shown_it(postgres: tuple[EmbeddedPostgres, Path], tmp_path: Path) -> None:
+def test_the_log_would_have_shown_it(
+    postgres: tuple[EmbeddedPostgres, Path], tmp_path: Path
+) -> None:
     # Given
     server, log = postgres
     project = make_project(tmp_path / "project", settings=postgres_settings(server))
@@ -122,12 +147,21 @@ def test_mysql_hears_nothing_either(mariadb_server: EmbeddedMariaDB, tmp_path: P
     # Given: a host that only the options file names
     server = mariadb_server
     options = tmp_path / "my.cnf"
-    options.write_text(f"[client]\nhost = {server.host}\nport={server.port}\npassword = '{server.password}'\n")
+    options.write_text(
+        f"[client]\nhost = {server.host}\nport={server.port}\npassword = '{server.password}'\n"
+    )
     database = {"ENGINE": "django.db.backends.mysql", "NAME": "shelf", "USER": server.user}
     database["OPTIONS"] = {"read_default_file": str(options)}  # type: ignore[assignment]
-    project = make_project(tmp_path / "project", settings=f"DATABASES = {{'default': {database!r}}}\n")
+    project = make_project(
+        tmp_path / "project", settings=f"DATABASES = {{'default': {database!r}}}\n"
+    )
     count = f"SELECT COUNT(*) FROM mysql.general_log WHERE user_host LIKE '{server.user}%'"
-    place = {"host": server.host, "port": server.port, "user": server.admin, "password": server.password}
+    place = {
+        "host": server.host,
+        "port": server.port,
+        "user": server.admin,
+        "password": server.password,
+    }
     with contextlib.closing(MySQLdb.connect(**place)) as connection, connection.cursor() as cursor:
         cursor.execute("SET GLOBAL log_output = 'TABLE', GLOBAL general_log = ON")
         try:
@@ -159,8 +193,13 @@ def test_a_worker_keeps_away_from_a_server_that_was_denied_since(
     worker.wait()
     with heard(log) as said:
         # When
-        again = fleet.worker("build-b", DCT_WORK_DIR=str(worker.folder), DCT_DENY_DB_HOST="localhost")
-        until(lambda: "is denied by --deny-db-host" in again.log.read_text(), what="the collector's look")
+        again = fleet.worker(
+            "build-b", DCT_WORK_DIR=str(worker.folder), DCT_DENY_DB_HOST="localhost"
+        )
+        until(
+            lambda: "is denied by --deny-db-host" in again.log.read_text(),
+            what="the collector's look",
+        )
         refused = fleet.run(project)
     # Then
     assert "is denied by --deny-db-host localhost" in refused.out + refused.err
@@ -212,7 +251,12 @@ _LATE = """
 def needed(postgres_server: EmbeddedPostgres) -> Iterator[Callable[[], int]]:
     """The configured database of `postgres_settings` with three rows; the number of those that are left."""
     server = postgres_server
-    place = {"host": server.host, "port": server.port, "user": server.user, "password": server.password}
+    place = {
+        "host": server.host,
+        "port": server.port,
+        "user": server.user,
+        "password": server.password,
+    }
 
     def ask(database: str, statement: str) -> Any:
         with psycopg.connect(**place, dbname=database, autocommit=True) as connection:
@@ -230,9 +274,13 @@ def test_a_pool_that_was_opened_before_the_tests_leads_none_of_them_to_the_confi
     fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres, needed: Callable[[], int]
 ) -> None:
     # Given
-    more = 'DATABASES["default"]["OPTIONS"] = {"pool": True}\nINSTALLED_APPS = ["shelf.apps.Shelf"]\n'
+    more = (
+        'DATABASES["default"]["OPTIONS"] = {"pool": True}\nINSTALLED_APPS = ["shelf.apps.Shelf"]\n'
+    )
     settings = postgres_settings(postgres_server) + more
-    project = make_project(tmp_path / "project", _TESTS, settings=settings, files={"shelf/apps.py": _POOLED})
+    project = make_project(
+        tmp_path / "project", _TESTS, settings=settings, files={"shelf/apps.py": _POOLED}
+    )
     fleet.worker()
     fleet.worker("build-b")
     # When
@@ -248,13 +296,18 @@ def test_a_runner_that_sets_the_name_late_is_told_so_and_runs_no_test(
 ) -> None:
     # Given
     settings = postgres_settings(postgres_server) + 'TEST_RUNNER = "runner.Runner"\n'
-    project = make_project(tmp_path / "project", _TESTS, settings=settings, files={"runner.py": _LATE})
+    project = make_project(
+        tmp_path / "project", _TESTS, settings=settings, files={"runner.py": _LATE}
+    )
     fleet.worker()
     # When
     finished = fleet.run(project)
     # Then
     assert finished.code == 4, str(finished)
     assert "build-a@" in finished.err
-    assert "refuses the run: database 'default': its NAME is 'shelf' after Runner.setup_databases" in finished.err
+    assert (
+        "refuses the run: database 'default': its NAME is 'shelf' after Runner.setup_databases"
+        in finished.err
+    )
     assert set(finished.outcomes().values()) == {"not_run"}
     assert needed() == 3

@@ -45,7 +45,9 @@ _BACK = 10.0
 
 
 @pytest.mark.parametrize("how", _ENDLESS)
-def test_a_test_that_hangs_in_any_way_is_an_error_with_its_stack(busy_fleet: Fleet, place: Path, how: str) -> None:
+def test_a_test_that_hangs_in_any_way_is_an_error_with_its_stack(
+    busy_fleet: Fleet, place: Path, how: str
+) -> None:
     # Given
     project = make_project(place, _HEAD + f"""
     class Hangs(TestCase):
@@ -57,7 +59,8 @@ def test_a_test_that_hangs_in_any_way_is_an_error_with_its_stack(busy_fleet: Fle
     finished = busy_fleet.run(project, "--test-timeout", "1")
     # Then
     assert finished.outcomes() == {
-        f"test_it.Hangs.test_{x}": y for x, y in zip("abc", ("passed", "error", "passed"), strict=True)
+        f"test_it.Hangs.test_{x}": y
+        for x, y in zip("abc", ("passed", "error", "passed"), strict=True)
     }
     assert finished.code == 1
     (hung,) = (test for test in finished.json["tests"] if test["outcome"] == "error")
@@ -69,8 +72,12 @@ def test_a_test_that_hangs_in_any_way_is_an_error_with_its_stack(busy_fleet: Fle
     busy_fleet.assert_tidy()
 
 
-@pytest.mark.parametrize(("scope", "where"), [("Class", "(test_it.Hangs)"), ("Module", "(test_it)")])
-def test_a_set_up_that_hangs_is_the_error_that_covers_its_tests(busy_fleet: Fleet, place: Path, scope: str, where: str) -> None:
+@pytest.mark.parametrize(
+    ("scope", "where"), [("Class", "(test_it.Hangs)"), ("Module", "(test_it)")]
+)
+def test_a_set_up_that_hangs_is_the_error_that_covers_its_tests(
+    busy_fleet: Fleet, place: Path, scope: str, where: str
+) -> None:
     # Given
     fixture = "@classmethod\n        def setUpClass(cls): " if scope == "Class" else ""
     module = "def setUpModule(): spins()" if scope == "Module" else ""
@@ -99,7 +106,9 @@ def test_a_set_up_that_hangs_is_the_error_that_covers_its_tests(busy_fleet: Flee
     busy_fleet.assert_tidy()
 
 
-def test_a_tear_down_that_hangs_is_an_error_and_its_tests_keep_their_verdicts(busy_fleet: Fleet, place: Path) -> None:
+def test_a_tear_down_that_hangs_is_an_error_and_its_tests_keep_their_verdicts(
+    busy_fleet: Fleet, place: Path
+) -> None:
     # Given
     project = make_project(place, _HEAD + """
     class A(SimpleTestCase):
@@ -133,7 +142,9 @@ def test_an_import_that_hangs_ends_the_run_with_its_stack(busy_fleet: Fleet, pla
     busy_fleet.assert_tidy()
 
 
-def test_an_import_that_hangs_on_a_worker_makes_it_refuse_with_its_stack(busy_fleet: Fleet, place: Path) -> None:
+def test_an_import_that_hangs_on_a_worker_makes_it_refuse_with_its_stack(
+    busy_fleet: Fleet, place: Path
+) -> None:
     # Given
     first = place.parent / "imported"
     project = make_project(place, _HEAD + f"""

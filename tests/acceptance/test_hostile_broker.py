@@ -25,7 +25,11 @@ GOOD = {
     "content-type": "application/json",
     "content-encoding": "utf-8",
     "headers": {"task": TASK, "id": "a-1"},
-    "properties": {"delivery_tag": "t", "body_encoding": "base64", "delivery_info": {"exchange": "", "routing_key": "x"}},
+    "properties": {
+        "delivery_tag": "t",
+        "body_encoding": "base64",
+        "delivery_info": {"exchange": "", "routing_key": "x"},
+    },
 }
 
 
@@ -78,7 +82,11 @@ def put_all(fleet: Fleet, queue: str) -> None:
     with raw_rabbit(fleet.broker) as connection:
         channel: Any = connection.channel()
         messages = [amqp.Message(entry) for entry in ENTRIES]
-        good = {"content_type": "application/json", "content_encoding": "utf-8", "application_headers": {"task": TASK, "id": "a"}}
+        good = {
+            "content_type": "application/json",
+            "content_encoding": "utf-8",
+            "application_headers": {"task": TASK, "id": "a"},
+        }
         messages += [
             amqp.Message(entry, **{**good, **change})
             for entry in (b"", b"[]", b"null", b"\xff", b"[" * 50_000, body_of("unsigned"))
@@ -99,7 +107,10 @@ def put_all(fleet: Fleet, queue: str) -> None:
         publish_raw(channel, b"\xff\xfe", b"\x00\x00", exchange=b"amq.fanout")
     for properties in BROKEN:
         # RabbitMQ closes connections that send it some of these, but not all.
-        with contextlib.suppress(amqp.exceptions.ConnectionError, OSError), raw_rabbit(fleet.broker) as connection:
+        with (
+            contextlib.suppress(amqp.exceptions.ConnectionError, OSError),
+            raw_rabbit(fleet.broker) as connection,
+        ):
             publish_raw(connection.channel(), queue.encode(), properties)
             connection.drain_events(timeout=0.3)
 
@@ -122,7 +133,10 @@ def publish_raw(channel: Any, key: bytes, properties: bytes, *, exchange: bytes 
     header = struct.pack(">HHQ", 60, 0, 1) + properties
     frames = [(1, method), (2, header), (3, b"x")]
     channel.connection.transport.write(
-        b"".join(struct.pack(">BHI", kind, channel.channel_id, len(data)) + data + b"\xce" for kind, data in frames)
+        b"".join(
+            struct.pack(">BHI", kind, channel.channel_id, len(data)) + data + b"\xce"
+            for kind, data in frames
+        )
     )
 
 
@@ -141,7 +155,9 @@ def wait_until_taken(fleet: Fleet, queue: str) -> None:
     until(empty, 30, what="an empty queue")
 
 
-def test_no_message_ends_a_worker_or_a_run_and_each_kind_is_named_once(hostile: Fleet, place: Path) -> None:
+def test_no_message_ends_a_worker_or_a_run_and_each_kind_is_named_once(
+    hostile: Fleet, place: Path
+) -> None:
     # Given
     worker = hostile.worker(slots=2)
     pool = f"dct.pool.{hostile.name}"
@@ -160,7 +176,11 @@ def test_no_message_ends_a_worker_or_a_run_and_each_kind_is_named_once(hostile: 
     assert "Unrecoverable" not in text
     assert "onnection to broker lost" not in text
     assert "Traceback" not in text
-    named = [line.partition("passed over")[2] for line in log_lines(worker, f"{pool}' is passed over") if "so far" not in line]
+    named = [
+        line.partition("passed over")[2]
+        for line in log_lines(worker, f"{pool}' is passed over")
+        if "so far" not in line
+    ]
     assert len(named) == len(set(named)) >= 6
     assert max(map(len, text.splitlines())) < 2000, "no body in the log"
 
@@ -177,7 +197,9 @@ def test_no_message_ends_a_worker_or_a_run_and_each_kind_is_named_once(hostile: 
         ("revoke", {"task_id": "a-1", "terminate": True}),
     ],
 )
-def test_nobody_commands_a_worker_by_the_broker(busy_fleet: Fleet, name: str, arguments: dict[str, Any]) -> None:
+def test_nobody_commands_a_worker_by_the_broker(
+    busy_fleet: Fleet, name: str, arguments: dict[str, Any]
+) -> None:
     (worker,) = busy_fleet.workers
     app = Celery(broker=busy_fleet.store, broker_transport_options={"global_keyprefix": "dct:"})
     # Then
@@ -191,7 +213,9 @@ def test_nobody_commands_a_worker_by_the_broker(busy_fleet: Fleet, name: str, ar
     app.close()
 
 
-def test_a_queue_that_is_no_list_costs_no_worker_and_no_other_queue(fleet: Fleet, place: Path) -> None:
+def test_a_queue_that_is_no_list_costs_no_worker_and_no_other_queue(
+    fleet: Fleet, place: Path
+) -> None:
     # Given
     worker = fleet.worker()
     key = f"dct:dct.pool.{fleet.name}"

@@ -61,7 +61,9 @@ def gone(pid: int) -> bool:
         return True
 
 
-def test_what_a_test_leaves_is_ended_and_told_and_costs_no_verdict(fleet: Fleet, tmp_path: Path) -> None:
+def test_what_a_test_leaves_is_ended_and_told_and_costs_no_verdict(
+    fleet: Fleet, tmp_path: Path
+) -> None:
     # Given
     notes = tmp_path / "notes"
     project = make_project(tmp_path / "project", _TESTS, settings="DATABASES = {}")
@@ -83,7 +85,9 @@ def test_what_a_test_leaves_is_ended_and_told_and_costs_no_verdict(fleet: Fleet,
     assert text.count("state leak: environ by test_it.A") == 1
 
 
-def test_what_a_killed_worker_leaves_is_ended_by_its_next_life(fleet: Fleet, tmp_path: Path) -> None:
+def test_what_a_killed_worker_leaves_is_ended_by_its_next_life(
+    fleet: Fleet, tmp_path: Path
+) -> None:
     # Given a worker that dies with its loader in the middle of a test, so that nobody can end what the test has left
     notes = tmp_path / "notes"
     project = make_project(tmp_path / "project", _LONG, settings="DATABASES = {}")

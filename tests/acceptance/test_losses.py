@@ -45,12 +45,17 @@ class Scene:
             self.fleet.worker(name, DCT_LEASE_SECONDS="4")
 
     def start(self, *flags: str, **environment: str) -> Running:
-        running = self.fleet.start(self.project, "--env", "LOG_OF_TESTS", *flags, LOG_OF_TESTS=str(self.log), **environment)
+        running = self.fleet.start(
+            self.project, "--env", "LOG_OF_TESTS", *flags, LOG_OF_TESTS=str(self.log), **environment
+        )
         self.until_ran(8)
         return running
 
     def until_ran(self, count: int) -> None:
-        until(lambda: self.log.exists() and len(self.log.read_text().splitlines()) >= count, what=f"{count} tests")
+        until(
+            lambda: self.log.exists() and len(self.log.read_text().splitlines()) >= count,
+            what=f"{count} tests",
+        )
 
     def owner(self, running: Running) -> Any:
         return self.fleet.client.hget(f"dct:{{{running.run}}}:run", "owner")
@@ -62,7 +67,9 @@ class Scene:
 
     def finish(self, running: Running) -> Finished:
         finished = running.finish()
-        assert finished.code == 0, f"{finished}\n" + "\n".join(worker.log.read_text()[-3000:] for worker in self.fleet.workers)
+        assert finished.code == 0, f"{finished}\n" + "\n".join(
+            worker.log.read_text()[-3000:] for worker in self.fleet.workers
+        )
         assert len(finished.outcomes()) == 60
         assert set(finished.outcomes().values()) == {"passed"}
         return finished
@@ -97,7 +104,9 @@ def fail_over_to_a_replica_that_lags(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("fault", [flush, restart, fail_over_to_a_replica_that_lags])
-def test_a_store_that_loses_the_run_costs_no_verdict_and_next_to_no_work(scene: Scene, fault: Callable[[Scene], None]) -> None:
+def test_a_store_that_loses_the_run_costs_no_verdict_and_next_to_no_work(
+    scene: Scene, fault: Callable[[Scene], None]
+) -> None:
     # Given
     running = scene.start()
     # When
@@ -140,12 +149,16 @@ def test_a_dispatcher_dies_and_the_store_forgets(scene: Scene) -> None:
     attached = scene.fleet.attach(running.run, LOG_OF_TESTS=str(scene.log))
     # Then: values of variables stood in the store alone
     assert without_values.code == 4
-    assert without_values.error.endswith("set these as they were when it began, and attach again: LOG_OF_TESTS")
+    assert without_values.error.endswith(
+        "set these as they were when it began, and attach again: LOG_OF_TESTS"
+    )
     scene.finish(attached)
     assert scene.ran_twice() <= 4
 
 
-def test_another_machine_takes_a_run_over_from_the_store_alone(scene: Scene, tmp_path: Path) -> None:
+def test_another_machine_takes_a_run_over_from_the_store_alone(
+    scene: Scene, tmp_path: Path
+) -> None:
     # Given a dispatcher that sleeps for longer than its lease
     running = scene.start()
     os.kill(running.process.pid, signal.SIGSTOP)
@@ -157,7 +170,9 @@ def test_another_machine_takes_a_run_over_from_the_store_alone(scene: Scene, tmp
     # Then the first one leaves it alone when it wakes up
     woken = running.finish()
     assert woken.code == 7
-    assert woken.error.endswith("was adopted by another dispatcher (dct attach); this one leaves it alone")
+    assert woken.error.endswith(
+        "was adopted by another dispatcher (dct attach); this one leaves it alone"
+    )
     finished = scene.finish(attached)
     assert "was alive a moment ago; waiting" in finished.out
     assert scene.ran_twice() == 0
@@ -168,4 +183,7 @@ def test_a_run_that_nobody_knows_cannot_be_attached_to(scene: Scene) -> None:
     refused = scene.fleet.attach("nobody-knows").finish()
     # Then
     assert refused.code == 4
-    assert "run nobody-knows is not known, neither to the store nor to this machine's journals" in refused.error
+    assert (
+        "run nobody-knows is not known, neither to the store nor to this machine's journals"
+        in refused.error
+    )

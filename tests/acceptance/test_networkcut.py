@@ -25,9 +25,15 @@ from tests.support.rabbitmq import EmbeddedRabbitMQ
 
 @pytest.fixture
 def hosts() -> Iterator[Network]:
-    missing = [name for name in ("ip", "iptables") if not shutil.which(name, path="/usr/sbin:/sbin:" + os.environ["PATH"])]
+    missing = [
+        name
+        for name in ("ip", "iptables")
+        if not shutil.which(name, path="/usr/sbin:/sbin:" + os.environ["PATH"])
+    ]
     if os.geteuid() != 0 or missing:
-        pytest.skip(f"cutting a network needs root{', and ' + ' and '.join(missing) if missing else ''}")
+        pytest.skip(
+            f"cutting a network needs root{', and ' + ' and '.join(missing) if missing else ''}"
+        )
     with ExitStack() as stack:
         try:
             found = stack.enter_context(network(["dct-cut"]))
@@ -40,7 +46,16 @@ def cut(host: Host, seconds: float) -> None:
     """Nothing goes in or out, and nobody is told."""
     for action in ("-A", "-D"):
         for chain in ("INPUT", "OUTPUT"):
-            rule = ["iptables", "-w", action, chain, "-o" if chain == "OUTPUT" else "-i", "eth0", "-j", "DROP"]
+            rule = [
+                "iptables",
+                "-w",
+                action,
+                chain,
+                "-o" if chain == "OUTPUT" else "-i",
+                "eth0",
+                "-j",
+                "DROP",
+            ]
             subprocess.run(["ip", "netns", "exec", host.namespace, *rule], check=True)
         if action == "-A":
             time.sleep(seconds)
@@ -86,15 +101,25 @@ def live_again(runs: list[Watched], host: Host, seconds: float) -> None:
     assert max(took.values()) < 10, took
 
 
-def test_a_worker_takes_work_again_soon_after_a_cut_and_no_test_runs_twice(hosts: Network, tmp_path: Path) -> None:
+def test_a_worker_takes_work_again_soon_after_a_cut_and_no_test_runs_twice(
+    hosts: Network, tmp_path: Path
+) -> None:
     # Given the same run on either broker, both workers on one host
     (host,) = hosts.hosts
     with ExitStack() as stack:
         store = stack.enter_context(
-            started(lambda: EmbeddedValkey.start(tmp_path / "store", bind=hosts.address, environ=SERVER_ENVIRONMENT))
+            started(
+                lambda: EmbeddedValkey.start(
+                    tmp_path / "store", bind=hosts.address, environ=SERVER_ENVIRONMENT
+                )
+            )
         )
         rabbit = stack.enter_context(
-            started(lambda: EmbeddedRabbitMQ.start(tmp_path / "rabbit", bind=hosts.address, environ=SERVER_ENVIRONMENT))
+            started(
+                lambda: EmbeddedRabbitMQ.start(
+                    tmp_path / "rabbit", bind=hosts.address, environ=SERVER_ENVIRONMENT
+                )
+            )
         )
         runs = []
         for name, broker in (("redis", ""), ("rabbitmq", rabbit.url)):

@@ -20,19 +20,26 @@ from tests.support.rabbitmq import EmbeddedRabbitMQ
 
 
 @pytest.fixture
-def rabbit_fleet(tmp_path: Path, fleet_store: str, rabbitmq_server: EmbeddedRabbitMQ) -> Iterator[Fleet]:
+def rabbit_fleet(
+    tmp_path: Path, fleet_store: str, rabbitmq_server: EmbeddedRabbitMQ
+) -> Iterator[Fleet]:
     with Fleet(tmp_path / "fleet", fleet_store, broker=rabbitmq_server.url) as fleet:
         yield fleet
 
 
 def queue_is_there(fleet: Fleet, running: Running) -> bool:
-    with Connection(fleet.broker, connect_timeout=5) as connection, contextlib.suppress(*connection.channel_errors):
+    with (
+        Connection(fleet.broker, connect_timeout=5) as connection,
+        contextlib.suppress(*connection.channel_errors),
+    ):
         connection.default_channel.queue_declare(queue_name(running.run), passive=True)
         return True
     return False
 
 
-def test_a_run_and_a_cancelled_run_leave_no_queue_and_no_reconnect(rabbit_fleet: Fleet, place: Path) -> None:
+def test_a_run_and_a_cancelled_run_leave_no_queue_and_no_reconnect(
+    rabbit_fleet: Fleet, place: Path
+) -> None:
     # Given
     worker = rabbit_fleet.worker(slots=2)
     project = make_project(place, sleeping(6, 3, 0.1))
@@ -47,10 +54,14 @@ def test_a_run_and_a_cancelled_run_leave_no_queue_and_no_reconnect(rabbit_fleet:
     assert list(finished.outcomes().values()) == ["passed"] * 18
     assert not queue_is_there(rabbit_fleet, whole)
     # When
-    stopped = rabbit_fleet.start(make_project(place.with_name("long"), sleeping(8, 4, 0.5)), "--chunk-seconds", "1")
+    stopped = rabbit_fleet.start(
+        make_project(place.with_name("long"), sleeping(8, 4, 0.5)), "--chunk-seconds", "1"
+    )
     wait_for_records(rabbit_fleet, stopped)
     command = [sys.executable, "-m", "dct_celery.cli", "cancel", stopped.run]
-    subprocess.run(command, env=rabbit_fleet.environment({}), cwd=rabbit_fleet.folder, check=True, timeout=60)
+    subprocess.run(
+        command, env=rabbit_fleet.environment({}), cwd=rabbit_fleet.folder, check=True, timeout=60
+    )
     # Then
     finished = stopped.finish()
     assert finished.code == 2, finished
@@ -60,7 +71,9 @@ def test_a_run_and_a_cancelled_run_leave_no_queue_and_no_reconnect(rabbit_fleet:
     assert "onnection to broker lost" not in worker.log.read_text()
 
 
-def test_what_a_killed_worker_held_is_delivered_again_and_no_test_counts_twice(rabbit_fleet: Fleet, place: Path) -> None:
+def test_what_a_killed_worker_held_is_delivered_again_and_no_test_counts_twice(
+    rabbit_fleet: Fleet, place: Path
+) -> None:
     # Given
     doomed = rabbit_fleet.worker("build-a", slots=2, DCT_LEASE_SECONDS="3")
     running = rabbit_fleet.start(make_project(place, sleeping(8, 2, 0.3)), "--chunk-seconds", "0.6")
@@ -80,7 +93,9 @@ def test_a_restart_of_the_broker_mid_run_costs_no_verdict_and_no_second_attempt(
 ) -> None:
     # Given
     worker = rabbit_fleet.worker(slots=2)
-    running = rabbit_fleet.start(make_project(place, sleeping(10, 2, 0.4)), "--chunk-seconds", "0.8")
+    running = rabbit_fleet.start(
+        make_project(place, sleeping(10, 2, 0.4)), "--chunk-seconds", "0.8"
+    )
     wait_for_records(rabbit_fleet, running)
     # When
     rabbitmq_server.crash()
@@ -96,7 +111,9 @@ def test_a_restart_of_the_broker_mid_run_costs_no_verdict_and_no_second_attempt(
     until(lambda: not queue_is_there(rabbit_fleet, running), 75, what="the end of the queue")
 
 
-def test_the_queue_of_a_run_whose_dispatcher_is_dead_goes_with_the_run(rabbit_fleet: Fleet, place: Path) -> None:
+def test_the_queue_of_a_run_whose_dispatcher_is_dead_goes_with_the_run(
+    rabbit_fleet: Fleet, place: Path
+) -> None:
     # Given
     rabbit_fleet.worker()
     running = rabbit_fleet.start(make_project(place, sleeping(4, 2, 0.4)), "--chunk-seconds", "0.4")
@@ -106,4 +123,6 @@ def test_the_queue_of_a_run_whose_dispatcher_is_dead_goes_with_the_run(rabbit_fl
     ledger_of(rabbit_fleet, running).close()
     rabbit_fleet.registry.withdraw(running.run)
     # Then
-    print(f"gone after {until(lambda: not queue_is_there(rabbit_fleet, running), 20, what='end of the queue'):.1f} s")
+    print(
+        f"gone after {until(lambda: not queue_is_there(rabbit_fleet, running), 20, what='end of the queue'):.1f} s"
+    )

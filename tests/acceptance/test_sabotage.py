@@ -33,7 +33,9 @@ def claims(folder: str) -> dict[str, str]:
         for cls in ast.parse(path.read_text()).body:
             for method in cls.body if isinstance(cls, ast.ClassDef) else ():
                 if isinstance(method, ast.FunctionDef) and method.name.startswith("test"):
-                    found[f"{folder}.{path.stem}.{cls.name}.{method.name}"] = (ast.get_docstring(method) or "").partition("\n")[0]
+                    found[f"{folder}.{path.stem}.{cls.name}.{method.name}"] = (
+                        ast.get_docstring(method) or ""
+                    ).partition("\n")[0]
     return found
 
 
@@ -45,7 +47,14 @@ def fixture_claims() -> set[tuple[str, str]]:
         for node in (module, *(node for node in module.body if isinstance(node, ast.ClassDef))):
             phase = ast.get_docstring(node) or ""
             if re.fullmatch("(setUp|tearDown)(Class|Module)", phase):
-                found.add((phase, f"deeds.{path.stem}.{node.name}" if isinstance(node, ast.ClassDef) else f"deeds.{path.stem}"))
+                found.add(
+                    (
+                        phase,
+                        f"deeds.{path.stem}.{node.name}"
+                        if isinstance(node, ast.ClassDef)
+                        else f"deeds.{path.stem}",
+                    )
+                )
     return found
 
 
@@ -68,7 +77,10 @@ class Run:
         """The test ended as claimed; AssertionError that says how else."""
         outcome, _, words = claim.partition(": ")
         test = self.tests[test_id]
-        assert (test["outcome"], words in test["message"]) == (outcome, True), (test, str(self.finished)[-3000:])
+        assert (test["outcome"], words in test["message"]) == (outcome, True), (
+            test,
+            str(self.finished)[-3000:],
+        )
         return True
 
     def output(self, test_id: str) -> str:
@@ -82,14 +94,24 @@ class Run:
 
     @functools.cached_property
     def _outputs(self) -> dict[int, str]:
-        records = [record for event in self.events if event.kind == "records" for record in event.data]
-        return {record["index"]: record.get("output", "") for record in records if record["kind"] == "TestFinished"}
+        records = [
+            record for event in self.events if event.kind == "records" for record in event.data
+        ]
+        return {
+            record["index"]: record.get("output", "")
+            for record in records
+            if record["kind"] == "TestFinished"
+        }
 
     def measured(self) -> dict[str, tuple[float, float]]:
         """Test id -> (seconds on record, seconds that the test itself took from the C library)."""
         found = {}
         for test_id, test in self.tests.items():
-            if words := re.search(r"^measured ([\d.]+)$", self._outputs.get(list(self.tests).index(test_id), ""), re.MULTILINE):
+            if words := re.search(
+                r"^measured ([\d.]+)$",
+                self._outputs.get(list(self.tests).index(test_id), ""),
+                re.MULTILINE,
+            ):
                 found[test_id] = (test["seconds"], float(words[1]))
         return found
 
@@ -113,9 +135,21 @@ class Ground:
 
     def run(self, label: str, **environment: str) -> Run:
         junit = self.fleet.folder / f"{label}-{len(self.fleet.runs)}.xml"
-        words = ["--crash-budget", "50", "--chunk-seconds", "0.5", "--junit-xml", str(junit), "--env", "SABOTAGE_*", label]
+        words = [
+            "--crash-budget",
+            "50",
+            "--chunk-seconds",
+            "0.5",
+            "--junit-xml",
+            str(junit),
+            "--env",
+            "SABOTAGE_*",
+            label,
+        ]
         finished = self.fleet.run(PROJECT, *words, **environment)
-        journal = self.fleet.folder / "state" / "dct_celery" / "runs" / f"{self.fleet.runs[-1].run}.jsonl"
+        journal = (
+            self.fleet.folder / "state" / "dct_celery" / "runs" / f"{self.fleet.runs[-1].run}.jsonl"
+        )
         return Run(finished, junit, journal)
 
     def peak(self) -> int:
@@ -138,7 +172,9 @@ def deeds(field_of_two: Ground) -> Run:
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory: pytest.TempPathFactory, fleet_store: str) -> Iterator[Ground]:
-    with Ground(tmp_path_factory.mktemp("one") / "sabotage_fleet", fleet_store, 1, DCT_LEASE_SECONDS="1.5") as ground:
+    with Ground(
+        tmp_path_factory.mktemp("one") / "sabotage_fleet", fleet_store, 1, DCT_LEASE_SECONDS="1.5"
+    ) as ground:
         yield ground
 
 
@@ -179,18 +215,25 @@ def test_a_process_dies_of_its_own_test_alone(deeds: Run) -> None:
     # Given
     names = list(deeds.tests)
     # When
-    deaths = Counter(names[event.data["index"]] for event in deeds.events if event.kind == "released")
+    deaths = Counter(
+        names[event.data["index"]] for event in deeds.events if event.kind == "released"
+    )
     # Then twice of each that kills it, and of no other
     assert deaths == {deed: 2 for deed, claim in claims("deeds").items() if "process died" in claim}
 
 
 def test_sys_exit_at_import_is_the_error_of_its_module(deeds: Run) -> None:
-    assert deeds.meets("unittest.loader._FailedTest.deeds.test_exit_at_import", "error: ImportError")
+    assert deeds.meets(
+        "unittest.loader._FailedTest.deeds.test_exit_at_import", "error: ImportError"
+    )
 
 
 def test_every_fixture_that_exits_or_interrupts_is_an_event(deeds: Run) -> None:
     # Given / When
-    events = {(event["phase"], event["id"].partition(" (")[2].rstrip(")")) for event in deeds.finished.json["fixtures"]}
+    events = {
+        (event["phase"], event["id"].partition(" (")[2].rstrip(")"))
+        for event in deeds.finished.json["fixtures"]
+    }
     # Then
     assert events == fixture_claims()
     assert {event["outcome"] for event in deeds.finished.json["fixtures"]} == {"error"}
@@ -201,7 +244,10 @@ def test_what_such_a_fixture_kept_from_running_names_it(deeds: Run) -> None:
     kept = [test for test in deeds.tests.values() if test["outcome"] == "not_run"]
     # Then
     assert kept
-    assert all(test["covered_by"] in {event["id"] for event in deeds.finished.json["fixtures"]} for test in kept)
+    assert all(
+        test["covered_by"] in {event["id"] for event in deeds.finished.json["fixtures"]}
+        for test in kept
+    )
 
 
 # -- texts and output ------------------------------------------------------------------
@@ -221,7 +267,9 @@ def test_the_junit_file_of_all_this_is_read_by_lxml_and_expat(deeds: Run) -> Non
                                   "test_unterminated_on_stdout", "test_much_and_fails"])  # fmt: skip
 def test_much_output_is_cut_in_its_middle(deeds: Run, name: str) -> None:
     # Given / When
-    head, cut, tail = re.split(r"\n(\[… \d+ bytes cut …\])\n", deeds.output(f"deeds.test_output.Much.{name}"))
+    head, cut, tail = re.split(
+        r"\n(\[… \d+ bytes cut …\])\n", deeds.output(f"deeds.test_output.Much.{name}")
+    )
     # Then
     assert head.startswith("the first words")
     assert tail.endswith("the last words")

@@ -26,20 +26,31 @@ def test_a_variable_reaches_the_tests_and_no_output(busy_fleet: Fleet, place: Pa
     # Given
     project = make_project(place, TELLTALE)
     # When
-    finished = busy_fleet.run(project, "--env", "API_TOKEN", "--buffer", "--junit-xml", "junit.xml", API_TOKEN=TOKEN)
+    finished = busy_fleet.run(
+        project, "--env", "API_TOKEN", "--buffer", "--junit-xml", "junit.xml", API_TOKEN=TOKEN
+    )
     # Then
     assert finished.code == 1, finished
     (test,) = finished.json["tests"]
     assert test["message"] == "AssertionError: no access with **: redis://u:**@h"
-    written = [finished.out, finished.err, (project / "junit.xml").read_text(), json.dumps(finished.json)]
-    written += [path.read_text() for path in (busy_fleet.folder / "state").rglob("*") if path.is_file()]
+    written = [
+        finished.out,
+        finished.err,
+        (project / "junit.xml").read_text(),
+        json.dumps(finished.json),
+    ]
+    written += [
+        path.read_text() for path in (busy_fleet.folder / "state").rglob("*") if path.is_file()
+    ]
     written += [worker.log.read_text() for worker in busy_fleet.workers]
     assert len(written) > 5
     assert not [text for text in written if TOKEN in text or "redis://u:pw" in text]
     assert not [line for line in finished.out.splitlines() if line.lstrip().startswith("::")]
 
 
-def test_a_reader_of_stdout_that_goes_away_costs_neither_reports_nor_exit_code(busy_fleet: Fleet, place: Path) -> None:
+def test_a_reader_of_stdout_that_goes_away_costs_neither_reports_nor_exit_code(
+    busy_fleet: Fleet, place: Path
+) -> None:
     # Given
     project = make_project(place, TELLTALE)
     command = f"({sys.executable} -m dct_celery.cli run -v 2 --junit-xml junit.xml --json run.json; echo $? > code) | head -n 0"
@@ -60,7 +71,9 @@ def test_a_reader_of_stdout_that_goes_away_costs_neither_reports_nor_exit_code(b
     assert "KeyError" in (project / "junit.xml").read_text()
 
 
-def test_what_the_worker_says_of_a_project_that_it_cannot_load_has_no_secret(fleet: Fleet, place: Path) -> None:
+def test_what_the_worker_says_of_a_project_that_it_cannot_load_has_no_secret(
+    fleet: Fleet, place: Path
+) -> None:
     # Given settings that fail on the worker alone, with a password in the traceback
     settings = """
     if os.environ.get("ON_WORKER"):

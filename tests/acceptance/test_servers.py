@@ -60,7 +60,9 @@ def test_a_worker_that_no_retry_would_help_ends_with_one_line(
     # Given
     started = time.monotonic()
     # When
-    worker = fleet.worker(wait=False, **{"DCT_BROKER": fleet.store, variable: fleet.store.replace(*change)})
+    worker = fleet.worker(
+        wait=False, **{"DCT_BROKER": fleet.store, variable: fleet.store.replace(*change)}
+    )
     code, lines = ended(worker)
     # Then
     assert code == 4, lines
@@ -72,7 +74,9 @@ def test_a_worker_that_no_retry_would_help_ends_with_one_line(
 
 
 @pytest.mark.parametrize("flag", ["--store", "--broker"])
-def test_tls_asked_of_a_plain_port_ends_a_run_at_once_with_the_mend(fleet: Fleet, place: Path, flag: str) -> None:
+def test_tls_asked_of_a_plain_port_ends_a_run_at_once_with_the_mend(
+    fleet: Fleet, place: Path, flag: str
+) -> None:
     # When
     finished = fleet.run(make_project(place), flag, fleet.store.replace("redis://", "rediss://"))
     # Then
@@ -104,9 +108,14 @@ def lost(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.mark.parametrize("lost", ["closed", "dropping", "silent"], indirect=True)
 @pytest.mark.parametrize("variable", ["DCT_STORE", "DCT_BROKER"])
-def test_a_worker_that_waits_for_a_server_can_be_stopped(fleet: Fleet, variable: str, lost: str) -> None:
+def test_a_worker_that_waits_for_a_server_can_be_stopped(
+    fleet: Fleet, variable: str, lost: str
+) -> None:
     # Given
-    worker = fleet.worker(wait=False, **{variable: lost, "DCT_BROKER" if variable == "DCT_STORE" else "_": fleet.store})
+    worker = fleet.worker(
+        wait=False,
+        **{variable: lost, "DCT_BROKER" if variable == "DCT_STORE" else "_": fleet.store},
+    )
 
     def waiting() -> bool:
         assert worker.process.poll() is None, worker.log.read_text()
@@ -136,7 +145,9 @@ def other_broker(request: pytest.FixtureRequest, fleet_store: str) -> str:
 
 
 @pytest.mark.parametrize("other_broker", ["another database", "rabbitmq"], indirect=True)
-def test_workers_at_another_broker_end_a_run_within_seconds_and_are_named(fleet: Fleet, place: Path, other_broker: str) -> None:
+def test_workers_at_another_broker_end_a_run_within_seconds_and_are_named(
+    fleet: Fleet, place: Path, other_broker: str
+) -> None:
     # Given
     fleet.worker(DCT_BROKER=other_broker)
     until(lambda: fleet.registry.workers()[0].broker, 10, what="the worker's word about its broker")
@@ -157,7 +168,9 @@ def test_workers_at_another_broker_end_a_run_within_seconds_and_are_named(fleet:
     assert doctor.code == 4
 
 
-def test_a_worker_of_another_broker_is_left_out_where_there_are_others(fleet: Fleet, place: Path) -> None:
+def test_a_worker_of_another_broker_is_left_out_where_there_are_others(
+    fleet: Fleet, place: Path
+) -> None:
     # Given
     fleet.worker("build-a", DCT_BROKER=f"{fleet.store.rpartition('/')[0]}/7")
     fleet.worker("build-b")
@@ -167,11 +180,20 @@ def test_a_worker_of_another_broker_is_left_out_where_there_are_others(fleet: Fl
     assert finished.code == 0, finished
 
 
-def test_a_broker_that_lost_its_data_is_still_the_same_for_both_sides(tmp_path: Path, fleet_store: str, place: Path) -> None:
+def test_a_broker_that_lost_its_data_is_still_the_same_for_both_sides(
+    tmp_path: Path, fleet_store: str, place: Path
+) -> None:
     # Given
-    with RedisServer(tmp_path / "redis") as server, Fleet(tmp_path / "fleet", fleet_store, broker=server.url) as fleet:
+    with (
+        RedisServer(tmp_path / "redis") as server,
+        Fleet(tmp_path / "fleet", fleet_store, broker=server.url) as fleet,
+    ):
         fleet.worker()
-        until(lambda: fleet.registry.workers()[0].broker, 10, what="the worker's word about its broker")
+        until(
+            lambda: fleet.registry.workers()[0].broker,
+            10,
+            what="the worker's word about its broker",
+        )
         # When
         server.client().flushall()
         finished = fleet.run(make_project(place, sleeping(2, 1, 0.1)))
@@ -184,11 +206,15 @@ def test_a_broker_that_lost_its_data_is_still_the_same_for_both_sides(tmp_path: 
 
 def rights(name: str) -> list[str]:
     """The words of the line `ACL SETUSER name …` of the docs."""
-    (line,) = [line for line in LEAST.read_text().splitlines() if line.startswith(f"ACL SETUSER {name} ")]
+    (line,) = [
+        line for line in LEAST.read_text().splitlines() if line.startswith(f"ACL SETUSER {name} ")
+    ]
     return line.split()[3:]
 
 
-def test_a_user_with_the_least_rights_runs_a_suite_on_store_and_broker(tmp_path: Path, place: Path) -> None:
+def test_a_user_with_the_least_rights_runs_a_suite_on_store_and_broker(
+    tmp_path: Path, place: Path
+) -> None:
     # Given
     with RedisServer(tmp_path / "redis") as server:
         words = [">word" if word.startswith(">") else word for word in rights("dct")]
@@ -209,7 +235,13 @@ def test_a_user_with_the_least_rights_runs_a_suite_on_store_and_broker(tmp_path:
             assert "NOPERM" not in worker.log.read_text()
             # And: nothing of other people's can be read or emptied
             with redis.Redis.from_url(url) as ours:
-                for command in (("GET", "theirs"), ("FLUSHALL",), ("CONFIG", "GET", "*"), ("KEYS", "*"), ("PUBLISH", "x", "y")):
+                for command in (
+                    ("GET", "theirs"),
+                    ("FLUSHALL",),
+                    ("CONFIG", "GET", "*"),
+                    ("KEYS", "*"),
+                    ("PUBLISH", "x", "y"),
+                ):
                     with pytest.raises(redis.exceptions.NoPermissionError):
                         ours.execute_command(*command)
 
@@ -218,7 +250,11 @@ def test_a_user_of_rabbitmq_with_the_least_rights_runs_a_suite(
     tmp_path: Path, place: Path, fleet_store: str, rabbitmq_server: EmbeddedRabbitMQ
 ) -> None:
     # Given
-    (line,) = [line for line in LEAST.read_text().splitlines() if line.startswith("rabbitmqctl set_permissions ")]
+    (line,) = [
+        line
+        for line in LEAST.read_text().splitlines()
+        if line.startswith("rabbitmqctl set_permissions ")
+    ]
     rabbitmq_server.ctl("add_user", "least", "word")
     rabbitmq_server.ctl("set_permissions", "least", *shlex.split(line)[5:])
     broker = f"amqp://least:word@{rabbitmq_server.url.rpartition('@')[2]}"

@@ -30,7 +30,9 @@ def own_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValk
 
 
 @pytest.fixture(scope="module")
-def own_fleet(tmp_path_factory: pytest.TempPathFactory, own_store: EmbeddedValkey) -> Iterator[Fleet]:
+def own_fleet(
+    tmp_path_factory: pytest.TempPathFactory, own_store: EmbeddedValkey
+) -> Iterator[Fleet]:
     """Two slots on a store of their own."""
     with Fleet(tmp_path_factory.mktemp("fleet"), own_store.url) as fleet:
         fleet.worker(slots=2, DCT_LEASE_SECONDS=str(LEASE))
@@ -67,7 +69,10 @@ def drops_its_connections(store: EmbeddedValkey, client: redis.Redis) -> None:
 
 @pytest.mark.parametrize("trouble", [stands_still, answers_nobody, is_full, drops_its_connections])
 def test_a_store_in_trouble_costs_time_and_no_lease(
-    trouble: Callable[[EmbeddedValkey, redis.Redis], None], own_fleet: Fleet, own_store: EmbeddedValkey, place: Path
+    trouble: Callable[[EmbeddedValkey, redis.Redis], None],
+    own_fleet: Fleet,
+    own_store: EmbeddedValkey,
+    place: Path,
 ) -> None:
     # Given
     running = own_fleet.start(make_project(place, sleeping(20, 2, 0.25)), "--chunk-seconds", "0.6")

@@ -27,7 +27,10 @@ SELECTIONS: dict[str, tuple[list[str], list[str]]] = {
         ["--shuffle=42", "--exclude-tag=no_shuffle"],
         ["--shuffle", "42", "--exclude-tag", "no_shuffle"],
     ),
-    "buffered": (["--buffer", "--exclude-tag=no_buffer"], ["--buffer", "--exclude-tag", "no_buffer"]),
+    "buffered": (
+        ["--buffer", "--exclude-tag=no_buffer"],
+        ["--buffer", "--exclude-tag", "no_buffer"],
+    ),
     "some": (["-k", "Order", "-k", "test_1"], ["-k", "Order", "-k", "test_1"]),
     "a label that does not exist": (["outcomes", "nosuch"], ["outcomes", "nosuch"]),
     "another runner": (
@@ -47,7 +50,9 @@ class Torture:
     @functools.cache  # noqa: B019 - one object per test session
     def sequential(self, selection: str) -> dict[str, Any]:
         out = self._folder / f"{selection}.json"
-        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        inherited = {
+            name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ
+        }
         subprocess.run(
             [sys.executable, str(ORACLE), "--out", str(out), "--", *SELECTIONS[selection][0]],
             cwd=PROJECT,
@@ -61,30 +66,56 @@ class Torture:
 
 @pytest.fixture(scope="module")
 def on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Torture:
-    return Torture(tmp_path_factory.mktemp("sqlite"), {"TORTURE_DB": "sqlite", "TORTURE_FIXED_PORT": "18714"})
+    return Torture(
+        tmp_path_factory.mktemp("sqlite"), {"TORTURE_DB": "sqlite", "TORTURE_FIXED_PORT": "18714"}
+    )
 
 
 @pytest.fixture(scope="module")
-def on_postgres(tmp_path_factory: pytest.TempPathFactory, postgres_server: EmbeddedPostgres) -> Torture:
+def on_postgres(
+    tmp_path_factory: pytest.TempPathFactory, postgres_server: EmbeddedPostgres
+) -> Torture:
     server = postgres_server
-    place = {"HOST": server.host, "PORT": str(server.port), "USER": server.user, "PASSWORD": server.password}
+    place = {
+        "HOST": server.host,
+        "PORT": str(server.port),
+        "USER": server.user,
+        "PASSWORD": server.password,
+    }
     environment = {f"TORTURE_DB{name}": value for name, value in place.items()}
-    return Torture(tmp_path_factory.mktemp("pg"), {"TORTURE_DB": "pg", "TORTURE_FIXED_PORT": "18715", **environment})
+    return Torture(
+        tmp_path_factory.mktemp("pg"),
+        {"TORTURE_DB": "pg", "TORTURE_FIXED_PORT": "18715", **environment},
+    )
 
 
 @pytest.fixture(scope="module")
-def on_mariadb(tmp_path_factory: pytest.TempPathFactory, mariadb_server: EmbeddedMariaDB) -> Torture:
+def on_mariadb(
+    tmp_path_factory: pytest.TempPathFactory, mariadb_server: EmbeddedMariaDB
+) -> Torture:
     server = mariadb_server
-    place = {"HOST": server.host, "PORT": str(server.port), "USER": server.user, "PASSWORD": server.password}
+    place = {
+        "HOST": server.host,
+        "PORT": str(server.port),
+        "USER": server.user,
+        "PASSWORD": server.password,
+    }
     environment = {f"TORTURE_DB{name}": value for name, value in place.items()}
-    return Torture(tmp_path_factory.mktemp("mariadb"), {"TORTURE_DB": "mysql", "TORTURE_FIXED_PORT": "18716", **environment})
+    return Torture(
+        tmp_path_factory.mktemp("mariadb"),
+        {"TORTURE_DB": "mysql", "TORTURE_FIXED_PORT": "18716", **environment},
+    )
 
 
-def compare(torture: Torture, selection: str, tmp_path: Path, store: str, *, slots: int, workers: int) -> list[str]:
+def compare(
+    torture: Torture, selection: str, tmp_path: Path, store: str, *, slots: int, workers: int
+) -> list[str]:
     with Fleet(tmp_path / "fleet", store) as fleet:
         for number in range(workers):
             fleet.worker(f"build-{number}", slots=slots, **torture.environment)
-        finished = fleet.run(PROJECT, "--env", "TORTURE_*", *SELECTIONS[selection][1], **torture.environment)
+        finished = fleet.run(
+            PROJECT, "--env", "TORTURE_*", *SELECTIONS[selection][1], **torture.environment
+        )
         assert finished.json, finished
         fleet.assert_tidy()
     return differences(torture.sequential(selection), finished.json)

@@ -42,7 +42,9 @@ class Figures:
 
     where: Place
     tables: int
-    samples: dict[str, list[float]] = field(default_factory=lambda: {column: [] for column in COLUMNS})
+    samples: dict[str, list[float]] = field(
+        default_factory=lambda: {column: [] for column in COLUMNS}
+    )
 
     def add(self, column: str, seconds: float) -> None:
         self.samples[column].append(seconds * 1000)
@@ -69,7 +71,9 @@ class Figures:
 class Scene:
     """One server with one template of ours and an equal database for Django to clone."""
 
-    def __init__(self, where: Place, django: Django, folder: Path, tables: int, at_once: int) -> None:
+    def __init__(
+        self, where: Place, django: Django, folder: Path, tables: int, at_once: int
+    ) -> None:
         self._where, self._django, self._folder, self._tables = where, django, folder, tables
         self._server = self.connect()
         #: They live as long as slots do, so that each reads the template once.
@@ -113,13 +117,17 @@ class Scene:
     def _check_size(self, figures: Figures) -> None:
         found = self._django.ask("tables", name=self._source)[1]
         if found != figures.tables:
-            raise SystemExit(f"the project has {found} tables instead of {figures.tables}; say --tables {found}")
+            raise SystemExit(
+                f"the project has {found} tables instead of {figures.tables}; say --tables {found}"
+            )
 
     def _django_clone(self, turn: int) -> float:
         seconds, _ = self._django.ask("clone", source=self._source, suffix=str(turn))
         name = f"{self._source}_{turn}"
         if (found := self._django.ask("tables", name=name)[1]) != self._tables:
-            raise SystemExit(f"Django's clone on {self._where.label} has {found} tables instead of {self._tables}")
+            raise SystemExit(
+                f"Django's clone on {self._where.label} has {found} tables instead of {self._tables}"
+            )
         self._django.ask("drop", name=name)
         return seconds
 
@@ -140,10 +148,15 @@ class Scene:
             server.clone(self._template, name, mark)
             made.append(name)
 
-        threads = [threading.Thread(target=clone, args=pair) for pair in zip(self._crew, fresh, strict=True)]
+        threads = [
+            threading.Thread(target=clone, args=pair)
+            for pair in zip(self._crew, fresh, strict=True)
+        ]
         seconds = _timed(lambda: _together(threads))
         if len(made) != len(fresh):
-            raise SystemExit(f"{len(fresh) - len(made)} of {len(fresh)} clones at once failed, see above")
+            raise SystemExit(
+                f"{len(fresh) - len(made)} of {len(fresh)} clones at once failed, see above"
+            )
         for server, name in zip(self._crew, fresh, strict=True):
             self._compare(name)
             server.drop(name)
@@ -154,7 +167,11 @@ class Scene:
         self._server.clone(self._template, name, mark)
         self._django.ask("dirty", name=name, tables=DIRTY)
         healed: list[str] = []
-        took = {"heal": _timed(lambda: healed.append(self._server.heal(name, self._template, fresh, mark)))}
+        took = {
+            "heal": _timed(
+                lambda: healed.append(self._server.heal(name, self._template, fresh, mark))
+            )
+        }
         self._compare(healed[0])
         self._server.drop(healed[0])
         return took
@@ -177,8 +194,13 @@ def main() -> int:
     missed: list[str] = []
     heads = [f"{name:>9}" for name in COLUMNS]
     heads.insert(2, "  ratio")
-    print(f"ms, medians of {options.times}\n{'server':<11} {'medium':<6} tables " + " ".join(heads), flush=True)
-    with tempfile.TemporaryDirectory(prefix="dct-bench-", dir=options.folder, ignore_cleanup_errors=True) as base:
+    print(
+        f"ms, medians of {options.times}\n{'server':<11} {'medium':<6} tables " + " ".join(heads),
+        flush=True,
+    )
+    with tempfile.TemporaryDirectory(
+        prefix="dct-bench-", dir=options.folder, ignore_cleanup_errors=True
+    ) as base:
         Path(base).chmod(0o755)
         for number, make in enumerate(_places(options)):
             with make(Path(base) / f"server-{number}") as where:
@@ -190,7 +212,9 @@ def main() -> int:
     return int(bool(missed))
 
 
-def _places(options: argparse.Namespace) -> Iterator[Callable[[Path], contextlib.AbstractContextManager[Place]]]:
+def _places(
+    options: argparse.Namespace,
+) -> Iterator[Callable[[Path], contextlib.AbstractContextManager[Place]]]:
     for vendor in options.vendor or ("postgresql", "mariadb"):
         for medium in ("tmpfs", "disk") if options.disk else ("tmpfs",):
             yield lambda folder, vendor=vendor, medium=medium: place(vendor, medium, folder)  # type: ignore[misc]
@@ -221,15 +245,31 @@ def _together(threads: list[threading.Thread]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"{sys.executable} -m tests.benchmarks.clone", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=f"{sys.executable} -m tests.benchmarks.clone", description=__doc__
+    )
     parser.add_argument("--times", type=int, default=10, help="turns, after one to warm up")
-    parser.add_argument("--vendor", action="append", choices=("postgresql", "mariadb"), help="default: both")
+    parser.add_argument(
+        "--vendor", action="append", choices=("postgresql", "mariadb"), help="default: both"
+    )
     parser.add_argument("--tables", type=int, action="append", help="sizes; default: 210")
-    parser.add_argument("--at-once", type=int, default=8, metavar="N", help="clones made at the same time; 0: not measured")
-    parser.add_argument("--disk", action="store_true", help="also with stock settings and the data in --folder")
+    parser.add_argument(
+        "--at-once",
+        type=int,
+        default=8,
+        metavar="N",
+        help="clones made at the same time; 0: not measured",
+    )
+    parser.add_argument(
+        "--disk", action="store_true", help="also with stock settings and the data in --folder"
+    )
     parser.add_argument("--folder", help="where files go; default: the temporary folder")
-    parser.add_argument("--mysql", metavar="HOST:PORT:USER:PASSWORD", help="also on this server, which must run")
-    parser.add_argument("--mysql-programs", default="", metavar="FOLDER", help="its mysql and mysqldump")
+    parser.add_argument(
+        "--mysql", metavar="HOST:PORT:USER:PASSWORD", help="also on this server, which must run"
+    )
+    parser.add_argument(
+        "--mysql-programs", default="", metavar="FOLDER", help="its mysql and mysqldump"
+    )
     return parser
 
 

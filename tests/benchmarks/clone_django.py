@@ -24,13 +24,17 @@ def build(name: str, limit: int | None) -> None:
     from django.core.management import call_command
     from django.db import connection
 
-    suffix = connection.creation.sql_table_creation_suffix() + (f" CONNECTION LIMIT {limit}" if limit else "")
+    suffix = connection.creation.sql_table_creation_suffix() + (
+        f" CONNECTION LIMIT {limit}" if limit else ""
+    )
     with connection._nodb_cursor() as cursor:
         cursor.execute(f"CREATE DATABASE {connection.ops.quote_name(name)} {suffix}")
     _enter(name)
     call_command("migrate", run_syncdb=True, interactive=False, verbosity=0)
     for model in _models()[:SEEDED]:
-        model.objects.bulk_create([model(slug=f"seed-{number}", title="seed") for number in range(ROWS)])
+        model.objects.bulk_create(
+            [model(slug=f"seed-{number}", title="seed") for number in range(ROWS)]
+        )
     connection.close()
 
 
@@ -86,7 +90,13 @@ def _models() -> list[Any]:
 
 def main() -> None:
     django.setup()
-    steps: dict[str, Callable[..., Any]] = {"build": build, "clone": clone, "drop": drop, "dirty": dirty, "tables": tables}
+    steps: dict[str, Callable[..., Any]] = {
+        "build": build,
+        "clone": clone,
+        "drop": drop,
+        "dirty": dirty,
+        "tables": tables,
+    }
     for line in sys.stdin:
         words = json.loads(line)
         start = time.perf_counter()

@@ -62,7 +62,9 @@ def project(folder: Path, tables: int) -> Path:
     models = round(tables / 1.05)
     of_app = {app: [n for n in range(models) if n % APPS == app] for app in range(APPS)}
     folder.mkdir(parents=True)
-    (folder / "bench_settings.py").write_text(_SETTINGS.format(apps=", ".join(f'"app{app}"' for app in range(APPS))))
+    (folder / "bench_settings.py").write_text(
+        _SETTINGS.format(apps=", ".join(f'"app{app}"' for app in range(APPS)))
+    )
     for app, numbers in of_app.items():
         (folder / f"app{app}").mkdir()
         (folder / f"app{app}" / "__init__.py").touch()
@@ -73,11 +75,16 @@ def project(folder: Path, tables: int) -> Path:
 
 def _model(number: int, models: int, tables: int) -> str:
     """Keys point at earlier tables; the first tenth has one key, the others have two."""
-    targets = [_name(number * step % max(number, 1)) for step in ((7,) if number < models / 10 else (7, 13))]
+    targets = [
+        _name(number * step % max(number, 1))
+        for step in ((7,) if number < models / 10 else (7, 13))
+    ]
     keys = "".join(_KEY.format(n=n, target=target) for n, target in enumerate(targets))
     if number >= models - (tables - models):
         keys += _MANY.format(target=_name(number // 2))
-    return _MODEL.format(number=number, keys=keys, meta=_META.format(number=number) if number % 5 < 2 else "")
+    return _MODEL.format(
+        number=number, keys=keys, meta=_META.format(number=number) if number % 5 < 2 else ""
+    )
 
 
 def _name(number: int) -> str:
@@ -112,7 +119,11 @@ def _postgres(medium: str, folder: Path) -> Iterator[Place]:
 @contextlib.contextmanager
 def _mariadb(medium: str, folder: Path) -> Iterator[Place]:
     with embedded_mariadb.EmbeddedMariaDB.start(folder) as server:
-        yield Place("mariadb", medium, _spec("mysql", server.host, str(server.port), server.user, server.password))
+        yield Place(
+            "mariadb",
+            medium,
+            _spec("mysql", server.host, str(server.port), server.user, server.password),
+        )
 
 
 def given(text: str, programs: str) -> Place:
@@ -133,10 +144,18 @@ class Django:
 
     def __init__(self, folder: Path, where: Place) -> None:
         spec = where.spec
-        database: dict[str, object] = {"ENGINE": _ENGINES[spec.vendor], "NAME": spec.name, "USER": spec.user}
+        database: dict[str, object] = {
+            "ENGINE": _ENGINES[spec.vendor],
+            "NAME": spec.name,
+            "USER": spec.user,
+        }
         database |= {"HOST": spec.host, "PORT": spec.port, "PASSWORD": spec.password}
         database |= {"TEST": {"CHARSET": "utf8mb4"}} if spec.vendor == "mysql" else {}
-        own = {"DJANGO_SETTINGS_MODULE": "bench_settings", "PYTHONPATH": str(folder), "BENCH_DATABASE": json.dumps(database)}
+        own = {
+            "DJANGO_SETTINGS_MODULE": "bench_settings",
+            "PYTHONPATH": str(folder),
+            "BENCH_DATABASE": json.dumps(database),
+        }
         self._log = folder / "django.log"
         with self._log.open("w") as log:  # MySQL's mysqldump warns at every call
             self._process = subprocess.Popen(
@@ -176,22 +195,39 @@ def dump(where: Place, name: str) -> str:
         argv = ["pg_dump", *at, "-p", spec.port, "-U", spec.user, name]
     else:
         environment["MYSQL_PWD"] = spec.password
-        all_of_it = ["--routines", "--events", "--triggers", "--skip-comments", "--skip-dump-date", "--no-tablespaces"]
+        all_of_it = [
+            "--routines",
+            "--events",
+            "--triggers",
+            "--skip-comments",
+            "--skip-dump-date",
+            "--no-tablespaces",
+        ]
         argv = ["mysqldump", *at, "-P", spec.port, "-u", spec.user, *all_of_it, name]
         argv[-1:-1] = ["--set-gtid-purged=OFF"] if where.label == "mysql" else []
     program = shutil.which(argv[0], path=environment["PATH"])
     if program is None:
         raise SystemExit(f"{argv[0]} is not installed; the clones are compared by its dumps")
-    done = subprocess.run([program, *argv[1:]], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [program, *argv[1:]], env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode or not done.stdout.strip():
         raise SystemExit(f"{argv[0]} {name} failed: {done.stderr}")
     # pg_dump guards each dump with a random word.
-    lines = [line for line in done.stdout.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]
+    lines = [
+        line
+        for line in done.stdout.splitlines()
+        if not line.startswith(("\\restrict", "\\unrestrict"))
+    ]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _path(where: Place) -> dict[str, str]:
     kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("PG", "DJANGO_", "DCT_", "PYTHON", "MYSQL"))
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PG", "DJANGO_", "DCT_", "PYTHON", "MYSQL"))
     }
-    return kept | {"PATH": os.pathsep.join(filter(None, [where.programs, os.environ.get("PATH", os.defpath)]))}
+    return kept | {
+        "PATH": os.pathsep.join(filter(None, [where.programs, os.environ.get("PATH", os.defpath)]))
+    }

@@ -58,7 +58,11 @@ class Stage:
     """Servers that run, and the workers that were started on them. Made by `stage`."""
 
     def __init__(
-        self, base: Path, valkey: EmbeddedValkey, server: EmbeddedPostgres | EmbeddedMariaDB, net: Network | None
+        self,
+        base: Path,
+        valkey: EmbeddedValkey,
+        server: EmbeddedPostgres | EmbeddedMariaDB,
+        net: Network | None,
     ) -> None:
         self.base = base
         self.store = valkey.url
@@ -70,7 +74,13 @@ class Stage:
     def database(self, project: Project, name: str) -> dict[str, str]:
         """Variables that lead the project to our database server, its databases called `name`."""
         server = self._server
-        values = {"HOST": server.host, "PORT": str(server.port), "USER": server.user, "PASSWORD": server.password, "NAME": name}
+        values = {
+            "HOST": server.host,
+            "PORT": str(server.port),
+            "USER": server.user,
+            "PASSWORD": server.password,
+            "NAME": name,
+        }
         return {project.database_variables + key: value for key, value in values.items()}
 
     def variables(self) -> dict[str, str]:
@@ -79,13 +89,22 @@ class Stage:
 
     # -- workers -----------------------------------------------------------------------
 
-    def start_workers(self, python: str, workers: int, slots: int, hidden: Sequence[Path] = ()) -> None:
+    def start_workers(
+        self, python: str, workers: int, slots: int, hidden: Sequence[Path] = ()
+    ) -> None:
         """`workers` workers that share `slots`; each in a host of its own where the stage has a network."""
         for number in range(workers):
-            self.start_worker(f"build-{'abcdefgh'[number]}", python, slots // workers + (number < slots % workers), hidden)
+            self.start_worker(
+                f"build-{'abcdefgh'[number]}",
+                python,
+                slots // workers + (number < slots % workers),
+                hidden,
+            )
         self.wait_for(workers)
 
-    def start_worker(self, name: str, python: str, slots: int, hidden: Sequence[Path] = ()) -> float:
+    def start_worker(
+        self, name: str, python: str, slots: int, hidden: Sequence[Path] = ()
+    ) -> float:
         """Starts one and returns at once: the moment of its start (Unix time)."""
         home = self.base / name
         (home / "tmp").mkdir(parents=True)
@@ -93,7 +112,20 @@ class Stage:
             **_plain_environment(), **self.variables(),
             "DCT_PYTHON": python, "DCT_WORK_DIR": str(home / "work"), "HOME": str(home), "TMPDIR": str(home / "tmp"),
         }  # fmt: skip
-        argv = [sys.executable, "-m", "celery", "-A", "dct_celery", "worker", "-n", f"{name}@%h", "-c", str(slots), "-l", "INFO"]
+        argv = [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "dct_celery",
+            "worker",
+            "-n",
+            f"{name}@%h",
+            "-c",
+            str(slots),
+            "-l",
+            "INFO",
+        ]
         host = self._host(len(self._workers))
         with (home / "worker.log").open("wb") as log:
             self._workers[name] = subprocess.Popen(
@@ -113,7 +145,9 @@ class Stage:
         known = registry.RedisRegistry(client.connect(self.store), "bench", door)
         deadline = time.monotonic() + _START
         while len(known.workers()) < workers:
-            if time.monotonic() > deadline or any(process.poll() is not None for process in self._workers.values()):
+            if time.monotonic() > deadline or any(
+                process.poll() is not None for process in self._workers.values()
+            ):
                 raise SystemExit("a worker did not start:\n" + self._worker_logs())
             time.sleep(0.01)
         return time.time()
@@ -143,7 +177,18 @@ class Stage:
         """`dct run` in the project's folder: how long the command took, and its JSON report ({} without one)."""
         report = self.base / "report.json"
         report.unlink(missing_ok=True)
-        argv = [sys.executable, "-P", "-m", "dct_celery.cli", "run", "--python", project.python, "--json", str(report), *options]
+        argv = [
+            sys.executable,
+            "-P",
+            "-m",
+            "dct_celery.cli",
+            "run",
+            "--python",
+            project.python,
+            "--json",
+            str(report),
+            *options,
+        ]
         argv += [f"--env={glob}" for glob in project.forwarded]
         argv += [f"--settings={project.settings}"] if project.settings else []
         own = {"XDG_STATE_HOME": str(self.base / "state"), **self.variables()}
@@ -160,10 +205,21 @@ class Stage:
     def oracle(self, project: Project, name: str, out: Path) -> Timed:
         """The sequential oracle; writes `out`."""
         settings = [f"--settings={project.settings}"] if project.settings else []
-        return self._timed([project.python, str(ORACLE), "--out", str(out), "--", *settings, *project.labels], project, name)
+        return self._timed(
+            [project.python, str(ORACLE), "--out", str(out), "--", *settings, *project.labels],
+            project,
+            name,
+        )
 
-    def _timed(self, argv: Sequence[str], project: Project, name: str, own: Mapping[str, str] | None = None) -> Timed:
-        environment = {**_plain_environment(), **(own or {}), **project.environment, **self.database(project, name)}
+    def _timed(
+        self, argv: Sequence[str], project: Project, name: str, own: Mapping[str, str] | None = None
+    ) -> Timed:
+        environment = {
+            **_plain_environment(),
+            **(own or {}),
+            **project.environment,
+            **self.database(project, name),
+        }
         start = time.monotonic()
         done = subprocess.run(
             argv, cwd=project.folder, env=environment, stdin=subprocess.DEVNULL,
@@ -177,7 +233,11 @@ def stage(*, netns: bool = False, mariadb: bool = False) -> Iterator[Stage]:
     """A private store and PostgreSQL (or MariaDB) in a folder that goes at the end, with all workers; with `netns` on the
     bridge."""
     with contextlib.ExitStack() as stack:
-        base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dct-bench-", ignore_cleanup_errors=True)))
+        base = Path(
+            stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="dct-bench-", ignore_cleanup_errors=True)
+            )
+        )
         net = stack.enter_context(network()) if netns else None
         bind = net.address if net else "127.0.0.1"
         valkey = stack.enter_context(EmbeddedValkey.start(base / "valkey", bind=bind))
@@ -188,7 +248,9 @@ def stage(*, netns: bool = False, mariadb: bool = False) -> Iterator[Stage]:
         yield made
 
 
-def alternate(times: int, sides: Mapping[str, Callable[[], Timed]], accept: frozenset[int] = frozenset({0})) -> dict[str, float]:
+def alternate(
+    times: int, sides: Mapping[str, Callable[[], Timed]], accept: frozenset[int] = frozenset({0})
+) -> dict[str, float]:
     """Runs the sides A B A B ...; prints every wall time and returns the medians. SystemExit if a side fails."""
     walls: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(times):
@@ -198,7 +260,10 @@ def alternate(times: int, sides: Mapping[str, Callable[[], Timed]], accept: froz
                 raise SystemExit(f"{side} ended with {timed.code}:\n{timed.log[-5000:]}")
             walls[side].append(timed.seconds)
     for side, seconds in walls.items():
-        print(f"{side:<28} {' '.join(f'{s:7.2f}' for s in seconds)}   median {statistics.median(seconds):7.2f} s", flush=True)
+        print(
+            f"{side:<28} {' '.join(f'{s:7.2f}' for s in seconds)}   median {statistics.median(seconds):7.2f} s",
+            flush=True,
+        )
     return {side: statistics.median(seconds) for side, seconds in walls.items()}
 
 

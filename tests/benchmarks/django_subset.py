@@ -28,7 +28,9 @@ def main() -> int:
 
         ours()  # timings, code and bytecode are there from now on
         sides = {
-            f"--parallel {options.slots}": lambda: scene.stock(project, "stock", "--parallel", str(options.slots)),
+            f"--parallel {options.slots}": lambda: scene.stock(
+                project, "stock", "--parallel", str(options.slots)
+            ),
             f"dct run, {options.slots} slots": ours,
         }
         print(" ".join(project.labels))
@@ -39,12 +41,16 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"{sys.executable} -m tests.benchmarks.django_subset", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=f"{sys.executable} -m tests.benchmarks.django_subset", description=__doc__
+    )
     parser.add_argument("labels", nargs="*", help="labels instead of the default ones")
     parser.add_argument("--suites", type=Path, required=True, help="folder with the public suites")
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("--times", type=int, default=2)
-    parser.add_argument("--dct", action="append", default=[], metavar="OPTION", help="one more option of dct run")
+    parser.add_argument(
+        "--dct", action="append", default=[], metavar="OPTION", help="one more option of dct run"
+    )
     return parser
 
 

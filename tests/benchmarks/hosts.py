@@ -28,7 +28,20 @@ class Host:
         """`argv` as it runs inside; the process keeps the pid, so signals reach it."""
         covers = [f"mount -t tmpfs -o size=1m none {shlex.quote(str(path))}" for path in hidden]
         script = " && ".join([f"hostname {self.name}", *covers, 'exec "$@"'])
-        return ["ip", "netns", "exec", self.namespace, "unshare", "--uts", "--mount", "sh", "-c", script, "sh", *argv]
+        return [
+            "ip",
+            "netns",
+            "exec",
+            self.namespace,
+            "unshare",
+            "--uts",
+            "--mount",
+            "sh",
+            "-c",
+            script,
+            "sh",
+            *argv,
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +57,10 @@ def network(names: Sequence[str] = ("dct-a", "dct-b")) -> Iterator[Network]:
     """The hosts, removed with the bridge at the end. Raises CalledProcessError without the rights to make them."""
     tag, subnet = _free()
     bridge = f"dctbr{tag}"
-    hosts = tuple(Host(name, f"{name}-{tag}", f"{subnet}.{number}") for number, name in enumerate(names, start=2))
+    hosts = tuple(
+        Host(name, f"{name}-{tag}", f"{subnet}.{number}")
+        for number, name in enumerate(names, start=2)
+    )
     try:
         _ip("link", "add", bridge, "type", "bridge")
         _ip("addr", "add", f"{subnet}.1/24", "dev", bridge)
@@ -60,7 +76,9 @@ def network(names: Sequence[str] = ("dct-a", "dct-b")) -> Iterator[Network]:
 
 def _free() -> tuple[str, str]:
     """A tag for names and the first three numbers of addresses that no other network of ours on this machine has."""
-    shown = subprocess.run(["ip", "-4", "-o", "addr"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    shown = subprocess.run(
+        ["ip", "-4", "-o", "addr"], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
     while True:
         tag = secrets.token_hex(2)
         subnet = f"10.213.{int(tag, 16) % 250 + 1}"

@@ -48,7 +48,10 @@ from tests.benchmarks.virtual_slots import POOL, RUN, VERSION, CountingConnectio
 from tests.support.factories import KEY_ID, group, make_manifest, pool_door, run_door
 
 _ROOT = str(Path(package).parent)
-_ENCODE, _DECODE = json.encoder.JSONEncoder.iterencode.__code__, json.decoder.JSONDecoder.raw_decode.__code__
+_ENCODE, _DECODE = (
+    json.encoder.JSONEncoder.iterencode.__code__,
+    json.decoder.JSONDecoder.raw_decode.__code__,
+)
 
 
 class Way:
@@ -90,8 +93,14 @@ class Way:
         print(f"functions {len(self.functions)}, in {len(files)} files")
         for kind in ("encoded", "decoded", "encoded for a signature"):
             total = sum(counts[kind] for counts in self.by_part.values())
-            print(f"JSON {kind} {total} times: " + ", ".join(f"{part} {c[kind]}" for part, c in self.by_part.items()))
-        print("commands of the dispatcher: " + ", ".join(f"{name} {n}" for name, n in CountingConnection.commands.items()))
+            print(
+                f"JSON {kind} {total} times: "
+                + ", ".join(f"{part} {c[kind]}" for part, c in self.by_part.items())
+            )
+        print(
+            "commands of the dispatcher: "
+            + ", ".join(f"{name} {n}" for name, n in CountingConnection.commands.items())
+        )
         print(f"its round trips to the store: {CountingConnection.trips}")
         for name, parts in self.functions.items() if whole else ():
             print(f"  {name} ({', '.join(sorted(parts))})")
@@ -119,7 +128,9 @@ class Lane:
         self.process = TestProcess(folder, folder / "fork.fifo", {}, clock)
         process = cast(Any, self.process)
         process._inbox, process._outbox = self._order, self._records
-        self._slot_run: Any = Mock(ledger=self.ledger, test_timeout=None, fixture_timeout=None, process=self.process)
+        self._slot_run: Any = Mock(
+            ledger=self.ledger, test_timeout=None, fixture_timeout=None, process=self.process
+        )
         self._slot_run.folder.spool = folder
         self._slot_run.folder.over = False
         self._slot_run.process_for = lambda *_: self.process
@@ -134,9 +145,13 @@ class Lane:
     def take(self, message: Any) -> ChunkRun:
         found = json.loads(inbound.envelope(message, self._queue))
         body = base64.b64decode(found["body"])
-        _, text = inbound.admit(found["headers"], found["content-type"], found["content-encoding"], body)
+        _, text = inbound.admit(
+            found["headers"], found["content-type"], found["content-encoding"], body
+        )
         hint = run_door(RUN).unseal(ChunkHint, text)
-        claim = self.ledger.claim(hint.chunk, hint.attempt, worker="build-a", slot=1, lease_ms=30_000)
+        claim = self.ledger.claim(
+            hint.chunk, hint.attempt, worker="build-a", slot=1, lease_ms=30_000
+        )
         assert claim.lease is not None
         assert claim.chunk is not None
         return ChunkRun(self._slot_run, claim.lease, claim.chunk, self._services, 30_000)
@@ -158,7 +173,9 @@ def main() -> int:
         url = stack.enter_context(EmbeddedValkey.start(folder)).url
         manifest = make_manifest(*(group(f"suite.Case{n}", Phase.NO_DATABASE) for n in range(3)))
         scene = Scene(argparse.Namespace(reports="none"), folder, url, manifest, 1.0)
-        worker = WorkerInfo("build-a", "h", 1, VERSION, PROTOCOL_VERSION, KEY_ID, (KEY_ID,), {RUN: RunStage.READY})
+        worker = WorkerInfo(
+            "build-a", "h", 1, VERSION, PROTOCOL_VERSION, KEY_ID, (KEY_ID,), {RUN: RunStage.READY}
+        )
         RedisRegistry(client.connect(url), POOL, pool_door()).beat(worker, 60.0)
         follower: Any = scene.follower()
         follower._journal = scene.journal()
@@ -193,7 +210,9 @@ def _play(follower: Any, lane: Lane, way: Way) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"{sys.executable} -m tests.benchmarks.index_way", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=f"{sys.executable} -m tests.benchmarks.index_way", description=__doc__
+    )
     parser.add_argument("--list", action="store_true", help="name the functions")
     return parser
 

@@ -73,12 +73,16 @@ def _first_claim(scene: Stage, worker: str) -> float:
 def _claims(scene: Stage) -> list[dict[str, Any]]:
     lines: list[str] = []
     for path in Path(scene.base, "state").rglob("*.jsonl"):
-        lines += path.read_text().splitlines()[1:-1]  # behind the head; the last may be half written
+        lines += path.read_text().splitlines()[
+            1:-1
+        ]  # behind the head; the last may be half written
     return [entry for line in lines if (entry := json.loads(line))["k"] == "claimed"]
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"{sys.executable} -m tests.benchmarks.join", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=f"{sys.executable} -m tests.benchmarks.join", description=__doc__
+    )
     parser.add_argument("--seconds", type=float, default=20.0, help="length of the run on one slot")
     parser.add_argument("--times", type=int, default=2)
     return parser

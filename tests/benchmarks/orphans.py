@@ -30,25 +30,42 @@ BAR = 60.0
 def main() -> int:
     options = _parser().parse_args()
     chance = random.Random(options.seed)
-    with tempfile.TemporaryDirectory(prefix="dct-orphans-") as folder, _servers(Path(folder), options.vendor) as (store, where):
+    with (
+        tempfile.TemporaryDirectory(prefix="dct-orphans-") as folder,
+        _servers(Path(folder), options.vendor) as (store, where),
+    ):
         database = {f"BOOKSHOP_DB_{name.upper()}": value for name, value in where.items()}
         database["BOOKSHOP_DB"] = {"postgresql": "pg", "mysql": "mysql"}[options.vendor]
-        server = server_for(DatabaseSpec("default", options.vendor, "bookshop", **where), Path(folder))
+        server = server_for(
+            DatabaseSpec("default", options.vendor, "bookshop", **where), Path(folder)
+        )
         spent = 0
         for number in range(options.times):
-            spent += _round(Path(folder) / str(number), store, database, chance.uniform(0.0, options.longest), server)
+            spent += _round(
+                Path(folder) / str(number),
+                store,
+                database,
+                chance.uniform(0.0, options.longest),
+                server,
+            )
             print(f"{number + 1:3}  {len(_unfinished(server)):3} unfinished databases", flush=True)
-        print(f"{options.times} times killed, {spent} databases were left in all; seed {options.seed}")
+        print(
+            f"{options.times} times killed, {spent} databases were left in all; seed {options.seed}"
+        )
         return _collected(Path(folder) / "last", store, database, server)
 
 
-def _round(folder: Path, store: str, database: dict[str, str], seconds: float, server: DatabaseServer) -> int:
+def _round(
+    folder: Path, store: str, database: dict[str, str], seconds: float, server: DatabaseServer
+) -> int:
     """How many databases more there are than before."""
     before = len(_unfinished(server))
     fleet = Fleet(folder, store)
     folder.mkdir()
     fleet.worker(slots=2)
-    running = fleet.start(PROJECT, "--env", "BOOKSHOP_*", *(["--create-db"] if seconds > 4 else []), **database)
+    running = fleet.start(
+        PROJECT, "--env", "BOOKSHOP_*", *(["--create-db"] if seconds > 4 else []), **database
+    )
     time.sleep(seconds)
     fleet.kill()
     running.process.communicate()
@@ -89,15 +106,27 @@ def _servers(folder: Path, vendor: str) -> Iterator[tuple[str, dict[str, str]]]:
         valkey = stack.enter_context(EmbeddedValkey.start(folder / "valkey"))
         start = EmbeddedPostgres.start if vendor == "postgresql" else EmbeddedMariaDB.start
         server = stack.enter_context(start(folder / "database"))
-        where = {"host": server.host, "port": str(server.port), "user": server.user, "password": server.password}
+        where = {
+            "host": server.host,
+            "port": str(server.port),
+            "user": server.user,
+            "password": server.password,
+        }
         yield valkey.url, where
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"{sys.executable} -m tests.benchmarks.orphans", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=f"{sys.executable} -m tests.benchmarks.orphans", description=__doc__
+    )
     parser.add_argument("--vendor", choices=("postgresql", "mysql"), default="postgresql")
     parser.add_argument("--times", type=int, default=50)
-    parser.add_argument("--longest", type=float, default=8.0, help="seconds after which everything is killed at the latest")
+    parser.add_argument(
+        "--longest",
+        type=float,
+        default=8.0,
+        help="seconds after which everything is killed at the latest",
+    )
     parser.add_argument("--seed", type=int, default=1)
     return parser
 

@@ -31,18 +31,25 @@ def empty_suite(folder: Path, kind: str, classes: int, tests: int) -> Project:
     bodies = "".join(f"    def test_{number}(self):\n        pass\n\n" for number in range(tests))
     modules = [range(start, min(start + 20, classes)) for start in range(0, classes, 20)]
     texts = [
-        f"from django.test import {base}\n\n\n" + "\n".join(f"class Class{n}Tests({base}):\n{bodies}" for n in numbers)
+        f"from django.test import {base}\n\n\n"
+        + "\n".join(f"class Class{n}Tests({base}):\n{bodies}" for n in numbers)
         for numbers in modules
     ]
     return _project(folder, f"empty-{kind}", _POSTGRES if kind == "testcase" else _SQLITE, texts)
 
 
-def transactional_suite(folder: Path, models: int, classes: int, tests: int, share: float) -> Project:
+def transactional_suite(
+    folder: Path, models: int, classes: int, tests: int, share: float
+) -> Project:
     """A project of `models` tables and `classes` x `tests` tests that write rows; `share` of the classes are transactional."""
     lines = ["from django.db import models", ""]
     for number in range(models):
         foreign = f'models.ForeignKey("Model{number - 1}", models.CASCADE, null=True)'
-        lines += ["", f"class Model{number}(models.Model):", "    name = models.CharField(max_length=50, db_index=True)"]
+        lines += [
+            "",
+            f"class Model{number}(models.Model):",
+            "    name = models.CharField(max_length=50, db_index=True)",
+        ]
         lines += [f"    parent = {foreign if number else 'models.IntegerField(null=True)'}", ""]
     transactional = round(classes * share)
     text = "from django.test import TestCase, TransactionTestCase\n\nfrom suite import models\n"
@@ -57,7 +64,8 @@ def transactional_suite(folder: Path, models: int, classes: int, tests: int, sha
     settings = folder / "bench_settings.py"
     apps = '["django.contrib.contenttypes", "django.contrib.auth", "suite"]'
     settings.write_text(
-        settings.read_text().replace('["suite"]', apps) + 'DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"\n'
+        settings.read_text().replace('["suite"]', apps)
+        + 'DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"\n'
     )
     (folder / "suite" / "models.py").write_text("\n".join(lines))
     return project

@@ -26,8 +26,13 @@ def main() -> int:
 
         ours()  # the worker has the code and the bytecode, the store has the timings
         scene.stock(project, "stock")
-        print(f"{options.classes * options.tests} empty tests, {options.kind}, {options.classes} classes, 1 slot")
-        walls = alternate(options.times, {"manage.py test": lambda: scene.stock(project, "stock"), "dct run, 1 slot": ours})
+        print(
+            f"{options.classes * options.tests} empty tests, {options.kind}, {options.classes} classes, 1 slot"
+        )
+        walls = alternate(
+            options.times,
+            {"manage.py test": lambda: scene.stock(project, "stock"), "dct run, 1 slot": ours},
+        )
         print("\n".join(f"  {line}" for line in parts[1:]))
     ratio = walls["dct run, 1 slot"] / walls["manage.py test"]
     print(f"ratio {ratio:.3f} (bar {BAR})")
@@ -35,12 +40,21 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"{sys.executable} -m tests.benchmarks.recording", description=__doc__)
-    parser.add_argument("--kind", choices=KINDS, default="testcase", help="TestCase on PostgreSQL or SQLite, SimpleTestCase")
+    parser = argparse.ArgumentParser(
+        prog=f"{sys.executable} -m tests.benchmarks.recording", description=__doc__
+    )
+    parser.add_argument(
+        "--kind",
+        choices=KINDS,
+        default="testcase",
+        help="TestCase on PostgreSQL or SQLite, SimpleTestCase",
+    )
     parser.add_argument("--classes", type=int, default=500)
     parser.add_argument("--tests", type=int, default=10, help="of each class")
     parser.add_argument("--times", type=int, default=3)
-    parser.add_argument("--dct", action="append", default=[], metavar="OPTION", help="one more option of dct run")
+    parser.add_argument(
+        "--dct", action="append", default=[], metavar="OPTION", help="one more option of dct run"
+    )
     return parser
 
 

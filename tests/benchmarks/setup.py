@@ -35,13 +35,19 @@ def main() -> int:
     with contextlib.ExitStack() as stack:
         scene = stack.enter_context(stage())
         python = options.python or _environment(scene.base / "oscar")
-        folder = shutil.copytree(PROJECT, scene.base / "project", ignore=shutil.ignore_patterns("__pycache__"))
+        folder = shutil.copytree(
+            PROJECT, scene.base / "project", ignore=shutil.ignore_patterns("__pycache__")
+        )
         scene.start_workers(python, 1, options.slots)
         for vendor in options.vendors:
             variables = {}
             if vendor == "mysql":
-                variables = _place(stack.enter_context(EmbeddedMariaDB.start(scene.base / "mariadb")))
-            worst = max(worst, _measure(scene, _project(vendor, folder, python, variables), options))
+                variables = _place(
+                    stack.enter_context(EmbeddedMariaDB.start(scene.base / "mariadb"))
+                )
+            worst = max(
+                worst, _measure(scene, _project(vendor, folder, python, variables), options)
+            )
     print(f"longest database set-up of a second run {worst:.2f} s (bar {BAR} s)")
     return int(worst > BAR)
 
@@ -51,13 +57,18 @@ def _measure(scene: Stage, project: Project, options: argparse.Namespace) -> flo
     print(project.name)
     stock = _ended(scene.stock(project, "stock", "--timing"))
     found = _SETUP.search(stock.log)
-    print(f"  {'manage.py test':<16} {stock.seconds:7.2f} s   database set-up {found[1] if found else '?'} s", flush=True)
+    print(
+        f"  {'manage.py test':<16} {stock.seconds:7.2f} s   database set-up {found[1] if found else '?'} s",
+        flush=True,
+    )
     setups = []
     for number in range(1 + options.times):
         timed, report = scene.dct_run(project, "ours", *options.dct)
         _ended(timed)
         setups.append(_set_up(report))
-        print(f"  {f'dct run, no. {number + 1}':<16} {timed.seconds:7.2f} s   database set-up {setups[-1]:.2f} s")
+        print(
+            f"  {f'dct run, no. {number + 1}':<16} {timed.seconds:7.2f} s   database set-up {setups[-1]:.2f} s"
+        )
         print(f"    {phases(report)}\n    {_databases(report)}", flush=True)
     return max(setups[1:])
 
@@ -65,7 +76,10 @@ def _measure(scene: Stage, project: Project, options: argparse.Namespace) -> flo
 def _set_up(report: Mapping[str, Any]) -> float:
     """Seconds that the slowest worker spent on databases before its slots began, and that slots then waited for clones."""
     told = report.get("databases") or {}
-    steps = (sum(worker["seconds"].get(step, 0.0) for step in STEPS) for worker in told.get("workers", {}).values())
+    steps = (
+        sum(worker["seconds"].get(step, 0.0) for step in STEPS)
+        for worker in told.get("workers", {}).values()
+    )
     return max(steps, default=0.0) + told.get("waited_seconds", 0.0)
 
 
@@ -73,7 +87,10 @@ def _databases(report: Mapping[str, Any]) -> str:
     """What the report says of databases."""
     told = dict(report.get("databases") or {})
     workers = told.pop("workers", {})
-    lines = [f"{name}: templates {worker['templates']}  {_figures(worker['seconds'])}" for name, worker in workers.items()]
+    lines = [
+        f"{name}: templates {worker['templates']}  {_figures(worker['seconds'])}"
+        for name, worker in workers.items()
+    ]
     return "\n    ".join([_figures(told), *lines])
 
 
@@ -91,11 +108,18 @@ def _project(vendor: str, folder: Path, python: str, variables: Mapping[str, str
     # The stage knows the way to its own PostgreSQL alone.
     prefix = "OSCAR_UNUSED_" if variables else "OSCAR_DB_"
     environment = {"OSCAR_DB": vendor, "PYTHONWARNINGS": "ignore", **variables}
-    return Project(vendor, folder, python, (), None, environment, ("OSCAR_*",), database_variables=prefix)
+    return Project(
+        vendor, folder, python, (), None, environment, ("OSCAR_*",), database_variables=prefix
+    )
 
 
 def _place(server: EmbeddedMariaDB) -> dict[str, str]:
-    values = {"HOST": server.host, "PORT": str(server.port), "USER": server.user, "PASSWORD": server.password}
+    values = {
+        "HOST": server.host,
+        "PORT": str(server.port),
+        "USER": server.user,
+        "PASSWORD": server.password,
+    }
     return {f"OSCAR_DB_{name}": value for name, value in values.items()}
 
 
@@ -108,12 +132,18 @@ def _environment(folder: Path) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"{sys.executable} -m tests.benchmarks.setup", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=f"{sys.executable} -m tests.benchmarks.setup", description=__doc__
+    )
     parser.add_argument("--vendors", nargs="+", choices=VENDORS, default=list(VENDORS))
-    parser.add_argument("--python", help="interpreter of an environment with django-oscar, psycopg and mysqlclient")
+    parser.add_argument(
+        "--python", help="interpreter of an environment with django-oscar, psycopg and mysqlclient"
+    )
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("--times", type=int, default=2, help="runs after the first")
-    parser.add_argument("--dct", action="append", default=[], metavar="OPTION", help="one more option of dct run")
+    parser.add_argument(
+        "--dct", action="append", default=[], metavar="OPTION", help="one more option of dct run"
+    )
     return parser
 
 

@@ -45,15 +45,23 @@ class Shape:
 def main() -> int:
     folders = [Path(name) for name in sys.argv[1:]] or [Path(__file__).parents[2] / "dct_celery"]
     columns = [_rows(_shape(folder)) for folder in folders]
-    print(f"{'':44}" + "".join(f"{folder.parent.name + '/' + folder.name:>24}" for folder in folders))
+    print(
+        f"{'':44}" + "".join(f"{folder.parent.name + '/' + folder.name:>24}" for folder in folders)
+    )
     for name in columns[0]:
         print(f"{name:44}" + "".join(f"{column.get(name, ''):>24}" for column in columns))
     for folder in folders:
         shape = _shape(folder)
         print(f"\n{folder}")
-        print("  files per room: " + ", ".join(f"{room} {many}" for room, many in shape.rooms.most_common()))
+        print(
+            "  files per room: "
+            + ", ".join(f"{room} {many}" for room, many in shape.rooms.most_common())
+        )
         largest = sorted(shape.attributes.items(), key=lambda item: -item[1])[:8]
-        print("  attributes of the largest classes: " + ", ".join(f"{name} {many}" for name, many in largest))
+        print(
+            "  attributes of the largest classes: "
+            + ", ".join(f"{name} {many}" for name, many in largest)
+        )
     return 0
 
 
@@ -130,17 +138,35 @@ def _attributes(cls: ast.ClassDef) -> Iterator[str]:
 
 def _docstrings(tree: ast.AST) -> Iterator[ast.Expr]:
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and node.body:
+        if (
+            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+            and node.body
+        ):
             first = node.body[0]
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
                 yield first
 
 
 def _lines(text: str, tree: ast.AST) -> tuple[set[int], set[int]]:
     """Numbers of the lines that hold prose, and of those that hold code."""
-    prose = {n for doc in _docstrings(tree) for n in range(doc.lineno, (doc.end_lineno or doc.lineno) + 1)}
+    prose = {
+        n
+        for doc in _docstrings(tree)
+        for n in range(doc.lineno, (doc.end_lineno or doc.lineno) + 1)
+    }
     code: set[int] = set()
-    blank = {tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER, tokenize.ENCODING}
+    blank = {
+        tokenize.NL,
+        tokenize.NEWLINE,
+        tokenize.INDENT,
+        tokenize.DEDENT,
+        tokenize.ENDMARKER,
+        tokenize.ENCODING,
+    }
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         span = range(token.start[0], token.end[0] + 1)
         if token.type == tokenize.COMMENT:

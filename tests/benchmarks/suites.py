@@ -28,14 +28,23 @@ DJANGO_LABELS = (
 NAMES = ("django", "simple-history", "import-export", "torture")
 
 
-def prepare(name: str, suites: Path | None, base: Path, labels: tuple[str, ...] = (), *, mariadb: bool = False) -> Project:
+def prepare(
+    name: str,
+    suites: Path | None,
+    base: Path,
+    labels: tuple[str, ...] = (),
+    *,
+    mariadb: bool = False,
+) -> Project:
     """The suite as a project in a folder below `base`, on PostgreSQL or MariaDB. Raises SystemExit where it is not installed."""
     if name == "torture":
         project = _torture(base, labels)
         return replace(project, environment={"TORTURE_DB": "mysql"}) if mariadb else project
     if suites is None:
         raise SystemExit(f"--suites names the folder where the suite {name} is installed")
-    make = {"django": _django, "simple-history": _simple_history, "import-export": _import_export}[name]
+    make = {"django": _django, "simple-history": _simple_history, "import-export": _import_export}[
+        name
+    ]
     project = make(suites, base, labels)
     engine = {"SUITE_DBENGINE": f"django.db.backends.{'mysql' if mariadb else 'postgresql'}"}
     return replace(project, environment={**project.environment, **engine})
@@ -55,10 +64,17 @@ def _simple_history(suites: Path, base: Path, labels: tuple[str, ...]) -> Projec
     home = suites / "simple-history"
     folder = _copy(_source(home, "django?simple?history-*"), base / "simple-history")
     (folder / "dct_suite_settings.py").write_text(
-        "import runtests\n\nglobals().update(runtests.DEFAULT_SETTINGS)\n" + _databases("default", "other")
+        "import runtests\n\nglobals().update(runtests.DEFAULT_SETTINGS)\n"
+        + _databases("default", "other")
     )
     return Project(
-        "simple-history", folder, _python(home), labels or ("simple_history.tests",), "dct_suite_settings", {}, ("SUITE_*",)
+        "simple-history",
+        folder,
+        _python(home),
+        labels or ("simple_history.tests",),
+        "dct_suite_settings",
+        {},
+        ("SUITE_*",),
     )
 
 
@@ -72,13 +88,28 @@ def _import_export(suites: Path, base: Path, labels: tuple[str, ...]) -> Project
     # The root of the snapshot is the top of a checkout; the package lies beside the folder with the tests.
     subprocess.run(["git", "init", "-q", str(root)], check=True)
     environment = {"PYTHONPATH": str(root), "PYTHONWARNINGS": "ignore"}
-    return Project("import-export", folder, _python(home), labels or ("core",), "dct_suite_settings", environment, ("SUITE_*",))
+    return Project(
+        "import-export",
+        folder,
+        _python(home),
+        labels or ("core",),
+        "dct_suite_settings",
+        environment,
+        ("SUITE_*",),
+    )
 
 
 def _torture(base: Path, labels: tuple[str, ...]) -> Project:
     folder = _copy(HERE.parent / "torture" / "project", base / "torture")
     return Project(
-        "torture", folder, sys.executable, labels, None, {"TORTURE_DB": "pg"}, ("TORTURE_*",), database_variables="TORTURE_DB"
+        "torture",
+        folder,
+        sys.executable,
+        labels,
+        None,
+        {"TORTURE_DB": "pg"},
+        ("TORTURE_*",),
+        database_variables="TORTURE_DB",
     )
 
 

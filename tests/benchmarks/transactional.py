@@ -19,7 +19,9 @@ BAR, HIDDEN = 1.0, 0.9
 def main() -> int:
     options = _parser().parse_args()
     with stage() as scene:
-        project = transactional_suite(scene.base / "project", options.models, options.classes, options.tests, options.share)
+        project = transactional_suite(
+            scene.base / "project", options.models, options.classes, options.tests, options.share
+        )
         scene.start_workers(project.python, 1, options.slots)
         reports: list[dict[str, Any]] = []
 
@@ -31,13 +33,20 @@ def main() -> int:
         ours()  # the worker has code, bytecode and templates, the store has the timings
         scene.stock(project, "stock")
         count = options.classes * options.tests
-        print(f"{count} tests, {options.share:.0%} transactional, {options.models} tables, {options.slots} slots")
-        walls = alternate(options.times, {"manage.py test": lambda: scene.stock(project, "stock"), "dct run": ours})
+        print(
+            f"{count} tests, {options.share:.0%} transactional, {options.models} tables, {options.slots} slots"
+        )
+        walls = alternate(
+            options.times,
+            {"manage.py test": lambda: scene.stock(project, "stock"), "dct run": ours},
+        )
     for report in reports[1:]:
         print(f"  {phases(report)}  {_clones(report['databases'])}")
     ratio = walls["dct run"] / walls["manage.py test"]
     hidden = min(_hidden(report["databases"]) for report in reports[1:])
-    print(f"ratio {ratio:.3f} (bar {BAR}); least share of clone time hidden {hidden:.0%} (bar {HIDDEN:.0%})")
+    print(
+        f"ratio {ratio:.3f} (bar {BAR}); least share of clone time hidden {hidden:.0%} (bar {HIDDEN:.0%})"
+    )
     return int(ratio > BAR or hidden < HIDDEN)
 
 
@@ -51,11 +60,15 @@ def _hidden(use: dict[str, Any]) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"{sys.executable} -m tests.benchmarks.transactional", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=f"{sys.executable} -m tests.benchmarks.transactional", description=__doc__
+    )
     parser.add_argument("--models", type=int, default=100)
     parser.add_argument("--classes", type=int, default=40)
     parser.add_argument("--tests", type=int, default=10, help="of each class")
-    parser.add_argument("--share", type=float, default=0.3, help="of the classes that are transactional")
+    parser.add_argument(
+        "--share", type=float, default=0.3, help="of the classes that are transactional"
+    )
     parser.add_argument("--slots", type=int, default=1)
     parser.add_argument("--times", type=int, default=3)
     return parser

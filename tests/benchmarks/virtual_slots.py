@@ -80,7 +80,9 @@ class VirtualWorker:
         self._registry = RedisRegistry(self._client, POOL, pool_door())
         self._door = run_door(RUN)
         self._keys = keys.RunKeys(RUN)
-        self._scripts = {verb: self._client.script_load(_lua(verb)) for verb in ("claim", "append", "complete")}
+        self._scripts = {
+            verb: self._client.script_load(_lua(verb)) for verb in ("claim", "append", "complete")
+        }
         self._queue = f"{keys.PREFIX}{queue_name(RUN)}"
         self._name, self._slots, self._seconds = name, slots, seconds
         self._idle = list(range(slots))
@@ -99,13 +101,22 @@ class VirtualWorker:
             return True
         self._beat_at = now + BEAT
         info = WorkerInfo(
-            self._name, self._name, self._slots, VERSION, PROTOCOL_VERSION, KEY_ID, (KEY_ID,), {RUN: RunStage.READY}
+            self._name,
+            self._name,
+            self._slots,
+            VERSION,
+            PROTOCOL_VERSION,
+            KEY_ID,
+            (KEY_ID,),
+            {RUN: RunStage.READY},
         )
         self._registry.beat(info, 30.0)
         return self._client.hget(self._keys.run, "state") == b"open"
 
     def _take_messages(self) -> None:
-        if not self._idle or not (taken := cast(Any, self._client.rpop(self._queue, len(self._idle)))):
+        if not self._idle or not (
+            taken := cast(Any, self._client.rpop(self._queue, len(self._idle)))
+        ):
             return
         hints = [self._door.unseal(ChunkHint, _text_of(message)) for message in taken]
         pipe, slots = self._client.pipeline(transaction=False), []
@@ -119,7 +130,12 @@ class VirtualWorker:
                 self._idle.append(slot)
                 continue
             lease = LeaseRef(hint.chunk, hint.attempt, answer[1], self._name, slot, int(answer[3]))
-            lane = _Lane(lease, stream.unseal_offer(self._door, answer[2].decode(), lease.epoch), now, self._seconds)
+            lane = _Lane(
+                lease,
+                stream.unseal_offer(self._door, answer[2].decode(), lease.epoch),
+                now,
+                self._seconds,
+            )
             heapq.heappush(self._due, (lane.next_at(), slot, lane))
 
     def _send_due(self, now: float) -> None:
@@ -132,14 +148,22 @@ class VirtualWorker:
                 self._idle.append(slot)
             else:
                 heapq.heappush(self._due, (lane.next_at(), slot, lane))
-        if calls and (refused := Counter(pipe.execute()) - Counter({b"ok": calls, b"cancelled": calls})):
+        if calls and (
+            refused := Counter(pipe.execute()) - Counter({b"ok": calls, b"cancelled": calls})
+        ):
             raise SystemExit(f"the store refused what a slot sent: {refused}")
 
     def _send(self, pipe: Any, lane: _Lane, now: float) -> int:
         lease, calls = lane.lease, 1
         if records := lane.take(now):
             text = f"[{','.join(records)}]"
-            args = [lease.chunk, lease.fence, lease.attempt, lane.seq, stream.records(self._door, lease, lane.seq, text)]
+            args = [
+                lease.chunk,
+                lease.fence,
+                lease.attempt,
+                lane.seq,
+                stream.records(self._door, lease, lane.seq, text),
+            ]
             self._call(pipe, "append", lease.chunk, [*args, LEASE_MS, lease.epoch])
         if lane.over:
             end = ChunkCompleted(busy_seconds=lane.busy_seconds)
@@ -296,13 +320,23 @@ def _play(options: argparse.Namespace, folder: Path, url: str) -> None:
 
 def _classes(tests: int, size: int) -> list[Any]:
     counts = [size] * (tests // size) + [tests % size] * bool(tests % size)
-    return [group(f"suite.test_{n // 8}.Class{n}Tests", Phase.NO_DATABASE, count) for n, count in enumerate(counts)]
+    return [
+        group(f"suite.test_{n // 8}.Class{n}Tests", Phase.NO_DATABASE, count)
+        for n, count in enumerate(counts)
+    ]
 
 
 class Scene:
     """A run whose manifest is known, with all that its event loop needs."""
 
-    def __init__(self, options: argparse.Namespace, folder: Path, url: str, manifest: Manifest, seconds: float) -> None:
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        folder: Path,
+        url: str,
+        manifest: Manifest,
+        seconds: float,
+    ) -> None:
         pool = redis.ConnectionPool(connection_class=CountingConnection, **_address(url))
         self.client = redis.Redis(connection_pool=pool)
         self.workers: list[Any] = []
@@ -330,12 +364,18 @@ class Scene:
             user_environment=unused, snapshot=unused, supply_code=lambda: None, write_reports=self.write_reports,
             resolve=lambda _: {}, interrupted=lambda: False, fleet_trouble=self._fleet_trouble,
         )  # fmt: skip
-        self._fleet = Fleet(RUN, POOL, VERSION, PROTOCOL_VERSION, KEY_ID, last_usable=time.monotonic())
+        self._fleet = Fleet(
+            RUN, POOL, VERSION, PROTOCOL_VERSION, KEY_ID, last_usable=time.monotonic()
+        )
         self.standing = StandingRun(self._services, spec, lambda: None)
         self.standing.announce()
 
     def _fleet_trouble(self) -> str:
-        return "" if all(worker.is_alive() for worker in self.workers) else "a process of virtual slots has died"
+        return (
+            ""
+            if all(worker.is_alive() for worker in self.workers)
+            else "a process of virtual slots has died"
+        )
 
     def wait_for(self, workers: int) -> None:
         while len(self.registry.workers()) < workers:
@@ -362,7 +402,10 @@ class Scene:
         machine = self.machine
         return RunReport(
             RUN,
-            tuple(machine.verdicts.get(entry.index) or Verdict(entry, Outcome.NOT_RUN) for entry in self.manifest),
+            tuple(
+                machine.verdicts.get(entry.index) or Verdict(entry, Outcome.NOT_RUN)
+                for entry in self.manifest
+            ),
             fixtures=(),
             exit_code=machine.exit_code(),
             complete=machine.finished,
@@ -374,7 +417,9 @@ def _address(url: str) -> dict[str, Any]:
     return {**options, "retry": None}
 
 
-def _print(options: argparse.Namespace, scene: Scene, wall: float, left: float, whole: float, cpu: float) -> None:
+def _print(
+    options: argparse.Namespace, scene: Scene, wall: float, left: float, whole: float, cpu: float
+) -> None:
     ideal = options.tests * options.milliseconds / 1000 / options.slots
     chunks = sum(use.chunks for use in scene.machine.slots_used.values())
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -407,13 +452,20 @@ def _each(count: int, chunks: int) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"{sys.executable} -m tests.benchmarks.virtual_slots", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=f"{sys.executable} -m tests.benchmarks.virtual_slots", description=__doc__
+    )
     parser.add_argument("--tests", type=int, default=200_000)
     parser.add_argument("--slots", type=int, default=1024)
     parser.add_argument("--milliseconds", type=float, default=40.0)
     parser.add_argument("--per-class", type=int, default=4, help="tests of one class")
     parser.add_argument("--processes", type=int, default=2, help="processes that play the slots")
-    parser.add_argument("--away", type=float, default=0.0, help="milliseconds from the dispatcher to store and broker and back")
+    parser.add_argument(
+        "--away",
+        type=float,
+        default=0.0,
+        help="milliseconds from the dispatcher to store and broker and back",
+    )
     parser.add_argument("--reports", choices=["none", "junit", "json", "both"], default="none")
     return parser
 

@@ -30,7 +30,11 @@ def main() -> int:
     names = options.kinds.split(",") if options.kinds else []
     kinds = {broker: choose(names, remote=remote, broker=broker) for broker in BROKERS}
     broker = _broker(options.broker, [broker for broker in BROKERS if kinds[broker]])
-    seeds = [options.replay] if options.replay is not None else [options.seed + number for number in range(options.runs)]
+    seeds = (
+        [options.replay]
+        if options.replay is not None
+        else [options.seed + number for number in range(options.runs)]
+    )
     again = f"python -m tests.chaos --broker {broker} --lease {options.lease:g}" + (
         f" --kinds {options.kinds}" if options.kinds else ""
     )
@@ -39,7 +43,10 @@ def main() -> int:
     with scene(lease=options.lease, vendors=vendors, remote=remote) as made:
         session = Session(made, kinds, again, evidence, broker)
         session.warm_up()
-        print(f"a fault-free round takes {session.usual:.1f} s, a lease {options.lease:g} s", flush=True)
+        print(
+            f"a fault-free round takes {session.usual:.1f} s, a lease {options.lease:g} s",
+            flush=True,
+        )
         began = time.monotonic()
         for seed in order(seeds, broker):
             session.play(seed)
@@ -66,18 +73,30 @@ def _summary(session: Session) -> int:
     for problem in late:
         print(f"above the bar: {problem}")
     reruns, refused = sum(o.reruns for o in rounds), sum(o.refused for o in rounds)
-    print(f"{len(rounds)} rounds, {len(session.failed)} failed, {reruns} tests run again, {refused} stale writes refused")
+    print(
+        f"{len(rounds)} rounds, {len(session.failed)} failed, {reruns} tests run again, {refused} stale writes refused"
+    )
     if session.failed:
-        print(f"failed seeds: {', '.join(map(str, session.failed))}; again: {session.again} --replay SEED")
+        print(
+            f"failed seeds: {', '.join(map(str, session.failed))}; again: {session.again} --replay SEED"
+        )
     return int(bool(session.failed or late))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"{Path(sys.executable).name} -m tests.chaos", description=__doc__)
-    parser.add_argument("--runs", type=int, default=10, help="rounds; each has the seed of the one before plus one")
+    parser = argparse.ArgumentParser(
+        prog=f"{Path(sys.executable).name} -m tests.chaos", description=__doc__
+    )
+    parser.add_argument(
+        "--runs", type=int, default=10, help="rounds; each has the seed of the one before plus one"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--replay", type=int, metavar="SEED", help="one round alone")
-    parser.add_argument("--kinds", default="", help=f"only these kinds of faults, comma between: {', '.join(FAULTS)}")
+    parser.add_argument(
+        "--kinds",
+        default="",
+        help=f"only these kinds of faults, comma between: {', '.join(FAULTS)}",
+    )
     broker = "the broker; mixed: every third seed on RabbitMQ; default: mixed where rabbitmq-server is installed, else redis"
     parser.add_argument("--broker", choices=[*BROKERS, "mixed"], default="", help=broker)
     parser.add_argument("--lease", type=float, default=LEASE, help="seconds of a lease")

@@ -18,13 +18,18 @@ ORPHAN_SECONDS = 180.0
 _LINES = 8
 
 
-def report_problems(oracle: Mapping[str, Any], code: int | None, report: Mapping[str, Any]) -> list[str]:
+def report_problems(
+    oracle: Mapping[str, Any], code: int | None, report: Mapping[str, Any]
+) -> list[str]:
     """Ways in which the JSON report and the exit code of a run differ from the oracle; empty for none."""
     if not report:
         return [f"exit {code}, and no JSON report"]
     problems = _short(differences(oracle, report))
     problems += [] if report["complete"] else [f"the report is incomplete: {report.get('note')}"]
-    problems += [f"{test}: {count} times in the JSON report" for test, count in _doubles(t["id"] for t in report["tests"])]
+    problems += [
+        f"{test}: {count} times in the JSON report"
+        for test, count in _doubles(t["id"] for t in report["tests"])
+    ]
     if code != report["exit_code"]:
         problems.append(f"the command ended with {code}, its report says {report['exit_code']}")
     return problems
@@ -38,11 +43,22 @@ def junit_problems(oracle: Mapping[str, Any], path: Path) -> list[str]:
         return [f"JUnit cannot be read: {error}"]
     names = Counter(map(_name, cases))
     tests = {test["id"] for test in oracle["tests"]}
-    problems = [f"{test}: {names[test]} times in JUnit" for test in sorted(tests) if names[test] != 1]
-    problems += [f"{name}: {count} times in JUnit" for name, count in names.items() if count > 1 and name not in tests]
+    problems = [
+        f"{test}: {names[test]} times in JUnit" for test in sorted(tests) if names[test] != 1
+    ]
+    problems += [
+        f"{name}: {count} times in JUnit"
+        for name, count in names.items()
+        if count > 1 and name not in tests
+    ]
     bad = sum(test["outcome"] in ("failed", "error", "xpassed") for test in oracle["tests"])
-    found = sum(_name(case) in tests and bool(case.findall("failure") + case.findall("error")) for case in cases)
-    return _short(problems) + ([] if found >= bad else [f"JUnit has {found} failures, the oracle {bad}"])
+    found = sum(
+        _name(case) in tests and bool(case.findall("failure") + case.findall("error"))
+        for case in cases
+    )
+    return _short(problems) + (
+        [] if found >= bad else [f"JUnit has {found} failures, the oracle {bad}"]
+    )
 
 
 def _name(case: ET.Element) -> str:
@@ -97,4 +113,8 @@ class Debts:
     @property
     def open(self) -> list[str]:
         """Everything owed whose time is not over."""
-        return [f"{kind} {name} (seed {seed})" for (kind, name), (seed, due) in self._owed.items() if due != float("inf")]
+        return [
+            f"{kind} {name} (seed {seed})"
+            for (kind, name), (seed, due) in self._owed.items()
+            if due != float("inf")
+        ]

@@ -68,7 +68,9 @@ class Tail:
         kind, chunk = entry.get("k"), entry.get("c", "")
         if kind == "offered":
             offered = json.loads(body_of(entry["d"]))
-            self.heard.append(Heard(at, "offered", offered["id"], -1, "", frozenset(offered["indices"])))
+            self.heard.append(
+                Heard(at, "offered", offered["id"], -1, "", frozenset(offered["indices"]))
+            )
         elif kind in ("claimed", *ENDS):
             self.heard.append(Heard(at, kind, chunk, -1, _name(entry)))
         elif kind == "records":
@@ -76,14 +78,19 @@ class Tail:
                 self._record(at, entry, record)
 
     def _record(self, at: float, entry: dict[str, str], record: dict[str, Any]) -> None:
-        if record["kind"] != "TestFinished" or (record["outcome"] == "not_run" and not record.get("covered_by")):
+        if record["kind"] != "TestFinished" or (
+            record["outcome"] == "not_run" and not record.get("covered_by")
+        ):
             return
         self.done.add(record["index"])
         self.heard.append(Heard(at, "verdict", entry["c"], record["index"], _name(entry)))
 
     def first(self, what: str, after: float, suits: Callable[[Heard], bool]) -> float | None:
         """When the first such thing was heard later than that; None if there was none."""
-        return min((one.at for one in self.heard if one.what == what and one.at > after and suits(one)), default=None)
+        return min(
+            (one.at for one in self.heard if one.what == what and one.at > after and suits(one)),
+            default=None,
+        )
 
     def idle(self, start: float, end: float, workers: Set[str]) -> float:
         """Seconds between these moments in which at least one of the workers, of one slot each, held no chunk."""

@@ -59,8 +59,12 @@ class Round:
         options = ["--test-timeout", f"{suite.HANG_LIMIT:g}"] if self.plan.hangs else []
         for strike in self.plan.strikes:
             worker = scene.workers[strike.worker]
-            self._due.append((strike, FAULTS[strike.kind](scene, worker, random.Random(strike.seed))))
-        scene.dispatch(f"{scene.fleet.name}-{self.number}", self.plan.vendor, self.plan.labels, *options)
+            self._due.append(
+                (strike, FAULTS[strike.kind](scene, worker, random.Random(strike.seed)))
+            )
+        scene.dispatch(
+            f"{scene.fleet.name}-{self.number}", self.plan.vendor, self.plan.labels, *options
+        )
         self._tail = Tail(scene.journal)
         began = time.monotonic()
         try:
@@ -81,14 +85,18 @@ class Round:
             # While faults act there is no hang: the limit counts from their end.
             limit = max(limit, now + self.usual + HANG_SLACK) if self._active else limit
             if now > limit:
-                self._problems.append(f"the run hangs: {len(self._tail.done)} of {tests} tests after {now - began:.0f} s")
+                self._problems.append(
+                    f"the run hangs: {len(self._tail.done)} of {tests} tests after {now - began:.0f} s"
+                )
                 self._dump()
                 return
             time.sleep(_TICK)
 
     def _over(self) -> bool:
         scene = self.scene
-        return scene.dispatcher is None or (scene.dispatcher.poll() is not None and not scene.attaching)
+        return scene.dispatcher is None or (
+            scene.dispatcher.poll() is not None and not scene.attaching
+        )
 
     def _begin(self, now: float, fraction: float) -> None:
         """Starts what is due and whose part of the scene no other fault has in its hands."""
@@ -115,7 +123,9 @@ class Round:
                 self._active.remove(active)
             except Exception as error:
                 self._active.remove(active)
-                self._problems.append(f"{active.fault.name} could not be done: {type(error).__name__}: {error}")
+                self._problems.append(
+                    f"{active.fault.name} could not be done: {type(error).__name__}: {error}"
+                )
 
     def _heal(self) -> None:
         for active in self._active:
@@ -136,10 +146,20 @@ class Round:
             self._dump()
 
     def _outcome(self, seconds: float) -> Outcome:
-        strikes = [Struck(f.name, bool(f.struck), f.recovery(self._tail, self._away(f)), f.clock) for f in self._acted]
+        strikes = [
+            Struck(f.name, bool(f.struck), f.recovery(self._tail, self._away(f)), f.clock)
+            for f in self._acted
+        ]
         strikes += [Struck(fault.name, False, None, fault.clock) for _, fault in self._due]
         reruns = checks.reruns(checks.read_report(self.scene.report))
-        return Outcome(self.plan.seed, seconds, tuple(self._problems), tuple(strikes), reruns, self.scene.refused())
+        return Outcome(
+            self.plan.seed,
+            seconds,
+            tuple(self._problems),
+            tuple(strikes),
+            reruns,
+            self.scene.refused(),
+        )
 
     def _away(self, but: Fault) -> list[tuple[float, float]]:
         """When the other faults kept something away."""
@@ -148,11 +168,22 @@ class Round:
     def _dump(self) -> None:
         """Everything that may tell why, as it is now."""
         scene = self.scene
-        faults = "\n".join(f"{f.name} on {f.worker.name}: {_clock(f.struck)} to {_clock(f.healed)}" for f in self._acted)
-        parts = [f"{self.plan}", f"faults\n{faults}", f"dispatcher\n{_last(scene.output.read_text(errors='replace'))}"]
+        faults = "\n".join(
+            f"{f.name} on {f.worker.name}: {_clock(f.struck)} to {_clock(f.healed)}"
+            for f in self._acted
+        )
+        parts = [
+            f"{self.plan}",
+            f"faults\n{faults}",
+            f"dispatcher\n{_last(scene.output.read_text(errors='replace'))}",
+        ]
         parts.append(f"dct status\n{_status(scene)}")
         for worker in scene.workers:
-            tree = "\n".join(processes.describe(pid) for pid in processes.tree(worker.pid)) if worker.alive else "has ended"
+            tree = (
+                "\n".join(processes.describe(pid) for pid in processes.tree(worker.pid))
+                if worker.alive
+                else "has ended"
+            )
             parts.append(f"{worker.name}\n{tree}\n{_last(worker.log.read_text(errors='replace'))}")
         self.evidence = "\n\n".join(parts)
 

@@ -114,18 +114,35 @@ class Scene:
 
     @property
     def broker_url(self) -> str:
-        return self.rabbit.url if self.rabbit and self.broker_name == "rabbitmq" else self.broker.url
+        return (
+            self.rabbit.url if self.rabbit and self.broker_name == "rabbitmq" else self.broker.url
+        )
 
     @property
     def broker_port(self) -> int:
-        return self.rabbit.port if self.rabbit and self.broker_name == "rabbitmq" else self.broker.port
+        return (
+            self.rabbit.port if self.rabbit and self.broker_name == "rabbitmq" else self.broker.port
+        )
 
     # -- workers -----------------------------------------------------------------------
 
     def start_worker(self, worker: Worker) -> None:
         """Starts its next life; returns at once."""
         worker.folder.mkdir(exist_ok=True)
-        argv = [sys.executable, "-m", "celery", "-A", "dct_celery", "worker", "-n", f"{worker.name}@%h", "-c", "1", "-l", "INFO"]
+        argv = [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "dct_celery",
+            "worker",
+            "-n",
+            f"{worker.name}@%h",
+            "-c",
+            "1",
+            "-l",
+            "INFO",
+        ]
         own = {"DCT_WORK_DIR": str(worker.folder / "work"), "DCT_LEASE_SECONDS": f"{self.lease:g}"}
         worker.lives += 1
         with worker.log.open("ab") as log:
@@ -140,7 +157,9 @@ class Scene:
         for worker in self.workers:
             self.start_worker(worker)
         if absent := self.await_workers():
-            raise RuntimeError(f"{absent}\n" + "\n".join(worker.log.read_text()[-2000:] for worker in self.workers))
+            raise RuntimeError(
+                f"{absent}\n" + "\n".join(worker.log.read_text()[-2000:] for worker in self.workers)
+            )
 
     def dismiss(self) -> None:
         """Lets the workers leave, and ends by force who does not."""
@@ -159,10 +178,18 @@ class Scene:
     def absent(self) -> list[str]:
         """Workers that do not run or that the pool does not know, and why."""
         with contextlib.suppress(Exception):
-            known = {info.name.partition("@")[0]: info.trouble for info in self.fleet.registry.workers()}
+            known = {
+                info.name.partition("@")[0]: info.trouble for info in self.fleet.registry.workers()
+            }
             dead = [f"{worker.name} has ended" for worker in self.workers if not worker.alive]
-            lost = [f"{worker.name} is not registered" for worker in self.workers if worker.alive and worker.name not in known]
-            return dead + lost + [f"{name}: {trouble}" for name, trouble in known.items() if trouble]
+            lost = [
+                f"{worker.name} is not registered"
+                for worker in self.workers
+                if worker.alive and worker.name not in known
+            ]
+            return (
+                dead + lost + [f"{name}: {trouble}" for name, trouble in known.items() if trouble]
+            )
         return ["the store does not answer"]
 
     def await_workers(self, seconds: float = PATIENCE) -> list[str]:
@@ -243,7 +270,10 @@ class Scene:
 
     def chunks(self) -> list[Leased]:
         """The run's chunks as the store has them; empty when it does not say."""
-        with contextlib.suppress(redis.RedisError, ValueError, KeyError, Untrusted), self.store.client() as client:
+        with (
+            contextlib.suppress(redis.RedisError, ValueError, KeyError, Untrusted),
+            self.store.client() as client,
+        ):
             names = list(client.scan_iter(f"{keys.RunKeys(self.run).chunk_prefix}*", count=1000))
             return [_leased(fields) for fields in map(client.hgetall, names) if fields]
         return []
@@ -258,20 +288,36 @@ class Scene:
 
     def leftovers(self) -> set[tuple[str, str]]:
         """(kind, name) of whatever belongs to a run that is over."""
-        found = {("process", f"{pid} {processes.began(pid)} {command_of(pid)[-100:]}") for pid in self._strays()}
-        found |= {("run folder", str(path)) for worker in self.workers for path in (worker.folder / "work" / "runs").glob("*")}
+        found = {
+            ("process", f"{pid} {processes.began(pid)} {command_of(pid)[-100:]}")
+            for pid in self._strays()
+        }
+        found |= {
+            ("run folder", str(path))
+            for worker in self.workers
+            for path in (worker.folder / "work" / "runs").glob("*")
+        }
         with contextlib.suppress(redis.RedisError):
             found |= {("key", name) for name in self._lasting_keys()}
         found |= {("queue", name) for name in self._lasting_queues()}
         for vendor, database in self.databases.items():
-            with contextlib.suppress(Exception), contextlib.closing(server_for(database.spec, self.base)) as server:
-                passing = [one.name for one in server.found() if one.mark is None or one.mark.kind not in KEPT]
+            with (
+                contextlib.suppress(Exception),
+                contextlib.closing(server_for(database.spec, self.base)) as server,
+            ):
+                passing = [
+                    one.name
+                    for one in server.found()
+                    if one.mark is None or one.mark.kind not in KEPT
+                ]
                 found |= {("database", f"{vendor} {name}") for name in passing}
         return found
 
     def _strays(self) -> set[int]:
         """Processes of ours that no worker's main process and pool explains."""
-        explained = {pid for w in self.workers if w.alive for pid in (w.pid, *processes.pool_children(w.pid))}
+        explained = {
+            pid for w in self.workers if w.alive for pid in (w.pid, *processes.pool_children(w.pid))
+        }
         return set(marked(f"{MARK}={self.fleet.name}")) - explained
 
     def _lasting_keys(self) -> Iterator[str]:
@@ -286,7 +332,9 @@ class Scene:
         """Queues of runs at RabbitMQ. Asked only as long as there may be any: it takes a second or two."""
         if self.rabbit is not None and (self._queues or self.broker_name == "rabbitmq"):
             with contextlib.suppress(subprocess.SubprocessError):
-                self._queues = {name for name in self.rabbit.queues() if f"{self.fleet.name}-" in name}
+                self._queues = {
+                    name for name in self.rabbit.queues() if f"{self.fleet.name}-" in name
+                }
         return self._queues
 
 
@@ -304,11 +352,17 @@ def power_off(main: int) -> None:
 
 
 @contextlib.contextmanager
-def scene(*, lease: float, vendors: Sequence[str] = VENDORS, remote: bool = True) -> Iterator[Scene]:
+def scene(
+    *, lease: float, vendors: Sequence[str] = VENDORS, remote: bool = True
+) -> Iterator[Scene]:
     """Servers and workers, ended with all that they started; `remote`: one worker and the dispatchers
     in network namespaces of their own (needs root)."""
     with contextlib.ExitStack() as stack:
-        base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dct-chaos-", ignore_cleanup_errors=True)))
+        base = Path(
+            stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="dct-chaos-", ignore_cleanup_errors=True)
+            )
+        )
         net = stack.enter_context(network((NAMES[REMOTE], "dispatch"))) if remote else None
         bind = net.address if net else "127.0.0.1"
         store, broker = RedisServer(base / "store", bind), RedisServer(base / "broker", bind)
@@ -323,7 +377,17 @@ def scene(*, lease: float, vendors: Sequence[str] = VENDORS, remote: bool = True
         hosts = {NAMES[REMOTE]: net.hosts[0]} if net else {}
         workers = [Worker(name, base / name, hosts.get(name)) for name in NAMES]
         host = net.hosts[1] if net else None
-        made = Scene(base, lease, store, broker, databases, suite.write(base / "project"), fleet, workers, host)
+        made = Scene(
+            base,
+            lease,
+            store,
+            broker,
+            databases,
+            suite.write(base / "project"),
+            fleet,
+            workers,
+            host,
+        )
         stack.callback(lambda: made.rabbit and made.rabbit.stop())
         stack.callback(_end, made)
         made.start_workers()
@@ -343,7 +407,11 @@ def _end(made: Scene) -> None:
 
 def has_rabbit() -> bool:
     """A RabbitMQ can be started here."""
-    return bool(shutil.which("rabbitmq-server", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"))
+    return bool(
+        shutil.which(
+            "rabbitmq-server", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+        )
+    )
 
 
 def can_make_hosts() -> bool:

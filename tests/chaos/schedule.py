@@ -80,7 +80,9 @@ def order(seeds: Sequence[int], broker: str) -> list[int]:
     found: list[int] = []
     last = BROKERS[0]
     for start in range(0, len(seeds), _BLOCK):
-        block = sorted(seeds[start : start + _BLOCK], key=lambda seed: broker_of(seed, broker) != last)
+        block = sorted(
+            seeds[start : start + _BLOCK], key=lambda seed: broker_of(seed, broker) != last
+        )
         last = broker_of(block[-1], broker)
         found += block
     return found
@@ -92,7 +94,10 @@ def plan(seed: int, kinds: Sequence[Kind], *, workers: int, broker: str = "redis
         raise ValueError("no kind of fault is left: choose others")
     chance = random.Random(seed)
     chosen = _choose(chance, kinds, chance.randint(1, MOST))
-    strikes = sorted((_strike(chance, kind, workers) for kind in chosen), key=lambda one: (one.fraction, one.delay))
+    strikes = sorted(
+        (_strike(chance, kind, workers) for kind in chosen),
+        key=lambda one: (one.fraction, one.delay),
+    )
     labels = _labels(chance, any(kind.stalling for kind in chosen))
     return Plan(seed, _VENDORS[seed % 2], labels, tuple(strikes), broker)
 

@@ -64,7 +64,9 @@ class RedisServer:
 
     def wait(self, port: int = 0) -> None:
         if not child.wait_ready(self._process, lambda: self.answers(port), PATIENCE):
-            raise RuntimeError(f"redis-server does not start: {child.tail(self._folder / 'redis.log')}")
+            raise RuntimeError(
+                f"redis-server does not start: {child.tail(self._folder / 'redis.log')}"
+            )
 
     def kill(self) -> None:
         child.stop(self._process, signal.SIGKILL, 5)
@@ -83,7 +85,9 @@ class RedisServer:
         with self.client(port) as client:
             client.config_set("masterauth", self.password)
             client.replicaof(self._bind, self.port)
-            child.wait_ready(process, lambda: client.info("replication")["master_link_status"] == "up", PATIENCE)
+            child.wait_ready(
+                process, lambda: client.info("replication")["master_link_status"] == "up", PATIENCE
+            )
         return port, process
 
     def fail_over(self, port: int, process: subprocess.Popen[bytes]) -> None:
@@ -116,7 +120,9 @@ class Database:
     def __init__(self, folder: Path, bind: str, vendor: str) -> None:
         self.vendor = vendor
         if vendor == "postgresql":
-            self._server: EmbeddedPostgres | EmbeddedMariaDB = EmbeddedPostgres.start(folder, bind=bind)
+            self._server: EmbeddedPostgres | EmbeddedMariaDB = EmbeddedPostgres.start(
+                folder, bind=bind
+            )
             self._log = folder / "postgres.log"
         else:
             settings = {"max-connections": str(CONNECTIONS)}
@@ -137,8 +143,16 @@ class Database:
     def environment(self) -> dict[str, str]:
         """What the project's settings read."""
         server = self._server
-        values = {"HOST": server.host, "PORT": str(server.port), "USER": server.user, "PASSWORD": server.password}
-        return {"CHAOS_DB_ENGINE": self.vendor, **{f"CHAOS_DB_{name}": value for name, value in values.items()}}
+        values = {
+            "HOST": server.host,
+            "PORT": str(server.port),
+            "USER": server.user,
+            "PASSWORD": server.password,
+        }
+        return {
+            "CHAOS_DB_ENGINE": self.vendor,
+            **{f"CHAOS_DB_{name}": value for name, value in values.items()},
+        }
 
     @property
     def spec(self) -> DatabaseSpec:
@@ -159,7 +173,12 @@ class Database:
         death = signal.SIGINT if self.vendor == "postgresql" else signal.SIGKILL
         with self._log.open("ab") as log:
             self._server._process = child.launch(
-                self._argv, log=log, env=child.quiet_environment(os.environ), cwd=Path("/"), account=self._account, death=death
+                self._argv,
+                log=log,
+                env=child.quiet_environment(os.environ),
+                cwd=Path("/"),
+                account=self._account,
+                death=death,
             )
 
     def wait(self) -> None:
@@ -170,7 +189,9 @@ class Database:
                 self.connect().close()
                 return
             if time.monotonic() > deadline:
-                raise RuntimeError(f"the database server does not come back: {child.tail(self._log)}")
+                raise RuntimeError(
+                    f"the database server does not come back: {child.tail(self._log)}"
+                )
             time.sleep(0.05)
 
     def connect(self) -> Any:
@@ -186,7 +207,12 @@ class Database:
         import MySQLdb
 
         return MySQLdb.connect(
-            host=server.host, port=server.port, user=server.admin, password=server.password, connect_timeout=2, autocommit=True
+            host=server.host,
+            port=server.port,
+            user=server.admin,
+            password=server.password,
+            connect_timeout=2,
+            autocommit=True,
         )
 
     def terminate_sessions(self) -> None:
@@ -199,7 +225,9 @@ class Database:
                     " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
                 )
                 return
-            cursor.execute("SELECT id FROM information_schema.processlist WHERE id <> connection_id() AND command <> 'Daemon'")
+            cursor.execute(
+                "SELECT id FROM information_schema.processlist WHERE id <> connection_id() AND command <> 'Daemon'"
+            )
             for (one,) in cursor.fetchall():
                 with contextlib.suppress(Exception):  # it may have ended
                     cursor.execute(f"KILL {int(one)}")

@@ -44,7 +44,9 @@ class Session:
             for labels in ((*_FULL, "torture.test_dying"), _FULL):
                 outcome = self._play(Plan(0, vendor, labels, ()))
                 if outcome.problems:
-                    raise RuntimeError(f"the fault-free round failed: {outcome.problems}; see {self.evidence}")
+                    raise RuntimeError(
+                        f"the fault-free round failed: {outcome.problems}; see {self.evidence}"
+                    )
             self.usual = max(self.usual, outcome.seconds)
 
     def play(self, seed: int) -> table.Outcome:
@@ -66,7 +68,9 @@ class Session:
         outcome = one.play()
         if outcome.problems:
             self.evidence.mkdir(parents=True, exist_ok=True)
-            (self.evidence / f"{chosen.seed}.txt").write_text("\n".join(outcome.problems) + f"\n\n{one.evidence}")
+            (self.evidence / f"{chosen.seed}.txt").write_text(
+                "\n".join(outcome.problems) + f"\n\n{one.evidence}"
+            )
             if self.scene.journal.exists():
                 shutil.copy(self.scene.journal, self.evidence / f"{chosen.seed}.jsonl")
             self.scene.revive()
@@ -96,7 +100,10 @@ class Session:
         for problem in problems:
             print(f"    {problem}")
         if problems:
-            print(f"    again: {self.again} --replay {seed}    evidence: {self.evidence / f'{seed}.txt'}", flush=True)
+            print(
+                f"    again: {self.again} --replay {seed}    evidence: {self.evidence / f'{seed}.txt'}",
+                flush=True,
+            )
 
     @property
     def failed(self) -> list[int]:
@@ -107,7 +114,9 @@ def choose(names: Sequence[str], *, remote: bool, broker: str = "redis") -> list
     """The kinds of these names that can strike with this broker; without names all that are survived. SystemExit for a name
     that is none."""
     if unknown := set(names) - set(FAULTS):
-        raise SystemExit(f"no kind of fault: {', '.join(sorted(unknown))}; there are {', '.join(FAULTS)}")
+        raise SystemExit(
+            f"no kind of fault: {', '.join(sorted(unknown))}; there are {', '.join(FAULTS)}"
+        )
     wanted = names or [name for name in FAULTS if name not in PENDING]
     fit = [FAULTS[name] for name in wanted if FAULTS[name].broker in ("", broker)]
     return [fault.kind() for fault in fit if remote or not fault.remote]
@@ -119,7 +128,13 @@ def _line(chosen: Plan, outcome: table.Outcome) -> str:
     for strike in chosen.strikes:
         struck = next(one for one in left if one.kind == strike.kind)
         left.remove(struck)
-        how = " (missed)" if not struck.hit else "" if struck.recovery is None else f" [{struck.recovery:.1f} s]"
+        how = (
+            " (missed)"
+            if not struck.hit
+            else ""
+            if struck.recovery is None
+            else f" [{struck.recovery:.1f} s]"
+        )
         strikes.append(f"{strike}/{NAMES[strike.worker][-1]}{how}")
     parts = "".join(label[:1] for label in chosen.labels)
     where = f"{chosen.broker[:2]} {chosen.vendor[:2]} {parts:4}"

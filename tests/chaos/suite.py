@@ -53,16 +53,33 @@ from shelf.models import Book
 """
 #: Name of a kind of class -> (its bases and attributes, body of a passing test, share of the classes).
 _GREEN = {
-    "Stored": ("(TestCase):", ["Book.objects.create(title='one')", "{sleep}", "self.assertEqual(Book.objects.count(), 1)"], 8),
+    "Stored": (
+        "(TestCase):",
+        [
+            "Book.objects.create(title='one')",
+            "{sleep}",
+            "self.assertEqual(Book.objects.count(), 1)",
+        ],
+        8,
+    ),
     "Plain": ("(SimpleTestCase):", ["{sleep}", "self.assertTrue(True)"], 4),
     "Twofold": (
         "(TestCase):\n    databases = {'default', 'other'}\n",
-        ["Book.objects.using('other').create(title='two')", "{sleep}", "self.assertEqual(Book.objects.count(), 0)"],
+        [
+            "Book.objects.using('other').create(title='two')",
+            "{sleep}",
+            "self.assertEqual(Book.objects.count(), 0)",
+        ],
         2,
     ),
     "Sub": (
         "(TestCase):",
-        ["for n in range(3):", "    with self.subTest(n=n):", "        Book.objects.create(title=str(n))", "{sleep}"],
+        [
+            "for n in range(3):",
+            "    with self.subTest(n=n):",
+            "        Book.objects.create(title=str(n))",
+            "{sleep}",
+        ],
         2,
     ),
     "Transactional": (
@@ -123,7 +140,10 @@ class Expected:
 
     @property
     def exit_code(self) -> int:
-        return int(any(test["outcome"] in ("failed", "error", "xpassed") for test in self.tests) or bool(self.fixtures))
+        return int(
+            any(test["outcome"] in ("failed", "error", "xpassed") for test in self.tests)
+            or bool(self.fixtures)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return {"tests": self.tests, "fixtures": self.fixtures, "exit_code": self.exit_code}
@@ -140,7 +160,9 @@ class _Part:
         self.files[module.replace(".", "/") + ".py"] = _HEAD + text
 
     def tests(self, names: Sequence[str], outcomes: Sequence[str]) -> None:
-        self.expected.tests.extend({"id": name, "outcome": end} for name, end in zip(names, outcomes, strict=True))
+        self.expected.tests.extend(
+            {"id": name, "outcome": end} for name, end in zip(names, outcomes, strict=True)
+        )
 
 
 def write(folder: Path) -> Path:
@@ -193,7 +215,9 @@ def _sleep(chance: random.Random) -> float:
     return round(max(_LONGEST * chance.random() ** 2, _LONGEST / 50), 3)
 
 
-def _green_class(kind: str, number: int, sleeps: Sequence[float]) -> tuple[str, list[str], list[str]]:
+def _green_class(
+    kind: str, number: int, sleeps: Sequence[float]
+) -> tuple[str, list[str], list[str]]:
     head, body, _ = _GREEN[kind]
     lines, names, outcomes = [f"class {kind}{number:03}{head}"], [], []
     for index, seconds in enumerate(sleeps):
@@ -236,7 +260,12 @@ def _red_class(part: _Part, number: int, sleeps: Sequence[float]) -> str:
         names.append(f"red.test_red.Red{number:02}.test_{index}")
         outcomes.append(outcome)
         lines += [f"    {mark}"] if mark else []
-        lines += [f"    def test_{index}(self):", f"        time.sleep({seconds:.3f})", f"        {body}", ""]
+        lines += [
+            f"    def test_{index}(self):",
+            f"        time.sleep({seconds:.3f})",
+            f"        {body}",
+            "",
+        ]
     part.tests(names, outcomes)
     return "\n".join(lines)
 
@@ -245,19 +274,33 @@ def _broken_class(part: _Part, number: int) -> str:
     """A class whose set-up fails: its tests do not run, and the fixture is an error."""
     name = f"red.test_red.Broken{number}"
     part.tests([f"{name}.test_{index}" for index in range(3)], ["not_run"] * 3)
-    part.expected.fixtures.append({"id": f"setUpClass ({name})", "phase": "setUpClass", "outcome": "error"})
+    part.expected.fixtures.append(
+        {"id": f"setUpClass ({name})", "phase": "setUpClass", "outcome": "error"}
+    )
     lines = [f"class Broken{number}(TestCase):", "    @classmethod", "    def setUpClass(cls):"]
     lines += ["        raise RuntimeError('on purpose')", ""]
-    return "\n".join([*lines, *(f"    def test_{index}(self):\n        pass\n" for index in range(3))])
+    return "\n".join(
+        [*lines, *(f"    def test_{index}(self):\n        pass\n" for index in range(3))]
+    )
 
 
 def _torture() -> dict[str, _Part]:
     dying, hanging = _Part(), _Part()
     module = "torture.test_dying"
     dying.add(module, _DYING.strip() + "\n")
-    names = ["Dying.test_a_before", "Dying.test_b_killed", "Dying.test_c_after", "Leaving.test_a_exit", "Leaving.test_b_after"]
-    dying.tests([f"{module}.{name}" for name in names], ["passed", "error", "passed", "error", "passed"])
+    names = [
+        "Dying.test_a_before",
+        "Dying.test_b_killed",
+        "Dying.test_c_after",
+        "Leaving.test_a_exit",
+        "Leaving.test_b_after",
+    ]
+    dying.tests(
+        [f"{module}.{name}" for name in names], ["passed", "error", "passed", "error", "passed"]
+    )
     module = "torture.test_hanging"
     hanging.add(module, _HANGING.strip() + "\n")
-    hanging.tests([f"{module}.Hanging.test_a_hangs", f"{module}.Hanging.test_b_after"], ["error", "passed"])
+    hanging.tests(
+        [f"{module}.Hanging.test_a_hangs", f"{module}.Hanging.test_b_after"], ["error", "passed"]
+    )
     return {"torture.test_dying": dying, "torture.test_hanging": hanging}

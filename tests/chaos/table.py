@@ -8,7 +8,18 @@ from dataclasses import dataclass, field
 
 #: Median and worst recovery that are allowed: times the clock of the kind, and seconds more.
 MEDIAN, WORST, SLACK = 1.2, 2.0, 5.0
-_HEAD = ("kind", "rounds", "missed", "failed", "recoveries", "re-runs", "refused", "median s", "worst s", "bar s")
+_HEAD = (
+    "kind",
+    "rounds",
+    "missed",
+    "failed",
+    "recoveries",
+    "re-runs",
+    "refused",
+    "median s",
+    "worst s",
+    "bar s",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +92,17 @@ def _put(line: Sequence[str], widths: Sequence[int]) -> str:
 
 def _cells(kind: str, row: Row) -> tuple[str, ...]:
     counts = (row.rounds, row.missed, row.failed, len(row.recoveries), row.reruns, row.refused)
-    figures = (f"{statistics.median(row.recoveries):.1f}", f"{max(row.recoveries):.1f}") if row.recoveries else ("-", "-")
-    return (kind, *map(str, counts), *figures, f"{MEDIAN * row.clock:.1f}/{WORST * row.clock + SLACK:.1f}")
+    figures = (
+        (f"{statistics.median(row.recoveries):.1f}", f"{max(row.recoveries):.1f}")
+        if row.recoveries
+        else ("-", "-")
+    )
+    return (
+        kind,
+        *map(str, counts),
+        *figures,
+        f"{MEDIAN * row.clock:.1f}/{WORST * row.clock + SLACK:.1f}",
+    )
 
 
 def recovery_problems(outcomes: Iterable[Outcome]) -> list[str]:
@@ -93,7 +113,11 @@ def recovery_problems(outcomes: Iterable[Outcome]) -> list[str]:
             continue
         median, worst = statistics.median(row.recoveries), max(row.recoveries)
         if median > MEDIAN * row.clock:
-            problems.append(f"{kind}: median recovery {median:.1f} s, bar {MEDIAN * row.clock:.1f} s")
+            problems.append(
+                f"{kind}: median recovery {median:.1f} s, bar {MEDIAN * row.clock:.1f} s"
+            )
         if worst > WORST * row.clock + SLACK:
-            problems.append(f"{kind}: worst recovery {worst:.1f} s, bar {WORST * row.clock + SLACK:.1f} s")
+            problems.append(
+                f"{kind}: worst recovery {worst:.1f} s, bar {WORST * row.clock + SLACK:.1f} s"
+            )
     return problems

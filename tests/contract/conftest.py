@@ -35,7 +35,9 @@ class Store(Protocol):
     run: str
 
     def ledger(self, run: str = "", door: Door | None = None) -> ports.Ledger: ...
-    def registry(self, pool: str = "pool", *, tends: bool = True, door: Door | None = None) -> ports.Registry: ...
+    def registry(
+        self, pool: str = "pool", *, tends: bool = True, door: Door | None = None
+    ) -> ports.Registry: ...
     def blobs(self) -> ports.BlobStore: ...
     def timings(self, project: str = "project") -> ports.TimingStore: ...
     def let_leases_run_out(self) -> None: ...
@@ -80,7 +82,9 @@ class FakeStore:
         name = run or self.run
         return MemoryLedger(self._store, name, door or pool_door().of_run(name, NONCE))
 
-    def registry(self, pool: str = "pool", *, tends: bool = True, door: Door | None = None) -> MemoryRegistry:
+    def registry(
+        self, pool: str = "pool", *, tends: bool = True, door: Door | None = None
+    ) -> MemoryRegistry:
         return MemoryRegistry(self._store, pool, door or pool_door(), tends=tends)
 
     def blobs(self) -> MemoryBlobs:
@@ -157,7 +161,9 @@ class RealStore:
         name = f"{run}{self._token}" if run else self.run
         return RedisLedger(self._client, name, door or pool_door().of_run(name, NONCE))
 
-    def registry(self, pool: str = "pool", *, tends: bool = True, door: Door | None = None) -> RedisRegistry:
+    def registry(
+        self, pool: str = "pool", *, tends: bool = True, door: Door | None = None
+    ) -> RedisRegistry:
         return RedisRegistry(self._client, f"{pool}{self._token}", door or pool_door(), tends=tends)
 
     def blobs(self) -> RedisBlobs:
@@ -226,7 +232,9 @@ class RealStore:
 
     def stream(self) -> list[dict[str, str]]:
         rows: Any = self._client.xrange(self._keys.events)
-        return [{name.decode(): value.decode() for name, value in fields.items()} for _, fields in rows]
+        return [
+            {name.decode(): value.decode() for name, value in fields.items()} for _, fields in rows
+        ]
 
     def write_stream(self, fields: Mapping[str, str]) -> None:
         self._client.xadd(self._keys.events, dict[Any, Any](fields))

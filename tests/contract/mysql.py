@@ -61,7 +61,9 @@ class MysqlHouse:
         for server in self._servers:
             server.close()
         like = f"test\\_{self.token}%"
-        for (name,) in self.ask("SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE %s", [like]):
+        for (name,) in self.ask(
+            "SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE %s", [like]
+        ):
             self.ask(f"DROP DATABASE {name}")
         for (user,) in self.ask("SELECT user FROM mysql.user WHERE user LIKE %s", [like]):
             self.ask(f"DROP USER '{user}'@'%%'", [])
@@ -73,7 +75,9 @@ class MysqlHouse:
         given = user or server.user, password or server.password
         return DatabaseSpec("default", "mysql", "bookshop", server.host, str(server.port), *given)
 
-    def server(self, user: str = "", password: str = "", policy: DatabasePolicy | None = None) -> MysqlServer:
+    def server(
+        self, user: str = "", password: str = "", policy: DatabasePolicy | None = None
+    ) -> MysqlServer:
         self._servers.append(MysqlServer(self.spec_of(user, password), policy or DatabasePolicy()))
         return self._servers[-1]
 
@@ -122,15 +126,21 @@ class MysqlHouse:
             return session.execute("SELECT id FROM book ORDER BY id")
 
     def exists(self, name: str) -> bool:
-        return bool(self.ask("SELECT 1 FROM information_schema.schemata WHERE schema_name = %s", [name]))
+        return bool(
+            self.ask("SELECT 1 FROM information_schema.schemata WHERE schema_name = %s", [name])
+        )
 
     def session(self, name: str) -> contextlib.closing[Session]:
         """The test user's; survives being thrown out by a drop."""
         return contextlib.closing(self.connect(self.embedded.user, name))
 
-    def ask(self, statement: str, params: Sequence[Any] | None = None, *, user: str = "") -> list[tuple[Any, ...]]:
+    def ask(
+        self, statement: str, params: Sequence[Any] | None = None, *, user: str = ""
+    ) -> list[tuple[Any, ...]]:
         """Autocommitted, as the administrator if no user is named."""
-        with contextlib.closing(self.connect(user or self.embedded.admin, "", autocommit=True)) as session:
+        with contextlib.closing(
+            self.connect(user or self.embedded.admin, "", autocommit=True)
+        ) as session:
             return session.execute(statement, params)
 
     def user(self, *grants: str) -> str:
@@ -146,12 +156,35 @@ class MysqlHouse:
         program = shutil.which("mariadb-dump")
         assert program, "apt-get install mariadb-client"
         server = self.embedded
-        options = ["--no-defaults", "--skip-comments", "--routines", "--events", "--triggers", "--order-by-primary", "--hex-blob"]
-        place = ["-h", server.host, "-P", str(server.port), "-u", server.admin, f"-p{server.password}"]
-        run = subprocess.run([program, *options, *place, name], capture_output=True, check=True, timeout=60)
+        options = [
+            "--no-defaults",
+            "--skip-comments",
+            "--routines",
+            "--events",
+            "--triggers",
+            "--order-by-primary",
+            "--hex-blob",
+        ]
+        place = [
+            "-h",
+            server.host,
+            "-P",
+            str(server.port),
+            "-u",
+            server.admin,
+            f"-p{server.password}",
+        ]
+        run = subprocess.run(
+            [program, *options, *place, name], capture_output=True, check=True, timeout=60
+        )
         return run.stdout.decode().replace(name, "<name>")
 
     def connect(self, user: str, database: str, *, autocommit: bool = False) -> Session:
         server = self.embedded
-        place: dict[str, Any] = {"host": server.host, "port": server.port, "charset": "utf8mb4", "autocommit": autocommit}
+        place: dict[str, Any] = {
+            "host": server.host,
+            "port": server.port,
+            "charset": "utf8mb4",
+            "autocommit": autocommit,
+        }
         return Session(MySQLdb.connect(user=user, passwd=server.password, db=database, **place))

@@ -37,14 +37,24 @@ class PostgresHouse:
             server.close()
         with self.connect("postgres") as connection:
             like = f"test\\_{self._token}%"
-            names = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", [like]).fetchall()
+            names = connection.execute(
+                "SELECT datname FROM pg_database WHERE datname LIKE %s", [like]
+            ).fetchall()
             for (name,) in names:
                 connection.execute(f'ALTER DATABASE "{name}" IS_TEMPLATE false')
                 connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-            for (role,) in connection.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE %s", [like]).fetchall():
+            for (role,) in connection.execute(
+                "SELECT rolname FROM pg_roles WHERE rolname LIKE %s", [like]
+            ).fetchall():
                 connection.execute(f'DROP ROLE "{role}"')
 
-    def server(self, user: str = "", password: str = "", policy: DatabasePolicy | None = None, port: int = 0) -> PostgresServer:
+    def server(
+        self,
+        user: str = "",
+        password: str = "",
+        policy: DatabasePolicy | None = None,
+        port: int = 0,
+    ) -> PostgresServer:
         server = self._embedded
         spec = self._spec(user or server.user, password or server.password, port)
         self._servers.append(PostgresServer(spec, policy or DatabasePolicy()))
@@ -75,14 +85,34 @@ class PostgresHouse:
             program = find_pg_dump(connection.info.server_version // 10000)
         assert program
         server = self._embedded
-        argv = [program, "--inserts", "-h", server.host, "-p", str(server.port), "-U", server.user, name]
-        text = subprocess.run(argv, env={"PGPASSWORD": server.password}, capture_output=True, text=True, check=True).stdout
+        argv = [
+            program,
+            "--inserts",
+            "-h",
+            server.host,
+            "-p",
+            str(server.port),
+            "-U",
+            server.user,
+            name,
+        ]
+        text = subprocess.run(
+            argv, env={"PGPASSWORD": server.password}, capture_output=True, text=True, check=True
+        ).stdout
         # The word after these two is another one each time.
-        return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(("\\restrict", "\\unrestrict")))
+        return "".join(
+            line
+            for line in text.splitlines(keepends=True)
+            if not line.startswith(("\\restrict", "\\unrestrict"))
+        )
 
     def exists(self, name: str) -> bool:
         with self.connect("postgres") as connection:
-            return bool(connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchall())
+            return bool(
+                connection.execute(
+                    "SELECT 1 FROM pg_database WHERE datname = %s", [name]
+                ).fetchall()
+            )
 
     def session(self, name: str) -> contextlib.AbstractContextManager[psycopg.Connection[Any]]:
         """Survives being thrown out by a drop."""
@@ -136,4 +166,12 @@ class PostgresHouse:
 
     def _spec(self, user: str, password: str, port: int = 0) -> DatabaseSpec:
         server = self._embedded
-        return DatabaseSpec("default", "postgresql", "bookshop", server.host, str(port or server.port), user, password)
+        return DatabaseSpec(
+            "default",
+            "postgresql",
+            "bookshop",
+            server.host,
+            str(port or server.port),
+            user,
+            password,
+        )

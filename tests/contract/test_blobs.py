@@ -78,7 +78,9 @@ def test_a_bound_is_no_size(store: Store) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"eno", b"one more"])
-def test_what_is_not_what_its_digest_says_is_dropped_so_that_it_can_come_again(store: Store, content: bytes) -> None:
+def test_what_is_not_what_its_digest_says_is_dropped_so_that_it_can_come_again(
+    store: Store, content: bytes
+) -> None:
     # Given
     store.blobs().put([(_ONE, content)])
     # When
@@ -148,7 +150,9 @@ def test_another_kind_of_value_is_dropped_and_stops_nobody(client: redis.Redis) 
     client.delete(keys.wanted("tree"))
 
 
-def test_a_good_blob_that_came_meanwhile_is_not_dropped(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_good_blob_that_came_meanwhile_is_not_dropped(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given a dispatcher that sends it again between the look and the drop
     blobs = real.RedisBlobs(client)
     client.set(keys.blob(_ONE), zlib.compress(b"eno", 1), ex=60)
@@ -170,7 +174,11 @@ def test_a_blob_that_unpacks_to_gigabytes_costs_no_memory(client: redis.Redis) -
     # Given
     packer = zlib.compressobj(9)
     piece = bytes(1024 * 1024)
-    client.set(keys.blob(_ONE), b"".join(packer.compress(piece) for _ in range(1024)) + packer.flush(), ex=60)
+    client.set(
+        keys.blob(_ONE),
+        b"".join(packer.compress(piece) for _ in range(1024)) + packer.flush(),
+        ex=60,
+    )
     # When
     tracemalloc.start()
     found = real.RedisBlobs(client).get({_ONE: 10_000})

@@ -64,7 +64,9 @@ class Desk:
     def take(self) -> ChunkHint:
         """The text of one message, opened."""
         with self.app.connection_for_read() as connection:
-            message = names.run_queue(self.run, amqp=self._amqp)(connection.default_channel).get(no_ack=True)
+            message = names.run_queue(self.run, amqp=self._amqp)(connection.default_channel).get(
+                no_ack=True
+            )
             assert message is not None, "the queue is empty"
             (text,), _, _ = message.decode()
         return DOOR.unseal(ChunkHint, text)
@@ -99,7 +101,9 @@ def test_several_messages_go_out_in_one_go_and_wait_in_order(desk: Desk) -> None
     assert [desk.take().chunk for _ in range(3)] == ["c1", "c2", "c3"]
 
 
-def test_messages_to_redis_take_one_round_trip_however_many_they_are(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_to_redis_take_one_round_trip_however_many_they_are(
+    valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given a connection
     desk = Desk(f"{valkey_url.rpartition('/')[0]}/6")
     desk.queue.publish(hint())
@@ -118,7 +122,9 @@ def test_messages_to_redis_take_one_round_trip_however_many_they_are(valkey_url:
     desk.queue.purge()
 
 
-def test_a_connection_that_the_broker_closed_meanwhile_costs_no_message(rabbitmq_server: EmbeddedRabbitMQ) -> None:
+def test_a_connection_that_the_broker_closed_meanwhile_costs_no_message(
+    rabbitmq_server: EmbeddedRabbitMQ,
+) -> None:
     # Given
     desk = Desk(rabbitmq_server.url)
     desk.queue.publish(hint())
@@ -142,7 +148,9 @@ def test_a_purge_leaves_no_queue_and_may_come_twice_and_before_a_message(desk: D
     assert desk.waiting() is None
 
 
-def test_a_queue_that_the_broker_has_forgotten_is_there_again_with_the_next_message(desk: Desk) -> None:
+def test_a_queue_that_the_broker_has_forgotten_is_there_again_with_the_next_message(
+    desk: Desk,
+) -> None:
     # Given
     desk.queue.publish(hint())
     until(published(desk), 5, what="a message")
@@ -153,7 +161,9 @@ def test_a_queue_that_the_broker_has_forgotten_is_there_again_with_the_next_mess
     until(published(desk), 5, what="a message")
 
 
-def test_the_broker_forgets_a_queue_that_nobody_cares_for(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_broker_forgets_a_queue_that_nobody_cares_for(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     for module in ("names", "queue"):
         monkeypatch.setattr(f"dct_celery.adapters.celeryqueue.{module}.FORGOTTEN", 1)
@@ -172,9 +182,13 @@ def test_a_broker_that_went_away_is_named_and_the_next_message_goes_through_when
     # Given
     desk.queue.publish(hint())
     producer: Any = desk.queue._producer
-    monkeypatch.setattr(type(producer), "publish", lambda *a, **k: _raise(ConnectionResetError("gone")))
+    monkeypatch.setattr(
+        type(producer), "publish", lambda *a, **k: _raise(ConnectionResetError("gone"))
+    )
     # When
-    with pytest.raises(BrokerUnavailable, match=r"\(--broker\) cannot be used: gone; start it or set --broker"):
+    with pytest.raises(
+        BrokerUnavailable, match=r"\(--broker\) cannot be used: gone; start it or set --broker"
+    ):
         desk.queue.publish(hint())
     monkeypatch.undo()
     desk.queue.publish(hint())

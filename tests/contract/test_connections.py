@@ -68,12 +68,35 @@ def localhost(certificates: Certificates) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="module")
-def tls_redis(certificates: Certificates, localhost: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+def tls_redis(
+    certificates: Certificates, localhost: tuple[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[int]:
     """The port of a Redis that speaks TLS alone, and wants no certificate of its clients."""
     port, folder = unused_port(), tmp_path_factory.mktemp("redis-tls")
-    command = ["redis-server", "--port", "0", "--tls-port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    command += ["--tls-cert-file", localhost[0], "--tls-key-file", localhost[1], "--tls-ca-cert-file", certificates.ca]
-    with subprocess.Popen([*command, "--tls-auth-clients", "no"], stdout=subprocess.DEVNULL) as process:
+    command = [
+        "redis-server",
+        "--port",
+        "0",
+        "--tls-port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--dir",
+        str(folder),
+    ]
+    command += [
+        "--tls-cert-file",
+        localhost[0],
+        "--tls-key-file",
+        localhost[1],
+        "--tls-ca-cert-file",
+        certificates.ca,
+    ]
+    with subprocess.Popen(
+        [*command, "--tls-auth-clients", "no"], stdout=subprocess.DEVNULL
+    ) as process:
         with redis.Redis(port=port, ssl=True, ssl_cert_reqs="none") as asked:
             until(lambda: _answers(asked), 20, what="Redis")
         yield port
@@ -110,7 +133,11 @@ def _answers(asked: redis.Redis) -> bool:
 @pytest.mark.parametrize("kind", ["closed", "dropping", "silent", "unknown"])
 def test_a_server_that_does_not_answer_may_answer_later(kind: str, scheme: str) -> None:
     with contextlib.ExitStack() as stack:
-        port = unused_port() if kind in ("closed", "unknown") else stack.enter_context(getattr(strange_servers, kind)())
+        port = (
+            unused_port()
+            if kind in ("closed", "unknown")
+            else stack.enter_context(getattr(strange_servers, kind)())
+        )
         host = "no-such-host.invalid" if kind == "unknown" else "127.0.0.1"
         for name, check in CHECKS.items():
             if name == "broker" or not scheme.startswith("amqp"):
@@ -126,25 +153,41 @@ def test_tls_asked_of_a_plain_port_is_named(name: str, valkey_url: str) -> None:
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_a_plain_url_of_a_tls_port_is_named(name: str, tls_redis: int) -> None:
-    assert "speaks TLS; write rediss:// in its URL" in said(CHECKS[name], f"redis://127.0.0.1:{tls_redis}/0", REFUSED)
+    assert "speaks TLS; write rediss:// in its URL" in said(
+        CHECKS[name], f"redis://127.0.0.1:{tls_redis}/0", REFUSED
+    )
 
 
 def test_the_same_of_rabbitmq(tls_rabbit: tuple[EmbeddedRabbitMQ, int]) -> None:
     server, port = tls_rabbit
     plain = server.url.replace("amqp://", "amqps://")
-    assert "does not speak TLS at this port; name its port for TLS, or write amqp://" in said(check_broker, plain, REFUSED)
-    assert "speaks TLS; write amqps://" in said(check_broker, f"amqp://user:hush@127.0.0.1:{port}//", REFUSED)
+    assert "does not speak TLS at this port; name its port for TLS, or write amqp://" in said(
+        check_broker, plain, REFUSED
+    )
+    assert "speaks TLS; write amqps://" in said(
+        check_broker, f"amqp://user:hush@127.0.0.1:{port}//", REFUSED
+    )
 
 
-def test_a_server_of_another_kind_is_named(valkey_url: str, rabbitmq_server: EmbeddedRabbitMQ) -> None:
+def test_a_server_of_another_kind_is_named(
+    valkey_url: str, rabbitmq_server: EmbeddedRabbitMQ
+) -> None:
     redis_place = valkey_url.rpartition("@")[2]
     rabbit_place = rabbitmq_server.url.rpartition("@")[2]
     assert "is Redis and not RabbitMQ" in said(check_broker, f"amqp://{redis_place}", REFUSED)
-    assert "is RabbitMQ and not Redis" in said(check_store, f"redis://{rabbit_place.strip('/')}/0", REFUSED)
-    assert "is RabbitMQ and not Redis" in said(check_broker, f"redis://{rabbit_place.strip('/')}/0", REFUSED)
+    assert "is RabbitMQ and not Redis" in said(
+        check_store, f"redis://{rabbit_place.strip('/')}/0", REFUSED
+    )
+    assert "is RabbitMQ and not Redis" in said(
+        check_broker, f"redis://{rabbit_place.strip('/')}/0", REFUSED
+    )
     with strange_servers.answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
-        assert "is a web server and not Redis" in said(check_store, f"redis://127.0.0.1:{port}/0", REFUSED)
-        assert "is a web server and not RabbitMQ" in said(check_broker, f"amqp://127.0.0.1:{port}//", REFUSED)
+        assert "is a web server and not Redis" in said(
+            check_store, f"redis://127.0.0.1:{port}/0", REFUSED
+        )
+        assert "is a web server and not RabbitMQ" in said(
+            check_broker, f"amqp://127.0.0.1:{port}//", REFUSED
+        )
 
 
 # -- whom they let in --------------------------------------------------------------------
@@ -159,13 +202,17 @@ def test_a_wrong_or_missing_password_is_named(name: str, user: str, valkey_url: 
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_a_database_that_there_is_not_is_named(name: str, valkey_url: str) -> None:
-    assert "has no database 999" in said(CHECKS[name], f"{valkey_url.rpartition('/')[0]}/999", REFUSED)
+    assert "has no database 999" in said(
+        CHECKS[name], f"{valkey_url.rpartition('/')[0]}/999", REFUSED
+    )
 
 
 def test_rabbitmq_refuses_passwords_and_vhosts_for_good(rabbitmq_server: EmbeddedRabbitMQ) -> None:
     place = rabbitmq_server.url.rpartition("@")[2].strip("/")
     assert "refuses the password" in said(check_broker, f"amqp://dct:hush@{place}//", REFUSED)
-    assert "refuses the vhost 'nowhere'" in said(check_broker, f"{rabbitmq_server.url.rstrip('/')}/nowhere", REFUSED)
+    assert "refuses the vhost 'nowhere'" in said(
+        check_broker, f"{rabbitmq_server.url.rstrip('/')}/nowhere", REFUSED
+    )
 
 
 def test_a_user_of_rabbitmq_without_rights_is_told_which(rabbitmq_server: EmbeddedRabbitMQ) -> None:
@@ -184,12 +231,28 @@ def test_a_user_of_rabbitmq_without_rights_is_told_which(rabbitmq_server: Embedd
 def test_a_socket_serves_as_store_and_broker(tmp_path: Path) -> None:
     # Given
     path = tmp_path / "redis.sock"
-    command = ["redis-server", "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(tmp_path)]
-    with subprocess.Popen([*command, "--requirepass", "word"], stdout=subprocess.DEVNULL) as process:
+    command = [
+        "redis-server",
+        "--port",
+        "0",
+        "--unixsocket",
+        str(path),
+        "--save",
+        "",
+        "--dir",
+        str(tmp_path),
+    ]
+    with subprocess.Popen(
+        [*command, "--requirepass", "word"], stdout=subprocess.DEVNULL
+    ) as process:
         until(path.exists, 20, what="the socket")
         # Then
         try:
-            for url in (f"unix://:word@{path}?db=3", f"redis+socket://:word@{path}?virtual_host=3", f"unix://:word@{path}"):
+            for url in (
+                f"unix://:word@{path}?db=3",
+                f"redis+socket://:word@{path}?virtual_host=3",
+                f"unix://:word@{path}",
+            ):
                 check_store(url)
                 check_broker(url)
                 queue = CeleryChunkQueue(make_app(Settings(broker=url)), "run-socket", "DCT_BROKER")
@@ -238,7 +301,9 @@ def test_a_certificate_that_proves_nothing_is_refused_before_the_password_is_sen
             assert reason in text
 
 
-def test_redis_with_tls_is_trusted_by_name_and_chain(certificates: Certificates, tls_redis: int) -> None:
+def test_redis_with_tls_is_trusted_by_name_and_chain(
+    certificates: Certificates, tls_redis: int
+) -> None:
     for check in CHECKS.values():
         check(f"rediss://localhost:{tls_redis}/0?ssl_ca_certs={certificates.ca}")
         assert "by a name in its certificate" in said(
@@ -274,11 +339,16 @@ def test_the_libraries_verify_for_themselves_too(
         with pytest.raises(BrokerUnavailable, match=r"(?i)certificate"):
             CeleryChunkQueue(make_app(Settings(broker=url)), "run-check", "DCT_BROKER").publish("a")
     with pytest.raises(redis.ConnectionError, match=r"(?i)certificate"):
-        client.connect(f"rediss://127.0.0.1:{tls_redis}/0?ssl_ca_certs={certificates.ca}", retries=0).ping()
+        client.connect(
+            f"rediss://127.0.0.1:{tls_redis}/0?ssl_ca_certs={certificates.ca}", retries=0
+        ).ping()
 
 
 def test_a_ca_file_of_the_environment_is_used(
-    certificates: Certificates, tls_redis: int, tls_rabbit: tuple[EmbeddedRabbitMQ, int], monkeypatch: pytest.MonkeyPatch
+    certificates: Certificates,
+    tls_redis: int,
+    tls_rabbit: tuple[EmbeddedRabbitMQ, int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Given
     monkeypatch.setenv("SSL_CERT_FILE", certificates.ca)
@@ -290,7 +360,9 @@ def test_a_ca_file_of_the_environment_is_used(
     check_broker(f"{login}@localhost:{port}//")
 
 
-@pytest.mark.parametrize("query", ["?ssl_cert_reqs=none", "?ssl_check_hostname=false&ssl_ca_certs={ca}"])
+@pytest.mark.parametrize(
+    "query", ["?ssl_cert_reqs=none", "?ssl_check_hostname=false&ssl_ca_certs={ca}"]
+)
 def test_what_proves_nothing_works_with_a_warning(
     query: str, certificates: Certificates, tls_redis: int, tls_rabbit: tuple[EmbeddedRabbitMQ, int]
 ) -> None:
@@ -313,7 +385,9 @@ def test_what_proves_nothing_works_with_a_warning(
     assert any("ssl_c" in warning for warning in warnings)
 
 
-def test_a_file_of_the_url_that_cannot_be_read_is_named(certificates: Certificates, tls_redis: int, tmp_path: Path) -> None:
+def test_a_file_of_the_url_that_cannot_be_read_is_named(
+    certificates: Certificates, tls_redis: int, tmp_path: Path
+) -> None:
     (tmp_path / "empty.pem").touch()
     for query, words in {
         "?ssl_ca_certs=/no/such/ca.pem": "ssl_ca_certs of its URL names /no/such/ca.pem (No such file or directory)",

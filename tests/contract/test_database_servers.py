@@ -133,7 +133,9 @@ class SqliteHouse:
         return any(path.suffix != ".lock" for path in self.folder.glob(f"{name}.*"))
 
     def session(self, name: str) -> contextlib.AbstractContextManager[sqlite3.Connection]:
-        return contextlib.closing(sqlite3.connect(f"file:{self.server().place(name)}?mode=rw", uri=True))
+        return contextlib.closing(
+            sqlite3.connect(f"file:{self.server().place(name)}?mode=rw", uri=True)
+        )
 
 
 @pytest.fixture(params=["sqlite", "postgres", "mariadb"])
@@ -245,7 +247,9 @@ def test_a_database_in_the_making_is_listed_but_not_found(house: House) -> None:
     name = cloned(house, sealed(house), BUILDING)
     # Then
     assert house.server().find(name) is None
-    assert [found.mark.kind for found in house.server().found() if found.name == name and found.mark] == ["building"]
+    assert [
+        found.mark.kind for found in house.server().found() if found.name == name and found.mark
+    ] == ["building"]
 
 
 def test_every_database_of_our_pattern_is_listed_marked_or_not(house: House) -> None:
@@ -259,7 +263,12 @@ def test_every_database_of_our_pattern_is_listed_marked_or_not(house: House) -> 
     # Then
     assert {template, name, foreign, announced} <= set(found)
     assert found[name].mark == replace(CLONE, template=template)
-    assert [found[one].ours for one in (template, name, announced, foreign)] == [True, True, True, False]
+    assert [found[one].ours for one in (template, name, announced, foreign)] == [
+        True,
+        True,
+        True,
+        False,
+    ]
     assert found[template].bytes > 0
 
 
@@ -330,7 +339,9 @@ def test_signs_holds_and_locks_end_with_their_process_however_it_dies(house: Hou
     # Given
     owner, template = house.name(), house.name()
     house.server().check()
-    with subprocess.Popen([sys.executable, "-c", _HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
         assert process.stdin
         assert process.stdout
         process.stdin.write(pickle.dumps((house.spec, house.folder, owner, template)))
@@ -346,7 +357,13 @@ def test_signs_holds_and_locks_end_with_their_process_however_it_dies(house: Hou
             process.send_signal(signal.SIGKILL)
             process.wait()
     # Then
-    assert eventually(lambda: not server.alive([owner]) and not server.in_use(template) and not server.locked(template))
+    assert eventually(
+        lambda: (
+            not server.alive([owner])
+            and not server.in_use(template)
+            and not server.locked(template)
+        )
+    )
 
 
 # -- locks -------------------------------------------------------------------------------
@@ -439,7 +456,8 @@ def test_clones_of_one_template_are_made_by_several_at_once(house: House) -> Non
     names = [house.name() for _ in range(6)]
     servers = [house.server() for _ in names]
     threads = [
-        threading.Thread(target=server.clone, args=(template, name, CLONE)) for server, name in zip(servers, names, strict=True)
+        threading.Thread(target=server.clone, args=(template, name, CLONE))
+        for server, name in zip(servers, names, strict=True)
     ]
     # When
     for thread in threads:
@@ -524,7 +542,9 @@ def test_the_state_does_not_depend_on_the_order_of_rows(house: House) -> None:
     name = cloned(house, sealed(house))
     before = house.server().state(name)
     # When
-    house.run(name, "DELETE FROM book WHERE id = 1", "INSERT INTO book (id, title) VALUES (1, 'one')")
+    house.run(
+        name, "DELETE FROM book WHERE id = 1", "INSERT INTO book (id, title) VALUES (1, 'one')"
+    )
     # Then
     assert house.server().state(name) == before
 
@@ -536,7 +556,11 @@ def test_a_healed_clone_equals_its_template_again(house: House) -> None:
     # Given
     template = sealed(house)
     pristine = cloned(house, template)
-    expected, server, name = house.dump(pristine).replace(pristine, "it"), house.server(), cloned(house, template)
+    expected, server, name = (
+        house.dump(pristine).replace(pristine, "it"),
+        house.server(),
+        cloned(house, template),
+    )
     mark = replace(CLONE, template=template, owner="next")
     for _ in range(3):  # what a server learns of the template at first helps it later
         house.run(name, *DIRT)
@@ -733,7 +757,10 @@ def test_a_drop_does_not_wait_for_open_sessions(house: House) -> None:
     assert not house.exists(name)
 
 
-@pytest.mark.parametrize("name", ["bookshop", "postgres", "test_", "../test_abc", "test_abc; x", "Test_abc", "test_abc\n"])
+@pytest.mark.parametrize(
+    "name",
+    ["bookshop", "postgres", "test_", "../test_abc", "test_abc; x", "Test_abc", "test_abc\n"],
+)
 def test_foreign_names_are_never_touched(house: House, name: str) -> None:
     server, good = house.server(), house.name()
     for touch in (
@@ -787,7 +814,12 @@ def test_what_was_done_is_counted(house: House) -> None:
         server.clone(template, name, CLONE)
     server.drop(names[0])
     # Then
-    assert (server.stats.cloned, server.stats.dropped, server.stats.healed, server.stats.adopted) == (2, 1, 0, 0)
+    assert (
+        server.stats.cloned,
+        server.stats.dropped,
+        server.stats.healed,
+        server.stats.adopted,
+    ) == (2, 1, 0, 0)
     assert server.stats.clone_seconds > 0
 
 

@@ -73,7 +73,9 @@ def age(store: Store, ledger: Ledger, ms: int) -> list[str]:
 
 def kinds(ledger: Ledger) -> list[str]:
     """What happened to chunks that were on offer."""
-    return [entry.fields["k"] for entry in entries(ledger) if not isinstance(entry.fact, ev.Offered)]
+    return [
+        entry.fields["k"] for entry in entries(ledger) if not isinstance(entry.fact, ev.Offered)
+    ]
 
 
 def test_a_run_opens_once(store: Store, ledger: Ledger) -> None:
@@ -85,7 +87,9 @@ def test_a_run_opens_once(store: Store, ledger: Ledger) -> None:
     assert store.ledger("another").open_run(YOU, make_spec(store.run), 60)
 
 
-def test_a_run_that_is_opened_again_because_the_answer_was_lost_is_the_same_one(store: Store, ledger: Ledger) -> None:
+def test_a_run_that_is_opened_again_because_the_answer_was_lost_is_the_same_one(
+    store: Store, ledger: Ledger
+) -> None:
     # When: the client sends it again by itself
     again = ledger.open_run(ME, spec_of(store), 60)
     # Then
@@ -227,8 +231,16 @@ def test_records_reach_the_stream_in_order_with_all_that_tells_them_apart(ledger
     assert ledger.end(lease, 2, DRAINED) is WriteAnswer.OK
     # Then
     facts = [entry.fact for entry in entries(ledger)][2:]
-    assert facts == [ev.Recorded(lease, 1, (first,)), ev.Recorded(lease, 2, (second,)), ev.Ended(lease, 2, DRAINED)]
-    assert [entry.position for entry in entries(ledger)][2:] == [("c1.1", 1), ("c1.1", 2), ("c1.1", 3)]
+    assert facts == [
+        ev.Recorded(lease, 1, (first,)),
+        ev.Recorded(lease, 2, (second,)),
+        ev.Ended(lease, 2, DRAINED),
+    ]
+    assert [entry.position for entry in entries(ledger)][2:] == [
+        ("c1.1", 1),
+        ("c1.1", 2),
+        ("c1.1", 3),
+    ]
 
 
 def test_the_stream_is_read_on_from_where_one_was(ledger: Ledger) -> None:
@@ -240,7 +252,13 @@ def test_the_stream_is_read_on_from_where_one_was(ledger: Ledger) -> None:
     first = ledger.read("0", block_ms=0, count=2)
     rest = ledger.read(first.last, block_ms=0)
     # Then
-    assert [entry.fields.get("q", "0") for entry in first.entries + rest.entries] == ["0", "0", "1", "2", "3"]
+    assert [entry.fields.get("q", "0") for entry in first.entries + rest.entries] == [
+        "0",
+        "0",
+        "1",
+        "2",
+        "3",
+    ]
     assert (first.last, rest.last) == (first.entries[-1].id, rest.entries[-1].id)
     nothing = ledger.read(rest.last, block_ms=1)
     assert (nothing.entries, nothing.rejected, nothing.last) == ((), (), "")
@@ -342,7 +360,9 @@ def test_a_gap_gives_nothing_to_who_had_lost_the_lease_before(store: Store, ledg
     assert ledger.renew(lease, LEASE) == "lost"
 
 
-def test_a_clock_that_was_set_back_keeps_no_holder_for_longer_than_a_lease(store: Store, ledger: Ledger) -> None:
+def test_a_clock_that_was_set_back_keeps_no_holder_for_longer_than_a_lease(
+    store: Store, ledger: Ledger
+) -> None:
     # Given
     take(ledger)
     # When: another store takes over, whose clock is behind
@@ -391,7 +411,9 @@ def test_the_manifest_is_known_once_it_is_published(ledger: Ledger) -> None:
     assert ledger.manifest() == MANIFEST
 
 
-def test_the_view_of_the_run_is_kept_until_the_run_is_put_back(store: Store, ledger: Ledger) -> None:
+def test_the_view_of_the_run_is_kept_until_the_run_is_put_back(
+    store: Store, ledger: Ledger
+) -> None:
     # Given
     assert ledger.summary() is None
     view = RunView(3, waiting="é")
@@ -406,7 +428,9 @@ def test_the_view_of_the_run_is_kept_until_the_run_is_put_back(store: Store, led
     assert ledger.summary() is None
 
 
-def test_a_closed_run_gives_nothing_more_and_its_name_is_not_taken_over(store: Store, ledger: Ledger) -> None:
+def test_a_closed_run_gives_nothing_more_and_its_name_is_not_taken_over(
+    store: Store, ledger: Ledger
+) -> None:
     # Given
     lease = take(ledger)
     ledger.extend(60)
@@ -449,7 +473,9 @@ def test_what_is_offered_is_said_on_the_stream_once(ledger: Ledger) -> None:
 
 def test_many_chunks_and_positions_are_written_at_once(ledger: Ledger) -> None:
     # Given
-    chunks = [Chunk(f"c{number}", (number,), Phase.ISOLATED, Need.PRISTINE) for number in range(2, 40)]
+    chunks = [
+        Chunk(f"c{number}", (number,), Phase.ISOLATED, Need.PRISTINE) for number in range(2, 40)
+    ]
     # When
     ledger.commit(chunks, {"c1.1": 3, "c7.2": 4})
     # Then
@@ -458,7 +484,9 @@ def test_many_chunks_and_positions_are_written_at_once(ledger: Ledger) -> None:
     assert ledger.acknowledged(["c1.1", "c7.2"]) == [3, 4]
 
 
-def test_a_dispatcher_that_was_superseded_acknowledges_nothing(store: Store, ledger: Ledger) -> None:
+def test_a_dispatcher_that_was_superseded_acknowledges_nothing(
+    store: Store, ledger: Ledger
+) -> None:
     # Given
     store.ledger().adopt(YOU, dead=True)
     # When
@@ -484,7 +512,9 @@ def test_a_run_whose_dispatcher_is_alive_is_not_given_away(store: Store, ledger:
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known to be dead", "silent for its lease"])
-def test_a_run_whose_dispatcher_is_dead_goes_to_who_asks(store: Store, ledger: Ledger, known: bool) -> None:
+def test_a_run_whose_dispatcher_is_dead_goes_to_who_asks(
+    store: Store, ledger: Ledger, known: bool
+) -> None:
     # Given
     second = store.ledger()
     if not known:
@@ -492,7 +522,11 @@ def test_a_run_whose_dispatcher_is_dead_goes_to_who_asks(store: Store, ledger: L
     # When
     adoption = second.adopt(YOU, dead=known)
     # Then
-    assert (adoption.answer, adoption.epoch, adoption.incarnation) == ("ok", 1, second.incarnation())
+    assert (adoption.answer, adoption.epoch, adoption.incarnation) == (
+        "ok",
+        1,
+        second.incarnation(),
+    )
     second.commit([Chunk("c2", (2,), Phase.ISOLATED, Need.PRISTINE)])
     assert second.reap() == []
 
@@ -554,7 +588,12 @@ def test_a_run_that_was_put_back_is_as_its_dispatcher_knew_it(store: Store, wipe
     # When
     ledger, _ = reopened(store, wiped=wiped)
     # Then
-    assert (ledger.state(), ledger.epoch(), ledger.spec(), ledger.manifest()) == ("open", 2, spec_of(store), MANIFEST)
+    assert (ledger.state(), ledger.epoch(), ledger.spec(), ledger.manifest()) == (
+        "open",
+        2,
+        spec_of(store),
+        MANIFEST,
+    )
     assert ledger.acknowledged(["c1.1"]) == [2]
     assert status(ledger) == "held"
     claim = ledger.claim("c2", 1, worker="build-b", slot=0, lease_ms=LEASE)
@@ -677,7 +716,10 @@ def test_a_run_put_back_can_be_replayed_from_the_store_alone(store: Store, ledge
     # Then: its own first, and what was put back is said anew
     found = sorted(entries(ledger), key=lambda entry: entry.epoch)
     assert [entry.fact for entry in found[:3]] == [entry.fact for entry in before]
-    assert [entry.fact for entry in found[3:]] == [ev.Offered(CHUNK), ev.Claimed(replace(lease, epoch=2), LEASE)]
+    assert [entry.fact for entry in found[3:]] == [
+        ev.Offered(CHUNK),
+        ev.Claimed(replace(lease, epoch=2), LEASE),
+    ]
 
 
 def test_what_the_store_holds_of_chunks_is_told(store: Store, ledger: Ledger) -> None:
@@ -693,7 +735,9 @@ def test_what_the_store_holds_of_chunks_is_told(store: Store, ledger: Ledger) ->
     assert ledger.fences(["c1"]) == [None]
 
 
-def test_a_run_whose_dispatcher_stays_away_is_closed_by_who_asks(store: Store, ledger: Ledger) -> None:
+def test_a_run_whose_dispatcher_stays_away_is_closed_by_who_asks(
+    store: Store, ledger: Ledger
+) -> None:
     # Given
     ledger.reap()
     assert not ledger.abandon()

@@ -63,7 +63,9 @@ def facts(ledger: Ledger) -> list[Any]:
 
 
 @pytest.mark.parametrize("order", ["", "because", "another key", "another time", "another kind"])
-def test_an_order_to_cancel_that_nobody_with_the_key_gave_stops_nobody(store: Store, ledger: Ledger, order: str) -> None:
+def test_an_order_to_cancel_that_nobody_with_the_key_gave_stops_nobody(
+    store: Store, ledger: Ledger, order: str
+) -> None:
     # Given
     lease = take(ledger)
     door = pool_door().of_run(store.run, NONCE)
@@ -81,7 +83,9 @@ def test_an_order_to_cancel_that_nobody_with_the_key_gave_stops_nobody(store: St
     assert ledger.end(lease, 1, ev.ChunkCompleted()) is WriteAnswer.OK
 
 
-def test_a_forged_order_does_not_hide_the_true_one_that_comes_after_it(store: Store, ledger: Ledger) -> None:
+def test_a_forged_order_does_not_hide_the_true_one_that_comes_after_it(
+    store: Store, ledger: Ledger
+) -> None:
     # Given
     lease = take(ledger)
     store.write(state="cancelled", reason="forged")
@@ -152,14 +156,18 @@ def answer(ledger: Ledger, chunk: str = "c1") -> ClaimAnswer:
 
 
 @pytest.mark.parametrize("payload", ["", "{}", "x" * 100])
-def test_what_is_on_offer_and_not_signed_is_not_run(store: Store, ledger: Ledger, payload: str) -> None:
+def test_what_is_on_offer_and_not_signed_is_not_run(
+    store: Store, ledger: Ledger, payload: str
+) -> None:
     # When
     store.write_chunk("c1", payload=payload)
     # Then
     assert answer(ledger) is ClaimAnswer.UNTRUSTED
 
 
-def test_an_offer_in_which_a_single_test_was_changed_is_not_run(store: Store, ledger: Ledger) -> None:
+def test_an_offer_in_which_a_single_test_was_changed_is_not_run(
+    store: Store, ledger: Ledger
+) -> None:
     # Given
     payload = store.chunk("c1", "payload")
     changed = payload.replace('"indices":[0,1]', '"indices":[0,2]')
@@ -170,7 +178,9 @@ def test_an_offer_in_which_a_single_test_was_changed_is_not_run(store: Store, le
     assert answer(ledger) is ClaimAnswer.UNTRUSTED
 
 
-def test_another_chunk_of_the_run_in_the_place_of_this_one_is_not_run(store: Store, ledger: Ledger) -> None:
+def test_another_chunk_of_the_run_in_the_place_of_this_one_is_not_run(
+    store: Store, ledger: Ledger
+) -> None:
     # Given
     ledger.commit([OTHER])
     # When
@@ -249,7 +259,9 @@ def test_a_specification_with_another_word_in_it_is_refused(store: Store, ledger
         ledger.spec()
 
 
-def test_a_manifest_that_was_signed_as_something_else_is_refused(store: Store, ledger: Ledger) -> None:
+def test_a_manifest_that_was_signed_as_something_else_is_refused(
+    store: Store, ledger: Ledger
+) -> None:
     # When
     store.write(manifest=store.field("spec"))
     # Then
@@ -316,7 +328,9 @@ def test_an_entry_of_which_anything_was_changed_is_rejected_and_the_rest_stands(
         {"k": "report", "e": "1", "w": "build-a", "d": '{"kind":"CheckedReport"}'},
     ],
 )
-def test_an_entry_that_is_no_entry_is_rejected_and_read_past(store: Store, ledger: Ledger, fields: dict[str, str]) -> None:
+def test_an_entry_that_is_no_entry_is_rejected_and_read_past(
+    store: Store, ledger: Ledger, fields: dict[str, str]
+) -> None:
     # When
     store.write_stream(fields or {"x": "y"})
     page = ledger.read("0", block_ms=0)
@@ -325,10 +339,14 @@ def test_an_entry_that_is_no_entry_is_rejected_and_read_past(store: Store, ledge
     assert page.last == page.rejected[0].id
     assert ledger.read(page.last, block_ms=0).last == ""
     ledger.commit([OTHER])
-    assert [entry.fact for entry in ledger.read(page.last, block_ms=0).entries] == [ev.Offered(OTHER)]
+    assert [entry.fact for entry in ledger.read(page.last, block_ms=0).entries] == [
+        ev.Offered(OTHER)
+    ]
 
 
-def test_records_of_another_run_and_with_another_key_are_rejected(store: Store, ledger: Ledger) -> None:
+def test_records_of_another_run_and_with_another_key_are_rejected(
+    store: Store, ledger: Ledger
+) -> None:
     # Given
     lease = take(ledger)
     # When
@@ -336,10 +354,16 @@ def test_records_of_another_run_and_with_another_key_are_rejected(store: Store, 
     elsewhere(store).append(lease, 1, as_sent(finished(0)), LEASE)
     foreign(store).end(lease, 1, ev.ChunkCompleted())
     # Then
-    assert why(ledger) == ["is signed with another key", "has a wrong signature", "is signed with another key"]
+    assert why(ledger) == [
+        "is signed with another key",
+        "has a wrong signature",
+        "is signed with another key",
+    ]
 
 
-def test_a_workers_report_in_the_name_of_another_worker_is_rejected(store: Store, ledger: Ledger) -> None:
+def test_a_workers_report_in_the_name_of_another_worker_is_rejected(
+    store: Store, ledger: Ledger
+) -> None:
     # Given
     ledger.tell("build-a", FailedReport("the checks failed"))
     # When
@@ -352,7 +376,14 @@ def test_what_is_signed_and_malformed_is_rejected(store: Store, ledger: Ledger) 
     # Given: a worker of ours that has gone astray
     lease = take(ledger)
     # When
-    for text in ("[]", "{}", "[1]", "[{}]", "nonsense", '[{"kind":"TestFinished","index":-1,"outcome":"passed","seconds":0}]'):
+    for text in (
+        "[]",
+        "{}",
+        "[1]",
+        "[{}]",
+        "nonsense",
+        '[{"kind":"TestFinished","index":-1,"outcome":"passed","seconds":0}]',
+    ):
         assert ledger.append(lease, 1, text, LEASE) is WriteAnswer.OK
     # Then
     assert len(why(ledger)) == 6
@@ -373,10 +404,35 @@ def test_a_fence_that_was_written_by_hand_is_told(store: Store, ledger: Ledger) 
     assert ledger.fences(["c1"]) == [None]
 
 
-def test_a_forged_claim_gives_its_holder_nothing_but_a_place_in_the_stream(store: Store, ledger: Ledger) -> None:
+def test_a_forged_claim_gives_its_holder_nothing_but_a_place_in_the_stream(
+    store: Store, ledger: Ledger
+) -> None:
     # When
-    store.write_stream({"k": "claimed", "e": "1", "c": "c1", "a": "1", "f": "7", "w": "build-x", "s": "1", "d": "60000"})
+    store.write_stream(
+        {
+            "k": "claimed",
+            "e": "1",
+            "c": "c1",
+            "a": "1",
+            "f": "7",
+            "w": "build-x",
+            "s": "1",
+            "d": "60000",
+        }
+    )
     # Then: the store itself says such things, so that they cannot be signed
     assert facts(ledger)[-1] == ev.Claimed(held(7, worker="build-x"), 60_000)
-    store.write_stream({"k": "records", "e": "1", "c": "c1", "a": "1", "f": "7", "w": "build-x", "s": "1", "q": "1", "d": "[]"})
+    store.write_stream(
+        {
+            "k": "records",
+            "e": "1",
+            "c": "c1",
+            "a": "1",
+            "f": "7",
+            "w": "build-x",
+            "s": "1",
+            "q": "1",
+            "d": "[]",
+        }
+    )
     assert why(ledger) == ["is not signed"]

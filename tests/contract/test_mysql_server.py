@@ -73,7 +73,9 @@ def house(mariadb_server: EmbeddedMariaDB) -> Iterator[MysqlHouse]:
 @pytest.fixture
 def everything(house: MysqlHouse) -> str:
     """A sealed template with one of everything."""
-    at = next(i for i, statement in enumerate(EVERYTHING) if statement.startswith("CREATE VIEW a_view"))
+    at = next(
+        i for i, statement in enumerate(EVERYTHING) if statement.startswith("CREATE VIEW a_view")
+    )
     return house.template(*EVERYTHING[:at], STAND_IN, *EVERYTHING[at:])
 
 
@@ -124,9 +126,14 @@ def test_a_clone_belongs_to_whoever_made_it(house: MysqlHouse) -> None:
     assert house.ask(query, [name]) == [(f"{house.embedded.user}@%",)]
 
 
-def test_tables_that_keep_their_history_are_cloned_and_never_taken_for_healed(house: MysqlHouse) -> None:
+def test_tables_that_keep_their_history_are_cloned_and_never_taken_for_healed(
+    house: MysqlHouse,
+) -> None:
     # Given
-    rows = "CREATE TABLE book (id INT) WITH SYSTEM VERSIONING", "INSERT INTO book VALUES (1), (2), (3)"
+    rows = (
+        "CREATE TABLE book (id INT) WITH SYSTEM VERSIONING",
+        "INSERT INTO book VALUES (1), (2), (3)",
+    )
     template, name, server = house.template(*rows), house.name(), house.server()
     # When
     server.clone(template, name, owned())
@@ -157,7 +164,9 @@ def test_tables_that_keep_their_history_are_cloned_and_never_taken_for_healed(ho
         "ALTER DATABASE CHARACTER SET utf8mb4",
     ],
 )
-def test_whatever_a_test_can_see_changes_the_state(house: MysqlHouse, everything: str, change: str) -> None:
+def test_whatever_a_test_can_see_changes_the_state(
+    house: MysqlHouse, everything: str, change: str
+) -> None:
     # Given
     before = house.server().state(everything)
     # When
@@ -233,7 +242,10 @@ _OWN_CHANGES = {
 
 
 def _changes(house: MysqlHouse) -> list[str]:
-    return [f"ALTER TABLE audit {change}" for change in (*_CHANGES, *_OWN_CHANGES[house.make_of_server()])] + [
+    return [
+        f"ALTER TABLE audit {change}"
+        for change in (*_CHANGES, *_OWN_CHANGES[house.make_of_server()])
+    ] + [
         "ALTER TABLE parts PARTITION BY HASH (id) PARTITIONS 3",
         "ALTER TABLE plain ADD COLUMN more INT",
         "ALTER TABLE words COMMENT 'words'",
@@ -252,7 +264,12 @@ def test_every_alter_table_changes_the_state(house: MysqlHouse) -> None:
         # Then
         if server.state(name) == sealed:
             missed.append(change)
-        house.run(name, "SET foreign_key_checks = 0", "DROP TABLE author, audit, parts, plain, words", *DEFINED)
+        house.run(
+            name,
+            "SET foreign_key_checks = 0",
+            "DROP TABLE author, audit, parts, plain, words",
+            *DEFINED,
+        )
         assert server.state(name) == sealed
     assert missed == []
 
@@ -260,18 +277,29 @@ def test_every_alter_table_changes_the_state(house: MysqlHouse) -> None:
 def test_a_position_is_told_as_it_is_now(house: MysqlHouse) -> None:
     # Given: MySQL keeps for a day what it was asked before
     name, server = house.name(), house.server()
-    house.make(name, "CREATE TABLE book (id INT AUTO_INCREMENT PRIMARY KEY)", "INSERT INTO book VALUES ()")
+    house.make(
+        name, "CREATE TABLE book (id INT AUTO_INCREMENT PRIMARY KEY)", "INSERT INTO book VALUES ()"
+    )
     told = []
     # When
-    for change in ("INSERT INTO book VALUES (), ()", "ALTER TABLE book AUTO_INCREMENT = 90", "FLUSH TABLES", "TRUNCATE book"):
-        house.ask("SELECT auto_increment FROM information_schema.tables WHERE table_schema = %s", [name])
+    for change in (
+        "INSERT INTO book VALUES (), ()",
+        "ALTER TABLE book AUTO_INCREMENT = 90",
+        "FLUSH TABLES",
+        "TRUNCATE book",
+    ):
+        house.ask(
+            "SELECT auto_increment FROM information_schema.tables WHERE table_schema = %s", [name]
+        )
         house.ask(change.replace("book", f"{name}.book"))
         told.append(read_inventory(server._link, name).positions)
     # Then
     assert told == [{"book": 4}, {"book": 90}, {"book": 90}, {}]
 
 
-def test_an_exported_template_comes_back_equal(house: MysqlHouse, everything: str, tmp_path: Path) -> None:
+def test_an_exported_template_comes_back_equal(
+    house: MysqlHouse, everything: str, tmp_path: Path
+) -> None:
     # Given
     name, file = house.name(), tmp_path / "default.export"
     assert house.server().export(everything, file)
@@ -285,7 +313,9 @@ def test_an_exported_template_comes_back_equal(house: MysqlHouse, everything: st
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "not gzip"])
-def test_a_damaged_export_leaves_nothing_behind(house: MysqlHouse, everything: str, tmp_path: Path, damage: str) -> None:
+def test_a_damaged_export_leaves_nothing_behind(
+    house: MysqlHouse, everything: str, tmp_path: Path, damage: str
+) -> None:
     # Given
     import gzip
 
@@ -295,7 +325,9 @@ def test_a_damaged_export_leaves_nothing_behind(house: MysqlHouse, everything: s
     if damage == "cut":
         file.write_bytes(data[: len(data) // 2])
     elif damage == "changed":
-        file.write_bytes(gzip.compress(gzip.decompress(data).replace(b"VALUES ('1', '7'", b"VALUES ('1', '0'")))
+        file.write_bytes(
+            gzip.compress(gzip.decompress(data).replace(b"VALUES ('1', '7'", b"VALUES ('1', '0'"))
+        )
     else:
         file.write_bytes(b"no such thing")
     # When
@@ -332,7 +364,9 @@ def test_a_healed_clone_is_dumped_as_its_template_is(house: MysqlHouse, everythi
     assert server.stats.healed == 1
 
 
-def test_a_clone_whose_schema_was_changed_is_dropped_instead_of_healed(house: MysqlHouse, everything: str) -> None:
+def test_a_clone_whose_schema_was_changed_is_dropped_instead_of_healed(
+    house: MysqlHouse, everything: str
+) -> None:
     # Given
     server, name = house.server(), house.name()
     server.clone(everything, name, owned())
@@ -344,7 +378,9 @@ def test_a_clone_whose_schema_was_changed_is_dropped_instead_of_healed(house: My
     assert not house.exists(name)
 
 
-def test_who_is_connected_to_a_clone_is_thrown_out_when_it_is_healed(house: MysqlHouse, template: str) -> None:
+def test_who_is_connected_to_a_clone_is_thrown_out_when_it_is_healed(
+    house: MysqlHouse, template: str
+) -> None:
     # Given
     server, name = house.server(), house.name()
     server.clone(template, name, owned())
@@ -370,7 +406,9 @@ def test_an_idle_clone_has_one_taker_and_is_equal(house: MysqlHouse, template: s
     takers = [house.server() for _ in range(4)]
     names: list[str | None] = []
     threads = [
-        threading.Thread(target=lambda taker=taker: names.append(taker.adopt(template, house.name(), owned())))
+        threading.Thread(
+            target=lambda taker=taker: names.append(taker.adopt(template, house.name(), owned()))
+        )
         for taker in takers
     ]
     for thread in threads:
@@ -396,7 +434,9 @@ def test_an_idle_clone_of_another_template_is_left_alone(house: MysqlHouse, temp
 # -- broken off --------------------------------------------------------------------------------
 
 
-def test_a_clone_whose_copying_fails_half_way_leaves_nothing(house: MysqlHouse, template: str) -> None:
+def test_a_clone_whose_copying_fails_half_way_leaves_nothing(
+    house: MysqlHouse, template: str
+) -> None:
     # Given: the plan was read while the column was there
     server, name = house.server(), house.name()
     server.clone(template, house.name(), owned())
@@ -438,10 +478,22 @@ server.clone(template, name, Mark("clone", owner="dying"))
 """
 
 
-def test_kill_minus_nine_half_way_leaves_something_marked_that_can_be_collected(house: MysqlHouse, template: str) -> None:
+def test_kill_minus_nine_half_way_leaves_something_marked_that_can_be_collected(
+    house: MysqlHouse, template: str
+) -> None:
     # Given
     server, name, spec = house.server(), house.name(), house.spec
-    argv = [sys.executable, "-c", _CLONE_AND_DIE, spec.host, spec.port, spec.user, spec.password, template, name]
+    argv = [
+        sys.executable,
+        "-c",
+        _CLONE_AND_DIE,
+        spec.host,
+        spec.port,
+        spec.user,
+        spec.password,
+        template,
+        name,
+    ]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"half way\n"
@@ -552,8 +604,12 @@ def test_a_database_of_our_name_without_our_mark_is_not_dropped(house: MysqlHous
     assert [found.ours for found in house.server().found() if found.name == name] == [False]
 
 
-@pytest.mark.parametrize("line", ["dct1 kind=clone", "dct2 name=test_other kind=clone", "dct2 ours", ""])
-def test_a_row_that_is_no_mark_of_this_database_does_not_make_it_ours(house: MysqlHouse, line: str) -> None:
+@pytest.mark.parametrize(
+    "line", ["dct1 kind=clone", "dct2 name=test_other kind=clone", "dct2 ours", ""]
+)
+def test_a_row_that_is_no_mark_of_this_database_does_not_make_it_ours(
+    house: MysqlHouse, line: str
+) -> None:
     # Given
     name = house.name()
     house.server().check()
@@ -584,7 +640,9 @@ def test_the_registry_is_never_listed_and_never_dropped(house: MysqlHouse, templ
     assert REGISTRY not in [found.name for found in house.server().found()]
 
 
-def test_a_clone_never_takes_the_place_of_another_database(house: MysqlHouse, template: str) -> None:
+def test_a_clone_never_takes_the_place_of_another_database(
+    house: MysqlHouse, template: str
+) -> None:
     # Given
     taken = house.name()
     house.create(taken)
@@ -604,7 +662,9 @@ def test_what_is_not_sealed_is_not_cloned(house: MysqlHouse) -> None:
         house.server().clone(building, house.name(), owned())
 
 
-def test_a_template_built_anew_under_its_name_is_cloned_as_it_is_now(house: MysqlHouse, template: str) -> None:
+def test_a_template_built_anew_under_its_name_is_cloned_as_it_is_now(
+    house: MysqlHouse, template: str
+) -> None:
     # Given
     server, name = house.server(), house.name()
     server.clone(template, house.name(), owned())
@@ -661,7 +721,9 @@ def test_a_drop_goes_through_a_session_that_holds_locks(house: MysqlHouse, templ
 # -- signs of life -----------------------------------------------------------------------------
 
 
-def test_a_sign_of_life_comes_back_after_its_session_was_ended(house: MysqlHouse, template: str) -> None:
+def test_a_sign_of_life_comes_back_after_its_session_was_ended(
+    house: MysqlHouse, template: str
+) -> None:
     # Given
     server = house.server()
     sign = server.sign_of_life("owner-two")
@@ -680,7 +742,9 @@ def test_a_sign_of_life_comes_back_after_its_session_was_ended(house: MysqlHouse
     assert not server.in_use(template)
 
 
-def test_an_owner_with_two_databases_on_a_server_lives_until_its_last_sign_ends(house: MysqlHouse, template: str) -> None:
+def test_an_owner_with_two_databases_on_a_server_lives_until_its_last_sign_ends(
+    house: MysqlHouse, template: str
+) -> None:
     # Given
     server = house.server()
     one, two = server.sign_of_life("owner-five"), house.server().sign_of_life("owner-five")
@@ -751,7 +815,12 @@ def test_a_connection_is_replaced_after_enough_statements(house: MysqlHouse) -> 
     for _ in range(7):
         server.now()
     # Then
-    assert (server.stats.opened, server.stats.recycled, server.stats.reused, server.stats.statements) == (3, 2, 4, 7)
+    assert (
+        server.stats.opened,
+        server.stats.recycled,
+        server.stats.reused,
+        server.stats.statements,
+    ) == (3, 2, 4, 7)
 
 
 def test_a_connection_is_replaced_when_it_is_old(house: MysqlHouse) -> None:
@@ -764,7 +833,9 @@ def test_a_connection_is_replaced_when_it_is_old(house: MysqlHouse) -> None:
     assert (server.stats.opened, server.stats.recycled) == (2, 1)
 
 
-def test_a_connection_that_was_lost_in_silence_is_replaced_before_it_is_used(house: MysqlHouse) -> None:
+def test_a_connection_that_was_lost_in_silence_is_replaced_before_it_is_used(
+    house: MysqlHouse,
+) -> None:
     # Given
     server = house.server(policy=DatabasePolicy(health_check_seconds=0))
     house.ask(f"KILL {server._link.id()}")
@@ -774,7 +845,9 @@ def test_a_connection_that_was_lost_in_silence_is_replaced_before_it_is_used(hou
     assert (server.stats.opened, server.stats.failed) == (2, 1)
 
 
-def test_a_connection_that_is_lost_in_use_is_one_error_and_no_more(house: MysqlHouse, template: str) -> None:
+def test_a_connection_that_is_lost_in_use_is_one_error_and_no_more(
+    house: MysqlHouse, template: str
+) -> None:
     # Given
     server, name = house.server(), house.name()
     house.ask(f"KILL {server._link.id()}")
@@ -837,7 +910,9 @@ def test_the_limit_of_the_user_counts_as_well(house: MysqlHouse) -> None:
         assert server.capacity() == 3
 
 
-def test_a_server_that_cannot_be_reached_is_one_line_without_the_password(house: MysqlHouse) -> None:
+def test_a_server_that_cannot_be_reached_is_one_line_without_the_password(
+    house: MysqlHouse,
+) -> None:
     # When
     with pytest.raises(DatabaseError, match="cannot be reached from this worker") as caught:
         house.server("nobody", "pass-word").check()

@@ -27,7 +27,9 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPos
 
 
 @pytest.fixture(params=["rights", "pg_hba.conf", "pg_hba.conf rejects"])
-def closed(request: pytest.FixtureRequest, own_server: EmbeddedPostgres) -> Iterator[tuple[PostgresHouse, str]]:
+def closed(
+    request: pytest.FixtureRequest, own_server: EmbeddedPostgres
+) -> Iterator[tuple[PostgresHouse, str]]:
     """A house, and a role to whom `postgres` is closed."""
     with PostgresHouse(own_server) as house:
         role = house.role("CREATEDB")
@@ -51,7 +53,9 @@ def _close(server: EmbeddedPostgres, rules: Path, before: str, role: str, *, rej
     os.kill(server.pid, signal.SIGHUP)
 
 
-def test_a_database_of_our_own_serves_where_postgres_is_closed(closed: tuple[PostgresHouse, str]) -> None:
+def test_a_database_of_our_own_serves_where_postgres_is_closed(
+    closed: tuple[PostgresHouse, str],
+) -> None:
     # Given
     house, role = closed
     eventually(lambda: _refused(house, role))
@@ -64,7 +68,9 @@ def test_a_database_of_our_own_serves_where_postgres_is_closed(closed: tuple[Pos
     assert _sessions(house, role) <= {REGISTRY}
 
 
-def test_nobody_of_ours_is_in_the_way_of_who_creates_a_database(closed: tuple[PostgresHouse, str]) -> None:
+def test_nobody_of_ours_is_in_the_way_of_who_creates_a_database(
+    closed: tuple[PostgresHouse, str],
+) -> None:
     # Given
     house, role = closed
     eventually(lambda: _refused(house, role))
@@ -83,7 +89,9 @@ def test_nobody_of_ours_is_in_the_way_of_who_creates_a_database(closed: tuple[Po
     assert servers[2].found()
 
 
-def test_a_role_that_can_neither_connect_nor_create_is_told_so_in_one_line(own_server: EmbeddedPostgres) -> None:
+def test_a_role_that_can_neither_connect_nor_create_is_told_so_in_one_line(
+    own_server: EmbeddedPostgres,
+) -> None:
     # Given
     with PostgresHouse(own_server) as house:
         house.command("REVOKE CONNECT ON DATABASE postgres FROM PUBLIC")
@@ -91,7 +99,8 @@ def test_a_role_that_can_neither_connect_nor_create_is_told_so_in_one_line(own_s
             server = house.server(house.role(""), "secret")
             # When
             with pytest.raises(
-                DatabaseError, match=r"permission denied for database.*GRANT CONNECT ON DATABASE postgres"
+                DatabaseError,
+                match=r"permission denied for database.*GRANT CONNECT ON DATABASE postgres",
             ) as caught:
                 server.check()
         finally:
@@ -104,7 +113,9 @@ def test_a_role_that_can_neither_connect_nor_create_is_told_so_in_one_line(own_s
 def _refused(house: PostgresHouse, role: str) -> bool:
     server = house.spec
     try:
-        psycopg.connect(host=server.host, port=int(server.port), user=role, password="secret", dbname="postgres").close()
+        psycopg.connect(
+            host=server.host, port=int(server.port), user=role, password="secret", dbname="postgres"
+        ).close()
     except psycopg.OperationalError:
         return True
     return False
@@ -112,5 +123,7 @@ def _refused(house: PostgresHouse, role: str) -> bool:
 
 def _sessions(house: PostgresHouse, role: str) -> set[str]:
     with house.connect("postgres") as connection:
-        rows = connection.execute("SELECT DISTINCT datname FROM pg_stat_activity WHERE usename = %s", [role]).fetchall()
+        rows = connection.execute(
+            "SELECT DISTINCT datname FROM pg_stat_activity WHERE usename = %s", [role]
+        ).fetchall()
     return {row[0] for row in rows}

@@ -146,7 +146,9 @@ def test_a_database_is_ours_from_its_birth_before_it_has_a_mark(postgres: Postgr
     name = postgres.name()
     postgres.command(f"CREATE DATABASE {name} CONNECTION LIMIT {born_limit(name)}")
     # Then
-    assert [(found.mark, found.born) for found in postgres.server().found() if found.name == name] == [(None, True)]
+    assert [
+        (found.mark, found.born) for found in postgres.server().found() if found.name == name
+    ] == [(None, True)]
     # When
     postgres.server().drop(name)
     # Then
@@ -165,7 +167,9 @@ def test_the_birth_mark_of_another_name_is_none(postgres: PostgresHouse) -> None
 
 
 @pytest.mark.parametrize("kind", ["clone", "idle"])
-def test_a_database_that_somebody_renamed_to_keep_is_never_dropped(postgres: PostgresHouse, kind: str) -> None:
+def test_a_database_that_somebody_renamed_to_keep_is_never_dropped(
+    postgres: PostgresHouse, kind: str
+) -> None:
     # Given
     server, name, kept = postgres.server(), cloned(postgres, sealed(postgres)), postgres.name()
     server.remark(name, replace(CLONE, kind=kind, expires=1))
@@ -184,7 +188,9 @@ def test_a_database_that_somebody_renamed_to_keep_is_never_dropped(postgres: Pos
 def test_what_we_rename_ourselves_stays_ours(postgres: PostgresHouse) -> None:
     # Given
     server, template = postgres.server(), sealed(postgres)
-    names = [server.heal(cloned(postgres, template), template, postgres.name(), CLONE) for _ in range(2)]
+    names = [
+        server.heal(cloned(postgres, template), template, postgres.name(), CLONE) for _ in range(2)
+    ]
     server.remark(names[0], replace(CLONE, kind="idle", template=template))
     names[0] = server.adopt(template, postgres.name(), CLONE) or ""
     # When
@@ -196,7 +202,9 @@ def test_what_we_rename_ourselves_stays_ours(postgres: PostgresHouse) -> None:
 def test_a_half_dropped_database_is_absent_and_can_be_dropped(postgres: PostgresHouse) -> None:
     # Given
     template = sealed(postgres)
-    postgres.command(f"UPDATE pg_database SET datconnlimit = -2, datistemplate = false WHERE datname = '{template}'")
+    postgres.command(
+        f"UPDATE pg_database SET datconnlimit = -2, datistemplate = false WHERE datname = '{template}'"
+    )
     # Then
     assert postgres.server().find(template) is None
     assert not postgres.server().healthy(template)
@@ -217,7 +225,10 @@ def test_a_template_with_a_session_is_not_sealed_and_the_session_is_named(
         connection.execute("SET application_name = 'left over'")
         connection.commit()
         # When
-        with pytest.raises(DatabaseError, match=rf"still in use; connected: {connection.info.backend_pid} \(left over of"):
+        with pytest.raises(
+            DatabaseError,
+            match=rf"still in use; connected: {connection.info.backend_pid} \(left over of",
+        ):
             postgres.server().seal(template, TEMPLATE)
     # Then
     assert postgres.server().find(template) is None
@@ -225,7 +236,9 @@ def test_a_template_with_a_session_is_not_sealed_and_the_session_is_named(
     assert postgres.server().find(template) is not None
 
 
-def test_a_template_that_is_busy_is_told_with_who_keeps_it(postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_template_that_is_busy_is_told_with_who_keeps_it(
+    postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     template, name = postgres.name(), postgres.name()
     postgres.create(template)
@@ -234,7 +247,9 @@ def test_a_template_that_is_busy_is_told_with_who_keeps_it(postgres: PostgresHou
     with postgres.session(template) as connection:
         connection.execute("SELECT 1")
         # When
-        with pytest.raises(CloneFailed, match=rf"pg_terminate_backend\({connection.info.backend_pid}\)"):
+        with pytest.raises(
+            CloneFailed, match=rf"pg_terminate_backend\({connection.info.backend_pid}\)"
+        ):
             postgres.server().clone(template, name, CLONE)
     # Then
     assert not postgres.exists(name)
@@ -245,7 +260,11 @@ def test_where_blocks_cannot_be_shared_a_large_template_is_copied(
 ) -> None:
     # Given
     monkeypatch.setattr(copy, "_LARGE", 0)
-    template, server, names = sealed(postgres), postgres.server(), [postgres.name(), postgres.name()]
+    template, server, names = (
+        sealed(postgres),
+        postgres.server(),
+        [postgres.name(), postgres.name()],
+    )
     # When
     for name in names:
         server.clone(template, name, CLONE)
@@ -287,7 +306,9 @@ def test_the_strategy_is_chosen_by_fsync(
         ("app.tenant", "'it''s'"),
     ],
 )
-def test_settings_of_the_database_are_carried_to_the_clone(postgres: PostgresHouse, setting: str, value: str) -> None:
+def test_settings_of_the_database_are_carried_to_the_clone(
+    postgres: PostgresHouse, setting: str, value: str
+) -> None:
     # Given
     template = postgres.name()
     postgres.create(template)
@@ -327,7 +348,8 @@ def test_rights_on_the_database_are_carried_to_the_clone(postgres: PostgresHouse
     reader, template = postgres.role(""), postgres.name()
     postgres.create(template)
     postgres.command(
-        f"REVOKE ALL ON DATABASE {template} FROM PUBLIC", f"GRANT CONNECT ON DATABASE {template} TO {reader} WITH GRANT OPTION"
+        f"REVOKE ALL ON DATABASE {template} FROM PUBLIC",
+        f"GRANT CONNECT ON DATABASE {template} TO {reader} WITH GRANT OPTION",
     )
     expected = postgres.rights(template)
     postgres.server().seal(template, TEMPLATE)
@@ -347,12 +369,20 @@ def test_a_database_without_special_rights_gets_none(postgres: PostgresHouse) ->
 
 
 @pytest.mark.parametrize(
-    "dirt", [RICH_DIRT, ["UPDATE author SET name = 'Z' WHERE id = 2"]], ids=["everything", "a parent of clean rows"]
+    "dirt",
+    [RICH_DIRT, ["UPDATE author SET name = 'Z' WHERE id = 2"]],
+    ids=["everything", "a parent of clean rows"],
 )
-def test_a_clone_of_a_rich_template_is_healed_again_and_again(postgres: PostgresHouse, dirt: Sequence[str]) -> None:
+def test_a_clone_of_a_rich_template_is_healed_again_and_again(
+    postgres: PostgresHouse, dirt: Sequence[str]
+) -> None:
     # Given
     template = rich(postgres)
-    pristine, name, server = cloned(postgres, template), cloned(postgres, template), postgres.server()
+    pristine, name, server = (
+        cloned(postgres, template),
+        cloned(postgres, template),
+        postgres.server(),
+    )
     expected = postgres.dump(pristine)
     name = server.heal(name, template, postgres.name(), CLONE)
     for _ in range(3):
@@ -368,7 +398,9 @@ def test_a_clone_of_a_rich_template_is_healed_again_and_again(postgres: Postgres
 
 
 @pytest.mark.parametrize("change", DEFINITIONS)
-def test_a_changed_definition_is_another_state_and_is_never_healed(postgres: PostgresHouse, change: str) -> None:
+def test_a_changed_definition_is_another_state_and_is_never_healed(
+    postgres: PostgresHouse, change: str
+) -> None:
     # Given
     template, server = rich(postgres), postgres.server()
     name = server.heal(cloned(postgres, template), template, postgres.name(), CLONE)
@@ -377,8 +409,14 @@ def test_a_changed_definition_is_another_state_and_is_never_healed(postgres: Pos
     postgres.run(name, DEFINITIONS[change])
     # Then
     assert server.state(name) != before
-    why = "its contents could not be put back" if change == "large object" else "its schema was changed"
-    with pytest.raises(CloneFailed, match=f"{name} could not be made equal to {template} again: {why}"):
+    why = (
+        "its contents could not be put back"
+        if change == "large object"
+        else "its schema was changed"
+    )
+    with pytest.raises(
+        CloneFailed, match=f"{name} could not be made equal to {template} again: {why}"
+    ):
         server.heal(name, template, fresh, CLONE)
     assert not postgres.exists(name)
     assert not postgres.exists(fresh)
@@ -388,7 +426,10 @@ def test_definitions_that_were_changed_and_changed_back_are_healed(postgres: Pos
     # Given
     template, server = sealed(postgres), postgres.server()
     name = server.heal(cloned(postgres, template), template, postgres.name(), CLONE)
-    there_and_back = ["ALTER TABLE book ALTER title SET DEFAULT 'x'", "ALTER TABLE book ALTER title DROP DEFAULT"]
+    there_and_back = [
+        "ALTER TABLE book ALTER title SET DEFAULT 'x'",
+        "ALTER TABLE book ALTER title DROP DEFAULT",
+    ]
     postgres.run(name, *there_and_back, "TRUNCATE book CASCADE")
     # When
     name = server.heal(name, template, postgres.name(), CLONE)
@@ -397,7 +438,9 @@ def test_definitions_that_were_changed_and_changed_back_are_healed(postgres: Pos
     assert server.stats.cloned == 1
 
 
-def test_rows_that_are_too_many_to_be_kept_are_not_put_back(postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_are_too_many_to_be_kept_are_not_put_back(
+    postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     monkeypatch.setattr(heal, "CONTENTS_LIMIT", 0)
     template, server = sealed(postgres), postgres.server()
@@ -415,7 +458,9 @@ def test_rows_that_are_too_many_to_be_kept_are_not_put_back(postgres: PostgresHo
     assert not postgres.exists(name)
 
 
-def test_a_failed_heal_does_not_touch_a_database_that_has_the_fresh_name(postgres: PostgresHouse) -> None:
+def test_a_failed_heal_does_not_touch_a_database_that_has_the_fresh_name(
+    postgres: PostgresHouse,
+) -> None:
     # Given
     template, server = sealed(postgres), postgres.server()
     name = server.heal(cloned(postgres, template), template, postgres.name(), CLONE)
@@ -427,7 +472,9 @@ def test_a_failed_heal_does_not_touch_a_database_that_has_the_fresh_name(postgre
     assert postgres.rows(other) == [(1,), (2,), (3,)]
 
 
-def test_a_heal_that_fails_at_its_last_step_leaves_nothing(postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_heal_that_fails_at_its_last_step_leaves_nothing(
+    postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     template, server, fresh = sealed(postgres), postgres.server(), postgres.name()
     name = server.heal(cloned(postgres, template), template, postgres.name(), CLONE)
@@ -448,7 +495,9 @@ def test_an_adopter_waits_until_another_has_marked_what_it_took(postgres: Postgr
     # Given
     template, results = sealed(postgres), []
     cloned(postgres, template, replace(CLONE, kind="idle"))
-    thread = threading.Thread(target=lambda: results.append(postgres.server().adopt(template, postgres.name(), CLONE)))
+    thread = threading.Thread(
+        target=lambda: results.append(postgres.server().adopt(template, postgres.name(), CLONE))
+    )
     with liveness.one_of(postgres.server()._session, "adopt", [template]):
         # When
         thread.start()
@@ -478,14 +527,17 @@ def test_healing_is_cheaper_by_measurement_and_before_it_by_fsync(postgres: Post
 
 
 @pytest.mark.parametrize("is_sealed", [True, False])
-def test_a_rich_database_comes_back_from_its_export(postgres: PostgresHouse, tmp_path: Path, is_sealed: bool) -> None:
+def test_a_rich_database_comes_back_from_its_export(
+    postgres: PostgresHouse, tmp_path: Path, is_sealed: bool
+) -> None:
     # Given
     template, again, file = postgres.name(), postgres.name(), tmp_path / "export.gz"
     postgres.create(template)
     postgres.run(template, *RICH)
     reader = postgres.role("")
     postgres.command(
-        f'ALTER DATABASE {template} SET search_path TO "Odd one", public', f"GRANT CREATE ON DATABASE {template} TO {reader}"
+        f'ALTER DATABASE {template} SET search_path TO "Odd one", public',
+        f"GRANT CREATE ON DATABASE {template} TO {reader}",
     )
     settings, dump, server = postgres.settings(template), postgres.dump(template), postgres.server()
     state = server.state(template)
@@ -504,9 +556,16 @@ def test_a_rich_database_comes_back_from_its_export(postgres: PostgresHouse, tmp
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_an_export_that_does_not_make_its_database_again_leaves_nothing(postgres: PostgresHouse, tmp_path: Path) -> None:
+def test_an_export_that_does_not_make_its_database_again_leaves_nothing(
+    postgres: PostgresHouse, tmp_path: Path
+) -> None:
     # Given
-    name, again, file, server = cloned(postgres, sealed(postgres)), postgres.name(), tmp_path / "export.gz", postgres.server()
+    name, again, file, server = (
+        cloned(postgres, sealed(postgres)),
+        postgres.name(),
+        tmp_path / "export.gz",
+        postgres.server(),
+    )
     assert server.export(name, file)
     header, script = dump.read(file)
     # When
@@ -531,7 +590,9 @@ def test_without_a_pg_dump_that_is_new_enough_nothing_is_exported(
 # -- rights ----------------------------------------------------------------------------------
 
 
-def test_a_role_without_the_right_to_create_databases_is_told_the_mend(postgres: PostgresHouse) -> None:
+def test_a_role_without_the_right_to_create_databases_is_told_the_mend(
+    postgres: PostgresHouse,
+) -> None:
     # Given
     role = postgres.role("NOCREATEDB")
     # When
@@ -544,10 +605,17 @@ def test_a_role_without_the_right_to_create_databases_is_told_the_mend(postgres:
     assert caught.value.exit_code == 4
 
 
-def test_a_role_that_may_create_databases_is_enough_for_everything(postgres: PostgresHouse, tmp_path: Path) -> None:
+def test_a_role_that_may_create_databases_is_enough_for_everything(
+    postgres: PostgresHouse, tmp_path: Path
+) -> None:
     # Given
     role = postgres.role("CREATEDB")
-    server, template, name, again = postgres.server(role, "secret"), postgres.name(), postgres.name(), postgres.name()
+    server, template, name, again = (
+        postgres.server(role, "secret"),
+        postgres.name(),
+        postgres.name(),
+        postgres.name(),
+    )
     server.check()
     assert server.facts()["role"] == role
     assert not any("superuser" in line for line in server.warnings())
@@ -589,7 +657,9 @@ def test_a_template_of_another_role_is_explained(postgres: PostgresHouse) -> Non
     postgres.server().drop(template)
 
 
-def test_a_server_that_cannot_be_reached_is_one_line_without_the_password(postgres: PostgresHouse) -> None:
+def test_a_server_that_cannot_be_reached_is_one_line_without_the_password(
+    postgres: PostgresHouse,
+) -> None:
     # When
     with pytest.raises(DatabaseError, match="cannot be reached from this worker") as caught:
         postgres.server("nobody", "pass-word").check()
@@ -611,16 +681,25 @@ def test_a_role_without_a_connection_left_is_told_the_mend(postgres: PostgresHou
     # Given
     role = postgres.role("CREATEDB CONNECTION LIMIT 0")
     # Then
-    with pytest.raises(DatabaseError, match=r"too many connections.*lower the number of slots") as caught:
+    with pytest.raises(
+        DatabaseError, match=r"too many connections.*lower the number of slots"
+    ) as caught:
         postgres.server(role, "secret").check()
     assert caught.value.fault is ServerFault.CONNECTIONS
 
 
-def test_what_the_server_lacks_is_known_by_its_code_whatever_the_words(postgres: PostgresHouse) -> None:
+def test_what_the_server_lacks_is_known_by_its_code_whatever_the_words(
+    postgres: PostgresHouse,
+) -> None:
     # Given
     server, template, asked = postgres.server(), sealed(postgres), postgres.name()
     words = "DO $$ BEGIN RAISE EXCEPTION 'voll' USING ERRCODE = '{}'; END $$"
-    faults = {"53100": ServerFault.DISK, "53300": ServerFault.CONNECTIONS, "57P01": ServerFault.AWAY, "42501": None}
+    faults = {
+        "53100": ServerFault.DISK,
+        "53300": ServerFault.CONNECTIONS,
+        "57P01": ServerFault.AWAY,
+        "42501": None,
+    }
     for code, fault in faults.items():
         # When
         with pytest.raises(DatabaseError) as caught:
@@ -635,12 +714,16 @@ def test_what_the_server_lacks_is_known_by_its_code_whatever_the_words(postgres:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         with pytest.raises(CloneFailed) as failed:
-            postgres.server(port=nobody.getsockname()[1]).heal(asked, template, postgres.name(), CLONE)
+            postgres.server(port=nobody.getsockname()[1]).heal(
+                asked, template, postgres.name(), CLONE
+            )
     # Then: also of an error that was made of another
     assert failed.value.fault is ServerFault.AWAY
 
 
-def test_the_address_of_the_server_is_known_before_a_statement_is_sent(postgres: PostgresHouse) -> None:
+def test_the_address_of_the_server_is_known_before_a_statement_is_sent(
+    postgres: PostgresHouse,
+) -> None:
     # Given
     addresses = postgres.server().addresses()
     # When
@@ -660,9 +743,13 @@ def test_a_server_has_one_identity_whoever_asks(postgres: PostgresHouse) -> None
 # -- poolers and lost connections --------------------------------------------------------------
 
 
-def test_a_pooler_in_between_is_explained(postgres: PostgresHouse, postgres_server: EmbeddedPostgres) -> None:
+def test_a_pooler_in_between_is_explained(
+    postgres: PostgresHouse, postgres_server: EmbeddedPostgres
+) -> None:
     # Given
-    explained = pytest.raises(DatabaseError, match=r"a connection pooler .* is in between.*set HOST and PORT")
+    explained = pytest.raises(
+        DatabaseError, match=r"a connection pooler .* is in between.*set HOST and PORT"
+    )
     # When / Then
     with pooler(postgres_server) as port, explained:
         postgres.server(port=port).check()
@@ -686,7 +773,12 @@ def test_a_session_is_recycled_by_policy_and_counted(postgres: PostgresHouse) ->
     for _ in range(5):
         server.now()
     # Then
-    assert (server.stats.opened, server.stats.recycled, server.stats.reused, server.stats.statements) == (3, 2, 2, 5)
+    assert (
+        server.stats.opened,
+        server.stats.recycled,
+        server.stats.reused,
+        server.stats.statements,
+    ) == (3, 2, 2, 5)
 
 
 def test_a_session_that_was_silent_for_long_is_asked_first(postgres: PostgresHouse) -> None:
@@ -720,9 +812,13 @@ def test_a_lost_sign_of_life_comes_back_with_all_its_holds(postgres: PostgresHou
     sign.close()
 
 
-def test_a_sign_that_is_not_renewed_ends(postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sign_that_is_not_renewed_ends(
+    postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
-    monkeypatch.setattr(liveness, "_SIGN_SETTINGS", liveness._SIGN_SETTINGS.replace(b"60s", b"300ms"))
+    monkeypatch.setattr(
+        liveness, "_SIGN_SETTINGS", liveness._SIGN_SETTINGS.replace(b"60s", b"300ms")
+    )
     owner, server = postgres.name(), postgres.server()
     sign = server.sign_of_life(owner)
     assert server.alive([owner]) == {owner}
@@ -734,7 +830,12 @@ def test_a_sign_that_is_not_renewed_ends(postgres: PostgresHouse, monkeypatch: p
 def test_time_outs_of_the_role_do_not_end_what_we_do(postgres: PostgresHouse) -> None:
     # Given
     role, template = postgres.role("CREATEDB"), postgres.name()
-    for name in ("statement_timeout", "lock_timeout", "idle_session_timeout", "idle_in_transaction_session_timeout"):
+    for name in (
+        "statement_timeout",
+        "lock_timeout",
+        "idle_session_timeout",
+        "idle_in_transaction_session_timeout",
+    ):
         postgres.command(f"ALTER ROLE {role} SET {name} TO '500ms'")
     server = postgres.server(role, "secret")
     # When
@@ -744,12 +845,16 @@ def test_time_outs_of_the_role_do_not_end_what_we_do(postgres: PostgresHouse) ->
         assert postgres.server().locked(template)
 
 
-def test_a_server_that_is_too_old_is_named(postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_too_old_is_named(
+    postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     server = postgres.server()
     monkeypatch.setattr(server._session, "version", lambda: 130022)
     # Then
-    with pytest.raises(DatabaseError, match=r"PostgreSQL 13\.22 is too old.*use version 14 or later"):
+    with pytest.raises(
+        DatabaseError, match=r"PostgreSQL 13\.22 is too old.*use version 14 or later"
+    ):
         server.check()
 
 
@@ -762,7 +867,9 @@ def _seeing(create: Callable[..., sql.Composed], seen: list[str]) -> Callable[..
 
 
 def end_sessions(house: PostgresHouse, application: str) -> None:
-    house.command(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = '{application}'")
+    house.command(
+        f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = '{application}'"
+    )
 
 
 @contextlib.contextmanager
@@ -779,7 +886,9 @@ def _serve(listener: socket.socket, server: EmbeddedPostgres) -> None:
             near, _ = listener.accept()
             far = socket.create_connection((server.host, server.port))
             for source, target, is_answer in ((near, far, False), (far, near, True)):
-                threading.Thread(target=_pass_on, args=(source, target, is_answer), daemon=True).start()
+                threading.Thread(
+                    target=_pass_on, args=(source, target, is_answer), daemon=True
+                ).start()
 
 
 def _pass_on(source: socket.socket, target: socket.socket, is_answer: bool) -> None:

@@ -9,7 +9,9 @@ from dct_celery.protocol.workers import RunStage
 from tests.contract.conftest import Store
 from tests.support.factories import KEY_ID, NONCE, make_spec
 
-WORKER = WorkerInfo("build-a@é", "host-1", 4, "0.1.0", 1, KEY_ID, (KEY_ID,), {"run-one": RunStage.READY}, 2)
+WORKER = WorkerInfo(
+    "build-a@é", "host-1", 4, "0.1.0", 1, KEY_ID, (KEY_ID,), {"run-one": RunStage.READY}, 2
+)
 
 
 def workers(registry: Registry) -> list[WorkerInfo]:

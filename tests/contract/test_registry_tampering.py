@@ -22,7 +22,9 @@ def later(store: Store) -> int:
     return store.now_ms() + 60_000
 
 
-def announcement(store: Store, run: str = "run-one", *, door: Door | None = None, expires_ms: int = 0) -> str:
+def announcement(
+    store: Store, run: str = "run-one", *, door: Door | None = None, expires_ms: int = 0
+) -> str:
     return (door or pool_door()).seal(Announcement(run, NONCE, 1, expires_ms or later(store)))
 
 
@@ -38,7 +40,12 @@ def test_a_true_announcement_that_is_written_by_hand_is_believed(store: Store) -
     store.write_entries("runs", {"run-one": announcement(store)})
     # Then
     (found,) = store.registry().active_runs().values()
-    assert (found.announcement.run, found.announcement.nonce, found.epoch, found.key_id) == ("run-one", NONCE, 1, KEY_ID)
+    assert (found.announcement.run, found.announcement.nonce, found.epoch, found.key_id) == (
+        "run-one",
+        NONCE,
+        1,
+        KEY_ID,
+    )
     assert store.registry().complaints() == []
 
 
@@ -47,7 +54,12 @@ def test_what_was_announced_names_its_run_and_its_key(store: Store) -> None:
     store.registry().announce("run-one", NONCE, 60, 3)
     # Then
     (found,) = store.registry().active_runs().values()
-    assert (found.announcement.run, found.announcement.nonce, found.epoch, found.key_id) == ("run-one", NONCE, 3, KEY_ID)
+    assert (found.announcement.run, found.announcement.nonce, found.epoch, found.key_id) == (
+        "run-one",
+        NONCE,
+        3,
+        KEY_ID,
+    )
 
 
 UNSIGNED = '{"run":"run-one","nonce":"0123456789abcdef","epoch":1,"expires_ms":9999999999999}'
@@ -61,7 +73,9 @@ def test_an_announcement_that_is_not_signed_is_not_believed(store: Store, says: 
     store.write_entries("runs", {"run-one": says})
     # Then
     assert registry.active_runs() == {}
-    assert registry.complaints() == ["the registry of runs: an entry is not signed; it is passed over"]
+    assert registry.complaints() == [
+        "the registry of runs: an entry is not signed; it is passed over"
+    ]
     assert registry.active_runs() == {}
     assert registry.complaints() == [], "it is told once"
 
@@ -116,7 +130,9 @@ def test_a_worker_does_not_pass_for_a_run(store: Store) -> None:
 # -- workers ---------------------------------------------------------------------------
 
 
-def test_a_worker_with_another_key_is_seen_and_nothing_that_it_says_is_believed(store: Store) -> None:
+def test_a_worker_with_another_key_is_seen_and_nothing_that_it_says_is_believed(
+    store: Store,
+) -> None:
     # Given
     store.registry(door=pool_door(OTHER_KEY)).beat(replace(WORKER, slots=64, version="9"), 60)
     # When
@@ -157,14 +173,22 @@ def test_a_worker_cannot_call_itself_foreign(store: Store) -> None:
     assert store.registry().workers() == []
 
 
-@pytest.mark.parametrize("text", ['"slots":"4"', '"slots":-1', '"slots":[4]', '"slots":4.0', '"slots":true', '"slots":1e999'])
-def test_a_text_where_slots_should_be_is_not_believed_though_it_is_signed(store: Store, text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    ['"slots":"4"', '"slots":-1', '"slots":[4]', '"slots":4.0', '"slots":true', '"slots":1e999'],
+)
+def test_a_text_where_slots_should_be_is_not_believed_though_it_is_signed(
+    store: Store, text: str
+) -> None:
     # Given
     info = replace(WORKER, expires_ms=later(store))
     body = pool_door().seal(info).split(".", 3)[3]
     assert '"slots":4' in body
     # When
-    store.write_entries("workers", {WORKER.name: pool_door().seal_text("WorkerInfo", body.replace('"slots":4', text))})
+    store.write_entries(
+        "workers",
+        {WORKER.name: pool_door().seal_text("WorkerInfo", body.replace('"slots":4', text))},
+    )
     # Then
     registry = store.registry()
     assert believed(registry) == []
@@ -176,9 +200,13 @@ def test_a_text_where_slots_should_be_is_not_believed_though_it_is_signed(store:
 OLD, NEW = (KEY,), (OTHER_KEY,)
 
 
-@pytest.mark.parametrize("side", [OLD, NEW, OLD + NEW, NEW + OLD], ids=["old", "new", "old and new", "new and old"])
+@pytest.mark.parametrize(
+    "side", [OLD, NEW, OLD + NEW, NEW + OLD], ids=["old", "new", "old and new", "new and old"]
+)
 @pytest.mark.parametrize("both", [OLD + NEW, NEW + OLD], ids=["signs old first", "signs new first"])
-def test_who_knows_two_keys_is_believed_by_either_side(store: Store, side: tuple[str, ...], both: tuple[str, ...]) -> None:
+def test_who_knows_two_keys_is_believed_by_either_side(
+    store: Store, side: tuple[str, ...], both: tuple[str, ...]
+) -> None:
     # Given
     speaker = store.registry(door=pool_door(*both))
     speaker.beat(WORKER, 60)
@@ -205,10 +233,14 @@ def test_who_knows_two_keys_believes_either_side(store: Store, key: str) -> None
     (found,) = registry.active_runs().values()
     assert found.key_id == key_id(key)
     door = pool_door(KEY, OTHER_KEY).of_run("run-one", NONCE, found.key_id)
-    assert pool_door(key).of_run("run-one", NONCE).unseal_text("x", door.seal_text("x", "{}")) == "{}"
+    assert (
+        pool_door(key).of_run("run-one", NONCE).unseal_text("x", door.seal_text("x", "{}")) == "{}"
+    )
 
 
-def test_without_any_key_everybody_without_one_is_believed_and_nobody_with_one(store: Store) -> None:
+def test_without_any_key_everybody_without_one_is_believed_and_nobody_with_one(
+    store: Store,
+) -> None:
     # Given
     nobody = Door.of_pool(Keyring(), "pool")
     store.registry(door=nobody).beat(WORKER, 60)
@@ -224,7 +256,9 @@ def test_without_any_key_everybody_without_one_is_believed_and_nobody_with_one(s
 def test_one_good_entry_is_found_among_ten_thousand_and_a_look_stays_short(store: Store) -> None:
     # Given
     other = pool_door(OTHER_KEY)
-    junk = {f"junk-{number:05}": other.seal(replace(WORKER, busy=number)) for number in range(10_000)}
+    junk = {
+        f"junk-{number:05}": other.seal(replace(WORKER, busy=number)) for number in range(10_000)
+    }
     store.write_entries("workers", junk)
     store.write_entries("runs", {name: announcement(store, door=other) for name in junk})
     registry = store.registry()
@@ -282,12 +316,21 @@ def test_bytes_that_are_no_text_are_passed_over(real: RealStore) -> None:
 def test_a_worker_of_an_earlier_version_is_seen_with_its_version(real: RealStore) -> None:
     # Given: where it says that it is there, as it says it
     members, says, _ = keys.pool_workers_before(f"pool{real._token}")
-    real._client.zadd(members, {"build-o@host": later(real), "bad": later(real), "\x1b[2J": later(real)})
+    real._client.zadd(
+        members, {"build-o@host": later(real), "bad": later(real), "\x1b[2J": later(real)}
+    )
     old = '{"name":"build-o@host","version":"0.1.0","protocol":3,"slots":4}'
-    real._client.hset(says, mapping={"build-o@host": old, "bad": '{"version":["x"]}', "\x1b[2J": old})
+    real._client.hset(
+        says, mapping={"build-o@host": old, "bad": '{"version":["x"]}', "\x1b[2J": old}
+    )
     real._client.expire(members, 60), real._client.expire(says, 60)
     # When
     (found,) = real.registry().workers()
     # Then
-    assert (found.name, found.version, found.protocol, found.slots) == ("build-o@host", "0.1.0", 3, 0)
+    assert (found.name, found.version, found.protocol, found.slots) == (
+        "build-o@host",
+        "0.1.0",
+        3,
+        0,
+    )
     assert found.foreign == "runs dct_celery 0.1.0"

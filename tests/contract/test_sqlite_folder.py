@@ -52,7 +52,9 @@ def test_rows_that_are_still_beside_the_file_are_in_the_clone(sqlite: SqliteHous
     assert sqlite.rows(cloned(sqlite, template)) == [(1,), (2,), (3,), (4,)]
 
 
-def test_a_clone_is_marked_before_there_is_a_file(sqlite: SqliteHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clone_is_marked_before_there_is_a_file(
+    sqlite: SqliteHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     template, name = sealed(sqlite), sqlite.name()
     seen: list[Found] = []
@@ -68,7 +70,9 @@ def test_a_clone_is_marked_before_there_is_a_file(sqlite: SqliteHouse, monkeypat
     assert [found.mark for found in seen] == [replace(CLONE, kind="building")]
 
 
-def test_a_template_that_somebody_still_writes_to_is_not_sealed(sqlite: SqliteHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_template_that_somebody_still_writes_to_is_not_sealed(
+    sqlite: SqliteHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     monkeypatch.setattr("dct_celery.adapters.databases.sqlite.state._SECONDS", 0.05)
     template = sqlite.name()
@@ -102,7 +106,9 @@ def test_a_file_system_that_cannot_share_blocks_gets_plain_copies(
     assert sqlite.rows(cloned(sqlite, sealed(sqlite))) == [(1,), (2,), (3,)]
 
 
-def test_a_copy_that_is_too_short_is_no_clone(sqlite: SqliteHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_that_is_too_short_is_no_clone(
+    sqlite: SqliteHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     template, name = sealed(sqlite), sqlite.name()
     monkeypatch.setattr(files.os, "copy_file_range", lambda *_: 0)
@@ -113,7 +119,9 @@ def test_a_copy_that_is_too_short_is_no_clone(sqlite: SqliteHouse, monkeypatch: 
     assert not sqlite.exists(name)
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(sqlite: SqliteHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    sqlite: SqliteHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     def full(*_: Any) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -104,7 +104,9 @@ def refused(write: Callable[[], object]) -> str:
 
 
 class TestOutOfMemory:
-    def test_every_write_is_refused_by_name_and_changes_nothing(self, client: redis.Redis, ledger: RedisLedger) -> None:
+    def test_every_write_is_refused_by_name_and_changes_nothing(
+        self, client: redis.Redis, ledger: RedisLedger
+    ) -> None:
         # Given
         lease = take(ledger)
         before = len(ledger.read("0", block_ms=0).entries)
@@ -113,11 +115,15 @@ class TestOutOfMemory:
         said = {name: refused(write) for name, write in writes(ledger, lease).items()}
         client.config_set("maxmemory", 0)
         # Then
-        assert all("out of memory" in text and "raise its maxmemory" in text for text in said.values()), said
+        assert all(
+            "out of memory" in text and "raise its maxmemory" in text for text in said.values()
+        ), said
         assert len(ledger.read("0", block_ms=0).entries) == before
         assert (ledger.renew(lease, LEASE), ledger.refused()) == ("ok", 0)
 
-    def test_no_lease_is_lost_by_an_outage_that_is_longer_than_a_lease(self, client: redis.Redis, ledger: RedisLedger) -> None:
+    def test_no_lease_is_lost_by_an_outage_that_is_longer_than_a_lease(
+        self, client: redis.Redis, ledger: RedisLedger
+    ) -> None:
         # Given
         lease = take(ledger, lease_ms=1000)
         # When: holder and reaper go on trying
@@ -167,7 +173,9 @@ class TestReadOnly:
         # Then
         assert there(registry) == [WORKER.name]
 
-    def test_a_store_that_became_a_replica_refuses_writes_by_name(self, client: redis.Redis, ledger: RedisLedger) -> None:
+    def test_a_store_that_became_a_replica_refuses_writes_by_name(
+        self, client: redis.Redis, ledger: RedisLedger
+    ) -> None:
         # Given
         lease = take(ledger)
         # When
@@ -180,7 +188,10 @@ class TestReadOnly:
 class TestScriptsForgotten:
     def test_every_verb_goes_on(self, client: redis.Redis) -> None:
         # Given: a store that has none of the scripts, as after a restart
-        ledger, registry = RedisLedger(client, "run-one", run_door()), RedisRegistry(client, "pool", pool_door())
+        ledger, registry = (
+            RedisLedger(client, "run-one", run_door()),
+            RedisRegistry(client, "pool", pool_door()),
+        )
         verbs: list[tuple[Callable[[], Any], Any]] = [
             (lambda: ledger.open_run(ME, make_spec(), 600), True),
             (lambda: ledger.commit([chunk("c1")]), None),
@@ -217,7 +228,9 @@ class TestScriptsForgotten:
 
 
 class TestSlow:
-    def test_a_pause_within_the_lease_loses_nothing(self, client: redis.Redis, ledger: RedisLedger) -> None:
+    def test_a_pause_within_the_lease_loses_nothing(
+        self, client: redis.Redis, ledger: RedisLedger
+    ) -> None:
         # Given
         lease = take(ledger, lease_ms=5000)
         # When
@@ -266,7 +279,11 @@ class TestSlow:
             resume.join()
         # Then
         assert (claim.answer, claim.chunk) == ("ok", chunk("c1"))
-        assert [entry.fields["k"] for entry in ledger.read("0", block_ms=0).entries] == ["offered", "offered", "claimed"]
+        assert [entry.fields["k"] for entry in ledger.read("0", block_ms=0).entries] == [
+            "offered",
+            "offered",
+            "claimed",
+        ]
         assert claim.lease is not None
         assert ledger.end(claim.lease, 0, DONE) == "ok"
 
@@ -296,9 +313,13 @@ class TestCheck:
         client.execute_command("REPLICAOF", "127.0.0.1", "1")
         assert "127.0.0.1:1" in refused(lambda: check(client, server.url, "--store"))
 
-    def test_a_store_that_forbids_info_is_used_with_a_warning(self, server: EmbeddedValkey, client: redis.Redis) -> None:
+    def test_a_store_that_forbids_info_is_used_with_a_warning(
+        self, server: EmbeddedValkey, client: redis.Redis
+    ) -> None:
         # Given
-        client.execute_command("ACL", "SETUSER", "plain", "on", ">word", "~dct:*", "+@all", "-info", "-config")
+        client.execute_command(
+            "ACL", "SETUSER", "plain", "on", ">word", "~dct:*", "+@all", "-info", "-config"
+        )
         url = f"redis://plain:word@{server.host}:{server.port}/0"
         # When
         with connect(url) as plain:
@@ -323,7 +344,9 @@ def _later(seconds: float, action: Callable[[], None]) -> threading.Timer:
     return timer
 
 
-def test_a_run_of_a_version_that_notes_no_reaps_is_never_taken_for_abandoned(client: redis.Redis, ledger: RedisLedger) -> None:
+def test_a_run_of_a_version_that_notes_no_reaps_is_never_taken_for_abandoned(
+    client: redis.Redis, ledger: RedisLedger
+) -> None:
     # Given
     client.hdel("dct:{run-one}:run", "reaped")
     # Then

@@ -9,7 +9,9 @@ import pytest
 from dct_celery.adapters.addresses import resolve
 
 
-@pytest.mark.parametrize("name", ["localhost", "127.1", "127.0.0.1", "0x7f000001", "::1", socket.gethostname()])
+@pytest.mark.parametrize(
+    "name", ["localhost", "127.1", "127.0.0.1", "0x7f000001", "::1", socket.gethostname()]
+)
 def test_each_name_of_this_machine_means_the_same(name: str) -> None:
     assert {"127.0.0.1", "::1"} <= resolve([name])[name]
 

@@ -41,13 +41,20 @@ def sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_example_of_the_documentation_runs(
-    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    sample: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     # Given
     text = (ROOT / "docs" / "api.md").read_text()
     example = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
     junit = tmp_path / "junit.xml"
-    for there, here in {"path/to/project": str(sample), "shop": QUICK, "junit.xml": str(junit)}.items():
+    for there, here in {
+        "path/to/project": str(sample),
+        "shop": QUICK,
+        "junit.xml": str(junit),
+    }.items():
         assert f'"{there}"' in example
         example = example.replace(f'"{there}"', repr(here))
     # When
@@ -70,7 +77,9 @@ def test_a_run_in_a_thread_touches_neither_signals_nor_output_and_tells_reporter
     settings = api.load(sample, labels=[QUICK], local=1)
     # When
     thread = threading.Thread(
-        target=lambda: reports.append(api.run(settings, reporters=[Broken(ValueError("boom"), TestJudged), listener]))
+        target=lambda: reports.append(
+            api.run(settings, reporters=[Broken(ValueError("boom"), TestJudged), listener])
+        )
     )
     thread.start()
     thread.join(100)

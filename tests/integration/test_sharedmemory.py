@@ -48,15 +48,22 @@ _TESTS = """
 """
 
 
-def test_a_connection_of_an_ended_thread_is_not_closed_in_the_middle_of_a_query(tmp_path: Path) -> None:
+def test_a_connection_of_an_ended_thread_is_not_closed_in_the_middle_of_a_query(
+    tmp_path: Path,
+) -> None:
     # Given a thread that used the database in memory and has ended, and garbage that is collected while SQLite matches a pattern
     notes = tmp_path / "notes"
     project = make_project(tmp_path / "project", _TESTS)
     template = str(tmp_path / "template.sqlite3")
     with loader(project, tmp_path / "run", variables={"NOTES": str(notes)}) as house:
-        assert isinstance(house.ask(messages.Build({"default": template}), messages.Built), messages.Built)
+        assert isinstance(
+            house.ask(messages.Build({"default": template}), messages.Built), messages.Built
+        )
         with house.fork() as fork:
-            assert isinstance(fork.ask(messages.Attach({"default": template}, {}), messages.Attached, 60), messages.Attached)
+            assert isinstance(
+                fork.ask(messages.Attach({"default": template}, {}), messages.Attached, 60),
+                messages.Attached,
+            )
             # When
             fork.send(messages.RunChunk("c1", [0, 1]))
             outcomes = []

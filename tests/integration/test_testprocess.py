@@ -53,9 +53,13 @@ def test_no_loader_is_said_at_once(fifo: Path, folder: Path) -> None:
         TestProcess(folder, fifo, {}, SystemClock()).start()
 
 
-def test_a_loader_that_dies_with_an_order_in_its_hands_is_noticed_long_before_the_limit(fifo: Path, folder: Path) -> None:
+def test_a_loader_that_dies_with_an_order_in_its_hands_is_noticed_long_before_the_limit(
+    fifo: Path, folder: Path
+) -> None:
     # Given
-    with subprocess.Popen([sys.executable, "-c", _FORGETFUL, str(fifo)], stdout=subprocess.PIPE) as loader:
+    with subprocess.Popen(
+        [sys.executable, "-c", _FORGETFUL, str(fifo)], stdout=subprocess.PIPE
+    ) as loader:
         assert loader.stdout is not None
         loader.stdout.readline()
         # When
@@ -91,7 +95,9 @@ def test_a_channel_closed_by_a_test_that_goes_on_is_noticed_at_once(tmp_path: Pa
         assert heard[0] == messages.TestStarted(0)
         assert str(error) == "the test closed the runner's channel"
         assert time.monotonic() - start < 2
-        until(lambda: not Path(f"/proc/{attached.pid}/cwd").exists(), 2, what="the end of the process")
+        until(
+            lambda: not Path(f"/proc/{attached.pid}/cwd").exists(), 2, what="the end of the process"
+        )
 
 
 def test_garbage_behind_a_record_does_not_hide_the_record(tmp_path: Path) -> None:
@@ -112,7 +118,9 @@ def test_garbage_behind_a_record_does_not_hide_the_record(tmp_path: Path) -> Non
     """
     project = make_project(tmp_path / "project", tests)
     with loader(project, tmp_path / "loader") as process, process.fork() as fork:
-        assert isinstance(fork.ask(messages.Attach({}, {}), messages.Attached, 60), messages.Attached)
+        assert isinstance(
+            fork.ask(messages.Attach({}, {}), messages.Attached, 60), messages.Attached
+        )
         # When / Then the start of the test comes first, and the garbage needs nothing more to be noticed
         fork.send(messages.RunChunk("c", [0]))
         time.sleep(0.3)  # both are there, and come with one read

@@ -51,7 +51,12 @@ _TWO = """
 
 
 def _query(server: EmbeddedPostgres, sql: str, name: str = "postgres") -> list[Any]:
-    place = {"host": server.host, "port": server.port, "user": server.user, "password": server.password}
+    place = {
+        "host": server.host,
+        "port": server.port,
+        "user": server.user,
+        "password": server.password,
+    }
     with psycopg.connect(**place, dbname=name) as connection:  # type: ignore[arg-type]
         return connection.execute(sql).fetchall()  # type: ignore[arg-type]
 
@@ -63,24 +68,38 @@ def mine(postgres_server: EmbeddedPostgres) -> Iterator[str]:
     yield name
     place = {"host": postgres_server.host, "port": postgres_server.port}
     with psycopg.connect(
-        **place, user=postgres_server.user, password=postgres_server.password, dbname="postgres", autocommit=True
+        **place,
+        user=postgres_server.user,
+        password=postgres_server.password,
+        dbname="postgres",
+        autocommit=True,
     ) as connection:  # type: ignore[arg-type]
         connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
 
 
-def test_a_database_is_built_with_the_limit_that_marks_it(postgres_server: EmbeddedPostgres, tmp_path: Path, mine: str) -> None:
+def test_a_database_is_built_with_the_limit_that_marks_it(
+    postgres_server: EmbeddedPostgres, tmp_path: Path, mine: str
+) -> None:
     # Given
-    project = make_project(tmp_path / "project", settings=postgres_settings(postgres_server), files=_FILES)
+    project = make_project(
+        tmp_path / "project", settings=postgres_settings(postgres_server), files=_FILES
+    )
     with loader(project, tmp_path / "run") as process:
         # When
-        answer = process.ask(messages.Build({"default": mine}, {"default": born_limit(mine)}), messages.Built)
+        answer = process.ask(
+            messages.Build({"default": mine}, {"default": born_limit(mine)}), messages.Built
+        )
     # Then
     assert isinstance(answer, messages.Built), answer
-    assert _query(postgres_server, f"SELECT datconnlimit FROM pg_database WHERE datname = '{mine}'") == [(born_limit(mine),)]
+    assert _query(
+        postgres_server, f"SELECT datconnlimit FROM pg_database WHERE datname = '{mine}'"
+    ) == [(born_limit(mine),)]
     assert _query(postgres_server, "SELECT title FROM shelf_book", mine) == [("migrated",)]
 
 
-def test_the_limit_goes_with_what_test_settings_ask_for(postgres_server: EmbeddedPostgres, tmp_path: Path, mine: str) -> None:
+def test_the_limit_goes_with_what_test_settings_ask_for(
+    postgres_server: EmbeddedPostgres, tmp_path: Path, mine: str
+) -> None:
     # Given
     asked = 'DATABASES["default"]["TEST"] = {"CHARSET": "SQL_ASCII", "TEMPLATE": "template0"}'
     settings = postgres_settings(postgres_server) + asked
@@ -114,9 +133,14 @@ def test_checks_run_on_a_database_that_was_there_already(
     settings = postgres_settings(postgres_server) + 'INSTALLED_APPS = ["shelf.apps.Shelf"]'
     project = make_project(tmp_path / "project", settings=settings, files=files)
     with loader(
-        make_project(tmp_path / "builder", settings=postgres_settings(postgres_server), files=_FILES), tmp_path / "a"
+        make_project(
+            tmp_path / "builder", settings=postgres_settings(postgres_server), files=_FILES
+        ),
+        tmp_path / "a",
     ) as one:
-        assert isinstance(one.ask(messages.Build({"default": mine}), messages.Built), messages.Built)
+        assert isinstance(
+            one.ask(messages.Build({"default": mine}), messages.Built), messages.Built
+        )
     with loader(project, tmp_path / "b") as process:
         # When
         answer = process.ask(messages.Check({"default": mine}), messages.Checked)
@@ -143,7 +167,9 @@ def _dedented(text: str) -> str:
     return textwrap.dedent(text)
 
 
-def test_every_configured_alias_is_told_used_or_not(tmp_path: Path, postgres_server: EmbeddedPostgres) -> None:
+def test_every_configured_alias_is_told_used_or_not(
+    tmp_path: Path, postgres_server: EmbeddedPostgres
+) -> None:
     # Given
     settings = postgres_settings(postgres_server) + _dedented(_TWO)
     project = make_project(tmp_path / "project", settings=settings + "DEBUG = True\n", files=_FILES)
@@ -161,7 +187,10 @@ def test_every_configured_alias_is_told_used_or_not(tmp_path: Path, postgres_ser
     assert {alias: one["test"] for alias, one in told.items()} == {
         "default": False, "other": False, "replica": True, "stranded": True,
     }  # fmt: skip
-    assert (told["default"]["host"], told["default"]["port"]) == (postgres_server.host, str(postgres_server.port))
+    assert (told["default"]["host"], told["default"]["port"]) == (
+        postgres_server.host,
+        str(postgres_server.port),
+    )
     assert loaded.flushes == ["default"]
     assert (loaded.facts["debug"], loaded.facts["DJANGO_ENV"]) == ("true", "ci")
 
@@ -170,7 +199,10 @@ def test_only_a_loader_hashes_the_schema(tmp_path: Path) -> None:
     # Given
     project = make_project(tmp_path / "project")
     # When
-    with loader(project, tmp_path / "a", collect=True) as collecting, loader(project, tmp_path / "b") as loading:
+    with (
+        loader(project, tmp_path / "a", collect=True) as collecting,
+        loader(project, tmp_path / "b") as loading,
+    ):
         # Then
         assert collecting.loaded.schema == ""
         assert len(loading.loaded.schema) == 64
@@ -184,10 +216,15 @@ def test_a_relative_sqlite_file_is_told_by_its_absolute_path(tmp_path: Path) -> 
     with loader(project, tmp_path / "run") as process:
         (told,) = process.loaded.configured
     # Then
-    assert (told["name"], told["test_name"]) == (str(project / "shop.db"), str(project / "sub/test.db"))
+    assert (told["name"], told["test_name"]) == (
+        str(project / "shop.db"),
+        str(project / "sub/test.db"),
+    )
 
 
-def test_a_mirror_of_what_is_not_set_up_refuses_to_connect(tmp_path: Path, postgres_server: EmbeddedPostgres, mine: str) -> None:
+def test_a_mirror_of_what_is_not_set_up_refuses_to_connect(
+    tmp_path: Path, postgres_server: EmbeddedPostgres, mine: str
+) -> None:
     # Given: a test that declares the mirror alone, so that Django would send it to production
     test = """
         from django.db import connections
@@ -201,7 +238,9 @@ def test_a_mirror_of_what_is_not_set_up_refuses_to_connect(tmp_path: Path, postg
     settings = postgres_settings(postgres_server) + _dedented(_TWO)
     project = make_project(tmp_path / "project", test, settings=settings)
     with loader(project, tmp_path / "run") as process:
-        assert isinstance(process.ask(messages.Build({"default": mine}), messages.Built), messages.Built)
+        assert isinstance(
+            process.ask(messages.Build({"default": mine}), messages.Built), messages.Built
+        )
         # When
         told = {one["alias"]: one["used"] for one in process.loaded.configured}
         outcome = _run(process, mine)
@@ -214,7 +253,10 @@ def test_a_mirror_of_what_is_not_set_up_refuses_to_connect(tmp_path: Path, postg
 def _run(process: LoaderProcess, name: str) -> messages.TestFinished:
     """The record of the first test, on this database."""
     with process.fork() as fork:
-        assert isinstance(fork.ask(messages.Attach({"default": name}, {}), messages.Attached, 60), messages.Attached)
+        assert isinstance(
+            fork.ask(messages.Attach({"default": name}, {}), messages.Attached, 60),
+            messages.Attached,
+        )
         fork.send(messages.RunChunk("c", [0]))
         while not isinstance(answer := fork.receive(60), messages.TestFinished):
             assert not isinstance(answer, messages.Fatal), answer
@@ -231,33 +273,60 @@ def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedMariaD
 
 
 def _mariadb_settings(server: EmbeddedMariaDB) -> str:
-    place = {"HOST": server.host, "PORT": server.port, "USER": server.user, "PASSWORD": server.password}
-    database = {"ENGINE": "django.db.backends.mysql", "NAME": "shelf", **place, "TEST": {"CHARSET": "utf8mb4"}}
+    place = {
+        "HOST": server.host,
+        "PORT": server.port,
+        "USER": server.user,
+        "PASSWORD": server.password,
+    }
+    database = {
+        "ENGINE": "django.db.backends.mysql",
+        "NAME": "shelf",
+        **place,
+        "TEST": {"CHARSET": "utf8mb4"},
+    }
     return f"DATABASES = {{'default': {database!r}}}\n"
 
 
 def _titles(server: EmbeddedMariaDB, name: str) -> list[Any]:
     import MySQLdb
 
-    connection = MySQLdb.connect(host=server.host, port=server.port, user=server.user, password=server.password, database=name)
+    connection = MySQLdb.connect(
+        host=server.host,
+        port=server.port,
+        user=server.user,
+        password=server.password,
+        database=name,
+    )
     with connection.cursor() as cursor:
         cursor.execute("SELECT title FROM shelf_book")
         return list(cursor.fetchall())
 
 
-def test_mariadb_is_built_checked_serialized_and_flushed(mariadb: EmbeddedMariaDB, tmp_path: Path) -> None:
+def test_mariadb_is_built_checked_serialized_and_flushed(
+    mariadb: EmbeddedMariaDB, tmp_path: Path
+) -> None:
     # Given
     project = make_project(tmp_path / "project", settings=_mariadb_settings(mariadb), files=_FILES)
     name, contents = f"test_proc_{secrets.token_hex(4)}", tmp_path / "serialized.json"
     place = {"default": name}
     with loader(project, tmp_path / "run") as process:
         # When / Then
-        assert isinstance(answer := process.ask(messages.Build(place, {"default": 77}), messages.Built), messages.Built), answer
+        assert isinstance(
+            answer := process.ask(messages.Build(place, {"default": 77}), messages.Built),
+            messages.Built,
+        ), answer
         assert _titles(mariadb, name) == [("migrated",)]
-        assert isinstance(answer := process.ask(messages.Check(place), messages.Checked), messages.Checked), answer
-        serialized = process.ask(messages.Serialize(place, {"default": str(contents)}), messages.Serialized)
+        assert isinstance(
+            answer := process.ask(messages.Check(place), messages.Checked), messages.Checked
+        ), answer
+        serialized = process.ask(
+            messages.Serialize(place, {"default": str(contents)}), messages.Serialized
+        )
         assert isinstance(serialized, messages.Serialized), serialized
-        assert [row["fields"] for row in json.loads(contents.read_text())] == [{"title": "migrated"}]
+        assert [row["fields"] for row in json.loads(contents.read_text())] == [
+            {"title": "migrated"}
+        ]
         assert _run(process, name).outcome == "passed"
         flushed = process.ask(messages.Flush(place, ["default"]), messages.Flushed)
         assert isinstance(flushed, messages.Flushed), flushed

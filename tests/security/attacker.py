@@ -56,7 +56,9 @@ class Attacker:
 
     # -- the registry ------------------------------------------------------------------------
 
-    def announce(self, name: bytes | str, says: bytes | str, kind: str = "runs", seconds: float = 3600) -> None:
+    def announce(
+        self, name: bytes | str, says: bytes | str, kind: str = "runs", seconds: float = 3600
+    ) -> None:
         base = self._registry + kind
         self.client.zadd(base, {name: int((time.time() + seconds) * 1000)})
         self.client.hset(f"{base}:info", name, says)
@@ -86,7 +88,10 @@ class Attacker:
         old, new = recording.run.encode(), (run or recording.run).encode()
         for key, value in recording.values.items():
             self.client.restore(key.replace(old, new), 600_000, value, replace=True)
-        self.client.hset(self.run_key(new.decode(), "run"), mapping={"state": "open", "reaped": int(time.time() * 1000)})
+        self.client.hset(
+            self.run_key(new.decode(), "run"),
+            mapping={"state": "open", "reaped": int(time.time() * 1000)},
+        )
         for chunk in self.chunks(new.decode()):
             self.client.hset(chunk, "state", "queued")
         self.announce(new, recording.announced)

@@ -75,16 +75,25 @@ def _seen() -> RunView:
     view.take(ev.Offered(Chunk("c2", (2,), Bin.ISOLATED, Need.PRISTINE)), at=1.0)
     view.take(ev.Claimed(LEASE), at=2.0)
     view.judge(Verdict(make_entry(0), Outcome.FAILED), 1.0)
-    view.take(ev.Recorded(LEASE, 1, (FixtureRecord(FixtureRef.parse("setUpClass (a.T)"), Outcome.ERROR),)), at=2.0)
+    view.take(
+        ev.Recorded(
+            LEASE, 1, (FixtureRecord(FixtureRef.parse("setUpClass (a.T)"), Outcome.ERROR),)
+        ),
+        at=2.0,
+    )
     return view
 
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
     max_leaves=12,
 )
-TEXT = st.text(max_size=200) | st.binary(max_size=200).map(lambda raw: raw.decode("utf-8", "backslashreplace"))
+TEXT = st.text(max_size=200) | st.binary(max_size=200).map(
+    lambda raw: raw.decode("utf-8", "backslashreplace")
+)
 MESSAGES: list[Any] = [
     make_spec(RUN),
     runs.Announcement(RUN, NONCE, 1, 10**12),
@@ -92,18 +101,24 @@ MESSAGES: list[Any] = [
     runs.CancelOrder("because"),
     runs.Ownership("ab" * 8),
     runs.ChunkHint(RUN, "c1", 1),
-    workers.WorkerInfo("a@b", "b", 2, "0.1", 4, "ab" * 6, ("ab" * 6,), {RUN: workers.RunStage.READY}),
+    workers.WorkerInfo(
+        "a@b", "b", 2, "0.1", 4, "ab" * 6, ("ab" * 6,), {RUN: workers.RunStage.READY}
+    ),
     workers.ReadyReport("host", 1.0, "built", True, {"load": 0.5}),
     workers.RefusedReport("no", "why", True),
     Chunk("c1", (0, 1), Bin.ISOLATED, Need.PRISTINE, limits=((0, 61.0),)),
     ev.ChunkCompleted(1.0, {"a.T": 0.1}, (1,), "aborted"),
-    ev.ChunkReleased(ev.ReleaseReason.CRASH, "signal 11", "stack", 1, FixtureRef.parse("setUpClass (a.T)")),
+    ev.ChunkReleased(
+        ev.ReleaseReason.CRASH, "signal 11", "stack", 1, FixtureRef.parse("setUpClass (a.T)")
+    ),
     LEASE,
     summary.RunSummary.of(_seen(), epoch=1, after="17-0", now=1.0, mask=str),
 ]
 RECORDS = [
     messages.TestFinished(0, Outcome.PASSED, 0.1),
-    messages.TestFinished(1, Outcome.FAILED, 0.1, (Failure("failure", "AssertionError", "m", "t"),)),
+    messages.TestFinished(
+        1, Outcome.FAILED, 0.1, (Failure("failure", "AssertionError", "m", "t"),)
+    ),
     messages.FixtureFinished(FixtureRef.parse("tearDownClass (a.T)"), Outcome.ERROR),
 ]
 
@@ -123,11 +138,15 @@ def mutated(draw: st.DrawFn, plain: Any) -> Any:
         case 2:
             value[name] = draw(JSON)
         case _:
-            value[name] = draw(mutated(value[name])) if isinstance(value[name], dict) else draw(JSON)
+            value[name] = (
+                draw(mutated(value[name])) if isinstance(value[name], dict) else draw(JSON)
+            )
     return value
 
 
-NEARLY = st.sampled_from(MESSAGES).flatmap(lambda one: st.tuples(st.just(type(one)), mutated(codec.encode(one))))
+NEARLY = st.sampled_from(MESSAGES).flatmap(
+    lambda one: st.tuples(st.just(type(one)), mutated(codec.encode(one)))
+)
 #: (class, body): a message of that class, nearly; or any JSON.
 BODIES = NEARLY | st.tuples(st.sampled_from([type(one) for one in MESSAGES]), JSON)
 
@@ -174,7 +193,9 @@ _FIELDS = st.fixed_dictionaries(
     {},
     optional={
         "k": st.sampled_from([*stream.EntryKind, "host", ""]) | TEXT,
-        **{name: st.sampled_from(["0", "1", "2", "", "-1", "x", "²", "9" * 30]) for name in "eafsq"},
+        **{
+            name: st.sampled_from(["0", "1", "2", "", "-1", "x", "²", "9" * 30]) for name in "eafsq"
+        },
         "c": st.sampled_from(["c1", "c2", ""]) | TEXT,
         "w": st.sampled_from(["build-a@host", ""]) | TEXT,
         "d": SIGNED | TEXT | JSON.map(json.dumps),
@@ -202,21 +223,38 @@ def stream_entries(fields: dict[str, str]) -> None:
 
 
 _SIGNED_RECORDS = st.lists(
-    st.sampled_from(RECORDS).flatmap(lambda one: mutated({"kind": one.kind, **codec.encode(one)})), min_size=1, max_size=3
+    st.sampled_from(RECORDS).flatmap(lambda one: mutated({"kind": one.kind, **codec.encode(one)})),
+    min_size=1,
+    max_size=3,
 )
 
 
 def signed_records(rows: list[Any]) -> None:
     """Records as a test process may have sent them that somebody's test has taken over: only tests of its chunk get verdicts."""
     sealed = stream.records(DOOR, LEASE, len(rows), json.dumps(rows))
-    fields = {"k": "records", "e": "1", "c": "c1", "a": "1", "f": "1", "w": "build-a@host", "s": "0", "q": str(len(rows))}
+    fields = {
+        "k": "records",
+        "e": "1",
+        "c": "c1",
+        "a": "1",
+        "f": "1",
+        "w": "build-a@host",
+        "s": "0",
+        "q": str(len(rows)),
+    }
     page = stream.read_page(DOOR, [("1-0", {**fields, "d": sealed})])
     machine = _machine()
-    chunk = next(effect.chunk for effect in machine.handle(ev.SlotsChanged(1, 1)) if isinstance(effect, ev.Offer))
+    chunk = next(
+        effect.chunk
+        for effect in machine.handle(ev.SlotsChanged(1, 1))
+        if isinstance(effect, ev.Offer)
+    )
     machine.handle(ev.Claimed(dataclasses.replace(LEASE, chunk=chunk.id)))
     for entry in page.entries:
         assert isinstance(entry.fact, ev.Recorded)
-        machine.handle(dataclasses.replace(entry.fact, lease=dataclasses.replace(LEASE, chunk=chunk.id)))
+        machine.handle(
+            dataclasses.replace(entry.fact, lease=dataclasses.replace(LEASE, chunk=chunk.id))
+        )
     assert machine.verdicts.keys() <= set(chunk.indices)
     _view_of(page.entries)
 
@@ -271,7 +309,10 @@ class _Answers:
 
 
 _ANSWERS = st.recursive(
-    st.none() | st.integers() | st.binary(max_size=40) | st.sampled_from([b"ok", b"held", b"cancelled", b"moved", b"superseded"]),
+    st.none()
+    | st.integers()
+    | st.binary(max_size=40)
+    | st.sampled_from([b"ok", b"held", b"cancelled", b"moved", b"superseded"]),
     lambda inner: st.lists(inner, max_size=6),
     max_leaves=8,
 )
@@ -336,7 +377,12 @@ def broker_lists(item: Any) -> None:
     row = json.loads(envelope(raw, "dct.run.x"))
     assert row["properties"]["delivery_tag"]
     with contextlib.suppress(Unacceptable):
-        _, text = admit(row["headers"], row.get("content-type"), row.get("content-encoding"), base64.b64decode(row["body"]))
+        _, text = admit(
+            row["headers"],
+            row.get("content-type"),
+            row.get("content-encoding"),
+            base64.b64decode(row["body"]),
+        )
         assert isinstance(text, str)
 
 
@@ -377,8 +423,16 @@ def wire_messages(row: Any) -> None:
         assert messages.decode(found.encode()) == found
 
 
-_DATABASE = {"alias": "default", "vendor": "postgresql", "name": "test_x", "options": {"sslmode": "off"}, "aliases": ["a"]}
-_CONFIGURED = codec.encode(Configured("default", "postgresql", "shop", "test_shop", True, "h", "5432", True))
+_DATABASE = {
+    "alias": "default",
+    "vendor": "postgresql",
+    "name": "test_x",
+    "options": {"sslmode": "off"},
+    "aliases": ["a"],
+}
+_CONFIGURED = codec.encode(
+    Configured("default", "postgresql", "shop", "test_shop", True, "h", "5432", True)
+)
 
 
 def loader_rows(row: Any) -> None:
@@ -463,14 +517,20 @@ DOORS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], None]]] = {
     "damaged messages": (SIGNED, damaged_messages),
     "stream": (_FIELDS, stream_entries),
     "records": (_SIGNED_RECORDS, signed_records),
-    "ledger": (st.tuples(_ANSWERS, st.none() | st.binary(max_size=60) | SIGNED.map(_bytes)), ledger_answers),
+    "ledger": (
+        st.tuples(_ANSWERS, st.none() | st.binary(max_size=60) | SIGNED.map(_bytes)),
+        ledger_answers,
+    ),
     "registry": (_ENTRIES, registry_values),
     "queue": (SIGNED | TEXT, broker_hints),
     "queue, lists": (_LISTED | st.binary(max_size=200) | JSON, broker_lists),
     "code": (_INDEX | st.binary(max_size=200) | JSON, code_indices),
     "pipe, bytes": (st.binary(max_size=300), wire_frames),
     "pipe, messages": (
-        st.sampled_from(RECORDS).flatmap(lambda one: mutated({"kind": one.kind, **codec.encode(one)})) | JSON,
+        st.sampled_from(RECORDS).flatmap(
+            lambda one: mutated({"kind": one.kind, **codec.encode(one)})
+        )
+        | JSON,
         wire_messages,
     ),
     "pipe, databases": (mutated(_DATABASE) | mutated(_CONFIGURED) | JSON, loader_rows),
@@ -507,7 +567,9 @@ def shares(examples: int) -> Iterator[tuple[str, int]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Fuzzes every door of the protocol.")
-    parser.add_argument("--examples", type=int, default=100_000, help="in all doors together (default: 100000)")
+    parser.add_argument(
+        "--examples", type=int, default=100_000, help="in all doors together (default: 100000)"
+    )
     logging.disable(logging.CRITICAL)
     bad = total = 0
     for name, examples in shares(parser.parse_args().examples):
@@ -519,7 +581,10 @@ def main() -> int:
             bad += 1
             result = f"LET THROUGH {type(error).__name__}: {error}"
         total += examples
-        print(f"{name:18} {examples:7,} examples {time.monotonic() - start:7.1f} s  {result}", flush=True)
+        print(
+            f"{name:18} {examples:7,} examples {time.monotonic() - start:7.1f} s  {result}",
+            flush=True,
+        )
     print(f"{total:,} examples over {len(DOORS)} doors; {bad} let something through")
     return 1 if bad else 0
 

@@ -64,12 +64,22 @@ VALUES: list[bytes | str] = [
     "[" * 60_000,
     "dct4.000000000000.AAAA.{}",
 ]
-_BODY = [["dct4.000000000000.AAAA.{}"], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
+_BODY = [
+    ["dct4.000000000000.AAAA.{}"],
+    {},
+    {"callbacks": None, "errbacks": None, "chain": None, "chord": None},
+]
 _PROPERTIES = {
     "correlation_id": "x", "delivery_mode": 2, "delivery_tag": "x", "body_encoding": "base64",
     "delivery_info": {"exchange": "", "routing_key": "x"},
 }  # fmt: skip
-_HEADERS = {"lang": "py", "task": "dct_celery.run_chunk", "id": "x", "argsrepr": "", "kwargsrepr": "{}"}
+_HEADERS = {
+    "lang": "py",
+    "task": "dct_celery.run_chunk",
+    "id": "x",
+    "argsrepr": "",
+    "kwargsrepr": "{}",
+}
 
 
 def _message(**changes: Any) -> str:
@@ -107,7 +117,9 @@ def littered(tmp_path_factory: pytest.TempPathFactory, fleet_store: str) -> Iter
         yield fleet
 
 
-def test_garbage_everywhere_costs_no_verdict_and_ends_no_process(littered: Fleet, place: Any) -> None:
+def test_garbage_everywhere_costs_no_verdict_and_ends_no_process(
+    littered: Fleet, place: Any
+) -> None:
     # Given
     attacker = Attacker(littered)
     running = littered.start(mixed(place))

@@ -49,7 +49,11 @@ MIXED = """
         def test_it(self): pass
 """
 EXPECTED = {
-    **{f"test_it.{cls}.test_{test}": "passed" for cls in ("Slow", "Slow2", "Slow3", "Slow4") for test in "ab"},
+    **{
+        f"test_it.{cls}.test_{test}": "passed"
+        for cls in ("Slow", "Slow2", "Slow3", "Slow4")
+        for test in "ab"
+    },
     "test_it.Fails.test_it": "failed",
     "test_it.TornDown.test_it": "passed",
 }
@@ -76,7 +80,9 @@ def mixed(place: Path) -> Path:
 def assert_honest(finished: Finished, fleet: Fleet) -> None:
     assert finished.code == 1, finished
     assert finished.outcomes() == EXPECTED, finished
-    assert [fixture["id"] for fixture in finished.json["fixtures"]] == ["tearDownClass (test_it.TornDown)"], finished
+    assert [fixture["id"] for fixture in finished.json["fixtures"]] == [
+        "tearDownClass (test_it.TornDown)"
+    ], finished
     assert not finished.inner_traceback, finished
     assert not [worker for worker in fleet.workers if worker.process.poll() is not None]
 
@@ -84,7 +90,9 @@ def assert_honest(finished: Finished, fleet: Fleet) -> None:
 # -- forged results ----------------------------------------------------------------------------
 
 
-def test_a_run_without_workers_is_not_made_green_by_forged_entries(tmp_path: Path, fleet_store: str, place: Path) -> None:
+def test_a_run_without_workers_is_not_made_green_by_forged_entries(
+    tmp_path: Path, fleet_store: str, place: Path
+) -> None:
     # Given
     with Fleet(tmp_path / "empty", fleet_store) as fleet:
         attacker = Attacker(fleet)
@@ -100,10 +108,15 @@ def test_a_run_without_workers_is_not_made_green_by_forged_entries(tmp_path: Pat
             for number in range(1, 13):
                 lease = {"e": 1, "c": f"c{number}", "a": 1, "f": number, "w": "evil@host", "s": 0}
                 attacker.add_entry(running.run, k="claimed", d=15000, **lease)
-                passed = [{"kind": "TestFinished", "index": i, "outcome": "passed", "seconds": 0.1} for i in range(10)]
+                passed = [
+                    {"kind": "TestFinished", "index": i, "outcome": "passed", "seconds": 0.1}
+                    for i in range(10)
+                ]
                 attacker.add_entry(running.run, k="records", q=10, d=json.dumps(passed), **lease)
                 attacker.add_entry(running.run, k="completed", q=10, d="{}", **lease)
-            attacker.add_entry(running.run, k="report", e=1, w="evil@host", d=json.dumps({"kind": "CheckedReport"}))
+            attacker.add_entry(
+                running.run, k="report", e=1, w="evil@host", d=json.dumps({"kind": "CheckedReport"})
+            )
 
         # When
         with going_on(forge, 0.2):
@@ -113,11 +126,15 @@ def test_a_run_without_workers_is_not_made_green_by_forged_entries(tmp_path: Pat
     assert set(finished.outcomes().values()) == {"not_run"}
 
 
-def test_records_that_are_not_signed_count_for_nothing(attacked: Fleet, attacker: Attacker, place: Path) -> None:
+def test_records_that_are_not_signed_count_for_nothing(
+    attacked: Fleet, attacker: Attacker, place: Path
+) -> None:
     # Given
     running = attacked.start(mixed(place))
     attacker.wait_for(running.run, "events")
-    green = [{"kind": "TestFinished", "index": i, "outcome": "passed", "seconds": 0.1} for i in range(10)]
+    green = [
+        {"kind": "TestFinished", "index": i, "outcome": "passed", "seconds": 0.1} for i in range(10)
+    ]
 
     def forge() -> None:
         for _, entry in attacker.stream(running.run):
@@ -133,7 +150,9 @@ def test_records_that_are_not_signed_count_for_nothing(attacked: Fleet, attacker
     assert_honest(finished, attacked)
 
 
-def test_signed_records_cannot_be_moved_to_another_chunk_or_run(attacked: Fleet, attacker: Attacker, place: Path) -> None:
+def test_signed_records_cannot_be_moved_to_another_chunk_or_run(
+    attacked: Fleet, attacker: Attacker, place: Path
+) -> None:
     # Given
     running = attacked.start(mixed(place))
     attacker.wait_for(running.run, "events")
@@ -143,7 +162,10 @@ def test_signed_records_cannot_be_moved_to_another_chunk_or_run(attacked: Fleet,
         claims = [entry for entry in entries if entry[b"k"] == b"claimed"]
         for signed in [entry for entry in entries if entry[b"k"] in (b"records", b"completed")][:3]:
             for claim in claims:
-                attacker.client.xadd(attacker.run_key(running.run, "events"), {**signed, **{n: claim[n] for n in (b"c", b"f")}})
+                attacker.client.xadd(
+                    attacker.run_key(running.run, "events"),
+                    {**signed, **{n: claim[n] for n in (b"c", b"f")}},
+                )
 
     # When
     with going_on(move, 0.3):
@@ -152,7 +174,9 @@ def test_signed_records_cannot_be_moved_to_another_chunk_or_run(attacked: Fleet,
     assert_honest(finished, attacked)
 
 
-def test_records_that_are_taken_away_come_again(attacked: Fleet, attacker: Attacker, place: Path) -> None:
+def test_records_that_are_taken_away_come_again(
+    attacked: Fleet, attacker: Attacker, place: Path
+) -> None:
     # Given
     running = attacked.start(mixed(place))
     attacker.wait_for(running.run, "events")
@@ -161,7 +185,11 @@ def test_records_that_are_taken_away_come_again(attacked: Fleet, attacker: Attac
     def take() -> None:
         nonlocal taken
         for id_, entry in attacker.stream(running.run):
-            if entry[b"k"] == b"records" and taken < 3 and attacker.client.xdel(attacker.run_key(running.run, "events"), id_):
+            if (
+                entry[b"k"] == b"records"
+                and taken < 3
+                and attacker.client.xdel(attacker.run_key(running.run, "events"), id_)
+            ):
                 taken += 1
 
     # When
@@ -208,7 +236,11 @@ def test_chunks_that_are_exchanged_in_the_store_run_as_they_were_planned(
 
     def swap() -> None:
         nonlocal swaps
-        chunks = [key for key in attacker.chunks(running.run) if attacker.client.hget(key, "state") == b"queued"]
+        chunks = [
+            key
+            for key in attacker.chunks(running.run)
+            if attacker.client.hget(key, "state") == b"queued"
+        ]
         if chunks and swaps < 4:
             done = [key for key in attacker.chunks(running.run) if key not in chunks]
             if done:
@@ -252,7 +284,9 @@ def test_a_run_that_ended_stays_ended(attacked: Fleet, attacker: Attacker, place
     assert_honest(attacked.run(mixed(place)), attacked)
 
 
-def test_what_has_run_does_not_run_again_when_it_is_replayed_at_once(attacked: Fleet, attacker: Attacker, place: Path) -> None:
+def test_what_has_run_does_not_run_again_when_it_is_replayed_at_once(
+    attacked: Fleet, attacker: Attacker, place: Path
+) -> None:
     # Given
     running = attacked.start(mixed(place))
     attacker.wait_for(running.run, "run")
@@ -279,13 +313,25 @@ def test_what_has_run_does_not_run_again_when_it_is_replayed_at_once(attacked: F
 # -- files -------------------------------------------------------------------------------------
 
 
-def test_no_name_from_the_registry_becomes_a_path(attacked: Fleet, attacker: Attacker, place: Path) -> None:
+def test_no_name_from_the_registry_becomes_a_path(
+    attacked: Fleet, attacker: Attacker, place: Path
+) -> None:
     # Given
     victim = place.parent / "victim"
     (victim / "spool").mkdir(parents=True)
     (victim / "spool" / "precious").touch()
     work = attacked.workers[0].folder
-    names = [str(victim), f"../../../../../../../../../..{victim}", "..", ".", "", "a/../b", "x" * 3000, "a\0b", "-rf"]
+    names = [
+        str(victim),
+        f"../../../../../../../../../..{victim}",
+        "..",
+        ".",
+        "",
+        "a/../b",
+        "x" * 3000,
+        "a\0b",
+        "-rf",
+    ]
     # When
     for name in names:
         attacker.announce(name, json.dumps({"epoch": 1}), seconds=2)
@@ -300,7 +346,9 @@ def test_no_name_from_the_registry_becomes_a_path(attacked: Fleet, attacker: Att
     assert_honest(attacked.run(mixed(place)), attacked)
 
 
-def test_an_index_that_was_exchanged_is_not_run(attacked: Fleet, attacker: Attacker, place: Path, tmp_path: Path) -> None:
+def test_an_index_that_was_exchanged_is_not_run(
+    attacked: Fleet, attacker: Attacker, place: Path, tmp_path: Path
+) -> None:
     # Given
     mark = tmp_path / "code-ran"
     project = mixed(place)
@@ -319,7 +367,13 @@ def test_an_index_that_was_exchanged_is_not_run(attacked: Fleet, attacker: Attac
     # When
     running = attacked.start(project, "--queue-timeout", "15")
     with going_on(poison, 0.005):
-        until(lambda: running.process.poll() is not None or attacker.client.exists(attacker.run_key(running.run, "head")), 30)
+        until(
+            lambda: (
+                running.process.poll() is not None
+                or attacker.client.exists(attacker.run_key(running.run, "head"))
+            ),
+            30,
+        )
         time.sleep(1.0)
     finished = running.finish()
     # Then

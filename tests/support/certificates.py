@@ -12,13 +12,29 @@ class Certificates:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._openssl("req", "-x509", *_KEY, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=CA of tests")
+        self._openssl(
+            "req",
+            "-x509",
+            *_KEY,
+            "-keyout",
+            "ca.key",
+            "-out",
+            "ca.pem",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=CA of tests",
+        )
         self.ca = str(folder / "ca.pem")
 
     def signed(self, name: str, *names: str, days: int = 2) -> tuple[str, str]:
         """Files of certificate and key for these names ("DNS:localhost"); with `days` below 0, it is expired."""
-        (self._folder / f"{name}.ext").write_text(f"subjectAltName={','.join(names)}\n" if names else "\n")
-        self._openssl("req", *_KEY, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        (self._folder / f"{name}.ext").write_text(
+            f"subjectAltName={','.join(names)}\n" if names else "\n"
+        )
+        self._openssl(
+            "req", *_KEY, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}"
+        )
         self._openssl(
             "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", str(days),
             "-extfile", f"{name}.ext", "-out", f"{name}.pem",
@@ -49,7 +65,9 @@ class Certificates:
         return str(self._folder / f"{name}.pem"), str(self._folder / f"{name}.key")
 
     def _openssl(self, *words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=self._folder, check=True, capture_output=True, timeout=30)
+        subprocess.run(
+            ["openssl", *words], cwd=self._folder, check=True, capture_output=True, timeout=30
+        )
 
 
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")

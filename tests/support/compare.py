@@ -45,7 +45,9 @@ def _tests(oracle: Mapping[str, Counter[str]], ours: Mapping[str, Counter[str]])
 def _words(outcomes: Counter[str]) -> str:
     if not outcomes:
         return "absent"
-    return " + ".join(outcome if n == 1 else f"{n} x {outcome}" for outcome, n in sorted(outcomes.items()))
+    return " + ".join(
+        outcome if n == 1 else f"{n} x {outcome}" for outcome, n in sorted(outcomes.items())
+    )
 
 
 def _fixtures(oracle: set[tuple[str, str, str]], ours: set[tuple[str, str, str]]) -> list[str]:

@@ -29,7 +29,15 @@ KEY, OTHER_KEY = "the-pool-of-the-tests-has-this-key", "another-pool-has-this-ot
 KEY_ID = key_id(KEY)
 NONCE = "0123456789abcdef"
 REQUEST = Request(
-    "django", ("--settings=site.settings", "--verbosity=1"), "site.settings", Path("/src"), ".", (".",), {"TZ": "UTC"}, "7", None
+    "django",
+    ("--settings=site.settings", "--verbosity=1"),
+    "site.settings",
+    Path("/src"),
+    ".",
+    (".",),
+    {"TZ": "UTC"},
+    "7",
+    None,
 )
 #: Long after everything that happens on the clocks of tests.
 LATER_MS = 9_000_000_000_000
@@ -49,14 +57,24 @@ def make_entry(
     """
     fields.setdefault("id", f"{cls}.{name or f'test_{index}'}")
     fields.setdefault("module", cls.rpartition(".")[0])
-    fields.setdefault("keep_with", ("load_failed",) if phase is Phase.LOAD_FAILED else (f"class:{cls}",))
+    fields.setdefault(
+        "keep_with", ("load_failed",) if phase is Phase.LOAD_FAILED else (f"class:{cls}",)
+    )
     if phase is Phase.TRANSACTIONAL:
         fields.setdefault("databases", ("default",))
         fields.setdefault("flushes", True)
     return Entry(index=index, cls=cls, phase=phase, **fields)
 
 
-def held(fence: int, *, chunk: str = "c1", attempt: int = 1, epoch: int = 1, worker: str = "build-a", slot: int = 1) -> LeaseRef:
+def held(
+    fence: int,
+    *,
+    chunk: str = "c1",
+    attempt: int = 1,
+    epoch: int = 1,
+    worker: str = "build-a",
+    slot: int = 1,
+) -> LeaseRef:
     """A lease."""
     return LeaseRef(chunk, attempt, fence, worker, slot, epoch)
 
@@ -79,11 +97,15 @@ def make_spec(run: str = "run-one", **fields: Any) -> RunSpec:
     return RunSpec(run=run, **{**usual, **fields})
 
 
-def make_head(manifest: Manifest | None = None, run: str = "run-one", settings: Settings | None = None) -> Head:
+def make_head(
+    manifest: Manifest | None = None, run: str = "run-one", settings: Settings | None = None
+) -> Head:
     """Of a run of these tests."""
     manifest = manifest or make_manifest(group("app.tests.A"))
     secret: dict[str, Any] = {"password": "s3cret"}
-    loaded = messages.Loaded(len(manifest), manifest.digest, 0.1, {"python": "3.11"}, [secret], facts={"django": "5.2"})
+    loaded = messages.Loaded(
+        len(manifest), manifest.digest, 0.1, {"python": "3.11"}, [secret], facts={"django": "5.2"}
+    )
     collected = Collected(manifest, loaded)
     spec = make_spec(run, environment=dict(REQUEST.environment))
     return Head.of(spec, 5.0, REQUEST, settings or Settings(), collected, run_door(run))
@@ -133,7 +155,9 @@ def make_samples(manifest: Manifest, seconds: Iterable[float | None]) -> dict[st
     return {timings.test_key(entry): Sample(each, 1) for entry, each in timed if each is not None}
 
 
-_CLASSES = st.sampled_from([f"{module}.{name}" for module in ("a.tests", "b.tests", "c.tests") for name in "TUVW"])
+_CLASSES = st.sampled_from(
+    [f"{module}.{name}" for module in ("a.tests", "b.tests", "c.tests") for name in "TUVW"]
+)
 
 
 _MODULES = st.sets(st.sampled_from(["a.tests", "b.tests", "c.tests"]))
@@ -162,7 +186,9 @@ def manifests(draw: st.DrawFn) -> Manifest:
     )
 
 
-def tied_entry(index: int, cls: str, phase: Phase, *, lock: str | None, port: int | None, fixtures: Set[str]) -> Entry:
+def tied_entry(
+    index: int, cls: str, phase: Phase, *, lock: str | None, port: int | None, fixtures: Set[str]
+) -> Entry:
     """Named as the Django backend names its groups and locks. `fixtures`: modules that have some."""
     module = cls.rpartition(".")[0]
     names = [f"class:{cls}"]

@@ -25,7 +25,9 @@ class FakeProcess:
     #: What `receive` gives, one after the other; then nothing more comes.
     script: list[Step] = field(default_factory=list)
     #: The answer to `ask`.
-    answer: messages.Message | Exception = field(default_factory=lambda: messages.Attached(4711, 0.1))
+    answer: messages.Message | Exception = field(
+        default_factory=lambda: messages.Attached(4711, 0.1)
+    )
     sent: list[messages.Message] = field(default_factory=list)
     #: finish | terminate | kill, as they came.
     ends: list[str] = field(default_factory=list)
@@ -60,7 +62,9 @@ class FakeProcess:
             step()
         return None
 
-    def ask(self, question: messages.Message, kind: type, timeout: float, watch: object = None) -> messages.Message:
+    def ask(
+        self, question: messages.Message, kind: type, timeout: float, watch: object = None
+    ) -> messages.Message:
         self.send(question)
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -108,7 +112,9 @@ class FakeForks:
     #: What becomes of each new one before it is used.
     prepare: Callable[[FakeProcess], Any] = lambda process: None
 
-    def __call__(self, folder: Path, fork_fifo: Path, environment: Mapping[str, str], clock: FakeClock) -> FakeForks:
+    def __call__(
+        self, folder: Path, fork_fifo: Path, environment: Mapping[str, str], clock: FakeClock
+    ) -> FakeForks:
         self.environments.append(environment)
         return self
 

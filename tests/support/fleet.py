@@ -66,7 +66,9 @@ class Finished:
     def inner_traceback(self) -> bool:
         """A traceback that leads through our own package was shown: the project's own may be."""
         text = self.out + self.err
-        return "Traceback" in text and ("dct_celery/dispatcher" in text or "dct_celery/worker" in text or "internal" in text)
+        return "Traceback" in text and (
+            "dct_celery/dispatcher" in text or "dct_celery/worker" in text or "internal" in text
+        )
 
     def outcomes(self) -> dict[str, str]:
         """Test id -> outcome; AssertionError for an id that is there twice."""
@@ -101,7 +103,9 @@ class Running:
         except subprocess.TimeoutExpired:
             self.process.kill()
             out, err = self.process.communicate()
-            raise AssertionError(f"dct run did not end within {timeout:g} s\n{out}\n{err}") from None
+            raise AssertionError(
+                f"dct run did not end within {timeout:g} s\n{out}\n{err}"
+            ) from None
         seconds = time.monotonic() - self._began
         report = json.loads(self._report.read_text()) if self._report.exists() else {}
         return Finished(self.process.returncode, out, err, seconds, report)
@@ -182,11 +186,18 @@ class Fleet:
 
     @property
     def registry(self) -> RedisRegistry:
-        return RedisRegistry(self.client, self.name, Door.of_pool(Keyring((self.key,)), self.name), tends=False)
+        return RedisRegistry(
+            self.client, self.name, Door.of_pool(Keyring((self.key,)), self.name), tends=False
+        )
 
     def environment(self, more: Mapping[str, str]) -> dict[str, str]:
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        ours = {"DCT_STORE": self.store, "DCT_POOL": self.name, "DCT_SIGNING_KEY": self.key, MARK: self.name}
+        ours = {
+            "DCT_STORE": self.store,
+            "DCT_POOL": self.name,
+            "DCT_SIGNING_KEY": self.key,
+            MARK: self.name,
+        }
         ours |= {"DCT_BROKER": self.broker} if self.broker else {}
         return {**inherited, **ours, "XDG_STATE_HOME": str(self.folder / "state"), **more}
 
@@ -208,7 +219,18 @@ class Fleet:
         folder = self.folder / name
         folder.mkdir()
         log = folder / "worker.log"
-        command = [sys.executable, "-m", "celery", "-A", app, "worker", "-n", f"{name}@%h", "-c", str(slots)]
+        command = [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            app,
+            "worker",
+            "-n",
+            f"{name}@%h",
+            "-c",
+            str(slots),
+        ]
         with log.open("wb") as file:
             process = subprocess.Popen(
                 host([*command, "-l", "INFO"]),
@@ -239,14 +261,20 @@ class Fleet:
         run = f"{self.name}-{len(self.runs)}"
         report = self.folder / f"{run}.json"
         own = [] if "--run-id" in flags else ["--run-id", run]
-        return self._dispatch(["run", "--json", str(report), *own, *flags], project, report, run, environment)
+        return self._dispatch(
+            ["run", "--json", str(report), *own, *flags], project, report, run, environment
+        )
 
     def attach(self, run: str, *flags: str, **environment: str) -> Running:
         """Starts `dct attach` in the fleet's folder, with a JSON report of its own."""
         report = self.folder / f"{run}.attached.json"
-        return self._dispatch(["attach", run, "--json", str(report), *flags], self.folder, report, run, environment)
+        return self._dispatch(
+            ["attach", run, "--json", str(report), *flags], self.folder, report, run, environment
+        )
 
-    def _dispatch(self, command: list[str], cwd: Path, report: Path, run: str, environment: Mapping[str, str]) -> Running:
+    def _dispatch(
+        self, command: list[str], cwd: Path, report: Path, run: str, environment: Mapping[str, str]
+    ) -> Running:
         process = subprocess.Popen(
             [sys.executable, "-m", "dct_celery.cli", *command],
             env=self.environment(environment),
@@ -278,12 +306,18 @@ class Fleet:
     def lasting_keys(self) -> list[str]:
         """Keys of this fleet's runs that the store would keep for longer than two minutes."""
         client: Any = self.client
-        keys = [key.decode() for running in self.runs for key in client.scan_iter(f"*{running.run}*", count=10_000)]
+        keys = [
+            key.decode()
+            for running in self.runs
+            for key in client.scan_iter(f"*{running.run}*", count=10_000)
+        ]
         return [key for key in keys if not 0 <= client.ttl(key) <= 120]
 
     def leftovers(self) -> dict[str, list[Any]]:
         """By kind, whatever a run left behind that is over; empty when it was tidy."""
-        dispatchers = [running.process.pid for running in self.runs if running.process.poll() is None]
+        dispatchers = [
+            running.process.pid for running in self.runs if running.process.poll() is None
+        ]
         found: dict[str, list[Any]] = {
             "announced runs": list(self.registry.active_runs()),
             "keys": self.lasting_keys(),
@@ -316,7 +350,11 @@ def marked(mark: str) -> list[int]:
 
 
 def child_pids(parent: int) -> list[int]:
-    return [pid for pid in _pids() if _read(pid, "stat").rpartition(b")")[2].split()[1:2] == [str(parent).encode()]]
+    return [
+        pid
+        for pid in _pids()
+        if _read(pid, "stat").rpartition(b")")[2].split()[1:2] == [str(parent).encode()]
+    ]
 
 
 def command_of(pid: int) -> str:

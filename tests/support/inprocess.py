@@ -30,7 +30,9 @@ class MemoryChannel(Channel):
         self._waiting += framing.frame(encoded)
 
     def flush(self) -> None:
-        self.sent += [messages.decode(payload) for payload in framing.Deframer().feed(self._waiting)]
+        self.sent += [
+            messages.decode(payload) for payload in framing.Deframer().feed(self._waiting)
+        ]
         self._waiting = b""
 
     def receive(self) -> messages.Message | None:

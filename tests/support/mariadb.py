@@ -33,7 +33,11 @@ def _throw_away() -> dict[str, str]:
     """The settings that users are told to take, as words of the command line."""
     parser = configparser.ConfigParser(allow_no_value=True, inline_comment_prefixes=None)
     parser.read(THROW_AWAY)
-    return {name.replace("_", "-"): value for name, value in parser["mariadbd"].items() if value is not None}
+    return {
+        name.replace("_", "-"): value
+        for name, value in parser["mariadbd"].items()
+        if value is not None
+    }
 
 
 SETTINGS = _throw_away() | {
@@ -58,7 +62,9 @@ class EmbeddedMariaDB:
     user = "dct"
     admin = "admin"
 
-    def __init__(self, process: subprocess.Popen[bytes], home: _Home, host: str, port: int, password: str) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], home: _Home, host: str, port: int, password: str
+    ) -> None:
         self._process = process
         self._home = home
         self.host = host
@@ -91,7 +97,9 @@ class EmbeddedMariaDB:
         folder.mkdir(parents=True, exist_ok=True)
         home, password = _Home(folder, account), secrets.token_hex(12)
         try:
-            starter = _Starter(programs, home, account, folder / "mariadb.log", child.quiet_environment(environ))
+            starter = _Starter(
+                programs, home, account, folder / "mariadb.log", child.quiet_environment(environ)
+            )
             starter.install(password, timeout)
             process, port = starter.start(bind, SETTINGS | dict(settings or {}), timeout)
         except BaseException:
@@ -107,7 +115,12 @@ class EmbeddedMariaDB:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.stop()
 
 
@@ -116,7 +129,9 @@ class _Programs:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         path = os.pathsep.join([environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
-        server, install = (shutil.which(name, path=path) for name in ("mariadbd", "mariadb-install-db"))
+        server, install = (
+            shutil.which(name, path=path) for name in ("mariadbd", "mariadb-install-db")
+        )
         if not server or not install:
             raise InfrastructureError(_MEND)
         self.server, self.install = server, install
@@ -126,7 +141,9 @@ class _Home:
     """The server's folder. A lock held by us as long as we live marks it as used; folders without one are swept."""
 
     def __init__(self, fallback: Path, account: pwd.struct_passwd | None) -> None:
-        room = SHM.is_dir() and os.access(SHM, os.W_OK) and shutil.disk_usage(SHM).free >= _SHM_NEEDED
+        room = (
+            SHM.is_dir() and os.access(SHM, os.W_OK) and shutil.disk_usage(SHM).free >= _SHM_NEEDED
+        )
         place = SHM if room else fallback.resolve()
         _sweep(place)
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
@@ -142,15 +159,32 @@ class _Home:
 
 class _Starter:
     def __init__(
-        self, programs: _Programs, home: _Home, account: pwd.struct_passwd | None, log: Path, env: Mapping[str, str]
+        self,
+        programs: _Programs,
+        home: _Home,
+        account: pwd.struct_passwd | None,
+        log: Path,
+        env: Mapping[str, str],
     ) -> None:
-        self._programs, self._home, self._account, self._log, self._env = programs, home.path, account, log, env
+        self._programs, self._home, self._account, self._log, self._env = (
+            programs,
+            home.path,
+            account,
+            log,
+            env,
+        )
 
     def install(self, password: str, timeout: float) -> None:
         init = self._home / "init.sql"
         init.write_text(_USERS.format(password).replace(";", ";\n"))
-        options = ["--skip-test-db", "--auth-root-authentication-method=normal", "--innodb-log-file-size=16M"]
-        process = self._launch([self._programs.install, "--no-defaults", f"--datadir={self._home}/data", *options])
+        options = [
+            "--skip-test-db",
+            "--auth-root-authentication-method=normal",
+            "--innodb-log-file-size=16M",
+        ]
+        process = self._launch(
+            [self._programs.install, "--no-defaults", f"--datadir={self._home}/data", *options]
+        )
         try:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -160,11 +194,17 @@ class _Starter:
         if code != 0:
             raise self._failure("mariadb-install-db failed")
 
-    def start(self, bind: str, settings: Mapping[str, str], timeout: float) -> tuple[subprocess.Popen[bytes], int]:
+    def start(
+        self, bind: str, settings: Mapping[str, str], timeout: float
+    ) -> tuple[subprocess.Popen[bytes], int]:
         for _ in range(_PORT_TRIES):
             port = child.free_port(bind)
             process = self._launch(
-                [self._programs.server, *self._options(bind, port), *(f"--{k}={v}" for k, v in settings.items())]
+                [
+                    self._programs.server,
+                    *self._options(bind, port),
+                    *(f"--{k}={v}" for k, v in settings.items()),
+                ]
             )
             try:
                 # The pid file is written when the server is about to listen, after init.sql has run.
@@ -180,17 +220,31 @@ class _Starter:
 
     def _options(self, bind: str, port: int) -> list[str]:
         home = self._home
-        files = [f"--datadir={home}/data", f"--socket={home}/sock", f"--pid-file={home}/pid", f"--init-file={home}/init.sql"]
+        files = [
+            f"--datadir={home}/data",
+            f"--socket={home}/sock",
+            f"--pid-file={home}/pid",
+            f"--init-file={home}/init.sql",
+        ]
         network = [f"--bind-address={bind}", f"--port={port}", "--skip-name-resolve"]
         return ["--no-defaults", *files, *network, f"--tmpdir={home}", "--skip-log-bin"]
 
     def _launch(self, argv: list[str]) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
-            return child.launch(argv, log=log, env=self._env, cwd=Path("/"), account=self._account, death=signal.SIGKILL)
+            return child.launch(
+                argv,
+                log=log,
+                env=self._env,
+                cwd=Path("/"),
+                account=self._account,
+                death=signal.SIGKILL,
+            )
 
     def _failure(self, what: str) -> InfrastructureError:
         text = child.tail(self._log)
-        return InfrastructureError(f"{what}: {text.rpartition(chr(10))[2]}; see {self._log}", detail=text)
+        return InfrastructureError(
+            f"{what}: {text.rpartition(chr(10))[2]}; see {self._log}", detail=text
+        )
 
 
 def _account() -> pwd.struct_passwd | None:
@@ -200,7 +254,9 @@ def _account() -> pwd.struct_passwd | None:
     for name in ("mysql", "nobody"):
         with suppress(KeyError):
             return pwd.getpwnam(name)
-    raise InfrastructureError("MariaDB refuses to run as root and there is no user mysql or nobody: add one")
+    raise InfrastructureError(
+        "MariaDB refuses to run as root and there is no user mysql or nobody: add one"
+    )
 
 
 def _sweep(place: Path) -> None:

@@ -54,7 +54,9 @@ class MemoryDatabases:
 
     def create(self, name: str, rows: Iterable[Any] = BOOKS) -> Database:
         """A database as a template build makes it: ours from its first moment, with a mark if it was announced."""
-        made = self.databases[name] = Database(list(rows), self.announced.pop(name, None), born=True)
+        made = self.databases[name] = Database(
+            list(rows), self.announced.pop(name, None), born=True
+        )
         return made
 
     def foreign(self, name: str) -> Database:
@@ -64,7 +66,9 @@ class MemoryDatabases:
 
     def put(self, name: str, mark: Mark, *, rows: Iterable[Any] = BOOKS) -> Database:
         """A finished database of ours."""
-        made = self.databases[name] = Database(list(rows), mark, sealed=mark.kind in ("template", "flushed"))
+        made = self.databases[name] = Database(
+            list(rows), mark, sealed=mark.kind in ("template", "flushed")
+        )
         return made
 
     @contextlib.contextmanager
@@ -276,7 +280,9 @@ class MemoryServer:
 
     def _standing(self) -> list[MemorySign]:
         _up(self.world)
-        return [sign for sign, heard in self.world.signs.items() if self.world.time - heard <= SILENCE]
+        return [
+            sign for sign, heard in self.world.signs.items() if self.world.time - heard <= SILENCE
+        ]
 
     def _writable(self, name: str) -> None:
         _up(self.world)

@@ -97,7 +97,13 @@ class StoredFields:
 
     def say(self, kind: str, **fields: str | int) -> None:
         """Adds an entry to the stream."""
-        self.add({"k": kind, "e": str(self.epoch), **{name: str(value) for name, value in fields.items()}})
+        self.add(
+            {
+                "k": kind,
+                "e": str(self.epoch),
+                **{name: str(value) for name, value in fields.items()},
+            }
+        )
 
     def add(self, fields: Mapping[str, str]) -> None:
         last = int(self.events[-1][0].partition("-")[0]) if self.events else 0
@@ -155,7 +161,9 @@ class MemoryLedger:
         if self._run is not None:
             return self._run.owner == self._owner
         sealed, now = self._door.seal(spec), self._store.clock.ms
-        self._store.runs[self._name] = StoredFields(self._owner, sealed, now, incarnation=self._store.incarnation)
+        self._store.runs[self._name] = StoredFields(
+            self._owner, sealed, now, incarnation=self._store.incarnation
+        )
         return True
 
     def adopt(self, dispatcher: str, *, dead: bool) -> Adoption:
@@ -187,7 +195,9 @@ class MemoryLedger:
         if before is not None and before.epoch == epoch:
             return True
         now = self._store.clock.ms
-        new = StoredFields(self._owner, self._door.seal(run.spec), now, epoch, self._store.incarnation)
+        new = StoredFields(
+            self._owner, self._door.seal(run.spec), now, epoch, self._store.incarnation
+        )
         if run.cancelled is not None:
             new.state, new.reason = "cancelled", self._door.seal(CancelOrder(run.cancelled))
         new.manifest = None if run.manifest is None else self._door.seal(run.manifest)
@@ -198,7 +208,12 @@ class MemoryLedger:
             slip = new.slips[name] = Slip(stream.offer(self._door, one.chunk, epoch), attempt)
             new.say("offered", c=name, a=attempt, d=slip.payload)
             if lease is not None:
-                slip.state, slip.fence, slip.worker, slip.slot = "leased", lease.fence, lease.worker, lease.slot
+                slip.state, slip.fence, slip.worker, slip.slot = (
+                    "leased",
+                    lease.fence,
+                    lease.worker,
+                    lease.slot,
+                )
                 slip.until, slip.lease = now + one.lease_ms, one.lease_ms
                 self._say(new, "claimed", name, slip, d=one.lease_ms)
         self._store.runs[self._name] = new
@@ -260,7 +275,9 @@ class MemoryLedger:
     def head(self) -> bytes | None:
         return self._run.head if self._run else None
 
-    def commit(self, offers: Sequence[Chunk] = (), acknowledged: Mapping[str, int] | None = None) -> None:
+    def commit(
+        self, offers: Sequence[Chunk] = (), acknowledged: Mapping[str, int] | None = None
+    ) -> None:
         if not (run := self._mine()):
             return
         run.acks.update(acknowledged or {})
@@ -268,7 +285,9 @@ class MemoryLedger:
             known = run.slips.get(chunk.id)
             if known is None or known.attempt != chunk.attempt:
                 payload = stream.offer(self._door, chunk, self._epoch)
-                run.slips[chunk.id] = Slip(payload, chunk.attempt, chunk.avoid, offered=self._store.clock.ms)
+                run.slips[chunk.id] = Slip(
+                    payload, chunk.attempt, chunk.avoid, offered=self._store.clock.ms
+                )
                 run.say("offered", c=chunk.id, a=chunk.attempt, d=payload)
 
     def claim(self, chunk: str, attempt: int, *, worker: str, slot: int, lease_ms: int) -> Claim:
@@ -297,26 +316,43 @@ class MemoryLedger:
         except Untrusted:
             return Claim(ClaimAnswer.UNTRUSTED, lease)
         fits = (offered.id, offered.attempt) == (chunk, attempt)
-        return Claim(ClaimAnswer.OK, lease, offered) if fits else Claim(ClaimAnswer.UNTRUSTED, lease)
+        return (
+            Claim(ClaimAnswer.OK, lease, offered) if fits else Claim(ClaimAnswer.UNTRUSTED, lease)
+        )
 
     def renew(self, lease: LeaseRef, lease_ms: int) -> WriteAnswer:
         run = self._run
         slip = self._slip(run, lease) if run else None
-        return self._prolong(run, slip, lease_ms) if run and slip else self._refusal(run, lease, moves=False)
+        return (
+            self._prolong(run, slip, lease_ms)
+            if run and slip
+            else self._refusal(run, lease, moves=False)
+        )
 
     def append(self, lease: LeaseRef, seq: int, records: str, lease_ms: int) -> WriteAnswer:
         run, slip = self._writable(lease)
         if run is None or slip is None:
             return self._refusal(run, lease)
-        self._say(run, "records", lease.chunk, slip, q=seq, d=stream.records(self._door, lease, seq, records))
+        self._say(
+            run,
+            "records",
+            lease.chunk,
+            slip,
+            q=seq,
+            d=stream.records(self._door, lease, seq, records),
+        )
         return self._prolong(run, slip, lease_ms)
 
     def end(self, lease: LeaseRef, seq: int, end: ChunkEnd) -> WriteAnswer:
         run, slip = self._writable(lease)
         if run is None or slip is None:
             return self._refusal(run, lease)
-        slip.state, kind = ("done", "completed") if isinstance(end, ChunkCompleted) else ("released", "released")
-        self._say(run, kind, lease.chunk, slip, q=seq, d=stream.chunk_end(self._door, lease, seq, end))
+        slip.state, kind = (
+            ("done", "completed") if isinstance(end, ChunkCompleted) else ("released", "released")
+        )
+        self._say(
+            run, kind, lease.chunk, slip, q=seq, d=stream.chunk_end(self._door, lease, seq, end)
+        )
         return WriteAnswer.OK
 
     def reap(self) -> list[str]:
@@ -341,7 +377,9 @@ class MemoryLedger:
     def fences(self, chunks: Sequence[str]) -> list[int | None]:
         slips = self._run.slips if self._run else {}
         found = [slips.get(chunk) for chunk in chunks]
-        return [{"queued": 0, "leased": slip.fence}.get(slip.state) if slip else None for slip in found]
+        return [
+            {"queued": 0, "leased": slip.fence}.get(slip.state) if slip else None for slip in found
+        ]
 
     def tell(self, worker: str, report: WorkerReport) -> None:
         if run := self._run:
@@ -366,7 +404,11 @@ class MemoryLedger:
             return RunState.NONE
         if run.state == "cancelled" and self._order() is None:
             return RunState.TAMPERED
-        return RunState(run.state) if run.state in ("open", "cancelled", "closed") else RunState.TAMPERED
+        return (
+            RunState(run.state)
+            if run.state in ("open", "cancelled", "closed")
+            else RunState.TAMPERED
+        )
 
     def reason(self) -> str:
         order = self._order()
@@ -450,7 +492,12 @@ class MemoryRegistry:
         self._complaints: list[str] = []
 
     def announce(self, run: str, nonce: str, horizon_seconds: float, epoch: int = 1) -> None:
-        self._say(self._runs, run, horizon_seconds, lambda expires_ms: Announcement(run, nonce, epoch, expires_ms))
+        self._say(
+            self._runs,
+            run,
+            horizon_seconds,
+            lambda expires_ms: Announcement(run, nonce, epoch, expires_ms),
+        )
 
     def withdraw(self, run: str) -> None:
         self._runs.pop(run, None)
@@ -459,9 +506,13 @@ class MemoryRegistry:
         found = {}
         for name, says in self._alive(self._runs):
             one = self._believed(
-                "the registry of runs", says, lambda line: Announced(self._door.unseal(Announcement, line), signed_by(line))
+                "the registry of runs",
+                says,
+                lambda line: Announced(self._door.unseal(Announcement, line), signed_by(line)),
             )
-            if one is not None and self._holds("runs", one.announcement.run == name, one.announcement.expires_ms):
+            if one is not None and self._holds(
+                "runs", one.announcement.run == name, one.announcement.expires_ms
+            ):
                 found[name] = one
         return found
 
@@ -472,7 +523,12 @@ class MemoryRegistry:
         return [name for name, run in self._store.runs.items() if run.state != "closed"]
 
     def beat(self, info: WorkerInfo, horizon_seconds: float) -> None:
-        self._say(self._workers, info.name, horizon_seconds, lambda expires_ms: replace(info, expires_ms=expires_ms))
+        self._say(
+            self._workers,
+            info.name,
+            horizon_seconds,
+            lambda expires_ms: replace(info, expires_ms=expires_ms),
+        )
 
     def leave(self, name: str) -> None:
         self._workers.pop(name, None)
@@ -480,9 +536,15 @@ class MemoryRegistry:
     def workers(self) -> list[WorkerInfo]:
         found, foreign = [], []
         for name, says in self._alive(self._workers):
-            one = self._believed("the registry of workers", says, lambda line: self._door.unseal(WorkerInfo, line))
+            one = self._believed(
+                "the registry of workers", says, lambda line: self._door.unseal(WorkerInfo, line)
+            )
             if one is None:
-                foreign.append(WorkerInfo(name, "", 0, "", 0, signed_by(says), foreign="is not signed with our key"))
+                foreign.append(
+                    WorkerInfo(
+                        name, "", 0, "", 0, signed_by(says), foreign="is not signed with our key"
+                    )
+                )
             elif self._holds("workers", one.name == name and not one.foreign, one.expires_ms):
                 found.append(one)
         return sorted(found, key=lambda info: info.name) + foreign[:20]
@@ -515,7 +577,13 @@ class MemoryRegistry:
         if line := self._rejects.note(where, error):
             self._complaints.append(line)
 
-    def _say(self, members: dict[str, Life], name: str, horizon_seconds: float, make: Callable[[int], object]) -> None:
+    def _say(
+        self,
+        members: dict[str, Life],
+        name: str,
+        horizon_seconds: float,
+        make: Callable[[int], object],
+    ) -> None:
         self._tend(members)
         horizon = int(horizon_seconds * 1000)
         message = make(self._clock.ms + horizon + GRACE_MS)
@@ -525,8 +593,12 @@ class MemoryRegistry:
 
     def _alive(self, members: dict[str, Life]) -> list[tuple[str, str]]:
         self._tend(members)
-        alive = sorted((life.until, name) for name, life in members.items() if life.until > self._clock.ms)
-        return [(name, says if len(says := members[name].says) <= _LONGEST else "") for _, name in alive]
+        alive = sorted(
+            (life.until, name) for name, life in members.items() if life.until > self._clock.ms
+        )
+        return [
+            (name, says if len(says := members[name].says) <= _LONGEST else "") for _, name in alive
+        ]
 
     def _tend(self, members: dict[str, Life]) -> None:
         if not self._tends:

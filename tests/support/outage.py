@@ -31,7 +31,12 @@ class Outage:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._process is not None:
             child.stop(self._process, signal.SIGQUIT, 5)
 
@@ -44,7 +49,13 @@ class Outage:
         if self._process is not None:
             self._process.wait()
 
-    def start(self, ready: Callable[[], object], *, swap: dict[str, str] | None = None, namespace: str = "") -> None:
+    def start(
+        self,
+        ready: Callable[[], object],
+        *,
+        swap: dict[str, str] | None = None,
+        namespace: str = "",
+    ) -> None:
         """`swap`: words of its command line -> what stands there from now on; `namespace`: the network that it lives in, from
         then on. Returns when `ready()` does not raise."""
         self._argv = [(swap or {}).get(word, word) for word in self._argv]
@@ -52,7 +63,9 @@ class Outage:
             self._argv, self._account = self._into(namespace), None
         with self._log.open("ab") as log:
             environment = child.quiet_environment(os.environ)
-            self._process = child.launch(self._argv, log=log, env=environment, cwd=Path("/"), account=self._account)
+            self._process = child.launch(
+                self._argv, log=log, env=environment, cwd=Path("/"), account=self._account
+            )
         self.pid = self._process.pid
         deadline = time.monotonic() + 30
         while True:
@@ -66,8 +79,15 @@ class Outage:
 
     def _into(self, namespace: str) -> list[str]:
         """Only root may enter it, so the account is changed behind the door."""
-        change = [f"--reuid={self._account.pw_uid}", f"--regid={self._account.pw_gid}", "--clear-groups"] if self._account else []
-        ip, setpriv = (str(shutil.which(name, path=f"{os.defpath}:/usr/sbin:/sbin")) for name in ("ip", "setpriv"))
+        change = (
+            [f"--reuid={self._account.pw_uid}", f"--regid={self._account.pw_gid}", "--clear-groups"]
+            if self._account
+            else []
+        )
+        ip, setpriv = (
+            str(shutil.which(name, path=f"{os.defpath}:/usr/sbin:/sbin"))
+            for name in ("ip", "setpriv")
+        )
         return [ip, "netns", "exec", namespace, setpriv, *change, *self._argv]
 
 

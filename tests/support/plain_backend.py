@@ -39,7 +39,9 @@ def select(words: Sequence[str]) -> list[Check]:
     for word in words:
         name, _, function = word.partition(".")
         module = importlib.import_module(name)
-        names = [function] if function else [each for each in vars(module) if each.startswith("check_")]
+        names = (
+            [function] if function else [each for each in vars(module) if each.startswith("check_")]
+        )
         found += [Check(module, getattr(module, each)) for each in names]
     return found
 
@@ -96,7 +98,9 @@ def _project(checks: list[Check], root: str) -> Project:
                 file = os.path.relpath(check.module.__file__ or "", root)
                 line = check.function.__code__.co_firstlineno
                 keep = (f"module:{module}",)
-                yield Entry(index, check.id, module, module, Phase.NO_DATABASE, file, line, keep_with=keep)
+                yield Entry(
+                    index, check.id, module, module, Phase.NO_DATABASE, file, line, keep_with=keep
+                )
 
         def describe(self, packages: dict[str, str]) -> Description:
             return Description(rerun=("python", "plain_backend.py"))
@@ -117,7 +121,9 @@ def _project(checks: list[Check], root: str) -> Project:
                     outcome, error = outcome_of(check.function)
                     if error is not None:
                         kind = "failure" if outcome == "failed" else "error"
-                        recorder.event(Outcome(outcome), failure_of(error, recorder.root, kind=kind))
+                        recorder.event(
+                            Outcome(outcome), failure_of(error, recorder.root, kind=kind)
+                        )
                 recorder.end(now() - start)
                 if following is None or checks[following].module is not module:
                     recorder.flush()
@@ -128,9 +134,13 @@ def _project(checks: list[Check], root: str) -> Project:
         def _fixture(self, phase: FixturePhase, module: ModuleType, recorder: Recorder) -> bool:
             fixture = FixtureRef(phase, FixtureScope.MODULE, module.__name__)
             recorder.fixture(fixture)
-            outcome, error = outcome_of(getattr(module, "set_up" if fixture.sets_up else "tear_down", bool))
+            outcome, error = outcome_of(
+                getattr(module, "set_up" if fixture.sets_up else "tear_down", bool)
+            )
             if error is not None:
-                recorder.fixture_finished(fixture, Outcome(outcome), failure_of(error, recorder.root))
+                recorder.fixture_finished(
+                    fixture, Outcome(outcome), failure_of(error, recorder.root)
+                )
             return error is None
 
     return PlainProject()

@@ -54,7 +54,12 @@ PASSING = """
 
 
 def make_project(
-    folder: Path, tests: str = PASSING, *, settings: str = "", files: Mapping[str, str] | None = None, options: str = ""
+    folder: Path,
+    tests: str = PASSING,
+    *,
+    settings: str = "",
+    files: Mapping[str, str] | None = None,
+    options: str = "",
 ) -> Path:
     """Writes a project with one app `shelf`, settings module `site_settings` and the tests in `test_it.py`.
 
@@ -81,7 +86,9 @@ def _dedent(text: str) -> str:
     return textwrap.dedent(text.strip("\n")).rstrip() + "\n"
 
 
-def postgres_settings(server: EmbeddedPostgres, *, user: str = "", password: str = "", port: int = 0) -> str:
+def postgres_settings(
+    server: EmbeddedPostgres, *, user: str = "", password: str = "", port: int = 0
+) -> str:
     """Settings text that puts the default database on this server."""
     database = {
         "ENGINE": "django.db.backends.postgresql",

@@ -29,14 +29,25 @@ _ERLANG = "+sbwt none +sbwtdcpu none +sbwtdio none +S 2:2 +A 4"
 class EmbeddedRabbitMQ:
     """A running broker; a context manager that kills it and removes its data. `url` is `amqp://user:password@host:port//`."""
 
-    def __init__(self, folder: Path, bind: str, environ: Mapping[str, str], settings: Mapping[str, str], advanced: str) -> None:
-        path = os.pathsep.join([_BESIDE_THE_WRAPPER, environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+    def __init__(
+        self,
+        folder: Path,
+        bind: str,
+        environ: Mapping[str, str],
+        settings: Mapping[str, str],
+        advanced: str,
+    ) -> None:
+        path = os.pathsep.join(
+            [_BESIDE_THE_WRAPPER, environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]
+        )
         server, mapper = (shutil.which(name, path=path) for name in ("rabbitmq-server", "epmd"))
         if not server or not mapper:
             raise InfrastructureError(_MEND)
         self.host = bind
         self.password = secrets.token_hex(12)
-        self.port, self._mapper_port, distribution = (child.free_port("127.0.0.1") for _ in range(3))
+        self.port, self._mapper_port, distribution = (
+            child.free_port("127.0.0.1") for _ in range(3)
+        )
         self._server, self._folder, self._log = server, folder, folder / "rabbitmq.log"
         self._write(settings, advanced)
         self._env = {
@@ -54,7 +65,9 @@ class EmbeddedRabbitMQ:
             "RABBITMQ_CONF_ENV_FILE": os.devnull,
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _ERLANG,
         }
-        self._mapper = self._launch([mapper, "-port", str(self._mapper_port), "-address", "127.0.0.1"])
+        self._mapper = self._launch(
+            [mapper, "-port", str(self._mapper_port), "-address", "127.0.0.1"]
+        )
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -93,7 +106,10 @@ class EmbeddedRabbitMQ:
         process = self._process = self._launch([self._server])
         if not child.wait_ready(process, self._answers, timeout):
             text = child.tail(self._log)
-            raise InfrastructureError(f"RabbitMQ does not start: {text.rpartition(chr(10))[2]}; see {self._log}", detail=text)
+            raise InfrastructureError(
+                f"RabbitMQ does not start: {text.rpartition(chr(10))[2]}; see {self._log}",
+                detail=text,
+            )
 
     def freeze(self) -> None:
         """The broker stands still, its connections open, until `thaw`."""
@@ -106,13 +122,25 @@ class EmbeddedRabbitMQ:
 
     def queues(self) -> set[str]:
         """Names of the queues that exist, as far as they were `watched`."""
-        return {row.split("\t")[0] for row in self.ctl("list_queues", "name", "--silent").splitlines() if row}
+        return {
+            row.split("\t")[0]
+            for row in self.ctl("list_queues", "name", "--silent").splitlines()
+            if row
+        }
 
     def ctl(self, *words: str) -> str:
         """What `rabbitmqctl` says; takes a second or two."""
         program = shutil.which("rabbitmqctl", path=self._env["PATH"])
         assert program is not None
-        done = subprocess.run([program, *words], env=self._env, cwd="/", capture_output=True, text=True, check=True, timeout=60)
+        done = subprocess.run(
+            [program, *words],
+            env=self._env,
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
         return done.stdout
 
     def stop(self) -> None:
@@ -123,7 +151,12 @@ class EmbeddedRabbitMQ:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.stop()
 
     def _write(self, settings: Mapping[str, str], advanced: str) -> None:

@@ -62,12 +62,24 @@ class RedisServer:
 
     def _start(self) -> subprocess.Popen[bytes]:
         follow = ["--replicaof", "127.0.0.1", str(self._primary)] if self._primary else []
-        arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self._folder)]
+        arguments = [
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+            str(self._folder),
+        ]
         # A replica is there at once, not after five seconds.
         arguments += ["--repl-diskless-sync-delay", "0"]
         with (self._folder / "server.log").open("ab") as log:
             process = subprocess.Popen(
-                [find_valkey(os.environ), *arguments, *follow], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [find_valkey(os.environ), *arguments, *follow],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
         until(self._answers, 20, what="an answer of the store")
         return process
@@ -75,7 +87,9 @@ class RedisServer:
     def _answers(self) -> bool:
         try:
             with redis.Redis(port=self.port, socket_timeout=1) as client:
-                return bool(client.ping()) and not (self._primary and client.info("replication")["master_link_status"] != "up")
+                return bool(client.ping()) and not (
+                    self._primary and client.info("replication")["master_link_status"] != "up"
+                )
         except redis.RedisError:
             return False
 

@@ -17,7 +17,9 @@ from dct_celery.core.run.records import FixtureRecord, Record, TestRecord
 E = TypeVar("E", bound=ev.Effect)
 
 
-def finished(index: int, outcome: str = "passed", *, covered_by: str = "", **fields: Any) -> TestRecord:
+def finished(
+    index: int, outcome: str = "passed", *, covered_by: str = "", **fields: Any
+) -> TestRecord:
     """`covered_by`: "setUpClass (app.tests.T)"."""
     fixture = FixtureRef.parse(covered_by) if covered_by else None
     return TestRecord(index, Outcome(outcome), **{"seconds": 0.1, "covered_by": fixture, **fields})
@@ -31,7 +33,9 @@ def fixture(id_: str, outcome: str = "error") -> FixtureRecord:
 def as_sent(*records: Record) -> str:
     """A JSON list of them, as slots hand it to their ledger."""
     kinds = {TestRecord: "TestFinished", FixtureRecord: "FixtureFinished"}
-    return codec.dumps([{"kind": kinds[type(record)], **codec.encode(record)} for record in records])
+    return codec.dumps(
+        [{"kind": kinds[type(record)], **codec.encode(record)} for record in records]
+    )
 
 
 def completed(lease: LeaseRef, **fields: Any) -> ev.Ended:
@@ -78,7 +82,9 @@ class Run:
     def offers(self) -> list[Chunk]:
         return [offer.chunk for offer in self.all(ev.Offer)]
 
-    def claim(self, chunk: Chunk | None = None, *, worker: str = "build-a", slot: int = 1) -> LeaseRef:
+    def claim(
+        self, chunk: Chunk | None = None, *, worker: str = "build-a", slot: int = 1
+    ) -> LeaseRef:
         """Takes the given chunk, or else the one that was offered last."""
         chosen = chunk or self.offers[-1]
         self.fence += 1

@@ -49,7 +49,10 @@ def trusted_by(certificate: tuple[str, str]) -> Iterator[int]:
     context.load_cert_chain(*certificate)
 
     def serve(connection: socket.socket) -> None:
-        with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as speaking:
+        with (
+            contextlib.suppress(OSError),
+            context.wrap_socket(connection, server_side=True) as speaking,
+        ):
             speaking.recv(64)
 
     with _served(serve) as port:

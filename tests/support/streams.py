@@ -15,7 +15,13 @@ Fields = dict[str, str]
 
 
 def offered(door: Door, chunk: Chunk, epoch: int = 1) -> Fields:
-    return {"k": "offered", "e": str(epoch), "c": chunk.id, "a": str(chunk.attempt), "d": stream.offer(door, chunk, epoch)}
+    return {
+        "k": "offered",
+        "e": str(epoch),
+        "c": chunk.id,
+        "a": str(chunk.attempt),
+        "d": stream.offer(door, chunk, epoch),
+    }
 
 
 def claimed(lease: LeaseRef, lease_ms: int = 5000) -> Fields:
@@ -23,7 +29,11 @@ def claimed(lease: LeaseRef, lease_ms: int = 5000) -> Fields:
 
 
 def recorded(door: Door, lease: LeaseRef, seq: int, *records: Record) -> Fields:
-    return {**_of("records", lease), "q": str(seq), "d": stream.records(door, lease, seq, as_sent(*records))}
+    return {
+        **_of("records", lease),
+        "q": str(seq),
+        "d": stream.records(door, lease, seq, as_sent(*records)),
+    }
 
 
 def ended(door: Door, lease: LeaseRef, seq: int, end: ev.ChunkEnd) -> Fields:

@@ -24,7 +24,11 @@ def make_tree(root: Path) -> Path:
 
 
 def git(root: Path, *words: str) -> None:
-    subprocess.run(["git", "-C", str(root), "-c", "user.name=t", "-c", "user.email=t@t", *words], check=True, capture_output=True)
+    subprocess.run(
+        ["git", "-C", str(root), "-c", "user.name=t", "-c", "user.email=t@t", *words],
+        check=True,
+        capture_output=True,
+    )
 
 
 class Clock:
@@ -56,7 +60,9 @@ class Sent:
 
     def restarted(self) -> Trees:
         """The trees as a worker that was started again sees them."""
-        return Trees(self.base, self.blobs, self.alive.__contains__, clock=self.clock, sleep=self.clock.sleep)
+        return Trees(
+            self.base, self.blobs, self.alive.__contains__, clock=self.clock, sleep=self.clock.sleep
+        )
 
     def send(self, root: Path) -> str:
         taken = snapshot.take(root)

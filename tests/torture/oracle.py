@@ -66,7 +66,13 @@ class Record:
         if self._result is not None and self._result is not result:
             return  # a test that asks a result of its own about itself
         if isinstance(test, _ErrorHolder):
-            self.fixtures.append({"id": test.description, "phase": test.description.split(" ", 1)[0], "outcome": outcome})
+            self.fixtures.append(
+                {
+                    "id": test.description,
+                    "phase": test.description.split(" ", 1)[0],
+                    "outcome": outcome,
+                }
+            )
             return
         test = getattr(test, "test_case", test)  # a subTest speaks for its test
         reference, index = self._index.get(id(test), (None, -1))
@@ -108,7 +114,9 @@ def listen_to_results(record: Record) -> None:
     """Patch the base class of all results."""
     result = unittest.TestResult
     for name, outcome in EVENTS.items():
-        _before(result, name, lambda self, test, *_, outcome=outcome: record.event(self, test, outcome))
+        _before(
+            result, name, lambda self, test, *_, outcome=outcome: record.event(self, test, outcome)
+        )
     _before(result, "startTestRun", record.run_starts)
     # A test that ends without any event has passed: a result class swallowed it.
     _before(result, "startTest", lambda self, test: record.event(self, test, "passed"))
@@ -147,7 +155,9 @@ def default_settings(manage: Path) -> str | None:
     """The settings module that a manage.py sets when none is given."""
     if not manage.is_file():
         return None
-    found = re.search(r"""DJANGO_SETTINGS_MODULE["']\s*,\s*["']([\w.]+)["']""", manage.read_text(encoding="utf-8"))
+    found = re.search(
+        r"""DJANGO_SETTINGS_MODULE["']\s*,\s*["']([\w.]+)["']""", manage.read_text(encoding="utf-8")
+    )
     return found[1] if found else None
 
 

@@ -36,7 +36,11 @@ def modules_of(room: str) -> list[str]:
 def loaded_by(*modules: str) -> set[str]:
     """All modules that a fresh process has loaded after importing these."""
     code = f"import sys\nfor name in {modules!r}: __import__(name)\nimport json\nprint(json.dumps(sorted(sys.modules)))"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("DCT_", "DJANGO_", "PYTHON"))}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("DCT_", "DJANGO_", "PYTHON"))
+    }
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
         env={**environment, "PYTHONPATH": str(PACKAGE.parent), "DCT_INSECURE": "1"},
@@ -51,7 +55,11 @@ def loaded_by(*modules: str) -> set[str]:
 
 def third_party(modules: set[str]) -> set[str]:
     """Top-level names from neither the standard library nor us; site's own start-up files are nobody's import."""
-    names = {name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names) - {"dct_celery", "__main__"}
+    names = (
+        {name.partition(".")[0] for name in modules}
+        - set(sys.stdlib_module_names)
+        - {"dct_celery", "__main__"}
+    )
     return names - {name.partition(".")[0] for name in loaded_by()}
 
 
@@ -66,7 +74,9 @@ def test_a_room_of_the_fleet_never_loads_the_users_django(room: str) -> None:
 
 def test_the_celery_app_never_loads_the_users_django() -> None:
     # When
-    loaded = loaded_by("dct_celery.celery", "dct_celery.adapters.celeryqueue.app", *modules_of("worker"))
+    loaded = loaded_by(
+        "dct_celery.celery", "dct_celery.adapters.celeryqueue.app", *modules_of("worker")
+    )
     # Then
     assert "celery" in loaded
     assert not loaded & {"django.conf", "django.apps", "django.db", "pytest", "_pytest"}
@@ -81,8 +91,12 @@ def test_the_test_process_never_loads_the_fleet() -> None:
 
 
 @pytest.mark.parametrize("room", ["core", "wire", "testproc"])
-def test_rooms_of_the_users_process_need_nothing_but_the_standard_library_and_django(room: str) -> None:
-    assert third_party(loaded_by(*modules_of(room))) <= ({"django", "asgiref", "sqlparse"} if room == "testproc" else set())
+def test_rooms_of_the_users_process_need_nothing_but_the_standard_library_and_django(
+    room: str,
+) -> None:
+    assert third_party(loaded_by(*modules_of(room))) <= (
+        {"django", "asgiref", "sqlparse"} if room == "testproc" else set()
+    )
 
 
 def test_the_package_itself_loads_nothing() -> None:
@@ -93,7 +107,13 @@ def test_the_package_itself_loads_nothing() -> None:
     assert {name for name in loaded if name.startswith("dct_celery")} == {"dct_celery"}
 
 
-PURE_OURS = ("dct_celery.core", "dct_celery.wire", "dct_celery.protocol", "dct_celery.errors", "dct_celery.security.signing")
+PURE_OURS = (
+    "dct_celery.core",
+    "dct_celery.wire",
+    "dct_celery.protocol",
+    "dct_celery.errors",
+    "dct_celery.security.signing",
+)
 PURE_FILES = [path for room in PURE_ROOMS for path in sorted((PACKAGE / room).rglob("*.py"))]
 PURE_FILES.append(PACKAGE / "security" / "signing.py")
 

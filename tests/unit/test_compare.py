@@ -9,10 +9,14 @@ import pytest
 from tests.support.compare import differences
 
 
-def run(*tests: tuple[str, str], fixtures: tuple[tuple[str, str, str], ...] = (), exit_code: int = 0) -> dict[str, Any]:
+def run(
+    *tests: tuple[str, str], fixtures: tuple[tuple[str, str, str], ...] = (), exit_code: int = 0
+) -> dict[str, Any]:
     return {
         "tests": [{"id": test_id, "outcome": outcome} for test_id, outcome in tests],
-        "fixtures": [{"id": i, "phase": phase, "outcome": outcome} for i, phase, outcome in fixtures],
+        "fixtures": [
+            {"id": i, "phase": phase, "outcome": outcome} for i, phase, outcome in fixtures
+        ],
         "exit_code": exit_code,
     }
 

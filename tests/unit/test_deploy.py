@@ -33,8 +33,20 @@ def python(path: Path, version: str) -> str:
 def shell(root: Path, script: str, **variables: str) -> tuple[int, list[str]]:
     """Exit code and lines of a script that has sourced both files, as deploy/test does."""
     head = f"set -euo pipefail; root={root}; cd {root}; source {DEPLOY}/venv.sh; source {DEPLOY}/matrix.sh\n"
-    environment = {"PATH": f"{root}/bin:/usr/bin:/bin", "HOME": str(root), "NO_COLOR": "1", **variables}
-    done = subprocess.run(["bash", "-c", head + script], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    environment = {
+        "PATH": f"{root}/bin:/usr/bin:/bin",
+        "HOME": str(root),
+        "NO_COLOR": "1",
+        **variables,
+    }
+    done = subprocess.run(
+        ["bash", "-c", head + script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     return done.returncode, (done.stdout + done.stderr).splitlines()
 
 
@@ -58,7 +70,9 @@ def makings(root: Path, *arguments: str) -> int:
 
 
 @pytest.mark.parametrize("file", ["pyproject.toml", "constraints.txt"])
-def test_an_environment_is_made_again_when_a_file_of_requirements_changes(root: Path, file: str) -> None:
+def test_an_environment_is_made_again_when_a_file_of_requirements_changes(
+    root: Path, file: str
+) -> None:
     # Given
     words = ("-c", "constraints.txt", "-e", ".")
     assert [makings(root, *words), makings(root, *words)] == [1, 0]
@@ -84,7 +98,10 @@ def test_an_environment_of_the_newest_versions_lasts_a_day(root: Path) -> None:
 def test_each_minor_version_is_found_once_wherever_it_lies(root: Path) -> None:
     # Given two on PATH, three with pyenv, one of which is there already and one too old to answer
     first = [python(root / "bin" / "python3.12", "3.12"), python(root / "bin" / "python3", "3.11")]
-    later = [python(root / ".pyenv/versions" / version / "bin/python", version[:4]) for version in ("3.12.9", "3.13.0")]
+    later = [
+        python(root / ".pyenv/versions" / version / "bin/python", version[:4])
+        for version in ("3.12.9", "3.13.0")
+    ]
     program(root / ".pyenv/versions/3.9/bin/python", "exit 0")
     # When
     _, lines = shell(root, "find_pythons")
@@ -115,9 +132,16 @@ run_matrix
 
 @pytest.mark.parametrize(
     ("verdict", "cell"),
-    [("exit 0", "passed"), ("exit 1", "failed"), ("exit 2", "interrupted"), ("kill -9 $$", "interrupted")],
+    [
+        ("exit 0", "passed"),
+        ("exit 1", "failed"),
+        ("exit 2", "interrupted"),
+        ("kill -9 $$", "interrupted"),
+    ],
 )
-def test_the_table_has_each_cell_and_one_that_did_not_pass_fails_the_matrix(root: Path, verdict: str, cell: str) -> None:
+def test_the_table_has_each_cell_and_one_that_did_not_pass_fails_the_matrix(
+    root: Path, verdict: str, cell: str
+) -> None:
     # Given
     for version in ("3.11", "3.12"):
         python(root / "bin" / f"python{version}", version)
@@ -127,7 +151,9 @@ def test_the_table_has_each_cell_and_one_that_did_not_pass_fails_the_matrix(root
     # Then
     assert code == int(cell != "passed")
     table = lines.index("== Python × Django") + 1
-    assert [line.split() for line in lines[table : table + 5]] == [  # what the shell says of a signal is behind it
+    assert [
+        line.split() for line in lines[table : table + 5]
+    ] == [  # what the shell says of a signal is behind it
         ["5.2", "6.0", "newest"],
         ["3.11", "passed", "-", "-"],
         ["3.12", "passed", cell, "passed", "(9.9.9)"],

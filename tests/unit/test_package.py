@@ -23,7 +23,17 @@ ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 #: Folders and endings of what tools leave in a checkout.
-LITTER = {"__pycache__", ".cache", ".git", ".venv", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", "media"}
+LITTER = {
+    "__pycache__",
+    ".cache",
+    ".git",
+    ".venv",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".pytest_cache",
+    ".hypothesis",
+    "media",
+}
 LITTER_ENDINGS = {".pyc", ".pyo", ".so", ".sqlite3", ".log", ".orig", ".rej"}
 
 
@@ -53,8 +63,12 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Archives:
 def run(*words: str, cwd: Path) -> str:
     """What the command prints; this test fails if it does."""
     unwanted = ("PYTHON", "PIP_", "DCT_", "COV")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
-    done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(unwanted)
+    }
+    done = subprocess.run(
+        words, cwd=cwd, env=environment, capture_output=True, text=True, timeout=200, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -62,7 +76,9 @@ def run(*words: str, cwd: Path) -> str:
 def litter(names: Iterable[str]) -> list[str]:
     """The names that no archive may have."""
     paths = map(PurePosixPath, names)
-    return [str(path) for path in paths if LITTER & set(path.parts) or path.suffix in LITTER_ENDINGS]
+    return [
+        str(path) for path in paths if LITTER & set(path.parts) or path.suffix in LITTER_ENDINGS
+    ]
 
 
 # -- the archives ------------------------------------------------------------------------------
@@ -84,7 +100,11 @@ def test_no_archive_holds_what_tools_left_in_the_checkout(archives: Archives) ->
 
 def test_the_wheel_holds_every_file_of_the_package_and_the_licence(archives: Archives) -> None:
     # Given
-    package = {path for path in (ROOT / "dct_celery").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    package = {
+        path
+        for path in (ROOT / "dct_celery").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
     # When
     names = archives.in_wheel()
     # Then
@@ -100,9 +120,21 @@ def test_the_sdist_holds_what_checks_it(archives: Archives) -> None:
     # When
     members = {member.name.partition("/")[2]: member for member in archives.in_sdist()}
     # Then
-    wanted = {"LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "pyproject.toml", "constraints.txt"}
+    wanted = {
+        "LICENSE",
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "pyproject.toml",
+        "constraints.txt",
+    }
     assert wanted <= members.keys()
-    assert {"dct_celery/py.typed", "tests/conftest.py", "deploy/docker/Dockerfile", "docs/databases.md"} <= members.keys()
+    assert {
+        "dct_celery/py.typed",
+        "tests/conftest.py",
+        "deploy/docker/Dockerfile",
+        "docs/databases.md",
+    } <= members.keys()
     assert all(members[name].mode & 0o111 for name in ("deploy/test", "deploy/demo"))
 
 
@@ -113,7 +145,9 @@ def test_the_readme_and_the_addresses_are_in_the_metadata(archives: Archives) ->
         text = archive.read(name).decode()
     # Then
     assert (ROOT / "README.md").read_text().strip() in text
-    assert {f"Project-URL: {name}, {address}" for name, address in PROJECT["urls"].items()} <= set(text.splitlines())
+    assert {f"Project-URL: {name}, {address}" for name, address in PROJECT["urls"].items()} <= set(
+        text.splitlines()
+    )
 
 
 def test_the_sdist_installs_and_runs_from_there(archives: Archives, tmp_path: Path) -> None:
@@ -121,8 +155,13 @@ def test_the_sdist_installs_and_runs_from_there(archives: Archives, tmp_path: Pa
     venv.create(tmp_path / "env", symlinks=True, with_pip=False)
     programs = tmp_path / "env" / "bin"
     python = str(programs / "python")
-    purelib = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip()
-    borrowed = {str(Path(metadata.distribution(name).locate_file(""))) for name in ("pip", "hatchling", "click")}
+    purelib = run(
+        python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path
+    ).strip()
+    borrowed = {
+        str(Path(metadata.distribution(name).locate_file("")))
+        for name in ("pip", "hatchling", "click")
+    }
     Path(purelib, "borrowed.pth").write_text("\n".join(borrowed))
     # When
     options = ("--ignore-installed", "--no-deps", "--no-index", "--no-build-isolation", "--quiet")
@@ -130,14 +169,21 @@ def test_the_sdist_installs_and_runs_from_there(archives: Archives, tmp_path: Pa
     # Then
     where = run(python, "-c", "import dct_celery; print(dct_celery.__file__)", cwd=tmp_path)
     assert Path(where.strip()).parent == Path(purelib, "dct_celery")
-    assert run(str(programs / "dct"), "--version", cwd=tmp_path).strip() == f"dct, version {PROJECT['version']}"
+    assert (
+        run(str(programs / "dct"), "--version", cwd=tmp_path).strip()
+        == f"dct, version {PROJECT['version']}"
+    )
 
 
 # -- what it requires --------------------------------------------------------------------------
 
 
 def requirements(lines: Iterable[str]) -> list[Requirement]:
-    return [requirement for requirement in map(Requirement, lines) if canonicalize_name(requirement.name) != "dct-celery"]
+    return [
+        requirement
+        for requirement in map(Requirement, lines)
+        if canonicalize_name(requirement.name) != "dct-celery"
+    ]
 
 
 @pytest.mark.parametrize("extra", PROJECT["optional-dependencies"])
@@ -151,7 +197,9 @@ def test_what_an_extra_installs_is_used(extra: str) -> None:
     # Then
     for requirement in requirements(PROJECT["optional-dependencies"][extra]):
         names = "|".join(map(re.escape, modules[canonicalize_name(requirement.name)]))
-        assert re.search(rf"""(import|from) ({names})\b|["']({names})["']""", source), f"nothing imports {requirement.name}"
+        assert re.search(rf"""(import|from) ({names})\b|["']({names})["']""", source), (
+            f"nothing imports {requirement.name}"
+        )
 
 
 def test_all_is_the_sum_of_the_other_extras() -> None:
@@ -167,15 +215,23 @@ def test_a_major_version_that_nobody_has_tried_is_not_installed() -> None:
     # Given
     extras = PROJECT["optional-dependencies"].values()
     # When
-    all_of_them = requirements([*PROJECT["dependencies"], *(line for lines in extras for line in lines)])
-    unbounded = {each.name for each in all_of_them if not any(part.operator == "<" for part in each.specifier)}
+    all_of_them = requirements(
+        [*PROJECT["dependencies"], *(line for lines in extras for line in lines)]
+    )
+    unbounded = {
+        each.name
+        for each in all_of_them
+        if not any(part.operator == "<" for part in each.specifier)
+    }
     # Then packaging is left: its versions are years, which say nothing of compatibility
     assert unbounded == {"packaging"}
 
 
 # -- the pinned versions -----------------------------------------------------------------------
 
-PIN = re.compile(r'(?P<name>[A-Za-z0-9._-]+)==(?P<version>[A-Za-z0-9.+!]+)( ; python_version [<>]=? "3\.\d+")?')
+PIN = re.compile(
+    r'(?P<name>[A-Za-z0-9._-]+)==(?P<version>[A-Za-z0-9.+!]+)( ; python_version [<>]=? "3\.\d+")?'
+)
 
 
 def pins() -> list[re.Match[str]]:

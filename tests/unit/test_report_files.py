@@ -14,8 +14,12 @@ from dct_celery.core.model import Entry, Outcome, Phase, RunReport, Verdict
 from dct_celery.errors import UsageError
 from dct_celery.reports.files import check_writable, write_json, write_junit
 
-ENTRY = Entry(0, "app.tests.T.test_a", "app.tests.T", "app.tests", Phase.ISOLATED, "app/tests.py", 7)
-REPORT = RunReport("r1", (Verdict(ENTRY, Outcome.SKIPPED, reason="a \ud800 lone surrogate"),), (), 0)
+ENTRY = Entry(
+    0, "app.tests.T.test_a", "app.tests.T", "app.tests", Phase.ISOLATED, "app/tests.py", 7
+)
+REPORT = RunReport(
+    "r1", (Verdict(ENTRY, Outcome.SKIPPED, reason="a \ud800 lone surrogate"),), (), 0
+)
 
 Write = Callable[[Path, RunReport], None]
 both = pytest.mark.parametrize("write", [write_junit, write_json])
@@ -28,7 +32,10 @@ def test_both_reports_can_be_read_back(tmp_path: Path) -> None:
 
     # Then
     assert ET.parse(tmp_path / "junit.xml").getroot().get("tests") == "1"
-    assert json.loads((tmp_path / "run.json").read_text("ascii"))["tests"][0]["message"] == "a \ud800 lone surrogate"
+    assert (
+        json.loads((tmp_path / "run.json").read_text("ascii"))["tests"][0]["message"]
+        == "a \ud800 lone surrogate"
+    )
 
 
 def test_the_family_reaches_the_document(tmp_path: Path) -> None:
@@ -56,7 +63,9 @@ def test_the_old_file_is_replaced_and_nothing_else_is_left(tmp_path: Path, write
 
 
 @both
-def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_fails_leaves_the_old_file_whole(
+    tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given a disk that is full when the new file is nearly there
     path = tmp_path / "report"
     path.write_text("old")
@@ -149,7 +158,9 @@ def test_a_check_makes_no_file_and_takes_none_away(tmp_path: Path) -> None:
         ("two\nlines", "it is a folder"),
     ],
 )
-def test_a_path_that_cannot_be_written_is_one_line_with_its_origin_and_reason(tmp_path: Path, name: str, reason: str) -> None:
+def test_a_path_that_cannot_be_written_is_one_line_with_its_origin_and_reason(
+    tmp_path: Path, name: str, reason: str
+) -> None:
     # Given
     (tmp_path / "folder").mkdir()
     (tmp_path / "two\nlines").mkdir()

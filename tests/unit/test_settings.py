@@ -101,31 +101,46 @@ class TestValues:
 
         # Then
         assert (settings.durations, settings.tag, settings.test_timeout) == (3, ("a", "b"), 2.5)
-        assert (settings.failfast, settings.reverse, settings.env) == (True, False, ("AWS_*", "HOME"))
+        assert (settings.failfast, settings.reverse, settings.env) == (
+            True,
+            False,
+            ("AWS_*", "HOME"),
+        )
 
     def test_toml_values_have_their_own_types(self, tmp_path: Path) -> None:
         # Given
-        write_toml(tmp_path, 'tag = ["a"]\nqueue-timeout = 5\nbuffer = true\nmaxfail = 2\nsettings = "a.b"')
+        write_toml(
+            tmp_path, 'tag = ["a"]\nqueue-timeout = 5\nbuffer = true\nmaxfail = 2\nsettings = "a.b"'
+        )
 
         # When
         settings = settings_of(tmp_path)
 
         # Then
-        assert (settings.tag, settings.buffer, settings.maxfail, settings.settings) == (("a",), True, 2, "a.b")
+        assert (settings.tag, settings.buffer, settings.maxfail, settings.settings) == (
+            ("a",),
+            True,
+            2,
+            "a.b",
+        )
         assert isinstance(settings.queue_timeout, float)
 
     @pytest.mark.parametrize(
         ("text", "shuffle", "local"),
         [("auto", "auto", 0), ("on", "auto", 0), ("off", None, None), ("1", 1, 1), ("0", 0, 0)],
     )
-    def test_an_optional_value_has_a_bare_form(self, tmp_path: Path, text: str, shuffle: Any, local: Any) -> None:
+    def test_an_optional_value_has_a_bare_form(
+        self, tmp_path: Path, text: str, shuffle: Any, local: Any
+    ) -> None:
         # When
         settings = settings_of(tmp_path, {"local": text}, DCT_SHUFFLE=text)
 
         # Then
         assert (settings.shuffle, settings.local) == (shuffle, local)
 
-    @pytest.mark.parametrize(("toml", "shuffle"), [("true", "auto"), ("false", None), ("7", 7), ('"auto"', "auto")])
+    @pytest.mark.parametrize(
+        ("toml", "shuffle"), [("true", "auto"), ("false", None), ("7", 7), ('"auto"', "auto")]
+    )
     def test_the_bare_form_in_toml_is_true(self, tmp_path: Path, toml: str, shuffle: Any) -> None:
         # Given
         write_toml(tmp_path, f"shuffle = {toml}")
@@ -137,7 +152,10 @@ class TestValues:
         # Given
         project = tmp_path / "src"
         project.mkdir()
-        write_toml(tmp_path, 'junit-xml = "out/junit.xml"\npython = ".venv/bin/python"\nwork-dir = "/var/dct"')
+        write_toml(
+            tmp_path,
+            'junit-xml = "out/junit.xml"\npython = ".venv/bin/python"\nwork-dir = "/var/dct"',
+        )
 
         # When
         settings = settings_of(project, {"json": "out.json"})
@@ -147,7 +165,9 @@ class TestValues:
         assert settings.python == "../.venv/bin/python"
         assert (settings.work_dir, settings.json) == ("/var/dct", "out.json")
 
-    def test_a_bare_program_is_left_to_the_search_path_and_home_is_found(self, tmp_path: Path) -> None:
+    def test_a_bare_program_is_left_to_the_search_path_and_home_is_found(
+        self, tmp_path: Path
+    ) -> None:
         # Given
         project = tmp_path / "src"
         project.mkdir()
@@ -171,9 +191,14 @@ class TestUrls:
     def test_the_broker_is_the_store_unless_given(self, tmp_path: Path) -> None:
         assert settings_of(tmp_path).broker == DEFAULT_STORE
         assert settings_of(tmp_path, DCT_STORE="rediss://h/1").broker == "rediss://h/1"
-        assert settings_of(tmp_path, {"broker": "amqp://h//"}, DCT_STORE="redis://h/1").broker == "amqp://h//"
+        assert (
+            settings_of(tmp_path, {"broker": "amqp://h//"}, DCT_STORE="redis://h/1").broker
+            == "amqp://h//"
+        )
 
-    @pytest.mark.parametrize("url", ["unix://:pw@/run/r.sock?db=2", "redis+socket://:pw@/run/r.sock?virtual_host=2"])
+    @pytest.mark.parametrize(
+        "url", ["unix://:pw@/run/r.sock?db=2", "redis+socket://:pw@/run/r.sock?virtual_host=2"]
+    )
     def test_a_socket_is_spelled_as_each_library_wants_it(self, tmp_path: Path, url: str) -> None:
         # When
         settings = settings_of(tmp_path, {"store": url})
@@ -182,7 +207,10 @@ class TestUrls:
         assert settings.store == "unix://:pw@/run/r.sock?db=2"
         assert settings.broker == "redis+socket://:pw@/run/r.sock?virtual_host=2"
 
-    @pytest.mark.parametrize("url", ["http://h", "localhost:6379", "amqp://h", "redis:h", "memory://", "sentinel://h:26379"])
+    @pytest.mark.parametrize(
+        "url",
+        ["http://h", "localhost:6379", "amqp://h", "redis:h", "memory://", "sentinel://h:26379"],
+    )
     def test_a_store_url_of_an_unknown_kind_is_refused(self, tmp_path: Path, url: str) -> None:
         assert "redis://, rediss://, unix://" in refusal(tmp_path, {"store": url})
 
@@ -198,20 +226,27 @@ class TestUrls:
             ("redis://h/-1", "has the database '-1', which is no number"),
             ("redis://h?bogus=1", "has the parameter bogus, which is not known; leave it out"),
             ("redis://h?socket_timeout=abc", "has the parameter socket_timeout"),
-            ("redis://h?ssl_ca_certs=/ca.pem", "has the parameter ssl_ca_certs, which needs TLS; write rediss://"),
+            (
+                "redis://h?ssl_ca_certs=/ca.pem",
+                "has the parameter ssl_ca_certs, which needs TLS; write rediss://",
+            ),
             ("rediss://h?ssl_cert_reqs=maybe", "has ssl_cert_reqs=maybe; write required, or none"),
             ("rediss://h?ssl_ca_certs=", "has the parameter ssl_ca_certs without a value"),
             ("rediss://h?ssl_keyfile=/k", "has ssl_keyfile without ssl_certfile"),
         ],
     )
-    def test_a_store_url_that_cannot_work_is_refused_with_its_part(self, tmp_path: Path, url: str, reason: str) -> None:
+    def test_a_store_url_that_cannot_work_is_refused_with_its_part(
+        self, tmp_path: Path, url: str, reason: str
+    ) -> None:
         # When
         message = refusal(tmp_path, {"store": url})
 
         # Then
         assert message.startswith(f"--store: '{url}' {reason}")
 
-    @pytest.mark.parametrize("url", ["amqp://h?bogus=1", "amqps://h?heartbeat=x", "amqp://h?ssl_ca_certs=x"])
+    @pytest.mark.parametrize(
+        "url", ["amqp://h?bogus=1", "amqps://h?heartbeat=x", "amqp://h?ssl_ca_certs=x"]
+    )
     def test_a_broker_url_is_read_as_strictly(self, tmp_path: Path, url: str) -> None:
         assert refusal(tmp_path, {"broker": url}).startswith(f"--broker: '{url}' ")
 
@@ -240,7 +275,9 @@ class TestUrls:
         message = refusal(tmp_path, DCT_BROKER="sqs://key:secret@h")
 
         # Then
-        assert message.startswith("DCT_BROKER: 'sqs://key:**@h' is not valid; give a URL that starts with redis://")
+        assert message.startswith(
+            "DCT_BROKER: 'sqs://key:**@h' is not valid; give a URL that starts with redis://"
+        )
 
 
 class TestSecrets:
@@ -255,7 +292,9 @@ class TestSecrets:
         assert (settings.signing_key, origins["signing_key"]) == (KEY, "DCT_SIGNING_KEY_FILE")
 
     @pytest.mark.parametrize("key", ["k" * 31, f"  {'k' * 31}\n", f"{KEY} short", "k " * 40])
-    def test_a_short_key_is_refused_wherever_it_stands_and_not_shown(self, tmp_path: Path, key: str) -> None:
+    def test_a_short_key_is_refused_wherever_it_stands_and_not_shown(
+        self, tmp_path: Path, key: str
+    ) -> None:
         # Given
         (tmp_path / "key").write_text(key)
         write_toml(tmp_path, f"signing-key = {json.dumps(key)}")
@@ -289,7 +328,9 @@ class TestSecrets:
         (tmp_path / "empty").write_text(" \n")
 
         # Then
-        assert refusal(tmp_path, DCT_SIGNING_KEY_FILE="empty").endswith("is empty; dct keygen makes a key")
+        assert refusal(tmp_path, DCT_SIGNING_KEY_FILE="empty").endswith(
+            "is empty; dct keygen makes a key"
+        )
         assert refusal(tmp_path, DCT_STORE_FILE="empty").endswith("is empty; write the URL into it")
 
     def test_a_key_may_come_through_a_descriptor(self, tmp_path: Path) -> None:
@@ -305,8 +346,12 @@ class TestSecrets:
         finally:
             os.close(reading)
 
-    @pytest.mark.parametrize(("mode", "told"), [(0o600, False), (0o400, False), (0o644, True), (0o440, True)])
-    def test_a_key_file_that_others_can_read_is_one_line(self, tmp_path: Path, mode: int, told: bool) -> None:
+    @pytest.mark.parametrize(
+        ("mode", "told"), [(0o600, False), (0o400, False), (0o644, True), (0o440, True)]
+    )
+    def test_a_key_file_that_others_can_read_is_one_line(
+        self, tmp_path: Path, mode: int, told: bool
+    ) -> None:
         # Given
         (tmp_path / "key").write_text(KEY)
         (tmp_path / "key").chmod(mode)
@@ -321,13 +366,23 @@ class TestSecrets:
         (tmp_path / "key").write_text(KEY)
 
         # When
-        settings_of(tmp_path, {"store": "redis://:st%40re-pw@h"}, DCT_SIGNING_KEY_FILE="key", API_TOKEN="t0ken-of-an-api")
+        settings_of(
+            tmp_path,
+            {"store": "redis://:st%40re-pw@h"},
+            DCT_SIGNING_KEY_FILE="key",
+            API_TOKEN="t0ken-of-an-api",
+        )
 
         # Then
-        assert masking.PROCESS.values(f"{KEY} st@re-pw st%40re-pw t0ken-of-an-api default") == "** ** ** ** default"
+        assert (
+            masking.PROCESS.values(f"{KEY} st@re-pw st%40re-pw t0ken-of-an-api default")
+            == "** ** ** ** default"
+        )
 
     @pytest.mark.parametrize("url", ["redis://u:12/34@h", "redis://:a?b@h", "redis://:1#b@h"])
-    def test_an_unquoted_password_is_refused_with_the_way_to_quote_it(self, tmp_path: Path, url: str) -> None:
+    def test_an_unquoted_password_is_refused_with_the_way_to_quote_it(
+        self, tmp_path: Path, url: str
+    ) -> None:
         # When
         message = refusal(tmp_path, DCT_STORE=url)
 
@@ -351,12 +406,18 @@ class TestSecrets:
 
     def test_no_secret_is_in_the_text_of_the_settings(self, tmp_path: Path) -> None:
         # When
-        settings = settings_of(tmp_path, {"signing_key": "hush" * 8, "store": "redis://:hush@h", "broker": "amqp://u:hush@h"})
+        settings = settings_of(
+            tmp_path,
+            {"signing_key": "hush" * 8, "store": "redis://:hush@h", "broker": "amqp://u:hush@h"},
+        )
 
         # Then
         assert "hush" not in repr(settings)
 
-    @pytest.mark.parametrize(("name", "value"), [("store", "u:hush@h"), ("env", ("TOKEN=hush",)), ("broker", "x://u:hush@h")])
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("store", "u:hush@h"), ("env", ("TOKEN=hush",)), ("broker", "x://u:hush@h")],
+    )
     def test_no_secret_is_in_a_refusal(self, tmp_path: Path, name: str, value: object) -> None:
         assert "hush" not in refusal(tmp_path, {name: value})
 
@@ -364,10 +425,15 @@ class TestSecrets:
 class TestDatabases:
     def test_lists_of_patterns_come_from_each_place(self, tmp_path: Path) -> None:
         # Given
-        write_toml(tmp_path, "deny-db-host = ['*.prod.example', 'db1']\ntemplate_depends = ['fixtures/*.json']")
+        write_toml(
+            tmp_path,
+            "deny-db-host = ['*.prod.example', 'db1']\ntemplate_depends = ['fixtures/*.json']",
+        )
 
         # When
-        settings = settings_of(tmp_path, {"allow_database": ("prod_copy",)}, DCT_DENY_DATABASE="shop*, crm")
+        settings = settings_of(
+            tmp_path, {"allow_database": ("prod_copy",)}, DCT_DENY_DATABASE="shop*, crm"
+        )
 
         # Then
         assert settings.deny_db_host == ("*.prod.example", "db1")
@@ -375,7 +441,9 @@ class TestDatabases:
         assert settings.allow_database == ("prod_copy",)
         assert settings.deny_database == ("shop*", "crm")
 
-    def test_clean_clones_are_kept_where_it_pays_unless_told_otherwise(self, tmp_path: Path) -> None:
+    def test_clean_clones_are_kept_where_it_pays_unless_told_otherwise(
+        self, tmp_path: Path
+    ) -> None:
         assert settings_of(tmp_path).keep_databases == "auto"
         assert settings_of(tmp_path, DCT_KEEP_DATABASES="never").keep_databases == "never"
         assert "one of auto, always, never" in refusal(tmp_path, DCT_KEEP_DATABASES="sometimes")
@@ -386,11 +454,15 @@ class TestDatabases:
 
     def test_connections_are_recycled_by_the_known_variables(self, tmp_path: Path) -> None:
         # When
-        settings = settings_of(tmp_path, DJANGO_TEST_MAX_OPERATIONS="7", DJANGO_TEST_HEALTH_CHECK_INTERVAL="3")
+        settings = settings_of(
+            tmp_path, DJANGO_TEST_MAX_OPERATIONS="7", DJANGO_TEST_HEALTH_CHECK_INTERVAL="3"
+        )
 
         # Then
         assert (settings.max_operations, settings.health_check_seconds) == (7, 3.0)
-        assert "DJANGO_TEST_MAX_OPERATIONS: '-1'" in refusal(tmp_path, DJANGO_TEST_MAX_OPERATIONS="-1")
+        assert "DJANGO_TEST_MAX_OPERATIONS: '-1'" in refusal(
+            tmp_path, DJANGO_TEST_MAX_OPERATIONS="-1"
+        )
 
     @pytest.mark.parametrize("word", ["0", "none", "None", "0.0"])
     def test_a_limit_can_be_switched_off(self, tmp_path: Path, word: str) -> None:
@@ -406,17 +478,33 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("flags", "start", "mend"),
         [
-            ({"test_timeout": "abc"}, "--test-timeout: 'abc'", "a number of seconds, at least 0.1, or none"),
-            ({"test_timeout": "0.05"}, "--test-timeout: '0.05'", "a number of seconds, at least 0.1, or none"),
+            (
+                {"test_timeout": "abc"},
+                "--test-timeout: 'abc'",
+                "a number of seconds, at least 0.1, or none",
+            ),
+            (
+                {"test_timeout": "0.05"},
+                "--test-timeout: '0.05'",
+                "a number of seconds, at least 0.1, or none",
+            ),
             ({"timeout": "none"}, "--timeout: 'none'", "a number of seconds, at least 0.1"),
-            ({"reruns_budget": "101"}, "--reruns-budget: '101'", "a percentage, at least 0, at most 100"),
+            (
+                {"reruns_budget": "101"},
+                "--reruns-budget: '101'",
+                "a percentage, at least 0, at most 100",
+            ),
             ({"reruns": "-1"}, "--reruns: '-1'", "a whole number, at least 0"),
             ({"timeout": "nan"}, "--timeout: 'nan'", "a number of seconds"),
             ({"timeout": "inf"}, "--timeout: 'inf'", "a number of seconds"),
             ({"timeout": 10**400}, "--timeout: 1000", "a number of seconds"),
             ({"verbosity": "4"}, "--verbosity: '4'", "a whole number, at least 0, at most 3"),
             ({"maxfail": "0"}, "--maxfail: '0'", "at least 1"),
-            ({"include": ["../media"]}, "--include: '../media'", "globs below the root of the code"),
+            (
+                {"include": ["../media"]},
+                "--include: '../media'",
+                "globs below the root of the code",
+            ),
             ({"exclude": ["!keep"]}, "--exclude: '!keep'", 'without "!"'),
             ({"code": "git"}, "--code: 'git'", "one of snapshot, checkout"),
             ({"pool": "My Pool"}, "--pool: 'My Pool'", "1 to 32 of a-z"),
@@ -438,10 +526,22 @@ class TestRefusals:
         assert mend in message
 
     def test_a_bad_variable_names_itself(self, tmp_path: Path) -> None:
-        assert refusal(tmp_path, DCT_FAILFAST="maybe") == "DCT_FAILFAST: 'maybe' is not valid; give true or false"
+        assert (
+            refusal(tmp_path, DCT_FAILFAST="maybe")
+            == "DCT_FAILFAST: 'maybe' is not valid; give true or false"
+        )
 
     @pytest.mark.parametrize(
-        "line", ['maxfail = "2"', "tag = 'a'", "tag = [1]", "failfast = 1", "pool = 1", "timeout = true", "maxfail = 1.0"]
+        "line",
+        [
+            'maxfail = "2"',
+            "tag = 'a'",
+            "tag = [1]",
+            "failfast = 1",
+            "pool = 1",
+            "timeout = true",
+            "maxfail = 1.0",
+        ],
     )
     def test_the_file_must_use_toml_types(self, tmp_path: Path, line: str) -> None:
         # Given
@@ -455,14 +555,21 @@ class TestRefusals:
         write_toml(tmp_path, "test-timeot = 2")
 
         # Then
-        assert refusal(tmp_path) == ("[tool.dct] test-timeot in pyproject.toml: unknown key; did you mean test-timeout?")
+        assert refusal(tmp_path) == (
+            "[tool.dct] test-timeot in pyproject.toml: unknown key; did you mean test-timeout?"
+        )
 
     def test_an_unknown_variable_gets_a_suggestion(self, tmp_path: Path) -> None:
-        assert refusal(tmp_path, DCT_BROKR="x") == "DCT_BROKR: unknown variable; did you mean DCT_BROKER?"
+        assert (
+            refusal(tmp_path, DCT_BROKR="x")
+            == "DCT_BROKR: unknown variable; did you mean DCT_BROKER?"
+        )
         assert "did you mean" not in refusal(tmp_path, DCT_ZZZ="x")
 
     def test_internal_and_foreign_variables_are_left_alone(self, tmp_path: Path) -> None:
-        assert settings_of(tmp_path, DCT_SLOT="1", DJANGO_SETTINGS_MODULE="x", XDCT_A="y") == settings_of(tmp_path)
+        assert settings_of(
+            tmp_path, DCT_SLOT="1", DJANGO_SETTINGS_MODULE="x", XDCT_A="y"
+        ) == settings_of(tmp_path)
 
     def test_a_key_twice_is_refused(self, tmp_path: Path) -> None:
         # Given
@@ -486,10 +593,15 @@ class TestRefusals:
 
 class TestTable:
     @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
-    def test_every_default_is_valid_and_every_option_has_a_line_of_help(self, option: Option) -> None:
+    def test_every_default_is_valid_and_every_option_has_a_line_of_help(
+        self, option: Option
+    ) -> None:
         assert option.help
         assert not option.help.endswith(".")
-        assert option.default in (None, "") or accept(option, option.default, text=False) == option.default
+        assert (
+            option.default in (None, "")
+            or accept(option, option.default, text=False) == option.default
+        )
 
     def test_the_worker_has_variables_but_no_flags(self) -> None:
         assert {o.name for o in OPTIONS if not o.flags} == {

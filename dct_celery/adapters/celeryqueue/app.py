@@ -42,7 +42,11 @@ class App(Celery):
 
         broker, amqp = self.broker, self.broker.kind == "amqp"
         more = options.pop("transport_options", None) or {}
-        given = {name: options[name] for name in ("heartbeat", "connect_timeout") if options.get(name) is not None}
+        given = {
+            name: options[name]
+            for name in ("heartbeat", "connect_timeout")
+            if options.get(name) is not None
+        }
         connection: Any = self.amqp.Connection(
             hostname=broker.host or "127.0.0.1",
             port=broker.port or None,

@@ -21,7 +21,9 @@ def identify(channel: Any) -> str:
     connection = channel.connection
     properties = getattr(connection, "server_properties", None)
     if properties is not None:
-        return f"{properties.get('cluster_name') or 'rabbitmq'} {connection.virtual_host}".replace("|", "")
+        return f"{properties.get('cluster_name') or 'rabbitmq'} {connection.virtual_host}".replace(
+            "|", ""
+        )
     # Not the channel's own client: in a worker its connection waits for messages, and kombu adds a prefix to some commands.
     with channel.conn_or_acquire() as prefixed:
         pool = prefixed.connection_pool

@@ -77,7 +77,11 @@ class Consumer(StockConsumer):
         message.ack_log_error(log, errors)
 
     def ensure_connected(self, conn: Any) -> Any:
-        pace = {"interval_start": _RETRY_START, "interval_step": _RETRY_START, "interval_max": _RETRY_MOST}
+        pace = {
+            "interval_start": _RETRY_START,
+            "interval_step": _RETRY_START,
+            "interval_max": _RETRY_MOST,
+        }
         conn.ensure_connection = partial(conn.ensure_connection, **pace)
         return super().ensure_connected(conn)
 

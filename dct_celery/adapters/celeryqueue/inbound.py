@@ -34,7 +34,9 @@ class Unacceptable(ValueError):
     """No message of ours. The text says why, in a few words and none of the sender's."""
 
 
-def admit(headers: object, content_type: object, content_encoding: object, body: object) -> tuple[str, str]:
+def admit(
+    headers: object, content_type: object, content_encoding: object, body: object
+) -> tuple[str, str]:
     """Id and text of a chunk message. Raises Unacceptable."""
     if not isinstance(headers, dict):
         raise Unacceptable("it has no headers")
@@ -84,14 +86,25 @@ def _parsed(data: bytes, what: str) -> Any:
 
 def rewrite(message: Any) -> None:
     """Makes a kombu message one that holds nothing but its id and text. Raises Unacceptable."""
-    name, text = admit(message.headers, message.content_type, message.content_encoding, message.body)
-    message.headers = {"task": TASK, "id": name, "root_id": name, "lang": "py", "argsrepr": "(…)", "ignore_result": True}
+    name, text = admit(
+        message.headers, message.content_type, message.content_encoding, message.body
+    )
+    message.headers = {
+        "task": TASK,
+        "id": name,
+        "root_id": name,
+        "lang": "py",
+        "argsrepr": "(…)",
+        "ignore_result": True,
+    }
     message.body = body_of(text)
     message._decoded_cache = None  # of what it held before
 
 
 def body_of(text: str) -> bytes:
-    return json.dumps([[text], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]).encode()
+    return json.dumps(
+        [[text], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
+    ).encode()
 
 
 # -- Redis: a message is an entry of a list ------------------------------------------------
@@ -102,7 +115,11 @@ def envelope(item: object, queue: str) -> bytes:
     try:
         found = _message_in(item)
     except Unacceptable as refusal:
-        found = {"headers": {REFUSED: str(refusal)}, "body": "", "properties": {"delivery_tag": "refused"}}
+        found = {
+            "headers": {REFUSED: str(refusal)},
+            "body": "",
+            "properties": {"delivery_tag": "refused"},
+        }
     found["properties"] = {
         "delivery_tag": found["properties"]["delivery_tag"],
         "body_encoding": "base64",
@@ -128,7 +145,12 @@ def _message_in(item: object) -> dict[str, Any]:
     except (binascii.Error, ValueError):
         raise Unacceptable("its body is no base64") from None
     kept = ("content-type", "content-encoding")
-    return {"headers": headers, "properties": properties, "body": body, **{name: found.get(name) for name in kept}}
+    return {
+        "headers": headers,
+        "properties": properties,
+        "body": body,
+        **{name: found.get(name) for name in kept},
+    }
 
 
 # -- what was refused ----------------------------------------------------------------------
@@ -154,4 +176,9 @@ class Refusals:
             count = self._counts[kind]
         if str(count).strip("0") == "1":
             many = "" if count == 1 else f" ({count:,} so far)"
-            log.warning("a message in the queue %s is passed over: %s%s", ascii(kind[0][:100]), kind[1], many)
+            log.warning(
+                "a message in the queue %s is passed over: %s%s",
+                ascii(kind[0][:100]),
+                kind[1],
+                many,
+            )

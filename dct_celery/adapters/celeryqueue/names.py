@@ -48,7 +48,11 @@ def run_queue(run: str, *, amqp: bool, when_deleted: Callable[[], None] | None =
 def pool_queue(pool: str, *, amqp: bool) -> Queue:
     """The queue that Celery wants every worker to have; nothing is ever published there."""
     name = f"dct.pool.{pool}"
-    return Queue(name, routing_key=name, queue_arguments=_lifetime()) if amqp else Queue(name, no_declare=True)
+    return (
+        Queue(name, routing_key=name, queue_arguments=_lifetime())
+        if amqp
+        else Queue(name, no_declare=True)
+    )
 
 
 def _lifetime() -> dict[str, int]:

@@ -86,11 +86,15 @@ class CeleryChunkQueue:
         except network.Refused as error:
             raise BrokerRefused(f"{self._where} {error}") from error
         except network.Unreachable as error:
-            raise BrokerUnavailable(f"{self._where} cannot be used: {redact(str(error))}; start it or set --broker") from error
+            raise BrokerUnavailable(
+                f"{self._where} cannot be used: {redact(str(error))}; start it or set --broker"
+            ) from error
         self._useless = False
 
     def _prove_redis(self) -> None:
-        with contextlib.closing(client.connect_to(self._app.broker, retries=0, answer=network.ANSWER)) as probe:
+        with contextlib.closing(
+            client.connect_to(self._app.broker, retries=0, answer=network.ANSWER)
+        ) as probe:
             rights.prove(probe, rights.BROKER)
 
     def _prove_rabbitmq(self, *, declare: bool) -> None:
@@ -149,8 +153,12 @@ class CeleryChunkQueue:
         """Sends this text and takes it back, within `seconds`; the broker's version, empty where it does not say."""
         deadline = time.monotonic() + seconds
         with self._channel() as channel:
-            self._producer.publish(text, routing_key=self._queue.name, exchange="", declare=[self._queue], retry=False)
-            while (message := self._queue(channel).get(no_ack=True)) is None or message.payload != text:
+            self._producer.publish(
+                text, routing_key=self._queue.name, exchange="", declare=[self._queue], retry=False
+            )
+            while (
+                message := self._queue(channel).get(no_ack=True)
+            ) is None or message.payload != text:
                 if time.monotonic() > deadline:
                     raise OperationalError(f"a message did not come back within {seconds:g} s")
                 time.sleep(0.005)
@@ -170,7 +178,12 @@ class CeleryChunkQueue:
     @contextlib.contextmanager
     def _channel(self) -> Iterator[Any]:
         """Of one connection, which is given up at the first error: what was left unread on it would answer the next question."""
-        errors: tuple[type[Exception], ...] = (OperationalError, KombuError, OSError, *self._driver_errors)
+        errors: tuple[type[Exception], ...] = (
+            OperationalError,
+            KombuError,
+            OSError,
+            *self._driver_errors,
+        )
         try:
             if self._connection is None:
                 self._connect()
@@ -178,7 +191,10 @@ class CeleryChunkQueue:
         except errors as error:
             self.close()
             text = redact(str(error)) or type(error).__name__
-            if any(word in text for word in ("WRONGPASS", "NOAUTH", "ACCESS_REFUSED", "invalid username")):
+            if any(
+                word in text
+                for word in ("WRONGPASS", "NOAUTH", "ACCESS_REFUSED", "invalid username")
+            ):
                 mend = "check user and password in its URL"
             else:
                 mend = "start it or set --broker"
@@ -187,7 +203,11 @@ class CeleryChunkQueue:
     def _connect(self) -> None:
         connection: Any = self._app.connection_for_write()
         if self._amqp:
-            connection.transport_options = {**connection.transport_options, "read_timeout": _ANSWER, "write_timeout": _ANSWER}
+            connection.transport_options = {
+                **connection.transport_options,
+                "read_timeout": _ANSWER,
+                "write_timeout": _ANSWER,
+            }
         self._connection = connection
         connection.ensure_connection(max_retries=1, interval_start=0, timeout=_ANSWER)
         self._producer = self._app.amqp.Producer(connection, auto_declare=False)
@@ -205,9 +225,13 @@ def raise_for(error: AMQPError, address: Address) -> NoReturn:
     """What RabbitMQ says at the door as one of `network`: Refused where no retry mends it."""
     text = redact(" ".join(str(error).split()))
     if isinstance(error, AccessRefused) and not error.method_name:
-        raise network.Refused(f"refuses the password ({text}); check user and password in its URL") from error
+        raise network.Refused(
+            f"refuses the password ({text}); check user and password in its URL"
+        ) from error
     if isinstance(error, AccessRefused):
-        raise network.Refused(f"does not let us do all that we do ({text}); {rights.MEND}") from error
+        raise network.Refused(
+            f"does not let us do all that we do ({text}); {rights.MEND}"
+        ) from error
     if isinstance(error, NotAllowed | NotFound | InvalidPath):
         mend = "make that vhost and give the user rights to it, or mend the end of its URL"
         raise network.Refused(f"refuses the vhost {address.vhost!r} ({text}); {mend}") from error

@@ -60,7 +60,11 @@ class _RedisChannel(kombu_redis.Channel):
 
     def conn_or_acquire(self, client: Any = None) -> Any:
         stock: Any = super()
-        return stock.conn_or_acquire(client) if self._pipe is None else contextlib.nullcontext(self._pipe)
+        return (
+            stock.conn_or_acquire(client)
+            if self._pipe is None
+            else contextlib.nullcontext(self._pipe)
+        )
 
     def _get_client(self) -> Any:
         stock: Any = super()

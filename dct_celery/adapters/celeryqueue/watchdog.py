@@ -52,7 +52,10 @@ class Suspicion:
         self._since = now
         self._restarts += 1
         if self._restarts > MOST_RESTARTS:
-            log.error("messages wait, and beginning anew %d times has not helped: restart this worker", MOST_RESTARTS)
+            log.error(
+                "messages wait, and beginning anew %d times has not helped: restart this worker",
+                MOST_RESTARTS,
+            )
             return False
         return True
 
@@ -95,8 +98,13 @@ class Watchdog:
         self._runs.broker = f"{identify(self._open().default_channel)}|{self._app.broker_shown}"
         ready, idle = self._runs.ready(), self._idle()
         waiting = self._waiting(ready) if ready and idle else 0
-        if self._suspicion.look(time.monotonic(), waiting=waiting, idle=idle) and not self._end.is_set():
-            self._runs.restart = f"{waiting} messages wait for idle slots, and none comes: consuming begins anew"
+        if (
+            self._suspicion.look(time.monotonic(), waiting=waiting, idle=idle)
+            and not self._end.is_set()
+        ):
+            self._runs.restart = (
+                f"{waiting} messages wait for idle slots, and none comes: consuming begins anew"
+            )
             log.warning("%s", self._runs.restart)
 
     def _open(self) -> Any:

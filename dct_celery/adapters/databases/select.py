@@ -10,7 +10,9 @@ from dct_celery.ports import DatabasePolicy, DatabaseServer, DatabaseSpec
 _DEFAULT_POLICY = DatabasePolicy()
 
 
-def server_for(spec: DatabaseSpec, folder: Path, policy: DatabasePolicy = _DEFAULT_POLICY) -> DatabaseServer:
+def server_for(
+    spec: DatabaseSpec, folder: Path, policy: DatabasePolicy = _DEFAULT_POLICY
+) -> DatabaseServer:
     """The adapter for the spec's vendor; `folder` is where SQLite's files go. Raises DatabaseUnfit for a vendor that we
     cannot clone, or whose driver is not installed."""
     try:

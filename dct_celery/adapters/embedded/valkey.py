@@ -24,7 +24,9 @@ _PORT_TRIES = 5
 class EmbeddedValkey:
     """A running server; a context manager that stops it. `url` is `redis://:password@host:port/0`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], host: str, port: int, password: str) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], host: str, port: int, password: str
+    ) -> None:
         self._process = process
         self.host = host
         self.port = port
@@ -64,7 +66,9 @@ class EmbeddedValkey:
             port = child.free_port(bind)
             process = _launch(program, _config(bind, port, secret), log, environ)
             try:
-                if child.wait_ready(process, lambda port=port: _answers(host, port, secret), timeout):  # type: ignore[misc]
+                if child.wait_ready(
+                    process, lambda port=port: _answers(host, port, secret), timeout
+                ):  # type: ignore[misc]
                     return cls(process, host, port, secret)
             except BaseException:
                 child.stop(process, signal.SIGTERM, 1)
@@ -86,7 +90,12 @@ class EmbeddedValkey:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.stop()
 
 
@@ -104,7 +113,9 @@ def _config(bind: str, port: int, password: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _launch(program: Path, config: str, log: Path, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _launch(
+    program: Path, config: str, log: Path, environ: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
     """The configuration goes through stdin: the password is neither in the process list nor on disk."""
     with log.open("wb") as output:
         process = child.launch(

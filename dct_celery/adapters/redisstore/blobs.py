@@ -38,7 +38,9 @@ class RedisBlobs:
             pipe = self._client.pipeline(transaction=False)
             for digest in batch:
                 pipe.expire(keys.blob(digest), keys.BLOB_TTL)  # answers 0 for what is not there
-            absent.update(digest for digest, alive in zip(batch, pipe.execute(), strict=True) if not alive)
+            absent.update(
+                digest for digest, alive in zip(batch, pipe.execute(), strict=True) if not alive
+            )
         return absent
 
     def put(self, blobs: Iterable[tuple[str, bytes]]) -> None:
@@ -68,7 +70,10 @@ class RedisBlobs:
                     raise packed
                 elif packed != b"":  # nothing is what is not there
                     # Only while it is as it was read: somebody may have sent a good one meanwhile.
-                    self._drop(keys=[keys.blob(digest)], args=[packed if isinstance(packed, bytes) else b""])
+                    self._drop(
+                        keys=[keys.blob(digest)],
+                        args=[packed if isinstance(packed, bytes) else b""],
+                    )
         return found
 
     def want(self, tree: str, digests: Iterable[str]) -> None:

@@ -48,7 +48,9 @@ def connect_to(address: Address, *, retries: int, answer: float) -> redis.Redis:
     if address.path:
         return redis.Redis(unix_socket_path=address.path, **options)
     options |= {"host": address.host, "port": address.port, "socket_keepalive": True}
-    return redis.Redis(**options, socket_connect_timeout=CONNECT_TIMEOUT, **tls_options(address.tls))
+    return redis.Redis(
+        **options, socket_connect_timeout=CONNECT_TIMEOUT, **tls_options(address.tls)
+    )
 
 
 def tls_options(tls: Tls | None) -> dict[str, Any]:
@@ -92,7 +94,9 @@ def check(client: redis.Redis, url: str, origin: str) -> Checked:
         ) from error
     checked = judge(info, where)
     if address.insecure:
-        return replace(checked, warnings=(*checked.warnings, f"{where}: {address.insecure}; {_SECURE}"))
+        return replace(
+            checked, warnings=(*checked.warnings, f"{where}: {address.insecure}; {_SECURE}")
+        )
     return checked
 
 
@@ -103,14 +107,25 @@ def raise_for(error: redis.RedisError, address: Address) -> NoReturn:
     """An error of the first command as one of `network`: Refused where no retry mends it. Of a broker that is Redis, too."""
     text = redact(" ".join(str(error).split()))
     if isinstance(error, redis.exceptions.NoPermissionError) or "NOPERM" in text:
-        raise network.Refused(f"does not let us do all that we do: {text}; {rights.MEND}") from error
-    if any(word in text for word in ("WRONGPASS", "NOAUTH", "AUTH ", "uthentication", "username-password")):
-        raise network.Refused(f"refuses the password: {text}; check user and password in its URL") from error
+        raise network.Refused(
+            f"does not let us do all that we do: {text}; {rights.MEND}"
+        ) from error
+    if any(
+        word in text
+        for word in ("WRONGPASS", "NOAUTH", "AUTH ", "uthentication", "username-password")
+    ):
+        raise network.Refused(
+            f"refuses the password: {text}; check user and password in its URL"
+        ) from error
     if "DB index is out of range" in text or "invalid DB index" in text:
-        raise network.Refused(f"has no database {address.database}; write a lower number at the end of its URL") from error
+        raise network.Refused(
+            f"has no database {address.database}; write a lower number at the end of its URL"
+        ) from error
     if isinstance(error, redis.exceptions.BusyLoadingError):
         raise network.Unreachable("it is still loading its data") from error
-    if isinstance(error, redis.exceptions.InvalidResponse | redis.ConnectionError | redis.TimeoutError):
+    if isinstance(
+        error, redis.exceptions.InvalidResponse | redis.ConnectionError | redis.TimeoutError
+    ):
         network.explain(address, error)
     cause: BaseException | None = error
     while cause is not None:
@@ -118,7 +133,9 @@ def raise_for(error: redis.RedisError, address: Address) -> NoReturn:
             raise network.Refused(network.tls_failure(cause)) from error
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, redis.exceptions.InvalidResponse):
-        raise network.Refused("does not speak Redis's protocol; mend host and port of its URL") from error
+        raise network.Refused(
+            "does not speak Redis's protocol; mend host and port of its URL"
+        ) from error
     raise network.Unreachable(text) from error
 
 

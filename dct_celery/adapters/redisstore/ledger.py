@@ -75,7 +75,12 @@ class RedisLedger:
 
     def adopt(self, dispatcher: str, *, dead: bool) -> Adoption:
         self._own(dispatcher)
-        reply = _row(self._verbs["adopt"](keys=[self._keys.run], args=[self._owner, DISPATCHER_LEASE_MS, int(dead)]), 3)
+        reply = _row(
+            self._verbs["adopt"](
+                keys=[self._keys.run], args=[self._owner, DISPATCHER_LEASE_MS, int(dead)]
+            ),
+            3,
+        )
         answer = _answer(AdoptAnswer, reply[0])
         if answer is AdoptAnswer.OK:
             self._epoch = max(_whole(reply[1]), 1)
@@ -102,7 +107,14 @@ class RedisLedger:
         }
         if run.manifest is not None:
             fields["manifest"] = self._door.seal(run.manifest)
-        head = [self._owner, epoch, self.incarnation(), keys.RUN_TTL, json.dumps(fields), json.dumps(dict(acknowledged))]
+        head = [
+            self._owner,
+            epoch,
+            self.incarnation(),
+            keys.RUN_TTL,
+            json.dumps(fields),
+            json.dumps(dict(acknowledged)),
+        ]
         names = [self._keys.run, self._keys.leases, self._keys.events, self._keys.acks]
         chunks = [self._keys.chunk(one.chunk.id) for one in outstanding]
         rows = [field for one in outstanding for field in self._row(one, epoch)]
@@ -118,7 +130,15 @@ class RedisLedger:
         state = "queued" if lease is None else "leased"
         holder = json.dumps(["", 0] if lease is None else [lease.worker, lease.slot])
         payload = self._offer(one.chunk, epoch)
-        return [one.chunk.id, payload, one.chunk.attempt, state, lease.fence if lease else 0, holder, one.lease_ms]
+        return [
+            one.chunk.id,
+            payload,
+            one.chunk.attempt,
+            state,
+            lease.fence if lease else 0,
+            holder,
+            one.lease_ms,
+        ]
 
     def restore(self, entries: Iterable[StreamEntry]) -> None:
         for batch in _batched(entries, 500):
@@ -191,10 +211,20 @@ class RedisLedger:
 
     # -- leases --------------------------------------------------------------------------
 
-    def commit(self, offers: Sequence[Chunk] = (), acknowledged: Mapping[str, int] | None = None) -> None:
-        names = [self._keys.run, self._keys.acks, self._keys.events, *(self._keys.chunk(chunk.id) for chunk in offers)]
+    def commit(
+        self, offers: Sequence[Chunk] = (), acknowledged: Mapping[str, int] | None = None
+    ) -> None:
+        names = [
+            self._keys.run,
+            self._keys.acks,
+            self._keys.events,
+            *(self._keys.chunk(chunk.id) for chunk in offers),
+        ]
         positions = (acknowledged or {}).items()
-        rows = [(chunk.id, chunk.attempt, self._offer(chunk, self._epoch), chunk.avoid) for chunk in offers]
+        rows = [
+            (chunk.id, chunk.attempt, self._offer(chunk, self._epoch), chunk.avoid)
+            for chunk in offers
+        ]
         args = [AVOID_MS, len(positions), *itertools.chain.from_iterable((*positions, *rows))]
         self._mine("commit", names, args)
 
@@ -207,7 +237,12 @@ class RedisLedger:
     def claim(self, chunk: str, attempt: int, *, worker: str, slot: int, lease_ms: int) -> Claim:
         # The client sends a command again when its answer does not come; the token shows the ledger that it is the same one.
         token = secrets.token_hex(8)
-        reply = _row(self._verbs["claim"](keys=self._all(chunk), args=[chunk, attempt, lease_ms, worker, slot, token]), 4)
+        reply = _row(
+            self._verbs["claim"](
+                keys=self._all(chunk), args=[chunk, attempt, lease_ms, worker, slot, token]
+            ),
+            4,
+        )
         answer = _answer(ClaimAnswer, reply[0])
         if answer is not ClaimAnswer.OK:
             return Claim(answer)
@@ -221,7 +256,9 @@ class RedisLedger:
         return Claim(answer, lease, offered) if fits else Claim(ClaimAnswer.UNTRUSTED, lease)
 
     def renew(self, lease: LeaseRef, lease_ms: int) -> WriteAnswer:
-        return self._written("renew", self._all(lease.chunk)[:3], [lease.chunk, lease.fence, lease_ms])
+        return self._written(
+            "renew", self._all(lease.chunk)[:3], [lease.chunk, lease.fence, lease_ms]
+        )
 
     def append(self, lease: LeaseRef, seq: int, records: str, lease_ms: int) -> WriteAnswer:
         sealed = stream.records(self._door, lease, seq, records)
@@ -231,7 +268,11 @@ class RedisLedger:
     def end(self, lease: LeaseRef, seq: int, end: ChunkEnd) -> WriteAnswer:
         verb = "complete" if isinstance(end, ChunkCompleted) else "release"
         sealed = stream.chunk_end(self._door, lease, seq, end)
-        return self._written(verb, self._all(lease.chunk), [lease.chunk, lease.fence, lease.attempt, seq, sealed, lease.epoch])
+        return self._written(
+            verb,
+            self._all(lease.chunk),
+            [lease.chunk, lease.fence, lease.attempt, seq, sealed, lease.epoch],
+        )
 
     def _written(self, verb: str, names: Sequence[str], args: Sequence[Any]) -> WriteAnswer:
         answer = _answer(WriteAnswer, self._verbs[verb](keys=names, args=args))
@@ -261,7 +302,9 @@ class RedisLedger:
         reply = self._verbs[verb](keys=names, args=[self._owner, *args])
         if text(reply) == "superseded":
             if self._superseded():
-                raise Superseded(f"run {self._run} was adopted by another dispatcher (dct attach); this one leaves it alone")
+                raise Superseded(
+                    f"run {self._run} was adopted by another dispatcher (dct attach); this one leaves it alone"
+                )
             reply = self._verbs[verb](keys=names, args=[self._owner, *args])
         return reply
 
@@ -288,7 +331,9 @@ class RedisLedger:
         self._verbs["tell"](keys=[self._keys.run, self._keys.events], args=args)
 
     def read(self, after: str, *, block_ms: int, count: int = 500) -> Page:
-        reply: Any = self._client.xread({self._keys.events: after}, count=count, block=block_ms or None)
+        reply: Any = self._client.xread(
+            {self._keys.events: after}, count=count, block=block_ms or None
+        )
         rows = [(text(id_), _fields(fields)) for _, part in reply or () for id_, fields in part]
         return stream.read_page(self._door, rows, self._own_offers)
 
@@ -301,7 +346,9 @@ class RedisLedger:
     # -- its end -------------------------------------------------------------------------
 
     def cancel(self, reason: str) -> None:
-        self._verbs["cancel"](keys=[self._keys.run], args=[self._door.seal(CancelOrder(reason[:10_000]))])
+        self._verbs["cancel"](
+            keys=[self._keys.run], args=[self._door.seal(CancelOrder(reason[:10_000]))]
+        )
 
     def state(self) -> RunState:
         state, order = self._two("state", "reason")
@@ -349,7 +396,13 @@ class RedisLedger:
 
     def _expire(self, seconds: int) -> None:
         pipe = self._client.pipeline(transaction=False)
-        for name in (self._keys.run, self._keys.leases, self._keys.events, self._keys.acks, self._keys.head):
+        for name in (
+            self._keys.run,
+            self._keys.leases,
+            self._keys.events,
+            self._keys.acks,
+            self._keys.head,
+        ):
             pipe.expire(name, seconds)
         pipe.execute()
 
@@ -383,7 +436,9 @@ def _answer(cls: type[S], reply: Any) -> S:
     try:
         return cls(text(reply))
     except ValueError:
-        raise StoreUnavailable("the store gave an answer that is none of ours; does something else use its keys?") from None
+        raise StoreUnavailable(
+            "the store gave an answer that is none of ours; does something else use its keys?"
+        ) from None
 
 
 def _row(reply: Any, length: int) -> list[Any]:

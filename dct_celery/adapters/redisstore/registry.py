@@ -54,7 +54,12 @@ class RedisRegistry:
     # -- runs ----------------------------------------------------------------------------
 
     def announce(self, run: str, nonce: str, horizon_seconds: float, epoch: int = 1) -> None:
-        self._say(self._runs, run, horizon_seconds, lambda expires_ms: Announcement(run, nonce, epoch, expires_ms))
+        self._say(
+            self._runs,
+            run,
+            horizon_seconds,
+            lambda expires_ms: Announcement(run, nonce, epoch, expires_ms),
+        )
 
     def withdraw(self, run: str) -> None:
         self._forget(self._runs, run)
@@ -79,14 +84,25 @@ class RedisRegistry:
     def open_runs(self, turn_seconds: float) -> list[str]:
         if not self._client.set(self._turn, "", nx=True, px=int(turn_seconds * 1000)):
             return []
-        names = [text(name) for name in self._client.scan_iter(match=keys.RunKeys("*").run, count=1000)]
+        names = [
+            text(name) for name in self._client.scan_iter(match=keys.RunKeys("*").run, count=1000)
+        ]
         runs = [name.partition("{")[2].partition("}")[0] for name in names]
-        return [run for run in runs if text(self._client.hget(keys.RunKeys(run).run, "state")) != "closed"]
+        return [
+            run
+            for run in runs
+            if text(self._client.hget(keys.RunKeys(run).run, "state")) != "closed"
+        ]
 
     # -- workers -------------------------------------------------------------------------
 
     def beat(self, info: WorkerInfo, horizon_seconds: float) -> None:
-        self._say(self._workers, info.name, horizon_seconds, lambda expires_ms: replace(info, expires_ms=expires_ms))
+        self._say(
+            self._workers,
+            info.name,
+            horizon_seconds,
+            lambda expires_ms: replace(info, expires_ms=expires_ms),
+        )
 
     def leave(self, name: str) -> None:
         self._forget(self._workers, name)
@@ -94,7 +110,9 @@ class RedisRegistry:
     def workers(self) -> list[WorkerInfo]:
         now_ms, entries = self._alive(self._workers)
         found, foreign = [], []
-        for name, says, one in self._verified("workers", entries, lambda text: self._door.unseal(WorkerInfo, text)):
+        for name, says, one in self._verified(
+            "workers", entries, lambda text: self._door.unseal(WorkerInfo, text)
+        ):
             if isinstance(one, Untrusted):
                 self._complain("the registry of workers", one)
                 foreign.append(_foreign(name, says, str(one)))
@@ -106,8 +124,14 @@ class RedisRegistry:
                 found.append(one)
         # For people: whoever looks once, and a run that finds nobody else.
         if not self._stall_ms or not found:
-            foreign += [_older(name, says) for name, says in self._alive(self._workers_before, tends=False)[1]]
-        return sorted(found, key=lambda info: info.name) + [info for info in foreign if info is not None][:_FOREIGN]
+            foreign += [
+                _older(name, says)
+                for name, says in self._alive(self._workers_before, tends=False)[1]
+            ]
+        return (
+            sorted(found, key=lambda info: info.name)
+            + [info for info in foreign if info is not None][:_FOREIGN]
+        )
 
     # -- both ----------------------------------------------------------------------------
 
@@ -131,18 +155,25 @@ class RedisRegistry:
         self._known[kind] = now
         return [(name, says, now[says]) for name, says in entries]
 
-    def _say(self, names: list[str], name: str, horizon_seconds: float, make: Callable[[int], object]) -> None:
+    def _say(
+        self, names: list[str], name: str, horizon_seconds: float, make: Callable[[int], object]
+    ) -> None:
         # Who beats tends, so that the list is tended while anybody is there. The answer has the store's clock.
         now_ms = int(self._present(keys=names, args=[self._stall_ms, 0, _LONGEST])[0])
         horizon_ms = int(horizon_seconds * 1000)
         message = make(now_ms + horizon_ms + _GRACE_MS)
         # With each key, a line each: whoever knows one of them has to believe it while the pool changes its key.
-        says = "\n".join(replace(self._door, keyring=keyring).seal(message) for keyring in self._door.keyring.each())
+        says = "\n".join(
+            replace(self._door, keyring=keyring).seal(message)
+            for keyring in self._door.keyring.each()
+        )
         self._beat(keys=names, args=[name, horizon_ms, says])
 
     def _alive(self, names: list[str], *, tends: bool = True) -> tuple[int, list[tuple[str, str]]]:
         """The store's time (ms), and (name, what it says) of each entry."""
-        now_ms, *flat = self._present(keys=names, args=[self._stall_ms if tends else 0, 1, _LONGEST])
+        now_ms, *flat = self._present(
+            keys=names, args=[self._stall_ms if tends else 0, 1, _LONGEST]
+        )
         return int(now_ms), [(text(flat[i]), text(flat[i + 1])) for i in range(0, len(flat), 2)]
 
     def _forget(self, names: list[str], name: str) -> None:

@@ -69,7 +69,11 @@ class Index:
         """Raises InfrastructureError, with one line, for anything that is no index or could lead out of its folder."""
         try:
             rows = json.loads(content.decode("ascii"))
-            if not isinstance(rows, dict) or rows.keys() != {"version", "files", "links"} or rows["version"] != _VERSION:
+            if (
+                not isinstance(rows, dict)
+                or rows.keys() != {"version", "files", "links"}
+                or rows["version"] != _VERSION
+            ):
                 raise ValueError("it has another form")
             files = tuple(_file(row) for row in _rows(rows["files"], 4))
             links = tuple(_link(row) for row in _rows(rows["links"], 2))
@@ -77,12 +81,16 @@ class Index:
             _check_paths(index.paths)
             _check_sizes(files)
         except (ValueError, RecursionError) as error:
-            raise InfrastructureError(f"the index of the code is refused: {str(error)[:200]}") from error
+            raise InfrastructureError(
+                f"the index of the code is refused: {str(error)[:200]}"
+            ) from error
         return index
 
 
 def _rows(value: Any, length: int) -> Iterable[list[Any]]:
-    if not isinstance(value, list) or not all(isinstance(row, list) and len(row) == length for row in value):
+    if not isinstance(value, list) or not all(
+        isinstance(row, list) and len(row) == length for row in value
+    ):
         raise ValueError("it has another form")
     return value
 
@@ -131,7 +139,9 @@ def _check_path(path: object) -> None:
     parts = path.split("/")
     if any(part in ("", ".", "..") for part in parts):
         raise ValueError(f"the path {path!r} leads outside or is not in its shortest form")
-    if len(path) > _LONGEST_NAME // 2 and any(len(part.encode("utf-8", "surrogateescape")) > _LONGEST_NAME for part in parts):
+    if len(path) > _LONGEST_NAME // 2 and any(
+        len(part.encode("utf-8", "surrogateescape")) > _LONGEST_NAME for part in parts
+    ):
         raise ValueError(f"the path {path!r} has a name that is too long")
 
 

@@ -71,7 +71,9 @@ def find_root(directory: Path) -> Path:
         return Path(top)
     if any((folder / ".git").exists() for folder in (directory, *directory.parents)):
         # Walking it would send what git ignores.
-        raise UsageError(f"git refuses the checkout of {directory}: {done.stderr.decode(errors='replace').strip()}")
+        raise UsageError(
+            f"git refuses the checkout of {directory}: {done.stderr.decode(errors='replace').strip()}"
+        )
     return directory
 
 
@@ -81,7 +83,9 @@ def take(root: Path, selection: Selection | None = None, *, git_modes: bool = Fa
     selection = selection or Selection()
     paths = set(_git_paths(root) or _walk(root, lambda folder: False))
     if selection.include:
-        paths |= {path for path in _walk(root, selection.include.names) if selection.include.match(path)}
+        paths |= {
+            path for path in _walk(root, selection.include.names) if selection.include.match(path)
+        }
     files: list[TreeFile] = []
     links: list[TreeLink] = []
     for path in sorted(paths):
@@ -106,8 +110,14 @@ def take(root: Path, selection: Selection | None = None, *, git_modes: bool = Fa
             f"{root} has {len(files):,} files, too many to send to workers; "
             "leave out what tests do not need (.gitignore, --exclude)"
         )
-    secret = (file.path for file in files if not selection.include.match(file.path) and _is_secret(root, file.path))
-    return Snapshot(root, index, digest_of(encoded), tuple(secret), tuple(selection.include.unused(index.paths)))
+    secret = (
+        file.path
+        for file in files
+        if not selection.include.match(file.path) and _is_secret(root, file.path)
+    )
+    return Snapshot(
+        root, index, digest_of(encoded), tuple(secret), tuple(selection.include.unused(index.paths))
+    )
 
 
 def content(root: Path, file: TreeFile) -> bytes:
@@ -117,7 +127,9 @@ def content(root: Path, file: TreeFile) -> bytes:
     except OSError:
         found = None
     if found is None or digest_of(found) != file.digest:
-        raise ConfigError(f"{_shown(file.path)} changed while it was read; run again when nothing writes there")
+        raise ConfigError(
+            f"{_shown(file.path)} changed while it was read; run again when nothing writes there"
+        )
     return found
 
 
@@ -172,7 +184,9 @@ def _is_secret(root: Path, path: str) -> bool:
 def _shown(path: str) -> str:
     """In one line that a terminal can show, whatever the name holds."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text
+    )
 
 
 def _git_paths(root: Path) -> list[str]:
@@ -184,9 +198,13 @@ def _git_paths(root: Path) -> list[str]:
             capture_output=True, check=False,
         )  # fmt: skip
     except FileNotFoundError as error:
-        raise UsageError(f"{root} is a git checkout, and git, which knows what is ignored there, is not installed") from error
+        raise UsageError(
+            f"{root} is a git checkout, and git, which knows what is ignored there, is not installed"
+        ) from error
     if done.returncode != 0:
-        raise UsageError(f"git ls-files failed in {root}: {done.stderr.decode(errors='replace').strip()}")
+        raise UsageError(
+            f"git ls-files failed in {root}: {done.stderr.decode(errors='replace').strip()}"
+        )
     return [os.fsdecode(path) for path in done.stdout.split(b"\0") if path]
 
 
@@ -195,10 +213,16 @@ def _walk(root: Path, named: Callable[[str], bool]) -> Iterator[str]:
     for folder, names, files in os.walk(root):
         below = os.path.relpath(folder, root)
         prefix = "" if below == "." else f"{below}/"
-        names[:] = [name for name in names if _travels(folder, name) or (name not in _REPOSITORIES and named(f"{prefix}{name}"))]
+        names[:] = [
+            name
+            for name in names
+            if _travels(folder, name) or (name not in _REPOSITORIES and named(f"{prefix}{name}"))
+        ]
         links = [name for name in names if os.path.islink(os.path.join(folder, name))]
         for name in files:
-            if not name.endswith((".pyc", ".pyo")) and name not in _REPOSITORIES:  # of a submodule: a file
+            if (
+                not name.endswith((".pyc", ".pyo")) and name not in _REPOSITORIES
+            ):  # of a submodule: a file
                 yield f"{prefix}{name}"
         yield from (f"{prefix}{name}" for name in links)
 

@@ -102,7 +102,9 @@ class Trees:
     def materialise(self, digest: str, run: str = "") -> Path:
         """Root of the tree of this digest, exactly as it was taken. Raises InfrastructureError when it cannot be had whole."""
         if not is_digest(digest):
-            raise InfrastructureError(f"the run names its code by {digest[:60]!r}, which is no hash")
+            raise InfrastructureError(
+                f"the run names its code by {digest[:60]!r}, which is no hash"
+            )
         with self._guard:
             lock = self._locks.setdefault(digest, threading.Lock())
         try:
@@ -112,7 +114,9 @@ class Trees:
             self._forget_old(tree.home)
         except (OSError, UnicodeError) as error:
             why = getattr(error, "strerror", None) or error
-            raise InfrastructureError(f"the code cannot be written below {self._base}: {why}") from error
+            raise InfrastructureError(
+                f"the code cannot be written below {self._base}: {why}"
+            ) from error
         return tree.root
 
     def _look_up(self, digest: str, run: str) -> _Tree:
@@ -133,7 +137,9 @@ class Trees:
     def _index(self, digest: str) -> Index:
         return Index.parse(self._fetch(digest, {digest: MAX_INDEX}, {digest: "the index"})[digest])
 
-    def _fetch(self, tree: str, sizes: Mapping[str, int], names: Mapping[str, str]) -> dict[str, bytes]:
+    def _fetch(
+        self, tree: str, sizes: Mapping[str, int], names: Mapping[str, str]
+    ) -> dict[str, bytes]:
         """All of these blobs. What is missing or damaged is asked of the dispatcher, as long as anything comes."""
         found = self._blobs.get(sizes)
         deadline = self._clock() + PATIENCE
@@ -219,7 +225,12 @@ class Trees:
                     self._remove(path)  # of a life that was cut short
                 elif is_digest(digest) and token in ("", "lock"):
                     self._remove(path)  # of an older version
-                elif is_digest(digest) and path != current and digest not in self._busy and not self._in_use(path):
+                elif (
+                    is_digest(digest)
+                    and path != current
+                    and digest not in self._busy
+                    and not self._in_use(path)
+                ):
                     if digest == ours:
                         self._remove(path)  # it was not as it should be
                     else:
@@ -231,7 +242,9 @@ class Trees:
 def check_checkout(checkout: Path, digest: str) -> Path:
     """The worker's own checkout, proven equal to the dispatcher's tree. Raises ConfigError when it differs."""
     if not checkout.is_dir():
-        raise ConfigError(f"DCT_CHECKOUT: {checkout} is no folder; set it to this worker's checkout of the project")
+        raise ConfigError(
+            f"DCT_CHECKOUT: {checkout} is no folder; set it to this worker's checkout of the project"
+        )
     found = take(checkout, git_modes=True).digest
     if found != digest:
         raise ConfigError(
@@ -332,14 +345,20 @@ def _moved(remains: _Proof, root: Path) -> set[str]:
         with contextlib.suppress(OSError):
             os.rename(remains.root / path, root / path)
             info = (root / path).lstat()
-            if stat.S_ISREG(info.st_mode) and (info.st_size, info.st_mtime_ns, info.st_ino) == (size, written, inode):
+            if stat.S_ISREG(info.st_mode) and (info.st_size, info.st_mtime_ns, info.st_ino) == (
+                size,
+                written,
+                inode,
+            ):
                 moved.add(path)
             else:  # somebody was quicker than we
                 (root / path).unlink()
     return moved
 
 
-def _scan(folder: Path | str, prefix: str, folders: Set[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _scan(
+    folder: Path | str, prefix: str, folders: Set[str]
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Everything in the folder and, below it, in `folders`."""
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -349,7 +368,9 @@ def _scan(folder: Path | str, prefix: str, folders: Set[str]) -> Iterator[tuple[
                 yield from _scan(entry.path, f"{path}/", folders)
 
 
-def _is_the_same(where: str, info: os.stat_result, file: TreeFile | None, link: TreeLink | None) -> bool:
+def _is_the_same(
+    where: str, info: os.stat_result, file: TreeFile | None, link: TreeLink | None
+) -> bool:
     if stat.S_ISLNK(info.st_mode):
         return link is not None and os.readlink(where) == link.target
     if file is None or not stat.S_ISREG(info.st_mode):

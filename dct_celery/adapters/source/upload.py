@@ -38,7 +38,9 @@ class Upload:
         """Takes the tree and uploads what the store lacks: (snapshot, files, bytes sent). Raises UsageError."""
         if self._prove_only:
             # What is ignored, written or left out lies in one checkout and not in the other; it proves nothing.
-            taken = snapshot.take(root, snapshot.Selection(written=self._selection.written), git_modes=True)
+            taken = snapshot.take(
+                root, snapshot.Selection(written=self._selection.written), git_modes=True
+            )
             return taken, len(taken.index.files), 0
         taken = snapshot.take(root, self._selection)
         self._taken, self._files = taken, {file.digest: file for file in taken.index.files}
@@ -53,7 +55,11 @@ class Upload:
         if taken is None or now - self._asked_at < PAUSE:
             return
         self._asked_at = now
-        wanted = [digest for digest in store.wanted(taken.digest) if digest in self._files or digest == taken.digest]
+        wanted = [
+            digest
+            for digest in store.wanted(taken.digest)
+            if digest in self._files or digest == taken.digest
+        ]
         if wanted and (missing := store.missing(wanted)):
             self._put(store, missing, forgiving=True)
 

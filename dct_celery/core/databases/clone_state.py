@@ -38,4 +38,6 @@ class CloneState:
         """The state that the chunk leaves behind."""
         if chunk.phase not in (Phase.TRANSACTIONAL, Phase.UNMANAGED):
             return self
-        return replace(self, flushed=tuple(sorted({*self.flushed, *chunk.flushes})), used_by=chunk.phase)
+        return replace(
+            self, flushed=tuple(sorted({*self.flushed, *chunk.flushes})), used_by=chunk.phase
+        )

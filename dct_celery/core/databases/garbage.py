@@ -53,7 +53,11 @@ def judge(
 
 
 def _unfinished(
-    found: Found, mark: Mark | None, alive: Collection[str], locked: Collection[str], dead_before: Collection[str]
+    found: Found,
+    mark: Mark | None,
+    alive: Collection[str],
+    locked: Collection[str],
+    dead_before: Collection[str],
 ) -> Decision:
     if found.name in locked or (mark is not None and mark.owner and mark.owner in alive):
         return Decision(False, f"is being made{_by(mark)}")
@@ -62,7 +66,9 @@ def _unfinished(
     return Decision(False, "may still be in the making; looked at again", dead=True)
 
 
-def _clone(found: Found, mark: Mark, alive: Collection[str], dead_before: Collection[str]) -> Decision:
+def _clone(
+    found: Found, mark: Mark, alive: Collection[str], dead_before: Collection[str]
+) -> Decision:
     if mark.owner and mark.owner in alive:
         return Decision(False, f"in use{_by(mark)}")
     if found.name in dead_before:
@@ -70,7 +76,9 @@ def _clone(found: Found, mark: Mark, alive: Collection[str], dead_before: Collec
     return Decision(False, "its owner is gone; looked at again", dead=True)
 
 
-def _kept(found: Found, mark: Mark, in_use: Callable[[str], bool], templates: Collection[str], now: int) -> Decision:
+def _kept(
+    found: Found, mark: Mark, in_use: Callable[[str], bool], templates: Collection[str], now: int
+) -> Decision:
     idle = mark.kind == "idle"
     if idle and mark.template not in templates:
         return Decision(True, f"its template {mark.template or '(not said)'} is gone")
@@ -78,16 +86,24 @@ def _kept(found: Found, mark: Mark, in_use: Callable[[str], bool], templates: Co
         return Decision(False, f"kept for later runs{_until(mark, now)}")
     if not idle and in_use(found.name):
         return Decision(False, "in use, though its time is over")
-    return Decision(True, f"unused for {_days(now - mark.used)}" if mark.used else "its time is over")
+    return Decision(
+        True, f"unused for {_days(now - mark.used)}" if mark.used else "its time is over"
+    )
 
 
-def surplus(found: Iterable[Found], *, kept: int, megabytes: int, in_use: Callable[[str], bool]) -> list[str]:
+def surplus(
+    found: Iterable[Found], *, kept: int, megabytes: int, in_use: Callable[[str], bool]
+) -> list[str]:
     """Names of what exceeds `kept` databases or `megabytes` in sum, least recently used first.
 
     Counted are templates and idle clones alone. What is in use counts, but is never among the names; an idle clone goes
     with its template.
     """
-    counted = [one for one in found if one.mark is not None and one.mark.kind in KEPT and OURS.match(one.name)]
+    counted = [
+        one
+        for one in found
+        if one.mark is not None and one.mark.kind in KEPT and OURS.match(one.name)
+    ]
     count, size = len(counted), sum(one.bytes for one in counted)
     gone: dict[str, Found] = {}
     for one in sorted(counted, key=_last_used):
@@ -95,7 +111,11 @@ def surplus(found: Iterable[Found], *, kept: int, megabytes: int, in_use: Callab
             break
         if one.name in gone or (not _is_idle(one) and in_use(one.name)):
             continue
-        dependants = [other for other in counted if _is_idle(other) and other.mark and other.mark.template == one.name]
+        dependants = [
+            other
+            for other in counted
+            if _is_idle(other) and other.mark and other.mark.template == one.name
+        ]
         new = {each.name: each for each in (*dependants, one) if each.name not in gone}
         gone |= new
         count, size = count - len(new), size - sum(each.bytes for each in new.values())
@@ -114,7 +134,9 @@ def _last_used(found: Found) -> tuple[int, bool, str]:
 def _by(mark: Mark | None) -> str:
     if mark is None:
         return ""
-    return (f" by run {mark.run}" if mark.run else "") + (f" on worker {mark.worker}" if mark.worker else "")
+    return (f" by run {mark.run}" if mark.run else "") + (
+        f" on worker {mark.worker}" if mark.worker else ""
+    )
 
 
 def _until(mark: Mark, now: int) -> str:

@@ -59,7 +59,9 @@ class Mark:
         if values.get("kind") not in KINDS:
             return None
         try:
-            values |= {field: int(value) for field, value in values.items() if types[field] == "int"}
+            values |= {
+                field: int(value) for field, value in values.items() if types[field] == "int"
+            }
         except ValueError:
             return None
         mark = cls(**values)

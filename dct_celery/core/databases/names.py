@@ -48,7 +48,10 @@ def template_name(fingerprint: str, alias: str, *, flushed: bool) -> str:
 def born_limit(name: str) -> int:
     """Connection limit of a PostgreSQL database of this name that we make: far beyond any server's, and a mark that comes
     with CREATE DATABASE itself, where the comment comes one statement later."""
-    return 1_000_000_000 + int.from_bytes(hashlib.sha256(f"dct:{name}".encode()).digest()[:4], "big") % 1_000_000_000
+    return (
+        1_000_000_000
+        + int.from_bytes(hashlib.sha256(f"dct:{name}".encode()).digest()[:4], "big") % 1_000_000_000
+    )
 
 
 def run_token(run: str) -> str:

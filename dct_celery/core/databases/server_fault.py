@@ -37,7 +37,8 @@ _WORDS = {
 _FAULTS = {fault: re.compile(words, re.IGNORECASE) for fault, words in _WORDS.items()}
 #: A line of a traceback that ends the telling of a driver's error.
 _ERROR_LINE = re.compile(
-    r"^[\w.]*(?:OperationalError|InterfaceError|InternalError|DatabaseError|DiskFull|TooManyConnections)\b.*", re.MULTILINE
+    r"^[\w.]*(?:OperationalError|InterfaceError|InternalError|DatabaseError|DiskFull|TooManyConnections)\b.*",
+    re.MULTILINE,
 )
 
 

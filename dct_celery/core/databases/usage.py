@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 #: Sums of every part: see `ports.DatabaseStats`; `waited_seconds` is what slots spent until they had their clones.
-COUNTS = ("opened", "reused", "recycled", "failed", "statements", "cloned", "healed", "adopted", "dropped")
+COUNTS = (
+    "opened",
+    "reused",
+    "recycled",
+    "failed",
+    "statements",
+    "cloned",
+    "healed",
+    "adopted",
+    "dropped",
+)
 SECONDS = ("clone_seconds", "heal_seconds", "waited_seconds")
 
 
@@ -53,6 +63,10 @@ class Changes:
         self._told: dict[str, float] = {}
 
     def since(self, totals: Mapping[str, float]) -> dict[str, float]:
-        new = {name: value - self._told.get(name, 0) for name, value in totals.items() if value != self._told.get(name, 0)}
+        new = {
+            name: value - self._told.get(name, 0)
+            for name, value in totals.items()
+            if value != self._told.get(name, 0)
+        }
         self._told.update(totals)
         return {name: round(value, 6) for name, value in new.items()}

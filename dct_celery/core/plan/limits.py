@@ -23,7 +23,9 @@ PATIENCE = 10.0
 class Limits:
     """Those tests and classes of a manifest that get more time than the floor. Without arguments there are none."""
 
-    def __init__(self, manifest: Manifest | None = None, estimates: Estimates | None = None) -> None:
+    def __init__(
+        self, manifest: Manifest | None = None, estimates: Estimates | None = None
+    ) -> None:
         self._tests: dict[int, float] = {}
         self._fixtures: dict[int, float] = {}
         if manifest is None or estimates is None:
@@ -39,7 +41,9 @@ class Limits:
 
     def base(self, indices: Iterable[int]) -> float:
         """Seconds for every one of these tests that `tests` does not name."""
-        return min((self._tests.get(index, TEST_SECONDS) for index in indices), default=TEST_SECONDS)
+        return min(
+            (self._tests.get(index, TEST_SECONDS) for index in indices), default=TEST_SECONDS
+        )
 
     def tests(self, indices: Iterable[int]) -> tuple[tuple[int, float], ...]:
         """(index, seconds) of those that may take longer than `base`."""

@@ -18,7 +18,13 @@ from dct_celery.core.plan.limits import Limits
 from dct_celery.core.plan.timings import Estimates
 
 #: Phases are handed out in this order: what leaves a clone pristine comes before what spends it.
-PHASE_ORDER = (Phase.ISOLATED, Phase.NO_DATABASE, Phase.LOAD_FAILED, Phase.TRANSACTIONAL, Phase.UNMANAGED)
+PHASE_ORDER = (
+    Phase.ISOLATED,
+    Phase.NO_DATABASE,
+    Phase.LOAD_FAILED,
+    Phase.TRANSACTIONAL,
+    Phase.UNMANAGED,
+)
 _PHASE_RANK = {phase: rank for rank, phase in enumerate(PHASE_ORDER)}
 
 #: What ties entries together: a name of `Entry.keep_with` and the phase that it holds in.
@@ -109,7 +115,9 @@ def _atom(group: Sequence[Entry], estimates: Estimates, first_flush: Mapping[str
         # One is enough: a test that is always skipped is never timed, and its class is not new in every run for that.
         known=any(seconds is not None for seconds in times),
         flushed=flushed,
-        flushes=tuple(sorted({alias for entry in group if entry.flushes for alias in entry.databases})),
+        flushes=tuple(
+            sorted({alias for entry in group if entry.flushes for alias in entry.databases})
+        ),
     )
 
 
@@ -188,7 +196,9 @@ class Planner:
             return None
         return self._chunk(self._fill(first, share if self._cap is None else min(share, self._cap)))
 
-    def requeue(self, chunk: Chunk, indices: tuple[int, ...], *, fresh: bool, avoid: str = "") -> Chunk:
+    def requeue(
+        self, chunk: Chunk, indices: tuple[int, ...], *, fresh: bool, avoid: str = ""
+    ) -> Chunk:
         """Put what is left of a chunk in front of everything else, as a chunk with a new id and one attempt more.
 
         `indices` is a non-empty part of the chunk's, chosen so that no class or module is torn; else raises ValueError.
@@ -196,7 +206,9 @@ class Planner:
         """
         left = tuple(sorted(set(indices)))
         if not left or not set(left).issubset(chunk.indices):
-            raise ValueError(f"cannot requeue {indices} of chunk {chunk.id}: not a non-empty part of it")
+            raise ValueError(
+                f"cannot requeue {indices} of chunk {chunk.id}: not a non-empty part of it"
+            )
         retry = replace(
             chunk,
             id=self._new_id(),
@@ -217,7 +229,9 @@ class Planner:
         # Ids are never used twice, and a retry of this replay may have been given the one that the chunk had.
         self._given = max(self._given, int(chunk.id.removeprefix("c")))
         left = [retry for retry in self._retries if retry.indices != chunk.indices]
-        self._retries = deque(replace(retry, id=self._new_id()) if retry.id == chunk.id else retry for retry in left)
+        self._retries = deque(
+            replace(retry, id=self._new_id()) if retry.id == chunk.id else retry for retry in left
+        )
         for index in chunk.indices:
             if index in self._left:
                 self._left.discard(index)

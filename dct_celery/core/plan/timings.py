@@ -39,7 +39,10 @@ def decode(text: str) -> Sample | None:
     """Inverse of `encode`; None for anything that is not a finite, non-negative duration seen at least once."""
     try:
         value = json.loads(text)
-        if not isinstance(value, list) or [type(part) for part in value] not in ([float, int], [int, int]):
+        if not isinstance(value, list) or [type(part) for part in value] not in (
+            [float, int],
+            [int, int],
+        ):
             return None
         sample = Sample(float(value[0]), value[1])
     except (ValueError, OverflowError, RecursionError):
@@ -73,7 +76,9 @@ class Estimates:
     """
 
     def __init__(self, samples: Mapping[str, Sample], entries: Iterable[Entry] = ()) -> None:
-        self._samples = {key: s.seconds for key, s in samples.items() if s.count > 0 and _is_duration(s.seconds)}
+        self._samples = {
+            key: s.seconds for key, s in samples.items() if s.count > 0 and _is_duration(s.seconds)
+        }
         known: defaultdict[Phase, list[float]] = defaultdict(list)
         for entry in entries:
             seconds = self.test(entry)
@@ -97,7 +102,9 @@ class Estimates:
 
 
 def learn(
-    verdicts: Iterable[tuple[Entry, float]], class_costs: Mapping[str, float], old: Mapping[str, Sample]
+    verdicts: Iterable[tuple[Entry, float]],
+    class_costs: Mapping[str, float],
+    old: Mapping[str, Sample],
 ) -> dict[str, Sample]:
     """The samples to store after a run, by key; those that the run did not touch are left out.
 

@@ -47,7 +47,11 @@ class Deaths:
 
     def exceeded(self, chunks: int) -> str:
         """Why the run has to end, `chunks` having been claimed so far; empty while it may go on."""
-        most = max(LEAST_BUDGET, math.ceil(chunks * BUDGET_SHARE)) if self.budget is None else self.budget
+        most = (
+            max(LEAST_BUDGET, math.ceil(chunks * BUDGET_SHARE))
+            if self.budget is None
+            else self.budget
+        )
         if self.total <= most or self.budget == 0:
             return ""
         return f"{self.total} test processes died, which is more than the run may have (--crash-budget {most})"

@@ -66,11 +66,23 @@ class Leaks:
     _told: set[tuple[str, str]] = field(default_factory=set)
 
     def add(
-        self, manifest: Manifest, indices: tuple[int, ...], records: Iterable[LeakRecord], worker: str, slot: int
+        self,
+        manifest: Manifest,
+        indices: tuple[int, ...],
+        records: Iterable[LeakRecord],
+        worker: str,
+        slot: int,
     ) -> list[str]:
         """Takes what a slot says of one chunk of these tests; returns the warnings that are due."""
         leaks = [
-            Leak(one.kind, cut(one.what, _LENGTH), cut(_by(manifest, indices, one), _LENGTH), worker, slot) for one in records
+            Leak(
+                one.kind,
+                cut(one.what, _LENGTH),
+                cut(_by(manifest, indices, one), _LENGTH),
+                worker,
+                slot,
+            )
+            for one in records
         ]
         self.found += leaks[: max(_KEPT - len(self.found), 0)]
         return [str(leak) for leak in leaks if self._first(leak)]

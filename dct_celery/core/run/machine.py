@@ -61,9 +61,13 @@ ENTRIES_PER_SECOND = 4000
 #: Seconds for which slots keep their records so that it does: the least and the most.
 BATCH_SECONDS = (0.05, 1.0)
 #: Reasons of a release that leave nobody to tear down what the last test's class and module have set up.
-_ABRUPT = frozenset({ReleaseReason.DRAIN, ReleaseReason.SILENCE, ReleaseReason.DATABASE, ReleaseReason.LOADER})
+_ABRUPT = frozenset(
+    {ReleaseReason.DRAIN, ReleaseReason.SILENCE, ReleaseReason.DATABASE, ReleaseReason.LOADER}
+)
 #: Reasons of a release that are nobody's fault and count as no loss.
-_INNOCENT = frozenset({ReleaseReason.DRAIN, ReleaseReason.TIMEOUT, ReleaseReason.CANCELLED, ReleaseReason.UNTRUSTED})
+_INNOCENT = frozenset(
+    {ReleaseReason.DRAIN, ReleaseReason.TIMEOUT, ReleaseReason.CANCELLED, ReleaseReason.UNTRUSTED}
+)
 
 
 @dataclass(slots=True)
@@ -172,7 +176,11 @@ class RunMachine:
 
     def standing(self) -> list[tuple[Chunk, LeaseRef | None, int]]:
         """(chunk, lease or None while it waits, ms of the lease) of all that is on its way."""
-        return [(held.chunk, held.lease, held.lease_ms) for group in (self._queued, self._leased) for held in group.values()]
+        return [
+            (held.chunk, held.lease, held.lease_ms)
+            for group in (self._queued, self._leased)
+            for held in group.values()
+        ]
 
     @property
     def note(self) -> str:
@@ -190,7 +198,10 @@ class RunMachine:
         for index, verdict in sorted(self.verdicts.items()):
             if verdict.covered_by:
                 covered[verdict.covered_by].append(index)
-        return tuple(replace(fixture, covers=tuple(covered[fixture.fixture])) for fixture in self.fixtures.values())
+        return tuple(
+            replace(fixture, covers=tuple(covered[fixture.fixture]))
+            for fixture in self.fixtures.values()
+        )
 
     def exit_code(self) -> int:
         """By I10. A deliberate stop has its own code; a lost entry outweighs failures."""
@@ -210,10 +221,14 @@ class RunMachine:
         return []
 
     def _claimed(self, event: ev.Claimed) -> list[ev.Effect]:
-        held = self._queued.pop(event.lease.chunk, None) or self._withdrawn.pop(event.lease.chunk, None)
+        held = self._queued.pop(event.lease.chunk, None) or self._withdrawn.pop(
+            event.lease.chunk, None
+        )
         if held is not None:
             self._claims += 1
-            self._leased[event.lease.chunk] = InFlight(held.chunk, self.now, event.lease, event.lease_ms)
+            self._leased[event.lease.chunk] = InFlight(
+                held.chunk, self.now, event.lease, event.lease_ms
+            )
         return []
 
     def _recorded(self, event: ev.Recorded) -> list[ev.Effect]:
@@ -246,7 +261,9 @@ class RunMachine:
                 return self._completed(held.chunk, lease, end)
             case ChunkReleased():
                 if end.fixture is not None and not end.fixture.sets_up:
-                    self._owed.difference_update(held.chunk.indices)  # of this tear-down more is heard than of most
+                    self._owed.difference_update(
+                        held.chunk.indices
+                    )  # of this tear-down more is heard than of most
                 return self._owe(held, lease, end.why) + self._released(held.chunk, lease, end)
             case _:
                 assert_never(end)
@@ -261,8 +278,17 @@ class RunMachine:
             # Not for ever: a result class may want no test at all.
             loss = f"it was stopped before its first test ({end.stopped})"
         self._owed.difference_update(chunk.indices)
-        told = [ev.Warn(text) for text in self.leaks.add(self.manifest, chunk.indices, end.leaks, lease.worker, lease.slot)]
-        return [*told, *self._rerun(chunk, lease), *self._again(chunk, self._open(chunk), loss=loss)]
+        told = [
+            ev.Warn(text)
+            for text in self.leaks.add(
+                self.manifest, chunk.indices, end.leaks, lease.worker, lease.slot
+            )
+        ]
+        return [
+            *told,
+            *self._rerun(chunk, lease),
+            *self._again(chunk, self._open(chunk), loss=loss),
+        ]
 
     def _released(self, chunk: Chunk, lease: LeaseRef, end: ChunkReleased) -> list[ev.Effect]:
         if end.why is ReleaseReason.CRASH:
@@ -273,7 +299,9 @@ class RunMachine:
         timed_out = end.fixture if end.why is ReleaseReason.TIMEOUT else None
         covered = self._cover(chunk, timed_out) if timed_out is not None else []
         # A set-up that covers nothing has got nobody a verdict: without an end to that, it would run for ever.
-        innocent = end.why in _INNOCENT and (covered or end.fixture is None or not end.fixture.sets_up)
+        innocent = end.why in _INNOCENT and (
+            covered or end.fixture is None or not end.fixture.sets_up
+        )
         loss = "" if innocent else f"{end.why}: {end.cause}" if end.cause else end.why.value
         return covered + self._rest(chunk, lease, loss)
 
@@ -281,9 +309,13 @@ class RunMachine:
         held = self._end(event.lease, 0.0)
         if held is None:
             return []
-        return self._owe(held, event.lease) + self._rest(held.chunk, event.lease, "its lease ran out")
+        return self._owe(held, event.lease) + self._rest(
+            held.chunk, event.lease, "its lease ran out"
+        )
 
-    def _owe(self, held: InFlight, lease: LeaseRef, why: ReleaseReason | None = None) -> list[ev.Effect]:
+    def _owe(
+        self, held: InFlight, lease: LeaseRef, why: ReleaseReason | None = None
+    ) -> list[ev.Effect]:
         """The attempt ended without a tear-down, as far as anybody knows. `why` it was released; None where its lease ran out."""
         chunk, last = held.chunk, held.last
         # What was owed by this attempt is owed still.
@@ -296,13 +328,21 @@ class RunMachine:
         if self.stop is not None:
             return []
         effects: list[ev.Effect] = []
-        tries, most = (self._unready, MAX_UNREADY) if why is ReleaseReason.UNREADY else (self._losses, MAX_LOSSES)
+        tries, most = (
+            (self._unready, MAX_UNREADY)
+            if why is ReleaseReason.UNREADY
+            else (self._losses, MAX_LOSSES)
+        )
         for index in owed:
             tries[index] += 1
             if tries[index] >= most:
                 self._owed.discard(index)
                 self.lost.add(index)
-                effects.append(ev.Warn(f"nobody has heard of the tear-down behind {self.manifest[index].id}, in {most} tries"))
+                effects.append(
+                    ev.Warn(
+                        f"nobody has heard of the tear-down behind {self.manifest[index].id}, in {most} tries"
+                    )
+                )
                 continue
             self._owed.add(index)
             self.planner.requeue(chunk, (index,), fresh=True, avoid=self._elsewhere(lease))
@@ -328,7 +368,11 @@ class RunMachine:
             self._idle_since = self.now
             return []
         # Of the time without an idle slot nothing counts: it would be sent twice whenever a long chunk ends.
-        late = [held for held in self._queued.values() if self.now - max(held.since, self._idle_since) > CLAIM_SECONDS]
+        late = [
+            held
+            for held in self._queued.values()
+            if self.now - max(held.since, self._idle_since) > CLAIM_SECONDS
+        ]
         for held in late:
             held.since = self.now
         return [ev.Republish(held.chunk) for held in late]
@@ -352,7 +396,9 @@ class RunMachine:
         if verdict.outcome is Outcome.NOT_RUN and not verdict.covered_by:
             return []  # the process skipped it without a reason: it stays open and runs again
         if self.stop is None and self.reruns.hold(lease.chunk, verdict):
-            return [ev.Warn(f"{verdict.entry.id} failed on {lease.place}; it runs again (--reruns)")]
+            return [
+                ev.Warn(f"{verdict.entry.id} failed on {lease.place}; it runs again (--reruns)")
+            ]
         complaint = self.reruns.complaint()
         spent: list[ev.Effect] = [ev.Warn(complaint)] if complaint else []
         return spent + self._judge(self.reruns.settle(verdict))
@@ -388,7 +434,9 @@ class RunMachine:
             return []
         option = "--failfast" if self.maxfail == 1 else f"--maxfail {self.maxfail}"
         self._stopped_by_failures = True
-        return self._stopped(ev.Stopped(f"stopped after {plural(self._bad, 'failure')} ({option})", 1))
+        return self._stopped(
+            ev.Stopped(f"stopped after {plural(self._bad, 'failure')} ({option})", 1)
+        )
 
     # -- losses ----------------------------------------------------------------
 
@@ -411,7 +459,11 @@ class RunMachine:
 
     def _open(self, chunk: Chunk) -> tuple[int, ...]:
         """What has no result of this chunk; results that are held back are `_rerun`'s."""
-        return tuple(i for i in chunk.indices if i not in self.verdicts and not self.reruns.heard(i, chunk.id))
+        return tuple(
+            i
+            for i in chunk.indices
+            if i not in self.verdicts and not self.reruns.heard(i, chunk.id)
+        )
 
     def _all_open(self) -> tuple[int, ...]:
         return tuple(entry.index for entry in self.manifest if entry.index not in self.verdicts)
@@ -434,31 +486,47 @@ class RunMachine:
             effects += self._stopped(ev.Stopped(why, 7))
         return effects
 
-    def _accuse(self, chunk: Chunk, suspects: tuple[int, ...], lease: LeaseRef, end: ChunkReleased) -> list[ev.Effect]:
+    def _accuse(
+        self, chunk: Chunk, suspects: tuple[int, ...], lease: LeaseRef, end: ChunkReleased
+    ) -> list[ev.Effect]:
         if self.deaths.blame(end.fixture or suspects[0]):
             if end.fixture is not None:
-                return self._judge_fixture(blame.death_of_fixture(end.fixture, lease, end)) + self._cover(chunk, end.fixture)
-            return self._judge(self.reruns.settle(blame.death_of_test(self.manifest[suspects[0]], lease, end)))
+                return self._judge_fixture(
+                    blame.death_of_fixture(end.fixture, lease, end)
+                ) + self._cover(chunk, end.fixture)
+            return self._judge(
+                self.reruns.settle(blame.death_of_test(self.manifest[suspects[0]], lease, end))
+            )
         if not suspects or self.stop is not None:
             return []
         self.planner.requeue(chunk, suspects, fresh=True, avoid=self._elsewhere(lease))
         what = end.fixture or self.manifest[suspects[0]].id
-        return [ev.Warn(f"a test process {blame.how(end.cause)} during {what}; it runs again alone")]
+        return [
+            ev.Warn(f"a test process {blame.how(end.cause)} during {what}; it runs again alone")
+        ]
 
     def _elsewhere(self, lease: LeaseRef) -> str:
         """The worker to avoid at the next try, where there is another one."""
         return lease.worker if self._workers > 1 else ""
 
     def _rest(self, chunk: Chunk, lease: LeaseRef, loss: str) -> list[ev.Effect]:
-        return self._rerun(chunk, lease) + self._again(chunk, self._open(chunk), loss=loss, where=lease)
+        return self._rerun(chunk, lease) + self._again(
+            chunk, self._open(chunk), loss=loss, where=lease
+        )
 
     def _passed_on(self, chunk: Chunk, lease: LeaseRef, end: ChunkReleased) -> list[ev.Effect]:
         """A slot without databases: it rests, and nothing was lost, unless no slot ever gets any."""
-        effects: list[ev.Effect] = [ev.Warn(f"{lease.place} rests, its tests go elsewhere: {end.cause}")]
+        effects: list[ev.Effect] = [
+            ev.Warn(f"{lease.place} rests, its tests go elsewhere: {end.cause}")
+        ]
         for index in self._open(chunk):
             self._unready[index] += 1
-        hopeless = tuple(index for index in self._open(chunk) if self._unready[index] >= MAX_UNREADY)
-        effects += self._give_up(hopeless, f"no slot got its databases, in {MAX_UNREADY} tries: {end.cause}", lost=True)
+        hopeless = tuple(
+            index for index in self._open(chunk) if self._unready[index] >= MAX_UNREADY
+        )
+        effects += self._give_up(
+            hopeless, f"no slot got its databases, in {MAX_UNREADY} tries: {end.cause}", lost=True
+        )
         return effects + self._rest(chunk, lease, loss="")
 
     def _rerun(self, chunk: Chunk, lease: LeaseRef) -> list[ev.Effect]:
@@ -470,7 +538,9 @@ class RunMachine:
             self.planner.requeue(chunk, (index,), fresh=True, avoid=self._elsewhere(lease))
         return []
 
-    def _again(self, chunk: Chunk, indices: tuple[int, ...], *, loss: str, where: LeaseRef | None = None) -> list[ev.Effect]:
+    def _again(
+        self, chunk: Chunk, indices: tuple[int, ...], *, loss: str, where: LeaseRef | None = None
+    ) -> list[ev.Effect]:
         """What an attempt left open: queued anew, or given up when infrastructure lost it too often."""
         if not indices or self.stop is not None:
             return []
@@ -480,12 +550,18 @@ class RunMachine:
                 self._losses[index] += 1
             place = f" on {where.place}" if where else ""
             have = "has" if len(indices) == 1 else "have"
-            effects.append(ev.Warn(f"{plural(len(indices), 'test')}{place} {have} to run again: {loss}"))
+            effects.append(
+                ev.Warn(f"{plural(len(indices), 'test')}{place} {have} to run again: {loss}")
+            )
         hopeless = tuple(index for index in indices if self._losses[index] >= MAX_LOSSES)
-        effects += self._give_up(hopeless, f"lost {MAX_LOSSES} times, the last time: {loss}", lost=True)
+        effects += self._give_up(
+            hopeless, f"lost {MAX_LOSSES} times, the last time: {loss}", lost=True
+        )
         rest = tuple(index for index in indices if index not in self.verdicts)
         if rest:
-            self.planner.requeue(chunk, rest, fresh=True, avoid=self._elsewhere(where) if where and loss else "")
+            self.planner.requeue(
+                chunk, rest, fresh=True, avoid=self._elsewhere(where) if where and loss else ""
+            )
         return effects
 
     def _give_up(self, indices: Iterable[int], reason: str, *, lost: bool) -> list[ev.Effect]:
@@ -495,7 +571,9 @@ class RunMachine:
             failed = self.reruns.last(index)
             if lost and failed is None:
                 self.lost.add(index)
-            effects += self._judge(failed or Verdict(self.manifest[index], Outcome.NOT_RUN, reason=reason))
+            effects += self._judge(
+                failed or Verdict(self.manifest[index], Outcome.NOT_RUN, reason=reason)
+            )
         return effects
 
     # -- offers ----------------------------------------------------------------
@@ -513,7 +591,11 @@ class RunMachine:
         return effects
 
     def _held_locks(self) -> frozenset[str]:
-        on_their_way = {id_: locks for id_, locks in self._locks.items() if id_ in self._queued or id_ in self._leased}
+        on_their_way = {
+            id_: locks
+            for id_, locks in self._locks.items()
+            if id_ in self._queued or id_ in self._leased
+        }
         self._locks = on_their_way
         return frozenset(lock for locks in on_their_way.values() for lock in locks)
 

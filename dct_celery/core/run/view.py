@@ -134,7 +134,9 @@ class RunView:
     _predicted: float = 0.0
 
     @classmethod
-    def of(cls, manifest: Manifest, seconds_of: Callable[[int], float], *, reruns: bool, now: float) -> RunView:
+    def of(
+        cls, manifest: Manifest, seconds_of: Callable[[int], float], *, reruns: bool, now: float
+    ) -> RunView:
         """The dispatcher's."""
         return cls(
             total=len(manifest),
@@ -215,13 +217,18 @@ class RunView:
             if self.seconds_of is not None:
                 slot.tests_left = sum(map(self.seconds_of, chunk.indices))
             self._show_running(slot)
-        if self._held(lease) is None:  # of a store that was told the run again, the same lease comes again
+        if (
+            self._held(lease) is None
+        ):  # of a store that was told the run again, the same lease comes again
             self.busy[lease.chunk] = slot
 
     def _held(self, lease: LeaseRef) -> BusySlot | None:
         """The slot that holds this lease, in whatever epoch that was."""
         slot = self.busy.get(lease.chunk)
-        held = slot is not None and (slot.lease.attempt, slot.lease.fence) == (lease.attempt, lease.fence)
+        held = slot is not None and (slot.lease.attempt, slot.lease.fence) == (
+            lease.attempt,
+            lease.fence,
+        )
         return slot if held else None
 
     def _free(self, lease: LeaseRef) -> None:

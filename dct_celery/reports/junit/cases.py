@@ -86,12 +86,18 @@ def _verdict_cases(report: RunReport) -> Iterator[Case]:
     fixtures = _fixture_index(report)
     for verdict in report.verdicts:
         by = verdict.covered_by
-        fixture = fixtures.get((by, verdict.entry.index)) or fixtures.get((by, None)) if by else None
+        fixture = (
+            fixtures.get((by, verdict.entry.index)) or fixtures.get((by, None)) if by else None
+        )
         yield _verdict_case(verdict, _result(verdict, fixture))
 
 
 def _fixture_cases(report: RunReport) -> Iterator[Case]:
-    return (_fixture_case(fixture, report) for fixture in report.fixtures if fixture.outcome in BAD_OUTCOMES)
+    return (
+        _fixture_case(fixture, report)
+        for fixture in report.fixtures
+        if fixture.outcome in BAD_OUTCOMES
+    )
 
 
 def _fixture_index(report: RunReport) -> dict[tuple[FixtureRef, int | None], FixtureVerdict]:
@@ -124,7 +130,9 @@ def _verdict_case(verdict: Verdict, result: Result | None) -> Case:
         tags=entry.tags,
         output=verdict.output if red else "",
         sql=verdict.sql if red else "",
-        reruns=tuple(_rerun(earlier, "flaky" if verdict.flaky else "rerun") for earlier in verdict.earlier),
+        reruns=tuple(
+            _rerun(earlier, "flaky" if verdict.flaky else "rerun") for earlier in verdict.earlier
+        ),
     )
 
 
@@ -137,8 +145,13 @@ def _rerun(verdict: Verdict, prefix: str) -> Rerun:
 def _fixture_case(fixture: FixtureVerdict, report: RunReport) -> Case:
     """The synthetic case `setUpClass` in its class's suite (`setUpModule` in one named after the module)."""
     tag = "error" if fixture.outcome is Outcome.ERROR else "failure"
-    covered = (report.verdicts[i].entry.file for i in fixture.covers if 0 <= i < len(report.verdicts))
-    place = next(((f.file, f.line) for f in fixture.failures if f.file), (next(filter(None, covered), None), None))
+    covered = (
+        report.verdicts[i].entry.file for i in fixture.covers if 0 <= i < len(report.verdicts)
+    )
+    place = next(
+        ((f.file, f.line) for f in fixture.failures if f.file),
+        (next(filter(None, covered), None), None),
+    )
     return Case(
         cls=fixture.fixture.name or fixture.id,
         name=fixture.phase,
@@ -182,7 +195,11 @@ def _skipped(reason: str) -> Result:
 
 
 def _not_run(verdict: Verdict) -> Result:
-    by = f"kept from running by {verdict.covered_by}, which has no verdict" if verdict.covered_by else ""
+    by = (
+        f"kept from running by {verdict.covered_by}, which has no verdict"
+        if verdict.covered_by
+        else ""
+    )
     reason = verdict.reason or by or "not run"
     return Result("error", "dct.NotRun", _line(reason) or "not run", reason)
 

@@ -30,7 +30,17 @@ _CASE_SIZE = 400
 _YEAR_10000 = 253_402_300_800
 #: Characters that are spelled out in attributes.
 _SPELLED_OUT = re.compile('[&<>"\r\n\t]')
-_ATTRIBUTE = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\r": "&#13;", "\n": "&#10;", "\t": "&#09;"})
+_ATTRIBUTE = str.maketrans(
+    {
+        "&": "&amp;",
+        "<": "&lt;",
+        ">": "&gt;",
+        '"': "&quot;",
+        "\r": "&#13;",
+        "\n": "&#10;",
+        "\t": "&#09;",
+    }
+)
 
 
 @dataclass(slots=True)
@@ -145,7 +155,9 @@ class _Writer:
         result = rerun.result
         message = _name(" ".join(result.message.splitlines()))
         child = ET.SubElement(element, result.tag, {"message": message, "type": _name(result.type)})
-        ET.SubElement(child, "stackTrace").text = self._text(result.tag, result.body, self._traces, shortened) or message
+        ET.SubElement(child, "stackTrace").text = (
+            self._text(result.tag, result.body, self._traces, shortened) or message
+        )
         self._output(child, "system-out", rerun.output, shortened)
 
     def _output(self, element: ET.Element, tag: str, text: str, shortened: list[str]) -> None:
@@ -220,7 +232,9 @@ def _facts(report: RunReport) -> Iterable[tuple[str, object]]:
 def _properties(facts: Iterable[tuple[str, object]]) -> ET.Element:
     element = ET.Element("properties")
     for name, value in facts:
-        ET.SubElement(element, "property", {"name": _name(name), "value": _clean(str(value), LINE_LIMIT)})
+        ET.SubElement(
+            element, "property", {"name": _name(name), "value": _clean(str(value), LINE_LIMIT)}
+        )
     element.tail = "\n"
     return element
 
@@ -255,7 +269,12 @@ def _text_limits(cases: list[Case]) -> tuple[int, int]:
     sizes = [pair for case in cases for pair in case.sizes]
     room = FILE_LIMIT - _CASE_SIZE * len(cases)
     for limits in TEXT_LIMITS:
-        if sum(min(size, limit) for pair in sizes for size, limit in zip(pair, limits, strict=True)) < room:
+        if (
+            sum(
+                min(size, limit) for pair in sizes for size, limit in zip(pair, limits, strict=True)
+            )
+            < room
+        ):
             return limits
     return TEXT_LIMITS[-1]
 
@@ -264,7 +283,9 @@ def _timestamp(report: RunReport) -> dict[str, str]:
     """The run's start in UTC without an offset, which every reader takes; nothing where the start is unknown."""
     if not 0 < report.started_at < _YEAR_10000:
         return {}
-    return {"timestamp": datetime.fromtimestamp(report.started_at, UTC).strftime("%Y-%m-%dT%H:%M:%S")}
+    return {
+        "timestamp": datetime.fromtimestamp(report.started_at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    }
 
 
 def _time(seconds: float) -> str:

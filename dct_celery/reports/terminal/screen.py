@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from typing import TextIO
 
 #: CI systems whose log view renders ANSI colours, by the variable they set.
-_COLOURED_CI = ("GITHUB_ACTIONS", "GITEA_ACTIONS", "GITLAB_CI", "CIRCLECI", "TRAVIS", "BUILDKITE", "DRONE", "TF_BUILD")
+_COLOURED_CI = (
+    "GITHUB_ACTIONS",
+    "GITEA_ACTIONS",
+    "GITLAB_CI",
+    "CIRCLECI",
+    "TRAVIS",
+    "BUILDKITE",
+    "DRONE",
+    "TF_BUILD",
+)
 
 
 def cells(text: str) -> int:

@@ -29,7 +29,12 @@ _MANY_SLOTS = 16
 _SHORT = 0.001
 #: unittest's order of the blocks.
 _ORDER = (Outcome.ERROR, Outcome.FAILED, Outcome.XPASSED)
-_HEADS = {0: ("OK", "green"), 1: ("FAILED", "red"), 2: ("INTERRUPTED", "red"), 5: ("NO TESTS RAN", "yellow")}
+_HEADS = {
+    0: ("OK", "green"),
+    1: ("FAILED", "red"),
+    2: ("INTERRUPTED", "red"),
+    5: ("NO TESTS RAN", "yellow"),
+}
 
 
 class Summary:
@@ -104,7 +109,11 @@ class Summary:
     def _circumstances(self, v: Verdict | FixtureVerdict) -> str:
         facts = [where(v)]
         if isinstance(v, Verdict):
-            facts += [f"{v.seconds:,.2f} s", f"attempt {v.attempt}" if v.attempt > 1 else "", reruns(v)]
+            facts += [
+                f"{v.seconds:,.2f} s",
+                f"attempt {v.attempt}" if v.attempt > 1 else "",
+                reruns(v),
+            ]
         return ", ".join(filter(None, facts))
 
     def _failure(self, failure: Failure, *, alone: bool) -> Iterator[str]:
@@ -124,7 +133,11 @@ class Summary:
     def _short_list(self) -> Iterator[str]:
         """What failed, a line each: where there are several, their texts have long scrolled away."""
         found = [(HEADINGS[v.outcome], v.entry.id, v.message) for v in self._bad()]
-        found += [(HEADINGS[f.outcome], f.id, _message_of(f)) for f in self._report.fixtures if f.outcome in BAD_OUTCOMES]
+        found += [
+            (HEADINGS[f.outcome], f.id, _message_of(f))
+            for f in self._report.fixtures
+            if f.outcome in BAD_OUTCOMES
+        ]
         if len(found) < 2:
             return
         yield self._style.bold_red("Failed:")
@@ -156,11 +169,15 @@ class Summary:
 
     def _not_run_by_reason(self) -> dict[str, list[str]]:
         # What a failed fixture covers is told in the fixture's own block; what one skips is skipped, as in unittest.
-        told = {f.fixture for f in self._report.fixtures if f.outcome in BAD_OUTCOMES} | self._skipping
+        told = {
+            f.fixture for f in self._report.fixtures if f.outcome in BAD_OUTCOMES
+        } | self._skipping
         groups: dict[str, list[str]] = {}
         for v in self._report.verdicts:
             if v.outcome is Outcome.NOT_RUN and v.covered_by not in told:
-                reason = v.reason or (f"kept by {v.covered_by}" if v.covered_by else "no verdict came")
+                reason = v.reason or (
+                    f"kept by {v.covered_by}" if v.covered_by else "no verdict came"
+                )
                 groups.setdefault(one_line(reason), []).append(v.entry.id)
         return groups
 
@@ -172,7 +189,9 @@ class Summary:
         flaky = [v for v in self._report.verdicts if v.flaky]
         if not flaky:
             return
-        yield self._style.yellow(f"Flaky: {plural(len(flaky), 'test')} failed, and passed when run again")
+        yield self._style.yellow(
+            f"Flaky: {plural(len(flaky), 'test')} failed, and passed when run again"
+        )
         for v in flaky:
             yield f"  {one_line(v.entry.id)}"
             yield from (f"      {where(e)}: {one_line(_first_line(e))}" for e in v.earlier)
@@ -188,7 +207,9 @@ class Summary:
         yield self._style.bold("Slowest test durations")
         yield from (f"{v.seconds:9,.3f} s  {full_name(v)}" for v in shown)
         if len(shown) < len(slowest):
-            yield self._style.dim(f"(durations < {_SHORT} s were hidden; use -v 2 to show these durations)")
+            yield self._style.dim(
+                f"(durations < {_SHORT} s were hidden; use -v 2 to show these durations)"
+            )
         yield ""
 
     def _timing(self) -> Iterator[str]:
@@ -205,7 +226,9 @@ class Summary:
         if not use:
             return
         for worker, how in sorted(use["workers"].items()):
-            steps = ", ".join(f"{name} {seconds:,.2f} s" for name, seconds in how["seconds"].items())
+            steps = ", ".join(
+                f"{name} {seconds:,.2f} s" for name, seconds in how["seconds"].items()
+            )
             yield f"  {one_line(worker)}: templates {how['templates'] or 'unknown'}; {steps}"
         made = [
             f"{plural(use['cloned'], 'clone')} in {use['clone_seconds']:,.2f} s",
@@ -237,7 +260,10 @@ class Summary:
         workers: dict[str, list[dict[str, Any]]] = {}
         for slot in self._report.slots:
             workers.setdefault(str(slot["worker"]), []).append(slot)
-        return [f"{one_line(w)} {plural(len(of), 'slot')} {self._busy(of)}" for w, of in sorted(workers.items())]
+        return [
+            f"{one_line(w)} {plural(len(of), 'slot')} {self._busy(of)}"
+            for w, of in sorted(workers.items())
+        ]
 
     def _busy(self, slots: list[dict[str, Any]]) -> str:
         """`58.1 s busy (95%), 12 chunks` of one slot or of a worker's slots together."""
@@ -265,23 +291,34 @@ class Summary:
 
     def _end(self) -> Iterator[str]:
         word, colour = _HEADS.get(self._report.exit_code, ("INCOMPLETE", "red"))
-        paint = {"green": self._style.bold_green, "red": self._style.bold_red, "yellow": self._style.yellow}[colour]
+        paint = {
+            "green": self._style.bold_green,
+            "red": self._style.bold_red,
+            "yellow": self._style.yellow,
+        }[colour]
         first, _, more = visible(self._report.note).strip().partition("\n")
         first = "" if first.lower() == word.lower() else first
         counts, flaky = self._counts(), self._report.totals()["flaky"]
         told = (f", {flaky:,} flaky" if flaky else "") + (f" ({counts})" if counts else "")
-        yield (self._style.yellow if flaky and colour == "green" else paint)(word + told) + (f": {first}" if first else "")
+        yield (self._style.yellow if flaky and colour == "green" else paint)(word + told) + (
+            f": {first}" if first else ""
+        )
         if more:
             yield more
 
     def _counts(self) -> str:
         fixtures, totals, skipping = self._report.fixtures, self._report.totals(), self._skipping
-        with_fixture = sum(1 for v in self._report.verdicts if v.outcome is Outcome.NOT_RUN and v.covered_by in skipping)
+        with_fixture = sum(
+            1
+            for v in self._report.verdicts
+            if v.outcome is Outcome.NOT_RUN and v.covered_by in skipping
+        )
         counts = {
             "failures": totals[Outcome.FAILED],
             # unittest counts a fixture that raises as an error, and one that skips as one skip.
             "errors": totals[Outcome.ERROR] + totals["fixtures"],
-            "skipped": totals[Outcome.SKIPPED] + sum(1 for f in fixtures if f.outcome is Outcome.SKIPPED),
+            "skipped": totals[Outcome.SKIPPED]
+            + sum(1 for f in fixtures if f.outcome is Outcome.SKIPPED),
             "expected failures": totals[Outcome.XFAILED],
             "unexpected successes": totals[Outcome.XPASSED],
             "not run": totals[Outcome.NOT_RUN] - with_fixture,

@@ -112,7 +112,11 @@ class Terminal:
             case reporting.Warned(text):
                 self.warn(text)
             case reporting.Started(view, settings, rerun):
-                self._rerun, self._durations, self._timing = rerun, settings.durations, settings.timing
+                self._rerun, self._durations, self._timing = (
+                    rerun,
+                    settings.durations,
+                    settings.timing,
+                )
                 self.start(view)
             case reporting.TestJudged(verdict):
                 self.verdict(verdict)
@@ -139,7 +143,9 @@ class Terminal:
 
     def warn(self, text: str) -> None:
         """A warning on stderr, at every verbosity."""
-        self._screen.warn(self._err_style.yellow("warning: ") + visible(self._mask(strip_ansi(text))))
+        self._screen.warn(
+            self._err_style.yellow("warning: ") + visible(self._mask(strip_ansi(text)))
+        )
 
     def start(self, view: RunView) -> None:
         """The run begins: live line and heartbeat from now on."""
@@ -157,9 +163,13 @@ class Terminal:
             outcome, reason = v.outcome, v.reason
             if v.covered_by in self._skipped:
                 outcome, reason = Outcome.SKIPPED, self._skipped[v.covered_by]
-            self._screen.print(self._result(words.full_name(v), outcome, reason, v.attempt, words.reruns(v)))
+            self._screen.print(
+                self._result(words.full_name(v), outcome, reason, v.attempt, words.reruns(v))
+            )
         else:
-            facts = ", ".join(filter(None, (words.where(v), f"{v.seconds:,.2f} s", words.reruns(v))))
+            facts = ", ".join(
+                filter(None, (words.where(v), f"{v.seconds:,.2f} s", words.reruns(v)))
+            )
             self._failed(words.HEADINGS[v.outcome], v.entry.id, v.message, facts)
 
     def fixture(self, f: FixtureVerdict) -> None:
@@ -210,7 +220,9 @@ class Terminal:
             verbosity=self._verbosity,
             rerun=self._rerun,
         )
-        self._screen.print("\n".join(["", *summary.lines(durations=self._durations, timing=self._timing)]))
+        self._screen.print(
+            "\n".join(["", *summary.lines(durations=self._durations, timing=self._timing)])
+        )
 
     def close(self) -> None:
         """Take the live line away. May be called twice; `finish` does it, a run that breaks off must."""
@@ -219,11 +231,15 @@ class Terminal:
 
     # -- lines that stay ---------------------------------------------------------------------------------------------
 
-    def _result(self, name: str, outcome: Outcome, reason: str, attempt: int = 1, reruns: str = "") -> str:
+    def _result(
+        self, name: str, outcome: Outcome, reason: str, attempt: int = 1, reruns: str = ""
+    ) -> str:
         paint = {Outcome.PASSED: self._style.green, Outcome.SKIPPED: self._style.yellow}
         facts = ", ".join(filter(None, (f"attempt {attempt}" if attempt > 1 else "", reruns)))
         told = words.result(outcome, reason) + (f" ({facts})" if facts else "")
-        colour = self._style.red if outcome in BAD_OUTCOMES else paint.get(outcome, self._style.yellow)
+        colour = (
+            self._style.red if outcome in BAD_OUTCOMES else paint.get(outcome, self._style.yellow)
+        )
         return f"{name} ... {colour(told)}"
 
     def _failed(self, heading: str, id_: str, message: str, facts: str) -> None:
@@ -234,7 +250,9 @@ class Terminal:
         while room < _LEAST_MESSAGE:
             room += max(columns, 1)
         message = cut(message, room, self._ellipsis)
-        self._screen.print(f"{self._style.bold_red(heading)} {id_}{'  ' if message else ''}{message}{self._style.dim(facts)}")
+        self._screen.print(
+            f"{self._style.bold_red(heading)} {id_}{'  ' if message else ''}{message}{self._style.dim(facts)}"
+        )
 
     def _heartbeat(self) -> str:
         view, now = self._view, self._clock()
@@ -244,7 +262,12 @@ class Terminal:
             return ", ".join([*parts, one_line(view.waiting)])
         parts += [f"{words.rate(rate)} tests/s"] if rate else []
         parts += [f"about {words.duration(eta)} left"] if eta else []
-        return ", ".join([*parts, f"{plural(len(view.busy), 'slot')} busy" if view.connected else "no slot connected"])
+        return ", ".join(
+            [
+                *parts,
+                f"{plural(len(view.busy), 'slot')} busy" if view.connected else "no slot connected",
+            ]
+        )
 
     # -- the live line -----------------------------------------------------------------------------------------------
 
@@ -276,7 +299,11 @@ class Terminal:
         if self._view.waiting:
             return self._screen.encodable(one_line(self._view.waiting))
         newest = self._view.newest
-        return "" if newest is None else self._screen.encodable(words.short_name(masked.verdict(newest, self._mask)))
+        return (
+            ""
+            if newest is None
+            else self._screen.encodable(words.short_name(masked.verdict(newest, self._mask)))
+        )
 
     def _parts(self, *, bar: int) -> list[tuple[int, str, str]]:
         """(place, plain, painted) of each part, the most important first. Numbers keep their width: nothing jumps."""
@@ -301,7 +328,9 @@ class Terminal:
         view = self._view
         full = width * view.done // view.total if view.total else 0
         done, rest = ("━", "─") if self._screen.unicode else ("#", "-")
-        return (self._style.red if view.bad else self._style.green)(done * full) + self._style.dim(rest * (width - full))
+        return (self._style.red if view.bad else self._style.green)(done * full) + self._style.dim(
+            rest * (width - full)
+        )
 
 
 def _columns(out: TextIO, env: Mapping[str, str]) -> int:

@@ -38,7 +38,11 @@ def short_name(v: Verdict) -> str:
 
 def _method(v: Verdict) -> str:
     prefix = v.entry.cls + "."
-    return v.entry.id.removeprefix(prefix) if v.entry.id.startswith(prefix) else v.entry.id.rpartition(".")[2]
+    return (
+        v.entry.id.removeprefix(prefix)
+        if v.entry.id.startswith(prefix)
+        else v.entry.id.rpartition(".")[2]
+    )
 
 
 def where(v: Verdict | FixtureVerdict) -> str:

@@ -25,7 +25,15 @@ _POISON = "DCT_NOT_SET_UP"
 #: OPTIONS that say where to go; those of other vendors go altogether.
 _LEADING = {
     "postgresql": ("dbname", "host", "hostaddr", "port", "service", "passfile", "pool"),
-    "mysql": ("db", "database", "host", "port", "unix_socket", "read_default_file", "read_default_group"),
+    "mysql": (
+        "db",
+        "database",
+        "host",
+        "port",
+        "unix_socket",
+        "read_default_file",
+        "read_default_group",
+    ),
 }
 
 
@@ -60,9 +68,16 @@ def install(given: Mapping[str, str], *, strict: bool) -> None:
     _doors.installed = True
     wrappers = [connections[alias] for alias in connections]
     if strict:
-        _doors.configured = frozenset(str(wrapper.settings_dict.get("NAME") or "") for wrapper in wrappers) - {""}
+        _doors.configured = frozenset(
+            str(wrapper.settings_dict.get("NAME") or "") for wrapper in wrappers
+        ) - {""}
     _guard(BaseDatabaseWrapper, "connect", before=_refuse_poisoned)
-    makers = {cls for wrapper in wrappers for cls in type(wrapper).__mro__ if "get_new_connection" in vars(cls)}
+    makers = {
+        cls
+        for wrapper in wrappers
+        for cls in type(wrapper).__mro__
+        if "get_new_connection" in vars(cls)
+    }
     for cls in makers - {BaseDatabaseWrapper}:
         _guard(cls, "get_new_connection", before=_refuse_poisoned, after=_refuse_elsewhere)
 
@@ -76,7 +91,11 @@ def poison(aliases: Iterable[str]) -> None:
         wrapper: Any = connections[alias]
         let_go(wrapper)
         _doors.poisoned.add(alias)
-        for data in (wrapper.settings_dict, connections.settings[alias], settings.DATABASES.get(alias, {})):
+        for data in (
+            wrapper.settings_dict,
+            connections.settings[alias],
+            settings.DATABASES.get(alias, {}),
+        ):
             _lead_nowhere(data, alias, wrapper)
 
 
@@ -94,7 +113,11 @@ def prove(wrapper: Any, name: str, identity: str = "") -> None:
     here = _asked(wrapper, raw, query) if query else _told(wrapper, raw)
     if here is not None and not _same(wrapper, here, name):
         raise WrongDatabase(_elsewhere(wrapper.alias, here, name))
-    if identity and wrapper.vendor in IDENTITY and (other := _asked(wrapper, raw, IDENTITY[wrapper.vendor])) != identity:
+    if (
+        identity
+        and wrapper.vendor in IDENTITY
+        and (other := _asked(wrapper, raw, IDENTITY[wrapper.vendor])) != identity
+    ):
         raise WrongDatabase(_other_server(wrapper, identity, other))
 
 
@@ -115,7 +138,11 @@ def prove_settings(runner: Any) -> None:
     from django.db import connections
 
     for alias, name in _doors.given.items():
-        for data in (connections[alias].settings_dict, connections.settings[alias], settings.DATABASES[alias]):
+        for data in (
+            connections[alias].settings_dict,
+            connections.settings[alias],
+            settings.DATABASES[alias],
+        ):
             if str(data["NAME"]) != name:
                 raise WrongDatabase(
                     f"database {alias!r}: its NAME is {data['NAME']!r} after {type(runner).__qualname__}.setup_databases, and "
@@ -127,7 +154,11 @@ def prove_settings(runner: Any) -> None:
 
 
 def _guard(
-    cls: Any, method: str, *, before: Callable[[Any], None], after: Callable[[Any, Any], None] = lambda wrapper, made: None
+    cls: Any,
+    method: str,
+    *,
+    before: Callable[[Any], None],
+    after: Callable[[Any, Any], None] = lambda wrapper, made: None,
 ) -> None:
     original = vars(cls)[method]
 
@@ -142,7 +173,9 @@ def _guard(
 
 
 def _refuse_poisoned(wrapper: Any) -> None:
-    alias = wrapper.settings_dict.get(_POISON) or (wrapper.alias if wrapper.alias in _doors.poisoned else "")
+    alias = wrapper.settings_dict.get(_POISON) or (
+        wrapper.alias if wrapper.alias in _doors.poisoned else ""
+    )
     if alias:
         from django.utils.connection import ConnectionDoesNotExist
 
@@ -158,7 +191,9 @@ def _refuse_elsewhere(wrapper: Any, made: Any) -> None:
     name = _doors.given.get(wrapper.alias)
     if name is None or (here := _told(wrapper, made)) is None or _same(wrapper, here, name):
         return
-    if str(wrapper.settings_dict.get("NAME")) == name or any(_same(wrapper, here, one) for one in _doors.configured):
+    if str(wrapper.settings_dict.get("NAME")) == name or any(
+        _same(wrapper, here, one) for one in _doors.configured
+    ):
         # Not back to a pool.
         made.close()
         raise WrongDatabase(_elsewhere(wrapper.alias, here, name))
@@ -200,11 +235,15 @@ def _same(wrapper: Any, one: str, other: str) -> bool:
 def _lead_nowhere(data: dict[str, Any], alias: str, wrapper: Any) -> None:
     data[_POISON] = alias
     # There is nothing to reach in memory, and Django asks by NAME whether it lives there.
-    if not (wrapper.vendor == "sqlite" and wrapper.creation.is_in_memory_db(data.get("NAME") or "")):
+    if not (
+        wrapper.vendor == "sqlite" and wrapper.creation.is_in_memory_db(data.get("NAME") or "")
+    ):
         data["NAME"] = _NOWHERE
     data.update(HOST=_NOWHERE, PORT="1", PASSWORD="")
     options, leading = data.get("OPTIONS") or {}, _LEADING.get(wrapper.vendor)
-    data["OPTIONS"] = {key: value for key, value in options.items() if leading is not None and key not in leading}
+    data["OPTIONS"] = {
+        key: value for key, value in options.items() if leading is not None and key not in leading
+    }
 
 
 def _elsewhere(alias: str, here: str, name: str) -> str:

@@ -56,8 +56,12 @@ def describe(project: DjangoProject) -> list[dict[str, Any]]:
                 "aliases": members,
                 "vendor": connection.vendor,
                 # The worker has another environment: what variables say here, it is told.
-                "host": settings_dict.get("HOST") or (leads.host if connection.vendor == "postgresql" else ""),
-                "port": str(settings_dict.get("PORT") or (leads.port if connection.vendor == "postgresql" else "")),
+                "host": settings_dict.get("HOST")
+                or (leads.host if connection.vendor == "postgresql" else ""),
+                "port": str(
+                    settings_dict.get("PORT")
+                    or (leads.port if connection.vendor == "postgresql" else "")
+                ),
                 "user": settings_dict.get("USER") or "",
                 "password": settings_dict.get("PASSWORD") or "",
                 "options": _plain(settings_dict.get("OPTIONS") or {}),
@@ -88,7 +92,8 @@ def _configured(alias: str, connection: Any, *, used: bool) -> dict[str, Any]:
         "name": _absolute(connection, leads.name),
         # A mirror gets no test database of its own.
         "test_name": "" if test.get("MIRROR") else _absolute(connection, _test_name(connection)),
-        "test": any(value not in (None, "") for key, value in test.items() if key != "MIGRATE") or test.get("MIGRATE") is False,
+        "test": any(value not in (None, "") for key, value in test.items() if key != "MIGRATE")
+        or test.get("MIGRATE") is False,
         "host": leads.host,
         "port": leads.port,
         "used": used,
@@ -121,7 +126,9 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
     return {str(k): v for k, v in options.items() if isinstance(v, (str, int, float, bool))}
 
 
-def build(project: DjangoProject, names: dict[str, str], limits: dict[str, int], servers: dict[str, str]) -> None:
+def build(
+    project: DjangoProject, names: dict[str, str], limits: dict[str, int], servers: dict[str, str]
+) -> None:
     """Creates and migrates the template databases as Django does, under `names`, and runs the system checks.
 
     `limits`: primary alias -> CONNECTION LIMIT that its database is created with (PostgreSQL). A SQLite database in memory
@@ -136,7 +143,9 @@ def build(project: DjangoProject, names: dict[str, str], limits: dict[str, int],
             if not _in_memory(connection):
                 connection.settings_dict["TEST"]["NAME"] = names[primary]
             if primary in limits and connection.vendor == "postgresql":
-                connection.creation.sql_table_creation_suffix = _limited(connection.creation, limits[primary])
+                connection.creation.sql_table_creation_suffix = _limited(
+                    connection.creation, limits[primary]
+                )
     for primary, identity in servers.items():
         connection_guard.prove_server(connection_of(primary), identity)
     _stop_after_django(project)
@@ -171,7 +180,10 @@ def _stop_after_django(project: DjangoProject) -> None:
     import django.test.runner
     import django.test.utils
 
-    places: list[tuple[Any, str]] = [(django.test.utils, "setup_databases"), (django.test.runner, "_setup_databases")]
+    places: list[tuple[Any, str]] = [
+        (django.test.utils, "setup_databases"),
+        (django.test.runner, "_setup_databases"),
+    ]
     original: Any = django.test.utils.setup_databases
 
     def setup_then_stop(*args: Any, **kwargs: Any) -> None:
@@ -196,7 +208,12 @@ def _stop_after_django(project: DjangoProject) -> None:
         )
 
 
-def attach(project: DjangoProject, names: dict[str, str], serialized: dict[str, str], servers: dict[str, str]) -> Any:
+def attach(
+    project: DjangoProject,
+    names: dict[str, str],
+    serialized: dict[str, str],
+    servers: dict[str, str],
+) -> Any:
     """Points every alias of the selection at its clone through the project's own setup_databases.
 
     Returns the old configuration for `teardown_databases`. Raises WrongDatabase when, after all that the project had to say, some
@@ -204,7 +221,8 @@ def attach(project: DjangoProject, names: dict[str, str], serialized: dict[str, 
     """
     _point(project, names, serialized, servers)
     old = project.runner.setup_databases(
-        aliases=project.databases, serialized_aliases=project.serialized_aliases if serialized else set()
+        aliases=project.databases,
+        serialized_aliases=project.serialized_aliases if serialized else set(),
     )
     connection_guard.prove_settings(project.runner)
     for primary, name in names.items():
@@ -213,14 +231,21 @@ def attach(project: DjangoProject, names: dict[str, str], serialized: dict[str, 
     return old
 
 
-def _point(project: DjangoProject, names: dict[str, str], serialized: dict[str, str], servers: dict[str, str]) -> None:
+def _point(
+    project: DjangoProject,
+    names: dict[str, str],
+    serialized: dict[str, str],
+    servers: dict[str, str],
+) -> None:
     """Replaces creation and destruction of every alias by attaching and closing."""
     from django.db import connections
 
     _set_doors(project, names, strict=True)
     for primary in groups(project.databases):
         creation = connection_of(primary).creation
-        creation.create_test_db = _attacher(connection_of(primary), names[primary], servers.get(primary, ""))
+        creation.create_test_db = _attacher(
+            connection_of(primary), names[primary], servers.get(primary, "")
+        )
         creation.serialize_db_to_string = _reader(serialized.get(primary))
     for alias in connections:
         connection_of(alias).creation.destroy_test_db = _closer(connection_of(alias))
@@ -304,7 +329,9 @@ def flush(aliases: Iterable[str]) -> None:
         )
 
 
-def flush_template(project: DjangoProject, names: dict[str, str], aliases: Iterable[str], servers: dict[str, str]) -> None:
+def flush_template(
+    project: DjangoProject, names: dict[str, str], aliases: Iterable[str], servers: dict[str, str]
+) -> None:
     """Flushes template databases, and brings those that live in memory back to their files."""
     from django.db import connections
 
@@ -316,7 +343,9 @@ def flush_template(project: DjangoProject, names: dict[str, str], aliases: Itera
     connections.close_all()
 
 
-def serialize(project: DjangoProject, names: dict[str, str], files: dict[str, str], servers: dict[str, str]) -> None:
+def serialize(
+    project: DjangoProject, names: dict[str, str], files: dict[str, str], servers: dict[str, str]
+) -> None:
     """Writes what `_test_serialized_contents` would hold after creation, one file per primary alias.
 
     Django takes it at the end of its own part, before a project's setup_databases goes on.

@@ -13,7 +13,9 @@ def describe() -> dict[str, str]:
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
         "platform": sys.platform,
-        "flags": "".join(str(flag) for flag in (sys.flags.optimize, sys.flags.dev_mode, sys.flags.utf8_mode)),
+        "flags": "".join(
+            str(flag) for flag in (sys.flags.optimize, sys.flags.dev_mode, sys.flags.utf8_mode)
+        ),
     }
     facts.update({f"package:{name}": version for name, version in _packages().items()})
     return facts

@@ -103,7 +103,11 @@ def _rows_only(connection: Any, cursor: Any, tables: list[str]) -> list[str] | N
     filled = filled or {min(names, key={referred for _, referred in keys}.__contains__)}
     closed = _with_referrers(filled, keys, set(names))
     cursor.execute(_OTHERS)
-    return None if closed is None or cursor.fetchone()[0] else [names[oid] for oid in names if oid in closed]
+    return (
+        None
+        if closed is None or cursor.fetchone()[0]
+        else [names[oid] for oid in names if oid in closed]
+    )
 
 
 def _filled(connection: Any, cursor: Any, candidates: dict[str, int]) -> set[int]:
@@ -111,13 +115,16 @@ def _filled(connection: Any, cursor: Any, candidates: dict[str, int]) -> set[int
     if not candidates:
         return set()
     queries = (
-        f"SELECT {oid} WHERE EXISTS (SELECT 1 FROM {connection.ops.quote_name(table)})" for table, oid in candidates.items()
+        f"SELECT {oid} WHERE EXISTS (SELECT 1 FROM {connection.ops.quote_name(table)})"
+        for table, oid in candidates.items()
     )
     cursor.execute(" UNION ALL ".join(queries))
     return {row[0] for row in cursor.fetchall()}
 
 
-def _with_referrers(filled: set[int], keys: list[tuple[int, int]], known: set[int]) -> set[int] | None:
+def _with_referrers(
+    filled: set[int], keys: list[tuple[int, int]], known: set[int]
+) -> set[int] | None:
     """TRUNCATE wants every table that refers to a truncated one beside it. None if one that Django does not know refers to one
     that it does: there Django's statement fails, and so it shall here."""
     referrers: dict[int, set[int]] = {}

@@ -49,7 +49,10 @@ def _named(match: re.Match[str], package: str) -> Iterator[str]:
     base = _absolute(match["dots"].count("."), match["module"], package)
     if base:
         yield base
-        yield from (f"{base}.{name}" for name in _first_words(_COMMENT.sub("", match["names"]).strip("() \t\r\n\f")))
+        yield from (
+            f"{base}.{name}"
+            for name in _first_words(_COMMENT.sub("", match["names"]).strip("() \t\r\n\f"))
+        )
 
 
 def _first_words(names: str) -> Iterator[str]:
@@ -102,7 +105,9 @@ class Sources:
     def _locate(self, name: str) -> tuple[str | None, list[str]]:
         module = sys.modules.get(name)
         if module is not None:
-            return getattr(module, "__file__", None), [str(folder) for folder in getattr(module, "__path__", ())]
+            return getattr(module, "__file__", None), [
+                str(folder) for folder in getattr(module, "__path__", ())
+            ]
         parent = name.rpartition(".")[0]
         folders = self.locate(parent)[1] if parent else None
         if parent and not folders:
@@ -110,7 +115,9 @@ class Sources:
         spec = _spec(name, folders)
         if spec is None:
             return None, []
-        return (spec.origin if spec.has_location else None), list(spec.submodule_search_locations or ())
+        return (spec.origin if spec.has_location else None), list(
+            spec.submodule_search_locations or ()
+        )
 
     def is_foreign(self, path: str) -> bool:
         """Of the standard library, an installed distribution, or ours."""
@@ -137,7 +144,11 @@ class Sources:
         found = {}
         for name in glob.glob(pattern, root_dir=root, recursive=True, include_hidden=True):
             path, label = os.path.join(root, name), os.path.normpath(name)
-            found.update(self.files(label, path) if os.path.isdir(path) else {label: _digest(self.read(path))})
+            found.update(
+                self.files(label, path)
+                if os.path.isdir(path)
+                else {label: _digest(self.read(path))}
+            )
         return found
 
     def read(self, path: str) -> bytes:
@@ -179,4 +190,12 @@ def _foreign_folders() -> tuple[str, ...]:
     paths = sysconfig.get_paths()
     own = os.path.dirname(str(dct_celery.__file__))
     known = {paths["stdlib"], paths["platstdlib"], paths["purelib"], paths["platlib"], own}
-    return tuple(sorted({place.rstrip(os.sep) + os.sep for folder in known for place in (folder, os.path.realpath(folder))}))
+    return tuple(
+        sorted(
+            {
+                place.rstrip(os.sep) + os.sep
+                for folder in known
+                for place in (folder, os.path.realpath(folder))
+            }
+        )
+    )

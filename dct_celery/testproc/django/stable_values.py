@@ -45,7 +45,11 @@ class Plain:
 
     def _word(self, match: re.Match[str]) -> str:
         found = match[0]
-        return next(word for place, word in self._places.items() if found == place or found.startswith(place + os.sep))
+        return next(
+            word
+            for place, word in self._places.items()
+            if found == place or found.startswith(place + os.sep)
+        )
 
     def value(self, value: Any, depth: int = 0) -> Any:
         """JSON-ready data. What has no stable content is told by the name of its type."""
@@ -68,7 +72,9 @@ class Plain:
         return self._object(value, depth)
 
     def _mapping(self, value: Mapping[Any, Any], depth: int) -> Any:
-        pairs = ([self.value(key, depth + 1), self.value(item, depth + 1)] for key, item in value.items())
+        pairs = (
+            [self.value(key, depth + 1), self.value(item, depth + 1)] for key, item in value.items()
+        )
         return {"": sorted(pairs, key=repr)}
 
     def _object(self, value: Any, depth: int) -> Any:
@@ -97,13 +103,17 @@ class Plain:
                 return self.value(value.__reduce__()[1], depth + 1)
             if callable(getattr(value, "deconstruct", None)):
                 return [_name(type(value)), self.value(value.deconstruct(), depth + 1)]
-        except Exception as error:  # user code: whatever it raises, its type is all that can be told
+        except (
+            Exception
+        ) as error:  # user code: whatever it raises, its type is all that can be told
             return [_name(type(value)), type(error).__name__]
         return _name(type(value))
 
 
 def _name(thing: Any) -> str:
-    return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', type(thing).__name__)}"
+    return (
+        f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', type(thing).__name__)}"
+    )
 
 
 def _places(root: str) -> dict[str, str]:
@@ -115,5 +125,11 @@ def _places(root: str) -> dict[str, str]:
         sys.base_prefix: "<prefix>",
         root: "<root>",
     }
-    both = {place: word for given, word in known.items() for place in (os.path.realpath(given), given.rstrip(os.sep))}
-    return {place: both[place] for place in sorted(both, key=len, reverse=True) if place.strip(os.sep)}
+    both = {
+        place: word
+        for given, word in known.items()
+        for place in (os.path.realpath(given), given.rstrip(os.sep))
+    }
+    return {
+        place: both[place] for place in sorted(both, key=len, reverse=True) if place.strip(os.sep)
+    }

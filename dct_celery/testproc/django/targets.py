@@ -39,12 +39,24 @@ def _postgres(given: Mapping[str, str], options: Mapping[str, Any]) -> Where:
     service = _service(str(options.get("service") or os.environ.get("PGSERVICE") or ""))
 
     def said(option: str, setting: str = "") -> str:
-        return str(setting or options.get(option) or service.get(option) or os.environ.get(f"PG{option.upper()}") or "")
+        return str(
+            setting
+            or options.get(option)
+            or service.get(option)
+            or os.environ.get(f"PG{option.upper()}")
+            or ""
+        )
 
     # The address is what libpq connects to; the name beside it is for certificates alone.
     hosts = [host for host in (said("hostaddr"), said("host", given["host"])) if host]
     pinned = "OPTIONS['dbname']" if options.get("dbname") else ""
-    name = str(options.get("dbname") or given["name"] or service.get("dbname") or os.environ.get("PGDATABASE") or "")
+    name = str(
+        options.get("dbname")
+        or given["name"]
+        or service.get("dbname")
+        or os.environ.get("PGDATABASE")
+        or ""
+    )
     return Where(name, ",".join(hosts), said("port", given["port"]), pinned)
 
 
@@ -53,7 +65,9 @@ def _service(name: str) -> Mapping[str, str]:
     if not name:
         return {}
     own = os.environ.get("PGSERVICEFILE") or os.path.expanduser("~/.pg_service.conf")
-    system = os.path.join(os.environ.get("PGSYSCONFDIR") or "/etc/postgresql-common", "pg_service.conf")
+    system = os.path.join(
+        os.environ.get("PGSYSCONFDIR") or "/etc/postgresql-common", "pg_service.conf"
+    )
     found: dict[str, str] = {}
     for file in (system, own):
         found |= _section(file, name)
@@ -75,7 +89,9 @@ def _mysql(given: Mapping[str, str], options: Mapping[str, Any]) -> Where:
 
 def _section(file: str, name: str) -> dict[str, str]:
     """Of a file that the client library would read; empty for one that it could not read either."""
-    parser = configparser.RawConfigParser(strict=False, allow_no_value=True, delimiters=("=",), comment_prefixes=("#", ";", "!"))
+    parser = configparser.RawConfigParser(
+        strict=False, allow_no_value=True, delimiters=("=",), comment_prefixes=("#", ";", "!")
+    )
     try:
         with open(file, encoding="utf-8", errors="surrogateescape") as lines:
             parser.read_file(line.strip() for line in lines)

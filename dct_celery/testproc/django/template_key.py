@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 #: Distributions whose version decides nothing about a database.
 _TOOLS = frozenset({"pip", "setuptools", "wheel", "uv", "dct-celery"})
 #: Entries of DATABASES that say where a server is, or how a connection is kept, but not what a database holds.
-_PLACES = frozenset({"HOST", "PORT", "PASSWORD", "NAME", "CONN_MAX_AGE", "CONN_HEALTH_CHECKS", "ATOMIC_REQUESTS"})
+_PLACES = frozenset(
+    {"HOST", "PORT", "PASSWORD", "NAME", "CONN_MAX_AGE", "CONN_HEALTH_CHECKS", "ATOMIC_REQUESTS"}
+)
 #: Settings that no migration can depend on sensibly, or that differ between hosts and processes by their nature: secrets,
 #: addresses of services, the web side, logging. DATABASES, DATABASE_ROUTERS, CACHES and INSTALLED_APPS are parts of their own.
 _IGNORED = re.compile(
@@ -53,7 +55,9 @@ _META = (
 )  # fmt: skip
 
 
-def fingerprint(project: DjangoProject, environment: Mapping[str, str], depends: Iterable[str]) -> str:
+def fingerprint(
+    project: DjangoProject, environment: Mapping[str, str], depends: Iterable[str]
+) -> str:
     """64 hex digits. `environment`: see environment.describe; `depends`: globs below the root of the tree.
 
     The variables of the environment are no part of it; what settings make of them is.
@@ -61,7 +65,9 @@ def fingerprint(project: DjangoProject, environment: Mapping[str, str], depends:
     return _hash(parts(project, environment, depends))
 
 
-def parts(project: DjangoProject, environment: Mapping[str, str], depends: Iterable[str]) -> dict[str, str]:
+def parts(
+    project: DjangoProject, environment: Mapping[str, str], depends: Iterable[str]
+) -> dict[str, str]:
     """Name -> hash of what the fingerprint is made of, so that a difference between two can be named."""
     plain, sources = Plain(project.root), Sources()
     with warnings.catch_warnings():
@@ -88,20 +94,30 @@ def _databases(project: DjangoProject, plain: Plain) -> Any:
     for alias in sorted(databases.alive(project)):
         entries = dict(databases.connection_of(alias).settings_dict)
         # The test name is ours to choose.
-        entries["TEST"] = {key: value for key, value in entries.get("TEST", {}).items() if key != "NAME"}
-        entries["OPTIONS"] = {key: value for key, value in (entries.get("OPTIONS") or {}).items() if not _secret(key)}
-        described[alias] = plain.value({key: value for key, value in entries.items() if key not in _PLACES})
+        entries["TEST"] = {
+            key: value for key, value in entries.get("TEST", {}).items() if key != "NAME"
+        }
+        entries["OPTIONS"] = {
+            key: value for key, value in (entries.get("OPTIONS") or {}).items() if not _secret(key)
+        }
+        described[alias] = plain.value(
+            {key: value for key, value in entries.items() if key not in _PLACES}
+        )
     return [databases.groups(project.databases), described]
 
 
 def _secret(name: str) -> bool:
-    return name.upper() in {*_PLACES, "UNIX_SOCKET", "PASSFILE"} or bool(_IGNORED.fullmatch(name.upper()))
+    return name.upper() in {*_PLACES, "UNIX_SOCKET", "PASSFILE"} or bool(
+        _IGNORED.fullmatch(name.upper())
+    )
 
 
 def _apps() -> Any:
     from django.apps import apps
 
-    return [[c.name, c.label, type(c).__module__, type(c).__qualname__] for c in apps.get_app_configs()]
+    return [
+        [c.name, c.label, type(c).__module__, type(c).__qualname__] for c in apps.get_app_configs()
+    ]
 
 
 def _models() -> Iterable[Any]:
@@ -113,8 +129,15 @@ def _models() -> Iterable[Any]:
 
 def _model(model: Any, plain: Plain) -> Any:
     meta = model._meta
-    fields = [[field.name, field.column, *_field(field, plain)] for field in (*meta.local_fields, *meta.local_many_to_many)]
-    return [plain.value([getattr(meta, name, None) for name in _META]), [base.__qualname__ for base in model.__mro__], fields]
+    fields = [
+        [field.name, field.column, *_field(field, plain)]
+        for field in (*meta.local_fields, *meta.local_many_to_many)
+    ]
+    return [
+        plain.value([getattr(meta, name, None) for name in _META]),
+        [base.__qualname__ for base in model.__mro__],
+        fields,
+    ]
 
 
 def _field(field: Any, plain: Plain) -> Any:
@@ -128,9 +151,17 @@ def _field(field: Any, plain: Plain) -> Any:
 def _settings(plain: Plain) -> Any:
     from django.conf import settings
 
-    names = [name for name in dir(settings) if name.isupper() and (name in _KEPT or not _IGNORED.fullmatch(name))]
+    names = [
+        name
+        for name in dir(settings)
+        if name.isupper() and (name in _KEPT or not _IGNORED.fullmatch(name))
+    ]
     found = {name: plain.value(getattr(settings, name, None)) for name in names}
-    tables = {alias: plain.value(dict(cache)) for alias, cache in settings.CACHES.items() if _in_database(cache)}
+    tables = {
+        alias: plain.value(dict(cache))
+        for alias, cache in settings.CACHES.items()
+        if _in_database(cache)
+    }
     return [found, tables]
 
 
@@ -153,7 +184,11 @@ def _packages(environment: Mapping[str, str]) -> Any:
 
     found = {name: version for name, version in environment.items() if name.startswith("package:")}
     interpreter = [sys.implementation.name, *sys.version_info[:2]]
-    return [{n: v for n, v in found.items() if n.partition(":")[2] not in _TOOLS}, interpreter, django.get_version()]
+    return [
+        {n: v for n, v in found.items() if n.partition(":")[2] not in _TOOLS},
+        interpreter,
+        django.get_version(),
+    ]
 
 
 def _data(project: DjangoProject, sources: Sources, depends: Iterable[str]) -> Any:
@@ -168,7 +203,10 @@ def _data(project: DjangoProject, sources: Sources, depends: Iterable[str]) -> A
     for number, folder in enumerate(settings.FIXTURE_DIRS):
         found |= sources.files(str(number), str(folder))
     for pattern in depends:
-        found |= {f"depends:{name}": digest for name, digest in sources.matching(pattern, project.root).items()}
+        found |= {
+            f"depends:{name}": digest
+            for name, digest in sources.matching(pattern, project.root).items()
+        }
     return found
 
 
@@ -178,8 +216,12 @@ def _code(project: DjangoProject, sources: Sources) -> dict[str, Any]:
     seeds: set[str] = set()
     for label, module in _migration_modules():
         migrations[label] = files = {} if module is None else _migration_files(module, sources)
-        seeds.update(f"{module}.{name[2:-3].replace('/', '.')}" for name in files if name.endswith(".py"))
-    migrations["syncdb"] = sorted(label for label, module in _migration_modules() if module is None or not migrations[label])
+        seeds.update(
+            f"{module}.{name[2:-3].replace('/', '.')}" for name in files if name.endswith(".py")
+        )
+    migrations["syncdb"] = sorted(
+        label for label, module in _migration_modules() if module is None or not migrations[label]
+    )
     seeds.update(_involved(project))
     return {"migrations": migrations, "code": sources.closure(seeds)}
 
@@ -195,7 +237,9 @@ def _migration_modules() -> Iterator[tuple[str, str | None]]:
 
 def _migration_files(module: str, sources: Sources) -> dict[str, str]:
     _, folders = sources.locate(module)
-    return {name: digest for folder in folders for name, digest in sources.files(".", folder).items()}
+    return {
+        name: digest for folder in folders for name, digest in sources.files(".", folder).items()
+    }
 
 
 def _involved(project: DjangoProject) -> Iterator[str]:
@@ -206,7 +250,13 @@ def _involved(project: DjangoProject) -> Iterator[str]:
     classes: set[Any] = {type(project.runner), *map(type, router.routers)}
     for alias in databases.alive(project):
         connection = databases.connection_of(alias)
-        helpers = (connection, connection.creation, connection.ops, connection.features, connection.introspection)
+        helpers = (
+            connection,
+            connection.creation,
+            connection.ops,
+            connection.features,
+            connection.introspection,
+        )
         classes.update(map(type, helpers), [connection.SchemaEditorClass])
     for model in _models():
         classes.update(map(type, model._meta.local_fields))
@@ -214,7 +264,13 @@ def _involved(project: DjangoProject) -> Iterator[str]:
         yield from (base.__module__ for base in cls.__mro__)
     yield from _receivers([signals.pre_migrate, signals.post_migrate], every=True)
     # Historical models send these, too, but only receivers of all senders hear them.
-    saving = [signals.pre_save, signals.post_save, signals.m2m_changed, signals.pre_delete, signals.post_delete]
+    saving = [
+        signals.pre_save,
+        signals.post_save,
+        signals.m2m_changed,
+        signals.pre_delete,
+        signals.post_delete,
+    ]
     yield from _receivers(saving, every=False)
 
 

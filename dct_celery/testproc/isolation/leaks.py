@@ -22,7 +22,13 @@ from dct_celery.testproc.isolation.process_state import State
 #: Seconds that threads of the chunk's last class get to end: many are on their way.
 _GRACE = 0.05
 _frames: Callable[[], dict[int, FrameType]] = sys._current_frames
-_readlink, _listdir, _dup, _close, _socket_type = os.readlink, os.listdir, os.dup, os.close, _socket.socket
+_readlink, _listdir, _dup, _close, _socket_type = (
+    os.readlink,
+    os.listdir,
+    os.dup,
+    os.close,
+    _socket.socket,
+)
 _enumerate = threading.enumerate
 #: Waited on with a time-out: tests patch time.sleep.
 _pause = threading.Event().wait
@@ -64,7 +70,10 @@ class Watch:
         self.look(cls)
         assert self._state is not None
         kept = self._state.restore()
-        state = [LeakRecord(LeakKind.STATE, f"{name}{kept.get(name, '')}", who) for name, who in self._changed.items()]
+        state = [
+            LeakRecord(LeakKind.STATE, f"{name}{kept.get(name, '')}", who)
+            for name, who in self._changed.items()
+        ]
         return [*self._left_threads(), *self._left_sockets(), *state]
 
     # -- threads -----------------------------------------------------------------------
@@ -93,7 +102,9 @@ class Watch:
     def _left_sockets(self) -> list[LeakRecord]:
         new = {name: fd for name, fd in _sockets().items() if name not in self._sockets}
         places = [(name, place) for name, fd in new.items() if (place := _listens(int(fd)))]
-        return [LeakRecord(LeakKind.PORT, place, self._found.get(name, "")) for name, place in places]
+        return [
+            LeakRecord(LeakKind.PORT, place, self._found.get(name, "")) for name, place in places
+        ]
 
 
 def _idle(frame: FrameType | None) -> bool:
@@ -131,7 +142,11 @@ def _listens(fd: int) -> str:
         try:
             if one.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN):
                 address = one.getsockname()
-                return ":".join(map(str, address[:2])) if isinstance(address, tuple) else str(address) or "unnamed"
+                return (
+                    ":".join(map(str, address[:2]))
+                    if isinstance(address, tuple)
+                    else str(address) or "unnamed"
+                )
         finally:
             one.close()
     return ""

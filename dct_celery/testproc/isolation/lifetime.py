@@ -66,7 +66,9 @@ class Mark:
 
     def borne_by(self, pid: int) -> bool:
         """False as well for a process that has ended or may not be looked at."""
-        return self._variable in b"\0" + _read(f"/proc/{pid}/environ") or self._file in _read(f"/proc/{pid}/maps")
+        return self._variable in b"\0" + _read(f"/proc/{pid}/environ") or self._file in _read(
+            f"/proc/{pid}/maps"
+        )
 
 
 def _read(path: str) -> bytes:
@@ -89,7 +91,9 @@ def dump_stacks_to_output() -> None:
     """The same before there is a fork: into what is standard error now."""
     from dct_celery.testproc.channel import raise_descriptor
 
-    faulthandler.register(STACKS_SIGNAL, file=raise_descriptor(os.dup(2)), all_threads=True, chain=False)
+    faulthandler.register(
+        STACKS_SIGNAL, file=raise_descriptor(os.dup(2)), all_threads=True, chain=False
+    )
 
 
 def _guard_stacks_signal() -> None:
@@ -98,7 +102,11 @@ def _guard_stacks_signal() -> None:
 
     @functools.wraps(set_handler)
     def guarded_handler(signalnum: Any, handler: Any) -> Any:
-        return signal.getsignal(signalnum) if signalnum == STACKS_SIGNAL else set_handler(signalnum, handler)
+        return (
+            signal.getsignal(signalnum)
+            if signalnum == STACKS_SIGNAL
+            else set_handler(signalnum, handler)
+        )
 
     @functools.wraps(set_mask)
     def guarded_mask(how: Any, mask: Any) -> Any:

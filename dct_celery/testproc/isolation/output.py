@@ -28,7 +28,10 @@ class OutputFile:
         self._taken = os.fstat(self._fd).st_size
         self._input = raise_descriptor(os.dup(0))
         self._own = (sys.stdout, sys.stderr)
-        self._kinds = [(getattr(stream, "encoding", None), getattr(stream, "errors", None)) for stream in self._own]
+        self._kinds = [
+            (getattr(stream, "encoding", None), getattr(stream, "errors", None))
+            for stream in self._own
+        ]
         for stream in self._own:
             with contextlib.suppress(AttributeError, ValueError):
                 stream.reconfigure(write_through=True)  # type: ignore[union-attr]

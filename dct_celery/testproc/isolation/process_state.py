@@ -23,12 +23,27 @@ from typing import Any
 from dct_celery.wire.process import STACKS_SIGNAL
 
 #: Signals whose handlers are not the interpreter's to tell (faulthandler's), or nobody's to change.
-_NOT_OURS = {signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGKILL, signal.SIGSTOP}
-_SIGNALS = sorted(int(one) for one in signal.valid_signals() - _NOT_OURS if int(one) != STACKS_SIGNAL)
+_NOT_OURS = {
+    signal.SIGSEGV,
+    signal.SIGFPE,
+    signal.SIGABRT,
+    signal.SIGBUS,
+    signal.SIGILL,
+    signal.SIGKILL,
+    signal.SIGSTOP,
+}
+_SIGNALS = sorted(
+    int(one) for one in signal.valid_signals() - _NOT_OURS if int(one) != STACKS_SIGNAL
+)
 _LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_AS, resource.RLIMIT_DATA, resource.RLIMIT_STACK, resource.RLIMIT_CPU,
            resource.RLIMIT_FSIZE, resource.RLIMIT_CORE)  # fmt: skip
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
-_getsignal, _signal, _sigmask, _setitimer = raw.getsignal, raw.signal, raw.pthread_sigmask, raw.setitimer
+_getsignal, _signal, _sigmask, _setitimer = (
+    raw.getsignal,
+    raw.signal,
+    raw.pthread_sigmask,
+    raw.setitimer,
+)
 _getitimer, _getcwd, _chdir, _umask, _setlocale, _tzset = (
     raw.getitimer, os.getcwd, os.chdir, os.umask, locale.setlocale, time.tzset
 )  # fmt: skip
@@ -135,7 +150,15 @@ def _set_streams(was: tuple[Any, ...]) -> None:
 def _the_decimals() -> tuple[Any, ...]:
     """Of this thread, without the flags, which every operation sets."""
     now = _getcontext()
-    return (now.prec, now.rounding, now.Emin, now.Emax, now.capitals, now.clamp, *now.traps.values())
+    return (
+        now.prec,
+        now.rounding,
+        now.Emin,
+        now.Emax,
+        now.capitals,
+        now.clamp,
+        *now.traps.values(),
+    )
 
 
 def _set_decimals(was: tuple[Any, ...]) -> None:
@@ -153,9 +176,15 @@ _PARTS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     # Timers before handlers: a timer that is left running would meet the handler that was there before.
     "timers": (lambda: tuple(any(_getitimer(timer)) for timer in _TIMERS), _set_timers),
     "signal handlers": (_the_handlers, _set_handlers),
-    "signal mask": (lambda: _sigmask(signal.SIG_BLOCK, ()), lambda was: _sigmask(signal.SIG_SETMASK, was)),
+    "signal mask": (
+        lambda: _sigmask(signal.SIG_BLOCK, ()),
+        lambda was: _sigmask(signal.SIG_SETMASK, was),
+    ),
     "locale": (lambda: _setlocale(locale.LC_ALL), lambda was: _setlocale(locale.LC_ALL, was)),
-    "sys.stdin, sys.stdout, sys.stderr": (lambda: (sys.stdin, sys.stdout, sys.stderr), _set_streams),
+    "sys.stdin, sys.stdout, sys.stderr": (
+        lambda: (sys.stdin, sys.stdout, sys.stderr),
+        _set_streams,
+    ),
     "limits": (lambda: tuple(map(_getrlimit, _LIMITS)), _set_limits),
     "recursion limit": (sys.getrecursionlimit, sys.setrecursionlimit),
     "garbage collector": (gc.isenabled, lambda was: gc.enable() if was else gc.disable()),

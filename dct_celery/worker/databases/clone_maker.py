@@ -57,7 +57,9 @@ class CloneMaker:
         server, template = self.servers[spec.alias], self.template(spec, kind)
         fresh = self._fresh_name(spec)
         try:
-            adopted = server.adopt(template, fresh, self.naming.mark("clone", server.now(), template=template))
+            adopted = server.adopt(
+                template, fresh, self.naming.mark("clone", server.now(), template=template)
+            )
         except DatabaseError:
             self.folder.forget(fresh)
             raise
@@ -74,7 +76,9 @@ class CloneMaker:
         fresh = self._fresh_name(spec)
         healed = None
         try:
-            healed = server.heal(used, template, fresh, self.naming.mark("clone", server.now(), template=template))
+            healed = server.heal(
+                used, template, fresh, self.naming.mark("clone", server.now(), template=template)
+            )
         except DatabaseError as error:
             log.warning("run %s: %s is not healed: %s", self.naming.run, used, error)
         for name in {used, fresh} - {healed}:
@@ -94,7 +98,9 @@ class CloneMaker:
         def copy() -> str:
             name = self._fresh_name(spec)
             try:
-                server.clone(template, name, self.naming.mark("clone", server.now(), template=template))
+                server.clone(
+                    template, name, self.naming.mark("clone", server.now(), template=template)
+                )
             except DatabaseError:
                 self.folder.forget(name)
                 raise

@@ -134,7 +134,10 @@ class ClonePool:
     @property
     def filled(self) -> bool:
         """Every slot finds a pristine spare, or has had one."""
-        return all(len(self.folder.spares(spec.alias, PRISTINE)) >= self._wanted(spec, PRISTINE) for spec in self.specs)
+        return all(
+            len(self.folder.spares(spec.alias, PRISTINE)) >= self._wanted(spec, PRISTINE)
+            for spec in self.specs
+        )
 
     # -- in the background -----------------------------------------------------------------
 
@@ -173,7 +176,9 @@ class ClonePool:
         missing = self.flushes - self._flushed
         if not missing:
             return False
-        self.templates.ensure_flushed(spec.alias for spec in self.specs if spec.alias in missing and not spec.late_flush)
+        self.templates.ensure_flushed(
+            spec.alias for spec in self.specs if spec.alias in missing and not spec.late_flush
+        )
         self._flushed |= missing
         return True
 

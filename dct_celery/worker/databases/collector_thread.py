@@ -74,8 +74,12 @@ class Collecting:
             return
         try:
             denied.refuse_address(self.services, spec, server, settings.deny_db_host)
-            collector = self._collectors.setdefault(f"{server.vendor} {server.where} {spec.user}", Collector())
-            for result in collector.collect(server, budget=(settings.templates_kept, settings.templates_megabytes)):
+            collector = self._collectors.setdefault(
+                f"{server.vendor} {server.where} {spec.user}", Collector()
+            )
+            for result in collector.collect(
+                server, budget=(settings.templates_kept, settings.templates_megabytes)
+            ):
                 if result.action == "dropped":
                     log.info("%s: dropped %s: %s", server.where, result.name, result.reason)
         except DctError as error:

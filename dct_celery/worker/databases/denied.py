@@ -27,8 +27,12 @@ def refuse_settings(services: WorkerServices, spec: DatabaseSpec) -> None:
     )
 
 
-def refuse_address(services: WorkerServices, spec: DatabaseSpec, server: DatabaseServer, deny_hosts: Sequence[str]) -> None:
+def refuse_address(
+    services: WorkerServices, spec: DatabaseSpec, server: DatabaseServer, deny_hosts: Sequence[str]
+) -> None:
     """By what the connection says. Raises ConfigError, DatabaseError."""
     if deny_hosts:
         addresses = services.resolve(guards.hosts_to_resolve((), deny_hosts))
-        guards.refuse_address(spec.alias, spec.vendor, server.addresses(), spec.port, deny_hosts, addresses)
+        guards.refuse_address(
+            spec.alias, spec.vendor, server.addresses(), spec.port, deny_hosts, addresses
+        )

@@ -47,7 +47,13 @@ class Collector:
     #: (name, mark) -> when it first looked dead; an equal name under another mark is another database.
     _dead: dict[tuple[str, str], int] = field(default_factory=dict)
 
-    def collect(self, server: DatabaseServer, *, dry_run: bool = False, budget: tuple[int, int] | None = None) -> list[Result]:
+    def collect(
+        self,
+        server: DatabaseServer,
+        *,
+        dry_run: bool = False,
+        budget: tuple[int, int] | None = None,
+    ) -> list[Result]:
         """One look. `budget`: databases and megabytes that are kept for later runs (None: as many as there are).
 
         With `dry_run` nothing is dropped: "dropped" says what would be. A database that refuses to go is a result ("failed");
@@ -76,22 +82,32 @@ class Collector:
         if budget is not None:
             left = [one for one in look.found if not decisions[one.name].drop]
             names = garbage.surplus(left, kept=budget[0], megabytes=budget[1], in_use=look.in_use)
-            decisions |= dict.fromkeys(names, garbage.Decision(True, f"more than {budget[0]} kept, or {budget[1]} MB"))
+            decisions |= dict.fromkeys(
+                names, garbage.Decision(True, f"more than {budget[0]} kept, or {budget[1]} MB")
+            )
         self._remember(look, decisions)
         return decisions
 
     def _dead_before(self, look: _Look) -> set[str]:
         seen = {one.name: self._dead.get(_identity(one)) for one in look.found}
-        return {name for name, first in seen.items() if first is not None and look.now - first >= GRACE_SECONDS}
+        return {
+            name
+            for name, first in seen.items()
+            if first is not None and look.now - first >= GRACE_SECONDS
+        }
 
     def _remember(self, look: _Look, decisions: dict[str, garbage.Decision]) -> None:
         dead = [_identity(one) for one in look.found if decisions[one.name].dead]
         # A clock that was set back must not make anything old.
         self._dead = {key: min(self._dead.get(key, look.now), look.now) for key in dead}
 
-    def _settle(self, look: _Look, one: Found, decision: garbage.Decision, *, dry_run: bool) -> Result:
+    def _settle(
+        self, look: _Look, one: Found, decision: garbage.Decision, *, dry_run: bool
+    ) -> Result:
         if not decision.drop:
-            return Result(one.name, "again" if decision.dead else "left", decision.reason, one.bytes)
+            return Result(
+                one.name, "again" if decision.dead else "left", decision.reason, one.bytes
+            )
         if dry_run:
             return Result(one.name, "dropped", decision.reason, one.bytes)
         try:
@@ -99,7 +115,9 @@ class Collector:
         except DatabaseError as error:
             return Result(one.name, "failed", str(error), one.bytes)
         return (
-            Result(one.name, "left", changed, one.bytes) if changed else Result(one.name, "dropped", decision.reason, one.bytes)
+            Result(one.name, "left", changed, one.bytes)
+            if changed
+            else Result(one.name, "dropped", decision.reason, one.bytes)
         )
 
 
@@ -113,7 +131,11 @@ def _look(server: DatabaseServer, *, sizes: bool) -> _Look:
         now=server.now(),
         alive=server.alive(owners) if owners else set(),
         locked={one.name for one in found if _is_unfinished(one) and server.locked(one.name)},
-        templates={one.name for one in found if one.mark is not None and one.mark.kind in ("template", "flushed")},
+        templates={
+            one.name
+            for one in found
+            if one.mark is not None and one.mark.kind in ("template", "flushed")
+        },
         in_use=cache(server.in_use),
     )
 
@@ -146,9 +168,18 @@ def _change(server: DatabaseServer, one: Found) -> str:
         return "is gone already"
     if (current.mark, current.born) != (one.mark, one.born):
         return "changed while it was looked at"
-    if one.mark is not None and one.mark.kind in ("building", "clone") and one.mark.owner and server.alive([one.mark.owner]):
+    if (
+        one.mark is not None
+        and one.mark.kind in ("building", "clone")
+        and one.mark.owner
+        and server.alive([one.mark.owner])
+    ):
         return "its owner is back"
-    if one.mark is not None and one.mark.kind in ("template", "flushed") and server.in_use(one.name):
+    if (
+        one.mark is not None
+        and one.mark.kind in ("template", "flushed")
+        and server.in_use(one.name)
+    ):
         return "in use"
     return ""
 
@@ -179,15 +210,23 @@ def sweep(
 ) -> list[Swept]:
     """Collects by hand on each server. What looked dead is looked at again after `wait(databases, seconds)`, which sleeps."""
     collectors = [(server, Collector()) for server in servers]
-    looks = [_swept(server, collector, dry_run=dry_run, budget=budget) for server, collector in collectors]
+    looks = [
+        _swept(server, collector, dry_run=dry_run, budget=budget)
+        for server, collector in collectors
+    ]
     if doubtful := sum(result.action == "again" for look in looks for result in look.results):
         wait(doubtful, GRACE_SECONDS + 1)
-        second = [_swept(server, collector, dry_run=dry_run, budget=budget) for server, collector in collectors]
+        second = [
+            _swept(server, collector, dry_run=dry_run, budget=budget)
+            for server, collector in collectors
+        ]
         looks = [_merged(*pair) for pair in zip(looks, second, strict=True)]
     return looks
 
 
-def _swept(server: DatabaseServer, collector: Collector, *, dry_run: bool, budget: tuple[int, int] | None) -> Swept:
+def _swept(
+    server: DatabaseServer, collector: Collector, *, dry_run: bool, budget: tuple[int, int] | None
+) -> Swept:
     where = f"{server.vendor} at {server.where}"
     try:
         return Swept(where, tuple(collector.collect(server, dry_run=dry_run, budget=budget)))

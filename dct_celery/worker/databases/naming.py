@@ -28,7 +28,13 @@ class CloneNaming:
         # The process id: a pool child that died is followed by another with the same slot number. The owner: in a container a
         # worker that was restarted has the process ids of its earlier life.
         number = os.getpid() * 1_000_000 + next(self._count)
-        return clone_name(self.worker.partition("@")[0], place, f"{self.run}@{self.worker}@{self.owner}", alias, number)
+        return clone_name(
+            self.worker.partition("@")[0],
+            place,
+            f"{self.run}@{self.worker}@{self.owner}",
+            alias,
+            number,
+        )
 
     def mark(self, kind: str, now: int, *, template: str = "") -> Mark:
         """`now`: the database server's clock."""

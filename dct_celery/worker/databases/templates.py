@@ -102,7 +102,10 @@ class Templates:
         own, under another key that every worker of the run finds in the same way."""
         busy = ", ".join(self._busy() or self._names().values())
         if not anew:
-            log.warning("templates %s are in use, others of their set are missing: this run makes its own", busy)
+            log.warning(
+                "templates %s are in use, others of their set are missing: this run makes its own",
+                busy,
+            )
             self.key = hashlib.sha256(f"{self.key} {self._naming.run}".encode()).hexdigest()
             self._cache = self._cache.with_name(self.key[: len(self._cache.name)])
         elif self._clock.monotonic() > deadline:
@@ -153,7 +156,9 @@ class Templates:
             server.announce(name, self._naming.mark("building", server.now()))
             if server.vendor == "postgresql":
                 limits[spec.alias] = born_limit(name)
-        self._build({alias: self._servers[alias].place(name) for alias, name in names.items()}, limits)
+        self._build(
+            {alias: self._servers[alias].place(name) for alias, name in names.items()}, limits
+        )
         return "built"
 
     def _seal(self, server: DatabaseServer, name: str, kind: str) -> str:
@@ -182,7 +187,9 @@ class Templates:
         trouble = canary.trouble() or (f"the database server {fault}" if fault else "")
         if not trouble:
             return None
-        return DatabaseError(f"{trouble} ({answer.message})", detail=answer.detail, fault=fault or ServerFault.AWAY)
+        return DatabaseError(
+            f"{trouble} ({answer.message})", detail=answer.detail, fault=fault or ServerFault.AWAY
+        )
 
     # -- export and restore --------------------------------------------------------------
 
@@ -246,9 +253,14 @@ class Templates:
     def _flush(self, spec: DatabaseSpec, name: str) -> None:
         """Flushes a copy of the pristine template, with pristine clones of the other databases beside it."""
         server = self._servers[spec.alias]
-        server.clone(self.name(spec.alias, flushed=False), name, self._naming.mark("building", server.now()))
+        server.clone(
+            self.name(spec.alias, flushed=False), name, self._naming.mark("building", server.now())
+        )
         with self._scratch({spec.alias}) as others, self._helper("flush") as process:
-            places = {alias: self._servers[alias].place(other) for alias, other in {**others, spec.alias: name}.items()}
+            places = {
+                alias: self._servers[alias].place(other)
+                for alias, other in {**others, spec.alias: name}.items()
+            }
             question = messages.Flush(places, [spec.alias], identities(self._servers))
             answer = process.ask(question, messages.Flushed, FLUSH_SECONDS, self._canary().watch)
         if isinstance(answer, messages.Fatal):
@@ -273,10 +285,18 @@ class Templates:
     def run_checks(self, names: Mapping[str, str]) -> None:
         """Django's system checks on clones of the templates. Raises ProjectError with what they found."""
         with self._helper("check") as process:
-            answer = process.ask(messages.Check(self._places(names), identities(self._servers)), messages.Checked, FLUSH_SECONDS)
+            answer = process.ask(
+                messages.Check(self._places(names), identities(self._servers)),
+                messages.Checked,
+                FLUSH_SECONDS,
+            )
         if isinstance(answer, messages.Fatal):
             error = _refused("", answer)
-            raise error if answer.reason != "checks" or error.fault else ProjectError(answer.message, detail=answer.detail)
+            raise (
+                error
+                if answer.reason != "checks" or error.fault
+                else ProjectError(answer.message, detail=answer.detail)
+            )
 
     # -- parts -----------------------------------------------------------------------------
 
@@ -302,7 +322,9 @@ class Templates:
         try:
             for alias, name in names.items():
                 server, template = self._servers[alias], self.name(alias, flushed=False)
-                server.clone(template, name, self._naming.mark("clone", server.now(), template=template))
+                server.clone(
+                    template, name, self._naming.mark("clone", server.now(), template=template)
+                )
             yield names
         finally:
             for alias, name in names.items():
@@ -327,7 +349,9 @@ class Templates:
         stack = contextlib.ExitStack()
         try:
             for spec in sorted(self._specs, key=lambda spec: spec.alias):
-                stack.enter_context(self._servers[spec.alias].lock(self.name(spec.alias, flushed=False)))
+                stack.enter_context(
+                    self._servers[spec.alias].lock(self.name(spec.alias, flushed=False))
+                )
         except DctError:
             stack.close()
             raise

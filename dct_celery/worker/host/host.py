@@ -73,7 +73,9 @@ class Host:
         self._claim_folder()
         self._clear_leftovers()
         if not self._services.door.keyring.secure:
-            log.warning("DCT_INSECURE: without a signing key, whoever can write to the store can run code on this worker")
+            log.warning(
+                "DCT_INSECURE: without a signing key, whoever can write to the store can run code on this worker"
+            )
         self._collecting.start()
         self._thread.start()
 
@@ -81,7 +83,10 @@ class Host:
         """To everybody but this user."""
         try:
             if private_folder(self._services.folder.base, "the work folder"):
-                log.warning("%s was open to others; only its owner may enter it now", self._services.folder.base)
+                log.warning(
+                    "%s was open to others; only its owner may enter it now",
+                    self._services.folder.base,
+                )
         except ConfigError as error:
             raise SystemExit(f"dct: error: {error}") from None
 
@@ -99,17 +104,24 @@ class Host:
         folder = self._services.folder
         folder.draining.unlink(missing_ok=True)
         if strays := end_marked(folder.runs, self._clock):
-            log.warning("%d processes of tests were left by an earlier life of this worker; they were ended", strays)
+            log.warning(
+                "%d processes of tests were left by an earlier life of this worker; they were ended",
+                strays,
+            )
         for run in folder.leftovers():
             run.remove()
         Troubles(folder.troubles, self._clock).clear()
-        folder.prune_template_caches(self._clock.wall() - self._services.settings.keep_days * 86_400)
+        folder.prune_template_caches(
+            self._clock.wall() - self._services.settings.keep_days * 86_400
+        )
 
     def ready(self) -> set[str]:
         """Runs whose chunks the slots may take now."""
         if self._trouble:
             return set()
-        return {run for run, keeper in list(self._keepers.items()) if keeper.state is RunStage.READY}
+        return {
+            run for run, keeper in list(self._keepers.items()) if keeper.state is RunStage.READY
+        }
 
     def active(self) -> set[str]:
         """Runs that are not over: somebody may have work for them yet."""
@@ -192,7 +204,11 @@ class Host:
                 keeper.end()
         # Last: a store that does not answer for one run must not keep the others from being followed.
         for run, keeper in list(self._keepers.items()):
-            if not keeper.ended and (run not in active or keeper.stale) and not keeper.still_wanted():
+            if (
+                not keeper.ended
+                and (run not in active or keeper.stale)
+                and not keeper.still_wanted()
+            ):
                 self._ended.note(keeper.nonce, keeper.epoch)
                 keeper.end()
 
@@ -210,15 +226,21 @@ class Host:
 
     def _all_rest(self) -> str:
         """Why no slot of any run claims anything; empty when some does."""
-        ready = [keeper for keeper in list(self._keepers.values()) if keeper.state is RunStage.READY]
+        ready = [
+            keeper for keeper in list(self._keepers.values()) if keeper.state is RunStage.READY
+        ]
         reasons = [keeper.resting() for keeper in ready]
-        if not ready or any(len(why) < keeper.fit for why, keeper in zip(reasons, ready, strict=True)):
+        if not ready or any(
+            len(why) < keeper.fit for why, keeper in zip(reasons, ready, strict=True)
+        ):
             return ""
         return f"rests, since no slot gets its databases: {reasons[0][0]}"
 
     def _working_slots(self) -> int:
         """Those that do not rest, for the run that has the fewest."""
-        return max(1, min((keeper.working for keeper in list(self._keepers.values())), default=self._slots))
+        return max(
+            1, min((keeper.working for keeper in list(self._keepers.values())), default=self._slots)
+        )
 
     def _info(self) -> WorkerInfo:
         return WorkerInfo(

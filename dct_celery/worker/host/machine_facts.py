@@ -11,7 +11,10 @@ from dct_celery.settings import Settings
 
 def about(settings: Settings) -> dict[str, str]:
     """python, open_files, and django where the project runs in the worker's own environment. Imports nothing of the project."""
-    facts = {"python": platform.python_version(), "open_files": str(resource.getrlimit(resource.RLIMIT_NOFILE)[0])}
+    facts = {
+        "python": platform.python_version(),
+        "open_files": str(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+    }
     if settings.python:
         return {**facts, "interpreter": settings.python}
     try:

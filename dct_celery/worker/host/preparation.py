@@ -159,13 +159,20 @@ class Preparation:
         log.info("run %s: %d tests loaded in %.2f s", self._run, loaded.count, loaded.seconds)
         self._check_redis(loaded)
         self._guard(loaded, spec.databases)
-        prepared = Prepared(loaded, [DatabaseSpec.from_dict(data) for data in loaded.databases], "", secrets.token_hex(8))
+        prepared = Prepared(
+            loaded,
+            [DatabaseSpec.from_dict(data) for data in loaded.databases],
+            "",
+            secrets.token_hex(8),
+        )
         prepared.test_timeout, prepared.fixture_timeout = spec.test_timeout, spec.fixture_timeout
         self._patiently(CONNECT_SECONDS, lambda: self._connect(prepared))
         self._step("connect")
         templates = self._templates(prepared)
         anew = spec.databases.create_db
-        prepared.templates = self._patiently(AWAY_SECONDS, lambda: templates.ensure_pristine(anew=anew))
+        prepared.templates = self._patiently(
+            AWAY_SECONDS, lambda: templates.ensure_pristine(anew=anew)
+        )
         prepared.key = templates.key
         self._step("templates")
         self.pool = self._pool(prepared, templates, spec.databases.keep)
@@ -205,7 +212,12 @@ class Preparation:
         """What `read` gives. Whoever announced the run has our key, so what is not signed with it is somebody else's, and its
         dispatcher will put it right. Raises Refused when it does not, LeaseLost."""
         try:
-            return self._retried(lambda: self._persistently(read), Untrusted, lambda error: DISBELIEVED, note=lambda error: None)
+            return self._retried(
+                lambda: self._persistently(read),
+                Untrusted,
+                lambda error: DISBELIEVED,
+                note=lambda error: None,
+            )
         except Untrusted as error:
             raise Refused(f"the run's {what} {error}") from error
 
@@ -217,7 +229,9 @@ class Preparation:
         note: Callable[[Exception], object] | None = None,
     ) -> T:
         note = note or self._log_retry
-        return retry.call(step, errors, rule, monotonic=self._clock.monotonic, sleep=self._pause, note=note)
+        return retry.call(
+            step, errors, rule, monotonic=self._clock.monotonic, sleep=self._pause, note=note
+        )
 
     def _log_retry(self, error: Exception) -> None:
         log.warning("run %s: trying again: %s", self._run, error)
@@ -237,7 +251,14 @@ class Preparation:
         self._denied = [*rules.deny_hosts, *settings.deny_db_host]
         deny = [*rules.deny, *settings.deny_database]
         addresses = self._services.resolve(guards.hosts_to_resolve(configured, self._denied))
-        guards.check(configured, facts=loaded.facts, allow=rules.allow, deny=deny, deny_hosts=self._denied, addresses=addresses)
+        guards.check(
+            configured,
+            facts=loaded.facts,
+            allow=rules.allow,
+            deny=deny,
+            deny_hosts=self._denied,
+            addresses=addresses,
+        )
 
     def _connect(self, prepared: Prepared) -> None:
         """Servers that can be used, with a sign of life on each before anything is made there."""
@@ -246,7 +267,9 @@ class Preparation:
                 server = self._services.server_for(spec)
                 denied.refuse_address(self._services, spec, server, self._denied)
                 self._servers[spec.alias] = server
-        self._services.folder.remember_servers(spec for spec in prepared.specs if spec.vendor != "sqlite")
+        self._services.folder.remember_servers(
+            spec for spec in prepared.specs if spec.vendor != "sqlite"
+        )
         self._signs.start()
         for spec in prepared.specs:
             self._servers[spec.alias].check()
@@ -282,15 +305,33 @@ class Preparation:
         self._persistently(lambda: self._ledger.tell(self._services.name, ShortReport(line)))
 
     def _templates(self, prepared: Prepared) -> Templates:
-        facts = [[spec.alias, sorted(self._servers[spec.alias].facts().items())] for spec in prepared.specs]
-        scope = str(self._services.folder.sqlite) + self._services.host if any(s.local for s in self._servers.values()) else ""
+        facts = [
+            [spec.alias, sorted(self._servers[spec.alias].facts().items())]
+            for spec in prepared.specs
+        ]
+        scope = (
+            str(self._services.folder.sqlite) + self._services.host
+            if any(s.local for s in self._servers.values())
+            else ""
+        )
         parts = [FORMAT, prepared.loaded.schema, facts, scope]
         key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         cache = self._services.folder.template_cache(key)
-        return Templates(key, prepared.specs, self._servers, self._fork, cache, self._naming(prepared), self._clock, self._signs)
+        return Templates(
+            key,
+            prepared.specs,
+            self._servers,
+            self._fork,
+            cache,
+            self._naming(prepared),
+            self._clock,
+            self._signs,
+        )
 
     def _naming(self, prepared: Prepared) -> CloneNaming:
-        return CloneNaming(self._run, self._services.name, prepared.owner, self._services.settings.keep_days)
+        return CloneNaming(
+            self._run, self._services.name, prepared.owner, self._services.settings.keep_days
+        )
 
     def _pool(self, prepared: Prepared, templates: Templates, keep: str) -> ClonePool:
         flushed = set(prepared.loaded.flushes)
@@ -299,7 +340,14 @@ class Preparation:
             specs=prepared.specs,
             servers=self._servers,
             folder=self._folder.clones,
-            maker=CloneMaker(templates, self._servers, self._folder.clones, self._naming(prepared), self._clock, "p"),
+            maker=CloneMaker(
+                templates,
+                self._servers,
+                self._folder.clones,
+                self._naming(prepared),
+                self._clock,
+                "p",
+            ),
             clock=self._clock,
             # More slots than tests never come.
             slots=min(prepared.slots, prepared.loaded.count),
@@ -312,7 +360,9 @@ class Preparation:
         if spec is None:
             raise LeaseLost("the run is over")
         if spec.protocol != PROTOCOL_VERSION or spec.version != __version__:
-            raise Refused(f"the dispatcher runs dct_celery {spec.version}, this worker {__version__}")
+            raise Refused(
+                f"the dispatcher runs dct_celery {spec.version}, this worker {__version__}"
+            )
         return spec
 
     def _load(self, spec: RunSpec) -> messages.Loaded:
@@ -334,7 +384,9 @@ class Preparation:
         python = self._services.settings.worker_python or sys.executable
         with self._folder.loader_log.open("ab") as log:
             self.process = self._services.start_process(python, load, environment, log)
-        answer = self._wait(self.process, FIXTURE_SECONDS if spec.fixture_timeout is None else spec.fixture_timeout)
+        answer = self._wait(
+            self.process, FIXTURE_SECONDS if spec.fixture_timeout is None else spec.fixture_timeout
+        )
         if isinstance(answer, messages.Loaded):
             return answer
         assert isinstance(answer, messages.Fatal)
@@ -351,7 +403,9 @@ class Preparation:
                 process.show_stacks()
                 process.kill()
                 text = tail_of(self._folder.loader_log)
-                raise Refused(f"building the suite took longer than {limit:g} s (--fixture-timeout)", text)
+                raise Refused(
+                    f"building the suite took longer than {limit:g} s (--fixture-timeout)", text
+                )
         return answer
 
     def _fork(self, purpose: str) -> TestProcess:
@@ -368,7 +422,9 @@ class Preparation:
         return manifest
 
     def _compare(self, loaded: messages.Loaded, manifest: ManifestSummary, spec: RunSpec) -> None:
-        different = differences(manifest.environment, loaded.environment, ignored=set(spec.ignore_packages))
+        different = differences(
+            manifest.environment, loaded.environment, ignored=set(spec.ignore_packages)
+        )
         if different:
             raise Refused(
                 f"the environment differs from the dispatcher's: {'; '.join(different[:5])}"
@@ -414,7 +470,9 @@ def slots_that_fit(slots: int, free: int, aliases: int) -> int:
     return max(1, min(slots, (free - OWN_CONNECTIONS * aliases) // (2 * aliases)))
 
 
-def differences(there: Mapping[str, str], here: Mapping[str, str], *, ignored: set[str]) -> list[str]:
+def differences(
+    there: Mapping[str, str], here: Mapping[str, str], *, ignored: set[str]
+) -> list[str]:
     """One text per name whose value differs between dispatcher (`there`) and worker (`here`)."""
     left_out = {f"package:{name.lower().replace('_', '-')}" for name in _TOOLS | ignored}
     names = sorted((set(there) | set(here)) - left_out)

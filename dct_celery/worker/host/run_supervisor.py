@@ -57,7 +57,9 @@ CHECKS_AFTER = 3.0
 class RunKeeper:
     """One run on this worker, from announcement to the last trace, in a thread of its own."""
 
-    def __init__(self, services: WorkerServices, announced: Announced, slots: int, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, services: WorkerServices, announced: Announced, slots: int, ready: Callable[[], None]
+    ) -> None:
         run = announced.announcement.run
         self.run = run
         self.nonce = announced.announcement.nonce
@@ -71,7 +73,9 @@ class RunKeeper:
         door = services.door.of_run(run, self.nonce, announced.key_id)
         self._ledger = services.ledger(run, door)
         self._end = threading.Event()
-        self._preparation = Preparation(services, run, self._folder, self._ledger, self._end.is_set, slots)
+        self._preparation = Preparation(
+            services, run, self._folder, self._ledger, self._end.is_set, slots
+        )
         self._ready = ready
         self._changes = Changes()
         #: What was reported of this worker's state; a store that was wiped is told again.
@@ -116,7 +120,11 @@ class RunKeeper:
 
     def resting(self) -> list[str]:
         """Why slots rest that the servers have room for."""
-        return resting(self._folder.resting, self._clock.monotonic()) if self.state is RunStage.READY else []
+        return (
+            resting(self._folder.resting, self._clock.monotonic())
+            if self.state is RunStage.READY
+            else []
+        )
 
     @property
     def working(self) -> int:
@@ -239,7 +247,9 @@ class RunKeeper:
         if isinstance(news, ProjectError):
             self._refuse(FailedReport(str(news), _end_of(news.detail)))
         elif isinstance(news, DctError):
-            self._refuse(RefusedReport(f"system checks could not be run: {news}", _end_of(news.detail)))
+            self._refuse(
+                RefusedReport(f"system checks could not be run: {news}", _end_of(news.detail))
+            )
         elif news:
             self._report(CheckedReport())
         if news:

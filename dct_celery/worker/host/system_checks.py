@@ -36,7 +36,9 @@ class SystemChecks:
             return
         names = self.pool.take_all()
         self._tries += 1
-        self._thread = threading.Thread(target=self._run, args=(names,), name="dct-checks", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(names,), name="dct-checks", daemon=True
+        )
         self._thread.start()
 
     def _run(self, names: dict[str, str]) -> None:

@@ -19,7 +19,9 @@ MAX_GROWTH = 512 * 1024 * 1024
 _TOLD = 50
 
 
-def leaks_of(process: TestProcess, indices: Sequence[int], message: messages.ChunkFinished, clock: Clock) -> list[LeakRecord]:
+def leaks_of(
+    process: TestProcess, indices: Sequence[int], message: messages.ChunkFinished, clock: Clock
+) -> list[LeakRecord]:
     """What the process says of itself, and the processes that were found; ends those."""
     strays = process.strays()
     numbers = {one.pid for one in strays}

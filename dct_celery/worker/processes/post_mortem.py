@@ -22,7 +22,9 @@ class MemoryTrouble:
         if status != _KILLED:
             return status
         memory = f", memory peak {peak // 1024} MB" if peak else ""
-        return f"killed ({status}){memory}" + (", perhaps out of memory" if _kills() > self._before else "")
+        return f"killed ({status}){memory}" + (
+            ", perhaps out of memory" if _kills() > self._before else ""
+        )
 
 
 def last_words(process: TestProcess) -> str:

@@ -24,7 +24,10 @@ _PAUSE = 0.01
 #: Longest command that is told, in characters.
 _COMMAND = 200
 #: Helpers that multiprocessing keeps until the interpreter ends.
-_HELPERS = (b"multiprocessing.resource_tracker import main", b"multiprocessing.forkserver import main")
+_HELPERS = (
+    b"multiprocessing.resource_tracker import main",
+    b"multiprocessing.forkserver import main",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,9 @@ class Watch:
     def strays(self) -> list[Stray]:
         """Those that are still there after a moment; without any, this costs a few reads of /proc."""
         deadline = self._clock.monotonic() + _BY_THEMSELVES
-        while found := [one for one in self._relatives() if one not in self._known and not _is_helper(one[0])]:
+        while found := [
+            one for one in self._relatives() if one not in self._known and not _is_helper(one[0])
+        ]:
             if self._clock.monotonic() > deadline:
                 break
             self._clock.sleep(_PAUSE)
@@ -71,7 +76,11 @@ class Watch:
     def _relatives(self) -> list[tuple[int, int]]:
         """(pid, ticks) of every living process that the test process or its tests started."""
         own = list(proc.descendants(self._pid))
-        orphans = [one for one in map(proc.identity, proc.children(self._parent)) if one and one[0] != self._pid]
+        orphans = [
+            one
+            for one in map(proc.identity, proc.children(self._parent))
+            if one and one[0] != self._pid
+        ]
         for one in orphans:
             if one in self._strangers:
                 continue
@@ -103,7 +112,11 @@ def end_marked(folder: Path, clock: Clock) -> int:
     """
     marks = [_marks(str(folder)), _marks(str(folder), below=True)]
     others = [pid for pid in proc.pids() if pid != os.getpid()]
-    found = [one for one in map(proc.identity, others) if one and any(_bears(one[0], mark) for mark in marks)]
+    found = [
+        one
+        for one in map(proc.identity, others)
+        if one and any(_bears(one[0], mark) for mark in marks)
+    ]
     end((Stray(*one) for one in found), clock)
     return len(found)
 

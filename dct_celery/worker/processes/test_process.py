@@ -39,7 +39,9 @@ class TestProcess:
 
     __test__ = False
 
-    def __init__(self, folder: Path, fork_fifo: Path, environment: Mapping[str, str], clock: Clock) -> None:
+    def __init__(
+        self, folder: Path, fork_fifo: Path, environment: Mapping[str, str], clock: Clock
+    ) -> None:
         self._folder = folder
         self._environment = environment
         self._clock = clock
@@ -89,7 +91,9 @@ class TestProcess:
                 self._inbox = os.open(self._folder / "in", os.O_WRONLY | os.O_NONBLOCK)
             except OSError as error:
                 if self._clock.monotonic() > deadline:
-                    raise ProcessDied(f"no test process came up within {FORK_SECONDS:.0f} s") from error
+                    raise ProcessDied(
+                        f"no test process came up within {FORK_SECONDS:.0f} s"
+                    ) from error
                 _loader(self._fork_fifo).close()  # it may have died with our order in its hands
                 self._clock.sleep(0.002)
         os.set_blocking(self._inbox, True)
@@ -118,7 +122,9 @@ class TestProcess:
     def receive(self, timeout: float) -> messages.Message | None:
         """The next message, or None after `timeout` seconds. Raises ProcessDied at end of file, ProtocolError for garbage."""
         if not self._ready:
-            self._deframer.feed(b"")  # garbage behind the last message is noticed now, though nothing may follow it
+            self._deframer.feed(
+                b""
+            )  # garbage behind the last message is noticed now, though nothing may follow it
             self._pace()
             if not select.select([self._outbox], [], [], timeout)[0]:
                 return None
@@ -139,7 +145,11 @@ class TestProcess:
             self._clock.sleep(_PACE - since)
 
     def ask(
-        self, question: messages.Message, kind: type[M], timeout: float, watch: Callable[[], None] = lambda: None
+        self,
+        question: messages.Message,
+        kind: type[M],
+        timeout: float,
+        watch: Callable[[], None] = lambda: None,
     ) -> M | messages.Fatal:
         """Sends and waits for the one answer. Raises ProcessDied, also when `timeout` seconds pass; `watch` is called every
         second, and may raise."""
@@ -277,14 +287,21 @@ class TestProcess:
         """Reads to the end of file: then the process no longer holds its databases open."""
         deadline = self._clock.monotonic() + 5.0
         while self.pid and (left := deadline - self._clock.monotonic()) > 0:
-            if select.select([self._outbox], [], [], left)[0] and not os.read(self._outbox, 1 << 18):
+            if select.select([self._outbox], [], [], left)[0] and not os.read(
+                self._outbox, 1 << 18
+            ):
                 return
 
 
 def _kernels_word(pid: int) -> str:
     """What the kernel says of each thread: name, state, and where in the kernel it waits."""
-    words = [f"thread {name}: state {state}, waits in {where}" for name, state, where in proc.threads(pid)]
-    return "\n".join(["it did not show its stacks; the kernel says:", *(words or ["the process is gone"])])
+    words = [
+        f"thread {name}: state {state}, waits in {where}"
+        for name, state, where in proc.threads(pid)
+    ]
+    return "\n".join(
+        ["it did not show its stacks; the kernel says:", *(words or ["the process is gone"])]
+    )
 
 
 def _loader(fork_fifo: Path) -> IO[bytes]:

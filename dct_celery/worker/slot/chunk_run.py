@@ -52,7 +52,14 @@ _SILENCE = 3.0
 class ChunkRun:
     """Drives the slot's test process through one chunk and streams its records."""
 
-    def __init__(self, slot_run: SlotRun, lease: LeaseRef, chunk: Chunk, services: WorkerServices, lease_ms: int) -> None:
+    def __init__(
+        self,
+        slot_run: SlotRun,
+        lease: LeaseRef,
+        chunk: Chunk,
+        services: WorkerServices,
+        lease_ms: int,
+    ) -> None:
         self._slot_run = slot_run
         self._chunk = chunk
         self._lease = lease
@@ -65,7 +72,9 @@ class ChunkRun:
         self._batch_since = 0.0
         self._looked_at = 0.0
         self._start = self._clock.monotonic()
-        self._watchdog = Watchdog(chunk, slot_run.test_timeout, slot_run.fixture_timeout, self._start)
+        self._watchdog = Watchdog(
+            chunk, slot_run.test_timeout, slot_run.fixture_timeout, self._start
+        )
         self._memory = MemoryTrouble()
         #: The test process has its order: from then on its death is the chunk's affair, not the machine's.
         self._begun = False
@@ -80,7 +89,12 @@ class ChunkRun:
                 return self._died(died)
             except ProtocolError as error:
                 cause = f"garbage in the runner's channel: {error}"
-                return self._release(ReleaseReason.CRASH, cause, index=self._watchdog.index, fixture=self._watchdog.fixture)
+                return self._release(
+                    ReleaseReason.CRASH,
+                    cause,
+                    index=self._watchdog.index,
+                    fixture=self._watchdog.fixture,
+                )
             except DctError as error:
                 if isinstance(error, DatabaseError) and not self._begun:
                     return self._unready(error)
@@ -88,7 +102,10 @@ class ChunkRun:
             except Exception as error:
                 # Kept, the lease would run out first, and nobody would count what this slot loses.
                 log.exception("chunk %s", self._chunk.id)
-                return self._release(ReleaseReason.LOADER, f"internal error of the worker: {type(error).__name__}: {error}")
+                return self._release(
+                    ReleaseReason.LOADER,
+                    f"internal error of the worker: {type(error).__name__}: {error}",
+                )
             finally:
                 self._spool.close()
 
@@ -107,7 +124,9 @@ class ChunkRun:
 
     def _order(self) -> TestProcess | None:
         """None when the process does not take its order."""
-        process = self._slot_run.process_for(self._chunk, lambda: self._keeper.lost or self._keeper.cancelled)
+        process = self._slot_run.process_for(
+            self._chunk, lambda: self._keeper.lost or self._keeper.cancelled
+        )
         try:
             process.send(messages.RunChunk(self._chunk.id, list(self._chunk.indices)))
         except ProcessDied:
@@ -126,7 +145,10 @@ class ChunkRun:
                 return self._complete(process, message)
             elif isinstance(message, messages.Fatal):
                 return self._release(ReleaseReason.CRASH, message.message, message.detail)
-            if self._batch and (now - self._batch_since >= self._chunk.batch_seconds or self._batch_size >= BATCH_SIZE):
+            if self._batch and (
+                now - self._batch_since >= self._chunk.batch_seconds
+                or self._batch_size >= BATCH_SIZE
+            ):
                 self._send()
             # By the clock, not when the process is silent: fast tests are never silent until their chunk ends.
             if now - self._looked_at >= LOOK_SECONDS:
@@ -134,7 +156,9 @@ class ChunkRun:
                 if outcome := self._interrupted(process, now, silent=message is None):
                     return outcome
 
-    def _record(self, message: messages.TestFinished | messages.FixtureFinished, raw: bytes, now: float) -> None:
+    def _record(
+        self, message: messages.TestFinished | messages.FixtureFinished, raw: bytes, now: float
+    ) -> None:
         if message.outcome in _DOUBTFUL:
             self._doubt(message)
         text = raw.decode("ascii")
@@ -151,7 +175,11 @@ class ChunkRun:
         fault = suspicion(message.failures, message.reason)
         if fault is None:
             return
-        if fault is ServerFault.DISK or self._chunk.attempt < LAST_DOUBT or self._slot_run.canary.short():
+        if (
+            fault is ServerFault.DISK
+            or self._chunk.attempt < LAST_DOUBT
+            or self._slot_run.canary.short()
+        ):
             self._slot_run.rest_now(f"the database server {fault}")
             raise DatabaseError(f"{message.kind} while the database server {fault}", fault=fault)
 
@@ -162,7 +190,9 @@ class ChunkRun:
         self._spool.flush()
         try:
             records = f"[{','.join(self._batch)}]"
-            answer = self._slot_run.ledger.append(self._lease, self._spool.seq, records, self._lease_ms)
+            answer = self._slot_run.ledger.append(
+                self._lease, self._spool.seq, records, self._lease_ms
+            )
             if answer in (WriteAnswer.MOVED, WriteAnswer.GONE):
                 raise StoreUnavailable(self._follow_epoch(answer))
         except StoreUnavailable as error:
@@ -217,8 +247,12 @@ class ChunkRun:
             self._send()
         process.terminate(TERM_SECONDS)
         if record is not None:
-            return self._release(ReleaseReason.TIMEOUT, message, index=overdue.index, fixture=overdue.fixture)
-        return self._release(ReleaseReason.SILENCE, f"a test process that said nothing {message}", stacks)
+            return self._release(
+                ReleaseReason.TIMEOUT, message, index=overdue.index, fixture=overdue.fixture
+            )
+        return self._release(
+            ReleaseReason.SILENCE, f"a test process that said nothing {message}", stacks
+        )
 
     def _verdict(
         self, process: TestProcess, overdue: Overdue, text: str
@@ -230,7 +264,9 @@ class ChunkRun:
             return messages.FixtureFinished(overdue.fixture, Outcome.ERROR, failures, output=output)
         if overdue.index is None:
             return None
-        return messages.TestFinished(overdue.index, Outcome.ERROR, self._watchdog.spent, failures, output=output)
+        return messages.TestFinished(
+            overdue.index, Outcome.ERROR, self._watchdog.spent, failures, output=output
+        )
 
     def _died(self, died: ProcessDied) -> str:
         process = self._slot_run.process
@@ -238,7 +274,13 @@ class ChunkRun:
         if process is None or not self._begun or process.orphaned():
             return self._release(ReleaseReason.LOADER, str(died), words)
         cause = self._memory.explain(str(died), process.peak())
-        return self._release(ReleaseReason.CRASH, cause, words, index=self._watchdog.index, fixture=self._watchdog.fixture)
+        return self._release(
+            ReleaseReason.CRASH,
+            cause,
+            words,
+            index=self._watchdog.index,
+            fixture=self._watchdog.fixture,
+        )
 
     def _complete(self, process: TestProcess, message: messages.ChunkFinished) -> str:
         self._slot_run.used(self._chunk)
@@ -291,7 +333,11 @@ class ChunkRun:
         if completed:
             Troubles(self._services.folder.troubles, self._clock).clear()
         deadline = self._clock.monotonic() + STORE_PATIENCE
-        while self._clock.monotonic() < deadline and not self._keeper.lost and not self._slot_run.folder.over:
+        while (
+            self._clock.monotonic() < deadline
+            and not self._keeper.lost
+            and not self._slot_run.folder.over
+        ):
             try:
                 if self._send():
                     answer = self._slot_run.ledger.end(self._lease, self._spool.seq, end)

@@ -75,7 +75,11 @@ class Watchdog:
         self._whole += step
         if self._most and self._whole > self._most:
             return Overdue(self._most)
-        limit = self._of_test(self.index) if self.index is not None and not self.fixture else self._fixture
+        limit = (
+            self._of_test(self.index)
+            if self.index is not None and not self.fixture
+            else self._fixture
+        )
         if not limit or not silent or self.spent <= limit:
             return None
         return Overdue(limit, None if self.fixture else self.index, self.fixture)

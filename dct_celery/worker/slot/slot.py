@@ -40,7 +40,9 @@ AVOID_PAUSE = 0.2
 class Slot:
     """One lane of the worker. `run` is called by Celery, one message after the other."""
 
-    def __init__(self, services: WorkerServices, index: int, hand_on: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, services: WorkerServices, index: int, hand_on: Callable[[str, str], None]
+    ) -> None:
         """`hand_on`: (run, message) -> somebody else gets the message."""
         self._services = services
         self._hand_on = hand_on
@@ -104,10 +106,18 @@ class Slot:
     def _claim(self, slot_run: SlotRun, hint: ChunkHint) -> Claim:
         """Without a chunk where it is not this slot's to run."""
         claim = slot_run.ledger.claim(
-            hint.chunk, hint.attempt, worker=self._services.name, slot=self._index, lease_ms=self._lease_ms
+            hint.chunk,
+            hint.attempt,
+            worker=self._services.name,
+            slot=self._index,
+            lease_ms=self._lease_ms,
         )
         if claim.answer is ClaimAnswer.UNTRUSTED and claim.lease is not None:
-            log.warning("run %s: chunk %s in the store is not the one that the dispatcher has offered", slot_run.run, hint.chunk)
+            log.warning(
+                "run %s: chunk %s in the store is not the one that the dispatcher has offered",
+                slot_run.run,
+                hint.chunk,
+            )
             slot_run.ledger.end(claim.lease, 0, ChunkReleased(ReleaseReason.UNTRUSTED))
             self._clock.sleep(AVOID_PAUSE)
         elif claim.answer is ClaimAnswer.AVOID:
@@ -118,12 +128,18 @@ class Slot:
         """A chunk that ran to its end in this epoch is on offer again."""
         if slot_run.folder.done(lease.key) < lease.epoch:
             return False
-        log.warning("run %s: chunk %s has run here and is on offer again; it is passed over", slot_run.run, lease.chunk)
+        log.warning(
+            "run %s: chunk %s has run here and is on offer again; it is passed over",
+            slot_run.run,
+            lease.chunk,
+        )
         self._clock.sleep(AVOID_PAUSE)
         return True
 
     def _execute(self, slot_run: SlotRun, lease: LeaseRef, chunk: Chunk) -> str:
-        result = ChunkRun(slot_run, lease, slot_run.once(chunk), self._services, self._lease_ms).execute()
+        result = ChunkRun(
+            slot_run, lease, slot_run.once(chunk), self._services, self._lease_ms
+        ).execute()
         with contextlib.suppress(DctError, OSError):
             sweep(slot_run.folder.spool, slot_run.ledger)
         return result

@@ -73,7 +73,11 @@ class SlotDatabases:
 
     def late_flushes(self, chunk: Chunk) -> list[str]:
         """Aliases that the test process itself has to flush before the chunk."""
-        return [spec.alias for spec in self._specs if spec.late_flush and not spec.names.isdisjoint(chunk.flushed)]
+        return [
+            spec.alias
+            for spec in self._specs
+            if spec.late_flush and not spec.names.isdisjoint(chunk.flushed)
+        ]
 
     def attached(self, chunk: Chunk) -> None:
         """The test process has opened the clones for this chunk. Raises DatabaseError."""
@@ -143,7 +147,9 @@ class SlotDatabases:
 class SlotRun:
     """One run in one slot, for as long as the worker's main process offers it."""
 
-    def __init__(self, services: WorkerServices, run: str, folder: RunFolder, slot: int, state: PublishedRun) -> None:
+    def __init__(
+        self, services: WorkerServices, run: str, folder: RunFolder, slot: int, state: PublishedRun
+    ) -> None:
         self.run = run
         self.folder = folder
         self.owner = state.owner
@@ -165,10 +171,14 @@ class SlotRun:
         self.process: TestProcess | None = None
 
     def _open_databases(self, services: WorkerServices, state: PublishedRun) -> SlotDatabases:
-        servers: dict[str, DatabaseServer] = {spec.alias: services.server_for(spec) for spec in state.specs}
+        servers: dict[str, DatabaseServer] = {
+            spec.alias: services.server_for(spec) for spec in state.specs
+        }
         naming = CloneNaming(self.run, services.name, state.owner, services.settings.keep_days)
         cache = services.folder.template_cache(state.key)
-        templates = Templates(state.key, state.specs, servers, self._fork, cache, naming, self._clock)
+        templates = Templates(
+            state.key, state.specs, servers, self._fork, cache, naming, self._clock
+        )
         maker = CloneMaker(templates, servers, self.folder.clones, naming, self._clock, self._slot)
         return SlotDatabases(state.specs, maker, self._clock)
 
@@ -221,7 +231,9 @@ class SlotRun:
             rule,
             monotonic=self._clock.monotonic,
             sleep=self._clock.sleep,
-            note=lambda error: log.warning("run %s: waiting for a database server: %s", self.run, error),
+            note=lambda error: log.warning(
+                "run %s: waiting for a database server: %s", self.run, error
+            ),
         )
 
     def _renew(self, chunk: Chunk) -> None:
@@ -235,7 +247,11 @@ class SlotRun:
         folder = self.folder.fork_folder(f"{purpose}-{self._slot}-{self._forks}")
         temporary = self.folder.temporary(folder)
         cache = self.folder.cache(self._slot)
-        environment = {"TMPDIR": str(temporary), "XDG_CACHE_HOME": str(cache), "DCT_SLOT": str(self._slot)}
+        environment = {
+            "TMPDIR": str(temporary),
+            "XDG_CACHE_HOME": str(cache),
+            "DCT_SLOT": str(self._slot),
+        }
         return TestProcess(folder, self.folder.fork_fifo, environment, self._clock).start()
 
     def _attach(self, process: TestProcess, chunk: Chunk, clones: dict[str, str]) -> None:
@@ -252,7 +268,9 @@ class SlotRun:
                 self.folder.refuse(answer.message)
             fault = fault_in_answer(answer.message, answer.detail)
             why = f"{answer.message} (the server {fault})" if fault else answer.message
-            raise DatabaseError(f"the test process could not attach: {why}", detail=answer.detail, fault=fault)
+            raise DatabaseError(
+                f"the test process could not attach: {why}", detail=answer.detail, fault=fault
+            )
         process.attached(answer.pid)
         self._databases.attached(chunk)
 

@@ -67,7 +67,9 @@ class Spool:
 
     def end(self, end: ChunkEnd, epoch: int) -> None:
         """The store was told the end of the attempt, in this epoch."""
-        kind: Literal["completed", "released"] = "completed" if isinstance(end, ChunkCompleted) else "released"
+        kind: Literal["completed", "released"] = (
+            "completed" if isinstance(end, ChunkCompleted) else "released"
+        )
         self._file.write(codec.dumps(_EndLine(self.seq + 1, kind, epoch, codec.dumps(end))) + "\n")
 
     def close(self) -> None:
@@ -79,7 +81,9 @@ class Spool:
 
 def sweep(folder: Path, ledger: Ledger) -> int:
     """Deletes the files whose records the dispatcher has journalled; returns how many are left."""
-    finished = {path.stem: end for path in folder.glob("*.jsonl") if (end := _end(path)) is not None}
+    finished = {
+        path.stem: end for path in folder.glob("*.jsonl") if (end := _end(path)) is not None
+    }
     keys = list(finished)
     for key, position in zip(keys, ledger.acknowledged(keys), strict=True):
         if position >= finished[key].end:

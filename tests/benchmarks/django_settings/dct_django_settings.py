@@ -14,7 +14,12 @@ from pathlib import Path
 from django.utils.deprecation import RemovedAfterNextVersionWarning, RemovedInNextVersionWarning
 from django.utils.log import DEFAULT_LOGGING
 
-for category in (RemovedAfterNextVersionWarning, RemovedInNextVersionWarning, ResourceWarning, RuntimeWarning):
+for category in (
+    RemovedAfterNextVersionWarning,
+    RemovedInNextVersionWarning,
+    ResourceWarning,
+    RuntimeWarning,
+):
     warnings.simplefilter("error", category)
 
 TESTS = Path(__file__).resolve().parent
@@ -26,7 +31,9 @@ CONTRIB = {
     "flatpages_tests": ["django.contrib.flatpages"],
     "redirects_tests": ["django.contrib.redirects"],
 }
-MODULES = list(dict.fromkeys(label.split(".")[0] for label in os.environ["DJANGO_SUITE_LABELS"].split()))
+MODULES = list(
+    dict.fromkeys(label.split(".")[0] for label in os.environ["DJANGO_SUITE_LABELS"].split())
+)
 
 INSTALLED_APPS = [
     "django.contrib.contenttypes",

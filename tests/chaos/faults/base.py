@@ -114,47 +114,83 @@ class Fault(ABC):
     @property
     def away(self) -> tuple[float, float]:
         """From when to when a server or the dispatcher was there for nobody because of this fault."""
-        return (self.struck, self.healed) if self.outage and self.part not in ("worker", "network") else (0.0, 0.0)
+        return (
+            (self.struck, self.healed)
+            if self.outage and self.part not in ("worker", "network")
+            else (0.0, 0.0)
+        )
 
     def recovery(self, tail: Tail, others: Iterable[tuple[float, float]] = ()) -> float | None:
         """Seconds, as the head of this file says; None where there was nothing to recover, or no more occasion to.
         `others`: `away` of the other faults of the round."""
         since = self.healed if self.outage else self.struck
         seconds = self._recovered(tail, since) if since else None
-        return None if seconds is None else round(seconds - _covered(since, since + seconds, others), 2)
+        return (
+            None
+            if seconds is None
+            else round(seconds - _covered(since, since + seconds, others), 2)
+        )
 
     def _recovered(self, tail: Tail, since: float) -> float | None:
         if self.meets is Meets.CLAIMS:
-            return _after(since, tail.first("claimed", since, lambda one: one.worker == self.worker.name))
+            return _after(
+                since, tail.first("claimed", since, lambda one: one.worker == self.worker.name)
+            )
         if self.meets is Meets.QUEUED:
             names = {chunk.chunk for chunk in self._chunks if chunk.state == "queued"}
             return _after(since, tail.first("claimed", since, lambda one: one.chunk in names))
         if self.meets is Meets.JOURNAL:
             return _after(since, next((at for at in tail.grown if at > since), None))
         held = [chunk for chunk in self._chunks if chunk.state == "leased"]
-        taken = [c for c in held if self.meets is Meets.ALL or (self.meets is Meets.HELD and c.worker == self.worker.name)]
-        backs = [back for chunk in taken for index in chunk.indices for back in self._backs(tail, since, chunk, index)]
+        taken = [
+            c
+            for c in held
+            if self.meets is Meets.ALL
+            or (self.meets is Meets.HELD and c.worker == self.worker.name)
+        ]
+        backs = [
+            back
+            for chunk in taken
+            for index in chunk.indices
+            for back in self._backs(tail, since, chunk, index)
+        ]
         return max(backs, default=None)
 
     def _backs(self, tail: Tail, since: float, chunk: Leased, index: int) -> list[float]:
         """After how many seconds this test of the chunk was back; nothing for one that was never away, or never came back."""
         verdict = tail.first("verdict", since, lambda one: one.index == index)
-        moves = [one for one in tail.heard if one.what == "offered" and one.at > self.struck and index in one.indices]
+        moves = [
+            one
+            for one in tail.heard
+            if one.what == "offered" and one.at > self.struck and index in one.indices
+        ]
         again = [
-            (one.at, at) for one in moves if (at := tail.first("claimed", self.struck, lambda it, to=one.chunk: it.chunk == to))
+            (one.at, at)
+            for one in moves
+            if (at := tail.first("claimed", self.struck, lambda it, to=one.chunk: it.chunk == to))
         ]
         if verdict is None or any(at <= since for _, at in again):
             return []
         backs = [verdict - since, *(self._without_line(tail, since, *times) for times in again)]
-        if self.outage and tail.first("verdict", since, lambda one: one.index == index and one.chunk == chunk.chunk):
-            backs += [at - since for at in [tail.first("verdict", since, lambda one: one.chunk == chunk.chunk)] if at]
+        if self.outage and tail.first(
+            "verdict", since, lambda one: one.index == index and one.chunk == chunk.chunk
+        ):
+            backs += [
+                at - since
+                for at in [tail.first("verdict", since, lambda one: one.chunk == chunk.chunk)]
+                if at
+            ]
         return [min(backs)]
 
     def _without_line(self, tail: Tail, since: float, offered: float, claimed: float) -> float:
         """Seconds from `since` to the claim, without those in which all slots that are left were busy."""
         struck = set() if self.meets is Meets.ALL else {self.worker.name}
         in_line = max(offered, since)
-        return in_line - since + tail.idle(in_line, claimed, {worker.name for worker in self.scene.workers} - struck)
+        return (
+            in_line
+            - since
+            + tail.idle(in_line, claimed, {worker.name for worker in self.scene.workers} - struck)
+        )
 
 
 def _covered(start: float, end: float, spans: Iterable[tuple[float, float]]) -> float:

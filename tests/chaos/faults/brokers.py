@@ -88,4 +88,10 @@ class BrokerPaused(_OfBroker):
         self.heal()
 
 
-KINDS: tuple[type[Fault], ...] = (BrokerRestarted, BrokerPurged, BrokerDoubled, BrokerClientsKilled, BrokerPaused)
+KINDS: tuple[type[Fault], ...] = (
+    BrokerRestarted,
+    BrokerPurged,
+    BrokerDoubled,
+    BrokerClientsKilled,
+    BrokerPaused,
+)

@@ -41,7 +41,9 @@ class _Cut(Outage):
         assert host is not None
         for chain, side in (("OUTPUT", "--dport"), ("INPUT", "--sport")):
             rule = ["iptables", "-w", verb, chain, "-p", "tcp", side, str(self.port), "-j", "DROP"]
-            subprocess.run(["ip", "netns", "exec", host.namespace, *rule], check=True, stdin=subprocess.DEVNULL)
+            subprocess.run(
+                ["ip", "netns", "exec", host.namespace, *rule], check=True, stdin=subprocess.DEVNULL
+            )
 
 
 class CutStoreShort(_Cut):

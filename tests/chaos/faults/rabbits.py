@@ -109,7 +109,9 @@ class RabbitDoubled(_OfMessages):
             messages += [message] * 3
         self.chance.shuffle(messages)
         for message in messages:
-            channel.basic_publish(amqp.Message(message.body, **message.properties), routing_key=self.scene.queue)
+            channel.basic_publish(
+                amqp.Message(message.body, **message.properties), routing_key=self.scene.queue
+            )
 
 
 class RabbitConnectionsClosed(_OfRabbit):

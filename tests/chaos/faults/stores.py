@@ -68,7 +68,9 @@ class StoreSleeps(_OfStore):
         seconds = self.scene.lease * self.chance.uniform(0.3, 1.5)
         self.blow()
         with self.scene.store.client() as client:
-            client.connection_pool.get_connection("DEBUG").send_command("DEBUG", "SLEEP", f"{seconds:.2f}")
+            client.connection_pool.get_connection("DEBUG").send_command(
+                "DEBUG", "SLEEP", f"{seconds:.2f}"
+            )
             yield seconds
         self.heal()
 

@@ -153,4 +153,13 @@ class StopMain(_Stop):
         return [self.worker.pid] if self.worker.alive else []
 
 
-KINDS: tuple[type[Fault], ...] = (KillTestProcess, KillLoader, KillChild, KillMain, PowerOff, StopTree, StopChild, StopMain)
+KINDS: tuple[type[Fault], ...] = (
+    KillTestProcess,
+    KillLoader,
+    KillChild,
+    KillMain,
+    PowerOff,
+    StopTree,
+    StopChild,
+    StopMain,
+)

@@ -14,9 +14,9 @@ from dct_celery.core.ids import digest_of
 _PACKED = st.one_of(
     st.binary(max_size=200),
     st.binary(max_size=200).map(zlib.compress),
-    st.tuples(st.binary(max_size=200).map(zlib.compress), st.integers(0, 40), st.binary(max_size=9)).map(
-        lambda t: t[0][: t[1]] + t[2]
-    ),
+    st.tuples(
+        st.binary(max_size=200).map(zlib.compress), st.integers(0, 40), st.binary(max_size=9)
+    ).map(lambda t: t[0][: t[1]] + t[2]),
     st.integers(0, 100_000).map(lambda size: zlib.compress(bytes(size))),
 )
 
@@ -49,7 +49,9 @@ def test_arbitrary_bytes_unpack_to_at_most_what_was_declared(packed: bytes, size
 
 
 @given(packed=_PACKED, content=st.binary(max_size=50), size=st.integers(0, 60))
-def test_arbitrary_bytes_are_the_content_or_dropped(packed: bytes, content: bytes, size: int) -> None:
+def test_arbitrary_bytes_are_the_content_or_dropped(
+    packed: bytes, content: bytes, size: int
+) -> None:
     # Given
     client: Any = Client(packed)
     digest = digest_of(content)

@@ -14,7 +14,9 @@ from dct_celery.adapters.celeryqueue.watchdog import MOST_RESTARTS, PATIENCE, Su
 from dct_celery.core.address import parse
 
 
-def looks(suspicion: Suspicion, until: float, *, start: float = 0.0, waiting: int = 3, idle: bool = True) -> list[float]:
+def looks(
+    suspicion: Suspicion, until: float, *, start: float = 0.0, waiting: int = 3, idle: bool = True
+) -> list[float]:
     """When it wants a restart, at one look a second."""
     times = [start + second for second in range(int(until - start) + 1)]
     return [now for now in times if suspicion.look(now, waiting=waiting, idle=idle)]
@@ -103,7 +105,9 @@ class TestRunQueues:
         assert list(broker.queues) == ["dct.run.b"]
         assert broker.removed == []
 
-    def test_a_queue_is_removed_when_its_run_has_been_gone_for_a_while_and_not_when_it_only_rests(self, url: str) -> None:
+    def test_a_queue_is_removed_when_its_run_has_been_gone_for_a_while_and_not_when_it_only_rests(
+        self, url: str
+    ) -> None:
         # Given
         ready, active, broker, step = self.desk(url)
         ready.add("a")

@@ -21,8 +21,18 @@ from dct_celery.adapters.celeryqueue import inbound, transports
 QUEUE = "dct.run.one"
 HEADERS: dict[str, Any] = {"task": inbound.TASK, "id": "0a1b-2c"}
 JUNK = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("dct_celery.run_chunk"),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(["task", "id", "headers", "compression"]), inner),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.just("dct_celery.run_chunk"),
+    lambda inner: (
+        st.lists(inner)
+        | st.dictionaries(
+            st.text() | st.sampled_from(["task", "id", "headers", "compression"]), inner
+        )
+    ),
     max_leaves=8,
 )
 
@@ -34,16 +44,24 @@ def envelope(**changes: Any) -> bytes:
         "content-type": "application/json",
         "content-encoding": "utf-8",
         "headers": HEADERS,
-        "properties": {"delivery_tag": "t1", "body_encoding": "base64", "delivery_info": {"exchange": "", "routing_key": QUEUE}},
+        "properties": {
+            "delivery_tag": "t1",
+            "body_encoding": "base64",
+            "delivery_info": {"exchange": "", "routing_key": QUEUE},
+        },
     }
-    return json.dumps({name: value for name, value in {**whole, **changes}.items() if value is not None}).encode()
+    return json.dumps(
+        {name: value for name, value in {**whole, **changes}.items() if value is not None}
+    ).encode()
 
 
 def taken(item: bytes) -> tuple[str, str]:
     """Id and text of an entry, by the way of a worker."""
     message = json.loads(inbound.envelope(item, QUEUE))
     body = base64.b64decode(message["body"])
-    return inbound.admit(message["headers"], message.get("content-type"), message.get("content-encoding"), body)
+    return inbound.admit(
+        message["headers"], message.get("content-type"), message.get("content-encoding"), body
+    )
 
 
 def refusal(item: bytes) -> str:
@@ -98,13 +116,21 @@ class TestAdmission:
             ],
         ],
     )
-    def test_what_is_no_chunk_message_is_refused_in_a_few_words(self, item: bytes, reason: str) -> None:
+    def test_what_is_no_chunk_message_is_refused_in_a_few_words(
+        self, item: bytes, reason: str
+    ) -> None:
         assert reason in refusal(item)
 
     def test_of_a_message_only_id_and_text_are_kept(self) -> None:
         # Given: a start next year, a callback, another name for the log
         message = SimpleNamespace(
-            headers={**HEADERS, "eta": "2030-01-01", "timelimit": [1, 1], "shadow": "\x1b[2J", "stamps": {"a": 1}},
+            headers={
+                **HEADERS,
+                "eta": "2030-01-01",
+                "timelimit": [1, 1],
+                "shadow": "\x1b[2J",
+                "stamps": {"a": 1},
+            },
             content_type="application/json",
             content_encoding="utf-8",
             body=json.dumps([["signed"], {}, {"callbacks": [{"task": "celery.map"}]}]),
@@ -112,11 +138,25 @@ class TestAdmission:
         # When
         inbound.rewrite(message)
         # Then
-        assert set(message.headers) == {"task", "id", "root_id", "lang", "argsrepr", "ignore_result"}
-        assert json.loads(message.body) == [["signed"], {}, dict.fromkeys(("callbacks", "errbacks", "chain", "chord"))]
+        assert set(message.headers) == {
+            "task",
+            "id",
+            "root_id",
+            "lang",
+            "argsrepr",
+            "ignore_result",
+        }
+        assert json.loads(message.body) == [
+            ["signed"],
+            {},
+            dict.fromkeys(("callbacks", "errbacks", "chain", "chord")),
+        ]
 
     def test_an_entry_says_where_it_came_from_whatever_its_sender_wrote(self) -> None:
-        properties = {"delivery_tag": "t", "delivery_info": {"exchange": "amq.fanout", "routing_key": "elsewhere"}}
+        properties = {
+            "delivery_tag": "t",
+            "delivery_info": {"exchange": "amq.fanout", "routing_key": "elsewhere"},
+        }
         found = json.loads(inbound.envelope(envelope(properties=properties), QUEUE))
         assert found["properties"]["delivery_info"] == {"exchange": "", "routing_key": QUEUE}
 
@@ -130,13 +170,19 @@ class TestFuzz:
     def test_json_of_any_shape_is_refused(self, value: Any) -> None:
         assert refusal(json.dumps(value).encode())
 
-    @given(st.sampled_from(["body", "content-type", "content-encoding", "headers", "properties"]), JUNK)
-    def test_a_field_of_any_shape_ends_in_a_refusal_or_in_the_text(self, field: str, value: Any) -> None:
+    @given(
+        st.sampled_from(["body", "content-type", "content-encoding", "headers", "properties"]), JUNK
+    )
+    def test_a_field_of_any_shape_ends_in_a_refusal_or_in_the_text(
+        self, field: str, value: Any
+    ) -> None:
         with contextlib.suppress(inbound.Unacceptable):
             assert taken(envelope(**{field: value}))[1] == "signed"
 
     @given(JUNK, JUNK, JUNK, JUNK | st.binary())
-    def test_a_message_of_rabbitmq_of_any_shape_is_refused(self, headers: Any, kind: Any, encoding: Any, body: Any) -> None:
+    def test_a_message_of_rabbitmq_of_any_shape_is_refused(
+        self, headers: Any, kind: Any, encoding: Any, body: Any
+    ) -> None:
         with pytest.raises(inbound.Unacceptable):
             inbound.admit(headers, kind, encoding, body)
 
@@ -152,30 +198,46 @@ class TestFrames:
         assert struct.unpack_from(">HxxQ", frame) == (60, 7)
         decode_properties_basic(frame, 12)
 
-    @pytest.mark.parametrize("broken", [b"\x80\x00\x02\xff\xfe", b"\x20\x00\x00\x00\x00\x03\x01aQ", b"\x20"])
+    @pytest.mark.parametrize(
+        "broken", [b"\x80\x00\x02\xff\xfe", b"\x20\x00\x00\x00\x00\x03\x01aQ", b"\x20"]
+    )
     def test_properties_that_nobody_can_read_become_a_reason(self, broken: bytes) -> None:
         # When
         message = AmqpMessage()
-        message.inbound_header(transports._readable_properties(struct.pack(">HxxQ", 60, 7) + broken))
+        message.inbound_header(
+            transports._readable_properties(struct.pack(">HxxQ", 60, 7) + broken)
+        )
         # Then
         with pytest.raises(inbound.Unacceptable, match="properties cannot be read"):
             inbound.admit(message.properties["application_headers"], None, None, b"")
 
     def test_a_compressed_body_is_not_unpacked(self) -> None:
         # Given
-        header = AmqpMessage(b"", application_headers={**HEADERS, "compression": "gzip"})._serialize_properties()
+        header = AmqpMessage(
+            b"", application_headers={**HEADERS, "compression": "gzip"}
+        )._serialize_properties()
         # When
-        properties, _ = decode_properties_basic(transports._readable_properties(struct.pack(">HxxQ", 60, 7) + header), 12)
+        properties, _ = decode_properties_basic(
+            transports._readable_properties(struct.pack(">HxxQ", 60, 7) + header), 12
+        )
         # Then
         assert "compression" not in properties["application_headers"]
         with pytest.raises(inbound.Unacceptable, match="compressed"):
             inbound.admit(properties["application_headers"], None, None, b"")
 
     @given(st.binary(max_size=255), st.binary(max_size=255))
-    def test_a_delivery_can_be_read_afterwards_and_keeps_its_tag(self, exchange: bytes, key: bytes) -> None:
+    def test_a_delivery_can_be_read_afterwards_and_keeps_its_tag(
+        self, exchange: bytes, key: bytes
+    ) -> None:
         # Given
         shorts = [struct.pack(">B", len(text)) + text for text in (b"None1", exchange, key)]
-        frame = struct.pack(">HH", 60, 60) + shorts[0] + struct.pack(">QB", 42, 0) + shorts[1] + shorts[2]
+        frame = (
+            struct.pack(">HH", 60, 60)
+            + shorts[0]
+            + struct.pack(">QB", 42, 0)
+            + shorts[1]
+            + shorts[2]
+        )
         # When
         values, _ = loads("sLbss", transports._readable_delivery(frame), 4)
         # Then
@@ -198,13 +260,20 @@ class TestRefusals:
         ]
         assert refusals.total == 10
 
-    def test_a_flood_is_named_again_at_ten_times_as_many(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_flood_is_named_again_at_ten_times_as_many(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         refusals = inbound.Refusals()
         for _ in range(150):
             refusals.note(QUEUE, "it is no JSON")
-        assert [record.getMessage().rpartition("(")[2] for record in caplog.records[1:]] == ["10 so far)", "100 so far)"]
+        assert [record.getMessage().rpartition("(")[2] for record in caplog.records[1:]] == [
+            "10 so far)",
+            "100 so far)",
+        ]
 
-    def test_ever_new_queues_neither_fill_the_memory_nor_the_log(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_ever_new_queues_neither_fill_the_memory_nor_the_log(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         refusals = inbound.Refusals()
         for number in range(5000):
             refusals.note(f"q{number}", "it is no JSON")

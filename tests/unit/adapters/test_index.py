@@ -17,14 +17,17 @@ from dct_celery.errors import InfrastructureError
 _HASH = digest_of(b"")
 _PATHS = st.one_of(
     st.text(max_size=20),
-    st.lists(st.sampled_from(["a", "b", "..", ".", "", "a" * 300, "\0", "é", "\udcff", "\ud800", "c\n"]), max_size=4).map(
-        "/".join
-    ),
+    st.lists(
+        st.sampled_from(["a", "b", "..", ".", "", "a" * 300, "\0", "é", "\udcff", "\ud800", "c\n"]),
+        max_size=4,
+    ).map("/".join),
     st.sampled_from(["/etc/passwd", "a\udcc3\udca9", "aé", "x/" * 3000 + "y", None, 1, []]),
 )
 _NUMBERS = st.one_of(st.integers(), st.sampled_from([0o644, True, None, 1.5, "1", MAX_FILE + 1]))
 _ROWS = st.one_of(
-    st.lists(st.tuples(_PATHS, _NUMBERS, _NUMBERS, st.sampled_from([_HASH, "x", None, 1])), max_size=4),
+    st.lists(
+        st.tuples(_PATHS, _NUMBERS, _NUMBERS, st.sampled_from([_HASH, "x", None, 1])), max_size=4
+    ),
     st.lists(st.tuples(_PATHS, _PATHS), max_size=4),
     st.sampled_from([None, {}, "rows", [1], [[]], [[1, 2]]]),
 )
@@ -36,7 +39,10 @@ def encoded(files: Any = (), links: Any = (), **more: Any) -> bytes:
 
 def test_an_index_comes_back_as_it_was() -> None:
     # Given names and targets that are no UTF-8, too
-    index = Index((TreeFile("a/\udcff.py", 0o600, 0, _HASH), TreeFile("é", 0o755, 0, _HASH)), (TreeLink("l", "/x/\udce9"),))
+    index = Index(
+        (TreeFile("a/\udcff.py", 0o600, 0, _HASH), TreeFile("é", 0o755, 0, _HASH)),
+        (TreeLink("l", "/x/\udce9"),),
+    )
     # When / Then
     assert Index.parse(index.encode()) == index
     assert Index.parse(Index(()).encode()) == Index(())
@@ -83,7 +89,9 @@ def test_a_size_is_bounded(size: Any) -> None:
     assert "size" in refused(encoded([["a", 0o644, size, _HASH]]))
 
 
-@pytest.mark.parametrize("digest", ["", "0" * 39, "0" * 41, "G" * 40, "../" + "0" * 37, "0" * 40 + "\n", None, 0])
+@pytest.mark.parametrize(
+    "digest", ["", "0" * 39, "0" * 41, "G" * 40, "../" + "0" * 37, "0" * 40 + "\n", None, 0]
+)
 def test_a_hash_is_a_hash(digest: Any) -> None:
     refused(encoded([["a", 0o644, 0, digest]]))
 
@@ -124,4 +132,6 @@ def test_what_passes_stays_inside(files: Any, links: Any) -> None:
         assert not {"", ".", ".."} & set(path.split("/"))
         assert "\0" not in path
         assert not any(path.startswith(f"{other}/") for other in index.paths)
-    assert len({path.encode("utf-8", "surrogateescape") for path in index.paths}) == len(index.paths)
+    assert len({path.encode("utf-8", "surrogateescape") for path in index.paths}) == len(
+        index.paths
+    )

@@ -12,7 +12,9 @@ from dct_celery.core.databases.names import OURS, REGISTRY
 from dct_celery.errors import DatabaseError
 from dct_celery.ports import DatabaseSpec
 
-HOSTILE = st.text(st.sampled_from("`'\"\\;-# \n\x1a\u00e4\u2019abc.%_*/"), max_size=70) | st.text(max_size=70)
+HOSTILE = st.text(st.sampled_from("`'\"\\;-# \n\x1a\u00e4\u2019abc.%_*/"), max_size=70) | st.text(
+    max_size=70
+)
 
 
 def read_quoted(statement: str) -> tuple[str, str]:
@@ -57,7 +59,14 @@ def test_the_registry_is_not_one_of_our_databases() -> None:
 
 
 def spec(**changes: object) -> DatabaseSpec:
-    values = {"alias": "default", "vendor": "mysql", "name": "bookshop", "user": "app", "password": "secret", **changes}
+    values = {
+        "alias": "default",
+        "vendor": "mysql",
+        "name": "bookshop",
+        "user": "app",
+        "password": "secret",
+        **changes,
+    }
     return DatabaseSpec(**values)  # type: ignore[arg-type]  # a dict of keywords
 
 

@@ -13,11 +13,11 @@ from dct_celery.adapters.databases.mysql.tables import (
     split_position,
 )
 
-MARIADB = (
-    "CREATE TABLE `t` (\n  `id` int(11) NOT NULL AUTO_INCREMENT,\n  PRIMARY KEY (`id`)\n) ENGINE=InnoDB{} DEFAULT CHARSET=utf8mb4"
-)
+MARIADB = "CREATE TABLE `t` (\n  `id` int(11) NOT NULL AUTO_INCREMENT,\n  PRIMARY KEY (`id`)\n) ENGINE=InnoDB{} DEFAULT CHARSET=utf8mb4"
 TABLESPACE = "CREATE TABLE `t` (\n  `id` int\n) /*!50100 TABLESPACE `innodb_system` */ ENGINE=InnoDB{} DEFAULT CHARSET=utf8mb4"
-PARTED = MARIADB + "\n PARTITION BY RANGE (`id`)\n(PARTITION `p0` VALUES LESS THAN (10) ENGINE = InnoDB)"
+PARTED = (
+    MARIADB + "\n PARTITION BY RANGE (`id`)\n(PARTITION `p0` VALUES LESS THAN (10) ENGINE = InnoDB)"
+)
 COMMENTED = MARIADB + " COMMENT=') ENGINE=InnoDB AUTO_INCREMENT=99'"
 
 
@@ -49,7 +49,16 @@ def test_a_column_with_its_tables_collation_inherits_it_and_no_other_does() -> N
 
 
 @pytest.mark.parametrize(
-    "definer", ["`root`@`localhost`", "`o``dd`@`%`", "`role`@``", "`role`", "root@localhost", "root@%", "app@10.0.%"]
+    "definer",
+    [
+        "`root`@`localhost`",
+        "`o``dd`@`%`",
+        "`role`@``",
+        "`role`",
+        "root@localhost",
+        "root@%",
+        "app@10.0.%",
+    ],
 )
 def test_whoever_the_definer_was_the_copy_is_its_makers(definer: str) -> None:
     shown = f"CREATE DEFINER={definer} TRIGGER `x` BEFORE INSERT ON `t` FOR EACH ROW SET @a = 'DEFINER=`me`@`here`'"
@@ -57,17 +66,29 @@ def test_whoever_the_definer_was_the_copy_is_its_makers(definer: str) -> None:
 
 
 def table(name: str, *parents: str) -> str:
-    keys = "".join(f",\n  CONSTRAINT `{name}{p}` FOREIGN KEY (`x`) REFERENCES `{p}` (`id`)" for p in parents)
+    keys = "".join(
+        f",\n  CONSTRAINT `{name}{p}` FOREIGN KEY (`x`) REFERENCES `{p}` (`id`)" for p in parents
+    )
     return f"CREATE TABLE `{name}` (\n  `id` int{keys}\n) ENGINE=InnoDB"
 
 
 def test_parents_come_before_their_children() -> None:
-    tables = {"a": table("a", "c"), "b": table("b", "a", "a"), "c": table("c"), "d": table("d", "d", "elsewhere")}
+    tables = {
+        "a": table("a", "c"),
+        "b": table("b", "a", "a"),
+        "c": table("c"),
+        "d": table("d", "d", "elsewhere"),
+    }
     assert list(parents_first(tables)) == ["c", "a", "b", "d"]
 
 
 def test_tables_in_a_circle_are_all_there_once() -> None:
-    tables = {"a": table("a", "b"), "b": table("b", "c"), "c": table("c", "a"), "d": table("d", "a")}
+    tables = {
+        "a": table("a", "b"),
+        "b": table("b", "c"),
+        "c": table("c", "a"),
+        "d": table("d", "a"),
+    }
     ordered = parents_first(tables)
     assert ordered == tables
     assert list(ordered).index("d") > list(ordered).index("a")
@@ -103,7 +124,10 @@ def test_tables_are_described_by_servers_that_tell_all_of_them(server: str, yes:
         ),
         ("options 'InnoDB' 'Dynamic' 'utf8mb4_bin' 'partitioned' ''", True),
         ("options 'MyISAM' 'Fixed' 'utf8mb4_bin' '' ''", True),
-        ("key 'a' '1' 'a' '1' NULL NULL 'FULLTEXT' '' 'YES' NULL\noptions 'InnoDB' 'Dynamic' 'utf8mb4_bin' '' ''", True),
+        (
+            "key 'a' '1' 'a' '1' NULL NULL 'FULLTEXT' '' 'YES' NULL\noptions 'InnoDB' 'Dynamic' 'utf8mb4_bin' '' ''",
+            True,
+        ),
         ("", True),
     ],
 )
@@ -136,12 +160,16 @@ def test_what_is_equal_has_one_state_in_whatever_order_it_was_read() -> None:
         ({"collation": "utf8mb4_general_ci"}, "character set or collation"),
     ],
 )
-def test_what_differs_has_another_state_and_is_named(changes: dict[str, object], words: str) -> None:
+def test_what_differs_has_another_state_and_is_named(
+    changes: dict[str, object], words: str
+) -> None:
     other = inventory(**changes)
     assert other.state != inventory().state
     assert words in inventory().difference(other)
 
 
-@pytest.mark.parametrize("changes", [{"positions": {}}, {"contents": {}}, {"values": {"s": (6, 0)}}])
+@pytest.mark.parametrize(
+    "changes", [{"positions": {}}, {"contents": {}}, {"values": {"s": (6, 0)}}]
+)
 def test_rows_and_positions_are_no_part_of_the_schema(changes: dict[str, object]) -> None:
     assert inventory(**changes).definitions == inventory().definitions

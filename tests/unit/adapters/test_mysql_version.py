@@ -8,7 +8,10 @@ from dct_celery.adapters.databases.mysql.facts import check_version
 from dct_celery.errors import DatabaseError
 
 
-@pytest.mark.parametrize("words", ["10.6.0-MariaDB", "5.5.5-10.11.6-MariaDB-log", "11.8.2-MariaDB-ubu2404", "8.0.36", "9.7.4-2"])
+@pytest.mark.parametrize(
+    "words",
+    ["10.6.0-MariaDB", "5.5.5-10.11.6-MariaDB-log", "11.8.2-MariaDB-ubu2404", "8.0.36", "9.7.4-2"],
+)
 def test_these_are_new_enough(words: str) -> None:
     check_version(words, "db:3306")
 

@@ -15,7 +15,14 @@ from dct_celery.core.databases.names import born_limit
 from dct_celery.errors import DatabaseError
 
 HEADER = Header(
-    "UTF8", "C.UTF-8", "C", "c", "", "", Surroundings((("", "timezone=UTC"),), True, (("reader", "CONNECT", False),)), "state"
+    "UTF8",
+    "C.UTF-8",
+    "C",
+    "c",
+    "",
+    "",
+    Surroundings((("", "timezone=UTC"),), True, (("reader", "CONNECT", False),)),
+    "state",
 )
 
 
@@ -58,7 +65,13 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
 # Named: a gzip file holds the time, and two processes of pytest-xdist must collect the same tests.
 @pytest.mark.parametrize(
     "data",
-    [b"", b"no gzip", gzip.compress(b"no json"), gzip.compress(b"{}\n"), gzip.compress(b"[]\n" * 99)[:20]],
+    [
+        b"",
+        b"no gzip",
+        gzip.compress(b"no json"),
+        gzip.compress(b"{}\n"),
+        gzip.compress(b"[]\n" * 99)[:20],
+    ],
     ids=["empty", "no gzip", "no json", "no list", "cut"],
 )
 def test_a_damaged_file_is_told_with_the_mend(tmp_path: Path, data: bytes) -> None:
@@ -76,14 +89,18 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
         write(tmp_path / "absent" / "export.gz", HEADER, "")
 
 
-def test_a_pg_dump_older_than_the_server_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pg_dump_older_than_the_server_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     for name, version in (("old", "14.11 (Debian 14.11-1)"), ("new", "17beta2")):
         folder = tmp_path / name
         folder.mkdir()
         (folder / "pg_dump").write_text(f"#!/bin/sh\necho 'pg_dump (PostgreSQL) {version}'\n")
         (folder / "pg_dump").chmod(0o755)
-    monkeypatch.setattr(dump, "_folders", lambda _: [tmp_path / "absent", tmp_path / "old", tmp_path / "new"])
+    monkeypatch.setattr(
+        dump, "_folders", lambda _: [tmp_path / "absent", tmp_path / "old", tmp_path / "new"]
+    )
     # Then
     assert find_pg_dump(14) == tmp_path / "old" / "pg_dump"
     assert find_pg_dump(15) == find_pg_dump(17) == tmp_path / "new" / "pg_dump"
@@ -104,7 +121,9 @@ def test_a_restored_database_starts_as_the_exported_one_did(provider: str, words
     header = Header("UTF8", "C.UTF-8", "C", provider, "de", "&a < b", Surroundings(), "state")
     # Then
     statement = header.create("test_abc").as_string()
-    assert statement.startswith("CREATE DATABASE \"test_abc\" TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE")
+    assert statement.startswith(
+        "CREATE DATABASE \"test_abc\" TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE"
+    )
     assert f"{words} LIMIT {born_limit('test_abc')}" in statement
 
 

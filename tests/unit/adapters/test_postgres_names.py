@@ -31,7 +31,9 @@ class RecordingConnection:
         self._row = (comment, limit)
 
     def execute(self, statement: Any, params: Any = None) -> RecordingConnection:
-        self.statements.append(statement.decode() if isinstance(statement, bytes) else statement.as_string())
+        self.statements.append(
+            statement.decode() if isinstance(statement, bytes) else statement.as_string()
+        )
         self._name = params[0] if params else ""
         return self
 
@@ -50,9 +52,9 @@ def server_on(connection: RecordingConnection) -> PostgresServer:
 
 
 @given(
-    st.one_of(st.text(), st.from_regex(r"\Atest_[^a-z]"), st.from_regex(r"\Atest_[a-z0-9_]{59,}\Z")).filter(
-        lambda t: not OURS.match(t)
-    )
+    st.one_of(
+        st.text(), st.from_regex(r"\Atest_[^a-z]"), st.from_regex(r"\Atest_[a-z0-9_]{59,}\Z")
+    ).filter(lambda t: not OURS.match(t))
 )
 def test_a_name_that_is_not_ours_never_reaches_the_server(name: str) -> None:
     # Given
@@ -85,12 +87,23 @@ def generated(count: int) -> list[str]:
     """Names of our pattern, the same in every run."""
     chance = random.Random(4)
     letters = string.ascii_lowercase + string.digits + "_"
-    return [f"test_{''.join(chance.choices(letters, k=chance.randint(3, 58)))}" for _ in range(count)]
+    return [
+        f"test_{''.join(chance.choices(letters, k=chance.randint(3, 58)))}" for _ in range(count)
+    ]
 
 
 def test_of_ten_thousand_databases_without_a_mark_none_is_dropped() -> None:
     # Given
-    comments = [None, "", "production", "dct", "dct template x", "dct2", "dct1 kind=clone", MARK.line("test_another")]
+    comments = [
+        None,
+        "",
+        "production",
+        "dct",
+        "dct template x",
+        "dct2",
+        "dct1 kind=clone",
+        MARK.line("test_another"),
+    ]
     for number, name in enumerate(generated(10_000)):
         # A limit that is nearly, but not quite, the one that only we would give.
         limit = [-1, 0, 100, born_limit(name) + 1, born_limit(name + "x")][number % 5]

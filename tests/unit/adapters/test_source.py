@@ -20,12 +20,16 @@ def project(tmp_path: Path) -> Path:
     return make_tree(tmp_path / "project")
 
 
-def paths(root: Path, *, include: tuple[str, ...] = (), exclude: tuple[str, ...] = (), written: str = "") -> list[str]:
+def paths(
+    root: Path, *, include: tuple[str, ...] = (), exclude: tuple[str, ...] = (), written: str = ""
+) -> list[str]:
     selection = Selection(Globs(include), Globs(exclude), frozenset({written}))
     return sorted(snapshot.take(root, selection).index.paths)
 
 
-def test_a_checkout_travels_with_dirty_and_untracked_files_and_without_ignored_and_deleted_ones(project: Path) -> None:
+def test_a_checkout_travels_with_dirty_and_untracked_files_and_without_ignored_and_deleted_ones(
+    project: Path,
+) -> None:
     # Given a checkout with one file of each kind
     git(project, "init", "-q")
     (project / ".gitignore").write_text("secret.env\n")
@@ -40,7 +44,9 @@ def test_a_checkout_travels_with_dirty_and_untracked_files_and_without_ignored_a
     taken = snapshot.take(project).index
     # Then
     assert sorted(taken.paths) == [".gitignore", "app/code.py", "link", "new.py", "run.sh"]
-    assert {file.path: file.digest for file in taken.files}["app/code.py"] == snapshot.digest_of(b"x = 2\n")
+    assert {file.path: file.digest for file in taken.files}["app/code.py"] == snapshot.digest_of(
+        b"x = 2\n"
+    )
 
 
 def test_a_folder_without_git_travels_without_caches_and_environments(project: Path) -> None:
@@ -79,7 +85,9 @@ def test_a_checkout_below_a_folder_whose_name_is_no_utf_8_is_found(tmp_path: Pat
     assert snapshot.find_root(project / "app") == project
 
 
-def test_a_checkout_without_the_git_program_is_refused_not_walked(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkout_without_the_git_program_is_refused_not_walked(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     (project / ".git").mkdir()
     monkeypatch.setenv("PATH", "")
@@ -99,7 +107,9 @@ def test_equal_trees_have_equal_digests_and_a_mode_makes_a_difference(project: P
     assert snapshot.take(project).digest != before
 
 
-def test_a_file_too_large_to_travel_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_too_large_to_travel_is_named(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     monkeypatch.setattr(snapshot, "MAX_FILE", 3)
     # When / Then
@@ -107,7 +117,9 @@ def test_a_file_too_large_to_travel_is_named(project: Path, monkeypatch: pytest.
         snapshot.take(project)
 
 
-def test_too_many_files_are_refused_in_one_line(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_files_are_refused_in_one_line(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     monkeypatch.setattr(snapshot, "MAX_INDEX", 3)
     # When / Then
@@ -115,7 +127,9 @@ def test_too_many_files_are_refused_in_one_line(project: Path, monkeypatch: pyte
         snapshot.take(project)
 
 
-def test_a_file_that_may_not_be_read_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_may_not_be_read_is_named(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     def refuse(path: Path, *args: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
@@ -149,10 +163,19 @@ def test_include_brings_what_git_ignores_and_leaves_caches_alone(project: Path) 
     git(project, "add", "-A")
     # When / Then
     found = paths(project, include=("*.mo", "app/_version.py"))
-    assert found == [".gitignore", "app/_version.py", "app/code.py", "link", "locale/de/x.mo", "run.sh"]
+    assert found == [
+        ".gitignore",
+        "app/_version.py",
+        "app/code.py",
+        "link",
+        "locale/de/x.mo",
+        "run.sh",
+    ]
 
 
-def test_include_may_spell_out_a_folder_that_is_left_out_otherwise_but_no_repository(project: Path) -> None:
+def test_include_may_spell_out_a_folder_that_is_left_out_otherwise_but_no_repository(
+    project: Path,
+) -> None:
     # Given
     for name in ("node_modules/a", "node_modules/b", ".git"):
         (project / name).mkdir(parents=True)
@@ -185,8 +208,20 @@ def test_what_the_last_run_wrote_does_not_travel(project: Path) -> None:
     (project / ".work" / "trees" / "code.py").touch()
     (project / ".workers").touch()
     # When / Then
-    assert paths(project, written="junit.xml") == [".work/trees/code.py", ".workers", "app/code.py", "link", "run.sh"]
-    assert paths(project, written=".work") == [".workers", "app/code.py", "junit.xml", "link", "run.sh"]
+    assert paths(project, written="junit.xml") == [
+        ".work/trees/code.py",
+        ".workers",
+        "app/code.py",
+        "link",
+        "run.sh",
+    ]
+    assert paths(project, written=".work") == [
+        ".workers",
+        "app/code.py",
+        "junit.xml",
+        "link",
+        "run.sh",
+    ]
 
 
 def test_an_include_that_matches_nothing_is_told(project: Path) -> None:
@@ -197,7 +232,9 @@ def test_an_include_that_matches_nothing_is_told(project: Path) -> None:
     assert line.startswith("include *.mo matches no file")
 
 
-def test_files_that_look_like_secrets_are_named_in_one_line_unless_they_are_included_or_excluded(project: Path) -> None:
+def test_files_that_look_like_secrets_are_named_in_one_line_unless_they_are_included_or_excluded(
+    project: Path,
+) -> None:
     # Given
     for name in (".env", "db.sqlite3", "tls.pem", "ca.pem"):
         (project / name).write_text("-----BEGIN PRIVATE KEY-----" if name == "tls.pem" else "x")

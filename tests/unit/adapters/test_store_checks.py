@@ -11,7 +11,12 @@ from dct_celery.adapters.redisstore.checks import judge
 from dct_celery.errors import StoreRefused
 
 WHERE = "the store at redis://h/0 (DCT_STORE)"
-FIT: dict[str, Any] = {"redis_version": "7.0.15", "role": "master", "maxmemory_policy": "noeviction", "maxmemory": 0}
+FIT: dict[str, Any] = {
+    "redis_version": "7.0.15",
+    "role": "master",
+    "maxmemory_policy": "noeviction",
+    "maxmemory": 0,
+}
 MB = 1024 * 1024
 
 
@@ -24,17 +29,24 @@ def refusal(**info: Any) -> str:
     return message
 
 
-@pytest.mark.parametrize("info", [{}, {"maxmemory": 64 * MB}, {"redis_version": "6.2.0"}, {"redis_version": "255.255.255"}])
+@pytest.mark.parametrize(
+    "info",
+    [{}, {"maxmemory": 64 * MB}, {"redis_version": "6.2.0"}, {"redis_version": "255.255.255"}],
+)
 def test_a_fit_store_passes_without_a_word(info: dict[str, Any]) -> None:
     checked = judge({**FIT, **info}, WHERE)
     assert (checked.version, checked.warnings) == (info.get("redis_version", "7.0.15"), ())
 
 
-@pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-random", "volatile-lru", "volatile-ttl"])
+@pytest.mark.parametrize(
+    "policy", ["allkeys-lru", "allkeys-random", "volatile-lru", "volatile-ttl"]
+)
 def test_a_store_that_evicts_is_refused(policy: str) -> None:
     message = refusal(maxmemory_policy=policy, maxmemory=512 * MB)
     assert f"(maxmemory-policy {policy})" in message
-    assert message.endswith("; CONFIG SET maxmemory-policy noeviction there, or use a server of its own")
+    assert message.endswith(
+        "; CONFIG SET maxmemory-policy noeviction there, or use a server of its own"
+    )
 
 
 def test_a_store_with_little_memory_is_refused() -> None:
@@ -49,7 +61,9 @@ def test_a_replica_is_refused_and_its_primary_named() -> None:
 
 @pytest.mark.parametrize("version", ["6.0.16", "5.0.14", "2.8"])
 def test_an_old_store_is_refused(version: str) -> None:
-    assert refusal(redis_version=version).endswith(f"is version {version}; use Redis or Valkey 6.2 or newer")
+    assert refusal(redis_version=version).endswith(
+        f"is version {version}; use Redis or Valkey 6.2 or newer"
+    )
 
 
 def test_what_the_store_does_not_say_is_warned_about() -> None:

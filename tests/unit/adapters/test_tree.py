@@ -47,7 +47,10 @@ def test_a_tree_arrives_as_it_was_with_every_mode(sent: Sent, project: Path) -> 
     # Then
     assert snapshot.take(root).digest == digest
     assert (root / "link").readlink() == Path("app/code.py")
-    modes = {name: stat.S_IMODE((root / name).stat().st_mode) for name in ("app/key", "app/read-only", "run.sh")}
+    modes = {
+        name: stat.S_IMODE((root / name).stat().st_mode)
+        for name in ("app/key", "app/read-only", "run.sh")
+    }
     assert modes == {"app/key": 0o600, "app/read-only": 0o444, "run.sh": 0o755}
 
 
@@ -83,12 +86,16 @@ def test_a_blob_that_is_not_what_its_digest_says_is_not_used(sent: Sent, project
     digest = sent.send(project)
     sent.blobs.put([(digest_of(b"x = 1\n"), b"x = 7\n")])
     # When / Then
-    with pytest.raises(InfrastructureError, match=r"no good copy of 'app/code\.py'.*start the run again"):
+    with pytest.raises(
+        InfrastructureError, match=r"no good copy of 'app/code\.py'.*start the run again"
+    ):
         sent.trees.materialise(digest)
     assert homes(sent) == []
 
 
-@pytest.mark.parametrize("text", ["", "..", "../../x", "/etc", "0" * 39, "A" * 40, "0" * 40 + "/x", "x" * 300])
+@pytest.mark.parametrize(
+    "text", ["", "..", "../../x", "/etc", "0" * 39, "A" * 40, "0" * 40 + "/x", "x" * 300]
+)
 def test_what_is_no_digest_has_no_effect(sent: Sent, text: str) -> None:
     with pytest.raises(InfrastructureError, match="is no hash"):
         sent.trees.materialise(text)
@@ -98,19 +105,38 @@ def test_what_is_no_digest_has_no_effect(sent: Sent, text: str) -> None:
 def test_a_file_below_a_link_is_refused(sent: Sent, tmp_path: Path) -> None:
     # Given
     sent.blobs.put([(digest_of(b"evil"), b"evil")])
-    index = Index((TreeFile("out/evil", 0o644, 4, digest_of(b"evil")),), (TreeLink("out", str(tmp_path)),))
+    index = Index(
+        (TreeFile("out/evil", 0o644, 4, digest_of(b"evil")),), (TreeLink("out", str(tmp_path)),)
+    )
     # When / Then
     with pytest.raises(InfrastructureError, match="something lies below it"):
         sent.trees.materialise(sent.send_index(index))
     assert not (tmp_path / "evil").exists()
 
 
-_NAMES = st.sampled_from(["a", "b", "a/b", "a/b/c", "..", "../evil", "/evil", "a/../../evil", "link", "link/evil", "é", "\udcff"])
+_NAMES = st.sampled_from(
+    [
+        "a",
+        "b",
+        "a/b",
+        "a/b/c",
+        "..",
+        "../evil",
+        "/evil",
+        "a/../../evil",
+        "link",
+        "link/evil",
+        "é",
+        "\udcff",
+    ]
+)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(files=st.lists(_NAMES, max_size=4), links=st.lists(st.tuples(_NAMES, _NAMES), max_size=3))
-def test_no_index_writes_outside_its_folder(tmp_path_factory: pytest.TempPathFactory, files: Any, links: Any) -> None:
+def test_no_index_writes_outside_its_folder(
+    tmp_path_factory: pytest.TempPathFactory, files: Any, links: Any
+) -> None:
     # Given
     place = tmp_path_factory.mktemp("place")
     sent = Sent(place / "trees")
@@ -125,7 +151,9 @@ def test_no_index_writes_outside_its_folder(tmp_path_factory: pytest.TempPathFac
         sent.trees.materialise(sent.send_index(index))
     # Then
     assert os.listdir(place) in ([], ["trees"])
-    written = [path for path in (place / "trees").glob("**/*") if path.is_file() and not path.is_symlink()]
+    written = [
+        path for path in (place / "trees").glob("**/*") if path.is_file() and not path.is_symlink()
+    ]
     assert all(path.relative_to(place / "trees").parts[1] in ("tree", "whole") for path in written)
 
 
@@ -163,7 +191,9 @@ def test_what_is_missing_or_damaged_is_asked_for_until_it_comes(sent: Sent, proj
     assert {code} in asked
 
 
-def test_a_dispatcher_that_sends_nothing_again_is_not_waited_for_for_ever(sent: Sent, project: Path) -> None:
+def test_a_dispatcher_that_sends_nothing_again_is_not_waited_for_for_ever(
+    sent: Sent, project: Path
+) -> None:
     # Given
     digest = sent.send(project)
     sent.blobs._blobs.clear()
@@ -236,7 +266,9 @@ _DEEDS = [
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["same-life", "restarted"])
 @pytest.mark.parametrize("deed", _DEEDS, ids=lambda deed: deed.__name__.strip("_"))
-def test_a_tree_that_was_changed_is_made_anew(sent: Sent, project: Path, deed: Any, restarted: bool) -> None:
+def test_a_tree_that_was_changed_is_made_anew(
+    sent: Sent, project: Path, deed: Any, restarted: bool
+) -> None:
     # Given
     digest = sent.send(project)
     deed(sent.trees.materialise(digest))
@@ -246,7 +278,9 @@ def test_a_tree_that_was_changed_is_made_anew(sent: Sent, project: Path, deed: A
     assert snapshot.take(root).digest == digest
     assert not root.is_symlink()
     assert not (root / "media").exists()
-    assert [path.name for path in sent.base.iterdir()] == [root.parent.name], "the other one is gone"
+    assert [path.name for path in sent.base.iterdir()] == [root.parent.name], (
+        "the other one is gone"
+    )
 
 
 @pytest.mark.parametrize("deed", [_moved_away, _turned, _whole_tree_moved_away])
@@ -307,7 +341,9 @@ def test_a_worker_that_is_started_again_uses_tree_and_bytecode_after_reading_eve
 ) -> None:
     # Given
     read: list[bytes] = []
-    monkeypatch.setattr(trees, "digest_of", lambda content: (read.append(content), digest_of(content))[1])
+    monkeypatch.setattr(
+        trees, "digest_of", lambda content: (read.append(content), digest_of(content))[1]
+    )
     # When
     root = sent.restarted().materialise(sent.send(project))
     # Then
@@ -339,7 +375,9 @@ def test_bytecode_of_a_file_that_was_another_one_for_a_while_goes(
     assert bytecode.exists()
 
 
-def test_a_tree_whose_mark_is_gone_keeps_no_bytecode(sent: Sent, project: Path, bytecode: Path) -> None:
+def test_a_tree_whose_mark_is_gone_keeps_no_bytecode(
+    sent: Sent, project: Path, bytecode: Path
+) -> None:
     # Given
     (bytecode.parents[3] / "whole").unlink()
     # When
@@ -367,7 +405,9 @@ def test_what_is_proven_of_a_changed_tree_is_moved_not_fetched(
     assert sent.trees.materialise(digest) == new
 
 
-def test_a_file_that_is_replaced_while_it_is_moved_is_fetched(sent: Sent, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_replaced_while_it_is_moved_is_fetched(
+    sent: Sent, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given a process that a test has left, and that is quicker than we
     digest = sent.send(project)
     _rewritten(sent.trees.materialise(digest))
@@ -394,7 +434,9 @@ def test_a_file_that_changed_a_moment_before_it_was_read_is_read_again(
     os.utime(sent.trees.materialise(digest) / "run.sh", (1, 1))
     sent.trees.materialise(digest)
     read: list[bytes] = []
-    monkeypatch.setattr(trees, "digest_of", lambda content: (read.append(content), digest_of(content))[1])
+    monkeypatch.setattr(
+        trees, "digest_of", lambda content: (read.append(content), digest_of(content))[1]
+    )
     # When
     sent.trees.materialise(digest)
     # Then
@@ -444,7 +486,9 @@ def test_only_a_few_old_trees_are_kept_and_none_in_use_goes(sent: Sent, project:
     assert [root.exists() for root in roots] == [True, False, False, *[True] * 6]
 
 
-def test_what_a_killed_worker_was_writing_and_trees_of_an_older_version_go(sent: Sent, project: Path) -> None:
+def test_what_a_killed_worker_was_writing_and_trees_of_an_older_version_go(
+    sent: Sent, project: Path
+) -> None:
     # Given
     sent.base.mkdir(parents=True)
     for name in ("new-abc", "0" * 40, "not-ours"):
@@ -456,7 +500,9 @@ def test_what_a_killed_worker_was_writing_and_trees_of_an_older_version_go(sent:
     assert homes(sent) == sorted([root.parent.name, "not-ours"])
 
 
-def test_a_disk_that_is_full_is_one_line_and_leaves_nothing(sent: Sent, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_is_one_line_and_leaves_nothing(
+    sent: Sent, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
@@ -464,6 +510,8 @@ def test_a_disk_that_is_full_is_one_line_and_leaves_nothing(sent: Sent, project:
     digest = sent.send(project)
     monkeypatch.setattr(trees, "_write_file", full)
     # When / Then
-    with pytest.raises(InfrastructureError, match=r"cannot be written below .*: No space left on device"):
+    with pytest.raises(
+        InfrastructureError, match=r"cannot be written below .*: No space left on device"
+    ):
         sent.trees.materialise(digest)
     assert homes(sent) == []

@@ -30,7 +30,9 @@ class Desk:
         self.blobs = MemoryBlobs(self.store)
         self.clock = Clock()
         self.said: list[str] = []
-        self.upload = Upload(selection or Selection(), self.clock, self.said.append, prove_only=prove_only)
+        self.upload = Upload(
+            selection or Selection(), self.clock, self.said.append, prove_only=prove_only
+        )
 
     def supply(self) -> None:
         self.clock.now += PAUSE
@@ -109,7 +111,9 @@ def test_a_file_that_has_changed_since_is_said_once_and_ends_no_run(project: Pat
     ]
 
 
-def test_a_file_that_changes_while_the_run_begins_stops_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_changes_while_the_run_begins_stops_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     desk = Desk()
     monkeypatch.setattr(Path, "read_bytes", lambda path: b"x = 2\n")

@@ -27,7 +27,9 @@ from dct_celery.security import masking
 from dct_celery.settings import Settings, load
 
 SCHEMA = etree.XMLSchema(etree.parse(str(Path(__file__).parents[2] / "data" / "junit-10.xsd")))
-GREEN = RunReport("old", (Verdict(Entry(0, "a.T.t", "a.T", "a", Phase.ISOLATED), Outcome.PASSED),), (), 0)
+GREEN = RunReport(
+    "old", (Verdict(Entry(0, "a.T.t", "a.T", "a", Phase.ISOLATED), Outcome.PASSED),), (), 0
+)
 
 
 @pytest.fixture
@@ -107,7 +109,9 @@ def test_a_run_that_is_killed_leaves_no_green_report_of_an_earlier_one(settings:
     assert data["exit_code"] == 2
 
 
-def test_where_there_was_no_report_none_is_made_before_there_is_something_to_say(tmp_path: Path) -> None:
+def test_where_there_was_no_report_none_is_made_before_there_is_something_to_say(
+    tmp_path: Path,
+) -> None:
     # Given
     settings = Settings(project_dir=str(tmp_path), junit_xml="junit.xml")
 
@@ -143,7 +147,10 @@ def test_a_report_that_cannot_be_written_hides_no_error(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
 
     # Then: the run's own error comes through
-    end_with(Settings(project_dir=str(tmp_path), junit_xml="folder", json="/proc/x"), InfrastructureError("nobody"))
+    end_with(
+        Settings(project_dir=str(tmp_path), junit_xml="folder", json="/proc/x"),
+        InfrastructureError("nobody"),
+    )
 
 
 def test_the_reason_is_masked(settings: Settings) -> None:
@@ -158,12 +165,24 @@ def test_the_reason_is_masked(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("place", ["flag", "variable", "file"])
-def test_a_refused_command_line_is_reported_wherever_its_reports_were_asked_for(settings: Settings, place: str) -> None:
+def test_a_refused_command_line_is_reported_wherever_its_reports_were_asked_for(
+    settings: Settings, place: str
+) -> None:
     # Given
     folder = Path(settings.project_dir)
-    (folder / "pyproject.toml").write_text("[tool.dct]\njunit-xml = 'junit.xml'\njson = 'run.json'\n" if place == "file" else "")
-    flags = {"junit_xml": "junit.xml", "json": "run.json", "timeout": "x"} if place == "flag" else {"timeout": "x"}
-    env = {"DCT_JUNIT_XML": "junit.xml", "DCT_JSON": "run.json", "DCT_X": ""} if place == "variable" else {}
+    (folder / "pyproject.toml").write_text(
+        "[tool.dct]\njunit-xml = 'junit.xml'\njson = 'run.json'\n" if place == "file" else ""
+    )
+    flags = (
+        {"junit_xml": "junit.xml", "json": "run.json", "timeout": "x"}
+        if place == "flag"
+        else {"timeout": "x"}
+    )
+    env = (
+        {"DCT_JUNIT_XML": "junit.xml", "DCT_JSON": "run.json", "DCT_X": ""}
+        if place == "variable"
+        else {}
+    )
     with pytest.raises(ConfigError) as caught:
         load(flags, env=env, cwd=folder)
 
@@ -182,7 +201,9 @@ def test_a_broken_file_does_not_keep_the_flags_from_being_heeded(settings: Setti
     (folder / "pyproject.toml").write_text("[tool.dct")
 
     # When
-    report_failure({"junit_xml": "junit.xml"}, {}, folder, ConfigError("pyproject.toml cannot be read"))
+    report_failure(
+        {"junit_xml": "junit.xml"}, {}, folder, ConfigError("pyproject.toml cannot be read")
+    )
 
     # Then
     assert "cannot be read" in reports(settings)[0].find(".//error").get("message")

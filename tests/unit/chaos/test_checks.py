@@ -42,19 +42,28 @@ def test_a_test_that_is_there_twice_is_a_problem() -> None:
 
 
 def test_another_verdict_or_exit_code_is_a_problem() -> None:
-    assert report_problems(ORACLE, 1, report(("t.A.test_x", "error"), ("t.A.test_y", "failed"))) != []
+    assert (
+        report_problems(ORACLE, 1, report(("t.A.test_x", "error"), ("t.A.test_y", "failed"))) != []
+    )
     assert report_problems(ORACLE, 0, GOOD) == ["the command ended with 0, its report says 1"]
-    assert report_problems(ORACLE, 7, {**GOOD, "exit_code": 7}) == ["exit code: sequential 1, ours 7"]
+    assert report_problems(ORACLE, 7, {**GOOD, "exit_code": 7}) == [
+        "exit code: sequential 1, ours 7"
+    ]
 
 
 def test_an_incomplete_report_and_none_at_all_are_problems() -> None:
-    assert report_problems(ORACLE, 1, {**GOOD, "complete": False, "note": "stopped"}) == ["the report is incomplete: stopped"]
+    assert report_problems(ORACLE, 1, {**GOOD, "complete": False, "note": "stopped"}) == [
+        "the report is incomplete: stopped"
+    ]
     assert report_problems(ORACLE, 3, {}) == ["exit 3, and no JSON report"]
 
 
 def test_many_differences_are_cut_short() -> None:
     # Given
-    oracle = {**ORACLE, "tests": [{"id": f"t.{number:02}", "outcome": "passed"} for number in range(50)]}
+    oracle = {
+        **ORACLE,
+        "tests": [{"id": f"t.{number:02}", "outcome": "passed"} for number in range(50)],
+    }
     # When
     problems = report_problems(oracle, 1, report())
     # Then
@@ -74,7 +83,10 @@ Y = '<testcase classname="t.A" name="test_y"><failure/></testcase>'
 
 def test_junit_has_each_test_once_and_its_failures(tmp_path: Path) -> None:
     assert junit_problems(ORACLE, junit(tmp_path, X, Y)) == []
-    assert junit_problems(ORACLE, junit(tmp_path, X)) == ["t.A.test_y: 0 times in JUnit", "JUnit has 0 failures, the oracle 1"]
+    assert junit_problems(ORACLE, junit(tmp_path, X)) == [
+        "t.A.test_y: 0 times in JUnit",
+        "JUnit has 0 failures, the oracle 1",
+    ]
     assert junit_problems(ORACLE, junit(tmp_path, X, X, Y)) == ["t.A.test_x: 2 times in JUnit"]
     assert junit_problems(ORACLE, tmp_path / "none.xml")[0].startswith("JUnit cannot be read")
 

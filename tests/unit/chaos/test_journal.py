@@ -11,8 +11,15 @@ from tests.chaos.journal import Heard, Tail
 
 def line(at_ms: int, kind: str, **fields: Any) -> str:
     """As the dispatcher writes it; `data` is what the author of the entry has signed."""
-    signed = {"d": f"dct4.0123456789ab.mac.{json.dumps(fields.pop('data'))}"} if "data" in fields else {}
-    return json.dumps({"id": f"{at_ms}-0", "k": kind, "c": "c1", "w": "build-a@host", **signed, **fields}) + "\n"
+    signed = (
+        {"d": f"dct4.0123456789ab.mac.{json.dumps(fields.pop('data'))}"} if "data" in fields else {}
+    )
+    return (
+        json.dumps(
+            {"id": f"{at_ms}-0", "k": kind, "c": "c1", "w": "build-a@host", **signed, **fields}
+        )
+        + "\n"
+    )
 
 
 def verdict(index: int, outcome: str = "passed", **fields: Any) -> dict[str, Any]:
@@ -24,7 +31,9 @@ def test_verdicts_and_claims_are_taken_as_the_file_grows(tmp_path: Path) -> None
     path = tmp_path / "run.jsonl"
     tail = Tail(path)
     tail.poll()
-    records = line(2000, "records", data=[verdict(3), {"kind": "FixtureFinished"}, verdict(4, "not_run")])
+    records = line(
+        2000, "records", data=[verdict(3), {"kind": "FixtureFinished"}, verdict(4, "not_run")]
+    )
     # When half of a line is there, and the rest comes later
     path.write_text(line(1000, "claimed") + records[:40])
     tail.poll()
@@ -42,7 +51,10 @@ def test_verdicts_and_claims_are_taken_as_the_file_grows(tmp_path: Path) -> None
 def test_a_test_whose_class_could_not_be_set_up_has_its_verdict(tmp_path: Path) -> None:
     # Given
     path = tmp_path / "run.jsonl"
-    path.write_text(line(1, "records", data=[verdict(5, "not_run", covered_by="setUpClass (t.A)")]) + "no json\n")
+    path.write_text(
+        line(1, "records", data=[verdict(5, "not_run", covered_by="setUpClass (t.A)")])
+        + "no json\n"
+    )
     tail = Tail(path)
     # When
     tail.poll()
@@ -76,7 +88,12 @@ def test_what_a_chunk_offers_is_taken(tmp_path: Path) -> None:
 def test_idle_is_time_in_which_a_worker_holds_nothing() -> None:
     # Given: build-a from 2 to 5 and from 6 on, where its end went unheard; build-b from 1 to 8
     tail = Tail(Path("unused"))
-    moves = [(1, "claimed", "c1", "b"), (2, "claimed", "c2", "a"), (5, "expired", "c2", "a"), (6, "claimed", "c3", "a")]
+    moves = [
+        (1, "claimed", "c1", "b"),
+        (2, "claimed", "c2", "a"),
+        (5, "expired", "c2", "a"),
+        (6, "claimed", "c3", "a"),
+    ]
     moves += [(7, "claimed", "c4", "a"), (8, "completed", "c1", "b")]
     tail.heard += [Heard(at, what, chunk, -1, worker) for at, what, chunk, worker in moves]
     # Then

@@ -51,9 +51,15 @@ def offered(at: float, chunk: str, *indices: int) -> Heard:
 
 def test_a_killed_worker_is_recovered_when_the_last_of_its_tests_is_claimed_anew() -> None:
     # Given one chunk of other tests, and two that its own were split into
-    claims = [claimed(11.0, "c9", "build-b"), claimed(15.0, "c10", "build-b"), claimed(15.5, "c11", "build-c")]
+    claims = [
+        claimed(11.0, "c9", "build-b"),
+        claimed(15.0, "c10", "build-b"),
+        claimed(15.5, "c11", "build-c"),
+    ]
     verdicts = [verdict(12.0, 3, "c9"), verdict(16.0, 1, "c10"), verdict(19.0, 2, "c11")]
-    tail = heard(offered(10.5, "c9", 3), offered(14.0, "c10", 1), offered(14.0, "c11", 2), *claims, *verdicts)
+    tail = heard(
+        offered(10.5, "c9", 3), offered(14.0, "c10", 1), offered(14.0, "c11", 2), *claims, *verdicts
+    )
     # Then
     assert strike(PowerOff).recovery(tail) == 5.5
 
@@ -70,7 +76,11 @@ def test_a_verdict_that_was_under_way_when_its_worker_was_killed_stands() -> Non
 def test_time_in_line_behind_slots_that_are_all_busy_is_no_recovery() -> None:
     # Given: both others are busy until 17, then build-b idles for a second before it takes what was lost
     busy = [claimed(1.0, "c2", "build-b"), claimed(2.0, "c8", "build-c")]
-    line = [offered(13.0, "c9", 1, 2), Heard(17.0, "completed", "c2", -1, "build-b"), claimed(18.0, "c9", "build-b")]
+    line = [
+        offered(13.0, "c9", 1, 2),
+        Heard(17.0, "completed", "c2", -1, "build-b"),
+        claimed(18.0, "c9", "build-b"),
+    ]
     verdicts = [verdict(19.0, 1, "c9"), verdict(19.0, 2, "c9")]
     # Then
     assert strike(PowerOff).recovery(heard(*busy, *line, *verdicts)) == 4.0
@@ -86,9 +96,16 @@ def test_an_outage_counts_from_its_end_until_every_chunk_that_it_met_goes_on() -
     assert strike(StoreFull, healed=0.0).recovery(tail) is None
 
 
-def test_what_others_had_taken_over_before_the_end_of_the_outage_is_not_recovered_afterwards() -> None:
+def test_what_others_had_taken_over_before_the_end_of_the_outage_is_not_recovered_afterwards() -> (
+    None
+):
     # Given
-    moved = [offered(12.0, "c9", 1, 2), claimed(12.5, "c9", "build-c"), verdict(15.0, 1, "c9"), verdict(16.0, 2, "c9")]
+    moved = [
+        offered(12.0, "c9", 1, 2),
+        claimed(12.5, "c9", "build-c"),
+        verdict(15.0, 1, "c9"),
+        verdict(16.0, 2, "c9"),
+    ]
     # Then
     assert strike(StoreFull, healed=14.0).recovery(heard(*moved)) is None
     assert strike(StoreFull, healed=14.0).recovery(heard(*moved, verdict(14.5, 3, "c2"))) == 0.5
@@ -112,12 +129,23 @@ def test_a_worker_that_took_no_chunks_counts_until_it_claims() -> None:
 
 def test_what_another_fault_keeps_away_meanwhile_is_in_its_own_figure_alone() -> None:
     # Given
-    tail = heard(offered(14.0, "c9", 1, 2), claimed(20.0, "c9", "build-b"), verdict(21.0, 1, "c9"), verdict(21.0, 2, "c9"))
-    others = [strike(DispatcherStopped, struck=12.0, healed=15.0).away, strike(StoreFull, struck=14.0, healed=17.0).away]
+    tail = heard(
+        offered(14.0, "c9", 1, 2),
+        claimed(20.0, "c9", "build-b"),
+        verdict(21.0, 1, "c9"),
+        verdict(21.0, 2, "c9"),
+    )
+    others = [
+        strike(DispatcherStopped, struck=12.0, healed=15.0).away,
+        strike(StoreFull, struck=14.0, healed=17.0).away,
+    ]
     # Then
     assert strike(PowerOff).recovery(tail) == 10.0
     assert strike(PowerOff).recovery(tail, others) == 5.0
-    assert strike(PowerOff).recovery(tail, [*others, strike(StopMain, struck=10.0, healed=20.0).away]) == 5.0
+    assert (
+        strike(PowerOff).recovery(tail, [*others, strike(StopMain, struck=10.0, healed=20.0).away])
+        == 5.0
+    )
 
 
 def test_a_dispatcher_is_back_with_its_next_line_whatever_workers_did_meanwhile() -> None:

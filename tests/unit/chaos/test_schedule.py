@@ -35,7 +35,12 @@ def test_each_round_has_one_to_four_strikes_within_the_run_and_in_order() -> Non
 def test_every_kind_both_servers_and_all_labels_come_up() -> None:
     assert {strike.kind for one in PLANS for strike in one.strikes} == set(FAULTS)
     assert {one.vendor for one in PLANS} == {"postgresql", "mysql"}
-    assert {label for one in PLANS for label in one.labels} == {"green", "red", "torture.test_dying", "torture.test_hanging"}
+    assert {label for one in PLANS for label in one.labels} == {
+        "green",
+        "red",
+        "torture.test_dying",
+        "torture.test_hanging",
+    }
 
 
 def test_no_round_loses_a_test_as_often_as_makes_it_given_up() -> None:
@@ -98,8 +103,13 @@ def test_the_order_of_seeds_changes_the_broker_seldom_and_loses_none() -> None:
 
 def test_a_kind_of_one_broker_is_never_chosen_for_the_other() -> None:
     # Given
-    by_broker = {broker: {kind.name for kind in choose([], remote=True, broker=broker)} for broker in ("redis", "rabbitmq")}
+    by_broker = {
+        broker: {kind.name for kind in choose([], remote=True, broker=broker)}
+        for broker in ("redis", "rabbitmq")
+    }
     # Then
-    assert by_broker["redis"] ^ by_broker["rabbitmq"] == {name for name, fault in FAULTS.items() if fault.broker}
+    assert by_broker["redis"] ^ by_broker["rabbitmq"] == {
+        name for name, fault in FAULTS.items() if fault.broker
+    }
     assert "rabbitmq-purge" not in by_broker["redis"]
     assert "broker-purge" not in by_broker["rabbitmq"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from tests.chaos.table import Outcome, Struck, recovery_problems, rows, table
 
 
-def outcome(*strikes: Struck, seed: int = 1, problems: tuple[str, ...] = (), reruns: int = 0) -> Outcome:
+def outcome(
+    *strikes: Struck, seed: int = 1, problems: tuple[str, ...] = (), reruns: int = 0
+) -> Outcome:
     return Outcome(seed, 10.0, problems, strikes, reruns)
 
 
@@ -23,13 +25,20 @@ def test_rounds_strikes_and_failures_are_counted_by_kind() -> None:
     found = rows(rounds)
     # Then
     assert list(found) == ["cut", "kill"]
-    assert (found["kill"].rounds, found["kill"].failed, found["kill"].missed, found["kill"].reruns) == (2, 1, 1, 4)
+    assert (
+        found["kill"].rounds,
+        found["kill"].failed,
+        found["kill"].missed,
+        found["kill"].reruns,
+    ) == (2, 1, 1, 4)
     assert found["kill"].recoveries == [3.0, 5.0]
 
 
 def test_the_table_has_a_line_per_kind_with_median_and_worst() -> None:
     # When
-    lines = table([outcome(kill(3.0)), outcome(kill(5.0)), outcome(Struck("idle", True, None, 10.0))])
+    lines = table(
+        [outcome(kill(3.0)), outcome(kill(5.0)), outcome(Struck("idle", True, None, 10.0))]
+    )
     # Then
     assert lines[0].split()[:2] == ["kind", "rounds"]
     assert lines[1].split() == ["idle", "1", "0", "0", "0", "0", "0", "-", "-", "12.0/25.0"]

@@ -19,7 +19,9 @@ class Root:
         self.asked: list[tuple[str, str, str]] = []
         self.error: UsageError | None = None
 
-    def cancel_run(self, settings: Settings, origins: dict[str, str], run: str, reason: str) -> None:
+    def cancel_run(
+        self, settings: Settings, origins: dict[str, str], run: str, reason: str
+    ) -> None:
         self.asked.append((settings.pool, run, reason))
         if self.error:
             raise self.error
@@ -34,15 +36,23 @@ def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Root:
 
 def test_a_run_is_cancelled_with_a_reason(root: Root, capsys: pytest.CaptureFixture[str]) -> None:
     # When
-    codes = [cli.invoke(["cancel", "one"]), cli.invoke(["cancel", "--pool", "ci", "two", "--reason", "a newer push"])]
+    codes = [
+        cli.invoke(["cancel", "one"]),
+        cli.invoke(["cancel", "--pool", "ci", "two", "--reason", "a newer push"]),
+    ]
 
     # Then
     assert codes == [0, 0]
-    assert root.asked == [("default", "one", "cancelled by dct cancel"), ("ci", "two", "cancelled by dct cancel: a newer push")]
+    assert root.asked == [
+        ("default", "one", "cancelled by dct cancel"),
+        ("ci", "two", "cancelled by dct cancel: a newer push"),
+    ]
     assert capsys.readouterr().out.startswith("run one is cancelled; ")
 
 
-def test_what_cannot_be_cancelled_is_one_line_and_exit_4(root: Root, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_cancelled_is_one_line_and_exit_4(
+    root: Root, capsys: pytest.CaptureFixture[str]
+) -> None:
     # Given
     root.error = UsageError("the store knows no run 'one'; active in pool 'ci': two")
 
@@ -51,7 +61,10 @@ def test_what_cannot_be_cancelled_is_one_line_and_exit_4(root: Root, capsys: pyt
 
     # Then
     assert code == 4
-    assert capsys.readouterr() == ("", "dct: error: the store knows no run 'one'; active in pool 'ci': two\n")
+    assert capsys.readouterr() == (
+        "",
+        "dct: error: the store knows no run 'one'; active in pool 'ci': two\n",
+    )
 
 
 def test_a_run_must_be_named(root: Root, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,7 +49,9 @@ def test_each_value_has_its_origin_in_one_column() -> None:
 
 def test_origins_can_be_left_out() -> None:
     # Given: the one value that reads like an origin
-    rows = [line for line in output("--no-origin").splitlines() if line.split() != ["pool", "default"]]
+    rows = [
+        line for line in output("--no-origin").splitlines() if line.split() != ["pool", "default"]
+    ]
 
     # Then
     assert "default" not in "\n".join(rows)
@@ -82,7 +84,10 @@ def test_json_has_values_of_their_own_types(project: Path) -> None:
 
     # Then
     assert data["project_dir"] == str(project)
-    assert data["settings"]["tag"] == {"value": ["a", "b"], "origin": "[tool.dct] tag in pyproject.toml"}
+    assert data["settings"]["tag"] == {
+        "value": ["a", "b"],
+        "origin": "[tool.dct] tag in pyproject.toml",
+    }
     assert data["settings"]["signing_key"] == {"value": "**", "origin": "DCT_SIGNING_KEY"}
     assert data["settings"]["test_timeout"] == {"value": None, "origin": "default"}
     assert set(data["settings"]) == {option.name for option in OPTIONS}

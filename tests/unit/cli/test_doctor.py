@@ -27,7 +27,9 @@ class Root:
         self.settings: Settings | None = None
         self.measure: bool | None = None
 
-    def examine(self, settings: Settings, origins: dict[str, str], *, measure: bool) -> Iterator[Finding]:
+    def examine(
+        self, settings: Settings, origins: dict[str, str], *, measure: bool
+    ) -> Iterator[Finding]:
         self.settings, self.measure = settings, measure
         yield from self.findings
 
@@ -58,16 +60,21 @@ def test_each_finding_is_a_line_with_its_mend_below(root: Root) -> None:
 
 
 @pytest.mark.parametrize(
-    ("findings", "code"), [([GOOD], 0), ([GOOD, SO_SO], 0), ([WRONG, GOOD], 4), ([AWAY, GOOD], 7), ([AWAY, WRONG], 7)]
+    ("findings", "code"),
+    [([GOOD], 0), ([GOOD, SO_SO], 0), ([WRONG, GOOD], 4), ([AWAY, GOOD], 7), ([AWAY, WRONG], 7)],
 )
-def test_what_failed_for_good_is_exit_4_and_what_may_come_back_is_exit_7(root: Root, findings: list[Finding], code: int) -> None:
+def test_what_failed_for_good_is_exit_4_and_what_may_come_back_is_exit_7(
+    root: Root, findings: list[Finding], code: int
+) -> None:
     root.findings = findings
     assert run().exit_code == code
 
 
 def test_no_secret_is_shown(root: Root) -> None:
     # Given
-    root.findings = [Finding("failed", "store", "redis://:hush@h: password=hush", "say PASSWORD 'hush'")]
+    root.findings = [
+        Finding("failed", "store", "redis://:hush@h: password=hush", "say PASSWORD 'hush'")
+    ]
 
     # Then
     assert "hush" not in run().stdout
@@ -88,7 +95,16 @@ def test_local_may_stand_alone(root: Root, args: tuple[str, ...], local: int | N
 
 
 def test_the_guards_take_the_words_of_a_run(root: Root) -> None:
-    run("--allow-database", "prod_*", "--deny-database", "a", "--deny-db-host", "b", "--store", "redis://h/1")
+    run(
+        "--allow-database",
+        "prod_*",
+        "--deny-database",
+        "a",
+        "--deny-db-host",
+        "b",
+        "--store",
+        "redis://h/1",
+    )
     assert root.settings is not None
     assert (root.settings.allow_database, root.settings.deny_database) == (("prod_*",), ("a",))
     assert (root.settings.deny_db_host, root.settings.store) == (("b",), "redis://h/1")

@@ -16,9 +16,13 @@ from dct_celery.worker.databases.garbage_collector import Swept
 from tests.unit.cli import desk
 
 Wait = Callable[[int, int], object]
-DROPPED = garbage_collector.Result("test_orphan_1", "dropped", "its owner is gone: made by run a", 8_200_000)
+DROPPED = garbage_collector.Result(
+    "test_orphan_1", "dropped", "its owner is gone: made by run a", 8_200_000
+)
 LEFT = garbage_collector.Result("test_x", "left", "carries no mark of ours")
-DOUBTFUL = garbage_collector.Result("test_y", "again", "may still be in the making; looked at again")
+DOUBTFUL = garbage_collector.Result(
+    "test_y", "again", "may still be in the making; looked at again"
+)
 FAILED = garbage_collector.Result("test_z", "failed", "z is being accessed by other users")
 
 
@@ -31,7 +35,9 @@ class Root:
         self.dry_run: bool | None = None
         self.waits: list[tuple[int, int]] = []
 
-    def collect_garbage(self, settings: Settings, origins: dict[str, str], *, dry_run: bool, wait: Wait) -> list[Swept]:
+    def collect_garbage(
+        self, settings: Settings, origins: dict[str, str], *, dry_run: bool, wait: Wait
+    ) -> list[Swept]:
         self.settings, self.dry_run = settings, dry_run
         for doubtful in self.waits:
             wait(*doubtful)
@@ -86,7 +92,9 @@ def test_without_the_flag_it_is_for_real(root: Root) -> None:
     assert root.dry_run is False
 
 
-@pytest.mark.parametrize("swept", [Swept("db", (DROPPED, FAILED)), Swept("db", (), "cannot be reached")])
+@pytest.mark.parametrize(
+    "swept", [Swept("db", (DROPPED, FAILED)), Swept("db", (), "cannot be reached")]
+)
 def test_what_could_not_be_done_is_exit_7(root: Root, swept: Swept) -> None:
     # Given
     root.answer = [Swept("other", (DROPPED,)), swept]
@@ -99,7 +107,9 @@ def test_what_could_not_be_done_is_exit_7(root: Root, swept: Swept) -> None:
     assert "failed" in result.stdout
 
 
-def test_the_second_look_is_announced_before_it_is_waited_for(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_look_is_announced_before_it_is_waited_for(
+    root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)

@@ -24,7 +24,9 @@ class Scene:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.written: list[tuple[Settings, RunReport]] = []
         self.settings = Settings(junit_xml="junit.xml")
-        self.interrupts = Interrupts(lambda settings, report: self.written.append((settings, report)))
+        self.interrupts = Interrupts(
+            lambda settings, report: self.written.append((settings, report))
+        )
 
         def leave(code: int) -> None:
             raise Exited(code)
@@ -32,7 +34,9 @@ class Scene:
         monkeypatch.setattr(os, "_exit", leave)
 
     def start(self) -> None:
-        self.interrupts.take(Started(RunView(1), self.settings, lambda v: v.entry.id, lambda: REPORT))
+        self.interrupts.take(
+            Started(RunView(1), self.settings, lambda v: v.entry.id, lambda: REPORT)
+        )
 
 
 @pytest.fixture
@@ -50,7 +54,9 @@ def test_the_first_interrupt_is_a_flag_and_says_at_once_what_a_second_one_does(
 
     # Then
     assert (before, scene.interrupts.seen()) == (False, True)
-    assert capfd.readouterr().err == ("interrupted: the slots stop, and then the reports are written; once more to end at once\n")
+    assert capfd.readouterr().err == (
+        "interrupted: the slots stop, and then the reports are written; once more to end at once\n"
+    )
     assert scene.written == []
 
 

@@ -27,7 +27,10 @@ def test_a_file_is_for_its_owner_alone(tmp_path: Path) -> None:
     # Then
     written = (tmp_path / "key").read_text().strip()
     assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
-    assert load({}, env={"DCT_SIGNING_KEY_FILE": str(tmp_path / "key")}, cwd=tmp_path)[0].own_key == written
+    assert (
+        load({}, env={"DCT_SIGNING_KEY_FILE": str(tmp_path / "key")}, cwd=tmp_path)[0].own_key
+        == written
+    )
     assert written not in result.output
 
 

@@ -35,7 +35,9 @@ def end_with(monkeypatch: pytest.MonkeyPatch) -> Ending:
     return run
 
 
-@pytest.mark.parametrize(("exc", "code"), [(InfrastructureError("none in pool a"), 7), (NothingSelected("none"), 5)])
+@pytest.mark.parametrize(
+    ("exc", "code"), [(InfrastructureError("none in pool a"), 7), (NothingSelected("none"), 5)]
+)
 def test_one_of_our_errors_is_one_line_and_its_exit_code(
     end_with: Ending, capsys: pytest.CaptureFixture[str], exc: DctError, code: int
 ) -> None:
@@ -47,7 +49,9 @@ def test_one_of_our_errors_is_one_line_and_its_exit_code(
     assert capsys.readouterr() == ("", f"dct: error: {exc}\n")
 
 
-def test_the_detail_of_an_error_is_below_it(end_with: Ending, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_detail_of_an_error_is_below_it(
+    end_with: Ending, capsys: pytest.CaptureFixture[str]
+) -> None:
     # When
     end_with(DctError("broken", detail="line 1\nline 2\n"))
 
@@ -64,7 +68,9 @@ def test_no_secret_is_printed(end_with: Ending, capsys: pytest.CaptureFixture[st
     assert "hush" not in capsys.readouterr().err
 
 
-def test_an_unexpected_error_is_internal_and_has_its_traceback(end_with: Ending, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unexpected_error_is_internal_and_has_its_traceback(
+    end_with: Ending, capsys: pytest.CaptureFixture[str]
+) -> None:
     # When
     code = end_with(KeyError("x"))
 
@@ -79,7 +85,9 @@ def test_ctrl_c_is_exit_2(end_with: Ending, exc: BaseException) -> None:
     assert end_with(exc) == 2
 
 
-def test_a_closed_pipe_never_says_that_tests_failed(end_with: Ending, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_pipe_never_says_that_tests_failed(
+    end_with: Ending, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given: click replaces the streams before it leaves
     monkeypatch.setattr(sys, "stdout", sys.stdout)
     monkeypatch.setattr(sys, "stderr", sys.stderr)
@@ -97,7 +105,9 @@ def test_a_closed_pipe_never_says_that_tests_failed(end_with: Ending, monkeypatc
         (["zzz"], "No such command 'zzz'"),
     ],
 )
-def test_wrong_usage_is_exit_4_and_says_what_was_meant(capsys: pytest.CaptureFixture[str], args: list[str], said: str) -> None:
+def test_wrong_usage_is_exit_4_and_says_what_was_meant(
+    capsys: pytest.CaptureFixture[str], args: list[str], said: str
+) -> None:
     # When
     code = cli.invoke(args)
 
@@ -119,7 +129,9 @@ def test_a_bad_value_is_exit_4_in_one_line(
 
     # Then
     assert code == 4
-    assert capsys.readouterr().err.startswith("dct: error: --test-timeout: 'soon' is not valid; give a number")
+    assert capsys.readouterr().err.startswith(
+        "dct: error: --test-timeout: 'soon' is not valid; give a number"
+    )
 
 
 @pytest.mark.parametrize("args", [["--help"], ["run", "-h"], ["config", "--help"], ["--version"]])
@@ -154,7 +166,9 @@ def test_help_loads_neither_celery_nor_redis_nor_django() -> None:
     )
 
     # When
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
 
     # Then
     assert (done.returncode, done.stderr) == (0, "")
@@ -162,21 +176,35 @@ def test_help_loads_neither_celery_nor_redis_nor_django() -> None:
 
 def test_the_package_can_be_run_as_a_module() -> None:
     # When
-    done = subprocess.run([sys.executable, "-m", "dct_celery.cli", "--version"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "dct_celery.cli", "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
     # Then
     assert (done.returncode, done.stdout) == (0, f"dct, version {__version__}\n")
 
 
-def test_an_error_is_one_line_whatever_a_server_put_into_it(end_with: Ending, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_one_line_whatever_a_server_put_into_it(
+    end_with: Ending, capsys: pytest.CaptureFixture[str]
+) -> None:
     # When
-    end_with(InfrastructureError("gone\n::error::x\x1b[2J\x07", detail="a\n  ::set-output name=a::b\r"))
+    end_with(
+        InfrastructureError("gone\n::error::x\x1b[2J\x07", detail="a\n  ::set-output name=a::b\r")
+    )
 
     # Then
-    assert capsys.readouterr().err == "dct: error: gone\\n\\x3a:error::x\\x07\na\n  \\x3a:set-output name=a::b\n"
+    assert (
+        capsys.readouterr().err
+        == "dct: error: gone\\n\\x3a:error::x\\x07\na\n  \\x3a:set-output name=a::b\n"
+    )
 
 
-def test_a_secret_of_this_process_is_not_printed_wherever_it_stands(end_with: Ending, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_secret_of_this_process_is_not_printed_wherever_it_stands(
+    end_with: Ending, capsys: pytest.CaptureFixture[str]
+) -> None:
     # Given
     masking.PROCESS.learn(["correct-horse"])
 

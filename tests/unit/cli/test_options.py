@@ -67,17 +67,32 @@ def test_nothing_given_means_nothing_passed_on(
 
 def test_every_word_of_djangos_is_understood(calls: list[tuple[Settings, dict[str, str]]]) -> None:
     # When
-    selection = "--settings a.b -k x -k y --tag s --exclude-tag t -p t*.py -t . --failfast --maxfail 2"
-    order = "--shuffle 7 --reverse --buffer --debug-sql --timing --durations 5 -v 2 --testrunner a.R"
+    selection = (
+        "--settings a.b -k x -k y --tag s --exclude-tag t -p t*.py -t . --failfast --maxfail 2"
+    )
+    order = (
+        "--shuffle 7 --reverse --buffer --debug-sql --timing --durations 5 -v 2 --testrunner a.R"
+    )
     run("app.tests", *selection.split(), *order.split(), "other")
 
     # Then
     settings, origins = calls[0]
     assert settings.labels == ("app.tests", "other")
     assert (settings.k, settings.tag, settings.exclude_tag) == (("x", "y"), ("s",), ("t",))
-    assert (settings.pattern, settings.top_level_directory, settings.testrunner) == ("t*.py", ".", "a.R")
-    assert (settings.maxfail, settings.shuffle, settings.durations, settings.verbosity) == (2, 7, 5, 2)
-    assert all((settings.failfast, settings.reverse, settings.buffer, settings.debug_sql, settings.timing))
+    assert (settings.pattern, settings.top_level_directory, settings.testrunner) == (
+        "t*.py",
+        ".",
+        "a.R",
+    )
+    assert (settings.maxfail, settings.shuffle, settings.durations, settings.verbosity) == (
+        2,
+        7,
+        5,
+        2,
+    )
+    assert all(
+        (settings.failfast, settings.reverse, settings.buffer, settings.debug_sql, settings.timing)
+    )
     assert origins["shuffle"] == "--shuffle"
 
 
@@ -98,7 +113,9 @@ def test_a_bare_flag_leaves_the_label_alone(calls: list[tuple[Settings, dict[str
     assert (settings.labels, settings.shuffle, settings.local) == (("app.tests",), "auto", 0)
 
 
-def test_an_argument_for_the_runner_may_look_like_a_flag(calls: list[tuple[Settings, dict[str, str]]]) -> None:
+def test_an_argument_for_the_runner_may_look_like_a_flag(
+    calls: list[tuple[Settings, dict[str, str]]],
+) -> None:
     # When
     run("--extra=--keep", "--extra", "--a,b")
 
@@ -117,7 +134,9 @@ def test_an_argument_for_the_runner_may_look_like_a_flag(calls: list[tuple[Setti
         ([], []),
     ],
 )
-def test_only_a_number_is_taken_as_the_value_of_a_bare_flag(args: list[str], spelled: list[str]) -> None:
+def test_only_a_number_is_taken_as_the_value_of_a_bare_flag(
+    args: list[str], spelled: list[str]
+) -> None:
     assert spell_out(args) == spelled
 
 
@@ -126,11 +145,22 @@ def test_the_help_has_sections_in_one_column() -> None:
     text = CliRunner().invoke(command, ["-h"]).output
 
     # Then
-    titles = ["Selection and order:", "Fleet:", "Code:", "Databases:", "Limits:", "Reports:", "Other:", "Exit codes:"]
+    titles = [
+        "Selection and order:",
+        "Fleet:",
+        "Code:",
+        "Databases:",
+        "Limits:",
+        "Reports:",
+        "Other:",
+        "Exit codes:",
+    ]
     assert [line for line in text.splitlines() if line in titles] == titles
     # The text of a flag that reaches into the column stands below it.
     lines = re.findall(r"^(?:  -|      --).*(?:\n {36}\S.*)?", text, re.MULTILINE)
-    assert len(lines) == sum(1 for option in OPTIONS if option.flags) + 3  # --explain-deviations, --list-files, --help
+    assert (
+        len(lines) == sum(1 for option in OPTIONS if option.flags) + 3
+    )  # --explain-deviations, --list-files, --help
     assert {line for line in lines if not re.search(r"(^|\n).{34}  \S", line)} == set()
     assert "--queue-timeout SECONDS       Longest wait for a first worker [60]" in text
 
@@ -147,7 +177,9 @@ def test_files_are_listed_without_a_run(calls: list[tuple[Settings, dict[str, st
     assert calls == []
 
 
-@pytest.mark.parametrize("words", [["--junit-xml", "old.xml", "--no-such"], ["--no-such", "--junit-xml=old.xml"]])
+@pytest.mark.parametrize(
+    "words", [["--junit-xml", "old.xml", "--no-such"], ["--no-such", "--junit-xml=old.xml"]]
+)
 def test_a_flag_that_is_not_known_leaves_no_report_of_an_earlier_run(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

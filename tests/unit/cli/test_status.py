@@ -21,13 +21,25 @@ from dct_celery.settings import Settings
 from tests.unit.cli import desk
 
 BEGAN = 1_767_225_600.0
-SLOT = BusySlot(LeaseRef("c7", 1, 9, "build-a@h1", 2), BEGAN + 61, of=12, tests=3, running="app.tests.T")
+SLOT = BusySlot(
+    LeaseRef("c7", 1, 9, "build-a@h1", 2), BEGAN + 61, of=12, tests=3, running="app.tests.T"
+)
 ONE = RunStatus(
     "one", RunState.OPEN, announced=True, total=1200, silence=0.1, outcomes={"passed": 1000, "not_run": 2, "failed": 1},
     fixtures=1, streamed=1004, acknowledged=1000, began=BEGAN, last=BEGAN + 70, slots=(SLOT,),
     workers={"build-a@h1": RunStage.READY, "b@h2": RunStage.REFUSED}, refusals={"b@h2": "has Django 4.2"},
 )  # fmt: skip
-NEW = replace(ONE, run="number-two", total=None, outcomes={}, fixtures=0, began=None, slots=(), workers={}, refusals={})
+NEW = replace(
+    ONE,
+    run="number-two",
+    total=None,
+    outcomes={},
+    fixtures=0,
+    began=None,
+    slots=(),
+    workers={},
+    refusals={},
+)
 
 
 class Root:
@@ -38,11 +50,15 @@ class Root:
         self.asked: list[str | None] = []
         self.settings: Settings | None = None
 
-    def watch_runs(self, settings: Settings, origins: dict[str, str], run: str | None) -> Iterator[list[RunStatus]]:
+    def watch_runs(
+        self, settings: Settings, origins: dict[str, str], run: str | None
+    ) -> Iterator[list[RunStatus]]:
         for state in (RunState.OPEN, RunState.CLOSED, RunState.CLOSED):
             yield [replace(one, state=state) for one in self.runs]
 
-    def look_at_runs(self, settings: Settings, origins: dict[str, str], run: str | None) -> list[RunStatus]:
+    def look_at_runs(
+        self, settings: Settings, origins: dict[str, str], run: str | None
+    ) -> list[RunStatus]:
         self.settings = settings
         self.asked.append(run)
         return self.runs
@@ -51,7 +67,9 @@ class Root:
 @pytest.fixture
 def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Root:
     root = Root()
-    desk.take_the_roots_place(monkeypatch, tmp_path, look_at_runs=root.look_at_runs, watch_runs=root.watch_runs)
+    desk.take_the_roots_place(
+        monkeypatch, tmp_path, look_at_runs=root.look_at_runs, watch_runs=root.watch_runs
+    )
     return root
 
 
@@ -111,7 +129,10 @@ def test_a_run_of_another_pool_is_said_to_be_none_of_this_one(root: Root) -> Non
     # When
     lines = run("number-two").stdout.splitlines()
     # Then
-    assert lines[1] == "state     open, but nobody announces it in pool 'default': it belongs to another pool"
+    assert (
+        lines[1]
+        == "state     open, but nobody announces it in pool 'default': it belongs to another pool"
+    )
 
 
 def test_a_run_without_a_dispatcher_is_said_to_have_none(root: Root) -> None:
@@ -122,7 +143,9 @@ def test_a_run_without_a_dispatcher_is_said_to_have_none(root: Root) -> None:
     lines = run("number-two").stdout.splitlines()
 
     # Then
-    assert lines[1] == ("state     open, but its dispatcher has been silent for 75 s: dct attach number-two goes on with it")
+    assert lines[1] == (
+        "state     open, but its dispatcher has been silent for 75 s: dct attach number-two goes on with it"
+    )
     assert lines[2:4] == ["began     not yet", "tests     0 of ?"]
     assert lines[-2:] == ["workers   none", "note      the manifest carries another signature"]
 
@@ -167,4 +190,7 @@ def test_watching_a_run_ends_with_it(root: Root) -> None:
     text = run("one", "--watch", "0.2").stdout
 
     # Then
-    assert [line for line in text.splitlines() if line.startswith("state")] == ["state     open", "state     closed"]
+    assert [line for line in text.splitlines() if line.startswith("state")] == [
+        "state     open",
+        "state     closed",
+    ]

@@ -34,7 +34,9 @@ def end_of(redirection: str, folder: Path) -> tuple[int, str]:
     return int((folder / "code").read_text()), done.stderr.replace("a line on stderr\n", "")
 
 
-@pytest.mark.parametrize("redirection", ["| head -n 1", "2>&1 | head -n 1", ">&-", ">&- 2>&-", "2>&-", "<&- >&-"])
+@pytest.mark.parametrize(
+    "redirection", ["| head -n 1", "2>&1 | head -n 1", ">&-", ">&- 2>&-", "2>&-", "<&- >&-"]
+)
 def test_a_reader_that_goes_away_costs_nothing(tmp_path: Path, redirection: str) -> None:
     assert end_of(redirection, tmp_path) == (7, "")
 
@@ -44,14 +46,19 @@ def test_a_full_disk_is_one_line_on_stderr(tmp_path: Path) -> None:
     # When
     code, err = end_of("> /dev/full", tmp_path)
     # Then
-    assert (code, err) == (7, "dct: warning: what goes to stdout is lost from here on: No space left on device\n")
+    assert (code, err) == (
+        7,
+        "dct: warning: what goes to stdout is lost from here on: No space left on device\n",
+    )
 
 
 def test_a_pipe_that_does_not_block_gets_all_of_it(tmp_path: Path) -> None:
     # Given what some CI shells hand on
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=writing, stderr=subprocess.DEVNULL, cwd=tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], stdout=writing, stderr=subprocess.DEVNULL, cwd=tmp_path
+    )
     os.close(writing)
     # When
     with os.fdopen(reading, "rb") as reader:

@@ -16,7 +16,9 @@ from dct_celery.settings import Settings
 from tests.unit.cli import desk
 
 IDLE = WorkerInfo("build-a@h1", "h1", 12, "0.1.0", 2, "abc")
-BUSY = replace(IDLE, name="b@h2", host="h2", slots=4, busy=3, runs={"two": "preparing", "one": "ready"})
+BUSY = replace(
+    IDLE, name="b@h2", host="h2", slots=4, busy=3, runs={"two": "preparing", "one": "ready"}
+)
 OLD = replace(IDLE, name="c@h3", host="h3", slots=1, version="0.0.9")
 
 
@@ -45,7 +47,11 @@ def run(*args: str) -> Result:
 
 def test_each_worker_is_a_row_with_what_it_does(root: Root) -> None:
     # Given
-    root.seen = [WorkerStatus(IDLE, ""), WorkerStatus(BUSY, ""), WorkerStatus(OLD, "runs 0.0.9: install the same")]
+    root.seen = [
+        WorkerStatus(IDLE, ""),
+        WorkerStatus(BUSY, ""),
+        WorkerStatus(OLD, "runs 0.0.9: install the same"),
+    ]
 
     # When
     result = run()
@@ -63,9 +69,14 @@ def test_each_worker_is_a_row_with_what_it_does(root: Root) -> None:
 
 @pytest.mark.parametrize(
     ("args", "start"),
-    [((), ": celery -A dct_celery worker"), (("--pool", "ci"), ": DCT_POOL=ci celery -A dct_celery worker")],
+    [
+        ((), ": celery -A dct_celery worker"),
+        (("--pool", "ci"), ": DCT_POOL=ci celery -A dct_celery worker"),
+    ],
 )
-def test_an_empty_pool_says_how_to_start_a_worker(root: Root, args: tuple[str, ...], start: str) -> None:
+def test_an_empty_pool_says_how_to_start_a_worker(
+    root: Root, args: tuple[str, ...], start: str
+) -> None:
     # When
     result = run(*args)
 
@@ -91,7 +102,9 @@ def test_json_has_every_worker(root: Root) -> None:
     }  # fmt: skip
 
 
-def test_store_and_pool_come_from_every_place(root: Root, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_store_and_pool_come_from_every_place(
+    root: Root, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     # Given
     (tmp_path / "pyproject.toml").write_text('[tool.dct]\npool = "from-file"\n')
     monkeypatch.setenv("DCT_STORE", "redis://from-variable/1")

@@ -14,12 +14,17 @@ from tests.support.factories import make_entry
 MANAGE = b'import os\nos.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")\n'
 
 
-@pytest.mark.parametrize("name", ["django", "plain:BACKEND", "tests.support.plain:Backend.own", "_a.b1:c"])
+@pytest.mark.parametrize(
+    "name", ["django", "plain:BACKEND", "tests.support.plain:Backend.own", "_a.b1:c"]
+)
 def test_a_backend_is_a_built_in_one_or_an_attribute_of_a_module(name: str) -> None:
     assert re.fullmatch(PATTERN, name)
 
 
-@pytest.mark.parametrize("name", ["", "nose", "plain", "plain:", ":BACKEND", "a b:c", "../a:b", "a:b:c", "a:b\n", "django:"])
+@pytest.mark.parametrize(
+    "name",
+    ["", "nose", "plain", "plain:", ":BACKEND", "a b:c", "../a:b", "a:b:c", "a:b\n", "django:"],
+)
 def test_anything_else_is_none(name: str) -> None:
     assert not re.fullmatch(PATTERN, name)
 
@@ -37,7 +42,9 @@ def test_a_built_in_backend_is_found_in_this_package_alone() -> None:
         ({"id": "test_it.py::test[a b; rm]"}, "python manage.py test 'test_it.py::test[a b; rm]'"),
     ],
 )
-def test_a_failure_can_be_run_again_alone_from_a_shell(fields: dict[str, Any], command: str) -> None:
+def test_a_failure_can_be_run_again_alone_from_a_shell(
+    fields: dict[str, Any], command: str
+) -> None:
     assert rerun(("python", "manage.py", "test"), make_entry(**fields)) == command
 
 
@@ -46,7 +53,14 @@ def test_a_manage_py_is_read_and_never_run() -> None:
 
 
 @pytest.mark.parametrize(
-    "source", [b"", b"def broken(:", b"\0", b'os.environ.setdefault("OTHER", "x")', b'f("DJANGO_SETTINGS_MODULE", name)']
+    "source",
+    [
+        b"",
+        b"def broken(:",
+        b"\0",
+        b'os.environ.setdefault("OTHER", "x")',
+        b'f("DJANGO_SETTINGS_MODULE", name)',
+    ],
 )
 def test_a_manage_py_that_says_nothing_says_none(source: bytes) -> None:
     assert default_settings(source) is None

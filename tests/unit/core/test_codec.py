@@ -62,11 +62,18 @@ class Outer:
 
 
 JSON: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["red", "a", "abc", 0, 1, 3]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["red", "a", "abc", 0, 1, 3]),
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(
-            st.sampled_from([one.name for one in fields(Outer)] + ["name", "count"]) | st.text(), inner, max_size=12
+            st.sampled_from([one.name for one in fields(Outer)] + ["name", "count"]) | st.text(),
+            inner,
+            max_size=12,
         )
     ),
     max_leaves=20,

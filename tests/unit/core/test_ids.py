@@ -14,7 +14,22 @@ _CHECKS = (ids.is_run_id, ids.is_chunk_id, ids.is_digest, ids.is_template_key, i
 @pytest.mark.parametrize("check", _CHECKS)
 @pytest.mark.parametrize(
     "text",
-    ["", ".", "..", "/etc/passwd", "../x", "a/b", "a\0b", "a" * 300, "a" * 40 + "\n", "run-one\n", None, 7, b"run-one", "-rf"],
+    [
+        "",
+        ".",
+        "..",
+        "/etc/passwd",
+        "../x",
+        "a/b",
+        "a\0b",
+        "a" * 300,
+        "a" * 40 + "\n",
+        "run-one\n",
+        None,
+        7,
+        b"run-one",
+        "-rf",
+    ],
 )
 def test_what_could_lead_elsewhere_is_no_name(check: object, text: object) -> None:
     assert callable(check)

@@ -11,9 +11,9 @@ from dct_celery.core.redact import redact
 SCHEMES = st.sampled_from(["redis", "rediss", "amqp", "amqps", "redis+socket", "unix", "postgres"])
 NAMES = st.text("abcdefghijklmnopqrstuvwxyz0123456789_-.%", max_size=12)
 # Any visible text, quoted or not; "://" inside starts a new URL for everybody who reads it.
-PASSWORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Z", "C"]), min_size=1, max_size=40).filter(
-    lambda text: "://" not in f"x:{text}@"
-)
+PASSWORDS = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Z", "C"]), min_size=1, max_size=40
+).filter(lambda text: "://" not in f"x:{text}@")
 PLAIN = st.text().filter(lambda text: "://" not in text)
 
 
@@ -32,7 +32,9 @@ def test_a_password_without_user_is_never_shown_whatever_it_holds(
 
 
 @given(SCHEMES, NAMES.filter(bool), PASSWORDS.filter(lambda text: not text[0].isdigit()), NAMES)
-def test_a_password_after_a_user_is_never_shown(scheme: str, user: str, password: str, host: str) -> None:
+def test_a_password_after_a_user_is_never_shown(
+    scheme: str, user: str, password: str, host: str
+) -> None:
     # When
     shown = redact(f"{scheme}://{user}:{password}@{host}:6379/0")
 
@@ -94,9 +96,14 @@ def test_a_huge_text_without_blanks_is_no_trap() -> None:
         ("redis://u:12/34@h:1", "redis://u:**@h:1"),
         ("redis://u:1#b@h", "redis://u:**@h"),
         ("postgres://u:a b c@h/x", "postgres://u:**@h/x"),
-        ("connecting to redis://h:6379 failed, ask ops@example.org", "connecting to redis://h:6379 failed, ask ops@example.org"),
+        (
+            "connecting to redis://h:6379 failed, ask ops@example.org",
+            "connecting to redis://h:6379 failed, ask ops@example.org",
+        ),
         ("http://h:8000/a@b", "http://h:8000/a@b"),
     ],
 )
-def test_a_password_that_was_pasted_without_quoting_is_masked_as_a_whole(text: str, shown: str) -> None:
+def test_a_password_that_was_pasted_without_quoting_is_masked_as_a_whole(
+    text: str, shown: str
+) -> None:
     assert redact(text) == shown

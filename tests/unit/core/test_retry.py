@@ -47,13 +47,17 @@ def test_each_failure_is_followed_by_the_pause_of_its_number() -> None:
     # Given
     clock = FakeClock()
     # When
-    call(clock, Step(clock, OSError(), OSError(), OSError()), lambda error: Retry(lambda n: n * 1.5))
+    call(
+        clock, Step(clock, OSError(), OSError(), OSError()), lambda error: Retry(lambda n: n * 1.5)
+    )
     # Then
     assert clock.waits == [1.5, 3.0, 4.5]
 
 
 @given(st.integers(1, 6), st.integers(0, 8))
-def test_no_more_tries_than_attempts_and_the_last_error_is_raised(attempts: int, failing: int) -> None:
+def test_no_more_tries_than_attempts_and_the_last_error_is_raised(
+    attempts: int, failing: int
+) -> None:
     # Given
     clock = FakeClock()
     errors = [OSError(number) for number in range(failing)]

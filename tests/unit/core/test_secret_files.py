@@ -21,7 +21,16 @@ def test_a_secret_is_known_by_its_name(path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [".env.example", ".env.sample", "environment.py", "id_rsa.py", "credentials.py", "docs/credentials", "id_rsa.pub", "x.sql"],
+    [
+        ".env.example",
+        ".env.sample",
+        "environment.py",
+        "id_rsa.py",
+        "credentials.py",
+        "docs/credentials",
+        "id_rsa.pub",
+        "x.sql",
+    ],
 )
 def test_code_and_examples_are_none(path: str) -> None:
     assert not secret_files.looks_secret(path)

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from dct_celery.core.text import cut, one_line, strip_ansi, visible, xml_safe
 
 #: Every code point, lone surrogates too, with the troublesome ones often.
-ANY_TEXT = st.text(st.characters() | st.sampled_from("\x00\x07\x1b[]\\;mK\r\n\t\x7f\x85\x9b\ud800\udfff\ufffe\uffff"))
+ANY_TEXT = st.text(
+    st.characters()
+    | st.sampled_from("\x00\x07\x1b[]\\;mK\r\n\t\x7f\x85\x9b\ud800\udfff\ufffe\uffff")
+)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +93,9 @@ def test_any_text_makes_a_document_that_parses_and_gives_it_back(raw: str) -> No
 
 @given(ANY_TEXT, st.integers(-5, 80))
 @settings(database=None, deadline=None)
-def test_a_cut_text_never_exceeds_its_limit_and_a_short_one_is_left_alone(text: str, limit: int) -> None:
+def test_a_cut_text_never_exceeds_its_limit_and_a_short_one_is_left_alone(
+    text: str, limit: int
+) -> None:
     # When
     short = cut(text, limit)
 
@@ -115,13 +120,19 @@ def test_a_cut_keeps_head_and_tail_and_says_how_much_is_missing() -> None:
 
 
 class TestVisible:
-    @given(st.text() | st.text(st.sampled_from("\x1b[]0m\r\n\t\x07\x9b:#vso[ \u202e\u2028\u3000"), max_size=30))
+    @given(
+        st.text()
+        | st.text(st.sampled_from("\x1b[]0m\r\n\t\x07\x9b:#vso[ \u202e\u2028\u3000"), max_size=30)
+    )
     def test_nothing_in_it_acts_on_a_terminal_or_a_ci_system(self, text: str) -> None:
         # When
         shown = visible(text)
 
         # Then
-        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]", shown)
+        assert not re.search(
+            r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]",
+            shown,
+        )
         assert not any(line.lstrip().startswith("::") for line in shown.split("\n"))
         assert not re.search(r"##(vso|teamcity)?\[", shown)
         assert visible(shown) == shown
@@ -148,6 +159,9 @@ class TestVisible:
     def test_it_says_what_was_there(self, text: str, shown: str) -> None:
         assert visible(text) == shown
 
-    @pytest.mark.parametrize("text", ["a::b", "std::vector", "# heading\n## more", "[x] ##", "T::test_x", "ünïcode 漢字 😀", ""])
+    @pytest.mark.parametrize(
+        "text",
+        ["a::b", "std::vector", "# heading\n## more", "[x] ##", "T::test_x", "ünïcode 漢字 😀", ""],
+    )
     def test_what_is_harmless_stays_as_it_is(self, text: str) -> None:
         assert visible(text) == text

@@ -26,7 +26,9 @@ ME, YOU = "a" * 16, "b" * 16
 
 
 @pytest.mark.parametrize("begun", ["", '{"run":"o'], ids=["nothing", "half a line"])
-def test_a_journal_without_its_first_line_is_no_obstacle_to_what_the_store_has(tmp_path: Path, begun: str) -> None:
+def test_a_journal_without_its_first_line_is_no_obstacle_to_what_the_store_has(
+    tmp_path: Path, begun: str
+) -> None:
     # Given a dispatcher that died before it had written anything to its journal
     store = MemoryStore()
     ledger = MemoryLedger(store, "run-one", DOOR)
@@ -46,7 +48,14 @@ def test_a_journal_without_its_first_line_is_no_obstacle_to_what_the_store_has(t
 
 def services_of(tmp_path: Path, store: MemoryStore, door: Door = DOOR) -> Any:
     ledger = MemoryLedger(store, "run-one", door)
-    return Mock(run="run-one", owner=YOU, door=door, ledger=ledger, journals=tmp_path, interrupted=lambda: False)
+    return Mock(
+        run="run-one",
+        owner=YOU,
+        door=door,
+        ledger=ledger,
+        journals=tmp_path,
+        interrupted=lambda: False,
+    )
 
 
 def begun(store: MemoryStore) -> MemoryLedger:
@@ -83,7 +92,9 @@ def test_a_head_that_somebody_changed_in_the_store_is_not_gone_on_with(tmp_path:
         adopt(services_of(tmp_path, store))
 
 
-def test_a_journal_of_an_earlier_run_of_the_same_name_is_not_taken_for_this_ones(tmp_path: Path) -> None:
+def test_a_journal_of_an_earlier_run_of_the_same_name_is_not_taken_for_this_ones(
+    tmp_path: Path,
+) -> None:
     # Given
     store = MemoryStore()
     begun(store)
@@ -117,7 +128,9 @@ def lifecycle(services: Any, store: MemoryStore) -> tuple[RunLifecycle, Adopted]
     return RunLifecycle(services, adopted.head.to_request()), adopted
 
 
-def test_a_run_that_was_attached_to_has_taken_the_time_since_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_attached_to_has_taken_the_time_since_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     services = services_of(tmp_path, store := MemoryStore())
     run, adopted = lifecycle(services, store)

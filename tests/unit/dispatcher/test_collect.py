@@ -14,7 +14,10 @@ from dct_celery.errors import CollectionError, Interrupted, ProcessDied, Protoco
 from dct_celery.wire.messages import Entries, Fatal, Loaded, Message
 from tests.support.factories import group, make_manifest
 
-MANIFEST = make_manifest(group("a.T", count=3, databases=("default",), tags=("slow",)), group("b.U", locks=("port:8081",)))
+MANIFEST = make_manifest(
+    group("a.T", count=3, databases=("default",), tags=("slow",)),
+    group("b.U", locks=("port:8081",)),
+)
 
 
 class FakeProcess:
@@ -53,8 +56,12 @@ def rows(*indices: int) -> Entries:
 END = Entries((), last=True)
 
 
-def collected(*words: Message | None, meanwhile: Any = lambda: None, patience: Patience | None = None) -> Collected:
-    return collect(FakeProcess(*words), lambda: "last words", meanwhile, patience or Patience(0, float))
+def collected(
+    *words: Message | None, meanwhile: Any = lambda: None, patience: Patience | None = None
+) -> Collected:
+    return collect(
+        FakeProcess(*words), lambda: "last words", meanwhile, patience or Patience(0, float)
+    )
 
 
 def clock(*steps: float) -> Iterator[float]:
@@ -77,8 +84,12 @@ def test_an_empty_suite_is_a_manifest() -> None:
     assert len(collected(loaded(Manifest(())), END).manifest) == 0
 
 
-@pytest.mark.parametrize("parts", [(rows(0, 1, 2),), (rows(1, 0), rows(2, 3)), (rows(0, 1, 2, 3, 3),)])
-def test_a_manifest_that_lacks_or_doubles_or_swaps_entries_is_refused(parts: tuple[Entries, ...]) -> None:
+@pytest.mark.parametrize(
+    "parts", [(rows(0, 1, 2),), (rows(1, 0), rows(2, 3)), (rows(0, 1, 2, 3, 3),)]
+)
+def test_a_manifest_that_lacks_or_doubles_or_swaps_entries_is_refused(
+    parts: tuple[Entries, ...],
+) -> None:
     with pytest.raises(CollectionError, match="the manifest changed while it was collected"):
         collected(loaded(), *parts, END)
 
@@ -129,7 +140,9 @@ def test_an_entry_that_is_none_is_a_fault_of_the_suite() -> None:
 @pytest.mark.parametrize("said", [(), (loaded(),), (loaded(), rows(0, 1))])
 def test_a_process_that_dies_on_the_way_leaves_its_last_words(said: tuple[Message, ...]) -> None:
     # When
-    with pytest.raises(CollectionError, match="could not be collected: the collect process ended") as caught:
+    with pytest.raises(
+        CollectionError, match="could not be collected: the collect process ended"
+    ) as caught:
         collected(*said)
     # Then
     assert caught.value.detail == "last words"
@@ -149,7 +162,9 @@ def test_a_suite_that_is_never_built_ends_the_waiting_with_its_stacks() -> None:
     # Given
     looks = clock(*[0.5] * 20)
     # When
-    with pytest.raises(CollectionError, match=r"took longer than 3 s \(--fixture-timeout\)") as caught:
+    with pytest.raises(
+        CollectionError, match=r"took longer than 3 s \(--fixture-timeout\)"
+    ) as caught:
         collected(*[None] * 20, patience=Patience(3.0, lambda: next(looks)))
     # Then
     assert caught.value.detail == "last words"
@@ -159,11 +174,15 @@ def test_time_in_which_this_side_was_stopped_is_not_the_projects() -> None:
     # Given
     looks = clock(0.5, 3600.0, 0.5)
     # Then
-    assert collected(None, None, None, loaded(Manifest(())), END, patience=Patience(3.0, lambda: next(looks)))
+    assert collected(
+        None, None, None, loaded(Manifest(())), END, patience=Patience(3.0, lambda: next(looks))
+    )
 
 
 def test_patience_without_a_limit_has_no_end() -> None:
     # Given
     looks = clock(*[1.0] * 50)
     # Then
-    assert collected(*[None] * 50, loaded(Manifest(())), END, patience=Patience(0, lambda: next(looks)))
+    assert collected(
+        *[None] * 50, loaded(Manifest(())), END, patience=Patience(0, lambda: next(looks))
+    )

@@ -52,7 +52,14 @@ ME, YOU = "a" * 16, "b" * 16
 class Scene:
     """A follower on a store in memory; `sleep` moves its clock."""
 
-    def __init__(self, folder: Path, store: MemoryStore | None = None, slots: int = 1, count: int = 2, size: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        store: MemoryStore | None = None,
+        slots: int = 1,
+        count: int = 2,
+        size: int = 0,
+    ) -> None:
         """`count` tests, in classes of `size`; without it in one."""
         store = self.store = store or MemoryStore()
         self.folder = folder
@@ -77,7 +84,9 @@ class Scene:
         self.standing = StandingRun(services, make_spec("run-one"), lambda: None)
         view = RunView.of(self.machine.manifest, lambda index: 1.0, reruns=False, now=self.now)
         self.view = view
-        self.follower = Follower(services, self.machine, fleet, self.standing, view, lambda: cast(Any, None))
+        self.follower = Follower(
+            services, self.machine, fleet, self.standing, view, lambda: cast(Any, None)
+        )
         self.services = services
 
     def journal(self, *, go_on: bool = False) -> Journal:
@@ -118,7 +127,9 @@ def test_a_run_cancelled_by_somebody_else_ends_with_every_test_accounted_for(sce
     scene.follow()
     # Then
     verdicts = scene.machine.verdicts.values()
-    assert {(verdict.outcome, verdict.reason) for verdict in verdicts} == {(Outcome.NOT_RUN, "somebody wants it so")}
+    assert {(verdict.outcome, verdict.reason) for verdict in verdicts} == {
+        (Outcome.NOT_RUN, "somebody wants it so")
+    }
     assert scene.machine.exit_code() == 2
 
 
@@ -149,7 +160,9 @@ def test_a_run_that_only_waits_for_its_system_checks_is_cancelled_too(scene: Sce
     assert scene.machine.exit_code() == 2
 
 
-def test_what_the_store_could_not_take_is_done_when_it_is_back(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_store_could_not_take_is_done_when_it_is_back(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given a store that takes no writes
     commit = scene.ledger.commit
 
@@ -170,7 +183,9 @@ def test_what_the_store_could_not_take_is_done_when_it_is_back(scene: Scene, mon
     assert len(warnings(scene)) == 1
 
 
-def test_what_a_round_has_to_write_goes_out_in_one_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_round_has_to_write_goes_out_in_one_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given three slots, two of which have claimed their chunks
     scene = Scene(tmp_path, slots=3, count=12, size=1)
     scene.follower._journal = scene.journal()
@@ -230,7 +245,9 @@ def test_acknowledgements_wait_for_an_offer_and_not_for_long(four: Scene) -> Non
     assert scene.ledger.acknowledged([held.key]) == [4]
 
 
-def test_what_a_dispatcher_has_journalled_the_next_one_acknowledges(four: Scene, tmp_path: Path) -> None:
+def test_what_a_dispatcher_has_journalled_the_next_one_acknowledges(
+    four: Scene, tmp_path: Path
+) -> None:
     # Given a dispatcher that died between journal and store
     held = begun(four)
     four.now += 5
@@ -252,10 +269,14 @@ def test_what_a_dispatcher_has_journalled_the_next_one_acknowledges(four: Scene,
     second.close()
 
 
-def test_nothing_is_published_again_while_the_stream_is_ahead(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_published_again_while_the_stream_is_ahead(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given a chunk that nobody has claimed, and a stream of which each read finds a whole page
     scene.follower._journal = scene.journal()
-    scene.registry.beat(WorkerInfo("build-a", "h", 1, "0", 1, KEY_ID, (KEY_ID,), {"run-one": RunStage.READY}), 3600)
+    scene.registry.beat(
+        WorkerInfo("build-a", "h", 1, "0", 1, KEY_ID, (KEY_ID,), {"run-one": RunStage.READY}), 3600
+    )
     scene.follower.step()
     publish = scene.services.queue.publish
     publish.reset_mock()
@@ -297,7 +318,9 @@ def test_a_store_that_is_far_away_is_looked_at_less_often(
     assert max((later - earlier for earlier, later in pairwise(seen)), default=0.0) < 2.0
 
 
-def test_an_interrupt_counts_though_the_store_is_away(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_counts_though_the_store_is_away(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     def away(*_: Any, **__: Any) -> None:
         raise StoreUnavailable("gone")
@@ -375,7 +398,9 @@ def test_the_stream_of_a_new_epoch_is_not_folded_twice(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["store whole", "store wiped"])
-def test_another_dispatcher_knows_what_the_first_one_knew(scene: Scene, tmp_path: Path, whole: bool) -> None:
+def test_another_dispatcher_knows_what_the_first_one_knew(
+    scene: Scene, tmp_path: Path, whole: bool
+) -> None:
     # Given
     held = begun(scene)
     assert scene.follower._journal is not None
@@ -391,7 +416,9 @@ def test_another_dispatcher_knows_what_the_first_one_knew(scene: Scene, tmp_path
     second.follower.catch_up(second.journal(go_on=True), whole=whole)
     # Then
     assert list(second.machine.verdicts) == [0]
-    assert [(chunk.id, lease and lease.fence) for chunk, lease, _ in second.machine.standing()] == [(held.chunk, held.fence)]
+    assert [(chunk.id, lease and lease.fence) for chunk, lease, _ in second.machine.standing()] == [
+        (held.chunk, held.fence)
+    ]
     assert second.ledger.renew(held, 5000) == "ok"
     second.close()
 
@@ -421,7 +448,9 @@ def test_a_chunk_that_its_worker_left_to_others_is_published_again(scene: Scene)
     scene.follower.step()
     (chunk,) = scene.run.offers
     scene.ledger.commit([replace(chunk, attempt=2, avoid="build-a")])
-    assert scene.ledger.claim(chunk.id, 2, worker="build-a", slot=1, lease_ms=1000).answer == "avoid"
+    assert (
+        scene.ledger.claim(chunk.id, 2, worker="build-a", slot=1, lease_ms=1000).answer == "avoid"
+    )
     publish = cast(Any, scene.follower)._services.queue.publish
     before = publish.call_count
     # When
@@ -431,7 +460,9 @@ def test_a_chunk_that_its_worker_left_to_others_is_published_again(scene: Scene)
     assert scene.door.unseal(ChunkHint, publish.call_args.args[0]).chunk == chunk.id
 
 
-def test_another_machine_learns_from_a_store_that_was_wiped_what_came_before_that(scene: Scene, tmp_path: Path) -> None:
+def test_another_machine_learns_from_a_store_that_was_wiped_what_came_before_that(
+    scene: Scene, tmp_path: Path
+) -> None:
     # Given a run that was put back, and a dispatcher without its journal
     held = begun(scene)
     scene.store.runs.clear()
@@ -446,12 +477,16 @@ def test_another_machine_learns_from_a_store_that_was_wiped_what_came_before_tha
     # Then
     assert second.standing.epoch == 2
     assert list(second.machine.verdicts) == [0]
-    assert [(chunk.id, lease and lease.fence) for chunk, lease, _ in second.machine.standing()] == [(held.chunk, held.fence)]
+    assert [(chunk.id, lease and lease.fence) for chunk, lease, _ in second.machine.standing()] == [
+        (held.chunk, held.fence)
+    ]
     second.close()
 
 
 @pytest.mark.parametrize("verb", ["restore", "upload"])
-def test_a_run_that_was_put_back_in_part_is_put_back_again(scene: Scene, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+def test_a_run_that_was_put_back_in_part_is_put_back_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
     # Given a store that goes away again in the midst of it
     begun(scene)
     done: list[str] = []
@@ -463,7 +498,9 @@ def test_a_run_that_was_put_back_in_part_is_put_back_again(scene: Scene, monkeyp
         done.append(verb)
 
     monkeypatch.setattr(
-        scene.ledger if verb == "restore" else scene.standing, "restore" if verb == "restore" else "_upload", flaky
+        scene.ledger if verb == "restore" else scene.standing,
+        "restore" if verb == "restore" else "_upload",
+        flaky,
     )
     # When
     scene.store.runs.clear()
@@ -474,7 +511,9 @@ def test_a_run_that_was_put_back_in_part_is_put_back_again(scene: Scene, monkeyp
     assert done == [verb]
 
 
-def test_code_that_cannot_be_sent_again_ends_no_run(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_that_cannot_be_sent_again_ends_no_run(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     begun(scene)
 
@@ -491,7 +530,9 @@ def test_code_that_cannot_be_sent_again_ends_no_run(scene: Scene, monkeypatch: p
     assert "a.py changed while it was read" in str(warnings(scene))
 
 
-def test_a_store_that_was_away_for_long_is_no_reason_to_miss_the_workers(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_was_away_for_long_is_no_reason_to_miss_the_workers(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given: no slot holds a lease
     scene.follower._journal = scene.journal()
     scene.follower.step()
@@ -516,7 +557,9 @@ def test_a_store_that_was_away_for_long_is_no_reason_to_miss_the_workers(scene: 
     assert scene.machine.stop is None
 
 
-def test_a_store_that_goes_away_while_checks_are_awaited_is_waited_for(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_goes_away_while_checks_are_awaited_is_waited_for(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given: every test has passed
     lease = scene.run.claim()
     scene.run.record(lease, finished(0), finished(1))
@@ -538,7 +581,9 @@ def test_a_store_that_goes_away_while_checks_are_awaited_is_waited_for(scene: Sc
     assert scene.machine.stop is None
 
 
-def test_a_store_that_does_not_come_back_ends_the_wait_for_checks(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_does_not_come_back_ends_the_wait_for_checks(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given: every test has passed
     lease = scene.run.claim()
     scene.run.record(lease, finished(0), finished(1))
@@ -585,7 +630,10 @@ def test_an_entry_that_is_not_believed_is_told_once_and_passed_over(scene: Scene
     scene.ledger.append(held, 2, as_sent(finished(1)), 5000)
     scene.follower.step()
     # Then
-    assert {index: verdict.outcome for index, verdict in scene.machine.verdicts.items()} == {0: PASSED, 1: PASSED}
+    assert {index: verdict.outcome for index, verdict in scene.machine.verdicts.items()} == {
+        0: PASSED,
+        1: PASSED,
+    }
     assert warnings(scene) == [
         "the run's event stream: an entry is not signed; it is passed over",
         "the run's event stream: an entry is of a kind that we do not know; it is passed over",
@@ -595,10 +643,17 @@ def test_an_entry_that_is_not_believed_is_told_once_and_passed_over(scene: Scene
     scene.follower.step()
     assert len(warnings(scene)) == 2
     assert scene.follower._journal is not None
-    assert [entry.fields["k"] for entry in scene.follower._journal.replay()] == ["offered", "claimed", "records", "records"]
+    assert [entry.fields["k"] for entry in scene.follower._journal.replay()] == [
+        "offered",
+        "claimed",
+        "records",
+        "records",
+    ]
 
 
-def test_a_page_of_nothing_but_forged_entries_is_read_past(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_of_nothing_but_forged_entries_is_read_past(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     held = begun(scene)
     monkeypatch.setattr("dct_celery.dispatcher.event_loop._PAGE", 10)
@@ -673,7 +728,9 @@ def test_records_that_come_twice_are_no_gap(four: Scene) -> None:
     assert scene.ledger.epoch() == 1
 
 
-def test_another_dispatcher_finds_the_gap_that_the_first_one_had(scene: Scene, tmp_path: Path) -> None:
+def test_another_dispatcher_finds_the_gap_that_the_first_one_had(
+    scene: Scene, tmp_path: Path
+) -> None:
     # Given a dispatcher that died before it saw that something is missing
     held = begun(scene)
     assert scene.follower._journal is not None
@@ -694,7 +751,9 @@ def test_another_dispatcher_finds_the_gap_that_the_first_one_had(scene: Scene, t
     second.close()
 
 
-def test_a_journal_with_damaged_lines_is_replayed_without_them(scene: Scene, tmp_path: Path) -> None:
+def test_a_journal_with_damaged_lines_is_replayed_without_them(
+    scene: Scene, tmp_path: Path
+) -> None:
     # Given
     begun(scene)
     assert scene.follower._journal is not None
@@ -725,7 +784,9 @@ def test_a_forged_order_to_stop_stops_nothing(scene: Scene) -> None:
     assert scene.ledger.renew(held, 5000) == "ok"
 
 
-def test_a_fence_that_was_forged_is_put_right_once_the_stream_is_read_to_its_end(scene: Scene) -> None:
+def test_a_fence_that_was_forged_is_put_right_once_the_stream_is_read_to_its_end(
+    scene: Scene,
+) -> None:
     # Given
     held = begun(scene)
     # When
@@ -734,14 +795,18 @@ def test_a_fence_that_was_forged_is_put_right_once_the_stream_is_read_to_its_end
         look(scene)
     # Then
     assert (scene.ledger.epoch(), scene.ledger.fences([held.chunk])) == (2, [held.fence])
-    assert [line for line in warnings(scene) if "has something else of the run" in line] == warnings(scene)
+    assert [
+        line for line in warnings(scene) if "has something else of the run" in line
+    ] == warnings(scene)
     assert len(warnings(scene)) == 1
 
 
 def test_entries_of_the_registry_that_are_not_believed_are_told(scene: Scene) -> None:
     # Given
     scene.follower._journal = scene.journal()
-    scene.store.beating["pool:workers"]["build-x"] = Life(scene.store.clock.ms + 60_000, 60_000, "what")
+    scene.store.beating["pool:workers"]["build-x"] = Life(
+        scene.store.clock.ms + 60_000, 60_000, "what"
+    )
     # When
     for _ in range(3):
         look(scene)
@@ -761,7 +826,9 @@ def wait(scene: Scene, seconds: float) -> None:
 def beat(scene: Scene, name: str, *keys: str) -> None:
     door = pool_door(*keys)
     ids = door.keyring.ids
-    MemoryRegistry(scene.store, "pool", door).beat(WorkerInfo(name, "h", 1, "0", 1, ids[0], ids), 3600)
+    MemoryRegistry(scene.store, "pool", door).beat(
+        WorkerInfo(name, "h", 1, "0", 1, ids[0], ids), 3600
+    )
 
 
 def test_reasons_that_no_retry_mends_end_the_run_with_4_and_each_is_told_once(scene: Scene) -> None:
@@ -770,7 +837,12 @@ def test_reasons_that_no_retry_mends_end_the_run_with_4_and_each_is_told_once(sc
     beat(scene, "build-b")
     beat(scene, "build-x", OTHER_KEY)
     for name in ("build-a", "build-b"):
-        scene.ledger.tell(name, RefusedReport("has Django 4.2, the dispatcher 5.2", "a diff\nof two lines", permanent=True))
+        scene.ledger.tell(
+            name,
+            RefusedReport(
+                "has Django 4.2, the dispatcher 5.2", "a diff\nof two lines", permanent=True
+            ),
+        )
     # When
     wait(scene, 3)
     assert scene.machine.stop is None, "another worker may come"
@@ -825,8 +897,12 @@ def test_one_worker_that_may_still_take_part_keeps_the_run_waiting(scene: Scene)
     assert scene.machine.stop is None
 
 
-@pytest.mark.parametrize("broker", ["", "id-2|redis://other"], ids=["another key", "another broker"])
-def test_slots_of_this_machine_take_a_run_that_a_pool_of_strangers_does_not(scene: Scene, broker: str) -> None:
+@pytest.mark.parametrize(
+    "broker", ["", "id-2|redis://other"], ids=["another key", "another broker"]
+)
+def test_slots_of_this_machine_take_a_run_that_a_pool_of_strangers_does_not(
+    scene: Scene, broker: str
+) -> None:
     # Given --local-fallback
     scene.follower._journal = scene.journal()
     scene.store.beating["pool:workers"].clear()
@@ -898,7 +974,9 @@ def test_those_who_look_find_a_summary_that_says_where_to_read_on(scene: Scene) 
     assert summary.after != "0"
 
 
-def test_a_run_in_which_nothing_happened_writes_no_second_summary(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_in_which_nothing_happened_writes_no_second_summary(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     begun(scene)
     scene.now += 3

@@ -39,7 +39,11 @@ def test_ready_for_another_run_is_not_ready_for_this_one(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize(
     ("worker", "mend"),
-    [(OLD, "install the same version"), (OTHER_PROTOCOL, "install the same version"), (OTHER_KEY, "DCT_SIGNING_KEY")],
+    [
+        (OLD, "install the same version"),
+        (OTHER_PROTOCOL, "install the same version"),
+        (OTHER_KEY, "DCT_SIGNING_KEY"),
+    ],
 )
 def test_an_obstacle_names_its_mend(fleet: Fleet, worker: WorkerInfo, mend: str) -> None:
     assert mend in fleet.obstacle(worker)
@@ -80,7 +84,9 @@ def test_a_run_that_nobody_takes_says_who_is_there_and_why_not(fleet: Fleet) -> 
     line = fleet.missing(30)
     # Then
     assert "no worker of pool 'default' took the run within 30 s (--queue-timeout)" in line
-    assert "build-a: has Django 4.2; build-b: is not ready; build-e: has another signing key" in line
+    assert (
+        "build-a: has Django 4.2; build-b: is not ready; build-e: has another signing key" in line
+    )
 
 
 def test_an_empty_pool_is_said_to_be_empty(fleet: Fleet) -> None:
@@ -98,14 +104,18 @@ def test_a_worker_that_rests_gets_no_work_and_is_not_gone(fleet: Fleet) -> None:
     assert fleet.obstacle(resting) == resting.trouble
 
 
-def test_a_worker_that_knows_our_key_among_others_is_used_whichever_it_signs_with(fleet: Fleet) -> None:
+def test_a_worker_that_knows_our_key_among_others_is_used_whichever_it_signs_with(
+    fleet: Fleet,
+) -> None:
     # When
     fleet.update([replace(OTHER_KEY, keys=("xyz", "abc"))], 1.0)
     # Then
     assert fleet.slots == 4
 
 
-def test_a_worker_whose_entry_is_not_believed_has_another_key_or_another_version(fleet: Fleet) -> None:
+def test_a_worker_whose_entry_is_not_believed_has_another_key_or_another_version(
+    fleet: Fleet,
+) -> None:
     # Given
     stranger = WorkerInfo("build-x", "", 0, "", 0, "", foreign="is not signed")
     old = replace(stranger, version="0.0.1", protocol=3, foreign="runs dct_celery 0.0.1")
@@ -134,7 +144,9 @@ def test_each_reason_is_told_once_with_those_who_have_it(fleet: Fleet) -> None:
     # When
     fleet.update([*crowd, OLD], 1.0)
     # Then
-    assert fleet.reasons().startswith("build-0, build-1, build-2 and 2 more: has another signing key")
+    assert fleet.reasons().startswith(
+        "build-0, build-1, build-2 and 2 more: has another signing key"
+    )
     assert fleet.reasons().count("has another signing key") == 1
     assert "; build-c: runs dct_celery 0.0.9" in fleet.reasons()
 
@@ -160,8 +172,12 @@ def test_a_worker_at_another_broker_is_not_used_and_both_are_named(fleet: Fleet)
     assert not fleet.all_elsewhere
 
 
-@pytest.mark.parametrize(("theirs", "ours"), [("", HERE), (HERE, ""), ("|redis://b", HERE), (HERE, HERE)])
-def test_nothing_is_said_of_a_broker_that_is_not_known(fleet: Fleet, theirs: str, ours: str) -> None:
+@pytest.mark.parametrize(
+    ("theirs", "ours"), [("", HERE), (HERE, ""), ("|redis://b", HERE), (HERE, HERE)]
+)
+def test_nothing_is_said_of_a_broker_that_is_not_known(
+    fleet: Fleet, theirs: str, ours: str
+) -> None:
     # Given
     fleet.broker = ours
     # When
@@ -171,7 +187,9 @@ def test_nothing_is_said_of_a_broker_that_is_not_known(fleet: Fleet, theirs: str
     assert fleet.elsewhere_since == 0.0
 
 
-def test_how_long_all_have_been_elsewhere_is_known_and_one_that_is_not_ends_it(fleet: Fleet) -> None:
+def test_how_long_all_have_been_elsewhere_is_known_and_one_that_is_not_ends_it(
+    fleet: Fleet,
+) -> None:
     # Given
     fleet.broker = HERE
     # When

@@ -53,7 +53,14 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 def test_what_was_appended_is_replayed_as_it_was(tmp_path: Path, journal: Journal) -> None:
     # Given
-    entries = [entry("offered", 0), entry("claimed", 0), entry(), entry("completed"), entry("report"), entry(epoch=2)]
+    entries = [
+        entry("offered", 0),
+        entry("claimed", 0),
+        entry(),
+        entry("completed"),
+        entry("report"),
+        entry(epoch=2),
+    ]
     journal.append(entries[:2])
     journal.append(entries[2:])
     journal.close()
@@ -64,9 +71,13 @@ def test_what_was_appended_is_replayed_as_it_was(tmp_path: Path, journal: Journa
     assert [journals.parse_line(DOOR, line) for line in found] == entries
 
 
-def test_the_positions_to_acknowledge_are_those_of_the_last_entry_of_each_attempt(journal: Journal) -> None:
+def test_the_positions_to_acknowledge_are_those_of_the_last_entry_of_each_attempt(
+    journal: Journal,
+) -> None:
     # When
-    first = journal.append([entry("claimed", 0), entry(seq=1), entry(seq=2), entry(chunk="c2", seq=4)])
+    first = journal.append(
+        [entry("claimed", 0), entry(seq=1), entry(seq=2), entry(chunk="c2", seq=4)]
+    )
     second = journal.append([entry("completed", 2)])
     # Then: the end of an attempt counts as a record
     assert first == {"c1.1": 2, "c2.1": 4}
@@ -97,7 +108,9 @@ def test_a_journal_that_is_gone_on_with_keeps_what_it_has(tmp_path: Path, journa
     again.close()
 
 
-def test_a_run_of_the_same_name_begins_a_journal_of_its_own(tmp_path: Path, journal: Journal) -> None:
+def test_a_run_of_the_same_name_begins_a_journal_of_its_own(
+    tmp_path: Path, journal: Journal
+) -> None:
     # Given
     journal.append([entry()])
     journal.close()
@@ -110,11 +123,15 @@ def test_a_run_of_the_same_name_begins_a_journal_of_its_own(tmp_path: Path, jour
 
 def test_a_journal_has_one_writer(tmp_path: Path, journal: Journal) -> None:
     # Given: another process holds it, which another opening of the file stands for
-    with pytest.raises(UsageError, match="run one has its dispatcher, which is alive on this machine"):
+    with pytest.raises(
+        UsageError, match="run one has its dispatcher, which is alive on this machine"
+    ):
         Journal(tmp_path, "one", "head", DOOR, go_on=True)
 
 
-def test_what_was_torn_off_is_cut_before_the_journal_goes_on(tmp_path: Path, journal: Journal) -> None:
+def test_what_was_torn_off_is_cut_before_the_journal_goes_on(
+    tmp_path: Path, journal: Journal
+) -> None:
     # Given a dispatcher that died while it wrote
     journal.append([entry()])
     journal.close()
@@ -168,7 +185,9 @@ def test_old_journals_go_but_not_that_of_a_living_run(tmp_path: Path, journal: J
     assert "old-00.jsonl" not in names
 
 
-def test_the_journal_that_is_gone_on_with_is_kept_however_old_it_is(tmp_path: Path, journal: Journal) -> None:
+def test_the_journal_that_is_gone_on_with_is_kept_however_old_it_is(
+    tmp_path: Path, journal: Journal
+) -> None:
     # Given
     journal.append([entry()])
     journal.close()
@@ -196,7 +215,10 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_mend(tmp_path: Path) 
     # Given
     (tmp_path / "file").touch()
     # Then
-    with pytest.raises(ConfigError, match=r"one\.jsonl cannot be written \(Not a directory\); make room, or set XDG_STATE_HOME"):
+    with pytest.raises(
+        ConfigError,
+        match=r"one\.jsonl cannot be written \(Not a directory\); make room, or set XDG_STATE_HOME",
+    ):
         open_journal(tmp_path / "file" / "runs", "one", "head", DOOR)
 
 
@@ -223,8 +245,12 @@ def test_damaged_lines_are_passed_over_and_counted(journal: Journal) -> None:
     assert journal.passed_over == 2 * len(damaged), "counted anew with each replay"
 
 
-@pytest.mark.parametrize("door", [run_door("one", OTHER_KEY), run_door("one", nonce="f" * 16), run_door("two")])
-def test_what_another_run_or_another_key_has_written_is_passed_over(tmp_path: Path, journal: Journal, door: Door) -> None:
+@pytest.mark.parametrize(
+    "door", [run_door("one", OTHER_KEY), run_door("one", nonce="f" * 16), run_door("two")]
+)
+def test_what_another_run_or_another_key_has_written_is_passed_over(
+    tmp_path: Path, journal: Journal, door: Door
+) -> None:
     # Given
     journal.append([entry(), entry("claimed", 0)])
     journal.close()
@@ -246,7 +272,9 @@ def test_a_field_that_is_none_of_ours_changes_no_id(journal: Journal) -> None:
     assert (found.id, found.fact) == ("7-0", odd.fact)
 
 
-def test_a_replay_tells_how_far_each_attempt_is_journalled(tmp_path: Path, journal: Journal) -> None:
+def test_a_replay_tells_how_far_each_attempt_is_journalled(
+    tmp_path: Path, journal: Journal
+) -> None:
     # Given
     journal.append([entry(seq=1), entry(seq=2), entry(chunk="c2", seq=4), entry("completed", 2)])
     journal.close()
@@ -272,14 +300,20 @@ def test_a_secret_that_a_test_printed_is_not_on_this_disk(journal: Journal) -> N
     assert isinstance(records.fact, Recorded)
     (record,) = records.fact.records
     assert isinstance(record, TestRecord)
-    assert (record.outcome, record.output, record.reason) == (Outcome.FAILED, "login with **", "it is **")
+    assert (record.outcome, record.output, record.reason) == (
+        Outcome.FAILED,
+        "login with **",
+        "it is **",
+    )
     assert end == entry("completed", 1)
 
 
 def test_a_secret_with_quotes_is_not_on_this_disk_either(journal: Journal) -> None:
     # Given: in a signed text it is JSON, in a line of the journal it is JSON within JSON
     masking.PROCESS.learn(['correct "horse"'])
-    fields = streams.recorded(DOOR, held(5), 1, finished(0, "failed", output='login with correct "horse"'))
+    fields = streams.recorded(
+        DOOR, held(5), 1, finished(0, "failed", output='login with correct "horse"')
+    )
     # When
     journal.append([read_entry(DOOR, "1-1", fields)])
     # Then

@@ -20,10 +20,14 @@ from dct_celery.settings import Settings
 MANAGE = 'import os\nos.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")\n'
 
 
-def request_for(root: Path, environ: dict[str, str] | None = None, *, below: str = ".", **given: Any) -> Request:
+def request_for(
+    root: Path, environ: dict[str, str] | None = None, *, below: str = ".", **given: Any
+) -> Request:
     """The request of a command started in the folder `below` the root."""
     (root / below).mkdir(exist_ok=True)
-    return make_request(Settings(project_dir=str(root / below), **given), root, environ or {}, None, "0")
+    return make_request(
+        Settings(project_dir=str(root / below), **given), root, environ or {}, None, "0"
+    )
 
 
 def test_without_options_only_the_verbosity_is_said() -> None:
@@ -90,23 +94,43 @@ def test_settings_come_from_the_flag_before_the_variable_before_manage_py(tmp_pa
 
 
 def test_the_settings_module_is_the_first_of_the_words(tmp_path: Path) -> None:
-    assert request_for(tmp_path, settings="a.b", labels=("shop",)).words == ("--settings=a.b", "--verbosity=1", "shop")
+    assert request_for(tmp_path, settings="a.b", labels=("shop",)).words == (
+        "--settings=a.b",
+        "--verbosity=1",
+        "shop",
+    )
     assert request_for(tmp_path, labels=("shop",)).words == ("--verbosity=1", "shop")
 
 
 def test_another_backend_gets_labels_and_extra_words_as_they_are(tmp_path: Path) -> None:
     # When
-    request = request_for(tmp_path, backend="plain:BACKEND", extra=("--fast",), labels=("one",), verbosity=2)
+    request = request_for(
+        tmp_path, backend="plain:BACKEND", extra=("--fast",), labels=("one",), verbosity=2
+    )
     # Then
-    assert (request.backend, request.words, request.settings) == ("plain:BACKEND", ("--fast", "one"), None)
+    assert (request.backend, request.words, request.settings) == (
+        "plain:BACKEND",
+        ("--fast", "one"),
+        None,
+    )
 
 
 @pytest.mark.parametrize(
     ("given", "flag"),
-    [({"tag": ("slow",)}, "--tag"), ({"k": ("x",)}, "-k"), ({"shuffle": 0}, "--shuffle"), ({"settings": "a"}, "--settings")],
+    [
+        ({"tag": ("slow",)}, "--tag"),
+        ({"k": ("x",)}, "-k"),
+        ({"shuffle": 0}, "--shuffle"),
+        ({"settings": "a"}, "--settings"),
+    ],
 )
-def test_an_option_that_another_backend_would_pass_over_is_refused(tmp_path: Path, given: dict[str, Any], flag: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^{flag} is for Django's tests; give the backend plain:B its words with --extra"):
+def test_an_option_that_another_backend_would_pass_over_is_refused(
+    tmp_path: Path, given: dict[str, Any], flag: str
+) -> None:
+    with pytest.raises(
+        ConfigError,
+        match=rf"^{flag} is for Django's tests; give the backend plain:B its words with --extra",
+    ):
         request_for(tmp_path, backend="plain:B", **given)
 
 
@@ -147,14 +171,18 @@ def test_the_variables_of_tests_travel_and_those_of_the_machine_do_not(tmp_path:
         "DJANGO_SETTINGS_MODULE": "x", "SECRET": "x",
     }  # fmt: skip
     # When
-    request = request_for(tmp_path, {**travelling, **staying}, env=("AWS_*", "PATH", "LD_*", "DCT_*"))
+    request = request_for(
+        tmp_path, {**travelling, **staying}, env=("AWS_*", "PATH", "LD_*", "DCT_*")
+    )
     # Then
     assert request.environment == travelling
 
 
 def test_a_folder_without_a_project_is_refused_and_says_where_one_is(tmp_path: Path) -> None:
     # Given
-    with pytest.raises(ConfigError, match=r"no Django project: .*run it in the project's folder.*--settings"):
+    with pytest.raises(
+        ConfigError, match=r"no Django project: .*run it in the project's folder.*--settings"
+    ):
         require_project(Settings(project_dir=str(tmp_path)), {})
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "manage.py").touch()
@@ -165,7 +193,9 @@ def test_a_folder_without_a_project_is_refused_and_says_where_one_is(tmp_path: P
 
 def test_whatever_names_a_project_today_is_enough(tmp_path: Path) -> None:
     require_project(Settings(project_dir=str(tmp_path), settings="shop.settings"), {})
-    require_project(Settings(project_dir=str(tmp_path)), {"DJANGO_SETTINGS_MODULE": "shop.settings"})
+    require_project(
+        Settings(project_dir=str(tmp_path)), {"DJANGO_SETTINGS_MODULE": "shop.settings"}
+    )
     require_project(Settings(project_dir=str(tmp_path), backend="plain:BACKEND"), {})
     (tmp_path / "manage.py").write_text("that nobody can parse (")
     require_project(Settings(project_dir=str(tmp_path)), {})

@@ -48,13 +48,25 @@ def test_a_head_comes_back_as_it_was() -> None:
 
 def test_the_run_keeps_its_own_settings_but_for_what_is_said_anew(tmp_path: Path) -> None:
     # Given
-    own = Settings(reruns=2, k=("a", "b"), junit_xml="first.xml", store="redis://first", project_dir=str(tmp_path))
-    here = Settings(junit_xml="second.xml", store="redis://second", verbosity=2, project_dir="/nowhere")
+    own = Settings(
+        reruns=2,
+        k=("a", "b"),
+        junit_xml="first.xml",
+        store="redis://first",
+        project_dir=str(tmp_path),
+    )
+    here = Settings(
+        junit_xml="second.xml", store="redis://second", verbosity=2, project_dir="/nowhere"
+    )
     # When
     settings = Head.parse(head(own).text(DOOR), DOOR).to_settings(here, {"junit_xml"})
     # Then
     assert (settings.reruns, settings.k, settings.verbosity) == (2, ("a", "b"), 1)
-    assert (settings.junit_xml, settings.store, settings.project_dir) == ("second.xml", "redis://second", str(tmp_path))
+    assert (settings.junit_xml, settings.store, settings.project_dir) == (
+        "second.xml",
+        "redis://second",
+        str(tmp_path),
+    )
 
 
 @pytest.mark.parametrize("value", ["many", [1], {"a": 1}, -1, 1e300, True])
@@ -68,11 +80,18 @@ def test_a_setting_that_no_command_would_take_is_refused(value: object) -> None:
 
 def test_what_belongs_to_this_machine_is_not_taken_from_a_head() -> None:
     # Given
-    odd = replace(head(Settings()), settings={"store": "redis://other", "signing_key": "k", "python": "/bin/sh", "nonsense": 1})
+    odd = replace(
+        head(Settings()),
+        settings={"store": "redis://other", "signing_key": "k", "python": "/bin/sh", "nonsense": 1},
+    )
     # Then
     here = Settings(store="redis://here")
     kept = odd.to_settings(here, set())
-    assert (kept.store, kept.signing_key, kept.python) == (here.store, here.signing_key, here.python)
+    assert (kept.store, kept.signing_key, kept.python) == (
+        here.store,
+        here.signing_key,
+        here.python,
+    )
 
 
 def test_it_holds_no_secret() -> None:
@@ -82,11 +101,16 @@ def test_it_holds_no_secret() -> None:
     assert "s3cret" not in text
 
 
-def test_a_specification_that_the_store_has_lost_comes_back_with_the_values_of_whoever_attaches() -> None:
+def test_a_specification_that_the_store_has_lost_comes_back_with_the_values_of_whoever_attaches() -> (
+    None
+):
     # Given
     lost = Head.parse(head(Settings()).text(DOOR), DOOR)
     # Then
-    assert lost.whole_spec({**REQUEST.environment, "HOME": "/"}, DOOR).environment == REQUEST.environment
+    assert (
+        lost.whole_spec({**REQUEST.environment, "HOME": "/"}, DOOR).environment
+        == REQUEST.environment
+    )
 
 
 def test_a_specification_is_not_rebuilt_from_other_values_than_the_runs() -> None:

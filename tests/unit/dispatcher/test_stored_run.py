@@ -31,7 +31,9 @@ class Scene:
         self.ledger = MemoryLedger(self.store, "run-one", run_door("run-one"))
         self.ledger.open_run(ME, make_spec("run-one"))
         self.now = 100.0
-        self.services: Any = Mock(run="run-one", nonce=NONCE, owner=ME, ledger=self.ledger, clock=lambda: self.now)
+        self.services: Any = Mock(
+            run="run-one", nonce=NONCE, owner=ME, ledger=self.ledger, clock=lambda: self.now
+        )
         self.reporter = Listener()
         self.services.report = self.reporter.take
         self.standing = StandingRun(self.services, make_spec("run-one"), lambda: None)
@@ -145,7 +147,9 @@ def test_an_order_to_stop_by_somebody_with_the_key_is_no_trouble(going: Going) -
 
 
 @pytest.mark.parametrize("epoch", [0, 2, 7, 999_999, 1_000_000, 1_000_001, 1_000_002, 10**12])
-def test_an_epoch_that_was_forged_is_followed_by_a_true_one_every_time(going: Going, epoch: int) -> None:
+def test_an_epoch_that_was_forged_is_followed_by_a_true_one_every_time(
+    going: Going, epoch: int
+) -> None:
     for _ in range(3):
         # Given
         before = going.standing.epoch
@@ -202,7 +206,10 @@ def test_a_chunk_that_vanished_from_the_store_is_put_back_after_a_while(going: G
     # Then
     assert differing(going) == WRONG
     going.reopen()
-    assert going.ledger.claim(going.waiting.id, 1, worker="build-b", slot=1, lease_ms=5000).chunk == going.waiting
+    assert (
+        going.ledger.claim(going.waiting.id, 1, worker="build-b", slot=1, lease_ms=5000).chunk
+        == going.waiting
+    )
 
 
 def test_a_lease_of_which_the_stream_says_nothing_is_taken_back_after_a_while(going: Going) -> None:
@@ -215,7 +222,9 @@ def test_a_lease_of_which_the_stream_says_nothing_is_taken_back_after_a_while(go
     assert going.ledger.fences([going.waiting.id]) == [0]
 
 
-def test_the_end_of_a_chunk_of_which_the_stream_says_nothing_is_asked_for_again(going: Going) -> None:
+def test_the_end_of_a_chunk_of_which_the_stream_says_nothing_is_asked_for_again(
+    going: Going,
+) -> None:
     # Given
     going.ledger.end(going.lease, 0, ev.ChunkCompleted())
     going.stored.events.pop()

@@ -25,13 +25,29 @@ def unresolved(hosts: Iterable[str]) -> dict[str, set[str]]:
 
 
 def loaded(*configured: Configured, **facts: str) -> Loaded:
-    return Loaded(155, "d" * 64, 0.5, {}, [], configured=[asdict(one) for one in configured], facts={"django": "5.2", **facts})
+    return Loaded(
+        155,
+        "d" * 64,
+        0.5,
+        {},
+        [],
+        configured=[asdict(one) for one in configured],
+        facts={"django": "5.2", **facts},
+    )
 
 
-def database(server: MemoryServer, *, slots: int = 0, workers: int = 0, measure: bool = False) -> list[Finding]:
+def database(
+    server: MemoryServer, *, slots: int = 0, workers: int = 0, measure: bool = False
+) -> list[Finding]:
     ticks = count(step=0.04)
     look = lambda: doctor_databases.database(  # noqa: E731
-        "default", server, slots=slots, workers=workers, measure=measure, clock=lambda: next(ticks), owner="o9"
+        "default",
+        server,
+        slots=slots,
+        workers=workers,
+        measure=measure,
+        clock=lambda: next(ticks),
+        owner="o9",
     )
     return list(doctor_databases.attempt("database default", look))
 
@@ -53,11 +69,18 @@ class TestProject:
 
     def test_a_guard_that_refuses_is_a_failure_with_its_mend(self) -> None:
         # When
-        (finding,) = bad(doctor_databases.project(loaded(replace(SHOP, name="prod_shop")), Settings(), unresolved))
+        (finding,) = bad(
+            doctor_databases.project(
+                loaded(replace(SHOP, name="prod_shop")), Settings(), unresolved
+            )
+        )
 
         # Then
         assert (finding.level, finding.what) == ("failed", "guards")
-        assert finding.text == "database 'default': NAME 'prod_shop' looks like production (the word 'prod')"
+        assert (
+            finding.text
+            == "database 'default': NAME 'prod_shop' looks like production (the word 'prod')"
+        )
         assert finding.mend.endswith("or say --allow-database prod_shop if it is none")
 
     def test_the_settings_decide_what_is_production(self) -> None:
@@ -65,17 +88,37 @@ class TestProject:
         project = loaded(replace(SHOP, name="prod_shop"))
 
         # Then
-        assert bad(doctor_databases.project(project, Settings(allow_database=("prod_*",)), unresolved)) == []
-        assert bad(doctor_databases.project(loaded(SHOP), Settings(deny_database=("shop",)), unresolved))[0].level == "failed"
-        assert bad(doctor_databases.project(loaded(SHOP), Settings(deny_db_host=("db",)), unresolved))[0].level == "failed"
+        assert (
+            bad(doctor_databases.project(project, Settings(allow_database=("prod_*",)), unresolved))
+            == []
+        )
+        assert (
+            bad(
+                doctor_databases.project(
+                    loaded(SHOP), Settings(deny_database=("shop",)), unresolved
+                )
+            )[0].level
+            == "failed"
+        )
+        assert (
+            bad(doctor_databases.project(loaded(SHOP), Settings(deny_db_host=("db",)), unresolved))[
+                0
+            ].level
+            == "failed"
+        )
 
     def test_what_is_allowed_is_said_to_be_so_and_not_that_it_looks_like_nothing(self) -> None:
         # Given
         names = {"default": "shop_production", "crm": "crm", "legacy": "shop_live"}
-        rows = [replace(SHOP, alias=alias, name=name, used=alias != "legacy", host=alias) for alias, name in names.items()]
+        rows = [
+            replace(SHOP, alias=alias, name=name, used=alias != "legacy", host=alias)
+            for alias, name in names.items()
+        ]
 
         # When
-        _, *guards = doctor_databases.project(loaded(*rows), Settings(allow_database=("shop_prod*",)), unresolved)
+        _, *guards = doctor_databases.project(
+            loaded(*rows), Settings(allow_database=("shop_prod*",)), unresolved
+        )
 
         # Then
         assert [(finding.level, finding.text) for finding in guards] == [
@@ -86,7 +129,12 @@ class TestProject:
         ]  # fmt: skip
 
     def test_what_is_only_warned_about_is_a_warning(self) -> None:
-        assert [finding.level for finding in doctor_databases.project(loaded(SHOP, debug="true"), Settings(), unresolved)] == [
+        assert [
+            finding.level
+            for finding in doctor_databases.project(
+                loaded(SHOP, debug="true"), Settings(), unresolved
+            )
+        ] == [
             "ok",
             "warning",
             "ok",
@@ -107,7 +155,9 @@ class TestDatabase:
         server.world.down = True
 
         # Then
-        assert database(server) == [Finding("failed", "database default", "the server cannot be reached", exit_code=7)]
+        assert database(server) == [
+            Finding("failed", "database default", "the server cannot be reached", exit_code=7)
+        ]
         error = DatabaseError("role 'a' may not create databases; no more; ALTER ROLE a CREATEDB")
         assert doctor_databases.blamed("x", error) == Finding(
             "failed", "x", "role 'a' may not create databases; no more", "ALTER ROLE a CREATEDB", 7
@@ -124,14 +174,21 @@ class TestDatabase:
             Finding("warning", "database default", "slow"),
         ]
 
-    @pytest.mark.parametrize(("room", "level"), [(10, "ok"), (9, "warning"), (3, "warning"), (2, "failed"), (0, "failed")])
+    @pytest.mark.parametrize(
+        ("room", "level"),
+        [(10, "ok"), (9, "warning"), (3, "warning"), (2, "failed"), (0, "failed")],
+    )
     def test_the_slots_of_the_pool_must_fit(self, room: int, level: str) -> None:
         # Given
         server = MemoryServer()
         server.room = room
 
         # Then
-        (finding,) = [finding for finding in database(server, slots=2, workers=1) if "connections" in finding.text]
+        (finding,) = [
+            finding
+            for finding in database(server, slots=2, workers=1)
+            if "connections" in finding.text
+        ]
         assert finding.level == level
         assert bool(finding.mend) == (level != "ok")
 
@@ -222,9 +279,15 @@ class TestAttempt:
         # Given
         def look() -> Iterator[Finding]:
             yield Finding("ok", "store", "one")
-            raise StoreUnavailable("the store cannot be reached; start it, set --store, or use --local")
+            raise StoreUnavailable(
+                "the store cannot be reached; start it, set --store, or use --local"
+            )
 
         # Then
         assert list(doctor_databases.attempt("store", look))[1] == Finding(
-            "failed", "store", "the store cannot be reached", "start it, set --store, or use --local", 7
+            "failed",
+            "store",
+            "the store cannot be reached",
+            "start it, set --store, or use --local",
+            7,
         )

@@ -19,7 +19,12 @@ from tests.support.factories import OTHER_KEY
 
 KEY = "0123456789abcdef" * 2
 MB = 2**20
-STORE: dict[str, Any] = {"redis_version": "7.0", "used_memory": 3 * MB, "maxmemory": 0, "aof_enabled": 0}
+STORE: dict[str, Any] = {
+    "redis_version": "7.0",
+    "used_memory": 3 * MB,
+    "maxmemory": 0,
+    "aof_enabled": 0,
+}
 WORKER = WorkerInfo(
     "a@host", "host", 4, __version__, PROTOCOL_VERSION, signing.key_id(KEY), wall=1000.0,
     about={"python": "3.11.7", "django": "5.2.1", "open_files": "1024"},
@@ -46,12 +51,19 @@ class TestStore:
         # Then
         assert list(doctor_services.store("redis://h/0", {}, [warning])) == [
             Finding("ok", "store", "redis://h/0 answers, version ?"),
-            Finding("warning", "store", "the store does not say its maxmemory-policy", "make sure that it is noeviction"),
+            Finding(
+                "warning",
+                "store",
+                "the store does not say its maxmemory-policy",
+                "make sure that it is noeviction",
+            ),
         ]
 
     @pytest.mark.parametrize(("used", "level"), [(70, "ok"), (80, "warning")])
     def test_a_store_that_is_nearly_full_is_warned_about(self, used: int, level: str) -> None:
-        _, memory, _ = doctor_services.store("redis://h/0", {**STORE, "used_memory": used * MB, "maxmemory": 100 * MB})
+        _, memory, _ = doctor_services.store(
+            "redis://h/0", {**STORE, "used_memory": used * MB, "maxmemory": 100 * MB}
+        )
         assert memory.level == level
         assert f"{used} MB are in use of 100 MB (maxmemory)" in memory.text
 
@@ -61,7 +73,10 @@ class TestStore:
 
         # Then
         assert list(doctor_services.store("redis://h/0", failed))[-1].level == "warning"
-        assert list(doctor_services.store("redis://h/0", {**failed, "aof_enabled": 1}))[-1].level == "ok"
+        assert (
+            list(doctor_services.store("redis://h/0", {**failed, "aof_enabled": 1}))[-1].level
+            == "ok"
+        )
 
 
 def test_a_broker_is_named_with_its_version_unless_it_is_the_store() -> None:
@@ -69,7 +84,8 @@ def test_a_broker_is_named_with_its_version_unless_it_is_the_store() -> None:
         "amqp://h// (version 3.10) carries messages: there and back in 4 ms"
     )
     assert (
-        doctor_services.broker("redis://h/0", "", 0.004, same=True).text == "the store carries messages: there and back in 4 ms"
+        doctor_services.broker("redis://h/0", "", 0.004, same=True).text
+        == "the store carries messages: there and back in 4 ms"
     )
 
 
@@ -81,7 +97,10 @@ class TestSigningKey:
         assert said(doctor_services.signing_key(Settings(signing_key=KEY))) == ["ok is set"]
 
     def test_a_missing_key_is_a_failure_that_says_how_to_make_one_unless_it_is_wanted(self) -> None:
-        (missing,), (wanted,) = doctor_services.signing_key(Settings()), doctor_services.signing_key(Settings(insecure=True))
+        (missing,), (wanted,) = (
+            doctor_services.signing_key(Settings()),
+            doctor_services.signing_key(Settings(insecure=True)),
+        )
         assert (missing.level, wanted.level) == ("failed", "warning")
         assert "dct keygen" in missing.mend
 
@@ -105,7 +124,11 @@ class TestSigningKey:
     def test_while_a_pool_changes_its_key_a_worker_that_accepts_ours_has_it(self) -> None:
         # Given: we sign with the new one, and some workers still sign with the old one
         both = Settings(signing_key=f"{KEY} {OTHER_KEY}")
-        old = replace(WORKER, key_id=signing.key_id(OTHER_KEY), keys=(signing.key_id(OTHER_KEY), signing.key_id(KEY)))
+        old = replace(
+            WORKER,
+            key_id=signing.key_id(OTHER_KEY),
+            keys=(signing.key_id(OTHER_KEY), signing.key_id(KEY)),
+        )
 
         # Then
         assert said(doctor_services.signing_key(both, [WORKER, old])) == [
@@ -115,7 +138,9 @@ class TestSigningKey:
         assert finding.level == "failed"
 
     def test_a_worker_that_is_not_believed_has_another_key(self) -> None:
-        (finding,) = doctor_services.signing_key(Settings(signing_key=KEY), [replace(WORKER, foreign="has a wrong signature")])
+        (finding,) = doctor_services.signing_key(
+            Settings(signing_key=KEY), [replace(WORKER, foreign="has a wrong signature")]
+        )
         assert finding.level == "failed"
 
 
@@ -125,8 +150,12 @@ class TestClocks:
         never: list[WorkerInfo] = []
 
         # Then
-        finding = doctor_services.clocks(1001.0, 1000.0, [WORKER, replace(WORKER, wall=0.0)], lambda: never)
-        assert finding == Finding("ok", "clocks", "this machine, the store and 1 worker agree within 5 s")
+        finding = doctor_services.clocks(
+            1001.0, 1000.0, [WORKER, replace(WORKER, wall=0.0)], lambda: never
+        )
+        assert finding == Finding(
+            "ok", "clocks", "this machine, the store and 1 worker agree within 5 s"
+        )
 
     def test_a_clock_that_is_off_is_named_with_its_distance(self) -> None:
         # Given
@@ -136,14 +165,20 @@ class TestClocks:
         # Then
         finding = doctor_services.clocks(1010.0, 1000.0, [ahead, behind], lambda: later)
         assert finding.level == "warning"
-        assert "this machine is 10 s ahead, a@host is 90 s ahead, b@host is 30 s behind" in finding.text
+        assert (
+            "this machine is 10 s ahead, a@host is 90 s ahead, b@host is 30 s behind"
+            in finding.text
+        )
 
     def test_an_old_beat_is_no_clock_that_is_behind(self) -> None:
         # Given a beat of nine seconds ago
         old = replace(WORKER, wall=991.0)
 
         # Then: with the next one all is well
-        assert doctor_services.clocks(1000.0, 1000.0, [old], lambda: [replace(old, wall=1001.0)]).level == "ok"
+        assert (
+            doctor_services.clocks(1000.0, 1000.0, [old], lambda: [replace(old, wall=1001.0)]).level
+            == "ok"
+        )
 
 
 class TestWorkers:
@@ -163,15 +198,29 @@ class TestWorkers:
         [
             (replace(WORKER, version="0.0.1"), "failed", f"; this side is {__version__}"),
             (replace(WORKER, trouble="rests for 30 s"), "warning", "; it rests for 30 s"),
-            (replace(WORKER, about={**WORKER.about, "django": "4.2.9"}), "warning", "; here it is Django 5.2"),
-            (replace(WORKER, about={**WORKER.about, "python": "3.12.1"}), "warning", "; here it is Python 3.11.2"),
-            (replace(WORKER, about={**WORKER.about, "open_files": "256"}), "warning", "only 256 open files"),
+            (
+                replace(WORKER, about={**WORKER.about, "django": "4.2.9"}),
+                "warning",
+                "; here it is Django 5.2",
+            ),
+            (
+                replace(WORKER, about={**WORKER.about, "python": "3.12.1"}),
+                "warning",
+                "; here it is Python 3.11.2",
+            ),
+            (
+                replace(WORKER, about={**WORKER.about, "open_files": "256"}),
+                "warning",
+                "only 256 open files",
+            ),
             (replace(WORKER, about={**WORKER.about, "open_files": "-1"}), "ok", ""),
             (replace(WORKER, about={"python": "3.13", "interpreter": "/py"}), "ok", ""),
             (replace(WORKER, about={}), "ok", ""),
         ],
     )
-    def test_what_sets_a_worker_apart_is_in_its_line(self, worker: WorkerInfo, level: str, text: str) -> None:
+    def test_what_sets_a_worker_apart_is_in_its_line(
+        self, worker: WorkerInfo, level: str, text: str
+    ) -> None:
         _, finding = doctor_services.workers([worker], "ci", HERE)
         assert finding.level == level
         assert text in finding.text

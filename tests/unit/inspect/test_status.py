@@ -30,7 +30,16 @@ from tests.support.runs import as_sent, finished, fixture
 
 MANIFEST = ManifestSummary("ab" * 32, 9, {})
 DOOR, RING = run_door(), Keyring((KEY,))
-BUILD = WorkerInfo("build-a", "host-1", 4, __version__, PROTOCOL_VERSION, KEY_ID, (KEY_ID,), {"run-one": RunStage.READY})
+BUILD = WorkerInfo(
+    "build-a",
+    "host-1",
+    4,
+    __version__,
+    PROTOCOL_VERSION,
+    KEY_ID,
+    (KEY_ID,),
+    {"run-one": RunStage.READY},
+)
 ME = "a" * 16
 
 
@@ -96,7 +105,9 @@ def spied(read: Any, keys: list[str]) -> Any:
 
     def reads(self: MemoryLedger, *args: Any, **more: Any) -> Any:
         page = read(self, *args, **more)
-        keys.extend(entry.fact.lease.key for entry in page.entries if isinstance(entry.fact, ev.Recorded))
+        keys.extend(
+            entry.fact.lease.key for entry in page.entries if isinstance(entry.fact, ev.Recorded)
+        )
         return page
 
     return reads
@@ -123,7 +134,9 @@ def test_a_pass_acquits_a_test_that_failed_before(stream: Stream) -> None:
 
 def test_a_test_skipped_by_its_process_is_open_unless_a_fixture_covers_it(stream: Stream) -> None:
     # When
-    stream.records(finished(0, "not_run"), finished(1, "not_run", covered_by="setUpClass (app.Case)"))
+    stream.records(
+        finished(0, "not_run"), finished(1, "not_run", covered_by="setUpClass (app.Case)")
+    )
     # Then
     assert stream.outcomes(0, 1) == [None, "not_run"]
 
@@ -131,10 +144,14 @@ def test_a_test_skipped_by_its_process_is_open_unless_a_fixture_covers_it(stream
 def test_a_fixture_that_failed_counts_once_and_one_that_skipped_never(stream: Stream) -> None:
     # When
     stream.records(
-        fixture("setUpClass (app.Case)"), fixture("setUpClass (app.Case)"), fixture("setUpClass (app.Other)", "skipped")
+        fixture("setUpClass (app.Case)"),
+        fixture("setUpClass (app.Case)"),
+        fixture("setUpClass (app.Other)", "skipped"),
     )
     # Then
-    assert set(stream.fold().fixtures) == {(FixtureRef.parse("setUpClass (app.Case)"), Outcome.ERROR)}
+    assert set(stream.fold().fixtures) == {
+        (FixtureRef.parse("setUpClass (app.Case)"), Outcome.ERROR)
+    }
 
 
 ENDS = {
@@ -151,7 +168,12 @@ def test_a_slot_holds_its_chunk_until_its_lease_ends(stream: Stream, end: str) -
     stream.records(finished(0))
     # Then
     (holding,) = stream.fold().busy.values()
-    assert (holding.lease.worker, holding.lease.slot, holding.since, holding.tests) == ("a", 2, 1.0, 1)
+    assert (holding.lease.worker, holding.lease.slot, holding.since, holding.tests) == (
+        "a",
+        2,
+        1.0,
+        1,
+    )
     # When
     stream.say(ENDS[end]())
     # Then
@@ -190,19 +212,35 @@ def test_a_run_is_what_its_ledger_stream_and_workers_say(ledger: MemoryLedger) -
     # Given
     ledger.publish_manifest(MANIFEST)
     held = claim(ledger)
-    ledger.append(held, 3, as_sent(finished(0), finished(1, "failed"), fixture("setUpClass (app.Case)")), 1000)
+    ledger.append(
+        held, 3, as_sent(finished(0), finished(1, "failed"), fixture("setUpClass (app.Case)")), 1000
+    )
     ledger.commit(acknowledged={"c1.1": 2})
     # When
-    found = look(ledger, "run-one", workers=(BUILD, replace(BUILD, name="build-b", runs={"two": RunStage.READY})))
+    found = look(
+        ledger,
+        "run-one",
+        workers=(BUILD, replace(BUILD, name="build-b", runs={"two": RunStage.READY})),
+    )
     # Then
-    assert (found.state, found.announced, found.total, found.done, found.bad) == ("open", True, 9, 2, 2)
+    assert (found.state, found.announced, found.total, found.done, found.bad) == (
+        "open",
+        True,
+        9,
+        2,
+        2,
+    )
     assert (found.outcomes, found.fixtures) == ({"passed": 1, "failed": 1}, 1)
     assert (found.streamed, found.acknowledged) == (3, 2)
     assert found.workers == {"build-a": "ready"}
-    assert [(one.lease.worker, one.lease.slot, one.lease.chunk) for one in found.slots] == [("build-a", 1, "c1")]
+    assert [(one.lease.worker, one.lease.slot, one.lease.chunk) for one in found.slots] == [
+        ("build-a", 1, "c1")
+    ]
 
 
-def test_a_long_stream_is_read_to_its_end(ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_stream_is_read_to_its_end(
+    ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     monkeypatch.setattr(status, "_PAGE", 2)
     for number in range(5):
@@ -253,7 +291,9 @@ def summarized(ledger: MemoryLedger, *outcomes: str, epoch: int = 1) -> RunSumma
     for index, outcome in enumerate(outcomes):
         view.judge(Verdict(make_entry(index), Outcome(outcome), reason="s3cret"), 0.0)
     view.waiting = "waiting for godot"
-    made = RunSummary.of(view, epoch=epoch, after=page.last, now=0.0, mask=lambda text: text.replace("s3cret", "***"))
+    made = RunSummary.of(
+        view, epoch=epoch, after=page.last, now=0.0, mask=lambda text: text.replace("s3cret", "***")
+    )
     ledger.publish_summary(made)
     return made
 
@@ -276,10 +316,14 @@ def test_what_the_dispatcher_has_judged_counts_and_only_what_came_since_is_read(
     assert len(read) == 2
     assert (found.streamed, found.waiting) == (3, "waiting for godot")
     assert [(one.lease.chunk, one.tests) for one in found.slots] == [("c1", 3)]
-    assert [(problem.name, problem.message) for problem in found.problems] == [("app.tests.Case.test_1", "***")]
+    assert [(problem.name, problem.message) for problem in found.problems] == [
+        ("app.tests.Case.test_1", "***")
+    ]
 
 
-def test_a_second_look_reads_what_is_new(ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_look_reads_what_is_new(
+    ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     held = claim(ledger)
     watch = RunWatch("run-one", ledger)
@@ -316,7 +360,9 @@ def test_a_summary_that_another_key_signed_is_not_believed(ledger: MemoryLedger)
     # Given
     held = claim(ledger)
     ledger.append(held, 1, as_sent(finished(0)), 1000)
-    summarized(MemoryLedger(ledger._store, "run-one", run_door("run-one", OTHER_KEY)), "failed", "failed")
+    summarized(
+        MemoryLedger(ledger._store, "run-one", run_door("run-one", OTHER_KEY)), "failed", "failed"
+    )
     # When
     found = look(ledger)
     # Then
@@ -344,7 +390,10 @@ def test_slots_that_hold_chunks_of_any_active_run_are_busy(ledger: MemoryLedger)
     # When
     seen = status.pool_workers([replace(BUILD, name="idle"), BUILD], [look(ledger)], RING)
     # Then
-    assert [(one.info.name, one.info.busy, one.obstacle) for one in seen] == [("build-a", 2, ""), ("idle", 0, "")]
+    assert [(one.info.name, one.info.busy, one.obstacle) for one in seen] == [
+        ("build-a", 2, ""),
+        ("idle", 0, ""),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -377,7 +426,9 @@ def test_an_open_run_is_cancelled_in_the_store(ledger: MemoryLedger) -> None:
 
 def test_a_run_that_is_not_open_cannot_be_cancelled(ledger: MemoryLedger) -> None:
     with pytest.raises(UsageError, match=r"no run 'two'; active in pool 'ci': run-one$"):
-        status.cancel("two", MemoryLedger(MemoryStore(), "two", DOOR), "", active=["run-one"], pool="ci")
+        status.cancel(
+            "two", MemoryLedger(MemoryStore(), "two", DOOR), "", active=["run-one"], pool="ci"
+        )
     # When
     ledger.cancel("first")
     # Then
@@ -390,7 +441,9 @@ def test_a_run_that_is_not_open_cannot_be_cancelled(ledger: MemoryLedger) -> Non
         status.cancel("run-one", ledger, "", active=["two"], pool="ci")
 
 
-def test_an_order_to_stop_that_nobody_gave_is_no_reason_not_to_give_one(ledger: MemoryLedger) -> None:
+def test_an_order_to_stop_that_nobody_gave_is_no_reason_not_to_give_one(
+    ledger: MemoryLedger,
+) -> None:
     # Given
     ledger._store.runs["run-one"].state = "cancelled"
     # Then: it does not say that the run is cancelled already
@@ -404,7 +457,8 @@ def test_a_run_of_another_key_cannot_be_cancelled() -> None:
     foreign = MemoryLedger(store, "run-one", run_door("run-one", OTHER_KEY))
     # Then
     with pytest.raises(
-        Untrusted, match="run 'run-one' cannot be cancelled from here: its specification is signed with another key"
+        Untrusted,
+        match="run 'run-one' cannot be cancelled from here: its specification is signed with another key",
     ):
         status.cancel("run-one", foreign, "why not", active=["run-one"], pool="ci")
     assert ledger.state() is RunState.OPEN

@@ -41,9 +41,22 @@ TEXT = st.text(max_size=8) | st.sampled_from(["\udcff", "\x00\x1b[31m", "é\n"])
 COUNT, SECONDS = st.integers(0, MAX_INT), st.floats(0, 1e12)
 REF = st.builds(FixtureRef, st.sampled_from(FixturePhase), st.sampled_from(FixtureScope), TEXT)
 FAILURES = st.lists(
-    st.builds(Failure, TEXT, TEXT, TEXT, TEXT, TEXT, st.none() | TEXT, st.none() | st.integers(-9, 9)), max_size=2
+    st.builds(
+        Failure, TEXT, TEXT, TEXT, TEXT, TEXT, st.none() | TEXT, st.none() | st.integers(-9, 9)
+    ),
+    max_size=2,
 ).map(tuple)
-TESTS = st.builds(TestRecord, COUNT, st.sampled_from(Outcome), SECONDS, FAILURES, TEXT, TEXT, TEXT, st.none() | REF)
+TESTS = st.builds(
+    TestRecord,
+    COUNT,
+    st.sampled_from(Outcome),
+    SECONDS,
+    FAILURES,
+    TEXT,
+    TEXT,
+    TEXT,
+    st.none() | REF,
+)
 FIXTURES = st.builds(FixtureRecord, REF, st.sampled_from(Outcome), FAILURES, TEXT, TEXT)
 CHUNKS = st.builds(
     Chunk, TEXT, st.lists(COUNT, max_size=3).map(tuple), st.sampled_from(Phase), st.sampled_from(Need), st.integers(1, 9),
@@ -51,15 +64,35 @@ CHUNKS = st.builds(
     locks=st.lists(TEXT, max_size=2).map(tuple), estimate=SECONDS,
 )  # fmt: skip
 NUMBERS = st.dictionaries(TEXT, st.floats(-1e9, 1e9), max_size=2)
-LEAKS = st.lists(st.builds(LeakRecord, st.sampled_from(LeakKind), TEXT, TEXT, st.none() | COUNT, st.none() | COUNT), max_size=2)
+LEAKS = st.lists(
+    st.builds(
+        LeakRecord, st.sampled_from(LeakKind), TEXT, TEXT, st.none() | COUNT, st.none() | COUNT
+    ),
+    max_size=2,
+)
 COMPLETED = st.builds(
     ev.ChunkCompleted, SECONDS, st.dictionaries(TEXT, SECONDS, max_size=2), st.lists(COUNT, max_size=2).map(tuple),
     st.sampled_from(["", "failfast", "aborted"]), LEAKS.map(tuple), NUMBERS,
 )  # fmt: skip
 RELEASED = st.builds(
-    ev.ChunkReleased, st.sampled_from(ev.ReleaseReason), TEXT, TEXT, st.none() | COUNT, st.none() | REF, SECONDS, NUMBERS
+    ev.ChunkReleased,
+    st.sampled_from(ev.ReleaseReason),
+    TEXT,
+    TEXT,
+    st.none() | COUNT,
+    st.none() | REF,
+    SECONDS,
+    NUMBERS,
 )
-LEASES = st.builds(LeaseRef, TEXT, st.integers(1, 999), st.integers(0, 10**12), TEXT, st.integers(0, 99), st.integers(1, 999))
+LEASES = st.builds(
+    LeaseRef,
+    TEXT,
+    st.integers(1, 999),
+    st.integers(0, 10**12),
+    TEXT,
+    st.integers(0, 99),
+    st.integers(1, 999),
+)
 TEXTS = st.lists(TEXT, max_size=2).map(tuple)
 WORDS = st.dictionaries(TEXT, TEXT, max_size=2)
 SPECS = st.builds(
@@ -72,7 +105,14 @@ WORKERS = st.builds(
     st.dictionaries(TEXT, st.sampled_from(workers.RunStage), max_size=2), about=WORDS, expires_ms=COUNT,
 )  # fmt: skip
 REPORTS: list[st.SearchStrategy[Any]] = [
-    st.builds(workers.ReadyReport, TEXT, SECONDS, TEXT, st.booleans(), st.dictionaries(TEXT, SECONDS, max_size=2)),
+    st.builds(
+        workers.ReadyReport,
+        TEXT,
+        SECONDS,
+        TEXT,
+        st.booleans(),
+        st.dictionaries(TEXT, SECONDS, max_size=2),
+    ),
     st.builds(workers.CheckedReport),
     st.builds(workers.UsageReport, NUMBERS),
     st.builds(workers.ShortReport, TEXT),
@@ -101,13 +141,22 @@ MESSAGES: dict[type, st.SearchStrategy[Any]] = {
     ev.ChunkReleased: RELEASED,
     runs.RunSpec: SPECS,
     runs.ManifestSummary: st.builds(runs.ManifestSummary, st.just("ab" * 32), COUNT, WORDS),
-    runs.Announcement: st.builds(runs.Announcement, st.just("run-one"), st.just(NONCE), st.integers(1, 99), COUNT),
+    runs.Announcement: st.builds(
+        runs.Announcement, st.just("run-one"), st.just(NONCE), st.integers(1, 99), COUNT
+    ),
     runs.CancelOrder: st.builds(runs.CancelOrder, TEXT),
     runs.Ownership: st.builds(runs.Ownership, st.just("a" * 16)),
-    runs.ChunkHint: st.builds(runs.ChunkHint, st.just("run-one"), st.from_regex(CHUNK_ID, fullmatch=True), st.integers(1, 9)),
+    runs.ChunkHint: st.builds(
+        runs.ChunkHint,
+        st.just("run-one"),
+        st.from_regex(CHUNK_ID, fullmatch=True),
+        st.integers(1, 9),
+    ),
     workers.WorkerInfo: WORKERS,
 }
-ALL = st.sampled_from(sorted(MESSAGES, key=lambda cls: cls.__name__)).flatmap(lambda cls: st.tuples(st.just(cls), MESSAGES[cls]))
+ALL = st.sampled_from(sorted(MESSAGES, key=lambda cls: cls.__name__)).flatmap(
+    lambda cls: st.tuples(st.just(cls), MESSAGES[cls])
+)
 SOON = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -171,7 +220,9 @@ def test_what_the_store_says_comes_back_as_it_was(chunk: Chunk, lease: LeaseRef)
 
 @SOON
 @given(ALL, st.data())
-def test_a_message_of_one_kind_does_not_pass_for_another(sent: tuple[type, Any], data: st.DataObject) -> None:
+def test_a_message_of_one_kind_does_not_pass_for_another(
+    sent: tuple[type, Any], data: st.DataObject
+) -> None:
     # Given
     cls, message = sent
     other = data.draw(st.sampled_from([one for one in MESSAGES if one is not cls]))
@@ -187,7 +238,13 @@ def test_a_message_does_not_pass_through_another_door(sent: tuple[type, Any]) ->
     cls, message = sent
     text = DOOR.seal(message, 1)
     # Then
-    others = [run_door("run-two"), run_door(nonce="f" * 16), run_door(pool="other"), run_door("run-one", OTHER_KEY), pool_door()]
+    others = [
+        run_door("run-two"),
+        run_door(nonce="f" * 16),
+        run_door(pool="other"),
+        run_door("run-one", OTHER_KEY),
+        pool_door(),
+    ]
     for other in others:
         with pytest.raises(Untrusted):
             other.unseal(cls, text, 1)
@@ -199,7 +256,23 @@ def test_a_message_does_not_pass_through_another_door(sent: tuple[type, Any]) ->
 
 FIELD = st.dictionaries(
     st.sampled_from("keacfwsqd") | st.text(max_size=2),
-    st.sampled_from(["", "0", "1", "-1", "9" * 15, "9" * 16, "١", "1.0", "{}", "[]", "dct4...", *stream.EntryKind]) | st.text(),
+    st.sampled_from(
+        [
+            "",
+            "0",
+            "1",
+            "-1",
+            "9" * 15,
+            "9" * 16,
+            "١",
+            "1.0",
+            "{}",
+            "[]",
+            "dct4...",
+            *stream.EntryKind,
+        ]
+    )
+    | st.text(),
     max_size=10,
 )
 
@@ -221,17 +294,23 @@ def test_any_fields_are_an_entry_or_rejected(fields_: dict[str, str]) -> None:
 
 @SOON
 @given(st.data(), LEASES, st.lists(TESTS, min_size=1, max_size=2))
-def test_records_of_which_any_field_was_changed_are_rejected(data: st.DataObject, lease: LeaseRef, records: list[Any]) -> None:
+def test_records_of_which_any_field_was_changed_are_rejected(
+    data: st.DataObject, lease: LeaseRef, records: list[Any]
+) -> None:
     # Given
     fields_ = streams.recorded(DOOR, lease, 5, *records)
     name = data.draw(st.sampled_from(sorted(fields_)))
-    value = data.draw((st.integers(0, 999).map(str) | st.text()).filter(lambda one: one != fields_[name]))
+    value = data.draw(
+        (st.integers(0, 999).map(str) | st.text()).filter(lambda one: one != fields_[name])
+    )
     try:
         changed = stream.read_entry(DOOR, "1-0", {**fields_, name: value})
     except Untrusted:
         return
     # Then: the kinds that need no signature give no verdict
-    assert name == "k" or changed.fact == ev.Recorded(lease, 5, tuple(records)), "a number with noughts before it is the same"
+    assert name == "k" or changed.fact == ev.Recorded(lease, 5, tuple(records)), (
+        "a number with noughts before it is the same"
+    )
     assert not isinstance(changed.fact, ev.Ended)
 
 
@@ -239,7 +318,9 @@ PASSES = st.lists(st.tuples(st.integers(0, 10**16), st.floats(0, 1e12)), min_siz
 
 
 @given(PASSES)
-def test_plain_passes_are_the_same_records_read_in_haste_or_with_care(passes: list[tuple[int, float]]) -> None:
+def test_plain_passes_are_the_same_records_read_in_haste_or_with_care(
+    passes: list[tuple[int, float]],
+) -> None:
     # Given: what a test process sends, and the same with a space, which nothing in haste understands
     quick = f"[{','.join(PASSED % each for each in passes)}]"
     slow = quick.replace("{", "{ ")
@@ -273,7 +354,9 @@ def test_signed_nonsense_is_records_or_rejected(value: Any) -> None:
     """Nothing that a worker with the key says ends a dispatcher (I12)."""
     lease = held(1)
     sealed = stream.records(DOOR, lease, 1, codec.dumps(value))
-    page = stream.read_page(DOOR, [("1-0", {**streams.claimed(lease), "k": "records", "q": "1", "d": sealed})])
+    page = stream.read_page(
+        DOOR, [("1-0", {**streams.claimed(lease), "k": "records", "q": "1", "d": sealed})]
+    )
     for one in page.rejected:
         assert str(one.error).startswith("is malformed: ")
     for entry in page.entries:
@@ -281,11 +364,27 @@ def test_signed_nonsense_is_records_or_rejected(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["[" * 100_000, "NaN", "1e999", "[]", "{}", "[null]", "[[]]", '[{"kind":[]}]', '[{"kind":"moonbeam"}]']
+    "text",
+    [
+        "[" * 100_000,
+        "NaN",
+        "1e999",
+        "[]",
+        "{}",
+        "[null]",
+        "[[]]",
+        '[{"kind":[]}]',
+        '[{"kind":"moonbeam"}]',
+    ],
 )
 def test_records_that_are_none_are_rejected_in_one_line(text: str) -> None:
     # Given
-    fields_ = {**streams.claimed(held(1)), "k": "records", "q": "1", "d": stream.records(DOOR, held(1), 1, text)}
+    fields_ = {
+        **streams.claimed(held(1)),
+        "k": "records",
+        "q": "1",
+        "d": stream.records(DOOR, held(1), 1, text),
+    }
     # Then
     with pytest.raises(Untrusted, match=r"^is malformed: ") as caught:
         stream.read_entry(DOOR, "1-0", fields_)
@@ -322,7 +421,9 @@ def test_a_text_that_is_too_long_is_not_looked_at(monkeypatch: pytest.MonkeyPatc
         ({"more": 1}, "RunSpec has no field 'more'"),
     ],
 )
-def test_what_becomes_a_path_a_key_or_a_command_has_passed_its_rule(message: dict[str, Any], said: str) -> None:
+def test_what_becomes_a_path_a_key_or_a_command_has_passed_its_rule(
+    message: dict[str, Any], said: str
+) -> None:
     with pytest.raises(Untrusted) as caught:
         parse(runs.RunSpec, codec.dumps({**codec.encode(make_spec()), **message}))
     assert str(caught.value).startswith(f"is malformed: {said}")

@@ -30,17 +30,33 @@ class Desk:
     def __init__(self, **options: Any) -> None:
         self.now = 100.0
         self.out, self.err = io.StringIO(), io.StringIO()
-        given: dict[str, Any] = {"tty": False, "colour": False, "width": 80, "verbosity": 1, **options}
-        self.terminal = Terminal(given.pop("out", self.out), self.err, clock=lambda: self.now, **given)
+        given: dict[str, Any] = {
+            "tty": False,
+            "colour": False,
+            "width": 80,
+            "verbosity": 1,
+            **options,
+        }
+        self.terminal = Terminal(
+            given.pop("out", self.out), self.err, clock=lambda: self.now, **given
+        )
         self.view = RunView()
 
     def start(self, total: int = 1, **settings: Any) -> None:
         self.view.total, self.view.began = total, self.now
-        started = Started(self.view, Settings(**settings), lambda v: f"dct run {v.entry.id}", lambda: RunReport("r", (), (), 7))
+        started = Started(
+            self.view,
+            Settings(**settings),
+            lambda v: f"dct run {v.entry.id}",
+            lambda: RunReport("r", (), (), 7),
+        )
         self.terminal.take(started)
 
     def slots(self, busy: int, connected: int, names: tuple[str, ...] = (), **more: Any) -> None:
-        self.view.busy = {f"c{n}": BusySlot(LeaseRef(f"c{n}", 1, n + 1, "build-a", n), 1.0, heard=self.now) for n in range(busy)}
+        self.view.busy = {
+            f"c{n}": BusySlot(LeaseRef(f"c{n}", 1, n + 1, "build-a", n), 1.0, heard=self.now)
+            for n in range(busy)
+        }
         self.view.connected = connected
         self.terminal.take(WorkersChanged(names, connected, **more))
 
@@ -86,7 +102,11 @@ class Desk:
 
 
 def verdict(
-    name: str = "test_x", outcome: Outcome = Outcome.PASSED, index: int = 0, seconds: float = 0.12, **fields: Any
+    name: str = "test_x",
+    outcome: Outcome = Outcome.PASSED,
+    index: int = 0,
+    seconds: float = 0.12,
+    **fields: Any,
 ) -> Verdict:
     cls = "app.tests.T"
     entry = Entry(index, f"{cls}.{name}", cls, "app.tests", Phase.ISOLATED)

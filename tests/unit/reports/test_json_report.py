@@ -21,7 +21,9 @@ from dct_celery.core.model import (
 from dct_celery.core.run.leaks import Leak, LeakKind
 from dct_celery.reports.json_report import to_dict
 
-ENTRY = Entry(0, "app.tests.T.test_a", "app.tests.T", "app.tests", Phase.ISOLATED, "app/tests.py", 7)
+ENTRY = Entry(
+    0, "app.tests.T.test_a", "app.tests.T", "app.tests", Phase.ISOLATED, "app/tests.py", 7
+)
 ANY_TEXT = st.text(st.characters())
 
 
@@ -32,9 +34,13 @@ def report(*verdicts: Verdict, **more: object) -> RunReport:
 def test_the_object_has_exactly_the_documented_keys() -> None:
     # Given
     wrong = (Failure("failure", "AssertionError", "1 != 2", "T"),)
-    before = Verdict(ENTRY, Outcome.ERROR, 0.5, "build-b", 0, failures=(Failure("error", "OSError", "", "T"),))
+    before = Verdict(
+        ENTRY, Outcome.ERROR, 0.5, "build-b", 0, failures=(Failure("error", "OSError", "", "T"),)
+    )
     failed = Verdict(ENTRY, Outcome.FAILED, 0.25, "build-a", 1, 2, wrong, earlier=(before,))
-    fixture = FixtureVerdict(FixtureRef.parse("tearDownClass (app.tests.T)"), Outcome.ERROR, "build-a", 1)
+    fixture = FixtureVerdict(
+        FixtureRef.parse("tearDownClass (app.tests.T)"), Outcome.ERROR, "build-a", 1
+    )
     slot = {"worker": "build-a", "slot": 1, "busy_seconds": 1.5, "chunks": 3, "unknown": "dropped"}
     leak = Leak(LeakKind.THREAD, "lingers", "app.tests.T", "build-a", 1)
 
@@ -72,7 +78,14 @@ def test_the_object_has_exactly_the_documented_keys() -> None:
             "flaky": 0,
             "fixtures": 1,
         },
-        "seconds": {"collect": 0.0, "snapshot": 0.0, "wait": 0.0, "run": 0.0, "finish": 0.0, "wall": 2.0},
+        "seconds": {
+            "collect": 0.0,
+            "snapshot": 0.0,
+            "wait": 0.0,
+            "run": 0.0,
+            "finish": 0.0,
+            "wall": 2.0,
+        },
         "databases": {},
         "slots": [{"worker": "build-a", "slot": 1, "busy_seconds": 1.5, "chunks": 3}],
         "tests": [
@@ -88,11 +101,34 @@ def test_the_object_has_exactly_the_documented_keys() -> None:
                 "covered_by": None,
                 "message": "AssertionError: 1 != 2",
                 "flaky": False,
-                "attempts": [{"outcome": "error", "seconds": 0.5, "worker": "build-b", "slot": 0, "message": "OSError"}],
+                "attempts": [
+                    {
+                        "outcome": "error",
+                        "seconds": 0.5,
+                        "worker": "build-b",
+                        "slot": 0,
+                        "message": "OSError",
+                    }
+                ],
             }
         ],
-        "fixtures": [{"id": "tearDownClass (app.tests.T)", "phase": "tearDownClass", "outcome": "error", "worker": "build-a"}],
-        "leaks": [{"kind": "thread", "what": "lingers", "by": "app.tests.T", "worker": "build-a", "slot": 1}],
+        "fixtures": [
+            {
+                "id": "tearDownClass (app.tests.T)",
+                "phase": "tearDownClass",
+                "outcome": "error",
+                "worker": "build-a",
+            }
+        ],
+        "leaks": [
+            {
+                "kind": "thread",
+                "what": "lingers",
+                "by": "app.tests.T",
+                "worker": "build-a",
+                "slot": 1,
+            }
+        ],
     }
 
 
@@ -101,7 +137,9 @@ def test_a_test_that_passed_after_a_failure_is_passed_and_flaky() -> None:
     failed = Verdict(ENTRY, Outcome.FAILED, worker="build-a", slot=1)
 
     # When
-    data = to_dict(report(Verdict(ENTRY, Outcome.PASSED, earlier=(failed,)), Verdict(ENTRY, Outcome.PASSED)))
+    data = to_dict(
+        report(Verdict(ENTRY, Outcome.PASSED, earlier=(failed,)), Verdict(ENTRY, Outcome.PASSED))
+    )
 
     # Then
     assert [(test["outcome"], test["flaky"], len(test["attempts"])) for test in data["tests"]] == [
@@ -127,7 +165,12 @@ def test_seconds_that_json_has_no_word_for_are_zero() -> None:
     odd = [math.nan, math.inf, -math.inf, -0.5]
 
     # When
-    data = to_dict(report(*(Verdict(ENTRY, Outcome.PASSED, seconds) for seconds in odd), seconds={"wall": math.nan}))
+    data = to_dict(
+        report(
+            *(Verdict(ENTRY, Outcome.PASSED, seconds) for seconds in odd),
+            seconds={"wall": math.nan},
+        )
+    )
 
     # Then
     assert [test["seconds"] for test in data["tests"]] == [0.0] * 4

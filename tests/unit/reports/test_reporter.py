@@ -46,7 +46,9 @@ def test_a_reporter_that_fails_is_named_once_and_left_out() -> None:
 def test_a_reporter_that_fails_at_the_warning_about_another_one_is_left_out_too() -> None:
     # Given
     listener = Listener()
-    reporters = Reporters([Broken(ValueError("one"), Notice), Broken(KeyError("two"), Warned), listener])
+    reporters = Reporters(
+        [Broken(ValueError("one"), Notice), Broken(KeyError("two"), Warned), listener]
+    )
 
     # When
     reporters.take(Notice("x"))
@@ -78,7 +80,9 @@ def test_a_reporter_of_others_is_told_no_secret() -> None:
     listener = Listener()
     masked = Masked(listener, Masker([secret]))
     bad = verdict(outcome=Outcome.FAILED, output=f"with {secret}")
-    fixture = FixtureVerdict(FixtureRef.parse("setUpClass (a.T)"), Outcome.ERROR, reason=f"with {secret}")
+    fixture = FixtureVerdict(
+        FixtureRef.parse("setUpClass (a.T)"), Outcome.ERROR, reason=f"with {secret}"
+    )
     report = RunReport("r", (bad,), (fixture,), 1, note=f"with {secret}")
 
     # When

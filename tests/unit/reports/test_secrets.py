@@ -36,9 +36,22 @@ def report(text: str) -> RunReport:
     entry = Entry(0, f"app.T.test_[{text}]", "app.T", "app", Phase.ISOLATED)
     failure = Failure("error", "OSError", text, f"Traceback\n{text}", subtest=text)
     first = Verdict(entry, Outcome.FAILED, 0.1, "w", 0, 1, (failure,), text, text, text)
-    v = Verdict(entry, Outcome.ERROR, 0.1, "w", 0, 2, (failure, failure), text, text, text, earlier=(first,))
-    f = FixtureVerdict(FixtureRef.parse(f"setUpClass ({entry.cls})"), Outcome.FAILED, "w", 0, (failure,), text, text, (1,))
-    kept = Verdict(Entry(1, "app.T.test_b", "app.T", "app", Phase.ISOLATED), Outcome.NOT_RUN, reason=text)
+    v = Verdict(
+        entry, Outcome.ERROR, 0.1, "w", 0, 2, (failure, failure), text, text, text, earlier=(first,)
+    )
+    f = FixtureVerdict(
+        FixtureRef.parse(f"setUpClass ({entry.cls})"),
+        Outcome.FAILED,
+        "w",
+        0,
+        (failure,),
+        text,
+        text,
+        (1,),
+    )
+    kept = Verdict(
+        Entry(1, "app.T.test_b", "app.T", "app", Phase.ISOLATED), Outcome.NOT_RUN, reason=text
+    )
     leaks = (Leak(LeakKind.PROCESS, text, "app.T", "w", 0),)
     return RunReport("r", (v, kept), (f,), 1, note=text, leaks=leaks, properties={"branch": text})
 
@@ -77,8 +90,12 @@ def test_a_secret_is_in_no_output(tmp_path: Path, said: str) -> None:
 
 def test_a_password_in_a_line_of_a_traceback_is_not_shown(tmp_path: Path) -> None:
     # Given a value that nobody told this process
-    failure = Failure("error", "OSError", "no", "  File x\n    connect(host='db', password='hunter22', port=1)\n")
-    v = Verdict(Entry(0, "a.T.t", "a.T", "a", Phase.ISOLATED), Outcome.ERROR, 0.1, "w", 0, 1, (failure,))
+    failure = Failure(
+        "error", "OSError", "no", "  File x\n    connect(host='db', password='hunter22', port=1)\n"
+    )
+    v = Verdict(
+        Entry(0, "a.T.t", "a.T", "a", Phase.ISOLATED), Outcome.ERROR, 0.1, "w", 0, 1, (failure,)
+    )
     f = FixtureVerdict(FixtureRef.parse("setUpClass (a.T)"), Outcome.ERROR, "w", 0, (failure,))
 
     # Then
@@ -96,8 +113,14 @@ def test_what_a_test_printed_keeps_its_words(tmp_path: Path) -> None:
     assert "'too short'" in everything_shown(RunReport("r", (v,), (f,), 1), "", tmp_path)
 
 
-@given(st.lists(st.sampled_from(["\x1b[0m", "a", "\n", "&", "<", '"', "]]>", "::", SECRET]), max_size=12).map("".join))
-def test_xml_and_json_stay_whole_around_a_secret(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+@given(
+    st.lists(
+        st.sampled_from(["\x1b[0m", "a", "\n", "&", "<", '"', "]]>", "::", SECRET]), max_size=12
+    ).map("".join)
+)
+def test_xml_and_json_stay_whole_around_a_secret(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
     # Given
     folder = tmp_path_factory.mktemp("report")
 

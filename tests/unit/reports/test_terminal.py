@@ -118,7 +118,14 @@ def test_a_fixture_that_fails_says_how_many_tests_it_kept() -> None:
     # When
     failure = Failure("error", "ValueError", "boom", "ValueError: boom")
     desk.fixture(
-        FixtureVerdict(FixtureRef.parse("setUpClass (app.tests.T)"), Outcome.ERROR, "build-a", 0, (failure,), covers=(0, 1))
+        FixtureVerdict(
+            FixtureRef.parse("setUpClass (app.tests.T)"),
+            Outcome.ERROR,
+            "build-a",
+            0,
+            (failure,),
+            covers=(0, 1),
+        )
     )
     desk.wait(31)
 
@@ -142,7 +149,9 @@ def test_verbosity_two_has_a_line_per_test_in_djangos_words() -> None:
     desk.verdict(verdict("test_e", Outcome.XFAILED))
     desk.verdict(verdict("test_f", Outcome.XPASSED))
     desk.verdict(verdict("test_g", Outcome.NOT_RUN, reason="cancelled"))
-    desk.fixture(FixtureVerdict(FixtureRef.parse("setUpClass (app.tests.U)"), Outcome.SKIPPED, reason="why"))
+    desk.fixture(
+        FixtureVerdict(FixtureRef.parse("setUpClass (app.tests.U)"), Outcome.SKIPPED, reason="why")
+    )
 
     # Then
     assert desk.lines() == [
@@ -328,7 +337,9 @@ def test_what_a_run_waits_for_stands_in_the_heartbeat_and_in_the_live_line() -> 
         desk.wait(31)
 
         # Then
-        assert desk.screen()[-1 if tty else 0].endswith("waiting for build-a to prepare code and databases")
+        assert desk.screen()[-1 if tty else 0].endswith(
+            "waiting for build-a to prepare code and databases"
+        )
         assert "/s" not in desk.screen()[-1 if tty else 0]
 
 
@@ -341,7 +352,9 @@ def test_a_run_that_stops_says_why_and_what_may_still_end() -> None:
     desk.terminal.take(Stopping("stopped after 3 failures (--maxfail 3)", 7))
 
     # Then
-    assert desk.lines() == ["stopping: stopped after 3 failures (--maxfail 3); 7 slots still running"]
+    assert desk.lines() == [
+        "stopping: stopped after 3 failures (--maxfail 3); 7 slots still running"
+    ]
 
 
 def test_a_worker_that_refuses_has_not_left() -> None:
@@ -357,7 +370,9 @@ def test_a_worker_that_refuses_has_not_left() -> None:
     assert desk.lines() == ["build-a takes no part any more: 0 slots connected"]
 
 
-def test_the_cursor_rests_where_the_live_line_begins_so_that_a_narrower_window_leaves_nothing_of_it() -> None:
+def test_the_cursor_rests_where_the_live_line_begins_so_that_a_narrower_window_leaves_nothing_of_it() -> (
+    None
+):
     # Given
     desk = running()
 

@@ -29,7 +29,14 @@ def test_nothing_a_test_says_reaches_the_terminal_raw() -> None:
     failure = Failure("error", f"E{nasty}", nasty, nasty, subtest=nasty)
     v = Verdict(entry, Outcome.ERROR, 0.1, f"w{nasty}", 0, 1, (failure,), nasty, nasty, nasty)
     f = FixtureVerdict(
-        FixtureRef(FixturePhase.SET_UP, FixtureScope.CLASS, nasty), Outcome.FAILED, nasty, 0, (failure,), nasty, nasty, (0,)
+        FixtureRef(FixturePhase.SET_UP, FixtureScope.CLASS, nasty),
+        Outcome.FAILED,
+        nasty,
+        0,
+        (failure,),
+        nasty,
+        nasty,
+        (0,),
     )
     kept = Verdict(entry, Outcome.NOT_RUN, reason=nasty)
     slot = {"worker": nasty, "slot": 0, "busy_seconds": 1.0, "chunks": 1}
@@ -116,7 +123,9 @@ class Tty(io.StringIO):
         ({"CI": "false"}, True, True, True),
     ],
 )
-def test_the_environment_decides_in_its_order(env: dict[str, str], tty: bool, live: bool, colour: bool) -> None:
+def test_the_environment_decides_in_its_order(
+    env: dict[str, str], tty: bool, live: bool, colour: bool
+) -> None:
     # Given
     out = Tty() if tty else io.StringIO()
 

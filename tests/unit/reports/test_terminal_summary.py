@@ -8,7 +8,13 @@ from dct_celery.core.model import Failure, FixtureRef, FixtureVerdict, Outcome, 
 from tests.unit.reports.desk import FAILURE, TRACEBACK, Desk, verdict
 
 
-def summary(*verdicts: Verdict, exit_code: int = 0, options: dict[str, Any] | None = None, how: Any = None, **report: Any) -> str:
+def summary(
+    *verdicts: Verdict,
+    exit_code: int = 0,
+    options: dict[str, Any] | None = None,
+    how: Any = None,
+    **report: Any,
+) -> str:
     desk = Desk(**(options or {}))
     desk.start(**(how or {}))
     desk.finish(RunReport("r1", verdicts, report.pop("fixtures", ()), exit_code, **report))
@@ -18,7 +24,9 @@ def summary(*verdicts: Verdict, exit_code: int = 0, options: dict[str, Any] | No
 def test_a_green_run_ends_in_djangos_words() -> None:
     # Given
     verdicts = [verdict(index=i) for i in range(3010)]
-    verdicts += [verdict(index=i, outcome=Outcome.SKIPPED) for i in range(3)] + [verdict(outcome=Outcome.XFAILED)]
+    verdicts += [verdict(index=i, outcome=Outcome.SKIPPED) for i in range(3)] + [
+        verdict(outcome=Outcome.XFAILED)
+    ]
     slots = (
         {"worker": "build-b", "slot": 0, "busy_seconds": 30.0, "chunks": 1},
         {"worker": "build-a", "slot": 0, "busy_seconds": 57.0, "chunks": 12},
@@ -103,14 +111,18 @@ def test_a_red_run_shows_each_failure_in_full_with_its_command() -> None:
 
 def test_what_was_not_run_is_grouped_by_reason_and_what_a_fixture_kept_is_told_with_it() -> None:
     # Given
-    lost = [verdict(f"test_{i}", Outcome.NOT_RUN, i, reason="lost with its worker") for i in range(4)]
+    lost = [
+        verdict(f"test_{i}", Outcome.NOT_RUN, i, reason="lost with its worker") for i in range(4)
+    ]
     silent = verdict("test_s", Outcome.NOT_RUN, 8)
     set_up = FixtureRef.parse("setUpClass (app.tests.T)")
     covered = verdict("test_c", Outcome.NOT_RUN, 9, covered_by=set_up)
     fixture = FixtureVerdict(set_up, Outcome.ERROR, "build-a", 0, (FAILURE,), covers=(9,))
 
     # When
-    text = summary(*lost, silent, covered, fixtures=(fixture,), exit_code=7, note="a worker was lost")
+    text = summary(
+        *lost, silent, covered, fixtures=(fixture,), exit_code=7, note="a worker was lost"
+    )
 
     # Then
     assert text.splitlines() == [
@@ -186,7 +198,9 @@ def test_durations_and_timing_are_shown_when_asked_for() -> None:
 
 def test_many_slots_are_shown_by_worker_within_the_width() -> None:
     # Given
-    slots = tuple({"worker": f"w{i % 3}", "slot": i, "busy_seconds": 10.0, "chunks": 2} for i in range(30))
+    slots = tuple(
+        {"worker": f"w{i % 3}", "slot": i, "busy_seconds": 10.0, "chunks": 2} for i in range(30)
+    )
 
     # When
     lines = summary(slots=slots, seconds={"run": 20.0, "wall": 22.0}).splitlines()
@@ -200,11 +214,16 @@ def test_many_slots_are_shown_by_worker_within_the_width() -> None:
 
 def test_a_flaky_test_is_told_where_it_failed_why_and_in_the_final_line() -> None:
     # Given
-    failed = verdict(outcome=Outcome.FAILED, failures=(Failure("failure", "AssertionError", "1 != 2", "T", "", "t.py", 7),))
+    failed = verdict(
+        outcome=Outcome.FAILED,
+        failures=(Failure("failure", "AssertionError", "1 != 2", "T", "", "t.py", 7),),
+    )
     flaky = verdict("test_x", earlier=(failed, verdict(outcome=Outcome.ERROR)))
 
     # When
-    text = summary(flaky, verdict("test_y", index=1, outcome=Outcome.SKIPPED), options={"verbosity": 0})
+    text = summary(
+        flaky, verdict("test_y", index=1, outcome=Outcome.SKIPPED), options={"verbosity": 0}
+    )
 
     # Then
     assert text.splitlines()[1:6] == [
@@ -239,7 +258,8 @@ def test_a_failure_for_good_says_how_often_it_ran_again() -> None:
 
 def test_an_interrupted_run_says_so_once() -> None:
     assert (
-        summary(verdict(outcome=Outcome.NOT_RUN), exit_code=2, note="interrupted").splitlines()[-1] == "INTERRUPTED (not run=1)"
+        summary(verdict(outcome=Outcome.NOT_RUN), exit_code=2, note="interrupted").splitlines()[-1]
+        == "INTERRUPTED (not run=1)"
     )
 
 
@@ -252,7 +272,10 @@ def test_an_interrupted_run_says_why_tests_were_not_run() -> None:
 
 def test_why_a_run_ended_is_told_once() -> None:
     # Given
-    lost = [verdict(f"test_{i}", Outcome.NOT_RUN, i, reason="no worker takes the run: another key") for i in range(2)]
+    lost = [
+        verdict(f"test_{i}", Outcome.NOT_RUN, i, reason="no worker takes the run: another key")
+        for i in range(2)
+    ]
     # When
     text = summary(*lost, exit_code=4, note="no worker takes the run: another key")
     # Then
@@ -287,7 +310,9 @@ def test_a_class_that_its_fixture_skips_is_skipped_as_in_unittest() -> None:
     # Given: SkipTest in setUpClass
     set_up = FixtureRef.parse("setUpClass (app.tests.T)")
     kept = [verdict(f"test_{i}", Outcome.NOT_RUN, i, covered_by=set_up) for i in range(2)]
-    fixture = FixtureVerdict(set_up, Outcome.SKIPPED, "build-a", 0, reason="no server", covers=(0, 1))
+    fixture = FixtureVerdict(
+        set_up, Outcome.SKIPPED, "build-a", 0, reason="no server", covers=(0, 1)
+    )
 
     # When
     text = summary(*kept, fixtures=(fixture,))

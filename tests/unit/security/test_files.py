@@ -71,7 +71,9 @@ def test_a_lock_is_had_by_one_and_ends_with_its_file(file: Path) -> None:
         assert try_lock(third.fileno())
 
 
-@pytest.mark.parametrize("content", [b"", b"short", b"x" * TAIL, b"y" * TAIL + b"the end", b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "content", [b"", b"short", b"x" * TAIL, b"y" * TAIL + b"the end", b"\xff\xfe"]
+)
 def test_the_tail_of_a_log_is_its_last_bytes_whatever_they_are(file: Path, content: bytes) -> None:
     # Given
     file.write_bytes(content)

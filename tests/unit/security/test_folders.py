@@ -27,7 +27,9 @@ def test_a_folder_below_goes_with_all_that_is_in_it(base: Path) -> None:
     assert os.listdir(base / "runs") == []
 
 
-@pytest.mark.parametrize("path", ["..", ".", "../precious", "runs/../../precious", "/", "runs/one\0", "not/there"])
+@pytest.mark.parametrize(
+    "path", ["..", ".", "../precious", "runs/../../precious", "/", "runs/one\0", "not/there"]
+)
 def test_what_does_not_lie_below_stays(base: Path, path: str) -> None:
     assert not remove_below(base, base / path)
     assert (base.parent / "precious" / "file").exists()
@@ -52,7 +54,9 @@ def test_nothing_is_removed_behind_a_link(base: Path) -> None:
     assert (base.parent / "precious" / "file").exists()
 
 
-def test_what_cannot_be_removed_does_not_save_the_rest(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_removed_does_not_save_the_rest(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     (base / "runs" / "one" / "stuck").touch()
     unlink = os.unlink
@@ -84,7 +88,9 @@ def test_a_new_folder_is_closed_from_the_beginning(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "a" / "work").stat().st_mode) == 0o700
 
 
-def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_somebody_else_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
     # When / Then

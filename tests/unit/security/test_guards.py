@@ -45,8 +45,14 @@ MEMORY = "file:memorydb_default?mode=memory&cache=shared"
 FILE = replace(SHOP, vendor="sqlite", name="/srv/shop.sqlite3", test_name=MEMORY, host="")
 
 
-def warnings_of(*configured: Configured, facts: dict[str, str] | None = None, **lists: Any) -> list[str]:
-    return check(configured, facts=facts or {}, **{"allow": (), "deny": (), "deny_hosts": (), "addresses": {}, **lists})
+def warnings_of(
+    *configured: Configured, facts: dict[str, str] | None = None, **lists: Any
+) -> list[str]:
+    return check(
+        configured,
+        facts=facts or {},
+        **{"allow": (), "deny": (), "deny_hosts": (), "addresses": {}, **lists},
+    )
 
 
 def refusal(*configured: Configured, facts: dict[str, str] | None = None, **lists: Any) -> str:
@@ -68,30 +74,58 @@ class TestTestName:
         ],
     )
     def test_a_test_database_that_is_the_configured_one_is_refused(self, one: Configured) -> None:
-        assert refusal(one).startswith(f"database 'default': its test database {one.test_name!r} is its own NAME")
+        assert refusal(one).startswith(
+            f"database 'default': its test database {one.test_name!r} is its own NAME"
+        )
 
     @pytest.mark.parametrize(("host", "port"), [("db.example", "5432"), ("DB.example", "")])
-    def test_that_of_another_alias_on_the_same_server_counts_though_nothing_uses_it(self, host: str, port: str) -> None:
+    def test_that_of_another_alias_on_the_same_server_counts_though_nothing_uses_it(
+        self, host: str, port: str
+    ) -> None:
         # Given
-        other = replace(SHOP, alias="crm", name="test_shop", test_name="test_test_shop", host=host, port=port, used=False)
+        other = replace(
+            SHOP,
+            alias="crm",
+            name="test_shop",
+            test_name="test_test_shop",
+            host=host,
+            port=port,
+            used=False,
+        )
 
         # Then
         assert "is the NAME of 'crm' on db.example:5432" in refusal(SHOP, other)
 
-    @pytest.mark.parametrize("change", [{"host": "other.example"}, {"port": "5433"}, {"vendor": "mysql"}])
-    def test_on_another_server_an_equal_name_is_another_database(self, change: dict[str, Any]) -> None:
-        assert warnings_of(SHOP, replace(SHOP, alias="crm", name="test_shop", test_name="test_test_shop", **change)) == []
+    @pytest.mark.parametrize(
+        "change", [{"host": "other.example"}, {"port": "5433"}, {"vendor": "mysql"}]
+    )
+    def test_on_another_server_an_equal_name_is_another_database(
+        self, change: dict[str, Any]
+    ) -> None:
+        assert (
+            warnings_of(
+                SHOP,
+                replace(SHOP, alias="crm", name="test_shop", test_name="test_test_shop", **change),
+            )
+            == []
+        )
 
     def test_each_word_for_this_host_is_the_same_server(self) -> None:
         # Given
-        here, there = replace(SHOP, host=""), replace(SHOP, alias="crm", name="test_shop", test_name="", host="127.0.0.1")
+        here, there = (
+            replace(SHOP, host=""),
+            replace(SHOP, alias="crm", name="test_shop", test_name="", host="127.0.0.1"),
+        )
 
         # Then
         assert "is the NAME of 'crm' on localhost:5432" in refusal(here, there)
 
     @pytest.mark.parametrize("name", [":memory:", MEMORY])
     def test_a_database_in_memory_is_never_refused(self, name: str) -> None:
-        assert warnings_of(replace(FILE, name=name, test_name=name), deny=("*",), deny_hosts=("*",)) == []
+        assert (
+            warnings_of(replace(FILE, name=name, test_name=name), deny=("*",), deny_hosts=("*",))
+            == []
+        )
 
     def test_two_aliases_of_one_database_may_share_their_test_database(self) -> None:
         assert warnings_of(SHOP, replace(SHOP, alias="replica")) == []
@@ -109,7 +143,9 @@ class TestProduction:
     )  # fmt: skip
     def test_a_name_with_a_word_for_production_looks_like_it(self, name: str) -> None:
         assert looks_like_production(name).startswith("the word ")
-        assert "looks like production" in refusal(replace(SHOP, name=name, test_name=f"test_{name}"))
+        assert "looks like production" in refusal(
+            replace(SHOP, name=name, test_name=f"test_{name}")
+        )
 
     @pytest.mark.parametrize(
         "name",
@@ -146,15 +182,27 @@ class TestProduction:
 
     def test_of_an_sqlite_file_its_own_name_counts_and_not_its_folder(self) -> None:
         assert warnings_of(replace(FILE, name="/srv/prod/live/shop.sqlite3")) == []
-        assert "say --allow-database shop_prod if" in refusal(replace(FILE, name="/srv/shop_prod.sqlite3"))
+        assert "say --allow-database shop_prod if" in refusal(
+            replace(FILE, name="/srv/shop_prod.sqlite3")
+        )
         assert warnings_of(replace(FILE, name="/srv/shop_prod.sqlite3"), allow=("shop_prod",)) == []
 
     def test_an_unused_alias_elsewhere_may_be_production(self) -> None:
-        assert warnings_of(SHOP, replace(SHOP, alias="live", name="prod_shop", test_name="", host="other", used=False)) == []
+        assert (
+            warnings_of(
+                SHOP,
+                replace(
+                    SHOP, alias="live", name="prod_shop", test_name="", host="other", used=False
+                ),
+            )
+            == []
+        )
 
 
 class TestNeighbour:
-    LEGACY = replace(SHOP, alias="legacy", name="prod_shop", test_name="test_prod_shop", port="5432", used=False)
+    LEGACY = replace(
+        SHOP, alias="legacy", name="prod_shop", test_name="test_prod_shop", port="5432", used=False
+    )
 
     def test_a_database_on_productions_server_is_refused(self) -> None:
         assert refusal(SHOP, self.LEGACY) == (
@@ -162,30 +210,53 @@ class TestNeighbour:
             "'prod_shop' looks like production (the word 'prod'); point HOST of 'default' at a test server in the settings "
             "that tests use, or say --allow-database prod_shop if it is none"
         )
-        assert refusal(replace(SHOP, test=True), self.LEGACY).startswith("database 'default' shares the server")
+        assert refusal(replace(SHOP, test=True), self.LEGACY).startswith(
+            "database 'default' shares the server"
+        )
 
     def test_what_is_allowed_is_no_production(self) -> None:
         assert warnings_of(SHOP, self.LEGACY, allow=("prod_shop",)) == []
 
     def test_files_have_no_server_to_share(self) -> None:
-        assert warnings_of(FILE, replace(FILE, alias="live", name="/srv/prod.sqlite3", used=False)) == []
+        assert (
+            warnings_of(FILE, replace(FILE, alias="live", name="/srv/prod.sqlite3", used=False))
+            == []
+        )
 
 
 class TestSurroundings:
-    @pytest.mark.parametrize("variable", ["DJANGO_ENV", "ENVIRONMENT", "APP_ENV", "ENV", "DEPLOY_ENV", "DJANGO_ENVIRONMENT"])
-    @pytest.mark.parametrize("value", ["production", "PROD", "live", "staging", "prod-eu", "eu_production", "uat", "stage"])
+    @pytest.mark.parametrize(
+        "variable",
+        ["DJANGO_ENV", "ENVIRONMENT", "APP_ENV", "ENV", "DEPLOY_ENV", "DJANGO_ENVIRONMENT"],
+    )
+    @pytest.mark.parametrize(
+        "value",
+        ["production", "PROD", "live", "staging", "prod-eu", "eu_production", "uat", "stage"],
+    )
     def test_a_production_environment_is_refused(self, variable: str, value: str) -> None:
-        assert refusal(SHOP, facts={variable: f" {value} "}).startswith(f"{variable} is {value!r}: ")
+        assert refusal(SHOP, facts={variable: f" {value} "}).startswith(
+            f"{variable} is {value!r}: "
+        )
 
-    @pytest.mark.parametrize("value", ["", "test", "ci", "development", "prod-test", "product-team", "local", "/etc/profile"])
+    @pytest.mark.parametrize(
+        "value",
+        ["", "test", "ci", "development", "prod-test", "product-team", "local", "/etc/profile"],
+    )
     def test_any_other_environment_is_fine(self, value: str) -> None:
         assert warnings_of(SHOP, facts={"DJANGO_ENV": value, "ENVIRONMENT": value}) == []
 
-    @pytest.mark.parametrize("module", ["shop.settings.production", "production", "shop.settings_prod", "conf.live"])
+    @pytest.mark.parametrize(
+        "module", ["shop.settings.production", "production", "shop.settings_prod", "conf.live"]
+    )
     def test_a_settings_module_for_production_is_refused(self, module: str) -> None:
-        assert refusal(SHOP, facts={"settings": module}).startswith(f"the settings module {module!r} is one for production")
+        assert refusal(SHOP, facts={"settings": module}).startswith(
+            f"the settings module {module!r} is one for production"
+        )
 
-    @pytest.mark.parametrize("module", ["", "prod_shop.settings", "shop.settings.test", "settings_prod_test", "live.conf.base"])
+    @pytest.mark.parametrize(
+        "module",
+        ["", "prod_shop.settings", "shop.settings.test", "settings_prod_test", "live.conf.base"],
+    )
     def test_other_settings_modules_are_fine(self, module: str) -> None:
         assert warnings_of(SHOP, facts={"settings": module}) == []
 
@@ -195,7 +266,9 @@ class TestSurroundings:
          ("a,db.example", "db.*")],
     )  # fmt: skip
     def test_a_denied_host_is_refused(self, host: str, pattern: str) -> None:
-        assert f"is denied by --deny-db-host {pattern};" in refusal(replace(SHOP, host=host), deny_hosts=("x", pattern))
+        assert f"is denied by --deny-db-host {pattern};" in refusal(
+            replace(SHOP, host=host), deny_hosts=("x", pattern)
+        )
 
     @pytest.mark.parametrize(
         ("host", "pattern"),
@@ -204,14 +277,17 @@ class TestSurroundings:
          ("localhost", "build-1"), ("/var/run/postgresql", "localhost"), ("/tmp", "build-1"), ("a,db.example", "prod.example"),
          ("fd00::5", "prod.example"), ("db.example", "[10.0.0.5]:5432"), ("@abstract", "127.0.0.1")],
     )  # fmt: skip
-    def test_a_denied_server_is_refused_under_each_of_its_names(self, host: str, pattern: str) -> None:
+    def test_a_denied_server_is_refused_under_each_of_its_names(
+        self, host: str, pattern: str
+    ) -> None:
         assert f"is denied by --deny-db-host {pattern};" in refusal(
             replace(SHOP, host=host), deny_hosts=("x", pattern), addresses=ADDRESSES
         )
 
     def test_what_it_is_denied_for_is_said(self) -> None:
-        assert "HOST 'db.example', which is 10.0.0.5, is denied by --deny-db-host prod.example; " in refusal(
-            SHOP, deny_hosts=("prod.example",), addresses=ADDRESSES
+        assert (
+            "HOST 'db.example', which is 10.0.0.5, is denied by --deny-db-host prod.example; "
+            in refusal(SHOP, deny_hosts=("prod.example",), addresses=ADDRESSES)
         )
 
     @pytest.mark.parametrize(
@@ -220,7 +296,9 @@ class TestSurroundings:
          ("", "prod.example"), ("unknown", "nowhere"), ("unknown", "prod.example")],
     )  # fmt: skip
     def test_another_server_is_not(self, host: str, pattern: str) -> None:
-        assert warnings_of(replace(SHOP, host=host), deny_hosts=(pattern,), addresses=ADDRESSES) == []
+        assert (
+            warnings_of(replace(SHOP, host=host), deny_hosts=(pattern,), addresses=ADDRESSES) == []
+        )
 
     def test_only_what_can_matter_is_resolved(self) -> None:
         # Given
@@ -242,16 +320,23 @@ class TestSurroundings:
             ([], False),
         ],
     )
-    def test_a_server_is_refused_by_the_address_that_its_connection_has(self, seen: list[str], denied: bool) -> None:
+    def test_a_server_is_refused_by_the_address_that_its_connection_has(
+        self, seen: list[str], denied: bool
+    ) -> None:
         # When
         try:
-            refuse_address("default", "postgresql", iter(seen), "", ("prod.example:5432", "db-2"), ADDRESSES)
+            refuse_address(
+                "default", "postgresql", iter(seen), "", ("prod.example:5432", "db-2"), ADDRESSES
+            )
             message = ""
         except ConfigError as error:
             message = str(error)
 
         # Then
-        assert ("its server has the address '10.0.0.5', which is denied by --deny-db-host prod.example:5432" in message) is denied
+        assert (
+            "its server has the address '10.0.0.5', which is denied by --deny-db-host prod.example:5432"
+            in message
+        ) is denied
 
     def test_nobody_is_asked_for_addresses_where_nothing_is_denied(self) -> None:
         def asked() -> Iterator[str]:
@@ -273,7 +358,9 @@ class TestSurroundings:
         assert warnings_of(replace(SHOP, used=False), deny_hosts=("*",)) == []
 
     def test_debug_is_warned_about(self) -> None:
-        assert [line.partition(" ")[0] for line in warnings_of(SHOP, facts={"debug": "true"})] == ["DEBUG"]
+        assert [line.partition(" ")[0] for line in warnings_of(SHOP, facts={"debug": "true"})] == [
+            "DEBUG"
+        ]
         assert warnings_of(SHOP, facts={"debug": "false"}) == []
 
     def test_a_test_name_of_another_kind_is_explained(self) -> None:

@@ -13,13 +13,19 @@ from hypothesis import strategies as st
 from dct_celery.security import masking
 from dct_celery.security.masking import COMMON, Masker, is_secret, mask_patterns, names_secret
 
-SECRETS = st.text(st.characters(exclude_categories=["C"]), min_size=8, max_size=40).filter(lambda text: is_secret(text.strip()))
-AROUND = st.text(st.sampled_from("ab*'\" =:/@%&\n\\{[]},;\x1b#"), max_size=40) | st.text(max_size=40)
+SECRETS = st.text(st.characters(exclude_categories=["C"]), min_size=8, max_size=40).filter(
+    lambda text: is_secret(text.strip())
+)
+AROUND = st.text(st.sampled_from("ab*'\" =:/@%&\n\\{[]},;\x1b#"), max_size=40) | st.text(
+    max_size=40
+)
 
 
 class TestValues:
     @given(st.lists(SECRETS, min_size=1, max_size=4), st.data())
-    def test_no_secret_of_eight_characters_survives_whatever_surrounds_it(self, secrets: list[str], data: st.DataObject) -> None:
+    def test_no_secret_of_eight_characters_survives_whatever_surrounds_it(
+        self, secrets: list[str], data: st.DataObject
+    ) -> None:
         # Given
         secrets = [secret.strip() for secret in secrets if len(secret.strip()) >= 8]
         assume(secrets)
@@ -34,19 +40,31 @@ class TestValues:
     @given(SECRETS.map(str.strip).filter(lambda text: len(text) >= 8))
     def test_it_is_found_as_urls_json_and_python_spell_it(self, secret: str) -> None:
         mask = Masker([secret])
-        for form in (quote(secret), quote(secret, safe=""), quote_plus(secret), json.dumps(secret), repr(secret)):
+        for form in (
+            quote(secret),
+            quote(secret, safe=""),
+            quote_plus(secret),
+            json.dumps(secret),
+            repr(secret),
+        ):
             assert form[1:-1] not in mask(f"<{form}>") or len(form) < 5
             assert form not in mask.values(f"<{form}>")
 
     def test_the_decoded_form_of_a_secret_in_a_url_is_masked(self) -> None:
-        assert Masker(["p%40ss%2Fw%C3%B6rd"]).values("login p@ss/wörd p%40ss%2fw%c3%b6rd") == "login ** **"
+        assert (
+            Masker(["p%40ss%2Fw%C3%B6rd"]).values("login p@ss/wörd p%40ss%2fw%c3%b6rd")
+            == "login ** **"
+        )
 
     @given(st.text(), st.lists(SECRETS, max_size=3))
     def test_masking_twice_is_masking_once(self, text: str, secrets: list[str]) -> None:
         mask = Masker(secrets)
         assert mask(mask(text)) == mask(text)
 
-    @pytest.mark.parametrize("value", ["", "ci", "abc", "1234567", "**", "*" * 20, *sorted(COMMON)[:3], "Postgres", "TEST"])
+    @pytest.mark.parametrize(
+        "value",
+        ["", "ci", "abc", "1234567", "**", "*" * 20, *sorted(COMMON)[:3], "Postgres", "TEST"],
+    )
     def test_what_is_short_or_common_is_masked_by_its_place_alone(self, value: str) -> None:
         # Given
         text = f"ci abc 1234567 Postgres TEST admin {value}"
@@ -56,13 +74,21 @@ class TestValues:
         assert Masker([value])("password=ci") == "password=**"
 
     def test_a_value_of_four_to_seven_characters_is_masked_as_a_word_of_its_own(self) -> None:
-        assert Masker(["shop"]).values("shop.tests workshop 'shop' shop_a") == "**.tests workshop '**' shop_a"
+        assert (
+            Masker(["shop"]).values("shop.tests workshop 'shop' shop_a")
+            == "**.tests workshop '**' shop_a"
+        )
 
     def test_the_longest_secret_goes_as_a_whole(self) -> None:
-        assert Masker(["correct-horse", "correct-horse-battery"]).values("correct-horse-battery") == "**"
+        assert (
+            Masker(["correct-horse", "correct-horse-battery"]).values("correct-horse-battery")
+            == "**"
+        )
 
     def test_a_mask_that_completes_another_secret_is_no_way_out(self) -> None:
-        assert "left**right" not in Masker(["hunter-22", "left**right"]).values("lefthunter-22right")
+        assert "left**right" not in Masker(["hunter-22", "left**right"]).values(
+            "lefthunter-22right"
+        )
 
     def test_each_line_of_a_private_key_is_a_secret(self) -> None:
         # Given
@@ -78,7 +104,10 @@ class TestValues:
 
     def test_an_output_keeps_what_only_looks_like_a_secret_but_no_password_of_a_url(self) -> None:
         mask = Masker(["hunter-22"])
-        assert mask.output("{'password': 'too short'} hunter-22 redis://:pw@h") == "{'password': 'too short'} ** redis://:**@h"
+        assert (
+            mask.output("{'password': 'too short'} hunter-22 redis://:pw@h")
+            == "{'password': 'too short'} ** redis://:**@h"
+        )
 
     @pytest.mark.parametrize("part", ["hunter-22", "hunter", "words and words ", "shop ", "shop"])
     def test_a_huge_text_is_no_trap(self, part: str) -> None:
@@ -86,21 +115,39 @@ class TestValues:
 
     def test_words_of_the_protocol_stay_whatever_somebody_chose_as_a_password(self) -> None:
         # Given
-        record = {"kind": "TestFinished", "outcome": "skipped", "failures": [{"text": "TestFinished skipped", "line": 3}]}
+        record = {
+            "kind": "TestFinished",
+            "outcome": "skipped",
+            "failures": [{"text": "TestFinished skipped", "line": 3}],
+        }
 
         # Then
-        assert Masker(["TestFinished", "skipped"]).texts(record) == {**record, "failures": [{"text": "** **", "line": 3}]}
+        assert Masker(["TestFinished", "skipped"]).texts(record) == {
+            **record,
+            "failures": [{"text": "** **", "line": 3}],
+        }
 
 
 class TestSources:
     @pytest.mark.parametrize(
         "name",
-        ["DB_PASSWORD", "PGPASSWORD", "STRIPE_API_KEYS", "SECRET_KEY", "github-token", "AWS_CREDENTIALS", "DB_PWD"],
+        [
+            "DB_PASSWORD",
+            "PGPASSWORD",
+            "STRIPE_API_KEYS",
+            "SECRET_KEY",
+            "github-token",
+            "AWS_CREDENTIALS",
+            "DB_PWD",
+        ],
     )
     def test_a_variable_that_is_named_like_a_secret_is_one(self, name: str) -> None:
         assert names_secret(name)
 
-    @pytest.mark.parametrize("name", ["PWD", "OLDPWD", "KEYBOARD", "SSH_KEY_FILE", "MONKEY", "TOKENIZERS", "KEY_NAME", ""])
+    @pytest.mark.parametrize(
+        "name",
+        ["PWD", "OLDPWD", "KEYBOARD", "SSH_KEY_FILE", "MONKEY", "TOKENIZERS", "KEY_NAME", ""],
+    )
     def test_any_other_variable_is_none(self, name: str) -> None:
         assert not names_secret(name)
 
@@ -116,7 +163,9 @@ class TestSources:
         # Then
         assert set(masking.secrets_of_environment(environ)) == {"t-1", "p%20w", "a/b"}
 
-    @pytest.mark.parametrize("url", ["redis://:a/b#c?d@h", "redis://u:12/34@h", "redis://u:p w@h", "redis://u:a@b@h/0"])
+    @pytest.mark.parametrize(
+        "url", ["redis://:a/b#c?d@h", "redis://u:12/34@h", "redis://u:p w@h", "redis://u:a@b@h/0"]
+    )
     def test_the_whole_password_is_known_however_carelessly_it_was_pasted(self, url: str) -> None:
         secret = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
         assert secret in set(masking.secrets_of_url(url))
@@ -135,7 +184,9 @@ class TestSources:
 
 
 class TestLogging:
-    def test_messages_arguments_and_tracebacks_are_masked_for_every_handler(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_messages_arguments_and_tracebacks_are_masked_for_every_handler(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         # Given
         monkeypatch.setattr(masking, "PROCESS", Masker(["correct-horse"]))
         formatter = logging.Formatter("%(message)s")
@@ -145,7 +196,9 @@ class TestLogging:
             raise ConnectionError("correct-horse at redis://:pw@h")
         except ConnectionError as error:
             about = (type(error), error, error.__traceback__)
-        record = masking.MaskedRecord("x", logging.ERROR, "f", 1, "no %s\n::error::x\x1b", ("correct-horse",), about)
+        record = masking.MaskedRecord(
+            "x", logging.ERROR, "f", 1, "no %s\n::error::x\x1b", ("correct-horse",), about
+        )
         said = formatter.format(record)
 
         # Then
@@ -154,7 +207,26 @@ class TestLogging:
         assert said.startswith("no **\n\\x3a:error::x\\x1b\nTraceback")
 
 
-PARTS = ["password", "key", "=", ":", " ", "'", '"', "\\", "hush", "\n", "://", "@", "-p", "mysql ", ",", "&", "**", "- "]
+PARTS = [
+    "password",
+    "key",
+    "=",
+    ":",
+    " ",
+    "'",
+    '"',
+    "\\",
+    "hush",
+    "\n",
+    "://",
+    "@",
+    "-p",
+    "mysql ",
+    ",",
+    "&",
+    "**",
+    "- ",
+]
 
 
 class TestPatterns:
@@ -204,7 +276,9 @@ class TestPatterns:
 
     def test_what_stands_around_a_secret_stays(self) -> None:
         assert mask_patterns("host=db password=hush user=a") == "host=db password=** user=a"
-        assert mask_patterns("{'PASSWORD': 'hush', 'HOST': 'b'}") == "{'PASSWORD': '**', 'HOST': 'b'}"
+        assert (
+            mask_patterns("{'PASSWORD': 'hush', 'HOST': 'b'}") == "{'PASSWORD': '**', 'HOST': 'b'}"
+        )
         assert mask_patterns('connect("password=hush")') == 'connect("password=**")'
 
     @given(st.lists(st.sampled_from(PARTS)).map("".join))
@@ -212,7 +286,9 @@ class TestPatterns:
         once = mask_patterns(text)
         assert mask_patterns(once) == once
 
-    @pytest.mark.parametrize("part", ["password", "key=", "'", "a" * 9, "mysql ", "\\", "key='", "- ", "://a:"])
+    @pytest.mark.parametrize(
+        "part", ["password", "key=", "'", "a" * 9, "mysql ", "\\", "key='", "- ", "://a:"]
+    )
     def test_a_huge_text_is_no_trap(self, part: str) -> None:
         # Then: the time limit of the test is what it claims; quadratic would be minutes
         assert mask_patterns(part * 20_000)

@@ -24,7 +24,9 @@ VALUES = st.lists(st.text(max_size=10) | st.integers(), max_size=6).map(tuple)
 
 
 @given(TEXTS, KEYS, PURPOSES, VALUES)
-def test_what_was_signed_is_read_back(body: str, key: str, purpose: tuple[str, ...], bound: tuple[str | int, ...]) -> None:
+def test_what_was_signed_is_read_back(
+    body: str, key: str, purpose: tuple[str, ...], bound: tuple[str | int, ...]
+) -> None:
     # When
     text = Keyring((key,)).seal(purpose, body, bound)
     # Then
@@ -33,7 +35,9 @@ def test_what_was_signed_is_read_back(body: str, key: str, purpose: tuple[str, .
 
 
 @given(TEXTS, PURPOSES, PURPOSES)
-def test_a_signature_serves_for_its_own_purpose_alone(body: str, purpose: tuple[str, ...], other: tuple[str, ...]) -> None:
+def test_a_signature_serves_for_its_own_purpose_alone(
+    body: str, purpose: tuple[str, ...], other: tuple[str, ...]
+) -> None:
     # Given
     text = RING.seal(purpose, body)
     # Then
@@ -58,7 +62,9 @@ def test_kind_pool_run_and_time_are_parts_of_the_purpose(other: tuple[str, ...])
 
 
 @given(VALUES, VALUES)
-def test_a_signature_serves_for_what_it_was_bound_to_alone(bound: tuple[str | int, ...], other: tuple[str | int, ...]) -> None:
+def test_a_signature_serves_for_what_it_was_bound_to_alone(
+    bound: tuple[str | int, ...], other: tuple[str | int, ...]
+) -> None:
     # Given
     text = RING.seal(PURPOSE, "{}", bound)
     # Then
@@ -87,7 +93,9 @@ def test_what_is_bound_does_not_run_into_the_body() -> None:
 
 
 @given(st.data(), TEXTS)
-def test_a_text_of_which_one_character_was_changed_is_never_accepted(data: st.DataObject, body: str) -> None:
+def test_a_text_of_which_one_character_was_changed_is_never_accepted(
+    data: st.DataObject, body: str
+) -> None:
     # Given
     text = RING.seal(PURPOSE, body, BOUND)
     at = data.draw(st.integers(0, len(text) - 1))
@@ -102,19 +110,33 @@ def test_every_character_is_proven() -> None:
     text = RING.seal(PURPOSE, '{"index":0}', BOUND)
     # Then
     for at in range(len(text)):
-        for char in {chr(ord(text[at]) ^ bit) for bit in (1, 2, 4, 8, 16, 32)} | {"é", "\udcff", "\0", "."} - {text[at]}:
-            for changed in (text[:at] + char + text[at + 1 :], text[:at] + char + text[at:], text[:at] + text[at + 1 :]):
+        for char in {chr(ord(text[at]) ^ bit) for bit in (1, 2, 4, 8, 16, 32)} | {
+            "é",
+            "\udcff",
+            "\0",
+            ".",
+        } - {text[at]}:
+            for changed in (
+                text[:at] + char + text[at + 1 :],
+                text[:at] + char + text[at:],
+                text[:at] + text[at + 1 :],
+            ):
                 if changed != text:
                     with pytest.raises(Untrusted):
                         RING.unseal(PURPOSE, changed, BOUND)
 
 
 @given(st.data(), TEXTS)
-def test_a_text_that_was_cut_or_lengthened_is_never_accepted(data: st.DataObject, body: str) -> None:
+def test_a_text_that_was_cut_or_lengthened_is_never_accepted(
+    data: st.DataObject, body: str
+) -> None:
     # Given
     text = RING.seal(PURPOSE, body, BOUND)
     # Then
-    for changed in (text[: data.draw(st.integers(0, len(text) - 1))], text + data.draw(st.text(min_size=1))):
+    for changed in (
+        text[: data.draw(st.integers(0, len(text) - 1))],
+        text + data.draw(st.text(min_size=1)),
+    ):
         with pytest.raises(Untrusted):
             RING.unseal(PURPOSE, changed, BOUND)
 
@@ -126,7 +148,11 @@ def test_what_nobody_signed_is_one_clear_line(text: str) -> None:
         with pytest.raises(Untrusted) as caught:
             RING.unseal(PURPOSE, unsigned)
         # Then: it says nothing of the text
-        assert str(caught.value) in {"is not signed", "is signed with another key", "has a wrong signature"}
+        assert str(caught.value) in {
+            "is not signed",
+            "is signed with another key",
+            "has a wrong signature",
+        }
     assert len(signed_by(text)) <= 12
 
 
@@ -212,6 +238,10 @@ def test_the_form_of_a_signature_is_that_of_the_protocol() -> None:
     # Given: HKDF and HMAC as the documentation has them, written once more
     extracted = hmac.digest(b"dct_celery/4", ONE.encode(), "sha256")
     derived = hmac.digest(extracted, b'["kind", "pool"]\x01', "sha256")
-    mac = base64.urlsafe_b64encode(hmac.digest(derived, b'[1, "c"]\n{}', "sha256")).decode().rstrip("=")
+    mac = (
+        base64.urlsafe_b64encode(hmac.digest(derived, b'[1, "c"]\n{}', "sha256"))
+        .decode()
+        .rstrip("=")
+    )
     # Then: a worker of another build says the same
     assert RING.seal(("kind", "pool"), "{}", (1, "c")) == f"dct4.7946299b7c86.{mac}.{{}}"

@@ -67,13 +67,20 @@ def test_what_has_no_exception_still_is_a_failure() -> None:
 
 @pytest.mark.parametrize(
     ("cls", "name"),
-    [(None, "Error"), (OSError, "OSError"), (Nameless("Odd", (), {}), "Error"), (Failure, "dct_celery.core.model.Failure")],
+    [
+        (None, "Error"),
+        (OSError, "OSError"),
+        (Nameless("Odd", (), {}), "Error"),
+        (Failure, "dct_celery.core.model.Failure"),
+    ],
 )
 def test_a_type_has_a_name_whatever_its_class_says(cls: type | None, name: str) -> None:
     assert type_name(cls) == name
 
 
-@pytest.mark.parametrize(("error", "line"), [(None, ""), (ValueError(), ""), (ValueError("\n a\nb"), "a")])
+@pytest.mark.parametrize(
+    ("error", "line"), [(None, ""), (ValueError(), ""), (ValueError("\n a\nb"), "a")]
+)
 def test_the_first_line_is_the_first_with_words(error: Exception | None, line: str) -> None:
     assert first_line(error) == line
 

@@ -25,8 +25,12 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[messages.L
     """A collect order for a folder with five checks in two modules."""
     (tmp_path / "inner").mkdir()
     names = [f"checks_{os.getpid()}_{letter}" for letter in "ab"]
-    for name, functions in zip(names, (["check_1", "check_2", "check_3"], ["check_4", "check_5"]), strict=True):
-        (tmp_path / "inner" / f"{name}.py").write_text("".join(f"def {each}(): pass\n" for each in functions))
+    for name, functions in zip(
+        names, (["check_1", "check_2", "check_3"], ["check_4", "check_5"]), strict=True
+    ):
+        (tmp_path / "inner" / f"{name}.py").write_text(
+            "".join(f"def {each}(): pass\n" for each in functions)
+        )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     folder = str(tmp_path / "inner")
@@ -41,7 +45,9 @@ def served(load: messages.Load) -> list[messages.Message]:
     return channel.sent
 
 
-def test_a_collection_is_a_description_and_the_manifest_in_parts(load: messages.Load, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_collection_is_a_description_and_the_manifest_in_parts(
+    load: messages.Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     monkeypatch.setattr(module, "_BATCH", 2)
     # When
@@ -58,7 +64,9 @@ def test_a_collection_is_a_description_and_the_manifest_in_parts(load: messages.
     assert {entry.phase for entry in manifest} == {Phase.NO_DATABASE}
 
 
-def test_a_description_names_interpreter_packages_and_the_command_for_one_test(load: messages.Load) -> None:
+def test_a_description_names_interpreter_packages_and_the_command_for_one_test(
+    load: messages.Load,
+) -> None:
     # When
     loaded = served(load)[0]
     # Then
@@ -79,18 +87,27 @@ def test_the_project_is_loaded_in_its_folder_with_its_paths_in_front(load: messa
 
 def test_a_selection_that_cannot_be_imported_is_one_reason(load: messages.Load) -> None:
     # When
-    (fatal,) = served(messages.Load(BACKEND, ("missing",), load.root, "inner", load.sys_path, collect_only=True))
+    (fatal,) = served(
+        messages.Load(BACKEND, ("missing",), load.root, "inner", load.sys_path, collect_only=True)
+    )
     # Then
     assert isinstance(fatal, messages.Fatal)
-    assert (fatal.reason, fatal.message) == ("labels", "ModuleNotFoundError: No module named 'missing'")
+    assert (fatal.reason, fatal.message) == (
+        "labels",
+        "ModuleNotFoundError: No module named 'missing'",
+    )
 
 
-def test_whatever_a_backend_raises_while_it_loads_is_one_reason(load: messages.Load, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_a_backend_raises_while_it_loads_is_one_reason(
+    load: messages.Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     def broken(order: messages.Load) -> None:
         raise ZeroDivisionError("in the backend")
 
-    monkeypatch.setattr("tests.support.plain_backend.PlainBackend.load", lambda self, order: broken(order))
+    monkeypatch.setattr(
+        "tests.support.plain_backend.PlainBackend.load", lambda self, order: broken(order)
+    )
     # When
     (fatal,) = served(load)
     # Then
@@ -101,7 +118,10 @@ def test_whatever_a_backend_raises_while_it_loads_is_one_reason(load: messages.L
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("no_such_module:BACKEND", "cannot be imported: ModuleNotFoundError: No module named 'no_such_module'"),
+        (
+            "no_such_module:BACKEND",
+            "cannot be imported: ModuleNotFoundError: No module named 'no_such_module'",
+        ),
         ("tests.support.plain_backend:NONE", "cannot be imported: AttributeError: "),
         ("tests.support.plain_backend:main", "has no method load"),
     ],
@@ -125,7 +145,10 @@ def test_the_fault_of_a_project_is_shown_without_our_own_frames() -> None:
         int("x")
     # Then
     fatal = caught.value.fatal
-    assert (fatal.reason, fatal.message) == ("settings", "ValueError: invalid literal for int() with base 10: 'x'")
+    assert (fatal.reason, fatal.message) == (
+        "settings",
+        "ValueError: invalid literal for int() with base 10: 'x'",
+    )
     assert "dct_celery/testproc" not in fatal.detail
 
 
@@ -139,17 +162,23 @@ def test_a_failure_that_has_its_reason_keeps_it() -> None:
     assert caught.value is inner
 
 
-def test_an_order_of_a_slot_that_is_gone_forks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_order_of_a_slot_that_is_gone_forks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given a loader whose process adopts no orphans, as it is that of these tests
     monkeypatch.setattr("dct_celery.testproc.loader.Orphans", lambda: None)
     monkeypatch.setattr(os, "fork", lambda: pytest.fail("it must not fork"))
     os.mkfifo(tmp_path / "fifo")
-    load = messages.Load(BACKEND, (), str(tmp_path), ".", [], collect_only=False, fork_fifo=str(tmp_path / "fifo"))
+    load = messages.Load(
+        BACKEND, (), str(tmp_path), ".", [], collect_only=False, fork_fifo=str(tmp_path / "fifo")
+    )
     project = find(BACKEND).load(load)
     loader = Loader(project, MemoryChannel(), load)
     # When the file of the order is gone, or the lifeline that it names
     loader._fork(str(tmp_path / "order"))
-    order = messages.ForkOrder("in", "out", str(tmp_path / "lifeline"), "log", "stacks", "status", {})
+    order = messages.ForkOrder(
+        "in", "out", str(tmp_path / "lifeline"), "log", "stacks", "status", {}
+    )
     (tmp_path / "order").write_bytes(order.encode())
     loader._fork(str(tmp_path / "order"))
     # Then
@@ -164,7 +193,9 @@ def test_the_end_of_a_fork_is_written_for_its_slot(tmp_path: Path, status: int, 
     assert (tmp_path / "status").read_text() == f"{text}\n4096\n"
 
 
-def test_a_fork_has_the_variables_of_its_slot_but_keeps_a_cache_folder_that_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fork_has_the_variables_of_its_slot_but_keeps_a_cache_folder_that_was_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     # Given
     monkeypatch.setattr(os, "environ", {"XDG_CACHE_HOME": "/mine", "DCT_SLOT": "0", "A": "1"})
     # When

@@ -13,7 +13,11 @@ def raised(*files: Path) -> BaseException:
     """What comes out of the first file's `call`, which calls the next one's, and so on; the last one raises."""
     function: Callable[[], object] | None = None
     for file in reversed(files):
-        source = "def call():\n    return inner()\n" if function else "def call():\n    raise ValueError('boom')\n"
+        source = (
+            "def call():\n    return inner()\n"
+            if function
+            else "def call():\n    raise ValueError('boom')\n"
+        )
         names: dict[str, object] = {"inner": function}
         exec(compile(source, str(file), "exec"), names)
         function = names["call"]  # type: ignore[assignment]
@@ -27,14 +31,20 @@ def raised(*files: Path) -> BaseException:
 
 def test_the_innermost_frame_of_the_project_counts(tmp_path: Path) -> None:
     # Given a test that calls a helper of the project, which calls a package
-    error = raised(tmp_path / "app/tests.py", tmp_path / "app/helpers.py", Path("/usr/lib/site-packages/lib.py"))
+    error = raised(
+        tmp_path / "app/tests.py",
+        tmp_path / "app/helpers.py",
+        Path("/usr/lib/site-packages/lib.py"),
+    )
     # Then
     assert place(error, "", f"{tmp_path}/") == ("app/helpers.py", 2)
 
 
 def test_an_environment_inside_the_project_is_none_of_its_code(tmp_path: Path) -> None:
     # Given
-    error = raised(tmp_path / "app/tests.py", tmp_path / ".venv/lib/python3.12/site-packages/lib.py")
+    error = raised(
+        tmp_path / "app/tests.py", tmp_path / ".venv/lib/python3.12/site-packages/lib.py"
+    )
     # Then
     assert place(error, "", f"{tmp_path}/") == ("app/tests.py", 2)
 

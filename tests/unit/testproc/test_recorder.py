@@ -72,7 +72,9 @@ def test_the_outcome_is_the_worst_of_all_events_and_every_failure_is_kept(bench:
     bench.recorder.end(0.2)
     # Then
     assert bench.finished() == [
-        messages.TestFinished(1, Outcome.ERROR, 0.2, (other, FAILURE), "not today", "words", "SELECT 1\nSELECT 2")
+        messages.TestFinished(
+            1, Outcome.ERROR, 0.2, (other, FAILURE), "not today", "words", "SELECT 1\nSELECT 2"
+        )
     ]
 
 
@@ -94,11 +96,15 @@ def test_a_test_that_never_started_did_not_pass(bench: Bench) -> None:
     bench.recorder.started(object())
     bench.recorder.end(0.2)
     # Then
-    assert bench.finished() == [messages.TestFinished(1, Outcome.NOT_RUN, 0.0, reason="never started")]
+    assert bench.finished() == [
+        messages.TestFinished(1, Outcome.NOT_RUN, 0.0, reason="never started")
+    ]
 
 
 @pytest.mark.parametrize("fixture", [SET_UP, MODULE])
-def test_a_test_that_never_started_is_covered_by_the_set_up_that_failed(bench: Bench, fixture: FixtureRef) -> None:
+def test_a_test_that_never_started_is_covered_by_the_set_up_that_failed(
+    bench: Bench, fixture: FixtureRef
+) -> None:
     # Given
     bench.recorder.begin(object(), 1, SCOPES, fixtures=True)
     bench.recorder.fixture(fixture)
@@ -111,7 +117,9 @@ def test_a_test_that_never_started_is_covered_by_the_set_up_that_failed(bench: B
     # Then
     sent = bench.sent()
     assert messages.FixtureFinished(fixture, Outcome.ERROR, (FAILURE,), output="words") in sent
-    assert [(each.index, each.covered_by) for each in sent if isinstance(each, messages.TestFinished)] == [
+    assert [
+        (each.index, each.covered_by) for each in sent if isinstance(each, messages.TestFinished)
+    ] == [
         (1, fixture),
         (2, None),
     ]
@@ -134,10 +142,14 @@ def test_what_covers_a_class_covers_it_in_later_chunks_too(bench: Bench) -> None
     bench.recorder.start_chunk("c2")
     # Then
     assert bench.recorder.cover([(1, SCOPES), (2, ("b.T", "b"))]) == [2]
-    assert [(each.index, each.outcome, each.covered_by) for each in bench.finished()] == [(1, Outcome.NOT_RUN, MODULE)]
+    assert [(each.index, each.outcome, each.covered_by) for each in bench.finished()] == [
+        (1, Outcome.NOT_RUN, MODULE)
+    ]
 
 
-def test_the_end_of_a_chunk_says_what_it_held(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_of_a_chunk_says_what_it_held(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     bench = Bench("a thread")
     times = iter([10.00004, 11.0, 12.0])
@@ -152,7 +164,9 @@ def test_the_end_of_a_chunk_says_what_it_held(bench: Bench, monkeypatch: pytest.
     end = bench.recorder.finish([7, 8], "failfast")
     # Then
     leak = LeakRecord(LeakKind.THREAD, "a thread", "app.U")
-    assert end == messages.ChunkFinished("c1", 2, {"app.T": 0.75}, (7, 8), "failfast", (leak,), (10.0, 12.0))
+    assert end == messages.ChunkFinished(
+        "c1", 2, {"app.T": 0.75}, (7, 8), "failfast", (leak,), (10.0, 12.0)
+    )
     assert bench.watch.looked == ["app.T"]
 
 
@@ -177,7 +191,11 @@ def test_a_test_from_which_an_exception_escapes_is_its_error(bench: Bench) -> No
     # Then
     assert done
     (record,) = bench.finished()
-    assert (record.index, record.outcome, record.failures[0].type) == (1, Outcome.ERROR, "KeyboardInterrupt")
+    assert (record.index, record.outcome, record.failures[0].type) == (
+        1,
+        Outcome.ERROR,
+        "KeyboardInterrupt",
+    )
 
 
 def test_a_recorder_is_busy_with_a_test_or_with_a_fixture(bench: Bench) -> None:
@@ -193,7 +211,9 @@ def test_a_recorder_is_busy_with_a_test_or_with_a_fixture(bench: Bench) -> None:
     assert states == [False, True, False, True]
 
 
-def test_a_fixture_from_which_an_exception_escapes_is_its_error_and_covers_the_test(bench: Bench) -> None:
+def test_a_fixture_from_which_an_exception_escapes_is_its_error_and_covers_the_test(
+    bench: Bench,
+) -> None:
     # Given
     bench.recorder.begin(object(), 1, SCOPES, fixtures=True)
     bench.recorder.fixture(SET_UP)
@@ -201,7 +221,9 @@ def test_a_fixture_from_which_an_exception_escapes_is_its_error_and_covers_the_t
     done = bench.recorder.abort(SystemExit("out"), OUTSIDE)
     # Then
     assert not done
-    assert [each.fixture for each in bench.sent() if isinstance(each, messages.FixtureFinished)] == [SET_UP]
+    assert [
+        each.fixture for each in bench.sent() if isinstance(each, messages.FixtureFinished)
+    ] == [SET_UP]
     assert bench.recorder.cover([(1, SCOPES)]) == []
 
 
@@ -212,7 +234,9 @@ def test_a_fixture_that_is_over_is_not_blamed_for_what_comes_after_it(bench: Ben
     bench.recorder.fixture_over()
     bench.recorder.abort(SystemExit("out"), OUTSIDE)
     # Then
-    assert [each.fixture for each in bench.sent() if isinstance(each, messages.FixtureFinished)] == [OUTSIDE]
+    assert [
+        each.fixture for each in bench.sent() if isinstance(each, messages.FixtureFinished)
+    ] == [OUTSIDE]
 
 
 def test_an_exception_outside_of_tests_and_fixtures_is_that_of_the_hook(bench: Bench) -> None:
@@ -222,7 +246,9 @@ def test_an_exception_outside_of_tests_and_fixtures_is_that_of_the_hook(bench: B
     done = bench.recorder.abort(SystemExit("out"), OUTSIDE)
     # Then
     assert not done
-    assert [each.fixture for each in bench.sent() if isinstance(each, messages.FixtureFinished)] == [OUTSIDE]
+    assert [
+        each.fixture for each in bench.sent() if isinstance(each, messages.FixtureFinished)
+    ] == [OUTSIDE]
 
 
 @pytest.mark.parametrize(("outcome", "status"), [(Outcome.PASSED, 0), (Outcome.ERROR, 1)])

@@ -61,7 +61,9 @@ def _no_exit_functions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("atexit._run_exitfuncs", lambda: None)
 
 
-def answers(project: Obedient, *orders: messages.Message, temporary: str = "", printed: str = "") -> list[messages.Message]:
+def answers(
+    project: Obedient, *orders: messages.Message, temporary: str = "", printed: str = ""
+) -> list[messages.Message]:
     bench, channel = Bench(), MemoryChannel(orders)
     bench.output.printed = printed
     Session(project, channel, bench.output, bench.recorder, temporary).serve()
@@ -74,7 +76,13 @@ def test_each_order_goes_to_the_project_and_has_its_answer() -> None:
     # When
     found = answers(project, *ORDERS)
     # Then
-    assert [answer.kind for answer in found] == ["Attached", "Built", "Checked", "Flushed", "Serialized"]
+    assert [answer.kind for answer in found] == [
+        "Attached",
+        "Built",
+        "Checked",
+        "Flushed",
+        "Serialized",
+    ]
     assert project.asked == [*ORDERS, "close"]
     assert isinstance(found[0], messages.Attached)
     assert found[0].pid == os.getpid()
@@ -98,7 +106,9 @@ def test_what_an_attach_printed_is_no_tests_output() -> None:
     assert bench.output.printed == ""
 
 
-def test_a_chunk_is_run_under_its_own_name_with_a_folder_for_temporary_files(tmp_path: Path) -> None:
+def test_a_chunk_is_run_under_its_own_name_with_a_folder_for_temporary_files(
+    tmp_path: Path,
+) -> None:
     # Given
     project, folder = Obedient(), tmp_path / "gone" / "tmp"
     # When

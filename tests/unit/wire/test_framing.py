@@ -13,7 +13,9 @@ PAYLOADS = st.lists(st.binary(max_size=300), max_size=8)
 
 
 @given(PAYLOADS, st.data())
-def test_any_cut_of_the_bytes_gives_the_same_payloads(payloads: list[bytes], data: st.DataObject) -> None:
+def test_any_cut_of_the_bytes_gives_the_same_payloads(
+    payloads: list[bytes], data: st.DataObject
+) -> None:
     # Given
     stream = b"".join(frame(payload) for payload in payloads)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=10)))
@@ -32,7 +34,11 @@ def test_byte_by_byte_gives_the_same_payloads(payloads: list[bytes]) -> None:
     deframer = Deframer()
     stream = b"".join(frame(payload) for payload in payloads)
     # When
-    found = [payload for number in range(len(stream)) for payload in deframer.feed(stream[number : number + 1])]
+    found = [
+        payload
+        for number in range(len(stream))
+        for payload in deframer.feed(stream[number : number + 1])
+    ]
     # Then
     assert found == payloads
 

@@ -24,7 +24,11 @@ KINDS = sorted(messages._KINDS.values(), key=lambda kind: kind.__name__)
 # Whatever a Python string may hold, lone surrogates included.
 TEXT = st.text(st.characters(), max_size=20)
 JSON: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**60), 2**60)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=5,
 )
@@ -35,7 +39,9 @@ PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     float: st.floats(-MAX_INT, MAX_INT),
     type(None): st.none(),
     Any: JSON,
-    FixtureRef: st.builds(FixtureRef, st.sampled_from(FixturePhase), st.sampled_from(FixtureScope), TEXT),
+    FixtureRef: st.builds(
+        FixtureRef, st.sampled_from(FixturePhase), st.sampled_from(FixtureScope), TEXT
+    ),
 }
 
 
@@ -115,7 +121,9 @@ def test_what_only_looks_like_the_record_of_a_pass_is_a_protocol_error(payload: 
 @given(st.integers(0, 10**9), st.floats(0, 1e6))
 def test_what_is_written_in_haste_is_the_same_message(index: int, seconds: float) -> None:
     assert decode(messages.started(index)) == TestStarted(index)
-    assert decode(messages.passed(index, seconds)) == TestFinished(index, Outcome.PASSED, float(f"{seconds:.6f}"))
+    assert decode(messages.passed(index, seconds)) == TestFinished(
+        index, Outcome.PASSED, float(f"{seconds:.6f}")
+    )
 
 
 @pytest.mark.parametrize(
@@ -228,7 +236,9 @@ def test_no_json_makes_it_raise_anything_else(data: st.DataObject) -> None:
 
 @settings(deadline=None)
 @given(st.data())
-def test_a_message_with_one_field_spoilt_is_a_message_or_a_protocol_error(data: st.DataObject) -> None:
+def test_a_message_with_one_field_spoilt_is_a_message_or_a_protocol_error(
+    data: st.DataObject,
+) -> None:
     # Given
     kind = data.draw(st.sampled_from([kind for kind in KINDS if fields(kind)]))
     row = json.loads(data.draw(of(kind)).encode())
@@ -240,7 +250,9 @@ def test_a_message_with_one_field_spoilt_is_a_message_or_a_protocol_error(data: 
 
 @settings(deadline=None)
 @given(st.data())
-def test_a_message_that_was_damaged_on_its_way_is_a_message_or_a_protocol_error(data: st.DataObject) -> None:
+def test_a_message_that_was_damaged_on_its_way_is_a_message_or_a_protocol_error(
+    data: st.DataObject,
+) -> None:
     # Given
     payload = bytearray(data.draw(of(data.draw(st.sampled_from(KINDS)))).encode())
     # When

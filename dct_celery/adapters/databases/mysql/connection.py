@@ -21,7 +21,14 @@ from dct_celery.errors import DatabaseError, ServerFault
 from dct_celery.ports import DatabasePolicy, DatabaseSpec, DatabaseStats
 
 #: Keys of Django's OPTIONS that say how to connect; the others say how the project wants its sessions.
-_OPTIONS = ("unix_socket", "read_default_file", "read_default_group", "ssl_mode", "compress", "local_infile")
+_OPTIONS = (
+    "unix_socket",
+    "read_default_file",
+    "read_default_group",
+    "ssl_mode",
+    "compress",
+    "local_infile",
+)
 #: Zero ids stay zero; times mean the same wherever they are read; a lock that is not had soon is an error.
 _SESSION = (
     "SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO', foreign_key_checks = 0, unique_checks = 0, time_zone = '+00:00', "
@@ -29,7 +36,12 @@ _SESSION = (
     "wait_timeout = {idle}"
 )
 #: Not every server has these, nor every user the right to them; all of them only spare trouble.
-_WISHES = ("sql_log_bin = 0", "innodb_strict_mode = 0", "sql_require_primary_key = 0", "max_statement_time = 0")
+_WISHES = (
+    "sql_log_bin = 0",
+    "innodb_strict_mode = 0",
+    "sql_require_primary_key = 0",
+    "max_statement_time = 0",
+)
 #: Most text that goes to the server in one packet; the smallest default limit is 16 MiB.
 PACKET = 512 * 1024
 
@@ -44,7 +56,12 @@ _FAULTS = {
 _REFUSED = frozenset({1044, 1045, 1142, 1143, 1227, 1370})
 
 #: A server that vanishes without a word is noticed in half a minute, however long an answer may take. Seconds, but for the last.
-_NETWORK = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 10_000))
+_NETWORK = (
+    ("TCP_KEEPIDLE", 10),
+    ("TCP_KEEPINTVL", 5),
+    ("TCP_KEEPCNT", 3),
+    ("TCP_USER_TIMEOUT", 10_000),
+)
 
 _open: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -96,7 +113,12 @@ def parameters(spec: DatabaseSpec) -> dict[str, Any]:
     """What MySQLdb is told, as Django would tell it, but for the database: a configured one is production."""
     given: dict[str, Any] = {name: spec.options[name] for name in _OPTIONS if name in spec.options}
     place = "unix_socket" if spec.host.startswith("/") else "host"
-    named = {"user": spec.user, "passwd": spec.password, place: spec.host, "port": int(spec.port) if spec.port else None}
+    named = {
+        "user": spec.user,
+        "passwd": spec.password,
+        place: spec.host,
+        "port": int(spec.port) if spec.port else None,
+    }
     return given | {name: value for name, value in named.items() if value}
 
 
@@ -188,7 +210,11 @@ class Link:
 
     def stream(self, statement: str, size: int) -> Iterator[list[tuple[Any, ...]]]:
         """Rows in lists of `size`, not held in memory at once; nothing else may be asked meanwhile."""
-        with self._translated(), self.operation(), contextlib.closing(self._cursor(MySQLdb.cursors.SSCursor)) as cursor:
+        with (
+            self._translated(),
+            self.operation(),
+            contextlib.closing(self._cursor(MySQLdb.cursors.SSCursor)) as cursor,
+        ):
             cursor.execute(statement)
             while rows := cursor.fetchmany(size):
                 yield list(rows)
@@ -284,7 +310,10 @@ class Link:
         return bool(old or (policy.max_operations and self._used >= policy.max_operations))
 
     def _silent(self) -> bool:
-        return self._policy is not None and time.monotonic() - self._spoke_at > self._policy.health_check_seconds
+        return (
+            self._policy is not None
+            and time.monotonic() - self._spoke_at > self._policy.health_check_seconds
+        )
 
     def _answers(self) -> bool:
         try:
@@ -295,7 +324,11 @@ class Link:
         return True
 
     def _connect(self) -> None:
-        timeouts = {"connect_timeout": 10, "read_timeout": self._answer, "write_timeout": self._answer}
+        timeouts = {
+            "connect_timeout": 10,
+            "read_timeout": self._answer,
+            "write_timeout": self._answer,
+        }
         try:
             connection = _connected(self._spec, autocommit=True, **timeouts)
         except DatabaseError:
@@ -327,7 +360,9 @@ class Link:
             if code(error) in _LOST or isinstance(error, MySQLdb.InterfaceError):
                 self._stats.failed += 1
                 self.close()
-            raise DatabaseError(f"{where(self._spec)}: {_line(error)}", fault=_fault(error)) from error
+            raise DatabaseError(
+                f"{where(self._spec)}: {_line(error)}", fault=_fault(error)
+            ) from error
 
 
 def _heed_silence(fd: int) -> None:

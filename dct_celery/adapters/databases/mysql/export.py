@@ -34,7 +34,9 @@ def export(link: Link, name: str, file: Path) -> None:
         with (
             link.operation(),
             replacing(file) as draft,
-            gzip.open(draft, "wt", encoding="utf-8", errors="surrogateescape", compresslevel=3) as out,
+            gzip.open(
+                draft, "wt", encoding="utf-8", errors="surrogateescape", compresslevel=3
+            ) as out,
         ):
             inventory = read_inventory(link, name, statements=True)
             out.write(_header(inventory))
@@ -55,14 +57,19 @@ def restore(link: Link, file: Path, name: str) -> None:
 
 
 def _restore(link: Link, file: Path, name: str) -> None:
-    with link.operation(), gzip.open(file, "rt", encoding="utf-8", errors="surrogateescape") as lines:
+    with (
+        link.operation(),
+        gzip.open(file, "rt", encoding="utf-8", errors="surrogateescape") as lines,
+    ):
         state, inventory = _parsed(next(lines, ""))
         make_schema(link, inventory, name)
         link.batch_of(json.loads(line) for line in lines)
         make_stored(link, inventory.stored)
         restored = read_inventory(link, name)
     if restored.state != state:
-        raise DatabaseError(f"it is not equal to what was exported: {inventory.difference(restored)}")
+        raise DatabaseError(
+            f"it is not equal to what was exported: {inventory.difference(restored)}"
+        )
 
 
 def _header(inventory: Inventory) -> str:

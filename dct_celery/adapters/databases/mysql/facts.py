@@ -23,12 +23,21 @@ _FACTS = (
 )  # fmt: skip
 #: Setting -> values that are slow for data that may be thrown away, and the mend.
 _SLOW = {
-    "innodb_stats_persistent": (("1", "ON"), "innodb_stats_persistent=OFF halves the time of a clone on MariaDB"),
-    "innodb_flush_log_at_trx_commit": (("1",), "innodb_flush_log_at_trx_commit=0 spares a wait for the disk per commit"),
+    "innodb_stats_persistent": (
+        ("1", "ON"),
+        "innodb_stats_persistent=OFF halves the time of a clone on MariaDB",
+    ),
+    "innodb_flush_log_at_trx_commit": (
+        ("1",),
+        "innodb_flush_log_at_trx_commit=0 spares a wait for the disk per commit",
+    ),
     "innodb_doublewrite": (("1", "ON"), "innodb_doublewrite=0 halves what is written"),
     "log_bin": (("1", "ON"), "skip-log-bin: nobody replicates test databases"),
     "sync_frm": (("1", "ON"), "sync_frm=0 spares waits for the disk per table"),
-    "performance_schema": (("1", "ON"), "performance_schema=OFF makes every statement a little cheaper"),
+    "performance_schema": (
+        ("1", "ON"),
+        "performance_schema=OFF makes every statement a little cheaper",
+    ),
 }
 
 
@@ -41,7 +50,10 @@ def version(link: Link) -> tuple[str, tuple[int, int], str]:
 def parsed_version(words: str) -> tuple[str, tuple[int, int]]:
     """Maker and (major, minor) from what VERSION() says."""
     found = re.match(r"(\d+)\.(\d+)", words.removeprefix("5.5.5-"))
-    return "MariaDB" if "mariadb" in words.lower() else "MySQL", (int(found[1]), int(found[2])) if found else (0, 0)
+    return "MariaDB" if "mariadb" in words.lower() else "MySQL", (
+        int(found[1]),
+        int(found[2]),
+    ) if found else (0, 0)
 
 
 def check_version(words: str, place: str) -> None:
@@ -49,7 +61,9 @@ def check_version(words: str, place: str) -> None:
     maker, number = parsed_version(words)
     oldest = _OLDEST[maker]
     if number < oldest:
-        raise DatabaseUnfit(f"{maker} {words} on {place} is too old: {maker} {oldest[0]}.{oldest[1]} or newer is needed")
+        raise DatabaseUnfit(
+            f"{maker} {words} on {place} is too old: {maker} {oldest[0]}.{oldest[1]} or newer is needed"
+        )
 
 
 def missing_right(link: Link, spec: DatabaseSpec, error: DatabaseError) -> DatabaseError:
@@ -72,7 +86,11 @@ def variables(link: Link) -> dict[str, str]:
 def facts(link: Link) -> dict[str, str]:
     maker, _, words = version(link)
     values = variables(link)
-    return {"vendor": maker.lower(), "version": words, **{name: values[name] for name in _FACTS if name in values}}
+    return {
+        "vendor": maker.lower(),
+        "version": words,
+        **{name: values[name] for name in _FACTS if name in values},
+    }
 
 
 def warnings(link: Link, place: str) -> list[str]:
@@ -96,14 +114,21 @@ def dear_tables(link: Link, place: str) -> list[str]:
 
 def _table_seconds(link: Link, name: str) -> float:
     begun = time.monotonic()
-    link.run(f"CREATE TABLE {name} (id BIGINT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(50), b INT, KEY by_a (a), KEY by_b (b))")
+    link.run(
+        f"CREATE TABLE {name} (id BIGINT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(50), b INT, KEY by_a (a), KEY by_b (b))"
+    )
     return time.monotonic() - begun
 
 
 def capacity(link: Link) -> int:
     """Sessions left for us: of the server, and of our user if it has a limit of its own."""
-    most, of_user, user = link.one("SELECT @@max_connections, @@max_user_connections, SUBSTRING_INDEX(CURRENT_USER(), '@', 1)")
-    status = {text(name): int(value) for name, value in link.rows("SHOW GLOBAL STATUS LIKE 'Threads_connected'")}
+    most, of_user, user = link.one(
+        "SELECT @@max_connections, @@max_user_connections, SUBSTRING_INDEX(CURRENT_USER(), '@', 1)"
+    )
+    status = {
+        text(name): int(value)
+        for name, value in link.rows("SHOW GLOBAL STATUS LIKE 'Threads_connected'")
+    }
     left = int(most) - status.get("Threads_connected", 0) - 1
     if int(of_user):
         ours = [row for row in link.rows("SHOW PROCESSLIST") if text(row[1]) == text(user)]

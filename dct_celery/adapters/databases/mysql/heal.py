@@ -32,11 +32,17 @@ def _mend(link: Link, plan: Plan, used: Inventory) -> set[str]:
     moved = {t for t in wanted.tables if used.positions.get(t) != wanted.positions.get(t)}
     dirty = {t for t in wanted.tables if used.contents.get(t) != wanted.contents.get(t)}
     # MySQL takes half as long for TRUNCATE as for winding AUTO_INCREMENT back; on MariaDB it is the other way round.
-    new = set() if link.is_mariadb() else {t for t in moved if t not in wanted.contents and t not in wanted.positions}
+    new = (
+        set()
+        if link.is_mariadb()
+        else {t for t in moved if t not in wanted.contents and t not in wanted.positions}
+    )
     link.batch([f"TRUNCATE TABLE {identifier(table)}" for table in sorted(new)])
     _refill(link, plan, sorted(dirty - new))
     link.batch([_wind_back(table, wanted.positions.get(table, 1)) for table in sorted(moved - new)])
-    stray = [sequence for sequence, value in wanted.values.items() if used.values[sequence] != value]
+    stray = [
+        sequence for sequence, value in wanted.values.items() if used.values[sequence] != value
+    ]
     link.batch([restart(sequence, wanted.values[sequence][0]) for sequence in stray])
     return moved | dirty
 

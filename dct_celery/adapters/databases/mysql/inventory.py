@@ -67,7 +67,9 @@ class Inventory:
         return _hash([self._schema(), self.positions, self.contents, self.values])
 
     def _schema(self) -> object:
-        stored = sorted((s.kind, s.name, s.sql, s.sql_mode, s.collation, s.time_zone) for s in self.stored)
+        stored = sorted(
+            (s.kind, s.name, s.sql, s.sql_mode, s.collation, s.time_zone) for s in self.stored
+        )
         return [self.charset, self.collation, dict(self.tables), dict(self.sequences), stored]
 
     def difference(self, other: Inventory) -> str:
@@ -77,8 +79,12 @@ class Inventory:
             for name in sorted(mine.keys() | theirs.keys()):
                 if mine.get(name) != theirs.get(name):
                     return f"{what} of {name}: {_contrast(mine.get(name), theirs.get(name))}"
-        ours, others = ({(s.kind, s.name): s for s in inventory.stored} for inventory in (self, other))
-        changed = sorted(key for key in ours.keys() | others.keys() if ours.get(key) != others.get(key))
+        ours, others = (
+            {(s.kind, s.name): s for s in inventory.stored} for inventory in (self, other)
+        )
+        changed = sorted(
+            key for key in ours.keys() | others.keys() if ours.get(key) != others.get(key)
+        )
         if changed:
             return "{} {}".format(*changed[0])
         return "" if self.state == other.state else "character set or collation of the database"
@@ -122,7 +128,9 @@ def read_inventory(link: Link, name: str, *, statements: bool = False) -> Invent
         )
 
 
-def reread(link: Link, name: str, old: Inventory, wanted: Inventory, touched: Collection[str]) -> Inventory:
+def reread(
+    link: Link, name: str, old: Inventory, wanted: Inventory, touched: Collection[str]
+) -> Inventory:
     """`old` with the touched tables, and the values of all sequences, read again.
 
     Of few tables SHOW CREATE is the cheaper source everywhere, so they are held against the statements of `wanted`.
@@ -131,12 +139,22 @@ def reread(link: Link, name: str, old: Inventory, wanted: Inventory, touched: Co
         link.use(name)
         names = sorted(touched)
         told = shown(link, names)
-        same = {t: wanted.tables[t] for t, create in told.statements.items() if create == wanted.statements.get(t)}
+        same = {
+            t: wanted.tables[t]
+            for t, create in told.statements.items()
+            if create == wanted.statements.get(t)
+        }
         return replace(
             old,
             tables={**old.tables, **told.statements, **same},
-            positions={**{t: n for t, n in old.positions.items() if t not in touched}, **told.positions},
-            contents={**{t: c for t, c in old.contents.items() if t not in touched}, **read_contents(link, name, names)},
+            positions={
+                **{t: n for t, n in old.positions.items() if t not in touched},
+                **told.positions,
+            },
+            contents={
+                **{t: c for t, c in old.contents.items() if t not in touched},
+                **read_contents(link, name, names),
+            },
             values=read_values(link, name, list(old.sequences)),
         )
 
@@ -151,17 +169,23 @@ def read_contents(link: Link, name: str, tables: Sequence[str]) -> dict[str, tup
     filled = [table for table in tables if counts[table]]
     checksums: list[int] = []
     for part in _parts(filled):
-        for row in link.rows("CHECKSUM TABLE " + ", ".join(_qualified(name, table) for table in part) + " EXTENDED"):
+        for row in link.rows(
+            "CHECKSUM TABLE " + ", ".join(_qualified(name, table) for table in part) + " EXTENDED"
+        ):
             if row[1] is None:
                 raise DatabaseError(f"table {text(row[0])} cannot be read: CHECK TABLE says why")
             checksums.append(int(row[1]))
-    return {table: (counts[table], checksum) for table, checksum in zip(filled, checksums, strict=True)}
+    return {
+        table: (counts[table], checksum) for table, checksum in zip(filled, checksums, strict=True)
+    }
 
 
 def count_rows(link: Link, name: str, tables: Sequence[str]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for part in _parts(tables):
-        query = " UNION ALL ".join(f"SELECT {i}, COUNT(*) FROM {_qualified(name, table)}" for i, table in enumerate(part))
+        query = " UNION ALL ".join(
+            f"SELECT {i}, COUNT(*) FROM {_qualified(name, table)}" for i, table in enumerate(part)
+        )
         counts |= {part[i]: int(count) for i, count in link.rows(query)}
     return counts
 
@@ -175,9 +199,14 @@ def database_charset(link: Link, name: str) -> tuple[str, str]:
 
 
 def read_values(link: Link, name: str, sequences: Sequence[str]) -> dict[str, tuple[int, int]]:
-    queries = [f"SELECT next_not_cached_value, cycle_count FROM {_qualified(name, sequence)}" for sequence in sequences]
+    queries = [
+        f"SELECT next_not_cached_value, cycle_count FROM {_qualified(name, sequence)}"
+        for sequence in sequences
+    ]
     rows = [answer[0] for answer in link.batch(queries)]
-    return {sequence: (int(row[0]), int(row[1])) for sequence, row in zip(sequences, rows, strict=True)}
+    return {
+        sequence: (int(row[0]), int(row[1])) for sequence, row in zip(sequences, rows, strict=True)
+    }
 
 
 def _tables(link: Link, name: str) -> list[tuple[str, str]]:
@@ -188,27 +217,45 @@ def _tables(link: Link, name: str) -> list[tuple[str, str]]:
 def _stored(link: Link, name: str, views: Sequence[str]) -> tuple[Stored, ...]:
     """Routines, views, triggers, events: each kind may use those before it."""
     routines = link.rows(
-        "SELECT routine_type, routine_name FROM information_schema.routines WHERE routine_schema = %s ORDER BY 1, 2", [name]
+        "SELECT routine_type, routine_name FROM information_schema.routines WHERE routine_schema = %s ORDER BY 1, 2",
+        [name],
     )
     triggers = link.rows(
         "SELECT 'TRIGGER', trigger_name FROM information_schema.triggers WHERE trigger_schema = %s "
         "ORDER BY event_object_table, action_timing, event_manipulation, action_order",
         [name],
     )
-    events = link.rows("SELECT 'EVENT', event_name FROM information_schema.events WHERE event_schema = %s ORDER BY 2", [name])
-    wanted = [(text(kind), text(one)) for kind, one in [*routines, *(("VIEW", view) for view in views), *triggers, *events]]
+    events = link.rows(
+        "SELECT 'EVENT', event_name FROM information_schema.events WHERE event_schema = %s ORDER BY 2",
+        [name],
+    )
+    wanted = [
+        (text(kind), text(one))
+        for kind, one in [*routines, *(("VIEW", view) for view in views), *triggers, *events]
+    ]
     answers = link.batch([f"SHOW CREATE {kind} {identifier(one)}" for kind, one in wanted])
-    return tuple(_made(kind, one, answer[0]) for (kind, one), answer in zip(wanted, answers, strict=True))
+    return tuple(
+        _made(kind, one, answer[0]) for (kind, one), answer in zip(wanted, answers, strict=True)
+    )
 
 
 def _made(kind: str, name: str, row: Sequence[object]) -> Stored:
-    sql, mode, collation, zone = (None if at is None else row[at] for at in _SHOWN.get(kind, _ROUTINE))
+    sql, mode, collation, zone = (
+        None if at is None else row[at] for at in _SHOWN.get(kind, _ROUTINE)
+    )
     if sql is None:
         raise DatabaseError(
             f"the definition of {kind.lower()} {name} may not be read: let the user that made it run the tests, "
             "or GRANT SHOW_ROUTINE (MySQL) or SELECT ON mysql.proc (MariaDB)"
         )
-    return Stored(kind, name, without_definer(text(sql)), text(mode or ""), text(collation or ""), text(zone or ""))
+    return Stored(
+        kind,
+        name,
+        without_definer(text(sql)),
+        text(mode or ""),
+        text(collation or ""),
+        text(zone or ""),
+    )
 
 
 def _qualified(name: str, table: str) -> str:

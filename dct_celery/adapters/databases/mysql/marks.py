@@ -76,7 +76,9 @@ class Marks:
         return self.get(name) is not None
 
     def put(self, name: str, mark: Mark) -> None:
-        statement = f"REPLACE INTO {REGISTRY}.marks (name, mark, written) VALUES (%s, %s, UNIX_TIMESTAMP())"
+        statement = (
+            f"REPLACE INTO {REGISTRY}.marks (name, mark, written) VALUES (%s, %s, UNIX_TIMESTAMP())"
+        )
         self._run(statement, [ours(name), mark.line(name)])
 
     def add(self, name: str, mark: Mark) -> bool:
@@ -88,7 +90,9 @@ class Marks:
         """False when there is none to change."""
         if not self.has(name):
             return False
-        statement = f"UPDATE {REGISTRY}.marks SET mark = %s, written = UNIX_TIMESTAMP() WHERE name = %s"
+        statement = (
+            f"UPDATE {REGISTRY}.marks SET mark = %s, written = UNIX_TIMESTAMP() WHERE name = %s"
+        )
         return bool(self._run(statement, [mark.line(name), ours(name)])) or self.has(name)
 
     def swap(self, name: str, old: Mark, new: Mark) -> bool:
@@ -101,7 +105,11 @@ class Marks:
 
     def exists(self, name: str) -> bool:
         """The database is there, marked or not."""
-        return bool(self._link.rows("SELECT 1 FROM information_schema.schemata WHERE schema_name = %s", [name]))
+        return bool(
+            self._link.rows(
+                "SELECT 1 FROM information_schema.schemata WHERE schema_name = %s", [name]
+            )
+        )
 
     def there(self, name: str) -> Mark | None:
         """The mark, if the database is there as well."""
@@ -116,9 +124,17 @@ class Marks:
     def found(self, *, sizes: bool) -> list[Found]:
         """Databases that match our pattern, the registry excepted. Marks whose databases never came are forgotten."""
         # Marks first: a database that is made meanwhile is listed without one then, but never loses its own.
-        marks = self._rows(f"SELECT name, mark, UNIX_TIMESTAMP() - written > {_FORGOTTEN} FROM {REGISTRY}.marks")
-        rows = self._link.rows("SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE 'test\\_%'")
-        names = sorted(name for name in map(my.text, (row[0] for row in rows)) if OURS.match(name) and name != REGISTRY)
+        marks = self._rows(
+            f"SELECT name, mark, UNIX_TIMESTAMP() - written > {_FORGOTTEN} FROM {REGISTRY}.marks"
+        )
+        rows = self._link.rows(
+            "SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE 'test\\_%'"
+        )
+        names = sorted(
+            name
+            for name in map(my.text, (row[0] for row in rows))
+            if OURS.match(name) and name != REGISTRY
+        )
         self._forget([row for row in marks if my.text(row[0]) not in names])
         lines = {my.text(row[0]): my.text(row[1]) for row in marks}
         bytes_of = self._sizes() if sizes else {}
@@ -138,11 +154,15 @@ class Marks:
 
     def _forget(self, stale: list[tuple[Any, ...]]) -> None:
         """Deletes rows without a database: an hour old, or an owner's who is dead; and what the dead held."""
-        marks = [(name, mark, old, Mark.parse(my.text(mark), my.text(name))) for name, mark, old in stale]
+        marks = [
+            (name, mark, old, Mark.parse(my.text(mark), my.text(name))) for name, mark, old in stale
+        ]
         living = self.alive(parsed.owner for _, _, _, parsed in marks if parsed and parsed.owner)
         for name, mark, old, parsed in marks:
             if old or (parsed and parsed.owner and parsed.owner not in living):
-                self._run(f"DELETE FROM {REGISTRY}.marks WHERE name = %s AND mark = %s", [name, mark])
+                self._run(
+                    f"DELETE FROM {REGISTRY}.marks WHERE name = %s AND mark = %s", [name, mark]
+                )
         self._run(f"DELETE FROM {REGISTRY}.holds WHERE IS_USED_LOCK(owner) IS NULL")
 
     def alive(self, owners: Iterable[str]) -> set[str]:
@@ -153,7 +173,9 @@ class Marks:
             one = "COALESCE(" + ", ".join(["IS_USED_LOCK(%s)"] * _SIGNS) + ")"
             names = [owner_lock(owner, place) for owner in part for place in range(_SIGNS)]
             row = self._link.one("SELECT " + ", ".join([one] * len(part)), names)
-            standing |= {owner for owner, session in zip(part, row, strict=True) if session is not None}
+            standing |= {
+                owner for owner, session in zip(part, row, strict=True) if session is not None
+            }
         return standing
 
     def in_use(self, template: str) -> bool:
@@ -247,7 +269,9 @@ class LockOfLife:
         if not self._link.connected():
             return False
         with contextlib.suppress(DatabaseError):
-            return bool(self._link.one("SELECT IS_USED_LOCK(%s) = CONNECTION_ID()", [self._name])[0])
+            return bool(
+                self._link.one("SELECT IS_USED_LOCK(%s) = CONNECTION_ID()", [self._name])[0]
+            )
         return False
 
     def _take(self) -> None:
@@ -258,7 +282,9 @@ class LockOfLife:
                 break
         else:
             self._link.close()
-            raise DatabaseError(f"{my.where(self._spec)}: {_SIGNS} signs of life of one owner stand there, and no more can")
+            raise DatabaseError(
+                f"{my.where(self._spec)}: {_SIGNS} signs of life of one owner stand there, and no more can"
+            )
         for template in self._held:
             self._write(template)
 

@@ -14,7 +14,8 @@ from dct_celery.errors import DatabaseError
 _TABLE_COLLATION = re.compile(r"^\) [^\n']*? COLLATE=(\w+)", re.MULTILINE)
 #: A column's collation without a character set before it; texts and names in quotes are passed over.
 _COLUMN_COLLATION = re.compile(
-    r"(?:'(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`|( CHARACTER SET \w+) COLLATE \w+)| COLLATE (\w+)", re.DOTALL
+    r"(?:'(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`|( CHARACTER SET \w+) COLLATE \w+)| COLLATE (\w+)",
+    re.DOTALL,
 )
 
 
@@ -63,13 +64,17 @@ def replay(link: Link, plan: Plan, name: str) -> None:
 
 def make_schema(link: Link, inventory: Inventory, name: str) -> None:
     """The database, current from then on, with empty tables."""
-    options = f"CHARACTER SET {identifier(inventory.charset)} COLLATE {identifier(inventory.collation)}"
+    options = (
+        f"CHARACTER SET {identifier(inventory.charset)} COLLATE {identifier(inventory.collation)}"
+    )
     link.run(f"CREATE DATABASE {identifier(name)} {options}")
     link.use(name)
     link.batch(list(inventory.sequences.values()))
     link.batch([restart(sequence, value) for sequence, (value, _) in inventory.values.items()])
     tables = {table: inheriting(create) for table, create in inventory.statements.items()}
-    link.batch([with_position(create, inventory.positions.get(table)) for table, create in tables.items()])
+    link.batch(
+        [with_position(create, inventory.positions.get(table)) for table, create in tables.items()]
+    )
 
 
 def inheriting(create: str) -> str:
@@ -85,7 +90,9 @@ def inheriting(create: str) -> str:
 
 def with_position(create: str, position: int | None) -> str:
     """CREATE TABLE with its AUTO_INCREMENT as the first of the table's options."""
-    return create if position is None else create.replace("\n) ", f"\n) AUTO_INCREMENT={position} ", 1)
+    return (
+        create if position is None else create.replace("\n) ", f"\n) AUTO_INCREMENT={position} ", 1)
+    )
 
 
 def restart(sequence: str, value: int) -> str:
@@ -117,7 +124,10 @@ def make_one(link: Link, one: Stored) -> None:
 @contextmanager
 def _as_it_was_made(link: Link, one: Stored) -> Iterator[None]:
     """The session settings that are kept with the object."""
-    wanted = {"sql_mode": one.sql_mode if one.kind != "VIEW" else None, "collation_connection": one.collation or None}
+    wanted = {
+        "sql_mode": one.sql_mode if one.kind != "VIEW" else None,
+        "collation_connection": one.collation or None,
+    }
     wanted["time_zone"] = one.time_zone or None
     settings = {name: value for name, value in wanted.items() if value is not None}
     before = link.one("SELECT @@sql_mode, @@collation_connection, @@time_zone")
@@ -142,6 +152,8 @@ def _without_history(inventory: Inventory) -> Inventory:
 
     That keeps such databases from being healed or adopted, where states are compared, and not from being cloned.
     """
-    versioned = [table for table in inventory.contents if "SYSTEM VERSIONING" in inventory.tables[table]]
+    versioned = [
+        table for table in inventory.contents if "SYSTEM VERSIONING" in inventory.tables[table]
+    ]
     counted = {table: (inventory.contents[table][0], 0) for table in versioned}
     return replace(inventory, contents={**inventory.contents, **counted})

@@ -77,7 +77,9 @@ class MysqlServer:
     def warnings(self) -> list[str]:
         """What a table costs is measured."""
         with self._probe():
-            return facts.warnings(self._link, self.where) + facts.dear_tables(self._link, self.where)
+            return facts.warnings(self._link, self.where) + facts.dear_tables(
+                self._link, self.where
+            )
 
     @contextlib.contextmanager
     def _probe(self) -> Iterator[None]:
@@ -129,7 +131,9 @@ class MysqlServer:
 
     def remark(self, name: str, mark: Mark) -> None:
         if not self._marks.change(ours(name), mark):
-            raise DatabaseError(f"{name!r} on {self.where} does not carry our mark; it was not marked")
+            raise DatabaseError(
+                f"{name!r} on {self.where} does not carry our mark; it was not marked"
+            )
 
     def sign_of_life(self, owner: str) -> SignOfLife:
         return LockOfLife(self._spec, self.stats, owner)
@@ -152,7 +156,9 @@ class MysqlServer:
         if not self._marks.exists(ours(template)):
             raise DatabaseError(f"the template {template} was not built on {self.where}")
         if not self._marks.has(template):
-            raise DatabaseError(f"{template!r} on {self.where} does not carry our mark; it was not sealed")
+            raise DatabaseError(
+                f"{template!r} on {self.where} does not carry our mark; it was not sealed"
+            )
         end_sessions(self._link, template)
         self.remark(template, mark if mark.state else mark.but(state=self.state(template)))
 
@@ -173,7 +179,10 @@ class MysqlServer:
         ours(template), ours(name)
         begun = time.monotonic()
         try:
-            with self._link.operation(), turn(self._link, "dct_clone", self._policy.clones_at_once or 1):
+            with (
+                self._link.operation(),
+                turn(self._link, "dct_clone", self._policy.clones_at_once or 1),
+            ):
                 begun = time.monotonic()
                 plan = self._plan(template)
                 with self._making(name, mark):
@@ -187,7 +196,9 @@ class MysqlServer:
     def heal(self, name: str, template: str, fresh: str, mark: Mark) -> str:
         ours(name), ours(template), ours(fresh)
         if not self._marks.has(name):
-            raise CloneFailed(f"{name!r} on {self.where} does not carry our mark; it was not healed")
+            raise CloneFailed(
+                f"{name!r} on {self.where} does not carry our mark; it was not healed"
+            )
         begun = time.monotonic()
         try:
             self.remark(name, mark.but(kind="building"))
@@ -211,7 +222,9 @@ class MysqlServer:
         for name, idle in sorted(self._marks.all().items()):
             if idle is None or idle.kind != "idle" or idle.template != template:
                 continue
-            if self._marks.swap(name, idle, mark.but(kind="building")) and self._equal(name, template, sealed):
+            if self._marks.swap(name, idle, mark.but(kind="building")) and self._equal(
+                name, template, sealed
+            ):
                 self.remark(name, mark)
                 self.stats.adopted += 1
                 return name
@@ -237,7 +250,9 @@ class MysqlServer:
         if self._marks.has(name):
             self._drop(name)
         elif self._marks.exists(name):
-            raise DatabaseError(f"{name!r} on {self.where} does not carry our mark; it was not dropped")
+            raise DatabaseError(
+                f"{name!r} on {self.where} does not carry our mark; it was not dropped"
+            )
 
     def close(self) -> None:
         self._link.close()

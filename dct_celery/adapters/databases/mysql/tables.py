@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from dct_celery.adapters.databases.mysql.connection import Link, identifier, text
 
 #: At the head of the options that end a CREATE TABLE; nothing that a user wrote comes before it on that line.
-_POSITION = re.compile(r"^(\) (?:/\*!\d+ TABLESPACE [^\n]*? \*/ )?ENGINE=\w+)( AUTO_INCREMENT=(\d+))", re.MULTILINE)
+_POSITION = re.compile(
+    r"^(\) (?:/\*!\d+ TABLESPACE [^\n]*? \*/ )?ENGINE=\w+)( AUTO_INCREMENT=(\d+))", re.MULTILINE
+)
 _REFERENCE = re.compile(r" REFERENCES `((?:[^`]|``)+)` \(")
 #: MySQL tells of constraints that are not enforced from here on.
 _DESCRIBES = (8, 0, 16)
@@ -71,28 +73,40 @@ class Tables:
     positions: Mapping[str, int]
 
 
-def read_tables(link: Link, name: str, tables: Sequence[str], *, statements: bool = False) -> Tables:
+def read_tables(
+    link: Link, name: str, tables: Sequence[str], *, statements: bool = False
+) -> Tables:
     """All tables of the database, which is current. `statements`: also what makes them."""
     if not describes(link.server()):
         return shown(link, tables)
     described = _described(link, name, tables)
     extra = [table for table in tables if special(described[table])]
     printed = shown(link, tables if statements else extra).statements
-    definitions = {t: f"{lines}\n{printed[t]}" if t in extra else lines for t, lines in described.items()}
+    definitions = {
+        t: f"{lines}\n{printed[t]}" if t in extra else lines for t, lines in described.items()
+    }
     return Tables(definitions, printed if statements else {}, _positions(link, name, tables))
 
 
 def describes(server: str) -> bool:
     """Whether information_schema tells all of a table; `server`: its version and make."""
     found = re.match(r"(\d+)\.(\d+)\.(\d+)", server)
-    return "mariadb" not in server.lower() and found is not None and tuple(map(int, found.groups())) >= _DESCRIBES
+    return (
+        "mariadb" not in server.lower()
+        and found is not None
+        and tuple(map(int, found.groups())) >= _DESCRIBES
+    )
 
 
 def shown(link: Link, tables: Sequence[str]) -> Tables:
     """Some tables of the current database, as SHOW CREATE TABLE prints them."""
     pairs = {table: split_position(sql) for table, sql in show(link, "TABLE", tables).items()}
     creates = {table: create for table, (create, _) in pairs.items()}
-    return Tables(creates, creates, {table: position for table, (_, position) in pairs.items() if position is not None})
+    return Tables(
+        creates,
+        creates,
+        {table: position for table, (_, position) in pairs.items() if position is not None},
+    )
 
 
 def _described(link: Link, name: str, tables: Sequence[str]) -> dict[str, str]:
@@ -101,7 +115,9 @@ def _described(link: Link, name: str, tables: Sequence[str]) -> dict[str, str]:
     for part, (source, schema, columns) in _PARTS.items():
         # The server quotes: a value then reads the same with every version of the driver.
         line = f"CONCAT_WS(' ', {', '.join(f'QUOTE({column})' for column in columns)})"
-        for table, told in link.rows(f"SELECT t.table_name, {line} FROM {source} WHERE {schema} = %s", [name]):
+        for table, told in link.rows(
+            f"SELECT t.table_name, {line} FROM {source} WHERE {schema} = %s", [name]
+        ):
             if text(table) in lines:
                 lines[text(table)].append(f"{part} {text(told)}")
     return {table: "\n".join(sorted(told)) for table, told in lines.items()}
@@ -112,14 +128,22 @@ def _positions(link: Link, name: str, tables: Sequence[str]) -> dict[str, int]:
     link.run("SET SESSION information_schema_stats_expiry = 0")
     query = "SELECT table_name, auto_increment FROM information_schema.tables WHERE auto_increment > 1 AND table_schema = %s"
     wanted = set(tables)
-    return {text(table): int(position) for table, position in link.rows(query, [name]) if text(table) in wanted}
+    return {
+        text(table): int(position)
+        for table, position in link.rows(query, [name])
+        if text(table) in wanted
+    }
 
 
 def special(description: str) -> bool:
     """information_schema does not tell all of partitions, parsers of full-text keys and other engines."""
     lines = description.splitlines()
     options = next((line for line in lines if line.startswith("options ")), "")
-    return not options.startswith("options 'InnoDB' ") or "partitioned" in options or " 'FULLTEXT' " in description
+    return (
+        not options.startswith("options 'InnoDB' ")
+        or "partitioned" in options
+        or " 'FULLTEXT' " in description
+    )
 
 
 def show(link: Link, kind: str, names: Sequence[str]) -> dict[str, str]:
@@ -142,7 +166,11 @@ def parents_first(tables: Mapping[str, str]) -> dict[str, str]:
         todo = [first]
         while todo:
             table = todo[-1]
-            waiting = [p for p in _parents(tables[table]) if p in tables and p not in begun] if table not in ordered else []
+            waiting = (
+                [p for p in _parents(tables[table]) if p in tables and p not in begun]
+                if table not in ordered
+                else []
+            )
             begun.add(table)
             if waiting:
                 todo += waiting[:1]

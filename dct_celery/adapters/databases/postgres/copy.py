@@ -26,7 +26,13 @@ _EXISTS = ("42P04", "23505")
 _BUSY = "55006"
 #: Settings that hold lists of quoted names; every other one goes back as one text, commas or not (as in pg_dump).
 _LISTS = frozenset(
-    {"local_preload_libraries", "search_path", "session_preload_libraries", "shared_preload_libraries", "temp_tablespaces"}
+    {
+        "local_preload_libraries",
+        "search_path",
+        "session_preload_libraries",
+        "shared_preload_libraries",
+        "temp_tablespaces",
+    }
 )
 _LIST_ITEM = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
 _SETTINGS = (
@@ -53,15 +59,20 @@ class Surroundings:
     @classmethod
     def of(cls, session: PostgresSession, name: str) -> Surroundings:
         (granted,) = session.row(
-            "SELECT coalesce(bool_or(datacl IS NOT NULL), false) FROM pg_database WHERE datname = %s", [name]
+            "SELECT coalesce(bool_or(datacl IS NOT NULL), false) FROM pg_database WHERE datname = %s",
+            [name],
         )
         settings = session.rows(_SETTINGS, [name])
-        return cls(tuple(settings), granted, tuple(session.rows(_GRANTS, [name])) if granted else ())
+        return cls(
+            tuple(settings), granted, tuple(session.rows(_GRANTS, [name])) if granted else ()
+        )
 
     def statements(self, name: str) -> list[sql.Composable]:
         """For all roles: these must succeed."""
         database = sql.Identifier(name)
-        found: list[sql.Composable] = [_set(database, text) for role, text in self.settings if not role]
+        found: list[sql.Composable] = [
+            _set(database, text) for role, text in self.settings if not role
+        ]
         if self.granted:
             found.append(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
             found += [_grant(database, *grant) for grant in self.grants]
@@ -69,7 +80,9 @@ class Surroundings:
 
     def statements_for_roles(self, name: str) -> list[tuple[str, sql.Composable]]:
         """(role, statement), for single roles: whoever may not change a role may not carry these."""
-        return [(role, _set(sql.Identifier(name), text, role)) for role, text in self.settings if role]
+        return [
+            (role, _set(sql.Identifier(name), text, role)) for role, text in self.settings if role
+        ]
 
 
 class Copier:
@@ -122,10 +135,16 @@ class Copier:
                 sleep=time.sleep,
             )
         except DatabaseError as error:
-            raise CloneFailed(f"{template} could not be cloned: {self._why(template, name, error)}") from error
+            raise CloneFailed(
+                f"{template} could not be cloned: {self._why(template, name, error)}"
+            ) from error
 
     def _create_once(self, template: str, name: str) -> None:
-        if self._shares_blocks and self._session.version() >= 180000 and self._size(template) >= _LARGE:
+        if (
+            self._shares_blocks
+            and self._session.version() >= 180000
+            and self._size(template) >= _LARGE
+        ):
             if self._create_sharing_blocks(template, name):
                 return
             self._shares_blocks = False
@@ -150,7 +169,9 @@ class Copier:
 
     def _size(self, template: str) -> int:
         if template not in self._sizes:
-            query = "SELECT coalesce(max(pg_database_size(oid)), 0) FROM pg_database WHERE datname = %s"
+            query = (
+                "SELECT coalesce(max(pg_database_size(oid)), 0) FROM pg_database WHERE datname = %s"
+            )
             self._sizes[template] = int(self._session.row(query, [template])[0])
         return self._sizes[template]
 
@@ -220,4 +241,6 @@ def _value(name: str, value: str) -> sql.Composable:
 def _grant(database: sql.Identifier, role: str, privilege: str, grantable: bool) -> sql.Composed:
     whom = sql.Identifier(role) if role else sql.SQL("PUBLIC")
     option = sql.SQL(" WITH GRANT OPTION" if grantable else "")
-    return sql.SQL("GRANT {} ON DATABASE {} TO {}{}").format(sql.SQL(privilege), database, whom, option)
+    return sql.SQL("GRANT {} ON DATABASE {} TO {}{}").format(
+        sql.SQL(privilege), database, whom, option
+    )

@@ -32,7 +32,13 @@ from dct_celery.ports import DatabaseSpec
 from dct_celery.security.files import replacing
 
 #: Rows as INSERT and no COPY: a script that any driver can send. Where the data lies is the other server's affair.
-_OPTIONS = ("--inserts", "--rows-per-insert=500", "--no-tablespaces", "--no-password", "--encoding=UTF8")
+_OPTIONS = (
+    "--inserts",
+    "--rows-per-insert=500",
+    "--no-tablespaces",
+    "--no-password",
+    "--encoding=UTF8",
+)
 _SECONDS = 600
 _VERSION = re.compile(r"\b(\d+)(?:\.\d+|devel|beta\d*|rc\d*)")
 #: From pg_dump's security update of 2025 on the script stands between two commands of psql with a random word.
@@ -64,14 +70,22 @@ class Header:
         words: list[sql.Composable] = [
             sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)),
             sql.SQL("ENCODING {}").format(sql.Literal(self.encoding)),
-            sql.SQL("LC_COLLATE {} LC_CTYPE {}").format(sql.Literal(self.collate), sql.Literal(self.ctype)),
+            sql.SQL("LC_COLLATE {} LC_CTYPE {}").format(
+                sql.Literal(self.collate), sql.Literal(self.ctype)
+            ),
         ]
         if self.provider == "i":
-            words.append(sql.SQL("LOCALE_PROVIDER icu ICU_LOCALE {}").format(sql.Literal(self.locale)))
+            words.append(
+                sql.SQL("LOCALE_PROVIDER icu ICU_LOCALE {}").format(sql.Literal(self.locale))
+            )
             if self.icu_rules:
                 words.append(sql.SQL("ICU_RULES {}").format(sql.Literal(self.icu_rules)))
         elif self.provider == "b":
-            words.append(sql.SQL("LOCALE_PROVIDER builtin BUILTIN_LOCALE {}").format(sql.Literal(self.locale)))
+            words.append(
+                sql.SQL("LOCALE_PROVIDER builtin BUILTIN_LOCALE {}").format(
+                    sql.Literal(self.locale)
+                )
+            )
         elif self.provider == "c":
             words.append(sql.SQL("LOCALE_PROVIDER libc"))
         words.append(sql.SQL("CONNECTION LIMIT {}").format(sql.Literal(born_limit(name))))
@@ -79,7 +93,12 @@ class Header:
 
 
 def export(
-    session: PostgresSession, spec: DatabaseSpec, program: Path, name: str, file: Path, environ: Mapping[str, str] = os.environ
+    session: PostgresSession,
+    spec: DatabaseSpec,
+    program: Path,
+    name: str,
+    file: Path,
+    environ: Mapping[str, str] = os.environ,
 ) -> None:
     """Writes the file, whole or not at all, by this pg_dump. Raises DatabaseError."""
     with contextlib.closing(session.open(name)) as connection, session.translated():
@@ -91,10 +110,15 @@ def export(
 def write(file: Path, header: Header, script: str) -> None:
     """Whole or not at all. Raises DatabaseError."""
     try:
-        with replacing(file) as draft, gzip.open(draft, "wt", encoding="utf-8", newline="", compresslevel=3) as out:
+        with (
+            replacing(file) as draft,
+            gzip.open(draft, "wt", encoding="utf-8", newline="", compresslevel=3) as out,
+        ):
             out.write(json.dumps(asdict(header)) + "\n" + script)
     except OSError as error:
-        raise DatabaseError(f"{file} cannot be written: {error}; free space there, or choose another cache folder") from error
+        raise DatabaseError(
+            f"{file} cannot be written: {error}; free space there, or choose another cache folder"
+        ) from error
 
 
 def read(file: Path) -> tuple[Header, str]:
@@ -102,9 +126,13 @@ def read(file: Path) -> tuple[Header, str]:
     try:
         with gzip.open(file, "rt", encoding="utf-8", newline="") as source:
             header = json.loads(source.readline())
-            return Header(**{**header, "surroundings": _surroundings(header["surroundings"])}), source.read()
+            return Header(
+                **{**header, "surroundings": _surroundings(header["surroundings"])}
+            ), source.read()
     except (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError) as error:
-        raise DatabaseError(f"{file} cannot be restored from: {error}; delete it, and it is made anew") from error
+        raise DatabaseError(
+            f"{file} cannot be restored from: {error}; delete it, and it is made anew"
+        ) from error
 
 
 def replay(session: PostgresSession, connection: psycopg.Connection[Any], script: str) -> None:
@@ -118,13 +146,17 @@ def replay(session: PostgresSession, connection: psycopg.Connection[Any], script
 def find_pg_dump(major: int, environ: Mapping[str, str] = os.environ) -> Path | None:
     """A pg_dump of at least that major version: an older one refuses the server."""
     found = (folder / "pg_dump" for folder in _folders(environ))
-    return next((program for program in found if program.is_file() and _major(program) >= major), None)
+    return next(
+        (program for program in found if program.is_file() and _major(program) >= major), None
+    )
 
 
 def plain(script: str) -> str:
     """The script without the two commands that only psql understands. What rows contain is not touched."""
     found = _RESTRICT.search(script)
-    if not found or not all(line.startswith("--") or not line.strip() for line in script[: found.start()].splitlines()):
+    if not found or not all(
+        line.startswith("--") or not line.strip() for line in script[: found.start()].splitlines()
+    ):
         return script
     body, last = script[: found.start()] + script[found.end() :], f"\\unrestrict {found[1]}\n"
     place = body.rfind(last)
@@ -145,22 +177,36 @@ def _folders(environ: Mapping[str, str]) -> Iterator[Path]:
 
 def _major(program: Path) -> int:
     try:
-        run = subprocess.run([program, "--version"], capture_output=True, text=True, check=False, timeout=10)
+        run = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, check=False, timeout=10
+        )
     except (OSError, subprocess.SubprocessError):
         return 0
     found = _VERSION.search(run.stdout)
     return int(found[1]) if found else 0
 
 
-def _dump(program: Path, session: PostgresSession, name: str, spec: DatabaseSpec, environ: Mapping[str, str]) -> str:
+def _dump(
+    program: Path,
+    session: PostgresSession,
+    name: str,
+    spec: DatabaseSpec,
+    environ: Mapping[str, str],
+) -> str:
     try:
         run = subprocess.run(
-            [program, *_OPTIONS], env=_environment(spec, name, environ), capture_output=True, check=False, timeout=_SECONDS
+            [program, *_OPTIONS],
+            env=_environment(spec, name, environ),
+            capture_output=True,
+            check=False,
+            timeout=_SECONDS,
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise DatabaseError(f"{name} on {session.where} could not be exported: {error}") from error
     if run.returncode != 0:
-        lines = run.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {run.returncode}"]
+        lines = run.stderr.decode(errors="replace").strip().splitlines() or [
+            f"exit code {run.returncode}"
+        ]
         raise DatabaseError(
             f"{name} on {session.where} could not be exported: {lines[-1]}",
             detail="\n".join(lines),
@@ -171,10 +217,25 @@ def _dump(program: Path, session: PostgresSession, name: str, spec: DatabaseSpec
 
 def _environment(spec: DatabaseSpec, name: str, environ: Mapping[str, str]) -> dict[str, str]:
     """How pg_dump is told where to go: a password is not seen in the list of processes that way."""
-    given = {"PGHOST": spec.host, "PGPORT": spec.port, "PGUSER": spec.user, "PGPASSWORD": spec.password, "PGDATABASE": name}
-    options = {variable: str(spec.options[option]) for option, variable in _VARIABLES.items() if option in spec.options}
+    given = {
+        "PGHOST": spec.host,
+        "PGPORT": spec.port,
+        "PGUSER": spec.user,
+        "PGPASSWORD": spec.password,
+        "PGDATABASE": name,
+    }
+    options = {
+        variable: str(spec.options[option])
+        for option, variable in _VARIABLES.items()
+        if option in spec.options
+    }
     kept = {name: environ[name] for name in ("PATH", "HOME") if name in environ}
-    return {**kept, "LC_ALL": "C.UTF-8", **options, **{variable: value for variable, value in given.items() if value}}
+    return {
+        **kept,
+        "LC_ALL": "C.UTF-8",
+        **options,
+        **{variable: value for variable, value in given.items() if value},
+    }
 
 
 def _header(session: PostgresSession, name: str, state: str) -> Header:
@@ -188,7 +249,9 @@ def _header(session: PostgresSession, name: str, state: str) -> Header:
         [name],
     )
     encoding, collate, ctype, kind, place, extra = map(str, row)
-    return Header(encoding, collate, ctype, kind, place, extra, Surroundings.of(session, name), state)
+    return Header(
+        encoding, collate, ctype, kind, place, extra, Surroundings.of(session, name), state
+    )
 
 
 def _surroundings(data: dict[str, Any]) -> Surroundings:

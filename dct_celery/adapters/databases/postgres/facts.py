@@ -30,10 +30,16 @@ def check(session: PostgresSession) -> None:
             "nor advisory locks on one session; set HOST and PORT of the test settings to the server itself"
         )
     if session.row("SELECT pg_is_in_recovery()")[0]:
-        raise DatabaseUnfit(f"{where} is a read-only replica; set HOST and PORT of the test settings to the primary server")
-    role, allowed = session.row("SELECT current_user, rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user")
+        raise DatabaseUnfit(
+            f"{where} is a read-only replica; set HOST and PORT of the test settings to the primary server"
+        )
+    role, allowed = session.row(
+        "SELECT current_user, rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
+    )
     if not allowed:
-        raise DatabaseUnfit(f'{where}: role {role!r} may not create databases; as a superuser: ALTER ROLE "{role}" CREATEDB')
+        raise DatabaseUnfit(
+            f'{where}: role {role!r} may not create databases; as a superuser: ALTER ROLE "{role}" CREATEDB'
+        )
 
 
 def warnings(session: PostgresSession, not_carried: Iterable[str] = ()) -> list[str]:
@@ -41,18 +47,32 @@ def warnings(session: PostgresSession, not_carried: Iterable[str] = ()) -> list[
 
     `not_carried`: roles whose settings clones lack.
     """
-    settings = dict(session.rows("SELECT name, setting FROM pg_settings WHERE name = ANY(%s)", [[*_SLOW, "max_connections"]]))
-    role, powerful = session.row("SELECT current_user, rolsuper FROM pg_roles WHERE rolname = current_user")
+    settings = dict(
+        session.rows(
+            "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)",
+            [[*_SLOW, "max_connections"]],
+        )
+    )
+    role, powerful = session.row(
+        "SELECT current_user, rolsuper FROM pg_roles WHERE rolname = current_user"
+    )
     (slots,) = session.row("SELECT count(*) FROM pg_replication_slots")
     lines = [f"{name} is {text}" for name, text in _SLOW.items() if settings.get(name) == "on"]
     if int(settings["max_connections"]) < _FEW_CONNECTIONS:
-        lines.append(f"max_connections is {settings['max_connections']}: few slots can work at once; raise it to 200")
+        lines.append(
+            f"max_connections is {settings['max_connections']}: few slots can work at once; raise it to 200"
+        )
     if powerful:
-        lines.append(f"role {role!r} is a superuser; one with CREATEDB alone is enough and safer: CREATE ROLE … LOGIN CREATEDB")
+        lines.append(
+            f"role {role!r} is a superuser; one with CREATEDB alone is enough and safer: CREATE ROLE … LOGIN CREATEDB"
+        )
     if slots:
-        lines.append(f"the server has {slots} replication slots, as a production server has; use one for tests alone")
+        lines.append(
+            f"the server has {slots} replication slots, as a production server has; use one for tests alone"
+        )
     lines += [
-        f"settings of role {one!r} for the template are not carried to clones: {role!r} may not" for one in sorted(not_carried)
+        f"settings of role {one!r} for the template are not carried to clones: {role!r} may not"
+        for one in sorted(not_carried)
     ]
     return [f"{session.where}: {line}" for line in lines]
 
@@ -66,7 +86,15 @@ def facts(session: PostgresSession) -> dict[str, str]:
         f"{later if version >= 150000 else repr('') + ', ' + repr('') + ', ' + repr('')} "
         "FROM pg_database WHERE datname = 'template1'"
     )
-    names = ("encoding", "collate", "ctype", "role", "locale_provider", "collation_version", "collation_actual_version")
+    names = (
+        "encoding",
+        "collate",
+        "ctype",
+        "role",
+        "locale_provider",
+        "collation_version",
+        "collation_actual_version",
+    )
     return {
         "vendor": "postgresql",
         "version": dotted(version),

@@ -85,7 +85,12 @@ class Healer:
                 raise DatabaseError("its schema was changed")
             cleaning = _Cleaning(connection, baseline, state)
             touched = cleaning.run()
-            if read_again(connection, state, cleaning.moved, baseline.state if touched else None).hash != wanted:
+            if (
+                read_again(
+                    connection, state, cleaning.moved, baseline.state if touched else None
+                ).hash
+                != wanted
+            ):
                 raise DatabaseError("its contents could not be put back")
 
     def is_equal(self, clone: str, template: str, wanted: str) -> bool:
@@ -111,13 +116,23 @@ class Healer:
 class _Cleaning:
     """One clone on its way back to the baseline."""
 
-    def __init__(self, connection: psycopg.Connection[Any], baseline: Baseline, state: State) -> None:
+    def __init__(
+        self, connection: psycopg.Connection[Any], baseline: Baseline, state: State
+    ) -> None:
         self._connection, self._baseline = connection, baseline
         before, now = baseline.state, state
-        dirty = {name for name in {*before.tables, *now.tables} if before.tables.get(name) != now.tables.get(name)}
+        dirty = {
+            name
+            for name in {*before.tables, *now.tables}
+            if before.tables.get(name) != now.tables.get(name)
+        }
         self._views = dirty & baseline.views
         self._tables = self._children_first(self._with_dependents(dirty - baseline.views))
-        self._sequences = {name: value for name, value in before.sequences.items() if now.sequences.get(name) != value}
+        self._sequences = {
+            name: value
+            for name, value in before.sequences.items()
+            if now.sequences.get(name) != value
+        }
 
     @property
     def moved(self) -> list[Name]:
@@ -129,7 +144,10 @@ class _Cleaning:
         triggers = self._triggers() if self._tables else []
         with self._connection.transaction():
             self._connection.execute(b"SET CONSTRAINTS ALL DEFERRED")
-            self._each("ALTER TABLE {} DISABLE TRIGGER {}", [(table, trigger) for table, trigger, _ in triggers])
+            self._each(
+                "ALTER TABLE {} DISABLE TRIGGER {}",
+                [(table, trigger) for table, trigger, _ in triggers],
+            )
             self._each("DELETE FROM ONLY {}", [(sql.Identifier(*name),) for name in self._tables])
             for name in reversed(self._tables):
                 self._refill(name)
@@ -137,7 +155,10 @@ class _Cleaning:
             self._connection.execute(b"SET CONSTRAINTS ALL IMMEDIATE")
             for table, trigger, how in triggers:
                 self._each(f"ALTER TABLE {{}} {_ENABLE[how]} TRIGGER {{}}", [(table, trigger)])
-            self._each("REFRESH MATERIALIZED VIEW {}", [(sql.Identifier(*name),) for name in sorted(self._views)])
+            self._each(
+                "REFRESH MATERIALIZED VIEW {}",
+                [(sql.Identifier(*name),) for name in sorted(self._views)],
+            )
         self._set_sequences()
         return bool(triggers)
 
@@ -145,7 +166,9 @@ class _Cleaning:
         """Also the seeded tables that a deletion could reach through foreign keys."""
         found = set(dirty)
         while True:
-            reached = {child for child, parent in self._baseline.references if parent in found} & set(self._baseline.state.tables)
+            reached = {
+                child for child, parent in self._baseline.references if parent in found
+            } & set(self._baseline.state.tables)
             if reached <= found:
                 return found
             found |= reached
@@ -165,7 +188,9 @@ class _Cleaning:
         if name not in self._baseline.state.tables:
             return
         if name not in self._baseline.contents:
-            raise DatabaseError(f"rows of {'.'.join(name)} changed, and the template's rows are too many to be kept for that")
+            raise DatabaseError(
+                f"rows of {'.'.join(name)} changed, and the template's rows are too many to be kept for that"
+            )
         columns, rows = self._baseline.contents[name]
         fields = sql.SQL(", ").join(map(sql.Identifier, columns))
         statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(*name), fields)
@@ -175,16 +200,25 @@ class _Cleaning:
     def _triggers(self) -> list[tuple[sql.Identifier, sql.Identifier, str]]:
         schemas, names = zip(*self._tables, strict=True)
         rows = self._connection.execute(_TRIGGERS.encode(), [list(schemas), list(names)]).fetchall()
-        return [(sql.Identifier(schema, name), sql.Identifier(trigger), how) for schema, name, trigger, how in rows]
+        return [
+            (sql.Identifier(schema, name), sql.Identifier(trigger), how)
+            for schema, name, trigger, how in rows
+        ]
 
     def _set_sequences(self) -> None:
         part = sql.SQL("pg_catalog.setval({}::regclass, {}, {})")
         calls = [
-            part.format(sql.Literal(sql.Identifier(*name).as_string()), sql.Literal(last), sql.Literal(called))
+            part.format(
+                sql.Literal(sql.Identifier(*name).as_string()),
+                sql.Literal(last),
+                sql.Literal(called),
+            )
             for name, (last, called) in self._sequences.items()
         ]
         for start in range(0, len(calls), 1000):
-            self._connection.execute(sql.SQL("SELECT ") + sql.SQL(", ").join(calls[start : start + 1000]))
+            self._connection.execute(
+                sql.SQL("SELECT ") + sql.SQL(", ").join(calls[start : start + 1000])
+            )
 
     def _each(self, statement: str, rows: Iterable[tuple[sql.Identifier, ...]]) -> None:
         for identifiers in rows:
@@ -195,7 +229,11 @@ def _baseline(connection: psycopg.Connection[Any], state: State) -> Baseline:
     references = connection.execute(_REFERENCES.encode()).fetchall()
     views = frozenset(connection.execute(_VIEWS.encode()).fetchall())
     seeded = sorted(set(state.tables) - views)
-    contents = {name: _contents(connection, name) for name in seeded} if _size(connection, seeded) <= CONTENTS_LIMIT else {}
+    contents = (
+        {name: _contents(connection, name) for name in seeded}
+        if _size(connection, seeded) <= CONTENTS_LIMIT
+        else {}
+    )
     return Baseline(state, contents, [((a, b), (c, d)) for a, b, c, d in references], views)
 
 

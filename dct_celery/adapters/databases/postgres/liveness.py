@@ -30,7 +30,9 @@ _HELD = (
 
 def key(kind: str, name: str) -> int:
     """The advisory lock that stands for a thing: a signed number of 64 bits."""
-    return int.from_bytes(hashlib.sha256(f"{kind}:{name}".encode()).digest()[:8], "big", signed=True)
+    return int.from_bytes(
+        hashlib.sha256(f"{kind}:{name}".encode()).digest()[:8], "big", signed=True
+    )
 
 
 def held(session: PostgresSession) -> set[int]:
@@ -96,7 +98,9 @@ def one_of(session: PostgresSession, kind: str, names: Iterable[object]) -> Iter
     """Any of some locks: one that is free, else the first, waited for. On the session's own connection."""
     keys = [key(kind, str(name)) for name in names]
     with session.pinned():
-        free = (wanted for wanted in keys if session.row("SELECT pg_try_advisory_lock(%s)", [wanted])[0])
+        free = (
+            wanted for wanted in keys if session.row("SELECT pg_try_advisory_lock(%s)", [wanted])[0]
+        )
         taken = next(free, None)
         if taken is None:
             taken = keys[0]

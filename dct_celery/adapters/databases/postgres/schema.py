@@ -156,6 +156,8 @@ _SURROUNDINGS = (
 def imprint_query() -> str:
     """Answers one text that is equal for two clones of one template whose definitions nobody touched, some ten times sooner
     than `schema_query`. Where it differs, the definitions may still be equal."""
-    parts = [f"SELECT count(*), coalesce(sum(xmin::text::bigint), 0) FROM {name}" for name in _CATALOGUES]
+    parts = [
+        f"SELECT count(*), coalesce(sum(xmin::text::bigint), 0) FROM {name}" for name in _CATALOGUES
+    ]
     whole = " UNION ALL ".join([*parts, _CLASSES, _SURROUNDINGS])
     return f"SELECT string_agg(concat(n, ':', s), ' ' ORDER BY n, s) FROM ({whole}) u(n, s)"

@@ -84,7 +84,9 @@ class PostgresServer:
         return about.capacity(self._session)
 
     def now(self) -> int:
-        return int(self._session.row("SELECT floor(extract(epoch FROM clock_timestamp()))::bigint")[0])
+        return int(
+            self._session.row("SELECT floor(extract(epoch FROM clock_timestamp()))::bigint")[0]
+        )
 
     def incarnation(self) -> str:
         # When one backend crashes the server ends all sessions, ours too, and goes on without a new start.
@@ -101,12 +103,19 @@ class PostgresServer:
 
     def find(self, name: str) -> Mark | None:
         found, limit = self._look(name)
-        if found is None or found.mark is None or limit == _HALF_DROPPED or found.mark.kind == "building":
+        if (
+            found is None
+            or found.mark is None
+            or limit == _HALF_DROPPED
+            or found.mark.kind == "building"
+        ):
             return None
         return found.mark
 
     def found(self, *, sizes: bool = False) -> list[Found]:
-        query = _DATABASES.format(size=_SIZE if sizes else "0", which="datname LIKE 'test\\_%' ORDER BY datname")
+        query = _DATABASES.format(
+            size=_SIZE if sizes else "0", which="datname LIKE 'test\\_%' ORDER BY datname"
+        )
         return [_found(*row) for row in self._session.rows(query) if OURS.match(row[0])]
 
     def announce(self, name: str, mark: Mark) -> None:
@@ -138,7 +147,9 @@ class PostgresServer:
 
     def seal(self, template: str, mark: Mark) -> None:
         if not self._proven(template):
-            raise DatabaseError(f"the template {template} on {self.where} was not built, so it cannot be sealed")
+            raise DatabaseError(
+                f"the template {template} on {self.where} was not built, so it cannot be sealed"
+            )
         state = mark.state or self.state(template)  # nobody can connect afterwards
         self._session.run(_door(template, closed=True))
         try:
@@ -170,7 +181,9 @@ class PostgresServer:
             with contextlib.closing(self._session.open(name)) as connection:
                 dump.replay(self._session, connection, script)
             if self.state(name) != header.state:
-                raise DatabaseError(f"{file} did not make the database that it was made of; delete it, and it is made anew")
+                raise DatabaseError(
+                    f"{file} did not make the database that it was made of; delete it, and it is made anew"
+                )
         except DatabaseError:
             self._force_drop(name)
             raise
@@ -206,7 +219,9 @@ class PostgresServer:
             for one in made:
                 with contextlib.suppress(DatabaseError):
                     self.drop(one)
-            raise CloneFailed(f"{name} could not be made equal to {template} again: {error}") from error
+            raise CloneFailed(
+                f"{name} could not be made equal to {template} again: {error}"
+            ) from error
         self.stats.healed += 1
         self.stats.heal_seconds += time.monotonic() - started
         return fresh
@@ -251,11 +266,15 @@ class PostgresServer:
     @contextlib.contextmanager
     def _connectable(self, name: str) -> Iterator[str]:
         """The database itself or, as nobody may connect to a sealed template, a clone of it for the moment."""
-        if not self._session.rows("SELECT 1 FROM pg_database WHERE datname = %s AND NOT datallowconn", [name]):
+        if not self._session.rows(
+            "SELECT 1 FROM pg_database WHERE datname = %s AND NOT datallowconn", [name]
+        ):
             yield name
             return
         scratch = f"{name[:_SCRATCH]}_x{secrets.token_hex(4)}"
-        self.clone(name, scratch, Mark("building", template=name, expires=self.now() + _SCRATCH_SECONDS))
+        self.clone(
+            name, scratch, Mark("building", template=name, expires=self.now() + _SCRATCH_SECONDS)
+        )
         try:
             yield scratch
         finally:
@@ -271,19 +290,29 @@ class PostgresServer:
         _ours(name)
         found, _ = self._look(name)
         if found is not None and not found.ours:
-            raise DatabaseError(f"{name!r} on {self.where} does not carry our mark; it was left alone")
+            raise DatabaseError(
+                f"{name!r} on {self.where} does not carry our mark; it was left alone"
+            )
         return found is not None
 
     def _force_drop(self, name: str) -> None:
-        if self._session.rows("SELECT 1 FROM pg_database WHERE datname = %s AND datistemplate", [name]):
-            self._session.run(sql.SQL("ALTER DATABASE {} WITH IS_TEMPLATE false").format(sql.Identifier(name)))
-        self._session.run(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        if self._session.rows(
+            "SELECT 1 FROM pg_database WHERE datname = %s AND datistemplate", [name]
+        ):
+            self._session.run(
+                sql.SQL("ALTER DATABASE {} WITH IS_TEMPLATE false").format(sql.Identifier(name))
+            )
+        self._session.run(
+            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+        )
 
     def _wait_for_quiet(self, name: str) -> None:
         until = time.monotonic() + _PATIENCE
         while sessions_on(self._session, name):
             if time.monotonic() > until:
-                raise DatabaseError(f"{name} on {self.where} is still in use; {who_is_connected(self._session, name)}")
+                raise DatabaseError(
+                    f"{name} on {self.where} is still in use; {who_is_connected(self._session, name)}"
+                )
             time.sleep(0.005)
 
     def _throw_out(self, name: str) -> None:
@@ -294,13 +323,21 @@ class PostgresServer:
 
     def _rename(self, name: str, fresh: str, mark: Mark, made: list[str]) -> None:
         """Ours at every moment: by the old comment before it has the new name, then by the limit, which is the new name's."""
-        limit = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(sql.Identifier(name), sql.Literal(born_limit(fresh)))
+        limit = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(
+            sql.Identifier(name), sql.Literal(born_limit(fresh))
+        )
         self._session.run(limit)
-        self._session.run(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(fresh)))
+        self._session.run(
+            sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
+                sql.Identifier(name), sql.Identifier(fresh)
+            )
+        )
         made.append(fresh)
         self._session.run(_comment(fresh, mark))
 
-    def _make_equal(self, name: str, template: str, fresh: str, mark: Mark, made: list[str]) -> None:
+    def _make_equal(
+        self, name: str, template: str, fresh: str, mark: Mark, made: list[str]
+    ) -> None:
         """`made` gets what is to be dropped when this fails."""
         wanted = self._sealed(template).state
         if self._healer.knows(template):
@@ -320,7 +357,9 @@ class PostgresServer:
     def _sealed(self, template: str) -> Mark:
         mark = self.find(template)
         if mark is None or mark.kind not in SEALED:
-            raise CloneFailed(f"{template} on {self.where} is no sealed template; it is built anew by the next run that needs it")
+            raise CloneFailed(
+                f"{template} on {self.where} is no sealed template; it is built anew by the next run that needs it"
+            )
         return mark
 
     def _claim(self, template: str, fresh: str, mark: Mark) -> bool:
@@ -329,9 +368,15 @@ class PostgresServer:
         Under a lock: two adopters would throw each other's sessions out.
         """
         with one_of(self._session, "adopt", [template]):
-            idle = (f.name for f in self.found() if f.mark and f.mark.kind == "idle" and f.mark.template == template)
+            idle = (
+                f.name
+                for f in self.found()
+                if f.mark and f.mark.kind == "idle" and f.mark.template == template
+            )
             for name in idle:
-                with contextlib.suppress(DatabaseError):  # just dropped, or somebody will not leave it
+                with contextlib.suppress(
+                    DatabaseError
+                ):  # just dropped, or somebody will not leave it
                     self._throw_out(name)
                     self._rename(name, fresh, mark.but(kind="building"), [])
                     return True
@@ -351,9 +396,15 @@ def _found(name: str, limit: int, comment: str | None, size: int) -> Found:
 
 
 def _comment(name: str, mark: Mark) -> sql.Composed:
-    return sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(mark.line(name)))
+    return sql.SQL("COMMENT ON DATABASE {} IS {}").format(
+        sql.Identifier(name), sql.Literal(mark.line(name))
+    )
 
 
 def _door(name: str, *, closed: bool) -> sql.Composed:
-    words = "ALLOW_CONNECTIONS false IS_TEMPLATE true" if closed else "ALLOW_CONNECTIONS true IS_TEMPLATE false"
+    words = (
+        "ALLOW_CONNECTIONS false IS_TEMPLATE true"
+        if closed
+        else "ALLOW_CONNECTIONS true IS_TEMPLATE false"
+    )
     return sql.SQL("ALTER DATABASE {} WITH {}").format(sql.Identifier(name), sql.SQL(words))

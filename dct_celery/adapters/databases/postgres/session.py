@@ -36,7 +36,9 @@ _NETWORK = {
     "tcp_user_timeout": 10_000,
 }
 #: A time-out that the role or the server has for the application's statements must not end a clone or a lock of ours.
-_NO_TIMEOUTS = "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0"
+_NO_TIMEOUTS = (
+    "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0"
+)
 _MENDS = {
     "53100": "its disk is full: free space there; `dct gc` drops databases of runs that are over",
     "53200": "it is out of memory: lower the number of slots, or its shared_buffers and work_mem",
@@ -62,7 +64,11 @@ class PostgresSession:
     """
 
     def __init__(
-        self, spec: DatabaseSpec, policy: DatabasePolicy, stats: DatabaseStats, clock: Callable[[], float] = time.monotonic
+        self,
+        spec: DatabaseSpec,
+        policy: DatabasePolicy,
+        stats: DatabaseStats,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.alias = spec.alias
         self.where = f"{spec.host or 'the local socket'}:{spec.port or 5432}"
@@ -111,7 +117,9 @@ class PostgresSession:
         """The server process that we talk to is not the one that we logged in to."""
         with self.translated():
             connection = self._use()
-            return connection.execute("SELECT pg_backend_pid()").fetchall() != [(connection.info.backend_pid,)]
+            return connection.execute("SELECT pg_backend_pid()").fetchall() != [
+                (connection.info.backend_pid,)
+            ]
 
     def close(self) -> None:
         if self._connection is not None:
@@ -123,7 +131,9 @@ class PostgresSession:
     def open(self, database: str = "", *, name: str = "dct") -> psycopg.Connection[Any]:
         """A connection of the caller's own, autocommitting; to the maintenance database unless another is named."""
         with self.translated():
-            connection = self._connect_to(database, name) if database else self._connect_to_maintenance(name)
+            connection = (
+                self._connect_to(database, name) if database else self._connect_to_maintenance(name)
+            )
             connection.execute(_no_timeouts(connection.info.server_version))
         self._stats.opened += 1
         return connection
@@ -151,7 +161,10 @@ class PostgresSession:
         """Until the server process of a connection that was closed is gone: else a statement about its database waits for
         a tenth of a second."""
         until = self._clock() + 2.0
-        while self.rows("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [pid]) and self._clock() < until:
+        while (
+            self.rows("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [pid])
+            and self._clock() < until
+        ):
             time.sleep(0.001)
 
     @contextlib.contextmanager
@@ -201,7 +214,10 @@ class PostgresSession:
 
     def _is_worn(self) -> bool:
         operations, age = self._policy.max_operations, self._policy.max_age
-        return bool((operations and self._operations >= operations) or (age and self._clock() - self._opened_at >= age))
+        return bool(
+            (operations and self._operations >= operations)
+            or (age and self._clock() - self._opened_at >= age)
+        )
 
     def _answers(self, connection: psycopg.Connection[Any]) -> bool:
         if self._clock() - self._used_at < self._policy.health_check_seconds:
@@ -242,7 +258,11 @@ class PostgresSession:
         why the maintenance database does not serve."""
         try:
             with contextlib.closing(self._connect_to(_LOBBY, "dct")) as lobby:
-                lobby.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(REGISTRY)))
+                lobby.execute(
+                    sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(
+                        sql.Identifier(REGISTRY)
+                    )
+                )
         except DatabaseError as error:
             raise (closed if _is_closed(error, _LOBBY) else error) from error
         except psycopg.Error as error:
@@ -257,7 +277,12 @@ class PostgresSession:
 
     def _connect_to(self, database: str, name: str) -> psycopg.Connection[Any]:
         try:
-            return psycopg.connect(autocommit=True, prepare_threshold=None, application_name=name, **self._parameters(database))
+            return psycopg.connect(
+                autocommit=True,
+                prepare_threshold=None,
+                application_name=name,
+                **self._parameters(database),
+            )
         except psycopg.OperationalError as error:
             self._stats.failed += 1
             fault = _fault(error)
@@ -273,7 +298,12 @@ class PostgresSession:
         spec = self._spec
         given = {"host": spec.host, "port": spec.port, "user": spec.user, "password": spec.password}
         options = {name: value for name, value in spec.options.items() if name in _LIBPQ}
-        return {**_NETWORK, **options, **{name: value for name, value in given.items() if value}, "dbname": database}
+        return {
+            **_NETWORK,
+            **options,
+            **{name: value for name, value in given.items() if value},
+            "dbname": database,
+        }
 
 
 def sqlstate(error: BaseException) -> str:
@@ -284,7 +314,9 @@ def sqlstate(error: BaseException) -> str:
 
 def _no_timeouts(version: int) -> bytes:
     later = [(140000, "idle_session_timeout"), (170000, "transaction_timeout")]
-    return "; ".join([_NO_TIMEOUTS, *(f"SET {name} = 0" for since, name in later if version >= since)]).encode()
+    return "; ".join(
+        [_NO_TIMEOUTS, *(f"SET {name} = 0" for since, name in later if version >= since)]
+    ).encode()
 
 
 def _fault(error: psycopg.Error) -> ServerFault | None:

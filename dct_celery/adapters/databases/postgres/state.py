@@ -57,8 +57,15 @@ class State:
     @property
     def hash(self) -> str:
         """32 hexadecimal digits."""
-        whole = (self.schema, sorted(self.tables.items()), sorted(self.sequences.items()), self.large_objects)
-        return hashlib.blake2b(repr(whole).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        whole = (
+            self.schema,
+            sorted(self.tables.items()),
+            sorted(self.sequences.items()),
+            self.large_objects,
+        )
+        return hashlib.blake2b(
+            repr(whole).encode("utf-8", "surrogatepass"), digest_size=16
+        ).hexdigest()
 
 
 def read_state(connection: psycopg.Connection[Any], known: State | None = None) -> State:
@@ -66,18 +73,26 @@ def read_state(connection: psycopg.Connection[Any], known: State | None = None) 
     where the imprint is the same, definitions are not read again."""
     connection.execute(_FIXED.encode())
     imprint = _text(connection, imprint_query())
-    schema = known.schema if known and known.imprint == imprint else _text(connection, schema_query())
+    schema = (
+        known.schema if known and known.imprint == imprint else _text(connection, schema_query())
+    )
     count, total = connection.execute(_LARGE_OBJECTS.encode()).fetchall()[0]
-    return State(schema, _tables(connection), _sequences(connection), (int(count), int(total)), imprint)
+    return State(
+        schema, _tables(connection), _sequences(connection), (int(count), int(total)), imprint
+    )
 
 
-def read_again(connection: psycopg.Connection[Any], state: State, moved: Iterable[Name], known: State | None) -> State:
+def read_again(
+    connection: psycopg.Connection[Any], state: State, moved: Iterable[Name], known: State | None
+) -> State:
     """The state after rows were changed and these sequences moved, by nobody but this connection. With `known`, definitions
     were touched as well."""
     connection.execute(_FIXED.encode())
     if known is not None:
         return read_state(connection, known)
-    return replace(state, tables=_tables(connection), sequences=state.sequences | _positions(connection, moved))
+    return replace(
+        state, tables=_tables(connection), sequences=state.sequences | _positions(connection, moved)
+    )
 
 
 def _text(connection: psycopg.Connection[Any], query: str) -> str:
@@ -86,7 +101,9 @@ def _text(connection: psycopg.Connection[Any], query: str) -> str:
 
 def _tables(connection: psycopg.Connection[Any]) -> dict[Name, tuple[int, str]]:
     names = connection.execute(_TABLES.encode()).fetchall()
-    part = sql.SQL('SELECT {}::text, {}::text, count(*), sum(hashtextextended(t::text COLLATE "C", 0))::text FROM ONLY {} t')
+    part = sql.SQL(
+        'SELECT {}::text, {}::text, count(*), sum(hashtextextended(t::text COLLATE "C", 0))::text FROM ONLY {} t'
+    )
     rows = _union(connection, [part.format(*_texts(name), sql.Identifier(*name)) for name in names])
     return {(schema, name): (count, total) for schema, name, count, total in rows if count}
 
@@ -98,10 +115,14 @@ def _sequences(connection: psycopg.Connection[Any]) -> dict[Name, tuple[int, boo
     rows = connection.execute(_SEQUENCES.encode()).fetchall()
     found = {(schema, name): (int(last), True) for schema, name, last in rows if last is not None}
     # Of one that gave out nothing yet the catalogue does not tell the position.
-    return found | _positions(connection, [(schema, name) for schema, name, last in rows if last is None])
+    return found | _positions(
+        connection, [(schema, name) for schema, name, last in rows if last is None]
+    )
 
 
-def _positions(connection: psycopg.Connection[Any], names: Iterable[Name]) -> dict[Name, tuple[int, bool]]:
+def _positions(
+    connection: psycopg.Connection[Any], names: Iterable[Name]
+) -> dict[Name, tuple[int, bool]]:
     part = sql.SQL("SELECT {}::text, {}::text, last_value, is_called FROM {}")
     rows = _union(connection, [part.format(*_texts(name), sql.Identifier(*name)) for name in names])
     return {(schema, name): (int(last), bool(called)) for schema, name, last, called in rows}
@@ -127,7 +148,9 @@ SELECT md5(concat_ws('/',
   (SELECT string_agg(oid::text, ',' ORDER BY oid) FROM pg_trigger WHERE oid >= 16384),
   (SELECT string_agg(oid::text, ',' ORDER BY oid) FROM pg_proc WHERE oid >= 16384)))
 """
-_INTERNAL = "WITH internal AS (SELECT oid FROM pg_namespace WHERE nspname ~ '^(pg_|information_schema)')"
+_INTERNAL = (
+    "WITH internal AS (SELECT oid FROM pg_namespace WHERE nspname ~ '^(pg_|information_schema)')"
+)
 
 
 def read_shape(connection: psycopg.Connection[Any]) -> str:

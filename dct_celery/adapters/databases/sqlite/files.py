@@ -104,7 +104,9 @@ def _shared(path: Path) -> IO[bytes]:
                 return file
             file.close()
     except OSError as error:
-        raise DatabaseError(f"{path} cannot be locked: {error}; choose a local folder for SQLite databases") from error
+        raise DatabaseError(
+            f"{path} cannot be locked: {error}; choose a local folder for SQLite databases"
+        ) from error
 
 
 def _is_the_file(path: Path, file: IO[bytes]) -> bool:

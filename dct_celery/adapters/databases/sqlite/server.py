@@ -91,7 +91,9 @@ class SqliteFolder:
         return mark if mark and mark.kind != "building" and self._database(name).exists() else None
 
     def found(self, *, sizes: bool = False) -> list[Found]:
-        names = {path.stem for pattern in (_DATABASE, _MARK) for path in self._folder.glob(f"*{pattern}")}
+        names = {
+            path.stem for pattern in (_DATABASE, _MARK) for path in self._folder.glob(f"*{pattern}")
+        }
         return [self._found(name, sizes=sizes) for name in sorted(names) if OURS.match(name)]
 
     def _found(self, name: str, *, sizes: bool) -> Found:
@@ -104,7 +106,9 @@ class SqliteFolder:
     def announce(self, name: str, mark: Mark) -> None:
         _ours(name)
         if self._database(name).exists() and self._mark(name) is None:
-            raise DatabaseError(f"{self.place(name)} is there already and does not carry our mark; it was left alone")
+            raise DatabaseError(
+                f"{self.place(name)} is there already and does not carry our mark; it was left alone"
+            )
         self._write(name, mark)
 
     def remark(self, name: str, mark: Mark) -> None:
@@ -147,7 +151,9 @@ class SqliteFolder:
 
     def restore(self, file: Path, name: str, mark: Mark) -> None:
         _ours(name)
-        raise DatabaseError("SQLite databases are not restored from exports: their templates are files already")
+        raise DatabaseError(
+            "SQLite databases are not restored from exports: their templates are files already"
+        )
 
     # -- clones --------------------------------------------------------------------
 
@@ -159,7 +165,9 @@ class SqliteFolder:
             raise CloneFailed(f"{template} could not be copied: {target} already exists")
         mark_of_template = self.find(template)
         if mark_of_template is None or mark_of_template.kind not in ("template", "flushed"):
-            raise CloneFailed(f"{template} in {self.where} is no sealed template; it is built anew by the next run that needs it")
+            raise CloneFailed(
+                f"{template} in {self.where} is no sealed template; it is built anew by the next run that needs it"
+            )
         try:
             self._settle(template)
             self._write(name, mark.but(kind="building"))
@@ -167,7 +175,9 @@ class SqliteFolder:
             self._write(name, mark)
         except (OSError, DatabaseError) as error:
             self._remove(name)
-            raise CloneFailed(f"{template} could not be copied: {error}", fault=_full(error)) from error
+            raise CloneFailed(
+                f"{template} could not be copied: {error}", fault=_full(error)
+            ) from error
         self.stats.cloned += 1
         self.stats.clone_seconds += time.monotonic() - started
 
@@ -177,7 +187,9 @@ class SqliteFolder:
         try:
             self.drop(name)
         except DatabaseError as error:
-            raise CloneFailed(f"{name} could not be made equal to {template} again: {error}") from error
+            raise CloneFailed(
+                f"{name} could not be made equal to {template} again: {error}"
+            ) from error
         self.clone(template, fresh, mark)
         self.stats.healed += 1
         self.stats.heal_seconds += time.monotonic() - started
@@ -203,7 +215,9 @@ class SqliteFolder:
 
     def shape(self, name: str) -> str:
         try:
-            with contextlib.closing(sqlite3.connect(f"file:{self._database(name)}?mode=ro", uri=True)) as connection:
+            with contextlib.closing(
+                sqlite3.connect(f"file:{self._database(name)}?mode=ro", uri=True)
+            ) as connection:
                 return str(connection.execute("PRAGMA schema_version").fetchone()[0])
         except sqlite3.Error as error:
             raise DatabaseError(f"{name} cannot be read: {error}") from error

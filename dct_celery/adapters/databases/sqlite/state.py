@@ -21,10 +21,16 @@ def read_state(file: Path) -> str:
     """Hash (32 hexadecimal digits) of schema, rows and AUTOINCREMENT positions; rows count without their order."""
     with _opened(file) as connection:
         connection.text_factory = bytes  # whatever tests wrote, valid UTF-8 or not
-        schema = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name").fetchall()
+        schema = connection.execute(
+            "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
+        ).fetchall()
         pragmas = [connection.execute(f"PRAGMA {name}").fetchone() for name in _PRAGMAS]
         # What a virtual table shows lies in ordinary tables of its own.
-        tables = [row[1] for row in schema if row[0] == b"table" and not (row[3] or b"").upper().startswith(b"CREATE VIRTUAL")]
+        tables = [
+            row[1]
+            for row in schema
+            if row[0] == b"table" and not (row[3] or b"").upper().startswith(b"CREATE VIRTUAL")
+        ]
         rows = [(name, *_rows(connection, name.decode())) for name in tables]
     return hashlib.blake2b(repr((schema, pragmas, rows)).encode(), digest_size=16).hexdigest()
 
@@ -33,9 +39,13 @@ def checkpoint(file: Path) -> None:
     """Brings what SQLite keeps beside the file into it. Raises DatabaseError while somebody else has it open."""
     with _opened(file) as connection:
         (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        connection.execute("SELECT count(*) FROM sqlite_master")  # rolls back a journal that was left
+        connection.execute(
+            "SELECT count(*) FROM sqlite_master"
+        )  # rolls back a journal that was left
     if busy:
-        raise DatabaseError(f"{file} is still open in another process; end it, and build the template again")
+        raise DatabaseError(
+            f"{file} is still open in another process; end it, and build the template again"
+        )
 
 
 def _rows(connection: sqlite3.Connection, table: str) -> tuple[int, int]:

@@ -66,7 +66,9 @@ class ChunkSuite(unittest.TestSuite):
         if previous is type(test):
             return
         if previous is not None:
-            self._dct_recorder.fixture(FixtureRef(FixturePhase.TEAR_DOWN, FixtureScope.CLASS, strclass(previous)))
+            self._dct_recorder.fixture(
+                FixtureRef(FixturePhase.TEAR_DOWN, FixtureScope.CLASS, strclass(previous))
+            )
         self._dct_timed(previous, super()._tearDownPreviousClass, test, result)  # type: ignore[misc]
         if previous is not None:
             sqlite_memory.let_go()
@@ -79,13 +81,17 @@ class ChunkSuite(unittest.TestSuite):
         module = type(test).__module__
         new = module != self._get_previous_module(result)  # type: ignore[attr-defined]
         sets_up = new and hasattr(sys.modules.get(module), "setUpModule")
-        self._dct_next = FixtureRef(FixturePhase.SET_UP, FixtureScope.MODULE, module) if sets_up else None
+        self._dct_next = (
+            FixtureRef(FixturePhase.SET_UP, FixtureScope.MODULE, module) if sets_up else None
+        )
         self._dct_timed(type(test), super()._handleModuleFixture, test, result)  # type: ignore[misc]
 
     def _handleModuleTearDown(self, result: Any) -> None:
         """Called by the other handler where a module begins, and by unittest at the end."""
         if previous := self._get_previous_module(result):  # type: ignore[attr-defined]
-            self._dct_recorder.fixture(FixtureRef(FixturePhase.TEAR_DOWN, FixtureScope.MODULE, previous))
+            self._dct_recorder.fixture(
+                FixtureRef(FixturePhase.TEAR_DOWN, FixtureScope.MODULE, previous)
+            )
         super()._handleModuleTearDown(result)  # type: ignore[misc]
         if self._dct_next:
             self._dct_recorder.fixture(self._dct_next)
@@ -96,9 +102,13 @@ class ChunkSuite(unittest.TestSuite):
     def _handleClassSetUp(self, test: Any, result: Any) -> None:
         if getattr(result, "_previousTestClass", None) is type(test):
             return
-        self._dct_recorder.fixture(FixtureRef(FixturePhase.SET_UP, FixtureScope.CLASS, strclass(type(test))))
+        self._dct_recorder.fixture(
+            FixtureRef(FixturePhase.SET_UP, FixtureScope.CLASS, strclass(type(test)))
+        )
         self._dct_timed(type(test), super()._handleClassSetUp, test, result)  # type: ignore[misc]
-        self._dct_recorder.fixture(None)  # not after a BaseException: the recorder has to know where it came from
+        self._dct_recorder.fixture(
+            None
+        )  # not after a BaseException: the recorder has to know where it came from
 
     def _dct_timed(self, cls: Any, fixture: Any, test: Any, result: Any) -> None:
         start = now()
@@ -125,7 +135,9 @@ def _forget_interrupt() -> None:
         handler.called = False
 
 
-def run_chunk(project: DjangoProject, indices: Sequence[int], recorder: Recorder) -> messages.ChunkFinished:
+def run_chunk(
+    project: DjangoProject, indices: Sequence[int], recorder: Recorder
+) -> messages.ChunkFinished:
     """Runs the chunk to its end, or to the BaseException that ends it early."""
     tests = [(index, project.tests[index]) for index in indices]
     suite = ChunkSuite(tests, recorder)
@@ -140,7 +152,9 @@ def run_chunk(project: DjangoProject, indices: Sequence[int], recorder: Recorder
             warnings.simplefilter(text_runner.warnings)
         try:
             _run(suite, result)
-        except BaseException as error:  # a KeyboardInterrupt of the test's own, a SystemExit in setUpClass
+        except (
+            BaseException
+        ) as error:  # a KeyboardInterrupt of the test's own, a SystemExit in setUpClass
             if not recorder.busy and not suite.finished and tests:
                 # startTestRun: without a verdict for one, the chunk would be queued anew for ever.
                 index, test = tests[0]

@@ -44,7 +44,9 @@ def phase_of(test: unittest.TestCase) -> Phase:
     return Phase.UNMANAGED
 
 
-def _entry(index: int, test: Any, root: str, files: dict[type, tuple[str | None, str | None]]) -> Entry:
+def _entry(
+    index: int, test: Any, root: str, files: dict[type, tuple[str | None, str | None]]
+) -> Entry:
     cls = type(test)
     if cls not in files:
         files[cls] = _class_file(cls, root)
@@ -113,7 +115,9 @@ def _class_file(cls: type, root: str) -> tuple[str | None, str | None]:
 
 def _method_line(test: Any, absolute: str) -> int | None:
     """First line of the method where it stands in the class's own file; an inherited test has no line there."""
-    method = inspect.unwrap(getattr(type(test), getattr(test, "_testMethodName", ""), None) or (lambda: None))
+    method = inspect.unwrap(
+        getattr(type(test), getattr(test, "_testMethodName", ""), None) or (lambda: None)
+    )
     code = getattr(method, "__code__", None)
     return code.co_firstlineno if code is not None and code.co_filename == absolute else None
 
@@ -149,7 +153,11 @@ def _fixed_port(cls: type) -> int | None:
     from django.test import LiveServerTestCase
 
     port = getattr(cls, "port", 0)
-    return int(port) if issubclass(cls, LiveServerTestCase) and isinstance(port, int) and port else None
+    return (
+        int(port)
+        if issubclass(cls, LiveServerTestCase) and isinstance(port, int) and port
+        else None
+    )
 
 
 def _tags(test: Any) -> set[str]:

@@ -30,7 +30,14 @@ _SETTINGS = "--settings="
 class DjangoProject:
     """Runner and suite of the project. `tests` is the flattened suite in canonical order."""
 
-    def __init__(self, runner: Any, options: dict[str, Any], suite: Any, load: messages.Load, settings: str | None) -> None:
+    def __init__(
+        self,
+        runner: Any,
+        options: dict[str, Any],
+        suite: Any,
+        load: messages.Load,
+        settings: str | None,
+    ) -> None:
         """`settings`: the module that the words named, or None."""
         from django.test.utils import iter_test_cases  # type: ignore[attr-defined]
 
@@ -81,7 +88,9 @@ class DjangoProject:
 
         cls = type(self.runner)
         return [
-            f"{cls.__qualname__}.{name}" for name in _DRIVERS if getattr(cls, name, None) is not getattr(DiscoverRunner, name)
+            f"{cls.__qualname__}.{name}"
+            for name in _DRIVERS
+            if getattr(cls, name, None) is not getattr(DiscoverRunner, name)
         ]
 
     # -- databases ---------------------------------------------------------------------
@@ -189,7 +198,9 @@ def _parse(argv: list[str]) -> dict[str, Any]:
     try:
         return vars(parser.parse_args(argv))
     except CommandError as error:
-        raise ConfigError(f"the test command of this project does not take these options: {error}") from None
+        raise ConfigError(
+            f"the test command of this project does not take these options: {error}"
+        ) from None
 
 
 def _make_runner(options: dict[str, Any]) -> Any:

@@ -31,7 +31,9 @@ class RecordingResult:
     _dct_recorder: Recorder
     _dct_depth = 0
 
-    def _dct_event(self, method: str, test: Any, *args: Any, error: Any = None, subtest: Any = None) -> None:
+    def _dct_event(
+        self, method: str, test: Any, *args: Any, error: Any = None, subtest: Any = None
+    ) -> None:
         if self._dct_depth:
             getattr(super(), method)(test, *args)
             return
@@ -50,7 +52,9 @@ class RecordingResult:
                 if name in ("errors", "failures"):
                     kind = "error" if name == "errors" else "failure"
                     root = self._dct_recorder.root
-                    failure = describe(*_error(error), text, root, kind=kind, subtest=_subtest_name(subtest))
+                    failure = describe(
+                        *_error(error), text, root, kind=kind, subtest=_subtest_name(subtest)
+                    )
                     # A subtest that goes wrong in any way fails its test; only the test itself can be in error.
                     judged = outcome if subtest is None else Outcome.FAILED
                     self._dct_report(test, judged, failure, "", sql)
@@ -58,7 +62,9 @@ class RecordingResult:
                     reason = text if name == "skipped" else first_line(_error(error)[1])
                     self._dct_report(test, outcome, _unexpected(name), reason, sql)
 
-    def _dct_report(self, test: Any, outcome: Outcome, failure: Failure | None, reason: str, sql: str) -> None:
+    def _dct_report(
+        self, test: Any, outcome: Outcome, failure: Failure | None, reason: str, sql: str
+    ) -> None:
         """`test` is a test, a subtest or the holder of a fixture's error."""
         if isinstance(test, _ErrorHolder):
             self._dct_recorder.fixture_finished(fixture_named(test.id()), outcome, failure, reason)

@@ -43,7 +43,9 @@ def _configured_debug() -> bool:
     return bool(getattr(saved, "debug", settings.DEBUG))
 
 
-def rerun_command(load: messages.Load, settings: str | None, testrunner: str | None) -> tuple[str, ...]:
+def rerun_command(
+    load: messages.Load, settings: str | None, testrunner: str | None
+) -> tuple[str, ...]:
     """The test command as a user types it in the project's folder, with what this run was told apart from its defaults.
 
     `settings` and `testrunner`: None where the project's own are used.
@@ -75,7 +77,9 @@ def settings_facts(root: str) -> dict[str, str]:
         for prefix in roots:
             text = text.replace(prefix, "<root>")
         text = _ADDRESS.sub("", text)
-        facts[f"setting:{name}"] = text if len(text) <= 60 else hashlib.sha256(text.encode()).hexdigest()[:16]
+        facts[f"setting:{name}"] = (
+            text if len(text) <= 60 else hashlib.sha256(text.encode()).hexdigest()[:16]
+        )
     for alias, database in settings.DATABASES.items():
         facts[f"setting:DATABASES[{alias}]"] = str(database.get("ENGINE", ""))
     return facts
@@ -90,7 +94,10 @@ def redis_in_use() -> list[str]:
 
     candidates: list[Any] = [
         *(cache.get("LOCATION") for cache in getattr(settings, "CACHES", {}).values()),
-        *(layer.get("CONFIG", {}).get("hosts") for layer in getattr(settings, "CHANNEL_LAYERS", {}).values()),
+        *(
+            layer.get("CONFIG", {}).get("hosts")
+            for layer in getattr(settings, "CHANNEL_LAYERS", {}).values()
+        ),
         getattr(settings, "CELERY_BROKER_URL", None),
         getattr(settings, "CELERY_RESULT_BACKEND", None),
     ]

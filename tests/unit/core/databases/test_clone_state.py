@@ -16,14 +16,20 @@ FLUSHED = CloneState(("default",))
 ISOLATED = Chunk("c1", (0,), Phase.ISOLATED, Need.PRISTINE)
 NO_DATABASE = Chunk("c2", (1,), Phase.NO_DATABASE, Need.ANY)
 FIRST_TRANSACTIONAL = Chunk("c3", (2,), Phase.TRANSACTIONAL, Need.PRISTINE, flushes=("default",))
-TRANSACTIONAL = Chunk("c4", (3,), Phase.TRANSACTIONAL, Need.FLUSHED, flushed=("default",), flushes=("default",))
+TRANSACTIONAL = Chunk(
+    "c4", (3,), Phase.TRANSACTIONAL, Need.FLUSHED, flushed=("default",), flushes=("default",)
+)
 UNMANAGED = Chunk("c5", (4,), Phase.UNMANAGED, Need.PRISTINE)
 UNMANAGED_FLUSHED = replace(UNMANAGED, need=Need.FLUSHED, flushed=("default",))
 CHUNKS = [ISOLATED, NO_DATABASE, FIRST_TRANSACTIONAL, TRANSACTIONAL, UNMANAGED, UNMANAGED_FLUSHED]
 STATES = [
     PRISTINE,
     FLUSHED,
-    *(CloneState(flushed, phase) for flushed in ((), ("default",)) for phase in (Phase.TRANSACTIONAL, Phase.UNMANAGED)),
+    *(
+        CloneState(flushed, phase)
+        for flushed in ((), ("default",))
+        for phase in (Phase.TRANSACTIONAL, Phase.UNMANAGED)
+    ),
 ]
 
 
@@ -33,7 +39,9 @@ def test_tests_that_roll_back_leave_the_clone_as_it_was(chunk: Chunk) -> None:
     assert PRISTINE.after(chunk).suits(ISOLATED)
 
 
-@pytest.mark.parametrize("spender", [FIRST_TRANSACTIONAL, TRANSACTIONAL, UNMANAGED, UNMANAGED_FLUSHED])
+@pytest.mark.parametrize(
+    "spender", [FIRST_TRANSACTIONAL, TRANSACTIONAL, UNMANAGED, UNMANAGED_FLUSHED]
+)
 def test_a_spent_clone_never_suits_an_isolated_test(spender: Chunk) -> None:
     assert not PRISTINE.after(spender).suits(ISOLATED)
 

@@ -19,12 +19,21 @@ DAY = 86_400
 
 def verdict(found: Found, *, used: tuple[str, ...] = (), **known: Any) -> Decision:
     """A look at which nobody is alive, nothing locked and nothing known, but what is said."""
-    facts: dict[str, Any] = {"alive": (), "locked": (), "templates": (), "dead_before": (), "now": NOW}
+    facts: dict[str, Any] = {
+        "alive": (),
+        "locked": (),
+        "templates": (),
+        "dead_before": (),
+        "now": NOW,
+    }
     return judge(found, **{**facts, **known}, in_use=used.__contains__)
 
 
 def clone(**fields: Any) -> Found:
-    return Found("test_clone", Mark("clone", **{"owner": "o1", "run": "run-one", "worker": "a@host", **fields}))
+    return Found(
+        "test_clone",
+        Mark("clone", **{"owner": "o1", "run": "run-one", "worker": "a@host", **fields}),
+    )
 
 
 class TestUnmarked:
@@ -44,7 +53,11 @@ class TestUnmarked:
         ]
 
         # When
-        drops = [name for name in names if verdict(Found(name, None), dead_before={name}, now=NOW * 2).drop]
+        drops = [
+            name
+            for name in names
+            if verdict(Found(name, None), dead_before={name}, now=NOW * 2).drop
+        ]
 
         # Then
         assert len(set(names)) == 10_000
@@ -56,7 +69,9 @@ class TestUnmarked:
 
     def test_it_is_said_why(self) -> None:
         assert verdict(Found("test_shop", None)) == Decision(False, "carries no mark of ours")
-        assert verdict(Found("test_shop", None, void="was renamed")) == Decision(False, "was renamed")
+        assert verdict(Found("test_shop", None, void="was renamed")) == Decision(
+            False, "was renamed"
+        )
 
     @given(st.text().filter(lambda text: not text.startswith("test_")), st.sampled_from(KINDS))
     def test_a_mark_does_not_make_a_foreign_name_ours(self, name: str, kind: str) -> None:
@@ -72,7 +87,9 @@ class TestUnfinished:
 
     @pytest.mark.parametrize("found", [BORN, BUILDING])
     def test_it_is_left_while_its_lock_is_held(self, found: Found) -> None:
-        assert verdict(found, locked={found.name}, dead_before={found.name}).reason.startswith("is being made")
+        assert verdict(found, locked={found.name}, dead_before={found.name}).reason.startswith(
+            "is being made"
+        )
         assert not verdict(found, locked={found.name}, dead_before={found.name}).drop
 
     def test_it_is_left_while_its_owner_is_alive(self) -> None:
@@ -82,7 +99,9 @@ class TestUnfinished:
 
     @pytest.mark.parametrize("found", [BORN, BUILDING])
     def test_it_must_look_dead_twice(self, found: Found) -> None:
-        assert verdict(found) == Decision(False, "may still be in the making; looked at again", dead=True)
+        assert verdict(found) == Decision(
+            False, "may still be in the making; looked at again", dead=True
+        )
         assert verdict(found, dead_before={found.name}).drop
 
 
@@ -93,7 +112,9 @@ class TestClone:
         )
 
     def test_it_must_look_dead_twice(self) -> None:
-        assert verdict(clone(), alive={"o2"}) == Decision(False, "its owner is gone; looked at again", dead=True)
+        assert verdict(clone(), alive={"o2"}) == Decision(
+            False, "its owner is gone; looked at again", dead=True
+        )
         assert verdict(clone(), alive={"o2"}, dead_before={"test_clone"}) == Decision(
             True, "its owner is gone: made by run run-one on worker a@host", dead=True
         )
@@ -110,29 +131,42 @@ class TestTemplate:
 
         # Then: whether its maker lives does not matter
         assert verdict(found, alive={"o1"}) == Decision(True, "unused for 15 days")
-        assert verdict(found, used=("test_dct_t_1",)) == Decision(False, "in use, though its time is over")
+        assert verdict(found, used=("test_dct_t_1",)) == Decision(
+            False, "in use, though its time is over"
+        )
 
     def test_it_is_left_before_its_time_is_over(self) -> None:
         assert verdict(Found("test_dct_t_1", Mark("template", expires=NOW + 1))).reason == (
             "kept for later runs, less than an hour more"
         )
 
-    @pytest.mark.parametrize(("seconds", "words"), [(DAY, "1 day"), (3600, "1 hour"), (2 * DAY - 1, "1 day"), (7200, "2 hours")])
+    @pytest.mark.parametrize(
+        ("seconds", "words"),
+        [(DAY, "1 day"), (3600, "1 hour"), (2 * DAY - 1, "1 day"), (7200, "2 hours")],
+    )
     def test_ages_are_whole_days_or_hours(self, seconds: int, words: str) -> None:
-        assert verdict(Found("test_dct_t_1", Mark("template", expires=NOW + seconds))).reason.endswith(f", {words} more")
+        assert verdict(
+            Found("test_dct_t_1", Mark("template", expires=NOW + seconds))
+        ).reason.endswith(f", {words} more")
 
     def test_without_an_end_it_stays(self) -> None:
-        assert verdict(Found("test_dct_t_1", Mark("template"))) == Decision(False, "kept for later runs")
+        assert verdict(Found("test_dct_t_1", Mark("template"))) == Decision(
+            False, "kept for later runs"
+        )
 
 
 class TestIdle:
     IDLE = Found("test_idle", Mark("idle", template="test_dct_t_1", expires=NOW + 3 * DAY))
 
     def test_it_is_left_with_its_template(self) -> None:
-        assert verdict(self.IDLE, templates={"test_dct_t_1"}) == Decision(False, "kept for later runs, 3 days more")
+        assert verdict(self.IDLE, templates={"test_dct_t_1"}) == Decision(
+            False, "kept for later runs, 3 days more"
+        )
 
     def test_it_goes_with_its_template(self) -> None:
-        assert verdict(self.IDLE, templates={"test_dct_t_2"}) == Decision(True, "its template test_dct_t_1 is gone")
+        assert verdict(self.IDLE, templates={"test_dct_t_2"}) == Decision(
+            True, "its template test_dct_t_1 is gone"
+        )
 
     def test_it_goes_when_its_time_is_over(self) -> None:
         assert verdict(self.IDLE, templates={"test_dct_t_1"}, now=NOW + 3 * DAY).drop
@@ -146,7 +180,9 @@ MARKS = st.builds(
     used=st.integers(0, NOW),
     expires=st.integers(0, 2 * NOW),
 )
-FOUND = st.builds(Found, st.sampled_from([f"test_name_{n}" for n in range(9)]), st.none() | MARKS, st.booleans())
+FOUND = st.builds(
+    Found, st.sampled_from([f"test_name_{n}" for n in range(9)]), st.none() | MARKS, st.booleans()
+)
 NAMES = st.sets(st.sampled_from([f"test_name_{n}" for n in range(9)]))
 
 
@@ -161,21 +197,33 @@ def test_nothing_in_somebodys_hands_is_dropped_whatever_else_is_known(
     if decision.drop:
         mark = found.mark
         assert found.ours
-        assert mark is None or mark.kind in ("template", "flushed", "idle") or mark.owner not in alive
-        assert mark is None or mark.kind not in ("template", "flushed") or (found.name not in used and mark.expires <= NOW)
+        assert (
+            mark is None or mark.kind in ("template", "flushed", "idle") or mark.owner not in alive
+        )
+        assert (
+            mark is None
+            or mark.kind not in ("template", "flushed")
+            or (found.name not in used and mark.expires <= NOW)
+        )
         assert (mark is not None and mark.kind not in ("building", "clone")) or found.name in dead
         assert (mark is not None and mark.kind != "building") or found.name not in locked
 
 
 class TestSurplus:
     @staticmethod
-    def kept(name: str, used: int, kind: str = "template", template: str = "", megabytes: int = 10) -> Found:
+    def kept(
+        name: str, used: int, kind: str = "template", template: str = "", megabytes: int = 10
+    ) -> Found:
         return Found(
-            f"test_{name}", Mark(kind, template=f"test_{template}" if template else "", used=used), bytes=megabytes * 10**6
+            f"test_{name}",
+            Mark(kind, template=f"test_{template}" if template else "", used=used),
+            bytes=megabytes * 10**6,
         )
 
     @staticmethod
-    def names(*found: Found, kept: int = 99, megabytes: int = 10**6, used: tuple[str, ...] = ()) -> list[str]:
+    def names(
+        *found: Found, kept: int = 99, megabytes: int = 10**6, used: tuple[str, ...] = ()
+    ) -> list[str]:
         return surplus(found, kept=kept, megabytes=megabytes, in_use=used.__contains__)
 
     def test_within_the_budget_nothing_goes(self) -> None:
@@ -205,25 +253,43 @@ class TestSurplus:
 
         # Then
         assert self.names(template, idle, late, self.kept("two", 2), kept=3) == ["test_idle"]
-        assert self.names(template, idle, late, self.kept("two", 2), kept=2) == ["test_idle", "test_late", "test_one"]
+        assert self.names(template, idle, late, self.kept("two", 2), kept=2) == [
+            "test_idle",
+            "test_late",
+            "test_one",
+        ]
 
     def test_what_is_not_kept_for_later_neither_counts_nor_goes(self) -> None:
         # Given
-        others = [Found("test_c", Mark("clone"), bytes=10**12), Found("test_u", None), Found("test_b", Mark("building"))]
+        others = [
+            Found("test_c", Mark("clone"), bytes=10**12),
+            Found("test_u", None),
+            Found("test_b", Mark("building")),
+        ]
 
         # Then
         assert self.names(*others, self.kept("one", 1), kept=1, megabytes=10) == []
         assert self.names(*others, Found("shop", Mark("template")), kept=0) == []
 
     @given(st.lists(FOUND, unique_by=lambda found: found.name), NAMES, st.integers(0, 9))
-    def test_what_goes_is_ours_and_not_in_use_and_the_rest_fits(self, found: list[Found], used: set[str], kept: int) -> None:
+    def test_what_goes_is_ours_and_not_in_use_and_the_rest_fits(
+        self, found: list[Found], used: set[str], kept: int
+    ) -> None:
         # When
         gone = self.names(*found, kept=kept, used=tuple(used))
 
         # Then
-        counted = {one.name: one for one in found if one.mark and one.mark.kind in ("template", "flushed", "idle")}
+        counted = {
+            one.name: one
+            for one in found
+            if one.mark and one.mark.kind in ("template", "flushed", "idle")
+        }
         assert len(gone) == len(set(gone))
         assert set(gone) <= set(counted)
-        held = {name for name, one in counted.items() if name in used and one.mark and one.mark.kind != "idle"}
+        held = {
+            name
+            for name, one in counted.items()
+            if name in used and one.mark and one.mark.kind != "idle"
+        }
         assert not held & set(gone)
         assert len(counted) - len(gone) <= max(kept, len(held))

@@ -14,8 +14,15 @@ SAFE = st.text("abcXYZ019_.@:/-", max_size=40)
 NUMBERS = st.integers(0, 2**40)
 TEXTS = ("run", "worker", "owner", "template", "state")
 TIMES = ("made", "used", "expires")
-MARKS = st.builds(Mark, st.sampled_from(KINDS), **dict.fromkeys(TEXTS, SAFE), **dict.fromkeys(TIMES, NUMBERS))
-HOSTILE = st.builds(Mark, st.sampled_from(KINDS), **dict.fromkeys(TEXTS, st.text(max_size=40)), **dict.fromkeys(TIMES, NUMBERS))
+MARKS = st.builds(
+    Mark, st.sampled_from(KINDS), **dict.fromkeys(TEXTS, SAFE), **dict.fromkeys(TIMES, NUMBERS)
+)
+HOSTILE = st.builds(
+    Mark,
+    st.sampled_from(KINDS),
+    **dict.fromkeys(TEXTS, st.text(max_size=40)),
+    **dict.fromkeys(TIMES, NUMBERS),
+)
 
 
 @given(MARKS)
@@ -30,7 +37,10 @@ def test_of_a_database_that_was_renamed_it_says_nothing(mark: Mark, tail: str) -
 
     # Then
     assert Mark.parse(mark.line(NAME), renamed) is None
-    assert why_void(mark.line(NAME), renamed) == "carries the mark of test_abc: it was renamed, so somebody keeps it"
+    assert (
+        why_void(mark.line(NAME), renamed)
+        == "carries the mark of test_abc: it was renamed, so somebody keeps it"
+    )
 
 
 @given(HOSTILE)
@@ -44,7 +54,12 @@ def test_hostile_text_can_neither_add_a_field_nor_break_the_line(mark: Mark) -> 
     assert text.isprintable()
     assert not {"'", '"', "\\", "%", ";"} & set(text)
     assert parsed is not None
-    assert (parsed.kind, parsed.made, parsed.used, parsed.expires) == (mark.kind, mark.made, mark.used, mark.expires)
+    assert (parsed.kind, parsed.made, parsed.used, parsed.expires) == (
+        mark.kind,
+        mark.made,
+        mark.used,
+        mark.expires,
+    )
     assert parsed.line(NAME) == text
 
 
@@ -91,7 +106,9 @@ def test_a_comment_that_only_begins_like_a_mark_is_none(more: str) -> None:
     [("dct1 kind=clone run=a", "carries the mark of an earlier version, which names no database; "
       "drop it by hand if nobody needs it"), ("dct1 is great", ""), ("production", ""), (None, "")],
 )  # fmt: skip
-def test_a_mark_of_an_earlier_version_is_no_mark_but_is_known_as_one(line: str | None, reason: str) -> None:
+def test_a_mark_of_an_earlier_version_is_no_mark_but_is_known_as_one(
+    line: str | None, reason: str
+) -> None:
     assert Mark.parse(line, NAME) is None
     assert why_void(line, NAME) == reason
 

@@ -24,7 +24,9 @@ HEX = st.text("0123456789abcdef", min_size=16, max_size=64)
 
 
 @given(TEXT, NUMBERS, RUNS, TEXT, NUMBERS)
-def test_every_clone_name_is_ours_and_fits(worker: str, slot: int, run: str, alias: str, number: int) -> None:
+def test_every_clone_name_is_ours_and_fits(
+    worker: str, slot: int, run: str, alias: str, number: int
+) -> None:
     # When
     name = clone_name(worker, slot, run, alias, number)
     # Then
@@ -45,14 +47,19 @@ CLONES = st.tuples(WORDS, st.integers(0, 12), st.just("run-one"), WORDS, st.inte
 
 
 @given(CLONES, CLONES)
-def test_two_clones_never_share_a_name(one: tuple[str, int, str, str, int], two: tuple[str, int, str, str, int]) -> None:
+def test_two_clones_never_share_a_name(
+    one: tuple[str, int, str, str, int], two: tuple[str, int, str, str, int]
+) -> None:
     assert (clone_name(*one) == clone_name(*two)) == (one == two)
 
 
 @given(WORDS, WORDS, st.booleans(), st.booleans())
 def test_two_templates_never_share_a_name(one: str, two: str, emptied: bool, other: bool) -> None:
     # When
-    names = [template_name("a" * 64, one, flushed=emptied), template_name("a" * 64, two, flushed=other)]
+    names = [
+        template_name("a" * 64, one, flushed=emptied),
+        template_name("a" * 64, two, flushed=other),
+    ]
     # Then
     assert (names[0] == names[1]) == ((one, emptied) == (two, other))
 
@@ -71,7 +78,18 @@ def test_a_plain_short_word_stays_readable(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["bookshop", "test_", "test_ab", "Test_abc", "test_abc\n", "test_abc;", "test_" + "a" * 59, " test_abc", "test_äbc"]
+    "name",
+    [
+        "bookshop",
+        "test_",
+        "test_ab",
+        "Test_abc",
+        "test_abc\n",
+        "test_abc;",
+        "test_" + "a" * 59,
+        " test_abc",
+        "test_äbc",
+    ],
 )
 def test_what_we_cannot_have_made_is_not_ours(name: str) -> None:
     assert not OURS.match(name)

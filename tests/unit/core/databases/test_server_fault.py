@@ -49,15 +49,21 @@ def test_only_what_a_driver_raised_counts_in_a_traceback() -> None:
     # Given
     line = "No space left on device"
     # Then
-    assert fault_in_traceback(f"Traceback:\n  x()\ndjango.db.utils.OperationalError: {line}\n\nDuring handling…\nKeyError: 1")
+    assert fault_in_traceback(
+        f"Traceback:\n  x()\ndjango.db.utils.OperationalError: {line}\n\nDuring handling…\nKeyError: 1"
+    )
     assert fault_in_traceback(f"Traceback:\n  x()\nOSError: [Errno 28] {line}") is None
     assert fault_in_traceback(f"AssertionError: 'saved' != '{line}'") is None
 
 
 def test_a_lost_session_alone_raises_no_suspicion() -> None:
     # Given
-    lost = Failure("error", "django.db.utils.OperationalError", "server closed the connection unexpectedly", "")
-    short = Failure("error", "django.db.utils.OperationalError", "sorry, too many clients already", "")
+    lost = Failure(
+        "error", "django.db.utils.OperationalError", "server closed the connection unexpectedly", ""
+    )
+    short = Failure(
+        "error", "django.db.utils.OperationalError", "sorry, too many clients already", ""
+    )
     # Then
     assert suspicion([lost]) is None
     assert suspicion([lost, short]) is ServerFault.CONNECTIONS

@@ -47,4 +47,6 @@ def test_each_worker_says_how_it_came_by_its_templates() -> None:
     # When
     use.prepared("build-a@host", "reused", {"load": 1.5})
     # Then
-    assert use.to_dict()["workers"] == {"build-a@host": {"templates": "reused", "seconds": {"load": 1.5}}}
+    assert use.to_dict()["workers"] == {
+        "build-a@host": {"templates": "reused", "seconds": {"load": 1.5}}
+    }

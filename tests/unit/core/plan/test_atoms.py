@@ -36,7 +36,9 @@ def _described() -> st.SearchStrategy[list[tuple[str, Phase, str | None]]]:
     return st.lists(st.tuples(classes, st.sampled_from(Phase), locks), max_size=40)
 
 
-def _tied_by_class_module_and_lock(described: list[tuple[str, Phase, str | None]], fixtures: set[str]) -> list[tuple[int, ...]]:
+def _tied_by_class_module_and_lock(
+    described: list[tuple[str, Phase, str | None]], fixtures: set[str]
+) -> list[tuple[int, ...]]:
     """What must stay together, found without any names: by joining all that have something in common."""
     groups: list[list[int]] = []
 
@@ -59,7 +61,9 @@ def _tied_by_class_module_and_lock(described: list[tuple[str, Phase, str | None]
 
 def test_a_class_is_one_atom_within_one_phase() -> None:
     # Given
-    manifest = make_manifest(group("a.T", count=2), group("a.U"), group("a.T", Phase.TRANSACTIONAL, 2))
+    manifest = make_manifest(
+        group("a.T", count=2), group("a.U"), group("a.T", Phase.TRANSACTIONAL, 2)
+    )
     # When
     plan = atoms(manifest, UNKNOWN)
     # Then
@@ -122,7 +126,9 @@ def test_a_lock_alone_keeps_nothing_together() -> None:
 
 def test_all_import_errors_are_one_atom() -> None:
     # Given
-    manifest = make_manifest(group("f.A", Phase.LOAD_FAILED), group("a.T"), group("f.B", Phase.LOAD_FAILED))
+    manifest = make_manifest(
+        group("f.A", Phase.LOAD_FAILED), group("a.T"), group("f.B", Phase.LOAD_FAILED)
+    )
     # When
     plan = atoms(manifest, UNKNOWN)
     # Then
@@ -141,7 +147,11 @@ def test_only_the_first_transactional_atom_sees_pristine_data() -> None:
 
 def test_an_unmanaged_atom_sees_flushed_data_only_after_a_transactional_test() -> None:
     # Given
-    manifest = make_manifest(group("a.T", Phase.UNMANAGED), group("a.U", Phase.TRANSACTIONAL), group("a.V", Phase.UNMANAGED))
+    manifest = make_manifest(
+        group("a.T", Phase.UNMANAGED),
+        group("a.U", Phase.TRANSACTIONAL),
+        group("a.V", Phase.UNMANAGED),
+    )
     # When
     needs = [atom.need for atom in atoms(manifest, UNKNOWN)]
     # Then
@@ -150,7 +160,9 @@ def test_an_unmanaged_atom_sees_flushed_data_only_after_a_transactional_test() -
 
 def test_isolated_tests_need_pristine_data_and_tests_without_database_need_none() -> None:
     # Given
-    manifest = make_manifest(group("a.U", Phase.TRANSACTIONAL), group("a.T"), group("a.N", Phase.NO_DATABASE))
+    manifest = make_manifest(
+        group("a.U", Phase.TRANSACTIONAL), group("a.T"), group("a.N", Phase.NO_DATABASE)
+    )
     # When
     needs = [atom.need for atom in atoms(manifest, UNKNOWN)]
     # Then
@@ -159,7 +171,9 @@ def test_isolated_tests_need_pristine_data_and_tests_without_database_need_none(
 
 def test_an_estimate_is_the_tests_and_each_class_once() -> None:
     # Given
-    manifest = make_manifest(group("a.T", count=3, keep_with=("one",)), group("a.U", keep_with=("one",)))
+    manifest = make_manifest(
+        group("a.T", count=3, keep_with=("one",)), group("a.U", keep_with=("one",))
+    )
     samples = make_samples(manifest, [1.0, 2.0, 4.0, 8.0])
     del samples[timings.test_key(manifest[0])]
     samples |= {"c:a.T": Sample(100.0, 1), "c:a.U": Sample(200.0, 1)}

@@ -50,7 +50,11 @@ def test_fixtures_get_ten_times_what_their_class_took_if_that_is_more() -> None:
 
 
 def test_without_history_there_are_floors() -> None:
-    assert (Limits().base((1,)), Limits().tests((1,)), Limits().fixture((1,))) == (TEST_SECONDS, (), 0)
+    assert (Limits().base((1,)), Limits().tests((1,)), Limits().fixture((1,))) == (
+        TEST_SECONDS,
+        (),
+        0,
+    )
 
 
 def test_a_chunk_carries_the_limits_of_its_tests_and_a_retry_those_of_the_rest() -> None:
@@ -62,6 +66,14 @@ def test_a_chunk_carries_the_limits_of_its_tests_and_a_retry_those_of_the_rest()
     assert chunk is not None
     rest = planner.requeue(chunk, (1, 2), fresh=True, avoid="build-a")
     # Then
-    assert (chunk.test_limit, chunk.limits, chunk.fixture_limit) == (TEST_SECONDS, ((1, UNTIMED_SECONDS), (2, 200.0)), 400.0)
-    assert (rest.test_limit, rest.limits, rest.fixture_limit) == (200.0, ((1, UNTIMED_SECONDS),), 400.0)
+    assert (chunk.test_limit, chunk.limits, chunk.fixture_limit) == (
+        TEST_SECONDS,
+        ((1, UNTIMED_SECONDS), (2, 200.0)),
+        400.0,
+    )
+    assert (rest.test_limit, rest.limits, rest.fixture_limit) == (
+        200.0,
+        ((1, UNTIMED_SECONDS),),
+        400.0,
+    )
     assert rest.avoid == "build-a"

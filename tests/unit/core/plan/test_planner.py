@@ -49,7 +49,9 @@ def test_every_index_is_in_exactly_one_chunk_and_no_class_is_split(
 
 
 @given(suites(), SLOTS)
-def test_a_chunk_is_of_one_phase_one_need_and_one_set_of_locks(suite: tuple[Manifest, Estimates], slots: int) -> None:
+def test_a_chunk_is_of_one_phase_one_need_and_one_set_of_locks(
+    suite: tuple[Manifest, Estimates], slots: int
+) -> None:
     # Given
     plan = atoms(*suite)
     kinds = {index: (atom.phase, atom.need, atom.locks) for atom in plan for index in atom.indices}
@@ -88,7 +90,9 @@ def test_no_lock_is_ever_held_twice_and_nothing_waits_for_a_free_lock(
 
 
 @given(suites(), SLOTS)
-def test_the_same_questions_get_the_same_chunks(suite: tuple[Manifest, Estimates], slots: int) -> None:
+def test_the_same_questions_get_the_same_chunks(
+    suite: tuple[Manifest, Estimates], slots: int
+) -> None:
     # Given
     plan = atoms(*suite)
     # When
@@ -115,7 +119,9 @@ def test_what_was_never_timed_goes_first_then_the_longest() -> None:
 
 def test_phases_are_kept_apart_and_in_order() -> None:
     # Given
-    plan = [make_atom(number, 0.4, phase) for number, phase in enumerate([*reversed(PHASE_ORDER)] * 50)]
+    plan = [
+        make_atom(number, 0.4, phase) for number, phase in enumerate([*reversed(PHASE_ORDER)] * 50)
+    ]
     # When
     ranks = [PHASE_ORDER.index(chunk.phase) for chunk in _drain(Planner(plan), 2)]
     # Then
@@ -180,7 +186,11 @@ def test_a_chunk_is_never_above_the_cap_but_for_a_single_atom() -> None:
 
 def test_a_locked_atom_is_passed_over_until_its_lock_is_free() -> None:
     # Given
-    plan = [make_atom(0, 9.0, locks=("port:1",)), make_atom(1, 5.0, locks=("port:1", "port:2")), make_atom(2, 0.1)]
+    plan = [
+        make_atom(0, 9.0, locks=("port:1",)),
+        make_atom(1, 5.0, locks=("port:1", "port:2")),
+        make_atom(2, 0.1),
+    ]
     planner = Planner(plan)
     # When
     held = frozenset({"port:1"})
@@ -192,7 +202,10 @@ def test_a_locked_atom_is_passed_over_until_its_lock_is_free() -> None:
 
 def test_a_large_atom_that_waited_for_its_lock_goes_first_once_it_is_free() -> None:
     # Given
-    plan = [make_atom(0, 9.0, Phase.UNMANAGED, locks=("port:1",)), *(make_atom(n, 1.0) for n in range(1, 20))]
+    plan = [
+        make_atom(0, 9.0, Phase.UNMANAGED, locks=("port:1",)),
+        *(make_atom(n, 1.0) for n in range(1, 20)),
+    ]
     planner = Planner(plan)
     planner.next_chunk(4, frozenset({"port:1"}))
     # When
@@ -226,7 +239,9 @@ def _skewed_suite(seed: int) -> tuple[Manifest, Estimates]:
     chance = random.Random(seed)
     groups: list[Group] = []
     for phase, classes in zip(PHASE_ORDER, (150, 60, 1, 40, 20), strict=True):
-        groups += [group(f"m{n % 17}.{phase}{n}", phase, chance.randint(1, 30)) for n in range(classes)]
+        groups += [
+            group(f"m{n % 17}.{phase}{n}", phase, chance.randint(1, 30)) for n in range(classes)
+        ]
     manifest = make_manifest(*groups)
     samples = make_samples(manifest, [chance.lognormvariate(-3.0, 1.8) for _ in manifest])
     samples |= {f"c:{each.cls}": Sample(chance.expovariate(2.0), 1) for each in groups}

@@ -124,7 +124,9 @@ def test_estimates_are_what_was_stored() -> None:
     assert estimates.class_cost(entry.cls) == 1.5
 
 
-@pytest.mark.parametrize("sample", [Sample(1.0, 0), *(Sample(seconds, 2) for seconds in NO_DURATIONS)])
+@pytest.mark.parametrize(
+    "sample", [Sample(1.0, 0), *(Sample(seconds, 2) for seconds in NO_DURATIONS)]
+)
 def test_a_sample_that_says_nothing_counts_as_unknown(sample: Sample) -> None:
     # Given
     entry = make_entry()
@@ -138,7 +140,9 @@ def test_a_sample_that_says_nothing_counts_as_unknown(sample: Sample) -> None:
 def test_the_default_is_the_median_of_the_phase_then_of_all_tests_then_a_constant() -> None:
     # Given
     manifest = make_manifest(
-        group("a.T", Phase.ISOLATED, 3), group("a.L", Phase.TRANSACTIONAL, 2), group("a.N", Phase.NO_DATABASE)
+        group("a.T", Phase.ISOLATED, 3),
+        group("a.L", Phase.TRANSACTIONAL, 2),
+        group("a.N", Phase.NO_DATABASE),
     )
     times = [0.1, 0.3, 9.0, 5.0, 7.0]
     samples = {timings.test_key(manifest[i]): Sample(seconds, 1) for i, seconds in enumerate(times)}
@@ -155,7 +159,11 @@ def test_the_default_is_the_median_of_the_phase_then_of_all_tests_then_a_constan
 def test_a_run_teaches_only_what_it_touched() -> None:
     # Given
     known, new = make_entry(0), make_entry(1)
-    old = {timings.test_key(known): Sample(1.0, 2), "t:elsewhere": Sample(3.0, 1), "c:app.tests.Case": Sample(1.0, 1)}
+    old = {
+        timings.test_key(known): Sample(1.0, 2),
+        "t:elsewhere": Sample(3.0, 1),
+        "c:app.tests.Case": Sample(1.0, 1),
+    }
     # When
     samples = learn([(known, 2.0), (new, 0.5)], {"app.tests.Case": 2.0}, old)
     # Then

@@ -44,8 +44,13 @@ def test_after_a_death_in_set_up_the_class_runs_alone_and_the_rest_without_it() 
     assert "died (signal 11) during setUpClass (a.T)" in run.all(ev.Warn)[-1].text
 
 
-@pytest.mark.parametrize(("phase", "scope", "covered"), [("setUpClass", "a.T", {0, 1}), ("setUpModule", "a", {0, 1, 2, 3})])
-def test_the_second_death_in_a_set_up_is_its_error_and_covers_its_tests(phase: str, scope: str, covered: set[int]) -> None:
+@pytest.mark.parametrize(
+    ("phase", "scope", "covered"),
+    [("setUpClass", "a.T", {0, 1}), ("setUpModule", "a", {0, 1, 2, 3})],
+)
+def test_the_second_death_in_a_set_up_is_its_error_and_covers_its_tests(
+    phase: str, scope: str, covered: set[int]
+) -> None:
     # Given
     run = one_chunk(two_classes(), slots=2)
     name = f"{phase} ({scope})"
@@ -55,7 +60,12 @@ def test_the_second_death_in_a_set_up_is_its_error_and_covers_its_tests(phase: s
     die(run, run.claim(alone), index=0, fixture=name, detail="Fatal Python error")
     # Then
     (event,) = run.machine.fixture_verdicts()
-    assert (event.id, event.phase, event.outcome, set(event.covers)) == (name, phase, ERROR, covered)
+    assert (event.id, event.phase, event.outcome, set(event.covers)) == (
+        name,
+        phase,
+        ERROR,
+        covered,
+    )
     assert event.failures[0].message == f"process died (signal 11) during {name}"
     assert "twice" in event.failures[0].text
     assert "Fatal Python error" in event.failures[0].text
@@ -108,7 +118,9 @@ def test_a_timed_out_set_up_covers_the_tests_of_its_class() -> None:
     lease = run.claim()
     # When
     run.record(lease, fixture("setUpClass (a.T)"))
-    run.release(lease, "timeout", index=None, fixture="setUpClass (a.T)", cause="timed out after 5 s")
+    run.release(
+        lease, "timeout", index=None, fixture="setUpClass (a.T)", cause="timed out after 5 s"
+    )
     # Then
     (event,) = run.machine.fixture_verdicts()
     assert event.covers == (0, 1)
@@ -144,7 +156,9 @@ def test_silence_is_a_loss_that_is_bounded() -> None:
 
 
 @pytest.mark.parametrize(("workers", "avoided"), [(1, ""), (2, "build-a")])
-def test_the_suspect_avoids_the_worker_of_its_first_death_where_there_is_another(workers: int, avoided: str) -> None:
+def test_the_suspect_avoids_the_worker_of_its_first_death_where_there_is_another(
+    workers: int, avoided: str
+) -> None:
     # Given
     run = one_chunk(two_classes(), slots=2)
     run.send(ev.SlotsChanged(2, 2, workers))
@@ -208,13 +222,19 @@ def test_more_deaths_than_the_budget_stop_the_run_with_7_and_keep_what_is_known(
     assert run.machine.exit_code() == 7
     assert run.outcomes()[0] is PASSED
     assert run.machine.stop is not None
-    assert run.machine.stop.reason == "6 test processes died, which is more than the run may have (--crash-budget 5)"
+    assert (
+        run.machine.stop.reason
+        == "6 test processes died, which is more than the run may have (--crash-budget 5)"
+    )
 
 
 @pytest.mark.parametrize(
-    ("budget", "chunks", "most"), [(None, 10, LEAST_BUDGET), (None, 1000, int(1000 * BUDGET_SHARE)), (3, 1000, 3)]
+    ("budget", "chunks", "most"),
+    [(None, 10, LEAST_BUDGET), (None, 1000, int(1000 * BUDGET_SHARE)), (3, 1000, 3)],
 )
-def test_the_budget_is_five_or_a_part_of_the_chunks_or_what_was_asked_for(budget: int | None, chunks: int, most: int) -> None:
+def test_the_budget_is_five_or_a_part_of_the_chunks_or_what_was_asked_for(
+    budget: int | None, chunks: int, most: int
+) -> None:
     assert not Deaths(budget, total=most).exceeded(chunks)
     assert f"--crash-budget {most}" in Deaths(budget, total=most + 1).exceeded(chunks)
 
@@ -224,5 +244,10 @@ def test_a_budget_of_0_is_none() -> None:
 
 
 def test_a_chunk_survives_its_way_through_json_with_hint_and_limits() -> None:
-    chunk = replace(Run(make_manifest(group("a.T"))).offers[0], avoid="build-a", limits=((0, 90.5),), fixture_limit=700.0)
+    chunk = replace(
+        Run(make_manifest(group("a.T"))).offers[0],
+        avoid="build-a",
+        limits=((0, 90.5),),
+        fixture_limit=700.0,
+    )
     assert codec.decode(Chunk, codec.loads(codec.dumps(chunk))) == chunk

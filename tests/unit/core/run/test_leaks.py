@@ -21,12 +21,16 @@ def told(*data: LeakRecord, leaks: Leaks | None = None) -> list[str]:
     return (leaks or Leaks()).add(MANIFEST, (0, 1, 2, 3), data, "build-a", 1)
 
 
-def process(first: int | None = None, last: int | None = None, what: str = "7, sleep 60") -> LeakRecord:
+def process(
+    first: int | None = None, last: int | None = None, what: str = "7, sleep 60"
+) -> LeakRecord:
     return LeakRecord(LeakKind.PROCESS, what, first=first, last=last)
 
 
 def test_a_process_is_told_with_its_test_or_its_class_or_the_tests_between_which_it_was() -> None:
-    assert told(process(1, 1)) == ["a process (7, sleep 60) was left running by a.T.test_1; it was ended"]
+    assert told(process(1, 1)) == [
+        "a process (7, sleep 60) was left running by a.T.test_1; it was ended"
+    ]
     assert told(process(0, 1)) == ["a process (7, sleep 60) was left running by a.T; it was ended"]
     assert "by a test from a.T.test_1 to b.T.test_0;" in told(process(1, 2))[0]
 
@@ -53,14 +57,18 @@ def test_a_part_of_the_state_is_told_once_for_the_run() -> None:
     # Given
     leaks = Leaks()
     # When
-    lines = told(*(LeakRecord(LeakKind.STATE, "environ", by=name) for name in ("a.T", "b.T")), leaks=leaks)
+    lines = told(
+        *(LeakRecord(LeakKind.STATE, "environ", by=name) for name in ("a.T", "b.T")), leaks=leaks
+    )
     # Then
     assert lines == ["state leak: environ by a.T"]
     assert [leak.by for leak in leaks.found] == ["a.T", "b.T"]
 
 
 def test_kinds_of_another_version_are_not_understood() -> None:
-    with pytest.raises(codec.Malformed, match="kind: must be one of process, thread, port, state, not 'moonbeam'"):
+    with pytest.raises(
+        codec.Malformed, match="kind: must be one of process, thread, port, state, not 'moonbeam'"
+    ):
         codec.decode(LeakRecord, {"kind": "moonbeam", "what": "?"})
 
 

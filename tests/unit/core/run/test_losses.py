@@ -30,7 +30,10 @@ def test_what_was_lost_too_often_is_not_run_and_the_run_ends_with_7() -> None:
     assert run.machine.finished
     assert MAX_LOSSES == 3
     assert run.outcomes() == {0: FAILED, 1: NOT_RUN}
-    assert run.machine.verdicts[1].reason == f"lost {MAX_LOSSES} times, the last time: its lease ran out"
+    assert (
+        run.machine.verdicts[1].reason
+        == f"lost {MAX_LOSSES} times, the last time: its lease ran out"
+    )
     assert run.machine.exit_code() == 7
 
 
@@ -92,7 +95,9 @@ def test_the_second_death_is_the_verdict_and_the_rest_goes_on() -> None:
     suspect = next(chunk for chunk in run.offers[1:] if chunk.indices == (0,))
     rest = next(chunk for chunk in run.offers[1:] if chunk.indices == (1,))
     # When
-    run.release(run.claim(suspect), "crash", index=0, cause="signal 11", detail="Fatal Python error")
+    run.release(
+        run.claim(suspect), "crash", index=0, cause="signal 11", detail="Fatal Python error"
+    )
     run.record(run.claim(rest), finished(1))
     # Then
     assert run.outcomes() == {0: ERROR, 1: PASSED}

@@ -75,7 +75,9 @@ def test_duplicate_records_change_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "end", [completed, lambda lease: released(lease, "drain"), ev.Expired], ids=["completed", "released", "expired"]
+    "end",
+    [completed, lambda lease: released(lease, "drain"), ev.Expired],
+    ids=["completed", "released", "expired"],
 )
 def test_a_stale_fence_ends_nothing(end: Callable[[LeaseRef], ev.Event]) -> None:
     # Given
@@ -183,9 +185,9 @@ def test_failing_fast_ends_the_run_with_1_and_says_why_the_rest_did_not_run() ->
     run.send(ev.Ticked(1.0))
     # Then
     assert run.machine.finished
-    assert {verdict.reason for verdict in run.machine.verdicts.values() if verdict.outcome is NOT_RUN} == {
-        "stopped after 1 failure (--failfast)"
-    }
+    assert {
+        verdict.reason for verdict in run.machine.verdicts.values() if verdict.outcome is NOT_RUN
+    } == {"stopped after 1 failure (--failfast)"}
     assert run.all(ev.Cancel) == [ev.Cancel("stopped after 1 failure (--failfast)")]
     assert run.machine.exit_code() == 1
 
@@ -197,7 +199,10 @@ def test_what_fails_while_a_run_stops_is_told_with_the_reason() -> None:
     # When
     run.record(lease, *(finished(index, "failed") for index in range(5)))
     # Then
-    assert run.machine.note == "stopped after 2 failures (--maxfail 2); 3 more in chunks that were running"
+    assert (
+        run.machine.note
+        == "stopped after 2 failures (--maxfail 2); 3 more in chunks that were running"
+    )
     assert run.machine.stop is not None
     assert run.machine.stop.reason == "stopped after 2 failures (--maxfail 2)"
 
@@ -225,7 +230,9 @@ def test_the_last_failure_of_a_run_stops_nothing() -> None:
 
 
 @pytest.mark.parametrize(("late", "code"), [(True, 1), (False, 0)])
-def test_only_what_is_known_late_by_nature_counts_when_all_verdicts_are_there(late: bool, code: int) -> None:
+def test_only_what_is_known_late_by_nature_counts_when_all_verdicts_are_there(
+    late: bool, code: int
+) -> None:
     # Given
     run = Run(one_class(1))
     run.record(run.claim(), finished(0, "passed"))

@@ -65,7 +65,9 @@ def test_no_chunk_is_published_again_while_more_has_happened_than_is_known() -> 
     assert len(run.all(ev.Republish)) == 1
 
 
-@pytest.mark.parametrize(("slots", "seconds"), [(1, 0.05), (200, 0.05), (1024, 0.256), (100_000, 1.0)])
+@pytest.mark.parametrize(
+    ("slots", "seconds"), [(1, 0.05), (200, 0.05), (1024, 0.256), (100_000, 1.0)]
+)
 def test_slots_keep_their_records_for_longer_the_more_there_are(slots: int, seconds: float) -> None:
     run = Run(MANIFEST, slots)
     assert {chunk.batch_seconds for chunk in run.offers} == {seconds}
@@ -124,7 +126,11 @@ def test_tests_covered_by_a_skipped_fixture_leave_the_run_green() -> None:
     # Given
     run = Run(make_manifest(group("a.T")))
     # When
-    run.record(run.claim(), fixture("setUpClass (a.T)", "skipped"), finished(0, "not_run", covered_by="setUpClass (a.T)"))
+    run.record(
+        run.claim(),
+        fixture("setUpClass (a.T)", "skipped"),
+        finished(0, "not_run", covered_by="setUpClass (a.T)"),
+    )
     # Then
     assert run.machine.exit_code() == 0
 
@@ -189,7 +195,9 @@ class Fleet:
 
 @settings(max_examples=100, deadline=None)
 @given(manifests(), st.integers(1, 4), st.sampled_from([0, 0, 2]), st.integers(0, 2**32))
-def test_any_order_of_events_ends_with_one_disposition_each(manifest: Manifest, slots: int, maxfail: int, seed: int) -> None:
+def test_any_order_of_events_ends_with_one_disposition_each(
+    manifest: Manifest, slots: int, maxfail: int, seed: int
+) -> None:
     # Given: chance by seed, for hypothesis would find the fleet that only ever waits
     run = Run(manifest, slots=slots, maxfail=maxfail, chunk_seconds=1.0)
     fleet = Fleet(run, random.Random(seed))

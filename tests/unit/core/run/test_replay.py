@@ -53,7 +53,9 @@ def state(run: Run) -> dict[str, Any]:
     machine = run.machine
     return {
         "verdicts": machine.verdicts,
-        "standing": {chunk.id: (chunk.indices, lease, ms) for chunk, lease, ms in machine.standing()},
+        "standing": {
+            chunk.id: (chunk.indices, lease, ms) for chunk, lease, ms in machine.standing()
+        },
         "slots": machine.slots_used,
         "deaths": machine.deaths,
         "losses": dict(machine._losses),
@@ -82,7 +84,11 @@ def test_what_was_to_run_again_runs_again_once(end: str) -> None:
     first = live.run.offers[0]
     lease = live.claim(first)
     index = first.indices[0]
-    live.send(ev.Expired(lease) if end == "expired" else released(lease, end, index=index if end == "crash" else None))
+    live.send(
+        ev.Expired(lease)
+        if end == "expired"
+        else released(lease, end, index=index if end == "crash" else None)
+    )
     # When
     copy = replayed(live.events)
     copy.send(ev.SlotsChanged(20, 20))
@@ -91,7 +97,9 @@ def test_what_was_to_run_again_runs_again_once(end: str) -> None:
     offered = [chunk for chunk, *_ in copy.machine.standing()]
     assert sorted(i for chunk in offered for i in chunk.indices) == [0, 1, 2, 3, 4]
     assert len({chunk.id for chunk in offered}) == len(offered)
-    assert not {chunk.id for chunk in copy.offers} & {event.chunk.id for event in live.events if isinstance(event, ev.Offered)}
+    assert not {chunk.id for chunk in copy.offers} & {
+        event.chunk.id for event in live.events if isinstance(event, ev.Offered)
+    }
 
 
 def test_a_retry_that_was_not_offered_yet_gets_an_id_of_its_own() -> None:
@@ -99,14 +107,24 @@ def test_a_retry_that_was_not_offered_yet_gets_an_id_of_its_own() -> None:
     live = Recording(slots=2)
     lease = live.claim(live.run.offers[0])
     live.send(released(lease, "drain"))
-    known = [event for event in live.events if not (isinstance(event, ev.Offered) and event.chunk.attempt > 1)]
+    known = [
+        event
+        for event in live.events
+        if not (isinstance(event, ev.Offered) and event.chunk.attempt > 1)
+    ]
     # When
     copy = replayed(known)
     copy.send(ev.SlotsChanged(20, 20))
     # Then
     ids = [chunk.id for chunk, *_ in copy.machine.standing()]
     assert len(ids) == len(set(ids))
-    assert sorted(i for chunk, *_ in copy.machine.standing() for i in chunk.indices) == [0, 1, 2, 3, 4]
+    assert sorted(i for chunk, *_ in copy.machine.standing() for i in chunk.indices) == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
 
 
 def test_the_echo_of_an_offer_changes_nothing() -> None:
@@ -126,4 +144,6 @@ def test_the_predicted_rest_leaves_out_what_was_cut() -> None:
     # When
     copy = replayed(live.events)
     # Then
-    assert copy.machine.planner.remaining_seconds == pytest.approx(live.run.machine.planner.remaining_seconds)
+    assert copy.machine.planner.remaining_seconds == pytest.approx(
+        live.run.machine.planner.remaining_seconds
+    )

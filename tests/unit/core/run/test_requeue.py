@@ -74,7 +74,9 @@ def test_only_a_part_of_a_chunk_can_be_given_back(indices: tuple[int, ...]) -> N
 
 
 @pytest.mark.parametrize(("indices", "need"), [((0, 1, 2), Need.PRISTINE), ((1, 2), Need.FLUSHED)])
-def test_after_the_first_transactional_test_its_class_goes_on_with_flushed_data(indices: tuple[int, ...], need: Need) -> None:
+def test_after_the_first_transactional_test_its_class_goes_on_with_flushed_data(
+    indices: tuple[int, ...], need: Need
+) -> None:
     # Given
     manifest = make_manifest(group("a.T", Phase.TRANSACTIONAL, 3))
     planner = Planner(atoms(manifest, Estimates({})))

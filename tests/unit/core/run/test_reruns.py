@@ -19,7 +19,9 @@ from tests.support.runs import Run, completed, finished, fixture, released
 PASSED, FAILED, ERROR, NOT_RUN = Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.NOT_RUN
 
 
-def run_of(manifest: Manifest, reruns: int = 1, *, percent: float = 100.0, slots: int = 1, maxfail: int = 0) -> Run:
+def run_of(
+    manifest: Manifest, reruns: int = 1, *, percent: float = 100.0, slots: int = 1, maxfail: int = 0
+) -> Run:
     run = Run(manifest, slots=slots, maxfail=maxfail)
     run.machine.reruns = Reruns.of(reruns, percent, len(manifest))
     return run
@@ -71,7 +73,11 @@ def test_a_pass_then_is_the_verdict_and_flaky() -> None:
     # Then
     [judge] = run.all(ev.Judge)
     assert judge.verdict.flaky
-    assert (judge.verdict.worker, judge.verdict.seconds, judge.verdict.attempt) == ("build-b", 0.5, 1)
+    assert (judge.verdict.worker, judge.verdict.seconds, judge.verdict.attempt) == (
+        "build-b",
+        0.5,
+        1,
+    )
     assert [(v.outcome, v.worker) for v in judge.verdict.earlier] == [(FAILED, "build-a")]
     assert run.machine.finished
     assert run.machine.exit_code() == 0
@@ -106,7 +112,9 @@ def test_what_a_rerun_cannot_mend_is_final_at_once(record: TestRecord) -> None:
     assert run.machine.finished
 
 
-@pytest.mark.parametrize("record", [finished(0, "skipped"), finished(0, "not_run", covered_by="setUpClass (a.T)")])
+@pytest.mark.parametrize(
+    "record", [finished(0, "skipped"), finished(0, "not_run", covered_by="setUpClass (a.T)")]
+)
 def test_only_a_pass_acquits(record: TestRecord) -> None:
     # Given
     run = run_of(one_class())
@@ -225,7 +233,11 @@ def test_with_more_failures_than_the_budget_nothing_runs_again_and_one_warning_s
     run = run_of(one_class(10), percent=20)
     lease = run.claim()
     # When
-    run.record(lease, *(finished(index, "failed") for index in range(5)), *(finished(index) for index in range(5, 10)))
+    run.record(
+        lease,
+        *(finished(index, "failed") for index in range(5)),
+        *(finished(index) for index in range(5, 10)),
+    )
     assert run.judged()[:3] == [2, 3, 4]
     run.complete(lease)
     # Then
@@ -237,7 +249,9 @@ def test_with_more_failures_than_the_budget_nothing_runs_again_and_one_warning_s
     ]
 
 
-@pytest.mark.parametrize(("tests", "percent", "allowed"), [(5, 10, 1), (100, 10, 10), (500, 32.2, 161), (50, 0, 0)])
+@pytest.mark.parametrize(
+    ("tests", "percent", "allowed"), [(5, 10, 1), (100, 10, 10), (500, 32.2, 161), (50, 0, 0)]
+)
 def test_the_budget_is_rounded_up(tests: int, percent: float, allowed: int) -> None:
     assert Reruns.of(1, percent, tests).allowed == allowed
 
@@ -284,9 +298,16 @@ def test_a_death_after_a_failure_keeps_the_failure_in_sight() -> None:
 
 
 @given(st.randoms(use_true_random=False), st.integers(0, 3), st.sampled_from([0, 20, 100]))
-def test_whatever_fails_and_gets_lost_each_entry_is_judged_once(chance: random.Random, reruns: int, percent: float) -> None:
+def test_whatever_fails_and_gets_lost_each_entry_is_judged_once(
+    chance: random.Random, reruns: int, percent: float
+) -> None:
     # Given
-    run = run_of(make_manifest(group("a.T", count=4), group("b.U", count=3)), reruns, percent=percent, slots=2)
+    run = run_of(
+        make_manifest(group("a.T", count=4), group("b.U", count=3)),
+        reruns,
+        percent=percent,
+        slots=2,
+    )
     outcomes = ["passed", "passed", "failed", "error", "skipped"]
     taken = 0
     # When
@@ -295,9 +316,17 @@ def test_whatever_fails_and_gets_lost_each_entry_is_judged_once(chance: random.R
         chunk = run.offers[taken]
         taken += 1
         lease = run.claim(chunk)
-        done = chunk.indices[: chance.randint(0, len(chunk.indices))] if chance.random() < 0.4 else chunk.indices
+        done = (
+            chunk.indices[: chance.randint(0, len(chunk.indices))]
+            if chance.random() < 0.4
+            else chunk.indices
+        )
         run.record(lease, *(finished(index, chance.choice(outcomes)) for index in done))
-        ends: list[ev.Event] = [completed(lease), ev.Expired(lease), released(lease, "crash", index=0)]
+        ends: list[ev.Event] = [
+            completed(lease),
+            ev.Expired(lease),
+            released(lease, "crash", index=0),
+        ]
         run.send(chance.choice(ends if done != chunk.indices else ends[:1]))
     # Then
     assert sorted(run.judged()) == list(range(7))

@@ -23,7 +23,14 @@ def view_of(count: int, *, seconds: float = 1.0, reruns: bool = False) -> RunVie
     return RunView.of(manifest, lambda index: seconds, reruns=reruns, now=0.0)
 
 
-def claim(view: RunView, *indices: int, chunk: str = "c1", fence: int = 1, estimate: float = 0.0, now: float = 0.0) -> LeaseRef:
+def claim(
+    view: RunView,
+    *indices: int,
+    chunk: str = "c1",
+    fence: int = 1,
+    estimate: float = 0.0,
+    now: float = 0.0,
+) -> LeaseRef:
     lease = held(fence, chunk=chunk)
     view.take(ev.Offered(Chunk(chunk, indices, Phase.ISOLATED, Need.PRISTINE, estimate=estimate)))
     view.take(ev.Claimed(lease), at=5.0, now=now)
@@ -42,12 +49,16 @@ def test_every_verdict_counts_once_under_its_outcome() -> None:
     view = RunView(5)
 
     # When
-    for index, outcome in enumerate([Outcome.PASSED, Outcome.FAILED, Outcome.XPASSED, Outcome.NOT_RUN]):
+    for index, outcome in enumerate(
+        [Outcome.PASSED, Outcome.FAILED, Outcome.XPASSED, Outcome.NOT_RUN]
+    ):
         view.judge(verdict(index, outcome), 1.0)
 
     # Then
     assert (view.done, view.bad) == (4, 2)
-    assert view.counts == dict.fromkeys([Outcome.PASSED, Outcome.XPASSED, Outcome.FAILED, Outcome.NOT_RUN], 1)
+    assert view.counts == dict.fromkeys(
+        [Outcome.PASSED, Outcome.XPASSED, Outcome.FAILED, Outcome.NOT_RUN], 1
+    )
 
 
 def test_what_slots_say_and_what_the_dispatcher_judges_count_once() -> None:
@@ -116,7 +127,9 @@ def test_a_fixture_that_failed_counts_once_whoever_says_so() -> None:
 
     # When
     record(view, lease, fixture("setUpClass (app.A)"), fixture("setUpClass (app.B)", "skipped"))
-    view.judge_fixture(FixtureVerdict(FixtureRef.parse("setUpClass (app.A)"), Outcome.ERROR, reason="boom"))
+    view.judge_fixture(
+        FixtureVerdict(FixtureRef.parse("setUpClass (app.A)"), Outcome.ERROR, reason="boom")
+    )
 
     # Then
     assert view.bad == 1

@@ -20,7 +20,9 @@ SET_UP = FixtureRef.parse("setUpClass (app.tests.T)")
 
 
 def verdict(outcome: Outcome, index: int = 0, *, name: str = "test_a", **more: object) -> Verdict:
-    entry = Entry(index, f"app.tests.T.{name}", "app.tests.T", "app.tests", Phase.ISOLATED, "app/tests.py", 7)
+    entry = Entry(
+        index, f"app.tests.T.{name}", "app.tests.T", "app.tests", Phase.ISOLATED, "app/tests.py", 7
+    )
     return Verdict(entry, outcome, **more)  # type: ignore[arg-type]
 
 
@@ -29,10 +31,20 @@ def fixture(outcome: Outcome, *, ref: FixtureRef = SET_UP, **more: object) -> Fi
 
 
 def failure(kind: str = "failure", **more: str) -> Failure:
-    return Failure(**{"kind": kind, "type": "AssertionError", "message": "1 != 2", "text": "Traceback ...", **more})  # type: ignore[arg-type]
+    return Failure(
+        **{
+            "kind": kind,
+            "type": "AssertionError",
+            "message": "1 != 2",
+            "text": "Traceback ...",
+            **more,
+        }
+    )  # type: ignore[arg-type]
 
 
-def cases(verdicts: list[Verdict], fixtures: list[FixtureVerdict] | None = None, **more: object) -> list[Case]:
+def cases(
+    verdicts: list[Verdict], fixtures: list[FixtureVerdict] | None = None, **more: object
+) -> list[Case]:
     more = {"exit_code": 0, **more}
     return cases_of(RunReport("r1", tuple(verdicts), tuple(fixtures or ()), **more))  # type: ignore[arg-type]
 
@@ -60,7 +72,10 @@ def test_every_outcome_has_its_element(outcome: Outcome, expected: Result | None
 
 def test_class_and_name_are_those_of_djangos_id() -> None:
     # Given a method, a module that did not import, and a doctest, whose id is not below its class
-    ids = [("app.tests.T", "app.tests.T.test_a"), ("unittest.loader._FailedTest", "unittest.loader._FailedTest.app.x")]
+    ids = [
+        ("app.tests.T", "app.tests.T.test_a"),
+        ("unittest.loader._FailedTest", "unittest.loader._FailedTest.app.x"),
+    ]
     ids += [("doctest.DocTestCase", "app.util.parse")]
     entries = [Entry(i, id_, cls, "m", Phase.UNMANAGED) for i, (cls, id_) in enumerate(ids)]
 
@@ -128,14 +143,23 @@ def test_a_failing_test_whose_tear_down_fails_too_shows_both() -> None:
 def test_a_failed_class_fixture_is_a_case_and_its_tests_are_skipped_for_it() -> None:
     # Given
     covered = verdict(Outcome.NOT_RUN, covered_by=SET_UP)
-    broken = fixture(Outcome.ERROR, failures=(failure("error", type="OSError", message="no disk"),), covers=(0,), worker="w")
+    broken = fixture(
+        Outcome.ERROR,
+        failures=(failure("error", type="OSError", message="no disk"),),
+        covers=(0,),
+        worker="w",
+    )
 
     # When
     test, synthetic = cases([covered], [broken])
 
     # Then
     assert test.result == Result("skipped", "", "setUpClass failed", f"{SET_UP}: no disk")
-    assert (synthetic.cls, synthetic.name, synthetic.file) == ("app.tests.T", "setUpClass", "app/tests.py")
+    assert (synthetic.cls, synthetic.name, synthetic.file) == (
+        "app.tests.T",
+        "setUpClass",
+        "app/tests.py",
+    )
     assert synthetic.result == Result("error", "OSError", "no disk", "Traceback ...")
 
 
@@ -149,7 +173,10 @@ def test_a_failed_module_fixture_is_a_case_of_the_module() -> None:
 
 def test_a_failed_tear_down_leaves_the_verdicts_of_its_tests() -> None:
     # When
-    found = cases([verdict(Outcome.PASSED)], [fixture(Outcome.ERROR, ref=FixtureRef.parse("tearDownClass (app.tests.T)"))])
+    found = cases(
+        [verdict(Outcome.PASSED)],
+        [fixture(Outcome.ERROR, ref=FixtureRef.parse("tearDownClass (app.tests.T)"))],
+    )
 
     # Then
     assert [(c.name, c.red) for c in found] == [("test_a", False), ("tearDownClass", True)]
@@ -168,7 +195,9 @@ def test_a_skipped_class_fixture_skips_its_tests_and_is_no_case(outcome: Outcome
 
 
 @pytest.mark.parametrize("fixtures", [[], [fixture(Outcome.NOT_RUN)], [fixture(Outcome.PASSED)]])
-def test_a_test_covered_by_a_fixture_without_a_verdict_is_an_error(fixtures: list[FixtureVerdict]) -> None:
+def test_a_test_covered_by_a_fixture_without_a_verdict_is_an_error(
+    fixtures: list[FixtureVerdict],
+) -> None:
     # When
     found = result(verdict(Outcome.NOT_RUN, covered_by=SET_UP), *fixtures)
 
@@ -181,7 +210,10 @@ def test_a_test_covered_by_a_fixture_without_a_verdict_is_an_error(fixtures: lis
 def test_of_two_events_of_one_fixture_the_one_that_covers_the_test_explains_it() -> None:
     # Given one class fixture in two chunks: skipped for the first test, failed for the second
     tests = [verdict(Outcome.NOT_RUN, i, covered_by=SET_UP) for i in range(2)]
-    events = [fixture(Outcome.ERROR, covers=(1,)), fixture(Outcome.SKIPPED, reason="why", covers=(0,))]
+    events = [
+        fixture(Outcome.ERROR, covers=(1,)),
+        fixture(Outcome.SKIPPED, reason="why", covers=(0,)),
+    ]
 
     # When
     found = cases(tests, events)
@@ -191,7 +223,9 @@ def test_of_two_events_of_one_fixture_the_one_that_covers_the_test_explains_it()
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_of_two_events_that_do_not_say_what_they_cover_the_worse_one_explains_it(order: int) -> None:
+def test_of_two_events_that_do_not_say_what_they_cover_the_worse_one_explains_it(
+    order: int,
+) -> None:
     # Given
     events = [fixture(Outcome.SKIPPED, reason="why"), fixture(Outcome.ERROR)][::order]
 
@@ -204,9 +238,13 @@ def test_of_two_events_that_do_not_say_what_they_cover_the_worse_one_explains_it
 
 
 @pytest.mark.parametrize(("exit_code", "cases_expected"), [(0, 1), (5, 1), (3, 2), (7, 2)])
-def test_a_red_run_without_a_red_test_is_no_green_document(exit_code: int, cases_expected: int) -> None:
+def test_a_red_run_without_a_red_test_is_no_green_document(
+    exit_code: int, cases_expected: int
+) -> None:
     # When
-    found = cases([verdict(Outcome.PASSED)], exit_code=exit_code, note="the store went away\nfor good")
+    found = cases(
+        [verdict(Outcome.PASSED)], exit_code=exit_code, note="the store went away\nfor good"
+    )
 
     # Then
     assert len(found) == cases_expected
@@ -218,10 +256,14 @@ def test_a_run_that_never_got_to_a_test_has_one_case_that_says_why() -> None:
     [only] = cases([], exit_code=7, note="no worker in pool main")
 
     # Then
-    assert only.result == Result("error", "dct.Run", "no worker in pool main", "no worker in pool main")
+    assert only.result == Result(
+        "error", "dct.Run", "no worker in pool main", "no worker in pool main"
+    )
 
 
-@pytest.mark.parametrize(("outcome", "kept"), [(Outcome.PASSED, ""), (Outcome.SKIPPED, ""), (Outcome.FAILED, "printed")])
+@pytest.mark.parametrize(
+    ("outcome", "kept"), [(Outcome.PASSED, ""), (Outcome.SKIPPED, ""), (Outcome.FAILED, "printed")]
+)
 def test_only_a_red_case_brings_its_output(outcome: Outcome, kept: str) -> None:
     # When
     [case] = cases([verdict(outcome, output="printed", sql="printed")])
@@ -232,7 +274,13 @@ def test_only_a_red_case_brings_its_output(outcome: Outcome, kept: str) -> None:
 
 def test_a_module_that_could_not_be_imported_leads_to_the_line_that_failed() -> None:
     # Given
-    entry = Entry(0, "unittest.loader._FailedTest.app.tests", "unittest.loader._FailedTest", "unittest.loader", Phase.LOAD_FAILED)
+    entry = Entry(
+        0,
+        "unittest.loader._FailedTest.app.tests",
+        "unittest.loader._FailedTest",
+        "unittest.loader",
+        Phase.LOAD_FAILED,
+    )
     failure = Failure("error", "ImportError", "boom", "T", file="app/tests.py", line=3)
     # When
     (case,) = cases_of(RunReport("r", (Verdict(entry, Outcome.ERROR, failures=(failure,)),), (), 1))

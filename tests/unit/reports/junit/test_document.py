@@ -24,12 +24,16 @@ from dct_celery.reports.junit.document import render
 RESULTS = {"failure", "error", "skipped"}
 
 
-def verdict(name: str = "test_a", outcome: Outcome = Outcome.PASSED, *, cls: str = "app.T", **more: object) -> Verdict:
+def verdict(
+    name: str = "test_a", outcome: Outcome = Outcome.PASSED, *, cls: str = "app.T", **more: object
+) -> Verdict:
     entry = Entry(0, f"{cls}.{name}", cls, "app", Phase.ISOLATED, "app/tests.py", 7, tags=("slow",))
     return Verdict(entry, outcome, **more)  # type: ignore[arg-type]
 
 
-def failed(name: str = "test_a", *, text: str = "Traceback ...", message: str = "1 != 2", output: str = "") -> Verdict:
+def failed(
+    name: str = "test_a", *, text: str = "Traceback ...", message: str = "1 != 2", output: str = ""
+) -> Verdict:
     failure = Failure("failure", "AssertionError", message, text)
     return verdict(name, Outcome.FAILED, failures=(failure,), output=output)
 
@@ -61,10 +65,14 @@ def test_there_is_one_suite_per_class_even_where_its_cases_lie_apart() -> None:
 def test_a_suite_names_the_start_the_host_of_most_of_its_cases_and_the_file() -> None:
     # Given
     workers = ["build-a", "build-b", "build-b", None]
-    verdicts = [verdict(f"test_{i}", worker=worker, seconds=0.0004) for i, worker in enumerate(workers)]
+    verdicts = [
+        verdict(f"test_{i}", worker=worker, seconds=0.0004) for i, worker in enumerate(workers)
+    ]
 
     # When
-    suite = only(rendered(*verdicts, started_at=1_795_222_923.9, hosts={"build-b": "host-b"}), "testsuite")
+    suite = only(
+        rendered(*verdicts, started_at=1_795_222_923.9, hosts={"build-b": "host-b"}), "testsuite"
+    )
 
     # Then
     assert suite.attrib == {
@@ -85,26 +93,47 @@ def test_a_case_says_where_it_ran_and_where_it_is_defined() -> None:
     case = only(rendered(verdict(worker="build-a", slot=0, attempt=2, seconds=1.23456)), "testcase")
 
     # Then
-    expected = {"classname": "app.T", "name": "test_a", "time": "1.235", "file": "app/tests.py", "line": "7"}
+    expected = {
+        "classname": "app.T",
+        "name": "test_a",
+        "time": "1.235",
+        "file": "app/tests.py",
+        "line": "7",
+    }
     assert case.attrib == expected
     properties = [(p.get("name"), p.get("value")) for p in case.findall("properties/property")]
-    assert properties == [("dct.worker", "build-a"), ("dct.slot", "0"), ("dct.attempt", "2"), ("dct.tag", "slow")]
+    assert properties == [
+        ("dct.worker", "build-a"),
+        ("dct.slot", "0"),
+        ("dct.attempt", "2"),
+        ("dct.tag", "slow"),
+    ]
 
 
 def test_cases_of_two_workers_do_not_share_their_properties() -> None:
     # Given three cases of which the first and the last may share
-    cases = [verdict("test_a", worker="a"), verdict("test_b", worker="b"), verdict("test_c", worker="a")]
+    cases = [
+        verdict("test_a", worker="a"),
+        verdict("test_b", worker="b"),
+        verdict("test_c", worker="a"),
+    ]
 
     # When
     root = rendered(*cases)
 
     # Then
-    assert [p.get("value") for p in root.iter("property") if p.get("name") == "dct.worker"] == ["a", "b", "a"]
+    assert [p.get("value") for p in root.iter("property") if p.get("name") == "dct.worker"] == [
+        "a",
+        "b",
+        "a",
+    ]
 
 
 def test_a_line_break_in_a_subtest_does_not_break_the_message() -> None:
     # Given
-    failure = Failure("failure", "AssertionError", "1 != 2", "Traceback ...", subtest="(text='a\r\nb')")
+    failure = Failure(
+        "failure", "AssertionError", "1 != 2", "Traceback ...", subtest="(text='a\r\nb')"
+    )
 
     # When
     element = only(rendered(verdict(outcome=Outcome.FAILED, failures=(failure,))), "failure")
@@ -130,8 +159,15 @@ def test_a_run_states_its_facts_in_every_suite() -> None:
     root = rendered(verdict(), properties={"python": "3.13"}, complete=False, note="interrupted")
 
     # Then
-    properties = {p.get("name"): p.get("value") for p in root.findall("testsuite/properties/property")}
-    assert properties == {"dct.run_id": "r1", "python": "3.13", "dct.complete": "false", "dct.note": "interrupted"}
+    properties = {
+        p.get("name"): p.get("value") for p in root.findall("testsuite/properties/property")
+    }
+    assert properties == {
+        "dct.run_id": "r1",
+        "python": "3.13",
+        "dct.complete": "false",
+        "dct.note": "interrupted",
+    }
 
 
 def test_repeated_names_are_told_apart_and_never_collide() -> None:
@@ -219,27 +255,48 @@ def gitlab(root: ET.Element) -> Iterator[tuple[str, str, str | None, str, str]]:
         seen.add(key)
         result = next((child for child in case if child.tag in RESULTS), None)
         text = "" if result is None else result.text or ""
-        yield case.attrib["classname"], case.attrib["name"], case.get("file"), "" if result is None else result.tag, text
+        yield (
+            case.attrib["classname"],
+            case.attrib["name"],
+            case.get("file"),
+            "" if result is None else result.tag,
+            text,
+        )
 
 
 def jenkins(root: ET.Element) -> Iterator[tuple[str, str, str]]:
     """Error before failure, its text before its message; a suite without cases is dropped."""
     for suite in root.iter("testsuite"):
         for case in suite.findall("testcase"):
-            result = next((found for tag in ("error", "failure", "skipped") if (found := case.find(tag)) is not None), None)
+            result = next(
+                (
+                    found
+                    for tag in ("error", "failure", "skipped")
+                    if (found := case.find(tag)) is not None
+                ),
+                None,
+            )
             detail = "" if result is None else result.text or result.attrib["message"]
             yield case.attrib.get("classname", suite.attrib["name"]), case.attrib["name"], detail
 
 
 def circleci(root: ET.Element) -> list[str]:
     """Rerun of failed tests: needs a file (or class) for each."""
-    bad = [c for c in root.iter("testcase") if c.find("failure") is not None or c.find("error") is not None]
+    bad = [
+        c
+        for c in root.iter("testcase")
+        if c.find("failure") is not None or c.find("error") is not None
+    ]
     return [case.get("file") or case.attrib["classname"] for case in bad]
 
 
 def test_gitlab_shows_the_message_and_every_case() -> None:
     # Given
-    verdicts = [failed("test_a"), failed("test_a"), verdict("test_b", Outcome.SKIPPED, reason="no disk\nat all")]
+    verdicts = [
+        failed("test_a"),
+        failed("test_a"),
+        verdict("test_b", Outcome.SKIPPED, reason="no disk\nat all"),
+    ]
 
     # When
     shown = list(gitlab(rendered(*verdicts)))
@@ -260,7 +317,10 @@ def test_jenkins_shows_the_trace_of_what_went_wrong() -> None:
     shown = list(jenkins(rendered(failed("test_a"), lost)))
 
     # Then
-    assert shown == [("app.T", "test_a", "1 != 2\n\nTraceback ..."), ("app.T", "test_b", "worker lost")]
+    assert shown == [
+        ("app.T", "test_a", "1 != 2\n\nTraceback ..."),
+        ("app.T", "test_b", "worker lost"),
+    ]
 
 
 def test_circleci_finds_the_file_of_each_red_case_fixtures_too() -> None:

@@ -25,7 +25,10 @@ LINE_ENDS = ("\n", "\r")
 
 def hostile(chance: random.Random) -> str:
     """Up to a dozen nasty or random parts; no line ends, which XML parsers make one kind of."""
-    parts = (chance.choice(NASTY) if chance.random() < 0.7 else chr(chance.randrange(0x110000)) for _ in range(12))
+    parts = (
+        chance.choice(NASTY) if chance.random() < 0.7 else chr(chance.randrange(0x110000))
+        for _ in range(12)
+    )
     text = f"begin{''.join(part for part in parts if part not in LINE_ENDS)}end"
     # Two surrogates that make a pair are their character in JSON.
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
@@ -36,7 +39,13 @@ def visible(text: str) -> str:
 
     def shown(c: str) -> str:
         code = ord(c)
-        legal = c == "\t" or 0x20 <= code <= 0x7E or 0xA0 <= code <= 0xD7FF or 0xE000 <= code <= 0xFFFD or code >= 0x10000
+        legal = (
+            c == "\t"
+            or 0x20 <= code <= 0x7E
+            or 0xA0 <= code <= 0xD7FF
+            or 0xE000 <= code <= 0xFFFD
+            or code >= 0x10000
+        )
         return c if legal else f"#x{code:02X}" if code <= 0xFF else f"#x{code:04X}"
 
     return "".join(map(shown, strip_ansi(text)))
@@ -45,7 +54,9 @@ def visible(text: str) -> str:
 def verdict(index: int, text: str) -> Verdict:
     """A failure with this text everywhere, after it went over the wire."""
     failure = Failure("failure", "AssertionError", "m", text, subtest=text)
-    sent = messages.decode(messages.TestFinished(index, Outcome.FAILED, 0.1, (failure,), output=text).encode())
+    sent = messages.decode(
+        messages.TestFinished(index, Outcome.FAILED, 0.1, (failure,), output=text).encode()
+    )
     assert isinstance(sent, messages.TestFinished)
     assert sent.output == text
     entry = Entry(index, f"app.T.test_{index}{text}", "app.T", "app", Phase.ISOLATED)
@@ -58,11 +69,16 @@ def test_ten_thousand_hostile_messages_are_read_back_as_they_are_shown() -> None
     for _ in range(DOCUMENTS):
         texts = [hostile(chance) for _ in range(SIZE)]
         # When
-        data = render(RunReport("r1", tuple(verdict(index, text) for index, text in enumerate(texts)), (), 1))
+        data = render(
+            RunReport("r1", tuple(verdict(index, text) for index, text in enumerate(texts)), (), 1)
+        )
         # Then both parsers read the same, and it is the text with its characters shown
         expat, libxml = ET.fromstring(data), etree.fromstring(data)
         outputs = [element.text for element in expat.iter("system-out")]
         assert outputs == [element.text for element in libxml.iter("system-out")]
         assert outputs == [visible(text) for text in texts]
-        assert all(visible(text) in (element.text or "") for element, text in zip(expat.iter("failure"), texts, strict=True))
+        assert all(
+            visible(text) in (element.text or "")
+            for element, text in zip(expat.iter("failure"), texts, strict=True)
+        )
         assert len({case.get("name") for case in expat.iter("testcase")}) == SIZE

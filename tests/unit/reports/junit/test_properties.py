@@ -30,11 +30,22 @@ from dct_celery.reports.junit.document import render
 SCHEMA = etree.XMLSchema(etree.parse(str(Path(__file__).parents[3] / "data" / "junit-10.xsd")))
 RESULTS = {"failure", "error", "skipped"}
 
-TEXT = st.text(st.characters() | st.sampled_from("\x00\x1b[]m\r\n\t\x85 ()"), max_size=12) | st.sampled_from(["a", "a.T"])
+TEXT = st.text(
+    st.characters() | st.sampled_from("\x00\x1b[]m\r\n\t\x85 ()"), max_size=12
+) | st.sampled_from(["a", "a.T"])
 MAYBE = st.none() | TEXT
 SECONDS = st.floats() | st.floats(0, 100)
 FAILURES = st.lists(
-    st.builds(Failure, st.sampled_from(["failure", "error"]), TEXT, TEXT, TEXT, TEXT, MAYBE, st.none() | st.integers()),
+    st.builds(
+        Failure,
+        st.sampled_from(["failure", "error"]),
+        TEXT,
+        TEXT,
+        TEXT,
+        TEXT,
+        MAYBE,
+        st.none() | st.integers(),
+    ),
     max_size=3,
 ).map(tuple)
 REFS = st.builds(
@@ -44,7 +55,15 @@ REFS = st.builds(
     st.sampled_from(["a", "a.T"]) | TEXT,
 )
 ENTRIES = st.builds(
-    Entry, st.integers(0, 5), TEXT, TEXT, TEXT, st.sampled_from(Phase), MAYBE, st.none() | st.integers(), tags=st.tuples(TEXT)
+    Entry,
+    st.integers(0, 5),
+    TEXT,
+    TEXT,
+    TEXT,
+    st.sampled_from(Phase),
+    MAYBE,
+    st.none() | st.integers(),
+    tags=st.tuples(TEXT),
 )
 EARLIER = st.builds(
     Verdict,
@@ -104,7 +123,9 @@ REPORTS = st.builds(
 
 @given(REPORTS, st.sampled_from(["dct", "xunit2"]))
 @settings(database=None, deadline=None, max_examples=200)
-def test_whatever_a_test_says_the_document_is_sound(run: RunReport, family: Literal["dct", "xunit2"]) -> None:
+def test_whatever_a_test_says_the_document_is_sound(
+    run: RunReport, family: Literal["dct", "xunit2"]
+) -> None:
     # When
     data = render(run, family=family)
 
@@ -127,9 +148,16 @@ def test_whatever_a_test_says_the_document_is_sound(run: RunReport, family: Lite
         assert all(len(result.attrib["message"].splitlines()) == 1 for result in results)
     # and the counts are those of the elements
     for element in (root, *root):
-        counts = {"tests": "testcase", "failures": "failure", "errors": "error", "skipped": "skipped"}
+        counts = {
+            "tests": "testcase",
+            "failures": "failure",
+            "errors": "error",
+            "skipped": "skipped",
+        }
         for attribute, tag in counts.items():
-            assert element.get(attribute, str(len(list(element.iter(tag))))) == str(len(list(element.iter(tag))))
+            assert element.get(attribute, str(len(list(element.iter(tag))))) == str(
+                len(list(element.iter(tag)))
+            )
         assert re.fullmatch(r"\d+\.\d{3}", element.attrib["time"])
     # and a red run is no green document
     red = [child for case in cases for child in case if child.tag in RESULTS - {"skipped"}]
@@ -138,7 +166,9 @@ def test_whatever_a_test_says_the_document_is_sound(run: RunReport, family: Lite
 
 @given(REPORTS, st.sampled_from(["dct", "xunit2"]))
 @settings(database=None, deadline=None, max_examples=200)
-def test_a_plain_pass_is_written_as_elementtree_writes_it(run: RunReport, family: Literal["dct", "xunit2"]) -> None:
+def test_a_plain_pass_is_written_as_elementtree_writes_it(
+    run: RunReport, family: Literal["dct", "xunit2"]
+) -> None:
     # Given what all of it looks like when no case is put together from strings
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(document, "_is_plain", lambda case: False)
@@ -154,7 +184,10 @@ def test_a_document_without_failures_is_what_elementtree_makes_of_it(
     passes: tuple[Verdict, ...], family: Literal["dct", "xunit2"], host: str, seconds: float
 ) -> None:
     # When
-    data = render(RunReport(host, passes, (), 0, {"wall": seconds}, started_at=seconds, hosts={"a": host}), family=family)
+    data = render(
+        RunReport(host, passes, (), 0, {"wall": seconds}, started_at=seconds, hosts={"a": host}),
+        family=family,
+    )
 
     # Then
     assert ET.tostring(ET.fromstring(data), encoding="utf-8", xml_declaration=True) == data
@@ -163,7 +196,9 @@ def test_a_document_without_failures_is_what_elementtree_makes_of_it(
 def test_the_schema_check_can_fail() -> None:
     # Given family dct, with its file and properties of a case
     entry = Entry(0, "app.T.test_a", "app.T", "app", Phase.ISOLATED, "app/tests.py", 7)
-    tree = etree.fromstring(render(RunReport("r1", (Verdict(entry, Outcome.PASSED, worker="w"),), (), 0)))
+    tree = etree.fromstring(
+        render(RunReport("r1", (Verdict(entry, Outcome.PASSED, worker="w"),), (), 0))
+    )
 
     # When / Then
     assert not SCHEMA.validate(tree)

@@ -13,10 +13,18 @@ from dct_celery.reports.junit.document import Family, render
 ENTRY = Entry(0, "app.T.test_a", "app.T", "app", Phase.ISOLATED)
 FAILURE = Failure("failure", "AssertionError", "1 != 2", "Traceback ...")
 FAILED = Verdict(ENTRY, Outcome.FAILED, worker="w", slot=0, failures=(FAILURE,), output="printed")
-ERRED = Verdict(ENTRY, Outcome.ERROR, worker="w", slot=0, failures=(Failure("error", "OSError", "gone", "Trace"),))
+ERRED = Verdict(
+    ENTRY,
+    Outcome.ERROR,
+    worker="w",
+    slot=0,
+    failures=(Failure("error", "OSError", "gone", "Trace"),),
+)
 
 
-def rendered(outcome: Outcome, *earlier: Verdict, family: Family = "dct", size: int = 1) -> ET.Element:
+def rendered(
+    outcome: Outcome, *earlier: Verdict, family: Family = "dct", size: int = 1
+) -> ET.Element:
     failures = (FAILURE,) if outcome is Outcome.FAILED else ()
     verdict = Verdict(ENTRY, outcome, worker="w", slot=1, failures=failures, earlier=earlier)
     return ET.fromstring(render(RunReport("r1", (verdict,) * size, (), 0), family=family))
@@ -31,8 +39,14 @@ def test_a_flaky_test_is_green_and_shows_each_failure(family: Family) -> None:
     assert (root.get("failures"), root.get("errors")) == ("0", "0")
     case = next(root.iter("testcase"))
     first, second = (child for child in case if child.tag != "properties")
-    assert (first.tag, first.attrib) == ("flakyFailure", {"message": "1 != 2", "type": "AssertionError"})
-    assert (first.findtext("stackTrace"), first.findtext("system-out")) == ("Traceback ...", "printed")
+    assert (first.tag, first.attrib) == (
+        "flakyFailure",
+        {"message": "1 != 2", "type": "AssertionError"},
+    )
+    assert (first.findtext("stackTrace"), first.findtext("system-out")) == (
+        "Traceback ...",
+        "printed",
+    )
     assert (second.tag, second.attrib) == ("flakyError", {"message": "gone", "type": "OSError"})
 
 

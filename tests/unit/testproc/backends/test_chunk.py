@@ -91,7 +91,9 @@ def cases(name: str, *names: str, base: type = unittest.TestCase, **body: Any) -
 
 
 def outcomes(sent: list[messages.Message]) -> list[tuple[int, str]]:
-    return [(each.index, each.outcome.value) for each in sent if isinstance(each, messages.TestFinished)]
+    return [
+        (each.index, each.outcome.value) for each in sent if isinstance(each, messages.TestFinished)
+    ]
 
 
 def fixtures(sent: list[messages.Message]) -> list[str]:
@@ -110,7 +112,9 @@ def test_each_test_of_a_chunk_has_one_record_in_order(module: Any, bench: Bench)
     assert bench.watch.looked == [f"{NAME}.A", f"{NAME}.B"]
 
 
-def test_only_the_tests_that_were_asked_for_run_and_none_runs_twice(module: Any, bench: Bench) -> None:
+def test_only_the_tests_that_were_asked_for_run_and_none_runs_twice(
+    module: Any, bench: Bench
+) -> None:
     # Given
     suite = Suite(*cases("A"), *cases("B"), *cases("C"))
     # When
@@ -139,7 +143,9 @@ def test_every_fixture_is_announced_before_it_runs(module: Any, bench: Bench) ->
     ]
 
 
-def test_a_class_whose_set_up_fails_is_covered_and_the_next_one_runs(module: Any, bench: Bench) -> None:
+def test_a_class_whose_set_up_fails_is_covered_and_the_next_one_runs(
+    module: Any, bench: Bench
+) -> None:
     # Given
     broken = cases("A", "test_1", "test_2", setUpClass=OSError("no disk"))
     # When
@@ -166,7 +172,9 @@ def test_a_module_whose_set_up_fails_covers_all_its_classes(module: Any, bench: 
     assert outcomes(sent) == [(0, "not_run"), (1, "not_run")]
 
 
-def test_a_tear_down_that_fails_is_a_record_and_takes_no_verdict_back(module: Any, bench: Bench) -> None:
+def test_a_tear_down_that_fails_is_a_record_and_takes_no_verdict_back(
+    module: Any, bench: Bench
+) -> None:
     # When
     Suite(*cases("A", tearDownClass=OSError("busy"))).run(bench.recorder)
     # Then
@@ -177,21 +185,29 @@ def test_a_tear_down_that_fails_is_a_record_and_takes_no_verdict_back(module: An
 
 def test_failfast_leaves_the_rest(module: Any, bench: Bench) -> None:
     # When
-    end = Suite(*cases("A", test_it=AssertionError("no")), *cases("B"), failfast=True).run(bench.recorder)
+    end = Suite(*cases("A", test_it=AssertionError("no")), *cases("B"), failfast=True).run(
+        bench.recorder
+    )
     # Then
     assert outcomes(bench.sent()) == [(0, "failed")]
     assert (end.left, end.stopped) == ((1,), "failfast")
 
 
-def test_an_exception_that_unittest_does_not_catch_is_its_tests_error_and_leaves_the_rest(module: Any, bench: Bench) -> None:
+def test_an_exception_that_unittest_does_not_catch_is_its_tests_error_and_leaves_the_rest(
+    module: Any, bench: Bench
+) -> None:
     # When
-    end = Suite(*cases("A"), *cases("B", test_it=KeyboardInterrupt("now")), *cases("C")).run(bench.recorder)
+    end = Suite(*cases("A"), *cases("B", test_it=KeyboardInterrupt("now")), *cases("C")).run(
+        bench.recorder
+    )
     # Then
     assert outcomes(bench.sent()) == [(0, "passed"), (1, "error")]
     assert (end.left, end.stopped, end.records) == ((2,), "aborted", 2)
 
 
-def test_an_exception_in_a_fixture_that_unittest_does_not_catch_covers_its_class(module: Any, bench: Bench) -> None:
+def test_an_exception_in_a_fixture_that_unittest_does_not_catch_covers_its_class(
+    module: Any, bench: Bench
+) -> None:
     # Given
     broken = cases("B", "test_1", "test_2", setUpClass=KeyboardInterrupt("now"))
     # When
@@ -225,7 +241,9 @@ def test_an_exception_after_all_tests_is_that_of_the_hook(module: Any, bench: Be
     assert (end.left, end.stopped) == ((), "aborted")
 
 
-def test_each_test_has_a_first_interrupt_of_its_own(module: Any, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_test_has_a_first_interrupt_of_its_own(
+    module: Any, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given the handler that Django installs, which has seen one already
     handler = types.SimpleNamespace(called=True)
     monkeypatch.setattr("unittest.signals._interrupt_handler", handler)
@@ -235,10 +253,14 @@ def test_each_test_has_a_first_interrupt_of_its_own(module: Any, bench: Bench, m
     assert handler.called is False
 
 
-def test_what_a_class_costs_beside_its_tests_is_told_apart(module: Any, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_class_costs_beside_its_tests_is_told_apart(
+    module: Any, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given a clock that jumps by a second in the set-up of A
     seconds = [0.0]
-    monkeypatch.setattr("dct_celery.testproc.backends.django_unittest.chunk.now", lambda: seconds[0])
+    monkeypatch.setattr(
+        "dct_celery.testproc.backends.django_unittest.chunk.now", lambda: seconds[0]
+    )
     monkeypatch.setattr("dct_celery.testproc.recorder.now", lambda: seconds[0])
 
     class Slow(unittest.TestCase):

@@ -25,17 +25,25 @@ def test_failed_system_checks_are_the_projects_own_words_whoever_ran_them() -> N
     # When
     found = [fatal(order, SystemCheckError("W001: no")) for order in (BUILD, CHECK)]
     # Then
-    assert found == [messages.Fatal("checks", "SystemCheckError: the system check failed", "W001: no")] * 2
+    assert (
+        found
+        == [messages.Fatal("checks", "SystemCheckError: the system check failed", "W001: no")] * 2
+    )
 
 
 def test_a_connection_that_leads_elsewhere_is_a_reason_of_its_own() -> None:
-    assert fatal(ATTACH, WrongDatabase("it is prod"), "words\n") == messages.Fatal("elsewhere", "it is prod", "words")
+    assert fatal(ATTACH, WrongDatabase("it is prod"), "words\n") == messages.Fatal(
+        "elsewhere", "it is prod", "words"
+    )
 
 
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ("Creating…\nGot an error creating the test database: no room\n", "Got an error creating the test database: no room"),
+        (
+            "Creating…\nGot an error creating the test database: no room\n",
+            "Got an error creating the test database: no room",
+        ),
         (" \n", "the database creation code exited"),
     ],
 )
@@ -47,7 +55,9 @@ def test_creation_code_that_exits_has_printed_its_reason(output: str, message: s
     assert "Traceback" in found.detail or "SystemExit" in found.detail
 
 
-@pytest.mark.parametrize("error", [OperationalError("server is gone"), InterfaceError("server is gone")])
+@pytest.mark.parametrize(
+    "error", [OperationalError("server is gone"), InterfaceError("server is gone")]
+)
 def test_a_server_that_is_gone_while_checks_run_is_no_failed_check(error: Exception) -> None:
     # When
     found = [fatal(order, error).reason for order in (CHECK, BUILD, ATTACH)]
@@ -68,5 +78,7 @@ def test_a_server_that_is_gone_while_checks_run_is_no_failed_check(error: Except
         (None, []),
     ],
 )
-def test_a_redis_that_the_project_uses_is_found_however_it_is_written(value: Any, places: list[str]) -> None:
+def test_a_redis_that_the_project_uses_is_found_however_it_is_written(
+    value: Any, places: list[str]
+) -> None:
     assert _redis_places(value) == places

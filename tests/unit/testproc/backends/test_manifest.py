@@ -67,7 +67,10 @@ def test_an_entry_names_its_test_its_class_and_its_place(module: Any) -> None:
     entry = entry_of(case(TestCase, test_it=test_it))
     # Then
     assert (entry.id, entry.cls, entry.module) == (f"{NAME}.Case.test_it", f"{NAME}.Case", NAME)
-    assert (entry.file, entry.line) == ("backends/test_manifest.py", test_it.__code__.co_firstlineno)
+    assert (entry.file, entry.line) == (
+        "backends/test_manifest.py",
+        test_it.__code__.co_firstlineno,
+    )
 
 
 def test_entries_are_numbered_in_order_and_agree_with_the_identities(module: Any) -> None:
@@ -77,7 +80,9 @@ def test_entries_are_numbered_in_order_and_agree_with_the_identities(module: Any
     entries = list(manifest.entries(tests, "/src"))
     # Then
     assert [entry.index for entry in entries] == [0, 1]
-    assert [(entry.id, entry.cls, entry.phase.value) for entry in entries] == manifest.identities(tests)
+    assert [(entry.id, entry.cls, entry.phase.value) for entry in entries] == manifest.identities(
+        tests
+    )
     assert entries[0].file is None
 
 
@@ -86,14 +91,18 @@ def test_a_class_stays_together(module: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["setUpModule", "tearDownModule", "load_tests"])
-def test_a_module_with_fixtures_or_an_order_of_its_own_stays_together(module: Any, name: str) -> None:
+def test_a_module_with_fixtures_or_an_order_of_its_own_stays_together(
+    module: Any, name: str
+) -> None:
     # Given
     setattr(module, name, lambda *_: None)
     # Then
     assert entry_of(case(TestCase)).keep_with == (f"class:{NAME}.Case", f"module:{NAME}")
 
 
-def test_what_shares_a_lock_file_stays_together_and_holds_it_alone(module: Any, tmp_path: Path) -> None:
+def test_what_shares_a_lock_file_stays_together_and_holds_it_alone(
+    module: Any, tmp_path: Path
+) -> None:
     # Given
     class Serial(SerializeMixin, TestCase):
         lockfile = str(HERE)
@@ -141,7 +150,11 @@ def test_tags_are_those_of_class_and_method(module: Any) -> None:
     # Given
     method = tag("slow", "net")(lambda self: None)
     # Then
-    assert entry_of(case(TestCase, test_it=method, tags={"db", "net"})).tags == ("db", "net", "slow")
+    assert entry_of(case(TestCase, test_it=method, tags={"db", "net"})).tags == (
+        "db",
+        "net",
+        "slow",
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,14 @@ MANAGE = 'import os\nos.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.setti
 
 
 def load(root: Path, *sys_path: str, directory: str = ".") -> messages.Load:
-    return messages.Load("django", (), str(root), directory, [str(root / each) for each in sys_path], collect_only=True)
+    return messages.Load(
+        "django",
+        (),
+        str(root),
+        directory,
+        [str(root / each) for each in sys_path],
+        collect_only=True,
+    )
 
 
 @pytest.mark.parametrize(
@@ -28,7 +35,11 @@ def load(root: Path, *sys_path: str, directory: str = ".") -> messages.Load:
     ],
 )
 def test_a_test_is_run_again_with_the_settings_that_the_project_would_not_choose_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, manage: str | None, settings: str | None, words: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    manage: str | None,
+    settings: str | None,
+    words: str,
 ) -> None:
     # Given
     monkeypatch.chdir(tmp_path)
@@ -45,9 +56,18 @@ def test_a_test_is_run_again_with_the_folder_and_the_runner_that_the_run_was_giv
     (tmp_path / "shop").mkdir()
     monkeypatch.chdir(tmp_path / "shop")
     # When
-    words = rerun_command(load(tmp_path, "lib", "shop", "more", directory="shop"), None, "shop.Runner")
+    words = rerun_command(
+        load(tmp_path, "lib", "shop", "more", directory="shop"), None, "shop.Runner"
+    )
     # Then
-    assert words == ("python", "-m", "django", "test", "--pythonpath=../lib", "--testrunner=shop.Runner")
+    assert words == (
+        "python",
+        "-m",
+        "django",
+        "test",
+        "--pythonpath=../lib",
+        "--testrunner=shop.Runner",
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,5 +79,7 @@ def test_a_test_is_run_again_with_the_folder_and_the_runner_that_the_run_was_giv
         ((), None, []),
     ],
 )
-def test_the_settings_module_is_the_first_word_or_none(words: tuple[str, ...], module: str | None, left: list[str]) -> None:
+def test_the_settings_module_is_the_first_word_or_none(
+    words: tuple[str, ...], module: str | None, left: list[str]
+) -> None:
     assert _settings_of(words) == (module, left)

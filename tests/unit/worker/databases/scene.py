@@ -48,7 +48,9 @@ class Project:
 
     def finish(self, grace: float) -> None: ...
 
-    def ask(self, question: messages.Message, kind: type, timeout: float, watch: object = None) -> messages.Message:
+    def ask(
+        self, question: messages.Message, kind: type, timeout: float, watch: object = None
+    ) -> messages.Message:
         self.asked.append(question.kind)
         if isinstance(question, messages.Build):
             for name in question.databases.values():
@@ -68,7 +70,12 @@ class House:
     """A worker's view. `world` and `project` may be shared by several."""
 
     def __init__(
-        self, folder: Path, *, run: str = "run-1", world: MemoryDatabases | None = None, aliases: Sequence[str] = ("default",)
+        self,
+        folder: Path,
+        *,
+        run: str = "run-1",
+        world: MemoryDatabases | None = None,
+        aliases: Sequence[str] = ("default",),
     ):
         self.world = world or MemoryDatabases()
         self.project = Project(self.world)
@@ -80,17 +87,36 @@ class House:
         for alias, server in self.servers.items():
             self.signs.give(alias, server.sign_of_life(self.naming.owner))
         fork = cast(Fork, self.project.fork)
-        self.templates = Templates(KEY, self.specs, self.servers, fork, folder / "cache", self.naming, self.clock, self.signs)
+        self.templates = Templates(
+            KEY,
+            self.specs,
+            self.servers,
+            fork,
+            folder / "cache",
+            self.naming,
+            self.clock,
+            self.signs,
+        )
         self.folder = RunFolder(folder / run)
         self.folder.create()
 
     def pool(self, **more: Any) -> ClonePool:
         options = {"slots": 2, "flushes": frozenset(), **more}
         maker = self.maker("p")
-        return ClonePool(self.templates, self.specs, self.servers, self.folder.clones, maker, self.clock, **options)
+        return ClonePool(
+            self.templates,
+            self.specs,
+            self.servers,
+            self.folder.clones,
+            maker,
+            self.clock,
+            **options,
+        )
 
     def maker(self, place: int | str = "p") -> CloneMaker:
-        return CloneMaker(self.templates, self.servers, self.folder.clones, self.naming, self.clock, place)
+        return CloneMaker(
+            self.templates, self.servers, self.folder.clones, self.naming, self.clock, place
+        )
 
     def kinds(self) -> dict[str, int]:
         """How many databases of each kind there are."""

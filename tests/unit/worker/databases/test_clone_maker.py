@@ -69,7 +69,9 @@ def test_a_clone_is_noted_before_it_is_made_and_is_the_makers_own(scene: Scene) 
 
 def test_a_copy_is_tried_three_times_under_new_names_with_growing_pauses(scene: Scene) -> None:
     # Given
-    tried = failing(scene, *[CloneFailed("the template is being accessed by other users")] * CLONE_TRIES)
+    tried = failing(
+        scene, *[CloneFailed("the template is being accessed by other users")] * CLONE_TRIES
+    )
     # When
     with pytest.raises(CloneFailed):
         scene.slot.make(scene.spec, PRISTINE)
@@ -115,7 +117,9 @@ def test_a_retired_clone_is_healed_only_where_that_is_cheaper(scene: Scene, chea
     # Then
     assert scene.world.databases[name].rows == BOOKS
     assert scene.noted == [name]
-    assert (scene.server.stats.healed, used in scene.world.databases) == ((1, False) if cheaper else (0, True))
+    assert (scene.server.stats.healed, used in scene.world.databases) == (
+        (1, False) if cheaper else (0, True)
+    )
 
 
 def test_a_clone_that_cannot_be_healed_is_forgotten_and_a_copy_is_made(scene: Scene) -> None:

@@ -63,7 +63,9 @@ def test_flushed_ones_come_after_the_pristine_ones_where_something_flushes(house
     work_off(pool)
     # Then
     assert len(house.folder.clones.spares("default", PRISTINE)) == 2
-    assert [house.world.databases[name].rows for name in house.folder.clones.spares("default", FLUSHED)] == [[], []]
+    assert [
+        house.world.databases[name].rows for name in house.folder.clones.spares("default", FLUSHED)
+    ] == [[], []]
 
 
 def test_one_stays_in_reserve_while_anything_can_spoil_a_clone(house: House) -> None:
@@ -77,7 +79,9 @@ def test_one_stays_in_reserve_while_anything_can_spoil_a_clone(house: House) -> 
     assert len(house.folder.clones.spares("default", PRISTINE)) == 1
 
 
-def test_a_database_that_is_not_flushed_is_there_pristine_for_the_second_phase(tmp_path: Path) -> None:
+def test_a_database_that_is_not_flushed_is_there_pristine_for_the_second_phase(
+    tmp_path: Path,
+) -> None:
     # Given
     house = House(tmp_path, aliases=("default", "other"))
     house.templates.ensure_pristine()
@@ -132,7 +136,9 @@ def test_the_end_leaves_templates_alone_and_no_clone(house: House) -> None:
     assert house.folder.clones.in_use() == house.folder.clones.retired() == []
 
 
-def test_clones_that_are_worth_it_are_kept_clean_for_the_next_run(house: House, tmp_path: Path) -> None:
+def test_clones_that_are_worth_it_are_kept_clean_for_the_next_run(
+    house: House, tmp_path: Path
+) -> None:
     # Given
     house.servers["default"].heals = True
     pool = house.pool(slots=2)
@@ -149,7 +155,10 @@ def test_clones_that_are_worth_it_are_kept_clean_for_the_next_run(house: House, 
     # Then
     assert following.servers["default"].stats.adopted == 2
     assert following.servers["default"].stats.cloned == 0
-    assert all(house.world.databases[name].rows == BOOKS for name in following.folder.clones.spares("default", PRISTINE))
+    assert all(
+        house.world.databases[name].rows == BOOKS
+        for name in following.folder.clones.spares("default", PRISTINE)
+    )
 
 
 @pytest.mark.parametrize(("keep", "idle"), [("always", 2), ("never", 0)])
@@ -210,7 +219,9 @@ def test_what_the_checks_use_is_none_of_the_slots(house: House) -> None:
     assert len(house.folder.clones.spares("default", PRISTINE)) == 1
 
 
-def test_the_export_is_written_when_there_is_nothing_else_to_do(house: House, tmp_path: Path) -> None:
+def test_the_export_is_written_when_there_is_nothing_else_to_do(
+    house: House, tmp_path: Path
+) -> None:
     # When
     work_off(house.pool(slots=1))
     # Then
@@ -261,7 +272,9 @@ def test_a_retired_clone_is_taken_out_before_it_is_dropped(house: House) -> None
     assert reclaimed == [None]
 
 
-def test_no_slot_can_take_what_the_checks_are_given(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_slot_can_take_what_the_checks_are_given(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given slots that take every spare at once
     pool = house.pool(slots=1)
     add = house.folder.clones.add_spare
@@ -330,7 +343,9 @@ def test_one_that_cannot_be_dropped_does_not_keep_the_others(house: House) -> No
     assert other not in house.world.databases
 
 
-def test_what_a_killed_slot_had_is_free_a_little_later(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_killed_slot_had_is_free_a_little_later(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given a clone of a process that is no more
     pool = house.pool(slots=1)
     work_off(pool)
@@ -349,7 +364,9 @@ def test_what_a_killed_slot_had_is_free_a_little_later(house: House, monkeypatch
     assert house.folder.clones.in_use() == []
 
 
-def test_a_note_that_is_just_being_written_does_not_keep_the_pool_from_closing(house: House) -> None:
+def test_a_note_that_is_just_being_written_does_not_keep_the_pool_from_closing(
+    house: House,
+) -> None:
     # Given
     pool = house.pool(slots=1)
     work_off(pool)

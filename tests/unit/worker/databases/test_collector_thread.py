@@ -31,7 +31,11 @@ class Scene:
         #: What a look at the server meets.
         self.error: Exception | None = None
         services: Any = type("Services", (), {})()
-        services.clock, services.folder, services.settings = self.clock, WorkFolder(folder), Settings()
+        services.clock, services.folder, services.settings = (
+            self.clock,
+            WorkFolder(folder),
+            Settings(),
+        )
         services.server_for, services.resolve = self._server, lambda hosts: {}
         services.folder.remember_servers([DatabaseSpec("default", "postgresql", "shop", "db")])
         self.collecting = Collecting(services)
@@ -62,7 +66,13 @@ def test_a_worker_looks_often_at_first_and_then_now_and_then(scene: Scene) -> No
     scene.run_for(700.0)
     # Then
     assert EARLY_LOOKS == 3
-    assert scene.looks == [0.0, EARLY_SECONDS, 2 * EARLY_SECONDS, 40 + LATE_SECONDS, 40 + 2 * LATE_SECONDS]
+    assert scene.looks == [
+        0.0,
+        EARLY_SECONDS,
+        2 * EARLY_SECONDS,
+        40 + LATE_SECONDS,
+        40 + 2 * LATE_SECONDS,
+    ]
 
 
 def test_a_run_that_begins_brings_the_next_look_forward(scene: Scene) -> None:
@@ -88,7 +98,8 @@ def test_what_a_dead_owner_left_is_dropped_once_it_looked_dead_twice(scene: Scen
 
 
 @pytest.mark.parametrize(
-    ("error", "warnings"), [(ConfigError("is denied"), 1), (DatabaseError("is away"), 0), (ZeroDivisionError(), 0)]
+    ("error", "warnings"),
+    [(ConfigError("is denied"), 1), (DatabaseError("is away"), 0), (ZeroDivisionError(), 0)],
 )
 def test_a_server_that_cannot_be_asked_ends_nothing_and_only_a_refusal_is_told_once(
     scene: Scene, caplog: pytest.LogCaptureFixture, error: Exception, warnings: int

@@ -48,7 +48,9 @@ class TestDead:
 
         # Then
         assert first == [Result("test_one", "again", "its owner is gone; looked at again")]
-        assert second == [Result("test_one", "dropped", "its owner is gone: made by run run-one on worker a@host")]
+        assert second == [
+            Result("test_one", "dropped", "its owner is gone: made by run run-one on worker a@host")
+        ]
         assert server.world.databases == {}
 
     def test_a_second_look_too_early_does_not_count(self, server: MemoryServer) -> None:
@@ -97,7 +99,9 @@ class TestDead:
         # Then
         assert actions(collector.collect(server)) == {"test_one": "again"}
 
-    def test_another_mark_under_the_same_name_is_another_database(self, server: MemoryServer) -> None:
+    def test_another_mark_under_the_same_name_is_another_database(
+        self, server: MemoryServer
+    ) -> None:
         # Given
         collector = Collector()
         server.world.put("test_tpl", Mark("building", owner="o1"))
@@ -110,7 +114,9 @@ class TestDead:
         # Then
         assert actions(collector.collect(server)) == {"test_tpl": "again"}
 
-    def test_what_a_killed_builder_left_goes_and_what_is_being_built_stays(self, server: MemoryServer) -> None:
+    def test_what_a_killed_builder_left_goes_and_what_is_being_built_stays(
+        self, server: MemoryServer
+    ) -> None:
         # Given
         collector = Collector()
         server.world.create("test_born")
@@ -125,11 +131,17 @@ class TestDead:
         results = collector.collect(server)
 
         # Then
-        assert actions(results) == {"test_born": "dropped", "test_said": "dropped", "test_locked": "left"}
+        assert actions(results) == {
+            "test_born": "dropped",
+            "test_said": "dropped",
+            "test_locked": "left",
+        }
         assert set(server.world.databases) == {"test_locked"}
         assert server.world.locks == {"test_locked"}
 
-    def test_after_a_crash_of_everything_two_looks_leave_no_orphan(self, server: MemoryServer) -> None:
+    def test_after_a_crash_of_everything_two_looks_leave_no_orphan(
+        self, server: MemoryServer
+    ) -> None:
         # Given: a run in full swing
         collector = Collector()
         sign = server.sign_of_life("o1")
@@ -169,16 +181,25 @@ class TestForeign:
 
 
 class TestKept:
-    def test_an_expired_template_goes_with_its_idle_clones_at_one_look(self, server: MemoryServer) -> None:
+    def test_an_expired_template_goes_with_its_idle_clones_at_one_look(
+        self, server: MemoryServer
+    ) -> None:
         # Given
         template(server, expires=server.world.time)
-        server.world.put("test_idle", Mark("idle", template="test_tpl", expires=server.world.time + 1000))
+        server.world.put(
+            "test_idle", Mark("idle", template="test_tpl", expires=server.world.time + 1000)
+        )
 
         # Then
-        assert actions(Collector().collect(server)) == {"test_idle": "dropped", "test_tpl": "dropped"}
+        assert actions(Collector().collect(server)) == {
+            "test_idle": "dropped",
+            "test_tpl": "dropped",
+        }
         assert server.world.databases == {}
 
-    def test_what_a_run_holds_stays_whatever_its_age_and_the_budget(self, server: MemoryServer) -> None:
+    def test_what_a_run_holds_stays_whatever_its_age_and_the_budget(
+        self, server: MemoryServer
+    ) -> None:
         # Given
         template(server, expires=1)
         server.sign_of_life("o1").hold("test_tpl")
@@ -192,7 +213,10 @@ class TestKept:
             template(server, f"test_tpl_{number}", used=number)
 
         # Then
-        assert actions(Collector().collect(server, budget=(99, 8), dry_run=True))["test_tpl_1"] == "dropped"
+        assert (
+            actions(Collector().collect(server, budget=(99, 8), dry_run=True))["test_tpl_1"]
+            == "dropped"
+        )
         assert actions(Collector().collect(server, budget=(1, 99))) == {
             "test_tpl_1": "dropped", "test_tpl_2": "dropped", "test_tpl_3": "left",
         }  # fmt: skip
@@ -203,7 +227,10 @@ class TestKept:
         template(server, "test_new", used=1)
 
         # Then
-        assert actions(Collector().collect(server, budget=(1, 99))) == {"test_old": "dropped", "test_new": "left"}
+        assert actions(Collector().collect(server, budget=(1, 99))) == {
+            "test_old": "dropped",
+            "test_new": "left",
+        }
 
 
 class TestDropping:
@@ -226,7 +253,9 @@ class TestDropping:
         server.world.time += GRACE_SECONDS
 
         # Then
-        assert collector.collect(server, dry_run=True) == [Result("test_locked", "left", "is being made")]
+        assert collector.collect(server, dry_run=True) == [
+            Result("test_locked", "left", "is being made")
+        ]
 
     def test_one_that_refuses_is_a_result_and_the_others_go(self, server: MemoryServer) -> None:
         # Given
@@ -238,8 +267,14 @@ class TestDropping:
         results = Collector().collect(server)
 
         # Then
-        assert actions(results) == {"test_one": "dropped", "test_two": "failed", "test_three": "dropped"}
-        assert [r.reason for r in results if r.action == "failed"] == ["test_two is being accessed by other users"]
+        assert actions(results) == {
+            "test_one": "dropped",
+            "test_two": "failed",
+            "test_three": "dropped",
+        }
+        assert [r.reason for r in results if r.action == "failed"] == [
+            "test_two is being accessed by other users"
+        ]
         assert set(server.world.databases) == {"test_two"}
 
     def test_a_server_that_cannot_be_asked_is_an_error(self, server: MemoryServer) -> None:
@@ -250,13 +285,18 @@ class TestDropping:
     @pytest.mark.parametrize(
         ("change", "reason"),
         [
-            (lambda world: world.put("test_tpl", Mark("template", used=7)), "changed while it was looked at"),
+            (
+                lambda world: world.put("test_tpl", Mark("template", used=7)),
+                "changed while it was looked at",
+            ),
             (lambda world: world.databases.clear(), "is gone already"),
             (lambda world: world.locks.add("test_tpl"), "is being made"),
             (lambda world: MemoryServer(world).sign_of_life("x").hold("test_tpl"), "in use"),
         ],
     )
-    def test_what_changed_since_the_look_is_left(self, change: Callable[[MemoryDatabases], object], reason: str) -> None:
+    def test_what_changed_since_the_look_is_left(
+        self, change: Callable[[MemoryDatabases], object], reason: str
+    ) -> None:
         # Given: somebody is quicker between the look and the drop
         class Raced(MemoryServer):
             def locked(self, name: str) -> bool:
@@ -299,7 +339,9 @@ class TestDropping:
         server.world.put("test_idle", Mark("idle", template="test_gone"))
 
         # Then
-        assert Collector().collect(server) == [Result("test_idle", "left", "changed while it was looked at")]
+        assert Collector().collect(server) == [
+            Result("test_idle", "left", "changed while it was looked at")
+        ]
 
 
 class TestSweep:
@@ -324,10 +366,14 @@ class TestSweep:
         swept, waits = self.swept(server)
 
         # Then
-        assert [(one.where, actions(list(one.results))) for one in swept] == [("memory at memory:0", {"test_tpl": "dropped"})]
+        assert [(one.where, actions(list(one.results))) for one in swept] == [
+            ("memory at memory:0", {"test_tpl": "dropped"})
+        ]
         assert waits == []
 
-    def test_what_looks_dead_is_looked_at_twice_and_each_is_listed_once(self, server: MemoryServer) -> None:
+    def test_what_looks_dead_is_looked_at_twice_and_each_is_listed_once(
+        self, server: MemoryServer
+    ) -> None:
         # Given
         template(server, expires=1)
         server.world.put("test_one", CLONE)
@@ -355,7 +401,9 @@ class TestSweep:
         assert actions(list(one.results)) == {"test_one": "dropped", "test_tpl": "dropped"}
         assert set(server.world.databases) == {"test_one", "test_tpl"}
 
-    def test_a_server_that_does_not_answer_is_named_and_the_others_are_swept(self, server: MemoryServer) -> None:
+    def test_a_server_that_does_not_answer_is_named_and_the_others_are_swept(
+        self, server: MemoryServer
+    ) -> None:
         # Given
         down = MemoryServer()
         down.world.down = True

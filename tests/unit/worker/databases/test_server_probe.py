@@ -81,5 +81,7 @@ def test_a_server_that_stays_away_is_given_up_when_the_time_is_over() -> None:
     # Given
     clock = FakeClock()
     # Then
-    assert not Canary([MemoryServer(MemoryDatabases(down=True))], clock).wait(2.0, give_up=lambda: False)
+    assert not Canary([MemoryServer(MemoryDatabases(down=True))], clock).wait(
+        2.0, give_up=lambda: False
+    )
     assert clock.now == pytest.approx(1002.5)

@@ -36,7 +36,9 @@ def test_a_template_says_what_it_is_and_when_it_was_used(tmp_path: Path) -> None
     assert mark is not None
     assert (mark.kind, mark.run, mark.worker) == ("template", "run-1", "build-a@host")
     assert (mark.used - mark.made, mark.expires - mark.used) == (1000, 14 * 86400)
-    assert mark.state == first.servers["default"].state(first.templates.name("default", flushed=False))
+    assert mark.state == first.servers["default"].state(
+        first.templates.name("default", flushed=False)
+    )
 
 
 def test_a_template_in_use_is_held(tmp_path: Path) -> None:
@@ -97,7 +99,9 @@ def test_create_db_builds_anew_once_per_run(tmp_path: Path) -> None:
     assert other_worker.templates.ensure_pristine(anew=True) == "reused"
 
 
-def test_create_db_takes_no_template_from_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_create_db_takes_no_template_from_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     monkeypatch.setattr(templates, "BUSY_SECONDS", 0.0)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
@@ -111,7 +115,9 @@ def test_create_db_takes_no_template_from_another_run(tmp_path: Path, monkeypatc
     assert first.servers["default"].find(first.templates.name("default", flushed=False)) is not None
 
 
-def test_an_incomplete_set_in_use_is_left_and_every_worker_finds_the_same_other_one(tmp_path: Path) -> None:
+def test_an_incomplete_set_in_use_is_left_and_every_worker_finds_the_same_other_one(
+    tmp_path: Path,
+) -> None:
     # Given two aliases whose templates another run holds, one of them gone
     first = House(tmp_path, aliases=("default", "other"))
     first.templates.ensure_pristine()
@@ -211,7 +217,9 @@ def test_checks_that_fail_end_the_run(tmp_path: Path) -> None:
         house.templates.run_checks({})
 
 
-def test_what_belonged_to_an_earlier_template_of_the_same_key_is_not_used_for_a_new_one(tmp_path: Path) -> None:
+def test_what_belonged_to_an_earlier_template_of_the_same_key_is_not_used_for_a_new_one(
+    tmp_path: Path,
+) -> None:
     # Given a template with its export and its serialized contents
     first = House(tmp_path)
     first.specs[0] = replace(first.specs[0], serialize=True)
@@ -246,7 +254,9 @@ def test_checks_that_could_not_be_run_are_nothing_the_project_did(tmp_path: Path
 def test_a_build_that_fails_for_the_servers_sake_is_no_fault_of_the_project(tmp_path: Path) -> None:
     # Given
     house = House(tmp_path)
-    house.project.failing["Build"] = "OperationalError: connection failed: FATAL:  sorry, too many clients already"
+    house.project.failing["Build"] = (
+        "OperationalError: connection failed: FATAL:  sorry, too many clients already"
+    )
     # When
     with pytest.raises(DatabaseError, match="has no connection left"):
         house.templates.ensure_pristine()

@@ -53,7 +53,10 @@ def test_of_many_takers_one_gets_the_spare(folder: RunFolder) -> None:
     folder.clones.add_spare("test_a", "default", "t")
     taken: list[str | None] = []
     # When
-    threads = [threading.Thread(target=lambda: taken.append(folder.clones.take_spare("default", "t"))) for _ in range(8)]
+    threads = [
+        threading.Thread(target=lambda: taken.append(folder.clones.take_spare("default", "t")))
+        for _ in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -93,7 +96,9 @@ def test_aliases_that_end_alike_are_told_apart(folder: RunFolder) -> None:
 
 
 def _spec(host: str, alias: str = "default") -> DatabaseSpec:
-    return DatabaseSpec(alias, "postgresql", "shop", host, user="ci", password="s", aliases=(alias,))
+    return DatabaseSpec(
+        alias, "postgresql", "shop", host, user="ci", password="s", aliases=(alias,)
+    )
 
 
 def test_servers_are_remembered_once_each_for_the_owner_alone(tmp_path: Path) -> None:
@@ -107,7 +112,9 @@ def test_servers_are_remembered_once_each_for_the_owner_alone(tmp_path: Path) ->
     assert stat.S_IMODE((tmp_path / "servers.json").stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("text", [b"{", b"{}", b"3", b"\xff", b"[" * 100_000], ids=lambda text: repr(text[:9]))
+@pytest.mark.parametrize(
+    "text", [b"{", b"{}", b"3", b"\xff", b"[" * 100_000], ids=lambda text: repr(text[:9])
+)
 def test_a_broken_list_of_servers_is_an_empty_one(tmp_path: Path, text: bytes) -> None:
     # Given
     (tmp_path / "servers.json").write_bytes(text)
@@ -122,7 +129,9 @@ def test_only_the_latest_servers_are_kept(tmp_path: Path) -> None:
     for number in range(30):
         folder.remember_servers([_spec(f"host-{number}")])
     # Then
-    assert [spec.host for spec in folder.servers()] == [f"host-{number}" for number in range(10, 30)]
+    assert [spec.host for spec in folder.servers()] == [
+        f"host-{number}" for number in range(10, 30)
+    ]
     assert json.loads((tmp_path / "servers.json").read_text())
 
 
@@ -166,7 +175,9 @@ def test_a_slots_cache_shows_the_users_and_keeps_what_is_new_to_itself(
     assert os.listdir(tmp_path / "home" / ".cache") == ["browsers"]
 
 
-def test_a_pool_child_that_follows_a_killed_one_gets_fork_folders_of_its_own(tmp_path: Path) -> None:
+def test_a_pool_child_that_follows_a_killed_one_gets_fork_folders_of_its_own(
+    tmp_path: Path,
+) -> None:
     # Given the folder of the first fork of the one that was killed
     folder = RunFolder(tmp_path / "run")
     first = folder.fork_folder("0-0-1")
@@ -205,7 +216,17 @@ def test_a_link_that_leads_elsewhere_takes_nothing_with_it(tmp_path: Path) -> No
 
 # -- what the host tells the slots -------------------------------------------------------
 
-PUBLISHED = PublishedRun("0123456789abcdef", "id-of-key", (_spec("a"),), "key", "owner", {"default": "/rows"}, 3.0, None, 2)
+PUBLISHED = PublishedRun(
+    "0123456789abcdef",
+    "id-of-key",
+    (_spec("a"),),
+    "key",
+    "owner",
+    {"default": "/rows"},
+    3.0,
+    None,
+    2,
+)
 
 
 def test_what_the_host_publishes_the_slots_read_and_nobody_else(folder: RunFolder) -> None:
@@ -221,7 +242,14 @@ def test_what_the_host_publishes_the_slots_read_and_nobody_else(folder: RunFolde
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"{", b"[]", b"\xff", b"[" * 100_000, codec.dumps(PUBLISHED).replace('"slots":2', '"slots":"2"').encode()],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff",
+        b"[" * 100_000,
+        codec.dumps(PUBLISHED).replace('"slots":2', '"slots":"2"').encode(),
+    ],
     ids=lambda text: repr(text[:9]),
 )
 def test_a_published_run_that_is_damaged_is_none(folder: RunFolder, text: bytes) -> None:
@@ -231,7 +259,20 @@ def test_a_published_run_that_is_damaged_is_none(folder: RunFolder, text: bytes)
     assert folder.published() is None
 
 
-_NO_NAMES = ["", ".", "..", "../..", "/", "/etc", "a/b", "run\0one", "run-one\n", "x" * 300, "RUN-ONE", "run_one"]
+_NO_NAMES = [
+    "",
+    ".",
+    "..",
+    "../..",
+    "/",
+    "/etc",
+    "a/b",
+    "run\0one",
+    "run-one\n",
+    "x" * 300,
+    "RUN-ONE",
+    "run_one",
+]
 
 
 @pytest.mark.parametrize("name", _NO_NAMES)

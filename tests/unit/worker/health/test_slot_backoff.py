@@ -11,7 +11,14 @@ from dct_celery.worker.host.preparation import slots_that_fit
 
 
 def test_each_rest_is_twice_as_long_until_one_is_long_enough() -> None:
-    assert [rest_seconds(n) for n in (1, 2, 3, 4, 5, 500)] == [2, 4, 8, 16, LONGEST_REST, LONGEST_REST]
+    assert [rest_seconds(n) for n in (1, 2, 3, 4, 5, 500)] == [
+        2,
+        4,
+        8,
+        16,
+        LONGEST_REST,
+        LONGEST_REST,
+    ]
 
 
 def test_a_rest_is_seen_by_others_and_ends(tmp_path: Path) -> None:
@@ -51,7 +58,8 @@ def test_as_many_slots_work_as_there_are_permits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("free", "aliases", "fit"), [(100, 1, 4), (10, 1, 4), (9, 1, 3), (4, 1, 1), (2, 1, 1), (12, 2, 2), (4, 2, 1)]
+    ("free", "aliases", "fit"),
+    [(100, 1, 4), (10, 1, 4), (9, 1, 3), (4, 1, 1), (2, 1, 1), (12, 2, 2), (4, 2, 1)],
 )
 def test_slots_fit_by_their_connections(free: int, aliases: int, fit: int) -> None:
     assert slots_that_fit(4, free, aliases) == fit

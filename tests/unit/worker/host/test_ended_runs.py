@@ -75,7 +75,12 @@ def test_the_latest_runs_are_remembered(file: Path, monkeypatch: pytest.MonkeyPa
         runs.note(f"{number:016}", 1)
     # Then
     again = EndedRuns(file)
-    assert [again.covers(announced(nonce=f"{number:016}")) for number in range(4)] == [True, False, True, True]
+    assert [again.covers(announced(nonce=f"{number:016}")) for number in range(4)] == [
+        True,
+        False,
+        True,
+        True,
+    ]
 
 
 def test_a_disk_that_takes_nothing_lets_a_run_end(file: Path) -> None:
@@ -91,7 +96,18 @@ def test_a_disk_that_takes_nothing_lets_a_run_end(file: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"{", b"[]", b"null", b'{"a":"1"}', b'{"a":true}', b'{"a":1e999}', b"\xff\xfe", b"[" * 100_000, b'{"a":' * 100_000],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"a":"1"}',
+        b'{"a":true}',
+        b'{"a":1e999}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+    ],
     ids=lambda text: repr(text[:12]),
 )
 def test_a_damaged_file_is_an_empty_one_and_is_written_anew(file: Path, text: bytes) -> None:
@@ -105,7 +121,9 @@ def test_a_damaged_file_is_an_empty_one_and_is_written_anew(file: Path, text: by
     assert EndedRuns(file).covers(announced())
 
 
-def test_no_bytes_in_the_file_keep_a_worker_from_its_start(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_no_bytes_in_the_file_keep_a_worker_from_its_start(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     file = tmp_path_factory.mktemp("ended") / "ended.json"
 
     @settings(deadline=None)

@@ -21,7 +21,12 @@ RUN = "run-one"
 
 
 def test_a_look_that_takes_long_is_followed_by_a_longer_pause() -> None:
-    assert [pause_after(seconds) for seconds in (0.0, 0.005, 0.05, 0.1)] == [hosts.LOOK, hosts.LOOK, 0.5, 1.0]
+    assert [pause_after(seconds) for seconds in (0.0, 0.005, 0.05, 0.1)] == [
+        hosts.LOOK,
+        hosts.LOOK,
+        0.5,
+        1.0,
+    ]
 
 
 def test_a_store_that_stood_still_is_looked_at_again_before_the_worker_counts_as_gone() -> None:
@@ -70,7 +75,12 @@ class Scene:
         self.restart()
 
     def restart(self) -> None:
-        services: Any = Mock(clock=FakeClock(), registry=self.registry, folder=WorkFolder(self._folder), door=pool_door())
+        services: Any = Mock(
+            clock=FakeClock(),
+            registry=self.registry,
+            folder=WorkFolder(self._folder),
+            door=pool_door(),
+        )
         self.host = Host(services, 1)
 
     def announce(self, *, epoch: int = 1, nonce: str = NONCE) -> None:
@@ -94,7 +104,11 @@ class Scene:
     @property
     def keeps(self) -> list[tuple[str, int]]:
         """(nonce, epoch) of each run that is kept."""
-        return [(keeper.nonce, keeper.epoch) for keeper in self.host._keepers.values() if not keeper.ended]
+        return [
+            (keeper.nonce, keeper.epoch)
+            for keeper in self.host._keepers.values()
+            if not keeper.ended
+        ]
 
 
 @pytest.fixture
@@ -117,7 +131,9 @@ def test_a_run_that_is_announced_is_kept_and_followed_into_its_next_epoch(scene:
 
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["going on", "restarted"])
-def test_a_run_that_has_ended_is_not_brought_back_by_what_was_recorded_of_it(scene: Scene, restarted: bool) -> None:
+def test_a_run_that_has_ended_is_not_brought_back_by_what_was_recorded_of_it(
+    scene: Scene, restarted: bool
+) -> None:
     # Given
     scene.announce()
     scene.look()

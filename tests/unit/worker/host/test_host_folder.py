@@ -49,5 +49,7 @@ def test_a_work_folder_of_somebody_else_is_refused_in_one_line(
     (tmp_path / "work").mkdir()
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     # When / Then
-    with pytest.raises(SystemExit, match=r"^dct: error: .* belongs to user \d+, .*DCT_WORK_DIR[^\n]*$"):
+    with pytest.raises(
+        SystemExit, match=r"^dct: error: .* belongs to user \d+, .*DCT_WORK_DIR[^\n]*$"
+    ):
         host.start()

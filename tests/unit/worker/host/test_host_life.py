@@ -53,8 +53,18 @@ class Keeper:
     """Of a run that is ready as soon as it is kept."""
 
     def __init__(self, services: Any, announced: Announced, slots: int, ready: Any) -> None:
-        self.announced, self.nonce, self.epoch = announced, announced.announcement.nonce, announced.epoch
-        self.state, self.fit, self.ended, self.stale, self.done = RunStage.READY, slots, False, False, True
+        self.announced, self.nonce, self.epoch = (
+            announced,
+            announced.announcement.nonce,
+            announced.epoch,
+        )
+        self.state, self.fit, self.ended, self.stale, self.done = (
+            RunStage.READY,
+            slots,
+            False,
+            False,
+            True,
+        )
         self.started, self.joined, self.seen_at, self.reasons = False, -1.0, 0.0, list[str]()
 
     def start(self) -> None:
@@ -113,13 +123,24 @@ class Scene:
         self.registry = Registry(self.store, self.clock)
         self.folder = WorkFolder(folder / "work")
         self.strays: list[Path] = []
-        for name, fake in (("RunKeeper", Keeper), ("Collecting", Collecting), ("about", lambda settings: {"python": "3.11"})):
+        for name, fake in (
+            ("RunKeeper", Keeper),
+            ("Collecting", Collecting),
+            ("about", lambda settings: {"python": "3.11"}),
+        ):
             monkeypatch.setattr(hosts, name, fake)
         monkeypatch.setattr(hosts.threading, "Thread", Thread)
-        monkeypatch.setattr(hosts, "end_marked", lambda folder, clock: self.strays.append(folder) or 0)
+        monkeypatch.setattr(
+            hosts, "end_marked", lambda folder, clock: self.strays.append(folder) or 0
+        )
         self.busy = 0
         services: Any = type("Services", (), {})()
-        services.clock, services.registry, services.folder, services.door = self.clock, self.registry, self.folder, pool_door()
+        services.clock, services.registry, services.folder, services.door = (
+            self.clock,
+            self.registry,
+            self.folder,
+            pool_door(),
+        )
         services.name, services.host, services.settings = "build-a@host", "host", Settings()
         services.ledger = lambda run, door: MemoryLedger(self.store, run, run_door(run))
         services.broker = lambda: "id|redis://h"
@@ -153,7 +174,10 @@ def test_the_registry_is_asked_often_and_told_once_a_second(scene: Scene) -> Non
     scene.run_for(5.05)
     # Then
     assert set(scene.clock.waits) == {LOOK}
-    gaps = [later - earlier for earlier, later in zip(scene.registry.beats, scene.registry.beats[1:], strict=False)]
+    gaps = [
+        later - earlier
+        for earlier, later in zip(scene.registry.beats, scene.registry.beats[1:], strict=False)
+    ]
     assert len(scene.registry.beats) == 5
     assert all(BEAT <= gap <= BEAT + 0.11 for gap in gaps)
 
@@ -168,7 +192,9 @@ def test_a_run_is_kept_and_started_once(scene: Scene) -> None:
     assert scene.host.ready() == scene.host.active() == {RUN}
 
 
-def test_a_store_that_is_away_is_asked_less_often_and_no_run_is_given_up_for_it(scene: Scene) -> None:
+def test_a_store_that_is_away_is_asked_less_often_and_no_run_is_given_up_for_it(
+    scene: Scene,
+) -> None:
     # Given
     keeper = scene.announce()
     keeper.stale = True
@@ -195,7 +221,9 @@ def test_a_store_that_is_back_is_told_at_once_that_the_worker_lives(scene: Scene
     assert not scene.host._away
 
 
-def test_a_store_that_is_away_is_complained_of_once(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_that_is_away_is_complained_of_once(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
     # Given
     scene.registry.away = True
     # When
@@ -242,7 +270,9 @@ def test_a_beat_says_who_the_worker_is_and_what_it_does(scene: Scene) -> None:
     assert (info.about, info.broker) == ({"python": "3.11"}, "id|redis://h")
 
 
-def test_slots_that_rest_are_not_counted_and_a_worker_whose_slots_all_rest_has_trouble(scene: Scene) -> None:
+def test_slots_that_rest_are_not_counted_and_a_worker_whose_slots_all_rest_has_trouble(
+    scene: Scene,
+) -> None:
     # Given
     keeper = scene.announce()
     # When
@@ -254,7 +284,10 @@ def test_slots_that_rest_are_not_counted_and_a_worker_whose_slots_all_rest_has_t
     all_of_them = scene.registry.said[-1]
     # Then
     assert (some.slots, some.trouble) == (3, "")
-    assert (all_of_them.slots, all_of_them.trouble) == (1, "rests, since no slot gets its databases: no room")
+    assert (all_of_them.slots, all_of_them.trouble) == (
+        1,
+        "rests, since no slot gets its databases: no room",
+    )
     assert scene.host.ready() == set()
 
 

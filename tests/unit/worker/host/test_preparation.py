@@ -37,7 +37,9 @@ class Scene:
         self.clock = FakeClock()
         self.over = False
         self.ledger = Mock()
-        self.preparation: Any = Preparation(Mock(clock=self.clock), "run-one", Mock(), self.ledger, lambda: self.over, 4)
+        self.preparation: Any = Preparation(
+            Mock(clock=self.clock), "run-one", Mock(), self.ledger, lambda: self.over, 4
+        )
 
 
 @pytest.fixture
@@ -50,7 +52,9 @@ def lacks(fault: ServerFault | None) -> Callable[[], Exception]:
     return lambda: DatabaseError("it failed", fault=fault)
 
 
-def test_a_server_that_is_away_is_waited_for_with_longer_pauses_up_to_four_seconds(scene: Scene) -> None:
+def test_a_server_that_is_away_is_waited_for_with_longer_pauses_up_to_four_seconds(
+    scene: Scene,
+) -> None:
     # Given
     step = Step(scene.clock, lacks(ServerFault.AWAY), 19.0)
     # When / Then
@@ -68,7 +72,9 @@ def test_a_server_that_stays_away_is_given_up_when_its_time_is_over(scene: Scene
 
 
 @pytest.mark.parametrize("fault", [ServerFault.CONNECTIONS, ServerFault.DISK])
-def test_a_server_that_lacks_something_is_tried_four_times_however_long_it_may_be_away(scene: Scene, fault: ServerFault) -> None:
+def test_a_server_that_lacks_something_is_tried_four_times_however_long_it_may_be_away(
+    scene: Scene, fault: ServerFault
+) -> None:
     # Given
     step = Step(scene.clock, lacks(fault), 1e9)
     # When / Then
@@ -116,14 +122,19 @@ def test_what_its_dispatcher_puts_right_in_time_is_believed(scene: Scene) -> Non
     [lacks(ServerFault.AWAY), lambda: StoreUnavailable("gone"), lambda: Untrusted("is malformed")],
     ids=["database server", "store", "signature"],
 )
-def test_the_end_of_the_run_ends_every_wait_within_a_moment(scene: Scene, error: Callable[[], Exception]) -> None:
+def test_the_end_of_the_run_ends_every_wait_within_a_moment(
+    scene: Scene, error: Callable[[], Exception]
+) -> None:
     # Given
     step = Step(scene.clock, error, 1e9)
     scene.clock.at(3.3, lambda: setattr(scene, "over", True))
     # When / Then
     with pytest.raises(LeaseLost):
         scene.preparation._patiently(
-            120.0, lambda: scene.preparation._believed("specification", lambda: scene.preparation._persistently(step))
+            120.0,
+            lambda: scene.preparation._believed(
+                "specification", lambda: scene.preparation._persistently(step)
+            ),
         )
     assert scene.clock.now - 1000.0 == pytest.approx(3.4, abs=0.11)
 

@@ -32,7 +32,13 @@ SHOP: dict[str, Any] = {"alias": "default", "vendor": "postgresql", "name": "sho
 
 
 def loaded(**fields: Any) -> messages.Loaded:
-    usual: dict[str, Any] = {"count": 9, "digest": DIGEST, "seconds": 0.1, "environment": ENVIRONMENT, "databases": [SHOP]}
+    usual: dict[str, Any] = {
+        "count": 9,
+        "digest": DIGEST,
+        "seconds": 0.1,
+        "environment": ENVIRONMENT,
+        "databases": [SHOP],
+    }
     return messages.Loaded(**{**usual, "schema": "of-this-project", **fields})
 
 
@@ -111,7 +117,9 @@ class Scene:
             own_redis=frozenset({"localhost:6379/1"}),
         )
         ledger: Any = self.ledger
-        self.preparation: Any = Preparation(self.services, RUN, self.folder, ledger, lambda: self.over, 4)
+        self.preparation: Any = Preparation(
+            self.services, RUN, self.folder, ledger, lambda: self.over, 4
+        )
         self.preparation._fork = self.project.fork
 
     def _start(self, python: str, load: messages.Load, environment: Any, log: Any) -> Loader:
@@ -152,7 +160,9 @@ def test_a_run_is_loaded_its_templates_are_built_and_clones_can_be_made(scene: S
     assert len(scene.folder.clones.spares("default", "t")) == 1
 
 
-def test_templates_that_are_there_are_used_and_their_checks_still_have_to_run(scene: Scene, tmp_path: Path) -> None:
+def test_templates_that_are_there_are_used_and_their_checks_still_have_to_run(
+    scene: Scene, tmp_path: Path
+) -> None:
     # Given
     first = scene.prepare()
     again = Scene(tmp_path / "other")
@@ -180,7 +190,10 @@ def test_the_databases_have_a_sign_of_life_before_anything_is_made(scene: Scene)
     # Given
     alive: list[bool] = []
     ask = scene.project.ask
-    scene.project.ask = lambda *args, **more: (alive.append(bool(scene.world.signs)), ask(*args, **more))[1]  # type: ignore[method-assign]
+    scene.project.ask = lambda *args, **more: (
+        alive.append(bool(scene.world.signs)),
+        ask(*args, **more),
+    )[1]  # type: ignore[method-assign]
     # When
     scene.prepare()
     # Then
@@ -198,13 +211,24 @@ def test_the_databases_have_a_sign_of_life_before_anything_is_made(scene: Scene)
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"digest": "f" * 64}, "the suite differs from the dispatcher's: 9 tests on the worker, 9 on the dispatcher"),
-        ({"environment": {"python": "3.12"}}, "the environment differs from the dispatcher's: django is missing"),
-        ({"redis_in_use": ["localhost:6379/1"]}, "the project uses the Redis database localhost:6379/1"),
+        (
+            {"digest": "f" * 64},
+            "the suite differs from the dispatcher's: 9 tests on the worker, 9 on the dispatcher",
+        ),
+        (
+            {"environment": {"python": "3.12"}},
+            "the environment differs from the dispatcher's: django is missing",
+        ),
+        (
+            {"redis_in_use": ["localhost:6379/1"]},
+            "the project uses the Redis database localhost:6379/1",
+        ),
     ],
     ids=["manifest", "environment", "redis"],
 )
-def test_what_differs_from_the_dispatcher_refuses_the_run(scene: Scene, change: dict[str, Any], reason: str) -> None:
+def test_what_differs_from_the_dispatcher_refuses_the_run(
+    scene: Scene, change: dict[str, Any], reason: str
+) -> None:
     # Given
     scene.says = loaded(**change)
     # When / Then
@@ -219,7 +243,9 @@ def test_a_package_that_the_run_ignores_may_differ(scene: Scene) -> None:
     assert scene.prepare().slots == 4
 
 
-def test_a_suite_that_cannot_be_built_here_is_refused_with_the_projects_own_words(scene: Scene) -> None:
+def test_a_suite_that_cannot_be_built_here_is_refused_with_the_projects_own_words(
+    scene: Scene,
+) -> None:
     # Given
     scene.says = messages.Fatal("settings", "No module named 'shop'", "its traceback")
     # When
@@ -262,11 +288,22 @@ def test_a_loader_that_dies_is_no_refusal_for_good(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("deed", "match"),
     [
-        (lambda scene: setattr(scene, "says", loaded(configured=[configured(host="prod.example")])), "prod.example"),
+        (
+            lambda scene: setattr(
+                scene, "says", loaded(configured=[configured(host="prod.example")])
+            ),
+            "prod.example",
+        ),
         (lambda scene: setattr(scene.server, "seen", ["prod.example"]), "prod.example"),
         (
             lambda scene: (
-                setattr(scene.ledger, "of_run", make_spec(RUN, version=__version__, databases=DatabaseRules(deny_hosts=("db",))))
+                setattr(
+                    scene.ledger,
+                    "of_run",
+                    make_spec(
+                        RUN, version=__version__, databases=DatabaseRules(deny_hosts=("db",))
+                    ),
+                )
                 or setattr(scene, "says", loaded(configured=[configured(host="db")]))
             ),
             "db",
@@ -274,7 +311,9 @@ def test_a_loader_that_dies_is_no_refusal_for_good(scene: Scene) -> None:
     ],
     ids=["by this worker's list", "by what the connection says", "by the run's list"],
 )
-def test_a_denied_server_gets_no_statement(scene: Scene, deed: Callable[[Scene], object], match: str) -> None:
+def test_a_denied_server_gets_no_statement(
+    scene: Scene, deed: Callable[[Scene], object], match: str
+) -> None:
     # Given
     deed(scene)
     # When / Then
@@ -311,7 +350,9 @@ def test_slots_that_a_server_has_no_room_for_rest_and_the_dispatcher_hears_it(sc
     assert prepared.slots == 2
     (report,) = scene.ledger.told
     assert isinstance(report, ShortReport)
-    assert report.message.startswith("2 of 4 slots rest: memory:0 has 7 connections left, a slot needs 2")
+    assert report.message.startswith(
+        "2 of 4 slots rest: memory:0 has 7 connections left, a slot needs 2"
+    )
 
 
 def test_a_server_without_room_for_one_slot_is_an_error_with_its_fix(scene: Scene) -> None:

@@ -41,7 +41,9 @@ REFUSED = RefusedReport("the suite differs", permanent=True)
 class Ledger:
     """Notes what it is told; the first `failures` calls of any kind find no store."""
 
-    def __init__(self, failures: int = 0, spec: RunSpec | Exception | None = None, manifest: object = None) -> None:
+    def __init__(
+        self, failures: int = 0, spec: RunSpec | Exception | None = None, manifest: object = None
+    ) -> None:
         """A `spec` or `manifest` that is an exception is raised."""
         self.failures = failures
         self.told: list[WorkerReport] = []
@@ -72,14 +74,20 @@ class Ledger:
 
 def keeper(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, outcome: Exception) -> Any:
     """A keeper without its thread, whose preparation ends in `outcome`."""
-    monkeypatch.setattr(keepers, "Preparation", Mock(return_value=Mock(prepare=Mock(side_effect=outcome), pool=None)))
+    monkeypatch.setattr(
+        keepers,
+        "Preparation",
+        Mock(return_value=Mock(prepare=Mock(side_effect=outcome), pool=None)),
+    )
     services: Any = Mock(clock=FakeClock(), ledger=lambda run, door: ledger)
     services.name = "build-a"
     announced = Announced(Announcement("run-one", NONCE, 1, LATER_MS), KEY_ID)
     return RunKeeper(services, announced, 1, lambda: None)
 
 
-def test_a_refusal_is_heard_though_the_store_was_away_when_it_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_is_heard_though_the_store_was_away_when_it_was_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     # Given
     ledger = Ledger(failures=2)
     one = keeper(monkeypatch, ledger, Refused("the suite differs"))
@@ -92,7 +100,9 @@ def test_a_refusal_is_heard_though_the_store_was_away_when_it_was_said(monkeypat
     assert ledger.told == [REFUSED]
 
 
-def test_a_store_that_was_wiped_is_told_again_what_was_said_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_was_wiped_is_told_again_what_was_said_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     # Given a wipe between the word and the first look after it
     ledger = Ledger()
     one = keeper(monkeypatch, ledger, Refused("the suite differs"))
@@ -105,7 +115,9 @@ def test_a_store_that_was_wiped_is_told_again_what_was_said_before_it(monkeypatc
     assert ledger.told == [REFUSED]
 
 
-def test_a_run_that_a_wiped_store_does_not_know_yet_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_a_wiped_store_does_not_know_yet_begins_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     # Given
     one = keeper(monkeypatch, Ledger(), LeaseLost("the run is over"))
     # When
@@ -114,7 +126,9 @@ def test_a_run_that_a_wiped_store_does_not_know_yet_begins_anew(monkeypatch: pyt
     assert one.ended
 
 
-def test_the_manifest_is_waited_for_while_the_store_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_manifest_is_waited_for_while_the_store_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     # Given
     ledger: Any = Ledger(failures=3, manifest=MANIFEST)
     preparation = Preparation(Mock(clock=FakeClock()), "run-one", Mock(), ledger, lambda: False, 1)
@@ -122,7 +136,9 @@ def test_the_manifest_is_waited_for_while_the_store_is_away(monkeypatch: pytest.
     assert preparation._manifest() == MANIFEST
 
 
-def test_a_run_whose_loader_died_begins_anew_once_slots_have_given_back_what_they_had(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_whose_loader_died_begins_anew_once_slots_have_given_back_what_they_had(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     # Given
     one = keeper(monkeypatch, Ledger(), LeaseLost("over"))
     one.state = RunStage.READY
@@ -152,7 +168,9 @@ def test_a_run_whose_loader_died_begins_anew_once_slots_have_given_back_what_the
         Untrusted("has a wrong signature"),
     ],
 )
-def test_what_no_retry_mends_is_refused_for_good(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_what_no_retry_mends_is_refused_for_good(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     # Given
     ledger = Ledger()
     # When
@@ -162,9 +180,17 @@ def test_what_no_retry_mends_is_refused_for_good(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    "error", [DatabaseError("is away"), CloneFailed("no room"), InfrastructureError("no blob"), TestProcessError("it died")]
+    "error",
+    [
+        DatabaseError("is away"),
+        CloneFailed("no room"),
+        InfrastructureError("no blob"),
+        TestProcessError("it died"),
+    ],
 )
-def test_what_a_retry_may_mend_is_refused_for_now(monkeypatch: pytest.MonkeyPatch, error: DctError) -> None:
+def test_what_a_retry_may_mend_is_refused_for_now(
+    monkeypatch: pytest.MonkeyPatch, error: DctError
+) -> None:
     # Given
     ledger = Ledger()
     # When
@@ -173,11 +199,15 @@ def test_what_a_retry_may_mend_is_refused_for_now(monkeypatch: pytest.MonkeyPatc
     assert ledger.told == [RefusedReport(str(error))]
 
 
-def test_a_project_that_fails_is_no_refusal_and_its_output_is_cut_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_project_that_fails_is_no_refusal_and_its_output_is_cut_to_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     # Given
     ledger = Ledger()
     # When
-    keeper(monkeypatch, ledger, ProjectError("migrate failed", detail="x" * 100_000 + "the end"))._prepare()
+    keeper(
+        monkeypatch, ledger, ProjectError("migrate failed", detail="x" * 100_000 + "the end")
+    )._prepare()
     # Then
     (report,) = ledger.told
     assert isinstance(report, FailedReport)
@@ -186,7 +216,9 @@ def test_a_project_that_fails_is_no_refusal_and_its_output_is_cut_to_its_end(mon
     assert report.detail.endswith("the end")
 
 
-def test_a_fault_of_the_worker_itself_is_no_refusal_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_the_worker_itself_is_no_refusal_for_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     # Given
     ledger = Ledger()
     one = keeper(monkeypatch, ledger, ZeroDivisionError("oops"))
@@ -196,7 +228,10 @@ def test_a_fault_of_the_worker_itself_is_no_refusal_for_good(monkeypatch: pytest
     # Then
     (report,) = ledger.told
     assert isinstance(report, RefusedReport)
-    assert (report.message, report.permanent) == ("internal error of the worker: ZeroDivisionError: oops", False)
+    assert (report.message, report.permanent) == (
+        "internal error of the worker: ZeroDivisionError: oops",
+        False,
+    )
     assert "Traceback" in report.detail
 
 
@@ -207,14 +242,32 @@ def preparation(ledger: Any) -> Preparation:
 @pytest.mark.parametrize(
     ("ledger", "ask", "reason"),
     [
-        (Ledger(spec=Untrusted("has a wrong signature")), Preparation._spec, "the run's specification has a wrong signature"),
-        (Ledger(manifest=Untrusted("is malformed")), Preparation._manifest, "the run's manifest is malformed"),
-        (Ledger(spec=make_spec(version="0.0.1")), Preparation._spec, "the dispatcher runs dct_celery 0.0.1, this worker "),
-        (Ledger(spec=make_spec(version=__version__, protocol=99)), Preparation._spec, "the dispatcher runs dct_celery "),
+        (
+            Ledger(spec=Untrusted("has a wrong signature")),
+            Preparation._spec,
+            "the run's specification has a wrong signature",
+        ),
+        (
+            Ledger(manifest=Untrusted("is malformed")),
+            Preparation._manifest,
+            "the run's manifest is malformed",
+        ),
+        (
+            Ledger(spec=make_spec(version="0.0.1")),
+            Preparation._spec,
+            "the dispatcher runs dct_celery 0.0.1, this worker ",
+        ),
+        (
+            Ledger(spec=make_spec(version=__version__, protocol=99)),
+            Preparation._spec,
+            "the dispatcher runs dct_celery ",
+        ),
     ],
     ids=["specification", "manifest", "version", "protocol"],
 )
-def test_what_is_not_believed_of_a_run_refuses_it(ledger: Ledger, ask: Callable[[Preparation], object], reason: str) -> None:
+def test_what_is_not_believed_of_a_run_refuses_it(
+    ledger: Ledger, ask: Callable[[Preparation], object], reason: str
+) -> None:
     with pytest.raises(Refused) as refused:
         ask(preparation(ledger))
     assert refused.value.reason.startswith(reason)

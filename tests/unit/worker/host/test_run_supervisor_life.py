@@ -100,7 +100,9 @@ class Scene:
         self.checks = Checks(self.clock)
         self.alive = True
         self.use: dict[str, float] = {}
-        prepared = Prepared(Loaded(2, "ab", 0.1, {}, []), [], "ab" * 32, "owner", slots=2, templates="reused")
+        prepared = Prepared(
+            Loaded(2, "ab", 0.1, {}, []), [], "ab" * 32, "owner", slots=2, templates="reused"
+        )
         self.preparation = Mock(pool=self.pool, checks=self.checks)
         self.preparation.prepare.return_value = prepared
         self.preparation.process.alive = lambda: self.alive
@@ -116,7 +118,9 @@ class Scene:
         services.ledger = lambda run, door: self.ledger
         self.became_ready: list[float] = []
         announced = Announced(Announcement(RUN, NONCE, 1, LATER_MS), KEY_ID)
-        self.keeper: Any = RunKeeper(services, announced, 4, lambda: self.became_ready.append(self.clock.now))
+        self.keeper: Any = RunKeeper(
+            services, announced, 4, lambda: self.became_ready.append(self.clock.now)
+        )
 
     def live_for(self, seconds: float) -> None:
         """The run's thread, from its beginning to its end so much later."""
@@ -184,7 +188,9 @@ def test_there_is_no_pause_while_the_pool_has_work(scene: Scene) -> None:
     assert scene.clock.waits[7] == POOL_PAUSE
 
 
-def test_a_pool_that_fails_does_not_end_the_run(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pool_that_fails_does_not_end_the_run(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     monkeypatch.setattr(scene.pool, "step", lambda: 1 // 0)
     # When
@@ -196,7 +202,9 @@ def test_a_pool_that_fails_does_not_end_the_run(scene: Scene, monkeypatch: pytes
 # -- what is reported --------------------------------------------------------------------
 
 
-def test_what_was_done_with_databases_is_told_once_a_second_and_only_what_is_new(scene: Scene) -> None:
+def test_what_was_done_with_databases_is_told_once_a_second_and_only_what_is_new(
+    scene: Scene,
+) -> None:
     # Given
     scene.clock.at(0.5, lambda: scene.use.update(cloned=2.0))
     scene.clock.at(0.9, lambda: scene.use.update(cloned=3.0))
@@ -204,7 +212,10 @@ def test_what_was_done_with_databases_is_told_once_a_second_and_only_what_is_new
     # When
     scene.live_for(6.0)
     # Then
-    assert [report.use for report in scene.reports(UsageReport)] == [{"cloned": 3.0}, {"cloned": 2.0}]
+    assert [report.use for report in scene.reports(UsageReport)] == [
+        {"cloned": 3.0},
+        {"cloned": 2.0},
+    ]
 
 
 def test_what_a_slot_finds_that_keeps_the_worker_from_the_run_refuses_it(scene: Scene) -> None:
@@ -253,7 +264,9 @@ def test_checks_do_not_begin_while_the_server_refuses_clones(scene: Scene) -> No
     ],
     ids=["passed", "failed", "not run"],
 )
-def test_what_checks_found_is_reported_once(scene: Scene, found: DctError | bool, report: WorkerReport) -> None:
+def test_what_checks_found_is_reported_once(
+    scene: Scene, found: DctError | bool, report: WorkerReport
+) -> None:
     # Given
     scene.ready()
     # When
@@ -299,8 +312,12 @@ def test_a_run_that_is_not_announced_any_more_is_kept_for_a_while(scene: Scene) 
     assert scene.ledger.abandoned
 
 
-@pytest.mark.parametrize(("later_ms", "stale"), [(0, True), (1, False)], ids=["the same announcement", "a newer one"])
-def test_only_a_newer_announcement_shows_that_the_dispatcher_lives(scene: Scene, later_ms: int, stale: bool) -> None:
+@pytest.mark.parametrize(
+    ("later_ms", "stale"), [(0, True), (1, False)], ids=["the same announcement", "a newer one"]
+)
+def test_only_a_newer_announcement_shows_that_the_dispatcher_lives(
+    scene: Scene, later_ms: int, stale: bool
+) -> None:
     # Given
     scene.clock.now += LINGER + 1
     before = scene.keeper.announced
@@ -314,7 +331,9 @@ def test_only_a_newer_announcement_shows_that_the_dispatcher_lives(scene: Scene,
 # -- the end -----------------------------------------------------------------------------
 
 
-def test_a_dead_loader_begins_the_run_anew_when_slots_have_given_back_what_they_had(scene: Scene) -> None:
+def test_a_dead_loader_begins_the_run_anew_when_slots_have_given_back_what_they_had(
+    scene: Scene,
+) -> None:
     # Given
     scene.clock.at(2.0, lambda: setattr(scene, "alive", False))
     published: list[object] = []
@@ -337,9 +356,13 @@ def test_the_end_kills_the_loader_so_that_nothing_waits_for_it(scene: Scene) -> 
 
 
 @pytest.mark.parametrize(
-    ("given_back", "waited"), [(0.0, 0.0), (3.0, 3.0), (99.0, RETIRE_SECONDS)], ids=["none", "soon", "too late"]
+    ("given_back", "waited"),
+    [(0.0, 0.0), (3.0, 3.0), (99.0, RETIRE_SECONDS)],
+    ids=["none", "soon", "too late"],
 )
-def test_slots_get_some_time_to_give_back_their_clones(scene: Scene, given_back: float, waited: float) -> None:
+def test_slots_get_some_time_to_give_back_their_clones(
+    scene: Scene, given_back: float, waited: float
+) -> None:
     # Given
     if given_back:
         scene.folder.clones.note("test_a", "default")

@@ -41,7 +41,10 @@ class Scene:
         monkeypatch.setattr(leaks, "end", lambda strays, clock: self.ended.extend(strays))
 
     def told(
-        self, *strays: Stray, said: tuple[LeakRecord, ...] = (), began: tuple[float, ...] = (10.0, 20.0, 30.0)
+        self,
+        *strays: Stray,
+        said: tuple[LeakRecord, ...] = (),
+        began: tuple[float, ...] = (10.0, 20.0, 30.0),
     ) -> list[LeakRecord]:
         self.process.left = list(strays)
         message = ChunkFinished("c1", 3, {}, leaks=said, began=began)
@@ -74,8 +77,12 @@ def test_a_process_is_told_of_the_tests_that_ran_when_it_was_started(
 
 
 @pytest.mark.parametrize("began", [(), (10.0,)])
-def test_a_process_from_before_all_tests_is_told_of_none(scene: Scene, began: tuple[float, ...]) -> None:
-    assert scene.told(Started(4711, 1.0, 2.0), began=began) == [LeakRecord(LeakKind.PROCESS, "4711, sleep 60")]
+def test_a_process_from_before_all_tests_is_told_of_none(
+    scene: Scene, began: tuple[float, ...]
+) -> None:
+    assert scene.told(Started(4711, 1.0, 2.0), began=began) == [
+        LeakRecord(LeakKind.PROCESS, "4711, sleep 60")
+    ]
 
 
 def test_of_a_family_the_eldest_is_told_and_all_are_ended(scene: Scene) -> None:
@@ -88,7 +95,9 @@ def test_of_a_family_the_eldest_is_told_and_all_are_ended(scene: Scene) -> None:
     assert scene.ended == [parent, child]
 
 
-def test_what_the_process_says_of_itself_comes_after_what_was_found_and_all_has_an_end(scene: Scene) -> None:
+def test_what_the_process_says_of_itself_comes_after_what_was_found_and_all_has_an_end(
+    scene: Scene,
+) -> None:
     # When
     told = scene.told(Started(200, 11.0, 11.0), said=(THREAD,) * 80)
     # Then
@@ -98,7 +107,13 @@ def test_what_the_process_says_of_itself_comes_after_what_was_found_and_all_has_
 
 @pytest.mark.parametrize(
     ("grown", "told", "worn"),
-    [(0, [], False), (0, [STATE], False), (0, [THREAD], True), (MAX_GROWTH, [], False), (MAX_GROWTH + 1, [], True)],
+    [
+        (0, [], False),
+        (0, [STATE], False),
+        (0, [THREAD], True),
+        (MAX_GROWTH, [], False),
+        (MAX_GROWTH + 1, [], True),
+    ],
 )
 def test_a_process_is_worn_out_by_what_goes_on_in_it_or_by_its_size(
     scene: Scene, grown: int, told: list[LeakRecord], worn: bool

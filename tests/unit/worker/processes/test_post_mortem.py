@@ -27,14 +27,21 @@ def test_a_kill_that_the_kernel_counts_was_perhaps_for_memory(kernel: Path) -> N
     # When
     kernel.write_text("low 0\noom 4\noom_kill 3\n")
     # Then
-    assert trouble.explain("signal 9", 312 * 1024) == "killed (signal 9), memory peak 312 MB, perhaps out of memory"
+    assert (
+        trouble.explain("signal 9", 312 * 1024)
+        == "killed (signal 9), memory peak 312 MB, perhaps out of memory"
+    )
 
 
-def test_a_kill_without_evidence_is_only_a_kill(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_without_evidence_is_only_a_kill(
+    kernel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     monkeypatch.setattr(post_mortem, "_count", lambda path: 7)
     # When / Then
-    assert MemoryTrouble().explain("signal 9", 312 * 1024) == "killed (signal 9), memory peak 312 MB"
+    assert (
+        MemoryTrouble().explain("signal 9", 312 * 1024) == "killed (signal 9), memory peak 312 MB"
+    )
     assert MemoryTrouble().explain("signal 9", 0) == "killed (signal 9)"
 
 

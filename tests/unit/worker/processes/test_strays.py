@@ -36,7 +36,9 @@ class Proc:
         self.add(FORK, parent=LOADER, mark=folder)
         self.add(OTHER, parent=LOADER, mark=folder.with_name("other"))
 
-    def add(self, pid: int, parent: int, mark: Path | None = None, command: bytes = b"sleep\x0060\x00") -> None:
+    def add(
+        self, pid: int, parent: int, mark: Path | None = None, command: bytes = b"sleep\x0060\x00"
+    ) -> None:
         self.parents[pid] = parent
         self.environments[pid] = b"A=1\0" + (f"{MARK}={mark}\0".encode() if mark else b"")
         self.commands[pid] = command
@@ -53,8 +55,15 @@ class Proc:
         if number not in self.parents:
             return b""
         if name.startswith("task"):
-            return " ".join(str(child) for child, parent in self.parents.items() if parent == number).encode()
-        words = ["S", str(self.parents[number]), *["0"] * 17, str(self.ticks.get(number, number * 10))]
+            return " ".join(
+                str(child) for child, parent in self.parents.items() if parent == number
+            ).encode()
+        words = [
+            "S",
+            str(self.parents[number]),
+            *["0"] * 17,
+            str(self.ticks.get(number, number * 10)),
+        ]
         found = {
             "stat": f"{number} (a ) b) {' '.join(words)}".encode(),
             "environ": self.environments[number],
@@ -80,7 +89,11 @@ def proc(clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     proc = Proc(clock, tmp_path / "fork")
     monkeypatch.setattr(files, "read", proc.read)
     monkeypatch.setattr(strays, "_signal", proc.signal)
-    monkeypatch.setattr(files.os, "listdir", lambda path: [str(pid) for pid in proc.parents] if path == "/proc" else ["1"])
+    monkeypatch.setattr(
+        files.os,
+        "listdir",
+        lambda path: [str(pid) for pid in proc.parents] if path == "/proc" else ["1"],
+    )
     return proc
 
 
@@ -93,7 +106,9 @@ def found(watch: Watch) -> list[int]:
     return [one.pid for one in watch.strays()]
 
 
-def test_a_process_without_children_has_no_strays_and_costs_no_wait(watch: Watch, clock: FakeClock) -> None:
+def test_a_process_without_children_has_no_strays_and_costs_no_wait(
+    watch: Watch, clock: FakeClock
+) -> None:
     assert found(watch) == []
     assert clock.waits == []
 
@@ -114,7 +129,9 @@ def test_what_was_there_before_the_first_test_is_none(proc: Proc, clock: FakeClo
     assert found(watch) == []
 
 
-def test_an_orphan_that_bears_the_mark_is_a_stray_and_another_forks_is_not(proc: Proc, watch: Watch) -> None:
+def test_an_orphan_that_bears_the_mark_is_a_stray_and_another_forks_is_not(
+    proc: Proc, watch: Watch
+) -> None:
     # Given two orphans, which the kernel gives to the loader
     proc.add(200, parent=LOADER, mark=proc.folder)
     proc.add(201, parent=LOADER, mark=proc.folder.with_name("other"))
@@ -130,7 +147,9 @@ def test_forks_of_other_slots_are_examined_once(proc: Proc, watch: Watch) -> Non
     assert proc.read_paths.count(f"{OTHER}/maps") == 1
 
 
-def test_a_process_that_is_on_its_way_is_given_a_moment(proc: Proc, watch: Watch, clock: FakeClock) -> None:
+def test_a_process_that_is_on_its_way_is_given_a_moment(
+    proc: Proc, watch: Watch, clock: FakeClock
+) -> None:
     # Given
     proc.add(200, parent=FORK)
     clock.at(0.05, lambda: proc.end(200))
@@ -139,7 +158,9 @@ def test_a_process_that_is_on_its_way_is_given_a_moment(proc: Proc, watch: Watch
     assert clock.now - 1000.0 == pytest.approx(0.05, abs=0.02)
 
 
-def test_one_that_stays_is_told_after_a_tenth_of_a_second(proc: Proc, watch: Watch, clock: FakeClock) -> None:
+def test_one_that_stays_is_told_after_a_tenth_of_a_second(
+    proc: Proc, watch: Watch, clock: FakeClock
+) -> None:
     # Given
     proc.add(200, parent=FORK)
     # When
@@ -149,7 +170,9 @@ def test_one_that_stays_is_told_after_a_tenth_of_a_second(proc: Proc, watch: Wat
     assert clock.now - 1000.0 == pytest.approx(0.1, abs=0.02)
 
 
-@pytest.mark.parametrize("helper", [b"multiprocessing.resource_tracker", b"multiprocessing.forkserver"])
+@pytest.mark.parametrize(
+    "helper", [b"multiprocessing.resource_tracker", b"multiprocessing.forkserver"]
+)
 def test_helpers_of_multiprocessing_are_no_strays(proc: Proc, watch: Watch, helper: bytes) -> None:
     # Given
     proc.add(200, parent=FORK, command=b"python\0-c\0from " + helper + b" import main;main(4)\0")
@@ -201,12 +224,17 @@ def test_a_stray_that_does_not_is_killed_half_a_second_later(proc: Proc, clock: 
     end([stray(200), stray(201)], clock)
     # Then
     asked, killed = proc.signals[:2], proc.signals[2:]
-    assert [(pid, number) for _, pid, number in asked] == [(200, signal.SIGTERM), (201, signal.SIGTERM)]
+    assert [(pid, number) for _, pid, number in asked] == [
+        (200, signal.SIGTERM),
+        (201, signal.SIGTERM),
+    ]
     assert [(pid, number) for _, pid, number in killed] == [(201, signal.SIGKILL)]
     assert killed[0][0] == pytest.approx(0.5, abs=0.03)
 
 
-def test_all_that_bear_the_mark_of_a_folder_above_theirs_are_ended(proc: Proc, clock: FakeClock) -> None:
+def test_all_that_bear_the_mark_of_a_folder_above_theirs_are_ended(
+    proc: Proc, clock: FakeClock
+) -> None:
     # Given a process of no fork beside two forks
     proc.add(300, parent=1)
     # When

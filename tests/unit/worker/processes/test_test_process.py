@@ -33,8 +33,12 @@ class Scene:
         #: Process groups that were sent a signal.
         self.signals: list[tuple[int, int]] = []
         self.swept: list[Path] = []
-        monkeypatch.setattr(test_process.os, "killpg", lambda pid, number: self.signals.append((pid, number)))
-        monkeypatch.setattr(test_process, "end_marked", lambda folder, clock: self.swept.append(folder))
+        monkeypatch.setattr(
+            test_process.os, "killpg", lambda pid, number: self.signals.append((pid, number))
+        )
+        monkeypatch.setattr(
+            test_process, "end_marked", lambda folder, clock: self.swept.append(folder)
+        )
         monkeypatch.setattr(test_process.proc, "identity", lambda pid: (pid, 1) if pid else None)
         monkeypatch.setattr(test_process, "Watch", lambda *_: Any)
         self.process = TestProcess(self.folder, self.fifo, {"DCT_SLOT": "3"}, self.clock)
@@ -52,7 +56,9 @@ class Scene:
         os.write(self.outbox, b"".join(framing.frame(message.encode()) for message in said))
 
     def hears(self) -> list[messages.Message]:
-        return [messages.decode(payload) for payload in self.deframer.feed(os.read(self.inbox, 1 << 16))]
+        return [
+            messages.decode(payload) for payload in self.deframer.feed(os.read(self.inbox, 1 << 16))
+        ]
 
     def ends(self, status: str = "") -> None:
         """The fork is gone; the loader says how it ended."""
@@ -210,7 +216,9 @@ def test_a_question_has_one_answer(scene: Scene) -> None:
     process = scene.started()
     scene.says(messages.Attached(4711, 0.1))
     # When / Then
-    assert process.ask(messages.Attach({}, {}), messages.Attached, 60.0) == messages.Attached(4711, 0.1)
+    assert process.ask(messages.Attach({}, {}), messages.Attached, 60.0) == messages.Attached(
+        4711, 0.1
+    )
     assert scene.hears() == [messages.Attach({}, {})]
 
 
@@ -223,7 +231,9 @@ def test_another_answer_is_garbage(scene: Scene) -> None:
         process.ask(messages.Attach({}, {}), messages.Attached, 60.0)
 
 
-def test_who_asks_may_look_elsewhere_meanwhile_and_give_up(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_asks_may_look_elsewhere_meanwhile_and_give_up(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     process = scene.started()
     silent(scene, monkeypatch)
@@ -240,7 +250,9 @@ def test_who_asks_may_look_elsewhere_meanwhile_and_give_up(scene: Scene, monkeyp
     assert looks[2] - looks[0] == pytest.approx(2.0)
 
 
-def test_a_question_without_answer_ends_after_its_time(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_without_answer_ends_after_its_time(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     process = scene.started()
     silent(scene, monkeypatch)
@@ -276,7 +288,9 @@ def test_the_end_kills_the_group_and_lets_go_of_the_lifeline(scene: Scene) -> No
     assert scene.swept == []
 
 
-def test_another_process_that_has_the_number_by_now_is_not_killed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_process_that_has_the_number_by_now_is_not_killed(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     process = scene.started()
     process.attached(4711)
@@ -323,7 +337,9 @@ def test_the_end_of_its_output_is_kept(scene: Scene) -> None:
 # -- stacks ------------------------------------------------------------------------------
 
 
-def test_stacks_are_awaited_until_they_are_whole(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stacks_are_awaited_until_they_are_whole(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     process = scene.started()
     process.attached(os.getpid())
@@ -337,7 +353,9 @@ def test_stacks_are_awaited_until_they_are_whole(scene: Scene, monkeypatch: pyte
     assert scene.clock.now - 1000.0 < 0.6
 
 
-def test_a_process_that_shows_no_stacks_is_described_by_the_kernel(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_shows_no_stacks_is_described_by_the_kernel(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     process = scene.started()
     process.attached(os.getpid())

@@ -29,7 +29,9 @@ from tests.support.memory_ledger import MemoryLedger, MemoryStore
 RUN, OWNER, WORKER = "run-one", "01234567", "build-a@host"
 KEY = "0123456789abcdef" * 4
 CHUNK = Chunk("c1", (0, 1), Phase.ISOLATED, Need.PRISTINE)
-FLUSHING = Chunk("c2", (2,), Phase.TRANSACTIONAL, Need.FLUSHED, flushed=("default",), flushes=("default",))
+FLUSHING = Chunk(
+    "c2", (2,), Phase.TRANSACTIONAL, Need.FLUSHED, flushed=("default",), flushes=("default",)
+)
 
 
 class QuietLease(LeaseKeeper):
@@ -43,7 +45,13 @@ class QuietLease(LeaseKeeper):
 class SlotScene:
     """Slot 3 of a worker that has the run ready; the templates of its one database are there."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, *, aliases: Sequence[str] = ("default",)) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        aliases: Sequence[str] = ("default",),
+    ) -> None:
         self.clock = FakeClock()
         self.forks = FakeForks(self.clock)
         monkeypatch.setattr(slot_run, "TestProcess", self.forks)

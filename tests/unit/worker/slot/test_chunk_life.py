@@ -60,7 +60,9 @@ class Scene(SlotScene):
 
     @property
     def records(self) -> list[Any]:
-        return [record for fact in self.facts() if isinstance(fact, Recorded) for record in fact.records]
+        return [
+            record for fact in self.facts() if isinstance(fact, Recorded) for record in fact.records
+        ]
 
     def after(self, seconds: float, act: Callable[[], object]) -> Callable[[], object]:
         """A step of the script: so long the process says nothing, then `act` happens."""
@@ -122,7 +124,9 @@ def test_a_record_is_sent_soon_though_the_chunk_goes_on(scene: Scene) -> None:
     ],
     ids=["left", "stopped", "leaks"],
 )
-def test_a_process_that_may_not_go_on_is_retired_after_its_chunk(scene: Scene, finished: ChunkFinished) -> None:
+def test_a_process_that_may_not_go_on_is_retired_after_its_chunk(
+    scene: Scene, finished: ChunkFinished
+) -> None:
     # When / Then
     assert scene.play(*passed(0), finished) == "completed"
     assert scene.process.ends == ["finish"]
@@ -143,7 +147,9 @@ def test_a_success_ends_the_row_of_failures_of_the_worker(scene: Scene) -> None:
 
 def test_a_death_in_a_test_is_a_crash_with_the_test_and_the_last_words(scene: Scene) -> None:
     # When
-    result = scene.play(*passed(0), TestStarted(1), ProcessDied("signal 11"), dump="Fatal Python error", kib=2048)
+    result = scene.play(
+        *passed(0), TestStarted(1), ProcessDied("signal 11"), dump="Fatal Python error", kib=2048
+    )
     # Then
     assert result == "released"
     assert (scene.end.why, scene.end.index) == (ReleaseReason.CRASH, 1)
@@ -283,7 +289,10 @@ def test_a_pass_counts_though_the_server_was_restarted(scene: Scene) -> None:
     # Given
     restart = scene.after(0.1, lambda: setattr(scene.world, "life", 2))
     # When / Then
-    assert scene.play(TestStarted(0), restart, TestFinished(0, Outcome.PASSED, 0.1), *passed(1), DONE) == "completed"
+    assert (
+        scene.play(TestStarted(0), restart, TestFinished(0, Outcome.PASSED, 0.1), *passed(1), DONE)
+        == "completed"
+    )
 
 
 def test_a_server_that_vanishes_in_silence_is_noticed(scene: Scene) -> None:
@@ -304,7 +313,9 @@ def test_a_fault_of_our_own_gives_the_chunk_back(scene: Scene) -> None:
     assert scene.end.cause == "internal error of the worker: ZeroDivisionError: oops"
 
 
-def test_the_end_waits_for_a_store_that_is_away(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_waits_for_a_store_that_is_away(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     end, away = scene.run.ledger.end, [True]
     scene.clock.at(20.0, lambda: away.clear())
@@ -320,7 +331,9 @@ def test_the_end_waits_for_a_store_that_is_away(scene: Scene, monkeypatch: pytes
     assert isinstance(scene.end, ChunkCompleted)
 
 
-def test_a_store_that_stays_away_leaves_the_chunk_to_its_lease(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_stays_away_leaves_the_chunk_to_its_lease(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     def gone(*_: Any) -> WriteAnswer:
         raise StoreUnavailable("gone")

@@ -44,7 +44,9 @@ def test_a_store_that_goes_away_while_it_is_asked_for_the_new_epoch_costs_no_rec
     run._keeper = Mock()
     run._record(passed(0), passed(0).encode(), 0.0)
     assert run._send()
-    assert ledger.reopen(OWNER, 2, StoredRun(make_spec()), [OutstandingChunk(CHUNK, lease, 1000)], {})
+    assert ledger.reopen(
+        OWNER, 2, StoredRun(make_spec()), [OutstandingChunk(CHUNK, lease, 1000)], {}
+    )
     # When the next one finds the new epoch, but no answer to its question
     acknowledged, failures = ledger.acknowledged, iter([StoreUnavailable("gone again")])
 
@@ -65,7 +67,9 @@ def test_a_store_that_goes_away_while_it_is_asked_for_the_new_epoch_costs_no_rec
 
 
 @pytest.mark.parametrize(("age", "sent"), [(0.2, False), (0.26, True)])
-def test_a_batch_goes_out_when_it_is_as_old_as_the_chunk_says(tmp_path: Path, age: float, sent: bool) -> None:
+def test_a_batch_goes_out_when_it_is_as_old_as_the_chunk_says(
+    tmp_path: Path, age: float, sent: bool
+) -> None:
     # Given
     ledger = MemoryLedger(MemoryStore(), "run-one", run_door())
     ledger.open_run(OWNER, make_spec())
@@ -93,4 +97,7 @@ def test_a_batch_goes_out_when_it_is_as_old_as_the_chunk_says(tmp_path: Path, ag
         run._follow(Mock(raw=passed(0).encode(), receive=receive))
     run._spool.close()
     # Then
-    assert any(isinstance(entry.fact, Recorded) for entry in ledger.read("0", block_ms=0).entries) is sent
+    assert (
+        any(isinstance(entry.fact, Recorded) for entry in ledger.read("0", block_ms=0).entries)
+        is sent
+    )

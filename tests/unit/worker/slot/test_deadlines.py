@@ -16,7 +16,12 @@ from dct_celery.wire.messages import (
 )
 from dct_celery.worker.slot.deadlines import Overdue, Watchdog
 
-CHUNK: dict[str, Any] = {"id": "c1", "indices": (0, 1), "phase": Phase.ISOLATED, "need": Need.PRISTINE}
+CHUNK: dict[str, Any] = {
+    "id": "c1",
+    "indices": (0, 1),
+    "phase": Phase.ISOLATED,
+    "need": Need.PRISTINE,
+}
 
 
 class Scene:
@@ -99,7 +104,10 @@ def test_limits_come_from_the_chunk_unless_the_run_says_otherwise() -> None:
 
 
 def test_a_class_known_to_be_slow_gets_its_time() -> None:
-    for chunk_limit, limit in ((0.0, FIXTURE_SECONDS), (FIXTURE_SECONDS + 50, FIXTURE_SECONDS + 50)):
+    for chunk_limit, limit in (
+        (0.0, FIXTURE_SECONDS),
+        (FIXTURE_SECONDS + 50, FIXTURE_SECONDS + 50),
+    ):
         scene = Scene(fixture=None, fixture_limit=chunk_limit)
         scene.hear(TestStarted(0), FixtureStarted("setUpClass (a.T)"))
         assert scene.after(limit - 0.1) is None

@@ -34,8 +34,12 @@ def keeper(lease_ms: int = 15_000) -> tuple[LeaseKeeper, Ledger, FakeClock]:
     return LeaseKeeper(ledger, held(1), lease_ms, clock), ledger, clock
 
 
-@pytest.mark.parametrize(("lease_ms", "pause"), [(1500, 0.5), (3000, 1.0), (15_000, 1.0), (600_000, 1.0)])
-def test_a_lease_is_renewed_at_a_third_of_its_length_and_a_cancel_is_heard_within_a_second(lease_ms: int, pause: float) -> None:
+@pytest.mark.parametrize(
+    ("lease_ms", "pause"), [(1500, 0.5), (3000, 1.0), (15_000, 1.0), (600_000, 1.0)]
+)
+def test_a_lease_is_renewed_at_a_third_of_its_length_and_a_cancel_is_heard_within_a_second(
+    lease_ms: int, pause: float
+) -> None:
     # Given
     one, ledger, clock = keeper(lease_ms)
     clock.at(10.2, one._end.set)
@@ -58,7 +62,9 @@ def test_a_lease_is_renewed_at_a_third_of_its_length_and_a_cancel_is_heard_withi
     ],
     ids=str,
 )
-def test_only_the_store_says_that_a_lease_is_lost(answer: WriteAnswer | Exception, lost: bool, cancelled: bool) -> None:
+def test_only_the_store_says_that_a_lease_is_lost(
+    answer: WriteAnswer | Exception, lost: bool, cancelled: bool
+) -> None:
     # Given
     one, ledger, _ = keeper()
     ledger.answer = answer

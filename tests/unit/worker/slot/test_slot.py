@@ -43,7 +43,11 @@ class Scene:
         work = WorkFolder(folder)
         work.run(RUN).create()
         work.run(RUN).publish(PublishedRun(NONCE, KEY_ID, (), "ab" * 16, "owner"))
-        services: Any = Mock(door=pool_door(), folder=work, ledger=lambda run, door: MemoryLedger(self.store, run, door))
+        services: Any = Mock(
+            door=pool_door(),
+            folder=work,
+            ledger=lambda run, door: MemoryLedger(self.store, run, door),
+        )
         services.name = "build-a@host"
         services.clock = self.clock = FakeClock()
         services.settings.lease_seconds = 15.0
@@ -124,7 +128,9 @@ HOSTILE = {
     "a path": sealed(message=replace(HINT, run="../../../etc")),
     "an absolute path": sealed(message=replace(HINT, run="/etc/passwd")),
     "no run": sealed(message=replace(HINT, run="")),
-    "a wrong type": run_door().seal_text("ChunkHint", f'{{"run":"{RUN}","chunk":"c1","attempt":"1"}}'),
+    "a wrong type": run_door().seal_text(
+        "ChunkHint", f'{{"run":"{RUN}","chunk":"c1","attempt":"1"}}'
+    ),
     "attempt zero": sealed(message=replace(HINT, attempt=0)),
     "a field more": run_door().seal_text("ChunkHint", codec.dumps(HINT)[:-1] + ',"more":1}'),
 }
@@ -184,7 +190,11 @@ def test_a_chunk_that_is_given_twice_runs_in_a_fresh_fork(scene: Scene) -> None:
     scene.slot.run(sealed())
     scene.slot.run(sealed(message=replace(HINT, chunk="c2")))
     # Then no class runs twice in one process
-    assert [(chunk.id, chunk.fresh) for _, chunk in scene.begun] == [("c1", False), ("c1", True), ("c2", False)]
+    assert [(chunk.id, chunk.fresh) for _, chunk in scene.begun] == [
+        ("c1", False),
+        ("c1", True),
+        ("c2", False),
+    ]
 
 
 OFFERS = {
@@ -200,7 +210,9 @@ OFFERS = {
 
 
 @pytest.mark.parametrize("payload", OFFERS.values(), ids=OFFERS.keys())
-def test_a_claim_that_cannot_be_believed_is_given_back_and_nothing_runs(scene: Scene, payload: str) -> None:
+def test_a_claim_that_cannot_be_believed_is_given_back_and_nothing_runs(
+    scene: Scene, payload: str
+) -> None:
     # Given somebody who has the store's password, and not the pool's key
     scene.store.runs[RUN].slips["c1"].payload = payload
     # When

@@ -27,7 +27,9 @@ class Scene(SlotScene):
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(folder, monkeypatch)
         self.handed_on: list[tuple[str, str]] = []
-        self.slot = Slot(self.services, 3, lambda run, message: self.handed_on.append((run, message)))
+        self.slot = Slot(
+            self.services, 3, lambda run, message: self.handed_on.append((run, message))
+        )
         self.slot._runs[RUN] = self.run
         self.ledger.commit([CHUNK])
         self.forks.prepare = self._obedient
@@ -140,7 +142,9 @@ def test_a_run_whose_chunk_is_under_way_is_not_left(scene: Scene) -> None:
     assert RUN in scene.slot._runs
 
 
-def test_a_run_that_cannot_be_left_cleanly_is_left_all_the_same(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_cannot_be_left_cleanly_is_left_all_the_same(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     scene.folder.end()
     monkeypatch.setattr(scene.run, "retire", lambda **_: 1 // 0)

@@ -35,7 +35,9 @@ def attach(process: FakeProcess) -> messages.Attach:
 # -- which process and which clones ------------------------------------------------------
 
 
-def test_the_first_chunk_gets_a_fork_that_is_attached_to_clones_of_its_own(scene: SlotScene) -> None:
+def test_the_first_chunk_gets_a_fork_that_is_attached_to_clones_of_its_own(
+    scene: SlotScene,
+) -> None:
     # When
     process = scene.run.process_for(CHUNK, never)
     # Then
@@ -75,7 +77,9 @@ def use_it_up(scene: SlotScene) -> None:
 
 
 @pytest.mark.parametrize("deed", [change_the_schema, restart_the_server, use_it_up])
-def test_a_process_whose_clones_do_not_suit_is_retired_with_them(scene: SlotScene, deed: Callable[[SlotScene], None]) -> None:
+def test_a_process_whose_clones_do_not_suit_is_retired_with_them(
+    scene: SlotScene, deed: Callable[[SlotScene], None]
+) -> None:
     # Given
     scene.run.process_for(CHUNK, never)
     first, clones = scene.process, scene.clones
@@ -105,7 +109,9 @@ def test_a_chunk_that_flushes_gets_clones_of_the_flushed_template(scene: SlotSce
     assert attach(scene.process).flush == []
 
 
-def test_a_database_that_is_flushed_late_is_flushed_by_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_is_flushed_late_is_flushed_by_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     scene = SlotScene(tmp_path, monkeypatch)
     scene.run._databases._specs = [replace(scene.specs[0], late_flush=True)]
@@ -182,7 +188,9 @@ def short(number: int) -> DatabaseError:
     return DatabaseError(f"no room {number}", fault=ServerFault.CONNECTIONS)
 
 
-def test_a_server_without_connections_is_asked_three_times_more_with_longer_pauses(scene: SlotScene) -> None:
+def test_a_server_without_connections_is_asked_three_times_more_with_longer_pauses(
+    scene: SlotScene,
+) -> None:
     # Given
     failing(scene, *map(short, range(4)))
     # When
@@ -286,7 +294,9 @@ def test_clones_that_cannot_be_made_leave_nothing_behind(scene: SlotScene) -> No
 # -- attaching ---------------------------------------------------------------------------
 
 
-def test_a_process_that_reached_another_server_refuses_the_run_on_this_worker(scene: SlotScene) -> None:
+def test_a_process_that_reached_another_server_refuses_the_run_on_this_worker(
+    scene: SlotScene,
+) -> None:
     # Given
     def elsewhere(process: FakeProcess) -> None:
         process.answer = messages.Fatal("elsewhere", "default leads to db.other", "")

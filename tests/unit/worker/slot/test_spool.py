@@ -32,7 +32,9 @@ def ledger() -> MemoryLedger:
     return ledger
 
 
-def spooled(folder: Path, chunk: str = "c1", attempt: int = 1, count: int = 2, fence: int = 1) -> Spool:
+def spooled(
+    folder: Path, chunk: str = "c1", attempt: int = 1, count: int = 2, fence: int = 1
+) -> Spool:
     """A spool that has come to its end, which the store was told in the first epoch."""
     spool = Spool(folder, held(fence, chunk=chunk, attempt=attempt))
     for number in range(count):
@@ -86,7 +88,9 @@ def test_what_is_acknowledged_to_its_end_is_swept(tmp_path: Path, ledger: Memory
 
 
 @pytest.mark.parametrize("position", [None, 0, 1, 2])
-def test_what_is_not_acknowledged_to_its_end_stays(tmp_path: Path, ledger: MemoryLedger, position: int | None) -> None:
+def test_what_is_not_acknowledged_to_its_end_stays(
+    tmp_path: Path, ledger: MemoryLedger, position: int | None
+) -> None:
     # Given
     spooled(tmp_path)
     # When
@@ -96,7 +100,9 @@ def test_what_is_not_acknowledged_to_its_end_stays(tmp_path: Path, ledger: Memor
     assert names(tmp_path) == ["c1.1.jsonl"]
 
 
-def test_the_acknowledgement_of_one_attempt_frees_no_other(tmp_path: Path, ledger: MemoryLedger) -> None:
+def test_the_acknowledgement_of_one_attempt_frees_no_other(
+    tmp_path: Path, ledger: MemoryLedger
+) -> None:
     # Given
     spooled(tmp_path, attempt=2)
     # When
@@ -105,7 +111,9 @@ def test_the_acknowledgement_of_one_attempt_frees_no_other(tmp_path: Path, ledge
     assert sweep(tmp_path, ledger) == 1
 
 
-def test_a_spool_that_is_being_written_stays_whatever_was_acknowledged(tmp_path: Path, ledger: MemoryLedger) -> None:
+def test_a_spool_that_is_being_written_stays_whatever_was_acknowledged(
+    tmp_path: Path, ledger: MemoryLedger
+) -> None:
     # Given
     spool = Spool(tmp_path, held(1))
     spool.add('{"index":1}')
@@ -118,7 +126,9 @@ def test_a_spool_that_is_being_written_stays_whatever_was_acknowledged(tmp_path:
     spool.close()
 
 
-@pytest.mark.parametrize("rest", [b"", b"\n", b'{"index":1', b'{"end":', b'{"end": "2"}\n', b"[2]\n", b"\xff\n"])
+@pytest.mark.parametrize(
+    "rest", [b"", b"\n", b'{"index":1', b'{"end":', b'{"end": "2"}\n', b"[2]\n", b"\xff\n"]
+)
 def test_a_torn_spool_stays(tmp_path: Path, ledger: MemoryLedger, rest: bytes) -> None:
     # Given
     (tmp_path / "c1.1.jsonl").write_bytes(rest)
@@ -139,7 +149,9 @@ def test_an_attempt_that_was_refused_leaves_nothing(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-def test_the_end_of_a_chunk_is_journalled_like_a_record(tmp_path: Path, ledger: MemoryLedger) -> None:
+def test_the_end_of_a_chunk_is_journalled_like_a_record(
+    tmp_path: Path, ledger: MemoryLedger
+) -> None:
     # Given
     spooled(tmp_path, count=0)
     assert sweep(tmp_path, ledger) == 1
@@ -174,7 +186,9 @@ CHUNK = Chunk("c1", (0, 1, 2), Phase.ISOLATED, Need.PRISTINE)
 @pytest.fixture
 def wiped(ledger: MemoryLedger) -> MemoryLedger:
     """A run that was put back with c1 leased under fence 7, one record of it journalled."""
-    ledger.reopen(OWNER, 2, StoredRun(make_spec()), [OutstandingChunk(CHUNK, held(7), 1000)], {"c1.1": 1})
+    ledger.reopen(
+        OWNER, 2, StoredRun(make_spec()), [OutstandingChunk(CHUNK, held(7), 1000)], {"c1.1": 1}
+    )
     return ledger
 
 
@@ -190,7 +204,9 @@ def indices(fact: Recorded | Ended) -> list[int]:
     return [one.index for one in fact.records if isinstance(one, TestRecord)]
 
 
-def test_what_the_dispatcher_has_not_journalled_is_sent_again_with_its_end(tmp_path: Path, wiped: MemoryLedger) -> None:
+def test_what_the_dispatcher_has_not_journalled_is_sent_again_with_its_end(
+    tmp_path: Path, wiped: MemoryLedger
+) -> None:
     # Given
     spooled(tmp_path, count=3, fence=7)
     # When
@@ -231,7 +247,9 @@ def test_many_records_go_in_several_writes(tmp_path: Path, wiped: MemoryLedger) 
     assert [fact.seq for fact in facts] == [4, 5, 5]
 
 
-def test_an_attempt_that_still_runs_is_left_to_its_slot(tmp_path: Path, wiped: MemoryLedger) -> None:
+def test_an_attempt_that_still_runs_is_left_to_its_slot(
+    tmp_path: Path, wiped: MemoryLedger
+) -> None:
     # Given
     spool = Spool(tmp_path, held(7))
     spool.add('{"index":1}')
@@ -266,7 +284,8 @@ RECORDS = [record(index, output="x" * index) for index in range(4)]
 JSON: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers(-1, 9) | st.text(max_size=5),
     lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["end", "kind", "epoch", "body"]), inner, max_size=3)
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["end", "kind", "epoch", "body"]), inner, max_size=3)
     ),
     max_leaves=5,
 )
@@ -299,7 +318,9 @@ def with_a_line_twice(lines: list[bytes], data: st.DataObject) -> bytes:
 
 
 def without_line_breaks(lines: list[bytes], data: st.DataObject) -> bytes:
-    return b"".join(lines).replace(b"\n", data.draw(st.sampled_from([b"", b"\r", b"\x00", b"\xff"])))
+    return b"".join(lines).replace(
+        b"\n", data.draw(st.sampled_from([b"", b"\r", b"\x00", b"\xff"]))
+    )
 
 
 def with_a_field_of_another_type(lines: list[bytes], data: st.DataObject) -> bytes:
@@ -347,13 +368,17 @@ def test_of_a_damaged_spool_nothing_wrong_is_sent_and_nobody_falls_over_it(
         sweep(folder, ledger)
         # Then what was sent can be believed, and has no holes
         facts = told(ledger)
-        assert [index for fact in facts if isinstance(fact, Recorded) for index in indices(fact)] in ([], [0, 1, 2, 3])
+        assert [
+            index for fact in facts if isinstance(fact, Recorded) for index in indices(fact)
+        ] in ([], [0, 1, 2, 3])
         assert {fact.lease.key for fact in facts} <= {"c1.1"}
 
     check()
 
 
-def test_a_spool_with_two_records_in_one_line_is_of_no_use(tmp_path: Path, wiped: MemoryLedger) -> None:
+def test_a_spool_with_two_records_in_one_line_is_of_no_use(
+    tmp_path: Path, wiped: MemoryLedger
+) -> None:
     # Given numbers that would be those of other records
     spool = Spool(tmp_path, held(7))
     for one in (RECORDS[0], f"{RECORDS[1]},{RECORDS[2]}", RECORDS[3]):
@@ -376,7 +401,9 @@ def test_a_spool_under_another_name_is_of_no_use(tmp_path: Path, wiped: MemoryLe
     assert (sent, told(wiped), names(tmp_path)) == (0, [], [])
 
 
-def test_a_folder_in_place_of_a_spool_keeps_nobody_from_the_others(tmp_path: Path, wiped: MemoryLedger) -> None:
+def test_a_folder_in_place_of_a_spool_keeps_nobody_from_the_others(
+    tmp_path: Path, wiped: MemoryLedger
+) -> None:
     # Given
     (tmp_path / "a.1.jsonl").mkdir()
     spooled(tmp_path, count=3, fence=7)
