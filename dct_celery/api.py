@@ -27,9 +27,11 @@ __all__ = ["attach", "load", "run"]
 
 
 def load(project_dir: str | os.PathLike[str] = ".", **given: object) -> Settings:
-    """The settings of a run in this folder: those given by name, else `DCT_*` variables, else `[tool.dct]`.
+    """The settings of a run in this folder: those given by name, else `DCT_*` variables, else
+    `[tool.dct]`.
 
-    Names are those of `dct config` with underscores, and `labels`. Raises ConfigError, TypeError for a name that is none.
+    Names are those of `dct config` with underscores, and `labels`. Raises ConfigError, TypeError
+    for a name that is none.
     """
     return _load(given, env=os.environ, cwd=Path(project_dir))[0]
 
@@ -41,10 +43,12 @@ def run(
     interrupted: Callable[[], bool] = bool,
     origins: Mapping[str, str] | None = None,
 ) -> RunReport:
-    """Runs the project's tests on the pool, or with `settings.local` on this machine, and returns the report of all of them.
+    """Runs the project's tests on the pool, or with `settings.local` on this machine, and returns
+    the report of all of them.
 
-    No signal handler is set, nothing is printed, and the process goes on. The files that the settings ask for
-    (`junit_xml`, `json`) are written. Reporters hear of everything in the calling thread, without secrets.
+    No signal handler is set, nothing is printed, and the process goes on. The files that the
+    settings ask for (`junit_xml`, `json`) are written. Reporters hear of everything in the calling
+    thread, without secrets.
 
     Args:
         settings: From `load`, or made by hand.
@@ -72,8 +76,9 @@ def attach(
 ) -> RunReport:
     """Goes on with a run whose dispatcher died, as `dct attach` does; see `run`.
 
-    `given`: names of settings that count instead of those that the run was begun with, besides `store`, `broker` and `pool`.
-    Raises UsageError when the run is unknown, over, or has a living dispatcher.
+    `given`: names of settings that count instead of those that the run was begun with, besides
+    `store`, `broker` and `pool`. Raises UsageError when the run is unknown, over, or has a living
+    dispatcher.
     """
     from dct_celery.bootstrap import attach_run
 

@@ -1,6 +1,7 @@
 """The whole exception tree, with the exit code of each branch.
 
-A failing test is data and never one of these; an exception here means that a user's input or a machine is at fault.
+A failing test is data and never one of these; an exception here means that a user's input or a
+machine is at fault.
 
     DctError (3)
     ├── UsageError (4)              a flag, variable, file or label is wrong
@@ -124,8 +125,9 @@ class DatabaseError(InfrastructureError):
 
     @property
     def fault(self) -> ServerFault | None:
-        """What the server lacks, by its own code for the error; None where the error is not the server's. An error that was
-        raised from another one has that one's."""
+        """What the server lacks, by its own code for the error; None where the error is not the
+        server's. An error that was raised from another one has that one's.
+        """
         if self._fault is None and isinstance(self.__cause__, DatabaseError):
             return self.__cause__.fault
         return self._fault

@@ -1,10 +1,12 @@
-"""Owns the way from `manage.py test` to `dct run`: Django's options in, the same run, dct's exit code out.
+"""Owns the way from `manage.py test` to `dct run`: Django's options in, the same run, dct's exit
+code out.
 
     TEST_RUNNER = "dct_celery.runner.ConcurrentTestRunner"
 
-`dct run` is started as a process of its own, so that the project is loaded there as it is for every other run. What is not
-given on the command line comes from `DCT_*` variables and `[tool.dct]`, as always. `--parallel N` is refused: slots are the
-fleet's affair, or `--local N`'s. In a test process of ours the class is Django's DiscoverRunner and nothing nests.
+`dct run` is started as a process of its own, so that the project is loaded there as it is for every
+other run. What is not given on the command line comes from `DCT_*` variables and `[tool.dct]`, as
+always. `--parallel N` is refused: slots are the fleet's affair, or `--local N`'s. In a test process
+of ours the class is Django's DiscoverRunner and nothing nests.
 """
 
 from __future__ import annotations
@@ -67,7 +69,8 @@ _KEEPDB = (
 class ConcurrentTestRunner(DiscoverRunner):
     """Runs the tests on every worker of the pool; takes Django's options and a few of `dct run`."""
 
-    #: The options as the test command gave them, whatever the `__init__` of a subclass makes of them.
+    #: The options as the test command gave them, whatever the `__init__` of a subclass makes of
+    #: them.
     given: Mapping[str, Any]
 
     def __new__(cls, *_: object, **options: object) -> ConcurrentTestRunner:
@@ -107,7 +110,9 @@ class ConcurrentTestRunner(DiscoverRunner):
     if not IN_TEST_PROCESS:
 
         def run_tests(self, test_labels: Sequence[str], **_: Any) -> int:
-            """0 when all passed, 1 when tests failed. Raises SystemExit with dct's other codes, CommandError for usage."""
+            """0 when all passed, 1 when tests failed. Raises SystemExit with dct's other codes,
+            CommandError for usage.
+            """
             try:
                 argv = command_line(type(self), self.given, test_labels)
             except CommandError as error:
@@ -136,7 +141,9 @@ def _report_refusal(given: Mapping[str, Any], error: CommandError) -> None:
 def command_line(
     runner: type[DiscoverRunner], given: Mapping[str, Any], labels: Sequence[str]
 ) -> list[str]:
-    """The words of `dct run` that mean the same. Raises CommandError for options that this runner cannot honour."""
+    """The words of `dct run` that mean the same. Raises CommandError for options that this runner
+    cannot honour.
+    """
     if given.get("pdb"):
         raise CommandError(_NO_PDB, returncode=_USAGE)
     if (parallel := given.get("parallel") or 0) > 1:
@@ -209,7 +216,9 @@ def _colours(given: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _run(argv: Sequence[str], env: Mapping[str, str]) -> int:
-    """The exit code. In a session of its own, so that each Ctrl-C reaches it once, from here: the second one kills."""
+    """The exit code. In a session of its own, so that each Ctrl-C reaches it once, from here: the
+    second one kills.
+    """
     process: subprocess.Popen[bytes] | None = None
     early: list[int] = []
 

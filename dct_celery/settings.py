@@ -1,7 +1,9 @@
-"""Owns every setting: one table of options, the places a value may come from, and which values are valid.
+"""Owns every setting: one table of options, the places a value may come from, and which values are
+valid.
 
-Precedence: flag > `DCT_*` variable (or `DCT_*_FILE` for secrets) > `[tool.dct]` in the nearest pyproject.toml that has
-it > default. A variable that is set but empty counts as not set. `load` is called once, at the entry point.
+Precedence: flag > `DCT_*` variable (or `DCT_*_FILE` for secrets) > `[tool.dct]` in the nearest
+pyproject.toml that has it > default. A variable that is set but empty counts as not set. `load` is
+called once, at the entry point.
 """
 
 from __future__ import annotations
@@ -61,7 +63,9 @@ _DOTTED = {"pattern": r"[^\W\d]\w*(\.[^\W\d]\w*)*", "rule": "a dotted Python nam
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Every setting, typed. None means "not given". Relative paths are relative to `project_dir`; times are seconds."""
+    """Every setting, typed. None means "not given". Relative paths are relative to `project_dir`;
+    times are seconds.
+    """
 
     labels: tuple[str, ...] = ()
     #: Absolute path of the folder that the command was started in.
@@ -328,7 +332,9 @@ OPTIONS: tuple[Option, ...] = tuple(
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """A value as it was found, and where; `text` is parsed, anything else must have its type already."""
+    """A value as it was found, and where; `text` is parsed, anything else must have its type
+    already.
+    """
 
     value: object
     origin: str
@@ -340,9 +346,10 @@ def load(
 ) -> tuple[Settings, dict[str, str]]:
     """The settings and, by field, where each came from ("--pool", "DCT_POOL", "default", ...).
 
-    `flags` holds what was really given, by field name (None: not given), as text or typed, and may hold `labels`.
-    Raises ConfigError for an unknown name, a bad value or an unreadable file; TypeError for an unknown flag. From here on
-    `masking.PROCESS` knows the secrets of settings and environment.
+    `flags` holds what was really given, by field name (None: not given), as text or typed, and may
+    hold `labels`. Raises ConfigError for an unknown name, a bad value or an unreadable file;
+    TypeError for an unknown flag. From here on `masking.PROCESS` knows the secrets of settings and
+    environment.
     """
     if unknown := set(flags) - {option.name for option in OPTIONS} - {"labels"}:
         raise TypeError(f"not a setting: {', '.join(sorted(unknown))}")
@@ -370,7 +377,9 @@ def load(
 
 
 def warnings_of(env: Mapping[str, str], cwd: Path) -> list[str]:
-    """One line for each secret file that others can read; files that are no files (`/dev/fd/N`) belong to this process alone."""
+    """One line for each secret file that others can read; files that are no files (`/dev/fd/N`)
+    belong to this process alone.
+    """
     found: list[str] = []
     for option in OPTIONS:
         variable = option.variable + "_FILE"
@@ -476,7 +485,9 @@ def _from_table(table: Mapping[str, object], folder: Path, cwd: Path) -> dict[st
 
 
 def _rebase(option: Option, value: object, folder: Path, cwd: Path) -> object:
-    """A path in the file is relative to the file, a setting's to the project folder; a bare program is looked up."""
+    """A path in the file is relative to the file, a setting's to the project folder; a bare program
+    is looked up.
+    """
     named = option.kind == "path" or (option.kind == "program" and "/" in str(value))
     if not named or not isinstance(value, str) or not value or value.startswith(("/", "~")):
         return value
@@ -512,7 +523,9 @@ def _value(option: Option, given: _Given, home: str) -> object:
 
 
 def _respell(url: str, local: str) -> str:
-    """The same socket in redis-py's words (`unix`, `db`) or in kombu's (`redis+socket`, `virtual_host`)."""
+    """The same socket in redis-py's words (`unix`, `db`) or in kombu's (`redis+socket`,
+    `virtual_host`).
+    """
     scheme, colon, rest = url.partition("://")
     if scheme not in ("unix", "redis+socket"):
         return url

@@ -1,4 +1,6 @@
-"""The demo: two workers and a dispatcher on one machine, on servers of their own; nothing of it stays but junit.xml."""
+"""The demo: two workers and a dispatcher on one machine, on servers of their own; nothing of it
+stays but junit.xml.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +88,9 @@ def main() -> int:
 
 
 def demo(stack: ExitStack, signals: Signals, *, broken: bool) -> int:
-    """Start everything, run the suite, return dct's exit code; `stack` stops and removes what was started."""
+    """Start everything, run the suite, return dct's exit code; `stack` stops and removes what was
+    started.
+    """
     temp = Path(tempfile.mkdtemp(prefix="dct-demo-"))
     stack.callback(shutil.rmtree, temp, ignore_errors=True)
     say("starting Valkey and PostgreSQL")
@@ -103,7 +107,9 @@ def demo(stack: ExitStack, signals: Signals, *, broken: bool) -> int:
 def environment(
     valkey: EmbeddedValkey, postgres: EmbeddedPostgres, *, broken: bool
 ) -> dict[str, str]:
-    """Ours plus what workers and dispatcher share; nothing that steers dct or the project comes from outside."""
+    """Ours plus what workers and dispatcher share; nothing that steers dct or the project comes
+    from outside.
+    """
     foreign = ("DCT_", "DJANGO_", "CELERY_", "BOOKSHOP_")
     env = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     env |= {
@@ -144,7 +150,9 @@ def start_worker(name: str, temp: Path, env: dict[str, str]) -> Worker:
 
 
 def dispatch(signals: Signals, workers: list[Worker], env: dict[str, str]) -> int:
-    """`dct run` with its output straight to the terminal. In a session of its own: it hears a Ctrl-C once, from us."""
+    """`dct run` with its output straight to the terminal. In a session of its own: it hears a
+    Ctrl-C once, from us.
+    """
     argv = [
         str(Path(sys.executable).parent / "dct"),
         "run",

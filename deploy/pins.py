@@ -1,11 +1,12 @@
-"""Writes constraints.txt: the newest versions of all extras and dependency groups that fit together.
+"""Writes constraints.txt: the newest versions of all extras and dependency groups that fit
+together.
 
 Run it with the oldest Python that is supported, so that the versions suit the others, too:
 
     .cache/test-venv/bin/python deploy/pins.py [OTHER-PYTHON...]
 
-Each other Python is asked what it needs besides; that is added with a marker. Names and versions alone are written, so the
-file says nothing of the package index that they were found on.
+Each other Python is asked what it needs besides; that is added with a marker. Names and versions
+alone are written, so the file says nothing of the package index that they were found on.
 """
 
 from __future__ import annotations

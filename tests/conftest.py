@@ -21,7 +21,8 @@ Server = TypeVar("Server")
 
 _SCRUBBED = ("DCT_", "DJANGO_", "CELERY_", "BOOKSHOP_")
 _COLOURS = ("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "PY_COLORS")
-#: What the servers may know of the environment: taken before the scrubbing, as DCT_PG_BIN chooses the PostgreSQL.
+#: What the servers may know of the environment: taken before the scrubbing, as DCT_PG_BIN chooses
+#: the PostgreSQL.
 SERVER_ENVIRONMENT = dict(os.environ)
 
 for _name in list(os.environ):
@@ -30,7 +31,9 @@ for _name in list(os.environ):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Only unit and contract tests count for the coverage: the others drive whole processes of which this one sees nothing."""
+    """Only unit and contract tests count for the coverage: the others drive whole processes of
+    which this one sees nothing.
+    """
     here = Path(__file__).parent
     for item in items:
         if item.path.relative_to(here).parts[0] not in ("unit", "contract"):

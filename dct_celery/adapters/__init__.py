@@ -1,1 +1,3 @@
-"""The ports' real sides: stores, queues, databases, source snapshots, processes and the servers we bring along."""
+"""The ports' real sides: stores, queues, databases, source snapshots, processes and the servers we
+bring along.
+"""

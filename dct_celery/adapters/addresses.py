@@ -13,8 +13,9 @@ _LOOPBACK = frozenset({"127.0.0.1", "::1"})
 
 
 def resolve(hosts: Iterable[str]) -> dict[str, frozenset[str]]:
-    """Host -> its addresses, none for a name that is unknown here. An address of this machine stands for all that are its own:
-    "localhost" and the machine's name are one server."""
+    """Host -> its addresses, none for a name that is unknown here. An address of this machine
+    stands for all that are its own: "localhost" and the machine's name are one server.
+    """
     wanted = sorted(set(hosts))
     if not wanted:
         return {}

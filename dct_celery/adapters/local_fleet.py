@@ -1,4 +1,5 @@
-"""Workers that a dispatcher starts itself: `--local N`, with a private store, and `--local-fallback N`, in the fleet's pool.
+"""Workers that a dispatcher starts itself: `--local N`, with a private store, and `--local-fallback
+N`, in the fleet's pool.
 
 Both then go the same way as any other worker.
 """
@@ -22,7 +23,8 @@ from dct_celery.adapters.embedded.valkey import EmbeddedValkey
 from dct_celery.security.files import try_lock
 from dct_celery.settings import OPTIONS, Settings
 
-#: Seconds for the worker to drop its clones and go: longer than `worker.host.host.Host.stop` takes at most.
+#: Seconds for the worker to drop its clones and go: longer than `worker.host.host.Host.stop` takes
+#: at most.
 _LEAVE = 45.0
 
 
@@ -137,8 +139,9 @@ def _start_worker(
 
 @contextlib.contextmanager
 def _work_folder(settings: Settings, base: Path) -> Iterator[Path]:
-    """The one asked for; else the first free of a few in the cache, as trees and bytecode make the next run start warm;
-    else one that goes with the run."""
+    """The one asked for; else the first free of a few in the cache, as trees and bytecode make the
+    next run start warm; else one that goes with the run.
+    """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dct_celery"
     candidates = [cache / f"local-{number}" for number in range(1, 9)]
     with contextlib.ExitStack() as stack:
@@ -149,7 +152,9 @@ def _work_folder(settings: Settings, base: Path) -> Iterator[Path]:
 
 
 def _held(folder: Path, stack: contextlib.ExitStack) -> bool:
-    """Takes the folder for this process, unless another run has it or a worker that outlived its run."""
+    """Takes the folder for this process, unless another run has it or a worker that outlived its
+    run.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     claim = stack.enter_context((folder / "claim").open("w"))
     with (folder / "lock").open("w") as worker_lock:

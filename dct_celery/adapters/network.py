@@ -1,7 +1,8 @@
 """Is a server there, does it speak what its URL says, and is it the one that it claims to be?
 
-Asked before a library is, and before any password is sent: redis-py and py-amqp wait for long, or say "connection closed", where
-the two sides only differ about TLS. Every step has a limit of its own, all of them together about six seconds.
+Asked before a library is, and before any password is sent: redis-py and py-amqp wait for long, or
+say "connection closed", where the two sides only differ about TLS. Every step has a limit of its
+own, all of them together about six seconds.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import ssl
 
 from dct_celery.core.address import Address, Tls
 
-#: Seconds: for a connection, for TLS on it, for the first answer of the server, and for a look at what it speaks.
+#: Seconds: for a connection, for TLS on it, for the first answer of the server, and for a look at
+#: what it speaks.
 CONNECT, HANDSHAKE, ANSWER, _LOOK = 4.0, 3.0, 4.0, 1.0
-#: A command for Redis, a request for HTTP, and no header for RabbitMQ, which then answers with the one that it wants.
+#: A command for Redis, a request for HTTP, and no header for RabbitMQ, which then answers with the
+#: one that it wants.
 _HELLO = b"PING\r\n\r\n"
 _ANSWERS = {
     b"+": "redis",
@@ -36,8 +39,9 @@ class Refused(Exception):
 
 
 def reach(address: Address) -> None:
-    """Proves, without a word of the protocol, that somebody listens and that TLS, if asked for, works and is trusted. Raises
-    Unreachable and Refused."""
+    """Proves, without a word of the protocol, that somebody listens and that TLS, if asked for,
+    works and is trusted. Raises Unreachable and Refused.
+    """
     trusted = None if address.tls is None else context(address.tls)
     with _connected(address) as plain:
         if trusted is None:
@@ -57,7 +61,9 @@ def reach(address: Address) -> None:
 
 
 def explain(address: Address, failure: Exception) -> None:
-    """Raises Refused if the failure comes from a server that speaks something else than its URL says; else returns."""
+    """Raises Refused if the failure comes from a server that speaks something else than its URL
+    says; else returns.
+    """
     spoken = _spoken(address)
     if not spoken:
         return
@@ -75,7 +81,9 @@ def explain(address: Address, failure: Exception) -> None:
 
 
 def context(tls: Tls) -> ssl.SSLContext:
-    """Without a CA of its own it trusts the system's, or those of SSL_CERT_FILE and SSL_CERT_DIR. Raises Refused."""
+    """Without a CA of its own it trusts the system's, or those of SSL_CERT_FILE and SSL_CERT_DIR.
+    Raises Refused.
+    """
     made = ssl.create_default_context()
     made.check_hostname = tls.verify and tls.check_hostname
     if not tls.verify:

@@ -1,4 +1,6 @@
-"""Starting the user's process: another interpreter, perhaps, that must find this package and nothing else of ours."""
+"""Starting the user's process: another interpreter, perhaps, that must find this package and
+nothing else of ours.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,9 @@ from dct_celery.wire import framing, messages
 from dct_celery.wire.process import STACKS_SIGNAL
 
 PACKAGE = Path(dct_celery.__file__).parent
-#: Loads this package from its folder alone: putting its parent on sys.path would hand the worker's whole environment to the
-#: project. A copy installed in the project's environment is not used, so both ends speak one protocol.
+#: Loads this package from its folder alone: putting its parent on sys.path would hand the worker's
+#: whole environment to the project. A copy installed in the project's environment is not used, so
+#: both ends speak one protocol.
 BOOT = """\
 import sys, importlib.util
 package = sys.argv[1]
@@ -31,7 +34,8 @@ spec.loader.exec_module(module)
 from dct_celery.testproc.main import run
 run(sys.argv[2:])
 """
-#: Never inherited by the user's process: our own settings, and Celery's, which a project's Celery would take for its own.
+#: Never inherited by the user's process: our own settings, and Celery's, which a project's Celery
+#: would take for its own.
 _SCRUBBED = ("DCT_", "CELERY_", "FORKED_BY_MULTIPROCESSING")
 
 
@@ -74,7 +78,9 @@ class PipeProcess:
             os.write(self._to, framing.frame(message.encode()))
 
     def receive(self, timeout: float | None = None) -> messages.Message | None:
-        """The next message, None when `timeout` seconds pass. Raises ProcessDied at end of file, ProtocolError for garbage."""
+        """The next message, None when `timeout` seconds pass. Raises ProcessDied at end of file,
+        ProtocolError for garbage.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._ready:
             left = None if deadline is None else max(deadline - time.monotonic(), 0)
@@ -107,7 +113,9 @@ class PipeProcess:
         return f"signal {-code}" if code < 0 else f"exit status {code}"
 
     def close(self, grace: float = 5.0) -> None:
-        """Closes the channel, which ends the process, and its session with it after `grace` seconds."""
+        """Closes the channel, which ends the process, and its session with it after `grace`
+        seconds.
+        """
         for fd in (self._to, self._from):
             with contextlib.suppress(OSError):
                 os.close(fd)
@@ -126,6 +134,8 @@ class PipeProcess:
 def user_environment(
     base: Mapping[str, str], forwarded: Mapping[str, str], own: Mapping[str, str]
 ) -> dict[str, str]:
-    """Environment of the user's process: this machine's, without what is ours, then the CI job's choice, then our additions."""
+    """Environment of the user's process: this machine's, without what is ours, then the CI job's
+    choice, then our additions.
+    """
     kept = {name: value for name, value in base.items() if not name.startswith(_SCRUBBED)}
     return {**kept, **forwarded, **own, "DCT_TEST_PROCESS": "1"}

@@ -1,6 +1,8 @@
-"""The composition root: settings in, wired dispatcher or worker out. The only room that knows every adapter.
+"""The composition root: settings in, wired dispatcher or worker out. The only room that knows every
+adapter.
 
-Adapters are imported by the functions that wire them: a help text or a wrong option must not wait for Celery.
+Adapters are imported by the functions that wire them: a help text or a wrong option must not wait
+for Celery.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""`dct run` and `dct attach`: settings in, a run's report out. Neither signals nor stdout nor stderr are touched."""
+"""`dct run` and `dct attach`: settings in, a run's report out. Neither signals nor stdout nor
+stderr are touched.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +43,10 @@ def run_tests(
     reporters: Iterable[Reporter],
     interrupted: Callable[[], bool],
 ) -> RunReport:
-    """A new run, to its report. `origins`: where each setting came from, for messages. `interrupted`: asked several times a
-    second; True ends the run early. Raises DctError for what stops it before there is a report."""
+    """A new run, to its report. `origins`: where each setting came from, for messages.
+    `interrupted`: asked several times a second; True ends the run early. Raises DctError for what
+    stops it before there is a report.
+    """
     from dct_celery.reports import file_reporters
     from dct_celery.reports.reporter import Reporters
 
@@ -133,8 +137,9 @@ def attach_run(
     reporters: Iterable[Reporter],
     interrupted: Callable[[], bool],
 ) -> RunReport:
-    """A run whose dispatcher died, to its report. `given`: settings that are not to be those of the run. Raises UsageError when
-    there is nothing to adopt, StoreUnavailable."""
+    """A run whose dispatcher died, to its report. `given`: settings that are not to be those of the
+    run. Raises UsageError when there is nothing to adopt, StoreUnavailable.
+    """
     from dct_celery.core.ids import is_run_id
     from dct_celery.reports.reporter import Reporters
 
@@ -244,7 +249,9 @@ def _dispatcher_services(
 
 
 def _known_run(store: Any, run: str, pool: Door, state_folder: Path) -> tuple[str, Door]:
-    """Nonce and door of a run that has begun already: by the store, or else by this machine's journal."""
+    """Nonce and door of a run that has begun already: by the store, or else by this machine's
+    journal.
+    """
     from dct_celery.adapters.redisstore import ledger
     from dct_celery.dispatcher.run_snapshot import nonce_in_journal
 
@@ -254,7 +261,8 @@ def _known_run(store: Any, run: str, pool: Door, state_folder: Path) -> tuple[st
         with contextlib.suppress(Untrusted):
             if nonce and ledger.RedisLedger(store, run, door).spec() is not None:
                 return nonce, door
-    # What the store has is nobody's, or nothing: the journal's own signature is looked at when it is read.
+    # What the store has is nobody's, or nothing: the journal's own signature is looked at when it
+    # is read.
     nonce, key = next((one for one in reversed(candidates) if one[0]), ("0" * 16, ""))
     return nonce, pool.of_run(run, nonce, key)
 
@@ -267,7 +275,9 @@ def _chunk_queue(settings: Settings, run: str, origin: str) -> ChunkQueue:
 
 
 class _LateQueue:
-    """A queue that is made when it is first used: importing Celery takes longer than announcing the run."""
+    """A queue that is made when it is first used: importing Celery takes longer than announcing the
+    run.
+    """
 
     def __init__(self, make: Callable[[], ChunkQueue]) -> None:
         self._made = functools.cache(make)
@@ -300,7 +310,9 @@ def _upload(settings: Settings, root: Path, report: Callable[[ReportEvent], None
 
 
 def _selection(settings: Settings, root: Path) -> Selection:
-    """What travels besides what git says; reports of the last run and the folder of a local worker never do."""
+    """What travels besides what git says; reports of the last run and the folder of a local worker
+    never do.
+    """
     from dct_celery.adapters.source.snapshot import Selection
     from dct_celery.core.globs import Globs
 

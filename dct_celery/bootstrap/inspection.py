@@ -29,7 +29,9 @@ def look_at_workers(settings: Settings, origins: dict[str, str]) -> list[WorkerS
 
 
 def look_at_runs(settings: Settings, origins: dict[str, str], run: str | None) -> list[RunStatus]:
-    """`dct status`: that one run, else the active ones. Raises UsageError for an unknown run, StoreUnavailable."""
+    """`dct status`: that one run, else the active ones. Raises UsageError for an unknown run,
+    StoreUnavailable.
+    """
     return next(watch_runs(settings, origins, run))
 
 

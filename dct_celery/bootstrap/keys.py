@@ -11,7 +11,9 @@ INSECURE = "--insecure: there is no signing key, so whoever can write to the sto
 
 
 def keyring_of(settings: Settings, *, required: bool = True) -> Keyring:
-    """The first key signs. Raises ConfigError without any, unless the user wants it so or only looks (`required`)."""
+    """The first key signs. Raises ConfigError without any, unless the user wants it so or only
+    looks (`required`).
+    """
     if required and not settings.signing_keys and not settings.insecure:
         raise ConfigError(
             "no signing key is set: make one with dct keygen --out FILE, and set DCT_SIGNING_KEY_FILE to it here and on every "

@@ -30,10 +30,11 @@ def collect_garbage(
     dry_run: bool,
     wait: Callable[[int, int], object],
 ) -> list[Swept]:
-    """`dct gc`: one entry per database server of the project, and per folder of SQLite files of a worker of this machine.
+    """`dct gc`: one entry per database server of the project, and per folder of SQLite files of a
+    worker of this machine.
 
-    `wait(databases, seconds)` sleeps. Raises CollectionError when the project cannot be loaded, ConfigError for what a guard
-    refuses: then nothing was connected to.
+    `wait(databases, seconds)` sleeps. Raises CollectionError when the project cannot be loaded,
+    ConfigError for what a guard refuses: then nothing was connected to.
     """
     from dct_celery.errors import DatabaseError
     from dct_celery.worker.databases.garbage_collector import Swept, sweep
@@ -253,7 +254,9 @@ def _refuse_address(spec: DatabaseSpec, server: DatabaseServer, settings: Settin
 
 
 def _servers(loaded: Loaded) -> Iterator[tuple[DatabaseSpec, str, DatabaseServer]]:
-    """One per server of the project, with how to reach it and the aliases that live there. Raises DatabaseError."""
+    """One per server of the project, with how to reach it and the aliases that live there. Raises
+    DatabaseError.
+    """
     from dct_celery.adapters.databases.select import server_for
     from dct_celery.ports import DatabaseSpec
 

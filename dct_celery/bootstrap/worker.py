@@ -30,7 +30,9 @@ _slots: dict[str, Slot] = {}
 
 
 def make_worker_app() -> App:
-    """The Celery app of a worker, with host thread, run queues and the one task. Raises ConfigError."""
+    """The Celery app of a worker, with host thread, run queues and the one task. Raises
+    ConfigError.
+    """
     from celery import bootsteps, signals
     from celery.exceptions import WorkerShutdown
 
@@ -39,7 +41,8 @@ def make_worker_app() -> App:
     from dct_celery.adapters.celeryqueue.inbound import TASK
     from dct_celery.bootstrap.keys import keyring_of
 
-    # The Django fixup is off; the variable would still reach projects that the worker must not load.
+    # The Django fixup is off; the variable would still reach projects that the worker must not
+    # load.
     os.environ.pop("DJANGO_SETTINGS_MODULE", None)
     settings, origins = load({}, env=os.environ, cwd=Path.cwd())
     masking.mask_logging()
@@ -81,8 +84,8 @@ def make_worker_app() -> App:
         if any(
             worker.consumer is not None and worker.consumer.connection is None for worker in workers
         ):
-            # It waits for the broker, perhaps in a call that takes as long as its time-outs. Out of a signal's handler, this
-            # ends the call.
+            # It waits for the broker, perhaps in a call that takes as long as its time-outs. Out of
+            # a signal's handler, this ends the call.
             raise WorkerShutdown(0)
 
     def shut_down(**_: Any) -> None:
@@ -107,7 +110,9 @@ def make_worker_app() -> App:
 
 
 def _prove_servers(app: App, settings: Settings, origins: Mapping[str, str]) -> None:
-    """What no retry mends ends the worker; a server that is away is waited for, as later in its life."""
+    """What no retry mends ends the worker; a server that is away is waited for, as later in its
+    life.
+    """
     from dct_celery.adapters.celeryqueue.queue import CeleryChunkQueue
     from dct_celery.adapters.redisstore import client
 

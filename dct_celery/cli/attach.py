@@ -41,9 +41,11 @@ those of dct run; 4: the run is unknown, over, or its dispatcher is alive."""
 @project_options(*_OPTIONS)
 @click.pass_context
 def command(ctx: click.Context, /, *, run: str, **_: object) -> None:
-    """Go on with RUN after its dispatcher died: its slots have worked on meanwhile, and nothing runs again.
+    """Go on with RUN after its dispatcher died: its slots have worked on meanwhile, and nothing
+    runs again.
 
-    On the machine of the dead dispatcher its journal is used; elsewhere the store has all that it takes.
+    On the machine of the dead dispatcher its journal is used; elsewhere the store has all that it
+    takes.
     """
     flags = {name: value for name, value in given(ctx).items() if name in _OPTIONS}
     settings, origins = load(flags, env=os.environ, cwd=Path.cwd())

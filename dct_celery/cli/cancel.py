@@ -22,7 +22,8 @@ _EPILOG = "Exit code 4: there is no such run, or it has ended. 7: the store cann
 @project_options(*STORE)
 @click.pass_context
 def command(ctx: click.Context, /, *, run: str, reason: str, **_: object) -> None:
-    """Stop RUN: its slots stop at once, and its dispatcher writes its reports and ends with exit code 2.
+    """Stop RUN: its slots stop at once, and its dispatcher writes its reports and ends with exit
+    code 2.
 
     `dct status` names the runs.
     """

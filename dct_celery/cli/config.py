@@ -26,7 +26,8 @@ _WIDEST = 48
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(*, origin: bool, as_json: bool) -> None:
-    """Show each setting, its value and where that comes from: flag, variable, pyproject.toml or default.
+    """Show each setting, its value and where that comes from: flag, variable, pyproject.toml or
+    default.
 
     Run it in the project's folder. Passwords and keys are not shown.
     """

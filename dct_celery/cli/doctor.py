@@ -44,9 +44,10 @@ def command(ctx: click.Context, /, *, measure: bool, **_: object) -> None:
 
     Run it in the project's folder. The guards come first: what they refuse is not connected to.
 
-    What it makes on a database server: on MySQL and MariaDB an empty database, dropped at once, which proves the right to it, and
-    test_dct_registry, where marks are, if that is missing; on PostgreSQL nothing, but test_dct_registry if the database postgres
-    is closed to the role. --measure makes three clones and drops them.
+    What it makes on a database server: on MySQL and MariaDB an empty database, dropped at once,
+    which proves the right to it, and test_dct_registry, where marks are, if that is missing; on
+    PostgreSQL nothing, but test_dct_registry if the database postgres is closed to the role.
+    --measure makes three clones and drops them.
     """
     flags = {name: value for name, value in given(ctx).items() if name != "measure"}
     settings, origins = load(flags, env=os.environ, cwd=Path.cwd())

@@ -1,4 +1,6 @@
-"""`dct gc`: drops by hand what a worker's timer would drop, and says of every database what became of it and why."""
+"""`dct gc`: drops by hand what a worker's timer would drop, and says of every database what became
+of it and why.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +30,12 @@ _EPILOG = """Only databases with a name of our pattern and a mark of ours are ev
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be dropped and drop nothing.")
 @click.pass_context
 def command(ctx: click.Context, /, *, dry_run: bool, **_: object) -> None:
-    """Drop what dead runs left on the project's database servers, and what has not been used for long.
+    """Drop what dead runs left on the project's database servers, and what has not been used for
+    long.
 
-    Run it in the project's folder: the project says where its databases are. What is in use stays. What only looks
-    abandoned is looked at twice, 16 seconds apart. What the guards of `dct run` refuse is not connected to.
+    Run it in the project's folder: the project says where its databases are. What is in use stays.
+    What only looks abandoned is looked at twice, 16 seconds apart. What the guards of `dct run`
+    refuse is not connected to.
     """
     flags = {name: value for name, value in given(ctx).items() if name != "dry_run"}
     settings, origins = load(flags, env=os.environ, cwd=Path.cwd())

@@ -22,7 +22,8 @@ _SECOND = "interrupted again: ending at once"
 
 
 class Interrupts:
-    """A flag that the run asks for, and a reporter that knows what there is to report at the second signal.
+    """A flag that the run asks for, and a reporter that knows what there is to report at the second
+    signal.
 
     A context manager: signals are handled within.
     """
@@ -31,7 +32,9 @@ class Interrupts:
     masks = True
 
     def __init__(self, write_reports: Callable[[Settings, RunReport], None]) -> None:
-        """`write_reports` is called with the run's settings and the report so far when the process ends at once."""
+        """`write_reports` is called with the run's settings and the report so far when the process
+        ends at once.
+        """
         self._write_reports = write_reports
         self._count = 0
         self._started: reporting.Started | None = None
@@ -72,8 +75,9 @@ class Interrupts:
 
 
 def _say(text: str) -> None:
-    """A line of its own at once, whatever is being written at this moment: below what the terminal echoes of Ctrl-C, and
-    instead of the live line."""
+    """A line of its own at once, whatever is being written at this moment: below what the terminal
+    echoes of Ctrl-C, and instead of the live line.
+    """
     with contextlib.suppress(OSError):
         start = b"\r\x1b[J" if os.isatty(2) else b""
         os.write(2, start + f"{text}\n".encode())

@@ -1,4 +1,6 @@
-"""Owns the `dct` group and the way every command ends: one line on stderr and the exit code of DESIGN's table."""
+"""Owns the `dct` group and the way every command ends: one line on stderr and the exit code of
+DESIGN's table.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from dct_celery.cli import streams
 from dct_celery.cli.options import CONTEXT
 from dct_celery.errors import DctError, Interrupted, UsageError
 
-#: Command -> (module under cli, what it does). The module is imported when the command runs, not for `dct --help`.
+#: Command -> (module under cli, what it does). The module is imported when the command runs, not
+#: for `dct --help`.
 COMMANDS = {
     "run": ("run", "Run the project's tests on every worker of the pool"),
     "attach": ("attach", "Go on with a run whose dispatcher died"),
@@ -83,7 +86,8 @@ def invoke(args: Sequence[str]) -> int:
         _say("dct: interrupted")
         return Interrupted.exit_code
     except SystemExit as exc:
-        # click's own ways out: shell completion (0 when it worked), a closed pipe (1, which would say "tests failed").
+        # click's own ways out: shell completion (0 when it worked), a closed pipe (1, which would
+        # say "tests failed").
         return 0 if exc.code in (None, 0) else DctError.exit_code
     except Exception as exc:
         _say(f"dct: internal error: {type(exc).__name__}: {exc}", traceback.format_exc())
@@ -91,7 +95,9 @@ def invoke(args: Sequence[str]) -> int:
 
 
 def _show(exc: click.ClickException) -> None:
-    """As click does, but for what the command line itself holds: a value may be a secret, and an argument anything."""
+    """As click does, but for what the command line itself holds: a value may be a secret, and an
+    argument anything.
+    """
     from dct_celery.core.text import visible
     from dct_celery.security import masking
 

@@ -1,4 +1,6 @@
-"""Owns how the table of options becomes click options and their help. Which values are valid is `settings`' affair."""
+"""Owns how the table of options becomes click options and their help. Which values are valid is
+`settings`' affair.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ def attributes(option: Option) -> dict[str, Any]:
 
 
 def given(ctx: click.Context) -> dict[str, object]:
-    """The parameters that were on the command line, by name; everything else is for `settings.load` to find."""
+    """The parameters that were on the command line, by name; everything else is for `settings.load`
+    to find.
+    """
     return {
         name: value
         for name, value in ctx.params.items()
@@ -70,7 +74,9 @@ def given(ctx: click.Context) -> dict[str, object]:
 
 
 def spell_out(args: list[str]) -> list[str]:
-    """The arguments with a bare `--shuffle` or `--local` made `--shuffle=auto`: a label after it stays a label."""
+    """The arguments with a bare `--shuffle` or `--local` made `--shuffle=auto`: a label after it
+    stays a label.
+    """
     bare = {flag for option in OPTIONS if option.bare is not None for flag in option.flags}
     end = args.index("--") if "--" in args else len(args)
     head, followers = args[:end], [*args[:end], ""][1:]
@@ -107,7 +113,9 @@ class RunCommand(click.Command):
 
 
 def _report_refusal(words: list[str], error: click.UsageError) -> None:
-    """The reports of an earlier run must not pass for those of this one, even if nothing else of the line can be understood."""
+    """The reports of an earlier run must not pass for those of this one, even if nothing else of
+    the line can be understood.
+    """
     from dct_celery.bootstrap import report_failure
     from dct_celery.errors import UsageError
 

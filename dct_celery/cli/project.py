@@ -1,4 +1,6 @@
-"""The options of commands that load the project but select no tests; the rest they take from variables and pyproject.toml."""
+"""The options of commands that load the project but select no tests; the rest they take from
+variables and pyproject.toml.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ PROJECT = ("settings", "pythonpath", "testrunner", "python")
 
 
 def project_options(*names: str) -> Callable[[F], F]:
-    """Adds these options of `dct run` to a click command's function; values stay text, see `options.given`."""
+    """Adds these options of `dct run` to a click command's function; values stay text, see
+    `options.given`.
+    """
 
     def add(function: F) -> F:
         for option in reversed(OPTIONS):

@@ -49,8 +49,8 @@ def _explain(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 def command(ctx: click.Context, /, *, list_files: bool, **_: object) -> None:
     """Run the project's tests on every worker of the pool.
 
-    Start it in the project's folder. A LABEL is what `manage.py test` takes: a dotted module, class or method, or a
-    folder. Without one, all tests run.
+    Start it in the project's folder. A LABEL is what `manage.py test` takes: a dotted module, class
+    or method, or a folder. Without one, all tests run.
     """
     flags = {name: value for name, value in given(ctx).items() if name != "list_files"}
     try:

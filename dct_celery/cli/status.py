@@ -53,8 +53,8 @@ def command(
 ) -> None:
     """Show the active runs of the pool; with RUN, how far that run is and who runs what.
 
-    Counts are those that the run's dispatcher has, and of the records that slots have sent since. Times are on the store's
-    clock.
+    Counts are those that the run's dispatcher has, and of the records that slots have sent since.
+    Times are on the store's clock.
     """
     flags = {name: value for name, value in given(ctx).items() if name in STORE}
     settings, origins = load(flags, env=os.environ, cwd=Path.cwd())

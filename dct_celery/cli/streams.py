@@ -1,4 +1,6 @@
-"""stdout and stderr that may go away: a reader that closes its end (`dct run | head`) or a full disk costs no report."""
+"""stdout and stderr that may go away: a reader that closes its end (`dct run | head`) or a full
+disk costs no report.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ class _Patient(io.FileIO):
 
 
 def take() -> None:
-    """From now on this process's stdout and stderr do not fail. For a process that is ours alone; called once, first."""
+    """From now on this process's stdout and stderr do not fail. For a process that is ours alone;
+    called once, first.
+    """
     for fd in (1, 2):
         _open_if_closed(fd)
     sys.stdout, sys.stderr = _patient(sys.stdout, 1), _patient(sys.stderr, 2)
@@ -66,7 +70,9 @@ def _patient(stream: TextIO | None, fd: int) -> TextIO:
 
 
 def _complain(fd: int, error: OSError) -> None:
-    """A reader that went away wanted no more; anything else is worth a line on stderr, if that is still there."""
+    """A reader that went away wanted no more; anything else is worth a line on stderr, if that is
+    still there.
+    """
     if fd == 1 and error.errno not in (errno.EPIPE, errno.EBADF):
         with contextlib.suppress(OSError):
             os.write(

@@ -98,5 +98,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str
 
 
 def shown(text: str) -> str:
-    """What others wrote into the store, in one line that neither moves a terminal's cursor nor tells a secret."""
+    """What others wrote into the store, in one line that neither moves a terminal's cursor nor
+    tells a secret.
+    """
     return one_line(masking.PROCESS(" ".join(strip_ansi(text).split())))

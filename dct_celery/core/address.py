@@ -1,7 +1,7 @@
 """Owns what a URL of store or broker means, and which are refused.
 
-redis-py and kombu each read URLs in a way of their own: the same parameter works on one side, is ignored on the other, or ends
-in a TypeError. So they are given no URL, only what is found here.
+redis-py and kombu each read URLs in a way of their own: the same parameter works on one side, is
+ignored on the other, or ends in a TypeError. So they are given no URL, only what is found here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ class UnquotedError(AddressError):
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How the server proves who it is, and we to it. Files are named as they were given; "": the system's own."""
+    """How the server proves who it is, and we to it. Files are named as they were given; "": the
+    system's own.
+    """
 
     ca_certs: str = ""
     certfile: str = ""

@@ -1,4 +1,5 @@
-"""Backends by name: what a setting may say, where each is found, and the command that re-runs a test. Pure.
+"""Backends by name: what a setting may say, where each is found, and the command that re-runs a
+test. Pure.
 
 A backend is code that runs in the project's own environment, so this side never imports it. What it
 must know of a test (what the project's own command calls it) travels in the manifest.

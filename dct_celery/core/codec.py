@@ -1,8 +1,10 @@
-"""Typed JSON: plain values in, frozen dataclasses out, and back. The one parser of everything that another process has written.
+"""Typed JSON: plain values in, frozen dataclasses out, and back. The one parser of everything that
+another process has written.
 
-A field's type is its rule; `Annotated` narrows it (`AtLeast`, `Matches`, `AtMost`). What does not fit is `Malformed`, in one line
-that names the field, and never another exception. Numbers are finite and exact in every JSON reader; a bool is no number.
-A class with `to_json` and `from_json` has a form of its own.
+A field's type is its rule; `Annotated` narrows it (`AtLeast`, `Matches`, `AtMost`). What does not
+fit is `Malformed`, in one line that names the field, and never another exception. Numbers are
+finite and exact in every JSON reader; a bool is no number. A class with `to_json` and `from_json`
+has a form of its own.
 """
 
 from __future__ import annotations
@@ -74,7 +76,9 @@ def _no_constant(name: str) -> Any:
 
 
 def _one_level(value: Any) -> Any:
-    """What JSON does not know as something that it does, but for what is in there: each of that comes here by itself."""
+    """What JSON does not know as something that it does, but for what is in there: each of that
+    comes here by itself.
+    """
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):
@@ -96,14 +100,18 @@ _decode = json.JSONDecoder(parse_constant=_no_constant).decode
 
 
 def decode(cls: type[T], value: Any, *, lenient: bool = False) -> T:
-    """An instance of the dataclass `cls`. `lenient` passes over fields that it does not have. Raises Malformed."""
+    """An instance of the dataclass `cls`. `lenient` passes over fields that it does not have.
+    Raises Malformed.
+    """
     found: T = decoder(cls, lenient)(value)  # type: ignore[arg-type]  # every type is hashable
     return found
 
 
 @functools.cache
 def decoder(cls: Any, lenient: bool = False) -> Decode:
-    """A function that decodes plain values into `cls`: a dataclass, or any type that a field may have."""
+    """A function that decodes plain values into `cls`: a dataclass, or any type that a field may
+    have.
+    """
     if not is_dataclass(cls) or hasattr(cls, "from_json"):
         return _typed(cls)
     assert isinstance(cls, type)
@@ -117,7 +125,8 @@ def encode(value: Any) -> Any:
         return value
     if isinstance(value, (list, tuple)):
         return [encode(one) for one in value]
-    # A dict is by far the most frequent here, and what asks an abstract class costs ten times as much.
+    # A dict is by far the most frequent here, and what asks an abstract class costs ten times as
+    # much.
     if kind is not dict:
         value = _one_level(value)
     return {name: encode(one) for name, one in value.items()} if isinstance(value, dict) else value

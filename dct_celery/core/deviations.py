@@ -1,4 +1,6 @@
-"""Where a distributed run differs from the sequential one on purpose, and why. `dct run --explain-deviations` prints this."""
+"""Where a distributed run differs from the sequential one on purpose, and why. `dct run
+--explain-deviations` prints this.
+"""
 
 from __future__ import annotations
 

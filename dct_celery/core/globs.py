@@ -5,7 +5,8 @@
     media/           the folder of that name with all that is in it
     app/**/data      "**" is any number of folders, none included; "*", "?" and "[a-z]" never match a slash
 
-A pattern that matches a folder matches everything below it. The character after a backslash means itself.
+A pattern that matches a folder matches everything below it. The character after a backslash means
+itself.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ class Globs:
         return list(left)
 
     def names(self, folder: str) -> bool:
-        """Whether a pattern spells this folder out, or one below it: no wildcard leads there by chance."""
+        """Whether a pattern spells this folder out, or one below it: no wildcard leads there by
+        chance.
+        """
         return any(
             literal == folder or literal.startswith(f"{folder}/")
             for literal in map(_literal, self.patterns)
@@ -52,7 +55,9 @@ class Globs:
 
 
 def _literal(pattern: str) -> str:
-    """The folders that a pattern begins with, up to the first wildcard; empty where it is not bound to the root."""
+    """The folders that a pattern begins with, up to the first wildcard; empty where it is not bound
+    to the root.
+    """
     if "/" not in pattern.rstrip("/"):
         return ""
     parts = pattern.strip("/").split("/")
@@ -97,7 +102,9 @@ def _part(part: str) -> str:
 
 
 def _end_of_set(part: str, start: int) -> int:
-    """Where the "]" of a set is that began before `start`; 0 where there is none. One that comes first is a member."""
+    """Where the "]" of a set is that began before `start`; 0 where there is none. One that comes
+    first is a member.
+    """
     first = start + 1 if part[start : start + 1] in ("!", "^") else start
     return max(part.find("]", first + 1), 0)
 

@@ -1,6 +1,8 @@
-"""Which texts from outside may become a part of a path or key: each kind has its pattern, and nothing else passes.
+"""Which texts from outside may become a part of a path or key: each kind has its pattern, and
+nothing else passes.
 
-Run ids come from the registry and from messages, digests from the run's specification, chunk ids from the ledger.
+Run ids come from the registry and from messages, digests from the run's specification, chunk ids
+from the ledger.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ def is_worker_name(text: object) -> bool:
 
 
 def digest_of(content: bytes) -> str:
-    """BLAKE2b of the content, 40 hexadecimal digits: the name of a blob, and of a tree by its index."""
+    """BLAKE2b of the content, 40 hexadecimal digits: the name of a blob, and of a tree by its
+    index.
+    """
     return hashlib.blake2b(content, digest_size=20).hexdigest()
 
 

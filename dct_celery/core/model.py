@@ -1,4 +1,6 @@
-"""The nouns of a run: manifest, entry, chunk, outcome, verdict. Frozen, without behaviour beyond their own invariants."""
+"""The nouns of a run: manifest, entry, chunk, outcome, verdict. Frozen, without behaviour beyond
+their own invariants.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from dct_celery.core.run.leaks import Leak
 
 
 class Phase(StrEnum):
-    """What a test needs of its database and what it leaves behind; the bins of Django's own ordering, told apart finer."""
+    """What a test needs of its database and what it leaves behind; the bins of Django's own
+    ordering, told apart finer.
+    """
 
     #: `unittest.loader._FailedTest`: an import error that stands for a module. Needs no database.
     LOAD_FAILED = "load_failed"
@@ -39,7 +43,8 @@ class Outcome(StrEnum):
     XPASSED = "xpassed"
     FAILED = "failed"
     ERROR = "error"
-    #: Never ran: cancelled, lost beyond its attempts, or covered by a fixture that failed (then `covered_by` is set).
+    #: Never ran: cancelled, lost beyond its attempts, or covered by a fixture that failed (then
+    #: `covered_by` is set).
     NOT_RUN = "not_run"
 
 
@@ -69,7 +74,8 @@ class Entry:
     line: int | None = None
     databases: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
-    #: Its tear-down flushes its `databases`: a TransactionTestCase that is not skipped by decoration.
+    #: Its tear-down flushes its `databases`: a TransactionTestCase that is not skipped by
+    #: decoration.
     flushes: bool = False
     #: Names of groups, given by the backend: the tests of one phase that share any name stay in one
     #: process, in their order. "class:app.tests.T", "module:app.tests", "file:locks/one" and so on.
@@ -98,7 +104,9 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) over the ordered identities; equal digests mean that an index names the same test."""
+        """SHA-256 (hex) over the ordered identities; equal digests mean that an index names the
+        same test.
+        """
         return manifest_digest((e.id, e.cls, e.phase.value) for e in self.entries)
 
 
@@ -116,7 +124,8 @@ class Need(StrEnum):
 
     ANY = "any"
     PRISTINE = "pristine"
-    #: What the second transactional test of a sequential run sees: emptied, post_migrate signals sent.
+    #: What the second transactional test of a sequential run sees: emptied, post_migrate signals
+    #: sent.
     FLUSHED = "flushed"
 
 
@@ -129,7 +138,8 @@ class Chunk:
     phase: Phase
     need: Need
     attempt: Number = 1
-    #: Aliases that the sequential run would have flushed before it came here; need is FLUSHED where there are any.
+    #: Aliases that the sequential run would have flushed before it came here; need is FLUSHED where
+    #: there are any.
     flushed: tuple[str, ...] = ()
     #: Aliases that its own tests flush.
     flushes: tuple[str, ...] = ()
@@ -139,14 +149,16 @@ class Chunk:
     estimate: Seconds = 0.0
     #: Run in a fork that nothing ran in before (a retry, a suspect).
     fresh: bool = False
-    #: Worker that should leave it to others for a while, because a test of it failed or died there; empty for none.
+    #: Worker that should leave it to others for a while, because a test of it failed or died there;
+    #: empty for none.
     avoid: str = ""
-    #: Seconds that one test may take, (index, seconds) of those that may take longer, and the seconds for a class fixture
-    #: (0: the usual). See core.plan.limits.
+    #: Seconds that one test may take, (index, seconds) of those that may take longer, and the
+    #: seconds for a class fixture (0: the usual). See core.plan.limits.
     test_limit: Seconds = 60.0
     limits: tuple[tuple[Count, Seconds], ...] = ()
     fixture_limit: Seconds = 0.0
-    #: Seconds for which its slot keeps records before it sends them: more in a pool of many slots, see core.run.machine.
+    #: Seconds for which its slot keeps records before it sends them: more in a pool of many slots,
+    #: see core.run.machine.
     batch_seconds: Seconds = 0.05
 
 
@@ -168,7 +180,9 @@ _FIXTURE = re.compile(r"(setUp|tearDown)(Class|Module|Session) \((.*)\)", re.DOT
 
 @dataclass(frozen=True, slots=True)
 class FixtureRef:
-    """A fixture of a class, module or session: which half of it, and whose. As text, and in JSON: "setUpClass (app.tests.T)"."""
+    """A fixture of a class, module or session: which half of it, and whose. As text, and in JSON:
+    "setUpClass (app.tests.T)".
+    """
 
     phase: FixturePhase
     scope: FixtureScope
@@ -245,7 +259,8 @@ class Verdict:
     sql: str = ""
     #: The fixture that kept it from running.
     covered_by: FixtureRef | None = None
-    #: What the attempts before this one said, oldest first: failures that --reruns did not take for the last word.
+    #: What the attempts before this one said, oldest first: failures that --reruns did not take for
+    #: the last word.
     earlier: tuple[Verdict, ...] = ()
 
     @property
@@ -255,7 +270,9 @@ class Verdict:
 
     @property
     def place(self) -> tuple[str | None, int | None]:
-        """File and line of the test, or of what went wrong where it has no file: a module that could not be imported."""
+        """File and line of the test, or of what went wrong where it has no file: a module that
+        could not be imported.
+        """
         if self.entry.file is not None:
             return self.entry.file, self.entry.line
         return next(((f.file, f.line) for f in self.failures if f.file), (None, None))
@@ -324,7 +341,9 @@ class RunReport:
     leaks: tuple[Leak, ...] = ()
 
     def totals(self) -> dict[str, int]:
-        """Count of entries by outcome, plus `tests` (all entries), `flaky` (some of the passed ones) and `fixtures` (failed)."""
+        """Count of entries by outcome, plus `tests` (all entries), `flaky` (some of the passed
+        ones) and `fixtures` (failed).
+        """
         counts = {outcome.value: 0 for outcome in Outcome}
         for verdict in self.verdicts:
             counts[verdict.outcome.value] += 1

@@ -1,4 +1,6 @@
-"""Owns what an option is: its names, the values it takes, how a bad one is shown. Which options exist: `settings`."""
+"""Owns what an option is: its names, the values it takes, how a bad one is shown. Which options
+exist: `settings`.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,8 @@ class Option:
     #: Regular expression that the text (or every item of a list) must match, and the same in words.
     pattern: str = ""
     rule: str = ""
-    #: What the flag means without its value, `true` in TOML and "auto" anywhere; None: it needs a value.
+    #: What the flag means without its value, `true` in TOML and "auto" anywhere; None: it needs a
+    #: value.
     bare: object = None
     #: 0 and the word `none` are taken, too, and mean that there is no limit.
     off: bool = False
@@ -66,10 +69,11 @@ class Option:
 
 
 def accept(option: Option, value: object, *, text: bool) -> object:
-    """The valid value in the type of its field; raises ValueError (see `shown` and `expected` for a message), of a URL
-    AddressError, which says itself what is wrong.
+    """The valid value in the type of its field; raises ValueError (see `shown` and `expected` for a
+    message), of a URL AddressError, which says itself what is wrong.
 
-    With `text` the value is the text of a flag or variable and is parsed; else it must have its type already.
+    With `text` the value is the text of a flag or variable and is parsed; else it must have its
+    type already.
     """
     try:
         if option.off and str(value).lower() == "none":
@@ -140,7 +144,9 @@ def _url_is_usable(url: str, schemes: tuple[str, ...]) -> bool:
 
 
 def shown(option: Option, value: object) -> str:
-    """The value for a message: never a secret, nor what follows the "=" of a variable given with its value."""
+    """The value for a message: never a secret, nor what follows the "=" of a variable given with
+    its value.
+    """
     if option.secret and "://" not in str(value):
         return "the value"
     text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,4 +1,6 @@
-"""Owns what a secret looks like in text: passwords inside URLs, which no log, report or message may show."""
+"""Owns what a secret looks like in text: passwords inside URLs, which no log, report or message may
+show.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +9,13 @@ import re
 #: What stands in the place of a secret.
 MASK = "**"
 
-# `http://host:12345/` is host and port, not a secret; an empty user can only be a secret's. Passwords are often pasted without
-# being quoted, so one may hold "/", "#", ":", "@" and even blanks: without a blank it reaches to the last "@" before a blank or
-# the next URL, with blanks to the first "@" of its line that a host can follow. The limits keep the search linear.
+# `http://host:12345/` is host and port, not a secret; an empty user can only be a secret's.
+# Passwords are often pasted without being quoted, so one may hold "/", "#", ":", "@" and even
+# blanks: without a blank it reaches to the last "@" before a blank or the next URL, with blanks to
+# the first "@" of its line that a host can follow. The limits keep the search linear.
 _PORT = r"\d{1,5}(?:[/?#\s'\",;)\]}>]|\Z)"
-# Servers that no path with an "@" is asked of: "user:12/34@host" is a password that begins with digits.
+# Servers that no path with an "@" is asked of: "user:12/34@host" is a password that begins with
+# digits.
 _SERVERS = "|".join(
     f"(?<={name}://)"
     for name in (
@@ -37,7 +41,9 @@ _QUERY = re.compile(
 
 
 def redact(url_or_text: str) -> str:
-    """The text with the password of every URL in it replaced by `**`; text without such URLs comes back unchanged."""
+    """The text with the password of every URL in it replaced by `**`; text without such URLs comes
+    back unchanged.
+    """
     if "://" not in url_or_text or not ("@" in url_or_text or "=" in url_or_text):
         return url_or_text
     masked = _DIGITS.sub(rf"\g<keep>{MASK}@", _USERINFO.sub(rf"\g<keep>{MASK}@", url_or_text))

@@ -1,4 +1,6 @@
-"""Which files look like secrets or private data: a run names them before they travel to other machines."""
+"""Which files look like secrets or private data: a run names them before they travel to other
+machines.
+"""
 
 from __future__ import annotations
 

@@ -1,33 +1,40 @@
-"""What text of tests and of other machines goes through before it enters a report or reaches a terminal: ANSI stripped, what
-would act instead of being read spelt out, length cut."""
+"""What text of tests and of other machines goes through before it enters a report or reaches a
+terminal: ANSI stripped, what would act instead of being read spelt out, length cut.
+"""
 
 from __future__ import annotations
 
 import re
 
-# These are compiled when they are first needed (`re` keeps them): most processes need none, and compiling all takes 5 ms.
+# These are compiled when they are first needed (`re` keeps them): most processes need none, and
+# compiling all takes 5 ms.
 
-# CSI, OSC (ended by BEL or ST) and the escapes of two or three characters. No alternative can run over the next ESC, so
-# that the search stays linear on a text of nothing but unfinished sequences.
+# CSI, OSC (ended by BEL or ST) and the escapes of two or three characters. No alternative can run
+# over the next ESC, so that the search stays linear on a text of nothing but unfinished sequences.
 _ANSI = (
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
     r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"
     r"|\x1b[()*+#%][0-9A-Za-z]"
     r"|\x1b[0-Z\\^_c]"
 )
-# The complement of XML 1.0's Char, and DEL and C1 on top: legal, but shown by nobody and refused by some readers.
+# The complement of XML 1.0's Char, and DEL and C1 on top: legal, but shown by nobody and refused by
+# some readers.
 _ILLEGAL = "[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
-# C0 but tab and newline, DEL, C1, line separators, the marks that turn the writing direction of what follows, lone surrogates.
+# C0 but tab and newline, DEL, C1, line separators, the marks that turn the writing direction of
+# what follows, lone surrogates.
 _CONTROL = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-# What CI systems take for a command when it comes on stdout. GitHub and its kin: "::" first in a line, after any blanks, and
-# "##[" anywhere; Azure: "##vso["; TeamCity: "##teamcity[". GitLab's sections need an ESC, which never gets there.
+# What CI systems take for a command when it comes on stdout. GitHub and its kin: "::" first in a
+# line, after any blanks, and "##[" anywhere; Azure: "##vso["; TeamCity: "##teamcity[". GitLab's
+# sections need an ESC, which never gets there.
 _COMMAND = r"(?m)(?:^(?P<blanks>[^\S\n]*):(?=:)|#(?=#(?:vso|teamcity|)\[))"
 
 
 def visible(text: str) -> str:
-    """`text` to be read by people: nothing in it moves a cursor, turns the writing direction or commands a CI system.
+    """`text` to be read by people: nothing in it moves a cursor, turns the writing direction or
+    commands a CI system.
 
-    Complete escape sequences (colours) go; other control characters are spelt out, as is the first character of a CI command.
+    Complete escape sequences (colours) go; other control characters are spelt out, as is the first
+    character of a CI command.
     """
     plain = text
     if not text.isascii() or not text.isprintable():
@@ -53,19 +60,24 @@ def strip_ansi(text: str) -> str:
 
 
 def xml_safe(text: str) -> str:
-    """`text` with every character that XML 1.0 cannot carry (and DEL, C1, lone surrogates) written as `#xNN`."""
-    # Printable means none of C0, DEL, C1, surrogates, non-characters: the common case at a tenth of the cost.
+    """`text` with every character that XML 1.0 cannot carry (and DEL, C1, lone surrogates) written
+    as `#xNN`.
+    """
+    # Printable means none of C0, DEL, C1, surrogates, non-characters: the common case at a tenth of
+    # the cost.
     return text if text.isprintable() else re.sub(_ILLEGAL, _escape, text)
 
 
 def cut(text: str, limit: int) -> str:
-    """`text` in at most `limit` characters: its head and tail around a marker that says how many are missing.
+    """`text` in at most `limit` characters: its head and tail around a marker that says how many
+    are missing.
 
     Where not even the marker has room, the bare head.
     """
     if len(text) <= limit:
         return text
-    # The marker's own length depends on the number in it; the number for the whole text is never shorter.
+    # The marker's own length depends on the number in it; the number for the whole text is never
+    # shorter.
     room = limit - len(_marker(len(text)))
     if room <= 0:
         return text[: max(limit, 0)]

@@ -1,1 +1,3 @@
-"""The shell around `core`: collects, snapshots, publishes, follows, finishes. Decisions are the run machine's. No Django."""
+"""The shell around `core`: collects, snapshots, publishes, follows, finishes. Decisions are the run
+machine's. No Django.
+"""

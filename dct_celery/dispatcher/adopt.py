@@ -1,4 +1,6 @@
-"""`dct attach`: takes a run over from a dispatcher that died, with the journal of this machine, or from the store alone."""
+"""`dct attach`: takes a run over from a dispatcher that died, with the journal of this machine, or
+from the store alone.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ _ASK = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """A run that is ours now. `whole`: the store has lost nothing of it since it was last put there."""
+    """A run that is ours now. `whole`: the store has lost nothing of it since it was last put
+    there.
+    """
 
     head: Head
     spec: RunSpec
@@ -31,7 +35,9 @@ class Adopted:
 
 
 def adopt(services: DispatcherServices) -> Adopted:
-    """Raises UsageError for a run that is unknown, over, or has a living dispatcher; StoreUnavailable; Interrupted."""
+    """Raises UsageError for a run that is unknown, over, or has a living dispatcher;
+    StoreUnavailable; Interrupted.
+    """
     text, held = _own_journal(services)
     stored = services.ledger.head()
     if (
@@ -64,8 +70,10 @@ def adopt(services: DispatcherServices) -> Adopted:
 
 
 def _own_journal(services: DispatcherServices) -> tuple[str, Journal | None]:
-    """Its head and itself, its lock held: so the dispatcher that wrote it is dead. Nothing where there is none of this run, or
-    only one of an earlier run of the same name. UsageError when its dispatcher is alive."""
+    """Its head and itself, its lock held: so the dispatcher that wrote it is dead. Nothing where
+    there is none of this run, or only one of an earlier run of the same name. UsageError when its
+    dispatcher is alive.
+    """
     try:
         text, _ = journals.read(journals.path(services.journals, services.run))
     except OSError:

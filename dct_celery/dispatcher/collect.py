@@ -29,7 +29,9 @@ class Collected:
 
 @dataclass(slots=True)
 class Patience:
-    """How long the project may take to build its suite, in seconds (0: for ever). Only time that we saw pass counts."""
+    """How long the project may take to build its suite, in seconds (0: for ever). Only time that we
+    saw pass counts.
+    """
 
     limit: float
     clock: Callable[[], float]
@@ -50,7 +52,8 @@ def collect(
     meanwhile: Callable[[], object],
     patience: Patience,
 ) -> Collected:
-    """Waits for the manifest. Raises CollectionError with what the project said; `last_words()` is the end of its output.
+    """Waits for the manifest. Raises CollectionError with what the project said; `last_words()` is
+    the end of its output.
 
     `meanwhile` is called several times a second and may raise to end the waiting.
     """

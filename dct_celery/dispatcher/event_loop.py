@@ -1,4 +1,6 @@
-"""Follows a run: stream entries become events, the machine's effects become writes, until every entry has a disposition."""
+"""Follows a run: stream entries become events, the machine's effects become writes, until every
+entry has a disposition.
+"""
 
 from __future__ import annotations
 
@@ -35,29 +37,34 @@ from dct_celery.security import masking
 
 #: Milliseconds that one read of the stream waits.
 _BLOCK = 100
-#: Least seconds between two reads; and so many more for each slot, up to the most: the more there are, the more each
-#: read finds, while a chunk that waits for each slot keeps them busy.
+#: Least seconds between two reads; and so many more for each slot, up to the most: the more there
+#: are, the more each read finds, while a chunk that waits for each slot keeps them busy.
 _PACE, _PACE_OF_SLOT, _MOST_PACE = 0.05, 0.0001, 0.2
 #: Seconds between looks at the registry, and between summaries of the run for those who look at it.
 _LOOK, _SUMMARY = 0.2, 2.0
 #: Seconds between partial reports: at least so many, and so many times what the last one took.
 _PARTIAL, _PARTIAL_COSTS = 10.0, 20.0
-#: A look asks several questions one after the other: where the store is far away, so many times its own length lies
-#: between two, up to the most seconds. Less often, the leases' clock would be held to have stood still.
+#: A look asks several questions one after the other: where the store is far away, so many times its
+#: own length lies between two, up to the most seconds. Less often, the leases' clock would be held
+#: to have stood still.
 _REST_AFTER_LOOK, _LONGEST_REST = 4.0, 1.0
-#: Seconds for which acknowledgements wait for an offer to go with: all that hangs on them is room on the workers' disks.
+#: Seconds for which acknowledgements wait for an offer to go with: all that hangs on them is room
+#: on the workers' disks.
 _ACKNOWLEDGE = 0.25
-#: Seconds to wait for the word of a worker that the system checks have passed: longer than a worker gives them.
+#: Seconds to wait for the word of a worker that the system checks have passed: longer than a worker
+#: gives them.
 _CHECKS = 700.0
 #: Seconds without anybody who could say so.
 _NOBODY = 5.0
 #: Rounds (of at most _BLOCK each) to wait for the ends of chunks whose tests all have verdicts.
 _LAST_WORDS = 10
-#: Seconds to wait for other workers when all that are there refused, or could not take part for reasons that stay.
+#: Seconds to wait for other workers when all that are there refused, or could not take part for
+#: reasons that stay.
 _REFUSED, _PERMANENT = 2.0, 4.0
 #: Entries of one read of the stream.
 _PAGE = 2000
-#: Seconds for which all workers must have listened to another broker: they ask for its identity every second, and beat as often.
+#: Seconds for which all workers must have listened to another broker: they ask for its identity
+#: every second, and beat as often.
 ELSEWHERE = 3.0
 
 
@@ -84,9 +91,11 @@ class Follower:
         #: What is folded has happened before: nothing is done about it but to show the verdicts.
         self._replaying = False
         self._fell_back = False
-        #: Where the stream was read to, and in which epoch of the run: another one has another stream.
+        #: Where the stream was read to, and in which epoch of the run: another one has another
+        #: stream.
         self._after, self._epoch = "0", standing.epoch
-        #: What the store has still to be told, see `_write_due`: chunks by id, positions by attempt, the reason of a stop.
+        #: What the store has still to be told, see `_write_due`: chunks by id, positions by
+        #: attempt, the reason of a stop.
         self._due_offers: dict[str, Chunk] = {}
         self._due_positions: dict[str, int] = {}
         self._due_cancel: str | None = None
@@ -114,7 +123,9 @@ class Follower:
         self.seconds: dict[str, float] = {}
 
     def follow(self, journal: Callable[[], Journal]) -> None:
-        """Returns when the machine has finished. Raises Superseded when another dispatcher has adopted the run."""
+        """Returns when the machine has finished. Raises Superseded when another dispatcher has
+        adopted the run.
+        """
         try:
             # Slots get their first chunks before the journal and its long head are written.
             self._try(lambda: self._look(self._services.clock()))
@@ -135,8 +146,9 @@ class Follower:
             self.seconds = {"wait": round(first - self._began, 3), "run": round(now - first, 3)}
 
     def catch_up(self, journal: Journal, *, whole: bool) -> None:
-        """Folds what happened under another dispatcher: the journal, and then the store's stream if it is `whole`; else the
-        run is put back into the store."""
+        """Folds what happened under another dispatcher: the journal, and then the store's stream if
+        it is `whole`; else the run is put back into the store.
+        """
         self._journal, self._replaying = journal, True
         seen = 0  # without a journal of ours, the stream alone has what came before it was put back
         for entry in journal.replay():
@@ -184,16 +196,20 @@ class Follower:
         while not self.words.checked and self._machine.stop is None:
             now = self._services.clock()
             if self._store_lost:
-                self.step()  # nobody can be heard of; how long that may last is for `_without_store` to say
+                # Nobody can be heard of; how long that may last is for `_without_store` to say.
+                self.step()
                 continue
-            # Not at once when nobody is fit: a store that was wiped hears of its workers within seconds.
+            # Not at once when nobody is fit: a store that was wiped hears of its workers within
+            # seconds.
             if now > deadline or now - self._fleet.last_fit > _NOBODY:
                 reason = "no worker has reported the system checks of the project"
                 self._act(self._machine.handle(ev.Stopped(reason, 7, late=True)))
             self.step()
 
     def _hear_out(self) -> None:
-        """The end of a chunk follows its last record within moments, and carries the seconds of its slot and classes."""
+        """The end of a chunk follows its last record within moments, and carries the seconds of its
+        slot and classes.
+        """
         rounds = _LAST_WORDS
         while self._machine.busy and self._machine.stop is None and rounds:
             self.step()
@@ -201,7 +217,8 @@ class Follower:
 
     def step(self) -> None:
         """One round: read, fold, look around, write."""
-        # One wake-up for what many slots sent: on the workers' own machine each costs the tests more than it is worth.
+        # One wake-up for what many slots sent: on the workers' own machine each costs the tests
+        # more than it is worth.
         self._services.sleep(
             max(self._read_at + _pace(self._fleet.slots) - self._services.clock(), 0.0)
         )
@@ -242,8 +259,9 @@ class Follower:
         self._act(self._machine.handle(ev.Ticked(now, behind=self._behind)))
 
     def _take(self, page: Page) -> None:
-        """Journals and folds; what is journalled is due to be acknowledged. What was put back into a new store is in the
-        journal already."""
+        """Journals and folds; what is journalled is due to be acknowledged. What was put back into
+        a new store is in the journal already.
+        """
         self._pass_over(page)
         new = [
             entry
@@ -264,8 +282,10 @@ class Follower:
                 self._services.report(Warned(line))
 
     def _follows(self, entry: StreamEntry) -> bool:
-        """Nothing of its attempt is missing before this entry. Where something is, somebody has meddled with the stream: what its
-        worker still has of the attempt has to be sent again, and until then nothing more of it counts."""
+        """Nothing of its attempt is missing before this entry. Where something is, somebody has
+        meddled with the stream: what its worker still has of the attempt has to be sent again, and
+        until then nothing more of it counts.
+        """
         match entry.fact:
             case ev.Recorded(lease, seq, records):
                 first, last = seq - len(records) + 1, seq
@@ -281,7 +301,9 @@ class Follower:
         return True
 
     def _write(self, entries: list[StreamEntry]) -> dict[str, int]:
-        """What may be acknowledged: nothing while the journal cannot be written, so that workers keep it."""
+        """What may be acknowledged: nothing while the journal cannot be written, so that workers
+        keep it.
+        """
         if not entries or self._journal is None or self._journal_broken:
             return {}
         try:
@@ -315,8 +337,9 @@ class Follower:
             self._act(self._machine.handle(event))
 
     def _act(self, effects: list[ev.Effect]) -> None:
-        """Does what concerns people; what the store has to be told is due at the end of the round. Of what happened under
-        another dispatcher nothing is done but to show the verdicts."""
+        """Does what concerns people; what the store has to be told is due at the end of the round.
+        Of what happened under another dispatcher nothing is done but to show the verdicts.
+        """
         services = self._services
         for effect in effects:
             match effect:
@@ -340,9 +363,10 @@ class Follower:
                     assert_never(effect)
 
     def _write_due(self, *, at_once: bool = False) -> None:
-        """One round trip for all that the store has to be told, and one for the broker. What the store cannot take now stays
-        due: a lost offer is a test that never runs. `at_once`: acknowledgements, too, wait for nothing. Raises
-        StoreUnavailable, Superseded."""
+        """One round trip for all that the store has to be told, and one for the broker. What the
+        store cannot take now stays due: a lost offer is a test that never runs. `at_once`:
+        acknowledgements, too, wait for nothing. Raises StoreUnavailable, Superseded.
+        """
         ledger, offers, now = (
             self._services.ledger,
             list(self._due_offers.values()),
@@ -389,7 +413,8 @@ class Follower:
             if (not self._fleet.broker or self._fleet.elsewhere_since) and self._due(
                 "broker", now, 1.0
             ):
-                # Asked again: a broker that lost its data has another identity for both sides, one after the other.
+                # Asked again: a broker that lost its data has another identity for both sides, one
+                # after the other.
                 self._fleet.broker = services.broker()
             self._fleet.update(services.registry.workers(), now)
             fleet = self._fleet
@@ -450,7 +475,9 @@ class Follower:
         return "" if self._machine.busy else self._fleet.awaited()
 
     def _reopen(self, trouble: str) -> None:
-        """A store that may have lost something holds the whole run again. Slots that hold leases go on."""
+        """A store that may have lost something holds the whole run again. Slots that hold leases go
+        on.
+        """
         if self._journal is None:
             return  # before the first round: the next look comes at once
         self._standing.reopen(self._machine, self._journal)

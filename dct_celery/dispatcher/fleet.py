@@ -38,7 +38,8 @@ class Fleet:
     last_fit: float = 0.0
     #: Where this side publishes, as in `WorkerInfo.broker`.
     broker: str = ""
-    #: Monotonic seconds since when every worker has listened to another broker; 0 while one does not.
+    #: Monotonic seconds since when every worker has listened to another broker; 0 while one does
+    #: not.
     elsewhere_since: float = 0.0
 
     def update(self, workers: list[WorkerInfo], now: float) -> None:
@@ -50,7 +51,9 @@ class Fleet:
             self.last_fit = now
 
     def heard_again(self, now: float) -> None:
-        """The store was away: while it was, nobody could be seen, and a new one has still to hear of them."""
+        """The store was away: while it was, nobody could be seen, and a new one has still to hear
+        of them.
+        """
         self.last_usable = self.last_fit = now
 
     @property
@@ -83,8 +86,9 @@ class Fleet:
 
     @property
     def permanent(self) -> bool:
-        """There are workers, and no retry mends why none of them takes part: keys, versions, environments, a suite that cannot be
-        built."""
+        """There are workers, and no retry mends why none of them takes part: keys, versions,
+        environments, a suite that cannot be built.
+        """
         return bool(self.workers) and all(
             self._misfit(worker)
             or (worker.name in self.refusals and self.refusals[worker.name].permanent)

@@ -1,7 +1,8 @@
 """The journal: what the dispatcher has taken from the stream, on disk before it is acknowledged.
 
-Its first line is the run's head (see dispatcher.run_snapshot), each other line one stream entry. With it the run is replayed by
-`dct attach`, and put back into a store that has lost it. The dispatcher holds a lock on the file as long as it lives.
+Its first line is the run's head (see dispatcher.run_snapshot), each other line one stream entry.
+With it the run is replayed by `dct attach`, and put back into a store that has lost it. The
+dispatcher holds a lock on the file as long as it lives.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ class Journal:
     def __init__(
         self, folder: Path, run: str, head: str, door: Door, *, go_on: bool = False
     ) -> None:
-        """`head` is one line of ASCII; `door` is the run's. Begins a journal; with `go_on` one that is there is kept, and its
-        head with it.
+        """`head` is one line of ASCII; `door` is the run's. Begins a journal; with `go_on` one that
+        is there is kept, and its head with it.
 
         UsageError when another process, the run's dispatcher, has it open.
         """
@@ -39,7 +40,8 @@ class Journal:
         self.passed_over = 0
         self.path = path(folder, run)
         _prune(folder, self.path)
-        # Without a buffer: what the disk did not take must not come up again when the file is closed.
+        # Without a buffer: what the disk did not take must not come up again when the file is
+        # closed.
         self._file = os.fdopen(
             os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "ab+", buffering=0
         )
@@ -55,7 +57,9 @@ class Journal:
             self._write(head)
 
     def append(self, entries: Iterable[StreamEntry]) -> dict[str, int]:
-        """Writes and syncs; returns the positions that may now be acknowledged ("chunk.attempt" -> position)."""
+        """Writes and syncs; returns the positions that may now be acknowledged ("chunk.attempt" ->
+        position).
+        """
         positions: dict[str, int] = {}
         lines = []
         for entry in entries:
@@ -66,7 +70,9 @@ class Journal:
         return positions
 
     def replay(self) -> Iterator[StreamEntry]:
-        """Every entry so far. A last line that was not written to its end is none: it was not acknowledged either."""
+        """Every entry so far. A last line that was not written to its end is none: it was not
+        acknowledged either.
+        """
         self.passed_over = 0
         for line in read(self.path)[1]:
             try:
@@ -94,7 +100,9 @@ class Journal:
             raise
 
     def _cut_torn_line(self) -> int:
-        """What a dispatcher did not write to its end is none of the journal; returns the bytes that are left."""
+        """What a dispatcher did not write to its end is none of the journal; returns the bytes that
+        are left.
+        """
         with self.path.open("rb") as file:
             size = sum(len(line) for line in file if line.endswith(b"\n"))
         self._file.truncate(size)
@@ -113,8 +121,10 @@ def open_journal(folder: Path, run: str, head: str, door: Door, *, go_on: bool =
 
 
 def _line(door: Door, entry: StreamEntry) -> str:
-    """The entry as it came. Texts of tests may hold secrets, which have no business on this disk: only what holds one is
-    decoded, masked and signed anew; all that the fold decides by stays as it is."""
+    """The entry as it came. Texts of tests may hold secrets, which have no business on this disk:
+    only what holds one is decoded, masked and signed anew; all that the fold decides by stays as it
+    is.
+    """
     data = entry.fields.get("d", "")
     if masking.PROCESS.output(data) != data:
         entry = rewritten(door, entry, masking.PROCESS.texts)
@@ -126,7 +136,9 @@ def path(folder: Path, run: str) -> Path:
 
 
 def read(file: Path) -> tuple[str, Iterator[str]]:
-    """Head ("" where it was not written to its end) and lines of a journal. Raises OSError when there is none."""
+    """Head ("" where it was not written to its end) and lines of a journal. Raises OSError when
+    there is none.
+    """
     with file.open(encoding="ascii", errors="replace") as lines:
         head = lines.readline()
 
@@ -167,7 +179,8 @@ def _prune(folder: Path, own: Path) -> None:
         (file for file in folder.glob("*.jsonl") if file != own), key=_changed, reverse=True
     )
     for file in old[KEEP:]:
-        # Another dispatcher may prune at the same time; and a lock that is held is that of some run that is not over.
+        # Another dispatcher may prune at the same time; and a lock that is held is that of some run
+        # that is not over.
         with contextlib.suppress(OSError), file.open() as opened:
             if try_lock(opened):
                 file.unlink(missing_ok=True)

@@ -1,9 +1,11 @@
-"""One run from the command to its report, a method for each step, in the order in which they happen.
+"""One run from the command to its report, a method for each step, in the order in which they
+happen.
 
     start collecting · open (snapshot, specification) · compare brokers · collect · plan · follow · finish
 
-Workers start on code, imports and templates while this side still collects: the run is opened as soon as the snapshot is
-in the store, and the manifest follows. A run that is adopted (`dct attach`) has all that behind it, and begins with the plan.
+Workers start on code, imports and templates while this side still collects: the run is opened as
+soon as the snapshot is in the store, and the manifest follows. A run that is adopted (`dct attach`)
+has all that behind it, and begins with the plan.
 """
 
 from __future__ import annotations
@@ -74,7 +76,9 @@ class Planned:
 
 
 class RunLifecycle:
-    """One run. `run` or `go_on` is called, once. Both raise DctError where there is nothing to report on."""
+    """One run. `run` or `go_on` is called, once. Both raise DctError where there is nothing to
+    report on.
+    """
 
     def __init__(self, services: DispatcherServices, request: Request) -> None:
         self._services = services
@@ -109,8 +113,9 @@ class RunLifecycle:
                     standing.leave()
 
     def go_on(self, adopted: Adopted) -> RunReport:
-        """A run that was adopted, from where its journal and, if it is whole, the store end. A store that is not whole is
-        told the run again."""
+        """A run that was adopted, from where its journal and, if it is whole, the store end. A
+        store that is not whole is told the run again.
+        """
         services, head = self._services, adopted.head
         self._began, self._before = head.began, max(services.wall() - head.began, 0.0)
         standing = StandingRun(
@@ -207,7 +212,9 @@ class RunLifecycle:
         )
 
     def _upload_again(self) -> None:
-        """The code, for workers that join later; on another machine there is none, and those that have it go on."""
+        """The code, for workers that join later; on another machine there is none, and those that
+        have it go on.
+        """
         if self._request.root.is_dir():
             self._services.snapshot(self._request.root, self._services.blobs)
 
@@ -274,7 +281,9 @@ class RunLifecycle:
         standing.stay()
 
     def _guard(self, collected: Collected) -> None:
-        """Before anything is published. Workers may be quicker with their templates, so they ask the same for themselves."""
+        """Before anything is published. Workers may be quicker with their templates, so they ask
+        the same for themselves.
+        """
         settings, loaded = self._services.settings, collected.loaded
         configured = [guards.Configured.from_dict(row) for row in loaded.configured]
         for warning in guards.check(

@@ -1,4 +1,6 @@
-"""What the user asked for, in the words that the project's own command takes, and in a form that holds on other machines."""
+"""What the user asked for, in the words that the project's own command takes, and in a form that
+holds on other machines.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,9 @@ class Request:
 def make_request(
     settings: Settings, root: Path, env: Mapping[str, str], seed: int | None, hash_seed: str
 ) -> Request:
-    """Raises ConfigError when a path lies outside the project, or an option is none of the backend's."""
+    """Raises ConfigError when a path lies outside the project, or an option is none of the
+    backend's.
+    """
     project = Path(settings.project_dir)
     directory = os.path.relpath(project.resolve(), root.resolve()).replace(os.sep, "/")
     if directory.startswith(".."):
@@ -89,7 +93,8 @@ def make_request(
 
 
 def require_project(settings: Settings, env: Mapping[str, str]) -> None:
-    """Before anything is sent or announced. Raises ConfigError where nothing says that there is a Django project.
+    """Before anything is sent or announced. Raises ConfigError where nothing says that there is a
+    Django project.
 
     Another backend knows itself what it needs, and says so when it collects.
     """
@@ -122,7 +127,9 @@ def collect_order(request: Request) -> messages.Load:
 
 
 def _words(settings: Settings, module: str | None, seed: int | None) -> list[str]:
-    """What the backend takes: of Django's the first word may be --settings=MODULE; of others labels and --extra."""
+    """What the backend takes: of Django's the first word may be --settings=MODULE; of others labels
+    and --extra.
+    """
     if settings.backend == DJANGO:
         return [*([f"--settings={module}"] if module else []), *django_words(settings, seed)]
     for option in OPTIONS:
@@ -153,7 +160,9 @@ def django_words(settings: Settings, seed: int | None) -> list[str]:
 
 
 def _settings_module(settings: Settings, project: Path, env: Mapping[str, str]) -> str | None:
-    """By the option, the variable, or what manage.py sets as default, which is read without running it."""
+    """By the option, the variable, or what manage.py sets as default, which is read without running
+    it.
+    """
     if named := settings.settings or env.get("DJANGO_SETTINGS_MODULE"):
         return named
     try:
@@ -163,7 +172,9 @@ def _settings_module(settings: Settings, project: Path, env: Mapping[str, str]) 
 
 
 def strangers(env: Mapping[str, str], root: Path) -> list[str]:
-    """Entries of PYTHONPATH outside the tree: workers will not have them unless theirs is set alike."""
+    """Entries of PYTHONPATH outside the tree: workers will not have them unless theirs is set
+    alike.
+    """
     entries = [entry for entry in env.get("PYTHONPATH", "").split(os.pathsep) if entry]
     return [
         entry

@@ -1,8 +1,9 @@
-"""The head of a run: all that its dispatcher knew before the first event, so that another one can go on with it.
+"""The head of a run: all that its dispatcher knew before the first event, so that another one can
+go on with it.
 
-It stands at the top of the journal and, compressed, in the store, signed in both. Neither secrets of settings nor values of the
-variables that the tests were given are in it: workers need those, and have them from the run's specification, which is in the
-store alone.
+It stands at the top of the journal and, compressed, in the store, signed in both. Neither secrets
+of settings nor values of the variables that the tests were given are in it: workers need those, and
+have them from the run's specification, which is in the store alone.
 """
 
 from __future__ import annotations
@@ -113,8 +114,9 @@ class Head:
         return head
 
     def whole_spec(self, environ: Mapping[str, str], door: Door) -> RunSpec:
-        """The specification for a store that has lost it, with the values of this process. Raises UsageError where they are not
-        those of the run."""
+        """The specification for a store that has lost it, with the values of this process. Raises
+        UsageError where they are not those of the run.
+        """
         names = list(self.spec.environment)
         spec = replace(
             self.spec, environment={name: environ[name] for name in names if name in environ}
@@ -145,7 +147,9 @@ class Head:
         )
 
     def to_settings(self, here: Settings, given: Container[str]) -> Settings:
-        """The run's own, but for what this machine decides and the names that were `given` to this command. Raises Untrusted."""
+        """The run's own, but for what this machine decides and the names that were `given` to this
+        command. Raises Untrusted.
+        """
         options = {
             option.name: option
             for option in OPTIONS
@@ -169,7 +173,9 @@ class Head:
 
 
 def nonce_in_journal(folder: Path, run: str) -> tuple[str, str]:
-    """(nonce, id of the signing key) by the head of this machine's journal, unverified; empty where there is none."""
+    """(nonce, id of the signing key) by the head of this machine's journal, unverified; empty where
+    there is none.
+    """
     try:
         text, _ = journals.read(journals.path(folder, run))
         return peek(Head, text).spec.nonce, signed_by(text)

@@ -49,7 +49,8 @@ class DispatcherServices:
     environ: Mapping[str, str]
     start_process: Callable[[str, messages.Load, Mapping[str, str], IO[bytes]], UserProcess]
     user_environment: Callable[[Mapping[str, str], Mapping[str, str]], dict[str, str]]
-    #: Takes the tree below a root; uploads what the store lacks; returns (snapshot, files, bytes sent).
+    #: Takes the tree below a root; uploads what the store lacks; returns (snapshot, files, bytes
+    #: sent).
     snapshot: Callable[[Path, BlobStore], tuple[TakenSnapshot, int, int]]
     #: Sends again what workers miss of the code; called at every look.
     supply_code: Callable[[], None]
@@ -59,7 +60,8 @@ class DispatcherServices:
     interrupted: Callable[[], bool]
     #: The broker's identity, as in `WorkerInfo.broker`; empty where it cannot be asked.
     broker: Callable[[], str] = str
-    #: Empty, or why the fleet that belongs to this run alone is gone: one line, perhaps with more lines below.
+    #: Empty, or why the fleet that belongs to this run alone is gone: one line, perhaps with more
+    #: lines below.
     fleet_trouble: Callable[[], str] = str
     #: Starts a worker of this machine where that is wanted; its number of slots.
     fall_back: Callable[[], int] | None = None

@@ -1,4 +1,6 @@
-"""What the store holds of one run, from the dispatcher's side: opened or adopted once, put back when the store has lost it."""
+"""What the store holds of one run, from the dispatcher's side: opened or adopted once, put back
+when the store has lost it.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,9 @@ PATIENCE = 120.0
 _ANNOUNCE = 5.0
 #: Seconds between two questions whether the store is still the same process.
 _ASK = 1.0
-#: Seconds, and looks, for which store and machine may differ about a chunk: what was written is read within moments, but a
-#: dispatcher that stood still for long finds first its claim and then its end ahead of what it has read.
+#: Seconds, and looks, for which store and machine may differ about a chunk: what was written is
+#: read within moments, but a dispatcher that stood still for long finds first its claim and then
+#: its end ahead of what it has read.
 _DIFFERS, _LOOKS = 8.0, 3
 #: Epochs of a run: nobody's store is lost so often, and a forged number must not become ours.
 MOST_EPOCHS = 1_000_000
@@ -61,7 +64,8 @@ class StandingRun:
         self._left = False
         #: As the ledger told it at the last look.
         self.state = RunState.OPEN
-        #: Chunk -> since when (seconds of our clock), and at how many looks, the store has something else of it than we have.
+        #: Chunk -> since when (seconds of our clock), and at how many looks, the store has
+        #: something else of it than we have.
         self._differs: dict[str, tuple[float, int]] = {}
 
     def announce(self) -> None:
@@ -70,8 +74,10 @@ class StandingRun:
         self._announced = self._services.clock()
 
     def stay(self) -> None:
-        """While nothing can be followed yet: the run is alive, for its workers and for those who close what nobody cares for. A
-        store that is away is waited for, as it is later. Raises StoreUnavailable in the end."""
+        """While nothing can be followed yet: the run is alive, for its workers and for those who
+        close what nobody cares for. A store that is away is waited for, as it is later. Raises
+        StoreUnavailable in the end.
+        """
         services = self._services
         try:
             self.announce()
@@ -88,14 +94,18 @@ class StandingRun:
             self._lost_at = 0.0
 
     def give(self, *, manifest: ManifestSummary | None = None, head: bytes = b"") -> None:
-        """What the store is to hold besides chunks, for the workers and for another dispatcher; written with the next `tend`."""
+        """What the store is to hold besides chunks, for the workers and for another dispatcher;
+        written with the next `tend`.
+        """
         if manifest is not None:
             self._manifest, self._manifest_due = manifest, True
         if head:
             self._head, self._head_due = head, True
 
     def tend(self) -> None:
-        """To be called with each look: the store learns what is new, and now and then that the run is alive."""
+        """To be called with each look: the store learns what is new, and now and then that the run
+        is alive.
+        """
         services = self._services
         if self._manifest_due and self._manifest is not None:
             services.ledger.publish_manifest(self._manifest)
@@ -109,8 +119,9 @@ class StandingRun:
             services.ledger.extend(RUN_SECONDS)
 
     def trouble(self, now: float, machine: RunMachine, *, caught_up: bool = True) -> str:
-        """Why the store cannot be trusted to hold all that was written: a few words, or empty. `caught_up`: the machine knows all
-        that the stream has."""
+        """Why the store cannot be trusted to hold all that was written: a few words, or empty.
+        `caught_up`: the machine knows all that the stream has.
+        """
         ledger = self._services.ledger
         self.state = ledger.state()
         match self.state:
@@ -136,8 +147,10 @@ class StandingRun:
         return ""
 
     def _disagrees(self, machine: RunMachine, now: float) -> bool:
-        """The store and the machine have told different things of one chunk for too long: an entry of the stream was lost, or
-        somebody who has the store's password alone has written there. Nobody would ever run such a chunk, or hear of its end."""
+        """The store and the machine have told different things of one chunk for too long: an entry
+        of the stream was lost, or somebody who has the store's password alone has written there.
+        Nobody would ever run such a chunk, or hear of its end.
+        """
         ledger = self._services.ledger
         if ledger.epoch() != self.epoch or not ledger.intact(
             self.spec, None if self._manifest_due else self._manifest
@@ -146,7 +159,8 @@ class StandingRun:
         known = {chunk.id: lease.fence if lease else 0 for chunk, lease, _ in machine.standing()}
         names = list(known)
         stored = dict(zip(names, ledger.fences(names), strict=True))
-        # What the machine still holds for offered may be leased by now: its claim is on the way, as are the ends of leases.
+        # What the machine still holds for offered may be leased by now: its claim is on the way, as
+        # are the ends of leases.
         differs = {name for name in names if stored[name] != known[name]}
         before = {name: self._differs.get(name, (now, 0)) for name in differs}
         self._differs = {name: (since, looks + 1) for name, (since, looks) in before.items()}
@@ -155,7 +169,9 @@ class StandingRun:
         )
 
     def reopen(self, machine: RunMachine, journal: Journal) -> None:
-        """The run as the machine knows it, under the next epoch. Raises StoreUnavailable, Superseded."""
+        """The run as the machine knows it, under the next epoch. Raises StoreUnavailable,
+        Superseded.
+        """
         services, ledger = self._services, self._services.ledger
         found = ledger.epoch()
         epoch = max(self.epoch, min(found, MOST_EPOCHS)) + 1

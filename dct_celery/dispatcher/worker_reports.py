@@ -1,4 +1,6 @@
-"""What workers report of the run as a whole: ready, checked, refused, failed, and what they did with databases."""
+"""What workers report of the run as a whole: ready, checked, refused, failed, and what they did
+with databases.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ class Words:
         self._shown: set[str] = set()
 
     def hear(self, worker: str, report: WorkerReport, *, again: bool) -> ev.Stopped | None:
-        """`Stopped` if this report ends the run. `again`: it was shown by the dispatcher before this one."""
+        """`Stopped` if this report ends the run. `again`: it was shown by the dispatcher before
+        this one.
+        """
         if not again:
             self._show(worker, report)
         match report:

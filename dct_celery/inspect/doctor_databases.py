@@ -1,4 +1,6 @@
-"""What `dct doctor` finds out: one finding per thing that a run needs, good or bad, with the mend for what is bad."""
+"""What `dct doctor` finds out: one finding per thing that a run needs, good or bad, with the mend
+for what is bad.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ from dct_celery.security import guards
 from dct_celery.settings import Settings
 from dct_celery.wire import messages
 
-#: Connections that a slot (its test process, its adapter, one of a test's threads) and a worker (pool of clones, sign of
-#: life, collector) want of one server.
+#: Connections that a slot (its test process, its adapter, one of a test's threads) and a worker
+#: (pool of clones, sign of life, collector) want of one server.
 _PER_SLOT, _PER_WORKER = 3, 4
 #: Host names -> their addresses.
 Resolve = Callable[[Iterable[str]], Mapping[str, Collection[str]]]
@@ -32,7 +34,8 @@ class Finding:
     what: str
     text: str
     mend: str = ""
-    #: Of the command, if this is the worst that failed: 7 where waiting may help, 4 where it will not (I10).
+    #: Of the command, if this is the worst that failed: 7 where waiting may help, 4 where it will
+    #: not (I10).
     exit_code: int = UsageError.exit_code
 
 
@@ -108,8 +111,9 @@ def database(
     clock: Callable[[], float],
     owner: str,
 ) -> Iterator[Finding]:
-    """`slots` and `workers` of the pool; 0 when nobody is there. `owner`: a token that nobody else uses.
-    Raises DatabaseError from where the server does not answer any more."""
+    """`slots` and `workers` of the pool; 0 when nobody is there. `owner`: a token that nobody else
+    uses. Raises DatabaseError from where the server does not answer any more.
+    """
     what = f"database {alias}"
     if server.vendor == "sqlite":
         yield Finding(
@@ -185,7 +189,9 @@ def _measured(
     clock: Callable[[], float],
     owner: str,
 ) -> Finding:
-    """Of the largest template that is there: what a clone of the project's own schema takes is what a user wants to know."""
+    """Of the largest template that is there: what a clone of the project's own schema takes is what
+    a user wants to know.
+    """
     templates = [one for one in found if one.mark is not None and one.mark.kind == "template"]
     if not templates:
         return Finding(

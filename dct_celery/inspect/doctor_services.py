@@ -1,4 +1,6 @@
-"""What `dct doctor` says of everything that is no database: store, broker, keys, clocks, workers, and this machine."""
+"""What `dct doctor` says of everything that is no database: store, broker, keys, clocks, workers,
+and this machine.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.security import signing
 from dct_celery.settings import Settings
 
-#: Seconds by which clocks may differ without a word, and between two beats of a worker with some patience.
+#: Seconds by which clocks may differ without a word, and between two beats of a worker with some
+#: patience.
 SKEW, BEAT = 5.0, 1.5
 #: Share of its memory from which on a store is likely to end out of memory within a run.
 _FULL = 0.75
@@ -25,7 +28,9 @@ _FILES, _SHARED = 1024, 64 * 2**20
 
 
 def store(where: str, info: Mapping[str, Any], warnings: Iterable[str] = ()) -> Iterator[Finding]:
-    """Of a store that its adapter has found fit. `info`: what it says of itself; `warnings`: what could not be found out."""
+    """Of a store that its adapter has found fit. `info`: what it says of itself; `warnings`: what
+    could not be found out.
+    """
     yield Finding("ok", "store", f"{where} answers, version {info.get('redis_version') or '?'}")
     for warning in warnings:
         text, _, mend = warning.partition("; ")
@@ -126,8 +131,9 @@ def clocks(
     infos: Sequence[WorkerInfo],
     look_again: Callable[[], Sequence[WorkerInfo]],
 ) -> Finding:
-    """`here`, `there`: Unix seconds of this machine and the store at the same moment. `look_again` returns what workers say a
-    beat later: what stands in the store may be that old."""
+    """`here`, `there`: Unix seconds of this machine and the store at the same moment. `look_again`
+    returns what workers say a beat later: what stands in the store may be that old.
+    """
     late = [info for info in infos if info.wall and abs(info.wall - there) > SKEW]
     now = there + BEAT
     found = {info.name: info.wall - now for info in (look_again() if late else ()) if info.wall}
@@ -206,7 +212,9 @@ def _worker(info: WorkerInfo, facts: Mapping[str, str]) -> Finding:
 
 
 def _differences(theirs: Mapping[str, str], ours: Mapping[str, str]) -> Iterator[str]:
-    """By feature release; a worker with an interpreter for the project of its own says only what that one is called."""
+    """By feature release; a worker with an interpreter for the project of its own says only what
+    that one is called.
+    """
     if "interpreter" in theirs:
         return
     for name, word in (("python", "Python"), ("django", "Django")):
@@ -216,7 +224,9 @@ def _differences(theirs: Mapping[str, str], ours: Mapping[str, str]) -> Iterator
 
 
 def machine(open_files: int, shared: int | None) -> Iterator[Finding]:
-    """Of this machine. `shared`: bytes of /dev/shm where a PostgreSQL of this machine is used, else None."""
+    """Of this machine. `shared`: bytes of /dev/shm where a PostgreSQL of this machine is used, else
+    None.
+    """
     if low := _few_files(str(open_files)):
         yield Finding("warning", "this machine", low, _MORE_FILES)
     else:

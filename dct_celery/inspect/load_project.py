@@ -20,9 +20,11 @@ def load_project(
     start_process: Callable[[str, messages.Load, Mapping[str, str], IO[bytes]], UserProcess],
     environment: Mapping[str, str],
 ) -> messages.Loaded:
-    """Builds the suite as `dct run` does and forgets the tests. Raises CollectionError with what the project said.
+    """Builds the suite as `dct run` does and forgets the tests. Raises CollectionError with what
+    the project said.
 
-    Nothing less is honest: which databases tests use is decided by the tests, and they must be imported to be asked.
+    Nothing less is honest: which databases tests use is decided by the tests, and they must be
+    imported to be asked.
     """
     with tempfile.TemporaryFile() as log:
         process = start_process(python, collect_order(request), environment, log)

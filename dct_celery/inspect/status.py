@@ -1,5 +1,6 @@
-"""What the store knows of a run, for those who only look: the dispatcher's own summary, and the same fold over what came
-into the run's event stream since."""
+"""What the store knows of a run, for those who only look: the dispatcher's own summary, and the
+same fold over what came into the run's event stream since.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +28,9 @@ _PAGE = 1000
 class RunWatch:
     """One run, to be looked at once or again and again: each look reads what is new.
 
-    Where the dispatcher has written a summary since, it counts: it knows what only a dispatcher decides (a test given up,
-    a death blamed). Without one, of a run that has just begun or been put back, the stream is folded from its start.
+    Where the dispatcher has written a summary since, it counts: it knows what only a dispatcher
+    decides (a test given up, a death blamed). Without one, of a run that has just begun or been put
+    back, the stream is folded from its start.
     """
 
     def __init__(self, run: str, ledger: Ledger) -> None:
@@ -43,7 +45,9 @@ class RunWatch:
         self._faults: list[str] = []
 
     def look(self, *, workers: Sequence[WorkerInfo], active: Sequence[str], pool: str) -> RunStatus:
-        """`workers` and `active` of the pool. Raises UsageError for a run that the store does not know."""
+        """`workers` and `active` of the pool. Raises UsageError for a run that the store does not
+        know.
+        """
         ledger = self._ledger
         state = ledger.state()
         if state is RunState.NONE:
@@ -140,7 +144,8 @@ class RunStatus:
     state: RunState
     #: Its dispatcher has said within the last minute that it wants the pool.
     announced: bool
-    #: Tests of the manifest; None before it is there, or when it could not be believed (see `note`).
+    #: Tests of the manifest; None before it is there, or when it could not be believed (see
+    #: `note`).
     total: int | None
     #: Seconds since its dispatcher was last known to be alive.
     silence: float
@@ -158,7 +163,8 @@ class RunStatus:
     refusals: dict[str, str]
     #: Chunks that wait for a slot.
     queued: int = 0
-    #: What the run waits for while it does not get on, and predicted seconds to its end, by its dispatcher's last word.
+    #: What the run waits for while it does not get on, and predicted seconds to its end, by its
+    #: dispatcher's last word.
     waiting: str = ""
     left: float | None = None
     #: The first tests and fixtures that failed.
@@ -218,8 +224,9 @@ def _obstacle(info: WorkerInfo, keyring: Keyring, broker: str) -> str:
 
 
 def cancel(run: str, ledger: Ledger, reason: str, *, active: Sequence[str], pool: str) -> None:
-    """Slots learn of it at their next renewal, the dispatcher at its next look. UsageError when there is nothing to cancel, or it
-    is not the run of this key; Untrusted."""
+    """Slots learn of it at their next renewal, the dispatcher at its next look. UsageError when
+    there is nothing to cancel, or it is not the run of this key; Untrusted.
+    """
     state = ledger.state()
     if state is RunState.NONE:
         raise UsageError(f"the store knows no run {run!r}; {some_runs(active, pool)}")

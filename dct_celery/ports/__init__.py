@@ -1,4 +1,5 @@
-"""What the shells need of the world, as Protocols. Every port has a real adapter, a fake, and one contract suite for both.
+"""What the shells need of the world, as Protocols. Every port has a real adapter, a fake, and one
+contract suite for both.
 
 Store time is milliseconds of the store's own clock; nobody else's clock decides anything.
 """

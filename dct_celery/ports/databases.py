@@ -77,44 +77,55 @@ class DatabaseStats:
 
 
 class SignOfLife(Protocol):
-    """An owner's session on a database server: as long as it stands, nobody collects what the owner made.
+    """An owner's session on a database server: as long as it stands, nobody collects what the owner
+    made.
 
-    It ends with the process that holds it, however that dies; a server that does not hear of it for a minute ends it as well.
-    Not for use by two threads at once.
+    It ends with the process that holds it, however that dies; a server that does not hear of it for
+    a minute ends it as well. Not for use by two threads at once.
     """
 
     def hold(self, template: str) -> None:
         """The template is not dropped while this sign stands."""
 
     def renew(self) -> None:
-        """To be called every 10 s. After a loss (server restart) it comes back with all its holds. Raises DatabaseError."""
+        """To be called every 10 s. After a loss (server restart) it comes back with all its holds.
+        Raises DatabaseError.
+        """
 
     def close(self) -> None: ...
 
 
 class DatabaseServer(Protocol):
-    """Templates and clones of one database server (or of one folder, for SQLite). Not for use by two threads at once.
+    """Templates and clones of one database server (or of one folder, for SQLite). Not for use by
+    two threads at once.
 
-    Names are checked against `core.databases.names.OURS` by every method that writes: DatabaseError "... is not one of our databases".
-    Server errors are DatabaseError with one line that names alias, server and mend.
+    Names are checked against `core.databases.names.OURS` by every method that writes: DatabaseError
+    "... is not one of our databases". Server errors are DatabaseError with one line that names
+    alias, server and mend.
     """
 
     #: Clones are visible on this host alone.
     local: bool
-    #: "postgresql", "mysql" or "sqlite", and the server in words ("db.example:5432"), without secrets.
+    #: "postgresql", "mysql" or "sqlite", and the server in words ("db.example:5432"), without
+    #: secrets.
     vendor: str
     where: str
     stats: DatabaseStats
 
     def addresses(self) -> Iterator[str]:
-        """Hosts and addresses of the server, as the connection knows them. The first comes before any statement is sent, others
-        may be asked for. Raises DatabaseError."""
+        """Hosts and addresses of the server, as the connection knows them. The first comes before
+        any statement is sent, others may be asked for. Raises DatabaseError.
+        """
 
     def identity(self) -> str:
-        """What `core.databases.server_identity.IDENTITY` answers here; empty where there is no server. Raises DatabaseError."""
+        """What `core.databases.server_identity.IDENTITY` answers here; empty where there is no
+        server. Raises DatabaseError.
+        """
 
     def check(self) -> None:
-        """Proves that the server answers, is not too old, and lets us do what we do. Raises DatabaseError with the mend."""
+        """Proves that the server answers, is not too old, and lets us do what we do. Raises
+        DatabaseError with the mend.
+        """
 
     def warnings(self) -> list[str]:
         """What `dct doctor` should say though it stops nothing: slow settings, a pooler in between."""
@@ -129,7 +140,9 @@ class DatabaseServer(Protocol):
         """Unix seconds on the server's clock."""
 
     def incarnation(self) -> str:
-        """Another text after each start of the server. Raises DatabaseError while it does not answer."""
+        """Another text after each start of the server. Raises DatabaseError while it does not
+        answer.
+        """
 
     def place(self, name: str) -> str:
         """What the test process is to be told for a database of this name: the name, or a path."""
@@ -137,14 +150,18 @@ class DatabaseServer(Protocol):
     # -- marks and signs of life
 
     def find(self, name: str) -> Mark | None:
-        """The mark of a database that is there and complete; None for absent, unmarked or half dropped ones."""
+        """The mark of a database that is there and complete; None for absent, unmarked or half
+        dropped ones.
+        """
 
     def found(self, *, sizes: bool = False) -> list[Found]:
         """Every database whose name matches our pattern, marked or not."""
 
     def announce(self, name: str, mark: Mark) -> None:
-        """Says that a database of this name is about to be made by somebody else's hand (Django's), so that it is ours
-        from its first moment. On PostgreSQL its maker must give it `CONNECTION LIMIT core.databases.names.born_limit(name)` instead."""
+        """Says that a database of this name is about to be made by somebody else's hand (Django's),
+        so that it is ours from its first moment. On PostgreSQL its maker must give it `CONNECTION
+        LIMIT core.databases.names.born_limit(name)` instead.
+        """
 
     def remark(self, name: str, mark: Mark) -> None:
         """Replaces the mark."""
@@ -169,42 +186,60 @@ class DatabaseServer(Protocol):
         """Declares a template finished, the mark last. Nothing connects to it any more."""
 
     def state(self, name: str) -> str:
-        """Hash of everything a test could see: schema, rows, positions of sequences. Equal for a template's clones."""
+        """Hash of everything a test could see: schema, rows, positions of sequences. Equal for a
+        template's clones.
+        """
 
     def export(self, name: str, file: Path) -> bool:
-        """Writes what makes an equal database on an empty server; False where the means for it are missing."""
+        """Writes what makes an equal database on an empty server; False where the means for it are
+        missing.
+        """
 
     def restore(self, file: Path, name: str, mark: Mark) -> None:
-        """Makes a database of an exported file, not yet sealed. Raises DatabaseError; then nothing of that name is left."""
+        """Makes a database of an exported file, not yet sealed. Raises DatabaseError; then nothing
+        of that name is left.
+        """
 
     # -- clones
 
     def clone(self, template: str, name: str, mark: Mark) -> None:
-        """Copies a sealed template and verifies the copy. Raises CloneFailed; then nothing of that name is left."""
+        """Copies a sealed template and verifies the copy. Raises CloneFailed; then nothing of that
+        name is left.
+        """
 
     def heal(self, name: str, template: str, fresh: str, mark: Mark) -> str:
-        """Makes a used clone equal to the template again, proves it, and returns its name from now on: `fresh` where the
-        server can rename, else `name`. Nobody may be connected; who is, is thrown out. Raises CloneFailed; then nothing
-        of either name is left."""
+        """Makes a used clone equal to the template again, proves it, and returns its name from now
+        on: `fresh` where the server can rename, else `name`. Nobody may be connected; who is, is
+        thrown out. Raises CloneFailed; then nothing of either name is left.
+        """
 
     def heals_cheaper(self, template: str) -> bool:
-        """By what was measured so far (or is known of the vendor): healing beats cloning this template."""
+        """By what was measured so far (or is known of the vendor): healing beats cloning this
+        template.
+        """
 
     def adopt(self, template: str, fresh: str, mark: Mark) -> str | None:
-        """Takes an idle clone of the template, which nobody else gets then, and proves it equal to the template. Its name from
-        now on (see `heal`), or None when there is none that is equal; one that is not is dropped."""
+        """Takes an idle clone of the template, which nobody else gets then, and proves it equal to
+        the template. Its name from now on (see `heal`), or None when there is none that is equal;
+        one that is not is dropped.
+        """
 
     def healthy(self, name: str) -> bool:
         """The server answers, and the database is there."""
 
     def shape(self, name: str) -> str:
-        """Cheap hash of the catalogs: another one after DDL or TRUNCATE in this database. Raises DatabaseError."""
+        """Cheap hash of the catalogs: another one after DDL or TRUNCATE in this database. Raises
+        DatabaseError.
+        """
 
     def discard(self, template: str) -> None:
-        """Drops what a failed build left of a template, under its lock: announced or born, but perhaps without a mark.
-        Raises DatabaseError for a database that is neither."""
+        """Drops what a failed build left of a template, under its lock: announced or born, but
+        perhaps without a mark. Raises DatabaseError for a database that is neither.
+        """
 
     def drop(self, name: str) -> None:
-        """Drops a database of ours, sessions and all; absent is fine. Raises DatabaseError for one that is not ours."""
+        """Drops a database of ours, sessions and all; absent is fine. Raises DatabaseError for one
+        that is not ours.
+        """
 
     def close(self) -> None: ...

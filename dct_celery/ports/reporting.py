@@ -1,13 +1,14 @@
 """What a run tells while it goes on: events for whoever reports it, and the Protocol of a reporter.
 
-A reporter is an object with one method, `take`, which is called in one thread, in the order in which things happen:
+A reporter is an object with one method, `take`, which is called in one thread, in the order in
+which things happen:
 
     RunBegan · (Notice | Warned)* · Started · (TestJudged | FixtureJudged | WorkersChanged | Stopping | PartialReport |
     Ticked | Notice | Warned)* · Finished | Failed · Closed
 
-More kinds of events may come; pass over those that you do not know. An exception of a reporter ends neither the run nor
-the other reporters: it is told once as a warning, and that reporter hears nothing more. Only a DctError ends the run,
-as when a report that was asked for cannot be written.
+More kinds of events may come; pass over those that you do not know. An exception of a reporter ends
+neither the run nor the other reporters: it is told once as a warning, and that reporter hears
+nothing more. Only a DctError ends the run, as when a report that was asked for cannot be written.
 """
 
 from __future__ import annotations
@@ -69,7 +70,9 @@ class TestJudged:
 
 @dataclass(frozen=True, slots=True)
 class FixtureJudged:
-    """A fixture of a class, a module or the session did not simply pass; told once for each outcome."""
+    """A fixture of a class, a module or the session did not simply pass; told once for each
+    outcome.
+    """
 
     fixture: FixtureVerdict
 
@@ -86,8 +89,9 @@ class WorkersChanged:
 
 @dataclass(frozen=True, slots=True)
 class Stopping:
-    """The run ends before all tests have run. `running`: slots that run a test at this moment; a verdict of theirs
-    may still come."""
+    """The run ends before all tests have run. `running`: slots that run a test at this moment; a
+    verdict of theirs may still come.
+    """
 
     reason: str
     running: int
@@ -124,8 +128,9 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The last event, on every way out. The only one behind which there is neither Finished nor Failed is that of a run
-    that goes on under another dispatcher."""
+    """The last event, on every way out. The only one behind which there is neither Finished nor
+    Failed is that of a run that goes on under another dispatcher.
+    """
 
 
 ReportEvent = (

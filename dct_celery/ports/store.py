@@ -15,12 +15,15 @@ from dct_celery.protocol.stream import Page, StreamEntry
 from dct_celery.protocol.summary import RunSummary
 from dct_celery.protocol.workers import WorkerInfo, WorkerReport
 
-#: Milliseconds between two reaps of a run, or two looks at a registry, from which on their clock is held to have stood still.
+#: Milliseconds between two reaps of a run, or two looks at a registry, from which on their clock is
+#: held to have stood still.
 STALL_MS = 2000
-#: Milliseconds without a reap after which another dispatcher may adopt a run unasked, and after which workers may close it.
+#: Milliseconds without a reap after which another dispatcher may adopt a run unasked, and after
+#: which workers may close it.
 DISPATCHER_LEASE_MS = 10_000
 ABANDONED_MS = 60_000
-#: Milliseconds for which a chunk stays closed to the worker that it had better not run on; then anybody is better than nobody.
+#: Milliseconds for which a chunk stays closed to the worker that it had better not run on; then
+#: anybody is better than nobody.
 AVOID_MS = 10_000
 #: Seconds for which the store keeps a run whose dispatcher does not prolong it.
 RUN_SECONDS = 6 * 3600
@@ -28,7 +31,9 @@ RUN_SECONDS = 6 * 3600
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """What a dispatcher puts back into a store that has lost the run, besides chunks. `cancelled`: why it is to stop, or None."""
+    """What a dispatcher puts back into a store that has lost the run, besides chunks. `cancelled`:
+    why it is to stop, or None.
+    """
 
     spec: RunSpec
     manifest: ManifestSummary | None = None
@@ -36,17 +41,21 @@ class StoredRun:
 
 
 class Ledger(Protocol):
-    """The truth about one run's chunks and leases. Every write of a slot carries its lease and is refused when stale.
+    """The truth about one run's chunks and leases. Every write of a slot carries its lease and is
+    refused when stale.
 
-    Messages are signed and verified in here. What is not signed with the run's key raises Untrusted, or, where it is one of many,
-    is passed over and told. What a dispatcher calls raises Superseded once another one has adopted the run.
+    Messages are signed and verified in here. What is not signed with the run's key raises
+    Untrusted, or, where it is one of many, is passed over and told. What a dispatcher calls raises
+    Superseded once another one has adopted the run.
     """
 
     def open_run(self, dispatcher: str, spec: RunSpec, ttl_seconds: int) -> bool:
         """Opens the run for this dispatcher; False when the run id is taken."""
 
     def spec(self) -> RunSpec | None:
-        """None when there is no such run. Raises Untrusted, also for one that has expired or is another run's."""
+        """None when there is no such run. Raises Untrusted, also for one that has expired or is
+        another run's.
+        """
 
     def publish_manifest(self, manifest: ManifestSummary) -> None:
         """Makes the manifest summary known; workers compare theirs with it."""
@@ -55,7 +64,9 @@ class Ledger(Protocol):
         """Raises Untrusted."""
 
     def publish_summary(self, summary: RunSummary) -> None:
-        """Keeps the view of the run for those who look at it; a run that was put back has none at first."""
+        """Keeps the view of the run for those who look at it; a run that was put back has none at
+        first.
+        """
 
     def summary(self) -> RunSummary | None:
         """Raises Untrusted."""
@@ -68,12 +79,15 @@ class Ledger(Protocol):
     def commit(
         self, offers: Sequence[Chunk] = (), acknowledged: Mapping[str, int] | None = None
     ) -> None:
-        """What a round of the dispatcher has to write, in one round trip: makes the chunks claimable, with an `offered`
-        event each, and says how far attempts are journalled (keys are "chunk.attempt"). Doing it again changes nothing."""
+        """What a round of the dispatcher has to write, in one round trip: makes the chunks
+        claimable, with an `offered` event each, and says how far attempts are journalled (keys are
+        "chunk.attempt"). Doing it again changes nothing.
+        """
 
     def claim(self, chunk: str, attempt: int, *, worker: str, slot: int, lease_ms: int) -> Claim:
-        """Takes the lease. Duplicates lose here, and for AVOID_MS the worker that the chunk avoids: then its message is used up,
-        which the stream tells ("avoided")."""
+        """Takes the lease. Duplicates lose here, and for AVOID_MS the worker that the chunk avoids:
+        then its message is used up, which the stream tells ("avoided").
+        """
 
     def renew(self, lease: LeaseRef, lease_ms: int) -> WriteAnswer:
         """In whatever epoch; never MOVED."""
@@ -85,18 +99,21 @@ class Ledger(Protocol):
         """Ends the lease: the chunk is done, or is given back unfinished. Never CANCELLED."""
 
     def reap(self) -> list[str]:
-        """Ends every lease that ran out, with an `expired` event each; the ids of those chunks. To be called often.
+        """Ends every lease that ran out, with an `expired` event each; the ids of those chunks. To
+        be called often.
 
-        When the last reap is more than STALL_MS ago, the store may have taken no writes in between: every deadline moves on by
-        that time first, but to no more than a whole lease from now. So a dispatcher that was away itself learns of a dead
-        holder at most one lease after its return.
+        When the last reap is more than STALL_MS ago, the store may have taken no writes in between:
+        every deadline moves on by that time first, but to no more than a whole lease from now. So a
+        dispatcher that was away itself learns of a dead holder at most one lease after its return.
         """
 
     def intact(self, spec: RunSpec, manifest: ManifestSummary | None) -> bool:
         """What workers read of the run is what its dispatcher has written."""
 
     def fences(self, chunks: Sequence[str]) -> list[int | None]:
-        """What the store holds of each chunk: 0 for one that is on offer, the fence of its lease, None for neither."""
+        """What the store holds of each chunk: 0 for one that is on offer, the fence of its lease,
+        None for neither.
+        """
 
     def tell(self, worker: str, report: WorkerReport) -> None:
         """A `report` event: what a worker says of the run as a whole."""
@@ -111,14 +128,19 @@ class Ledger(Protocol):
         """How often the run was put into the store; 0 when the store knows no such run."""
 
     def incarnation(self) -> str:
-        """Another text after each start of the store and after each failover; empty where the store does not tell."""
+        """Another text after each start of the store and after each failover; empty where the store
+        does not tell.
+        """
 
     def silence(self) -> float:
-        """Seconds since the last reap, on the store's clock: since the dispatcher was last known to be alive."""
+        """Seconds since the last reap, on the store's clock: since the dispatcher was last known to
+        be alive.
+        """
 
     def adopt(self, dispatcher: str, *, dead: bool) -> Adoption:
-        """Makes this one the dispatcher of the run, unless the one before may be alive: it has DISPATCHER_LEASE_MS from its last
-        reap. `dead`: the caller knows that it is."""
+        """Makes this one the dispatcher of the run, unless the one before may be alive: it has
+        DISPATCHER_LEASE_MS from its last reap. `dead`: the caller knows that it is.
+        """
 
     def reopen(
         self,
@@ -128,14 +150,19 @@ class Ledger(Protocol):
         outstanding: Sequence[OutstandingChunk],
         acknowledged: Mapping[str, int],
     ) -> bool:
-        """Puts the run back under a new epoch: its fields, chunks, leases, acknowledgements; no stream. False when the run has
-        another owner."""
+        """Puts the run back under a new epoch: its fields, chunks, leases, acknowledgements; no
+        stream. False when the run has another owner.
+        """
 
     def restore(self, entries: Iterable[StreamEntry]) -> None:
-        """Adds entries of earlier epochs to the stream, for who replays the run from the store alone."""
+        """Adds entries of earlier epochs to the stream, for who replays the run from the store
+        alone.
+        """
 
     def abandon(self) -> bool:
-        """Closes the run if its dispatcher has not reaped for ABANDONED_MS; True when this call did it."""
+        """Closes the run if its dispatcher has not reaped for ABANDONED_MS; True when this call did
+        it.
+        """
 
     def cancel(self, reason: str) -> None:
         """Slots learn of it at their next renewal."""
@@ -158,11 +185,13 @@ class Ledger(Protocol):
 class Registry(Protocol):
     """Who is there: workers of a pool and runs that want them.
 
-    Everybody who beats or looks again and again tends it. When the last tending was more than STALL_MS ago, the store may have
-    taken no writes in between: every life goes on by that time, but to no more than a whole horizon from now. While the store
-    refuses writes, nobody ends. A registry that does not tend is for a single look: it shows who is alive by the clock alone.
+    Everybody who beats or looks again and again tends it. When the last tending was more than
+    STALL_MS ago, the store may have taken no writes in between: every life goes on by that time,
+    but to no more than a whole horizon from now. While the store refuses writes, nobody ends. A
+    registry that does not tend is for a single look: it shows who is alive by the clock alone.
 
-    Entries are signed, and expire by themselves: whoever has the store's password alone can neither add one nor keep one alive.
+    Entries are signed, and expire by themselves: whoever has the store's password alone can neither
+    add one nor keep one alive.
     """
 
     def announce(self, run: str, nonce: str, horizon_seconds: float, epoch: int = 1) -> None:
@@ -174,8 +203,9 @@ class Registry(Protocol):
         """Run id -> what its dispatcher says."""
 
     def open_runs(self, turn_seconds: float) -> list[str]:
-        """Runs that the store holds and nobody has closed, of every pool. Workers take turns: one of a pool gets an answer in
-        `turn_seconds`, the others an empty list."""
+        """Runs that the store holds and nobody has closed, of every pool. Workers take turns: one
+        of a pool gets an answer in `turn_seconds`, the others an empty list.
+        """
 
     def beat(self, info: WorkerInfo, horizon_seconds: float) -> None:
         """The worker is alive for so long from now."""
@@ -201,7 +231,9 @@ class Announced:
         return self.announcement.epoch
 
     def renews(self, before: Announced) -> bool:
-        """The run's dispatcher has said it later than the one before: it lives. The same text again may be anybody's."""
+        """The run's dispatcher has said it later than the one before: it lives. The same text again
+        may be anybody's.
+        """
         return (self.epoch, self.announcement.expires_ms) > (
             before.epoch,
             before.announcement.expires_ms,
@@ -217,14 +249,18 @@ class BlobStore(Protocol):
     def put(self, blobs: Iterable[tuple[str, bytes]]) -> None: ...
 
     def get(self, sizes: Mapping[str, int]) -> dict[str, bytes]:
-        """What is there of the asked: digest -> the size in bytes that it has at most. Every content is proven by its digest. One
-        that is damaged or larger is as if it were missing, is dropped from the store, and never comes into memory as a whole."""
+        """What is there of the asked: digest -> the size in bytes that it has at most. Every
+        content is proven by its digest. One that is damaged or larger is as if it were missing, is
+        dropped from the store, and never comes into memory as a whole.
+        """
 
     def want(self, tree: str, digests: Iterable[str]) -> None:
         """Asks the dispatcher of this tree for blobs that are missing."""
 
     def wanted(self, tree: str) -> set[str]:
-        """What was asked for since the last call. Some may have come meanwhile, and some may never have been part of the tree."""
+        """What was asked for since the last call. Some may have come meanwhile, and some may never
+        have been part of the tree.
+        """
 
 
 class TimingStore(Protocol):

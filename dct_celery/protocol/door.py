@@ -28,7 +28,9 @@ class Door:
         return cls(keyring, (pool,))
 
     def of_run(self, run: str, nonce: str, key: str = "") -> Door:
-        """`nonce` tells runs apart that had the same id; `key` is the id of the key that the run was begun with."""
+        """`nonce` tells runs apart that had the same id; `key` is the id of the key that the run
+        was begun with.
+        """
         return Door(
             self.keyring.preferring(key) if key else self.keyring, (*self.context, run, nonce)
         )
@@ -52,7 +54,9 @@ class Door:
 
 
 def peek(cls: type[T], text: str) -> T:
-    """What a signed text says, unverified: for finding out through which run's door it must go. Raises Untrusted."""
+    """What a signed text says, unverified: for finding out through which run's door it must go.
+    Raises Untrusted.
+    """
     if len(text) > MAX_TEXT:
         raise Untrusted(f"is too long: {len(text):,} characters")
     return parse(cls, body_of(text))
@@ -73,7 +77,9 @@ class Rejects:
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def note(self, where: str, error: Untrusted) -> str:
-        """Counts it; returns a line for people the first time that this is wrong there, else an empty text."""
+        """Counts it; returns a line for people the first time that this is wrong there, else an
+        empty text.
+        """
         reason = str(error)
         # By the kind of fault: a stream of garbage must not fill the memory with its wordings.
         kind = reason.partition(":")[0]

@@ -37,7 +37,8 @@ class WriteAnswer(StrEnum):
     LOST = "lost"
     #: The store knows no such run: it is over, or the store was wiped and will be told again.
     GONE = "gone"
-    #: The run has a newer epoch, and nothing was written: what is not acknowledged has to be sent again, with that.
+    #: The run has a newer epoch, and nothing was written: what is not acknowledged has to be sent
+    #: again, with that.
     MOVED = "moved"
 
 

@@ -36,7 +36,9 @@ class RunState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """A run wants the pool, until `expires_ms` on the store's clock. What names the run is proven by this alone."""
+    """A run wants the pool, until `expires_ms` on the store's clock. What names the run is proven
+    by this alone.
+    """
 
     run: RunId
     nonce: Nonce
@@ -58,7 +60,9 @@ class DatabaseRules:
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """What workers have to know before the manifest is there. Times are seconds, or milliseconds of the store's clock."""
+    """What workers have to know before the manifest is there. Times are seconds, or milliseconds of
+    the store's clock.
+    """
 
     run: RunId
     nonce: Nonce
@@ -101,14 +105,18 @@ class CancelOrder:
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """Who is the dispatcher of the run: in the store's field "owner", so that nobody else can put another one there."""
+    """Who is the dispatcher of the run: in the store's field "owner", so that nobody else can put
+    another one there.
+    """
 
     dispatcher: Annotated[str, Matches(r"[0-9a-f]{8,64}")]
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkHint:
-    """A message of the broker: somebody may claim this chunk. Only the ledger gives the right to run it."""
+    """A message of the broker: somebody may claim this chunk. Only the ledger gives the right to
+    run it.
+    """
 
     run: RunId
     chunk: ChunkId

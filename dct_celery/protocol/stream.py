@@ -1,12 +1,13 @@
 """A run's event stream: entries as the store has them, and as facts.
 
-The store itself writes what it alone knows: claims, expiries. A forged one can delay a run, and the dispatcher's check of leases
-ends that; a verdict comes from signed records and ends alone.
+The store itself writes what it alone knows: claims, expiries. A forged one can delay a run, and the
+dispatcher's check of leases ends that; a verdict comes from signed records and ends alone.
 
-An offer stands in the stream although its author knows it: the stream by itself, in its order, is what `dct attach` replays on
-a machine that has no journal. The chunks in the store have every offer too, but not its place among the ends that led to it, and
-a replay that learnt of a retry before the loss behind it would offer those tests twice. Its author knows it again by its text
-(`OwnOffers`), and neither verifies nor decodes it.
+An offer stands in the stream although its author knows it: the stream by itself, in its order, is
+what `dct attach` replays on a machine that has no journal. The chunks in the store have every offer
+too, but not its place among the ends that led to it, and a replay that learnt of a retry before the
+loss behind it would offer those tests twice. Its author knows it again by its text (`OwnOffers`),
+and neither verifies nor decodes it.
 
 Each field of an entry is text:
 
@@ -82,7 +83,9 @@ Fact = ev.Offered | ev.Claimed | ev.Recorded | ev.Ended | ev.Avoided | ev.Expire
 
 @dataclass(frozen=True, slots=True)
 class StreamEntry:
-    """One entry: what happened, in which epoch of the run, and the fields as the store has them (for the journal)."""
+    """One entry: what happened, in which epoch of the run, and the fields as the store has them
+    (for the journal).
+    """
 
     id: str
     epoch: int
@@ -91,7 +94,9 @@ class StreamEntry:
 
     @property
     def position(self) -> tuple[str, int] | None:
-        """("chunk.attempt", how far that attempt is journalled with this entry); its end counts as one more record."""
+        """("chunk.attempt", how far that attempt is journalled with this entry); its end counts as
+        one more record.
+        """
         match self.fact:
             case ev.Recorded(lease, seq):
                 return lease.key, seq
@@ -111,7 +116,9 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of a stream, in order. `last` is the id to read on after; empty when there was nothing."""
+    """A part of a stream, in order. `last` is the id to read on after; empty when there was
+    nothing.
+    """
 
     entries: tuple[StreamEntry, ...] = ()
     rejected: tuple[Rejected, ...] = ()
@@ -126,7 +133,9 @@ def offer(door: Door, chunk: Chunk, epoch: int) -> str:
 
 
 def records(door: Door, lease: LeaseRef, seq: int, text: str) -> str:
-    """`text`: a JSON list of records as the test process sent them, the last of which has this number."""
+    """`text`: a JSON list of records as the test process sent them, the last of which has this
+    number.
+    """
     return door.seal_text("records", text, *_holder(lease), seq)
 
 
@@ -170,8 +179,9 @@ def unseal_offer(door: Door, text: str, epoch: int) -> Chunk:
 def read_page(
     door: Door, rows: Sequence[tuple[str, Mapping[str, str]]], own: OwnOffers | None = None
 ) -> Page:
-    """Entries with these ids and fields. What is found in `own`, the reader's own offers, is taken out of there: nobody
-    else could have signed that text."""
+    """Entries with these ids and fields. What is found in `own`, the reader's own offers, is taken
+    out of there: nobody else could have signed that text.
+    """
     entries, rejected = [], []
     own = {} if own is None else own
     for id_, fields in rows:

@@ -1,7 +1,8 @@
-"""A run's view as its dispatcher writes it into the store, so that who looks need not read the stream from its start.
+"""A run's view as its dispatcher writes it into the store, so that who looks need not read the
+stream from its start.
 
-What it says was decided by the dispatcher; what has come since is in the stream behind `after`. Nothing but what people
-see depends on it.
+What it says was decided by the dispatcher; what has come since is in the stream behind `after`.
+Nothing but what people see depends on it.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ class RunSummary:
     after: Annotated[str, Matches(r"[0-9]{1,20}(-[0-9]{1,20})?")]
     total: Count
     reruns: bool
-    #: Outcomes by index, as runs of equal ones: "p120f1.30" is 120 passes, a failure, and 30 that are open.
+    #: Outcomes by index, as runs of equal ones: "p120f1.30" is 120 passes, a failure, and 30 that
+    #: are open.
     outcomes: str
     fixtures: tuple[FixtureSummary, ...]
     problems: tuple[Problem, ...]

@@ -27,20 +27,23 @@ class WorkerInfo:
     slots: Count
     version: str
     protocol: Count
-    #: Of the signing key that it signs with, and of all that it accepts: first 12 hex digits of SHA-256.
+    #: Of the signing key that it signs with, and of all that it accepts: first 12 hex digits of
+    #: SHA-256.
     key_id: str
     keys: tuple[str, ...] = ()
     runs: dict[str, RunStage] = field(default_factory=dict)
     busy: Count = 0
     #: Why it claims nothing for now; empty when it does.
     trouble: str = ""
-    #: Its machine's Unix time at this beat, 0 where it does not say; for people alone, nothing is decided by it.
+    #: Its machine's Unix time at this beat, 0 where it does not say; for people alone, nothing is
+    #: decided by it.
     wall: float = 0.0
     #: Its surroundings, see `worker.host.machine_facts`.
     about: dict[str, str] = field(default_factory=dict)
     #: On the store's clock: nobody can keep a worker alive that has ended.
     expires_ms: Count = 0
-    #: Where its messages come from: "<id that lies at the broker>|<its URL, masked>"; empty while it does not know.
+    #: Where its messages come from: "<id that lies at the broker>|<its URL, masked>"; empty while
+    #: it does not know.
     broker: str = ""
     #: Why the entry is not believed; empty for one that was signed with our key. Never written.
     foreign: str = ""
@@ -85,7 +88,9 @@ class ShortReport:
 
 @dataclass(frozen=True, slots=True)
 class RefusedReport:
-    """The worker does not take part. `permanent`: no retry mends it (a key, an environment, a suite that cannot be built)."""
+    """The worker does not take part. `permanent`: no retry mends it (a key, an environment, a suite
+    that cannot be built).
+    """
 
     message: str
     detail: str = ""

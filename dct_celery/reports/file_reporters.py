@@ -1,7 +1,8 @@
-"""The reporters that write files: JUnit XML and JSON, as the run goes on, at its end, or to say that it had no results.
+"""The reporters that write files: JUnit XML and JSON, as the run goes on, at its end, or to say
+that it had no results.
 
-Whatever happens, no report of an earlier run is left to pass for this one's: it is replaced when the run begins, since a
-killed process cannot do it any more.
+Whatever happens, no report of an earlier run is left to pass for this one's: it is replaced when
+the run begins, since a killed process cannot do it any more.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ class ReportFile:
         self._write(self._path, report)
 
     def fail(self, reason: str, exit_code: int) -> None:
-        """A report without results. That it cannot be written is what the run failed for, or was said when it began."""
+        """A report without results. That it cannot be written is what the run failed for, or was
+        said when it began.
+        """
         report = RunReport(
             self._run, (), (), exit_code, started_at=self._clock(), error=one_line(reason)
         )

@@ -18,12 +18,16 @@ from dct_celery.security import masking
 
 
 def write_junit(path: Path, report: RunReport, family: document.Family = "dct") -> None:
-    """Replace `path` by the JUnit document; a reader sees the old file or the new one. Raises UsageError."""
+    """Replace `path` by the JUnit document; a reader sees the old file or the new one. Raises
+    UsageError.
+    """
     _replace(path, document.render(masked.report(report, masking.PROCESS), family=family))
 
 
 def write_json(path: Path, report: RunReport) -> None:
-    """Replace `path` by the JSON object of docs/json.md, in ASCII (escapes carry the rest). Raises UsageError."""
+    """Replace `path` by the JSON object of docs/json.md, in ASCII (escapes carry the rest). Raises
+    UsageError.
+    """
     text = json.dumps(
         json_report.to_dict(masked.report(report, masking.PROCESS)),
         ensure_ascii=True,
@@ -33,7 +37,8 @@ def write_json(path: Path, report: RunReport) -> None:
 
 
 def check_writable(path: Path, origin: str) -> None:
-    """Raise UsageError unless a report can be written to `path`, which `origin` (a flag, a variable) named.
+    """Raise UsageError unless a report can be written to `path`, which `origin` (a flag, a
+    variable) named.
 
     Missing folders are made; the file itself is not.
     """
@@ -64,7 +69,9 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def _target(path: Path) -> Path | None:
-    """The file behind `path` and its links, its folder made; None for a device or pipe, which must not be replaced."""
+    """The file behind `path` and its links, its folder made; None for a device or pipe, which must
+    not be replaced.
+    """
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:

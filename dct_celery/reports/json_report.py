@@ -1,4 +1,6 @@
-"""The JSON report's shape, version 1 (docs/json.md): one object of plain values that a strict JSON writer takes."""
+"""The JSON report's shape, version 1 (docs/json.md): one object of plain values that a strict JSON
+writer takes.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ MESSAGE_LIMIT = 1024
 
 
 def to_dict(report: RunReport) -> dict[str, Any]:
-    """The report as str, int, float, bool, None, list and dict; floats are finite, strings may hold lone surrogates."""
+    """The report as str, int, float, bool, None, list and dict; floats are finite, strings may hold
+    lone surrogates.
+    """
     return {
         "version": VERSION,
         "run": report.run,
@@ -87,5 +91,7 @@ def _message(verdict: Verdict) -> str:
 
 
 def _seconds(value: float) -> float:
-    """Microseconds are kept; NaN, infinity and less than nothing have no place in JSON and become 0."""
+    """Microseconds are kept; NaN, infinity and less than nothing have no place in JSON and become
+    0.
+    """
     return round(value, 6) if 0 <= value < 1e9 else 0.0

@@ -1,4 +1,6 @@
-"""What reports show of verdicts: the texts of tests without secrets, and without colours, which could cut a secret in two."""
+"""What reports show of verdicts: the texts of tests without secrets, and without colours, which
+could cut a secret in two.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Many reporters as one, and the decorator that takes secrets out of what a reporter of others is told."""
+"""Many reporters as one, and the decorator that takes secrets out of what a reporter of others is
+told.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +27,11 @@ from dct_celery.security.masking import Masker
 
 
 class Reporters:
-    """Hands each event to every reporter, in order. One that fails is named once as a warning, and is left out from then on.
+    """Hands each event to every reporter, in order. One that fails is named once as a warning, and
+    is left out from then on.
 
-    A DctError is raised when all have heard of the event: that is a report which was asked for and cannot be written.
+    A DctError is raised when all have heard of the event: that is a report which was asked for and
+    cannot be written.
     """
 
     def __init__(self, reporters: Iterable[Reporter] = ()) -> None:

@@ -1,8 +1,9 @@
 """The guards: which configured databases tests must never come near.
 
-Nothing here is about the databases that we make; those have names, marks and checks of their own (`core.databases.names`, `core.databases.marks`).
-The guards look at what the project has configured, before anything is published, created or connected to; and at the address
-of a server before a statement goes there. Pure: what host names resolve to is an argument.
+Nothing here is about the databases that we make; those have names, marks and checks of their own
+(`core.databases.names`, `core.databases.marks`). The guards look at what the project has
+configured, before anything is published, created or connected to; and at the address of a server
+before a statement goes there. Pure: what host names resolve to is an argument.
 """
 
 from __future__ import annotations
@@ -18,24 +19,28 @@ from dct_celery.core import codec
 from dct_celery.core.text import one_line
 from dct_celery.errors import ConfigError, ProtocolError
 
-#: Words that say production wherever they stand in a name. Not "master", "main", "product": too many innocent names have them.
+#: Words that say production wherever they stand in a name. Not "master", "main", "product": too
+#: many innocent names have them.
 _ANYWHERE = frozenset(
     {"prod", "production", "prd", "preprod", "preproduction", "staging", "stg", "uat"}
 )
-#: The same, grown together with another word: "shopprod", "prodshop". Not "live", "stage", "uat": alive, backstage, squat.
+#: The same, grown together with another word: "shopprod", "prodshop". Not "live", "stage", "uat":
+#: alive, backstage, squat.
 _GROWN = re.compile(r"\w+(?:prod|prd|production|staging|stg)|prod(?!uc|ig|ro|ded|ding|s\Z)\w+")
 #: Words that look grown together and are no such thing.
 _INNOCENT = frozenset(
     {"nonprod", "noprod", "nonproduction", "reproduction", "coproduction", "overproduction", "postproduction",
      "underproduction", "upstaging", "restaging"}
 )  # fmt: skip
-#: Words that say so only as the first or last word ("shop_live"), or only as the last ("shop_stage"): elsewhere they are
-#: part of what the project is about ("shop_live_chat", "stage_plays").
+#: Words that say so only as the first or last word ("shop_live"), or only as the last
+#: ("shop_stage"): elsewhere they are part of what the project is about ("shop_live_chat",
+#: "stage_plays").
 _EITHER_END = frozenset({"live"})
 _AT_END = frozenset({"stage"})
 #: A last word that takes all of it back: "staging_area_tests", "prod_dev".
 _HARMLESS = frozenset({"test", "tests", "testing", "dev", "development", "local", "ci"})
-#: Variables by which deployments are told apart. Not NODE_ENV: it is about the assets that are built, in tests as well.
+#: Variables by which deployments are told apart. Not NODE_ENV: it is about the assets that are
+#: built, in tests as well.
 ENVIRONMENT_VARIABLES = (
     "DJANGO_ENV",
     "DJANGO_ENVIRONMENT",
@@ -62,13 +67,14 @@ class Configured:
     test_name: str
     #: The project gave it a TEST dictionary that says something.
     test: bool
-    #: Where its connections lead, wherever that is said: HOST, OPTIONS, PGHOST, a service or options file. Several are parted by
-    #: commas.
+    #: Where its connections lead, wherever that is said: HOST, OPTIONS, PGHOST, a service or
+    #: options file. Several are parted by commas.
     host: str
     port: str
     #: Some test of the selection uses it.
     used: bool
-    #: What names the database whatever NAME says ("OPTIONS['dbname']"), so that no clone could take its place.
+    #: What names the database whatever NAME says ("OPTIONS['dbname']"), so that no clone could take
+    #: its place.
     pinned_by: str = ""
 
     @classmethod
@@ -101,7 +107,9 @@ class Configured:
         return text if text.isprintable() else ascii(text)
 
     def same(self, name: str) -> str:
-        """What the server takes `name` for: equal for two names of one database, empty for a database in memory."""
+        """What the server takes `name` for: equal for two names of one database, empty for a
+        database in memory.
+        """
         if self.vendor == "sqlite":
             return "" if _in_memory(name) else posixpath.normpath(name)
         if self.vendor == "postgresql":
@@ -118,11 +126,13 @@ def check(
     deny_hosts: Sequence[str],
     addresses: Mapping[str, Collection[str]],
 ) -> list[str]:
-    """Warnings, one line each. Raises ConfigError (alias, rule, mend) for what tests must not come near.
+    """Warnings, one line each. Raises ConfigError (alias, rule, mend) for what tests must not come
+    near.
 
-    `facts`: ENVIRONMENT_VARIABLES, "settings" (the module's name) and "debug" (the setting) as the project sees them. `allow` and
-    `deny` are globs over configured names, `deny_hosts` over HOST or HOST:PORT; upper and lower case are the same. `addresses`:
-    what each of `hosts_to_resolve` resolves to.
+    `facts`: ENVIRONMENT_VARIABLES, "settings" (the module's name) and "debug" (the setting) as the
+    project sees them. `allow` and `deny` are globs over configured names, `deny_hosts` over HOST or
+    HOST:PORT; upper and lower case are the same. `addresses`: what each of `hosts_to_resolve`
+    resolves to.
     """
     _refuse_environment(facts)
     for one in configured:
@@ -142,7 +152,8 @@ def check(
 def looks_like_production(name: str, deny: Iterable[str] = ()) -> str:
     """The rule by which this database name looks like production, empty when it does not.
 
-    Words are what stands between separators ("_", "-", ".", a change of case); digits at their end do not count.
+    Words are what stands between separators ("_", "-", ".", a change of case); digits at their end
+    do not count.
     """
     for pattern in deny:
         if _matches(name, (pattern,)):
@@ -218,9 +229,11 @@ def refuse_address(
     deny_hosts: Sequence[str],
     addresses: Mapping[str, Collection[str]],
 ) -> None:
-    """Raises ConfigError where one of the addresses `seen` (which may be asked for one after the other) of a server that we are
-    connected to is denied: a name may lead elsewhere on another machine, and a proxy to a server of another name. `addresses`:
-    what each of `hosts_to_resolve((), deny_hosts)` resolves to."""
+    """Raises ConfigError where one of the addresses `seen` (which may be asked for one after the
+    other) of a server that we are connected to is denied: a name may lead elsewhere on another
+    machine, and a proxy to a server of another name. `addresses`: what each of
+    `hosts_to_resolve((), deny_hosts)` resolves to.
+    """
     port = port or _PORTS.get(vendor, "")
     for address in seen if deny_hosts else ():
         for pattern in deny_hosts:
@@ -249,7 +262,9 @@ def hosts_to_resolve(configured: Iterable[Configured], deny_hosts: Iterable[str]
 def _denied(
     host: str, port: str, pattern: str, addresses: Mapping[str, Collection[str]]
 ) -> str | None:
-    """The address by which the pattern means this host, empty where it is the name; None where it means another one."""
+    """The address by which the pattern means this host, empty where it is the name; None where it
+    means another one.
+    """
     names = sorted(_LOCAL) if _is_here(host) else [host]
     if any(_matches(name, (pattern,)) or _matches(f"{name}:{port}", (pattern,)) for name in names):
         return ""

@@ -1,7 +1,9 @@
-"""Secrets in text: masked by value, as far as this process knows them, and by what stands around them. Pure but for `PROCESS`.
+"""Secrets in text: masked by value, as far as this process knows them, and by what stands around
+them. Pure but for `PROCESS`.
 
-Everything that leaves a process of ours goes through a `Masker`: terminal, logs, reports, journal, error lines. It comes before
-encoding, so that it can break neither JSON nor XML, and before cutting, so that no half of a secret is left over.
+Everything that leaves a process of ours goes through a `Masker`: terminal, logs, reports, journal,
+error lines. It comes before encoding, so that it can break neither JSON nor XML, and before
+cutting, so that no half of a secret is left over.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlsplit
 from dct_celery.core.redact import MASK, redact
 from dct_celery.core.text import visible
 
-#: A value of at least so many characters is masked wherever it stands; one of at least _SHORTEST only as a whole word; a
-#: shorter one, and one of digits alone, only where a pattern finds it. Else outputs would be full of holes.
+#: A value of at least so many characters is masked wherever it stands; one of at least _SHORTEST
+#: only as a whole word; a shorter one, and one of digits alone, only where a pattern finds it. Else
+#: outputs would be full of holes.
 ANYWHERE, _SHORTEST = 8, 4
 #: Least characters of one line of a secret of several lines (a PEM key) that is masked by itself.
 _LINE = 16
@@ -30,12 +33,14 @@ COMMON = frozenset(
      "public", "rabbitmq", "redis", "root", "sample", "secret", "sqlite", "test", "tester", "testing", "tests", "token",
      "true", "user", "username", "valkey"}
 )  # fmt: skip
-#: Keys of records whose strings are texts of tests or of workers; all others are words of the protocol or names.
+#: Keys of records whose strings are texts of tests or of workers; all others are words of the
+#: protocol or names.
 _TEXTS = frozenset({"text", "message", "output", "sql", "reason", "detail", "cause", "what"})
 
 # -- patterns --------------------------------------------------------------------------
 
-#: Names that hold a secret, by a whole word of theirs: "DB_PASSWORD", "apiKey", "key", but not "KeyError" or "monkey".
+#: Names that hold a secret, by a whole word of theirs: "DB_PASSWORD", "apiKey", "key", but not
+#: "KeyError" or "monkey".
 _NAME = (
     r"(?:(?<!com)(?<!by)pass|password|passwd|passphrase|pwd|secret|token|credential|(?:api|access|secret|private|signing)[_-]?key|(?<![a-z])key)"
     r"(?:s|[_-][\w-]{1,40})?(?![\w-])"
@@ -65,13 +70,17 @@ _PATTERNS = (
 
 
 def mask_patterns(text: str) -> str:
-    """The text with every secret that can be recognised replaced by `**`: passwords of URLs, of libpq and MySQL, and the
-    values of names that hold pass, secret, token or key. Masking twice is masking once."""
+    """The text with every secret that can be recognised replaced by `**`: passwords of URLs, of
+    libpq and MySQL, and the values of names that hold pass, secret, token or key. Masking twice is
+    masking once.
+    """
     return redact("\n".join(_masked_lines(text)))
 
 
 def _masked_lines(text: str) -> Iterator[str]:
-    """Only lines that have one of the words, each with the next one, are searched: the patterns are slow."""
+    """Only lines that have one of the words, each with the next one, are searched: the patterns are
+    slow.
+    """
     lines, lower = text.split("\n"), text.lower().split("\n")
     hot = [any(word in line for word in _WORDS) for line in lower]
     near = (is_hot or before for is_hot, before in zip(hot, [False, *hot], strict=False))
@@ -92,10 +101,13 @@ def _masked(match: re.Match[str]) -> str:
 
 
 class Masker:
-    """Masks the secrets that it was given, and what looks like one. `PROCESS` is the one of this process."""
+    """Masks the secrets that it was given, and what looks like one. `PROCESS` is the one of this
+    process.
+    """
 
     def __init__(self, values: Iterable[str] = ()) -> None:
-        #: Longest first: a secret that begins with another one goes as a whole. None: it goes wherever it stands.
+        #: Longest first: a secret that begins with another one goes as a whole. None: it goes
+        #: wherever it stands.
         self._words: dict[str, re.Pattern[str] | None] = {}
         self.learn(values)
 
@@ -120,7 +132,9 @@ class Masker:
         return text
 
     def output(self, text: str) -> str:
-        """What a test printed: known secrets and passwords in URLs; `password: 'x'` may be what the test is about."""
+        """What a test printed: known secrets and passwords in URLs; `password: 'x'` may be what the
+        test is about.
+        """
         return self.values(redact(self.values(text)))
 
     def __call__(self, text: str) -> str:
@@ -128,7 +142,9 @@ class Masker:
         return self.values(mask_patterns(self.values(text))) if text else text
 
     def texts(self, data: Any) -> Any:
-        """Decoded JSON with the texts of tests and workers in it masked as outputs; words of the protocol and names stay."""
+        """Decoded JSON with the texts of tests and workers in it masked as outputs; words of the
+        protocol and names stay.
+        """
         if isinstance(data, dict):
             return {
                 name: self.output(value)
@@ -147,8 +163,8 @@ class Masker:
         return self(data) if isinstance(data, str) else data
 
 
-#: Knows the secrets of this process. `settings.load` teaches it those of the settings and of the environment, the dispatcher
-#: those of the project's databases.
+#: Knows the secrets of this process. `settings.load` teaches it those of the settings and of the
+#: environment, the dispatcher those of the project's databases.
 PROCESS = Masker()
 
 
@@ -158,7 +174,9 @@ def _whole_word(word: str) -> re.Pattern[str]:
 
 
 def _forms(value: str) -> Iterator[str]:
-    """The value as it may stand in text: as it is, percent-encoded and decoded, and between the quotes of JSON or Python."""
+    """The value as it may stand in text: as it is, percent-encoded and decoded, and between the
+    quotes of JSON or Python.
+    """
     value = value.strip()
     plain = {
         value,
@@ -216,7 +234,9 @@ _PLACES = frozenset(
 
 
 def names_secret(name: str) -> bool:
-    """Whether a variable of this name holds a secret: DB_PASSWORD, PGPASSWORD, API_KEYS, but neither KEY_FILE nor PWD."""
+    """Whether a variable of this name holds a secret: DB_PASSWORD, PGPASSWORD, API_KEYS, but
+    neither KEY_FILE nor PWD.
+    """
     words = name.upper().replace("-", "_").split("_")
     if name.upper() in ("PWD", "OLDPWD") or words[-1] in _PLACES:
         return False
@@ -238,7 +258,8 @@ def secrets_of_url(url: str) -> Iterator[str]:
     if "://" not in url:
         return
     rest = url.partition("://")[2]
-    # Unquoted "/", "#", "?" and "@" in a password mislead urlsplit: what stands before the last "@" counts as well.
+    # Unquoted "/", "#", "?" and "@" in a password mislead urlsplit: what stands before the last "@"
+    # counts as well.
     user, _, loose = rest.rpartition("@")[0].partition(":")
     try:
         strict = urlsplit(url).password or ""
@@ -249,7 +270,9 @@ def secrets_of_url(url: str) -> Iterator[str]:
 
 
 def secrets_of_databases(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """The passwords of the project's databases. One that equals user, name or alias would mask half of every output."""
+    """The passwords of the project's databases. One that equals user, name or alias would mask half
+    of every output.
+    """
     for row in rows:
         password = str(row.get("password") or "")
         if password not in {
@@ -263,7 +286,9 @@ def secrets_of_databases(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 
 class MaskedRecord(logging.LogRecord):
-    """A log record whose message and traceback hold neither secrets nor control characters, whichever handler it meets."""
+    """A log record whose message and traceback hold neither secrets nor control characters,
+    whichever handler it meets.
+    """
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -277,5 +302,7 @@ class MaskedRecord(logging.LogRecord):
 
 
 def mask_logging() -> None:
-    """Every logger of this process masks from now on, those of libraries too. For processes that are ours alone."""
+    """Every logger of this process masks from now on, those of libraries too. For processes that
+    are ours alone.
+    """
     logging.setLogRecordFactory(MaskedRecord)

@@ -1,8 +1,9 @@
 """Keys of a pool, and signatures made with them. Pure.
 
-Each purpose (a kind of message, in the context of a pool and perhaps of a run) has a key of its own, derived by HKDF-SHA256
-(RFC 5869), so that no signature serves for anything else. A signed text is one line, `dct4.KEYID.MAC.BODY`; the MAC is
-HMAC-SHA256 over what the signature is bound to and the body as it stands, so that nothing has to be parsed to be verified.
+Each purpose (a kind of message, in the context of a pool and perhaps of a run) has a key of its
+own, derived by HKDF-SHA256 (RFC 5869), so that no signature serves for anything else. A signed text
+is one line, `dct4.KEYID.MAC.BODY`; the MAC is HMAC-SHA256 over what the signature is bound to and
+the body as it stands, so that nothing has to be parsed to be verified.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ _SALT = b"dct_celery/4"
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """The keys that a process knows. The first one signs; all are accepted, so that a pool can change its key while it works.
+    """The keys that a process knows. The first one signs; all are accepted, so that a pool can
+    change its key while it works.
 
-    Without any key (`--insecure`, `--local` makes its own) everything is signed with an empty one: whoever can write to the
-    store is believed.
+    Without any key (`--insecure`, `--local` makes its own) everything is signed with an empty one:
+    whoever can write to the store is believed.
     """
 
     keys: tuple[str, ...] = ()
@@ -56,8 +58,9 @@ class Keyring:
         return f"{_VERSION}.{key_id(key)}.{_mac(key, tuple(purpose), body, bound)}.{body}"
 
     def unseal(self, purpose: Sequence[str], text: str, bound: Sequence[str | int] = ()) -> str:
-        """The body of a text that was signed for this purpose and bound to the same values, with a key that we know. Raises
-        Untrusted, which says what is wrong and nothing of the text."""
+        """The body of a text that was signed for this purpose and bound to the same values, with a
+        key that we know. Raises Untrusted, which says what is wrong and nothing of the text.
+        """
         id_, mac, body = _parts(text)
         key = next((key for key in self.keys or ("",) if key_id(key) == id_), None)
         if key is None:
@@ -69,7 +72,9 @@ class Keyring:
 
 
 def signed_by(text: str) -> str:
-    """The id of the key that a signed text says it was signed with; empty where it says nothing of the kind."""
+    """The id of the key that a signed text says it was signed with; empty where it says nothing of
+    the kind.
+    """
     try:
         return _parts(text)[0][:12]
     except Untrusted:

@@ -1,8 +1,8 @@
 """The pipe to the worker, as hardened as a pipe inside a test's process can be.
 
-The descriptor sits high, so that `closerange(3, 256)` misses it; `os.write` is bound at import, so that patches miss it. A
-forked child of a test has no channel: one that comes back from its test would run the rest of the chunk a second time, so it
-ends where it tries to speak or to listen.
+The descriptor sits high, so that `closerange(3, 256)` misses it; `os.write` is bound at import, so
+that patches miss it. A forked child of a test has no channel: one that comes back from its test
+would run the rest of the chunk a second time, so it ends where it tries to speak or to listen.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class Channel:
         self.flush()
 
     def hold(self, encoded: bytes) -> None:
-        """Keeps an encoded message for the next `send` or `flush`: two messages in one write wake the slot once."""
+        """Keeps an encoded message for the next `send` or `flush`: two messages in one write wake
+        the slot once.
+        """
         self._held += framing.frame(encoded)
 
     def flush(self) -> None:
@@ -91,7 +93,9 @@ class Channel:
             raise
 
     def expect(self, kind: type[M]) -> M | None:
-        """The next message, which must be a `kind`; None at end of file. Raises ProtocolError for another."""
+        """The next message, which must be a `kind`; None at end of file. Raises ProtocolError for
+        another.
+        """
         received = self.receive()
         if received is None or isinstance(received, kind):
             return received

@@ -1,4 +1,6 @@
-"""Exceptions of the project as text: a `Failure` for the report, whatever the exception does when it is asked about itself."""
+"""Exceptions of the project as text: a `Failure` for the report, whatever the exception does when
+it is asked about itself.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ def failure_of(error: BaseException, root: str, *, kind: str = "error") -> Failu
 def describe(
     cls: Any, error: Any, text: str, root: str, *, kind: str = "error", subtest: str = ""
 ) -> Failure:
-    """The exception `error` of class `cls` (None where there is none), with its formatted traceback.
+    """The exception `error` of class `cls` (None where there is none), with its formatted
+    traceback.
 
     `root` ends in a separator; what lies below it is named relative to it, as it is the same on
     every machine.

@@ -1,8 +1,10 @@
-"""The loader: a process with the whole selection imported, that forks test processes in milliseconds.
+"""The loader: a process with the whole selection imported, that forks test processes in
+milliseconds.
 
-Single-threaded. It waits on three kinds of things: fork orders on a FIFO, the lifelines of its forks (end of file means that
-the slot died, and the fork is killed with its process group), and the worker's end of its own channel (end of file means
-that the run is over on this host). It reports each fork's end in the status file of its slot, and ends what the fork left.
+Single-threaded. It waits on three kinds of things: fork orders on a FIFO, the lifelines of its
+forks (end of file means that the slot died, and the fork is killed with its process group), and the
+worker's end of its own channel (end of file means that the run is over on this host). It reports
+each fork's end in the status file of its slot, and ends what the fork left.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from dct_celery.testproc.isolation.lifetime import (
 from dct_celery.testproc.isolation.orphans import Orphans
 from dct_celery.wire import messages
 
-#: Bound now, as tests patch it: a fork that came back from `_become` would take itself for the loader.
+#: Bound now, as tests patch it: a fork that came back from `_become` would take itself for the
+#: loader.
 _exit = os._exit
 #: Signals by which a process is asked to end, or that end it by default.
 _UNHEARD = {
@@ -66,11 +69,14 @@ class Loader:
             self._orphans.finish()
 
     def _settle(self) -> None:
-        """What is cheap once and dear in every fork: no open connections, no garbage, frozen generations."""
+        """What is cheap once and dear in every fork: no open connections, no garbage, frozen
+        generations.
+        """
         self._project.before_fork()
         gc.collect()
         gc.freeze()
-        # What a test sends to its parent is not for us. Blocked, not ignored: a fork gets the project's handlers unchanged.
+        # What a test sends to its parent is not for us. Blocked, not ignored: a fork gets the
+        # project's handlers unchanged.
         self._old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _UNHEARD)
         os.set_blocking(self._wake_out, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -141,7 +147,9 @@ class Loader:
         self._status[pid] = order.status
 
     def _become(self, order: messages.ForkOrder, parent: int, mark: Mark) -> NoReturn:
-        """In the fork: drop everything of the loader, then serve the slot. Never returns into the loader's stack."""
+        """In the fork: drop everything of the loader, then serve the slot. Never returns into the
+        loader's stack.
+        """
         status = 1
         try:
             os.setsid()

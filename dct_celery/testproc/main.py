@@ -1,7 +1,7 @@
 """Entry of the user's process: a collect process or a loader, and the forks of the loader.
 
-Started by the worker (or by the dispatcher, to collect) as `python -c BOOT INBOX OUTBOX`; the two descriptors are the
-channel. One Load message says what to do.
+Started by the worker (or by the dispatcher, to collect) as `python -c BOOT INBOX OUTBOX`; the two
+descriptors are the channel. One Load message says what to do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dct_celery.core.model import manifest_digest
 from dct_celery.errors import ProtocolError
 from dct_celery.security import guards
 
-# The session is imported here for what it binds: settings and test modules may patch the standard library.
+# The session is imported here for what it binds: settings and test modules may patch the standard
+# library.
 from dct_celery.testproc.backends.base import LoadFailed, Project, failing_as, find
 from dct_celery.testproc.channel import Channel, raise_descriptor
 from dct_celery.testproc.clock import now
@@ -29,7 +30,9 @@ _BATCH = 2000
 
 
 def main(inbox: int, outbox: int) -> bool:
-    """Serves one Load; returns when the worker closes the channel. False if nothing of the project was imported."""
+    """Serves one Load; returns when the worker closes the channel. False if nothing of the project
+    was imported.
+    """
     die_with_parent()
     dump_stacks_to_output()
     channel = Channel(raise_descriptor(inbox), raise_descriptor(outbox))
@@ -44,12 +47,15 @@ def main(inbox: int, outbox: int) -> bool:
 
 
 def serve(load: messages.Load, channel: Channel) -> None:
-    """Loads the project; then hands over its manifest, or forks test processes until the channel closes."""
+    """Loads the project; then hands over its manifest, or forks test processes until the channel
+    closes.
+    """
     start = now()
     try:
         with failing_as("collection"):
-            # Ours is imported before the project's folders are on sys.path, where a file may have the
-            # name of a module of the standard library; another one may be in just those folders.
+            # Ours is imported before the project's folders are on sys.path, where a file may have
+            # the name of a module of the standard library; another one may be in just those
+            # folders.
             backend = find(load.backend) if load.backend in BUILT_IN else None
             _enter(load)
             project = (backend or find(load.backend)).load(load)
@@ -68,7 +74,9 @@ def serve(load: messages.Load, channel: Channel) -> None:
 
 
 def _enter(load: messages.Load) -> None:
-    """Working directory and sys.path, as the project's own command in that directory would have them."""
+    """Working directory and sys.path, as the project's own command in that directory would have
+    them.
+    """
     os.chdir(os.path.join(load.root, load.directory))
     if sys.path and sys.path[0] == "":
         del sys.path[0]
@@ -106,7 +114,9 @@ def _send_entries(project: Project, channel: Channel) -> None:
 
 
 def run(argv: list[str]) -> None:
-    """`main` for the command line of BOOT; never lets the interpreter's own exit run user code twice."""
+    """`main` for the command line of BOOT; never lets the interpreter's own exit run user code
+    twice.
+    """
     imported = main(int(argv[0]), int(argv[1]))
     sys.stdout.flush()
     sys.exit(0) if imported else os._exit(0)

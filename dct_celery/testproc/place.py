@@ -14,10 +14,12 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
 def place(error: Any, text: str, root: str) -> tuple[str | None, int | None]:
-    """File (relative to `root`, a folder with its separator) and line of the innermost frame of the project's own code.
+    """File (relative to `root`, a folder with its separator) and line of the innermost frame of the
+    project's own code.
 
-    Nothing where none of it was under way: a path in a package would be taken for the place to mend. `text` is the formatted
-    traceback; it is read where the exception has no frames, as that of a module that unittest could not import.
+    Nothing where none of it was under way: a path in a package would be taken for the place to
+    mend. `text` is the formatted traceback; it is read where the exception has no frames, as that
+    of a module that unittest could not import.
     """
     frames = _own(_frames(error), root) or _own(
         ((file, int(line)) for file, line in _SHOWN.findall(text)), root

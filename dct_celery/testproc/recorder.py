@@ -10,8 +10,8 @@ For each test of a chunk, in order, a backend calls
         event(outcome, failure, …)                anything but a plain pass, as often as it happens
     end(seconds)
 
-A test that ends without `started` and without an event is covered by the fixture that failed for one
-of its scopes. `flush` comes before whatever may take long, and `abort` and `cover` after a
+A test that ends without `started` and without an event is covered by the fixture that failed for
+one of its scopes. `flush` comes before whatever may take long, and `abort` and `cover` after a
 BaseException that nothing below the backend has caught. `start_chunk` and `finish` stand around it.
 
 `test` is whatever the backend likes: it is compared by identity, and never called.
@@ -34,7 +34,8 @@ from dct_celery.wire import messages
 
 #: Bound now, as tests patch it.
 _exit = os._exit
-#: Names of what a test belongs to, by which its fixtures are named: its class first, then its module.
+#: Names of what a test belongs to, by which its fixtures are named: its class first, then its
+#: module.
 Scopes = tuple[str, ...]
 
 
@@ -101,7 +102,9 @@ class Recorder:
         return self._current is not None or self._inside is not None
 
     def begin(self, test: object, index: int, scopes: Scopes, *, fixtures: bool) -> None:
-        """`fixtures`: one is announced before the test runs, and that the test begins goes with that."""
+        """`fixtures`: one is announced before the test runs, and that the test begins goes with
+        that.
+        """
         self._current, self._index, self._scopes = test, index, scopes
         self._started, self._inside, self._events = False, None, []
         self._channel.hold(messages.started(index))

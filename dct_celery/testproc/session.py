@@ -41,7 +41,9 @@ class Session:
 
     @classmethod
     def open(cls, project: Project, order: messages.ForkOrder, root: str) -> Self:
-        """Over the slot's FIFOs. Opening them in this order is the handshake that `worker.processes.test_process` expects."""
+        """Over the slot's FIFOs. Opening them in this order is the handshake that
+        `worker.processes.test_process` expects.
+        """
         watch = Watch()
         inbox = os.open(order.inbox, os.O_RDONLY)
         outbox = os.open(order.outbox, os.O_WRONLY)

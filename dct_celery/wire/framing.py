@@ -1,4 +1,6 @@
-"""Length-prefixed frames on a byte stream, without I/O: four bytes big-endian, then that many bytes of payload."""
+"""Length-prefixed frames on a byte stream, without I/O: four bytes big-endian, then that many bytes
+of payload.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ class Deframer:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[bytes]:
-        """All payloads completed by `data`. Raises ProtocolError for an absurd length, once what came before it is handed out."""
+        """All payloads completed by `data`. Raises ProtocolError for an absurd length, once what
+        came before it is handed out.
+        """
         self._buffer += data
         payloads: list[bytes] = []
         start = 0

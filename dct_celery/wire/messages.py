@@ -7,7 +7,8 @@
     test process ──▶ slot      Attached | Built | Checked | Flushed | Serialized | Fatal
                                TestStarted, FixtureStarted, TestFinished, FixtureFinished …, ChunkFinished
 
-Durations are seconds (float) measured by the sender's CLOCK_MONOTONIC. An unknown kind or field is a ProtocolError.
+Durations are seconds (float) measured by the sender's CLOCK_MONOTONIC. An unknown kind or field is
+a ProtocolError.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class Message:
     kind: ClassVar[str] = ""
 
     def encode(self) -> bytes:
-        """JSON, ASCII only, so that lone surrogates from a test's text survive. Fields with their default are left out."""
+        """JSON, ASCII only, so that lone surrogates from a test's text survive. Fields with their
+        default are left out.
+        """
         return codec.dumps({"kind": self.kind, **codec.encode(self)}).encode("ascii")
 
 
@@ -49,7 +52,9 @@ def message(cls: type[M]) -> type[M]:
 
 
 def decode(payload: bytes) -> Message:
-    """The message in a frame: one line of ASCII. Raises ProtocolError with the raw bytes for anything else."""
+    """The message in a frame: one line of ASCII. Raises ProtocolError with the raw bytes for
+    anything else.
+    """
     if plain := _PLAIN.fullmatch(payload):
         begun, index, seconds = plain.groups()
         return (
@@ -97,7 +102,8 @@ class Loaded(Message):
     count: int
     digest: str
     seconds: float
-    #: Names and versions that decide verdicts: "python", "package:Django", "setting:INSTALLED_APPS" and so on.
+    #: Names and versions that decide verdicts: "python", "package:Django", "setting:INSTALLED_APPS"
+    #: and so on.
     environment: dict[str, str]
     #: One per test database: see testproc.django.databases.describe.
     databases: list[dict[str, Any]]
@@ -105,16 +111,18 @@ class Loaded(Message):
     not_honoured: list[str] = field(default_factory=list)
     #: host:port/db of every Redis that the project itself is configured to use.
     redis_in_use: list[str] = field(default_factory=list)
-    #: Hash of everything on this side that decides what a template holds: see testproc.django.template_key.
+    #: Hash of everything on this side that decides what a template holds: see
+    #: testproc.django.template_key.
     schema: str = ""
     #: Aliases that some test of the selection flushes.
     flushes: list[str] = field(default_factory=list)
     #: One per configured alias, used or not: see security.guards.Configured.
     configured: list[dict[str, Any]] = field(default_factory=list)
-    #: Facts for reports and guards: django, python, debug (the project's own DEBUG), settings (the module's
-    #: name), and the variables of security.guards.ENVIRONMENT_VARIABLES.
+    #: Facts for reports and guards: django, python, debug (the project's own DEBUG), settings (the
+    #: module's name), and the variables of security.guards.ENVIRONMENT_VARIABLES.
     facts: dict[str, str] = field(default_factory=dict)
-    #: Words of the project's own command, before the test that it is to run: see core.backends.rerun.
+    #: Words of the project's own command, before the test that it is to run: see
+    #: core.backends.rerun.
     rerun: tuple[str, ...] = ()
 
 
@@ -144,7 +152,9 @@ class Fatal(Message):
 @message
 @dataclass(frozen=True, slots=True)
 class ForkOrder(Message):
-    """What a new fork of the loader needs to find its slot: paths of FIFOs and files that the slot made."""
+    """What a new fork of the loader needs to find its slot: paths of FIFOs and files that the slot
+    made.
+    """
 
     inbox: str
     outbox: str
@@ -154,7 +164,8 @@ class ForkOrder(Message):
     log: str
     #: Where faulthandler writes.
     stacks: str
-    #: Written by the loader when the fork has ended: "exit N" or "signal N", and in a second line its peak of memory in KiB.
+    #: Written by the loader when the fork has ended: "exit N" or "signal N", and in a second line
+    #: its peak of memory in KiB.
     status: str
     #: Variables set in the fork: DCT_SLOT, TMPDIR, XDG_CACHE_HOME, _DCT_FORK.
     environment: dict[str, str]
@@ -169,7 +180,8 @@ class Attach(Message):
     databases: dict[str, str]
     #: Primary alias -> file with the serialized contents of the template.
     serialized: dict[str, str]
-    #: Aliases to flush after attaching: the project's own setup_databases adds rows that a flush would have removed.
+    #: Aliases to flush after attaching: the project's own setup_databases adds rows that a flush
+    #: would have removed.
     flush: list[str] = field(default_factory=list)
     #: Primary alias -> identity of the server that it must be on, where that matters.
     servers: dict[str, str] = field(default_factory=dict)
@@ -185,10 +197,13 @@ class Attached(Message):
 @message
 @dataclass(frozen=True, slots=True)
 class Build(Message):
-    """Create and migrate the test databases under these names, as Django does, then run the system checks."""
+    """Create and migrate the test databases under these names, as Django does, then run the system
+    checks.
+    """
 
     databases: dict[str, str]
-    #: Primary alias -> connection limit that marks its database as ours from its first moment (PostgreSQL).
+    #: Primary alias -> connection limit that marks its database as ours from its first moment
+    #: (PostgreSQL).
     limits: dict[str, int] = field(default_factory=dict)
     #: Primary alias -> identity of the server that it must be on, where that matters.
     servers: dict[str, str] = field(default_factory=dict)
@@ -197,7 +212,9 @@ class Build(Message):
 @message
 @dataclass(frozen=True, slots=True)
 class Check(Message):
-    """Attach to these databases and run the system checks, as a run does whose templates were there already."""
+    """Attach to these databases and run the system checks, as a run does whose templates were there
+    already.
+    """
 
     databases: dict[str, str]
     #: Primary alias -> identity of the server that it must be on, where that matters.
@@ -238,7 +255,9 @@ class Flushed(Message):
 @message
 @dataclass(frozen=True, slots=True)
 class Serialize(Message):
-    """Attach to these pristine databases and write the serialized contents of each alias to its file."""
+    """Attach to these pristine databases and write the serialized contents of each alias to its
+    file.
+    """
 
     databases: dict[str, str]
     files: dict[str, str]
@@ -284,7 +303,9 @@ def started(index: int) -> bytes:
 
 
 def passed(index: int, seconds: float) -> bytes:
-    """`TestFinished(index, "passed", seconds).encode()`, at a tenth of its cost: most tests pass and print nothing."""
+    """`TestFinished(index, "passed", seconds).encode()`, at a tenth of its cost: most tests pass
+    and print nothing.
+    """
     return _PASSED % (index, seconds)
 
 
@@ -298,7 +319,9 @@ _PLAIN = re.compile(
 @message
 @dataclass(frozen=True, slots=True)
 class FixtureStarted(Message):
-    """Sent before a class or module fixture, so that a crash or a hang in it is not the next test's; None: it is over."""
+    """Sent before a class or module fixture, so that a crash or a hang in it is not the next
+    test's; None: it is over.
+    """
 
     fixture: FixtureRef | None = None
 
@@ -319,7 +342,8 @@ class ChunkFinished(Message):
     records: Count
     #: Seconds of class and module fixtures by class.
     class_seconds: dict[str, Seconds]
-    #: Indices that were not run because the process may not go on (a BaseException escaped); they go elsewhere.
+    #: Indices that were not run because the process may not go on (a BaseException escaped); they
+    #: go elsewhere.
     left: tuple[Count, ...] = ()
     stopped: Literal["", "failfast", "aborted"] = ""
     #: What tests left in the process: threads and ports end its use, state was put back.

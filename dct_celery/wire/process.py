@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-#: Asks a test process for the stacks of all its threads; real-time signals (from 34 on) are the ones that projects leave alone.
+#: Asks a test process for the stacks of all its threads; real-time signals (from 34 on) are the
+#: ones that projects leave alone.
 STACKS_SIGNAL = 41
-#: Variable that all a test process starts has in its environment: the folder of its fork. Not called DCT_…: those are settings,
-#: and are taken from the environment of a dct that a test may start.
+#: Variable that all a test process starts has in its environment: the folder of its fork. Not
+#: called DCT_…: those are settings, and are taken from the environment of a dct that a test may
+#: start.
 MARK = "_DCT_FORK"

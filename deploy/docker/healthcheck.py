@@ -1,4 +1,6 @@
-"""Health of a worker in its container: its beat stands in the store. Imports no Celery; costs about 0.1 s of CPU."""
+"""Health of a worker in its container: its beat stands in the store. Imports no Celery; costs about
+0.1 s of CPU.
+"""
 
 from __future__ import annotations
 

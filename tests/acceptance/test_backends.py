@@ -1,4 +1,6 @@
-"""A test framework that knows no Django goes the whole way: collected, planned, run on slots, reported, run again."""
+"""A test framework that knows no Django goes the whole way: collected, planned, run on slots,
+reported, run again.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +91,8 @@ def test_a_framework_without_django_ends_as_its_own_command(fleet: Fleet, projec
     finished = fleet.run(
         project, *BACKEND, "--junit-xml", "junit.xml", "--chunk-seconds", "0.1", *NAMES
     )
-    # Then the verdicts are those of the sequential run, fixtures are told apart, and nothing is left
+    # Then the verdicts are those of the sequential run, fixtures are told apart, and nothing is
+    # left
     assert finished.outcomes() == outcomes, finished
     assert finished.code == expected.returncode == 1, finished
     fixtures = {(each["id"], each["outcome"]) for each in finished.json["fixtures"]}

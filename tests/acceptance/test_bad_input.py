@@ -1,4 +1,6 @@
-"""Bad input: one clear line with the thing, its origin and the mend; the right exit code; nothing left behind."""
+"""Bad input: one clear line with the thing, its origin and the mend; the right exit code; nothing
+left behind.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,9 @@ from tests.support.projects import PASSING, make_project, postgres_settings, sle
 
 
 def assert_nobody_took_it(finished: Finished, code: int, *words: str) -> None:
-    """Ends with this code: 4 for what no retry mends, else 7. Every test is `not_run` for one reason that has all the words, said
-    in one line of the summary."""
+    """Ends with this code: 4 for what no retry mends, else 7. Every test is `not_run` for one
+    reason that has all the words, said in one line of the summary.
+    """
     assert finished.code == code, finished
     assert set(finished.outcomes().values()) == {"not_run"}, finished
     (reason,) = finished.messages()
@@ -369,7 +372,9 @@ def test_a_project_that_caches_in_our_own_redis_database_is_refused(
 
 @pytest.fixture(scope="module")
 def odd_fleet(tmp_path_factory: pytest.TempPathFactory, fleet_store: str) -> Iterator[Fleet]:
-    """A pool whose one worker has a package more, and variables that settings and tests of these projects look at."""
+    """A pool whose one worker has a package more, and variables that settings and tests of these
+    projects look at.
+    """
     folder = tmp_path_factory.mktemp("odd_fleet")
     (folder / "extra" / "oddity-2.0.dist-info").mkdir(parents=True)
     with Fleet(folder, fleet_store) as fleet:

@@ -9,7 +9,8 @@ from tests.chaos.scene import can_make_hosts, scene
 from tests.chaos.session import Session, choose
 
 SEEDS = (134, 18)
-#: One of each part of the scene; none that leaves databases to be collected, which takes the better part of a minute.
+#: One of each part of the scene; none that leaves databases to be collected, which takes the better
+#: part of a minute.
 KINDS = (
     "kill-testprocess", "kill-child", "store-client-kill", "store-script-flush", "store-maxmemory", "broker-purge",
     "broker-duplicates", "dispatcher-stop",

@@ -1,4 +1,6 @@
-"""The way of the code from one machine to others: what travels, what is refused, and what mends itself."""
+"""The way of the code from one machine to others: what travels, what is refused, and what mends
+itself.
+"""
 
 from __future__ import annotations
 
@@ -113,7 +115,8 @@ def blob(fleet: Fleet, digest: str) -> Any:
 
 
 def test_a_damaged_and_a_lost_blob_are_sent_again_within_the_run(fleet: Fleet, place: Path) -> None:
-    # Given a project that an earlier run has sent, a store that damaged one file and lost another, and a new worker
+    # Given a project that an earlier run has sent, a store that damaged one file and lost another,
+    # and a new worker
     project = make_project(place)
     fleet.worker("build-a")
     first = fleet.run(project)

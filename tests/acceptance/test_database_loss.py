@@ -1,4 +1,6 @@
-"""A database server that restarts, is away, full or short of connections costs time, never a verdict."""
+"""A database server that restarts, is away, full or short of connections costs time, never a
+verdict.
+"""
 
 from __future__ import annotations
 
@@ -230,8 +232,11 @@ def mariadb_settings(server: EmbeddedMariaDB) -> str:
 
 @pytest.fixture
 def small_disk(own_postgres: EmbeddedPostgres, outage: Outage) -> Iterator[Path]:
-    """The server's data lies on a file system of 160 MB, of which little is taken. Needs the rights to mount one."""
-    # Not in pytest's folder, which each new session closes to other accounts, the server's among them.
+    """The server's data lies on a file system of 160 MB, of which little is taken. Needs the rights
+    to mount one.
+    """
+    # Not in pytest's folder, which each new session closes to other accounts, the server's among
+    # them.
     disk = Path(tempfile.mkdtemp(prefix="dct-disk-"))
     made = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=160m,mode=755", "none", str(disk)], check=False

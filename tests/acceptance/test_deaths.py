@@ -1,4 +1,6 @@
-"""Test processes that die: the suspect is found, tried again elsewhere and blamed once; all others keep their verdicts."""
+"""Test processes that die: the suspect is found, tried again elsewhere and blamed once; all others
+keep their verdicts.
+"""
 
 from __future__ import annotations
 
@@ -203,7 +205,8 @@ def test_more_deaths_than_the_budget_end_the_run_with_7(
 def test_a_worker_whose_loader_was_killed_prepares_the_run_anew(
     fleet: Fleet, place: Path, tmp_path: Path
 ) -> None:
-    # Given one worker, and a test that kills the process which its own was forked from, as the kernel may for want of memory
+    # Given one worker, and a test that kills the process which its own was forked from, as the
+    # kernel may for want of memory
     log = tmp_path / "deaths"
     kill = f"if not os.path.exists({str(log)!r}): die({str(log)!r}, lambda: (os.kill(os.getppid(), signal.SIGKILL), time.sleep(60)))"
     classes = "".join(

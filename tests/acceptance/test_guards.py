@@ -1,4 +1,6 @@
-"""Guards as a user meets them: whatever command it is, a server that is denied hears nothing, by whatever name it goes."""
+"""Guards as a user meets them: whatever command it is, a server that is denied hears nothing, by
+whatever name it goes.
+"""
 
 from __future__ import annotations
 
@@ -249,7 +251,9 @@ _LATE = """
 
 @pytest.fixture
 def needed(postgres_server: EmbeddedPostgres) -> Iterator[Callable[[], int]]:
-    """The configured database of `postgres_settings` with three rows; the number of those that are left."""
+    """The configured database of `postgres_settings` with three rows; the number of those that are
+    left.
+    """
     server = postgres_server
     place = {
         "host": server.host,

@@ -1,4 +1,6 @@
-"""What never comes to its end costs its own verdict, and nobody else's; the slot works again within ten seconds."""
+"""What never comes to its end costs its own verdict, and nobody else's; the slot works again within
+ten seconds.
+"""
 
 from __future__ import annotations
 

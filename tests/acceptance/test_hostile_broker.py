@@ -1,4 +1,6 @@
-"""What somebody with the broker's password can put into queues: it costs no worker, no verdict and no second line in a log."""
+"""What somebody with the broker's password can put into queues: it costs no worker, no verdict and
+no second line in a log.
+"""
 
 from __future__ import annotations
 

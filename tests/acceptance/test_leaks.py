@@ -88,7 +88,8 @@ def test_what_a_test_leaves_is_ended_and_told_and_costs_no_verdict(
 def test_what_a_killed_worker_leaves_is_ended_by_its_next_life(
     fleet: Fleet, tmp_path: Path
 ) -> None:
-    # Given a worker that dies with its loader in the middle of a test, so that nobody can end what the test has left
+    # Given a worker that dies with its loader in the middle of a test, so that nobody can end what
+    # the test has left
     notes = tmp_path / "notes"
     project = make_project(tmp_path / "project", _LONG, settings="DATABASES = {}")
     worker = fleet.worker(slots=1, NOTES=str(notes))

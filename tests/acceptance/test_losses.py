@@ -1,4 +1,6 @@
-"""A dispatcher that dies and a store that forgets: the run goes on, nothing is lost, nothing is there twice."""
+"""A dispatcher that dies and a store that forgets: the run goes on, nothing is lost, nothing is
+there twice.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ class Case{number:02}(SimpleTestCase):
 
 
 class Scene:
-    """Two workers of one slot each on a store of their own, and a project that notes which tests ran."""
+    """Two workers of one slot each on a store of their own, and a project that notes which tests
+    ran.
+    """
 
     def __init__(self, folder: Path, store: RedisServer) -> None:
         self.store = store
@@ -114,7 +118,8 @@ def test_a_store_that_loses_the_run_costs_no_verdict_and_next_to_no_work(
     # Then
     finished = scene.finish(running)
     assert "the run goes on in it from the journal" in finished.err
-    # What was claimed or ended in the moments that the store forgot may run again: a chunk per slot.
+    # What was claimed or ended in the moments that the store forgot may run again: a chunk per
+    # slot.
     assert scene.ran_twice() <= 4
     scene.fleet.assert_tidy()
 

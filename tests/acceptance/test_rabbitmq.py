@@ -1,4 +1,6 @@
-"""RabbitMQ as the broker: the same verdicts as on Redis, whatever happens to it, and nothing left behind in it."""
+"""RabbitMQ as the broker: the same verdicts as on Redis, whatever happens to it, and nothing left
+behind in it.
+"""
 
 from __future__ import annotations
 
@@ -107,7 +109,8 @@ def test_a_restart_of_the_broker_mid_run_costs_no_verdict_and_no_second_attempt(
     claimed = chunks(rabbit_fleet, running, "claimed")
     assert len(claimed) == len(set(claimed))
     assert worker.process.poll() is None
-    # A worker that was reconnecting when the run ended may have declared it once more; then it goes by itself.
+    # A worker that was reconnecting when the run ended may have declared it once more; then it goes
+    # by itself.
     until(lambda: not queue_is_there(rabbit_fleet, running), 75, what="the end of the queue")
 
 

@@ -1,4 +1,6 @@
-"""What a test was given and prints is in no output of a run, nor on the dispatcher's disk; and outputs that nobody reads."""
+"""What a test was given and prints is in no output of a run, nor on the dispatcher's disk; and
+outputs that nobody reads.
+"""
 
 from __future__ import annotations
 

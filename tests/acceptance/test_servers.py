@@ -1,4 +1,6 @@
-"""Store and broker as a run and a worker meet them: what is wrong is one line, soon, and its exit code says whether to retry."""
+"""Store and broker as a run and a worker meet them: what is wrong is one line, soon, and its exit
+code says whether to retry.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """What a slot's database costs, beside Django's own clone: `python -m tests.benchmarks.clone`.
 
-Per server and size: Django's clone and ours in turns; drop; heal of a used clone; state; eight of ours at once (per clone).
-Every clone and every healed database is compared with the template by its dump. Medians.
+Per server and size: Django's clone and ours in turns; drop; heal of a used clone; state; eight of
+ours at once (per clone). Every clone and every healed database is compared with the template by its
+dump. Medians.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from tests.benchmarks.clone_scene import Django, Place, dump, given, place, proj
 #: Tables that a test left rows in.
 DIRTY = 10
 COLUMNS = ("django", "ours", "at once", "drop", "heal", "state")
-#: Bars at 200 tables and more: (server, medium) -> column -> ms; "ratio" is Django's clone over ours.
+#: Bars at 200 tables and more: (server, medium) -> column -> ms; "ratio" is Django's clone over
+#: ours.
 BARS = {
     ("postgresql", "tmpfs"): {"ours": 60.0, "at once": 100.0},
     ("mariadb", "tmpfs"): {"ours": 130.0, "ratio": 5.0},

@@ -1,7 +1,8 @@
-"""The Django side of the clone benchmark, in a process of its own: builds databases, clones and dirties them on request.
+"""The Django side of the clone benchmark, in a process of its own: builds databases, clones and
+dirties them on request.
 
-One JSON object per line on stdin, `{"do": "clone", ...}`, and one per line on stdout, `{"seconds": ...}`. Its settings are
-those of `clone_scene.project`.
+One JSON object per line on stdin, `{"do": "clone", ...}`, and one per line on stdout, `{"seconds":
+...}`. Its settings are those of `clone_scene.project`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ SEEDED, ROWS = 5, 20
 
 
 def build(name: str, limit: int | None) -> None:
-    """A database with the project's tables and some rows, as the test command makes it with MIGRATE: False."""
+    """A database with the project's tables and some rows, as the test command makes it with
+    MIGRATE: False.
+    """
     from django.core.management import call_command
     from django.db import connection
 

@@ -1,4 +1,6 @@
-"""What the clone benchmark plays on: a generated project, servers on tmpfs and on disk, dumps to compare."""
+"""What the clone benchmark plays on: a generated project, servers on tmpfs and on disk, dumps to
+compare.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ class Place:
 
 
 def project(folder: Path, tables: int) -> Path:
-    """A project of 20 apps and so many tables: 21 in 22 are models, the rest many-to-many; two foreign keys for most."""
+    """A project of 20 apps and so many tables: 21 in 22 are models, the rest many-to-many; two
+    foreign keys for most.
+    """
     models = round(tables / 1.05)
     of_app = {app: [n for n in range(models) if n % APPS == app] for app in range(APPS)}
     folder.mkdir(parents=True)
@@ -96,13 +100,16 @@ def _name(number: int) -> str:
 
 @contextlib.contextmanager
 def place(label: str, medium: str, folder: Path) -> Iterator[Place]:
-    """A private server. "tmpfs": the settings of the embedded ones; "disk": stock settings, data below `folder`."""
+    """A private server. "tmpfs": the settings of the embedded ones; "disk": stock settings, data
+    below `folder`.
+    """
     folder.mkdir(parents=True)
     folder.chmod(0o755)  # the server's account enters it
     start = {"postgresql": _postgres, "mariadb": _mariadb}[label]
     with contextlib.ExitStack() as stack:
         if medium == "disk":
-            # The embedded servers know throw-away settings alone; here the stock ones are the point.
+            # The embedded servers know throw-away settings alone; here the stock ones are the
+            # point.
             nowhere, few = folder / "no-memory", {"max_connections": "200"}
             stack.enter_context(mock.patch.multiple(embedded_postgres, SHM=nowhere, _SETTINGS=few))
             stack.enter_context(mock.patch.multiple(embedded_mariadb, SHM=nowhere, SETTINGS={}))
@@ -187,7 +194,9 @@ class Django:
 
 
 def dump(where: Place, name: str) -> str:
-    """Hash of a logical dump of everything in the database. SystemExit without the vendor's dump program."""
+    """Hash of a logical dump of everything in the database. SystemExit without the vendor's dump
+    program.
+    """
     spec, environment = where.spec, _path(where)
     at = ["-h", spec.host]
     if spec.vendor == "postgresql":

@@ -1,4 +1,6 @@
-"""Owns the stage of every benchmark: servers, workers, `dct run` and the stock runner, and how figures are printed."""
+"""Owns the stage of every benchmark: servers, workers, `dct run` and the stock runner, and how
+figures are printed.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +94,9 @@ class Stage:
     def start_workers(
         self, python: str, workers: int, slots: int, hidden: Sequence[Path] = ()
     ) -> None:
-        """`workers` workers that share `slots`; each in a host of its own where the stage has a network."""
+        """`workers` workers that share `slots`; each in a host of its own where the stage has a
+        network.
+        """
         for number in range(workers):
             self.start_worker(
                 f"build-{'abcdefgh'[number]}",
@@ -174,7 +178,9 @@ class Stage:
     # -- runs --------------------------------------------------------------------------
 
     def dct_run(self, project: Project, name: str, *options: str) -> tuple[Timed, dict[str, Any]]:
-        """`dct run` in the project's folder: how long the command took, and its JSON report ({} without one)."""
+        """`dct run` in the project's folder: how long the command took, and its JSON report ({}
+        without one).
+        """
         report = self.base / "report.json"
         report.unlink(missing_ok=True)
         argv = [
@@ -230,8 +236,9 @@ class Stage:
 
 @contextlib.contextmanager
 def stage(*, netns: bool = False, mariadb: bool = False) -> Iterator[Stage]:
-    """A private store and PostgreSQL (or MariaDB) in a folder that goes at the end, with all workers; with `netns` on the
-    bridge."""
+    """A private store and PostgreSQL (or MariaDB) in a folder that goes at the end, with all
+    workers; with `netns` on the bridge.
+    """
     with contextlib.ExitStack() as stack:
         base = Path(
             stack.enter_context(
@@ -251,7 +258,9 @@ def stage(*, netns: bool = False, mariadb: bool = False) -> Iterator[Stage]:
 def alternate(
     times: int, sides: Mapping[str, Callable[[], Timed]], accept: frozenset[int] = frozenset({0})
 ) -> dict[str, float]:
-    """Runs the sides A B A B ...; prints every wall time and returns the medians. SystemExit if a side fails."""
+    """Runs the sides A B A B ...; prints every wall time and returns the medians. SystemExit if a
+    side fails.
+    """
     walls: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(times):
         for side, command in sides.items():

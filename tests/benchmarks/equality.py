@@ -1,4 +1,6 @@
-"""Compares a distributed run with the sequential one, test by test: `python -m tests.benchmarks.equality --suite NAME`."""
+"""Compares a distributed run with the sequential one, test by test: `python -m
+tests.benchmarks.equality --suite NAME`.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Owns two hosts on one machine: network namespaces on a bridge, each with an address and a host name of its own.
+"""Owns two hosts on one machine: network namespaces on a bridge, each with an address and a host
+name of its own.
 
-Needs root and iproute2. In a host, the folders named as hidden are covered by an empty file system, so that what a
-worker knows of the project is what came over the wire.
+Needs root and iproute2. In a host, the folders named as hidden are covered by an empty file system,
+so that what a worker knows of the project is what came over the wire.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ class Network:
 
 @contextlib.contextmanager
 def network(names: Sequence[str] = ("dct-a", "dct-b")) -> Iterator[Network]:
-    """The hosts, removed with the bridge at the end. Raises CalledProcessError without the rights to make them."""
+    """The hosts, removed with the bridge at the end. Raises CalledProcessError without the rights
+    to make them.
+    """
     tag, subnet = _free()
     bridge = f"dctbr{tag}"
     hosts = tuple(
@@ -75,7 +78,9 @@ def network(names: Sequence[str] = ("dct-a", "dct-b")) -> Iterator[Network]:
 
 
 def _free() -> tuple[str, str]:
-    """A tag for names and the first three numbers of addresses that no other network of ours on this machine has."""
+    """A tag for names and the first three numbers of addresses that no other network of ours on
+    this machine has.
+    """
     shown = subprocess.run(
         ["ip", "-4", "-o", "addr"], stdout=subprocess.PIPE, text=True, check=True
     ).stdout

@@ -1,12 +1,14 @@
 """The way of one index, counted: `python -m tests.benchmarks.index_way [--list]`.
 
-One test that passes goes from the planner to its verdict, on a real store and broker (the embedded server): offered and
-published by the event loop, taken and claimed as a slot does it, ordered from a test process over real pipes, recorded
-there, streamed by the slot, read, journalled and folded by the event loop, acknowledged. Another test has gone the same
-way before, so that what is made once is not counted; nor are looks at the registry, which come by the clock.
+One test that passes goes from the planner to its verdict, on a real store and broker (the embedded
+server): offered and published by the event loop, taken and claimed as a slot does it, ordered from
+a test process over real pipes, recorded there, streamed by the slot, read, journalled and folded by
+the event loop, acknowledged. Another test has gone the same way before, so that what is made once
+is not counted; nor are looks at the registry, which come by the clock.
 
-Printed are the functions and files of this package that ran, the scripts and commands of the store, and how often JSON
-was encoded and decoded. What a test process does around a test (loader, recorder) is not part of it.
+Printed are the functions and files of this package that ran, the scripts and commands of the store,
+and how often JSON was encoded and decoded. What a test process does around a test (loader,
+recorder) is not part of it.
 """
 
 from __future__ import annotations
@@ -183,7 +185,8 @@ def main() -> int:
         follower.step()
         follower._next["look"] = float("inf")
         way = Way()
-        # The chunk that is claimed now makes the event loop offer the one that is watched: its way begins there.
+        # The chunk that is claimed now makes the event loop offer the one that is watched: its way
+        # begins there.
         _play(follower, lane, Way())
         CountingConnection.trips, CountingConnection.commands = 0, Counter()
         _play(follower, lane, way)

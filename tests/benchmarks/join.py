@@ -1,7 +1,7 @@
 """How soon a worker that joins a run is used: `python -m tests.benchmarks.join`.
 
-The first claim is read from the dispatcher's journal: the ids of its entries are milliseconds of the store's clock, which
-is this machine's.
+The first claim is read from the dispatcher's journal: the ids of its entries are milliseconds of
+the store's clock, which is this machine's.
 """
 
 from __future__ import annotations

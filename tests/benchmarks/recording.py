@@ -1,4 +1,6 @@
-"""What it costs to be recorded: empty tests, sequential against one slot: `python -m tests.benchmarks.recording`."""
+"""What it costs to be recorded: empty tests, sequential against one slot: `python -m
+tests.benchmarks.recording`.
+"""
 
 from __future__ import annotations
 

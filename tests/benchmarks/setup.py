@@ -1,7 +1,8 @@
 """What migrations cost a run, the first and the second time: `python -m tests.benchmarks.setup`.
 
-django-oscar with all of its apps, on PostgreSQL and MariaDB: Django's own creation of the test database, our first run, which
-builds the template, and our second, which finds it there. Makes an environment with django-oscar unless --python names one.
+django-oscar with all of its apps, on PostgreSQL and MariaDB: Django's own creation of the test
+database, our first run, which builds the template, and our second, which finds it there. Makes an
+environment with django-oscar unless --python names one.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ REQUIREMENTS = ("django-oscar==4.2.1", "Django>=5.2,<6", "psycopg[binary]", "mys
 VENDORS = ("pg", "mysql")
 #: Seconds of database set-up that a second run may spend before its first test.
 BAR = 0.5
-#: Steps of a worker's preparation that are about databases; `load` and `manifest` are the same without any.
+#: Steps of a worker's preparation that are about databases; `load` and `manifest` are the same
+#: without any.
 STEPS = ("connect", "templates", "serialize")
 _SETUP = re.compile(r"Total database setup took ([\d.]+)s")
 
@@ -74,7 +76,9 @@ def _measure(scene: Stage, project: Project, options: argparse.Namespace) -> flo
 
 
 def _set_up(report: Mapping[str, Any]) -> float:
-    """Seconds that the slowest worker spent on databases before its slots began, and that slots then waited for clones."""
+    """Seconds that the slowest worker spent on databases before its slots began, and that slots
+    then waited for clones.
+    """
     told = report.get("databases") or {}
     steps = (
         sum(worker["seconds"].get(step, 0.0) for step in STEPS)

@@ -1,6 +1,8 @@
-"""What the code looks like, in figures: `python -m tests.benchmarks.shape [FOLDER...]`, a column for each folder.
+"""What the code looks like, in figures: `python -m tests.benchmarks.shape [FOLDER...]`, a column
+for each folder.
 
-The figures are for looking at, not for meeting: a number that is met by packing lines or by padding them says nothing.
+The figures are for looking at, not for meeting: a number that is met by packing lines or by padding
+them says nothing.
 """
 
 from __future__ import annotations

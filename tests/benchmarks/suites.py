@@ -1,7 +1,9 @@
-"""Owns the suites that benchmarks run: public ones from a folder of the user's, and the project's own torture suite.
+"""Owns the suites that benchmarks run: public ones from a folder of the user's, and the project's
+own torture suite.
 
-The public ones stand as NAME/venv (an environment with the suite's requirements) and NAME/src/* (its unpacked sdist).
-What a run needs is copied into a folder of its own, settings included, because workers get the code from there.
+The public ones stand as NAME/venv (an environment with the suite's requirements) and NAME/src/*
+(its unpacked sdist). What a run needs is copied into a folder of its own, settings included,
+because workers get the code from there.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ def prepare(
     *,
     mariadb: bool = False,
 ) -> Project:
-    """The suite as a project in a folder below `base`, on PostgreSQL or MariaDB. Raises SystemExit where it is not installed."""
+    """The suite as a project in a folder below `base`, on PostgreSQL or MariaDB. Raises SystemExit
+    where it is not installed.
+    """
     if name == "torture":
         project = _torture(base, labels)
         return replace(project, environment={"TORTURE_DB": "mysql"}) if mariadb else project
@@ -85,7 +89,8 @@ def _import_export(suites: Path, base: Path, labels: tuple[str, ...]) -> Project
     (folder / "dct_suite_settings.py").write_text(
         "from settings import *\n\nIMPORT_EXPORT_USE_TRANSACTIONS = True\n" + _databases("default")
     )
-    # The root of the snapshot is the top of a checkout; the package lies beside the folder with the tests.
+    # The root of the snapshot is the top of a checkout; the package lies beside the folder with the
+    # tests.
     subprocess.run(["git", "init", "-q", str(root)], check=True)
     environment = {"PYTHONPATH": str(root), "PYTHONWARNINGS": "ignore"}
     return Project(

@@ -1,6 +1,8 @@
-"""A suite that spends its clones: 30 % transactional tests, sequential against ours: `python -m tests.benchmarks.transactional`.
+"""A suite that spends its clones: 30 % transactional tests, sequential against ours: `python -m
+tests.benchmarks.transactional`.
 
-Also says how much of the time that clones took was hidden from the slots: made ahead by the worker while tests ran.
+Also says how much of the time that clones took was hidden from the slots: made ahead by the worker
+while tests ran.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from typing import Any
 from tests.benchmarks.common import Timed, alternate, phases, stage
 from tests.benchmarks.projects import transactional_suite
 
-#: The bars: wall time over that of the sequential run on one slot, and the hidden share of clone time.
+#: The bars: wall time over that of the sequential run on one slot, and the hidden share of clone
+#: time.
 BAR, HIDDEN = 1.0, 0.9
 
 

@@ -1,9 +1,11 @@
-"""What the dispatcher can feed: `python -m tests.benchmarks.virtual_slots [--tests N] [--slots N] [--milliseconds N]`.
+"""What the dispatcher can feed: `python -m tests.benchmarks.virtual_slots [--tests N] [--slots N]
+[--milliseconds N]`.
 
-A real store and broker (the embedded server), a real dispatcher core (event loop, planner, run machine, ledger, queue,
-journal), and slots that run nothing: they take messages, claim, and complete their chunks with signed records, each
-test taking its milliseconds by the clock. All slots live in a few processes, which send what is due in one pipeline.
-Printed beside the seconds of the run are the round trips and commands of the dispatcher, by what they are for.
+A real store and broker (the embedded server), a real dispatcher core (event loop, planner, run
+machine, ledger, queue, journal), and slots that run nothing: they take messages, claim, and
+complete their chunks with signed records, each test taking its milliseconds by the clock. All slots
+live in a few processes, which send what is due in one pipeline. Printed beside the seconds of the
+run are the round trips and commands of the dispatcher, by what they are for.
 """
 
 from __future__ import annotations
@@ -196,7 +198,9 @@ class _Lane:
         return round(self._seconds * len(self._chunk.indices), 6)
 
     def next_at(self) -> float:
-        """As a slot does it: a batch goes out when its first record is old enough, or the chunk has ended."""
+        """As a slot does it: a batch goes out when its first record is old enough, or the chunk has
+        ended.
+        """
         end = self._began + self.busy_seconds
         return min(end, self._began + (self.seq + 1) * self._seconds + self._window)
 

@@ -1,1 +1,3 @@
-"""The chaos harness: seeded faults in the middle of real runs, and the proof that nothing was lost, doubled or made up."""
+"""The chaos harness: seeded faults in the middle of real runs, and the proof that nothing was lost,
+doubled or made up.
+"""

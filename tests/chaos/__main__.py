@@ -1,9 +1,9 @@
 """Proves that no fault costs a verdict: `python -m tests.chaos --runs 200 --seed 1`.
 
-Each round runs the generated suite on three workers and strikes it with one to four faults, with Redis or RabbitMQ as the
-broker (`--broker`); rounds of one broker are played together, as workers begin anew with the other. A failed round prints its
-seed and the command that plays it again; at the end comes a table by kind of fault. Exit code 1 when a round failed or a
-recovery took too long.
+Each round runs the generated suite on three workers and strikes it with one to four faults, with
+Redis or RabbitMQ as the broker (`--broker`); rounds of one broker are played together, as workers
+begin anew with the other. A failed round prints its seed and the command that plays it again; at
+the end comes a table by kind of fault. Exit code 1 when a round failed or a recovery took too long.
 """
 
 from __future__ import annotations

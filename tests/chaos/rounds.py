@@ -1,4 +1,6 @@
-"""One round: a run is started, its faults strike by progress, and what it ends with is compared with the oracle."""
+"""One round: a run is started, its faults strike by progress, and what it ends with is compared
+with the oracle.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +104,8 @@ class Round:
         """Starts what is due and whose part of the scene no other fault has in its hands."""
         busy = {active.fault.resource for active in self._active}
         for strike, fault in list(self._due):
-            # Before there is a journal there is no run yet: what breaks then is said at once, and nothing is lost.
+            # Before there is a journal there is no run yet: what breaks then is said at once, and
+            # nothing is lost.
             if strike.fraction > fraction or not self.scene.journal.exists():
                 continue
             reached = self._reached.setdefault(strike.seed, now)

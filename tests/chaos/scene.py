@@ -1,4 +1,6 @@
-"""The scene of all rounds: servers, three workers with one slot each (one on a host of its own), and the dispatcher."""
+"""The scene of all rounds: servers, three workers with one slot each (one on a host of its own),
+and the dispatcher.
+"""
 
 from __future__ import annotations
 
@@ -103,7 +105,9 @@ class Scene:
     # -- the broker --------------------------------------------------------------------
 
     def use(self, broker: str) -> None:
-        """The broker of all rounds from now on. RuntimeError when a worker does not come up with it."""
+        """The broker of all rounds from now on. RuntimeError when a worker does not come up with
+        it.
+        """
         if broker == self.broker_name:
             return
         self.dismiss()
@@ -329,7 +333,9 @@ class Scene:
                         yield key.decode(errors="replace")
 
     def _lasting_queues(self) -> set[str]:
-        """Queues of runs at RabbitMQ. Asked only as long as there may be any: it takes a second or two."""
+        """Queues of runs at RabbitMQ. Asked only as long as there may be any: it takes a second or
+        two.
+        """
         if self.rabbit is not None and (self._queues or self.broker_name == "rabbitmq"):
             with contextlib.suppress(subprocess.SubprocessError):
                 self._queues = {
@@ -355,8 +361,9 @@ def power_off(main: int) -> None:
 def scene(
     *, lease: float, vendors: Sequence[str] = VENDORS, remote: bool = True
 ) -> Iterator[Scene]:
-    """Servers and workers, ended with all that they started; `remote`: one worker and the dispatchers
-    in network namespaces of their own (needs root)."""
+    """Servers and workers, ended with all that they started; `remote`: one worker and the
+    dispatchers in network namespaces of their own (needs root).
+    """
     with contextlib.ExitStack() as stack:
         base = Path(
             stack.enter_context(

@@ -1,4 +1,6 @@
-"""Pure: which faults strike a round, when and whom. The same seed and the same kinds give the same round."""
+"""Pure: which faults strike a round, when and whom. The same seed and the same kinds give the same
+round.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +10,19 @@ from dataclasses import dataclass
 
 #: Strikes per round.
 MOST = 4
-#: Strikes of one round that may each cost a slot its chunk. A test that is lost three times is given up on purpose, so more
-#: would prove nothing.
+#: Strikes of one round that may each cost a slot its chunk. A test that is lost three times is
+#: given up on purpose, so more would prove nothing.
 MOST_LOSING = 2
-#: How many rounds in a hundred have tests that kill their process, passing tests alone; strikes before the first verdict.
+#: How many rounds in a hundred have tests that kill their process, passing tests alone; strikes
+#: before the first verdict.
 _TORTURE, _GREEN, _EARLY = 20, 30, 15
 _VENDORS = ("postgresql", "mysql")
 BROKERS = ("redis", "rabbitmq")
-#: On `mixed`, every so many-th seed is played on RabbitMQ; a multiple of neither the vendors nor anything else by seed.
+#: On `mixed`, every so many-th seed is played on RabbitMQ; a multiple of neither the vendors nor
+#: anything else by seed.
 _RABBIT = 3
-#: Rounds of one broker that are played in a row at most: workers begin anew with another one, so there are few changes.
+#: Rounds of one broker that are played in a row at most: workers begin anew with another one, so
+#: there are few changes.
 _BLOCK = 30
 
 
@@ -76,7 +81,9 @@ def broker_of(seed: int, broker: str) -> str:
 
 
 def order(seeds: Sequence[int], broker: str) -> list[int]:
-    """The seeds with few changes of the broker; each within the block it belongs to, so that an early end has all brokers."""
+    """The seeds with few changes of the broker; each within the block it belongs to, so that an
+    early end has all brokers.
+    """
     found: list[int] = []
     last = BROKERS[0]
     for start in range(0, len(seeds), _BLOCK):

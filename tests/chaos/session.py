@@ -39,7 +39,9 @@ class Session:
     _number: int = 0
 
     def warm_up(self) -> None:
-        """Two fault-free rounds on each server: templates, timings, the oracle's proof. RuntimeError if one fails."""
+        """Two fault-free rounds on each server: templates, timings, the oracle's proof.
+        RuntimeError if one fails.
+        """
         for vendor in self.scene.databases:
             for labels in ((*_FULL, "torture.test_dying"), _FULL):
                 outcome = self._play(Plan(0, vendor, labels, ()))
@@ -111,8 +113,9 @@ class Session:
 
 
 def choose(names: Sequence[str], *, remote: bool, broker: str = "redis") -> list[Kind]:
-    """The kinds of these names that can strike with this broker; without names all that are survived. SystemExit for a name
-    that is none."""
+    """The kinds of these names that can strike with this broker; without names all that are
+    survived. SystemExit for a name that is none.
+    """
     if unknown := set(names) - set(FAULTS):
         raise SystemExit(
             f"no kind of fault: {', '.join(sorted(unknown))}; there are {', '.join(FAULTS)}"

@@ -1,7 +1,8 @@
-"""The suite that every round runs: 600 generated tests whose verdicts are known by construction, and a few that torture.
+"""The suite that every round runs: 600 generated tests whose verdicts are known by construction,
+and a few that torture.
 
-`green` passes, `red` fails in every way there is; `torture` kills its process or hangs. The text depends on nothing but this
-file, so that templates, timings and the oracle are good for all rounds.
+`green` passes, `red` fails in every way there is; `torture` kills its process or hangs. The text
+depends on nothing but this file, so that templates, timings and the oracle are good for all rounds.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ from django.test import SimpleTestCase, TestCase, TransactionTestCase
 from shelf.models import Book
 
 """
-#: Name of a kind of class -> (its bases and attributes, body of a passing test, share of the classes).
+#: Name of a kind of class -> (its bases and attributes, body of a passing test, share of the
+#: classes).
 _GREEN = {
     "Stored": (
         "(TestCase):",
@@ -174,7 +176,9 @@ def write(folder: Path) -> Path:
 
 
 def expected(labels: Sequence[str]) -> Expected:
-    """What a run of these labels must end with: `green`, `red`, `torture.test_dying`, `torture.test_hanging`."""
+    """What a run of these labels must end with: `green`, `red`, `torture.test_dying`,
+    `torture.test_hanging`.
+    """
     parts = _parts()
     tests = [test for label in labels for test in parts[label].expected.tests]
     fixtures = [fixture for label in labels for fixture in parts[label].expected.fixtures]

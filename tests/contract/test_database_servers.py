@@ -1,4 +1,6 @@
-"""What every database server promises: templates that are sealed, clones that are equal, and hands off what is not ours."""
+"""What every database server promises: templates that are sealed, clones that are equal, and hands
+off what is not ours.
+"""
 
 from __future__ import annotations
 
@@ -72,8 +74,10 @@ class House(Protocol):
         """A name of ours that is unused."""
 
     def create(self, name: str) -> None:
-        """A database as a template build makes it, announced and not sealed: `book` (id, title) with the rows 1, 2, 3, which
-        number themselves, and `loan` (id, book), empty, whose book refers to the other table."""
+        """A database as a template build makes it, announced and not sealed: `book` (id, title)
+        with the rows 1, 2, 3, which number themselves, and `loan` (id, book), empty, whose book
+        refers to the other table.
+        """
 
     def foreign(self, name: str) -> None:
         """The same by somebody else: without a mark of ours."""

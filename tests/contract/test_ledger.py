@@ -1,4 +1,6 @@
-"""What every ledger promises: one holder at a time, stale ones refused and counted, everything on the stream in order."""
+"""What every ledger promises: one holder at a time, stale ones refused and counted, everything on
+the stream in order.
+"""
 
 from __future__ import annotations
 
@@ -570,7 +572,9 @@ def stored(store: Store, cancelled: str | None = None) -> StoredRun:
 
 
 def reopened(store: Store, *, wiped: bool = True) -> tuple[Ledger, LeaseRef]:
-    """A run whose store was wiped, put back with c1 leased and c2 waiting; the ledger and the lease of c1."""
+    """A run whose store was wiped, put back with c1 leased and c2 waiting; the ledger and the lease
+    of c1.
+    """
     ledger = store.ledger()
     assert ledger.open_run(ME, spec_of(store), 60)
     ledger.commit([CHUNK])

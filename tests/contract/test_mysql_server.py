@@ -1,4 +1,6 @@
-"""What MariaDB and MySQL promise beyond the contract: marks in a registry, equal copies of everything, clear words on trouble."""
+"""What MariaDB and MySQL promise beyond the contract: marks in a registry, equal copies of
+everything, clear words on trouble.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,8 @@ EVERYTHING = (
     "CREATE TRIGGER gone BEFORE DELETE ON a_book FOR EACH ROW BEGIN INSERT INTO audit VALUES ('deleted'); END",
     "CREATE EVENT nightly ON SCHEDULE EVERY 1 DAY STARTS '2030-01-01 03:00:00' DISABLE DO CALL tidy()",
 )
-#: A view cannot be made before what it reads, so the first of two in the wrong order is made of a stand-in.
+#: A view cannot be made before what it reads, so the first of two in the wrong order is made of a
+#: stand-in.
 STAND_IN = "CREATE VIEW z_view AS SELECT 1 AS id"
 
 
@@ -175,7 +178,8 @@ def test_whatever_a_test_can_see_changes_the_state(
     assert house.server().state(everything) != before
 
 
-#: One of everything that information_schema tells of a table, less what only one make of server has.
+#: One of everything that information_schema tells of a table, less what only one make of server
+#: has.
 DEFINED = (
     "CREATE TABLE author (id INT AUTO_INCREMENT PRIMARY KEY, pen INT UNIQUE)",
     "CREATE TABLE audit (id INT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(50) NOT NULL DEFAULT 'x', b INT, c DATETIME(6), "

@@ -1,4 +1,6 @@
-"""What PostgreSQL promises beyond the contract: marks, rights, settings of the database, one clear line on trouble."""
+"""What PostgreSQL promises beyond the contract: marks, rights, settings of the database, one clear
+line on trouble.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ from tests.contract.test_database_servers import (
 )
 
 ODD = '"Odd one"."Mixed ""Case"""'
-#: Everything that makes putting rows back hard: triggers, cascades, keys that cannot wait, columns nobody may write.
+#: Everything that makes putting rows back hard: triggers, cascades, keys that cannot wait, columns
+#: nobody may write.
 RICH = (
     "CREATE EXTENSION IF NOT EXISTS citext",
     "CREATE TYPE mood AS ENUM ('sad', 'ok')",
@@ -874,7 +877,9 @@ def end_sessions(house: PostgresHouse, application: str) -> None:
 
 @contextlib.contextmanager
 def pooler(server: EmbeddedPostgres) -> Iterator[int]:
-    """Stands in for PgBouncer: passes everything on, but tells its own number of the server process, as poolers do."""
+    """Stands in for PgBouncer: passes everything on, but tells its own number of the server
+    process, as poolers do.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=_serve, args=(listener, server), daemon=True).start()
         yield listener.getsockname()[1]

@@ -1,4 +1,6 @@
-"""Claims about where connections of a test process lead: to its clone or nowhere, whoever opens them, whatever settings say."""
+"""Claims about where connections of a test process lead: to its clone or nowhere, whoever opens
+them, whatever settings say.
+"""
 
 from __future__ import annotations
 
@@ -106,7 +108,9 @@ _WAYS = """
 
 
 class House:
-    """A configured database with rows that somebody needs, and a template for the project, on one server."""
+    """A configured database with rows that somebody needs, and a template for the project, on one
+    server.
+    """
 
     def __init__(self, server: EmbeddedPostgres) -> None:
         token = secrets.token_hex(4)

@@ -1,4 +1,6 @@
-"""The embedded servers on this machine: they start, they answer, they end, and nothing of them stays."""
+"""The embedded servers on this machine: they start, they answer, they end, and nothing of them
+stays.
+"""
 
 from __future__ import annotations
 
@@ -160,7 +162,8 @@ def test_without_room_in_memory_the_data_is_elsewhere(
         EmbeddedPostgres.start(tmp_path, environ=SERVER_ENVIRONMENT) as server,
         connect(server) as connection,
     ):
-        # Then: root's pytest folder is closed to the server's user, so it may be the machine's temporary folder
+        # Then: root's pytest folder is closed to the server's user, so it may be the machine's
+        # temporary folder
         assert postgres.SHM not in server.folder.parents
         assert connection.execute("SELECT 1").fetchone() == (1,)
 

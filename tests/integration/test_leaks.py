@@ -1,4 +1,6 @@
-"""Claims about what tests leave behind: found, told, ended or put back. Real loaders, real processes, no worker or store."""
+"""Claims about what tests leave behind: found, told, ended or put back. Real loaders, real
+processes, no worker or store.
+"""
 
 from __future__ import annotations
 
@@ -388,7 +390,8 @@ def test_a_listening_socket_that_a_test_leaves_is_told_with_its_class(house: Hou
 
 
 def test_what_ends_soon_or_belongs_to_python_is_no_leak(house: House) -> None:
-    # Given processes and threads about to end, daemon threads, an idle pool, the helper of multiprocessing
+    # Given processes and threads about to end, daemon threads, an idle pool, the helper of
+    # multiprocessing
     with house.fork() as fork:
         # When / Then
         assert house.run(fork, "Tidy") == []

@@ -1,4 +1,6 @@
-"""The short flush on a real PostgreSQL: what it leaves out was empty, and where that is not sure Django's own list stands."""
+"""The short flush on a real PostgreSQL: what it leaves out was empty, and where that is not sure
+Django's own list stands.
+"""
 
 from __future__ import annotations
 
@@ -138,7 +140,8 @@ def test_a_table_that_was_emptied_is_left_out_though_it_has_pages(desk: Desk) ->
 def test_names_that_need_quotes_are_found(desk: Desk) -> None:
     # Given
     desk.run('CREATE TABLE "Odd ""name" (id int); INSERT INTO "Odd ""name" VALUES (1)')
-    # Then: Django quotes without doubling, so such a table cannot be resolved and the full list stands
+    # Then: Django quotes without doubling, so such a table cannot be resolved and the full list
+    # stands
     assert desk.to_truncate('Odd "name', *TABLES) is None
     desk.run('CREATE TABLE "Odd Name" (id int); INSERT INTO "Odd Name" VALUES (1)')
     assert desk.to_truncate("Odd Name", *TABLES) == ["Odd Name"]

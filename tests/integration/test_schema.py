@@ -1,4 +1,5 @@
-"""Claims about the schema hash of a loader: equal where templates may be shared, another where they may not.
+"""Claims about the schema hash of a loader: equal where templates may be shared, another where they
+may not.
 
 Every hash comes from a real loader, so each is of another process.
 """
@@ -209,7 +210,9 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, str]:
 
 @pytest.fixture
 def site(original: tuple[Site, str], tmp_path: Path) -> Site:
-    """A project like the original, to be changed. It lies elsewhere, so that every equality is one of two places."""
+    """A project like the original, to be changed. It lies elsewhere, so that every equality is one
+    of two places.
+    """
     return Site(tmp_path)
 
 

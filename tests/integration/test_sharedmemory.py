@@ -1,4 +1,6 @@
-"""Claims about SQLite databases in memory that several threads use. A real loader, no worker or store."""
+"""Claims about SQLite databases in memory that several threads use. A real loader, no worker or
+store.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,8 @@ _TESTS = """
 def test_a_connection_of_an_ended_thread_is_not_closed_in_the_middle_of_a_query(
     tmp_path: Path,
 ) -> None:
-    # Given a thread that used the database in memory and has ended, and garbage that is collected while SQLite matches a pattern
+    # Given a thread that used the database in memory and has ended, and garbage that is collected
+    # while SQLite matches a pattern
     notes = tmp_path / "notes"
     project = make_project(tmp_path / "project", _TESTS)
     template = str(tmp_path / "template.sqlite3")
@@ -69,6 +72,7 @@ def test_a_connection_of_an_ended_thread_is_not_closed_in_the_middle_of_a_query(
             outcomes = []
             while (answer := fork.receive(10)) and not isinstance(answer, messages.ChunkFinished):
                 outcomes += [answer.outcome] if isinstance(answer, messages.TestFinished) else []
-            # Then it ends, where SQLite would wait for itself, and the connection is closed after the class
+            # Then it ends, where SQLite would wait for itself, and the connection is closed after
+            # the class
             assert outcomes == ["passed", "passed"]
             assert notes.read_text().split() == ["1", "1", "0"]

@@ -121,7 +121,8 @@ def test_garbage_behind_a_record_does_not_hide_the_record(tmp_path: Path) -> Non
         assert isinstance(
             fork.ask(messages.Attach({}, {}), messages.Attached, 60), messages.Attached
         )
-        # When / Then the start of the test comes first, and the garbage needs nothing more to be noticed
+        # When / Then the start of the test comes first, and the garbage needs nothing more to be
+        # noticed
         fork.send(messages.RunChunk("c", [0]))
         time.sleep(0.3)  # both are there, and come with one read
         heard, error = listen(fork)

@@ -1,4 +1,6 @@
-"""Claims about what forks of a loader do with databases when they are told to: real loaders, real servers."""
+"""Claims about what forks of a loader do with databases when they are told to: real loaders, real
+servers.
+"""
 
 from __future__ import annotations
 

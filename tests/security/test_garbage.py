@@ -1,4 +1,6 @@
-"""Bytes that nobody of ours has written, in every place where something is read: passed over, said once, and the run goes on."""
+"""Bytes that nobody of ours has written, in every place where something is read: passed over, said
+once, and the run goes on.
+"""
 
 from __future__ import annotations
 

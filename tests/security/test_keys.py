@@ -1,4 +1,6 @@
-"""A fleet has a key on both sides, or both sides say that they go without; a pool can change its key while it works."""
+"""A fleet has a key on both sides, or both sides say that they go without; a pool can change its
+key while it works.
+"""
 
 from __future__ import annotations
 

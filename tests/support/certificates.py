@@ -28,7 +28,9 @@ class Certificates:
         self.ca = str(folder / "ca.pem")
 
     def signed(self, name: str, *names: str, days: int = 2) -> tuple[str, str]:
-        """Files of certificate and key for these names ("DNS:localhost"); with `days` below 0, it is expired."""
+        """Files of certificate and key for these names ("DNS:localhost"); with `days` below 0, it
+        is expired.
+        """
         (self._folder / f"{name}.ext").write_text(
             f"subjectAltName={','.join(names)}\n" if names else "\n"
         )

@@ -1,4 +1,6 @@
-"""Entries, manifests and atoms for tests, with defaults for everything that a test does not care about."""
+"""Entries, manifests and atoms for tests, with defaults for everything that a test does not care
+about.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,8 @@ def make_entry(
     name: str | None = None,
     **fields: Any,
 ) -> Entry:
-    """An entry with id `cls.name`; `name` defaults to `test_<index>`, `module` to all of `cls` before its last dot.
+    """An entry with id `cls.name`; `name` defaults to `test_<index>`, `module` to all of `cls`
+    before its last dot.
 
     It stays with its class, or with all import errors, as unittest's do.
     """

@@ -1,4 +1,6 @@
-"""A real loader on a small project, and forks of it: the user's process without worker, store or broker."""
+"""A real loader on a small project, and forks of it: the user's process without worker, store or
+broker.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ def loader(
     root: Path, folder: Path, *argv: str, variables: Mapping[str, str] | None = None, collect: bool = False,
     directory: str = ".", depends: tuple[str, ...] = (),
 ) -> Iterator[LoaderProcess]:  # fmt: skip
-    """A loader (or collect process) of the project in `root`/`directory`. `folder`: an empty or absent one for its files."""
+    """A loader (or collect process) of the project in `root`/`directory`. `folder`: an empty or
+    absent one for its files.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     os.mkfifo(folder / "fork.fifo")
     load = messages.Load(

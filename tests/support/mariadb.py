@@ -1,4 +1,6 @@
-"""A private MariaDB for tests, in memory where there is room, with settings for data that may be thrown away."""
+"""A private MariaDB for tests, in memory where there is room, with settings for data that may be
+thrown away.
+"""
 
 from __future__ import annotations
 
@@ -89,9 +91,11 @@ class EmbeddedMariaDB:
         timeout: float = 60.0,
         environ: Mapping[str, str] = os.environ,
     ) -> Self:
-        """Makes a data directory and starts a server on a free port of `bind`; `settings` are added to `SETTINGS`.
+        """Makes a data directory and starts a server on a free port of `bind`; `settings` are added
+        to `SETTINGS`.
 
-        As root the server runs as mysql or nobody; it dies with the calling thread. Raises InfrastructureError.
+        As root the server runs as mysql or nobody; it dies with the calling thread. Raises
+        InfrastructureError.
         """
         programs, account = _Programs(environ), _account()
         folder.mkdir(parents=True, exist_ok=True)
@@ -138,7 +142,9 @@ class _Programs:
 
 
 class _Home:
-    """The server's folder. A lock held by us as long as we live marks it as used; folders without one are swept."""
+    """The server's folder. A lock held by us as long as we live marks it as used; folders without
+    one are swept.
+    """
 
     def __init__(self, fallback: Path, account: pwd.struct_passwd | None) -> None:
         room = (
@@ -207,7 +213,8 @@ class _Starter:
                 ]
             )
             try:
-                # The pid file is written when the server is about to listen, after init.sql has run.
+                # The pid file is written when the server is about to listen, after init.sql has
+                # run.
                 if child.wait_ready(process, (self._home / "pid").exists, timeout):
                     return process, port
             except BaseException:

@@ -1,7 +1,8 @@
 """Fake of the database port in memory, timed by a clock that moves only when it is told to.
 
-A database is a list of rows; sequences, schemas and files are left to the real ones. Hand one `MemoryDatabases` to every
-`MemoryServer` that is to see the same. Whoever makes one "by another's hand" (Django's) uses `MemoryDatabases.create`.
+A database is a list of rows; sequences, schemas and files are left to the real ones. Hand one
+`MemoryDatabases` to every `MemoryServer` that is to see the same. Whoever makes one "by another's
+hand" (Django's) uses `MemoryDatabases.create`.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ class MemoryDatabases:
     life: int = 1
 
     def create(self, name: str, rows: Iterable[Any] = BOOKS) -> Database:
-        """A database as a template build makes it: ours from its first moment, with a mark if it was announced."""
+        """A database as a template build makes it: ours from its first moment, with a mark if it
+        was announced.
+        """
         made = self.databases[name] = Database(
             list(rows), self.announced.pop(name, None), born=True
         )

@@ -1,6 +1,7 @@
 """Fakes of the store's ports in memory, timed by a clock that moves only when it is told to.
 
-What a Redis would hold is held as it would be there, sealed texts included, so that tests can tamper with it.
+What a Redis would hold is held as it would be there, sealed texts included, so that tests can
+tamper with it.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ from dct_celery.protocol.workers import WorkerReport
 from dct_celery.security.signing import signed_by
 
 T = TypeVar("T", Announced, WorkerInfo)
-#: Milliseconds for which an entry of the registry is good beyond its life, and characters of one that are read.
+#: Milliseconds for which an entry of the registry is good beyond its life, and characters of one
+#: that are read.
 GRACE_MS, _LONGEST = 180_000, 64 * 1024
 
 
@@ -112,7 +114,9 @@ class StoredFields:
 
 @dataclass
 class Life:
-    """Of a worker or a run: alive until, for how long it asked (both ms), and what it says of itself."""
+    """Of a worker or a run: alive until, for how long it asked (both ms), and what it says of
+    itself.
+    """
 
     until: int
     horizon: int

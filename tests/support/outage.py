@@ -1,4 +1,6 @@
-"""A database server of the tests that goes away and comes back: killed, started again with the same or other settings."""
+"""A database server of the tests that goes away and comes back: killed, started again with the same
+or other settings.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ class Outage:
             child.stop(self._process, signal.SIGQUIT, 5)
 
     def end(self, number: signal.Signals) -> None:
-        """Returns when the server and all its processes are gone. SIGQUIT is PostgreSQL's immediate mode."""
+        """Returns when the server and all its processes are gone. SIGQUIT is PostgreSQL's immediate
+        mode.
+        """
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
         while _lives(self.pid):
@@ -56,8 +60,9 @@ class Outage:
         swap: dict[str, str] | None = None,
         namespace: str = "",
     ) -> None:
-        """`swap`: words of its command line -> what stands there from now on; `namespace`: the network that it lives in, from
-        then on. Returns when `ready()` does not raise."""
+        """`swap`: words of its command line -> what stands there from now on; `namespace`: the
+        network that it lives in, from then on. Returns when `ready()` does not raise.
+        """
         self._argv = [(swap or {}).get(word, word) for word in self._argv]
         if namespace:
             self._argv, self._account = self._into(namespace), None

@@ -1,9 +1,11 @@
-"""A test framework of one page, without Django: functions called `check_…` in the modules that its words name.
+"""A test framework of one page, without Django: functions called `check_…` in the modules that its
+words name.
 
-A module's `set_up` runs before its first function, its `tear_down` after its last one. AssertionError is a failure, any other
-exception an error. As a command, `python plain_backend.py MODULE[.FUNCTION] …` runs them one after the other and prints an
-outcome for each: that is the sequential run. As a backend it is `plain_backend:BACKEND`, for which a project has a copy of
-this file.
+A module's `set_up` runs before its first function, its `tear_down` after its last one.
+AssertionError is a failure, any other exception an error. As a command, `python plain_backend.py
+MODULE[.FUNCTION] …` runs them one after the other and prints an outcome for each: that is the
+sequential run. As a backend it is `plain_backend:BACKEND`, for which a project has a copy of this
+file.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ class Check:
 
 
 def select(words: Sequence[str]) -> list[Check]:
-    """In the order of the words, and within a module in that of its lines. Raises ImportError, AttributeError."""
+    """In the order of the words, and within a module in that of its lines. Raises ImportError,
+    AttributeError.
+    """
     found = []
     for word in words:
         name, _, function = word.partition(".")

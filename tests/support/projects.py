@@ -1,4 +1,6 @@
-"""Small Django projects for acceptance tests: a settings module, a few test files, SQLite in memory unless told otherwise."""
+"""Small Django projects for acceptance tests: a settings module, a few test files, SQLite in memory
+unless told otherwise.
+"""
 
 from __future__ import annotations
 
@@ -61,9 +63,11 @@ def make_project(
     files: Mapping[str, str] | None = None,
     options: str = "",
 ) -> Path:
-    """Writes a project with one app `shelf`, settings module `site_settings` and the tests in `test_it.py`.
+    """Writes a project with one app `shelf`, settings module `site_settings` and the tests in
+    `test_it.py`.
 
-    `settings` goes below the usual settings, `options` into [tool.dct], `files` (path -> text) beside or over all this.
+    `settings` goes below the usual settings, `options` into [tool.dct], `files` (path -> text)
+    beside or over all this.
     """
     texts = {
         "pyproject.toml": f'[tool.dct]\nsettings = "site_settings"\n{options}\n',

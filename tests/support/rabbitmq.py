@@ -1,4 +1,6 @@
-"""A private RabbitMQ for tests: own ports, own port mapper, own folder; nothing of the machine's own server is touched."""
+"""A private RabbitMQ for tests: own ports, own port mapper, own folder; nothing of the machine's
+own server is touched.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,17 @@ from dct_celery.adapters.embedded import child
 from dct_celery.errors import InfrastructureError
 
 _MEND = "no RabbitMQ server is installed: apt-get install rabbitmq-server"
-#: Debian's wrapper changes to a user of its own and writes to /var; the program behind it does neither.
+#: Debian's wrapper changes to a user of its own and writes to /var; the program behind it does
+#: neither.
 _BESIDE_THE_WRAPPER = "/usr/lib/rabbitmq/bin"
 #: Busy waiting of Erlang's schedulers takes what the tests need of a small machine.
 _ERLANG = "+sbwt none +sbwtdcpu none +sbwtdio none +S 2:2 +A 4"
 
 
 class EmbeddedRabbitMQ:
-    """A running broker; a context manager that kills it and removes its data. `url` is `amqp://user:password@host:port//`."""
+    """A running broker; a context manager that kills it and removes its data. `url` is
+    `amqp://user:password@host:port//`.
+    """
 
     def __init__(
         self,
@@ -84,8 +89,10 @@ class EmbeddedRabbitMQ:
         settings: Mapping[str, str] | None = None,
         advanced: str = "[].",
     ) -> Self:
-        """`settings` are lines of rabbitmq.conf, `advanced` is advanced.config. It dies with the calling thread.
-        Raises InfrastructureError: no server program, or it does not start within a minute."""
+        """`settings` are lines of rabbitmq.conf, `advanced` is advanced.config. It dies with the
+        calling thread. Raises InfrastructureError: no server program, or it does not start within a
+        minute.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         server = cls(folder, bind, environ, settings or {}, advanced)
         try:

@@ -1,4 +1,6 @@
-"""A Redis whose faults can be played: it can be killed, started again at its port, emptied, followed by a replica."""
+"""A Redis whose faults can be played: it can be killed, started again at its port, emptied,
+followed by a replica.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ class RedisServer:
         self._process = self._start()
 
     def move_to(self, port: int) -> None:
-        """Started again at another port, with what it holds: the part of a failover that clients see."""
+        """Started again at another port, with what it holds: the part of a failover that clients
+        see.
+        """
         self.client().save()
         self.kill()
         self.port, self._primary = port, 0

@@ -1,13 +1,16 @@
-"""The sequential oracle: runs Django's own test command in this process and writes down what happened to each test.
+"""The sequential oracle: runs Django's own test command in this process and writes down what
+happened to each test.
 
     python oracle.py --out FILE -- [arguments of `manage.py test`]        (in the project's folder)
 
-Any project will do; its settings come from --settings, DJANGO_SETTINGS_MODULE or the default in its manage.py.
-FILE gets {"tests": [{"id", "outcome"}], "fixtures": [{"id", "phase", "outcome"}], "exit_code"}: one test object for
-every test of the built suite, in its order. The exit code is that of the command.
+Any project will do; its settings come from --settings, DJANGO_SETTINGS_MODULE or the default in its
+manage.py. FILE gets {"tests": [{"id", "outcome"}], "fixtures": [{"id", "phase", "outcome"}],
+"exit_code"}: one test object for every test of the built suite, in its order. The exit code is that
+of the command.
 
-The recorder shares no code with dct_celery, on purpose. It listens to the base class of all results, so what a custom
-result class makes of an event counts, and it ignores the inner runs that some suites start.
+The recorder shares no code with dct_celery, on purpose. It listens to the base class of all
+results, so what a custom result class makes of an event counts, and it ignores the inner runs that
+some suites start.
 """
 
 from __future__ import annotations
@@ -39,7 +42,9 @@ EVENTS = {
 
 
 class Record:
-    """What is known of each test of the suite. Tests are told apart by identity, since ids may be equal."""
+    """What is known of each test of the suite. Tests are told apart by identity, since ids may be
+    equal.
+    """
 
     def __init__(self) -> None:
         self.ids: list[str] = []
@@ -49,7 +54,9 @@ class Record:
         self._result: object = None
 
     def suite(self, tests: Iterator[Any]) -> None:
-        """The first suite that is built is the one; weak references let the tests go when unittest does."""
+        """The first suite that is built is the one; weak references let the tests go when unittest
+        does.
+        """
         if self.ids:
             return
         for test in tests:

@@ -1,4 +1,6 @@
-"""Who may load what, seen from outside: each claim imports modules in a process of its own and looks what came along."""
+"""Who may load what, seen from outside: each claim imports modules in a process of its own and
+looks what came along.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def loaded_by(*modules: str) -> set[str]:
 
 
 def third_party(modules: set[str]) -> set[str]:
-    """Top-level names from neither the standard library nor us; site's own start-up files are nobody's import."""
+    """Top-level names from neither the standard library nor us; site's own start-up files are
+    nobody's import.
+    """
     names = (
         {name.partition(".")[0] for name in modules}
         - set(sys.stdlib_module_names)

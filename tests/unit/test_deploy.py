@@ -1,4 +1,6 @@
-"""The shell below deploy/test and deploy/demo: which Pythons it finds, when it makes an environment, what the matrix says."""
+"""The shell below deploy/test and deploy/demo: which Pythons it finds, when it makes an
+environment, what the matrix says.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What is handed out: the archives seen from inside, an installation of them, and the pinned versions."""
+"""What is handed out: the archives seen from inside, an installation of them, and the pinned
+versions.
+"""
 
 from __future__ import annotations
 

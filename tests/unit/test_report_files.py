@@ -118,7 +118,8 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 
 
 def test_a_pipe_is_written_to_and_never_replaced(tmp_path: Path) -> None:
-    # Given what /dev/stdout is in a pipeline; replacing it would put a file in the place of a device
+    # Given what /dev/stdout is in a pipeline; replacing it would put a file in the place of a
+    # device
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)

@@ -1,4 +1,6 @@
-"""Claims about `settings`: who wins, what is refused, and that a refusal says where and how to mend it."""
+"""Claims about `settings`: who wins, what is refused, and that a refusal says where and how to mend
+it.
+"""
 
 from __future__ import annotations
 

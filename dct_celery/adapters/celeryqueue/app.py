@@ -1,8 +1,9 @@
 """The Celery app, configured so that losing or doubling a message costs nothing but time.
 
-Redis: early acknowledgement, no prefetch, kombu's emulation of acknowledgements off, because it loses messages when a
-connection breaks between two commands. RabbitMQ: late acknowledgement, one message per slot. No result backend. The Django
-fixup is off: it would import the user's settings into the worker.
+Redis: early acknowledgement, no prefetch, kombu's emulation of acknowledgements off, because it
+loses messages when a connection breaks between two commands. RabbitMQ: late acknowledgement, one
+message per slot. No result backend. The Django fixup is off: it would import the user's settings
+into the worker.
 """
 
 from __future__ import annotations
@@ -21,16 +22,19 @@ from dct_celery.settings import Settings
 
 #: Seconds that a BRPOP waits; a queue added meanwhile is looked at after that.
 _POLL = 0.1
-#: Seconds between two signs of life on a connection to RabbitMQ; after two without one either side gives it up.
+#: Seconds between two signs of life on a connection to RabbitMQ; after two without one either side
+#: gives it up.
 _HEARTBEAT = 10
-#: Seconds that an answer of the broker may take. Without a limit, a peer that vanished without a word is waited for for ever.
+#: Seconds that an answer of the broker may take. Without a limit, a peer that vanished without a
+#: word is waited for for ever.
 _ANSWER = 10
 
 
 class App(Celery):
     """A Celery app that knows one broker, whatever the environment says.
 
-    Celery prefers CELERY_BROKER_URL and its like, which many a Django project sets for itself, to what an app is told.
+    Celery prefers CELERY_BROKER_URL and its like, which many a Django project sets for itself, to
+    what an app is told.
     """
 
     broker: Address
@@ -63,7 +67,9 @@ class App(Celery):
 
 
 def make_app(settings: Settings) -> App:
-    """An app for worker or dispatcher; it knows the broker, and neither store nor project. Raises BrokerRefused for a bad URL."""
+    """An app for worker or dispatcher; it knows the broker, and neither store nor project. Raises
+    BrokerRefused for a bad URL.
+    """
     try:
         broker = parse(settings.broker)
     except AddressError as error:
@@ -85,7 +91,8 @@ def make_app(settings: Settings) -> App:
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=not amqp,
         task_default_queue=pool.name,
-        # RabbitMQ has this exchange from the start; one of our own would stay behind for every pool.
+        # RabbitMQ has this exchange from the start; one of our own would stay behind for every
+        # pool.
         task_default_exchange="amq.direct" if amqp else None,
         task_queues=[pool],
         broker_connection_retry_on_startup=True,
@@ -95,7 +102,8 @@ def make_app(settings: Settings) -> App:
         worker_proc_alive_timeout=60,
         worker_hijack_root_logger=False,
         worker_send_task_events=False,
-        # Nothing signs its commands, so whoever reaches the broker could stop workers, their pools and queues.
+        # Nothing signs its commands, so whoever reaches the broker could stop workers, their pools
+        # and queues.
         worker_enable_remote_control=False,
         broker_channel_error_retry=True,
         worker_consumer="dct_celery.adapters.celeryqueue.consumer:Consumer",

@@ -1,7 +1,8 @@
-"""Which broker is this? Dispatcher and workers of one pool may name it differently, or name two of them without knowing.
+"""Which broker is this? Dispatcher and workers of one pool may name it differently, or name two of
+them without knowing.
 
-Redis: a random text that lies in the database itself, made by whoever asks first. RabbitMQ: the name of its cluster, and the
-vhost. Neither is a secret.
+Redis: a random text that lies in the database itself, made by whoever asks first. RabbitMQ: the
+name of its cluster, and the vhost. Neither is a secret.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ def identify(channel: Any) -> str:
         return f"{properties.get('cluster_name') or 'rabbitmq'} {connection.virtual_host}".replace(
             "|", ""
         )
-    # Not the channel's own client: in a worker its connection waits for messages, and kombu adds a prefix to some commands.
+    # Not the channel's own client: in a worker its connection waits for messages, and kombu adds a
+    # prefix to some commands.
     with channel.conn_or_acquire() as prefixed:
         pool = prefixed.connection_pool
     client: Any = redis.Redis(connection_pool=pool)

@@ -1,4 +1,6 @@
-"""The worker's end of the runs' queues: a consumer that reconnects soon, and a step that follows the runs."""
+"""The worker's end of the runs' queues: a consumer that reconnects soon, and a step that follows
+the runs.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +25,19 @@ RUNS = "dct_runs"
 _LOOK = 0.05
 #: Seconds between two tries to reconnect grow up to this; Celery's own 30 would be most of a run.
 _RETRY_START, _RETRY_MOST = 0.5, 3.0
-#: Seconds after which a queue that the broker has taken away is asked for again: at the end of a run the worker learns of it.
+#: Seconds after which a queue that the broker has taken away is asked for again: at the end of a
+#: run the worker learns of it.
 _AGAIN = 1.0
-#: Seconds after the end of a run from which on its queue is removed, if its dispatcher is not there to do it.
+#: Seconds after the end of a run from which on its queue is removed, if its dispatcher is not there
+#: to do it.
 _ABANDONED = 5.0
 
 
 @dataclass(slots=True)
 class Runs:
-    """What the consumer is told by the host, and the word of the watchdog. Read and written by different threads."""
+    """What the consumer is told by the host, and the word of the watchdog. Read and written by
+    different threads.
+    """
 
     #: Runs whose chunks the slots may take now; runs that somebody wants at all.
     ready: Callable[[], set[str]]
@@ -45,7 +51,8 @@ class Runs:
 class Consumer(StockConsumer):
     """Takes chunk messages and nothing else, and says nothing of itself at the broker.
 
-    Mingle, gossip and events have no settings: they cost a second at the start, and O(workers²) messages that anybody may forge.
+    Mingle, gossip and events have no settings: they cost a second at the start, and O(workers²)
+    messages that anybody may forge.
     """
 
     def __init__(self, *args: Any, worker_options: Any = None, **kwargs: Any) -> None:
@@ -89,7 +96,8 @@ class Consumer(StockConsumer):
 class RunQueues(bootsteps.StartStopStep):
     """Consumes the queues of the runs that this worker is ready for, and of no others.
 
-    Everything is caught: an exception out of a timer callback would restart the consumer, which is the watchdog's to decide.
+    Everything is caught: an exception out of a timer callback would restart the consumer, which is
+    the watchdog's to decide.
     """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
@@ -99,7 +107,8 @@ class RunQueues(bootsteps.StartStopStep):
         self._runs: Runs = getattr(parent.app, RUNS)
         self._amqp = parent.app.broker.kind == "amqp"
         self._mine: set[str] = set()
-        #: Run that was consumed here, and may have left something at the broker -> when it was last seen active.
+        #: Run that was consumed here, and may have left something at the broker -> when it was last
+        #: seen active.
         self._known: dict[str, float] = {}
         #: Run whose queue the broker has taken away -> when.
         self._deleted: dict[str, float] = {}
@@ -154,7 +163,8 @@ class RunQueues(bootsteps.StartStopStep):
 
     def _keep(self, parent: Any) -> None:
         """A message may wait for longer than its list lasts: all slots may have long chunks."""
-        # Not the channel's own client: its connection waits for messages, and would take the answer for one.
+        # Not the channel's own client: its connection waits for messages, and would take the answer
+        # for one.
         with parent.task_consumer.channel.conn_or_acquire() as client:
             for run in self._mine:
                 client.pexpire(queue_name(run), FORGOTTEN * 1000)

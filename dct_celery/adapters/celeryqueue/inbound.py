@@ -1,9 +1,11 @@
-"""What a worker takes from the broker: chunk messages in the form in which `queue` sends them, and nothing else.
+"""What a worker takes from the broker: chunk messages in the form in which `queue` sends them, and
+nothing else.
 
-Everybody with the broker's password can put anything into a queue. Celery and kombu expect messages of their own making: most
-others end the worker ("Unrecoverable error"), and some that are well formed do more than ours ever ask for (a start next year,
-callbacks, compressed bombs). So every message is read here first. What is kept of it is its id and the one text, which the slot
-then proves by its signature; all the rest is made anew.
+Everybody with the broker's password can put anything into a queue. Celery and kombu expect messages
+of their own making: most others end the worker ("Unrecoverable error"), and some that are well
+formed do more than ours ever ask for (a start next year, callbacks, compressed bombs). So every
+message is read here first. What is kept of it is its id and the one text, which the slot then
+proves by its signature; all the rest is made anew.
 
 Pure but for the log.
 """
@@ -26,7 +28,8 @@ LARGEST = 64 * 1024
 #: Header of the stand-in for an entry of a Redis list that is no message: why it is none.
 REFUSED = "dct-refused"
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
-#: Kinds of refused messages that are told apart; an attacker could make up ever new names of queues.
+#: Kinds of refused messages that are told apart; an attacker could make up ever new names of
+#: queues.
 _KINDS = 1000
 
 
@@ -111,7 +114,9 @@ def body_of(text: str) -> bytes:
 
 
 def envelope(item: object, queue: str) -> bytes:
-    """The entry as kombu can take it: the same message, or a stand-in that `admit` refuses for the same reason."""
+    """The entry as kombu can take it: the same message, or a stand-in that `admit` refuses for the
+    same reason.
+    """
     try:
         found = _message_in(item)
     except Unacceptable as refusal:

@@ -1,8 +1,9 @@
-"""What queues are called and how they are declared, equally on both sides, and when the broker may forget them.
+"""What queues are called and how they are declared, equally on both sides, and when the broker may
+forget them.
 
-Redis: never declared, because a declaration leaves binding keys behind for ever. A list is there while something is in it, and
-gets a lifetime with each message. RabbitMQ: a queue nobody uses is gone after `FORGOTTEN` seconds. Messages that are lost with
-their queue are published again.
+Redis: never declared, because a declaration leaves binding keys behind for ever. A list is there
+while something is in it, and gets a lifetime with each message. RabbitMQ: a queue nobody uses is
+gone after `FORGOTTEN` seconds. Messages that are lost with their queue are published again.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ def is_amqp(url: str) -> bool:
 
 
 class RunQueue(Queue):
-    """On RabbitMQ its deletion is the ordinary end of a run; kombu would take the notice for a lost connection."""
+    """On RabbitMQ its deletion is the ordinary end of a run; kombu would take the notice for a lost
+    connection.
+    """
 
     attrs = (*Queue.attrs, ("when_deleted", None))
     #: Called when the broker ends our consumption.
@@ -56,5 +59,6 @@ def pool_queue(pool: str, *, amqp: bool) -> Queue:
 
 
 def _lifetime() -> dict[str, int]:
-    # As an argument and not as `expires`, for kombu then declares the queue with each message: it may have gone since.
+    # As an argument and not as `expires`, for kombu then declares the queue with each message: it
+    # may have gone since.
     return {"x-expires": FORGOTTEN * 1000}

@@ -40,7 +40,8 @@ _CLOSE = 0.2
 
 
 class CeleryChunkQueue:
-    """Publishes hints, which are signed already. Raises BrokerUnavailable with the origin of the URL.
+    """Publishes hints, which are signed already. Raises BrokerUnavailable with the origin of the
+    URL.
 
 
     Not for use by two threads at once.
@@ -66,8 +67,10 @@ class CeleryChunkQueue:
         return f"{self._where}: {insecure}" if insecure else ""
 
     def check(self, *, declare: bool = True) -> None:
-        """Proves that the broker is there, is the one that it claims to be, and lets us do all that we do. Raises BrokerRefused
-        where no retry mends what is wrong. `declare`: also whether RabbitMQ lets us have the run's queue."""
+        """Proves that the broker is there, is the one that it claims to be, and lets us do all that
+        we do. Raises BrokerRefused where no retry mends what is wrong. `declare`: also whether
+        RabbitMQ lets us have the run's queue.
+        """
         address, self._useless = self._app.broker, True
         try:
             network.reach(address)
@@ -120,8 +123,8 @@ class CeleryChunkQueue:
         try:
             self._send(texts)
         except BrokerUnavailable as error:
-            # A broker that has closed the connection since the last message may be there all the same. One that is silent had
-            # its time.
+            # A broker that has closed the connection since the last message may be there all the
+            # same. One that is silent had its time.
             if not used or isinstance(error.__cause__, TimeoutError):
                 raise
             self._send(texts)
@@ -133,7 +136,8 @@ class CeleryChunkQueue:
                 return
             with channel.in_one_go() as pipe:
                 self._put(texts)
-                # A list that nobody reads any more ends by itself; the lifetime of one that is emptied ends with it.
+                # A list that nobody reads any more ends by itself; the lifetime of one that is
+                # emptied ends with it.
                 pipe.pexpire(queue_name(self._run), FORGOTTEN * 1000)
 
     def _put(self, texts: Sequence[str]) -> None:
@@ -150,7 +154,9 @@ class CeleryChunkQueue:
             )
 
     def round_trip(self, text: str, seconds: float) -> str:
-        """Sends this text and takes it back, within `seconds`; the broker's version, empty where it does not say."""
+        """Sends this text and takes it back, within `seconds`; the broker's version, empty where it
+        does not say.
+        """
         deadline = time.monotonic() + seconds
         with self._channel() as channel:
             self._producer.publish(
@@ -177,7 +183,9 @@ class CeleryChunkQueue:
 
     @contextlib.contextmanager
     def _channel(self) -> Iterator[Any]:
-        """Of one connection, which is given up at the first error: what was left unread on it would answer the next question."""
+        """Of one connection, which is given up at the first error: what was left unread on it would
+        answer the next question.
+        """
         errors: tuple[type[Exception], ...] = (
             OperationalError,
             KombuError,
@@ -242,8 +250,9 @@ def raise_for(error: AMQPError, address: Address) -> NoReturn:
 
 
 def hand_on(app: App, run: str, text: str) -> None:
-    """Puts a message that a slot has received, and cannot take, back into its run's queue. One that is lost is published again by
-    the dispatcher."""
+    """Puts a message that a slot has received, and cannot take, back into its run's queue. One that
+    is lost is published again by the dispatcher.
+    """
     queue = CeleryChunkQueue(app, run, "DCT_BROKER")
     try:
         queue.publish(text)

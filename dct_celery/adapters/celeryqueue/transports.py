@@ -1,7 +1,9 @@
-"""kombu's transports to Redis and RabbitMQ, made safe against messages that they cannot read themselves.
+"""kombu's transports to Redis and RabbitMQ, made safe against messages that they cannot read
+themselves.
 
-Both read a message before the consumer sees it, and what they raise then ends the worker or makes it connect again and again
-to the same message. Each is met at the one place where the bytes of a message become Python, see `inbound`.
+Both read a message before the consumer sees it, and what they raise then ends the worker or makes
+it connect again and again to the same message. Each is met at the one place where the bytes of a
+message become Python, see `inbound`.
 """
 
 from __future__ import annotations
@@ -48,7 +50,9 @@ class _RedisChannel(kombu_redis.Channel):
 
     @contextlib.contextmanager
     def in_one_go(self) -> Iterator[Any]:
-        """What is published within goes out at its end, in one round trip; more commands may be put into what this gives."""
+        """What is published within goes out at its end, in one round trip; more commands may be put
+        into what this gives.
+        """
         channel: Any = self
         with channel.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
             self._pipe = pipe
@@ -95,7 +99,9 @@ class _RedisChannel(kombu_redis.Channel):
             raise Empty from None
 
     def _remove_strangers(self) -> None:
-        """Keys that are called like our queues and are no lists: one of them stops the reading of all."""
+        """Keys that are called like our queues and are no lists: one of them stops the reading of
+        all.
+        """
         channel: Any = self
         with channel.conn_or_acquire() as client:
             for queue in list(channel.active_queues):
@@ -117,7 +123,9 @@ _HEADER = 12
 
 
 def _frame_handler(connection: Any, callback: Any, **options: Any) -> Callable[[Any], Any]:
-    """py-amqp's own, behind a look at what the sender of a message chose: its properties and its routing key."""
+    """py-amqp's own, behind a look at what the sender of a message chose: its properties and its
+    routing key.
+    """
     stock = stock_frame_handler(connection, callback, **options)
 
     def on_frame(frame: Any) -> Any:
@@ -132,7 +140,9 @@ def _frame_handler(connection: Any, callback: Any, **options: Any) -> Callable[[
 
 
 def _readable_properties(data: Any) -> Any:
-    """The content header; one without any property where they cannot be read, or where the body would be decompressed."""
+    """The content header; one without any property where they cannot be read, or where the body
+    would be decompressed.
+    """
     try:
         properties, _ = decode_properties_basic(data, _HEADER)
         # The constructor of kombu's message decompresses, whatever comes out.

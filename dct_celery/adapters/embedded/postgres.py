@@ -27,7 +27,8 @@ _SHM_NEEDED = 512 * 1024 * 1024
 _PREFIX = "dct-pg-"
 _USER = "dct"
 _PORT_TRIES = 5
-#: Nothing here survives the server, so nothing waits for a disk; autovacuum only gets in the way of template copies.
+#: Nothing here survives the server, so nothing waits for a disk; autovacuum only gets in the way of
+#: template copies.
 _SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
@@ -75,11 +76,13 @@ class EmbeddedPostgres:
         timeout: float = 60.0,
         environ: Mapping[str, str] = os.environ,
     ) -> Self:
-        """Make a cluster and start it on a free port of `bind` (an IPv4 address); superuser `dct`, database `postgres`.
+        """Make a cluster and start it on a free port of `bind` (an IPv4 address); superuser `dct`,
+        database `postgres`.
 
-        `folder` gets the log, and the data when /dev/shm has too little room. Without `password` a random one is made;
-        it is asked for on loopback too. As root the server runs as postgres or nobody. It dies with the calling
-        thread. Raises InfrastructureError: no programs, initdb fails, or no start within `timeout` seconds.
+        `folder` gets the log, and the data when /dev/shm has too little room. Without `password` a
+        random one is made; it is asked for on loopback too. As root the server runs as postgres or
+        nobody. It dies with the calling thread. Raises InfrastructureError: no programs, initdb
+        fails, or no start within `timeout` seconds.
         """
         account, secret = child.server_account(), password or secrets.token_urlsafe(24)
         programs = reachable(find_postgres(environ), account)
@@ -116,7 +119,9 @@ class EmbeddedPostgres:
 
 
 class _Home:
-    """The server's folder. A lock held by us as long as we live marks it as used; folders without one are swept."""
+    """The server's folder. A lock held by us as long as we live marks it as used; folders without
+    one are swept.
+    """
 
     def __init__(self, fallback: Path, account: pwd.struct_passwd | None) -> None:
         place = _place(fallback, account)

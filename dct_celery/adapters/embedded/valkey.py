@@ -55,8 +55,9 @@ class EmbeddedValkey:
     ) -> Self:
         """Start a server on a free port of `bind` (an IPv4 address) and wait until it answers.
 
-        `folder` gets its log. Without `password` a random one is made. The server dies with the calling thread.
-        Raises InfrastructureError: no server program, or it does not start within `timeout` seconds.
+        `folder` gets its log. Without `password` a random one is made. The server dies with the
+        calling thread. Raises InfrastructureError: no server program, or it does not start within
+        `timeout` seconds.
         """
         program, secret = find_valkey(environ), password or secrets.token_urlsafe(24)
         folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +117,9 @@ def _config(bind: str, port: int, password: str) -> str:
 def _launch(
     program: Path, config: str, log: Path, environ: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
-    """The configuration goes through stdin: the password is neither in the process list nor on disk."""
+    """The configuration goes through stdin: the password is neither in the process list nor on
+    disk.
+    """
     with log.open("wb") as output:
         process = child.launch(
             [str(program), "-"],

@@ -25,7 +25,9 @@ _WANTED_TTL = 120
 
 @translating
 class RedisBlobs:
-    """Blobs as zlib level 1: source text shrinks to a third at little cost, and the standard library has it everywhere."""
+    """Blobs as zlib level 1: source text shrinks to a third at little cost, and the standard
+    library has it everywhere.
+    """
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client

@@ -1,4 +1,6 @@
-"""Is this server fit to be a store? Judged by what INFO says, which managed servers allow where CONFIG GET is forbidden."""
+"""Is this server fit to be a store? Judged by what INFO says, which managed servers allow where
+CONFIG GET is forbidden.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,16 @@ from dct_celery.errors import StoreRefused
 
 #: The oldest server whose commands and Lua we rely on.
 OLDEST = (6, 2)
-#: Bytes. A run of 100,000 tests and its snapshot fit in; with less, a run is likely to end out of memory.
+#: Bytes. A run of 100,000 tests and its snapshot fit in; with less, a run is likely to end out of
+#: memory.
 LEAST_MEMORY = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A fit store: its version ("" where it does not say), and what could not be found out, one line each."""
+    """A fit store: its version ("" where it does not say), and what could not be found out, one
+    line each.
+    """
 
     version: str
     warnings: tuple[str, ...] = ()
@@ -26,7 +31,9 @@ class Checked:
 
 
 def judge(info: Mapping[str, Any], where: str) -> Checked:
-    """`info`: all of INFO, empty where it is forbidden; `where` names server and origin. Raises StoreRefused."""
+    """`info`: all of INFO, empty where it is forbidden; `where` names server and origin. Raises
+    StoreRefused.
+    """
     for unfit in _refusals(info, where):
         raise StoreRefused(unfit)
     return Checked(str(info.get("redis_version", "")), tuple(_unknowns(info, where)), info)

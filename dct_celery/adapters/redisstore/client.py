@@ -75,8 +75,9 @@ def _address(url: str) -> Address:
 
 
 def check(client: redis.Redis, url: str, origin: str) -> Checked:
-    """Proves that the store answers, is fit, and lets us do all that we do. Raises StoreUnavailable where a retry may help and
-    StoreRefused where none does, naming the origin of the URL."""
+    """Proves that the store answers, is fit, and lets us do all that we do. Raises StoreUnavailable
+    where a retry may help and StoreRefused where none does, naming the origin of the URL.
+    """
     address, where = _address(url), _where(url, origin)
     try:
         network.reach(address)
@@ -104,7 +105,9 @@ _SECURE = "name its CA with ssl_ca_certs, and leave that parameter out"
 
 
 def raise_for(error: redis.RedisError, address: Address) -> NoReturn:
-    """An error of the first command as one of `network`: Refused where no retry mends it. Of a broker that is Redis, too."""
+    """An error of the first command as one of `network`: Refused where no retry mends it. Of a
+    broker that is Redis, too.
+    """
     text = redact(" ".join(str(error).split()))
     if isinstance(error, redis.exceptions.NoPermissionError) or "NOPERM" in text:
         raise network.Refused(
@@ -192,14 +195,17 @@ def _in_our_words(error: redis.RedisError) -> str:
 
 
 def script(client: redis.Redis, name: str) -> Any:
-    """The named Lua script as a callable(keys=[…], args=[…]); loads itself again after a SCRIPT FLUSH or restart."""
+    """The named Lua script as a callable(keys=[…], args=[…]); loads itself again after a SCRIPT
+    FLUSH or restart.
+    """
     source = files("dct_celery.adapters.redisstore").joinpath("lua", f"{name}.lua").read_text()
     return client.register_script(source)
 
 
 def text(value: Any) -> str:
-    """What Python's strings may hold comes back as it was written; other bytes, which nobody of ours writes, are shown. Empty for
-    what is no text at all."""
+    """What Python's strings may hold comes back as it was written; other bytes, which nobody of
+    ours writes, are shown. Empty for what is no text at all.
+    """
     if not isinstance(value, bytes):
         return value if isinstance(value, str) else ""
     try:

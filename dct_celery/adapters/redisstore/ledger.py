@@ -1,4 +1,6 @@
-"""The ledger port on Redis: one typed method per Lua verb. What the store answers is parsed here, and nowhere behind."""
+"""The ledger port on Redis: one typed method per Lua verb. What the store answers is parsed here,
+and nowhere behind.
+"""
 
 from __future__ import annotations
 
@@ -48,8 +50,9 @@ _MOST_DIGITS = 15
 
 @translating
 class RedisLedger:
-    """Ledger of one run, whose messages go through `door`. Every method raises StoreUnavailable when the store does not answer,
-    refuses, or holds something else where the run should be."""
+    """Ledger of one run, whose messages go through `door`. Every method raises StoreUnavailable
+    when the store does not answer, refuses, or holds something else where the run should be.
+    """
 
     def __init__(self, client: redis.Redis, run: str, door: Door) -> None:
         self._client = client
@@ -229,13 +232,16 @@ class RedisLedger:
         self._mine("commit", names, args)
 
     def _offer(self, chunk: Chunk, epoch: int) -> str:
-        """The signed text of an offer. The stream gives it back, and then it need not be proven or parsed."""
+        """The signed text of an offer. The stream gives it back, and then it need not be proven or
+        parsed.
+        """
         sealed = stream.offer(self._door, chunk, epoch)
         self._own_offers[epoch, sealed] = chunk
         return sealed
 
     def claim(self, chunk: str, attempt: int, *, worker: str, slot: int, lease_ms: int) -> Claim:
-        # The client sends a command again when its answer does not come; the token shows the ledger that it is the same one.
+        # The client sends a command again when its answer does not come; the token shows the ledger
+        # that it is the same one.
         token = secrets.token_hex(8)
         reply = _row(
             self._verbs["claim"](
@@ -251,7 +257,8 @@ class RedisLedger:
             offered = stream.unseal_offer(self._door, text(reply[2]), lease.epoch)
         except Untrusted:
             return Claim(ClaimAnswer.UNTRUSTED, lease)
-        # Another chunk of the run, offered in this one's place, would run tests of which nobody expects records.
+        # Another chunk of the run, offered in this one's place, would run tests of which nobody
+        # expects records.
         fits = offered.id == chunk and offered.attempt == attempt
         return Claim(answer, lease, offered) if fits else Claim(ClaimAnswer.UNTRUSTED, lease)
 
@@ -312,7 +319,9 @@ class RedisLedger:
         self._owner = self._door.seal(Ownership(dispatcher))
 
     def _superseded(self) -> bool:
-        """Another dispatcher has the run. One that nobody with the key has put there is replaced by this one."""
+        """Another dispatcher has the run. One that nobody with the key has put there is replaced by
+        this one.
+        """
         owner = self._field("owner")
         if owner == self._owner:
             return False
@@ -422,8 +431,9 @@ _STATES = frozenset({RunState.OPEN.value, RunState.CANCELLED.value, RunState.CLO
 
 
 def stored_run(client: redis.Redis, run: str) -> tuple[str, str]:
-    """(nonce, id of the signing key) that the store has for the run; empty where it knows none. Nothing is proven by them but
-    through the signatures that they fit."""
+    """(nonce, id of the signing key) that the store has for the run; empty where it knows none.
+    Nothing is proven by them but through the signatures that they fit.
+    """
     try:
         values: Any = client.hmget(keys.RunKeys(run).run, ["nonce", "spec"])
     except redis.ResponseError:

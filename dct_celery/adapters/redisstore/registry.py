@@ -19,13 +19,14 @@ from dct_celery.protocol.runs import Announcement
 from dct_celery.security.signing import signed_by
 
 T = TypeVar("T")
-#: Bytes of an entry that are read; ours have a few hundred, a worker's with very many runs some thousand.
+#: Bytes of an entry that are read; ours have a few hundred, a worker's with very many runs some
+#: thousand.
 _LONGEST = 64 * 1024
 #: Workers without our key that are told of.
 _FOREIGN = 20
-#: Milliseconds for which a signed entry is good beyond its life. Life stands still while the store takes no writes, the store's
-#: clock does not; and a store is waited for that long. Who replays an entry has no longer than that, and runs that a worker has
-#: seen end are over for it anyway.
+#: Milliseconds for which a signed entry is good beyond its life. Life stands still while the store
+#: takes no writes, the store's clock does not; and a store is waited for that long. Who replays an
+#: entry has no longer than that, and runs that a worker has seen end are over for it anyway.
 _GRACE_MS = 180_000
 #: Keys that a worker signs with.
 _MOST_KEYS = 8
@@ -36,7 +37,9 @@ _NAME = re.compile(r"[\w.+@:%-]{1,300}")
 @translating
 class RedisRegistry:
     def __init__(self, client: redis.Redis, pool: str, door: Door, *, tends: bool = True) -> None:
-        """`door`: of the pool. `tends`: for those who are there for long; False for a single look, see `ports.Registry`."""
+        """`door`: of the pool. `tends`: for those who are there for long; False for a single look,
+        see `ports.Registry`.
+        """
         self._client = client
         self._door = door
         self._stall_ms = STALL_MS if tends else 0
@@ -48,7 +51,8 @@ class RedisRegistry:
         self._present = script(client, "present")
         self._rejects = Rejects()
         self._complaints: list[str] = []
-        #: By list, what each text of the last look was found to be: all of them are seen many times a second.
+        #: By list, what each text of the last look was found to be: all of them are seen many times
+        #: a second.
         self._known: dict[str, dict[str, Any]] = {}
 
     # -- runs ----------------------------------------------------------------------------
@@ -146,7 +150,9 @@ class RedisRegistry:
     def _verified(
         self, kind: str, entries: list[tuple[str, str]], read: Callable[[str], T]
     ) -> list[tuple[str, str, T | Untrusted]]:
-        """(name, text, what the text was found to be) of each entry; what was there at the last look costs nothing."""
+        """(name, text, what the text was found to be) of each entry; what was there at the last
+        look costs nothing.
+        """
         before = self._known.get(kind, {})
         now: dict[str, Any] = {}
         for _, says in entries:
@@ -158,11 +164,13 @@ class RedisRegistry:
     def _say(
         self, names: list[str], name: str, horizon_seconds: float, make: Callable[[int], object]
     ) -> None:
-        # Who beats tends, so that the list is tended while anybody is there. The answer has the store's clock.
+        # Who beats tends, so that the list is tended while anybody is there. The answer has the
+        # store's clock.
         now_ms = int(self._present(keys=names, args=[self._stall_ms, 0, _LONGEST])[0])
         horizon_ms = int(horizon_seconds * 1000)
         message = make(now_ms + horizon_ms + _GRACE_MS)
-        # With each key, a line each: whoever knows one of them has to believe it while the pool changes its key.
+        # With each key, a line each: whoever knows one of them has to believe it while the pool
+        # changes its key.
         says = "\n".join(
             replace(self._door, keyring=keyring).seal(message)
             for keyring in self._door.keyring.each()
@@ -196,7 +204,9 @@ def _first_good(says: str, read: Callable[[str], T]) -> T | Untrusted:
 
 
 def _foreign(name: str, says: str, reason: str) -> WorkerInfo | None:
-    """Somebody who is there and has another key, or none; nothing of what the entry says is believed but that."""
+    """Somebody who is there and has another key, or none; nothing of what the entry says is
+    believed but that.
+    """
     if not _NAME.fullmatch(name):
         return None
     return WorkerInfo(name, "", 0, "", 0, signed_by(says), foreign=reason)

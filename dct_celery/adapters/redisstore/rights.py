@@ -1,4 +1,5 @@
-"""May our user of the server do all that we do there? Found out at the start, by doing it to a key of nobody's.
+"""May our user of the server do all that we do there? Found out at the start, by doing it to a key
+of nobody's.
 
 `docs/security.md` has the least rights, and a test runs with them.
 """
@@ -14,7 +15,8 @@ import redis
 from dct_celery.adapters.redisstore.keys import PREFIX
 
 MEND = 'give that user the rights of "Least rights" in docs/security.md'
-#: Every command of ours on a store, in scripts too, and of kombu's on a broker; {key} is a key that nobody else has.
+#: Every command of ours on a store, in scripts too, and of kombu's on a broker; {key} is a key that
+#: nobody else has.
 STORE = (
     "SET {key} 1 EX 5", "GET {key}", "MGET {key}", "EXISTS {key}", "EXPIRE {key} 5", "TTL {key}", "DEL {key}",
     "HSET {key} a 1", "EXPIRE {key} 5", "HGET {key} a", "HMGET {key} a", "HGETALL {key}", "HINCRBY {key} a 1", "HDEL {key} a",
@@ -29,7 +31,9 @@ BROKER = (
 
 
 def prove(client: redis.Redis, commands: Sequence[str]) -> None:
-    """In one round trip. Raises NoPermissionError, which names the command, or says that it is the key."""
+    """In one round trip. Raises NoPermissionError, which names the command, or says that it is the
+    key.
+    """
     key = f"{PREFIX}{{rights-{secrets.token_hex(6)}}}"
     pipe: Any = client.pipeline(transaction=False)
     for command in commands:

@@ -1,7 +1,8 @@
 """The index of a tree: every file by path, mode, size and content hash, every link by its target.
 
-A tree's digest is the hash of the index's bytes, so whoever has a digest that is signed has the whole tree. `Index.parse` is the
-only way in on the worker: what it returns can be written below an empty folder without leaving it.
+A tree's digest is the hash of the index's bytes, so whoever has a digest that is signed has the
+whole tree. `Index.parse` is the only way in on the worker: what it returns can be written below an
+empty folder without leaving it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ _LONGEST_NAME, _LONGEST_PATH = 255, 4000
 
 @dataclass(frozen=True, slots=True)
 class TreeFile:
-    """A regular file: POSIX path below the root, permission bits, size in bytes, BLAKE2b of the content."""
+    """A regular file: POSIX path below the root, permission bits, size in bytes, BLAKE2b of the
+    content.
+    """
 
     path: str
     mode: int
@@ -66,7 +69,9 @@ class Index:
 
     @classmethod
     def parse(cls, content: bytes) -> Index:
-        """Raises InfrastructureError, with one line, for anything that is no index or could lead out of its folder."""
+        """Raises InfrastructureError, with one line, for anything that is no index or could lead
+        out of its folder.
+        """
         try:
             rows = json.loads(content.decode("ascii"))
             if (

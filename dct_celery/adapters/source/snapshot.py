@@ -1,7 +1,8 @@
 """The tree as it stands: which files belong to it, and the hash of each.
 
-In a git checkout: what git tracks and what it neither tracks nor ignores, with all uncommitted changes. Elsewhere: every
-file below the folder but caches and environments. `include` and `exclude` change that; see docs/code.md.
+In a git checkout: what git tracks and what it neither tracks nor ignores, with all uncommitted
+changes. Elsewhere: every file below the folder but caches and environments. `include` and `exclude`
+change that; see docs/code.md.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from dct_celery.core.globs import Globs
 from dct_celery.core.ids import digest_of
 from dct_celery.errors import ConfigError, UsageError
 
-#: Left out where there is no git to say what is ignored, and by patterns of `include` that do not spell them out.
+#: Left out where there is no git to say what is ignored, and by patterns of `include` that do not
+#: spell them out.
 _NEVER = frozenset(
     {".git", ".hg", ".svn", "__pycache__", ".venv", "venv", ".tox", ".nox", "node_modules", ".mypy_cache", ".ruff_cache",
      ".pytest_cache", ".cache"}
@@ -78,8 +80,10 @@ def find_root(directory: Path) -> Path:
 
 
 def take(root: Path, selection: Selection | None = None, *, git_modes: bool = False) -> Snapshot:
-    """Hashes every file of the tree. With `git_modes` only a file's x bit counts, as in git: two checkouts of one commit may
-    have been made under different umasks. Raises UsageError for what is too large to travel or cannot be read."""
+    """Hashes every file of the tree. With `git_modes` only a file's x bit counts, as in git: two
+    checkouts of one commit may have been made under different umasks. Raises UsageError for what is
+    too large to travel or cannot be read.
+    """
     selection = selection or Selection()
     paths = set(_git_paths(root) or _walk(root, lambda folder: False))
     if selection.include:
@@ -121,7 +125,9 @@ def take(root: Path, selection: Selection | None = None, *, git_modes: bool = Fa
 
 
 def content(root: Path, file: TreeFile) -> bytes:
-    """The file's bytes, as they were when the tree was taken. Raises ConfigError when they have changed."""
+    """The file's bytes, as they were when the tree was taken. Raises ConfigError when they have
+    changed.
+    """
     try:
         found = (root / file.path).read_bytes()
     except OSError:
@@ -228,6 +234,8 @@ def _walk(root: Path, named: Callable[[str], bool]) -> Iterator[str]:
 
 
 def _travels(folder: str, name: str) -> bool:
-    """Whether a folder belongs to the project: not a cache, and not an environment, whatever it is called."""
+    """Whether a folder belongs to the project: not a cache, and not an environment, whatever it is
+    called.
+    """
     cache = name in _NEVER or name.endswith(".egg-info")
     return not cache and not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))

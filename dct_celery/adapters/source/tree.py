@@ -1,14 +1,16 @@
-"""Trees of code on a worker. Each is written into an empty folder that gets its name when it is whole, and is never written to
-again by us: a later run uses it only if everything in it is proven to be what the index says. Where it is not, a new one is made;
-what is proven is moved over, since file systems rename thousands of files at once, but make and remove them one by one.
+"""Trees of code on a worker. Each is written into an empty folder that gets its name when it is
+whole, and is never written to again by us: a later run uses it only if everything in it is proven
+to be what the index says. Where it is not, a new one is made; what is proven is moved over, since
+file systems rename thousands of files at once, but make and remove them one by one.
 
     base/new-*/                 being written
     base/DIGEST.TOKEN/tree      whole when it appeared; tests may have written there since
     base/DIGEST.TOKEN/whole     an empty file, made after the tree
 
-What this process has proven it remembers by size, times and inode: in memory, where tests cannot change it. Bytecode in the tree
-makes imports of the next run cheap. It stays as long as no file has changed since "whole" was made: Python takes bytecode that
-was compiled from another content of the same size and second for the file's own.
+What this process has proven it remembers by size, times and inode: in memory, where tests cannot
+change it. Bytecode in the tree makes imports of the next run cheap. It stays as long as no file has
+changed since "whole" was made: Python takes bytecode that was compiled from another content of the
+same size and second for the file's own.
 """
 
 from __future__ import annotations
@@ -32,16 +34,19 @@ from dct_celery.security.folders import remove_below
 
 #: Trees kept besides those in use.
 KEEP = 5
-#: Seconds that the dispatcher has to send again what the store has lost, and between two looks for it.
+#: Seconds that the dispatcher has to send again what the store has lost, and between two looks for
+#: it.
 PATIENCE, PAUSE = 30.0, 0.5
 #: Files and bytes that are fetched at a time.
 _BATCH_FILES, _BATCH_BYTES = 500, 32 * 1024 * 1024
-#: Nanoseconds: a file that changed so shortly before it was proven could change again without a trace in its times.
+#: Nanoseconds: a file that changed so shortly before it was proven could change again without a
+#: trace in its times.
 _FRESH = 2_000_000_000
 _BYTECODE, _WHOLE = "__pycache__", "whole"
 _NEW = "new-"
 
-#: Size, modification and change time, inode: a file that somebody rewrote differs, whatever he did to the modification time.
+#: Size, modification and change time, inode: a file that somebody rewrote differs, whatever he did
+#: to the modification time.
 Stamp = tuple[int, int, int, int]
 
 
@@ -76,7 +81,9 @@ class _Proof:
 
 
 class Trees:
-    """The folder `base`. `alive` says of a run whether it may still use what it was given; the rest is for tests."""
+    """The folder `base`. `alive` says of a run whether it may still use what it was given; the rest
+    is for tests.
+    """
 
     def __init__(
         self,
@@ -100,7 +107,9 @@ class Trees:
         self._locks: dict[str, threading.Lock] = {}
 
     def materialise(self, digest: str, run: str = "") -> Path:
-        """Root of the tree of this digest, exactly as it was taken. Raises InfrastructureError when it cannot be had whole."""
+        """Root of the tree of this digest, exactly as it was taken. Raises InfrastructureError when
+        it cannot be had whole.
+        """
         if not is_digest(digest):
             raise InfrastructureError(
                 f"the run names its code by {digest[:60]!r}, which is no hash"
@@ -140,7 +149,9 @@ class Trees:
     def _fetch(
         self, tree: str, sizes: Mapping[str, int], names: Mapping[str, str]
     ) -> dict[str, bytes]:
-        """All of these blobs. What is missing or damaged is asked of the dispatcher, as long as anything comes."""
+        """All of these blobs. What is missing or damaged is asked of the dispatcher, as long as
+        anything comes.
+        """
         found = self._blobs.get(sizes)
         deadline = self._clock() + PATIENCE
         while missing := {digest: size for digest, size in sizes.items() if digest not in found}:
@@ -240,7 +251,9 @@ class Trees:
 
 
 def check_checkout(checkout: Path, digest: str) -> Path:
-    """The worker's own checkout, proven equal to the dispatcher's tree. Raises ConfigError when it differs."""
+    """The worker's own checkout, proven equal to the dispatcher's tree. Raises ConfigError when it
+    differs.
+    """
     if not checkout.is_dir():
         raise ConfigError(
             f"DCT_CHECKOUT: {checkout} is no folder; set it to this worker's checkout of the project"
@@ -286,7 +299,9 @@ def _stamp(info: os.stat_result) -> Stamp:
 
 
 def _prove(home: Path, index: Index, known: Mapping[str, Stamp] | None) -> _Proof:
-    """`known`: stamps of files that need no second reading; None for a tree of which nothing is known."""
+    """`known`: stamps of files that need no second reading; None for a tree of which nothing is
+    known.
+    """
     proof = _Proof(home / "tree")
     try:
         if not stat.S_ISDIR(home.lstat().st_mode) or not stat.S_ISDIR(proof.root.lstat().st_mode):

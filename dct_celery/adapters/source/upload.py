@@ -1,4 +1,6 @@
-"""The dispatcher's side of the code: sent once, and again in part when a worker asks for what the store has lost."""
+"""The dispatcher's side of the code: sent once, and again in part when a worker asks for what the
+store has lost.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ PAUSE = 1.0
 
 
 class Upload:
-    """The code of one run. With `prove_only` nothing is sent: workers have it, and prove that it is the same."""
+    """The code of one run. With `prove_only` nothing is sent: workers have it, and prove that it is
+    the same.
+    """
 
     def __init__(
         self,
@@ -35,9 +39,12 @@ class Upload:
         self._said: set[str] = set()
 
     def send(self, root: Path, store: BlobStore) -> tuple[snapshot.Snapshot, int, int]:
-        """Takes the tree and uploads what the store lacks: (snapshot, files, bytes sent). Raises UsageError."""
+        """Takes the tree and uploads what the store lacks: (snapshot, files, bytes sent). Raises
+        UsageError.
+        """
         if self._prove_only:
-            # What is ignored, written or left out lies in one checkout and not in the other; it proves nothing.
+            # What is ignored, written or left out lies in one checkout and not in the other; it
+            # proves nothing.
             taken = snapshot.take(
                 root, snapshot.Selection(written=self._selection.written), git_modes=True
             )
@@ -50,7 +57,9 @@ class Upload:
         return taken, len(taken.index.files) + len(taken.index.links), sent
 
     def supply(self, store: BlobStore) -> None:
-        """What workers ask for, once more; to be called at every look, and costs one question now and then."""
+        """What workers ask for, once more; to be called at every look, and costs one question now
+        and then.
+        """
         taken, now = self._taken, self._clock()
         if taken is None or now - self._asked_at < PAUSE:
             return

@@ -1,7 +1,7 @@
 """What a slot's clones look like, and whether a chunk may start from them.
 
-A test process and its clones are one thing: caches in the process hold primary keys of the clones. So a chunk that cannot use
-the state gets new clones and a new fork, never one without the other.
+A test process and its clones are one thing: caches in the process hold primary keys of the clones.
+So a chunk that cannot use the state gets new clones and a new fork, never one without the other.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ class CloneState:
 
     #: Aliases that are empty, from a flushed template or by the tests' own flush.
     flushed: tuple[str, ...] = ()
-    #: The last phase that could write without rolling back, or None while the clones are as they were made.
+    #: The last phase that could write without rolling back, or None while the clones are as they
+    #: were made.
     used_by: Phase | None = None
 
     def suits(self, chunk: Chunk) -> bool:

@@ -1,7 +1,9 @@
-"""The decision what becomes of each database that a collector finds: dropped, left, or looked at again.
+"""The decision what becomes of each database that a collector finds: dropped, left, or looked at
+again.
 
-The rule above all others: what carries no mark of ours is left, whatever its name is. What could still be in somebody's hands
-is dropped only when it looked dead at an earlier look, too. Times are Unix seconds on the database server's clock. Pure.
+The rule above all others: what carries no mark of ours is left, whatever its name is. What could
+still be in somebody's hands is dropped only when it looked dead at an earlier look, too. Times are
+Unix seconds on the database server's clock. Pure.
 """
 
 from __future__ import annotations
@@ -37,8 +39,9 @@ def judge(
     dead_before: Collection[str],
     now: int,
 ) -> Decision:
-    """`alive`: owners whose sign of life stands; `in_use`: somebody holds this template; `locked`: names that somebody builds;
-    `templates`: those that are there and sealed; `dead_before`: names that looked dead at an earlier look.
+    """`alive`: owners whose sign of life stands; `in_use`: somebody holds this template; `locked`:
+    names that somebody builds; `templates`: those that are there and sealed; `dead_before`: names
+    that looked dead at an earlier look.
     """
     mark = found.mark
     if not OURS.match(found.name) or found.name == REGISTRY:
@@ -96,8 +99,8 @@ def surplus(
 ) -> list[str]:
     """Names of what exceeds `kept` databases or `megabytes` in sum, least recently used first.
 
-    Counted are templates and idle clones alone. What is in use counts, but is never among the names; an idle clone goes
-    with its template.
+    Counted are templates and idle clones alone. What is in use counts, but is never among the
+    names; an idle clone goes with its template.
     """
     counted = [
         one

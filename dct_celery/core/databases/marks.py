@@ -1,10 +1,11 @@
 """The mark that every database of ours carries: who made it, for what, and until when it is of use.
 
-One line of text, kept where the server lets us: a comment on the database (PostgreSQL), a row of the registry database
-(MySQL, MariaDB), a file beside it (SQLite). Times are Unix seconds on the clock of the database server.
+One line of text, kept where the server lets us: a comment on the database (PostgreSQL), a row of
+the registry database (MySQL, MariaDB), a file beside it (SQLite). Times are Unix seconds on the
+clock of the database server.
 
-The line names the database that it was written for. A comment travels with a database that somebody renames, and who renames
-one of ours wants to keep it: there the mark counts no more.
+The line names the database that it was written for. A comment travels with a database that somebody
+renames, and who renames one of ours wants to keep it: there the mark counts no more.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from typing import Any, Self
 
 #: Beginning of every mark, with the version of its format.
 PREFIX = "dct2"
-#: Of the format before, whose marks named no database: nobody can say of such a one that it was not renamed.
+#: Of the format before, whose marks named no database: nobody can say of such a one that it was not
+#: renamed.
 _EARLIER = re.compile(r"dct1 kind=[a-z]+( |\Z)")
-#: building: announced, being made. template, flushed: sealed, to be cloned. clone: an owner works with it.
-#: idle: clean, kept for whoever wants a clone of its template.
+#: building: announced, being made. template, flushed: sealed, to be cloned. clone: an owner works
+#: with it. idle: clean, kept for whoever wants a clone of its template.
 KINDS = ("building", "template", "flushed", "clone", "idle")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.@:/-]+")
 
@@ -42,16 +44,20 @@ class Mark:
     state: str = ""
 
     def line(self, name: str) -> str:
-        """The mark as it is written for the database `name`. Characters that could end a word are replaced by "_"."""
+        """The mark as it is written for the database `name`. Characters that could end a word are
+        replaced by "_".
+        """
         pairs = ((f.name, getattr(self, f.name)) for f in fields(self))
         words = [f"{field}={_UNSAFE.sub('_', str(value))}" for field, value in pairs if value]
         return " ".join([PREFIX, f"name={_UNSAFE.sub('_', name)}", *words])
 
     @classmethod
     def parse(cls, line: str | None, name: str) -> Self | None:
-        """The mark that was written for the database `name`; None for any other line, be it our own for another database.
+        """The mark that was written for the database `name`; None for any other line, be it our own
+        for another database.
 
-        What is dropped is decided by this, so a line counts only if it is, to the letter, one that we write.
+        What is dropped is decided by this, so a line counts only if it is, to the letter, one that
+        we write.
         """
         types = {f.name: f.type for f in fields(cls)}
         pairs = [word.partition("=")[::2] for word in (line or "").split(" ")[2:]]
@@ -73,7 +79,9 @@ class Mark:
 
 
 def why_void(line: str | None, name: str) -> str:
-    """Why a line that looks like a mark is none for the database `name`, in words; empty where it looks like nothing of ours."""
+    """Why a line that looks like a mark is none for the database `name`, in words; empty where it
+    looks like nothing of ours.
+    """
     text = line or ""
     if _EARLIER.match(text):
         return "carries the mark of an earlier version, which names no database; drop it by hand if nobody needs it"
@@ -92,7 +100,8 @@ class Found:
     name: str
     #: None: it carries no readable mark.
     mark: Mark | None
-    #: Made by us beyond doubt, though the mark is missing: its maker died between the two statements.
+    #: Made by us beyond doubt, though the mark is missing: its maker died between the two
+    #: statements.
     born: bool = False
     #: Size, or 0 where it was not asked for.
     bytes: int = 0

@@ -1,7 +1,8 @@
-"""Names of databases and queues: built here from `[a-z0-9_]` alone, at most 63 bytes, never used twice.
+"""Names of databases and queues: built here from `[a-z0-9_]` alone, at most 63 bytes, never used
+twice.
 
-PostgreSQL cuts longer names silently, and connecting cuts them as well, so a name that is one byte too long is somebody
-else's database. Whatever does not fit is replaced by a hash of the whole.
+PostgreSQL cuts longer names silently, and connecting cuts them as well, so a name that is one byte
+too long is somebody else's database. Whatever does not fit is replaced by a hash of the whole.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import re
 #: Every database that we make matches this; nothing else is ever dropped.
 OURS = re.compile(r"^test_[a-z0-9_]{3,58}\Z")
 MAX_BYTES = 63
-#: Database of ours for what belongs to no run; never collected. Marks, on servers that cannot comment on a database (MySQL,
-#: MariaDB); locks, on PostgreSQL where the database `postgres` is closed to us.
+#: Database of ours for what belongs to no run; never collected. Marks, on servers that cannot
+#: comment on a database (MySQL, MariaDB); locks, on PostgreSQL where the database `postgres` is
+#: closed to us.
 REGISTRY = "test_dct_registry"
 _UNSAFE = re.compile(r"[^a-z0-9]+")
-#: What a hashed name ends in; a text that ends so by itself is hashed, too, or it could be taken for another's hash.
+#: What a hashed name ends in; a text that ends so by itself is hashed, too, or it could be taken
+#: for another's hash.
 _HASHED = re.compile(r"(^|_)[0-9a-f]{6}\Z")
 
 
@@ -30,7 +33,9 @@ def slug(text: str, length: int) -> str:
 
 
 def clone_name(worker: str, slot: int | str, run: str, alias: str, number: int) -> str:
-    """`test_<worker>_<slot>_<run>_<alias>_<n>`. `number` never repeats within a slot, so no name is used twice (I6)."""
+    """`test_<worker>_<slot>_<run>_<alias>_<n>`. `number` never repeats within a slot, so no name is
+    used twice (I6).
+    """
     name = f"test_{slug(worker, 14)}_{slot}_{run_token(run)}_{slug(alias, 12)}_{number}"
     assert OURS.match(name), name
     assert len(name) <= MAX_BYTES, name
@@ -46,8 +51,9 @@ def template_name(fingerprint: str, alias: str, *, flushed: bool) -> str:
 
 
 def born_limit(name: str) -> int:
-    """Connection limit of a PostgreSQL database of this name that we make: far beyond any server's, and a mark that comes
-    with CREATE DATABASE itself, where the comment comes one statement later."""
+    """Connection limit of a PostgreSQL database of this name that we make: far beyond any server's,
+    and a mark that comes with CREATE DATABASE itself, where the comment comes one statement later.
+    """
     return (
         1_000_000_000
         + int.from_bytes(hashlib.sha256(f"dct:{name}".encode()).digest()[:4], "big") % 1_000_000_000

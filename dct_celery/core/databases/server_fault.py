@@ -1,7 +1,9 @@
-"""Which words of a database driver speak of the server and not of the statement: no verdict is made of those.
+"""Which words of a database driver speak of the server and not of the statement: no verdict is made
+of those.
 
-Our own errors carry the fault (`DatabaseError.fault`): adapters know the code of the driver's error. This is for words that
-come without one: a driver's that got no connection, another process's, a test's traceback.
+Our own errors carry the fault (`DatabaseError.fault`): adapters know the code of the driver's
+error. This is for words that come without one: a driver's that got no connection, another
+process's, a test's traceback.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from collections.abc import Iterable
 from dct_celery.core.model import Failure
 from dct_celery.errors import ServerFault
 
-#: Attempts of a chunk from which on a test that finds no connection is taken at its word, if we get one: it may open too many.
+#: Attempts of a chunk from which on a test that finds no connection is taken at its word, if we get
+#: one: it may open too many.
 LAST_DOUBT = 3
 
 _WORDS = {
@@ -48,7 +51,9 @@ def fault_in(words: str) -> ServerFault | None:
 
 
 def fault_in_traceback(text: str) -> ServerFault | None:
-    """In any of the chained exceptions; only in what a driver raised, as tests may speak of full disks, too."""
+    """In any of the chained exceptions; only in what a driver raised, as tests may speak of full
+    disks, too.
+    """
     return fault_in("\n".join(_ERROR_LINE.findall(text)))
 
 
@@ -58,8 +63,9 @@ def fault_in_answer(message: str, detail: str) -> ServerFault | None:
 
 
 def suspicion(failures: Iterable[Failure], reason: str = "") -> ServerFault | None:
-    """What a record says the server lacks. A lost session alone is none: a test may end its own, and whether the server went
-    away can be asked."""
+    """What a record says the server lacks. A lost session alone is none: a test may end its own,
+    and whether the server went away can be asked.
+    """
     for text in (reason, *(f"{one.type}: {one.message}\n{one.text}" for one in failures)):
         fault = fault_in_traceback(text)
         if fault in (ServerFault.CONNECTIONS, ServerFault.DISK):

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-#: Sums of every part: see `ports.DatabaseStats`; `waited_seconds` is what slots spent until they had their clones.
+#: Sums of every part: see `ports.DatabaseStats`; `waited_seconds` is what slots spent until they
+#: had their clones.
 COUNTS = (
     "opened",
     "reused",
@@ -23,10 +24,13 @@ SECONDS = ("clone_seconds", "heal_seconds", "waited_seconds")
 
 @dataclass(slots=True)
 class DatabaseUse:
-    """Fed by the dispatcher with what workers and slots say; each says only what is new since it last spoke."""
+    """Fed by the dispatcher with what workers and slots say; each says only what is new since it
+    last spoke.
+    """
 
     sums: dict[str, float] = field(default_factory=dict)
-    #: worker -> how its templates came about (reused, restored, built) and the seconds of each step.
+    #: worker -> how its templates came about (reused, restored, built) and the seconds of each
+    #: step.
     workers: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(self, part: Mapping[str, float]) -> None:

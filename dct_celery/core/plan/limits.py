@@ -1,6 +1,8 @@
-"""How long a test or fixture may take, from what it took before: the exceptions to the floors that every slot knows.
+"""How long a test or fixture may take, from what it took before: the exceptions to the floors that
+every slot knows.
 
-A limit is for what hangs, not for what is slow: it must never end a test that would have passed on a busy machine.
+A limit is for what hangs, not for what is slow: it must never end a test that would have passed on
+a busy machine.
 """
 
 from __future__ import annotations
@@ -14,14 +16,17 @@ from dct_celery.core.plan.timings import Estimates
 TEST_SECONDS = 60.0
 #: The same for a test that was never timed: nobody knows yet whether it is slow.
 UNTIMED_SECONDS = 600.0
-#: Seconds that any class or module fixture, or the import of the project, may take (--fixture-timeout).
+#: Seconds that any class or module fixture, or the import of the project, may take
+#: (--fixture-timeout).
 FIXTURE_SECONDS = 300.0
 #: What a test or fixture may take, as a multiple of what it took before.
 PATIENCE = 10.0
 
 
 class Limits:
-    """Those tests and classes of a manifest that get more time than the floor. Without arguments there are none."""
+    """Those tests and classes of a manifest that get more time than the floor. Without arguments
+    there are none.
+    """
 
     def __init__(
         self, manifest: Manifest | None = None, estimates: Estimates | None = None

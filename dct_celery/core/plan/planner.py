@@ -1,8 +1,8 @@
 """The plan: which entries must stay together (atoms), and which of them go out next (chunks).
 
-Guided self-scheduling: slots ask when they are idle, and a chunk is half the fair share of what is left, so chunks
-fall in size towards the end and late slots find work. Nothing here knows slots by name, the clock or chance: the same
-questions in the same order get the same chunks.
+Guided self-scheduling: slots ask when they are idle, and a chunk is half the fair share of what is
+left, so chunks fall in size towards the end and late slots find work. Nothing here knows slots by
+name, the clock or chance: the same questions in the same order get the same chunks.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Atom:
     locks: tuple[str, ...]
     #: False if not one of its tests was ever timed.
     known: bool
-    #: Aliases that the sequential run has flushed before it comes here, and those that it flushes itself.
+    #: Aliases that the sequential run has flushed before it comes here, and those that it flushes
+    #: itself.
     flushed: tuple[str, ...] = ()
     flushes: tuple[str, ...] = ()
 
@@ -65,7 +66,9 @@ def atoms(manifest: Manifest, estimates: Estimates) -> tuple[Atom, ...]:
 
 
 def lower_bound(atoms: Iterable[Atom], slots: int) -> float:
-    """Seconds that no plan for this many slots (at least 1) can beat: the fair share or the longest atom."""
+    """Seconds that no plan for this many slots (at least 1) can beat: the fair share or the longest
+    atom.
+    """
     estimates = [atom.estimate for atom in atoms]
     return max(sum(estimates) / max(slots, 1), max(estimates, default=0.0))
 
@@ -112,7 +115,8 @@ def _atom(group: Sequence[Entry], estimates: Estimates, first_flush: Mapping[str
         need=_need(phase, flushed),
         estimate=tests + classes,
         locks=tuple(sorted({name for entry in group for name in entry.locks})),
-        # One is enough: a test that is always skipped is never timed, and its class is not new in every run for that.
+        # One is enough: a test that is always skipped is never timed, and its class is not new in
+        # every run for that.
         known=any(seconds is not None for seconds in times),
         flushed=flushed,
         flushes=tuple(
@@ -122,7 +126,9 @@ def _atom(group: Sequence[Entry], estimates: Estimates, first_flush: Mapping[str
 
 
 def _flushed_before(phase: Phase, first: int, first_flush: Mapping[str, int]) -> tuple[str, ...]:
-    """Aliases that are empty when the sequential run comes to this atom (`first`: its first index), if it may notice."""
+    """Aliases that are empty when the sequential run comes to this atom (`first`: its first index),
+    if it may notice.
+    """
     if phase not in (Phase.TRANSACTIONAL, Phase.UNMANAGED):
         return ()
     return tuple(sorted(alias for alias, index in first_flush.items() if index < first))
@@ -136,7 +142,9 @@ def _need(phase: Phase, flushed: tuple[str, ...]) -> Need:
 
 
 class Planner:
-    """Cuts chunks on demand. Every atom goes out exactly once; what comes back through `requeue` goes out first."""
+    """Cuts chunks on demand. Every atom goes out exactly once; what comes back through `requeue`
+    goes out first.
+    """
 
     def __init__(
         self,
@@ -152,7 +160,8 @@ class Planner:
         self._floor = min_chunk_seconds
         self._given = 0
         self._retries: deque[Chunk] = deque()
-        #: First indices (they name the atom) of what is not cut yet. Atoms that were cut are dropped lazily elsewhere.
+        #: First indices (they name the atom) of what is not cut yet. Atoms that were cut are
+        #: dropped lazily elsewhere.
         self._left = {atom.indices[0] for atom in ordered}
         self._estimates = {atom.indices[0]: atom.estimate for atom in ordered}
         self._seconds = sum(self._estimates.values())
@@ -160,7 +169,8 @@ class Planner:
         self._bins: defaultdict[_Kind, deque[Atom]] = defaultdict(deque)
         for atom in ordered:
             self._bins[_kind(atom)].append(atom)
-        # Two heaps. Their keys end in the atom's first index, which is unique, so atoms themselves are never compared.
+        # Two heaps. Their keys end in the atom's first index, which is unique, so atoms themselves
+        # are never compared.
         self._heads = [(_order(queue[0]), queue[0]) for queue in self._bins.values()]
         self._by_size = [((-atom.estimate, atom.indices[0]), atom) for atom in ordered]
         heapq.heapify(self._heads)
@@ -168,7 +178,9 @@ class Planner:
 
     @property
     def remaining_seconds(self) -> float:
-        """Predicted seconds of all that `next_chunk` has still to hand out, waiting retries included."""
+        """Predicted seconds of all that `next_chunk` has still to hand out, waiting retries
+        included.
+        """
         fresh = max(self._seconds, 0.0) if self._left else 0.0
         return fresh + sum(chunk.estimate for chunk in self._retries)
 
@@ -180,10 +192,12 @@ class Planner:
         return self._by_size[0][1].estimate if self._by_size else 0.0
 
     def next_chunk(self, slots: int, held_locks: frozenset[str]) -> Chunk | None:
-        """Cut the next chunk, or None if nothing is left or all that is left waits for one of `held_locks`.
+        """Cut the next chunk, or None if nothing is left or all that is left waits for one of
+        `held_locks`.
 
-        `slots` is how many slots there are now (less than 1 counts as 1). First come retries, then atoms larger than
-        half the fair share (any phase), then phase by phase; never timed before longest before shorter.
+        `slots` is how many slots there are now (less than 1 counts as 1). First come retries, then
+        atoms larger than half the fair share (any phase), then phase by phase; never timed before
+        longest before shorter.
         """
         for retry in self._retries:
             if held_locks.isdisjoint(retry.locks):
@@ -199,10 +213,11 @@ class Planner:
     def requeue(
         self, chunk: Chunk, indices: tuple[int, ...], *, fresh: bool, avoid: str = ""
     ) -> Chunk:
-        """Put what is left of a chunk in front of everything else, as a chunk with a new id and one attempt more.
+        """Put what is left of a chunk in front of everything else, as a chunk with a new id and one
+        attempt more.
 
-        `indices` is a non-empty part of the chunk's, chosen so that no class or module is torn; else raises ValueError.
-        `avoid` names the worker that should rather not get it.
+        `indices` is a non-empty part of the chunk's, chosen so that no class or module is torn;
+        else raises ValueError. `avoid` names the worker that should rather not get it.
         """
         left = tuple(sorted(set(indices)))
         if not left or not set(left).issubset(chunk.indices):
@@ -225,8 +240,11 @@ class Planner:
         return retry
 
     def take(self, chunk: Chunk) -> None:
-        """A replay: this chunk has been cut, from atoms or as a retry. What it holds is not handed out again."""
-        # Ids are never used twice, and a retry of this replay may have been given the one that the chunk had.
+        """A replay: this chunk has been cut, from atoms or as a retry. What it holds is not handed
+        out again.
+        """
+        # Ids are never used twice, and a retry of this replay may have been given the one that the
+        # chunk had.
         self._given = max(self._given, int(chunk.id.removeprefix("c")))
         left = [retry for retry in self._retries if retry.indices != chunk.indices]
         self._retries = deque(
@@ -238,7 +256,9 @@ class Planner:
                 self._seconds -= self._estimates[index]
 
     def _large_atom(self, share: float, held_locks: frozenset[str]) -> Atom | None:
-        """Take the longest free atom above `share`. At most 2 × slots are that long, so few are passed over."""
+        """Take the longest free atom above `share`. At most 2 × slots are that long, so few are
+        passed over.
+        """
         passed = []
         found = None
         while self._by_size and found is None and self._by_size[0][1].estimate > share:
@@ -317,7 +337,9 @@ def _order(atom: Atom) -> tuple[int, bool, float, int]:
 
 
 def _state_of_rest(chunk: Chunk, left: tuple[int, ...]) -> dict[str, Any]:
-    """What a retry has to start from: once the first tests of a transactional chunk are done, their flush is, too."""
+    """What a retry has to start from: once the first tests of a transactional chunk are done, their
+    flush is, too.
+    """
     if chunk.phase is not Phase.TRANSACTIONAL or left[0] == chunk.indices[0]:
         return {}
     flushed = tuple(sorted({*chunk.flushed, *chunk.flushes}))

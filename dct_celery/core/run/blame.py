@@ -1,9 +1,11 @@
-"""The poison ladder: whom the death of a test process is blamed on, and when that becomes a verdict (I7, I8).
+"""The poison ladder: whom the death of a test process is blamed on, and when that becomes a verdict
+(I7, I8).
 
-The suspect is the test that was running, or the class (or module) whose fixture was. It runs again alone, in a fresh fork and on
-another worker where there is one; the second death is the verdict. Of a tear-down all tests have had their verdicts and will
-not run again, so its first death is its verdict. Whatever the dead process had recorded stands. Deaths are counted over the
-whole run: beyond the budget the run ends with what it has, because then it is not one test that is sick.
+The suspect is the test that was running, or the class (or module) whose fixture was. It runs again
+alone, in a fresh fork and on another worker where there is one; the second death is the verdict. Of
+a tear-down all tests have had their verdicts and will not run again, so its first death is its
+verdict. Whatever the dead process had recorded stands. Deaths are counted over the whole run:
+beyond the budget the run ends with what it has, because then it is not one test that is sick.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ LEAST_BUDGET, BUDGET_SHARE = 5, 0.02
 
 @dataclass(slots=True)
 class Deaths:
-    """Counts deaths of test processes. `budget`: how many one run may have; None for the rule, 0 for no limit."""
+    """Counts deaths of test processes. `budget`: how many one run may have; None for the rule, 0
+    for no limit.
+    """
 
     budget: int | None = None
     total: int = 0

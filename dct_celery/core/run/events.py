@@ -1,4 +1,6 @@
-"""What happens to a run (events: past facts) and what its shell is to do about it (effects: imperatives)."""
+"""What happens to a run (events: past facts) and what its shell is to do about it (effects:
+imperatives).
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ class ReleaseReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChunkCompleted:
-    """What a slot says at the end of a chunk that ran to its end. Seconds of class fixtures by class."""
+    """What a slot says at the end of a chunk that ran to its end. Seconds of class fixtures by
+    class.
+    """
 
     busy_seconds: Seconds = 0.0
     class_seconds: Mapping[str, Seconds] = field(default_factory=dict)
@@ -108,7 +112,9 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Avoided:
-    """The worker that the chunk had better not run on took its message, and left the chunk to others."""
+    """The worker that the chunk had better not run on took its message, and left the chunk to
+    others.
+    """
 
     lease: LeaseRef
 

@@ -1,4 +1,6 @@
-"""What tests left behind, from all slots of a run: told once per kind and test, listed in the report. Never a verdict."""
+"""What tests left behind, from all slots of a run: told once per kind and test, listed in the
+report. Never a verdict.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +90,9 @@ class Leaks:
         return [str(leak) for leak in leaks if self._first(leak)]
 
     def _first(self, leak: Leak) -> bool:
-        """A part of the state is told once for the run: a suite that changes its environment does so everywhere."""
+        """A part of the state is told once for the run: a suite that changes its environment does
+        so everywhere.
+        """
         key = (leak.kind, leak.what if leak.kind is LeakKind.STATE else leak.by)
         new = key not in self._told
         self._told.add(key)

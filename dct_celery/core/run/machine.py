@@ -1,25 +1,30 @@
 """The run as a state machine: events in, effects out, nothing else.
 
-Rules
-  1. The manifest decides: the run is finished when every entry has a disposition, and not before (I1).
-  2. A verdict is given once. A record counts for the tests of the chunk whose lease its sender holds, as long as it holds it:
+Rules 1. The manifest decides: the run is finished when every entry has a disposition, and not
+before (I1). 2. A verdict is given once. A record counts for the tests of the chunk whose lease its
+sender holds, as long as it holds it:
      the store refuses stale fences, and this machine believes neither the store nor a worker beyond that (I11). Whatever
      reached the stream before its lease ended stands.
-  3. What a lease leaves without verdict goes into a new chunk, to run in a fresh fork (a class never runs twice in one
+3. What a lease leaves without verdict goes into a new chunk, to run in a fresh fork (a class never
+runs twice in one
      process), on another worker where there is one. Deaths of processes climb the poison ladder (core.ladder, I8).
-  4. Infrastructure never gives a verdict: entries lost more often than `MAX_LOSSES` are `not_run`, and the run ends with 7 (I7).
-  5. A tear-down that was not heard of may have failed: when a lease is lost, the last test that was heard of runs again if
+4. Infrastructure never gives a verdict: entries lost more often than `MAX_LOSSES` are `not_run`,
+and the run ends with 7 (I7). 5. A tear-down that was not heard of may have failed: when a lease is
+lost, the last test that was heard of runs again if
      nothing else of its class does, for its fixtures' sake; its own verdict stands.
-  6. A failure that --reruns doubts is no verdict yet: its entry stays open, and runs again alone when its chunk has ended.
+6. A failure that --reruns doubts is no verdict yet: its entry stays open, and runs again alone when
+its chunk has ended.
      A pass then is its verdict; if no rerun comes to an end, its last failure is, never `not_run`.
-  7. Nothing is offered after a stop. What still runs may end; the rest is `not_run` with the reason of the stop.
+7. Nothing is offered after a stop. What still runs may end; the rest is `not_run` with the reason
+of the stop.
 
 Chunks:   queued ─claimed─▶ leased ─completed─▶ done
             ▲                  └─released | expired─▶ done; the rest of its entries is queued in new chunks
-What the table cannot say: a queued chunk of an overtaken attempt never exists, because a new attempt is a new chunk.
+What the table cannot say: a queued chunk of an overtaken attempt never exists, because a new
+attempt is a new chunk.
 
-The same events in the same order make the same state, whoever handles them: `dct attach` replays the journal with no slot there,
-so that nothing is offered but what was offered before.
+The same events in the same order make the same state, whoever handles them: `dct attach` replays
+the journal with no slot there, so that nothing is offered but what was offered before.
 """
 
 from __future__ import annotations
@@ -50,7 +55,8 @@ from dct_celery.core.text import plural
 
 #: An entry that was lost with its slot this often is given up.
 MAX_LOSSES = 3
-#: An entry whose slot could not get its databases this often is given up; other slots are tried first, and slots rest.
+#: An entry whose slot could not get its databases this often is given up; other slots are tried
+#: first, and slots rest.
 MAX_UNREADY = 8
 #: Seconds after which an unclaimed chunk is published again while a slot is idle.
 CLAIM_SECONDS = 3.0
@@ -60,7 +66,8 @@ STOP_GRACE = 10.0
 ENTRIES_PER_SECOND = 4000
 #: Seconds for which slots keep their records so that it does: the least and the most.
 BATCH_SECONDS = (0.05, 1.0)
-#: Reasons of a release that leave nobody to tear down what the last test's class and module have set up.
+#: Reasons of a release that leave nobody to tear down what the last test's class and module have
+#: set up.
 _ABRUPT = frozenset(
     {ReleaseReason.DRAIN, ReleaseReason.SILENCE, ReleaseReason.DATABASE, ReleaseReason.LOADER}
 )
@@ -114,13 +121,16 @@ class RunMachine:
     _claims: int = 0
     _queued: dict[str, InFlight] = field(default_factory=dict)
     _leased: dict[str, InFlight] = field(default_factory=dict)
-    #: Chunk -> its locks, of those on their way that have any (and perhaps of some that were): few, of very many chunks.
+    #: Chunk -> its locks, of those on their way that have any (and perhaps of some that were): few,
+    #: of very many chunks.
     _locks: dict[str, tuple[str, ...]] = field(default_factory=dict)
     #: Offered, and taken back by a stop; some slot may have claimed it before it heard of that.
     _withdrawn: dict[str, InFlight] = field(default_factory=dict)
-    #: Tests that have their verdicts, and run again because nobody has heard of the tear-down behind them.
+    #: Tests that have their verdicts, and run again because nobody has heard of the tear-down
+    #: behind them.
     _owed: set[int] = field(default_factory=set)
-    #: Records and ends that counted for nothing, because their lease is not held or does not cover them.
+    #: Records and ends that counted for nothing, because their lease is not held or does not cover
+    #: them.
     strays: int = 0
     _slots: int = 0
     _ready: int = 0
@@ -184,7 +194,9 @@ class RunMachine:
 
     @property
     def note(self) -> str:
-        """Why the run ended early, and what failed in chunks that were under way by then; empty where it did not."""
+        """Why the run ended early, and what failed in chunks that were under way by then; empty
+        where it did not.
+        """
         if self.stop is None:
             return ""
         more = self._bad - self.maxfail
@@ -214,7 +226,9 @@ class RunMachine:
     # -- events ----------------------------------------------------------------
 
     def _offered(self, event: ev.Offered) -> list[ev.Effect]:
-        """News only in a replay: there the plan comes from what was offered, for an offer depends on who was there when."""
+        """News only in a replay: there the plan comes from what was offered, for an offer depends
+        on who was there when.
+        """
         if event.chunk.id not in self._known:
             self.planner.take(event.chunk)
             self._queue(event.chunk)
@@ -272,7 +286,8 @@ class RunMachine:
         if not self.reruns.repeats(chunk):  # a class's cost would count twice
             for name, seconds in end.class_seconds.items():
                 self.class_seconds[name] += seconds
-        # Records and end come from one holder in one order, so nothing but `left` should be open here; if it is, it runs again.
+        # Records and end come from one holder in one order, so nothing but `left` should be open
+        # here; if it is, it runs again.
         loss = "" if end.left else "its records did not arrive"
         if set(chunk.indices) <= set(end.left):
             # Not for ever: a result class may want no test at all.
@@ -295,10 +310,12 @@ class RunMachine:
             return self._crashed(chunk, lease, end)
         if end.why is ReleaseReason.UNREADY:
             return self._passed_on(chunk, lease, end)
-        # The fixture that ran out of time is recorded; what it kept from running is for the manifest to say.
+        # The fixture that ran out of time is recorded; what it kept from running is for the
+        # manifest to say.
         timed_out = end.fixture if end.why is ReleaseReason.TIMEOUT else None
         covered = self._cover(chunk, timed_out) if timed_out is not None else []
-        # A set-up that covers nothing has got nobody a verdict: without an end to that, it would run for ever.
+        # A set-up that covers nothing has got nobody a verdict: without an end to that, it would
+        # run for ever.
         innocent = end.why in _INNOCENT and (
             covered or end.fixture is None or not end.fixture.sets_up
         )
@@ -316,7 +333,9 @@ class RunMachine:
     def _owe(
         self, held: InFlight, lease: LeaseRef, why: ReleaseReason | None = None
     ) -> list[ev.Effect]:
-        """The attempt ended without a tear-down, as far as anybody knows. `why` it was released; None where its lease ran out."""
+        """The attempt ended without a tear-down, as far as anybody knows. `why` it was released;
+        None where its lease ran out.
+        """
         chunk, last = held.chunk, held.last
         # What was owed by this attempt is owed still.
         owed = [index for index in chunk.indices if index in self._owed]
@@ -367,7 +386,8 @@ class RunMachine:
         if self._ready <= len(self._leased) or event.behind:
             self._idle_since = self.now
             return []
-        # Of the time without an idle slot nothing counts: it would be sent twice whenever a long chunk ends.
+        # Of the time without an idle slot nothing counts: it would be sent twice whenever a long
+        # chunk ends.
         late = [
             held
             for held in self._queued.values()
@@ -441,7 +461,9 @@ class RunMachine:
     # -- losses ----------------------------------------------------------------
 
     def _held(self, lease: LeaseRef) -> InFlight | None:
-        """What is leased to the holder of this lease, in whatever epoch that was; None when it is another's or nobody's."""
+        """What is leased to the holder of this lease, in whatever epoch that was; None when it is
+        another's or nobody's.
+        """
         held = self._leased.get(lease.chunk)
         if held is None or held.lease is None or replace(held.lease, epoch=lease.epoch) != lease:
             return None
@@ -469,7 +491,9 @@ class RunMachine:
         return tuple(entry.index for entry in self.manifest if entry.index not in self.verdicts)
 
     def _crashed(self, chunk: Chunk, lease: LeaseRef, end: ChunkReleased) -> list[ev.Effect]:
-        """The poison ladder: the suspect alone at the second try, its verdict at the last death, the rest elsewhere."""
+        """The poison ladder: the suspect alone at the second try, its verdict at the last death,
+        the rest elsewhere.
+        """
         self.deaths.total += 1
         open_ = self._open(chunk)
         suspects: tuple[int, ...] = ()
@@ -530,7 +554,9 @@ class RunMachine:
         return effects + self._rest(chunk, lease, loss="")
 
     def _rerun(self, chunk: Chunk, lease: LeaseRef) -> list[ev.Effect]:
-        """Failures that this attempt left in doubt: each alone in a fresh fork, or final when too many tests failed."""
+        """Failures that this attempt left in doubt: each alone in a fresh fork, or final when too
+        many tests failed.
+        """
         open_ = tuple(index for index in self.reruns.held(chunk) if index not in self.verdicts)
         if self.reruns.exhausted:
             return self._give_up(open_, "", lost=False)
@@ -541,7 +567,9 @@ class RunMachine:
     def _again(
         self, chunk: Chunk, indices: tuple[int, ...], *, loss: str, where: LeaseRef | None = None
     ) -> list[ev.Effect]:
-        """What an attempt left open: queued anew, or given up when infrastructure lost it too often."""
+        """What an attempt left open: queued anew, or given up when infrastructure lost it too
+        often.
+        """
         if not indices or self.stop is not None:
             return []
         effects: list[ev.Effect] = []
@@ -565,7 +593,9 @@ class RunMachine:
         return effects
 
     def _give_up(self, indices: Iterable[int], reason: str, *, lost: bool) -> list[ev.Effect]:
-        """The end of what will not run any more: `not_run`, or the last failure of a test whose rerun did not come to its end."""
+        """The end of what will not run any more: `not_run`, or the last failure of a test whose
+        rerun did not come to its end.
+        """
         effects: list[ev.Effect] = []
         for index in indices:
             failed = self.reruns.last(index)
@@ -579,7 +609,9 @@ class RunMachine:
     # -- offers ----------------------------------------------------------------
 
     def _fill(self) -> list[ev.Effect]:
-        """Keeps one chunk per slot waiting: enough that no slot idles, few enough that late joiners find work to share."""
+        """Keeps one chunk per slot waiting: enough that no slot idles, few enough that late joiners
+        find work to share.
+        """
         effects: list[ev.Effect] = []
         while self.stop is None and len(self._queued) < self._slots:
             chunk = self.planner.next_chunk(self._slots, self._held_locks())

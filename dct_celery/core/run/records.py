@@ -1,4 +1,6 @@
-"""Records: what one attempt says of a test or a fixture, as it travels from the test process to the dispatcher."""
+"""Records: what one attempt says of a test or a fixture, as it travels from the test process to the
+dispatcher.
+"""
 
 from __future__ import annotations
 
@@ -65,9 +67,11 @@ class FixtureRecord:
 
 Record = TestRecord | FixtureRecord
 
-#: The record of a test that has passed and printed nothing, which is nearly every one, as it travels.
+#: The record of a test that has passed and printed nothing, which is nearly every one, as it
+#: travels.
 PASSED = '{"kind":"TestFinished","index":%d,"outcome":"passed","seconds":%.6f}'
-#: Exactly that form, as a pattern: what fits it is JSON and a valid record, and need not be decoded to be believed.
+#: Exactly that form, as a pattern: what fits it is JSON and a valid record, and need not be decoded
+#: to be believed.
 PASSED_FORM = (
     r'\{"kind":"TestFinished","index":(0|[1-9][0-9]{0,14}),"outcome":"passed",'
     r'"seconds":((?:0|[1-9][0-9]{0,8})\.[0-9]{6})\}'

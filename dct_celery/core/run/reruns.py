@@ -1,9 +1,11 @@
-"""Retries on purpose (--reruns): which failures of tests are held back, and what several attempts make of a test.
+"""Retries on purpose (--reruns): which failures of tests are held back, and what several attempts
+make of a test.
 
-A test that failed runs again, alone and in a fresh fork, until it passes or its reruns are used up. Only a pass acquits it
-(it is flaky then, which every report says); after anything else its last failure stands. Losses by infrastructure and deaths
-of processes are no reruns: they have limits of their own. A class fixture that failed is not run again: its tests have never
-run, so there is no failure of theirs to doubt.
+A test that failed runs again, alone and in a fresh fork, until it passes or its reruns are used up.
+Only a pass acquits it (it is flaky then, which every report says); after anything else its last
+failure stands. Losses by infrastructure and deaths of processes are no reruns: they have limits of
+their own. A class fixture that failed is not run again: its tests have never run, so there is no
+failure of theirs to doubt.
 """
 
 from __future__ import annotations
@@ -26,14 +28,17 @@ class Reruns:
     most: int = 0
     #: How many tests may have failed; with more of them nothing is held back any longer.
     allowed: int = 0
-    #: Index -> chunk id -> what the attempt in that chunk said, in the order in which it was heard of.
+    #: Index -> chunk id -> what the attempt in that chunk said, in the order in which it was heard
+    #: of.
     _attempts: dict[int, dict[str, Verdict]] = field(default_factory=lambda: defaultdict(dict))
     _failed: set[int] = field(default_factory=set)
     _complained: bool = False
 
     @classmethod
     def of(cls, most: int, percent: float, tests: int) -> Reruns:
-        """Budget: `percent` of `tests`, rounded up, so that a handful of tests may have a flaky one, too."""
+        """Budget: `percent` of `tests`, rounded up, so that a handful of tests may have a flaky
+        one, too.
+        """
         # Rounded first: in binary, 32.2 percent of 500 is a little more than 161.
         return cls(most, math.ceil(round(tests * percent / 100, 6)))
 
@@ -66,7 +71,9 @@ class Reruns:
         return f"more than {self.allowed} tests failed, which is what --reruns-budget allows; no further test runs again"
 
     def held(self, chunk: Chunk) -> tuple[int, ...]:
-        """Indices of the chunk whose result in it was held back; that they are still open is for the caller to know."""
+        """Indices of the chunk whose result in it was held back; that they are still open is for
+        the caller to know.
+        """
         return tuple(index for index in chunk.indices if self.heard(index, chunk.id))
 
     def repeats(self, chunk: Chunk) -> bool:
@@ -74,12 +81,16 @@ class Reruns:
         return any(set(self._attempts.get(index, ())) - {chunk.id} for index in chunk.indices)
 
     def last(self, index: int) -> Verdict | None:
-        """The final verdict of a test that fails for good without another attempt; None if it never failed."""
+        """The final verdict of a test that fails for good without another attempt; None if it never
+        failed.
+        """
         attempts = tuple(self._attempts.get(index, {}).values())
         return replace(attempts[-1], earlier=attempts[:-1]) if attempts else None
 
     def settle(self, verdict: Verdict) -> Verdict:
-        """The final verdict, with the attempts before it. Anything but a pass or a failure leaves the last failure standing."""
+        """The final verdict, with the attempts before it. Anything but a pass or a failure leaves
+        the last failure standing.
+        """
         earlier = tuple(self._attempts.get(verdict.entry.index, {}).values())
         if not earlier:
             return verdict
@@ -89,5 +100,7 @@ class Reruns:
 
 
 def _apart(verdict: Verdict, reruns: int) -> Verdict:
-    """Its attempt without the reruns before it: what infrastructure made run again is counted apart from them."""
+    """Its attempt without the reruns before it: what infrastructure made run again is counted apart
+    from them.
+    """
     return replace(verdict, attempt=max(verdict.attempt - reruns, 1))

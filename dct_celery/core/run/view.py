@@ -1,16 +1,18 @@
-"""What a person sees of a run: one fold over its events, which the screen, `dct status` and every page read.
+"""What a person sees of a run: one fold over its events, which the screen, `dct status` and every
+page read.
 
-`take` folds what the run's stream says, for whoever reads it. `judge` adds what only the dispatcher decides (a test
-given up, a death blamed, a failure that --reruns doubts); where both speak of a test, the judgement counts.
+`take` folds what the run's stream says, for whoever reads it. `judge` adds what only the dispatcher
+decides (a test given up, a death blamed, a failure that --reruns doubts); where both speak of a
+test, the judgement counts.
 
-Rules of `take`
-  1. A record counts for tests of the chunk whose lease its sender holds, as in `core.run.machine`.
-  2. The first result of a test stands, but a pass acquits a test that failed. Where the run has reruns, a failure is
+Rules of `take` 1. A record counts for tests of the chunk whose lease its sender holds, as in
+`core.run.machine`. 2. The first result of a test stands, but a pass acquits a test that failed.
+Where the run has reruns, a failure is
      a doubt: it counts once it is judged.
-  3. What its process skipped without a fixture to blame stays open; it runs again.
+3. What its process skipped without a fixture to blame stays open; it runs again.
 
-Two clocks: `at` is Unix seconds on the store's clock, for what is shown; `now` is the reader's own, for how long ago
-something was heard. Only differences of one clock are taken.
+Two clocks: `at` is Unix seconds on the store's clock, for what is shown; `now` is the reader's own,
+for how long ago something was heard. Only differences of one clock are taken.
 """
 
 from __future__ import annotations
@@ -77,12 +79,14 @@ class BusySlot:
     #: Tests of its chunk, and how many of them have ended; `of` is 0 where that is not known.
     of: int = 0
     tests: int = 0
-    #: What it runs now: the class of the first test that has not ended; empty where that is not known.
+    #: What it runs now: the class of the first test that has not ended; empty where that is not
+    #: known.
     running: str = ""
     #: Manifest indices of its chunk, in order and to look up; empty where they are not known.
     indices: tuple[int, ...] = ()
     members: frozenset[int] = frozenset()
-    #: Predicted seconds of what has not ended: of all of it, and of its tests without class fixtures.
+    #: Predicted seconds of what has not ended: of all of it, and of its tests without class
+    #: fixtures.
     left: float = 0.0
     tests_left: float = 0.0
     #: When it was last heard of, on the reader's clock.
@@ -108,7 +112,8 @@ class RunView:
     chunks_done: int = 0
     #: Worker -> why it does not take part.
     refusals: dict[str, str] = field(default_factory=dict)
-    #: "chunk.attempt" -> number of its last record, and the sum over attempts that are not listed any more.
+    #: "chunk.attempt" -> number of its last record, and the sum over attempts that are not listed
+    #: any more.
     positions: dict[str, int] = field(default_factory=dict)
     settled: int = 0
     #: Unix seconds on the store's clock of the first and the last entry.
@@ -118,7 +123,8 @@ class RunView:
     connected: int = 0
     #: What a run that does not get on waits for; empty while it does.
     waiting: str = ""
-    #: Predicted seconds of what is not cut into chunks yet, and the longest part of it that stays together.
+    #: Predicted seconds of what is not cut into chunks yet, and the longest part of it that stays
+    #: together.
     unplanned: float | None = None
     longest: float = 0.0
     #: The verdict that came last, of a test that ran.
@@ -321,10 +327,12 @@ class RunView:
         return len(self._recent) / min(WINDOW, max(SHORTEST_SPAN, now - self.began))
 
     def eta(self, now: float) -> float | None:
-        """Predicted seconds until everything is judged; None where there is nothing to tell it from.
+        """Predicted seconds until everything is judged; None where there is nothing to tell it
+        from.
 
-        Not before the work is done by all busy slots together, nor before the slot that has most to do; and what stays
-        together and has not begun can at best begin on the slot that is free first.
+        Not before the work is done by all busy slots together, nor before the slot that has most to
+        do; and what stays together and has not begun can at best begin on the slot that is free
+        first.
         """
         left = (self.total or 0) - self.done
         if left <= 0:
@@ -345,7 +353,9 @@ class RunView:
         return (self._measured + _TRUST) / (self._predicted + _TRUST)
 
     def _left(self, slot: BusySlot, now: float) -> float:
-        """Seconds until the slot has done its chunk. Time passes for what it does at the moment, not for what is behind."""
+        """Seconds until the slot has done its chunk. Time passes for what it does at the moment,
+        not for what is behind.
+        """
         pace, current = self._pace, 0.0
         if self.seconds_of is not None and slot.tests < len(slot.indices):
             current = self.seconds_of(slot.indices[slot.tests])
@@ -368,7 +378,9 @@ class RunView:
 
 
 def _level(slots: Sequence[float], work: float) -> float:
-    """When slots that are free after so many seconds have done this much work together, if it can be split at will."""
+    """When slots that are free after so many seconds have done this much work together, if it can
+    be split at will.
+    """
     ordered = sorted(slots)
     level, filled = ordered[0], 0.0
     for count, start in enumerate(ordered[1:], 1):

@@ -1,7 +1,9 @@
-"""What a JUnit document says of each verdict and failed fixture: one case with at most one failure, error or skip.
+"""What a JUnit document says of each verdict and failed fixture: one case with at most one failure,
+error or skip.
 
-A red run never becomes a green document: what has no verdict is an error, and a test is only shown as skipped for a
-failed fixture if that fixture has a case of its own. No XML in here, and no text is cleaned or cut yet.
+A red run never becomes a green document: what has no verdict is an error, and a test is only shown
+as skipped for a failed fixture if that fixture has a case of its own. No XML in here, and no text
+is cleaned or cut yet.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ class Result:
 class Rerun:
     """An attempt that failed and was followed by another one."""
 
-    #: `result.tag` is flakyFailure or flakyError where a later attempt passed, else rerunFailure or rerunError.
+    #: `result.tag` is flakyFailure or flakyError where a later attempt passed, else rerunFailure or
+    #: rerunError.
     result: Result
     output: str = ""
 
@@ -74,7 +77,8 @@ class Case:
 def cases_of(report: RunReport) -> list[Case]:
     """Every case of the document: the verdicts in manifest order, failed fixtures after them.
 
-    A run that is red although no test is, or that ended without results, gets a case `run` of its own.
+    A run that is red although no test is, or that ended without results, gets a case `run` of its
+    own.
     """
     found = [*_verdict_cases(report), *_fixture_cases(report)]
     if report.error or (report.exit_code not in (0, 5) and not any(case.red for case in found)):
@@ -101,7 +105,9 @@ def _fixture_cases(report: RunReport) -> Iterator[Case]:
 
 
 def _fixture_index(report: RunReport) -> dict[tuple[FixtureRef, int | None], FixtureVerdict]:
-    """(fixture, covered index or None for any) -> the worst such fixture that explains why a test did not run."""
+    """(fixture, covered index or None for any) -> the worst such fixture that explains why a test
+    did not run.
+    """
     found: dict[tuple[FixtureRef, int | None], FixtureVerdict] = {}
     for fixture in report.fixtures:
         if fixture.outcome not in BAD_OUTCOMES and fixture.outcome is not Outcome.SKIPPED:
@@ -143,7 +149,9 @@ def _rerun(verdict: Verdict, prefix: str) -> Rerun:
 
 
 def _fixture_case(fixture: FixtureVerdict, report: RunReport) -> Case:
-    """The synthetic case `setUpClass` in its class's suite (`setUpModule` in one named after the module)."""
+    """The synthetic case `setUpClass` in its class's suite (`setUpModule` in one named after the
+    module).
+    """
     tag = "error" if fixture.outcome is Outcome.ERROR else "failure"
     covered = (
         report.verdicts[i].entry.file for i in fixture.covers if 0 <= i < len(report.verdicts)
@@ -212,7 +220,9 @@ def _covered(verdict: Verdict, fixture: FixtureVerdict) -> Result:
 
 
 def _problem(tag: str, failures: tuple[Failure, ...], reason: str) -> Result:
-    """One failure or error of everything that went wrong: several subtests, or a test and its tearDown."""
+    """One failure or error of everything that went wrong: several subtests, or a test and its
+    tearDown.
+    """
     if not failures:
         return Result(tag, f"dct.{tag}", _line(reason) or tag, reason)
     lead = next((f for f in failures if f.kind == tag), failures[0])

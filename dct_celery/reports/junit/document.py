@@ -1,6 +1,8 @@
-"""The JUnit XML document: elements, attributes, their order and limits, in a form that every known reader takes.
+"""The JUnit XML document: elements, attributes, their order and limits, in a form that every known
+reader takes.
 
-Which case and result a verdict becomes is decided in `junit_cases`; here it is named apart, cleaned, cut and written.
+Which case and result a verdict becomes is decided in `junit_cases`; here it is named apart,
+cleaned, cut and written.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ Family = Literal["dct", "xunit2"]
 
 #: Characters of a name, a message or a property.
 LINE_LIMIT = 1024
-#: Characters of (a failure's text, an output); the first pair that keeps the file below FILE_LIMIT is used.
+#: Characters of (a failure's text, an output); the first pair that keeps the file below FILE_LIMIT
+#: is used.
 TEXT_LIMITS = ((262_144, 65_536), (65_536, 16_384), (16_384, 4_096), (4_096, 1_024), (1_024, 256))
 #: Bytes that GitLab takes of one file.
 FILE_LIMIT = 30_000_000
@@ -70,10 +73,11 @@ class _Suite:
 
 
 def render(report: RunReport, *, family: Family = "dct") -> bytes:
-    """The report as a UTF-8 JUnit document: `dct` has everything, `xunit2` only what junit-10.xsd allows.
+    """The report as a UTF-8 JUnit document: `dct` has everything, `xunit2` only what junit-10.xsd
+    allows.
 
-    One suite per class, one case per verdict and per failed fixture, each (classname, name) once. Whatever is in the
-    texts, the document is well-formed.
+    One suite per class, one case per verdict and per failed fixture, each (classname, name) once.
+    Whatever is in the texts, the document is well-formed.
     """
     cases = cases_of(report)
     suites: dict[str, _Suite] = {}
@@ -96,10 +100,11 @@ def render(report: RunReport, *, family: Family = "dct") -> bytes:
 
 
 class _Writer:
-    """Writes the cases of one family under one pair of limits. Equal lists of properties are made once.
+    """Writes the cases of one family under one pair of limits. Equal lists of properties are made
+    once.
 
-    A plain pass, which most cases are, is put together from strings; ElementTree takes several times as long for
-    the same bytes.
+    A plain pass, which most cases are, is put together from strings; ElementTree takes several
+    times as long for the same bytes.
     """
 
     def __init__(self, family: Family, traces: int, outputs: int) -> None:
@@ -143,7 +148,8 @@ class _Writer:
         child = ET.SubElement(element, result.tag)
         if result.type:
             child.set("type", _name(result.type))
-        # One line: parsers change a line end in the text but not in the attribute, and the two must agree.
+        # One line: parsers change a line end in the text but not in the attribute, and the two must
+        # agree.
         message = _name(" ".join(result.message.splitlines()))
         child.set("message", message)
         body = self._text(result.tag, result.body, self._traces, shortened)
@@ -265,7 +271,9 @@ def _suite_element(name: str, suite: _Suite, report: RunReport) -> ET.Element:
 
 
 def _text_limits(cases: list[Case]) -> tuple[int, int]:
-    """The widest limits under which the file stays below FILE_LIMIT; the narrowest if none are enough."""
+    """The widest limits under which the file stays below FILE_LIMIT; the narrowest if none are
+    enough.
+    """
     sizes = [pair for case in cases for pair in case.sizes]
     room = FILE_LIMIT - _CASE_SIZE * len(cases)
     for limits in TEXT_LIMITS:
@@ -280,7 +288,9 @@ def _text_limits(cases: list[Case]) -> tuple[int, int]:
 
 
 def _timestamp(report: RunReport) -> dict[str, str]:
-    """The run's start in UTC without an offset, which every reader takes; nothing where the start is unknown."""
+    """The run's start in UTC without an offset, which every reader takes; nothing where the start
+    is unknown.
+    """
     if not 0 < report.started_at < _YEAR_10000:
         return {}
     return {

@@ -49,7 +49,9 @@ def on(env: Mapping[str, str], name: str) -> bool:
 
 
 def wants_colour(env: Mapping[str, str], *, isatty: bool) -> bool:
-    """NO_COLOR > FORCE_COLOR, CLICOLOR_FORCE > CI (by whether its log shows colours) > isatty with a TERM that can."""
+    """NO_COLOR > FORCE_COLOR, CLICOLOR_FORCE > CI (by whether its log shows colours) > isatty with
+    a TERM that can.
+    """
     if env.get("NO_COLOR"):
         return False
     if on(env, "FORCE_COLOR") or on(env, "CLICOLOR_FORCE"):
@@ -91,7 +93,9 @@ class Style:
 
 
 class Screen:
-    """Two streams that may be one terminal. A live line, if any, stays below everything that is printed."""
+    """Two streams that may be one terminal. A live line, if any, stays below everything that is
+    printed.
+    """
 
     def __init__(self, out: TextIO, err: TextIO) -> None:
         self._out = out
@@ -112,10 +116,11 @@ class Screen:
             _write(self._out, self._live)
 
     def paint(self, text: str) -> None:
-        """Set the live line. Without automatic wrap: a window that has shrunk since cuts it instead of scrolling.
+        """Set the live line. Without automatic wrap: a window that has shrunk since cuts it instead
+        of scrolling.
 
-        The cursor rests at its beginning. Where a window that shrinks later breaks the line in two, the cursor stays there,
-        and what is erased from it on is all of the line.
+        The cursor rests at its beginning. Where a window that shrinks later breaks the line in two,
+        the cursor stays there, and what is erased from it on is all of the line.
         """
         live = f"\r\x1b[?7l{text}\x1b[J\x1b[?7h\r"
         if live != self._live:

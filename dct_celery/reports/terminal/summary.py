@@ -1,4 +1,6 @@
-"""What stands at the end of a run: failures in full, what was not run, times, slots and the final two lines."""
+"""What stands at the end of a run: failures in full, what was not run, times, slots and the final
+two lines.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ class Summary:
         verbosity: int,
         rerun: Callable[[Verdict], str],
     ) -> None:
-        """`width`: columns of what stands side by side; `line`: the most that one line about a failure takes."""
+        """`width`: columns of what stands side by side; `line`: the most that one line about a
+        failure takes.
+        """
         self._report = report
         self._style = style
         self._width = width
@@ -76,7 +80,8 @@ class Summary:
         yield ""
         yield from self._end()
 
-    # -- what went wrong ---------------------------------------------------------------------------------------------
+    # -- what went wrong
+    # ---------------------------------------------------------------------------------------------
 
     def _failures(self) -> Iterator[str]:
         for v in self._bad():
@@ -168,7 +173,8 @@ class Summary:
         yield ""
 
     def _not_run_by_reason(self) -> dict[str, list[str]]:
-        # What a failed fixture covers is told in the fixture's own block; what one skips is skipped, as in unittest.
+        # What a failed fixture covers is told in the fixture's own block; what one skips is
+        # skipped, as in unittest.
         told = {
             f.fixture for f in self._report.fixtures if f.outcome in BAD_OUTCOMES
         } | self._skipping
@@ -198,7 +204,8 @@ class Summary:
             yield self._style.dim(f"      {where(v)}: passed")
         yield ""
 
-    # -- where the time went -----------------------------------------------------------------------------------------
+    # -- where the time went
+    # -----------------------------------------------------------------------------------------
 
     def _slowest(self, count: int) -> Iterator[str]:
         ran = [v for v in self._report.verdicts if v.outcome is not Outcome.NOT_RUN]
@@ -221,7 +228,9 @@ class Summary:
         yield ""
 
     def _databases(self) -> Iterator[str]:
-        """What the databases cost: how each worker came by its templates, what clones took, and how long slots waited."""
+        """What the databases cost: how each worker came by its templates, what clones took, and how
+        long slots waited.
+        """
         use = self._report.databases
         if not use:
             return
@@ -273,7 +282,8 @@ class Summary:
         share = f" ({min(1.0, seconds / run):.0%})" if run else ""
         return f"{seconds:,.1f} s busy{share}, {chunks}"
 
-    # -- the final lines ---------------------------------------------------------------------------------------------
+    # -- the final lines
+    # ---------------------------------------------------------------------------------------------
 
     def _ran(self) -> str:
         slots = self._report.slots

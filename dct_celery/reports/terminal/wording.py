@@ -1,4 +1,6 @@
-"""The words of the terminal: how outcomes, tests, numbers and durations are written. Text in, text out."""
+"""The words of the terminal: how outcomes, tests, numbers and durations are written. Text in, text
+out.
+"""
 
 from __future__ import annotations
 

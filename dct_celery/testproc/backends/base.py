@@ -1,25 +1,26 @@
 """The seam between a test framework and everything else: what a backend has to do.
 
-`Backend.load` imports the project and the whole selection, as the framework's own command would, and
-returns it as a `Project`. That happens once in a collect process and once in each loader; every fork
-of a loader then serves one slot with its copy of the same object:
+`Backend.load` imports the project and the whole selection, as the framework's own command would,
+and returns it as a `Project`. That happens once in a collect process and once in each loader; every
+fork of a loader then serves one slot with its copy of the same object:
 
     collect process   load ─▶ describe ─▶ entries ─▶ close
     loader            load ─▶ describe ─▶ before_fork ─▶ its forks
     fork              attach ─▶ run … run ─▶ close        to run tests, or
                       build | check | flush | serialize   to make and prove template databases
 
-Rules
-  1. The same words, tree and packages make the same identities in the same order, on every machine.
-  2. `run` makes one record for each index that it was given, through the recorder, or leaves it out
+Rules 1. The same words, tree and packages make the same identities in the same order, on every
+machine. 2. `run` makes one record for each index that it was given, through the recorder, or leaves
+it out
      and says so in what it returns. A test is never run twice in one process.
-  3. What goes wrong in a test is data, never an exception of `run`.
-  4. Nothing is written to the worker but through the recorder; the standard streams belong to tests.
+3. What goes wrong in a test is data, never an exception of `run`. 4. Nothing is written to the
+worker but through the recorder; the standard streams belong to tests.
 
-A backend of your own is named `module:attribute` (`--backend`, `[tool.dct] backend`) and is imported
-in the project's environment, after the project's folders are on sys.path. Its module may import this
-one, `dct_celery.core.model`, `dct_celery.wire.messages` and `dct_celery.testproc.failures`; the
-package need not be installed there. `NoDatabases` answers for projects that have none.
+A backend of your own is named `module:attribute` (`--backend`, `[tool.dct] backend`) and is
+imported in the project's environment, after the project's folders are on sys.path. Its module may
+import this one, `dct_celery.core.model`, `dct_celery.wire.messages` and
+`dct_celery.testproc.failures`; the package need not be installed there. `NoDatabases` answers for
+projects that have none.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ class Description:
     environment: dict[str, str] = field(default_factory=dict)
     #: For reports and guards: see wire.messages.Loaded.
     facts: dict[str, str] = field(default_factory=dict)
-    #: Databases to make templates and clones of, and every configured one: see testproc.django.databases.
+    #: Databases to make templates and clones of, and every configured one: see
+    #: testproc.django.databases.
     databases: list[dict[str, Any]] = field(default_factory=list)
     configured: list[dict[str, Any]] = field(default_factory=list)
     #: Aliases that some test of the selection flushes.
@@ -97,7 +99,9 @@ class Project(Protocol):
         ...
 
     def attach(self, order: messages.Attach) -> None:
-        """Sets up this fork for tests: the databases that the order names, flushed where it says so."""
+        """Sets up this fork for tests: the databases that the order names, flushed where it says
+        so.
+        """
         ...
 
     def build(self, order: messages.Build) -> None:

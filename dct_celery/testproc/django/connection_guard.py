@@ -1,9 +1,12 @@
-"""The one door of every connection of a test process, whichever thread, copy or pool it is opened for.
+"""The one door of every connection of a test process, whichever thread, copy or pool it is opened
+for.
 
-An alias that the selection does not set up leads nowhere: its settings are replaced in place, so that whoever makes a wrapper of
-them, in another thread or another event loop, by copy() or create_connection(), has no address to go to; and the door says why.
-An alias that is set up leads to its clone and to nothing else: what a connection is really on is asked of the connection, as
-OPTIONS, service files, pools that were opened earlier and settings that a runner changes late all have their say in it.
+An alias that the selection does not set up leads nowhere: its settings are replaced in place, so
+that whoever makes a wrapper of them, in another thread or another event loop, by copy() or
+create_connection(), has no address to go to; and the door says why. An alias that is set up leads
+to its clone and to nothing else: what a connection is really on is asked of the connection, as
+OPTIONS, service files, pools that were opened earlier and settings that a runner changes late all
+have their say in it.
 
 Installed in forks, never in the loader.
 """
@@ -38,7 +41,9 @@ _LEADING = {
 
 
 class WrongDatabase(Exception):
-    """A connection of the project is not on the database that it was given. One line: alias, where it is, why, the mend."""
+    """A connection of the project is not on the database that it was given. One line: alias, where
+    it is, why, the mend.
+    """
 
 
 @dataclass(slots=True)
@@ -57,8 +62,10 @@ _doors = _Doors()
 
 
 def install(given: Mapping[str, str], *, strict: bool) -> None:
-    """From now on the aliases lead to these databases alone. Not `strict` while they are made: where the database `postgres` is
-    closed, Django creates them over a connection to a configured one."""
+    """From now on the aliases lead to these databases alone. Not `strict` while they are made:
+    where the database `postgres` is closed, Django creates them over a connection to a configured
+    one.
+    """
     from django.db import connections
     from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -100,14 +107,18 @@ def poison(aliases: Iterable[str]) -> None:
 
 
 def let_go(wrapper: Any) -> None:
-    """Ends its session, and those that wait in its pool: they are on the database that was configured when it was opened."""
+    """Ends its session, and those that wait in its pool: they are on the database that was
+    configured when it was opened.
+    """
     wrapper.close()
     if wrapper.alias in getattr(wrapper, "_connection_pools", ()):
         wrapper.close_pool()
 
 
 def prove(wrapper: Any, name: str, identity: str = "") -> None:
-    """Asks the connection which database it is on, and which server (empty: any). Raises WrongDatabase."""
+    """Asks the connection which database it is on, and which server (empty: any). Raises
+    WrongDatabase.
+    """
     wrapper.ensure_connection()
     raw, query = wrapper.connection, CURRENT.get(wrapper.vendor)
     here = _asked(wrapper, raw, query) if query else _told(wrapper, raw)
@@ -133,7 +144,9 @@ def prove_server(wrapper: Any, identity: str) -> None:
 
 
 def prove_settings(runner: Any) -> None:
-    """That everybody who connects from now on comes to the given databases, too. Raises WrongDatabase."""
+    """That everybody who connects from now on comes to the given databases, too. Raises
+    WrongDatabase.
+    """
     from django.conf import settings
     from django.db import connections
 
@@ -186,8 +199,10 @@ def _refuse_poisoned(wrapper: Any) -> None:
 
 
 def _refuse_elsewhere(wrapper: Any, made: Any) -> None:
-    """A connection that was meant for the clone and is on another database; or one of this alias on a configured database,
-    whatever it was meant for. Tests may go to other databases, which they have made."""
+    """A connection that was meant for the clone and is on another database; or one of this alias on
+    a configured database, whatever it was meant for. Tests may go to other databases, which they
+    have made.
+    """
     name = _doors.given.get(wrapper.alias)
     if name is None or (here := _told(wrapper, made)) is None or _same(wrapper, here, name):
         return
@@ -200,9 +215,12 @@ def _refuse_elsewhere(wrapper: Any, made: Any) -> None:
 
 
 def _told(wrapper: Any, raw: Any) -> str | None:
-    """The database that a driver's new connection is on; None where it has no name, or none that we know how to learn.
+    """The database that a driver's new connection is on; None where it has no name, or none that we
+    know how to learn.
 
-    PostgreSQL is not asked, as every connection of every thread comes by here: its client library knows."""
+    PostgreSQL is not asked, as every connection of every thread comes by here: its client library
+    knows.
+    """
     if wrapper.vendor == "postgresql":
         return str(raw.info.dbname)
     if wrapper.vendor == "sqlite":
@@ -212,7 +230,9 @@ def _told(wrapper: Any, raw: Any) -> str | None:
 
 
 def _asked(wrapper: Any, raw: Any, query: str) -> str:
-    """On the driver's own cursor: no log and no count of the project's sees it. A transaction that this begins is ended."""
+    """On the driver's own cursor: no log and no count of the project's sees it. A transaction that
+    this begins is ended.
+    """
     was_idle = wrapper.vendor == "postgresql" and raw.info.transaction_status == 0
     with raw.cursor() as cursor:
         cursor.execute(query)

@@ -1,9 +1,10 @@
 """Test databases inside the user's process: described, built, attached, flushed; never chosen here.
 
-Only the lowest level of Django's creation is replaced: `connection.creation.create_test_db` of each alias comes back with the
-clone it was given. Everything above it (mirrors, serialized contents, the project's own overrides of setup_databases) runs
-as written. An alias that the selection does not set up keeps its configured NAME in Django, production included; here it is
-poisoned instead (a named deviation); see `doors`.
+Only the lowest level of Django's creation is replaced: `connection.creation.create_test_db` of each
+alias comes back with the clone it was given. Everything above it (mirrors, serialized contents, the
+project's own overrides of setup_databases) runs as written. An alias that the selection does not
+set up keeps its configured NAME in Django, production included; here it is poisoned instead (a
+named deviation); see `doors`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 
 class TemplateReady(BaseException):
-    """Unwinds a project's setup_databases right after Django's own part: what the project adds later is per test process."""
+    """Unwinds a project's setup_databases right after Django's own part: what the project adds
+    later is per test process.
+    """
 
 
 def connection_of(alias: str) -> Any:
@@ -32,7 +35,9 @@ def connection_of(alias: str) -> Any:
 
 
 def groups(aliases: Iterable[str]) -> dict[str, list[str]]:
-    """Primary alias -> all aliases of the same database, as Django groups them; mirrors are not in it."""
+    """Primary alias -> all aliases of the same database, as Django groups them; mirrors are not in
+    it.
+    """
     from django.test.utils import get_unique_databases_and_mirrors
 
     unique, _ = get_unique_databases_and_mirrors(set(aliases))
@@ -75,7 +80,9 @@ def describe(project: DjangoProject) -> list[dict[str, Any]]:
 
 
 def configured(project: DjangoProject) -> list[dict[str, Any]]:
-    """One dict per configured alias, used or not, in the shape of `security.guards.Configured`: what the guards judge."""
+    """One dict per configured alias, used or not, in the shape of `security.guards.Configured`:
+    what the guards judge.
+    """
     from django.db import connections
 
     used = alive(project)
@@ -102,7 +109,9 @@ def _configured(alias: str, connection: Any, *, used: bool) -> dict[str, Any]:
 
 
 def _test_name(connection: Any) -> str:
-    """What Django would call its test database; empty for a backend that has none (the dummy one of an unset ENGINE)."""
+    """What Django would call its test database; empty for a backend that has none (the dummy one of
+    an unset ENGINE).
+    """
     try:
         return str(connection.creation._get_test_db_name())
     except (AttributeError, TypeError, NotImplementedError):
@@ -110,7 +119,9 @@ def _test_name(connection: Any) -> str:
 
 
 def _absolute(connection: Any, name: str) -> str:
-    """Two ways to write the path of one SQLite file are one name; URIs and databases in memory stay as they are."""
+    """Two ways to write the path of one SQLite file are one name; URIs and databases in memory stay
+    as they are.
+    """
     if connection.vendor != "sqlite" or not name or name == ":memory:" or name.startswith("file:"):
         return name
     return os.path.abspath(name)
@@ -129,11 +140,12 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
 def build(
     project: DjangoProject, names: dict[str, str], limits: dict[str, int], servers: dict[str, str]
 ) -> None:
-    """Creates and migrates the template databases as Django does, under `names`, and runs the system checks.
+    """Creates and migrates the template databases as Django does, under `names`, and runs the
+    system checks.
 
-    `limits`: primary alias -> CONNECTION LIMIT that its database is created with (PostgreSQL). A SQLite database in memory
-    is built in memory and copied to the file that its name gives. `servers`: primary alias -> identity of the server that it is
-    to be on.
+    `limits`: primary alias -> CONNECTION LIMIT that its database is created with (PostgreSQL). A
+    SQLite database in memory is built in memory and copied to the file that its name gives.
+    `servers`: primary alias -> identity of the server that it is to be on.
     """
     from django.db import connections
 
@@ -157,7 +169,9 @@ def build(
 
 
 def _limited(creation: Any, limit: int) -> Callable[[], str]:
-    """What replaces sql_table_creation_suffix: the same, with the limit that marks a database as ours from its first moment."""
+    """What replaces sql_table_creation_suffix: the same, with the limit that marks a database as
+    ours from its first moment.
+    """
     original = creation.sql_table_creation_suffix
 
     def sql_table_creation_suffix() -> str:
@@ -167,7 +181,9 @@ def _limited(creation: Any, limit: int) -> Callable[[], str]:
 
 
 def check(project: DjangoProject, names: dict[str, str], servers: dict[str, str]) -> None:
-    """Attaches to these databases as Django's own part does and runs the system checks. Raises SystemCheckError."""
+    """Attaches to these databases as Django's own part does and runs the system checks. Raises
+    SystemCheckError.
+    """
     from django.db import connections
 
     _point(project, names, {}, servers)
@@ -216,8 +232,8 @@ def attach(
 ) -> Any:
     """Points every alias of the selection at its clone through the project's own setup_databases.
 
-    Returns the old configuration for `teardown_databases`. Raises WrongDatabase when, after all that the project had to say, some
-    alias leads elsewhere.
+    Returns the old configuration for `teardown_databases`. Raises WrongDatabase when, after all
+    that the project had to say, some alias leads elsewhere.
     """
     _point(project, names, serialized, servers)
     old = project.runner.setup_databases(
@@ -260,7 +276,9 @@ def _set_doors(project: DjangoProject, names: dict[str, str], *, strict: bool) -
 
 
 def _given(project: DjangoProject, names: dict[str, str]) -> dict[str, str]:
-    """Alias -> name, for members of a group and mirrors as well; not for what lives in memory, which is its process's own."""
+    """Alias -> name, for members of a group and mirrors as well; not for what lives in memory,
+    which is its process's own.
+    """
     from django.test.utils import get_unique_databases_and_mirrors
 
     given = {
@@ -274,7 +292,9 @@ def _given(project: DjangoProject, names: dict[str, str]) -> dict[str, str]:
 
 
 def _attacher(connection: Any, name: str, identity: str) -> Callable[..., str]:
-    """What replaces create_test_db: the state it leaves behind, without creating or migrating anything."""
+    """What replaces create_test_db: the state it leaves behind, without creating or migrating
+    anything.
+    """
 
     def create_test_db(*_: Any, **__: Any) -> str:
         from django.conf import settings
@@ -346,7 +366,8 @@ def flush_template(
 def serialize(
     project: DjangoProject, names: dict[str, str], files: dict[str, str], servers: dict[str, str]
 ) -> None:
-    """Writes what `_test_serialized_contents` would hold after creation, one file per primary alias.
+    """Writes what `_test_serialized_contents` would hold after creation, one file per primary
+    alias.
 
     Django takes it at the end of its own part, before a project's setup_databases goes on.
     """
@@ -385,8 +406,10 @@ def _copy_file_to_memory(path: str, connection: Any) -> None:
 
 
 def alive(project: DjangoProject) -> set[str]:
-    """Aliases that a run sets up: those of the selection, and mirrors of them. A mirror whose primary is not set up is none,
-    though the selection names it: Django would point it at the database that the primary is configured for."""
+    """Aliases that a run sets up: those of the selection, and mirrors of them. A mirror whose
+    primary is not set up is none, though the selection names it: Django would point it at the
+    database that the primary is configured for.
+    """
     from django.db import connections
     from django.test.utils import get_unique_databases_and_mirrors
 

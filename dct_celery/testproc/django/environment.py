@@ -22,7 +22,9 @@ def describe() -> dict[str, str]:
 
 
 def _packages() -> dict[str, str]:
-    """Versions of all installed distributions, read from folder names: opening every METADATA costs 50 ms."""
+    """Versions of all installed distributions, read from folder names: opening every METADATA costs
+    50 ms.
+    """
     found: dict[str, str] = {}
     for folder in sys.path:
         try:

@@ -1,10 +1,13 @@
-"""The flush after a TransactionTestCase, without its cost on PostgreSQL: only tables that hold rows are truncated.
+"""The flush after a TransactionTestCase, without its cost on PostgreSQL: only tables that hold rows
+are truncated.
 
-Django truncates every table, and PostgreSQL makes new files for each of them and for each of its indexes, rows or not: some
-350 ms for 200 tables, after every transactional test. Truncating an empty table changes nothing that SQL can see, so those are
-left out. Wherever that is not certain, Django's own statement is used as it is: another session at work on the tables,
-TRUNCATE triggers, row security, inheritance or partitions, foreign keys from tables that Django does not know, tables that
-cannot be resolved. Rows, sequences, locks of others, errors and the post_migrate signal are those of Django's flush.
+Django truncates every table, and PostgreSQL makes new files for each of them and for each of its
+indexes, rows or not: some 350 ms for 200 tables, after every transactional test. Truncating an
+empty table changes nothing that SQL can see, so those are left out. Wherever that is not certain,
+Django's own statement is used as it is: another session at work on the tables, TRUNCATE triggers,
+row security, inheritance or partitions, foreign keys from tables that Django does not know, tables
+that cannot be resolved. Rows, sequences, locks of others, errors and the post_migrate signal are
+those of Django's flush.
 """
 
 from __future__ import annotations
@@ -32,7 +35,9 @@ SELECT EXISTS (SELECT 1 FROM pg_locks WHERE database = (SELECT oid FROM pg_datab
 
 
 def install() -> None:
-    """Replaces what TransactionTestCase calls to flush; a test that patches the same name patches this."""
+    """Replaces what TransactionTestCase calls to flush; a test that patches the same name patches
+    this.
+    """
     import django.test.testcases as testcases
 
     original: Any = testcases.call_command  # type: ignore[attr-defined]
@@ -53,7 +58,9 @@ def _wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def _short(alias: str | None) -> Iterator[None]:
-    """Within it, the connection's operations give the short list of tables to Django's own sql_flush."""
+    """Within it, the connection's operations give the short list of tables to Django's own
+    sql_flush.
+    """
     from django.db import connections
 
     connection: Any = connections[alias or "default"]
@@ -74,9 +81,11 @@ def _short(alias: str | None) -> Iterator[None]:
 
 
 def rows_only(connection: Any, tables: list[str]) -> list[str] | None:
-    """The tables (of those given) that have to be truncated: with rows, or with a foreign key to one of these, and so on.
+    """The tables (of those given) that have to be truncated: with rows, or with a foreign key to
+    one of these, and so on.
 
-    None when the short way is not safe. Runs outside Django's cursor, so that no query count or log of the project sees it.
+    None when the short way is not safe. Runs outside Django's cursor, so that no query count or log
+    of the project sees it.
     """
     if connection.in_atomic_block or not tables:
         return None
@@ -99,7 +108,8 @@ def _rows_only(connection: Any, cursor: Any, tables: list[str]) -> list[str] | N
     filled = _filled(connection, cursor, {names[oid]: oid for oid, _, used in found if used})
     cursor.execute(_KEYS)
     keys = cursor.fetchall()
-    # Never none at all: Django would take that for a database without tables, and leave out post_migrate.
+    # Never none at all: Django would take that for a database without tables, and leave out
+    # post_migrate.
     filled = filled or {min(names, key={referred for _, referred in keys}.__contains__)}
     closed = _with_referrers(filled, keys, set(names))
     cursor.execute(_OTHERS)
@@ -125,8 +135,9 @@ def _filled(connection: Any, cursor: Any, candidates: dict[str, int]) -> set[int
 def _with_referrers(
     filled: set[int], keys: list[tuple[int, int]], known: set[int]
 ) -> set[int] | None:
-    """TRUNCATE wants every table that refers to a truncated one beside it. None if one that Django does not know refers to one
-    that it does: there Django's statement fails, and so it shall here."""
+    """TRUNCATE wants every table that refers to a truncated one beside it. None if one that Django
+    does not know refers to one that it does: there Django's statement fails, and so it shall here.
+    """
     referrers: dict[int, set[int]] = {}
     for referrer, referred in keys:
         if referred in known:

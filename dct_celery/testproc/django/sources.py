@@ -1,7 +1,9 @@
-"""Source files as far as their content counts: which modules a module imports, transitively, without importing any.
+"""Source files as far as their content counts: which modules a module imports, transitively,
+without importing any.
 
-Only project code is followed: what lies neither in the standard library nor in a site-packages folder, so an editable
-installation or a folder on PYTHONPATH is project code, too. Everything else is told by the version of its package.
+Only project code is followed: what lies neither in the standard library nor in a site-packages
+folder, so an editable installation or a folder on PYTHONPATH is project code, too. Everything else
+is told by the version of its package.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ from collections.abc import Iterable, Iterator
 from importlib.machinery import ModuleSpec
 from typing import Any
 
-#: Every import statement, wherever it stands in its line; also what looks like one in a text, which does no harm. A syntax
-#: tree of a thousand migrations costs seconds, this costs milliseconds; a test compares both.
+#: Every import statement, wherever it stands in its line; also what looks like one in a text, which
+#: does no harm. A syntax tree of a thousand migrations costs seconds, this costs milliseconds; a
+#: test compares both.
 _IMPORT = re.compile(
     r"\bfrom[ \t\f]*(?P<dots>[. \t\f]*)(?P<module>[\w.]*)[ \t\f]*\bimport\b[ \t\f]*(?P<names>\((?:[^)#]|#[^\n]*)*\)|[^\n;#]*)"
     r"|\bimport[ \t\f]+(?P<modules>[^\n;#]+)"
@@ -29,7 +32,9 @@ _SKIPPED = (".pyc", ".pyo")
 
 
 def imports(source: str, package: str) -> set[str]:
-    """Absolute names that a module of `package` imports: "a.b" for `import a.b`, "a", "a.b" for `from a import b`."""
+    """Absolute names that a module of `package` imports: "a.b" for `import a.b`, "a", "a.b" for
+    `from a import b`.
+    """
     found: set[str] = set()
     text, at = _CONTINUED.sub(" ", source), 0
     # Straight to the next line that has the word: most of a file has none.
@@ -71,7 +76,9 @@ def _absolute(level: int, module: str, package: str) -> str:
 
 
 class Sources:
-    """Reads every file once. `closure` and `files` give {name: digest}, the names free of folders of this host."""
+    """Reads every file once. `closure` and `files` give {name: digest}, the names free of folders
+    of this host.
+    """
 
     def __init__(self) -> None:
         self._foreign = _foreign_folders()
@@ -124,7 +131,9 @@ class Sources:
         return path.startswith(self._foreign) or any(part in path for part in _INSTALLED)
 
     def _is_foreign_package(self, name: str) -> bool:
-        """Nothing in it can be project code; a namespace package may have a part in the project and another elsewhere."""
+        """Nothing in it can be project code; a namespace package may have a part in the project and
+        another elsewhere.
+        """
         path, folders = self.locate(name)
         return all(map(self.is_foreign, [path] if path else folders))
 

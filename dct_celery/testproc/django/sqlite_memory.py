@@ -1,9 +1,11 @@
-"""SQLite databases in memory: no connection of a thread that has ended is closed in the middle of a query of another.
+"""SQLite databases in memory: no connection of a thread that has ended is closed in the middle of a
+query of another.
 
-A thread that used such a database leaves its connection open, in a cycle that only the garbage collector undoes. Should a
-collection come while SQLite calls Python (REGEXP in the flush of a transactional test, a date function in a query), it closes
-the connection there, waits for the lock of the memory that both share, and so for itself, for ever. The sequential run has
-that hang, too, at random. So connections are held here, and closed between two classes, when no query runs.
+A thread that used such a database leaves its connection open, in a cycle that only the garbage
+collector undoes. Should a collection come while SQLite calls Python (REGEXP in the flush of a
+transactional test, a date function in a query), it closes the connection there, waits for the lock
+of the memory that both share, and so for itself, for ever. The sequential run has that hang, too,
+at random. So connections are held here, and closed between two classes, when no query runs.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ def let_go() -> None:
         wrapper, connection = entry
         if wrapper() is None:
             _held.remove(entry)
-            # Not left to its end: with its cache of statements it is a cycle, too, for the next collection to close.
+            # Not left to its end: with its cache of statements it is a cycle, too, for the next
+            # collection to close.
             with contextlib.suppress(sqlite3.Error):
                 connection.close()

@@ -1,4 +1,6 @@
-"""Values as plain data that is equal in two processes and on two hosts: no addresses, no folders of this host, no languages."""
+"""Values as plain data that is equal in two processes and on two hosts: no addresses, no folders of
+this host, no languages.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,10 @@ _DEPTH = 20
 
 
 class Plain:
-    """Makes plain data of values for one tree. Nothing lazy is evaluated: a text gives what it is translated from, as it does
-    for migrate, which switches translation off, and a `reverse_lazy` does not import the URLs."""
+    """Makes plain data of values for one tree. Nothing lazy is evaluated: a text gives what it is
+    translated from, as it does for migrate, which switches translation off, and a `reverse_lazy`
+    does not import the URLs.
+    """
 
     def __init__(self, root: str) -> None:
         self._places = _places(root)
@@ -38,7 +42,9 @@ class Plain:
         )  # fmt: skip
 
     def text(self, text: str) -> str:
-        """The text, with the folders that differ between hosts (tree, environment, temporary, home) replaced by words."""
+        """The text, with the folders that differ between hosts (tree, environment, temporary, home)
+        replaced by words.
+        """
         if os.sep not in text:
             return text
         return self._pattern.sub(self._word, text)
@@ -95,7 +101,9 @@ class Plain:
         return self._deconstructed(value, depth)
 
     def _deconstructed(self, value: Any, depth: int) -> Any:
-        """Fields, validators, indexes, expressions and lazy texts say of themselves what they are made of."""
+        """Fields, validators, indexes, expressions and lazy texts say of themselves what they are
+        made of.
+        """
         from django.utils.functional import Promise
 
         try:

@@ -1,7 +1,8 @@
-"""Where a connection of the project leads: NAME, HOST and PORT are only the first of many places that say so.
+"""Where a connection of the project leads: NAME, HOST and PORT are only the first of many places
+that say so.
 
-Read as the client libraries read it: what Django hands over comes before a service or options file, and that before variables of
-the environment. Nothing is connected to.
+Read as the client libraries read it: what Django hands over comes before a service or options file,
+and that before variables of the environment. Nothing is connected to.
 """
 
 from __future__ import annotations

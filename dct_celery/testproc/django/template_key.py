@@ -1,12 +1,15 @@
-"""The project's side of a template's key: a hash of everything that decides what its databases hold after migrate.
+"""The project's side of a template's key: a hash of everything that decides what its databases hold
+after migrate.
 
-It is equal in two processes and on two hosts for the same code, settings and packages, and errs on the side of another hash:
-a template that is built once too often costs time, one that is wrongly reused costs verdicts.
+It is equal in two processes and on two hosts for the same code, settings and packages, and errs on
+the side of another hash: a template that is built once too often costs time, one that is wrongly
+reused costs verdicts.
 
-What it cannot see: files that a data migration opens by name outside of fixtures/, sql/ and FIXTURE_DIRS, modules that are
-imported by a computed name (as call_command does), what comes over the network, the clock, and environment variables that
-migrations read by themselves (those that settings read show in the settings). For files there is the setting
-`template_depends`, for all the rest `--create-db`, which builds the templates anew.
+What it cannot see: files that a data migration opens by name outside of fixtures/, sql/ and
+FIXTURE_DIRS, modules that are imported by a computed name (as call_command does), what comes over
+the network, the clock, and environment variables that migrations read by themselves (those that
+settings read show in the settings). For files there is the setting `template_depends`, for all the
+rest `--create-db`, which builds the templates anew.
 """
 
 from __future__ import annotations
@@ -31,12 +34,14 @@ if TYPE_CHECKING:
 
 #: Distributions whose version decides nothing about a database.
 _TOOLS = frozenset({"pip", "setuptools", "wheel", "uv", "dct-celery"})
-#: Entries of DATABASES that say where a server is, or how a connection is kept, but not what a database holds.
+#: Entries of DATABASES that say where a server is, or how a connection is kept, but not what a
+#: database holds.
 _PLACES = frozenset(
     {"HOST", "PORT", "PASSWORD", "NAME", "CONN_MAX_AGE", "CONN_HEALTH_CHECKS", "ATOMIC_REQUESTS"}
 )
-#: Settings that no migration can depend on sensibly, or that differ between hosts and processes by their nature: secrets,
-#: addresses of services, the web side, logging. DATABASES, DATABASE_ROUTERS, CACHES and INSTALLED_APPS are parts of their own.
+#: Settings that no migration can depend on sensibly, or that differ between hosts and processes by
+#: their nature: secrets, addresses of services, the web side, logging. DATABASES, DATABASE_ROUTERS,
+#: CACHES and INSTALLED_APPS are parts of their own.
 _IGNORED = re.compile(
     r"DATABASES|DATABASE_ROUTERS|INSTALLED_APPS|CACHES|CACHE_MIDDLEWARE_.*"
     r"|SECRET_.*|.*_SECRET|(.*_)?(SECRETS?|PASSWORD|PASSWD|TOKENS?|KEYS?|DSN|CREDENTIALS?)(_.*)?"
@@ -47,7 +52,8 @@ _IGNORED = re.compile(
 )
 #: They match, but a migration that makes users depends on it.
 _KEPT = frozenset({"PASSWORD_HASHERS"})
-#: What Django's schema editor looks at in a model's Meta, and what its rows in permission and content type tables say.
+#: What Django's schema editor looks at in a model's Meta, and what its rows in permission and
+#: content type tables say.
 _META = (
     "label", "db_table", "db_table_comment", "db_tablespace", "managed", "proxy", "swapped", "swappable", "auto_created",
     "unique_together", "index_together", "indexes", "constraints", "order_with_respect_to", "required_db_features",
@@ -58,7 +64,8 @@ _META = (
 def fingerprint(
     project: DjangoProject, environment: Mapping[str, str], depends: Iterable[str]
 ) -> str:
-    """64 hex digits. `environment`: see environment.describe; `depends`: globs below the root of the tree.
+    """64 hex digits. `environment`: see environment.describe; `depends`: globs below the root of
+    the tree.
 
     The variables of the environment are no part of it; what settings make of them is.
     """
@@ -68,7 +75,9 @@ def fingerprint(
 def parts(
     project: DjangoProject, environment: Mapping[str, str], depends: Iterable[str]
 ) -> dict[str, str]:
-    """Name -> hash of what the fingerprint is made of, so that a difference between two can be named."""
+    """Name -> hash of what the fingerprint is made of, so that a difference between two can be
+    named.
+    """
     plain, sources = Plain(project.root), Sources()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # settings that are deprecated say so when they are read
@@ -89,7 +98,9 @@ def _hash(value: Any) -> str:
 
 
 def _databases(project: DjangoProject, plain: Plain) -> Any:
-    """How the aliases of the selection share databases, and their entries in DATABASES with Django's defaults."""
+    """How the aliases of the selection share databases, and their entries in DATABASES with
+    Django's defaults.
+    """
     described = {}
     for alias in sorted(databases.alive(project)):
         entries = dict(databases.connection_of(alias).settings_dict)
@@ -121,7 +132,9 @@ def _apps() -> Any:
 
 
 def _models() -> Iterable[Any]:
-    """All models in the order of their registration, which is the order of their content types; those of tests included."""
+    """All models in the order of their registration, which is the order of their content types;
+    those of tests included.
+    """
     from django.apps import apps
 
     return apps.get_models(include_auto_created=True, include_swapped=True)
@@ -211,7 +224,9 @@ def _data(project: DjangoProject, sources: Sources, depends: Iterable[str]) -> A
 
 
 def _code(project: DjangoProject, sources: Sources) -> dict[str, Any]:
-    """The migrations themselves, and the project code that they or what takes part in migrate can reach."""
+    """The migrations themselves, and the project code that they or what takes part in migrate can
+    reach.
+    """
     migrations: dict[str, Any] = {}
     seeds: set[str] = set()
     for label, module in _migration_modules():
@@ -243,7 +258,9 @@ def _migration_files(module: str, sources: Sources) -> dict[str, str]:
 
 
 def _involved(project: DjangoProject) -> Iterator[str]:
-    """Modules of classes and functions that take part: runner, backends, routers, fields, receivers of signals."""
+    """Modules of classes and functions that take part: runner, backends, routers, fields, receivers
+    of signals.
+    """
     from django.db import router
     from django.db.models import signals
 

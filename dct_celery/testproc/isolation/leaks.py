@@ -1,7 +1,9 @@
-"""What tests leave inside their process: threads and listening sockets end its use, a changed state is put back.
+"""What tests leave inside their process: threads and listening sockets end its use, a changed state
+is put back.
 
-Looked at after each class, so that it can be named, with functions that are bound before any test can patch them. Nothing
-here starts a thread, forks or collects garbage. Processes are found from outside: see worker.processes.strays.
+Looked at after each class, so that it can be named, with functions that are bound before any test
+can patch them. Nothing here starts a thread, forks or collects garbage. Processes are found from
+outside: see worker.processes.strays.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ class Watch:
         self._changed: dict[str, str] = {}
 
     def begin(self) -> None:
-        """What is there now was there before the chunk: the project's own setup_databases may have started it."""
+        """What is there now was there before the chunk: the project's own setup_databases may have
+        started it.
+        """
         if self._state is None:
             self._state = State()
         self._threads = set(_enumerate())
@@ -54,7 +58,9 @@ class Watch:
         self._found, self._changed = {}, {}
 
     def look(self, cls: str) -> None:
-        """After class `cls`: what is new is its doing. Some ten microseconds, as nothing is reported or mended yet."""
+        """After class `cls`: what is new is its doing. Some ten microseconds, as nothing is
+        reported or mended yet.
+        """
         for thread in self._new_threads():
             self._found.setdefault(thread, cls)
         if (lowest := _lowest_free()) != self._lowest:
@@ -89,7 +95,9 @@ class Watch:
         try:
             return [one for one in new if not _idle(frames.get(one.ident or 0))]
         finally:
-            frames.clear()  # it has our own frame in it: a cycle that would hold the chunk's objects until some collection
+            # It has our own frame in it: a cycle that would hold the chunk's objects until some
+            # collection.
+            frames.clear()
 
     def _left_threads(self) -> list[LeakRecord]:
         deadline = now() + _GRACE
@@ -113,7 +121,9 @@ def _idle(frame: FrameType | None) -> bool:
 
 
 def _lowest_free() -> int:
-    """The lowest free descriptor: what a class leaves open mostly takes it, and listing all costs a hundred times more."""
+    """The lowest free descriptor: what a class leaves open mostly takes it, and listing all costs a
+    hundred times more.
+    """
     try:
         fd = _dup(0)
     except OSError:

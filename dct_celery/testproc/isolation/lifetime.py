@@ -1,5 +1,6 @@
-"""No process outlives the one that wants it: PR_SET_PDEATHSIG, sessions, marks by which strays are found, and the last words
-of a dying process."""
+"""No process outlives the one that wants it: PR_SET_PDEATHSIG, sessions, marks by which strays are
+found, and the last words of a dying process.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +16,15 @@ from typing import Any
 from dct_celery.wire.process import MARK, STACKS_SIGNAL
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-#: Added to the badness of test processes: where memory is short they go, not the worker or the database server.
+#: Added to the badness of test processes: where memory is short they go, not the worker or the
+#: database server.
 _OOM_SCORE = 500
 
 
 def die_with_parent(parent: int | None = None) -> None:
-    """Asks the kernel for SIGKILL when the parent dies. `parent`: its pid, to notice that it died before this call."""
+    """Asks the kernel for SIGKILL when the parent dies. `parent`: its pid, to notice that it died
+    before this call.
+    """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if parent is not None and os.getppid() != parent:
@@ -28,13 +32,17 @@ def die_with_parent(parent: int | None = None) -> None:
 
 
 def adopt_orphans() -> None:
-    """Makes this process the parent of every descendant that loses its own: no double fork gets away from it."""
+    """Makes this process the parent of every descendant that loses its own: no double fork gets
+    away from it.
+    """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def first_to_go() -> None:
-    """Offers this process and its children to a kernel that is out of memory. A refusal is nobody's affair."""
+    """Offers this process and its children to a kernel that is out of memory. A refusal is nobody's
+    affair.
+    """
     with contextlib.suppress(OSError, ValueError), open("/proc/self/oom_score_adj", "r+") as file:
         score = min(int(file.read()) + _OOM_SCORE, 1000)
         file.seek(0)
@@ -42,7 +50,9 @@ def first_to_go() -> None:
 
 
 def children() -> list[int]:
-    """Children of this process, dead ones that nobody has waited for included; none where /proc does not tell."""
+    """Children of this process, dead ones that nobody has waited for included; none where /proc
+    does not tell.
+    """
     found: list[int] = []
     with contextlib.suppress(OSError):
         for task in os.listdir("/proc/self/task"):
@@ -51,7 +61,9 @@ def children() -> list[int]:
 
 
 class Mark:
-    """What all descendants of one fork share: a variable for those that exec, a mapped file for those that only fork."""
+    """What all descendants of one fork share: a variable for those that exec, a mapped file for
+    those that only fork.
+    """
 
     def __init__(self, file: str) -> None:
         """`file`: one in the folder of the fork, not empty."""
@@ -60,7 +72,9 @@ class Mark:
         self._map: mmap.mmap | None = None
 
     def carry(self) -> None:
-        """This process maps the file from now on: its own environment in /proc is for ever the one it was started with."""
+        """This process maps the file from now on: its own environment in /proc is for ever the one
+        it was started with.
+        """
         with open(self._file, "rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
 
@@ -78,7 +92,9 @@ def _read(path: str) -> bytes:
 
 
 def dump_stacks_to(path: str) -> None:
-    """faulthandler writes to `path` on a crash and on STACKS_SIGNAL, even while C code holds the GIL."""
+    """faulthandler writes to `path` on a crash and on STACKS_SIGNAL, even while C code holds the
+    GIL.
+    """
     from dct_celery.testproc.channel import raise_descriptor
 
     fd = raise_descriptor(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))

@@ -1,4 +1,5 @@
-"""What forks leave behind when they end: children of the loader, which asks them to end, and then kills them.
+"""What forks leave behind when they end: children of the loader, which asks them to end, and then
+kills them.
 
 Only ever a child of the loader itself, whose number nobody else can have got meanwhile.
 """
@@ -13,7 +14,8 @@ import time
 from dct_celery.testproc.clock import now
 from dct_celery.testproc.isolation.lifetime import Mark, adopt_orphans, children
 
-#: Seconds between SIGTERM and SIGKILL, and how often orphans are looked at meanwhile: each may leave children of its own.
+#: Seconds between SIGTERM and SIGKILL, and how often orphans are looked at meanwhile: each may
+#: leave children of its own.
 _GRACE, _PAUSE = 0.5, 0.02
 #: Seconds for the last ones to die of SIGKILL.
 _LAST = 1.0

@@ -1,4 +1,6 @@
-"""What tests print: descriptors 1 and 2 of the test process go to a file, and each record takes what came since the last."""
+"""What tests print: descriptors 1 and 2 of the test process go to a file, and each record takes
+what came since the last.
+"""
 
 from __future__ import annotations
 
@@ -37,14 +39,17 @@ class OutputFile:
                 stream.reconfigure(write_through=True)  # type: ignore[union-attr]
 
     def restore(self) -> None:
-        """The three descriptors, and Python's streams on them, as they were: a test may have redirected or closed them."""
+        """The three descriptors, and Python's streams on them, as they were: a test may have
+        redirected or closed them.
+        """
         for ours, fd in ((self._input, 0), (self._fd, 1), (self._fd, 2)):
             with contextlib.suppress(OSError):
                 _dup2(ours, fd)
         sys.stdout, sys.stderr = self._own
         for fd, stream, (encoding, errors) in zip((1, 2), self._own, self._kinds, strict=True):
             if isinstance(stream, io.TextIOWrapper) and not _is_usable(stream):
-                # Made anew in place, as the object is known to loggers and to whoever has imported it.
+                # Made anew in place, as the object is known to loggers and to whoever has imported
+                # it.
                 binary = io.BufferedWriter(io.FileIO(fd, "w", closefd=False))
                 stream.__init__(binary, encoding, errors, write_through=True)  # type: ignore[misc]
 

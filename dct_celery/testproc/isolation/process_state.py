@@ -1,7 +1,9 @@
-"""State of the process that a test may change, that costs nothing to look at, and that the next chunk wants as it was.
+"""State of the process that a test may change, that costs nothing to look at, and that the next
+chunk wants as it was.
 
-A sequential run keeps such changes for all later classes; here they reach those of the same chunk. Not here: random numbers
-(nobody may rely on where they stand), modules and their contents (their loss would be worse than their leak).
+A sequential run keeps such changes for all later classes; here they reach those of the same chunk.
+Not here: random numbers (nobody may rely on where they stand), modules and their contents (their
+loss would be worse than their leak).
 """
 
 from __future__ import annotations
@@ -68,7 +70,8 @@ class State:
     def restore(self) -> dict[str, str]:
         """Puts back what changed. Returns remarks by name, where not all could be.
 
-        What was added to the environment or sys.path while modules were imported may be theirs; they do not add it twice.
+        What was added to the environment or sys.path while modules were imported may be theirs;
+        they do not add it twice.
         """
         remarks = {}
         imported = len(_modules) != self._modules
@@ -173,7 +176,8 @@ _PARTS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "environ": (_data.copy, _set_environ),
     "os.environ": (lambda: id(os.environ), _set_mapping),
     "sys.path": (lambda: list(sys.path), _set_path),
-    # Timers before handlers: a timer that is left running would meet the handler that was there before.
+    # Timers before handlers: a timer that is left running would meet the handler that was there
+    # before.
     "timers": (lambda: tuple(any(_getitimer(timer)) for timer in _TIMERS), _set_timers),
     "signal handlers": (_the_handlers, _set_handlers),
     "signal mask": (

@@ -128,4 +128,5 @@ def _retry_copy(error: CloneFailed) -> Retry | None:
     if error.fault in (ServerFault.DISK, ServerFault.CONNECTIONS):
         return None
     # The tries of several slots are spread.
-    return Retry(lambda failures: CLONE_PAUSE * failures * random.uniform(0.5, 1.0), CLONE_TRIES)  # nosec
+    # Nosec.
+    return Retry(lambda failures: CLONE_PAUSE * failures * random.uniform(0.5, 1.0), CLONE_TRIES)

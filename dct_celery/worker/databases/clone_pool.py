@@ -1,7 +1,8 @@
-"""The clones of one run on one worker: made ahead while tests run, healed or dropped when a slot is done with them.
+"""The clones of one run on one worker: made ahead while tests run, healed or dropped when a slot is
+done with them.
 
-Kept by the run's thread in the worker's main process; slots take spares through the run's folder and never wait for a drop.
-A slot that finds no spare, and none in the making, makes its own.
+Kept by the run's thread in the worker's main process; slots take spares through the run's folder
+and never wait for a drop. A slot that finds no spare, and none in the making, makes its own.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ from dct_celery.worker.processes import proc
 log = logging.getLogger("dct_celery.worker")
 #: Seconds without an attempt after a server has refused something.
 PAUSE = 5.0
-#: Seconds from a slot's death until its clones count as free: its test process ends when the loader notices.
+#: Seconds from a slot's death until its clones count as free: its test process ends when the loader
+#: notices.
 INHERIT_SECONDS = 2.0
 
 
 @dataclass(slots=True)
 class ClonePool:
-    """`step` does one thing at a time, the most urgent first, and says whether there was anything to do."""
+    """`step` does one thing at a time, the most urgent first, and says whether there was anything
+    to do.
+    """
 
     templates: Templates
     specs: Sequence[DatabaseSpec]
@@ -72,20 +76,23 @@ class ClonePool:
 
     def pause(self, error: InfrastructureError) -> None:
         """Nothing is made for a while."""
-        # Slots meet the same trouble when they need something, and say so; here it only costs the head start.
+        # Slots meet the same trouble when they need something, and say so; here it only costs the
+        # head start.
         log.warning("run %s: no spare clones for %.0f s: %s", self.maker.naming.run, PAUSE, error)
         self._quiet_until = self.clock.monotonic() + PAUSE
 
     # -- what is wanted --------------------------------------------------------------------
 
     def _wanted(self, spec: DatabaseSpec, kind: str) -> int:
-        """Spares that should be there now: one for each slot that has still to come to such chunks, and while anything can
-        spoil a clone one more, for retries."""
+        """Spares that should be there now: one for each slot that has still to come to such chunks,
+        and while anything can spoil a clone one more, for retries.
+        """
         flushed = spec.alias in self.flushes and not spec.late_flush
         if kind == FLUSHED:
             total = self.slots if flushed and spec.alias in self._flushed else 0
         else:
-            # The slots' first ones; where other databases are flushed, slots come back for this one with new clones of those.
+            # The slots' first ones; where other databases are flushed, slots come back for this one
+            # with new clones of those.
             total = self.slots * (2 if self.flushes and not flushed else 1)
         reserve = 1 if total and self.flushes else 0
         taken = self._made[spec.alias, kind] - len(self.folder.spares(spec.alias, kind))
@@ -104,7 +111,9 @@ class ClonePool:
         return False
 
     def add(self, spec: DatabaseSpec, kind: str) -> None:
-        """One more spare, in the cheapest way: adopted from an earlier run, healed, or cloned. Raises DatabaseError."""
+        """One more spare, in the cheapest way: adopted from an earlier run, healed, or cloned.
+        Raises DatabaseError.
+        """
         with self.folder.making(spec.alias, kind):
             self.folder.add_spare(self._new(spec, kind), spec.alias, kind)
         self._made[spec.alias, kind] += 1
@@ -113,9 +122,11 @@ class ClonePool:
         return self.maker.adopt(spec, kind) or self.maker.make(spec, kind)
 
     def take_all(self) -> dict[str, str]:
-        """A pristine clone of every database that was never a spare, so no slot can take it: alias -> name.
+        """A pristine clone of every database that was never a spare, so no slot can take it: alias
+        -> name.
 
-        Raises DatabaseError; the pool is quiet for a while then."""
+        Raises DatabaseError; the pool is quiet for a while then.
+        """
         taken: dict[str, str] = {}
         try:
             for spec in self.specs:
@@ -192,9 +203,12 @@ class ClonePool:
     # -- the end ---------------------------------------------------------------------------
 
     def close(self, deadline: float) -> None:
-        """Nothing of this run stays in use: what is clean or can be healed is kept idle where that pays, the rest dropped.
+        """Nothing of this run stays in use: what is clean or can be healed is kept idle where that
+        pays, the rest dropped.
 
-        `deadline`: monotonic seconds; after it, everything is dropped. Never raises: what stays behind is collected later."""
+        `deadline`: monotonic seconds; after it, everything is dropped. Never raises: what stays
+        behind is collected later.
+        """
         for spec in self.specs:
             for kind in (PRISTINE, FLUSHED):
                 while name := self.folder.take_spare(spec.alias, kind):

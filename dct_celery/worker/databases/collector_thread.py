@@ -1,4 +1,6 @@
-"""Garbage collection by a worker: on every database server it has ever used, at its start, by a timer and with each run."""
+"""Garbage collection by a worker: on every database server it has ever used, at its start, by a
+timer and with each run.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from dct_celery.worker.databases.garbage_collector import Collector
 from dct_celery.worker.services import WorkerServices
 
 log = logging.getLogger("dct_celery.worker")
-#: Seconds between looks: often at first, as what a killed worker left is only garbage when it looked dead twice.
+#: Seconds between looks: often at first, as what a killed worker left is only garbage when it
+#: looked dead twice.
 EARLY_SECONDS, EARLY_LOOKS, LATE_SECONDS = 20.0, 3, 300.0
 
 

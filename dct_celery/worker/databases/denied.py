@@ -10,8 +10,9 @@ from dct_celery.worker.services import WorkerServices
 
 
 def refuse_settings(services: WorkerServices, spec: DatabaseSpec) -> None:
-    """Nothing is connected to. What a run was let do by --allow-database is not known here: only the lists of what is denied
-    count. Raises ConfigError."""
+    """Nothing is connected to. What a run was let do by --allow-database is not known here: only
+    the lists of what is denied count. Raises ConfigError.
+    """
     settings = services.settings
     one = guards.Configured(
         alias=spec.alias, vendor=spec.vendor, name=spec.name, test_name="", test=False, host=spec.host, port=spec.port,

@@ -1,4 +1,6 @@
-"""The collector of one database server: looks at what is there, drops what nobody will miss, and says why of each."""
+"""The collector of one database server: looks at what is there, drops what nobody will miss, and
+says why of each.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ from dct_celery.core.databases.marks import Found
 from dct_celery.errors import DatabaseError
 from dct_celery.ports import DatabaseServer
 
-#: Seconds between two looks at which a database must seem dead before it is dropped: a maker may be between two statements,
-#: and an owner whose connection broke may be on its way back.
+#: Seconds between two looks at which a database must seem dead before it is dropped: a maker may be
+#: between two statements, and an owner whose connection broke may be on its way back.
 GRACE_SECONDS = 15
 
 
@@ -42,9 +44,12 @@ class _Look:
 
 @dataclass(slots=True)
 class Collector:
-    """Remembers what looked dead, so there is one per server and it lives as long as its process. Not for two threads at once."""
+    """Remembers what looked dead, so there is one per server and it lives as long as its process.
+    Not for two threads at once.
+    """
 
-    #: (name, mark) -> when it first looked dead; an equal name under another mark is another database.
+    #: (name, mark) -> when it first looked dead; an equal name under another mark is another
+    #: database.
     _dead: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def collect(
@@ -54,10 +59,12 @@ class Collector:
         dry_run: bool = False,
         budget: tuple[int, int] | None = None,
     ) -> list[Result]:
-        """One look. `budget`: databases and megabytes that are kept for later runs (None: as many as there are).
+        """One look. `budget`: databases and megabytes that are kept for later runs (None: as many
+        as there are).
 
-        With `dry_run` nothing is dropped: "dropped" says what would be. A database that refuses to go is a result ("failed");
-        DatabaseError is raised only when the server cannot be asked at all.
+        With `dry_run` nothing is dropped: "dropped" says what would be. A database that refuses to
+        go is a result ("failed"); DatabaseError is raised only when the server cannot be asked at
+        all.
         """
         look = _look(server, sizes=budget is not None)
         decisions = self._decide(look, budget)
@@ -147,7 +154,8 @@ def _drop(server: DatabaseServer, one: Found) -> str:
             return change
         server.drop(one.name)
         return ""
-    # Its lock, so that nobody finds a template usable that is just being dropped. Never waited for: a build takes minutes.
+    # Its lock, so that nobody finds a template usable that is just being dropped. Never waited for:
+    # a build takes minutes.
     if server.locked(one.name):
         return "is being made"
     with server.lock(one.name):
@@ -208,7 +216,9 @@ def sweep(
     budget: tuple[int, int] | None,
     wait: Callable[[int, int], object],
 ) -> list[Swept]:
-    """Collects by hand on each server. What looked dead is looked at again after `wait(databases, seconds)`, which sleeps."""
+    """Collects by hand on each server. What looked dead is looked at again after `wait(databases,
+    seconds)`, which sleeps.
+    """
     collectors = [(server, Collector()) for server in servers]
     looks = [
         _swept(server, collector, dry_run=dry_run, budget=budget)

@@ -1,6 +1,8 @@
-"""Signs of life of one run's owner on every database server it uses, renewed by a thread that does nothing else.
+"""Signs of life of one run's owner on every database server it uses, renewed by a thread that does
+nothing else.
 
-Whatever else a worker is busy with (migrations may take minutes), its databases must not look abandoned meanwhile.
+Whatever else a worker is busy with (migrations may take minutes), its databases must not look
+abandoned meanwhile.
 """
 
 from __future__ import annotations

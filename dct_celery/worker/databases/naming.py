@@ -14,7 +14,9 @@ _DAY = 86_400
 
 @dataclass(slots=True)
 class CloneNaming:
-    """One per process and run. `number` never repeats within (worker, run), so no name is used twice (I6)."""
+    """One per process and run. `number` never repeats within (worker, run), so no name is used
+    twice (I6).
+    """
 
     run: str
     worker: str
@@ -24,9 +26,12 @@ class CloneNaming:
     _count: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     def clone_name(self, alias: str, place: int | str) -> str:
-        """A fresh name; `place` says which part of the worker made it: a slot's number, or "p" for the pool of spares."""
-        # The process id: a pool child that died is followed by another with the same slot number. The owner: in a container a
-        # worker that was restarted has the process ids of its earlier life.
+        """A fresh name; `place` says which part of the worker made it: a slot's number, or "p" for
+        the pool of spares.
+        """
+        # The process id: a pool child that died is followed by another with the same slot number.
+        # The owner: in a container a worker that was restarted has the process ids of its earlier
+        # life.
         number = os.getpid() * 1_000_000 + next(self._count)
         return clone_name(
             self.worker.partition("@")[0],

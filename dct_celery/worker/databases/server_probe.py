@@ -1,4 +1,6 @@
-"""Whether a failure was the database server's: a verdict that a restart or an outage has made is none."""
+"""Whether a failure was the database server's: a verdict that a restart or an outage has made is
+none.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,8 @@ from collections.abc import Callable, Iterable
 from dct_celery.errors import DatabaseError, ServerFault
 from dct_celery.ports import Clock, DatabaseServer
 
-#: Seconds between two questions to a server that is away, and between two while somebody waits for an answer from it.
+#: Seconds between two questions to a server that is away, and between two while somebody waits for
+#: an answer from it.
 _PAUSE, LOOK_SECONDS = 0.5, 5.0
 
 
@@ -21,7 +24,9 @@ class Canary:
         self._looked_at = 0.0
 
     def remember(self) -> None:
-        """The servers as they are now are those that the test process works with. Raises DatabaseError."""
+        """The servers as they are now are those that the test process works with. Raises
+        DatabaseError.
+        """
         self._lives = [server.incarnation() for server in self._servers]
         self._looked_at = self._clock.monotonic()
 
@@ -36,8 +41,10 @@ class Canary:
         return ""
 
     def watch(self) -> None:
-        """For whoever waits for work with the servers: asks every LOOK_SECONDS. A server that vanished without a word would
-        keep a query waiting for a quarter of an hour. Raises DatabaseError."""
+        """For whoever waits for work with the servers: asks every LOOK_SECONDS. A server that
+        vanished without a word would keep a query waiting for a quarter of an hour. Raises
+        DatabaseError.
+        """
         if self._clock.monotonic() - self._looked_at < LOOK_SECONDS:
             return
         trouble = self.trouble()

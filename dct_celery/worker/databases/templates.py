@@ -1,8 +1,10 @@
-"""Templates: built once per schema, fleet-wide, under the server's own lock; cloned by every run that has the same key.
+"""Templates: built once per schema, fleet-wide, under the server's own lock; cloned by every run
+that has the same key.
 
-A template that is found is used as it is: its key holds everything that decides its contents. While a run uses it, the run's
-sign of life holds it, so that nobody drops it for its age. What is missing is restored from an exported file if this worker
-has one, and built by the project's own migrations otherwise.
+A template that is found is used as it is: its key holds everything that decides its contents. While
+a run uses it, the run's sign of life holds it, so that nobody drops it for its age. What is missing
+is restored from an exported file if this worker has one, and built by the project's own migrations
+otherwise.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ Fork = Callable[[str], TestProcess]
 class Templates:
     """Pristine and flushed templates of every test database of the selection.
 
-    `fork` starts a helper process from the loader. Made once per process (worker main, slot); used by one thread at a time.
+    `fork` starts a helper process from the loader. Made once per process (worker main, slot); used
+    by one thread at a time.
     """
 
     def __init__(
@@ -74,8 +77,9 @@ class Templates:
     def ensure_pristine(self, *, anew: bool = False) -> str:
         """Makes all templates unless they are there: "reused", "restored" or "built".
 
-        `anew`: only one that this very run has built counts (--create-db). System checks have run if the answer is "built".
-        Raises ProjectError with Django's own output when the project fails to build it.
+        `anew`: only one that this very run has built counts (--create-db). System checks have run
+        if the answer is "built". Raises ProjectError with Django's own output when the project
+        fails to build it.
         """
         if not self._specs:
             # Without databases the system checks still have to run, once per worker.
@@ -98,8 +102,10 @@ class Templates:
         return "" if self._busy() else self._make(anew=anew)
 
     def _step_aside(self, *, anew: bool, deadline: float) -> None:
-        """`anew` waits for the other run's end; otherwise some template of the set is missing, and this run makes a set of its
-        own, under another key that every worker of the run finds in the same way."""
+        """`anew` waits for the other run's end; otherwise some template of the set is missing, and
+        this run makes a set of its own, under another key that every worker of the run finds in the
+        same way.
+        """
         busy = ", ".join(self._busy() or self._names().values())
         if not anew:
             log.warning(
@@ -197,7 +203,9 @@ class Templates:
         return self._cache / f"{alias}.export"
 
     def _restore(self, names: Mapping[str, str]) -> bool:
-        """From this worker's files, if it has one for each alias; one that does not give the same database is forgotten."""
+        """From this worker's files, if it has one for each alias; one that does not give the same
+        database is forgotten.
+        """
         if not all(self._file(alias).exists() for alias in names):
             return False
         try:
@@ -213,7 +221,9 @@ class Templates:
         return True
 
     def _match_cache(self) -> None:
-        """Forgets what belongs to an earlier template of this key: its rows may hold other times and random keys."""
+        """Forgets what belongs to an earlier template of this key: its rows may hold other times
+        and random keys.
+        """
         text, file = json.dumps(self._states, sort_keys=True), self._cache / "states.json"
         if file.exists() and file.read_text() == text:
             os.utime(self._cache)  # used, so not pruned
@@ -223,7 +233,9 @@ class Templates:
         file.write_text(text)
 
     def export(self) -> None:
-        """Writes files that `ensure_pristine` restores from where a server has lost its templates. Raises DatabaseError."""
+        """Writes files that `ensure_pristine` restores from where a server has lost its templates.
+        Raises DatabaseError.
+        """
         impossible = self._cache / "not-exported"
         if impossible.exists() or all(self._file(spec.alias).exists() for spec in self._specs):
             return
@@ -251,7 +263,9 @@ class Templates:
                 self._hold_one(spec, name)
 
     def _flush(self, spec: DatabaseSpec, name: str) -> None:
-        """Flushes a copy of the pristine template, with pristine clones of the other databases beside it."""
+        """Flushes a copy of the pristine template, with pristine clones of the other databases
+        beside it.
+        """
         server = self._servers[spec.alias]
         server.clone(
             self.name(spec.alias, flushed=False), name, self._naming.mark("building", server.now())
@@ -270,7 +284,9 @@ class Templates:
     # -- what belongs to a template --------------------------------------------------------
 
     def ensure_serialized(self) -> dict[str, str]:
-        """Files with the serialized contents of the pristine templates, for the aliases that want them."""
+        """Files with the serialized contents of the pristine templates, for the aliases that want
+        them.
+        """
         wanted = [spec for spec in self._specs if spec.serialize]
         files = {spec.alias: str(self._cache / f"{spec.alias}.serialized.json") for spec in wanted}
         if all(os.path.exists(path) for path in files.values()):
@@ -283,7 +299,9 @@ class Templates:
         return files
 
     def run_checks(self, names: Mapping[str, str]) -> None:
-        """Django's system checks on clones of the templates. Raises ProjectError with what they found."""
+        """Django's system checks on clones of the templates. Raises ProjectError with what they
+        found.
+        """
         with self._helper("check") as process:
             answer = process.ask(
                 messages.Check(self._places(names), identities(self._servers)),
@@ -345,7 +363,9 @@ class Templates:
             self._servers[alias].discard(name)
 
     def _locks(self) -> contextlib.ExitStack:
-        """The locks of all servers, in the order of their aliases, so that two builders cannot wait for each other."""
+        """The locks of all servers, in the order of their aliases, so that two builders cannot wait
+        for each other.
+        """
         stack = contextlib.ExitStack()
         try:
             for spec in sorted(self._specs, key=lambda spec: spec.alias):

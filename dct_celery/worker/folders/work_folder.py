@@ -1,4 +1,6 @@
-"""The work folder of a worker: where everything lies that main process, slots and test processes share."""
+"""The work folder of a worker: where everything lies that main process, slots and test processes
+share.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ _TEMPORARY = "dct-fork-"
 
 @dataclass(frozen=True, slots=True)
 class PublishedRun:
-    """What slots need of a run that they may claim chunks of; in a file that only the owner may read."""
+    """What slots need of a run that they may claim chunks of; in a file that only the owner may
+    read.
+    """
 
     #: Of the run's announcement: with them its messages are verified and signed.
     nonce: str
@@ -52,8 +56,9 @@ class PublishedRun:
 
 
 class RunFolder:
-    """One run on one worker: what its main process and its slots say to each other. Only the owner may look inside: it holds
-    database passwords."""
+    """One run on one worker: what its main process and its slots say to each other. Only the owner
+    may look inside: it holds database passwords.
+    """
 
     def __init__(self, path: Path, base: Path | None = None) -> None:
         """`base`: the folder of ours that nothing here may leave."""
@@ -79,7 +84,9 @@ class RunFolder:
         return self.path / "spool"
 
     def note_done(self, attempt: str, epoch: int) -> None:
-        """A slot of this worker has run this attempt of a chunk to its end, and the store was told so in this epoch."""
+        """A slot of this worker has run this attempt of a chunk to its end, and the store was told
+        so in this epoch.
+        """
         (self.path / "done" / attempt).write_text(str(epoch))
 
     def done(self, attempt: str) -> int:
@@ -91,7 +98,9 @@ class RunFolder:
 
     @property
     def permits(self) -> Path:
-        """Locks of the slots that the database servers have room for; see `worker.health.slot_backoff`."""
+        """Locks of the slots that the database servers have room for; see
+        `worker.health.slot_backoff`.
+        """
         return self.path / "permits"
 
     @property
@@ -101,19 +110,24 @@ class RunFolder:
 
     def fork_folder(self, name: str) -> Path:
         """A new folder for one fork; its FIFOs, log and status."""
-        # A pool child that follows a killed one counts its forks from the beginning: the name alone is not new.
+        # A pool child that follows a killed one counts its forks from the beginning: the name alone
+        # is not new.
         (self.path / "slots").mkdir(mode=0o700, parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.path / "slots"))
 
     def temporary(self, fork: Path) -> Path:
-        """A fork's own TMPDIR. Its path is short, as that of the usual one is: tests keep files from there in columns of 100
-        characters, and sockets in paths of 108. It goes with the run's folder."""
+        """A fork's own TMPDIR. Its path is short, as that of the usual one is: tests keep files
+        from there in columns of 100 characters, and sockets in paths of 108. It goes with the run's
+        folder.
+        """
         folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY))
         (fork / "tmp").symlink_to(folder)
         return folder
 
     def cache(self, slot: int) -> Path:
-        """The slot's own ~/.cache: what lies in the user's is there, through links; what is new in it is the slot's alone."""
+        """The slot's own ~/.cache: what lies in the user's is there, through links; what is new in
+        it is the slot's alone.
+        """
         folder = self.path / "caches" / str(slot)
         if not folder.is_dir():
             folder.mkdir(mode=0o700, parents=True)
@@ -134,7 +148,9 @@ class RunFolder:
             return None
 
     def refuse(self, line: str) -> None:
-        """By a slot that found out what keeps this worker from the run; its main process tells the dispatcher."""
+        """By a slot that found out what keeps this worker from the run; its main process tells the
+        dispatcher.
+        """
         write_private(self.path / "refusal", line)
 
     @property
@@ -188,7 +204,9 @@ class WorkFolder:
         return self.base / "runs"
 
     def run(self, run: str) -> RunFolder:
-        """Raises InfrastructureError for what is no id of a run: the registry and messages are written by others."""
+        """Raises InfrastructureError for what is no id of a run: the registry and messages are
+        written by others.
+        """
         if not is_run_id(run):
             raise InfrastructureError(f"{run[:60]!r} is no id of a run")
         return RunFolder(self.runs / run, self.base)
@@ -231,8 +249,10 @@ class WorkFolder:
         return self.base / "templates" / key[:32]
 
     def remember_servers(self, specs: Iterable[DatabaseSpec]) -> None:
-        """Keeps how to reach the database servers of a run, so that a later life of this worker can collect what this one
-        leaves there if it is killed. The file holds passwords; only the owner may read it."""
+        """Keeps how to reach the database servers of a run, so that a later life of this worker can
+        collect what this one leaves there if it is killed. The file holds passwords; only the owner
+        may read it.
+        """
         known: dict[str, DatabaseSpec] = {}
         for spec in [*self.servers(), *specs]:
             address = json.dumps(_address(spec), sort_keys=True)

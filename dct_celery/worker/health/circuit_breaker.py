@@ -1,7 +1,9 @@
-"""The breaker of a sick worker: after several infrastructure failures in a row it claims nothing for a while, and says why.
+"""The breaker of a sick worker: after several infrastructure failures in a row it claims nothing
+for a while, and says why.
 
-Slots note failures and successes as files in the worker's folder; the host reads them. A worker that rests leaves its chunks to
-others, or to itself in better times, instead of spending the bounded re-runs of every test on a broken machine.
+Slots note failures and successes as files in the worker's folder; the host reads them. A worker
+that rests leaves its chunks to others, or to itself in better times, instead of spending the
+bounded re-runs of every test on a broken machine.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from dct_celery.ports import Clock
 
 #: Failures without a success in between, over all slots, after which the worker rests.
 FAILURES = 3
-#: Seconds of the first rest; each that follows without a success is twice as long, up to the second figure.
+#: Seconds of the first rest; each that follows without a success is twice as long, up to the second
+#: figure.
 REST_SECONDS, LONGEST_REST = 5.0, 60.0
 
 

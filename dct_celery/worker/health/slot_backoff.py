@@ -1,6 +1,8 @@
-"""Slots that rest: one that cannot get its databases, or that the server has no connections for, claims nothing for a while.
+"""Slots that rest: one that cannot get its databases, or that the server has no connections for,
+claims nothing for a while.
 
-What it would have claimed it hands on to others. So a server that is short of something means fewer slots, not lost tests.
+What it would have claimed it hands on to others. So a server that is short of something means fewer
+slots, not lost tests.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from typing import IO
 from dct_celery.core.retry import doubling
 from dct_celery.security.files import try_lock
 
-#: Seconds of the first rest; each that follows without a success is twice as long, up to the second figure.
+#: Seconds of the first rest; each that follows without a success is twice as long, up to the second
+#: figure.
 FIRST_REST, LONGEST_REST = 2.0, 30.0
 
 
@@ -23,7 +26,9 @@ rest_seconds = doubling(FIRST_REST, LONGEST_REST)
 
 @dataclass(slots=True)
 class Rest:
-    """Of one slot, in a file that the worker's main process reads. `now` is seconds of the host's monotonic clock."""
+    """Of one slot, in a file that the worker's main process reads. `now` is seconds of the host's
+    monotonic clock.
+    """
 
     file: Path
     _failures: int = 0
@@ -58,9 +63,11 @@ def resting(folder: Path, now: float) -> list[str]:
 
 
 class Permits:
-    """A run's slots on this worker when the server has no room for all of them: the first to ask get one each, and keep it.
+    """A run's slots on this worker when the server has no room for all of them: the first to ask
+    get one each, and keep it.
 
-    A permit ends with the process that has it."""
+    A permit ends with the process that has it.
+    """
 
     def __init__(self, folder: Path, number: int) -> None:
         self._folder = folder

@@ -1,4 +1,6 @@
-"""Runs that are over for this worker, also after its restart: what somebody has recorded of them does not bring them back."""
+"""Runs that are over for this worker, also after its restart: what somebody has recorded of them
+does not bring them back.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,15 @@ from dct_celery.core import codec
 from dct_celery.ports import Announced
 from dct_celery.security.files import write_private
 
-#: Runs that are remembered, the latest of them: for longer than their announcements could be replayed.
+#: Runs that are remembered, the latest of them: for longer than their announcements could be
+#: replayed.
 _KEPT = 1000
 
 
 class EndedRuns:
-    """By nonce, with the epoch in which the run was seen to end. A dispatcher that takes its run up again begins a newer one."""
+    """By nonce, with the epoch in which the run was seen to end. A dispatcher that takes its run up
+    again begins a newer one.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file

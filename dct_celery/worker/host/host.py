@@ -1,7 +1,9 @@
-"""The host thread of a worker's main process: says that the worker is there, and keeps each run that wants it.
+"""The host thread of a worker's main process: says that the worker is there, and keeps each run
+that wants it.
 
-Its life: `start` (the folder is made ours alone, what an earlier life left goes, the threads begin), then a `_round` after the
-other (`_look` at the registry, `_beat`), `drain` when the worker is told to stop, `stop` when its slots have finished.
+Its life: `start` (the folder is made ours alone, what an earlier life left goes, the threads
+begin), then a `_round` after the other (`_look` at the registry, `_beat`), `drain` when the worker
+is told to stop, `stop` when its slots have finished.
 """
 
 from __future__ import annotations
@@ -27,25 +29,32 @@ from dct_celery.worker.processes.strays import end_marked
 from dct_celery.worker.services import WorkerServices
 
 log = logging.getLogger("dct_celery.worker")
-#: Seconds between two looks at the registry, between two beats, and after which a silent worker counts as gone.
+#: Seconds between two looks at the registry, between two beats, and after which a silent worker
+#: counts as gone.
 LOOK, BEAT, HORIZON = 0.1, 1.0, 10.0
-#: Seconds between two looks at most, however long one took: worker and runs have to be heard of within the horizon.
+#: Seconds between two looks at most, however long one took: worker and runs have to be heard of
+#: within the horizon.
 LONGEST_PAUSE = 2.0
 #: Seconds between two looks while the store is away.
 AWAY = 0.5
-#: Seconds without its dispatcher after which a run is closed that no worker keeps (a replica that lagged may bring one back that
-#: was over): longer than those that keep it wait. And seconds between two looks for such runs, by all workers together.
+#: Seconds without its dispatcher after which a run is closed that no worker keeps (a replica that
+#: lagged may bring one back that was over): longer than those that keep it wait. And seconds
+#: between two looks for such runs, by all workers together.
 FORGOTTEN, TURN = 140.0, 20.0
 
 
 def pause_after(seconds: float) -> float:
-    """Seconds until the next look, after one that took so long. A registry that is full of somebody's entries takes a tenth of
-    our time, and not all of it; a store that stood still once is looked at again soon."""
+    """Seconds until the next look, after one that took so long. A registry that is full of
+    somebody's entries takes a tenth of our time, and not all of it; a store that stood still once
+    is looked at again soon.
+    """
     return min(max(LOOK, 10 * seconds), LONGEST_PAUSE)
 
 
 class Host:
-    """All runs of one worker. `ready` and `active` are read by the consumer; everything else happens in the host thread."""
+    """All runs of one worker. `ready` and `active` are read by the consumer; everything else
+    happens in the host thread.
+    """
 
     def __init__(self, services: WorkerServices, slots: int, busy: Callable[[], int] = int) -> None:
         """`busy`: slots that have something to do."""
@@ -59,7 +68,8 @@ class Host:
         self._breaker = Breaker(Troubles(services.folder.troubles, services.clock))
         self._trouble = ""
         self._ended = EndedRuns(services.folder.ended)
-        #: The store has not answered lately, or not yet: leaving it would take as long as its time-outs.
+        #: The store has not answered lately, or not yet: leaving it would take as long as its
+        #: time-outs.
         self._away = True
         self._complained = False
         #: Monotonic seconds of the last beat.
@@ -128,7 +138,9 @@ class Host:
         return {run for run, keeper in list(self._keepers.items()) if not keeper.ended}
 
     def drain(self) -> None:
-        """The worker was told to stop: slots finish their chunk, or give it back after `drain_seconds`."""
+        """The worker was told to stop: slots finish their chunk, or give it back after
+        `drain_seconds`.
+        """
         self._services.folder.draining.touch()
 
     def stop(self, timeout: float = 30.0) -> None:
@@ -189,7 +201,8 @@ class Host:
             del active[run]
         for run in active.keys() - self._keepers.keys():
             log.info("run %s: preparing", run)
-            # A run brings servers that this worker may never have seen: they may hold what others left.
+            # A run brings servers that this worker may never have seen: they may hold what others
+            # left.
             keeper = RunKeeper(self._services, active[run], self._slots, self._collecting.soon)
             self._keepers[run] = keeper
             keeper.start()
@@ -202,7 +215,8 @@ class Host:
             elif run in active:  # another run of the same name: this one is over
                 self._ended.note(keeper.nonce, keeper.epoch)
                 keeper.end()
-        # Last: a store that does not answer for one run must not keep the others from being followed.
+        # Last: a store that does not answer for one run must not keep the others from being
+        # followed.
         for run, keeper in list(self._keepers.items()):
             if (
                 not keeper.ended

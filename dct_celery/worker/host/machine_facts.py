@@ -10,7 +10,9 @@ from dct_celery.settings import Settings
 
 
 def about(settings: Settings) -> dict[str, str]:
-    """python, open_files, and django where the project runs in the worker's own environment. Imports nothing of the project."""
+    """python, open_files, and django where the project runs in the worker's own environment.
+    Imports nothing of the project.
+    """
     facts = {
         "python": platform.python_version(),
         "open_files": str(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),

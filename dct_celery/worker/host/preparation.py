@@ -1,4 +1,6 @@
-"""Everything between "there is a run" and "slots may claim": code, loader, proof of equality, templates."""
+"""Everything between "there is a run" and "slots may claim": code, loader, proof of equality,
+templates.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,8 @@ AWAY_SECONDS = 120.0
 TRIES = 4
 #: Seconds for which what is not signed by the run's dispatcher is taken for another's doing.
 BELIEF_SECONDS = 20.0
-#: Connections for each database that the worker itself needs now and then: locks, helpers, scratch databases.
+#: Connections for each database that the worker itself needs now and then: locks, helpers, scratch
+#: databases.
 OWN_CONNECTIONS = 2
 #: Seconds before a store that is away is asked again.
 _STORE_PAUSE = 0.5
@@ -121,7 +124,9 @@ class Prepared:
 
 
 class Preparation:
-    """Prepares one run on this worker. `over` is asked while waiting; when it says so, LeaseLost is raised."""
+    """Prepares one run on this worker. `over` is asked while waiting; when it says so, LeaseLost is
+    raised.
+    """
 
     def __init__(
         self,
@@ -151,7 +156,9 @@ class Preparation:
         self._since = self._clock.monotonic()
 
     def prepare(self) -> Prepared:
-        """Raises Refused, ProjectError, DatabaseError or another DctError; whoever calls tells the dispatcher."""
+        """Raises Refused, ProjectError, DatabaseError or another DctError; whoever calls tells the
+        dispatcher.
+        """
         spec = self._spec()
         self._folder.create()
         loaded = self._load(spec)
@@ -193,8 +200,9 @@ class Preparation:
     # -- databases ---------------------------------------------------------------------
 
     def _patiently(self, seconds: float, step: Callable[[], T]) -> T:
-        """`step`, again after what was the server's fault; other workers may be luckier meanwhile. A server that is away is
-        waited for, for so long. Raises DatabaseError, LeaseLost."""
+        """`step`, again after what was the server's fault; other workers may be luckier meanwhile.
+        A server that is away is waited for, for so long. Raises DatabaseError, LeaseLost.
+        """
 
         def rule(error: DatabaseError) -> Retry | None:
             if error.fault is None:
@@ -205,12 +213,16 @@ class Preparation:
         return self._retried(step, DatabaseError, rule)
 
     def _persistently(self, step: Callable[[], T]) -> T:
-        """`step`, until the store answers: a restart of it is no reason to refuse a run. Raises LeaseLost."""
+        """`step`, until the store answers: a restart of it is no reason to refuse a run. Raises
+        LeaseLost.
+        """
         return self._retried(step, StoreUnavailable, lambda error: STORE_AWAY)
 
     def _believed(self, what: str, read: Callable[[], T]) -> T:
-        """What `read` gives. Whoever announced the run has our key, so what is not signed with it is somebody else's, and its
-        dispatcher will put it right. Raises Refused when it does not, LeaseLost."""
+        """What `read` gives. Whoever announced the run has our key, so what is not signed with it
+        is somebody else's, and its dispatcher will put it right. Raises Refused when it does not,
+        LeaseLost.
+        """
         try:
             return self._retried(
                 lambda: self._persistently(read),
@@ -245,7 +257,9 @@ class Preparation:
             self._clock.sleep(0.1)
 
     def _guard(self, loaded: messages.Loaded, rules: DatabaseRules) -> None:
-        """The dispatcher has looked already; here the worker's own list of denied servers counts, too."""
+        """The dispatcher has looked already; here the worker's own list of denied servers counts,
+        too.
+        """
         settings = self._services.settings
         configured = [guards.Configured.from_dict(data) for data in loaded.configured]
         self._denied = [*rules.deny_hosts, *settings.deny_db_host]
@@ -278,7 +292,9 @@ class Preparation:
         prepared.slots = self._check_capacity(prepared.specs)
 
     def _check_capacity(self, specs: Sequence[DatabaseSpec]) -> int:
-        """Slots that fit. One budget per server: each takes a connection for its tests and one for its clones, per alias."""
+        """Slots that fit. One budget per server: each takes a connection for its tests and one for
+        its clones, per alias.
+        """
         aliases: dict[str, list[str]] = {}
         for spec in specs:
             aliases.setdefault(self._servers[spec.alias].where, []).append(spec.alias)
@@ -378,7 +394,8 @@ class Preparation:
             fork_fifo=str(self._folder.fork_fifo),
             template_depends=list(spec.databases.depends),
         )
-        # A tree is never changed, so its bytecode may lie in it and make the next run's imports cheap.
+        # A tree is never changed, so its bytecode may lie in it and make the next run's imports
+        # cheap.
         own = {"PYTHONHASHSEED": spec.hash_seed, "PYTHONDONTWRITEBYTECODE": ""}
         environment = self._services.user_environment(spec.environment, own)
         python = self._services.settings.worker_python or sys.executable
@@ -393,7 +410,9 @@ class Preparation:
         raise Refused(f"the suite cannot be built on this worker: {answer.message}", answer.detail)
 
     def _wait(self, process: UserProcess, limit: float) -> messages.Message:
-        """The loader's answer. Raises Refused when it needs more than `limit` seconds (0: for ever)."""
+        """The loader's answer. Raises Refused when it needs more than `limit` seconds (0: for
+        ever).
+        """
         spent = 0.0  # in looks, not by the clock: this worker may have been stopped for a while
         while (answer := process.receive(timeout=_LOOK)) is None:
             spent += _LOOK

@@ -1,7 +1,7 @@
 """One run on a worker, in a thread of its own.
 
-Its life: `_prepare` (and publish it to the slots, or refuse it), `_serve` until it is over, `_clean_up`. What is reported to the
-dispatcher while the store is away is reported when it is back.
+Its life: `_prepare` (and publish it to the slots, or refuse it), `_serve` until it is over,
+`_clean_up`. What is reported to the dispatcher while the store is away is reported when it is back.
 """
 
 from __future__ import annotations
@@ -40,15 +40,16 @@ from dct_celery.worker.services import WorkerServices
 from dct_celery.worker.slot.spool import send_again
 
 log = logging.getLogger("dct_celery.worker")
-#: Seconds that a run is kept whose announcement is not renewed, and which was not closed: its dispatcher may be dead and another
-#: one adopt it, or the store may have been wiped and be told again.
+#: Seconds that a run is kept whose announcement is not renewed, and which was not closed: its
+#: dispatcher may be dead and another one adopt it, or the store may have been wiped and be told
+#: again.
 LINGER = 120.0
 #: Seconds that slots need to tell the store of chunks whose processes died with their loader.
 GIVE_BACK = 6.0
 #: Seconds that slots get to give back their clones when a run ends.
 RETIRE_SECONDS = 10.0
-#: Seconds between two looks at the clones when there is nothing to do, and between two words about their use or two looks for
-#: what is to be sent again.
+#: Seconds between two looks at the clones when there is nothing to do, and between two words about
+#: their use or two looks for what is to be sent again.
 POOL_PAUSE, USE_SECONDS = 0.05, 1.0
 #: Seconds after which system checks begin although some slot has no clone yet.
 CHECKS_AFTER = 3.0
@@ -82,7 +83,8 @@ class RunKeeper:
         self._reports: list[WorkerReport] = []
         #: Of them, what the store has still to be told.
         self._due: list[WorkerReport] = []
-        #: Epoch of the run in the registry, and the one in which the store is told all that was reported.
+        #: Epoch of the run in the registry, and the one in which the store is told all that was
+        #: reported.
         self.announced = announced
         self._told_epoch = announced.epoch
         self._sent_at = 0.0
@@ -163,8 +165,10 @@ class RunKeeper:
         return self._clock.monotonic() - self.seen_at > LINGER
 
     def still_wanted(self) -> bool:
-        """The registry names the run no more, or nothing new of it. Only a closed run is over at once. When this is False, the
-        run is over here for good: only a newer epoch of it begins anew."""
+        """The registry names the run no more, or nothing new of it. Only a closed run is over at
+        once. When this is False, the run is over here for good: only a newer epoch of it begins
+        anew.
+        """
         if self._ledger.state() is RunState.CLOSED:
             return False
         if self._clock.monotonic() - self.seen_at < LINGER:
@@ -174,7 +178,9 @@ class RunKeeper:
         return False
 
     def _tell_again(self) -> None:
-        """What could not be said while the store was away; and all of it, where the store was wiped and has the run again."""
+        """What could not be said while the store was away; and all of it, where the store was wiped
+        and has the run again.
+        """
         if self.epoch > self._told_epoch:
             self._told_epoch, self._due = self.epoch, list(self._reports)
         while self._due:
@@ -182,7 +188,8 @@ class RunKeeper:
             self._due.pop(0)
 
     def _send_again(self) -> None:
-        # Once a second: an end that was told in the epoch before may be written down a moment later.
+        # Once a second: an end that was told in the epoch before may be written down a moment
+        # later.
         if self.epoch > 1 and self._clock.monotonic() - self._sent_at >= USE_SECONDS:
             self._sent_at = self._clock.monotonic()
             lease_ms = int(self._services.settings.lease_seconds * 1000)
@@ -190,7 +197,9 @@ class RunKeeper:
                 log.info("run %s: results of %s chunks are sent again", self.run, sent)
 
     def _report(self, report: WorkerReport) -> None:
-        """Now, or when the store is back: a run waits for ever for a worker that has refused it without a report."""
+        """Now, or when the store is back: a run waits for ever for a worker that has refused it
+        without a report.
+        """
         self._reports.append(report)
         self._due.append(report)
         try:
@@ -224,8 +233,10 @@ class RunKeeper:
         return busy
 
     def _check_loader(self, now: float) -> None:
-        """A loader that was killed (its memory is the largest here) takes all forks with it, and no slot can go on without it:
-        the run begins anew on this worker, once slots have given back what they had."""
+        """A loader that was killed (its memory is the largest here) takes all forks with it, and no
+        slot can go on without it: the run begins anew on this worker, once slots have given back
+        what they had.
+        """
         process = self._preparation.process
         if self.state is RunStage.READY and process is not None and not process.alive():
             log.warning("run %s: the loader died; the run is prepared anew", self.run)
@@ -256,7 +267,9 @@ class RunKeeper:
             checks.told()  # not before: the store may have been away
 
     def _tell_use(self) -> None:
-        """What was done with the databases since the last word, now and then: a run that ends takes no more words."""
+        """What was done with the databases since the last word, now and then: a run that ends takes
+        no more words.
+        """
         if self._clock.monotonic() - self._told_at < USE_SECONDS:
             return
         self._told_at = self._clock.monotonic()

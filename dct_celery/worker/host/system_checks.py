@@ -1,7 +1,8 @@
-"""Django's system checks where templates were there already, beside the tests: they are no reason for a slot to wait.
+"""Django's system checks where templates were there already, beside the tests: they are no reason
+for a slot to wait.
 
-A run whose checks fail ends with exit 1, as the sequential run does; its dispatcher does not call a run passed before one
-worker has reported them. Building a template includes them.
+A run whose checks fail ends with exit 1, as the sequential run does; its dispatcher does not call a
+run passed before one worker has reported them. Building a template includes them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ class SystemChecks:
     _ended: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
-        """On clones of their own. Raises DatabaseError when those cannot be had; may be called again then."""
+        """On clones of their own. Raises DatabaseError when those cannot be had; may be called
+        again then.
+        """
         if self.passed or self._thread is not None:
             return
         names = self.pool.take_all()
@@ -52,7 +55,9 @@ class SystemChecks:
             self._ended.set()
 
     def news(self) -> DctError | bool:
-        """When they have ended, until it is `told`: True for passed, or what they found; False otherwise."""
+        """When they have ended, until it is `told`: True for passed, or what they found; False
+        otherwise.
+        """
         if self._told or not self._ended.is_set():
             return False
         if isinstance(self._error, InfrastructureError) and self._tries < _TRIES:

@@ -1,4 +1,6 @@
-"""What the tests of a chunk left behind: told by the test process itself, or found outside it and ended."""
+"""What the tests of a chunk left behind: told by the test process itself, or found outside it and
+ended.
+"""
 
 from __future__ import annotations
 

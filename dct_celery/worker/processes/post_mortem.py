@@ -1,4 +1,6 @@
-"""What can be told of a test process that died: its last words, and whether the kernel was out of memory."""
+"""What can be told of a test process that died: its last words, and whether the kernel was out of
+memory.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,17 @@ _KILLED = "signal 9"
 
 
 class MemoryTrouble:
-    """Kills for want of memory since this object was made, in our control group and on the machine as a whole."""
+    """Kills for want of memory since this object was made, in our control group and on the machine
+    as a whole.
+    """
 
     def __init__(self) -> None:
         self._before = _kills()
 
     def explain(self, status: str, peak: int) -> str:
-        """One line from how it ended ("signal 9") and its peak of memory in KiB. The kernel does not say why it killed;
-        so memory is named only where its count of such kills has grown."""
+        """One line from how it ended ("signal 9") and its peak of memory in KiB. The kernel does
+        not say why it killed; so memory is named only where its count of such kills has grown.
+        """
         if status != _KILLED:
             return status
         memory = f", memory peak {peak // 1024} MB" if peak else ""
@@ -28,7 +33,9 @@ class MemoryTrouble:
 
 
 def last_words(process: TestProcess) -> str:
-    """Peak of memory, the stacks that faulthandler wrote when it died (or now, if it lives), and the end of its output."""
+    """Peak of memory, the stacks that faulthandler wrote when it died (or now, if it lives), and
+    the end of its output.
+    """
     stacks = process.stacks(ask=not process.ended)
     parts = [f"Memory peak: {peak // 1024} MB" if (peak := process.peak()) else "", stacks]
     output = process.last_output().strip()
@@ -41,7 +48,9 @@ def _kills() -> int:
 
 
 def _group_files() -> list[Path]:
-    """Where the kernel counts for our control group: version 2 ("0::/path"), version 1 ("4:memory:/path")."""
+    """Where the kernel counts for our control group: version 2 ("0::/path"), version 1
+    ("4:memory:/path").
+    """
     files = []
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():

@@ -1,7 +1,8 @@
 """Processes that tests leave: found in /proc from outside, asked to end, killed.
 
-A stray is a descendant of the test process, or a child of the loader (to which the kernel gives all orphans) that bears the mark
-of the fork: its folder, in the environment of what was executed and among the maps of what was only forked.
+A stray is a descendant of the test process, or a child of the loader (to which the kernel gives all
+orphans) that bears the mark of the fork: its folder, in the environment of what was executed and
+among the maps of what was only forked.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from dct_celery.ports import Clock
 from dct_celery.wire.process import MARK
 from dct_celery.worker.processes import proc
 
-#: Seconds for strays to end by themselves (many are on their way), after SIGTERM, and after SIGKILL.
+#: Seconds for strays to end by themselves (many are on their way), after SIGTERM, and after
+#: SIGKILL.
 _BY_THEMSELVES, _ASKED, _KILLED = 0.1, 0.5, 0.5
 _PAUSE = 0.01
 #: Longest command that is told, in characters.
@@ -40,7 +42,9 @@ class Stray:
 
     @property
     def started(self) -> tuple[float, float]:
-        """Earliest and latest start on this host's CLOCK_MONOTONIC, in seconds: the kernel tells it in ticks."""
+        """Earliest and latest start on this host's CLOCK_MONOTONIC, in seconds: the kernel tells it
+        in ticks.
+        """
         slept = time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
         tick = 1.0 / os.sysconf("SC_CLK_TCK")
         earliest = self.ticks * tick - slept
@@ -51,7 +55,9 @@ class Watch:
     """The strays of one test process."""
 
     def __init__(self, folder: Path, pid: int, clock: Clock) -> None:
-        """`folder` of the fork; `pid` of the test process, which is attached: what it has started so far belongs to it."""
+        """`folder` of the fork; `pid` of the test process, which is attached: what it has started
+        so far belongs to it.
+        """
         self._pid = pid
         self._clock = clock
         self._marks = _marks(str(folder))
@@ -93,7 +99,9 @@ class Watch:
 
 
 def end(strays: Iterable[Stray], clock: Clock) -> None:
-    """SIGTERM, and SIGKILL for those that do not heed it. Returns when they are gone, after about a second at most."""
+    """SIGTERM, and SIGKILL for those that do not heed it. Returns when they are gone, after about a
+    second at most.
+    """
     left = list(strays)
     for number, patience in ((signal.SIGTERM, _ASKED), (signal.SIGKILL, _KILLED)):
         for one in left:
@@ -106,9 +114,11 @@ def end(strays: Iterable[Stray], clock: Clock) -> None:
 
 
 def end_marked(folder: Path, clock: Clock) -> int:
-    """Ends every process that bears the mark of `folder`, a fork's or one above forks'; returns how many there were.
+    """Ends every process that bears the mark of `folder`, a fork's or one above forks'; returns how
+    many there were.
 
-    For when their loader is gone. Looks at all processes of this machine: some ten microseconds for each.
+    For when their loader is gone. Looks at all processes of this machine: some ten microseconds for
+    each.
     """
     marks = [_marks(str(folder)), _marks(str(folder), below=True)]
     others = [pid for pid in proc.pids() if pid != os.getpid()]

@@ -1,8 +1,10 @@
-"""A fork of the loader as its slot sees it: FIFOs, stacks, status, and a way to end it that always works.
+"""A fork of the loader as its slot sees it: FIFOs, stacks, status, and a way to end it that always
+works.
 
-The slot cannot wait for the process, which is the loader's child; the loader writes its status to a file. The slot ends it by
-closing the lifeline: the loader sees that and kills the process group, and then whatever else the fork left. Should the loader
-die, the kernel kills its forks, and the slot ends what they left.
+The slot cannot wait for the process, which is the loader's child; the loader writes its status to a
+file. The slot ends it by closing the lifeline: the loader sees that and kills the process group,
+and then whatever else the fork left. Should the loader die, the kernel kills its forks, and the
+slot ends what they left.
 """
 
 from __future__ import annotations
@@ -28,9 +30,11 @@ M = TypeVar("M", bound=messages.Message)
 FORK_SECONDS = 30.0
 #: Least seconds between two reads.
 _PACE = 0.02
-#: Characters of stacks that are kept; seconds that a process gets to write them, and between two looks at whether it has.
+#: Characters of stacks that are kept; seconds that a process gets to write them, and between two
+#: looks at whether it has.
 _STACKS, _DUMP_SECONDS, _SETTLED = 32_000, 2.0, 0.05
-#: How a process ended that lost its channel and nothing else; seconds that a loader gets to tell another end first.
+#: How a process ended that lost its channel and nothing else; seconds that a loader gets to tell
+#: another end first.
 _CLOSED, _CLOSED_SECONDS = "the test closed the runner's channel", 0.3
 
 
@@ -120,7 +124,9 @@ class TestProcess:
             raise ProcessDied(self.status()) from None
 
     def receive(self, timeout: float) -> messages.Message | None:
-        """The next message, or None after `timeout` seconds. Raises ProcessDied at end of file, ProtocolError for garbage."""
+        """The next message, or None after `timeout` seconds. Raises ProcessDied at end of file,
+        ProtocolError for garbage.
+        """
         if not self._ready:
             self._deframer.feed(
                 b""
@@ -139,7 +145,9 @@ class TestProcess:
         return messages.decode(self.raw)
 
     def _pace(self) -> None:
-        """Lets a fast test process run on: waking for each record of a millisecond costs it more than the record does."""
+        """Lets a fast test process run on: waking for each record of a millisecond costs it more
+        than the record does.
+        """
         since = self._clock.monotonic() - self._read_at
         if since < _PACE:
             self._clock.sleep(_PACE - since)
@@ -151,8 +159,9 @@ class TestProcess:
         timeout: float,
         watch: Callable[[], None] = lambda: None,
     ) -> M | messages.Fatal:
-        """Sends and waits for the one answer. Raises ProcessDied, also when `timeout` seconds pass; `watch` is called every
-        second, and may raise."""
+        """Sends and waits for the one answer. Raises ProcessDied, also when `timeout` seconds pass;
+        `watch` is called every second, and may raise.
+        """
         self.send(question)
         deadline = self._clock.monotonic() + timeout
         while (left := deadline - self._clock.monotonic()) > 0:
@@ -202,7 +211,9 @@ class TestProcess:
             self._clock.sleep(0.01)
 
     def stacks(self, *, ask: bool) -> str:
-        """What faulthandler wrote; with `ask`, the stacks of all threads as they are now, or what the kernel knows of them."""
+        """What faulthandler wrote; with `ask`, the stacks of all threads as they are now, or what
+        the kernel knows of them.
+        """
         before = self._stacks()
         pid = self.pid or self._early_pid()
         if not ask or not pid:
@@ -243,7 +254,9 @@ class TestProcess:
         return 0
 
     def terminate(self, grace: float) -> None:
-        """Asks its process group to end, and waits up to `grace` seconds for that; `kill` comes next in any case."""
+        """Asks its process group to end, and waits up to `grace` seconds for that; `kill` comes
+        next in any case.
+        """
         if self.pid:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGTERM)
@@ -263,8 +276,11 @@ class TestProcess:
         self.kill()
 
     def kill(self) -> None:
-        """Ends it and everything in its process group, and waits until it is gone. Other strays go within a second."""
-        # Never another process that has got its number since. Without it, its group may still have members.
+        """Ends it and everything in its process group, and waits until it is gone. Other strays go
+        within a second.
+        """
+        # Never another process that has got its number since. Without it, its group may still have
+        # members.
         if self.pid and proc.identity(self.pid) in (None, self._identity):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)

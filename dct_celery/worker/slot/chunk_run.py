@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from dct_celery.worker.slot.slot_run import SlotRun
 
 log = logging.getLogger("dct_celery.worker")
-#: A batch goes out when the oldest record in it is as old as the chunk says, or when it has this many characters.
+#: A batch goes out when the oldest record in it is as old as the chunk says, or when it has this
+#: many characters.
 BATCH_SIZE = 128 * 1024
 #: Seconds between two looks at what may end a chunk from outside.
 LOOK_SECONDS = 0.05
@@ -45,7 +46,8 @@ STORE_PATIENCE = 120.0
 TERM_SECONDS = 3.0
 #: Outcomes that a database server in trouble can make.
 _DOUBTFUL = frozenset({Outcome.FAILED, Outcome.ERROR, Outcome.XFAILED})
-#: Seconds of silence from which on the database servers are asked now and then whether they are there.
+#: Seconds of silence from which on the database servers are asked now and then whether they are
+#: there.
 _SILENCE = 3.0
 
 
@@ -76,7 +78,8 @@ class ChunkRun:
             chunk, slot_run.test_timeout, slot_run.fixture_timeout, self._start
         )
         self._memory = MemoryTrouble()
-        #: The test process has its order: from then on its death is the chunk's affair, not the machine's.
+        #: The test process has its order: from then on its death is the chunk's affair, not the
+        #: machine's.
         self._begun = False
 
     def execute(self) -> str:
@@ -110,7 +113,9 @@ class ChunkRun:
                 self._spool.close()
 
     def _begin(self) -> TestProcess:
-        """The test process, with its order. One that ended in between two chunks is nobody's loss: a fork is cheap."""
+        """The test process, with its order. One that ended in between two chunks is nobody's loss:
+        a fork is cheap.
+        """
         process = self._order()
         if process is None:
             log.warning("a test process ended between two chunks")
@@ -150,7 +155,8 @@ class ChunkRun:
                 or self._batch_size >= BATCH_SIZE
             ):
                 self._send()
-            # By the clock, not when the process is silent: fast tests are never silent until their chunk ends.
+            # By the clock, not when the process is silent: fast tests are never silent until their
+            # chunk ends.
             if now - self._looked_at >= LOOK_SECONDS:
                 self._looked_at = now
                 if outcome := self._interrupted(process, now, silent=message is None):
@@ -169,7 +175,9 @@ class ChunkRun:
         self._batch_size += len(text)
 
     def _doubt(self, message: messages.TestFinished | messages.FixtureFinished) -> None:
-        """Void is what a server made: it says nothing of the test, which runs again. Raises DatabaseError."""
+        """Void is what a server made: it says nothing of the test, which runs again. Raises
+        DatabaseError.
+        """
         if trouble := self._slot_run.canary.trouble():
             raise DatabaseError(f"{message.kind} while {trouble}", fault=ServerFault.AWAY)
         fault = suspicion(message.failures, message.reason)
@@ -204,12 +212,15 @@ class ChunkRun:
         return answer is not WriteAnswer.LOST
 
     def _follow_epoch(self, answer: WriteAnswer) -> str:
-        """The store has lost the run, and perhaps has it back: what it has to be told again goes before what is new."""
+        """The store has lost the run, and perhaps has it back: what it has to be told again goes
+        before what is new.
+        """
         if answer is WriteAnswer.GONE:
             return "the store has lost the run"
         epoch = self._slot_run.ledger.epoch()
         (journalled,) = self._slot_run.ledger.acknowledged([self._spool.key])
-        # Not before all is known: in the new epoch with the old batch, what was sent before would never be sent again.
+        # Not before all is known: in the new epoch with the old batch, what was sent before would
+        # never be sent again.
         self._lease = replace(self._lease, epoch=epoch)
         self._batch = self._spool.after(journalled)
         self._batch_size = sum(map(len, self._batch))
@@ -239,7 +250,9 @@ class ChunkRun:
         return self._clock.wall() - since > self._services.settings.drain_seconds
 
     def _timed_out(self, process: TestProcess, overdue: Overdue) -> str:
-        """Stacks first, while there is somebody to ask; then the verdict, and only then the end of the process."""
+        """Stacks first, while there is somebody to ask; then the verdict, and only then the end of
+        the process.
+        """
         message, stacks = overdue.message, process.stacks(ask=True)
         record = self._verdict(process, overdue, f"{message}\n\n{stacks}".rstrip())
         if record is not None:
@@ -257,7 +270,9 @@ class ChunkRun:
     def _verdict(
         self, process: TestProcess, overdue: Overdue, text: str
     ) -> messages.TestFinished | messages.FixtureFinished | None:
-        """The record that the process itself cannot send; None when neither test nor fixture is to blame."""
+        """The record that the process itself cannot send; None when neither test nor fixture is to
+        blame.
+        """
         failures = (Failure("error", "dct.TimedOut", overdue.message, text),)
         output = process.last_output()
         if overdue.fixture:
@@ -328,7 +343,9 @@ class ChunkRun:
         )
 
     def _end(self, end: ChunkEnd) -> str:
-        """Records first, then the end: a holder that dies in between is reaped, and its records stand."""
+        """Records first, then the end: a holder that dies in between is reaped, and its records
+        stand.
+        """
         completed = isinstance(end, ChunkCompleted)
         if completed:
             Troubles(self._services.folder.troubles, self._clock).clear()

@@ -1,4 +1,6 @@
-"""Watches one chunk for what does not come to an end: a test, a fixture, the silence around them, the chunk as a whole."""
+"""Watches one chunk for what does not come to an end: a test, a fixture, the silence around them,
+the chunk as a whole.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +10,16 @@ from dct_celery.core.model import Chunk, FixtureRef
 from dct_celery.core.plan.limits import FIXTURE_SECONDS
 from dct_celery.wire import messages
 
-#: Seconds between two looks that are believed to be the test's: a worker that was stopped or cut off for longer blames nobody.
+#: Seconds between two looks that are believed to be the test's: a worker that was stopped or cut
+#: off for longer blames nobody.
 GAP = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
-    """What took too long: a fixture or else a test (neither: the process said nothing), after how many seconds."""
+    """What took too long: a fixture or else a test (neither: the process said nothing), after how
+    many seconds.
+    """
 
     limit: float
     index: int | None = None
@@ -26,7 +31,9 @@ class Overdue:
 
 
 class Watchdog:
-    """`test` and `fixture`: seconds by the run's options; None for the usual limits, 0 for none. `now` is monotonic seconds."""
+    """`test` and `fixture`: seconds by the run's options; None for the usual limits, 0 for none.
+    `now` is monotonic seconds.
+    """
 
     def __init__(self, chunk: Chunk, test: float | None, fixture: float | None, now: float) -> None:
         self._test = test
@@ -42,7 +49,9 @@ class Watchdog:
         self._most = self._of_chunk(chunk)
 
     def _of_chunk(self, chunk: Chunk) -> float:
-        """The net under all other limits: each test may have fixtures around it; 0 where any of them is off."""
+        """The net under all other limits: each test may have fixtures around it; 0 where any of
+        them is off.
+        """
         limits = [self._of_test(index) for index in chunk.indices]
         if not self._fixture or not all(limits):
             return 0.0
@@ -68,7 +77,9 @@ class Watchdog:
         self.spent = 0.0
 
     def look(self, now: float, *, silent: bool) -> Overdue | None:
-        """To be called several times a second. `silent`: nothing is left of what the process has said."""
+        """To be called several times a second. `silent`: nothing is left of what the process has
+        said.
+        """
         step = min(now - self._looked, GAP)
         self._looked = now
         self.spent += step

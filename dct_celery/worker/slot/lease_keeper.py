@@ -1,4 +1,6 @@
-"""Keeps the lease of the chunk that a slot runs, in a thread of its own, and tells the slot when it should stop."""
+"""Keeps the lease of the chunk that a slot runs, in a thread of its own, and tells the slot when it
+should stop.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ log = logging.getLogger("dct_celery.worker")
 
 
 class LeaseKeeper:
-    """Context manager: renews at a third of the lease's length. The slot's thread only reads its flags."""
+    """Context manager: renews at a third of the lease's length. The slot's thread only reads its
+    flags.
+    """
 
     def __init__(self, ledger: Ledger, lease: LeaseRef, lease_ms: int, clock: Clock) -> None:
         self._ledger = ledger

@@ -1,8 +1,9 @@
 """Records on disk until the dispatcher has journalled them: one file per attempt of a chunk (I3).
 
-First line: the lease under which they were made. Then a line per record, numbered from 1. Last, once the attempt has ended and
-the store knows it: the end, numbered on, with the epoch in which the store was told. A store that was wiped is told again, see
-`send_again`. A file that is not like that (a full disk, somebody's hand) is of no use to anybody, and is removed.
+First line: the lease under which they were made. Then a line per record, numbered from 1. Last,
+once the attempt has ended and the store knows it: the end, numbered on, with the epoch in which the
+store was told. A store that was wiped is told again, see `send_again`. A file that is not like that
+(a full disk, somebody's hand) is of no use to anybody, and is removed.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ _BATCH = 128 * 1024
 
 @dataclass(frozen=True, slots=True)
 class _EndLine:
-    """The last line: number after the last record, which end it was (as its entry is called), in which epoch, and its JSON."""
+    """The last line: number after the last record, which end it was (as its entry is called), in
+    which epoch, and its JSON.
+    """
 
     end: Number
     kind: Literal["completed", "released"]
@@ -73,7 +76,9 @@ class Spool:
         self._file.write(codec.dumps(_EndLine(self.seq + 1, kind, epoch, codec.dumps(end))) + "\n")
 
     def close(self) -> None:
-        """No more records. Those of an attempt without an end were refused, and are of no use to anybody."""
+        """No more records. Those of an attempt without an end were refused, and are of no use to
+        anybody.
+        """
         self._file.close()
         if _end(self._path) is None:
             self._path.unlink(missing_ok=True)
@@ -93,7 +98,8 @@ def sweep(folder: Path, ledger: Ledger) -> int:
 
 
 def send_again(folder: Path, ledger: Ledger, epoch: int, lease_ms: int) -> int:
-    """What the store was told in earlier epochs and the dispatcher has not journalled, once more; how many files that were.
+    """What the store was told in earlier epochs and the dispatcher has not journalled, once more;
+    how many files that were.
 
     Attempts that still run see to theirs themselves.
     """
@@ -130,8 +136,9 @@ def _send(path: Path, line: _EndLine, ledger: Ledger, epoch: int, lease_ms: int)
 
 
 def _whole(path: Path, line: _EndLine) -> tuple[LeaseRef, list[str]]:
-    """Lease and records. Raises Untrusted where anything is damaged: the dispatcher would not believe a part of it, and ask for
-    all of it again and again."""
+    """Lease and records. Raises Untrusted where anything is damaged: the dispatcher would not
+    believe a part of it, and ask for all of it again and again.
+    """
     first, *lines = path.read_text("ascii", errors="replace").splitlines()
     lease, records = parse(LeaseRef, first), lines[: line.end - 1]
     known = len(parse_records(f"[{','.join(records)}]")) if records else 0

@@ -1,9 +1,10 @@
 """What all faults have in common.
 
-A fault is a generator that is resumed after as many seconds as it yields. When the run is over first it is closed, on which
-its `finally` blocks heal what it broke.
+A fault is a generator that is resumed after as many seconds as it yields. When the run is over
+first it is closed, on which its `finally` blocks heal what it broke.
 
-Recovery is the time from `since` until everything that the fault took away is running or done again, on whatever slots are left:
+Recovery is the time from `since` until everything that the fault took away is running or done
+again, on whatever slots are left:
   `since`      the blow itself, where others must take over (kills, zombies, cuts beyond the lease); the end of the outage, where
                those that it met go on themselves.
   HELD, ALL    what was taken away are the tests of the chunks that the struck worker (any worker) held at the blow, but for those
@@ -16,8 +17,9 @@ Recovery is the time from `since` until everything that the fault took away is r
                may only wait for their turn.
   CLAIMS       the first claim by the struck worker.
   JOURNAL      the first line that the dispatcher writes down: what workers do without him is no sign of his.
-Times are the store's. Nothing held, nothing to recover: not counted. Seconds in which another fault of the round keeps a server
-or the dispatcher away are not counted either: whoever is to take over waits for them, and they have a figure of their own.
+Times are the store's. Nothing held, nothing to recover: not counted. Seconds in which another fault
+of the round keeps a server or the dispatcher away are not counted either: whoever is to take over
+waits for them, and they have a figure of their own.
 """
 
 from __future__ import annotations
@@ -90,7 +92,9 @@ class Fault(ABC):
 
     @property
     def clock(self) -> float:
-        """Seconds that recovery is timed by: a lost message is sent again after CLAIM_SECONDS, all else takes a lease."""
+        """Seconds that recovery is timed by: a lost message is sent again after CLAIM_SECONDS, all
+        else takes a lease.
+        """
         by_claim = self.meets in (Meets.QUEUED, Meets.CLAIMS)
         return max(self.scene.lease, CLAIM_SECONDS) if by_claim else self.scene.lease
 
@@ -121,8 +125,9 @@ class Fault(ABC):
         )
 
     def recovery(self, tail: Tail, others: Iterable[tuple[float, float]] = ()) -> float | None:
-        """Seconds, as the head of this file says; None where there was nothing to recover, or no more occasion to.
-        `others`: `away` of the other faults of the round."""
+        """Seconds, as the head of this file says; None where there was nothing to recover, or no
+        more occasion to. `others`: `away` of the other faults of the round.
+        """
         since = self.healed if self.outage else self.struck
         seconds = self._recovered(tail, since) if since else None
         return (
@@ -157,7 +162,9 @@ class Fault(ABC):
         return max(backs, default=None)
 
     def _backs(self, tail: Tail, since: float, chunk: Leased, index: int) -> list[float]:
-        """After how many seconds this test of the chunk was back; nothing for one that was never away, or never came back."""
+        """After how many seconds this test of the chunk was back; nothing for one that was never
+        away, or never came back.
+        """
         verdict = tail.first("verdict", since, lambda one: one.index == index)
         moves = [
             one
@@ -183,7 +190,9 @@ class Fault(ABC):
         return [min(backs)]
 
     def _without_line(self, tail: Tail, since: float, offered: float, claimed: float) -> float:
-        """Seconds from `since` to the claim, without those in which all slots that are left were busy."""
+        """Seconds from `since` to the claim, without those in which all slots that are left were
+        busy.
+        """
         struck = set() if self.meets is Meets.ALL else {self.worker.name}
         in_line = max(offered, since)
         return (

@@ -56,7 +56,8 @@ class BrokerDoubled(_OfBroker):
                 self.blow()
                 messages = client.lrange(key, 0, -1) * 2
                 self.chance.shuffle(messages)
-                # Into a list that is there: one that has gone with its run would be made anew, by us.
+                # Into a list that is there: one that has gone with its run would be made anew, by
+                # us.
                 for message in messages:
                     client.lpushx(key, message)
 

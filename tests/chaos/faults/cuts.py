@@ -1,4 +1,6 @@
-"""The network between the remote worker, or the dispatcher, and a server drops every packet, for half a lease or for three."""
+"""The network between the remote worker, or the dispatcher, and a server drops every packet, for
+half a lease or for three.
+"""
 
 from __future__ import annotations
 

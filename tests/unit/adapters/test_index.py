@@ -1,4 +1,6 @@
-"""The one door for indexes: what passes can be written below an empty folder, and everything else is one line."""
+"""The one door for indexes: what passes can be written below an empty folder, and everything else
+is one line.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Trees on a worker: exactly what the digest says, whatever the store holds and whatever tests did to them."""
+"""Trees on a worker: exactly what the digest says, whatever the store holds and whatever tests did
+to them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The dispatcher's side: sent once, again in part when a worker asks, and only what belongs to the run."""
+"""The dispatcher's side: sent once, again in part when a worker asks, and only what belongs to the
+run.
+"""
 
 from __future__ import annotations
 

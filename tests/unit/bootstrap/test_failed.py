@@ -1,4 +1,6 @@
-"""Claims about a run that ends without results: the reports say so, and none of an earlier run is left."""
+"""Claims about a run that ends without results: the reports say so, and none of an earlier run is
+left.
+"""
 
 from __future__ import annotations
 

@@ -74,7 +74,8 @@ def test_a_verdict_that_was_under_way_when_its_worker_was_killed_stands() -> Non
 
 
 def test_time_in_line_behind_slots_that_are_all_busy_is_no_recovery() -> None:
-    # Given: both others are busy until 17, then build-b idles for a second before it takes what was lost
+    # Given: both others are busy until 17, then build-b idles for a second before it takes what was
+    # lost
     busy = [claimed(1.0, "c2", "build-b"), claimed(2.0, "c8", "build-c")]
     line = [
         offered(13.0, "c9", 1, 2),

@@ -15,7 +15,9 @@ from click.testing import CliRunner, Result
 def take_the_roots_place(
     monkeypatch: pytest.MonkeyPatch, folder: Path, **functions: object
 ) -> None:
-    """The functions are all that `dct_celery.bootstrap` has; the command runs in `folder`, without our variables."""
+    """The functions are all that `dct_celery.bootstrap` has; the command runs in `folder`, without
+    our variables.
+    """
     fake = ModuleType("dct_celery.bootstrap")
     vars(fake).update(functions)
     monkeypatch.setitem(sys.modules, "dct_celery.bootstrap", fake)

@@ -1,4 +1,6 @@
-"""Claims about `dct gc`: a table of what became of each database, and an exit code that says whether all went well."""
+"""Claims about `dct gc`: a table of what became of each database, and an exit code that says
+whether all went well.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Claims about Ctrl-C: the first is acknowledged at once, the second ends the process with what there is."""
+"""Claims about Ctrl-C: the first is acknowledged at once, the second ends the process with what
+there is.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Claims about stdout and stderr that go away: no traceback, the right exit code, and everything else is done to its end."""
+"""Claims about stdout and stderr that go away: no traceback, the right exit code, and everything
+else is done to its end.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-#: A command that prints more than any buffer holds, leaves a file behind and ends with a code of its own.
+#: A command that prints more than any buffer holds, leaves a file behind and ends with a code of
+#: its own.
 PROGRAM = """
 import sys
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""Claims about `dct workers`: a row per worker with what it does, and a way out when nobody is there."""
+"""Claims about `dct workers`: a row per worker with what it does, and a way out when nobody is
+there.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Claims about `core.backends` and `core.managepy`: which backends there are, and how one test is run again."""
+"""Claims about `core.backends` and `core.managepy`: which backends there are, and how one test is
+run again.
+"""
 
 from __future__ import annotations
 

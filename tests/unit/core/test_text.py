@@ -49,7 +49,8 @@ def test_an_unfinished_sequence_is_shown_and_eats_no_text() -> None:
 
 
 def test_a_long_text_of_unfinished_sequences_is_no_trap() -> None:
-    # Given half a million openings; a quadratic search would take minutes and end in the suite's time limit
+    # Given half a million openings; a quadratic search would take minutes and end in the suite's
+    # time limit
     raw = "\x1b]\x1b[" * 250_000
 
     # When

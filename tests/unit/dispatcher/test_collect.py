@@ -21,7 +21,9 @@ MANIFEST = make_manifest(
 
 
 class FakeProcess:
-    """A collect process that says what it was told; None is a wait that came to nothing. Dies when it has said it all."""
+    """A collect process that says what it was told; None is a wait that came to nothing. Dies when
+    it has said it all.
+    """
 
     pid = 1
 

@@ -1,4 +1,6 @@
-"""Claims about a dispatcher whose run is cancelled by somebody else, or whose store is away for a while."""
+"""Claims about a dispatcher whose run is cancelled by somebody else, or whose store is away for a
+while.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Claims about the journal: whatever may be acknowledged can be replayed, and one dispatcher writes it."""
+"""Claims about the journal: whatever may be acknowledged can be replayed, and one dispatcher writes
+it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Claims about `dispatcher.request`: the user's words reach every machine, and nothing of this one does."""
+"""Claims about `dispatcher.request`: the user's words reach every machine, and nothing of this one
+does.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Claims about a run's head: another dispatcher learns from it all that it takes, and secrets stay where they are."""
+"""Claims about a run's head: another dispatcher learns from it all that it takes, and secrets stay
+where they are.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Claims about `dispatcher.stored_run`: a run is alive for others from its opening on, whatever its dispatcher is busy with."""
+"""Claims about `dispatcher.stored_run`: a run is alive for others from its opening on, whatever its
+dispatcher is busy with.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Claims about `inspect.doctor_databases`: what is wrong is found, named and has its mend; what is right is one line."""
+"""Claims about `inspect.doctor_databases`: what is wrong is found, named and has its mend; what is
+right is one line.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Claims about `protocol`: every message comes back as it was sent, through the door that it was meant for and no other."""
+"""Claims about `protocol`: every message comes back as it was sent, through the door that it was
+meant for and no other.
+"""
 
 from __future__ import annotations
 
@@ -321,7 +323,8 @@ PASSES = st.lists(st.tuples(st.integers(0, 10**16), st.floats(0, 1e12)), min_siz
 def test_plain_passes_are_the_same_records_read_in_haste_or_with_care(
     passes: list[tuple[int, float]],
 ) -> None:
-    # Given: what a test process sends, and the same with a space, which nothing in haste understands
+    # Given: what a test process sends, and the same with a space, which nothing in haste
+    # understands
     quick = f"[{','.join(PASSED % each for each in passes)}]"
     slow = quick.replace("{", "{ ")
 

@@ -1,4 +1,6 @@
-"""Claims about many reporters as one: none of them ends the run or the others, and none of others is told a secret."""
+"""Claims about many reporters as one: none of them ends the run or the others, and none of others
+is told a secret.
+"""
 
 from __future__ import annotations
 

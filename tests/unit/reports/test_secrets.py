@@ -1,4 +1,6 @@
-"""Claims about secrets in what a run shows: none in terminal, JUnit or JSON, whatever test or worker said it."""
+"""Claims about secrets in what a run shows: none in terminal, JUnit or JSON, whatever test or
+worker said it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Claims about `security`: no test comes near a database that matters, no innocent project is bothered, no secret is shown."""
+"""Claims about `security`: no test comes near a database that matters, no innocent project is
+bothered, no secret is shown.
+"""
 
 from __future__ import annotations
 

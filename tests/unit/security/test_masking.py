@@ -1,4 +1,6 @@
-"""Claims about `security.masking`: no secret gets out, by value or by what stands around it, and nothing else is lost."""
+"""Claims about `security.masking`: no secret gets out, by value or by what stands around it, and
+nothing else is lost.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Claims about `security.signing`: only who has the key is believed, and anything else is one clear line."""
+"""Claims about `security.signing`: only who has the key is believed, and anything else is one clear
+line.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Claims about `wire.messages`: every kind survives the wire, and nothing else is taken for a message."""
+"""Claims about `wire.messages`: every kind survives the wire, and nothing else is taken for a
+message.
+"""
 
 from __future__ import annotations
 

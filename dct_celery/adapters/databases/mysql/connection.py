@@ -1,7 +1,8 @@
-"""One MySQL or MariaDB connection at a time: opened when needed, checked, recycled, counted, and never shared with a fork.
+"""One MySQL or MariaDB connection at a time: opened when needed, checked, recycled, counted, and
+never shared with a fork.
 
-Statements run in a session whose settings are ours alone, whatever the server's defaults are: they decide what SHOW CREATE
-prints and how it is read back.
+Statements run in a session whose settings are ours alone, whatever the server's defaults are: they
+decide what SHOW CREATE prints and how it is read back.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import MySQLdb.cursors
 from dct_celery.errors import DatabaseError, ServerFault
 from dct_celery.ports import DatabasePolicy, DatabaseSpec, DatabaseStats
 
-#: Keys of Django's OPTIONS that say how to connect; the others say how the project wants its sessions.
+#: Keys of Django's OPTIONS that say how to connect; the others say how the project wants its
+#: sessions.
 _OPTIONS = (
     "unix_socket",
     "read_default_file",
@@ -29,7 +31,8 @@ _OPTIONS = (
     "compress",
     "local_infile",
 )
-#: Zero ids stay zero; times mean the same wherever they are read; a lock that is not had soon is an error.
+#: Zero ids stay zero; times mean the same wherever they are read; a lock that is not had soon is an
+#: error.
 _SESSION = (
     "SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO', foreign_key_checks = 0, unique_checks = 0, time_zone = '+00:00', "
     "sql_quote_show_create = 1, sql_safe_updates = 0, sql_select_limit = DEFAULT, lock_wait_timeout = {lock_wait}, "
@@ -55,7 +58,8 @@ _FAULTS = {
 }
 _REFUSED = frozenset({1044, 1045, 1142, 1143, 1227, 1370})
 
-#: A server that vanishes without a word is noticed in half a minute, however long an answer may take. Seconds, but for the last.
+#: A server that vanishes without a word is noticed in half a minute, however long an answer may
+#: take. Seconds, but for the last.
 _NETWORK = (
     ("TCP_KEEPIDLE", 10),
     ("TCP_KEEPINTVL", 5),
@@ -67,7 +71,9 @@ _open: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def _disown() -> None:
-    """In a forked child: the destructor of an inherited connection would end the parent's session through the shared socket."""
+    """In a forked child: the destructor of an inherited connection would end the parent's session
+    through the shared socket.
+    """
     links = list(_open)
     if links:
         with open(os.devnull, "r+b", buffering=0) as nowhere:
@@ -79,7 +85,9 @@ os.register_at_fork(after_in_child=_disown)
 
 
 def identifier(name: str) -> str:
-    """`name` quoted for MySQL and MariaDB, whatever it contains. Raises DatabaseError for a NUL, which no name can have."""
+    """`name` quoted for MySQL and MariaDB, whatever it contains. Raises DatabaseError for a NUL,
+    which no name can have.
+    """
     if "\0" in name:
         raise DatabaseError(f"{name!r} is no name of a database object")
     return "`" + name.replace("`", "``") + "`"
@@ -110,7 +118,9 @@ def where(spec: DatabaseSpec) -> str:
 
 
 def parameters(spec: DatabaseSpec) -> dict[str, Any]:
-    """What MySQLdb is told, as Django would tell it, but for the database: a configured one is production."""
+    """What MySQLdb is told, as Django would tell it, but for the database: a configured one is
+    production.
+    """
     given: dict[str, Any] = {name: spec.options[name] for name in _OPTIONS if name in spec.options}
     place = "unix_socket" if spec.host.startswith("/") else "host"
     named = {
@@ -123,7 +133,9 @@ def parameters(spec: DatabaseSpec) -> dict[str, Any]:
 
 
 def addresses(spec: DatabaseSpec) -> Iterator[str]:
-    """Of the server, on a connection of its own that sends nothing before it is asked for a second one."""
+    """Of the server, on a connection of its own that sends nothing before it is asked for a second
+    one.
+    """
     connection = _connected(spec, connect_timeout=10, read_timeout=10, write_timeout=10)
     try:
         with socket.socket(fileno=os.dup(connection.fileno())) as link:
@@ -150,7 +162,9 @@ def _connected(spec: DatabaseSpec, **more: Any) -> Any:
 
 
 class Link:
-    """A session, opened when first needed. `policy` says when it is replaced; None for never (it holds locks)."""
+    """A session, opened when first needed. `policy` says when it is replaced; None for never (it
+    holds locks).
+    """
 
     def __init__(
         self,
@@ -161,7 +175,9 @@ class Link:
         idle: int = 28_800,
         answer: int = 1800,
     ) -> None:
-        """`idle`: seconds of silence after which the server ends the session; `answer`: longest wait for one answer."""
+        """`idle`: seconds of silence after which the server ends the session; `answer`: longest
+        wait for one answer.
+        """
         self._spec = spec
         self._stats = stats
         self._policy = policy
@@ -194,7 +210,9 @@ class Link:
         return rows[0]
 
     def batch(self, statements: Sequence[str]) -> list[list[tuple[Any, ...]]]:
-        """Executes statements in as few packets as may be; the rows of each. Stops at the first error."""
+        """Executes statements in as few packets as may be; the rows of each. Stops at the first
+        error.
+        """
         answers: list[list[tuple[Any, ...]]] = []
         with self._translated(), self.operation():
             for packet in _packets(statements):
@@ -237,7 +255,9 @@ class Link:
 
     @contextlib.contextmanager
     def operation(self) -> Iterator[None]:
-        """One session for everything inside: it is checked and replaced only at the outermost entry."""
+        """One session for everything inside: it is checked and replaced only at the outermost
+        entry.
+        """
         if self._depth == 0 or self._connection is None:
             self._ready()
         self._depth += 1
@@ -284,7 +304,9 @@ class Link:
                 connection.close()
 
     def disown(self, nowhere: int) -> None:
-        """Forgets a session that belongs to another process: its socket is replaced by the descriptor `nowhere`."""
+        """Forgets a session that belongs to another process: its socket is replaced by the
+        descriptor `nowhere`.
+        """
         if self._connection is not None:
             with contextlib.suppress(MySQLdb.Error, OSError):
                 os.dup2(nowhere, self._connection.fileno(), inheritable=False)

@@ -1,6 +1,8 @@
-"""A database as a file of statements, for a server that has lost its templates: gzip, one JSON value per line.
+"""A database as a file of statements, for a server that has lost its templates: gzip, one JSON
+value per line.
 
-The first line says what the result must be equal to. Rows are read as literals that the server itself has written.
+The first line says what the result must be equal to. Rows are read as literals that the server
+itself has written.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ def export(link: Link, name: str, file: Path) -> None:
 
 
 def restore(link: Link, file: Path, name: str) -> None:
-    """Makes the database, which must not be there, and proves it equal. Raises DatabaseError half way."""
+    """Makes the database, which must not be there, and proves it equal. Raises DatabaseError half
+    way.
+    """
     try:
         _restore(link, file, name)
     except DatabaseError as error:

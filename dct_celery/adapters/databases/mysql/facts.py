@@ -1,4 +1,6 @@
-"""What a MySQL or MariaDB server is: its version, its settings, its room, and the rights that we have on it."""
+"""What a MySQL or MariaDB server is: its version, its settings, its room, and the rights that we
+have on it.
+"""
 
 from __future__ import annotations
 

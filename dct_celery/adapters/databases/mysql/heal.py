@@ -1,4 +1,5 @@
-"""A used clone made equal to its template again: what differs is put right, and then everything is compared.
+"""A used clone made equal to its template again: what differs is put right, and then everything is
+compared.
 
 Changed definitions are not mended: the database is dropped by the caller, who clones anew.
 """
@@ -31,7 +32,8 @@ def _mend(link: Link, plan: Plan, used: Inventory) -> set[str]:
     wanted = plan.inventory
     moved = {t for t in wanted.tables if used.positions.get(t) != wanted.positions.get(t)}
     dirty = {t for t in wanted.tables if used.contents.get(t) != wanted.contents.get(t)}
-    # MySQL takes half as long for TRUNCATE as for winding AUTO_INCREMENT back; on MariaDB it is the other way round.
+    # MySQL takes half as long for TRUNCATE as for winding AUTO_INCREMENT back; on MariaDB it is the
+    # other way round.
     new = (
         set()
         if link.is_mariadb()
@@ -48,7 +50,9 @@ def _mend(link: Link, plan: Plan, used: Inventory) -> set[str]:
 
 
 def _refill(link: Link, plan: Plan, dirty: list[str]) -> None:
-    """Empties tables and copies the template's rows; triggers stand aside, or they would write more than was there."""
+    """Empties tables and copies the template's rows; triggers stand aside, or they would write more
+    than was there.
+    """
     if not dirty:
         return
     aside = [one for one in plan.inventory.stored if one.kind == "TRIGGER"]

@@ -1,7 +1,9 @@
-"""What is in a MySQL or MariaDB database: everything that a test could see, read in a few round trips.
+"""What is in a MySQL or MariaDB database: everything that a test could see, read in a few round
+trips.
 
-Definitions are read with the database as current one, so that its own name is in none of them. The definer is left out:
-copies belong to whoever makes them. AUTO_INCREMENT is a position, not a part of the definition.
+Definitions are read with the database as current one, so that its own name is in none of them. The
+definer is left out: copies belong to whoever makes them. AUTO_INCREMENT is a position, not a part
+of the definition.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from dct_celery.adapters.databases.mysql.tables import parents_first, read_table
 from dct_celery.errors import DatabaseError
 
 _DEFINER = re.compile(r"\bDEFINER=(?:`(?:[^`]|``)*`|\w+)(?:@(?:`(?:[^`]|``)*`|[\w.%]+))?")
-#: Columns of SHOW CREATE: where the statement is, the sql_mode and collation_connection to make it under, the time zone.
+#: Columns of SHOW CREATE: where the statement is, the sql_mode and collation_connection to make it
+#: under, the time zone.
 _SHOWN = {"VIEW": (1, None, 3, None), "TRIGGER": (2, 1, 4, None), "EVENT": (3, 1, 5, 2)}
 _ROUTINE = (2, 1, 4, None)
 
@@ -43,7 +46,8 @@ class Inventory:
     collation: str
     #: Table -> what it is compared by.
     tables: Mapping[str, str]
-    #: Table -> CREATE TABLE without AUTO_INCREMENT, parents before children; on MySQL empty unless asked for.
+    #: Table -> CREATE TABLE without AUTO_INCREMENT, parents before children; on MySQL empty unless
+    #: asked for.
     statements: Mapping[str, str]
     #: Table -> next AUTO_INCREMENT, as far as the server tells one; 1 is not told.
     positions: Mapping[str, int]
@@ -133,7 +137,8 @@ def reread(
 ) -> Inventory:
     """`old` with the touched tables, and the values of all sequences, read again.
 
-    Of few tables SHOW CREATE is the cheaper source everywhere, so they are held against the statements of `wanted`.
+    Of few tables SHOW CREATE is the cheaper source everywhere, so they are held against the
+    statements of `wanted`.
     """
     with link.operation():
         link.use(name)

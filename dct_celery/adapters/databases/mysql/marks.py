@@ -1,8 +1,9 @@
 """Marks, holds, locks and signs of life on MySQL and MariaDB.
 
-A database cannot carry a comment here, so marks are rows of a registry database. The row is written before the database is
-made and deleted after it is gone: nothing of ours is ever without a mark, but a row may be without its database. Locks are
-GET_LOCK's: server-wide, and ended with the session that holds them.
+A database cannot carry a comment here, so marks are rows of a registry database. The row is written
+before the database is made and deleted after it is gone: nothing of ours is ever without a mark,
+but a row may be without its database. Locks are GET_LOCK's: server-wide, and ended with the session
+that holds them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ T = TypeVar("T")
 _FORGOTTEN = 3600
 #: Seconds after which a silent owner's session is ended by the server.
 _SILENT = 60
-#: Signs of life that one owner may have on a server, those counted whose loss the server has not yet noticed.
+#: Signs of life that one owner may have on a server, those counted whose loss the server has not
+#: yet noticed.
 _SIGNS = 8
 #: Seconds that one call of GET_LOCK waits; it is called again, so that a dead server is noticed.
 _WAIT = 10
@@ -51,7 +53,9 @@ def lock_name(kind: str, name: str) -> str:
 
 
 def owner_lock(owner: str, place: int = 0) -> str:
-    """One of the locks that a sign of life of this owner may hold: two databases on one server mean two signs."""
+    """One of the locks that a sign of life of this owner may hold: two databases on one server mean
+    two signs.
+    """
     return f"{lock_name('o', owner)}_{place}"
 
 
@@ -122,8 +126,11 @@ class Marks:
         return {my.text(name): Mark.parse(my.text(mark), my.text(name)) for name, mark in rows}
 
     def found(self, *, sizes: bool) -> list[Found]:
-        """Databases that match our pattern, the registry excepted. Marks whose databases never came are forgotten."""
-        # Marks first: a database that is made meanwhile is listed without one then, but never loses its own.
+        """Databases that match our pattern, the registry excepted. Marks whose databases never came
+        are forgotten.
+        """
+        # Marks first: a database that is made meanwhile is listed without one then, but never loses
+        # its own.
         marks = self._rows(
             f"SELECT name, mark, UNIX_TIMESTAMP() - written > {_FORGOTTEN} FROM {REGISTRY}.marks"
         )
@@ -153,7 +160,9 @@ class Marks:
         return {my.text(name): int(size or 0) for name, size in rows}
 
     def _forget(self, stale: list[tuple[Any, ...]]) -> None:
-        """Deletes rows without a database: an hour old, or an owner's who is dead; and what the dead held."""
+        """Deletes rows without a database: an hour old, or an owner's who is dead; and what the
+        dead held.
+        """
         marks = [
             (name, mark, old, Mark.parse(my.text(mark), my.text(name))) for name, mark, old in stale
         ]
@@ -225,7 +234,8 @@ def turn(link: Link, name: str, places: int) -> Iterator[None]:
             if link.one("SELECT GET_LOCK(%s, %s)", [taken, wait])[0]:
                 break
         else:
-            # All are taken. With one place the wait is for that one; with more, they are asked in turn.
+            # All are taken. With one place the wait is for that one; with more, they are asked in
+            # turn.
             wait = _WAIT if places == 1 else 1
             continue
         break
@@ -238,7 +248,9 @@ def turn(link: Link, name: str, places: int) -> Iterator[None]:
 
 
 class LockOfLife:
-    """A sign of life: a lock named after the owner, held by a session that the server ends when it is silent for a minute."""
+    """A sign of life: a lock named after the owner, held by a session that the server ends when it
+    is silent for a minute.
+    """
 
     def __init__(self, spec: DatabaseSpec, stats: DatabaseStats, owner: str) -> None:
         self._link = Link(spec, stats, idle=_SILENT, answer=30)
@@ -275,7 +287,9 @@ class LockOfLife:
         return False
 
     def _take(self) -> None:
-        """The first lock that is free: a session that we have lost may hold its own for a while yet."""
+        """The first lock that is free: a session that we have lost may hold its own for a while
+        yet.
+        """
         for place in range(_SIGNS):
             self._name = owner_lock(self._owner, place)
             if self._link.one("SELECT GET_LOCK(%s, 0)", [self._name])[0]:
@@ -300,7 +314,9 @@ class LockOfLife:
 
 
 def end_sessions(link: Link, name: str) -> None:
-    """Throws everybody out who has the database as current; one that may not be ended is left, and the next statement says so."""
+    """Throws everybody out who has the database as current; one that may not be ended is left, and
+    the next statement says so.
+    """
     own = link.id()
     for row in link.rows("SHOW PROCESSLIST"):
         if row[3] is not None and my.text(row[3]) == name and int(row[0]) != own:
@@ -309,7 +325,9 @@ def end_sessions(link: Link, name: str) -> None:
 
 
 def drop_database(link: Link, name: str) -> None:
-    """Drops it, sessions first, since DROP waits for their locks. Raises DatabaseError when somebody does not let go."""
+    """Drops it, sessions first, since DROP waits for their locks. Raises DatabaseError when
+    somebody does not let go.
+    """
     for attempt in range(4):
         end_sessions(link, name)
         try:

@@ -1,4 +1,6 @@
-"""How an equal database is made: a plan read once per template, replayed as often as a clone is wanted."""
+"""How an equal database is made: a plan read once per template, replayed as often as a clone is
+wanted.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from dct_celery.adapters.databases.mysql.inventory import Inventory, Stored, rea
 from dct_celery.errors import DatabaseError
 
 _TABLE_COLLATION = re.compile(r"^\) [^\n']*? COLLATE=(\w+)", re.MULTILINE)
-#: A column's collation without a character set before it; texts and names in quotes are passed over.
+#: A column's collation without a character set before it; texts and names in quotes are passed
+#: over.
 _COLUMN_COLLATION = re.compile(
     r"(?:'(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`|( CHARACTER SET \w+) COLLATE \w+)| COLLATE (\w+)",
     re.DOTALL,
@@ -55,7 +58,9 @@ def writable_columns(link: Link, name: str, tables: Sequence[str]) -> dict[str, 
 
 
 def replay(link: Link, plan: Plan, name: str) -> None:
-    """Makes the database `name`, which must not be there, and all that the plan says. Raises DatabaseError half way."""
+    """Makes the database `name`, which must not be there, and all that the plan says. Raises
+    DatabaseError half way.
+    """
     inventory = plan.inventory
     make_schema(link, inventory, name)
     link.batch([plan.copying(table) for table in plan.columns])
@@ -80,7 +85,8 @@ def make_schema(link: Link, inventory: Inventory, name: str) -> None:
 def inheriting(create: str) -> str:
     """CREATE TABLE in which columns that have the table's collation leave it to the table.
 
-    MySQL remembers whether a column was declared with one, and prints the copy's otherwise than the original's.
+    MySQL remembers whether a column was declared with one, and prints the copy's otherwise than the
+    original's.
     """
     table = _TABLE_COLLATION.search(create)
     if table is None or " COLLATE " not in create:
@@ -100,7 +106,9 @@ def restart(sequence: str, value: int) -> str:
 
 
 def make_stored(link: Link, stored: Sequence[Stored]) -> None:
-    """Views, routines, triggers and events in the current database. A view that needs a later one waits for it."""
+    """Views, routines, triggers and events in the current database. A view that needs a later one
+    waits for it.
+    """
     waiting = list(stored)
     while waiting:
         refused: list[tuple[Stored, DatabaseError]] = []
@@ -140,7 +148,9 @@ def _as_it_was_made(link: Link, one: Stored) -> Iterator[None]:
 
 
 def verify(link: Link, plan: Plan, name: str) -> None:
-    """The copy has the template's definitions, positions and rows. Raises DatabaseError naming the difference."""
+    """The copy has the template's definitions, positions and rows. Raises DatabaseError naming the
+    difference.
+    """
     copy = read_inventory(link, name)
     difference = _without_history(plan.inventory).difference(_without_history(copy))
     if difference:
@@ -148,9 +158,11 @@ def verify(link: Link, plan: Plan, name: str) -> None:
 
 
 def _without_history(inventory: Inventory) -> Inventory:
-    """Of system-versioned tables (MariaDB) only the rows are counted: their hidden columns say when a row was written.
+    """Of system-versioned tables (MariaDB) only the rows are counted: their hidden columns say when
+    a row was written.
 
-    That keeps such databases from being healed or adopted, where states are compared, and not from being cloned.
+    That keeps such databases from being healed or adopted, where states are compared, and not from
+    being cloned.
     """
     versioned = [
         table for table in inventory.contents if "SYSTEM VERSIONING" in inventory.tables[table]

@@ -1,8 +1,10 @@
-"""MySQL and MariaDB: templates and clones by replaying what SHOW CREATE prints, rows by INSERT … SELECT.
+"""MySQL and MariaDB: templates and clones by replaying what SHOW CREATE prints, rows by INSERT …
+SELECT.
 
-The code path is one for both; they differ in what they can tell (sequences, variables) and in what things cost. There are no
-pipes and no dump programs. A template is open to readers: it is sealed by its mark alone. DDL is serialised server-wide on
-both, so clones are made one at a time and each is handed out when it is ready.
+The code path is one for both; they differ in what they can tell (sequences, variables) and in what
+things cost. There are no pipes and no dump programs. A template is open to readers: it is sealed by
+its mark alone. DDL is serialised server-wide on both, so clones are made one at a time and each is
+handed out when it is ready.
 """
 
 from __future__ import annotations
@@ -266,7 +268,9 @@ class MysqlServer:
         return mark
 
     def _plan(self, template: str) -> Plan:
-        """Read once per sealed template; one that was built anew under the same name has another mark."""
+        """Read once per sealed template; one that was built anew under the same name has another
+        mark.
+        """
         mark = self._sealed(template).but(used=0, expires=0)
         known = self._plans.get(template)
         if known is None or known[0] != mark:
@@ -275,7 +279,9 @@ class MysqlServer:
 
     @contextlib.contextmanager
     def _making(self, name: str, mark: Mark) -> Iterator[str]:
-        """Marked before it is there, marked as what it is to be when it is; nothing is left of one that fails."""
+        """Marked before it is there, marked as what it is to be when it is; nothing is left of one
+        that fails.
+        """
         if self._marks.exists(ours(name)):
             raise DatabaseError(f"the database {name} already exists")
         self._marks.put(name, mark.but(kind="building"))

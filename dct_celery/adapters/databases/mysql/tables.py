@@ -1,8 +1,9 @@
 """Tables of a MySQL or MariaDB database: what they are compared by, and what they are made by.
 
-On MariaDB, SHOW CREATE TABLE is both. MySQL takes 0.3 ms for each, so there tables are compared by what information_schema
-tells of all of them at once, half as dear, and SHOW CREATE TABLE is asked for when a table is to be made. Hints that no test
-can see are in the statements alone: COLUMN_FORMAT, USING BTREE, AUTOEXTEND_SIZE, TABLESPACE.
+On MariaDB, SHOW CREATE TABLE is both. MySQL takes 0.3 ms for each, so there tables are compared by
+what information_schema tells of all of them at once, half as dear, and SHOW CREATE TABLE is asked
+for when a table is to be made. Hints that no test can see are in the statements alone:
+COLUMN_FORMAT, USING BTREE, AUTOEXTEND_SIZE, TABLESPACE.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 
 from dct_celery.adapters.databases.mysql.connection import Link, identifier, text
 
-#: At the head of the options that end a CREATE TABLE; nothing that a user wrote comes before it on that line.
+#: At the head of the options that end a CREATE TABLE; nothing that a user wrote comes before it on
+#: that line.
 _POSITION = re.compile(
     r"^(\) (?:/\*!\d+ TABLESPACE [^\n]*? \*/ )?ENGINE=\w+)( AUTO_INCREMENT=(\d+))", re.MULTILINE
 )
@@ -21,8 +23,9 @@ _REFERENCE = re.compile(r" REFERENCES `((?:[^`]|``)+)` \(")
 #: MySQL tells of constraints that are not enforced from here on.
 _DESCRIBES = (8, 0, 16)
 
-#: Part of a table -> source, name of its column with the database, columns. What follows from other parts is left out
-#: (cardinality, the key that a foreign key found), and so is what belongs to the asking user (privileges).
+#: Part of a table -> source, name of its column with the database, columns. What follows from other
+#: parts is left out (cardinality, the key that a foreign key found), and so is what belongs to the
+#: asking user (privileges).
 _PARTS: Mapping[str, tuple[str, str, Sequence[str]]] = {
     "options": (
         "information_schema.tables t",
@@ -65,7 +68,8 @@ _PARTS: Mapping[str, tuple[str, str, Sequence[str]]] = {
 class Tables:
     """Some tables of one database."""
 
-    #: Table -> lines that differ when anything but rows and AUTO_INCREMENT does; comparable on one make of server only.
+    #: Table -> lines that differ when anything but rows and AUTO_INCREMENT does; comparable on one
+    #: make of server only.
     definitions: Mapping[str, str]
     #: Table -> CREATE TABLE without AUTO_INCREMENT; on MySQL empty unless asked for.
     statements: Mapping[str, str]
@@ -124,7 +128,9 @@ def _described(link: Link, name: str, tables: Sequence[str]) -> dict[str, str]:
 
 
 def _positions(link: Link, name: str, tables: Sequence[str]) -> dict[str, int]:
-    """From the storage engine: the server keeps what it was told before for a day, also when a hint in the query forbids it."""
+    """From the storage engine: the server keeps what it was told before for a day, also when a hint
+    in the query forbids it.
+    """
     link.run("SET SESSION information_schema_stats_expiry = 0")
     query = "SELECT table_name, auto_increment FROM information_schema.tables WHERE auto_increment > 1 AND table_schema = %s"
     wanted = set(tables)
@@ -136,7 +142,9 @@ def _positions(link: Link, name: str, tables: Sequence[str]) -> dict[str, int]:
 
 
 def special(description: str) -> bool:
-    """information_schema does not tell all of partitions, parsers of full-text keys and other engines."""
+    """information_schema does not tell all of partitions, parsers of full-text keys and other
+    engines.
+    """
     lines = description.splitlines()
     options = next((line for line in lines if line.startswith("options ")), "")
     return (
@@ -153,13 +161,17 @@ def show(link: Link, kind: str, names: Sequence[str]) -> dict[str, str]:
 
 
 def split_position(create: str) -> tuple[str, int | None]:
-    """What SHOW CREATE TABLE printed, without AUTO_INCREMENT among the options of the table, and its value."""
+    """What SHOW CREATE TABLE printed, without AUTO_INCREMENT among the options of the table, and
+    its value.
+    """
     found = _POSITION.search(create)
     return (_POSITION.sub(r"\1", create, count=1), int(found[3])) if found else (create, None)
 
 
 def parents_first(tables: Mapping[str, str]) -> dict[str, str]:
-    """By foreign keys as far as they are no circle: a child's CREATE is dearer when its parent comes later (MySQL)."""
+    """By foreign keys as far as they are no circle: a child's CREATE is dearer when its parent
+    comes later (MySQL).
+    """
     ordered: dict[str, str] = {}
     begun: set[str] = set()
     for first in sorted(tables):

@@ -1,4 +1,6 @@
-"""CREATE DATABASE … TEMPLATE, with what the server leaves behind: settings and rights of the database itself."""
+"""CREATE DATABASE … TEMPLATE, with what the server leaves behind: settings and rights of the
+database itself.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ _PAUSE_SECONDS = 0.2
 _LARGE = 100_000_000
 _EXISTS = ("42P04", "23505")
 _BUSY = "55006"
-#: Settings that hold lists of quoted names; every other one goes back as one text, commas or not (as in pg_dump).
+#: Settings that hold lists of quoted names; every other one goes back as one text, commas or not
+#: (as in pg_dump).
 _LISTS = frozenset(
     {
         "local_preload_libraries",
@@ -97,14 +100,18 @@ class Copier:
         self.not_carried: set[str] = set()
 
     def copy(self, template: str, name: str) -> None:
-        """Raises CloneFailed; then nothing is left of what was made here, and a database that was there before still is."""
+        """Raises CloneFailed; then nothing is left of what was made here, and a database that was
+        there before still is.
+        """
         numbers = list(range(self._at_once))
         random.shuffle(numbers)  # nosec: spreads the waiting, decides nothing
         with one_of(self._session, "clone", numbers):
             self._create(template, name)
 
     def surround(self, template: str, name: str) -> list[sql.Composable]:
-        """What makes the clone's surroundings those of the template; what may be refused is done at once."""
+        """What makes the clone's surroundings those of the template; what may be refused is done at
+        once.
+        """
         surroundings = Surroundings.of(self._session, template)
         for role, statement in surroundings.statements_for_roles(name):
             try:
@@ -124,7 +131,8 @@ class Copier:
         def rule(error: DatabaseError) -> Retry | None:
             if sqlstate(error) != _BUSY:
                 return None
-            return Retry(lambda failures: _PAUSE_SECONDS * failures * random.random(), _TRIES)  # nosec: spreads the tries
+            # Nosec: spreads the tries.
+            return Retry(lambda failures: _PAUSE_SECONDS * failures * random.random(), _TRIES)
 
         try:
             retry.call(
@@ -150,7 +158,8 @@ class Copier:
             self._shares_blocks = False
         strategy = ""
         if self._session.version() >= 150000:
-            # FILE_COPY fsyncs every file, WAL_LOG writes everything twice: what is dear depends on fsync alone.
+            # FILE_COPY fsyncs every file, WAL_LOG writes everything twice: what is dear depends on
+            # fsync alone.
             strategy = "WAL_LOG" if self.fsync_is_on() else "FILE_COPY"
         self._session.run(_create(template, name, strategy))
 
@@ -213,7 +222,8 @@ def sessions_on(session: PostgresSession, name: str) -> list[tuple[int, str]]:
 
 
 def _create(template: str, name: str, strategy: str) -> sql.Composed:
-    # The tablespace is the template's. Of our options only the connection limit is born with the database.
+    # The tablespace is the template's. Of our options only the connection limit is born with the
+    # database.
     how = sql.SQL(" STRATEGY = {}").format(sql.SQL(strategy)) if strategy else sql.SQL("")
     return sql.SQL("CREATE DATABASE {} TEMPLATE {}{} CONNECTION LIMIT {}").format(
         sql.Identifier(name), sql.Identifier(template), how, sql.Literal(born_limit(name))

@@ -1,4 +1,5 @@
-"""A database as a file, by pg_dump: for template caches of servers that begin empty. To restore it, the driver is enough.
+"""A database as a file, by pg_dump: for template caches of servers that begin empty. To restore it,
+the driver is enough.
 
 The file is gzip: one line of JSON (what CREATE DATABASE needs, and the state), then SQL.
 """
@@ -31,7 +32,8 @@ from dct_celery.errors import DatabaseError
 from dct_celery.ports import DatabaseSpec
 from dct_celery.security.files import replacing
 
-#: Rows as INSERT and no COPY: a script that any driver can send. Where the data lies is the other server's affair.
+#: Rows as INSERT and no COPY: a script that any driver can send. Where the data lies is the other
+#: server's affair.
 _OPTIONS = (
     "--inserts",
     "--rows-per-insert=500",
@@ -41,7 +43,8 @@ _OPTIONS = (
 )
 _SECONDS = 600
 _VERSION = re.compile(r"\b(\d+)(?:\.\d+|devel|beta\d*|rc\d*)")
-#: From pg_dump's security update of 2025 on the script stands between two commands of psql with a random word.
+#: From pg_dump's security update of 2025 on the script stands between two commands of psql with a
+#: random word.
 _RESTRICT = re.compile(r"^\\restrict (\S+)\n", re.MULTILINE)
 #: A server before 17 does not know it, and pg_dump 17 sets it all the same.
 _TRANSACTION_TIMEOUT = "SET transaction_timeout = 0;\n"
@@ -55,7 +58,9 @@ _VARIABLES = {
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What an equal database starts with. `provider` is pg_database.datlocprovider, "" before version 15."""
+    """What an equal database starts with. `provider` is pg_database.datlocprovider, "" before
+    version 15.
+    """
 
     encoding: str
     collate: str
@@ -152,7 +157,9 @@ def find_pg_dump(major: int, environ: Mapping[str, str] = os.environ) -> Path | 
 
 
 def plain(script: str) -> str:
-    """The script without the two commands that only psql understands. What rows contain is not touched."""
+    """The script without the two commands that only psql understands. What rows contain is not
+    touched.
+    """
     found = _RESTRICT.search(script)
     if not found or not all(
         line.startswith("--") or not line.strip() for line in script[: found.start()].splitlines()

@@ -1,7 +1,8 @@
-"""Makes a used clone equal to its template again: dirty tables are emptied and refilled, sequences are set back.
+"""Makes a used clone equal to its template again: dirty tables are emptied and refilled, sequences
+are set back.
 
-Nobody can look into a sealed template, so what it holds (the baseline) is read once per template from a new clone of it. The
-proof is the state: equal hash, or the clone is given up.
+Nobody can look into a sealed template, so what it holds (the baseline) is read once per template
+from a new clone of it. The proof is the state: equal hash, or the clone is given up.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from dct_celery.adapters.databases.postgres.session import PostgresSession
 from dct_celery.adapters.databases.postgres.state import Name, State, read_again, read_state
 from dct_celery.errors import DatabaseError
 
-#: Seeded tables of a template are kept in memory up to this many bytes in all; where they are larger, a clone whose seeded
-#: rows changed is given up.
+#: Seeded tables of a template are kept in memory up to this many bytes in all; where they are
+#: larger, a clone whose seeded rows changed is given up.
 CONTENTS_LIMIT = 8 * 1024 * 1024
 _REFERENCES = (
     "SELECT cn.nspname, c.relname, pn.nspname, p.relname FROM pg_constraint f JOIN pg_class c ON c.oid = f.conrelid "
@@ -45,7 +46,8 @@ class Baseline:
     """What a template holds."""
 
     state: State
-    #: Columns that can be written and rows in COPY's text format, of the tables with rows; empty when they are too large.
+    #: Columns that can be written and rows in COPY's text format, of the tables with rows; empty
+    #: when they are too large.
     contents: dict[Name, tuple[list[str], bytes]]
     #: (referencing table, referenced table)
     references: list[tuple[Name, Name]]
@@ -67,7 +69,9 @@ class Healer:
         return template in self._baselines
 
     def learn(self, clone: str, template: str, wanted: str) -> None:
-        """Reads the baseline from a clone that nobody used. Raises DatabaseError when its state is not the template's."""
+        """Reads the baseline from a clone that nobody used. Raises DatabaseError when its state is
+        not the template's.
+        """
         with self._into(clone) as connection:
             state = read_state(connection, self._states.get(template))
             if state.hash != wanted:

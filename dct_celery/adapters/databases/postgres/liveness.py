@@ -1,7 +1,8 @@
-"""Signs of life and locks on PostgreSQL: advisory locks of sessions, which end with the process that holds them.
+"""Signs of life and locks on PostgreSQL: advisory locks of sessions, which end with the process
+that holds them.
 
-Advisory locks are per database, so all are taken on the maintenance database. Signs and holds are taken shared: nobody ever
-waits for one, and who wants to know reads pg_locks.
+Advisory locks are per database, so all are taken on the maintenance database. Signs and holds are
+taken shared: nobody ever waits for one, and who wants to know reads pg_locks.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import psycopg
 from dct_celery.adapters.databases.postgres.session import PostgresSession
 from dct_celery.errors import DatabaseError
 
-#: The server ends a sign that it does not hear of: by the session's silence, or by TCP when the host is gone.
+#: The server ends a sign that it does not hear of: by the session's silence, or by TCP when the
+#: host is gone.
 _SIGN_SETTINGS = (
     b"SET idle_session_timeout = '60s'; SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval = 10; "
     b"SET tcp_keepalives_count = 3"
@@ -95,7 +97,9 @@ def locked_by_us(session: PostgresSession, name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_of(session: PostgresSession, kind: str, names: Iterable[object]) -> Iterator[None]:
-    """Any of some locks: one that is free, else the first, waited for. On the session's own connection."""
+    """Any of some locks: one that is free, else the first, waited for. On the session's own
+    connection.
+    """
     keys = [key(kind, str(name)) for name in names]
     with session.pinned():
         free = (

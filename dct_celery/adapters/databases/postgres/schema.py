@@ -1,6 +1,8 @@
-"""One query for the hash of all definitions in a PostgreSQL database: a line for each object, by names and never by ids.
+"""One query for the hash of all definitions in a PostgreSQL database: a line for each object, by
+names and never by ids.
 
-What belongs to an extension is told by the extension's version. Clones lack comments on the database itself (the mark).
+What belongs to an extension is told by the extension's version. Clones lack comments on the
+database itself (the mark).
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ _TAIL = """
 )
 SELECT encode(sha256(convert_to(text, getdatabaseencoding())), 'hex') FROM whole
 """
-#: {acl}: rights as sorted text, with the defaults spelled out, as an export does not keep the difference.
+#: {acl}: rights as sorted text, with the defaults spelled out, as an export does not keep the
+#: difference.
 _ACL = (
     "(SELECT string_agg(a::text, ',' ORDER BY a::text COLLATE \"C\") "
     "FROM unnest(coalesce({column}, acldefault('{kind}', {owner}))) a)"
@@ -132,7 +135,8 @@ def schema_query() -> str:
     return _HEAD + "\nUNION ALL\n".join(_PARTS) + _TAIL
 
 
-#: Catalogues that hold definitions. Their rows are compared by the transaction that wrote them: it is copied with a template.
+#: Catalogues that hold definitions. Their rows are compared by the transaction that wrote them: it
+#: is copied with a template.
 _CATALOGUES = (
     "pg_namespace", "pg_extension", "pg_language", "pg_attribute", "pg_attrdef", "pg_inherits", "pg_sequence", "pg_index",
     "pg_constraint", "pg_trigger", "pg_rewrite", "pg_policy", "pg_statistic_ext", "pg_proc", "pg_aggregate", "pg_type", "pg_enum",
@@ -154,8 +158,10 @@ _SURROUNDINGS = (
 
 
 def imprint_query() -> str:
-    """Answers one text that is equal for two clones of one template whose definitions nobody touched, some ten times sooner
-    than `schema_query`. Where it differs, the definitions may still be equal."""
+    """Answers one text that is equal for two clones of one template whose definitions nobody
+    touched, some ten times sooner than `schema_query`. Where it differs, the definitions may still
+    be equal.
+    """
     parts = [
         f"SELECT count(*), coalesce(sum(xmin::text::bigint), 0) FROM {name}" for name in _CATALOGUES
     ]

@@ -1,8 +1,9 @@
 """PostgreSQL: templates and clones by CREATE DATABASE … TEMPLATE.
 
-A template that somebody is connected to cannot be copied (the server waits five seconds and refuses), so a sealed template
-takes no connections. The mark is the comment on the database; as that comes one statement after CREATE DATABASE, a connection
-limit that only we would choose is born with it. Only names that match our pattern and carry one of the two are dropped.
+A template that somebody is connected to cannot be copied (the server waits five seconds and
+refuses), so a sealed template takes no connections. The mark is the comment on the database; as
+that comes one statement after CREATE DATABASE, a connection limit that only we would choose is born
+with it. Only names that match our pattern and carry one of the two are dropped.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ SEALED = ("template", "flushed")
 _HALF_DROPPED = -2
 #: Seconds that sessions which just ended get to vanish before a template is sealed.
 _PATIENCE = 2.0
-#: Of a template's name, what the name of a clone for a moment begins with; seconds that such a clone lives at most.
+#: Of a template's name, what the name of a clone for a moment begins with; seconds that such a
+#: clone lives at most.
 _SCRATCH = 46
 _SCRATCH_SECONDS = 3600
 _DATABASES = "SELECT datname, datconnlimit, shobj_description(oid, 'pg_database'), {size} FROM pg_database WHERE {which}"
@@ -89,7 +91,8 @@ class PostgresServer:
         )
 
     def incarnation(self) -> str:
-        # When one backend crashes the server ends all sessions, ours too, and goes on without a new start.
+        # When one backend crashes the server ends all sessions, ours too, and goes on without a new
+        # start.
         started = self._session.row("SELECT pg_postmaster_start_time()::text")[0]
         return f"{started} {self.stats.failed}"
 
@@ -194,7 +197,8 @@ class PostgresServer:
         _ours(name, template)
         started = time.monotonic()
         self._sealed(template)
-        # Verified by the server: it makes the name known when every file is there, or takes all of them away again.
+        # Verified by the server: it makes the name known when every file is there, or takes all of
+        # them away again.
         self._copier.copy(template, name)
         try:
             # The comment last: it says that the clone is complete.
@@ -265,7 +269,9 @@ class PostgresServer:
 
     @contextlib.contextmanager
     def _connectable(self, name: str) -> Iterator[str]:
-        """The database itself or, as nobody may connect to a sealed template, a clone of it for the moment."""
+        """The database itself or, as nobody may connect to a sealed template, a clone of it for the
+        moment.
+        """
         if not self._session.rows(
             "SELECT 1 FROM pg_database WHERE datname = %s AND NOT datallowconn", [name]
         ):
@@ -286,7 +292,9 @@ class PostgresServer:
         return (_found(*rows[0]), rows[0][1]) if rows else (None, 0)
 
     def _proven(self, name: str) -> bool:
-        """A database of this name is there, and it is ours. Raises DatabaseError when it is there and not ours."""
+        """A database of this name is there, and it is ours. Raises DatabaseError when it is there
+        and not ours.
+        """
         _ours(name)
         found, _ = self._look(name)
         if found is not None and not found.ours:
@@ -322,7 +330,9 @@ class PostgresServer:
             self._session.wait_until_closed(pid)
 
     def _rename(self, name: str, fresh: str, mark: Mark, made: list[str]) -> None:
-        """Ours at every moment: by the old comment before it has the new name, then by the limit, which is the new name's."""
+        """Ours at every moment: by the old comment before it has the new name, then by the limit,
+        which is the new name's.
+        """
         limit = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(
             sql.Identifier(name), sql.Literal(born_limit(fresh))
         )
@@ -347,7 +357,8 @@ class PostgresServer:
             self._rename(name, fresh, mark, made)
             self._healer.costs.healed(template, time.monotonic() - started)
             return
-        # Nobody can look into the template, so what it holds is read from a new clone: that one is the result this time.
+        # Nobody can look into the template, so what it holds is read from a new clone: that one is
+        # the result this time.
         self.clone(template, fresh, mark.but(kind="building"))
         made.append(fresh)
         self._healer.learn(fresh, template, wanted)
@@ -363,7 +374,8 @@ class PostgresServer:
         return mark
 
     def _claim(self, template: str, fresh: str, mark: Mark) -> bool:
-        """Makes an idle clone ours under the fresh name, as one in the making. False when there is none.
+        """Makes an idle clone ours under the fresh name, as one in the making. False when there is
+        none.
 
         Under a lock: two adopters would throw each other's sessions out.
         """

@@ -1,4 +1,6 @@
-"""Sessions with a PostgreSQL server: one for statements, opened when needed and recycled; errors told in one line."""
+"""Sessions with a PostgreSQL server: one for statements, opened when needed and recycled; errors
+told in one line.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,15 @@ _LIBPQ = frozenset(
     {"sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "service", "passfile", "options", "target_session_attrs",
      "keepalives", "keepalives_idle", "channel_binding", "gssencmode", "krbsrvname", "client_encoding"}
 )  # fmt: skip
-#: The database for statements that need none of their own, and the one through which another is made where that is closed to
-#: us. Never the configured one: that is production.
+#: The database for statements that need none of their own, and the one through which another is
+#: made where that is closed to us. Never the configured one: that is production.
 _MAINTENANCE, _LOBBY = "postgres", "template1"
-#: What the server says of a database that is absent, closed to us by its rights or by pg_hba.conf, or takes no connections.
+#: What the server says of a database that is absent, closed to us by its rights or by pg_hba.conf,
+#: or takes no connections.
 _CLOSED = frozenset({"3D000", "42501", "28000", "55000"})
 _EXISTS = frozenset({"42P04", "23505"})
-#: A server that vanishes without a word is noticed in half a minute. Times in seconds; tcp_user_timeout in milliseconds.
+#: A server that vanishes without a word is noticed in half a minute. Times in seconds;
+#: tcp_user_timeout in milliseconds.
 _NETWORK = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
@@ -35,7 +39,8 @@ _NETWORK = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-#: A time-out that the role or the server has for the application's statements must not end a clone or a lock of ours.
+#: A time-out that the role or the server has for the application's statements must not end a clone
+#: or a lock of ours.
 _NO_TIMEOUTS = (
     "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0"
 )
@@ -58,7 +63,8 @@ _FAULTS = {
 
 
 class PostgresSession:
-    """One connection to the server's maintenance database, for short statements, and others on request.
+    """One connection to the server's maintenance database, for short statements, and others on
+    request.
 
     Every method raises DatabaseError with one line; its `__cause__` is the driver's error.
     """
@@ -87,7 +93,9 @@ class PostgresSession:
             self._use().execute(sql.SQL("; ").join(statements))
 
     def rows(self, query: str, params: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
-        """What a query answers. Asked again when the connection turns out to be lost, so it must not change anything."""
+        """What a query answers. Asked again when the connection turns out to be lost, so it must
+        not change anything.
+        """
         try:
             return self._rows(query, params)
         except DatabaseError:
@@ -105,7 +113,9 @@ class PostgresSession:
 
     @contextlib.contextmanager
     def pinned(self) -> Iterator[None]:
-        """The connection stays the same in here, for locks that it holds; when it is lost, statements fail."""
+        """The connection stays the same in here, for locks that it holds; when it is lost,
+        statements fail.
+        """
         self._use()
         self._pins += 1
         try:
@@ -129,7 +139,9 @@ class PostgresSession:
     # -- connections -------------------------------------------------------------
 
     def open(self, database: str = "", *, name: str = "dct") -> psycopg.Connection[Any]:
-        """A connection of the caller's own, autocommitting; to the maintenance database unless another is named."""
+        """A connection of the caller's own, autocommitting; to the maintenance database unless
+        another is named.
+        """
         with self.translated():
             connection = (
                 self._connect_to(database, name) if database else self._connect_to_maintenance(name)
@@ -139,7 +151,9 @@ class PostgresSession:
         return connection
 
     def addresses(self) -> Iterator[str]:
-        """Of the server, on a connection of its own that sends nothing before it is asked for a second one."""
+        """Of the server, on a connection of its own that sends nothing before it is asked for a
+        second one.
+        """
         with contextlib.closing(self._knock()) as connection:
             yield connection.info.hostaddr or connection.info.host
             with self.translated():
@@ -158,8 +172,9 @@ class PostgresSession:
         return self._connect_to(_LOBBY, "dct")
 
     def wait_until_closed(self, pid: int) -> None:
-        """Until the server process of a connection that was closed is gone: else a statement about its database waits for
-        a tenth of a second."""
+        """Until the server process of a connection that was closed is gone: else a statement about
+        its database waits for a tenth of a second.
+        """
         until = self._clock() + 2.0
         while (
             self.rows("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [pid])
@@ -231,8 +246,8 @@ class PostgresSession:
     def _connect_to_maintenance(self, name: str) -> psycopg.Connection[Any]:
         """To `postgres`, or to a database of our own where that is closed to us.
 
-        Locks are per database, so every worker must come to the same one. Nobody may stay in template1, which any CREATE DATABASE
-        copies: it fails while somebody is connected there.
+        Locks are per database, so every worker must come to the same one. Nobody may stay in
+        template1, which any CREATE DATABASE copies: it fails while somebody is connected there.
         """
         if self._maintenance:
             return self._connect_to(self._maintenance, name)
@@ -254,8 +269,9 @@ class PostgresSession:
         return connection
 
     def _make_registry(self, closed: DatabaseError) -> None:
-        """Through template1, for as long as that takes; what is copied is template0, so several may do so at once. `closed` says
-        why the maintenance database does not serve."""
+        """Through template1, for as long as that takes; what is copied is template0, so several may
+        do so at once. `closed` says why the maintenance database does not serve.
+        """
         try:
             with contextlib.closing(self._connect_to(_LOBBY, "dct")) as lobby:
                 lobby.execute(
@@ -326,19 +342,23 @@ def _fault(error: psycopg.Error) -> ServerFault | None:
 
 
 def _reason(error: psycopg.Error) -> str:
-    """The line that says why: a DETAIL or HINT may follow it, and another address, or the same one with TLS, may come first."""
+    """The line that says why: a DETAIL or HINT may follow it, and another address, or the same one
+    with TLS, may come first.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     plain = [line for line in lines if not line.startswith(("DETAIL:", "HINT:"))]
     return (plain or lines or [type(error).__name__])[-1]
 
 
 def _is_closed(error: DatabaseError, database: str) -> bool:
-    """The server speaks of this very database: it is absent or closed to us. A server that is full or starting up speaks of no
-    database, and no other one would help."""
+    """The server speaks of this very database: it is absent or closed to us. A server that is full
+    or starting up speaks of no database, and no other one would help.
+    """
     cause = error.__cause__
     assert isinstance(cause, psycopg.Error)
     if cause.sqlstate:
         return cause.sqlstate in _CLOSED
-    # Whole: pg_hba.conf and the right to connect are told with more lines below, or once with and once without TLS.
+    # Whole: pg_hba.conf and the right to connect are told with more lines below, or once with and
+    # once without TLS.
     said = " ".join(str(cause).split("FATAL:")[1:])
     return bool(re.search(rf"[\"'«»„“]\s?{database}\s?[\"'«»“”]", said)) and error.fault is None

@@ -1,6 +1,8 @@
-"""The state of a PostgreSQL database: everything that a test could see of it, as texts without object ids.
+"""The state of a PostgreSQL database: everything that a test could see of it, as texts without
+object ids.
 
-Equal for a template, its clones and what is restored from its export. Rows count without their order.
+Equal for a template, its clones and what is restored from its export. Rows count without their
+order.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from psycopg import sql
 
 from dct_celery.adapters.databases.postgres.schema import imprint_query, schema_query
 
-#: What would change the texts of definitions and values. With an empty search path every name comes with its schema.
+#: What would change the texts of definitions and values. With an empty search path every name comes
+#: with its schema.
 _FIXED = (
     "SET search_path = pg_catalog; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; "
     "SET extra_float_digits = 1; SET bytea_output = 'hex'; SET xmloption = 'content'; SET row_security = off; "
@@ -69,8 +72,9 @@ class State:
 
 
 def read_state(connection: psycopg.Connection[Any], known: State | None = None) -> State:
-    """The state of the database that an autocommitting connection is to. `known` is that of another clone of the template:
-    where the imprint is the same, definitions are not read again."""
+    """The state of the database that an autocommitting connection is to. `known` is that of another
+    clone of the template: where the imprint is the same, definitions are not read again.
+    """
     connection.execute(_FIXED.encode())
     imprint = _text(connection, imprint_query())
     schema = (
@@ -85,8 +89,9 @@ def read_state(connection: psycopg.Connection[Any], known: State | None = None) 
 def read_again(
     connection: psycopg.Connection[Any], state: State, moved: Iterable[Name], known: State | None
 ) -> State:
-    """The state after rows were changed and these sequences moved, by nobody but this connection. With `known`, definitions
-    were touched as well."""
+    """The state after rows were changed and these sequences moved, by nobody but this connection.
+    With `known`, definitions were touched as well.
+    """
     connection.execute(_FIXED.encode())
     if known is not None:
         return read_state(connection, known)
@@ -136,7 +141,8 @@ def _texts(name: Name) -> tuple[sql.Literal, sql.Literal]:
     return sql.Literal(name[0]), sql.Literal(name[1])
 
 
-#: Files of tables and indexes (TRUNCATE gives new ones), columns, and the numbers of what else can be made or dropped.
+#: Files of tables and indexes (TRUNCATE gives new ones), columns, and the numbers of what else can
+#: be made or dropped.
 _SHAPE = """
 SELECT md5(concat_ws('/',
   (SELECT string_agg(concat_ws(',', oid, relname, relfilenode, relnatts, relchecks, relhastriggers), ';' ORDER BY oid)

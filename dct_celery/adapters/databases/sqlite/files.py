@@ -1,4 +1,6 @@
-"""Locks and copies of files for the SQLite folder. A lock ends with the process that holds it; the kernel sees to that."""
+"""Locks and copies of files for the SQLite folder. A lock ends with the process that holds it; the
+kernel sees to that.
+"""
 
 from __future__ import annotations
 
@@ -75,9 +77,11 @@ def locked_file(path: Path) -> Iterator[None]:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """A new file with the same bytes, which shares blocks with the source where the file system can.
+    """A new file with the same bytes, which shares blocks with the source where the file system
+    can.
 
-    Raises FileExistsError for a target that is there, OSError otherwise, also when the copy is short.
+    Raises FileExistsError for a target that is there, OSError otherwise, also when the copy is
+    short.
     """
     with source.open("rb") as old, target.open("xb") as new:
         size = os.fstat(old.fileno()).st_size

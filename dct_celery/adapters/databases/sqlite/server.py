@@ -1,7 +1,8 @@
-"""SQLite: a template is a file, a clone is its copy. Databases in memory are filled from the template by the test process.
+"""SQLite: a template is a file, a clone is its copy. Databases in memory are filled from the
+template by the test process.
 
-Beside each database `<name>.sqlite3` lies its mark, `<name>.mark`, written first. Locks, signs of life and holds are locks on
-files, which the kernel ends with the process that holds them.
+Beside each database `<name>.sqlite3` lies its mark, `<name>.mark`, written first. Locks, signs of
+life and holds are locks on files, which the kernel ends with the process that holds them.
 """
 
 from __future__ import annotations
@@ -255,7 +256,9 @@ class SqliteFolder:
             raise DatabaseError(line, fault=_full(error)) from error
 
     def _proven(self, name: str) -> bool:
-        """Something of this name is there, and it is ours. Raises DatabaseError when it is there and not ours."""
+        """Something of this name is there, and it is ours. Raises DatabaseError when it is there
+        and not ours.
+        """
         _ours(name)
         mark = self._mark(name)
         if mark is None and self._database(name).exists():
@@ -285,7 +288,9 @@ class SqliteFolder:
             raise DatabaseError(f"{name} could not be dropped: {error}") from error
 
     def _claim(self, template: str, fresh: str, mark: Mark) -> bool:
-        """Makes an idle clone ours under the fresh name, as one in the making. False when there is none."""
+        """Makes an idle clone ours under the fresh name, as one in the making. False when there is
+        none.
+        """
         for found in self.found():
             if found.mark is None or found.mark.kind != "idle" or found.mark.template != template:
                 continue

@@ -18,7 +18,9 @@ _MODULO = 1 << 128
 
 
 def read_state(file: Path) -> str:
-    """Hash (32 hexadecimal digits) of schema, rows and AUTOINCREMENT positions; rows count without their order."""
+    """Hash (32 hexadecimal digits) of schema, rows and AUTOINCREMENT positions; rows count without
+    their order.
+    """
     with _opened(file) as connection:
         connection.text_factory = bytes  # whatever tests wrote, valid UTF-8 or not
         schema = connection.execute(
@@ -36,7 +38,9 @@ def read_state(file: Path) -> str:
 
 
 def checkpoint(file: Path) -> None:
-    """Brings what SQLite keeps beside the file into it. Raises DatabaseError while somebody else has it open."""
+    """Brings what SQLite keeps beside the file into it. Raises DatabaseError while somebody else
+    has it open.
+    """
     with _opened(file) as connection:
         (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         connection.execute(

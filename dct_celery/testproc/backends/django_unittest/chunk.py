@@ -1,4 +1,6 @@
-"""Runs one chunk: the tests of the given indices, as one top-level suite, under the project's own text runner."""
+"""Runs one chunk: the tests of the given indices, as one top-level suite, under the project's own
+text runner.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,9 @@ _catch_warnings = warnings.catch_warnings
 class ChunkSuite(unittest.TestSuite):
     """A TestSuite that tells the recorder where it is.
 
-    unittest asks its iterator for the next test only when the last one is wholly done, tear-down outside `startTest` and
-    `stopTest` included; so the code behind `yield` is the one place where a record can be closed.
+    unittest asks its iterator for the next test only when the last one is wholly done, tear-down
+    outside `startTest` and `stopTest` included; so the code behind `yield` is the one place where a
+    record can be closed.
     """
 
     def __init__(self, tests: list[tuple[int, unittest.TestCase]], recorder: Recorder) -> None:
@@ -59,8 +62,9 @@ class ChunkSuite(unittest.TestSuite):
             if position + 1 < len(types) and types[position] is not types[position + 1]:
                 recorder.flush()  # class tear-down comes next
 
-    # Class and module fixtures are timed apart, so that a class's cost is not taken for its first test's. unittest calls all
-    # three for every test, and they do nothing between two tests of one class.
+    # Class and module fixtures are timed apart, so that a class's cost is not taken for its first
+    # test's. unittest calls all three for every test, and they do nothing between two tests of one
+    # class.
     def _tearDownPreviousClass(self, test: Any, result: Any) -> None:
         previous = getattr(result, "_previousTestClass", None)
         if previous is type(test):
@@ -127,7 +131,8 @@ def scopes_of(test: unittest.TestCase) -> Scopes:
 
 
 def _forget_interrupt() -> None:
-    """Django installs unittest's handler, which ends a sequential run after the first SIGINT and interrupts at the second.
+    """Django installs unittest's handler, which ends a sequential run after the first SIGINT and
+    interrupts at the second.
 
     Each test has a first one of its own here, whatever another sent to itself.
     """

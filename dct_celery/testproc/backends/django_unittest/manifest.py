@@ -1,4 +1,6 @@
-"""The suite as a manifest: one entry per test, in canonical order, with everything that planning needs to know."""
+"""The suite as a manifest: one entry per test, in canonical order, with everything that planning
+needs to know.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def flushed_aliases(tests: list[unittest.TestCase]) -> list[str]:
 
 
 def phase_of(test: unittest.TestCase) -> Phase:
-    """The bin of the test. A SimpleTestCase that may use a database is as free with it as a TransactionTestCase."""
+    """The bin of the test. A SimpleTestCase that may use a database is as free with it as a
+    TransactionTestCase.
+    """
     from django.test import SimpleTestCase, TestCase, TransactionTestCase
 
     if isinstance(test, unittest.loader._FailedTest):  # type: ignore[attr-defined]
@@ -77,9 +81,9 @@ def _entry(
 def _keep_with(cls: type, phase: Phase, lock_file: str | None) -> tuple[str, ...]:
     """What one process runs as the sequential run does, or not at all.
 
-    A class has fixtures; so has a module with setUpModule or tearDownModule, and one with load_tests
-    may have made any order it likes; what shares a lock file is serial by its author's wish. All
-    import errors go together: there is nothing in them to run.
+    A class has fixtures; so has a module with setUpModule or tearDownModule, and one with
+    load_tests may have made any order it likes; what shares a lock file is serial by its author's
+    wish. All import errors go together: there is nothing in them to run.
     """
     if phase is Phase.LOAD_FAILED:
         return ("load_failed",)
@@ -114,7 +118,9 @@ def _class_file(cls: type, root: str) -> tuple[str | None, str | None]:
 
 
 def _method_line(test: Any, absolute: str) -> int | None:
-    """First line of the method where it stands in the class's own file; an inherited test has no line there."""
+    """First line of the method where it stands in the class's own file; an inherited test has no
+    line there.
+    """
     method = inspect.unwrap(
         getattr(type(test), getattr(test, "_testMethodName", ""), None) or (lambda: None)
     )

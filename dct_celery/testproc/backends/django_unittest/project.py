@@ -1,4 +1,6 @@
-"""The user's project, loaded the way `manage.py test` loads it: settings, runner, test environment, suite."""
+"""The user's project, loaded the way `manage.py test` loads it: settings, runner, test environment,
+suite.
+"""
 
 from __future__ import annotations
 
@@ -148,7 +150,9 @@ class DjangoProject:
 
 
 def load_project(load: messages.Load) -> DjangoProject:
-    """Imports settings and the whole selection. Raises LoadFailed with the reason that the user should read."""
+    """Imports settings and the whole selection. Raises LoadFailed with the reason that the user
+    should read.
+    """
     settings, words = _settings_of(load.words)
     if settings:
         os.environ["DJANGO_SETTINGS_MODULE"] = settings
@@ -165,8 +169,8 @@ def load_project(load: messages.Load) -> DjangoProject:
 def _settings_of(words: Sequence[str]) -> tuple[str | None, list[str]]:
     """The module that the first word names, and the other words.
 
-    Taken out, because the dispatcher names the module whoever chose it: the project's runner is not told what its user did
-    not type.
+    Taken out, because the dispatcher names the module whoever chose it: the project's runner is not
+    told what its user did not type.
     """
     if words and words[0].startswith(_SETTINGS):
         return words[0].removeprefix(_SETTINGS), list(words[1:])
@@ -174,7 +178,9 @@ def _settings_of(words: Sequence[str]) -> tuple[str | None, list[str]]:
 
 
 def _parse(argv: list[str]) -> dict[str, Any]:
-    """What Django's own `test` command makes of the words, extra arguments of a custom runner included."""
+    """What Django's own `test` command makes of the words, extra arguments of a custom runner
+    included.
+    """
     import django
     from django.conf import settings
     from django.core.exceptions import ImproperlyConfigured

@@ -1,8 +1,9 @@
 """From unittest's events to the recorder, whatever result class the project uses.
 
-The project's own result object does the judging: its class gets `RecordingResult` in front, and what counts is which of its
-lists grew while an event was handled, because those lists decide the sequential run's exit code. A result class that turns
-an error into a skip is thereby believed. Text is formatted by the project's class, in this process.
+The project's own result object does the judging: its class gets `RecordingResult` in front, and
+what counts is which of its lists grew while an event was handled, because those lists decide the
+sequential run's exit code. A result class that turns an error into a skip is thereby believed. Text
+is formatted by the project's class, in this process.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ _LISTS = {
 
 
 class RecordingResult:
-    """Mixed in front of the project's result class; sees each event once, however the class below delegates."""
+    """Mixed in front of the project's result class; sees each event once, however the class below
+    delegates.
+    """
 
     _dct_recorder: Recorder
     _dct_depth = 0
@@ -55,7 +58,8 @@ class RecordingResult:
                     failure = describe(
                         *_error(error), text, root, kind=kind, subtest=_subtest_name(subtest)
                     )
-                    # A subtest that goes wrong in any way fails its test; only the test itself can be in error.
+                    # A subtest that goes wrong in any way fails its test; only the test itself can
+                    # be in error.
                     judged = outcome if subtest is None else Outcome.FAILED
                     self._dct_report(test, judged, failure, "", sql)
                 else:
@@ -95,13 +99,16 @@ class RecordingResult:
 
 
 class SuspiciousResult(RecordingResult):
-    """For a result class with an addSuccess of its own: it may judge a success to be something else."""
+    """For a result class with an addSuccess of its own: it may judge a success to be something
+    else.
+    """
 
     def addSuccess(self, test: Any) -> None:
         self._dct_event("addSuccess", test)
 
 
-#: Result classes whose addSuccess cannot change a verdict; the one event of most tests need not be looked at.
+#: Result classes whose addSuccess cannot change a verdict; the one event of most tests need not be
+#: looked at.
 _PLAIN_SUCCESS = (unittest.TestResult.addSuccess, unittest.TextTestResult.addSuccess)
 
 
@@ -115,7 +122,9 @@ def recording(result: Any, recorder: Recorder) -> Any:
 
 
 def fixture_named(text: str) -> FixtureRef:
-    """As unittest names it; what is none of its fixtures (the hooks of a test run) is named as one that nothing depends on."""
+    """As unittest names it; what is none of its fixtures (the hooks of a test run) is named as one
+    that nothing depends on.
+    """
     try:
         return FixtureRef.parse(text)
     except ValueError:
@@ -143,7 +152,9 @@ def _subtest_name(subtest: Any) -> str:
 
 
 def _texts(item: Any) -> tuple[str, str]:
-    """(text, sql) of an item of a result list: (test, text), DebugSQL's (test, text, sql), or a bare test."""
+    """(text, sql) of an item of a result list: (test, text), DebugSQL's (test, text, sql), or a
+    bare test.
+    """
     if not isinstance(item, tuple):
         return "", ""
     text = item[1] if len(item) > 1 else ""

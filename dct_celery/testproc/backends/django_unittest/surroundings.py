@@ -1,4 +1,6 @@
-"""What a Django project says of itself beside its tests and databases: settings, services, its own command."""
+"""What a Django project says of itself beside its tests and databases: settings, services, its own
+command.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from urllib.parse import urlsplit
 from dct_celery.core.managepy import default_settings
 from dct_celery.wire import messages
 
-#: Settings that shape the schema or the behaviour under test and that have a stable repr. Secrets, hosts and paths are not here.
+#: Settings that shape the schema or the behaviour under test and that have a stable repr. Secrets,
+#: hosts and paths are not here.
 _SETTINGS = (
     "INSTALLED_APPS", "MIDDLEWARE", "AUTH_USER_MODEL", "DATABASE_ROUTERS", "DEFAULT_AUTO_FIELD", "USE_TZ", "TIME_ZONE",
     "LANGUAGE_CODE", "LANGUAGES", "USE_I18N", "ROOT_URLCONF", "PASSWORD_HASHERS", "MIGRATION_MODULES", "TEST_RUNNER",
@@ -19,7 +22,8 @@ _SETTINGS = (
     "SERIALIZATION_MODULES", "TEST_NON_SERIALIZED_APPS", "DEFAULT_CHARSET", "STORAGES", "FIXTURE_DIRS",
 )  # fmt: skip
 
-#: The address in the default repr of an object: another in every process, and no part of what the setting says.
+#: The address in the default repr of an object: another in every process, and no part of what the
+#: setting says.
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
@@ -35,7 +39,9 @@ def facts() -> dict[str, str]:
 
 
 def _configured_debug() -> bool:
-    """The project's own DEBUG: the test environment has put its own over it and keeps the old value for its tear-down."""
+    """The project's own DEBUG: the test environment has put its own over it and keeps the old value
+    for its tear-down.
+    """
     from django.conf import settings
     from django.test import utils
 
@@ -46,7 +52,8 @@ def _configured_debug() -> bool:
 def rerun_command(
     load: messages.Load, settings: str | None, testrunner: str | None
 ) -> tuple[str, ...]:
-    """The test command as a user types it in the project's folder, with what this run was told apart from its defaults.
+    """The test command as a user types it in the project's folder, with what this run was told
+    apart from its defaults.
 
     `settings` and `testrunner`: None where the project's own are used.
     """
@@ -86,7 +93,8 @@ def settings_facts(root: str) -> dict[str, str]:
 
 
 def redis_in_use() -> list[str]:
-    """host:port/db of every Redis that caches, channel layers or the project's own Celery are configured to use.
+    """host:port/db of every Redis that caches, channel layers or the project's own Celery are
+    configured to use.
 
     A FLUSHDB in a test must never reach our store; the worker compares these with its own.
     """

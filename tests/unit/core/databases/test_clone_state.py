@@ -1,4 +1,6 @@
-"""Claims about `core.databases.clone_state`: a chunk starts only from what a sequential run would have shown it."""
+"""Claims about `core.databases.clone_state`: a chunk starts only from what a sequential run would
+have shown it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Claims about `core.databases.garbage`: nothing unmarked goes, nothing in somebody's hands goes, and everything else does in the end."""
+"""Claims about `core.databases.garbage`: nothing unmarked goes, nothing in somebody's hands goes,
+and everything else does in the end.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ def clone(**fields: Any) -> Found:
 
 class TestUnmarked:
     def test_ten_thousand_names_without_a_mark_are_all_left(self) -> None:
-        # Given: names as we make them, names as others do, and everything that could count against them
+        # Given: names as we make them, names as others do, and everything that could count against
+        # them
         rng = random.Random(7)
         tokens = [f"{rng.getrandbits(64):016x}" for _ in range(10_000)]
         names = [

@@ -1,4 +1,6 @@
-"""Claims about `core.databases.marks`: a mark survives its line, and no other line is ever taken for one."""
+"""Claims about `core.databases.marks`: a mark survives its line, and no other line is ever taken
+for one.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Claims about `core.databases.names`: ours are always recognised, always fit, and never stand for two things."""
+"""Claims about `core.databases.names`: ours are always recognised, always fit, and never stand for
+two things.
+"""
 
 from __future__ import annotations
 

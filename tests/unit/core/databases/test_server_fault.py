@@ -1,4 +1,6 @@
-"""What drivers say of their server is told from what they say of a statement, and from what tests talk about."""
+"""What drivers say of their server is told from what they say of a statement, and from what tests
+talk about.
+"""
 
 from __future__ import annotations
 

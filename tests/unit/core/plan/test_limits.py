@@ -1,4 +1,6 @@
-"""Claims about `core.plan.limits`: a limit is generous where history or its absence says so, and costs no room elsewhere."""
+"""Claims about `core.plan.limits`: a limit is generous where history or its absence says so, and
+costs no room elsewhere.
+"""
 
 from __future__ import annotations
 

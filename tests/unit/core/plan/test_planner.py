@@ -1,4 +1,6 @@
-"""Chunks: nothing lost, split or locked twice; their order and size; and how near the plan comes to the lower bound."""
+"""Chunks: nothing lost, split or locked twice; their order and size; and how near the plan comes to
+the lower bound.
+"""
 
 from __future__ import annotations
 
@@ -235,7 +237,9 @@ def test_a_plan_without_atoms_has_no_chunk() -> None:
 
 
 def _skewed_suite(seed: int) -> tuple[Manifest, Estimates]:
-    """Classes of all phases; test times over four orders of magnitude, some classes with a dear set-up."""
+    """Classes of all phases; test times over four orders of magnitude, some classes with a dear
+    set-up.
+    """
     chance = random.Random(seed)
     groups: list[Group] = []
     for phase, classes in zip(PHASE_ORDER, (150, 60, 1, 40, 20), strict=True):
@@ -249,7 +253,9 @@ def _skewed_suite(seed: int) -> tuple[Manifest, Estimates]:
 
 
 def _makespan(plan: Sequence[Atom], slots: int) -> float:
-    """Seconds until the last slot is done, if every slot pulls when it is idle and estimates are exact."""
+    """Seconds until the last slot is done, if every slot pulls when it is idle and estimates are
+    exact.
+    """
     planner = Planner(plan)
     idle_at = [0.0] * slots
     while (chunk := planner.next_chunk(slots, FREE)) is not None:

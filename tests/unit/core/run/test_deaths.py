@@ -1,4 +1,6 @@
-"""Claims about the poison ladder: who is blamed for the death of a test process, after how many, and where the next try is."""
+"""Claims about the poison ladder: who is blamed for the death of a test process, after how many,
+and where the next try is.
+"""
 
 from __future__ import annotations
 

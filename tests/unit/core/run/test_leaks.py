@@ -1,4 +1,6 @@
-"""Claims about what tests leave behind: whose it is, how often it is told, and that no verdict knows of it."""
+"""Claims about what tests leave behind: whose it is, how often it is told, and that no verdict
+knows of it.
+"""
 
 from __future__ import annotations
 

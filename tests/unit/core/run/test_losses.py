@@ -1,4 +1,6 @@
-"""Claims about `core.run.machine`: what infrastructure loses runs again, a bounded number of times, and never becomes a verdict."""
+"""Claims about `core.run.machine`: what infrastructure loses runs again, a bounded number of times,
+and never becomes a verdict.
+"""
 
 from __future__ import annotations
 

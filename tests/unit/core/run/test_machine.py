@@ -1,4 +1,6 @@
-"""Claims about `core.run.machine`: verdicts, ends of chunks and stops. Losses and offers have files of their own."""
+"""Claims about `core.run.machine`: verdicts, ends of chunks and stops. Losses and offers have files
+of their own.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Claims about `core.run.machine`: what is offered and when, fixtures, and what holds for any order of events."""
+"""Claims about `core.run.machine`: what is offered and when, fixtures, and what holds for any order
+of events.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Claims about `core.run.machine`: a tear-down that nobody has heard of may have failed, so the last test before it runs once more."""
+"""Claims about `core.run.machine`: a tear-down that nobody has heard of may have failed, so the
+last test before it runs once more.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ def end(lease: LeaseRef, how: str) -> ev.Event:
 
 
 def owing(how: str = "expired") -> tuple[Run, Chunk]:
-    """A run of one class, all of whose tests have passed and whose tear-down nobody has heard of; what was offered then."""
+    """A run of one class, all of whose tests have passed and whose tear-down nobody has heard of;
+    what was offered then.
+    """
     run = Run(make_manifest(group("a.T", count=2)))
     lease = run.claim()
     run.record(lease, finished(0), finished(1))

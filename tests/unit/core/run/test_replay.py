@@ -1,4 +1,6 @@
-"""Claims about a replay: the events of a run, handled again with no slot there, make the state that it had."""
+"""Claims about a replay: the events of a run, handled again with no slot there, make the state that
+it had.
+"""
 
 from __future__ import annotations
 
@@ -103,7 +105,8 @@ def test_what_was_to_run_again_runs_again_once(end: str) -> None:
 
 
 def test_a_retry_that_was_not_offered_yet_gets_an_id_of_its_own() -> None:
-    # Given: the retry is planned while another chunk is cut, and the offer of the retry never reached the store
+    # Given: the retry is planned while another chunk is cut, and the offer of the retry never
+    # reached the store
     live = Recording(slots=2)
     lease = live.claim(live.run.offers[0])
     live.send(released(lease, "drain"))

@@ -1,4 +1,6 @@
-"""Claims about `core.run.machine` with reruns: what is held back, what acquits a test, and what ends it."""
+"""Claims about `core.run.machine` with reruns: what is held back, what acquits a test, and what
+ends it.
+"""
 
 from __future__ import annotations
 

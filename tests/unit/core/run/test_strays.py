@@ -1,4 +1,6 @@
-"""Claims about `core.run.machine`: what is said under a lease that is not held, or of tests outside its chunk, counts for nothing."""
+"""Claims about `core.run.machine`: what is said under a lease that is not held, or of tests outside
+its chunk, counts for nothing.
+"""
 
 from __future__ import annotations
 

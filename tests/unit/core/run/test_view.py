@@ -1,4 +1,6 @@
-"""Claims about `core.run.view`: what a person sees of a run, by its events and by what its dispatcher judged."""
+"""Claims about `core.run.view`: what a person sees of a run, by its events and by what its
+dispatcher judged.
+"""
 
 from __future__ import annotations
 

@@ -51,7 +51,8 @@ def only(root: ET.Element, path: str) -> ET.Element:
     return element
 
 
-# --- shape ------------------------------------------------------------------------------------------------------------
+# --- shape
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_there_is_one_suite_per_class_even_where_its_cases_lie_apart() -> None:
@@ -199,7 +200,8 @@ def test_odd_seconds_are_written_as_zero(seconds: float) -> None:
     assert only(rendered(verdict(seconds=seconds)), "testcase").get("time") == "0.000"
 
 
-# --- limits -----------------------------------------------------------------------------------------------------------
+# --- limits
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_long_text_keeps_head_and_tail_and_the_case_says_that_it_was_cut() -> None:
@@ -242,7 +244,8 @@ def test_a_file_of_many_large_failures_stays_below_what_gitlab_takes() -> None:
     assert data.count(b"<failure") == 500
 
 
-# --- consumers: what each of them would show --------------------------------------------------------------------------
+# --- consumers: what each of them would show
+# --------------------------------------------------------------------------
 
 
 def gitlab(root: ET.Element) -> Iterator[tuple[str, str, str | None, str, str]]:

@@ -1,4 +1,6 @@
-"""Tests that ran again (--reruns) in the JUnit document: visible whether they passed in the end or not, and never red by that."""
+"""Tests that ran again (--reruns) in the JUnit document: visible whether they passed in the end or
+not, and never red by that.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""One database server in memory with a project whose forks build, flush and check on it: what templates and clones need."""
+"""One database server in memory with a project whose forks build, flush and check on it: what
+templates and clones need.
+"""
 
 from __future__ import annotations
 

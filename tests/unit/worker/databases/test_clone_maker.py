@@ -1,4 +1,6 @@
-"""Claims about `worker.databases.clone_maker`: which clone a slot or the pool gets, and that none is ever unknown to the run's folder."""
+"""Claims about `worker.databases.clone_maker`: which clone a slot or the pool gets, and that none
+is ever unknown to the run's folder.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def scene(tmp_path: Path) -> Scene:
 
 
 def failing(scene: Scene, *errors: DatabaseError) -> list[str]:
-    """The next copies fail with these. Names of all that are tried, each of which has to be noted by then."""
+    """The next copies fail with these. Names of all that are tried, each of which has to be noted
+    by then.
+    """
     tried: list[str] = []
     left, clone = list(errors), scene.server.clone
 

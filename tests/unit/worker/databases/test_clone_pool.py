@@ -1,4 +1,6 @@
-"""The pool of clones: ahead of the slots, no more than is of use, and nothing in use when the run has ended."""
+"""The pool of clones: ahead of the slots, no more than is of use, and nothing in use when the run
+has ended.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Claims about `worker.databases.collector_thread`: how often a worker looks for garbage, and where."""
+"""Claims about `worker.databases.collector_thread`: how often a worker looks for garbage, and
+where.
+"""
 
 from __future__ import annotations
 

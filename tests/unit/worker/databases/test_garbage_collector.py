@@ -1,4 +1,6 @@
-"""Claims about `worker.databases.garbage_collector`: one look drops what nobody will miss, and no look stumbles over one database."""
+"""Claims about `worker.databases.garbage_collector`: one look drops what nobody will miss, and no
+look stumbles over one database.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Claims about `worker.databases.liveness`: a run's databases do not look abandoned while the worker is busy."""
+"""Claims about `worker.databases.liveness`: a run's databases do not look abandoned while the
+worker is busy.
+"""
 
 from __future__ import annotations
 

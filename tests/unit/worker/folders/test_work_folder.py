@@ -1,4 +1,6 @@
-"""Clones on their way through a run's folder: each file is in one place, and of two takers one wins."""
+"""Clones on their way through a run's folder: each file is in one place, and of two takers one
+wins.
+"""
 
 from __future__ import annotations
 

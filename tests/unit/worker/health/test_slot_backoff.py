@@ -1,4 +1,6 @@
-"""Slots rest one by one: as many as the server has no room for, and whoever gets no databases, longer each time."""
+"""Slots rest one by one: as many as the server has no room for, and whoever gets no databases,
+longer each time.
+"""
 
 from __future__ import annotations
 

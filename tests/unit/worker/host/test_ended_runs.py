@@ -1,4 +1,6 @@
-"""Claims about `worker.host.ended_runs`: a run that is over for this worker stays over, whoever announces it again."""
+"""Claims about `worker.host.ended_runs`: a run that is over for this worker stays over, whoever
+announces it again.
+"""
 
 from __future__ import annotations
 

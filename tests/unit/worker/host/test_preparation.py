@@ -1,4 +1,6 @@
-"""Claims about `worker.host.preparation`: for how long it waits for what, and that the end of the run ends every wait."""
+"""Claims about `worker.host.preparation`: for how long it waits for what, and that the end of the
+run ends every wait.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Claims about `worker.host.preparation`: the way from a run's specification to one that slots may claim chunks of, and each way in
-which a worker finds that it cannot take part."""
+"""Claims about `worker.host.preparation`: the way from a run's specification to one that slots may
+claim chunks of, and each way in which a worker finds that it cannot take part.
+"""
 
 from __future__ import annotations
 

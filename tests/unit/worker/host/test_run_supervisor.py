@@ -1,5 +1,6 @@
-"""Claims about `worker.host.run_supervisor`: what a store that is away for a while may cost a run on this worker, which is nothing; and which
-refusals are for good."""
+"""Claims about `worker.host.run_supervisor`: what a store that is away for a while may cost a run
+on this worker, which is nothing; and which refusals are for good.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Claims about `worker.host.system_checks`: system checks run once, again after a server's fault, and are told once."""
+"""Claims about `worker.host.system_checks`: system checks run once, again after a server's fault,
+and are told once.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Claims about `worker.processes.leaks`: which test is named for a process that was left, and when a test process is worn out."""
+"""Claims about `worker.processes.leaks`: which test is named for a process that was left, and when
+a test process is worn out.
+"""
 
 from __future__ import annotations
 

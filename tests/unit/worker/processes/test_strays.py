@@ -1,4 +1,6 @@
-"""Claims about `worker.processes.strays`, on a /proc of the test's own: which processes are a fork's, and how they are ended."""
+"""Claims about `worker.processes.strays`, on a /proc of the test's own: which processes are a
+fork's, and how they are ended.
+"""
 
 from __future__ import annotations
 

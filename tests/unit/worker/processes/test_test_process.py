@@ -1,4 +1,6 @@
-"""Claims about `worker.processes.test_process`: the slot's side of a fork, with the test in the place of loader and fork."""
+"""Claims about `worker.processes.test_process`: the slot's side of a fork, with the test in the
+place of loader and fork.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Claims about `worker.slot.chunk_run`: what a slot does when the store has lost the run and has it back."""
+"""Claims about `worker.slot.chunk_run`: what a slot does when the store has lost the run and has it
+back.
+"""
 
 from __future__ import annotations
 

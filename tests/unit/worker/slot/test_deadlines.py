@@ -1,4 +1,6 @@
-"""Claims about `worker.slot.deadlines`: who is overdue, and that a worker that was stopped blames nobody."""
+"""Claims about `worker.slot.deadlines`: who is overdue, and that a worker that was stopped blames
+nobody.
+"""
 
 from __future__ import annotations
 

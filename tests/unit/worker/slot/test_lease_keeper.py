@@ -1,4 +1,6 @@
-"""Claims about `worker.slot.lease_keeper`: how often a lease is renewed, and what the slot hears of it."""
+"""Claims about `worker.slot.lease_keeper`: how often a lease is renewed, and what the slot hears of
+it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Claims about `worker.slot.slot`: what the broker says is a hint, and the ledger's word counts when its dispatcher has signed it."""
+"""Claims about `worker.slot.slot`: what the broker says is a hint, and the ledger's word counts
+when its dispatcher has signed it.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ HINT = ChunkHint(RUN, "c1", 1)
 
 
 class Scene:
-    """A slot of a worker that is ready for one run, with two chunks on offer. Chunks are claimed and not run."""
+    """A slot of a worker that is ready for one run, with two chunks on offer. Chunks are claimed
+    and not run.
+    """
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.store = MemoryStore()
@@ -160,7 +164,8 @@ def test_no_text_makes_a_slot_fall_over(scene: Scene, message: str) -> None:
 
 
 def test_a_message_of_a_run_that_is_not_here_is_passed_over(scene: Scene) -> None:
-    # When a message that was recorded comes under the run that it belongs to, which this worker does not have
+    # When a message that was recorded comes under the run that it belongs to, which this worker
+    # does not have
     result = scene.slot.run(sealed(run_door("run-two"), replace(HINT, run="run-two")))
     # Then
     assert result == "no-run"

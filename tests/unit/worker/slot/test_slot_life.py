@@ -1,4 +1,6 @@
-"""Claims about `worker.slot.slot`: the way of a message, the pauses on it, and when a slot leaves a run."""
+"""Claims about `worker.slot.slot`: the way of a message, the pauses on it, and when a slot leaves a
+run.
+"""
 
 from __future__ import annotations
 
