@@ -56,7 +56,10 @@ _GLOBS = {"pattern": globs.PATTERN, "rule": globs.RULE}
 KEY_LENGTH = 32
 _KEYS = {
     "pattern": rf"\s*\S{{{KEY_LENGTH},}}(\s+\S{{{KEY_LENGTH},}})*\s*",
-    "rule": f"a key of at least {KEY_LENGTH} characters (dct keygen makes one), or several, separated by blanks",
+    "rule": (
+        f"a key of at least {KEY_LENGTH} characters (dct keygen makes one), or several, separated"
+        " by blanks"
+    ),
 }
 _DOTTED = {"pattern": r"[^\W\d]\w*(\.[^\W\d]\w*)*", "rule": "a dotted Python name"}
 
@@ -228,7 +231,8 @@ class Settings:
     )  # fmt: skip
     crash_budget: int | None = _limits(
         "int",
-        "Stop after more deaths of test processes than N (0: never); 5, or 2 % of the chunks, if not given",
+        "Stop after more deaths of test processes than N (0: never); 5, or 2 % of the chunks, if"
+        " not given",
         minimum=0,
     )
     timeout: float | None = _limits("float", "Longest time of the whole run", minimum=0.1)

@@ -42,7 +42,10 @@ class LocalFleet:
         code = self._worker.poll()
         if code is None:
             return ""
-        return f"the local worker ended by itself (exit {code}); its last words are below\n{child.tail(self._log)}"
+        return (
+            f"the local worker ended by itself (exit {code}); its last words are"
+            f" below\n{child.tail(self._log)}"
+        )
 
 
 @contextlib.contextmanager

@@ -111,7 +111,10 @@ def context(tls: Tls) -> ssl.SSLContext:
 def tls_failure(error: ssl.SSLError) -> str:
     reason = (error.reason or str(error)).replace("_", " ").lower()
     if "certificate required" in reason or "handshake failure" in reason:
-        return f"refuses TLS ({reason}); it may want a certificate of ours: ssl_certfile and ssl_keyfile in its URL"
+        return (
+            f"refuses TLS ({reason}); it may want a certificate of ours: ssl_certfile and"
+            " ssl_keyfile in its URL"
+        )
     return f"refuses TLS ({reason}); mend its certificate or its versions of TLS"
 
 
@@ -121,7 +124,10 @@ def _distrust(error: ssl.SSLCertVerificationError) -> str:
         return f"is not trusted: {reason}; name it by a name in its certificate"
     if "expired" in reason or "not yet valid" in reason:
         return f"is not trusted: {reason}; renew its certificate, or set this machine's clock"
-    return f"is not trusted: {reason}; name its CA with ?ssl_ca_certs=FILE in its URL, or with SSL_CERT_FILE"
+    return (
+        f"is not trusted: {reason}; name its CA with ?ssl_ca_certs=FILE in its URL, or with"
+        " SSL_CERT_FILE"
+    )
 
 
 def _connected(address: Address) -> socket.socket:
@@ -138,7 +144,8 @@ def _connected(address: Address) -> socket.socket:
         return made
     except PermissionError as error:
         raise Refused(
-            f"cannot be reached: {error.strerror}; mend the rights of {address.path or address.host}"
+            f"cannot be reached: {error.strerror}; mend the rights of"
+            f" {address.path or address.host}"
         ) from error
     except (OSError, UnicodeError) as error:
         why = (

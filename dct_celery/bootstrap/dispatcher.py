@@ -87,7 +87,10 @@ def _run_tests(
         with Standby(settings) as standby:
             return _dispatch(settings, origins, reporters, interrupted, fall_back=standby.start)
     if settings.local_fallback is not None:
-        places = f"{origins.get('local', '--local')} and {origins.get('local_fallback', '--local-fallback')}"
+        places = (
+            f"{origins.get('local', '--local')} and"
+            f" {origins.get('local_fallback', '--local-fallback')}"
+        )
         raise UsageError(
             f"{places} exclude each other: a local run has no fleet to wait for; remove one"
         )

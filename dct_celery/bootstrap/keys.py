@@ -7,7 +7,10 @@ from dct_celery.security.signing import Keyring
 from dct_celery.settings import Settings
 
 #: What `--insecure` says at every start.
-INSECURE = "--insecure: there is no signing key, so whoever can write to the store can run code on the workers and forge results"
+INSECURE = (
+    "--insecure: there is no signing key, so whoever can write to the store can run code on the"
+    " workers and forge results"
+)
 
 
 def keyring_of(settings: Settings, *, required: bool = True) -> Keyring:
@@ -16,7 +19,8 @@ def keyring_of(settings: Settings, *, required: bool = True) -> Keyring:
     """
     if required and not settings.signing_keys and not settings.insecure:
         raise ConfigError(
-            "no signing key is set: make one with dct keygen --out FILE, and set DCT_SIGNING_KEY_FILE to it here and on every "
-            "worker (or go without: --insecure, DCT_INSECURE=1)"
+            "no signing key is set: make one with dct keygen --out FILE, and set"
+            " DCT_SIGNING_KEY_FILE to it here and on every worker (or go without: --insecure,"
+            " DCT_INSECURE=1)"
         )
     return Keyring(settings.signing_keys)

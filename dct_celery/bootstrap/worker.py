@@ -164,7 +164,8 @@ def _start_host(settings: Settings, worker: Any, runs: Any) -> Any:
     pool = worker.pool_cls.__module__
     if not pool.endswith("prefork"):
         raise SystemExit(
-            f"dct: error: this worker runs the pool {pool}; slots need processes: leave -P at prefork"
+            f"dct: error: this worker runs the pool {pool}; slots need processes: leave -P at"
+            " prefork"
         )
     try:
         services = replace(_worker_services(settings, worker.hostname), broker=lambda: runs.broker)
@@ -175,8 +176,8 @@ def _start_host(settings: Settings, worker: Any, runs: Any) -> Any:
         log.warning(line)
     if os.environ.get("DCT_SIGNING_KEY"):
         log.warning(
-            "DCT_SIGNING_KEY is in the environment of this worker, where every test that runs as the same user can read it; "
-            "DCT_SIGNING_KEY_FILE keeps it out (docs/security.md)"
+            "DCT_SIGNING_KEY is in the environment of this worker, where every test that runs as"
+            " the same user can read it; DCT_SIGNING_KEY_FILE keeps it out (docs/security.md)"
         )
     host.start()
     return host
@@ -216,7 +217,8 @@ def _worker_services(settings: Settings, name: str) -> WorkerServices:
     )
     if not settings.work_dir and not is_worker_name(name):
         raise ConfigError(
-            f"the worker's name {name!r} is no name of a folder; give it another with -n, or set DCT_WORK_DIR"
+            f"the worker's name {name!r} is no name of a folder; give it another with -n, or set"
+            " DCT_WORK_DIR"
         )
     folder = WorkFolder(
         (Path(settings.work_dir) if settings.work_dir else cache_folder() / name).resolve()
@@ -232,7 +234,8 @@ def _worker_services(settings: Settings, name: str) -> WorkerServices:
             return trees.materialise(spec.tree, spec.run)
         if not settings.checkout:
             raise ConfigError(
-                "the run wants --code checkout, but this worker has none: set DCT_CHECKOUT to its folder"
+                "the run wants --code checkout, but this worker has none: set DCT_CHECKOUT to its"
+                " folder"
             )
         return check_checkout(Path(settings.checkout), spec.tree)
 

@@ -29,7 +29,10 @@ class _Command(click.Command):
     "doctor",
     cls=_Command,
     context_settings=CONTEXT,
-    epilog="Exit code 4: something failed that no retry can help. 7: something failed, such as a server that is away.",
+    epilog=(
+        "Exit code 4: something failed that no retry can help. 7: something failed, such as a"
+        " server that is away."
+    ),
 )
 @project_options(*PROJECT, *_MORE)
 @click.option(

@@ -60,7 +60,10 @@ def _wait(databases: int, seconds: int) -> None:
 
 def _report(swept: list[Swept], *, dry_run: bool) -> Iterator[str]:
     if not swept:
-        yield "the project uses no database server, and no worker of this machine has left SQLite files"
+        yield (
+            "the project uses no database server, and no worker of this machine has left SQLite"
+            " files"
+        )
     for one in swept:
         yield f"{shown(one.where)}:"
         rows = [

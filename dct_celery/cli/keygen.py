@@ -38,12 +38,14 @@ def command(*, out: str | None) -> None:
             file.write(f"{key}\n")
     except FileExistsError:
         raise UsageError(
-            f"{path} exists, and a key that is in use must not be lost; choose another name or remove it"
+            f"{path} exists, and a key that is in use must not be lost; choose another name or"
+            " remove it"
         ) from None
     except OSError as error:
         raise UsageError(
             f"cannot write {path}: {error.strerror}; choose another place with --out"
         ) from error
     click.echo(
-        f"wrote a key to {path}; set DCT_SIGNING_KEY_FILE to it on this machine, and to a copy on every worker"
+        f"wrote a key to {path}; set DCT_SIGNING_KEY_FILE to it on this machine, and to a copy on"
+        " every worker"
     )

@@ -119,7 +119,10 @@ def _report(status: RunStatus, pool: str) -> Iterator[str]:
     if status.fixtures:
         yield f"fixtures  {status.fixtures} failed"
     yield f"records   {status.streamed:,} streamed, {status.acknowledged:,} acknowledged"
-    yield f"workers   {', '.join(shown(f'{name} {state}') for name, state in sorted(status.workers.items())) or 'none'}"
+    yield (
+        "workers  "
+        f" {', '.join(shown(f'{name} {state}') for name, state in sorted(status.workers.items())) or 'none'}"
+    )
     for name, why in sorted(status.refusals.items()):
         yield f"          {shown(f'{name}: {why}')}"
     if status.note:
@@ -151,7 +154,10 @@ def _silence(status: RunStatus, pool: str) -> str:
     if status.state is RunState.CLOSED:
         return ""
     if status.silence > DISPATCHER_LEASE_MS / 1000:
-        return f", but its dispatcher has been silent for {status.silence:,.0f} s: dct attach {shown(status.run)} goes on with it"
+        return (
+            f", but its dispatcher has been silent for {status.silence:,.0f} s: dct attach"
+            f" {shown(status.run)} goes on with it"
+        )
     return (
         ""
         if status.announced

@@ -72,7 +72,9 @@ def _report(seen: Sequence[WorkerStatus], pool: str) -> Iterator[str]:
         ],
     )
     slots, busy = sum(info.slots for info in infos), sum(info.busy for info in infos)
-    yield f"{plural(len(infos), 'worker')} with {plural(slots, 'slot')} in pool {pool!r}, {busy} busy"
+    yield (
+        f"{plural(len(infos), 'worker')} with {plural(slots, 'slot')} in pool {pool!r}, {busy} busy"
+    )
 
 
 def _state(one: WorkerStatus) -> str:

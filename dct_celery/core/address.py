@@ -60,7 +60,10 @@ class Address:
         if self.tls is None:
             return ""
         if not self.tls.verify:
-            return "any certificate is taken (ssl_cert_reqs=none), so any host can pose as the server and learn the password"
+            return (
+                "any certificate is taken (ssl_cert_reqs=none), so any host can pose as the server"
+                " and learn the password"
+            )
         if not self.tls.check_hostname:
             return "the host name is not compared with the certificate (ssl_check_hostname=false)"
         return ""

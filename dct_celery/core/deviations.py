@@ -23,7 +23,8 @@ DEVIATIONS = (
         "a silent query to production becomes an error",
     ),
     Deviation(
-        "KeyboardInterrupt raised by a test, sys.exit() or KeyboardInterrupt raised by a class or module fixture",
+        "KeyboardInterrupt raised by a test, sys.exit() or KeyboardInterrupt raised by a class or"
+        " module fixture",
         "ends the run; what follows is never reported, and sys.exit(0) exits 0",
         "is the error of that test or fixture; the others run",
         "a run that stops early must not look green",
@@ -43,17 +44,20 @@ DEVIATIONS = (
     Deviation(
         "test process that dies (segmentation fault, os._exit, out of memory)",
         "ends the run",
-        "the test, or the class whose fixture it was, runs again alone; a second death is its error, and the others run",
+        "the test, or the class whose fixture it was, runs again alone; a second death is its"
+        " error, and the others run",
         "one test must not cost the others their verdict",
     ),
     Deviation(
         "test, fixture or import that does not end",
         "never ends",
-        "is an error with the stacks of all threads after --test-timeout or --fixture-timeout; none switches a limit off",
+        "is an error with the stacks of all threads after --test-timeout or --fixture-timeout; none"
+        " switches a limit off",
         "a slot that hangs serves nobody",
     ),
     Deviation(
-        "state that one class leaves in the process for another (caches, module globals, class attributes)",
+        "state that one class leaves in the process for another (caches, module globals, class"
+        " attributes)",
         "seen by every class that comes later",
         "seen by some, as chunks fall",
         "tests run in several processes",
@@ -77,7 +81,8 @@ DEVIATIONS = (
         "each slot has clones of its own",
     ),
     Deviation(
-        "working directory, environment, umask, sys.path, signal handlers, locale and the like that a class leaves changed",
+        "working directory, environment, umask, sys.path, signal handlers, locale and the like that"
+        " a class leaves changed",
         "stay changed for every class that comes later",
         "stay changed for the classes of the same chunk, then are put back; a warning names them",
         "where chunks fall must not decide what a class finds",
@@ -85,13 +90,15 @@ DEVIATIONS = (
     Deviation(
         "processes, threads and listening sockets that a class leaves behind",
         "live on, until the end of the run or longer",
-        "processes are ended with the chunk, the others with their test process; a warning names them",
+        "processes are ended with the chunk, the others with their test process; a warning names"
+        " them",
         "build machines serve many runs",
     ),
     Deviation(
         "TMPDIR and XDG_CACHE_HOME",
         "are the user's",
-        "are folders of the slot's own; what lies in ~/.cache is there through links, and an XDG_CACHE_HOME that is set stays",
+        "are folders of the slot's own; what lies in ~/.cache is there through links, and an"
+        " XDG_CACHE_HOME that is set stays",
         "slots of one machine must not meet in a file",
     ),
     Deviation(
@@ -103,7 +110,8 @@ DEVIATIONS = (
     Deviation(
         "system checks that fail where templates of an earlier run are used",
         "end the run before its first test",
-        "end it while tests may be running: those have verdicts, the others are not_run, the exit code is the same 1",
+        "end it while tests may be running: those have verdicts, the others are not_run, the exit"
+        " code is the same 1",
         "checks take as long as a small suite, and no run is called passed before they have passed",
     ),
     Deviation(
@@ -118,7 +126,8 @@ DEVIATIONS = (
 def explain() -> str:
     """The table as text for a terminal."""
     blocks = [
-        f"{d.what}\n  sequential run:  {d.sequential}\n  here:            {d.here}\n  because:         {d.why}"
+        f"{d.what}\n  sequential run:  {d.sequential}\n  here:            {d.here}\n  because:     "
+        f"    {d.why}"
         for d in DEVIATIONS
     ]
     return "\n\n".join(blocks)

@@ -71,6 +71,7 @@ def warning(paths: Sequence[str]) -> str:
     more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
     look = "look" if len(paths) > 1 else "looks"
     return (
-        f"{', '.join(paths[:_SHOWN])}{more} {look} like secrets and will be sent to the workers; "
-        "leave out what tests do not need (exclude in [tool.dct], --exclude), or name in include what is meant to be sent"
+        f"{', '.join(paths[:_SHOWN])}{more} {look} like secrets and will be sent to the workers;"
+        " leave out what tests do not need (exclude in [tool.dct], --exclude), or name in include"
+        " what is meant to be sent"
     )

@@ -51,7 +51,8 @@ def adopt(services: DispatcherServices) -> Adopted:
     adoption = _ask(services, dead=held is not None)
     if adoption.answer is AdoptAnswer.CLOSED:
         raise UsageError(
-            f"run {services.run} has ended; its reports were written by its dispatcher, or it was given up"
+            f"run {services.run} has ended; its reports were written by its dispatcher, or it was"
+            " given up"
         )
     if adoption.answer is AdoptAnswer.NONE and not text:
         known = "neither to the store nor to this machine's journals; dct status names the runs"

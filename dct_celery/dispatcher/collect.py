@@ -62,7 +62,10 @@ def collect(
             meanwhile()
             if patience.lost():
                 process.show_stacks()
-                text = f"building the suite took longer than {patience.limit:g} s (--fixture-timeout); where it is shows below"
+                text = (
+                    f"building the suite took longer than {patience.limit:g} s (--fixture-timeout);"
+                    " where it is shows below"
+                )
                 raise CollectionError(text, detail=last_words())
         if isinstance(answer, messages.Fatal):
             raise CollectionError(explained(answer), detail=answer.detail)
@@ -79,7 +82,8 @@ def collect(
     manifest = Manifest(tuple(entries))
     if manifest.digest != answer.digest:
         raise CollectionError(
-            "the manifest changed while it was collected: test ids must not differ from call to call"
+            "the manifest changed while it was collected: test ids must not differ from call to"
+            " call"
         )
     return Collected(manifest, answer)
 

@@ -312,7 +312,8 @@ class Follower:
             self._journal_broken = True
             self._services.report(
                 Warned(
-                    f"the journal {self._journal.path} cannot be written ({error.strerror}); the run goes on without it"
+                    f"the journal {self._journal.path} cannot be written ({error.strerror}); the"
+                    " run goes on without it"
                 )
             )
             return {}
@@ -484,7 +485,8 @@ class Follower:
         self._meddled = ""
         self._services.report(
             Warned(
-                f"the store {trouble}; the run goes on in it from the journal, as epoch {self._standing.epoch}"
+                f"the store {trouble}; the run goes on in it from the journal, as epoch"
+                f" {self._standing.epoch}"
             )
         )
         # It holds them already; what is due is their messages.

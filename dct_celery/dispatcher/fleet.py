@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from dct_celery.ports import WorkerInfo
 from dct_celery.protocol.workers import RefusedReport, RunStage
 
-_SAME_BROKER = "set DCT_BROKER (or DCT_STORE, where it is the broker, too) to the same server and database on both sides"
+_SAME_BROKER = (
+    "set DCT_BROKER (or DCT_STORE, where it is the broker, too) to the same server and database on"
+    " both sides"
+)
 
 
 def elsewhere(theirs: str, ours: str) -> bool:
@@ -113,14 +116,20 @@ class Fleet:
     def _misfit(self, worker: WorkerInfo) -> str:
         """Why the worker could take part in no run of this side; empty where it could."""
         if worker.version and (worker.protocol != self.protocol or worker.version != self.version):
-            return f"runs dct_celery {worker.version}, this is {self.version}: install the same version on both sides"
+            return (
+                f"runs dct_celery {worker.version}, this is {self.version}: install the same"
+                " version on both sides"
+            )
         if worker.foreign or self.key_id not in worker.keys:
             return (
                 "has another signing key, or none: set the same DCT_SIGNING_KEY_FILE on both sides"
             )
         if elsewhere(worker.broker, self.broker):
             theirs, ours = _shown(worker.broker), _shown(self.broker)
-            return f"listens to another broker, {theirs}, this side publishes to {ours}: {_SAME_BROKER}"
+            return (
+                f"listens to another broker, {theirs}, this side publishes to {ours}:"
+                f" {_SAME_BROKER}"
+            )
         return ""
 
     def reasons(self) -> str:
@@ -155,8 +164,8 @@ class Fleet:
         """The line for a run that nobody takes."""
         who = self.reasons() if self.workers else "no workers are connected"
         return (
-            f"no worker of pool {self.pool!r} took the run within {seconds:g} s (--queue-timeout): {who}; "
-            "start one with the same store and pool: celery -A dct_celery worker"
+            f"no worker of pool {self.pool!r} took the run within {seconds:g} s (--queue-timeout):"
+            f" {who}; start one with the same store and pool: celery -A dct_celery worker"
         )
 
 

@@ -169,7 +169,8 @@ def _position(entry: StreamEntry) -> dict[str, int]:
 def _lock(descriptor: int, run: str) -> None:
     if not try_lock(descriptor):
         raise UsageError(
-            f"run {run} has its dispatcher, which is alive on this machine; dct status {run} shows it"
+            f"run {run} has its dispatcher, which is alive on this machine; dct status {run}"
+            " shows it"
         )
 
 

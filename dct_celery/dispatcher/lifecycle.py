@@ -147,7 +147,8 @@ class RunLifecycle:
         for entry in strangers(services.environ, request.root):
             services.report(
                 Warned(
-                    f"PYTHONPATH entry {entry} lies outside {request.root}; workers need it in theirs"
+                    f"PYTHONPATH entry {entry} lies outside {request.root}; workers need it in"
+                    " theirs"
                 )
             )
         environment = services.user_environment({}, {"PYTHONHASHSEED": request.hash_seed})
@@ -257,7 +258,8 @@ class RunLifecycle:
         seed = f", shuffled with seed {request.seed}" if request.seed is not None else ""
         services.report(
             Notice(
-                f"collected {plural(count, 'test')} in {self._seconds['collect']:.1f} s{seed}; run {services.run}"
+                f"collected {plural(count, 'test')} in {self._seconds['collect']:.1f} s{seed}; run"
+                f" {services.run}"
             )
         )
         for method in collected.loaded.not_honoured:

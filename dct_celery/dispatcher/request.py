@@ -109,8 +109,9 @@ def require_project(settings: Settings, env: Mapping[str, str]) -> None:
     near = sorted(path.parent.name for path in project.glob("*/manage.py"))
     hint = f"manage.py is in {near[0]}/: run it there" if near else "run it in the project's folder"
     raise ConfigError(
-        f"{project} has no Django project: no manage.py is there, and no settings module is named; {hint}, or name the module "
-        "with --settings, DJANGO_SETTINGS_MODULE or [tool.dct] settings"
+        f"{project} has no Django project: no manage.py is there, and no settings module is named;"
+        f" {hint}, or name the module with --settings, DJANGO_SETTINGS_MODULE or [tool.dct]"
+        " settings"
     )
 
 
@@ -136,7 +137,8 @@ def _words(settings: Settings, module: str | None, seed: int | None) -> list[str
         if option.name in _DJANGOS and getattr(settings, option.name) != option.default:
             flag = max(option.flags, key=len)
             raise ConfigError(
-                f"{flag} is for Django's tests; give the backend {settings.backend} its words with --extra"
+                f"{flag} is for Django's tests; give the backend {settings.backend} its words with"
+                " --extra"
             )
     return [*settings.extra, *settings.labels]
 

@@ -124,8 +124,8 @@ class Head:
         if signature_of(door.seal(spec)) != self.spec_signature:
             missing = ", ".join(name for name in names if name not in environ) or ", ".join(names)
             raise UsageError(
-                f"the store has lost run {self.spec.run}, and journals hold no values of variables; "
-                f"set these as they were when it began, and attach again: {missing}"
+                f"the store has lost run {self.spec.run}, and journals hold no values of variables;"
+                f" set these as they were when it began, and attach again: {missing}"
             )
         return spec
 

@@ -186,7 +186,8 @@ class StandingRun:
             services.owner, epoch, stored, _outstanding(machine), journal.positions
         ):
             raise Superseded(
-                f"run {services.run} was adopted by another dispatcher (dct attach); this one leaves it alone"
+                f"run {services.run} was adopted by another dispatcher (dct attach); this one"
+                " leaves it alone"
             )
         self.epoch, self._incarnation, self._head_due, self._torn = (
             epoch,

@@ -156,7 +156,8 @@ def _cache(what: str, found: Sequence[Found], server: DatabaseServer) -> Iterato
     yield Finding(
         "ok",
         what,
-        f"template cache: {counted(len(kept) - idle, 'template')}, {counted(idle, 'idle clone')}, {size}",
+        f"template cache: {counted(len(kept) - idle, 'template')}, {counted(idle, 'idle clone')},"
+        f" {size}",
     )
     if orphans := _orphans(found, server):
         text = f"{counted(len(orphans), 'database')} of runs that are gone: {_some(orphans)}"
@@ -167,7 +168,10 @@ def _cache(what: str, found: Sequence[Found], server: DatabaseServer) -> Iterato
             "a worker drops them within a minute of its start; or use `dct gc`",
         )
     if strangers := [one for one in found if not one.ours and one.name != REGISTRY]:
-        text = f"{counted(len(strangers), 'database')} named test_… without our mark, left alone: {_some(strangers)}"
+        text = (
+            f"{counted(len(strangers), 'database')} named test_… without our mark, left alone:"
+            f" {_some(strangers)}"
+        )
         yield Finding("ok", what, text)
 
 
@@ -209,7 +213,10 @@ def _measured(
         ]
     finally:
         sign.close()
-    text = f"clone time: {statistics.median(seconds) * 1000:.0f} ms for {template.name} of {template.bytes / 1e6:.0f} MB"
+    text = (
+        f"clone time: {statistics.median(seconds) * 1000:.0f} ms for {template.name} of"
+        f" {template.bytes / 1e6:.0f} MB"
+    )
     return Finding("ok", what, f"{text}, median of {_TIMES}")
 
 

@@ -86,7 +86,10 @@ def same_broker(ours: str, infos: Sequence[WorkerInfo]) -> Iterator[Finding]:
     others = [info for info in infos if elsewhere(info.broker, ours)]
     if others:
         where = ", ".join(sorted({info.broker.partition("|")[2] for info in others}))
-        text = f"{len(others)} of {counted(len(infos), 'worker')} would hear nothing from this side: {_names(others)} at {where}"
+        text = (
+            f"{len(others)} of {counted(len(infos), 'worker')} would hear nothing from this side:"
+            f" {_names(others)} at {where}"
+        )
         yield Finding(
             "failed",
             "broker",

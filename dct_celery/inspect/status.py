@@ -217,7 +217,10 @@ def pool_workers(
 
 def _obstacle(info: WorkerInfo, keyring: Keyring, broker: str) -> str:
     if info.version == __version__ and info.protocol != PROTOCOL_VERSION:
-        return f"speaks protocol {info.protocol}, this side {PROTOCOL_VERSION}: install the same version on both sides"
+        return (
+            f"speaks protocol {info.protocol}, this side {PROTOCOL_VERSION}: install the same"
+            " version on both sides"
+        )
     return Fleet("", "", __version__, PROTOCOL_VERSION, keyring.ids[0], broker=broker).obstacle(
         info
     )

@@ -23,13 +23,15 @@ def private_folder(path: Path, origin: str) -> bool:
         info = path.stat()
         if info.st_uid != os.geteuid():
             raise ConfigError(
-                f"{path} ({origin}) belongs to user {info.st_uid}, not to this one; set DCT_WORK_DIR to another folder"
+                f"{path} ({origin}) belongs to user {info.st_uid}, not to this one; set"
+                " DCT_WORK_DIR to another folder"
             )
         if wide := stat.S_IMODE(info.st_mode) & 0o077:
             path.chmod(stat.S_IMODE(info.st_mode) & ~0o077)
     except OSError as error:
         raise ConfigError(
-            f"{path} ({origin}) cannot be used: {error.strerror}; set DCT_WORK_DIR to another folder"
+            f"{path} ({origin}) cannot be used: {error.strerror}; set DCT_WORK_DIR to another"
+            " folder"
         ) from error
     return bool(wide)
 

@@ -185,8 +185,8 @@ def _refuse_environment(facts: Mapping[str, str]) -> None:
     module = facts.get("settings", "")
     if looks_like_production(module.rpartition(".")[2]):
         raise ConfigError(
-            f"the settings module {module!r} is one for production by its name: tests do not run there; name another one with "
-            "--settings or DJANGO_SETTINGS_MODULE"
+            f"the settings module {module!r} is one for production by its name: tests do not run"
+            " there; name another one with --settings or DJANGO_SETTINGS_MODULE"
         )
 
 
@@ -200,8 +200,8 @@ def _refuse_doomed(one: Configured, configured: Iterable[Configured]) -> None:
         ):
             owner = "its own NAME" if other is one else f"the NAME of {other.alias!r}"
             raise ConfigError(
-                f"database {one.alias!r}: its test database {one.test_name!r} is {owner} on {one.where}, which Django would "
-                "drop; give TEST NAME another value, or none"
+                f"database {one.alias!r}: its test database {one.test_name!r} is {owner} on"
+                f" {one.where}, which Django would drop; give TEST NAME another value, or none"
             )
 
 
@@ -216,8 +216,9 @@ def _refuse_host(
             if address is not None:
                 which = f", which is {address}," if address else ""
                 raise ConfigError(
-                    f"database {one.alias!r}: HOST {host or 'localhost'!r}{which} is denied by --deny-db-host {pattern}; "
-                    "point it at a test server in the settings that tests use"
+                    f"database {one.alias!r}: HOST {host or 'localhost'!r}{which} is denied by"
+                    f" --deny-db-host {pattern}; point it at a test server in the settings that"
+                    " tests use"
                 )
 
 
@@ -239,8 +240,9 @@ def refuse_address(
         for pattern in deny_hosts:
             if _denied(address, port, pattern, {**addresses, address: {address}}) is not None:
                 raise ConfigError(
-                    f"database {alias!r}: its server has the address {address!r}, which is denied by --deny-db-host {pattern}; "
-                    "point HOST at a test server in the settings that tests use"
+                    f"database {alias!r}: its server has the address {address!r}, which is denied"
+                    f" by --deny-db-host {pattern}; point HOST at a test server in the settings"
+                    " that tests use"
                 )
 
 
@@ -298,8 +300,8 @@ def _host_of(pattern: str) -> tuple[str, str]:
 def _refuse_pinned(one: Configured) -> None:
     if one.pinned_by:
         raise ConfigError(
-            f"database {one.alias!r}: {one.pinned_by} names the database {one.name!r} whatever NAME says, so tests would run "
-            "there; move it to NAME"
+            f"database {one.alias!r}: {one.pinned_by} names the database {one.name!r} whatever NAME"
+            " says, so tests would run there; move it to NAME"
         )
 
 
@@ -309,9 +311,9 @@ def _refuse_neighbour(other: Configured, rule: str, used: Iterable[Configured]) 
         if one.server == other.server and one.vendor != "sqlite":
             lack = " has no TEST settings and" if not one.test else ""
             raise ConfigError(
-                f"database {one.alias!r}{lack} shares the server {one.where} with {other.alias!r}, of which "
-                f"{_says(other, rule)}; point HOST of {one.alias!r} at a test server in the settings that tests use, or "
-                f"{_excuse(other, rule)}"
+                f"database {one.alias!r}{lack} shares the server {one.where} with {other.alias!r},"
+                f" of which {_says(other, rule)}; point HOST of {one.alias!r} at a test server in"
+                f" the settings that tests use, or {_excuse(other, rule)}"
             )
 
 
@@ -363,13 +365,16 @@ def _excuse(one: Configured, rule: str) -> str:
 
 def _warnings(used: Iterable[Configured], facts: Mapping[str, str]) -> Iterator[str]:
     if facts.get("debug", "").lower() in ("1", "true", "yes", "on"):
-        yield "DEBUG is on in the project's settings; Django switches it off while tests run, but not while they are imported"
+        yield (
+            "DEBUG is on in the project's settings; Django switches it off while tests run, but not"
+            " while they are imported"
+        )
     for one in used:
         name = posixpath.basename(one.test_name) if one.vendor == "sqlite" else one.test_name
         if name and not _in_memory(one.test_name) and not name.startswith("test_"):
             yield (
-                f"database {one.alias!r}: its TEST NAME {one.test_name!r} is not used; the databases of dct have names of their "
-                "own, all of which begin with test_"
+                f"database {one.alias!r}: its TEST NAME {one.test_name!r} is not used; the"
+                " databases of dct have names of their own, all of which begin with test_"
             )
 
 

@@ -60,7 +60,8 @@ _PATTERNS = (
     ),
     # a line of YAML
     re.compile(
-        rf"(?im)^(?P<keep>[ \t]{{0,40}}(?:-[ ])?[\w-]{{0,40}}?{_NAME}:[ ]{{1,4}})(?!{_HARMLESS_VALUE})\S[^\n]*$"
+        rf"(?im)^(?P<keep>[ \t]{{0,40}}(?:-[ ])?[\w-]{{0,40}}?{_NAME}:["
+        rf" ]{{1,4}})(?!{_HARMLESS_VALUE})\S[^\n]*$"
     ),
     # `PASSWORD 'hush'` and `IDENTIFIED BY 'hush'` of SQL
     re.compile(rf"(?i)(?P<keep>\b(?:password|identified\s+by(?:\s+password)?)\s{{1,4}}){_QUOTED}"),
@@ -147,9 +148,11 @@ class Masker:
         """
         if isinstance(data, dict):
             return {
-                name: self.output(value)
-                if name in _TEXTS and isinstance(value, str)
-                else self.texts(value)
+                name: (
+                    self.output(value)
+                    if name in _TEXTS and isinstance(value, str)
+                    else self.texts(value)
+                )
                 for name, value in data.items()
             }
         return [self.texts(item) for item in data] if isinstance(data, list | tuple) else data

@@ -59,7 +59,8 @@ def our_databases(postgres_server: EmbeddedPostgres) -> Callable[[], list[str]]:
             dbname="postgres",
         ) as connection:
             rows = connection.execute(
-                "SELECT datname, coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database"
+                "SELECT datname, coalesce(shobj_description(oid, 'pg_database'), '') FROM"
+                " pg_database"
             )
             ours = [
                 name

@@ -17,7 +17,8 @@ from tests.support.fleet import Fleet
 
 #: Modules of checks; `broken` has a set-up that fails, `littered` a tear-down that does.
 MODULES = {
-    "arithmetic.py": """
+    "arithmetic.py": (
+        """
         import sys
 
         def check_sum():
@@ -29,8 +30,10 @@ MODULES = {
 
         def check_quotient():
             1 / 0
-    """,
-    "broken.py": """
+    """
+    ),
+    "broken.py": (
+        """
         def set_up():
             raise RuntimeError("no such thing")
 
@@ -39,8 +42,10 @@ MODULES = {
 
         def check_never_either():
             raise SystemExit("this must not run")
-    """,
-    "littered.py": """
+    """
+    ),
+    "littered.py": (
+        """
         opened = []
 
         def set_up():
@@ -51,7 +56,8 @@ MODULES = {
 
         def check_opened():
             assert opened == [1]
-    """,
+    """
+    ),
 }
 NAMES = [name.removesuffix(".py") for name in MODULES]
 BACKEND = ("--backend", "plain_backend:BACKEND")
@@ -140,7 +146,10 @@ def test_the_command_that_is_shown_for_a_failure_runs_it_again(fleet: Fleet, pro
     [
         (
             ["--backend", "nose"],
-            "--backend: 'nose' is not valid; give django, or module:attribute of a backend of your own",
+            (
+                "--backend: 'nose' is not valid; give django, or module:attribute of a backend of"
+                " your own"
+            ),
         ),
         (
             ["--backend", "nowhere:BACKEND"],

@@ -41,9 +41,10 @@ def assert_refused(finished: Finished, code: int, *words: str) -> None:
     assert finished.code == code, finished
     missing = [word for word in words if word not in finished.error]
     assert not missing, f"{missing} not in {finished.error}"
-    assert (finished.json["tests"], finished.json["exit_code"]) == ([], code), (
-        "nothing ran, and the report says why"
-    )
+    assert (finished.json["tests"], finished.json["exit_code"]) == (
+        [],
+        code,
+    ), "nothing ran, and the report says why"
     assert finished.json["error"] in finished.error
 
 

@@ -14,7 +14,8 @@ from tests.support.fleet import Finished, Fleet, until
 from tests.support.projects import make_project, postgres_settings
 
 _CHECKS = {
-    "shelf/apps.py": """
+    "shelf/apps.py": (
+        """
         import os
         from django.apps import AppConfig
         from django.core import checks
@@ -28,6 +29,7 @@ _CHECKS = {
                     failing = os.environ.get("SHELF_FAILS")
                     return [checks.Error("the shelf leans", id="shelf.E1")] if failing else []
     """
+    )
 }
 
 
@@ -118,13 +120,15 @@ def test_a_failing_migration_ends_the_run_with_its_own_words(
         tmp_path / "project",
         settings=on_postgres(postgres_server),
         files={
-            "shelf/migrations/0002_broken.py": """
+            "shelf/migrations/0002_broken.py": (
+                """
                 from django.db import migrations
 
                 class Migration(migrations.Migration):
                     dependencies = [("shelf", "0001_initial")]
                     operations = [migrations.RunSQL("SELECT no_such_column FROM shelf_book")]
             """
+            )
         },
     )
     fleet.worker()
@@ -141,7 +145,10 @@ def test_a_killed_fleet_leaves_nothing_that_the_next_worker_does_not_collect(
     fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres
 ) -> None:
     # Given
-    tests = "import time\nfrom django.test import TestCase\nclass Slow(TestCase):\n    def test_it(self):\n        time.sleep(60)\n"
+    tests = (
+        "import time\nfrom django.test import TestCase\nclass Slow(TestCase):\n    def"
+        " test_it(self):\n        time.sleep(60)\n"
+    )
     project = make_project(tmp_path / "project", tests, settings=on_postgres(postgres_server))
     worker = fleet.worker()
     fleet.start(project)
@@ -225,7 +232,10 @@ def test_a_name_can_be_allowed(
 def _engine(vendor: str = "") -> dict[str, str]:
     """A database backend of the project's own, on top of Django's for PostgreSQL."""
     said = f"    vendor = {vendor!r}\n" if vendor else ""
-    backend = f"from django.db.backends.postgresql import base\n\n\nclass DatabaseWrapper(base.DatabaseWrapper):\n    pass\n{said}"
+    backend = (
+        "from django.db.backends.postgresql import base\n\n\nclass"
+        f" DatabaseWrapper(base.DatabaseWrapper):\n    pass\n{said}"
+    )
     return {"shelf/engine/__init__.py": "", "shelf/engine/base.py": backend}
 
 

@@ -40,7 +40,10 @@ def test_one_poison_test_among_200_costs_two_processes_and_one_verdict(
 """ + "".join(f"        def test_{t}(self): time.sleep(0.01)\n" for t in range(10) if (c, t) != (11, 4))
         for c in range(20)
     )  # fmt: skip
-    poison = f"\n        def test_4(self): die({str(log)!r}, lambda: ctypes.string_at(0))\n    T11.test_4 = test_4\n"
+    poison = (
+        f"\n        def test_4(self): die({str(log)!r}, lambda: ctypes.string_at(0))\n   "
+        " T11.test_4 = test_4\n"
+    )
     project = make_project(place, _HEAD + classes + poison.replace("\n        def", "\n    def"))
     for name in ("build-a", "build-b", "build-c"):
         fleet.worker(name)
@@ -208,7 +211,10 @@ def test_a_worker_whose_loader_was_killed_prepares_the_run_anew(
     # Given one worker, and a test that kills the process which its own was forked from, as the
     # kernel may for want of memory
     log = tmp_path / "deaths"
-    kill = f"if not os.path.exists({str(log)!r}): die({str(log)!r}, lambda: (os.kill(os.getppid(), signal.SIGKILL), time.sleep(60)))"
+    kill = (
+        f"if not os.path.exists({str(log)!r}): die({str(log)!r}, lambda: (os.kill(os.getppid(),"
+        " signal.SIGKILL), time.sleep(60)))"
+    )
     classes = "".join(
         f"""
     class T{c}(SimpleTestCase):

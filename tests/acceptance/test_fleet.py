@@ -236,7 +236,10 @@ def test_failfast_stops_the_run_and_says_so_for_every_test_left(
     busy_fleet: Fleet, place: Path
 ) -> None:
     # Given
-    first = "from django.test import TestCase\nclass Bad(TestCase):\n    def test_bad(self): self.fail('as told')\n"
+    first = (
+        "from django.test import TestCase\nclass Bad(TestCase):\n    def test_bad(self):"
+        " self.fail('as told')\n"
+    )
     project = make_project(place, sleeping(6, 2, 0.3), files={"test_a.py": first})
     # When
     finished = busy_fleet.run(project, "--failfast")

@@ -127,5 +127,6 @@ def test_the_queue_of_a_run_whose_dispatcher_is_dead_goes_with_the_run(
     rabbit_fleet.registry.withdraw(running.run)
     # Then
     print(
-        f"gone after {until(lambda: not queue_is_there(rabbit_fleet, running), 20, what='end of the queue'):.1f} s"
+        "gone after"
+        f" {until(lambda: not queue_is_there(rabbit_fleet, running), 20, what='end of the queue'):.1f} s"
     )

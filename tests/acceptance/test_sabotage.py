@@ -50,9 +50,11 @@ def fixture_claims() -> set[tuple[str, str]]:
                 found.add(
                     (
                         phase,
-                        f"deeds.{path.stem}.{node.name}"
-                        if isinstance(node, ast.ClassDef)
-                        else f"deeds.{path.stem}",
+                        (
+                            f"deeds.{path.stem}.{node.name}"
+                            if isinstance(node, ast.ClassDef)
+                            else f"deeds.{path.stem}"
+                        ),
                     )
                 )
     return found

@@ -55,7 +55,10 @@ def test_a_reader_of_stdout_that_goes_away_costs_neither_reports_nor_exit_code(
 ) -> None:
     # Given
     project = make_project(place, TELLTALE)
-    command = f"({sys.executable} -m dct_celery.cli run -v 2 --junit-xml junit.xml --json run.json; echo $? > code) | head -n 0"
+    command = (
+        f"({sys.executable} -m dct_celery.cli run -v 2 --junit-xml junit.xml --json run.json; echo"
+        " $? > code) | head -n 0"
+    )
     # When
     done = subprocess.run(
         ["sh", "-c", command],

@@ -64,7 +64,8 @@ class Figures:
     def missed(self) -> list[str]:
         bars = BARS.get((self.where.label, self.where.medium), {}) if self.tables >= 200 else {}
         return [
-            f"{self.where.label} {self.where.medium} {self.tables}: {column} {self.median(column):.1f}, bar {bar:g}"
+            f"{self.where.label} {self.where.medium} {self.tables}: {column}"
+            f" {self.median(column):.1f}, bar {bar:g}"
             for column, bar in bars.items()
             if (self.median(column) < bar if column == "ratio" else self.median(column) > bar)
         ]
@@ -128,7 +129,8 @@ class Scene:
         name = f"{self._source}_{turn}"
         if (found := self._django.ask("tables", name=name)[1]) != self._tables:
             raise SystemExit(
-                f"Django's clone on {self._where.label} has {found} tables instead of {self._tables}"
+                f"Django's clone on {self._where.label} has {found} tables instead of"
+                f" {self._tables}"
             )
         self._django.ask("drop", name=name)
         return seconds

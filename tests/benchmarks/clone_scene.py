@@ -42,7 +42,10 @@ class Table{number}(models.Model):
 {keys}{meta}"""
 _KEY = '    key{n} = models.ForeignKey("{target}", models.CASCADE, null=True, related_name="+")\n'
 _MANY = '    many = models.ManyToManyField("{target}", related_name="+")\n'
-_META = '\n    class Meta:\n        indexes = [models.Index(fields=["day", "title"], name="both_{number}")]\n'
+_META = (
+    '\n    class Meta:\n        indexes = [models.Index(fields=["day", "title"],'
+    ' name="both_{number}")]\n'
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -270,7 +270,8 @@ def alternate(
             walls[side].append(timed.seconds)
     for side, seconds in walls.items():
         print(
-            f"{side:<28} {' '.join(f'{s:7.2f}' for s in seconds)}   median {statistics.median(seconds):7.2f} s",
+            f"{side:<28} {' '.join(f'{s:7.2f}' for s in seconds)}   median"
+            f" {statistics.median(seconds):7.2f} s",
             flush=True,
         )
     return {side: statistics.median(seconds) for side, seconds in walls.items()}

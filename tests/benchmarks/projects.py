@@ -79,7 +79,10 @@ def sleeping_suite(folder: Path, classes: int, seconds: float) -> Project:
     """A project of `classes` classes, each with one test that sleeps."""
     text = "import time\n\nfrom django.test import SimpleTestCase\n"
     for number in range(classes):
-        text += f"\n\nclass Class{number}Tests(SimpleTestCase):\n    def test_sleep(self):\n        time.sleep({seconds})\n"
+        text += (
+            f"\n\nclass Class{number}Tests(SimpleTestCase):\n    def test_sleep(self):\n       "
+            f" time.sleep({seconds})\n"
+        )
     return _project(folder, "sleeping", _SQLITE, [text])
 
 
@@ -87,7 +90,8 @@ def _project(folder: Path, name: str, database: str, modules: list[str]) -> Proj
     (folder / "suite").mkdir(parents=True)
     (folder / "manage.py").write_text(_MANAGE)
     (folder / "bench_settings.py").write_text(
-        f'import os\n\nSECRET_KEY = "bench"\nINSTALLED_APPS = ["suite"]\nUSE_TZ = True\nDATABASES = {{"default": {database}}}\n'
+        'import os\n\nSECRET_KEY = "bench"\nINSTALLED_APPS = ["suite"]\nUSE_TZ = True\nDATABASES ='
+        f' {{"default": {database}}}\n'
     )
     (folder / "suite" / "__init__.py").touch()
     for number, text in enumerate(modules):

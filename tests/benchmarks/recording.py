@@ -29,7 +29,8 @@ def main() -> int:
         ours()  # the worker has the code and the bytecode, the store has the timings
         scene.stock(project, "stock")
         print(
-            f"{options.classes * options.tests} empty tests, {options.kind}, {options.classes} classes, 1 slot"
+            f"{options.classes * options.tests} empty tests, {options.kind}, {options.classes}"
+            " classes, 1 slot"
         )
         walls = alternate(
             options.times,

@@ -74,11 +74,19 @@ def _rows(shape: Shape) -> dict[str, str]:
         "files": f"{shape.files}",
         "lines of code": f"{shape.code_lines:,}",
         "AST nodes per line of code": f"{shape.nodes / shape.code_lines:.1f}",
-        "prose (comments, docstrings) of all lines": f"{100 * shape.prose_lines / shape.lines:.1f} %",
-        "width of a line of code, median / p90": f"{median(ordered):.0f} / {ordered[len(ordered) * 9 // 10]}",
+        "prose (comments, docstrings) of all lines": (
+            f"{100 * shape.prose_lines / shape.lines:.1f} %"
+        ),
+        "width of a line of code, median / p90": (
+            f"{median(ordered):.0f} / {ordered[len(ordered) * 9 // 10]}"
+        ),
         "nodes per function, median": f"{median(shape.functions):.0f}",
-        "private helpers used once, of all functions": f"{100 * len(once) / len(shape.functions):.1f} %",
-        "dict[str, Any] per 1,000 lines of code": f"{1000 * shape.loose_dicts / shape.code_lines:.1f}",
+        "private helpers used once, of all functions": (
+            f"{100 * len(once) / len(shape.functions):.1f} %"
+        ),
+        "dict[str, Any] per 1,000 lines of code": (
+            f"{1000 * shape.loose_dicts / shape.code_lines:.1f}"
+        ),
     }
 
 

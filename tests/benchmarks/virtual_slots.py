@@ -433,17 +433,26 @@ def _print(
     for_chunks = commands["commit.lua"] + scene.queue.trips
     by_the_clock = CountingConnection.trips - commands["commit.lua"]
     rows = {
-        "seconds of the run": f"{wall:.1f} (ideal {ideal:.1f}), to leave the run {left:.1f}, with the last reports {whole:.1f}",
+        "seconds of the run": (
+            f"{wall:.1f} (ideal {ideal:.1f}), to leave the run {left:.1f}, with the last reports"
+            f" {whole:.1f}"
+        ),
         "dispatcher": f"{cpu:.1f} s of CPU, {memory:.0f} MiB",
         "what plays the slots": f"{slots.ru_utime + slots.ru_stime:.1f} s of CPU",
         "store and broker": f"{server['used_cpu_user'] + server['used_cpu_sys']:.1f} s of CPU",
         "verdicts": f"{len(scene.machine.verdicts):,}, exit code {scene.machine.exit_code()}",
         "chunks": f"{chunks:,}",
-        "round trips for chunks": f"{_each(for_chunks, chunks)}: offers, acknowledgements, messages",
-        "by the clock": f"{by_the_clock:,} ({by_the_clock / wall:.1f} a second): reads, looks, beginning and end",
+        "round trips for chunks": (
+            f"{_each(for_chunks, chunks)}: offers, acknowledgements, messages"
+        ),
+        "by the clock": (
+            f"{by_the_clock:,} ({by_the_clock / wall:.1f} a second): reads, looks, beginning"
+            " and end"
+        ),
     }
     print(
-        f"{options.tests:,} tests of {options.milliseconds:g} ms on {options.slots:,} virtual slots, reports: {options.reports}"
+        f"{options.tests:,} tests of {options.milliseconds:g} ms on {options.slots:,} virtual"
+        f" slots, reports: {options.reports}"
     )
     for name, value in rows.items():
         print(f"  {name:26} {value}")

@@ -88,7 +88,8 @@ class Round:
             limit = max(limit, now + self.usual + HANG_SLACK) if self._active else limit
             if now > limit:
                 self._problems.append(
-                    f"the run hangs: {len(self._tail.done)} of {tests} tests after {now - began:.0f} s"
+                    f"the run hangs: {len(self._tail.done)} of {tests} tests after"
+                    f" {now - began:.0f} s"
                 )
                 self._dump()
                 return

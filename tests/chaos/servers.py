@@ -226,7 +226,8 @@ class Database:
                 )
                 return
             cursor.execute(
-                "SELECT id FROM information_schema.processlist WHERE id <> connection_id() AND command <> 'Daemon'"
+                "SELECT id FROM information_schema.processlist WHERE id <> connection_id() AND"
+                " command <> 'Daemon'"
             )
             for (one,) in cursor.fetchall():
                 with contextlib.suppress(Exception):  # it may have ended

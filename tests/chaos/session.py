@@ -103,7 +103,8 @@ class Session:
             print(f"    {problem}")
         if problems:
             print(
-                f"    again: {self.again} --replay {seed}    evidence: {self.evidence / f'{seed}.txt'}",
+                f"    again: {self.again} --replay {seed}    evidence:"
+                f" {self.evidence / f'{seed}.txt'}",
                 flush=True,
             )
 
@@ -141,5 +142,8 @@ def _line(chosen: Plan, outcome: table.Outcome) -> str:
         strikes.append(f"{strike}/{NAMES[strike.worker][-1]}{how}")
     parts = "".join(label[:1] for label in chosen.labels)
     where = f"{chosen.broker[:2]} {chosen.vendor[:2]} {parts:4}"
-    head = f"seed {chosen.seed} {where} {outcome.seconds:5.1f} s {'FAILED' if outcome.problems else 'ok':6}"
+    head = (
+        f"seed {chosen.seed} {where} {outcome.seconds:5.1f} s"
+        f" {'FAILED' if outcome.problems else 'ok':6}"
+    )
     return f"{head} {outcome.reruns:3} re-runs {outcome.refused:2} refused  {'  '.join(strikes)}"

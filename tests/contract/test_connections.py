@@ -392,9 +392,13 @@ def test_a_file_of_the_url_that_cannot_be_read_is_named(
 ) -> None:
     (tmp_path / "empty.pem").touch()
     for query, words in {
-        "?ssl_ca_certs=/no/such/ca.pem": "ssl_ca_certs of its URL names /no/such/ca.pem (No such file or directory)",
+        "?ssl_ca_certs=/no/such/ca.pem": (
+            "ssl_ca_certs of its URL names /no/such/ca.pem (No such file or directory)"
+        ),
         f"?ssl_ca_certs={tmp_path}/empty.pem": "empty.pem (no certificate, or no key)",
-        f"?ssl_ca_certs={certificates.ca}&ssl_certfile={certificates.ca}": "ssl_certfile of its URL names",
+        f"?ssl_ca_certs={certificates.ca}&ssl_certfile={certificates.ca}": (
+            "ssl_certfile of its URL names"
+        ),
     }.items():
         for check, url in tls_urls(f"localhost:{tls_redis}", query):
             assert words in said(check, url, REFUSED)

@@ -116,7 +116,8 @@ class SqliteHouse:
         self.run(
             name,
             "CREATE TABLE book (id integer PRIMARY KEY AUTOINCREMENT, title varchar(100))",
-            "CREATE TABLE loan (id integer PRIMARY KEY AUTOINCREMENT, book integer REFERENCES book (id))",
+            "CREATE TABLE loan (id integer PRIMARY KEY AUTOINCREMENT, book integer REFERENCES book"
+            " (id))",
             "INSERT INTO book (title) VALUES ('one'), ('two'), ('three')",
         )
 

@@ -50,7 +50,10 @@ def closed(
 
 def _close(server: EmbeddedPostgres, rules: Path, before: str, role: str, *, reject: bool) -> None:
     """By a line that refuses, or by none that allows it."""
-    open_ones = f"host all {server.user} all scram-sha-256\nhost template1,{REGISTRY} all all scram-sha-256\n"
+    open_ones = (
+        f"host all {server.user} all scram-sha-256\nhost template1,{REGISTRY} all all"
+        " scram-sha-256\n"
+    )
     rules.write_text(f"host postgres {role} all reject\n{before}" if reject else open_ones)
     os.kill(server.pid, signal.SIGHUP)
 

@@ -206,7 +206,8 @@ def test_a_half_dropped_database_is_absent_and_can_be_dropped(postgres: Postgres
     # Given
     template = sealed(postgres)
     postgres.command(
-        f"UPDATE pg_database SET datconnlimit = -2, datistemplate = false WHERE datname = '{template}'"
+        "UPDATE pg_database SET datconnlimit = -2, datistemplate = false WHERE datname ="
+        f" '{template}'"
     )
     # Then
     assert postgres.server().find(template) is None
@@ -733,7 +734,10 @@ def test_the_address_of_the_server_is_known_before_a_statement_is_sent(
     first = next(addresses)
     # Then: its connection has run nothing yet
     with postgres.connect("postgres") as connection:
-        query = "SELECT query FROM pg_stat_activity WHERE application_name = 'dct' AND state = 'idle' ORDER BY backend_start DESC"
+        query = (
+            "SELECT query FROM pg_stat_activity WHERE application_name = 'dct' AND state = 'idle'"
+            " ORDER BY backend_start DESC"
+        )
         assert connection.execute(query).fetchone() == ("",)
     assert first == "127.0.0.1"
     assert list(addresses) == ["127.0.0.1"]
@@ -871,7 +875,8 @@ def _seeing(create: Callable[..., sql.Composed], seen: list[str]) -> Callable[..
 
 def end_sessions(house: PostgresHouse, application: str) -> None:
     house.command(
-        f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = '{application}'"
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name ="
+        f" '{application}'"
     )
 
 

@@ -94,7 +94,8 @@ def test_a_run_in_a_thread_touches_neither_signals_nor_output_and_tells_reporter
     assert Ticked in kinds
     assert [event.run for event in listener.all(Started)] == [report.run]
     assert [line for line in listener.warnings if "Broken" in line] == [
-        "the reporter tests.support.reporters.Broken failed at TestJudged and is left out: ValueError: boom"
+        "the reporter tests.support.reporters.Broken failed at TestJudged and is left out:"
+        " ValueError: boom"
     ]
 
 

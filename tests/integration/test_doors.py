@@ -344,7 +344,9 @@ def test_a_test_cannot_take_its_alias_to_a_configured_database(
                 Book.objects.all().delete()
     """
     files = {
-        "test_more.py": "from django.test import TestCase\nclass A(TestCase):\n    def test_a(self): pass\n"
+        "test_more.py": (
+            "from django.test import TestCase\nclass A(TestCase):\n    def test_a(self): pass\n"
+        )
     }
     project = make_project(tmp_path / "project", tests, settings=house.settings, files=files)
     with loader(project, tmp_path / "run") as process:
@@ -378,7 +380,8 @@ def test_on_mysql_too(mariadb_server: EmbeddedMariaDB, tmp_path: Path, option: s
         for name in (real, clone):
             cursor.execute(f"CREATE DATABASE {name}")
             cursor.execute(
-                f"CREATE TABLE {name}.shelf_book (id int AUTO_INCREMENT PRIMARY KEY, title varchar(100))"
+                f"CREATE TABLE {name}.shelf_book (id int AUTO_INCREMENT PRIMARY KEY, title"
+                " varchar(100))"
             )
             cursor.execute(f"INSERT INTO {name}.shelf_book (title) VALUES ('kept')")
         database = {"ENGINE": "django.db.backends.mysql", "NAME": real, "HOST": server.host, "PORT": server.port,

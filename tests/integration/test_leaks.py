@@ -176,7 +176,9 @@ _TESTS = """
             note(open("/proc/self/oom_score_adj").read().strip())
 """
 _FILES = {
-    "late.py": "import os, sys\nos.environ['LATE'] = '1'\nsys.path.append(os.path.abspath('vendored'))\n",
+    "late.py": (
+        "import os, sys\nos.environ['LATE'] = '1'\nsys.path.append(os.path.abspath('vendored'))\n"
+    ),
     "vendored/latest.py": "",
 }
 #: The order of the manifest.

@@ -153,8 +153,10 @@ def test_names_that_need_quotes_are_found(desk: Desk) -> None:
         "CREATE TABLE stranger (id int, author_id int REFERENCES author)",
         "ALTER TABLE shelf ENABLE ROW LEVEL SECURITY",
         "CREATE TABLE oldshelf () INHERITS (shelf)",
-        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
-        "CREATE TRIGGER t BEFORE TRUNCATE ON shelf EXECUTE FUNCTION f()",
+        (
+            "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+            "CREATE TRIGGER t BEFORE TRUNCATE ON shelf EXECUTE FUNCTION f()"
+        ),
         "DROP TABLE shelf; CREATE TABLE shelf (id int) PARTITION BY LIST (id)",
         "DROP TABLE shelf; CREATE VIEW shelf AS SELECT 1 AS id",
     ],

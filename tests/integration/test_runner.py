@@ -139,9 +139,9 @@ def test_in_a_test_process_it_is_djangos_own_runner() -> None:
 def test_a_signal_to_manage_py_alone_ends_the_run_with_2(with_test_runner: Path) -> None:
     # Given: a run in the middle of a test, in a session of its own, as CI systems start one
     (with_test_runner / "tests.py").write_text(
-        "import pathlib, time\nfrom django.test import SimpleTestCase\n\n\n"
-        "class Long(SimpleTestCase):\n    def test_long(self):\n"
-        f"        pathlib.Path({str(with_test_runner / 'started')!r}).touch()\n        time.sleep(60)\n"
+        "import pathlib, time\nfrom django.test import SimpleTestCase\n\n\nclass"
+        " Long(SimpleTestCase):\n    def test_long(self):\n       "
+        f" pathlib.Path({str(with_test_runner / 'started')!r}).touch()\n        time.sleep(60)\n"
     )
     argv = [sys.executable, "manage.py", "test", "--local", "1", "tests.Long"]
     with subprocess.Popen(
@@ -237,7 +237,10 @@ def test_every_option_of_the_test_command_has_its_word(
 
 def test_importing_the_runner_loads_no_celery() -> None:
     # Given
-    script = "import sys, dct_celery.runner; print(*(set(sys.modules) & {'celery', 'kombu', 'redis', 'click'}))"
+    script = (
+        "import sys, dct_celery.runner; print(*(set(sys.modules) & {'celery', 'kombu', 'redis',"
+        " 'click'}))"
+    )
     # When
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True

@@ -49,7 +49,8 @@ _SETTINGS = """
 """
 #: Every file of the project that has a part in a claim.
 _FILES = {
-    "shelf/models.py": """
+    "shelf/models.py": (
+        """
         import uuid
         from django.db import models
         from django.utils.translation import gettext_lazy as _
@@ -62,10 +63,12 @@ _FILES = {
             key = models.UUIDField(default=uuid.uuid4)
             kind = models.CharField(max_length=1, choices=[("a", _("first"))], default="a")
             cover = models.FileField(upload_to=place)
-    """,
+    """
+    ),
     # Nothing in a migration leads to this app.
     "plain/__init__.py": "",
-    "plain/models.py": """
+    "plain/models.py": (
+        """
         import decimal
         from django.core.validators import RegexValidator
         from django.db import models
@@ -83,15 +86,19 @@ _FILES = {
                 constraints = [models.CheckConstraint(condition=models.Q(name__gt=""), name="named")]
                 indexes = [models.Index(Lower("name").desc(), name="by_name")]
                 permissions = [("lend", "Can lend")]
-    """,
-    "plain/fields.py": """
+    """
+    ),
+    "plain/fields.py": (
+        """
         from django.db import models
 
         class Shade(models.Field):
             def db_type(self, connection):
                 return "varchar(7)"
-    """,
-    "shelf/migrations/0001_initial.py": """
+    """
+    ),
+    "shelf/migrations/0001_initial.py": (
+        """
         import shelf.models
         from django.db import migrations, models
         from ..seeds import rows
@@ -105,13 +112,18 @@ _FILES = {
                 migrations.CreateModel("Book", [("id", models.AutoField(primary_key=True)), ("title", models.TextField())]),
                 migrations.RunPython(fill),
             ]
-    """,
+    """
+    ),
     "shelf/migrations/0002_more.sql": "SELECT 1",
-    "shelf/seeds.py": "from shelf.deeper.inner import (  # with a remark (as here)\n    DEPTH,\n)\n\ndef rows(): pass\n",
+    "shelf/seeds.py": (
+        "from shelf.deeper.inner import (  # with a remark (as here)\n    DEPTH,\n)\n\ndef rows():"
+        " pass\n"
+    ),
     "shelf/deeper/__init__.py": "",
     "shelf/deeper/inner.py": "DEPTH = 1",
     "shelf/late.py": "more = 1",
-    "shelf/apps.py": """
+    "shelf/apps.py": (
+        """
         from functools import partial
         from django.apps import AppConfig
         from django.db.models.signals import post_migrate, post_save
@@ -123,7 +135,8 @@ _FILES = {
             def ready(self):
                 post_migrate.connect(partial(after, 1), sender=self, weak=False)
                 post_save.connect(saved)
-    """,
+    """
+    ),
     "shelf/handlers.py": "from shelf.groups import GROUPS\n\ndef after(one, **_): pass\n",
     "shelf/savers.py": "def saved(**_): pass\n",
     "shelf/groups.py": "GROUPS = ['readers']",
@@ -133,26 +146,35 @@ _FILES = {
     "more_fixtures/all.json": "[]",
     "templates/page.html": "<p>",
     "data/rows.csv": "a,b",
-    "routing.py": "class Router:\n    def allow_migrate(self, db, app_label, **hints): return None\n",
+    "routing.py": (
+        "class Router:\n    def allow_migrate(self, db, app_label, **hints): return None\n"
+    ),
     "bare/__init__.py": "",
     "empty/__init__.py": "",
-    "running.py": "from django.test.runner import DiscoverRunner\n\nclass Runner(DiscoverRunner):\n    pass\n",
+    "running.py": (
+        "from django.test.runner import DiscoverRunner\n\nclass Runner(DiscoverRunner):\n    pass\n"
+    ),
     "engine/__init__.py": "",
-    "engine/base.py": """
+    "engine/base.py": (
+        """
         from django.db.backends.sqlite3 import base
         from .schema import Editor
 
         class DatabaseWrapper(base.DatabaseWrapper):
             SchemaEditorClass = Editor
-    """,
-    "engine/schema.py": """
+    """
+    ),
+    "engine/schema.py": (
+        """
         from django.db.backends.sqlite3.schema import DatabaseSchemaEditor
 
         class Editor(DatabaseSchemaEditor):
             pass
-    """,
+    """
+    ),
     "urls.py": "import shelf.views\nurlpatterns = []\n",
-    "test_models.py": """
+    "test_models.py": (
+        """
         from django.db import models
         from django.test import TestCase
 
@@ -164,7 +186,8 @@ _FILES = {
         class Uses(TestCase):
             def test_it(self):
                 pass
-    """,
+    """
+    ),
 }
 
 

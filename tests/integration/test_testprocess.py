@@ -19,7 +19,10 @@ from tests.support.loaders import loader
 from tests.support.projects import make_project
 
 #: Takes one order and dies with it.
-_FORGETFUL = "import os, sys; fd = os.open(sys.argv[1], os.O_RDWR); print('open', flush=True); os.read(fd, 4096)"
+_FORGETFUL = (
+    "import os, sys; fd = os.open(sys.argv[1], os.O_RDWR); print('open', flush=True); os.read(fd,"
+    " 4096)"
+)
 
 
 @pytest.fixture

@@ -22,15 +22,18 @@ from tests.support.projects import make_project, postgres_settings
 
 #: One row of a data migration, one test that flushes, one that wants the contents back.
 _FILES = {
-    "shelf/migrations/0002_rows.py": """
+    "shelf/migrations/0002_rows.py": (
+        """
         from django.db import migrations
 
         class Migration(migrations.Migration):
             dependencies = [("shelf", "0001_initial")]
             operations = [migrations.RunPython(
                 lambda apps, _: apps.get_model("shelf", "Book").objects.create(title="migrated"))]
-    """,
-    "test_it.py": """
+    """
+    ),
+    "test_it.py": (
+        """
         from django.test import TestCase, TransactionTestCase
         from shelf.models import Book
 
@@ -42,7 +45,8 @@ _FILES = {
             serialized_rollback = True
             def test_rolled_back(self):
                 self.assertEqual(Book.objects.get().title, "migrated")
-    """,
+    """
+    ),
 }
 _TWO = """
     import copy
@@ -111,7 +115,10 @@ def test_the_limit_goes_with_what_test_settings_ask_for(
         answer = process.ask(messages.Build({"default": mine}, {"default": 77}), messages.Built)
     # Then
     assert isinstance(answer, messages.Built), answer
-    row = f"SELECT datconnlimit, pg_encoding_to_char(encoding) FROM pg_database WHERE datname = '{mine}'"
+    row = (
+        "SELECT datconnlimit, pg_encoding_to_char(encoding) FROM pg_database WHERE datname ="
+        f" '{mine}'"
+    )
     assert _query(postgres_server, row) == [(77, "SQL_ASCII")]
 
 

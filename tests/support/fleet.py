@@ -87,7 +87,10 @@ class Finished:
         return {test["message"] for test in self.json["tests"] if test["outcome"] == "not_run"}
 
     def __str__(self) -> str:
-        return f"exit {self.code} after {self.seconds:.1f} s\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
+        return (
+            f"exit {self.code} after {self.seconds:.1f} s\n--- stdout\n{self.out}\n---"
+            f" stderr\n{self.err}"
+        )
 
 
 class Running:

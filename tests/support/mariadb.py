@@ -50,8 +50,8 @@ SETTINGS = _throw_away() | {
 }
 #: Rights that the adapter asks for, and no more; the first word is the user.
 _USERS = (
-    "CREATE USER 'dct'@'%' IDENTIFIED BY '{0}'; GRANT ALL ON `test\\_%`.* TO 'dct'@'%';"
-    "CREATE USER 'admin'@'%' IDENTIFIED BY '{0}'; GRANT ALL ON *.* TO 'admin'@'%' WITH GRANT OPTION;"
+    "CREATE USER 'dct'@'%' IDENTIFIED BY '{0}'; GRANT ALL ON `test\\_%`.* TO 'dct'@'%';CREATE USER"
+    " 'admin'@'%' IDENTIFIED BY '{0}'; GRANT ALL ON *.* TO 'admin'@'%' WITH GRANT OPTION;"
 )
 
 

@@ -37,7 +37,10 @@ def modules_of(room: str) -> list[str]:
 
 def loaded_by(*modules: str) -> set[str]:
     """All modules that a fresh process has loaded after importing these."""
-    code = f"import sys\nfor name in {modules!r}: __import__(name)\nimport json\nprint(json.dumps(sorted(sys.modules)))"
+    code = (
+        f"import sys\nfor name in {modules!r}: __import__(name)\nimport"
+        " json\nprint(json.dumps(sorted(sys.modules)))"
+    )
     environment = {
         name: value
         for name, value in os.environ.items()

@@ -34,7 +34,10 @@ def python(path: Path, version: str) -> str:
 
 def shell(root: Path, script: str, **variables: str) -> tuple[int, list[str]]:
     """Exit code and lines of a script that has sourced both files, as deploy/test does."""
-    head = f"set -euo pipefail; root={root}; cd {root}; source {DEPLOY}/venv.sh; source {DEPLOY}/matrix.sh\n"
+    head = (
+        f"set -euo pipefail; root={root}; cd {root}; source {DEPLOY}/venv.sh; source"
+        f" {DEPLOY}/matrix.sh\n"
+    )
     environment = {
         "PATH": f"{root}/bin:/usr/bin:/bin",
         "HOME": str(root),

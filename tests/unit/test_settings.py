@@ -309,7 +309,8 @@ class TestSecrets:
             "[tool.dct] signing-key in pyproject.toml": refusal(tmp_path),
         }.items():
             assert refused.startswith(
-                f"{origin}: the value is not valid; give a key of at least 32 characters (dct keygen makes one)"
+                f"{origin}: the value is not valid; give a key of at least 32 characters (dct"
+                " keygen makes one)"
             )
             assert "kkk" not in refused
 
@@ -360,7 +361,10 @@ class TestSecrets:
 
         # Then
         lines = warnings_of({"DCT_SIGNING_KEY_FILE": "key"}, tmp_path)
-        expected = f"DCT_SIGNING_KEY_FILE: others can read {tmp_path}/key (mode {mode:04o}); chmod 600 {tmp_path}/key"
+        expected = (
+            f"DCT_SIGNING_KEY_FILE: others can read {tmp_path}/key (mode {mode:04o}); chmod 600"
+            f" {tmp_path}/key"
+        )
         assert lines == ([expected] if told else [])
 
     def test_from_here_on_this_process_masks_what_it_was_given(self, tmp_path: Path) -> None:
@@ -557,8 +561,9 @@ class TestRefusals:
         write_toml(tmp_path, "test-timeot = 2")
 
         # Then
-        assert refusal(tmp_path) == (
-            "[tool.dct] test-timeot in pyproject.toml: unknown key; did you mean test-timeout?"
+        assert (
+            refusal(tmp_path)
+            == "[tool.dct] test-timeot in pyproject.toml: unknown key; did you mean test-timeout?"
         )
 
     def test_an_unknown_variable_gets_a_suggestion(self, tmp_path: Path) -> None:

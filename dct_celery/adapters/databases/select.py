@@ -20,13 +20,16 @@ def server_for(
         server = _server(spec, folder, policy)
     except ImportError as error:
         raise DatabaseUnfit(
-            f"database {spec.alias!r} is of vendor {spec.vendor!r}, whose driver this worker lacks: {error}; "
-            f"pip install 'dct_celery[{'postgres' if spec.vendor == 'postgresql' else spec.vendor}]' for the worker"
+            f"database {spec.alias!r} is of vendor {spec.vendor!r}, whose driver this worker lacks:"
+            f" {error}; pip install"
+            f" 'dct_celery[{'postgres' if spec.vendor == 'postgresql' else spec.vendor}]' for the"
+            " worker"
         ) from error
     if server is None:
         raise DatabaseUnfit(
-            f"database {spec.alias!r} is of vendor {spec.vendor!r}, which cannot be cloned; PostgreSQL, MySQL, MariaDB and "
-            "SQLite can: run this project in sequence with `manage.py test`"
+            f"database {spec.alias!r} is of vendor {spec.vendor!r}, which cannot be cloned;"
+            " PostgreSQL, MySQL, MariaDB and SQLite can: run this project in sequence with"
+            " `manage.py test`"
         )
     return server
 

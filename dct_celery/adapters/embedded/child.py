@@ -126,7 +126,8 @@ def server_account() -> pwd.struct_passwd | None:
             pwd.getpwuid(os.geteuid())
             return None
         raise InfrastructureError(
-            f"PostgreSQL does not start for a user without a name: add {os.geteuid()} to /etc/passwd"
+            f"PostgreSQL does not start for a user without a name: add {os.geteuid()} to"
+            " /etc/passwd"
         )
     for name in ("postgres", "nobody"):
         with suppress(KeyError):

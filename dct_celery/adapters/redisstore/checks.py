@@ -45,7 +45,10 @@ def _refusals(info: Mapping[str, Any], where: str) -> Iterator[str]:
         yield f"{where} is version {info['redis_version']}; use Redis or Valkey 6.2 or newer"
     if info.get("role") == "slave":
         primary = f"{info.get('master_host', '?')}:{info.get('master_port', '?')}"
-        yield f"{where} is a replica, which refuses or loses what is written to it; name its primary, {primary}"
+        yield (
+            f"{where} is a replica, which refuses or loses what is written to it; name its primary,"
+            f" {primary}"
+        )
     policy = str(info.get("maxmemory_policy") or "noeviction")
     if policy != "noeviction":
         # volatile-* too: every key of ours has a lifetime.
@@ -53,7 +56,10 @@ def _refusals(info: Mapping[str, Any], where: str) -> Iterator[str]:
         yield f"{text}; CONFIG SET maxmemory-policy noeviction there, or use a server of its own"
     limit = int(info.get("maxmemory") or 0)
     if 0 < limit < LEAST_MEMORY:
-        text = f"{where} may use {limit / 2**20:.1f} MB of memory (maxmemory), a run needs {LEAST_MEMORY // 2**20} MB"
+        text = (
+            f"{where} may use {limit / 2**20:.1f} MB of memory (maxmemory), a run needs"
+            f" {LEAST_MEMORY // 2**20} MB"
+        )
         yield f"{text}; CONFIG SET maxmemory 256mb there, or use a server of its own"
 
 

@@ -91,7 +91,8 @@ def check(client: redis.Redis, url: str, origin: str) -> Checked:
         raise StoreRefused(f"{where} {error}") from error
     except network.Unreachable as error:
         raise StoreUnavailable(
-            f"{where} cannot be reached: {redact(str(error))}; start it, set --store, or use --local"
+            f"{where} cannot be reached: {redact(str(error))}; start it, set --store, or use"
+            " --local"
         ) from error
     checked = judge(info, where)
     if address.insecure:
@@ -188,9 +189,15 @@ def _in_our_words(error: redis.RedisError) -> str:
     # By text: what a script meets comes wrapped into another kind of error before 7.0.
     text = redact(str(error))
     if "OOM command not allowed" in text or isinstance(error, redis.OutOfMemoryError):
-        return "the store is out of memory and takes no writes; raise its maxmemory, or end what else fills it"
+        return (
+            "the store is out of memory and takes no writes; raise its maxmemory, or end what else"
+            " fills it"
+        )
     if "READONLY" in text or isinstance(error, redis.exceptions.ReadOnlyError):
-        return "the store has become a replica and takes no writes; make it the primary again, or name the new one"
+        return (
+            "the store has become a replica and takes no writes; make it the primary again, or name"
+            " the new one"
+        )
     return f"the store does not do its part: {text}"
 
 

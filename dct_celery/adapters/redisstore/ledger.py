@@ -310,7 +310,8 @@ class RedisLedger:
         if text(reply) == "superseded":
             if self._superseded():
                 raise Superseded(
-                    f"run {self._run} was adopted by another dispatcher (dct attach); this one leaves it alone"
+                    f"run {self._run} was adopted by another dispatcher (dct attach); this one"
+                    " leaves it alone"
                 )
             reply = self._verbs[verb](keys=names, args=[self._owner, *args])
         return reply

@@ -74,7 +74,8 @@ def find_root(directory: Path) -> Path:
     if any((folder / ".git").exists() for folder in (directory, *directory.parents)):
         # Walking it would send what git ignores.
         raise UsageError(
-            f"git refuses the checkout of {directory}: {done.stderr.decode(errors='replace').strip()}"
+            f"git refuses the checkout of {directory}:"
+            f" {done.stderr.decode(errors='replace').strip()}"
         )
     return directory
 
@@ -101,7 +102,8 @@ def take(root: Path, selection: Selection | None = None, *, git_modes: bool = Fa
             continue  # tracked, but deleted in the working tree; or gone since it was listed
         except OSError as error:
             raise UsageError(
-                f"{_shown(path)} cannot be read ({error.strerror}); mend its rights, or leave it out: --exclude"
+                f"{_shown(path)} cannot be read ({error.strerror}); mend its rights, or leave it"
+                " out: --exclude"
             ) from error
         if isinstance(entry, TreeFile):
             files.append(entry)
@@ -155,7 +157,10 @@ def warnings(taken: Snapshot) -> Iterator[str]:
         yield secret_files.warning([_shown(path) for path in taken.secrets])
     if taken.unused:
         patterns = ", ".join(map(_shown, taken.unused))
-        yield f"include {patterns} matches no file; is it relative to {taken.root}, and has it been built?"
+        yield (
+            f"include {patterns} matches no file; is it relative to {taken.root}, and has it been"
+            " built?"
+        )
 
 
 def _entry(root: Path, path: str, *, git_modes: bool) -> TreeFile | TreeLink | None:
@@ -205,7 +210,8 @@ def _git_paths(root: Path) -> list[str]:
         )  # fmt: skip
     except FileNotFoundError as error:
         raise UsageError(
-            f"{root} is a git checkout, and git, which knows what is ignored there, is not installed"
+            f"{root} is a git checkout, and git, which knows what is ignored there, is not"
+            " installed"
         ) from error
     if done.returncode != 0:
         raise UsageError(

@@ -158,8 +158,8 @@ class Trees:
             if self._clock() > deadline:
                 name = names[next(iter(missing))]
                 raise InfrastructureError(
-                    f"the store has no good copy of {name!r} of the run's code, and the dispatcher did not send one again "
-                    f"within {PATIENCE:.0f} s; start the run again"
+                    f"the store has no good copy of {name!r} of the run's code, and the dispatcher"
+                    f" did not send one again within {PATIENCE:.0f} s; start the run again"
                 )
             self._blobs.want(tree, missing)
             self._sleep(PAUSE)
@@ -256,13 +256,15 @@ def check_checkout(checkout: Path, digest: str) -> Path:
     """
     if not checkout.is_dir():
         raise ConfigError(
-            f"DCT_CHECKOUT: {checkout} is no folder; set it to this worker's checkout of the project"
+            f"DCT_CHECKOUT: {checkout} is no folder; set it to this worker's checkout of the"
+            " project"
         )
     found = take(checkout, git_modes=True).digest
     if found != digest:
         raise ConfigError(
-            f"the checkout {checkout} has the hash {found[:12]}, the dispatcher's tree has {digest[:12]}; "
-            "check out the same commit without local changes, or use --code snapshot"
+            f"the checkout {checkout} has the hash {found[:12]}, the dispatcher's tree has"
+            f" {digest[:12]}; check out the same commit without local changes, or use --code"
+            " snapshot"
         )
     return checkout
 

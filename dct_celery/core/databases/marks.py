@@ -84,7 +84,10 @@ def why_void(line: str | None, name: str) -> str:
     """
     text = line or ""
     if _EARLIER.match(text):
-        return "carries the mark of an earlier version, which names no database; drop it by hand if nobody needs it"
+        return (
+            "carries the mark of an earlier version, which names no database; drop it by hand if"
+            " nobody needs it"
+        )
     if not text.startswith(f"{PREFIX} "):
         return ""
     other = text.split(" ")[1].removeprefix("name=")

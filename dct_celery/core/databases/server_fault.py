@@ -20,19 +20,26 @@ LAST_DOUBT = 3
 
 _WORDS = {
     ServerFault.CONNECTIONS: (
-        r"sorry, too many clients|too many connections|connection slots are reserved|has already more than "
-        r"'max_user_connections'|exceeded the 'max_user_connections'|\b(1040|1203)\b, ?['\"]|error (1040|1203|1226)\)"
+        r"sorry, too many clients|too many connections|connection slots are reserved|has already"
+        r" more than "
+        r"'max_user_connections'|exceeded the 'max_user_connections'|\b(1040|1203)\b, ?['\"]|error"
+        r" (1040|1203|1226)\)"
     ),
     ServerFault.DISK: (
-        r"no space left on device|could not (extend|write to) file|disk full|disk is full|the table '.*' is full|"
+        r"no space left on device|could not (extend|write to) file|disk full|disk is full|the table"
+        r" '.*' is full|"
         r"\b(1021|1114)\b, ?['\"]|error (1021|1114)\)|errno: 28\b"
     ),
     ServerFault.AWAY: (
-        r"connection refused|is the server running|connection reset|connection timed out|connection timeout|"
+        r"connection refused|is the server running|connection reset|connection timed out|connection"
+        r" timeout|"
         r"timeout expired|no route to host|"
-        r"server closed the connection|the connection is (closed|lost)|the connection was lost|consuming input failed|"
-        r"starting up|shutting down|in recovery mode|not yet accepting connections|recovery state has not|"
-        r"terminating connection (because of crash|due to (unexpected|administrator))|lost connection to|"
+        r"server closed the connection|the connection is (closed|lost)|the connection was"
+        r" lost|consuming input failed|"
+        r"starting up|shutting down|in recovery mode|not yet accepting connections|recovery state"
+        r" has not|"
+        r"terminating connection (because of crash|due to (unexpected|administrator))|lost"
+        r" connection to|"
         r"server has gone away|can't connect to|server shutdown in progress|connection was killed|"
         r"\b(2002|2003|2006|2013|1053|1927)\b, ?['\"]|error (2002|2003|2006|2013|1053|1927)\)"
     ),

@@ -58,7 +58,10 @@ class Deaths:
         )
         if self.total <= most or self.budget == 0:
             return ""
-        return f"{self.total} test processes died, which is more than the run may have (--crash-budget {most})"
+        return (
+            f"{self.total} test processes died, which is more than the run may have (--crash-budget"
+            f" {most})"
+        )
 
 
 def covered_by(fixture: FixtureRef, manifest: Manifest, indices: Iterable[int]) -> tuple[int, ...]:

@@ -359,7 +359,8 @@ class RunMachine:
                 self.lost.add(index)
                 effects.append(
                     ev.Warn(
-                        f"nobody has heard of the tear-down behind {self.manifest[index].id}, in {most} tries"
+                        f"nobody has heard of the tear-down behind {self.manifest[index].id}, in"
+                        f" {most} tries"
                     )
                 )
                 continue

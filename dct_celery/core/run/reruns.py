@@ -68,7 +68,10 @@ class Reruns:
         if self._complained or not self.exhausted:
             return ""
         self._complained = True
-        return f"more than {self.allowed} tests failed, which is what --reruns-budget allows; no further test runs again"
+        return (
+            f"more than {self.allowed} tests failed, which is what --reruns-budget allows; no"
+            " further test runs again"
+        )
 
     def held(self, chunk: Chunk) -> tuple[int, ...]:
         """Indices of the chunk whose result in it was held back; that they are still open is for

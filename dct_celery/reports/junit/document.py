@@ -119,7 +119,10 @@ class _Writer:
         return _serialized(self._element(cls, name, case))
 
     def _plain(self, cls: str, name: str, case: Case) -> str:
-        head = f'<testcase classname="{_quoted(cls)}" name="{_quoted(name)}" time="{_time(case.seconds)}"'
+        head = (
+            f'<testcase classname="{_quoted(cls)}" name="{_quoted(name)}"'
+            f' time="{_time(case.seconds)}"'
+        )
         if not self._full:
             return f"{head} />\n"
         if case.file:

@@ -166,7 +166,10 @@ class Summary:
         for reason, ids in groups.items():
             shown = ids if self._verbosity >= 2 else ids[:_FEW]
             # Why the run as a whole ended is its last line.
-            yield f"  {len(ids):,}: {'see below' if reason == one_line(self._report.note) and self._explains else reason}"
+            yield (
+                f"  {len(ids):,}:"
+                f" {'see below' if reason == one_line(self._report.note) and self._explains else reason}"
+            )
             yield from (f"      {one_line(id_)}" for id_ in shown)
             if len(ids) > len(shown):
                 yield self._style.dim(f"      and {len(ids) - len(shown):,} more")
@@ -247,8 +250,8 @@ class Summary:
         ]
         yield f"  databases: {', '.join(part for part in made if part)}"
         yield (
-            f"  connections: {use['opened']} opened, {use['recycled']} recycled, {use['failed']} failed, "
-            f"{use['statements']:,} statements"
+            f"  connections: {use['opened']} opened, {use['recycled']} recycled, {use['failed']}"
+            f" failed, {use['statements']:,} statements"
         )
 
     def _slots(self) -> Iterator[str]:
@@ -327,8 +330,9 @@ class Summary:
             "failures": totals[Outcome.FAILED],
             # unittest counts a fixture that raises as an error, and one that skips as one skip.
             "errors": totals[Outcome.ERROR] + totals["fixtures"],
-            "skipped": totals[Outcome.SKIPPED]
-            + sum(1 for f in fixtures if f.outcome is Outcome.SKIPPED),
+            "skipped": (
+                totals[Outcome.SKIPPED] + sum(1 for f in fixtures if f.outcome is Outcome.SKIPPED)
+            ),
             "expected failures": totals[Outcome.XFAILED],
             "unexpected successes": totals[Outcome.XPASSED],
             "not run": totals[Outcome.NOT_RUN] - with_fixture,

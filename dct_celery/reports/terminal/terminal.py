@@ -251,7 +251,8 @@ class Terminal:
             room += max(columns, 1)
         message = cut(message, room, self._ellipsis)
         self._screen.print(
-            f"{self._style.bold_red(heading)} {id_}{'  ' if message else ''}{message}{self._style.dim(facts)}"
+            f"{self._style.bold_red(heading)}"
+            f" {id_}{'  ' if message else ''}{message}{self._style.dim(facts)}"
         )
 
     def _heartbeat(self) -> str:

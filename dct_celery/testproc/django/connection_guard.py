@@ -158,8 +158,9 @@ def prove_settings(runner: Any) -> None:
         ):
             if str(data["NAME"]) != name:
                 raise WrongDatabase(
-                    f"database {alias!r}: its NAME is {data['NAME']!r} after {type(runner).__qualname__}.setup_databases, and "
-                    f"not {name!r}, which it was given; no test runs there: leave NAME as Django's setup_databases sets it"
+                    f"database {alias!r}: its NAME is {data['NAME']!r} after"
+                    f" {type(runner).__qualname__}.setup_databases, and not {name!r}, which it was"
+                    " given; no test runs there: leave NAME as Django's setup_databases sets it"
                 )
 
 
@@ -193,8 +194,9 @@ def _refuse_poisoned(wrapper: Any) -> None:
         from django.utils.connection import ConnectionDoesNotExist
 
         raise ConnectionDoesNotExist(
-            f"database {alias!r} was not set up: no selected test declares it (or what it mirrors) in `databases`. "
-            "In a sequential run this connection would have reached the database configured for production."
+            f"database {alias!r} was not set up: no selected test declares it (or what it mirrors)"
+            " in `databases`. In a sequential run this connection would have reached the database"
+            " configured for production."
         )
 
 
@@ -268,14 +270,16 @@ def _lead_nowhere(data: dict[str, Any], alias: str, wrapper: Any) -> None:
 
 def _elsewhere(alias: str, here: str, name: str) -> str:
     return (
-        f"database {alias!r}: its connection is on {here!r}, and not on {name!r}, which it was given; no test runs there: look "
-        "at OPTIONS, at connections and pools that were opened before, at poolers, and at what sets NAME"
+        f"database {alias!r}: its connection is on {here!r}, and not on {name!r}, which it was"
+        " given; no test runs there: look at OPTIONS, at connections and pools that were opened"
+        " before, at poolers, and at what sets NAME"
     )
 
 
 def _other_server(wrapper: Any, identity: str, other: str) -> str:
     host = wrapper.settings_dict.get("HOST") or "(none)"
     return (
-        f"database {wrapper.alias!r}: tests and worker reach different servers (HOST {host}; {other} and {identity}); no test "
-        "runs there: look at PGHOST and the like, service and options files, and what the host's name resolves to"
+        f"database {wrapper.alias!r}: tests and worker reach different servers (HOST {host};"
+        f" {other} and {identity}); no test runs there: look at PGHOST and the like, service and"
+        " options files, and what the host's name resolves to"
     )

@@ -61,8 +61,10 @@ def describe(project: DjangoProject) -> list[dict[str, Any]]:
                 "aliases": members,
                 "vendor": connection.vendor,
                 # The worker has another environment: what variables say here, it is told.
-                "host": settings_dict.get("HOST")
-                or (leads.host if connection.vendor == "postgresql" else ""),
+                "host": (
+                    settings_dict.get("HOST")
+                    or (leads.host if connection.vendor == "postgresql" else "")
+                ),
                 "port": str(
                     settings_dict.get("PORT")
                     or (leads.port if connection.vendor == "postgresql" else "")
@@ -99,8 +101,10 @@ def _configured(alias: str, connection: Any, *, used: bool) -> dict[str, Any]:
         "name": _absolute(connection, leads.name),
         # A mirror gets no test database of its own.
         "test_name": "" if test.get("MIRROR") else _absolute(connection, _test_name(connection)),
-        "test": any(value not in (None, "") for key, value in test.items() if key != "MIGRATE")
-        or test.get("MIGRATE") is False,
+        "test": (
+            any(value not in (None, "") for key, value in test.items() if key != "MIGRATE")
+            or test.get("MIGRATE") is False
+        ),
         "host": leads.host,
         "port": leads.port,
         "used": used,
@@ -219,8 +223,8 @@ def _stop_after_django(project: DjangoProject) -> None:
             setattr(module, name, original)
     if project.databases:
         raise RuntimeError(
-            f"{type(project.runner).__qualname__}.setup_databases never calls Django's setup_databases, "
-            "so there is no template to clone from"
+            f"{type(project.runner).__qualname__}.setup_databases never calls Django's"
+            " setup_databases, so there is no template to clone from"
         )
 
 

@@ -26,7 +26,10 @@ SELECT c.oid::bigint, c.relkind = 'r' AND NOT c.relrowsecurity AND NOT c.relhass
 FROM unnest(%s::text[]) WITH ORDINALITY AS wanted (name, place)
 LEFT JOIN pg_class c ON c.oid = to_regclass(wanted.name) ORDER BY wanted.place
 """
-_KEYS = "SELECT conrelid::bigint, confrelid::bigint FROM pg_constraint WHERE contype = 'f' AND conrelid <> confrelid"
+_KEYS = (
+    "SELECT conrelid::bigint, confrelid::bigint FROM pg_constraint WHERE contype = 'f' AND conrelid"
+    " <> confrelid"
+)
 #: Somebody else holds or awaits a lock in this database: perhaps rows that we cannot see yet.
 _OTHERS = """
 SELECT EXISTS (SELECT 1 FROM pg_locks WHERE database = (SELECT oid FROM pg_database WHERE datname = current_database())

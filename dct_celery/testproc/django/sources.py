@@ -22,7 +22,8 @@ from typing import Any
 #: does no harm. A syntax tree of a thousand migrations costs seconds, this costs milliseconds; a
 #: test compares both.
 _IMPORT = re.compile(
-    r"\bfrom[ \t\f]*(?P<dots>[. \t\f]*)(?P<module>[\w.]*)[ \t\f]*\bimport\b[ \t\f]*(?P<names>\((?:[^)#]|#[^\n]*)*\)|[^\n;#]*)"
+    r"\bfrom[ \t\f]*(?P<dots>[. \t\f]*)(?P<module>[\w.]*)[ \t\f]*\bimport\b["
+    r" \t\f]*(?P<names>\((?:[^)#]|#[^\n]*)*\)|[^\n;#]*)"
     r"|\bimport[ \t\f]+(?P<modules>[^\n;#]+)"
 )
 _CONTINUED = re.compile(r"\\\r?\n")

@@ -116,7 +116,8 @@ class Templates:
             self._cache = self._cache.with_name(self.key[: len(self._cache.name)])
         elif self._clock.monotonic() > deadline:
             raise DatabaseError(
-                f"--create-db cannot replace the template {busy}: another run uses it; wait for its end, or leave the option out"
+                f"--create-db cannot replace the template {busy}: another run uses it; wait for its"
+                " end, or leave the option out"
             )
         else:
             self._clock.sleep(0.2)

@@ -80,6 +80,9 @@ class Breaker:
         self._rests += 1
         rest = doubling(REST_SECONDS, LONGEST_REST)(self._rests)
         self._until = now + rest
-        self._reason = f"rests for {rest:.0f} s after {len(reasons)} infrastructure failures in a row, the last: {reasons[-1]}"
+        self._reason = (
+            f"rests for {rest:.0f} s after {len(reasons)} infrastructure failures in a row, the"
+            f" last: {reasons[-1]}"
+        )
         self._seen = len(reasons)
         return self._reason

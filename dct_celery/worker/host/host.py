@@ -84,7 +84,8 @@ class Host:
         self._clear_leftovers()
         if not self._services.door.keyring.secure:
             log.warning(
-                "DCT_INSECURE: without a signing key, whoever can write to the store can run code on this worker"
+                "DCT_INSECURE: without a signing key, whoever can write to the store can run code"
+                " on this worker"
             )
         self._collecting.start()
         self._thread.start()
@@ -115,7 +116,8 @@ class Host:
         folder.draining.unlink(missing_ok=True)
         if strays := end_marked(folder.runs, self._clock):
             log.warning(
-                "%d processes of tests were left by an earlier life of this worker; they were ended",
+                "%d processes of tests were left by an earlier life of this worker; they were"
+                " ended",
                 strays,
             )
         for run in folder.leftovers():

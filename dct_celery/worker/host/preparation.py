@@ -314,8 +314,9 @@ class Preparation:
 
     def _say_who_rests(self, where: str, free: int, each: int, number: int) -> None:
         line = (
-            f"{number} of {self._slots} slots rest: {where} has {free} connections left, a slot needs {each}; "
-            f"raise its max_connections by {number * each}, or give this worker fewer slots (-c)"
+            f"{number} of {self._slots} slots rest: {where} has {free} connections left, a slot"
+            f" needs {each}; raise its max_connections by {number * each}, or give this worker"
+            " fewer slots (-c)"
         )
         log.warning("run %s: %s", self._run, line)
         self._persistently(lambda: self._ledger.tell(self._services.name, ShortReport(line)))
@@ -452,16 +453,18 @@ class Preparation:
             )
         if loaded.digest != manifest.digest:
             raise Refused(
-                f"the suite differs from the dispatcher's: {loaded.count} tests on the worker, {manifest.count} on the "
-                f"dispatcher, manifest {loaded.digest[:12]} and {manifest.digest[:12]} (does collection depend on the machine?)"
+                f"the suite differs from the dispatcher's: {loaded.count} tests on the worker,"
+                f" {manifest.count} on the dispatcher, manifest {loaded.digest[:12]} and"
+                f" {manifest.digest[:12]} (does collection depend on the machine?)"
             )
 
     def _check_redis(self, loaded: messages.Loaded) -> None:
         shared = sorted(set(loaded.redis_in_use) & self._services.own_redis)
         if shared:
             raise Refused(
-                f"the project uses the Redis database {shared[0]}, which is our store; a FLUSHDB in a test would erase the run "
-                "(give the store a database of its own: --store redis://HOST/1)"
+                f"the project uses the Redis database {shared[0]}, which is our store; a FLUSHDB in"
+                " a test would erase the run (give the store a database of its own: --store"
+                " redis://HOST/1)"
             )
 
     def close(self) -> None:

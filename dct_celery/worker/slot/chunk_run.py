@@ -224,7 +224,10 @@ class ChunkRun:
         self._lease = replace(self._lease, epoch=epoch)
         self._batch = self._spool.after(journalled)
         self._batch_size = sum(map(len, self._batch))
-        return f"the run is in its epoch {self._lease.epoch} now; {len(self._batch)} records are sent again"
+        return (
+            f"the run is in its epoch {self._lease.epoch} now; {len(self._batch)} records are sent"
+            " again"
+        )
 
     # -- ends ------------------------------------------------------------------------
 

@@ -13,8 +13,14 @@ from dct_celery.adapters.databases.mysql.tables import (
     split_position,
 )
 
-MARIADB = "CREATE TABLE `t` (\n  `id` int(11) NOT NULL AUTO_INCREMENT,\n  PRIMARY KEY (`id`)\n) ENGINE=InnoDB{} DEFAULT CHARSET=utf8mb4"
-TABLESPACE = "CREATE TABLE `t` (\n  `id` int\n) /*!50100 TABLESPACE `innodb_system` */ ENGINE=InnoDB{} DEFAULT CHARSET=utf8mb4"
+MARIADB = (
+    "CREATE TABLE `t` (\n  `id` int(11) NOT NULL AUTO_INCREMENT,\n  PRIMARY KEY (`id`)\n)"
+    " ENGINE=InnoDB{} DEFAULT CHARSET=utf8mb4"
+)
+TABLESPACE = (
+    "CREATE TABLE `t` (\n  `id` int\n) /*!50100 TABLESPACE `innodb_system` */ ENGINE=InnoDB{}"
+    " DEFAULT CHARSET=utf8mb4"
+)
 PARTED = (
     MARIADB + "\n PARTITION BY RANGE (`id`)\n(PARTITION `p0` VALUES LESS THAN (10) ENGINE = InnoDB)"
 )
@@ -39,10 +45,16 @@ def test_a_column_with_its_tables_collation_inherits_it_and_no_other_does() -> N
     # Given: as MySQL prints it
     columns = (
         "`a` text COLLATE utf8mb4_bin",
-        "`b COLLATE utf8mb4_bin` text CHARACTER SET utf8mb4 COLLATE utf8mb4_bin DEFAULT ' COLLATE utf8mb4_bin'",
+        (
+            "`b COLLATE utf8mb4_bin` text CHARACTER SET utf8mb4 COLLATE utf8mb4_bin DEFAULT '"
+            " COLLATE utf8mb4_bin'"
+        ),
         "`c` text COLLATE utf8mb4_german2_ci COMMENT 'it''s \\' COLLATE utf8mb4_bin'",
     )
-    shown = "CREATE TABLE `t` (\n  {},\n  {},\n  {}\n) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin"
+    shown = (
+        "CREATE TABLE `t` (\n  {},\n  {},\n  {}\n) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4"
+        " COLLATE=utf8mb4_bin"
+    )
     # Then
     assert inheriting(shown.format(*columns)) == shown.format("`a` text", *columns[1:])
     assert inheriting(MARIADB.format("")) == MARIADB.format("")
@@ -61,7 +73,10 @@ def test_a_column_with_its_tables_collation_inherits_it_and_no_other_does() -> N
     ],
 )
 def test_whoever_the_definer_was_the_copy_is_its_makers(definer: str) -> None:
-    shown = f"CREATE DEFINER={definer} TRIGGER `x` BEFORE INSERT ON `t` FOR EACH ROW SET @a = 'DEFINER=`me`@`here`'"
+    shown = (
+        f"CREATE DEFINER={definer} TRIGGER `x` BEFORE INSERT ON `t` FOR EACH ROW SET @a ="
+        " 'DEFINER=`me`@`here`'"
+    )
     assert without_definer(shown) == shown.replace(definer, "CURRENT_USER", 1)
 
 
@@ -119,13 +134,19 @@ def test_tables_are_described_by_servers_that_tell_all_of_them(server: str, yes:
     ("description", "yes"),
     [
         (
-            "column 'a' '1'\nkey 'a' '1' 'a' '1' 'A' NULL 'BTREE' ''\noptions 'InnoDB' 'Dynamic' 'utf8mb4_bin' '' 'FULLTEXT'",
+            (
+                "column 'a' '1'\nkey 'a' '1' 'a' '1' 'A' NULL 'BTREE' ''\noptions 'InnoDB'"
+                " 'Dynamic' 'utf8mb4_bin' '' 'FULLTEXT'"
+            ),
             False,
         ),
         ("options 'InnoDB' 'Dynamic' 'utf8mb4_bin' 'partitioned' ''", True),
         ("options 'MyISAM' 'Fixed' 'utf8mb4_bin' '' ''", True),
         (
-            "key 'a' '1' 'a' '1' NULL NULL 'FULLTEXT' '' 'YES' NULL\noptions 'InnoDB' 'Dynamic' 'utf8mb4_bin' '' ''",
+            (
+                "key 'a' '1' 'a' '1' NULL NULL 'FULLTEXT' '' 'YES' NULL\noptions 'InnoDB' 'Dynamic'"
+                " 'utf8mb4_bin' '' ''"
+            ),
             True,
         ),
         ("", True),

@@ -131,8 +131,10 @@ def test_a_restored_database_starts_as_the_exported_one_did(provider: str, words
 
 def test_a_clone_is_born_with_our_limit_and_the_strategy_that_was_chosen() -> None:
     # Then
-    assert _create("test_t", "test_c", "FILE_COPY").as_string() == (
-        f'CREATE DATABASE "test_c" TEMPLATE "test_t" STRATEGY = FILE_COPY CONNECTION LIMIT {born_limit("test_c")}'
+    assert (
+        _create("test_t", "test_c", "FILE_COPY").as_string()
+        == 'CREATE DATABASE "test_c" TEMPLATE "test_t" STRATEGY = FILE_COPY CONNECTION LIMIT'
+        f" {born_limit('test_c')}"
     )
     assert " STRATEGY" not in _create("test_t", "test_c", "").as_string()
 

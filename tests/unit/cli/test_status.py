@@ -143,8 +143,10 @@ def test_a_run_without_a_dispatcher_is_said_to_have_none(root: Root) -> None:
     lines = run("number-two").stdout.splitlines()
 
     # Then
-    assert lines[1] == (
-        "state     open, but its dispatcher has been silent for 75 s: dct attach number-two goes on with it"
+    assert (
+        lines[1]
+        == "state     open, but its dispatcher has been silent for 75 s: dct attach number-two goes"
+        " on with it"
     )
     assert lines[2:4] == ["began     not yet", "tests     0 of ?"]
     assert lines[-2:] == ["workers   none", "note      the manifest carries another signature"]

@@ -699,7 +699,8 @@ def test_what_is_missing_from_an_attempt_is_asked_for_again(four: Scene, lost: s
     assert scene.machine.busy == 1
     assert (scene.ledger.epoch(), scene.standing.epoch) == (2, 2)
     assert warnings(scene) == [
-        f"the store has lost events of chunk {held.chunk}; the run goes on in it from the journal, as epoch 2"
+        f"the store has lost events of chunk {held.chunk}; the run goes on in it from the journal,"
+        " as epoch 2"
     ]
     # When: its worker hears of that, and sends what is not acknowledged
     assert scene.ledger.append(held, 4, as_sent(finished(3)), 5000) == "moved"
@@ -853,9 +854,11 @@ def test_reasons_that_no_retry_mends_end_the_run_with_4_and_each_is_told_once(sc
     stop = scene.machine.stop
     assert stop is not None
     assert stop.exit_code == 4
-    assert stop.reason == (
-        "no worker of pool 'pool' takes the run: build-a, build-b: has Django 4.2, the dispatcher 5.2; "
-        "build-x: has another signing key, or none: set the same DCT_SIGNING_KEY_FILE on both sides"
+    assert (
+        stop.reason
+        == "no worker of pool 'pool' takes the run: build-a, build-b: has Django 4.2, the"
+        " dispatcher 5.2; build-x: has another signing key, or none: set the same"
+        " DCT_SIGNING_KEY_FILE on both sides"
     )
     said = [line for line in warnings(scene) if "refuses" in line]
     assert said == [

@@ -118,7 +118,7 @@ def test_a_specification_that_the_store_has_lost_comes_back_with_the_values_of_w
 def test_a_specification_is_not_rebuilt_from_other_values_than_the_runs() -> None:
     # Given
     lost = Head.parse(head(Settings()).text(DOOR), DOOR)
-    (name, *_) = REQUEST.environment
+    name, *_ = REQUEST.environment
     # Then
     for environ in ({}, {**REQUEST.environment, name: "another"}):
         with pytest.raises(UsageError, match=rf"journals hold no values of variables.*{name}"):

@@ -145,8 +145,9 @@ class TestProject:
 
 class TestDatabase:
     def test_a_sound_server_is_three_lines(self) -> None:
-        assert said(database(MemoryServer(), slots=2, workers=1)) == (
-            "ok memory at memory:0 answers and lets us create and drop databases\n"
+        assert (
+            said(database(MemoryServer(), slots=2, workers=1))
+            == "ok memory at memory:0 answers and lets us create and drop databases\n"
             "ok 100 connections are free, 2 slots may want 10\n"
             "ok template cache: 0 templates, 0 idle clones, 0 MB"
         )

@@ -41,7 +41,10 @@ class TestStore:
         assert said(doctor_services.store("redis://h/0", STORE)) == [
             "ok redis://h/0 answers, version 7.0",
             "ok no key is evicted (noeviction); 3.0 MB are in use without a limit (maxmemory)",
-            "ok persistence: no append-only file; after a restart a run is put back from its dispatcher's journal",
+            (
+                "ok persistence: no append-only file; after a restart a run is put back from its"
+                " dispatcher's journal"
+            ),
         ]
 
     def test_what_it_does_not_say_is_a_warning_with_its_mend(self) -> None:
@@ -80,8 +83,9 @@ class TestStore:
 
 
 def test_a_broker_is_named_with_its_version_unless_it_is_the_store() -> None:
-    assert doctor_services.broker("amqp://h//", "3.10", 0.004, same=False).text == (
-        "amqp://h// (version 3.10) carries messages: there and back in 4 ms"
+    assert (
+        doctor_services.broker("amqp://h//", "3.10", 0.004, same=False).text
+        == "amqp://h// (version 3.10) carries messages: there and back in 4 ms"
     )
     assert (
         doctor_services.broker("redis://h/0", "", 0.004, same=True).text

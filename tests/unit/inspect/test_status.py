@@ -458,7 +458,10 @@ def test_a_run_of_another_key_cannot_be_cancelled() -> None:
     # Then
     with pytest.raises(
         Untrusted,
-        match="run 'run-one' cannot be cancelled from here: its specification is signed with another key",
+        match=(
+            "run 'run-one' cannot be cancelled from here: its specification is signed with"
+            " another key"
+        ),
     ):
         status.cancel("run-one", foreign, "why not", active=["run-one"], pool="ci")
     assert ledger.state() is RunState.OPEN

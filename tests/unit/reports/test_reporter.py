@@ -41,7 +41,8 @@ def test_a_reporter_that_fails_is_named_once_and_left_out() -> None:
     for listener in (before, after):
         assert len(listener.all(TestJudged)) == 3
         assert listener.warnings == [
-            "the reporter tests.support.reporters.Broken failed at TestJudged and is left out: ValueError: boom"
+            "the reporter tests.support.reporters.Broken failed at TestJudged and is left out:"
+            " ValueError: boom"
         ]
 
 

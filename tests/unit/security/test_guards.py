@@ -165,9 +165,11 @@ class TestProduction:
         assert warnings_of(replace(SHOP, name=name, test_name=f"test_{name}")) == []
 
     def test_the_refusal_names_alias_rule_and_way_out(self) -> None:
-        assert refusal(replace(SHOP, name="prod_shop")) == (
-            "database 'default': NAME 'prod_shop' looks like production (the word 'prod'); use another NAME in the settings "
-            "that tests use, or say --allow-database prod_shop if it is none"
+        assert (
+            refusal(replace(SHOP, name="prod_shop"))
+            == "database 'default': NAME 'prod_shop' looks like production (the word 'prod'); use"
+            " another NAME in the settings that tests use, or say --allow-database prod_shop if"
+            " it is none"
         )
 
     def test_the_way_out_works_by_glob(self) -> None:
@@ -207,10 +209,12 @@ class TestNeighbour:
     )
 
     def test_a_database_on_productions_server_is_refused(self) -> None:
-        assert refusal(SHOP, self.LEGACY) == (
-            "database 'default' has no TEST settings and shares the server db.example:5432 with 'legacy', of which NAME "
-            "'prod_shop' looks like production (the word 'prod'); point HOST of 'default' at a test server in the settings "
-            "that tests use, or say --allow-database prod_shop if it is none"
+        assert (
+            refusal(SHOP, self.LEGACY)
+            == "database 'default' has no TEST settings and shares the server db.example:5432 with"
+            " 'legacy', of which NAME 'prod_shop' looks like production (the word 'prod'); point"
+            " HOST of 'default' at a test server in the settings that tests use, or say"
+            " --allow-database prod_shop if it is none"
         )
         assert refusal(replace(SHOP, test=True), self.LEGACY).startswith(
             "database 'default' shares the server"
@@ -336,8 +340,8 @@ class TestSurroundings:
 
         # Then
         assert (
-            "its server has the address '10.0.0.5', which is denied by --deny-db-host prod.example:5432"
-            in message
+            "its server has the address '10.0.0.5', which is denied by --deny-db-host"
+            " prod.example:5432" in message
         ) is denied
 
     def test_nobody_is_asked_for_addresses_where_nothing_is_denied(self) -> None:
@@ -348,9 +352,10 @@ class TestSurroundings:
         refuse_address("default", "postgresql", asked(), "", (), {})
 
     def test_a_database_that_options_pin_is_refused(self) -> None:
-        assert refusal(replace(SHOP, pinned_by="OPTIONS['dbname']")) == (
-            "database 'default': OPTIONS['dbname'] names the database 'shop' whatever NAME says, so tests would run there; move "
-            "it to NAME"
+        assert (
+            refusal(replace(SHOP, pinned_by="OPTIONS['dbname']"))
+            == "database 'default': OPTIONS['dbname'] names the database 'shop' whatever NAME says,"
+            " so tests would run there; move it to NAME"
         )
         assert warnings_of(replace(SHOP, pinned_by="OPTIONS['dbname']", used=False)) == []
 
@@ -367,8 +372,8 @@ class TestSurroundings:
 
     def test_a_test_name_of_another_kind_is_explained(self) -> None:
         assert warnings_of(replace(SHOP, test_name="shop_testing", test=True)) == [
-            "database 'default': its TEST NAME 'shop_testing' is not used; the databases of dct have names of their own, all of "
-            "which begin with test_"
+            "database 'default': its TEST NAME 'shop_testing' is not used; the databases of dct"
+            " have names of their own, all of which begin with test_"
         ]
         assert warnings_of(replace(SHOP, test_name="shop_testing", used=False)) == []
         assert warnings_of(replace(FILE, test_name="/srv/test_shop.sqlite3")) == []

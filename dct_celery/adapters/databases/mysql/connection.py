@@ -34,9 +34,9 @@ _OPTIONS = (
 #: Zero ids stay zero; times mean the same wherever they are read; a lock that is not had soon is an
 #: error.
 _SESSION = (
-    "SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO', foreign_key_checks = 0, unique_checks = 0, time_zone = '+00:00', "
-    "sql_quote_show_create = 1, sql_safe_updates = 0, sql_select_limit = DEFAULT, lock_wait_timeout = {lock_wait}, "
-    "wait_timeout = {idle}"
+    "SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO', foreign_key_checks = 0, unique_checks = 0, time_zone ="
+    " '+00:00', sql_quote_show_create = 1, sql_safe_updates = 0, sql_select_limit = DEFAULT,"
+    " lock_wait_timeout = {lock_wait}, wait_timeout = {idle}"
 )
 #: Not every server has these, nor every user the right to them; all of them only spare trouble.
 _WISHES = (
@@ -155,8 +155,9 @@ def _connected(spec: DatabaseSpec, **more: Any) -> Any:
         return MySQLdb.connect(charset="utf8mb4", **more, **parameters(spec))
     except (MySQLdb.Error, TypeError, ValueError) as error:
         raise DatabaseError(
-            f"database {spec.alias!r} on {where(spec)} cannot be reached from this worker: {_line(error)}; "
-            "check HOST, PORT, USER and PASSWORD of its settings as this worker sees them",
+            f"database {spec.alias!r} on {where(spec)} cannot be reached from this worker:"
+            f" {_line(error)}; check HOST, PORT, USER and PASSWORD of its settings as this worker"
+            " sees them",
             fault=_fault(error),
         ) from error
 

@@ -96,7 +96,10 @@ def _inserts(link: Link, name: str, inventory: Inventory) -> Iterator[str]:
     columns = writable_columns(link, name, list(inventory.contents))
     for table, names in columns.items():
         head = f"INSERT INTO {identifier(table)} ({', '.join(map(identifier, names))}) VALUES "
-        query = f"SELECT {', '.join(_literals(link, name, table, names))} FROM {identifier(name)}.{identifier(table)}"
+        query = (
+            f"SELECT {', '.join(_literals(link, name, table, names))} FROM"
+            f" {identifier(name)}.{identifier(table)}"
+        )
         for rows in link.stream(query, _ROWS):
             yield from _statements(head, ["(" + ", ".join(map(text, row)) + ")" for row in rows])
 
@@ -117,7 +120,10 @@ def _statements(head: str, rows: Sequence[str]) -> Iterator[str]:
 
 def _literals(link: Link, name: str, table: str, columns: Sequence[str]) -> list[str]:
     """For each column an expression that gives the literal which puts its value back."""
-    query = "SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = %s AND table_name = %s"
+    query = (
+        "SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = %s AND"
+        " table_name = %s"
+    )
     kinds = {text(column): text(kind).lower() for column, kind in link.rows(query, [name, table])}
     return [_literal(identifier(column), kinds[column]) for column in columns]
 

@@ -53,9 +53,13 @@ def parsed_version(words: str) -> tuple[str, tuple[int, int]]:
     """Maker and (major, minor) from what VERSION() says."""
     found = re.match(r"(\d+)\.(\d+)", words.removeprefix("5.5.5-"))
     return "MariaDB" if "mariadb" in words.lower() else "MySQL", (
-        int(found[1]),
-        int(found[2]),
-    ) if found else (0, 0)
+        (
+            int(found[1]),
+            int(found[2]),
+        )
+        if found
+        else (0, 0)
+    )
 
 
 def check_version(words: str, place: str) -> None:
@@ -64,7 +68,8 @@ def check_version(words: str, place: str) -> None:
     oldest = _OLDEST[maker]
     if number < oldest:
         raise DatabaseUnfit(
-            f"{maker} {words} on {place} is too old: {maker} {oldest[0]}.{oldest[1]} or newer is needed"
+            f"{maker} {words} on {place} is too old: {maker} {oldest[0]}.{oldest[1]} or newer is"
+            " needed"
         )
 
 
@@ -72,8 +77,8 @@ def missing_right(link: Link, spec: DatabaseSpec, error: DatabaseError) -> Datab
     user, _, host = text(link.one("SELECT CURRENT_USER()")[0]).rpartition("@")
     account = f"{_quoted(user)}@{_quoted(host)}"
     return DatabaseUnfit(
-        f"user {account} may not make test databases on {where(spec)} (alias {spec.alias!r}): {error}; "
-        f"as an administrator: GRANT ALL ON `test\\_%`.* TO {account}"
+        f"user {account} may not make test databases on {where(spec)} (alias {spec.alias!r}):"
+        f" {error}; as an administrator: GRANT ALL ON `test\\_%`.* TO {account}"
     )
 
 
@@ -109,15 +114,17 @@ def dear_tables(link: Link, place: str) -> list[str]:
     if seconds < _DEAR_TABLE:
         return []
     return [
-        f"a table takes {seconds * 1000:.0f} ms on {place} ({maker} {number[0]}.{number[1]}), a clone of 200 tables some "
-        f"{seconds * 200:.1f} s: keep clones between runs, or give the server a tmpfs"
+        f"a table takes {seconds * 1000:.0f} ms on {place} ({maker} {number[0]}.{number[1]}), a"
+        f" clone of 200 tables some {seconds * 200:.1f} s: keep clones between runs, or give the"
+        " server a tmpfs"
     ]
 
 
 def _table_seconds(link: Link, name: str) -> float:
     begun = time.monotonic()
     link.run(
-        f"CREATE TABLE {name} (id BIGINT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(50), b INT, KEY by_a (a), KEY by_b (b))"
+        f"CREATE TABLE {name} (id BIGINT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(50), b INT, KEY by_a"
+        " (a), KEY by_b (b))"
     )
     return time.monotonic() - begun
 
@@ -149,12 +156,13 @@ def heals_cheaper(link: Link, template: str) -> bool:
 def shape(link: Link, name: str) -> str:
     """Hash of tables and columns; TRUNCATE and ALTER give a table another time of creation."""
     tables = link.rows(
-        "SELECT table_name, table_type, engine, create_time FROM information_schema.tables WHERE table_schema = %s ORDER BY 1",
+        "SELECT table_name, table_type, engine, create_time FROM information_schema.tables WHERE"
+        " table_schema = %s ORDER BY 1",
         [name],
     )
     columns = link.rows(
-        "SELECT table_name, column_name, column_type, is_nullable, column_default FROM information_schema.columns "
-        "WHERE table_schema = %s ORDER BY 1, ordinal_position",
+        "SELECT table_name, column_name, column_type, is_nullable, column_default FROM"
+        " information_schema.columns WHERE table_schema = %s ORDER BY 1, ordinal_position",
         [name],
     )
     return hashlib.sha256(repr([tables, columns]).encode()).hexdigest()

@@ -196,7 +196,10 @@ def count_rows(link: Link, name: str, tables: Sequence[str]) -> dict[str, int]:
 
 
 def database_charset(link: Link, name: str) -> tuple[str, str]:
-    query = "SELECT default_character_set_name, default_collation_name FROM information_schema.schemata WHERE schema_name = %s"
+    query = (
+        "SELECT default_character_set_name, default_collation_name FROM information_schema.schemata"
+        " WHERE schema_name = %s"
+    )
     rows = link.rows(query, [name])
     if not rows:
         raise DatabaseError(f"there is no database {name}")
@@ -215,14 +218,18 @@ def read_values(link: Link, name: str, sequences: Sequence[str]) -> dict[str, tu
 
 
 def _tables(link: Link, name: str) -> list[tuple[str, str]]:
-    query = "SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = %s ORDER BY table_name"
+    query = (
+        "SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = %s ORDER"
+        " BY table_name"
+    )
     return [(text(table), text(kind)) for table, kind in link.rows(query, [name])]
 
 
 def _stored(link: Link, name: str, views: Sequence[str]) -> tuple[Stored, ...]:
     """Routines, views, triggers, events: each kind may use those before it."""
     routines = link.rows(
-        "SELECT routine_type, routine_name FROM information_schema.routines WHERE routine_schema = %s ORDER BY 1, 2",
+        "SELECT routine_type, routine_name FROM information_schema.routines WHERE routine_schema ="
+        " %s ORDER BY 1, 2",
         [name],
     )
     triggers = link.rows(
@@ -231,7 +238,8 @@ def _stored(link: Link, name: str, views: Sequence[str]) -> tuple[Stored, ...]:
         [name],
     )
     events = link.rows(
-        "SELECT 'EVENT', event_name FROM information_schema.events WHERE event_schema = %s ORDER BY 2",
+        "SELECT 'EVENT', event_name FROM information_schema.events WHERE event_schema = %s ORDER"
+        " BY 2",
         [name],
     )
     wanted = [
@@ -250,8 +258,8 @@ def _made(kind: str, name: str, row: Sequence[object]) -> Stored:
     )
     if sql is None:
         raise DatabaseError(
-            f"the definition of {kind.lower()} {name} may not be read: let the user that made it run the tests, "
-            "or GRANT SHOW_ROUTINE (MySQL) or SELECT ON mysql.proc (MariaDB)"
+            f"the definition of {kind.lower()} {name} may not be read: let the user that made it"
+            " run the tests, or GRANT SHOW_ROUTINE (MySQL) or SELECT ON mysql.proc (MariaDB)"
         )
     return Stored(
         kind,

@@ -33,10 +33,14 @@ _SIGNS = 8
 _WAIT = 10
 _TABLES = (
     f"CREATE DATABASE IF NOT EXISTS {REGISTRY} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
-    f"CREATE TABLE IF NOT EXISTS {REGISTRY}.marks (name VARCHAR(64) NOT NULL PRIMARY KEY, mark VARCHAR(1000) NOT NULL, "
-    "written BIGINT NOT NULL) ENGINE=InnoDB",
-    f"CREATE TABLE IF NOT EXISTS {REGISTRY}.holds (template VARCHAR(64) NOT NULL, owner VARCHAR(64) NOT NULL, "
-    "PRIMARY KEY (template, owner)) ENGINE=InnoDB",
+    (
+        f"CREATE TABLE IF NOT EXISTS {REGISTRY}.marks (name VARCHAR(64) NOT NULL PRIMARY KEY, mark"
+        " VARCHAR(1000) NOT NULL, written BIGINT NOT NULL) ENGINE=InnoDB"
+    ),
+    (
+        f"CREATE TABLE IF NOT EXISTS {REGISTRY}.holds (template VARCHAR(64) NOT NULL, owner"
+        " VARCHAR(64) NOT NULL, PRIMARY KEY (template, owner)) ENGINE=InnoDB"
+    ),
 )
 
 
@@ -87,7 +91,10 @@ class Marks:
 
     def add(self, name: str, mark: Mark) -> bool:
         """False when there is a mark of that name."""
-        statement = f"INSERT IGNORE INTO {REGISTRY}.marks (name, mark, written) VALUES (%s, %s, UNIX_TIMESTAMP())"
+        statement = (
+            f"INSERT IGNORE INTO {REGISTRY}.marks (name, mark, written) VALUES (%s, %s,"
+            " UNIX_TIMESTAMP())"
+        )
         return bool(self._run(statement, [ours(name), mark.line(name)]))
 
     def change(self, name: str, mark: Mark) -> bool:
@@ -101,7 +108,10 @@ class Marks:
 
     def swap(self, name: str, old: Mark, new: Mark) -> bool:
         """False when somebody else was first."""
-        statement = f"UPDATE {REGISTRY}.marks SET mark = %s, written = UNIX_TIMESTAMP() WHERE name = %s AND mark = %s"
+        statement = (
+            f"UPDATE {REGISTRY}.marks SET mark = %s, written = UNIX_TIMESTAMP() WHERE name = %s AND"
+            " mark = %s"
+        )
         return bool(self._run(statement, [new.line(name), ours(name), old.line(name)]))
 
     def remove(self, name: str) -> None:
@@ -188,7 +198,10 @@ class Marks:
         return standing
 
     def in_use(self, template: str) -> bool:
-        query = f"SELECT 1 FROM {REGISTRY}.holds WHERE template = %s AND IS_USED_LOCK(owner) IS NOT NULL LIMIT 1"
+        query = (
+            f"SELECT 1 FROM {REGISTRY}.holds WHERE template = %s AND IS_USED_LOCK(owner) IS NOT"
+            " NULL LIMIT 1"
+        )
         return bool(self._rows(query, [template]))
 
     def _run(self, statement: str, params: list[Any] | None = None) -> int:
@@ -297,7 +310,8 @@ class LockOfLife:
         else:
             self._link.close()
             raise DatabaseError(
-                f"{my.where(self._spec)}: {_SIGNS} signs of life of one owner stand there, and no more can"
+                f"{my.where(self._spec)}: {_SIGNS} signs of life of one owner stand there, and no"
+                " more can"
             )
         for template in self._held:
             self._write(template)

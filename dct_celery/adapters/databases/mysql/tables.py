@@ -132,7 +132,10 @@ def _positions(link: Link, name: str, tables: Sequence[str]) -> dict[str, int]:
     in the query forbids it.
     """
     link.run("SET SESSION information_schema_stats_expiry = 0")
-    query = "SELECT table_name, auto_increment FROM information_schema.tables WHERE auto_increment > 1 AND table_schema = %s"
+    query = (
+        "SELECT table_name, auto_increment FROM information_schema.tables WHERE auto_increment > 1"
+        " AND table_schema = %s"
+    )
     wanted = set(tables)
     return {
         text(table): int(position)

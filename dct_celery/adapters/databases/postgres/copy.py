@@ -39,12 +39,13 @@ _LISTS = frozenset(
 )
 _LIST_ITEM = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
 _SETTINGS = (
-    "SELECT coalesce(r.rolname, ''), unnest(s.setconfig) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase "
-    "LEFT JOIN pg_roles r ON r.oid = s.setrole WHERE d.datname = %s"
+    "SELECT coalesce(r.rolname, ''), unnest(s.setconfig) FROM pg_db_role_setting s JOIN pg_database"
+    " d ON d.oid = s.setdatabase LEFT JOIN pg_roles r ON r.oid = s.setrole WHERE d.datname = %s"
 )
 _GRANTS = (
-    "SELECT coalesce(r.rolname, ''), a.privilege_type, a.is_grantable FROM pg_database d CROSS JOIN aclexplode(d.datacl) a "
-    "LEFT JOIN pg_roles r ON r.oid = a.grantee WHERE d.datname = %s AND a.grantee <> d.datdba"
+    "SELECT coalesce(r.rolname, ''), a.privilege_type, a.is_grantable FROM pg_database d CROSS JOIN"
+    " aclexplode(d.datacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee WHERE d.datname = %s AND"
+    " a.grantee <> d.datdba"
 )
 
 
@@ -62,7 +63,8 @@ class Surroundings:
     @classmethod
     def of(cls, session: PostgresSession, name: str) -> Surroundings:
         (granted,) = session.row(
-            "SELECT coalesce(bool_or(datacl IS NOT NULL), false) FROM pg_database WHERE datname = %s",
+            "SELECT coalesce(bool_or(datacl IS NOT NULL), false) FROM pg_database WHERE datname"
+            " = %s",
             [name],
         )
         settings = session.rows(_SETTINGS, [name])
@@ -200,7 +202,10 @@ class Copier:
         me, owner = rows[0] if rows else ("this role", "somebody else")
         if me == owner:
             return f'as a superuser: ALTER ROLE "{me}" CREATEDB'
-        return f'the template belongs to role {owner!r}: use the same USER on every worker, or GRANT "{owner}" TO "{me}"'
+        return (
+            f"the template belongs to role {owner!r}: use the same USER on every worker, or GRANT"
+            f' "{owner}" TO "{me}"'
+        )
 
 
 def who_is_connected(session: PostgresSession, name: str) -> str:
@@ -215,8 +220,9 @@ def who_is_connected(session: PostgresSession, name: str) -> str:
 def sessions_on(session: PostgresSession, name: str) -> list[tuple[int, str]]:
     """(process id, application and role) of each session on the database."""
     query = (
-        "SELECT pid, concat_ws(' of ', nullif(application_name, ''), usename) FROM pg_stat_activity WHERE datname = %s "
-        "AND coalesce(backend_type, 'client backend') NOT IN ('autovacuum worker', 'parallel worker')"
+        "SELECT pid, concat_ws(' of ', nullif(application_name, ''), usename) FROM pg_stat_activity"
+        " WHERE datname = %s AND coalesce(backend_type, 'client backend') NOT IN ('autovacuum"
+        " worker', 'parallel worker')"
     )
     return [(int(pid), str(who)) for pid, who in session.rows(query, [name])]
 

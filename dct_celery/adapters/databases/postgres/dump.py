@@ -131,9 +131,10 @@ def read(file: Path) -> tuple[Header, str]:
     try:
         with gzip.open(file, "rt", encoding="utf-8", newline="") as source:
             header = json.loads(source.readline())
-            return Header(
-                **{**header, "surroundings": _surroundings(header["surroundings"])}
-            ), source.read()
+            return (
+                Header(**{**header, "surroundings": _surroundings(header["surroundings"])}),
+                source.read(),
+            )
     except (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError) as error:
         raise DatabaseError(
             f"{file} cannot be restored from: {error}; delete it, and it is made anew"
@@ -251,8 +252,8 @@ def _header(session: PostgresSession, name: str, state: str) -> Header:
     locale = "datlocale" if version >= 170000 else "daticulocale" if version >= 150000 else "''"
     rules = "daticurules" if version >= 160000 else "''"
     row = session.row(
-        f"SELECT pg_encoding_to_char(encoding)::text, datcollate::text, datctype::text, {provider}, coalesce({locale}, ''), "
-        f"coalesce({rules}, '') FROM pg_database WHERE datname = %s",
+        f"SELECT pg_encoding_to_char(encoding)::text, datcollate::text, datctype::text, {provider},"
+        f" coalesce({locale}, ''), coalesce({rules}, '') FROM pg_database WHERE datname = %s",
         [name],
     )
     encoding, collate, ctype, kind, place, extra = map(str, row)

@@ -12,8 +12,13 @@ OLDEST = 140000
 _FEW_CONNECTIONS = 50
 _SLOW = {
     "fsync": "on: every clone waits for the disk; on a server for test data alone: fsync = off",
-    "full_page_writes": "on: clones are written twice; on a server for test data alone: full_page_writes = off",
-    "autovacuum": "on: it works on clones that are soon dropped; on a server for test data alone: autovacuum = off",
+    "full_page_writes": (
+        "on: clones are written twice; on a server for test data alone: full_page_writes = off"
+    ),
+    "autovacuum": (
+        "on: it works on clones that are soon dropped; on a server for test data alone: autovacuum"
+        " = off"
+    ),
 }
 
 
@@ -22,23 +27,27 @@ def check(session: PostgresSession) -> None:
     version, where = session.version(), f"database {session.alias!r} on {session.where}"
     if version < OLDEST:
         raise DatabaseUnfit(
-            f"{where}: PostgreSQL {dotted(version)} is too old to be cloned from; use version {OLDEST // 10000} or later"
+            f"{where}: PostgreSQL {dotted(version)} is too old to be cloned from; use version"
+            f" {OLDEST // 10000} or later"
         )
     if session.passes_through_a_pooler():
         raise DatabaseUnfit(
-            f"{where}: a connection pooler (PgBouncer or the like) is in between, which keeps neither CREATE DATABASE "
-            "nor advisory locks on one session; set HOST and PORT of the test settings to the server itself"
+            f"{where}: a connection pooler (PgBouncer or the like) is in between, which keeps"
+            " neither CREATE DATABASE nor advisory locks on one session; set HOST and PORT of the"
+            " test settings to the server itself"
         )
     if session.row("SELECT pg_is_in_recovery()")[0]:
         raise DatabaseUnfit(
-            f"{where} is a read-only replica; set HOST and PORT of the test settings to the primary server"
+            f"{where} is a read-only replica; set HOST and PORT of the test settings to the primary"
+            " server"
         )
     role, allowed = session.row(
         "SELECT current_user, rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
     )
     if not allowed:
         raise DatabaseUnfit(
-            f'{where}: role {role!r} may not create databases; as a superuser: ALTER ROLE "{role}" CREATEDB'
+            f'{where}: role {role!r} may not create databases; as a superuser: ALTER ROLE "{role}"'
+            " CREATEDB"
         )
 
 
@@ -60,15 +69,18 @@ def warnings(session: PostgresSession, not_carried: Iterable[str] = ()) -> list[
     lines = [f"{name} is {text}" for name, text in _SLOW.items() if settings.get(name) == "on"]
     if int(settings["max_connections"]) < _FEW_CONNECTIONS:
         lines.append(
-            f"max_connections is {settings['max_connections']}: few slots can work at once; raise it to 200"
+            f"max_connections is {settings['max_connections']}: few slots can work at once; raise"
+            " it to 200"
         )
     if powerful:
         lines.append(
-            f"role {role!r} is a superuser; one with CREATEDB alone is enough and safer: CREATE ROLE … LOGIN CREATEDB"
+            f"role {role!r} is a superuser; one with CREATEDB alone is enough and safer: CREATE"
+            " ROLE … LOGIN CREATEDB"
         )
     if slots:
         lines.append(
-            f"the server has {slots} replication slots, as a production server has; use one for tests alone"
+            f"the server has {slots} replication slots, as a production server has; use one for"
+            " tests alone"
         )
     lines += [
         f"settings of role {one!r} for the template are not carried to clones: {role!r} may not"
@@ -80,11 +92,15 @@ def warnings(session: PostgresSession, not_carried: Iterable[str] = ()) -> list[
 def facts(session: PostgresSession) -> dict[str, str]:
     """What a template's contents may depend on, beside the project. All texts, "" for unknown ones."""
     version = session.version()
-    later = "datlocprovider::text, coalesce(datcollversion, ''), coalesce(pg_database_collation_actual_version(oid), '')"
+    later = (
+        "datlocprovider::text, coalesce(datcollversion, ''),"
+        " coalesce(pg_database_collation_actual_version(oid), '')"
+    )
     query = (
-        "SELECT pg_encoding_to_char(encoding), datcollate::text, datctype::text, current_user::text, "
-        f"{later if version >= 150000 else repr('') + ', ' + repr('') + ', ' + repr('')} "
-        "FROM pg_database WHERE datname = 'template1'"
+        "SELECT pg_encoding_to_char(encoding), datcollate::text, datctype::text,"
+        " current_user::text,"
+        f" {later if version >= 150000 else repr('') + ', ' + repr('') + ', ' + repr('')} FROM"
+        " pg_database WHERE datname = 'template1'"
     )
     names = (
         "encoding",
@@ -105,8 +121,9 @@ def facts(session: PostgresSession) -> dict[str, str]:
 def capacity(session: PostgresSession) -> int:
     """Connections that are free for this role, never below 0."""
     limits = (
-        "SELECT sum(CASE name WHEN 'max_connections' THEN setting::int ELSE -setting::int END) FROM pg_settings "
-        "WHERE name IN ('max_connections', 'superuser_reserved_connections', 'reserved_connections')"
+        "SELECT sum(CASE name WHEN 'max_connections' THEN setting::int ELSE -setting::int END) FROM"
+        " pg_settings WHERE name IN ('max_connections', 'superuser_reserved_connections',"
+        " 'reserved_connections')"
     )
     used = (
         "SELECT count(*), count(*) FILTER (WHERE usename = current_user) FROM pg_stat_activity "

@@ -24,19 +24,24 @@ from dct_celery.errors import DatabaseError
 #: larger, a clone whose seeded rows changed is given up.
 CONTENTS_LIMIT = 8 * 1024 * 1024
 _REFERENCES = (
-    "SELECT cn.nspname, c.relname, pn.nspname, p.relname FROM pg_constraint f JOIN pg_class c ON c.oid = f.conrelid "
-    "JOIN pg_namespace cn ON cn.oid = c.relnamespace JOIN pg_class p ON p.oid = f.confrelid "
-    "JOIN pg_namespace pn ON pn.oid = p.relnamespace WHERE f.contype = 'f' AND f.conrelid <> f.confrelid"
+    "SELECT cn.nspname, c.relname, pn.nspname, p.relname FROM pg_constraint f JOIN pg_class c ON"
+    " c.oid = f.conrelid JOIN pg_namespace cn ON cn.oid = c.relnamespace JOIN pg_class p ON p.oid ="
+    " f.confrelid JOIN pg_namespace pn ON pn.oid = p.relnamespace WHERE f.contype = 'f' AND"
+    " f.conrelid <> f.confrelid"
 )
-_VIEWS = "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm'"
+_VIEWS = (
+    "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE c.relkind = 'm'"
+)
 _COLUMNS = (
-    "SELECT attname FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid JOIN pg_namespace n ON n.oid = relnamespace "
-    "WHERE nspname = %s AND relname = %s AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum"
+    "SELECT attname FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid JOIN pg_namespace n ON"
+    " n.oid = relnamespace WHERE nspname = %s AND relname = %s AND attnum > 0 AND NOT attisdropped"
+    " AND attgenerated = '' ORDER BY attnum"
 )
 _TRIGGERS = (
-    "SELECT nspname, relname, tgname, tgenabled::text FROM pg_trigger t JOIN pg_class c ON c.oid = tgrelid "
-    "JOIN pg_namespace n ON n.oid = relnamespace WHERE NOT tgisinternal AND tgenabled <> 'D' "
-    "AND (nspname, relname) IN (SELECT * FROM unnest(%s::text[], %s::text[]))"
+    "SELECT nspname, relname, tgname, tgenabled::text FROM pg_trigger t JOIN pg_class c ON c.oid ="
+    " tgrelid JOIN pg_namespace n ON n.oid = relnamespace WHERE NOT tgisinternal AND tgenabled <>"
+    " 'D' AND (nspname, relname) IN (SELECT * FROM unnest(%s::text[], %s::text[]))"
 )
 _ENABLE = {"O": "ENABLE", "A": "ENABLE ALWAYS", "R": "ENABLE REPLICA"}
 
@@ -193,7 +198,8 @@ class _Cleaning:
             return
         if name not in self._baseline.contents:
             raise DatabaseError(
-                f"rows of {'.'.join(name)} changed, and the template's rows are too many to be kept for that"
+                f"rows of {'.'.join(name)} changed, and the template's rows are too many to be kept"
+                " for that"
             )
         columns, rows = self._baseline.contents[name]
         fields = sql.SQL(", ").join(map(sql.Identifier, columns))

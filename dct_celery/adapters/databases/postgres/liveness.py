@@ -20,8 +20,8 @@ from dct_celery.errors import DatabaseError
 #: The server ends a sign that it does not hear of: by the session's silence, or by TCP when the
 #: host is gone.
 _SIGN_SETTINGS = (
-    b"SET idle_session_timeout = '60s'; SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval = 10; "
-    b"SET tcp_keepalives_count = 3"
+    b"SET idle_session_timeout = '60s'; SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval ="
+    b" 10; SET tcp_keepalives_count = 3"
 )
 _HELD = (
     "SELECT DISTINCT (classid::bigint << 32) | objid::bigint FROM pg_locks "

@@ -38,7 +38,10 @@ def _acl(column: str, kind: str, owner: str) -> str:
 
 
 def _not_member(catalogue: str, oid: str) -> str:
-    return f"NOT EXISTS (SELECT 1 FROM member WHERE classid = '{catalogue}'::regclass AND objid = {oid})"
+    return (
+        f"NOT EXISTS (SELECT 1 FROM member WHERE classid = '{catalogue}'::regclass AND objid ="
+        f" {oid})"
+    )
 
 
 _PARTS = [
@@ -146,14 +149,16 @@ _CATALOGUES = (
 )  # fmt: skip
 #: TRUNCATE writes pg_class as well, and changes nothing that matters.
 _CLASSES = (
-    "SELECT count(*), coalesce(sum(hash_record_extended(ROW(oid, relname, relnamespace, relowner, relkind, relpersistence, "
-    "relnatts, relrowsecurity, relforcerowsecurity, relispartition, relreplident, relacl, reloptions, "
-    "relpartbound::text), 0)), 0) FROM pg_class WHERE oid >= 16384 AND relkind <> 't'"
+    "SELECT count(*), coalesce(sum(hash_record_extended(ROW(oid, relname, relnamespace, relowner,"
+    " relkind, relpersistence, relnatts, relrowsecurity, relforcerowsecurity, relispartition,"
+    " relreplident, relacl, reloptions, relpartbound::text), 0)), 0) FROM pg_class WHERE oid >="
+    " 16384 AND relkind <> 't'"
 )
 _SURROUNDINGS = (
-    "SELECT count(*), coalesce(sum(hashtextextended(text, 0)), 0) FROM (SELECT unnest(setconfig) FROM pg_db_role_setting s "
-    "JOIN pg_database d ON d.oid = setdatabase WHERE datname = current_database() AND setrole = 0 UNION ALL SELECT datacl::text "
-    "FROM pg_database WHERE datname = current_database()) u(text)"
+    "SELECT count(*), coalesce(sum(hashtextextended(text, 0)), 0) FROM (SELECT unnest(setconfig)"
+    " FROM pg_db_role_setting s JOIN pg_database d ON d.oid = setdatabase WHERE datname ="
+    " current_database() AND setrole = 0 UNION ALL SELECT datacl::text FROM pg_database WHERE"
+    " datname = current_database()) u(text)"
 )
 
 

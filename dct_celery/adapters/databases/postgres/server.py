@@ -46,7 +46,10 @@ _PATIENCE = 2.0
 #: clone lives at most.
 _SCRATCH = 46
 _SCRATCH_SECONDS = 3600
-_DATABASES = "SELECT datname, datconnlimit, shobj_description(oid, 'pg_database'), {size} FROM pg_database WHERE {which}"
+_DATABASES = (
+    "SELECT datname, datconnlimit, shobj_description(oid, 'pg_database'), {size} FROM pg_database"
+    " WHERE {which}"
+)
 #: The size of a database that we may not connect to cannot be asked for.
 _SIZE = "CASE WHEN has_database_privilege(oid, 'CONNECT') THEN pg_database_size(oid) ELSE 0 END"
 
@@ -185,7 +188,8 @@ class PostgresServer:
                 dump.replay(self._session, connection, script)
             if self.state(name) != header.state:
                 raise DatabaseError(
-                    f"{file} did not make the database that it was made of; delete it, and it is made anew"
+                    f"{file} did not make the database that it was made of; delete it, and it is"
+                    " made anew"
                 )
         except DatabaseError:
             self._force_drop(name)
@@ -248,7 +252,10 @@ class PostgresServer:
 
     def healthy(self, name: str) -> bool:
         with contextlib.suppress(DatabaseError):
-            query = "SELECT 1 FROM pg_database WHERE datname = %s AND datallowconn AND datconnlimit <> %s"
+            query = (
+                "SELECT 1 FROM pg_database WHERE datname = %s AND datallowconn AND datconnlimit"
+                " <> %s"
+            )
             return bool(self._session.rows(query, [name, _HALF_DROPPED]))
         return False
 
@@ -319,7 +326,8 @@ class PostgresServer:
         while sessions_on(self._session, name):
             if time.monotonic() > until:
                 raise DatabaseError(
-                    f"{name} on {self.where} is still in use; {who_is_connected(self._session, name)}"
+                    f"{name} on {self.where} is still in use;"
+                    f" {who_is_connected(self._session, name)}"
                 )
             time.sleep(0.005)
 
@@ -369,7 +377,8 @@ class PostgresServer:
         mark = self.find(template)
         if mark is None or mark.kind not in SEALED:
             raise CloneFailed(
-                f"{template} on {self.where} is no sealed template; it is built anew by the next run that needs it"
+                f"{template} on {self.where} is no sealed template; it is built anew by the next"
+                " run that needs it"
             )
         return mark
 

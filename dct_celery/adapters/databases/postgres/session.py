@@ -203,7 +203,10 @@ class PostgresSession:
         self._retire()
         if self._connection is None:
             if self._pins:
-                line = f"database {self.alias!r} on {self.where}: the connection was lost in the middle of a step"
+                line = (
+                    f"database {self.alias!r} on {self.where}: the connection was lost in the"
+                    " middle of a step"
+                )
                 raise DatabaseError(line, fault=ServerFault.AWAY)
             self._connection = self.open()
             self._operations, self._opened_at = 0, self._clock()
@@ -285,9 +288,9 @@ class PostgresSession:
             if error.sqlstate in _EXISTS:
                 return
             raise DatabaseError(
-                f"{closed}; without it, this role would need a database of its own for locks, which it may not create: "
-                f"{self.sentence(error)}; as a superuser: "
-                f"GRANT CONNECT ON DATABASE {_MAINTENANCE} TO the role, and give it CREATEDB",
+                f"{closed}; without it, this role would need a database of its own for locks, which"
+                f" it may not create: {self.sentence(error)}; as a superuser: GRANT CONNECT ON"
+                f" DATABASE {_MAINTENANCE} TO the role, and give it CREATEDB",
                 fault=_fault(error),
             ) from error
 
@@ -306,7 +309,8 @@ class PostgresSession:
             if fault is ServerFault.CONNECTIONS:
                 mend = _MENDS["53300"]
             raise DatabaseError(
-                f"database {self.alias!r} on {self.where} cannot be reached from this worker: {_reason(error)}; {mend}",
+                f"database {self.alias!r} on {self.where} cannot be reached from this worker:"
+                f" {_reason(error)}; {mend}",
                 fault=fault,
             ) from error
 

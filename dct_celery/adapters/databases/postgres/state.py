@@ -20,22 +20,25 @@ from dct_celery.adapters.databases.postgres.schema import imprint_query, schema_
 #: What would change the texts of definitions and values. With an empty search path every name comes
 #: with its schema.
 _FIXED = (
-    "SET search_path = pg_catalog; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; "
-    "SET extra_float_digits = 1; SET bytea_output = 'hex'; SET xmloption = 'content'; SET row_security = off; "
-    "SET lc_monetary = 'C'; SET quote_all_identifiers = off; SET jit = off; SET client_encoding = 'UTF8'"
+    "SET search_path = pg_catalog; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET"
+    " TimeZone = 'UTC'; SET extra_float_digits = 1; SET bytea_output = 'hex'; SET xmloption ="
+    " 'content'; SET row_security = off; SET lc_monetary = 'C'; SET quote_all_identifiers = off;"
+    " SET jit = off; SET client_encoding = 'UTF8'"
 )
 #: Tables and materialized views that have a page: only these can have rows.
 _TABLES = (
-    "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'm') "
-    "AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND pg_relation_size(c.oid) > 0"
+    "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE c.relkind IN ('r', 'm') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+    " AND pg_relation_size(c.oid) > 0"
 )
 _SEQUENCES = (
-    "SELECT n.nspname, c.relname, pg_sequence_last_value(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-    "WHERE c.relkind = 'S' AND n.nspname !~ '^pg_'"
+    "SELECT n.nspname, c.relname, pg_sequence_last_value(c.oid) FROM pg_class c JOIN pg_namespace n"
+    " ON n.oid = c.relnamespace WHERE c.relkind = 'S' AND n.nspname !~ '^pg_'"
 )
 _SEQUENCES_AT_ONCE = (
-    "SELECT n.nspname, c.relname, d.last_value, d.is_called FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-    "CROSS JOIN LATERAL pg_get_sequence_data(c.oid) d WHERE c.relkind = 'S' AND n.nspname !~ '^pg_'"
+    "SELECT n.nspname, c.relname, d.last_value, d.is_called FROM pg_class c JOIN pg_namespace n ON"
+    " n.oid = c.relnamespace CROSS JOIN LATERAL pg_get_sequence_data(c.oid) d WHERE c.relkind = 'S'"
+    " AND n.nspname !~ '^pg_'"
 )
 _LARGE_OBJECTS = "SELECT count(*), coalesce(sum(oid::bigint), 0) FROM pg_largeobject_metadata"
 
@@ -107,7 +110,8 @@ def _text(connection: psycopg.Connection[Any], query: str) -> str:
 def _tables(connection: psycopg.Connection[Any]) -> dict[Name, tuple[int, str]]:
     names = connection.execute(_TABLES.encode()).fetchall()
     part = sql.SQL(
-        'SELECT {}::text, {}::text, count(*), sum(hashtextextended(t::text COLLATE "C", 0))::text FROM ONLY {} t'
+        'SELECT {}::text, {}::text, count(*), sum(hashtextextended(t::text COLLATE "C", 0))::text'
+        " FROM ONLY {} t"
     )
     rows = _union(connection, [part.format(*_texts(name), sql.Identifier(*name)) for name in names])
     return {(schema, name): (count, total) for schema, name, count, total in rows if count}

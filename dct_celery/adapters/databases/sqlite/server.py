@@ -62,7 +62,8 @@ class SqliteFolder:
                 pass
         except OSError as error:
             raise DatabaseError(
-                f"the folder for SQLite databases cannot be used: {error}; choose a local folder that this worker may write to"
+                f"the folder for SQLite databases cannot be used: {error}; choose a local folder"
+                " that this worker may write to"
             ) from error
 
     def warnings(self) -> list[str]:
@@ -108,7 +109,8 @@ class SqliteFolder:
         _ours(name)
         if self._database(name).exists() and self._mark(name) is None:
             raise DatabaseError(
-                f"{self.place(name)} is there already and does not carry our mark; it was left alone"
+                f"{self.place(name)} is there already and does not carry our mark; it was left"
+                " alone"
             )
         self._write(name, mark)
 
@@ -167,7 +169,8 @@ class SqliteFolder:
         mark_of_template = self.find(template)
         if mark_of_template is None or mark_of_template.kind not in ("template", "flushed"):
             raise CloneFailed(
-                f"{template} in {self.where} is no sealed template; it is built anew by the next run that needs it"
+                f"{template} in {self.where} is no sealed template; it is built anew by the next"
+                " run that needs it"
             )
         try:
             self._settle(template)

@@ -192,7 +192,8 @@ def _parse(argv: list[str]) -> dict[str, Any]:
         settings.INSTALLED_APPS  # noqa: B018 - the access imports the settings module
     except ImproperlyConfigured as error:
         raise ConfigError(
-            f"{error} (name the module with --settings, DJANGO_SETTINGS_MODULE or [tool.dct] settings)"
+            f"{error} (name the module with --settings, DJANGO_SETTINGS_MODULE or [tool.dct]"
+            " settings)"
             if "DJANGO_SETTINGS_MODULE" in str(error)
             else str(error)
         ) from None

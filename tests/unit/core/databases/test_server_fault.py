@@ -12,13 +12,19 @@ from dct_celery.errors import ServerFault
 
 _SAID = {
     "FATAL:  sorry, too many clients already": ServerFault.CONNECTIONS,
-    "FATAL: remaining connection slots are reserved for roles with the SUPERUSER attribute": ServerFault.CONNECTIONS,
+    "FATAL: remaining connection slots are reserved for roles with the SUPERUSER attribute": (
+        ServerFault.CONNECTIONS
+    ),
     'FATAL:  too many connections for role "ci"': ServerFault.CONNECTIONS,
     "(1040, 'Too many connections')": ServerFault.CONNECTIONS,
-    "User 'ci' has already more than 'max_user_connections' active connections (error 1203)": ServerFault.CONNECTIONS,
+    "User 'ci' has already more than 'max_user_connections' active connections (error 1203)": (
+        ServerFault.CONNECTIONS
+    ),
     'could not extend file "base/5/16384": No space left on device': ServerFault.DISK,
     "(1114, \"The table 'shelf_book' is full\")": ServerFault.DISK,
-    "db:3306: Disk full (/tmp/#sql); waiting for someone to free some space (error 1021)": ServerFault.DISK,
+    "db:3306: Disk full (/tmp/#sql); waiting for someone to free some space (error 1021)": (
+        ServerFault.DISK
+    ),
     "server closed the connection unexpectedly": ServerFault.AWAY,
     "FATAL:  the database system is in recovery mode": ServerFault.AWAY,
     "DETAIL:  Consistent recovery state has not been yet reached.": ServerFault.AWAY,
@@ -52,7 +58,8 @@ def test_only_what_a_driver_raised_counts_in_a_traceback() -> None:
     line = "No space left on device"
     # Then
     assert fault_in_traceback(
-        f"Traceback:\n  x()\ndjango.db.utils.OperationalError: {line}\n\nDuring handling…\nKeyError: 1"
+        f"Traceback:\n  x()\ndjango.db.utils.OperationalError: {line}\n\nDuring"
+        " handling…\nKeyError: 1"
     )
     assert fault_in_traceback(f"Traceback:\n  x()\nOSError: [Errno 28] {line}") is None
     assert fault_in_traceback(f"AssertionError: 'saved' != '{line}'") is None

@@ -93,7 +93,8 @@ class TestMysql:
         # Given
         file = tmp_path / "my.cnf"
         file.write_text(
-            "!includedir /etc\n[client]\nhost=db\nport=7\ndatabase='prod'\nskip-name\n[shop]\nhost = \"inner\"\n"
+            "!includedir /etc\n[client]\nhost=db\nport=7\ndatabase='prod'\nskip-name\n[shop]\nhost"
+            ' = "inner"\n'
         )
         options = {"read_default_file": str(file)}
 
