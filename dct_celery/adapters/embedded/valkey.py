@@ -69,7 +69,7 @@ class EmbeddedValkey:
             try:
                 if child.wait_ready(
                     process, lambda port=port: _answers(host, port, secret), timeout
-                ):  # type: ignore[misc]
+                ):
                     return cls(process, host, port, secret)
             except BaseException:
                 child.stop(process, signal.SIGTERM, 1)
