@@ -187,9 +187,9 @@ def _start_watchdog(app: App, runs: Any, worker: Any) -> Any:
     from celery import signals
     from celery.worker import state
 
-    from dct_celery.adapters.celeryqueue.watchdog import Watchdog
+    from dct_celery.adapters.celeryqueue.watchdog import StalledConsumer
 
-    watchdog = Watchdog(app, runs, lambda: len(state.reserved_requests) < worker.concurrency)
+    watchdog = StalledConsumer(app, runs, lambda: len(state.reserved_requests) < worker.concurrency)
     signals.task_received.connect(lambda **_: watchdog.heard(), weak=False)
     watchdog.start()
     return watchdog

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dct_celery.dispatcher import journal as journals
 from dct_celery.dispatcher.journal import Journal, open_journal
-from dct_celery.dispatcher.run_snapshot import Head, expand
+from dct_celery.dispatcher.run_snapshot import RunSnapshot, expand
 from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.dispatcher.stored_run import MOST_EPOCHS
 from dct_celery.errors import Interrupted, Untrusted, UsageError
@@ -26,7 +26,7 @@ class Adopted:
     there.
     """
 
-    head: Head
+    head: RunSnapshot
     spec: RunSpec
     journal: Journal
     epoch: int
@@ -57,7 +57,7 @@ def adopt(services: DispatcherServices) -> Adopted:
     if adoption.answer is AdoptAnswer.NONE and not text:
         known = "neither to the store nor to this machine's journals; dct status names the runs"
         raise UsageError(f"run {services.run} is not known, {known}")
-    head = Head.parse(text or expand(stored or b""), services.door)
+    head = RunSnapshot.parse(text or expand(stored or b""), services.door)
     spec = _stored_spec(services) or head.whole_spec(services.environ, services.door)
     journal = held or open_journal(
         services.journals, services.run, head.text(services.door), services.door
@@ -85,7 +85,7 @@ def _own_journal(services: DispatcherServices) -> tuple[str, Journal | None]:
             None,
         )  # its dispatcher died before the first line: the store has all that there is
     try:
-        Head.parse(text, services.door)
+        RunSnapshot.parse(text, services.door)
     except Untrusted:
         return "", None
     return text, open_journal(services.journals, services.run, text, services.door, go_on=True)

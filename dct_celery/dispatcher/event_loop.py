@@ -15,8 +15,8 @@ from dct_celery.core.text import plural
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.dispatcher.journal import Journal
 from dct_celery.dispatcher.services import DispatcherServices
-from dct_celery.dispatcher.stored_run import PATIENCE, StandingRun
-from dct_celery.dispatcher.worker_reports import Words, indented
+from dct_celery.dispatcher.stored_run import PATIENCE, StoredRun
+from dct_celery.dispatcher.worker_reports import WorkerReports, indented
 from dct_celery.errors import BrokerUnavailable, StoreUnavailable
 from dct_celery.ports.reporting import (
     FixtureJudged,
@@ -68,7 +68,7 @@ _PAGE = 2000
 ELSEWHERE = 3.0
 
 
-class Follower:
+class EventLoop:
     """One run's loop. `step` does one round; `follow` repeats it."""
 
     def __init__(
@@ -76,7 +76,7 @@ class Follower:
         services: DispatcherServices,
         machine: RunMachine,
         fleet: Fleet,
-        standing: StandingRun,
+        standing: StoredRun,
         view: RunView,
         partial: Callable[[], RunReport],
     ) -> None:
@@ -118,7 +118,7 @@ class Follower:
         self._behind = False
         self._next = {"look": 0.0, "broker": 0.0, "summary": 0.0}
         self._next["partial"] = self._began + _PARTIAL
-        self.words = Words(fleet, services.report)
+        self.words = WorkerReports(fleet, services.report)
         #: wait (manifest to first claim) and run (first claim to last verdict), in seconds.
         self.seconds: dict[str, float] = {}
 

@@ -29,13 +29,13 @@ from dct_celery.core.run.view import RunView
 from dct_celery.core.text import plural
 from dct_celery.dispatcher.adopt import Adopted
 from dct_celery.dispatcher.collect import Collected, Patience, collect
-from dct_celery.dispatcher.event_loop import ELSEWHERE, Follower
+from dct_celery.dispatcher.event_loop import ELSEWHERE, EventLoop
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.dispatcher.journal import Journal, open_journal
-from dct_celery.dispatcher.request import Request, collect_order, strangers
-from dct_celery.dispatcher.run_snapshot import Head, Selection, compress
+from dct_celery.dispatcher.request import Request, collect_order, external_pythonpath
+from dct_celery.dispatcher.run_snapshot import RunSnapshot, Selection, compress
 from dct_celery.dispatcher.services import DispatcherServices
-from dct_celery.dispatcher.stored_run import StandingRun
+from dct_celery.dispatcher.stored_run import StoredRun
 from dct_celery.errors import (
     ConfigError,
     DctError,
@@ -58,8 +58,8 @@ from dct_celery.security.files import tail
 class Known:
     """A run whose tests are known: what it takes to plan and follow it."""
 
-    standing: StandingRun
-    head: Head
+    standing: StoredRun
+    head: RunSnapshot
     collected: Collected
 
 
@@ -70,7 +70,7 @@ class Planned:
     known: Known
     machine: RunMachine
     fleet: Fleet
-    follower: Follower
+    follower: EventLoop
     #: What earlier runs took, by `core.plan.timings`.
     samples: dict[str, timings.Sample]
 
@@ -95,7 +95,7 @@ class RunLifecycle:
         """A new run, to its report."""
         with tempfile.TemporaryFile() as log:
             process = self._start_collecting(log)
-            standing: StandingRun | None = None
+            standing: StoredRun | None = None
             try:
                 standing = self._open()
                 self._services.queue.check()
@@ -118,7 +118,7 @@ class RunLifecycle:
         """
         services, head = self._services, adopted.head
         self._began, self._before = head.began, max(services.wall() - head.began, 0.0)
-        standing = StandingRun(
+        standing = StoredRun(
             services,
             adopted.spec,
             self._upload_again,
@@ -144,7 +144,7 @@ class RunLifecycle:
 
     def _start_collecting(self, log: IO[bytes]) -> UserProcess:
         request, services = self._request, self._services
-        for entry in strangers(services.environ, request.root):
+        for entry in external_pythonpath(services.environ, request.root):
             services.report(
                 Warned(
                     f"PYTHONPATH entry {entry} lies outside {request.root}; workers need it in"
@@ -158,14 +158,14 @@ class RunLifecycle:
 
     # -- open --------------------------------------------------------------------------
 
-    def _open(self) -> StandingRun:
+    def _open(self) -> StoredRun:
         services = self._services
         spec = self._specification(self._snapshot())
         if not services.ledger.open_run(services.owner, spec, RUN_SECONDS):
             raise UsageError(
                 f"a run with the id {services.run!r} is open or just ended; choose another --run-id"
             )
-        standing = StandingRun(services, spec, self._snapshot)
+        standing = StoredRun(services, spec, self._snapshot)
         try:
             standing.announce()
         except DctError:
@@ -243,7 +243,7 @@ class RunLifecycle:
 
     # -- collect -----------------------------------------------------------------------
 
-    def _collect(self, standing: StandingRun, process: UserProcess, log: IO[bytes]) -> Known:
+    def _collect(self, standing: StoredRun, process: UserProcess, log: IO[bytes]) -> Known:
         services, request = self._services, self._request
         limit = services.settings.fixture_timeout
         patience = Patience(FIXTURE_SECONDS if limit is None else limit, services.clock)
@@ -267,12 +267,12 @@ class RunLifecycle:
                 Warned(f"{method} is overridden, but a distributed run does not call it")
             )
         self._guard(collected)
-        head = Head.of(
+        head = RunSnapshot.of(
             standing.spec, self._began, request, services.settings, collected, services.door
         )
         return Known(standing, head, collected)
 
-    def _while_collecting(self, standing: StandingRun) -> None:
+    def _while_collecting(self, standing: StoredRun) -> None:
         """A long collection must neither outlive its user's patience nor its own announcement."""
         services = self._services
         if services.interrupted():
@@ -337,7 +337,7 @@ class RunLifecycle:
         view = RunView.of(
             manifest, seconds.__getitem__, reruns=settings.reruns > 0, now=services.clock()
         )
-        follower = Follower(
+        follower = EventLoop(
             services,
             machine,
             fleet,
@@ -348,7 +348,7 @@ class RunLifecycle:
         planned = Planned(known, machine, fleet, follower, samples)
         return planned
 
-    def _known_timings(self, head: Head) -> dict[str, timings.Sample]:
+    def _known_timings(self, head: RunSnapshot) -> dict[str, timings.Sample]:
         try:
             known = self._services.timings(project_name(head.request)).load().items()
         except StoreUnavailable as error:

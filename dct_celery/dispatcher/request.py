@@ -173,7 +173,7 @@ def _settings_module(settings: Settings, project: Path, env: Mapping[str, str]) 
         return None
 
 
-def strangers(env: Mapping[str, str], root: Path) -> list[str]:
+def external_pythonpath(env: Mapping[str, str], root: Path) -> list[str]:
     """Entries of PYTHONPATH outside the tree: workers will not have them unless theirs is set
     alike.
     """
@@ -189,7 +189,7 @@ def _sys_path(settings: Settings, root: Path, directory: str, env: Mapping[str, 
     project = Path(settings.project_dir)
     entries = [settings.pythonpath] if settings.pythonpath else []
     found = [_inside(project / entry, root, "--pythonpath") for entry in entries]
-    outside = set(strangers(env, root))
+    outside = set(external_pythonpath(env, root))
     inherited = [
         entry
         for entry in env.get("PYTHONPATH", "").split(os.pathsep)

@@ -50,7 +50,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class RunSnapshot:
     """One run; `began` is Unix time."""
 
     #: Without the values of variables.
@@ -75,7 +75,7 @@ class Head:
         settings: Settings,
         collected: Collected,
         door: Door,
-    ) -> Head:
+    ) -> RunSnapshot:
         names = [option.name for option in OPTIONS if option.group in _GROUPS and not option.secret]
         loaded = collected.loaded
         return cls(
@@ -105,10 +105,10 @@ class Head:
         return door.seal(self)
 
     @classmethod
-    def parse(cls, text: str, door: Door) -> Head:
+    def parse(cls, text: str, door: Door) -> RunSnapshot:
         """Raises Untrusted for another key, another run, or another version's head."""
         try:
-            head = parse(Head, door.unseal_text("Head", text))
+            head = parse(RunSnapshot, door.unseal_text("RunSnapshot", text))
         except Untrusted as error:
             raise Untrusted(f"the head of the run {error}") from error
         return head
@@ -178,7 +178,7 @@ def nonce_in_journal(folder: Path, run: str) -> tuple[str, str]:
     """
     try:
         text, _ = journals.read(journals.path(folder, run))
-        return peek(Head, text).spec.nonce, signed_by(text)
+        return peek(RunSnapshot, text).spec.nonce, signed_by(text)
     except (OSError, Untrusted):
         return "", ""
 

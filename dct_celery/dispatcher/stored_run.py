@@ -36,7 +36,7 @@ MOST_EPOCHS = 1_000_000
 _LEASE_MS = 15_000
 
 
-class StandingRun:
+class StoredRun:
     """The run's keys. `upload` puts the code back into a store that was wiped."""
 
     def __init__(
@@ -180,7 +180,7 @@ class StandingRun:
         ):  # a forged one, under which the store would hold the run to be put back already
             epoch += 1
         stopped = machine.stop.reason if machine.stop is not None else None
-        stored = ports.StoredRun(self.spec, self._manifest, stopped)
+        stored = ports.RunContents(self.spec, self._manifest, stopped)
         incarnation = ledger.incarnation()
         if not ledger.reopen(
             services.owner, epoch, stored, _outstanding(machine), journal.positions

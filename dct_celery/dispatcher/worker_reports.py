@@ -22,7 +22,7 @@ from dct_celery.protocol.workers import (
 )
 
 
-class Words:
+class WorkerReports:
     """Heard in the order of the stream."""
 
     def __init__(self, fleet: Fleet, report: Callable[[ReportEvent], None]) -> None:

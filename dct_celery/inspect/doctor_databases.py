@@ -167,10 +167,10 @@ def _cache(what: str, found: Sequence[Found], server: DatabaseServer) -> Iterato
             text,
             "a worker drops them within a minute of its start; or use `dct gc`",
         )
-    if strangers := [one for one in found if not one.ours and one.name != REGISTRY]:
+    if external_pythonpath := [one for one in found if not one.ours and one.name != REGISTRY]:
         text = (
-            f"{counted(len(strangers), 'database')} named test_… without our mark, left alone:"
-            f" {_some(strangers)}"
+            f"{counted(len(external_pythonpath), 'database')} named test_… without our mark, left alone:"
+            f" {_some(external_pythonpath)}"
         )
         yield Finding("ok", what, text)
 
@@ -205,7 +205,7 @@ def _measured(
             "run some test of it first",
         )
     template = max(templates, key=lambda one: (one.bytes, one.name))
-    sign = server.sign_of_life(owner)
+    sign = server.liveness_lock(owner)
     try:
         sign.hold(template.name)
         seconds = [

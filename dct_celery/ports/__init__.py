@@ -12,7 +12,7 @@ from dct_celery.ports.databases import (
     DatabaseServer,
     DatabaseSpec,
     DatabaseStats,
-    SignOfLife,
+    LivenessLock,
 )
 from dct_celery.ports.processes import UserProcess
 from dct_celery.ports.store import (
@@ -26,7 +26,7 @@ from dct_celery.ports.store import (
     ChunkQueue,
     Ledger,
     Registry,
-    StoredRun,
+    RunContents,
     TimingStore,
 )
 from dct_celery.protocol.workers import WorkerInfo
@@ -46,10 +46,10 @@ __all__ = [
     "DatabaseSpec",
     "DatabaseStats",
     "Ledger",
+    "LivenessLock",
     "Registry",
-    "SignOfLife",
+    "RunContents",
     "Signal",
-    "StoredRun",
     "TimingStore",
     "UserProcess",
     "WorkerInfo",

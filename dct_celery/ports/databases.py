@@ -76,7 +76,7 @@ class DatabaseStats:
     dropped: int = 0
 
 
-class SignOfLife(Protocol):
+class LivenessLock(Protocol):
     """An owner's session on a database server: as long as it stands, nobody collects what the owner
     made.
 
@@ -160,13 +160,13 @@ class DatabaseServer(Protocol):
     def announce(self, name: str, mark: Mark) -> None:
         """Says that a database of this name is about to be made by somebody else's hand (Django's),
         so that it is ours from its first moment. On PostgreSQL its maker must give it `CONNECTION
-        LIMIT core.databases.names.born_limit(name)` instead.
+        LIMIT core.databases.names.ownership_limit(name)` instead.
         """
 
     def remark(self, name: str, mark: Mark) -> None:
         """Replaces the mark."""
 
-    def sign_of_life(self, owner: str) -> SignOfLife: ...
+    def liveness_lock(self, owner: str) -> LivenessLock: ...
 
     def alive(self, owners: Iterable[str]) -> set[str]:
         """Those of the owners whose sign of life stands."""

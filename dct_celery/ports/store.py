@@ -30,7 +30,7 @@ RUN_SECONDS = 6 * 3600
 
 
 @dataclass(frozen=True, slots=True)
-class StoredRun:
+class RunContents:
     """What a dispatcher puts back into a store that has lost the run, besides chunks. `cancelled`:
     why it is to stop, or None.
     """
@@ -146,7 +146,7 @@ class Ledger(Protocol):
         self,
         dispatcher: str,
         epoch: int,
-        run: StoredRun,
+        run: RunContents,
         outstanding: Sequence[OutstandingChunk],
         acknowledged: Mapping[str, int],
     ) -> bool:

@@ -21,7 +21,7 @@ from typing import NoReturn
 from dct_celery.testproc.backends.base import Project
 from dct_celery.testproc.channel import Channel, raise_descriptor
 from dct_celery.testproc.isolation.lifetime import (
-    Mark,
+    ForkMark,
     die_with_parent,
     dump_stacks_to,
     first_to_go,
@@ -52,7 +52,7 @@ class Loader:
         #: lifeline descriptor -> pid, and pid -> status file.
         self._lifelines: dict[int, int] = {}
         self._status: dict[int, str] = {}
-        self._marks: dict[int, Mark] = {}
+        self._marks: dict[int, ForkMark] = {}
         self._orphans = Orphans()
         self._old_mask: set[int] = set()
         self._wake_in, self._wake_out = (raise_descriptor(fd) for fd in os.pipe())
@@ -137,7 +137,7 @@ class Loader:
             return  # the slot is gone already
         sys.stdout.flush()
         sys.stderr.flush()
-        mark = Mark(path)
+        mark = ForkMark(path)
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
@@ -146,7 +146,7 @@ class Loader:
         self._lifelines[lifeline] = pid
         self._status[pid] = order.status
 
-    def _become(self, order: messages.ForkOrder, parent: int, mark: Mark) -> NoReturn:
+    def _become(self, order: messages.ForkOrder, parent: int, mark: ForkMark) -> NoReturn:
         """In the fork: drop everything of the loader, then serve the slot. Never returns into the
         loader's stack.
         """

@@ -28,7 +28,7 @@ from dct_celery.core.model import BAD_OUTCOMES, Failure, FixtureRef, Outcome, wo
 from dct_celery.testproc.channel import Channel
 from dct_celery.testproc.clock import now
 from dct_celery.testproc.failures import failure_of
-from dct_celery.testproc.isolation.leaks import Watch
+from dct_celery.testproc.isolation.leaks import LeakDetector
 from dct_celery.testproc.isolation.output import OutputFile
 from dct_celery.wire import messages
 
@@ -42,7 +42,9 @@ Scopes = tuple[str, ...]
 class Recorder:
     """Collects the events of one test or fixture at a time and sends a record when it ends."""
 
-    def __init__(self, channel: Channel, output: OutputFile, watch: Watch, root: str) -> None:
+    def __init__(
+        self, channel: Channel, output: OutputFile, watch: LeakDetector, root: str
+    ) -> None:
         """`root`: folder of the tree; paths below it are named relative to it."""
         self._channel = channel
         self._output = output

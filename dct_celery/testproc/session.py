@@ -12,7 +12,7 @@ from typing import Self
 from dct_celery.testproc.backends.base import Project
 from dct_celery.testproc.channel import Channel, raise_descriptor
 from dct_celery.testproc.clock import now
-from dct_celery.testproc.isolation.leaks import Watch
+from dct_celery.testproc.isolation.leaks import LeakDetector
 from dct_celery.testproc.isolation.output import OutputFile
 from dct_celery.testproc.recorder import Recorder
 from dct_celery.wire import messages
@@ -44,7 +44,7 @@ class Session:
         """Over the slot's FIFOs. Opening them in this order is the handshake that
         `worker.processes.test_process` expects.
         """
-        watch = Watch()
+        watch = LeakDetector()
         inbox = os.open(order.inbox, os.O_RDONLY)
         outbox = os.open(order.outbox, os.O_WRONLY)
         channel = Channel(raise_descriptor(inbox), raise_descriptor(outbox))

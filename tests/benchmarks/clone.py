@@ -109,7 +109,7 @@ class Scene:
     def _build(self) -> str:
         """Makes both; hash of the dump, taken before nobody may connect to the template any more."""
         self._server.check()
-        limit = names.born_limit(self._template) if self._where.label == "postgresql" else None
+        limit = names.ownership_limit(self._template) if self._where.label == "postgresql" else None
         self._server.announce(self._template, self._mark("building"))
         self._django.ask("build", name=self._template, limit=limit)
         self._django.ask("build", name=self._source, limit=None)

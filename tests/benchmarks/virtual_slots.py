@@ -39,11 +39,11 @@ from dct_celery.core.plan.limits import Limits
 from dct_celery.core.run.events import ChunkCompleted
 from dct_celery.core.run.leases import LeaseRef
 from dct_celery.core.run.machine import RunMachine
-from dct_celery.dispatcher.event_loop import Follower
+from dct_celery.dispatcher.event_loop import EventLoop
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.dispatcher.journal import Journal
 from dct_celery.dispatcher.services import DispatcherServices
-from dct_celery.dispatcher.stored_run import StandingRun
+from dct_celery.dispatcher.stored_run import StoredRun
 from dct_celery.ports import WorkerInfo
 from dct_celery.protocol import PROTOCOL_VERSION, stream
 from dct_celery.protocol.runs import ChunkHint
@@ -371,7 +371,7 @@ class Scene:
         self._fleet = Fleet(
             RUN, POOL, VERSION, PROTOCOL_VERSION, KEY_ID, last_usable=time.monotonic()
         )
-        self.standing = StandingRun(self._services, spec, lambda: None)
+        self.standing = StoredRun(self._services, spec, lambda: None)
         self.standing.announce()
 
     def _fleet_trouble(self) -> str:
@@ -385,8 +385,8 @@ class Scene:
         while len(self.registry.workers()) < workers:
             time.sleep(0.05)
 
-    def follower(self) -> Follower:
-        follower = Follower(self._services, self.machine, self._fleet, self.standing, self.report)
+    def follower(self) -> EventLoop:
+        follower = EventLoop(self._services, self.machine, self._fleet, self.standing, self.report)
         follower.words.checked = True
         return follower
 

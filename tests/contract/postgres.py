@@ -14,7 +14,7 @@ import psycopg
 from dct_celery.adapters.databases.postgres.dump import find_pg_dump
 from dct_celery.adapters.databases.postgres.server import PostgresServer
 from dct_celery.adapters.embedded import EmbeddedPostgres
-from dct_celery.core.databases.names import born_limit
+from dct_celery.core.databases.names import ownership_limit
 from dct_celery.ports import DatabasePolicy, DatabaseSpec
 
 
@@ -65,7 +65,7 @@ class PostgresHouse:
         return f"test_{self._token}_{self._count}"
 
     def create(self, name: str, owner: str = "") -> None:
-        self._create(name, f" CONNECTION LIMIT {born_limit(name)}", owner)
+        self._create(name, f" CONNECTION LIMIT {ownership_limit(name)}", owner)
 
     def foreign(self, name: str) -> None:
         self._create(name, "")

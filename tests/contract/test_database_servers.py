@@ -53,7 +53,7 @@ import pickle, sys
 from dct_celery.adapters.databases.select import server_for
 spec, folder, owner, template = pickle.loads(sys.stdin.buffer.read())
 server = server_for(spec, folder)
-sign = server.sign_of_life(owner)
+sign = server.liveness_lock(owner)
 sign.hold(template)
 with server.lock(template):
     print("held", flush=True)
@@ -308,7 +308,7 @@ def test_an_owner_is_alive_as_long_as_its_sign_stands(house: House) -> None:
     owner, other = house.name(), house.name()
     assert house.server().alive([owner, other]) == set()
     # When
-    sign = house.server().sign_of_life(owner)
+    sign = house.server().liveness_lock(owner)
     # Then
     sign.renew()
     assert house.server().alive([owner, other]) == {owner}
@@ -321,7 +321,10 @@ def test_an_owner_is_alive_as_long_as_its_sign_stands(house: House) -> None:
 def test_a_template_is_in_use_while_somebody_alive_holds_it(house: House) -> None:
     # Given
     template, other = house.name(), house.name()
-    one, two = house.server().sign_of_life(house.name()), house.server().sign_of_life(house.name())
+    one, two = (
+        house.server().liveness_lock(house.name()),
+        house.server().liveness_lock(house.name()),
+    )
     assert not house.server().in_use(template)
     # When
     one.hold(template)

@@ -13,7 +13,7 @@ from dct_celery.core.run import events as ev
 from dct_celery.core.run.leases import LeaseRef
 from dct_celery.core.run.view import RunView
 from dct_celery.errors import Superseded
-from dct_celery.ports import ABANDONED_MS, AVOID_MS, DISPATCHER_LEASE_MS, Ledger, StoredRun
+from dct_celery.ports import ABANDONED_MS, AVOID_MS, DISPATCHER_LEASE_MS, Ledger, RunContents
 from dct_celery.protocol.leases import AdoptAnswer, ClaimAnswer, OutstandingChunk, WriteAnswer
 from dct_celery.protocol.runs import ManifestSummary, RunSpec, RunState
 from dct_celery.protocol.stream import Reported, StreamEntry
@@ -425,7 +425,7 @@ def test_the_view_of_the_run_is_kept_until_the_run_is_put_back(
     # Then
     assert store.ledger().summary() == summary
     # When
-    assert ledger.reopen(ME, 2, StoredRun(spec_of(store)), [], {})
+    assert ledger.reopen(ME, 2, RunContents(spec_of(store)), [], {})
     # Then
     assert ledger.summary() is None
 
@@ -567,8 +567,8 @@ def test_the_head_is_kept_with_the_run(store: Store, ledger: Ledger) -> None:
 WAITING = Chunk("c2", (2, 3), Phase.ISOLATED, Need.PRISTINE)
 
 
-def stored(store: Store, cancelled: str | None = None) -> StoredRun:
-    return StoredRun(spec_of(store), MANIFEST, cancelled)
+def stored(store: Store, cancelled: str | None = None) -> RunContents:
+    return RunContents(spec_of(store), MANIFEST, cancelled)
 
 
 def reopened(store: Store, *, wiped: bool = True) -> tuple[Ledger, LeaseRef]:

@@ -13,7 +13,7 @@ from dct_celery.core.model import Chunk, Need, Phase
 from dct_celery.core.run import events as ev
 from dct_celery.core.run.leases import LeaseRef
 from dct_celery.errors import Superseded, Untrusted
-from dct_celery.ports import Ledger, StoredRun
+from dct_celery.ports import Ledger, RunContents
 from dct_celery.protocol.leases import ClaimAnswer, OutstandingChunk, WriteAnswer
 from dct_celery.protocol.runs import CancelOrder, ManifestSummary, Ownership, RunState
 from dct_celery.protocol.workers import FailedReport
@@ -93,7 +93,7 @@ def test_a_forged_order_does_not_hide_the_true_one_that_comes_after_it(
     store.write(state="cancelled", reason="forged")
     assert ledger.state() is RunState.TAMPERED
     # When: the run is put back, and cancelled by who may
-    again = StoredRun(make_spec(store.run))
+    again = RunContents(make_spec(store.run))
     assert ledger.reopen(ME, 2, again, [OutstandingChunk(CHUNK, lease, LEASE)], {})
     assert ledger.state() is RunState.OPEN
     store.ledger().cancel("somebody with the key")
@@ -131,7 +131,7 @@ def test_an_owner_that_nobody_with_the_key_put_there_is_replaced_by_the_true_one
     store.write(owner=forged)
     assert ledger.reap() == []
     store.write(owner=forged)
-    assert ledger.reopen(ME, 2, StoredRun(make_spec(store.run)), [], {})
+    assert ledger.reopen(ME, 2, RunContents(make_spec(store.run)), [], {})
     assert ledger.epoch() == 2
 
 
@@ -143,7 +143,7 @@ def test_another_owner_with_the_key_supersedes(store: Store, ledger: Ledger) -> 
         ledger.commit([OTHER])
     with pytest.raises(Superseded):
         ledger.reap()
-    assert not ledger.reopen(ME, 2, StoredRun(make_spec(store.run)), [], {})
+    assert not ledger.reopen(ME, 2, RunContents(make_spec(store.run)), [], {})
 
 
 # -- what is to run --------------------------------------------------------------------
@@ -206,7 +206,7 @@ def test_another_attempt_in_the_place_of_this_one_is_not_run(store: Store, ledge
 def test_an_offer_of_an_earlier_epoch_is_not_run(store: Store, ledger: Ledger) -> None:
     # Given
     first = store.chunk("c1", "payload")
-    assert ledger.reopen(ME, 2, StoredRun(make_spec(store.run)), [OutstandingChunk(CHUNK)], {})
+    assert ledger.reopen(ME, 2, RunContents(make_spec(store.run)), [OutstandingChunk(CHUNK)], {})
     # When
     store.write_chunk("c1", payload=first)
     # Then

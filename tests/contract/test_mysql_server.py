@@ -500,7 +500,7 @@ from dct_celery.core.databases.marks import Mark
 from dct_celery.ports import DatabaseSpec
 spec, template, name = DatabaseSpec("default", "mysql", "", *sys.argv[1:5]), *sys.argv[5:7]
 server = mysql.MysqlServer(spec)
-sign = server.sign_of_life("dying")
+sign = server.liveness_lock("dying")
 def stop_half_way(link, stored):
     print("half way", flush=True)
     sys.stdin.read()
@@ -714,7 +714,7 @@ def test_a_template_built_anew_under_its_name_is_cloned_as_it_is_now(
 def test_a_mark_without_its_database_is_forgotten_when_its_owner_is_dead(house: MysqlHouse) -> None:
     # Given
     server, dead, living, young = house.server(), house.name(), house.name(), house.name()
-    sign = server.sign_of_life("living")
+    sign = server.liveness_lock("living")
     server.announce(dead, Mark("building", owner="dead"))
     server.announce(living, Mark("building", owner="living"))
     server.announce(young, Mark("building"))
@@ -760,7 +760,7 @@ def test_a_sign_of_life_comes_back_after_its_session_was_ended(
 ) -> None:
     # Given
     server = house.server()
-    sign = server.sign_of_life("owner-two")
+    sign = server.liveness_lock("owner-two")
     sign.hold(template)
     [(session,)] = house.ask("SELECT IS_USED_LOCK(%s)", [owner_lock("owner-two")])
     house.ask(f"KILL {session}")
@@ -781,7 +781,7 @@ def test_an_owner_with_two_databases_on_a_server_lives_until_its_last_sign_ends(
 ) -> None:
     # Given
     server = house.server()
-    one, two = server.sign_of_life("owner-five"), house.server().sign_of_life("owner-five")
+    one, two = server.liveness_lock("owner-five"), house.server().liveness_lock("owner-five")
     two.hold(template)
     # When
     one.close()
@@ -795,7 +795,7 @@ def test_an_owner_with_two_databases_on_a_server_lives_until_its_last_sign_ends(
 
 def test_a_silent_owner_is_forgotten_by_the_server(house: MysqlHouse) -> None:
     # Given
-    sign = house.server().sign_of_life("owner-four")
+    sign = house.server().liveness_lock("owner-four")
     [(session,)] = house.ask("SELECT IS_USED_LOCK(%s)", [owner_lock("owner-four")])
     # Then
     assert sign._link.one("SELECT @@wait_timeout, CONNECTION_ID()") == (60, session)  # type: ignore[attr-defined]

@@ -80,7 +80,7 @@ def test_nobody_of_ours_is_in_the_way_of_who_creates_a_database(
     house, role = closed
     eventually(lambda: _refused(house, role))
     servers = [house.server(role, "secret") for _ in range(4)]
-    signs = [server.sign_of_life(f"owner-{number}") for number, server in enumerate(servers)]
+    signs = [server.liveness_lock(f"owner-{number}") for number, server in enumerate(servers)]
     for server in servers:
         server.check()
     # When: as Django creates a test database

@@ -18,7 +18,7 @@ from psycopg import sql
 from dct_celery.adapters.databases.postgres import copy, dump, heal, liveness
 from dct_celery.adapters.databases.postgres import server as postgres_module
 from dct_celery.adapters.embedded import EmbeddedPostgres
-from dct_celery.core.databases.names import born_limit
+from dct_celery.core.databases.names import ownership_limit
 from dct_celery.errors import CloneFailed, DatabaseError, ServerFault
 from dct_celery.ports import DatabasePolicy
 from tests.contract.postgres import PostgresHouse
@@ -147,7 +147,7 @@ def test_a_sealed_template_takes_no_connections(postgres: PostgresHouse) -> None
 def test_a_database_is_ours_from_its_birth_before_it_has_a_mark(postgres: PostgresHouse) -> None:
     # Given
     name = postgres.name()
-    postgres.command(f"CREATE DATABASE {name} CONNECTION LIMIT {born_limit(name)}")
+    postgres.command(f"CREATE DATABASE {name} CONNECTION LIMIT {ownership_limit(name)}")
     # Then
     assert [
         (found.mark, found.born) for found in postgres.server().found() if found.name == name
@@ -161,7 +161,7 @@ def test_a_database_is_ours_from_its_birth_before_it_has_a_mark(postgres: Postgr
 def test_the_birth_mark_of_another_name_is_none(postgres: PostgresHouse) -> None:
     # Given
     name = postgres.name()
-    postgres.command(f"CREATE DATABASE {name} CONNECTION LIMIT {born_limit(postgres.name())}")
+    postgres.command(f"CREATE DATABASE {name} CONNECTION LIMIT {ownership_limit(postgres.name())}")
     # When
     with pytest.raises(DatabaseError, match="does not carry our mark"):
         postgres.server().drop(name)
@@ -802,7 +802,7 @@ def test_a_session_that_was_silent_for_long_is_asked_first(postgres: PostgresHou
 def test_a_lost_sign_of_life_comes_back_with_all_its_holds(postgres: PostgresHouse) -> None:
     # Given
     owner, template = postgres.name(), postgres.name()
-    sign = postgres.server().sign_of_life(owner)
+    sign = postgres.server().liveness_lock(owner)
     sign.hold(template)
     end_sessions(postgres, f"dct {owner}")
     assert eventually(lambda: postgres.server().alive([owner]) == set())
@@ -827,7 +827,7 @@ def test_a_sign_that_is_not_renewed_ends(
         liveness, "_SIGN_SETTINGS", liveness._SIGN_SETTINGS.replace(b"60s", b"300ms")
     )
     owner, server = postgres.name(), postgres.server()
-    sign = server.sign_of_life(owner)
+    sign = server.liveness_lock(owner)
     assert server.alive([owner]) == {owner}
     # When / Then
     assert eventually(lambda: server.alive([owner]) == set())

@@ -194,7 +194,7 @@ def test_a_folder_that_cannot_be_made_is_told_with_the_mend(tmp_path: Path) -> N
 
 def test_a_sign_survives_a_folder_that_was_emptied(sqlite: SqliteHouse) -> None:
     # Given
-    sign = sqlite.server().sign_of_life("me")
+    sign = sqlite.server().liveness_lock("me")
     sign.hold("test_template")
     for path in sqlite.folder.iterdir():
         path.unlink()

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from dct_celery.adapters.embedded import EmbeddedPostgres
-from dct_celery.core.databases.names import born_limit
+from dct_celery.core.databases.names import ownership_limit
 from dct_celery.wire import messages
 from tests.support.loaders import LoaderProcess, loader
 from tests.support.mariadb import EmbeddedMariaDB
@@ -93,13 +93,13 @@ def test_a_database_is_built_with_the_limit_that_marks_it(
     with loader(project, tmp_path / "run") as process:
         # When
         answer = process.ask(
-            messages.Build({"default": mine}, {"default": born_limit(mine)}), messages.Built
+            messages.Build({"default": mine}, {"default": ownership_limit(mine)}), messages.Built
         )
     # Then
     assert isinstance(answer, messages.Built), answer
     assert _query(
         postgres_server, f"SELECT datconnlimit FROM pg_database WHERE datname = '{mine}'"
-    ) == [(born_limit(mine),)]
+    ) == [(ownership_limit(mine),)]
     assert _query(postgres_server, "SELECT title FROM shelf_book", mine) == [("migrated",)]
 
 

@@ -41,7 +41,7 @@ from dct_celery.core.run.machine import RunMachine
 from dct_celery.core.run.records import FixtureRecord
 from dct_celery.core.run.view import RunView
 from dct_celery.dispatcher.journal import Journal, parse_line
-from dct_celery.dispatcher.run_snapshot import Head, expand
+from dct_celery.dispatcher.run_snapshot import RunSnapshot, expand
 from dct_celery.errors import (
     DctError,
     InfrastructureError,
@@ -466,9 +466,9 @@ def journal_lines(line: str) -> None:
 
 def heads(data: bytes) -> None:
     with contextlib.suppress(DctError):
-        Head.parse(expand(data), DOOR)
+        RunSnapshot.parse(expand(data), DOOR)
     with contextlib.suppress(Untrusted, UsageError):
-        Head.parse(data.decode(errors="replace"), DOOR)
+        RunSnapshot.parse(data.decode(errors="replace"), DOOR)
 
 
 class _Deaf:

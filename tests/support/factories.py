@@ -18,7 +18,7 @@ from dct_celery.core.plan.timings import Estimates, Sample
 from dct_celery.core.run.leases import LeaseRef
 from dct_celery.dispatcher.collect import Collected
 from dct_celery.dispatcher.request import Request
-from dct_celery.dispatcher.run_snapshot import Head
+from dct_celery.dispatcher.run_snapshot import RunSnapshot
 from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.protocol.door import Door
 from dct_celery.protocol.runs import RunSpec
@@ -102,7 +102,7 @@ def make_spec(run: str = "run-one", **fields: Any) -> RunSpec:
 
 def make_head(
     manifest: Manifest | None = None, run: str = "run-one", settings: Settings | None = None
-) -> Head:
+) -> RunSnapshot:
     """Of a run of these tests."""
     manifest = manifest or make_manifest(group("app.tests.A"))
     secret: dict[str, Any] = {"password": "s3cret"}
@@ -111,7 +111,7 @@ def make_head(
     )
     collected = Collected(manifest, loaded)
     spec = make_spec(run, environment=dict(REQUEST.environment))
-    return Head.of(spec, 5.0, REQUEST, settings or Settings(), collected, run_door(run))
+    return RunSnapshot.of(spec, 5.0, REQUEST, settings or Settings(), collected, run_door(run))
 
 
 @dataclass(frozen=True)

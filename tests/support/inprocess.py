@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from dct_celery.core.run.leaks import LeakKind, LeakRecord
 from dct_celery.testproc.channel import Channel
-from dct_celery.testproc.isolation.leaks import Watch
+from dct_celery.testproc.isolation.leaks import LeakDetector
 from dct_celery.testproc.isolation.output import OutputFile
 from dct_celery.testproc.recorder import Recorder
 from dct_celery.wire import framing, messages
@@ -60,7 +60,7 @@ class MemoryOutput(OutputFile):
         self.restored += 1
 
 
-class QuietWatch(Watch):
+class QuietWatch(LeakDetector):
     """Finds the leaks that it is given, and notes whom it is asked about."""
 
     def __init__(self, *names: str) -> None:

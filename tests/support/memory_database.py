@@ -45,7 +45,7 @@ class MemoryDatabases:
     databases: dict[str, Database] = field(default_factory=dict)
     announced: dict[str, Mark] = field(default_factory=dict)
     locks: set[str] = field(default_factory=set)
-    #: Signs that stand, each with the time of its last renewal.
+    #: LivenessLocks that stand, each with the time of its last renewal.
     signs: dict[MemorySign, int] = field(default_factory=dict)
     #: Names that a statement about them refuses, as a server does that somebody else is busy with.
     stubborn: set[str] = field(default_factory=set)
@@ -91,7 +91,7 @@ class MemoryDatabases:
 
 
 class MemorySign:
-    """See `ports.SignOfLife`."""
+    """See `ports.LivenessLock`."""
 
     def __init__(self, world: MemoryDatabases, owner: str) -> None:
         self._world = world
@@ -180,7 +180,7 @@ class MemoryServer:
     def remark(self, name: str, mark: Mark) -> None:
         self._ours(name).mark = mark
 
-    def sign_of_life(self, owner: str) -> MemorySign:
+    def liveness_lock(self, owner: str) -> MemorySign:
         return MemorySign(self.world, owner)
 
     def alive(self, owners: Iterable[str]) -> set[str]:

@@ -21,7 +21,7 @@ from dct_celery.ports import (
     DISPATCHER_LEASE_MS,
     STALL_MS,
     Announced,
-    StoredRun,
+    RunContents,
     WorkerInfo,
 )
 from dct_celery.protocol import stream
@@ -187,7 +187,7 @@ class MemoryLedger:
         self,
         dispatcher: str,
         epoch: int,
-        run: StoredRun,
+        run: RunContents,
         outstanding: Sequence[OutstandingChunk],
         acknowledged: Mapping[str, int],
     ) -> bool:

@@ -65,7 +65,7 @@ class Suspicion:
         return True
 
 
-class Watchdog:
+class StalledConsumer:
     """A thread of the worker's main process. `idle`: is there a slot without work?"""
 
     def __init__(self, app: App, runs: Runs, idle: Callable[[], bool]) -> None:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -67,9 +68,7 @@ class EmbeddedValkey:
             port = child.free_port(bind)
             process = _launch(program, _config(bind, port, secret), log, environ)
             try:
-                if child.wait_ready(
-                    process, lambda port=port: _answers(host, port, secret), timeout
-                ):
+                if child.wait_ready(process, partial(_answers, host, port, secret), timeout):
                     return cls(process, host, port, secret)
             except BaseException:
                 child.stop(process, signal.SIGTERM, 1)

@@ -19,7 +19,7 @@ from dct_celery.core.model import Chunk
 from dct_celery.core.run.events import ChunkCompleted, ChunkEnd
 from dct_celery.core.run.leases import LeaseRef
 from dct_celery.errors import StoreUnavailable, Superseded, Untrusted
-from dct_celery.ports import ABANDONED_MS, AVOID_MS, DISPATCHER_LEASE_MS, STALL_MS, StoredRun
+from dct_celery.ports import ABANDONED_MS, AVOID_MS, DISPATCHER_LEASE_MS, STALL_MS, RunContents
 from dct_celery.protocol import stream
 from dct_celery.protocol.door import Door
 from dct_celery.protocol.leases import (
@@ -94,7 +94,7 @@ class RedisLedger:
         self,
         dispatcher: str,
         epoch: int,
-        run: StoredRun,
+        run: RunContents,
         outstanding: Sequence[OutstandingChunk],
         acknowledged: Mapping[str, int],
     ) -> bool:

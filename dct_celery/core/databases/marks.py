@@ -32,7 +32,7 @@ class Mark:
     kind: str
     run: str = ""
     worker: str = ""
-    #: Token of the process that answers for it; see `DatabaseServer.sign_of_life`.
+    #: Token of the process that answers for it; see `DatabaseServer.liveness_lock`.
     owner: str = ""
     #: Name of the template that it was cloned from.
     template: str = ""

@@ -50,7 +50,7 @@ def template_name(fingerprint: str, alias: str, *, flushed: bool) -> str:
     return name
 
 
-def born_limit(name: str) -> int:
+def ownership_limit(name: str) -> int:
     """Connection limit of a PostgreSQL database of this name that we make: far beyond any server's,
     and a mark that comes with CREATE DATABASE itself, where the comment comes one statement later.
     """

@@ -27,7 +27,7 @@ _REPR = (
 _DEPTH = 20
 
 
-class Plain:
+class StableValues:
     """Makes plain data of values for one tree. Nothing lazy is evaluated: a text gives what it is
     translated from, as it does for migrate, which switches translation off, and a `reverse_lazy`
     does not import the URLs.

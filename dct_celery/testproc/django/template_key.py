@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from dct_celery.testproc.django import databases
 from dct_celery.testproc.django.sources import Sources
-from dct_celery.testproc.django.stable_values import Plain
+from dct_celery.testproc.django.stable_values import StableValues
 
 if TYPE_CHECKING:
     from dct_celery.testproc.backends.django_unittest.project import DjangoProject
@@ -78,7 +78,7 @@ def parts(
     """Name -> hash of what the fingerprint is made of, so that a difference between two can be
     named.
     """
-    plain, sources = Plain(project.root), Sources()
+    plain, sources = StableValues(project.root), Sources()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # settings that are deprecated say so when they are read
         found = {
@@ -97,7 +97,7 @@ def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=repr).encode()).hexdigest()
 
 
-def _databases(project: DjangoProject, plain: Plain) -> Any:
+def _databases(project: DjangoProject, plain: StableValues) -> Any:
     """How the aliases of the selection share databases, and their entries in DATABASES with
     Django's defaults.
     """
@@ -140,7 +140,7 @@ def _models() -> Iterable[Any]:
     return apps.get_models(include_auto_created=True, include_swapped=True)
 
 
-def _model(model: Any, plain: Plain) -> Any:
+def _model(model: Any, plain: StableValues) -> Any:
     meta = model._meta
     fields = [
         [field.name, field.column, *_field(field, plain)]
@@ -153,7 +153,7 @@ def _model(model: Any, plain: Plain) -> Any:
     ]
 
 
-def _field(field: Any, plain: Plain) -> Any:
+def _field(field: Any, plain: StableValues) -> Any:
     try:
         _, path, args, kwargs = field.deconstruct()
     except Exception as error:  # a field that cannot be migrated can still be created by syncdb
@@ -161,7 +161,7 @@ def _field(field: Any, plain: Plain) -> Any:
     return [path, plain.value(args), plain.value(kwargs)]
 
 
-def _settings(plain: Plain) -> Any:
+def _settings(plain: StableValues) -> Any:
     from django.conf import settings
 
     names = [

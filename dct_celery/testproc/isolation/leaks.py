@@ -19,7 +19,7 @@ from types import FrameType
 
 from dct_celery.core.run.leaks import LeakKind, LeakRecord
 from dct_celery.testproc.clock import now
-from dct_celery.testproc.isolation.process_state import State
+from dct_celery.testproc.isolation.process_state import ProcessState
 
 #: Seconds that threads of the chunk's last class get to end: many are on their way.
 _GRACE = 0.05
@@ -36,11 +36,11 @@ _enumerate = threading.enumerate
 _pause = threading.Event().wait
 
 
-class Watch:
+class LeakDetector:
     """The leaks of one test process, chunk by chunk."""
 
     def __init__(self) -> None:
-        self._state: State | None = None
+        self._state: ProcessState | None = None
         self._threads: set[threading.Thread] = set()
         self._sockets: dict[str, str] = {}
         self._lowest = -1
@@ -52,7 +52,7 @@ class Watch:
         started it.
         """
         if self._state is None:
-            self._state = State()
+            self._state = ProcessState()
         self._threads = set(_enumerate())
         self._sockets, self._lowest = _sockets(), _lowest_free()
         self._found, self._changed = {}, {}

@@ -60,7 +60,7 @@ def children() -> list[int]:
     return found
 
 
-class Mark:
+class ForkMark:
     """What all descendants of one fork share: a variable for those that exec, a mapped file for
     those that only fork.
     """

@@ -12,7 +12,7 @@ import signal
 import time
 
 from dct_celery.testproc.clock import now
-from dct_celery.testproc.isolation.lifetime import Mark, adopt_orphans, children
+from dct_celery.testproc.isolation.lifetime import ForkMark, adopt_orphans, children
 
 #: Seconds between SIGTERM and SIGKILL, and how often orphans are looked at meanwhile: each may
 #: leave children of its own.
@@ -29,7 +29,7 @@ class Orphans:
         #: What the project itself started when it was imported: its own until the loader ends.
         self._projects = set(children())
         #: Marks of forks that are gone, and when their patience ends.
-        self._gone: list[tuple[Mark, float]] = []
+        self._gone: list[tuple[ForkMark, float]] = []
         self._asked: set[int] = set()
 
     @property
@@ -37,7 +37,7 @@ class Orphans:
         """Seconds until `step` is due."""
         return _PAUSE if self._gone else 5.0
 
-    def fork_ended(self, mark: Mark, forks: tuple[int, ...]) -> None:
+    def fork_ended(self, mark: ForkMark, forks: tuple[int, ...]) -> None:
         self._gone.append((mark, now() + _GRACE))
         self.step(forks)
 

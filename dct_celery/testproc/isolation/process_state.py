@@ -56,7 +56,7 @@ _environ, _variables, _path = os.environ, os.environb, sys.path
 _data: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
 
 
-class State:
+class ProcessState:
     """How the process was when this was made; `restore` makes it so again."""
 
     def __init__(self) -> None:

@@ -21,7 +21,7 @@ EARLY_SECONDS, EARLY_LOOKS, LATE_SECONDS = 20.0, 3, 300.0
 
 
 @dataclass(slots=True)
-class Collecting:
+class CollectorThread:
     """A thread of the worker's main process. `soon` brings the next look forward."""
 
     services: WorkerServices

@@ -12,24 +12,24 @@ import threading
 from collections.abc import Iterable
 
 from dct_celery.errors import DctError
-from dct_celery.ports import Clock, SignOfLife
+from dct_celery.ports import Clock, LivenessLock
 
 log = logging.getLogger("dct_celery.worker")
 #: Seconds between two renewals; servers forget a silent owner after 60.
 RENEW_SECONDS = 10.0
 
 
-class Signs:
+class LivenessLocks:
     """The signs by key (any text that names the server). All methods may be called from any thread."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._signs: dict[str, SignOfLife] = {}
+        self._signs: dict[str, LivenessLock] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="dct-signs", daemon=True)
 
-    def give(self, key: str, sign: SignOfLife) -> None:
+    def give(self, key: str, sign: LivenessLock) -> None:
         with self._lock:
             self._signs[key] = sign
 

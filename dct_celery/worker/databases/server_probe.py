@@ -14,7 +14,7 @@ from dct_celery.ports import Clock, DatabaseServer
 _PAUSE, LOOK_SECONDS = 0.5, 5.0
 
 
-class Canary:
+class ServerProbe:
     """Asks the servers of one slot. Not for use by two threads at once."""
 
     def __init__(self, servers: Iterable[DatabaseServer], clock: Clock) -> None:

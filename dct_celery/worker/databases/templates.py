@@ -19,15 +19,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dct_celery.core.databases.marks import Mark
-from dct_celery.core.databases.names import born_limit, template_name
+from dct_celery.core.databases.names import ownership_limit, template_name
 from dct_celery.core.databases.server_fault import fault_in_answer
 from dct_celery.errors import DatabaseError, DctError, ProjectError, ServerFault
 from dct_celery.ports import Clock, DatabaseServer, DatabaseSpec
 from dct_celery.security.folders import remove_below
 from dct_celery.wire import messages
-from dct_celery.worker.databases.liveness import Signs
+from dct_celery.worker.databases.liveness import LivenessLocks
 from dct_celery.worker.databases.naming import CloneNaming
-from dct_celery.worker.databases.server_probe import Canary
+from dct_celery.worker.databases.server_probe import ServerProbe
 from dct_celery.worker.processes.test_process import TestProcess
 
 log = logging.getLogger("dct_celery.worker")
@@ -56,7 +56,7 @@ class Templates:
         cache: Path,
         naming: CloneNaming,
         clock: Clock,
-        signs: Signs | None = None,
+        signs: LivenessLocks | None = None,
     ) -> None:
         self.key = key
         self._specs = specs
@@ -162,7 +162,7 @@ class Templates:
             server, name = self._servers[spec.alias], names[spec.alias]
             server.announce(name, self._naming.mark("building", server.now()))
             if server.vendor == "postgresql":
-                limits[spec.alias] = born_limit(name)
+                limits[spec.alias] = ownership_limit(name)
         self._build(
             {alias: self._servers[alias].place(name) for alias, name in names.items()}, limits
         )
@@ -183,12 +183,12 @@ class Templates:
         if isinstance(answer, messages.Fatal):
             raise self._blamed(answer, canary) or ProjectError(answer.message, detail=answer.detail)
 
-    def _canary(self) -> Canary:
-        canary = Canary(self._servers.values(), self._clock)
+    def _canary(self) -> ServerProbe:
+        canary = ServerProbe(self._servers.values(), self._clock)
         canary.remember()
         return canary
 
-    def _blamed(self, answer: messages.Fatal, canary: Canary) -> DatabaseError | None:
+    def _blamed(self, answer: messages.Fatal, canary: ServerProbe) -> DatabaseError | None:
         """What failed for the server's sake says nothing of the project."""
         fault = fault_in_answer(answer.message, answer.detail)
         trouble = canary.trouble() or (f"the database server {fault}" if fault else "")

@@ -24,7 +24,7 @@ FAILURES = 3
 REST_SECONDS, LONGEST_REST = 5.0, 60.0
 
 
-class Troubles:
+class FailureLog:
     """What slots say. One object per process, all on one folder."""
 
     def __init__(self, folder: Path, clock: Clock) -> None:
@@ -57,10 +57,10 @@ class Troubles:
 
 
 @dataclass(slots=True)
-class Breaker:
+class CircuitBreaker:
     """Asked by the host with each look around; `now` is monotonic seconds."""
 
-    troubles: Troubles
+    troubles: FailureLog
     _until: float = 0.0
     _rests: int = 0
     #: Failures that the last rest was for; after it, one more is enough for the next.

@@ -25,7 +25,7 @@ rest_seconds = doubling(FIRST_REST, LONGEST_REST)
 
 
 @dataclass(slots=True)
-class Rest:
+class SlotBackoff:
     """Of one slot, in a file that the worker's main process reads. `now` is seconds of the host's
     monotonic clock.
     """

@@ -20,11 +20,11 @@ from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.protocol.workers import RunStage
 from dct_celery.security.files import try_lock
 from dct_celery.security.folders import private_folder
-from dct_celery.worker.databases.collector_thread import Collecting
-from dct_celery.worker.health.circuit_breaker import Breaker, Troubles
+from dct_celery.worker.databases.collector_thread import CollectorThread
+from dct_celery.worker.health.circuit_breaker import CircuitBreaker, FailureLog
 from dct_celery.worker.host.ended_runs import EndedRuns
 from dct_celery.worker.host.machine_facts import about
-from dct_celery.worker.host.run_supervisor import RunKeeper
+from dct_celery.worker.host.run_supervisor import RunSupervisor
 from dct_celery.worker.processes.strays import end_marked
 from dct_celery.worker.services import WorkerServices
 
@@ -62,10 +62,10 @@ class Host:
         self._clock = services.clock
         self._slots = slots
         self._busy = busy
-        self._keepers: dict[str, RunKeeper] = {}
+        self._keepers: dict[str, RunSupervisor] = {}
         self._stop = threading.Event()
-        self._collecting = Collecting(services)
-        self._breaker = Breaker(Troubles(services.folder.troubles, services.clock))
+        self._collecting = CollectorThread(services)
+        self._breaker = CircuitBreaker(FailureLog(services.folder.troubles, services.clock))
         self._trouble = ""
         self._ended = EndedRuns(services.folder.ended)
         #: The store has not answered lately, or not yet: leaving it would take as long as its
@@ -122,7 +122,7 @@ class Host:
             )
         for run in folder.leftovers():
             run.remove()
-        Troubles(folder.troubles, self._clock).clear()
+        FailureLog(folder.troubles, self._clock).clear()
         folder.prune_template_caches(
             self._clock.wall() - self._services.settings.keep_days * 86_400
         )
@@ -205,7 +205,7 @@ class Host:
             log.info("run %s: preparing", run)
             # A run brings servers that this worker may never have seen: they may hold what others
             # left.
-            keeper = RunKeeper(self._services, active[run], self._slots, self._collecting.soon)
+            keeper = RunSupervisor(self._services, active[run], self._slots, self._collecting.soon)
             self._keepers[run] = keeper
             keeper.start()
         for run, keeper in list(self._keepers.items()):

@@ -32,7 +32,7 @@ from dct_celery.wire import messages
 from dct_celery.worker.databases import denied
 from dct_celery.worker.databases.clone_maker import CloneMaker
 from dct_celery.worker.databases.clone_pool import ClonePool
-from dct_celery.worker.databases.liveness import Signs
+from dct_celery.worker.databases.liveness import LivenessLocks
 from dct_celery.worker.databases.naming import CloneNaming
 from dct_celery.worker.databases.templates import Templates
 from dct_celery.worker.folders.work_folder import PublishedRun, RunFolder
@@ -148,7 +148,7 @@ class Preparation:
         self.pool: ClonePool | None = None
         self.checks: SystemChecks | None = None
         self._servers: dict[str, DatabaseServer] = {}
-        self._signs = Signs(services.clock)
+        self._signs = LivenessLocks(services.clock)
         self._forks = itertools.count(1)
         #: Patterns of hosts, this worker's own among them.
         self._denied: list[str] = []
@@ -288,7 +288,9 @@ class Preparation:
         for spec in prepared.specs:
             self._servers[spec.alias].check()
             if spec.alias not in self._signs:
-                self._signs.give(spec.alias, self._servers[spec.alias].sign_of_life(prepared.owner))
+                self._signs.give(
+                    spec.alias, self._servers[spec.alias].liveness_lock(prepared.owner)
+                )
         prepared.slots = self._check_capacity(prepared.specs)
 
     def _check_capacity(self, specs: Sequence[DatabaseSpec]) -> int:

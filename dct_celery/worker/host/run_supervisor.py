@@ -55,7 +55,7 @@ POOL_PAUSE, USE_SECONDS = 0.05, 1.0
 CHECKS_AFTER = 3.0
 
 
-class RunKeeper:
+class RunSupervisor:
     """One run on this worker, from announcement to the last trace, in a thread of its own."""
 
     def __init__(

@@ -51,7 +51,7 @@ class Stray:
         return earliest - 0.001, earliest + tick + 0.001
 
 
-class Watch:
+class StrayTracker:
     """The strays of one test process."""
 
     def __init__(self, folder: Path, pid: int, clock: Clock) -> None:

@@ -23,7 +23,7 @@ from dct_celery.security.files import tail_of
 from dct_celery.wire import framing, messages
 from dct_celery.wire.process import MARK, STACKS_SIGNAL
 from dct_celery.worker.processes import proc
-from dct_celery.worker.processes.strays import Stray, Watch, end_marked
+from dct_celery.worker.processes.strays import Stray, StrayTracker, end_marked
 
 M = TypeVar("M", bound=messages.Message)
 #: Seconds for a fork to come up.
@@ -50,7 +50,7 @@ class TestProcess:
         self._environment = environment
         self._clock = clock
         self._fork_fifo = fork_fifo
-        self._watch: Watch | None = None
+        self._watch: StrayTracker | None = None
         self._deframer = framing.Deframer()
         self._ready: list[bytes] = []
         self._inbox = self._outbox = self._lifeline = -1
@@ -105,7 +105,7 @@ class TestProcess:
     def attached(self, pid: int) -> None:
         """It has told its number and is ready for tests: what it starts from now on is theirs."""
         self.pid, self._identity = pid, proc.identity(pid)
-        self._watch = Watch(self._folder, pid, self._clock)
+        self._watch = StrayTracker(self._folder, pid, self._clock)
 
     def strays(self) -> list[Stray]:
         """Processes that its tests have left so far."""

@@ -22,12 +22,12 @@ from dct_celery.errors import (
 from dct_celery.protocol.leases import WriteAnswer
 from dct_celery.protocol.workers import MAX_DETAIL
 from dct_celery.wire import messages
-from dct_celery.worker.health.circuit_breaker import Troubles
+from dct_celery.worker.health.circuit_breaker import FailureLog
 from dct_celery.worker.processes.leaks import leaks_of, wears_out
 from dct_celery.worker.processes.post_mortem import MemoryTrouble, last_words
 from dct_celery.worker.processes.test_process import TestProcess
 from dct_celery.worker.services import WorkerServices
-from dct_celery.worker.slot.deadlines import Overdue, Watchdog
+from dct_celery.worker.slot.deadlines import ChunkDeadlines, Overdue
 from dct_celery.worker.slot.lease_keeper import LeaseKeeper
 from dct_celery.worker.slot.spool import Spool
 
@@ -74,7 +74,7 @@ class ChunkRun:
         self._batch_since = 0.0
         self._looked_at = 0.0
         self._start = self._clock.monotonic()
-        self._watchdog = Watchdog(
+        self._watchdog = ChunkDeadlines(
             chunk, slot_run.test_timeout, slot_run.fixture_timeout, self._start
         )
         self._memory = MemoryTrouble()
@@ -332,7 +332,7 @@ class ChunkRun:
     ) -> str:
         self._slot_run.retire(kill=True)
         if why is ReleaseReason.LOADER:
-            Troubles(self._services.folder.troubles, self._clock).note(cause)
+            FailureLog(self._services.folder.troubles, self._clock).note(cause)
         return self._end(
             ChunkReleased(
                 why,
@@ -351,7 +351,7 @@ class ChunkRun:
         """
         completed = isinstance(end, ChunkCompleted)
         if completed:
-            Troubles(self._services.folder.troubles, self._clock).clear()
+            FailureLog(self._services.folder.troubles, self._clock).clear()
         deadline = self._clock.monotonic() + STORE_PATIENCE
         while (
             self._clock.monotonic() < deadline

@@ -30,7 +30,7 @@ class Overdue:
         return f"timed out after {self.limit:g} s"
 
 
-class Watchdog:
+class ChunkDeadlines:
     """`test` and `fixture`: seconds by the run's options; None for the usual limits, 0 for none.
     `now` is monotonic seconds.
     """

@@ -23,10 +23,10 @@ from dct_celery.ports import Clock, DatabaseServer, DatabaseSpec, Ledger
 from dct_celery.wire import messages
 from dct_celery.worker.databases.clone_maker import FLUSHED, PRISTINE, CloneMaker
 from dct_celery.worker.databases.naming import CloneNaming
-from dct_celery.worker.databases.server_probe import Canary
+from dct_celery.worker.databases.server_probe import ServerProbe
 from dct_celery.worker.databases.templates import Templates, identities
 from dct_celery.worker.folders.work_folder import PublishedRun, RunFolder
-from dct_celery.worker.health.slot_backoff import Permits, Rest
+from dct_celery.worker.health.slot_backoff import Permits, SlotBackoff
 from dct_celery.worker.processes.test_process import TestProcess
 from dct_celery.worker.services import WorkerServices
 
@@ -166,8 +166,8 @@ class SlotRun:
         self._databases = self._open_databases(services, state)
         self._forks = 0
         self._permits = Permits(folder.permits, state.slots)
-        self.rest = Rest(folder.resting / str(slot))
-        self.canary = Canary(self._databases.servers.values(), self._clock)
+        self.rest = SlotBackoff(folder.resting / str(slot))
+        self.canary = ServerProbe(self._databases.servers.values(), self._clock)
         self.process: TestProcess | None = None
 
     def _open_databases(self, services: WorkerServices, state: PublishedRun) -> SlotDatabases:

@@ -13,7 +13,7 @@ from psycopg import sql
 from dct_celery.adapters.databases.postgres import dump
 from dct_celery.adapters.databases.postgres.copy import Surroundings, _create, _value
 from dct_celery.adapters.databases.postgres.dump import Header, find_pg_dump, plain, read, write
-from dct_celery.core.databases.names import born_limit
+from dct_celery.core.databases.names import ownership_limit
 from dct_celery.errors import DatabaseError
 
 HEADER = Header(
@@ -126,7 +126,7 @@ def test_a_restored_database_starts_as_the_exported_one_did(provider: str, words
     assert statement.startswith(
         "CREATE DATABASE \"test_abc\" TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE"
     )
-    assert f"{words} LIMIT {born_limit('test_abc')}" in statement
+    assert f"{words} LIMIT {ownership_limit('test_abc')}" in statement
 
 
 def test_a_clone_is_born_with_our_limit_and_the_strategy_that_was_chosen() -> None:
@@ -134,7 +134,7 @@ def test_a_clone_is_born_with_our_limit_and_the_strategy_that_was_chosen() -> No
     assert (
         _create("test_t", "test_c", "FILE_COPY").as_string()
         == 'CREATE DATABASE "test_c" TEMPLATE "test_t" STRATEGY = FILE_COPY CONNECTION LIMIT'
-        f" {born_limit('test_c')}"
+        f" {ownership_limit('test_c')}"
     )
     assert " STRATEGY" not in _create("test_t", "test_c", "").as_string()
 

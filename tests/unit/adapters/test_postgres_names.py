@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from dct_celery.adapters.databases.postgres.server import PostgresServer
 from dct_celery.core.databases.marks import Mark
-from dct_celery.core.databases.names import OURS, born_limit
+from dct_celery.core.databases.names import OURS, ownership_limit
 from dct_celery.errors import DatabaseError
 from dct_celery.ports import DatabaseSpec
 
@@ -110,7 +110,7 @@ def test_of_ten_thousand_databases_without_a_mark_none_is_dropped() -> None:
     ]
     for number, name in enumerate(generated(10_000)):
         # A limit that is nearly, but not quite, the one that only we would give.
-        limit = [-1, 0, 100, born_limit(name) + 1, born_limit(name + "x")][number % 5]
+        limit = [-1, 0, 100, ownership_limit(name) + 1, ownership_limit(name + "x")][number % 5]
         connection = RecordingConnection(comments[number % len(comments)], limit)
         server = server_on(connection)
         # When
@@ -124,7 +124,7 @@ def test_of_ten_thousand_databases_without_a_mark_none_is_dropped() -> None:
 @pytest.mark.parametrize("comment", [MARK.line(GOOD), None])
 def test_a_database_with_a_mark_or_born_as_ours_is_dropped(comment: str | None) -> None:
     # Given
-    connection = RecordingConnection(comment, -1 if comment else born_limit(GOOD))
+    connection = RecordingConnection(comment, -1 if comment else ownership_limit(GOOD))
     # When
     server_on(connection).drop(GOOD)
     # Then

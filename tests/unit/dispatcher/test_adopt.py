@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import pytest
 
 from dct_celery.dispatcher.adopt import Adopted, adopt
-from dct_celery.dispatcher.event_loop import Follower
+from dct_celery.dispatcher.event_loop import EventLoop
 from dct_celery.dispatcher.journal import open_journal
 from dct_celery.dispatcher.lifecycle import RunLifecycle
 from dct_celery.dispatcher.run_snapshot import compress
@@ -135,7 +135,7 @@ def test_a_run_that_was_attached_to_has_taken_the_time_since_it_began(
     services = services_of(tmp_path, store := MemoryStore())
     run, adopted = lifecycle(services, store)
     for step in ("catch_up", "follow"):
-        monkeypatch.setattr(Follower, step, lambda *_, **__: None)
+        monkeypatch.setattr(EventLoop, step, lambda *_, **__: None)
     # When
     report = run.go_on(adopted)
     adopted.journal.close()
@@ -154,7 +154,7 @@ def test_a_store_that_goes_away_while_a_run_is_taken_over_leaves_the_run_to_the_
         raise StoreUnavailable("gone")
 
     # When
-    monkeypatch.setattr(Follower, "catch_up", away)
+    monkeypatch.setattr(EventLoop, "catch_up", away)
     with pytest.raises(StoreUnavailable):
         run.go_on(adopted)
     adopted.journal.close()

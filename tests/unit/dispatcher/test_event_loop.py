@@ -17,10 +17,10 @@ from dct_celery.core.model import Chunk, Outcome
 from dct_celery.core.run import events as ev
 from dct_celery.core.run.leases import LeaseRef
 from dct_celery.core.run.view import RunView
-from dct_celery.dispatcher.event_loop import Follower
+from dct_celery.dispatcher.event_loop import EventLoop
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.dispatcher.journal import Journal
-from dct_celery.dispatcher.stored_run import StandingRun
+from dct_celery.dispatcher.stored_run import StoredRun
 from dct_celery.errors import ConfigError, StoreUnavailable
 from dct_celery.ports import WorkerInfo
 from dct_celery.ports.reporting import Stopping, TestJudged, Ticked, WorkersChanged
@@ -83,10 +83,10 @@ class Scene:
         services.report = self.reporter.take
         services.settings = Mock(pool="pool", timeout=0, queue_timeout=60, fallback_after=60)
         fleet = Fleet("run-one", "pool", "0", 1, KEY_ID, last_usable=self.now)
-        self.standing = StandingRun(services, make_spec("run-one"), lambda: None)
+        self.standing = StoredRun(services, make_spec("run-one"), lambda: None)
         view = RunView.of(self.machine.manifest, lambda index: 1.0, reruns=False, now=self.now)
         self.view = view
-        self.follower = Follower(
+        self.follower = EventLoop(
             services, self.machine, fleet, self.standing, view, lambda: cast(Any, None)
         )
         self.services = services

@@ -12,9 +12,9 @@ import pytest
 from dct_celery.dispatcher.request import (
     Request,
     django_words,
+    external_pythonpath,
     make_request,
     require_project,
-    strangers,
 )
 from dct_celery.errors import ConfigError
 from dct_celery.settings import Settings
@@ -152,7 +152,7 @@ def test_pythonpath_outside_the_tree_is_named_and_left_out(tmp_path: Path) -> No
     root.mkdir()
     env = {"PYTHONPATH": f"{tmp_path / 'elsewhere'}:{root}"}
     # Then
-    assert strangers(env, root) == [str(tmp_path / "elsewhere")]
+    assert external_pythonpath(env, root) == [str(tmp_path / "elsewhere")]
     assert request_for(root, env).sys_path == (".", ".")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dct_celery.dispatcher.journal import Journal
-from dct_celery.dispatcher.run_snapshot import Head, compress, expand, nonce_in_journal
+from dct_celery.dispatcher.run_snapshot import RunSnapshot, compress, expand, nonce_in_journal
 from dct_celery.errors import InfrastructureError, Untrusted, UsageError
 from dct_celery.settings import Settings
 from tests.support.factories import (
@@ -30,7 +30,7 @@ DOOR = run_door("run-one")
 MANIFEST = make_manifest(group("app.tests.A", count=2), group("app.tests.B"))
 
 
-def head(settings: Settings) -> Head:
+def head(settings: Settings) -> RunSnapshot:
     return make_head(MANIFEST, settings=settings)
 
 
@@ -38,7 +38,7 @@ def test_a_head_comes_back_as_it_was() -> None:
     # Given
     first = head(Settings(labels=("app",), failfast=True, reruns=2))
     # When
-    second = Head.parse(expand(compress(first.text(DOOR))), DOOR)
+    second = RunSnapshot.parse(expand(compress(first.text(DOOR))), DOOR)
     # Then
     assert second == first
     assert second.to_collected().manifest == MANIFEST
@@ -61,7 +61,7 @@ def test_the_run_keeps_its_own_settings_but_for_what_is_said_anew(tmp_path: Path
         junit_xml="second.xml", store="redis://second", verbosity=2, project_dir="/nowhere"
     )
     # When
-    settings = Head.parse(head(own).text(DOOR), DOOR).to_settings(here, {"junit_xml"})
+    settings = RunSnapshot.parse(head(own).text(DOOR), DOOR).to_settings(here, {"junit_xml"})
     # Then
     assert (settings.reruns, settings.k, settings.verbosity) == (2, ("a", "b"), 1)
     assert (settings.junit_xml, settings.store, settings.project_dir) == (
@@ -107,7 +107,7 @@ def test_a_specification_that_the_store_has_lost_comes_back_with_the_values_of_w
     None
 ):
     # Given
-    lost = Head.parse(head(Settings()).text(DOOR), DOOR)
+    lost = RunSnapshot.parse(head(Settings()).text(DOOR), DOOR)
     # Then
     assert (
         lost.whole_spec({**REQUEST.environment, "HOME": "/"}, DOOR).environment
@@ -117,7 +117,7 @@ def test_a_specification_that_the_store_has_lost_comes_back_with_the_values_of_w
 
 def test_a_specification_is_not_rebuilt_from_other_values_than_the_runs() -> None:
     # Given
-    lost = Head.parse(head(Settings()).text(DOOR), DOOR)
+    lost = RunSnapshot.parse(head(Settings()).text(DOOR), DOOR)
     name, *_ = REQUEST.environment
     # Then
     for environ in ({}, {**REQUEST.environment, name: "another"}):
@@ -130,11 +130,11 @@ def test_another_key_or_another_run_is_refused() -> None:
     text = head(Settings()).text(DOOR)
     # Then
     with pytest.raises(Untrusted, match="the head of the run is signed with another key"):
-        Head.parse(text, run_door("run-one", OTHER_KEY))
+        RunSnapshot.parse(text, run_door("run-one", OTHER_KEY))
     with pytest.raises(Untrusted, match="the head of the run has a wrong signature"):
-        Head.parse(text, run_door("run-one", nonce="f" * 16))
+        RunSnapshot.parse(text, run_door("run-one", nonce="f" * 16))
     with pytest.raises(Untrusted, match="the head of the run is not signed"):
-        Head.parse("what", DOOR)
+        RunSnapshot.parse("what", DOOR)
 
 
 def test_what_is_not_compressed_or_cut_is_refused() -> None:
@@ -158,7 +158,7 @@ def test_a_manifest_of_other_things_is_refused() -> None:
     text = replace(head(Settings()), entries=rows).text(DOOR)
     # Then
     with pytest.raises(Untrusted, match=r"the head of the run .*entries: index"):
-        Head.parse(text, DOOR)
+        RunSnapshot.parse(text, DOOR)
 
 
 def test_which_run_a_journal_is_of_is_known_before_anything_is_proven(tmp_path: Path) -> None:

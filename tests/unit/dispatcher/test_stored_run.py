@@ -14,7 +14,7 @@ import pytest
 
 from dct_celery.core.run import events as ev
 from dct_celery.dispatcher.journal import Journal
-from dct_celery.dispatcher.stored_run import PATIENCE, StandingRun
+from dct_celery.dispatcher.stored_run import PATIENCE, StoredRun
 from dct_celery.errors import StoreUnavailable, Superseded
 from dct_celery.ports import ABANDONED_MS
 from dct_celery.protocol.leases import WriteAnswer
@@ -38,7 +38,7 @@ class Scene:
         )
         self.reporter = Listener()
         self.services.report = self.reporter.take
-        self.standing = StandingRun(self.services, make_spec("run-one"), lambda: None)
+        self.standing = StoredRun(self.services, make_spec("run-one"), lambda: None)
 
 
 def test_a_long_collection_is_nobody_elses_reason_to_close_the_run() -> None:

@@ -209,7 +209,7 @@ class TestDatabase:
         world.put("test_idle", Mark("idle", owner="gone", template="test_tpl"))
         world.put("test_orphan", Mark("clone", owner="gone"))
         world.put("test_alive", Mark("clone", owner="o1"))
-        server.sign_of_life("o1")
+        server.liveness_lock("o1")
         world.create("test_half")
         world.create("test_locked")
         world.locks.add("test_locked")

@@ -107,7 +107,7 @@ def warnings(link: Link, place: str) -> list[str]:
     return [f"{place} has settings that cost time: {'; '.join(slow)}"] if slow else []
 
 
-def dear_tables(link: Link, place: str) -> list[str]:
+def slow_ddl(link: Link, place: str) -> list[str]:
     """Makes a few tables in the current database and says what one costs, if it is much."""
     maker, number, _ = version(link)
     seconds = min(_table_seconds(link, f"probe{i}") for i in range(3))

@@ -260,7 +260,7 @@ def turn(link: Link, name: str, places: int) -> Iterator[None]:
                 link.rows("SELECT RELEASE_LOCK(%s)", [taken])
 
 
-class LockOfLife:
+class MysqlLiveness:
     """A sign of life: a lock named after the owner, held by a session that the server ends when it
     is silent for a minute.
     """

@@ -21,8 +21,8 @@ from dct_celery.adapters.databases.mysql import connection as my
 from dct_celery.adapters.databases.mysql import export, facts, heal
 from dct_celery.adapters.databases.mysql.inventory import read_inventory
 from dct_celery.adapters.databases.mysql.marks import (
-    LockOfLife,
     Marks,
+    MysqlLiveness,
     drop_database,
     end_sessions,
     held,
@@ -34,7 +34,7 @@ from dct_celery.adapters.databases.mysql.plan import Plan, read_plan, replay, ve
 from dct_celery.core.databases.marks import Found, Mark
 from dct_celery.core.databases.server_identity import IDENTITY
 from dct_celery.errors import CloneFailed, DatabaseError
-from dct_celery.ports import DatabasePolicy, DatabaseSpec, DatabaseStats, SignOfLife
+from dct_celery.ports import DatabasePolicy, DatabaseSpec, DatabaseStats, LivenessLock
 
 #: Kinds that can be cloned.
 _SEALED = ("template", "flushed")
@@ -79,9 +79,7 @@ class MysqlServer:
     def warnings(self) -> list[str]:
         """What a table costs is measured."""
         with self._probe():
-            return facts.warnings(self._link, self.where) + facts.dear_tables(
-                self._link, self.where
-            )
+            return facts.warnings(self._link, self.where) + facts.slow_ddl(self._link, self.where)
 
     @contextlib.contextmanager
     def _probe(self) -> Iterator[None]:
@@ -137,8 +135,8 @@ class MysqlServer:
                 f"{name!r} on {self.where} does not carry our mark; it was not marked"
             )
 
-    def sign_of_life(self, owner: str) -> SignOfLife:
-        return LockOfLife(self._spec, self.stats, owner)
+    def liveness_lock(self, owner: str) -> LivenessLock:
+        return MysqlLiveness(self._spec, self.stats, owner)
 
     def alive(self, owners: Iterable[str]) -> set[str]:
         return self._marks.alive(owners)

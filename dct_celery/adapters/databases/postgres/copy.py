@@ -14,7 +14,7 @@ from psycopg import sql
 from dct_celery.adapters.databases.postgres.liveness import one_of
 from dct_celery.adapters.databases.postgres.session import PostgresSession, sqlstate
 from dct_celery.core import retry
-from dct_celery.core.databases.names import born_limit
+from dct_celery.core.databases.names import ownership_limit
 from dct_celery.core.retry import Retry
 from dct_celery.errors import CloneFailed, DatabaseError
 
@@ -232,7 +232,7 @@ def _create(template: str, name: str, strategy: str) -> sql.Composed:
     # database.
     how = sql.SQL(" STRATEGY = {}").format(sql.SQL(strategy)) if strategy else sql.SQL("")
     return sql.SQL("CREATE DATABASE {} TEMPLATE {}{} CONNECTION LIMIT {}").format(
-        sql.Identifier(name), sql.Identifier(template), how, sql.Literal(born_limit(name))
+        sql.Identifier(name), sql.Identifier(template), how, sql.Literal(ownership_limit(name))
     )
 
 

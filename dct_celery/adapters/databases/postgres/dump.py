@@ -26,7 +26,7 @@ from psycopg import sql
 from dct_celery.adapters.databases.postgres.copy import Surroundings
 from dct_celery.adapters.databases.postgres.session import PostgresSession
 from dct_celery.adapters.databases.postgres.state import read_state
-from dct_celery.core.databases.names import born_limit
+from dct_celery.core.databases.names import ownership_limit
 from dct_celery.core.databases.server_fault import fault_in
 from dct_celery.errors import DatabaseError
 from dct_celery.ports import DatabaseSpec
@@ -93,7 +93,7 @@ class Header:
             )
         elif self.provider == "c":
             words.append(sql.SQL("LOCALE_PROVIDER libc"))
-        words.append(sql.SQL("CONNECTION LIMIT {}").format(sql.Literal(born_limit(name))))
+        words.append(sql.SQL("CONNECTION LIMIT {}").format(sql.Literal(ownership_limit(name))))
         return sql.SQL(" ").join(words)
 
 

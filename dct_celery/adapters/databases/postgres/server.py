@@ -30,7 +30,7 @@ from dct_celery.adapters.databases.postgres.liveness import (
 from dct_celery.adapters.databases.postgres.session import PostgresSession
 from dct_celery.adapters.databases.postgres.state import read_shape, read_state
 from dct_celery.core.databases.marks import Found, Mark, why_void
-from dct_celery.core.databases.names import OURS, born_limit
+from dct_celery.core.databases.names import OURS, ownership_limit
 from dct_celery.core.databases.server_identity import IDENTITY
 from dct_celery.errors import CloneFailed, DatabaseError
 from dct_celery.ports import DatabasePolicy, DatabaseSpec, DatabaseStats
@@ -131,7 +131,7 @@ class PostgresServer:
         self._proven(name)
         self._session.run(_comment(name, mark))
 
-    def sign_of_life(self, owner: str) -> PostgresSign:
+    def liveness_lock(self, owner: str) -> PostgresSign:
         return PostgresSign(self._session, owner)
 
     def alive(self, owners: Iterable[str]) -> set[str]:
@@ -342,7 +342,7 @@ class PostgresServer:
         which is the new name's.
         """
         limit = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(
-            sql.Identifier(name), sql.Literal(born_limit(fresh))
+            sql.Identifier(name), sql.Literal(ownership_limit(fresh))
         )
         self._session.run(limit)
         self._session.run(
@@ -413,7 +413,7 @@ def _ours(*names: str) -> None:
 def _found(name: str, limit: int, comment: str | None, size: int) -> Found:
     mark = Mark.parse(comment, name)
     void = "" if mark is not None else why_void(comment, name)
-    return Found(name, mark, born=limit == born_limit(name), bytes=int(size), void=void)
+    return Found(name, mark, born=limit == ownership_limit(name), bytes=int(size), void=void)
 
 
 def _comment(name: str, mark: Mark) -> sql.Composed:

@@ -118,7 +118,7 @@ class SqliteFolder:
         self._proven(name)
         self._write(name, mark)
 
-    def sign_of_life(self, owner: str) -> FolderSign:
+    def liveness_lock(self, owner: str) -> FolderSign:
         self.check()
         return FolderSign(self._folder, owner)
 

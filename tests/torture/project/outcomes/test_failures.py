@@ -8,7 +8,7 @@ from django.test import SimpleTestCase, TestCase
 from catalog.models import Genre
 
 
-class Plain(SimpleTestCase):
+class StableValues(SimpleTestCase):
     def test_assertion(self):
         self.assertEqual({"a": 1, "b": [1, 2]}, {"a": 1, "b": [1, 3]})
 

@@ -13,7 +13,7 @@ from dct_celery.ports import DatabaseSpec
 from dct_celery.wire import messages
 from dct_celery.worker.databases.clone_maker import CloneMaker
 from dct_celery.worker.databases.clone_pool import ClonePool
-from dct_celery.worker.databases.liveness import Signs
+from dct_celery.worker.databases.liveness import LivenessLocks
 from dct_celery.worker.databases.naming import CloneNaming
 from dct_celery.worker.databases.templates import Fork, Templates
 from dct_celery.worker.folders.work_folder import RunFolder
@@ -84,10 +84,10 @@ class House:
         self.specs = [DatabaseSpec(alias, "postgresql", "shop") for alias in aliases]
         self.servers = {alias: HealingServer(self.world) for alias in aliases}
         self.clock = FakeClock()
-        self.signs = Signs(self.clock)
+        self.signs = LivenessLocks(self.clock)
         self.naming = CloneNaming(run, "build-a@host", f"owner-of-{run}", keep_days=14)
         for alias, server in self.servers.items():
-            self.signs.give(alias, server.sign_of_life(self.naming.owner))
+            self.signs.give(alias, server.liveness_lock(self.naming.owner))
         fork = cast(Fork, self.project.fork)
         self.templates = Templates(
             KEY,

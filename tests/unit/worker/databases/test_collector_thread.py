@@ -17,7 +17,7 @@ from dct_celery.worker.databases.collector_thread import (
     EARLY_LOOKS,
     EARLY_SECONDS,
     LATE_SECONDS,
-    Collecting,
+    CollectorThread,
 )
 from dct_celery.worker.folders.work_folder import WorkFolder
 from tests.support.fake_clock import FakeClock
@@ -40,7 +40,7 @@ class Scene:
         )
         services.server_for, services.resolve = self._server, lambda hosts: {}
         services.folder.remember_servers([DatabaseSpec("default", "postgresql", "shop", "db")])
-        self.collecting = Collecting(services)
+        self.collecting = CollectorThread(services)
 
     def _server(self, spec: DatabaseSpec) -> MemoryServer:
         self.looks.append(self.clock.now - 1000.0)

@@ -90,7 +90,7 @@ class TestDead:
         collector = Collector()
         server.world.put("test_one", CLONE)
         collector.collect(server)
-        sign = server.sign_of_life("o1")
+        sign = server.liveness_lock("o1")
         server.world.time += GRACE_SECONDS
         assert actions(collector.collect(server)) == {"test_one": "left"}
 
@@ -146,7 +146,7 @@ class TestDead:
     ) -> None:
         # Given: a run in full swing
         collector = Collector()
-        sign = server.sign_of_life("o1")
+        sign = server.liveness_lock("o1")
         sign.hold("test_tpl")
         template(server)
         for number in range(8):
@@ -204,7 +204,7 @@ class TestKept:
     ) -> None:
         # Given
         template(server, expires=1)
-        server.sign_of_life("o1").hold("test_tpl")
+        server.liveness_lock("o1").hold("test_tpl")
 
         # Then
         assert actions(Collector().collect(server, budget=(0, 0))) == {"test_tpl": "left"}
@@ -293,7 +293,7 @@ class TestDropping:
             ),
             (lambda world: world.databases.clear(), "is gone already"),
             (lambda world: world.locks.add("test_tpl"), "is being made"),
-            (lambda world: MemoryServer(world).sign_of_life("x").hold("test_tpl"), "in use"),
+            (lambda world: MemoryServer(world).liveness_lock("x").hold("test_tpl"), "in use"),
         ],
     )
     def test_what_changed_since_the_look_is_left(
@@ -316,7 +316,7 @@ class TestDropping:
         class Raced(MemoryServer):
             def alive(self, owners: Any) -> set[str]:
                 seen = super().alive(owners)
-                self.sign_of_life("o1").renew()
+                self.liveness_lock("o1").renew()
                 return seen
 
         server, collector = Raced(), Collector()

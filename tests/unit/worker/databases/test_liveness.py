@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from dct_celery.worker.databases.liveness import RENEW_SECONDS, Signs
+from dct_celery.worker.databases.liveness import RENEW_SECONDS, LivenessLocks
 from tests.support.fake_clock import FakeClock
 from tests.support.memory_database import MemoryDatabases, MemoryServer
 
@@ -14,8 +14,8 @@ from tests.support.memory_database import MemoryDatabases, MemoryServer
 class Scene:
     def __init__(self) -> None:
         self.clock, self.world = FakeClock(0.0), MemoryDatabases()
-        self.signs = Signs(self.clock)
-        self.signs.give("default", MemoryServer(self.world).sign_of_life("owner"))
+        self.signs = LivenessLocks(self.clock)
+        self.signs.give("default", MemoryServer(self.world).liveness_lock("owner"))
 
     def live_for(self, seconds: float) -> None:
         self.clock.at(seconds, self.signs._stop.set)
@@ -41,7 +41,7 @@ def test_a_sign_is_renewed_every_ten_seconds(scene: Scene) -> None:
 def test_a_server_that_is_away_does_not_keep_other_signs_from_being_renewed(scene: Scene) -> None:
     # Given
     other = MemoryDatabases()
-    scene.signs.give("other", MemoryServer(other).sign_of_life("owner"))
+    scene.signs.give("other", MemoryServer(other).liveness_lock("owner"))
     scene.world.down = True
     other.time += 1000
     # When

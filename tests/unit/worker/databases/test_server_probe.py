@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from dct_celery.errors import DatabaseError
-from dct_celery.worker.databases.server_probe import LOOK_SECONDS, Canary
+from dct_celery.worker.databases.server_probe import LOOK_SECONDS, ServerProbe
 from tests.support.fake_clock import FakeClock
 from tests.support.memory_database import MemoryDatabases, MemoryServer
 
 
 def test_a_server_that_is_as_it_was_is_no_trouble() -> None:
     # Given
-    canary = Canary([MemoryServer()], FakeClock())
+    canary = ServerProbe([MemoryServer()], FakeClock())
     canary.remember()
     # Then
     assert canary.trouble() == ""
@@ -21,7 +21,7 @@ def test_a_server_that_is_as_it_was_is_no_trouble() -> None:
 def test_a_restart_is_trouble_until_it_is_remembered() -> None:
     # Given
     world = MemoryDatabases()
-    canary = Canary([MemoryServer(), MemoryServer(world)], FakeClock())
+    canary = ServerProbe([MemoryServer(), MemoryServer(world)], FakeClock())
     canary.remember()
     # When
     world.life += 1
@@ -35,7 +35,7 @@ def test_a_restart_is_trouble_until_it_is_remembered() -> None:
 def test_a_server_that_does_not_answer_is_trouble_and_away() -> None:
     # Given
     world = MemoryDatabases()
-    canary = Canary([MemoryServer(world)], FakeClock())
+    canary = ServerProbe([MemoryServer(world)], FakeClock())
     canary.remember()
     # When
     world.down = True
@@ -48,16 +48,16 @@ def test_nobody_waits_for_a_server_when_there_is_nothing_to_wait_for_any_more() 
     # Given
     world = MemoryDatabases(down=True)
     # Then
-    assert not Canary([MemoryServer(world)], FakeClock()).wait(60.0, give_up=lambda: True)
+    assert not ServerProbe([MemoryServer(world)], FakeClock()).wait(60.0, give_up=lambda: True)
     world.down = False
-    assert Canary([MemoryServer(world)], FakeClock()).wait(0.0, give_up=lambda: False)
+    assert ServerProbe([MemoryServer(world)], FakeClock()).wait(0.0, give_up=lambda: False)
 
 
 def test_who_waits_is_told_of_a_server_that_is_gone_now_and_then() -> None:
     # Given
     clock = FakeClock()
     world = MemoryDatabases()
-    canary = Canary([MemoryServer(world)], clock)
+    canary = ServerProbe([MemoryServer(world)], clock)
     canary.remember()
     world.down = True
     # When
@@ -73,7 +73,7 @@ def test_a_server_that_comes_back_in_time_is_waited_for() -> None:
     clock, world = FakeClock(), MemoryDatabases(down=True)
     clock.at(3.2, lambda: setattr(world, "down", False))
     # Then
-    assert Canary([MemoryServer(world)], clock).wait(60.0, give_up=lambda: False)
+    assert ServerProbe([MemoryServer(world)], clock).wait(60.0, give_up=lambda: False)
     assert clock.waits == [0.5] * 7
 
 
@@ -81,7 +81,7 @@ def test_a_server_that_stays_away_is_given_up_when_the_time_is_over() -> None:
     # Given
     clock = FakeClock()
     # Then
-    assert not Canary([MemoryServer(MemoryDatabases(down=True))], clock).wait(
+    assert not ServerProbe([MemoryServer(MemoryDatabases(down=True))], clock).wait(
         2.0, give_up=lambda: False
     )
     assert clock.now == pytest.approx(1002.5)

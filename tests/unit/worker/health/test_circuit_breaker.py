@@ -10,8 +10,8 @@ from dct_celery.worker.health.circuit_breaker import (
     FAILURES,
     LONGEST_REST,
     REST_SECONDS,
-    Breaker,
-    Troubles,
+    CircuitBreaker,
+    FailureLog,
 )
 from tests.support.fake_clock import FakeClock
 
@@ -25,13 +25,13 @@ class TickingClock(FakeClock):
 
 
 @pytest.fixture
-def troubles(tmp_path: Path) -> Troubles:
-    return Troubles(tmp_path / "troubles", TickingClock())
+def troubles(tmp_path: Path) -> FailureLog:
+    return FailureLog(tmp_path / "troubles", TickingClock())
 
 
-def test_a_few_failures_are_no_reason_to_rest(troubles: Troubles) -> None:
+def test_a_few_failures_are_no_reason_to_rest(troubles: FailureLog) -> None:
     # Given
-    breaker = Breaker(troubles)
+    breaker = CircuitBreaker(troubles)
     # When
     for _ in range(FAILURES - 1):
         troubles.note("no room on the server")
@@ -39,9 +39,9 @@ def test_a_few_failures_are_no_reason_to_rest(troubles: Troubles) -> None:
     assert breaker.trouble(0.0) == ""
 
 
-def test_failures_in_a_row_are_and_the_last_is_named(troubles: Troubles) -> None:
+def test_failures_in_a_row_are_and_the_last_is_named(troubles: FailureLog) -> None:
     # Given
-    breaker = Breaker(troubles)
+    breaker = CircuitBreaker(troubles)
     # When
     for number in range(FAILURES):
         troubles.note(f"trouble {number}")
@@ -51,9 +51,9 @@ def test_failures_in_a_row_are_and_the_last_is_named(troubles: Troubles) -> None
     assert breaker.trouble(REST_SECONDS + 0.1) == ""
 
 
-def test_a_success_in_between_makes_the_row_begin_anew(troubles: Troubles) -> None:
+def test_a_success_in_between_makes_the_row_begin_anew(troubles: FailureLog) -> None:
     # Given
-    breaker = Breaker(troubles)
+    breaker = CircuitBreaker(troubles)
     for _ in range(FAILURES - 1):
         troubles.note("no room on the server")
     # When
@@ -63,9 +63,9 @@ def test_a_success_in_between_makes_the_row_begin_anew(troubles: Troubles) -> No
     assert breaker.trouble(0.0) == ""
 
 
-def test_a_trial_that_fails_makes_the_next_rest_longer_up_to_a_limit(troubles: Troubles) -> None:
+def test_a_trial_that_fails_makes_the_next_rest_longer_up_to_a_limit(troubles: FailureLog) -> None:
     # Given
-    breaker = Breaker(troubles)
+    breaker = CircuitBreaker(troubles)
     for _ in range(FAILURES):
         troubles.note("no room on the server")
     now, rests = 0.0, []
@@ -81,9 +81,9 @@ def test_a_trial_that_fails_makes_the_next_rest_longer_up_to_a_limit(troubles: T
     assert rests == [5.0, 10.0, 20.0, 40.0, LONGEST_REST, LONGEST_REST]
 
 
-def test_a_trial_that_goes_well_ends_it(troubles: Troubles) -> None:
+def test_a_trial_that_goes_well_ends_it(troubles: FailureLog) -> None:
     # Given
-    breaker = Breaker(troubles)
+    breaker = CircuitBreaker(troubles)
     for _ in range(FAILURES):
         troubles.note("no room on the server")
     assert breaker.trouble(0.0)
@@ -100,6 +100,6 @@ def test_two_failures_at_the_same_moment_are_two(tmp_path: Path) -> None:
     clock = FakeClock()
     # When
     for _ in range(2):
-        Troubles(tmp_path, clock).note("no room on the server")
+        FailureLog(tmp_path, clock).note("no room on the server")
     # Then
-    assert len(Troubles(tmp_path, clock).reasons()) == 2
+    assert len(FailureLog(tmp_path, clock).reasons()) == 2

@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from dct_celery.worker.health.slot_backoff import LONGEST_REST, Permits, Rest, rest_seconds, resting
+from dct_celery.worker.health.slot_backoff import (
+    LONGEST_REST,
+    Permits,
+    SlotBackoff,
+    rest_seconds,
+    resting,
+)
 from dct_celery.worker.host.preparation import slots_that_fit
 
 
@@ -25,7 +31,7 @@ def test_each_rest_is_twice_as_long_until_one_is_long_enough() -> None:
 
 def test_a_rest_is_seen_by_others_and_ends(tmp_path: Path) -> None:
     # Given
-    rest = Rest(tmp_path / "1")
+    rest = SlotBackoff(tmp_path / "1")
     # When
     rest.begin("no room", now=100.0)
     # Then
@@ -37,7 +43,7 @@ def test_a_rest_is_seen_by_others_and_ends(tmp_path: Path) -> None:
 
 def test_a_success_makes_the_next_rest_a_first_one(tmp_path: Path) -> None:
     # Given
-    rest = Rest(tmp_path / "1")
+    rest = SlotBackoff(tmp_path / "1")
     assert [rest.begin("no room", now=0.0) for _ in range(3)] == [2, 4, 8]
     # When
     rest.succeeded()

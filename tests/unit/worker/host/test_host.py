@@ -113,7 +113,7 @@ class Scene:
 
 @pytest.fixture
 def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
-    monkeypatch.setattr(hosts, "RunKeeper", Keeper)
+    monkeypatch.setattr(hosts, "RunSupervisor", Keeper)
     monkeypatch.setattr(hosts, "about", lambda settings: {})
     return Scene(tmp_path)
 

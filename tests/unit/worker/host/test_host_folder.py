@@ -20,10 +20,10 @@ from tests.support.fake_clock import FakeClock
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A host without threads, whose keepers only exist."""
-    monkeypatch.setattr(hosts, "RunKeeper", Mock())
+    monkeypatch.setattr(hosts, "RunSupervisor", Mock())
     monkeypatch.setattr(hosts, "about", Mock(return_value={}))
     monkeypatch.setattr(hosts.threading, "Thread", Mock())
-    monkeypatch.setattr(hosts, "Collecting", Mock())
+    monkeypatch.setattr(hosts, "CollectorThread", Mock())
     services: Any = Mock(clock=FakeClock(), folder=WorkFolder(tmp_path / "work"))
     services.settings.keep_days = 14.0
     host = Host(services, 1)

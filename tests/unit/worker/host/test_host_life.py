@@ -13,7 +13,7 @@ from dct_celery.ports import Announced
 from dct_celery.protocol.workers import RunStage, WorkerInfo
 from dct_celery.settings import Settings
 from dct_celery.worker.folders.work_folder import WorkFolder
-from dct_celery.worker.health.circuit_breaker import Troubles
+from dct_celery.worker.health.circuit_breaker import FailureLog
 from dct_celery.worker.host import host as hosts
 from dct_celery.worker.host.host import AWAY, BEAT, LOOK, Host
 from tests.support.factories import NONCE, make_spec, pool_door, run_door
@@ -89,7 +89,7 @@ class Keeper:
         self.joined = timeout
 
 
-class Collecting:
+class CollectorThread:
     """Notes that it is started and stopped."""
 
     def __init__(self, services: object) -> None:
@@ -125,7 +125,7 @@ class Scene:
         self.strays: list[Path] = []
         for name, fake in (
             ("RunKeeper", Keeper),
-            ("Collecting", Collecting),
+            ("Collecting", CollectorThread),
             ("about", lambda settings: {"python": "3.11"}),
         ):
             monkeypatch.setattr(hosts, name, fake)
@@ -295,7 +295,7 @@ def test_a_sick_worker_offers_no_run_until_it_has_rested(scene: Scene) -> None:
     # Given
     scene.announce()
     for _ in range(3):
-        Troubles(scene.folder.troubles, scene.clock).note("the loader died")
+        FailureLog(scene.folder.troubles, scene.clock).note("the loader died")
     # When
     scene.run_for(1.0)
     resting = scene.host.ready()
@@ -318,13 +318,13 @@ def test_the_start_clears_what_an_earlier_life_left(scene: Scene) -> None:
     # Given
     scene.folder.run("run-old").create()
     scene.folder.draining.touch()
-    Troubles(scene.folder.troubles, scene.clock).note("of yesterday")
+    FailureLog(scene.folder.troubles, scene.clock).note("of yesterday")
     # When
     scene.host.start()
     # Then
     assert list(scene.folder.runs.iterdir()) == []
     assert not scene.folder.draining.exists()
-    assert Troubles(scene.folder.troubles, scene.clock).reasons() == []
+    assert FailureLog(scene.folder.troubles, scene.clock).reasons() == []
     assert scene.strays == [scene.folder.runs]
     assert scene.host._thread.started
 

@@ -31,7 +31,7 @@ from dct_celery.protocol.runs import Announcement, ManifestSummary, RunSpec
 from dct_celery.protocol.workers import FailedReport, RefusedReport, RunStage, WorkerReport
 from dct_celery.worker.host import run_supervisor as keepers
 from dct_celery.worker.host.preparation import Preparation, Refused
-from dct_celery.worker.host.run_supervisor import RunKeeper
+from dct_celery.worker.host.run_supervisor import RunSupervisor
 from tests.support.factories import KEY_ID, LATER_MS, NONCE, make_spec
 from tests.support.fake_clock import FakeClock
 
@@ -83,7 +83,7 @@ def keeper(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, outcome: Exception) 
     services: Any = Mock(clock=FakeClock(), ledger=lambda run, door: ledger)
     services.name = "build-a"
     announced = Announced(Announcement("run-one", NONCE, 1, LATER_MS), KEY_ID)
-    return RunKeeper(services, announced, 1, lambda: None)
+    return RunSupervisor(services, announced, 1, lambda: None)
 
 
 def test_a_refusal_is_heard_though_the_store_was_away_when_it_was_said(

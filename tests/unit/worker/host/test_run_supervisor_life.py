@@ -32,7 +32,7 @@ from dct_celery.worker.host.run_supervisor import (
     LINGER,
     POOL_PAUSE,
     RETIRE_SECONDS,
-    RunKeeper,
+    RunSupervisor,
 )
 from tests.support.factories import KEY_ID, LATER_MS, NONCE, pool_door
 from tests.support.fake_clock import FakeClock
@@ -118,7 +118,7 @@ class Scene:
         services.ledger = lambda run, door: self.ledger
         self.became_ready: list[float] = []
         announced = Announced(Announcement(RUN, NONCE, 1, LATER_MS), KEY_ID)
-        self.keeper: Any = RunKeeper(
+        self.keeper: Any = RunSupervisor(
             services, announced, 4, lambda: self.became_ready.append(self.clock.now)
         )
 

@@ -12,7 +12,7 @@ import pytest
 from dct_celery.wire.process import MARK
 from dct_celery.worker.processes import proc as files
 from dct_celery.worker.processes import strays
-from dct_celery.worker.processes.strays import Stray, Watch, end, end_marked
+from dct_celery.worker.processes.strays import Stray, StrayTracker, end, end_marked
 from tests.support.fake_clock import FakeClock
 
 #: The loader, its fork (the test process), and another slot's fork.
@@ -100,22 +100,22 @@ def proc(clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 @pytest.fixture
-def watch(proc: Proc, clock: FakeClock) -> Watch:
-    return Watch(proc.folder, FORK, clock)
+def watch(proc: Proc, clock: FakeClock) -> StrayTracker:
+    return StrayTracker(proc.folder, FORK, clock)
 
 
-def found(watch: Watch) -> list[int]:
+def found(watch: StrayTracker) -> list[int]:
     return [one.pid for one in watch.strays()]
 
 
 def test_a_process_without_children_has_no_strays_and_costs_no_wait(
-    watch: Watch, clock: FakeClock
+    watch: StrayTracker, clock: FakeClock
 ) -> None:
     assert found(watch) == []
     assert clock.waits == []
 
 
-def test_children_of_a_test_and_theirs_are_strays(proc: Proc, watch: Watch) -> None:
+def test_children_of_a_test_and_theirs_are_strays(proc: Proc, watch: StrayTracker) -> None:
     # Given
     proc.add(200, parent=FORK)
     proc.add(201, parent=200)
@@ -126,13 +126,13 @@ def test_children_of_a_test_and_theirs_are_strays(proc: Proc, watch: Watch) -> N
 def test_what_was_there_before_the_first_test_is_none(proc: Proc, clock: FakeClock) -> None:
     # Given
     proc.add(200, parent=FORK)
-    watch = Watch(proc.folder, FORK, clock)
+    watch = StrayTracker(proc.folder, FORK, clock)
     # Then
     assert found(watch) == []
 
 
 def test_an_orphan_that_bears_the_mark_is_a_stray_and_another_forks_is_not(
-    proc: Proc, watch: Watch
+    proc: Proc, watch: StrayTracker
 ) -> None:
     # Given two orphans, which the kernel gives to the loader
     proc.add(200, parent=LOADER, mark=proc.folder)
@@ -141,7 +141,7 @@ def test_an_orphan_that_bears_the_mark_is_a_stray_and_another_forks_is_not(
     assert found(watch) == [200]
 
 
-def test_forks_of_other_slots_are_examined_once(proc: Proc, watch: Watch) -> None:
+def test_forks_of_other_slots_are_examined_once(proc: Proc, watch: StrayTracker) -> None:
     # When
     for _ in range(3):
         watch.strays()
@@ -150,7 +150,7 @@ def test_forks_of_other_slots_are_examined_once(proc: Proc, watch: Watch) -> Non
 
 
 def test_a_process_that_is_on_its_way_is_given_a_moment(
-    proc: Proc, watch: Watch, clock: FakeClock
+    proc: Proc, watch: StrayTracker, clock: FakeClock
 ) -> None:
     # Given
     proc.add(200, parent=FORK)
@@ -161,7 +161,7 @@ def test_a_process_that_is_on_its_way_is_given_a_moment(
 
 
 def test_one_that_stays_is_told_after_a_tenth_of_a_second(
-    proc: Proc, watch: Watch, clock: FakeClock
+    proc: Proc, watch: StrayTracker, clock: FakeClock
 ) -> None:
     # Given
     proc.add(200, parent=FORK)
@@ -175,7 +175,9 @@ def test_one_that_stays_is_told_after_a_tenth_of_a_second(
 @pytest.mark.parametrize(
     "helper", [b"multiprocessing.resource_tracker", b"multiprocessing.forkserver"]
 )
-def test_helpers_of_multiprocessing_are_no_strays(proc: Proc, watch: Watch, helper: bytes) -> None:
+def test_helpers_of_multiprocessing_are_no_strays(
+    proc: Proc, watch: StrayTracker, helper: bytes
+) -> None:
     # Given
     proc.add(200, parent=FORK, command=b"python\0-c\0from " + helper + b" import main;main(4)\0")
     # Then
@@ -185,13 +187,13 @@ def test_helpers_of_multiprocessing_are_no_strays(proc: Proc, watch: Watch, help
 def test_a_number_that_was_given_again_is_another_process(proc: Proc, clock: FakeClock) -> None:
     # Given a process that was there at first, and a later one of the same number
     proc.add(200, parent=FORK)
-    watch = Watch(proc.folder, FORK, clock)
+    watch = StrayTracker(proc.folder, FORK, clock)
     proc.ticks[200] = 2999
     # Then
     assert found(watch) == [200]
 
 
-def test_a_long_command_is_cut(proc: Proc, watch: Watch) -> None:
+def test_a_long_command_is_cut(proc: Proc, watch: StrayTracker) -> None:
     # Given
     proc.add(200, parent=FORK, command=b"x" * 5000)
     # When

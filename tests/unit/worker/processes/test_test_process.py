@@ -42,7 +42,7 @@ class Scene:
             test_process, "end_marked", lambda folder, clock: self.swept.append(folder)
         )
         monkeypatch.setattr(test_process.proc, "identity", lambda pid: (pid, 1) if pid else None)
-        monkeypatch.setattr(test_process, "Watch", lambda *_: Any)
+        monkeypatch.setattr(test_process, "StrayTracker", lambda *_: Any)
         self.process = TestProcess(self.folder, self.fifo, {"DCT_SLOT": "3"}, self.clock)
 
     def fork(self) -> None:

@@ -15,7 +15,7 @@ from dct_celery.core.model import Chunk, Need, Outcome, Phase
 from dct_celery.core.run.events import Recorded
 from dct_celery.core.run.records import TestRecord
 from dct_celery.errors import ProcessDied, StoreUnavailable
-from dct_celery.ports import StoredRun
+from dct_celery.ports import RunContents
 from dct_celery.protocol.leases import OutstandingChunk
 from dct_celery.wire import messages
 from dct_celery.worker.slot.chunk_run import ChunkRun
@@ -47,7 +47,7 @@ def test_a_store_that_goes_away_while_it_is_asked_for_the_new_epoch_costs_no_rec
     run._record(passed(0), passed(0).encode(), 0.0)
     assert run._send()
     assert ledger.reopen(
-        OWNER, 2, StoredRun(make_spec()), [OutstandingChunk(CHUNK, lease, 1000)], {}
+        OWNER, 2, RunContents(make_spec()), [OutstandingChunk(CHUNK, lease, 1000)], {}
     )
     # When the next one finds the new epoch, but no answer to its question
     acknowledged, failures = ledger.acknowledged, iter([StoreUnavailable("gone again")])

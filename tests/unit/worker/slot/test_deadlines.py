@@ -16,7 +16,7 @@ from dct_celery.wire.messages import (
     TestFinished,
     TestStarted,
 )
-from dct_celery.worker.slot.deadlines import Overdue, Watchdog
+from dct_celery.worker.slot.deadlines import ChunkDeadlines, Overdue
 
 CHUNK: dict[str, Any] = {
     "id": "c1",
@@ -29,7 +29,7 @@ CHUNK: dict[str, Any] = {
 class Scene:
     def __init__(self, test: float | None = 2.0, fixture: float | None = 5.0, **chunk: Any) -> None:
         self.now = 100.0
-        self.dog = Watchdog(Chunk(**{**CHUNK, **chunk}), test, fixture, self.now)
+        self.dog = ChunkDeadlines(Chunk(**{**CHUNK, **chunk}), test, fixture, self.now)
 
     def hear(self, *messages: Message) -> None:
         for message in messages:

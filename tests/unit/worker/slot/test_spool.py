@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dct_celery.core.model import Chunk, Need, Outcome, Phase
 from dct_celery.core.run.events import ChunkCompleted, ChunkReleased, Ended, Recorded, ReleaseReason
 from dct_celery.core.run.records import TestRecord
-from dct_celery.ports import StoredRun
+from dct_celery.ports import RunContents
 from dct_celery.protocol.leases import OutstandingChunk, WriteAnswer
 from dct_celery.wire.messages import TestFinished
 from dct_celery.worker.slot import spool as spools
@@ -187,7 +187,7 @@ CHUNK = Chunk("c1", (0, 1, 2), Phase.ISOLATED, Need.PRISTINE)
 def wiped(ledger: MemoryLedger) -> MemoryLedger:
     """A run that was put back with c1 leased under fence 7, one record of it journalled."""
     ledger.reopen(
-        OWNER, 2, StoredRun(make_spec()), [OutstandingChunk(CHUNK, held(7), 1000)], {"c1.1": 1}
+        OWNER, 2, RunContents(make_spec()), [OutstandingChunk(CHUNK, held(7), 1000)], {"c1.1": 1}
     )
     return ledger
 
@@ -341,7 +341,7 @@ DAMAGES = [
 def wiped_ledger() -> MemoryLedger:
     ledger = MemoryLedger(MemoryStore(), "run-one", run_door())
     ledger.open_run(OWNER, make_spec())
-    ledger.reopen(OWNER, 2, StoredRun(make_spec()), [OutstandingChunk(CHUNK, held(7), 1000)], {})
+    ledger.reopen(OWNER, 2, RunContents(make_spec()), [OutstandingChunk(CHUNK, held(7), 1000)], {})
     return ledger
 
 
