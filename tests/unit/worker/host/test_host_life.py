@@ -124,8 +124,8 @@ class Scene:
         self.folder = WorkFolder(folder / "work")
         self.strays: list[Path] = []
         for name, fake in (
-            ("RunKeeper", Keeper),
-            ("Collecting", CollectorThread),
+            ("RunSupervisor", Keeper),
+            ("CollectorThread", CollectorThread),
             ("about", lambda settings: {"python": "3.11"}),
         ):
             monkeypatch.setattr(hosts, name, fake)
