@@ -103,7 +103,7 @@ class TestUnfinished:
     @pytest.mark.parametrize("found", [BORN, BUILDING])
     def test_it_must_look_dead_twice(self, found: Found) -> None:
         assert verdict(found) == Decision(
-            False, "may still be in the making; looked at again", dead=True
+            False, "may still be being built; will be checked again", dead=True
         )
         assert verdict(found, dead_before={found.name}).drop
 
@@ -116,7 +116,7 @@ class TestClone:
 
     def test_it_must_look_dead_twice(self) -> None:
         assert verdict(clone(), alive={"o2"}) == Decision(
-            False, "its owner is gone; looked at again", dead=True
+            False, "its owner is gone; will be checked again", dead=True
         )
         assert verdict(clone(), alive={"o2"}, dead_before={"test_clone"}) == Decision(
             True, "its owner is gone: made by run run-one on worker a@host", dead=True

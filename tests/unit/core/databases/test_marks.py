@@ -41,7 +41,7 @@ def test_of_a_database_that_was_renamed_it_says_nothing(mark: Mark, tail: str) -
     assert Mark.parse(mark.line(NAME), renamed) is None
     assert (
         why_void(mark.line(NAME), renamed)
-        == "carries the mark of test_abc: it was renamed, so somebody keeps it"
+        == "carries the mark of test_abc: it was renamed, so it is kept"
     )
 
 
@@ -106,7 +106,7 @@ def test_a_comment_that_only_begins_like_a_mark_is_none(more: str) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [("dct1 kind=clone run=a", "carries the mark of an earlier version, which names no database; "
-      "drop it by hand if nobody needs it"), ("dct1 is great", ""), ("production", ""), (None, "")],
+      "drop it by hand if it is no longer needed"), ("dct1 is great", ""), ("production", ""), (None, "")],
 )  # fmt: skip
 def test_a_mark_of_an_earlier_version_is_no_mark_but_is_known_as_one(
     line: str | None, reason: str

@@ -94,7 +94,7 @@ def test_what_is_owed_stays_owed_however_its_attempts_end_and_not_for_ever(how: 
     assert run.outcomes() == {0: Outcome.PASSED, 1: Outcome.PASSED}
     assert run.machine.exit_code() == 7
     assert any(
-        "nobody has heard of the tear-down behind a.T.test_1, in 3 tries" in warn.text
+        "no report of the tear-down behind a.T.test_1 in 3 attempts" in warn.text
         for warn in run.all(ev.Warn)
     )
 
