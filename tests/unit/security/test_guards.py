@@ -168,8 +168,8 @@ class TestProduction:
         assert (
             refusal(replace(SHOP, name="prod_shop"))
             == "database 'default': NAME 'prod_shop' looks like production (the word 'prod'); use"
-            " another NAME in the settings that tests use, or say --allow-database prod_shop if"
-            " it is none"
+            " another NAME in the settings that tests use, or pass --allow-database prod_shop if"
+            " it is not production"
         )
 
     def test_the_way_out_works_by_glob(self) -> None:
@@ -182,11 +182,11 @@ class TestProduction:
 
         # Then
         assert "(--deny-database Sho*)" in message
-        assert "take it out of --deny-database" in message
+        assert "remove it from --deny-database" in message
 
     def test_of_an_sqlite_file_its_own_name_counts_and_not_its_folder(self) -> None:
         assert warnings_of(replace(FILE, name="/srv/prod/live/shop.sqlite3")) == []
-        assert "say --allow-database shop_prod if" in refusal(
+        assert "pass --allow-database shop_prod if" in refusal(
             replace(FILE, name="/srv/shop_prod.sqlite3")
         )
         assert warnings_of(replace(FILE, name="/srv/shop_prod.sqlite3"), allow=("shop_prod",)) == []
@@ -213,8 +213,8 @@ class TestNeighbour:
             refusal(SHOP, self.LEGACY)
             == "database 'default' has no TEST settings and shares the server db.example:5432 with"
             " 'legacy', of which NAME 'prod_shop' looks like production (the word 'prod'); point"
-            " HOST of 'default' at a test server in the settings that tests use, or say"
-            " --allow-database prod_shop if it is none"
+            " HOST of 'default' at a test server in the settings that tests use, or pass"
+            " --allow-database prod_shop if it is not production"
         )
         assert refusal(replace(SHOP, test=True), self.LEGACY).startswith(
             "database 'default' shares the server"
@@ -256,7 +256,7 @@ class TestSurroundings:
     )
     def test_a_settings_module_for_production_is_refused(self, module: str) -> None:
         assert refusal(SHOP, facts={"settings": module}).startswith(
-            f"the settings module {module!r} is one for production"
+            f"the settings module {module!r} is for production"
         )
 
     @pytest.mark.parametrize(
