@@ -600,8 +600,9 @@ def _value(option: Option, given: _Given, home: str) -> object:
 
 
 def _respell(url: str, local: str) -> str:
-    """The same socket as redis-py spells it (`unix`, `db`) or kombu (`redis+socket`,
-    `virtual_host`).
+    """The same socket in the spelling of redis-py (`unix`, `db`) or of kombu.
+
+    Kombu's is `redis+socket` and `virtual_host`.
     """
     scheme, colon, rest = url.partition("://")
     if scheme not in ("unix", "redis+socket"):

@@ -1,5 +1,4 @@
-"""Backends by name: what a setting may say, where each is found, and the command that re-runs a
-test.
+"""Backends by name: what a setting may say, where each is found, how a test is re-run.
 
 A backend runs in the project's own environment, so this side never imports it. What it must know of
 a test (what the project's own command calls it) is in the manifest.

@@ -66,9 +66,7 @@ def loads(text: str | bytes) -> Any:
 
 
 def dumps(value: Any) -> str:
-    """`encode` as text: compact, and ASCII only, so that lone surrogates in a test's output
-    survive.
-    """
+    """`encode` as compact text, ASCII only, so that lone surrogates in a test's output survive."""
     return _encode(value)
 
 

@@ -31,11 +31,11 @@ _COMMAND = r"(?m)(?:^(?P<blanks>[^\S\n]*):(?=:)|#(?=#(?:vso|teamcity|)\[))"
 
 
 def visible(text: str) -> str:
-    """`text` for people: it cannot move a cursor, change the writing direction or command a CI
-    system.
+    """`text` made safe for people to read.
 
-    Complete escape sequences (colours) are removed; other control characters are spelt out, as is
-    the first character of a CI command.
+    It cannot move a cursor, change the writing direction or command a CI system. Complete escape
+    sequences (colours) are removed; other control characters are spelt out, as is the first
+    character of a CI command.
     """
     plain = text
     if not text.isascii() or not text.isprintable():
@@ -74,10 +74,9 @@ def xml_safe(text: str) -> str:
 
 
 def cut(text: str, limit: int) -> str:
-    """`text` in at most `limit` characters: head and tail around a marker that counts what is
-    missing.
+    """`text` in at most `limit` characters: head and tail around a marker.
 
-    If not even the marker fits, the head alone.
+    The marker says how many are missing. If not even the marker fits, the head alone.
     """
     if len(text) <= limit:
         return text

@@ -17,9 +17,7 @@ class Clock(Protocol):
     """The clock of this machine. Its methods may be called from any thread."""
 
     def monotonic(self) -> float:
-        """Seconds since a fixed moment, the same for all processes of this machine; never goes
-        back.
-        """
+        """Seconds since a moment that all processes of this machine share; never goes back."""
 
     def wall(self) -> float:
         """Unix seconds. Clocks differ: no decision about another machine depends on it."""

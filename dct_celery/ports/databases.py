@@ -78,8 +78,7 @@ class DatabaseStats:
 
 
 class LivenessLock(Protocol):
-    """An owner's session on a database server: while it lasts, nothing that the owner made is
-    collected.
+    """An owner's session on a database server; it protects what the owner made from collection.
 
     It ends with the process that holds it, however that dies; a server that does not hear from it
     for a minute ends it as well. Not for use by two threads at once.
@@ -179,7 +178,10 @@ class DatabaseServer(Protocol):
         """Whether a living owner holds the template."""
 
     def lock(self, name: str) -> AbstractContextManager[None]:
-        """Held by one builder of this template at a time, over all workers. Ends with its holder."""
+        """The build lock of this template, for one holder at a time over all workers.
+
+        It ends with its holder.
+        """
 
     def locked(self, name: str) -> bool:
         """Whether the lock of that name is held."""
@@ -196,7 +198,7 @@ class DatabaseServer(Protocol):
         """
 
     def export(self, name: str, file: Path) -> bool:
-        """Writes a file for `restore` on an empty server; False if the programs for it are missing."""
+        """Writes a file for `restore` on an empty server; False if programs for it are missing."""
 
     def restore(self, file: Path, name: str, mark: Mark) -> None:
         """Makes a database from an exported file, not yet sealed.
@@ -220,11 +222,10 @@ class DatabaseServer(Protocol):
         """
 
     def heals_cheaper(self, template: str) -> bool:
-        """Whether healing is faster than cloning this template, as measured or known of the vendor."""
+        """Whether healing is faster than cloning, as measured or known of the vendor."""
 
     def adopt(self, template: str, fresh: str, mark: Mark) -> str | None:
-        """Takes an idle clone of the template for this owner alone, and proves it equal to the
-        template.
+        """Takes an idle clone of the template for one owner, and proves it equal to the template.
 
         Returns its new name (see `heal`), or None if there is none that is equal; one that differs
         is dropped.

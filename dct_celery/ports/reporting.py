@@ -110,7 +110,7 @@ class Ticked:
 
 @dataclass(frozen=True, slots=True)
 class PartialReport:
-    """The report so far, from time to time: often enough to be useful, rarely enough to be cheap."""
+    """The report so far, from time to time."""
 
     report: RunReport
 

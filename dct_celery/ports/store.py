@@ -98,8 +98,7 @@ class Ledger(Protocol):
         """Ends the lease: the chunk is done, or is given back unfinished. Never CANCELLED."""
 
     def reap(self) -> list[str]:
-        """Ends every lease that ran out, with an `expired` event each; returns the ids of those
-        chunks.
+        """Ends every lease that ran out, with an `expired` event each; returns their chunks' ids.
 
         To be called often. If the last reap is more than STALL_MS ago, the store may have refused
         writes in between: every deadline is first extended by that time, but to no more than a
@@ -111,7 +110,7 @@ class Ledger(Protocol):
         """Whether the run in the store, as workers read it, is what its dispatcher has written."""
 
     def fences(self, chunks: Sequence[str]) -> list[int | None]:
-        """The state of each chunk: 0 if it is on offer, the fence of its lease, None for neither."""
+        """For each chunk 0 if it is on offer, the fence of its lease, None for neither."""
 
     def tell(self, worker: str, report: WorkerReport) -> None:
         """Adds a `report` event: a worker's report about the run as a whole."""
@@ -126,9 +125,7 @@ class Ledger(Protocol):
         """How often the run was put into the store; 0 if the store does not know it."""
 
     def incarnation(self) -> str:
-        """A text that changes with each start and failover of the store; empty if the store has
-        none.
-        """
+        """A text that changes with each start and failover of the store; empty if unknown."""
 
     def silence(self) -> float:
         """Seconds since the last reap, on the store's clock.
@@ -160,8 +157,9 @@ class Ledger(Protocol):
         """Adds entries of earlier epochs to the stream, for a replay from the store alone."""
 
     def abandon(self) -> bool:
-        """Closes the run if its dispatcher has not reaped for ABANDONED_MS; True if this call did
-        it.
+        """Closes the run if its dispatcher has not reaped for ABANDONED_MS.
+
+        Returns whether this call closed it.
         """
 
     def cancel(self, reason: str) -> None:

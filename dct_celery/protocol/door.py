@@ -83,8 +83,9 @@ class Rejects:
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def note(self, where: str, error: Untrusted) -> str:
-        """Counts it; returns a line for people the first time that this fault occurs there, else
-        "".
+        """Counts it; returns a line for people the first time that this fault occurs there.
+
+        Later, an empty text.
         """
         reason = str(error)
         # Grouped by the kind of fault: a stream of garbage must not fill the memory with its texts.

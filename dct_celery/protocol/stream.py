@@ -138,8 +138,9 @@ def offer(door: Door, chunk: Chunk, epoch: int) -> str:
 
 
 def records(door: Door, lease: LeaseRef, seq: int, text: str) -> str:
-    """Signed records. `text`: a JSON list as the test process sent them; the last one has number
-    `seq`.
+    """The signed text of records.
+
+    `text`: a JSON list as the test process sent them; the last one has the number `seq`.
     """
     return door.seal_text("records", text, *_holder(lease), seq)
 

@@ -12,11 +12,10 @@ from dct_celery.errors import ConfigError
 
 
 def private_folder(path: Path, origin: str) -> bool:
-    """Makes the folder, or closes an existing one to all but its owner; whether it had to be
-    closed.
+    """Makes the folder, or closes an existing one to all but its owner.
 
-    Raises ConfigError if it belongs to another user, who could change what we run, or is not a
-    folder.
+    Returns whether it had to be closed. Raises ConfigError if it is not a folder, or belongs to
+    another user, who could change what we run.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)

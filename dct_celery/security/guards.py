@@ -126,12 +126,12 @@ def check(
     deny_hosts: Sequence[str],
     addresses: Mapping[str, Collection[str]],
 ) -> list[str]:
-    """Warnings, one line each. Raises ConfigError (alias, rule, fix) for what tests must not come
-    near.
+    """Warnings, one line each. Raises ConfigError for what tests must not come near.
 
-    `facts`: ENVIRONMENT_VARIABLES, "settings" (the module's name) and "debug" (the setting) as the
-    project sees them. `allow` and `deny` are globs over configured names, `deny_hosts` over HOST or
-    HOST:PORT; case does not matter. `addresses`: what each of `hosts_to_resolve` resolves to.
+    Its message names alias, rule and fix. `facts`: ENVIRONMENT_VARIABLES, "settings" (the module's
+    name) and "debug" (the setting) as the project sees them. `allow` and `deny` are globs over
+    configured names, `deny_hosts` over HOST or HOST:PORT; case does not matter. `addresses`: what
+    each of `hosts_to_resolve` resolves to.
     """
     _refuse_environment(facts)
     for one in configured:
@@ -262,8 +262,9 @@ def hosts_to_resolve(configured: Iterable[Configured], deny_hosts: Iterable[str]
 def _denied(
     host: str, port: str, pattern: str, addresses: Mapping[str, Collection[str]]
 ) -> str | None:
-    """The address by which the pattern matches this host; empty if it matches the name, None if
-    neither.
+    """The address by which the pattern matches this host.
+
+    Empty if it matches the name, None if it matches neither.
     """
     names = sorted(_LOCAL) if _is_here(host) else [host]
     if any(_matches(name, (pattern,)) or _matches(f"{name}:{port}", (pattern,)) for name in names):

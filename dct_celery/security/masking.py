@@ -185,8 +185,9 @@ def _whole_word(word: str) -> re.Pattern[str]:
 
 
 def _forms(value: str) -> Iterator[str]:
-    """The forms of a value in text: plain, percent-encoded and decoded, and quoted in JSON or
-    Python.
+    """The forms that the value takes in text.
+
+    Plain, percent-encoded and decoded, and quoted in JSON or Python.
     """
     value = value.strip()
     plain = {

@@ -197,8 +197,9 @@ class Attached(Message):
 @message
 @dataclass(frozen=True, slots=True)
 class Build(Message):
-    """Create and migrate the test databases under these names, as Django does; run the system
-    checks.
+    """Create and migrate the test databases under these names, then run the system checks.
+
+    Both as Django does.
     """
 
     databases: dict[str, str]
@@ -256,9 +257,7 @@ class Flushed(Message):
 @message
 @dataclass(frozen=True, slots=True)
 class Serialize(Message):
-    """Attach to these pristine databases and write the serialized contents of each alias to its
-    file.
-    """
+    """Attach to these pristine databases and serialize each alias into its file."""
 
     databases: dict[str, str]
     files: dict[str, str]

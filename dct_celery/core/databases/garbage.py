@@ -1,9 +1,8 @@
-"""Decides what becomes of each database that a garbage collector finds: dropped, kept, or checked
-again.
+"""Decides what becomes of each database that a garbage collector finds.
 
-The first rule: what carries no mark of ours is kept, whatever its name. What may still be in use is
-dropped only if an earlier check found its owner dead as well. Times are Unix seconds on the
-database server's clock.
+It is dropped, kept, or checked again. The first rule: what carries no mark of ours is kept,
+whatever its name. What may still be in use is dropped only if an earlier check found its owner dead
+as well. Times are Unix seconds on the database server's clock.
 """
 
 from __future__ import annotations

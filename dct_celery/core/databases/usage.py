@@ -24,8 +24,9 @@ SECONDS = ("clone_seconds", "heal_seconds", "waited_seconds")
 
 @dataclass(slots=True)
 class DatabaseUse:
-    """The sums, fed with the reports of workers and slots; each report holds what is new since the
-    last.
+    """The sums over the reports of workers and slots.
+
+    Each report holds what is new since the last.
     """
 
     sums: dict[str, float] = field(default_factory=dict)

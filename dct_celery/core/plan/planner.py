@@ -213,8 +213,7 @@ class Planner:
     def requeue(
         self, chunk: Chunk, indices: tuple[int, ...], *, fresh: bool, avoid: str = ""
     ) -> Chunk:
-        """Puts what is left of a chunk in front of everything else, as a new chunk of the next
-        attempt.
+        """Puts what is left of a chunk in front of everything else, as a new chunk and attempt.
 
         `indices` is a non-empty part of the chunk's, chosen so that no class or module is torn
         apart; otherwise raises ValueError. `avoid` names a worker that should not get it, if there

@@ -1,5 +1,4 @@
-"""What past runs teach about durations: samples, how they are stored, and the estimates made of
-them.
+"""What past runs teach about durations: samples, and the estimates made of them.
 
 A sample belongs to a test ("t:" + id) or to a class ("c:" + name). The set-up and tear-down of a
 class are kept apart from its tests, so that they count once however many of its tests are selected.

@@ -334,8 +334,7 @@ class RunMachine:
     def _owe(
         self, held: InFlight, lease: LeaseRef, why: ReleaseReason | None = None
     ) -> list[ev.Effect]:
-        """The attempt ended, as far as we know, without a tear-down: notes the tests that must run
-        again.
+        """Queues tests again if the attempt ended, as far as we know, without a tear-down.
 
         `why` it was released; None if its lease ran out.
         """
@@ -492,8 +491,9 @@ class RunMachine:
         return tuple(entry.index for entry in self.manifest if entry.index not in self.verdicts)
 
     def _crashed(self, chunk: Chunk, lease: LeaseRef, end: ChunkReleased) -> list[ev.Effect]:
-        """Blames the crash: the suspect runs again alone, or has its verdict; the rest runs
-        elsewhere.
+        """Blames the crash on a suspect, which runs again alone or has its verdict.
+
+        The rest runs elsewhere.
         """
         self.deaths.total += 1
         open_ = self._open(chunk)

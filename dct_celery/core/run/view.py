@@ -331,8 +331,7 @@ class RunView:
         return len(self._recent) / min(WINDOW, max(SHORTEST_SPAN, now - self.began))
 
     def eta(self, now: float) -> float | None:
-        """Predicted seconds until everything is judged; None if there is nothing to predict it
-        from.
+        """Predicted seconds until everything is judged; None if there is no basis for it.
 
         The latest of three times: when all busy slots together have done the work; when the slot
         with the longest chunk is done; when the longest atom that has not begun is done, if it
