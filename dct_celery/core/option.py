@@ -97,7 +97,11 @@ def _parsed(option: Option, text: str) -> object:
         return [item for item in map(str.strip, text.split(",")) if item]
     if option.kind == "int" and option.bare is not None and text[-1:].isalpha():
         return text.lower() == "auto" or _BOOLEANS[text.lower()]
-    return int(text) if option.kind == "int" else float(text) if option.kind == "float" else text
+    if option.kind == "int":
+        return int(text)
+    if option.kind == "float":
+        return float(text)
+    return text
 
 
 def _typed(option: Option, value: object) -> object:
@@ -107,35 +111,33 @@ def _typed(option: Option, value: object) -> object:
     number = isinstance(value, int) and not isinstance(value, bool)
     if option.kind == "float" and (number or isinstance(value, float)):
         return float(value)  # type: ignore[arg-type]
-    if (
-        option.kind == "list"
-        and isinstance(value, list | tuple)
-        and all(isinstance(v, str) and v for v in value)
-    ):
-        return tuple(value)
-    textual = option.kind not in ("int", "float", "bool", "list") and isinstance(value, str)
-    if (
-        textual
-        or (option.kind == "int" and number)
-        or (option.kind == "bool" and isinstance(value, bool))
-    ):
-        return value
-    raise ValueError(value)
+    if option.kind == "list" and isinstance(value, list | tuple):
+        if all(isinstance(item, str) and item for item in value):
+            return tuple(value)
+        raise ValueError(value)
+    if option.kind == "int":
+        fits = number
+    elif option.kind == "bool":
+        fits = isinstance(value, bool)
+    else:
+        fits = option.kind not in ("float", "list") and isinstance(value, str)
+    if not fits:
+        raise ValueError(value)
+    return value
 
 
 def _in_range(option: Option, value: object) -> bool:
     if option.kind == "url":
         return _url_is_usable(str(value), option.choices)
     if isinstance(value, int | float):
-        return (option.off and value == 0) or (
-            math.isfinite(value) and option.minimum <= value <= option.maximum
-        )
+        if option.off and value == 0:
+            return True
+        return math.isfinite(value) and option.minimum <= value <= option.maximum
     if option.choices:
         return value in option.choices
+    pattern = option.pattern or r"(?s:.+)"
     texts = value if isinstance(value, tuple) else (value,)
-    return all(
-        re.fullmatch(option.pattern or r"(?s:.+)", text) for text in texts if isinstance(text, str)
-    )
+    return all(re.fullmatch(pattern, text) for text in texts if isinstance(text, str))
 
 
 def _url_is_usable(url: str, schemes: tuple[str, ...]) -> bool:
@@ -165,12 +167,13 @@ def expected(option: Option) -> str:
         return f"a URL that starts with {starts}"
     if option.choices:
         return f"one of {', '.join(option.choices)}"
-    text = (
-        option.rule
-        if option.rule and option.kind != "list"
-        else _DESCRIPTIONS.get(option.kind, "a text that is not empty")
-    )
-    low = f", at least {option.minimum:g}" if option.minimum > -math.inf else ""
-    high = f", at most {option.maximum:g}" if option.maximum < math.inf else ""
-    rule = f": {option.rule}" if option.rule and option.kind == "list" else ""
-    return text + low + high + rule + (", or none" if option.off else "")
+    text = _DESCRIPTIONS.get(option.kind, "a text that is not empty")
+    if option.rule and option.kind != "list":
+        text = option.rule
+    if option.minimum > -math.inf:
+        text += f", at least {option.minimum:g}"
+    if option.maximum < math.inf:
+        text += f", at most {option.maximum:g}"
+    if option.rule and option.kind == "list":
+        text += f": {option.rule}"
+    return f"{text}, or none" if option.off else text

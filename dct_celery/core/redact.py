@@ -14,23 +14,14 @@ MASK = "**"
 _PORT = r"\d{1,5}(?:[/?#\s'\",;)\]}>]|\Z)"
 # URLs of these servers have no "@" in their path: "user:12/34@host" is a password that begins with
 # digits.
-_SERVERS = "|".join(
-    f"(?<={name}://)"
-    for name in (
-        "redis",
-        "rediss",
-        "redis+socket",
-        "unix",
-        "amqp",
-        "amqps",
-        "postgres",
-        "postgresql",
-        "mysql",
-    )
-).replace("+", r"\+")
+_SCHEMES = (
+    "redis", "rediss", r"redis\+socket", "unix", "amqp", "amqps", "postgres", "postgresql", "mysql",
+)  # fmt: skip
+_SERVERS = "|".join(f"(?<={scheme}://)" for scheme in _SCHEMES)
 # Both begin with the literal "://", which is what makes the search fast.
 _USERINFO = re.compile(
-    rf"(?P<keep>://(?:[^\s/@:\[]{{1,256}}:(?!{_PORT})|:))(?:(?:(?!://)\S){{0,4096}}@|\S{{0,4096}}@|[^\n@'\"]{{1,128}}@(?=[\w\[]))"
+    rf"(?P<keep>://(?:[^\s/@:\[]{{1,256}}:(?!{_PORT})|:))"
+    r"(?:(?:(?!://)\S){0,4096}@|\S{0,4096}@|[^\n@'\"]{1,128}@(?=[\w\[]))"
 )
 _DIGITS = re.compile(rf"(?P<keep>://(?:{_SERVERS})[^\s/@:\[]{{1,256}}:)(?:(?!://)\S){{1,4096}}@")
 _QUERY = re.compile(
@@ -45,5 +36,6 @@ def redact(url_or_text: str) -> str:
     """
     if "://" not in url_or_text or not ("@" in url_or_text or "=" in url_or_text):
         return url_or_text
-    masked = _DIGITS.sub(rf"\g<keep>{MASK}@", _USERINFO.sub(rf"\g<keep>{MASK}@", url_or_text))
+    masked = _USERINFO.sub(rf"\g<keep>{MASK}@", url_or_text)
+    masked = _DIGITS.sub(rf"\g<keep>{MASK}@", masked)
     return _QUERY.sub(rf"\g<keep>{MASK}", masked)

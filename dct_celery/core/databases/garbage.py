@@ -90,9 +90,8 @@ def _kept(
         return Decision(False, f"kept for later runs{_until(mark, now)}")
     if not idle and in_use(found.name):
         return Decision(False, "in use, though its time is over")
-    return Decision(
-        True, f"unused for {_days(now - mark.used)}" if mark.used else "its time is over"
-    )
+    reason = f"unused for {_days(now - mark.used)}" if mark.used else "its time is over"
+    return Decision(True, reason)
 
 
 def surplus(
@@ -138,9 +137,9 @@ def _last_used(found: Found) -> tuple[int, bool, str]:
 def _by(mark: Mark | None) -> str:
     if mark is None:
         return ""
-    return (f" by run {mark.run}" if mark.run else "") + (
-        f" on worker {mark.worker}" if mark.worker else ""
-    )
+    run = f" by run {mark.run}" if mark.run else ""
+    worker = f" on worker {mark.worker}" if mark.worker else ""
+    return run + worker
 
 
 def _until(mark: Mark, now: int) -> str:

@@ -53,11 +53,9 @@ class Deaths:
 
     def exceeded(self, chunks: int) -> str:
         """Why the run must end after `chunks` claims; empty while it may go on."""
-        most = (
-            max(LEAST_BUDGET, math.ceil(chunks * BUDGET_SHARE))
-            if self.budget is None
-            else self.budget
-        )
+        most = self.budget
+        if most is None:
+            most = max(LEAST_BUDGET, math.ceil(chunks * BUDGET_SHARE))
         if self.total <= most or self.budget == 0:
             return ""
         return (

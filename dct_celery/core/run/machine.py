@@ -243,14 +243,11 @@ class RunMachine:
         return []
 
     def _claimed(self, event: ev.Claimed) -> list[ev.Effect]:
-        held = self._queued.pop(event.lease.chunk, None) or self._withdrawn.pop(
-            event.lease.chunk, None
-        )
+        lease = event.lease
+        held = self._queued.pop(lease.chunk, None) or self._withdrawn.pop(lease.chunk, None)
         if held is not None:
             self._claims += 1
-            self._leased[event.lease.chunk] = InFlight(
-                held.chunk, self.now, event.lease, event.lease_ms
-            )
+            self._leased[lease.chunk] = InFlight(held.chunk, self.now, lease, event.lease_ms)
         return []
 
     def _recorded(self, event: ev.Recorded) -> list[ev.Effect]:
@@ -320,7 +317,9 @@ class RunMachine:
         innocent = end.why in _INNOCENT and (
             covered or end.fixture is None or not end.fixture.sets_up
         )
-        loss = "" if innocent else f"{end.why}: {end.cause}" if end.cause else end.why.value
+        loss = ""
+        if not innocent:
+            loss = f"{end.why}: {end.cause}" if end.cause else end.why.value
         return covered + self._rest(chunk, lease, loss)
 
     def _expired(self, event: ev.Expired) -> list[ev.Effect]:
@@ -349,11 +348,9 @@ class RunMachine:
         if self.stop is not None:
             return []
         effects: list[ev.Effect] = []
-        tries, most = (
-            (self._unready, MAX_UNREADY)
-            if why is ReleaseReason.UNREADY
-            else (self._losses, MAX_LOSSES)
-        )
+        tries, most = self._losses, MAX_LOSSES
+        if why is ReleaseReason.UNREADY:
+            tries, most = self._unready, MAX_UNREADY
         for index in owed:
             tries[index] += 1
             if tries[index] >= most:
@@ -516,12 +513,10 @@ class RunMachine:
     ) -> list[ev.Effect]:
         if self.deaths.blame(end.fixture or suspects[0]):
             if end.fixture is not None:
-                return self._judge_fixture(
-                    blame.death_of_fixture(end.fixture, lease, end)
-                ) + self._cover(chunk, end.fixture)
-            return self._judge(
-                self.reruns.settle(blame.death_of_test(self.manifest[suspects[0]], lease, end))
-            )
+                verdict = blame.death_of_fixture(end.fixture, lease, end)
+                return self._judge_fixture(verdict) + self._cover(chunk, end.fixture)
+            death = blame.death_of_test(self.manifest[suspects[0]], lease, end)
+            return self._judge(self.reruns.settle(death))
         if not suspects or self.stop is not None:
             return []
         self.planner.requeue(chunk, suspects, fresh=True, avoid=self._elsewhere(lease))
