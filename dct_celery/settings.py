@@ -263,7 +263,7 @@ class Settings:
     test_timeout: float | None = _limits(
         "float",
         "Seconds that one test may take, or none; default: ten times its last duration, at least"
-        " 60",
+        " 60, and 600 for a test that was never timed",
         minimum=0.1,
         off=True,
     )
@@ -276,7 +276,7 @@ class Settings:
     )
     crash_budget: int | None = _limits(
         "int",
-        "Stop the run after more than N crashes of test processes (0: never); default: 5 or 2 % of"
+        "Stop the run after more than N crashes of test processes (0: never); default: 5, or 2% of"
         " the chunks, whichever is more",
         minimum=0,
     )

@@ -373,8 +373,15 @@ def broker_hints(text: str) -> None:
 
 
 _TAG = {"delivery_tag": "t", "body_encoding": "base64", "delivery_info": {}}
-_LISTED = mutated({"headers": {"task": TASK, "id": "x"}, "properties": _TAG, "body": "W10=", "content-type": "application/json",
-                   "content-encoding": "utf-8"})  # fmt: skip
+_LISTED = mutated(
+    {
+        "headers": {"task": TASK, "id": "x"},
+        "properties": _TAG,
+        "body": "W10=",
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+    }
+)
 
 
 def broker_lists(item: Any) -> None:
@@ -394,14 +401,14 @@ def broker_lists(item: Any) -> None:
         assert isinstance(text, str)
 
 
-_INDEX = mutated({"version": 1, "files": [["a/b.py", 0o644, 3, "ab" * 20]], "links": [["c", "a"]]}) | st.fixed_dictionaries(
-    {
-        "version": st.just(1),
-        "files": st.lists(st.tuples(st.sampled_from(["a", "a/b", "../a", "/a", "a//b", "", "c/d", "."]) | TEXT,
-                                    st.integers(-1, 0o10000), st.integers(-1, 2**40), st.just("ab" * 20))),
-        "links": st.lists(st.tuples(st.sampled_from(["c", "a", "c/d"]) | TEXT, TEXT)),
-    }
-)  # fmt: skip
+_PATHS = st.sampled_from(["a", "a/b", "../a", "/a", "a//b", "", "c/d", "."]) | TEXT
+_FILES = st.tuples(_PATHS, st.integers(-1, 0o10000), st.integers(-1, 2**40), st.just("ab" * 20))
+_LINKS = st.tuples(st.sampled_from(["c", "a", "c/d"]) | TEXT, TEXT)
+_INDEX = mutated(
+    {"version": 1, "files": [["a/b.py", 0o644, 3, "ab" * 20]], "links": [["c", "a"]]}
+) | st.fixed_dictionaries(
+    {"version": st.just(1), "files": st.lists(_FILES), "links": st.lists(_LINKS)}
+)
 
 
 def code_indices(row: Any) -> None:
@@ -446,7 +453,7 @@ _CONFIGURED = codec.encode(
 
 
 def loader_rows(row: Any) -> None:
-    """What a loader says of the project's databases: the project may have written into its channel."""
+    """A loader's description of the databases: the project can write into its channel."""
     for cls in (DatabaseSpec, Configured):
         with contextlib.suppress(ProtocolError):
             assert isinstance(cls.from_dict(row), cls)

@@ -22,9 +22,9 @@ PACKAGE = Path(dct_celery.__file__).parent
 FLEET = {"celery", "kombu", "billiard", "vine", "amqp", "redis", "psycopg"}
 PURE_ROOMS = ("core", "wire", "protocol")
 IMPURE = {
-    "os", "time", "pathlib", "io", "logging", "random", "threading", "socket", "subprocess", "tempfile", "secrets", "uuid",
-    "asyncio", "select", "signal", "shutil", "multiprocessing", "sys", "http", "builtins", "importlib",
-    *FLEET, "django", "pytest",
+    "os", "time", "pathlib", "io", "logging", "random", "threading", "socket", "subprocess",
+    "tempfile", "secrets", "uuid", "asyncio", "select", "signal", "shutil", "multiprocessing",
+    "sys", "http", "builtins", "importlib", *FLEET, "django", "pytest",
 }  # fmt: skip
 
 

@@ -56,7 +56,7 @@ class Archives(NamedTuple):
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory: pytest.TempPathFactory) -> Archives:
-    """Built by the build backend itself, which needs no package index as an isolated build would."""
+    """Built by the build backend itself, which, unlike an isolated build, needs no index."""
     folder = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "hatchling", "build", "--directory", str(folder), cwd=ROOT)
     return Archives(next(folder.glob("*.tar.gz")), next(folder.glob("*.whl")))

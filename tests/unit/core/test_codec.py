@@ -109,9 +109,12 @@ def test_any_json_is_an_instance_or_malformed(value: Any) -> None:
         is_right(found)
 
 
-@given(st.fixed_dictionaries({name: st.just(value) | JSON for name, value in GOOD.items()}, optional={
-    one.name: JSON for one in fields(Outer) if one.name not in GOOD
-}))  # fmt: skip
+@given(
+    st.fixed_dictionaries(
+        {name: st.just(value) | JSON for name, value in GOOD.items()},
+        optional={one.name: JSON for one in fields(Outer) if one.name not in GOOD},
+    )
+)
 def test_what_is_almost_right_is_an_instance_or_malformed(value: dict[str, Any]) -> None:
     try:
         found = codec.decode(Outer, value)
@@ -140,9 +143,9 @@ def one_line(error: Malformed) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", " ", "{", "nul", "NaN", "Infinity", "-Infinity", '{"a": NaN}', "[1, -Infinity]", "'a'", '"\n"', "1 2", "[1,]",
-        "\ufeff{}",
-        "[" * 100_000, "[" * 100_000 + "]" * 100_000, '{"a":' * 100_000, "1" * 5000, "-" + "9" * 100_000, b"\xff\xfe", b"{\xff}",
+        "", " ", "{", "nul", "NaN", "Infinity", "-Infinity", '{"a": NaN}', "[1, -Infinity]", "'a'",
+        '"\n"', "1 2", "[1,]", "\ufeff{}", "[" * 100_000, "[" * 100_000 + "]" * 100_000,
+        '{"a":' * 100_000, "1" * 5000, "-" + "9" * 100_000, b"\xff\xfe", b"{\xff}",
     ],
     ids=map(str, itertools.count()),
 )  # fmt: skip

@@ -53,8 +53,9 @@ def test_a_signature_serves_for_its_own_purpose_alone(
 @pytest.mark.parametrize(
     "other",
     [
-        PURPOSE[:-1], (*PURPOSE, ""), ("RunSpec", "pool", "run-one0123456789abcdef"), ("RunSpecpool", *PURPOSE[2:]),
-        ("RunSpec", "pool\",\"run-one", *PURPOSE[3:]), ("CancelOrder", *PURPOSE[1:]), ("RunSpec", "other", *PURPOSE[2:]),
+        PURPOSE[:-1], (*PURPOSE, ""), ("RunSpec", "pool", "run-one0123456789abcdef"),
+        ("RunSpecpool", *PURPOSE[2:]), ("RunSpec", "pool\",\"run-one", *PURPOSE[3:]),
+        ("CancelOrder", *PURPOSE[1:]), ("RunSpec", "other", *PURPOSE[2:]),
         ("RunSpec", "pool", "run-two", PURPOSE[3]), ("RunSpec", "pool", "run-one", "f" * 16), (),
     ],
 )  # fmt: skip

@@ -141,8 +141,8 @@ def test_a_replay_owes_the_same() -> None:
     first = live.offers[0]
     lease = LeaseRef(first.id, 1, 1, "build-a", 1)
     events: list[ev.Event] = [
-        ev.Offered(first), ev.Claimed(lease), ev.Recorded(lease, 2, (finished(0), finished(1))), ev.Expired(lease),
-        ev.Offered(chunk), ev.Claimed(LeaseRef(chunk.id, 2, 2, "build-a", 1)),
+        ev.Offered(first), ev.Claimed(lease), ev.Recorded(lease, 2, (finished(0), finished(1))),
+        ev.Expired(lease), ev.Offered(chunk), ev.Claimed(LeaseRef(chunk.id, 2, 2, "build-a", 1)),
     ]  # fmt: skip
     # When
     copy = Run(live.manifest, slots=0)

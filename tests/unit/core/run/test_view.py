@@ -20,7 +20,9 @@ def verdict(index: int, outcome: Outcome = Outcome.PASSED, seconds: float = 0.0)
 
 
 def view_of(count: int, *, seconds: float = 1.0, reruns: bool = False) -> RunView:
-    """The dispatcher's view of a run of so many tests of one class, each predicted to take so long."""
+    """The dispatcher's view of a run of `count` tests of one class, each predicted to take
+    `seconds`.
+    """
     manifest = make_manifest(group("app.tests.A", count=count))
     return RunView.of(manifest, lambda index: seconds, reruns=reruns, now=0.0)
 
