@@ -140,7 +140,7 @@ def _database(options: dict[str, str], path: str) -> int:
         raise AddressError("names its database twice; leave one out")
     text = texts.pop() if texts else "0"
     if not (text.isascii() and text.isdecimal() and len(text) < 7):
-        raise AddressError(f"has the database {text!r}, which is no number; write /0 at its end")
+        raise AddressError(f"has the database {text!r}, which is not a number; write /0 at its end")
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""Somebody who has the store's password, and none of the pool's keys."""
+"""An attacker who has the store's password, and none of the pool's keys."""
 
 from __future__ import annotations
 

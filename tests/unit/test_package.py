@@ -1,6 +1,4 @@
-"""What is handed out: the archives seen from inside, an installation of them, and the pinned
-versions.
-"""
+"""What is published: the contents of the archives, their installation, and the pinned versions."""
 
 from __future__ import annotations
 
@@ -213,7 +211,7 @@ def test_all_is_the_sum_of_the_other_extras() -> None:
     assert everything.extras == set(extras)
 
 
-def test_a_major_version_that_nobody_has_tried_is_not_installed() -> None:
+def test_an_untested_major_version_is_not_installed() -> None:
     # Given
     extras = PROJECT["optional-dependencies"].values()
     # When

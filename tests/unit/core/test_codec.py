@@ -1,6 +1,4 @@
-"""Claims about `core.codec`: any text becomes an instance of the right types, or is Malformed in
-one line.
-"""
+"""Claims about `core.codec`: any text decodes to the right types, or is Malformed in one line."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Claims about `protocol`: every message comes back as it was sent, through the door that it was
-meant for and no other.
-"""
+"""Claims about `protocol`: every message comes back as sent, through its own door alone."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Claims about `security`: no test comes near a database that matters, no innocent project is
-bothered, no secret is shown.
-"""
+"""Claims about `security.guards`: production is refused, innocent projects are not bothered."""
 
 from __future__ import annotations
 
@@ -372,7 +370,7 @@ class TestSurroundings:
             " prod.example:5432" in message
         ) is denied
 
-    def test_nobody_is_asked_for_addresses_where_nothing_is_denied(self) -> None:
+    def test_no_addresses_are_resolved_where_nothing_is_denied(self) -> None:
         def asked() -> Iterator[str]:
             raise AssertionError("asked")
             yield ""

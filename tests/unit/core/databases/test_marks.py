@@ -1,6 +1,4 @@
-"""Claims about `core.databases.marks`: a mark survives its line, and no other line is ever taken
-for one.
-"""
+"""Claims about `core.databases.marks`: a mark survives its line, and no other line is a mark."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Claims about `core.run.machine`: a tear-down that nobody has heard of may have failed, so the
-last test before it runs once more.
+"""Claims about `core.run.machine`: tear-downs of which no report arrived.
+
+They may have failed, so the last test before one runs again.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ def end(lease: LeaseRef, how: str) -> ev.Event:
 
 
 def owing(how: str = "expired") -> tuple[Run, Chunk]:
-    """A run of one class, all of whose tests have passed and whose tear-down nobody has heard of;
-    what was offered then.
+    """A run of one class with all tests passed and no report of its tear-down.
+
+    Returns also what was offered then.
     """
     run = Run(make_manifest(group("a.T", count=2)))
     lease = run.claim()
