@@ -154,7 +154,7 @@ def take(view: RunView, entry: StreamEntry, now: float = 0.0) -> None:
     at = int(milliseconds) / 1000 if milliseconds.isdecimal() else 0.0
     match entry.fact:
         case Reported(worker, report):
-            view.heard(at)
+            view.note_time(at)
             match report:
                 case RefusedReport(message) | FailedReport(message):
                     view.refusals[worker] = message

@@ -228,7 +228,7 @@ class Planner:
             chunk,
             id=self._new_id(),
             indices=left,
-            **_state_of_rest(chunk, left),
+            **_start_state(chunk, left),
             attempt=chunk.attempt + 1,
             estimate=chunk.estimate * len(left) / len(chunk.indices),
             fresh=fresh,
@@ -342,7 +342,7 @@ def _order(atom: Atom) -> tuple[int, bool, float, int]:
     return _PHASE_RANK[atom.phase], atom.known, -atom.estimate, atom.indices[0]
 
 
-def _state_of_rest(chunk: Chunk, left: tuple[int, ...]) -> dict[str, Any]:
+def _start_state(chunk: Chunk, left: tuple[int, ...]) -> dict[str, Any]:
     """What a retry has to start from.
 
     Once the first tests of a transactional chunk have run, their flush has happened as well.

@@ -409,7 +409,7 @@ class RunMachine:
 
     def _test(self, record: TestRecord, lease: LeaseRef) -> list[ev.Effect]:
         index = record.index
-        if index in self.verdicts or self.reruns.heard(index, lease.chunk):
+        if index in self.verdicts or self.reruns.has_result(index, lease.chunk):
             return []
         verdict = record.verdict(self.manifest[index], lease)
         if verdict.outcome is Outcome.NOT_RUN and not verdict.covered_by:
@@ -418,9 +418,9 @@ class RunMachine:
             return [
                 ev.Warn(f"{verdict.entry.id} failed on {lease.place}; it runs again (--reruns)")
             ]
-        complaint = self.reruns.complaint()
-        spent: list[ev.Effect] = [ev.Warn(complaint)] if complaint else []
-        return spent + self._judge(self.reruns.settle(verdict))
+        warning = self.reruns.budget_warning()
+        effects: list[ev.Effect] = [ev.Warn(warning)] if warning else []
+        return effects + self._judge(self.reruns.settle(verdict))
 
     def _judge(self, verdict: Verdict) -> list[ev.Effect]:
         self.verdicts[verdict.entry.index] = verdict
@@ -481,7 +481,7 @@ class RunMachine:
         return tuple(
             i
             for i in chunk.indices
-            if i not in self.verdicts and not self.reruns.heard(i, chunk.id)
+            if i not in self.verdicts and not self.reruns.has_result(i, chunk.id)
         )
 
     def _all_open(self) -> tuple[int, ...]:

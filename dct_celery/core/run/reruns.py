@@ -42,7 +42,7 @@ class Reruns:
         """More tests failed than the budget allows: the build is broken, not flaky."""
         return len(self._failed) > self.allowed
 
-    def heard(self, index: int, chunk: str) -> bool:
+    def has_result(self, index: int, chunk: str) -> bool:
         """This attempt was counted before: another record of it is a duplicate."""
         return chunk in self._attempts.get(index, ())
 
@@ -55,10 +55,10 @@ class Reruns:
         before = len(self._attempts.get(index, ()))
         if self.exhausted or before >= self.most:
             return False
-        self._attempts[index][chunk] = _apart(verdict, before)
+        self._attempts[index][chunk] = _without_reruns(verdict, before)
         return True
 
-    def complaint(self) -> str:
+    def budget_warning(self) -> str:
         """One line when the budget is first exceeded; otherwise empty."""
         if self._budget_reported or not self.exhausted:
             return ""
@@ -73,7 +73,7 @@ class Reruns:
 
         Some may have their final verdict by now; the caller knows.
         """
-        return tuple(index for index in chunk.indices if self.heard(index, chunk.id))
+        return tuple(index for index in chunk.indices if self.has_result(index, chunk.id))
 
     def repeats(self, chunk: Chunk) -> bool:
         """Whether the chunk runs a test that failed in another chunk."""
@@ -93,11 +93,11 @@ class Reruns:
         if not earlier:
             return verdict
         if verdict.outcome is Outcome.PASSED or verdict.outcome in BAD_OUTCOMES:
-            return replace(_apart(verdict, len(earlier)), earlier=earlier)
+            return replace(_without_reruns(verdict, len(earlier)), earlier=earlier)
         return self.last(verdict.entry.index) or verdict
 
 
-def _apart(verdict: Verdict, reruns: int) -> Verdict:
+def _without_reruns(verdict: Verdict, reruns: int) -> Verdict:
     """The verdict with its attempt counted without reruns.
 
     Repetitions because of infrastructure are counted apart from reruns.

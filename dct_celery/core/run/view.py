@@ -163,7 +163,7 @@ class RunView:
 
     def take(self, event: ev.Event, *, at: float = 0.0, now: float = 0.0) -> None:
         """Folds one event; one that is not part of a stream changes nothing."""
-        self.heard(at)
+        self.note_time(at)
         match event:
             case ev.Offered(chunk):
                 waiting = WaitingChunk(len(chunk.indices), chunk.estimate, chunk.indices)
@@ -185,7 +185,7 @@ class RunView:
             case ev.Avoided() | ev.SlotsChanged() | ev.Ticked() | ev.Stopped():
                 pass
 
-    def heard(self, at: float) -> None:
+    def note_time(self, at: float) -> None:
         """Notes that an entry of the run was written at this time."""
         if at:
             self.last = at
