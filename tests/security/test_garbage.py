@@ -158,7 +158,7 @@ def test_garbage_everywhere_costs_no_verdict_and_ends_no_process(
 def test_thousands_of_foreign_entries_starve_no_run(littered: Fleet, place: Any) -> None:
     # Given
     attacker = Attacker(littered)
-    base = f"dct:{{{littered.name}}}:4:runs"
+    base = f"dct:{{{littered.name}}}:{PROTOCOL_VERSION}:runs"
     until_ms = int((time.time() + 60) * 1000)
     pipe = attacker.client.pipeline(transaction=False)
     for number in range(10_000):
