@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from dct_celery.protocol import PROTOCOL_VERSION
 from tests.security.attacker import Attacker, going_on
 from tests.security.test_store_password import assert_honest, mixed
 from tests.support.fleet import Fleet
