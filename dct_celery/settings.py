@@ -313,6 +313,11 @@ class Settings:
         choices=("dct", "xunit2"),
     )
     json: str | None = _report("path", "Write a JSON report to this file")
+    artifacts: str | None = _report(
+        "path",
+        "Folder for files of tests: the whole output of each failing test that printed more than"
+        " 64 KiB; default: they are not kept",
+    )
 
     work_dir: str | None = _worker("path", "Folder for code, unsent records and SQLite files")
     checkout: str | None = _worker("path", "This worker's checkout, for runs with --code checkout")

@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from dct_celery.core.codec import Count, Number, Seconds
+from dct_celery.core import ids
+from dct_celery.core.codec import Count, Matches, Number, Seconds
 from dct_celery.core.run.leaks import Leak
 
 
@@ -244,6 +245,26 @@ class Failure:
     line: int | None = None
 
 
+#: Maximum size of one artifact in bytes.
+MAX_ARTIFACT = 16 * 2**20
+#: Maximum size of all artifacts of a run in bytes.
+MAX_ARTIFACTS = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file that a test left for the dispatcher.
+
+    The content travels beside the record that names it, and is verified by the digest.
+    """
+
+    name: Annotated[str, Matches(ids.ARTIFACT)]
+    #: Size in bytes.
+    size: Number
+    #: Digest of the content, see `core.ids.digest_of`.
+    digest: Annotated[str, Matches(ids.DIGEST)]
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The judgement of one manifest entry."""
@@ -263,6 +284,8 @@ class Verdict:
     sql: str = ""
     #: The fixture that kept it from running.
     covered_by: FixtureRef | None = None
+    #: Files that this attempt left.
+    artifacts: tuple[Artifact, ...] = ()
     #: Earlier attempts, oldest first: failures that --reruns did not accept as final.
     earlier: tuple[Verdict, ...] = ()
 

@@ -4,8 +4,8 @@ A reporter is an object with one method, `take`, which is called in one thread, 
 which things happen:
 
     RunBegan · (Notice | Warned)* ·
-    Started · (TestJudged | FixtureJudged | WorkersChanged | Stopping | PartialReport |
-               Ticked | Notice | Warned)* ·
+    Started · (TestJudged | FixtureJudged | ArtifactArrived | WorkersChanged | Stopping |
+               PartialReport | Ticked | Notice | Warned)* ·
     Finished | Failed · Closed
 
 New kinds of events may be added; ignore those that you do not know. An exception of a reporter ends
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from dct_celery.core.model import FixtureVerdict, RunReport, Verdict
+from dct_celery.core.model import Artifact, FixtureVerdict, RunReport, Verdict
 from dct_celery.core.run.view import RunView
 from dct_celery.settings import Settings
 
@@ -78,6 +78,15 @@ class FixtureJudged:
     """
 
     fixture: FixtureVerdict
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactArrived:
+    """A file that the attempt behind a verdict left, whole and masked. Only with `--artifacts`."""
+
+    verdict: Verdict
+    artifact: Artifact
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +154,7 @@ ReportEvent = (
     | Started
     | TestJudged
     | FixtureJudged
+    | ArtifactArrived
     | WorkersChanged
     | Stopping
     | Ticked

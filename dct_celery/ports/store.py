@@ -248,7 +248,11 @@ class BlobStore(Protocol):
     def missing(self, digests: Sequence[str]) -> set[str]:
         """Those that are not in the store; the others are kept alive."""
 
-    def put(self, blobs: Iterable[tuple[str, bytes]]) -> None: ...
+    def put(self, blobs: Iterable[tuple[str, bytes]], seconds: int = ...) -> None:
+        """Adds blobs; they are kept for `seconds`, by default a week."""
+
+    def drop(self, digests: Iterable[str]) -> None:
+        """Removes blobs that have been fetched and that no one else needs."""
 
     def get(self, sizes: Mapping[str, int]) -> dict[str, bytes]:
         """Those that are in the store. `sizes`: digest -> maximum size in bytes.

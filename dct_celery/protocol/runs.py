@@ -83,7 +83,9 @@ class RunSpec:
     environment: dict[str, str]
     hash_seed: Annotated[str, Matches(r"[0-9]{1,10}|random")]
     ignore_packages: tuple[str, ...] = ()
-    #: None for the default limits, 0 for none.
+    #: The dispatcher keeps files that tests leave: see `core.model.Artifact`.
+    artifacts: bool = False
+    #: Seconds; None for the default limit, 0 for none.
     test_timeout: Seconds | None = None
     fixture_timeout: Seconds | None = None
     databases: DatabaseRules = field(default_factory=DatabaseRules)

@@ -9,12 +9,17 @@ import io
 import os
 import sys
 
+from dct_celery.core.ids import digest_of
+from dct_celery.core.model import MAX_ARTIFACT, Artifact
 from dct_celery.testproc.channel import raise_descriptor
 
 #: Bound now, as tests patch them.
 _dup2, _fstat, _pread, _ftruncate = os.dup2, os.fstat, os.pread, os.ftruncate
+_open = open
 #: Kept of one test's output, in bytes, from its beginning and its end.
 HEAD, TAIL = 64 * 1024, 192 * 1024
+#: Bytes of the line that says how much was cut out of an artifact.
+_CUT = 100
 #: The file is emptied when a test ends beyond this size, in bytes.
 ROTATE = 16 * 1024 * 1024
 
@@ -69,6 +74,26 @@ class OutputFile:
         except OSError:
             return ""
         return text
+
+    def keep(self, folder: str) -> tuple[Artifact, ...]:
+        """What the next `take` returns, whole, as a file in the folder under its digest; nothing
+        where that is short enough for every report, or where the disk refuses it.
+        """
+        self.flush()
+        try:
+            size = _fstat(self._fd).st_size - self._taken
+            if size <= HEAD:
+                return ()
+            kept = min(size, MAX_ARTIFACT - _CUT)
+            content = _pread(self._fd, kept, self._taken)
+            if kept < size:
+                content += f"\n[… {size - kept} bytes cut]\n".encode()
+            digest = digest_of(content)
+            with _open(os.path.join(folder, digest), "wb") as file:
+                file.write(content)
+        except OSError:
+            return ()
+        return (Artifact("output.txt", len(content), digest),)
 
     def flush(self) -> None:
         """What Python's streams hold back goes into the file."""
