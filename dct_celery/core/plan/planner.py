@@ -185,6 +185,19 @@ class Planner:
         fresh = max(self._seconds, 0.0) if self._left else 0.0
         return fresh + sum(chunk.estimate for chunk in self._retries)
 
+    def pending(self) -> list[int]:
+        """Indices that `next_chunk` has still to hand out: each once for every chunk that it will be
+        in.
+        """
+        fresh = (
+            index
+            for queue in self._bins.values()
+            for atom in queue
+            if atom.indices[0] in self._left
+            for index in atom.indices
+        )
+        return [*fresh, *(index for retry in self._retries for index in retry.indices)]
+
     @property
     def longest_seconds(self) -> float:
         """Predicted seconds of the longest atom that is not cut yet; 0 where there is none."""

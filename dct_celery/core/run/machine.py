@@ -635,6 +635,34 @@ class RunMachine:
         if chunk.locks:
             self._locks[chunk.id] = chunk.locks
 
+    # -- invariants ----------------------------------------------------------------------
+
+    def validate(self) -> None:
+        """Raises AssertionError where the state breaks a rule of its own. Tests call it after each
+        event; it costs a walk over the manifest.
+        """
+        groups = (self._queued, self._leased, self._withdrawn)
+        under_way = [held for group in groups[:2] for held in group.values()]
+        assert len({*self._queued, *self._leased, *self._withdrawn}) == sum(map(len, groups))
+        assert all(held.lease is None for held in self._queued.values())
+        for name, held in self._leased.items():
+            assert held.lease is not None, f"{name} is leased to no one"
+            assert held.chunk.id == name == held.lease.chunk
+        locks = [lock for held in under_way for lock in held.chunk.locks]
+        assert len(locks) == len(set(locks)), f"a lock is held twice: {locks}"
+        assert self._owed <= self.verdicts.keys(), "a tear-down is owed by a test without verdict"
+        assert self.lost <= self.verdicts.keys(), "what is given up as lost has its disposition"
+        assert all(verdict.entry.index == index for index, verdict in self.verdicts.items())
+        if self.stop is not None:
+            assert not self._queued, "something is on offer after a stop"
+            return
+        # I1: what has no disposition, or has to run again, is on its way to one.
+        coming = [index for held in under_way for index in held.chunk.indices]
+        coming += self.planner.pending()
+        missing = {*self._all_open(), *self._owed}.difference(coming)
+        assert not missing, f"nothing will give these a disposition: {sorted(missing)}"
+        assert set(coming) <= set(range(len(self.manifest)))
+
 
 def _batch_seconds(slots: int) -> float:
     least, most = BATCH_SECONDS
