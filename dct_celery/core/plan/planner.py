@@ -186,7 +186,7 @@ class Planner:
         return fresh + sum(chunk.estimate for chunk in self._retries)
 
     def pending(self) -> list[int]:
-        """Indices that `next_chunk` has still to hand out: each once for every chunk that it will be
+        """Indices that `next_chunk` has still to hand out, once for each chunk that they will be
         in.
         """
         fresh = (

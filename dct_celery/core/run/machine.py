@@ -638,17 +638,18 @@ class RunMachine:
     # -- invariants ----------------------------------------------------------------------
 
     def validate(self) -> None:
-        """Raises AssertionError where the state breaks a rule of its own. Tests call it after each
-        event; it costs a walk over the manifest.
+        """Raises AssertionError if the state breaks one of its own rules.
+
+        Tests call it after each event; it takes a walk over the manifest.
         """
         groups = (self._queued, self._leased, self._withdrawn)
-        under_way = [held for group in groups[:2] for held in group.values()]
+        in_flight = [held for group in groups[:2] for held in group.values()]
         assert len({*self._queued, *self._leased, *self._withdrawn}) == sum(map(len, groups))
         assert all(held.lease is None for held in self._queued.values())
         for name, held in self._leased.items():
             assert held.lease is not None, f"{name} is leased to no one"
             assert held.chunk.id == name == held.lease.chunk
-        locks = [lock for held in under_way for lock in held.chunk.locks]
+        locks = [lock for held in in_flight for lock in held.chunk.locks]
         assert len(locks) == len(set(locks)), f"a lock is held twice: {locks}"
         assert self._owed <= self.verdicts.keys(), "a tear-down is owed by a test without verdict"
         assert self.lost <= self.verdicts.keys(), "what is given up as lost has its disposition"
@@ -657,7 +658,7 @@ class RunMachine:
             assert not self._queued, "something is on offer after a stop"
             return
         # I1: what has no disposition, or has to run again, is on its way to one.
-        coming = [index for held in under_way for index in held.chunk.indices]
+        coming = [index for held in in_flight for index in held.chunk.indices]
         coming += self.planner.pending()
         missing = {*self._all_open(), *self._owed}.difference(coming)
         assert not missing, f"nothing will give these a disposition: {sorted(missing)}"
