@@ -186,9 +186,7 @@ class Planner:
         return fresh + sum(chunk.estimate for chunk in self._retries)
 
     def pending(self) -> list[int]:
-        """Indices that `next_chunk` has still to hand out, once for each chunk that they will be
-        in.
-        """
+        """Indices that `next_chunk` has still to hand out, once per future chunk."""
         fresh = (
             index
             for queue in self._bins.values()
