@@ -47,7 +47,7 @@ def ended(worker: Worker, seconds: float = 15.0) -> tuple[int, list[str]]:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (("/5", "/xyz"), "has the database 'xyz', which is no number"),
+        (("/5", "/xyz"), "has the database 'xyz', which is not a number"),
         (("/5", "/5?bogus=1"), "has the parameter bogus"),
         (("/5", "/5?socket_timeout=abc"), "has the parameter socket_timeout"),
         (("redis://", "memory://"), "give a URL that starts with redis://"),
