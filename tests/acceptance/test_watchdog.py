@@ -36,7 +36,7 @@ def test_a_consumer_that_fell_silent_begins_anew_and_the_run_ends(
     print(f"the run took {finished.seconds:.1f} s")
     assert finished.code == 0, finished
     assert list(finished.outcomes().values()) == ["passed"] * 8
-    assert log.count("consuming begins anew") == 2, (
+    assert log.count("the consumer restarts") == 2, (
         log
     )  # the warning, and what Celery says of the reset
     assert worker.process.poll() is None

@@ -27,7 +27,7 @@ SHM = Path("/dev/shm")
 _SHM_NEEDED = 512 * 1024 * 1024
 _PREFIX = "dct-maria-"
 _PORT_TRIES = 5
-_MEND = "no MariaDB server is installed: apt-get install mariadb-server"
+_FIX = "no MariaDB server is installed: apt-get install mariadb-server"
 THROW_AWAY = Path(__file__).parents[2] / "deploy" / "databases" / "mariadb.cnf"
 
 
@@ -137,7 +137,7 @@ class _Programs:
             shutil.which(name, path=path) for name in ("mariadbd", "mariadb-install-db")
         )
         if not server or not install:
-            raise InfrastructureError(_MEND)
+            raise InfrastructureError(_FIX)
         self.server, self.install = server, install
 
 

@@ -19,26 +19,28 @@ from dct_celery.protocol.runs import Announcement
 from dct_celery.security.signing import signed_by
 
 T = TypeVar("T")
-#: Bytes of an entry that are read; ours have a few hundred, a worker's with very many runs some
-#: thousand.
+#: Longest entry that is read, in bytes; ours have a few hundred, a worker's with very many runs
+#: some thousand.
 _LONGEST = 64 * 1024
-#: Workers without our key that are told of.
+#: Most workers without our key that are reported.
 _FOREIGN = 20
-#: Milliseconds for which a signed entry is good beyond its life. Life stands still while the store
-#: takes no writes, the store's clock does not; and a store is waited for that long. Who replays an
-#: entry has no longer than that, and runs that a worker has seen end are over for it anyway.
+#: Milliseconds for which a signed entry stays valid beyond its life.
+#: Life stands still while the store takes no writes, but the store's clock does not, and we wait
+#: that long for a store. An entry can be replayed no longer than that, and for runs that a worker
+#: has seen end, a replay has no effect.
 _GRACE_MS = 180_000
-#: Keys that a worker signs with.
+#: Most keys that a worker signs with.
 _MOST_KEYS = 8
-#: What Celery calls a worker: name@host.
+#: A worker's name in Celery: name@host.
 _NAME = re.compile(r"[\w.+@:%-]{1,300}")
 
 
 @translating
 class RedisRegistry:
     def __init__(self, client: redis.Redis, pool: str, door: Door, *, tends: bool = True) -> None:
-        """`door`: of the pool. `tends`: for those who are there for long; False for a single look,
-        see `ports.Registry`.
+        """`door` is the pool's. `tends`: see `ports.Registry`.
+
+        True for processes that stay; False for one that reads the registry only once.
         """
         self._client = client
         self._door = door
@@ -51,8 +53,8 @@ class RedisRegistry:
         self._present = script(client, "present")
         self._rejects = Rejects()
         self._complaints: list[str] = []
-        #: By list, what each text of the last look was found to be: all of them are seen many times
-        #: a second.
+        #: By list: the parsed result for each text of the last read. The same texts are read many
+        #: times a second.
         self._known: dict[str, dict[str, Any]] = {}
 
     # -- runs ----------------------------------------------------------------------------
@@ -126,7 +128,7 @@ class RedisRegistry:
                 self._complain("the registry of workers", Untrusted("has expired"))
             else:
                 found.append(one)
-        # For people: whoever looks once, and a run that finds nobody else.
+        # For users: for commands that read once, and for a run that finds no other worker.
         if not self._stall_ms or not found:
             foreign += [
                 _older(name, says)
@@ -150,8 +152,9 @@ class RedisRegistry:
     def _verified(
         self, kind: str, entries: list[tuple[str, str]], read: Callable[[str], T]
     ) -> list[tuple[str, str, T | Untrusted]]:
-        """(name, text, what the text was found to be) of each entry; what was there at the last
-        look costs nothing.
+        """(name, text, parsed text or error) of each entry.
+
+        Entries that are unchanged since the last read are not parsed again.
         """
         before = self._known.get(kind, {})
         now: dict[str, Any] = {}
@@ -164,13 +167,13 @@ class RedisRegistry:
     def _say(
         self, names: list[str], name: str, horizon_seconds: float, make: Callable[[int], object]
     ) -> None:
-        # Who beats tends, so that the list is tended while anybody is there. The answer has the
-        # store's clock.
+        # A heartbeat also tends the list, so that it is tended while any member is alive. The
+        # answer has the store's clock.
         now_ms = int(self._present(keys=names, args=[self._stall_ms, 0, _LONGEST])[0])
         horizon_ms = int(horizon_seconds * 1000)
         message = make(now_ms + horizon_ms + _GRACE_MS)
-        # With each key, a line each: whoever knows one of them has to believe it while the pool
-        # changes its key.
+        # One line for each key: a process that knows any of them must be able to verify it while
+        # the pool changes its key.
         says = "\n".join(
             replace(self._door, keyring=keyring).seal(message)
             for keyring in self._door.keyring.each()
@@ -178,7 +181,7 @@ class RedisRegistry:
         self._beat(keys=names, args=[name, horizon_ms, says])
 
     def _alive(self, names: list[str], *, tends: bool = True) -> tuple[int, list[tuple[str, str]]]:
-        """The store's time (ms), and (name, what it says) of each entry."""
+        """The store's time (ms), and (name, text) of each entry."""
         now_ms, *flat = self._present(
             keys=names, args=[self._stall_ms if tends else 0, 1, _LONGEST]
         )
@@ -193,7 +196,7 @@ class RedisRegistry:
 
 
 def _first_good(says: str, read: Callable[[str], T]) -> T | Untrusted:
-    """By the first of its lines that can be believed."""
+    """The first of its lines that can be verified, or the last error."""
     error = Untrusted("is not signed")
     for line in says.split("\n", _MOST_KEYS)[:_MOST_KEYS]:
         try:
@@ -204,8 +207,9 @@ def _first_good(says: str, read: Callable[[str], T]) -> T | Untrusted:
 
 
 def _foreign(name: str, says: str, reason: str) -> WorkerInfo | None:
-    """Somebody who is there and has another key, or none; nothing of what the entry says is
-    believed but that.
+    """A worker that has another key, or none.
+
+    Of its entry only the fact that it exists is believed.
     """
     if not _NAME.fullmatch(name):
         return None

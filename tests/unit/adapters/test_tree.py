@@ -163,7 +163,7 @@ def test_no_index_writes_outside_its_folder(
 def test_bytes_that_are_no_index_are_one_line(content: bytes) -> None:
     sent = Sent(Path("/nowhere-at-all"))
     with pytest.raises(InfrastructureError) as caught:
-        sent.trees._look_up(sent.send_index(content), "")
+        sent.trees._find(sent.send_index(content), "")
     assert "\n" not in str(caught.value)
 
 
