@@ -307,7 +307,7 @@ def test_what_a_killed_owner_left_is_swept_and_what_is_in_use_is_not(tmp_path: P
     for lock in (used.path / "lock", left / "lock"):
         os.utime(lock, (0, 0))
     # When
-    postgres._sweep(used.path.parent)
+    postgres._remove_leftovers(used.path.parent)
     # Then
     try:
         assert not left.exists()

@@ -22,15 +22,15 @@ settings.configure(DATABASES={"default": json.loads(sys.argv[1])})
 import django
 django.setup()
 from django.db import connection
-from dct_celery.testproc import quickflush
+from dct_celery.testproc.django import fast_flush
 for line in sys.stdin:
     order = json.loads(line)
     if order["atomic"]:
         from django.db import transaction
         with transaction.atomic():
-            answer = quickflush.rows_only(connection, order["tables"])
+            answer = fast_flush.rows_only(connection, order["tables"])
     else:
-        answer = quickflush.rows_only(connection, order["tables"])
+        answer = fast_flush.rows_only(connection, order["tables"])
     print(json.dumps(answer), flush=True)
 """
 

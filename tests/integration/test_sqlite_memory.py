@@ -36,14 +36,14 @@ _TESTS = """
 
     class Looks(TransactionTestCase):
         def test_it(self):
-            from dct_celery.testproc import sharedmemory
+            from dct_celery.testproc.django import sqlite_memory
             gc.collect()
-            sharedmemory.let_go()
-            note(len(sharedmemory._held))
+            sqlite_memory.close_abandoned()
+            note(len(sqlite_memory._held))
             # A connection of its own keeps the memory; one whose hold is gone must not be left to a collection in a query
             count_in_a_thread()
             gc.collect()
-            sharedmemory.let_go()
+            sqlite_memory.close_abandoned()
             connection.connection.create_function("REGEXP", 2, lambda *_: bool(gc.collect() + 1))
             Book.objects.create(title="one")
             self.assertEqual(Book.objects.filter(title__regex="o").count(), 1)

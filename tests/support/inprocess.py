@@ -60,19 +60,19 @@ class MemoryOutput(OutputFile):
         self.restored += 1
 
 
-class QuietWatch(LeakDetector):
-    """Finds the leaks that it is given, and notes whom it is asked about."""
+class FakeLeakDetector(LeakDetector):
+    """Finds the leaks that it is given, and notes which classes it checked."""
 
     def __init__(self, *names: str) -> None:
         self._names = names
-        self.looked: list[str] = []
+        self.checked: list[str] = []
         self.begun = 0
 
     def begin(self) -> None:
         self.begun += 1
 
-    def look(self, cls: str) -> None:
-        self.looked.append(cls)
+    def check(self, cls: str) -> None:
+        self.checked.append(cls)
 
     def end(self, cls: str) -> list[LeakRecord]:
         return [LeakRecord(LeakKind.THREAD, name, cls) for name in self._names]
@@ -84,8 +84,8 @@ class Bench:
     def __init__(self, *leaks: str, root: str = "/src") -> None:
         self.channel = MemoryChannel()
         self.output = MemoryOutput()
-        self.watch = QuietWatch(*leaks)
-        self.recorder = Recorder(self.channel, self.output, self.watch, root)
+        self.leaks = FakeLeakDetector(*leaks)
+        self.recorder = Recorder(self.channel, self.output, self.leaks, root)
         self.recorder.start_chunk("c1")
 
     def sent(self) -> list[messages.Message]:

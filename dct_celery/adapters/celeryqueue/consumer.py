@@ -34,7 +34,7 @@ _ABANDONED = 5.0
 
 @dataclass(slots=True)
 class Runs:
-    """What host and watchdog tell the consumer. Read and written by different threads."""
+    """State that host and watchdog set for the consumer. Read and written by different threads."""
 
     #: Runs whose chunks the slots may take now; all active runs.
     ready: Callable[[], set[str]]

@@ -176,7 +176,7 @@ class Refusals:
         kind = (queue, reason)
         with self._lock:
             if kind not in self._counts and len(self._counts) >= _KINDS:
-                kind = ("…", "more kinds than are told apart")
+                kind = ("…", "more kinds than are counted apart")
             self._counts[kind] += 1
             count = self._counts[kind]
         if str(count).strip("0") == "1":

@@ -44,7 +44,7 @@ class Suspicion:
         self._since = None
         self._restarts = 0
 
-    def look(self, now: float, *, waiting: int, idle: bool) -> bool:
+    def check(self, now: float, *, waiting: int, idle: bool) -> bool:
         """Whether the consumer must restart.
 
         `waiting`: messages in the queues that it should read; `idle`: whether a slot is idle.
@@ -96,7 +96,7 @@ class StalledConsumer:
                 # The broker cannot be reached, which the consumer notices by itself.
                 log.debug("watchdog: %s", error)
                 self._runs.broker = ""
-                self._suspicion.look(time.monotonic(), waiting=0, idle=False)
+                self._suspicion.check(time.monotonic(), waiting=0, idle=False)
                 self._close()
         self._close()
 
@@ -105,7 +105,7 @@ class StalledConsumer:
         ready, idle = self._runs.ready(), self._idle()
         waiting = self._waiting(ready) if ready and idle else 0
         if (
-            self._suspicion.look(time.monotonic(), waiting=waiting, idle=idle)
+            self._suspicion.check(time.monotonic(), waiting=waiting, idle=idle)
             and not self._end.is_set()
         ):
             self._runs.restart = (

@@ -116,8 +116,8 @@ def raise_for(error: redis.RedisError, address: Address) -> NoReturn:
     if isinstance(error, redis.exceptions.NoPermissionError) or "NOPERM" in text:
         raise network.Refused(f"does not let us do all that we do: {text}; {rights.FIX}") from error
     if any(
-        word in text
-        for word in ("WRONGPASS", "NOAUTH", "AUTH ", "uthentication", "username-password")
+        sign in text
+        for sign in ("WRONGPASS", "NOAUTH", "AUTH ", "uthentication", "username-password")
     ):
         raise network.Refused(
             f"refuses the password: {text}; check user and password in its URL"

@@ -245,7 +245,7 @@ class RedisLedger:
         return sealed
 
     def claim(self, chunk: str, attempt: int, *, worker: str, slot: int, lease_ms: int) -> Claim:
-        # The client repeats a command whose answer is lost; the token tells the ledger that it is
+        # The client repeats a command whose answer is lost; the token shows that it is
         # the same claim.
         token = secrets.token_hex(8)
         reply = _row(

@@ -422,6 +422,6 @@ def _fault(error: BaseException) -> ServerFault | None:
 
 def _line(error: BaseException) -> str:
     args = error.args
-    number, words = (args[0], args[1]) if len(args) > 1 else (0, str(error) or type(error).__name__)
-    line = " ".join(str(words).split())
+    number, message = args[:2] if len(args) > 1 else (0, str(error) or type(error).__name__)
+    line = " ".join(str(message).split())
     return f"{line} (error {number})" if number else line

@@ -117,13 +117,13 @@ def read_inventory(link: Link, name: str, *, statements: bool = False) -> Invent
         link.use(name)
         tables = [table for table, kind in kinds if kind not in ("VIEW", "SEQUENCE", "SYSTEM VIEW")]
         sequences = [table for table, kind in kinds if kind == "SEQUENCE"]
-        told = read_tables(link, name, tables, statements=statements)
+        read = read_tables(link, name, tables, statements=statements)
         return Inventory(
             charset,
             collation,
-            told.definitions,
-            parents_first(told.statements) if statements else {},
-            told.positions,
+            read.definitions,
+            parents_first(read.statements) if statements else {},
+            read.positions,
             read_contents(link, name, tables),
             show(link, "SEQUENCE", sequences),
             read_values(link, name, sequences),
@@ -142,18 +142,18 @@ def reread(
     with link.operation():
         link.use(name)
         names = sorted(touched)
-        told = shown(link, names)
+        read = shown(link, names)
         same = {
             t: wanted.tables[t]
-            for t, create in told.statements.items()
+            for t, create in read.statements.items()
             if create == wanted.statements.get(t)
         }
         return replace(
             old,
-            tables={**old.tables, **told.statements, **same},
+            tables={**old.tables, **read.statements, **same},
             positions={
                 **{t: n for t, n in old.positions.items() if t not in touched},
-                **told.positions,
+                **read.positions,
             },
             contents={
                 **{t: c for t, c in old.contents.items() if t not in touched},

@@ -113,7 +113,7 @@ def test_each_test_of_a_chunk_has_one_record_in_order(module: Any, bench: Bench)
     assert outcomes(bench.sent()) == [(0, "passed"), (1, "failed"), (2, "passed")]
     assert (end.chunk, end.records, end.left, end.stopped) == ("c1", 3, (), "")
     assert len(end.began) == 3
-    assert bench.watch.looked == [f"{NAME}.A", f"{NAME}.B"]
+    assert bench.leaks.checked == [f"{NAME}.A", f"{NAME}.B"]
 
 
 def test_only_the_tests_that_were_asked_for_run_and_none_runs_twice(
