@@ -1,5 +1,6 @@
-"""A worker whose network is cut runs on, and takes work again soon after. Needs root: the worker
-has a network of its own.
+"""A worker whose network is cut runs on, and takes work again soon after.
+
+Needs root: the worker has a network of its own.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Store and broker as a run and a worker meet them: what is wrong is one line, soon, and its exit
-code says whether to retry.
+"""Store and broker as a run and a worker meet them.
+
+What is wrong is one line, soon, and its exit code says whether to retry.
 """
 
 from __future__ import annotations
@@ -29,8 +30,12 @@ def dct(fleet: Fleet, command: str, **environment: str) -> Finished:
     started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "dct_celery.cli", *command.split()],
-        env=fleet.environment(environment), cwd=fleet.folder, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        env=fleet.environment(environment),
+        cwd=fleet.folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     return Finished(done.returncode, done.stdout, done.stderr, time.monotonic() - started, {})
 
 

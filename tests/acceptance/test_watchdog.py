@@ -1,5 +1,6 @@
-"""A worker that gets no messages although some wait for it: it notices and begins anew, on either
-broker.
+"""A worker that gets no messages although some wait for it.
+
+It notices and begins anew, on either broker.
 """
 
 from __future__ import annotations

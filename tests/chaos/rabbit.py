@@ -1,5 +1,6 @@
-"""A RabbitMQ that can be broken without the round standing still meanwhile: its node takes seconds
-to start or to be asked.
+"""A RabbitMQ that can be broken without the round standing still meanwhile.
+
+Its node takes seconds to start or to be asked.
 """
 
 from __future__ import annotations

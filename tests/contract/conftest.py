@@ -30,8 +30,9 @@ NONCE = "0123456789abcdef"
 
 
 class Store(Protocol):
-    """Makes the ports of one store. Every name is unused in each test. `door`: another key, another
-    run.
+    """Makes the ports of one store.
+
+    Every name is unused in each test. `door`: another key, another run.
     """
 
     run: str

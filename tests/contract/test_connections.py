@@ -1,5 +1,6 @@
-"""What is said of a store or broker that cannot be used: one line, soon, and by whether a retry may
-mend it.
+"""What is said of a store or broker that cannot be used.
+
+One line, soon, and by whether a retry may mend it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""What every database server promises: templates that are sealed, clones that are equal, and hands
-off what is not ours.
+"""What every database server promises.
+
+Templates that are sealed, clones that are equal, and hands off what is not ours.
 """
 
 from __future__ import annotations
@@ -74,9 +75,10 @@ class House(Protocol):
         """A name of ours that is unused."""
 
     def create(self, name: str) -> None:
-        """A database as a template build makes it, announced and not sealed: `book` (id, title)
-        with the rows 1, 2, 3, which number themselves, and `loan` (id, book), empty, whose book
-        refers to the other table.
+        """A database as a template build makes it, announced and not sealed.
+
+        `book` (id, title) has the rows 1, 2, 3, numbered by the server; `loan` (id, book) is empty
+        and refers to `book`.
         """
 
     def foreign(self, name: str) -> None:
@@ -116,8 +118,8 @@ class SqliteHouse:
         self.run(
             name,
             "CREATE TABLE book (id integer PRIMARY KEY AUTOINCREMENT, title varchar(100))",
-            "CREATE TABLE loan (id integer PRIMARY KEY AUTOINCREMENT, book integer REFERENCES book"
-            " (id))",
+            "CREATE TABLE loan (id integer PRIMARY KEY AUTOINCREMENT, book integer REFERENCES book "
+            "(id))",
             "INSERT INTO book (title) VALUES ('one'), ('two'), ('three')",
         )
 

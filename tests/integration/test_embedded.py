@@ -1,5 +1,6 @@
-"""The embedded servers on this machine: they start, they answer, they end, and nothing of them
-stays.
+"""The embedded servers on this machine.
+
+They start, they answer, they end, and nothing of them stays.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""The inside of a test process within the process of a test: a channel, an output and a watch that
-touch nothing outside.
+"""The inside of a test process within the process of a test.
+
+A channel, an output and a watch that touch nothing outside.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from dct_celery.wire import framing, messages
 
 
 class MemoryChannel(Channel):
-    """What is sent through it is in `sent`, once it is flushed; what `receive` is to give is in
-    `inbox`.
+    """What is sent through it is in `sent`, once it is flushed.
+
+    What `receive` is to give is in `inbox`.
     """
 
     def __init__(self, inbox: Iterable[messages.Message] = ()) -> None:

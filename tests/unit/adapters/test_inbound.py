@@ -1,5 +1,6 @@
-"""Claims about what a worker takes from the broker: what is ours is kept, anything else is refused,
-nothing raises.
+"""Claims about what a worker takes from the broker.
+
+What is ours is kept, anything else is refused, nothing raises.
 """
 
 from __future__ import annotations

@@ -253,9 +253,12 @@ def test_the_listing_has_every_path_its_size_and_the_sum(project: Path) -> None:
     lines = list(snapshot.listing(snapshot.take(project)))
     # Then
     assert [line.split(maxsplit=1) for line in lines] == [
-        ["6", "app/code.py"], ["link", "link -> app/code.py"], ["1,000", r"odd\xff\nname"], ["10", "run.sh"],
+        ["6", "app/code.py"],
+        ["link", "link -> app/code.py"],
+        ["1,000", r"odd\xff\nname"],
+        ["10", "run.sh"],
         ["4", "files, 1,016 bytes"],
-    ]  # fmt: skip
+    ]
 
 
 # -- checkouts of workers --------------------------------------------------------------

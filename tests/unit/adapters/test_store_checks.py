@@ -1,5 +1,6 @@
-"""Claims about the store's check at the start: who would lose or refuse a run's keys is refused,
-and the mend is named.
+"""Claims about the store's check at the start.
+
+Who would lose or refuse a run's keys is refused, and the mend is named.
 """
 
 from __future__ import annotations

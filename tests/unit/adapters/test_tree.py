@@ -1,5 +1,6 @@
-"""Trees on a worker: exactly what the digest says, whatever the store holds and whatever tests did
-to them.
+"""Trees on a worker.
+
+Exactly what the digest says, whatever the store holds and whatever tests did to them.
 """
 
 from __future__ import annotations
@@ -261,9 +262,18 @@ def _a_folder_for_a_file(root: Path) -> None:
 
 
 _DEEDS = [
-    _rewritten, _removed, _left_behind, _shadowed, _empty_folder, _opened, _turned, _moved_away, _whole_tree_moved_away,
-    _bytecode_behind_a_link, _a_folder_for_a_file,
-]  # fmt: skip
+    _rewritten,
+    _removed,
+    _left_behind,
+    _shadowed,
+    _empty_folder,
+    _opened,
+    _turned,
+    _moved_away,
+    _whole_tree_moved_away,
+    _bytecode_behind_a_link,
+    _a_folder_for_a_file,
+]
 
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["same-life", "restarted"])

@@ -1,5 +1,6 @@
-"""Claims about `testproc.recorder`: each test of a chunk has one record, whatever framework speaks
-of it, and however it ends.
+"""Claims about `testproc.recorder`.
+
+Each test of a chunk has one record, whatever framework speaks of it, and however it ends.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Claims about how the Django backend runs a chunk: which records there are, fixtures and early
-ends included.
+"""Claims about how the Django backend runs a chunk.
+
+Which records there are, fixtures and early ends included.
 """
 
 from __future__ import annotations
@@ -76,8 +77,9 @@ def module() -> Iterator[Any]:
 
 
 def cases(name: str, *names: str, base: type = unittest.TestCase, **body: Any) -> list[Any]:
-    """Tests of one class of the module, by default one called test_it. What is given as an
-    exception is raised.
+    """Tests of one class of the module, by default one called test_it.
+
+    What is given as an exception is raised.
     """
 
     def acting(what: Any) -> Any:

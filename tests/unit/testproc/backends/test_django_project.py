@@ -1,5 +1,6 @@
-"""Claims about the Django backend's project: what is wrong when an order of the slot fails, in
-Django's own words.
+"""Claims about the Django backend's project.
+
+What is wrong when an order of the slot fails, in Django's own words.
 """
 
 from __future__ import annotations
