@@ -23,7 +23,7 @@ from tests.support.projects import PASSING, make_project, postgres_settings, sle
 
 
 def assert_nobody_took_it(finished: Finished, code: int, *words: str) -> None:
-    """Ends with this code: 4 for what no retry mends, else 7.
+    """Ends with this code: 4 where a retry cannot help, else 7.
 
     Every test is `not_run` for one reason that has all the words, said in one line of the summary.
     """

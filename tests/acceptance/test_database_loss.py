@@ -318,7 +318,7 @@ def test_a_disk_that_stays_full_ends_the_run_with_one_line(
 
 @contextlib.contextmanager
 def cut(host: Host) -> Iterator[None]:
-    """Packets to and from the host vanish, as with a pulled cable: nobody is told."""
+    """Packets to and from the host vanish silently, as with a pulled cable."""
     rules = [["INPUT", "-i", "eth0"], ["OUTPUT", "-o", "eth0"]]
     for rule in rules:
         subprocess.run(

@@ -214,7 +214,7 @@ def test_a_worker_keeps_away_from_a_server_that_was_denied_since(
     assert said() == ""
 
 
-# -- a configured database with rows that somebody needs ------------------------------------
+# -- a configured database with rows that must stay -----------------------------------------
 
 _TESTS = """
     from django.test import TestCase, TransactionTestCase

@@ -46,7 +46,7 @@ def hosts() -> Iterator[Network]:
 
 
 def cut(host: Host, seconds: float) -> None:
-    """Nothing goes in or out, and nobody is told."""
+    """Nothing goes in or out, silently."""
     for action in ("-A", "-D"):
         for chain in ("INPUT", "OUTPUT"):
             rule = [

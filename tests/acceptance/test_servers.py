@@ -45,7 +45,7 @@ def ended(worker: Worker, seconds: float = 15.0) -> tuple[int, list[str]]:
     return code, worker.log.read_text(errors="replace").splitlines()
 
 
-# -- what no retry mends -----------------------------------------------------------------
+# -- where no retry helps ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("variable", ["DCT_STORE", "DCT_BROKER"])
@@ -100,7 +100,7 @@ def test_every_command_names_a_wrong_password_the_same_way(fleet: Fleet) -> None
         assert "refuses the password" in finished.error
 
 
-# -- what a retry may mend ---------------------------------------------------------------
+# -- where a retry may help --------------------------------------------------------------
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """A worker that gets no messages although some wait for it.
 
-It notices and begins anew, on either broker.
+It notices and restarts its consumer, on either broker.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ from tests.support.factories import (
 )
 
 RUN, POOL, VERSION = "virtual", "pool", "0"
-#: Milliseconds of a lease, and seconds between two signs of life of a worker.
+#: Milliseconds of a lease, and seconds between two heartbeats of a worker.
 LEASE_MS, BEAT = 30_000, 1.0
 #: Seconds between two looks of a process at what is due in its slots.
 TICK = 0.01
@@ -277,7 +277,7 @@ class CountingQueue(CeleryChunkQueue):
 
 
 class Silence:
-    """A console for nobody."""
+    """A console that shows nothing."""
 
     def __getattr__(self, name: str) -> Any:
         return self.warn if name == "warn" else lambda *_, **__: None

@@ -1,6 +1,6 @@
 """What is said of a store or broker that cannot be used.
 
-One line, soon, and by whether a retry may mend it.
+One line, soon, classified by whether a retry may help.
 """
 
 from __future__ import annotations

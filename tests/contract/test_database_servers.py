@@ -82,7 +82,7 @@ class House(Protocol):
         """
 
     def foreign(self, name: str) -> None:
-        """The same by somebody else: without a mark of ours."""
+        """The same made by another program: without a mark of ours."""
 
     def run(self, name: str, *statements: str) -> None:
         """Statements in one database, committed."""
@@ -302,7 +302,7 @@ def test_what_was_never_built_cannot_be_sealed(house: House) -> None:
     assert house.server().find(template) is None
 
 
-# -- signs of life -----------------------------------------------------------------------
+# -- liveness ----------------------------------------------------------------------------
 
 
 def test_an_owner_is_alive_as_long_as_its_sign_stands(house: House) -> None:

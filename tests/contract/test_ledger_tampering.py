@@ -1,4 +1,4 @@
-"""What somebody with the store's password, but without the pool's key, can do to a run.
+"""What an attacker with the store's password, but without the pool's key, can do to a run.
 
 Delay it, and nothing else (I11).
 """

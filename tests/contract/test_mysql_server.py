@@ -1,6 +1,6 @@
 """What MariaDB and MySQL promise beyond the contract.
 
-Marks in a registry, equal copies of everything, clear words on trouble.
+Marks in a registry, equal copies of everything, clear errors.
 """
 
 from __future__ import annotations
@@ -753,7 +753,7 @@ def test_a_drop_goes_through_a_session_that_holds_locks(house: MysqlHouse, templ
     assert time.monotonic() - begun < 5
 
 
-# -- signs of life -----------------------------------------------------------------------------
+# -- liveness ----------------------------------------------------------------------------------
 
 
 def test_a_sign_of_life_comes_back_after_its_session_was_ended(

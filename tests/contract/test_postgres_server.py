@@ -1,6 +1,6 @@
 """What PostgreSQL promises beyond the contract.
 
-Marks, rights, settings of the database, one clear line on trouble.
+Marks, rights, settings of the database, errors of one clear line.
 """
 
 from __future__ import annotations

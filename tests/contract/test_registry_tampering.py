@@ -1,4 +1,4 @@
-"""What somebody with the store's password, but without the pool's key, can say in a registry.
+"""What an attacker with the store's password, but without the key, can put into a registry.
 
 Nothing that is believed (I11).
 """

@@ -1,4 +1,4 @@
-"""What the ledger promises while its store is in trouble.
+"""What the ledger promises while its store fails.
 
 Out of memory, without its scripts, slow, or standing still.
 """

@@ -385,7 +385,7 @@ def _read(pid: int, name: str) -> bytes:
 
 
 def unused_port() -> int:
-    """A port of this host that nobody listened on a moment ago."""
+    """A port of this host that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -101,7 +101,7 @@ class Outage:
 
 
 def _lives(pid: int) -> bool:
-    """A zombie is dead: its parent is somebody else, who may never look."""
+    """A zombie is dead: its parent may never wait for it."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

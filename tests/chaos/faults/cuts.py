@@ -97,7 +97,7 @@ class CutDatabaseLong(CutDatabaseShort):
 
 
 class CutDispatcherShort(_Cut):
-    """The dispatcher cannot reach the store, everybody else can."""
+    """The dispatcher cannot reach the store, all other processes can."""
 
     name = "cut-dispatcher-short"
     part = "dispatcher"

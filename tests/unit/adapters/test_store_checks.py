@@ -1,6 +1,6 @@
 """Claims about the store's check at the start.
 
-Who would lose or refuse a run's keys is refused, and the mend is named.
+A server that would lose or refuse a run's keys is refused, with the fix.
 """
 
 from __future__ import annotations
