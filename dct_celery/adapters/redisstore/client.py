@@ -80,7 +80,8 @@ def check(client: redis.Redis, url: str, origin: str) -> Checked:
     Raises StoreUnavailable where a retry may help and StoreRefused where none can, with the origin
     of the URL.
     """
-    address, where = _address(url), _where(url, origin)
+    address = _address(url)
+    where = f"the store at {redact(url)} ({origin})"
     try:
         network.reach(address)
         with contextlib.closing(connect(url, retries=0, answer=network.ANSWER)) as probe:
@@ -161,10 +162,6 @@ def _info(client: redis.Redis) -> Mapping[str, Any]:
         client.ping()
         return {}
     return dict(info)
-
-
-def _where(url: str, origin: str) -> str:
-    return f"the store at {redact(url)} ({origin})"
 
 
 def translating(cls: type[T]) -> type[T]:

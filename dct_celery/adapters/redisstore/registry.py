@@ -60,7 +60,7 @@ class RedisRegistry:
     # -- runs ----------------------------------------------------------------------------
 
     def announce(self, run: str, nonce: str, horizon_seconds: float, epoch: int = 1) -> None:
-        self._say(
+        self._register(
             self._runs,
             run,
             horizon_seconds,
@@ -84,8 +84,8 @@ class RedisRegistry:
                 found[name] = one
         return found
 
-    def _announced(self, says: str) -> Announced:
-        return Announced(self._door.unseal(Announcement, says), signed_by(says))
+    def _announced(self, entry: str) -> Announced:
+        return Announced(self._door.unseal(Announcement, entry), signed_by(entry))
 
     def open_runs(self, turn_seconds: float) -> list[str]:
         if not self._client.set(self._turn, "", nx=True, px=int(turn_seconds * 1000)):
@@ -103,7 +103,7 @@ class RedisRegistry:
     # -- workers -------------------------------------------------------------------------
 
     def beat(self, info: WorkerInfo, horizon_seconds: float) -> None:
-        self._say(
+        self._register(
             self._workers,
             info.name,
             horizon_seconds,
@@ -116,12 +116,12 @@ class RedisRegistry:
     def workers(self) -> list[WorkerInfo]:
         now_ms, entries = self._alive(self._workers)
         found, foreign = [], []
-        for name, says, one in self._verified(
+        for name, entry, one in self._verified(
             "workers", entries, lambda text: self._door.unseal(WorkerInfo, text)
         ):
             if isinstance(one, Untrusted):
                 self._complain("the registry of workers", one)
-                foreign.append(_foreign(name, says, str(one)))
+                foreign.append(_foreign(name, entry, str(one)))
             elif one.name != name or one.foreign:
                 self._complain("the registry of workers", Untrusted("is another worker's"))
             elif one.expires_ms < now_ms:
@@ -131,8 +131,8 @@ class RedisRegistry:
         # For users: for commands that read once, and for a run that finds no other worker.
         if not self._stall_ms or not found:
             foreign += [
-                _older(name, says)
-                for name, says in self._alive(self._workers_before, tends=False)[1]
+                _older(name, entry)
+                for name, entry in self._alive(self._workers_before, tends=False)[1]
             ]
         return (
             sorted(found, key=lambda info: info.name)
@@ -158,13 +158,13 @@ class RedisRegistry:
         """
         before = self._known.get(kind, {})
         now: dict[str, Any] = {}
-        for _, says in entries:
-            if says not in now:
-                now[says] = before[says] if says in before else _first_good(says, read)
+        for _, entry in entries:
+            if entry not in now:
+                now[entry] = before[entry] if entry in before else _first_good(entry, read)
         self._known[kind] = now
-        return [(name, says, now[says]) for name, says in entries]
+        return [(name, entry, now[entry]) for name, entry in entries]
 
-    def _say(
+    def _register(
         self, names: list[str], name: str, horizon_seconds: float, make: Callable[[int], object]
     ) -> None:
         # A heartbeat also tends the list, so that it is tended while any member is alive. The
@@ -174,11 +174,11 @@ class RedisRegistry:
         message = make(now_ms + horizon_ms + _GRACE_MS)
         # One line for each key: a process that knows any of them must be able to verify it while
         # the pool changes its key.
-        says = "\n".join(
+        entry = "\n".join(
             replace(self._door, keyring=keyring).seal(message)
             for keyring in self._door.keyring.each()
         )
-        self._beat(keys=names, args=[name, horizon_ms, says])
+        self._beat(keys=names, args=[name, horizon_ms, entry])
 
     def _alive(self, names: list[str], *, tends: bool = True) -> tuple[int, list[tuple[str, str]]]:
         """The store's time (ms), and (name, text) of each entry."""
@@ -195,10 +195,10 @@ class RedisRegistry:
         pipe.execute()
 
 
-def _first_good(says: str, read: Callable[[str], T]) -> T | Untrusted:
+def _first_good(entry: str, read: Callable[[str], T]) -> T | Untrusted:
     """The first of its lines that can be verified, or the last error."""
     error = Untrusted("is not signed")
-    for line in says.split("\n", _MOST_KEYS)[:_MOST_KEYS]:
+    for line in entry.split("\n", _MOST_KEYS)[:_MOST_KEYS]:
         try:
             return read(line)
         except Untrusted as found:
@@ -206,20 +206,20 @@ def _first_good(says: str, read: Callable[[str], T]) -> T | Untrusted:
     return error
 
 
-def _foreign(name: str, says: str, reason: str) -> WorkerInfo | None:
+def _foreign(name: str, entry: str, reason: str) -> WorkerInfo | None:
     """A worker that has another key, or none.
 
     Of its entry only the fact that it exists is believed.
     """
     if not _NAME.fullmatch(name):
         return None
-    return WorkerInfo(name, "", 0, "", 0, signed_by(says), foreign=reason)
+    return WorkerInfo(name, "", 0, "", 0, signed_by(entry), foreign=reason)
 
 
-def _older(name: str, says: str) -> WorkerInfo | None:
+def _older(name: str, entry: str) -> WorkerInfo | None:
     """A worker of an earlier version, whose entries are not signed."""
     try:
-        row = codec.loads(says)
+        row = codec.loads(entry)
         version, protocol = codec.decoder(str)(row["version"]), codec.decoder(int)(row["protocol"])
     except (codec.Malformed, TypeError, KeyError):
         return None

@@ -202,8 +202,20 @@ _PARTS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "decimal context": (_the_decimals, _set_decimals),
     "socket time-out": (socket.getdefaulttimeout, socket.setdefaulttimeout),
 }
+
+
+def _with_new_variables(was: dict[bytes, bytes], now: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    return {**{name: now[name] for name in now.keys() - was.keys()}, **was}
+
+
+def _with_new_folders(was: list[str], now: list[str]) -> list[str]:
+    """The present path, if it still contains the original entries in their order."""
+    kept = [entry for entry in now if entry in was]
+    return now if kept == was else was
+
+
 #: Additions that may stay: (as it was, as it is) -> what counts as the original from now on.
 _ADDED: dict[str, Callable[[Any, Any], Any]] = {
-    "environ": lambda was, now: {**{name: now[name] for name in now.keys() - was.keys()}, **was},
-    "sys.path": lambda was, now: now if [entry for entry in now if entry in was] == was else was,
+    "environ": _with_new_variables,
+    "sys.path": _with_new_folders,
 }

@@ -4,7 +4,7 @@
 -- read-only), all members stay. A gap between two notes moves all deadlines on by its length, but
 -- never beyond a whole horizon from now; nothing was decided meanwhile.
 -- A call that does not tend (ARGV[1] = '0') changes nothing: where no process tends the list, a gap
--- says nothing about the store.
+-- entry nothing about the store.
 -- A deadline more than a day away is not ours and counts as passed; an entry longer than ARGV[3]
 -- bytes is returned as empty.
 -- Returns a flat list: the time (ms), name, entry, name ...; only the time if ARGV[2] = '0'.
@@ -44,11 +44,11 @@ end
 local result = {now}
 if ARGV[2] == '0' then return result end
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', members_key, from, '+inf')) do
-  local says = ''
+  local entry = ''
   if redis.call('HSTRLEN', info_key, name) <= longest then
-    says = redis.call('HGET', info_key, name) or ''
+    entry = redis.call('HGET', info_key, name) or ''
   end
   result[#result + 1] = name
-  result[#result + 1] = says
+  result[#result + 1] = entry
 end
 return result
