@@ -261,6 +261,11 @@ class Settings:
         choices=("dct", "xunit2"),
     )
     json: str | None = _report("path", "Write the report as JSON")
+    artifacts: str | None = _report(
+        "path",
+        "Folder for files that tests leave: the whole output of each failing test that printed more"
+        " than 64 KiB",
+    )
 
     work_dir: str | None = _worker("path", "Folder for code, spools and SQLite files")
     checkout: str | None = _worker("path", "The worker's own checkout, for --code checkout")

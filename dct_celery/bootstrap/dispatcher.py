@@ -50,7 +50,7 @@ def run_tests(
     from dct_celery.reports import file_reporters
     from dct_celery.reports.reporter import Reporters
 
-    all_of_them = Reporters([*file_reporters.of_settings(settings, time.time), *reporters])
+    all_of_them = Reporters([*file_reporters.all_of(settings, time.time), *reporters])
     with _told_to(all_of_them, settings.run_id or ""):
         return _run_tests(settings, dict(origins), all_of_them, interrupted)
 
@@ -172,10 +172,10 @@ def _attach(
     adopted = adopt(services)
     request = adopted.head.to_request()
     settings = adopted.head.to_settings(settings, given)
-    unnamed = dict.fromkeys(("junit_xml", "json"), "the run's own setting")
+    unnamed = dict.fromkeys(("junit_xml", "json", "artifacts"), "the run's own setting")
     file_reporters.check(settings, {**unnamed, **origins})
     # Only now is it known where its reports go.
-    for file in file_reporters.of_settings(settings, time.time):
+    for file in file_reporters.all_of(settings, time.time):
         reporters.add(file)
     upload = _upload(settings, request.root, services.report)
     services = replace(
@@ -323,7 +323,7 @@ def _selection(settings: Settings, root: Path) -> Selection:
     top = os.path.realpath(root)
     ours = (
         os.path.realpath(project / path)
-        for path in (settings.junit_xml, settings.json, settings.work_dir)
+        for path in (settings.junit_xml, settings.json, settings.artifacts, settings.work_dir)
         if path
     )
     written = frozenset(os.path.relpath(path, top) for path in ours)

@@ -204,7 +204,7 @@ def _worker_services(settings: Settings, name: str) -> WorkerServices:
     from dct_celery.adapters.source.tree import Trees, check_checkout
     from dct_celery.bootstrap.keys import keyring_of
     from dct_celery.core.ids import is_run_id, is_worker_name
-    from dct_celery.ports import DatabasePolicy
+    from dct_celery.ports import RUN_SECONDS, DatabasePolicy
     from dct_celery.protocol.door import Door
     from dct_celery.worker.folders.work_folder import WorkFolder
     from dct_celery.worker.services import WorkerServices
@@ -254,6 +254,7 @@ def _worker_services(settings: Settings, name: str) -> WorkerServices:
         start_process=PipeProcess,
         user_environment=partial(user_environment, dict(os.environ)),
         resolve=resolve,
+        send_files=partial(blobs.RedisBlobs(store).put, seconds=RUN_SECONDS),
         own_redis=frozenset(_places(settings)),
     )
 

@@ -26,6 +26,7 @@ _OPTIONS = (
     "junit_xml",
     "junit_family",
     "json",
+    "artifacts",
     "durations",
     "timing",
     "verbosity",

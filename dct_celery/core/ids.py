@@ -13,6 +13,8 @@ import re
 RUN_ID = r"[a-z0-9][a-z0-9-]{5,25}"
 RUN_ID_RULE = '6 to 26 of a-z, 0-9, "-", not starting with "-"'
 _RUN_ID = re.compile(RUN_ID)
+#: Name of a file that comes back from a worker.
+ARTIFACT = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
 CHUNK_ID = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 DIGEST = r"[0-9a-f]{40}"
 _CHUNK_ID = re.compile(CHUNK_ID)

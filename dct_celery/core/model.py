@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from dct_celery.core.codec import Count, Number, Seconds
+from dct_celery.core import ids
+from dct_celery.core.codec import Count, Matches, Number, Seconds
 from dct_celery.core.run.leaks import Leak
 
 
@@ -240,6 +241,23 @@ class Failure:
     line: int | None = None
 
 
+#: Bytes of one artifact, and of all artifacts of a run, beyond which none is taken.
+MAX_ARTIFACT, MAX_ARTIFACTS = 16 * 2**20, 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file that a test has left for the dispatcher. The content travels beside the record that
+    names it, and is proven by the digest.
+    """
+
+    name: Annotated[str, Matches(ids.ARTIFACT)]
+    #: Bytes.
+    size: Number
+    #: Of the content: see `core.ids.digest_of`.
+    digest: Annotated[str, Matches(ids.DIGEST)]
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The judgement of one manifest entry."""
@@ -259,6 +277,8 @@ class Verdict:
     sql: str = ""
     #: The fixture that kept it from running.
     covered_by: FixtureRef | None = None
+    #: Files of the attempt that this is the verdict of.
+    artifacts: tuple[Artifact, ...] = ()
     #: What the attempts before this one said, oldest first: failures that --reruns did not take for
     #: the last word.
     earlier: tuple[Verdict, ...] = ()

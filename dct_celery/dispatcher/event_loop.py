@@ -12,6 +12,7 @@ from dct_celery.core.run import events as ev
 from dct_celery.core.run.machine import RunMachine
 from dct_celery.core.run.view import RunView
 from dct_celery.core.text import plural
+from dct_celery.dispatcher.artifacts import ArtifactFetcher
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.dispatcher.journal import Journal
 from dct_celery.dispatcher.services import DispatcherServices
@@ -118,6 +119,7 @@ class EventLoop:
         self._behind = False
         self._next = {"look": 0.0, "broker": 0.0, "summary": 0.0}
         self._next["partial"] = self._began + _PARTIAL
+        self._artifacts = ArtifactFetcher(services)
         self.words = WorkerReports(fleet, services.report)
         #: wait (manifest to first claim) and run (first claim to last verdict), in seconds.
         self.seconds: dict[str, float] = {}
@@ -136,6 +138,7 @@ class EventLoop:
             self._await_checks()
             self._hear_out()
             self._try(lambda: self._write_due(at_once=True))
+            self._try(lambda: self._artifacts.fetch(everything=True))
             for line in self._rejects.summary():
                 self._services.report(Warned(line))
         finally:
@@ -226,7 +229,7 @@ class EventLoop:
         trouble = self._try(lambda: self._hear(now))
         # Also without a store: an interrupt and a time limit count at any time.
         trouble = self._try(lambda: self._mind(now)) or trouble
-        trouble = trouble or self._try(self._write_due)
+        trouble = trouble or self._try(self._write_due) or self._try(self._artifacts.fetch)
         if trouble:
             self._without_store(trouble, now)
         elif self._store_lost:
@@ -347,6 +350,7 @@ class EventLoop:
                 case ev.Judge(verdict):
                     self.view.judge(verdict, services.clock())
                     services.report(TestJudged(verdict))
+                    self._artifacts.want(verdict)
                 case ev.JudgeFixture(fixture):
                     self.view.judge_fixture(fixture)
                     services.report(FixtureJudged(fixture))

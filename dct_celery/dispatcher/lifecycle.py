@@ -200,6 +200,7 @@ class RunLifecycle:
             environment=dict(request.environment),
             hash_seed=request.hash_seed,
             ignore_packages=settings.ignore_package,
+            artifacts=bool(settings.artifacts),
             test_timeout=settings.test_timeout,
             fixture_timeout=settings.fixture_timeout,
             databases=DatabaseRules(

@@ -3,7 +3,7 @@
 A reporter is an object with one method, `take`, which is called in one thread, in the order in
 which things happen:
 
-    RunBegan · (Notice | Warned)* · Started · (TestJudged | FixtureJudged | WorkersChanged | Stopping | PartialReport |
+    RunBegan · (Notice | Warned)* · Started · (TestJudged | FixtureJudged | ArtifactArrived | WorkersChanged | Stopping | PartialReport |
     Ticked | Notice | Warned)* · Finished | Failed · Closed
 
 More kinds of events may come; pass over those that you do not know. An exception of a reporter ends
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from dct_celery.core.model import FixtureVerdict, RunReport, Verdict
+from dct_celery.core.model import Artifact, FixtureVerdict, RunReport, Verdict
 from dct_celery.core.run.view import RunView
 from dct_celery.settings import Settings
 
@@ -75,6 +75,17 @@ class FixtureJudged:
     """
 
     fixture: FixtureVerdict
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactArrived:
+    """A file that the attempt behind a verdict has left, whole and without secrets. Only with
+    `--artifacts`.
+    """
+
+    verdict: Verdict
+    artifact: Artifact
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +151,7 @@ ReportEvent = (
     | Started
     | TestJudged
     | FixtureJudged
+    | ArtifactArrived
     | WorkersChanged
     | Stopping
     | Ticked

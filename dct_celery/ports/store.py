@@ -246,7 +246,11 @@ class BlobStore(Protocol):
     def missing(self, digests: Sequence[str]) -> set[str]:
         """Those not in the store; the others are kept alive."""
 
-    def put(self, blobs: Iterable[tuple[str, bytes]]) -> None: ...
+    def put(self, blobs: Iterable[tuple[str, bytes]], seconds: int = ...) -> None:
+        """Kept for so long, a week unless it is said."""
+
+    def drop(self, digests: Iterable[str]) -> None:
+        """They have been fetched, and are needed by no one else."""
 
     def get(self, sizes: Mapping[str, int]) -> dict[str, bytes]:
         """What is there of the asked: digest -> the size in bytes that it has at most. Every

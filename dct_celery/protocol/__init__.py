@@ -17,4 +17,4 @@ from __future__ import annotations
 
 #: Raised with every change that an older peer could misread. Dispatcher and worker of different
 #: versions refuse each other.
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6

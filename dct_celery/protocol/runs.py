@@ -82,6 +82,8 @@ class RunSpec:
     hash_seed: Annotated[str, Matches(r"[0-9]{1,10}|random")]
     ignore_packages: tuple[str, ...] = ()
     #: None for the usual limits, 0 for none.
+    #: The dispatcher keeps files that tests leave: see `core.model.Artifact`.
+    artifacts: bool = False
     test_timeout: Seconds | None = None
     fixture_timeout: Seconds | None = None
     databases: DatabaseRules = field(default_factory=DatabaseRules)

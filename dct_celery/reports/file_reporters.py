@@ -16,8 +16,9 @@ from dct_celery.core.model import RunReport
 from dct_celery.core.text import one_line
 from dct_celery.errors import DctError, Interrupted
 from dct_celery.ports import reporting
-from dct_celery.ports.reporting import ReportEvent
-from dct_celery.reports import files
+from dct_celery.ports.reporting import Reporter, ReportEvent
+from dct_celery.reports import artifacts, files
+from dct_celery.reports.artifacts import ArtifactFolder
 from dct_celery.settings import Settings
 
 _PENDING = "the run has not ended: it goes on, or was killed before it had a result"
@@ -73,6 +74,14 @@ class ReportFile:
             self._write_failure(self._path, report)
 
 
+def all_of(settings: Settings, clock: Callable[[], float]) -> list[Reporter]:
+    """What --junit-xml, --json and --artifacts ask for. `clock`: Unix seconds."""
+    found: list[Reporter] = [*of_settings(settings, clock)]
+    if settings.artifacts:
+        found.append(ArtifactFolder(Path(settings.project_dir, settings.artifacts)))
+    return found
+
+
 def of_settings(settings: Settings, clock: Callable[[], float]) -> list[ReportFile]:
     """What --junit-xml and --json ask for. `clock`: Unix seconds."""
     folder, run = Path(settings.project_dir), settings.run_id or ""
@@ -93,3 +102,7 @@ def check(settings: Settings, origins: dict[str, str]) -> None:
     for name in ("junit_xml", "json"):
         if path := getattr(settings, name):
             files.check_writable(Path(settings.project_dir, path), origins.get(name, ""))
+    if settings.artifacts:
+        artifacts.check(
+            Path(settings.project_dir, settings.artifacts), origins.get("artifacts", "")
+        )

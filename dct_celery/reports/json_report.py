@@ -9,6 +9,7 @@ from typing import Any
 
 from dct_celery.core.model import FixtureVerdict, RunReport, Verdict
 from dct_celery.core.text import cut, strip_ansi
+from dct_celery.reports.artifacts import relative_path
 
 #: Goes up when a key is renamed, removed or changes its meaning; not when one is added.
 VERSION = 1
@@ -60,6 +61,10 @@ def _test(verdict: Verdict) -> dict[str, Any]:
         "covered_by": str(verdict.covered_by) if verdict.covered_by else None,
         "message": _message(verdict),
         "flaky": verdict.flaky,
+        "artifacts": [
+            {"path": relative_path(verdict.entry, one), "size": one.size}
+            for one in verdict.artifacts
+        ],
         "attempts": [_attempt(earlier) for earlier in verdict.earlier],
     }
 

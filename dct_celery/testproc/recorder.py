@@ -53,7 +53,7 @@ class Recorder:
         #: When each test of the chunk began, in seconds of `now()`.
         self.began: list[float] = []
         self._class_seconds: dict[str, float] = defaultdict(float)
-        self._chunk = ""
+        self._chunk = self._artifacts = ""
         self._current: object = None
         self._index = -1
         self._scopes: Scopes = ()
@@ -66,8 +66,10 @@ class Recorder:
 
     # -- the chunk ---------------------------------------------------------------------
 
-    def start_chunk(self, chunk: str) -> None:
+    def start_chunk(self, chunk: str, artifacts: str = "") -> None:
+        """`artifacts`: folder for the whole output of tests that fail; empty where none is kept."""
         self._chunk, self.records, self.began = chunk, 0, []
+        self._artifacts = artifacts
         self._class_seconds = defaultdict(float)
         self._current, self._scopes, self._inside = None, (), None
         self._leaks.begin()
@@ -162,6 +164,8 @@ class Recorder:
         self, outcome: Outcome, seconds: float, *, output: str | None = None, **extra: Any
     ) -> None:
         self.records += 1
+        if self._artifacts and outcome in BAD_OUTCOMES:
+            extra["artifacts"] = self._output.keep(self._artifacts)
         printed = self._output.take() if output is None else output
         record = messages.TestFinished(
             self._index, outcome, max(seconds, 0.0), output=printed, **extra

@@ -278,6 +278,8 @@ class RunChunk(Message):
 
     chunk: str
     indices: list[int]
+    #: Folder for files that records name as artifacts, each under its digest; empty for none.
+    artifacts: str = ""
 
 
 @message

@@ -39,6 +39,8 @@ class WorkerServices:
     user_environment: Callable[[Mapping[str, str], Mapping[str, str]], dict[str, str]]
     #: Host names -> their addresses, as this machine sees them.
     resolve: Callable[[Iterable[str]], Mapping[str, Collection[str]]]
+    #: (digest, content) of artifacts -> into the store, until the dispatcher fetches them.
+    send_files: Callable[[Iterable[tuple[str, bytes]]], None]
     #: host:port/db of store and broker.
     own_redis: frozenset[str] = frozenset()
     #: See `WorkerInfo.broker`.

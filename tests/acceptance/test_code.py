@@ -228,6 +228,6 @@ def test_a_worker_without_a_checkout_says_which_variable_is_missing(
     assert finished.code != 0
     (reason,) = finished.messages()
     assert "this worker has none: set DCT_CHECKOUT to its folder" in reason
-    assert "gone is no folder" in reason
+    assert "gone is not a folder" in reason
     assert not finished.inner_traceback, finished
     fleet.assert_tidy()

@@ -496,11 +496,12 @@ def test_a_copy_that_differs_is_noticed_and_dropped(house: MysqlHouse, template:
 
 _CLONE_AND_DIE = """
 import sys
-from dct_celery.adapters.databases.mysql import plan, server as mysql
+from dct_celery.adapters.databases.mysql import plan
+from dct_celery.adapters.databases.mysql.server import MysqlServer
 from dct_celery.core.databases.marks import Mark
 from dct_celery.ports import DatabaseSpec
 spec, template, name = DatabaseSpec("default", "mysql", "", *sys.argv[1:5]), *sys.argv[5:7]
-server = mysql.MysqlServer(spec)
+server = MysqlServer(spec)
 sign = server.liveness_lock("dying")
 def stop_half_way(link, stored):
     print("half way", flush=True)

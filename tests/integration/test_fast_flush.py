@@ -90,7 +90,7 @@ class Desk:
 
 @pytest.fixture(scope="module")
 def shared_desk(postgres_server: EmbeddedPostgres) -> Iterator[Desk]:
-    with Desk(postgres_server, "quickflush") as desk:
+    with Desk(postgres_server, "fast_flush") as desk:
         yield desk
 
 

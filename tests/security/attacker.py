@@ -11,6 +11,7 @@ from typing import Any
 
 import redis
 
+from dct_celery.protocol import PROTOCOL_VERSION
 from tests.support.fleet import Fleet
 
 
@@ -29,7 +30,7 @@ class Attacker:
 
     def __init__(self, fleet: Fleet) -> None:
         self.client: Any = redis.Redis.from_url(fleet.store)
-        self._registry = f"dct:{{{fleet.name}}}:4:"
+        self._registry = f"dct:{{{fleet.name}}}:{PROTOCOL_VERSION}:"
 
     # -- runs --------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from dct_celery.protocol import PROTOCOL_VERSION
 from tests.security.attacker import Attacker, going_on
 from tests.security.test_store_password import assert_honest, mixed
 from tests.support.fleet import Fleet
@@ -158,7 +159,7 @@ def test_garbage_everywhere_costs_no_verdict_and_ends_no_process(
 def test_thousands_of_foreign_entries_starve_no_run(littered: Fleet, place: Any) -> None:
     # Given
     attacker = Attacker(littered)
-    base = f"dct:{{{littered.name}}}:4:runs"
+    base = f"dct:{{{littered.name}}}:{PROTOCOL_VERSION}:runs"
     until_ms = int((time.time() + 60) * 1000)
     pipe = attacker.client.pipeline(transaction=False)
     for number in range(10_000):

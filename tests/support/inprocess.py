@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from dct_celery.core.model import Artifact
 from dct_celery.core.run.leaks import LeakKind, LeakRecord
 from dct_celery.testproc.channel import Channel
 from dct_celery.testproc.isolation.leaks import LeakDetector
@@ -51,10 +52,15 @@ class MemoryOutput(OutputFile):
     def __init__(self) -> None:
         self.printed = ""
         self.restored = 0
+        #: What `keep` gives.
+        self.kept: tuple[Artifact, ...] = ()
 
     def take(self) -> str:
         text, self.printed = self.printed, ""
         return text
+
+    def keep(self, folder: str) -> tuple[Artifact, ...]:
+        return self.kept
 
     def flush(self) -> None: ...
 

@@ -627,8 +627,12 @@ class MemoryBlobs:
     def missing(self, digests: Sequence[str]) -> set[str]:
         return set(digests) - self._blobs.keys()
 
-    def put(self, blobs: Iterable[tuple[str, bytes]]) -> None:
+    def put(self, blobs: Iterable[tuple[str, bytes]], seconds: int = 0) -> None:
         self._blobs.update(blobs)
+
+    def drop(self, digests: Iterable[str]) -> None:
+        for digest in digests:
+            self._blobs.pop(digest, None)
 
     def get(self, sizes: Mapping[str, int]) -> dict[str, bytes]:
         there = {digest: self._blobs[digest] for digest in sizes if digest in self._blobs}

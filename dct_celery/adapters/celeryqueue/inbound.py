@@ -66,7 +66,7 @@ def _text(body: object) -> str:
     try:
         arguments[0].encode()
     except UnicodeEncodeError:
-        raise Unacceptable("its text is no Unicode") from None
+        raise Unacceptable("its text is not Unicode") from None
     return arguments[0]
 
 
@@ -83,7 +83,7 @@ def _parsed(data: bytes, what: str) -> Any:
     try:
         return json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError):
-        raise Unacceptable(f"{what} is no JSON") from None
+        raise Unacceptable(f"{what} is not JSON") from None
 
 
 def rewrite(message: Any) -> None:
@@ -137,7 +137,7 @@ def envelope(item: object, queue: str) -> bytes:
 def _message_in(item: object) -> dict[str, Any]:
     found = _parsed(_sized(item), "it")
     if not isinstance(found, dict):
-        raise Unacceptable("it is no object")
+        raise Unacceptable("it is not an object")
     headers, properties, body = found.get("headers"), found.get("properties"), found.get("body")
     if not isinstance(headers, dict) or not isinstance(properties, dict):
         raise Unacceptable("it has no headers or properties")
@@ -148,7 +148,7 @@ def _message_in(item: object) -> dict[str, Any]:
     try:
         base64.b64decode(body, validate=True)
     except (binascii.Error, ValueError):
-        raise Unacceptable("its body is no base64") from None
+        raise Unacceptable("its body is not base64") from None
     kept = ("content-type", "content-encoding")
     return {
         "headers": headers,

@@ -239,9 +239,7 @@ def raise_for(error: AMQPError, address: Address) -> NoReturn:
             f"refuses the password ({text}); check user and password in its URL"
         ) from error
     if isinstance(error, AccessRefused):
-        raise network.Refused(
-            f"does not let us do all that we do ({text}); {rights.FIX}"
-        ) from error
+        raise network.Refused(f"refuses a command that we need ({text}); {rights.FIX}") from error
     if isinstance(error, NotAllowed | NotFound | InvalidPath):
         fix = "make that vhost and give the user rights to it, or fix the end of its URL"
         raise network.Refused(f"refuses the vhost {address.vhost!r} ({text}); {fix}") from error

@@ -111,7 +111,7 @@ class _RedisChannel(kombu_redis.Channel):
                 kind = client.execute_command("TYPE", f"{channel.global_keyprefix}{queue}")
                 if kind not in (b"list", b"none"):
                     client.delete(queue)
-                    log.warning("the queue %s was no list, and is removed", ascii(queue))
+                    log.warning("the queue %s was not a list and was removed", ascii(queue))
 
 
 class RedisTransport(kombu_redis.Transport):

@@ -46,17 +46,21 @@ class RedisBlobs:
             )
         return absent
 
-    def put(self, blobs: Iterable[tuple[str, bytes]]) -> None:
+    def put(self, blobs: Iterable[tuple[str, bytes]], seconds: int = keys.BLOB_TTL) -> None:
         pipe = self._client.pipeline(transaction=False)
         size = 0
         for digest, content in blobs:
             packed = zlib.compress(content, 1)
-            pipe.set(keys.blob(digest), packed, ex=keys.BLOB_TTL)
+            pipe.set(keys.blob(digest), packed, ex=seconds)
             size += len(packed)
             if size > _BATCH_BYTES:
                 pipe.execute()
                 size = 0
         pipe.execute()
+
+    def drop(self, digests: Iterable[str]) -> None:
+        if names := [keys.blob(digest) for digest in digests]:
+            self._client.unlink(*names)
 
     def get(self, sizes: Mapping[str, int]) -> dict[str, bytes]:
         found: dict[str, bytes] = {}

@@ -115,7 +115,7 @@ def raise_for(error: redis.RedisError, address: Address) -> NoReturn:
     """
     text = redact(" ".join(str(error).split()))
     if isinstance(error, redis.exceptions.NoPermissionError) or "NOPERM" in text:
-        raise network.Refused(f"does not let us do all that we do: {text}; {rights.FIX}") from error
+        raise network.Refused(f"refuses a command that we need: {text}; {rights.FIX}") from error
     if any(
         sign in text
         for sign in ("WRONGPASS", "NOAUTH", "AUTH ", "uthentication", "username-password")

@@ -111,7 +111,7 @@ def _file(row: list[Any]) -> TreeFile:
     path, mode, size, digest = row
     _check_path(path)
     if not _is_number(mode, 0o777):
-        raise ValueError(f"the mode of {path!r} is no permission bits")
+        raise ValueError(f"the mode of {path!r} is not a set of permission bits")
     if not _is_number(size, MAX_FILE):
         raise ValueError(f"{path!r} has a size that no file may have")
     if not is_digest(digest):
@@ -147,7 +147,7 @@ def _is_text(value: object, longest: int) -> bool:
 
 def _check_path(path: object) -> None:
     if not isinstance(path, str) or not _is_text(path, _LONGEST_PATH):
-        raise ValueError(f"{path!r} is no path")
+        raise ValueError(f"{path!r} is not a path")
     parts = path.split("/")
     if any(part in ("", ".", "..") for part in parts):
         raise ValueError(f"the path {path!r} leads outside or is not normalised")

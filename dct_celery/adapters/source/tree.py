@@ -120,7 +120,7 @@ class Trees:
         """
         if not is_digest(digest):
             raise InfrastructureError(
-                f"the run names its code by {digest[:60]!r}, which is no hash"
+                f"the run names its code by {digest[:60]!r}, which is not a hash"
             )
         with self._guard:
             lock = self._locks.setdefault(digest, threading.Lock())
@@ -268,7 +268,7 @@ def check_checkout(checkout: Path, digest: str) -> Path:
     """
     if not checkout.is_dir():
         raise ConfigError(
-            f"DCT_CHECKOUT: {checkout} is no folder; "
+            f"DCT_CHECKOUT: {checkout} is not a folder; "
             "set it to this worker's checkout of the project"
         )
     found = take(checkout, git_modes=True).digest

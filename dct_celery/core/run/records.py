@@ -5,10 +5,18 @@ dispatcher.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from dct_celery.core.codec import Count, Seconds
-from dct_celery.core.model import Entry, Failure, FixtureRef, FixtureVerdict, Outcome, Verdict
+from dct_celery.core.codec import AtMost, Count, Seconds
+from dct_celery.core.model import (
+    Artifact,
+    Entry,
+    Failure,
+    FixtureRef,
+    FixtureVerdict,
+    Outcome,
+    Verdict,
+)
 from dct_celery.core.run.leases import LeaseRef
 
 
@@ -26,6 +34,7 @@ class TestRecord:
     output: str = ""
     sql: str = ""
     covered_by: FixtureRef | None = None
+    artifacts: Annotated[tuple[Artifact, ...], AtMost(100)] = ()
 
     def verdict(self, entry: Entry, lease: LeaseRef) -> Verdict:
         return Verdict(
@@ -40,6 +49,7 @@ class TestRecord:
             output=self.output,
             sql=self.sql,
             covered_by=self.covered_by,
+            artifacts=self.artifacts,
         )
 
 

@@ -1,7 +1,7 @@
 """The JUnit XML document: elements, attributes, their order and limits, in a form that every known
 reader takes.
 
-Which case and result a verdict becomes is decided in `junit_cases`; here it is named apart,
+Which case and result a verdict becomes is decided in `cases`; here it is named apart,
 cleaned, cut and written.
 """
 

@@ -7,14 +7,19 @@ import io
 import os
 import sys
 
+from dct_celery.core.ids import digest_of
+from dct_celery.core.model import MAX_ARTIFACT, Artifact
 from dct_celery.testproc.channel import raise_descriptor
 
 #: Bound at import, as tests patch them.
 _dup2, _fstat, _pread, _ftruncate = os.dup2, os.fstat, os.pread, os.ftruncate
+_open = open
 #: Bytes that are kept from the beginning of one test's output.
 HEAD = 64 * 1024
 #: Bytes that are kept from its end.
 TAIL = 192 * 1024
+#: Bytes for the line that says how much was cut out of an artifact.
+_CUT = 100
 #: The file is emptied when it is larger than this at the end of a test, in bytes.
 ROTATE = 16 * 1024 * 1024
 
@@ -69,6 +74,27 @@ class OutputFile:
         except OSError:
             return ""
         return text
+
+    def keep(self, folder: str) -> tuple[Artifact, ...]:
+        """Writes all that the next `take` returns to a file in the folder, named by its digest.
+
+        Nothing where that is short enough for every report, or where the disk refuses it.
+        """
+        self.flush()
+        try:
+            size = _fstat(self._fd).st_size - self._taken
+            if size <= HEAD:
+                return ()
+            kept = min(size, MAX_ARTIFACT - _CUT)
+            content = _pread(self._fd, kept, self._taken)
+            if kept < size:
+                content += f"\n[… {size - kept} bytes cut]\n".encode()
+            digest = digest_of(content)
+            with _open(os.path.join(folder, digest), "wb") as file:
+                file.write(content)
+        except OSError:
+            return ()
+        return (Artifact("output.txt", len(content), digest),)
 
     def flush(self) -> None:
         """Writes what Python's streams buffer to the file."""

@@ -53,6 +53,8 @@ class PublishedRun:
     fixture_timeout: float | None = None
     #: Slots that the database servers have room for.
     slots: Count = 1
+    #: Files that tests leave are sent to the dispatcher.
+    artifacts: bool = False
 
 
 class RunFolder:
@@ -123,6 +125,10 @@ class RunFolder:
         folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY))
         (fork / "tmp").symlink_to(folder)
         return folder
+
+    def artifacts(self, slot: int) -> Path:
+        """Where the slot's test process puts files for the dispatcher."""
+        return self.path / "artifacts" / str(slot)
 
     def cache(self, slot: int) -> Path:
         """The slot's own ~/.cache: what lies in the user's is there, through links; what is new in

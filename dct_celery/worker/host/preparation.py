@@ -103,6 +103,8 @@ class Prepared:
     fixture_timeout: float | None = None
     #: Slots that the database servers have room for.
     slots: int = 1
+    #: Files that tests leave are sent to the dispatcher.
+    artifacts: bool = False
     #: reused | restored | built
     templates: str = ""
     #: Seconds of each step.
@@ -120,6 +122,7 @@ class Prepared:
             self.test_timeout,
             self.fixture_timeout,
             self.slots,
+            self.artifacts,
         )
 
 
@@ -173,6 +176,7 @@ class Preparation:
             secrets.token_hex(8),
         )
         prepared.test_timeout, prepared.fixture_timeout = spec.test_timeout, spec.fixture_timeout
+        prepared.artifacts = spec.artifacts
         self._patiently(CONNECT_SECONDS, lambda: self._connect(prepared))
         self._step("connect")
         templates = self._templates(prepared)

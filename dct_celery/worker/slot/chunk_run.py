@@ -27,6 +27,7 @@ from dct_celery.worker.processes.leaks import leaks_of, wears_out
 from dct_celery.worker.processes.post_mortem import MemoryTrouble, last_words
 from dct_celery.worker.processes.test_process import TestProcess
 from dct_celery.worker.services import WorkerServices
+from dct_celery.worker.slot.artifacts import Artifacts
 from dct_celery.worker.slot.deadlines import ChunkDeadlines, Overdue
 from dct_celery.worker.slot.lease_keeper import LeaseKeeper
 from dct_celery.worker.slot.spool import Spool
@@ -69,6 +70,7 @@ class ChunkRun:
         self._clock = services.clock
         self._lease_ms = lease_ms
         self._spool = Spool(slot_run.folder.spool, lease)
+        self._artifacts = Artifacts(slot_run.folder.artifacts(slot_run.slot), services.send_files)
         self._batch: list[str] = []
         self._batch_size = 0
         self._batch_since = 0.0
@@ -111,6 +113,7 @@ class ChunkRun:
                 )
             finally:
                 self._spool.close()
+                self._artifacts.close()
 
     def _begin(self) -> TestProcess:
         """The test process, with its order. One that ended in between two chunks is nobody's loss:
@@ -133,10 +136,22 @@ class ChunkRun:
             self._chunk, lambda: self._keeper.lost or self._keeper.cancelled
         )
         try:
-            process.send(messages.RunChunk(self._chunk.id, list(self._chunk.indices)))
+            process.send(
+                messages.RunChunk(
+                    self._chunk.id, list(self._chunk.indices), self._artifact_folder()
+                )
+            )
         except ProcessDied:
             return None
         return process
+
+    def _artifact_folder(self) -> str:
+        """Where the test process puts files for the dispatcher; empty if it wants none."""
+        if not self._slot_run.artifacts:
+            return ""
+        folder = self._slot_run.folder.artifacts(self._slot_run.slot)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return str(folder)
 
     def _follow(self, process: TestProcess) -> str:
         while True:
@@ -167,6 +182,8 @@ class ChunkRun:
     ) -> None:
         if message.outcome in _DOUBTFUL:
             self._doubt(message)
+        if isinstance(message, messages.TestFinished) and message.artifacts:
+            self._artifacts.note(message.artifacts)
         text = raw.decode("ascii")
         self._spool.add(text)
         if not self._batch:
@@ -197,6 +214,7 @@ class ChunkRun:
             return True
         self._spool.flush()
         try:
+            self._artifacts.send()
             records = f"[{','.join(self._batch)}]"
             answer = self._slot_run.ledger.append(
                 self._lease, self._spool.seq, records, self._lease_ms
@@ -222,6 +240,7 @@ class ChunkRun:
         # Not before all is known: in the new epoch with the old batch, what was sent before would
         # never be sent again.
         self._lease = replace(self._lease, epoch=epoch)
+        self._artifacts.send_again()
         self._batch = self._spool.after(journalled)
         self._batch_size = sum(map(len, self._batch))
         return (

@@ -155,9 +155,10 @@ class SlotRun:
         self.owner = state.owner
         self.test_timeout = state.test_timeout
         self.fixture_timeout = state.fixture_timeout
+        self.artifacts = state.artifacts
         self.door = services.door.of_run(run, state.nonce, state.signing_key)
         self.ledger: Ledger = services.ledger(run, self.door)
-        self._slot = slot
+        self.slot = slot
         self._clock = services.clock
         self._serialized = state.serialized
         #: Chunks that were begun here. Only a store that was wiped, or that somebody meddles with,
@@ -179,7 +180,7 @@ class SlotRun:
         templates = Templates(
             state.key, state.specs, servers, self._fork, cache, naming, self._clock
         )
-        maker = CloneMaker(templates, servers, self.folder.clones, naming, self._clock, self._slot)
+        maker = CloneMaker(templates, servers, self.folder.clones, naming, self._clock, self.slot)
         return SlotDatabases(state.specs, maker, self._clock)
 
     # -- before a chunk ----------------------------------------------------------------
@@ -238,19 +239,19 @@ class SlotRun:
 
     def _renew(self, chunk: Chunk) -> None:
         self.canary.remember()
-        self.process = self._fork(f"{self._slot}")
+        self.process = self._fork(f"{self.slot}")
         clones = self._databases.take(chunk)
         self._attach(self.process, chunk, clones)
 
     def _fork(self, purpose: str) -> TestProcess:
         self._forks += 1
-        folder = self.folder.fork_folder(f"{purpose}-{self._slot}-{self._forks}")
+        folder = self.folder.fork_folder(f"{purpose}-{self.slot}-{self._forks}")
         temporary = self.folder.temporary(folder)
-        cache = self.folder.cache(self._slot)
+        cache = self.folder.cache(self.slot)
         environment = {
             "TMPDIR": str(temporary),
             "XDG_CACHE_HOME": str(cache),
-            "DCT_SLOT": str(self._slot),
+            "DCT_SLOT": str(self.slot),
         }
         return TestProcess(folder, self.folder.fork_fifo, environment, self._clock).start()
 
@@ -292,7 +293,7 @@ class SlotRun:
     def rest_now(self, reason: str) -> None:
         """Claims nothing for a while; others may."""
         seconds = self.rest.begin(reason, self._clock.monotonic())
-        log.warning("run %s: slot %d rests for %.0f s: %s", self.run, self._slot, seconds, reason)
+        log.warning("run %s: slot %d rests for %.0f s: %s", self.run, self.slot, seconds, reason)
 
     def database_use(self) -> dict[str, float]:
         """What is new since the last call: see core.databases.usage."""

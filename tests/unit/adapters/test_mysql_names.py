@@ -40,7 +40,7 @@ def test_no_name_gets_out_of_its_quotes(name: str, other: str) -> None:
 
 
 def test_a_name_that_would_end_the_statement_early_is_refused() -> None:
-    with pytest.raises(DatabaseError, match="is no name"):
+    with pytest.raises(DatabaseError, match="cannot be the name"):
         identifier("a\0b")
 
 

@@ -285,7 +285,7 @@ def test_checkouts_of_one_commit_are_equal_whatever_the_umask_was(project: Path)
 
 
 def test_a_checkout_that_is_not_there_is_named_with_its_variable(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"DCT_CHECKOUT: .*nowhere is no folder"):
+    with pytest.raises(ConfigError, match=r"DCT_CHECKOUT: .*nowhere is not a folder"):
         check_checkout(tmp_path / "nowhere", "0" * 40)
 
 

@@ -100,7 +100,7 @@ def test_a_blob_that_is_not_what_its_digest_says_is_not_used(sent: Sent, project
     "text", ["", "..", "../../x", "/etc", "0" * 39, "A" * 40, "0" * 40 + "/x", "x" * 300]
 )
 def test_what_is_no_digest_has_no_effect(sent: Sent, text: str) -> None:
-    with pytest.raises(InfrastructureError, match="is no hash"):
+    with pytest.raises(InfrastructureError, match="is not a hash"):
         sent.trees.materialise(text)
     assert not sent.base.exists()
 

@@ -101,6 +101,7 @@ def test_the_object_has_exactly_the_documented_keys() -> None:
                 "covered_by": None,
                 "message": "AssertionError: 1 != 2",
                 "flaky": False,
+                "artifacts": [],
                 "attempts": [
                     {
                         "outcome": "error",

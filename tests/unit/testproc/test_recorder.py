@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from dct_celery.core.model import Failure, FixtureRef, Outcome
+from dct_celery.core.model import Artifact, Failure, FixtureRef, Outcome
 from dct_celery.core.run.leaks import LeakKind, LeakRecord
 from dct_celery.testproc import recorder as module
 from dct_celery.wire import messages
@@ -276,3 +276,28 @@ def test_a_forked_child_that_comes_back_ends_without_a_record(
     # Then
     assert ended == [status]
     assert bench.sent() == []
+
+
+@pytest.mark.parametrize(
+    ("folder", "outcome", "kept"),
+    [
+        ("/artifacts", Outcome.FAILED, True),
+        ("/artifacts", Outcome.SKIPPED, False),
+        ("", Outcome.FAILED, False),
+    ],
+    ids=["a failure", "a skip", "none is wanted"],
+)
+def test_the_whole_output_of_a_failure_is_kept_where_it_is_wanted(
+    bench: Bench, folder: str, outcome: Outcome, kept: bool
+) -> None:
+    # Given
+    artifact = Artifact("output.txt", 70_000, "0" * 40)
+    bench.output.kept = (artifact,)
+    bench.recorder.start_chunk("c1", folder)
+    # When
+    bench.recorder.begin(object(), 1, SCOPES, fixtures=False)
+    bench.recorder.event(outcome, FAILURE)
+    bench.recorder.end(0.1)
+    # Then
+    (record,) = bench.finished()
+    assert record.artifacts == ((artifact,) if kept else ())

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dct_celery.core.codec import MAX_INT, AtLeast
+from dct_celery.core.codec import MAX_INT, AtLeast, Matches
 from dct_celery.core.model import FixturePhase, FixtureRef, FixtureScope, Outcome
 from dct_celery.errors import ProtocolError
 from dct_celery.wire import messages
@@ -51,8 +51,13 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
     """All that a field of this type may have."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        least = next(rule.least for rule in arguments[1:] if isinstance(rule, AtLeast))
-        return values(arguments[0]).map(lambda number: max(number, type(number)(least)))
+        match arguments[1]:
+            case Matches(pattern):
+                return st.from_regex(pattern, fullmatch=True)
+            case AtLeast(least):
+                return values(arguments[0]).map(lambda number: max(number, type(number)(least)))
+            case _:  # AtMost: what is made here is shorter
+                return values(arguments[0])
     if origin in (typing.Union, types.UnionType):
         return st.one_of([values(one) for one in arguments])
     if origin is typing.Literal:

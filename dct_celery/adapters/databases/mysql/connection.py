@@ -91,7 +91,7 @@ def identifier(name: str) -> str:
     Raises DatabaseError for a NUL, which no name can have.
     """
     if "\0" in name:
-        raise DatabaseError(f"{name!r} is no name of a database object")
+        raise DatabaseError(f"{name!r} cannot be the name of a database object")
     return "`" + name.replace("`", "``") + "`"
 
 

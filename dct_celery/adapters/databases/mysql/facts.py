@@ -114,7 +114,7 @@ def slow_ddl(link: Link, place: str) -> list[str]:
         return []
     return [
         f"a table takes {seconds * 1000:.0f} ms on {place} ({maker} {number[0]}.{number[1]}), "
-        f"a clone of 200 tables some {seconds * 200:.1f} s: "
+        f"a clone of 200 tables about {seconds * 200:.1f} s: "
         "keep clones between runs, or give the server a tmpfs"
     ]
 

@@ -110,6 +110,7 @@ class Scene:
             door=pool_door(),
             registry=unused,
             ledger=unused,
+            send_files=unused,
             code=lambda spec: folder,
             server_for=lambda spec: self.server,
             start_process=self._start,

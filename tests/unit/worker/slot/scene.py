@@ -53,6 +53,7 @@ class SlotScene:
         aliases: Sequence[str] = ("default",),
     ) -> None:
         self.clock = FakeClock()
+        self.sent_files: list[tuple[str, bytes]] = []
         self.forks = FakeForks(self.clock)
         monkeypatch.setattr(slot_run, "TestProcess", self.forks)
         monkeypatch.setattr(chunk_run, "LeaseKeeper", QuietLease)
@@ -85,6 +86,7 @@ class SlotScene:
             start_process=unused,
             user_environment=unused,
             resolve=unused,
+            send_files=self.sent_files.extend,
         )
 
     def _make_templates(self) -> None:

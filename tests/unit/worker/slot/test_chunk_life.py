@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from dct_celery.core.model import FixtureRef, Outcome
+from dct_celery.core.ids import digest_of
+from dct_celery.core.model import Artifact, FixtureRef, Outcome
 from dct_celery.core.run.events import ChunkCompleted, Ended, Recorded, ReleaseReason
 from dct_celery.core.run.leaks import LeakKind, LeakRecord
 from dct_celery.core.run.records import TestRecord
@@ -350,3 +351,32 @@ def test_a_death_in_a_fixture_names_the_fixture(scene: Scene) -> None:
     scene.play(TestStarted(0), FixtureStarted(SET_UP), ProcessDied("signal 9"))
     # Then
     assert (scene.end.why, scene.end.fixture) == (ReleaseReason.CRASH, SET_UP)
+
+
+def test_files_of_a_test_are_in_the_store_before_its_record_and_gone_from_here_after_it(
+    scene: Scene,
+) -> None:
+    # Given
+    scene.run.artifacts = True
+    content = b"printed"
+    artifact = Artifact("output.txt", len(content), digest_of(content))
+    folder = scene.folder.artifacts(3)
+    failed = TestFinished(0, Outcome.FAILED, 0.1, artifacts=(artifact,))
+
+    def put() -> None:
+        (folder / artifact.digest).write_bytes(content)
+
+    # When
+    end = scene.play(
+        put,
+        TestStarted(0),
+        failed,
+        *passed(1),
+        DONE,
+    )
+    # Then
+    assert end == "completed"
+    assert scene.process.sent[-1] == RunChunk("c1", [0, 1], str(folder))
+    assert scene.sent_files == [(artifact.digest, content)]
+    assert scene.records[0].artifacts == (artifact,)
+    assert list(folder.iterdir()) == []

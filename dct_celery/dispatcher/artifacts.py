@@ -1,0 +1,67 @@
+"""Files that tests left on workers, fetched when the verdict that names them is given."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from dct_celery.core.model import MAX_ARTIFACT, MAX_ARTIFACTS, Verdict
+from dct_celery.dispatcher.services import DispatcherServices
+from dct_celery.ports.reporting import ArtifactArrived, Warned
+from dct_celery.security import masking
+
+
+class ArtifactFetcher:
+    """Of one run. What cannot be fetched is named, and costs nothing else."""
+
+    def __init__(self, services: DispatcherServices) -> None:
+        self._services = services
+        self._wanted = bool(services.settings.artifacts)
+        self._due: deque[Verdict] = deque()
+        #: Bytes that were fetched.
+        self._bytes = 0
+        self._full = False
+
+    def want(self, verdict: Verdict) -> None:
+        if verdict.artifacts and self._wanted:
+            self._due.append(verdict)
+
+    def fetch(self, *, everything: bool = False) -> None:
+        """The files of one verdict, or of all. Raises StoreUnavailable; they stay due then."""
+        while self._due:
+            self._fetch(self._due[0])
+            self._due.popleft()
+            if not everything:
+                return
+
+    def _fetch(self, verdict: Verdict) -> None:
+        size = sum(artifact.size for artifact in verdict.artifacts)
+        if self._bytes + size > MAX_ARTIFACTS:
+            self._refuse_more()
+            return
+        self._bytes += size
+        blobs = self._services.blobs
+        found = blobs.get(
+            {one.digest: one.size for one in verdict.artifacts if one.size <= MAX_ARTIFACT}
+        )
+        for artifact in verdict.artifacts:
+            if (content := found.get(artifact.digest)) is None:
+                text = f"{artifact.name} of {verdict.entry.id} did not arrive from its worker"
+                self._services.report(Warned(text))
+            else:
+                self._services.report(ArtifactArrived(verdict, artifact, _masked(content)))
+        blobs.drop(found)
+
+    def _refuse_more(self) -> None:
+        if not self._full:
+            self._full = True
+            text = f"files of tests are kept up to {MAX_ARTIFACTS // 2**20:,} MB; the rest is not"
+            self._services.report(Warned(text))
+
+
+def _masked(content: bytes) -> bytes:
+    """Without secrets, where it is text."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return content
+    return masking.PROCESS.output(text).encode()
