@@ -24,14 +24,14 @@ class LivenessLocks:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._signs: dict[str, LivenessLock] = {}
+        self._liveness: dict[str, LivenessLock] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="dct-signs", daemon=True)
 
     def give(self, key: str, sign: LivenessLock) -> None:
         with self._lock:
-            self._signs[key] = sign
+            self._liveness[key] = sign
 
     def start(self) -> None:
         """From now on they are renewed. A second call does nothing."""
@@ -39,18 +39,18 @@ class LivenessLocks:
             self._thread.start()
 
     def __contains__(self, key: str) -> bool:
-        return key in self._signs
+        return key in self._liveness
 
     def hold(self, key: str, templates: Iterable[str]) -> None:
         """Raises DatabaseError."""
         with self._lock:
             for template in templates:
-                self._signs[key].hold(template)
+                self._liveness[key].hold(template)
 
     def _renew(self) -> None:
         while not self._clock.wait(self._stop, RENEW_SECONDS):
             with self._lock:
-                for key, sign in self._signs.items():
+                for key, sign in self._liveness.items():
                     try:
                         sign.renew()
                     except DctError as error:
@@ -60,6 +60,6 @@ class LivenessLocks:
         """Ends all signs: from now on what their owner left is garbage."""
         self._stop.set()
         with self._lock:
-            for sign in self._signs.values():
+            for sign in self._liveness.values():
                 sign.close()
-            self._signs = {}
+            self._liveness = {}

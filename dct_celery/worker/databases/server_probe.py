@@ -11,7 +11,7 @@ from dct_celery.ports import Clock, DatabaseServer
 
 #: Seconds between two questions to a server that is away, and between two while somebody waits for
 #: an answer from it.
-_PAUSE, LOOK_SECONDS = 0.5, 5.0
+_PAUSE, POLL_SECONDS = 0.5, 5.0
 
 
 class ServerProbe:
@@ -41,11 +41,11 @@ class ServerProbe:
         return ""
 
     def watch(self) -> None:
-        """For whoever waits for work with the servers: asks every LOOK_SECONDS. A server that
+        """For whoever waits for work with the servers: asks every POLL_SECONDS. A server that
         vanished without a word would keep a query waiting for a quarter of an hour. Raises
         DatabaseError.
         """
-        if self._clock.monotonic() - self._looked_at < LOOK_SECONDS:
+        if self._clock.monotonic() - self._looked_at < POLL_SECONDS:
             return
         trouble = self.trouble()
         self._looked_at = self._clock.monotonic()

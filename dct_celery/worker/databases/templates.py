@@ -56,7 +56,7 @@ class Templates:
         cache: Path,
         naming: CloneNaming,
         clock: Clock,
-        signs: LivenessLocks | None = None,
+        liveness: LivenessLocks | None = None,
     ) -> None:
         self.key = key
         self._specs = specs
@@ -65,7 +65,7 @@ class Templates:
         self._cache = cache
         self._naming = naming
         self._clock = clock
-        self._signs = signs
+        self._liveness = liveness
         #: alias -> state of its template, once that is there.
         self._states: dict[str, str] = {}
 
@@ -174,24 +174,24 @@ class Templates:
         return state
 
     def _build(self, places: dict[str, str], limits: dict[str, int] | None = None) -> None:
-        canary = self._canary()
+        probe = self._probe()
         question = messages.Build(places, limits or {}, identities(self._servers))
         with self._helper("build") as process:
-            answer = process.ask(question, messages.Built, BUILD_SECONDS, canary.watch)
+            answer = process.ask(question, messages.Built, BUILD_SECONDS, probe.watch)
         if isinstance(answer, messages.Fatal) and answer.reason == "elsewhere":
             raise _refused("", answer)
         if isinstance(answer, messages.Fatal):
-            raise self._blamed(answer, canary) or ProjectError(answer.message, detail=answer.detail)
+            raise self._blamed(answer, probe) or ProjectError(answer.message, detail=answer.detail)
 
-    def _canary(self) -> ServerProbe:
-        canary = ServerProbe(self._servers.values(), self._clock)
-        canary.remember()
-        return canary
+    def _probe(self) -> ServerProbe:
+        probe = ServerProbe(self._servers.values(), self._clock)
+        probe.remember()
+        return probe
 
-    def _blamed(self, answer: messages.Fatal, canary: ServerProbe) -> DatabaseError | None:
+    def _blamed(self, answer: messages.Fatal, probe: ServerProbe) -> DatabaseError | None:
         """What failed for the server's sake says nothing of the project."""
         fault = fault_in_answer(answer.message, answer.detail)
-        trouble = canary.trouble() or (f"the database server {fault}" if fault else "")
+        trouble = probe.trouble() or (f"the database server {fault}" if fault else "")
         if not trouble:
             return None
         return DatabaseError(
@@ -277,7 +277,7 @@ class Templates:
                 for alias, other in {**others, spec.alias: name}.items()
             }
             question = messages.Flush(places, [spec.alias], identities(self._servers))
-            answer = process.ask(question, messages.Flushed, FLUSH_SECONDS, self._canary().watch)
+            answer = process.ask(question, messages.Flushed, FLUSH_SECONDS, self._probe().watch)
         if isinstance(answer, messages.Fatal):
             server.drop(name)
             raise _refused("the template could not be flushed: ", answer)
@@ -294,7 +294,7 @@ class Templates:
             return files
         with self._scratch(set()) as names, self._helper("serialize") as process:
             question = messages.Serialize(self._places(names), files, identities(self._servers))
-            answer = process.ask(question, messages.Serialized, FLUSH_SECONDS, self._canary().watch)
+            answer = process.ask(question, messages.Serialized, FLUSH_SECONDS, self._probe().watch)
             if isinstance(answer, messages.Fatal):
                 raise _refused("the template could not be serialized: ", answer)
         return files
@@ -327,8 +327,8 @@ class Templates:
             self._hold_one(spec, self.name(spec.alias, flushed=flushed))
 
     def _hold_one(self, spec: DatabaseSpec, name: str) -> None:
-        if self._signs is not None:
-            self._signs.hold(spec.alias, [name])
+        if self._liveness is not None:
+            self._liveness.hold(spec.alias, [name])
 
     @contextlib.contextmanager
     def _scratch(self, but: set[str]) -> Iterator[dict[str, str]]:

@@ -69,7 +69,7 @@ class RunFolder:
         self._base = base or path.parent
 
     def create(self) -> None:
-        for name in ("", "slots", "spool", "done", "permits", "resting"):
+        for name in ("", "slots", "spool", "done", "permits", "backoff"):
             (self.path / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         self.clones.create()
 
@@ -106,9 +106,9 @@ class RunFolder:
         return self.path / "permits"
 
     @property
-    def resting(self) -> Path:
+    def backoff(self) -> Path:
         """A file for each slot that rests."""
-        return self.path / "resting"
+        return self.path / "backoff"
 
     def fork_folder(self, name: str) -> Path:
         """A new folder for one fork; its FIFOs, log and status."""
@@ -232,9 +232,9 @@ class WorkFolder:
         return self.base / "ended.json"
 
     @property
-    def troubles(self) -> Path:
+    def failures(self) -> Path:
         """Infrastructure failures since the last success; see `worker.health.circuit_breaker`."""
-        return self.base / "troubles"
+        return self.base / "failures"
 
     @property
     def sqlite(self) -> Path:

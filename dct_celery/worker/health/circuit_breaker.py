@@ -21,7 +21,7 @@ from dct_celery.ports import Clock
 FAILURES = 3
 #: Seconds of the first rest; each that follows without a success is twice as long, up to the second
 #: figure.
-REST_SECONDS, LONGEST_REST = 5.0, 60.0
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
 
 
 class FailureLog:
@@ -60,9 +60,9 @@ class FailureLog:
 class CircuitBreaker:
     """Asked by the host with each look around; `now` is monotonic seconds."""
 
-    troubles: FailureLog
+    failures: FailureLog
     _until: float = 0.0
-    _rests: int = 0
+    _pauses: int = 0
     #: Failures that the last rest was for; after it, one more is enough for the next.
     _seen: int = 0
     _reason: str = ""
@@ -71,14 +71,14 @@ class CircuitBreaker:
         """Why the worker rests; empty when it may claim."""
         if now < self._until:
             return self._reason
-        reasons = self.troubles.reasons()
+        reasons = self.failures.reasons()
         if not reasons:  # a success has cleared them
-            self._rests = self._seen = 0
+            self._pauses = self._seen = 0
             return ""
         if len(reasons) <= self._seen or len(reasons) < FAILURES:
             return ""
-        self._rests += 1
-        rest = doubling(REST_SECONDS, LONGEST_REST)(self._rests)
+        self._pauses += 1
+        rest = doubling(FIRST_PAUSE, LONGEST_PAUSE)(self._pauses)
         self._until = now + rest
         self._reason = (
             f"rests for {rest:.0f} s after {len(reasons)} infrastructure failures in a row, the"

@@ -17,11 +17,11 @@ from dct_celery.security.files import try_lock
 
 #: Seconds of the first rest; each that follows without a success is twice as long, up to the second
 #: figure.
-FIRST_REST, LONGEST_REST = 2.0, 30.0
+FIRST_PAUSE, LONGEST_PAUSE = 2.0, 30.0
 
 
 #: Number of failures in a row -> seconds of rest.
-rest_seconds = doubling(FIRST_REST, LONGEST_REST)
+backoff_seconds = doubling(FIRST_PAUSE, LONGEST_PAUSE)
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class SlotBackoff:
     def begin(self, reason: str, now: float) -> float:
         """How many seconds it lasts."""
         self._failures += 1
-        seconds = rest_seconds(self._failures)
+        seconds = backoff_seconds(self._failures)
         self._until = now + seconds
         self.file.write_text(f"{self._until} {reason}")
         return seconds
@@ -51,7 +51,7 @@ class SlotBackoff:
             self.file.unlink(missing_ok=True)
 
 
-def resting(folder: Path, now: float) -> list[str]:
+def backing_off(folder: Path, now: float) -> list[str]:
     """Why slots rest, a text for each that does."""
     reasons = []
     for file in folder.glob("*"):

@@ -62,10 +62,10 @@ class Host:
         self._clock = services.clock
         self._slots = slots
         self._busy = busy
-        self._keepers: dict[str, RunSupervisor] = {}
+        self._supervisors: dict[str, RunSupervisor] = {}
         self._stop = threading.Event()
         self._collecting = CollectorThread(services)
-        self._breaker = CircuitBreaker(FailureLog(services.folder.troubles, services.clock))
+        self._breaker = CircuitBreaker(FailureLog(services.folder.failures, services.clock))
         self._trouble = ""
         self._ended = EndedRuns(services.folder.ended)
         #: The store has not answered lately, or not yet: leaving it would take as long as its
@@ -122,7 +122,7 @@ class Host:
             )
         for run in folder.leftovers():
             run.remove()
-        FailureLog(folder.troubles, self._clock).clear()
+        FailureLog(folder.failures, self._clock).clear()
         folder.prune_template_caches(
             self._clock.wall() - self._services.settings.keep_days * 86_400
         )
@@ -132,12 +132,14 @@ class Host:
         if self._trouble:
             return set()
         return {
-            run for run, keeper in list(self._keepers.items()) if keeper.state is RunStage.READY
+            run
+            for run, supervisor in list(self._supervisors.items())
+            if supervisor.state is RunStage.READY
         }
 
     def active(self) -> set[str]:
         """Runs that are not over: somebody may have work for them yet."""
-        return {run for run, keeper in list(self._keepers.items()) if not keeper.ended}
+        return {run for run, supervisor in list(self._supervisors.items()) if not supervisor.ended}
 
     def drain(self) -> None:
         """The worker was told to stop: slots finish their chunk, or give it back after
@@ -150,11 +152,11 @@ class Host:
         self._stop.set()
         self._collecting.stop()
         self._thread.join(0.5 if self._away else 5.0)
-        for keeper in self._keepers.values():
-            keeper.end()
+        for supervisor in self._supervisors.values():
+            supervisor.end()
         deadline = self._clock.monotonic() + timeout
-        for keeper in self._keepers.values():
-            keeper.join(max(deadline - self._clock.monotonic(), 0.0))
+        for supervisor in self._supervisors.values():
+            supervisor.join(max(deadline - self._clock.monotonic(), 0.0))
         if not self._away:
             with contextlib.suppress(DctError):
                 self._services.registry.leave(self._services.name)
@@ -191,8 +193,8 @@ class Host:
         if not self._complained:
             log.warning("%s; trying again", error)
         self._complained = self._away = True
-        for keeper in self._keepers.values():
-            keeper.seen_at = self._clock.monotonic()
+        for supervisor in self._supervisors.values():
+            supervisor.seen_at = self._clock.monotonic()
 
     def _look(self) -> None:
         self._watch_trouble()
@@ -201,61 +203,69 @@ class Host:
             log.warning("%s", line)
         for run in [run for run, one in active.items() if self._ended.covers(one)]:
             del active[run]
-        for run in active.keys() - self._keepers.keys():
+        for run in active.keys() - self._supervisors.keys():
             log.info("run %s: preparing", run)
             # A run brings servers that this worker may never have seen: they may hold what others
             # left.
-            keeper = RunSupervisor(self._services, active[run], self._slots, self._collecting.soon)
-            self._keepers[run] = keeper
-            keeper.start()
-        for run, keeper in list(self._keepers.items()):
-            if keeper.ended:
-                if keeper.done:  # should the run be there again, it begins anew
-                    del self._keepers[run]
-            elif run in active and active[run].announcement.nonce == keeper.nonce:
-                keeper.hear(active[run])
+            supervisor = RunSupervisor(
+                self._services, active[run], self._slots, self._collecting.soon
+            )
+            self._supervisors[run] = supervisor
+            supervisor.start()
+        for run, supervisor in list(self._supervisors.items()):
+            if supervisor.ended:
+                if supervisor.done:  # should the run be there again, it begins anew
+                    del self._supervisors[run]
+            elif run in active and active[run].announcement.nonce == supervisor.nonce:
+                supervisor.hear(active[run])
             elif run in active:  # another run of the same name: this one is over
-                self._ended.note(keeper.nonce, keeper.epoch)
-                keeper.end()
+                self._ended.note(supervisor.nonce, supervisor.epoch)
+                supervisor.end()
         # Last: a store that does not answer for one run must not keep the others from being
         # followed.
-        for run, keeper in list(self._keepers.items()):
+        for run, supervisor in list(self._supervisors.items()):
             if (
-                not keeper.ended
-                and (run not in active or keeper.stale)
-                and not keeper.still_wanted()
+                not supervisor.ended
+                and (run not in active or supervisor.stale)
+                and not supervisor.still_wanted()
             ):
-                self._ended.note(keeper.nonce, keeper.epoch)
-                keeper.end()
+                self._ended.note(supervisor.nonce, supervisor.epoch)
+                supervisor.end()
 
     def _close_forgotten(self) -> None:
         for run in self._services.registry.open_runs(TURN):
             ledger = self._services.ledger(run, self._services.door)
-            if run not in self._keepers and ledger.silence() > FORGOTTEN and ledger.abandon():
+            if run not in self._supervisors and ledger.silence() > FORGOTTEN and ledger.abandon():
                 log.warning("run %s: closed, since nobody has cared for it for a long time", run)
 
     def _watch_trouble(self) -> None:
-        trouble = self._breaker.trouble(self._clock.monotonic()) or self._all_rest()
+        trouble = self._breaker.trouble(self._clock.monotonic()) or self._all_back_off()
         if trouble and trouble != self._trouble:
             log.warning("this worker %s", trouble)
         self._trouble = trouble
 
-    def _all_rest(self) -> str:
+    def _all_back_off(self) -> str:
         """Why no slot of any run claims anything; empty when some does."""
         ready = [
-            keeper for keeper in list(self._keepers.values()) if keeper.state is RunStage.READY
+            supervisor
+            for supervisor in list(self._supervisors.values())
+            if supervisor.state is RunStage.READY
         ]
-        reasons = [keeper.resting() for keeper in ready]
+        reasons = [supervisor.backing_off() for supervisor in ready]
         if not ready or any(
-            len(why) < keeper.fit for why, keeper in zip(reasons, ready, strict=True)
+            len(why) < supervisor.fit for why, supervisor in zip(reasons, ready, strict=True)
         ):
             return ""
-        return f"rests, since no slot gets its databases: {reasons[0][0]}"
+        return f"backs off, since no slot gets its databases: {reasons[0][0]}"
 
     def _working_slots(self) -> int:
         """Those that do not rest, for the run that has the fewest."""
         return max(
-            1, min((keeper.working for keeper in list(self._keepers.values())), default=self._slots)
+            1,
+            min(
+                (supervisor.working for supervisor in list(self._supervisors.values())),
+                default=self._slots,
+            ),
         )
 
     def _info(self) -> WorkerInfo:
@@ -267,7 +277,7 @@ class Host:
             protocol=PROTOCOL_VERSION,
             key_id=self._services.door.keyring.ids[0],
             keys=self._services.door.keyring.ids,
-            runs={run: keeper.state for run, keeper in self._keepers.items()},
+            runs={run: supervisor.state for run, supervisor in self._supervisors.items()},
             busy=min(self._busy(), self._slots),
             trouble=self._trouble,
             wall=round(self._clock.wall(), 3),

@@ -151,7 +151,7 @@ class Preparation:
         self.pool: ClonePool | None = None
         self.checks: SystemChecks | None = None
         self._servers: dict[str, DatabaseServer] = {}
-        self._signs = LivenessLocks(services.clock)
+        self._liveness = LivenessLocks(services.clock)
         self._forks = itertools.count(1)
         #: Patterns of hosts, this worker's own among them.
         self._denied: list[str] = []
@@ -288,11 +288,11 @@ class Preparation:
         self._services.folder.remember_servers(
             spec for spec in prepared.specs if spec.vendor != "sqlite"
         )
-        self._signs.start()
+        self._liveness.start()
         for spec in prepared.specs:
             self._servers[spec.alias].check()
-            if spec.alias not in self._signs:
-                self._signs.give(
+            if spec.alias not in self._liveness:
+                self._liveness.give(
                     spec.alias, self._servers[spec.alias].liveness_lock(prepared.owner)
                 )
         prepared.slots = self._check_capacity(prepared.specs)
@@ -314,13 +314,13 @@ class Preparation:
                 )
             here = slots_that_fit(self._slots, free, len(members))
             if here < self._slots:
-                self._say_who_rests(where, free, each, self._slots - here)
+                self._report_short(where, free, each, self._slots - here)
             fit = min(fit, here)
         return fit
 
-    def _say_who_rests(self, where: str, free: int, each: int, number: int) -> None:
+    def _report_short(self, where: str, free: int, each: int, number: int) -> None:
         line = (
-            f"{number} of {self._slots} slots rest: {where} has {free} connections left, a slot"
+            f"{number} of {self._slots} slots stay idle: {where} has {free} connections left, a slot"
             f" needs {each}; raise its max_connections by {number * each}, or give this worker"
             " fewer slots (-c)"
         )
@@ -348,7 +348,7 @@ class Preparation:
             cache,
             self._naming(prepared),
             self._clock,
-            self._signs,
+            self._liveness,
         )
 
     def _naming(self, prepared: Prepared) -> CloneNaming:
@@ -484,7 +484,7 @@ class Preparation:
                 self.pool.close(self._clock.monotonic() + CLOSE_SECONDS)
         finally:
             # Without them, whatever is left is garbage for every collector.
-            self._signs.close()
+            self._liveness.close()
             for server in self._servers.values():
                 server.close()
 

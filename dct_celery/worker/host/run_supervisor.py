@@ -33,7 +33,7 @@ from dct_celery.protocol.workers import (
     UsageReport,
     WorkerReport,
 )
-from dct_celery.worker.health.slot_backoff import resting
+from dct_celery.worker.health.slot_backoff import backing_off
 from dct_celery.worker.host.preparation import Preparation, Refused
 from dct_celery.worker.processes.strays import end_marked
 from dct_celery.worker.services import WorkerServices
@@ -120,17 +120,17 @@ class RunSupervisor:
     def join(self, timeout: float) -> None:
         self._thread.join(timeout)
 
-    def resting(self) -> list[str]:
+    def backing_off(self) -> list[str]:
         """Why slots rest that the servers have room for."""
         return (
-            resting(self._folder.resting, self._clock.monotonic())
+            backing_off(self._folder.backoff, self._clock.monotonic())
             if self.state is RunStage.READY
             else []
         )
 
     @property
     def working(self) -> int:
-        return self.fit - len(self.resting())
+        return self.fit - len(self.backing_off())
 
     @property
     def ended(self) -> bool:

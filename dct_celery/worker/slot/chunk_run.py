@@ -40,7 +40,7 @@ log = logging.getLogger("dct_celery.worker")
 #: many characters.
 BATCH_SIZE = 128 * 1024
 #: Seconds between two looks at what may end a chunk from outside.
-LOOK_SECONDS = 0.05
+POLL_SECONDS = 0.05
 #: Seconds to try the last write of a chunk while the store is away; then the lease decides.
 STORE_PATIENCE = 120.0
 #: Seconds that a process which ran out of time gets to end by itself.
@@ -76,7 +76,7 @@ class ChunkRun:
         self._batch_since = 0.0
         self._looked_at = 0.0
         self._start = self._clock.monotonic()
-        self._watchdog = ChunkDeadlines(
+        self._deadlines = ChunkDeadlines(
             chunk, slot_run.test_timeout, slot_run.fixture_timeout, self._start
         )
         self._memory = MemoryTrouble()
@@ -97,8 +97,8 @@ class ChunkRun:
                 return self._release(
                     ReleaseReason.CRASH,
                     cause,
-                    index=self._watchdog.index,
-                    fixture=self._watchdog.fixture,
+                    index=self._deadlines.index,
+                    fixture=self._deadlines.fixture,
                 )
             except DctError as error:
                 if isinstance(error, DatabaseError) and not self._begun:
@@ -127,7 +127,7 @@ class ChunkRun:
         if process is None:
             raise ProcessDied("it ended before its first test")
         self._begun = True
-        self._watchdog.begin(self._clock.monotonic())
+        self._deadlines.begin(self._clock.monotonic())
         return process
 
     def _order(self) -> TestProcess | None:
@@ -155,10 +155,10 @@ class ChunkRun:
 
     def _follow(self, process: TestProcess) -> str:
         while True:
-            message = process.receive(timeout=LOOK_SECONDS)
+            message = process.receive(timeout=POLL_SECONDS)
             now = self._clock.monotonic()
             if message is not None:
-                self._watchdog.hear(message)
+                self._deadlines.hear(message)
             if isinstance(message, (messages.TestFinished, messages.FixtureFinished)):
                 self._record(message, process.raw, now)
             elif isinstance(message, messages.ChunkFinished):
@@ -172,7 +172,7 @@ class ChunkRun:
                 self._send()
             # By the clock, not when the process is silent: fast tests are never silent until their
             # chunk ends.
-            if now - self._looked_at >= LOOK_SECONDS:
+            if now - self._looked_at >= POLL_SECONDS:
                 self._looked_at = now
                 if outcome := self._interrupted(process, now, silent=message is None):
                     return outcome
@@ -195,7 +195,7 @@ class ChunkRun:
         """Void is what a server made: it says nothing of the test, which runs again. Raises
         DatabaseError.
         """
-        if trouble := self._slot_run.canary.trouble():
+        if trouble := self._slot_run.probe.trouble():
             raise DatabaseError(f"{message.kind} while {trouble}", fault=ServerFault.AWAY)
         fault = suspicion(message.failures, message.reason)
         if fault is None:
@@ -203,9 +203,9 @@ class ChunkRun:
         if (
             fault is ServerFault.DISK
             or self._chunk.attempt < LAST_DOUBT
-            or self._slot_run.canary.short()
+            or self._slot_run.probe.short()
         ):
-            self._slot_run.rest_now(f"the database server {fault}")
+            self._slot_run.back_off(f"the database server {fault}")
             raise DatabaseError(f"{message.kind} while the database server {fault}", fault=fault)
 
     def _send(self) -> bool:
@@ -251,7 +251,7 @@ class ChunkRun:
     # -- ends ------------------------------------------------------------------------
 
     def _interrupted(self, process: TestProcess, now: float, *, silent: bool) -> str:
-        """Whatever ends a chunk from outside the test process; looked at every LOOK_SECONDS."""
+        """Whatever ends a chunk from outside the test process; looked at every POLL_SECONDS."""
         if self._keeper.lost:
             self._slot_run.retire(kill=True)
             return "lost"
@@ -259,9 +259,9 @@ class ChunkRun:
             return self._release(ReleaseReason.CANCELLED, "the run was stopped")
         if self._drained(now):
             return self._release(ReleaseReason.DRAIN, "the worker stops")
-        if self._watchdog.spent > _SILENCE:
-            self._slot_run.canary.watch()
-        overdue = self._watchdog.look(now, silent=silent)
+        if self._deadlines.spent > _SILENCE:
+            self._slot_run.probe.watch()
+        overdue = self._deadlines.look(now, silent=silent)
         return self._timed_out(process, overdue) if overdue else ""
 
     def _drained(self, now: float) -> bool:
@@ -302,7 +302,7 @@ class ChunkRun:
         if overdue.index is None:
             return None
         return messages.TestFinished(
-            overdue.index, Outcome.ERROR, self._watchdog.spent, failures, output=output
+            overdue.index, Outcome.ERROR, self._deadlines.spent, failures, output=output
         )
 
     def _died(self, died: ProcessDied) -> str:
@@ -315,8 +315,8 @@ class ChunkRun:
             ReleaseReason.CRASH,
             cause,
             words,
-            index=self._watchdog.index,
-            fixture=self._watchdog.fixture,
+            index=self._deadlines.index,
+            fixture=self._deadlines.fixture,
         )
 
     def _complete(self, process: TestProcess, message: messages.ChunkFinished) -> str:
@@ -338,7 +338,7 @@ class ChunkRun:
 
     def _unready(self, error: DctError) -> str:
         """Nothing of the chunk has run: others may take it while this slot rests."""
-        self._slot_run.rest_now(str(error))
+        self._slot_run.back_off(str(error))
         return self._release(ReleaseReason.UNREADY, str(error), error.detail)
 
     def _release(
@@ -351,7 +351,7 @@ class ChunkRun:
     ) -> str:
         self._slot_run.retire(kill=True)
         if why is ReleaseReason.LOADER:
-            FailureLog(self._services.folder.troubles, self._clock).note(cause)
+            FailureLog(self._services.folder.failures, self._clock).note(cause)
         return self._end(
             ChunkReleased(
                 why,
@@ -370,7 +370,7 @@ class ChunkRun:
         """
         completed = isinstance(end, ChunkCompleted)
         if completed:
-            FailureLog(self._services.folder.troubles, self._clock).clear()
+            FailureLog(self._services.folder.failures, self._clock).clear()
         deadline = self._clock.monotonic() + STORE_PATIENCE
         while (
             self._clock.monotonic() < deadline

@@ -27,7 +27,7 @@ from dct_celery.worker.slot.spool import sweep
 
 log = logging.getLogger("dct_celery.worker")
 #: What becomes of a message that a resting slot received: it is handed on.
-RESTING = "resting"
+BACKING_OFF = "backing-off"
 #: Seconds before a message is handed on: it must not race around among resting slots.
 HAND_ON_PAUSE = 0.2
 #: Seconds between two checks for runs that have ended.
@@ -70,7 +70,7 @@ class Slot:
         except Untrusted as error:
             log.warning("a message of the broker %s; it is passed over", error)
             return "refused"
-        if result == RESTING:
+        if result == BACKING_OFF:
             self._hand_on(run, message)
         return result
 
@@ -81,7 +81,7 @@ class Slot:
         hint = slot_run.door.unseal(ChunkHint, message)
         if not slot_run.may_claim():
             self._clock.sleep(HAND_ON_PAUSE)
-            return RESTING
+            return BACKING_OFF
         claim = self._claim(slot_run, hint)
         if claim.lease is None or claim.chunk is None:
             return claim.answer.value

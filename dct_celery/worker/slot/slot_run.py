@@ -167,8 +167,8 @@ class SlotRun:
         self._databases = self._open_databases(services, state)
         self._forks = 0
         self._permits = Permits(folder.permits, state.slots)
-        self.rest = SlotBackoff(folder.resting / str(slot))
-        self.canary = ServerProbe(self._databases.servers.values(), self._clock)
+        self.backoff = SlotBackoff(folder.backoff / str(slot))
+        self.probe = ServerProbe(self._databases.servers.values(), self._clock)
         self.process: TestProcess | None = None
 
     def _open_databases(self, services: WorkerServices, state: PublishedRun) -> SlotDatabases:
@@ -187,7 +187,7 @@ class SlotRun:
 
     def may_claim(self) -> bool:
         """The servers have room for this slot, and it has not just failed to get its databases."""
-        return not self.rest.lasts(self._clock.monotonic()) and self._permits.have()
+        return not self.backoff.lasts(self._clock.monotonic()) and self._permits.have()
 
     def once(self, chunk: Chunk) -> Chunk:
         """The chunk as it is to run here: no class runs twice in one process."""
@@ -201,7 +201,7 @@ class SlotRun:
         """A test process whose clones suit the chunk. While a database server is away it waits,
         unless `give_up` says that there is nothing to wait for any more. Raises DatabaseError,
         ProcessDied."""
-        if self.process is None or not self._databases.suit(chunk) or self.canary.trouble():
+        if self.process is None or not self._databases.suit(chunk) or self.probe.trouble():
             self.retire()
             self._renew_patiently(chunk, give_up)
         assert self.process is not None
@@ -214,7 +214,7 @@ class SlotRun:
         away = Retry(
             lambda failures: _BREATH,
             seconds=AWAY_SECONDS,
-            ready=lambda left: self.canary.wait(left, give_up),
+            ready=lambda left: self.probe.wait(left, give_up),
         )
 
         def rule(error: DatabaseError) -> Retry | None:
@@ -224,7 +224,7 @@ class SlotRun:
             if error.fault is ServerFault.CONNECTIONS:
                 pause = next(pauses, None)
                 return None if pause is None else Retry(lambda failures: pause)
-            return away if error.fault or self.canary.away() else None
+            return away if error.fault or self.probe.away() else None
 
         retry.call(
             lambda: self._renew(chunk),
@@ -238,7 +238,7 @@ class SlotRun:
         )
 
     def _renew(self, chunk: Chunk) -> None:
-        self.canary.remember()
+        self.probe.remember()
         self.process = self._fork(f"{self.slot}")
         clones = self._databases.take(chunk)
         self._attach(self.process, chunk, clones)
@@ -261,7 +261,7 @@ class SlotRun:
         places = {alias: servers[alias].place(name) for alias, name in clones.items()}
         late = self._databases.late_flushes(chunk)
         question = messages.Attach(places, self._serialized, late, identities(servers))
-        answer = process.ask(question, messages.Attached, ATTACH_SECONDS, self.canary.watch)
+        answer = process.ask(question, messages.Attached, ATTACH_SECONDS, self.probe.watch)
         if isinstance(answer, messages.Fatal):
             self.retire()
             if answer.reason == "elsewhere":
@@ -288,11 +288,11 @@ class SlotRun:
     def used(self, chunk: Chunk) -> None:
         """The chunk ran to its end in the current process."""
         self._databases.used(chunk)
-        self.rest.succeeded()
+        self.backoff.succeeded()
 
-    def rest_now(self, reason: str) -> None:
+    def back_off(self, reason: str) -> None:
         """Claims nothing for a while; others may."""
-        seconds = self.rest.begin(reason, self._clock.monotonic())
+        seconds = self.backoff.begin(reason, self._clock.monotonic())
         log.warning("run %s: slot %d rests for %.0f s: %s", self.run, self.slot, seconds, reason)
 
     def database_use(self) -> dict[str, float]:

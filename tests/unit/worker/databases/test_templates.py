@@ -49,7 +49,7 @@ def test_a_template_in_use_is_held(tmp_path: Path) -> None:
     house.templates.ensure_pristine()
     # Then
     assert house.servers["default"].in_use(name)
-    house.signs.close()
+    house.liveness.close()
     assert not house.servers["default"].in_use(name)
 
 
@@ -90,7 +90,7 @@ def test_create_db_builds_anew_once_per_run(tmp_path: Path) -> None:
     # Given
     first = House(tmp_path)
     first.templates.ensure_pristine()
-    first.signs.close()
+    first.liveness.close()
     # When
     second = House(tmp_path, run="run-2", world=first.world)
     # Then
@@ -199,7 +199,7 @@ def test_a_rebuilt_template_takes_its_flushed_one_along(tmp_path: Path) -> None:
     first = House(tmp_path)
     first.templates.ensure_pristine()
     first.templates.ensure_flushed(["default"])
-    first.signs.close()
+    first.liveness.close()
     # When
     House(tmp_path, run="run-2", world=first.world).templates.ensure_pristine(anew=True)
     # Then
@@ -226,7 +226,7 @@ def test_what_belonged_to_an_earlier_template_of_the_same_key_is_not_used_for_a_
     first.templates.ensure_pristine()
     first.templates.export()
     first.templates.ensure_serialized()
-    first.signs.close()
+    first.liveness.close()
     # When it is built anew, with other rows
     second = House(tmp_path, run="run-2", world=first.world)
     second.specs[0] = first.specs[0]

@@ -55,7 +55,7 @@ class Keeper:
     def still_wanted(self) -> bool:
         return self.wanted
 
-    def resting(self) -> list[str]:
+    def backing_off(self) -> list[str]:
         return []
 
     def start(self) -> None:
@@ -89,7 +89,7 @@ class Scene:
     def end_the_run(self) -> None:
         """Its dispatcher withdraws and closes it, and the worker sees that."""
         self.registry.withdraw(RUN)
-        self.keeper.wanted = False
+        self.supervisor.wanted = False
         self.look()
 
     def look(self) -> None:
@@ -98,16 +98,16 @@ class Scene:
         self.host._look()
 
     @property
-    def keeper(self) -> Any:
-        return self.host._keepers[RUN]
+    def supervisor(self) -> Any:
+        return self.host._supervisors[RUN]
 
     @property
     def keeps(self) -> list[tuple[str, int]]:
         """(nonce, epoch) of each run that is kept."""
         return [
-            (keeper.nonce, keeper.epoch)
-            for keeper in self.host._keepers.values()
-            if not keeper.ended
+            (supervisor.nonce, supervisor.epoch)
+            for supervisor in self.host._supervisors.values()
+            if not supervisor.ended
         ]
 
 
