@@ -22,8 +22,8 @@ RUN = "run-one"
 
 def test_a_look_that_takes_long_is_followed_by_a_longer_pause() -> None:
     assert [pause_after(seconds) for seconds in (0.0, 0.005, 0.05, 0.1)] == [
-        hosts.LOOK,
-        hosts.LOOK,
+        hosts.POLL,
+        hosts.POLL,
         0.5,
         1.0,
     ]
@@ -94,8 +94,8 @@ class Scene:
 
     def look(self) -> None:
         """Twice: what has ended is forgotten with the second look."""
-        self.host._look()
-        self.host._look()
+        self.host._poll()
+        self.host._poll()
 
     @property
     def supervisor(self) -> Any:

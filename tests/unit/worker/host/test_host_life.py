@@ -15,7 +15,7 @@ from dct_celery.settings import Settings
 from dct_celery.worker.folders.work_folder import WorkFolder
 from dct_celery.worker.health.circuit_breaker import FailureLog
 from dct_celery.worker.host import host as hosts
-from dct_celery.worker.host.host import AWAY, BEAT, LOOK, Host
+from dct_celery.worker.host.host import AWAY, BEAT, POLL, Host
 from tests.support.factories import NONCE, make_spec, pool_door, run_door
 from tests.support.fake_clock import FakeClock
 from tests.support.memory_ledger import MemoryLedger, MemoryRegistry, MemoryStore
@@ -173,7 +173,7 @@ def test_the_registry_is_asked_often_and_told_once_a_second(scene: Scene) -> Non
     # When
     scene.run_for(5.05)
     # Then
-    assert set(scene.clock.waits) == {LOOK}
+    assert set(scene.clock.waits) == {POLL}
     gaps = [
         later - earlier
         for earlier, later in zip(scene.registry.beats, scene.registry.beats[1:], strict=False)
@@ -234,7 +234,7 @@ def test_a_store_that_is_away_is_complained_of_once(
 
 def test_a_fault_of_our_own_ends_no_worker(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given
-    monkeypatch.setattr(scene.host, "_look", lambda: 1 // 0)
+    monkeypatch.setattr(scene.host, "_poll", lambda: 1 // 0)
     # When / Then
     scene.run_for(1.0)
     assert len(scene.clock.waits) > 5

@@ -80,16 +80,16 @@ class Checks:
         self._clock = clock
         self.began: list[float] = []
         self.found: DctError | bool = False
-        self.was_told = False
+        self.was_reported = False
 
     def start(self) -> None:
         self.began.append(self._clock.now)
 
     def news(self) -> DctError | bool:
-        return self.found and not self.was_told and self.found
+        return self.found and not self.was_reported and self.found
 
-    def told(self) -> None:
-        self.was_told = True
+    def reported(self) -> None:
+        self.was_reported = True
 
 
 class Scene:

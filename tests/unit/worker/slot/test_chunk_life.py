@@ -146,7 +146,7 @@ def test_a_success_ends_the_row_of_failures_of_the_worker(scene: Scene) -> None:
 # -- ended by the process ----------------------------------------------------------------
 
 
-def test_a_death_in_a_test_is_a_crash_with_the_test_and_the_last_words(scene: Scene) -> None:
+def test_a_death_in_a_test_is_a_crash_with_the_test_and_its_last_state(scene: Scene) -> None:
     # When
     result = scene.play(
         *passed(0), TestStarted(1), ProcessDied("signal 11"), dump="Fatal Python error", kib=2048

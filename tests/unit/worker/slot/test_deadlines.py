@@ -40,7 +40,7 @@ class Scene:
         found = None
         for _ in range(round(seconds * 20)):
             self.now += 0.05
-            found = found or self.dog.look(self.now, silent=silent)
+            found = found or self.dog.check(self.now, silent=silent)
         return found
 
 
@@ -94,7 +94,7 @@ def test_a_worker_that_was_stopped_blames_nobody() -> None:
     # When
     scene.now += 3600
     # Then
-    assert scene.dog.look(scene.now, silent=True) is None
+    assert scene.dog.check(scene.now, silent=True) is None
 
 
 def test_limits_come_from_the_chunk_unless_the_run_says_otherwise() -> None:
