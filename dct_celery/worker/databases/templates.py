@@ -103,8 +103,8 @@ class Templates:
         return "" if self._busy() else self._make(anew=anew)
 
     def _step_aside(self, *, anew: bool, deadline: float) -> None:
-        """Another run uses some of the templates. `anew` waits for its end; otherwise this run makes
-        its own set, under another key, which every worker of the run derives in the same way.
+        """Another run uses some of the templates. `anew` waits for its end; otherwise this run
+        makes its own set, under another key, which all its workers derive in the same way.
         """
         busy = ", ".join(self._busy() or self._names().values())
         if not anew:

@@ -1,6 +1,4 @@
-"""The work folder of a worker: where everything lies that main process, slots and test processes
-share.
-"""
+"""The work folder of a worker: all files that main process, slots and test processes share."""
 
 from __future__ import annotations
 
@@ -34,9 +32,7 @@ _TEMPORARY = "dct-fork-"
 
 @dataclass(frozen=True, slots=True)
 class PublishedRun:
-    """What slots need of a run that they may claim chunks of; in a file that only the owner may
-    read.
-    """
+    """What slots need to run chunks of a run, in a file that only the owner may read."""
 
     #: Of the run's announcement: with them its messages are verified and signed.
     nonce: str
@@ -58,8 +54,8 @@ class PublishedRun:
 
 
 class RunFolder:
-    """One run on one worker: what its main process and its slots say to each other. Only the owner
-    may look inside: it holds database passwords.
+    """One run on one worker: the files between its main process and its slots. Only the owner may
+    read it: it holds database passwords.
     """
 
     def __init__(self, path: Path, base: Path | None = None) -> None:
@@ -92,7 +88,7 @@ class RunFolder:
         (self.path / "done" / attempt).write_text(str(epoch))
 
     def done(self, attempt: str) -> int:
-        """The epoch in which it was run to its end here, or 0: only a newer one may offer it again."""
+        """The epoch in which it ran to its end here, or 0; only a newer one may offer it again."""
         try:
             return int((self.path / "done" / attempt).read_text())
         except (OSError, ValueError):
@@ -107,7 +103,7 @@ class RunFolder:
 
     @property
     def backoff(self) -> Path:
-        """A file for each slot that rests."""
+        """A file for each slot that backs off."""
         return self.path / "backoff"
 
     def fork_folder(self, name: str) -> Path:
@@ -137,12 +133,12 @@ class RunFolder:
         folder = self.path / "caches" / str(slot)
         if not folder.is_dir():
             folder.mkdir(mode=0o700, parents=True)
-            with contextlib.suppress(OSError, RuntimeError):  # there is none, or nobody's home
+            with contextlib.suppress(OSError, RuntimeError):  # no such folder, or no home
                 for entry in os.scandir(Path.home() / ".cache"):
                     (folder / entry.name).symlink_to(entry.path)
         return folder
 
-    # -- what the host tells the slots -----------------------------------------------
+    # -- from the host to the slots --------------------------------------------------
 
     def publish(self, state: PublishedRun) -> None:
         write_private(self.path / "host.json", codec.dumps(state))
@@ -154,8 +150,8 @@ class RunFolder:
             return None
 
     def refuse(self, line: str) -> None:
-        """By a slot that found out what keeps this worker from the run; its main process tells the
-        dispatcher.
+        """Called by a slot that finds out why this worker cannot take part; the main process
+        reports it.
         """
         write_private(self.path / "refusal", line)
 

@@ -95,7 +95,7 @@ class Host:
         self._thread.start()
 
     def _close_folder(self) -> None:
-        """Nobody but this user may enter it."""
+        """Only this user may enter it."""
         try:
             if private_folder(self._services.folder.base, "the work folder"):
                 log.warning(

@@ -253,7 +253,7 @@ class SlotRun:
         return TestProcess(folder, self.folder.fork_fifo, environment, self._clock).start()
 
     def _attach(self, process: TestProcess, chunk: Chunk, clones: dict[str, str]) -> None:
-        """Has the process connect its aliases to the clones. Raises DatabaseError when it cannot."""
+        """Has the process connect its aliases to the clones. Raises DatabaseError if it cannot."""
         servers = self._databases.servers
         places = {alias: servers[alias].place(name) for alias, name in clones.items()}
         late = self._databases.late_flushes(chunk)

@@ -1,4 +1,4 @@
-"""Templates across runs: built once per key, held while in use, never taken from under another run."""
+"""Templates across runs: built once per key, held while in use, never taken from another run."""
 
 from __future__ import annotations
 

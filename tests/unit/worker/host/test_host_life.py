@@ -1,4 +1,4 @@
-"""Claims about `worker.host.host`: its rounds, what it says of itself, and how it begins and ends."""
+"""Claims about `worker.host.host`: its rounds, its reports, and how it begins and ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims about `worker.host.run_supervisor`: one run on a worker from its start to its last trace."""
+"""Claims about `worker.host.run_supervisor`: one run on a worker from start to clean-up."""
 
 from __future__ import annotations
 

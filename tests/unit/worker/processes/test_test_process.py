@@ -21,7 +21,7 @@ from tests.support.fake_clock import FakeClock
 
 
 class Scene:
-    """A loader whose forks come up after a moment; both ends of each channel are in this process."""
+    """A loader whose forks come up after a moment; this process has both ends of each channel."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = FakeClock()
