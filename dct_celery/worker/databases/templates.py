@@ -75,10 +75,10 @@ class Templates:
 
     # -- pristine ----------------------------------------------------------------------
 
-    def ensure_pristine(self, *, anew: bool = False) -> str:
+    def ensure_pristine(self, *, rebuild: bool = False) -> str:
         """Makes all templates unless they exist; returns "reused", "restored" or "built".
 
-        `anew`: only templates that this very run has built count (--create-db). If the result is
+        `rebuild`: only templates that this very run has built count (--create-db). If the result is
         "built", system checks have run. Raises ProjectError with Django's own output if the project
         fails to build them.
         """
@@ -89,25 +89,25 @@ class Templates:
         deadline = self._clock.monotonic() + BUSY_SECONDS
         while True:
             with self._locks():
-                how = self._reuse_or_make(anew=anew)
+                how = self._reuse_or_make(rebuild=rebuild)
                 if how:
                     self._hold(flushed=False)
                     self._match_cache()
                     return how
-            self._step_aside(anew=anew, deadline=deadline)
+            self._step_aside(rebuild=rebuild, deadline=deadline)
 
-    def _reuse_or_make(self, *, anew: bool) -> str:
+    def _reuse_or_make(self, *, rebuild: bool) -> str:
         """Empty if templates that another run uses would have to be replaced."""
-        if self._usable(anew=anew):
+        if self._usable(rebuild=rebuild):
             return "reused"
-        return "" if self._busy() else self._make(anew=anew)
+        return "" if self._busy() else self._make(rebuild=rebuild)
 
-    def _step_aside(self, *, anew: bool, deadline: float) -> None:
-        """Another run uses some of the templates. `anew` waits for its end; otherwise this run
+    def _step_aside(self, *, rebuild: bool, deadline: float) -> None:
+        """Another run uses some of the templates. `rebuild` waits for its end; otherwise this run
         makes its own set, under another key, which all its workers derive in the same way.
         """
         busy = ", ".join(self._busy() or self._names().values())
-        if not anew:
+        if not rebuild:
             log.warning(
                 "templates %s are in use, others of their set are missing: this run makes its own",
                 busy,
@@ -125,12 +125,16 @@ class Templates:
     def _names(self) -> dict[str, str]:
         return {spec.alias: self.name(spec.alias, flushed=False) for spec in self._specs}
 
-    def _usable(self, *, anew: bool) -> bool:
+    def _usable(self, *, rebuild: bool) -> bool:
         """All exist; then they are marked as used now."""
         marks: dict[str, Mark] = {}
         for alias, name in self._names().items():
             mark = self._servers[alias].find(name)
-            if mark is None or mark.kind != "template" or (anew and mark.run != self._naming.run):
+            if (
+                mark is None
+                or mark.kind != "template"
+                or (rebuild and mark.run != self._naming.run)
+            ):
                 return False
             marks[alias] = mark
         for alias, mark in marks.items():
@@ -142,13 +146,13 @@ class Templates:
     def _busy(self) -> list[str]:
         return [name for alias, name in self._names().items() if self._servers[alias].in_use(name)]
 
-    def _make(self, *, anew: bool) -> str:
+    def _make(self, *, rebuild: bool) -> str:
         names = self._names()
         self._discard(names)
         # A flushed template goes together with its pristine one.
         self._discard({alias: self.name(alias, flushed=True) for alias in names})
         try:
-            how = "restored" if not anew and self._restore(names) else self._build_all(names)
+            how = "restored" if not rebuild and self._restore(names) else self._build_all(names)
             for alias, name in names.items():
                 self._states[alias] = self._seal(self._servers[alias], name, "template")
         except DctError:

@@ -82,9 +82,7 @@ class RunFolder:
         return self.path / "spool"
 
     def note_done(self, attempt: str, epoch: int) -> None:
-        """A slot of this worker has run this attempt of a chunk to its end, and the store was told
-        so in this epoch.
-        """
+        """A slot of this worker ran this attempt to its end, and the store got that in this epoch."""
         (self.path / "done" / attempt).write_text(str(epoch))
 
     def done(self, attempt: str) -> int:
@@ -168,7 +166,7 @@ class RunFolder:
         (self.path / "host.json").unlink(missing_ok=True)
 
     def end(self) -> None:
-        """Tells the slots that the run is over on this worker."""
+        """The run is over on this worker: its slots leave it."""
         if self.path.is_dir():
             (self.path / "over").touch()
 

@@ -180,9 +180,9 @@ class Preparation:
         self._patiently(CONNECT_SECONDS, lambda: self._connect(prepared))
         self._step("connect")
         templates = self._templates(prepared)
-        anew = spec.databases.create_db
+        rebuild = spec.databases.create_db
         prepared.templates = self._patiently(
-            AWAY_SECONDS, lambda: templates.ensure_pristine(anew=anew)
+            AWAY_SECONDS, lambda: templates.ensure_pristine(rebuild=rebuild)
         )
         prepared.key = templates.key
         self._step("templates")

@@ -89,7 +89,7 @@ class TestProcess:
     def _connect(self) -> None:
         """Gives the order, and opens the channel once the fork is there."""
         self._outbox = os.open(self._folder / "out", os.O_RDONLY | os.O_NONBLOCK)
-        # Also for reading: the write end must exist before the loader looks at its read end.
+        # Also for reading: the write end must exist before the loader polls its read end.
         self._lifeline = os.open(self._folder / "life", os.O_RDWR | os.O_NONBLOCK)
         with _loader(self._fork_fifo) as orders:
             orders.write(f"{self._folder / 'order'}\n".encode())
@@ -179,7 +179,7 @@ class TestProcess:
         if not self._status() and proc.identity(self.pid) is not None:
             return _CLOSED
         self._await_status(2.0)
-        status = next(iter(self._status()), "nobody saw how it ended")
+        status = next(iter(self._status()), "it is unknown how it ended")
         return _CLOSED if status == f"exit {messages.CHANNEL_CLOSED}" else status
 
     @property

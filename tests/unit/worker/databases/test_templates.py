@@ -94,9 +94,9 @@ def test_create_db_builds_anew_once_per_run(tmp_path: Path) -> None:
     # When
     second = House(tmp_path, run="run-2", world=first.world)
     # Then
-    assert second.templates.ensure_pristine(anew=True) == "built"
+    assert second.templates.ensure_pristine(rebuild=True) == "built"
     other_worker = House(tmp_path, run="run-2", world=first.world)
-    assert other_worker.templates.ensure_pristine(anew=True) == "reused"
+    assert other_worker.templates.ensure_pristine(rebuild=True) == "reused"
 
 
 def test_create_db_takes_no_template_from_another_run(
@@ -110,7 +110,7 @@ def test_create_db_takes_no_template_from_another_run(
     # When
     second = House(tmp_path, run="run-2", world=first.world)
     with pytest.raises(DatabaseError, match="another run uses it"):
-        second.templates.ensure_pristine(anew=True)
+        second.templates.ensure_pristine(rebuild=True)
     # Then
     assert first.servers["default"].find(first.templates.name("default", flushed=False)) is not None
 
@@ -166,7 +166,7 @@ def test_create_db_restores_nothing(tmp_path: Path) -> None:
     first.templates.ensure_pristine()
     first.templates.export()
     # Then
-    assert House(tmp_path, run="run-2").templates.ensure_pristine(anew=True) == "built"
+    assert House(tmp_path, run="run-2").templates.ensure_pristine(rebuild=True) == "built"
 
 
 def test_a_flushed_template_is_made_once_and_is_empty(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_a_rebuilt_template_takes_its_flushed_one_along(tmp_path: Path) -> None:
     first.templates.ensure_flushed(["default"])
     first.liveness.close()
     # When
-    House(tmp_path, run="run-2", world=first.world).templates.ensure_pristine(anew=True)
+    House(tmp_path, run="run-2", world=first.world).templates.ensure_pristine(rebuild=True)
     # Then
     assert first.kinds() == {"template": 1}
 
@@ -232,7 +232,7 @@ def test_what_belonged_to_an_earlier_template_of_the_same_key_is_not_used_for_a_
     second.specs[0] = first.specs[0]
     build = first.world.create
     first.world.create = lambda name: build(name, [("another key",)])  # type: ignore[method-assign, assignment, misc]
-    second.templates.ensure_pristine(anew=True)
+    second.templates.ensure_pristine(rebuild=True)
     second.templates.ensure_serialized()
     second.templates.export()
     # Then
