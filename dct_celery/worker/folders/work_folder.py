@@ -82,7 +82,7 @@ class RunFolder:
         return self.path / "spool"
 
     def note_done(self, attempt: str, epoch: int) -> None:
-        """A slot of this worker ran this attempt to its end, and the store got that in this epoch."""
+        """A slot of this worker ran this attempt to its end; the store knows since this epoch."""
         (self.path / "done" / attempt).write_text(str(epoch))
 
     def done(self, attempt: str) -> int:
