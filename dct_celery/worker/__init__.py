@@ -1,8 +1,11 @@
-"""What runs on a build machine around the test processes: host, slots, loaders, spools. No Django,
-no user code.
+"""What runs on a build machine around the test processes. No Django and no user code in here (I9).
 
-The worker's main process has one host thread: it keeps the registry, materialises code, starts one
-loader per run and has the templates built. Each pool child is a slot: it claims chunks, drives one
-test process over FIFOs and streams its records. Main and slots meet in the folder of the run
-(`layout.RunFolder`), so neither can block the other.
+- `host`: a thread of the worker's main process. It polls the registry, prepares each run (code,
+  loader, templates) and supervises it until it is over.
+- `slot`: a pool child. It claims chunks, drives one test process over FIFOs and streams its
+  records to the store.
+- `processes`: test processes, and what they leave behind, as seen from outside.
+- `databases`: templates, clones and the garbage collector.
+- `health`: the worker, or one slot, claims nothing for a while after failures.
+- `folders`: the files in which main process and slots meet, so that neither can block the other.
 """

@@ -17,7 +17,7 @@ from dct_celery.worker.folders.work_folder import WorkFolder
 
 @dataclass(frozen=True, slots=True)
 class WorkerServices:
-    """One per process: clients in it must not cross a fork."""
+    """One per process: its clients must not be used across a fork."""
 
     settings: Settings
     #: Name of the worker, e.g. build-a@host.
@@ -25,7 +25,7 @@ class WorkerServices:
     host: str
     folder: WorkFolder
     clock: Clock
-    #: Of the pool.
+    #: The pool's: verifies and signs with its keys.
     door: Door
     registry: Registry
     #: (run, its door) -> ledger
@@ -39,9 +39,9 @@ class WorkerServices:
     user_environment: Callable[[Mapping[str, str], Mapping[str, str]], dict[str, str]]
     #: Host names -> their addresses, as this machine sees them.
     resolve: Callable[[Iterable[str]], Mapping[str, Collection[str]]]
-    #: (digest, content) of artifacts -> into the store, until the dispatcher fetches them.
+    #: Puts (digest, content) of artifacts into the store, where the dispatcher fetches them.
     send_files: Callable[[Iterable[tuple[str, bytes]]], None]
-    #: host:port/db of store and broker.
+    #: host:port/db of the store and of the broker.
     own_redis: frozenset[str] = frozenset()
     #: See `WorkerInfo.broker`.
     broker: Callable[[], str] = str

@@ -153,7 +153,7 @@ def test_a_server_with_few_connections_means_fewer_slots(
     finished = fleet.run(project)
     # Then
     assert_all_passed(finished, 48)
-    assert "of 4 slots rest" in finished.out + finished.err, str(finished)
+    assert "of 4 slots stay idle" in finished.out + finished.err, str(finished)
     assert "raise its max_connections" in finished.out + finished.err
 
 

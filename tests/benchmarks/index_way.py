@@ -139,7 +139,7 @@ class Lane:
         self._slot_run.database_use = dict
         self._services: Any = Mock(clock=clock)
         self._services.folder.draining = folder / "none"
-        self._services.folder.troubles = folder / "troubles"
+        self._services.folder.failures = folder / "failures"
 
     def message(self) -> Any:
         return self._client.rpop(self._queue)

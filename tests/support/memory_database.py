@@ -46,7 +46,7 @@ class MemoryDatabases:
     announced: dict[str, Mark] = field(default_factory=dict)
     locks: set[str] = field(default_factory=set)
     #: LivenessLocks that stand, each with the time of its last renewal.
-    signs: dict[MemorySign, int] = field(default_factory=dict)
+    liveness: dict[MemoryLivenessLock, int] = field(default_factory=dict)
     #: Names that a statement about them refuses, as a server does that somebody else is busy with.
     stubborn: set[str] = field(default_factory=set)
     down: bool = False
@@ -86,11 +86,11 @@ class MemoryDatabases:
 
     def crash(self) -> None:
         """Every process that held a sign or a lock is gone."""
-        self.signs.clear()
+        self.liveness.clear()
         self.locks.clear()
 
 
-class MemorySign:
+class MemoryLivenessLock:
     """See `ports.LivenessLock`."""
 
     def __init__(self, world: MemoryDatabases, owner: str) -> None:
@@ -105,10 +105,10 @@ class MemorySign:
 
     def renew(self) -> None:
         _up(self._world)
-        self._world.signs[self] = self._world.time
+        self._world.liveness[self] = self._world.time
 
     def close(self) -> None:
-        self._world.signs.pop(self, None)
+        self._world.liveness.pop(self, None)
 
 
 class MemoryServer:
@@ -157,7 +157,7 @@ class MemoryServer:
     def place(self, name: str) -> str:
         return name
 
-    # -- marks and signs of life
+    # -- marks and liveness locks
 
     def find(self, name: str) -> Mark | None:
         _up(self.world)
@@ -180,8 +180,8 @@ class MemoryServer:
     def remark(self, name: str, mark: Mark) -> None:
         self._ours(name).mark = mark
 
-    def liveness_lock(self, owner: str) -> MemorySign:
-        return MemorySign(self.world, owner)
+    def liveness_lock(self, owner: str) -> MemoryLivenessLock:
+        return MemoryLivenessLock(self.world, owner)
 
     def alive(self, owners: Iterable[str]) -> set[str]:
         return {sign.owner for sign in self._standing()} & set(owners)
@@ -281,10 +281,12 @@ class MemoryServer:
 
     # -- parts
 
-    def _standing(self) -> list[MemorySign]:
+    def _standing(self) -> list[MemoryLivenessLock]:
         _up(self.world)
         return [
-            sign for sign, heard in self.world.signs.items() if self.world.time - heard <= SILENCE
+            lock
+            for lock, heard in self.world.liveness.items()
+            if self.world.time - heard <= SILENCE
         ]
 
     def _writable(self, name: str) -> None:

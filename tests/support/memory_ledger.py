@@ -144,7 +144,7 @@ class MemoryStore:
 
 
 class MemoryLedger:
-    """Ledger of one run; see `ports.Ledger`. A second one on the same store and run sees the same."""
+    """Ledger of one run; see `ports.Ledger`. Several on one store and run see the same."""
 
     def __init__(self, store: MemoryStore, run: str, door: Door) -> None:
         self._store = store

@@ -1,8 +1,6 @@
-"""How a part of this worker gets clones: adopted, healed or copied; each is noted on disk before it
-is made.
+"""How slots and pool get clones: adopted, healed or copied; each is noted before it is made.
 
-A name is used for one try only: what a failed try left under it is gone, and nobody can come across
-it again (I6).
+A name is used for one attempt only: what a failed attempt left is never met again (I6).
 """
 
 from __future__ import annotations
@@ -23,15 +21,15 @@ from dct_celery.worker.folders.clone_folder import CloneFolder
 log = logging.getLogger("dct_celery.worker")
 #: Kinds of clones, as in the names of templates.
 PRISTINE, FLUSHED = "t", "f"
-#: Tries for one copy.
+#: Attempts for one copy.
 CLONE_TRIES = 3
-#: Longest pause after the first try, in seconds; each that follows is longer by as much.
+#: Longest pause after the first attempt, in seconds; each that follows is longer by as much.
 CLONE_PAUSE = 0.4
 
 
 @dataclass(slots=True)
 class CloneMaker:
-    """One for each slot, and one for the pool of spares. Used by one thread at a time.
+    """One for each slot, and one for the pool of spares. Not thread-safe.
 
     Every clone that a method returns is noted in the run's folder as this process's own.
     """
@@ -49,7 +47,8 @@ class CloneMaker:
 
     def make(self, spec: DatabaseSpec, kind: str) -> str:
         """A clone of the template: a retired one, healed, where that is cheaper than a copy. Raises
-        CloneFailed."""
+        CloneFailed.
+        """
         return self._healed(spec, kind) or self._copied(spec, kind)
 
     def adopt(self, spec: DatabaseSpec, kind: str) -> str | None:
@@ -70,8 +69,9 @@ class CloneMaker:
         return adopted
 
     def heal(self, spec: DatabaseSpec, kind: str, used: str) -> str | None:
-        """Makes a used clone equal to the template again; its name from now on, or None when it
-        could not be healed: it is gone then."""
+        """Makes a used clone equal to the template again; returns its new name, or None if that
+        failed and the clone is gone.
+        """
         server, template = self.servers[spec.alias], self.template(spec, kind)
         fresh = self._fresh_name(spec)
         healed = None
@@ -86,7 +86,7 @@ class CloneMaker:
         return healed
 
     def _healed(self, spec: DatabaseSpec, kind: str) -> str | None:
-        """Of several who want a retired clone, one gets it."""
+        """A retired clone, healed, or None. Of several takers, one gets it."""
         if not self.servers[spec.alias].heals_cheaper(self.template(spec, kind)):
             return None
         used = self.folder.reclaim(spec.alias)
@@ -112,21 +112,23 @@ class CloneMaker:
             _retry_copy,
             monotonic=self.clock.monotonic,
             sleep=self.clock.sleep,
-            note=lambda error: log.warning("a clone is made anew: %s", error),
+            note=lambda error: log.warning("trying again to make a clone: %s", error),
         )
 
     def _fresh_name(self, spec: DatabaseSpec) -> str:
-        """Noted before anything of that name exists, so that a crash leaves nothing that nobody
-        knows of."""
+        """A name, noted before its database exists, so that a crash leaves nothing unknown."""
         name = self.naming.clone_name(spec.alias, self.place)
         self.folder.note(name, spec.alias)
         return name
 
 
 def _retry_copy(error: CloneFailed) -> Retry | None:
-    # A server that is full is not asked again at once: whoever wanted the clone waits.
+    # A full server is not asked again at once: the caller waits.
     if error.fault in (ServerFault.DISK, ServerFault.CONNECTIONS):
         return None
-    # The tries of several slots are spread.
-    # Nosec.
-    return Retry(lambda failures: CLONE_PAUSE * failures * random.uniform(0.5, 1.0), CLONE_TRIES)
+    return Retry(_spread_pause, CLONE_TRIES)
+
+
+def _spread_pause(failures: int) -> float:
+    """Seconds, at random: the attempts of several slots must not coincide."""
+    return CLONE_PAUSE * failures * random.uniform(0.5, 1.0)  # nosec

@@ -1,8 +1,8 @@
-"""The clones of one run on one worker: made ahead while tests run, healed or dropped when a slot is
-done with them.
+"""The clones of one run on one worker: made ahead while tests run, healed or dropped after use.
 
-Kept by the run's thread in the worker's main process; slots take spares through the run's folder
-and never wait for a drop. A slot that finds no spare, and none in the making, makes its own.
+The pool belongs to the run's thread in the worker's main process; slots take spares through the
+run's folder and never wait for a drop. A slot that finds no spare, and none being made, makes its
+own.
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ INHERIT_SECONDS = 2.0
 
 @dataclass(slots=True)
 class ClonePool:
-    """`step` does one thing at a time, the most urgent first, and says whether there was anything
-    to do.
-    """
+    """`step` does one thing at a time, the most urgent first; False when there is nothing to do."""
 
     templates: Templates
     specs: Sequence[DatabaseSpec]
@@ -44,13 +42,13 @@ class ClonePool:
     slots: int
     #: Aliases that the selection flushes.
     flushes: frozenset[str]
-    #: auto | always | never: clones that are clean outlive the run.
+    #: auto | always | never: whether clean clones outlive the run.
     keep: str = "auto"
     #: Aliases whose flushed template is there.
     _flushed: set[str] = field(default_factory=set)
     #: Spares made so far, by (alias, kind).
     _made: Counter[tuple[str, str]] = field(default_factory=Counter)
-    #: Clones laid by for later runs, by (alias, kind).
+    #: Clones kept for later runs, by (alias, kind).
     _kept: Counter[tuple[str, str]] = field(default_factory=Counter)
     _exported: bool = False
     _quiet_until: float = 0.0
@@ -61,7 +59,7 @@ class ClonePool:
 
     def step(self) -> bool:
         try:
-            # A full disk is mended by dropping alone, so that goes on in a pause.
+            # Only dropping helps against a full disk, so it goes on during a pause.
             if self.quiet:
                 return self._clear_away()
             return self._fill() or self._clear_away() or self._flush() or self._export()
@@ -76,23 +74,22 @@ class ClonePool:
 
     def pause(self, error: InfrastructureError) -> None:
         """Nothing is made for a while."""
-        # Slots meet the same trouble when they need something, and say so; here it only costs the
-        # head start.
+        # A slot that needs a clone meets the same failure and reports it; here it only costs time.
         log.warning("run %s: no spare clones for %.0f s: %s", self.maker.naming.run, PAUSE, error)
         self._quiet_until = self.clock.monotonic() + PAUSE
 
     # -- what is wanted --------------------------------------------------------------------
 
     def _wanted(self, spec: DatabaseSpec, kind: str) -> int:
-        """Spares that should be there now: one for each slot that has still to come to such chunks,
-        and while anything can spoil a clone one more, for retries.
+        """Spares that should exist now: one for each slot that has not had one yet, and one more
+        for retries if tests can spoil clones.
         """
         flushed = spec.alias in self.flushes and not spec.late_flush
         if kind == FLUSHED:
             total = self.slots if flushed and spec.alias in self._flushed else 0
         else:
-            # The slots' first ones; where other databases are flushed, slots come back for this one
-            # with new clones of those.
+            # One for each slot; where other databases are flushed, slots change all clones at once
+            # and need this one a second time.
             total = self.slots * (2 if self.flushes and not flushed else 1)
         reserve = 1 if total and self.flushes else 0
         taken = self._made[spec.alias, kind] - len(self.folder.spares(spec.alias, kind))
@@ -122,10 +119,9 @@ class ClonePool:
         return self.maker.adopt(spec, kind) or self.maker.make(spec, kind)
 
     def take_all(self) -> dict[str, str]:
-        """A pristine clone of every database that was never a spare, so no slot can take it: alias
-        -> name.
+        """A pristine clone of every database, which no slot can take: alias -> name.
 
-        Raises DatabaseError; the pool is quiet for a while then.
+        Raises DatabaseError; then the pool pauses.
         """
         taken: dict[str, str] = {}
         try:
@@ -138,7 +134,7 @@ class ClonePool:
         return taken
 
     def give_back(self, names: Iterable[str]) -> None:
-        """What nobody works with any more."""
+        """These clones are no longer used."""
         for name in names:
             self.folder.retire(name)
 
@@ -153,7 +149,7 @@ class ClonePool:
     # -- in the background -----------------------------------------------------------------
 
     def _clear_away(self) -> bool:
-        """Drops a retired clone, unless it is to be healed when one is wanted, or at the end."""
+        """Drops a retired clone, unless it is to be healed later."""
         self._inherit()
         retired = self.folder.retired()
         for name, alias in retired:
@@ -166,7 +162,7 @@ class ClonePool:
         return False
 
     def _inherit(self) -> None:
-        """What a killed slot had is retired; a little later, as its test process ends after it."""
+        """Retires the clones of killed slots, after a delay: their test processes end later."""
         now = self.clock.monotonic()
         dead = {pid for pid in self.folder.holders() if proc.identity(pid) is None}
         self._gone = {pid: self._gone.get(pid, now) for pid in dead}
@@ -203,11 +199,11 @@ class ClonePool:
     # -- the end ---------------------------------------------------------------------------
 
     def close(self, deadline: float) -> None:
-        """Nothing of this run stays in use: what is clean or can be healed is kept idle where that
-        pays, the rest dropped.
+        """Ends the use of all clones: keeps those that are clean or healed where that pays, drops
+        the others.
 
-        `deadline`: monotonic seconds; after it, everything is dropped. Never raises: what stays
-        behind is collected later.
+        `deadline`: monotonic seconds; after it, everything is dropped. Never raises: the garbage
+        collector removes what is left.
         """
         for spec in self.specs:
             for kind in (PRISTINE, FLUSHED):
@@ -215,7 +211,7 @@ class ClonePool:
                     self._lay_by(spec, name, kind)
         for name, alias in [*self.folder.retired(), *self.folder.in_use()]:
             for spec in self.specs:
-                if spec.alias == alias:  # none matches a note that is just being written
+                if spec.alias == alias:  # the note may be half written
                     with contextlib.suppress(DctError):
                         self._heal_for_later(spec, name, deadline)
             self.folder.forget_retired(name)

@@ -1,5 +1,5 @@
-"""Garbage collection by a worker: on every database server it has ever used, at its start, by a
-timer and with each run.
+"""Garbage collection by a worker, on every database server it has used: at its start, regularly,
+and when a run begins.
 """
 
 from __future__ import annotations
@@ -15,22 +15,25 @@ from dct_celery.worker.databases.garbage_collector import Collector
 from dct_celery.worker.services import WorkerServices
 
 log = logging.getLogger("dct_celery.worker")
-#: Seconds between looks: often at first, as what a killed worker left is only garbage when it
-#: looked dead twice.
-EARLY_SECONDS, EARLY_LOOKS, LATE_SECONDS = 20.0, 3, 300.0
+#: Seconds between the first rounds: what a killed worker left must look dead twice before it goes.
+EARLY_SECONDS = 20.0
+#: Number of rounds in such quick succession.
+EARLY_ROUNDS = 3
+#: Seconds between later rounds.
+LATE_SECONDS = 300.0
 
 
 @dataclass(slots=True)
 class CollectorThread:
-    """A thread of the worker's main process. `soon` brings the next look forward."""
+    """A thread of the worker's main process. `soon` brings the next round forward."""
 
     services: WorkerServices
     _wake: threading.Event = field(default_factory=threading.Event)
     _stop: bool = False
-    _early: int = EARLY_LOOKS
+    _early: int = EARLY_ROUNDS
     _collectors: dict[str, Collector] = field(default_factory=dict)
     _thread: threading.Thread | None = None
-    _told: set[str] = field(default_factory=set)
+    _reported: set[str] = field(default_factory=set)
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._loop, name="dct-collect", daemon=True)
@@ -38,7 +41,7 @@ class CollectorThread:
 
     def soon(self) -> None:
         """A run has started: its servers may hold what earlier ones left."""
-        self._early = EARLY_LOOKS
+        self._early = EARLY_ROUNDS
         self._wake.set()
 
     def stop(self) -> None:
@@ -47,18 +50,18 @@ class CollectorThread:
 
     def _loop(self) -> None:
         while not self._stop:
-            self._look_everywhere()
+            self._collect_everywhere()
             self._early -= 1
             self.services.clock.wait(self._wake, EARLY_SECONDS if self._early > 0 else LATE_SECONDS)
             self._wake.clear()
 
-    def _look_everywhere(self) -> None:
+    def _collect_everywhere(self) -> None:
         try:
             for spec in self._specs():
                 if not self._stop:
-                    self._look(spec)
+                    self._collect(spec)
         except Exception:
-            log.exception("collecting")
+            log.exception("collecting garbage")
 
     def _specs(self) -> list[DatabaseSpec]:
         specs = self.services.folder.servers()
@@ -66,10 +69,10 @@ class CollectorThread:
             specs.append(DatabaseSpec("sqlite", "sqlite", "sqlite"))
         return specs
 
-    def _look(self, spec: DatabaseSpec) -> None:
+    def _collect(self, spec: DatabaseSpec) -> None:
         settings = self.services.settings
         try:
-            # First of all: the lists may have grown since the server was used.
+            # First of all, as the lists may have grown since the server was used.
             denied.refuse_settings(self.services, spec)
             server = self.services.server_for(spec)
         except DctError as error:
@@ -88,12 +91,12 @@ class CollectorThread:
         except DctError as error:
             self._say(error)
         except Exception:
-            log.exception("collecting on %s", server.where)
+            log.exception("collecting garbage on %s", server.where)
         finally:
             server.close()
 
     def _say(self, error: DctError) -> None:
-        """What a guard refuses is for the user to see, once; a server that is away comes back."""
-        is_new = isinstance(error, ConfigError) and str(error) not in self._told
+        """What a guard refuses is shown to the user once; a server that is away will come back."""
+        is_new = isinstance(error, ConfigError) and str(error) not in self._reported
         log.log(logging.WARNING if is_new else logging.DEBUG, "not collected: %s", error)
-        self._told.add(str(error))
+        self._reported.add(str(error))

@@ -1,4 +1,4 @@
-"""The worker's own look at a server that it is about to use: what is denied here gets no statement."""
+"""The worker's own check of a server before it uses it: a denied server gets no statement."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ from dct_celery.worker.services import WorkerServices
 
 
 def refuse_settings(services: WorkerServices, spec: DatabaseSpec) -> None:
-    """Nothing is connected to. What a run was let do by --allow-database is not known here: only
+    """Checks the settings, without connecting. A run's --allow-database is not known here, so only
     the lists of what is denied count. Raises ConfigError.
     """
     settings = services.settings
     one = guards.Configured(
-        alias=spec.alias, vendor=spec.vendor, name=spec.name, test_name="", test=False, host=spec.host, port=spec.port,
+        alias=spec.alias,
+        vendor=spec.vendor,
+        name=spec.name,
+        test_name="",
+        test=False,
+        host=spec.host,
+        port=spec.port,
         used=True,
-    )  # fmt: skip
+    )
     guards.check(
         [one],
         facts={},
@@ -31,7 +37,7 @@ def refuse_settings(services: WorkerServices, spec: DatabaseSpec) -> None:
 def refuse_address(
     services: WorkerServices, spec: DatabaseSpec, server: DatabaseServer, deny_hosts: Sequence[str]
 ) -> None:
-    """By what the connection says. Raises ConfigError, DatabaseError."""
+    """Checks the addresses that the server itself reports. Raises ConfigError, DatabaseError."""
     if deny_hosts:
         addresses = services.resolve(guards.hosts_to_resolve((), deny_hosts))
         guards.refuse_address(

@@ -1,5 +1,8 @@
-"""The collector of one database server: looks at what is there, drops what nobody will miss, and
-says why of each.
+"""The garbage collector of one database server: lists our databases, drops those that are garbage,
+and gives the reason for each.
+
+`core.databases.garbage` decides; a database must look dead twice before it goes, and is checked
+again under its lock just before the drop.
 """
 
 from __future__ import annotations
@@ -13,8 +16,8 @@ from dct_celery.core.databases.marks import Found
 from dct_celery.errors import DatabaseError
 from dct_celery.ports import DatabaseServer
 
-#: Seconds between two looks at which a database must seem dead before it is dropped: a maker may be
-#: between two statements, and an owner whose connection broke may be on its way back.
+#: A database must look dead twice, so many seconds apart, before it is dropped: its maker may be
+#: between two statements, or its owner may be reconnecting.
 GRACE_SECONDS = 15
 
 
@@ -23,15 +26,15 @@ class Result:
     """What became of one database."""
 
     name: str
-    #: dropped | left | again (left, and to be looked at again) | failed
+    #: dropped | left | again (left, and to be checked again) | failed
     action: str
     reason: str
     bytes: int = 0
 
 
 @dataclass(slots=True)
-class _Look:
-    """Everything that one look knows."""
+class _Survey:
+    """The state of one server at one moment."""
 
     server: DatabaseServer
     found: list[Found]
@@ -44,11 +47,11 @@ class _Look:
 
 @dataclass(slots=True)
 class Collector:
-    """Remembers what looked dead, so there is one per server and it lives as long as its process.
-    Not for two threads at once.
+    """Remembers what looked dead: one per server, for as long as its process lives. Not
+    thread-safe.
     """
 
-    #: (name, mark) -> when it first looked dead; an equal name under another mark is another
+    #: (name, mark) -> when it first looked dead; the same name with another mark is another
     #: database.
     _dead: dict[tuple[str, str], int] = field(default_factory=dict)
 
@@ -59,57 +62,61 @@ class Collector:
         dry_run: bool = False,
         budget: tuple[int, int] | None = None,
     ) -> list[Result]:
-        """One look. `budget`: databases and megabytes that are kept for later runs (None: as many
-        as there are).
+        """One round. `budget`: databases and megabytes that are kept for later runs (None: no
+        limit).
 
-        With `dry_run` nothing is dropped: "dropped" says what would be. A database that refuses to
-        go is a result ("failed"); DatabaseError is raised only when the server cannot be asked at
-        all.
+        With `dry_run` nothing is dropped, and "dropped" means that it would be. A database that
+        cannot be dropped is a result ("failed"); DatabaseError is raised only if the server cannot
+        be asked at all.
         """
-        look = _look(server, sizes=budget is not None)
-        decisions = self._decide(look, budget)
-        return [self._settle(look, one, decisions[one.name], dry_run=dry_run) for one in look.found]
+        survey = _survey(server, sizes=budget is not None)
+        decisions = self._decide(survey, budget)
+        return [
+            self._settle(survey, one, decisions[one.name], dry_run=dry_run) for one in survey.found
+        ]
 
-    def _decide(self, look: _Look, budget: tuple[int, int] | None) -> dict[str, garbage.Decision]:
-        dead_before = self._dead_before(look)
+    def _decide(
+        self, survey: _Survey, budget: tuple[int, int] | None
+    ) -> dict[str, garbage.Decision]:
+        dead_before = self._dead_before(survey)
         decisions: dict[str, garbage.Decision] = {}
         # Templates first: an idle clone goes with its own.
-        for one in sorted(look.found, key=lambda one: one.name not in look.templates):
+        for one in sorted(survey.found, key=lambda one: one.name not in survey.templates):
             decisions[one.name] = decision = garbage.judge(
                 one,
-                alive=look.alive,
-                in_use=look.in_use,
-                locked=look.locked,
-                templates=look.templates,
+                alive=survey.alive,
+                in_use=survey.in_use,
+                locked=survey.locked,
+                templates=survey.templates,
                 dead_before=dead_before,
-                now=look.now,
+                now=survey.now,
             )
             if decision.drop:
-                look.templates.discard(one.name)
+                survey.templates.discard(one.name)
         if budget is not None:
-            left = [one for one in look.found if not decisions[one.name].drop]
-            names = garbage.surplus(left, kept=budget[0], megabytes=budget[1], in_use=look.in_use)
+            left = [one for one in survey.found if not decisions[one.name].drop]
+            names = garbage.surplus(left, kept=budget[0], megabytes=budget[1], in_use=survey.in_use)
             decisions |= dict.fromkeys(
                 names, garbage.Decision(True, f"more than {budget[0]} kept, or {budget[1]} MB")
             )
-        self._remember(look, decisions)
+        self._remember(survey, decisions)
         return decisions
 
-    def _dead_before(self, look: _Look) -> set[str]:
-        seen = {one.name: self._dead.get(_identity(one)) for one in look.found}
+    def _dead_before(self, survey: _Survey) -> set[str]:
+        seen = {one.name: self._dead.get(_identity(one)) for one in survey.found}
         return {
             name
             for name, first in seen.items()
-            if first is not None and look.now - first >= GRACE_SECONDS
+            if first is not None and survey.now - first >= GRACE_SECONDS
         }
 
-    def _remember(self, look: _Look, decisions: dict[str, garbage.Decision]) -> None:
-        dead = [_identity(one) for one in look.found if decisions[one.name].dead]
-        # A clock that was set back must not make anything old.
-        self._dead = {key: min(self._dead.get(key, look.now), look.now) for key in dead}
+    def _remember(self, survey: _Survey, decisions: dict[str, garbage.Decision]) -> None:
+        dead = [_identity(one) for one in survey.found if decisions[one.name].dead]
+        # A clock that was set back must not make a database look old.
+        self._dead = {key: min(self._dead.get(key, survey.now), survey.now) for key in dead}
 
     def _settle(
-        self, look: _Look, one: Found, decision: garbage.Decision, *, dry_run: bool
+        self, survey: _Survey, one: Found, decision: garbage.Decision, *, dry_run: bool
     ) -> Result:
         if not decision.drop:
             return Result(
@@ -118,7 +125,7 @@ class Collector:
         if dry_run:
             return Result(one.name, "dropped", decision.reason, one.bytes)
         try:
-            changed = _drop(look.server, one)
+            changed = _drop(survey.server, one)
         except DatabaseError as error:
             return Result(one.name, "failed", str(error), one.bytes)
         return (
@@ -128,11 +135,11 @@ class Collector:
         )
 
 
-def _look(server: DatabaseServer, *, sizes: bool) -> _Look:
+def _survey(server: DatabaseServer, *, sizes: bool) -> _Survey:
     found = server.found(sizes=sizes)
     marks = [one.mark for one in found if one.mark is not None]
     owners = {mark.owner for mark in marks if mark.kind in ("building", "clone")} - {""}
-    return _Look(
+    return _Survey(
         server=server,
         found=found,
         now=server.now(),
@@ -148,14 +155,14 @@ def _look(server: DatabaseServer, *, sizes: bool) -> _Look:
 
 
 def _drop(server: DatabaseServer, one: Found) -> str:
-    """Empty when it is dropped; else what has changed since it was looked at, so that it is left."""
+    """Drops it, and returns an empty text; or leaves it, and returns what has changed meanwhile."""
     if one.mark is not None and one.mark.kind in ("clone", "idle"):
         if change := _change(server, one):
             return change
         server.drop(one.name)
         return ""
-    # Its lock, so that nobody finds a template usable that is just being dropped. Never waited for:
-    # a build takes minutes.
+    # Under its lock, so that no run starts to use a template that is being dropped. Never waits for
+    # the lock: a build takes minutes.
     if server.locked(one.name):
         return "is being made"
     with server.lock(one.name):
@@ -169,13 +176,13 @@ def _drop(server: DatabaseServer, one: Found) -> str:
 
 
 def _change(server: DatabaseServer, one: Found) -> str:
-    """What is not as it was at the look; empty when all is."""
-    # Not `find`, which does not see what is half made or half dropped.
+    """What has changed since the survey; empty if nothing has."""
+    # Not `find`, which does not see databases that are half made or half dropped.
     current = next((each for each in server.found() if each.name == one.name), None)
     if current is None:
         return "is gone already"
     if (current.mark, current.born) != (one.mark, one.born):
-        return "changed while it was looked at"
+        return "changed in the meantime"
     if (
         one.mark is not None
         and one.mark.kind in ("building", "clone")
@@ -216,22 +223,22 @@ def sweep(
     budget: tuple[int, int] | None,
     wait: Callable[[int, int], object],
 ) -> list[Swept]:
-    """Collects by hand on each server. What looked dead is looked at again after `wait(databases,
-    seconds)`, which sleeps.
+    """Collects on each server at a user's request. What looked dead is checked again after
+    `wait(databases, seconds)`, which sleeps.
     """
     collectors = [(server, Collector()) for server in servers]
-    looks = [
-        _swept(server, collector, dry_run=dry_run, budget=budget)
-        for server, collector in collectors
-    ]
-    if doubtful := sum(result.action == "again" for look in looks for result in look.results):
-        wait(doubtful, GRACE_SECONDS + 1)
-        second = [
+
+    def collect_all() -> list[Swept]:
+        return [
             _swept(server, collector, dry_run=dry_run, budget=budget)
             for server, collector in collectors
         ]
-        looks = [_merged(*pair) for pair in zip(looks, second, strict=True)]
-    return looks
+
+    rounds = collect_all()
+    if doubtful := sum(result.action == "again" for one in rounds for result in one.results):
+        wait(doubtful, GRACE_SECONDS + 1)
+        rounds = [_merged(*pair) for pair in zip(rounds, collect_all(), strict=True)]
+    return rounds
 
 
 def _swept(
@@ -245,6 +252,6 @@ def _swept(
 
 
 def _merged(first: Swept, second: Swept) -> Swept:
-    """The later word about each database; what went at the first look is in that alone."""
+    """The later result of each database; those dropped in the first round appear in that alone."""
     results = {result.name: result for result in (*first.results, *second.results)}
     return Swept(second.where, tuple(results[name] for name in sorted(results)), second.error)

@@ -1,4 +1,4 @@
-"""Signs of life of one run's owner on every database server it uses, renewed by a thread that does
+"""Liveness locks of one run's owner on every database server it uses, renewed by a thread that does
 nothing else.
 
 Whatever else a worker is busy with (migrations may take minutes), its databases must not look
@@ -20,18 +20,18 @@ RENEW_SECONDS = 10.0
 
 
 class LivenessLocks:
-    """The signs by key (any text that names the server). All methods may be called from any thread."""
+    """The locks by key (any text that names the server). Safe to use from any thread."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._signs: dict[str, LivenessLock] = {}
-        self._lock = threading.Lock()
+        self._locks: dict[str, LivenessLock] = {}
+        self._mutex = threading.Lock()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._renew, name="dct-signs", daemon=True)
+        self._thread = threading.Thread(target=self._renew, name="dct-liveness", daemon=True)
 
-    def give(self, key: str, sign: LivenessLock) -> None:
-        with self._lock:
-            self._signs[key] = sign
+    def give(self, key: str, lock: LivenessLock) -> None:
+        with self._mutex:
+            self._locks[key] = lock
 
     def start(self) -> None:
         """From now on they are renewed. A second call does nothing."""
@@ -39,27 +39,27 @@ class LivenessLocks:
             self._thread.start()
 
     def __contains__(self, key: str) -> bool:
-        return key in self._signs
+        return key in self._locks
 
     def hold(self, key: str, templates: Iterable[str]) -> None:
-        """Raises DatabaseError."""
-        with self._lock:
+        """Keeps these templates from being dropped. Raises DatabaseError."""
+        with self._mutex:
             for template in templates:
-                self._signs[key].hold(template)
+                self._locks[key].hold(template)
 
     def _renew(self) -> None:
         while not self._clock.wait(self._stop, RENEW_SECONDS):
-            with self._lock:
-                for key, sign in self._signs.items():
+            with self._mutex:
+                for key, lock in self._locks.items():
                     try:
-                        sign.renew()
+                        lock.renew()
                     except DctError as error:
-                        log.warning("%s: the sign of life could not be renewed: %s", key, error)
+                        log.warning("%s: the liveness lock could not be renewed: %s", key, error)
 
     def close(self) -> None:
-        """Ends all signs: from now on what their owner left is garbage."""
+        """Releases all locks: from now on, what their owner left is garbage."""
         self._stop.set()
-        with self._lock:
-            for sign in self._signs.values():
-                sign.close()
-            self._signs = {}
+        with self._mutex:
+            for lock in self._locks.values():
+                lock.close()
+            self._locks = {}

@@ -20,18 +20,15 @@ class CloneNaming:
 
     run: str
     worker: str
-    #: Token of the worker's signs of life for this run.
+    #: Token of the worker's liveness locks for this run.
     owner: str
     keep_days: float
     _count: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     def clone_name(self, alias: str, place: int | str) -> str:
-        """A fresh name; `place` says which part of the worker made it: a slot's number, or "p" for
-        the pool of spares.
-        """
-        # The process id: a pool child that died is followed by another with the same slot number.
-        # The owner: in a container a worker that was restarted has the process ids of its earlier
-        # life.
+        """A new name. `place` says who makes the clone: a slot's number, or "p" for the pool."""
+        # With the process id, as a pool child that died is followed by another with the same slot
+        # number; with the owner, as a worker restarted in a container has the same process ids.
         number = os.getpid() * 1_000_000 + next(self._count)
         return clone_name(
             self.worker.partition("@")[0],

@@ -1,5 +1,5 @@
-"""Whether a failure was the database server's: a verdict that a restart or an outage has made is
-none.
+"""Finds out whether a database server caused a failure: after a restart or an outage, the test's
+verdict does not count (I7).
 """
 
 from __future__ import annotations
@@ -9,29 +9,30 @@ from collections.abc import Callable, Iterable
 from dct_celery.errors import DatabaseError, ServerFault
 from dct_celery.ports import Clock, DatabaseServer
 
-#: Seconds between two questions to a server that is away, and between two while somebody waits for
-#: an answer from it.
-_PAUSE, LOOK_SECONDS = 0.5, 5.0
+#: Seconds between two probes of a server that is away.
+_PAUSE = 0.5
+#: Seconds between two probes of a server while a test process may be waiting for it.
+POLL_SECONDS = 5.0
 
 
 class ServerProbe:
-    """Asks the servers of one slot. Not for use by two threads at once."""
+    """Probes the servers of one slot. Not thread-safe."""
 
     def __init__(self, servers: Iterable[DatabaseServer], clock: Clock) -> None:
         self._servers = list(servers)
         self._clock = clock
         self._lives: list[str] = []
-        self._looked_at = 0.0
+        self._probed_at = 0.0
 
     def remember(self) -> None:
-        """The servers as they are now are those that the test process works with. Raises
+        """Notes which incarnations of the servers the test process works with. Raises
         DatabaseError.
         """
         self._lives = [server.incarnation() for server in self._servers]
-        self._looked_at = self._clock.monotonic()
+        self._probed_at = self._clock.monotonic()
 
     def trouble(self) -> str:
-        """What became of a server since `remember`; empty when all are as they were."""
+        """What happened to a server since `remember`; empty when all are as they were."""
         for server, life in zip(self._servers, self._lives, strict=False):
             try:
                 if server.incarnation() != life:
@@ -41,14 +42,13 @@ class ServerProbe:
         return ""
 
     def watch(self) -> None:
-        """For whoever waits for work with the servers: asks every LOOK_SECONDS. A server that
-        vanished without a word would keep a query waiting for a quarter of an hour. Raises
-        DatabaseError.
+        """Probes every POLL_SECONDS, for a caller that waits for work on the servers: a query to a
+        host that vanished would wait for a quarter of an hour. Raises DatabaseError.
         """
-        if self._clock.monotonic() - self._looked_at < LOOK_SECONDS:
+        if self._clock.monotonic() - self._probed_at < POLL_SECONDS:
             return
         trouble = self.trouble()
-        self._looked_at = self._clock.monotonic()
+        self._probed_at = self._clock.monotonic()
         if trouble:
             raise DatabaseError(trouble, fault=ServerFault.AWAY)
 
@@ -62,14 +62,14 @@ class ServerProbe:
         return False
 
     def short(self) -> bool:
-        """Some server has no connection for us at this moment."""
+        """Some server has no free connection at this moment."""
         try:
             return any(server.capacity() < 1 for server in self._servers)
         except DatabaseError:
             return True
 
     def wait(self, seconds: float, give_up: Callable[[], bool]) -> bool:
-        """Until all servers answer again; False when `seconds` pass first or `give_up` says so."""
+        """Waits until all servers answer; False after `seconds`, or when `give_up` returns True."""
         deadline = self._clock.monotonic() + seconds
         while self.away():
             if self._clock.monotonic() > deadline or give_up():

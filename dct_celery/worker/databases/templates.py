@@ -1,10 +1,10 @@
 """Templates: built once per schema, fleet-wide, under the server's own lock; cloned by every run
 that has the same key.
 
-A template that is found is used as it is: its key holds everything that decides its contents. While
-a run uses it, the run's sign of life holds it, so that nobody drops it for its age. What is missing
-is restored from an exported file if this worker has one, and built by the project's own migrations
-otherwise.
+A template that is found is used as it is: its key covers everything that decides its contents.
+While a run uses it, the run's liveness lock holds it, so that it is not dropped for its age. A
+missing one is restored from an exported file if this worker has one, and built by the project's own
+migrations otherwise.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ from dct_celery.worker.databases.server_probe import ServerProbe
 from dct_celery.worker.processes.test_process import TestProcess
 
 log = logging.getLogger("dct_celery.worker")
-#: Seconds for migrations, and for a flush, a serialization or system checks.
+#: Seconds for migrations.
 BUILD_SECONDS = 3600.0
+#: Seconds for a flush, a serialization or system checks.
 FLUSH_SECONDS = 600.0
 #: Seconds that --create-db waits for another run to let go of the template.
 BUSY_SECONDS = 60.0
@@ -43,8 +44,8 @@ Fork = Callable[[str], TestProcess]
 class Templates:
     """Pristine and flushed templates of every test database of the selection.
 
-    `fork` starts a helper process from the loader. Made once per process (worker main, slot); used
-    by one thread at a time.
+    `fork` starts a helper process from the loader. One per process (worker main, slot). Not
+    thread-safe.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Templates:
         cache: Path,
         naming: CloneNaming,
         clock: Clock,
-        signs: LivenessLocks | None = None,
+        liveness: LivenessLocks | None = None,
     ) -> None:
         self.key = key
         self._specs = specs
@@ -65,8 +66,8 @@ class Templates:
         self._cache = cache
         self._naming = naming
         self._clock = clock
-        self._signs = signs
-        #: alias -> state of its template, once that is there.
+        self._liveness = liveness
+        #: alias -> state of its template, once that exists.
         self._states: dict[str, str] = {}
 
     def name(self, alias: str, *, flushed: bool) -> str:
@@ -74,12 +75,12 @@ class Templates:
 
     # -- pristine ----------------------------------------------------------------------
 
-    def ensure_pristine(self, *, anew: bool = False) -> str:
-        """Makes all templates unless they are there: "reused", "restored" or "built".
+    def ensure_pristine(self, *, rebuild: bool = False) -> str:
+        """Makes all templates unless they exist; returns "reused", "restored" or "built".
 
-        `anew`: only one that this very run has built counts (--create-db). System checks have run
-        if the answer is "built". Raises ProjectError with Django's own output when the project
-        fails to build it.
+        `rebuild`: only templates that this very run has built count (--create-db). If the result is
+        "built", system checks have run. Raises ProjectError with Django's own output if the project
+        fails to build them.
         """
         if not self._specs:
             # Without databases the system checks still have to run, once per worker.
@@ -88,26 +89,25 @@ class Templates:
         deadline = self._clock.monotonic() + BUSY_SECONDS
         while True:
             with self._locks():
-                how = self._reuse_or_make(anew=anew)
+                how = self._reuse_or_make(rebuild=rebuild)
                 if how:
                     self._hold(flushed=False)
                     self._match_cache()
                     return how
-            self._step_aside(anew=anew, deadline=deadline)
+            self._step_aside(rebuild=rebuild, deadline=deadline)
 
-    def _reuse_or_make(self, *, anew: bool) -> str:
-        """Empty when templates would have to go that another run uses."""
-        if self._usable(anew=anew):
+    def _reuse_or_make(self, *, rebuild: bool) -> str:
+        """Empty if templates that another run uses would have to be replaced."""
+        if self._usable(rebuild=rebuild):
             return "reused"
-        return "" if self._busy() else self._make(anew=anew)
+        return "" if self._busy() else self._make(rebuild=rebuild)
 
-    def _step_aside(self, *, anew: bool, deadline: float) -> None:
-        """`anew` waits for the other run's end; otherwise some template of the set is missing, and
-        this run makes a set of its own, under another key that every worker of the run finds in the
-        same way.
+    def _step_aside(self, *, rebuild: bool, deadline: float) -> None:
+        """Another run uses some of the templates. `rebuild` waits for its end; otherwise this run
+        makes its own set, under another key, which all its workers derive in the same way.
         """
         busy = ", ".join(self._busy() or self._names().values())
-        if not anew:
+        if not rebuild:
             log.warning(
                 "templates %s are in use, others of their set are missing: this run makes its own",
                 busy,
@@ -116,8 +116,8 @@ class Templates:
             self._cache = self._cache.with_name(self.key[: len(self._cache.name)])
         elif self._clock.monotonic() > deadline:
             raise DatabaseError(
-                f"--create-db cannot replace the template {busy}: another run uses it; wait for its"
-                " end, or leave the option out"
+                f"--create-db cannot replace the template {busy}: another run uses it; "
+                "wait for its end, or leave the option out"
             )
         else:
             self._clock.sleep(0.2)
@@ -125,12 +125,16 @@ class Templates:
     def _names(self) -> dict[str, str]:
         return {spec.alias: self.name(spec.alias, flushed=False) for spec in self._specs}
 
-    def _usable(self, *, anew: bool) -> bool:
-        """All are there; they are marked as used now."""
+    def _usable(self, *, rebuild: bool) -> bool:
+        """All exist; then they are marked as used now."""
         marks: dict[str, Mark] = {}
         for alias, name in self._names().items():
             mark = self._servers[alias].find(name)
-            if mark is None or mark.kind != "template" or (anew and mark.run != self._naming.run):
+            if (
+                mark is None
+                or mark.kind != "template"
+                or (rebuild and mark.run != self._naming.run)
+            ):
                 return False
             marks[alias] = mark
         for alias, mark in marks.items():
@@ -142,13 +146,13 @@ class Templates:
     def _busy(self) -> list[str]:
         return [name for alias, name in self._names().items() if self._servers[alias].in_use(name)]
 
-    def _make(self, *, anew: bool) -> str:
+    def _make(self, *, rebuild: bool) -> str:
         names = self._names()
         self._discard(names)
-        # A flushed template of an older pristine one goes with it.
+        # A flushed template goes together with its pristine one.
         self._discard({alias: self.name(alias, flushed=True) for alias in names})
         try:
-            how = "restored" if not anew and self._restore(names) else self._build_all(names)
+            how = "restored" if not rebuild and self._restore(names) else self._build_all(names)
             for alias, name in names.items():
                 self._states[alias] = self._seal(self._servers[alias], name, "template")
         except DctError:
@@ -174,24 +178,24 @@ class Templates:
         return state
 
     def _build(self, places: dict[str, str], limits: dict[str, int] | None = None) -> None:
-        canary = self._canary()
+        probe = self._probe()
         question = messages.Build(places, limits or {}, identities(self._servers))
         with self._helper("build") as process:
-            answer = process.ask(question, messages.Built, BUILD_SECONDS, canary.watch)
+            answer = process.ask(question, messages.Built, BUILD_SECONDS, probe.watch)
         if isinstance(answer, messages.Fatal) and answer.reason == "elsewhere":
             raise _refused("", answer)
         if isinstance(answer, messages.Fatal):
-            raise self._blamed(answer, canary) or ProjectError(answer.message, detail=answer.detail)
+            raise self._blamed(answer, probe) or ProjectError(answer.message, detail=answer.detail)
 
-    def _canary(self) -> ServerProbe:
-        canary = ServerProbe(self._servers.values(), self._clock)
-        canary.remember()
-        return canary
+    def _probe(self) -> ServerProbe:
+        probe = ServerProbe(self._servers.values(), self._clock)
+        probe.remember()
+        return probe
 
-    def _blamed(self, answer: messages.Fatal, canary: ServerProbe) -> DatabaseError | None:
-        """What failed for the server's sake says nothing of the project."""
+    def _blamed(self, answer: messages.Fatal, probe: ServerProbe) -> DatabaseError | None:
+        """The error to raise if the server caused the failure, which is not the project's then."""
         fault = fault_in_answer(answer.message, answer.detail)
-        trouble = canary.trouble() or (f"the database server {fault}" if fault else "")
+        trouble = probe.trouble() or (f"the database server {fault}" if fault else "")
         if not trouble:
             return None
         return DatabaseError(
@@ -204,8 +208,8 @@ class Templates:
         return self._cache / f"{alias}.export"
 
     def _restore(self, names: Mapping[str, str]) -> bool:
-        """From this worker's files, if it has one for each alias; one that does not give the same
-        database is forgotten.
+        """Restores from this worker's files, if it has one for each alias. Deletes files that fail
+        to reproduce the templates.
         """
         if not all(self._file(alias).exists() for alias in names):
             return False
@@ -214,7 +218,7 @@ class Templates:
                 server = self._servers[alias]
                 server.restore(self._file(alias), name, self._naming.mark("building", server.now()))
         except DatabaseError as error:
-            log.warning("templates are built anew: %s", error)
+            log.warning("templates are built again: %s", error)
             for alias in names:
                 self._file(alias).unlink(missing_ok=True)
             self._discard(names)
@@ -222,8 +226,8 @@ class Templates:
         return True
 
     def _match_cache(self) -> None:
-        """Forgets what belongs to an earlier template of this key: its rows may hold other times
-        and random keys.
+        """Deletes files of an earlier template of this key: its rows may hold other times and
+        random keys.
         """
         text, file = json.dumps(self._states, sort_keys=True), self._cache / "states.json"
         if file.exists() and file.read_text() == text:
@@ -234,7 +238,7 @@ class Templates:
         file.write_text(text)
 
     def export(self) -> None:
-        """Writes files that `ensure_pristine` restores from where a server has lost its templates.
+        """Writes the files from which `ensure_pristine` restores templates that a server has lost.
         Raises DatabaseError.
         """
         impossible = self._cache / "not-exported"
@@ -277,7 +281,7 @@ class Templates:
                 for alias, other in {**others, spec.alias: name}.items()
             }
             question = messages.Flush(places, [spec.alias], identities(self._servers))
-            answer = process.ask(question, messages.Flushed, FLUSH_SECONDS, self._canary().watch)
+            answer = process.ask(question, messages.Flushed, FLUSH_SECONDS, self._probe().watch)
         if isinstance(answer, messages.Fatal):
             server.drop(name)
             raise _refused("the template could not be flushed: ", answer)
@@ -294,7 +298,7 @@ class Templates:
             return files
         with self._scratch(set()) as names, self._helper("serialize") as process:
             question = messages.Serialize(self._places(names), files, identities(self._servers))
-            answer = process.ask(question, messages.Serialized, FLUSH_SECONDS, self._canary().watch)
+            answer = process.ask(question, messages.Serialized, FLUSH_SECONDS, self._probe().watch)
             if isinstance(answer, messages.Fatal):
                 raise _refused("the template could not be serialized: ", answer)
         return files
@@ -327,8 +331,8 @@ class Templates:
             self._hold_one(spec, self.name(spec.alias, flushed=flushed))
 
     def _hold_one(self, spec: DatabaseSpec, name: str) -> None:
-        if self._signs is not None:
-            self._signs.hold(spec.alias, [name])
+        if self._liveness is not None:
+            self._liveness.hold(spec.alias, [name])
 
     @contextlib.contextmanager
     def _scratch(self, but: set[str]) -> Iterator[dict[str, str]]:
@@ -359,7 +363,7 @@ class Templates:
             process.finish(grace=2.0)
 
     def _discard(self, names: Mapping[str, str]) -> None:
-        """What a builder left that died half way, or what is to be replaced."""
+        """Removes what a builder that died left half made, or what is to be replaced."""
         for alias, name in names.items():
             self._servers[alias].discard(name)
 

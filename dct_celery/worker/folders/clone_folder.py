@@ -1,11 +1,11 @@
 """The clones that a run has on this worker: each is a file, which moves from folder to folder.
 
-    clones/PID of its maker ─▶ spares/ALIAS.KIND ─▶ clones/PID of a slot ─▶ retired ─▶ clones/PID, to be healed or dropped
+    clones/PID of its maker ─▶ spares/ALIAS.KIND ─▶ clones/PID of a slot
+        ─▶ retired ─▶ clones/PID, to be healed or dropped
 
-A file is there before its database is and goes after it, so no crash leaves a database that nobody
-knows of. Moves are renames: of two takers one wins. A clone in use lies in a folder named after the
-process that has it, so that what a killed slot held can be told. KIND is "t" (pristine) or "f"
-(flushed).
+A file is created before its database and deleted after it, so no crash leaves an unknown database.
+Moves are renames: of two takers, one wins. A clone in use lies in a folder named after the process
+that has it, so that the clones of a killed slot are known. KIND is "t" (pristine) or "f" (flushed).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class CloneFolder:
         return None
 
     def reclaim_one(self, name: str) -> bool:
-        """This retired clone is the caller's from now on, unless somebody else was first."""
+        """This retired clone is the caller's from now on, unless another process was first."""
         with contextlib.suppress(FileNotFoundError):
             (self._path / "retired" / name).rename(self._mine() / name)
             return True
@@ -86,7 +86,7 @@ class CloneFolder:
 
     @contextlib.contextmanager
     def making(self, alias: str, kind: str) -> Iterator[None]:
-        """Slots that want a clone of this kind wait for it instead of making one at the same time."""
+        """Meanwhile, slots that need such a clone wait for it instead of making their own."""
         note = self._path / "making" / f"{os.getpid()}.{slug(alias, 24)}.{kind}"
         note.write_text(alias)
         try:
@@ -98,7 +98,7 @@ class CloneFolder:
         return any((self._path / "making").glob(f"*.{slug(alias, 24)}.{kind}"))
 
     def add_spare(self, name: str, alias: str, kind: str) -> None:
-        """This process's clone is for whoever takes it first."""
+        """This process's clone is free for the first slot that takes it."""
         folder = self._spares(alias, kind)
         folder.mkdir(mode=0o700, exist_ok=True)
         (self._mine() / name).rename(folder / name)
@@ -120,7 +120,7 @@ class CloneFolder:
 
 
 def _noted(folder: Path) -> list[tuple[str, str]]:
-    """(name, alias) of each file; one may vanish while it is looked at."""
+    """(name, alias) of each file; files may vanish meanwhile."""
     noted = []
     for path in folder.iterdir() if folder.is_dir() else ():
         with contextlib.suppress(FileNotFoundError):

@@ -1,6 +1,4 @@
-"""The work folder of a worker: where everything lies that main process, slots and test processes
-share.
-"""
+"""The work folder of a worker: all files that main process, slots and test processes share."""
 
 from __future__ import annotations
 
@@ -34,9 +32,7 @@ _TEMPORARY = "dct-fork-"
 
 @dataclass(frozen=True, slots=True)
 class PublishedRun:
-    """What slots need of a run that they may claim chunks of; in a file that only the owner may
-    read.
-    """
+    """What slots need to run chunks of a run, in a file that only the owner may read."""
 
     #: Of the run's announcement: with them its messages are verified and signed.
     nonce: str
@@ -58,8 +54,8 @@ class PublishedRun:
 
 
 class RunFolder:
-    """One run on one worker: what its main process and its slots say to each other. Only the owner
-    may look inside: it holds database passwords.
+    """One run on one worker: the files between its main process and its slots. Only the owner may
+    read it: it holds database passwords.
     """
 
     def __init__(self, path: Path, base: Path | None = None) -> None:
@@ -69,7 +65,7 @@ class RunFolder:
         self._base = base or path.parent
 
     def create(self) -> None:
-        for name in ("", "slots", "spool", "done", "permits", "resting"):
+        for name in ("", "slots", "spool", "done", "permits", "backoff"):
             (self.path / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         self.clones.create()
 
@@ -86,13 +82,11 @@ class RunFolder:
         return self.path / "spool"
 
     def note_done(self, attempt: str, epoch: int) -> None:
-        """A slot of this worker has run this attempt of a chunk to its end, and the store was told
-        so in this epoch.
-        """
+        """A slot of this worker ran this attempt to its end; the store knows since this epoch."""
         (self.path / "done" / attempt).write_text(str(epoch))
 
     def done(self, attempt: str) -> int:
-        """The epoch in which it was run to its end here, or 0: only a newer one may offer it again."""
+        """The epoch in which it ran to its end here, or 0; only a newer one may offer it again."""
         try:
             return int((self.path / "done" / attempt).read_text())
         except (OSError, ValueError):
@@ -106,9 +100,9 @@ class RunFolder:
         return self.path / "permits"
 
     @property
-    def resting(self) -> Path:
-        """A file for each slot that rests."""
-        return self.path / "resting"
+    def backoff(self) -> Path:
+        """A file for each slot that backs off."""
+        return self.path / "backoff"
 
     def fork_folder(self, name: str) -> Path:
         """A new folder for one fork; its FIFOs, log and status."""
@@ -137,12 +131,12 @@ class RunFolder:
         folder = self.path / "caches" / str(slot)
         if not folder.is_dir():
             folder.mkdir(mode=0o700, parents=True)
-            with contextlib.suppress(OSError, RuntimeError):  # there is none, or nobody's home
+            with contextlib.suppress(OSError, RuntimeError):  # no such folder, or no home
                 for entry in os.scandir(Path.home() / ".cache"):
                     (folder / entry.name).symlink_to(entry.path)
         return folder
 
-    # -- what the host tells the slots -----------------------------------------------
+    # -- from the host to the slots --------------------------------------------------
 
     def publish(self, state: PublishedRun) -> None:
         write_private(self.path / "host.json", codec.dumps(state))
@@ -154,8 +148,8 @@ class RunFolder:
             return None
 
     def refuse(self, line: str) -> None:
-        """By a slot that found out what keeps this worker from the run; its main process tells the
-        dispatcher.
+        """Called by a slot that finds out why this worker cannot take part; the main process
+        reports it.
         """
         write_private(self.path / "refusal", line)
 
@@ -172,7 +166,7 @@ class RunFolder:
         (self.path / "host.json").unlink(missing_ok=True)
 
     def end(self) -> None:
-        """Tells the slots that the run is over on this worker."""
+        """The run is over on this worker: its slots leave it."""
         if self.path.is_dir():
             (self.path / "over").touch()
 
@@ -232,9 +226,9 @@ class WorkFolder:
         return self.base / "ended.json"
 
     @property
-    def troubles(self) -> Path:
+    def failures(self) -> Path:
         """Infrastructure failures since the last success; see `worker.health.circuit_breaker`."""
-        return self.base / "troubles"
+        return self.base / "failures"
 
     @property
     def sqlite(self) -> Path:

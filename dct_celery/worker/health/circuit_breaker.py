@@ -1,9 +1,9 @@
-"""The breaker of a sick worker: after several infrastructure failures in a row it claims nothing
-for a while, and says why.
+"""The circuit breaker of a broken worker: after several infrastructure failures in a row it claims
+nothing for a while, and reports why.
 
 Slots note failures and successes as files in the worker's folder; the host reads them. A worker
-that rests leaves its chunks to others, or to itself in better times, instead of spending the
-bounded re-runs of every test on a broken machine.
+that backs off leaves its chunks to others or for later, instead of spending the bounded re-runs of
+every test on a broken machine (I7, I8).
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from pathlib import Path
 from dct_celery.core.retry import doubling
 from dct_celery.ports import Clock
 
-#: Failures without a success in between, over all slots, after which the worker rests.
+#: Failures without a success in between, over all slots, after which the worker backs off.
 FAILURES = 3
-#: Seconds of the first rest; each that follows without a success is twice as long, up to the second
-#: figure.
-REST_SECONDS, LONGEST_REST = 5.0, 60.0
+#: Seconds of the first pause; each that follows without a success is twice as long.
+FIRST_PAUSE = 5.0
+#: Seconds of the longest pause.
+LONGEST_PAUSE = 60.0
 
 
 class FailureLog:
-    """What slots say. One object per process, all on one folder."""
+    """Infrastructure failures since the last success. One object per process, on one folder."""
 
     def __init__(self, folder: Path, clock: Clock) -> None:
         self._folder = folder
@@ -34,13 +35,13 @@ class FailureLog:
     def note(self, reason: str) -> None:
         """An infrastructure failure; `reason` is one line."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Named by its time, for their order; two slots may write at the same moment.
+        # The name begins with the time, for the order; two slots may write at the same moment.
         file, _ = tempfile.mkstemp(prefix=f"{int(self._clock.wall() * 1e6)}-", dir=self._folder)
         with os.fdopen(file, "w") as out:
             out.write(reason)
 
     def clear(self) -> None:
-        """Something went well."""
+        """There was a success."""
         for path in self._files():
             path.unlink(missing_ok=True)
 
@@ -58,31 +59,31 @@ class FailureLog:
 
 @dataclass(slots=True)
 class CircuitBreaker:
-    """Asked by the host with each look around; `now` is monotonic seconds."""
+    """Asked by the host in each round; `now` is monotonic seconds."""
 
-    troubles: FailureLog
+    failures: FailureLog
     _until: float = 0.0
-    _rests: int = 0
-    #: Failures that the last rest was for; after it, one more is enough for the next.
+    _pauses: int = 0
+    #: Number of failures at the last pause; after it, one more is enough for the next.
     _seen: int = 0
     _reason: str = ""
 
     def trouble(self, now: float) -> str:
-        """Why the worker rests; empty when it may claim."""
+        """Why the worker backs off; empty when it may claim."""
         if now < self._until:
             return self._reason
-        reasons = self.troubles.reasons()
+        reasons = self.failures.reasons()
         if not reasons:  # a success has cleared them
-            self._rests = self._seen = 0
+            self._pauses = self._seen = 0
             return ""
         if len(reasons) <= self._seen or len(reasons) < FAILURES:
             return ""
-        self._rests += 1
-        rest = doubling(REST_SECONDS, LONGEST_REST)(self._rests)
-        self._until = now + rest
+        self._pauses += 1
+        pause = doubling(FIRST_PAUSE, LONGEST_PAUSE)(self._pauses)
+        self._until = now + pause
         self._reason = (
-            f"rests for {rest:.0f} s after {len(reasons)} infrastructure failures in a row, the"
-            f" last: {reasons[-1]}"
+            f"backs off for {pause:.0f} s after {len(reasons)} infrastructure failures in a row, "
+            f"the last: {reasons[-1]}"
         )
         self._seen = len(reasons)
         return self._reason

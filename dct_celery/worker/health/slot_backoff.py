@@ -1,7 +1,7 @@
-"""Slots that rest: one that cannot get its databases, or that the server has no connections for,
-claims nothing for a while.
+"""Slots that claim nothing: for a while after failing to get databases, or because the server has
+no connections for them.
 
-What it would have claimed it hands on to others. So a server that is short of something means fewer
+Such a slot hands its messages on to others. So a server that is short of something means fewer
 slots, not lost tests.
 """
 
@@ -15,19 +15,18 @@ from typing import IO
 from dct_celery.core.retry import doubling
 from dct_celery.security.files import try_lock
 
-#: Seconds of the first rest; each that follows without a success is twice as long, up to the second
-#: figure.
-FIRST_REST, LONGEST_REST = 2.0, 30.0
-
-
-#: Number of failures in a row -> seconds of rest.
-rest_seconds = doubling(FIRST_REST, LONGEST_REST)
+#: Seconds of the first pause; each that follows without a success is twice as long.
+FIRST_PAUSE = 2.0
+#: Seconds of the longest pause.
+LONGEST_PAUSE = 30.0
+#: Number of failures in a row -> seconds of pause.
+backoff_seconds = doubling(FIRST_PAUSE, LONGEST_PAUSE)
 
 
 @dataclass(slots=True)
 class SlotBackoff:
-    """Of one slot, in a file that the worker's main process reads. `now` is seconds of the host's
-    monotonic clock.
+    """The pauses of one slot, noted in a file that the worker's main process reads. `now` is
+    seconds of the host's monotonic clock.
     """
 
     file: Path
@@ -35,9 +34,9 @@ class SlotBackoff:
     _until: float = 0.0
 
     def begin(self, reason: str, now: float) -> float:
-        """How many seconds it lasts."""
+        """Begins a pause; returns its length in seconds."""
         self._failures += 1
-        seconds = rest_seconds(self._failures)
+        seconds = backoff_seconds(self._failures)
         self._until = now + seconds
         self.file.write_text(f"{self._until} {reason}")
         return seconds
@@ -51,8 +50,8 @@ class SlotBackoff:
             self.file.unlink(missing_ok=True)
 
 
-def resting(folder: Path, now: float) -> list[str]:
-    """Why slots rest, a text for each that does."""
+def backing_off(folder: Path, now: float) -> list[str]:
+    """The reason of each slot that backs off now."""
     reasons = []
     for file in folder.glob("*"):
         with contextlib.suppress(OSError, ValueError):
@@ -63,10 +62,10 @@ def resting(folder: Path, now: float) -> list[str]:
 
 
 class Permits:
-    """A run's slots on this worker when the server has no room for all of them: the first to ask
-    get one each, and keep it.
+    """Limits a run's slots on this worker to those that the server has room for: the first to ask
+    get a permit and keep it.
 
-    A permit ends with the process that has it.
+    A permit is a file lock, so it ends with its process.
     """
 
     def __init__(self, folder: Path, number: int) -> None:
@@ -75,7 +74,7 @@ class Permits:
         self._mine: IO[bytes] | None = None
 
     def have(self) -> bool:
-        """This slot may work; takes a permit if there is one."""
+        """Whether this slot may work; takes a permit if one is left."""
         for index in range(0 if self._mine else self._number):
             file = (self._folder / str(index)).open("wb")
             if try_lock(file):

@@ -1,5 +1,5 @@
-"""Runs that are over for this worker, also after its restart: what somebody has recorded of them
-does not bring them back.
+"""Runs that are over for this worker, remembered across restarts: replaying a recorded announcement
+does not start them again (I11).
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from dct_celery.core import codec
 from dct_celery.ports import Announced
 from dct_celery.security.files import write_private
 
-#: Runs that are remembered, the latest of them: for longer than their announcements could be
-#: replayed.
+#: Number of runs that are remembered, the latest ones: enough to outlast their announcements.
 _KEPT = 1000
 
 
 class EndedRuns:
-    """By nonce, with the epoch in which the run was seen to end. A dispatcher that takes its run up
-    again begins a newer one.
+    """Nonce of each run, with the epoch in which it ended here. A dispatcher that resumes its run
+    begins a newer epoch.
     """
 
     def __init__(self, file: Path) -> None:
@@ -34,5 +33,5 @@ class EndedRuns:
         self._epochs.pop(nonce, None)
         self._epochs[nonce] = epoch
         self._epochs = dict(list(self._epochs.items())[-_KEPT:])
-        with contextlib.suppress(OSError):  # it is known as long as this process lives
+        with contextlib.suppress(OSError):  # remembered at least as long as this process lives
             write_private(self._file, codec.dumps(self._epochs))

@@ -1,9 +1,8 @@
-"""The host thread of a worker's main process: says that the worker is there, and keeps each run
-that wants it.
+"""The host thread of a worker's main process: announces the worker and supervises its runs.
 
-Its life: `start` (the folder is made ours alone, what an earlier life left goes, the threads
-begin), then a `_round` after the other (`_look` at the registry, `_beat`), `drain` when the worker
-is told to stop, `stop` when its slots have finished.
+Its life: `start` (lock the folder, remove what an earlier life left, start the threads), then one
+`_round` after the other (`_poll` the registry, `_beat`), `drain` when the worker is asked to stop,
+`stop` when its slots have finished.
 """
 
 from __future__ import annotations
@@ -29,26 +28,31 @@ from dct_celery.worker.processes.strays import end_marked
 from dct_celery.worker.services import WorkerServices
 
 log = logging.getLogger("dct_celery.worker")
-#: Seconds between two looks at the registry, between two beats, and after which a silent worker
-#: counts as gone.
-LOOK, BEAT, HORIZON = 0.1, 1.0, 10.0
-#: Seconds between two looks at most, however long one took: worker and runs have to be heard of
-#: within the horizon.
+#: Seconds between two polls of the registry.
+POLL = 0.1
+#: Seconds between two heartbeats.
+BEAT = 1.0
+#: Seconds after which a silent worker counts as gone.
+HORIZON = 10.0
+#: Longest pause between two polls, in seconds, however long one took: worker and runs must be heard
+#: of within the horizon.
 LONGEST_PAUSE = 2.0
-#: Seconds between two looks while the store is away.
+#: Seconds between two polls while the store is away.
 AWAY = 0.5
-#: Seconds without its dispatcher after which a run is closed that no worker keeps (a replica that
-#: lagged may bring one back that was over): longer than those that keep it wait. And seconds
-#: between two looks for such runs, by all workers together.
-FORGOTTEN, TURN = 140.0, 20.0
+#: Seconds without its dispatcher after which a run that no worker supervises is closed (a replica
+#: that lagged may bring back one that was over). Longer than supervisors wait.
+FORGOTTEN = 140.0
+#: Seconds between two searches for such runs, by all workers together.
+TURN = 20.0
 
 
 def pause_after(seconds: float) -> float:
-    """Seconds until the next look, after one that took so long. A registry that is full of
-    somebody's entries takes a tenth of our time, and not all of it; a store that stood still once
-    is looked at again soon.
+    """Seconds until the next poll, after one that took `seconds`.
+
+    A registry flooded with entries takes a tenth of our time, not all of it; after one slow answer
+    the store is polled again soon.
     """
-    return min(max(LOOK, 10 * seconds), LONGEST_PAUSE)
+    return min(max(POLL, 10 * seconds), LONGEST_PAUSE)
 
 
 class Host:
@@ -57,19 +61,19 @@ class Host:
     """
 
     def __init__(self, services: WorkerServices, slots: int, busy: Callable[[], int] = int) -> None:
-        """`busy`: slots that have something to do."""
+        """`busy`: number of slots that run something."""
         self._services = services
         self._clock = services.clock
         self._slots = slots
         self._busy = busy
-        self._keepers: dict[str, RunSupervisor] = {}
+        self._supervisors: dict[str, RunSupervisor] = {}
         self._stop = threading.Event()
         self._collecting = CollectorThread(services)
-        self._breaker = CircuitBreaker(FailureLog(services.folder.troubles, services.clock))
+        self._breaker = CircuitBreaker(FailureLog(services.folder.failures, services.clock))
         self._trouble = ""
         self._ended = EndedRuns(services.folder.ended)
-        #: The store has not answered lately, or not yet: leaving it would take as long as its
-        #: time-outs.
+        #: The store has not answered yet, or not lately; talking to it would last until its
+        #: timeouts.
         self._away = True
         self._complained = False
         #: Monotonic seconds of the last beat.
@@ -78,7 +82,7 @@ class Host:
         self._thread = threading.Thread(target=self._loop, name="dct-host", daemon=True)
 
     def start(self) -> None:
-        """Raises SystemExit when the work folder cannot be had."""
+        """Raises SystemExit when the work folder cannot be used."""
         self._close_folder()
         self._claim_folder()
         self._clear_leftovers()
@@ -91,7 +95,7 @@ class Host:
         self._thread.start()
 
     def _close_folder(self) -> None:
-        """To everybody but this user."""
+        """Only this user may enter it."""
         try:
             if private_folder(self._services.folder.base, "the work folder"):
                 log.warning(
@@ -111,18 +115,16 @@ class Host:
             )
 
     def _clear_leftovers(self) -> None:
-        """Of an earlier life of this worker."""
+        """Removes what an earlier life of this worker left."""
         folder = self._services.folder
         folder.draining.unlink(missing_ok=True)
         if strays := end_marked(folder.runs, self._clock):
             log.warning(
-                "%d processes of tests were left by an earlier life of this worker; they were"
-                " ended",
-                strays,
+                "ended %d test processes that an earlier life of this worker had left", strays
             )
         for run in folder.leftovers():
             run.remove()
-        FailureLog(folder.troubles, self._clock).clear()
+        FailureLog(folder.failures, self._clock).clear()
         folder.prune_template_caches(
             self._clock.wall() - self._services.settings.keep_days * 86_400
         )
@@ -132,17 +134,17 @@ class Host:
         if self._trouble:
             return set()
         return {
-            run for run, keeper in list(self._keepers.items()) if keeper.state is RunStage.READY
+            run
+            for run, supervisor in list(self._supervisors.items())
+            if supervisor.state is RunStage.READY
         }
 
     def active(self) -> set[str]:
-        """Runs that are not over: somebody may have work for them yet."""
-        return {run for run, keeper in list(self._keepers.items()) if not keeper.ended}
+        """Runs that are not over: there may be more work for them."""
+        return {run for run, supervisor in list(self._supervisors.items()) if not supervisor.ended}
 
     def drain(self) -> None:
-        """The worker was told to stop: slots finish their chunk, or give it back after
-        `drain_seconds`.
-        """
+        """The worker is to stop: slots finish their chunk, or release it after `drain_seconds`."""
         self._services.folder.draining.touch()
 
     def stop(self, timeout: float = 30.0) -> None:
@@ -150,25 +152,25 @@ class Host:
         self._stop.set()
         self._collecting.stop()
         self._thread.join(0.5 if self._away else 5.0)
-        for keeper in self._keepers.values():
-            keeper.end()
+        for supervisor in self._supervisors.values():
+            supervisor.end()
         deadline = self._clock.monotonic() + timeout
-        for keeper in self._keepers.values():
-            keeper.join(max(deadline - self._clock.monotonic(), 0.0))
+        for supervisor in self._supervisors.values():
+            supervisor.join(max(deadline - self._clock.monotonic(), 0.0))
         if not self._away:
             with contextlib.suppress(DctError):
                 self._services.registry.leave(self._services.name)
 
     def _loop(self) -> None:
-        pause = LOOK
+        pause = POLL
         while not self._clock.wait(self._stop, pause):
             pause = self._round()
 
     def _round(self) -> float:
-        """One look at the registry, and a beat if it is time for one; seconds until the next round."""
+        """Polls the registry, and beats when due; returns the seconds until the next round."""
         began = self._clock.monotonic()
         try:
-            self._look()
+            self._poll()
             pause = pause_after(self._clock.monotonic() - began)
             self._beat()
         except DctError as error:
@@ -187,75 +189,84 @@ class Host:
             self._close_forgotten()
 
     def _miss_store(self, error: DctError) -> None:
-        """No run could be seen: a store that comes back empty must find their slots still here."""
+        """Runs do not age while the store is away: if it comes back empty, their slots must still
+        be here.
+        """
         if not self._complained:
             log.warning("%s; trying again", error)
         self._complained = self._away = True
-        for keeper in self._keepers.values():
-            keeper.seen_at = self._clock.monotonic()
+        for supervisor in self._supervisors.values():
+            supervisor.seen_at = self._clock.monotonic()
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         self._watch_trouble()
         active = self._services.registry.active_runs()
         for line in self._services.registry.complaints():
             log.warning("%s", line)
         for run in [run for run, one in active.items() if self._ended.covers(one)]:
             del active[run]
-        for run in active.keys() - self._keepers.keys():
+        for run in active.keys() - self._supervisors.keys():
             log.info("run %s: preparing", run)
-            # A run brings servers that this worker may never have seen: they may hold what others
-            # left.
-            keeper = RunSupervisor(self._services, active[run], self._slots, self._collecting.soon)
-            self._keepers[run] = keeper
-            keeper.start()
-        for run, keeper in list(self._keepers.items()):
-            if keeper.ended:
-                if keeper.done:  # should the run be there again, it begins anew
-                    del self._keepers[run]
-            elif run in active and active[run].announcement.nonce == keeper.nonce:
-                keeper.hear(active[run])
+            # The run may use a server that is new to this worker and holds what others left: the
+            # garbage collector is to check it soon.
+            supervisor = RunSupervisor(
+                self._services, active[run], self._slots, self._collecting.soon
+            )
+            self._supervisors[run] = supervisor
+            supervisor.start()
+        for run, supervisor in list(self._supervisors.items()):
+            if supervisor.ended:
+                if supervisor.done:  # if the registry still names the run, it starts afresh
+                    del self._supervisors[run]
+            elif run in active and active[run].announcement.nonce == supervisor.nonce:
+                supervisor.hear(active[run])
             elif run in active:  # another run of the same name: this one is over
-                self._ended.note(keeper.nonce, keeper.epoch)
-                keeper.end()
-        # Last: a store that does not answer for one run must not keep the others from being
-        # followed.
-        for run, keeper in list(self._keepers.items()):
+                self._ended.note(supervisor.nonce, supervisor.epoch)
+                supervisor.end()
+        # Last: a store that fails for one run must not keep the others from being supervised.
+        for run, supervisor in list(self._supervisors.items()):
             if (
-                not keeper.ended
-                and (run not in active or keeper.stale)
-                and not keeper.still_wanted()
+                not supervisor.ended
+                and (run not in active or supervisor.stale)
+                and not supervisor.still_wanted()
             ):
-                self._ended.note(keeper.nonce, keeper.epoch)
-                keeper.end()
+                self._ended.note(supervisor.nonce, supervisor.epoch)
+                supervisor.end()
 
     def _close_forgotten(self) -> None:
         for run in self._services.registry.open_runs(TURN):
             ledger = self._services.ledger(run, self._services.door)
-            if run not in self._keepers and ledger.silence() > FORGOTTEN and ledger.abandon():
-                log.warning("run %s: closed, since nobody has cared for it for a long time", run)
+            if run not in self._supervisors and ledger.silence() > FORGOTTEN and ledger.abandon():
+                log.warning("run %s: closed, as its dispatcher has been silent for too long", run)
 
     def _watch_trouble(self) -> None:
-        trouble = self._breaker.trouble(self._clock.monotonic()) or self._all_rest()
+        trouble = self._breaker.trouble(self._clock.monotonic()) or self._all_back_off()
         if trouble and trouble != self._trouble:
             log.warning("this worker %s", trouble)
         self._trouble = trouble
 
-    def _all_rest(self) -> str:
+    def _all_back_off(self) -> str:
         """Why no slot of any run claims anything; empty when some does."""
         ready = [
-            keeper for keeper in list(self._keepers.values()) if keeper.state is RunStage.READY
+            supervisor
+            for supervisor in list(self._supervisors.values())
+            if supervisor.state is RunStage.READY
         ]
-        reasons = [keeper.resting() for keeper in ready]
+        reasons = [supervisor.backing_off() for supervisor in ready]
         if not ready or any(
-            len(why) < keeper.fit for why, keeper in zip(reasons, ready, strict=True)
+            len(why) < supervisor.fit for why, supervisor in zip(reasons, ready, strict=True)
         ):
             return ""
-        return f"rests, since no slot gets its databases: {reasons[0][0]}"
+        return f"backs off, since no slot gets its databases: {reasons[0][0]}"
 
     def _working_slots(self) -> int:
-        """Those that do not rest, for the run that has the fewest."""
+        """Slots that do not back off, in the run that has the fewest of them."""
         return max(
-            1, min((keeper.working for keeper in list(self._keepers.values())), default=self._slots)
+            1,
+            min(
+                (supervisor.working for supervisor in list(self._supervisors.values())),
+                default=self._slots,
+            ),
         )
 
     def _info(self) -> WorkerInfo:
@@ -267,7 +278,7 @@ class Host:
             protocol=PROTOCOL_VERSION,
             key_id=self._services.door.keyring.ids[0],
             keys=self._services.door.keyring.ids,
-            runs={run: keeper.state for run, keeper in self._keepers.items()},
+            runs={run: supervisor.state for run, supervisor in self._supervisors.items()},
             busy=min(self._busy(), self._slots),
             trouble=self._trouble,
             wall=round(self._clock.wall(), 3),

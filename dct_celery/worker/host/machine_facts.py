@@ -1,4 +1,4 @@
-"""What a worker says of its machine, for `dct doctor`."""
+"""What a worker reports about its machine, for `dct doctor`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dct_celery.settings import Settings
 
 def about(settings: Settings) -> dict[str, str]:
     """python, open_files, and django where the project runs in the worker's own environment.
+
     Imports nothing of the project.
     """
     facts = {

@@ -1,5 +1,7 @@
-"""Everything between "there is a run" and "slots may claim": code, loader, proof of equality,
-templates.
+"""Everything between "there is a run" and "slots may claim".
+
+In order: the run's specification, its code, the loader, guards, database servers, templates, and
+the comparison with the dispatcher's manifest and environment.
 """
 
 from __future__ import annotations
@@ -43,19 +45,19 @@ from dct_celery.worker.services import WorkerServices
 log = logging.getLogger("dct_celery.worker")
 T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
-#: Version of what a template is, and of what its mark says; part of its key.
+#: Version of templates and their marks; part of their keys.
 FORMAT = 2
-#: Seconds at the end of a run for healing clones for the next one; then they are dropped.
+#: Seconds at the end of a run for healing clones for the next one; the others are dropped.
 CLOSE_SECONDS = 5.0
-#: Seconds between two looks at a loader that is busy.
-_LOOK = 0.2
+#: Seconds between two polls of a loader that is busy.
+_POLL = 0.2
 #: Seconds that a server may be away before it has answered for the first time.
 CONNECT_SECONDS = 3.0
 #: Seconds that it may be away later.
 AWAY_SECONDS = 120.0
-#: Tries with a server that lacks something.
+#: Attempts with a server that is short of something.
 TRIES = 4
-#: Seconds for which what is not signed by the run's dispatcher is taken for another's doing.
+#: Seconds that the dispatcher has to replace data of its run that it has not signed.
 BELIEF_SECONDS = 20.0
 #: Connections for each database that the worker itself needs now and then: locks, helpers, scratch
 #: databases.
@@ -65,22 +67,24 @@ _STORE_PAUSE = 0.5
 
 
 def _spread_pause(failures: int) -> float:
-    """The tries of several workers are spread."""
+    """Seconds, at random: the attempts of several workers must not coincide."""
     return min(failures, 4) * random.uniform(0.5, 1.0)  # nosec
 
 
-#: Of what needs a database server that lacks something.
+#: While a database server is short of something.
 SHORT = Retry(_spread_pause, TRIES)
-#: Of what needs a store that is away.
+#: While the store is away.
 STORE_AWAY = Retry(lambda failures: _STORE_PAUSE)
-#: Of what the store says and the run's dispatcher has not signed.
+#: While the store holds something that the run's dispatcher has not signed.
 DISBELIEVED = Retry(lambda failures: _STORE_PAUSE, seconds=BELIEF_SECONDS)
-#: Distributions whose version decides no verdict.
+#: Distributions whose version cannot change a verdict.
 _TOOLS = frozenset({"pip", "setuptools", "wheel", "uv", "dct-celery"})
 
 
 class Refused(Exception):
-    """This worker cannot take part: something differs from the dispatcher. `reason` is one line."""
+    """This worker cannot take part, because something differs from the dispatcher. `reason`: one
+    line.
+    """
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason)
@@ -90,7 +94,7 @@ class Refused(Exception):
 
 @dataclass(slots=True)
 class Prepared:
-    """A run that slots of this worker may claim chunks of."""
+    """A run whose chunks the slots of this worker may claim."""
 
     loaded: messages.Loaded
     specs: list[DatabaseSpec]
@@ -111,7 +115,7 @@ class Prepared:
     steps: dict[str, float] = field(default_factory=dict)
 
     def published(self, nonce: str, signing_key: str) -> PublishedRun:
-        """What slots need. `nonce` and `signing_key` (its id): of the run's announcement."""
+        """What slots need. `nonce` and `signing_key` (its id) come from the announcement."""
         return PublishedRun(
             nonce,
             signing_key,
@@ -127,9 +131,7 @@ class Prepared:
 
 
 class Preparation:
-    """Prepares one run on this worker. `over` is asked while waiting; when it says so, LeaseLost is
-    raised.
-    """
+    """Prepares one run on this worker. LeaseLost is raised as soon as `over` returns True."""
 
     def __init__(
         self,
@@ -151,7 +153,7 @@ class Preparation:
         self.pool: ClonePool | None = None
         self.checks: SystemChecks | None = None
         self._servers: dict[str, DatabaseServer] = {}
-        self._signs = LivenessLocks(services.clock)
+        self._liveness = LivenessLocks(services.clock)
         self._forks = itertools.count(1)
         #: Patterns of hosts, this worker's own among them.
         self._denied: list[str] = []
@@ -159,9 +161,7 @@ class Preparation:
         self._since = self._clock.monotonic()
 
     def prepare(self) -> Prepared:
-        """Raises Refused, ProjectError, DatabaseError or another DctError; whoever calls tells the
-        dispatcher.
-        """
+        """Raises Refused, ProjectError, DatabaseError or another DctError."""
         spec = self._spec()
         self._folder.create()
         loaded = self._load(spec)
@@ -180,9 +180,9 @@ class Preparation:
         self._patiently(CONNECT_SECONDS, lambda: self._connect(prepared))
         self._step("connect")
         templates = self._templates(prepared)
-        anew = spec.databases.create_db
+        rebuild = spec.databases.create_db
         prepared.templates = self._patiently(
-            AWAY_SECONDS, lambda: templates.ensure_pristine(anew=anew)
+            AWAY_SECONDS, lambda: templates.ensure_pristine(rebuild=rebuild)
         )
         prepared.key = templates.key
         self._step("templates")
@@ -204,8 +204,8 @@ class Preparation:
     # -- databases ---------------------------------------------------------------------
 
     def _patiently(self, seconds: float, step: Callable[[], T]) -> T:
-        """`step`, again after what was the server's fault; other workers may be luckier meanwhile.
-        A server that is away is waited for, for so long. Raises DatabaseError, LeaseLost.
+        """`step`, retried after failures that were the server's fault, for up to `seconds` while it
+        is away. Raises DatabaseError, LeaseLost.
         """
 
         def rule(error: DatabaseError) -> Retry | None:
@@ -217,15 +217,14 @@ class Preparation:
         return self._retried(step, DatabaseError, rule)
 
     def _persistently(self, step: Callable[[], T]) -> T:
-        """`step`, until the store answers: a restart of it is no reason to refuse a run. Raises
+        """`step`, retried until the store answers: its restart is no reason to refuse a run. Raises
         LeaseLost.
         """
         return self._retried(step, StoreUnavailable, lambda error: STORE_AWAY)
 
     def _believed(self, what: str, read: Callable[[], T]) -> T:
-        """What `read` gives. Whoever announced the run has our key, so what is not signed with it
-        is somebody else's, and its dispatcher will put it right. Raises Refused when it does not,
-        LeaseLost.
+        """What `read` returns. Whoever announced the run has our key, so unsigned data comes from
+        someone else, and the dispatcher will replace it. Raises Refused if it does not, LeaseLost.
         """
         try:
             return self._retried(
@@ -261,9 +260,7 @@ class Preparation:
             self._clock.sleep(0.1)
 
     def _guard(self, loaded: messages.Loaded, rules: DatabaseRules) -> None:
-        """The dispatcher has looked already; here the worker's own list of denied servers counts,
-        too.
-        """
+        """The dispatcher's checks, repeated with this worker's own lists of what is denied."""
         settings = self._services.settings
         configured = [guards.Configured.from_dict(data) for data in loaded.configured]
         self._denied = [*rules.deny_hosts, *settings.deny_db_host]
@@ -279,7 +276,7 @@ class Preparation:
         )
 
     def _connect(self, prepared: Prepared) -> None:
-        """Servers that can be used, with a sign of life on each before anything is made there."""
+        """Checks every server, and takes a liveness lock on it before anything is made there."""
         for spec in prepared.specs:
             if spec.alias not in self._servers:
                 server = self._services.server_for(spec)
@@ -288,18 +285,18 @@ class Preparation:
         self._services.folder.remember_servers(
             spec for spec in prepared.specs if spec.vendor != "sqlite"
         )
-        self._signs.start()
+        self._liveness.start()
         for spec in prepared.specs:
             self._servers[spec.alias].check()
-            if spec.alias not in self._signs:
-                self._signs.give(
+            if spec.alias not in self._liveness:
+                self._liveness.give(
                     spec.alias, self._servers[spec.alias].liveness_lock(prepared.owner)
                 )
         prepared.slots = self._check_capacity(prepared.specs)
 
     def _check_capacity(self, specs: Sequence[DatabaseSpec]) -> int:
-        """Slots that fit. One budget per server: each takes a connection for its tests and one for
-        its clones, per alias.
+        """Number of slots that the servers have room for. Per alias, a slot needs one connection
+        for its tests and one for its clones.
         """
         aliases: dict[str, list[str]] = {}
         for spec in specs:
@@ -314,15 +311,15 @@ class Preparation:
                 )
             here = slots_that_fit(self._slots, free, len(members))
             if here < self._slots:
-                self._say_who_rests(where, free, each, self._slots - here)
+                self._report_short(where, free, each, self._slots - here)
             fit = min(fit, here)
         return fit
 
-    def _say_who_rests(self, where: str, free: int, each: int, number: int) -> None:
+    def _report_short(self, where: str, free: int, each: int, number: int) -> None:
         line = (
-            f"{number} of {self._slots} slots rest: {where} has {free} connections left, a slot"
-            f" needs {each}; raise its max_connections by {number * each}, or give this worker"
-            " fewer slots (-c)"
+            f"{number} of {self._slots} slots stay idle: "
+            f"{where} has {free} connections left, a slot needs {each}; "
+            f"raise its max_connections by {number * each}, or give this worker fewer slots (-c)"
         )
         log.warning("run %s: %s", self._run, line)
         self._persistently(lambda: self._ledger.tell(self._services.name, ShortReport(line)))
@@ -348,7 +345,7 @@ class Preparation:
             cache,
             self._naming(prepared),
             self._clock,
-            self._signs,
+            self._liveness,
         )
 
     def _naming(self, prepared: Prepared) -> CloneNaming:
@@ -372,7 +369,7 @@ class Preparation:
                 "p",
             ),
             clock=self._clock,
-            # More slots than tests never come.
+            # No more slots than tests ever get work.
             slots=min(prepared.slots, prepared.loaded.count),
             flushes=frozenset(spec.alias for spec in prepared.specs if spec.names & flushed),
             keep=keep,
@@ -401,8 +398,7 @@ class Preparation:
             fork_fifo=str(self._folder.fork_fifo),
             template_depends=list(spec.databases.depends),
         )
-        # A tree is never changed, so its bytecode may lie in it and make the next run's imports
-        # cheap.
+        # A tree never changes, so bytecode is kept in it: the next run imports faster.
         own = {"PYTHONHASHSEED": spec.hash_seed, "PYTHONDONTWRITEBYTECODE": ""}
         environment = self._services.user_environment(spec.environment, own)
         python = self._services.settings.worker_python or sys.executable
@@ -417,12 +413,10 @@ class Preparation:
         raise Refused(f"the suite cannot be built on this worker: {answer.message}", answer.detail)
 
     def _wait(self, process: UserProcess, limit: float) -> messages.Message:
-        """The loader's answer. Raises Refused when it needs more than `limit` seconds (0: for
-        ever).
-        """
-        spent = 0.0  # in looks, not by the clock: this worker may have been stopped for a while
-        while (answer := process.receive(timeout=_LOOK)) is None:
-            spent += _LOOK
+        """The loader's answer. Raises Refused after `limit` seconds (0: no limit)."""
+        spent = 0.0  # counted in polls, not by the clock: this worker may have been suspended
+        while (answer := process.receive(timeout=_POLL)) is None:
+            spent += _POLL
             if self._over():
                 raise LeaseLost("the run is over")
             if 0 < limit < spent:
@@ -435,7 +429,7 @@ class Preparation:
         return answer
 
     def _fork(self, purpose: str) -> TestProcess:
-        # Asked by two threads: a count that is taken in one step.
+        # Called by two threads: the count must be atomic.
         folder = self._folder.fork_folder(f"{purpose}-{next(self._forks)}")
         return TestProcess(folder, self._folder.fork_fifo, {}, self._clock).start()
 
@@ -469,12 +463,12 @@ class Preparation:
         if shared:
             raise Refused(
                 f"the project uses the Redis database {shared[0]}, which is our store; a FLUSHDB in"
-                " a test would erase the run (give the store a database of its own: --store"
-                " redis://HOST/1)"
+                " a test would erase the run"
+                " (give the store a database of its own: --store redis://HOST/1)"
             )
 
     def close(self) -> None:
-        """Ends the loader with all its forks, and gives up or lays by what this run made here."""
+        """Ends the loader with all its forks; drops this run's clones or keeps them for later."""
         if self.process is not None:
             self.process.close(grace=2.0)
         if self.checks is not None:
@@ -483,18 +477,18 @@ class Preparation:
             if self.pool is not None:
                 self.pool.close(self._clock.monotonic() + CLOSE_SECONDS)
         finally:
-            # Without them, whatever is left is garbage for every collector.
-            self._signs.close()
+            # Without these locks, whatever is left is garbage for every collector.
+            self._liveness.close()
             for server in self._servers.values():
                 server.close()
 
     def database_use(self) -> dict[str, float]:
-        """Running totals of what this process did with database servers: see core.databases.usage."""
+        """Running totals of this process's database operations; see `core.databases.usage`."""
         return totals(asdict(server.stats) for server in self._servers.values())
 
 
 def slots_that_fit(slots: int, free: int, aliases: int) -> int:
-    """At least one, if the server has `free` connections left for so many databases of each slot."""
+    """Number of slots, at least one, for which `free` connections are enough."""
     return max(1, min(slots, (free - OWN_CONNECTIONS * aliases) // (2 * aliases)))
 
 

@@ -1,7 +1,7 @@
 """One run on a worker, in a thread of its own.
 
-Its life: `_prepare` (and publish it to the slots, or refuse it), `_serve` until it is over,
-`_clean_up`. What is reported to the dispatcher while the store is away is reported when it is back.
+Its life: `_prepare` (publish it to the slots, or refuse it), `_serve` until it is over, then
+`_clean_up`. Reports that cannot reach the store are sent when it is back (I3).
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ from dct_celery.protocol.workers import (
     UsageReport,
     WorkerReport,
 )
-from dct_celery.worker.health.slot_backoff import resting
+from dct_celery.worker.health.slot_backoff import backing_off
 from dct_celery.worker.host.preparation import Preparation, Refused
 from dct_celery.worker.processes.strays import end_marked
 from dct_celery.worker.services import WorkerServices
 from dct_celery.worker.slot.spool import send_again
 
 log = logging.getLogger("dct_celery.worker")
-#: Seconds that a run is kept whose announcement is not renewed, and which was not closed: its
-#: dispatcher may be dead and another one adopt it, or the store may have been wiped and be told
-#: again.
+#: Seconds for which a run is kept that was neither renewed nor closed: another dispatcher may
+#: resume it, or the dispatcher may restore a store that was wiped.
 LINGER = 120.0
-#: Seconds that slots need to tell the store of chunks whose processes died with their loader.
+#: Seconds that slots need to release the chunks whose processes died with their loader.
 GIVE_BACK = 6.0
 #: Seconds that slots get to give back their clones when a run ends.
 RETIRE_SECONDS = 10.0
-#: Seconds between two looks at the clones when there is nothing to do, and between two words about
-#: their use or two looks for what is to be sent again.
-POOL_PAUSE, USE_SECONDS = 0.05, 1.0
-#: Seconds after which system checks begin although some slot has no clone yet.
+#: Seconds between two checks of the clone pool when there is nothing to do.
+POOL_PAUSE = 0.05
+#: Seconds between two usage reports, and between two searches for results to be sent again.
+USE_SECONDS = 1.0
+#: Seconds after which system checks begin even if some slot has no clone yet.
 CHECKS_AFTER = 3.0
 
 
 class RunSupervisor:
-    """One run on this worker, from announcement to the last trace, in a thread of its own."""
+    """One run on this worker, from its announcement until its last trace is removed."""
 
     def __init__(
         self, services: WorkerServices, announced: Announced, slots: int, ready: Callable[[], None]
@@ -79,18 +79,21 @@ class RunSupervisor:
         )
         self._ready = ready
         self._changes = Changes()
-        #: What was reported of this worker's state; a store that was wiped is told again.
+        #: Every report on this worker's state; a store that was wiped gets all of them again.
         self._reports: list[WorkerReport] = []
-        #: Of them, what the store has still to be told.
+        #: Those that the store does not have yet.
         self._due: list[WorkerReport] = []
-        #: Epoch of the run in the registry, and the one in which the store is told all that was
-        #: reported.
+        #: The newest announcement in the registry.
         self.announced = announced
-        self._told_epoch = announced.epoch
+        #: Epoch in which the store has the reports.
+        self._reported_epoch = announced.epoch
+        #: When results were last sent again.
         self._sent_at = 0.0
-        #: Monotonic seconds of the last sign of the run in the registry.
+        #: Monotonic seconds of the last renewal of the announcement.
         self.seen_at = self._clock.monotonic()
-        self._told_at = self._ready_at = 0.0
+        #: When usage was last reported.
+        self._usage_at = 0.0
+        self._ready_at = 0.0
         #: When the loader was found dead.
         self._loader_died_at = 0.0
         self._thread = threading.Thread(target=self._keep, name=f"run-{run}", daemon=True)
@@ -103,34 +106,34 @@ class RunSupervisor:
         return self.announced.epoch
 
     def hear(self, announced: Announced) -> None:
-        """The run is in the registry. Only a newer announcement shows that its dispatcher lives."""
+        """The registry names the run. Only a newer announcement proves its dispatcher alive."""
         if announced.renews(self.announced):
             self.announced, self.seen_at = announced, self._clock.monotonic()
 
     def end(self) -> None:
         """The run is over here. Returns at once; `join` waits for the clean-up."""
         if self._end.is_set():
-            return  # the clean-up may be removing the folder: nothing more is written there
+            return  # the clean-up may be removing the folder: write nothing more there
         self._end.set()
         self._folder.end()
         process = self._preparation.process
         if process is not None:
-            process.kill()  # whatever preparation, checks and pool wait for ends with it
+            process.kill()  # preparation, checks and pool stop waiting for it
 
     def join(self, timeout: float) -> None:
         self._thread.join(timeout)
 
-    def resting(self) -> list[str]:
-        """Why slots rest that the servers have room for."""
+    def backing_off(self) -> list[str]:
+        """Why slots that the servers have room for claim nothing at present."""
         return (
-            resting(self._folder.resting, self._clock.monotonic())
+            backing_off(self._folder.backoff, self._clock.monotonic())
             if self.state is RunStage.READY
             else []
         )
 
     @property
     def working(self) -> int:
-        return self.fit - len(self.resting())
+        return self.fit - len(self.backing_off())
 
     @property
     def ended(self) -> bool:
@@ -161,61 +164,59 @@ class RunSupervisor:
 
     @property
     def stale(self) -> bool:
-        """Its announcement stands, and has not been renewed for too long."""
+        """Its announcement has not been renewed for too long."""
         return self._clock.monotonic() - self.seen_at > LINGER
 
     def still_wanted(self) -> bool:
-        """The registry names the run no more, or nothing new of it. Only a closed run is over at
-        once. When this is False, the run is over here for good: only a newer epoch of it begins
-        anew.
+        """Called when the registry no longer names the run, or its announcement is stale.
+
+        A closed run is over at once, any other one after LINGER. After False, the run is over here
+        for good, unless a newer epoch begins.
         """
         if self._ledger.state() is RunState.CLOSED:
             return False
         if self._clock.monotonic() - self.seen_at < LINGER:
             return True
-        log.warning("run %s: nobody has cared for it for a long time; it is given up", self.run)
+        log.warning("run %s: given up, as its dispatcher has been silent for too long", self.run)
         self._ledger.abandon()
         return False
 
-    def _tell_again(self) -> None:
-        """What could not be said while the store was away; and all of it, where the store was wiped
-        and has the run again.
-        """
-        if self.epoch > self._told_epoch:
-            self._told_epoch, self._due = self.epoch, list(self._reports)
+    def _send_reports(self) -> None:
+        """Sends the reports that are due; after the store was wiped, all of them."""
+        if self.epoch > self._reported_epoch:
+            self._reported_epoch, self._due = self.epoch, list(self._reports)
         while self._due:
             self._ledger.tell(self._services.name, self._due[0])
             self._due.pop(0)
 
     def _send_again(self) -> None:
-        # Once a second: an end that was told in the epoch before may be written down a moment
-        # later.
+        # Once a second: a slot may note an end of the previous epoch a moment later.
         if self.epoch > 1 and self._clock.monotonic() - self._sent_at >= USE_SECONDS:
             self._sent_at = self._clock.monotonic()
             lease_ms = int(self._services.settings.lease_seconds * 1000)
             if sent := send_again(self._folder.spool, self._ledger, self.epoch, lease_ms):
-                log.info("run %s: results of %s chunks are sent again", self.run, sent)
+                log.info("run %s: sent the results of %s chunks again", self.run, sent)
 
     def _report(self, report: WorkerReport) -> None:
-        """Now, or when the store is back: a run waits for ever for a worker that has refused it
-        without a report.
+        """Sends it now, or when the store is back: without the report, the run would wait for ever
+        for a worker that has refused it.
         """
         self._reports.append(report)
         self._due.append(report)
         try:
-            self._tell_again()
+            self._send_reports()
         except DctError as error:
             log.warning("run %s: %s follows later: %s", self.run, type(report).__name__, error)
 
     def _tend(self) -> bool:
-        """One step for the clones; False when there is nothing to do."""
+        """One step of everything that is due; False when the clone pool has nothing to do."""
         try:
-            self._tell_again()
+            self._send_reports()
             self._send_again()
         except DctError as error:
             log.warning("run %s: %s", self.run, error)
-        except Exception:  # a full disk, say: it must not end the run here
-            log.exception("run %s: what was said and sent before", self.run)
+        except Exception:  # a full disk, for example, must not end the run here
+            log.exception("run %s: sending reports and results again", self.run)
         self._check_loader(self._clock.monotonic())
         if self.state is RunStage.READY and (line := self._folder.refusal):
             self._folder.unpublish()
@@ -226,20 +227,19 @@ class RunSupervisor:
         try:
             busy = pool.step()
             self._check()
-            self._tell_use()
+            self._report_usage()
         except Exception:
             log.exception("run %s: clones", self.run)
             busy = False
         return busy
 
     def _check_loader(self, now: float) -> None:
-        """A loader that was killed (its memory is the largest here) takes all forks with it, and no
-        slot can go on without it: the run begins anew on this worker, once slots have given back
-        what they had.
+        """Starts the run afresh on this worker after its loader was killed, which takes all forks
+        with it. Slots release their chunks first.
         """
         process = self._preparation.process
         if self.state is RunStage.READY and process is not None and not process.alive():
-            log.warning("run %s: the loader died; the run is prepared anew", self.run)
+            log.warning("run %s: the loader died; the run is prepared again", self.run)
             self.state, self._loader_died_at = RunStage.PREPARING, now
             self._folder.unpublish()
         if self._loader_died_at and now - self._loader_died_at > GIVE_BACK:
@@ -252,7 +252,7 @@ class RunSupervisor:
         assert checks is not None
         waited = self._clock.monotonic() - self._ready_at > CHECKS_AFTER
         if (pool.filled or waited) and not pool.quiet:
-            with contextlib.suppress(DatabaseError):  # the pool has said so, and pauses
+            with contextlib.suppress(DatabaseError):  # the pool has logged it, and pauses
                 checks.start()
         news = checks.news()
         if isinstance(news, ProjectError):
@@ -264,15 +264,15 @@ class RunSupervisor:
         elif news:
             self._report(CheckedReport())
         if news:
-            checks.told()  # not before: the store may have been away
+            checks.reported()
 
-    def _tell_use(self) -> None:
-        """What was done with the databases since the last word, now and then: a run that ends takes
-        no more words.
+    def _report_usage(self) -> None:
+        """Reports what was done with the databases since the last time; regularly, because a run
+        that has ended takes no more reports.
         """
-        if self._clock.monotonic() - self._told_at < USE_SECONDS:
+        if self._clock.monotonic() - self._usage_at < USE_SECONDS:
             return
-        self._told_at = self._clock.monotonic()
+        self._usage_at = self._clock.monotonic()
         if new := self._changes.since(self._preparation.database_use()):
             self._ledger.tell(self._services.name, UsageReport(new))
 
@@ -281,7 +281,8 @@ class RunSupervisor:
         try:
             prepared = self._preparation.prepare()
         except LeaseLost:
-            # Perhaps a store that was wiped, and is told again: then the run begins anew here.
+            # The store may have been wiped: once the dispatcher has restored it, the run starts
+            # afresh here.
             self._end.set()
         except Refused as refused:
             self._refuse(RefusedReport(refused.reason, _end_of(refused.detail), permanent=True))
@@ -320,7 +321,7 @@ class RunSupervisor:
         try:
             self._preparation.close()
         except Exception:
-            log.exception("run %s: what is left is collected later", self.run)
+            log.exception("run %s: the garbage collector removes what is left", self.run)
         end_marked(self._folder.path, self._clock)
         self._folder.remove()
 

@@ -1,8 +1,8 @@
-"""Django's system checks where templates were there already, beside the tests: they are no reason
-for a slot to wait.
+"""Django's system checks, run beside the tests when the templates exist already.
 
-A run whose checks fail ends with exit 1, as the sequential run does; its dispatcher does not call a
-run passed before one worker has reported them. Building a template includes them.
+No slot waits for them. A run whose checks fail ends with exit code 1, as the sequential run does;
+the dispatcher does not call a run passed before one worker has reported them. Building a template
+includes them.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from dct_celery.errors import DctError, InfrastructureError
 from dct_celery.worker.databases.clone_pool import ClonePool
 from dct_celery.worker.databases.templates import Templates
 
-#: Times that checks are begun which a database server keeps from an answer.
+#: Attempts while a database server keeps the checks from finishing.
 _TRIES = 5
 
 
 @dataclass(slots=True)
 class SystemChecks:
-    """Started by the thread that owns the pool; `news` is asked by the same thread."""
+    """`start` and `news` are called by the thread that owns the pool."""
 
     templates: Templates
     pool: ClonePool
     passed: bool = False
     _thread: threading.Thread | None = None
     _error: DctError | None = None
-    _told: bool = False
+    _reported: bool = False
     _tries: int = 0
     _ended: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
-        """On clones of their own. Raises DatabaseError when those cannot be had; may be called
-        again then.
+        """Runs them on clones of their own. Raises DatabaseError when there are none; call it again
+        later.
         """
         if self.passed or self._thread is not None:
             return
@@ -55,10 +55,10 @@ class SystemChecks:
             self._ended.set()
 
     def news(self) -> DctError | bool:
-        """When they have ended, until it is `told`: True for passed, or what they found; False
-        otherwise.
+        """Once they have ended: True if they passed, or else what they found. False before that,
+        and after `reported`.
         """
-        if self._told or not self._ended.is_set():
+        if self._reported or not self._ended.is_set():
             return False
         if isinstance(self._error, InfrastructureError) and self._tries < _TRIES:
             self.pool.pause(self._error)
@@ -67,9 +67,9 @@ class SystemChecks:
             return False
         return self._error or self.passed
 
-    def told(self) -> None:
-        """The dispatcher has been told."""
-        self._told = True
+    def reported(self) -> None:
+        """The dispatcher has the result."""
+        self._reported = True
 
     def join(self) -> None:
         if self._thread is not None:

@@ -1,5 +1,5 @@
-"""What the tests of a chunk left behind: told by the test process itself, or found outside it and
-ended.
+"""What the tests of a chunk left behind: reported by the test process itself, or found outside it
+and ended.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from dct_celery.worker.processes.strays import Stray, end
 from dct_celery.worker.processes.test_process import TestProcess
 
 log = logging.getLogger("dct_celery.worker")
-#: A test process that grew by more is not used again, in bytes.
+#: Bytes by which a test process may grow and still be used again.
 MAX_GROWTH = 512 * 1024 * 1024
-#: Leaks of one chunk that are told.
-_TOLD = 50
+#: Number of leaks of one chunk that are reported.
+_REPORTED = 50
 
 
 def leaks_of(
     process: TestProcess, indices: Sequence[int], message: messages.ChunkFinished, clock: Clock
 ) -> list[LeakRecord]:
-    """What the process says of itself, and the processes that were found; ends those."""
+    """What the process reports, and the processes that were found; ends those."""
     strays = process.strays()
     numbers = {one.pid for one in strays}
     found = [_process(one, indices, message.began) for one in strays if one.parent not in numbers]
     end(strays, clock)
-    return [*found, *message.leaks][:_TOLD]
+    return [*found, *message.leaks][:_REPORTED]
 
 
 def wears_out(process: TestProcess, leaks: Sequence[LeakRecord]) -> bool:
-    """The process is not fit for another chunk: something goes on in it, or it is too large."""
+    """The process is not fit for another chunk: something still runs in it, or it is too large."""
     growth = process.growth()
     if growth > MAX_GROWTH:
         log.info("a test process grew by %d MB; the next chunk gets a new one", growth >> 20)
@@ -41,7 +41,7 @@ def wears_out(process: TestProcess, leaks: Sequence[LeakRecord]) -> bool:
 
 
 def _process(one: Stray, indices: Sequence[int], began: Sequence[float]) -> LeakRecord:
-    """By the tests that were running between its earliest and its latest possible start."""
+    """A leak of the tests that ran between the stray's earliest and latest possible start."""
     earliest, latest = one.started
     what = f"{one.pid}, {one.command}"
     if not began or latest < began[0]:

@@ -1,6 +1,4 @@
-"""What can be told of a test process that died: its last words, and whether the kernel was out of
-memory.
-"""
+"""What is known of a test process that died: its last state, and whether memory had run out."""
 
 from __future__ import annotations
 
@@ -13,16 +11,14 @@ _KILLED = "signal 9"
 
 
 class MemoryTrouble:
-    """Kills for want of memory since this object was made, in our control group and on the machine
-    as a whole.
-    """
+    """Out-of-memory kills since this object was made, in our control group and on the machine."""
 
     def __init__(self) -> None:
         self._before = _kills()
 
     def explain(self, status: str, peak: int) -> str:
-        """One line from how it ended ("signal 9") and its peak of memory in KiB. The kernel does
-        not say why it killed; so memory is named only where its count of such kills has grown.
+        """One line from how it ended ("signal 9") and its peak memory in KiB. The kernel does not
+        say whom it killed for memory, so that is named only if its count of such kills has grown.
         """
         if status != _KILLED:
             return status
@@ -32,25 +28,27 @@ class MemoryTrouble:
         )
 
 
-def last_words(process: TestProcess) -> str:
-    """Peak of memory, the stacks that faulthandler wrote when it died (or now, if it lives), and
-    the end of its output.
+def last_state(process: TestProcess) -> str:
+    """Peak memory, the stacks that faulthandler wrote when it died (or writes now, if it lives),
+    and the end of its output.
     """
     stacks = process.stacks(ask=not process.ended)
-    parts = [f"Memory peak: {peak // 1024} MB" if (peak := process.peak()) else "", stacks]
-    output = process.last_output().strip()
-    return "\n\n".join(filter(None, [*parts, output and f"Last output:\n{output}"]))
+    peak, output = process.peak(), process.last_output().strip()
+    parts = [
+        f"Memory peak: {peak // 1024} MB" if peak else "",
+        stacks,
+        f"Last output:\n{output}" if output else "",
+    ]
+    return "\n\n".join(filter(None, parts))
 
 
 def _kills() -> int:
-    """Count of processes killed for want of memory; a file that is not there counts none."""
+    """Number of out-of-memory kills; a missing file counts as none."""
     return sum(_count(path) for path in (Path("/proc/vmstat"), *_group_files()))
 
 
 def _group_files() -> list[Path]:
-    """Where the kernel counts for our control group: version 2 ("0::/path"), version 1
-    ("4:memory:/path").
-    """
+    """The kernel's counters of our control group: version 2 ("0::/path"), 1 ("4:memory:/path")."""
     files = []
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():

@@ -1,9 +1,9 @@
-"""What /proc says of processes on this machine.
+"""What /proc says about processes on this machine.
 
-Read by hand, as psutil is dearer or weaker in all that matters here: its `children` reads every
-process of the machine for each question (5 ms among a hundred, against 30 µs), its memory maps are
-those of smaps (25 times the cost), its start times follow the wall clock, and it does not tell
-where in the kernel a thread waits.
+Not psutil, which is slower or weaker in all that matters here: its `children` reads every process
+of the machine (5 ms among a hundred, against 30 µs), its memory maps come from smaps (25 times the
+cost), its start times follow the wall clock, and it does not say where in the kernel a thread
+waits.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 def identity(pid: int) -> tuple[int, int] | None:
     """(pid, clock ticks from boot to its start), which name one process for ever; None for one that
     has ended, waited for or not."""
-    words = _stat(pid)
-    return (pid, int(words[19])) if len(words) > 19 and words[0] not in (b"Z", b"X") else None
+    fields = _stat(pid)
+    return (pid, int(fields[19])) if len(fields) > 19 and fields[0] not in (b"Z", b"X") else None
 
 
 def pids() -> list[int]:
@@ -27,9 +27,9 @@ def pids() -> list[int]:
 
 
 def parent(pid: int) -> int:
-    """0 if it cannot be told."""
-    words = _stat(pid)
-    return int(words[1]) if len(words) > 1 else 0
+    """0 if it is unknown."""
+    fields = _stat(pid)
+    return int(fields[1]) if len(fields) > 1 else 0
 
 
 def children(pid: int) -> list[int]:
@@ -49,13 +49,13 @@ def descendants(pid: int) -> Iterator[tuple[int, int]]:
 
 
 def memory(pid: int) -> int:
-    """Resident bytes; 0 if it cannot be told."""
-    words = read(pid, "statm").split()
-    return int(words[1]) * os.sysconf("SC_PAGE_SIZE") if len(words) > 1 else 0
+    """Resident bytes; 0 if unknown."""
+    fields = read(pid, "statm").split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else 0
 
 
 def has_open(pid: int, path: str) -> bool | None:
-    """One of its descriptors is for this file; None if it cannot be told."""
+    """One of its descriptors is for this file; None if unknown."""
     try:
         return any(os.readlink(entry.path) == path for entry in os.scandir(f"/proc/{pid}/fd"))
     except OSError:
@@ -63,7 +63,7 @@ def has_open(pid: int, path: str) -> bool | None:
 
 
 def threads(pid: int) -> list[tuple[str, str, str]]:
-    """(name, state, where in the kernel it waits) of each thread; empty for a process that is gone."""
+    """(name, state, where in the kernel it waits) of each thread; empty if the process is gone."""
     found = []
     for task in Path(f"/proc/{pid}/task").glob("*"):
         with contextlib.suppress(OSError, IndexError):
@@ -80,5 +80,5 @@ def read(pid: int, name: str) -> bytes:
 
 
 def _stat(pid: int) -> list[bytes]:
-    """The words after the name, which may hold anything."""
+    """The fields after the name, which may hold anything."""
     return read(pid, "stat").rpartition(b")")[2].split()

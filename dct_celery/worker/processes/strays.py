@@ -1,8 +1,8 @@
-"""Processes that tests leave: found in /proc from outside, asked to end, killed.
+"""Processes that tests leave behind: found in /proc from outside, asked to end, killed (I9).
 
 A stray is a descendant of the test process, or a child of the loader (to which the kernel gives all
-orphans) that bears the mark of the fork: its folder, in the environment of what was executed and
-among the maps of what was only forked.
+orphans) that bears the fork's mark: its folder, in the environment of executed programs and in the
+memory maps of mere forks.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ from dct_celery.ports import Clock
 from dct_celery.wire.process import MARK
 from dct_celery.worker.processes import proc
 
-#: Seconds for strays to end by themselves (many are on their way), after SIGTERM, and after
-#: SIGKILL.
-_BY_THEMSELVES, _ASKED, _KILLED = 0.1, 0.5, 0.5
+#: Seconds for strays to end by themselves: many are about to.
+_BY_THEMSELVES = 0.1
+#: Seconds for strays to end after SIGTERM.
+_ASKED = 0.5
+#: Seconds for strays to end after SIGKILL.
+_KILLED = 0.5
+#: Seconds between two checks whether they have ended.
 _PAUSE = 0.01
-#: Longest command that is told, in characters.
+#: Longest command that is reported, in characters.
 _COMMAND = 200
 #: Helpers that multiprocessing keeps until the interpreter ends.
 _HELPERS = (
@@ -35,15 +39,15 @@ _HELPERS = (
 @dataclass(frozen=True, slots=True)
 class Stray:
     pid: int
-    #: When it was started, in clock ticks since boot: with the id it names one process for ever.
+    #: Its start in clock ticks since boot: with the id, it names one process for ever.
     ticks: int
     parent: int = 0
     command: str = ""
 
     @property
     def started(self) -> tuple[float, float]:
-        """Earliest and latest start on this host's CLOCK_MONOTONIC, in seconds: the kernel tells it
-        in ticks.
+        """Earliest and latest possible start in seconds of this host's CLOCK_MONOTONIC: the kernel
+        counts in ticks.
         """
         slept = time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
         tick = 1.0 / os.sysconf("SC_CLK_TCK")
@@ -62,14 +66,14 @@ class StrayTracker:
         self._clock = clock
         self._marks = _marks(str(folder))
         self._parent = proc.parent(pid)
-        #: Other children of the loader, forks of other slots above all: looked at once.
+        #: Other children of the loader, mostly forks of other slots: examined only once.
         self._strangers: set[tuple[int, int]] = set()
         self._known = set(self._relatives())
         #: Size of the process in its memory, in bytes.
         self.memory = proc.memory(pid)
 
     def strays(self) -> list[Stray]:
-        """Those that are still there after a moment; without any, this costs a few reads of /proc."""
+        """Those that still exist after a moment; without any, this costs few reads of /proc."""
         deadline = self._clock.monotonic() + _BY_THEMSELVES
         while found := [
             one for one in self._relatives() if one not in self._known and not _is_helper(one[0])
@@ -99,7 +103,7 @@ class StrayTracker:
 
 
 def end(strays: Iterable[Stray], clock: Clock) -> None:
-    """SIGTERM, and SIGKILL for those that do not heed it. Returns when they are gone, after about a
+    """SIGTERM, then SIGKILL for those that ignore it. Returns when they are gone, after about a
     second at most.
     """
     left = list(strays)
@@ -114,11 +118,11 @@ def end(strays: Iterable[Stray], clock: Clock) -> None:
 
 
 def end_marked(folder: Path, clock: Clock) -> int:
-    """Ends every process that bears the mark of `folder`, a fork's or one above forks'; returns how
-    many there were.
+    """Ends every process that bears the mark of `folder` or of a folder below it; returns their
+    number.
 
-    For when their loader is gone. Looks at all processes of this machine: some ten microseconds for
-    each.
+    For use when their loader is gone. Examines all processes of this machine, in about ten
+    microseconds each.
     """
     marks = [_marks(str(folder)), _marks(str(folder), below=True)]
     others = [pid for pid in proc.pids() if pid != os.getpid()]
@@ -138,7 +142,7 @@ def _marks(folder: str, *, below: bool = False) -> tuple[bytes, bytes]:
 
 
 def _bears(pid: int, marks: tuple[bytes, bytes]) -> bool | None:
-    """None while /proc does not tell: it is just about to exec, has ended, or may not be looked at."""
+    """None while /proc does not say: it is about to exec, has ended, or may not be examined."""
     variable, file = marks
     environment, maps = proc.read(pid, "environ"), proc.read(pid, "maps")
     if variable in b"\0" + environment or file in maps:
@@ -152,12 +156,12 @@ def _is_helper(pid: int) -> bool:
 
 
 def _command(pid: int) -> str:
-    words = proc.read(pid, "cmdline").replace(b"\0", b" ").decode(errors="backslashreplace").strip()
-    return words if len(words) <= _COMMAND else f"{words[:_COMMAND]}…"
+    line = proc.read(pid, "cmdline").replace(b"\0", b" ").decode(errors="backslashreplace").strip()
+    return line if len(line) <= _COMMAND else f"{line[:_COMMAND]}…"
 
 
 def _signal(one: Stray, number: int) -> None:
-    """To this process and never to another that got its number."""
+    """Sends it to this process, never to another one that has got its id."""
     with contextlib.suppress(OSError):
         fd = os.pidfd_open(one.pid)
         try:

@@ -30,16 +30,20 @@ M = TypeVar("M", bound=messages.Message)
 FORK_SECONDS = 30.0
 #: Least seconds between two reads.
 _PACE = 0.02
-#: Characters of stacks that are kept; seconds that a process gets to write them, and between two
-#: looks at whether it has.
-_STACKS, _DUMP_SECONDS, _SETTLED = 32_000, 2.0, 0.05
-#: How a process ended that lost its channel and nothing else; seconds that a loader gets to tell
-#: another end first.
-_CLOSED, _CLOSED_SECONDS = "the test closed the runner's channel", 0.3
+#: Characters of stacks that are kept.
+_STACKS = 32_000
+#: Seconds that a process gets to write its stacks.
+_DUMP_SECONDS = 2.0
+#: Seconds without growth after which the stacks are complete.
+_SETTLED = 0.05
+#: How a process ended that only lost its channel.
+_CLOSED = "the test closed the runner's channel"
+#: Seconds that the loader gets to report another end first.
+_CLOSED_SECONDS = 0.3
 
 
 class TestProcess:
-    """One fork. Raises ProcessDied when it ends without being asked. `start` comes before all else."""
+    """One fork. Raises ProcessDied if it ends by itself. Call `start` before anything else."""
 
     __test__ = False
 
@@ -85,7 +89,7 @@ class TestProcess:
     def _connect(self) -> None:
         """Gives the order, and opens the channel once the fork is there."""
         self._outbox = os.open(self._folder / "out", os.O_RDONLY | os.O_NONBLOCK)
-        # Also for reading: the write end must exist before the loader looks at its read end.
+        # Also for reading: the write end must exist before the loader polls its read end.
         self._lifeline = os.open(self._folder / "life", os.O_RDWR | os.O_NONBLOCK)
         with _loader(self._fork_fifo) as orders:
             orders.write(f"{self._folder / 'order'}\n".encode())
@@ -103,7 +107,7 @@ class TestProcess:
         os.set_blocking(self._inbox, True)
 
     def attached(self, pid: int) -> None:
-        """It has told its number and is ready for tests: what it starts from now on is theirs."""
+        """It has reported its pid and is ready: what it starts from now on belongs to tests."""
         self.pid, self._identity = pid, proc.identity(pid)
         self._watch = StrayTracker(self._folder, pid, self._clock)
 
@@ -128,9 +132,7 @@ class TestProcess:
         ProtocolError for garbage.
         """
         if not self._ready:
-            self._deframer.feed(
-                b""
-            )  # garbage behind the last message is noticed now, though nothing may follow it
+            self._deframer.feed(b"")  # notices garbage behind the last message at once
             self._pace()
             if not select.select([self._outbox], [], [], timeout)[0]:
                 return None
@@ -145,9 +147,7 @@ class TestProcess:
         return messages.decode(self.raw)
 
     def _pace(self) -> None:
-        """Lets a fast test process run on: waking for each record of a millisecond costs it more
-        than the record does.
-        """
+        """Lets records of a fast test process gather: waking for each would slow it down."""
         since = self._clock.monotonic() - self._read_at
         if since < _PACE:
             self._clock.sleep(_PACE - since)
@@ -174,21 +174,21 @@ class TestProcess:
         raise ProcessDied(f"no answer to {question.kind} within {timeout:.0f} s")
 
     def status(self) -> str:
-        """How it ended: "signal 11", "exit 0"; waits a moment for the loader to say so."""
+        """How it ended: "signal 11", "exit 0"; waits a moment for the loader to report it."""
         self._await_status(_CLOSED_SECONDS)
         if not self._status() and proc.identity(self.pid) is not None:
             return _CLOSED
         self._await_status(2.0)
-        status = next(iter(self._status()), "nobody saw how it ended")
+        status = next(iter(self._status()), "it is unknown how it ended")
         return _CLOSED if status == f"exit {messages.CHANNEL_CLOSED}" else status
 
     @property
     def ended(self) -> bool:
-        """The loader has said so."""
+        """The loader has reported its end."""
         return bool(self._status())
 
     def orphaned(self) -> bool:
-        """The loader is gone, and all its forks with it, whatever they were doing."""
+        """The loader is gone, and all its forks with it."""
         try:
             _loader(self._fork_fifo).close()
         except ProcessDied:
@@ -196,7 +196,7 @@ class TestProcess:
         return False
 
     def peak(self) -> int:
-        """The most memory that it had, in KiB, once it has ended; 0 if nobody knows."""
+        """Its peak memory in KiB, once it has ended; 0 if unknown."""
         return int("".join(self._status()[1:2]) or 0)
 
     def _status(self) -> list[str]:
@@ -219,12 +219,12 @@ class TestProcess:
         if not ask or not pid:
             return before[-_STACKS:]
         if not self._writes_stacks(pid):
-            return f"{before[-_STACKS:]}\n{_kernels_word(pid)}".lstrip()
+            return f"{before[-_STACKS:]}\n{_kernel_states(pid)}".lstrip()
         # A stopped process takes no signal before it goes on; it is to end in a moment anyway.
         for number in (STACKS_SIGNAL, signal.SIGCONT):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
-        return self._dumped(before) or f"{before[-_STACKS:]}\n{_kernels_word(pid)}".lstrip()
+        return self._dumped(before) or f"{before[-_STACKS:]}\n{_kernel_states(pid)}".lstrip()
 
     def _writes_stacks(self, pid: int) -> bool:
         """False once a test has closed the descriptor for them."""
@@ -279,8 +279,7 @@ class TestProcess:
         """Ends it and everything in its process group, and waits until it is gone. Other strays go
         within a second.
         """
-        # Never another process that has got its number since. Without it, its group may still have
-        # members.
+        # Never another process that has got its id since. Its group may outlive it.
         if self.pid and proc.identity(self.pid) in (None, self._identity):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
@@ -309,14 +308,14 @@ class TestProcess:
                 return
 
 
-def _kernels_word(pid: int) -> str:
-    """What the kernel says of each thread: name, state, and where in the kernel it waits."""
-    words = [
+def _kernel_states(pid: int) -> str:
+    """What the kernel knows of each thread: name, state, and where in the kernel it waits."""
+    states = [
         f"thread {name}: state {state}, waits in {where}"
         for name, state, where in proc.threads(pid)
     ]
     return "\n".join(
-        ["it did not show its stacks; the kernel says:", *(words or ["the process is gone"])]
+        ["it did not show its stacks; the kernel says:", *(states or ["the process is gone"])]
     )
 
 

@@ -1,9 +1,9 @@
-"""Files that the records of one attempt name (`core.model.Artifact`), on their way to the dispatcher.
+"""Files that the records of an attempt name (`core.model.Artifact`), sent to the dispatcher.
 
-The test process writes each file under its digest, and names it in the record of the test. The slot
-puts the content into the store before it sends the record; the dispatcher fetches it when the
-record has become a verdict. So a file of an attempt that does not count is never seen, and one that
-is lost on the way costs a warning, not a verdict.
+The test process writes each file under its digest and names it in the test's record. The slot puts
+the content into the store before it sends the record; the dispatcher fetches it when the record has
+become a verdict. So files of an attempt that does not count are never seen, and a file that is lost
+on the way costs a warning, not a verdict.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ from dct_celery.core.ids import digest_of
 from dct_celery.core.model import MAX_ARTIFACT, Artifact
 
 log = logging.getLogger("dct_celery.worker")
-#: Bytes that one attempt may send: a suite in which every test prints without end must not fill the
-#: store.
+#: Bytes that one attempt may send: endless output must not fill the store.
 MAX_BYTES = 64 * 2**20
 
 Send = Callable[[Iterable[tuple[str, bytes]]], None]
 
 
 class Artifacts:
-    """Of one attempt. `folder` is where its test process puts the files."""
+    """The artifacts of one attempt. Its test process puts the files into `folder`."""
 
     def __init__(self, folder: Path, send: Send) -> None:
         self._folder = folder
@@ -40,15 +39,13 @@ class Artifacts:
         for artifact in artifacts:
             self._bytes += artifact.size
             if artifact.size > MAX_ARTIFACT or self._bytes > MAX_BYTES:
-                log.warning(
-                    "%s of a test is not sent: it or its chunk has too many bytes", artifact.name
-                )
+                log.warning("artifact %s is not sent: it or its chunk is too large", artifact.name)
                 continue
             self._named.append(artifact)
             self._due.append(artifact)
 
     def send(self) -> None:
-        """What was noted since the last time. Raises StoreUnavailable; then all of it stays due."""
+        """Sends what was noted since the last time. Raises StoreUnavailable; then it stays due."""
         if not self._due:
             return
         contents = ((one.digest, content) for one in self._due if (content := self._read(one)))
@@ -56,7 +53,7 @@ class Artifacts:
         self._due = []
 
     def send_again(self) -> None:
-        """The store has lost them: all are due."""
+        """The store has lost them: all are due again."""
         self._due = list(self._named)
 
     def close(self) -> None:
@@ -64,8 +61,8 @@ class Artifacts:
             (self._folder / artifact.digest).unlink(missing_ok=True)
 
     def _read(self, artifact: Artifact) -> bytes | None:
-        """The content, if it is what the record says. A test may have put anything there: a link to
-        a file that only this worker's user may read, a pipe that never ends.
+        """The content, if it is what the record says. A test may have put anything there, such as a
+        link to a file that only this worker's user may read, or an endless pipe.
         """
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:

@@ -1,4 +1,4 @@
-"""One chunk under one lease: from the claim to completed, released or lost."""
+"""One chunk under one lease: from the claim to completed, released or lost (I2, I3, I7)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dct_celery.protocol.workers import MAX_DETAIL
 from dct_celery.wire import messages
 from dct_celery.worker.health.circuit_breaker import FailureLog
 from dct_celery.worker.processes.leaks import leaks_of, wears_out
-from dct_celery.worker.processes.post_mortem import MemoryTrouble, last_words
+from dct_celery.worker.processes.post_mortem import MemoryTrouble, last_state
 from dct_celery.worker.processes.test_process import TestProcess
 from dct_celery.worker.services import WorkerServices
 from dct_celery.worker.slot.artifacts import Artifacts
@@ -36,19 +36,18 @@ if TYPE_CHECKING:
     from dct_celery.worker.slot.slot_run import SlotRun
 
 log = logging.getLogger("dct_celery.worker")
-#: A batch goes out when the oldest record in it is as old as the chunk says, or when it has this
-#: many characters.
+#: A batch is sent when its oldest record is as old as the chunk allows, or when it has this many
+#: characters.
 BATCH_SIZE = 128 * 1024
-#: Seconds between two looks at what may end a chunk from outside.
-LOOK_SECONDS = 0.05
+#: Seconds between two checks for what may end a chunk from outside.
+POLL_SECONDS = 0.05
 #: Seconds to try the last write of a chunk while the store is away; then the lease decides.
 STORE_PATIENCE = 120.0
-#: Seconds that a process which ran out of time gets to end by itself.
+#: Seconds that a process which timed out gets to end by itself.
 TERM_SECONDS = 3.0
-#: Outcomes that a database server in trouble can make.
+#: Outcomes that a failing database server can cause.
 _DOUBTFUL = frozenset({Outcome.FAILED, Outcome.ERROR, Outcome.XFAILED})
-#: Seconds of silence from which on the database servers are asked now and then whether they are
-#: there.
+#: Seconds of silence after which the database servers are probed regularly.
 _SILENCE = 3.0
 
 
@@ -74,14 +73,14 @@ class ChunkRun:
         self._batch: list[str] = []
         self._batch_size = 0
         self._batch_since = 0.0
-        self._looked_at = 0.0
+        self._checked_at = 0.0
         self._start = self._clock.monotonic()
-        self._watchdog = ChunkDeadlines(
+        self._deadlines = ChunkDeadlines(
             chunk, slot_run.test_timeout, slot_run.fixture_timeout, self._start
         )
         self._memory = MemoryTrouble()
-        #: The test process has its order: from then on its death is the chunk's affair, not the
-        #: machine's.
+        #: The test process has received the chunk: from now on, its death is blamed on the chunk,
+        #: not on the machine.
         self._begun = False
 
     def execute(self) -> str:
@@ -97,15 +96,15 @@ class ChunkRun:
                 return self._release(
                     ReleaseReason.CRASH,
                     cause,
-                    index=self._watchdog.index,
-                    fixture=self._watchdog.fixture,
+                    index=self._deadlines.index,
+                    fixture=self._deadlines.fixture,
                 )
             except DctError as error:
                 if isinstance(error, DatabaseError) and not self._begun:
                     return self._unready(error)
                 return self._release(ReleaseReason.DATABASE, str(error), error.detail)
             except Exception as error:
-                # Kept, the lease would run out first, and nobody would count what this slot loses.
+                # Otherwise the lease would have to run out, and the loss would not be counted.
                 log.exception("chunk %s", self._chunk.id)
                 return self._release(
                     ReleaseReason.LOADER,
@@ -116,8 +115,8 @@ class ChunkRun:
                 self._artifacts.close()
 
     def _begin(self) -> TestProcess:
-        """The test process, with its order. One that ended in between two chunks is nobody's loss:
-        a fork is cheap.
+        """The test process, with the chunk sent to it. One that ended between two chunks is
+        replaced, as nothing is lost with it.
         """
         process = self._order()
         if process is None:
@@ -127,11 +126,11 @@ class ChunkRun:
         if process is None:
             raise ProcessDied("it ended before its first test")
         self._begun = True
-        self._watchdog.begin(self._clock.monotonic())
+        self._deadlines.begin(self._clock.monotonic())
         return process
 
     def _order(self) -> TestProcess | None:
-        """None when the process does not take its order."""
+        """Sends the chunk to the test process. None if the process has ended."""
         process = self._slot_run.process_for(
             self._chunk, lambda: self._keeper.lost or self._keeper.cancelled
         )
@@ -146,7 +145,7 @@ class ChunkRun:
         return process
 
     def _artifact_folder(self) -> str:
-        """Where the test process puts files for the dispatcher; empty if it wants none."""
+        """Where the test process puts files for the dispatcher; empty if the run wants none."""
         if not self._slot_run.artifacts:
             return ""
         folder = self._slot_run.folder.artifacts(self._slot_run.slot)
@@ -155,10 +154,10 @@ class ChunkRun:
 
     def _follow(self, process: TestProcess) -> str:
         while True:
-            message = process.receive(timeout=LOOK_SECONDS)
+            message = process.receive(timeout=POLL_SECONDS)
             now = self._clock.monotonic()
             if message is not None:
-                self._watchdog.hear(message)
+                self._deadlines.hear(message)
             if isinstance(message, (messages.TestFinished, messages.FixtureFinished)):
                 self._record(message, process.raw, now)
             elif isinstance(message, messages.ChunkFinished):
@@ -170,10 +169,9 @@ class ChunkRun:
                 or self._batch_size >= BATCH_SIZE
             ):
                 self._send()
-            # By the clock, not when the process is silent: fast tests are never silent until their
-            # chunk ends.
-            if now - self._looked_at >= LOOK_SECONDS:
-                self._looked_at = now
+            # By the clock, not only in silence: fast tests may not be silent until the chunk ends.
+            if now - self._checked_at >= POLL_SECONDS:
+                self._checked_at = now
                 if outcome := self._interrupted(process, now, silent=message is None):
                     return outcome
 
@@ -192,10 +190,8 @@ class ChunkRun:
         self._batch_size += len(text)
 
     def _doubt(self, message: messages.TestFinished | messages.FixtureFinished) -> None:
-        """Void is what a server made: it says nothing of the test, which runs again. Raises
-        DatabaseError.
-        """
-        if trouble := self._slot_run.canary.trouble():
+        """Raises DatabaseError if the server may be to blame: then the test runs again (I7)."""
+        if trouble := self._slot_run.probe.trouble():
             raise DatabaseError(f"{message.kind} while {trouble}", fault=ServerFault.AWAY)
         fault = suspicion(message.failures, message.reason)
         if fault is None:
@@ -203,13 +199,13 @@ class ChunkRun:
         if (
             fault is ServerFault.DISK
             or self._chunk.attempt < LAST_DOUBT
-            or self._slot_run.canary.short()
+            or self._slot_run.probe.short()
         ):
-            self._slot_run.rest_now(f"the database server {fault}")
+            self._slot_run.back_off(f"the database server {fault}")
             raise DatabaseError(f"{message.kind} while the database server {fault}", fault=fault)
 
     def _send(self) -> bool:
-        """The batch into the stream, where the store is there; else it waits in spool and memory."""
+        """Appends the batch to the stream. While the store is away, the batch is kept."""
         if not self._batch:
             return True
         self._spool.flush()
@@ -230,28 +226,24 @@ class ChunkRun:
         return answer is not WriteAnswer.LOST
 
     def _follow_epoch(self, answer: WriteAnswer) -> str:
-        """The store has lost the run, and perhaps has it back: what it has to be told again goes
-        before what is new.
+        """The store has lost the run, and may have it back: old records are sent again before new
+        ones. Returns why nothing was written.
         """
         if answer is WriteAnswer.GONE:
             return "the store has lost the run"
         epoch = self._slot_run.ledger.epoch()
         (journalled,) = self._slot_run.ledger.acknowledged([self._spool.key])
-        # Not before all is known: in the new epoch with the old batch, what was sent before would
-        # never be sent again.
+        # Only once everything is known: the old batch in the new epoch would skip earlier records.
         self._lease = replace(self._lease, epoch=epoch)
         self._artifacts.send_again()
         self._batch = self._spool.after(journalled)
         self._batch_size = sum(map(len, self._batch))
-        return (
-            f"the run is in its epoch {self._lease.epoch} now; {len(self._batch)} records are sent"
-            " again"
-        )
+        return f"the run is now in epoch {epoch}; {len(self._batch)} records are sent again"
 
     # -- ends ------------------------------------------------------------------------
 
     def _interrupted(self, process: TestProcess, now: float, *, silent: bool) -> str:
-        """Whatever ends a chunk from outside the test process; looked at every LOOK_SECONDS."""
+        """Whatever ends a chunk from outside the test process; checked every POLL_SECONDS."""
         if self._keeper.lost:
             self._slot_run.retire(kill=True)
             return "lost"
@@ -259,9 +251,9 @@ class ChunkRun:
             return self._release(ReleaseReason.CANCELLED, "the run was stopped")
         if self._drained(now):
             return self._release(ReleaseReason.DRAIN, "the worker stops")
-        if self._watchdog.spent > _SILENCE:
-            self._slot_run.canary.watch()
-        overdue = self._watchdog.look(now, silent=silent)
+        if self._deadlines.spent > _SILENCE:
+            self._slot_run.probe.watch()
+        overdue = self._deadlines.check(now, silent=silent)
         return self._timed_out(process, overdue) if overdue else ""
 
     def _drained(self, now: float) -> bool:
@@ -272,9 +264,7 @@ class ChunkRun:
         return self._clock.wall() - since > self._services.settings.drain_seconds
 
     def _timed_out(self, process: TestProcess, overdue: Overdue) -> str:
-        """Stacks first, while there is somebody to ask; then the verdict, and only then the end of
-        the process.
-        """
+        """Stacks first, while the process can still write them; then the verdict; then the end."""
         message, stacks = overdue.message, process.stacks(ask=True)
         record = self._verdict(process, overdue, f"{message}\n\n{stacks}".rstrip())
         if record is not None:
@@ -285,14 +275,12 @@ class ChunkRun:
             return self._release(
                 ReleaseReason.TIMEOUT, message, index=overdue.index, fixture=overdue.fixture
             )
-        return self._release(
-            ReleaseReason.SILENCE, f"a test process that said nothing {message}", stacks
-        )
+        return self._release(ReleaseReason.SILENCE, f"a silent test process {message}", stacks)
 
     def _verdict(
         self, process: TestProcess, overdue: Overdue, text: str
     ) -> messages.TestFinished | messages.FixtureFinished | None:
-        """The record that the process itself cannot send; None when neither test nor fixture is to
+        """The record that the process itself cannot send; None if no test and no fixture is to
         blame.
         """
         failures = (Failure("error", "dct.TimedOut", overdue.message, text),)
@@ -302,27 +290,27 @@ class ChunkRun:
         if overdue.index is None:
             return None
         return messages.TestFinished(
-            overdue.index, Outcome.ERROR, self._watchdog.spent, failures, output=output
+            overdue.index, Outcome.ERROR, self._deadlines.spent, failures, output=output
         )
 
     def _died(self, died: ProcessDied) -> str:
         process = self._slot_run.process
-        words = last_words(process) if process is not None else ""
+        detail = last_state(process) if process is not None else ""
         if process is None or not self._begun or process.orphaned():
-            return self._release(ReleaseReason.LOADER, str(died), words)
+            return self._release(ReleaseReason.LOADER, str(died), detail)
         cause = self._memory.explain(str(died), process.peak())
         return self._release(
             ReleaseReason.CRASH,
             cause,
-            words,
-            index=self._watchdog.index,
-            fixture=self._watchdog.fixture,
+            detail,
+            index=self._deadlines.index,
+            fixture=self._deadlines.fixture,
         )
 
     def _complete(self, process: TestProcess, message: messages.ChunkFinished) -> str:
         self._slot_run.used(self._chunk)
         leaks = leaks_of(process, self._chunk.indices, message, self._clock)
-        # What a chunk that was stopped left behind is open: transactions, patches.
+        # A chunk that was stopped may leave transactions and patches open.
         if message.left or message.stopped or wears_out(process, leaks):
             self._slot_run.retire()
         return self._end(
@@ -337,8 +325,8 @@ class ChunkRun:
         )
 
     def _unready(self, error: DctError) -> str:
-        """Nothing of the chunk has run: others may take it while this slot rests."""
-        self._slot_run.rest_now(str(error))
+        """Nothing of the chunk has run: other slots may take it while this one backs off."""
+        self._slot_run.back_off(str(error))
         return self._release(ReleaseReason.UNREADY, str(error), error.detail)
 
     def _release(
@@ -351,7 +339,7 @@ class ChunkRun:
     ) -> str:
         self._slot_run.retire(kill=True)
         if why is ReleaseReason.LOADER:
-            FailureLog(self._services.folder.troubles, self._clock).note(cause)
+            FailureLog(self._services.folder.failures, self._clock).note(cause)
         return self._end(
             ChunkReleased(
                 why,
@@ -365,12 +353,12 @@ class ChunkRun:
         )
 
     def _end(self, end: ChunkEnd) -> str:
-        """Records first, then the end: a holder that dies in between is reaped, and its records
-        stand.
+        """Records first, then the end: if this slot dies in between, its lease is reaped and the
+        records stand.
         """
         completed = isinstance(end, ChunkCompleted)
         if completed:
-            FailureLog(self._services.folder.troubles, self._clock).clear()
+            FailureLog(self._services.folder.failures, self._clock).clear()
         deadline = self._clock.monotonic() + STORE_PATIENCE
         while (
             self._clock.monotonic() < deadline

@@ -1,6 +1,4 @@
-"""Watches one chunk for what does not come to an end: a test, a fixture, the silence around them,
-the chunk as a whole.
-"""
+"""Time limits in one chunk: for a test, a fixture, silence outside both, and the whole chunk."""
 
 from __future__ import annotations
 
@@ -10,15 +8,15 @@ from dct_celery.core.model import Chunk, FixtureRef
 from dct_celery.core.plan.limits import FIXTURE_SECONDS
 from dct_celery.wire import messages
 
-#: Seconds between two looks that are believed to be the test's: a worker that was stopped or cut
-#: off for longer blames nobody.
+#: Longest gap between polls that is charged to the test, in seconds: a suspended worker is not the
+#: test's fault.
 GAP = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
-    """What took too long: a fixture or else a test (neither: the process said nothing), after how
-    many seconds.
+    """What took longer than `limit` seconds: a fixture, or a test, or neither, if the process was
+    silent outside both.
     """
 
     limit: float
@@ -31,26 +29,28 @@ class Overdue:
 
 
 class ChunkDeadlines:
-    """`test` and `fixture`: seconds by the run's options; None for the usual limits, 0 for none.
-    `now` is monotonic seconds.
+    """Measures one chunk. `now` is always monotonic seconds.
+
+    `test` and `fixture`: limits in seconds by the run's options; None for the usual ones, 0 for
+    none.
     """
 
     def __init__(self, chunk: Chunk, test: float | None, fixture: float | None, now: float) -> None:
         self._test = test
         self._base, self._slow = chunk.test_limit, dict(chunk.limits)
         self._fixture = max(FIXTURE_SECONDS, chunk.fixture_limit) if fixture is None else fixture
-        #: What is running, as far as the process has said.
+        #: What is running, by the last message.
         self.index: int | None = None
         self.fixture: FixtureRef | None = None
-        #: Seconds since it said something.
+        #: Seconds since the last message.
         self.spent = 0.0
         self._whole = 0.0
-        self._looked = now
+        self._polled_at = now
         self._most = self._of_chunk(chunk)
 
     def _of_chunk(self, chunk: Chunk) -> float:
-        """The net under all other limits: each test may have fixtures around it; 0 where any of
-        them is off.
+        """The limit of the whole chunk, with fixtures around each test; 0 (none) if any limit is
+        off.
         """
         limits = [self._of_test(index) for index in chunk.indices]
         if not self._fixture or not all(limits):
@@ -61,11 +61,11 @@ class ChunkDeadlines:
         return self._slow.get(index, self._base) if self._test is None else self._test
 
     def begin(self, now: float) -> None:
-        """The process has its order."""
-        self._looked = now
+        """The process has received its chunk."""
+        self._polled_at = now
 
     def hear(self, message: messages.Message) -> None:
-        """The process has come one step further."""
+        """The process has made progress."""
         if isinstance(message, messages.TestStarted):
             self.index, self.fixture = message.index, None
         elif isinstance(message, messages.FixtureStarted):
@@ -76,12 +76,12 @@ class ChunkDeadlines:
             return
         self.spent = 0.0
 
-    def look(self, now: float, *, silent: bool) -> Overdue | None:
-        """To be called several times a second. `silent`: nothing is left of what the process has
-        said.
+    def check(self, now: float, *, silent: bool) -> Overdue | None:
+        """What is overdue now. To be called several times a second. `silent`: no message of the
+        process is left unread.
         """
-        step = min(now - self._looked, GAP)
-        self._looked = now
+        step = min(now - self._polled_at, GAP)
+        self._polled_at = now
         self.spent += step
         self._whole += step
         if self._most and self._whole > self._most:

@@ -1,5 +1,5 @@
-"""Keeps the lease of the chunk that a slot runs, in a thread of its own, and tells the slot when it
-should stop.
+"""Renews the lease of the chunk that a slot runs, in a thread of its own, and learns when the slot
+should stop (I9).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class LeaseKeeper:
         self._thread.start()
 
     def stop(self) -> None:
-        """Returns when nothing is renewed any more."""
+        """Returns when the last renewal has ended."""
         self._end.set()
         self._thread.join()
 
@@ -61,5 +61,5 @@ class LeaseKeeper:
         try:
             self.note(self._ledger.renew(self._lease, self._lease_ms))
         except Exception as error:
-            # The store decides who holds the lease; while it is away, nobody can lose it.
+            # The store decides who holds the lease; while it is away, the lease cannot be lost.
             log.warning("lease of %s not renewed: %s", self._lease.chunk, error)

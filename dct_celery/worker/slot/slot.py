@@ -1,8 +1,7 @@
 """A slot: one pool child of the worker, which runs one chunk after the other.
 
 A message goes through these steps: `_enter` its run, `_claim` the chunk, `_has_run_here`,
-`_execute`. A thread, begun by `start`, leaves runs that have ended while the slot has nothing to
-do.
+`_execute`. The thread begun by `start` leaves ended runs while the slot is idle.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from dct_celery.worker.slot.slot_run import SlotRun
 from dct_celery.worker.slot.spool import sweep
 
 log = logging.getLogger("dct_celery.worker")
-#: What becomes of a message that a resting slot received: it is handed on.
-RESTING = "resting"
-#: Seconds before a message is handed on: it must not race around among resting slots.
+#: Result of a message that was handed on, because this slot backs off.
+BACKING_OFF = "backing-off"
+#: Seconds before a message is handed on: it must not race around among slots that back off.
 HAND_ON_PAUSE = 0.2
 #: Seconds between two checks for runs that have ended.
 WATCH_SECONDS = 0.2
-#: Seconds of rest after a chunk that is better run on another worker: its message is coming round
-#: again, and the others should have a chance to take it.
+#: Pause in seconds after a chunk that should run on another worker: its message comes round again,
+#: and the others should have a chance to take it.
 AVOID_PAUSE = 0.2
 
 
@@ -43,7 +42,7 @@ class Slot:
     def __init__(
         self, services: WorkerServices, index: int, hand_on: Callable[[str, str], None]
     ) -> None:
-        """`hand_on`: (run, message) -> somebody else gets the message."""
+        """`hand_on`: publishes (run, message) again, for another slot."""
         self._services = services
         self._hand_on = hand_on
         self._index = index
@@ -55,12 +54,13 @@ class Slot:
         self._warden = threading.Thread(target=self._watch, name="dct-slot", daemon=True)
 
     def start(self) -> None:
-        """From now on runs that have ended are left."""
+        """From now on, runs are left when they have ended."""
         self._warden.start()
 
     def run(self, message: Any) -> str:
-        """Runs the chunk that the message names, if this slot gets its lease; says what became of
-        it. `message` is whatever the broker has."""
+        """Runs the chunk that the message names, if this slot gets its lease; returns the result.
+        `message` is whatever the broker delivered.
+        """
         try:
             if not isinstance(message, str):
                 raise Untrusted("is no text")
@@ -68,9 +68,9 @@ class Slot:
             with self._busy:
                 result = self._run(run, message)
         except Untrusted as error:
-            log.warning("a message of the broker %s; it is passed over", error)
+            log.warning("a message from the broker %s; it is passed over", error)
             return "refused"
-        if result == RESTING:
+        if result == BACKING_OFF:
             self._hand_on(run, message)
         return result
 
@@ -81,7 +81,7 @@ class Slot:
         hint = slot_run.door.unseal(ChunkHint, message)
         if not slot_run.may_claim():
             self._clock.sleep(HAND_ON_PAUSE)
-            return RESTING
+            return BACKING_OFF
         claim = self._claim(slot_run, hint)
         if claim.lease is None or claim.chunk is None:
             return claim.answer.value
@@ -90,8 +90,9 @@ class Slot:
         return self._execute(slot_run, claim.lease, claim.chunk)
 
     def _enter(self, run: str) -> SlotRun | None:
-        """The run, if the worker's main process has it ready; one that it has begun anew is entered
-        anew."""
+        """The run, if the worker's main process has it ready; entered again if it was prepared
+        again.
+        """
         folder = self._services.folder.run(run)
         state = folder.published()
         known = self._runs.get(run)
@@ -104,7 +105,7 @@ class Slot:
         return self._runs[run]
 
     def _claim(self, slot_run: SlotRun, hint: ChunkHint) -> Claim:
-        """Without a chunk where it is not this slot's to run."""
+        """The store's answer; it has no chunk if this slot is not to run it."""
         claim = slot_run.ledger.claim(
             hint.chunk,
             hint.attempt,
@@ -114,7 +115,7 @@ class Slot:
         )
         if claim.answer is ClaimAnswer.UNTRUSTED and claim.lease is not None:
             log.warning(
-                "run %s: chunk %s in the store is not the one that the dispatcher has offered",
+                "run %s: chunk %s in the store is not the one that the dispatcher offered",
                 slot_run.run,
                 hint.chunk,
             )
@@ -125,11 +126,11 @@ class Slot:
         return claim
 
     def _has_run_here(self, slot_run: SlotRun, lease: LeaseRef) -> bool:
-        """A chunk that ran to its end in this epoch is on offer again."""
+        """The chunk already ran to its end here in this epoch; it should not be on offer again."""
         if slot_run.folder.done(lease.key) < lease.epoch:
             return False
         log.warning(
-            "run %s: chunk %s has run here and is on offer again; it is passed over",
+            "run %s: chunk %s has run here and is offered again; it is passed over",
             slot_run.run,
             lease.chunk,
         )
@@ -149,7 +150,7 @@ class Slot:
             self._leave_ended()
 
     def _leave_ended(self) -> None:
-        """Not while a chunk runs: it ends by itself."""
+        """Not while a chunk runs, which ends by itself."""
         for run, slot_run in list(self._runs.items()):
             if slot_run.folder.over and self._busy.acquire(blocking=False):
                 try:
@@ -160,7 +161,7 @@ class Slot:
                     self._busy.release()
 
     def close(self) -> None:
-        """The pool child ends: nothing of it stays."""
+        """The pool child ends: removes everything of it."""
         self._end.set()
         for run in list(self._runs):
             self._runs.pop(run).close()

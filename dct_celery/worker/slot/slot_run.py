@@ -1,8 +1,8 @@
-"""One run in one slot: the test process, the clones that it works with, and when the slot rests.
+"""One run in one slot: its test process, its clones, and when the slot backs off.
 
 The life of a test process, in order: `_fork`, `SlotDatabases.take`, `_attach`, then chunks (`used`
-after each that ran to its end), then `retire`. `process_for` goes through the first three whenever
-what is there does not suit the next chunk.
+after each that ran to its end), then `retire`. `process_for` repeats the first three whenever the
+present process or its clones do not suit the next chunk.
 """
 
 from __future__ import annotations
@@ -35,12 +35,11 @@ log = logging.getLogger("dct_celery.worker")
 ATTACH_SECONDS = 600.0
 #: Seconds to wait for a database server that is away, the lease kept meanwhile.
 AWAY_SECONDS = 120.0
-#: Pauses, in seconds, before a server that has no connection left is asked again; then the slot
-#: rests.
+#: Pauses, in seconds, before retrying a server without free connections; then the slot backs off.
 _SHORTAGE = (1.0, 2.0, 4.0)
-#: Seconds before a server that has ended our sessions is tried again.
+#: Seconds before retrying a server that has ended our sessions.
 _BREATH = 0.5
-#: Seconds to wait for a spare in the making before making one oneself.
+#: Seconds to wait for a spare that is being made; then the slot makes its own.
 SPARE_SECONDS = 120.0
 #: Seconds between two checks for such a spare.
 _SPARE_PAUSE = 0.005
@@ -57,7 +56,7 @@ class SlotDatabases:
         #: Alias -> name of the clone.
         self._clones: dict[str, str] = {}
         self._state = CloneState()
-        #: What the clones looked like when the test process had attached.
+        #: Schema of each clone when the test process had attached.
         self._shapes: dict[str, str] = {}
         self._waited = 0.0
         self._changes = Changes()
@@ -109,7 +108,7 @@ class SlotDatabases:
                 server.close()
 
     def _take_one(self, spec: DatabaseSpec, kind: str) -> str:
-        """A spare, or else a clone of one's own making; noted as this slot's."""
+        """A spare, or else a clone that the slot makes itself; noted as this slot's."""
         if spare := self._spare(spec.alias, kind):
             return spare
         if kind == FLUSHED:
@@ -117,11 +116,11 @@ class SlotDatabases:
         return self._maker.make(spec, kind)
 
     def _spare(self, alias: str, kind: str) -> str | None:
-        """Waits for one that is in the making: two at a time would not be ready sooner."""
+        """Waits for one that is being made: making two at a time would not be faster."""
         folder = self._maker.folder
         deadline = self._clock.monotonic() + SPARE_SECONDS
         while True:
-            # Asked before taking: between the two, a spare may be finished.
+            # Asked before taking: in between, the spare may be finished.
             coming = folder.is_making(alias, kind) and self._clock.monotonic() < deadline
             if name := folder.take_spare(alias, kind):
                 return name
@@ -130,9 +129,9 @@ class SlotDatabases:
             self._clock.sleep(_SPARE_PAUSE)
 
     def _healthy(self) -> bool:
-        """The clones are there, and no test that rolls back has changed their schema, which no
-        rollback restores on MySQL. Tests that flush truncate tables, too, and what those find they
-        find in sequence."""
+        """The clones exist, and no test that rolls back has changed their schema: MySQL does not
+        roll that back. Tests that flush see each other's schema in the sequential run, too.
+        """
         if self._state.used_by is not None:
             return all(self.servers[alias].healthy(name) for alias, name in self._clones.items())
         try:
@@ -161,14 +160,13 @@ class SlotRun:
         self.slot = slot
         self._clock = services.clock
         self._serialized = state.serialized
-        #: Chunks that were begun here. Only a store that was wiped, or that somebody meddles with,
-        #: gives one twice.
+        #: Chunks that were begun here. Only a wiped or manipulated store gives one twice.
         self._begun: set[str] = set()
         self._databases = self._open_databases(services, state)
         self._forks = 0
         self._permits = Permits(folder.permits, state.slots)
-        self.rest = SlotBackoff(folder.resting / str(slot))
-        self.canary = ServerProbe(self._databases.servers.values(), self._clock)
+        self.backoff = SlotBackoff(folder.backoff / str(slot))
+        self.probe = ServerProbe(self._databases.servers.values(), self._clock)
         self.process: TestProcess | None = None
 
     def _open_databases(self, services: WorkerServices, state: PublishedRun) -> SlotDatabases:
@@ -187,10 +185,10 @@ class SlotRun:
 
     def may_claim(self) -> bool:
         """The servers have room for this slot, and it has not just failed to get its databases."""
-        return not self.rest.lasts(self._clock.monotonic()) and self._permits.have()
+        return not self.backoff.lasts(self._clock.monotonic()) and self._permits.have()
 
     def once(self, chunk: Chunk) -> Chunk:
-        """The chunk as it is to run here: no class runs twice in one process."""
+        """The chunk, in a fresh process if it was begun here before: no class runs twice in one."""
         again = chunk.id in self._begun
         self._begun.add(chunk.id)
         return replace(chunk, fresh=True) if again else chunk
@@ -198,23 +196,22 @@ class SlotRun:
     # -- the test process --------------------------------------------------------------
 
     def process_for(self, chunk: Chunk, give_up: Callable[[], bool]) -> TestProcess:
-        """A test process whose clones suit the chunk. While a database server is away it waits,
-        unless `give_up` says that there is nothing to wait for any more. Raises DatabaseError,
-        ProcessDied."""
-        if self.process is None or not self._databases.suit(chunk) or self.canary.trouble():
+        """A test process whose clones suit the chunk. Waits while a database server is away, until
+        `give_up` returns True. Raises DatabaseError, ProcessDied.
+        """
+        if self.process is None or not self._databases.suit(chunk) or self.probe.trouble():
             self.retire()
             self._renew_patiently(chunk, give_up)
         assert self.process is not None
         return self.process
 
     def _renew_patiently(self, chunk: Chunk, give_up: Callable[[], bool]) -> None:
-        """A server that was away is waited for, one that was short of connections is asked a few
-        times more."""
+        """Waits for a server that is away; asks one without connections a few times."""
         pauses = iter(_SHORTAGE)
         away = Retry(
             lambda failures: _BREATH,
             seconds=AWAY_SECONDS,
-            ready=lambda left: self.canary.wait(left, give_up),
+            ready=lambda left: self.probe.wait(left, give_up),
         )
 
         def rule(error: DatabaseError) -> Retry | None:
@@ -224,7 +221,7 @@ class SlotRun:
             if error.fault is ServerFault.CONNECTIONS:
                 pause = next(pauses, None)
                 return None if pause is None else Retry(lambda failures: pause)
-            return away if error.fault or self.canary.away() else None
+            return away if error.fault or self.probe.away() else None
 
         retry.call(
             lambda: self._renew(chunk),
@@ -238,7 +235,7 @@ class SlotRun:
         )
 
     def _renew(self, chunk: Chunk) -> None:
-        self.canary.remember()
+        self.probe.remember()
         self.process = self._fork(f"{self.slot}")
         clones = self._databases.take(chunk)
         self._attach(self.process, chunk, clones)
@@ -256,16 +253,16 @@ class SlotRun:
         return TestProcess(folder, self.folder.fork_fifo, environment, self._clock).start()
 
     def _attach(self, process: TestProcess, chunk: Chunk, clones: dict[str, str]) -> None:
-        """Has the process connect its aliases to the clones. Raises DatabaseError when it cannot."""
+        """Has the process connect its aliases to the clones. Raises DatabaseError if it cannot."""
         servers = self._databases.servers
         places = {alias: servers[alias].place(name) for alias, name in clones.items()}
         late = self._databases.late_flushes(chunk)
         question = messages.Attach(places, self._serialized, late, identities(servers))
-        answer = process.ask(question, messages.Attached, ATTACH_SECONDS, self.canary.watch)
+        answer = process.ask(question, messages.Attached, ATTACH_SECONDS, self.probe.watch)
         if isinstance(answer, messages.Fatal):
             self.retire()
             if answer.reason == "elsewhere":
-                # On no slot of this worker will it be otherwise.
+                # It would be the same in every slot of this worker.
                 self.folder.refuse(answer.message)
             fault = fault_in_answer(answer.message, answer.detail)
             why = f"{answer.message} (the server {fault})" if fault else answer.message
@@ -276,8 +273,7 @@ class SlotRun:
         self._databases.attached(chunk)
 
     def retire(self, *, kill: bool = False) -> None:
-        """Ends the test process and gives its clones back. Never raises: what becomes of them is
-        the pool's affair."""
+        """Ends the test process and gives its clones back to the pool. Never raises."""
         if self.process is not None:
             self.process.kill() if kill else self.process.finish()
             self.process = None
@@ -288,12 +284,14 @@ class SlotRun:
     def used(self, chunk: Chunk) -> None:
         """The chunk ran to its end in the current process."""
         self._databases.used(chunk)
-        self.rest.succeeded()
+        self.backoff.succeeded()
 
-    def rest_now(self, reason: str) -> None:
-        """Claims nothing for a while; others may."""
-        seconds = self.rest.begin(reason, self._clock.monotonic())
-        log.warning("run %s: slot %d rests for %.0f s: %s", self.run, self.slot, seconds, reason)
+    def back_off(self, reason: str) -> None:
+        """Claims nothing for a while; other slots may."""
+        seconds = self.backoff.begin(reason, self._clock.monotonic())
+        log.warning(
+            "run %s: slot %d backs off for %.0f s: %s", self.run, self.slot, seconds, reason
+        )
 
     def database_use(self) -> dict[str, float]:
         """What is new since the last call: see core.databases.usage."""

@@ -1,9 +1,9 @@
 """Records on disk until the dispatcher has journalled them: one file per attempt of a chunk (I3).
 
-First line: the lease under which they were made. Then a line per record, numbered from 1. Last,
-once the attempt has ended and the store knows it: the end, numbered on, with the epoch in which the
-store was told. A store that was wiped is told again, see `send_again`. A file that is not like that
-(a full disk, somebody's hand) is of no use to anybody, and is removed.
+First line: the lease under which they were made. Then one line per record, numbered from 1. Last,
+once the attempt has ended and the store knows it: the end, with the next number and the epoch in
+which the store got it. A store that was wiped gets all of it again, see `send_again`. A damaged
+file (a full disk, an edit) is removed.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from dct_celery.protocol.leases import WriteAnswer
 from dct_celery.protocol.stream import parse_end, parse_records
 
 log = logging.getLogger("dct_celery.worker")
-#: Characters of records that are sent again at a time.
+#: Characters of records that are sent again in one batch.
 _BATCH = 128 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class _EndLine:
-    """The last line: number after the last record, which end it was (as its entry is called), in
-    which epoch, and its JSON.
+    """The last line: the number after the last record, the kind of end (the name of its stream
+    entry), the epoch, and its JSON.
     """
 
     end: Number
@@ -46,10 +46,10 @@ class Spool:
 
     def __init__(self, folder: Path, lease: LeaseRef) -> None:
         if not is_chunk_id(lease.chunk):
-            raise InfrastructureError(f"{lease.chunk[:60]!r} is no id of a chunk")
+            raise InfrastructureError(f"{lease.chunk[:60]!r} is not the id of a chunk")
         self.key = lease.key
         self._path = folder / f"{self.key}.jsonl"
-        # A claim that was granted twice (its answer was lost) begins its attempt anew.
+        # A claim granted twice (its first answer was lost) starts its attempt from the beginning.
         self._file = self._path.open("w", encoding="ascii")
         self._file.write(codec.dumps(lease) + "\n")
         self.seq = 0
@@ -69,16 +69,14 @@ class Spool:
         return self._path.read_text("ascii").splitlines()[1 + position :]
 
     def end(self, end: ChunkEnd, epoch: int) -> None:
-        """The store was told the end of the attempt, in this epoch."""
+        """The store got the end of the attempt in this epoch."""
         kind: Literal["completed", "released"] = (
             "completed" if isinstance(end, ChunkCompleted) else "released"
         )
         self._file.write(codec.dumps(_EndLine(self.seq + 1, kind, epoch, codec.dumps(end))) + "\n")
 
     def close(self) -> None:
-        """No more records. Those of an attempt without an end were refused, and are of no use to
-        anybody.
-        """
+        """No more records. A file without an end was refused by the store, and is removed."""
         self._file.close()
         if _end(self._path) is None:
             self._path.unlink(missing_ok=True)
@@ -98,10 +96,10 @@ def sweep(folder: Path, ledger: Ledger) -> int:
 
 
 def send_again(folder: Path, ledger: Ledger, epoch: int, lease_ms: int) -> int:
-    """What the store was told in earlier epochs and the dispatcher has not journalled, once more;
-    how many files that were.
+    """Sends again what the store got in earlier epochs and the dispatcher has not journalled;
+    returns the number of files.
 
-    Attempts that still run see to theirs themselves.
+    Attempts that still run send their own records again.
     """
     sent = 0
     for path in folder.glob("*.jsonl"):
@@ -112,11 +110,11 @@ def send_again(folder: Path, ledger: Ledger, epoch: int, lease_ms: int) -> int:
             _send(path, end, ledger, epoch, lease_ms)
             sent += 1
         except FileNotFoundError:
-            pass  # its slot has swept it
+            pass  # its slot has removed it
         except Untrusted as error:
             log.warning("%s: the spool %s; its chunk runs again", path.name, error)
             path.unlink(missing_ok=True)
-        except OSError as error:  # a full disk: the others have to be sent nevertheless
+        except OSError as error:  # a full disk, for example: the others are sent nevertheless
             log.warning("%s: the spool cannot be read or written: %s", path.name, error)
     return sent
 
@@ -127,17 +125,17 @@ def _send(path: Path, line: _EndLine, ledger: Ledger, epoch: int, lease_ms: int)
     (position,) = ledger.acknowledged([path.stem])
     for seq, batch in _batches(records, position):
         if ledger.append(lease, seq, f"[{','.join(batch)}]", lease_ms) is WriteAnswer.MOVED:
-            return  # the next look knows the newer epoch
+            return  # the next call knows the newer epoch
     ledger.end(lease, line.end - 1, end)
-    # Its slot may have swept it meanwhile: it must not come up again as an end without a beginning.
+    # Its slot may have removed it meanwhile: never create a new file that holds an end alone.
     with path.open("r+", encoding="ascii") as file:
         file.seek(0, 2)
         file.write(codec.dumps(replace(line, epoch=epoch)) + "\n")
 
 
 def _whole(path: Path, line: _EndLine) -> tuple[LeaseRef, list[str]]:
-    """Lease and records. Raises Untrusted where anything is damaged: the dispatcher would not
-    believe a part of it, and ask for all of it again and again.
+    """Lease and records. Raises Untrusted if anything is damaged: the dispatcher would reject a
+    part, and ask for all of it again and again.
     """
     first, *lines = path.read_text("ascii", errors="replace").splitlines()
     lease, records = parse(LeaseRef, first), lines[: line.end - 1]

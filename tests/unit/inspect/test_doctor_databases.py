@@ -247,7 +247,7 @@ class TestMeasurement:
         assert finding.text == "clone time: 40 ms for test_large of 7 MB, median of 3"
         assert (server.stats.cloned, server.stats.dropped) == (3, 3)
         assert set(server.world.databases) == {"test_small", "test_large"}
-        assert server.world.signs == {}
+        assert server.world.liveness == {}
 
     def test_while_it_lasts_nobody_takes_template_or_clones_for_garbage(self) -> None:
         # Given

@@ -84,10 +84,10 @@ class House:
         self.specs = [DatabaseSpec(alias, "postgresql", "shop") for alias in aliases]
         self.servers = {alias: HealingServer(self.world) for alias in aliases}
         self.clock = FakeClock()
-        self.signs = LivenessLocks(self.clock)
+        self.liveness = LivenessLocks(self.clock)
         self.naming = CloneNaming(run, "build-a@host", f"owner-of-{run}", keep_days=14)
         for alias, server in self.servers.items():
-            self.signs.give(alias, server.liveness_lock(self.naming.owner))
+            self.liveness.give(alias, server.liveness_lock(self.naming.owner))
         fork = cast(Fork, self.project.fork)
         self.templates = Templates(
             KEY,
@@ -97,7 +97,7 @@ class House:
             folder / "cache",
             self.naming,
             self.clock,
-            self.signs,
+            self.liveness,
         )
         self.folder = RunFolder(folder / run)
         self.folder.create()

@@ -14,7 +14,7 @@ from dct_celery.errors import ConfigError, DatabaseError
 from dct_celery.ports import DatabaseSpec
 from dct_celery.settings import Settings
 from dct_celery.worker.databases.collector_thread import (
-    EARLY_LOOKS,
+    EARLY_ROUNDS,
     EARLY_SECONDS,
     LATE_SECONDS,
     CollectorThread,
@@ -67,7 +67,7 @@ def test_a_worker_looks_often_at_first_and_then_now_and_then(scene: Scene) -> No
     # When
     scene.run_for(700.0)
     # Then
-    assert EARLY_LOOKS == 3
+    assert EARLY_ROUNDS == 3
     assert scene.looks == [
         0.0,
         EARLY_SECONDS,

@@ -289,7 +289,7 @@ class TestDropping:
         [
             (
                 lambda world: world.put("test_tpl", Mark("template", used=7)),
-                "changed while it was looked at",
+                "changed in the meantime",
             ),
             (lambda world: world.databases.clear(), "is gone already"),
             (lambda world: world.locks.add("test_tpl"), "is being made"),
@@ -342,7 +342,7 @@ class TestDropping:
 
         # Then
         assert Collector().collect(server) == [
-            Result("test_idle", "left", "changed while it was looked at")
+            Result("test_idle", "left", "changed in the meantime")
         ]
 
 

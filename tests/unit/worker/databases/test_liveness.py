@@ -14,12 +14,12 @@ from tests.support.memory_database import MemoryDatabases, MemoryServer
 class Scene:
     def __init__(self) -> None:
         self.clock, self.world = FakeClock(0.0), MemoryDatabases()
-        self.signs = LivenessLocks(self.clock)
-        self.signs.give("default", MemoryServer(self.world).liveness_lock("owner"))
+        self.liveness = LivenessLocks(self.clock)
+        self.liveness.give("default", MemoryServer(self.world).liveness_lock("owner"))
 
     def live_for(self, seconds: float) -> None:
-        self.clock.at(seconds, self.signs._stop.set)
-        self.signs._renew()
+        self.clock.at(seconds, self.liveness._stop.set)
+        self.liveness._renew()
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def scene() -> Scene:
 
 
 def test_no_thread_runs_before_the_start(scene: Scene) -> None:
-    assert scene.signs._thread.ident is None
+    assert scene.liveness._thread.ident is None
 
 
 def test_a_sign_is_renewed_every_ten_seconds(scene: Scene) -> None:
@@ -41,7 +41,7 @@ def test_a_sign_is_renewed_every_ten_seconds(scene: Scene) -> None:
 def test_a_server_that_is_away_does_not_keep_other_signs_from_being_renewed(scene: Scene) -> None:
     # Given
     other = MemoryDatabases()
-    scene.signs.give("other", MemoryServer(other).liveness_lock("owner"))
+    scene.liveness.give("other", MemoryServer(other).liveness_lock("owner"))
     scene.world.down = True
     other.time += 1000
     # When
@@ -52,11 +52,11 @@ def test_a_server_that_is_away_does_not_keep_other_signs_from_being_renewed(scen
 
 def test_a_closed_sign_is_gone_with_what_it_held(scene: Scene) -> None:
     # Given
-    scene.signs.hold("default", ["test_template"])
+    scene.liveness.hold("default", ["test_template"])
     server = MemoryServer(scene.world)
     assert server.in_use("test_template")
     # When
-    scene.signs.close()
+    scene.liveness.close()
     # Then
     assert not server.in_use("test_template")
-    assert "default" not in scene.signs
+    assert "default" not in scene.liveness

@@ -5,43 +5,43 @@ from __future__ import annotations
 import pytest
 
 from dct_celery.errors import DatabaseError
-from dct_celery.worker.databases.server_probe import LOOK_SECONDS, ServerProbe
+from dct_celery.worker.databases.server_probe import POLL_SECONDS, ServerProbe
 from tests.support.fake_clock import FakeClock
 from tests.support.memory_database import MemoryDatabases, MemoryServer
 
 
 def test_a_server_that_is_as_it_was_is_no_trouble() -> None:
     # Given
-    canary = ServerProbe([MemoryServer()], FakeClock())
-    canary.remember()
+    probe = ServerProbe([MemoryServer()], FakeClock())
+    probe.remember()
     # Then
-    assert canary.trouble() == ""
+    assert probe.trouble() == ""
 
 
 def test_a_restart_is_trouble_until_it_is_remembered() -> None:
     # Given
     world = MemoryDatabases()
-    canary = ServerProbe([MemoryServer(), MemoryServer(world)], FakeClock())
-    canary.remember()
+    probe = ServerProbe([MemoryServer(), MemoryServer(world)], FakeClock())
+    probe.remember()
     # When
     world.life += 1
     # Then
-    assert canary.trouble() == "memory:0 was restarted"
-    assert not canary.away()
-    canary.remember()
-    assert canary.trouble() == ""
+    assert probe.trouble() == "memory:0 was restarted"
+    assert not probe.away()
+    probe.remember()
+    assert probe.trouble() == ""
 
 
 def test_a_server_that_does_not_answer_is_trouble_and_away() -> None:
     # Given
     world = MemoryDatabases()
-    canary = ServerProbe([MemoryServer(world)], FakeClock())
-    canary.remember()
+    probe = ServerProbe([MemoryServer(world)], FakeClock())
+    probe.remember()
     # When
     world.down = True
     # Then
-    assert "does not answer" in canary.trouble()
-    assert canary.away()
+    assert "does not answer" in probe.trouble()
+    assert probe.away()
 
 
 def test_nobody_waits_for_a_server_when_there_is_nothing_to_wait_for_any_more() -> None:
@@ -57,15 +57,15 @@ def test_who_waits_is_told_of_a_server_that_is_gone_now_and_then() -> None:
     # Given
     clock = FakeClock()
     world = MemoryDatabases()
-    canary = ServerProbe([MemoryServer(world)], clock)
-    canary.remember()
+    probe = ServerProbe([MemoryServer(world)], clock)
+    probe.remember()
     world.down = True
     # When
-    canary.watch()
-    clock.now += LOOK_SECONDS
+    probe.watch()
+    clock.now += POLL_SECONDS
     # Then
     with pytest.raises(DatabaseError, match="does not answer"):
-        canary.watch()
+        probe.watch()
 
 
 def test_a_server_that_comes_back_in_time_is_waited_for() -> None:

@@ -1,4 +1,4 @@
-"""Templates across runs: built once per key, held while in use, never taken from under another run."""
+"""Templates across runs: built once per key, held while in use, never taken from another run."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_template_in_use_is_held(tmp_path: Path) -> None:
     house.templates.ensure_pristine()
     # Then
     assert house.servers["default"].in_use(name)
-    house.signs.close()
+    house.liveness.close()
     assert not house.servers["default"].in_use(name)
 
 
@@ -90,13 +90,13 @@ def test_create_db_builds_anew_once_per_run(tmp_path: Path) -> None:
     # Given
     first = House(tmp_path)
     first.templates.ensure_pristine()
-    first.signs.close()
+    first.liveness.close()
     # When
     second = House(tmp_path, run="run-2", world=first.world)
     # Then
-    assert second.templates.ensure_pristine(anew=True) == "built"
+    assert second.templates.ensure_pristine(rebuild=True) == "built"
     other_worker = House(tmp_path, run="run-2", world=first.world)
-    assert other_worker.templates.ensure_pristine(anew=True) == "reused"
+    assert other_worker.templates.ensure_pristine(rebuild=True) == "reused"
 
 
 def test_create_db_takes_no_template_from_another_run(
@@ -110,7 +110,7 @@ def test_create_db_takes_no_template_from_another_run(
     # When
     second = House(tmp_path, run="run-2", world=first.world)
     with pytest.raises(DatabaseError, match="another run uses it"):
-        second.templates.ensure_pristine(anew=True)
+        second.templates.ensure_pristine(rebuild=True)
     # Then
     assert first.servers["default"].find(first.templates.name("default", flushed=False)) is not None
 
@@ -166,7 +166,7 @@ def test_create_db_restores_nothing(tmp_path: Path) -> None:
     first.templates.ensure_pristine()
     first.templates.export()
     # Then
-    assert House(tmp_path, run="run-2").templates.ensure_pristine(anew=True) == "built"
+    assert House(tmp_path, run="run-2").templates.ensure_pristine(rebuild=True) == "built"
 
 
 def test_a_flushed_template_is_made_once_and_is_empty(tmp_path: Path) -> None:
@@ -199,9 +199,9 @@ def test_a_rebuilt_template_takes_its_flushed_one_along(tmp_path: Path) -> None:
     first = House(tmp_path)
     first.templates.ensure_pristine()
     first.templates.ensure_flushed(["default"])
-    first.signs.close()
+    first.liveness.close()
     # When
-    House(tmp_path, run="run-2", world=first.world).templates.ensure_pristine(anew=True)
+    House(tmp_path, run="run-2", world=first.world).templates.ensure_pristine(rebuild=True)
     # Then
     assert first.kinds() == {"template": 1}
 
@@ -226,13 +226,13 @@ def test_what_belonged_to_an_earlier_template_of_the_same_key_is_not_used_for_a_
     first.templates.ensure_pristine()
     first.templates.export()
     first.templates.ensure_serialized()
-    first.signs.close()
+    first.liveness.close()
     # When it is built anew, with other rows
     second = House(tmp_path, run="run-2", world=first.world)
     second.specs[0] = first.specs[0]
     build = first.world.create
     first.world.create = lambda name: build(name, [("another key",)])  # type: ignore[method-assign, assignment, misc]
-    second.templates.ensure_pristine(anew=True)
+    second.templates.ensure_pristine(rebuild=True)
     second.templates.ensure_serialized()
     second.templates.export()
     # Then

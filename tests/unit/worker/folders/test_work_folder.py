@@ -291,7 +291,7 @@ def test_what_is_no_key_of_a_template_is_no_path(tmp_path: Path, name: str) -> N
 
 @pytest.mark.parametrize("name", ["../c1", "/tmp/c1", "c/1", "", "c\0"])
 def test_what_is_no_id_of_a_chunk_is_no_path(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InfrastructureError, match="no id of a chunk"):
+    with pytest.raises(InfrastructureError, match="not the id of a chunk"):
         Spool(tmp_path, LeaseRef(name, 1, 1, "build-a", 0))
     assert not list(tmp_path.iterdir())
 

@@ -8,8 +8,8 @@ import pytest
 
 from dct_celery.worker.health.circuit_breaker import (
     FAILURES,
-    LONGEST_REST,
-    REST_SECONDS,
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
     CircuitBreaker,
     FailureLog,
 )
@@ -25,49 +25,49 @@ class TickingClock(FakeClock):
 
 
 @pytest.fixture
-def troubles(tmp_path: Path) -> FailureLog:
-    return FailureLog(tmp_path / "troubles", TickingClock())
+def failures(tmp_path: Path) -> FailureLog:
+    return FailureLog(tmp_path / "failures", TickingClock())
 
 
-def test_a_few_failures_are_no_reason_to_rest(troubles: FailureLog) -> None:
+def test_a_few_failures_are_no_reason_to_rest(failures: FailureLog) -> None:
     # Given
-    breaker = CircuitBreaker(troubles)
+    breaker = CircuitBreaker(failures)
     # When
     for _ in range(FAILURES - 1):
-        troubles.note("no room on the server")
+        failures.note("no room on the server")
     # Then
     assert breaker.trouble(0.0) == ""
 
 
-def test_failures_in_a_row_are_and_the_last_is_named(troubles: FailureLog) -> None:
+def test_failures_in_a_row_are_and_the_last_is_named(failures: FailureLog) -> None:
     # Given
-    breaker = CircuitBreaker(troubles)
+    breaker = CircuitBreaker(failures)
     # When
     for number in range(FAILURES):
-        troubles.note(f"trouble {number}")
+        failures.note(f"trouble {number}")
     # Then
     assert breaker.trouble(0.0).endswith(f"trouble {FAILURES - 1}")
-    assert breaker.trouble(REST_SECONDS - 0.1)
-    assert breaker.trouble(REST_SECONDS + 0.1) == ""
+    assert breaker.trouble(FIRST_PAUSE - 0.1)
+    assert breaker.trouble(FIRST_PAUSE + 0.1) == ""
 
 
-def test_a_success_in_between_makes_the_row_begin_anew(troubles: FailureLog) -> None:
+def test_a_success_in_between_makes_the_row_begin_anew(failures: FailureLog) -> None:
     # Given
-    breaker = CircuitBreaker(troubles)
+    breaker = CircuitBreaker(failures)
     for _ in range(FAILURES - 1):
-        troubles.note("no room on the server")
+        failures.note("no room on the server")
     # When
-    troubles.clear()
-    troubles.note("no room on the server")
+    failures.clear()
+    failures.note("no room on the server")
     # Then
     assert breaker.trouble(0.0) == ""
 
 
-def test_a_trial_that_fails_makes_the_next_rest_longer_up_to_a_limit(troubles: FailureLog) -> None:
+def test_a_trial_that_fails_makes_the_next_rest_longer_up_to_a_limit(failures: FailureLog) -> None:
     # Given
-    breaker = CircuitBreaker(troubles)
+    breaker = CircuitBreaker(failures)
     for _ in range(FAILURES):
-        troubles.note("no room on the server")
+        failures.note("no room on the server")
     now, rests = 0.0, []
     # When
     for _ in range(6):
@@ -76,23 +76,23 @@ def test_a_trial_that_fails_makes_the_next_rest_longer_up_to_a_limit(troubles: F
         while breaker.trouble(now):
             now += 0.5
         rests.append(now - start)
-        troubles.note("no room on the server")
+        failures.note("no room on the server")
     # Then
-    assert rests == [5.0, 10.0, 20.0, 40.0, LONGEST_REST, LONGEST_REST]
+    assert rests == [5.0, 10.0, 20.0, 40.0, LONGEST_PAUSE, LONGEST_PAUSE]
 
 
-def test_a_trial_that_goes_well_ends_it(troubles: FailureLog) -> None:
+def test_a_trial_that_goes_well_ends_it(failures: FailureLog) -> None:
     # Given
-    breaker = CircuitBreaker(troubles)
+    breaker = CircuitBreaker(failures)
     for _ in range(FAILURES):
-        troubles.note("no room on the server")
+        failures.note("no room on the server")
     assert breaker.trouble(0.0)
     # When
-    troubles.clear()
-    assert breaker.trouble(REST_SECONDS + 1) == ""
-    troubles.note("no room on the server")
+    failures.clear()
+    assert breaker.trouble(FIRST_PAUSE + 1) == ""
+    failures.note("no room on the server")
     # Then
-    assert breaker.trouble(REST_SECONDS + 2) == ""
+    assert breaker.trouble(FIRST_PAUSE + 2) == ""
 
 
 def test_two_failures_at_the_same_moment_are_two(tmp_path: Path) -> None:

@@ -9,47 +9,47 @@ from pathlib import Path
 import pytest
 
 from dct_celery.worker.health.slot_backoff import (
-    LONGEST_REST,
+    LONGEST_PAUSE,
     Permits,
     SlotBackoff,
-    rest_seconds,
-    resting,
+    backing_off,
+    backoff_seconds,
 )
 from dct_celery.worker.host.preparation import slots_that_fit
 
 
 def test_each_rest_is_twice_as_long_until_one_is_long_enough() -> None:
-    assert [rest_seconds(n) for n in (1, 2, 3, 4, 5, 500)] == [
+    assert [backoff_seconds(n) for n in (1, 2, 3, 4, 5, 500)] == [
         2,
         4,
         8,
         16,
-        LONGEST_REST,
-        LONGEST_REST,
+        LONGEST_PAUSE,
+        LONGEST_PAUSE,
     ]
 
 
 def test_a_rest_is_seen_by_others_and_ends(tmp_path: Path) -> None:
     # Given
-    rest = SlotBackoff(tmp_path / "1")
+    backoff = SlotBackoff(tmp_path / "1")
     # When
-    rest.begin("no room", now=100.0)
+    backoff.begin("no room", now=100.0)
     # Then
-    assert rest.lasts(101.9)
-    assert resting(tmp_path, 101.9) == ["no room"]
-    assert not rest.lasts(102.0)
-    assert resting(tmp_path, 102.0) == []
+    assert backoff.lasts(101.9)
+    assert backing_off(tmp_path, 101.9) == ["no room"]
+    assert not backoff.lasts(102.0)
+    assert backing_off(tmp_path, 102.0) == []
 
 
 def test_a_success_makes_the_next_rest_a_first_one(tmp_path: Path) -> None:
     # Given
-    rest = SlotBackoff(tmp_path / "1")
-    assert [rest.begin("no room", now=0.0) for _ in range(3)] == [2, 4, 8]
+    backoff = SlotBackoff(tmp_path / "1")
+    assert [backoff.begin("no room", now=0.0) for _ in range(3)] == [2, 4, 8]
     # When
-    rest.succeeded()
+    backoff.succeeded()
     # Then
-    assert resting(tmp_path, 1.0) == []
-    assert rest.begin("no room", now=0.0) == 2
+    assert backing_off(tmp_path, 1.0) == []
+    assert backoff.begin("no room", now=0.0) == 2
 
 
 def test_as_many_slots_work_as_there_are_permits(tmp_path: Path) -> None:

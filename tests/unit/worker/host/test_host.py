@@ -22,8 +22,8 @@ RUN = "run-one"
 
 def test_a_look_that_takes_long_is_followed_by_a_longer_pause() -> None:
     assert [pause_after(seconds) for seconds in (0.0, 0.005, 0.05, 0.1)] == [
-        hosts.LOOK,
-        hosts.LOOK,
+        hosts.POLL,
+        hosts.POLL,
         0.5,
         1.0,
     ]
@@ -55,7 +55,7 @@ class Keeper:
     def still_wanted(self) -> bool:
         return self.wanted
 
-    def resting(self) -> list[str]:
+    def backing_off(self) -> list[str]:
         return []
 
     def start(self) -> None:
@@ -89,25 +89,25 @@ class Scene:
     def end_the_run(self) -> None:
         """Its dispatcher withdraws and closes it, and the worker sees that."""
         self.registry.withdraw(RUN)
-        self.keeper.wanted = False
+        self.supervisor.wanted = False
         self.look()
 
     def look(self) -> None:
         """Twice: what has ended is forgotten with the second look."""
-        self.host._look()
-        self.host._look()
+        self.host._poll()
+        self.host._poll()
 
     @property
-    def keeper(self) -> Any:
-        return self.host._keepers[RUN]
+    def supervisor(self) -> Any:
+        return self.host._supervisors[RUN]
 
     @property
     def keeps(self) -> list[tuple[str, int]]:
         """(nonce, epoch) of each run that is kept."""
         return [
-            (keeper.nonce, keeper.epoch)
-            for keeper in self.host._keepers.values()
-            if not keeper.ended
+            (supervisor.nonce, supervisor.epoch)
+            for supervisor in self.host._supervisors.values()
+            if not supervisor.ended
         ]
 
 

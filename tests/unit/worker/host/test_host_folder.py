@@ -19,7 +19,7 @@ from tests.support.fake_clock import FakeClock
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A host without threads, whose keepers only exist."""
+    """A host without threads, whose supervisors only exist."""
     monkeypatch.setattr(hosts, "RunSupervisor", Mock())
     monkeypatch.setattr(hosts, "about", Mock(return_value={}))
     monkeypatch.setattr(hosts.threading, "Thread", Mock())

@@ -1,4 +1,4 @@
-"""Claims about `worker.host.host`: its rounds, what it says of itself, and how it begins and ends."""
+"""Claims about `worker.host.host`: its rounds, its reports, and how it begins and ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dct_celery.settings import Settings
 from dct_celery.worker.folders.work_folder import WorkFolder
 from dct_celery.worker.health.circuit_breaker import FailureLog
 from dct_celery.worker.host import host as hosts
-from dct_celery.worker.host.host import AWAY, BEAT, LOOK, Host
+from dct_celery.worker.host.host import AWAY, BEAT, POLL, Host
 from tests.support.factories import NONCE, make_spec, pool_door, run_door
 from tests.support.fake_clock import FakeClock
 from tests.support.memory_ledger import MemoryLedger, MemoryRegistry, MemoryStore
@@ -75,7 +75,7 @@ class Keeper:
     def still_wanted(self) -> bool:
         return False
 
-    def resting(self) -> list[str]:
+    def backing_off(self) -> list[str]:
         return self.reasons
 
     @property
@@ -150,7 +150,7 @@ class Scene:
         """A run, which the host keeps from its next round on."""
         self.registry.announce(RUN, NONCE, 60)
         self.host._round()
-        return self.host._keepers[RUN]
+        return self.host._supervisors[RUN]
 
     def run_for(self, seconds: float) -> None:
         self.clock.at(seconds, self.host._stop.set)
@@ -173,7 +173,7 @@ def test_the_registry_is_asked_often_and_told_once_a_second(scene: Scene) -> Non
     # When
     scene.run_for(5.05)
     # Then
-    assert set(scene.clock.waits) == {LOOK}
+    assert set(scene.clock.waits) == {POLL}
     gaps = [
         later - earlier
         for earlier, later in zip(scene.registry.beats, scene.registry.beats[1:], strict=False)
@@ -184,11 +184,11 @@ def test_the_registry_is_asked_often_and_told_once_a_second(scene: Scene) -> Non
 
 def test_a_run_is_kept_and_started_once(scene: Scene) -> None:
     # When
-    keeper = scene.announce()
+    supervisor = scene.announce()
     scene.run_for(3.0)
     # Then
-    assert scene.host._keepers == {RUN: keeper}
-    assert keeper.started
+    assert scene.host._supervisors == {RUN: supervisor}
+    assert supervisor.started
     assert scene.host.ready() == scene.host.active() == {RUN}
 
 
@@ -196,16 +196,16 @@ def test_a_store_that_is_away_is_asked_less_often_and_no_run_is_given_up_for_it(
     scene: Scene,
 ) -> None:
     # Given
-    keeper = scene.announce()
-    keeper.stale = True
+    supervisor = scene.announce()
+    supervisor.stale = True
     scene.registry.away = True
     scene.clock.waits.clear()
     # When
     scene.run_for(3.0)
     # Then
     assert set(scene.clock.waits[1:]) == {AWAY}
-    assert not keeper.ended
-    assert keeper.seen_at >= scene.clock.now - 1.0
+    assert not supervisor.ended
+    assert supervisor.seen_at >= scene.clock.now - 1.0
 
 
 def test_a_store_that_is_back_is_told_at_once_that_the_worker_lives(scene: Scene) -> None:
@@ -234,7 +234,7 @@ def test_a_store_that_is_away_is_complained_of_once(
 
 def test_a_fault_of_our_own_ends_no_worker(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given
-    monkeypatch.setattr(scene.host, "_look", lambda: 1 // 0)
+    monkeypatch.setattr(scene.host, "_poll", lambda: 1 // 0)
     # When / Then
     scene.run_for(1.0)
     assert len(scene.clock.waits) > 5
@@ -274,19 +274,19 @@ def test_slots_that_rest_are_not_counted_and_a_worker_whose_slots_all_rest_has_t
     scene: Scene,
 ) -> None:
     # Given
-    keeper = scene.announce()
+    supervisor = scene.announce()
     # When
-    keeper.reasons = ["no room"]
+    supervisor.reasons = ["no room"]
     scene.run_for(1.5)
     some = scene.registry.said[-1]
-    keeper.reasons = ["no room"] * 4
+    supervisor.reasons = ["no room"] * 4
     scene.run_for(1.5)
     all_of_them = scene.registry.said[-1]
     # Then
     assert (some.slots, some.trouble) == (3, "")
     assert (all_of_them.slots, all_of_them.trouble) == (
         1,
-        "rests, since no slot gets its databases: no room",
+        "backs off, since no slot gets its databases: no room",
     )
     assert scene.host.ready() == set()
 
@@ -295,13 +295,13 @@ def test_a_sick_worker_offers_no_run_until_it_has_rested(scene: Scene) -> None:
     # Given
     scene.announce()
     for _ in range(3):
-        FailureLog(scene.folder.troubles, scene.clock).note("the loader died")
+        FailureLog(scene.folder.failures, scene.clock).note("the loader died")
     # When
     scene.run_for(1.0)
-    resting = scene.host.ready()
+    backing_off = scene.host.ready()
     scene.run_for(6.0)
     # Then
-    assert (resting, scene.host.ready()) == (set(), {RUN})
+    assert (backing_off, scene.host.ready()) == (set(), {RUN})
     assert scene.host.active() == {RUN}
 
 
@@ -318,13 +318,13 @@ def test_the_start_clears_what_an_earlier_life_left(scene: Scene) -> None:
     # Given
     scene.folder.run("run-old").create()
     scene.folder.draining.touch()
-    FailureLog(scene.folder.troubles, scene.clock).note("of yesterday")
+    FailureLog(scene.folder.failures, scene.clock).note("of yesterday")
     # When
     scene.host.start()
     # Then
     assert list(scene.folder.runs.iterdir()) == []
     assert not scene.folder.draining.exists()
-    assert FailureLog(scene.folder.troubles, scene.clock).reasons() == []
+    assert FailureLog(scene.folder.failures, scene.clock).reasons() == []
     assert scene.strays == [scene.folder.runs]
     assert scene.host._thread.started
 
@@ -345,12 +345,12 @@ def test_a_folder_that_another_worker_uses_is_refused_and_left_as_it_is(
 
 def test_a_worker_that_stops_ends_its_runs_and_leaves(scene: Scene) -> None:
     # Given
-    keeper = scene.announce()
+    supervisor = scene.announce()
     # When
     scene.host.stop()
     # Then
-    assert keeper.ended
-    assert keeper.joined == 30.0
+    assert supervisor.ended
+    assert supervisor.joined == 30.0
     assert scene.registry.left == ["build-a@host"]
     assert scene.host._collecting.calls == ["stop"]
 

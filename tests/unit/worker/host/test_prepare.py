@@ -144,7 +144,7 @@ class Scene:
 def scene(tmp_path: Path) -> Iterator[Scene]:
     scene = Scene(tmp_path)
     yield scene
-    scene.preparation._signs.close()  # and its thread
+    scene.preparation._liveness.close()  # and its thread
 
 
 def test_a_run_is_loaded_its_templates_are_built_and_clones_can_be_made(scene: Scene) -> None:
@@ -193,7 +193,7 @@ def test_the_databases_have_a_sign_of_life_before_anything_is_made(scene: Scene)
     alive: list[bool] = []
     ask = scene.project.ask
     scene.project.ask = lambda *args, **more: (
-        alive.append(bool(scene.world.signs)),
+        alive.append(bool(scene.world.liveness)),
         ask(*args, **more),
     )[1]  # type: ignore[method-assign]
     # When
@@ -202,7 +202,7 @@ def test_the_databases_have_a_sign_of_life_before_anything_is_made(scene: Scene)
     assert alive == [True]
     # And the end gives it up
     scene.preparation.close()
-    assert scene.world.signs == {}
+    assert scene.world.liveness == {}
     assert scene.server.closed
     assert scene.loader.did == ["close"]
 
@@ -321,7 +321,7 @@ def test_a_denied_server_gets_no_statement(
     # When / Then
     with pytest.raises((ConfigError, DatabaseError), match=match):
         scene.prepare()
-    assert scene.world.signs == {}
+    assert scene.world.liveness == {}
     assert scene.project.asked == []
 
 
@@ -353,7 +353,7 @@ def test_slots_that_a_server_has_no_room_for_rest_and_the_dispatcher_hears_it(sc
     (report,) = scene.ledger.told
     assert isinstance(report, ShortReport)
     assert report.message.startswith(
-        "2 of 4 slots rest: memory:0 has 7 connections left, a slot needs 2"
+        "2 of 4 slots stay idle: memory:0 has 7 connections left, a slot needs 2"
     )
 
 

@@ -29,7 +29,7 @@ from dct_celery.errors import (
 from dct_celery.ports import Announced
 from dct_celery.protocol.runs import Announcement, ManifestSummary, RunSpec
 from dct_celery.protocol.workers import FailedReport, RefusedReport, RunStage, WorkerReport
-from dct_celery.worker.host import run_supervisor as keepers
+from dct_celery.worker.host import run_supervisor as supervisors
 from dct_celery.worker.host.preparation import Preparation, Refused
 from dct_celery.worker.host.run_supervisor import RunSupervisor
 from tests.support.factories import KEY_ID, LATER_MS, NONCE, make_spec
@@ -73,10 +73,10 @@ class Ledger:
         return answer
 
 
-def keeper(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, outcome: Exception) -> Any:
-    """A keeper without its thread, whose preparation ends in `outcome`."""
+def supervisor(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, outcome: Exception) -> Any:
+    """A supervisor without its thread, whose preparation ends in `outcome`."""
     monkeypatch.setattr(
-        keepers,
+        supervisors,
         "Preparation",
         Mock(return_value=Mock(prepare=Mock(side_effect=outcome), pool=None)),
     )
@@ -91,7 +91,7 @@ def test_a_refusal_is_heard_though_the_store_was_away_when_it_was_said(
 ) -> None:
     # Given
     ledger = Ledger(failures=2)
-    one = keeper(monkeypatch, ledger, Refused("the suite differs"))
+    one = supervisor(monkeypatch, ledger, Refused("the suite differs"))
     # When
     one._prepare()
     assert one.state is RunStage.REFUSED
@@ -106,7 +106,7 @@ def test_a_store_that_was_wiped_is_told_again_what_was_said_before_it(
 ) -> None:
     # Given a wipe between the word and the first look after it
     ledger = Ledger()
-    one = keeper(monkeypatch, ledger, Refused("the suite differs"))
+    one = supervisor(monkeypatch, ledger, Refused("the suite differs"))
     one._prepare()
     # When
     ledger.told.clear()
@@ -120,7 +120,7 @@ def test_a_run_that_a_wiped_store_does_not_know_yet_begins_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Given
-    one = keeper(monkeypatch, Ledger(), LeaseLost("the run is over"))
+    one = supervisor(monkeypatch, Ledger(), LeaseLost("the run is over"))
     # When
     one._prepare()
     # Then: the host removes what has ended, and looks again
@@ -141,7 +141,7 @@ def test_a_run_whose_loader_died_begins_anew_once_slots_have_given_back_what_the
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Given
-    one = keeper(monkeypatch, Ledger(), LeaseLost("over"))
+    one = supervisor(monkeypatch, Ledger(), LeaseLost("over"))
     one.state = RunStage.READY
     one._preparation.process.alive.return_value = True
     one._check_loader(100.0)
@@ -153,7 +153,7 @@ def test_a_run_whose_loader_died_begins_anew_once_slots_have_given_back_what_the
     assert (one.state, one.ended) == (RunStage.PREPARING, False)
     one._folder.unpublish.assert_called_once_with()
     # And later
-    one._check_loader(101.0 + keepers.GIVE_BACK + 0.1)
+    one._check_loader(101.0 + supervisors.GIVE_BACK + 0.1)
     assert one.ended
 
 
@@ -175,7 +175,7 @@ def test_what_no_retry_mends_is_refused_for_good(
     # Given
     ledger = Ledger()
     # When
-    keeper(monkeypatch, ledger, error)._prepare()
+    supervisor(monkeypatch, ledger, error)._prepare()
     # Then
     assert ledger.told == [RefusedReport(str(error), permanent=True)]
 
@@ -195,7 +195,7 @@ def test_what_a_retry_may_mend_is_refused_for_now(
     # Given
     ledger = Ledger()
     # When
-    keeper(monkeypatch, ledger, error)._prepare()
+    supervisor(monkeypatch, ledger, error)._prepare()
     # Then
     assert ledger.told == [RefusedReport(str(error))]
 
@@ -206,7 +206,7 @@ def test_a_project_that_fails_is_no_refusal_and_its_output_is_cut_to_its_end(
     # Given
     ledger = Ledger()
     # When
-    keeper(
+    supervisor(
         monkeypatch, ledger, ProjectError("migrate failed", detail="x" * 100_000 + "the end")
     )._prepare()
     # Then
@@ -222,7 +222,7 @@ def test_a_fault_of_the_worker_itself_is_no_refusal_for_good(
 ) -> None:
     # Given
     ledger = Ledger()
-    one = keeper(monkeypatch, ledger, ZeroDivisionError("oops"))
+    one = supervisor(monkeypatch, ledger, ZeroDivisionError("oops"))
     one.end()
     # When
     one._keep()

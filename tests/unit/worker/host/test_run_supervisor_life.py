@@ -1,4 +1,4 @@
-"""Claims about `worker.host.run_supervisor`: one run on a worker from its start to its last trace."""
+"""Claims about `worker.host.run_supervisor`: one run on a worker from start to clean-up."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dct_celery.protocol.workers import (
 from dct_celery.settings import Settings
 from dct_celery.wire.messages import Loaded
 from dct_celery.worker.folders.work_folder import WorkFolder
-from dct_celery.worker.host import run_supervisor as keepers
+from dct_celery.worker.host import run_supervisor as supervisors
 from dct_celery.worker.host.preparation import Prepared
 from dct_celery.worker.host.run_supervisor import (
     CHECKS_AFTER,
@@ -80,16 +80,16 @@ class Checks:
         self._clock = clock
         self.began: list[float] = []
         self.found: DctError | bool = False
-        self.was_told = False
+        self.was_reported = False
 
     def start(self) -> None:
         self.began.append(self._clock.now)
 
     def news(self) -> DctError | bool:
-        return self.found and not self.was_told and self.found
+        return self.found and not self.was_reported and self.found
 
-    def told(self) -> None:
-        self.was_told = True
+    def reported(self) -> None:
+        self.was_reported = True
 
 
 class Scene:
@@ -108,8 +108,10 @@ class Scene:
         self.preparation.process.alive = lambda: self.alive
         self.preparation.database_use = lambda: self.use
         self.swept: list[Path] = []
-        monkeypatch.setattr(keepers, "Preparation", Mock(return_value=self.preparation))
-        monkeypatch.setattr(keepers, "end_marked", lambda folder, clock: self.swept.append(folder))
+        monkeypatch.setattr(supervisors, "Preparation", Mock(return_value=self.preparation))
+        monkeypatch.setattr(
+            supervisors, "end_marked", lambda folder, clock: self.swept.append(folder)
+        )
         self.folder = WorkFolder(folder).run(RUN)
         self.folder.create()
         services: Any = type("Services", (), {})()
@@ -118,18 +120,18 @@ class Scene:
         services.ledger = lambda run, door: self.ledger
         self.became_ready: list[float] = []
         announced = Announced(Announcement(RUN, NONCE, 1, LATER_MS), KEY_ID)
-        self.keeper: Any = RunSupervisor(
+        self.supervisor: Any = RunSupervisor(
             services, announced, 4, lambda: self.became_ready.append(self.clock.now)
         )
 
     def live_for(self, seconds: float) -> None:
         """The run's thread, from its beginning to its end so much later."""
-        self.clock.at(seconds, self.keeper.end)
-        self.keeper._keep()
+        self.clock.at(seconds, self.supervisor.end)
+        self.supervisor._keep()
 
     def ready(self) -> None:
         """The run is ready, and what is to be said of that was said."""
-        self.keeper._prepare()
+        self.supervisor._prepare()
         self.ledger.told.clear()
 
     def reports(self, kind: type) -> list[Any]:
@@ -142,15 +144,15 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 
 def test_nothing_is_prepared_before_the_start(scene: Scene) -> None:
-    assert not scene.keeper._thread.is_alive()
+    assert not scene.supervisor._thread.is_alive()
     assert not scene.preparation.prepare.called
-    assert scene.keeper.done
+    assert scene.supervisor.done
 
 
 def test_a_run_is_prepared_offered_to_the_slots_reported_and_cleaned_up(scene: Scene) -> None:
     # Given
     seen: list[object] = []
-    scene.clock.at(1.0, lambda: seen.extend([scene.keeper.state, scene.folder.published()]))
+    scene.clock.at(1.0, lambda: seen.extend([scene.supervisor.state, scene.folder.published()]))
     # When
     scene.live_for(5.0)
     # Then
@@ -160,7 +162,7 @@ def test_a_run_is_prepared_offered_to_the_slots_reported_and_cleaned_up(scene: S
     assert scene.became_ready == [1000.0]
     (report,) = scene.reports(ReadyReport)
     assert (report.host, report.templates, report.checked) == ("host", "reused", False)
-    assert scene.keeper.state is RunStage.OVER
+    assert scene.supervisor.state is RunStage.OVER
     assert not scene.folder.path.exists()
     assert scene.swept == [scene.folder.path]
     scene.preparation.close.assert_called_once_with()
@@ -170,12 +172,12 @@ def test_the_slots_that_the_servers_have_room_for_are_those_that_count(scene: Sc
     # When
     scene.ready()
     # Then
-    assert (scene.keeper.fit, scene.keeper.working) == (2, 2)
+    assert (scene.supervisor.fit, scene.supervisor.working) == (2, 2)
     # And one that rests is not counted
-    (scene.folder.resting / "0").write_text(f"{scene.clock.now + 5} no room")
-    assert (scene.keeper.resting(), scene.keeper.working) == (["no room"], 1)
+    (scene.folder.backoff / "0").write_text(f"{scene.clock.now + 5} no room")
+    assert (scene.supervisor.backing_off(), scene.supervisor.working) == (["no room"], 1)
     scene.clock.now += 5
-    assert scene.keeper.working == 2
+    assert scene.supervisor.working == 2
 
 
 def test_there_is_no_pause_while_the_pool_has_work(scene: Scene) -> None:
@@ -223,11 +225,11 @@ def test_what_a_slot_finds_that_keeps_the_worker_from_the_run_refuses_it(scene: 
     scene.ready()
     # When
     scene.folder.refuse("default leads to db.other")
-    scene.keeper._tend()
+    scene.supervisor._tend()
     # Then
     assert scene.ledger.told == [RefusedReport("default leads to db.other", permanent=True)]
     assert scene.folder.published() is None
-    assert scene.keeper.state is RunStage.REFUSED
+    assert scene.supervisor.state is RunStage.REFUSED
 
 
 def test_checks_begin_once_the_slots_have_their_clones(scene: Scene) -> None:
@@ -272,7 +274,7 @@ def test_what_checks_found_is_reported_once(
     # When
     scene.checks.found = found
     for _ in range(3):
-        scene.keeper._tend()
+        scene.supervisor._tend()
     # Then
     assert [one for one in scene.ledger.told if not isinstance(one, UsageReport)] == [report]
 
@@ -280,12 +282,12 @@ def test_what_checks_found_is_reported_once(
 def test_reports_wait_for_a_store_that_is_away_in_their_order(scene: Scene) -> None:
     # Given
     scene.ledger.away = True
-    scene.keeper._prepare()
+    scene.supervisor._prepare()
     scene.checks.found = True
-    scene.keeper._tend()
+    scene.supervisor._tend()
     # When
     scene.ledger.away = False
-    scene.keeper._tend()
+    scene.supervisor._tend()
     # Then
     assert [type(report) for report in scene.ledger.told] == [ReadyReport, CheckedReport]
 
@@ -295,7 +297,7 @@ def test_reports_wait_for_a_store_that_is_away_in_their_order(scene: Scene) -> N
 
 def test_a_run_that_was_closed_is_over_at_once(scene: Scene) -> None:
     scene.ledger.run_state = RunState.CLOSED
-    assert not scene.keeper.still_wanted()
+    assert not scene.supervisor.still_wanted()
     assert not scene.ledger.abandoned
 
 
@@ -303,12 +305,12 @@ def test_a_run_that_is_not_announced_any_more_is_kept_for_a_while(scene: Scene) 
     # When
     scene.clock.now += LINGER - 1
     # Then
-    assert scene.keeper.still_wanted()
-    assert not scene.keeper.stale
+    assert scene.supervisor.still_wanted()
+    assert not scene.supervisor.stale
     # And then given up for good
     scene.clock.now += 2
-    assert scene.keeper.stale
-    assert not scene.keeper.still_wanted()
+    assert scene.supervisor.stale
+    assert not scene.supervisor.still_wanted()
     assert scene.ledger.abandoned
 
 
@@ -320,12 +322,12 @@ def test_only_a_newer_announcement_shows_that_the_dispatcher_lives(
 ) -> None:
     # Given
     scene.clock.now += LINGER + 1
-    before = scene.keeper.announced
+    before = scene.supervisor.announced
     # When
     again = replace(before.announcement, expires_ms=before.announcement.expires_ms + later_ms)
-    scene.keeper.hear(replace(before, announcement=again))
+    scene.supervisor.hear(replace(before, announcement=again))
     # Then
-    assert scene.keeper.stale is stale
+    assert scene.supervisor.stale is stale
 
 
 # -- the end -----------------------------------------------------------------------------
@@ -339,17 +341,17 @@ def test_a_dead_loader_begins_the_run_anew_when_slots_have_given_back_what_they_
     published: list[object] = []
     scene.clock.at(3.0, lambda: published.append(scene.folder.published()))
     # When: nobody ends it
-    scene.keeper._keep()
+    scene.supervisor._keep()
     # Then
     assert published == [None]
     assert scene.clock.now - 1000.0 == pytest.approx(2.0 + GIVE_BACK, abs=0.3)
-    assert scene.keeper.ended
+    assert scene.supervisor.ended
 
 
 def test_the_end_kills_the_loader_so_that_nothing_waits_for_it(scene: Scene) -> None:
     # When
-    scene.keeper.end()
-    scene.keeper.end()
+    scene.supervisor.end()
+    scene.supervisor.end()
     # Then
     scene.preparation.process.kill.assert_called_once_with()
     assert scene.folder.over
@@ -370,7 +372,7 @@ def test_slots_get_some_time_to_give_back_their_clones(
     closed: list[float] = []
     scene.preparation.close = lambda: closed.append(scene.clock.now - 1000.0)
     # When
-    scene.keeper._clean_up()
+    scene.supervisor._clean_up()
     # Then
     assert closed == [pytest.approx(waited, abs=0.06)]
     assert not scene.folder.path.exists()

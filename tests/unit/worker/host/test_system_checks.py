@@ -59,11 +59,11 @@ def scene() -> Scene:
     return Scene()
 
 
-def test_checks_that_pass_are_news_until_they_are_told(scene: Scene) -> None:
+def test_checks_that_pass_are_news_until_they_are_reported(scene: Scene) -> None:
     # When / Then
     assert scene.round() is True
     assert scene.checks.news() is True
-    scene.checks.told()
+    scene.checks.reported()
     assert scene.checks.news() is False
     # And they do not run again
     scene.round()

@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import pytest
 
 from dct_celery.worker.processes import post_mortem
-from dct_celery.worker.processes.post_mortem import MemoryTrouble, last_words
+from dct_celery.worker.processes.post_mortem import MemoryTrouble, last_state
 
 
 @pytest.fixture
@@ -50,8 +50,8 @@ def test_any_other_end_is_told_as_it_is(kernel: Path, status: str) -> None:
     assert MemoryTrouble().explain(status, 1024) == status
 
 
-def test_last_words_have_no_heading_without_words() -> None:
+def test_last_state_has_no_heading_without_output() -> None:
     # Given
     silent: Any = Mock(stacks=lambda ask: "stacks", peak=lambda: 2048, last_output=lambda: "\n")
     # When / Then
-    assert last_words(silent) == "Memory peak: 2 MB\n\nstacks"
+    assert last_state(silent) == "Memory peak: 2 MB\n\nstacks"

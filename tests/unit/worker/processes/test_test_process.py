@@ -21,7 +21,7 @@ from tests.support.fake_clock import FakeClock
 
 
 class Scene:
-    """A loader whose forks come up after a moment; both ends of each channel are in this process."""
+    """A loader whose forks come up after a moment; this process has both ends of each channel."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = FakeClock()
@@ -186,7 +186,7 @@ def test_a_death_that_nobody_saw_is_told_as_such_after_a_moment(scene: Scene) ->
     process = scene.started()
     scene.ends()
     # When / Then
-    assert process.status() == "nobody saw how it ended"
+    assert process.status() == "it is unknown how it ended"
     assert scene.clock.now - 1000.0 == pytest.approx(2.3, abs=0.1)
 
 

@@ -135,18 +135,18 @@ def test_a_process_that_may_not_go_on_is_retired_after_its_chunk(
 
 def test_a_success_ends_the_row_of_failures_of_the_worker(scene: Scene) -> None:
     # Given
-    troubles = FailureLog(scene.services.folder.troubles, scene.clock)
-    troubles.note("the loader died")
+    failures = FailureLog(scene.services.folder.failures, scene.clock)
+    failures.note("the loader died")
     # When
     scene.play(*passed(0), *passed(1), DONE)
     # Then
-    assert troubles.reasons() == []
+    assert failures.reasons() == []
 
 
 # -- ended by the process ----------------------------------------------------------------
 
 
-def test_a_death_in_a_test_is_a_crash_with_the_test_and_the_last_words(scene: Scene) -> None:
+def test_a_death_in_a_test_is_a_crash_with_the_test_and_its_last_state(scene: Scene) -> None:
     # When
     result = scene.play(
         *passed(0), TestStarted(1), ProcessDied("signal 11"), dump="Fatal Python error", kib=2048
@@ -164,7 +164,7 @@ def test_a_death_with_the_loader_is_the_machines(scene: Scene) -> None:
     scene.play(TestStarted(0), ProcessDied("signal 9"), loader_is_gone=True)
     # Then
     assert (scene.end.why, scene.end.index) == (ReleaseReason.LOADER, None)
-    assert FailureLog(scene.services.folder.troubles, scene.clock).reasons() == ["signal 9"]
+    assert FailureLog(scene.services.folder.failures, scene.clock).reasons() == ["signal 9"]
 
 
 def test_a_process_that_ended_between_two_chunks_costs_nothing(scene: Scene) -> None:

@@ -29,18 +29,18 @@ CHUNK: dict[str, Any] = {
 class Scene:
     def __init__(self, test: float | None = 2.0, fixture: float | None = 5.0, **chunk: Any) -> None:
         self.now = 100.0
-        self.dog = ChunkDeadlines(Chunk(**{**CHUNK, **chunk}), test, fixture, self.now)
+        self.deadlines = ChunkDeadlines(Chunk(**{**CHUNK, **chunk}), test, fixture, self.now)
 
     def hear(self, *messages: Message) -> None:
         for message in messages:
-            self.dog.hear(message)
+            self.deadlines.hear(message)
 
     def after(self, seconds: float, *, silent: bool = True) -> Overdue | None:
-        """What the watchdog says when so much time has passed, looked at as often as a slot does."""
+        """What is overdue once so much time has passed, checked as often as a slot does."""
         found = None
         for _ in range(round(seconds * 20)):
             self.now += 0.05
-            found = found or self.dog.look(self.now, silent=silent)
+            found = found or self.deadlines.check(self.now, silent=silent)
         return found
 
 
@@ -94,7 +94,7 @@ def test_a_worker_that_was_stopped_blames_nobody() -> None:
     # When
     scene.now += 3600
     # Then
-    assert scene.dog.look(scene.now, silent=True) is None
+    assert scene.deadlines.check(scene.now, silent=True) is None
 
 
 def test_limits_come_from_the_chunk_unless_the_run_says_otherwise() -> None:

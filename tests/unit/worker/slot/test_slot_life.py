@@ -60,9 +60,9 @@ def test_a_message_becomes_a_chunk_that_is_completed(scene: Scene) -> None:
 
 def test_a_slot_that_rests_hands_the_message_on_after_a_pause(scene: Scene) -> None:
     # Given
-    scene.run.rest_now("no room")
+    scene.run.back_off("no room")
     # When / Then
-    assert scene.slot.run(MESSAGE) == "resting"
+    assert scene.slot.run(MESSAGE) == "backing-off"
     assert scene.handed_on == [(RUN, MESSAGE)]
     assert scene.clock.waits == [HAND_ON_PAUSE]
     assert scene.ledger.fences(["c1"]) == [0]

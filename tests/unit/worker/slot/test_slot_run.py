@@ -329,7 +329,7 @@ def test_a_slot_that_rests_claims_nothing_until_its_time_is_over(scene: SlotScen
     # Given
     assert scene.run.may_claim()
     # When
-    scene.run.rest_now("no room")
+    scene.run.back_off("no room")
     # Then
     assert not scene.run.may_claim()
     scene.clock.now += 2.0

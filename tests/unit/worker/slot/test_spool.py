@@ -333,9 +333,14 @@ def with_a_field_of_another_type(lines: list[bytes], data: st.DataObject) -> byt
 
 
 DAMAGES = [
-    cut, with_a_line_more, with_a_line_less, with_another_line, with_a_line_twice, without_line_breaks,
+    cut,
+    with_a_line_more,
+    with_a_line_less,
+    with_another_line,
+    with_a_line_twice,
+    without_line_breaks,
     with_a_field_of_another_type,
-]  # fmt: skip
+]
 
 
 def wiped_ledger() -> MemoryLedger:
