@@ -170,8 +170,8 @@ def _attach(
 
     services = _dispatcher_services(settings, origins, None, reporters.take, interrupted)
     adopted = adopt(services)
-    request = adopted.head.to_request()
-    settings = adopted.head.to_settings(settings, given)
+    request = adopted.snapshot.to_request()
+    settings = adopted.snapshot.to_settings(settings, given)
     unnamed = dict.fromkeys(("junit_xml", "json", "artifacts"), "the run's own setting")
     file_reporters.check(settings, {**unnamed, **origins})
     # Only now is it known where its reports go.

@@ -78,12 +78,12 @@ def examine(settings: Settings, origins: dict[str, str], *, measure: bool) -> It
             )
         yield from doctor_services.signing_key(settings, infos)
         for line in warnings_of(os.environ, Path.cwd()):
-            text, _, mend = line.rpartition("; ")
+            text, _, fix = line.rpartition("; ")
             yield doctor_databases.Finding(
                 "warning",
                 "signing key" if "KEY" in line.partition(":")[0] else "settings",
                 text,
-                mend,
+                fix,
             )
     loaded: list[Loaded] = []
     refused = False

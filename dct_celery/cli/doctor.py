@@ -64,8 +64,8 @@ def command(ctx: click.Context, /, *, measure: bool, **_: object) -> None:
         if finding.level == "failed":
             code = max(code, finding.exit_code)
         click.echo(f"{finding.level:<{_COLUMN}}{shown(f'{finding.what}: {finding.text}')}")
-        if finding.mend:
-            click.echo(f"{'':<{_COLUMN}}  mend: {shown(finding.mend)}")
+        if finding.fix:
+            click.echo(f"{'':<{_COLUMN}}  fix: {shown(finding.fix)}")
     click.echo(
         ", ".join(
             filter(None, (_count(levels[level], level) for level in ("ok", "warning", "failed")))

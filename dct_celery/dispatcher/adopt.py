@@ -26,7 +26,7 @@ class Adopted:
     there.
     """
 
-    head: RunSnapshot
+    snapshot: RunSnapshot
     spec: RunSpec
     journal: Journal
     epoch: int
@@ -57,17 +57,17 @@ def adopt(services: DispatcherServices) -> Adopted:
     if adoption.answer is AdoptAnswer.NONE and not text:
         known = "neither to the store nor to this machine's journals; dct status names the runs"
         raise UsageError(f"run {services.run} is not known, {known}")
-    head = RunSnapshot.parse(text or expand(stored or b""), services.door)
-    spec = _stored_spec(services) or head.whole_spec(services.environ, services.door)
+    snapshot = RunSnapshot.parse(text or expand(stored or b""), services.door)
+    spec = _stored_spec(services) or snapshot.whole_spec(services.environ, services.door)
     journal = held or open_journal(
-        services.journals, services.run, head.text(services.door), services.door
+        services.journals, services.run, snapshot.text(services.door), services.door
     )
     incarnation = services.ledger.incarnation()
     whole = adoption.answer is AdoptAnswer.OK and (
         not adoption.incarnation or adoption.incarnation == incarnation
     )
     # A greater one is nobody's: the store is told the run again once it is ours.
-    return Adopted(head, spec, journal, min(adoption.epoch, MOST_EPOCHS), incarnation, whole)
+    return Adopted(snapshot, spec, journal, min(adoption.epoch, MOST_EPOCHS), incarnation, whole)
 
 
 def _own_journal(services: DispatcherServices) -> tuple[str, Journal | None]:

@@ -77,14 +77,14 @@ class EventLoop:
         services: DispatcherServices,
         machine: RunMachine,
         fleet: Fleet,
-        standing: StoredRun,
+        stored_run: StoredRun,
         view: RunView,
         partial: Callable[[], RunReport],
     ) -> None:
         self._services = services
         self._machine = machine
         self._fleet = fleet
-        self._standing = standing
+        self._stored_run = stored_run
         self._partial = partial
         self.view = view
         self._journal: Journal | None = None
@@ -94,7 +94,7 @@ class EventLoop:
         self._fell_back = False
         #: Where the stream was read to, and in which epoch of the run: another one has another
         #: stream.
-        self._after, self._epoch = "0", standing.epoch
+        self._after, self._epoch = "0", stored_run.epoch
         #: What the store has still to be told, see `_write_due`: chunks by id, positions by
         #: attempt, the reason of a stop.
         self._due_offers: dict[str, Chunk] = {}
@@ -112,7 +112,7 @@ class EventLoop:
         self._meddled = ""
         #: "chunk.attempt" -> number of the last record that was heard, without a gap before it.
         self._sequences: dict[str, int] = {}
-        self._told_workers: WorkersChanged | None = None
+        self._reported_workers: WorkersChanged | None = None
         #: Epoch and entry of the stream up to which the store has a summary.
         self._summarized = (0, "")
         #: There is more in the stream than was read.
@@ -120,7 +120,7 @@ class EventLoop:
         self._next = {"look": 0.0, "broker": 0.0, "summary": 0.0}
         self._next["partial"] = self._began + _PARTIAL
         self._artifacts = ArtifactFetcher(services)
-        self.words = WorkerReports(fleet, services.report)
+        self.worker_reports = WorkerReports(fleet, services.report)
         #: wait (manifest to first claim) and run (first claim to last verdict), in seconds.
         self.seconds: dict[str, float] = {}
 
@@ -196,7 +196,7 @@ class EventLoop:
     def _await_checks(self) -> None:
         """No run has passed whose system checks nobody has seen pass."""
         deadline = self._services.clock() + _CHECKS
-        while not self.words.checked and self._machine.stop is None:
+        while not self.worker_reports.checked and self._machine.stop is None:
             now = self._services.clock()
             if self._store_lost:
                 # Nobody can be heard of; how long that may last is for `_without_store` to say.
@@ -248,8 +248,8 @@ class EventLoop:
         return None
 
     def _hear(self, now: float) -> None:
-        if self._epoch != self._standing.epoch:
-            self._after, self._epoch = "0", self._standing.epoch
+        if self._epoch != self._stored_run.epoch:
+            self._after, self._epoch = "0", self._stored_run.epoch
         page = self._services.ledger.read(self._after, block_ms=_BLOCK, count=_PAGE)
         self._behind = len(page.entries) + len(page.rejected) >= _PAGE
         self._take(page)
@@ -269,7 +269,7 @@ class EventLoop:
         new = [
             entry
             for entry in page.entries
-            if (entry.epoch >= self._standing.epoch or self._replaying) and self._follows(entry)
+            if (entry.epoch >= self._stored_run.epoch or self._replaying) and self._follows(entry)
         ]
         self._due_positions |= self._write(new)
         for entry in new:
@@ -327,11 +327,11 @@ class EventLoop:
         event: ev.Event | None
         match entry.fact:
             case Reported(worker, report):
-                event = self.words.hear(worker, report, again=self._replaying)
+                event = self.worker_reports.hear(worker, report, again=self._replaying)
             case fact:
                 event = fact
         if isinstance(event, ev.Ended):
-            self.words.databases.add(event.end.databases)
+            self.worker_reports.databases.add(event.end.databases)
             if (
                 isinstance(event.end, ev.ChunkReleased)
                 and event.end.why is ev.ReleaseReason.UNTRUSTED
@@ -414,7 +414,7 @@ class EventLoop:
         services = self._services
         if self._due("look", now, _LOOK):
             begun = services.clock()
-            self._standing.tend()
+            self._stored_run.tend()
             if (not self._fleet.broker or self._fleet.elsewhere_since) and self._due(
                 "broker", now, 1.0
             ):
@@ -433,7 +433,7 @@ class EventLoop:
             services.ledger.reap()
             for line in services.registry.complaints():
                 services.report(Warned(line))
-            if trouble := self._meddled or self._standing.trouble(
+            if trouble := self._meddled or self._stored_run.trouble(
                 now, self._machine, caught_up=not self._behind
             ):
                 self._reopen(trouble)
@@ -453,14 +453,14 @@ class EventLoop:
         change = WorkersChanged(
             workers, self._fleet.slots, tuple(worker.name for worker in self._fleet.workers)
         )
-        if change != self._told_workers:
-            self._told_workers = change
+        if change != self._reported_workers:
+            self._reported_workers = change
             self._services.report(change)
 
     def _publish_summary(self, now: float) -> None:
         """For those who look at the run: they read the stream from here on."""
         at = (self._epoch, self._after)
-        if at == self._summarized or self._after == "0" or self._epoch != self._standing.epoch:
+        if at == self._summarized or self._after == "0" or self._epoch != self._stored_run.epoch:
             return
         self._services.ledger.publish_summary(
             RunSummary.of(
@@ -474,7 +474,7 @@ class EventLoop:
         if self._store_lost:
             return "the store is away"
         if self._machine.finished:
-            return "" if self.words.checked else "waiting for the project's system checks"
+            return "" if self.worker_reports.checked else "waiting for the project's system checks"
         if self._machine.stop is not None:
             return "stopping"
         return "" if self._machine.busy else self._fleet.awaited()
@@ -485,12 +485,12 @@ class EventLoop:
         """
         if self._journal is None:
             return  # before the first round: the next look comes at once
-        self._standing.reopen(self._machine, self._journal)
+        self._stored_run.reopen(self._machine, self._journal)
         self._meddled = ""
         self._services.report(
             Warned(
                 f"the store {trouble}; the run goes on in it from the journal, as epoch"
-                f" {self._standing.epoch}"
+                f" {self._stored_run.epoch}"
             )
         )
         # It holds them already; what is due is their messages.
@@ -501,13 +501,15 @@ class EventLoop:
 
     def _look_for_cancel(self) -> None:
         """Somebody else may have cancelled the run in the store; our own cancels come from a stop."""
-        if self._machine.stop is None and self._standing.state is RunState.CANCELLED:
+        if self._machine.stop is None and self._stored_run.state is RunState.CANCELLED:
             reason = self._services.ledger.reason() or "cancelled by dct cancel"
-            self._act(self._machine.handle(ev.Stopped(reason, 2, late=not self.words.checked)))
+            self._act(
+                self._machine.handle(ev.Stopped(reason, 2, late=not self.worker_reports.checked))
+            )
 
     def _watch_limits(self, now: float) -> None:
         settings = self._services.settings
-        late = not self.words.checked  # all verdicts are there, but the run is not over
+        late = not self.worker_reports.checked  # all verdicts are there, but the run is not over
         if self._services.interrupted():
             self._act(self._machine.handle(ev.Stopped("interrupted", 2, late=late)))
         if not self._machine.stop and (trouble := self._services.fleet_trouble()):
@@ -569,7 +571,9 @@ class EventLoop:
         elif now - self._store_lost > PATIENCE:
             # Its effects need the store that is not there.
             self._machine.handle(
-                ev.Stopped(f"the store did not come back: {error}", 7, late=not self.words.checked)
+                ev.Stopped(
+                    f"the store did not come back: {error}", 7, late=not self.worker_reports.checked
+                )
             )
 
 

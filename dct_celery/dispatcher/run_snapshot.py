@@ -108,10 +108,10 @@ class RunSnapshot:
     def parse(cls, text: str, door: Door) -> RunSnapshot:
         """Raises Untrusted for another key, another run, or another version's head."""
         try:
-            head = parse(RunSnapshot, door.unseal_text("RunSnapshot", text))
+            snapshot = parse(RunSnapshot, door.unseal_text("RunSnapshot", text))
         except Untrusted as error:
             raise Untrusted(f"the head of the run {error}") from error
-        return head
+        return snapshot
 
     def whole_spec(self, environ: Mapping[str, str], door: Door) -> RunSpec:
         """The specification for a store that has lost it, with the values of this process. Raises

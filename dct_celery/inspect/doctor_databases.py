@@ -33,7 +33,7 @@ class Finding:
     level: str
     what: str
     text: str
-    mend: str = ""
+    fix: str = ""
     #: Of the command, if this is the worst that failed: 7 where waiting may help, 4 where it will
     #: not (I10).
     exit_code: int = UsageError.exit_code
@@ -49,8 +49,8 @@ def attempt(what: str, findings: Callable[[], Iterable[Finding]]) -> Iterator[Fi
 
 def blamed(what: str, error: DctError) -> Finding:
     """Our messages are one line, of which the part after the last semicolon says how to mend it."""
-    text, _, mend = str(error).rpartition("; ")
-    return Finding("failed", what, text or mend, mend if text else "", error.exit_code)
+    text, _, fix = str(error).rpartition("; ")
+    return Finding("failed", what, text or fix, fix if text else "", error.exit_code)
 
 
 def project(loaded: messages.Loaded, settings: Settings, resolve: Resolve) -> Iterator[Finding]:
@@ -140,8 +140,8 @@ def _capacity(what: str, room: int, slots: int, workers: int) -> Finding:
     if slots and room < wanted:
         level = "failed" if room <= slots else "warning"
         text = f"{room} connections are free, {slots} slots may want {wanted}"
-        mend = "raise max_connections, end what else is connected, or use fewer slots"
-        return Finding(level, what, text, mend, InfrastructureError.exit_code)
+        fix = "raise max_connections, end what else is connected, or use fewer slots"
+        return Finding(level, what, text, fix, InfrastructureError.exit_code)
     return Finding(
         "ok",
         what,

@@ -33,8 +33,8 @@ def store(where: str, info: Mapping[str, Any], warnings: Iterable[str] = ()) -> 
     """
     yield Finding("ok", "store", f"{where} answers, version {info.get('redis_version') or '?'}")
     for warning in warnings:
-        text, _, mend = warning.partition("; ")
-        yield Finding("warning", "store", text, mend)
+        text, _, fix = warning.partition("; ")
+        yield Finding("warning", "store", text, fix)
     if "used_memory" in info:
         yield _memory(int(info["used_memory"]), int(info.get("maxmemory") or 0))
     if "aof_enabled" in info:
@@ -103,14 +103,14 @@ def same_broker(ours: str, infos: Sequence[WorkerInfo]) -> Iterator[Finding]:
 
 def signing_key(settings: Settings, infos: Sequence[WorkerInfo] = ()) -> Iterator[Finding]:
     ours = signing.key_id(settings.own_key)
-    mend = "set DCT_SIGNING_KEY_FILE to a file with the same key here and on every worker"
+    fix = "set DCT_SIGNING_KEY_FILE to a file with the same key here and on every worker"
     others = [info for info in infos if info.foreign or ours not in (info.key_id, *info.keys)]
     if others:
         verb = "has" if len(others) == 1 else "have"
         text = (
             f"{len(others)} of {counted(len(infos), 'worker')} {verb} another one: {_names(others)}"
         )
-        yield Finding("failed", "signing key", text, mend)
+        yield Finding("failed", "signing key", text, fix)
     if not settings.signing_keys:
         text = "is not set: whoever can write to the store can have workers run code"
         make = "dct keygen --out FILE, and DCT_SIGNING_KEY_FILE=FILE here and on every worker"

@@ -573,7 +573,7 @@ def test_a_store_that_goes_away_while_checks_are_awaited_is_waited_for(
         if scene.now < end:
             scene.now += 1
             raise StoreUnavailable("gone")
-        scene.follower.words.checked = True
+        scene.follower.worker_reports.checked = True
         return read(*args, **kwargs)
 
     # When
