@@ -131,7 +131,7 @@ def test_a_run_of_another_pool_is_said_to_be_none_of_this_one(root: Root) -> Non
     # Then
     assert (
         lines[1]
-        == "state     open, but nobody announces it in pool 'default': it belongs to another pool"
+        == "state     open, but it is not announced in pool 'default': it belongs to another pool"
     )
 
 

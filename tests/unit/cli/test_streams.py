@@ -51,7 +51,7 @@ def test_a_full_disk_is_one_line_on_stderr(tmp_path: Path) -> None:
     # Then
     assert (code, err) == (
         7,
-        "dct: warning: what goes to stdout is lost from here on: No space left on device\n",
+        "dct: warning: output to stdout is lost from here on: No space left on device\n",
     )
 
 
