@@ -118,9 +118,10 @@ class StoredRun:
             self.announce()
             services.ledger.extend(RUN_SECONDS)
 
-    def trouble(self, now: float, machine: RunMachine, *, caught_up: bool = True) -> str:
-        """Why the store cannot be trusted to hold all that was written: a few words, or empty.
-        `caught_up`: the machine knows all that the stream has.
+    def loss(self, now: float, machine: RunMachine, *, caught_up: bool = True) -> str:
+        """Why the store may not hold all that was written, as the end of a sentence; else empty.
+
+        `caught_up`: the machine has taken all that is in the stream.
         """
         ledger = self._services.ledger
         self.state = ledger.state()

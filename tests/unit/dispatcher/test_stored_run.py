@@ -101,7 +101,7 @@ class Going(Scene):
 
     def trouble(self, after: float = 2.0, *, caught_up: bool = True) -> str:
         self.now += after
-        return self.standing.trouble(self.now, self.run.machine, caught_up=caught_up)
+        return self.standing.loss(self.now, self.run.machine, caught_up=caught_up)
 
     def reopen(self) -> None:
         self.standing.reopen(self.run.machine, self.journal)
