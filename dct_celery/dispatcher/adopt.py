@@ -1,4 +1,4 @@
-"""`dct attach`: takes over a run whose dispatcher died, from this machine's journal or the store."""
+"""`dct attach`: takes over the run of a dead dispatcher, from its journal or from the store."""
 
 from __future__ import annotations
 

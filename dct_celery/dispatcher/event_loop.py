@@ -229,7 +229,7 @@ class EventLoop:
             self.step()
 
     def _await_chunk_ends(self) -> None:
-        """A chunk's end follows its last record at once, with the seconds of its slot and classes."""
+        """Chunk ends follow the last records at once, with the seconds of slots and classes."""
         rounds = _LAST_ROUNDS
         while self._machine.busy and self._machine.stop is None and rounds:
             self.step()

@@ -1,11 +1,11 @@
-"""One run from the command to its report, a method for each step, in the order in which they
-happen.
+"""One run from the command to its report: one method for each step, in order.
 
-    start collecting · open (snapshot, specification) · compare brokers · collect · plan · follow · finish
+    start collecting · open (snapshot, specification) · compare brokers · collect · plan
+    · follow · finish
 
-Workers start on code, imports and templates while this side still collects: the run is opened as
-soon as the snapshot is in the store, and the manifest follows. A run that is adopted (`dct attach`)
-has all that behind it, and begins with the plan.
+The run is opened as soon as the snapshot is in the store, and the manifest follows, so that workers
+prepare code, imports and templates while this side still collects. An adopted run (`dct attach`)
+starts at the plan.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from dct_celery.security.files import tail
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A run whose tests are known: what it takes to plan and follow it."""
+    """A run whose tests are known, ready to be planned and followed."""
 
     stored_run: StoredRun
     snapshot: RunSnapshot
@@ -65,7 +65,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A run that can be followed, and all that its report is made of."""
+    """A planned run, ready to be followed, with all that its report is made of."""
 
     known: Known
     machine: RunMachine
@@ -76,23 +76,21 @@ class Planned:
 
 
 class RunLifecycle:
-    """One run. `run` or `go_on` is called, once. Both raise DctError where there is nothing to
-    report on.
-    """
+    """One run. Call `run` or `go_on`, once; both raise DctError if there is nothing to report."""
 
     def __init__(self, services: DispatcherServices, request: Request) -> None:
         self._services = services
         self._request = request
         self._started = services.clock()
-        #: Unix seconds at which the run began, under whichever dispatcher.
+        #: Unix seconds at which the run began, under its first dispatcher.
         self._began = services.wall()
-        #: Seconds that it went on under earlier dispatchers, by the clocks of both machines.
+        #: Seconds that it took under earlier dispatchers, from the clocks of both machines.
         self._before = 0.0
         #: Seconds of the parts of the run, by name.
         self._seconds: dict[str, float] = {}
 
     def run(self) -> RunReport:
-        """A new run, to its report."""
+        """Runs a new run, and returns its report."""
         with tempfile.TemporaryFile() as log:
             process = self._start_collecting(log)
             stored_run: StoredRun | None = None
@@ -113,8 +111,10 @@ class RunLifecycle:
                     stored_run.leave()
 
     def go_on(self, adopted: Adopted) -> RunReport:
-        """A run that was adopted, from where its journal and, if it is whole, the store end. A
-        store that is not whole is told the run again.
+        """Goes on with an adopted run, and returns its report.
+
+        It continues after its journal and, if the store is whole, after the stream. If not, the run
+        is put back into the store.
         """
         services, snapshot = self._services, adopted.snapshot
         self._began, self._before = snapshot.began, max(services.wall() - snapshot.began, 0.0)
@@ -132,7 +132,7 @@ class RunLifecycle:
             try:
                 planned.event_loop.catch_up(adopted.journal, whole=adopted.whole)
             except StoreUnavailable:
-                # Nothing has ended: the next attach goes on with the run.
+                # The run has not ended: another `dct attach` can go on with it.
                 stored_run.hand_over()
                 raise
             self._follow(planned, lambda: adopted.journal)
@@ -214,8 +214,8 @@ class RunLifecycle:
         )
 
     def _upload_again(self) -> None:
-        """The code, for workers that join later; on another machine there is none, and those that
-        have it go on.
+        """Sends the code for workers that join later. On a machine without it, nothing is sent:
+        workers that have the code go on.
         """
         if self._request.root.is_dir():
             self._services.snapshot(self._request.root, self._services.blobs)
@@ -223,7 +223,7 @@ class RunLifecycle:
     # -- compare brokers ---------------------------------------------------------------
 
     def _compare_brokers(self) -> None:
-        """A run that no worker would ever hear of ends now. Raises ConfigError."""
+        """Raises ConfigError if all workers listen to another broker, and so get no message."""
         services = self._services
         fleet = Fleet(
             services.run,
@@ -274,18 +274,19 @@ class RunLifecycle:
         return Known(stored_run, snapshot, collected)
 
     def _while_collecting(self, stored_run: StoredRun) -> None:
-        """A long collection must neither outlive its user's patience nor its own announcement."""
+        """Keeps the run announced; ends the collection on an interrupt or if the fleet is gone."""
         services = self._services
         if services.interrupted():
             raise Interrupted("interrupted while collecting; nothing ran")
-        if trouble := services.fleet_trouble():
-            line, _, detail = trouble.partition("\n")
+        if failure := services.fleet_trouble():
+            line, _, detail = failure.partition("\n")
             raise InfrastructureError(line, detail=detail)
         stored_run.stay()
 
     def _guard(self, collected: Collected) -> None:
-        """Before anything is published. Workers may be quicker with their templates, so they ask
-        the same for themselves.
+        """Raises ConfigError for what a guard refuses, before anything is published.
+
+        Workers run the same guards, since they may build their templates earlier.
         """
         settings, loaded = self._services.settings, collected.loaded
         configured = [guards.Configured.from_dict(row) for row in loaded.configured]

@@ -131,7 +131,7 @@ def test_an_option_that_another_backend_would_pass_over_is_refused(
 ) -> None:
     with pytest.raises(
         ConfigError,
-        match=rf"^{flag} is for Django's tests; give the backend plain:B its words with --extra",
+        match=rf"^{flag} is for Django's tests; pass arguments to the backend plain:B with --extra",
     ):
         request_for(tmp_path, backend="plain:B", **given)
 
