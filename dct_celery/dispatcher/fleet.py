@@ -54,7 +54,7 @@ class Fleet:
             self.last_fit = now
 
     def heard_again(self, now: float) -> None:
-        """The store is back: workers could not be seen meanwhile, and may have to register again."""
+        """The store is back: workers could not be seen meanwhile, and may register only later."""
         self.last_usable = self.last_fit = now
 
     @property

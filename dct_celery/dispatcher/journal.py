@@ -68,7 +68,7 @@ class Journal:
         return positions
 
     def replay(self) -> Iterator[StreamEntry]:
-        """Every entry so far, except a half-written last line, which was not acknowledged either."""
+        """Every entry so far, without a half-written last line, which was never acknowledged."""
         self.passed_over = 0
         for line in read(self.path)[1]:
             try:
