@@ -76,8 +76,10 @@ class Scene:
         registry = self.registry = MemoryRegistry(store, "pool", pool_door())
         registry.beat(WorkerInfo("build-a", "h", max(slots, 1), "0", 1, KEY_ID, (KEY_ID,)), 3600)
         services: Any = Mock(
-            run="run-one", nonce=NONCE, owner=ME, door=self.door, ledger=self.ledger, registry=registry, state_folder=folder,
-            clock=lambda: self.now, sleep=self._sleep, interrupted=lambda: False, fleet_trouble=str, fall_back=None, broker=str,
+            run="run-one", nonce=NONCE, owner=ME, door=self.door, ledger=self.ledger,
+            registry=registry, state_folder=folder,
+            clock=lambda: self.now, sleep=self._sleep, interrupted=lambda: False,
+            fleet_trouble=str, fall_back=None, broker=str,
         )  # fmt: skip
         self.reporter = Listener()
         services.report = self.reporter.take

@@ -58,8 +58,10 @@ def test_every_option_is_said_in_djangos_words() -> None:
     argv = django_words(settings, 42)
     # Then
     assert argv == [
-        "--verbosity=2", "--pattern=check*.py", "--top-level-directory=src", "--testrunner=a.Runner", "--failfast",
-        "--reverse", "--buffer", "--debug-sql", "--timing", "--tag=slow", "--tag=x", "--exclude-tag=fast", "-k", "-odd",
+        "--verbosity=2", "--pattern=check*.py", "--top-level-directory=src",
+        "--testrunner=a.Runner", "--failfast",
+        "--reverse", "--buffer", "--debug-sql", "--timing", "--tag=slow", "--tag=x",
+        "--exclude-tag=fast", "-k", "-odd",
         "-k", "two", "--shuffle=42", "--keep=1", "shop.tests", "other",
     ]  # fmt: skip
 
@@ -169,7 +171,8 @@ def test_the_variables_of_tests_travel_and_those_of_the_machine_do_not(tmp_path:
     # Given
     travelling = {"CI": "1", "TZ": "UTC", "LC_ALL": "C", "DJANGO_LIVE": "1", "AWS_REGION": "x"}
     staying = {
-        "PATH": "/bin", "HOME": "/root", "LD_PRELOAD": "x", "PYTHONPATH": "", "DCT_STORE": "x", "CELERY_X": "x",
+        "PATH": "/bin", "HOME": "/root", "LD_PRELOAD": "x", "PYTHONPATH": "", "DCT_STORE": "x",
+        "CELERY_X": "x",
         "DJANGO_SETTINGS_MODULE": "x", "SECRET": "x",
     }  # fmt: skip
     # When

@@ -126,7 +126,11 @@ class TestProject:
         assert [(finding.level, finding.text) for finding in guards] == [
             ("ok", "default (shop_production) looks like production (the word 'production'); "
              "--allow-database says that it is none"),
-            ("ok", "legacy (shop_live) looks like production (the word 'live'); no test uses it, and it is on another server"),
+            (
+                "ok",
+                "legacy (shop_live) looks like production (the word 'live'); no test uses it, and"
+                " it is on another server",
+            ),
             ("ok", "nothing else looks like production: crm (crm)"),
         ]  # fmt: skip
 
