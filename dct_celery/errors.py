@@ -6,25 +6,27 @@ machine is at fault.
     DctError (3)
     ├── UsageError (4)              a flag, variable, file or label is wrong
     │   ├── ConfigError (4)
-    │   │   ├── StoreRefused (4)    URL, password, rights, certificate or fitness of the store: no retry mends it
+    │   │   ├── StoreRefused (4)    the store's URL, password, rights, certificate or version
     │   │   └── BrokerRefused (4)   the same of the broker
-    │   ├── Untrusted (4)           what another machine wrote is not signed with our key, or not well-formed
-    │   └── CollectionError (4)     the suite could not be built: settings, imports of the runner, labels
+    │   ├── Untrusted (4)           a message is not signed with our key, or is malformed
+    │   └── CollectionError (4)     the suite could not be built: settings, runner, labels
     ├── NothingSelected (5)
     ├── Interrupted (2)
-    ├── ProjectError (1)            the project's own fault before any test: system checks, migrations
+    ├── ProjectError (1)            the project fails before any test: system checks, migrations
     └── InfrastructureError (7)     a machine, server or network
         ├── StoreUnavailable
+        ├── Superseded
         ├── BrokerUnavailable
         ├── DatabaseError
         │   ├── CloneFailed
-        │   └── DatabaseUnfit (4)   the server is too old, or our role lacks a right: asking again mends nothing
+        │   └── DatabaseUnfit (4)   the server is too old, or our role lacks a right
         ├── LeaseLost
         └── TestProcessError
             ├── ProcessDied
             └── ProtocolError
 
-The message is one line: what is wrong, where it comes from, and the mend.
+What a retry cannot fix exits with 4, everything else about machines with 7 (I10). The message is
+one line: what is wrong, where it comes from, and how to fix it.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ class DctError(Exception):
     def __init__(self, message: str = "", *, detail: str = "") -> None:
         super().__init__(message or (self.__doc__ or "").strip())
         self.detail = detail
-        """Text of many lines that belongs below the message (a traceback of the project, a diff); may be empty."""
+        """Lines to print below the message (a traceback of the project, a diff); may be empty."""
 
 
 class UsageError(DctError):
@@ -55,15 +57,15 @@ class ConfigError(UsageError):
 
 
 class StoreRefused(ConfigError):
-    """The store is there and does not serve us, or its URL is wrong."""
+    """The store is reachable but refuses us, or its URL is wrong."""
 
 
 class BrokerRefused(ConfigError):
-    """The broker is there and does not serve us, or its URL is wrong."""
+    """The broker is reachable but refuses us, or its URL is wrong."""
 
 
 class Untrusted(UsageError):
-    """What another machine wrote is not signed with our key, or is malformed."""
+    """A message from another machine is malformed or not signed with our key."""
 
 
 class CollectionError(UsageError):
@@ -99,7 +101,7 @@ class StoreUnavailable(InfrastructureError):
 
 
 class Superseded(InfrastructureError):
-    """Another dispatcher has the run now."""
+    """Another dispatcher has taken over the run."""
 
 
 class BrokerUnavailable(InfrastructureError):
@@ -107,7 +109,7 @@ class BrokerUnavailable(InfrastructureError):
 
 
 class ServerFault(StrEnum):
-    """What a database server lacks, in words that end "the server ..."."""
+    """What a database server lacks, as a predicate of "the server"."""
 
     CONNECTIONS = "has no connection left"
     DISK = "has a full disk"
@@ -125,8 +127,9 @@ class DatabaseError(InfrastructureError):
 
     @property
     def fault(self) -> ServerFault | None:
-        """What the server lacks, by its own code for the error; None where the error is not the
-        server's. An error that was raised from another one has that one's.
+        """What the server lacks, by its own error code; None where the error is not the server's.
+
+        Inherited from the error that this one was raised from.
         """
         if self._fault is None and isinstance(self.__cause__, DatabaseError):
             return self.__cause__.fault
@@ -138,23 +141,23 @@ class CloneFailed(DatabaseError):
 
 
 class DatabaseUnfit(DatabaseError):
-    """The database server, or our role on it, cannot do what we need, however often it is asked."""
+    """The database server, or our role on it, cannot do what we need; no retry helps."""
 
     exit_code = 4
 
 
 class LeaseLost(InfrastructureError):
-    """The lease of this chunk is no longer ours; what we hold of it is void."""
+    """The lease of this chunk is no longer ours; unsent results of it are void."""
 
 
 class TestProcessError(InfrastructureError):
-    """The test process or its loader did not do its part."""
+    """The test process or its loader failed."""
 
     __test__ = False
 
 
 class ProcessDied(TestProcessError):
-    """The test process ended without saying so."""
+    """The test process ended without an end message."""
 
 
 class ProtocolError(TestProcessError):

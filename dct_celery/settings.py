@@ -1,5 +1,4 @@
-"""Owns every setting: one table of options, the places a value may come from, and which values are
-valid.
+"""Every setting: one table of options, where a value may come from, and which values are valid.
 
 Precedence: flag > `DCT_*` variable (or `DCT_*_FILE` for secrets) > `[tool.dct]` in the nearest
 pyproject.toml that has it > default. A variable that is set but empty counts as not set. `load` is
@@ -25,7 +24,7 @@ from dct_celery.errors import ConfigError
 from dct_celery.security import masking
 
 DEFAULT_STORE = "redis://127.0.0.1:6379/0"
-#: `DCT_*` variables that parts of ours hand to one another; never settings, never refused.
+#: `DCT_*` variables that our own processes pass to one another; never settings, never refused.
 INTERNAL_VARIABLES = frozenset({"DCT_SLOT", "DCT_TEST_PROCESS", "DCT_PG_BIN", "DCT_MAINTENANCE"})
 _STORE_SCHEMES = ("redis", "rediss", "unix", "redis+socket")
 _BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps", "redis+socket", "unix")
@@ -38,13 +37,13 @@ def _option(
     return field(default=default, repr=not option.secret, metadata={"option": option})
 
 
-_django, _fleet, _code = (
-    partial(_option, "django"),
-    partial(_option, "fleet"),
-    partial(_option, "code"),
-)
-_database, _limits = partial(_option, "database"), partial(_option, "limits")
-_report, _worker = partial(_option, "report"), partial(_option, "worker")
+_django = partial(_option, "django")
+_fleet = partial(_option, "fleet")
+_code = partial(_option, "code")
+_database = partial(_option, "database")
+_limits = partial(_option, "limits")
+_report = partial(_option, "report")
+_worker = partial(_option, "worker")
 _ENV = {
     "pattern": r"[A-Za-z_*?\[][\w*?\[\]!-]*",
     "rule": 'names or globs such as AWS_*, without "=" or a value',
@@ -52,7 +51,7 @@ _ENV = {
 _POOL = {"pattern": r"[a-z0-9_-]{1,32}", "rule": '1 to 32 of a-z, 0-9, "_", "-"'}
 _RUN_ID = {"pattern": ids.RUN_ID, "rule": ids.RUN_ID_RULE}
 _GLOBS = {"pattern": globs.PATTERN, "rule": globs.RULE}
-#: Least characters of a signing key: `dct keygen` makes one of 43.
+#: Minimum length of a signing key: `dct keygen` makes one of 43 characters.
 KEY_LENGTH = 32
 _KEYS = {
     "pattern": rf"\s*\S{{{KEY_LENGTH},}}(\s+\S{{{KEY_LENGTH},}})*\s*",
@@ -66,8 +65,9 @@ _DOTTED = {"pattern": r"[^\W\d]\w*(\.[^\W\d]\w*)*", "rule": "a dotted Python nam
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Every setting, typed. None means "not given". Relative paths are relative to `project_dir`;
-    times are seconds.
+    """Every setting, typed; None means "not given".
+
+    Relative paths are relative to `project_dir`; times are seconds.
     """
 
     labels: tuple[str, ...] = ()
@@ -75,40 +75,53 @@ class Settings:
     project_dir: str = "."
 
     backend: str = _django(
-        "str", "Test framework: django, or module:attribute of a backend of your own", default=backends.DJANGO,
-        metavar="NAME", pattern=backends.PATTERN, rule=backends.RULE,
-    )  # fmt: skip
+        "str",
+        "Test framework: django, or module:attribute of a backend of your own",
+        default=backends.DJANGO,
+        metavar="NAME",
+        pattern=backends.PATTERN,
+        rule=backends.RULE,
+    )
     settings: str | None = _django("str", "Django settings module", metavar="DOTTED", **_DOTTED)
     pythonpath: str | None = _django("path", "Folder to put on sys.path", metavar="DIR")
     k: tuple[str, ...] = _django(
-        "list", "Only tests whose name contains this or matches this glob", "-k", default=()
+        "list",
+        "Run only tests whose name contains this text or matches this glob",
+        "-k",
+        default=(),
     )
-    tag: tuple[str, ...] = _django("list", "Only tests with this tag", default=(), metavar="TAG")
+    tag: tuple[str, ...] = _django(
+        "list", "Run only tests with this tag", default=(), metavar="TAG"
+    )
     exclude_tag: tuple[str, ...] = _django(
-        "list", "No test with this tag", default=(), metavar="TAG"
+        "list", "Skip tests with this tag", default=(), metavar="TAG"
     )
     pattern: str | None = _django(
-        "str", "Names of test files (Django: test*.py)", "-p", "--pattern", metavar="GLOB"
+        "str",
+        "File names of test modules; Django's default: test*.py",
+        "-p",
+        "--pattern",
+        metavar="GLOB",
     )
     top_level_directory: str | None = _django(
-        "path", "Top-level folder of the project", "-t", "--top-level-directory", metavar="DIR"
+        "path", "Top-level folder for test discovery", "-t", "--top-level-directory", metavar="DIR"
     )
     failfast: bool = _django("bool", "Stop after the first failure", default=False)
     maxfail: int | None = _django("int", "Stop after N failures", minimum=1)
     shuffle: int | Literal["auto"] | None = _django(
         "int",
-        "Shuffle the order; without SEED a new seed is chosen and shown",
+        "Run the tests in random order; without SEED, one is chosen and printed",
         bare="auto",
         metavar="[SEED]",
     )
-    reverse: bool = _django("bool", "Reverse the order", default=False)
-    buffer: bool = _django("bool", "Show the output of failing tests only", default=False)
-    debug_sql: bool = _django("bool", "Show the SQL of failing tests", default=False)
-    timing: bool = _django("bool", "Show how long the parts of the run took", default=False)
-    durations: int | None = _django("int", "Show the N slowest tests (0: all)", minimum=0)
+    reverse: bool = _django("bool", "Run the tests in reverse order", default=False)
+    buffer: bool = _django("bool", "Print only the output of failing tests", default=False)
+    debug_sql: bool = _django("bool", "Print the SQL of failing tests", default=False)
+    timing: bool = _django("bool", "Print how long each part of the run took", default=False)
+    durations: int | None = _django("int", "Print the N slowest tests (0: all)", minimum=0)
     verbosity: int = _django(
         "int",
-        "How much to print, 0 to 3",
+        "How much to print, from 0 to 3",
         "-v",
         "--verbosity",
         default=1,
@@ -117,56 +130,75 @@ class Settings:
         metavar="LEVEL",
     )
     testrunner: str | None = _django(
-        "str", "Test runner class instead of TEST_RUNNER", metavar="DOTTED", **_DOTTED
+        "str", "Test runner class; default: the setting TEST_RUNNER", metavar="DOTTED", **_DOTTED
     )
     extra: tuple[str, ...] = _django(
-        "list", "Argument for the project's own test runner, as it is", default=(), metavar="ARG"
+        "list", "Argument passed unchanged to the project's test runner", default=(), metavar="ARG"
     )
 
     store: str = _fleet(
-        "url", "Redis or Valkey", default=DEFAULT_STORE, choices=_STORE_SCHEMES, secret=True
+        "url",
+        "URL of the store, a Redis or Valkey server",
+        default=DEFAULT_STORE,
+        choices=_STORE_SCHEMES,
+        secret=True,
     )
     broker: str = _fleet(
         "url",
-        "Celery broker; the store if not given",
+        "URL of the Celery broker; default: the store",
         default="",
         choices=_BROKER_SCHEMES,
         secret=True,
     )
-    pool: str = _fleet("str", "Pool of workers to use", default="default", metavar="NAME", **_POOL)
+    pool: str = _fleet(
+        "str", "Pool of workers that runs the tests", default="default", metavar="NAME", **_POOL
+    )
     local: int | None = _fleet(
         "int",
-        "No fleet: N slots on this machine; without N one per core",
+        "Run on this machine alone with N slots; without N, one per core",
         bare=0,
         minimum=0,
         metavar="[N]",
     )
     local_fallback: int | None = _fleet(
-        "int", "N slots on this machine if no worker is there for --fallback-after; without N one per core", bare=0, minimum=0,
+        "int",
+        "Run on this machine with N slots (without N, one per core) if no worker connects within"
+        " --fallback-after",
+        bare=0,
+        minimum=0,
         metavar="[N]",
-    )  # fmt: skip
-    fallback_after: float = _fleet("float", "How long to wait before that", default=15.0, minimum=0)
+    )
+    fallback_after: float = _fleet(
+        "float",
+        "Seconds without a worker after which --local-fallback takes effect",
+        default=15.0,
+        minimum=0,
+    )
     python: str | None = _fleet(
         "program",
-        "Interpreter that the project runs with, here and on workers",
+        "Python interpreter of the project, here and on workers; default: the one that runs dct",
         variable="DCT_PYTHON",
     )
     run_id: str | None = _fleet(
-        "str", "Id of the run instead of one we choose", metavar="ID", **_RUN_ID
+        "str", "Id of the run; default: a random one", metavar="ID", **_RUN_ID
     )
     env: tuple[str, ...] = _fleet(
-        "list", "Variable (name or glob) to hand to the tests", default=(), metavar="NAME", **_ENV
+        "list",
+        "Environment variable (name or glob) to pass to the tests",
+        default=(),
+        metavar="NAME",
+        **_ENV,
     )
     signing_key: str | None = _fleet(
         "str",
-        "Key of the pool's messages; better in DCT_SIGNING_KEY_FILE",
+        "Key that signs the pool's messages; safer in a file named by DCT_SIGNING_KEY_FILE",
         secret=True,
         metavar="KEY",
         **_KEYS,
     )
     insecure: bool = _fleet(
         "bool",
-        "Go without a signing key: whoever reaches the store can run code on workers",
+        "Run without a signing key: anyone who can reach the store can run code on workers",
         default=False,
     )
     ignore_package: tuple[str, ...] = _fleet(
@@ -175,145 +207,182 @@ class Settings:
 
     code: Literal["snapshot", "checkout"] = _code(
         "str",
-        "Send the code, or prove that the workers have it",
+        "How workers get the code: snapshot sends it, checkout verifies the worker's own copy",
         default="snapshot",
         choices=("snapshot", "checkout"),
     )
     include: tuple[str, ...] = _code(
         "list",
-        "Ignored files that tests need: send them, too",
+        "Send these files although version control ignores them",
         default=(),
         metavar="GLOB",
         **_GLOBS,
     )
     exclude: tuple[str, ...] = _code(
-        "list", "Files that tests do not need: leave them out", default=(), metavar="GLOB", **_GLOBS
+        "list", "Do not send these files to workers", default=(), metavar="GLOB", **_GLOBS
     )
 
     create_db: bool = _database(
-        "bool", "Build the templates anew instead of using those of earlier runs", default=False
+        "bool",
+        "Rebuild the template databases instead of reusing those of earlier runs",
+        default=False,
     )
     keep_databases: Literal["auto", "always", "never"] = _database(
-        "str", "Keep clean clones for the next run; auto: where cloning is slow", default="auto",
-        choices=("auto", "always", "never"), metavar="WHEN",
-    )  # fmt: skip
+        "str",
+        "Keep clean clones for the next run: always, never, or auto (where cloning is slow)",
+        default="auto",
+        choices=("auto", "always", "never"),
+        metavar="WHEN",
+    )
     template_depends: tuple[str, ...] = _database(
         "list",
-        "Files (glob below the project folder) that data migrations read",
+        "Files (glob below the project folder) that data migrations read; a change rebuilds the"
+        " template databases",
         default=(),
         metavar="GLOB",
     )
     allow_database: tuple[str, ...] = _database(
         "list",
-        "Configured database name (glob) that is no production although it looks so",
+        "Configured database name (glob) that looks like production but is not",
         default=(),
         metavar="PATTERN",
     )
     deny_database: tuple[str, ...] = _database(
         "list",
-        "Configured database name (glob) that is production although it does not look so",
+        "Configured database name (glob) that is production but does not look like it",
         default=(),
         metavar="PATTERN",
     )
     deny_db_host: tuple[str, ...] = _database(
-        "list", "Database server (glob) that tests must never reach", default=(), metavar="HOST"
+        "list",
+        "Database server (glob of HOST or HOST:PORT) that tests must never reach",
+        default=(),
+        metavar="HOST",
     )
 
     test_timeout: float | None = _limits(
         "float",
-        "Longest time of one test; ten times what it took before, at least 60, if not given",
+        "Seconds that one test may take, or none; default: ten times its last duration, at least"
+        " 60, and 600 for a test that was never timed",
         minimum=0.1,
         off=True,
     )
     fixture_timeout: float | None = _limits(
-        "float", "Longest time of a class or module fixture, or of all imports; 300, or more by history, if not given",
-        minimum=0.1, off=True,
-    )  # fmt: skip
+        "float",
+        "Seconds that a class or module fixture, or importing the project, may take, or none;"
+        " default: ten times its last duration, at least 300",
+        minimum=0.1,
+        off=True,
+    )
     crash_budget: int | None = _limits(
         "int",
-        "Stop after more deaths of test processes than N (0: never); 5, or 2 % of the chunks, if"
-        " not given",
+        "Stop the run after more than N crashes of test processes (0: never); default: 5, or 2% of"
+        " the chunks, whichever is more",
         minimum=0,
     )
-    timeout: float | None = _limits("float", "Longest time of the whole run", minimum=0.1)
+    timeout: float | None = _limits(
+        "float", "Seconds that the whole run may take; default: no limit", minimum=0.1
+    )
     queue_timeout: float = _limits(
-        "float", "Longest wait for a first worker", default=60.0, minimum=0
+        "float", "Seconds to wait for the first worker", default=60.0, minimum=0
     )
     chunk_seconds: float | None = _limits(
-        "float", "Aim of the length of a chunk; planned if not given", minimum=0.1
+        "float", "Upper limit for the predicted seconds of a chunk; default: none", minimum=0.1
     )
     reruns: int = _limits(
         "int",
-        "Run a test that failed again, up to N times; one that passes then is flaky",
+        "Run a failed test again, up to N times; if it then passes, it counts as flaky",
         default=0,
         minimum=0,
     )
     reruns_budget: float = _limits(
-        "float", "No more reruns once more than this part of all tests has failed", default=10.0, minimum=0, maximum=100,
-        metavar="PERCENT", rule="a percentage",
-    )  # fmt: skip
+        "float",
+        "Percentage of all tests that may fail before --reruns is switched off",
+        default=10.0,
+        minimum=0,
+        maximum=100,
+        metavar="PERCENT",
+        rule="a percentage",
+    )
 
-    junit_xml: str | None = _report("path", "Write JUnit XML")
+    junit_xml: str | None = _report("path", "Write a JUnit XML report to this file")
     junit_family: Literal["dct", "xunit2"] = _report(
         "str",
-        "Dialect of the JUnit XML; xunit2 is strict",
+        "Dialect of the JUnit XML report; xunit2 follows its schema strictly",
         default="dct",
         choices=("dct", "xunit2"),
     )
-    json: str | None = _report("path", "Write the report as JSON")
+    json: str | None = _report("path", "Write a JSON report to this file")
     artifacts: str | None = _report(
         "path",
-        "Folder for files that tests leave: the whole output of each failing test that printed more"
-        " than 64 KiB",
+        "Folder for files of tests: the whole output of each failing test that printed more than"
+        " 64 KiB; default: they are not kept",
     )
 
-    work_dir: str | None = _worker("path", "Folder for code, spools and SQLite files")
-    checkout: str | None = _worker("path", "The worker's own checkout, for --code checkout")
+    work_dir: str | None = _worker("path", "Folder for code, unsent records and SQLite files")
+    checkout: str | None = _worker("path", "This worker's checkout, for runs with --code checkout")
     worker_python: str | None = _worker(
-        "program", "The project's interpreter on this worker", variable="DCT_PYTHON"
+        "program",
+        "Python interpreter of the project on this worker; default: the one that runs the worker",
+        variable="DCT_PYTHON",
     )
     lease_seconds: float = _worker(
-        "float", "How long a silent slot keeps its chunk", default=15.0, minimum=1
+        "float",
+        "Seconds without a renewal after which a slot loses its chunk",
+        default=15.0,
+        minimum=1,
     )
     templates_kept: int = _worker(
-        "int", "Templates and idle clones kept per database server", default=30, minimum=0
+        "int", "Templates and idle clones to keep per database server", default=30, minimum=0
     )
     templates_megabytes: int = _worker(
-        "int", "Size of all that is kept per database server", default=20_000, minimum=0
+        "int",
+        "Megabytes of templates and idle clones to keep per database server",
+        default=20_000,
+        minimum=0,
     )
     keep_days: float = _worker(
         "float", "Days until an unused template or idle clone is dropped", default=14.0, minimum=0
     )
     clones_at_once: int = _worker(
-        "int", "Clones a database server makes at a time; 0: by vendor", default=0, minimum=0
+        "int",
+        "Clones that are made at a time on one database server; 0: as many as suits the vendor",
+        default=0,
+        minimum=0,
     )
     max_operations: int = _worker(
         "int",
-        "Statements until a connection is replaced",
+        "Statements after which a database connection is replaced; 0: never",
         default=1000,
         minimum=0,
         variable="DJANGO_TEST_MAX_OPERATIONS",
     )
     health_check_seconds: float = _worker(
-        "float", "Silence after which a connection is checked", default=60.0, minimum=0,
+        "float",
+        "Idle seconds after which a database connection is checked before use",
+        default=60.0,
+        minimum=0,
         variable="DJANGO_TEST_HEALTH_CHECK_INTERVAL",
-    )  # fmt: skip
+    )
     drain_seconds: float = _worker(
-        "float", "How long a stopping worker may finish", default=120.0, minimum=0
+        "float",
+        "Seconds that a stopping worker may spend on its current tests",
+        default=120.0,
+        minimum=0,
     )
 
     @property
     def signing_keys(self) -> tuple[str, ...]:
-        """The first one signs, all are accepted, so that a pool can change its key without a pause."""
+        """The first key signs, all are accepted: so a pool can change its key without a pause."""
         return tuple((self.signing_key or "").split())
 
     @property
     def own_key(self) -> str:
-        """The key that signs; empty where there is none."""
+        """The key that signs; empty without one."""
         return next(iter(self.signing_keys), "")
 
     def secrets(self) -> tuple[str, ...]:
-        """What nothing that leaves this process may show."""
+        """Values that must not leave this process."""
         return (
             *self.signing_keys,
             *masking.secrets_of_url(self.store),
@@ -341,8 +410,9 @@ OPTIONS: tuple[Option, ...] = tuple(
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """A value as it was found, and where; `text` is parsed, anything else must have its type
-    already.
+    """A value as it was found, and where.
+
+    With `text` the value is parsed; otherwise it must already have its type.
     """
 
     value: object
@@ -355,10 +425,10 @@ def load(
 ) -> tuple[Settings, dict[str, str]]:
     """The settings and, by field, where each came from ("--pool", "DCT_POOL", "default", ...).
 
-    `flags` holds what was really given, by field name (None: not given), as text or typed, and may
-    hold `labels`. Raises ConfigError for an unknown name, a bad value or an unreadable file;
-    TypeError for an unknown flag. From here on `masking.PROCESS` knows the secrets of settings and
-    environment.
+    `flags` holds what was given on the command line, by field name (None: not given), as text or
+    typed; it may include `labels`. Raises ConfigError for an unknown name, a bad value or an
+    unreadable file, and TypeError for an unknown flag. From here on `masking.PROCESS` knows the
+    secrets of settings and environment.
     """
     if unknown := set(flags) - {option.name for option in OPTIONS} - {"labels"}:
         raise TypeError(f"not a setting: {', '.join(sorted(unknown))}")
@@ -386,8 +456,9 @@ def load(
 
 
 def warnings_of(env: Mapping[str, str], cwd: Path) -> list[str]:
-    """One line for each secret file that others can read; files that are no files (`/dev/fd/N`)
-    belong to this process alone.
+    """One line for each secret file that other users can read.
+
+    Only regular files are checked: `/dev/fd/N` belongs to this process alone.
     """
     found: list[str] = []
     for option in OPTIONS:
@@ -403,12 +474,12 @@ def _readable_by_others(variable: str, path: Path) -> Iterator[str]:
     except OSError:
         return
     if stat.S_ISREG(about.st_mode) and about.st_mode & 0o077:
-        mend = (
+        fix = (
             f"chmod 600 {path}"
             if about.st_uid == os.getuid()
-            else "its owner should let nobody but this user read it"
+            else "ask its owner to make it readable by this user alone"
         )
-        yield f"{variable}: others can read {path} (mode {stat.S_IMODE(about.st_mode):04o}); {mend}"
+        yield f"{variable}: others can read {path} (mode {stat.S_IMODE(about.st_mode):04o}); {fix}"
 
 
 def _from_flags(flags: Mapping[str, object]) -> dict[str, _Given]:
@@ -445,11 +516,12 @@ def _secret(option: Option, env: Mapping[str, str], path: Path) -> str:
             f"{option.variable} and {option.variable}_FILE are both set; unset one of them"
         )
     try:
-        # Once: a pipe (`/dev/fd/N`, process substitution) has it only once.
+        # Read once: a pipe (`/dev/fd/N`, process substitution) yields its content once.
         text = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(
-            f"{option.variable}_FILE: cannot read {path} ({_why(exc)}); mend the path or its rights"
+            f"{option.variable}_FILE: cannot read {path} ({_why(exc)});"
+            " fix the path or its permissions"
         ) from exc
     if not text:
         fix = "dct keygen makes a key" if option.name == "signing_key" else "write the URL into it"
@@ -470,7 +542,7 @@ def _table(path: Path, place: str) -> dict[str, object] | None:
     try:
         tool = tomllib.loads(path.read_text(encoding="utf-8")).get("tool")
     except (OSError, ValueError) as exc:
-        raise ConfigError(f"{place} cannot be read ({_why(exc)}); mend the file") from exc
+        raise ConfigError(f"{place} cannot be read ({_why(exc)}); fix the file") from exc
     table = tool.get("dct") if isinstance(tool, dict) else None
     if table is not None and not isinstance(table, dict):
         raise ConfigError(f"dct under [tool] in {place} is not a table; write [tool.dct]")
@@ -494,8 +566,9 @@ def _from_table(table: Mapping[str, object], folder: Path, cwd: Path) -> dict[st
 
 
 def _rebase(option: Option, value: object, folder: Path, cwd: Path) -> object:
-    """A path in the file is relative to the file, a setting's to the project folder; a bare program
-    is looked up.
+    """A path relative to the project folder; in the file it is relative to the file.
+
+    The bare name of a program stays as it is and is looked up on PATH.
     """
     named = option.kind == "path" or (option.kind == "program" and "/" in str(value))
     if not named or not isinstance(value, str) or not value or value.startswith(("/", "~")):
@@ -504,16 +577,16 @@ def _rebase(option: Option, value: object, folder: Path, cwd: Path) -> object:
 
 
 def _refuse_unknown(names: Iterable[str], known: Iterable[str], text: str) -> None:
-    # Compared without the prefix, which would make any two variables alike.
+    # Compared without the prefix, which would make any two variables similar.
     plain = {name.lower().removeprefix("dct_"): name for name in known}
     for name in sorted(set(names).difference(plain.values())):
         close = difflib.get_close_matches(name.lower().removeprefix("dct_"), plain, 1)
-        mend = f"did you mean {plain[close[0]]}?" if close else "see dct run --help"
-        raise ConfigError(f"{text.replace('{}', name)}; {mend}")
+        fix = f"did you mean {plain[close[0]]}?" if close else "see dct run --help"
+        raise ConfigError(f"{text.replace('{}', name)}; {fix}")
 
 
 def _value(option: Option, given: _Given, home: str) -> object:
-    """The valid value of its type; raises ConfigError with origin, value and mend."""
+    """The valid value in its type; raises ConfigError with origin, value and fix."""
     try:
         value = accept(option, given.value, text=given.text)
     except UnquotedError as exc:
@@ -532,8 +605,9 @@ def _value(option: Option, given: _Given, home: str) -> object:
 
 
 def _respell(url: str, local: str) -> str:
-    """The same socket in redis-py's words (`unix`, `db`) or in kombu's (`redis+socket`,
-    `virtual_host`).
+    """The same socket in the spelling of redis-py (`unix`, `db`) or of kombu.
+
+    Kombu's is `redis+socket` and `virtual_host`.
     """
     scheme, colon, rest = url.partition("://")
     if scheme not in ("unix", "redis+socket"):

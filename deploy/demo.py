@@ -126,7 +126,7 @@ def environment(
 
 
 def start_worker(name: str, temp: Path, env: dict[str, str]) -> Worker:
-    """A worker with a folder of its own, as if it were a machine of its own; not in the checkout."""
+    """A worker with its own folder, as if on its own machine, outside the checkout."""
     folder = temp / name
     folder.mkdir()
     log = folder / "worker.log"

@@ -39,7 +39,7 @@ def main() -> int:
 
 
 def resolve(python: str, pins: Mapping[str, str]) -> dict[str, str]:
-    """Name to version of what this Python would install, with these versions where it has a choice."""
+    """Name to version of what this Python would install, preferring these versions."""
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder, "constraints.txt")
         constraints.write_text("".join(f"{name}=={version}\n" for name, version in pins.items()))

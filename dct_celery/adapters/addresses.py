@@ -7,14 +7,16 @@ import socket
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-#: Names that are asked for at a time: a name server that does not answer costs its time-out once.
+#: Names resolved in parallel: a name server that does not answer costs its time-out only once.
 _AT_ONCE = 16
 _LOOPBACK = frozenset({"127.0.0.1", "::1"})
 
 
 def resolve(hosts: Iterable[str]) -> dict[str, frozenset[str]]:
-    """Host -> its addresses, none for a name that is unknown here. An address of this machine
-    stands for all that are its own: "localhost" and the machine's name are one server.
+    """Maps each host to its addresses; none for a name that is unknown here.
+
+    An address of this machine stands for all addresses of this machine: "localhost" and the
+    machine's name are one server.
     """
     wanted = sorted(set(hosts))
     if not wanted:
@@ -33,14 +35,14 @@ def _addresses(host: str) -> frozenset[str]:
 
 
 def _plain(address: str) -> str:
-    """Without a zone, and an IPv4 address as one."""
+    """The address without a zone; an IPv4 address mapped into IPv6 as IPv4."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
     mapped = getattr(parsed, "ipv4_mapped", None)
     return str(mapped or parsed)
 
 
 def _is_ours(address: str) -> bool:
-    """A socket can be bound to it; nothing is sent."""
+    """Whether a socket can be bound to the address; nothing is sent."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:

@@ -1,7 +1,7 @@
-"""Workers that a dispatcher starts itself: `--local N`, with a private store, and `--local-fallback
-N`, in the fleet's pool.
+"""Workers that a dispatcher starts itself.
 
-Both then go the same way as any other worker.
+`--local N` starts one with a private store and broker, `--local-fallback N` one in the fleet's
+pool. From there on they work like any other worker.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from dct_celery.adapters.embedded.valkey import EmbeddedValkey
 from dct_celery.security.files import try_lock
 from dct_celery.settings import OPTIONS, Settings
 
-#: Seconds for the worker to drop its clones and go: longer than `worker.host.host.Host.stop` takes
-#: at most.
+#: Seconds for the worker to drop its clones and end: longer than `worker.host.host.Host.stop`
+#: takes.
 _LEAVE = 45.0
 
 
 @dataclass(frozen=True, slots=True)
 class LocalFleet:
-    """Settings that lead to a fleet of this machine alone, and where they come from."""
+    """Settings for a fleet on this machine alone, and their origins."""
 
     settings: Settings
     origins: dict[str, str]
@@ -38,19 +38,19 @@ class LocalFleet:
     _log: Path
 
     def trouble(self) -> str:
-        """Empty while the worker lives; then one line, with the end of its log below."""
+        """Why the worker ended, with the end of its log below; empty while it lives."""
         code = self._worker.poll()
         if code is None:
             return ""
         return (
-            f"the local worker ended by itself (exit {code}); its last words are"
+            f"the local worker ended by itself (exit {code}); the end of its log is"
             f" below\n{child.tail(self._log)}"
         )
 
 
 @contextlib.contextmanager
 def local_fleet(settings: Settings) -> Iterator[LocalFleet]:
-    """Store and worker, up; all of it is gone afterwards, also when this process is killed."""
+    """A running store and worker, removed afterwards, even if this process is killed."""
     slots = settings.local or len(os.sched_getaffinity(0))
     with (
         tempfile.TemporaryDirectory(prefix="dct-local-") as folder,
@@ -74,18 +74,18 @@ def local_fleet(settings: Settings) -> Iterator[LocalFleet]:
 
 
 class Standby:
-    """A worker of this machine for a pool in which nobody is. A context manager that ends it."""
+    """A worker on this machine for a pool without workers. A context manager that ends it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stack = contextlib.ExitStack()
 
     def start(self) -> int:
-        """Starts it; its number of slots."""
+        """Starts it; returns its number of slots."""
         slots = self._settings.local_fallback or len(os.sched_getaffinity(0))
         base = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="dct-fallback-")))
         work = self._stack.enter_context(_work_folder(self._settings, base))
-        # A name of its own: several dispatchers of one machine may have come to this.
+        # A unique name: several dispatchers on one machine may need such a worker.
         worker = _start_worker(
             self._settings, f"fallback-{secrets.token_hex(3)}", slots, base, work
         )
@@ -115,7 +115,7 @@ def _start_worker(
         "DCT_WORK_DIR": str(work),
         "DCT_INSECURE": "1" if settings.insecure else "",
     }
-    # The options of workers are this command's, too: the worker is its own.
+    # This command takes the options of workers, too, as it starts one.
     for option in OPTIONS:
         value = getattr(settings, option.name)
         if option.group == "worker" and option.kind in ("int", "float") and value != option.default:
@@ -142,8 +142,9 @@ def _start_worker(
 
 @contextlib.contextmanager
 def _work_folder(settings: Settings, base: Path) -> Iterator[Path]:
-    """The one asked for; else the first free of a few in the cache, as trees and bytecode make the
-    next run start warm; else one that goes with the run.
+    """The worker's folder: the one in the settings, else one in the cache, else a temporary one.
+
+    A few folders are kept in the cache: their trees and bytecode let the next run start warm.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dct_celery"
     candidates = [cache / f"local-{number}" for number in range(1, 9)]
@@ -155,8 +156,9 @@ def _work_folder(settings: Settings, base: Path) -> Iterator[Path]:
 
 
 def _held(folder: Path, stack: contextlib.ExitStack) -> bool:
-    """Takes the folder for this process, unless another run has it or a worker that outlived its
-    run.
+    """Locks the folder for this process.
+
+    False if another run has it, or a worker that outlived its run.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     claim = stack.enter_context((folder / "claim").open("w"))

@@ -1,8 +1,8 @@
-"""Is a server there, does it speak what its URL says, and is it the one that it claims to be?
+"""First contact with a server: can it be reached, what does it speak, is it the right one?
 
-Asked before a library is, and before any password is sent: redis-py and py-amqp wait for long, or
-say "connection closed", where the two sides only differ about TLS. Every step has a limit of its
-own, all of them together about six seconds.
+This comes before any library and before any password is sent: where the two sides only differ about
+TLS, redis-py and py-amqp wait for long or say "connection closed". Every step has a limit of its
+own; all of them together take six seconds at most.
 """
 
 from __future__ import annotations
@@ -13,10 +13,15 @@ import ssl
 
 from dct_celery.core.address import Address, Tls
 
-#: Seconds: for a connection, for TLS on it, for the first answer of the server, and for a look at
-#: what it speaks.
-CONNECT, HANDSHAKE, ANSWER, _LOOK = 4.0, 3.0, 4.0, 1.0
-#: A command for Redis, a request for HTTP, and no header for RabbitMQ, which then answers with the
+#: Seconds for a connection.
+CONNECT = 4.0
+#: Seconds for TLS on it.
+HANDSHAKE = 3.0
+#: Seconds for the first answer of the server.
+ANSWER = 4.0
+#: Seconds for finding out which protocol it speaks.
+_PROBE = 1.0
+#: A command for Redis, a request for HTTP, and a bad header for RabbitMQ, which answers with the
 #: one that it wants.
 _HELLO = b"PING\r\n\r\n"
 _ANSWERS = {
@@ -31,16 +36,17 @@ _NAMES = {"redis": "Redis", "amqp": "RabbitMQ", "http": "a web server"}
 
 
 class Unreachable(Exception):
-    """Nobody answers; a retry may mend it."""
+    """No server answers; a retry may help."""
 
 
 class Refused(Exception):
-    """No retry mends it. The text is a predicate with its mend."""
+    """A retry cannot help. The text is a predicate that says what is wrong and how to fix it."""
 
 
 def reach(address: Address) -> None:
-    """Proves, without a word of the protocol, that somebody listens and that TLS, if asked for,
-    works and is trusted. Raises Unreachable and Refused.
+    """Proves that a server listens and that its TLS, if asked for, works and is trusted.
+
+    Sends nothing of the protocol. Raises Unreachable and Refused.
     """
     trusted = None if address.tls is None else context(address.tls)
     with _connected(address) as plain:
@@ -57,13 +63,11 @@ def reach(address: Address) -> None:
     explain(address, failure)
     if isinstance(failure, ssl.SSLError):
         raise Refused(tls_failure(failure)) from failure
-    raise Unreachable(f"TLS does not come about ({failure})") from failure
+    raise Unreachable(f"the TLS handshake failed ({failure})") from failure
 
 
 def explain(address: Address, failure: Exception) -> None:
-    """Raises Refused if the failure comes from a server that speaks something else than its URL
-    says; else returns.
-    """
+    """Raises Refused if the server speaks another protocol than its URL says; else returns."""
     spoken = _spoken(address)
     if not spoken:
         return
@@ -76,13 +80,14 @@ def explain(address: Address, failure: Exception) -> None:
         ) from failure
     if spoken in _NAMES and spoken != address.kind:
         raise Refused(
-            f"is {_NAMES[spoken]} and not {_NAMES[address.kind]}; mend scheme and port of its URL"
+            f"is {_NAMES[spoken]} and not {_NAMES[address.kind]}; fix scheme and port of its URL"
         ) from failure
 
 
 def context(tls: Tls) -> ssl.SSLContext:
-    """Without a CA of its own it trusts the system's, or those of SSL_CERT_FILE and SSL_CERT_DIR.
-    Raises Refused.
+    """The TLS context for these parameters. Raises Refused.
+
+    Without a CA of its own it trusts the system's, or those of SSL_CERT_FILE and SSL_CERT_DIR.
     """
     made = ssl.create_default_context()
     made.check_hostname = tls.verify and tls.check_hostname
@@ -103,7 +108,7 @@ def context(tls: Tls) -> ssl.SSLContext:
         )
         both = f"{path} and {tls.keyfile}" if parameter == "ssl_certfile" and tls.keyfile else path
         raise Refused(
-            f"cannot be asked: {parameter} of its URL names {both} ({why}); mend the path"
+            f"cannot be reached: {parameter} of its URL names {both} ({why}); fix the path"
         ) from error
     return made
 
@@ -112,10 +117,10 @@ def tls_failure(error: ssl.SSLError) -> str:
     reason = (error.reason or str(error)).replace("_", " ").lower()
     if "certificate required" in reason or "handshake failure" in reason:
         return (
-            f"refuses TLS ({reason}); it may want a certificate of ours: ssl_certfile and"
-            " ssl_keyfile in its URL"
+            f"refuses TLS ({reason}); it may want a certificate of ours: "
+            "ssl_certfile and ssl_keyfile in its URL"
         )
-    return f"refuses TLS ({reason}); mend its certificate or its versions of TLS"
+    return f"refuses TLS ({reason}); fix its certificate or its versions of TLS"
 
 
 def _distrust(error: ssl.SSLCertVerificationError) -> str:
@@ -125,8 +130,8 @@ def _distrust(error: ssl.SSLCertVerificationError) -> str:
     if "expired" in reason or "not yet valid" in reason:
         return f"is not trusted: {reason}; renew its certificate, or set this machine's clock"
     return (
-        f"is not trusted: {reason}; name its CA with ?ssl_ca_certs=FILE in its URL, or with"
-        " SSL_CERT_FILE"
+        f"is not trusted: {reason}; name its CA with ?ssl_ca_certs=FILE in its URL, "
+        "or with SSL_CERT_FILE"
     )
 
 
@@ -144,8 +149,8 @@ def _connected(address: Address) -> socket.socket:
         return made
     except PermissionError as error:
         raise Refused(
-            f"cannot be reached: {error.strerror}; mend the rights of"
-            f" {address.path or address.host}"
+            f"cannot be reached: {error.strerror}; fix the permissions of "
+            f"{address.path or address.host}"
         ) from error
     except (OSError, UnicodeError) as error:
         why = (
@@ -157,9 +162,9 @@ def _connected(address: Address) -> socket.socket:
 
 
 def _spoken(address: Address) -> str:
-    """redis | amqp | http | tls, or nothing that is known."""
+    """What the server speaks: redis, amqp, http or tls; empty if none of them."""
     with contextlib.suppress(OSError, Unreachable, Refused), _connected(address) as plain:
-        plain.settimeout(_LOOK)
+        plain.settimeout(_PROBE)
         plain.sendall(_HELLO)
         answer = plain.recv(64)
         for start, name in _ANSWERS.items():
@@ -173,7 +178,7 @@ def _spoken(address: Address) -> str:
         contextlib.suppress(OSError, ValueError, Unreachable, Refused),
         _connected(address) as plain,
     ):
-        plain.settimeout(_LOOK)
+        plain.settimeout(_PROBE)
         blind.wrap_socket(plain).close()
         return "tls"
     return ""

@@ -1,5 +1,6 @@
-"""Starting the user's process: another interpreter, perhaps, that must find this package and
-nothing else of ours.
+"""Starts the user's process, perhaps with another interpreter.
+
+It must find this package there, and nothing else of ours.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from dct_celery.wire import framing, messages
 from dct_celery.wire.process import STACKS_SIGNAL
 
 PACKAGE = Path(dct_celery.__file__).parent
-#: Loads this package from its folder alone: putting its parent on sys.path would hand the worker's
-#: whole environment to the project. A copy installed in the project's environment is not used, so
+#: Loads this package from its own folder: with its parent on sys.path, the project would see the
+#: worker's whole environment. A copy installed in the project's environment is not used, so that
 #: both ends speak one protocol.
 BOOT = """\
 import sys, importlib.util
@@ -34,13 +35,13 @@ spec.loader.exec_module(module)
 from dct_celery.testproc.main import run
 run(sys.argv[2:])
 """
-#: Never inherited by the user's process: our own settings, and Celery's, which a project's Celery
+#: Never passed on to the user's process: our own settings, and Celery's, which the project's Celery
 #: would take for its own.
 _SCRUBBED = ("DCT_", "CELERY_", "FORKED_BY_MULTIPROCESSING")
 
 
 class PipeProcess:
-    """A collect process or loader, spoken to over two pipes."""
+    """A collect process or loader, connected by two pipes."""
 
     def __init__(
         self, python: str, load: messages.Load, environment: Mapping[str, str], log: IO[bytes] | int
@@ -74,12 +75,13 @@ class PipeProcess:
         return self._process.pid
 
     def send(self, message: messages.Message) -> None:
-        with contextlib.suppress(BrokenPipeError):  # its death shows when it is listened to
+        with contextlib.suppress(BrokenPipeError):  # `receive` reports its death
             os.write(self._to, framing.frame(message.encode()))
 
     def receive(self, timeout: float | None = None) -> messages.Message | None:
-        """The next message, None when `timeout` seconds pass. Raises ProcessDied at end of file,
-        ProtocolError for garbage.
+        """The next message; None when `timeout` seconds pass.
+
+        Raises ProcessDied at end of file, ProtocolError for garbage.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._ready:
@@ -113,9 +115,7 @@ class PipeProcess:
         return f"signal {-code}" if code < 0 else f"exit status {code}"
 
     def close(self, grace: float = 5.0) -> None:
-        """Closes the channel, which ends the process, and its session with it after `grace`
-        seconds.
-        """
+        """Closes the channel, which ends the process; kills its session after `grace` seconds."""
         for fd in (self._to, self._from):
             with contextlib.suppress(OSError):
                 os.close(fd)
@@ -134,8 +134,10 @@ class PipeProcess:
 def user_environment(
     base: Mapping[str, str], forwarded: Mapping[str, str], own: Mapping[str, str]
 ) -> dict[str, str]:
-    """Environment of the user's process: this machine's, without what is ours, then the CI job's
-    choice, then our additions.
+    """The environment of the user's process.
+
+    This machine's without our own variables, then those that the CI job forwards, then our
+    additions.
     """
     kept = {name: value for name, value in base.items() if not name.startswith(_SCRUBBED)}
     return {**kept, **forwarded, **own, "DCT_TEST_PROCESS": "1"}

@@ -1,7 +1,7 @@
-"""Owns what a URL of store or broker means, and which are refused.
+"""What a URL of store or broker means, and which URLs are refused.
 
-redis-py and kombu each read URLs in a way of their own: the same parameter works on one side, is
-ignored on the other, or ends in a TypeError. So they are given no URL, only what is found here.
+redis-py and kombu each read URLs in their own way: a parameter that works in one is ignored by the
+other, or ends in a TypeError. So they never get a URL, only what is parsed here.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ _REQS = {"required": True, "cert_required": True, "none": False, "cert_none": Fa
 
 
 class AddressError(ValueError):
-    """The URL cannot be used. The text is a predicate with its mend: "has …; write …"."""
+    """The URL cannot be used. The text is a predicate with its fix: "has …; write …"."""
 
 
 class UnquotedError(AddressError):
-    """Nobody can tell where its password ends: no part of it may be shown."""
+    """Where the password ends is unclear: no part of the URL may be shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How the server proves who it is, and we to it. Files are named as they were given; "": the
-    system's own.
+    """How the server proves who it is, and we to it.
+
+    Files are named as they were given; empty: the system's own.
     """
 
     ca_certs: str = ""
@@ -46,7 +47,7 @@ class Address:
     kind: Literal["redis", "amqp"]
     host: str
     port: int
-    #: Of a socket of this machine; then there is no host.
+    #: Path of a Unix socket; then there is no host.
     path: str = ""
     user: str = ""
     password: str = ""
@@ -61,8 +62,8 @@ class Address:
             return ""
         if not self.tls.verify:
             return (
-                "any certificate is taken (ssl_cert_reqs=none), so any host can pose as the server"
-                " and learn the password"
+                "any certificate is accepted (ssl_cert_reqs=none), so any host can pose as the"
+                " server and learn the password"
             )
         if not self.tls.check_hostname:
             return "the host name is not compared with the certificate (ssl_check_hostname=false)"
@@ -75,17 +76,17 @@ def parse(url: str) -> Address:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        # Not the reason: it quotes what may be a part of the password.
+        # The reason is left out: it quotes what may be part of the password.
         raise UnquotedError(
-            f"is no URL; write scheme://user:password@host:port/…{_QUOTED}"
+            f"is not a URL; write scheme://user:password@host:port/…{_QUOTED}"
         ) from None
     scheme = parts.scheme
     if "://" not in url or scheme not in SCHEMES:
         raise AddressError(
-            f"has no scheme that is known; write one of {', '.join(f'{one}://' for one in SCHEMES)}"
+            f"has an unknown scheme; write one of {', '.join(f'{one}://' for one in SCHEMES)}"
         )
     if "#" in url or "@" in parts.path + parts.query:
-        raise UnquotedError(f"has a part that no server of ours has{_QUOTED}")
+        raise UnquotedError(f"has a part that URLs of store and broker do not have{_QUOTED}")
     if (
         port == 0
         or ";" in parts.netloc.rpartition("@")[2]
@@ -131,7 +132,7 @@ def _why_not(name: str, scheme: str, known: tuple[str, ...]) -> str:
 
 
 def _database(options: dict[str, str], path: str) -> int:
-    """A socket's path is not its database."""
+    """The number of the database. The path of a Unix socket does not name one."""
     texts = {value for name, value in options.items() if name in _DATABASE} | (
         {path.strip("/")} - {""}
     )
@@ -139,15 +140,13 @@ def _database(options: dict[str, str], path: str) -> int:
         raise AddressError("names its database twice; leave one out")
     text = texts.pop() if texts else "0"
     if not (text.isascii() and text.isdecimal() and len(text) < 7):
-        raise AddressError(f"has the database {text!r}, which is no number; write /0 at its end")
+        raise AddressError(f"has the database {text!r}, which is not a number; write /0 at its end")
     return int(text)
 
 
 def _tls(options: dict[str, str]) -> Tls:
-    reqs, check = (
-        options.get("ssl_cert_reqs", "required").lower(),
-        options.get("ssl_check_hostname", "true").lower(),
-    )
+    reqs = options.get("ssl_cert_reqs", "required").lower()
+    check = options.get("ssl_check_hostname", "true").lower()
     if reqs not in _REQS:
         raise AddressError(
             f"has ssl_cert_reqs={reqs}; write required, or none, which proves nothing"
@@ -157,12 +156,9 @@ def _tls(options: dict[str, str]) -> Tls:
     certfile, keyfile = options.get("ssl_certfile", ""), options.get("ssl_keyfile", "")
     if keyfile and not certfile:
         raise AddressError(
-            "has ssl_keyfile without ssl_certfile; name the certificate of that key, too"
+            "has ssl_keyfile without ssl_certfile; name the certificate of that key as well"
         )
+    verify = _REQS[reqs]
     return Tls(
-        options.get("ssl_ca_certs", ""),
-        certfile,
-        keyfile,
-        _REQS[reqs],
-        _REQS[reqs] and check == "true",
+        options.get("ssl_ca_certs", ""), certfile, keyfile, verify, verify and check == "true"
     )

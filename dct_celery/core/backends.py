@@ -1,8 +1,7 @@
-"""Backends by name: what a setting may say, where each is found, and the command that re-runs a
-test. Pure.
+"""Backends by name: what a setting may say, where each is found, how a test is re-run.
 
-A backend is code that runs in the project's own environment, so this side never imports it. What it
-must know of a test (what the project's own command calls it) travels in the manifest.
+A backend runs in the project's own environment, so this side never imports it. What it must know of
+a test (what the project's own command calls it) is in the manifest.
 """
 
 from __future__ import annotations
@@ -28,5 +27,5 @@ def location(name: str) -> tuple[str, str]:
 
 
 def rerun(command: Iterable[str], entry: Entry) -> str:
-    """For a shell: the project's own command with this one test. `command`: its words before that."""
+    """A shell command: the project's own `command` with this one test."""
     return shlex.join([*command, entry.label or entry.id])

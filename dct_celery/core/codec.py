@@ -1,10 +1,9 @@
-"""Typed JSON: plain values in, frozen dataclasses out, and back. The one parser of everything that
-another process has written.
+"""Typed JSON: plain values in, frozen dataclasses out, and back.
 
-A field's type is its rule; `Annotated` narrows it (`AtLeast`, `Matches`, `AtMost`). What does not
-fit is `Malformed`, in one line that names the field, and never another exception. Numbers are
-finite and exact in every JSON reader; a bool is no number. A class with `to_json` and `from_json`
-has a form of its own.
+The one parser of everything that another process has written. A field's type is its rule;
+`Annotated` narrows it (`AtLeast`, `Matches`, `AtMost`). What does not fit raises `Malformed`, in
+one line that names the field, and never another exception. Numbers are finite and exact in every
+JSON reader; a bool is not a number. A class with `to_json` and `from_json` has a form of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import Annotated, Any, TypeVar
 T = TypeVar("T")
 Decode = Callable[[Any], Any]
 
-#: Greatest whole number that every JSON reader keeps exactly.
+#: Largest whole number that every JSON reader keeps exactly.
 MAX_INT = 2**53
 
 
@@ -32,21 +31,21 @@ class Malformed(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class AtLeast:
-    """For numbers."""
+    """The minimum of a number."""
 
     least: float
 
 
 @dataclass(frozen=True, slots=True)
 class AtMost:
-    """For texts and lists: their greatest length."""
+    """The maximum length of a text or list."""
 
     length: int
 
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """For texts: a regular expression for all of it."""
+    """A regular expression that a whole text must match."""
 
     pattern: str
 
@@ -54,12 +53,12 @@ class Matches:
 Count = Annotated[int, AtLeast(0)]
 Number = Annotated[int, AtLeast(1)]
 Seconds = Annotated[float, AtLeast(0.0)]
-#: A plain JSON value that is handed on as it is.
+#: A plain JSON value that is passed on unchanged.
 Json = Any
 
 
 def loads(text: str | bytes) -> Any:
-    """The plain value. Raises Malformed; `NaN` and `Infinity` are no JSON."""
+    """The plain value. Raises Malformed, also for `NaN` and `Infinity`."""
     try:
         return _decode(text if isinstance(text, str) else text.decode())
     except (ValueError, RecursionError, MemoryError) as error:
@@ -67,17 +66,18 @@ def loads(text: str | bytes) -> Any:
 
 
 def dumps(value: Any) -> str:
-    """`encode` as text: compact, ASCII only, so that lone surrogates from a test's text survive."""
+    """`encode` as compact text, ASCII only, so that lone surrogates in a test's output survive."""
     return _encode(value)
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not valid JSON")
 
 
 def _one_level(value: Any) -> Any:
-    """What JSON does not know as something that it does, but for what is in there: each of that
-    comes here by itself.
+    """Replaces a value that JSON does not know by one that it does.
+
+    Values inside it are left alone: the encoder calls this again for each of them.
     """
     if isinstance(value, Enum):
         return value.value
@@ -94,14 +94,15 @@ def _one_level(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-#: Bound now, as tests patch `json.dumps` and `json.loads`.
+#: Bound now, because tests patch `json.dumps` and `json.loads`.
 _encode = json.JSONEncoder(separators=(",", ":"), default=_one_level).encode
 _decode = json.JSONDecoder(parse_constant=_no_constant).decode
 
 
 def decode(cls: type[T], value: Any, *, lenient: bool = False) -> T:
-    """An instance of the dataclass `cls`. `lenient` passes over fields that it does not have.
-    Raises Malformed.
+    """An instance of the dataclass `cls`. Raises Malformed.
+
+    `lenient` ignores fields that `cls` does not have.
     """
     found: T = decoder(cls, lenient)(value)  # type: ignore[arg-type]  # every type is hashable
     return found
@@ -109,8 +110,9 @@ def decode(cls: type[T], value: Any, *, lenient: bool = False) -> T:
 
 @functools.cache
 def decoder(cls: Any, lenient: bool = False) -> Decode:
-    """A function that decodes plain values into `cls`: a dataclass, or any type that a field may
-    have.
+    """A function that decodes plain values into `cls`.
+
+    `cls` is a dataclass, or any type that a field may have.
     """
     if not is_dataclass(cls) or hasattr(cls, "from_json"):
         return _typed(cls)
@@ -119,14 +121,13 @@ def decoder(cls: Any, lenient: bool = False) -> Decode:
 
 
 def encode(value: Any) -> Any:
-    """The plain value. Fields that have their default are left out; they come back as that."""
+    """The plain value. Fields with their default value are left out; decoding restores them."""
     kind = type(value)
     if kind is str or kind is int or kind is float or kind is bool or value is None:
         return value
     if isinstance(value, (list, tuple)):
         return [encode(one) for one in value]
-    # A dict is by far the most frequent here, and what asks an abstract class costs ten times as
-    # much.
+    # Most values here are dicts, and the abstract check in `_one_level` costs ten times as much.
     if kind is not dict:
         value = _one_level(value)
     return {name: encode(one) for name, one in value.items()} if isinstance(value, dict) else value
@@ -343,7 +344,7 @@ def _own(cls: Any) -> Decode:
         except Malformed:
             raise
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise Malformed(f"is no {cls.__name__} ({_short(error)})") from None
+            raise Malformed(f"is not a valid {cls.__name__} ({_short(error)})") from None
 
     return read
 

@@ -1,5 +1,6 @@
-"""Where a distributed run differs from the sequential one on purpose, and why. `dct run
---explain-deviations` prints this.
+"""Where a distributed run differs from the sequential one on purpose, and why.
+
+`dct run --explain-deviations` prints this.
 """
 
 from __future__ import annotations
@@ -53,13 +54,13 @@ DEVIATIONS = (
         "never ends",
         "is an error with the stacks of all threads after --test-timeout or --fixture-timeout; none"
         " switches a limit off",
-        "a slot that hangs serves nobody",
+        "a slot that hangs is of no use",
     ),
     Deviation(
         "state that one class leaves in the process for another (caches, module globals, class"
         " attributes)",
         "seen by every class that comes later",
-        "seen by some, as chunks fall",
+        "seen by those that run later in the same test process",
         "tests run in several processes",
     ),
     Deviation(
@@ -85,7 +86,7 @@ DEVIATIONS = (
         " a class leaves changed",
         "stay changed for every class that comes later",
         "stay changed for the classes of the same chunk, then are put back; a warning names them",
-        "where chunks fall must not decide what a class finds",
+        "how tests fall into chunks must not decide what a class finds",
     ),
     Deviation(
         "processes, threads and listening sockets that a class leaves behind",

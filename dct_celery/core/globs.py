@@ -1,12 +1,13 @@
 """Globs over the paths of a tree, as in .gitignore: what `include` and `exclude` mean.
 
-    *.mo             every file or folder of that name, wherever it lies
+    *.mo             every file or folder of that name, at any depth
     /build           only at the root; so does any pattern with a slash inside: docs/conf.py
-    media/           the folder of that name with all that is in it
-    app/**/data      "**" is any number of folders, none included; "*", "?" and "[a-z]" never match a slash
+    media/           the folder of that name with everything in it
+    app/**/data      "**" is any number of folders, even none;
+                     "*", "?" and "[a-z]" never match a slash
 
-A pattern that matches a folder matches everything below it. The character after a backslash means
-itself.
+A pattern that matches a folder matches everything below it. A backslash escapes the character after
+it.
 """
 
 from __future__ import annotations
@@ -31,23 +32,20 @@ class Globs:
         return bool(self.patterns)
 
     def match(self, path: str) -> bool:
-        """Whether this file (POSIX path from the root), or a folder that it lies in, is meant."""
+        """Whether this file (POSIX path from the root), or a folder that contains it, is meant."""
         return any(expression.fullmatch(path) for _, expression in self._compiled)
 
     def unused(self, paths: Iterable[str]) -> list[str]:
         """The patterns that match none of the paths."""
         left = dict(self._compiled)
         for path in paths:
-            for pattern in [
-                pattern for pattern, expression in left.items() if expression.fullmatch(path)
-            ]:
+            matching = [pattern for pattern, regex in left.items() if regex.fullmatch(path)]
+            for pattern in matching:
                 del left[pattern]
         return list(left)
 
     def names(self, folder: str) -> bool:
-        """Whether a pattern spells this folder out, or one below it: no wildcard leads there by
-        chance.
-        """
+        """Whether a pattern spells out this folder, or one below it, without a wildcard."""
         return any(
             literal == folder or literal.startswith(f"{folder}/")
             for literal in map(_literal, self.patterns)
@@ -55,8 +53,9 @@ class Globs:
 
 
 def _literal(pattern: str) -> str:
-    """The folders that a pattern begins with, up to the first wildcard; empty where it is not bound
-    to the root.
+    """The folders that a pattern begins with, up to the first wildcard.
+
+    Empty for a pattern that is not bound to the root.
     """
     if "/" not in pattern.rstrip("/"):
         return ""
@@ -102,15 +101,16 @@ def _part(part: str) -> str:
 
 
 def _end_of_set(part: str, start: int) -> int:
-    """Where the "]" of a set is that began before `start`; 0 where there is none. One that comes
-    first is a member.
+    """Position of the "]" that ends the set before `start`; 0 if there is none.
+
+    A "]" that comes first is a member of the set.
     """
     first = start + 1 if part[start : start + 1] in ("!", "^") else start
     return max(part.find("]", first + 1), 0)
 
 
 def _set(members: str) -> str:
-    """A set in the words of `re`; a range that is turned round holds nothing."""
+    """A set as `re` spells it; a range with its ends swapped matches nothing."""
     negated = members[0] in ("!", "^")
     body = re.sub(r"([\\\[\]^&~|])", r"\\\1", members[1:] if negated else members)
     body = body.replace("--", "-\\-")  # `re` keeps it for set differences

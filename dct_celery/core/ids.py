@@ -1,8 +1,7 @@
-"""Which texts from outside may become a part of a path or key: each kind has its pattern, and
-nothing else passes.
+"""Which texts from outside may become part of a path or key.
 
-Run ids come from the registry and from messages, digests from the run's specification, chunk ids
-from the ledger.
+Each kind of id has its own pattern, and nothing else passes. Run ids come from the registry and
+from messages, digests from the run's specification, chunk ids from the ledger.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ import re
 RUN_ID = r"[a-z0-9][a-z0-9-]{5,25}"
 RUN_ID_RULE = '6 to 26 of a-z, 0-9, "-", not starting with "-"'
 _RUN_ID = re.compile(RUN_ID)
-#: Name of a file that comes back from a worker.
+#: Name of a file that a worker sends back.
 ARTIFACT = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
 CHUNK_ID = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 DIGEST = r"[0-9a-f]{40}"
 _CHUNK_ID = re.compile(CHUNK_ID)
 _DIGEST = re.compile(DIGEST)
-#: A template's key: SHA-256, in whole or the beginning of it.
+#: A template's key: the beginning or all of a SHA-256.
 _KEY = re.compile(r"[0-9a-f]{16,64}")
 #: Name of a Celery worker, such as build-a@host.
 _WORKER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+%:-]{0,199}")
@@ -46,12 +45,13 @@ def is_worker_name(text: object) -> bool:
 
 
 def digest_of(content: bytes) -> str:
-    """BLAKE2b of the content, 40 hexadecimal digits: the name of a blob, and of a tree by its
-    index.
+    """BLAKE2b of the content, 40 hexadecimal digits.
+
+    It names a blob, and a tree by its index.
     """
     return hashlib.blake2b(content, digest_size=20).hexdigest()
 
 
 def _matches(pattern: re.Pattern[str], text: object) -> bool:
-    # fullmatch: "$" would let a newline at the end pass.
+    # fullmatch, because "$" would accept a newline at the end.
     return isinstance(text, str) and pattern.fullmatch(text) is not None

@@ -1,4 +1,4 @@
-"""What a manage.py says, read without running it. Pure."""
+"""Reads a manage.py without running it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 
 
 def default_settings(source: bytes) -> str | None:
-    """The module that it sets as default for DJANGO_SETTINGS_MODULE; None where it sets none."""
+    """The module that it sets as default for DJANGO_SETTINGS_MODULE; None if it sets none."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):

@@ -1,5 +1,6 @@
-"""The nouns of a run: manifest, entry, chunk, outcome, verdict. Frozen, without behaviour beyond
-their own invariants.
+"""The nouns of a run: manifest, entry, chunk, outcome, verdict.
+
+All are frozen and have no behaviour beyond their own invariants.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from dct_celery.core.run.leaks import Leak
 
 
 class Phase(StrEnum):
-    """What a test needs of its database and what it leaves behind; the bins of Django's own
-    ordering, told apart finer.
+    """What a test needs of its database and what it leaves behind.
+
+    A finer division of the classes by which Django orders tests.
     """
 
     #: `unittest.loader._FailedTest`: an import error that stands for a module. Needs no database.
@@ -30,7 +32,8 @@ class Phase(StrEnum):
     NO_DATABASE = "no_database"
     #: `TransactionTestCase`, live servers: flushes, so the clone is spent for ISOLATED tests.
     TRANSACTIONAL = "transactional"
-    #: Plain `unittest.TestCase`, doctests, functions: nothing keeps them from the database.
+    #: Plain `unittest.TestCase`, doctests, functions: may write to the database without rolling
+    #: back.
     UNMANAGED = "unmanaged"
 
 
@@ -75,16 +78,15 @@ class Entry:
     line: int | None = None
     databases: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
-    #: Its tear-down flushes its `databases`: a TransactionTestCase that is not skipped by
-    #: decoration.
+    #: Its tear-down flushes its `databases`: a TransactionTestCase that no decorator skips.
     flushes: bool = False
-    #: Names of groups, given by the backend: the tests of one phase that share any name stay in one
-    #: process, in their order. "class:app.tests.T", "module:app.tests", "file:locks/one" and so on.
-    keep_with: tuple[str, ...] = ()
-    #: Names of things that only one process of the run may hold at a time: "port:8081",
+    #: Names of groups, given by the backend: tests of one phase that share a name stay in one
+    #: process, in their order. For example "class:app.tests.T", "module:app.tests",
     #: "file:locks/one".
+    keep_with: tuple[str, ...] = ()
+    #: Resources that only one process of the run may hold at a time: "port:8081", "file:locks/one".
     locks: tuple[str, ...] = ()
-    #: What the project's own command calls it, where that is not its id.
+    #: What the project's own command calls it, if not by its id.
     label: str = ""
 
 
@@ -105,8 +107,9 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) over the ordered identities; equal digests mean that an index names the
-        same test.
+        """SHA-256 (hex) over the ordered identities.
+
+        Equal digests mean that each index names the same test.
         """
         return manifest_digest((e.id, e.cls, e.phase.value) for e in self.entries)
 
@@ -139,27 +142,27 @@ class Chunk:
     phase: Phase
     need: Need
     attempt: Number = 1
-    #: Aliases that the sequential run would have flushed before it came here; need is FLUSHED where
-    #: there are any.
+    #: Aliases that the sequential run has flushed by then; if there are any, need is FLUSHED.
     flushed: tuple[str, ...] = ()
     #: Aliases that its own tests flush.
     flushes: tuple[str, ...] = ()
-    #: Names of things only one chunk of the run may hold at a time (lock files, fixed ports).
+    #: Resources that only one chunk of the run may hold at a time (lock files, fixed ports).
     locks: tuple[str, ...] = ()
     #: Predicted seconds, class fixtures included.
     estimate: Seconds = 0.0
-    #: Run in a fork that nothing ran in before (a retry, a suspect).
+    #: Needs a fork in which nothing has run yet (a retry, a suspect).
     fresh: bool = False
-    #: Worker that should leave it to others for a while, because a test of it failed or died there;
-    #: empty for none.
+    #: Worker that is refused the chunk for a while, because one of its tests failed or crashed
+    #: there; empty for none.
     avoid: str = ""
-    #: Seconds that one test may take, (index, seconds) of those that may take longer, and the
-    #: seconds for a class fixture (0: the usual). See core.plan.limits.
+    #: Seconds that one test may take, see core.plan.limits.
     test_limit: Seconds = 60.0
+    #: (index, seconds) of tests that may take longer.
     limits: tuple[tuple[Count, Seconds], ...] = ()
+    #: Seconds that a class fixture may take; 0 for the default.
     fixture_limit: Seconds = 0.0
-    #: Seconds for which its slot keeps records before it sends them: more in a pool of many slots,
-    #: see core.run.machine.
+    #: Seconds for which its slot collects records before it sends them: more in a pool of many
+    #: slots, see core.run.machine.
     batch_seconds: Seconds = 0.05
 
 
@@ -169,7 +172,7 @@ class FixturePhase(StrEnum):
 
 
 class FixtureScope(StrEnum):
-    """What a fixture is for: the tests of one class, of one module, or all that its process runs."""
+    """What a fixture is for: the tests of a class, of a module, or all that its process runs."""
 
     CLASS = "Class"
     MODULE = "Module"
@@ -181,8 +184,9 @@ _FIXTURE = re.compile(r"(setUp|tearDown)(Class|Module|Session) \((.*)\)", re.DOT
 
 @dataclass(frozen=True, slots=True)
 class FixtureRef:
-    """A fixture of a class, module or session: which half of it, and whose. As text, and in JSON:
-    "setUpClass (app.tests.T)".
+    """A set-up or tear-down of a class, module or session.
+
+    As text, and in JSON: "setUpClass (app.tests.T)".
     """
 
     phase: FixturePhase
@@ -215,7 +219,7 @@ class FixtureRef:
     from_json = parse
 
     def keeps(self, entry: Entry) -> bool:
-        """The entry cannot run when this fixture does not end; nothing depends on a tear-down."""
+        """Whether the entry depends on this fixture; nothing depends on a tear-down."""
         if not self.sets_up:
             return False
         return self.scope is FixtureScope.SESSION or self.name == (
@@ -241,20 +245,23 @@ class Failure:
     line: int | None = None
 
 
-#: Bytes of one artifact, and of all artifacts of a run, beyond which none is taken.
-MAX_ARTIFACT, MAX_ARTIFACTS = 16 * 2**20, 2**30
+#: Maximum size of one artifact in bytes.
+MAX_ARTIFACT = 16 * 2**20
+#: Maximum size of all artifacts of a run in bytes.
+MAX_ARTIFACTS = 2**30
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file that a test has left for the dispatcher. The content travels beside the record that
-    names it, and is proven by the digest.
+    """A file that a test left for the dispatcher.
+
+    The content travels beside the record that names it, and is verified by the digest.
     """
 
     name: Annotated[str, Matches(ids.ARTIFACT)]
-    #: Bytes.
+    #: Size in bytes.
     size: Number
-    #: Of the content: see `core.ids.digest_of`.
+    #: Digest of the content, see `core.ids.digest_of`.
     digest: Annotated[str, Matches(ids.DIGEST)]
 
 
@@ -277,10 +284,9 @@ class Verdict:
     sql: str = ""
     #: The fixture that kept it from running.
     covered_by: FixtureRef | None = None
-    #: Files of the attempt that this is the verdict of.
+    #: Files that this attempt left.
     artifacts: tuple[Artifact, ...] = ()
-    #: What the attempts before this one said, oldest first: failures that --reruns did not take for
-    #: the last word.
+    #: Earlier attempts, oldest first: failures that --reruns did not accept as final.
     earlier: tuple[Verdict, ...] = ()
 
     @property
@@ -290,8 +296,9 @@ class Verdict:
 
     @property
     def place(self) -> tuple[str | None, int | None]:
-        """File and line of the test, or of what went wrong where it has no file: a module that
-        could not be imported.
+        """File and line of the test, or of the failure if the test has none.
+
+        A module that could not be imported has no file of its own.
         """
         if self.entry.file is not None:
             return self.entry.file, self.entry.line
@@ -349,7 +356,7 @@ class RunReport:
     hosts: dict[str, str] = field(default_factory=dict)
     #: Text that concerns the run as a whole (why it stopped early), else empty.
     note: str = ""
-    #: One line: why there are no results at all. Empty for a run that had some.
+    #: One line: why there are no results at all. Empty if there are any.
     error: str = ""
     #: Facts for the properties of the report: python, django, seed, commit and so on.
     properties: dict[str, str] = field(default_factory=dict)
@@ -361,8 +368,9 @@ class RunReport:
     leaks: tuple[Leak, ...] = ()
 
     def totals(self) -> dict[str, int]:
-        """Count of entries by outcome, plus `tests` (all entries), `flaky` (some of the passed
-        ones) and `fixtures` (failed).
+        """Number of entries by outcome, plus three sums.
+
+        `tests` counts all entries, `flaky` some of the passed ones, `fixtures` the failed fixtures.
         """
         counts = {outcome.value: 0 for outcome in Outcome}
         for verdict in self.verdicts:

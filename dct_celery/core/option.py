@@ -1,5 +1,6 @@
-"""Owns what an option is: its names, the values it takes, how a bad one is shown. Which options
-exist: `settings`.
+"""What an option is: its names, the values it accepts, how a bad one is shown.
+
+Which options exist is in `settings`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _BOOLEANS = {
     "no": False,
     "off": False,
 }
-_WORDS = {
+_DESCRIPTIONS = {
     "int": "a whole number",
     "float": "a number of seconds",
     "bool": "true or false",
@@ -45,17 +46,18 @@ class Option:
     #: Empty: no flag of `dct run` (the options of the worker).
     flags: tuple[str, ...] = ()
     metavar: str = ""
-    #: Allowed words; of a URL, its schemes.
+    #: Allowed values; for a URL, its schemes.
     choices: tuple[str, ...] = ()
     minimum: float = -math.inf
     maximum: float = math.inf
-    #: Regular expression that the text (or every item of a list) must match, and the same in words.
+    #: Regular expression that the text (or every item of a list) must match.
     pattern: str = ""
+    #: The pattern in words, for messages.
     rule: str = ""
-    #: What the flag means without its value, `true` in TOML and "auto" anywhere; None: it needs a
-    #: value.
+    #: Value of the flag when it is given without one, of `true` in TOML, and of "auto" anywhere;
+    #: None if it needs a value.
     bare: object = None
-    #: 0 and the word `none` are taken, too, and mean that there is no limit.
+    #: 0 and `none` are accepted as well and mean that there is no limit.
     off: bool = False
     secret: bool = False
     #: Field of `Settings`.
@@ -69,11 +71,11 @@ class Option:
 
 
 def accept(option: Option, value: object, *, text: bool) -> object:
-    """The valid value in the type of its field; raises ValueError (see `shown` and `expected` for a
-    message), of a URL AddressError, which says itself what is wrong.
+    """The valid value in the type of its field.
 
-    With `text` the value is the text of a flag or variable and is parsed; else it must have its
-    type already.
+    With `text` the value is the text of a flag or variable and is parsed; otherwise it must have
+    its type already. Raises ValueError (see `shown` and `expected` for a message); for a URL
+    AddressError, whose text says what is wrong.
     """
     try:
         if option.off and str(value).lower() == "none":
@@ -95,7 +97,11 @@ def _parsed(option: Option, text: str) -> object:
         return [item for item in map(str.strip, text.split(",")) if item]
     if option.kind == "int" and option.bare is not None and text[-1:].isalpha():
         return text.lower() == "auto" or _BOOLEANS[text.lower()]
-    return int(text) if option.kind == "int" else float(text) if option.kind == "float" else text
+    if option.kind == "int":
+        return int(text)
+    if option.kind == "float":
+        return float(text)
+    return text
 
 
 def _typed(option: Option, value: object) -> object:
@@ -105,35 +111,33 @@ def _typed(option: Option, value: object) -> object:
     number = isinstance(value, int) and not isinstance(value, bool)
     if option.kind == "float" and (number or isinstance(value, float)):
         return float(value)  # type: ignore[arg-type]
-    if (
-        option.kind == "list"
-        and isinstance(value, list | tuple)
-        and all(isinstance(v, str) and v for v in value)
-    ):
-        return tuple(value)
-    textual = option.kind not in ("int", "float", "bool", "list") and isinstance(value, str)
-    if (
-        textual
-        or (option.kind == "int" and number)
-        or (option.kind == "bool" and isinstance(value, bool))
-    ):
-        return value
-    raise ValueError(value)
+    if option.kind == "list" and isinstance(value, list | tuple):
+        if all(isinstance(item, str) and item for item in value):
+            return tuple(value)
+        raise ValueError(value)
+    if option.kind == "int":
+        fits = number
+    elif option.kind == "bool":
+        fits = isinstance(value, bool)
+    else:
+        fits = option.kind not in ("float", "list") and isinstance(value, str)
+    if not fits:
+        raise ValueError(value)
+    return value
 
 
 def _in_range(option: Option, value: object) -> bool:
     if option.kind == "url":
         return _url_is_usable(str(value), option.choices)
     if isinstance(value, int | float):
-        return (option.off and value == 0) or (
-            math.isfinite(value) and option.minimum <= value <= option.maximum
-        )
+        if option.off and value == 0:
+            return True
+        return math.isfinite(value) and option.minimum <= value <= option.maximum
     if option.choices:
         return value in option.choices
+    pattern = option.pattern or r"(?s:.+)"
     texts = value if isinstance(value, tuple) else (value,)
-    return all(
-        re.fullmatch(option.pattern or r"(?s:.+)", text) for text in texts if isinstance(text, str)
-    )
+    return all(re.fullmatch(pattern, text) for text in texts if isinstance(text, str))
 
 
 def _url_is_usable(url: str, schemes: tuple[str, ...]) -> bool:
@@ -144,8 +148,9 @@ def _url_is_usable(url: str, schemes: tuple[str, ...]) -> bool:
 
 
 def shown(option: Option, value: object) -> str:
-    """The value for a message: never a secret, nor what follows the "=" of a variable given with
-    its value.
+    """The value as a message may show it.
+
+    Never a secret, nor what follows the "=" of a variable given with its value.
     """
     if option.secret and "://" not in str(value):
         return "the value"
@@ -156,18 +161,19 @@ def shown(option: Option, value: object) -> str:
 
 
 def expected(option: Option) -> str:
-    """What a valid value is, in words that finish "give ..."."""
+    """What a valid value is, as the object of "give ..."."""
     if option.kind == "url":
         starts = ", ".join(scheme + "://" for scheme in option.choices)
         return f"a URL that starts with {starts}"
     if option.choices:
         return f"one of {', '.join(option.choices)}"
-    text = (
-        option.rule
-        if option.rule and option.kind != "list"
-        else _WORDS.get(option.kind, "a text that is not empty")
-    )
-    low = f", at least {option.minimum:g}" if option.minimum > -math.inf else ""
-    high = f", at most {option.maximum:g}" if option.maximum < math.inf else ""
-    rule = f": {option.rule}" if option.rule and option.kind == "list" else ""
-    return text + low + high + rule + (", or none" if option.off else "")
+    text = _DESCRIPTIONS.get(option.kind, "a text that is not empty")
+    if option.rule and option.kind != "list":
+        text = option.rule
+    if option.minimum > -math.inf:
+        text += f", at least {option.minimum:g}"
+    if option.maximum < math.inf:
+        text += f", at most {option.maximum:g}"
+    if option.rule and option.kind == "list":
+        text += f": {option.rule}"
+    return f"{text}, or none" if option.off else text

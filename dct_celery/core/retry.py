@@ -1,5 +1,7 @@
-"""When a step that failed is tried again: how often, for how long, after which pauses. Clock and
-sleep are arguments."""
+"""When a failed step is tried again: how often, for how long, after which pauses.
+
+Clock and sleep are arguments.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +21,16 @@ def _at_once(seconds: float) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How long a step is tried that fails in one way."""
+    """How a step is retried that fails in one way."""
 
-    #: Number of the failure, from 1 -> seconds of the pause after it.
+    #: Number of the failure, from 1 -> seconds to wait after it.
     pause: Callable[[int], float]
-    #: Tries in all.
+    #: Attempts in total.
     attempts: float = math.inf
-    #: Seconds since the first try began; a failure that comes later is the last one.
+    #: Seconds since the first attempt began; a failure that comes later is final.
     seconds: float = math.inf
-    #: Called after the pause with what is left of `seconds`: waits until a new try makes sense,
-    #: or returns False when none will.
+    #: Called after the pause with what is left of `seconds`: waits until another attempt makes
+    #: sense, or returns False if none will.
     ready: Callable[[float], bool] = _at_once
 
     def allows_another(self, failures: int, elapsed: float) -> bool:
@@ -44,11 +46,11 @@ def call(
     sleep: Callable[[float], object],
     note: Callable[[E], object] = lambda error: None,
 ) -> T:
-    """What `step` returns. `rule` says of each error of the type `errors` how it is retried (None:
-    not at all); `note` is called with those that are.
+    """Returns what `step` returns.
 
-    Raises the last error when no try is left; what `sleep`, `rule` and other errors raise comes
-    through at once.
+    `rule` says for each error of the type `errors` how it is retried (None: not at all); `note` is
+    called with those that are retried. Raises the last error when no attempt is left; what `sleep`,
+    `rule` and other errors raise comes through at once.
     """
     began = monotonic()
     for failures in itertools.count(1):
@@ -64,7 +66,7 @@ def call(
         sleep(retry.pause(failures))
         if not retry.ready(retry.seconds - elapsed):
             raise last
-    raise AssertionError("the loop has no end")
+    raise AssertionError("unreachable")
 
 
 def doubling(first: float, longest: float) -> Callable[[int], float]:

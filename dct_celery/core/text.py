@@ -1,39 +1,40 @@
-"""What text of tests and of other machines goes through before it enters a report or reaches a
-terminal: ANSI stripped, what would act instead of being read spelt out, length cut.
+"""What text of tests and of other machines goes through before it enters a report or a terminal.
+
+ANSI sequences are stripped, characters that would act instead of being read are spelt out, and the
+length is cut.
 """
 
 from __future__ import annotations
 
 import re
 
-# These are compiled when they are first needed (`re` keeps them): most processes need none, and
-# compiling all takes 5 ms.
+# Compiled on first use (`re` caches them): most processes need none, and compiling all takes 5 ms.
 
 # CSI, OSC (ended by BEL or ST) and the escapes of two or three characters. No alternative can run
-# over the next ESC, so that the search stays linear on a text of nothing but unfinished sequences.
+# over the next ESC, so the search stays linear on text that is full of unfinished sequences.
 _ANSI = (
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
     r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"
     r"|\x1b[()*+#%][0-9A-Za-z]"
     r"|\x1b[0-Z\\^_c]"
 )
-# The complement of XML 1.0's Char, and DEL and C1 on top: legal, but shown by nobody and refused by
-# some readers.
+# The complement of XML 1.0's Char, plus DEL and C1: legal, but not displayed, and refused by some
+# readers.
 _ILLEGAL = "[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
-# C0 but tab and newline, DEL, C1, line separators, the marks that turn the writing direction of
+# C0 except tab and newline, DEL, C1, line separators, marks that change the writing direction of
 # what follows, lone surrogates.
 _CONTROL = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-# What CI systems take for a command when it comes on stdout. GitHub and its kin: "::" first in a
-# line, after any blanks, and "##[" anywhere; Azure: "##vso["; TeamCity: "##teamcity[". GitLab's
-# sections need an ESC, which never gets there.
+# What CI systems take for a command on stdout. GitHub and its relatives: "::" first in a line,
+# after any blanks, and "##[" anywhere; Azure: "##vso["; TeamCity: "##teamcity[". GitLab's sections
+# need an ESC, which never gets that far.
 _COMMAND = r"(?m)(?:^(?P<blanks>[^\S\n]*):(?=:)|#(?=#(?:vso|teamcity|)\[))"
 
 
 def visible(text: str) -> str:
-    """`text` to be read by people: nothing in it moves a cursor, turns the writing direction or
-    commands a CI system.
+    """`text` made safe for people to read.
 
-    Complete escape sequences (colours) go; other control characters are spelt out, as is the first
+    It cannot move a cursor, change the writing direction or command a CI system. Complete escape
+    sequences (colours) are removed; other control characters are spelt out, as is the first
     character of a CI command.
     """
     plain = text
@@ -53,31 +54,33 @@ def plural(count: int, noun: str) -> str:
 
 
 def strip_ansi(text: str) -> str:
-    """`text` without terminal control sequences; an unfinished one stays, for `xml_safe` to show."""
+    """`text` without terminal control sequences.
+
+    An unfinished one stays, for `xml_safe` to show.
+    """
     if "\x1b" not in text and "\x9b" not in text:
         return text
     return re.sub(_ANSI, "", text)
 
 
 def xml_safe(text: str) -> str:
-    """`text` with every character that XML 1.0 cannot carry (and DEL, C1, lone surrogates) written
-    as `#xNN`.
+    """`text` with every character that XML 1.0 cannot carry written as `#xNN`.
+
+    DEL, C1 and lone surrogates are written in that form, too.
     """
-    # Printable means none of C0, DEL, C1, surrogates, non-characters: the common case at a tenth of
-    # the cost.
+    # Printable text has no C0, DEL, C1, surrogates or non-characters: the common case, at a tenth
+    # of the cost.
     return text if text.isprintable() else re.sub(_ILLEGAL, _escape, text)
 
 
 def cut(text: str, limit: int) -> str:
-    """`text` in at most `limit` characters: its head and tail around a marker that says how many
-    are missing.
+    """`text` in at most `limit` characters: head and tail around a marker.
 
-    Where not even the marker has room, the bare head.
+    The marker says how many are missing. If not even the marker fits, the head alone.
     """
     if len(text) <= limit:
         return text
-    # The marker's own length depends on the number in it; the number for the whole text is never
-    # shorter.
+    # The marker's length depends on the number in it; the number for the whole text is the longest.
     room = limit - len(_marker(len(text)))
     if room <= 0:
         return text[: max(limit, 0)]

@@ -1,7 +1,13 @@
-"""What the shells need of the world, as Protocols. Every port has a real adapter, a fake, and one
-contract suite for both.
+"""The Protocols that shells are written against.
 
-Store time is milliseconds of the store's own clock; nobody else's clock decides anything.
+`store` is the ledger of a run, the registry of the pool, blobs, timings and the chunk queue;
+`databases` one database server with its marks, templates and clones; `processes` a process of the
+project; `clock` the time of this machine; `reporting` what a run reports as it goes on. Every port
+has a real adapter, a fake, and one contract suite for both.
+
+Store time is milliseconds of the store's own clock; no other clock decides anything (I5). Ledger
+writes carry a lease and are refused when it is stale (I2), and nothing is deleted before it is
+acknowledged one step further on (I3).
 """
 
 from __future__ import annotations

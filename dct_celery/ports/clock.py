@@ -1,4 +1,4 @@
-"""Time, as an argument: whoever reads it or waits is given a clock."""
+"""Time as an argument: code that reads the time or waits is given a clock."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ class Clock(Protocol):
     """The clock of this machine. Its methods may be called from any thread."""
 
     def monotonic(self) -> float:
-        """Seconds since some moment, the same for all processes of this machine; never set back."""
+        """Seconds since a moment that all processes of this machine share; never goes back."""
 
     def wall(self) -> float:
-        """Unix seconds. Another machine may disagree, so nothing is decided by it that concerns
-        one."""
+        """Unix seconds. Clocks differ: no decision about another machine depends on it."""
 
     def sleep(self, seconds: float) -> None: ...
 

@@ -1,4 +1,4 @@
-"""Processes of the user's code."""
+"""Processes that run the project's code."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ class UserProcess(Protocol):
     def pid(self) -> int: ...
 
     def receive(self, timeout: float | None = None) -> messages.Message | None:
-        """The next message, None when `timeout` seconds pass. Raises ProcessDied or ProtocolError."""
+        """The next message; None after `timeout` seconds. Raises ProcessDied or ProtocolError."""
 
     def alive(self) -> bool: ...
 
     def show_stacks(self) -> None:
-        """Has it write the stacks of its threads into its log, and gives it a moment for that."""
+        """Makes it write the stacks of its threads into its log, and waits a moment for that."""
 
     def kill(self) -> None:
         """Ends it and its forks at once; safe from any thread."""
 
     def close(self, grace: float = 5.0) -> None:
-        """Closes the channel, which ends it, and kills what is left after `grace` seconds."""
+        """Closes the channel, which ends it, and kills what remains after `grace` seconds."""

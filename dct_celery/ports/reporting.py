@@ -1,14 +1,16 @@
-"""What a run tells while it goes on: events for whoever reports it, and the Protocol of a reporter.
+"""What a run reports as it goes on: the events, and the Protocol of a reporter.
 
 A reporter is an object with one method, `take`, which is called in one thread, in the order in
 which things happen:
 
-    RunBegan · (Notice | Warned)* · Started · (TestJudged | FixtureJudged | ArtifactArrived | WorkersChanged | Stopping | PartialReport |
-    Ticked | Notice | Warned)* · Finished | Failed · Closed
+    RunBegan · (Notice | Warned)* ·
+    Started · (TestJudged | FixtureJudged | ArtifactArrived | WorkersChanged | Stopping |
+               PartialReport | Ticked | Notice | Warned)* ·
+    Finished | Failed · Closed
 
-More kinds of events may come; pass over those that you do not know. An exception of a reporter ends
-neither the run nor the other reporters: it is told once as a warning, and that reporter hears
-nothing more. Only a DctError ends the run, as when a report that was asked for cannot be written.
+New kinds of events may be added; ignore those that you do not know. An exception of a reporter ends
+neither the run nor the other reporters: it is reported once as a warning, and that reporter gets no
+more events. Only a DctError ends the run, as when a requested report cannot be written.
 """
 
 from __future__ import annotations
@@ -24,9 +26,9 @@ from dct_celery.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class RunBegan:
-    """The first event: from now on no report of an earlier run may pass for this one's."""
+    """The first event: from now on no report of an earlier run may be taken for this one's."""
 
-    #: Its id where one was chosen; else it is made later, and `Started` has it.
+    #: Its id if the user chose one; otherwise `Started` has it.
     run: str
 
 
@@ -39,17 +41,17 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """Something that is no verdict and that people should know. Its first line stands alone."""
+    """A warning, which is not a verdict. Its first line can stand alone."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The tests are known, and slots may run them. `view` goes on to change as the run does."""
+    """The tests are known, and slots may run them. `view` changes as the run goes on."""
 
     view: RunView
-    #: The run's own, which an attach has from its first dispatcher.
+    #: The settings of the run; `dct attach` gets them from the run's first dispatcher.
     settings: Settings
     #: The command that runs one test again, without workers.
     rerun: Callable[[Verdict], str]
@@ -70,8 +72,9 @@ class TestJudged:
 
 @dataclass(frozen=True, slots=True)
 class FixtureJudged:
-    """A fixture of a class, a module or the session did not simply pass; told once for each
-    outcome.
+    """A fixture of a class, a module or the session did not simply pass.
+
+    Sent once for each outcome.
     """
 
     fixture: FixtureVerdict
@@ -79,9 +82,7 @@ class FixtureJudged:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactArrived:
-    """A file that the attempt behind a verdict has left, whole and without secrets. Only with
-    `--artifacts`.
-    """
+    """A file that the attempt behind a verdict left, whole and masked. Only with `--artifacts`."""
 
     verdict: Verdict
     artifact: Artifact
@@ -90,18 +91,19 @@ class ArtifactArrived:
 
 @dataclass(frozen=True, slots=True)
 class WorkersChanged:
-    """Other workers than before can take part: their names, and the number of their slots."""
+    """The workers that can take part have changed: their names, and the number of their slots."""
 
     workers: tuple[str, ...]
     slots: int
-    #: Those that are connected, the ones that cannot take part included.
+    #: All connected workers, including those that cannot take part.
     present: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Stopping:
-    """The run ends before all tests have run. `running`: slots that run a test at this moment; a
-    verdict of theirs may still come.
+    """The run ends before all tests have run.
+
+    `running`: slots that are running a test; their verdicts may still come.
     """
 
     reason: str
@@ -110,21 +112,21 @@ class Stopping:
 
 @dataclass(frozen=True, slots=True)
 class Ticked:
-    """Some ten times a second. For what shows the time; all else has an event of its own."""
+    """Sent about ten times a second, for what shows the time; all else has its own event."""
 
     view: RunView
 
 
 @dataclass(frozen=True, slots=True)
 class PartialReport:
-    """The report so far, now and then: often enough to be of use, seldom enough to cost nothing."""
+    """The report so far, from time to time."""
 
     report: RunReport
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The run has come to its end, and this is what there is to say of it."""
+    """The run has ended, and this is its report."""
 
     report: RunReport
 
@@ -139,8 +141,9 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The last event, on every way out. The only one behind which there is neither Finished nor
-    Failed is that of a run that goes on under another dispatcher.
+    """The last event, always sent.
+
+    Neither Finished nor Failed comes before it only if the run goes on under another dispatcher.
     """
 
 

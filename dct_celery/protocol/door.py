@@ -12,13 +12,16 @@ from dct_celery.errors import Untrusted
 from dct_celery.security.signing import Keyring, body_of
 
 T = TypeVar("T")
-#: Characters of a signed text that are looked at; nothing of ours but a run's head is longer.
+#: Maximum length of a signed text; of our messages only a run's head comes near it.
 MAX_TEXT = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """Of a pool, or of one run in it: `context` is part of every signature's purpose."""
+    """Seals and unseals for a pool, or for one run in it.
+
+    `context` is part of every signature's purpose.
+    """
 
     keyring: Keyring
     context: tuple[str, ...]
@@ -28,15 +31,17 @@ class Door:
         return cls(keyring, (pool,))
 
     def of_run(self, run: str, nonce: str, key: str = "") -> Door:
-        """`nonce` tells runs apart that had the same id; `key` is the id of the key that the run
-        was begun with.
+        """The door of a run.
+
+        `nonce` distinguishes runs that had the same id; `key` is the id of the key that the run was
+        begun with.
         """
         return Door(
             self.keyring.preferring(key) if key else self.keyring, (*self.context, run, nonce)
         )
 
     def seal(self, message: object, *bound: str | int) -> str:
-        """The signed text of a message (a dataclass), bound to these values as well."""
+        """The signed text of a message (a dataclass), bound to these values."""
         return self.seal_text(type(message).__name__, codec.dumps(message), *bound)
 
     def unseal(self, cls: type[T], text: str, *bound: str | int) -> T:
@@ -44,7 +49,7 @@ class Door:
         return parse(cls, self.unseal_text(cls.__name__, text, *bound))
 
     def seal_text(self, kind: str, body: str, *bound: str | int) -> str:
-        """The same for a body that is JSON already."""
+        """The same for a body that is already JSON."""
         return self.keyring.seal((kind, *self.context), body, bound)
 
     def unseal_text(self, kind: str, text: str, *bound: str | int) -> str:
@@ -54,7 +59,8 @@ class Door:
 
 
 def peek(cls: type[T], text: str) -> T:
-    """What a signed text says, unverified: for finding out through which run's door it must go.
+    """The content of a signed text, unverified: shows which run's door it must go through.
+
     Raises Untrusted.
     """
     if len(text) > MAX_TEXT:
@@ -63,7 +69,7 @@ def peek(cls: type[T], text: str) -> T:
 
 
 def parse(cls: type[T], text: str | bytes, *, lenient: bool = False) -> T:
-    """A message from its JSON. Raises Untrusted; `lenient` passes over unknown fields."""
+    """A message from its JSON. Raises Untrusted; `lenient` ignores unknown fields."""
     try:
         return codec.decode(cls, codec.loads(text), lenient=lenient)
     except codec.Malformed as error:
@@ -72,16 +78,17 @@ def parse(cls: type[T], text: str | bytes, *, lenient: bool = False) -> T:
 
 @dataclass(slots=True)
 class Rejects:
-    """What was passed over, by where it was found and what was wrong with it."""
+    """Counts what was passed over, by place and by fault."""
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def note(self, where: str, error: Untrusted) -> str:
-        """Counts it; returns a line for people the first time that this is wrong there, else an
-        empty text.
+        """Counts it; returns a line for people the first time that this fault occurs there.
+
+        Later, an empty text.
         """
         reason = str(error)
-        # By the kind of fault: a stream of garbage must not fill the memory with its wordings.
+        # Grouped by the kind of fault: a stream of garbage must not fill the memory with its texts.
         kind = reason.partition(":")[0]
         self.counts[where, kind] += 1
         return (

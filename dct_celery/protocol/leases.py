@@ -1,4 +1,4 @@
-"""What the ledger answers."""
+"""Answers of the ledger."""
 
 from __future__ import annotations
 
@@ -21,30 +21,31 @@ class ClaimAnswer(StrEnum):
     UNKNOWN = "unknown"
     NO_RUN = "no-run"
     CANCELLED = "cancelled"
-    #: This worker should leave the chunk to others for a while.
+    #: The chunk avoids this worker for a while.
     AVOID = "avoid"
-    #: What is on offer was not put there by the run's dispatcher.
+    #: The offer was not written by the run's dispatcher.
     UNTRUSTED = "untrusted"
 
 
 class WriteAnswer(StrEnum):
-    """What a slot's write under its lease is answered."""
+    """The answer to a slot's write under its lease."""
 
     OK = "ok"
-    #: It is done, and the slot should stop.
+    #: Written, and the slot should stop.
     CANCELLED = "cancelled"
-    #: The lease is another's or nobody's: what the slot still has is void.
+    #: The lease is no longer the slot's: what it still has is void.
     LOST = "lost"
-    #: The store knows no such run: it is over, or the store was wiped and will be told again.
+    #: The store does not know the run: it is over, or the store was wiped and the run will be put
+    #: back.
     GONE = "gone"
-    #: The run has a newer epoch, and nothing was written: what is not acknowledged has to be sent
-    #: again, with that.
+    #: The run has a newer epoch, and nothing was written: what is not acknowledged must be sent
+    #: again with that epoch.
     MOVED = "moved"
 
 
 class AdoptAnswer(StrEnum):
     OK = "ok"
-    #: By a dispatcher that is alive.
+    #: Another dispatcher has it and is alive.
     HELD = "held"
     CLOSED = "closed"
     NONE = "none"
@@ -61,13 +62,13 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """What became of the wish to be a run's dispatcher."""
+    """The answer to a dispatcher that wants to take over a run."""
 
     answer: AdoptAnswer
     epoch: int = 0
-    #: Of the store when the run was last put there.
+    #: Incarnation of the store when the run was last put there.
     incarnation: str = ""
-    #: HELD: until the lease of the dispatcher before ends, if it does not come back.
+    #: HELD: until the lease of the present dispatcher ends, if it does not come back.
     wait_ms: int = 0
 
 

@@ -1,4 +1,4 @@
-"""What a dispatcher says of its run."""
+"""Messages of a dispatcher about its run."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Annotated, Literal
 from dct_celery.core import backends, ids
 from dct_celery.core.codec import AtLeast, AtMost, Count, Matches, Number, Seconds
 
-#: Names that become parts of paths, keys and queues.
+#: Id of a run; becomes part of paths, keys and queues.
 RunId = Annotated[str, Matches(ids.RUN_ID)]
 Nonce = Annotated[str, Matches(r"[0-9a-f]{16}")]
 ChunkId = Annotated[str, Matches(ids.CHUNK_ID)]
 TreeDigest = Annotated[str, Matches(ids.DIGEST)]
-#: Of a manifest: SHA-256.
+#: SHA-256 of a manifest.
 Digest = Annotated[str, Matches(r"[0-9a-f]{64}")]
-#: Code that a worker's loader imports.
+#: Names code that a worker's loader imports.
 BackendName = Annotated[str, AtMost(200), Matches(backends.PATTERN)]
 #: A folder below the root of the tree, or a path below that.
 Relative = Annotated[str, AtMost(4096)]
@@ -28,16 +28,17 @@ class RunState(StrEnum):
     OPEN = "open"
     CANCELLED = "cancelled"
     CLOSED = "closed"
-    #: The store knows no such run.
+    #: The store does not know the run.
     NONE = "none"
-    #: Cancelled, but by nobody who has the key.
+    #: Cancelled by a party that does not have the key.
     TAMPERED = "tampered"
 
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """A run wants the pool, until `expires_ms` on the store's clock. What names the run is proven
-    by this alone.
+    """A run wants the pool, until `expires_ms` on the store's clock.
+
+    Only this proves what else in the registry names the run.
     """
 
     run: RunId
@@ -48,7 +49,7 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseRules:
-    """How workers treat the project's databases, and the guards that the dispatcher was given."""
+    """How workers treat the project's databases, with the guards given to the dispatcher."""
 
     create_db: bool = False
     keep: Literal["auto", "always", "never"] = "auto"
@@ -60,8 +61,9 @@ class DatabaseRules:
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """What workers have to know before the manifest is there. Times are seconds, or milliseconds of
-    the store's clock.
+    """What workers must know before the manifest exists.
+
+    Times are seconds, or milliseconds of the store's clock.
     """
 
     run: RunId
@@ -73,7 +75,7 @@ class RunSpec:
     tree: TreeDigest
     code: Literal["snapshot", "checkout"]
     backend: BackendName
-    #: What the backend takes: see wire.messages.Load.
+    #: Arguments for the backend, see wire.messages.Load.
     words: tuple[str, ...]
     directory: Relative
     #: Entries for sys.path, relative to the root.
@@ -81,9 +83,9 @@ class RunSpec:
     environment: dict[str, str]
     hash_seed: Annotated[str, Matches(r"[0-9]{1,10}|random")]
     ignore_packages: tuple[str, ...] = ()
-    #: None for the usual limits, 0 for none.
     #: The dispatcher keeps files that tests leave: see `core.model.Artifact`.
     artifacts: bool = False
+    #: Seconds; None for the default limit, 0 for none.
     test_timeout: Seconds | None = None
     fixture_timeout: Seconds | None = None
     databases: DatabaseRules = field(default_factory=DatabaseRules)
@@ -91,7 +93,7 @@ class RunSpec:
 
 @dataclass(frozen=True, slots=True)
 class ManifestSummary:
-    """What a worker's own manifest and environment must be equal to."""
+    """What a worker's own manifest and environment must equal."""
 
     digest: Digest
     count: Count
@@ -107,8 +109,9 @@ class CancelOrder:
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """Who is the dispatcher of the run: in the store's field "owner", so that nobody else can put
-    another one there.
+    """Names the run's dispatcher, in the store's field "owner".
+
+    It is signed, so that no one without the key can replace it.
     """
 
     dispatcher: Annotated[str, Matches(r"[0-9a-f]{8,64}")]
@@ -116,8 +119,9 @@ class Ownership:
 
 @dataclass(frozen=True, slots=True)
 class ChunkHint:
-    """A message of the broker: somebody may claim this chunk. Only the ledger gives the right to
-    run it.
+    """A message of the broker: this chunk may be claimed.
+
+    Only the ledger gives the right to run it.
     """
 
     run: RunId

@@ -1,17 +1,18 @@
 """A run's event stream: entries as the store has them, and as facts.
 
-The store itself writes what it alone knows: claims, expiries. A forged one can delay a run, and the
-dispatcher's check of leases ends that; a verdict comes from signed records and ends alone.
+The store itself writes what only it knows: claims and expiries. A forged one can delay a run, until
+the dispatcher's check of leases finds it; verdicts come from signed records and ends alone (I11).
 
-An offer stands in the stream although its author knows it: the stream by itself, in its order, is
-what `dct attach` replays on a machine that has no journal. The chunks in the store have every offer
-too, but not its place among the ends that led to it, and a replay that learnt of a retry before the
-loss behind it would offer those tests twice. Its author knows it again by its text (`OwnOffers`),
-and neither verifies nor decodes it.
+Offers are in the stream although the dispatcher knows them: `dct attach` on a machine without the
+journal replays the stream in its order. The chunks in the store have every offer too, but not its
+place among the ends that led to it: a replay that learnt of a retry before the loss behind it would
+offer those tests twice. The dispatcher recognises its own offers by their text (`OwnOffers`), and
+neither verifies nor decodes them.
 
 Each field of an entry is text:
 
-    k kind · e epoch · c chunk · a attempt · f fence · w worker · s slot · q sequence number · d data, signed by its author
+    k kind · e epoch · c chunk · a attempt · f fence · w worker · s slot · q sequence number ·
+    d data, signed by its author
 """
 
 from __future__ import annotations
@@ -47,13 +48,13 @@ _REPORTS: dict[str, codec.Decode] = {
         workers.FailedReport,
     )
 }
-#: Records in one entry, and digits of a number, beyond which nobody of ours goes.
+#: Upper limit for the records of one entry.
 _MOST_RECORDS = 1_000_000
+#: Upper limit for the digits of a number.
 _MOST_DIGITS = 15
 
-
 _PASSED = re.compile(PASSED_FORM)
-#: A list of nothing else, as most are.
+#: A list of such records alone, as most are.
 _ALL_PASSED = re.compile(rf"\[{PASSED_FORM}(?:,{PASSED_FORM})*\]")
 
 
@@ -70,21 +71,23 @@ class EntryKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """A worker says something about the run as a whole."""
+    """A worker's report about the run as a whole."""
 
     worker: str
     report: workers.WorkerReport
 
 
-#: Offers of one dispatcher that are on their way back to it: (epoch, signed text) -> chunk.
+#: Offers of one dispatcher that will come back to it: (epoch, signed text) -> chunk.
 OwnOffers = MutableMapping[tuple[int, str], Chunk]
 Fact = ev.Offered | ev.Claimed | ev.Recorded | ev.Ended | ev.Avoided | ev.Expired | Reported
 
 
 @dataclass(frozen=True, slots=True)
 class StreamEntry:
-    """One entry: what happened, in which epoch of the run, and the fields as the store has them
-    (for the journal).
+    """One entry of the stream.
+
+    What happened, in which epoch of the run, and the fields as the store has them (for the
+    journal).
     """
 
     id: str
@@ -94,8 +97,9 @@ class StreamEntry:
 
     @property
     def position(self) -> tuple[str, int] | None:
-        """("chunk.attempt", how far that attempt is journalled with this entry); its end counts as
-        one more record.
+        """("chunk.attempt", how far this entry acknowledges that attempt).
+
+        The end of an attempt counts as one more record.
         """
         match self.fact:
             case ev.Recorded(lease, seq):
@@ -108,7 +112,7 @@ class StreamEntry:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """An entry that is not believed."""
+    """An entry that was rejected."""
 
     id: str
     error: Untrusted
@@ -116,8 +120,9 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of a stream, in order. `last` is the id to read on after; empty when there was
-    nothing.
+    """A part of a stream, in order.
+
+    `last` is the id to read on after; empty if there was nothing.
     """
 
     entries: tuple[StreamEntry, ...] = ()
@@ -133,8 +138,9 @@ def offer(door: Door, chunk: Chunk, epoch: int) -> str:
 
 
 def records(door: Door, lease: LeaseRef, seq: int, text: str) -> str:
-    """`text`: a JSON list of records as the test process sent them, the last of which has this
-    number.
+    """The signed text of records.
+
+    `text`: a JSON list as the test process sent them; the last one has the number `seq`.
     """
     return door.seal_text("records", text, *_holder(lease), seq)
 
@@ -179,8 +185,10 @@ def unseal_offer(door: Door, text: str, epoch: int) -> Chunk:
 def read_page(
     door: Door, rows: Sequence[tuple[str, Mapping[str, str]]], own: OwnOffers | None = None
 ) -> Page:
-    """Entries with these ids and fields. What is found in `own`, the reader's own offers, is taken
-    out of there: nobody else could have signed that text.
+    """Entries with these ids and fields.
+
+    What is found in `own`, the reader's own offers, is removed from it: no one else could have
+    signed that text.
     """
     entries, rejected = [], []
     own = {} if own is None else own
@@ -199,14 +207,12 @@ def read_entry(
     try:
         kind = EntryKind(fields.get("k", ""))
     except ValueError:
-        raise Untrusted("is of a kind that we do not know") from None
+        raise Untrusted("is of an unknown kind") from None
     epoch = _number(fields, "e", least=1)
-    if (
-        own
-        and kind is EntryKind.OFFERED
-        and (chunk := own.pop((epoch, fields.get("d", "")), None)) is not None
-    ):
-        return StreamEntry(id_, epoch, ev.Offered(chunk), fields)
+    if own and kind is EntryKind.OFFERED:
+        chunk = own.pop((epoch, fields.get("d", "")), None)
+        if chunk is not None:
+            return StreamEntry(id_, epoch, ev.Offered(chunk), fields)
     return StreamEntry(id_, epoch, _fact(door, kind, epoch, fields), fields)
 
 
@@ -230,9 +236,8 @@ def _fact(door: Door, kind: EntryKind, epoch: int, fields: Mapping[str, str]) ->
             return ev.Claimed(lease, _number(fields, "d"))
         case EntryKind.RECORDS:
             seq = _number(fields, "q", least=1)
-            return ev.Recorded(
-                lease, seq, parse_records(door.unseal_text("records", data, *_holder(lease), seq))
-            )
+            text = door.unseal_text("records", data, *_holder(lease), seq)
+            return ev.Recorded(lease, seq, parse_records(text))
         case EntryKind.COMPLETED:
             seq = _number(fields, "q")
             return ev.Ended(lease, seq, door.unseal(ev.ChunkCompleted, data, *_holder(lease), seq))
@@ -249,12 +254,10 @@ def _fact(door: Door, kind: EntryKind, epoch: int, fields: Mapping[str, str]) ->
 
 def _number(fields: Mapping[str, str], name: str, least: int = 0) -> int:
     text = fields.get(name, "0")
-    if (
-        not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS)
-        or (number := int(text)) < least
-    ):
-        raise Untrusted(f"is malformed: {name} is no number from {least} on")
-    return number
+    is_number = text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS
+    if not is_number or int(text) < least:
+        raise Untrusted(f"is malformed: {name} is not a number of at least {least}")
+    return int(text)
 
 
 def parse_records(text: str) -> tuple[Record, ...]:
@@ -268,7 +271,7 @@ def parse_records(text: str) -> tuple[Record, ...]:
             return passed
     rows = _plain(text)
     if not isinstance(rows, list) or not 0 < len(rows) <= _MOST_RECORDS:
-        raise Untrusted("is malformed: its records are no list")
+        raise Untrusted("is malformed: its records are not a list")
     return tuple(_tagged(row, _RECORDS) for row in rows)
 
 
@@ -288,7 +291,7 @@ def _tagged(row: Any, readers: Mapping[str, codec.Decode]) -> Any:
     kind = row.pop("kind", None) if isinstance(row, dict) else None
     read = readers.get(kind) if isinstance(kind, str) else None
     if read is None:
-        raise Untrusted("is malformed: a message of a kind that we do not know")
+        raise Untrusted("is malformed: a message of an unknown kind")
     try:
         return read(row)
     except codec.Malformed as error:
@@ -297,8 +300,6 @@ def _tagged(row: Any, readers: Mapping[str, codec.Decode]) -> Any:
 
 def parse_end(verb: str, text: str) -> ev.ChunkEnd:
     """The end of a chunk as a spool has it. Raises Untrusted."""
-    return (
-        parse(ev.ChunkCompleted, text)
-        if verb == EntryKind.COMPLETED
-        else parse(ev.ChunkReleased, text)
-    )
+    if verb == EntryKind.COMPLETED:
+        return parse(ev.ChunkCompleted, text)
+    return parse(ev.ChunkReleased, text)

@@ -1,8 +1,7 @@
-"""A run's view as its dispatcher writes it into the store, so that who looks need not read the
-stream from its start.
+"""A run's view as its dispatcher writes it into the store.
 
-What it says was decided by the dispatcher; what has come since is in the stream behind `after`.
-Nothing but what people see depends on it.
+It saves readers from reading the stream from its start: they go on behind `after`. It is for people
+to see; nothing else depends on it.
 """
 
 from __future__ import annotations
@@ -20,9 +19,10 @@ from dct_celery.errors import Untrusted
 from dct_celery.protocol.stream import Reported, StreamEntry
 from dct_celery.protocol.workers import FailedReport, RefusedReport
 
-#: Failures that are written down.
+#: Number of failures that are written.
 _MOST_PROBLEMS = 20
-#: An outcome as it is written, by its code in the view: open, and then by the order of `Outcome`.
+#: Letters for outcomes, by their code in the view: first "no outcome", then in the order of
+#: `Outcome`.
 _LETTERS = "." + "".join(
     {"xfailed": "x", "xpassed": "X", "error": "E", "not_run": "n"}.get(one, one[0])
     for one in Outcome
@@ -44,7 +44,7 @@ class BusySummary:
 
 @dataclass(frozen=True, slots=True)
 class QueuedSummary:
-    """A chunk that no slot has taken yet, see `core.run.view.WaitingChunk`."""
+    """A chunk that no slot has claimed yet, see `core.run.view.WaitingChunk`."""
 
     chunk: str
     tests: Count
@@ -68,8 +68,8 @@ class RunSummary:
     after: Annotated[str, Matches(r"[0-9]{1,20}(-[0-9]{1,20})?")]
     total: Count
     reruns: bool
-    #: Outcomes by index, as runs of equal ones: "p120f1.30" is 120 passes, a failure, and 30 that
-    #: are open.
+    #: Outcomes by index, run-length encoded: "p120f1.30" is 120 passes, a failure, and 30 without
+    #: outcome.
     outcomes: str
     fixtures: tuple[FixtureSummary, ...]
     problems: tuple[Problem, ...]
@@ -77,8 +77,9 @@ class RunSummary:
     queued: tuple[QueuedSummary, ...]
     chunks_done: Count
     refusals: dict[str, str]
-    #: Of the attempts that go on, and the sum over all others.
+    #: Number of the last record, by attempt in progress.
     positions: dict[str, Count]
+    #: Sum of these numbers over all other attempts.
     settled: Count
     first: Seconds | None
     last: Seconds | None
@@ -91,7 +92,7 @@ class RunSummary:
     def of(
         cls, view: RunView, *, epoch: int, after: str, now: float, mask: Callable[[str], str]
     ) -> RunSummary:
-        """`mask` takes secrets out of what tests said."""
+        """`mask` removes secrets from texts of tests."""
         going_on = {slot.lease.key for slot in view.busy.values()}
         ended = (seq for key, seq in view.positions.items() if key not in going_on)
         return cls(
@@ -123,7 +124,7 @@ class RunSummary:
         )
 
     def view(self) -> RunView:
-        """The view to go on with. Raises Untrusted."""
+        """The view to continue from. Raises Untrusted."""
         view = RunView(
             self.total,
             reruns=self.reruns,
@@ -153,7 +154,7 @@ def take(view: RunView, entry: StreamEntry, now: float = 0.0) -> None:
     at = int(milliseconds) / 1000 if milliseconds.isdecimal() else 0.0
     match entry.fact:
         case Reported(worker, report):
-            view.heard(at)
+            view.note_time(at)
             match report:
                 case RefusedReport(message) | FailedReport(message):
                     view.refusals[worker] = message
@@ -176,5 +177,5 @@ def _read(text: str) -> bytes:
         parts.append(bytes([_LETTERS.index(run[1])]) * int(run[2]))
         end = run.end()
     if end != len(text):
-        raise Untrusted("is malformed: its outcomes are none")
+        raise Untrusted("is malformed: its outcomes cannot be read")
     return b"".join(parts)

@@ -1,4 +1,4 @@
-"""What workers say of themselves, and of the runs that they take part in."""
+"""Messages of workers, about themselves and about the runs that they take part in."""
 
 from __future__ import annotations
 
@@ -27,29 +27,28 @@ class WorkerInfo:
     slots: Count
     version: str
     protocol: Count
-    #: Of the signing key that it signs with, and of all that it accepts: first 12 hex digits of
-    #: SHA-256.
+    #: Id of the key that it signs with: first 12 hex digits of SHA-256.
     key_id: str
+    #: Ids of all keys that it accepts.
     keys: tuple[str, ...] = ()
     runs: dict[str, RunStage] = field(default_factory=dict)
     busy: Count = 0
-    #: Why it claims nothing for now; empty when it does.
+    #: Why it does not claim chunks at the moment; empty when it does.
     trouble: str = ""
-    #: Its machine's Unix time at this beat, 0 where it does not say; for people alone, nothing is
-    #: decided by it.
+    #: Its machine's Unix time at this heartbeat, 0 if not given; only shown to people.
     wall: float = 0.0
-    #: Its surroundings, see `worker.host.machine_facts`.
+    #: Facts about its machine, see `worker.host.machine_facts`.
     about: dict[str, str] = field(default_factory=dict)
-    #: On the store's clock: nobody can keep a worker alive that has ended.
+    #: On the store's clock: no one else can keep the entry of a stopped worker alive.
     expires_ms: Count = 0
     #: Where its messages come from: "<id that lies at the broker>|<its URL, masked>"; empty while
-    #: it does not know.
+    #: that is not known.
     broker: str = ""
-    #: Why the entry is not believed; empty for one that was signed with our key. Never written.
+    #: Why the entry is not trusted; empty for one that was signed with our key. Never written.
     foreign: str = ""
 
 
-#: Characters of a report's detail that are kept; what is cut away is its beginning.
+#: Maximum length of a report's detail in characters; its beginning is cut away.
 MAX_DETAIL = 20_000
 
 
@@ -61,7 +60,7 @@ class ReadyReport:
     seconds: Seconds
     #: reused | restored | built; empty without databases.
     templates: str = ""
-    #: The system checks have passed on the way.
+    #: The system checks passed while it prepared.
     checked: bool = False
     #: Seconds of each step.
     steps: dict[str, Seconds] = field(default_factory=dict)
@@ -74,22 +73,23 @@ class CheckedReport:
 
 @dataclass(frozen=True, slots=True)
 class UsageReport:
-    """What is new in the use of databases by the worker's main process: see core.databases.usage."""
+    """New use of databases by the worker's main process, see core.databases.usage."""
 
     use: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class ShortReport:
-    """Some slots rest, because a database server has no room for them."""
+    """Some slots back off, because a database server has no room for them."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedReport:
-    """The worker does not take part. `permanent`: no retry mends it (a key, an environment, a suite
-    that cannot be built).
+    """The worker does not take part.
+
+    `permanent`: no retry can fix it (a key, an environment, a suite that cannot be built).
     """
 
     message: str

@@ -1,3 +1,9 @@
-"""Guards over what the project configured, signatures, and what no output may show. Pure but for
-where a file says otherwise.
+"""What protects a fleet and its secrets.
+
+`signing` holds the keys of a pool: every message is signed for one purpose, pool and run (I11).
+`guards` looks at the databases that the project has configured, and refuses to run near production.
+`masking` removes secrets from everything that leaves a process. `folders` and `files` keep our
+files private, replace them atomically, and never remove anything outside the work folder.
+
+Pure except for `folders`, `files`, and the process-wide masker of `masking`.
 """

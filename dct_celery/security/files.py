@@ -1,4 +1,4 @@
-"""Files of ours on disk: replaced whole, closed to others, locked, and read from their end."""
+"""Our files on disk: replaced atomically, private, locked, and read from their end."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-#: Bytes at the end of a log that are worth showing.
+#: How many bytes at the end of a log are shown.
 TAIL = 8192
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A draft beside the file, which takes the file's place if the block succeeds: readers see the
-    old file or the new one."""
+    """A draft beside the file, which replaces the file if the block succeeds.
+
+    Readers see the old file or the new one.
+    """
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         yield draft
@@ -27,7 +29,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replaces the file by one that only its owner may read."""
+    """Replaces the file by one that only its owner can read."""
     with replacing(path) as draft:
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(fd, "w") as file:
@@ -35,8 +37,10 @@ def write_private(path: Path, text: str) -> None:
 
 
 def try_lock(file: IO[Any] | int) -> bool:
-    """Takes the lock of an open file, for as long as that stays open; False where somebody has it,
-    or it cannot be had here."""
+    """Locks an open file for as long as it stays open.
+
+    False if another process has the lock, or the file system has no locks.
+    """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

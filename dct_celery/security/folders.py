@@ -1,4 +1,4 @@
-"""Folders of ours on disk: closed to others, and removed without ever leaving them."""
+"""Our folders on disk: private, and removed without following links out of them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from dct_celery.errors import ConfigError
 
 
 def private_folder(path: Path, origin: str) -> bool:
-    """Makes the folder, or closes one that exists to everybody but its owner; whether it had to be
-    closed.
+    """Makes the folder, or closes an existing one to all but its owner.
 
-    Raises ConfigError where it belongs to somebody else or is no folder: its owner could change
-    what we run.
+    Returns whether it had to be closed. Raises ConfigError if it is not a folder, or belongs to
+    another user, who could change what we run.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -37,9 +36,10 @@ def private_folder(path: Path, origin: str) -> bool:
 
 
 def remove_below(base: Path, path: Path) -> bool:
-    """Removes `path` with all that lies in it; whether it did. Only what lies below `base`, with no
-    link on the way: a link at the end is removed itself. Anything else, and what the system
-    refuses, is left as it is.
+    """Removes `path` with everything in it; whether it did.
+
+    Only what lies below `base`, with no link on the way; a link at the end is itself removed.
+    Anything else, and what the system refuses, stays as it is.
     """
     if not _lies_below(base, path):
         return False
@@ -47,8 +47,8 @@ def remove_below(base: Path, path: Path) -> bool:
         if path.is_symlink() or not path.is_dir():
             path.unlink()
         else:
-            # Follows no link that it meets, nor one that appears meanwhile; what cannot be removed
-            # does not save the rest.
+            # Follows no link, not even one that appears meanwhile; what cannot be removed does not
+            # stop it.
             shutil.rmtree(path, ignore_errors=True)
     except OSError:
         return False

@@ -1,9 +1,9 @@
 """The guards: which configured databases tests must never come near.
 
-Nothing here is about the databases that we make; those have names, marks and checks of their own
-(`core.databases.names`, `core.databases.marks`). The guards look at what the project has
-configured, before anything is published, created or connected to; and at the address of a server
-before a statement goes there. Pure: what host names resolve to is an argument.
+They look at what the project has configured, before anything is published, created or connected to;
+and at the address of a server before a statement goes there. Databases that we make have names,
+marks and checks of their own (`core.databases.names`, `core.databases.marks`). Pure: what host
+names resolve to is an argument.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from dct_celery.core import codec
 from dct_celery.core.text import one_line
 from dct_celery.errors import ConfigError, ProtocolError
 
-#: Words that say production wherever they stand in a name. Not "master", "main", "product": too
-#: many innocent names have them.
+#: Words that mean production anywhere in a name. Not "master", "main", "product": too many innocent
+#: names have them.
 _ANYWHERE = frozenset(
     {"prod", "production", "prd", "preprod", "preproduction", "staging", "stg", "uat"}
 )
-#: The same, grown together with another word: "shopprod", "prodshop". Not "live", "stage", "uat":
-#: alive, backstage, squat.
-_GROWN = re.compile(r"\w+(?:prod|prd|production|staging|stg)|prod(?!uc|ig|ro|ded|ding|s\Z)\w+")
-#: Words that look grown together and are no such thing.
+#: The same as part of a longer word: "shopprod", "prodshop". Not "live", "stage", "uat": alive,
+#: backstage, squat.
+_COMPOUND = re.compile(r"\w+(?:prod|prd|production|staging|stg)|prod(?!uc|ig|ro|ded|ding|s\Z)\w+")
+#: Words that match `_COMPOUND` but do not mean production.
 _INNOCENT = frozenset(
-    {"nonprod", "noprod", "nonproduction", "reproduction", "coproduction", "overproduction", "postproduction",
-     "underproduction", "upstaging", "restaging"}
+    {"nonprod", "noprod", "nonproduction", "reproduction", "coproduction", "overproduction",
+     "postproduction", "underproduction", "upstaging", "restaging"}
 )  # fmt: skip
-#: Words that say so only as the first or last word ("shop_live"), or only as the last
-#: ("shop_stage"): elsewhere they are part of what the project is about ("shop_live_chat",
-#: "stage_plays").
+#: Words that mean production only as the first or last word ("shop_live"); elsewhere they are part
+#: of the project's subject ("shop_live_chat").
 _EITHER_END = frozenset({"live"})
+#: Words that mean production only as the last word ("shop_stage", but not "stage_plays").
 _AT_END = frozenset({"stage"})
-#: A last word that takes all of it back: "staging_area_tests", "prod_dev".
+#: A last word that overrides all others: "staging_area_tests", "prod_dev".
 _HARMLESS = frozenset({"test", "tests", "testing", "dev", "development", "local", "ci"})
-#: Variables by which deployments are told apart. Not NODE_ENV: it is about the assets that are
-#: built, in tests as well.
+#: Variables that name the deployment. Not NODE_ENV: it is about the assets that are built, in tests
+#: as well.
 ENVIRONMENT_VARIABLES = (
     "DJANGO_ENV",
     "DJANGO_ENVIRONMENT",
@@ -52,7 +52,7 @@ ENVIRONMENT_VARIABLES = (
 _SEPARATOR = re.compile(r"[\W_]+|(?<=[a-z0-9])(?=[A-Z])")
 _LOCAL = frozenset({"", "localhost", "127.0.0.1", "::1"})
 _PORTS = {"postgresql": "5432", "mysql": "3306"}
-#: PostgreSQL cuts longer names, when it creates a database and when it connects.
+#: PostgreSQL cuts longer names, both when it creates a database and when it connects.
 _POSTGRES_BYTES = 63
 
 
@@ -65,16 +65,15 @@ class Configured:
     #: NAME, and the name that Django gives the test database (of an SQLite file: absolute paths).
     name: str
     test_name: str
-    #: The project gave it a TEST dictionary that says something.
+    #: The project gave it a non-empty TEST dictionary.
     test: bool
-    #: Where its connections lead, wherever that is said: HOST, OPTIONS, PGHOST, a service or
-    #: options file. Several are parted by commas.
+    #: Where its connections lead, by HOST, OPTIONS, PGHOST, a service or options file. Several are
+    #: separated by commas.
     host: str
     port: str
     #: Some test of the selection uses it.
     used: bool
-    #: What names the database whatever NAME says ("OPTIONS['dbname']"), so that no clone could take
-    #: its place.
+    #: The setting that overrides NAME ("OPTIONS['dbname']"), so that no clone could take its place.
     pinned_by: str = ""
 
     @classmethod
@@ -101,14 +100,15 @@ class Configured:
 
     @property
     def where(self) -> str:
-        """The server in words."""
+        """The server, for messages."""
         _, host, port = self.server
         text = f"{host}:{port}" if port else host or "this host"
         return text if text.isprintable() else ascii(text)
 
     def same(self, name: str) -> str:
-        """What the server takes `name` for: equal for two names of one database, empty for a
-        database in memory.
+        """The name as the server understands it: equal for two names of one database.
+
+        Empty for a database in memory.
         """
         if self.vendor == "sqlite":
             return "" if _in_memory(name) else posixpath.normpath(name)
@@ -126,13 +126,12 @@ def check(
     deny_hosts: Sequence[str],
     addresses: Mapping[str, Collection[str]],
 ) -> list[str]:
-    """Warnings, one line each. Raises ConfigError (alias, rule, mend) for what tests must not come
-    near.
+    """Warnings, one line each. Raises ConfigError for what tests must not come near.
 
-    `facts`: ENVIRONMENT_VARIABLES, "settings" (the module's name) and "debug" (the setting) as the
-    project sees them. `allow` and `deny` are globs over configured names, `deny_hosts` over HOST or
-    HOST:PORT; upper and lower case are the same. `addresses`: what each of `hosts_to_resolve`
-    resolves to.
+    Its message names alias, rule and fix. `facts`: ENVIRONMENT_VARIABLES, "settings" (the module's
+    name) and "debug" (the setting) as the project sees them. `allow` and `deny` are globs over
+    configured names, `deny_hosts` over HOST or HOST:PORT; case does not matter. `addresses`: what
+    each of `hosts_to_resolve` resolves to.
     """
     _refuse_environment(facts)
     for one in configured:
@@ -142,7 +141,7 @@ def check(
         _refuse_host(one, deny_hosts, addresses)
         _refuse_pinned(one)
         if rule := _production(one, allow, deny):
-            raise ConfigError(f"database {one.alias!r}: {_says(one, rule)}; {_mend(one, rule)}")
+            raise ConfigError(f"database {one.alias!r}: {_says(one, rule)}; {_fix(one, rule)}")
     for other in configured:
         if not other.used and (rule := _production(other, allow, deny)):
             _refuse_neighbour(other, rule, used)
@@ -150,10 +149,9 @@ def check(
 
 
 def looks_like_production(name: str, deny: Iterable[str] = ()) -> str:
-    """The rule by which this database name looks like production, empty when it does not.
+    """The rule by which this database name looks like production; empty if it does not.
 
-    Words are what stands between separators ("_", "-", ".", a change of case); digits at their end
-    do not count.
+    Words are separated by "_", "-", "." and changes of case; digits at their end do not count.
     """
     for pattern in deny:
         if _matches(name, (pattern,)):
@@ -165,11 +163,10 @@ def looks_like_production(name: str, deny: Iterable[str] = ()) -> str:
     found = [
         word
         for word in words
-        if word in _ANYWHERE or (_GROWN.fullmatch(word) and word not in _INNOCENT)
+        if word in _ANYWHERE or (_COMPOUND.fullmatch(word) and word not in _INNOCENT)
     ]
-    found += [word for word in (words[0], words[-1]) if word in _EITHER_END] + [
-        word for word in words[-1:] if word in _AT_END
-    ]
+    found += [word for word in (words[0], words[-1]) if word in _EITHER_END]
+    found += [word for word in words[-1:] if word in _AT_END]
     return f"the word {found[0]!r}" if found else ""
 
 
@@ -185,7 +182,7 @@ def _refuse_environment(facts: Mapping[str, str]) -> None:
     module = facts.get("settings", "")
     if looks_like_production(module.rpartition(".")[2]):
         raise ConfigError(
-            f"the settings module {module!r} is one for production by its name: tests do not run"
+            f"the settings module {module!r} is for production, by its name: tests do not run"
             " there; name another one with --settings or DJANGO_SETTINGS_MODULE"
         )
 
@@ -230,9 +227,10 @@ def refuse_address(
     deny_hosts: Sequence[str],
     addresses: Mapping[str, Collection[str]],
 ) -> None:
-    """Raises ConfigError where one of the addresses `seen` (which may be asked for one after the
-    other) of a server that we are connected to is denied: a name may lead elsewhere on another
-    machine, and a proxy to a server of another name. `addresses`: what each of
+    """Raises ConfigError if one of the addresses `seen` of a connected server is denied.
+
+    A name may lead elsewhere on another machine, and a proxy to a server of another name. `seen`
+    may be lazy: each address is fetched when it is checked. `addresses`: what each of
     `hosts_to_resolve((), deny_hosts)` resolves to.
     """
     port = port or _PORTS.get(vendor, "")
@@ -247,7 +245,7 @@ def refuse_address(
 
 
 def hosts_to_resolve(configured: Iterable[Configured], deny_hosts: Iterable[str]) -> set[str]:
-    """Empty where nothing is denied: no name server is asked for nothing."""
+    """The host names that the check needs addresses of; empty if nothing is denied."""
     denied = {_host_of(pattern)[0] for pattern in deny_hosts}
     if not denied:
         return set()
@@ -264,8 +262,9 @@ def hosts_to_resolve(configured: Iterable[Configured], deny_hosts: Iterable[str]
 def _denied(
     host: str, port: str, pattern: str, addresses: Mapping[str, Collection[str]]
 ) -> str | None:
-    """The address by which the pattern means this host, empty where it is the name; None where it
-    means another one.
+    """The address by which the pattern matches this host.
+
+    Empty if it matches the name, None if it matches neither.
     """
     names = sorted(_LOCAL) if _is_here(host) else [host]
     if any(_matches(name, (pattern,)) or _matches(f"{name}:{port}", (pattern,)) for name in names):
@@ -290,7 +289,7 @@ def _is_here(host: str) -> bool:
 
 
 def _host_of(pattern: str) -> tuple[str, str]:
-    """Host and port of an entry of the list; a bare IPv6 address has colons of its own."""
+    """Host and port of an entry of the list; a bare IPv6 address contains colons."""
     host, colon, port = pattern.rpartition(":")
     if not colon or not port.isdigit() or (":" in host and not host.endswith("]")):
         host, port = pattern, ""
@@ -306,7 +305,7 @@ def _refuse_pinned(one: Configured) -> None:
 
 
 def _refuse_neighbour(other: Configured, rule: str, used: Iterable[Configured]) -> None:
-    """Tests would share a server with production, even if they never touch that database."""
+    """Tests would share a server with production, even if they never use that database."""
     for one in used:
         if one.server == other.server and one.vendor != "sqlite":
             lack = " has no TEST settings and" if not one.test else ""
@@ -320,12 +319,12 @@ def _refuse_neighbour(other: Configured, rule: str, used: Iterable[Configured]) 
 def excused(
     configured: Iterable[Configured], *, allow: Sequence[str]
 ) -> Iterator[tuple[Configured, str]]:
-    """What `check` lets pass though it looks like production, and why, in words."""
+    """What `check` accepts although it looks like production, and why."""
     for one in configured:
         if rule := _production(one, (), ()):
             is_allowed = not _production(one, allow, ())
             why = (
-                "--allow-database says that it is none"
+                "--allow-database says that it is not"
                 if is_allowed
                 else "no test uses it, and it is on another server"
             )
@@ -333,12 +332,12 @@ def excused(
 
 
 def _production(one: Configured, allow: Iterable[str], deny: Iterable[str]) -> str:
-    """What was denied by the user stays denied; `allow` excuses the words alone."""
+    """The rule by which it is production; `allow` overrides words, but not `deny`."""
     name = one.name
     if one.vendor == "sqlite":
         if _in_memory(name):
             return ""
-        # Folders say where a checkout lies; what the file is says its own name.
+        # Only the file's own name counts: folders say where a checkout lies.
         name = posixpath.splitext(posixpath.basename(name))[0]
     if rule := looks_like_production(name, deny):
         allowed = not rule.startswith("--") and (_matches(name, allow) or _matches(one.name, allow))
@@ -350,17 +349,17 @@ def _says(one: Configured, rule: str) -> str:
     return f"NAME {one.name!r} looks like production ({rule})"
 
 
-def _mend(one: Configured, rule: str) -> str:
+def _fix(one: Configured, rule: str) -> str:
     return f"use another NAME in the settings that tests use, or {_excuse(one, rule)}"
 
 
 def _excuse(one: Configured, rule: str) -> str:
     if rule.startswith("--"):
-        return "take it out of --deny-database"
-    name = (
-        one.name if one.vendor != "sqlite" else posixpath.splitext(posixpath.basename(one.name))[0]
-    )
-    return f"say --allow-database {one_line(name)} if it is none"
+        return "remove it from --deny-database"
+    name = one.name
+    if one.vendor == "sqlite":
+        name = posixpath.splitext(posixpath.basename(name))[0]
+    return f"pass --allow-database {one_line(name)} if it is not production"
 
 
 def _warnings(used: Iterable[Configured], facts: Mapping[str, str]) -> Iterator[str]:

@@ -1,9 +1,8 @@
-"""Secrets in text: masked by value, as far as this process knows them, and by what stands around
-them. Pure but for `PROCESS`.
+"""Masks secrets in text: by value, as far as this process knows them, and by their surroundings.
 
 Everything that leaves a process of ours goes through a `Masker`: terminal, logs, reports, journal,
 error lines. It comes before encoding, so that it can break neither JSON nor XML, and before
-cutting, so that no half of a secret is left over.
+cutting, so that no half of a secret remains. Pure except for `PROCESS`.
 """
 
 from __future__ import annotations
@@ -20,48 +19,53 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlsplit
 from dct_celery.core.redact import MASK, redact
 from dct_celery.core.text import visible
 
-#: A value of at least so many characters is masked wherever it stands; one of at least _SHORTEST
-#: only as a whole word; a shorter one, and one of digits alone, only where a pattern finds it. Else
-#: outputs would be full of holes.
-ANYWHERE, _SHORTEST = 8, 4
-#: Least characters of one line of a secret of several lines (a PEM key) that is masked by itself.
+#: A value of at least this many characters is masked wherever it stands. Shorter ones, and digits
+#: alone, would leave outputs full of holes.
+ANYWHERE = 8
+#: A value of at least this many characters is masked as a whole word; a shorter one only where a
+#: pattern finds it.
+_SHORTEST = 4
+#: A line of a secret of several lines (a PEM key) is masked by itself from this length on.
 _LINE = 16
-#: Passwords of throw-away servers that are words of every other output as well.
+#: Passwords of throw-away servers that are also words of ordinary output.
 COMMON = frozenset(
-    {"admin", "changeme", "default", "development", "django", "dummy", "example", "false", "guest", "insecure", "letmein",
-     "local", "localhost", "mariadb", "mysql", "none", "null", "pass", "password", "postgres", "postgresql", "production",
-     "public", "rabbitmq", "redis", "root", "sample", "secret", "sqlite", "test", "tester", "testing", "tests", "token",
-     "true", "user", "username", "valkey"}
+    {"admin", "changeme", "default", "development", "django", "dummy", "example", "false",
+     "guest", "insecure", "letmein", "local", "localhost", "mariadb", "mysql", "none", "null",
+     "pass", "password", "postgres", "postgresql", "production", "public", "rabbitmq", "redis",
+     "root", "sample", "secret", "sqlite", "test", "tester", "testing", "tests", "token", "true",
+     "user", "username", "valkey"}
 )  # fmt: skip
-#: Keys of records whose strings are texts of tests or of workers; all others are words of the
-#: protocol or names.
+#: Keys of records whose strings are texts of tests or workers; all others are protocol values or
+#: names.
 _TEXTS = frozenset({"text", "message", "output", "sql", "reason", "detail", "cause", "what"})
 
 # -- patterns --------------------------------------------------------------------------
 
-#: Names that hold a secret, by a whole word of theirs: "DB_PASSWORD", "apiKey", "key", but not
+#: Names that hold a secret, by a whole word in them: "DB_PASSWORD", "apiKey", "key", but not
 #: "KeyError" or "monkey".
 _NAME = (
-    r"(?:(?<!com)(?<!by)pass|password|passwd|passphrase|pwd|secret|token|credential|(?:api|access|secret|private|signing)[_-]?key|(?<![a-z])key)"
+    r"(?:(?<!com)(?<!by)pass|password|passwd|passphrase|pwd|secret|token|credential"
+    r"|(?:api|access|secret|private|signing)[_-]?key|(?<![a-z])key)"
     r"(?:s|[_-][\w-]{1,40})?(?![\w-])"
 )
 _QUOTED = r"""[bruf]{0,2}(?P<quote>\\?["'])(?:\\.|(?!(?P=quote))[^\\\n])*(?P=quote)"""
-#: Punctuation that ends a bare value belongs to what stands around it.
+#: Punctuation at the end of a bare value belongs to its surroundings.
 _BARE = r"""[^\s&"'][^\s&]*?(?=["')\]}>,;]{0,8}(?:[\s&]|\Z))"""
 _HARMLESS_VALUE = r"(?:True|False|None|null|[\[({])"
-#: Each match of a pattern has one of these in its first line.
-_WORDS = ("pass", "pwd", "secret", "token", "credential", "key", "identified", "mysql", "mariadb")
+#: Every match of a pattern has one of these in its first line.
+_HINTS = ("pass", "pwd", "secret", "token", "credential", "key", "identified", "mysql", "mariadb")
 _PATTERNS = (
     # `name=value`; `name: value` where one of them is quoted, as in JSON and Python
     re.compile(
-        rf"""(?P<keep>{_NAME}(?:\s{{0,4}}=>?\s{{0,4}}|\\?["']\s{{0,4}}:\s{{0,4}}))(?!{_HARMLESS_VALUE})(?:{_QUOTED}|{_BARE})"""
+        rf"""(?P<keep>{_NAME}(?:\s{{0,4}}=>?\s{{0,4}}|\\?["']\s{{0,4}}:\s{{0,4}}))"""
+        rf"""(?!{_HARMLESS_VALUE})(?:{_QUOTED}|{_BARE})"""
         rf"""|(?P<keep2>{_NAME}\s{{0,4}}:\s{{0,4}}){_QUOTED.replace("quote", "quote2")}""",
         re.IGNORECASE,
     ),
     # a line of YAML
     re.compile(
-        rf"(?im)^(?P<keep>[ \t]{{0,40}}(?:-[ ])?[\w-]{{0,40}}?{_NAME}:["
-        rf" ]{{1,4}})(?!{_HARMLESS_VALUE})\S[^\n]*$"
+        rf"(?im)^(?P<keep>[ \t]{{0,40}}(?:-[ ])?[\w-]{{0,40}}?{_NAME}:[ ]{{1,4}})"
+        rf"(?!{_HARMLESS_VALUE})\S[^\n]*$"
     ),
     # `PASSWORD 'hush'` and `IDENTIFIED BY 'hush'` of SQL
     re.compile(rf"(?i)(?P<keep>\b(?:password|identified\s+by(?:\s+password)?)\s{{1,4}}){_QUOTED}"),
@@ -71,24 +75,25 @@ _PATTERNS = (
 
 
 def mask_patterns(text: str) -> str:
-    """The text with every secret that can be recognised replaced by `**`: passwords of URLs, of
-    libpq and MySQL, and the values of names that hold pass, secret, token or key. Masking twice is
-    masking once.
+    """The text with every secret that can be recognised replaced by `**`.
+
+    Recognised are passwords of URLs, libpq and MySQL, and values of names with pass, secret, token
+    or key. Masking twice is masking once.
     """
     return redact("\n".join(_masked_lines(text)))
 
 
 def _masked_lines(text: str) -> Iterator[str]:
-    """Only lines that have one of the words, each with the next one, are searched: the patterns are
-    slow.
-    """
+    """Searches only lines with a hint, and the line after each: the patterns are slow."""
     lines, lower = text.split("\n"), text.lower().split("\n")
-    hot = [any(word in line for word in _WORDS) for line in lower]
-    near = (is_hot or before for is_hot, before in zip(hot, [False, *hot], strict=False))
-    for wanted, group in itertools.groupby(zip(near, lines, strict=True), key=lambda pair: pair[0]):
+    hinted = [any(hint in line for hint in _HINTS) for line in lower]
+    searched = [own or before for own, before in zip(hinted, [False, *hinted], strict=False)]
+    pairs = zip(searched, lines, strict=True)
+    for is_searched, group in itertools.groupby(pairs, key=lambda pair: pair[0]):
         part = "\n".join(line for _, line in group)
-        for pattern in _PATTERNS if wanted else ():
-            part = pattern.sub(_masked, part)
+        if is_searched:
+            for pattern in _PATTERNS:
+                part = pattern.sub(_masked, part)
         yield part
 
 
@@ -102,18 +107,19 @@ def _masked(match: re.Match[str]) -> str:
 
 
 class Masker:
-    """Masks the secrets that it was given, and what looks like one. `PROCESS` is the one of this
-    process.
+    """Masks the secrets that it was given, and what looks like one.
+
+    `PROCESS` is the masker of this process.
     """
 
     def __init__(self, values: Iterable[str] = ()) -> None:
-        #: Longest first: a secret that begins with another one goes as a whole. None: it goes
-        #: wherever it stands.
+        #: Longest first, so that a secret that begins with another one is masked as a whole. None:
+        #: it is masked wherever it stands.
         self._words: dict[str, re.Pattern[str] | None] = {}
         self.learn(values)
 
     def learn(self, values: Iterable[str]) -> None:
-        """From now on these are masked as well."""
+        """From now on these values are masked as well."""
         words = {*self._words, *(form for value in values for form in _forms(value))}
         longest = sorted(words, key=lambda word: (-len(word), word))
         self._words = {
@@ -123,18 +129,19 @@ class Masker:
     def values(self, text: str) -> str:
         """The text without the known secrets: for what a test printed, and for names."""
         before = ""
-        # A mask may complete a secret that has asterisks; each round makes the text shorter.
+        # A mask may complete a secret that contains asterisks; each round makes the text shorter.
         while text != before:
             before = text
-            # Looking for a word is far faster than any pattern, and nearly no text has one.
+            # Searching for a word is far faster than any pattern, and hardly any text contains one.
             for word, pattern in self._words.items():
                 if word in text:
                     text = text.replace(word, MASK) if pattern is None else pattern.sub(MASK, text)
         return text
 
     def output(self, text: str) -> str:
-        """What a test printed: known secrets and passwords in URLs; `password: 'x'` may be what the
-        test is about.
+        """What a test printed, without known secrets and passwords in URLs.
+
+        `password: 'x'` stays: it may be what the test is about.
         """
         return self.values(redact(self.values(text)))
 
@@ -143,8 +150,9 @@ class Masker:
         return self.values(mask_patterns(self.values(text))) if text else text
 
     def texts(self, data: Any) -> Any:
-        """Decoded JSON with the texts of tests and workers in it masked as outputs; words of the
-        protocol and names stay.
+        """Decoded JSON with the texts of tests and workers in it masked as outputs.
+
+        Protocol values and names stay.
         """
         if isinstance(data, dict):
             return {
@@ -166,19 +174,20 @@ class Masker:
         return self(data) if isinstance(data, str) else data
 
 
-#: Knows the secrets of this process. `settings.load` teaches it those of the settings and of the
+#: Knows the secrets of this process. `settings.load` adds those of the settings and the
 #: environment, the dispatcher those of the project's databases.
 PROCESS = Masker()
 
 
 def _whole_word(word: str) -> re.Pattern[str]:
-    # What stands before it is looked at last, so that the search can begin with its letters.
+    # The character before the word is checked last, so that the search can begin with its letters.
     return re.compile(rf"{re.escape(word)}(?<!\w{re.escape(word)})(?!\w)")
 
 
 def _forms(value: str) -> Iterator[str]:
-    """The value as it may stand in text: as it is, percent-encoded and decoded, and between the
-    quotes of JSON or Python.
+    """The forms that the value takes in text.
+
+    Plain, percent-encoded and decoded, and quoted in JSON or Python.
     """
     value = value.strip()
     plain = {
@@ -209,7 +218,7 @@ def _forms(value: str) -> Iterator[str]:
 
 
 def is_secret(value: str) -> bool:
-    """Whether the value may be masked wherever it stands: long enough, and no word of everybody's."""
+    """Whether the value can be masked wherever it stands: long enough, and not a common word."""
     short = len(value) < _SHORTEST or (len(value) < ANYWHERE and value.isdecimal())
     return not short and value.lower() not in COMMON and bool(value.strip("*"))
 
@@ -230,18 +239,19 @@ _SECRET_WORDS = frozenset(
         "DSN",
     }
 )
-#: They say where something is, not what it is.
-_PLACES = frozenset(
+#: Last words of names that say where a secret is, not what it is.
+_LOCATIONS = frozenset(
     {"FILE", "PATH", "DIR", "FOLDER", "NAME", "HOST", "PORT", "TYPE", "TTL", "TIMEOUT", "COMMAND"}
 )
 
 
 def names_secret(name: str) -> bool:
-    """Whether a variable of this name holds a secret: DB_PASSWORD, PGPASSWORD, API_KEYS, but
-    neither KEY_FILE nor PWD.
+    """Whether a variable of this name holds a secret.
+
+    DB_PASSWORD, PGPASSWORD and API_KEYS do, KEY_FILE and PWD do not.
     """
     words = name.upper().replace("-", "_").split("_")
-    if name.upper() in ("PWD", "OLDPWD") or words[-1] in _PLACES:
+    if name.upper() in ("PWD", "OLDPWD") or words[-1] in _LOCATIONS:
         return False
     return any(
         word.removesuffix("S") in _SECRET_WORDS or word.endswith("PASSWORD") for word in words
@@ -257,12 +267,12 @@ def secrets_of_environment(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def secrets_of_url(url: str) -> Iterator[str]:
-    """The password of a URL; nothing for other text. One that equals its user is no secret."""
+    """The password of a URL; nothing for other text. A password equal to its user is not secret."""
     if "://" not in url:
         return
     rest = url.partition("://")[2]
-    # Unquoted "/", "#", "?" and "@" in a password mislead urlsplit: what stands before the last "@"
-    # counts as well.
+    # Unquoted "/", "#", "?" and "@" in a password mislead urlsplit, so what stands before the last
+    # "@" is a candidate as well.
     user, _, loose = rest.rpartition("@")[0].partition(":")
     try:
         strict = urlsplit(url).password or ""
@@ -273,8 +283,9 @@ def secrets_of_url(url: str) -> Iterator[str]:
 
 
 def secrets_of_databases(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """The passwords of the project's databases. One that equals user, name or alias would mask half
-    of every output.
+    """The passwords of the project's databases.
+
+    A password equal to user, name or alias is left out: it would mask half of every output.
     """
     for row in rows:
         password = str(row.get("password") or "")
@@ -289,8 +300,9 @@ def secrets_of_databases(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 
 class MaskedRecord(logging.LogRecord):
-    """A log record whose message and traceback hold neither secrets nor control characters,
-    whichever handler it meets.
+    """A log record whose message and traceback are masked and free of control characters.
+
+    So it does not matter which handler gets it.
     """
 
     def __init__(self, *args: Any, **more: Any) -> None:
@@ -305,7 +317,8 @@ class MaskedRecord(logging.LogRecord):
 
 
 def mask_logging() -> None:
-    """Every logger of this process masks from now on, those of libraries too. For processes that
-    are ours alone.
+    """Masks all logs of this process from now on, those of libraries too.
+
+    For processes that run no code of the project.
     """
     logging.setLogRecordFactory(MaskedRecord)

@@ -1,9 +1,9 @@
-"""Keys of a pool, and signatures made with them. Pure.
+"""Keys of a pool, and signatures made with them.
 
 Each purpose (a kind of message, in the context of a pool and perhaps of a run) has a key of its
-own, derived by HKDF-SHA256 (RFC 5869), so that no signature serves for anything else. A signed text
-is one line, `dct4.KEYID.MAC.BODY`; the MAC is HMAC-SHA256 over what the signature is bound to and
-the body as it stands, so that nothing has to be parsed to be verified.
+own, derived by HKDF-SHA256 (RFC 5869), so no signature serves for anything else. A signed text is
+one line, `dct4.KEYID.MAC.BODY`; the MAC is HMAC-SHA256 over what the signature is bound to and the
+body as it stands, so that nothing has to be parsed to be verified.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from dataclasses import dataclass
 
 from dct_celery.errors import Untrusted
 
-#: Of a signed text, and of the derivation: what is signed under another version is not understood.
+#: Version of signed texts; a text of another version is rejected.
 _VERSION = "dct4"
+#: Salt of the key derivation.
 _SALT = b"dct_celery/4"
 
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """The keys that a process knows. The first one signs; all are accepted, so that a pool can
-    change its key while it works.
+    """The keys that a process knows.
 
-    Without any key (`--insecure`, `--local` makes its own) everything is signed with an empty one:
-    whoever can write to the store is believed.
+    The first one signs; all are accepted, so that a pool can change its key while it works. Without
+    any key (`--insecure`) everything is signed with an empty one: whoever can write to the store is
+    trusted. (`--local` makes a key of its own.)
     """
 
     keys: tuple[str, ...] = ()
@@ -40,16 +41,16 @@ class Keyring:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Of all keys, the one that signs first."""
+        """Ids of all keys, beginning with the one that signs."""
         return tuple(key_id(key) for key in self.keys or ("",))
 
     def preferring(self, id_: str) -> Keyring:
-        """The same keys, the one of this id first: a run keeps to the key that it was begun with."""
+        """The same keys, the one of this id first: a run keeps the key that it was begun with."""
         keys = sorted(self.keys, key=lambda key: key_id(key) != id_)
         return Keyring(tuple(keys))
 
     def each(self) -> list[Keyring]:
-        """One that signs with this key, for each of them."""
+        """A keyring that signs with this key, for each of them."""
         return [self.preferring(id_) for id_ in self.ids]
 
     def seal(self, purpose: Sequence[str], body: str, bound: Sequence[str | int] = ()) -> str:
@@ -58,8 +59,10 @@ class Keyring:
         return f"{_VERSION}.{key_id(key)}.{_mac(key, tuple(purpose), body, bound)}.{body}"
 
     def unseal(self, purpose: Sequence[str], text: str, bound: Sequence[str | int] = ()) -> str:
-        """The body of a text that was signed for this purpose and bound to the same values, with a
-        key that we know. Raises Untrusted, which says what is wrong and nothing of the text.
+        """The body of a text that was signed for this purpose and bound to the same values.
+
+        Raises Untrusted if it was not signed with a key of ours; the message does not quote the
+        text.
         """
         id_, mac, body = _parts(text)
         key = next((key for key in self.keys or ("",) if key_id(key) == id_), None)
@@ -72,9 +75,7 @@ class Keyring:
 
 
 def signed_by(text: str) -> str:
-    """The id of the key that a signed text says it was signed with; empty where it says nothing of
-    the kind.
-    """
+    """The id of the key that a text claims to be signed with; empty if it is not signed."""
     try:
         return _parts(text)[0][:12]
     except Untrusted:
@@ -82,7 +83,7 @@ def signed_by(text: str) -> str:
 
 
 def signature_of(text: str) -> str:
-    """Of a signed text, without what it signs."""
+    """The signature of a signed text."""
     return _parts(text)[1]
 
 
@@ -102,12 +103,12 @@ def _parts(text: str) -> tuple[str, str, str]:
 
 @functools.lru_cache(64)
 def key_id(key: str) -> str:
-    """Twelve hex digits by which two sides can see that their keys differ, without telling the key."""
+    """Twelve hex digits that show whether two keys differ, without revealing them."""
     return hashlib.sha256(f"dct-key-id:{key}".encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 def _mac(key: str, purpose: tuple[str, ...], body: str, bound: Sequence[str | int]) -> str:
-    # A list as JSON has no line break, so where it ends and the body begins is never in doubt.
+    # JSON on one line: the boundary between list and body is unambiguous.
     text = f"{json.dumps(list(bound))}\n{body}".encode("utf-8", "surrogatepass")
     digest = hmac.digest(_derived(key, purpose), text, "sha256")
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")

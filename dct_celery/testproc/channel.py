@@ -1,8 +1,8 @@
-"""The pipe to the worker, as hardened as a pipe inside a test's process can be.
+"""The pipe to the worker, as robust as a pipe inside a test's process can be.
 
-The descriptor sits high, so that `closerange(3, 256)` misses it; `os.write` is bound at import, so
-that patches miss it. A forked child of a test has no channel: one that comes back from its test
-would run the rest of the chunk a second time, so it ends where it tries to speak or to listen.
+Its descriptors are high, so that `closerange(3, 256)` misses them; `os.write` is bound at import,
+so that patches miss it. A process that a test forks has no channel: returning from its test, it
+would run the rest of the chunk a second time, so it ends where it tries to send or receive.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _read = os.read
 _close = os.close
 _getpid = os.getpid
 _exit = os._exit
-#: Lowest descriptor number of ours.
+#: Lowest number of a descriptor of ours.
 HIGH = 900
 
 
@@ -36,7 +36,7 @@ def raise_descriptor(fd: int) -> int:
 
 
 class Channel:
-    """Messages in both directions, of one process: any other that uses it ends there and then."""
+    """Messages in both directions, for one process: any other that uses it ends at once."""
 
     def __init__(self, inbox: int, outbox: int) -> None:
         self._inbox = inbox
@@ -53,13 +53,14 @@ class Channel:
         return _getpid() == self._owner
 
     def send(self, message: messages.Message) -> None:
-        """Writes what is held and this message, whole. Raises OSError when the worker is gone."""
+        """Writes held messages and this one completely. Raises OSError when the worker is gone."""
         self.hold(message.encode())
         self.flush()
 
     def hold(self, encoded: bytes) -> None:
-        """Keeps an encoded message for the next `send` or `flush`: two messages in one write wake
-        the slot once.
+        """Keeps an encoded message for the next `send` or `flush`.
+
+        Two messages in one write wake the slot only once.
         """
         self._held += framing.frame(encoded)
 
@@ -93,8 +94,9 @@ class Channel:
             raise
 
     def expect(self, kind: type[M]) -> M | None:
-        """The next message, which must be a `kind`; None at end of file. Raises ProtocolError for
-        another.
+        """The next message, which must be a `kind`; None at end of file.
+
+        Raises ProtocolError for another.
         """
         received = self.receive()
         if received is None or isinstance(received, kind):

@@ -1,5 +1,6 @@
-"""Seconds that no test can freeze: freezegun and time-machine rewrite `time.monotonic`, but not
-`clock_gettime`.
+"""A clock that no test can freeze.
+
+freezegun and time-machine replace `time.monotonic`, but not `clock_gettime`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Exceptions of the project as text: a `Failure` for the report, whatever the exception does when
-it is asked about itself.
+"""Exceptions of the project as text: a `Failure` for the report.
+
+It works whatever the exception does when its text is asked for.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from typing import Any
 from dct_celery.core.model import Failure
 from dct_celery.testproc.place import place
 
-#: Longest text of one traceback or message, in characters; the middle is cut out.
+#: Longest traceback or message in characters; the middle is cut out.
 MAX_TEXT = 256 * 1024
-#: The same of a first line, a type or a subtest's description.
+#: The same for a first line, a type or a subtest's description.
 MAX_LINE = 1000
-#: Bound now, as tests patch it.
+#: Bound at import, as tests patch it.
 _format_exception = traceback.format_exception
 
 
@@ -22,18 +23,17 @@ def failure_of(error: BaseException, root: str, *, kind: str = "error") -> Failu
     """An exception that no framework has formatted. `root`: see `describe`."""
     try:
         text = "".join(_format_exception(error))
-    except BaseException as trouble:  # of the exception itself, or of one behind it
-        text = f"<the traceback cannot be shown: {type_name(type(trouble))}>"
+    except BaseException as failure:  # of the exception itself, or of one behind it
+        text = f"<the traceback cannot be shown: {type_name(type(failure))}>"
     return describe(type(error), error, text, root, kind=kind)
 
 
 def describe(
     cls: Any, error: Any, text: str, root: str, *, kind: str = "error", subtest: str = ""
 ) -> Failure:
-    """The exception `error` of class `cls` (None where there is none), with its formatted
-    traceback.
+    """The exception `error` of class `cls` (None if there is none), with its formatted traceback.
 
-    `root` ends in a separator; what lies below it is named relative to it, as it is the same on
+    `root` ends in a separator; files below it are named relative to it, as that is the same on
     every machine.
     """
     file, line = place(error, text, root)
@@ -49,7 +49,7 @@ def describe(
 
 
 def type_name(cls: Any) -> str:
-    """Dotted, without the module of builtins."""
+    """The dotted name, without the module for builtins."""
     if cls is None:
         return "Error"
     try:
@@ -60,13 +60,13 @@ def type_name(cls: Any) -> str:
 
 
 def first_line(error: Any) -> str:
-    """Of the exception's message; empty for None."""
+    """The first line of the exception's message; empty for None."""
     if error is None:
         return ""
     try:
         lines = str(error).strip().splitlines()
-    except BaseException as trouble:
-        return f"<str() of the exception failed: {type(trouble).__name__}>"
+    except BaseException as failure:
+        return f"<str() of the exception failed: {type(failure).__name__}>"
     return cut(lines[0], MAX_LINE) if lines else ""
 
 

@@ -1,10 +1,9 @@
-"""The loader: a process with the whole selection imported, that forks test processes in
-milliseconds.
+"""The loader: it has imported the whole selection and forks test processes in milliseconds.
 
-Single-threaded. It waits on three kinds of things: fork orders on a FIFO, the lifelines of its
+It has one thread and waits for three kinds of events: fork orders on a FIFO, the lifelines of its
 forks (end of file means that the slot died, and the fork is killed with its process group), and the
 worker's end of its own channel (end of file means that the run is over on this host). It reports
-each fork's end in the status file of its slot, and ends what the fork left.
+each fork's end in the status file of its slot, and ends what the fork left behind.
 """
 
 from __future__ import annotations
@@ -24,18 +23,18 @@ from dct_celery.testproc.isolation.lifetime import (
     ForkMark,
     die_with_parent,
     dump_stacks_to,
-    first_to_go,
+    prefer_for_oom,
 )
 from dct_celery.testproc.isolation.orphans import Orphans
 from dct_celery.wire import messages
 
-#: Bound now, as tests patch it: a fork that came back from `_become` would take itself for the
-#: loader.
+#: Bound at import, as tests patch it: a fork that returned from `_become` would act as the loader.
 _exit = os._exit
-#: Signals by which a process is asked to end, or that end it by default.
+#: Signals that ask a process to end, or end it by default.
 _UNHEARD = {
-    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE,
-    signal.SIGVTALRM, signal.SIGPROF, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGXCPU,
+    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM, signal.SIGUSR1,
+    signal.SIGUSR2, signal.SIGPIPE, signal.SIGVTALRM, signal.SIGPROF, signal.SIGTSTP,
+    signal.SIGTTIN, signal.SIGTTOU, signal.SIGXCPU,
 }  # fmt: skip
 
 
@@ -46,10 +45,10 @@ class Loader:
         self._project = project
         self._root = load.root
         self._channel = channel
-        # Opened for writing, too: a FIFO without writers would be readable for ever.
+        # Opened for writing, too: a FIFO without writers would always be readable.
         self._orders = raise_descriptor(os.open(load.fork_fifo, os.O_RDWR | os.O_NONBLOCK))
         self._buffer = b""
-        #: lifeline descriptor -> pid, and pid -> status file.
+        #: Lifeline descriptor -> pid, and pid -> status file.
         self._lifelines: dict[int, int] = {}
         self._status: dict[int, str] = {}
         self._marks: dict[int, ForkMark] = {}
@@ -69,14 +68,15 @@ class Loader:
             self._orphans.finish()
 
     def _settle(self) -> None:
-        """What is cheap once and dear in every fork: no open connections, no garbage, frozen
-        generations.
+        """Does once what would be expensive in every fork.
+
+        Closes connections, collects garbage and freezes the generations.
         """
         self._project.before_fork()
         gc.collect()
         gc.freeze()
-        # What a test sends to its parent is not for us. Blocked, not ignored: a fork gets the
-        # project's handlers unchanged.
+        # Signals that a test sends to its parent are not for us. Blocked, not ignored: a fork gets
+        # the project's handlers unchanged.
         self._old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _UNHEARD)
         os.set_blocking(self._wake_out, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -102,7 +102,7 @@ class Loader:
         return True
 
     def _reap(self) -> None:
-        while True:  # orphans are among them
+        while True:  # this includes orphans
             try:
                 pid, status, use = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
@@ -147,9 +147,7 @@ class Loader:
         self._status[pid] = order.status
 
     def _become(self, order: messages.ForkOrder, parent: int, mark: ForkMark) -> NoReturn:
-        """In the fork: drop everything of the loader, then serve the slot. Never returns into the
-        loader's stack.
-        """
+        """In the fork: drops everything of the loader, then serves the slot. Never returns."""
         status = 1
         try:
             os.setsid()
@@ -164,7 +162,7 @@ class Loader:
             random.seed()
             dump_stacks_to(order.stacks)
             _write_pid(order.stacks)
-            first_to_go()
+            prefer_for_oom()
             mark.carry()
             from dct_celery.testproc.session import Session
 
@@ -180,19 +178,22 @@ class Loader:
 
 
 def _set_environment(variables: dict[str, str]) -> None:
-    """A cache folder that somebody chose stays."""
+    """Sets the variables, except a cache folder that was chosen explicitly."""
     given = {name: os.environ[name] for name in ("XDG_CACHE_HOME",) if name in os.environ}
     os.environ.update({**variables, **given})
 
 
 def _write_pid(path: str) -> None:
-    """Beside the stacks: who does not answer an order can be asked for them."""
+    """Writes the pid beside the stacks.
+
+    A fork that does not answer an order is asked for its stacks.
+    """
     with contextlib.suppress(OSError), open(f"{path}.pid", "w") as file:
         file.write(str(os.getpid()))
 
 
 def _write_status(path: str, status: int, peak: int) -> None:
-    """How it ended, and the most memory that it had (KiB), a line each."""
+    """Writes how the fork ended, and its peak memory in KiB, one line each."""
     text = (
         f"signal {os.WTERMSIG(status)}"
         if os.WIFSIGNALED(status)

@@ -1,4 +1,4 @@
-"""Entry of the user's process: a collect process or a loader, and the forks of the loader.
+"""Entry point of the user's process: a collect process or a loader, and the loader's forks.
 
 Started by the worker (or by the dispatcher, to collect) as `python -c BOOT INBOX OUTBOX`; the two
 descriptors are the channel. One Load message says what to do.
@@ -15,7 +15,7 @@ from dct_celery.core.model import manifest_digest
 from dct_celery.errors import ProtocolError
 from dct_celery.security import guards
 
-# The session is imported here for what it binds: settings and test modules may patch the standard
+# The session is imported early for what it binds: settings and test modules may patch the standard
 # library.
 from dct_celery.testproc.backends.base import LoadFailed, Project, failing_as, find
 from dct_celery.testproc.channel import Channel, raise_descriptor
@@ -25,13 +25,14 @@ from dct_celery.testproc.isolation.lifetime import die_with_parent, dump_stacks_
 from dct_celery.testproc.loader import Loader
 from dct_celery.wire import messages
 
-#: Entries per message, so that no frame grows with the suite.
+#: Entries per message; bounds the size of a frame.
 _BATCH = 2000
 
 
 def main(inbox: int, outbox: int) -> bool:
-    """Serves one Load; returns when the worker closes the channel. False if nothing of the project
-    was imported.
+    """Serves one Load; returns when the worker closes the channel.
+
+    False if nothing of the project was imported.
     """
     die_with_parent()
     dump_stacks_to_output()
@@ -47,14 +48,12 @@ def main(inbox: int, outbox: int) -> bool:
 
 
 def serve(load: messages.Load, channel: Channel) -> None:
-    """Loads the project; then hands over its manifest, or forks test processes until the channel
-    closes.
-    """
+    """Loads the project; then sends its manifest, or forks test processes until the end."""
     start = now()
     try:
         with failing_as("collection"):
-            # Ours is imported before the project's folders are on sys.path, where a file may have
-            # the name of a module of the standard library; another one may be in just those
+            # Our own backend is imported before the project's folders are on sys.path, where a file
+            # may have the name of a standard module; a backend from elsewhere may be in just those
             # folders.
             backend = find(load.backend) if load.backend in BUILT_IN else None
             _enter(load)
@@ -69,14 +68,12 @@ def serve(load: messages.Load, channel: Channel) -> None:
         project.close()
     else:
         loader = Loader(project, channel, load)
-        channel.send(loaded)  # after the FIFO is open: from now on there may be fork orders
+        channel.send(loaded)  # the FIFO is open: fork orders may come from now on
         loader.serve()
 
 
 def _enter(load: messages.Load) -> None:
-    """Working directory and sys.path, as the project's own command in that directory would have
-    them.
-    """
+    """Sets working directory and sys.path as the project's own command would."""
     os.chdir(os.path.join(load.root, load.directory))
     if sys.path and sys.path[0] == "":
         del sys.path[0]
@@ -114,9 +111,7 @@ def _send_entries(project: Project, channel: Channel) -> None:
 
 
 def run(argv: list[str]) -> None:
-    """`main` for the command line of BOOT; never lets the interpreter's own exit run user code
-    twice.
-    """
+    """`main` for the command line of BOOT; exits without running user code a second time."""
     imported = main(int(argv[0]), int(argv[1]))
     sys.stdout.flush()
     sys.exit(0) if imported else os._exit(0)

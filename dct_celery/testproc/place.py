@@ -7,19 +7,19 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-#: A frame as a traceback shows it; unittest puts that of an import error into the message.
+#: A frame in a traceback; for an import error unittest puts these into the message.
 _SHOWN = re.compile(r'^\s*File "([^"\n]+)", line (\d+)', re.MULTILINE)
 #: Folders of installed packages: an environment may lie inside the project.
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
 def place(error: Any, text: str, root: str) -> tuple[str | None, int | None]:
-    """File (relative to `root`, a folder with its separator) and line of the innermost frame of the
-    project's own code.
+    """The innermost frame of the project's own code: (file, line).
 
-    Nothing where none of it was under way: a path in a package would be taken for the place to
-    mend. `text` is the formatted traceback; it is read where the exception has no frames, as that
-    of a module that unittest could not import.
+    The file is relative to `root`, a folder with its separator. (None, None) if none of the
+    project's code was running: a path in a package would look like the place to fix. `text` is the
+    formatted traceback; it is parsed where the exception has no frames, as that of a module that
+    unittest could not import.
     """
     frames = _own(_frames(error), root) or _own(
         ((file, int(line)) for file, line in _SHOWN.findall(text)), root

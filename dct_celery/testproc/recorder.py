@@ -1,4 +1,4 @@
-"""From what a backend says of its tests to the records that leave the process. Knows no framework.
+"""Turns what a backend reports into the records that leave the process. Knows no framework.
 
 For each test of a chunk, in order, a backend calls
 
@@ -11,10 +11,10 @@ For each test of a chunk, in order, a backend calls
     end(seconds)
 
 A test that ends without `started` and without an event is covered by the fixture that failed for
-one of its scopes. `flush` comes before whatever may take long, and `abort` and `cover` after a
-BaseException that nothing below the backend has caught. `start_chunk` and `finish` stand around it.
+one of its scopes. `flush` comes before whatever may take long; `abort` and `cover` come after a
+BaseException that nothing below the backend has caught. `start_chunk` and `finish` enclose it all.
 
-`test` is whatever the backend likes: it is compared by identity, and never called.
+`test` can be any object: it is compared by identity, and never called.
 """
 
 from __future__ import annotations
@@ -32,10 +32,9 @@ from dct_celery.testproc.isolation.leaks import LeakDetector
 from dct_celery.testproc.isolation.output import OutputFile
 from dct_celery.wire import messages
 
-#: Bound now, as tests patch it.
+#: Bound at import, as tests patch it.
 _exit = os._exit
-#: Names of what a test belongs to, by which its fixtures are named: its class first, then its
-#: module.
+#: The names of a test's class and module, in this order, by which its fixtures are named.
 Scopes = tuple[str, ...]
 
 
@@ -43,12 +42,12 @@ class Recorder:
     """Collects the events of one test or fixture at a time and sends a record when it ends."""
 
     def __init__(
-        self, channel: Channel, output: OutputFile, watch: LeakDetector, root: str
+        self, channel: Channel, output: OutputFile, leaks: LeakDetector, root: str
     ) -> None:
-        """`root`: folder of the tree; paths below it are named relative to it."""
+        """`root`: top of the tree; paths below it are reported relative to it."""
         self._channel = channel
         self._output = output
-        self._watch = watch
+        self._leaks = leaks
         self.root = root + os.sep
         self.records = 0
         #: When each test of the chunk began, in seconds of `now()`.
@@ -60,9 +59,9 @@ class Recorder:
         self._scopes: Scopes = ()
         self._started = False
         self._events: list[tuple[Outcome, Failure | None, str, str]] = []
-        #: Scope -> the fixture that keeps its tests from running.
+        #: Scope -> the failed fixture that prevents its tests.
         self._blocked: dict[str, FixtureRef] = {}
-        #: The fixture that is running.
+        #: The running fixture.
         self._inside: FixtureRef | None = None
 
     # -- the chunk ---------------------------------------------------------------------
@@ -73,12 +72,12 @@ class Recorder:
         self._artifacts = artifacts
         self._class_seconds = defaultdict(float)
         self._current, self._scopes, self._inside = None, (), None
-        self._watch.begin()
+        self._leaks.begin()
 
     def finish(
         self, left: Iterable[int] = (), stopped: Literal["", "failfast", "aborted"] = ""
     ) -> messages.ChunkFinished:
-        """The end of the chunk. `left`: indices that did not run, because it stopped early."""
+        """Ends the chunk. `left`: indices that did not run, because it stopped early."""
         last = self._scopes[0] if self._scopes else self._chunk
         return messages.ChunkFinished(
             self._chunk,
@@ -86,29 +85,27 @@ class Recorder:
             dict(self._class_seconds),
             tuple(left),
             stopped,
-            tuple(self._watch.end(last)),
+            tuple(self._leaks.end(last)),
             tuple(round(second, 4) for second in self.began),
         )
 
     def class_over(self, cls: str) -> None:
-        """The class has been torn down: what it has left in the process is its own."""
-        self._watch.look(cls)
+        """The class has been torn down: what it has left in the process is attributed to it."""
+        self._leaks.check(cls)
 
     def class_took(self, cls: str, seconds: float) -> None:
-        """A fixture of the class, or of its module before it, has taken that long."""
+        """A fixture of the class, or of its module before it, took that long."""
         self._class_seconds[cls] += seconds
 
     # -- one test ----------------------------------------------------------------------
 
     @property
     def busy(self) -> bool:
-        """A test or a fixture is running."""
+        """Whether a test or a fixture is running."""
         return self._current is not None or self._inside is not None
 
     def begin(self, test: object, index: int, scopes: Scopes, *, fixtures: bool) -> None:
-        """`fixtures`: one is announced before the test runs, and that the test begins goes with
-        that.
-        """
+        """A test begins. `fixtures`: a fixture is reported first, and the start goes with it."""
         self._current, self._index, self._scopes = test, index, scopes
         self._started, self._inside, self._events = False, None, []
         self._channel.hold(messages.started(index))
@@ -117,7 +114,7 @@ class Recorder:
         self.began.append(now())
 
     def begin_again(self) -> float:
-        """What passed since `begin` was the tear-down of what came before; the time as it is now."""
+        """The time since `begin` was an earlier tear-down; returns the time now."""
         self.began[-1] = now()
         return self.began[-1]
 
@@ -128,7 +125,7 @@ class Recorder:
     def event(
         self, outcome: Outcome, failure: Failure | None = None, reason: str = "", sql: str = ""
     ) -> None:
-        """What the current test says; the worst of all that it says is its outcome."""
+        """An event of the current test; the worst one decides its outcome."""
         self._events.append((outcome, failure, reason, sql))
 
     def end(self, seconds: float) -> None:
@@ -176,7 +173,7 @@ class Recorder:
         self._channel.hold(record.encode())
 
     def flush(self) -> None:
-        """Sends the last record now: what comes next may take long or end the process."""
+        """Sends the last record now: what follows may take long or end the process."""
         self._channel.flush()
 
     # -- fixtures ----------------------------------------------------------------------
@@ -187,13 +184,13 @@ class Recorder:
         self._channel.send(messages.FixtureStarted(fixture))
 
     def fixture_over(self) -> None:
-        """A fixture has ended and none follows it at once; whoever waits need not know."""
+        """A fixture has ended and none follows at once; the worker need not know yet."""
         self._inside = None
 
     def fixture_finished(
         self, fixture: FixtureRef, outcome: Outcome, failure: Failure | None, reason: str = ""
     ) -> None:
-        """It failed or skipped. A set-up keeps from running what has its name among its scopes."""
+        """It failed or skipped. A set-up prevents the tests that name it among their scopes."""
         if fixture.sets_up:
             self._blocked[fixture.name] = fixture
         self._leave_if_forked(bad=outcome in BAD_OUTCOMES)
@@ -207,9 +204,10 @@ class Recorder:
     # -- early ends --------------------------------------------------------------------
 
     def abort(self, error: BaseException, outside: FixtureRef) -> bool:
-        """A BaseException escaped from the current test, or from the fixture that was running.
+        """A BaseException escaped from the current test, or from the running fixture.
 
-        `outside`: what to blame where neither was. True if the current test has its record now.
+        `outside`: what to blame if neither was running. True if the current test has its record
+        now.
         """
         failure = failure_of(error, self.root)
         if self._inside or self._current is None:
@@ -221,7 +219,7 @@ class Recorder:
         return True
 
     def cover(self, tests: Iterable[tuple[int, Scopes]]) -> list[int]:
-        """Records those that a fixture keeps from running; returns the indices of the others."""
+        """Records the tests that a fixture prevents; returns the indices of the others."""
         left = []
         for index, scopes in tests:
             if blocker := self._blocker(scopes):
@@ -232,7 +230,7 @@ class Recorder:
         return left
 
     def _leave_if_forked(self, *, bad: bool) -> None:
-        """A child that a test forked and that came back from it ends here.
+        """Ends a child that a test forked and that returned from the test.
 
         Its parent records the test, and runs the rest.
         """

@@ -17,12 +17,12 @@ from dct_celery.testproc.isolation.output import OutputFile
 from dct_celery.testproc.recorder import Recorder
 from dct_celery.wire import messages
 
-#: Bound now, as tests patch it.
+#: Bound at import, as tests patch it.
 _makedirs = os.makedirs
 
 
 class Session:
-    """Serves one slot until it says goodbye or closes the channel."""
+    """Serves one slot until that says goodbye or closes the channel."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Session:
         recorder: Recorder,
         temporary: str = "",
     ) -> None:
-        """`temporary`: folder for the tests' temporary files; it is there whenever a chunk begins."""
+        """`temporary`: folder for the tests' temporary files; created again before each chunk."""
         self._project = project
         self._channel = channel
         self._output = output
@@ -41,15 +41,16 @@ class Session:
 
     @classmethod
     def open(cls, project: Project, order: messages.ForkOrder, root: str) -> Self:
-        """Over the slot's FIFOs. Opening them in this order is the handshake that
-        `worker.processes.test_process` expects.
+        """Opens the slot's FIFOs.
+
+        Opening them in this order is the handshake that `worker.processes.test_process` expects.
         """
         watch = LeakDetector()
         inbox = os.open(order.inbox, os.O_RDONLY)
         outbox = os.open(order.outbox, os.O_WRONLY)
         channel = Channel(raise_descriptor(inbox), raise_descriptor(outbox))
         output = OutputFile(order.log)
-        # The loader's choice of a temporary folder is not ours.
+        # Drops the loader's choice of a temporary folder.
         tempfile.tempdir = None
         recorder = Recorder(channel, output, watch, root)
         return cls(project, channel, output, recorder, order.environment.get("TMPDIR", ""))
@@ -96,13 +97,13 @@ class Session:
                 return messages.Fatal("internal", f"a test process cannot answer {message.kind}")
 
     def _restore(self) -> None:
-        """What the last chunk may have taken away and this one needs."""
+        """Restores what the last chunk may have removed and this one needs."""
         self._output.restore()
         with contextlib.suppress(Exception):
             _makedirs(self._temporary, exist_ok=True)
 
     def _end(self) -> None:
-        """What the end of a sequential run does, as far as it can still matter to anybody."""
+        """Does what the sequential run does at its end, as far as that still has an effect."""
         with contextlib.suppress(Exception, SystemExit):
             self._project.close()
         with contextlib.suppress(Exception, SystemExit):

@@ -1,5 +1,6 @@
-"""Length-prefixed frames on a byte stream, without I/O: four bytes big-endian, then that many bytes
-of payload.
+"""Length-prefixed frames on a byte stream, without I/O.
+
+A frame is four bytes of length, big-endian, and as many bytes of payload.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import struct
 from dct_celery.errors import ProtocolError
 
 _HEADER = struct.Struct(">I")
-#: A frame larger than this is taken for garbage (a test wrote into our descriptor), in bytes.
+#: Maximum size of a frame in bytes; a larger one is garbage (a test wrote into our descriptor).
 MAX_FRAME = 64 * 1024 * 1024
 
 
@@ -19,14 +20,16 @@ def frame(payload: bytes) -> bytes:
 
 
 class Deframer:
-    """Turns chunks of bytes, however they were cut, into payloads."""
+    """Turns bytes, however they were split, into payloads."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[bytes]:
-        """All payloads completed by `data`. Raises ProtocolError for an absurd length, once what
-        came before it is handed out.
+        """All payloads completed by `data`.
+
+        Raises ProtocolError for an impossible length, once the payloads before it have been
+        returned.
         """
         self._buffer += data
         payloads: list[bytes] = []

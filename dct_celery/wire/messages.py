@@ -5,7 +5,8 @@
     slot   ──▶ loader          (a path on the fork FIFO, naming a file with a ForkOrder)
     slot   ──▶ test process    Attach | Build | Check | Flush | Serialize | RunChunk | Goodbye
     test process ──▶ slot      Attached | Built | Checked | Flushed | Serialized | Fatal
-                               TestStarted, FixtureStarted, TestFinished, FixtureFinished …, ChunkFinished
+                               TestStarted, FixtureStarted, TestFinished, FixtureFinished …,
+                               ChunkFinished
 
 Durations are seconds (float) measured by the sender's CLOCK_MONOTONIC. An unknown kind or field is
 a ProtocolError.
@@ -24,7 +25,7 @@ from dct_celery.core.run.leaks import LeakRecord
 from dct_celery.core.run.records import PASSED, PASSED_FORM, FixtureRecord, TestRecord
 from dct_celery.errors import ProtocolError
 
-#: Exit status of a test process whose channel a test has closed: it cannot say so in any other way.
+#: Exit status of a test process whose channel a test has closed: its only way to report that.
 CHANNEL_CLOSED = 87
 
 _KINDS: dict[str, type[Message]] = {}
@@ -38,8 +39,9 @@ class Message:
     kind: ClassVar[str] = ""
 
     def encode(self) -> bytes:
-        """JSON, ASCII only, so that lone surrogates from a test's text survive. Fields with their
-        default are left out.
+        """JSON, ASCII only, so that lone surrogates in a test's output survive.
+
+        Fields with their default value are left out.
         """
         return codec.dumps({"kind": self.kind, **codec.encode(self)}).encode("ascii")
 
@@ -52,17 +54,16 @@ def message(cls: type[M]) -> type[M]:
 
 
 def decode(payload: bytes) -> Message:
-    """The message in a frame: one line of ASCII. Raises ProtocolError with the raw bytes for
-    anything else.
+    """The message in a frame: one line of ASCII.
+
+    Raises ProtocolError, with the raw bytes, for anything else.
     """
     if plain := _PLAIN.fullmatch(payload):
         begun, index, seconds = plain.groups()
-        return (
-            TestStarted(int(begun))
-            if begun
-            else TestFinished(int(index), Outcome.PASSED, float(seconds))
-        )
-    if b"\n" in payload or b"\r" in payload:  # it would be more than one record of a spool
+        if begun:
+            return TestStarted(int(begun))
+        return TestFinished(int(index), Outcome.PASSED, float(seconds))
+    if b"\n" in payload or b"\r" in payload:  # a spool has one record per line
         raise ProtocolError("not a message of ours: it has more than one line", payload[:4096])
     try:
         data = codec.loads(payload.decode("ascii"))
@@ -75,16 +76,17 @@ def decode(payload: bytes) -> Message:
 @message
 @dataclass(frozen=True, slots=True)
 class Load(Message):
-    """Import the project and build its suite as its own command does."""
+    """Import the project and build its suite, as the project's own command does."""
 
-    #: Who can: see core.backends.
+    #: Name of the backend that does it, see core.backends.
     backend: str
-    #: The words of that command which choose and order the tests.
+    #: The command's arguments that choose and order the tests.
     words: tuple[str, ...]
-    #: Absolute root of the tree and the working directory below it.
+    #: Absolute path of the root of the tree.
     root: str
+    #: Working directory, relative to the root.
     directory: str
-    #: Absolute entries that go in front of sys.path, first one first.
+    #: Absolute paths to put in front of sys.path, in this order.
     sys_path: list[str]
     #: Send the Entries and exit (collect), or stay and fork test processes (loader).
     collect_only: bool
@@ -121,15 +123,14 @@ class Loaded(Message):
     #: Facts for reports and guards: django, python, debug (the project's own DEBUG), settings (the
     #: module's name), and the variables of security.guards.ENVIRONMENT_VARIABLES.
     facts: dict[str, str] = field(default_factory=dict)
-    #: Words of the project's own command, before the test that it is to run: see
-    #: core.backends.rerun.
+    #: Command that re-runs one test, without the test's name, see core.backends.rerun.
     rerun: tuple[str, ...] = ()
 
 
 @message
 @dataclass(frozen=True, slots=True)
 class Entries(Message):
-    """A part of the manifest, in order (collect only); `last` marks the end."""
+    """A part of the manifest, in order (collect only). `last` marks the end."""
 
     entries: tuple[Entry, ...]
     last: bool
@@ -138,10 +139,10 @@ class Entries(Message):
 @message
 @dataclass(frozen=True, slots=True)
 class Fatal(Message):
-    """The sender cannot do what was asked and ends.
+    """The sender cannot do what was asked, and exits.
 
     `reason` is one of: backend, settings, labels, collection, checks, database, template, internal,
-    elsewhere (the project's connections lead to another database than the one that was given).
+    elsewhere (the project's connections lead to another database than the given one).
     """
 
     reason: str
@@ -152,20 +153,19 @@ class Fatal(Message):
 @message
 @dataclass(frozen=True, slots=True)
 class ForkOrder(Message):
-    """What a new fork of the loader needs to find its slot: paths of FIFOs and files that the slot
-    made.
-    """
+    """What a new fork of the loader needs to find its slot: paths that the slot created."""
 
     inbox: str
     outbox: str
-    #: The loader holds its read end: end of file means that the slot died, and the fork is killed.
+    #: The loader holds its read end: end of file means that the slot died, and the loader kills the
+    #: fork.
     lifeline: str
     #: Where standard output and error go.
     log: str
     #: Where faulthandler writes.
     stacks: str
     #: Written by the loader when the fork has ended: "exit N" or "signal N", and in a second line
-    #: its peak of memory in KiB.
+    #: its peak memory in KiB.
     status: str
     #: Variables set in the fork: DCT_SLOT, TMPDIR, XDG_CACHE_HOME, _DCT_FORK.
     environment: dict[str, str]
@@ -181,7 +181,7 @@ class Attach(Message):
     #: Primary alias -> file with the serialized contents of the template.
     serialized: dict[str, str]
     #: Aliases to flush after attaching: the project's own setup_databases adds rows that a flush
-    #: would have removed.
+    #: must remove.
     flush: list[str] = field(default_factory=list)
     #: Primary alias -> identity of the server that it must be on, where that matters.
     servers: dict[str, str] = field(default_factory=dict)
@@ -197,12 +197,13 @@ class Attached(Message):
 @message
 @dataclass(frozen=True, slots=True)
 class Build(Message):
-    """Create and migrate the test databases under these names, as Django does, then run the system
-    checks.
+    """Create and migrate the test databases under these names, then run the system checks.
+
+    Both as Django does.
     """
 
     databases: dict[str, str]
-    #: Primary alias -> connection limit that marks its database as ours from its first moment
+    #: Primary alias -> connection limit that marks its database as ours from its creation on
     #: (PostgreSQL).
     limits: dict[str, int] = field(default_factory=dict)
     #: Primary alias -> identity of the server that it must be on, where that matters.
@@ -212,8 +213,9 @@ class Build(Message):
 @message
 @dataclass(frozen=True, slots=True)
 class Check(Message):
-    """Attach to these databases and run the system checks, as a run does whose templates were there
-    already.
+    """Attach to these databases and run the system checks.
+
+    For runs whose templates exist already.
     """
 
     databases: dict[str, str]
@@ -255,9 +257,7 @@ class Flushed(Message):
 @message
 @dataclass(frozen=True, slots=True)
 class Serialize(Message):
-    """Attach to these pristine databases and write the serialized contents of each alias to its
-    file.
-    """
+    """Attach to these pristine databases and serialize each alias into its file."""
 
     databases: dict[str, str]
     files: dict[str, str]
@@ -305,14 +305,16 @@ def started(index: int) -> bytes:
 
 
 def passed(index: int, seconds: float) -> bytes:
-    """`TestFinished(index, "passed", seconds).encode()`, at a tenth of its cost: most tests pass
-    and print nothing.
+    """`TestFinished(index, "passed", seconds).encode()`, at a tenth of its cost.
+
+    Most tests pass and print nothing.
     """
     return _PASSED % (index, seconds)
 
 
-_STARTED, _PASSED = b'{"kind":"TestStarted","index":%d}', PASSED.encode()
-#: What these two write, at a tenth of the cost of `decode`.
+_STARTED = b'{"kind":"TestStarted","index":%d}'
+_PASSED = PASSED.encode()
+#: Matches what `started` and `passed` write, at a tenth of the cost of decoding it.
 _PLAIN = re.compile(
     rb'\{"kind":"TestStarted","index":(0|[1-9][0-9]{0,14})\}|' + PASSED_FORM.encode()
 )
@@ -321,8 +323,9 @@ _PLAIN = re.compile(
 @message
 @dataclass(frozen=True, slots=True)
 class FixtureStarted(Message):
-    """Sent before a class or module fixture, so that a crash or a hang in it is not the next
-    test's; None: it is over.
+    """Sent before a class or module fixture; None: it is over.
+
+    So a crash or hang in a fixture is not taken for the next test's.
     """
 
     fixture: FixtureRef | None = None
@@ -337,20 +340,24 @@ class FixtureFinished(FixtureRecord, Message):
 @message
 @dataclass(frozen=True, slots=True)
 class ChunkFinished(Message):
-    """The explicit end of a chunk: without it the process died, whatever its exit status."""
+    """The explicit end of a chunk.
+
+    Without it the process has died, whatever its exit status.
+    """
 
     chunk: str
     #: Number of TestFinished records of this chunk.
     records: Count
     #: Seconds of class and module fixtures by class.
     class_seconds: dict[str, Seconds]
-    #: Indices that were not run because the process may not go on (a BaseException escaped); they
-    #: go elsewhere.
+    #: Indices that did not run because the process cannot go on (a BaseException escaped); they run
+    #: elsewhere.
     left: tuple[Count, ...] = ()
     stopped: Literal["", "failfast", "aborted"] = ""
-    #: What tests left in the process: threads and ports end its use, state was put back.
+    #: What tests left in the process. After threads and ports it is not used again; state was put
+    #: back.
     leaks: tuple[LeakRecord, ...] = ()
-    #: When each test that was begun began, in order: seconds of this host's CLOCK_MONOTONIC.
+    #: Start of each test that began, in order: seconds of this host's CLOCK_MONOTONIC.
     began: tuple[float, ...] = ()
 
 
@@ -360,5 +367,8 @@ class Goodbye(Message):
     """Tear down and exit."""
 
 
-#: Made now: tests may patch whatever making them needs.
-_DECODERS = {kind: codec.decoder(cls) for kind, cls in _KINDS.items()}  # type: ignore[arg-type]  # every type is hashable
+#: Made now, because tests may patch what making them needs.
+_DECODERS = {
+    kind: codec.decoder(cls)  # type: ignore[arg-type]  # every type is hashable
+    for kind, cls in _KINDS.items()
+}

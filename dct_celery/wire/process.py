@@ -1,11 +1,10 @@
-"""What a test process and those who look at it from outside must call alike."""
+"""Names that a test process shares with those who observe it from outside."""
 
 from __future__ import annotations
 
-#: Asks a test process for the stacks of all its threads; real-time signals (from 34 on) are the
-#: ones that projects leave alone.
+#: Makes a test process write the stacks of all its threads. Projects do not use real-time signals
+#: (from 34 on).
 STACKS_SIGNAL = 41
-#: Variable that all a test process starts has in its environment: the folder of its fork. Not
-#: called DCT_…: those are settings, and are taken from the environment of a dct that a test may
-#: start.
+#: Variable in the environment of every process that a test process starts: the folder of its fork.
+#: Not named DCT_…: those are settings, and a dct that a test starts would refuse an unknown one.
 MARK = "_DCT_FORK"

@@ -16,7 +16,7 @@ from dct_celery.settings import load
 
 
 def main() -> int:
-    """0 when a worker of this host is alive by the store's clock, else 1 with the reason on stderr."""
+    """0 when a worker of this host is alive by the store's clock; else 1, the reason on stderr."""
     try:
         settings, _ = load({}, env=os.environ, cwd=Path.cwd())
         workers = RedisRegistry(

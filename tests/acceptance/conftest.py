@@ -16,8 +16,9 @@ _LASTING = (" kind=template ", " kind=flushed ")
 
 @pytest.fixture(scope="session")
 def fleet_store(valkey_url: str) -> str:
-    """A database of its own on the shared server: Celery leaves keys that tests of the store would
-    stumble over.
+    """A database of its own on the shared server.
+
+    Celery leaves keys that tests of the store would stumble over.
     """
     return f"{valkey_url.rpartition('/')[0]}/5"
 
@@ -45,8 +46,9 @@ def place(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def our_databases(postgres_server: EmbeddedPostgres) -> Callable[[], list[str]]:
-    """Asks the server for the databases with a name of ours that this test brought and that are no
-    templates: those stay.
+    """Asks the server for databases with a name of ours that this test created.
+
+    Templates are left out, as they are kept.
     """
     server = postgres_server
 
@@ -59,8 +61,8 @@ def our_databases(postgres_server: EmbeddedPostgres) -> Callable[[], list[str]]:
             dbname="postgres",
         ) as connection:
             rows = connection.execute(
-                "SELECT datname, coalesce(shobj_description(oid, 'pg_database'), '') FROM"
-                " pg_database"
+                "SELECT datname, coalesce(shobj_description(oid, 'pg_database'), '') "
+                "FROM pg_database"
             )
             ours = [
                 name

@@ -45,7 +45,7 @@ def wait_for_records(fleet: Fleet, running: Running) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Journalled:
-    """An entry that the dispatcher has taken, and what its author said, which is not verified here."""
+    """An entry that the dispatcher has accepted, with its unverified content."""
 
     kind: str
     chunk: str

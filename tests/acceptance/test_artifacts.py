@@ -1,4 +1,4 @@
-"""Claims about whole runs with `--artifacts`: what a test left comes home, from the attempt that counts."""
+"""Claims about whole runs with `--artifacts`: files that a test left arrive beside the reports."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""A test framework that knows no Django goes the whole way: collected, planned, run on slots,
-reported, run again.
+"""A test framework that knows no Django goes the whole way.
+
+Collected, planned, run on slots, reported, run again.
 """
 
 from __future__ import annotations
@@ -147,8 +148,8 @@ def test_the_command_that_is_shown_for_a_failure_runs_it_again(fleet: Fleet, pro
         (
             ["--backend", "nose"],
             (
-                "--backend: 'nose' is not valid; give django, or module:attribute of a backend of"
-                " your own"
+                "--backend: 'nose' is not valid; give django, or module:attribute of a backend of "
+                "your own"
             ),
         ),
         (

@@ -1,5 +1,6 @@
-"""Bad input: one clear line with the thing, its origin and the mend; the right exit code; nothing
-left behind.
+"""Bad input: one clear line with the thing, its origin and the fix.
+
+The exit code is right, and nothing is left behind.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from tests.support.projects import PASSING, make_project, postgres_settings, sle
 
 
 def assert_nobody_took_it(finished: Finished, code: int, *words: str) -> None:
-    """Ends with this code: 4 for what no retry mends, else 7. Every test is `not_run` for one
-    reason that has all the words, said in one line of the summary.
+    """Ends with this code: 4 where a retry cannot help, else 7.
+
+    Every test is `not_run` for one reason that has all the words, said in one line of the summary.
     """
     assert finished.code == code, finished
     assert set(finished.outcomes().values()) == {"not_run"}, finished
@@ -330,9 +332,15 @@ def test_a_system_check_that_fails_ends_the_run_as_django_would(
         def crooked(app_configs, **kwargs):
             return [checks.Error("the shelf is crooked", hint="level it", id="shelf.E001")]
     """
-    project = make_project(place, PASSING.replace("shelf.models", "shelf.stored"), files={
-        "shelf/models.py": models, "shelf/migrations/0001_initial.py": _NO_MIGRATION, "shelf/stored.py": "Book = None\n",
-    })  # fmt: skip
+    project = make_project(
+        place,
+        PASSING.replace("shelf.models", "shelf.stored"),
+        files={
+            "shelf/models.py": models,
+            "shelf/migrations/0001_initial.py": _NO_MIGRATION,
+            "shelf/stored.py": "Book = None\n",
+        },
+    )
     # When
     finished = busy_fleet.run(project)
     # Then
@@ -373,8 +381,9 @@ def test_a_project_that_caches_in_our_own_redis_database_is_refused(
 
 @pytest.fixture(scope="module")
 def odd_fleet(tmp_path_factory: pytest.TempPathFactory, fleet_store: str) -> Iterator[Fleet]:
-    """A pool whose one worker has a package more, and variables that settings and tests of these
-    projects look at.
+    """A pool whose only worker has one more package.
+
+    It also sets variables that settings and tests of these projects read.
     """
     folder = tmp_path_factory.mktemp("odd_fleet")
     (folder / "extra" / "oddity-2.0.dist-info").mkdir(parents=True)

@@ -12,9 +12,15 @@ SEEDS = (134, 18)
 #: One of each part of the scene; none that leaves databases to be collected, which takes the better
 #: part of a minute.
 KINDS = (
-    "kill-testprocess", "kill-child", "store-client-kill", "store-script-flush", "store-maxmemory", "broker-purge",
-    "broker-duplicates", "dispatcher-stop",
-)  # fmt: skip
+    "kill-testprocess",
+    "kill-child",
+    "store-client-kill",
+    "store-script-flush",
+    "store-maxmemory",
+    "broker-purge",
+    "broker-duplicates",
+    "dispatcher-stop",
+)
 
 
 def test_faults_in_the_middle_of_a_run_cost_no_verdict_and_leave_nothing(tmp_path: Path) -> None:

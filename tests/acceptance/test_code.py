@@ -1,5 +1,6 @@
-"""The way of the code from one machine to others: what travels, what is refused, and what mends
-itself.
+"""The way of the code from one machine to others.
+
+What is sent, what is refused, and what repairs itself.
 """
 
 from __future__ import annotations
@@ -52,9 +53,15 @@ def test_the_files_are_listed_without_a_store(place: Path) -> None:
     *rows, total = done.stdout.splitlines()
     listed = [row.split()[1] for row in rows]
     assert listed == [
-        ".env", ".gitignore", "locale/django.mo", "pyproject.toml", "shelf/__init__.py", "shelf/models.py", "site_settings.py",
+        ".env",
+        ".gitignore",
+        "locale/django.mo",
+        "pyproject.toml",
+        "shelf/__init__.py",
+        "shelf/models.py",
+        "site_settings.py",
         "test_it.py",
-    ]  # fmt: skip
+    ]
     assert total.startswith("8 files, ")
     assert done.stderr.startswith("warning: .env looks like secrets")
     assert done.stderr.count("\n") == 1
@@ -221,6 +228,6 @@ def test_a_worker_without_a_checkout_says_which_variable_is_missing(
     assert finished.code != 0
     (reason,) = finished.messages()
     assert "this worker has none: set DCT_CHECKOUT to its folder" in reason
-    assert "gone is no folder" in reason
+    assert "gone is not a folder" in reason
     assert not finished.inner_traceback, finished
     fleet.assert_tidy()

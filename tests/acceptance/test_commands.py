@@ -33,9 +33,7 @@ def told(fleet: Fleet, *args: str) -> Any:
 
 
 def under_way(fleet: Fleet, running: Running) -> bool:
-    """Some test has a verdict, some slot has work and the worker has said that it is ready, as `dct
-    status` sees it.
-    """
+    """`dct status` shows a verdict, a busy slot and a worker that is ready."""
     assert running.process.poll() is None, running.finish()
     return any(
         run["done"] and run["slots"] and "ready" in run["workers"].values()

@@ -1,5 +1,6 @@
-"""A database server that restarts, is away, full or short of connections costs time, never a
-verdict.
+"""A database server that fails for a while costs time, never a verdict.
+
+It restarts, cannot be reached, has a full disk or no connections left.
 """
 
 from __future__ import annotations
@@ -232,8 +233,9 @@ def mariadb_settings(server: EmbeddedMariaDB) -> str:
 
 @pytest.fixture
 def small_disk(own_postgres: EmbeddedPostgres, outage: Outage) -> Iterator[Path]:
-    """The server's data lies on a file system of 160 MB, of which little is taken. Needs the rights
-    to mount one.
+    """The server's data lies on a file system of 160 MB, of which little is taken.
+
+    Needs the rights to mount one.
     """
     # Not in pytest's folder, which each new session closes to other accounts, the server's among
     # them.
@@ -316,7 +318,7 @@ def test_a_disk_that_stays_full_ends_the_run_with_one_line(
 
 @contextlib.contextmanager
 def cut(host: Host) -> Iterator[None]:
-    """Packets to and from the host vanish, as with a pulled cable: nobody is told."""
+    """Packets to and from the host vanish silently, as with a pulled cable."""
     rules = [["INPUT", "-i", "eth0"], ["OUTPUT", "-o", "eth0"]]
     for rule in rules:
         subprocess.run(

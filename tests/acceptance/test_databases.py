@@ -1,5 +1,6 @@
-"""Templates and clones as a user of a fleet meets them: the second run pays nothing, and what is
-wrong is said in one line.
+"""Templates and clones as a user of a fleet meets them.
+
+The second run pays nothing, and errors are one line.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Test processes that die: the suspect is found, tried again elsewhere and blamed once; all others
-keep their verdicts.
+"""Test processes that die: the suspect is found, tried again elsewhere and blamed once.
+
+All others keep their verdicts.
 """
 
 from __future__ import annotations
@@ -37,9 +38,14 @@ def test_one_poison_test_among_200_costs_two_processes_and_one_verdict(
     classes = "".join(
         f"""
     class T{c:02}(SimpleTestCase):
-""" + "".join(f"        def test_{t}(self): time.sleep(0.01)\n" for t in range(10) if (c, t) != (11, 4))
+"""
+        + "".join(
+            f"        def test_{t}(self): time.sleep(0.01)\n"
+            for t in range(10)
+            if (c, t) != (11, 4)
+        )
         for c in range(20)
-    )  # fmt: skip
+    )
     poison = (
         f"\n        def test_4(self): die({str(log)!r}, lambda: ctypes.string_at(0))\n   "
         " T11.test_4 = test_4\n"
@@ -212,8 +218,8 @@ def test_a_worker_whose_loader_was_killed_prepares_the_run_anew(
     # kernel may for want of memory
     log = tmp_path / "deaths"
     kill = (
-        f"if not os.path.exists({str(log)!r}): die({str(log)!r}, lambda: (os.kill(os.getppid(),"
-        " signal.SIGKILL), time.sleep(60)))"
+        f"if not os.path.exists({str(log)!r}): die({str(log)!r}, lambda: "
+        "(os.kill(os.getppid(), signal.SIGKILL), time.sleep(60)))"
     )
     classes = "".join(
         f"""

@@ -1,5 +1,6 @@
-"""What happens to a run while it goes on: workers come and go, the user interrupts, tests
-misbehave.
+"""What happens to a run while it goes on.
+
+Workers come and go, the user interrupts, tests misbehave.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Guards as a user meets them: whatever command it is, a server that is denied hears nothing, by
-whatever name it goes.
+"""Guards as a user meets them.
+
+Whatever the command, and whatever name it uses, no connection is made to a denied server.
 """
 
 from __future__ import annotations
@@ -36,9 +37,14 @@ def dct(project: Path, *words: str, **environment: str) -> subprocess.CompletedP
         "XDG_STATE_HOME": str(project.parent / "state"),
     }
     return subprocess.run(
-        [sys.executable, "-m", "dct_celery.cli", *words], cwd=project, env={**kept, **own, **environment},
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "dct_celery.cli", *words],
+        cwd=project,
+        env={**kept, **own, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +214,7 @@ def test_a_worker_keeps_away_from_a_server_that_was_denied_since(
     assert said() == ""
 
 
-# -- a configured database with rows that somebody needs ------------------------------------
+# -- a configured database with rows that must stay -----------------------------------------
 
 _TESTS = """
     from django.test import TestCase, TransactionTestCase
@@ -251,8 +257,9 @@ _LATE = """
 
 @pytest.fixture
 def needed(postgres_server: EmbeddedPostgres) -> Iterator[Callable[[], int]]:
-    """The configured database of `postgres_settings` with three rows; the number of those that are
-    left.
+    """The configured database of `postgres_settings` with three rows.
+
+    The number of those that are left.
     """
     server = postgres_server
     place = {

@@ -1,5 +1,6 @@
-"""What never comes to its end costs its own verdict, and nobody else's; the slot works again within
-ten seconds.
+"""A test that never ends costs its own verdict only.
+
+The slot works again within ten seconds.
 """
 
 from __future__ import annotations
@@ -98,8 +99,10 @@ def test_a_set_up_that_hangs_is_the_error_that_covers_its_tests(
     finished = busy_fleet.run(project, "--fixture-timeout", "5")
     # Then
     assert finished.outcomes() == {
-        "test_it.Hangs.test_a": "not_run", "test_it.Hangs.test_b": "not_run", "test_other.Other.test_c": "passed",
-    }  # fmt: skip
+        "test_it.Hangs.test_a": "not_run",
+        "test_it.Hangs.test_b": "not_run",
+        "test_other.Other.test_c": "passed",
+    }
     assert finished.code == 1, finished
     (event,) = finished.json["fixtures"]
     assert (event["id"], event["outcome"]) == (f"setUp{scope} {where}", "error")

@@ -1,5 +1,6 @@
-"""What somebody with the broker's password can put into queues: it costs no worker, no verdict and
-no second line in a log.
+"""What an attacker with the broker's password can put into queues.
+
+It costs no worker, no verdict and no second line in a log.
 """
 
 from __future__ import annotations
@@ -44,16 +45,40 @@ def body(value: object) -> bytes:
 
 
 ENTRIES = [
-    b"garbage", b"", b"[]", b"null", b"1", b'"x"', b"\xff\x00\xfe", b"[" * 60_000, b"{" * 300_000, b"x" * 5 * LARGEST,
-    b'{"body": NaN}', changed(properties=None), changed(properties=[]), changed(properties={}), changed(headers=None),
-    changed(headers={"task": TASK}), changed(headers={"task": "celery.chord", "id": "a"}),
+    b"garbage",
+    b"",
+    b"[]",
+    b"null",
+    b"1",
+    b'"x"',
+    b"\xff\x00\xfe",
+    b"[" * 60_000,
+    b"{" * 300_000,
+    b"x" * 5 * LARGEST,
+    b'{"body": NaN}',
+    changed(properties=None),
+    changed(properties=[]),
+    changed(properties={}),
+    changed(headers=None),
+    changed(headers={"task": TASK}),
+    changed(headers={"task": "celery.chord", "id": "a"}),
     changed(headers={"task": {}, "id": "a"}),
-    changed(headers={"task": TASK, "id": "a", "compression": "gzip"}), changed(body="$"), changed(body=None), changed(body={}),
-    changed(**{"content-type": "application/x-python-serialize"}), changed(**{"content-encoding": "nothing-known"}),
-    body([]), body({"task": TASK, "id": "a"}), body([["a", "b"], {}, {}]), body([[], {"message": "a"}, {}]),
+    changed(headers={"task": TASK, "id": "a", "compression": "gzip"}),
+    changed(body="$"),
+    changed(body=None),
+    changed(body={}),
+    changed(**{"content-type": "application/x-python-serialize"}),
+    changed(**{"content-encoding": "nothing-known"}),
+    body([]),
+    body({"task": TASK, "id": "a"}),
+    body([["a", "b"], {}, {}]),
+    body([[], {"message": "a"}, {}]),
     body([[{"a": 1}], {}, {}]),
-    changed(headers={"task": TASK, "id": "later", "eta": "2099-01-01T00:00:00", "expires": "never"}), changed(),
-]  # fmt: skip
+    changed(
+        headers={"task": TASK, "id": "later", "eta": "2099-01-01T00:00:00", "expires": "never"}
+    ),
+    changed(),
+]
 
 
 #: Properties of a message of RabbitMQ that are no text, no known type, no time.

@@ -1,5 +1,6 @@
-"""A dispatcher that dies and a store that forgets: the run goes on, nothing is lost, nothing is
-there twice.
+"""A dispatcher that dies and a store that forgets.
+
+The run goes on, nothing is lost, nothing is there twice.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ class Case{number:02}(SimpleTestCase):
 
 
 class Scene:
-    """Two workers of one slot each on a store of their own, and a project that notes which tests
-    ran.
+    """Two workers of one slot each on a store of their own.
+
+    The project notes which tests ran.
     """
 
     def __init__(self, folder: Path, store: RedisServer) -> None:

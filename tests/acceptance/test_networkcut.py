@@ -1,5 +1,6 @@
-"""A worker whose network is cut runs on, and takes work again soon after. Needs root: the worker
-has a network of its own.
+"""A worker whose network is cut runs on, and takes work again soon after.
+
+Needs root: the worker has a network of its own.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def hosts() -> Iterator[Network]:
 
 
 def cut(host: Host, seconds: float) -> None:
-    """Nothing goes in or out, and nobody is told."""
+    """Nothing goes in or out, silently."""
     for action in ("-A", "-D"):
         for chain in ("INPUT", "OUTPUT"):
             rule = [

@@ -1,5 +1,6 @@
-"""RabbitMQ as the broker: the same verdicts as on Redis, whatever happens to it, and nothing left
-behind in it.
+"""RabbitMQ as the broker.
+
+The same verdicts as on Redis, whatever happens to it, and nothing left behind in it.
 """
 
 from __future__ import annotations
@@ -126,7 +127,5 @@ def test_the_queue_of_a_run_whose_dispatcher_is_dead_goes_with_the_run(
     ledger_of(rabbit_fleet, running).close()
     rabbit_fleet.registry.withdraw(running.run)
     # Then
-    print(
-        "gone after"
-        f" {until(lambda: not queue_is_there(rabbit_fleet, running), 20, what='end of the queue'):.1f} s"
-    )
+    seconds = until(lambda: not queue_is_there(rabbit_fleet, running), 20, what="end of the queue")
+    print(f"gone after {seconds:.1f} s")

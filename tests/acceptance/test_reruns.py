@@ -1,5 +1,6 @@
-"""Claims about whole runs with `--reruns`: a flaky test is green and told of, a broken one stays
-red.
+"""Claims about whole runs with `--reruns`.
+
+A flaky test is green and told of, a broken one stays red.
 """
 
 from __future__ import annotations

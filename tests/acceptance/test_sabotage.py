@@ -1,4 +1,7 @@
-"""Tests that damage their process get the verdict they deserve, and cost no other test its own (tests/torture/sabotage)."""
+"""Tests that damage their process get the verdict they deserve, and cost no other its own.
+
+The suite is tests/torture/sabotage.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,10 @@ def claims(folder: str) -> dict[str, str]:
 
 
 def fixture_claims() -> set[tuple[str, str]]:
-    """(phase, class or module) of every fixture of `deeds` that is left by a BaseException: docstrings that are its phase."""
+    """(phase, class or module) of every fixture of `deeds` that is left by a BaseException.
+
+    Docstrings that are its phase.
+    """
     found = set()
     for path in sorted((PROJECT / "deeds").glob("test_*.py")):
         module = ast.parse(path.read_text())
@@ -265,8 +271,15 @@ def test_the_junit_file_of_all_this_is_read_by_lxml_and_expat(deeds: Run) -> Non
     assert any("#x00" in (failure.text or "") for failure in root.iter("failure"))
 
 
-@pytest.mark.parametrize("name", ["test_100_megabytes_on_descriptor_1", "test_binary_on_descriptor_2",
-                                  "test_unterminated_on_stdout", "test_much_and_fails"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "test_100_megabytes_on_descriptor_1",
+        "test_binary_on_descriptor_2",
+        "test_unterminated_on_stdout",
+        "test_much_and_fails",
+    ],
+)
 def test_much_output_is_cut_in_its_middle(deeds: Run, name: str) -> None:
     # Given / When
     head, cut, tail = re.split(
@@ -285,7 +298,8 @@ def test_output_stays_with_its_test(deeds: Run) -> None:
 
 
 def test_the_worker_does_not_grow_with_what_a_test_prints(field_of_two: Ground, deeds: Run) -> None:
-    # Given a worker that has run nothing but this / Then no process of it was ever much larger than at its start
+    # Given a worker that has run nothing but this
+    # Then no process of it was ever much larger than at its start
     assert field_of_two.peak() - field_of_two.peak_before < GROWTH
 
 

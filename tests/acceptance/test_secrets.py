@@ -1,5 +1,6 @@
-"""What a test was given and prints is in no output of a run, nor on the dispatcher's disk; and
-outputs that nobody reads.
+"""Secrets that a test was given and prints appear in no output of a run.
+
+Nor are they on the dispatcher's disk; also covers outputs that are not read.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ def test_a_reader_of_stdout_that_goes_away_costs_neither_reports_nor_exit_code(
     # Given
     project = make_project(place, TELLTALE)
     command = (
-        f"({sys.executable} -m dct_celery.cli run -v 2 --junit-xml junit.xml --json run.json; echo"
-        " $? > code) | head -n 0"
+        f"({sys.executable} -m dct_celery.cli run -v 2 --junit-xml junit.xml --json run.json; "
+        "echo $? > code) | head -n 0"
     )
     # When
     done = subprocess.run(

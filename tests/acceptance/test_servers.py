@@ -1,5 +1,6 @@
-"""Store and broker as a run and a worker meet them: what is wrong is one line, soon, and its exit
-code says whether to retry.
+"""Store and broker as a run and a worker meet them.
+
+What is wrong is one line, soon, and its exit code says whether to retry.
 """
 
 from __future__ import annotations
@@ -29,8 +30,12 @@ def dct(fleet: Fleet, command: str, **environment: str) -> Finished:
     started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "dct_celery.cli", *command.split()],
-        env=fleet.environment(environment), cwd=fleet.folder, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        env=fleet.environment(environment),
+        cwd=fleet.folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     return Finished(done.returncode, done.stdout, done.stderr, time.monotonic() - started, {})
 
 
@@ -40,14 +45,14 @@ def ended(worker: Worker, seconds: float = 15.0) -> tuple[int, list[str]]:
     return code, worker.log.read_text(errors="replace").splitlines()
 
 
-# -- what no retry mends -----------------------------------------------------------------
+# -- where no retry helps ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("variable", ["DCT_STORE", "DCT_BROKER"])
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (("/5", "/xyz"), "has the database 'xyz', which is no number"),
+        (("/5", "/xyz"), "has the database 'xyz', which is not a number"),
         (("/5", "/5?bogus=1"), "has the parameter bogus"),
         (("/5", "/5?socket_timeout=abc"), "has the parameter socket_timeout"),
         (("redis://", "memory://"), "give a URL that starts with redis://"),
@@ -95,7 +100,7 @@ def test_every_command_names_a_wrong_password_the_same_way(fleet: Fleet) -> None
         assert "refuses the password" in finished.error
 
 
-# -- what a retry may mend ---------------------------------------------------------------
+# -- where a retry may help --------------------------------------------------------------
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
-"""A store that is slow, full, or drops its connections costs a run time: no lease is lost for it,
-and no test runs twice.
+"""A store that is slow, full, or drops its connections costs a run time.
+
+No lease is lost for it, and no test runs twice.
 """
 
 from __future__ import annotations

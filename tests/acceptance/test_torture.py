@@ -1,5 +1,6 @@
-"""The promise: verdicts, fixture events and exit code of the sequential run, however many slots and
-workers there are.
+"""The promise: verdicts, fixture events and exit code of the sequential run.
+
+It holds however many slots and workers there are.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""A worker that gets no messages although some wait for it: it notices and begins anew, on either
-broker.
+"""A worker that gets no messages although some wait for it.
+
+It notices and restarts its consumer, on either broker.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def test_a_consumer_that_fell_silent_begins_anew_and_the_run_ends(
     print(f"the run took {finished.seconds:.1f} s")
     assert finished.code == 0, finished
     assert list(finished.outcomes().values()) == ["passed"] * 8
-    assert log.count("consuming begins anew") == 2, (
+    assert log.count("the consumer restarts") == 2, (
         log
     )  # the warning, and what Celery says of the reset
     assert worker.process.poll() is None

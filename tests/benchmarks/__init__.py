@@ -1,3 +1,4 @@
-"""Owns the benchmarks: commands that print figures, `python -m tests.benchmarks.NAME`. None of them
-is a timed test.
+"""Owns the benchmarks: commands that print figures, `python -m tests.benchmarks.NAME`.
+
+None of them is a timed test.
 """

@@ -64,8 +64,8 @@ class Figures:
     def missed(self) -> list[str]:
         bars = BARS.get((self.where.label, self.where.medium), {}) if self.tables >= 200 else {}
         return [
-            f"{self.where.label} {self.where.medium} {self.tables}: {column}"
-            f" {self.median(column):.1f}, bar {bar:g}"
+            f"{self.where.label} {self.where.medium} {self.tables}: "
+            f"{column} {self.median(column):.1f}, bar {bar:g}"
             for column, bar in bars.items()
             if (self.median(column) < bar if column == "ratio" else self.median(column) > bar)
         ]
@@ -107,7 +107,7 @@ class Scene:
     # -- steps -------------------------------------------------------------------------
 
     def _build(self) -> str:
-        """Makes both; hash of the dump, taken before nobody may connect to the template any more."""
+        """Makes both; the hash of the dump, taken while connections are still allowed."""
         self._server.check()
         limit = names.ownership_limit(self._template) if self._where.label == "postgresql" else None
         self._server.announce(self._template, self._mark("building"))
@@ -129,8 +129,8 @@ class Scene:
         name = f"{self._source}_{turn}"
         if (found := self._django.ask("tables", name=name)[1]) != self._tables:
             raise SystemExit(
-                f"Django's clone on {self._where.label} has {found} tables instead of"
-                f" {self._tables}"
+                f"Django's clone on {self._where.label} has {found} tables instead of "
+                f"{self._tables}"
             )
         self._django.ask("drop", name=name)
         return seconds

@@ -1,5 +1,6 @@
-"""The Django side of the clone benchmark, in a process of its own: builds databases, clones and
-dirties them on request.
+"""The Django side of the clone benchmark, in a process of its own.
+
+Builds databases, clones and dirties them on request.
 
 One JSON object per line on stdin, `{"do": "clone", ...}`, and one per line on stdout, `{"seconds":
 ...}`. Its settings are those of `clone_scene.project`.
@@ -21,9 +22,7 @@ SEEDED, ROWS = 5, 20
 
 
 def build(name: str, limit: int | None) -> None:
-    """A database with the project's tables and some rows, as the test command makes it with
-    MIGRATE: False.
-    """
+    """A database with the project's tables and some rows, made with MIGRATE: False."""
     from django.core.management import call_command
     from django.db import connection
 

@@ -1,5 +1,6 @@
-"""What the clone benchmark plays on: a generated project, servers on tmpfs and on disk, dumps to
-compare.
+"""What the clone benchmark plays on.
+
+A generated project, servers on tmpfs and on disk, dumps to compare.
 """
 
 from __future__ import annotations
@@ -63,8 +64,9 @@ class Place:
 
 
 def project(folder: Path, tables: int) -> Path:
-    """A project of 20 apps and so many tables: 21 in 22 are models, the rest many-to-many; two
-    foreign keys for most.
+    """A project of 20 apps and so many tables: 21 in 22 are models, the rest many-to-many.
+
+    Two foreign keys for most.
     """
     models = round(tables / 1.05)
     of_app = {app: [n for n in range(models) if n % APPS == app] for app in range(APPS)}
@@ -103,8 +105,9 @@ def _name(number: int) -> str:
 
 @contextlib.contextmanager
 def place(label: str, medium: str, folder: Path) -> Iterator[Place]:
-    """A private server. "tmpfs": the settings of the embedded ones; "disk": stock settings, data
-    below `folder`.
+    """A private server.
+
+    "tmpfs": the settings of the embedded ones; "disk": stock settings, data below `folder`.
     """
     folder.mkdir(parents=True)
     folder.chmod(0o755)  # the server's account enters it
@@ -170,8 +173,13 @@ class Django:
         with self._log.open("w") as log:  # MySQL's mysqldump warns at every call
             self._process = subprocess.Popen(
                 [sys.executable, str(Path(__file__).with_name("clone_django.py"))],
-                env=_path(where) | own, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-            )  # fmt: skip
+                env=_path(where) | own,
+                cwd=folder,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
 
     def ask(self, do: str, **words: Any) -> tuple[float, Any]:
         """Seconds that the step took, and its answer."""
@@ -197,8 +205,9 @@ class Django:
 
 
 def dump(where: Place, name: str) -> str:
-    """Hash of a logical dump of everything in the database. SystemExit without the vendor's dump
-    program.
+    """Hash of a logical dump of everything in the database.
+
+    SystemExit without the vendor's dump program.
     """
     spec, environment = where.spec, _path(where)
     at = ["-h", spec.host]

@@ -1,5 +1,6 @@
-"""Owns the stage of every benchmark: servers, workers, `dct run` and the stock runner, and how
-figures are printed.
+"""Owns the stage of every benchmark.
+
+Servers, workers, `dct run` and the stock runner, and how figures are printed.
 """
 
 from __future__ import annotations
@@ -94,8 +95,9 @@ class Stage:
     def start_workers(
         self, python: str, workers: int, slots: int, hidden: Sequence[Path] = ()
     ) -> None:
-        """`workers` workers that share `slots`; each in a host of its own where the stage has a
-        network.
+        """`workers` workers that share `slots`.
+
+        Each in a host of its own where the stage has a network.
         """
         for number in range(workers):
             self.start_worker(
@@ -113,9 +115,13 @@ class Stage:
         home = self.base / name
         (home / "tmp").mkdir(parents=True)
         environment = {
-            **_plain_environment(), **self.variables(),
-            "DCT_PYTHON": python, "DCT_WORK_DIR": str(home / "work"), "HOME": str(home), "TMPDIR": str(home / "tmp"),
-        }  # fmt: skip
+            **_plain_environment(),
+            **self.variables(),
+            "DCT_PYTHON": python,
+            "DCT_WORK_DIR": str(home / "work"),
+            "HOME": str(home),
+            "TMPDIR": str(home / "tmp"),
+        }
         argv = [
             sys.executable,
             "-m",
@@ -134,13 +140,17 @@ class Stage:
         with (home / "worker.log").open("wb") as log:
             self._workers[name] = subprocess.Popen(
                 host.command(argv, hidden) if host else argv,
-                env=environment, cwd=home, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                env=environment,
+                cwd=home,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
                 start_new_session=True,
-            )  # fmt: skip
+            )
         return time.time()
 
     def wait_for(self, workers: int) -> float:
-        """Returns when so many workers are registered: the moment (Unix time) that this was seen."""
+        """Returns when so many workers are registered, with the Unix time of that moment."""
         from dct_celery.adapters.redisstore import client, registry
         from dct_celery.protocol.door import Door
         from dct_celery.security.signing import Keyring
@@ -178,8 +188,9 @@ class Stage:
     # -- runs --------------------------------------------------------------------------
 
     def dct_run(self, project: Project, name: str, *options: str) -> tuple[Timed, dict[str, Any]]:
-        """`dct run` in the project's folder: how long the command took, and its JSON report ({}
-        without one).
+        """`dct run` in the project's folder.
+
+        How long the command took, and its JSON report ({} without one).
         """
         report = self.base / "report.json"
         report.unlink(missing_ok=True)
@@ -228,16 +239,24 @@ class Stage:
         }
         start = time.monotonic()
         done = subprocess.run(
-            argv, cwd=project.folder, env=environment, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
-        )  # fmt: skip
+            argv,
+            cwd=project.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+        )
         return Timed(time.monotonic() - start, done.returncode, done.stdout)
 
 
 @contextlib.contextmanager
 def stage(*, netns: bool = False, mariadb: bool = False) -> Iterator[Stage]:
-    """A private store and PostgreSQL (or MariaDB) in a folder that goes at the end, with all
-    workers; with `netns` on the bridge.
+    """A private store and PostgreSQL (or MariaDB) in a temporary folder, with workers.
+
+    With `netns`, they are on the bridge.
     """
     with contextlib.ExitStack() as stack:
         base = Path(
@@ -258,8 +277,9 @@ def stage(*, netns: bool = False, mariadb: bool = False) -> Iterator[Stage]:
 def alternate(
     times: int, sides: Mapping[str, Callable[[], Timed]], accept: frozenset[int] = frozenset({0})
 ) -> dict[str, float]:
-    """Runs the sides A B A B ...; prints every wall time and returns the medians. SystemExit if a
-    side fails.
+    """Runs the sides A B A B ...; prints every wall time and returns the medians.
+
+    SystemExit if a side fails.
     """
     walls: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(times):
@@ -270,8 +290,8 @@ def alternate(
             walls[side].append(timed.seconds)
     for side, seconds in walls.items():
         print(
-            f"{side:<28} {' '.join(f'{s:7.2f}' for s in seconds)}   median"
-            f" {statistics.median(seconds):7.2f} s",
+            f"{side:<28} {' '.join(f'{s:7.2f}' for s in seconds)}   median "
+            f"{statistics.median(seconds):7.2f} s",
             flush=True,
         )
     return {side: statistics.median(seconds) for side, seconds in walls.items()}

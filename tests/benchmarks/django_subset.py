@@ -1,5 +1,6 @@
-"""Django's own tests, 2 processes against 2 slots: `python -m tests.benchmarks.django_subset
---suites FOLDER`.
+"""Django's own tests, 2 processes against 2 slots.
+
+`python -m tests.benchmarks.django_subset --suites FOLDER`
 """
 
 from __future__ import annotations

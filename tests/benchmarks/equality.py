@@ -1,5 +1,6 @@
-"""Compares a distributed run with the sequential one, test by test: `python -m
-tests.benchmarks.equality --suite NAME`.
+"""Compares a distributed run with the sequential one, test by test.
+
+`python -m tests.benchmarks.equality --suite NAME`
 """
 
 from __future__ import annotations
@@ -77,12 +78,12 @@ def _print_row(
         f"{options.suite} on {server}: {options.slots} slots on {options.workers} workers ({hosts})"
     )
     print(
-        f"  sequential {len(oracle['tests']):5} tests, exit {oracle['exit_code']}:"
-        f" {_counts(oracle)}; {oracle['seconds']:.1f} s"
+        f"  sequential {len(oracle['tests']):5} tests, exit {oracle['exit_code']}: "
+        f"{_counts(oracle)}; {oracle['seconds']:.1f} s"
     )
     print(
-        f"  ours       {len(report['tests']):5} tests, exit {timed.code}: {_counts(report)};"
-        f" {timed.seconds:.1f} s"
+        f"  ours       {len(report['tests']):5} tests, exit {timed.code}: {_counts(report)}; "
+        f"{timed.seconds:.1f} s"
     )
     busy = ", ".join(
         f"{s['worker']}/{s['slot']} {s['busy_seconds']:.1f} s in {s['chunks']} chunks"

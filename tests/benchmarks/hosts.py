@@ -1,5 +1,6 @@
-"""Owns two hosts on one machine: network namespaces on a bridge, each with an address and a host
-name of its own.
+"""Owns two hosts on one machine.
+
+Network namespaces on a bridge, each with an address and a host name of its own.
 
 Needs root and iproute2. In a host, the folders named as hidden are covered by an empty file system,
 so that what a worker knows of the project is what came over the wire.
@@ -55,8 +56,9 @@ class Network:
 
 @contextlib.contextmanager
 def network(names: Sequence[str] = ("dct-a", "dct-b")) -> Iterator[Network]:
-    """The hosts, removed with the bridge at the end. Raises CalledProcessError without the rights
-    to make them.
+    """The hosts, removed with the bridge at the end.
+
+    Raises CalledProcessError without the rights to make them.
     """
     tag, subnet = _free()
     bridge = f"dctbr{tag}"
@@ -78,8 +80,9 @@ def network(names: Sequence[str] = ("dct-a", "dct-b")) -> Iterator[Network]:
 
 
 def _free() -> tuple[str, str]:
-    """A tag for names and the first three numbers of addresses that no other network of ours on
-    this machine has.
+    """A tag for names and an address prefix that no other network of ours here uses.
+
+    The prefix is the first three numbers of an IPv4 address.
     """
     shown = subprocess.run(
         ["ip", "-4", "-o", "addr"], stdout=subprocess.PIPE, text=True, check=True

@@ -57,7 +57,7 @@ _ENCODE, _DECODE = (
 
 
 class Way:
-    """What ran while `watched` was open: in this thread, and in those that were started meanwhile."""
+    """What ran while `watched` was open, in this thread and in those started meanwhile."""
 
     def __init__(self) -> None:
         self.functions: dict[str, set[str]] = {}

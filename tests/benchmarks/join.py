@@ -47,9 +47,10 @@ def _join(scene: Stage, seconds: float) -> float:
     timed, report = done[0]
     tests = sum(str(test["worker"]).startswith("build-b") for test in report["tests"])
     print(
-        f"run of {timed.seconds:.1f} s, exit {timed.code}: first claim {claimed - registered:.2f} s"
-        f" after registration, {claimed - started:.2f} s after the start of its process; it ran"
-        f" {tests} of {len(report['tests'])} tests",
+        f"run of {timed.seconds:.1f} s, exit {timed.code}: "
+        f"first claim {claimed - registered:.2f} s after registration, "
+        f"{claimed - started:.2f} s after the start of its process; "
+        f"it ran {tests} of {len(report['tests'])} tests",
         flush=True,
     )
     return claimed - registered

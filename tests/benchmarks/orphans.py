@@ -1,9 +1,10 @@
-"""Kills everything at random instants and counts what stays on the database server: `python -m
-tests.benchmarks.orphans`.
+"""Kills everything at random instants and counts what stays on the database server.
+
+`python -m tests.benchmarks.orphans`
 
 Each round starts a worker and a run of the sample project and kills -9 all of it at once after a
 random time: dispatcher, worker, slots, loader, test processes. One more worker is started at the
-end; what it has not collected after a minute is an orphan. The seed makes the instants come again.
+end; what it has not collected after a minute is an orphan. The seed reproduces the instants.
 """
 
 from __future__ import annotations
@@ -74,9 +75,7 @@ def _round(
 
 
 def _collected(folder: Path, store: str, database: dict[str, str], server: DatabaseServer) -> int:
-    """One more worker on the servers that the killed ones knew, as at the next start of the same
-    machine.
-    """
+    """One more worker on the servers of the killed ones, as after a restart of the machine."""
     folder.mkdir()
     with Fleet(folder, store) as fleet:
         remembered = next((folder.parent / "0").glob("*/work/servers.json"), None)

@@ -26,8 +26,9 @@ KINDS = ("testcase", "testcase-sqlite", "simple")
 
 
 def empty_suite(folder: Path, kind: str, classes: int, tests: int) -> Project:
-    """A project of `classes` x `tests` empty tests, twenty classes to a module; `kind` is one of
-    KINDS.
+    """A project of `classes` x `tests` empty tests, twenty classes to a module.
+
+    `kind` is one of KINDS.
     """
     base = "SimpleTestCase" if kind == "simple" else "TestCase"
     bodies = "".join(f"    def test_{number}(self):\n        pass\n\n" for number in range(tests))
@@ -43,8 +44,9 @@ def empty_suite(folder: Path, kind: str, classes: int, tests: int) -> Project:
 def transactional_suite(
     folder: Path, models: int, classes: int, tests: int, share: float
 ) -> Project:
-    """A project of `models` tables and `classes` x `tests` tests that write rows; `share` of the
-    classes are transactional.
+    """A project of `models` tables and `classes` x `tests` tests that write rows.
+
+    `share` of the classes are transactional.
     """
     lines = ["from django.db import models", ""]
     for number in range(models):

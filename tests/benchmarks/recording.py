@@ -1,5 +1,6 @@
-"""What it costs to be recorded: empty tests, sequential against one slot: `python -m
-tests.benchmarks.recording`.
+"""What it costs to be recorded.
+
+Empty tests, sequential against one slot: `python -m tests.benchmarks.recording`.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def main() -> int:
         ours()  # the worker has the code and the bytecode, the store has the timings
         scene.stock(project, "stock")
         print(
-            f"{options.classes * options.tests} empty tests, {options.kind}, {options.classes}"
-            " classes, 1 slot"
+            f"{options.classes * options.tests} empty tests, {options.kind}, "
+            f"{options.classes} classes, 1 slot"
         )
         walls = alternate(
             options.times,

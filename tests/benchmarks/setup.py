@@ -60,8 +60,8 @@ def _measure(scene: Stage, project: Project, options: argparse.Namespace) -> flo
     stock = _ended(scene.stock(project, "stock", "--timing"))
     found = _SETUP.search(stock.log)
     print(
-        f"  {'manage.py test':<16} {stock.seconds:7.2f} s   database set-up"
-        f" {found[1] if found else '?'} s",
+        f"  {'manage.py test':<16} {stock.seconds:7.2f} s   database set-up "
+        f"{found[1] if found else '?'} s",
         flush=True,
     )
     setups = []
@@ -70,16 +70,17 @@ def _measure(scene: Stage, project: Project, options: argparse.Namespace) -> flo
         _ended(timed)
         setups.append(_set_up(report))
         print(
-            f"  {f'dct run, no. {number + 1}':<16} {timed.seconds:7.2f} s   database set-up"
-            f" {setups[-1]:.2f} s"
+            f"  {f'dct run, no. {number + 1}':<16} {timed.seconds:7.2f} s   database set-up "
+            f"{setups[-1]:.2f} s"
         )
         print(f"    {phases(report)}\n    {_databases(report)}", flush=True)
     return max(setups[1:])
 
 
 def _set_up(report: Mapping[str, Any]) -> float:
-    """Seconds that the slowest worker spent on databases before its slots began, and that slots
-    then waited for clones.
+    """Seconds that the slowest worker spent on databases before its slots began.
+
+    Also the seconds that slots then waited for clones.
     """
     told = report.get("databases") or {}
     steps = (

@@ -1,7 +1,8 @@
-"""What the code looks like, in figures: `python -m tests.benchmarks.shape [FOLDER...]`, a column
-for each folder.
+"""The shape of the code in figures, a column for each folder.
 
-The figures are for looking at, not for meeting: a number that is met by packing lines or by padding
+`python -m tests.benchmarks.shape [FOLDER...]`
+
+The figures are for reading, not for meeting: a number that is met by packing lines or by padding
 them says nothing.
 """
 

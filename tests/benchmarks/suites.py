@@ -1,5 +1,6 @@
-"""Owns the suites that benchmarks run: public ones from a folder of the user's, and the project's
-own torture suite.
+"""Owns the suites that benchmarks run.
+
+Public ones from a folder of the user's, and the project's own torture suite.
 
 The public ones stand as NAME/venv (an environment with the suite's requirements) and NAME/src/*
 (its unpacked sdist). What a run needs is copied into a folder of its own, settings included,
@@ -38,8 +39,9 @@ def prepare(
     *,
     mariadb: bool = False,
 ) -> Project:
-    """The suite as a project in a folder below `base`, on PostgreSQL or MariaDB. Raises SystemExit
-    where it is not installed.
+    """The suite as a project in a folder below `base`, on PostgreSQL or MariaDB.
+
+    Raises SystemExit where it is not installed.
     """
     if name == "torture":
         project = _torture(base, labels)

@@ -1,5 +1,6 @@
-"""A suite that spends its clones: 30 % transactional tests, sequential against ours: `python -m
-tests.benchmarks.transactional`.
+"""A suite that spends its clones.
+
+30 % transactional tests, sequential against ours: `python -m tests.benchmarks.transactional`.
 
 Also says how much of the time that clones took was hidden from the slots: made ahead by the worker
 while tests ran.
@@ -37,8 +38,8 @@ def main() -> int:
         scene.stock(project, "stock")
         count = options.classes * options.tests
         print(
-            f"{count} tests, {options.share:.0%} transactional, {options.models} tables,"
-            f" {options.slots} slots"
+            f"{count} tests, {options.share:.0%} transactional, {options.models} tables, "
+            f"{options.slots} slots"
         )
         walls = alternate(
             options.times,
@@ -49,16 +50,16 @@ def main() -> int:
     ratio = walls["dct run"] / walls["manage.py test"]
     hidden = min(_hidden(report["databases"]) for report in reports[1:])
     print(
-        f"ratio {ratio:.3f} (bar {BAR}); least share of clone time hidden {hidden:.0%} (bar"
-        f" {HIDDEN:.0%})"
+        f"ratio {ratio:.3f} (bar {BAR}); least share of clone time hidden {hidden:.0%} (bar "
+        f"{HIDDEN:.0%})"
     )
     return int(ratio > BAR or hidden < HIDDEN)
 
 
 def _clones(use: dict[str, Any]) -> str:
     return (
-        f"cloned {use['cloned']} in {use['clone_seconds']:.3f} s, slots waited"
-        f" {use['waited_seconds']:.3f} s"
+        f"cloned {use['cloned']} in {use['clone_seconds']:.3f} s, "
+        f"slots waited {use['waited_seconds']:.3f} s"
     )
 
 

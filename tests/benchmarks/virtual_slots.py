@@ -1,11 +1,12 @@
-"""What the dispatcher can feed: `python -m tests.benchmarks.virtual_slots [--tests N] [--slots N]
-[--milliseconds N]`.
+"""How many slots one dispatcher can feed.
+
+`python -m tests.benchmarks.virtual_slots [--tests N] [--slots N] [--milliseconds N]`
 
 A real store and broker (the embedded server), a real dispatcher core (event loop, planner, run
 machine, ledger, queue, journal), and slots that run nothing: they take messages, claim, and
 complete their chunks with signed records, each test taking its milliseconds by the clock. All slots
-live in a few processes, which send what is due in one pipeline. Printed beside the seconds of the
-run are the round trips and commands of the dispatcher, by what they are for.
+live in a few processes, which send what is due in one pipeline. Beside the seconds of the run, the
+round trips and commands of the dispatcher are printed by their purpose.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ from tests.support.factories import (
 )
 
 RUN, POOL, VERSION = "virtual", "pool", "0"
-#: Milliseconds of a lease, and seconds between two signs of life of a worker.
+#: Milliseconds of a lease, and seconds between two heartbeats of a worker.
 LEASE_MS, BEAT = 30_000, 1.0
 #: Seconds between two looks of a process at what is due in its slots.
 TICK = 0.01
@@ -198,8 +199,9 @@ class _Lane:
         return round(self._seconds * len(self._chunk.indices), 6)
 
     def next_at(self) -> float:
-        """As a slot does it: a batch goes out when its first record is old enough, or the chunk has
-        ended.
+        """As a slot does it.
+
+        A batch goes out when its first record is old enough, or the chunk has ended.
         """
         end = self._began + self.busy_seconds
         return min(end, self._began + (self.seq + 1) * self._seconds + self._window)
@@ -275,7 +277,7 @@ class CountingQueue(CeleryChunkQueue):
 
 
 class Silence:
-    """A console for nobody."""
+    """A console that shows nothing."""
 
     def __getattr__(self, name: str) -> Any:
         return self.warn if name == "warn" else lambda *_, **__: None
@@ -361,13 +363,32 @@ class Scene:
         self.queue = CountingQueue(make_app(settings), RUN, "benchmark")
         unused: Any = None
         self._services = DispatcherServices(
-            settings=settings, run=RUN, nonce=NONCE, owner="a" * 16, door=self._door, clock=time.monotonic, wall=time.time,
-            sleep=time.sleep, store_ms=lambda: 0, registry=self.registry, ledger=self.ledger,
-            queue=self.queue, blobs=unused, timings=unused,
-            console=cast(Any, Silence()), state_folder=folder / "state", environ={}, start_process=unused,
-            user_environment=unused, snapshot=unused, supply_code=lambda: None, write_reports=self.write_reports,
-            resolve=lambda _: {}, interrupted=lambda: False, fleet_trouble=self._fleet_trouble,
-        )  # fmt: skip
+            settings=settings,
+            run=RUN,
+            nonce=NONCE,
+            owner="a" * 16,
+            door=self._door,
+            clock=time.monotonic,
+            wall=time.time,
+            sleep=time.sleep,
+            store_ms=lambda: 0,
+            registry=self.registry,
+            ledger=self.ledger,
+            queue=self.queue,
+            blobs=unused,
+            timings=unused,
+            console=cast(Any, Silence()),
+            state_folder=folder / "state",
+            environ={},
+            start_process=unused,
+            user_environment=unused,
+            snapshot=unused,
+            supply_code=lambda: None,
+            write_reports=self.write_reports,
+            resolve=lambda _: {},
+            interrupted=lambda: False,
+            fleet_trouble=self._fleet_trouble,
+        )
         self._fleet = Fleet(
             RUN, POOL, VERSION, PROTOCOL_VERSION, KEY_ID, last_usable=time.monotonic()
         )
@@ -434,8 +455,8 @@ def _print(
     by_the_clock = CountingConnection.trips - commands["commit.lua"]
     rows = {
         "seconds of the run": (
-            f"{wall:.1f} (ideal {ideal:.1f}), to leave the run {left:.1f}, with the last reports"
-            f" {whole:.1f}"
+            f"{wall:.1f} (ideal {ideal:.1f}), to leave the run {left:.1f}, "
+            f"with the last reports {whole:.1f}"
         ),
         "dispatcher": f"{cpu:.1f} s of CPU, {memory:.0f} MiB",
         "what plays the slots": f"{slots.ru_utime + slots.ru_stime:.1f} s of CPU",
@@ -446,13 +467,13 @@ def _print(
             f"{_each(for_chunks, chunks)}: offers, acknowledgements, messages"
         ),
         "by the clock": (
-            f"{by_the_clock:,} ({by_the_clock / wall:.1f} a second): reads, looks, beginning"
-            " and end"
+            f"{by_the_clock:,} ({by_the_clock / wall:.1f} a second): "
+            "reads, looks, beginning and end"
         ),
     }
     print(
-        f"{options.tests:,} tests of {options.milliseconds:g} ms on {options.slots:,} virtual"
-        f" slots, reports: {options.reports}"
+        f"{options.tests:,} tests of {options.milliseconds:g} ms on {options.slots:,} virtual "
+        f"slots, reports: {options.reports}"
     )
     for name, value in rows.items():
         print(f"  {name:26} {value}")

@@ -1,3 +1,4 @@
-"""The chaos harness: seeded faults in the middle of real runs, and the proof that nothing was lost,
-doubled or made up.
+"""The chaos harness.
+
+Seeded faults in the middle of real runs, and the proof that nothing was lost, doubled or made up.
 """

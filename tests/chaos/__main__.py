@@ -74,13 +74,13 @@ def _summary(session: Session) -> int:
         print(f"above the bar: {problem}")
     reruns, refused = sum(o.reruns for o in rounds), sum(o.refused for o in rounds)
     print(
-        f"{len(rounds)} rounds, {len(session.failed)} failed, {reruns} tests run again, {refused}"
-        " stale writes refused"
+        f"{len(rounds)} rounds, {len(session.failed)} failed, {reruns} tests run again, "
+        f"{refused} stale writes refused"
     )
     if session.failed:
         print(
-            f"failed seeds: {', '.join(map(str, session.failed))}; again: {session.again} --replay"
-            " SEED"
+            f"failed seeds: {', '.join(map(str, session.failed))}; again: "
+            f"{session.again} --replay SEED"
         )
     return int(bool(session.failed or late))
 
@@ -100,8 +100,8 @@ def _parser() -> argparse.ArgumentParser:
         help=f"only these kinds of faults, comma between: {', '.join(FAULTS)}",
     )
     broker = (
-        "the broker; mixed: every third seed on RabbitMQ; default: mixed where rabbitmq-server is"
-        " installed, else redis"
+        "the broker; mixed: every third seed on RabbitMQ; default: "
+        "mixed where rabbitmq-server is installed, else redis"
     )
     parser.add_argument("--broker", choices=[*BROKERS, "mixed"], default="", help=broker)
     parser.add_argument("--lease", type=float, default=LEASE, help="seconds of a lease")

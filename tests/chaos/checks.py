@@ -1,5 +1,6 @@
-"""What must be true after a round, and what must be gone a while later. Pure but for the reading of
-report files.
+"""What must be true after a round, and what must be gone a while later.
+
+Pure but for the reading of report files.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ _LINES = 8
 def report_problems(
     oracle: Mapping[str, Any], code: int | None, report: Mapping[str, Any]
 ) -> list[str]:
-    """Ways in which the JSON report and the exit code of a run differ from the oracle; empty for
-    none.
+    """Ways in which the JSON report and the exit code of a run differ from the oracle.
+
+    Empty for none.
     """
     if not report:
         return [f"exit {code}, and no JSON report"]
@@ -92,9 +94,7 @@ def reruns(report: Mapping[str, Any]) -> int:
 
 @dataclass(slots=True)
 class Debts:
-    """Things that rounds left behind, each with the seed of its round and the moment when it must
-    be gone.
-    """
+    """What rounds left behind, with the seed of its round and the moment when it must be gone."""
 
     seconds: float = ORPHAN_SECONDS
     _owed: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict)

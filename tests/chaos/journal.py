@@ -1,5 +1,6 @@
-"""What a run has come to, read from its dispatcher's journal as it grows: verdicts, and chunks
-offered, claimed and ended.
+"""What a run has come to, read from its dispatcher's journal as it grows.
+
+Verdicts, and chunks offered, claimed and ended.
 
 Times are the store's, but for those at which the file grew. Signatures are not looked at.
 """
@@ -94,8 +95,9 @@ class Tail:
         )
 
     def idle(self, start: float, end: float, workers: Set[str]) -> float:
-        """Seconds between these moments in which at least one of the workers, of one slot each,
-        held no chunk.
+        """Seconds between these moments in which some worker held no chunk.
+
+        Each worker has one slot.
         """
         held: dict[str, str] = {}
         total, since = 0.0, start

@@ -1,5 +1,6 @@
-"""A RabbitMQ that can be broken without the round standing still meanwhile: its node takes seconds
-to start or to be asked.
+"""A RabbitMQ that can be broken without the round standing still meanwhile.
+
+Its node takes seconds to start or to be asked.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class RabbitServer(EmbeddedRabbitMQ):
         return self._process is None or self._process.poll() is not None
 
     def ensure(self) -> None:
-        """The node answers when this returns; one that does not is started anew."""
+        """The node answers when this returns; one that does not is restarted."""
         if self.ended or not self.answers:
             self.crash()
             self.go_on()

@@ -1,5 +1,6 @@
-"""One round: a run is started, its faults strike by progress, and what it ends with is compared
-with the oracle.
+"""One round: a run is started, its faults strike by progress.
+
+Its results are compared with the oracle.
 """
 
 from __future__ import annotations
@@ -88,8 +89,8 @@ class Round:
             limit = max(limit, now + self.usual + HANG_SLACK) if self._active else limit
             if now > limit:
                 self._problems.append(
-                    f"the run hangs: {len(self._tail.done)} of {tests} tests after"
-                    f" {now - began:.0f} s"
+                    f"the run hangs: {len(self._tail.done)} of {tests} tests after "
+                    f"{now - began:.0f} s"
                 )
                 self._dump()
                 return
@@ -208,9 +209,15 @@ def _end(scene: Scene) -> int | None:
 def _status(scene: Scene) -> str:
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "dct_celery.cli", "status", scene.run], env=scene.environment({}), cwd=scene.base,
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False,
-        )  # fmt: skip
+            [sys.executable, "-m", "dct_celery.cli", "status", scene.run],
+            env=scene.environment({}),
+            cwd=scene.base,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         return "no answer within 30 s"
     return done.stdout + done.stderr

@@ -1,5 +1,6 @@
-"""The scene of all rounds: servers, three workers with one slot each (one on a host of its own),
-and the dispatcher.
+"""The scene of all rounds.
+
+Servers, three workers with one slot each (one on a host of its own), and the dispatcher.
 """
 
 from __future__ import annotations
@@ -105,8 +106,9 @@ class Scene:
     # -- the broker --------------------------------------------------------------------
 
     def use(self, broker: str) -> None:
-        """The broker of all rounds from now on. RuntimeError when a worker does not come up with
-        it.
+        """The broker of all rounds from now on.
+
+        RuntimeError when a worker does not come up with it.
         """
         if broker == self.broker_name:
             return
@@ -218,7 +220,7 @@ class Scene:
     # -- the run -----------------------------------------------------------------------
 
     def dispatch(self, run: str, vendor: str, labels: Sequence[str], *options: str) -> None:
-        """Starts `dct run` in the project's folder; its output goes to files of the round's folder."""
+        """Starts `dct run` in the project's folder; its output goes to files of the round."""
         self.run, self.vendor = run, vendor
         self.folder.mkdir(parents=True)
         self._options = ["--json", str(self.report), "--junit-xml", str(self.junit)]
@@ -233,9 +235,13 @@ class Scene:
         with self.output.open("ab") as out:
             self.dispatcher = subprocess.Popen(
                 self.dispatcher_host.command(argv) if self.dispatcher_host else argv,
-                env=self.environment(self.database.environment), cwd=self.project, stdin=subprocess.DEVNULL, stdout=out,
-                stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
+                env=self.environment(self.database.environment),
+                cwd=self.project,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     @property
     def folder(self) -> Path:
@@ -333,8 +339,9 @@ class Scene:
                         yield key.decode(errors="replace")
 
     def _lasting_queues(self) -> set[str]:
-        """Queues of runs at RabbitMQ. Asked only as long as there may be any: it takes a second or
-        two.
+        """Queues of runs at RabbitMQ.
+
+        Asked only as long as there may be any: it takes a second or two.
         """
         if self.rabbit is not None and (self._queues or self.broker_name == "rabbitmq"):
             with contextlib.suppress(subprocess.SubprocessError):
@@ -361,8 +368,9 @@ def power_off(main: int) -> None:
 def scene(
     *, lease: float, vendors: Sequence[str] = VENDORS, remote: bool = True
 ) -> Iterator[Scene]:
-    """Servers and workers, ended with all that they started; `remote`: one worker and the
-    dispatchers in network namespaces of their own (needs root).
+    """Servers and workers, ended with all that they started; `remote`.
+
+    One worker and the dispatchers in network namespaces of their own (needs root).
     """
     with contextlib.ExitStack() as stack:
         base = Path(

@@ -1,5 +1,6 @@
-"""Pure: which faults strike a round, when and whom. The same seed and the same kinds give the same
-round.
+"""Pure: which faults strike a round, when and whom.
+
+The same seed and the same kinds give the same round.
 """
 
 from __future__ import annotations
@@ -81,8 +82,9 @@ def broker_of(seed: int, broker: str) -> str:
 
 
 def order(seeds: Sequence[int], broker: str) -> list[int]:
-    """The seeds with few changes of the broker; each within the block it belongs to, so that an
-    early end has all brokers.
+    """The seeds with few changes of the broker.
+
+    Each within the block it belongs to, so that an early end has all brokers.
     """
     found: list[int] = []
     last = BROKERS[0]

@@ -53,9 +53,13 @@ class RedisServer:
     def client(self, port: int = 0) -> Any:
         """A client that gives up quickly, so that a broken server does not hold up the faults."""
         return redis.Redis(
-            host=self._bind, port=port or self.port, password=self.password, socket_timeout=2, socket_connect_timeout=1,
+            host=self._bind,
+            port=port or self.port,
+            password=self.password,
+            socket_timeout=2,
+            socket_connect_timeout=1,
             retry=Retry(NoBackoff(), 0),
-        )  # fmt: skip
+        )
 
     def answers(self, port: int = 0) -> bool:
         with contextlib.suppress(redis.RedisError), self.client(port) as client:
@@ -91,7 +95,7 @@ class RedisServer:
         return port, process
 
     def fail_over(self, port: int, process: subprocess.Popen[bytes]) -> None:
-        """The replica, which must be a primary by now, takes the place of this server, which dies."""
+        """The replica, which must be a primary by now, replaces this server, which dies."""
         self.kill()
         self._process = process
         with self.client(port) as client:
@@ -100,14 +104,25 @@ class RedisServer:
 
     def _launch(self, port: int) -> subprocess.Popen[bytes]:
         lines = [
-            f"bind {self._bind}", f"port {port}", 'save ""', "appendonly no", "maxmemory-policy noeviction", "daemonize no",
-            f"requirepass {self.password}", "enable-debug-command yes", "repl-diskless-sync-delay 0",
-        ]  # fmt: skip
+            f"bind {self._bind}",
+            f"port {port}",
+            'save ""',
+            "appendonly no",
+            "maxmemory-policy noeviction",
+            "daemonize no",
+            f"requirepass {self.password}",
+            "enable-debug-command yes",
+            "repl-diskless-sync-delay 0",
+        ]
         with (self._folder / "redis.log").open("ab") as log:
             process = child.launch(
-                [str(find_valkey()), "-"], log=log, env=child.quiet_environment(os.environ), cwd=self._folder,
-                stdin=subprocess.PIPE, death=signal.SIGKILL,
-            )  # fmt: skip
+                [str(find_valkey()), "-"],
+                log=log,
+                env=child.quiet_environment(os.environ),
+                cwd=self._folder,
+                stdin=subprocess.PIPE,
+                death=signal.SIGKILL,
+            )
         assert process.stdin is not None
         with process.stdin as stdin:
             stdin.write("\n".join(lines).encode() + b"\n")
@@ -201,9 +216,14 @@ class Database:
             import psycopg
 
             return psycopg.connect(
-                host=server.host, port=server.port, user=server.user, password=server.password, dbname="postgres",
-                autocommit=True, connect_timeout=2,
-            )  # fmt: skip
+                host=server.host,
+                port=server.port,
+                user=server.user,
+                password=server.password,
+                dbname="postgres",
+                autocommit=True,
+                connect_timeout=2,
+            )
         import MySQLdb
 
         return MySQLdb.connect(
@@ -221,13 +241,13 @@ class Database:
             cursor = connection.cursor()
             if self.vendor == "postgresql":
                 cursor.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
                 )
                 return
             cursor.execute(
-                "SELECT id FROM information_schema.processlist WHERE id <> connection_id() AND"
-                " command <> 'Daemon'"
+                "SELECT id FROM information_schema.processlist WHERE id <> connection_id() "
+                "AND command <> 'Daemon'"
             )
             for (one,) in cursor.fetchall():
                 with contextlib.suppress(Exception):  # it may have ended

@@ -40,6 +40,7 @@ class Session:
 
     def warm_up(self) -> None:
         """Two fault-free rounds on each server: templates, timings, the oracle's proof.
+
         RuntimeError if one fails.
         """
         for vendor in self.scene.databases:
@@ -103,8 +104,8 @@ class Session:
             print(f"    {problem}")
         if problems:
             print(
-                f"    again: {self.again} --replay {seed}    evidence:"
-                f" {self.evidence / f'{seed}.txt'}",
+                f"    again: {self.again} --replay {seed}    evidence: "
+                f"{self.evidence / f'{seed}.txt'}",
                 flush=True,
             )
 
@@ -114,8 +115,9 @@ class Session:
 
 
 def choose(names: Sequence[str], *, remote: bool, broker: str = "redis") -> list[Kind]:
-    """The kinds of these names that can strike with this broker; without names all that are
-    survived. SystemExit for a name that is none.
+    """The kinds of these names that can strike with this broker.
+
+    Without names all that are survived. SystemExit for a name that is none.
     """
     if unknown := set(names) - set(FAULTS):
         raise SystemExit(
@@ -143,7 +145,7 @@ def _line(chosen: Plan, outcome: table.Outcome) -> str:
     parts = "".join(label[:1] for label in chosen.labels)
     where = f"{chosen.broker[:2]} {chosen.vendor[:2]} {parts:4}"
     head = (
-        f"seed {chosen.seed} {where} {outcome.seconds:5.1f} s"
-        f" {'FAILED' if outcome.problems else 'ok':6}"
+        f"seed {chosen.seed} {where} {outcome.seconds:5.1f} s "
+        f"{'FAILED' if outcome.problems else 'ok':6}"
     )
     return f"{head} {outcome.reruns:3} re-runs {outcome.refused:2} refused  {'  '.join(strikes)}"

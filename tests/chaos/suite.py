@@ -1,5 +1,6 @@
-"""The suite that every round runs: 600 generated tests whose verdicts are known by construction,
-and a few that torture.
+"""The suite that every round runs.
+
+600 generated tests whose verdicts are known by construction, and a few that torture.
 
 `green` passes, `red` fails in every way there is; `torture` kills its process or hangs. The text
 depends on nothing but this file, so that templates, timings and the oracle are good for all rounds.
@@ -176,8 +177,9 @@ def write(folder: Path) -> Path:
 
 
 def expected(labels: Sequence[str]) -> Expected:
-    """What a run of these labels must end with: `green`, `red`, `torture.test_dying`,
-    `torture.test_hanging`.
+    """The results that a run of these labels must have.
+
+    The labels: `green`, `red`, `torture.test_dying`, `torture.test_hanging`.
     """
     parts = _parts()
     tests = [test for label in labels for test in parts[label].expected.tests]

@@ -106,7 +106,10 @@ def _cells(kind: str, row: Row) -> tuple[str, ...]:
 
 
 def recovery_problems(outcomes: Iterable[Outcome]) -> list[str]:
-    """Kinds above the bar: the median over MEDIAN x clock, or the worst over WORST x clock + SLACK."""
+    """Kinds above the limit.
+
+    The median is over MEDIAN x clock, or the worst over WORST x clock + SLACK.
+    """
     problems = []
     for kind, row in rows(outcomes).items():
         if not row.recoveries:

@@ -30,8 +30,9 @@ NONCE = "0123456789abcdef"
 
 
 class Store(Protocol):
-    """Makes the ports of one store. Every name is unused in each test. `door`: another key, another
-    run.
+    """Makes the ports of one store.
+
+    Every name is unused in each test. `door`: another key, another run.
     """
 
     run: str
@@ -55,7 +56,7 @@ class Store(Protocol):
     def forget_run(self) -> None:
         """All keys of the run vanish, as at the end of their lifetime."""
 
-    # What somebody with the store's password can do.
+    # What an attacker with the store's password can do.
 
     def now_ms(self) -> int: ...
     def field(self, name: str) -> str:
@@ -69,7 +70,7 @@ class Store(Protocol):
     def stream(self) -> list[dict[str, str]]: ...
     def write_stream(self, fields: Mapping[str, str]) -> None: ...
     def entry(self, kind: str, name: str, pool: str = "pool") -> str:
-        """What somebody ("runs", "workers") says of itself."""
+        """What a member ("runs", "workers") says of itself."""
 
     def write_entries(self, kind: str, entries: Mapping[str, str], pool: str = "pool") -> None:
         """Alive for a minute, as far as the store can tell."""

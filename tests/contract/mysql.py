@@ -95,8 +95,8 @@ class MysqlHouse:
         self.run(
             name,
             "CREATE TABLE book (id BIGINT AUTO_INCREMENT PRIMARY KEY, title VARCHAR(100))",
-            "CREATE TABLE loan (id BIGINT AUTO_INCREMENT PRIMARY KEY, book BIGINT, FOREIGN KEY"
-            " (book) REFERENCES book (id))",
+            "CREATE TABLE loan (id BIGINT AUTO_INCREMENT PRIMARY KEY, book BIGINT, FOREIGN KEY "
+            "(book) REFERENCES book (id))",
             "INSERT INTO book (title) VALUES ('one'), ('two'), ('three')",
         )
 

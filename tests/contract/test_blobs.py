@@ -1,5 +1,6 @@
-"""What every blob store promises: what was put is there, byte for byte, and the rest is known to be
-missing.
+"""What every blob store promises.
+
+What was put is there, byte for byte, and the rest is known to be missing.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Desk:
         self._amqp = names.is_amqp(url)
 
     def waiting(self) -> int | None:
-        """Messages in the queue; None where there is no queue. An empty list of Redis is no list."""
+        """Messages in the queue; None where there is no queue. Redis has no empty lists."""
         with self.app.connection_for_read() as connection:
             channel: Any = connection.default_channel
             if not self._amqp:

@@ -1,5 +1,6 @@
-"""What is said of a store or broker that cannot be used: one line, soon, and by whether a retry may
-mend it.
+"""What is said of a store or broker that cannot be used.
+
+One line, soon, classified by whether a retry may help.
 """
 
 from __future__ import annotations
@@ -227,7 +228,7 @@ def test_a_user_of_rabbitmq_without_rights_is_told_which(rabbitmq_server: Embedd
     # When
     rabbitmq_server.ctl("set_permissions", "guest-of-tests", "", ".*", ".*")
     # Then
-    assert "does not let us do all that we do" in said(check_broker, url, REFUSED)
+    assert "refuses a command that we need" in said(check_broker, url, REFUSED)
 
 
 def test_a_socket_serves_as_store_and_broker(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
-"""What every database server promises: templates that are sealed, clones that are equal, and hands
-off what is not ours.
+"""What every database server promises.
+
+Templates that are sealed, clones that are equal, and hands off what is not ours.
 """
 
 from __future__ import annotations
@@ -74,13 +75,14 @@ class House(Protocol):
         """A name of ours that is unused."""
 
     def create(self, name: str) -> None:
-        """A database as a template build makes it, announced and not sealed: `book` (id, title)
-        with the rows 1, 2, 3, which number themselves, and `loan` (id, book), empty, whose book
-        refers to the other table.
+        """A database as a template build makes it, announced and not sealed.
+
+        `book` (id, title) has the rows 1, 2, 3, numbered by the server; `loan` (id, book) is empty
+        and refers to `book`.
         """
 
     def foreign(self, name: str) -> None:
-        """The same by somebody else: without a mark of ours."""
+        """The same made by another program: without a mark of ours."""
 
     def run(self, name: str, *statements: str) -> None:
         """Statements in one database, committed."""
@@ -116,8 +118,8 @@ class SqliteHouse:
         self.run(
             name,
             "CREATE TABLE book (id integer PRIMARY KEY AUTOINCREMENT, title varchar(100))",
-            "CREATE TABLE loan (id integer PRIMARY KEY AUTOINCREMENT, book integer REFERENCES book"
-            " (id))",
+            "CREATE TABLE loan (id integer PRIMARY KEY AUTOINCREMENT, book integer REFERENCES book "
+            "(id))",
             "INSERT INTO book (title) VALUES ('one'), ('two'), ('three')",
         )
 
@@ -300,7 +302,7 @@ def test_what_was_never_built_cannot_be_sealed(house: House) -> None:
     assert house.server().find(template) is None
 
 
-# -- signs of life -----------------------------------------------------------------------
+# -- liveness ----------------------------------------------------------------------------
 
 
 def test_an_owner_is_alive_as_long_as_its_sign_stands(house: House) -> None:

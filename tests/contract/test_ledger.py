@@ -1,5 +1,6 @@
-"""What every ledger promises: one holder at a time, stale ones refused and counted, everything on
-the stream in order.
+"""What every ledger promises.
+
+One holder at a time, stale ones refused and counted, everything on the stream in order.
 """
 
 from __future__ import annotations
@@ -23,8 +24,18 @@ from tests.contract.conftest import Store
 from tests.support.factories import held, make_spec
 from tests.support.runs import as_sent, finished
 
-CHUNK = Chunk("c1", (0, 1), Phase.TRANSACTIONAL, Need.FLUSHED, flushed=("default",), locks=("port:1",), estimate=1.5, fresh=True,
-              limits=((1, 90.5),), fixture_limit=900.0)  # fmt: skip
+CHUNK = Chunk(
+    "c1",
+    (0, 1),
+    Phase.TRANSACTIONAL,
+    Need.FLUSHED,
+    flushed=("default",),
+    locks=("port:1",),
+    estimate=1.5,
+    fresh=True,
+    limits=((1, 90.5),),
+    fixture_limit=900.0,
+)
 LEASE = 60_000
 ME, YOU = "a" * 16, "b" * 16
 DONE, DRAINED = ev.ChunkCompleted(), ev.ChunkReleased(ev.ReleaseReason.DRAIN)
@@ -572,8 +583,9 @@ def stored(store: Store, cancelled: str | None = None) -> RunContents:
 
 
 def reopened(store: Store, *, wiped: bool = True) -> tuple[Ledger, LeaseRef]:
-    """A run whose store was wiped, put back with c1 leased and c2 waiting; the ledger and the lease
-    of c1.
+    """A run whose store was wiped, put back with c1 leased and c2 waiting.
+
+    The ledger and the lease of c1.
     """
     ledger = store.ledger()
     assert ledger.open_run(ME, spec_of(store), 60)

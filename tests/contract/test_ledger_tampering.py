@@ -1,5 +1,6 @@
-"""What somebody with the store's password, but without the pool's key, can do to a run: delay it,
-and nothing else (I11).
+"""What an attacker with the store's password, but without the pool's key, can do to a run.
+
+Delay it, and nothing else (I11).
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""What MariaDB and MySQL promise beyond the contract: marks in a registry, equal copies of
-everything, clear words on trouble.
+"""What MariaDB and MySQL promise beyond the contract.
+
+Marks in a registry, equal copies of everything, clear errors.
 """
 
 from __future__ import annotations
@@ -34,29 +35,29 @@ from tests.support.mariadb import EmbeddedMariaDB
 EVERYTHING = (
     "ALTER DATABASE CHARACTER SET latin1 COLLATE latin1_german1_ci",
     (
-        "CREATE TABLE author (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(50) CHARACTER SET"
-        " utf8mb4 COLLATE utf8mb4_bin) DEFAULT CHARACTER SET utf8mb4 COMMENT 'who; wrote \\'it\\'"
-        " AUTO_INCREMENT=99'"
+        "CREATE TABLE author (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(50) CHARACTER SET "
+        "utf8mb4 COLLATE utf8mb4_bin) DEFAULT CHARACTER SET utf8mb4 COMMENT 'who; "
+        "wrote \\'it\\' AUTO_INCREMENT=99'"
     ),
     (
-        "CREATE TABLE a_book (id INT AUTO_INCREMENT PRIMARY KEY, author_id INT, title VARCHAR(50),"
-        " price DECIMAL(8,2) NOT NULL, gross DECIMAL(8,2) AS (price * 1.19) STORED, twice"
-        " DECIMAL(9,2) AS (price * 2) VIRTUAL, KEY by_gross (gross), CHECK (price >= 0), CONSTRAINT"
-        " fk FOREIGN KEY (author_id) REFERENCES author (id) ON DELETE CASCADE)"
+        "CREATE TABLE a_book (id INT AUTO_INCREMENT PRIMARY KEY, author_id INT, title VARCHAR(50), "
+        "price DECIMAL(8,2) NOT NULL, gross DECIMAL(8,2) AS (price * 1.19) STORED, twice "
+        "DECIMAL(9,2) AS (price * 2) VIRTUAL, KEY by_gross (gross), CHECK (price >= 0), CONSTRAINT "
+        "fk FOREIGN KEY (author_id) REFERENCES author (id) ON DELETE CASCADE)"
     ),
     (
-        "CREATE TABLE `odd ``name` (`a ``b` INT, `select` TEXT, f FLOAT, d DOUBLE, b BLOB, v"
-        " VARBINARY(9), bits BIT(3), j JSON, t TIMESTAMP(6) NULL, z DATETIME NULL, e ENUM('x',"
-        " 'y\\'z'), FULLTEXT KEY words (`select`))"
+        "CREATE TABLE `odd ``name` (`a ``b` INT, `select` TEXT, f FLOAT, d DOUBLE, b BLOB, v "
+        "VARBINARY(9), bits BIT(3), j JSON, t TIMESTAMP(6) NULL, z DATETIME NULL, e ENUM('x', "
+        "'y\\'z'), FULLTEXT KEY words (`select`))"
     ),
     (
-        "CREATE TABLE parts (id INT NOT NULL AUTO_INCREMENT, PRIMARY KEY (id)) PARTITION BY HASH"
-        " (id) PARTITIONS 2"
+        "CREATE TABLE parts (id INT NOT NULL AUTO_INCREMENT, PRIMARY KEY (id)) PARTITION BY HASH "
+        "(id) PARTITIONS 2"
     ),
     "CREATE TABLE circle_a (id INT PRIMARY KEY, b_id INT)",
     (
-        "CREATE TABLE circle_b (id INT PRIMARY KEY, a_id INT, FOREIGN KEY (a_id) REFERENCES"
-        " circle_a (id))"
+        "CREATE TABLE circle_b (id INT PRIMARY KEY, a_id INT, FOREIGN KEY (a_id) REFERENCES "
+        "circle_a (id))"
     ),
     "ALTER TABLE circle_a ADD FOREIGN KEY (b_id) REFERENCES circle_b (id)",
     "CREATE TABLE audit (what TEXT)",
@@ -78,12 +79,12 @@ EVERYTHING = (
     "CREATE PROCEDURE tidy() BEGIN DELETE FROM audit; SELECT ';'; END",
     "CREATE TRIGGER watch AFTER INSERT ON a_book FOR EACH ROW INSERT INTO audit VALUES (NEW.title)",
     (
-        "CREATE TRIGGER gone BEFORE DELETE ON a_book FOR EACH ROW BEGIN INSERT INTO audit VALUES"
-        " ('deleted'); END"
+        "CREATE TRIGGER gone BEFORE DELETE ON a_book FOR EACH ROW BEGIN INSERT INTO audit "
+        "VALUES ('deleted'); END"
     ),
     (
-        "CREATE EVENT nightly ON SCHEDULE EVERY 1 DAY STARTS '2030-01-01 03:00:00' DISABLE DO CALL"
-        " tidy()"
+        "CREATE EVENT nightly ON SCHEDULE EVERY 1 DAY STARTS '2030-01-01 03:00:00' DISABLE DO CALL "
+        "tidy()"
     ),
 )
 #: A view cannot be made before what it reads, so the first of two in the wrong order is made of a
@@ -207,10 +208,10 @@ def test_whatever_a_test_can_see_changes_the_state(
 DEFINED = (
     "CREATE TABLE author (id INT AUTO_INCREMENT PRIMARY KEY, pen INT UNIQUE)",
     (
-        "CREATE TABLE audit (id INT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(50) NOT NULL DEFAULT 'x',"
-        " b INT, c DATETIME(6), e TEXT, g INT AS (b + 1) STORED, author_id INT, KEY ka (a), KEY kb"
-        " (b), CONSTRAINT fk FOREIGN KEY (author_id) REFERENCES author (id), CONSTRAINT ck CHECK (b"
-        " > 0))"
+        "CREATE TABLE audit (id INT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(50) NOT NULL DEFAULT "
+        "'x', b INT, c DATETIME(6), e TEXT, g INT AS (b + 1) STORED, author_id INT, KEY ka (a), "
+        "KEY kb (b), CONSTRAINT fk FOREIGN KEY (author_id) REFERENCES author (id), CONSTRAINT ck "
+        "CHECK (b > 0))"
     ),
     "CREATE TABLE parts (id INT NOT NULL, PRIMARY KEY (id)) PARTITION BY HASH (id) PARTITIONS 2",
     "CREATE TABLE plain (id INT) ENGINE=MyISAM",
@@ -588,8 +589,8 @@ def test_what_the_server_lacks_is_known_by_its_code_whatever_the_words(
 ) -> None:
     # Given
     said = (
-        f"BEGIN NOT ATOMIC SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = {number}, MESSAGE_TEXT ="
-        " 'voll'; END"
+        f"BEGIN NOT ATOMIC SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = {number}, "
+        "MESSAGE_TEXT = 'voll'; END"
     )
     if house.make_of_server() == "MySQL":
         pytest.skip("MySQL has no such block outside of a routine")
@@ -753,7 +754,7 @@ def test_a_drop_goes_through_a_session_that_holds_locks(house: MysqlHouse, templ
     assert time.monotonic() - begun < 5
 
 
-# -- signs of life -----------------------------------------------------------------------------
+# -- liveness ----------------------------------------------------------------------------------
 
 
 def test_a_sign_of_life_comes_back_after_its_session_was_ended(

@@ -1,5 +1,6 @@
-"""What PostgreSQL promises where its database `postgres` is closed to us: another one serves, and
-we are in nobody's way.
+"""What PostgreSQL promises where its database `postgres` is closed to us.
+
+Another one serves, and we block no other session.
 """
 
 from __future__ import annotations

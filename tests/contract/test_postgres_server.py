@@ -1,5 +1,6 @@
-"""What PostgreSQL promises beyond the contract: marks, rights, settings of the database, one clear
-line on trouble.
+"""What PostgreSQL promises beyond the contract.
+
+Marks, rights, settings of the database, errors of one clear line.
 """
 
 from __future__ import annotations
@@ -40,36 +41,44 @@ RICH = (
     "CREATE DOMAIN positive AS integer CHECK (value > 0)",
     'CREATE SCHEMA "Odd one"',
     f'CREATE TABLE {ODD} (id serial PRIMARY KEY, "order" text)',
-    f"""INSERT INTO {ODD} ("order") VALUES (E'\\\\restrict x\\n\\\\unrestrict x\\n\\\\connect y'), (NULL), ('a%b')""",
-    "CREATE TABLE author (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name citext NOT NULL, feels mood DEFAULT 'ok', "
-    "age positive, twice integer GENERATED ALWAYS AS (age * 2) STORED, boss bigint REFERENCES author (id), data jsonb, "
-    "raw bytea)",
-    """INSERT INTO author (name, age, data, raw) VALUES ('A', 1, '{"x": [1, null]}', '\\x00ff'), ('B', 2, NULL, NULL)""",
+    f"""INSERT INTO {ODD} ("order") VALUES
+    (E'\\\\restrict x\\n\\\\unrestrict x\\n\\\\connect y'), (NULL), ('a%b')""",
+    "CREATE TABLE author (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name citext NOT "
+    "NULL, feels mood DEFAULT 'ok', age positive, twice integer GENERATED ALWAYS AS (age * 2) "
+    "STORED, boss bigint REFERENCES author (id), data jsonb, raw bytea)",
+    """INSERT INTO author (name, age, data, raw) VALUES
+    ('A', 1, '{"x": [1, null]}', '\\x00ff'), ('B', 2, NULL, NULL)""",
     "UPDATE author SET boss = 1",
-    "CREATE TABLE paper (id serial PRIMARY KEY, author bigint NOT NULL REFERENCES author (id) ON DELETE CASCADE)",
+    "CREATE TABLE paper (id serial PRIMARY KEY, author bigint NOT NULL REFERENCES author (id) ON "
+    "DELETE CASCADE)",
     "INSERT INTO paper (author) VALUES (1), (2)",
-    "CREATE TABLE page (id serial PRIMARY KEY, paper integer NOT NULL REFERENCES paper (id) ON DELETE RESTRICT)",
+    "CREATE TABLE page (id serial PRIMARY KEY, paper integer NOT NULL REFERENCES paper (id) ON "
+    "DELETE RESTRICT)",
     "INSERT INTO page (paper) VALUES (1), (1)",
     "CREATE TABLE log (id bigserial PRIMARY KEY, what text, at timestamptz DEFAULT now())",
-    "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO log (what) VALUES (tg_op); RETURN NULL; END'",
-    "CREATE TRIGGER noted AFTER INSERT OR UPDATE OR DELETE ON paper FOR EACH ROW EXECUTE FUNCTION note()",
+    "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO log (what) "
+    "VALUES (tg_op); RETURN NULL; END'",
+    "CREATE TRIGGER noted AFTER INSERT OR UPDATE OR DELETE ON paper FOR EACH ROW EXECUTE FUNCTION "
+    "note()",
     "CREATE TRIGGER always AFTER INSERT OR DELETE ON page FOR EACH ROW EXECUTE FUNCTION note()",
     "ALTER TABLE page ENABLE ALWAYS TRIGGER always",
-    "CREATE TABLE event (id integer, day date NOT NULL, weight double precision) PARTITION BY RANGE (day)",
+    "CREATE TABLE event (id integer, day date NOT NULL, weight double precision) PARTITION BY "
+    "RANGE (day)",
     "CREATE TABLE event_1 PARTITION OF event FOR VALUES FROM ('2020-01-01') TO ('2021-01-01')",
     "INSERT INTO event VALUES (1, '2020-05-05', 0.1)",
     "CREATE TABLE parent (id integer PRIMARY KEY)",
     "CREATE TABLE child (more text) INHERITS (parent)",
     "INSERT INTO child VALUES (7, 'seven')",
     "CREATE MATERIALIZED VIEW names AS SELECT name FROM author",
-    "CREATE VIEW pages AS SELECT a.name, count(*) AS n FROM author a JOIN paper p ON p.author = a.id GROUP BY a.name",
+    "CREATE VIEW pages AS SELECT a.name, count(*) AS n FROM author a "
+    "JOIN paper p ON p.author = a.id GROUP BY a.name",
     "CREATE INDEX author_lower ON author (lower(name::text)) WHERE age > 1",
     "CREATE SEQUENCE lonely START 50 INCREMENT 5",
     "SELECT setval('log_id_seq', 40, false)",
     "ALTER TABLE author ADD COLUMN gone integer",
     "ALTER TABLE author DROP COLUMN gone",
     "COMMENT ON TABLE author IS 'who writes; \\connect'",
-)  # fmt: skip
+)
 RICH_DIRT = (
     "INSERT INTO author (name, age) VALUES ('C', 3)",
     "DELETE FROM page",
@@ -96,7 +105,10 @@ DEFINITIONS = {
     "trigger": "DROP TRIGGER noted ON paper",
     "trigger off": "ALTER TABLE paper DISABLE TRIGGER noted",
     "keys off": "ALTER TABLE paper DISABLE TRIGGER ALL",
-    "function": "CREATE OR REPLACE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+    "function": (
+        "CREATE OR REPLACE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; "
+        "END'"
+    ),
     "view": "CREATE OR REPLACE VIEW pages AS SELECT a.name, 1::bigint AS n FROM author a",
     "new view": "CREATE VIEW more AS SELECT 1 AS one",
     "enum": "ALTER TYPE mood ADD VALUE 'happy'",
@@ -110,12 +122,14 @@ DEFINITIONS = {
     "rule": "CREATE RULE quiet AS ON INSERT TO log DO INSTEAD NOTHING",
     "comment": "COMMENT ON COLUMN log.what IS 'text'",
     "grant": "GRANT SELECT ON log TO PUBLIC",
-    "partition": "CREATE TABLE event_2 PARTITION OF event FOR VALUES FROM ('2021-01-01') TO ('2022-01-01')",
+    "partition": (
+        "CREATE TABLE event_2 PARTITION OF event FOR VALUES FROM ('2021-01-01') TO ('2022-01-01')"
+    ),
     "storage": "ALTER TABLE log SET (fillfactor = 50)",
     "unlogged": "ALTER TABLE log SET UNLOGGED",
     "aggregate": "CREATE AGGREGATE most (integer) (sfunc = int4larger, stype = integer)",
     "large object": "SELECT lo_create(4711)",
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -206,8 +220,8 @@ def test_a_half_dropped_database_is_absent_and_can_be_dropped(postgres: Postgres
     # Given
     template = sealed(postgres)
     postgres.command(
-        "UPDATE pg_database SET datconnlimit = -2, datistemplate = false WHERE datname ="
-        f" '{template}'"
+        "UPDATE pg_database SET datconnlimit = -2, datistemplate = false "
+        f"WHERE datname = '{template}'"
     )
     # Then
     assert postgres.server().find(template) is None
@@ -576,7 +590,9 @@ def test_an_export_that_does_not_make_its_database_again_leaves_nothing(
     for wrong in (script.replace("'two'", "'tow'"), script + "SELECT 1/0;"):
         dump.write(file, header, wrong)
         # Then
-        with pytest.raises(DatabaseError, match=r"did not make the database|division by zero"):
+        with pytest.raises(
+            DatabaseError, match=r"does not reproduce the template|division by zero"
+        ):
             server.restore(file, again, BUILDING)
         assert not postgres.exists(again)
 
@@ -735,8 +751,8 @@ def test_the_address_of_the_server_is_known_before_a_statement_is_sent(
     # Then: its connection has run nothing yet
     with postgres.connect("postgres") as connection:
         query = (
-            "SELECT query FROM pg_stat_activity WHERE application_name = 'dct' AND state = 'idle'"
-            " ORDER BY backend_start DESC"
+            "SELECT query FROM pg_stat_activity WHERE application_name = 'dct' AND state = 'idle' "
+            "ORDER BY backend_start DESC"
         )
         assert connection.execute(query).fetchone() == ("",)
     assert first == "127.0.0.1"
@@ -875,15 +891,16 @@ def _seeing(create: Callable[..., sql.Composed], seen: list[str]) -> Callable[..
 
 def end_sessions(house: PostgresHouse, application: str) -> None:
     house.command(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name ="
-        f" '{application}'"
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+        f"WHERE application_name = '{application}'"
     )
 
 
 @contextlib.contextmanager
 def pooler(server: EmbeddedPostgres) -> Iterator[int]:
-    """Stands in for PgBouncer: passes everything on, but tells its own number of the server
-    process, as poolers do.
+    """Stands in for PgBouncer.
+
+    Passes everything on, but tells its own number of the server process, as poolers do.
     """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=_serve, args=(listener, server), daemon=True).start()

@@ -1,5 +1,6 @@
-"""What somebody with the store's password, but without the pool's key, can say in a registry:
-nothing that is believed (I11).
+"""What an attacker with the store's password, but without the key, can put into a registry.
+
+Nothing that is believed (I11).
 """
 
 from __future__ import annotations

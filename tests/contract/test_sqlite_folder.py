@@ -1,5 +1,6 @@
-"""What a folder of SQLite databases promises beyond the contract: no copy loses rows, nothing is
-left unmarked.
+"""What a folder of SQLite databases promises beyond the contract.
+
+No copy loses rows, nothing is left unmarked.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""What the ledger promises while its store is in trouble: out of memory, without its scripts, slow,
-or standing still.
+"""What the ledger promises while its store fails.
+
+Out of memory, without its scripts, slow, or standing still.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Claims about `adapters.addresses`: one server under many names, as this machine's resolver has
-it.
+"""Claims about `adapters.addresses`.
+
+One server under many names, as this machine's resolver has it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Claims about `dct_celery.api`: whole runs on slots of this machine, in the process of the test."""
+"""Whole runs through `dct_celery.api`, on slots of this machine, in the test's process."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ def test_a_run_in_a_thread_touches_neither_signals_nor_output_and_tells_reporter
     assert Ticked in kinds
     assert [event.run for event in listener.all(Started)] == [report.run]
     assert [line for line in listener.warnings if "Broken" in line] == [
-        "the reporter tests.support.reporters.Broken failed at TestJudged and is left out:"
-        " ValueError: boom"
+        "the reporter tests.support.reporters.Broken failed at TestJudged and is left out: "
+        "ValueError: boom"
     ]
 
 

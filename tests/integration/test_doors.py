@@ -1,5 +1,6 @@
-"""Claims about where connections of a test process lead: to its clone or nowhere, whoever opens
-them, whatever settings say.
+"""Claims about where connections of a test process lead.
+
+To its clone or nowhere, whoever opens them, whatever settings say.
 """
 
 from __future__ import annotations
@@ -75,12 +76,14 @@ _WAYS = """
             self.refused(lambda: asyncio.run(sync_to_async(deleted)()))
             async def count(): return await Book.objects.using("other").acount()
             self.refused(lambda: asyncio.run(count()))
-        def test_f_create_connection(self): self.refused(lambda: clear(connections.create_connection("other")))
+        def test_f_create_connection(self):
+            self.refused(lambda: clear(connections.create_connection("other")))
         def test_g_copy(self):
             self.refused(lambda: clear(connections["other"].copy()))
             self.refused(lambda: clear(connections["other"].copy(alias="mine")))
         def test_h_settings(self):
-            for data in (copy.deepcopy(settings.DATABASES["other"]), dict(connections.settings["other"])):
+            copied = copy.deepcopy(settings.DATABASES["other"])
+            for data in (copied, dict(connections.settings["other"])):
                 made = load_backend(data["ENGINE"]).DatabaseWrapper(data, "mine")
                 self.refused(lambda: clear(made))
                 del data["DCT_NOT_SET_UP"]
@@ -108,9 +111,7 @@ _WAYS = """
 
 
 class House:
-    """A configured database with rows that somebody needs, and a template for the project, on one
-    server.
-    """
+    """A configured database with rows that must stay, and a template, on one server."""
 
     def __init__(self, server: EmbeddedPostgres) -> None:
         token = secrets.token_hex(4)
@@ -262,17 +263,49 @@ _SET_NAME = 'connections["default"].settings_dict["NAME"] = settings.REAL'
 @pytest.mark.parametrize(
     ("options", "before", "after", "reason"),
     [
-        ('DATABASES["default"]["OPTIONS"] = {"dbname": NAME}', "pass", "pass", "its connection is on"),
-        ("", 'connections["default"].settings_dict["OPTIONS"] = {"dbname": settings.REAL}', "pass", "its connection is on"),
+        (
+            'DATABASES["default"]["OPTIONS"] = {"dbname": NAME}',
+            "pass",
+            "pass",
+            "its connection is on",
+        ),
+        (
+            "",
+            'connections["default"].settings_dict["OPTIONS"] = {"dbname": settings.REAL}',
+            "pass",
+            "its connection is on",
+        ),
         ("", "pass", _SET_NAME, "after Runner.setup_databases"),
-        ("", "pass", f'{_SET_NAME}; connections["default"].close()', "after Runner.setup_databases"),
-        ("", "pass", 'settings.DATABASES["default"] = {**settings.DATABASES["default"], "NAME": settings.REAL}',
-         "after Runner.setup_databases"),
-        ("", "pass", 'connections["default"].close(); connections["default"].settings_dict["OPTIONS"]["dbname"] = settings.REAL',
-         "its connection is on"),
+        (
+            "",
+            "pass",
+            f'{_SET_NAME}; connections["default"].close()',
+            "after Runner.setup_databases",
+        ),
+        (
+            "",
+            "pass",
+            'default = settings.DATABASES["default"]; '
+            'settings.DATABASES["default"] = {**default, "NAME": settings.REAL}',
+            "after Runner.setup_databases",
+        ),
+        (
+            "",
+            "pass",
+            'connections["default"].close(); '
+            'connections["default"].settings_dict["OPTIONS"]["dbname"] = settings.REAL',
+            "its connection is on",
+        ),
     ],
-    ids=["options", "options by the runner", "late name", "late name and closed", "other settings", "late options"],
-)  # fmt: skip
+    ids=[
+        "options",
+        "options by the runner",
+        "late name",
+        "late name and closed",
+        "other settings",
+        "late options",
+    ],
+)
 def test_a_process_that_would_work_on_another_database_is_not_attached(
     house: House, tmp_path: Path, options: str, before: str, after: str, reason: str
 ) -> None:
@@ -313,9 +346,11 @@ def test_a_process_that_would_work_on_another_server_is_not_attached(
     place, elsewhere = {"default": house.clone}, {"default": "1.5"}
     with loader(project, tmp_path / "run") as process:
         for question in (
-            messages.Attach(place, {}, ["default"], elsewhere), messages.Flush(place, ["default"], elsewhere),
-            messages.Check(place, elsewhere), messages.Build({"default": f"{house.clone}_b"}, {}, elsewhere),
-        ):  # fmt: skip
+            messages.Attach(place, {}, ["default"], elsewhere),
+            messages.Flush(place, ["default"], elsewhere),
+            messages.Check(place, elsewhere),
+            messages.Build({"default": f"{house.clone}_b"}, {}, elsewhere),
+        ):
             # When
             answer = process.ask(question, messages.Attached)
             # Then
@@ -380,12 +415,19 @@ def test_on_mysql_too(mariadb_server: EmbeddedMariaDB, tmp_path: Path, option: s
         for name in (real, clone):
             cursor.execute(f"CREATE DATABASE {name}")
             cursor.execute(
-                f"CREATE TABLE {name}.shelf_book (id int AUTO_INCREMENT PRIMARY KEY, title"
-                " varchar(100))"
+                f"CREATE TABLE {name}.shelf_book (id int AUTO_INCREMENT PRIMARY KEY, title "
+                "varchar(100))"
             )
             cursor.execute(f"INSERT INTO {name}.shelf_book (title) VALUES ('kept')")
-        database = {"ENGINE": "django.db.backends.mysql", "NAME": real, "HOST": server.host, "PORT": server.port,
-                    "USER": server.admin, "PASSWORD": server.password, "OPTIONS": {option: real}}  # fmt: skip
+        database = {
+            "ENGINE": "django.db.backends.mysql",
+            "NAME": real,
+            "HOST": server.host,
+            "PORT": server.port,
+            "USER": server.admin,
+            "PASSWORD": server.password,
+            "OPTIONS": {option: real},
+        }
         project = make_project(
             tmp_path / "project", settings=f"DATABASES = {{'default': {database!r}}}\n"
         )

@@ -1,5 +1,6 @@
-"""The embedded servers on this machine: they start, they answer, they end, and nothing of them
-stays.
+"""The embedded servers on this machine.
+
+They start, they answer, they end, and nothing of them stays.
 """
 
 from __future__ import annotations
@@ -307,7 +308,7 @@ def test_what_a_killed_owner_left_is_swept_and_what_is_in_use_is_not(tmp_path: P
     for lock in (used.path / "lock", left / "lock"):
         os.utime(lock, (0, 0))
     # When
-    postgres._sweep(used.path.parent)
+    postgres._remove_leftovers(used.path.parent)
     # Then
     try:
         assert not left.exists()

@@ -1,5 +1,6 @@
-"""The short flush on a real PostgreSQL: what it leaves out was empty, and where that is not sure
-Django's own list stands.
+"""The short flush on a real PostgreSQL.
+
+What it leaves out was empty, and where that is not sure Django's own list stands.
 """
 
 from __future__ import annotations
@@ -99,8 +100,10 @@ def desk(shared_desk: Desk) -> Desk:
     shared_desk.run("""
         DROP SCHEMA public CASCADE; CREATE SCHEMA public;
         CREATE TABLE author (id int PRIMARY KEY);
-        CREATE TABLE book (id int PRIMARY KEY, author_id int REFERENCES author DEFERRABLE INITIALLY DEFERRED);
-        CREATE TABLE page (id int PRIMARY KEY, book_id int REFERENCES book DEFERRABLE INITIALLY DEFERRED);
+        CREATE TABLE book (
+            id int PRIMARY KEY, author_id int REFERENCES author DEFERRABLE INITIALLY DEFERRED);
+        CREATE TABLE page (
+            id int PRIMARY KEY, book_id int REFERENCES book DEFERRABLE INITIALLY DEFERRED);
         CREATE TABLE shelf (id int PRIMARY KEY, parent_id int REFERENCES shelf);
     """)
     return shared_desk
@@ -154,8 +157,8 @@ def test_names_that_need_quotes_are_found(desk: Desk) -> None:
         "ALTER TABLE shelf ENABLE ROW LEVEL SECURITY",
         "CREATE TABLE oldshelf () INHERITS (shelf)",
         (
-            "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
-            "CREATE TRIGGER t BEFORE TRUNCATE ON shelf EXECUTE FUNCTION f()"
+            "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; "
+            "END';CREATE TRIGGER t BEFORE TRUNCATE ON shelf EXECUTE FUNCTION f()"
         ),
         "DROP TABLE shelf; CREATE TABLE shelf (id int) PARTITION BY LIST (id)",
         "DROP TABLE shelf; CREATE VIEW shelf AS SELECT 1 AS id",

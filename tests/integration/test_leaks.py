@@ -1,5 +1,6 @@
-"""Claims about what tests leave behind: found, told, ended or put back. Real loaders, real
-processes, no worker or store.
+"""Claims about what tests leave behind: found, told, ended or put back.
+
+Real loaders, real processes, no worker or store.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ _TESTS = """
     class Deaf(Slow):
         def test_it(self):
             child = subprocess.Popen(
-                ["sh", "-c", "trap '' TERM; touch $NOTES.deaf; while :; do sleep 0.1; done"], start_new_session=True
+                ["sh", "-c", "trap '' TERM; touch $NOTES.deaf; while :; do sleep 0.1; done"],
+                start_new_session=True,
             )
             note(child.pid)
             STARTED.append(child)
@@ -152,12 +154,24 @@ _TESTS = """
         def test_it(self):
             note("/" != os.getcwd())
             note(os.umask(0o22) != 0)
-            note("LEAKED" not in os.environ and os.environ["PATH"] != "/nowhere" and os.environ["GIVEN"] == "yes")
+            environ = os.environ
+            note(
+                "LEAKED" not in environ
+                and environ["PATH"] != "/nowhere"
+                and environ["GIVEN"] == "yes"
+            )
             note(os.popen("echo $GIVEN$LEAKED").read() == "yes\\n")
             note("/leaked" not in sys.path)
-            note(signal.getsignal(signal.SIGALRM) == signal.SIG_DFL and signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0))
+            note(
+                signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+                and signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+            )
             note(signal.pthread_sigmask(signal.SIG_BLOCK, []) == set())
-            note(sys.stdout is sys.__stdout__ and gc.isenabled() and sys.getrecursionlimit() == 1000)
+            note(
+                sys.stdout is sys.__stdout__
+                and gc.isenabled()
+                and sys.getrecursionlimit() == 1000
+            )
             note(socket.getdefaulttimeout() is None)
             note(sys.gettrace() is None and decimal.getcontext().prec == 28)
 
@@ -408,9 +422,22 @@ def test_a_changed_state_is_told_and_put_back_for_the_next_chunk(house: House) -
         assert not house.worn
         assert house.run(fork, "Looks") == []
     # Then
-    parts = ["cwd", "umask", "environ", "sys.path", "timers", "signal handlers", "signal mask",
-             "sys.stdin, sys.stdout, sys.stderr", "limits", "recursion limit", "garbage collector", "trace function",
-             "decimal context", "socket time-out"]  # fmt: skip
+    parts = [
+        "cwd",
+        "umask",
+        "environ",
+        "sys.path",
+        "timers",
+        "signal handlers",
+        "signal mask",
+        "sys.stdin, sys.stdout, sys.stderr",
+        "limits",
+        "recursion limit",
+        "garbage collector",
+        "trace function",
+        "decimal context",
+        "socket time-out",
+    ]
     assert leaks == [("state", part, "test_it.State") for part in parts]
     assert house.notes()[1:] == ["True"] * 10
 

@@ -41,9 +41,7 @@ def manage(
 
 @pytest.fixture
 def with_test_runner(tmp_path: Path) -> Path:
-    """A project of its own whose settings name the runner, and which has one test that asks where
-    it runs.
-    """
+    """A project whose settings name the runner, with one test that reports where it runs."""
     (tmp_path / "manage.py").write_text(
         (SAMPLE / "manage.py").read_text().replace("bookshop.settings", "own_settings")
     )

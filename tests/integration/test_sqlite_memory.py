@@ -1,5 +1,6 @@
-"""Claims about SQLite databases in memory that several threads use. A real loader, no worker or
-store.
+"""Claims about SQLite databases in memory that several threads use.
+
+A real loader, no worker or store.
 """
 
 from __future__ import annotations
@@ -38,12 +39,13 @@ _TESTS = """
         def test_it(self):
             from dct_celery.testproc.django import sqlite_memory
             gc.collect()
-            sqlite_memory.let_go()
+            sqlite_memory.close_abandoned()
             note(len(sqlite_memory._held))
-            # A connection of its own keeps the memory; one whose hold is gone must not be left to a collection in a query
+            # A connection of its own keeps the memory; an abandoned one must not be collected
+            # during a query
             count_in_a_thread()
             gc.collect()
-            sqlite_memory.let_go()
+            sqlite_memory.close_abandoned()
             connection.connection.create_function("REGEXP", 2, lambda *_: bool(gc.collect() + 1))
             Book.objects.create(title="one")
             self.assertEqual(Book.objects.filter(title__regex="o").count(), 1)

@@ -1,5 +1,6 @@
-"""Claims about the schema hash of a loader: equal where templates may be shared, another where they
-may not.
+"""Claims about the schema hash of a loader.
+
+Equal where templates may be shared, another where they may not.
 
 Every hash comes from a real loader, so each is of another process.
 """
@@ -24,7 +25,10 @@ from tests.support.projects import make_project
 
 _SETTINGS = """
     import os, tempfile
-    INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "shelf.apps.Shelf", "plain", "bare", "empty"]
+    INSTALLED_APPS = [
+        "django.contrib.contenttypes", "django.contrib.auth", "shelf.apps.Shelf",
+        "plain", "bare", "empty",
+    ]
     SECRET_KEY = os.urandom(16).hex()
     MEDIA_ROOT = tempfile.mkdtemp()
     SCRATCH = tempfile.mkdtemp()
@@ -45,7 +49,10 @@ _SETTINGS = """
     DATABASE_ROUTERS = ["routing.Router"]
     TEST_RUNNER = "running.Runner"
     DATABASES = {"default": {"ENGINE": "engine", "NAME": ":memory:"}}
-    TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "DIRS": [os.path.join(HERE, "templates")]}]
+    TEMPLATES = [{
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [os.path.join(HERE, "templates")],
+    }]
 """
 #: Every file of the project that has a part in a claim.
 _FILES = {
@@ -78,12 +85,14 @@ _FILES = {
 
         class Thing(models.Model):
             name = models.CharField(_("name"), max_length=5, validators=[RegexValidator("^a")])
-            price = models.DecimalField(max_digits=5, decimal_places=2, default=decimal.Decimal("1.5"))
+            price = models.DecimalField(
+                max_digits=5, decimal_places=2, default=decimal.Decimal("1.5"))
             shade = Shade(null=True)
 
             class Meta:
                 verbose_name = _("thing")
-                constraints = [models.CheckConstraint(condition=models.Q(name__gt=""), name="named")]
+                constraints = [
+                    models.CheckConstraint(condition=models.Q(name__gt=""), name="named")]
                 indexes = [models.Index(Lower("name").desc(), name="by_name")]
                 permissions = [("lend", "Can lend")]
     """
@@ -109,7 +118,8 @@ _FILES = {
 
         class Migration(migrations.Migration):
             operations = [
-                migrations.CreateModel("Book", [("id", models.AutoField(primary_key=True)), ("title", models.TextField())]),
+                migrations.CreateModel("Book", [
+                    ("id", models.AutoField(primary_key=True)), ("title", models.TextField())]),
                 migrations.RunPython(fill),
             ]
     """
@@ -233,8 +243,9 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, str]:
 
 @pytest.fixture
 def site(original: tuple[Site, str], tmp_path: Path) -> Site:
-    """A project like the original, to be changed. It lies elsewhere, so that every equality is one
-    of two places.
+    """A project like the original, to be changed.
+
+    It lies elsewhere, so that every equality is one of two places.
     """
     return Site(tmp_path)
 
@@ -288,8 +299,12 @@ _SAME: dict[str, Change] = {
     ),
 }
 _ANOTHER: dict[str, Change] = {
-    "a migration": lambda s: s.change("shelf/migrations/0001_initial.py", "CreateModel(", "CreateModel( "),
-    "a new migration": lambda s: shutil.copy(s.root / "shelf/late.py", s.root / "shelf/migrations/0003_late.py"),
+    "a migration": lambda s: s.change(
+        "shelf/migrations/0001_initial.py", "CreateModel(", "CreateModel( "
+    ),
+    "a new migration": lambda s: shutil.copy(
+        s.root / "shelf/late.py", s.root / "shelf/migrations/0003_late.py"
+    ),
     "a file beside migrations": lambda s: s.change("shelf/migrations/0002_more.sql", "1", "2"),
     "what a migration imports": lambda s: s.change("shelf/seeds.py", "pass", "return 1"),
     "what that imports": lambda s: s.change("shelf/deeper/inner.py", "1", "2"),
@@ -305,31 +320,44 @@ _ANOTHER: dict[str, Change] = {
     "a fixture": lambda s: s.change("shelf/fixtures/books.json", "[]", "[ ]"),
     "a fixture of FIXTURE_DIRS": lambda s: s.change("more_fixtures/all.json", "[]", "[ ]"),
     "an SQL file": lambda s: s.change("shelf/sql/trigger.txt", "one", "two"),
-    "a model of a migrated app": lambda s: s.change("shelf/models.py", "max_length=100", "max_length=99"),
-    "a model without migrations": lambda s: s.change("plain/models.py", "max_length=5", "max_length=6"),
+    "a model of a migrated app": lambda s: s.change(
+        "shelf/models.py", "max_length=100", "max_length=99"
+    ),
+    "a model without migrations": lambda s: s.change(
+        "plain/models.py", "max_length=5", "max_length=6"
+    ),
     "a default": lambda s: s.change("plain/models.py", '"1.5"', '"1.6"'),
-    "a table's name": lambda s: s.change("plain/models.py", "class Meta:", "class Meta:\n        db_table = 'things'"),
-    "a model of a test": lambda s: s.change("test_models.py", "IntegerField()", "IntegerField(null=True)"),
+    "a table's name": lambda s: s.change(
+        "plain/models.py", "class Meta:", "class Meta:\n        db_table = 'things'"
+    ),
+    "a model of a test": lambda s: s.change(
+        "test_models.py", "IntegerField()", "IntegerField(null=True)"
+    ),
     "a verbose name": lambda s: s.change("plain/models.py", '_("thing")', '_("object")'),
     "a constraint": lambda s: s.change("plain/models.py", "name__gt", "name__gte"),
     "an index": lambda s: s.change("plain/models.py", ".desc()", ".asc()"),
     "permissions": lambda s: s.change("plain/models.py", "Can lend", "May lend"),
     "the apps": lambda s: s.setting("INSTALLED_APPS = [*INSTALLED_APPS, 'django.contrib.sites']\n"),
     "the order of apps": lambda s: s.setting("INSTALLED_APPS = INSTALLED_APPS[::-1]\n"),
-    "the order of apps without models": lambda s: s.change("site_settings.py", '"bare", "empty"', '"empty", "bare"'),
+    "the order of apps without models": lambda s: s.change(
+        "site_settings.py", '"bare", "empty"', '"empty", "bare"'
+    ),
     "a lazy setting": lambda s: s.change("site_settings.py", "no such page", "home"),
     "a setting": lambda s: s.change("site_settings.py", "SHELVES = 3", "SHELVES = 4"),
     "one of a set": lambda s: s.change("site_settings.py", '"five"', '"six"'),
-    "password hashers": lambda s: s.setting("PASSWORD_HASHERS = ['django.contrib.auth.hashers.MD5PasswordHasher']\n"),
+    "password hashers": lambda s: s.setting(
+        "PASSWORD_HASHERS = ['django.contrib.auth.hashers.MD5PasswordHasher']\n"
+    ),
     "the time zone": lambda s: s.setting("TIME_ZONE = 'Asia/Tokyo'\n"),
     "MIGRATION_MODULES": lambda s: s.setting("MIGRATION_MODULES = {'shelf': None}\n"),
     "TEST options": lambda s: s.setting("DATABASES['default']['TEST'] = {'MIGRATE': False}\n"),
     "OPTIONS": lambda s: s.setting("DATABASES['default']['OPTIONS'] = {'timeout': 7}\n"),
     "the user": lambda s: s.setting("DATABASES['default']['USER'] = 'somebody'\n"),
     "a cache in a table": lambda s: s.setting(
-        "CACHES = {'default': {'BACKEND': 'django.core.cache.backends.db.DatabaseCache', 'LOCATION': 'cached'}}\n"
+        "CACHES = {'default': {'BACKEND': 'django.core.cache.backends.db.DatabaseCache',"
+        " 'LOCATION': 'cached'}}\n"
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", _SAME)

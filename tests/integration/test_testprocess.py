@@ -20,8 +20,8 @@ from tests.support.projects import make_project
 
 #: Takes one order and dies with it.
 _FORGETFUL = (
-    "import os, sys; fd = os.open(sys.argv[1], os.O_RDWR); print('open', flush=True); os.read(fd,"
-    " 4096)"
+    "import os, sys; fd = os.open(sys.argv[1], os.O_RDWR); print('open', flush=True); "
+    "os.read(fd, 4096)"
 )
 
 

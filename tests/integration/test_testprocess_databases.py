@@ -1,5 +1,6 @@
-"""Claims about what forks of a loader do with databases when they are told to: real loaders, real
-servers.
+"""Claims about what forks of a loader do with databases when they are told to.
+
+Real loaders, real servers.
 """
 
 from __future__ import annotations
@@ -116,8 +117,8 @@ def test_the_limit_goes_with_what_test_settings_ask_for(
     # Then
     assert isinstance(answer, messages.Built), answer
     row = (
-        "SELECT datconnlimit, pg_encoding_to_char(encoding) FROM pg_database WHERE datname ="
-        f" '{mine}'"
+        "SELECT datconnlimit, pg_encoding_to_char(encoding) FROM pg_database "
+        f"WHERE datname = '{mine}'"
     )
     assert _query(postgres_server, row) == [(77, "SQL_ASCII")]
 

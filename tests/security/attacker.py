@@ -1,4 +1,4 @@
-"""Somebody who has the store's password, and none of the pool's keys."""
+"""An attacker who has the store's password, and none of the pool's keys."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.fleet import Fleet
 
 @dataclass
 class Recording:
-    """What the store held of a run: its keys, its entry in the registry, the messages in its queue."""
+    """What the store held of a run: its keys, its registry entry, the messages in its queue."""
 
     run: str
     values: dict[bytes, bytes] = field(default_factory=dict)

@@ -1,10 +1,9 @@
-"""Fuzzing of every door: whatever comes, a value of the right type or the one error that the door
-may raise.
+"""Fuzzing of every door: a value of the right type, or the one error that the door may raise.
 
     python -m tests.security.fuzz --examples 100000
 
-The examples are shared out among the doors. `test_fuzz.py` plays a few of each with every run of
-the tests.
+The examples are divided among the doors. `test_fuzz.py` runs a few of each with every run of the
+tests.
 """
 
 from __future__ import annotations
@@ -232,8 +231,9 @@ _SIGNED_RECORDS = st.lists(
 
 
 def signed_records(rows: list[Any]) -> None:
-    """Records as a test process may have sent them that somebody's test has taken over: only tests
-    of its chunk get verdicts.
+    """Records of a test process that a test has taken over.
+
+    Only tests of its chunk get verdicts.
     """
     sealed = stream.records(DOOR, LEASE, len(rows), json.dumps(rows))
     fields = {
@@ -269,9 +269,7 @@ def _machine() -> RunMachine:
 
 
 class _Answers:
-    """A Redis client whose scripts all answer the same, and whose keys hold the same bytes
-    everywhere.
-    """
+    """A Redis client whose scripts all give one answer, and whose keys all hold the same bytes."""
 
     def __init__(self, answer: Any, held: bytes | None = None) -> None:
         self._answer = answer
@@ -373,14 +371,19 @@ def broker_hints(text: str) -> None:
 
 
 _TAG = {"delivery_tag": "t", "body_encoding": "base64", "delivery_info": {}}
-_LISTED = mutated({"headers": {"task": TASK, "id": "x"}, "properties": _TAG, "body": "W10=", "content-type": "application/json",
-                   "content-encoding": "utf-8"})  # fmt: skip
+_LISTED = mutated(
+    {
+        "headers": {"task": TASK, "id": "x"},
+        "properties": _TAG,
+        "body": "W10=",
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+    }
+)
 
 
 def broker_lists(item: Any) -> None:
-    """An entry of a Redis list: what kombu gets is a message in any case, and what a slot gets is a
-    text.
-    """
+    """An entry of a Redis list: kombu always gets a message, and a slot gets a text."""
     raw = item if isinstance(item, bytes) else json.dumps(item).encode()
     row = json.loads(envelope(raw, "dct.run.x"))
     assert row["properties"]["delivery_tag"]
@@ -394,20 +397,18 @@ def broker_lists(item: Any) -> None:
         assert isinstance(text, str)
 
 
-_INDEX = mutated({"version": 1, "files": [["a/b.py", 0o644, 3, "ab" * 20]], "links": [["c", "a"]]}) | st.fixed_dictionaries(
-    {
-        "version": st.just(1),
-        "files": st.lists(st.tuples(st.sampled_from(["a", "a/b", "../a", "/a", "a//b", "", "c/d", "."]) | TEXT,
-                                    st.integers(-1, 0o10000), st.integers(-1, 2**40), st.just("ab" * 20))),
-        "links": st.lists(st.tuples(st.sampled_from(["c", "a", "c/d"]) | TEXT, TEXT)),
-    }
-)  # fmt: skip
+_PATHS = st.sampled_from(["a", "a/b", "../a", "/a", "a//b", "", "c/d", "."]) | TEXT
+_FILES = st.tuples(_PATHS, st.integers(-1, 0o10000), st.integers(-1, 2**40), st.just("ab" * 20))
+_LINKS = st.tuples(st.sampled_from(["c", "a", "c/d"]) | TEXT, TEXT)
+_INDEX = mutated(
+    {"version": 1, "files": [["a/b.py", 0o644, 3, "ab" * 20]], "links": [["c", "a"]]}
+) | st.fixed_dictionaries(
+    {"version": st.just(1), "files": st.lists(_FILES), "links": st.lists(_LINKS)}
+)
 
 
 def code_indices(row: Any) -> None:
-    """What is believed of a tree can be written below a folder without leaving it, and never
-    through a link.
-    """
+    """A tree that was accepted is written below its folder, and never through a link."""
     with contextlib.suppress(InfrastructureError):
         index = Index.parse(row if isinstance(row, bytes) else json.dumps(row).encode())
         links = {link.path for link in index.links}
@@ -446,7 +447,7 @@ _CONFIGURED = codec.encode(
 
 
 def loader_rows(row: Any) -> None:
-    """What a loader says of the project's databases: the project may have written into its channel."""
+    """A loader's description of the databases: the project can write into its channel."""
     for cls in (DatabaseSpec, Configured):
         with contextlib.suppress(ProtocolError):
             assert isinstance(cls.from_dict(row), cls)

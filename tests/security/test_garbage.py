@@ -1,5 +1,6 @@
-"""Bytes that nobody of ours has written, in every place where something is read: passed over, said
-once, and the run goes on.
+"""Bytes that no process of ours wrote, wherever something is read.
+
+They are passed over and reported once, and the run goes on.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""A fleet has a key on both sides, or both sides say that they go without; a pool can change its
-key while it works.
+"""A fleet has a key on both sides, or both sides go without on purpose.
+
+A pool can change its key while it works.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ def test_without_a_key_nothing_starts_unless_both_sides_say_so(fleet: Fleet, pla
     # Given
     fleet.key = ""
     project = make_project(place)
-    # When nobody has said so
+    # When neither side has --insecure
     refused = fleet.run(project)
     worker = fleet.worker("silent", wait=False)
     # Then
@@ -38,7 +39,7 @@ def test_a_worker_without_a_key_takes_no_run_of_one_who_has_one(fleet: Fleet, pl
     fleet.worker("open", DCT_SIGNING_KEY="", DCT_INSECURE="1")
     # When
     finished = fleet.run(make_project(place))
-    # Then: nothing that a retry mends, and no waiting for --queue-timeout
+    # Then: no retry helps, and no waiting for --queue-timeout
     assert finished.code == 4, finished
     assert "open@" in finished.out
     assert "has another signing key, or none" in finished.out

@@ -99,8 +99,8 @@ def test_a_run_without_workers_is_not_made_green_by_forged_entries(
         running = fleet.start(mixed(place), "--queue-timeout", "6")
         attacker.wait_for(running.run, "run")
         worker = {
-            "name": "evil@host", "host": "host", "slots": 4, "version": "0.1.0", "protocol": 4, "key_id": "0" * 12, "busy": 0,
-            "runs": {running.run: "ready"},
+            "name": "evil@host", "host": "host", "slots": 4, "version": "0.1.0", "protocol": 4,
+            "key_id": "0" * 12, "busy": 0, "runs": {running.run: "ready"},
         }  # fmt: skip
 
         def forge() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class Certificates:
-    """A CA in a folder of its own. Each certificate is a pair of files, `NAME.pem` and `NAME.key`."""
+    """A CA in a folder of its own. Each certificate is a `NAME.pem` and a `NAME.key`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -28,8 +28,9 @@ class Certificates:
         self.ca = str(folder / "ca.pem")
 
     def signed(self, name: str, *names: str, days: int = 2) -> tuple[str, str]:
-        """Files of certificate and key for these names ("DNS:localhost"); with `days` below 0, it
-        is expired.
+        """Files of certificate and key for these names ("DNS:localhost").
+
+        With `days` below 0, it is expired.
         """
         (self._folder / f"{name}.ext").write_text(
             f"subjectAltName={','.join(names)}\n" if names else "\n"
@@ -38,9 +39,22 @@ class Certificates:
             "req", *_KEY, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}"
         )
         self._openssl(
-            "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", str(days),
-            "-extfile", f"{name}.ext", "-out", f"{name}.pem",
-        )  # fmt: skip
+            "x509",
+            "-req",
+            "-in",
+            f"{name}.csr",
+            "-CA",
+            "ca.pem",
+            "-CAkey",
+            "ca.key",
+            "-CAcreateserial",
+            "-days",
+            str(days),
+            "-extfile",
+            f"{name}.ext",
+            "-out",
+            f"{name}.pem",
+        )
         return self._files(name)
 
     def self_signed(self, name: str, *names: str) -> tuple[str, str]:

@@ -8,13 +8,10 @@ from typing import Any
 
 
 def differences(oracle: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
-    """One readable line for each way in which `ours` (an object of `dct run --json`) differs from
-    `oracle` (an object of tests/torture/oracle.py); empty if verdicts, fixture events and exit code
-    are equal.
+    """One readable line for each difference between `ours` and `oracle`.
 
-    Tests are compared as a multiset of (id, outcome), fixture events as a set of (id, phase,
-    outcome): how often a fixture failed depends on how classes were grouped, that it failed does
-    not. Raises KeyError for a missing key.
+    `ours` is an object of `dct run --json`, `oracle` one of tests/torture/oracle.py. Empty if
+    verdicts, fixture events and exit code are equal.
     """
     return [
         *_tests(_pairs(oracle["tests"]), _pairs(ours["tests"])),

@@ -1,5 +1,6 @@
-"""A worker's app whose consumer falls silent once: it cancels its consumption when the first
-message comes, and says nothing.
+"""A worker's app whose consumer falls silent once.
+
+It cancels its consumption when the first message comes, and says nothing.
 """
 
 from __future__ import annotations

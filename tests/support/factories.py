@@ -1,6 +1,4 @@
-"""Entries, manifests and atoms for tests, with defaults for everything that a test does not care
-about.
-"""
+"""Entries, manifests and atoms for tests, with defaults for what a test does not need."""
 
 from __future__ import annotations
 
@@ -53,10 +51,9 @@ def make_entry(
     name: str | None = None,
     **fields: Any,
 ) -> Entry:
-    """An entry with id `cls.name`; `name` defaults to `test_<index>`, `module` to all of `cls`
-    before its last dot.
+    """An entry with id `cls.name`.
 
-    It stays with its class, or with all import errors, as unittest's do.
+    `name` defaults to `test_<index>`, `module` to all of `cls` before its last dot.
     """
     fields.setdefault("id", f"{cls}.{name or f'test_{index}'}")
     fields.setdefault("module", cls.rpartition(".")[0])
@@ -93,10 +90,19 @@ def run_door(run: str = "run-one", *keys: str, pool: str = "pool", nonce: str = 
 
 def make_spec(run: str = "run-one", **fields: Any) -> RunSpec:
     usual: dict[str, Any] = {
-        "nonce": NONCE, "protocol": PROTOCOL_VERSION, "version": "0", "expires_ms": LATER_MS, "tree": "ab" * 20,
-        "code": "snapshot", "backend": "django", "words": (), "directory": ".", "sys_path": (),
-        "environment": {}, "hash_seed": "0",
-    }  # fmt: skip
+        "nonce": NONCE,
+        "protocol": PROTOCOL_VERSION,
+        "version": "0",
+        "expires_ms": LATER_MS,
+        "tree": "ab" * 20,
+        "code": "snapshot",
+        "backend": "django",
+        "words": (),
+        "directory": ".",
+        "sys_path": (),
+        "environment": {},
+        "hash_seed": "0",
+    }
     return RunSpec(run=run, **{**usual, **fields})
 
 
@@ -192,7 +198,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
 def tied_entry(
     index: int, cls: str, phase: Phase, *, lock: str | None, port: int | None, fixtures: Set[str]
 ) -> Entry:
-    """Named as the Django backend names its groups and locks. `fixtures`: modules that have some."""
+    """Groups and locks named as by the Django backend. `fixtures`: modules that have some."""
     module = cls.rpartition(".")[0]
     names = [f"class:{cls}"]
     names += [f"module:{module}"] if module in fixtures else []

@@ -1,5 +1,6 @@
-"""Fake of `worker.processes.test_process.TestProcess`: it says what a test has it say, and its
-silence takes no time.
+"""Fake of `worker.processes.test_process.TestProcess`.
+
+It says what a test has it say, and its silence takes no time.
 """
 
 from __future__ import annotations

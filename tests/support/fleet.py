@@ -1,5 +1,6 @@
-"""A fleet for acceptance tests: the stock Celery CLI as workers, `dct run` as dispatcher, each a
-process of its own.
+"""A fleet for acceptance tests.
+
+The stock Celery CLI as workers, `dct run` as dispatcher, each a process of its own.
 
 Every process of a fleet carries the fleet's name in its environment, so that what it leaves behind
 can be found by it.
@@ -35,8 +36,9 @@ _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "SSL_CE
 
 
 def until(claim: Callable[[], object], seconds: float = PATIENCE, *, what: str = "it") -> float:
-    """Waits for `claim()` to be true and returns the seconds that took; AssertionError after
-    `seconds`.
+    """Waits for `claim()` to be true and returns the seconds that took.
+
+    AssertionError after `seconds`.
     """
     start = time.monotonic()
     while not claim():
@@ -59,8 +61,9 @@ class Finished:
 
     @property
     def error(self) -> str:
-        """The one line `dct: error: ...`. AssertionError unless there is exactly one, and no
-        traceback of ours.
+        """The one line `dct: error: ...`.
+
+        AssertionError unless there is exactly one, and no traceback of ours.
         """
         lines = [line for line in self.err.splitlines() if line.startswith("dct: ")]
         assert len(lines) == 1, self.err
@@ -382,7 +385,7 @@ def _read(pid: int, name: str) -> bytes:
 
 
 def unused_port() -> int:
-    """A port of this host that nobody listened on a moment ago."""
+    """A port of this host that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,5 +1,6 @@
-"""The inside of a test process within the process of a test: a channel, an output and a watch that
-touch nothing outside.
+"""The inside of a test process within the process of a test.
+
+A channel, an output and a watch that touch nothing outside.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from dct_celery.wire import framing, messages
 
 
 class MemoryChannel(Channel):
-    """What is sent through it is in `sent`, once it is flushed; what `receive` is to give is in
-    `inbox`.
+    """What is sent through it is in `sent`, once it is flushed.
+
+    What `receive` is to give is in `inbox`.
     """
 
     def __init__(self, inbox: Iterable[messages.Message] = ()) -> None:
@@ -66,19 +68,19 @@ class MemoryOutput(OutputFile):
         self.restored += 1
 
 
-class QuietWatch(LeakDetector):
-    """Finds the leaks that it is given, and notes whom it is asked about."""
+class FakeLeakDetector(LeakDetector):
+    """Finds the leaks that it is given, and notes which classes it checked."""
 
     def __init__(self, *names: str) -> None:
         self._names = names
-        self.looked: list[str] = []
+        self.checked: list[str] = []
         self.begun = 0
 
     def begin(self) -> None:
         self.begun += 1
 
-    def look(self, cls: str) -> None:
-        self.looked.append(cls)
+    def check(self, cls: str) -> None:
+        self.checked.append(cls)
 
     def end(self, cls: str) -> list[LeakRecord]:
         return [LeakRecord(LeakKind.THREAD, name, cls) for name in self._names]
@@ -90,8 +92,8 @@ class Bench:
     def __init__(self, *leaks: str, root: str = "/src") -> None:
         self.channel = MemoryChannel()
         self.output = MemoryOutput()
-        self.watch = QuietWatch(*leaks)
-        self.recorder = Recorder(self.channel, self.output, self.watch, root)
+        self.leaks = FakeLeakDetector(*leaks)
+        self.recorder = Recorder(self.channel, self.output, self.leaks, root)
         self.recorder.start_chunk("c1")
 
     def sent(self) -> list[messages.Message]:

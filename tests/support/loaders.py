@@ -1,5 +1,6 @@
-"""A real loader on a small project, and forks of it: the user's process without worker, store or
-broker.
+"""A real loader on a small project, and forks of it.
+
+The user's process without worker, store or broker.
 """
 
 from __future__ import annotations
@@ -48,11 +49,17 @@ class LoaderProcess:
 
 @contextlib.contextmanager
 def loader(
-    root: Path, folder: Path, *argv: str, variables: Mapping[str, str] | None = None, collect: bool = False,
-    directory: str = ".", depends: tuple[str, ...] = (),
-) -> Iterator[LoaderProcess]:  # fmt: skip
-    """A loader (or collect process) of the project in `root`/`directory`. `folder`: an empty or
-    absent one for its files.
+    root: Path,
+    folder: Path,
+    *argv: str,
+    variables: Mapping[str, str] | None = None,
+    collect: bool = False,
+    directory: str = ".",
+    depends: tuple[str, ...] = (),
+) -> Iterator[LoaderProcess]:
+    """A loader (or collect process) of the project in `root`/`directory`.
+
+    `folder`: an empty or absent one for its files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     os.mkfifo(folder / "fork.fifo")

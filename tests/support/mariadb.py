@@ -1,6 +1,4 @@
-"""A private MariaDB for tests, in memory where there is room, with settings for data that may be
-thrown away.
-"""
+"""A private MariaDB for tests, in memory where there is room, without durability."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ SHM = Path("/dev/shm")
 _SHM_NEEDED = 512 * 1024 * 1024
 _PREFIX = "dct-maria-"
 _PORT_TRIES = 5
-_MEND = "no MariaDB server is installed: apt-get install mariadb-server"
+_FIX = "no MariaDB server is installed: apt-get install mariadb-server"
 THROW_AWAY = Path(__file__).parents[2] / "deploy" / "databases" / "mariadb.cnf"
 
 
@@ -50,8 +48,9 @@ SETTINGS = _throw_away() | {
 }
 #: Rights that the adapter asks for, and no more; the first word is the user.
 _USERS = (
-    "CREATE USER 'dct'@'%' IDENTIFIED BY '{0}'; GRANT ALL ON `test\\_%`.* TO 'dct'@'%';CREATE USER"
-    " 'admin'@'%' IDENTIFIED BY '{0}'; GRANT ALL ON *.* TO 'admin'@'%' WITH GRANT OPTION;"
+    "CREATE USER 'dct'@'%' IDENTIFIED BY '{0}'; "
+    "GRANT ALL ON `test\\_%`.* TO 'dct'@'%';CREATE USER 'admin'@'%' IDENTIFIED BY '{0}'; "
+    "GRANT ALL ON *.* TO 'admin'@'%' WITH GRANT OPTION;"
 )
 
 
@@ -91,11 +90,9 @@ class EmbeddedMariaDB:
         timeout: float = 60.0,
         environ: Mapping[str, str] = os.environ,
     ) -> Self:
-        """Makes a data directory and starts a server on a free port of `bind`; `settings` are added
-        to `SETTINGS`.
+        """Makes a data directory and starts a server on a free port of `bind`.
 
-        As root the server runs as mysql or nobody; it dies with the calling thread. Raises
-        InfrastructureError.
+        `settings` are added to `SETTINGS`.
         """
         programs, account = _Programs(environ), _account()
         folder.mkdir(parents=True, exist_ok=True)
@@ -137,13 +134,14 @@ class _Programs:
             shutil.which(name, path=path) for name in ("mariadbd", "mariadb-install-db")
         )
         if not server or not install:
-            raise InfrastructureError(_MEND)
+            raise InfrastructureError(_FIX)
         self.server, self.install = server, install
 
 
 class _Home:
-    """The server's folder. A lock held by us as long as we live marks it as used; folders without
-    one are swept.
+    """The server's folder.
+
+    A lock held by us as long as we live marks it as used; folders without one are swept.
     """
 
     def __init__(self, fallback: Path, account: pwd.struct_passwd | None) -> None:

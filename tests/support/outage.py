@@ -1,5 +1,6 @@
-"""A database server of the tests that goes away and comes back: killed, started again with the same
-or other settings.
+"""A database server of the tests that goes away and comes back.
+
+Killed, started again with the same or other settings.
 """
 
 from __future__ import annotations
@@ -43,8 +44,9 @@ class Outage:
             child.stop(self._process, signal.SIGQUIT, 5)
 
     def end(self, number: signal.Signals) -> None:
-        """Returns when the server and all its processes are gone. SIGQUIT is PostgreSQL's immediate
-        mode.
+        """Returns when the server and all its processes are gone.
+
+        SIGQUIT is PostgreSQL's immediate mode.
         """
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
@@ -60,8 +62,10 @@ class Outage:
         swap: dict[str, str] | None = None,
         namespace: str = "",
     ) -> None:
-        """`swap`: words of its command line -> what stands there from now on; `namespace`: the
-        network that it lives in, from then on. Returns when `ready()` does not raise.
+        """Restarts the process with changes. Returns when `ready()` does not raise.
+
+        `swap`: arguments of its command line -> their replacements; `namespace`: the network that
+        it lives in from then on.
         """
         self._argv = [(swap or {}).get(word, word) for word in self._argv]
         if namespace:
@@ -97,7 +101,7 @@ class Outage:
 
 
 def _lives(pid: int) -> bool:
-    """A zombie is dead: its parent is somebody else, who may never look."""
+    """A zombie is dead: its parent may never wait for it."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

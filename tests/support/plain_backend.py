@@ -1,5 +1,6 @@
-"""A test framework of one page, without Django: functions called `check_…` in the modules that its
-words name.
+"""A test framework of one page, without Django.
+
+Functions called `check_…` in the modules that its words name.
 
 A module's `set_up` runs before its first function, its `tear_down` after its last one.
 AssertionError is a failure, any other exception an error. As a command, `python plain_backend.py
@@ -36,8 +37,9 @@ class Check:
 
 
 def select(words: Sequence[str]) -> list[Check]:
-    """In the order of the words, and within a module in that of its lines. Raises ImportError,
-    AttributeError.
+    """In the order of the words, and within a module in that of its lines.
+
+    Raises ImportError, AttributeError.
     """
     found = []
     for word in words:

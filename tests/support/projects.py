@@ -1,5 +1,6 @@
-"""Small Django projects for acceptance tests: a settings module, a few test files, SQLite in memory
-unless told otherwise.
+"""Small Django projects for acceptance tests.
+
+A settings module, a few test files, SQLite in memory unless told otherwise.
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ _MIGRATION = """
     class Migration(migrations.Migration):
         operations = [
             migrations.CreateModel(
-                "Book", [("id", models.AutoField(primary_key=True)), ("title", models.CharField(max_length=100))]
+                "Book",
+                [
+                    ("id", models.AutoField(primary_key=True)),
+                    ("title", models.CharField(max_length=100)),
+                ],
             )
         ]
 """
@@ -63,12 +68,7 @@ def make_project(
     files: Mapping[str, str] | None = None,
     options: str = "",
 ) -> Path:
-    """Writes a project with one app `shelf`, settings module `site_settings` and the tests in
-    `test_it.py`.
-
-    `settings` goes below the usual settings, `options` into [tool.dct], `files` (path -> text)
-    beside or over all this.
-    """
+    """Writes a project with one app `shelf`, settings `site_settings`, tests in `test_it.py`."""
     texts = {
         "pyproject.toml": f'[tool.dct]\nsettings = "site_settings"\n{options}\n',
         "site_settings.py": _dedent(_SETTINGS) + _dedent(settings),

@@ -1,5 +1,6 @@
-"""A private RabbitMQ for tests: own ports, own port mapper, own folder; nothing of the machine's
-own server is touched.
+"""A private RabbitMQ for tests: own ports, own port mapper, own folder.
+
+Nothing of the machine's own server is touched.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ _ERLANG = "+sbwt none +sbwtdcpu none +sbwtdio none +S 2:2 +A 4"
 
 
 class EmbeddedRabbitMQ:
-    """A running broker; a context manager that kills it and removes its data. `url` is
-    `amqp://user:password@host:port//`.
+    """A running broker; a context manager that kills it and removes its data.
+
+    `url` is `amqp://user:password@host:port//`.
     """
 
     def __init__(
@@ -89,9 +91,10 @@ class EmbeddedRabbitMQ:
         settings: Mapping[str, str] | None = None,
         advanced: str = "[].",
     ) -> Self:
-        """`settings` are lines of rabbitmq.conf, `advanced` is advanced.config. It dies with the
-        calling thread. Raises InfrastructureError: no server program, or it does not start within a
-        minute.
+        """`settings` are lines of rabbitmq.conf, `advanced` is advanced.config.
+
+        It dies with the calling thread. Raises InfrastructureError: no server program, or it does
+        not start within a minute.
         """
         folder.mkdir(parents=True, exist_ok=True)
         server = cls(folder, bind, environ, settings or {}, advanced)

@@ -1,5 +1,6 @@
-"""A Redis whose faults can be played: it can be killed, started again at its port, emptied,
-followed by a replica.
+"""A Redis whose faults can be played.
+
+It can be killed, started again at its port, emptied, followed by a replica.
 """
 
 from __future__ import annotations
@@ -51,8 +52,9 @@ class RedisServer:
         self._process = self._start()
 
     def move_to(self, port: int) -> None:
-        """Started again at another port, with what it holds: the part of a failover that clients
-        see.
+        """Started again at another port, with what it holds.
+
+        The part of a failover that clients see.
         """
         self.client().save()
         self.kill()

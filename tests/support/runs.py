@@ -72,6 +72,7 @@ class Run:
 
     def send(self, event: ev.Event) -> list[ev.Effect]:
         effects = self.machine.handle(event)
+        self.machine.validate()
         self.effects += effects
         return effects
 

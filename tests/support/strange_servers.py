@@ -1,5 +1,6 @@
-"""Servers that do not do what their clients hope for: silent, full, of another protocol, of another
-certificate.
+"""Servers that do not do what their clients hope for.
+
+Silent, full, of another protocol, of another certificate.
 """
 
 from __future__ import annotations

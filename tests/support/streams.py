@@ -51,6 +51,11 @@ def reported(door: Door, worker: str, report: WorkerReport, epoch: int = 1) -> F
 
 def _of(kind: str, lease: LeaseRef) -> Fields:
     return {
-        "k": kind, "e": str(lease.epoch), "c": lease.chunk, "a": str(lease.attempt), "f": str(lease.fence),
-        "w": lease.worker, "s": str(lease.slot),
-    }  # fmt: skip
+        "k": kind,
+        "e": str(lease.epoch),
+        "c": lease.chunk,
+        "a": str(lease.attempt),
+        "f": str(lease.fence),
+        "w": lease.worker,
+        "s": str(lease.slot),
+    }

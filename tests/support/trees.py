@@ -32,7 +32,7 @@ def git(root: Path, *words: str) -> None:
 
 
 class Clock:
-    """Moves when somebody sleeps; then `meanwhile` happens."""
+    """Advances when `sleep` is called; then `meanwhile` happens."""
 
     def __init__(self) -> None:
         self.now = 1000.0

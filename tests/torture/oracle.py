@@ -1,5 +1,6 @@
-"""The sequential oracle: runs Django's own test command in this process and writes down what
-happened to each test.
+"""The sequential oracle.
+
+Runs Django's own test command in this process and writes down what happened to each test.
 
     python oracle.py --out FILE -- [arguments of `manage.py test`]        (in the project's folder)
 
@@ -42,8 +43,9 @@ EVENTS = {
 
 
 class Record:
-    """What is known of each test of the suite. Tests are told apart by identity, since ids may be
-    equal.
+    """What is known of each test of the suite.
+
+    Tests are told apart by identity, since ids may be equal.
     """
 
     def __init__(self) -> None:
@@ -54,8 +56,9 @@ class Record:
         self._result: object = None
 
     def suite(self, tests: Iterator[Any]) -> None:
-        """The first suite that is built is the one; weak references let the tests go when unittest
-        does.
+        """The first suite that is built is the one.
+
+        Weak references let the tests go when unittest does.
         """
         if self.ids:
             return

@@ -1,6 +1,4 @@
-"""Who may load what, seen from outside: each claim imports modules in a process of its own and
-looks what came along.
-"""
+"""Which rooms may load what, checked from outside: each claim imports modules in a new process."""
 
 from __future__ import annotations
 
@@ -18,13 +16,13 @@ import pytest
 import dct_celery
 
 PACKAGE = Path(dct_celery.__file__).parent
-#: Third-party top-level names that a process of ours may know.
+#: Third-party top-level names that a process of ours may import.
 FLEET = {"celery", "kombu", "billiard", "vine", "amqp", "redis", "psycopg"}
 PURE_ROOMS = ("core", "wire", "protocol")
 IMPURE = {
-    "os", "time", "pathlib", "io", "logging", "random", "threading", "socket", "subprocess", "tempfile", "secrets", "uuid",
-    "asyncio", "select", "signal", "shutil", "multiprocessing", "sys", "http", "builtins", "importlib",
-    *FLEET, "django", "pytest",
+    "os", "time", "pathlib", "io", "logging", "random", "threading", "socket", "subprocess",
+    "tempfile", "secrets", "uuid", "asyncio", "select", "signal", "shutil", "multiprocessing",
+    "sys", "http", "builtins", "importlib", *FLEET, "django", "pytest",
 }  # fmt: skip
 
 
@@ -59,8 +57,9 @@ def loaded_by(*modules: str) -> set[str]:
 
 
 def third_party(modules: set[str]) -> set[str]:
-    """Top-level names from neither the standard library nor us; site's own start-up files are
-    nobody's import.
+    """Top-level names from neither the standard library nor us.
+
+    The start-up files of `site` do not count as imports.
     """
     names = (
         {name.partition(".")[0] for name in modules}

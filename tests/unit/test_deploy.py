@@ -1,5 +1,6 @@
-"""The shell below deploy/test and deploy/demo: which Pythons it finds, when it makes an
-environment, what the matrix says.
+"""The shell scripts below deploy/test and deploy/demo.
+
+Which Pythons they find, when they make an environment, and what the matrix reports.
 """
 
 from __future__ import annotations

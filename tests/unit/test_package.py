@@ -1,6 +1,4 @@
-"""What is handed out: the archives seen from inside, an installation of them, and the pinned
-versions.
-"""
+"""What is published: the contents of the archives, their installation, and the pinned versions."""
 
 from __future__ import annotations
 
@@ -56,7 +54,7 @@ class Archives(NamedTuple):
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory: pytest.TempPathFactory) -> Archives:
-    """Built by the build backend itself, which needs no package index as an isolated build would."""
+    """Built by the build backend itself, which, unlike an isolated build, needs no index."""
     folder = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "hatchling", "build", "--directory", str(folder), cwd=ROOT)
     return Archives(next(folder.glob("*.tar.gz")), next(folder.glob("*.whl")))
@@ -213,7 +211,7 @@ def test_all_is_the_sum_of_the_other_extras() -> None:
     assert everything.extras == set(extras)
 
 
-def test_a_major_version_that_nobody_has_tried_is_not_installed() -> None:
+def test_an_untested_major_version_is_not_installed() -> None:
     # Given
     extras = PROJECT["optional-dependencies"].values()
     # When

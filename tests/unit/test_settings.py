@@ -1,5 +1,6 @@
-"""Claims about `settings`: who wins, what is refused, and that a refusal says where and how to mend
-it.
+"""Claims about `settings`: which source wins, what is refused, and what a refusal says.
+
+It names the place of the error and the fix.
 """
 
 from __future__ import annotations
@@ -223,9 +224,9 @@ class TestUrls:
             ("redis://h,g:1/0", "does not name one host and port"),
             ("unix://", "names no socket"),
             ("unix://run/r.sock", "names no socket"),
-            ("redis://h/xyz", "has the database 'xyz', which is no number"),
+            ("redis://h/xyz", "has the database 'xyz', which is not a number"),
             ("redis://h/1?db=2", "names its database twice"),
-            ("redis://h/-1", "has the database '-1', which is no number"),
+            ("redis://h/-1", "has the database '-1', which is not a number"),
             ("redis://h?bogus=1", "has the parameter bogus, which is not known; leave it out"),
             ("redis://h?socket_timeout=abc", "has the parameter socket_timeout"),
             (
@@ -350,10 +351,10 @@ class TestSecrets:
             os.close(reading)
 
     @pytest.mark.parametrize(
-        ("mode", "told"), [(0o600, False), (0o400, False), (0o644, True), (0o440, True)]
+        ("mode", "warned"), [(0o600, False), (0o400, False), (0o644, True), (0o440, True)]
     )
     def test_a_key_file_that_others_can_read_is_one_line(
-        self, tmp_path: Path, mode: int, told: bool
+        self, tmp_path: Path, mode: int, warned: bool
     ) -> None:
         # Given
         (tmp_path / "key").write_text(KEY)
@@ -365,7 +366,7 @@ class TestSecrets:
             f"DCT_SIGNING_KEY_FILE: others can read {tmp_path}/key (mode {mode:04o}); chmod 600"
             f" {tmp_path}/key"
         )
-        assert lines == ([expected] if told else [])
+        assert lines == ([expected] if warned else [])
 
     def test_from_here_on_this_process_masks_what_it_was_given(self, tmp_path: Path) -> None:
         # Given
@@ -482,7 +483,7 @@ class TestDatabases:
 
 class TestRefusals:
     @pytest.mark.parametrize(
-        ("flags", "start", "mend"),
+        ("flags", "start", "fix"),
         [
             (
                 {"test_timeout": "abc"},
@@ -522,14 +523,14 @@ class TestRefusals:
         ],
     )
     def test_a_bad_flag_names_itself_its_value_and_the_mend(
-        self, tmp_path: Path, flags: dict[str, object], start: str, mend: str
+        self, tmp_path: Path, flags: dict[str, object], start: str, fix: str
     ) -> None:
         # When
         message = refusal(tmp_path, flags)
 
         # Then
         assert message.startswith(start)
-        assert mend in message
+        assert fix in message
 
     def test_a_bad_variable_names_itself(self, tmp_path: Path) -> None:
         assert (
@@ -613,7 +614,8 @@ class TestTable:
     def test_the_worker_has_variables_but_no_flags(self) -> None:
         assert {o.name for o in OPTIONS if not o.flags} == {
             "work_dir", "checkout", "worker_python", "lease_seconds", "drain_seconds",
-            "templates_kept", "templates_megabytes", "keep_days", "clones_at_once", "max_operations", "health_check_seconds",
+            "templates_kept", "templates_megabytes", "keep_days", "clones_at_once",
+            "max_operations", "health_check_seconds",
         }  # fmt: skip
 
     def test_no_flag_is_used_twice(self) -> None:

@@ -20,28 +20,28 @@ from dct_celery.core.redact import redact
 from dct_celery.errors import BrokerRefused
 from dct_celery.settings import Settings
 
-#: Seconds that a BRPOP waits; a queue added meanwhile is looked at after that.
+#: Seconds that a BRPOP waits; a queue added meanwhile is read after that.
 _POLL = 0.1
-#: Seconds between two signs of life on a connection to RabbitMQ; after two without one either side
-#: gives it up.
+#: Seconds between two heartbeats on a connection to RabbitMQ. After two missed ones either side
+#: closes it.
 _HEARTBEAT = 10
-#: Seconds that an answer of the broker may take. Without a limit, a peer that vanished without a
-#: word is waited for for ever.
+#: Seconds that the broker may take to answer. Without a limit, we would wait for ever for a peer
+#: that vanished silently.
 _ANSWER = 10
 
 
 class App(Celery):
-    """A Celery app that knows one broker, whatever the environment says.
+    """A Celery app that uses one broker, whatever the environment says.
 
-    Celery prefers CELERY_BROKER_URL and its like, which many a Django project sets for itself, to
-    what an app is told.
+    Celery prefers CELERY_BROKER_URL and the like, which many Django projects set for themselves, to
+    the configuration of the app.
     """
 
     broker: Address
     broker_shown: str
 
     def _connection(self, url: object, **options: Any) -> Any:
-        # Imported here, for they import redis-py and py-amqp.
+        # Imported here because they import redis-py and py-amqp.
         from dct_celery.adapters.celeryqueue import transports
 
         broker, amqp = self.broker, self.broker.kind == "amqp"
@@ -67,8 +67,9 @@ class App(Celery):
 
 
 def make_app(settings: Settings) -> App:
-    """An app for worker or dispatcher; it knows the broker, and neither store nor project. Raises
-    BrokerRefused for a bad URL.
+    """An app for worker or dispatcher: it knows the broker, and neither store nor project.
+
+    Raises BrokerRefused for a bad URL.
     """
     try:
         broker = parse(settings.broker)
@@ -102,8 +103,8 @@ def make_app(settings: Settings) -> App:
         worker_proc_alive_timeout=60,
         worker_hijack_root_logger=False,
         worker_send_task_events=False,
-        # Nothing signs its commands, so whoever reaches the broker could stop workers, their pools
-        # and queues.
+        # Remote control is off: its commands are not signed, so whoever reaches the broker could
+        # stop workers, their pools and queues.
         worker_enable_remote_control=False,
         broker_channel_error_retry=True,
         worker_consumer="dct_celery.adapters.celeryqueue.consumer:Consumer",
@@ -113,12 +114,12 @@ def make_app(settings: Settings) -> App:
 
 
 def _tls(broker: Address) -> dict[str, Any]:
-    """In the words of py-amqp, or of redis-py by way of kombu; empty without TLS."""
+    """TLS options as py-amqp takes them, or redis-py by way of kombu; empty without TLS."""
     tls = broker.tls
     if tls is None:
         return {}
     if broker.kind == "amqp":
-        # Only with a name to compare does py-amqp compare any.
+        # py-amqp compares host names only if it is given one.
         name = {"server_hostname": broker.host} if tls.verify and tls.check_hostname else {}
         return {
             **name,

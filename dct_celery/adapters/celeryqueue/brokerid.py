@@ -1,8 +1,8 @@
-"""Which broker is this? Dispatcher and workers of one pool may name it differently, or name two of
-them without knowing.
+"""The identity of a broker: are dispatcher and worker on the same one?
 
-Redis: a random text that lies in the database itself, made by whoever asks first. RabbitMQ: the
-name of its cluster, and the vhost. Neither is a secret.
+Two URLs may name one broker, and equal URLs two brokers. Redis: a random text in the database
+itself, written by the first process that asks. RabbitMQ: the name of its cluster and the vhost.
+Neither is a secret.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 import redis
 
 KEY = "dct:broker-id"
-#: Seconds without anybody who asks, after which it is forgotten.
+#: Seconds after the last question until the text expires.
 _TTL = 7 * 86400
 
 
 def identify(channel: Any) -> str:
-    """Of the broker at the other end of this channel of kombu. Raises what its library raises."""
+    """The broker at the other end of this kombu channel. Raises what its library raises."""
     connection = channel.connection
     properties = getattr(connection, "server_properties", None)
     if properties is not None:

@@ -1,6 +1,4 @@
-"""The worker's end of the runs' queues: a consumer that reconnects soon, and a step that follows
-the runs.
-"""
+"""The worker's end of the queues: a consumer that reconnects soon and follows the runs."""
 
 from __future__ import annotations
 
@@ -21,38 +19,37 @@ from dct_celery.core.databases.names import queue_name
 log = logging.getLogger("dct_celery.worker")
 #: Attribute of the worker's app: its `Runs`.
 RUNS = "dct_runs"
-#: Seconds between two looks at the runs.
-_LOOK = 0.05
-#: Seconds between two tries to reconnect grow up to this; Celery's own 30 would be most of a run.
-_RETRY_START, _RETRY_MOST = 0.5, 3.0
-#: Seconds after which a queue that the broker has taken away is asked for again: at the end of a
-#: run the worker learns of it.
+#: Seconds between two checks of the runs.
+_POLL = 0.05
+#: Seconds before the second attempt to reconnect.
+_RETRY_START = 0.5
+#: Most seconds between two attempts to reconnect; Celery's own 30 would be most of a run.
+_RETRY_MOST = 3.0
+#: Seconds after which a queue that the broker has deleted is consumed again. It is deleted at the
+#: end of a run, which the worker learns in the meantime.
 _AGAIN = 1.0
-#: Seconds after the end of a run from which on its queue is removed, if its dispatcher is not there
-#: to do it.
+#: Seconds after the end of a run until its queue is removed here, if its dispatcher did not do it.
 _ABANDONED = 5.0
 
 
 @dataclass(slots=True)
 class Runs:
-    """What the consumer is told by the host, and the word of the watchdog. Read and written by
-    different threads.
-    """
+    """State that host and watchdog set for the consumer. Read and written by different threads."""
 
-    #: Runs whose chunks the slots may take now; runs that somebody wants at all.
+    #: Runs whose chunks the slots may take now; all active runs.
     ready: Callable[[], set[str]]
     active: Callable[[], set[str]]
-    #: Set by the watchdog: why the consumer is to begin anew.
+    #: Set by the watchdog: why the consumer is to restart.
     restart: str = ""
-    #: Set by the watchdog: see `WorkerInfo.broker`; empty while it cannot be asked.
+    #: Set by the watchdog: see `WorkerInfo.broker`; empty while the broker cannot be asked.
     broker: str = ""
 
 
 class Consumer(StockConsumer):
-    """Takes chunk messages and nothing else, and says nothing of itself at the broker.
+    """Takes chunk messages and nothing else, and publishes nothing about itself.
 
-    Mingle, gossip and events have no settings: they cost a second at the start, and O(workers²)
-    messages that anybody may forge.
+    Mingle, gossip and events have no settings. They cost a second at the start and O(workers²)
+    messages that anyone with access to the broker may forge.
     """
 
     def __init__(self, *args: Any, worker_options: Any = None, **kwargs: Any) -> None:
@@ -74,7 +71,7 @@ class Consumer(StockConsumer):
         return receive
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        """What kombu itself cannot make a message of."""
+        """Called for a message that kombu cannot parse."""
         self._pass_over(message, f"it cannot be read ({type(exc).__name__})")
 
     def _pass_over(self, message: Any, reason: str) -> None:
@@ -96,8 +93,8 @@ class Consumer(StockConsumer):
 class RunQueues(bootsteps.StartStopStep):
     """Consumes the queues of the runs that this worker is ready for, and of no others.
 
-    Everything is caught: an exception out of a timer callback would restart the consumer, which is
-    the watchdog's to decide.
+    Every exception is caught: one that left a timer callback would restart the consumer, which only
+    the watchdog may decide.
     """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
@@ -107,12 +104,12 @@ class RunQueues(bootsteps.StartStopStep):
         self._runs: Runs = getattr(parent.app, RUNS)
         self._amqp = parent.app.broker.kind == "amqp"
         self._mine: set[str] = set()
-        #: Run that was consumed here, and may have left something at the broker -> when it was last
-        #: seen active.
+        #: Runs that were consumed here and may have left something at the broker -> when each was
+        #: last active.
         self._known: dict[str, float] = {}
-        #: Run whose queue the broker has taken away -> when.
+        #: Runs whose queue the broker has deleted -> when.
         self._deleted: dict[str, float] = {}
-        #: When the lists of Redis last got their lifetime anew.
+        #: When the lifetime of the Redis lists was last renewed.
         self._kept = 0.0
         self._timer: Any = None
 
@@ -120,7 +117,7 @@ class RunQueues(bootsteps.StartStopStep):
         self._runs.restart = ""
         self._deleted.clear()
         self._poll(parent)
-        self._timer = parent.timer.call_repeatedly(_LOOK, self._poll, (parent,))
+        self._timer = parent.timer.call_repeatedly(_POLL, self._poll, (parent,))
 
     def stop(self, parent: Any) -> None:
         if self._timer is not None:
@@ -162,8 +159,8 @@ class RunQueues(bootsteps.StartStopStep):
         parent.app.amqp.queues.pop(queue_name(run), None)
 
     def _keep(self, parent: Any) -> None:
-        """A message may wait for longer than its list lasts: all slots may have long chunks."""
-        # Not the channel's own client: its connection waits for messages, and would take the answer
+        """Renews the lists' lifetime: a message may outlast it while all slots run long chunks."""
+        # Not the channel's own client: its connection waits for messages and would take the answer
         # for one.
         with parent.task_consumer.channel.conn_or_acquire() as client:
             for run in self._mine:
@@ -173,7 +170,7 @@ class RunQueues(bootsteps.StartStopStep):
         self._deleted[run] = time.monotonic()
 
     def _remove(self, parent: Any, run: str) -> None:
-        """The dispatcher does it at the end of its run; this is for one that was killed."""
+        """Removes the queue of a run whose dispatcher was killed; others do it themselves."""
         del self._known[run]
         channel = parent.task_consumer.channel
         if self._amqp:

@@ -1,13 +1,12 @@
-"""What a worker takes from the broker: chunk messages in the form in which `queue` sends them, and
-nothing else.
+"""The door for messages from the broker: chunk messages in the form that `queue` sends, or nothing.
 
-Everybody with the broker's password can put anything into a queue. Celery and kombu expect messages
-of their own making: most others end the worker ("Unrecoverable error"), and some that are well
-formed do more than ours ever ask for (a start next year, callbacks, compressed bombs). So every
-message is read here first. What is kept of it is its id and the one text, which the slot then
-proves by its signature; all the rest is made anew.
+Whoever has the broker's password can put anything into a queue. Celery and kombu expect messages of
+their own making: most others end the worker ("Unrecoverable error"), and some well-formed ones do
+more than ours ever ask for (a start next year, callbacks, compressed bombs). So every message is
+parsed here first. Only its id and its text are kept; the slot then verifies the signature of the
+text. Everything else is rebuilt.
 
-Pure but for the log.
+Pure except for the log.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ from typing import Any
 
 log = logging.getLogger("dct_celery.worker")
 TASK = "dct_celery.run_chunk"
-#: Bytes; ours have less than one thousand.
+#: Longest message in bytes; ours have less than one thousand.
 LARGEST = 64 * 1024
-#: Header of the stand-in for an entry of a Redis list that is no message: why it is none.
+#: Header of the placeholder for an entry of a Redis list that is no message: what is wrong with it.
 REFUSED = "dct-refused"
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
-#: Kinds of refused messages that are told apart; an attacker could make up ever new names of
+#: Kinds of refused messages that are counted apart; an attacker could invent ever new names of
 #: queues.
 _KINDS = 1000
 
 
 class Unacceptable(ValueError):
-    """No message of ours. The text says why, in a few words and none of the sender's."""
+    """Not a message of ours. The text says why, and quotes nothing from the sender."""
 
 
 def admit(
@@ -67,7 +66,7 @@ def _text(body: object) -> str:
     try:
         arguments[0].encode()
     except UnicodeEncodeError:
-        raise Unacceptable("its text is no Unicode") from None
+        raise Unacceptable("its text is not Unicode") from None
     return arguments[0]
 
 
@@ -84,11 +83,11 @@ def _parsed(data: bytes, what: str) -> Any:
     try:
         return json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError):
-        raise Unacceptable(f"{what} is no JSON") from None
+        raise Unacceptable(f"{what} is not JSON") from None
 
 
 def rewrite(message: Any) -> None:
-    """Makes a kombu message one that holds nothing but its id and text. Raises Unacceptable."""
+    """Strips a kombu message of everything but its id and text. Raises Unacceptable."""
     name, text = admit(
         message.headers, message.content_type, message.content_encoding, message.body
     )
@@ -101,7 +100,7 @@ def rewrite(message: Any) -> None:
         "ignore_result": True,
     }
     message.body = body_of(text)
-    message._decoded_cache = None  # of what it held before
+    message._decoded_cache = None  # holds the old content
 
 
 def body_of(text: str) -> bytes:
@@ -114,8 +113,9 @@ def body_of(text: str) -> bytes:
 
 
 def envelope(item: object, queue: str) -> bytes:
-    """The entry as kombu can take it: the same message, or a stand-in that `admit` refuses for the
-    same reason.
+    """The entry in a form that kombu can parse.
+
+    This is the same message, or a placeholder that `admit` refuses for the same reason.
     """
     try:
         found = _message_in(item)
@@ -128,7 +128,7 @@ def envelope(item: object, queue: str) -> bytes:
     found["properties"] = {
         "delivery_tag": found["properties"]["delivery_tag"],
         "body_encoding": "base64",
-        # Where it really came from; kombu puts it back there should the worker end.
+        # The queue that it really came from; kombu puts it back there if the worker ends.
         "delivery_info": {"exchange": "", "routing_key": queue},
     }
     return json.dumps(found).encode()
@@ -137,7 +137,7 @@ def envelope(item: object, queue: str) -> bytes:
 def _message_in(item: object) -> dict[str, Any]:
     found = _parsed(_sized(item), "it")
     if not isinstance(found, dict):
-        raise Unacceptable("it is no object")
+        raise Unacceptable("it is not an object")
     headers, properties, body = found.get("headers"), found.get("properties"), found.get("body")
     if not isinstance(headers, dict) or not isinstance(properties, dict):
         raise Unacceptable("it has no headers or properties")
@@ -148,7 +148,7 @@ def _message_in(item: object) -> dict[str, Any]:
     try:
         base64.b64decode(body, validate=True)
     except (binascii.Error, ValueError):
-        raise Unacceptable("its body is no base64") from None
+        raise Unacceptable("its body is not base64") from None
     kept = ("content-type", "content-encoding")
     return {
         "headers": headers,
@@ -162,7 +162,7 @@ def _message_in(item: object) -> dict[str, Any]:
 
 
 class Refusals:
-    """Counts what was passed over, and names each kind once; then again at ten times as many."""
+    """Counts refused messages; logs each kind once, and again at ten times as many."""
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str]] = Counter()
@@ -176,7 +176,7 @@ class Refusals:
         kind = (queue, reason)
         with self._lock:
             if kind not in self._counts and len(self._counts) >= _KINDS:
-                kind = ("…", "more kinds than are told apart")
+                kind = ("…", "more kinds than are counted apart")
             self._counts[kind] += 1
             count = self._counts[kind]
         if str(count).strip("0") == "1":

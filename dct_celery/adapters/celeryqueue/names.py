@@ -1,9 +1,8 @@
-"""What queues are called and how they are declared, equally on both sides, and when the broker may
-forget them.
+"""Names and declarations of the queues, the same on both sides, and their lifetimes.
 
-Redis: never declared, because a declaration leaves binding keys behind for ever. A list is there
-while something is in it, and gets a lifetime with each message. RabbitMQ: a queue nobody uses is
-gone after `FORGOTTEN` seconds. Messages that are lost with their queue are published again.
+Redis: queues are never declared, because a declaration leaves binding keys behind for ever. A list
+exists while something is in it, and each message renews its lifetime. RabbitMQ: an unused queue is
+deleted after `FORGOTTEN` seconds. Messages that are lost with their queue are published again.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from kombu import Queue
 
 from dct_celery.core.databases.names import queue_name
 
-#: Seconds after which the broker forgets a queue that nobody listens to or publishes to.
+#: Seconds after which the broker deletes a queue that has neither consumer nor publisher.
 FORGOTTEN = 60
 
 
@@ -24,7 +23,9 @@ def is_amqp(url: str) -> bool:
 
 
 class RunQueue(Queue):
-    """On RabbitMQ its deletion is the ordinary end of a run; kombu would take the notice for a lost
+    """The queue of one run.
+
+    On RabbitMQ its deletion is the ordinary end of a run; kombu would take the notice for a lost
     connection.
     """
 
@@ -49,7 +50,7 @@ def run_queue(run: str, *, amqp: bool, when_deleted: Callable[[], None] | None =
 
 
 def pool_queue(pool: str, *, amqp: bool) -> Queue:
-    """The queue that Celery wants every worker to have; nothing is ever published there."""
+    """The queue that Celery requires of every worker; nothing is ever published there."""
     name = f"dct.pool.{pool}"
     return (
         Queue(name, routing_key=name, queue_arguments=_lifetime())
@@ -59,6 +60,6 @@ def pool_queue(pool: str, *, amqp: bool) -> Queue:
 
 
 def _lifetime() -> dict[str, int]:
-    # As an argument and not as `expires`, for kombu then declares the queue with each message: it
-    # may have gone since.
+    # As an argument and not as `expires`: then kombu declares the queue with each message, as it
+    # may have been deleted since.
     return {"x-expires": FORGOTTEN * 1000}

@@ -33,18 +33,16 @@ from dct_celery.core.redact import redact
 from dct_celery.errors import BrokerRefused, BrokerUnavailable
 
 log = logging.getLogger("dct_celery.worker")
-#: Seconds that an answer may take: the dispatcher has leases to look after meanwhile.
+#: Seconds that the broker may take to answer: the dispatcher must also watch its leases.
 _ANSWER = 5
-#: Seconds that closing a connection may take whose peer may be gone.
+#: Seconds that closing a connection may take; its peer may be gone.
 _CLOSE = 0.2
 
 
 class CeleryChunkQueue:
-    """Publishes hints, which are signed already. Raises BrokerUnavailable with the origin of the
-    URL.
+    """Publishes chunk messages, which are signed already.
 
-
-    Not for use by two threads at once.
+    Raises BrokerUnavailable, which names the origin of the URL. Not for use by two threads at once.
     """
 
     def __init__(self, app: App, run: str, origin: str) -> None:
@@ -55,21 +53,23 @@ class CeleryChunkQueue:
         self._queue: Any = run_queue(run, amqp=self._amqp)
         self._connection: Any = None
         self._producer: Any = None
-        #: It was found wanting, so nothing of ours is there, and asking again would only take time.
+        #: Set when the check of the broker failed: nothing of ours is there, and asking again would
+        #: only take time.
         self._useless = False
         connection: Any = app.connection_for_write()
         self._driver_errors = (*connection.connection_errors, *connection.channel_errors)
 
     @property
     def warning(self) -> str:
-        """Why TLS proves nothing here; empty where it does."""
+        """Why TLS does not prove the broker's identity; empty where it does."""
         insecure = self._app.broker.insecure
         return f"{self._where}: {insecure}" if insecure else ""
 
     def check(self, *, declare: bool = True) -> None:
-        """Proves that the broker is there, is the one that it claims to be, and lets us do all that
-        we do. Raises BrokerRefused where no retry mends what is wrong. `declare`: also whether
-        RabbitMQ lets us have the run's queue.
+        """Proves that the broker can be reached and lets us do all that we need.
+
+        Raises BrokerRefused where a retry cannot help. `declare`: also whether RabbitMQ lets us
+        declare the run's queue.
         """
         address, self._useless = self._app.broker, True
         try:
@@ -107,14 +107,14 @@ class CeleryChunkQueue:
         # kombu's own `connect` tries twice.
         once = connection.transport.establish_connection()
         try:
-            if declare:  # what the run does first, so that a missing right is found here
+            if declare:  # the run does this first, so that a missing permission is found here
                 self._queue(once.channel()).declare()
         finally:
             with contextlib.suppress(Exception):
                 once.collect()
 
     def identity(self) -> str:
-        """Of the broker, as workers say theirs in `WorkerInfo.broker`."""
+        """The broker's identity, as workers report theirs in `WorkerInfo.broker`."""
         with self._channel() as channel:
             return f"{identify(channel)}|{self._app.broker_shown}"
 
@@ -123,25 +123,25 @@ class CeleryChunkQueue:
         try:
             self._send(texts)
         except BrokerUnavailable as error:
-            # A broker that has closed the connection since the last message may be there all the
-            # same. One that is silent had its time.
+            # The broker may have closed an idle connection and still be up, so try once more. One
+            # that did not answer has had its time.
             if not used or isinstance(error.__cause__, TimeoutError):
                 raise
             self._send(texts)
 
     def _send(self, texts: Sequence[str]) -> None:
         with self._channel() as channel:
-            if self._amqp:  # which waits for no answer but to the declaration
+            if self._amqp:  # waits for the answer to the declaration only
                 self._put(texts)
                 return
             with channel.in_one_go() as pipe:
                 self._put(texts)
-                # A list that nobody reads any more ends by itself; the lifetime of one that is
-                # emptied ends with it.
+                # A list without a reader expires by itself; the lifetime of an emptied one ends
+                # with it.
                 pipe.pexpire(queue_name(self._run), FORGOTTEN * 1000)
 
     def _put(self, texts: Sequence[str]) -> None:
-        """Messages with nothing in them but what a worker reads: see `inbound`."""
+        """Messages that hold only what a worker reads: see `inbound`."""
         for number, text in enumerate(texts):
             self._producer.publish(
                 ((text,), {}, {}),
@@ -154,8 +154,9 @@ class CeleryChunkQueue:
             )
 
     def round_trip(self, text: str, seconds: float) -> str:
-        """Sends this text and takes it back, within `seconds`; the broker's version, empty where it
-        does not say.
+        """Sends this text and receives it again, within `seconds`.
+
+        Returns the broker's version, empty where it does not report one.
         """
         deadline = time.monotonic() + seconds
         with self._channel() as channel:
@@ -183,8 +184,9 @@ class CeleryChunkQueue:
 
     @contextlib.contextmanager
     def _channel(self) -> Iterator[Any]:
-        """Of one connection, which is given up at the first error: what was left unread on it would
-        answer the next question.
+        """A channel of the one connection, which is closed at the first error.
+
+        What was left unread on it would otherwise answer the next question.
         """
         errors: tuple[type[Exception], ...] = (
             OperationalError,
@@ -200,13 +202,13 @@ class CeleryChunkQueue:
             self.close()
             text = redact(str(error)) or type(error).__name__
             if any(
-                word in text
-                for word in ("WRONGPASS", "NOAUTH", "ACCESS_REFUSED", "invalid username")
+                sign in text
+                for sign in ("WRONGPASS", "NOAUTH", "ACCESS_REFUSED", "invalid username")
             ):
-                mend = "check user and password in its URL"
+                fix = "check user and password in its URL"
             else:
-                mend = "start it or set --broker"
-            raise BrokerUnavailable(f"{self._where} cannot be used: {text}; {mend}") from error
+                fix = "start it or set --broker"
+            raise BrokerUnavailable(f"{self._where} cannot be used: {text}; {fix}") from error
 
     def _connect(self) -> None:
         connection: Any = self._app.connection_for_write()
@@ -219,10 +221,10 @@ class CeleryChunkQueue:
         self._connection = connection
         connection.ensure_connection(max_retries=1, interval_start=0, timeout=_ANSWER)
         self._producer = self._app.amqp.Producer(connection, auto_declare=False)
-        self._producer.channel  # noqa: B018 — opened here, so that its errors are told
+        self._producer.channel  # noqa: B018 — opened here, so that its errors are reported
 
     def close(self) -> None:
-        """Gives up the connection; the next use makes another one."""
+        """Closes the connection; the next use opens another one."""
         connection, self._connection, self._producer = self._connection, None, None
         if connection is not None:
             with contextlib.suppress(Exception):
@@ -230,28 +232,27 @@ class CeleryChunkQueue:
 
 
 def raise_for(error: AMQPError, address: Address) -> NoReturn:
-    """What RabbitMQ says at the door as one of `network`: Refused where no retry mends it."""
+    """Raises an error of RabbitMQ as one of `network`: Refused where a retry cannot help."""
     text = redact(" ".join(str(error).split()))
     if isinstance(error, AccessRefused) and not error.method_name:
         raise network.Refused(
             f"refuses the password ({text}); check user and password in its URL"
         ) from error
     if isinstance(error, AccessRefused):
-        raise network.Refused(
-            f"does not let us do all that we do ({text}); {rights.MEND}"
-        ) from error
+        raise network.Refused(f"refuses a command that we need ({text}); {rights.FIX}") from error
     if isinstance(error, NotAllowed | NotFound | InvalidPath):
-        mend = "make that vhost and give the user rights to it, or mend the end of its URL"
-        raise network.Refused(f"refuses the vhost {address.vhost!r} ({text}); {mend}") from error
+        fix = "make that vhost and give the user rights to it, or fix the end of its URL"
+        raise network.Refused(f"refuses the vhost {address.vhost!r} ({text}); {fix}") from error
     network.explain(address, error)
     if isinstance(error, FrameError | UnexpectedFrame):
-        raise network.Refused("does not speak AMQP; mend host and port of its URL") from error
+        raise network.Refused("does not speak AMQP; fix host and port of its URL") from error
     raise network.Unreachable(text) from error
 
 
 def hand_on(app: App, run: str, text: str) -> None:
-    """Puts a message that a slot has received, and cannot take, back into its run's queue. One that
-    is lost is published again by the dispatcher.
+    """Puts a message that a slot received and cannot take back into its run's queue.
+
+    One that is lost here is published again by the dispatcher.
     """
     queue = CeleryChunkQueue(app, run, "DCT_BROKER")
     try:

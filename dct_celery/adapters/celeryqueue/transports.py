@@ -1,9 +1,8 @@
-"""kombu's transports to Redis and RabbitMQ, made safe against messages that they cannot read
-themselves.
+"""kombu's transports to Redis and RabbitMQ, hardened against messages that they cannot parse.
 
-Both read a message before the consumer sees it, and what they raise then ends the worker or makes
-it connect again and again to the same message. Each is met at the one place where the bytes of a
-message become Python, see `inbound`.
+Both parse a message before the consumer sees it, and an exception there ends the worker or makes it
+reconnect to the same message again and again. Each is intercepted at the one place where bytes
+become Python objects; see `inbound`.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _OF_TCP = ("host", "port", "socket_connect_timeout", "socket_keepalive", "socket
 
 class _Client(kombu_redis.PrefixedStrictRedis):
     def parse_response(self, connection: Any, command_name: str, **options: Any) -> Any:
-        """What BRPOP takes out of a list is a message only if nobody has put anything else there."""
+        """The reply to BRPOP, checked: anyone may have put something else into the list."""
         answer: Any = super().parse_response(connection, command_name, **options)
         if command_name == "BRPOP" and answer:
             queue, item = answer
@@ -45,13 +44,14 @@ class _Client(kombu_redis.PrefixedStrictRedis):
 
 
 class _RedisChannel(kombu_redis.Channel):
-    #: Where commands go while several messages are sent in one go.
+    #: Where commands go while several messages are sent in one round trip.
     _pipe: Any = None
 
     @contextlib.contextmanager
     def in_one_go(self) -> Iterator[Any]:
-        """What is published within goes out at its end, in one round trip; more commands may be put
-        into what this gives.
+        """Sends everything that is published in this block in one round trip, at its end.
+
+        Further commands may be put into the pipeline that it yields.
         """
         channel: Any = self
         with channel.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
@@ -72,18 +72,19 @@ class _RedisChannel(kombu_redis.Channel):
 
     def _get_client(self) -> Any:
         stock: Any = super()
-        stock._get_client()  # proves the version of redis-py
+        stock._get_client()  # checks the version of redis-py
         return functools.partial(_Client, global_keyprefix=self.global_keyprefix)
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         stock: Any = super()
         client: Any = self.connection.client
         path = client.transport_options.get("socket_path")
-        # Whoever uses it tries again by itself; redis-py's own ten tries are deaf to every signal.
+        # The callers retry by themselves; redis-py's own ten attempts would not react to any
+        # signal.
         once = {"retry": Retry(NoBackoff(), 0)}
         if not path:
             return dict(stock._connparams(asynchronous), **once)
-        # kombu knows sockets by URLs of its own alone.
+        # kombu accepts sockets only in its own form of URL.
         self.connection_class = redis.UnixDomainSocketConnection
         found = dict(stock._connparams(asynchronous), path=path, **once)
         return {name: value for name, value in found.items() if name not in _OF_TCP}
@@ -95,21 +96,22 @@ class _RedisChannel(kombu_redis.Channel):
         except redis.ResponseError as error:
             if "WRONGTYPE" not in str(error):
                 raise
-            self._remove_strangers()
+            self._remove_foreign_keys()
             raise Empty from None
 
-    def _remove_strangers(self) -> None:
-        """Keys that are called like our queues and are no lists: one of them stops the reading of
-        all.
+    def _remove_foreign_keys(self) -> None:
+        """Removes keys that have the name of a queue of ours and are no lists.
+
+        One of them stops the reading of all queues.
         """
         channel: Any = self
         with channel.conn_or_acquire() as client:
             for queue in list(channel.active_queues):
-                # Not one of the commands to which kombu adds the prefix.
+                # kombu does not add the prefix to this command.
                 kind = client.execute_command("TYPE", f"{channel.global_keyprefix}{queue}")
                 if kind not in (b"list", b"none"):
                     client.delete(queue)
-                    log.warning("the queue %s was no list, and is removed", ascii(queue))
+                    log.warning("the queue %s was not a list and was removed", ascii(queue))
 
 
 class RedisTransport(kombu_redis.Transport):
@@ -123,8 +125,9 @@ _HEADER = 12
 
 
 def _frame_handler(connection: Any, callback: Any, **options: Any) -> Callable[[Any], Any]:
-    """py-amqp's own, behind a look at what the sender of a message chose: its properties and its
-    routing key.
+    """py-amqp's frame handler, behind a check of the parts that a sender chooses.
+
+    These are the properties and the routing key of a message.
     """
     stock = stock_frame_handler(connection, callback, **options)
 
@@ -140,8 +143,9 @@ def _frame_handler(connection: Any, callback: Any, **options: Any) -> Callable[[
 
 
 def _readable_properties(data: Any) -> Any:
-    """The content header; one without any property where they cannot be read, or where the body
-    would be decompressed.
+    """The content header, without properties where they cannot be parsed.
+
+    Nor has it any where they would make kombu decompress the body.
     """
     try:
         properties, _ = decode_properties_basic(data, _HEADER)
@@ -149,7 +153,7 @@ def _readable_properties(data: Any) -> Any:
         if "compression" not in (properties.get("application_headers") or {}):
             return data
         reason = b"it is compressed"
-    except Exception:  # whatever it is, it must not come round again
+    except Exception:  # whatever it is, the message must not be delivered again
         reason = b"its properties cannot be read"
     name = inbound.REFUSED.encode()
     table = pack(">B", len(name)) + name + b"S" + pack(">I", len(reason)) + reason
@@ -157,7 +161,7 @@ def _readable_properties(data: Any) -> Any:
 
 
 def _readable_delivery(data: Any) -> bytes:
-    """Basic.Deliver, whose exchange and routing key are text."""
+    """Basic.Deliver with exchange and routing key that are text."""
     raw, at = bytes(data), 4
     at += 1 + raw[at] + 9  # consumer tag, delivery tag, redelivered
     parts = [raw[:at]]

@@ -1,9 +1,8 @@
-"""Sees that a worker gets the messages that wait for it, and has its consumer begin anew when it
-does not.
+"""Restarts a worker's consumer when messages wait and none arrives.
 
-A consumer may stop consuming without a word: a connection that lost its place in the event loop, a
-reconnect that forgot a queue. What can be seen from outside is that messages wait, slots are idle,
-and nothing comes. It looks through a connection of its own, so that it shares nothing with what it
+A consumer may stop consuming silently: a connection that lost its place in the event loop, a
+reconnect that forgot a queue. From outside one can see that messages wait, slots are idle, and
+nothing arrives. The watchdog uses a connection of its own, so that it shares nothing with what it
 watches.
 """
 
@@ -23,18 +22,19 @@ from dct_celery.adapters.celeryqueue.consumer import Runs
 from dct_celery.core.databases.names import queue_name
 
 log = logging.getLogger("dct_celery.worker")
-#: Seconds between two looks, and that a message may wait for an idle slot. Reconnecting takes up to
-#: 3 s, a poll 0.1 s.
-LOOK, PATIENCE = 1.0, 5.0
-#: Restarts in a row, without a message in between, after which it is no use.
+#: Seconds between two checks.
+POLL = 1.0
+#: Seconds that messages may wait for an idle slot. Reconnecting takes up to 3 s, a poll 0.1 s.
+PATIENCE = 5.0
+#: Restarts in a row, without a message in between, after which it gives up.
 MOST_RESTARTS = 3
-#: Restart n+1 waits so many times longer than restart n.
+#: Restart n+1 waits this many times as long as restart n.
 _SLOWER = 3.0
 
 
 @dataclass(slots=True)
 class Suspicion:
-    """The decision alone. `now`: monotonic seconds."""
+    """The decision alone, without a connection. `now`: monotonic seconds."""
 
     _since: float | None = None
     _restarts: int = 0
@@ -44,9 +44,10 @@ class Suspicion:
         self._since = None
         self._restarts = 0
 
-    def look(self, now: float, *, waiting: int, idle: bool) -> bool:
-        """Is the consumer to begin anew? `waiting`: messages in the queues that it should read;
-        `idle`: a slot is.
+    def check(self, now: float, *, waiting: int, idle: bool) -> bool:
+        """Whether the consumer must restart.
+
+        `waiting`: messages in the queues that it should read; `idle`: whether a slot is idle.
         """
         if not waiting or not idle:
             self._since = None
@@ -58,7 +59,7 @@ class Suspicion:
         self._restarts += 1
         if self._restarts > MOST_RESTARTS:
             log.error(
-                "messages wait, and beginning anew %d times has not helped: restart this worker",
+                "messages wait, and %d restarts have not helped: restart this worker",
                 MOST_RESTARTS,
             )
             return False
@@ -66,7 +67,7 @@ class Suspicion:
 
 
 class StalledConsumer:
-    """A thread of the worker's main process. `idle`: is there a slot without work?"""
+    """A thread of the worker's main process. `idle`: whether a slot has no work."""
 
     def __init__(self, app: App, runs: Runs, idle: Callable[[], bool]) -> None:
         self._app = app
@@ -81,34 +82,34 @@ class StalledConsumer:
         self._thread.start()
 
     def stop(self) -> None:
-        """The worker takes no more messages. Returns at once."""
+        """Stops watching, as the worker takes no more messages. Returns at once."""
         self._end.set()
 
     def heard(self) -> None:
         self._suspicion.heard()
 
     def _watch(self) -> None:
-        while not self._end.wait(LOOK):
+        while not self._end.wait(POLL):
             try:
-                self._look()
+                self._check()
             except Exception as error:
-                # The broker is away, which the consumer sees for itself.
+                # The broker cannot be reached, which the consumer notices by itself.
                 log.debug("watchdog: %s", error)
                 self._runs.broker = ""
-                self._suspicion.look(time.monotonic(), waiting=0, idle=False)
+                self._suspicion.check(time.monotonic(), waiting=0, idle=False)
                 self._close()
         self._close()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._runs.broker = f"{identify(self._open().default_channel)}|{self._app.broker_shown}"
         ready, idle = self._runs.ready(), self._idle()
         waiting = self._waiting(ready) if ready and idle else 0
         if (
-            self._suspicion.look(time.monotonic(), waiting=waiting, idle=idle)
+            self._suspicion.check(time.monotonic(), waiting=waiting, idle=idle)
             and not self._end.is_set()
         ):
             self._runs.restart = (
-                f"{waiting} messages wait for idle slots, and none comes: consuming begins anew"
+                f"{waiting} messages wait for idle slots, and none arrives: the consumer restarts"
             )
             log.warning("%s", self._runs.restart)
 
@@ -130,11 +131,11 @@ class StalledConsumer:
 
 
 def _depth(connection: Any, queue: str, *, amqp: bool) -> int:
-    """Messages that nobody has taken yet; 0 for a queue that is not there."""
+    """Messages that no consumer has taken yet; 0 for a queue that does not exist."""
     channel = connection.default_channel
     if not amqp:
         return int(channel._size(queue))
     try:
         return int(channel.queue_declare(queue, passive=True).message_count)
     except connection.channel_errors:
-        return 0  # the channel is closed by it; the connection opens another
+        return 0  # the error closes the channel; the connection opens another

@@ -21,7 +21,7 @@ class Costs:
         return _add(self._heal, template, seconds)
 
     def heals_cheaper(self, template: str) -> bool | None:
-        """None as long as one of the two was never measured."""
+        """Whether healing is cheaper; None until both were measured."""
         clone, heal = self._clone.get(template), self._heal.get(template)
         return None if clone is None or heal is None else heal < clone
 

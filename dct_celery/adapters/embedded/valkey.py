@@ -1,4 +1,4 @@
-"""A private Valkey (or Redis) that keeps nothing on disk: broker and store of a run on one machine."""
+"""A private Valkey (or Redis) without persistence: broker and store for `--local`."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ class EmbeddedValkey:
         timeout: float = 20.0,
         environ: Mapping[str, str] = os.environ,
     ) -> Self:
-        """Start a server on a free port of `bind` (an IPv4 address) and wait until it answers.
+        """Starts a server on a free port of `bind` (an IPv4 address) and waits until it answers.
 
         `folder` gets its log. Without `password` a random one is made. The server dies with the
-        calling thread. Raises InfrastructureError: no server program, or it does not start within
-        `timeout` seconds.
+        calling thread. Raises InfrastructureError: no server program, or no start within `timeout`
+        seconds.
         """
         program, secret = find_valkey(environ), password or secrets.token_urlsafe(24)
         folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ class EmbeddedValkey:
                 child.stop(process, signal.SIGTERM, 1)
                 raise
             child.stop(process, signal.SIGTERM, 1)
-            # Between finding the port and binding it somebody else may have taken it.
+            # Another process may have taken the port since it was found.
             if "in use" not in child.tail(log):
                 break
         text = child.tail(log)
@@ -82,7 +82,7 @@ class EmbeddedValkey:
         raise InfrastructureError(f"{program} does not start: {reason}; see {log}", detail=text)
 
     def stop(self) -> None:
-        """End the server; harmless when it has ended."""
+        """Ends the server. May be called twice."""
         if not self._stopped:
             self._stopped = True
             child.stop(self._process, signal.SIGTERM, 5)
@@ -116,8 +116,9 @@ def _config(bind: str, port: int, password: str) -> str:
 def _launch(
     program: Path, config: str, log: Path, environ: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
-    """The configuration goes through stdin: the password is neither in the process list nor on
-    disk.
+    """Starts the server with its configuration on stdin.
+
+    So the password is neither in the process list nor on disk.
     """
     with log.open("wb") as output:
         process = child.launch(

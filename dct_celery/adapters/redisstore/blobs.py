@@ -12,21 +12,22 @@ from dct_celery.adapters.redisstore import keys
 from dct_celery.adapters.redisstore.client import script, text, translating
 from dct_celery.core.ids import digest_of
 
-#: Bytes or commands per round trip.
+#: Most bytes or commands per round trip.
 _BATCH_BYTES = 1024 * 1024
 _BATCH_KEYS = 1000
 _BATCH_GETS = 200
-#: Bytes of content that one round trip may bring, as far as several blobs come together.
+#: Most bytes of content that one round trip brings, where it brings several blobs.
 _BATCH_CONTENT = 32 * 1024 * 1024
-#: Digests that are asked for at a time, and seconds that a question stands.
+#: Digests that are requested at a time, and the lifetime of a request in seconds.
 _WANTED = 1000
 _WANTED_TTL = 120
 
 
 @translating
 class RedisBlobs:
-    """Blobs as zlib level 1: source text shrinks to a third at little cost, and the standard
-    library has it everywhere.
+    """Blobs, compressed with zlib level 1.
+
+    It shrinks source text to a third at little cost and is in every standard library.
     """
 
     def __init__(self, client: redis.Redis) -> None:
@@ -39,7 +40,7 @@ class RedisBlobs:
             batch = digests[start : start + _BATCH_KEYS]
             pipe = self._client.pipeline(transaction=False)
             for digest in batch:
-                pipe.expire(keys.blob(digest), keys.BLOB_TTL)  # answers 0 for what is not there
+                pipe.expire(keys.blob(digest), keys.BLOB_TTL)  # answers 0 for a missing key
             absent.update(
                 digest for digest, alive in zip(batch, pipe.execute(), strict=True) if not alive
             )
@@ -66,7 +67,7 @@ class RedisBlobs:
         for batch in _batches(sizes):
             pipe = self._client.pipeline(transaction=False)
             for digest in batch:
-                # No more than a content of this size can need, whatever lies there.
+                # Never more than a content of this size can need, whatever is stored there.
                 pipe.getrange(keys.blob(digest), 0, _longest(sizes[digest]))
             for digest, packed in zip(batch, pipe.execute(raise_on_error=False), strict=True):
                 content = _unpacked(packed, sizes[digest]) if isinstance(packed, bytes) else None
@@ -74,8 +75,8 @@ class RedisBlobs:
                     found[digest] = content
                 elif isinstance(packed, redis.ResponseError) and "WRONGTYPE" not in str(packed):
                     raise packed
-                elif packed != b"":  # nothing is what is not there
-                    # Only while it is as it was read: somebody may have sent a good one meanwhile.
+                elif packed != b"":  # empty for a missing key
+                    # Only if unchanged: another process may have sent a good copy meanwhile.
                     self._drop(
                         keys=[keys.blob(digest)],
                         args=[packed if isinstance(packed, bytes) else b""],
@@ -94,7 +95,7 @@ class RedisBlobs:
         try:
             members: Any = self._client.spop(keys.wanted(tree), _WANTED)
         except redis.ResponseError:
-            return set()  # something else lies under the key; nobody's question is worth a run
+            return set()  # the key holds something else; not worth failing a run
         return {member.decode("ascii", "replace") for member in members or ()}
 
 
@@ -112,12 +113,12 @@ def _batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:
 
 
 def _longest(size: int) -> int:
-    """Bytes that zlib makes of so many at worst, and some more."""
+    """Upper bound of the compressed size."""
     return size + size // 1000 + 100
 
 
 def _unpacked(packed: bytes, size: int) -> bytes | None:
-    """The content, if it is whole and of at most this size; never more than that comes into memory."""
+    """The content, if it is complete and at most this long; never inflates more than that."""
     unpacker = zlib.decompressobj()
     try:
         content = unpacker.decompress(packed, size + 1)

@@ -1,5 +1,6 @@
-"""Is this server fit to be a store? Judged by what INFO says, which managed servers allow where
-CONFIG GET is forbidden.
+"""Whether a server can be used as a store.
+
+Judged by INFO, which managed servers allow even where CONFIG GET is forbidden.
 """
 
 from __future__ import annotations
@@ -11,28 +12,30 @@ from typing import Any
 
 from dct_celery.errors import StoreRefused
 
-#: The oldest server whose commands and Lua we rely on.
+#: The oldest server whose commands and Lua suffice.
 OLDEST = (6, 2)
-#: Bytes. A run of 100,000 tests and its snapshot fit in; with less, a run is likely to end out of
-#: memory.
+#: Least memory in bytes. A run of 100,000 tests and its snapshot need less; with less than this, a
+#: run is likely to run out of memory.
 LEAST_MEMORY = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A fit store: its version ("" where it does not say), and what could not be found out, one
-    line each.
+    """A usable store: its version, and warnings about what could not be found out.
+
+    The version is "" where the server does not report it.
     """
 
     version: str
     warnings: tuple[str, ...] = ()
-    #: All that it says of itself.
+    #: The output of INFO.
     info: Mapping[str, Any] = field(default_factory=dict)
 
 
 def judge(info: Mapping[str, Any], where: str) -> Checked:
-    """`info`: all of INFO, empty where it is forbidden; `where` names server and origin. Raises
-    StoreRefused.
+    """Raises StoreRefused if the server cannot be used.
+
+    `info`: all of INFO, empty where it is forbidden; `where` names server and origin.
     """
     for unfit in _refusals(info, where):
         raise StoreRefused(unfit)
@@ -46,19 +49,19 @@ def _refusals(info: Mapping[str, Any], where: str) -> Iterator[str]:
     if info.get("role") == "slave":
         primary = f"{info.get('master_host', '?')}:{info.get('master_port', '?')}"
         yield (
-            f"{where} is a replica, which refuses or loses what is written to it; name its primary,"
-            f" {primary}"
+            f"{where} is a replica, which refuses or loses what is written to it; "
+            f"name its primary, {primary}"
         )
     policy = str(info.get("maxmemory_policy") or "noeviction")
     if policy != "noeviction":
-        # volatile-* too: every key of ours has a lifetime.
+        # volatile-* as well: every key of ours has a lifetime.
         text = f"{where} forgets keys of a run when its memory is full (maxmemory-policy {policy})"
         yield f"{text}; CONFIG SET maxmemory-policy noeviction there, or use a server of its own"
     limit = int(info.get("maxmemory") or 0)
     if 0 < limit < LEAST_MEMORY:
         text = (
-            f"{where} may use {limit / 2**20:.1f} MB of memory (maxmemory), a run needs"
-            f" {LEAST_MEMORY // 2**20} MB"
+            f"{where} may use {limit / 2**20:.1f} MB of memory (maxmemory), "
+            f"a run needs {LEAST_MEMORY // 2**20} MB"
         )
         yield f"{text}; CONFIG SET maxmemory 256mb there, or use a server of its own"
 

@@ -1,4 +1,4 @@
-"""Connections to the store: explicit time-outs everywhere, and redis-py's errors in our words."""
+"""Connections to the store: explicit time-outs, and redis-py's errors as our exceptions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dct_celery.errors import StoreRefused, StoreUnavailable
 
 T = TypeVar("T")
 
-#: Seconds. Commands block for at most 2 s, so a reply that takes longer than this is a dead peer.
+#: Seconds for one reply. Commands block for at most 2 s, so after this time the peer is dead.
 SOCKET_TIMEOUT = 10
 CONNECT_TIMEOUT = 6
 
@@ -34,7 +34,7 @@ def connect(url: str, *, retries: int = 3, answer: float = SOCKET_TIMEOUT) -> re
 
 
 def connect_to(address: Address, *, retries: int, answer: float) -> redis.Redis:
-    """A client that does not connect yet; `answer`: seconds that one may take."""
+    """A client that does not connect yet; `answer`: seconds that one reply may take."""
     options: dict[str, Any] = {
         "db": address.database,
         "username": address.user or None,
@@ -42,7 +42,7 @@ def connect_to(address: Address, *, retries: int, answer: float) -> redis.Redis:
         "socket_timeout": answer,
         "health_check_interval": 30,
         "protocol": 2,
-        "encoding_errors": "surrogatepass",  # test ids hold whatever Python's strings may hold
+        "encoding_errors": "surrogatepass",  # a test id may be any Python string
         "retry": Retry(ExponentialWithJitterBackoff(base=0.1, cap=2), retries),
     }
     if address.path:
@@ -54,7 +54,7 @@ def connect_to(address: Address, *, retries: int, answer: float) -> redis.Redis:
 
 
 def tls_options(tls: Tls | None) -> dict[str, Any]:
-    """What redis-py wants to hear of TLS; kombu hands the same to it."""
+    """redis-py's options for TLS; kombu passes the same ones on."""
     if tls is None:
         return {}
     return {
@@ -75,10 +75,13 @@ def _address(url: str) -> Address:
 
 
 def check(client: redis.Redis, url: str, origin: str) -> Checked:
-    """Proves that the store answers, is fit, and lets us do all that we do. Raises StoreUnavailable
-    where a retry may help and StoreRefused where none does, naming the origin of the URL.
+    """Proves that the store answers, can be used, and lets us do all that we need.
+
+    Raises StoreUnavailable where a retry may help and StoreRefused where none can, with the origin
+    of the URL.
     """
-    address, where = _address(url), _where(url, origin)
+    address = _address(url)
+    where = f"the store at {redact(url)} ({origin})"
     try:
         network.reach(address)
         with contextlib.closing(connect(url, retries=0, answer=network.ANSWER)) as probe:
@@ -91,8 +94,8 @@ def check(client: redis.Redis, url: str, origin: str) -> Checked:
         raise StoreRefused(f"{where} {error}") from error
     except network.Unreachable as error:
         raise StoreUnavailable(
-            f"{where} cannot be reached: {redact(str(error))}; start it, set --store, or use"
-            " --local"
+            f"{where} cannot be reached: {redact(str(error))}; "
+            "start it, set --store, or use --local"
         ) from error
     checked = judge(info, where)
     if address.insecure:
@@ -106,17 +109,16 @@ _SECURE = "name its CA with ssl_ca_certs, and leave that parameter out"
 
 
 def raise_for(error: redis.RedisError, address: Address) -> NoReturn:
-    """An error of the first command as one of `network`: Refused where no retry mends it. Of a
-    broker that is Redis, too.
+    """Raises an error of the first command as one of `network`; also used for the broker.
+
+    It is Refused where a retry cannot help.
     """
     text = redact(" ".join(str(error).split()))
     if isinstance(error, redis.exceptions.NoPermissionError) or "NOPERM" in text:
-        raise network.Refused(
-            f"does not let us do all that we do: {text}; {rights.MEND}"
-        ) from error
+        raise network.Refused(f"refuses a command that we need: {text}; {rights.FIX}") from error
     if any(
-        word in text
-        for word in ("WRONGPASS", "NOAUTH", "AUTH ", "uthentication", "username-password")
+        sign in text
+        for sign in ("WRONGPASS", "NOAUTH", "AUTH ", "uthentication", "username-password")
     ):
         raise network.Refused(
             f"refuses the password: {text}; check user and password in its URL"
@@ -138,7 +140,7 @@ def raise_for(error: redis.RedisError, address: Address) -> NoReturn:
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, redis.exceptions.InvalidResponse):
         raise network.Refused(
-            "does not speak Redis's protocol; mend host and port of its URL"
+            "does not speak Redis's protocol; fix host and port of its URL"
         ) from error
     raise network.Unreachable(text) from error
 
@@ -148,22 +150,18 @@ def now(client: redis.Redis) -> float:
     try:
         seconds, microseconds = client.time()
     except redis.RedisError as error:
-        raise StoreUnavailable(_in_our_words(error)) from error
+        raise StoreUnavailable(_explained(error)) from error
     return float(seconds) + float(microseconds) / 1e6
 
 
 def _info(client: redis.Redis) -> Mapping[str, Any]:
-    """Of all sections: before 7.0 INFO takes one name alone. Empty where INFO is forbidden."""
+    """INFO, all sections; empty where it is forbidden. Before 7.0 it takes only one name."""
     try:
         info: Any = client.info()
     except redis.ResponseError:
         client.ping()
         return {}
     return dict(info)
-
-
-def _where(url: str, origin: str) -> str:
-    return f"the store at {redact(url)} ({origin})"
 
 
 def translating(cls: type[T]) -> type[T]:
@@ -180,38 +178,40 @@ def _translated_method(method: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return method(*args, **kwargs)
         except redis.RedisError as error:
-            raise StoreUnavailable(_in_our_words(error)) from error
+            raise StoreUnavailable(_explained(error)) from error
 
     return call
 
 
-def _in_our_words(error: redis.RedisError) -> str:
-    # By text: what a script meets comes wrapped into another kind of error before 7.0.
+def _explained(error: redis.RedisError) -> str:
+    # By text: before 7.0, errors inside a script come wrapped into another type.
     text = redact(str(error))
     if "OOM command not allowed" in text or isinstance(error, redis.OutOfMemoryError):
         return (
-            "the store is out of memory and takes no writes; raise its maxmemory, or end what else"
-            " fills it"
+            "the store is out of memory and takes no writes; "
+            "raise its maxmemory, or stop what else fills it"
         )
     if "READONLY" in text or isinstance(error, redis.exceptions.ReadOnlyError):
         return (
-            "the store has become a replica and takes no writes; make it the primary again, or name"
-            " the new one"
+            "the store has become a replica and takes no writes; "
+            "make it the primary again, or name the new one"
         )
-    return f"the store does not do its part: {text}"
+    return f"the store returned an error: {text}"
 
 
 def script(client: redis.Redis, name: str) -> Any:
-    """The named Lua script as a callable(keys=[…], args=[…]); loads itself again after a SCRIPT
-    FLUSH or restart.
+    """The named Lua script as a callable(keys=[…], args=[…]).
+
+    It loads itself again after a SCRIPT FLUSH or restart.
     """
     source = files("dct_celery.adapters.redisstore").joinpath("lua", f"{name}.lua").read_text()
     return client.register_script(source)
 
 
 def text(value: Any) -> str:
-    """What Python's strings may hold comes back as it was written; other bytes, which nobody of
-    ours writes, are shown. Empty for what is no text at all.
+    """Decodes a reply; any Python string comes back as it was written.
+
+    Bytes that are no string of ours are escaped. Empty for anything but bytes.
     """
     if not isinstance(value, bytes):
         return value if isinstance(value, str) else ""

@@ -1,4 +1,4 @@
-"""Every key of ours, in one place, with its lifetime.
+"""Every key of ours, with its lifetime.
 
 A run's keys share a hash tag, so that its scripts may use them together.
 """
@@ -9,13 +9,13 @@ from dct_celery.ports import RUN_SECONDS
 from dct_celery.protocol import PROTOCOL_VERSION
 
 PREFIX = "dct:"
-#: Lifetime of a run's keys without a dispatcher, in seconds; refreshed while one is there.
+#: Lifetime of a run's keys in seconds; refreshed while its dispatcher lives.
 RUN_TTL = RUN_SECONDS
 #: Lifetime of a closed run's keys, in seconds: late slots must still learn that it is over.
 CLOSED_TTL = 100
-#: Lifetime of an abandoned run's keys, in seconds: nobody is there to learn of its end.
+#: Lifetime of an abandoned run's keys, in seconds: no slot needs to learn of its end.
 ABANDONED_TTL = 10
-#: Lifetime of a blob that no snapshot names any more, in seconds.
+#: Lifetime of a blob that no snapshot refreshes, in seconds.
 BLOB_TTL = 7 * 86400
 #: Lifetime of timings that no run refreshes, in seconds.
 TIMINGS_TTL = 90 * 86400
@@ -30,7 +30,7 @@ class RunKeys:
         self.leases = f"{base}leases"
         self.events = f"{base}events"
         self.acks = f"{base}acks"
-        #: What another dispatcher needs to go on with the run: see dispatcher.run_snapshot.
+        #: What another dispatcher needs to take over the run: see dispatcher.run_snapshot.
         self.head = f"{base}head"
         self.chunk_prefix = f"{base}chunk:"
 
@@ -39,7 +39,7 @@ class RunKeys:
 
 
 def pool_runs(pool: str) -> tuple[str, str, str]:
-    """Who is alive until when; what each says of itself; for how long each asked."""
+    """Keys: alive until when; what each says of itself; for how long each asked."""
     return _beating(f"{PREFIX}{{{pool}}}:{PROTOCOL_VERSION}:runs")
 
 
@@ -48,7 +48,7 @@ def pool_workers(pool: str) -> tuple[str, str, str]:
 
 
 def pool_workers_before(pool: str) -> tuple[str, str, str]:
-    """Where workers up to protocol 3 say that they are there: the same without a version."""
+    """Where workers up to protocol 3 register: the same without a version."""
     return _beating(f"{PREFIX}{{{pool}}}:workers")
 
 
@@ -65,7 +65,7 @@ def blob(digest: str) -> str:
 
 
 def wanted(tree: str) -> str:
-    """Digests of a tree's blobs that a worker has not found, or not whole."""
+    """Digests of a tree's blobs that a worker found missing or damaged."""
     return f"{PREFIX}wanted:{tree}"
 
 

@@ -1,5 +1,6 @@
-"""The ledger port on Redis: one typed method per Lua verb. What the store answers is parsed here,
-and nowhere behind.
+"""The ledger port on Redis: one typed method per Lua verb.
+
+The store's answers are parsed here and nowhere else.
 """
 
 from __future__ import annotations
@@ -39,19 +40,22 @@ from dct_celery.security.signing import signed_by
 S = TypeVar("S", bound=StrEnum)
 T = TypeVar("T")
 _VERBS = (
-    "open_run", "commit", "claim", "renew", "append", "complete", "release", "reap", "cancel", "tell", "adopt", "reopen",
+    "open_run", "commit", "claim", "renew", "append", "complete", "release", "reap", "cancel",
+    "tell", "adopt", "reopen",
     "abandon",
 )  # fmt: skip
-#: Room between the fences of two epochs.
+#: Gap between the fences of two epochs.
 _FENCES = 1_000_000
-#: Digits of a number that the store may hold.
+#: Most digits of a number from the store.
 _MOST_DIGITS = 15
 
 
 @translating
 class RedisLedger:
-    """Ledger of one run, whose messages go through `door`. Every method raises StoreUnavailable
-    when the store does not answer, refuses, or holds something else where the run should be.
+    """The ledger of one run, whose messages go through `door`.
+
+    Every method raises StoreUnavailable when the store does not answer, refuses, or holds something
+    else in place of the run.
     """
 
     def __init__(self, client: redis.Redis, run: str, door: Door) -> None:
@@ -60,13 +64,13 @@ class RedisLedger:
         self._door = door
         self._keys = keys.RunKeys(run)
         self._verbs: dict[str, Any] = {name: script(client, name) for name in _VERBS}
-        #: The ownership of the dispatcher that uses this ledger, signed; a slot's has none.
+        #: The signed ownership of the dispatcher that uses this ledger; empty for a slot.
         self._owner = ""
-        #: Of the run, as this dispatcher has put it there.
+        #: The run's spec, as this dispatcher stored it.
         self._epoch = 1
-        #: What this dispatcher has offered and not yet read: (epoch, signed text) -> chunk.
+        #: Offers of this dispatcher that it has not read back yet: (epoch, signed text) -> chunk.
         self._own_offers: dict[tuple[int, str], Chunk] = {}
-        #: Orders to cancel that were found to be nobody's, so that each is judged once.
+        #: Orders to cancel that were found to be unsigned, so that each is judged once.
         self._forged: set[str] = set()
 
     # -- the run -------------------------------------------------------------------------
@@ -128,7 +132,7 @@ class RedisLedger:
         return put_back() or (not self._superseded() and put_back())
 
     def _row(self, one: OutstandingChunk, epoch: int) -> list[Any]:
-        """What `reopen.lua` takes of one chunk."""
+        """The arguments of `reopen.lua` for one chunk."""
         lease = one.lease
         state = "queued" if lease is None else "leased"
         holder = json.dumps(["", 0] if lease is None else [lease.worker, lease.slot])
@@ -189,7 +193,7 @@ class RedisLedger:
         return spec
 
     def publish_manifest(self, manifest: ManifestSummary) -> None:
-        # Not for a run that the store has forgotten: the field alone would be a key without an end.
+        # Not for a run that the store has lost: a key with this field alone would never expire.
         if self._client.exists(self._keys.run):
             self._client.hset(self._keys.run, "manifest", self._door.seal(manifest))
 
@@ -232,16 +236,17 @@ class RedisLedger:
         self._mine("commit", names, args)
 
     def _offer(self, chunk: Chunk, epoch: int) -> str:
-        """The signed text of an offer. The stream gives it back, and then it need not be proven or
-        parsed.
+        """The signed text of an offer.
+
+        It is remembered: when the stream returns it, it need not be verified or parsed again.
         """
         sealed = stream.offer(self._door, chunk, epoch)
         self._own_offers[epoch, sealed] = chunk
         return sealed
 
     def claim(self, chunk: str, attempt: int, *, worker: str, slot: int, lease_ms: int) -> Claim:
-        # The client sends a command again when its answer does not come; the token shows the ledger
-        # that it is the same one.
+        # The client repeats a command whose answer is lost; the token shows that it is
+        # the same claim.
         token = secrets.token_hex(8)
         reply = _row(
             self._verbs["claim"](
@@ -257,8 +262,8 @@ class RedisLedger:
             offered = stream.unseal_offer(self._door, text(reply[2]), lease.epoch)
         except Untrusted:
             return Claim(ClaimAnswer.UNTRUSTED, lease)
-        # Another chunk of the run, offered in this one's place, would run tests of which nobody
-        # expects records.
+        # Another chunk of the run in place of this one would run tests whose records are not
+        # expected.
         fits = offered.id == chunk and offered.attempt == attempt
         return Claim(answer, lease, offered) if fits else Claim(ClaimAnswer.UNTRUSTED, lease)
 
@@ -305,13 +310,13 @@ class RedisLedger:
         return [states[state](fence) if state in states else None for state, fence in rows]
 
     def _mine(self, verb: str, names: Sequence[str], args: Sequence[Any]) -> Any:
-        """A verb of the run's dispatcher."""
+        """Calls a verb that only the run's dispatcher may use."""
         reply = self._verbs[verb](keys=names, args=[self._owner, *args])
         if text(reply) == "superseded":
             if self._superseded():
                 raise Superseded(
-                    f"run {self._run} was adopted by another dispatcher (dct attach); this one"
-                    " leaves it alone"
+                    f"run {self._run} was adopted by another dispatcher (dct attach); "
+                    "this one leaves it alone"
                 )
             reply = self._verbs[verb](keys=names, args=[self._owner, *args])
         return reply
@@ -320,8 +325,9 @@ class RedisLedger:
         self._owner = self._door.seal(Ownership(dispatcher))
 
     def _superseded(self) -> bool:
-        """Another dispatcher has the run. One that nobody with the key has put there is replaced by
-        this one.
+        """Whether another dispatcher owns the run.
+
+        An owner that is not signed with the key is replaced by this dispatcher.
         """
         owner = self._field("owner")
         if owner == self._owner:
@@ -432,8 +438,9 @@ _STATES = frozenset({RunState.OPEN.value, RunState.CANCELLED.value, RunState.CLO
 
 
 def stored_run(client: redis.Redis, run: str) -> tuple[str, str]:
-    """(nonce, id of the signing key) that the store has for the run; empty where it knows none.
-    Nothing is proven by them but through the signatures that they fit.
+    """(nonce, id of the signing key) that the store has for the run; empty for an unknown run.
+
+    They prove nothing by themselves, only through the signatures that match them.
     """
     try:
         values: Any = client.hmget(keys.RunKeys(run).run, ["nonce", "spec"])
@@ -443,23 +450,23 @@ def stored_run(client: redis.Redis, run: str) -> tuple[str, str]:
 
 
 def _answer(cls: type[S], reply: Any) -> S:
-    """Raises StoreUnavailable: whatever answers so is no script of ours."""
+    """The answer as a member of the enum. Raises StoreUnavailable if it is none."""
     try:
         return cls(text(reply))
     except ValueError:
         raise StoreUnavailable(
-            "the store gave an answer that is none of ours; does something else use its keys?"
+            "the store returned an unknown answer; does something else use its keys?"
         ) from None
 
 
 def _row(reply: Any, length: int) -> list[Any]:
-    """A script's list, filled up with None; a single answer is a list of one."""
+    """A script's list, padded with None; a single answer becomes a list of one."""
     row = reply if isinstance(reply, list) else [reply]
     return [*row, *[None] * (length - len(row))]
 
 
 def _whole(value: Any) -> int:
-    """0 for what is no number: whoever wrote that can delay the run, and that is all."""
+    """A number from the store; 0 for anything else, which can only delay the run."""
     if isinstance(value, int):
         return value
     found = text(value)

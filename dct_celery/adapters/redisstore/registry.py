@@ -19,26 +19,28 @@ from dct_celery.protocol.runs import Announcement
 from dct_celery.security.signing import signed_by
 
 T = TypeVar("T")
-#: Bytes of an entry that are read; ours have a few hundred, a worker's with very many runs some
-#: thousand.
+#: Longest entry that is read, in bytes; ours have a few hundred, a worker's with very many runs
+#: some thousand.
 _LONGEST = 64 * 1024
-#: Workers without our key that are told of.
+#: Most workers without our key that are reported.
 _FOREIGN = 20
-#: Milliseconds for which a signed entry is good beyond its life. Life stands still while the store
-#: takes no writes, the store's clock does not; and a store is waited for that long. Who replays an
-#: entry has no longer than that, and runs that a worker has seen end are over for it anyway.
+#: Milliseconds for which a signed entry stays valid beyond its life.
+#: Life stands still while the store takes no writes, but the store's clock does not, and we wait
+#: that long for a store. An entry can be replayed no longer than that, and for runs that a worker
+#: has seen end, a replay has no effect.
 _GRACE_MS = 180_000
-#: Keys that a worker signs with.
+#: Most keys that a worker signs with.
 _MOST_KEYS = 8
-#: What Celery calls a worker: name@host.
+#: A worker's name in Celery: name@host.
 _NAME = re.compile(r"[\w.+@:%-]{1,300}")
 
 
 @translating
 class RedisRegistry:
     def __init__(self, client: redis.Redis, pool: str, door: Door, *, tends: bool = True) -> None:
-        """`door`: of the pool. `tends`: for those who are there for long; False for a single look,
-        see `ports.Registry`.
+        """`door` is the pool's. `tends`: see `ports.Registry`.
+
+        True for processes that stay; False for one that reads the registry only once.
         """
         self._client = client
         self._door = door
@@ -51,14 +53,14 @@ class RedisRegistry:
         self._present = script(client, "present")
         self._rejects = Rejects()
         self._complaints: list[str] = []
-        #: By list, what each text of the last look was found to be: all of them are seen many times
-        #: a second.
+        #: By list: the parsed result for each text of the last read. The same texts are read many
+        #: times a second.
         self._known: dict[str, dict[str, Any]] = {}
 
     # -- runs ----------------------------------------------------------------------------
 
     def announce(self, run: str, nonce: str, horizon_seconds: float, epoch: int = 1) -> None:
-        self._say(
+        self._register(
             self._runs,
             run,
             horizon_seconds,
@@ -82,8 +84,8 @@ class RedisRegistry:
                 found[name] = one
         return found
 
-    def _announced(self, says: str) -> Announced:
-        return Announced(self._door.unseal(Announcement, says), signed_by(says))
+    def _announced(self, entry: str) -> Announced:
+        return Announced(self._door.unseal(Announcement, entry), signed_by(entry))
 
     def open_runs(self, turn_seconds: float) -> list[str]:
         if not self._client.set(self._turn, "", nx=True, px=int(turn_seconds * 1000)):
@@ -101,7 +103,7 @@ class RedisRegistry:
     # -- workers -------------------------------------------------------------------------
 
     def beat(self, info: WorkerInfo, horizon_seconds: float) -> None:
-        self._say(
+        self._register(
             self._workers,
             info.name,
             horizon_seconds,
@@ -114,23 +116,23 @@ class RedisRegistry:
     def workers(self) -> list[WorkerInfo]:
         now_ms, entries = self._alive(self._workers)
         found, foreign = [], []
-        for name, says, one in self._verified(
+        for name, entry, one in self._verified(
             "workers", entries, lambda text: self._door.unseal(WorkerInfo, text)
         ):
             if isinstance(one, Untrusted):
                 self._complain("the registry of workers", one)
-                foreign.append(_foreign(name, says, str(one)))
+                foreign.append(_foreign(name, entry, str(one)))
             elif one.name != name or one.foreign:
                 self._complain("the registry of workers", Untrusted("is another worker's"))
             elif one.expires_ms < now_ms:
                 self._complain("the registry of workers", Untrusted("has expired"))
             else:
                 found.append(one)
-        # For people: whoever looks once, and a run that finds nobody else.
+        # For users: for commands that read once, and for a run that finds no other worker.
         if not self._stall_ms or not found:
             foreign += [
-                _older(name, says)
-                for name, says in self._alive(self._workers_before, tends=False)[1]
+                _older(name, entry)
+                for name, entry in self._alive(self._workers_before, tends=False)[1]
             ]
         return (
             sorted(found, key=lambda info: info.name)
@@ -150,35 +152,36 @@ class RedisRegistry:
     def _verified(
         self, kind: str, entries: list[tuple[str, str]], read: Callable[[str], T]
     ) -> list[tuple[str, str, T | Untrusted]]:
-        """(name, text, what the text was found to be) of each entry; what was there at the last
-        look costs nothing.
+        """(name, text, parsed text or error) of each entry.
+
+        Entries that are unchanged since the last read are not parsed again.
         """
         before = self._known.get(kind, {})
         now: dict[str, Any] = {}
-        for _, says in entries:
-            if says not in now:
-                now[says] = before[says] if says in before else _first_good(says, read)
+        for _, entry in entries:
+            if entry not in now:
+                now[entry] = before[entry] if entry in before else _first_good(entry, read)
         self._known[kind] = now
-        return [(name, says, now[says]) for name, says in entries]
+        return [(name, entry, now[entry]) for name, entry in entries]
 
-    def _say(
+    def _register(
         self, names: list[str], name: str, horizon_seconds: float, make: Callable[[int], object]
     ) -> None:
-        # Who beats tends, so that the list is tended while anybody is there. The answer has the
-        # store's clock.
+        # A heartbeat also tends the list, so that it is tended while any member is alive. The
+        # answer has the store's clock.
         now_ms = int(self._present(keys=names, args=[self._stall_ms, 0, _LONGEST])[0])
         horizon_ms = int(horizon_seconds * 1000)
         message = make(now_ms + horizon_ms + _GRACE_MS)
-        # With each key, a line each: whoever knows one of them has to believe it while the pool
-        # changes its key.
-        says = "\n".join(
+        # One line for each key: a process that knows any of them must be able to verify it while
+        # the pool changes its key.
+        entry = "\n".join(
             replace(self._door, keyring=keyring).seal(message)
             for keyring in self._door.keyring.each()
         )
-        self._beat(keys=names, args=[name, horizon_ms, says])
+        self._beat(keys=names, args=[name, horizon_ms, entry])
 
     def _alive(self, names: list[str], *, tends: bool = True) -> tuple[int, list[tuple[str, str]]]:
-        """The store's time (ms), and (name, what it says) of each entry."""
+        """The store's time (ms), and (name, text) of each entry."""
         now_ms, *flat = self._present(
             keys=names, args=[self._stall_ms if tends else 0, 1, _LONGEST]
         )
@@ -192,10 +195,10 @@ class RedisRegistry:
         pipe.execute()
 
 
-def _first_good(says: str, read: Callable[[str], T]) -> T | Untrusted:
-    """By the first of its lines that can be believed."""
+def _first_good(entry: str, read: Callable[[str], T]) -> T | Untrusted:
+    """The first of its lines that can be verified, or the last error."""
     error = Untrusted("is not signed")
-    for line in says.split("\n", _MOST_KEYS)[:_MOST_KEYS]:
+    for line in entry.split("\n", _MOST_KEYS)[:_MOST_KEYS]:
         try:
             return read(line)
         except Untrusted as found:
@@ -203,19 +206,20 @@ def _first_good(says: str, read: Callable[[str], T]) -> T | Untrusted:
     return error
 
 
-def _foreign(name: str, says: str, reason: str) -> WorkerInfo | None:
-    """Somebody who is there and has another key, or none; nothing of what the entry says is
-    believed but that.
+def _foreign(name: str, entry: str, reason: str) -> WorkerInfo | None:
+    """A worker that has another key, or none.
+
+    Of its entry only the fact that it exists is believed.
     """
     if not _NAME.fullmatch(name):
         return None
-    return WorkerInfo(name, "", 0, "", 0, signed_by(says), foreign=reason)
+    return WorkerInfo(name, "", 0, "", 0, signed_by(entry), foreign=reason)
 
 
-def _older(name: str, says: str) -> WorkerInfo | None:
+def _older(name: str, entry: str) -> WorkerInfo | None:
     """A worker of an earlier version, whose entries are not signed."""
     try:
-        row = codec.loads(says)
+        row = codec.loads(entry)
         version, protocol = codec.decoder(str)(row["version"]), codec.decoder(int)(row["protocol"])
     except (codec.Malformed, TypeError, KeyError):
         return None

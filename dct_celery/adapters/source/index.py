@@ -1,8 +1,8 @@
-"""The index of a tree: every file by path, mode, size and content hash, every link by its target.
+"""The index of a tree: every file by path, mode, size and hash, every link by its target.
 
-A tree's digest is the hash of the index's bytes, so whoever has a digest that is signed has the
-whole tree. `Index.parse` is the only way in on the worker: what it returns can be written below an
-empty folder without leaving it.
+A tree's digest is the hash of the index's bytes, so a signed digest stands for the whole tree.
+`Index.parse` is the only way in on the worker: what it returns can be written below an empty folder
+without leaving it.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from typing import Any
 from dct_celery.core.ids import digest_of, is_digest
 from dct_celery.errors import InfrastructureError
 
-#: A single file, and the index itself, beyond this do not travel, in bytes.
+#: Largest file, and largest index, that are sent, in bytes.
 MAX_FILE = 200 * 1024 * 1024
 MAX_INDEX = 64 * 1024 * 1024
 _VERSION = 1
 #: Limits of Linux, in bytes.
-_LONGEST_NAME, _LONGEST_PATH = 255, 4000
+_LONGEST_NAME = 255
+_LONGEST_PATH = 4000
 
 
 @dataclass(frozen=True, slots=True)
 class TreeFile:
-    """A regular file: POSIX path below the root, permission bits, size in bytes, BLAKE2b of the
-    content.
+    """A regular file.
+
+    POSIX path below the root, permission bits, size in bytes, BLAKE2b of the content.
     """
 
     path: str
@@ -45,13 +47,16 @@ class TreeLink:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """What a tree holds."""
+    """The contents of a tree."""
 
     files: tuple[TreeFile, ...]
     links: tuple[TreeLink, ...] = ()
 
     def encode(self) -> bytes:
-        """Equal trees have equal bytes. Names that are no UTF-8 go as lone surrogates."""
+        """The bytes of the index, equal for equal trees.
+
+        Names that are no UTF-8 contain lone surrogates.
+        """
         rows = {
             "version": _VERSION,
             "files": sorted([f.path, f.mode, f.size, f.digest] for f in self.files),
@@ -69,8 +74,10 @@ class Index:
 
     @classmethod
     def parse(cls, content: bytes) -> Index:
-        """Raises InfrastructureError, with one line, for anything that is no index or could lead
-        out of its folder.
+        """Parses an index from outside.
+
+        Raises InfrastructureError, with one line, for anything that is no index or could lead out
+        of its folder.
         """
         try:
             rows = json.loads(content.decode("ascii"))
@@ -79,7 +86,7 @@ class Index:
                 or rows.keys() != {"version", "files", "links"}
                 or rows["version"] != _VERSION
             ):
-                raise ValueError("it has another form")
+                raise ValueError("it is malformed")
             files = tuple(_file(row) for row in _rows(rows["files"], 4))
             links = tuple(_link(row) for row in _rows(rows["links"], 2))
             index = cls(files, links)
@@ -96,7 +103,7 @@ def _rows(value: Any, length: int) -> Iterable[list[Any]]:
     if not isinstance(value, list) or not all(
         isinstance(row, list) and len(row) == length for row in value
     ):
-        raise ValueError("it has another form")
+        raise ValueError("it is malformed")
     return value
 
 
@@ -104,11 +111,11 @@ def _file(row: list[Any]) -> TreeFile:
     path, mode, size, digest = row
     _check_path(path)
     if not _is_number(mode, 0o777):
-        raise ValueError(f"the mode of {path!r} is no permission bits")
+        raise ValueError(f"the mode of {path!r} is not a set of permission bits")
     if not _is_number(size, MAX_FILE):
         raise ValueError(f"{path!r} has a size that no file may have")
     if not is_digest(digest):
-        raise ValueError(f"the hash of {path!r} is none")
+        raise ValueError(f"the hash of {path!r} is malformed")
     return TreeFile(path, mode, size, digest)
 
 
@@ -125,7 +132,7 @@ def _is_number(value: object, highest: int) -> bool:
 
 
 def _is_text(value: object, longest: int) -> bool:
-    """A text that the file system takes as it is, and gives back as it was."""
+    """Whether the file system takes this text, and returns it unchanged."""
     if not isinstance(value, str) or not value or "\0" in value:
         return False
     if value.isascii():
@@ -134,16 +141,16 @@ def _is_text(value: object, longest: int) -> bool:
         encoded = value.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return False
-    # Escaped bytes that are UTF-8 together would make a second spelling of one name.
+    # Escaped bytes that are UTF-8 together would be a second spelling of one name.
     return len(encoded) <= longest and encoded.decode("utf-8", "surrogateescape") == value
 
 
 def _check_path(path: object) -> None:
     if not isinstance(path, str) or not _is_text(path, _LONGEST_PATH):
-        raise ValueError(f"{path!r} is no path")
+        raise ValueError(f"{path!r} is not a path")
     parts = path.split("/")
     if any(part in ("", ".", "..") for part in parts):
-        raise ValueError(f"the path {path!r} leads outside or is not in its shortest form")
+        raise ValueError(f"the path {path!r} leads outside or is not normalised")
     if len(path) > _LONGEST_NAME // 2 and any(
         len(part.encode("utf-8", "surrogateescape")) > _LONGEST_NAME for part in parts
     ):
@@ -167,7 +174,7 @@ def _check_sizes(files: Iterable[TreeFile]) -> None:
 
 
 def folders_of(paths: Iterable[str]) -> set[str]:
-    """Every folder that one of the paths lies in."""
+    """Every folder on the way to one of the paths."""
     folders: set[str] = set()
     for path in paths:
         folder = path.rpartition("/")[0]

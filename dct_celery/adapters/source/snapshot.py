@@ -1,8 +1,8 @@
 """The tree as it stands: which files belong to it, and the hash of each.
 
-In a git checkout: what git tracks and what it neither tracks nor ignores, with all uncommitted
-changes. Elsewhere: every file below the folder but caches and environments. `include` and `exclude`
-change that; see docs/code.md.
+In a git checkout: what git tracks, and what it neither tracks nor ignores, with all uncommitted
+changes. Elsewhere: every file below the folder except caches and environments. `include` and
+`exclude` change that; see docs/code.md.
 """
 
 from __future__ import annotations
@@ -21,24 +21,25 @@ from dct_celery.core.globs import Globs
 from dct_celery.core.ids import digest_of
 from dct_celery.errors import ConfigError, UsageError
 
-#: Left out where there is no git to say what is ignored, and by patterns of `include` that do not
-#: spell them out.
+#: Left out where there is no git to say what is ignored; an `include` pattern must name them in
+#: full.
 _NEVER = frozenset(
-    {".git", ".hg", ".svn", "__pycache__", ".venv", "venv", ".tox", ".nox", "node_modules", ".mypy_cache", ".ruff_cache",
+    {".git", ".hg", ".svn", "__pycache__", ".venv", "venv", ".tox", ".nox", "node_modules",
+     ".mypy_cache", ".ruff_cache",
      ".pytest_cache", ".cache"}
 )  # fmt: skip
-#: Never travels, whatever `include` says.
+#: Never sent, whatever `include` says.
 _REPOSITORIES = frozenset({".git", ".hg", ".svn"})
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What travels besides, or in spite of, what git says."""
+    """What is sent in addition to, or in spite of, what git says."""
 
     include: Globs = field(default_factory=lambda: Globs(()))
     #: Wins over `include`.
     exclude: Globs = field(default_factory=lambda: Globs(()))
-    #: Files and folders that a run itself writes: with them every run would have a new tree.
+    #: Files and folders that a run itself writes: with them, every run would have a new tree.
     written: frozenset[str] = frozenset()
 
     def leaves_out(self, path: str) -> bool:
@@ -48,42 +49,44 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A tree by content."""
+    """A tree, by content."""
 
     root: Path
     index: Index
     #: Hash of the index: equal digests mean equal trees.
     digest: str
-    #: Paths that look like secrets, and that no pattern of `include` names.
+    #: Paths that look like secrets and are not named by a pattern of `include`.
     secrets: tuple[str, ...] = ()
     #: Patterns of `include` that match no file.
     unused: tuple[str, ...] = ()
 
 
 def find_root(directory: Path) -> Path:
-    """Top of the git checkout that holds `directory`, else `directory` itself."""
+    """The top of the git checkout that holds `directory`, else `directory` itself."""
     try:
         done = subprocess.run(
             ["git", "-C", str(directory), "rev-parse", "--show-toplevel"],
             capture_output=True, check=False,
         )  # fmt: skip
     except FileNotFoundError:
-        return directory  # no git on this machine: `take` walks the tree, or says that it cannot
+        return directory  # no git here: `take` walks the tree, or says that it cannot
     if done.returncode == 0 and (top := os.fsdecode(done.stdout).removesuffix("\n")):
         return Path(top)
     if any((folder / ".git").exists() for folder in (directory, *directory.parents)):
-        # Walking it would send what git ignores.
+        # Walking the tree would send what git ignores.
         raise UsageError(
-            f"git refuses the checkout of {directory}:"
-            f" {done.stderr.decode(errors='replace').strip()}"
+            f"git refuses the checkout of {directory}: "
+            f"{done.stderr.decode(errors='replace').strip()}"
         )
     return directory
 
 
 def take(root: Path, selection: Selection | None = None, *, git_modes: bool = False) -> Snapshot:
-    """Hashes every file of the tree. With `git_modes` only a file's x bit counts, as in git: two
-    checkouts of one commit may have been made under different umasks. Raises UsageError for what is
-    too large to travel or cannot be read.
+    """Hashes every file of the tree.
+
+    With `git_modes` only a file's x bit counts, as in git: two checkouts of one commit may have
+    been made under different umasks. Raises UsageError for what is too large to send or cannot be
+    read.
     """
     selection = selection or Selection()
     paths = set(_git_paths(root) or _walk(root, lambda folder: False))
@@ -99,11 +102,11 @@ def take(root: Path, selection: Selection | None = None, *, git_modes: bool = Fa
         try:
             entry = _entry(root, path, git_modes=git_modes)
         except FileNotFoundError:
-            continue  # tracked, but deleted in the working tree; or gone since it was listed
+            continue  # tracked but deleted, or gone since it was listed
         except OSError as error:
             raise UsageError(
-                f"{_shown(path)} cannot be read ({error.strerror}); mend its rights, or leave it"
-                " out: --exclude"
+                f"{_shown(path)} cannot be read ({error.strerror}); "
+                "fix its permissions, or leave it out: --exclude"
             ) from error
         if isinstance(entry, TreeFile):
             files.append(entry)
@@ -127,8 +130,9 @@ def take(root: Path, selection: Selection | None = None, *, git_modes: bool = Fa
 
 
 def content(root: Path, file: TreeFile) -> bytes:
-    """The file's bytes, as they were when the tree was taken. Raises ConfigError when they have
-    changed.
+    """The file's bytes, as they were when the snapshot was taken.
+
+    Raises ConfigError when they have changed.
     """
     try:
         found = (root / file.path).read_bytes()
@@ -142,7 +146,7 @@ def content(root: Path, file: TreeFile) -> bytes:
 
 
 def listing(taken: Snapshot) -> Iterator[str]:
-    """What would travel, for people: size and path of each file, then the sum."""
+    """What would be sent, for users: size and path of each file, then the total."""
     rows = [(f"{file.size:,}", file.path) for file in taken.index.files]
     rows += [("link", f"{link.path} -> {link.target}") for link in taken.index.links]
     for size, path in sorted(rows, key=lambda row: row[1]):
@@ -152,14 +156,14 @@ def listing(taken: Snapshot) -> Iterator[str]:
 
 
 def warnings(taken: Snapshot) -> Iterator[str]:
-    """What the user should know before it travels, a line each."""
+    """Warnings before the tree is sent, one per line."""
     if taken.secrets:
         yield secret_files.warning([_shown(path) for path in taken.secrets])
     if taken.unused:
         patterns = ", ".join(map(_shown, taken.unused))
         yield (
-            f"include {patterns} matches no file; is it relative to {taken.root}, and has it been"
-            " built?"
+            f"include {patterns} matches no file; is it relative to {taken.root}, "
+            "and has it been built?"
         )
 
 
@@ -178,7 +182,7 @@ def _entry(root: Path, path: str, *, git_modes: bool) -> TreeFile | TreeLink | N
     mode = (0o755 if info.st_mode & stat.S_IXUSR else 0o644) if git_modes else info.st_mode & 0o777
     with full.open("rb") as file:
         digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=20)).hexdigest()
-        # Not that of `lstat`: size and digest are to be of one content.
+        # Not the size of `lstat`: size and digest must belong to the same content.
         return TreeFile(path, mode, file.tell(), digest)
 
 
@@ -193,7 +197,7 @@ def _is_secret(root: Path, path: str) -> bool:
 
 
 def _shown(path: str) -> str:
-    """In one line that a terminal can show, whatever the name holds."""
+    """The name on one line that a terminal can show, whatever it contains."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(
         sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text
@@ -205,13 +209,14 @@ def _git_paths(root: Path) -> list[str]:
         return []
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate"],
+            ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others",
+             "--exclude-standard", "--deduplicate"],
             capture_output=True, check=False,
         )  # fmt: skip
     except FileNotFoundError as error:
         raise UsageError(
-            f"{root} is a git checkout, and git, which knows what is ignored there, is not"
-            " installed"
+            f"{root} is a git checkout, and git, which knows what is ignored there, "
+            "is not installed"
         ) from error
     if done.returncode != 0:
         raise UsageError(
@@ -221,7 +226,7 @@ def _git_paths(root: Path) -> list[str]:
 
 
 def _walk(root: Path, named: Callable[[str], bool]) -> Iterator[str]:
-    """Every file and link, without caches and environments but those that are `named`."""
+    """Every file and link, except caches and environments that are not `named`."""
     for folder, names, files in os.walk(root):
         below = os.path.relpath(folder, root)
         prefix = "" if below == "." else f"{below}/"
@@ -234,14 +239,12 @@ def _walk(root: Path, named: Callable[[str], bool]) -> Iterator[str]:
         for name in files:
             if (
                 not name.endswith((".pyc", ".pyo")) and name not in _REPOSITORIES
-            ):  # of a submodule: a file
+            ):  # a submodule has a file .git
                 yield f"{prefix}{name}"
         yield from (f"{prefix}{name}" for name in links)
 
 
 def _travels(folder: str, name: str) -> bool:
-    """Whether a folder belongs to the project: not a cache, and not an environment, whatever it is
-    called.
-    """
+    """Whether a folder belongs to the project: not a cache, nor an environment of any name."""
     cache = name in _NEVER or name.endswith(".egg-info")
     return not cache and not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))

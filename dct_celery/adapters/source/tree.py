@@ -1,16 +1,18 @@
-"""Trees of code on a worker. Each is written into an empty folder that gets its name when it is
-whole, and is never written to again by us: a later run uses it only if everything in it is proven
-to be what the index says. Where it is not, a new one is made; what is proven is moved over, since
-file systems rename thousands of files at once, but make and remove them one by one.
+"""Trees of code on a worker.
+
+Each is written into an empty folder, which gets its final name when it is complete. We never write
+to it again: a later run uses it only if everything in it is proven to be what the index says. If
+not, a new one is made. Files that are proven are moved over, since file systems rename thousands of
+files at once, but create and remove them one by one.
 
     base/new-*/                 being written
-    base/DIGEST.TOKEN/tree      whole when it appeared; tests may have written there since
+    base/DIGEST.TOKEN/tree      complete when it appeared; tests may have written there since
     base/DIGEST.TOKEN/whole     an empty file, made after the tree
 
 What this process has proven it remembers by size, times and inode: in memory, where tests cannot
-change it. Bytecode in the tree makes imports of the next run cheap. It stays as long as no file has
-changed since "whole" was made: Python takes bytecode that was compiled from another content of the
-same size and second for the file's own.
+change it. Bytecode in the tree makes the imports of the next run cheap. It is kept as long as no
+file has changed since "whole" was made: Python takes bytecode that was compiled from other content
+of the same size and second for the file's own.
 """
 
 from __future__ import annotations
@@ -32,31 +34,35 @@ from dct_celery.errors import ConfigError, InfrastructureError
 from dct_celery.ports import BlobStore
 from dct_celery.security.folders import remove_below
 
-#: Trees kept besides those in use.
+#: Trees that are kept besides those in use.
 KEEP = 5
-#: Seconds that the dispatcher has to send again what the store has lost, and between two looks for
-#: it.
-PATIENCE, PAUSE = 30.0, 0.5
-#: Files and bytes that are fetched at a time.
-_BATCH_FILES, _BATCH_BYTES = 500, 32 * 1024 * 1024
+#: Seconds that the dispatcher has to send again what the store has lost.
+PATIENCE = 30.0
+#: Seconds between two requests for it.
+PAUSE = 0.5
+#: Files that are fetched at a time.
+_BATCH_FILES = 500
+#: Bytes that are fetched at a time.
+_BATCH_BYTES = 32 * 1024 * 1024
 #: Nanoseconds: a file that changed so shortly before it was proven could change again without a
 #: trace in its times.
 _FRESH = 2_000_000_000
-_BYTECODE, _WHOLE = "__pycache__", "whole"
+_BYTECODE = "__pycache__"
+_WHOLE = "whole"
 _NEW = "new-"
 
-#: Size, modification and change time, inode: a file that somebody rewrote differs, whatever he did
-#: to the modification time.
+#: Size, modification and change time, inode: a rewritten file differs even if its modification time
+#: was reset.
 Stamp = tuple[int, int, int, int]
 
 
 @dataclass(slots=True)
 class _Tree:
-    """A tree of this process's knowledge."""
+    """A tree that this process knows."""
 
     home: Path
     stamps: dict[str, Stamp]
-    #: Runs that were given it.
+    #: Runs that use it.
     runs: set[str] = field(default_factory=set)
 
     @property
@@ -66,23 +72,24 @@ class _Tree:
 
 @dataclass(slots=True)
 class _Proof:
-    """What was found in a tree's folder."""
+    """The result of checking a tree's folder."""
 
     root: Path
-    #: It holds what the index says, and nothing else but bytecode.
+    #: It holds what the index says and nothing else, except bytecode.
     whole: bool = True
     #: Regular files with the right mode and content, links left out.
     good: dict[str, Stamp] = field(default_factory=dict)
-    #: What needs no second reading as long as it stays like this.
+    #: Stamps of files that need not be read again while they are unchanged.
     stamps: dict[str, Stamp] = field(default_factory=dict)
-    #: Folders of bytecode, and the latest change of any file, in nanoseconds.
+    #: Folders of bytecode, and the latest change of any file in nanoseconds.
     bytecode: list[Path] = field(default_factory=list)
     changed: int = 0
 
 
 class Trees:
-    """The folder `base`. `alive` says of a run whether it may still use what it was given; the rest
-    is for tests.
+    """The trees in the folder `base`.
+
+    `alive` says whether a run may still use its tree; the other arguments are for tests.
     """
 
     def __init__(
@@ -100,26 +107,27 @@ class Trees:
         self._clock = clock
         self._sleep = sleep
         self._trees: dict[Path, _Tree] = {}
-        #: Folders that are being written, and digests that are being looked at: not to be removed.
+        #: Folders that are being written, and digests that are being checked: not to be removed.
         self._making: set[Path] = set()
         self._busy: set[str] = set()
         self._guard = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
 
     def materialise(self, digest: str, run: str = "") -> Path:
-        """Root of the tree of this digest, exactly as it was taken. Raises InfrastructureError when
-        it cannot be had whole.
+        """The root of the tree with this digest, exactly as the snapshot was taken.
+
+        Raises InfrastructureError when it cannot be completed.
         """
         if not is_digest(digest):
             raise InfrastructureError(
-                f"the run names its code by {digest[:60]!r}, which is no hash"
+                f"the run names its code by {digest[:60]!r}, which is not a hash"
             )
         with self._guard:
             lock = self._locks.setdefault(digest, threading.Lock())
         try:
             with lock:
                 self._base.mkdir(mode=0o700, parents=True, exist_ok=True)
-                tree = self._look_up(digest, run)
+                tree = self._find(digest, run)
             self._forget_old(tree.home)
         except (OSError, UnicodeError) as error:
             why = getattr(error, "strerror", None) or error
@@ -128,7 +136,7 @@ class Trees:
             ) from error
         return tree.root
 
-    def _look_up(self, digest: str, run: str) -> _Tree:
+    def _find(self, digest: str, run: str) -> _Tree:
         with self._guard:
             self._busy.add(digest)
         try:
@@ -149,8 +157,9 @@ class Trees:
     def _fetch(
         self, tree: str, sizes: Mapping[str, int], names: Mapping[str, str]
     ) -> dict[str, bytes]:
-        """All of these blobs. What is missing or damaged is asked of the dispatcher, as long as
-        anything comes.
+        """Fetches all of these blobs.
+
+        Missing or damaged ones are requested from the dispatcher, as long as any arrive.
         """
         found = self._blobs.get(sizes)
         deadline = self._clock() + PATIENCE
@@ -158,8 +167,9 @@ class Trees:
             if self._clock() > deadline:
                 name = names[next(iter(missing))]
                 raise InfrastructureError(
-                    f"the store has no good copy of {name!r} of the run's code, and the dispatcher"
-                    f" did not send one again within {PATIENCE:.0f} s; start the run again"
+                    f"the store has no good copy of {name!r} of the run's code, "
+                    f"and the dispatcher did not send one again within {PATIENCE:.0f} s; "
+                    "start the run again"
                 )
             self._blobs.want(tree, missing)
             self._sleep(PAUSE)
@@ -171,7 +181,7 @@ class Trees:
     # -- on disk -----------------------------------------------------------------------
 
     def _known(self, digest: str, index: Index) -> _Tree:
-        """A tree that is there already and is as it was, else a new one."""
+        """A tree that exists and is unchanged, else a new one."""
         remains: _Proof | None = None
         for home in sorted(self._base.glob(f"{digest}.*"), key=_age):
             known = self._trees.get(home)
@@ -213,7 +223,8 @@ class Trees:
             blobs = self._fetch(digest, sizes, {file.digest: file.path for file in batch})
             for file in batch:
                 _write_file(root / file.path, file.mode, blobs[file.digest])
-        # Last: no file is ever written below a link, even if the index were to allow it.
+        # Links come last, so that no file is ever written below one, even if the index were to
+        # allow it.
         for link in index.links:
             (root / link.path).symlink_to(link.target)
 
@@ -226,16 +237,16 @@ class Trees:
         remove_below(self._base, home)
 
     def _forget_old(self, current: Path) -> None:
-        """Keeps a few trees, one of each digest. Nothing but what has a name of ours is touched."""
+        """Keeps a few trees, one per digest. Touches nothing but names of ours."""
         ours = current.name.partition(".")[0]
         with self._guard:
             idle: list[Path] = []
             for path in self._base.iterdir():
                 digest, _, token = path.name.partition(".")
                 if path.name.startswith(_NEW) and path not in self._making:
-                    self._remove(path)  # of a life that was cut short
+                    self._remove(path)  # of a process that was killed
                 elif is_digest(digest) and token in ("", "lock"):
-                    self._remove(path)  # of an older version
+                    self._remove(path)  # made by an older version
                 elif (
                     is_digest(digest)
                     and path != current
@@ -243,7 +254,7 @@ class Trees:
                     and not self._in_use(path)
                 ):
                     if digest == ours:
-                        self._remove(path)  # it was not as it should be
+                        self._remove(path)  # it was found damaged
                     else:
                         idle.append(path)
             for path in sorted(idle, key=_age)[KEEP:]:
@@ -251,26 +262,27 @@ class Trees:
 
 
 def check_checkout(checkout: Path, digest: str) -> Path:
-    """The worker's own checkout, proven equal to the dispatcher's tree. Raises ConfigError when it
-    differs.
+    """The worker's own checkout, proven equal to the dispatcher's tree.
+
+    Raises ConfigError when it differs.
     """
     if not checkout.is_dir():
         raise ConfigError(
-            f"DCT_CHECKOUT: {checkout} is no folder; set it to this worker's checkout of the"
-            " project"
+            f"DCT_CHECKOUT: {checkout} is not a folder; "
+            "set it to this worker's checkout of the project"
         )
     found = take(checkout, git_modes=True).digest
     if found != digest:
         raise ConfigError(
-            f"the checkout {checkout} has the hash {found[:12]}, the dispatcher's tree has"
-            f" {digest[:12]}; check out the same commit without local changes, or use --code"
-            " snapshot"
+            f"the checkout {checkout} has the hash {found[:12]}, the dispatcher's tree has "
+            f"{digest[:12]}; check out the same commit without local changes, "
+            "or use --code snapshot"
         )
     return checkout
 
 
 def _age(home: Path) -> float:
-    """For sorting: what was used last comes first."""
+    """A sort key: the tree that was used last comes first."""
     with contextlib.suppress(OSError):
         return -home.stat().st_mtime
     return 0.0
@@ -301,20 +313,21 @@ def _stamp(info: os.stat_result) -> Stamp:
 
 
 def _prove(home: Path, index: Index, known: Mapping[str, Stamp] | None) -> _Proof:
-    """`known`: stamps of files that need no second reading; None for a tree of which nothing is
-    known.
+    """Checks a tree's folder against the index.
+
+    `known`: stamps of files that need not be read again; None for an unknown tree.
     """
     proof = _Proof(home / "tree")
     try:
         if not stat.S_ISDIR(home.lstat().st_mode) or not stat.S_ISDIR(proof.root.lstat().st_mode):
             return _Proof(proof.root, whole=False)
-        _look_into(proof, index, known)
+        _check_files(proof, index, known)
     except OSError:
         proof.whole = False
     return proof
 
 
-def _look_into(proof: _Proof, index: Index, known: Mapping[str, Stamp] | None) -> None:
+def _check_files(proof: _Proof, index: Index, known: Mapping[str, Stamp] | None) -> None:
     files = {file.path: file for file in index.files}
     links = {link.path: link for link in index.links}
     folders = folders_of(index.paths)
@@ -343,7 +356,7 @@ def _look_into(proof: _Proof, index: Index, known: Mapping[str, Stamp] | None) -
 
 
 def _clear_bytecode(home: Path, proof: _Proof) -> bool:
-    """Removes it if its sources may have been others for a while; False if it cannot be removed."""
+    """Removes bytecode whose sources may have changed meanwhile; False if it cannot be removed."""
     mark = home / _WHOLE
     with contextlib.suppress(OSError):
         if proof.changed <= mark.lstat().st_ctime_ns:
@@ -356,7 +369,7 @@ def _clear_bytecode(home: Path, proof: _Proof) -> bool:
 
 
 def _moved(remains: _Proof, root: Path) -> set[str]:
-    """The files of an old tree that are in the new one now."""
+    """Moves files of an old tree into the new one; returns their paths."""
     moved = set()
     for path, (size, written, _, inode) in remains.good.items():
         with contextlib.suppress(OSError):
@@ -368,7 +381,7 @@ def _moved(remains: _Proof, root: Path) -> set[str]:
                 inode,
             ):
                 moved.add(path)
-            else:  # somebody was quicker than we
+            else:  # another process was quicker
                 (root / path).unlink()
     return moved
 

@@ -1,6 +1,4 @@
-"""The dispatcher's side of the code: sent once, and again in part when a worker asks for what the
-store has lost.
-"""
+"""Sends the code from the dispatcher: once, and again in part when a worker lacks something."""
 
 from __future__ import annotations
 
@@ -12,13 +10,14 @@ from dct_celery.adapters.source.index import TreeFile
 from dct_celery.errors import ConfigError
 from dct_celery.ports import BlobStore
 
-#: Seconds between two questions whether workers miss something.
+#: Seconds between two checks whether workers lack something.
 PAUSE = 1.0
 
 
 class Upload:
-    """The code of one run. With `prove_only` nothing is sent: workers have it, and prove that it is
-    the same.
+    """The code of one run.
+
+    With `prove_only` nothing is sent: workers have it, and prove that it is the same.
     """
 
     def __init__(
@@ -39,12 +38,13 @@ class Upload:
         self._said: set[str] = set()
 
     def send(self, root: Path, store: BlobStore) -> tuple[snapshot.Snapshot, int, int]:
-        """Takes the tree and uploads what the store lacks: (snapshot, files, bytes sent). Raises
-        UsageError.
+        """Takes the snapshot and uploads what the store lacks: (snapshot, files, bytes sent).
+
+        Raises UsageError.
         """
         if self._prove_only:
-            # What is ignored, written or left out lies in one checkout and not in the other; it
-            # proves nothing.
+            # Files that are ignored, written or excluded exist in one checkout and not in the
+            # other, and say nothing about equality.
             taken = snapshot.take(
                 root, snapshot.Selection(written=self._selection.written), git_modes=True
             )
@@ -57,8 +57,9 @@ class Upload:
         return taken, len(taken.index.files) + len(taken.index.links), sent
 
     def supply(self, store: BlobStore) -> None:
-        """What workers ask for, once more; to be called at every look, and costs one question now
-        and then.
+        """Sends again what workers have requested.
+
+        To be called in every round of the event loop; it asks the store only now and then.
         """
         taken, now = self._taken, self._clock()
         if taken is None or now - self._asked_at < PAUSE:
@@ -91,7 +92,7 @@ class Upload:
                     continue
                 sent += len(found)
                 yield digest, found
-            # Last: who finds the index finds the files.
+            # The index comes last: who finds it finds the files.
             if taken.digest in digests:
                 yield taken.digest, taken.index.encode()
 
@@ -99,7 +100,7 @@ class Upload:
         return sent
 
     def _say(self, line: str) -> None:
-        """Once: the code may be sent again."""
+        """Warns once, as the code may be sent again."""
         if line not in self._said:
             self._said.add(line)
             self._warn(line)

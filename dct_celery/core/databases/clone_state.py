@@ -1,7 +1,8 @@
-"""What a slot's clones look like, and whether a chunk may start from them.
+"""The state of a slot's clones, and whether a chunk may start from it.
 
-A test process and its clones are one thing: caches in the process hold primary keys of the clones.
-So a chunk that cannot use the state gets new clones and a new fork, never one without the other.
+A test process and its clones belong together: caches in the process hold primary keys of the
+clones. So a chunk that cannot use the state gets new clones and a new fork, never one without the
+other.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from dct_celery.core.model import Chunk, Need, Phase
 class CloneState:
     """State of one slot's clones."""
 
-    #: Aliases that are empty, from a flushed template or by the tests' own flush.
+    #: Aliases that are empty, cloned from a flushed template or flushed by tests.
     flushed: tuple[str, ...] = ()
-    #: The last phase that could write without rolling back, or None while the clones are as they
-    #: were made.
+    #: The last phase that could write without rolling back; None while the clones are as they were
+    #: made.
     used_by: Phase | None = None
 
     def suits(self, chunk: Chunk) -> bool:
@@ -30,7 +31,7 @@ class CloneState:
         if self.flushed != chunk.flushed:
             return False
         if chunk.phase is Phase.UNMANAGED:
-            return True  # sequentially, too, each sees what those before it left behind
+            return True  # in a sequential run, too, it sees what earlier tests left behind
         if chunk.phase is Phase.TRANSACTIONAL and chunk.flushed:
             return self.used_by in (None, Phase.TRANSACTIONAL)
         return self.used_by is None

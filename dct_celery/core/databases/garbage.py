@@ -1,9 +1,8 @@
-"""The decision what becomes of each database that a collector finds: dropped, left, or looked at
-again.
+"""Decides what becomes of each database that a garbage collector finds.
 
-The rule above all others: what carries no mark of ours is left, whatever its name is. What could
-still be in somebody's hands is dropped only when it looked dead at an earlier look, too. Times are
-Unix seconds on the database server's clock. Pure.
+It is dropped, kept, or checked again. The first rule: what carries no mark of ours is kept,
+whatever its name. What may still be in use is dropped only if an earlier check found its owner dead
+as well. Times are Unix seconds on the database server's clock.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ _DAY = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of one database, and why, in words that a user reads."""
+    """What becomes of one database, and why, as users read it."""
 
     drop: bool
     reason: str
-    #: Nobody seems to be behind it, but it must look so twice.
+    #: Its owner seems dead; it is dropped once two checks have found that.
     dead: bool = False
 
 
@@ -39,13 +38,15 @@ def judge(
     dead_before: Collection[str],
     now: int,
 ) -> Decision:
-    """`alive`: owners whose sign of life stands; `in_use`: somebody holds this template; `locked`:
-    names that somebody builds; `templates`: those that are there and sealed; `dead_before`: names
-    that looked dead at an earlier look.
+    """The decision about one database.
+
+    `alive`: owners whose liveness lock is held; `in_use`: whether a template is held; `locked`:
+    names that are being built; `templates`: those that exist and are sealed; `dead_before`: names
+    whose owner an earlier check found dead.
     """
     mark = found.mark
     if not OURS.match(found.name) or found.name == REGISTRY:
-        return Decision(False, "is no database of a run")
+        return Decision(False, "is not a database of a run")
     if not found.ours:
         return Decision(False, found.void or "carries no mark of ours")
     if mark is None or mark.kind == "building":
@@ -66,7 +67,7 @@ def _unfinished(
         return Decision(False, f"is being made{_by(mark)}")
     if found.name in dead_before:
         return Decision(True, f"was never finished{_by(mark)}", dead=True)
-    return Decision(False, "may still be in the making; looked at again", dead=True)
+    return Decision(False, "may still be being built; will be checked again", dead=True)
 
 
 def _clone(
@@ -76,7 +77,7 @@ def _clone(
         return Decision(False, f"in use{_by(mark)}")
     if found.name in dead_before:
         return Decision(True, f"its owner is gone: made{_by(mark)}", dead=True)
-    return Decision(False, "its owner is gone; looked at again", dead=True)
+    return Decision(False, "its owner is gone; will be checked again", dead=True)
 
 
 def _kept(
@@ -89,18 +90,17 @@ def _kept(
         return Decision(False, f"kept for later runs{_until(mark, now)}")
     if not idle and in_use(found.name):
         return Decision(False, "in use, though its time is over")
-    return Decision(
-        True, f"unused for {_days(now - mark.used)}" if mark.used else "its time is over"
-    )
+    reason = f"unused for {_days(now - mark.used)}" if mark.used else "its time is over"
+    return Decision(True, reason)
 
 
 def surplus(
     found: Iterable[Found], *, kept: int, megabytes: int, in_use: Callable[[str], bool]
 ) -> list[str]:
-    """Names of what exceeds `kept` databases or `megabytes` in sum, least recently used first.
+    """Names of the databases beyond `kept` or `megabytes` in total, least recently used first.
 
-    Counted are templates and idle clones alone. What is in use counts, but is never among the
-    names; an idle clone goes with its template.
+    Only templates and idle clones are counted. One in use counts, but is never named; an idle clone
+    goes with its template.
     """
     counted = [
         one
@@ -130,16 +130,16 @@ def _is_idle(found: Found) -> bool:
 
 
 def _last_used(found: Found) -> tuple[int, bool, str]:
-    """Of a template and its clone that were used at the same time the clone goes first."""
+    """Sorts by last use; a clone comes before its template if both were used at the same time."""
     return (found.mark.used if found.mark else 0, not _is_idle(found), found.name)
 
 
 def _by(mark: Mark | None) -> str:
     if mark is None:
         return ""
-    return (f" by run {mark.run}" if mark.run else "") + (
-        f" on worker {mark.worker}" if mark.worker else ""
-    )
+    run = f" by run {mark.run}" if mark.run else ""
+    worker = f" on worker {mark.worker}" if mark.worker else ""
+    return run + worker
 
 
 def _until(mark: Mark, now: int) -> str:

@@ -1,8 +1,8 @@
-"""Names of databases and queues: built here from `[a-z0-9_]` alone, at most 63 bytes, never used
-twice.
+"""Names of databases and queues: only `[a-z0-9_]`, at most 63 bytes, never used twice.
 
-PostgreSQL cuts longer names silently, and connecting cuts them as well, so a name that is one byte
-too long is somebody else's database. Whatever does not fit is replaced by a hash of the whole.
+PostgreSQL silently cuts longer names, when it creates a database and when it connects: a name that
+is one byte too long would be another database. What does not fit is replaced by a hash of the whole
+text.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from __future__ import annotations
 import hashlib
 import re
 
-#: Every database that we make matches this; nothing else is ever dropped.
+#: Every database that we make matches this; others are never dropped.
 OURS = re.compile(r"^test_[a-z0-9_]{3,58}\Z")
 MAX_BYTES = 63
-#: Database of ours for what belongs to no run; never collected. Marks, on servers that cannot
-#: comment on a database (MySQL, MariaDB); locks, on PostgreSQL where the database `postgres` is
-#: closed to us.
+#: Our database for what belongs to no run; never collected. It holds marks on servers that cannot
+#: comment on a database (MySQL, MariaDB), and locks on PostgreSQL if we may not connect to the
+#: database `postgres`.
 REGISTRY = "test_dct_registry"
 _UNSAFE = re.compile(r"[^a-z0-9]+")
-#: What a hashed name ends in; a text that ends so by itself is hashed, too, or it could be taken
-#: for another's hash.
+#: End of a hashed name. Text that ends like this by itself is hashed as well, or it could equal the
+#: hash of another.
 _HASHED = re.compile(r"(^|_)[0-9a-f]{6}\Z")
 
 
 def slug(text: str, length: int) -> str:
-    """`text` in `[a-z0-9_]`, at most `length` characters; what was lost is made up for by a hash."""
+    """`text` in `[a-z0-9_]`, at most `length` characters, with a hash where anything was lost."""
     clean = _UNSAFE.sub("_", text.lower()).strip("_")
     if clean == text and len(clean) <= length and not _HASHED.search(text):
         return clean
@@ -33,8 +33,9 @@ def slug(text: str, length: int) -> str:
 
 
 def clone_name(worker: str, slot: int | str, run: str, alias: str, number: int) -> str:
-    """`test_<worker>_<slot>_<run>_<alias>_<n>`. `number` never repeats within a slot, so no name is
-    used twice (I6).
+    """`test_<worker>_<slot>_<run>_<alias>_<n>`.
+
+    `number` never repeats within a slot, so no name is used twice (I6).
     """
     name = f"test_{slug(worker, 14)}_{slot}_{run_token(run)}_{slug(alias, 12)}_{number}"
     assert OURS.match(name), name
@@ -51,13 +52,13 @@ def template_name(fingerprint: str, alias: str, *, flushed: bool) -> str:
 
 
 def ownership_limit(name: str) -> int:
-    """Connection limit of a PostgreSQL database of this name that we make: far beyond any server's,
-    and a mark that comes with CREATE DATABASE itself, where the comment comes one statement later.
+    """The CONNECTION LIMIT of a PostgreSQL database of this name, if we make it.
+
+    Far beyond any server's limit, it marks a database as ours from CREATE DATABASE on; the comment
+    comes one statement later.
     """
-    return (
-        1_000_000_000
-        + int.from_bytes(hashlib.sha256(f"dct:{name}".encode()).digest()[:4], "big") % 1_000_000_000
-    )
+    digest = hashlib.sha256(f"dct:{name}".encode()).digest()
+    return 1_000_000_000 + int.from_bytes(digest[:4], "big") % 1_000_000_000
 
 
 def run_token(run: str) -> str:

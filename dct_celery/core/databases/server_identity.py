@@ -1,15 +1,13 @@
-"""The questions by which two processes find out whether they speak to the same server, and to which
-of its databases.
+"""Queries by which two processes find out whether they reach the same server and database.
 
-Asked by the worker, over its own connection, and by the test process, over the project's: settings,
-options, service files and pools may lead the two to different places.
+The worker runs them over its own connection, the test process over the project's: settings,
+options, service files and connection pools may lead the two to different places.
 """
 
 from __future__ import annotations
 
-#: Vendor -> query for one text that differs from server to server. Of PostgreSQL, the moment of its
-#: start: addresses differ by the way that one comes, and its system identifier is shared by its
-#: replicas.
+#: Vendor -> query for a text that differs from server to server. For PostgreSQL the time of its
+#: start: its address depends on the route, and its system identifier is shared by its replicas.
 IDENTITY = {
     "postgresql": "SELECT extract(epoch FROM pg_postmaster_start_time())::text",
     "mysql": "SELECT CONCAT_WS(' ', @@hostname, @@port, @@server_id, @@datadir)",

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-#: Sums of every part: see `ports.DatabaseStats`; `waited_seconds` is what slots spent until they
-#: had their clones.
+#: Counters that are summed, see `ports.DatabaseStats`.
 COUNTS = (
     "opened",
     "reused",
@@ -19,17 +18,19 @@ COUNTS = (
     "adopted",
     "dropped",
 )
+#: Durations that are summed; `waited_seconds` is what slots waited for their clones.
 SECONDS = ("clone_seconds", "heal_seconds", "waited_seconds")
 
 
 @dataclass(slots=True)
 class DatabaseUse:
-    """Fed by the dispatcher with what workers and slots say; each says only what is new since it
-    last spoke.
+    """The sums over the reports of workers and slots.
+
+    Each report holds what is new since the last.
     """
 
     sums: dict[str, float] = field(default_factory=dict)
-    #: worker -> how its templates came about (reused, restored, built) and the seconds of each
+    #: worker -> where its templates came from (reused, restored, built) and the seconds of each
     #: step.
     workers: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -39,7 +40,7 @@ class DatabaseUse:
                 self.sums[name] = self.sums.get(name, 0) + value
 
     def prepared(self, worker: str, templates: str, steps: Mapping[str, float]) -> None:
-        """A worker is ready: how its templates came about, and the seconds of each step."""
+        """A worker is ready: where its templates came from, and the seconds of each step."""
         self.workers[worker] = {"templates": templates, "seconds": dict(steps)}
 
     def to_dict(self) -> dict[str, Any]:
@@ -52,7 +53,7 @@ class DatabaseUse:
 
 
 def totals(parts: Iterable[Mapping[str, float]], **more: float) -> dict[str, float]:
-    """The sums of several servers' figures, by name, and some of one's own."""
+    """The sums of several servers' figures, by name, and some more of the caller's own."""
     sums = dict(more)
     for part in parts:
         for name, value in part.items():
@@ -64,13 +65,13 @@ class Changes:
     """Turns running totals into what is new since the last call."""
 
     def __init__(self) -> None:
-        self._told: dict[str, float] = {}
+        self._reported: dict[str, float] = {}
 
     def since(self, totals: Mapping[str, float]) -> dict[str, float]:
         new = {
-            name: value - self._told.get(name, 0)
+            name: value - self._reported.get(name, 0)
             for name, value in totals.items()
-            if value != self._told.get(name, 0)
+            if value != self._reported.get(name, 0)
         }
-        self._told.update(totals)
+        self._reported.update(totals)
         return {name: round(value, 6) for name, value in new.items()}

@@ -1,8 +1,7 @@
-"""How long a test or fixture may take, from what it took before: the exceptions to the floors that
-every slot knows.
+"""How long a test or fixture may take: the exceptions to the defaults that every slot knows.
 
-A limit is for what hangs, not for what is slow: it must never end a test that would have passed on
-a busy machine.
+A limit is for tests that hang, not for slow ones: it must never end a test that would have passed
+on a busy machine. So it is a multiple of what the test took before.
 """
 
 from __future__ import annotations
@@ -12,20 +11,21 @@ from collections.abc import Iterable
 from dct_celery.core.model import Manifest
 from dct_celery.core.plan.timings import Estimates
 
-#: Seconds that any test may take when nothing else is said (--test-timeout).
+#: Seconds that any test may take without --test-timeout.
 TEST_SECONDS = 60.0
-#: The same for a test that was never timed: nobody knows yet whether it is slow.
+#: The same for a test that was never timed: whether it is slow is unknown.
 UNTIMED_SECONDS = 600.0
-#: Seconds that any class or module fixture, or the import of the project, may take
-#: (--fixture-timeout).
+#: Seconds that a class or module fixture, or importing the project, may take without
+#: --fixture-timeout.
 FIXTURE_SECONDS = 300.0
-#: What a test or fixture may take, as a multiple of what it took before.
+#: How many times its previous duration a test or fixture may take.
 PATIENCE = 10.0
 
 
 class Limits:
-    """Those tests and classes of a manifest that get more time than the floor. Without arguments
-    there are none.
+    """Tests and classes of a manifest that get more time than the default.
+
+    Without arguments there are none.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Limits:
                 self._fixtures[entry.index] = round(limit, 1)
 
     def base(self, indices: Iterable[int]) -> float:
-        """Seconds for every one of these tests that `tests` does not name."""
+        """Seconds for those of these tests that `tests` does not list."""
         return min(
             (self._tests.get(index, TEST_SECONDS) for index in indices), default=TEST_SECONDS
         )
@@ -58,5 +58,5 @@ class Limits:
         return tuple((index, seconds) for index, seconds in found if seconds > base)
 
     def fixture(self, indices: Iterable[int]) -> float:
-        """Seconds for the fixtures of these entries' classes; 0 where FIXTURE_SECONDS will do."""
+        """Seconds for the fixtures of these entries' classes; 0 if FIXTURE_SECONDS is enough."""
         return max((self._fixtures.get(index, 0.0) for index in indices), default=0.0)

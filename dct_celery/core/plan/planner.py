@@ -1,8 +1,8 @@
 """The plan: which entries must stay together (atoms), and which of them go out next (chunks).
 
 Guided self-scheduling: slots ask when they are idle, and a chunk is half the fair share of what is
-left, so chunks fall in size towards the end and late slots find work. Nothing here knows slots by
-name, the clock or chance: the same questions in the same order get the same chunks.
+left. So chunks shrink towards the end, and slots that join late find work. Nothing here knows slots
+by name, the clock or chance: the same questions in the same order give the same chunks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dct_celery.core.model import Chunk, Entry, Manifest, Need, Phase
 from dct_celery.core.plan.limits import Limits
 from dct_celery.core.plan.timings import Estimates
 
-#: Phases are handed out in this order: what leaves a clone pristine comes before what spends it.
+#: Order in which phases are handed out: what leaves a clone pristine comes before what changes it.
 PHASE_ORDER = (
     Phase.ISOLATED,
     Phase.NO_DATABASE,
@@ -46,9 +46,9 @@ class Atom:
     locks: tuple[str, ...]
     #: False if not one of its tests was ever timed.
     known: bool
-    #: Aliases that the sequential run has flushed before it comes here, and those that it flushes
-    #: itself.
+    #: Aliases that the sequential run has flushed before it reaches this atom.
     flushed: tuple[str, ...] = ()
+    #: Aliases that its own tests flush.
     flushes: tuple[str, ...] = ()
 
 
@@ -66,8 +66,9 @@ def atoms(manifest: Manifest, estimates: Estimates) -> tuple[Atom, ...]:
 
 
 def lower_bound(atoms: Iterable[Atom], slots: int) -> float:
-    """Seconds that no plan for this many slots (at least 1) can beat: the fair share or the longest
-    atom.
+    """Seconds that no plan for this many slots (at least 1) can beat.
+
+    The fair share or the longest atom, whichever is longer.
     """
     estimates = [atom.estimate for atom in atoms]
     return max(sum(estimates) / max(slots, 1), max(estimates, default=0.0))
@@ -115,8 +116,8 @@ def _atom(group: Sequence[Entry], estimates: Estimates, first_flush: Mapping[str
         need=_need(phase, flushed),
         estimate=tests + classes,
         locks=tuple(sorted({name for entry in group for name in entry.locks})),
-        # One is enough: a test that is always skipped is never timed, and its class is not new in
-        # every run for that.
+        # One is enough: a test that is always skipped is never timed, and must not make its class
+        # look new in every run.
         known=any(seconds is not None for seconds in times),
         flushed=flushed,
         flushes=tuple(
@@ -126,8 +127,9 @@ def _atom(group: Sequence[Entry], estimates: Estimates, first_flush: Mapping[str
 
 
 def _flushed_before(phase: Phase, first: int, first_flush: Mapping[str, int]) -> tuple[str, ...]:
-    """Aliases that are empty when the sequential run comes to this atom (`first`: its first index),
-    if it may notice.
+    """Aliases that are empty when the sequential run reaches this atom, if its tests can tell.
+
+    `first` is the atom's first index.
     """
     if phase not in (Phase.TRANSACTIONAL, Phase.UNMANAGED):
         return ()
@@ -135,15 +137,16 @@ def _flushed_before(phase: Phase, first: int, first_flush: Mapping[str, int]) ->
 
 
 def _need(phase: Phase, flushed: tuple[str, ...]) -> Need:
-    """What the sequential run's databases look like when it comes to an atom."""
+    """The state of the sequential run's databases when it reaches an atom."""
     if phase in (Phase.NO_DATABASE, Phase.LOAD_FAILED):
         return Need.ANY
     return Need.FLUSHED if flushed else Need.PRISTINE
 
 
 class Planner:
-    """Cuts chunks on demand. Every atom goes out exactly once; what comes back through `requeue`
-    goes out first.
+    """Cuts chunks on demand.
+
+    Every atom goes out exactly once; what comes back through `requeue` goes out first.
     """
 
     def __init__(
@@ -160,12 +163,12 @@ class Planner:
         self._floor = min_chunk_seconds
         self._given = 0
         self._retries: deque[Chunk] = deque()
-        #: First indices (they name the atom) of what is not cut yet. Atoms that were cut are
-        #: dropped lazily elsewhere.
+        #: First indices (they identify the atom) of what is not cut yet. The other collections drop
+        #: atoms that were cut lazily.
         self._left = {atom.indices[0] for atom in ordered}
         self._estimates = {atom.indices[0]: atom.estimate for atom in ordered}
         self._seconds = sum(self._estimates.values())
-        #: What may share a chunk, in the order of handing out.
+        #: Atoms that may share a chunk, in the order of handing out.
         self._bins: defaultdict[_Kind, deque[Atom]] = defaultdict(deque)
         for atom in ordered:
             self._bins[_kind(atom)].append(atom)
@@ -178,11 +181,20 @@ class Planner:
 
     @property
     def remaining_seconds(self) -> float:
-        """Predicted seconds of all that `next_chunk` has still to hand out, waiting retries
-        included.
-        """
+        """Predicted seconds of all that `next_chunk` has still to hand out, retries included."""
         fresh = max(self._seconds, 0.0) if self._left else 0.0
         return fresh + sum(chunk.estimate for chunk in self._retries)
+
+    def pending(self) -> list[int]:
+        """Indices that `next_chunk` has still to hand out, once per future chunk."""
+        fresh = (
+            index
+            for queue in self._bins.values()
+            for atom in queue
+            if atom.indices[0] in self._left
+            for index in atom.indices
+        )
+        return [*fresh, *(index for retry in self._retries for index in retry.indices)]
 
     @property
     def longest_seconds(self) -> float:
@@ -192,18 +204,17 @@ class Planner:
         return self._by_size[0][1].estimate if self._by_size else 0.0
 
     def next_chunk(self, slots: int, held_locks: frozenset[str]) -> Chunk | None:
-        """Cut the next chunk, or None if nothing is left or all that is left waits for one of
-        `held_locks`.
+        """Cuts the next chunk; None if nothing is left that can run without `held_locks`.
 
-        `slots` is how many slots there are now (less than 1 counts as 1). First come retries, then
-        atoms larger than half the fair share (any phase), then phase by phase; never timed before
-        longest before shorter.
+        `slots` is the present number of slots (less than 1 counts as 1). Retries come first, then
+        atoms larger than half the fair share (of any phase), then phase by phase: atoms that were
+        never timed before others, longer before shorter.
         """
         for retry in self._retries:
             if held_locks.isdisjoint(retry.locks):
                 self._retries.remove(retry)
                 return retry
-        # An atom below the floor is no reason to leave the phase, however little work is left.
+        # An atom below the floor is no reason to leave the order of phases, however little is left.
         share = max(self.remaining_seconds / (2 * max(slots, 1)), self._floor)
         first = self._large_atom(share, held_locks) or self._atom_in_order(held_locks)
         if first is None:
@@ -213,11 +224,11 @@ class Planner:
     def requeue(
         self, chunk: Chunk, indices: tuple[int, ...], *, fresh: bool, avoid: str = ""
     ) -> Chunk:
-        """Put what is left of a chunk in front of everything else, as a chunk with a new id and one
-        attempt more.
+        """Puts what is left of a chunk in front of everything else, as a new chunk and attempt.
 
-        `indices` is a non-empty part of the chunk's, chosen so that no class or module is torn;
-        else raises ValueError. `avoid` names the worker that should rather not get it.
+        `indices` is a non-empty part of the chunk's, chosen so that no class or module is torn
+        apart; otherwise raises ValueError. `avoid` names a worker that should not get it, if there
+        is another.
         """
         left = tuple(sorted(set(indices)))
         if not left or not set(left).issubset(chunk.indices):
@@ -228,7 +239,7 @@ class Planner:
             chunk,
             id=self._new_id(),
             indices=left,
-            **_state_of_rest(chunk, left),
+            **_start_state(chunk, left),
             attempt=chunk.attempt + 1,
             estimate=chunk.estimate * len(left) / len(chunk.indices),
             fresh=fresh,
@@ -240,11 +251,8 @@ class Planner:
         return retry
 
     def take(self, chunk: Chunk) -> None:
-        """A replay: this chunk has been cut, from atoms or as a retry. What it holds is not handed
-        out again.
-        """
-        # Ids are never used twice, and a retry of this replay may have been given the one that the
-        # chunk had.
+        """For a replay: this chunk was cut before, so its tests are not handed out again."""
+        # Ids are never used twice, and a retry of this replay may have been given this chunk's id.
         self._given = max(self._given, int(chunk.id.removeprefix("c")))
         left = [retry for retry in self._retries if retry.indices != chunk.indices]
         self._retries = deque(
@@ -256,8 +264,9 @@ class Planner:
                 self._seconds -= self._estimates[index]
 
     def _large_atom(self, share: float, held_locks: frozenset[str]) -> Atom | None:
-        """Take the longest free atom above `share`. At most 2 × slots are that long, so few are
-        passed over.
+        """Takes the longest free atom above `share`.
+
+        At most 2 × slots atoms are that long, so few are skipped.
         """
         passed = []
         found = None
@@ -274,7 +283,7 @@ class Planner:
         return found
 
     def _atom_in_order(self, held_locks: frozenset[str]) -> Atom | None:
-        """Take the first free atom in the order of handing out. Bins, not atoms, are passed over."""
+        """Takes the first free atom in the order of handing out. Skips bins, not atoms."""
         passed = []
         found = None
         while self._heads and found is None:
@@ -293,7 +302,7 @@ class Planner:
         return found
 
     def _fill(self, first: Atom, target: float) -> list[Atom]:
-        """Take `first`, and its kin in order while they fit into `target` seconds."""
+        """Takes `first`, and more of its bin in order while they fit into `target` seconds."""
         taken = [first]
         total = first.estimate
         self._left.discard(first.indices[0])
@@ -317,10 +326,18 @@ class Planner:
         indices = tuple(sorted(index for atom in taken for index in atom.indices))
         estimate = sum(atom.estimate for atom in taken)
         return Chunk(
-            self._new_id(), indices, phase, need, flushed=flushed, flushes=flushes, locks=locks, estimate=estimate,
-            test_limit=self._limits.base(indices), limits=self._limits.tests(indices),
+            self._new_id(),
+            indices,
+            phase,
+            need,
+            flushed=flushed,
+            flushes=flushes,
+            locks=locks,
+            estimate=estimate,
+            test_limit=self._limits.base(indices),
+            limits=self._limits.tests(indices),
             fixture_limit=self._limits.fixture(indices),
-        )  # fmt: skip
+        )
 
     def _new_id(self) -> str:
         self._given += 1
@@ -332,13 +349,14 @@ def _kind(atom: Atom) -> _Kind:
 
 
 def _order(atom: Atom) -> tuple[int, bool, float, int]:
-    """Never timed before timed (it may turn out long), then longest first, within the phase."""
+    """Within a phase, atoms never timed come first (they may turn out long), then the longest."""
     return _PHASE_RANK[atom.phase], atom.known, -atom.estimate, atom.indices[0]
 
 
-def _state_of_rest(chunk: Chunk, left: tuple[int, ...]) -> dict[str, Any]:
-    """What a retry has to start from: once the first tests of a transactional chunk are done, their
-    flush is, too.
+def _start_state(chunk: Chunk, left: tuple[int, ...]) -> dict[str, Any]:
+    """What a retry has to start from.
+
+    Once the first tests of a transactional chunk have run, their flush has happened as well.
     """
     if chunk.phase is not Phase.TRANSACTIONAL or left[0] == chunk.indices[0]:
         return {}

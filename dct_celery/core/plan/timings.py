@@ -1,5 +1,4 @@
-"""What the seconds of past runs teach: samples, how they are folded and stored, and the estimates
-made of them.
+"""What past runs teach about durations: samples, and the estimates made of them.
 
 A sample belongs to a test ("t:" + id) or to a class ("c:" + name). The set-up and tear-down of a
 class are kept apart from its tests, so that they count once however many of its tests are selected.
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from dct_celery.core.averages import moving
 from dct_celery.core.model import Entry, Phase
 
-#: Seconds of a test when nothing at all is known.
+#: Seconds of a test when no test was ever timed.
 FALLBACK_SECONDS = 0.05
 
 _TEST = "t:"
@@ -26,8 +25,9 @@ _CLASS = "c:"
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Moving average of a duration in seconds, and how many measurements it has seen; one of count
-    0 says nothing.
+    """Moving average of a duration in seconds, and its number of measurements.
+
+    A sample of count 0 carries no information.
     """
 
     seconds: float
@@ -40,9 +40,7 @@ def encode(sample: Sample) -> str:
 
 
 def decode(text: str) -> Sample | None:
-    """Inverse of `encode`; None for anything that is not a finite, non-negative duration seen at
-    least once.
-    """
+    """Inverse of `encode`; None for anything but a finite, non-negative duration with a count."""
     try:
         value = json.loads(text)
         if not isinstance(value, list) or [type(part) for part in value] not in (
@@ -57,8 +55,9 @@ def decode(text: str) -> Sample | None:
 
 
 def fold(old: Sample | None, seconds: float) -> Sample:
-    """`old` with one measurement more; one that is negative, NaN or infinite changes nothing (None
-    becomes count 0).
+    """`old` updated by one measurement.
+
+    A negative, NaN or infinite measurement changes nothing (None becomes count 0).
     """
     if old is None:
         old = Sample(0.0, 0)
@@ -80,8 +79,8 @@ def class_key(entry: Entry) -> str:
 class Estimates:
     """Predicted seconds, from stored samples.
 
-    `entries` (the manifest) tells which samples are of which phase; without it `default` knows the
-    overall median only.
+    `entries` (the manifest) says which samples belong to which phase; without it `default` knows
+    only the overall median.
     """
 
     def __init__(self, samples: Mapping[str, Sample], entries: Iterable[Entry] = ()) -> None:
@@ -106,8 +105,9 @@ class Estimates:
         return self._samples.get(_CLASS + cls, 0.0)
 
     def default(self, phase: Phase) -> float:
-        """Seconds of a test never timed: the median of its phase, else of all tests, else
-        FALLBACK_SECONDS.
+        """Seconds of a test never timed.
+
+        The median of its phase, else of all tests, else FALLBACK_SECONDS.
         """
         return self._medians.get(phase, self._overall)
 
@@ -117,11 +117,11 @@ def learn(
     class_costs: Mapping[str, float],
     old: Mapping[str, Sample],
 ) -> dict[str, Sample]:
-    """The samples to store after a run, by key; those that the run did not touch are left out.
+    """The samples to store after a run, by key; samples that the run did not change are left out.
 
-    `verdicts`: (entry, seconds) of what really ran. `class_costs`: class name -> seconds of set-up
-    and tear-down. Entries that share an id share a sample: their mean is folded once, because the
-    plan asks once for each of them.
+    `verdicts`: (entry, seconds) of the tests that ran. `class_costs`: class name -> seconds of
+    set-up and tear-down. Entries that share an id share a sample: their mean is folded once,
+    because the plan asks once for each of them.
     """
     measured: defaultdict[str, list[float]] = defaultdict(list)
     for entry, seconds in verdicts:

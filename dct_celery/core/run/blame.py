@@ -1,11 +1,10 @@
-"""The poison ladder: whom the death of a test process is blamed on, and when that becomes a verdict
-(I7, I8).
+"""Which test a crash of a test process is blamed on, and when that becomes a verdict (I7, I8).
 
 The suspect is the test that was running, or the class (or module) whose fixture was. It runs again
-alone, in a fresh fork and on another worker where there is one; the second death is the verdict. Of
-a tear-down all tests have had their verdicts and will not run again, so its first death is its
-verdict. Whatever the dead process had recorded stands. Deaths are counted over the whole run:
-beyond the budget the run ends with what it has, because then it is not one test that is sick.
+alone, in a fresh fork, on another worker if there is one; the second crash is its verdict. When a
+tear-down runs, all its tests have verdicts, so one crash is final. What the process had recorded
+stands. Crashes are counted over the whole run: beyond the budget the run ends with what it has,
+because then no single test is to blame.
 """
 
 from __future__ import annotations
@@ -27,16 +26,19 @@ from dct_celery.core.model import (
 from dct_celery.core.run.events import ChunkReleased
 from dct_celery.core.run.leases import LeaseRef
 
-#: A test (or a fixture) during which a process died this often gets the verdict `error`.
+#: A test or fixture during which a process crashed this often gets the verdict `error`.
 MAX_CRASHES = 2
-#: The crash budget: so many deaths, or this part of the chunks, whichever is more.
-LEAST_BUDGET, BUDGET_SHARE = 5, 0.02
+#: Crashes that every run may have.
+LEAST_BUDGET = 5
+#: Crashes that a run may have, as a share of its chunks, if that is more.
+BUDGET_SHARE = 0.02
 
 
 @dataclass(slots=True)
 class Deaths:
-    """Counts deaths of test processes. `budget`: how many one run may have; None for the rule, 0
-    for no limit.
+    """Counts crashes of test processes.
+
+    `budget`: how many a run may have; None for the default, 0 for no limit.
     """
 
     budget: int | None = None
@@ -44,28 +46,26 @@ class Deaths:
     _blamed: dict[int | FixtureRef, int] = field(default_factory=lambda: defaultdict(int))
 
     def blame(self, suspect: int | FixtureRef) -> bool:
-        """One more death of this test (index) or fixture; True when that is its verdict."""
+        """Counts a crash during this test (index) or fixture; True if that is its verdict."""
         self._blamed[suspect] += 1
         last = isinstance(suspect, FixtureRef) and not suspect.sets_up
         return last or self._blamed[suspect] >= MAX_CRASHES
 
     def exceeded(self, chunks: int) -> str:
-        """Why the run has to end, `chunks` having been claimed so far; empty while it may go on."""
-        most = (
-            max(LEAST_BUDGET, math.ceil(chunks * BUDGET_SHARE))
-            if self.budget is None
-            else self.budget
-        )
+        """Why the run must end after `chunks` claims; empty while it may go on."""
+        most = self.budget
+        if most is None:
+            most = max(LEAST_BUDGET, math.ceil(chunks * BUDGET_SHARE))
         if self.total <= most or self.budget == 0:
             return ""
         return (
-            f"{self.total} test processes died, which is more than the run may have (--crash-budget"
-            f" {most})"
+            f"{self.total} test processes died, which is more than the run may have"
+            f" (--crash-budget {most})"
         )
 
 
 def covered_by(fixture: FixtureRef, manifest: Manifest, indices: Iterable[int]) -> tuple[int, ...]:
-    """Those of the entries that cannot run when this fixture does not end; none for a tear-down."""
+    """Those of the entries that cannot run if this fixture does not end; none for a tear-down."""
     return tuple(index for index in indices if fixture.keeps(manifest[index]))
 
 
@@ -92,7 +92,7 @@ def death_of_fixture(fixture: FixtureRef, lease: LeaseRef, end: ChunkReleased) -
 
 
 def how(cause: str) -> str:
-    """ "died (signal 11)" or "killed (signal 9), memory peak 312 MB", as the slot says it."""
+    """ "died (signal 11)" or "killed (signal 9), memory peak 312 MB", as the slot reports it."""
     return cause if cause.startswith("killed") else f"died ({cause})"
 
 

@@ -1,6 +1,4 @@
-"""What happens to a run (events: past facts) and what its shell is to do about it (effects:
-imperatives).
-"""
+"""Events (what happened to a run) and effects (what the shell is to do about it)."""
 
 from __future__ import annotations
 
@@ -19,35 +17,34 @@ from dct_celery.core.run.records import Record
 class ReleaseReason(StrEnum):
     """Why a slot gave a chunk back unfinished."""
 
-    #: The worker was told to stop.
+    #: The worker is stopping.
     DRAIN = "drain"
     #: The run was stopped.
     CANCELLED = "cancelled"
     #: The test process died.
     CRASH = "crash"
-    #: A test or fixture took longer than it may; its record says so.
+    #: A test or fixture exceeded its limit; its record says so.
     TIMEOUT = "timeout"
-    #: The test process said nothing for too long, outside any test or fixture.
+    #: The test process sent nothing for too long, outside any test or fixture.
     SILENCE = "silence"
     #: The database server made the results void.
     DATABASE = "database"
-    #: The loader died, or the worker itself is at fault.
+    #: The loader died, or the worker itself failed.
     LOADER = "loader"
     #: The slot has no databases; nothing was run.
     UNREADY = "unready"
-    #: What the store has on offer was not put there by the run's dispatcher; nothing was run.
+    #: The offer in the store was not written by the run's dispatcher; nothing was run.
     UNTRUSTED = "untrusted"
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkCompleted:
-    """What a slot says at the end of a chunk that ran to its end. Seconds of class fixtures by
-    class.
-    """
+    """A slot's report at the end of a chunk that ran to its end."""
 
     busy_seconds: Seconds = 0.0
+    #: Class -> seconds of its fixtures.
     class_seconds: Mapping[str, Seconds] = field(default_factory=dict)
-    #: Indices that were not run because the process may not go on; they go elsewhere.
+    #: Indices that did not run because the process cannot go on; they run elsewhere.
     left: tuple[Count, ...] = ()
     stopped: Literal["", "failfast", "aborted"] = ""
     leaks: tuple[LeakRecord, ...] = ()
@@ -57,7 +54,7 @@ class ChunkCompleted:
 
 @dataclass(frozen=True, slots=True)
 class ChunkReleased:
-    """What a slot says when it gives a chunk back."""
+    """A slot's report when it gives a chunk back."""
 
     why: ReleaseReason
     #: One line: "signal 11", "no room on the server".
@@ -77,7 +74,7 @@ ChunkEnd = ChunkCompleted | ChunkReleased
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """A chunk was made claimable: the echo of an offer, and all that a replay knows of the plan."""
+    """A chunk became claimable: the echo of an offer, and all that a replay knows of the plan."""
 
     chunk: Chunk
 
@@ -102,7 +99,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The chunk came to its explicit end, or the slot gave it back."""
+    """The chunk ran to its end, or its slot gave it back."""
 
     lease: LeaseRef
     #: Sequence number of the last record before it.
@@ -112,9 +109,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Avoided:
-    """The worker that the chunk had better not run on took its message, and left the chunk to
-    others.
-    """
+    """The worker that the chunk avoids took its message, and left the chunk to others."""
 
     lease: LeaseRef
 
@@ -128,7 +123,7 @@ class Expired:
 
 @dataclass(frozen=True, slots=True)
 class SlotsChanged:
-    """So many slots of the pool can or will soon take chunks of this run; `ready` of them can now."""
+    """How many slots of the pool can take chunks of this run, now or soon; `ready` of them now."""
 
     slots: int
     ready: int
@@ -141,7 +136,7 @@ class Ticked:
     """Time went by. Seconds on the dispatcher's monotonic clock."""
 
     now: float
-    #: More has happened than the machine has been told: what it holds for idle may long be busy.
+    #: Events are waiting to be handled: a slot that seems idle may be busy.
     behind: bool = False
 
 
@@ -151,7 +146,7 @@ class Stopped:
 
     reason: str
     exit_code: int
-    #: It counts though every entry has its verdict.
+    #: It counts although every entry has its verdict.
     late: bool = False
 
 
@@ -167,7 +162,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Republish:
-    """Publish the message of a chunk again: nobody claimed it though a slot is idle."""
+    """Publish the message of a chunk again: no slot claimed it although one is idle."""
 
     chunk: Chunk
 
@@ -195,7 +190,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Warn:
-    """Tell the user something that is no verdict."""
+    """Show the user a message that is not a verdict."""
 
     text: str
 

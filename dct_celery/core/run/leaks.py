@@ -1,5 +1,6 @@
-"""What tests left behind, from all slots of a run: told once per kind and test, listed in the
-report. Never a verdict.
+"""What tests left behind, from all slots of a run. Never a verdict.
+
+Each leak is listed in the report; a warning is given once per kind and test.
 """
 
 from __future__ import annotations
@@ -26,46 +27,48 @@ class LeakKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LeakRecord:
-    """What a slot says of something that the tests of one chunk left behind."""
+    """A slot's report of something that the tests of one chunk left behind."""
 
     kind: LeakKind
     #: The thing: number and command, name, address, part of the state.
     what: str
     #: The class, or empty where it is not known.
     by: str = ""
-    #: Indices of the tests, one of which it was; None where that is not known either.
+    #: The first and the last of the tests that may have left it; None where that is not known.
     first: Count | None = None
     last: Count | None = None
 
 
-#: Kind -> what is said of it.
-_WORDS = {
+#: Kind -> text of the warning.
+_WARNINGS = {
     LeakKind.PROCESS: "a process ({what}) was left running by {by}; it was ended",
     LeakKind.THREAD: "a thread ({what}) was left running by {by}; its process was ended",
     LeakKind.PORT: "a listening socket ({what}) was left open by {by}; its process was ended",
     LeakKind.STATE: "state leak: {what} by {by}",
 }
-#: Leaks kept for the report, and characters of each text.
-_KEPT, _LENGTH = 1000, 300
+#: Number of leaks that are kept for the report.
+_KEPT = 1000
+#: Maximum length of each text, in characters.
+_LENGTH = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Leak:
     kind: LeakKind
     what: str
-    #: Id of the test, or its class, or the range of tests where it cannot be told.
+    #: Id of the test, or its class, or the range of tests that it may be.
     by: str
     worker: str
     slot: int
 
     def __str__(self) -> str:
-        return _WORDS[self.kind].format(what=self.what, by=self.by)
+        return _WARNINGS[self.kind].format(what=self.what, by=self.by)
 
 
 @dataclass(slots=True)
 class Leaks:
     found: list[Leak] = field(default_factory=list)
-    _told: set[tuple[str, str]] = field(default_factory=set)
+    _reported: set[tuple[str, str]] = field(default_factory=set)
 
     def add(
         self,
@@ -75,7 +78,7 @@ class Leaks:
         worker: str,
         slot: int,
     ) -> list[str]:
-        """Takes what a slot says of one chunk of these tests; returns the warnings that are due."""
+        """Takes a slot's report on one chunk of these tests; returns the warnings to give."""
         leaks = [
             Leak(
                 one.kind,
@@ -90,12 +93,14 @@ class Leaks:
         return [str(leak) for leak in leaks if self._first(leak)]
 
     def _first(self, leak: Leak) -> bool:
-        """A part of the state is told once for the run: a suite that changes its environment does
-        so everywhere.
+        """Whether a warning is due.
+
+        A part of the state is named once per run: a suite that changes its environment does so
+        everywhere.
         """
         key = (leak.kind, leak.what if leak.kind is LeakKind.STATE else leak.by)
-        new = key not in self._told
-        self._told.add(key)
+        new = key not in self._reported
+        self._reported.add(key)
         return new
 
 

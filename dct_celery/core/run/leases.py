@@ -1,4 +1,4 @@
-"""Who holds what: the one name for a lease, wherever it is spoken of."""
+"""The reference to a lease, used wherever a lease is mentioned."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dct_celery.core.codec import Count, Number
 
 @dataclass(frozen=True, slots=True)
 class LeaseRef:
-    """A lease on one attempt of a chunk: who has it, with which fence, in which epoch of the run."""
+    """A lease on one attempt of a chunk: its holder, its fence, and the run's epoch."""
 
     chunk: str
     attempt: Number
-    #: From 1 on and never given twice within a run; 0 where there is no lease (yet).
+    #: From 1 on, never given twice within a run; 0 where there is no lease (yet).
     fence: Count
     worker: str
     slot: Count
@@ -21,7 +21,7 @@ class LeaseRef:
 
     @property
     def key(self) -> str:
-        """Of the attempt, as spools and acknowledgements call it: "chunk.attempt"."""
+        """Key of the attempt in spools and acknowledgements: "chunk.attempt"."""
         return f"{self.chunk}.{self.attempt}"
 
     @property

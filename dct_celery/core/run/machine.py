@@ -1,30 +1,39 @@
 """The run as a state machine: events in, effects out, nothing else.
 
-Rules 1. The manifest decides: the run is finished when every entry has a disposition, and not
-before (I1). 2. A verdict is given once. A record counts for the tests of the chunk whose lease its
-sender holds, as long as it holds it:
-     the store refuses stale fences, and this machine believes neither the store nor a worker beyond that (I11). Whatever
-     reached the stream before its lease ended stands.
-3. What a lease leaves without verdict goes into a new chunk, to run in a fresh fork (a class never
-runs twice in one
-     process), on another worker where there is one. Deaths of processes climb the poison ladder (core.ladder, I8).
-4. Infrastructure never gives a verdict: entries lost more often than `MAX_LOSSES` are `not_run`,
-and the run ends with 7 (I7). 5. A tear-down that was not heard of may have failed: when a lease is
-lost, the last test that was heard of runs again if
-     nothing else of its class does, for its fixtures' sake; its own verdict stands.
-6. A failure that --reruns doubts is no verdict yet: its entry stays open, and runs again alone when
-its chunk has ended.
-     A pass then is its verdict; if no rerun comes to an end, its last failure is, never `not_run`.
-7. Nothing is offered after a stop. What still runs may end; the rest is `not_run` with the reason
+Rules
+
+1. The manifest decides: the run is finished when every entry has a disposition, and not before
+(I1).
+
+2. A verdict is given once. A record counts for the tests of the chunk whose lease its sender holds,
+for as long as it holds it: the store refuses stale fences (I2), and beyond that this machine trusts
+neither the store nor a worker (I11). What reached the stream before its lease ended stands.
+
+3. What a lease leaves without a verdict goes into a new chunk, to run in a fresh fork (a class
+never runs twice in one process), on another worker if there is one. Crashes of processes are
+handled by `core.run.blame` (I8).
+
+4. Infrastructure never gives a verdict: entries that were lost `MAX_LOSSES` times are `not_run`,
+and the run ends with 7 (I7).
+
+5. A tear-down without a report may have failed: when a lease is lost, the last test that was
+recorded runs again if nothing else of its class does, for the sake of the fixtures; its own verdict
+stands.
+
+6. A failure that --reruns doubts is not a verdict yet: its entry stays open, and runs again alone
+when its chunk has ended. A pass is then its verdict; if no rerun comes to an end, its last failure
+is, never `not_run`.
+
+7. Nothing is offered after a stop. What is running may end; the rest is `not_run` with the reason
 of the stop.
 
-Chunks:   queued ─claimed─▶ leased ─completed─▶ done
-            ▲                  └─released | expired─▶ done; the rest of its entries is queued in new chunks
-What the table cannot say: a queued chunk of an overtaken attempt never exists, because a new
-attempt is a new chunk.
+    Chunks:   queued ─claimed─▶ leased ─completed─▶ done
+                ▲                  └─released | expired─▶ done; what it left is queued in new chunks
 
-The same events in the same order make the same state, whoever handles them: `dct attach` replays
-the journal with no slot there, so that nothing is offered but what was offered before.
+A new attempt is a new chunk, so there is never a queued chunk of an outdated attempt.
+
+The same events in the same order give the same state, whoever handles them: `dct attach` replays
+the journal without any slots, so that only past offers are repeated.
 """
 
 from __future__ import annotations
@@ -55,23 +64,23 @@ from dct_celery.core.text import plural
 
 #: An entry that was lost with its slot this often is given up.
 MAX_LOSSES = 3
-#: An entry whose slot could not get its databases this often is given up; other slots are tried
-#: first, and slots rest.
+#: An entry whose slot could not get its databases this often is given up. Other slots try it first,
+#: and slots back off.
 MAX_UNREADY = 8
 #: Seconds after which an unclaimed chunk is published again while a slot is idle.
 CLAIM_SECONDS = 3.0
-#: Seconds that slots get to end after a stop.
+#: Seconds that slots get to finish after a stop.
 STOP_GRACE = 10.0
-#: Entries of its slots that a dispatcher can take each second without falling behind.
+#: Stream entries that a dispatcher can handle each second without falling behind.
 ENTRIES_PER_SECOND = 4000
-#: Seconds for which slots keep their records so that it does: the least and the most.
+#: Least and most seconds for which slots collect records, to keep within that rate.
 BATCH_SECONDS = (0.05, 1.0)
-#: Reasons of a release that leave nobody to tear down what the last test's class and module have
-#: set up.
+#: Reasons of a release after which the fixtures of the last test's class and module were not torn
+#: down.
 _ABRUPT = frozenset(
     {ReleaseReason.DRAIN, ReleaseReason.SILENCE, ReleaseReason.DATABASE, ReleaseReason.LOADER}
 )
-#: Reasons of a release that are nobody's fault and count as no loss.
+#: Reasons of a release that do not count as a loss.
 _INNOCENT = frozenset(
     {ReleaseReason.DRAIN, ReleaseReason.TIMEOUT, ReleaseReason.CANCELLED, ReleaseReason.UNTRUSTED}
 )
@@ -79,7 +88,7 @@ _INNOCENT = frozenset(
 
 @dataclass(slots=True)
 class InFlight:
-    """A chunk on its way: offered, or leased."""
+    """A chunk that is offered or leased."""
 
     chunk: Chunk
     since: float
@@ -103,7 +112,7 @@ class RunMachine:
 
     manifest: Manifest
     planner: Planner
-    #: Stop after so many failures; 0 never.
+    #: Stop after this many failures; 0: never.
     maxfail: int = 0
     reruns: Reruns = field(default_factory=Reruns)
     deaths: blame.Deaths = field(default_factory=blame.Deaths)
@@ -114,23 +123,23 @@ class RunMachine:
     slots_used: dict[tuple[str, int], SlotUse] = field(default_factory=lambda: defaultdict(SlotUse))
     class_seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     stop: ev.Stopped | None = None
-    #: Entries that infrastructure kept from a verdict.
+    #: Entries without a verdict because of infrastructure.
     lost: set[int] = field(default_factory=set)
-    #: Chunks that were ever offered, and how many of them were claimed.
+    #: Chunks that were ever offered.
     _known: set[str] = field(default_factory=set)
+    #: How many of them were claimed.
     _claims: int = 0
     _queued: dict[str, InFlight] = field(default_factory=dict)
     _leased: dict[str, InFlight] = field(default_factory=dict)
-    #: Chunk -> its locks, of those on their way that have any (and perhaps of some that were): few,
-    #: of very many chunks.
-    _locks: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    #: Offered, and taken back by a stop; some slot may have claimed it before it heard of that.
-    _withdrawn: dict[str, InFlight] = field(default_factory=dict)
-    #: Tests that have their verdicts, and run again because nobody has heard of the tear-down
-    #: behind them.
-    _owed: set[int] = field(default_factory=set)
-    #: Records and ends that counted for nothing, because their lease is not held or does not cover
+    #: Chunk -> its locks, for chunks in flight that have any. A few that have ended may be among
     #: them.
+    _locks: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    #: Offered, and withdrawn by a stop; a slot may have claimed it before it learnt of the stop.
+    _withdrawn: dict[str, InFlight] = field(default_factory=dict)
+    #: Tests with verdicts that run again because no report of the tear-down behind them has
+    #: arrived.
+    _owed: set[int] = field(default_factory=set)
+    #: Records and ends that were ignored, because their lease is not held or does not cover them.
     strays: int = 0
     _slots: int = 0
     _ready: int = 0
@@ -185,7 +194,7 @@ class RunMachine:
         return bool(self._leased or self.verdicts or self.slots_used)
 
     def standing(self) -> list[tuple[Chunk, LeaseRef | None, int]]:
-        """(chunk, lease or None while it waits, ms of the lease) of all that is on its way."""
+        """(chunk, lease or None while it waits, ms of the lease) of every chunk in flight."""
         return [
             (held.chunk, held.lease, held.lease_ms)
             for group in (self._queued, self._leased)
@@ -194,9 +203,7 @@ class RunMachine:
 
     @property
     def note(self) -> str:
-        """Why the run ended early, and what failed in chunks that were under way by then; empty
-        where it did not.
-        """
+        """Why the run ended early, and how many failures came after that; empty if it did not."""
         if self.stop is None:
             return ""
         more = self._bad - self.maxfail
@@ -226,8 +233,9 @@ class RunMachine:
     # -- events ----------------------------------------------------------------
 
     def _offered(self, event: ev.Offered) -> list[ev.Effect]:
-        """News only in a replay: there the plan comes from what was offered, for an offer depends
-        on who was there when.
+        """Only a replay learns of a chunk here: it takes the plan from past offers.
+
+        What was offered depended on which slots were there at the time.
         """
         if event.chunk.id not in self._known:
             self.planner.take(event.chunk)
@@ -235,14 +243,11 @@ class RunMachine:
         return []
 
     def _claimed(self, event: ev.Claimed) -> list[ev.Effect]:
-        held = self._queued.pop(event.lease.chunk, None) or self._withdrawn.pop(
-            event.lease.chunk, None
-        )
+        lease = event.lease
+        held = self._queued.pop(lease.chunk, None) or self._withdrawn.pop(lease.chunk, None)
         if held is not None:
             self._claims += 1
-            self._leased[event.lease.chunk] = InFlight(
-                held.chunk, self.now, event.lease, event.lease_ms
-            )
+            self._leased[lease.chunk] = InFlight(held.chunk, self.now, lease, event.lease_ms)
         return []
 
     def _recorded(self, event: ev.Recorded) -> list[ev.Effect]:
@@ -275,9 +280,8 @@ class RunMachine:
                 return self._completed(held.chunk, lease, end)
             case ChunkReleased():
                 if end.fixture is not None and not end.fixture.sets_up:
-                    self._owed.difference_update(
-                        held.chunk.indices
-                    )  # of this tear-down more is heard than of most
+                    # This report is about the tear-down itself.
+                    self._owed.difference_update(held.chunk.indices)
                 return self._owe(held, lease, end.why) + self._released(held.chunk, lease, end)
             case _:
                 assert_never(end)
@@ -286,21 +290,16 @@ class RunMachine:
         if not self.reruns.repeats(chunk):  # a class's cost would count twice
             for name, seconds in end.class_seconds.items():
                 self.class_seconds[name] += seconds
-        # Records and end come from one holder in one order, so nothing but `left` should be open
-        # here; if it is, it runs again.
+        # Records and end come from one holder in one order, so only `left` should be open here;
+        # anything else that is open runs again.
         loss = "" if end.left else "its records did not arrive"
         if set(chunk.indices) <= set(end.left):
-            # Not for ever: a result class may want no test at all.
+            # Counted, so that it ends: a result class may stop before the first test each time.
             loss = f"it was stopped before its first test ({end.stopped})"
         self._owed.difference_update(chunk.indices)
-        told = [
-            ev.Warn(text)
-            for text in self.leaks.add(
-                self.manifest, chunk.indices, end.leaks, lease.worker, lease.slot
-            )
-        ]
+        leaks = self.leaks.add(self.manifest, chunk.indices, end.leaks, lease.worker, lease.slot)
         return [
-            *told,
+            *(ev.Warn(text) for text in leaks),
             *self._rerun(chunk, lease),
             *self._again(chunk, self._open(chunk), loss=loss),
         ]
@@ -310,16 +309,17 @@ class RunMachine:
             return self._crashed(chunk, lease, end)
         if end.why is ReleaseReason.UNREADY:
             return self._passed_on(chunk, lease, end)
-        # The fixture that ran out of time is recorded; what it kept from running is for the
-        # manifest to say.
+        # The fixture that exceeded its limit has a record; the manifest says what it kept from
+        # running.
         timed_out = end.fixture if end.why is ReleaseReason.TIMEOUT else None
         covered = self._cover(chunk, timed_out) if timed_out is not None else []
-        # A set-up that covers nothing has got nobody a verdict: without an end to that, it would
-        # run for ever.
+        # A set-up that covers nothing gives no verdict: uncounted, it would be repeated forever.
         innocent = end.why in _INNOCENT and (
             covered or end.fixture is None or not end.fixture.sets_up
         )
-        loss = "" if innocent else f"{end.why}: {end.cause}" if end.cause else end.why.value
+        loss = ""
+        if not innocent:
+            loss = f"{end.why}: {end.cause}" if end.cause else end.why.value
         return covered + self._rest(chunk, lease, loss)
 
     def _expired(self, event: ev.Expired) -> list[ev.Effect]:
@@ -333,11 +333,12 @@ class RunMachine:
     def _owe(
         self, held: InFlight, lease: LeaseRef, why: ReleaseReason | None = None
     ) -> list[ev.Effect]:
-        """The attempt ended without a tear-down, as far as anybody knows. `why` it was released;
-        None where its lease ran out.
+        """Queues tests again if the attempt ended, as far as we know, without a tear-down.
+
+        `why` it was released; None if its lease ran out.
         """
         chunk, last = held.chunk, held.last
-        # What was owed by this attempt is owed still.
+        # What this attempt owed is still owed.
         owed = [index for index in chunk.indices if index in self._owed]
         if last is not None and last not in owed and (why is None or why in _ABRUPT):
             cls = self.manifest[last].cls
@@ -347,11 +348,9 @@ class RunMachine:
         if self.stop is not None:
             return []
         effects: list[ev.Effect] = []
-        tries, most = (
-            (self._unready, MAX_UNREADY)
-            if why is ReleaseReason.UNREADY
-            else (self._losses, MAX_LOSSES)
-        )
+        tries, most = self._losses, MAX_LOSSES
+        if why is ReleaseReason.UNREADY:
+            tries, most = self._unready, MAX_UNREADY
         for index in owed:
             tries[index] += 1
             if tries[index] >= most:
@@ -359,8 +358,8 @@ class RunMachine:
                 self.lost.add(index)
                 effects.append(
                     ev.Warn(
-                        f"nobody has heard of the tear-down behind {self.manifest[index].id}, in"
-                        f" {most} tries"
+                        f"no report of the tear-down behind {self.manifest[index].id} in"
+                        f" {most} attempts"
                     )
                 )
                 continue
@@ -387,8 +386,7 @@ class RunMachine:
         if self._ready <= len(self._leased) or event.behind:
             self._idle_since = self.now
             return []
-        # Of the time without an idle slot nothing counts: it would be sent twice whenever a long
-        # chunk ends.
+        # Time without an idle slot does not count: every long chunk would be published twice.
         late = [
             held
             for held in self._queued.values()
@@ -411,7 +409,7 @@ class RunMachine:
 
     def _test(self, record: TestRecord, lease: LeaseRef) -> list[ev.Effect]:
         index = record.index
-        if index in self.verdicts or self.reruns.heard(index, lease.chunk):
+        if index in self.verdicts or self.reruns.has_result(index, lease.chunk):
             return []
         verdict = record.verdict(self.manifest[index], lease)
         if verdict.outcome is Outcome.NOT_RUN and not verdict.covered_by:
@@ -420,9 +418,9 @@ class RunMachine:
             return [
                 ev.Warn(f"{verdict.entry.id} failed on {lease.place}; it runs again (--reruns)")
             ]
-        complaint = self.reruns.complaint()
-        spent: list[ev.Effect] = [ev.Warn(complaint)] if complaint else []
-        return spent + self._judge(self.reruns.settle(verdict))
+        warning = self.reruns.budget_warning()
+        effects: list[ev.Effect] = [ev.Warn(warning)] if warning else []
+        return effects + self._judge(self.reruns.settle(verdict))
 
     def _judge(self, verdict: Verdict) -> list[ev.Effect]:
         self.verdicts[verdict.entry.index] = verdict
@@ -442,7 +440,7 @@ class RunMachine:
         return effects
 
     def _cover(self, chunk: Chunk, fixture: FixtureRef) -> list[ev.Effect]:
-        """What of the chunk cannot run because this fixture did not end."""
+        """Verdicts for what the chunk cannot run because this fixture did not end."""
         effects: list[ev.Effect] = []
         for index in blame.covered_by(fixture, self.manifest, self._open(chunk)):
             covered = Verdict(self.manifest[index], Outcome.NOT_RUN, covered_by=fixture)
@@ -462,9 +460,7 @@ class RunMachine:
     # -- losses ----------------------------------------------------------------
 
     def _held(self, lease: LeaseRef) -> InFlight | None:
-        """What is leased to the holder of this lease, in whatever epoch that was; None when it is
-        another's or nobody's.
-        """
+        """The chunk that this lease is on, in whatever epoch; None if the lease is not held."""
         held = self._leased.get(lease.chunk)
         if held is None or held.lease is None or replace(held.lease, epoch=lease.epoch) != lease:
             return None
@@ -481,19 +477,20 @@ class RunMachine:
         return held
 
     def _open(self, chunk: Chunk) -> tuple[int, ...]:
-        """What has no result of this chunk; results that are held back are `_rerun`'s."""
+        """Tests without a result of this chunk; results that are held back are left to `_rerun`."""
         return tuple(
             i
             for i in chunk.indices
-            if i not in self.verdicts and not self.reruns.heard(i, chunk.id)
+            if i not in self.verdicts and not self.reruns.has_result(i, chunk.id)
         )
 
     def _all_open(self) -> tuple[int, ...]:
         return tuple(entry.index for entry in self.manifest if entry.index not in self.verdicts)
 
     def _crashed(self, chunk: Chunk, lease: LeaseRef, end: ChunkReleased) -> list[ev.Effect]:
-        """The poison ladder: the suspect alone at the second try, its verdict at the last death,
-        the rest elsewhere.
+        """Blames the crash on a suspect, which runs again alone or has its verdict.
+
+        The rest runs elsewhere.
         """
         self.deaths.total += 1
         open_ = self._open(chunk)
@@ -516,12 +513,10 @@ class RunMachine:
     ) -> list[ev.Effect]:
         if self.deaths.blame(end.fixture or suspects[0]):
             if end.fixture is not None:
-                return self._judge_fixture(
-                    blame.death_of_fixture(end.fixture, lease, end)
-                ) + self._cover(chunk, end.fixture)
-            return self._judge(
-                self.reruns.settle(blame.death_of_test(self.manifest[suspects[0]], lease, end))
-            )
+                verdict = blame.death_of_fixture(end.fixture, lease, end)
+                return self._judge_fixture(verdict) + self._cover(chunk, end.fixture)
+            death = blame.death_of_test(self.manifest[suspects[0]], lease, end)
+            return self._judge(self.reruns.settle(death))
         if not suspects or self.stop is not None:
             return []
         self.planner.requeue(chunk, suspects, fresh=True, avoid=self._elsewhere(lease))
@@ -531,7 +526,7 @@ class RunMachine:
         ]
 
     def _elsewhere(self, lease: LeaseRef) -> str:
-        """The worker to avoid at the next try, where there is another one."""
+        """The worker that the next attempt should avoid, if there is another one."""
         return lease.worker if self._workers > 1 else ""
 
     def _rest(self, chunk: Chunk, lease: LeaseRef, loss: str) -> list[ev.Effect]:
@@ -540,9 +535,9 @@ class RunMachine:
         )
 
     def _passed_on(self, chunk: Chunk, lease: LeaseRef, end: ChunkReleased) -> list[ev.Effect]:
-        """A slot without databases: it rests, and nothing was lost, unless no slot ever gets any."""
+        """A slot without databases backs off. Nothing was lost, unless no slot can get any."""
         effects: list[ev.Effect] = [
-            ev.Warn(f"{lease.place} rests, its tests go elsewhere: {end.cause}")
+            ev.Warn(f"{lease.place} backs off, its tests go elsewhere: {end.cause}")
         ]
         for index in self._open(chunk):
             self._unready[index] += 1
@@ -550,13 +545,16 @@ class RunMachine:
             index for index in self._open(chunk) if self._unready[index] >= MAX_UNREADY
         )
         effects += self._give_up(
-            hopeless, f"no slot got its databases, in {MAX_UNREADY} tries: {end.cause}", lost=True
+            hopeless,
+            f"no slot got its databases in {MAX_UNREADY} attempts: {end.cause}",
+            lost=True,
         )
         return effects + self._rest(chunk, lease, loss="")
 
     def _rerun(self, chunk: Chunk, lease: LeaseRef) -> list[ev.Effect]:
-        """Failures that this attempt left in doubt: each alone in a fresh fork, or final when too
-        many tests failed.
+        """Failures that this attempt left in doubt run again, each alone in a fresh fork.
+
+        They are final if too many tests failed.
         """
         open_ = tuple(index for index in self.reruns.held(chunk) if index not in self.verdicts)
         if self.reruns.exhausted:
@@ -568,9 +566,7 @@ class RunMachine:
     def _again(
         self, chunk: Chunk, indices: tuple[int, ...], *, loss: str, where: LeaseRef | None = None
     ) -> list[ev.Effect]:
-        """What an attempt left open: queued anew, or given up when infrastructure lost it too
-        often.
-        """
+        """Queues what an attempt left open, or gives up what infrastructure lost too often."""
         if not indices or self.stop is not None:
             return []
         effects: list[ev.Effect] = []
@@ -594,8 +590,9 @@ class RunMachine:
         return effects
 
     def _give_up(self, indices: Iterable[int], reason: str, *, lost: bool) -> list[ev.Effect]:
-        """The end of what will not run any more: `not_run`, or the last failure of a test whose
-        rerun did not come to its end.
+        """The verdict of what will not run any more.
+
+        `not_run`, or the last failure of a test whose rerun did not come to its end.
         """
         effects: list[ev.Effect] = []
         for index in indices:
@@ -610,8 +607,9 @@ class RunMachine:
     # -- offers ----------------------------------------------------------------
 
     def _fill(self) -> list[ev.Effect]:
-        """Keeps one chunk per slot waiting: enough that no slot idles, few enough that late joiners
-        find work to share.
+        """Keeps one chunk per slot waiting.
+
+        That is enough to keep every slot busy, and leaves work to share with slots that join late.
         """
         effects: list[ev.Effect] = []
         while self.stop is None and len(self._queued) < self._slots:
@@ -624,19 +622,47 @@ class RunMachine:
         return effects
 
     def _held_locks(self) -> frozenset[str]:
-        on_their_way = {
+        self._locks = {
             id_: locks
             for id_, locks in self._locks.items()
             if id_ in self._queued or id_ in self._leased
         }
-        self._locks = on_their_way
-        return frozenset(lock for locks in on_their_way.values() for lock in locks)
+        return frozenset(lock for locks in self._locks.values() for lock in locks)
 
     def _queue(self, chunk: Chunk) -> None:
         self._known.add(chunk.id)
         self._queued[chunk.id] = InFlight(chunk, self.now)
         if chunk.locks:
             self._locks[chunk.id] = chunk.locks
+
+    # -- invariants ----------------------------------------------------------------------
+
+    def validate(self) -> None:
+        """Raises AssertionError if the state breaks one of its own rules.
+
+        Tests call it after each event; it takes a walk over the manifest.
+        """
+        groups = (self._queued, self._leased, self._withdrawn)
+        in_flight = [held for group in groups[:2] for held in group.values()]
+        assert len({*self._queued, *self._leased, *self._withdrawn}) == sum(map(len, groups))
+        assert all(held.lease is None for held in self._queued.values())
+        for name, held in self._leased.items():
+            assert held.lease is not None, f"{name} is leased to no one"
+            assert held.chunk.id == name == held.lease.chunk
+        locks = [lock for held in in_flight for lock in held.chunk.locks]
+        assert len(locks) == len(set(locks)), f"a lock is held twice: {locks}"
+        assert self._owed <= self.verdicts.keys(), "a tear-down is owed by a test without verdict"
+        assert self.lost <= self.verdicts.keys(), "what is given up as lost has its disposition"
+        assert all(verdict.entry.index == index for index, verdict in self.verdicts.items())
+        if self.stop is not None:
+            assert not self._queued, "something is on offer after a stop"
+            return
+        # I1: what has no disposition, or has to run again, is on its way to one.
+        coming = [index for held in in_flight for index in held.chunk.indices]
+        coming += self.planner.pending()
+        missing = {*self._all_open(), *self._owed}.difference(coming)
+        assert not missing, f"nothing will give these a disposition: {sorted(missing)}"
+        assert set(coming) <= set(range(len(self.manifest)))
 
 
 def _batch_seconds(slots: int) -> float:

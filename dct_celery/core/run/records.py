@@ -1,6 +1,4 @@
-"""Records: what one attempt says of a test or a fixture, as it travels from the test process to the
-dispatcher.
-"""
+"""Records: the result of one test or fixture in one attempt, from test process to dispatcher."""
 
 from __future__ import annotations
 
@@ -77,11 +75,10 @@ class FixtureRecord:
 
 Record = TestRecord | FixtureRecord
 
-#: The record of a test that has passed and printed nothing, which is nearly every one, as it
-#: travels.
+#: The record, as it travels, of a test that passed without output: nearly all are of this form.
 PASSED = '{"kind":"TestFinished","index":%d,"outcome":"passed","seconds":%.6f}'
-#: Exactly that form, as a pattern: what fits it is JSON and a valid record, and need not be decoded
-#: to be believed.
+#: Matches exactly that form. What matches is a valid record, and need not be decoded to be
+#: accepted.
 PASSED_FORM = (
     r'\{"kind":"TestFinished","index":(0|[1-9][0-9]{0,14}),"outcome":"passed",'
     r'"seconds":((?:0|[1-9][0-9]{0,8})\.[0-9]{6})\}'

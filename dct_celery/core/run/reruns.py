@@ -1,11 +1,9 @@
-"""Retries on purpose (--reruns): which failures of tests are held back, and what several attempts
-make of a test.
+"""Retries on purpose (--reruns): which failures are held back, and what several attempts amount to.
 
 A test that failed runs again, alone and in a fresh fork, until it passes or its reruns are used up.
-Only a pass acquits it (it is flaky then, which every report says); after anything else its last
-failure stands. Losses by infrastructure and deaths of processes are no reruns: they have limits of
-their own. A class fixture that failed is not run again: its tests have never run, so there is no
-failure of theirs to doubt.
+Only a pass clears it (it is flaky then, which every report says); otherwise its last failure
+stands. Losses by infrastructure and crashes of processes are not reruns: they have limits of their
+own. A class fixture that failed is not run again: its tests have never run, so none of them failed.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from dct_celery.core.model import BAD_OUTCOMES, Chunk, Outcome, Verdict
 
-#: An unexpected success is no flake: the mark is wrong, however often the test runs.
+#: An unexpected success is not a flake: the mark is wrong, however often the test runs.
 _DOUBTFUL = frozenset({Outcome.FAILED, Outcome.ERROR})
 
 
@@ -26,19 +24,16 @@ class Reruns:
 
     #: How often one test may run again.
     most: int = 0
-    #: How many tests may have failed; with more of them nothing is held back any longer.
+    #: How many tests may fail; beyond that, nothing is held back any longer.
     allowed: int = 0
-    #: Index -> chunk id -> what the attempt in that chunk said, in the order in which it was heard
-    #: of.
+    #: Index -> chunk id -> verdict of the attempt in that chunk, in the order of arrival.
     _attempts: dict[int, dict[str, Verdict]] = field(default_factory=lambda: defaultdict(dict))
     _failed: set[int] = field(default_factory=set)
-    _complained: bool = False
+    _budget_reported: bool = False
 
     @classmethod
     def of(cls, most: int, percent: float, tests: int) -> Reruns:
-        """Budget: `percent` of `tests`, rounded up, so that a handful of tests may have a flaky
-        one, too.
-        """
+        """Budget: `percent` of `tests`, rounded up, so that a small suite may have a flaky test."""
         # Rounded first: in binary, 32.2 percent of 500 is a little more than 161.
         return cls(most, math.ceil(round(tests * percent / 100, 6)))
 
@@ -47,12 +42,12 @@ class Reruns:
         """More tests failed than the budget allows: the build is broken, not flaky."""
         return len(self._failed) > self.allowed
 
-    def heard(self, index: int, chunk: str) -> bool:
-        """This attempt has had its say; a second record of it is a duplicate."""
+    def has_result(self, index: int, chunk: str) -> bool:
+        """This attempt was counted before: another record of it is a duplicate."""
         return chunk in self._attempts.get(index, ())
 
     def hold(self, chunk: str, verdict: Verdict) -> bool:
-        """True if the test is to run again; then the verdict is kept here, else it is final."""
+        """Whether the test is to run again; then the verdict is kept here, else it is final."""
         index = verdict.entry.index
         if not self.most or verdict.outcome not in _DOUBTFUL:
             return False
@@ -60,50 +55,51 @@ class Reruns:
         before = len(self._attempts.get(index, ()))
         if self.exhausted or before >= self.most:
             return False
-        self._attempts[index][chunk] = _apart(verdict, before)
+        self._attempts[index][chunk] = _without_reruns(verdict, before)
         return True
 
-    def complaint(self) -> str:
-        """Once, when the budget is exceeded: one line that says so; else empty."""
-        if self._complained or not self.exhausted:
+    def budget_warning(self) -> str:
+        """One line when the budget is first exceeded; otherwise empty."""
+        if self._budget_reported or not self.exhausted:
             return ""
-        self._complained = True
+        self._budget_reported = True
         return (
             f"more than {self.allowed} tests failed, which is what --reruns-budget allows; no"
             " further test runs again"
         )
 
     def held(self, chunk: Chunk) -> tuple[int, ...]:
-        """Indices of the chunk whose result in it was held back; that they are still open is for
-        the caller to know.
+        """Indices of the chunk whose result in it was held back.
+
+        Some may have their final verdict by now; the caller knows.
         """
-        return tuple(index for index in chunk.indices if self.heard(index, chunk.id))
+        return tuple(index for index in chunk.indices if self.has_result(index, chunk.id))
 
     def repeats(self, chunk: Chunk) -> bool:
-        """The chunk runs what has failed elsewhere before."""
+        """Whether the chunk runs a test that failed in another chunk."""
         return any(set(self._attempts.get(index, ())) - {chunk.id} for index in chunk.indices)
 
     def last(self, index: int) -> Verdict | None:
-        """The final verdict of a test that fails for good without another attempt; None if it never
-        failed.
-        """
+        """The final verdict of a test whose last failure stands; None if it never failed."""
         attempts = tuple(self._attempts.get(index, {}).values())
         return replace(attempts[-1], earlier=attempts[:-1]) if attempts else None
 
     def settle(self, verdict: Verdict) -> Verdict:
-        """The final verdict, with the attempts before it. Anything but a pass or a failure leaves
-        the last failure standing.
+        """The final verdict, with the attempts before it.
+
+        Anything but a pass or a failure leaves the last failure standing.
         """
         earlier = tuple(self._attempts.get(verdict.entry.index, {}).values())
         if not earlier:
             return verdict
         if verdict.outcome is Outcome.PASSED or verdict.outcome in BAD_OUTCOMES:
-            return replace(_apart(verdict, len(earlier)), earlier=earlier)
+            return replace(_without_reruns(verdict, len(earlier)), earlier=earlier)
         return self.last(verdict.entry.index) or verdict
 
 
-def _apart(verdict: Verdict, reruns: int) -> Verdict:
-    """Its attempt without the reruns before it: what infrastructure made run again is counted apart
-    from them.
+def _without_reruns(verdict: Verdict, reruns: int) -> Verdict:
+    """The verdict with its attempt counted without reruns.
+
+    Repetitions because of infrastructure are counted apart from reruns.
     """
     return replace(verdict, attempt=max(verdict.attempt - reruns, 1))

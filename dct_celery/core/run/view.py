@@ -1,18 +1,19 @@
-"""What a person sees of a run: one fold over its events, which the screen, `dct status` and every
-page read.
+"""What people see of a run: one fold over its events, for the screen, `dct status` and every page.
 
-`take` folds what the run's stream says, for whoever reads it. `judge` adds what only the dispatcher
-decides (a test given up, a death blamed, a failure that --reruns doubts); where both speak of a
-test, the judgement counts.
+`take` folds the run's stream, for any reader. `judge` adds what only the dispatcher decides (a test
+given up, a crash blamed, a failure that --reruns doubts); it overrides what `take` found.
 
-Rules of `take` 1. A record counts for tests of the chunk whose lease its sender holds, as in
-`core.run.machine`. 2. The first result of a test stands, but a pass acquits a test that failed.
-Where the run has reruns, a failure is
-     a doubt: it counts once it is judged.
-3. What its process skipped without a fixture to blame stays open; it runs again.
+Rules of `take`
+
+1. A record counts for tests of the chunk whose lease its sender holds, as in `core.run.machine`.
+
+2. The first result of a test stands, but a pass clears a test that failed. In a run with reruns, a
+failure is a doubt: it counts once it is judged.
+
+3. What its process skipped without a failed fixture stays open; it runs again.
 
 Two clocks: `at` is Unix seconds on the store's clock, for what is shown; `now` is the reader's own,
-for how long ago something was heard. Only differences of one clock are taken.
+for how long ago something happened. Only times of one clock are compared.
 """
 
 from __future__ import annotations
@@ -33,19 +34,19 @@ from dct_celery.core.run import events as ev
 from dct_celery.core.run.leases import LeaseRef
 from dct_celery.core.run.records import FixtureRecord, Record, TestRecord
 
-#: Seconds over which the rate is taken.
+#: Seconds over which the rate is measured.
 WINDOW = 10.0
-#: The rate of a shorter span than this says nothing: the first chunk's tests arrive in one burst.
+#: A rate over less than this means nothing: the first chunk's tests arrive in one burst.
 SHORTEST_SPAN = 1.0
-#: Seconds of work for which the estimates are believed before what was measured changes them.
+#: Seconds of work after which measurements begin to outweigh the estimates.
 _TRUST = 2.0
-#: Entries that a manifest of unknown length may have: more than any project's.
+#: Upper limit for the entries of a manifest whose length is unknown.
 MOST_ENTRIES = 10_000_000
-#: Failures that are kept to be listed.
+#: Number of failures that are listed.
 MOST_PROBLEMS = 100
-#: A test that runs again after one of these is acquitted by a pass.
+#: A pass clears a test that had one of these outcomes.
 _DOUBTFUL = frozenset({Outcome.FAILED, Outcome.ERROR})
-#: An entry's outcome as one byte; 0 while it is open.
+#: An entry's outcome as one byte; 0 while it has none.
 _CODES = {outcome: code for code, outcome in enumerate(Outcome, 1)}
 _OUTCOMES = {code: outcome for outcome, code in _CODES.items()}
 
@@ -61,9 +62,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class WaitingChunk:
-    """A chunk that no slot has taken yet: how many tests, and predicted seconds."""
+    """A chunk that no slot has claimed yet."""
 
     tests: int
+    #: Predicted seconds.
     estimate: float = 0.0
     #: Manifest indices; empty where they are not known.
     indices: tuple[int, ...] = ()
@@ -76,58 +78,62 @@ class BusySlot:
     lease: LeaseRef
     #: Unix seconds on the store's clock.
     since: float
-    #: Tests of its chunk, and how many of them have ended; `of` is 0 where that is not known.
+    #: Number of tests of its chunk; 0 where that is not known.
     of: int = 0
+    #: How many of them have ended.
     tests: int = 0
-    #: What it runs now: the class of the first test that has not ended; empty where that is not
-    #: known.
+    #: Class of the first test that has not ended; empty where that is not known.
     running: str = ""
-    #: Manifest indices of its chunk, in order and to look up; empty where they are not known.
+    #: Manifest indices of its chunk, in order; empty where they are not known.
     indices: tuple[int, ...] = ()
+    #: The same indices, for membership tests.
     members: frozenset[int] = frozenset()
-    #: Predicted seconds of what has not ended: of all of it, and of its tests without class
-    #: fixtures.
+    #: Predicted seconds of what has not ended, class fixtures included.
     left: float = 0.0
+    #: The same without class fixtures.
     tests_left: float = 0.0
-    #: When it was last heard of, on the reader's clock.
+    #: When its last record arrived, on the reader's clock.
     heard: float = 0.0
 
 
 @dataclass(slots=True)
 class RunView:
-    """One run under way. `total`: entries of the manifest, None while that is not known."""
+    """A run in progress. `total`: entries of the manifest, None while that is not known."""
 
     total: int | None = None
-    #: Index -> predicted seconds and -> class; only the dispatcher has them.
+    #: Index -> predicted seconds; only the dispatcher has it.
     seconds_of: Callable[[int], float] | None = None
+    #: Index -> class; only the dispatcher has it.
     class_of: Callable[[int], str] | None = None
     #: The run has --reruns.
     reruns: bool = False
     fixtures: dict[tuple[FixtureRef, Outcome], None] = field(default_factory=dict)
-    #: The first failures, by the order in which they came.
+    #: The first failures, in the order of arrival.
     problems: list[Problem] = field(default_factory=list)
-    #: Chunk -> who holds it, and chunks that wait for a slot.
+    #: Chunk -> the slot that holds it.
     busy: dict[str, BusySlot] = field(default_factory=dict)
+    #: Chunks that wait for a slot.
     queued: dict[str, WaitingChunk] = field(default_factory=dict)
     chunks_done: int = 0
     #: Worker -> why it does not take part.
     refusals: dict[str, str] = field(default_factory=dict)
-    #: "chunk.attempt" -> number of its last record, and the sum over attempts that are not listed
-    #: any more.
+    #: "chunk.attempt" -> number of its last record.
     positions: dict[str, int] = field(default_factory=dict)
+    #: Sum of these numbers over attempts that are no longer listed.
     settled: int = 0
-    #: Unix seconds on the store's clock of the first and the last entry.
+    #: Time of the first entry, Unix seconds on the store's clock.
     first: float | None = None
+    #: Time of the last entry.
     last: float | None = None
     #: Slots of the pool that can take part.
     connected: int = 0
-    #: What a run that does not get on waits for; empty while it does.
+    #: What a run that makes no progress is waiting for; empty while it does.
     waiting: str = ""
-    #: Predicted seconds of what is not cut into chunks yet, and the longest part of it that stays
-    #: together.
+    #: Predicted seconds of what is not cut into chunks yet.
     unplanned: float | None = None
+    #: Predicted seconds of its longest atom.
     longest: float = 0.0
-    #: The verdict that came last, of a test that ran.
+    #: The latest verdict of a test that ran.
     newest: Verdict | None = None
     #: When the run began, on the reader's clock.
     began: float | None = None
@@ -135,15 +141,16 @@ class RunView:
     _counts: Counter[Outcome] = field(default_factory=Counter)
     _doubts: set[int] = field(default_factory=set)
     _recent: deque[float] = field(default_factory=deque)
-    #: Seconds that ended tests took, and that they were predicted to take.
+    #: Seconds that the finished tests took.
     _measured: float = 0.0
+    #: Seconds that they were predicted to take.
     _predicted: float = 0.0
 
     @classmethod
     def of(
         cls, manifest: Manifest, seconds_of: Callable[[int], float], *, reruns: bool, now: float
     ) -> RunView:
-        """The dispatcher's."""
+        """The dispatcher's view, with estimates and class names."""
         return cls(
             total=len(manifest),
             seconds_of=seconds_of,
@@ -155,8 +162,8 @@ class RunView:
     # -- the fold ----------------------------------------------------------------------
 
     def take(self, event: ev.Event, *, at: float = 0.0, now: float = 0.0) -> None:
-        """One entry of the stream; what is no event of a stream changes nothing."""
-        self.heard(at)
+        """Folds one event; one that is not part of a stream changes nothing."""
+        self.note_time(at)
         match event:
             case ev.Offered(chunk):
                 waiting = WaitingChunk(len(chunk.indices), chunk.estimate, chunk.indices)
@@ -178,8 +185,8 @@ class RunView:
             case ev.Avoided() | ev.SlotsChanged() | ev.Ticked() | ev.Stopped():
                 pass
 
-    def heard(self, at: float) -> None:
-        """Something of the run was said at this time."""
+    def note_time(self, at: float) -> None:
+        """Notes that an entry of the run was written at this time."""
         if at:
             self.last = at
             self.first = at if self.first is None else self.first
@@ -192,7 +199,7 @@ class RunView:
         self._set(index, verdict.outcome)
         if verdict.outcome in BAD_OUTCOMES and len(self.problems) < MOST_PROBLEMS:
             self.problems.append(Problem(verdict.entry.id, verdict.outcome, verdict.message))
-        # What never ran took no time: a cancelled run would otherwise end at a fantastic rate.
+        # What never ran took no time: it must not raise the rate of a cancelled run.
         if verdict.outcome is not Outcome.NOT_RUN:
             self.newest = verdict
             if was_open:
@@ -207,7 +214,7 @@ class RunView:
             self.problems.append(Problem(fixture.id, fixture.outcome, message))
 
     def resume(self, now: float) -> None:
-        """What was folded so far happened before, however fast it was folded."""
+        """Restarts the rate: what was folded so far happened earlier, at whatever rate."""
         self._recent.clear()
         self.began = now
 
@@ -223,19 +230,16 @@ class RunView:
             if self.seconds_of is not None:
                 slot.tests_left = sum(map(self.seconds_of, chunk.indices))
             self._show_running(slot)
-        if (
-            self._held(lease) is None
-        ):  # of a store that was told the run again, the same lease comes again
+        # A store into which the run was put back repeats the same lease.
+        if self._held(lease) is None:
             self.busy[lease.chunk] = slot
 
     def _held(self, lease: LeaseRef) -> BusySlot | None:
-        """The slot that holds this lease, in whatever epoch that was."""
+        """The slot that holds this lease, in whatever epoch."""
         slot = self.busy.get(lease.chunk)
-        held = slot is not None and (slot.lease.attempt, slot.lease.fence) == (
-            lease.attempt,
-            lease.fence,
-        )
-        return slot if held else None
+        if slot is None or slot.lease.attempt != lease.attempt or slot.lease.fence != lease.fence:
+            return None
+        return slot
 
     def _free(self, lease: LeaseRef) -> None:
         if self._held(lease) is not None:
@@ -312,7 +316,7 @@ class RunView:
 
     @property
     def doubts(self) -> int:
-        """Tests that failed and run again."""
+        """Number of tests that failed and run again."""
         return len(self._doubts)
 
     def outcome(self, index: int) -> Outcome | None:
@@ -327,12 +331,11 @@ class RunView:
         return len(self._recent) / min(WINDOW, max(SHORTEST_SPAN, now - self.began))
 
     def eta(self, now: float) -> float | None:
-        """Predicted seconds until everything is judged; None where there is nothing to tell it
-        from.
+        """Predicted seconds until everything is judged; None if there is no basis for it.
 
-        Not before the work is done by all busy slots together, nor before the slot that has most to
-        do; and what stays together and has not begun can at best begin on the slot that is free
-        first.
+        The latest of three times: when all busy slots together have done the work; when the slot
+        with the longest chunk is done; when the longest atom that has not begun is done, if it
+        begins on the slot that is free first.
         """
         left = (self.total or 0) - self.done
         if left <= 0:
@@ -353,8 +356,9 @@ class RunView:
         return (self._measured + _TRUST) / (self._predicted + _TRUST)
 
     def _left(self, slot: BusySlot, now: float) -> float:
-        """Seconds until the slot has done its chunk. Time passes for what it does at the moment,
-        not for what is behind.
+        """Seconds until the slot has done its chunk.
+
+        Time since its last record counts for the test that it runs now, not for those after it.
         """
         pace, current = self._pace, 0.0
         if self.seconds_of is not None and slot.tests < len(slot.indices):
@@ -364,11 +368,11 @@ class RunView:
     # -- as it is written down ---------------------------------------------------------
 
     def coded(self) -> bytes:
-        """An outcome per entry, by index, as one byte each: 0 for none."""
+        """One byte per entry, by index: the code of its outcome, 0 for none."""
         return bytes(self._codes)
 
     def restore(self, codes: Iterable[int]) -> None:
-        """Inverse of `coded`. Raises ValueError for what is no outcome."""
+        """Inverse of `coded`. Raises ValueError for an unknown code."""
         self._codes = bytearray(codes)
         counted = Counter(self._codes)
         del counted[0]
@@ -378,8 +382,9 @@ class RunView:
 
 
 def _level(slots: Sequence[float], work: float) -> float:
-    """When slots that are free after so many seconds have done this much work together, if it can
-    be split at will.
+    """When the slots, each free after so many seconds, have done `work` together.
+
+    Assumes that the work can be split at will.
     """
     ordered = sorted(slots)
     level, filled = ordered[0], 0.0

@@ -1,4 +1,4 @@
-"""The seam between a test framework and everything else: what a backend has to do.
+"""The interface between a test framework and everything else: what a backend has to do.
 
 `Backend.load` imports the project and the whole selection, as the framework's own command would,
 and returns it as a `Project`. That happens once in a collect process and once in each loader; every
@@ -9,18 +9,21 @@ fork of a loader then serves one slot with its copy of the same object:
     fork              attach ─▶ run … run ─▶ close        to run tests, or
                       build | check | flush | serialize   to make and prove template databases
 
-Rules 1. The same words, tree and packages make the same identities in the same order, on every
-machine. 2. `run` makes one record for each index that it was given, through the recorder, or leaves
-it out
-     and says so in what it returns. A test is never run twice in one process.
-3. What goes wrong in a test is data, never an exception of `run`. 4. Nothing is written to the
-worker but through the recorder; the standard streams belong to tests.
+The rules:
+
+    1. The same arguments, tree and packages give the same identities in the same order, on every
+       machine.
+    2. `run` makes one record for each index that it was given, through the recorder, or leaves it
+       out and says so in its result. A test is never run twice in one process.
+    3. What goes wrong in a test is data, never an exception of `run`.
+    4. Nothing is written to the worker except through the recorder; the standard streams belong to
+       the tests.
 
 A backend of your own is named `module:attribute` (`--backend`, `[tool.dct] backend`) and is
 imported in the project's environment, after the project's folders are on sys.path. Its module may
 import this one, `dct_celery.core.model`, `dct_celery.wire.messages` and
-`dct_celery.testproc.failures`; the package need not be installed there. `NoDatabases` answers for
-projects that have none.
+`dct_celery.testproc.failures`; the package need not be installed there. `NoDatabases` serves
+projects that have no databases.
 """
 
 from __future__ import annotations
@@ -40,14 +43,14 @@ from dct_celery.errors import CollectionError, ConfigError
 from dct_celery.testproc.recorder import Recorder
 from dct_celery.wire import messages
 
-#: (id, class, phase) of a test: what the digest of a manifest is made of.
+#: (id, class, phase) of a test; the digest of a manifest is made of these.
 Identity = tuple[str, str, str]
-#: Message that could not be answered -> reason of the Fatal that says so.
+#: Type of a message that failed -> reason of the Fatal that reports it.
 _REASONS = {"Build": "template", "Check": "checks", "RunChunk": "internal"}
 
 
 class LoadFailed(Exception):
-    """The project could not be loaded; carries the Fatal to send."""
+    """The project could not be loaded; holds the Fatal to send."""
 
     def __init__(self, fatal: messages.Fatal) -> None:
         super().__init__(fatal.message)
@@ -56,12 +59,11 @@ class LoadFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a project says of itself beside its tests. Empty for what a framework does not have."""
+    """Facts about a project beside its tests; empty where a framework has none."""
 
-    #: The words of the project's own command before the test that it is to run:
-    #: ("python", "manage.py", "test").
+    #: The project's own command without the test to run: ("python", "manage.py", "test").
     rerun: tuple[str, ...]
-    #: What decides verdicts beside interpreter and packages, by name: "setting:USE_TZ" and so on.
+    #: What verdicts depend on beside interpreter and packages, by name: "setting:USE_TZ" and so on.
     environment: dict[str, str] = field(default_factory=dict)
     #: For reports and guards: see wire.messages.Loaded.
     facts: dict[str, str] = field(default_factory=dict)
@@ -71,11 +73,11 @@ class Description:
     configured: list[dict[str, Any]] = field(default_factory=list)
     #: Aliases that some test of the selection flushes.
     flushes: list[str] = field(default_factory=list)
-    #: Hash of everything on this side that decides what a template holds (loader only).
+    #: Hash of everything in the project that decides the contents of a template (loader only).
     schema: str = ""
-    #: host:port/db of every Redis that the project itself is configured to use.
+    #: host:port/db of every Redis that the project is configured to use.
     redis_in_use: list[str] = field(default_factory=list)
-    #: What the project overrides and a distributed run does not call, for a warning.
+    #: Overrides of the project that a distributed run does not call, for a warning.
     not_honoured: list[str] = field(default_factory=list)
 
 
@@ -91,7 +93,7 @@ class Project(Protocol):
         ...
 
     def describe(self, packages: dict[str, str]) -> Description:
-        """`packages`: what `environment.describe` says of interpreter and distributions."""
+        """Facts about the project; `packages` is the result of `environment.describe`."""
         ...
 
     def before_fork(self) -> None:
@@ -99,21 +101,22 @@ class Project(Protocol):
         ...
 
     def attach(self, order: messages.Attach) -> None:
-        """Sets up this fork for tests: the databases that the order names, flushed where it says
-        so.
+        """Sets up this fork for tests.
+
+        That is, the databases that the order names, flushed where it says so.
         """
         ...
 
     def build(self, order: messages.Build) -> None:
-        """Makes the template databases and runs the checks that the sequential run begins with."""
+        """Creates the template databases and runs the checks that open the sequential run."""
         ...
 
     def check(self, order: messages.Check) -> None:
-        """The same checks, on databases that are there."""
+        """Runs the same checks on existing databases."""
         ...
 
     def flush(self, order: messages.Flush) -> None:
-        """Empties template databases as a transactional test leaves them."""
+        """Empties template databases as a transactional test does."""
         ...
 
     def serialize(self, order: messages.Serialize) -> None:
@@ -121,15 +124,15 @@ class Project(Protocol):
         ...
 
     def run(self, indices: Sequence[int], recorder: Recorder) -> messages.ChunkFinished:
-        """Runs these tests in this order; the recorder's `finish` makes what is returned."""
+        """Runs these tests in this order; returns the result of the recorder's `finish`."""
         ...
 
     def failure(self, order: messages.Message, error: BaseException, output: str) -> messages.Fatal:
-        """What is wrong when an order raised `error`, having printed `output`."""
+        """The report of an order that raised `error`, having printed `output`."""
         ...
 
     def close(self) -> None:
-        """The end of the process: tear down what `attach` and `load` have set up."""
+        """Ends the process: tears down what `attach` and `load` have set up."""
         ...
 
 
@@ -137,15 +140,15 @@ class Backend(Protocol):
     """A test framework."""
 
     def load(self, order: messages.Load) -> Project:
-        """The project in the current directory. `order.words` are the backend's own: see `Load`.
+        """Loads the project in the current directory. `order.words`: see `Load`.
 
-        Raises LoadFailed with what the user should read.
+        Raises LoadFailed with a message for the user.
         """
         ...
 
 
 class NoDatabases:
-    """The part of a `Project` that has nothing to do where there are no databases."""
+    """The part of a `Project` that does nothing where there are no databases."""
 
     def before_fork(self) -> None: ...
 
@@ -184,7 +187,7 @@ def find(name: str) -> Backend:
 
 @contextlib.contextmanager
 def failing_as(reason: str) -> Iterator[None]:
-    """Turns whatever the project raises into a LoadFailed: one line, and the traceback below it."""
+    """Turns any exception of the project into a LoadFailed: one line, and the traceback."""
     try:
         yield
     except LoadFailed:
@@ -196,14 +199,14 @@ def failing_as(reason: str) -> Iterator[None]:
 
 
 def failure_of_order(order: messages.Message, error: BaseException, output: str) -> messages.Fatal:
-    """For an error that says nothing special: its first line, what was printed, its traceback."""
+    """The report of an error without special handling: first line, output, traceback."""
     reason = _REASONS.get(order.kind, "database")
     detail = f"{output}\n{''.join(traceback.format_exception(error))}".strip()
     return messages.Fatal(reason, _headline(error), detail)
 
 
 def project_trace(error: BaseException) -> str:
-    """The traceback without our own frames at its beginning: the fault is the project's."""
+    """The traceback without our own frames at its start: the fault is the project's."""
     ours = os.path.dirname(dct_celery.__file__) + os.sep
     tb = error.__traceback__
     while tb is not None and tb.tb_frame.f_code.co_filename.startswith(ours):
@@ -212,7 +215,7 @@ def project_trace(error: BaseException) -> str:
 
 
 def _headline(error: BaseException) -> str:
-    """Its type, and the first line of its text."""
+    """The exception's type and the first line of its message."""
     text = str(error).strip()
     name = type(error).__name__
     return f"{name}: {text.splitlines()[0]}" if text else name

@@ -1,12 +1,11 @@
-"""The one door of every connection of a test process, whichever thread, copy or pool it is opened
-for.
+"""Guards every connection of a test process, in whichever thread, copy or pool it is opened.
 
-An alias that the selection does not set up leads nowhere: its settings are replaced in place, so
-that whoever makes a wrapper of them, in another thread or another event loop, by copy() or
-create_connection(), has no address to go to; and the door says why. An alias that is set up leads
-to its clone and to nothing else: what a connection is really on is asked of the connection, as
-OPTIONS, service files, pools that were opened earlier and settings that a runner changes late all
-have their say in it.
+An alias that the selection does not set up leads nowhere. Its settings are replaced in place, so
+that a wrapper that is made of them in another thread or event loop, by copy() or
+create_connection(), has no address to connect to; the guard then says why. An alias that is set up
+leads to its clone only. Which database a connection is really on is asked of the connection, as
+OPTIONS, service files, pools that were opened earlier and settings that a runner changes late can
+all change it.
 
 Installed in forks, never in the loader.
 """
@@ -21,11 +20,11 @@ from typing import Any
 
 from dct_celery.core.databases.server_identity import CURRENT, IDENTITY
 
-#: Below a file that is no folder: no socket, and no database file, whoever may write where.
+#: A path below a file: neither a socket nor a database file can ever be created there.
 _NOWHERE = "/dev/null/not-set-up"
-#: Key that poisoned settings carry into every copy of them: the alias.
+#: Key of the alias in poisoned settings, present in every copy of them.
 _POISON = "DCT_NOT_SET_UP"
-#: OPTIONS that say where to go; those of other vendors go altogether.
+#: OPTIONS that say where to connect to; for other vendors all of them are removed.
 _LEADING = {
     "postgresql": ("dbname", "host", "hostaddr", "port", "service", "passfile", "pool"),
     "mysql": (
@@ -41,41 +40,43 @@ _LEADING = {
 
 
 class WrongDatabase(Exception):
-    """A connection of the project is not on the database that it was given. One line: alias, where
-    it is, why, the mend.
+    """A connection of the project is not on its assigned database.
+
+    One line: alias, where it is, why, the fix.
     """
 
 
 @dataclass(slots=True)
-class _Doors:
-    """What this process knows; empty until `install`."""
+class _Guarded:
+    """The assignments of this process; empty until `install`."""
 
     poisoned: set[str] = field(default_factory=set)
-    #: Alias -> name of the database that it was given; of a file, its path.
+    #: Alias -> name of the assigned database; for a file, its path.
     given: dict[str, str] = field(default_factory=dict)
-    #: Names that the project has configured, where tests are to come near none of them.
+    #: Names of configured databases that tests must not reach.
     configured: frozenset[str] = frozenset()
     installed: bool = False
 
 
-_doors = _Doors()
+_guarded = _Guarded()
 
 
 def install(given: Mapping[str, str], *, strict: bool) -> None:
-    """From now on the aliases lead to these databases alone. Not `strict` while they are made:
-    where the database `postgres` is closed, Django creates them over a connection to a configured
-    one.
+    """From now on the aliases lead to these databases only.
+
+    Not `strict` while databases are created: where the database `postgres` is closed, Django
+    creates them over a connection to a configured one.
     """
     from django.db import connections
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    _doors.given = dict(given)
-    if _doors.installed:
+    _guarded.given = dict(given)
+    if _guarded.installed:
         return
-    _doors.installed = True
+    _guarded.installed = True
     wrappers = [connections[alias] for alias in connections]
     if strict:
-        _doors.configured = frozenset(
+        _guarded.configured = frozenset(
             str(wrapper.settings_dict.get("NAME") or "") for wrapper in wrappers
         ) - {""}
     _guard(BaseDatabaseWrapper, "connect", before=_refuse_poisoned)
@@ -90,14 +91,14 @@ def install(given: Mapping[str, str], *, strict: bool) -> None:
 
 
 def poison(aliases: Iterable[str]) -> None:
-    """These lead nowhere any more."""
+    """Makes these aliases lead nowhere."""
     from django.conf import settings
     from django.db import connections
 
     for alias in set(aliases):
         wrapper: Any = connections[alias]
-        let_go(wrapper)
-        _doors.poisoned.add(alias)
+        end_sessions(wrapper)
+        _guarded.poisoned.add(alias)
         for data in (
             wrapper.settings_dict,
             connections.settings[alias],
@@ -106,9 +107,10 @@ def poison(aliases: Iterable[str]) -> None:
             _lead_nowhere(data, alias, wrapper)
 
 
-def let_go(wrapper: Any) -> None:
-    """Ends its session, and those that wait in its pool: they are on the database that was
-    configured when it was opened.
+def end_sessions(wrapper: Any) -> None:
+    """Ends the wrapper's session, and those in its pool.
+
+    They are on the database that was configured when they were opened.
     """
     wrapper.close()
     if wrapper.alias in getattr(wrapper, "_connection_pools", ()):
@@ -116,24 +118,25 @@ def let_go(wrapper: Any) -> None:
 
 
 def prove(wrapper: Any, name: str, identity: str = "") -> None:
-    """Asks the connection which database it is on, and which server (empty: any). Raises
-    WrongDatabase.
+    """Proves that the connection is on this database and on this server (empty: any).
+
+    Raises WrongDatabase.
     """
     wrapper.ensure_connection()
     raw, query = wrapper.connection, CURRENT.get(wrapper.vendor)
-    here = _asked(wrapper, raw, query) if query else _told(wrapper, raw)
+    here = _query(wrapper, raw, query) if query else _database_of(wrapper, raw)
     if here is not None and not _same(wrapper, here, name):
         raise WrongDatabase(_elsewhere(wrapper.alias, here, name))
     if (
         identity
         and wrapper.vendor in IDENTITY
-        and (other := _asked(wrapper, raw, IDENTITY[wrapper.vendor])) != identity
+        and (other := _query(wrapper, raw, IDENTITY[wrapper.vendor])) != identity
     ):
         raise WrongDatabase(_other_server(wrapper, identity, other))
 
 
 def prove_server(wrapper: Any, identity: str) -> None:
-    """The same of the server alone, before there is a database. Raises WrongDatabase."""
+    """Proves the server alone, before there is a database. Raises WrongDatabase."""
     if not identity or wrapper.vendor not in IDENTITY:
         return
     with wrapper._nodb_cursor() as cursor:
@@ -144,13 +147,11 @@ def prove_server(wrapper: Any, identity: str) -> None:
 
 
 def prove_settings(runner: Any) -> None:
-    """That everybody who connects from now on comes to the given databases, too. Raises
-    WrongDatabase.
-    """
+    """Proves that new connections will lead to the assigned databases. Raises WrongDatabase."""
     from django.conf import settings
     from django.db import connections
 
-    for alias, name in _doors.given.items():
+    for alias, name in _guarded.given.items():
         for data in (
             connections[alias].settings_dict,
             connections.settings[alias],
@@ -158,13 +159,14 @@ def prove_settings(runner: Any) -> None:
         ):
             if str(data["NAME"]) != name:
                 raise WrongDatabase(
-                    f"database {alias!r}: its NAME is {data['NAME']!r} after"
-                    f" {type(runner).__qualname__}.setup_databases, and not {name!r}, which it was"
-                    " given; no test runs there: leave NAME as Django's setup_databases sets it"
+                    f"database {alias!r}: its NAME is {data['NAME']!r} after "
+                    f"{type(runner).__qualname__}.setup_databases, and not {name!r}, "
+                    "which it was assigned; no test runs there: "
+                    "leave NAME as Django's setup_databases sets it"
                 )
 
 
-# -- at the door ---------------------------------------------------------------------------
+# -- the guard -----------------------------------------------------------------------------
 
 
 def _guard(
@@ -188,52 +190,53 @@ def _guard(
 
 def _refuse_poisoned(wrapper: Any) -> None:
     alias = wrapper.settings_dict.get(_POISON) or (
-        wrapper.alias if wrapper.alias in _doors.poisoned else ""
+        wrapper.alias if wrapper.alias in _guarded.poisoned else ""
     )
     if alias:
         from django.utils.connection import ConnectionDoesNotExist
 
         raise ConnectionDoesNotExist(
-            f"database {alias!r} was not set up: no selected test declares it (or what it mirrors)"
-            " in `databases`. In a sequential run this connection would have reached the database"
-            " configured for production."
+            f"database {alias!r} was not set up: no selected test declares it (or what it mirrors) "
+            "in `databases`. In a sequential run this connection would have reached the database "
+            "configured for production."
         )
 
 
 def _refuse_elsewhere(wrapper: Any, made: Any) -> None:
-    """A connection that was meant for the clone and is on another database; or one of this alias on
-    a configured database, whatever it was meant for. Tests may go to other databases, which they
-    have made.
+    """Refuses a connection of the alias that is not on its clone.
+
+    Also one on a configured database, whatever it was meant for. Tests may use other databases that
+    they have created.
     """
-    name = _doors.given.get(wrapper.alias)
-    if name is None or (here := _told(wrapper, made)) is None or _same(wrapper, here, name):
+    name = _guarded.given.get(wrapper.alias)
+    if name is None or (here := _database_of(wrapper, made)) is None or _same(wrapper, here, name):
         return
     if str(wrapper.settings_dict.get("NAME")) == name or any(
-        _same(wrapper, here, one) for one in _doors.configured
+        _same(wrapper, here, one) for one in _guarded.configured
     ):
-        # Not back to a pool.
+        # Closed, and not returned to a pool.
         made.close()
         raise WrongDatabase(_elsewhere(wrapper.alias, here, name))
 
 
-def _told(wrapper: Any, raw: Any) -> str | None:
-    """The database that a driver's new connection is on; None where it has no name, or none that we
-    know how to learn.
+def _database_of(wrapper: Any, raw: Any) -> str | None:
+    """The database that a driver's new connection is on.
 
-    PostgreSQL is not asked, as every connection of every thread comes by here: its client library
-    knows.
+    None where it has no name, or none that we can find out. For PostgreSQL the client library knows
+    it; the server is not asked, as every connection of every thread passes here.
     """
     if wrapper.vendor == "postgresql":
         return str(raw.info.dbname)
     if wrapper.vendor == "sqlite":
         rows = raw.execute("PRAGMA database_list").fetchall()
         return next((row[2] for row in rows if row[1] == "main"), "") or None
-    return _asked(wrapper, raw, CURRENT[wrapper.vendor]) if wrapper.vendor in CURRENT else None
+    return _query(wrapper, raw, CURRENT[wrapper.vendor]) if wrapper.vendor in CURRENT else None
 
 
-def _asked(wrapper: Any, raw: Any, query: str) -> str:
-    """On the driver's own cursor: no log and no count of the project's sees it. A transaction that
-    this begins is ended.
+def _query(wrapper: Any, raw: Any, query: str) -> str:
+    """Runs a query on the driver's own cursor, which the project neither logs nor counts.
+
+    A transaction that this begins is ended.
     """
     was_idle = wrapper.vendor == "postgresql" and raw.info.transaction_status == 0
     with raw.cursor() as cursor:
@@ -256,7 +259,7 @@ def _same(wrapper: Any, one: str, other: str) -> bool:
 
 def _lead_nowhere(data: dict[str, Any], alias: str, wrapper: Any) -> None:
     data[_POISON] = alias
-    # There is nothing to reach in memory, and Django asks by NAME whether it lives there.
+    # A database in memory has no address, and Django asks by NAME whether it is one.
     if not (
         wrapper.vendor == "sqlite" and wrapper.creation.is_in_memory_db(data.get("NAME") or "")
     ):
@@ -270,16 +273,17 @@ def _lead_nowhere(data: dict[str, Any], alias: str, wrapper: Any) -> None:
 
 def _elsewhere(alias: str, here: str, name: str) -> str:
     return (
-        f"database {alias!r}: its connection is on {here!r}, and not on {name!r}, which it was"
-        " given; no test runs there: look at OPTIONS, at connections and pools that were opened"
-        " before, at poolers, and at what sets NAME"
+        f"database {alias!r}: its connection is on {here!r}, and not on {name!r}, "
+        "which it was assigned; no test runs there: "
+        "check OPTIONS, connections and pools that were opened before, poolers, and what sets NAME"
     )
 
 
 def _other_server(wrapper: Any, identity: str, other: str) -> str:
     host = wrapper.settings_dict.get("HOST") or "(none)"
     return (
-        f"database {wrapper.alias!r}: tests and worker reach different servers (HOST {host};"
-        f" {other} and {identity}); no test runs there: look at PGHOST and the like, service and"
-        " options files, and what the host's name resolves to"
+        f"database {wrapper.alias!r}: tests and worker reach different servers (HOST {host}; "
+        f"{other} and {identity}); no test runs there: "
+        "check PGHOST and the like, service and options files, "
+        "and what the host's name resolves to"
     )

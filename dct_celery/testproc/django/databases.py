@@ -1,10 +1,10 @@
 """Test databases inside the user's process: described, built, attached, flushed; never chosen here.
 
 Only the lowest level of Django's creation is replaced: `connection.creation.create_test_db` of each
-alias comes back with the clone it was given. Everything above it (mirrors, serialized contents, the
+alias returns with its assigned clone. Everything above it (mirrors, serialized contents, the
 project's own overrides of setup_databases) runs as written. An alias that the selection does not
-set up keeps its configured NAME in Django, production included; here it is poisoned instead (a
-named deviation); see `doors`.
+set up keeps its configured NAME in Django, production included; here it leads nowhere (a documented
+deviation); see `connection_guard`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 
 class TemplateReady(BaseException):
-    """Unwinds a project's setup_databases right after Django's own part: what the project adds
-    later is per test process.
+    """Leaves a project's setup_databases right after Django's own part.
+
+    What the project adds later is done in each test process.
     """
 
 
@@ -35,9 +36,7 @@ def connection_of(alias: str) -> Any:
 
 
 def groups(aliases: Iterable[str]) -> dict[str, list[str]]:
-    """Primary alias -> all aliases of the same database, as Django groups them; mirrors are not in
-    it.
-    """
+    """Primary alias -> all aliases of the same database, as Django groups them, without mirrors."""
     from django.test.utils import get_unique_databases_and_mirrors
 
     unique, _ = get_unique_databases_and_mirrors(set(aliases))
@@ -49,7 +48,7 @@ def groups(aliases: Iterable[str]) -> dict[str, list[str]]:
 
 
 def describe(project: DjangoProject) -> list[dict[str, Any]]:
-    """One dict per test database: where it is, how to connect, and what Django would have named it."""
+    """One dict per test database: address, parameters, and the name that Django would give it."""
     described = []
     for primary, members in groups(project.databases).items():
         connection = connection_of(primary)
@@ -60,7 +59,7 @@ def describe(project: DjangoProject) -> list[dict[str, Any]]:
                 "alias": primary,
                 "aliases": members,
                 "vendor": connection.vendor,
-                # The worker has another environment: what variables say here, it is told.
+                # The worker has another environment, so variables are resolved here.
                 "host": (
                     settings_dict.get("HOST")
                     or (leads.host if connection.vendor == "postgresql" else "")
@@ -82,8 +81,9 @@ def describe(project: DjangoProject) -> list[dict[str, Any]]:
 
 
 def configured(project: DjangoProject) -> list[dict[str, Any]]:
-    """One dict per configured alias, used or not, in the shape of `security.guards.Configured`:
-    what the guards judge.
+    """One dict per configured alias, used or not, for the guards.
+
+    It has the shape of `security.guards.Configured`.
     """
     from django.db import connections
 
@@ -113,8 +113,9 @@ def _configured(alias: str, connection: Any, *, used: bool) -> dict[str, Any]:
 
 
 def _test_name(connection: Any) -> str:
-    """What Django would call its test database; empty for a backend that has none (the dummy one of
-    an unset ENGINE).
+    """The name that Django would give the test database.
+
+    Empty for a backend that has none (the dummy one of an unset ENGINE).
     """
     try:
         return str(connection.creation._get_test_db_name())
@@ -123,8 +124,9 @@ def _test_name(connection: Any) -> str:
 
 
 def _absolute(connection: Any, name: str) -> str:
-    """Two ways to write the path of one SQLite file are one name; URIs and databases in memory stay
-    as they are.
+    """The absolute path of a SQLite file, so that two ways to write it are one name.
+
+    URIs and databases in memory are returned unchanged.
     """
     if connection.vendor != "sqlite" or not name or name == ":memory:" or name.startswith("file:"):
         return name
@@ -144,16 +146,16 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
 def build(
     project: DjangoProject, names: dict[str, str], limits: dict[str, int], servers: dict[str, str]
 ) -> None:
-    """Creates and migrates the template databases as Django does, under `names`, and runs the
-    system checks.
+    """Creates and migrates the template databases as Django does, and runs the system checks.
 
-    `limits`: primary alias -> CONNECTION LIMIT that its database is created with (PostgreSQL). A
-    SQLite database in memory is built in memory and copied to the file that its name gives.
-    `servers`: primary alias -> identity of the server that it is to be on.
+    `names`: primary alias -> name of its template. `limits`: primary alias -> CONNECTION LIMIT that
+    its database is created with (PostgreSQL). `servers`: primary alias -> identity of the server
+    that it must be on. A SQLite database in memory is built in memory and copied to the file that
+    its name gives.
     """
     from django.db import connections
 
-    _set_doors(project, names, strict=False)
+    _guard(project, names, strict=False)
     for primary, members in groups(project.databases).items():
         for connection in map(connection_of, members):
             if not _in_memory(connection):
@@ -173,8 +175,9 @@ def build(
 
 
 def _limited(creation: Any, limit: int) -> Callable[[], str]:
-    """What replaces sql_table_creation_suffix: the same, with the limit that marks a database as
-    ours from its first moment.
+    """A replacement for sql_table_creation_suffix that adds a connection limit.
+
+    The limit marks a database as ours from its first moment.
     """
     original = creation.sql_table_creation_suffix
 
@@ -185,8 +188,9 @@ def _limited(creation: Any, limit: int) -> Callable[[], str]:
 
 
 def check(project: DjangoProject, names: dict[str, str], servers: dict[str, str]) -> None:
-    """Attaches to these databases as Django's own part does and runs the system checks. Raises
-    SystemCheckError.
+    """Attaches to these databases as Django does and runs the system checks.
+
+    Raises SystemCheckError.
     """
     from django.db import connections
 
@@ -207,7 +211,7 @@ def _stop_after_django(project: DjangoProject) -> None:
     original: Any = django.test.utils.setup_databases
 
     def setup_then_stop(*args: Any, **kwargs: Any) -> None:
-        # Contents are serialized from the finished template, by whoever needs them.
+        # Contents are serialized later, from the finished template.
         kwargs["serialized_aliases"] = set()
         original(*args, **kwargs)
         raise TemplateReady
@@ -223,8 +227,8 @@ def _stop_after_django(project: DjangoProject) -> None:
             setattr(module, name, original)
     if project.databases:
         raise RuntimeError(
-            f"{type(project.runner).__qualname__}.setup_databases never calls Django's"
-            " setup_databases, so there is no template to clone from"
+            f"{type(project.runner).__qualname__}.setup_databases never calls Django's "
+            "setup_databases, so there is no template to clone from"
         )
 
 
@@ -236,8 +240,8 @@ def attach(
 ) -> Any:
     """Points every alias of the selection at its clone through the project's own setup_databases.
 
-    Returns the old configuration for `teardown_databases`. Raises WrongDatabase when, after all
-    that the project had to say, some alias leads elsewhere.
+    Returns the old configuration for `teardown_databases`. Raises WrongDatabase when, after all of
+    the project's own code, some alias leads elsewhere.
     """
     _point(project, names, serialized, servers)
     old = project.runner.setup_databases(
@@ -257,10 +261,10 @@ def _point(
     serialized: dict[str, str],
     servers: dict[str, str],
 ) -> None:
-    """Replaces creation and destruction of every alias by attaching and closing."""
+    """Replaces creating and destroying the databases of every alias by attaching and closing."""
     from django.db import connections
 
-    _set_doors(project, names, strict=True)
+    _guard(project, names, strict=True)
     for primary in groups(project.databases):
         creation = connection_of(primary).creation
         creation.create_test_db = _attacher(
@@ -271,8 +275,8 @@ def _point(
         connection_of(alias).creation.destroy_test_db = _closer(connection_of(alias))
 
 
-def _set_doors(project: DjangoProject, names: dict[str, str], *, strict: bool) -> None:
-    """Every alias that is set up leads to its database alone, and every other nowhere."""
+def _guard(project: DjangoProject, names: dict[str, str], *, strict: bool) -> None:
+    """Makes every alias that is set up lead to its database only, and all others nowhere."""
     from django.db import connections
 
     connection_guard.install(_given(project, names), strict=strict)
@@ -280,8 +284,9 @@ def _set_doors(project: DjangoProject, names: dict[str, str], *, strict: bool) -
 
 
 def _given(project: DjangoProject, names: dict[str, str]) -> dict[str, str]:
-    """Alias -> name, for members of a group and mirrors as well; not for what lives in memory,
-    which is its process's own.
+    """Alias -> name, also for members of a group and for mirrors.
+
+    Databases in memory are left out: each belongs to its process.
     """
     from django.test.utils import get_unique_databases_and_mirrors
 
@@ -296,14 +301,15 @@ def _given(project: DjangoProject, names: dict[str, str]) -> dict[str, str]:
 
 
 def _attacher(connection: Any, name: str, identity: str) -> Callable[..., str]:
-    """What replaces create_test_db: the state it leaves behind, without creating or migrating
-    anything.
+    """A replacement for create_test_db.
+
+    It leaves the same state behind, without creating or migrating anything.
     """
 
     def create_test_db(*_: Any, **__: Any) -> str:
         from django.conf import settings
 
-        connection_guard.let_go(connection)
+        connection_guard.end_sessions(connection)
         in_memory = _in_memory(connection)
         database_name: str = connection.creation._get_test_db_name() if in_memory else name
         settings.DATABASES[connection.alias]["NAME"] = database_name
@@ -338,7 +344,7 @@ def _closer(connection: Any) -> Callable[..., None]:
 
 
 def flush(aliases: Iterable[str]) -> None:
-    """Empties the databases as the tear-down of a TransactionTestCase does, signals included."""
+    """Empties the databases like the tear-down of a TransactionTestCase, signals included."""
     from django.core.management import call_command
 
     for alias in aliases:
@@ -356,7 +362,7 @@ def flush(aliases: Iterable[str]) -> None:
 def flush_template(
     project: DjangoProject, names: dict[str, str], aliases: Iterable[str], servers: dict[str, str]
 ) -> None:
-    """Flushes template databases, and brings those that live in memory back to their files."""
+    """Flushes template databases, and copies those in memory back to their files."""
     from django.db import connections
 
     attach(project, names, {}, servers)
@@ -370,10 +376,9 @@ def flush_template(
 def serialize(
     project: DjangoProject, names: dict[str, str], files: dict[str, str], servers: dict[str, str]
 ) -> None:
-    """Writes what `_test_serialized_contents` would hold after creation, one file per primary
-    alias.
+    """Writes what `_test_serialized_contents` would hold after creation, a file per primary alias.
 
-    Django takes it at the end of its own part, before a project's setup_databases goes on.
+    Django reads it at the end of its own part, before a project's setup_databases goes on.
     """
     from django.db import connections
     from django.db.backends.base.creation import BaseDatabaseCreation
@@ -410,9 +415,10 @@ def _copy_file_to_memory(path: str, connection: Any) -> None:
 
 
 def alive(project: DjangoProject) -> set[str]:
-    """Aliases that a run sets up: those of the selection, and mirrors of them. A mirror whose
-    primary is not set up is none, though the selection names it: Django would point it at the
-    database that the primary is configured for.
+    """Aliases that a run sets up: those of the selection, and mirrors of them.
+
+    A mirror whose primary is not set up is left out, even if the selection names it: Django would
+    point it at the database that the primary is configured for.
     """
     from django.db import connections
     from django.test.utils import get_unique_databases_and_mirrors
@@ -422,8 +428,8 @@ def alive(project: DjangoProject) -> set[str]:
 
 
 def close_all() -> None:
-    """Ends every session, those in pools included: a fork must not inherit them."""
+    """Ends every session, also those in pools: a fork must not inherit them."""
     from django.db import connections
 
     for connection in connections.all(initialized_only=True):
-        connection_guard.let_go(connection)
+        connection_guard.end_sessions(connection)

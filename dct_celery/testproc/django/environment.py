@@ -1,4 +1,4 @@
-"""What decides verdicts beside the code and its settings, by name: interpreter and packages."""
+"""What verdicts depend on beside the code and its settings: interpreter and packages, by name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 
 def describe() -> dict[str, str]:
-    """Name -> value. A difference between two machines can be named by it."""
+    """Name -> value, so that a difference between two machines can be named."""
     facts = {
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
@@ -22,8 +22,9 @@ def describe() -> dict[str, str]:
 
 
 def _packages() -> dict[str, str]:
-    """Versions of all installed distributions, read from folder names: opening every METADATA costs
-    50 ms.
+    """Versions of all installed distributions.
+
+    Read from folder names: opening every METADATA costs 50 ms.
     """
     found: dict[str, str] = {}
     for folder in sys.path:

@@ -1,13 +1,13 @@
-"""The flush after a TransactionTestCase, without its cost on PostgreSQL: only tables that hold rows
-are truncated.
+"""A faster flush after a TransactionTestCase on PostgreSQL: only tables with rows are truncated.
 
-Django truncates every table, and PostgreSQL makes new files for each of them and for each of its
+Django truncates every table, and PostgreSQL creates new files for each of them and for each of its
 indexes, rows or not: some 350 ms for 200 tables, after every transactional test. Truncating an
-empty table changes nothing that SQL can see, so those are left out. Wherever that is not certain,
-Django's own statement is used as it is: another session at work on the tables, TRUNCATE triggers,
-row security, inheritance or partitions, foreign keys from tables that Django does not know, tables
-that cannot be resolved. Rows, sequences, locks of others, errors and the post_migrate signal are
-those of Django's flush.
+empty table changes nothing that SQL can see, so those are left out.
+
+Wherever that is not certain, Django's own statement is used: another session at work on the tables,
+TRUNCATE triggers, row security, inheritance or partitions, foreign keys from tables that Django
+does not know, tables that cannot be resolved. Rows, sequences, other sessions' locks, errors and
+the post_migrate signal are those of Django's flush.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-#: Tables that matter, and whether any of them, or anything around them, rules the short way out.
+#: For each table: its oid, whether it allows the fast flush, and whether it has pages.
 _TABLES = """
-SELECT c.oid::bigint, c.relkind = 'r' AND NOT c.relrowsecurity AND NOT c.relhassubclass AND NOT c.relispartition
+SELECT c.oid::bigint,
+       c.relkind = 'r' AND NOT c.relrowsecurity AND NOT c.relhassubclass AND NOT c.relispartition
        AND NOT EXISTS (SELECT 1 FROM pg_inherits i WHERE i.inhrelid = c.oid)
        AND NOT EXISTS (SELECT 1 FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgtype & 32 <> 0),
        pg_relation_size(c.oid) > 0
@@ -27,19 +28,24 @@ FROM unnest(%s::text[]) WITH ORDINALITY AS wanted (name, place)
 LEFT JOIN pg_class c ON c.oid = to_regclass(wanted.name) ORDER BY wanted.place
 """
 _KEYS = (
-    "SELECT conrelid::bigint, confrelid::bigint FROM pg_constraint WHERE contype = 'f' AND conrelid"
-    " <> confrelid"
+    "SELECT conrelid::bigint, confrelid::bigint FROM pg_constraint WHERE contype = 'f' "
+    "AND conrelid <> confrelid"
 )
-#: Somebody else holds or awaits a lock in this database: perhaps rows that we cannot see yet.
+#: Whether another session holds or awaits a lock in this database: perhaps it has rows that we
+#: cannot see yet.
 _OTHERS = """
-SELECT EXISTS (SELECT 1 FROM pg_locks WHERE database = (SELECT oid FROM pg_database WHERE datname = current_database())
-               AND locktype = 'relation' AND pid <> pg_backend_pid())
+SELECT EXISTS (
+  SELECT 1 FROM pg_locks
+  WHERE database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND locktype = 'relation' AND pid <> pg_backend_pid()
+)
 """
 
 
 def install() -> None:
-    """Replaces what TransactionTestCase calls to flush; a test that patches the same name patches
-    this.
+    """Replaces what TransactionTestCase calls to flush.
+
+    A test that patches the same name patches this.
     """
     import django.test.testcases as testcases
 
@@ -61,9 +67,7 @@ def _wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def _short(alias: str | None) -> Iterator[None]:
-    """Within it, the connection's operations give the short list of tables to Django's own
-    sql_flush.
-    """
+    """Makes the connection's operations pass fewer tables to Django's own sql_flush."""
     from django.db import connections
 
     connection: Any = connections[alias or "default"]
@@ -84,11 +88,10 @@ def _short(alias: str | None) -> Iterator[None]:
 
 
 def rows_only(connection: Any, tables: list[str]) -> list[str] | None:
-    """The tables (of those given) that have to be truncated: with rows, or with a foreign key to
-    one of these, and so on.
+    """The tables, of those given, that have to be truncated; None when this is not safe.
 
-    None when the short way is not safe. Runs outside Django's cursor, so that no query count or log
-    of the project sees it.
+    These are the ones with rows, and those with a foreign key to one of them, and so on. Runs
+    outside Django's cursor, so that no query count or log of the project sees it.
     """
     if connection.in_atomic_block or not tables:
         return None
@@ -99,7 +102,7 @@ def rows_only(connection: Any, tables: list[str]) -> list[str] | None:
         with connection.connection.cursor() as cursor:
             return _rows_only(connection, cursor, tables)
     except Exception:
-        return None  # Django's own flush comes next and meets the same trouble, in its own words
+        return None  # Django's own flush comes next and reports the same error
 
 
 def _rows_only(connection: Any, cursor: Any, tables: list[str]) -> list[str] | None:
@@ -111,7 +114,7 @@ def _rows_only(connection: Any, cursor: Any, tables: list[str]) -> list[str] | N
     filled = _filled(connection, cursor, {names[oid]: oid for oid, _, used in found if used})
     cursor.execute(_KEYS)
     keys = cursor.fetchall()
-    # Never none at all: Django would take that for a database without tables, and leave out
+    # Never an empty list: Django would take that for a database without tables, and skip
     # post_migrate.
     filled = filled or {min(names, key={referred for _, referred in keys}.__contains__)}
     closed = _with_referrers(filled, keys, set(names))
@@ -138,8 +141,10 @@ def _filled(connection: Any, cursor: Any, candidates: dict[str, int]) -> set[int
 def _with_referrers(
     filled: set[int], keys: list[tuple[int, int]], known: set[int]
 ) -> set[int] | None:
-    """TRUNCATE wants every table that refers to a truncated one beside it. None if one that Django
-    does not know refers to one that it does: there Django's statement fails, and so it shall here.
+    """Adds the tables that refer to one of these, as TRUNCATE requires.
+
+    None if a table that Django does not know refers to one that it does: there Django's statement
+    fails, and so it must here.
     """
     referrers: dict[int, set[int]] = {}
     for referrer, referred in keys:

@@ -1,9 +1,8 @@
-"""Source files as far as their content counts: which modules a module imports, transitively,
-without importing any.
+"""The source files that a template depends on: modules, and what they import, transitively.
 
-Only project code is followed: what lies neither in the standard library nor in a site-packages
-folder, so an editable installation or a folder on PYTHONPATH is project code, too. Everything else
-is told by the version of its package.
+Nothing is imported. Only project code is followed: whatever lies neither in the standard library
+nor in a site-packages folder, so an editable installation or a folder on PYTHONPATH is project
+code, too. Everything else is represented by the version of its package.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from collections.abc import Iterable, Iterator
 from importlib.machinery import ModuleSpec
 from typing import Any
 
-#: Every import statement, wherever it stands in its line; also what looks like one in a text, which
-#: does no harm. A syntax tree of a thousand migrations costs seconds, this costs milliseconds; a
-#: test compares both.
+#: Every import statement, wherever it stands in its line; also what looks like one in a string,
+#: which does no harm. A syntax tree of a thousand migrations costs seconds, this costs
+#: milliseconds; a test compares both.
 _IMPORT = re.compile(
     r"\bfrom[ \t\f]*(?P<dots>[. \t\f]*)(?P<module>[\w.]*)[ \t\f]*\bimport\b["
     r" \t\f]*(?P<names>\((?:[^)#]|#[^\n]*)*\)|[^\n;#]*)"
@@ -33,14 +32,15 @@ _SKIPPED = (".pyc", ".pyo")
 
 
 def imports(source: str, package: str) -> set[str]:
-    """Absolute names that a module of `package` imports: "a.b" for `import a.b`, "a", "a.b" for
-    `from a import b`.
+    """Absolute names that a module of `package` imports.
+
+    "a.b" for `import a.b`; "a", "a.b" for `from a import b`.
     """
     found: set[str] = set()
     text, at = _CONTINUED.sub(" ", source), 0
-    # Straight to the next line that has the word: most of a file has none.
-    while (word := text.find("import", at)) >= 0:
-        match = _IMPORT.search(text, text.rfind("\n", at, word) + 1 or at)
+    # Jumps to the next line with the word "import": most of a file has none.
+    while (hit := text.find("import", at)) >= 0:
+        match = _IMPORT.search(text, text.rfind("\n", at, hit) + 1 or at)
         if match is None:
             break
         at = match.end()
@@ -50,23 +50,23 @@ def imports(source: str, package: str) -> set[str]:
 
 def _named(match: re.Match[str], package: str) -> Iterator[str]:
     if match["modules"] is not None:
-        yield from _first_words(match["modules"])
+        yield from _first_names(match["modules"])
         return
     base = _absolute(match["dots"].count("."), match["module"], package)
     if base:
         yield base
         yield from (
             f"{base}.{name}"
-            for name in _first_words(_COMMENT.sub("", match["names"]).strip("() \t\r\n\f"))
+            for name in _first_names(_COMMENT.sub("", match["names"]).strip("() \t\r\n\f"))
         )
 
 
-def _first_words(names: str) -> Iterator[str]:
+def _first_names(names: str) -> Iterator[str]:
     """The names of "a as b, c"."""
     for part in names.split(","):
-        words = part.split()
-        if words and words[0] != "*":
-            yield words[0]
+        name, *_ = part.split() or ["*"]
+        if name != "*":
+            yield name
 
 
 def _absolute(level: int, module: str, package: str) -> str:
@@ -77,8 +77,9 @@ def _absolute(level: int, module: str, package: str) -> str:
 
 
 class Sources:
-    """Reads every file once. `closure` and `files` give {name: digest}, the names free of folders
-    of this host.
+    """Reads every file once.
+
+    `closure` and `files` return {name: digest}; the names contain no folder of this host.
     """
 
     def __init__(self) -> None:
@@ -87,7 +88,7 @@ class Sources:
         self._contents: dict[str, bytes] = {}
 
     def closure(self, modules: Iterable[str]) -> dict[str, str]:
-        """The given modules and all that they import, as far as they are project code."""
+        """The given modules and all that they import, as far as it is project code."""
         waiting, seen, found = list(modules), set(), {}
         while waiting:
             name = waiting.pop()
@@ -105,7 +106,7 @@ class Sources:
         return found
 
     def locate(self, name: str) -> tuple[str | None, list[str]]:
-        """(file, folders) of a module; folders only for a package. (None, []) where there is none."""
+        """(file, folders) of a module; (None, []) if there is none. Only a package has folders."""
         if name not in self._located:
             self._located[name] = self._locate(name)
         return self._located[name]
@@ -128,18 +129,19 @@ class Sources:
         )
 
     def is_foreign(self, path: str) -> bool:
-        """Of the standard library, an installed distribution, or ours."""
+        """Whether the path belongs to the standard library, an installed distribution, or us."""
         return path.startswith(self._foreign) or any(part in path for part in _INSTALLED)
 
     def _is_foreign_package(self, name: str) -> bool:
-        """Nothing in it can be project code; a namespace package may have a part in the project and
-        another elsewhere.
+        """Whether nothing in the package can be project code.
+
+        A namespace package may have a part in the project and another elsewhere.
         """
         path, folders = self.locate(name)
         return all(map(self.is_foreign, [path] if path else folders))
 
     def files(self, label: str, folder: str) -> dict[str, str]:
-        """All files below a folder but bytecode, named `label`/path. An absent folder has none."""
+        """All files below a folder except bytecode, named `label`/path. A missing one has none."""
         found = {}
         for base, folders, names in os.walk(folder):
             folders[:] = sorted(name for name in folders if name != "__pycache__")
@@ -150,7 +152,7 @@ class Sources:
         return found
 
     def matching(self, pattern: str, root: str) -> dict[str, str]:
-        """Files that match a glob below `root`, those below a folder that matches included."""
+        """Files that match a glob below `root`, and all files below a folder that matches."""
         found = {}
         for name in glob.glob(pattern, root_dir=root, recursive=True, include_hidden=True):
             path, label = os.path.join(root, name), os.path.normpath(name)
@@ -162,7 +164,7 @@ class Sources:
         return found
 
     def read(self, path: str) -> bytes:
-        """The content; of a file that cannot be read, the reason."""
+        """The content; for a file that cannot be read, the reason."""
         if path not in self._contents:
             try:
                 with open(path, "rb") as file:
@@ -182,12 +184,12 @@ def _parents(name: str) -> Iterator[str]:
 
 
 def _spec(name: str, folders: list[str] | None) -> ModuleSpec | None:
-    """What an import would find; finders are asked, nothing is imported."""
+    """What an import would find. Finders are asked, nothing is imported."""
     for finder in sys.meta_path:
         find: Any = getattr(finder, "find_spec", None)
         try:
             spec: ModuleSpec | None = find(name, folders) if find else None
-        except Exception:  # somebody's finder
+        except Exception:  # a finder of the project
             spec = None
         if spec is not None:
             return spec

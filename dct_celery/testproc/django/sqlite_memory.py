@@ -1,11 +1,10 @@
-"""SQLite databases in memory: no connection of a thread that has ended is closed in the middle of a
-query of another.
+"""SQLite databases in memory: no connection of an ended thread is closed during a query.
 
 A thread that used such a database leaves its connection open, in a cycle that only the garbage
-collector undoes. Should a collection come while SQLite calls Python (REGEXP in the flush of a
-transactional test, a date function in a query), it closes the connection there, waits for the lock
-of the memory that both share, and so for itself, for ever. The sequential run has that hang, too,
-at random. So connections are held here, and closed between two classes, when no query runs.
+collector frees. If that happens while SQLite calls Python (REGEXP in the flush of a transactional
+test, a date function in a query), the connection is closed there and waits for the lock of the
+shared memory, which its own thread holds: a deadlock. The sequential run has this hang, too, at
+random. So connections are kept referenced here, and closed between two classes, when no query runs.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ import sqlite3
 import weakref
 from typing import Any
 
-#: (the wrapper that made it, weakly; the raw connection).
+#: (the wrapper that opened it, weakly; the raw connection).
 _held: list[tuple[weakref.ref[Any], Any]] = []
 
 
 def install() -> None:
-    """Every connection to memory that is made from now on is held."""
+    """Keeps a reference to every connection to memory that is opened from now on."""
     from django.db.backends.sqlite3.base import DatabaseWrapper
 
     original: Any = DatabaseWrapper.get_new_connection
@@ -39,13 +38,13 @@ def install() -> None:
     DatabaseWrapper.get_new_connection = get_new_connection  # type: ignore[method-assign]
 
 
-def let_go() -> None:
-    """Closes those whose wrapper is gone. Only to be called while no query runs in this thread."""
+def close_abandoned() -> None:
+    """Closes those whose wrapper is gone. Call it only while no query runs in this thread."""
     for entry in list(_held):  # one by one: threads may add to it meanwhile
         wrapper, connection = entry
         if wrapper() is None:
             _held.remove(entry)
-            # Not left to its end: with its cache of statements it is a cycle, too, for the next
-            # collection to close.
+            # Closed explicitly: with its cache of statements it is a cycle, too, which the next
+            # collection would close.
             with contextlib.suppress(sqlite3.Error):
                 connection.close()

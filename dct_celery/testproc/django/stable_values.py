@@ -1,5 +1,6 @@
-"""Values as plain data that is equal in two processes and on two hosts: no addresses, no folders of
-this host, no languages.
+"""Values as plain data that is equal in two processes and on two hosts.
+
+It contains no addresses, no folders of this host, and no translations.
 """
 
 from __future__ import annotations
@@ -18,47 +19,50 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-#: Kinds whose repr says all there is to them and nothing of the process.
+#: Types whose repr is complete and independent of the process.
 _REPR = (
     int, float, complex, bytes, range, decimal.Decimal, uuid.UUID,
     datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo,
 )  # fmt: skip
-#: Deeper than any setting; also ends a value that holds itself.
+#: Deeper than any setting; also ends the walk through a value that contains itself.
 _DEPTH = 20
 
 
 class StableValues:
-    """Makes plain data of values for one tree. Nothing lazy is evaluated: a text gives what it is
-    translated from, as it does for migrate, which switches translation off, and a `reverse_lazy`
-    does not import the URLs.
+    """Converts values of one tree into plain data.
+
+    Nothing lazy is evaluated: a text yields what it is translated from, as it does for migrate,
+    which switches translation off, and a `reverse_lazy` does not import the URLs.
     """
 
     def __init__(self, root: str) -> None:
         self._places = _places(root)
-        # A name made by tempfile goes with its folder.
-        self._pattern = re.compile(
-            "|".join(f"{re.escape(p)}(?P<t{i}>/[^/'\"\\s,;:]+)?(?![\\w.-])" if word == "<tmp>" else f"{re.escape(p)}(?![\\w.-])"
-                     for i, (p, word) in enumerate(self._places.items()))
-        )  # fmt: skip
+        patterns = []
+        for place, name in self._places.items():
+            # A name made by tempfile is replaced together with its folder.
+            temporary = r"(?:/[^/'\"\s,;:]+)?" if name == "<tmp>" else ""
+            patterns.append(rf"{re.escape(place)}{temporary}(?![\w.-])")
+        self._pattern = re.compile("|".join(patterns))
 
     def text(self, text: str) -> str:
-        """The text, with the folders that differ between hosts (tree, environment, temporary, home)
-        replaced by words.
+        """The text, with the folders that differ between hosts replaced by names.
+
+        These are the tree, the environment, the temporary folder and the home.
         """
         if os.sep not in text:
             return text
-        return self._pattern.sub(self._word, text)
+        return self._pattern.sub(self._name, text)
 
-    def _word(self, match: re.Match[str]) -> str:
+    def _name(self, match: re.Match[str]) -> str:
         found = match[0]
         return next(
-            word
-            for place, word in self._places.items()
+            name
+            for place, name in self._places.items()
             if found == place or found.startswith(place + os.sep)
         )
 
     def value(self, value: Any, depth: int = 0) -> Any:
-        """JSON-ready data. What has no stable content is told by the name of its type."""
+        """JSON-ready data. What has no stable content is represented by the name of its type."""
         from django.utils.functional import LazyObject
 
         if value is None or value is True or value is False:
@@ -101,9 +105,7 @@ class StableValues:
         return self._deconstructed(value, depth)
 
     def _deconstructed(self, value: Any, depth: int) -> Any:
-        """Fields, validators, indexes, expressions and lazy texts say of themselves what they are
-        made of.
-        """
+        """What fields, validators, indexes, expressions and lazy texts say they are made of."""
         from django.utils.functional import Promise
 
         try:
@@ -111,9 +113,7 @@ class StableValues:
                 return self.value(value.__reduce__()[1], depth + 1)
             if callable(getattr(value, "deconstruct", None)):
                 return [_name(type(value)), self.value(value.deconstruct(), depth + 1)]
-        except (
-            Exception
-        ) as error:  # user code: whatever it raises, its type is all that can be told
+        except Exception as error:  # user code: whatever it raises, only its type can be used
             return [_name(type(value)), type(error).__name__]
         return _name(type(value))
 
@@ -125,7 +125,7 @@ def _name(thing: Any) -> str:
 
 
 def _places(root: str) -> dict[str, str]:
-    """Folder of this host -> word for it, longest first."""
+    """Folder of this host -> name for it, longest first."""
     known = {
         os.path.expanduser("~"): "<home>",
         tempfile.gettempdir(): "<tmp>",
@@ -134,8 +134,8 @@ def _places(root: str) -> dict[str, str]:
         root: "<root>",
     }
     both = {
-        place: word
-        for given, word in known.items()
+        place: name
+        for given, name in known.items()
         for place in (os.path.realpath(given), given.rstrip(os.sep))
     }
     return {

@@ -1,8 +1,7 @@
-"""Where a connection of the project leads: NAME, HOST and PORT are only the first of many places
-that say so.
+"""Where a connection of the project leads: NAME, HOST and PORT are not all that decides it.
 
-Read as the client libraries read it: what Django hands over comes before a service or options file,
-and that before variables of the environment. Nothing is connected to.
+Read in the order of the client libraries: what Django passes on, then a service or options file,
+then environment variables. Nothing is connected to.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Of one alias. Several hosts are parted by commas."""
+    """The target of one alias. Several hosts are separated by commas."""
 
     name: str
     host: str
     port: str
-    #: What decides on the database whatever NAME says; empty where NAME does.
+    #: What decides on the database in place of NAME; empty where NAME does.
     pinned_by: str = ""
 
 
 def where(vendor: str, settings_dict: Mapping[str, Any]) -> Where:
-    """Texts, empty for what is not said anywhere."""
+    """The target; its parts are empty where nothing decides them."""
     options = settings_dict.get("OPTIONS") or {}
     given = {key: str(settings_dict.get(key.upper()) or "") for key in ("name", "host", "port")}
     if vendor == "postgresql":
@@ -48,7 +47,7 @@ def _postgres(given: Mapping[str, str], options: Mapping[str, Any]) -> Where:
             or ""
         )
 
-    # The address is what libpq connects to; the name beside it is for certificates alone.
+    # libpq connects to the address; the name beside it serves for certificates only.
     hosts = [host for host in (said("hostaddr"), said("host", given["host"])) if host]
     pinned = "OPTIONS['dbname']" if options.get("dbname") else ""
     name = str(
@@ -89,7 +88,7 @@ def _mysql(given: Mapping[str, str], options: Mapping[str, Any]) -> Where:
 
 
 def _section(file: str, name: str) -> dict[str, str]:
-    """Of a file that the client library would read; empty for one that it could not read either."""
+    """A section of a file that the client library would read; empty if it cannot be read."""
     parser = configparser.RawConfigParser(
         strict=False, allow_no_value=True, delimiters=("=",), comment_prefixes=("#", ";", "!")
     )

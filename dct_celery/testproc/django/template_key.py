@@ -1,15 +1,14 @@
-"""The project's side of a template's key: a hash of everything that decides what its databases hold
-after migrate.
+"""The project's side of a template's key: a hash of all that decides its contents after migrate.
 
-It is equal in two processes and on two hosts for the same code, settings and packages, and errs on
-the side of another hash: a template that is built once too often costs time, one that is wrongly
-reused costs verdicts.
+It is equal in two processes and on two hosts for the same code, settings and packages. In doubt it
+differs: a template that is built once too often costs time, one that is wrongly reused costs
+verdicts.
 
 What it cannot see: files that a data migration opens by name outside of fixtures/, sql/ and
 FIXTURE_DIRS, modules that are imported by a computed name (as call_command does), what comes over
 the network, the clock, and environment variables that migrations read by themselves (those that
-settings read show in the settings). For files there is the setting `template_depends`, for all the
-rest `--create-db`, which builds the templates anew.
+settings read show in the settings). For files there is the setting `template_depends`, for the rest
+`--create-db`, which rebuilds the templates.
 """
 
 from __future__ import annotations
@@ -32,16 +31,16 @@ from dct_celery.testproc.django.stable_values import StableValues
 if TYPE_CHECKING:
     from dct_celery.testproc.backends.django_unittest.project import DjangoProject
 
-#: Distributions whose version decides nothing about a database.
+#: Distributions whose version has no effect on a database.
 _TOOLS = frozenset({"pip", "setuptools", "wheel", "uv", "dct-celery"})
-#: Entries of DATABASES that say where a server is, or how a connection is kept, but not what a
-#: database holds.
+#: Entries of DATABASES that say where a server is, or how a connection is kept, but nothing about
+#: the contents.
 _PLACES = frozenset(
     {"HOST", "PORT", "PASSWORD", "NAME", "CONN_MAX_AGE", "CONN_HEALTH_CHECKS", "ATOMIC_REQUESTS"}
 )
-#: Settings that no migration can depend on sensibly, or that differ between hosts and processes by
-#: their nature: secrets, addresses of services, the web side, logging. DATABASES, DATABASE_ROUTERS,
-#: CACHES and INSTALLED_APPS are parts of their own.
+#: Settings that no migration can reasonably depend on, or that differ between hosts and processes
+#: by their nature: secrets, addresses of services, web settings, logging. DATABASES,
+#: DATABASE_ROUTERS, CACHES and INSTALLED_APPS have parts of their own.
 _IGNORED = re.compile(
     r"DATABASES|DATABASE_ROUTERS|INSTALLED_APPS|CACHES|CACHE_MIDDLEWARE_.*"
     r"|SECRET_.*|.*_SECRET|(.*_)?(SECRETS?|PASSWORD|PASSWD|TOKENS?|KEYS?|DSN|CREDENTIALS?)(_.*)?"
@@ -50,24 +49,25 @@ _IGNORED = re.compile(
     r"|MEDIA_.*|STATIC_.*|STATICFILES_.*|FILE_UPLOAD_.*|DATA_UPLOAD_.*|SESSION_.*|CSRF_.*|CORS_.*|SECURE_.*|X_FRAME_OPTIONS"
     r"|CELERY.*|BROKER_.*|CHANNEL_LAYERS|AUTH_PASSWORD_VALIDATORS|TEST_RUNNER|DEBUG_.*|IGNORABLE_404_URLS|MESSAGE_.*"
 )
-#: They match, but a migration that makes users depends on it.
+#: Matches a pattern above, but a migration that creates users depends on it.
 _KEPT = frozenset({"PASSWORD_HASHERS"})
-#: What Django's schema editor looks at in a model's Meta, and what its rows in permission and
-#: content type tables say.
+#: What Django's schema editor reads from a model's Meta, and what the rows for permissions and
+#: content types contain.
 _META = (
-    "label", "db_table", "db_table_comment", "db_tablespace", "managed", "proxy", "swapped", "swappable", "auto_created",
-    "unique_together", "index_together", "indexes", "constraints", "order_with_respect_to", "required_db_features",
-    "required_db_vendor", "permissions", "default_permissions", "verbose_name_raw", "default_manager_name",
+    "label", "db_table", "db_table_comment", "db_tablespace", "managed", "proxy", "swapped",
+    "swappable", "auto_created", "unique_together", "index_together", "indexes", "constraints",
+    "order_with_respect_to", "required_db_features", "required_db_vendor", "permissions",
+    "default_permissions", "verbose_name_raw", "default_manager_name",
 )  # fmt: skip
 
 
 def fingerprint(
     project: DjangoProject, environment: Mapping[str, str], depends: Iterable[str]
 ) -> str:
-    """64 hex digits. `environment`: see environment.describe; `depends`: globs below the root of
-    the tree.
+    """The key: 64 hexadecimal digits.
 
-    The variables of the environment are no part of it; what settings make of them is.
+    `environment`: see environment.describe; `depends`: globs below the top of the tree. Environment
+    variables are no part of it; what settings make of them is.
     """
     return _hash(parts(project, environment, depends))
 
@@ -75,12 +75,10 @@ def fingerprint(
 def parts(
     project: DjangoProject, environment: Mapping[str, str], depends: Iterable[str]
 ) -> dict[str, str]:
-    """Name -> hash of what the fingerprint is made of, so that a difference between two can be
-    named.
-    """
+    """Name -> hash of each part of the key, so that a difference between two can be named."""
     plain, sources = StableValues(project.root), Sources()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # settings that are deprecated say so when they are read
+        warnings.simplefilter("ignore")  # reading a deprecated setting warns
         found = {
             "databases": _databases(project, plain),
             "apps": _apps(),
@@ -98,13 +96,11 @@ def _hash(value: Any) -> str:
 
 
 def _databases(project: DjangoProject, plain: StableValues) -> Any:
-    """How the aliases of the selection share databases, and their entries in DATABASES with
-    Django's defaults.
-    """
+    """How aliases share databases, and their entries in DATABASES with Django's defaults."""
     described = {}
     for alias in sorted(databases.alive(project)):
         entries = dict(databases.connection_of(alias).settings_dict)
-        # The test name is ours to choose.
+        # We choose the test name.
         entries["TEST"] = {
             key: value for key, value in entries.get("TEST", {}).items() if key != "NAME"
         }
@@ -132,8 +128,9 @@ def _apps() -> Any:
 
 
 def _models() -> Iterable[Any]:
-    """All models in the order of their registration, which is the order of their content types;
-    those of tests included.
+    """All models, those of tests included, in the order of their registration.
+
+    This is the order of their content types.
     """
     from django.apps import apps
 
@@ -179,7 +176,7 @@ def _settings(plain: StableValues) -> Any:
 
 
 def _in_database(cache: Mapping[str, Any]) -> bool:
-    """createcachetable makes a table for it."""
+    """Whether createcachetable creates a table for the cache."""
     from django.core.cache.backends.db import BaseDatabaseCache
     from django.utils.module_loading import import_string
 
@@ -224,9 +221,7 @@ def _data(project: DjangoProject, sources: Sources, depends: Iterable[str]) -> A
 
 
 def _code(project: DjangoProject, sources: Sources) -> dict[str, Any]:
-    """The migrations themselves, and the project code that they or what takes part in migrate can
-    reach.
-    """
+    """The migrations, and the project code that they or other parts of migrate can reach."""
     migrations: dict[str, Any] = {}
     seeds: set[str] = set()
     for label, module in _migration_modules():
@@ -242,7 +237,7 @@ def _code(project: DjangoProject, sources: Sources) -> dict[str, Any]:
 
 
 def _migration_modules() -> Iterator[tuple[str, str | None]]:
-    """(label, package) of every app; None where MIGRATION_MODULES says that there is none."""
+    """(label, package) of every app; None where MIGRATION_MODULES disables migrations."""
     from django.apps import apps
     from django.db.migrations.loader import MigrationLoader
 
@@ -258,8 +253,9 @@ def _migration_files(module: str, sources: Sources) -> dict[str, str]:
 
 
 def _involved(project: DjangoProject) -> Iterator[str]:
-    """Modules of classes and functions that take part: runner, backends, routers, fields, receivers
-    of signals.
+    """Modules of classes and functions that take part in migrate.
+
+    These are the runner, backends, routers, fields and receivers of signals.
     """
     from django.db import router
     from django.db.models import signals
@@ -280,7 +276,7 @@ def _involved(project: DjangoProject) -> Iterator[str]:
     for cls in classes - {None}:
         yield from (base.__module__ for base in cls.__mro__)
     yield from _receivers([signals.pre_migrate, signals.post_migrate], every=True)
-    # Historical models send these, too, but only receivers of all senders hear them.
+    # Historical models send these signals, too, but only receivers of all senders get them.
     saving = [
         signals.pre_save,
         signals.post_save,
@@ -302,7 +298,7 @@ def _receivers(given: Iterable[Any], *, every: bool) -> Iterator[str]:
 
 
 def _modules(receiver: Any) -> Iterator[str]:
-    """Where the code of a callable stands: function, partial, bound method or object."""
+    """The modules with the code of a callable: function, partial, bound method or object."""
     while isinstance(receiver, functools.partial):
         receiver = receiver.func
     receiver = inspect.unwrap(receiver)

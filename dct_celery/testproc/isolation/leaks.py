@@ -1,9 +1,9 @@
-"""What tests leave inside their process: threads and listening sockets end its use, a changed state
-is put back.
+"""What tests leave inside their process: threads and listening sockets, and changed state.
 
-Looked at after each class, so that it can be named, with functions that are bound before any test
-can patch them. Nothing here starts a thread, forks or collects garbage. Processes are found from
-outside: see worker.processes.strays.
+The first two end the use of the process; changed state is put back. This is checked after each
+class, so that the class can be named, with functions that are bound before any test can patch them.
+Nothing here starts a thread, forks or collects garbage. Processes are found from outside: see
+worker.processes.strays.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dct_celery.core.run.leaks import LeakKind, LeakRecord
 from dct_celery.testproc.clock import now
 from dct_celery.testproc.isolation.process_state import ProcessState
 
-#: Seconds that threads of the chunk's last class get to end: many are on their way.
+#: Seconds that threads of the chunk's last class get to end: many are about to.
 _GRACE = 0.05
 _frames: Callable[[], dict[int, FrameType]] = sys._current_frames
 _readlink, _listdir, _dup, _close, _socket_type = (
@@ -32,7 +32,7 @@ _readlink, _listdir, _dup, _close, _socket_type = (
     _socket.socket,
 )
 _enumerate = threading.enumerate
-#: Waited on with a time-out: tests patch time.sleep.
+#: Used for waiting: tests patch time.sleep.
 _pause = threading.Event().wait
 
 
@@ -48,18 +48,17 @@ class LeakDetector:
         self._changed: dict[str, str] = {}
 
     def begin(self) -> None:
-        """What is there now was there before the chunk: the project's own setup_databases may have
-        started it.
-        """
+        """Notes what exists before the chunk; the project's setup_databases may have started it."""
         if self._state is None:
             self._state = ProcessState()
         self._threads = set(_enumerate())
         self._sockets, self._lowest = _sockets(), _lowest_free()
         self._found, self._changed = {}, {}
 
-    def look(self, cls: str) -> None:
-        """After class `cls`: what is new is its doing. Some ten microseconds, as nothing is
-        reported or mended yet.
+    def check(self, cls: str) -> None:
+        """After class `cls`: what is new since the last check is attributed to it.
+
+        Takes some ten microseconds, as nothing is reported or restored yet.
         """
         for thread in self._new_threads():
             self._found.setdefault(thread, cls)
@@ -72,8 +71,8 @@ class LeakDetector:
             self._changed.setdefault(name, cls)
 
     def end(self, cls: str) -> list[LeakRecord]:
-        """After the chunk, whose last class is `cls`: what is still there. Mends the state."""
-        self.look(cls)
+        """After the chunk, whose last class is `cls`: reports leaks and restores the state."""
+        self.check(cls)
         assert self._state is not None
         kept = self._state.restore()
         state = [
@@ -95,7 +94,7 @@ class LeakDetector:
         try:
             return [one for one in new if not _idle(frames.get(one.ident or 0))]
         finally:
-            # It has our own frame in it: a cycle that would hold the chunk's objects until some
+            # It contains our own frame: a cycle that would keep the chunk's objects until some
             # collection.
             frames.clear()
 
@@ -116,13 +115,15 @@ class LeakDetector:
 
 
 def _idle(frame: FrameType | None) -> bool:
-    """A worker of a ThreadPoolExecutor that waits for work: asgiref keeps such threads for good."""
+    """Whether this is an idle thread of a ThreadPoolExecutor, which asgiref keeps for good."""
     return frame is None or frame.f_code is pool._worker.__code__
 
 
 def _lowest_free() -> int:
-    """The lowest free descriptor: what a class leaves open mostly takes it, and listing all costs a
-    hundred times more.
+    """The lowest free descriptor.
+
+    A class that leaves a descriptor open mostly takes it; listing all of them costs a hundred times
+    more.
     """
     try:
         fd = _dup(0)

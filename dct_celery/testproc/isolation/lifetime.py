@@ -1,5 +1,7 @@
-"""No process outlives the one that wants it: PR_SET_PDEATHSIG, sessions, marks by which strays are
-found, and the last words of a dying process.
+"""How long the processes of a run live, and how what they leave is found.
+
+PR_SET_PDEATHSIG and sessions end processes with the one that needs them, marks identify strays, and
+faulthandler writes the stacks of a dying process.
 """
 
 from __future__ import annotations
@@ -15,15 +17,17 @@ from typing import Any
 
 from dct_celery.wire.process import MARK, STACKS_SIGNAL
 
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-#: Added to the badness of test processes: where memory is short they go, not the worker or the
-#: database server.
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+#: Added to the OOM score of test processes: when memory is short, the kernel kills them and not the
+#: worker or the database server.
 _OOM_SCORE = 500
 
 
 def die_with_parent(parent: int | None = None) -> None:
-    """Asks the kernel for SIGKILL when the parent dies. `parent`: its pid, to notice that it died
-    before this call.
+    """Asks the kernel for SIGKILL when the parent dies.
+
+    `parent`: its pid, to notice that it died before this call.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -32,16 +36,18 @@ def die_with_parent(parent: int | None = None) -> None:
 
 
 def adopt_orphans() -> None:
-    """Makes this process the parent of every descendant that loses its own: no double fork gets
-    away from it.
+    """Makes this process the parent of every descendant that loses its own.
+
+    So a double fork cannot escape it.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def first_to_go() -> None:
-    """Offers this process and its children to a kernel that is out of memory. A refusal is nobody's
-    affair.
+def prefer_for_oom() -> None:
+    """Makes the kernel prefer this process and its children when it is out of memory.
+
+    A refusal is ignored.
     """
     with contextlib.suppress(OSError, ValueError), open("/proc/self/oom_score_adj", "r+") as file:
         score = min(int(file.read()) + _OOM_SCORE, 1000)
@@ -50,9 +56,7 @@ def first_to_go() -> None:
 
 
 def children() -> list[int]:
-    """Children of this process, dead ones that nobody has waited for included; none where /proc
-    does not tell.
-    """
+    """Children of this process, including dead ones not waited for; none without /proc."""
     found: list[int] = []
     with contextlib.suppress(OSError):
         for task in os.listdir("/proc/self/task"):
@@ -61,25 +65,27 @@ def children() -> list[int]:
 
 
 class ForkMark:
-    """What all descendants of one fork share: a variable for those that exec, a mapped file for
-    those that only fork.
+    """A mark that all descendants of one fork inherit.
+
+    Those that exec inherit a variable, those that only fork a mapped file.
     """
 
     def __init__(self, file: str) -> None:
-        """`file`: one in the folder of the fork, not empty."""
+        """`file`: a non-empty file in the folder of the fork."""
         self._file = os.fsencode(os.path.realpath(file))
         self._variable = f"\0{MARK}={os.path.dirname(file)}\0".encode()
         self._map: mmap.mmap | None = None
 
     def carry(self) -> None:
-        """This process maps the file from now on: its own environment in /proc is for ever the one
-        it was started with.
+        """Maps the file into this process.
+
+        Its environment in /proc always stays the one it was started with.
         """
         with open(self._file, "rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
 
     def borne_by(self, pid: int) -> bool:
-        """False as well for a process that has ended or may not be looked at."""
+        """Whether the process has the mark; False also if it has ended or may not be inspected."""
         return self._variable in b"\0" + _read(f"/proc/{pid}/environ") or self._file in _read(
             f"/proc/{pid}/maps"
         )
@@ -92,8 +98,9 @@ def _read(path: str) -> bytes:
 
 
 def dump_stacks_to(path: str) -> None:
-    """faulthandler writes to `path` on a crash and on STACKS_SIGNAL, even while C code holds the
-    GIL.
+    """Makes faulthandler write to `path` on a crash and on STACKS_SIGNAL.
+
+    It does so even while C code holds the GIL.
     """
     from dct_celery.testproc.channel import raise_descriptor
 
@@ -104,7 +111,7 @@ def dump_stacks_to(path: str) -> None:
 
 
 def dump_stacks_to_output() -> None:
-    """The same before there is a fork: into what is standard error now."""
+    """The same, to the current standard error, before there is a fork."""
     from dct_celery.testproc.channel import raise_descriptor
 
     faulthandler.register(
@@ -113,7 +120,10 @@ def dump_stacks_to_output() -> None:
 
 
 def _guard_stacks_signal() -> None:
-    """A test that ignores or blocks every signal there is must still show where it hangs."""
+    """Keeps STACKS_SIGNAL working.
+
+    A test that ignores or blocks all signals must still show where it hangs.
+    """
     set_handler, set_mask = signal.signal, signal.pthread_sigmask
 
     @functools.wraps(set_handler)

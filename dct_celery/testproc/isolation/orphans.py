@@ -1,7 +1,6 @@
-"""What forks leave behind when they end: children of the loader, which asks them to end, and then
-kills them.
+"""Ends the processes that forks leave behind: SIGTERM first, then SIGKILL.
 
-Only ever a child of the loader itself, whose number nobody else can have got meanwhile.
+Only children of the loader itself are ever signalled: no other process can have got their pid.
 """
 
 from __future__ import annotations
@@ -14,10 +13,11 @@ import time
 from dct_celery.testproc.clock import now
 from dct_celery.testproc.isolation.lifetime import ForkMark, adopt_orphans, children
 
-#: Seconds between SIGTERM and SIGKILL, and how often orphans are looked at meanwhile: each may
-#: leave children of its own.
-_GRACE, _PAUSE = 0.5, 0.02
-#: Seconds for the last ones to die of SIGKILL.
+#: Seconds between SIGTERM and SIGKILL.
+_GRACE = 0.5
+#: Seconds between two checks meanwhile: each orphan may leave children of its own.
+_PAUSE = 0.02
+#: Seconds for the last ones to die after SIGKILL.
 _LAST = 1.0
 
 
@@ -26,9 +26,10 @@ class Orphans:
 
     def __init__(self) -> None:
         adopt_orphans()
-        #: What the project itself started when it was imported: its own until the loader ends.
+        #: Processes that the project started when it was imported: they may run until the loader
+        #: ends.
         self._projects = set(children())
-        #: Marks of forks that are gone, and when their patience ends.
+        #: Marks of ended forks, and when their grace period ends.
         self._gone: list[tuple[ForkMark, float]] = []
         self._asked: set[int] = set()
 
@@ -42,7 +43,7 @@ class Orphans:
         self.step(forks)
 
     def step(self, forks: tuple[int, ...]) -> None:
-        """`forks`: ids of the forks that live, which are nobody's orphans."""
+        """`forks`: pids of the living forks, which are no orphans."""
         waiting = []
         for mark, deadline in self._gone:
             found = [pid for pid in self._strange(forks) if mark.borne_by(pid)]
@@ -65,7 +66,7 @@ class Orphans:
         return [pid for pid in children() if pid not in forks and pid not in self._projects]
 
     def finish(self) -> None:
-        """The loader ends: no fork is wanted any more, nor what any of them left."""
+        """The loader ends: kills all forks and all that they left."""
         deadline = now() + _LAST
         while (found := self._strange(())) and now() < deadline:
             for pid in found:

@@ -1,6 +1,4 @@
-"""What tests print: descriptors 1 and 2 of the test process go to a file, and each record takes
-what came since the last.
-"""
+"""The output of tests: descriptors 1 and 2 go to a file, and each record takes what was added."""
 
 from __future__ import annotations
 
@@ -13,14 +11,16 @@ from dct_celery.core.ids import digest_of
 from dct_celery.core.model import MAX_ARTIFACT, Artifact
 from dct_celery.testproc.channel import raise_descriptor
 
-#: Bound now, as tests patch them.
+#: Bound at import, as tests patch them.
 _dup2, _fstat, _pread, _ftruncate = os.dup2, os.fstat, os.pread, os.ftruncate
 _open = open
-#: Kept of one test's output, in bytes, from its beginning and its end.
-HEAD, TAIL = 64 * 1024, 192 * 1024
-#: Bytes of the line that says how much was cut out of an artifact.
+#: Bytes that are kept from the beginning of one test's output.
+HEAD = 64 * 1024
+#: Bytes that are kept from its end.
+TAIL = 192 * 1024
+#: Bytes for the line that says how much was cut out of an artifact.
 _CUT = 100
-#: The file is emptied when a test ends beyond this size, in bytes.
+#: The file is emptied when it is larger than this at the end of a test, in bytes.
 ROTATE = 16 * 1024 * 1024
 
 
@@ -44,8 +44,9 @@ class OutputFile:
                 stream.reconfigure(write_through=True)  # type: ignore[union-attr]
 
     def restore(self) -> None:
-        """The three descriptors, and Python's streams on them, as they were: a test may have
-        redirected or closed them.
+        """Restores the three descriptors, and Python's streams on them.
+
+        A test may have redirected or closed them.
         """
         for ours, fd in ((self._input, 0), (self._fd, 1), (self._fd, 2)):
             with contextlib.suppress(OSError):
@@ -53,8 +54,7 @@ class OutputFile:
         sys.stdout, sys.stderr = self._own
         for fd, stream, (encoding, errors) in zip((1, 2), self._own, self._kinds, strict=True):
             if isinstance(stream, io.TextIOWrapper) and not _is_usable(stream):
-                # Made anew in place, as the object is known to loggers and to whoever has imported
-                # it.
+                # Initialised again in place, as loggers and other modules refer to the object.
                 binary = io.BufferedWriter(io.FileIO(fd, "w", closefd=False))
                 stream.__init__(binary, encoding, errors, write_through=True)  # type: ignore[misc]
 
@@ -76,8 +76,9 @@ class OutputFile:
         return text
 
     def keep(self, folder: str) -> tuple[Artifact, ...]:
-        """What the next `take` returns, whole, as a file in the folder under its digest; nothing
-        where that is short enough for every report, or where the disk refuses it.
+        """Writes all that the next `take` returns to a file in the folder, named by its digest.
+
+        Nothing where that is short enough for every report, or where the disk refuses it.
         """
         self.flush()
         try:
@@ -96,7 +97,7 @@ class OutputFile:
         return (Artifact("output.txt", len(content), digest),)
 
     def flush(self) -> None:
-        """What Python's streams hold back goes into the file."""
+        """Writes what Python's streams buffer to the file."""
         for stream in self._own:
             with contextlib.suppress(Exception):
                 stream.flush()

@@ -1,14 +1,13 @@
-"""State of the process that a test may change, that costs nothing to look at, and that the next
-chunk wants as it was.
+"""State of the process that a test may change and that is restored for the next chunk.
 
-A sequential run keeps such changes for all later classes; here they reach those of the same chunk.
-Not here: random numbers (nobody may rely on where they stand), modules and their contents (their
-loss would be worse than their leak).
+Only state that is cheap to check. A sequential run keeps such changes for all later classes; here
+they reach those of the same chunk. Not included: random numbers (no test may rely on their
+position), modules and their contents (losing them would be worse than leaking them).
 """
 
 from __future__ import annotations
 
-import _signal as raw  # type: ignore[import-not-found]  # the functions below `signal`'s, which make enums of what they return
+import _signal as raw  # type: ignore[import-not-found]  # without the enums of `signal`
 import contextlib
 import decimal
 import gc
@@ -24,7 +23,7 @@ from typing import Any
 
 from dct_celery.wire.process import STACKS_SIGNAL
 
-#: Signals whose handlers are not the interpreter's to tell (faulthandler's), or nobody's to change.
+#: Signals whose handlers the interpreter does not know (faulthandler's), or that cannot be handled.
 _NOT_OURS = {
     signal.SIGSEGV,
     signal.SIGFPE,
@@ -37,8 +36,15 @@ _NOT_OURS = {
 _SIGNALS = sorted(
     int(one) for one in signal.valid_signals() - _NOT_OURS if int(one) != STACKS_SIGNAL
 )
-_LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_AS, resource.RLIMIT_DATA, resource.RLIMIT_STACK, resource.RLIMIT_CPU,
-           resource.RLIMIT_FSIZE, resource.RLIMIT_CORE)  # fmt: skip
+_LIMITS = (
+    resource.RLIMIT_NOFILE,
+    resource.RLIMIT_AS,
+    resource.RLIMIT_DATA,
+    resource.RLIMIT_STACK,
+    resource.RLIMIT_CPU,
+    resource.RLIMIT_FSIZE,
+    resource.RLIMIT_CORE,
+)
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _getsignal, _signal, _sigmask, _setitimer = (
     raw.getsignal,
@@ -52,23 +58,23 @@ _getitimer, _getcwd, _chdir, _umask, _setlocale, _tzset = (
 _getrlimit, _setrlimit, _modules = resource.getrlimit, resource.setrlimit, sys.modules
 _getcontext = decimal.getcontext
 _environ, _variables, _path = os.environ, os.environb, sys.path
-#: The dict of bytes behind os.environ: a copy of it costs a tenth of decoding it.
+#: The dict of bytes behind os.environ: copying it costs a tenth of decoding it.
 _data: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
 
 
 class ProcessState:
-    """How the process was when this was made; `restore` makes it so again."""
+    """The state of the process when this object was made; `restore` puts it back."""
 
     def __init__(self) -> None:
         self._was = {name: read() for name, (read, _) in _PARTS.items()}
         self._modules = len(_modules)
 
     def changed(self) -> list[str]:
-        """Names of the parts that are not as they were."""
+        """Names of the parts that have changed."""
         return [name for name, (read, _) in _PARTS.items() if read() != self._was[name]]
 
     def restore(self) -> dict[str, str]:
-        """Puts back what changed. Returns remarks by name, where not all could be.
+        """Restores what changed. Returns remarks by name for what could not be restored completely.
 
         What was added to the environment or sys.path while modules were imported may be theirs;
         they do not add it twice.
@@ -95,7 +101,7 @@ def _cwd() -> str:
     try:
         return _getcwd()
     except OSError:
-        return ""  # a folder that was removed
+        return ""  # the folder was removed
 
 
 def _the_umask() -> int:
@@ -151,7 +157,7 @@ def _set_streams(was: tuple[Any, ...]) -> None:
 
 
 def _the_decimals() -> tuple[Any, ...]:
-    """Of this thread, without the flags, which every operation sets."""
+    """The decimal context of this thread, without the flags, which every operation sets."""
     now = _getcontext()
     return (
         now.prec,
@@ -176,8 +182,7 @@ _PARTS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "environ": (_data.copy, _set_environ),
     "os.environ": (lambda: id(os.environ), _set_mapping),
     "sys.path": (lambda: list(sys.path), _set_path),
-    # Timers before handlers: a timer that is left running would meet the handler that was there
-    # before.
+    # Timers before handlers: a running timer would otherwise meet the restored handler.
     "timers": (lambda: tuple(any(_getitimer(timer)) for timer in _TIMERS), _set_timers),
     "signal handlers": (_the_handlers, _set_handlers),
     "signal mask": (
@@ -197,8 +202,20 @@ _PARTS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "decimal context": (_the_decimals, _set_decimals),
     "socket time-out": (socket.getdefaulttimeout, socket.setdefaulttimeout),
 }
-#: What may stay of additions: (as it was, as it is) -> what counts as it was from now on.
+
+
+def _with_new_variables(was: dict[bytes, bytes], now: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    return {**{name: now[name] for name in now.keys() - was.keys()}, **was}
+
+
+def _with_new_folders(was: list[str], now: list[str]) -> list[str]:
+    """The present path, if it still contains the original entries in their order."""
+    kept = [entry for entry in now if entry in was]
+    return now if kept == was else was
+
+
+#: Additions that may stay: (as it was, as it is) -> what counts as the original from now on.
 _ADDED: dict[str, Callable[[Any, Any], Any]] = {
-    "environ": lambda was, now: {**{name: now[name] for name in now.keys() - was.keys()}, **was},
-    "sys.path": lambda was, now: now if [entry for entry in now if entry in was] == was else was,
+    "environ": _with_new_variables,
+    "sys.path": _with_new_folders,
 }

@@ -1,5 +1,6 @@
-"""Settings for Django's own test suite: the labels as installed apps, as its tests/runtests.py sets
-it up.
+"""Settings for Django's own test suite.
+
+The labels as installed apps, as its tests/runtests.py sets it up.
 
 DJANGO_SUITE_LABELS names the labels; SUITE_DB{ENGINE,NAME,HOST,PORT,USER,PASSWORD} the server. It
 is copied into Django's tests folder, which is the working directory of every run. Left out:

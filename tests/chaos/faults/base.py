@@ -1,25 +1,28 @@
 """What all faults have in common.
 
 A fault is a generator that is resumed after as many seconds as it yields. When the run is over
-first it is closed, on which its `finally` blocks heal what it broke.
+first, it is closed, and its `finally` blocks repair what it broke.
 
 Recovery is the time from `since` until everything that the fault took away is running or done
 again, on whatever slots are left:
-  `since`      the blow itself, where others must take over (kills, zombies, cuts beyond the lease); the end of the outage, where
-               those that it met go on themselves.
-  HELD, ALL    what was taken away are the tests of the chunks that the struck worker (any worker) held at the blow, but for those
-               whose verdicts had come and stand. Each is back with its verdict, or earlier: with the claim of another chunk that
-               has it, or, after an outage, with the first verdict that its old chunk brings since then. The last of them counts,
-               not the first. Time that a new chunk spends in line while all slots that are left are busy does not: it is only
-               not its turn. So neither the start of a new worker process nor the end of somebody else's chunk is in the figure
-               as long as others work, and both are where they are what the tests wait for.
-  QUEUED       the first claim of a chunk whose message was in the queue; the others are published again by the same clock and
-               may only wait for their turn.
-  CLAIMS       the first claim by the struck worker.
-  JOURNAL      the first line that the dispatcher writes down: what workers do without him is no sign of his.
-Times are the store's. Nothing held, nothing to recover: not counted. Seconds in which another fault
-of the round keeps a server or the dispatcher away are not counted either: whoever is to take over
-waits for them, and they have a figure of their own.
+
+    `since`    the fault itself, where others must take over (kills, zombies, cuts beyond the
+               lease); the end of the outage, where the same processes go on by themselves.
+    HELD, ALL  what was taken away are the tests of the chunks that the struck worker (any worker)
+               held, except those that already had a verdict that stands. Each test is back with its
+               verdict, or earlier: with the claim of another chunk that contains it, or, after an
+               outage, with the next verdict of its old chunk. The last of them counts, not the
+               first. The time that a new chunk waits while all other slots are busy does not count.
+               So the figure contains neither the start of a new worker process nor the end of
+               another chunk as long as others work, and both if the tests wait for them.
+    QUEUED     the first claim of a chunk whose message was in the queue; the others are published
+               again at the same time and may only have to wait for a slot.
+    CLAIMS     the first claim by the struck worker.
+    JOURNAL    the first line that the dispatcher writes: what workers do without it does not count.
+
+Times are the store's. Where nothing was held there is nothing to recover, and nothing counts.
+Seconds in which another fault of the round keeps a server or the dispatcher away do not count
+either: the recovery waits for them, and they have a figure of their own.
 """
 
 from __future__ import annotations
@@ -92,8 +95,9 @@ class Fault(ABC):
 
     @property
     def clock(self) -> float:
-        """Seconds that recovery is timed by: a lost message is sent again after CLAIM_SECONDS, all
-        else takes a lease.
+        """Seconds that recovery is timed by.
+
+        A lost message is sent again after CLAIM_SECONDS, all else takes a lease.
         """
         by_claim = self.meets in (Meets.QUEUED, Meets.CLAIMS)
         return max(self.scene.lease, CLAIM_SECONDS) if by_claim else self.scene.lease
@@ -117,7 +121,7 @@ class Fault(ABC):
 
     @property
     def away(self) -> tuple[float, float]:
-        """From when to when a server or the dispatcher was there for nobody because of this fault."""
+        """The times in which this fault kept a server or the dispatcher from everyone."""
         return (
             (self.struck, self.healed)
             if self.outage and self.part not in ("worker", "network")
@@ -125,8 +129,10 @@ class Fault(ABC):
         )
 
     def recovery(self, tail: Tail, others: Iterable[tuple[float, float]] = ()) -> float | None:
-        """Seconds, as the head of this file says; None where there was nothing to recover, or no
-        more occasion to. `others`: `away` of the other faults of the round.
+        """Seconds, as the head of this file says.
+
+        None where there was nothing to recover, or no more occasion to. `others`: `away` of the
+        other faults of the round.
         """
         since = self.healed if self.outage else self.struck
         seconds = self._recovered(tail, since) if since else None
@@ -162,8 +168,9 @@ class Fault(ABC):
         return max(backs, default=None)
 
     def _backs(self, tail: Tail, since: float, chunk: Leased, index: int) -> list[float]:
-        """After how many seconds this test of the chunk was back; nothing for one that was never
-        away, or never came back.
+        """After how many seconds this test of the chunk was back.
+
+        Nothing for one that was never away, or never came back.
         """
         verdict = tail.first("verdict", since, lambda one: one.index == index)
         moves = [
@@ -190,9 +197,7 @@ class Fault(ABC):
         return [min(backs)]
 
     def _without_line(self, tail: Tail, since: float, offered: float, claimed: float) -> float:
-        """Seconds from `since` to the claim, without those in which all slots that are left were
-        busy.
-        """
+        """Seconds from `since` to the claim, without those in which all other slots were busy."""
         struck = set() if self.meets is Meets.ALL else {self.worker.name}
         in_line = max(offered, since)
         return (
@@ -217,7 +222,7 @@ def _after(since: float, moment: float | None) -> float | None:
 
 
 class Outage(Fault):
-    """Something is away for a while: `down`, `seconds` later `up`, also when the run ends before."""
+    """An outage: `down`, and `up` after `seconds`, also when the run ends before."""
 
     outage = True
 

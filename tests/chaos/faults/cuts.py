@@ -1,5 +1,6 @@
-"""The network between the remote worker, or the dispatcher, and a server drops every packet, for
-half a lease or for three.
+"""Cuts of the network: every packet is dropped, for half a lease or for three.
+
+It is the network between a server and the remote worker, or the dispatcher.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class CutDatabaseLong(CutDatabaseShort):
 
 
 class CutDispatcherShort(_Cut):
-    """The dispatcher cannot reach the store, everybody else can."""
+    """The dispatcher cannot reach the store, all other processes can."""
 
     name = "cut-dispatcher-short"
     part = "dispatcher"
@@ -117,6 +118,12 @@ class CutDispatcherLong(CutDispatcherShort):
 
 
 KINDS: tuple[type[Fault], ...] = (
-    CutStoreShort, CutStoreLong, CutBrokerShort, CutBrokerLong, CutDatabaseShort, CutDatabaseLong, CutDispatcherShort,
+    CutStoreShort,
+    CutStoreLong,
+    CutBrokerShort,
+    CutBrokerLong,
+    CutDatabaseShort,
+    CutDatabaseLong,
+    CutDispatcherShort,
     CutDispatcherLong,
-)  # fmt: skip
+)

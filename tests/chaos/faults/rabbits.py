@@ -148,5 +148,11 @@ class RabbitPaused(_OfRabbit, Outage):
 
 
 KINDS: tuple[type[Fault], ...] = (
-    RabbitKilled, RabbitStopped, RabbitPurged, RabbitDeleted, RabbitDoubled, RabbitConnectionsClosed, RabbitPaused,
-)  # fmt: skip
+    RabbitKilled,
+    RabbitStopped,
+    RabbitPurged,
+    RabbitDeleted,
+    RabbitDoubled,
+    RabbitConnectionsClosed,
+    RabbitPaused,
+)

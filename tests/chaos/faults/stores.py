@@ -144,5 +144,12 @@ class StoreFailedOver(_OfStore):
 
 
 KINDS: tuple[type[Fault], ...] = (
-    StoreClientsKilled, StoreScriptsFlushed, StorePaused, StoreSleeps, StoreFull, StoreFlushed, StoreRestarted, StoreFailedOver,
-)  # fmt: skip
+    StoreClientsKilled,
+    StoreScriptsFlushed,
+    StorePaused,
+    StoreSleeps,
+    StoreFull,
+    StoreFlushed,
+    StoreRestarted,
+    StoreFailedOver,
+)

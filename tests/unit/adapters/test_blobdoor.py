@@ -1,5 +1,6 @@
-"""The one door for blobs: whatever lies in the store, what comes out is what was asked for, or
-nothing.
+"""The one door for blobs.
+
+Whatever lies in the store, what comes out is what was asked for, or nothing.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ def looks(
 ) -> list[float]:
     """When it wants a restart, at one look a second."""
     times = [start + second for second in range(int(until - start) + 1)]
-    return [now for now in times if suspicion.look(now, waiting=waiting, idle=idle)]
+    return [now for now in times if suspicion.check(now, waiting=waiting, idle=idle)]
 
 
 class TestSuspicion:
@@ -37,7 +37,7 @@ class TestSuspicion:
         suspicion.heard()
         # Then
         assert looks(suspicion, 9, start=5) == []
-        assert suspicion.look(5 + PATIENCE, waiting=1, idle=True)
+        assert suspicion.check(5 + PATIENCE, waiting=1, idle=True)
 
     def test_each_restart_waits_longer_and_there_is_a_last_one(self) -> None:
         # When

@@ -1,5 +1,6 @@
-"""Claims about what a worker takes from the broker: what is ours is kept, anything else is refused,
-nothing raises.
+"""Claims about what a worker takes from the broker.
+
+What is ours is kept, anything else is refused, nothing raises.
 """
 
 from __future__ import annotations
@@ -80,23 +81,23 @@ class TestAdmission:
     @pytest.mark.parametrize(
         ("item", "reason"),
         [
-            (b"garbage", "no JSON"),
-            (b"", "no JSON"),
-            (b"[]", "no object"),
-            (b"null", "no object"),
-            (b"\xff\xfe\x00", "no JSON"),
-            (b"[" * 50_000, "no JSON"),
-            (b"9" * 5_000, "no JSON"),
+            (b"garbage", "not JSON"),
+            (b"", "not JSON"),
+            (b"[]", "not an object"),
+            (b"null", "not an object"),
+            (b"\xff\xfe\x00", "not JSON"),
+            (b"[" * 50_000, "not JSON"),
+            (b"9" * 5_000, "not JSON"),
             (b'"' + b"x" * inbound.LARGEST + b'"', "larger"),
             (envelope(properties=None), "no headers or properties"),
             (envelope(properties=[]), "no headers or properties"),
             (envelope(properties={"delivery_tag": 1}), "no delivery tag"),
             (envelope(headers=None), "no headers"),
             (envelope(headers="task"), "no headers"),
-            (envelope(body="$$$"), "no base64"),
-            (envelope(body="e30"), "no base64"),
+            (envelope(body="$$$"), "not base64"),
+            (envelope(body="e30"), "not base64"),
             (envelope(body=7), "no delivery tag or body"),
-            (envelope(body=""), "no JSON"),
+            (envelope(body=""), "not JSON"),
             (envelope(headers={**HEADERS, "compression": "application/x-bz2"}), "compressed"),
             (envelope(headers={**HEADERS, "task": "celery.chord"}), "no task of ours"),
             (envelope(headers={**HEADERS, "task": ["a"]}), "no task of ours"),
@@ -253,11 +254,11 @@ class TestRefusals:
         # When
         with caplog.at_level(logging.WARNING):
             for _ in range(9):
-                refusals.note(QUEUE, "it is no JSON")
+                refusals.note(QUEUE, "it is not JSON")
             refusals.note(QUEUE, "it has no id")
         # Then
         assert [record.getMessage() for record in caplog.records] == [
-            "a message in the queue 'dct.run.one' is passed over: it is no JSON",
+            "a message in the queue 'dct.run.one' is passed over: it is not JSON",
             "a message in the queue 'dct.run.one' is passed over: it has no id",
         ]
         assert refusals.total == 10
@@ -267,7 +268,7 @@ class TestRefusals:
     ) -> None:
         refusals = inbound.Refusals()
         for _ in range(150):
-            refusals.note(QUEUE, "it is no JSON")
+            refusals.note(QUEUE, "it is not JSON")
         assert [record.getMessage().rpartition("(")[2] for record in caplog.records[1:]] == [
             "10 so far)",
             "100 so far)",
@@ -278,6 +279,6 @@ class TestRefusals:
     ) -> None:
         refusals = inbound.Refusals()
         for number in range(5000):
-            refusals.note(f"q{number}", "it is no JSON")
+            refusals.note(f"q{number}", "it is not JSON")
         assert refusals.total == 5000
         assert len(caplog.records) < 1010

@@ -1,5 +1,6 @@
-"""The one door for indexes: what passes can be written below an empty folder, and everything else
-is one line.
+"""The one door for indexes.
+
+What passes can be written below an empty folder, and everything else is one line.
 """
 
 from __future__ import annotations
@@ -64,9 +65,27 @@ def refused(content: bytes) -> str:
 
 @pytest.mark.parametrize(
     "path",
-    ["", "/etc/passwd", "../evil", "a/../../evil", "a/..", ".", "a//b", "a/", "./a", "a\0b", "\ud800", "a\udcc3\udca9",
-     "x" * 256, "a/" + "é" * 128, "x/" * 2000 + "y", None, 1, ["a"]],
-)  # fmt: skip
+    [
+        "",
+        "/etc/passwd",
+        "../evil",
+        "a/../../evil",
+        "a/..",
+        ".",
+        "a//b",
+        "a/",
+        "./a",
+        "a\0b",
+        "\ud800",
+        "a\udcc3\udca9",
+        "x" * 256,
+        "a/" + "é" * 128,
+        "x/" * 2000 + "y",
+        None,
+        1,
+        ["a"],
+    ],
+)
 def test_a_path_that_leads_outside_or_has_a_second_spelling_is_refused(path: Any) -> None:
     refused(encoded([[path, 0o644, 0, _HASH]]))
     refused(encoded(links=[[path, "target"]]))
@@ -109,9 +128,21 @@ def test_a_target_is_one_that_a_link_can_have(target: Any) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"[]", b"{}", b"null", b"\xff", b"[" * 100_000, b'{"version":2,"files":[],"links":[]}', b'{"version":1,"files":[]}',
-     b'{"version":1,"files":{},"links":[]}', encoded([["a", 0o644, 0]]), encoded(more=1), b'{"version":' + b"9" * 5000 + b"}"],
-)  # fmt: skip
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"null",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"version":2,"files":[],"links":[]}',
+        b'{"version":1,"files":[]}',
+        b'{"version":1,"files":{},"links":[]}',
+        encoded([["a", 0o644, 0]]),
+        encoded(more=1),
+        b'{"version":' + b"9" * 5000 + b"}",
+    ],
+)
 def test_another_form_is_refused(content: bytes) -> None:
     refused(content)
 

@@ -14,12 +14,12 @@ from dct_celery.adapters.databases.mysql.tables import (
 )
 
 MARIADB = (
-    "CREATE TABLE `t` (\n  `id` int(11) NOT NULL AUTO_INCREMENT,\n  PRIMARY KEY (`id`)\n)"
-    " ENGINE=InnoDB{} DEFAULT CHARSET=utf8mb4"
+    "CREATE TABLE `t` (\n  `id` int(11) NOT NULL AUTO_INCREMENT,\n  PRIMARY KEY (`id`)\n) "
+    "ENGINE=InnoDB{} DEFAULT CHARSET=utf8mb4"
 )
 TABLESPACE = (
-    "CREATE TABLE `t` (\n  `id` int\n) /*!50100 TABLESPACE `innodb_system` */ ENGINE=InnoDB{}"
-    " DEFAULT CHARSET=utf8mb4"
+    "CREATE TABLE `t` (\n  `id` int\n) /*!50100 TABLESPACE `innodb_system` */ ENGINE=InnoDB{} "
+    "DEFAULT CHARSET=utf8mb4"
 )
 PARTED = (
     MARIADB + "\n PARTITION BY RANGE (`id`)\n(PARTITION `p0` VALUES LESS THAN (10) ENGINE = InnoDB)"
@@ -46,14 +46,14 @@ def test_a_column_with_its_tables_collation_inherits_it_and_no_other_does() -> N
     columns = (
         "`a` text COLLATE utf8mb4_bin",
         (
-            "`b COLLATE utf8mb4_bin` text CHARACTER SET utf8mb4 COLLATE utf8mb4_bin DEFAULT '"
-            " COLLATE utf8mb4_bin'"
+            "`b COLLATE utf8mb4_bin` text CHARACTER SET utf8mb4 COLLATE utf8mb4_bin DEFAULT ' "
+            "COLLATE utf8mb4_bin'"
         ),
         "`c` text COLLATE utf8mb4_german2_ci COMMENT 'it''s \\' COLLATE utf8mb4_bin'",
     )
     shown = (
-        "CREATE TABLE `t` (\n  {},\n  {},\n  {}\n) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4"
-        " COLLATE=utf8mb4_bin"
+        "CREATE TABLE `t` (\n  {},\n  {},\n  {}\n) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 "
+        "COLLATE=utf8mb4_bin"
     )
     # Then
     assert inheriting(shown.format(*columns)) == shown.format("`a` text", *columns[1:])
@@ -74,8 +74,8 @@ def test_a_column_with_its_tables_collation_inherits_it_and_no_other_does() -> N
 )
 def test_whoever_the_definer_was_the_copy_is_its_makers(definer: str) -> None:
     shown = (
-        f"CREATE DEFINER={definer} TRIGGER `x` BEFORE INSERT ON `t` FOR EACH ROW SET @a ="
-        " 'DEFINER=`me`@`here`'"
+        f"CREATE DEFINER={definer} TRIGGER `x` BEFORE INSERT ON `t` FOR EACH ROW SET @a = "
+        "'DEFINER=`me`@`here`'"
     )
     assert without_definer(shown) == shown.replace(definer, "CURRENT_USER", 1)
 
@@ -158,9 +158,17 @@ def test_a_table_that_is_not_all_told_is_shown_as_well(description: str, yes: bo
 
 def inventory(**changes: object) -> Inventory:
     stored = (Stored("VIEW", "v", "CREATE VIEW v"), Stored("TRIGGER", "w", "CREATE TRIGGER w"))
-    values = {"charset": "utf8mb4", "collation": "utf8mb4_bin", "tables": {"a": "A", "b": "B"}, "statements": {},
-              "positions": {"a": 3}, "contents": {"a": (2, 77)}, "sequences": {"s": "S"}, "values": {"s": (5, 0)},
-              "stored": stored}  # fmt: skip
+    values = {
+        "charset": "utf8mb4",
+        "collation": "utf8mb4_bin",
+        "tables": {"a": "A", "b": "B"},
+        "statements": {},
+        "positions": {"a": 3},
+        "contents": {"a": (2, 77)},
+        "sequences": {"s": "S"},
+        "values": {"s": (5, 0)},
+        "stored": stored,
+    }
     return Inventory(**{**values, **changes})  # type: ignore[arg-type]  # a dict of keywords
 
 

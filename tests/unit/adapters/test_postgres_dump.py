@@ -1,5 +1,6 @@
-"""What an export is made of: the script without psql's own commands, the settings as SET takes
-them.
+"""What an export is made of.
+
+The script without psql's own commands, the settings as SET takes them.
 """
 
 from __future__ import annotations

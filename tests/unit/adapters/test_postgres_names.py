@@ -1,5 +1,6 @@
-"""Names that are not ours never reach a PostgreSQL server, and nothing without our mark is ever
-dropped.
+"""Names that are not ours never reach a PostgreSQL server.
+
+Nothing without our mark is ever dropped.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ GOOD = "test_good_1"
 
 
 class RecordingConnection:
-    """Where statements would go. Every name that is asked for exists, with the given comment and
-    connection limit.
+    """Where statements would go.
+
+    Every name that is asked for exists, with the given comment and connection limit.
     """
 
     closed = False

@@ -253,9 +253,12 @@ def test_the_listing_has_every_path_its_size_and_the_sum(project: Path) -> None:
     lines = list(snapshot.listing(snapshot.take(project)))
     # Then
     assert [line.split(maxsplit=1) for line in lines] == [
-        ["6", "app/code.py"], ["link", "link -> app/code.py"], ["1,000", r"odd\xff\nname"], ["10", "run.sh"],
+        ["6", "app/code.py"],
+        ["link", "link -> app/code.py"],
+        ["1,000", r"odd\xff\nname"],
+        ["10", "run.sh"],
         ["4", "files, 1,016 bytes"],
-    ]  # fmt: skip
+    ]
 
 
 # -- checkouts of workers --------------------------------------------------------------
@@ -282,7 +285,7 @@ def test_checkouts_of_one_commit_are_equal_whatever_the_umask_was(project: Path)
 
 
 def test_a_checkout_that_is_not_there_is_named_with_its_variable(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"DCT_CHECKOUT: .*nowhere is no folder"):
+    with pytest.raises(ConfigError, match=r"DCT_CHECKOUT: .*nowhere is not a folder"):
         check_checkout(tmp_path / "nowhere", "0" * 40)
 
 

@@ -1,5 +1,6 @@
-"""Claims about the store's check at the start: who would lose or refuse a run's keys is refused,
-and the mend is named.
+"""Claims about the store's check at the start.
+
+A server that would lose or refuse a run's keys is refused, with the fix.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Trees on a worker: exactly what the digest says, whatever the store holds and whatever tests did
-to them.
+"""Trees on a worker.
+
+Exactly what the digest says, whatever the store holds and whatever tests did to them.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def test_a_blob_that_is_not_what_its_digest_says_is_not_used(sent: Sent, project
     "text", ["", "..", "../../x", "/etc", "0" * 39, "A" * 40, "0" * 40 + "/x", "x" * 300]
 )
 def test_what_is_no_digest_has_no_effect(sent: Sent, text: str) -> None:
-    with pytest.raises(InfrastructureError, match="is no hash"):
+    with pytest.raises(InfrastructureError, match="is not a hash"):
         sent.trees.materialise(text)
     assert not sent.base.exists()
 
@@ -163,7 +164,7 @@ def test_no_index_writes_outside_its_folder(
 def test_bytes_that_are_no_index_are_one_line(content: bytes) -> None:
     sent = Sent(Path("/nowhere-at-all"))
     with pytest.raises(InfrastructureError) as caught:
-        sent.trees._look_up(sent.send_index(content), "")
+        sent.trees._find(sent.send_index(content), "")
     assert "\n" not in str(caught.value)
 
 
@@ -261,9 +262,18 @@ def _a_folder_for_a_file(root: Path) -> None:
 
 
 _DEEDS = [
-    _rewritten, _removed, _left_behind, _shadowed, _empty_folder, _opened, _turned, _moved_away, _whole_tree_moved_away,
-    _bytecode_behind_a_link, _a_folder_for_a_file,
-]  # fmt: skip
+    _rewritten,
+    _removed,
+    _left_behind,
+    _shadowed,
+    _empty_folder,
+    _opened,
+    _turned,
+    _moved_away,
+    _whole_tree_moved_away,
+    _bytecode_behind_a_link,
+    _a_folder_for_a_file,
+]
 
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["same-life", "restarted"])

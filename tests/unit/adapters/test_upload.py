@@ -1,5 +1,6 @@
-"""The dispatcher's side: sent once, again in part when a worker asks, and only what belongs to the
-run.
+"""The dispatcher's side.
+
+Sent once, again in part when a worker asks, and only what belongs to the run.
 """
 
 from __future__ import annotations
@@ -108,8 +109,8 @@ def test_a_file_that_has_changed_since_is_said_once_and_ends_no_run(project: Pat
         desk.supply()
     # Then
     assert desk.said == [
-        "a worker lacks a file that cannot be sent again: "
-        "app/code.py changed while it was read; run again when nothing writes there"
+        "a worker lacks a file that cannot be sent again: app/code.py changed while it was read; "
+        "run again when nothing writes there"
     ]
 
 

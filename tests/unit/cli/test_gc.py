@@ -23,7 +23,7 @@ DROPPED = garbage_collector.Result(
 )
 LEFT = garbage_collector.Result("test_x", "left", "carries no mark of ours")
 DOUBTFUL = garbage_collector.Result(
-    "test_y", "again", "may still be in the making; looked at again"
+    "test_y", "again", "may still be being built; will be checked again"
 )
 FAILED = garbage_collector.Result("test_z", "failed", "z is being accessed by other users")
 
@@ -70,7 +70,7 @@ def test_each_database_is_a_row_with_its_reason(root: Root) -> None:
         "postgresql at db:5432:",
         "  test_orphan_1  dropped  8 MB  its owner is gone: made by run a",
         "  test_x         left        -  carries no mark of ours",
-        "  test_y         left        -  may still be in the making; looked at again",
+        "  test_y         left        -  may still be being built; will be checked again",
         "  1 dropped, 2 left",
     ]
 

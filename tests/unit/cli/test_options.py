@@ -162,7 +162,7 @@ def test_the_help_has_sections_in_one_column() -> None:
         len(lines) == sum(1 for option in OPTIONS if option.flags) + 3
     )  # --explain-deviations, --list-files, --help
     assert {line for line in lines if not re.search(r"(^|\n).{34}  \S", line)} == set()
-    assert "--queue-timeout SECONDS       Longest wait for a first worker [60]" in text
+    assert "--queue-timeout SECONDS       Seconds to wait for the first worker [60]" in text
 
 
 def test_files_are_listed_without_a_run(calls: list[tuple[Settings, dict[str, str]]]) -> None:

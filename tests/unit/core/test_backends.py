@@ -1,6 +1,4 @@
-"""Claims about `core.backends` and `core.managepy`: which backends there are, and how one test is
-run again.
-"""
+"""Claims about `core.backends` and `core.managepy`: which backends exist; re-running a test."""
 
 from __future__ import annotations
 

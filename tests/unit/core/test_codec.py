@@ -1,6 +1,4 @@
-"""Claims about `core.codec`: any text becomes an instance of the right types, or is Malformed in
-one line.
-"""
+"""Claims about `core.codec`: any text decodes to the right types, or is Malformed in one line."""
 
 from __future__ import annotations
 
@@ -109,9 +107,12 @@ def test_any_json_is_an_instance_or_malformed(value: Any) -> None:
         is_right(found)
 
 
-@given(st.fixed_dictionaries({name: st.just(value) | JSON for name, value in GOOD.items()}, optional={
-    one.name: JSON for one in fields(Outer) if one.name not in GOOD
-}))  # fmt: skip
+@given(
+    st.fixed_dictionaries(
+        {name: st.just(value) | JSON for name, value in GOOD.items()},
+        optional={one.name: JSON for one in fields(Outer) if one.name not in GOOD},
+    )
+)
 def test_what_is_almost_right_is_an_instance_or_malformed(value: dict[str, Any]) -> None:
     try:
         found = codec.decode(Outer, value)
@@ -140,9 +141,9 @@ def one_line(error: Malformed) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", " ", "{", "nul", "NaN", "Infinity", "-Infinity", '{"a": NaN}', "[1, -Infinity]", "'a'", '"\n"', "1 2", "[1,]",
-        "\ufeff{}",
-        "[" * 100_000, "[" * 100_000 + "]" * 100_000, '{"a":' * 100_000, "1" * 5000, "-" + "9" * 100_000, b"\xff\xfe", b"{\xff}",
+        "", " ", "{", "nul", "NaN", "Infinity", "-Infinity", '{"a": NaN}', "[1, -Infinity]", "'a'",
+        '"\n"', "1 2", "[1,]", "\ufeff{}", "[" * 100_000, "[" * 100_000 + "]" * 100_000,
+        '{"a":' * 100_000, "1" * 5000, "-" + "9" * 100_000, b"\xff\xfe", b"{\xff}",
     ],
     ids=map(str, itertools.count()),
 )  # fmt: skip
@@ -197,10 +198,10 @@ def test_what_is_no_json_is_malformed(text: str | bytes) -> None:
         ("table", [["a", 1]], "table: must be an object, not a list"),
         ("table", {"a": 0}, "table: must be at least 1, not 0"),
         ("view", {"a": "b"}, "view: must be a number, not 'b'"),
-        ("fixture", "setUpClass", "fixture: is no FixtureRef"),
-        ("fixture", 7, "fixture: is no FixtureRef"),
-        ("fixture", {}, "fixture: is no FixtureRef"),
-        ("fixture", "\x1b[2Jé", "fixture: is no FixtureRef"),
+        ("fixture", "setUpClass", "fixture: is not a valid FixtureRef"),
+        ("fixture", 7, "fixture: is not a valid FixtureRef"),
+        ("fixture", {}, "fixture: is not a valid FixtureRef"),
+        ("fixture", "\x1b[2Jé", "fixture: is not a valid FixtureRef"),
     ],
     ids=map(str, itertools.count()),
 )  # fmt: skip

@@ -10,9 +10,9 @@ from dct_celery.core import secret_files
 @pytest.mark.parametrize(
     "path",
     [
-        ".env", "shop/.env.production", ".ENV", "id_rsa", ".ssh/id_ed25519", ".aws/credentials", "home/.aws/credentials",
-        ".netrc", ".pgpass", "db.sqlite3", "backup/shop.dump", "dump.sql", "credentials.json",
-        "keys/team.kdbx", "client_secret_12.json",
+        ".env", "shop/.env.production", ".ENV", "id_rsa", ".ssh/id_ed25519", ".aws/credentials",
+        "home/.aws/credentials", ".netrc", ".pgpass", "db.sqlite3", "backup/shop.dump", "dump.sql",
+        "credentials.json", "keys/team.kdbx", "client_secret_12.json",
     ],
 )  # fmt: skip
 def test_a_secret_is_known_by_its_name(path: str) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dct_celery.core.text import cut, one_line, strip_ansi, visible, xml_safe
 
-#: Every code point, lone surrogates too, with the troublesome ones often.
+#: Every code point, lone surrogates too, with the problematic ones often.
 ANY_TEXT = st.text(
     st.characters()
     | st.sampled_from("\x00\x07\x1b[]\\;mK\r\n\t\x7f\x85\x9b\ud800\udfff\ufffe\uffff")

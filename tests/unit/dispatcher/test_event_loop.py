@@ -640,7 +640,7 @@ def test_an_entry_that_is_not_believed_is_told_once_and_passed_over(scene: Scene
     }
     assert warnings(scene) == [
         "the run's event stream: an entry is not signed; it is passed over",
-        "the run's event stream: an entry is of a kind that we do not know; it is passed over",
+        "the run's event stream: an entry is of an unknown kind; it is passed over",
     ]
     # And never again
     stored(scene).add(forged)

@@ -1,6 +1,4 @@
-"""Claims about `protocol`: every message comes back as it was sent, through the door that it was
-meant for and no other.
-"""
+"""Claims about `protocol`: every message comes back as sent, through its own door alone."""
 
 from __future__ import annotations
 
@@ -61,8 +59,9 @@ TESTS = st.builds(
 )
 FIXTURES = st.builds(FixtureRecord, REF, st.sampled_from(Outcome), FAILURES, TEXT, TEXT)
 CHUNKS = st.builds(
-    Chunk, TEXT, st.lists(COUNT, max_size=3).map(tuple), st.sampled_from(Phase), st.sampled_from(Need), st.integers(1, 9),
-    avoid=TEXT, fresh=st.booleans(), limits=st.lists(st.tuples(COUNT, SECONDS), max_size=2).map(tuple),
+    Chunk, TEXT, st.lists(COUNT, max_size=3).map(tuple), st.sampled_from(Phase),
+    st.sampled_from(Need), st.integers(1, 9), avoid=TEXT, fresh=st.booleans(),
+    limits=st.lists(st.tuples(COUNT, SECONDS), max_size=2).map(tuple),
     locks=st.lists(TEXT, max_size=2).map(tuple), estimate=SECONDS,
 )  # fmt: skip
 NUMBERS = st.dictionaries(TEXT, st.floats(-1e9, 1e9), max_size=2)
@@ -73,8 +72,9 @@ LEAKS = st.lists(
     max_size=2,
 )
 COMPLETED = st.builds(
-    ev.ChunkCompleted, SECONDS, st.dictionaries(TEXT, SECONDS, max_size=2), st.lists(COUNT, max_size=2).map(tuple),
-    st.sampled_from(["", "failfast", "aborted"]), LEAKS.map(tuple), NUMBERS,
+    ev.ChunkCompleted, SECONDS, st.dictionaries(TEXT, SECONDS, max_size=2),
+    st.lists(COUNT, max_size=2).map(tuple), st.sampled_from(["", "failfast", "aborted"]),
+    LEAKS.map(tuple), NUMBERS,
 )  # fmt: skip
 RELEASED = st.builds(
     ev.ChunkReleased,
@@ -97,14 +97,25 @@ LEASES = st.builds(
 )
 TEXTS = st.lists(TEXT, max_size=2).map(tuple)
 WORDS = st.dictionaries(TEXT, TEXT, max_size=2)
+RULES = st.builds(
+    runs.DatabaseRules,
+    st.booleans(),
+    st.sampled_from(["auto", "always", "never"]),
+    allow=st.just(("a",)),
+)
 SPECS = st.builds(
-    make_spec, st.from_regex(r"[a-z0-9][a-z0-9-]{5,25}", fullmatch=True), words=TEXTS,
-    directory=TEXT, environment=WORDS, test_timeout=st.none() | SECONDS,
-    databases=st.builds(runs.DatabaseRules, st.booleans(), st.sampled_from(["auto", "always", "never"]), allow=st.just(("a",))),
-)  # fmt: skip
+    make_spec,
+    st.from_regex(r"[a-z0-9][a-z0-9-]{5,25}", fullmatch=True),
+    words=TEXTS,
+    directory=TEXT,
+    environment=WORDS,
+    test_timeout=st.none() | SECONDS,
+    databases=RULES,
+)
 WORKERS = st.builds(
     workers.WorkerInfo, TEXT, TEXT, COUNT, TEXT, COUNT, TEXT, st.lists(TEXT, max_size=2).map(tuple),
-    st.dictionaries(TEXT, st.sampled_from(workers.RunStage), max_size=2), about=WORDS, expires_ms=COUNT,
+    st.dictionaries(TEXT, st.sampled_from(workers.RunStage), max_size=2), about=WORDS,
+    expires_ms=COUNT,
 )  # fmt: skip
 REPORTS: list[st.SearchStrategy[Any]] = [
     st.builds(
@@ -350,7 +361,9 @@ def test_plain_passes_with_anything_behind_them_are_rejected(spoil: str) -> None
     st.none() | st.booleans() | st.integers() | st.floats() | st.text()
     | st.sampled_from(["TestFinished", "FixtureFinished", "passed", "setUpClass (a.T)"]),
     lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["kind", *(one.name for one in fields(TestRecord))]), inner, max_size=8),
+    | st.dictionaries(
+        st.sampled_from(["kind", *(one.name for one in fields(TestRecord))]), inner, max_size=8
+    ),
     max_leaves=15,
 ))  # fmt: skip
 def test_signed_nonsense_is_records_or_rejected(value: Any) -> None:

@@ -1,4 +1,4 @@
-"""Folders of ours: closed to others, and removed without leaving them."""
+"""Claims about `security.folders`: private, and removed without following links out of them."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_new_folder_is_closed_from_the_beginning(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "a" / "work").stat().st_mode) == 0o700
 
 
-def test_a_folder_of_somebody_else_is_refused(
+def test_a_folder_of_another_user_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given

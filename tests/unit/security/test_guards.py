@@ -1,6 +1,4 @@
-"""Claims about `security`: no test comes near a database that matters, no innocent project is
-bothered, no secret is shown.
-"""
+"""Claims about `security.guards`: production is refused, innocent projects are not bothered."""
 
 from __future__ import annotations
 
@@ -137,10 +135,12 @@ class TestProduction:
     @pytest.mark.parametrize(
         "name",
         [
-            "prod_shop", "shop_prod", "prod", "Shop-PROD", "shop.production", "production", "shop_production_2", "prod1",
-            "shopProduction", "live_shop", "shop_live", "live", "staging_shop", "shop-staging", "shop_stage", "prd-shop",
-            "shop_staging_eu", "tests_prod", "preprod", "eu_prod_shop", "test_production", "staging_area", "shopprod", "prodshop",
-            "shop-uat", "uat", "UAT2", "shopproduction", "shopstaging", "shopprd", "crm_proddb", "acmestg", "production_line",
+            "prod_shop", "shop_prod", "prod", "Shop-PROD", "shop.production", "production",
+            "shop_production_2", "prod1", "shopProduction", "live_shop", "shop_live", "live",
+            "staging_shop", "shop-staging", "shop_stage", "prd-shop", "shop_staging_eu",
+            "tests_prod", "preprod", "eu_prod_shop", "test_production", "staging_area", "shopprod",
+            "prodshop", "shop-uat", "uat", "UAT2", "shopproduction", "shopstaging", "shopprd",
+            "crm_proddb", "acmestg", "production_line",
         ],
     )  # fmt: skip
     def test_a_name_with_a_word_for_production_looks_like_it(self, name: str) -> None:
@@ -152,12 +152,12 @@ class TestProduction:
     @pytest.mark.parametrize(
         "name",
         [
-            "shop", "livestock", "product_catalogue", "products", "delivery", "olive", "productivity", "deliver_live_chat_eu",
-            "reproduction", "stagecoach", "stage_plays", "master_data", "main", "main_shop", "staging_area_tests", "prod_dev",
-            "production_local", "prod_test", "alive", "", "_", "schedule", "producer_main", "prodigy", "products_de",
-            "productline", "nonprod", "shop_nonprod", "squat", "equator", "backstage", "coproduction", "upstaging", "shoplive",
-            "shopprod_dev",
-            "uat_test",
+            "shop", "livestock", "product_catalogue", "products", "delivery", "olive",
+            "productivity", "deliver_live_chat_eu", "reproduction", "stagecoach", "stage_plays",
+            "master_data", "main", "main_shop", "staging_area_tests", "prod_dev",
+            "production_local", "prod_test", "alive", "", "_", "schedule", "producer_main",
+            "prodigy", "products_de", "productline", "nonprod", "shop_nonprod", "squat", "equator",
+            "backstage", "coproduction", "upstaging", "shoplive", "shopprod_dev", "uat_test",
         ],
     )  # fmt: skip
     def test_an_innocent_name_does_not(self, name: str) -> None:
@@ -168,8 +168,8 @@ class TestProduction:
         assert (
             refusal(replace(SHOP, name="prod_shop"))
             == "database 'default': NAME 'prod_shop' looks like production (the word 'prod'); use"
-            " another NAME in the settings that tests use, or say --allow-database prod_shop if"
-            " it is none"
+            " another NAME in the settings that tests use, or pass --allow-database prod_shop if"
+            " it is not production"
         )
 
     def test_the_way_out_works_by_glob(self) -> None:
@@ -182,11 +182,11 @@ class TestProduction:
 
         # Then
         assert "(--deny-database Sho*)" in message
-        assert "take it out of --deny-database" in message
+        assert "remove it from --deny-database" in message
 
     def test_of_an_sqlite_file_its_own_name_counts_and_not_its_folder(self) -> None:
         assert warnings_of(replace(FILE, name="/srv/prod/live/shop.sqlite3")) == []
-        assert "say --allow-database shop_prod if" in refusal(
+        assert "pass --allow-database shop_prod if" in refusal(
             replace(FILE, name="/srv/shop_prod.sqlite3")
         )
         assert warnings_of(replace(FILE, name="/srv/shop_prod.sqlite3"), allow=("shop_prod",)) == []
@@ -213,8 +213,8 @@ class TestNeighbour:
             refusal(SHOP, self.LEGACY)
             == "database 'default' has no TEST settings and shares the server db.example:5432 with"
             " 'legacy', of which NAME 'prod_shop' looks like production (the word 'prod'); point"
-            " HOST of 'default' at a test server in the settings that tests use, or say"
-            " --allow-database prod_shop if it is none"
+            " HOST of 'default' at a test server in the settings that tests use, or pass"
+            " --allow-database prod_shop if it is not production"
         )
         assert refusal(replace(SHOP, test=True), self.LEGACY).startswith(
             "database 'default' shares the server"
@@ -256,7 +256,7 @@ class TestSurroundings:
     )
     def test_a_settings_module_for_production_is_refused(self, module: str) -> None:
         assert refusal(SHOP, facts={"settings": module}).startswith(
-            f"the settings module {module!r} is one for production"
+            f"the settings module {module!r} is for production"
         )
 
     @pytest.mark.parametrize(
@@ -268,9 +268,14 @@ class TestSurroundings:
 
     @pytest.mark.parametrize(
         ("host", "pattern"),
-        [("db.example", "*.example"), ("DB.example", "db.EXAMPLE"), ("db.example", "db.example:5432"), ("", "localhost"),
-         ("a,db.example", "db.*")],
-    )  # fmt: skip
+        [
+            ("db.example", "*.example"),
+            ("DB.example", "db.EXAMPLE"),
+            ("db.example", "db.example:5432"),
+            ("", "localhost"),
+            ("a,db.example", "db.*"),
+        ],
+    )
     def test_a_denied_host_is_refused(self, host: str, pattern: str) -> None:
         assert f"is denied by --deny-db-host {pattern};" in refusal(
             replace(SHOP, host=host), deny_hosts=("x", pattern)
@@ -278,11 +283,24 @@ class TestSurroundings:
 
     @pytest.mark.parametrize(
         ("host", "pattern"),
-        [("127.1", "localhost"), ("127.1", "127.0.0.1"), ("db.example", "prod.example"), ("db.example", "10.0.0.5"),
-         ("db.example", "10.0.*"), ("db.example", "prod.example:5432"), ("10.0.0.5", "prod.example"), ("", "build-1"),
-         ("localhost", "build-1"), ("/var/run/postgresql", "localhost"), ("/tmp", "build-1"), ("a,db.example", "prod.example"),
-         ("fd00::5", "prod.example"), ("db.example", "[10.0.0.5]:5432"), ("@abstract", "127.0.0.1")],
-    )  # fmt: skip
+        [
+            ("127.1", "localhost"),
+            ("127.1", "127.0.0.1"),
+            ("db.example", "prod.example"),
+            ("db.example", "10.0.0.5"),
+            ("db.example", "10.0.*"),
+            ("db.example", "prod.example:5432"),
+            ("10.0.0.5", "prod.example"),
+            ("", "build-1"),
+            ("localhost", "build-1"),
+            ("/var/run/postgresql", "localhost"),
+            ("/tmp", "build-1"),
+            ("a,db.example", "prod.example"),
+            ("fd00::5", "prod.example"),
+            ("db.example", "[10.0.0.5]:5432"),
+            ("@abstract", "127.0.0.1"),
+        ],
+    )
     def test_a_denied_server_is_refused_under_each_of_its_names(
         self, host: str, pattern: str
     ) -> None:
@@ -298,9 +316,15 @@ class TestSurroundings:
 
     @pytest.mark.parametrize(
         ("host", "pattern"),
-        [("other.example", "prod.example"), ("db.example", "prod.example:5433"), ("db.example", "localhost"),
-         ("", "prod.example"), ("unknown", "nowhere"), ("unknown", "prod.example")],
-    )  # fmt: skip
+        [
+            ("other.example", "prod.example"),
+            ("db.example", "prod.example:5433"),
+            ("db.example", "localhost"),
+            ("", "prod.example"),
+            ("unknown", "nowhere"),
+            ("unknown", "prod.example"),
+        ],
+    )
     def test_another_server_is_not(self, host: str, pattern: str) -> None:
         assert (
             warnings_of(replace(SHOP, host=host), deny_hosts=(pattern,), addresses=ADDRESSES) == []
@@ -312,9 +336,11 @@ class TestSurroundings:
 
         # Then
         assert hosts_to_resolve([SHOP, unused, file], ()) == set()
-        assert hosts_to_resolve([replace(SHOP, host="a,/tmp"), unused, file], ("b:5432", "*.c", "fd00::5", "[fd00::6]:1")) == {
-            "a", "b", "fd00::5", "fd00::6", "localhost",
-        }  # fmt: skip
+        found = hosts_to_resolve(
+            [replace(SHOP, host="a,/tmp"), unused, file],
+            ("b:5432", "*.c", "fd00::5", "[fd00::6]:1"),
+        )
+        assert found == {"a", "b", "fd00::5", "fd00::6", "localhost"}
 
     @pytest.mark.parametrize(
         ("seen", "denied"),
@@ -344,7 +370,7 @@ class TestSurroundings:
             " prod.example:5432" in message
         ) is denied
 
-    def test_nobody_is_asked_for_addresses_where_nothing_is_denied(self) -> None:
+    def test_no_addresses_are_resolved_where_nothing_is_denied(self) -> None:
         def asked() -> Iterator[str]:
             raise AssertionError("asked")
             yield ""

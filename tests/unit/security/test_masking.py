@@ -1,5 +1,6 @@
-"""Claims about `security.masking`: no secret gets out, by value or by what stands around it, and
-nothing else is lost.
+"""Claims about `security.masking`: no secret gets out, and nothing else is lost.
+
+Secrets are found by value and by their surroundings.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ class TestValues:
     def test_a_huge_text_is_no_trap(self, part: str) -> None:
         assert Masker(["hunter-22", "shop"]).values(part * 200_000)
 
-    def test_words_of_the_protocol_stay_whatever_somebody_chose_as_a_password(self) -> None:
+    def test_protocol_values_stay_whatever_the_password_is(self) -> None:
         # Given
         record = {
             "kind": "TestFinished",

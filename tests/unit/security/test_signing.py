@@ -1,6 +1,4 @@
-"""Claims about `security.signing`: only who has the key is believed, and anything else is one clear
-line.
-"""
+"""Claims about `security.signing`: only a holder of the key is trusted; all else is one line."""
 
 from __future__ import annotations
 
@@ -53,8 +51,9 @@ def test_a_signature_serves_for_its_own_purpose_alone(
 @pytest.mark.parametrize(
     "other",
     [
-        PURPOSE[:-1], (*PURPOSE, ""), ("RunSpec", "pool", "run-one0123456789abcdef"), ("RunSpecpool", *PURPOSE[2:]),
-        ("RunSpec", "pool\",\"run-one", *PURPOSE[3:]), ("CancelOrder", *PURPOSE[1:]), ("RunSpec", "other", *PURPOSE[2:]),
+        PURPOSE[:-1], (*PURPOSE, ""), ("RunSpec", "pool", "run-one0123456789abcdef"),
+        ("RunSpecpool", *PURPOSE[2:]), ("RunSpec", "pool\",\"run-one", *PURPOSE[3:]),
+        ("CancelOrder", *PURPOSE[1:]), ("RunSpec", "other", *PURPOSE[2:]),
         ("RunSpec", "pool", "run-two", PURPOSE[3]), ("RunSpec", "pool", "run-one", "f" * 16), (),
     ],
 )  # fmt: skip
@@ -144,7 +143,7 @@ def test_a_text_that_was_cut_or_lengthened_is_never_accepted(
 
 
 @given(st.text() | st.binary().map(lambda data: data.decode("utf-8", "surrogateescape")))
-def test_what_nobody_signed_is_one_clear_line(text: str) -> None:
+def test_what_is_not_signed_is_one_clear_line(text: str) -> None:
     # When
     for unsigned in (text, f"dct4.{text}", f"dct4.{key_id(ONE)}.{text}"):
         with pytest.raises(Untrusted) as caught:
@@ -208,17 +207,17 @@ def test_each_key_signs_for_itself() -> None:
     assert len(Keyring().each()) == 1
 
 
-def test_without_a_key_everybody_without_one_is_believed_and_nobody_else() -> None:
+def test_without_a_key_only_those_without_one_are_trusted() -> None:
     # Given
-    nobody = Keyring()
+    keyless = Keyring()
     # Then
-    assert not nobody.secure
-    assert nobody.ids == (key_id(""),)
-    assert nobody.unseal(PURPOSE, Keyring().seal(PURPOSE, "{}")) == "{}"
+    assert not keyless.secure
+    assert keyless.ids == (key_id(""),)
+    assert keyless.unseal(PURPOSE, Keyring().seal(PURPOSE, "{}")) == "{}"
     with pytest.raises(Untrusted, match="another key"):
-        nobody.unseal(PURPOSE, RING.seal(PURPOSE, "{}"))
+        keyless.unseal(PURPOSE, RING.seal(PURPOSE, "{}"))
     with pytest.raises(Untrusted, match="another key"):
-        RING.unseal(PURPOSE, nobody.seal(PURPOSE, "{}"))
+        RING.unseal(PURPOSE, keyless.seal(PURPOSE, "{}"))
 
 
 @given(st.text())

@@ -1,4 +1,4 @@
-"""Claims about `testproc.failures`: an exception becomes text, whatever it does when it is asked."""
+"""Claims about `testproc.failures`: any exception becomes text, however it behaves."""
 
 from __future__ import annotations
 

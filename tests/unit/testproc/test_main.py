@@ -1,5 +1,6 @@
-"""Claims about `testproc.main`: a Load becomes a manifest in parts, or one Fatal with the reason;
-about what names a backend.
+"""Claims about `testproc.main`: a Load becomes a manifest in parts, or one Fatal with the reason.
+
+About what names a backend.
 """
 
 from __future__ import annotations

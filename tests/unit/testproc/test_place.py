@@ -10,8 +10,9 @@ from dct_celery.testproc.place import place
 
 
 def raised(*files: Path) -> BaseException:
-    """What comes out of the first file's `call`, which calls the next one's, and so on; the last
-    one raises.
+    """What comes out of the first file's `call`, which calls the next one's, and so on.
+
+    The last one raises.
     """
     function: Callable[[], object] | None = None
     for file in reversed(files):

@@ -1,5 +1,6 @@
-"""Claims about `testproc.recorder`: each test of a chunk has one record, whatever framework speaks
-of it, and however it ends.
+"""Claims about `testproc.recorder`.
+
+Each test of a chunk has one record, whatever framework speaks of it, and however it ends.
 """
 
 from __future__ import annotations
@@ -169,7 +170,7 @@ def test_the_end_of_a_chunk_says_what_it_held(
     assert end == messages.ChunkFinished(
         "c1", 2, {"app.T": 0.75}, (7, 8), "failfast", (leak,), (10.0, 12.0)
     )
-    assert bench.watch.looked == ["app.T"]
+    assert bench.leaks.checked == ["app.T"]
 
 
 def test_a_chunk_begins_with_nothing_of_the_last_one(bench: Bench) -> None:
@@ -180,7 +181,7 @@ def test_a_chunk_begins_with_nothing_of_the_last_one(bench: Bench) -> None:
     bench.recorder.start_chunk("c2")
     # Then
     assert bench.recorder.finish() == messages.ChunkFinished("c2", 0, {})
-    assert bench.watch.begun == 2
+    assert bench.leaks.begun == 2
 
 
 def test_a_test_from_which_an_exception_escapes_is_its_error(bench: Bench) -> None:

@@ -1,5 +1,6 @@
-"""Claims about `testproc.session`: one answer for each message, whatever the project does, and an
-end that tears down.
+"""Claims about `testproc.session`.
+
+One answer for each message, whatever the project does, and an end that tears down.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Claims about `wire.messages`: every kind survives the wire, and nothing else is taken for a
-message.
-"""
+"""Claims about `wire.messages`: every kind survives encoding, and nothing else is a message."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""One MySQL or MariaDB connection at a time: opened when needed, checked, recycled, counted, and
-never shared with a fork.
+"""One MySQL or MariaDB connection: opened when needed, checked, replaced, never used after a fork.
 
-Statements run in a session whose settings are ours alone, whatever the server's defaults are: they
-decide what SHOW CREATE prints and how it is read back.
+Statements run in a session whose settings are all set by us, whatever the server's defaults are:
+they decide what SHOW CREATE prints and how it is read back.
 """
 
 from __future__ import annotations
@@ -21,8 +20,7 @@ import MySQLdb.cursors
 from dct_celery.errors import DatabaseError, ServerFault
 from dct_celery.ports import DatabasePolicy, DatabaseSpec, DatabaseStats
 
-#: Keys of Django's OPTIONS that say how to connect; the others say how the project wants its
-#: sessions.
+#: Keys of Django's OPTIONS that say how to connect; the others configure the project's sessions.
 _OPTIONS = (
     "unix_socket",
     "read_default_file",
@@ -31,26 +29,28 @@ _OPTIONS = (
     "compress",
     "local_infile",
 )
-#: Zero ids stay zero; times mean the same wherever they are read; a lock that is not had soon is an
+#: Zero ids stay zero; times mean the same wherever they are read; waiting long for a lock is an
 #: error.
 _SESSION = (
-    "SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO', foreign_key_checks = 0, unique_checks = 0, time_zone ="
-    " '+00:00', sql_quote_show_create = 1, sql_safe_updates = 0, sql_select_limit = DEFAULT,"
-    " lock_wait_timeout = {lock_wait}, wait_timeout = {idle}"
+    "SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO', foreign_key_checks = 0, unique_checks = 0, "
+    "time_zone = '+00:00', sql_quote_show_create = 1, sql_safe_updates = 0, "
+    "sql_select_limit = DEFAULT, lock_wait_timeout = {lock_wait}, wait_timeout = {idle}"
 )
-#: Not every server has these, nor every user the right to them; all of them only spare trouble.
+#: Not every server has these settings, nor every user the right to set them; we can work without.
 _WISHES = (
     "sql_log_bin = 0",
     "innodb_strict_mode = 0",
     "sql_require_primary_key = 0",
     "max_statement_time = 0",
 )
-#: Most text that goes to the server in one packet; the smallest default limit is 16 MiB.
+#: Longest text that goes to the server in one packet; the smallest default limit is 16 MiB.
 PACKET = 512 * 1024
 
-UNKNOWN_DATABASE, UNKNOWN_TABLE, DATABASE_EXISTS = 1049, 1146, 1007
+UNKNOWN_DATABASE = 1049
+UNKNOWN_TABLE = 1146
+DATABASE_EXISTS = 1007
 _LOST = frozenset({2006, 2013, 2014, 2055, 4031, 1927, 1053})
-#: Not 2014 and 2055: those are of a session that was used wrongly, or has ended already.
+#: Not 2014 and 2055: those mean that a session was used wrongly, or has ended already.
 _FAULTS = {
     **dict.fromkeys((1040, 1203, 1226), ServerFault.CONNECTIONS),
     **dict.fromkeys((1021, 1114), ServerFault.DISK),
@@ -58,8 +58,8 @@ _FAULTS = {
 }
 _REFUSED = frozenset({1044, 1045, 1142, 1143, 1227, 1370})
 
-#: A server that vanishes without a word is noticed in half a minute, however long an answer may
-#: take. Seconds, but for the last.
+#: A server that vanishes silently is noticed within half a minute, however long an answer may take.
+#: Seconds, except for the last.
 _NETWORK = (
     ("TCP_KEEPIDLE", 10),
     ("TCP_KEEPINTVL", 5),
@@ -71,8 +71,9 @@ _open: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def _disown() -> None:
-    """In a forked child: the destructor of an inherited connection would end the parent's session
-    through the shared socket.
+    """Makes inherited connections harmless in a forked child.
+
+    The destructor of one would end the parent's session through the shared socket.
     """
     links = list(_open)
     if links:
@@ -85,11 +86,12 @@ os.register_at_fork(after_in_child=_disown)
 
 
 def identifier(name: str) -> str:
-    """`name` quoted for MySQL and MariaDB, whatever it contains. Raises DatabaseError for a NUL,
-    which no name can have.
+    """`name` quoted for MySQL and MariaDB, whatever it contains.
+
+    Raises DatabaseError for a NUL, which no name can have.
     """
     if "\0" in name:
-        raise DatabaseError(f"{name!r} is no name of a database object")
+        raise DatabaseError(f"{name!r} cannot be the name of a database object")
     return "`" + name.replace("`", "``") + "`"
 
 
@@ -102,24 +104,25 @@ def code(error: BaseException | None) -> int:
 
 
 def refused(error: BaseException) -> bool:
-    """A right is missing."""
+    """Whether the error means that we lack a privilege."""
     return code(error) in _REFUSED
 
 
 def text(value: Any) -> str:
-    """A column of text as `str`; the servers type some of their own as binary."""
+    """A text column as `str`; the servers declare some of their own as binary."""
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
 
 
 def where(spec: DatabaseSpec) -> str:
-    """The server in words."""
+    """The server's address for messages."""
     socket = spec.host if spec.host.startswith("/") else str(spec.options.get("unix_socket") or "")
     return socket or f"{spec.host or 'localhost'}:{spec.port or 3306}"
 
 
 def parameters(spec: DatabaseSpec) -> dict[str, Any]:
-    """What MySQLdb is told, as Django would tell it, but for the database: a configured one is
-    production.
+    """The parameters for MySQLdb, as Django would pass them, but without a database.
+
+    The configured one is production.
     """
     given: dict[str, Any] = {name: spec.options[name] for name in _OPTIONS if name in spec.options}
     place = "unix_socket" if spec.host.startswith("/") else "host"
@@ -133,8 +136,9 @@ def parameters(spec: DatabaseSpec) -> dict[str, Any]:
 
 
 def addresses(spec: DatabaseSpec) -> Iterator[str]:
-    """Of the server, on a connection of its own that sends nothing before it is asked for a second
-    one.
+    """Addresses of the server, on a connection of its own.
+
+    Nothing is sent on it before the second address is asked for.
     """
     connection = _connected(spec, connect_timeout=10, read_timeout=10, write_timeout=10)
     try:
@@ -155,16 +159,17 @@ def _connected(spec: DatabaseSpec, **more: Any) -> Any:
         return MySQLdb.connect(charset="utf8mb4", **more, **parameters(spec))
     except (MySQLdb.Error, TypeError, ValueError) as error:
         raise DatabaseError(
-            f"database {spec.alias!r} on {where(spec)} cannot be reached from this worker:"
-            f" {_line(error)}; check HOST, PORT, USER and PASSWORD of its settings as this worker"
-            " sees them",
+            f"database {spec.alias!r} on {where(spec)} cannot be reached from this worker: "
+            f"{_line(error)}; check HOST, PORT, USER and PASSWORD of its settings as this worker "
+            "sees them",
             fault=_fault(error),
         ) from error
 
 
 class Link:
-    """A session, opened when first needed. `policy` says when it is replaced; None for never (it
-    holds locks).
+    """A session, opened when first needed.
+
+    `policy` says when it is replaced; None for never, because it holds locks.
     """
 
     def __init__(
@@ -176,9 +181,7 @@ class Link:
         idle: int = 28_800,
         answer: int = 1800,
     ) -> None:
-        """`idle`: seconds of silence after which the server ends the session; `answer`: longest
-        wait for one answer.
-        """
+        """`idle`: idle seconds until the server ends the session; `answer`: longest wait, too."""
         self._spec = spec
         self._stats = stats
         self._policy = policy
@@ -211,8 +214,9 @@ class Link:
         return rows[0]
 
     def batch(self, statements: Sequence[str]) -> list[list[tuple[Any, ...]]]:
-        """Executes statements in as few packets as may be; the rows of each. Stops at the first
-        error.
+        """Executes statements in as few packets as possible; returns the rows of each.
+
+        Stops at the first error.
         """
         answers: list[list[tuple[Any, ...]]] = []
         with self._translated(), self.operation():
@@ -221,14 +225,14 @@ class Link:
         return answers
 
     def batch_of(self, statements: Iterable[str]) -> None:
-        """The same for any number of statements, whose answers are of no interest."""
+        """Executes any number of statements and ignores their rows."""
         with self._translated(), self.operation():
             for packet in _packets(statements):
                 for _ in self._packet(packet):
                     pass
 
     def stream(self, statement: str, size: int) -> Iterator[list[tuple[Any, ...]]]:
-        """Rows in lists of `size`, not held in memory at once; nothing else may be asked meanwhile."""
+        """Yields rows in lists of `size`, never all in memory; the session is busy meanwhile."""
         with (
             self._translated(),
             self.operation(),
@@ -243,7 +247,7 @@ class Link:
             self._stats.statements += len(packet) - 1
             cursor.execute(";\n".join(packet))
             for _ in packet:
-                # Errors of later statements surface here and nowhere else.
+                # Errors of later statements are raised here and nowhere else.
                 yield list(cursor.fetchall()) if cursor.description else []
                 cursor.nextset()
 
@@ -256,9 +260,7 @@ class Link:
 
     @contextlib.contextmanager
     def operation(self) -> Iterator[None]:
-        """One session for everything inside: it is checked and replaced only at the outermost
-        entry.
-        """
+        """One session for everything inside, checked and replaced only at the outermost entry."""
         if self._depth == 0 or self._connection is None:
             self._ready()
         self._depth += 1
@@ -277,7 +279,7 @@ class Link:
             self._inside = True
 
     def _leave(self) -> None:
-        """Who heals or drops a database throws out all sessions that are in it."""
+        """Leaves the current database: healing or dropping it ends all sessions that are in it."""
         if self._inside and self._connection is not None:
             self.run("USE information_schema")
         self._inside = False
@@ -286,12 +288,12 @@ class Link:
         return self._connection is not None
 
     def id(self) -> int:
-        """The server's number of this session."""
+        """The server's id of this session."""
         with self.operation():
             return int(self._connection.thread_id())
 
     def server(self) -> str:
-        """What the server says of itself: its version, and its make if that is MariaDB."""
+        """The server's version, and its make if that is MariaDB."""
         with self.operation():
             return str(self._connection.get_server_info())
 
@@ -305,8 +307,9 @@ class Link:
                 connection.close()
 
     def disown(self, nowhere: int) -> None:
-        """Forgets a session that belongs to another process: its socket is replaced by the
-        descriptor `nowhere`.
+        """Forgets a session that belongs to another process.
+
+        Its socket is replaced by the descriptor `nowhere`.
         """
         if self._connection is not None:
             with contextlib.suppress(MySQLdb.Error, OSError):
@@ -357,7 +360,7 @@ class Link:
         except DatabaseError:
             self._stats.failed += 1
             raise
-        _heed_silence(connection.fileno())
+        _set_keepalive(connection.fileno())
         self._connection = connection
         self._used = 0
         self._opened_at = self._spoke_at = time.monotonic()
@@ -388,8 +391,8 @@ class Link:
             ) from error
 
 
-def _heed_silence(fd: int) -> None:
-    """The client library knows no option for it, but its socket does."""
+def _set_keepalive(fd: int) -> None:
+    """Sets keep-alive on the socket itself, as the client library has no option for it."""
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as link:
         if link.family in (socket.AF_INET, socket.AF_INET6):
             link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -419,6 +422,6 @@ def _fault(error: BaseException) -> ServerFault | None:
 
 def _line(error: BaseException) -> str:
     args = error.args
-    number, words = (args[0], args[1]) if len(args) > 1 else (0, str(error) or type(error).__name__)
-    line = " ".join(str(words).split())
+    number, message = args[:2] if len(args) > 1 else (0, str(error) or type(error).__name__)
+    line = " ".join(str(message).split())
     return f"{line} (error {number})" if number else line

@@ -1,8 +1,7 @@
-"""A database as a file of statements, for a server that has lost its templates: gzip, one JSON
-value per line.
+"""A database as a file of statements, for a server that has lost its templates.
 
-The first line says what the result must be equal to. Rows are read as literals that the server
-itself has written.
+The file is gzip with one JSON value per line. The first line says what the restored database must
+be equal to. Rows are literals that the server itself has written.
 """
 
 from __future__ import annotations
@@ -24,14 +23,15 @@ from dct_celery.security.files import replacing
 FORMAT = "dct-mysql-2"
 #: Types whose bytes are no text, or not the text that an INSERT takes.
 _BYTES = frozenset(
-    {"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "geometry", "point", "linestring", "polygon",
-     "multipoint", "multilinestring", "multipolygon", "geometrycollection", "geomcollection", "vector"}
+    {"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "geometry", "point",
+     "linestring", "polygon", "multipoint", "multilinestring", "multipolygon", "geometrycollection",
+     "geomcollection", "vector"}
 )  # fmt: skip
 _ROWS = 500
 
 
 def export(link: Link, name: str, file: Path) -> None:
-    """Writes the file whole or not at all."""
+    """Writes the whole file or nothing."""
     try:
         with (
             link.operation(),
@@ -49,13 +49,14 @@ def export(link: Link, name: str, file: Path) -> None:
 
 
 def restore(link: Link, file: Path, name: str) -> None:
-    """Makes the database, which must not be there, and proves it equal. Raises DatabaseError half
-    way.
+    """Creates the database, which must not exist, and proves it equal to the export.
+
+    Raises DatabaseError, and may leave an incomplete database behind.
     """
     try:
         _restore(link, file, name)
     except DatabaseError as error:
-        raise DatabaseError(f"no database could be made of {file}: {error}") from error
+        raise DatabaseError(f"no database could be restored from {file}: {error}") from error
     except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error) as error:
         raise DatabaseError(f"the exported template {file} cannot be read: {error}") from error
 
@@ -97,8 +98,8 @@ def _inserts(link: Link, name: str, inventory: Inventory) -> Iterator[str]:
     for table, names in columns.items():
         head = f"INSERT INTO {identifier(table)} ({', '.join(map(identifier, names))}) VALUES "
         query = (
-            f"SELECT {', '.join(_literals(link, name, table, names))} FROM"
-            f" {identifier(name)}.{identifier(table)}"
+            f"SELECT {', '.join(_literals(link, name, table, names))} "
+            f"FROM {identifier(name)}.{identifier(table)}"
         )
         for rows in link.stream(query, _ROWS):
             yield from _statements(head, ["(" + ", ".join(map(text, row)) + ")" for row in rows])
@@ -119,10 +120,10 @@ def _statements(head: str, rows: Sequence[str]) -> Iterator[str]:
 
 
 def _literals(link: Link, name: str, table: str, columns: Sequence[str]) -> list[str]:
-    """For each column an expression that gives the literal which puts its value back."""
+    """For each column an SQL expression whose value is the literal that restores it."""
     query = (
-        "SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = %s AND"
-        " table_name = %s"
+        "SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = %s "
+        "AND table_name = %s"
     )
     kinds = {text(column): text(kind).lower() for column, kind in link.rows(query, [name, table])}
     return [_literal(identifier(column), kinds[column]) for column in columns]
@@ -133,6 +134,6 @@ def _literal(column: str, kind: str) -> str:
         return f"COALESCE(CONCAT('0x', HEX({column})), 'NULL')"
     if kind in _BYTES:
         return f"COALESCE(CONCAT('x''', HEX({column}), ''''), 'NULL')"
-    if kind == "float":  # six digits are printed of a float, all of a double
+    if kind == "float":  # a float is printed with six digits, a double with all
         return f"QUOTE({column} + 0e0)"
     return f"QUOTE(CONVERT({column} USING utf8mb4))"

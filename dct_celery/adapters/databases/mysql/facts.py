@@ -1,6 +1,4 @@
-"""What a MySQL or MariaDB server is: its version, its settings, its room, and the rights that we
-have on it.
-"""
+"""Facts about a MySQL or MariaDB server: version, settings, capacity, and our privileges on it."""
 
 from __future__ import annotations
 
@@ -12,18 +10,19 @@ from dct_celery.adapters.databases.mysql.connection import Link, text, where
 from dct_celery.errors import DatabaseError, DatabaseUnfit
 from dct_celery.ports import DatabaseSpec
 
-#: The oldest that we clone on.
+#: The oldest versions that we support.
 _OLDEST = {"MariaDB": (10, 6), "MySQL": (8, 0)}
-#: Tables from which on healing beats cloning on MariaDB, as long as nothing was measured.
+#: Number of tables from which healing beats cloning on MariaDB, until both have been measured.
 _MANY_TABLES = 60
-#: Seconds for one table, from which on users are told.
+#: Seconds for one CREATE TABLE from which users are warned.
 _DEAR_TABLE = 0.004
 #: Server settings that are part of a template's key.
 _FACTS = (
-    "character_set_server", "collation_server", "sql_mode", "lower_case_table_names", "default_storage_engine",
+    "character_set_server", "collation_server", "sql_mode", "lower_case_table_names",
+    "default_storage_engine",
     "innodb_default_row_format", "explicit_defaults_for_timestamp", "time_zone",
 )  # fmt: skip
-#: Setting -> values that are slow for data that may be thrown away, and the mend.
+#: Setting -> values that are slow for throw-away data, and the fix.
 _SLOW = {
     "innodb_stats_persistent": (
         ("1", "ON"),
@@ -31,11 +30,11 @@ _SLOW = {
     ),
     "innodb_flush_log_at_trx_commit": (
         ("1",),
-        "innodb_flush_log_at_trx_commit=0 spares a wait for the disk per commit",
+        "innodb_flush_log_at_trx_commit=0 saves a disk wait per commit",
     ),
     "innodb_doublewrite": (("1", "ON"), "innodb_doublewrite=0 halves what is written"),
-    "log_bin": (("1", "ON"), "skip-log-bin: nobody replicates test databases"),
-    "sync_frm": (("1", "ON"), "sync_frm=0 spares waits for the disk per table"),
+    "log_bin": (("1", "ON"), "skip-log-bin: test databases are not replicated"),
+    "sync_frm": (("1", "ON"), "sync_frm=0 saves disk waits per table"),
     "performance_schema": (
         ("1", "ON"),
         "performance_schema=OFF makes every statement a little cheaper",
@@ -44,15 +43,15 @@ _SLOW = {
 
 
 def version(link: Link) -> tuple[str, tuple[int, int], str]:
-    """Maker, (major, minor), and the server's own words."""
-    words = text(link.one("SELECT VERSION()")[0])
-    return (*parsed_version(words), words)
+    """Maker, (major, minor), and the text of VERSION()."""
+    version_text = text(link.one("SELECT VERSION()")[0])
+    return (*parsed_version(version_text), version_text)
 
 
-def parsed_version(words: str) -> tuple[str, tuple[int, int]]:
-    """Maker and (major, minor) from what VERSION() says."""
-    found = re.match(r"(\d+)\.(\d+)", words.removeprefix("5.5.5-"))
-    return "MariaDB" if "mariadb" in words.lower() else "MySQL", (
+def parsed_version(version_text: str) -> tuple[str, tuple[int, int]]:
+    """Maker and (major, minor) from the text of VERSION()."""
+    found = re.match(r"(\d+)\.(\d+)", version_text.removeprefix("5.5.5-"))
+    return "MariaDB" if "mariadb" in version_text.lower() else "MySQL", (
         (
             int(found[1]),
             int(found[2]),
@@ -62,14 +61,14 @@ def parsed_version(words: str) -> tuple[str, tuple[int, int]]:
     )
 
 
-def check_version(words: str, place: str) -> None:
-    """Raises DatabaseUnfit for a server that is too old; `words`: what VERSION() says."""
-    maker, number = parsed_version(words)
+def check_version(version_text: str, place: str) -> None:
+    """Raises DatabaseUnfit for a server that is too old; `version_text`: from VERSION()."""
+    maker, number = parsed_version(version_text)
     oldest = _OLDEST[maker]
     if number < oldest:
         raise DatabaseUnfit(
-            f"{maker} {words} on {place} is too old: {maker} {oldest[0]}.{oldest[1]} or newer is"
-            " needed"
+            f"{maker} {version_text} on {place} is too old: "
+            f"{maker} {oldest[0]}.{oldest[1]} or newer is needed"
         )
 
 
@@ -77,13 +76,13 @@ def missing_right(link: Link, spec: DatabaseSpec, error: DatabaseError) -> Datab
     user, _, host = text(link.one("SELECT CURRENT_USER()")[0]).rpartition("@")
     account = f"{_quoted(user)}@{_quoted(host)}"
     return DatabaseUnfit(
-        f"user {account} may not make test databases on {where(spec)} (alias {spec.alias!r}):"
-        f" {error}; as an administrator: GRANT ALL ON `test\\_%`.* TO {account}"
+        f"user {account} may not make test databases on {where(spec)} (alias {spec.alias!r}): "
+        f"{error}; as an administrator: GRANT ALL ON `test\\_%`.* TO {account}"
     )
 
 
-def _quoted(word: str) -> str:
-    return "'" + word.replace("\\", "\\\\").replace("'", "''") + "'"
+def _quoted(value: str) -> str:
+    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def variables(link: Link) -> dict[str, str]:
@@ -91,46 +90,46 @@ def variables(link: Link) -> dict[str, str]:
 
 
 def facts(link: Link) -> dict[str, str]:
-    maker, _, words = version(link)
+    maker, _, version_text = version(link)
     values = variables(link)
     return {
         "vendor": maker.lower(),
-        "version": words,
+        "version": version_text,
         **{name: values[name] for name in _FACTS if name in values},
     }
 
 
 def warnings(link: Link, place: str) -> list[str]:
-    """Settings that make test databases slow."""
+    """One line for the settings that make test databases slow, if there are any."""
     values = variables(link)
-    slow = [mend for name, (bad, mend) in _SLOW.items() if values.get(name, "") in bad]
+    slow = [fix for name, (bad, fix) in _SLOW.items() if values.get(name, "") in bad]
     return [f"{place} has settings that cost time: {'; '.join(slow)}"] if slow else []
 
 
 def slow_ddl(link: Link, place: str) -> list[str]:
-    """Makes a few tables in the current database and says what one costs, if it is much."""
+    """Creates a few tables in the current database and warns if that is slow."""
     maker, number, _ = version(link)
     seconds = min(_table_seconds(link, f"probe{i}") for i in range(3))
     if seconds < _DEAR_TABLE:
         return []
     return [
-        f"a table takes {seconds * 1000:.0f} ms on {place} ({maker} {number[0]}.{number[1]}), a"
-        f" clone of 200 tables some {seconds * 200:.1f} s: keep clones between runs, or give the"
-        " server a tmpfs"
+        f"a table takes {seconds * 1000:.0f} ms on {place} ({maker} {number[0]}.{number[1]}), "
+        f"a clone of 200 tables about {seconds * 200:.1f} s: "
+        "keep clones between runs, or give the server a tmpfs"
     ]
 
 
 def _table_seconds(link: Link, name: str) -> float:
     begun = time.monotonic()
     link.run(
-        f"CREATE TABLE {name} (id BIGINT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(50), b INT, KEY by_a"
-        " (a), KEY by_b (b))"
+        f"CREATE TABLE {name} (id BIGINT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(50), b INT, KEY "
+        "by_a (a), KEY by_b (b))"
     )
     return time.monotonic() - begun
 
 
 def capacity(link: Link) -> int:
-    """Sessions left for us: of the server, and of our user if it has a limit of its own."""
+    """Sessions left for us: on the server, and for our user if it has a limit of its own."""
     most, of_user, user = link.one(
         "SELECT @@max_connections, @@max_user_connections, SUBSTRING_INDEX(CURRENT_USER(), '@', 1)"
     )
@@ -146,7 +145,7 @@ def capacity(link: Link) -> int:
 
 
 def heals_cheaper(link: Link, template: str) -> bool:
-    """Before anything was measured: always on MySQL, from many tables on MariaDB."""
+    """The guess before both were measured: always on MySQL, from many tables on MariaDB."""
     if version(link)[0] == "MySQL":
         return True
     query = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = %s"
@@ -154,15 +153,15 @@ def heals_cheaper(link: Link, template: str) -> bool:
 
 
 def shape(link: Link, name: str) -> str:
-    """Hash of tables and columns; TRUNCATE and ALTER give a table another time of creation."""
+    """Hash of tables and columns; TRUNCATE and ALTER change a table's creation time."""
     tables = link.rows(
-        "SELECT table_name, table_type, engine, create_time FROM information_schema.tables WHERE"
-        " table_schema = %s ORDER BY 1",
+        "SELECT table_name, table_type, engine, create_time FROM information_schema.tables "
+        "WHERE table_schema = %s ORDER BY 1",
         [name],
     )
     columns = link.rows(
-        "SELECT table_name, column_name, column_type, is_nullable, column_default FROM"
-        " information_schema.columns WHERE table_schema = %s ORDER BY 1, ordinal_position",
+        "SELECT table_name, column_name, column_type, is_nullable, column_default "
+        "FROM information_schema.columns WHERE table_schema = %s ORDER BY 1, ordinal_position",
         [name],
     )
     return hashlib.sha256(repr([tables, columns]).encode()).hexdigest()

@@ -1,9 +1,8 @@
-"""What is in a MySQL or MariaDB database: everything that a test could see, read in a few round
-trips.
+"""The contents of a MySQL or MariaDB database: all that a test could see, in a few round trips.
 
-Definitions are read with the database as current one, so that its own name is in none of them. The
-definer is left out: copies belong to whoever makes them. AUTO_INCREMENT is a position, not a part
-of the definition.
+Definitions are read with the database as the current one, so that none of them contains its name.
+The definer is left out: a copy belongs to the user that makes it. AUTO_INCREMENT is a position, not
+a part of the definition.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from dct_celery.adapters.databases.mysql.tables import parents_first, read_table
 from dct_celery.errors import DatabaseError
 
 _DEFINER = re.compile(r"\bDEFINER=(?:`(?:[^`]|``)*`|\w+)(?:@(?:`(?:[^`]|``)*`|[\w.%]+))?")
-#: Columns of SHOW CREATE: where the statement is, the sql_mode and collation_connection to make it
-#: under, the time zone.
+#: Columns of SHOW CREATE: the statement, the sql_mode and collation_connection to create it under,
+#: the time zone.
 _SHOWN = {"VIEW": (1, None, 3, None), "TRIGGER": (2, 1, 4, None), "EVENT": (3, 1, 5, 2)}
 _ROUTINE = (2, 1, 4, None)
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A view, routine, trigger or event, and the session that it is to be made in."""
+    """A view, routine, trigger or event, and the session settings to create it under."""
 
     kind: str
     name: str
@@ -40,24 +39,24 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """A database without its name."""
+    """The contents of a database, without its name."""
 
     charset: str
     collation: str
-    #: Table -> what it is compared by.
+    #: Table -> the text that it is compared by.
     tables: Mapping[str, str]
     #: Table -> CREATE TABLE without AUTO_INCREMENT, parents before children; on MySQL empty unless
     #: asked for.
     statements: Mapping[str, str]
-    #: Table -> next AUTO_INCREMENT, as far as the server tells one; 1 is not told.
+    #: Table -> next AUTO_INCREMENT where the server reports one; it does not report 1.
     positions: Mapping[str, int]
-    #: Table -> (rows, checksum), those without rows left out.
+    #: Table -> (rows, checksum), without empty tables.
     contents: Mapping[str, tuple[int, int]]
     #: Sequence -> CREATE SEQUENCE.
     sequences: Mapping[str, str]
     #: Sequence -> (next value, cycles).
     values: Mapping[str, tuple[int, int]]
-    #: In the order in which they can be made.
+    #: In an order in which they can be created.
     stored: Sequence[Stored]
 
     @property
@@ -77,7 +76,7 @@ class Inventory:
         return [self.charset, self.collation, dict(self.tables), dict(self.sequences), stored]
 
     def difference(self, other: Inventory) -> str:
-        """The first thing that differs, in words; empty when nothing does."""
+        """The first difference as text; empty when there is none."""
         for what in ("tables", "sequences", "contents", "positions", "values"):
             mine, theirs = getattr(self, what), getattr(other, what)
             for name in sorted(mine.keys() | theirs.keys()):
@@ -95,7 +94,7 @@ class Inventory:
 
 
 def _contrast(mine: object, theirs: object) -> str:
-    """One line; of definitions the first that differs."""
+    """One line; for definitions, the first that differs."""
     if isinstance(mine, str) and isinstance(theirs, str):
         pairs = zip_longest(mine.splitlines(), theirs.splitlines(), fillvalue="nothing")
         mine, theirs = next((pair for pair in pairs if pair[0] != pair[1]), (mine, theirs))
@@ -108,7 +107,7 @@ def _hash(value: object) -> str:
 
 
 def read_inventory(link: Link, name: str, *, statements: bool = False) -> Inventory:
-    """Everything in the database; `statements`: also what makes its tables.
+    """Everything in the database; `statements`: also the statements that create its tables.
 
     Raises DatabaseError, also when there is no such database.
     """
@@ -118,13 +117,13 @@ def read_inventory(link: Link, name: str, *, statements: bool = False) -> Invent
         link.use(name)
         tables = [table for table, kind in kinds if kind not in ("VIEW", "SEQUENCE", "SYSTEM VIEW")]
         sequences = [table for table, kind in kinds if kind == "SEQUENCE"]
-        told = read_tables(link, name, tables, statements=statements)
+        read = read_tables(link, name, tables, statements=statements)
         return Inventory(
             charset,
             collation,
-            told.definitions,
-            parents_first(told.statements) if statements else {},
-            told.positions,
+            read.definitions,
+            parents_first(read.statements) if statements else {},
+            read.positions,
             read_contents(link, name, tables),
             show(link, "SEQUENCE", sequences),
             read_values(link, name, sequences),
@@ -135,26 +134,26 @@ def read_inventory(link: Link, name: str, *, statements: bool = False) -> Invent
 def reread(
     link: Link, name: str, old: Inventory, wanted: Inventory, touched: Collection[str]
 ) -> Inventory:
-    """`old` with the touched tables, and the values of all sequences, read again.
+    """`old` with the touched tables and the values of all sequences read again.
 
-    Of few tables SHOW CREATE is the cheaper source everywhere, so they are held against the
+    For few tables SHOW CREATE is the cheapest source on every server, so they are compared with the
     statements of `wanted`.
     """
     with link.operation():
         link.use(name)
         names = sorted(touched)
-        told = shown(link, names)
+        read = shown(link, names)
         same = {
             t: wanted.tables[t]
-            for t, create in told.statements.items()
+            for t, create in read.statements.items()
             if create == wanted.statements.get(t)
         }
         return replace(
             old,
-            tables={**old.tables, **told.statements, **same},
+            tables={**old.tables, **read.statements, **same},
             positions={
                 **{t: n for t, n in old.positions.items() if t not in touched},
-                **told.positions,
+                **read.positions,
             },
             contents={
                 **{t: c for t, c in old.contents.items() if t not in touched},
@@ -169,7 +168,7 @@ def without_definer(create: str) -> str:
 
 
 def read_contents(link: Link, name: str, tables: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Rows and checksum of those tables that have rows."""
+    """Rows and checksum of the tables that have rows."""
     counts = count_rows(link, name, tables)
     filled = [table for table in tables if counts[table]]
     checksums: list[int] = []
@@ -197,8 +196,8 @@ def count_rows(link: Link, name: str, tables: Sequence[str]) -> dict[str, int]:
 
 def database_charset(link: Link, name: str) -> tuple[str, str]:
     query = (
-        "SELECT default_character_set_name, default_collation_name FROM information_schema.schemata"
-        " WHERE schema_name = %s"
+        "SELECT default_character_set_name, default_collation_name "
+        "FROM information_schema.schemata WHERE schema_name = %s"
     )
     rows = link.rows(query, [name])
     if not rows:
@@ -219,8 +218,8 @@ def read_values(link: Link, name: str, sequences: Sequence[str]) -> dict[str, tu
 
 def _tables(link: Link, name: str) -> list[tuple[str, str]]:
     query = (
-        "SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = %s ORDER"
-        " BY table_name"
+        "SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = %s "
+        "ORDER BY table_name"
     )
     return [(text(table), text(kind)) for table, kind in link.rows(query, [name])]
 
@@ -228,8 +227,8 @@ def _tables(link: Link, name: str) -> list[tuple[str, str]]:
 def _stored(link: Link, name: str, views: Sequence[str]) -> tuple[Stored, ...]:
     """Routines, views, triggers, events: each kind may use those before it."""
     routines = link.rows(
-        "SELECT routine_type, routine_name FROM information_schema.routines WHERE routine_schema ="
-        " %s ORDER BY 1, 2",
+        "SELECT routine_type, routine_name FROM information_schema.routines "
+        "WHERE routine_schema = %s ORDER BY 1, 2",
         [name],
     )
     triggers = link.rows(
@@ -238,8 +237,8 @@ def _stored(link: Link, name: str, views: Sequence[str]) -> tuple[Stored, ...]:
         [name],
     )
     events = link.rows(
-        "SELECT 'EVENT', event_name FROM information_schema.events WHERE event_schema = %s ORDER"
-        " BY 2",
+        "SELECT 'EVENT', event_name FROM information_schema.events WHERE event_schema = %s "
+        "ORDER BY 2",
         [name],
     )
     wanted = [
@@ -258,8 +257,9 @@ def _made(kind: str, name: str, row: Sequence[object]) -> Stored:
     )
     if sql is None:
         raise DatabaseError(
-            f"the definition of {kind.lower()} {name} may not be read: let the user that made it"
-            " run the tests, or GRANT SHOW_ROUTINE (MySQL) or SELECT ON mysql.proc (MariaDB)"
+            f"the definition of {kind.lower()} {name} may not be read: "
+            "let the user that made it run the tests, or GRANT SHOW_ROUTINE (MySQL) or SELECT ON "
+            "mysql.proc (MariaDB)"
         )
     return Stored(
         kind,

@@ -1,9 +1,9 @@
-"""Marks, holds, locks and signs of life on MySQL and MariaDB.
+"""Marks, holds, locks and liveness on MySQL and MariaDB.
 
 A database cannot carry a comment here, so marks are rows of a registry database. The row is written
-before the database is made and deleted after it is gone: nothing of ours is ever without a mark,
-but a row may be without its database. Locks are GET_LOCK's: server-wide, and ended with the session
-that holds them.
+before the database is created and deleted after it is gone: nothing of ours is ever without a mark,
+but a row may be without its database. Locks are taken with GET_LOCK: they are server-wide and end
+with the session that holds them.
 """
 
 from __future__ import annotations
@@ -22,65 +22,66 @@ from dct_celery.ports import DatabaseSpec, DatabaseStats
 
 T = TypeVar("T")
 
-#: Seconds after which a mark whose database never came is forgotten, if its owner does not live.
+#: Seconds after which a mark whose database was never created is deleted, if its owner is dead.
 _FORGOTTEN = 3600
-#: Seconds after which a silent owner's session is ended by the server.
+#: Idle seconds after which the server ends an owner's session.
 _SILENT = 60
-#: Signs of life that one owner may have on a server, those counted whose loss the server has not
+#: Liveness locks that one owner may have on a server, lost ones included that the server has not
 #: yet noticed.
-_SIGNS = 8
-#: Seconds that one call of GET_LOCK waits; it is called again, so that a dead server is noticed.
+_LOCKS_PER_OWNER = 8
+#: Seconds that one call of GET_LOCK waits; the call is repeated, so that a dead server is noticed.
 _WAIT = 10
 _TABLES = (
     f"CREATE DATABASE IF NOT EXISTS {REGISTRY} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
     (
-        f"CREATE TABLE IF NOT EXISTS {REGISTRY}.marks (name VARCHAR(64) NOT NULL PRIMARY KEY, mark"
-        " VARCHAR(1000) NOT NULL, written BIGINT NOT NULL) ENGINE=InnoDB"
+        f"CREATE TABLE IF NOT EXISTS {REGISTRY}.marks (name VARCHAR(64) NOT NULL PRIMARY KEY, mark "
+        "VARCHAR(1000) NOT NULL, written BIGINT NOT NULL) ENGINE=InnoDB"
     ),
     (
-        f"CREATE TABLE IF NOT EXISTS {REGISTRY}.holds (template VARCHAR(64) NOT NULL, owner"
-        " VARCHAR(64) NOT NULL, PRIMARY KEY (template, owner)) ENGINE=InnoDB"
+        f"CREATE TABLE IF NOT EXISTS {REGISTRY}.holds (template VARCHAR(64) NOT NULL, owner "
+        "VARCHAR(64) NOT NULL, PRIMARY KEY (template, owner)) ENGINE=InnoDB"
     ),
 )
 
 
 def ours(name: str) -> str:
-    """`name` if we may make and drop a database of that name. Raises DatabaseError."""
+    """`name`, if we may create and drop a database of that name; else raises DatabaseError."""
     if not OURS.match(name) or name == REGISTRY:
         raise DatabaseError(f"{name!r} is not one of our databases")
     return name
 
 
 def lock_name(kind: str, name: str) -> str:
-    """At most 64 characters, the same in upper and lower case: what MySQL takes."""
+    """A name that MySQL accepts for a lock: at most 64 characters, all in lower case."""
     return f"dct_{kind}_{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
 
 
 def owner_lock(owner: str, place: int = 0) -> str:
-    """One of the locks that a sign of life of this owner may hold: two databases on one server mean
-    two signs.
+    """One of the locks that this owner's liveness may hold.
+
+    Two databases on one server need two of them.
     """
     return f"{lock_name('o', owner)}_{place}"
 
 
 class Marks:
-    """The registry of one server, over the link of its adapter."""
+    """The registry of one server, over its adapter's link."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
 
     def prepare(self) -> None:
-        """Makes the registry if it is missing; several may do so at once."""
+        """Creates the registry if it is missing; several workers may do so at once."""
         for statement in _TABLES:
             self._link.run(statement)
 
     def get(self, name: str) -> Mark | None:
-        """The mark of a name, whether its database is there or not."""
+        """The mark of a name, whether or not its database exists."""
         rows = self._rows(f"SELECT mark FROM {REGISTRY}.marks WHERE name = %s", [name])
         return Mark.parse(my.text(rows[0][0]), name) if rows else None
 
     def has(self, name: str) -> bool:
-        """The database is marked as ours, be it there or not."""
+        """Whether the name is marked as ours, whether or not its database exists."""
         return self.get(name) is not None
 
     def put(self, name: str, mark: Mark) -> None:
@@ -90,15 +91,15 @@ class Marks:
         self._run(statement, [ours(name), mark.line(name)])
 
     def add(self, name: str, mark: Mark) -> bool:
-        """False when there is a mark of that name."""
+        """False when the name has a mark already."""
         statement = (
-            f"INSERT IGNORE INTO {REGISTRY}.marks (name, mark, written) VALUES (%s, %s,"
-            " UNIX_TIMESTAMP())"
+            f"INSERT IGNORE INTO {REGISTRY}.marks (name, mark, written) "
+            "VALUES (%s, %s, UNIX_TIMESTAMP())"
         )
         return bool(self._run(statement, [ours(name), mark.line(name)]))
 
     def change(self, name: str, mark: Mark) -> bool:
-        """False when there is none to change."""
+        """False when there is no mark to change."""
         if not self.has(name):
             return False
         statement = (
@@ -107,10 +108,10 @@ class Marks:
         return bool(self._run(statement, [mark.line(name), ours(name)])) or self.has(name)
 
     def swap(self, name: str, old: Mark, new: Mark) -> bool:
-        """False when somebody else was first."""
+        """False when another process was first."""
         statement = (
-            f"UPDATE {REGISTRY}.marks SET mark = %s, written = UNIX_TIMESTAMP() WHERE name = %s AND"
-            " mark = %s"
+            f"UPDATE {REGISTRY}.marks SET mark = %s, written = UNIX_TIMESTAMP() WHERE name = %s "
+            "AND mark = %s"
         )
         return bool(self._run(statement, [new.line(name), ours(name), old.line(name)]))
 
@@ -118,7 +119,7 @@ class Marks:
         self._run(f"DELETE FROM {REGISTRY}.marks WHERE name = %s", [ours(name)])
 
     def exists(self, name: str) -> bool:
-        """The database is there, marked or not."""
+        """Whether the database exists, marked or not."""
         return bool(
             self._link.rows(
                 "SELECT 1 FROM information_schema.schemata WHERE schema_name = %s", [name]
@@ -126,7 +127,7 @@ class Marks:
         )
 
     def there(self, name: str) -> Mark | None:
-        """The mark, if the database is there as well."""
+        """The mark, if the database exists as well."""
         mark = self.get(name)
         return mark if mark is not None and self.exists(name) else None
 
@@ -136,11 +137,12 @@ class Marks:
         return {my.text(name): Mark.parse(my.text(mark), my.text(name)) for name, mark in rows}
 
     def found(self, *, sizes: bool) -> list[Found]:
-        """Databases that match our pattern, the registry excepted. Marks whose databases never came
-        are forgotten.
+        """Databases that match our pattern, except the registry.
+
+        Marks whose databases were never created are deleted.
         """
-        # Marks first: a database that is made meanwhile is listed without one then, but never loses
-        # its own.
+        # Marks first: a database that is created meanwhile is then listed without a mark, but never
+        # loses its own.
         marks = self._rows(
             f"SELECT name, mark, UNIX_TIMESTAMP() - written > {_FORGOTTEN} FROM {REGISTRY}.marks"
         )
@@ -158,7 +160,7 @@ class Marks:
         return [self._found(name, lines.get(name), bytes_of.get(name, 0)) for name in names]
 
     def _found(self, name: str, line: str | None, size: int) -> Found:
-        # A row may have come since the others were read.
+        # A row may have been added since the others were read.
         mark = Mark.parse(line, name) or self.get(name)
         return Found(name, mark, bytes=size, void="" if mark is not None else why_void(line, name))
 
@@ -170,8 +172,9 @@ class Marks:
         return {my.text(name): int(size or 0) for name, size in rows}
 
     def _forget(self, stale: list[tuple[Any, ...]]) -> None:
-        """Deletes rows without a database: an hour old, or an owner's who is dead; and what the
-        dead held.
+        """Deletes rows without a database, and the holds of dead owners.
+
+        A row is deleted when it is an hour old or its owner is dead.
         """
         marks = [
             (name, mark, old, Mark.parse(my.text(mark), my.text(name))) for name, mark, old in stale
@@ -189,8 +192,10 @@ class Marks:
         standing: set[str] = set()
         for start in range(0, len(wanted), 50):
             part = wanted[start : start + 50]
-            one = "COALESCE(" + ", ".join(["IS_USED_LOCK(%s)"] * _SIGNS) + ")"
-            names = [owner_lock(owner, place) for owner in part for place in range(_SIGNS)]
+            one = "COALESCE(" + ", ".join(["IS_USED_LOCK(%s)"] * _LOCKS_PER_OWNER) + ")"
+            names = [
+                owner_lock(owner, place) for owner in part for place in range(_LOCKS_PER_OWNER)
+            ]
             row = self._link.one("SELECT " + ", ".join([one] * len(part)), names)
             standing |= {
                 owner for owner, session in zip(part, row, strict=True) if session is not None
@@ -199,8 +204,8 @@ class Marks:
 
     def in_use(self, template: str) -> bool:
         query = (
-            f"SELECT 1 FROM {REGISTRY}.holds WHERE template = %s AND IS_USED_LOCK(owner) IS NOT"
-            " NULL LIMIT 1"
+            f"SELECT 1 FROM {REGISTRY}.holds WHERE template = %s "
+            "AND IS_USED_LOCK(owner) IS NOT NULL LIMIT 1"
         )
         return bool(self._rows(query, [template]))
 
@@ -211,7 +216,7 @@ class Marks:
         return self._with_registry(lambda: self._link.rows(statement, params))
 
     def _with_registry(self, ask: Callable[[], T]) -> T:
-        """The registry is made by whoever misses it first: a server that was wiped lost it, too."""
+        """Creates the registry where it is missing: a server that was wiped has lost it, too."""
         try:
             return ask()
         except DatabaseError as error:
@@ -223,7 +228,7 @@ class Marks:
 
 @contextlib.contextmanager
 def held(spec: DatabaseSpec, stats: DatabaseStats, name: str) -> Iterator[None]:
-    """A lock on a session of its own, which ends with its holder. Waits as long as it takes."""
+    """A lock on a session of its own, which ends with its holder. Waits without limit."""
     link = Link(spec, stats, idle=4 * 3600, answer=60)
     try:
         while not link.one(f"SELECT GET_LOCK(%s, {_WAIT})", [name])[0]:
@@ -235,7 +240,7 @@ def held(spec: DatabaseSpec, stats: DatabaseStats, name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def turn(link: Link, name: str, places: int) -> Iterator[None]:
-    """One of `places` places, on the caller's session."""
+    """Holds one of `places` locks, on the caller's session."""
     if places < 1:
         yield
         return
@@ -247,7 +252,7 @@ def turn(link: Link, name: str, places: int) -> Iterator[None]:
             if link.one("SELECT GET_LOCK(%s, %s)", [taken, wait])[0]:
                 break
         else:
-            # All are taken. With one place the wait is for that one; with more, they are asked in
+            # All are taken. With a single lock we wait for that one; with more, each is tried in
             # turn.
             wait = _WAIT if places == 1 else 1
             continue
@@ -261,8 +266,9 @@ def turn(link: Link, name: str, places: int) -> Iterator[None]:
 
 
 class MysqlLiveness:
-    """A sign of life: a lock named after the owner, held by a session that the server ends when it
-    is silent for a minute.
+    """Liveness: a lock named after the owner, held by a session that ends when its process does.
+
+    The server also ends the session when it is silent for a minute.
     """
 
     def __init__(self, spec: DatabaseSpec, stats: DatabaseStats, owner: str) -> None:
@@ -279,7 +285,7 @@ class MysqlLiveness:
         self._write(template)
 
     def renew(self) -> None:
-        if not self._stands():
+        if not self._is_held():
             self._link.close()
             self._take()
 
@@ -289,8 +295,8 @@ class MysqlLiveness:
                 self._link.run(f"DELETE FROM {REGISTRY}.holds WHERE owner = %s", [self._name])
         self._link.close()
 
-    def _stands(self) -> bool:
-        """The lock is this session's; a session that was made anew has none."""
+    def _is_held(self) -> bool:
+        """Whether this session holds the lock; a session that was opened again has none."""
         if not self._link.connected():
             return False
         with contextlib.suppress(DatabaseError):
@@ -300,18 +306,16 @@ class MysqlLiveness:
         return False
 
     def _take(self) -> None:
-        """The first lock that is free: a session that we have lost may hold its own for a while
-        yet.
-        """
-        for place in range(_SIGNS):
+        """Takes the first free lock: a session that we have lost may hold its own for a while."""
+        for place in range(_LOCKS_PER_OWNER):
             self._name = owner_lock(self._owner, place)
             if self._link.one("SELECT GET_LOCK(%s, 0)", [self._name])[0]:
                 break
         else:
             self._link.close()
             raise DatabaseError(
-                f"{my.where(self._spec)}: {_SIGNS} signs of life of one owner stand there, and no"
-                " more can"
+                f"{my.where(self._spec)}: one owner holds {_LOCKS_PER_OWNER} liveness locks, "
+                "and cannot take another"
             )
         for template in self._held:
             self._write(template)
@@ -328,8 +332,9 @@ class MysqlLiveness:
 
 
 def end_sessions(link: Link, name: str) -> None:
-    """Throws everybody out who has the database as current; one that may not be ended is left, and
-    the next statement says so.
+    """Ends every session that has the database as its current one.
+
+    A session that we may not end is left; the next statement then reports it.
     """
     own = link.id()
     for row in link.rows("SHOW PROCESSLIST"):
@@ -339,8 +344,9 @@ def end_sessions(link: Link, name: str) -> None:
 
 
 def drop_database(link: Link, name: str) -> None:
-    """Drops it, sessions first, since DROP waits for their locks. Raises DatabaseError when
-    somebody does not let go.
+    """Drops the database, after its sessions, since DROP waits for their locks.
+
+    Raises DatabaseError when a session cannot be ended.
     """
     for attempt in range(4):
         end_sessions(link, name)

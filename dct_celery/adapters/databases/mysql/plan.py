@@ -1,6 +1,4 @@
-"""How an equal database is made: a plan read once per template, replayed as often as a clone is
-wanted.
-"""
+"""The plan for a clone: read once per template, replayed for every clone."""
 
 from __future__ import annotations
 
@@ -14,8 +12,7 @@ from dct_celery.adapters.databases.mysql.inventory import Inventory, Stored, rea
 from dct_celery.errors import DatabaseError
 
 _TABLE_COLLATION = re.compile(r"^\) [^\n']*? COLLATE=(\w+)", re.MULTILINE)
-#: A column's collation without a character set before it; texts and names in quotes are passed
-#: over.
+#: A column's collation without a character set before it; quoted texts and names are skipped.
 _COLUMN_COLLATION = re.compile(
     r"(?:'(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`|( CHARACTER SET \w+) COLLATE \w+)| COLLATE (\w+)",
     re.DOTALL,
@@ -58,8 +55,9 @@ def writable_columns(link: Link, name: str, tables: Sequence[str]) -> dict[str, 
 
 
 def replay(link: Link, plan: Plan, name: str) -> None:
-    """Makes the database `name`, which must not be there, and all that the plan says. Raises
-    DatabaseError half way.
+    """Creates the database `name`, which must not exist, and all that the plan says.
+
+    Raises DatabaseError, and may leave an incomplete database behind.
     """
     inventory = plan.inventory
     make_schema(link, inventory, name)
@@ -68,7 +66,7 @@ def replay(link: Link, plan: Plan, name: str) -> None:
 
 
 def make_schema(link: Link, inventory: Inventory, name: str) -> None:
-    """The database, current from then on, with empty tables."""
+    """Creates the database with empty tables, and makes it the current one."""
     options = (
         f"CHARACTER SET {identifier(inventory.charset)} COLLATE {identifier(inventory.collation)}"
     )
@@ -83,10 +81,10 @@ def make_schema(link: Link, inventory: Inventory, name: str) -> None:
 
 
 def inheriting(create: str) -> str:
-    """CREATE TABLE in which columns that have the table's collation leave it to the table.
+    """CREATE TABLE without the collation of columns that have the table's.
 
-    MySQL remembers whether a column was declared with one, and prints the copy's otherwise than the
-    original's.
+    MySQL remembers whether a column was declared with one, and would print the copy's otherwise
+    than the original's.
     """
     table = _TABLE_COLLATION.search(create)
     if table is None or " COLLATE " not in create:
@@ -106,8 +104,9 @@ def restart(sequence: str, value: int) -> str:
 
 
 def make_stored(link: Link, stored: Sequence[Stored]) -> None:
-    """Views, routines, triggers and events in the current database. A view that needs a later one
-    waits for it.
+    """Creates views, routines, triggers and events in the current database.
+
+    A view that needs a later one waits for it.
     """
     waiting = list(stored)
     while waiting:
@@ -125,13 +124,13 @@ def make_stored(link: Link, stored: Sequence[Stored]) -> None:
 
 
 def make_one(link: Link, one: Stored) -> None:
-    with _as_it_was_made(link, one):
+    with _session_of(link, one):
         link.run(one.sql)
 
 
 @contextmanager
-def _as_it_was_made(link: Link, one: Stored) -> Iterator[None]:
-    """The session settings that are kept with the object."""
+def _session_of(link: Link, one: Stored) -> Iterator[None]:
+    """Sets the session settings that the server stores with the object."""
     wanted = {
         "sql_mode": one.sql_mode if one.kind != "VIEW" else None,
         "collation_connection": one.collation or None,
@@ -148,8 +147,9 @@ def _as_it_was_made(link: Link, one: Stored) -> Iterator[None]:
 
 
 def verify(link: Link, plan: Plan, name: str) -> None:
-    """The copy has the template's definitions, positions and rows. Raises DatabaseError naming the
-    difference.
+    """Proves that the copy has the template's definitions, positions and rows.
+
+    Raises DatabaseError naming the difference.
     """
     copy = read_inventory(link, name)
     difference = _without_history(plan.inventory).difference(_without_history(copy))
@@ -158,11 +158,10 @@ def verify(link: Link, plan: Plan, name: str) -> None:
 
 
 def _without_history(inventory: Inventory) -> Inventory:
-    """Of system-versioned tables (MariaDB) only the rows are counted: their hidden columns say when
-    a row was written.
+    """The inventory with only the row counts of system-versioned tables (MariaDB).
 
-    That keeps such databases from being healed or adopted, where states are compared, and not from
-    being cloned.
+    Their hidden columns say when a row was written. Such databases can be cloned, but neither
+    healed nor adopted, as that compares states.
     """
     versioned = [
         table for table in inventory.contents if "SYSTEM VERSIONING" in inventory.tables[table]

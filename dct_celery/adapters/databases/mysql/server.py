@@ -1,10 +1,9 @@
-"""MySQL and MariaDB: templates and clones by replaying what SHOW CREATE prints, rows by INSERT …
-SELECT.
+"""MySQL and MariaDB: clones made by replaying SHOW CREATE, with rows by INSERT … SELECT.
 
-The code path is one for both; they differ in what they can tell (sequences, variables) and in what
-things cost. There are no pipes and no dump programs. A template is open to readers: it is sealed by
-its mark alone. DDL is serialised server-wide on both, so clones are made one at a time and each is
-handed out when it is ready.
+One code path serves both; they differ in what they report (sequences, variables) and in what is
+slow. No pipes and no dump programs are used. A template can still be read: only its mark seals it.
+Both servers serialise DDL, so clones are made one at a time, and each is handed out when it is
+ready.
 """
 
 from __future__ import annotations
@@ -36,12 +35,12 @@ from dct_celery.core.databases.server_identity import IDENTITY
 from dct_celery.errors import CloneFailed, DatabaseError
 from dct_celery.ports import DatabasePolicy, DatabaseSpec, DatabaseStats, LivenessLock
 
-#: Kinds that can be cloned.
+#: Kinds of databases that can be cloned.
 _SEALED = ("template", "flushed")
 
 
 class MysqlServer:
-    """One server, over one connection, made when first needed."""
+    """One server, over one connection, opened when first needed."""
 
     local = False
     vendor = "mysql"
@@ -77,13 +76,13 @@ class MysqlServer:
             raise
 
     def warnings(self) -> list[str]:
-        """What a table costs is measured."""
+        """Includes a measurement of CREATE TABLE."""
         with self._probe():
             return facts.warnings(self._link, self.where) + facts.slow_ddl(self._link, self.where)
 
     @contextlib.contextmanager
     def _probe(self) -> Iterator[None]:
-        """An empty database, current while the block lasts."""
+        """An empty database, the current one inside the block."""
         name = f"test_dct_probe_{secrets.token_hex(6)}"
         with self._link.operation():
             now = self.now()
@@ -107,7 +106,7 @@ class MysqlServer:
     def incarnation(self) -> str:
         uptime = int(self._link.one("SHOW GLOBAL STATUS LIKE 'Uptime'")[1])
         started = self.now() - uptime
-        # Both are cut to seconds at different moments.
+        # Both are truncated to seconds at different moments.
         if abs(started - self._started) > 2:
             self._started = started
         return f"{self._started} {self.stats.failed}"
@@ -115,7 +114,7 @@ class MysqlServer:
     def place(self, name: str) -> str:
         return name
 
-    # -- marks and signs of life ---------------------------------------------------
+    # -- marks and liveness ----------------------------------------------------------
 
     def find(self, name: str) -> Mark | None:
         mark = self._marks.there(name)
@@ -126,7 +125,7 @@ class MysqlServer:
 
     def announce(self, name: str, mark: Mark) -> None:
         if not self._marks.has(ours(name)) and self._marks.exists(name):
-            raise DatabaseError(f"{name!r} on {self.where} is there and does not carry our mark")
+            raise DatabaseError(f"{name!r} on {self.where} exists and does not carry our mark")
         self._marks.put(name, mark)
 
     def remark(self, name: str, mark: Mark) -> None:
@@ -266,9 +265,7 @@ class MysqlServer:
         return mark
 
     def _plan(self, template: str) -> Plan:
-        """Read once per sealed template; one that was built anew under the same name has another
-        mark.
-        """
+        """The template's plan, read once per mark: a rebuilt template has another mark."""
         mark = self._sealed(template).but(used=0, expires=0)
         known = self._plans.get(template)
         if known is None or known[0] != mark:
@@ -277,8 +274,9 @@ class MysqlServer:
 
     @contextlib.contextmanager
     def _making(self, name: str, mark: Mark) -> Iterator[str]:
-        """Marked before it is there, marked as what it is to be when it is; nothing is left of one
-        that fails.
+        """Marks the database before it exists, and with its final mark when it is complete.
+
+        Nothing is left of one that fails.
         """
         if self._marks.exists(ours(name)):
             raise DatabaseError(f"the database {name} already exists")
@@ -287,7 +285,7 @@ class MysqlServer:
             yield name
             self.remark(name, mark)
         except DatabaseError as error:
-            if my.code(error) == my.DATABASE_EXISTS:  # somebody else's, made this very moment
+            if my.code(error) == my.DATABASE_EXISTS:  # another process just created it
                 self._marks.remove(name)
             else:
                 self._clear(name)
@@ -302,7 +300,7 @@ class MysqlServer:
         self.remark(name, mark)
 
     def _equal(self, name: str, template: str, sealed: Mark) -> bool:
-        """An idle clone is what its template is; if not, it is dropped."""
+        """Whether an idle clone still equals its template; if not, it is dropped."""
         wanted = sealed.state or self.state(template)
         with contextlib.suppress(DatabaseError):
             end_sessions(self._link, name)
@@ -312,7 +310,10 @@ class MysqlServer:
         return False
 
     def _clear(self, name: str) -> None:
-        """Drops what is marked; what cannot be dropped now is collected later, by its mark."""
+        """Drops the database if it is marked.
+
+        One that cannot be dropped now is collected later, by its mark.
+        """
         with contextlib.suppress(DatabaseError):
             self._drop(name)
 
@@ -320,7 +321,7 @@ class MysqlServer:
         if not self._marks.has(name):
             return
         if self._marks.exists(name):
-            # Half dropped is not complete: tables go one by one here.
+            # A half-dropped database is incomplete: here, tables are dropped one by one.
             self._marks.put(name, (self._marks.get(name) or Mark("building")).but(kind="building"))
             drop_database(self._link, name)
             self.stats.dropped += 1

@@ -1,9 +1,9 @@
-"""Tables of a MySQL or MariaDB database: what they are compared by, and what they are made by.
+"""Tables of a MySQL or MariaDB database: how they are compared, and how they are created.
 
-On MariaDB, SHOW CREATE TABLE is both. MySQL takes 0.3 ms for each, so there tables are compared by
-what information_schema tells of all of them at once, half as dear, and SHOW CREATE TABLE is asked
-for when a table is to be made. Hints that no test can see are in the statements alone:
-COLUMN_FORMAT, USING BTREE, AUTOEXTEND_SIZE, TABLESPACE.
+On MariaDB, SHOW CREATE TABLE serves for both. MySQL takes 0.3 ms for each, so there tables are
+compared by what information_schema reports for all of them at once, at half the cost, and SHOW
+CREATE TABLE is read only when a table is to be created. Hints that no test can see are in the
+statements alone: COLUMN_FORMAT, USING BTREE, AUTOEXTEND_SIZE, TABLESPACE.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from dataclasses import dataclass
 
 from dct_celery.adapters.databases.mysql.connection import Link, identifier, text
 
-#: At the head of the options that end a CREATE TABLE; nothing that a user wrote comes before it on
+#: At the start of the options that end a CREATE TABLE; nothing that a user wrote precedes it on
 #: that line.
 _POSITION = re.compile(
     r"^(\) (?:/\*!\d+ TABLESPACE [^\n]*? \*/ )?ENGINE=\w+)( AUTO_INCREMENT=(\d+))", re.MULTILINE
 )
 _REFERENCE = re.compile(r" REFERENCES `((?:[^`]|``)+)` \(")
-#: MySQL tells of constraints that are not enforced from here on.
+#: From this version on MySQL reports constraints that are not enforced.
 _DESCRIBES = (8, 0, 16)
 
-#: Part of a table -> source, name of its column with the database, columns. What follows from other
-#: parts is left out (cardinality, the key that a foreign key found), and so is what belongs to the
-#: asking user (privileges).
+#: Part of a table -> source, the column with the database's name, columns.
+#: Left out is what follows from other parts (cardinality, the key that a foreign key uses) and what
+#: belongs to our user (privileges).
 _PARTS: Mapping[str, tuple[str, str, Sequence[str]]] = {
     "options": (
         "information_schema.tables t",
@@ -35,20 +35,22 @@ _PARTS: Mapping[str, tuple[str, str, Sequence[str]]] = {
     "column": (
         "information_schema.columns t",
         "t.table_schema",
-        ("column_name", "ordinal_position", "column_default", "is_nullable", "column_type", "character_set_name",
-         "collation_name", "extra", "generation_expression", "column_comment", "srs_id"),
+        ("column_name", "ordinal_position", "column_default", "is_nullable", "column_type",
+         "character_set_name", "collation_name", "extra", "generation_expression",
+         "column_comment", "srs_id"),
     ),
     "key": (
         "information_schema.statistics t",
         "t.table_schema",
-        ("index_name", "seq_in_index", "column_name", "non_unique", "collation", "sub_part", "index_type", "index_comment",
-         "is_visible", "expression"),
+        ("index_name", "seq_in_index", "column_name", "non_unique", "collation", "sub_part",
+         "index_type", "index_comment", "is_visible", "expression"),
     ),
     "reference": (
         "information_schema.key_column_usage t",
         "t.referenced_table_name IS NOT NULL AND t.table_schema",
-        ("constraint_name", "ordinal_position", "column_name", "NULLIF(referenced_table_schema, table_schema)",
-         "referenced_table_name", "referenced_column_name"),
+        ("constraint_name", "ordinal_position", "column_name",
+         "NULLIF(referenced_table_schema, table_schema)", "referenced_table_name",
+         "referenced_column_name"),
     ),
     "rule": (
         "information_schema.referential_constraints t",
@@ -56,8 +58,8 @@ _PARTS: Mapping[str, tuple[str, str, Sequence[str]]] = {
         ("constraint_name", "match_option", "update_rule", "delete_rule"),
     ),
     "check": (
-        "information_schema.check_constraints c JOIN information_schema.table_constraints t "
-        "USING (constraint_schema, constraint_name)",
+        "information_schema.check_constraints c JOIN information_schema.table_constraints t USING "
+        "(constraint_schema, constraint_name)",
         "t.constraint_type = 'CHECK' AND constraint_schema",
         ("constraint_name", "check_clause", "enforced"),
     ),
@@ -68,19 +70,19 @@ _PARTS: Mapping[str, tuple[str, str, Sequence[str]]] = {
 class Tables:
     """Some tables of one database."""
 
-    #: Table -> lines that differ when anything but rows and AUTO_INCREMENT does; comparable on one
-    #: make of server only.
+    #: Table -> text that differs when anything but rows and AUTO_INCREMENT does; comparable only on
+    #: the same make of server.
     definitions: Mapping[str, str]
     #: Table -> CREATE TABLE without AUTO_INCREMENT; on MySQL empty unless asked for.
     statements: Mapping[str, str]
-    #: Table -> next AUTO_INCREMENT, as far as the server tells one; 1 is not told.
+    #: Table -> next AUTO_INCREMENT where the server reports one; it does not report 1.
     positions: Mapping[str, int]
 
 
 def read_tables(
     link: Link, name: str, tables: Sequence[str], *, statements: bool = False
 ) -> Tables:
-    """All tables of the database, which is current. `statements`: also what makes them."""
+    """All tables of the current database. `statements`: also their CREATE TABLE."""
     if not describes(link.server()):
         return shown(link, tables)
     described = _described(link, name, tables)
@@ -93,7 +95,7 @@ def read_tables(
 
 
 def describes(server: str) -> bool:
-    """Whether information_schema tells all of a table; `server`: its version and make."""
+    """Whether information_schema describes tables completely; `server`: its version and make."""
     found = re.match(r"(\d+)\.(\d+)\.(\d+)", server)
     return (
         "mariadb" not in server.lower()
@@ -114,27 +116,29 @@ def shown(link: Link, tables: Sequence[str]) -> Tables:
 
 
 def _described(link: Link, name: str, tables: Sequence[str]) -> dict[str, str]:
-    """A line per part, in an order that is the same in every copy."""
+    """One line per part, in an order that is the same in every copy."""
     lines: dict[str, list[str]] = {table: [] for table in tables}
     for part, (source, schema, columns) in _PARTS.items():
-        # The server quotes: a value then reads the same with every version of the driver.
+        # The server does the quoting, so that a value reads the same with every version of the
+        # driver.
         line = f"CONCAT_WS(' ', {', '.join(f'QUOTE({column})' for column in columns)})"
-        for table, told in link.rows(
+        for table, description in link.rows(
             f"SELECT t.table_name, {line} FROM {source} WHERE {schema} = %s", [name]
         ):
             if text(table) in lines:
-                lines[text(table)].append(f"{part} {text(told)}")
-    return {table: "\n".join(sorted(told)) for table, told in lines.items()}
+                lines[text(table)].append(f"{part} {text(description)}")
+    return {table: "\n".join(sorted(parts)) for table, parts in lines.items()}
 
 
 def _positions(link: Link, name: str, tables: Sequence[str]) -> dict[str, int]:
-    """From the storage engine: the server keeps what it was told before for a day, also when a hint
-    in the query forbids it.
+    """Next AUTO_INCREMENT values, read from the storage engine.
+
+    The server caches them for a day otherwise, even when a hint in the query forbids it.
     """
     link.run("SET SESSION information_schema_stats_expiry = 0")
     query = (
-        "SELECT table_name, auto_increment FROM information_schema.tables WHERE auto_increment > 1"
-        " AND table_schema = %s"
+        "SELECT table_name, auto_increment FROM information_schema.tables WHERE auto_increment > 1 "
+        "AND table_schema = %s"
     )
     wanted = set(tables)
     return {
@@ -145,8 +149,9 @@ def _positions(link: Link, name: str, tables: Sequence[str]) -> dict[str, int]:
 
 
 def special(description: str) -> bool:
-    """information_schema does not tell all of partitions, parsers of full-text keys and other
-    engines.
+    """Whether information_schema does not describe the table completely.
+
+    This holds for partitions, parsers of full-text keys and other engines.
     """
     lines = description.splitlines()
     options = next((line for line in lines if line.startswith("options ")), "")
@@ -158,22 +163,24 @@ def special(description: str) -> bool:
 
 
 def show(link: Link, kind: str, names: Sequence[str]) -> dict[str, str]:
-    """What SHOW CREATE prints of tables or sequences of the current database."""
+    """The output of SHOW CREATE for tables or sequences of the current database."""
     answers = link.batch([f"SHOW CREATE {kind} {identifier(name)}" for name in names])
     return {name: text(answer[0][1]) for name, answer in zip(names, answers, strict=True)}
 
 
 def split_position(create: str) -> tuple[str, int | None]:
-    """What SHOW CREATE TABLE printed, without AUTO_INCREMENT among the options of the table, and
-    its value.
+    """Splits a CREATE TABLE into the statement without AUTO_INCREMENT and its value.
+
+    Only the options of the table are searched.
     """
     found = _POSITION.search(create)
     return (_POSITION.sub(r"\1", create, count=1), int(found[3])) if found else (create, None)
 
 
 def parents_first(tables: Mapping[str, str]) -> dict[str, str]:
-    """By foreign keys as far as they are no circle: a child's CREATE is dearer when its parent
-    comes later (MySQL).
+    """Sorts tables by their foreign keys, as far as these form no cycle.
+
+    On MySQL the CREATE of a child is slower when its parent comes later.
     """
     ordered: dict[str, str] = {}
     begun: set[str] = set()

@@ -1,6 +1,4 @@
-"""CREATE DATABASE … TEMPLATE, with what the server leaves behind: settings and rights of the
-database itself.
-"""
+"""CREATE DATABASE … TEMPLATE, and what it does not copy: the database's own settings and grants."""
 
 from __future__ import annotations
 
@@ -18,16 +16,16 @@ from dct_celery.core.databases.names import ownership_limit
 from dct_celery.core.retry import Retry
 from dct_celery.errors import CloneFailed, DatabaseError
 
-#: Clones that one server makes at a time when the policy does not say.
+#: Clones that one server makes at a time, unless the policy says otherwise.
 CLONES_AT_ONCE = 4
 _TRIES = 3
 _PAUSE_SECONDS = 0.2
-#: Bytes from which sharing blocks of the file system is worth its set-up.
+#: Size in bytes from which sharing blocks of the file system is worth its set-up.
 _LARGE = 100_000_000
 _EXISTS = ("42P04", "23505")
 _BUSY = "55006"
-#: Settings that hold lists of quoted names; every other one goes back as one text, commas or not
-#: (as in pg_dump).
+#: Settings that hold lists of quoted names. All others go back as one text, commas included, as in
+#: pg_dump.
 _LISTS = frozenset(
     {
         "local_preload_libraries",
@@ -39,23 +37,24 @@ _LISTS = frozenset(
 )
 _LIST_ITEM = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
 _SETTINGS = (
-    "SELECT coalesce(r.rolname, ''), unnest(s.setconfig) FROM pg_db_role_setting s JOIN pg_database"
-    " d ON d.oid = s.setdatabase LEFT JOIN pg_roles r ON r.oid = s.setrole WHERE d.datname = %s"
+    "SELECT coalesce(r.rolname, ''), unnest(s.setconfig) FROM pg_db_role_setting s "
+    "JOIN pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_roles r ON r.oid = s.setrole "
+    "WHERE d.datname = %s"
 )
 _GRANTS = (
-    "SELECT coalesce(r.rolname, ''), a.privilege_type, a.is_grantable FROM pg_database d CROSS JOIN"
-    " aclexplode(d.datacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee WHERE d.datname = %s AND"
-    " a.grantee <> d.datdba"
+    "SELECT coalesce(r.rolname, ''), a.privilege_type, a.is_grantable FROM pg_database d "
+    "CROSS JOIN aclexplode(d.datacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee "
+    "WHERE d.datname = %s AND a.grantee <> d.datdba"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What belongs to a database but is not copied with it. Roles are "" for all."""
+    """What belongs to a database but is not copied with it. Role "" stands for all roles."""
 
-    #: (role, "name=value" as the server keeps it)
+    #: (role, "name=value"), as the server stores it.
     settings: tuple[tuple[str, str], ...] = ()
-    #: Somebody's rights differ from what a new database has.
+    #: Some grants differ from those of a new database.
     granted: bool = False
     #: (role, privilege, with grant option)
     grants: tuple[tuple[str, str, bool], ...] = ()
@@ -63,8 +62,8 @@ class Surroundings:
     @classmethod
     def of(cls, session: PostgresSession, name: str) -> Surroundings:
         (granted,) = session.row(
-            "SELECT coalesce(bool_or(datacl IS NOT NULL), false) FROM pg_database WHERE datname"
-            " = %s",
+            "SELECT coalesce(bool_or(datacl IS NOT NULL), false) FROM pg_database "
+            "WHERE datname = %s",
             [name],
         )
         settings = session.rows(_SETTINGS, [name])
@@ -73,7 +72,7 @@ class Surroundings:
         )
 
     def statements(self, name: str) -> list[sql.Composable]:
-        """For all roles: these must succeed."""
+        """The statements for all roles; these must succeed."""
         database = sql.Identifier(name)
         found: list[sql.Composable] = [
             _set(database, text) for role, text in self.settings if not role
@@ -84,7 +83,7 @@ class Surroundings:
         return found
 
     def statements_for_roles(self, name: str) -> list[tuple[str, sql.Composable]]:
-        """(role, statement), for single roles: whoever may not change a role may not carry these."""
+        """(role, statement) for single roles; who may not alter a role may not run these."""
         return [
             (role, _set(sql.Identifier(name), text, role)) for role, text in self.settings if role
         ]
@@ -98,12 +97,13 @@ class Copier:
         self._at_once = at_once or CLONES_AT_ONCE
         self._shares_blocks = True
         self._sizes: dict[str, int] = {}
-        #: Roles whose settings we may not carry to a clone.
+        #: Roles whose settings we may not copy to a clone.
         self.not_carried: set[str] = set()
 
     def copy(self, template: str, name: str) -> None:
-        """Raises CloneFailed; then nothing is left of what was made here, and a database that was
-        there before still is.
+        """Clones the template. Raises CloneFailed.
+
+        Then nothing is left of what was made here, and a database that existed before is untouched.
         """
         numbers = list(range(self._at_once))
         random.shuffle(numbers)  # nosec: spreads the waiting, decides nothing
@@ -111,8 +111,9 @@ class Copier:
             self._create(template, name)
 
     def surround(self, template: str, name: str) -> list[sql.Composable]:
-        """What makes the clone's surroundings those of the template; what may be refused is done at
-        once.
+        """The statements that give the clone the template's surroundings.
+
+        Those that may be refused run at once.
         """
         surroundings = Surroundings.of(self._session, template)
         for role, statement in surroundings.statements_for_roles(name):
@@ -160,13 +161,13 @@ class Copier:
             self._shares_blocks = False
         strategy = ""
         if self._session.version() >= 150000:
-            # FILE_COPY fsyncs every file, WAL_LOG writes everything twice: what is dear depends on
-            # fsync alone.
+            # FILE_COPY fsyncs every file, WAL_LOG writes everything twice: which is slower depends
+            # on fsync.
             strategy = "WAL_LOG" if self.fsync_is_on() else "FILE_COPY"
         self._session.run(_create(template, name, strategy))
 
     def _create_sharing_blocks(self, template: str, name: str) -> bool:
-        """False where the file system or the server's build refuses; nothing is left then."""
+        """False where file system or server build refuse; then nothing is left behind."""
         try:
             self._session.run(sql.SQL("SET file_copy_method = clone"))
             self._session.run(_create(template, name, "FILE_COPY"))
@@ -191,7 +192,7 @@ class Copier:
         if code == _BUSY:
             return f"{error}; {who_is_connected(self._session, template)}"
         if code in _EXISTS:
-            return f"{error}; {name} already exists and is somebody else's: it was left alone"
+            return f"{error}; {name} already exists and is not ours: it was left alone"
         if code == "42501":
             return f"{error}; {self._rights(template)}"
         return str(error)
@@ -199,7 +200,7 @@ class Copier:
     def _rights(self, template: str) -> str:
         query = "SELECT current_user, pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s"
         rows = self._session.rows(query, [template])
-        me, owner = rows[0] if rows else ("this role", "somebody else")
+        me, owner = rows[0] if rows else ("this role", "another role")
         if me == owner:
             return f'as a superuser: ALTER ROLE "{me}" CREATEDB'
         return (
@@ -209,10 +210,10 @@ class Copier:
 
 
 def who_is_connected(session: PostgresSession, name: str) -> str:
-    """In words, with the mend."""
+    """Who is connected, and how to end it."""
     rows = sessions_on(session, name)
     if not rows:
-        return "nobody is connected to it any more: try again"
+        return "no session is connected to it any more: try again"
     people = ", ".join(f"{pid} ({who})" for pid, who in rows)
     return f"connected: {people}; end them: SELECT pg_terminate_backend({rows[0][0]})"
 
@@ -220,16 +221,17 @@ def who_is_connected(session: PostgresSession, name: str) -> str:
 def sessions_on(session: PostgresSession, name: str) -> list[tuple[int, str]]:
     """(process id, application and role) of each session on the database."""
     query = (
-        "SELECT pid, concat_ws(' of ', nullif(application_name, ''), usename) FROM pg_stat_activity"
-        " WHERE datname = %s AND coalesce(backend_type, 'client backend') NOT IN ('autovacuum"
-        " worker', 'parallel worker')"
+        "SELECT pid, concat_ws(' of ', nullif(application_name, ''), usename) "
+        "FROM pg_stat_activity WHERE datname = %s "
+        "AND coalesce(backend_type, 'client backend') NOT IN ('autovacuum worker', 'parallel "
+        "worker')"
     )
     return [(int(pid), str(who)) for pid, who in session.rows(query, [name])]
 
 
 def _create(template: str, name: str, strategy: str) -> sql.Composed:
-    # The tablespace is the template's. Of our options only the connection limit is born with the
-    # database.
+    # The tablespace is the template's. Of our options, only the connection limit can be set by
+    # CREATE DATABASE.
     how = sql.SQL(" STRATEGY = {}").format(sql.SQL(strategy)) if strategy else sql.SQL("")
     return sql.SQL("CREATE DATABASE {} TEMPLATE {}{} CONNECTION LIMIT {}").format(
         sql.Identifier(name), sql.Identifier(template), how, sql.Literal(ownership_limit(name))
@@ -247,7 +249,7 @@ def _set(database: sql.Identifier, text: str, role: str = "") -> sql.Composed:
 
 
 def _value(name: str, value: str) -> sql.Composable:
-    """What the server keeps of a setting, as SET takes it."""
+    """A stored setting in the form that SET takes."""
     if name not in _LISTS:
         return sql.Literal(value)
     items = [plain or quoted.replace('""', '"') for quoted, plain in _LIST_ITEM.findall(value)]

@@ -1,7 +1,7 @@
-"""A database as a file, by pg_dump: for template caches of servers that begin empty. To restore it,
-the driver is enough.
+"""A database as a file written by pg_dump, for template caches of servers that start empty.
 
-The file is gzip: one line of JSON (what CREATE DATABASE needs, and the state), then SQL.
+The file is gzip: one line of JSON (what CREATE DATABASE needs, and the state), then SQL. Restoring
+needs only the driver.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from dct_celery.errors import DatabaseError
 from dct_celery.ports import DatabaseSpec
 from dct_celery.security.files import replacing
 
-#: Rows as INSERT and no COPY: a script that any driver can send. Where the data lies is the other
-#: server's affair.
+#: Rows as INSERT and not as COPY: a script that any driver can send. Tablespaces are left to the
+#: restoring server.
 _OPTIONS = (
     "--inserts",
     "--rows-per-insert=500",
@@ -43,23 +43,33 @@ _OPTIONS = (
 )
 _SECONDS = 600
 _VERSION = re.compile(r"\b(\d+)(?:\.\d+|devel|beta\d*|rc\d*)")
-#: From pg_dump's security update of 2025 on the script stands between two commands of psql with a
-#: random word.
+#: Since the security updates of 2025, pg_dump puts the script between two psql commands that share
+#: a random word.
 _RESTRICT = re.compile(r"^\\restrict (\S+)\n", re.MULTILINE)
-#: A server before 17 does not know it, and pg_dump 17 sets it all the same.
+#: Servers before 17 do not know this setting, but pg_dump 17 always sets it.
 _TRANSACTION_TIMEOUT = "SET transaction_timeout = 0;\n"
-#: libpq's parameters as pg_dump takes them.
+#: libpq's parameters -> the environment variables that pg_dump reads.
 _VARIABLES = {
-    "sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT", "sslkey": "PGSSLKEY", "sslcrl": "PGSSLCRL",
-    "service": "PGSERVICE", "passfile": "PGPASSFILE", "options": "PGOPTIONS", "channel_binding": "PGCHANNELBINDING",
-    "gssencmode": "PGGSSENCMODE", "krbsrvname": "PGKRBSRVNAME", "target_session_attrs": "PGTARGETSESSIONATTRS",
-}  # fmt: skip
+    "sslmode": "PGSSLMODE",
+    "sslrootcert": "PGSSLROOTCERT",
+    "sslcert": "PGSSLCERT",
+    "sslkey": "PGSSLKEY",
+    "sslcrl": "PGSSLCRL",
+    "service": "PGSERVICE",
+    "passfile": "PGPASSFILE",
+    "options": "PGOPTIONS",
+    "channel_binding": "PGCHANNELBINDING",
+    "gssencmode": "PGGSSENCMODE",
+    "krbsrvname": "PGKRBSRVNAME",
+    "target_session_attrs": "PGTARGETSESSIONATTRS",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What an equal database starts with. `provider` is pg_database.datlocprovider, "" before
-    version 15.
+    """What an equal database is created with.
+
+    `provider` is pg_database.datlocprovider, "" before version 15.
     """
 
     encoding: str
@@ -72,7 +82,7 @@ class Header:
     state: str
 
     def create(self, name: str) -> sql.Composed:
-        words: list[sql.Composable] = [
+        parts: list[sql.Composable] = [
             sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)),
             sql.SQL("ENCODING {}").format(sql.Literal(self.encoding)),
             sql.SQL("LC_COLLATE {} LC_CTYPE {}").format(
@@ -80,21 +90,21 @@ class Header:
             ),
         ]
         if self.provider == "i":
-            words.append(
+            parts.append(
                 sql.SQL("LOCALE_PROVIDER icu ICU_LOCALE {}").format(sql.Literal(self.locale))
             )
             if self.icu_rules:
-                words.append(sql.SQL("ICU_RULES {}").format(sql.Literal(self.icu_rules)))
+                parts.append(sql.SQL("ICU_RULES {}").format(sql.Literal(self.icu_rules)))
         elif self.provider == "b":
-            words.append(
+            parts.append(
                 sql.SQL("LOCALE_PROVIDER builtin BUILTIN_LOCALE {}").format(
                     sql.Literal(self.locale)
                 )
             )
         elif self.provider == "c":
-            words.append(sql.SQL("LOCALE_PROVIDER libc"))
-        words.append(sql.SQL("CONNECTION LIMIT {}").format(sql.Literal(ownership_limit(name))))
-        return sql.SQL(" ").join(words)
+            parts.append(sql.SQL("LOCALE_PROVIDER libc"))
+        parts.append(sql.SQL("CONNECTION LIMIT {}").format(sql.Literal(ownership_limit(name))))
+        return sql.SQL(" ").join(parts)
 
 
 def export(
@@ -105,7 +115,7 @@ def export(
     file: Path,
     environ: Mapping[str, str] = os.environ,
 ) -> None:
-    """Writes the file, whole or not at all, by this pg_dump. Raises DatabaseError."""
+    """Writes the whole file or nothing, by this pg_dump. Raises DatabaseError."""
     with contextlib.closing(session.open(name)) as connection, session.translated():
         header = _header(session, name, read_state(connection).hash)
     script = _dump(program, session, name, spec, environ)
@@ -113,7 +123,7 @@ def export(
 
 
 def write(file: Path, header: Header, script: str) -> None:
-    """Whole or not at all. Raises DatabaseError."""
+    """Writes the whole file or nothing. Raises DatabaseError."""
     try:
         with (
             replacing(file) as draft,
@@ -137,7 +147,7 @@ def read(file: Path) -> tuple[Header, str]:
             )
     except (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError) as error:
         raise DatabaseError(
-            f"{file} cannot be restored from: {error}; delete it, and it is made anew"
+            f"{file} cannot be restored from: {error}; delete it to rebuild it"
         ) from error
 
 
@@ -158,8 +168,9 @@ def find_pg_dump(major: int, environ: Mapping[str, str] = os.environ) -> Path | 
 
 
 def plain(script: str) -> str:
-    """The script without the two commands that only psql understands. What rows contain is not
-    touched.
+    """The script without the two commands that only psql understands.
+
+    The contents of rows are not touched.
     """
     found = _RESTRICT.search(script)
     if not found or not all(
@@ -224,7 +235,7 @@ def _dump(
 
 
 def _environment(spec: DatabaseSpec, name: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """How pg_dump is told where to go: a password is not seen in the list of processes that way."""
+    """The environment for pg_dump, with the password, which the process list must not show."""
     given = {
         "PGHOST": spec.host,
         "PGPORT": spec.port,
@@ -252,8 +263,9 @@ def _header(session: PostgresSession, name: str, state: str) -> Header:
     locale = "datlocale" if version >= 170000 else "daticulocale" if version >= 150000 else "''"
     rules = "daticurules" if version >= 160000 else "''"
     row = session.row(
-        f"SELECT pg_encoding_to_char(encoding)::text, datcollate::text, datctype::text, {provider},"
-        f" coalesce({locale}, ''), coalesce({rules}, '') FROM pg_database WHERE datname = %s",
+        "SELECT pg_encoding_to_char(encoding)::text, datcollate::text, datctype::text, "
+        f"{provider}, coalesce({locale}, ''), coalesce({rules}, '') FROM pg_database "
+        "WHERE datname = %s",
         [name],
     )
     encoding, collate, ctype, kind, place, extra = map(str, row)

@@ -1,8 +1,8 @@
-"""Makes a used clone equal to its template again: dirty tables are emptied and refilled, sequences
-are set back.
+"""Makes a used clone equal to its template again.
 
-Nobody can look into a sealed template, so what it holds (the baseline) is read once per template
-from a new clone of it. The proof is the state: equal hash, or the clone is given up.
+Tables that changed are emptied and refilled, sequences are set back. No one can connect to a sealed
+template, so its contents (the baseline) are read once per template from a new clone of it. The
+proof is the state: an equal hash, or the clone is given up.
 """
 
 from __future__ import annotations
@@ -20,39 +20,40 @@ from dct_celery.adapters.databases.postgres.session import PostgresSession
 from dct_celery.adapters.databases.postgres.state import Name, State, read_again, read_state
 from dct_celery.errors import DatabaseError
 
-#: Seeded tables of a template are kept in memory up to this many bytes in all; where they are
-#: larger, a clone whose seeded rows changed is given up.
+#: Most bytes of a template's seeded tables that are kept in memory. Where they are larger, a clone
+#: whose seeded rows changed is given up.
 CONTENTS_LIMIT = 8 * 1024 * 1024
 _REFERENCES = (
-    "SELECT cn.nspname, c.relname, pn.nspname, p.relname FROM pg_constraint f JOIN pg_class c ON"
-    " c.oid = f.conrelid JOIN pg_namespace cn ON cn.oid = c.relnamespace JOIN pg_class p ON p.oid ="
-    " f.confrelid JOIN pg_namespace pn ON pn.oid = p.relnamespace WHERE f.contype = 'f' AND"
-    " f.conrelid <> f.confrelid"
+    "SELECT cn.nspname, c.relname, pn.nspname, p.relname FROM pg_constraint f "
+    "JOIN pg_class c ON c.oid = f.conrelid JOIN pg_namespace cn ON cn.oid = c.relnamespace "
+    "JOIN pg_class p ON p.oid = f.confrelid JOIN pg_namespace pn ON pn.oid = p.relnamespace "
+    "WHERE f.contype = 'f' AND f.conrelid <> f.confrelid"
 )
 _VIEWS = (
-    "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-    " WHERE c.relkind = 'm'"
+    "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+    "WHERE c.relkind = 'm'"
 )
 _COLUMNS = (
-    "SELECT attname FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid JOIN pg_namespace n ON"
-    " n.oid = relnamespace WHERE nspname = %s AND relname = %s AND attnum > 0 AND NOT attisdropped"
-    " AND attgenerated = '' ORDER BY attnum"
+    "SELECT attname FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid "
+    "JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s AND relname = %s "
+    "AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum"
 )
 _TRIGGERS = (
-    "SELECT nspname, relname, tgname, tgenabled::text FROM pg_trigger t JOIN pg_class c ON c.oid ="
-    " tgrelid JOIN pg_namespace n ON n.oid = relnamespace WHERE NOT tgisinternal AND tgenabled <>"
-    " 'D' AND (nspname, relname) IN (SELECT * FROM unnest(%s::text[], %s::text[]))"
+    "SELECT nspname, relname, tgname, tgenabled::text FROM pg_trigger t "
+    "JOIN pg_class c ON c.oid = tgrelid JOIN pg_namespace n ON n.oid = relnamespace "
+    "WHERE NOT tgisinternal AND tgenabled <> 'D' AND (nspname, relname) IN (SELECT * "
+    "FROM unnest(%s::text[], %s::text[]))"
 )
 _ENABLE = {"O": "ENABLE", "A": "ENABLE ALWAYS", "R": "ENABLE REPLICA"}
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What a template holds."""
+    """The contents of a template."""
 
     state: State
-    #: Columns that can be written and rows in COPY's text format, of the tables with rows; empty
-    #: when they are too large.
+    #: Writable columns, and rows in COPY's text format, of the tables with rows; empty when they
+    #: are too large.
     contents: dict[Name, tuple[list[str], bytes]]
     #: (referencing table, referenced table)
     references: list[tuple[Name, Name]]
@@ -61,12 +62,12 @@ class Baseline:
 
 
 class Healer:
-    """Baselines and measurements of all templates that one adapter has met."""
+    """The baselines of all templates that one adapter has used."""
 
     def __init__(self, session: PostgresSession) -> None:
         self._session = session
         self._baselines: dict[str, Baseline] = {}
-        #: By template, of a clone that was proven equal to it.
+        #: By template: the state of a clone that was proven equal to it.
         self._states: dict[str, State] = {}
         self.costs = Costs()
 
@@ -74,8 +75,9 @@ class Healer:
         return template in self._baselines
 
     def learn(self, clone: str, template: str, wanted: str) -> None:
-        """Reads the baseline from a clone that nobody used. Raises DatabaseError when its state is
-        not the template's.
+        """Reads the baseline from a clone that no test used.
+
+        Raises DatabaseError when its state is not the template's.
         """
         with self._into(clone) as connection:
             state = read_state(connection, self._states.get(template))
@@ -84,7 +86,7 @@ class Healer:
             self._baselines[template] = _baseline(connection, state)
 
     def clean(self, name: str, template: str, wanted: str) -> None:
-        """Raises DatabaseError when the database cannot be made equal."""
+        """Cleans the clone. Raises DatabaseError when it cannot be made equal."""
         baseline = self._baselines[template]
         with self._into(name) as connection:
             state = read_state(connection, baseline.state)
@@ -92,7 +94,7 @@ class Healer:
                 return
             if state.schema != baseline.state.schema:
                 raise DatabaseError("its schema was changed")
-            cleaning = _Cleaning(connection, baseline, state)
+            cleaning = _Cleaner(connection, baseline, state)
             touched = cleaning.run()
             if (
                 read_again(
@@ -122,8 +124,8 @@ class Healer:
             self._session.wait_until_closed(pid)
 
 
-class _Cleaning:
-    """One clone on its way back to the baseline."""
+class _Cleaner:
+    """Brings one clone back to the baseline."""
 
     def __init__(
         self, connection: psycopg.Connection[Any], baseline: Baseline, state: State
@@ -145,11 +147,11 @@ class _Cleaning:
 
     @property
     def moved(self) -> list[Name]:
-        """The sequences that are set back."""
+        """Sequences that are set back."""
         return list(self._sequences)
 
     def run(self) -> bool:
-        """Whether definitions were touched on the way."""
+        """Cleans; returns whether it touched definitions on the way."""
         triggers = self._triggers() if self._tables else []
         with self._connection.transaction():
             self._connection.execute(b"SET CONSTRAINTS ALL DEFERRED")
@@ -160,7 +162,7 @@ class _Cleaning:
             self._each("DELETE FROM ONLY {}", [(sql.Identifier(*name),) for name in self._tables])
             for name in reversed(self._tables):
                 self._refill(name)
-            # Checks that are still waiting would not let a table be altered.
+            # A table with pending deferred checks cannot be altered.
             self._connection.execute(b"SET CONSTRAINTS ALL IMMEDIATE")
             for table, trigger, how in triggers:
                 self._each(f"ALTER TABLE {{}} {_ENABLE[how]} TRIGGER {{}}", [(table, trigger)])
@@ -183,7 +185,10 @@ class _Cleaning:
             found |= reached
 
     def _children_first(self, names: set[Name]) -> list[Name]:
-        """Not every foreign key can be deferred. Circles come last; their keys must be deferrable."""
+        """Sorts tables so that children are deleted from first: not every key is deferrable.
+
+        Cycles come last; their keys must be deferrable.
+        """
         left = set(names)
         order: list[Name] = []
         while left:
@@ -198,8 +203,8 @@ class _Cleaning:
             return
         if name not in self._baseline.contents:
             raise DatabaseError(
-                f"rows of {'.'.join(name)} changed, and the template's rows are too many to be kept"
-                " for that"
+                f"rows of {'.'.join(name)} changed, and the template's rows are too many to be "
+                "kept for that"
             )
         columns, rows = self._baseline.contents[name]
         fields = sql.SQL(", ").join(map(sql.Identifier, columns))

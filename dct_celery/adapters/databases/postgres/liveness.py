@@ -1,8 +1,7 @@
-"""Signs of life and locks on PostgreSQL: advisory locks of sessions, which end with the process
-that holds them.
+"""Liveness and locks on PostgreSQL: advisory locks, which end with the session that holds them.
 
-Advisory locks are per database, so all are taken on the maintenance database. Signs and holds are
-taken shared: nobody ever waits for one, and who wants to know reads pg_locks.
+Advisory locks are per database, so all are taken on the maintenance database. Liveness locks and
+holds are shared locks: taking one never waits, and whether one is held is read from pg_locks.
 """
 
 from __future__ import annotations
@@ -17,33 +16,33 @@ import psycopg
 from dct_celery.adapters.databases.postgres.session import PostgresSession
 from dct_celery.errors import DatabaseError
 
-#: The server ends a sign that it does not hear of: by the session's silence, or by TCP when the
-#: host is gone.
+#: The server ends a silent session by its idle time-out, or by TCP keep-alive when the host is
+#: gone.
 _SIGN_SETTINGS = (
     b"SET idle_session_timeout = '60s'; SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval ="
     b" 10; SET tcp_keepalives_count = 3"
 )
 _HELD = (
     "SELECT DISTINCT (classid::bigint << 32) | objid::bigint FROM pg_locks "
-    "WHERE locktype = 'advisory' AND granted AND objsubid = 1 "
-    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    "WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND database = (SELECT oid "
+    "FROM pg_database WHERE datname = current_database())"
 )
 
 
 def key(kind: str, name: str) -> int:
-    """The advisory lock that stands for a thing: a signed number of 64 bits."""
+    """The key of the advisory lock for a thing: a signed number of 64 bits."""
     return int.from_bytes(
         hashlib.sha256(f"{kind}:{name}".encode()).digest()[:8], "big", signed=True
     )
 
 
 def held(session: PostgresSession) -> set[int]:
-    """The keys of all locks that anybody holds."""
+    """The keys of all locks that any session holds."""
     return {row[0] for row in session.rows(_HELD)}
 
 
-class PostgresSign:
-    """A session of its own that holds the owner's lock, and one for each template in use."""
+class PostgresLiveness:
+    """A session that holds the owner's lock, and one lock for each template in use."""
 
     def __init__(self, session: PostgresSession, owner: str) -> None:
         self._session = session
@@ -88,7 +87,7 @@ class PostgresSign:
 
 @contextlib.contextmanager
 def locked_by_us(session: PostgresSession, name: str) -> Iterator[None]:
-    """The lock of that name, waited for, on a connection of its own."""
+    """Holds the lock of that name, on a connection of its own. Waits for it."""
     with contextlib.closing(session.open(name="dct lock")) as connection:
         with session.translated():
             connection.execute("SELECT pg_advisory_lock(%s)", [key("lock", name)])
@@ -97,8 +96,9 @@ def locked_by_us(session: PostgresSession, name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_of(session: PostgresSession, kind: str, names: Iterable[object]) -> Iterator[None]:
-    """Any of some locks: one that is free, else the first, waited for. On the session's own
-    connection.
+    """Holds one of these locks, on the session's own connection.
+
+    Takes a free one, else waits for the first.
     """
     keys = [key(kind, str(name)) for name in names]
     with session.pinned():
@@ -112,5 +112,5 @@ def one_of(session: PostgresSession, kind: str, names: Iterable[object]) -> Iter
         try:
             yield
         finally:
-            with contextlib.suppress(DatabaseError):  # lost, and the lock with it
+            with contextlib.suppress(DatabaseError):  # the session is lost, and its lock with it
                 session.rows("SELECT pg_advisory_unlock(%s)", [taken])

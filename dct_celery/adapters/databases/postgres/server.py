@@ -1,9 +1,9 @@
 """PostgreSQL: templates and clones by CREATE DATABASE … TEMPLATE.
 
-A template that somebody is connected to cannot be copied (the server waits five seconds and
-refuses), so a sealed template takes no connections. The mark is the comment on the database; as
-that comes one statement after CREATE DATABASE, a connection limit that only we would choose is born
-with it. Only names that match our pattern and carry one of the two are dropped.
+A template with open connections cannot be copied (the server waits five seconds and refuses), so a
+sealed template allows none. The mark is the comment on the database. As that comes one statement
+after CREATE DATABASE, the database is created with a connection limit that only we would choose.
+Only databases with a name of ours that carry one of the two are dropped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dct_celery.adapters.databases.postgres import facts as about
 from dct_celery.adapters.databases.postgres.copy import Copier, sessions_on, who_is_connected
 from dct_celery.adapters.databases.postgres.heal import Healer
 from dct_celery.adapters.databases.postgres.liveness import (
-    PostgresSign,
+    PostgresLiveness,
     held,
     key,
     locked_by_us,
@@ -36,26 +36,26 @@ from dct_celery.errors import CloneFailed, DatabaseError
 from dct_celery.ports import DatabasePolicy, DatabaseSpec, DatabaseStats
 
 _DEFAULT_POLICY = DatabasePolicy()
-#: Kinds of templates that are ready.
+#: Kinds of databases that can be cloned.
 SEALED = ("template", "flushed")
 #: Connection limit of a database whose DROP was interrupted: it cannot be used, only dropped.
 _HALF_DROPPED = -2
-#: Seconds that sessions which just ended get to vanish before a template is sealed.
+#: Seconds that ending sessions get to disappear before a template is sealed.
 _PATIENCE = 2.0
-#: Of a template's name, what the name of a clone for a moment begins with; seconds that such a
-#: clone lives at most.
+#: Characters of a template's name with which the name of its temporary clones begins.
 _SCRATCH = 46
+#: Seconds after which a temporary clone may be collected.
 _SCRATCH_SECONDS = 3600
 _DATABASES = (
-    "SELECT datname, datconnlimit, shobj_description(oid, 'pg_database'), {size} FROM pg_database"
-    " WHERE {which}"
+    "SELECT datname, datconnlimit, shobj_description(oid, 'pg_database'), {size} FROM pg_database "
+    "WHERE {which}"
 )
-#: The size of a database that we may not connect to cannot be asked for.
+#: The server does not report the size of a database that we may not connect to.
 _SIZE = "CASE WHEN has_database_privilege(oid, 'CONNECT') THEN pg_database_size(oid) ELSE 0 END"
 
 
 class PostgresServer:
-    """One server, over one connection to its maintenance database, made when first needed."""
+    """One server, over one connection to its maintenance database, opened when first needed."""
 
     local = False
     vendor = "postgresql"
@@ -94,8 +94,8 @@ class PostgresServer:
         )
 
     def incarnation(self) -> str:
-        # When one backend crashes the server ends all sessions, ours too, and goes on without a new
-        # start.
+        # When one backend crashes, the server ends all sessions, ours included, without a new start
+        # time.
         started = self._session.row("SELECT pg_postmaster_start_time()::text")[0]
         return f"{started} {self.stats.failed}"
 
@@ -105,10 +105,10 @@ class PostgresServer:
     def close(self) -> None:
         self._session.close()
 
-    # -- marks and signs of life ---------------------------------------------------
+    # -- marks and liveness ----------------------------------------------------------
 
     def find(self, name: str) -> Mark | None:
-        found, limit = self._look(name)
+        found, limit = self._read(name)
         if (
             found is None
             or found.mark is None
@@ -131,8 +131,8 @@ class PostgresServer:
         self._proven(name)
         self._session.run(_comment(name, mark))
 
-    def liveness_lock(self, owner: str) -> PostgresSign:
-        return PostgresSign(self._session, owner)
+    def liveness_lock(self, owner: str) -> PostgresLiveness:
+        return PostgresLiveness(self._session, owner)
 
     def alive(self, owners: Iterable[str]) -> set[str]:
         keys = held(self._session)
@@ -156,12 +156,12 @@ class PostgresServer:
             raise DatabaseError(
                 f"the template {template} on {self.where} was not built, so it cannot be sealed"
             )
-        state = mark.state or self.state(template)  # nobody can connect afterwards
-        self._session.run(_door(template, closed=True))
+        state = mark.state or self.state(template)  # no session can connect afterwards
+        self._session.run(_set_connectable(template, closed=True))
         try:
             self._wait_for_quiet(template)
         except DatabaseError:
-            self._session.run(_door(template, closed=False))
+            self._session.run(_set_connectable(template, closed=False))
             raise
         self._session.run(_comment(template, mark.but(state=state)))
 
@@ -188,8 +188,7 @@ class PostgresServer:
                 dump.replay(self._session, connection, script)
             if self.state(name) != header.state:
                 raise DatabaseError(
-                    f"{file} did not make the database that it was made of; delete it, and it is"
-                    " made anew"
+                    f"restoring {file} does not reproduce the template; delete it to rebuild it"
                 )
         except DatabaseError:
             self._force_drop(name)
@@ -201,11 +200,11 @@ class PostgresServer:
         _ours(name, template)
         started = time.monotonic()
         self._sealed(template)
-        # Verified by the server: it makes the name known when every file is there, or takes all of
-        # them away again.
+        # The server guarantees a complete copy: the name becomes visible when every file is there,
+        # else all files are removed.
         self._copier.copy(template, name)
         try:
-            # The comment last: it says that the clone is complete.
+            # The comment comes last: it marks the clone as complete.
             self._session.run(*self._copier.surround(template, name), _comment(name, mark))
         except DatabaseError as error:
             with contextlib.suppress(DatabaseError):
@@ -253,8 +252,8 @@ class PostgresServer:
     def healthy(self, name: str) -> bool:
         with contextlib.suppress(DatabaseError):
             query = (
-                "SELECT 1 FROM pg_database WHERE datname = %s AND datallowconn AND datconnlimit"
-                " <> %s"
+                "SELECT 1 FROM pg_database WHERE datname = %s AND datallowconn "
+                "AND datconnlimit <> %s"
             )
             return bool(self._session.rows(query, [name, _HALF_DROPPED]))
         return False
@@ -276,8 +275,9 @@ class PostgresServer:
 
     @contextlib.contextmanager
     def _connectable(self, name: str) -> Iterator[str]:
-        """The database itself or, as nobody may connect to a sealed template, a clone of it for the
-        moment.
+        """The database itself or, for a sealed template, a temporary clone of it.
+
+        A sealed template allows no connections.
         """
         if not self._session.rows(
             "SELECT 1 FROM pg_database WHERE datname = %s AND NOT datallowconn", [name]
@@ -293,17 +293,18 @@ class PostgresServer:
         finally:
             self.drop(scratch)
 
-    def _look(self, name: str) -> tuple[Found | None, int]:
+    def _read(self, name: str) -> tuple[Found | None, int]:
         """The database and its connection limit."""
         rows = self._session.rows(_DATABASES.format(size="0", which="datname = %s"), [name])
         return (_found(*rows[0]), rows[0][1]) if rows else (None, 0)
 
     def _proven(self, name: str) -> bool:
-        """A database of this name is there, and it is ours. Raises DatabaseError when it is there
-        and not ours.
+        """Whether a database of this name exists and is ours.
+
+        Raises DatabaseError when it exists and is not.
         """
         _ours(name)
-        found, _ = self._look(name)
+        found, _ = self._read(name)
         if found is not None and not found.ours:
             raise DatabaseError(
                 f"{name!r} on {self.where} does not carry our mark; it was left alone"
@@ -326,20 +327,21 @@ class PostgresServer:
         while sessions_on(self._session, name):
             if time.monotonic() > until:
                 raise DatabaseError(
-                    f"{name} on {self.where} is still in use;"
-                    f" {who_is_connected(self._session, name)}"
+                    f"{name} on {self.where} is still in use; "
+                    f"{who_is_connected(self._session, name)}"
                 )
             time.sleep(0.005)
 
-    def _throw_out(self, name: str) -> None:
+    def _end_sessions(self, name: str) -> None:
         """Ends every session on the database."""
         for pid, _ in sessions_on(self._session, name):
             self._session.rows("SELECT pg_terminate_backend(%s)", [pid])
             self._session.wait_until_closed(pid)
 
     def _rename(self, name: str, fresh: str, mark: Mark, made: list[str]) -> None:
-        """Ours at every moment: by the old comment before it has the new name, then by the limit,
-        which is the new name's.
+        """Renames the database so that it is recognised as ours at every moment.
+
+        First by the old comment, then by the connection limit, which is the new name's.
         """
         limit = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(
             sql.Identifier(name), sql.Literal(ownership_limit(fresh))
@@ -356,17 +358,17 @@ class PostgresServer:
     def _make_equal(
         self, name: str, template: str, fresh: str, mark: Mark, made: list[str]
     ) -> None:
-        """`made` gets what is to be dropped when this fails."""
+        """Heals the clone; `made` collects what must be dropped when this fails."""
         wanted = self._sealed(template).state
         if self._healer.knows(template):
             started = time.monotonic()
-            self._throw_out(name)
+            self._end_sessions(name)
             self._healer.clean(name, template, wanted)
             self._rename(name, fresh, mark, made)
             self._healer.costs.healed(template, time.monotonic() - started)
             return
-        # Nobody can look into the template, so what it holds is read from a new clone: that one is
-        # the result this time.
+        # The template allows no connections, so its contents are read from a new clone, which is
+        # then the result.
         self.clone(template, fresh, mark.but(kind="building"))
         made.append(fresh)
         self._healer.learn(fresh, template, wanted)
@@ -377,16 +379,15 @@ class PostgresServer:
         mark = self.find(template)
         if mark is None or mark.kind not in SEALED:
             raise CloneFailed(
-                f"{template} on {self.where} is no sealed template; it is built anew by the next"
-                " run that needs it"
+                f"{template} on {self.where} is no sealed template; "
+                "it is rebuilt by the next run that needs it"
             )
         return mark
 
     def _claim(self, template: str, fresh: str, mark: Mark) -> bool:
-        """Makes an idle clone ours under the fresh name, as one in the making. False when there is
-        none.
+        """Takes over an idle clone under the fresh name, as one that is being made.
 
-        Under a lock: two adopters would throw each other's sessions out.
+        False when there is none. Needs a lock: two adopters would end each other's sessions.
         """
         with one_of(self._session, "adopt", [template]):
             idle = (
@@ -397,8 +398,8 @@ class PostgresServer:
             for name in idle:
                 with contextlib.suppress(
                     DatabaseError
-                ):  # just dropped, or somebody will not leave it
-                    self._throw_out(name)
+                ):  # just dropped, or a session does not leave it
+                    self._end_sessions(name)
                     self._rename(name, fresh, mark.but(kind="building"), [])
                     return True
         return False
@@ -422,10 +423,10 @@ def _comment(name: str, mark: Mark) -> sql.Composed:
     )
 
 
-def _door(name: str, *, closed: bool) -> sql.Composed:
-    words = (
+def _set_connectable(name: str, *, closed: bool) -> sql.Composed:
+    options = (
         "ALLOW_CONNECTIONS false IS_TEMPLATE true"
         if closed
         else "ALLOW_CONNECTIONS true IS_TEMPLATE false"
     )
-    return sql.SQL("ALTER DATABASE {} WITH {}").format(sql.Identifier(name), sql.SQL(words))
+    return sql.SQL("ALTER DATABASE {} WITH {}").format(sql.Identifier(name), sql.SQL(options))

@@ -1,5 +1,6 @@
-"""Sessions with a PostgreSQL server: one for statements, opened when needed and recycled; errors
-told in one line.
+"""Sessions with a PostgreSQL server: one for short statements, others on request.
+
+The one is opened when needed and replaced when worn. Errors become one line.
 """
 
 from __future__ import annotations
@@ -18,19 +19,22 @@ from dct_celery.core.databases.server_fault import fault_in
 from dct_celery.errors import DatabaseError, ServerFault
 from dct_celery.ports import DatabasePolicy, DatabaseSpec, DatabaseStats
 
-#: libpq options that may come from Django's OPTIONS.
+#: libpq parameters that may come from Django's OPTIONS.
 _LIBPQ = frozenset(
-    {"sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "service", "passfile", "options", "target_session_attrs",
-     "keepalives", "keepalives_idle", "channel_binding", "gssencmode", "krbsrvname", "client_encoding"}
+    {"sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "service", "passfile", "options",
+     "target_session_attrs", "keepalives", "keepalives_idle", "channel_binding", "gssencmode",
+     "krbsrvname", "client_encoding"}
 )  # fmt: skip
-#: The database for statements that need none of their own, and the one through which another is
-#: made where that is closed to us. Never the configured one: that is production.
-_MAINTENANCE, _LOBBY = "postgres", "template1"
-#: What the server says of a database that is absent, closed to us by its rights or by pg_hba.conf,
-#: or takes no connections.
+#: The database for statements that need none of their own. Never the configured one: that is
+#: production.
+_MAINTENANCE = "postgres"
+#: The database from which one of our own is created where the maintenance database is closed to us.
+_LOBBY = "template1"
+#: SQLSTATEs for a database that does not exist, is closed to us by its grants or by pg_hba.conf, or
+#: allows no connections.
 _CLOSED = frozenset({"3D000", "42501", "28000", "55000"})
 _EXISTS = frozenset({"42P04", "23505"})
-#: A server that vanishes without a word is noticed in half a minute. Times in seconds;
+#: A server that vanishes silently is noticed within half a minute. Times in seconds;
 #: tcp_user_timeout in milliseconds.
 _NETWORK = {
     "connect_timeout": 10,
@@ -39,18 +43,17 @@ _NETWORK = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-#: A time-out that the role or the server has for the application's statements must not end a clone
-#: or a lock of ours.
+#: Time-outs that the role or server has for the application must not end a clone or a lock of ours.
 _NO_TIMEOUTS = (
     "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0"
 )
-_MENDS = {
+_FIXES = {
     "53100": "its disk is full: free space there; `dct gc` drops databases of runs that are over",
     "53200": "it is out of memory: lower the number of slots, or its shared_buffers and work_mem",
     "53300": "it has no connection left: raise max_connections there, or lower the number of slots",
     "25006": "it is read-only: set HOST and PORT to the primary server",
 }
-#: By SQLSTATE, or by its class: the first two characters.
+#: By SQLSTATE, or by its class (the first two characters).
 _FAULTS = {
     "53300": ServerFault.CONNECTIONS,
     "53100": ServerFault.DISK,
@@ -63,8 +66,7 @@ _FAULTS = {
 
 
 class PostgresSession:
-    """One connection to the server's maintenance database, for short statements, and others on
-    request.
+    """One connection to the server's maintenance database, and others on request.
 
     Every method raises DatabaseError with one line; its `__cause__` is the driver's error.
     """
@@ -88,13 +90,14 @@ class PostgresSession:
     # -- statements --------------------------------------------------------------
 
     def run(self, *statements: sql.Composable) -> None:
-        """Several statements are one transaction."""
+        """Runs the statements, in one transaction."""
         with self.translated():
             self._use().execute(sql.SQL("; ").join(statements))
 
     def rows(self, query: str, params: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
-        """What a query answers. Asked again when the connection turns out to be lost, so it must
-        not change anything.
+        """The rows of a query.
+
+        It is sent again when the connection turns out to be lost, so it must not change anything.
         """
         try:
             return self._rows(query, params)
@@ -113,8 +116,9 @@ class PostgresSession:
 
     @contextlib.contextmanager
     def pinned(self) -> Iterator[None]:
-        """The connection stays the same in here, for locks that it holds; when it is lost,
-        statements fail.
+        """Keeps the same connection inside the block, for the locks that it holds.
+
+        When it is lost, statements fail.
         """
         self._use()
         self._pins += 1
@@ -124,7 +128,7 @@ class PostgresSession:
             self._pins -= 1
 
     def passes_through_a_pooler(self) -> bool:
-        """The server process that we talk to is not the one that we logged in to."""
+        """Whether the server process that we talk to is not the one that we logged in to."""
         with self.translated():
             connection = self._use()
             return connection.execute("SELECT pg_backend_pid()").fetchall() != [
@@ -139,8 +143,9 @@ class PostgresSession:
     # -- connections -------------------------------------------------------------
 
     def open(self, database: str = "", *, name: str = "dct") -> psycopg.Connection[Any]:
-        """A connection of the caller's own, autocommitting; to the maintenance database unless
-        another is named.
+        """A new autocommitting connection that belongs to the caller.
+
+        It leads to the maintenance database unless another is named.
         """
         with self.translated():
             connection = (
@@ -151,18 +156,19 @@ class PostgresSession:
         return connection
 
     def addresses(self) -> Iterator[str]:
-        """Of the server, on a connection of its own that sends nothing before it is asked for a
-        second one.
+        """Addresses of the server, on a connection of its own.
+
+        Nothing is sent on it before the second address is asked for.
         """
-        with contextlib.closing(self._knock()) as connection:
+        with contextlib.closing(self._connect_anywhere()) as connection:
             yield connection.info.hostaddr or connection.info.host
             with self.translated():
                 row = connection.execute("SELECT host(inet_server_addr())").fetchone()
             if row and row[0]:
                 yield str(row[0])
 
-    def _knock(self) -> psycopg.Connection[Any]:
-        """Any database will do."""
+    def _connect_anywhere(self) -> psycopg.Connection[Any]:
+        """A connection to any database that lets us in."""
         for database in (_MAINTENANCE, REGISTRY):
             try:
                 return self._connect_to(database, "dct")
@@ -172,8 +178,9 @@ class PostgresSession:
         return self._connect_to(_LOBBY, "dct")
 
     def wait_until_closed(self, pid: int) -> None:
-        """Until the server process of a connection that was closed is gone: else a statement about
-        its database waits for a tenth of a second.
+        """Waits until the server process of a closed connection is gone.
+
+        Otherwise a statement about its database waits for a tenth of a second.
         """
         until = self._clock() + 2.0
         while (
@@ -184,7 +191,10 @@ class PostgresSession:
 
     @contextlib.contextmanager
     def translated(self) -> Iterator[None]:
-        """The driver's errors as one line that names alias, server and, where we know it, the mend."""
+        """Raises the driver's errors as one line that names alias and server.
+
+        Where we know how to fix it, the line says so.
+        """
         try:
             yield
         except psycopg.Error as error:
@@ -192,8 +202,8 @@ class PostgresSession:
 
     def sentence(self, error: psycopg.Error) -> str:
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        mend = _MENDS.get(error.sqlstate or "")
-        return f"database {self.alias!r} on {self.where}: {line}" + (f"; {mend}" if mend else "")
+        fix = _FIXES.get(error.sqlstate or "")
+        return f"database {self.alias!r} on {self.where}: {line}" + (f"; {fix}" if fix else "")
 
     def _rows(self, query: str, params: Sequence[Any] | None) -> list[tuple[Any, ...]]:
         with self.translated():
@@ -204,8 +214,8 @@ class PostgresSession:
         if self._connection is None:
             if self._pins:
                 line = (
-                    f"database {self.alias!r} on {self.where}: the connection was lost in the"
-                    " middle of a step"
+                    f"database {self.alias!r} on {self.where}: "
+                    "the connection was lost in the middle of a step"
                 )
                 raise DatabaseError(line, fault=ServerFault.AWAY)
             self._connection = self.open()
@@ -218,7 +228,7 @@ class PostgresSession:
         return self._connection
 
     def _retire(self) -> None:
-        """Parts with a connection that is lost, worn or old."""
+        """Closes a connection that is lost, worn or old."""
         connection = self._connection
         if connection is None or (self._pins and not connection.closed):
             return
@@ -247,10 +257,10 @@ class PostgresSession:
         return True
 
     def _connect_to_maintenance(self, name: str) -> psycopg.Connection[Any]:
-        """To `postgres`, or to a database of our own where that is closed to us.
+        """Connects to `postgres`, or to a database of our own where that is closed to us.
 
-        Locks are per database, so every worker must come to the same one. Nobody may stay in
-        template1, which any CREATE DATABASE copies: it fails while somebody is connected there.
+        Locks are per database, so every worker must use the same one. No connection may stay in
+        template1, which any CREATE DATABASE copies: that fails while a session is connected there.
         """
         if self._maintenance:
             return self._connect_to(self._maintenance, name)
@@ -272,8 +282,10 @@ class PostgresSession:
         return connection
 
     def _make_registry(self, closed: DatabaseError) -> None:
-        """Through template1, for as long as that takes; what is copied is template0, so several may
-        do so at once. `closed` says why the maintenance database does not serve.
+        """Creates the database of our own, over a short connection to template1.
+
+        It is copied from template0, so several workers may do so at once. `closed` says why the
+        maintenance database cannot be used.
         """
         try:
             with contextlib.closing(self._connect_to(_LOBBY, "dct")) as lobby:
@@ -288,9 +300,9 @@ class PostgresSession:
             if error.sqlstate in _EXISTS:
                 return
             raise DatabaseError(
-                f"{closed}; without it, this role would need a database of its own for locks, which"
-                f" it may not create: {self.sentence(error)}; as a superuser: GRANT CONNECT ON"
-                f" DATABASE {_MAINTENANCE} TO the role, and give it CREATEDB",
+                f"{closed}; without it, this role would need a database of its own for locks, "
+                f"which it may not create: {self.sentence(error)}; as a superuser: "
+                f"GRANT CONNECT ON DATABASE {_MAINTENANCE} TO the role, and give it CREATEDB",
                 fault=_fault(error),
             ) from error
 
@@ -305,12 +317,12 @@ class PostgresSession:
         except psycopg.OperationalError as error:
             self._stats.failed += 1
             fault = _fault(error)
-            mend = "check HOST, PORT, USER and PASSWORD of its settings as this worker sees them"
+            fix = "check HOST, PORT, USER and PASSWORD of its settings as this worker sees them"
             if fault is ServerFault.CONNECTIONS:
-                mend = _MENDS["53300"]
+                fix = _FIXES["53300"]
             raise DatabaseError(
-                f"database {self.alias!r} on {self.where} cannot be reached from this worker:"
-                f" {_reason(error)}; {mend}",
+                f"database {self.alias!r} on {self.where} cannot be reached from this worker: "
+                f"{_reason(error)}; {fix}",
                 fault=fault,
             ) from error
 
@@ -327,7 +339,7 @@ class PostgresSession:
 
 
 def sqlstate(error: BaseException) -> str:
-    """The server's code of what lies behind a DatabaseError; "" where it has none."""
+    """The SQLSTATE behind a DatabaseError; "" where it has none."""
     cause = error.__cause__
     return (cause.sqlstate or "") if isinstance(cause, psycopg.Error) else ""
 
@@ -340,14 +352,16 @@ def _no_timeouts(version: int) -> bytes:
 
 
 def _fault(error: psycopg.Error) -> ServerFault | None:
-    """By the server's code; libpq tells none of a connection that failed, nor of one that broke."""
+    """Classifies by SQLSTATE; libpq has none for a connection that failed or broke."""
     code = error.sqlstate or ""
     return (_FAULTS.get(code) or _FAULTS.get(code[:2])) if code else fault_in(str(error))
 
 
 def _reason(error: psycopg.Error) -> str:
-    """The line that says why: a DETAIL or HINT may follow it, and another address, or the same one
-    with TLS, may come first.
+    """The line with the reason.
+
+    A DETAIL or HINT may follow it; failures for another address, or for the same one with TLS, may
+    precede it.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     plain = [line for line in lines if not line.startswith(("DETAIL:", "HINT:"))]
@@ -355,14 +369,14 @@ def _reason(error: psycopg.Error) -> str:
 
 
 def _is_closed(error: DatabaseError, database: str) -> bool:
-    """The server speaks of this very database: it is absent or closed to us. A server that is full
-    or starting up speaks of no database, and no other one would help.
+    """Whether the error is about this database: it does not exist or is closed to us.
+
+    A server that is full or starting up names no database, and no other one would help.
     """
     cause = error.__cause__
     assert isinstance(cause, psycopg.Error)
     if cause.sqlstate:
         return cause.sqlstate in _CLOSED
-    # Whole: pg_hba.conf and the right to connect are told with more lines below, or once with and
-    # once without TLS.
+    # The whole text: some reasons have more lines below, or appear once with and once without TLS.
     said = " ".join(str(cause).split("FATAL:")[1:])
     return bool(re.search(rf"[\"'«»„“]\s?{database}\s?[\"'«»“”]", said)) and error.fault is None

@@ -1,8 +1,7 @@
-"""The state of a PostgreSQL database: everything that a test could see of it, as texts without
-object ids.
+"""The state of a PostgreSQL database: everything that a test could see, without object ids.
 
-Equal for a template, its clones and what is restored from its export. Rows count without their
-order.
+It is equal for a template, its clones and what is restored from its export. Rows count without
+their order.
 """
 
 from __future__ import annotations
@@ -17,28 +16,28 @@ from psycopg import sql
 
 from dct_celery.adapters.databases.postgres.schema import imprint_query, schema_query
 
-#: What would change the texts of definitions and values. With an empty search path every name comes
-#: with its schema.
+#: Settings that change the text of definitions and values. With an empty search path every name has
+#: its schema.
 _FIXED = (
-    "SET search_path = pg_catalog; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET"
-    " TimeZone = 'UTC'; SET extra_float_digits = 1; SET bytea_output = 'hex'; SET xmloption ="
-    " 'content'; SET row_security = off; SET lc_monetary = 'C'; SET quote_all_identifiers = off;"
-    " SET jit = off; SET client_encoding = 'UTF8'"
+    "SET search_path = pg_catalog; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; "
+    "SET TimeZone = 'UTC'; SET extra_float_digits = 1; SET bytea_output = 'hex'; "
+    "SET xmloption = 'content'; SET row_security = off; SET lc_monetary = 'C'; "
+    "SET quote_all_identifiers = off; SET jit = off; SET client_encoding = 'UTF8'"
 )
 #: Tables and materialized views that have a page: only these can have rows.
 _TABLES = (
-    "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-    " WHERE c.relkind IN ('r', 'm') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
-    " AND pg_relation_size(c.oid) > 0"
+    "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+    "WHERE c.relkind IN ('r', 'm') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' "
+    "AND pg_relation_size(c.oid) > 0"
 )
 _SEQUENCES = (
-    "SELECT n.nspname, c.relname, pg_sequence_last_value(c.oid) FROM pg_class c JOIN pg_namespace n"
-    " ON n.oid = c.relnamespace WHERE c.relkind = 'S' AND n.nspname !~ '^pg_'"
+    "SELECT n.nspname, c.relname, pg_sequence_last_value(c.oid) FROM pg_class c "
+    "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'S' AND n.nspname !~ '^pg_'"
 )
 _SEQUENCES_AT_ONCE = (
-    "SELECT n.nspname, c.relname, d.last_value, d.is_called FROM pg_class c JOIN pg_namespace n ON"
-    " n.oid = c.relnamespace CROSS JOIN LATERAL pg_get_sequence_data(c.oid) d WHERE c.relkind = 'S'"
-    " AND n.nspname !~ '^pg_'"
+    "SELECT n.nspname, c.relname, d.last_value, d.is_called FROM pg_class c "
+    "JOIN pg_namespace n ON n.oid = c.relnamespace "
+    "CROSS JOIN LATERAL pg_get_sequence_data(c.oid) d WHERE c.relkind = 'S' AND n.nspname !~ '^pg_'"
 )
 _LARGE_OBJECTS = "SELECT count(*), coalesce(sum(oid::bigint), 0) FROM pg_largeobject_metadata"
 
@@ -51,9 +50,9 @@ class State:
 
     #: Hash of all definitions.
     schema: str
-    #: (number of rows, sum of their hashes), of the tables that have rows.
+    #: (number of rows, sum of their hashes) of the tables that have rows.
     tables: dict[Name, tuple[int, str]]
-    #: (last value, whether it was given out)
+    #: (last value, whether it was used)
     sequences: dict[Name, tuple[int, bool]]
     #: (number, sum of their ids)
     large_objects: tuple[int, int] = (0, 0)
@@ -75,8 +74,10 @@ class State:
 
 
 def read_state(connection: psycopg.Connection[Any], known: State | None = None) -> State:
-    """The state of the database that an autocommitting connection is to. `known` is that of another
-    clone of the template: where the imprint is the same, definitions are not read again.
+    """The state of the database of an autocommitting connection.
+
+    `known` is the state of another clone of the template: where the imprint is the same,
+    definitions are not read again.
     """
     connection.execute(_FIXED.encode())
     imprint = _text(connection, imprint_query())
@@ -92,8 +93,9 @@ def read_state(connection: psycopg.Connection[Any], known: State | None = None) 
 def read_again(
     connection: psycopg.Connection[Any], state: State, moved: Iterable[Name], known: State | None
 ) -> State:
-    """The state after rows were changed and these sequences moved, by nobody but this connection.
-    With `known`, definitions were touched as well.
+    """The state after this connection alone changed rows and moved these sequences.
+
+    With `known`, it has changed definitions as well.
     """
     connection.execute(_FIXED.encode())
     if known is not None:
@@ -123,7 +125,7 @@ def _sequences(connection: psycopg.Connection[Any]) -> dict[Name, tuple[int, boo
         return {(schema, name): (int(last), bool(called)) for schema, name, last, called in rows}
     rows = connection.execute(_SEQUENCES.encode()).fetchall()
     found = {(schema, name): (int(last), True) for schema, name, last in rows if last is not None}
-    # Of one that gave out nothing yet the catalogue does not tell the position.
+    # The catalogue does not report the position of a sequence that was never used.
     return found | _positions(
         connection, [(schema, name) for schema, name, last in rows if last is None]
     )
@@ -145,15 +147,19 @@ def _texts(name: Name) -> tuple[sql.Literal, sql.Literal]:
     return sql.Literal(name[0]), sql.Literal(name[1])
 
 
-#: Files of tables and indexes (TRUNCATE gives new ones), columns, and the numbers of what else can
-#: be made or dropped.
+#: Files of tables and indexes (TRUNCATE creates new ones), columns, and the ids of everything else
+#: that can be created or dropped.
 _SHAPE = """
 SELECT md5(concat_ws('/',
-  (SELECT string_agg(concat_ws(',', oid, relname, relfilenode, relnatts, relchecks, relhastriggers), ';' ORDER BY oid)
-     FROM pg_class WHERE relnamespace NOT IN (SELECT oid FROM internal) AND relpersistence <> 't'),
-  (SELECT string_agg(concat_ws(',', attrelid, attnum, attname, atttypid, atttypmod, attnotnull, atthasdef), ';'
-     ORDER BY attrelid, attnum) FROM pg_attribute
-     JOIN pg_class ON pg_class.oid = attrelid WHERE relnamespace NOT IN (SELECT oid FROM internal) AND relpersistence <> 't'),
+  (SELECT string_agg(concat_ws(',', oid, relname, relfilenode, relnatts, relchecks, relhastriggers),
+                     ';' ORDER BY oid)
+     FROM pg_class
+     WHERE relnamespace NOT IN (SELECT oid FROM internal) AND relpersistence <> 't'),
+  (SELECT string_agg(concat_ws(',', attrelid, attnum, attname, atttypid, atttypmod, attnotnull,
+                               atthasdef),
+                     ';' ORDER BY attrelid, attnum)
+     FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+     WHERE relnamespace NOT IN (SELECT oid FROM internal) AND relpersistence <> 't'),
   (SELECT string_agg(oid::text, ',' ORDER BY oid) FROM pg_constraint WHERE oid >= 16384),
   (SELECT string_agg(oid::text, ',' ORDER BY oid) FROM pg_trigger WHERE oid >= 16384),
   (SELECT string_agg(oid::text, ',' ORDER BY oid) FROM pg_proc WHERE oid >= 16384)))

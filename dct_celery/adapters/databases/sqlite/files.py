@@ -1,5 +1,6 @@
-"""Locks and copies of files for the SQLite folder. A lock ends with the process that holds it; the
-kernel sees to that.
+"""Locks and copies of files for the SQLite folder.
+
+The kernel ends a lock with the process that holds it.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from typing import IO
 from dct_celery.errors import DatabaseError
 from dct_celery.security.files import try_lock
 
-#: What the kernel answers where it cannot copy between two files itself.
+#: errno where the kernel cannot copy between two files by itself.
 _NOT_HERE = (errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM)
 _PIECE = 1 << 30
 
 
-def sign_file(folder: Path, owner: str) -> Path:
-    """Owners are any text, so the file is named by a hash."""
+def liveness_file(folder: Path, owner: str) -> Path:
+    """The file of an owner, named by a hash, as an owner may be any text."""
     return folder / f"{hashlib.sha256(owner.encode()).hexdigest()[:32]}.sign"
 
 
@@ -31,13 +32,13 @@ def hold_file(folder: Path, template: str) -> Path:
     return folder / f"{template}.hold"
 
 
-class FolderSign:
+class FolderLiveness:
     """Shared locks on the owner's file and on one for each template in use."""
 
     def __init__(self, folder: Path, owner: str) -> None:
         self._folder = folder
-        self._sign = sign_file(folder, owner)
-        self._files = {self._sign: _shared(self._sign)}
+        self._own_file = liveness_file(folder, owner)
+        self._files = {self._own_file: _shared(self._own_file)}
 
     def hold(self, template: str) -> None:
         path = hold_file(self._folder, template)
@@ -45,7 +46,7 @@ class FolderSign:
             self._files[path] = _shared(path)
 
     def renew(self) -> None:
-        """A folder that was emptied under us gets its files back."""
+        """Creates the files again if the folder was emptied."""
         for path, file in self._files.items():
             if not _is_the_file(path, file):
                 file.close()
@@ -56,11 +57,11 @@ class FolderSign:
             file.close()
         self._files.clear()
         with contextlib.suppress(OSError):
-            self._sign.unlink(missing_ok=True)
+            self._own_file.unlink(missing_ok=True)
 
 
 def is_held(path: Path) -> bool:
-    """Somebody has a lock on the file."""
+    """Whether any process has a lock on the file."""
     try:
         with path.open("rb") as file:
             return not try_lock(file)
@@ -70,18 +71,16 @@ def is_held(path: Path) -> bool:
 
 @contextlib.contextmanager
 def locked_file(path: Path) -> Iterator[None]:
-    """Held alone, waited for."""
+    """Holds the file exclusively; waits for it."""
     with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """A new file with the same bytes, which shares blocks with the source where the file system
-    can.
+    """A new file with the same bytes, which shares blocks with the source where it can.
 
-    Raises FileExistsError for a target that is there, OSError otherwise, also when the copy is
-    short.
+    Raises FileExistsError for a target that exists, else OSError, also when the copy is short.
     """
     with source.open("rb") as old, target.open("xb") as new:
         size = os.fstat(old.fileno()).st_size
@@ -98,13 +97,13 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def _shared(path: Path) -> IO[bytes]:
-    """The file, made where needed, locked together with whoever else has it so."""
+    """The file, created where needed, with a shared lock on it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
             file = path.open("ab")
             fcntl.flock(file, fcntl.LOCK_SH)
-            if _is_the_file(path, file):  # else it was removed between the two steps
+            if _is_the_file(path, file):  # else it was removed between open and lock
                 return file
             file.close()
     except OSError as error:

@@ -1,8 +1,8 @@
-"""SQLite: a template is a file, a clone is its copy. Databases in memory are filled from the
-template by the test process.
+"""SQLite: a template is a file, and a clone is a copy of it.
 
-Beside each database `<name>.sqlite3` lies its mark, `<name>.mark`, written first. Locks, signs of
-life and holds are locks on files, which the kernel ends with the process that holds them.
+Databases in memory are filled from the template by the test process. Beside each database
+`<name>.sqlite3` lies its mark, `<name>.mark`, which is written first. Locks, liveness and holds are
+locks on files, which the kernel ends with the process that holds them.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dct_celery.adapters.databases.sqlite.files import (
-    FolderSign,
+    FolderLiveness,
     copy_file,
     hold_file,
     is_held,
+    liveness_file,
     locked_file,
-    sign_file,
 )
 from dct_celery.adapters.databases.sqlite.state import checkpoint, read_state
 from dct_celery.core.databases.marks import Found, Mark, why_void
@@ -29,10 +29,11 @@ from dct_celery.errors import CloneFailed, DatabaseError, ServerFault
 from dct_celery.ports import DatabaseStats
 from dct_celery.security.files import replacing
 
-_DATABASE, _MARK = ".sqlite3", ".mark"
+_DATABASE = ".sqlite3"
+_MARK = ".mark"
 #: What SQLite keeps beside a database while it is written.
 _BESIDE = (".sqlite3-journal", ".sqlite3-wal", ".sqlite3-shm")
-#: Files have no connections to run out of.
+#: Files have no limit of connections.
 _CAPACITY = 1_000_000
 
 
@@ -62,8 +63,8 @@ class SqliteFolder:
                 pass
         except OSError as error:
             raise DatabaseError(
-                f"the folder for SQLite databases cannot be used: {error}; choose a local folder"
-                " that this worker may write to"
+                f"the folder for SQLite databases cannot be used: {error}; "
+                "choose a local folder that this worker may write to"
             ) from error
 
     def warnings(self) -> list[str]:
@@ -86,7 +87,7 @@ class SqliteFolder:
 
     def close(self) -> None: ...
 
-    # -- marks and signs of life ---------------------------------------------------
+    # -- marks and liveness ----------------------------------------------------------
 
     def find(self, name: str) -> Mark | None:
         mark = self._mark(name)
@@ -109,8 +110,7 @@ class SqliteFolder:
         _ours(name)
         if self._database(name).exists() and self._mark(name) is None:
             raise DatabaseError(
-                f"{self.place(name)} is there already and does not carry our mark; it was left"
-                " alone"
+                f"{self.place(name)} exists already and does not carry our mark; it was left alone"
             )
         self._write(name, mark)
 
@@ -118,12 +118,12 @@ class SqliteFolder:
         self._proven(name)
         self._write(name, mark)
 
-    def liveness_lock(self, owner: str) -> FolderSign:
+    def liveness_lock(self, owner: str) -> FolderLiveness:
         self.check()
-        return FolderSign(self._folder, owner)
+        return FolderLiveness(self._folder, owner)
 
     def alive(self, owners: Iterable[str]) -> set[str]:
-        return {owner for owner in owners if is_held(sign_file(self._folder, owner))}
+        return {owner for owner in owners if is_held(liveness_file(self._folder, owner))}
 
     def in_use(self, template: str) -> bool:
         return is_held(hold_file(self._folder, template))
@@ -143,7 +143,7 @@ class SqliteFolder:
     def seal(self, template: str, mark: Mark) -> None:
         if not self._proven(template) or not self._database(template).exists():
             raise DatabaseError(f"the template {template} was not written, so it cannot be sealed")
-        self._settle(template)
+        self._merge_journal(template)
         self._write(template, mark.but(state=mark.state or self.state(template)))
 
     def state(self, name: str) -> str:
@@ -169,11 +169,11 @@ class SqliteFolder:
         mark_of_template = self.find(template)
         if mark_of_template is None or mark_of_template.kind not in ("template", "flushed"):
             raise CloneFailed(
-                f"{template} in {self.where} is no sealed template; it is built anew by the next"
-                " run that needs it"
+                f"{template} in {self.where} is no sealed template; "
+                "it is rebuilt by the next run that needs it"
             )
         try:
-            self._settle(template)
+            self._merge_journal(template)
             self._write(name, mark.but(kind="building"))
             copy_file(source, target)
             self._write(name, mark)
@@ -249,7 +249,7 @@ class SqliteFolder:
         return (self._folder / f"{name}{_MARK}").read_text(errors="replace")
 
     def _write(self, name: str, mark: Mark) -> None:
-        """Whole or not at all, whoever reads meanwhile."""
+        """Writes the mark atomically."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with replacing(self._folder / f"{name}{_MARK}") as draft:
@@ -259,8 +259,9 @@ class SqliteFolder:
             raise DatabaseError(line, fault=_full(error)) from error
 
     def _proven(self, name: str) -> bool:
-        """Something of this name is there, and it is ours. Raises DatabaseError when it is there
-        and not ours.
+        """Whether a database of this name exists and is ours.
+
+        Raises DatabaseError when it exists and is not.
         """
         _ours(name)
         mark = self._mark(name)
@@ -268,8 +269,8 @@ class SqliteFolder:
             raise DatabaseError(f"{self.place(name)} does not carry our mark; it was left alone")
         return mark is not None
 
-    def _settle(self, name: str) -> None:
-        """Everything in the one file: what SQLite still keeps beside it would be lost to a copy."""
+    def _merge_journal(self, name: str) -> None:
+        """Brings everything into the one file: a copy would lose what SQLite keeps beside it."""
         if any(path.exists() and path.stat().st_size for path in self._beside(name)):
             checkpoint(self._database(name))
 
@@ -282,7 +283,7 @@ class SqliteFolder:
         return 0
 
     def _remove(self, name: str) -> None:
-        """The mark last: what is left by a process that dies here is still ours."""
+        """Removes the mark last: what a process that dies here leaves behind is still ours."""
         paths = [self._database(name), *self._beside(name), self._folder / f"{name}{_MARK}"]
         try:
             for path in paths:
@@ -291,22 +292,23 @@ class SqliteFolder:
             raise DatabaseError(f"{name} could not be dropped: {error}") from error
 
     def _claim(self, template: str, fresh: str, mark: Mark) -> bool:
-        """Makes an idle clone ours under the fresh name, as one in the making. False when there is
-        none.
+        """Takes over an idle clone under the fresh name, as one that is being made.
+
+        False when there is none.
         """
         for found in self.found():
             if found.mark is None or found.mark.kind != "idle" or found.mark.template != template:
                 continue
-            with contextlib.suppress(FileNotFoundError):  # somebody else was first
+            with contextlib.suppress(FileNotFoundError):  # another process was first
                 self._rename(found.name, fresh, mark.but(kind="building"))
                 return True
         return False
 
     def _rename(self, name: str, fresh: str, mark: Mark) -> None:
-        """The renaming of the database decides who gets it."""
+        """Renames the database; where two try at once, the renaming decides."""
         self._write(fresh, mark)
         try:
-            self._settle(name)
+            self._merge_journal(name)
             self._database(name).rename(self._database(fresh))
         except (FileNotFoundError, DatabaseError) as error:
             (self._folder / f"{fresh}{_MARK}").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What is in a SQLite file, read by SQLite."""
+"""The contents of a SQLite file, read by SQLite."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ _MODULO = 1 << 128
 
 
 def read_state(file: Path) -> str:
-    """Hash (32 hexadecimal digits) of schema, rows and AUTOINCREMENT positions; rows count without
-    their order.
+    """Hash (32 hexadecimal digits) of schema, rows and AUTOINCREMENT positions.
+
+    Rows count without their order.
     """
     with _opened(file) as connection:
         connection.text_factory = bytes  # whatever tests wrote, valid UTF-8 or not
@@ -27,7 +28,7 @@ def read_state(file: Path) -> str:
             "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
         ).fetchall()
         pragmas = [connection.execute(f"PRAGMA {name}").fetchone() for name in _PRAGMAS]
-        # What a virtual table shows lies in ordinary tables of its own.
+        # The contents of a virtual table lie in ordinary tables of its own.
         tables = [
             row[1]
             for row in schema
@@ -38,8 +39,9 @@ def read_state(file: Path) -> str:
 
 
 def checkpoint(file: Path) -> None:
-    """Brings what SQLite keeps beside the file into it. Raises DatabaseError while somebody else
-    has it open.
+    """Brings what SQLite keeps beside the file into it.
+
+    Raises DatabaseError while another process has it open.
     """
     with _opened(file) as connection:
         (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -64,7 +66,7 @@ def _rows(connection: sqlite3.Connection, table: str) -> tuple[int, int]:
 @contextlib.contextmanager
 def _opened(file: Path) -> Iterator[sqlite3.Connection]:
     try:
-        # Never made anew: a file that is not there is an error.
+        # A missing file is an error and must not be created.
         connection = sqlite3.connect(f"file:{quote(str(file))}?mode=rw", uri=True, timeout=_SECONDS)
         with contextlib.closing(connection):
             yield connection

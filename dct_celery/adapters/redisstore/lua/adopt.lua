@@ -1,6 +1,6 @@
--- Gives the run to another dispatcher: at once when the caller knows that the one before it is dead, else when that one has not
--- reaped for the length of its lease.
--- Returns {'ok', epoch, incarnation}, {'none'}, {'closed'}, or {'held', ms until it may be asked again}.
+-- Gives the run to another dispatcher: at once when the caller knows that the previous one is dead,
+-- else when that one has not reaped for the length of its lease.
+-- Returns {'ok', epoch, incarnation}, {'none'}, {'closed'}, or {'held', ms until the next attempt}.
 local run_key = KEYS[1]
 local owner = ARGV[1]
 local lease_ms = tonumber(ARGV[2])

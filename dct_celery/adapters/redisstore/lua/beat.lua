@@ -1,5 +1,5 @@
--- A worker or a run says that it is alive until a moment on the store's clock.
--- Returns nothing of interest.
+-- A worker or a run registers as alive until a moment on the store's clock.
+-- Returns 1.
 local members_key = KEYS[1]   -- zset: name -> alive until, ms
 local info_key = KEYS[2]      -- hash: name -> JSON
 local horizons_key = KEYS[3]  -- hash: name -> ms that it asked for; see present.lua

@@ -1,4 +1,4 @@
--- Stops a run: no more claims; holders learn of it when they renew. The first reason stands.
+-- Stops a run: no more claims; holders learn of it when they renew. The first reason is kept.
 -- Returns 1 when the run was open.
 local run_key = KEYS[1]
 local reason = ARGV[1]

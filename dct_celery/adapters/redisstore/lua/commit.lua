@@ -1,17 +1,21 @@
--- What a round of the dispatcher has to write: makes chunks claimable, and says so on the stream (who replays it learns
--- what was planned); notes how far attempts are journalled. A second call with the same arguments changes nothing.
--- Returns 'ok', 'no-run' when the run was closed, or 'superseded' to a dispatcher that is not the run's any more.
+-- Writes the results of one round of the dispatcher: makes chunks claimable and adds them to the
+-- stream (so that a replay knows the plan), and notes how far attempts are journalled.
+-- A second call with the same arguments changes nothing.
+-- Returns 'ok', 'no-run' when the run was closed, or 'superseded' when the run has another
+-- dispatcher.
 local run_key = KEYS[1]
 local acks_key = KEYS[2]     -- hash: chunk.attempt -> position
 local events_key = KEYS[3]
--- KEYS[4...]: chunks (hash: payload, attempt, state, fence, worker, slot, lease (ms), token, avoid, until)
+-- KEYS[4...]: chunks (hash: payload, attempt, state, fence, worker, slot, lease (ms), token, avoid,
+-- until)
 local owner = ARGV[1]
 local avoid_ms = ARGV[2]
 local attempts = tonumber(ARGV[3])
--- ARGV[4...]: of each attempt its name ("chunk.attempt") and position
+-- ARGV[4...]: for each attempt its name ("chunk.attempt") and position
 local first_chunk = 4 + 2 * attempts
 local fields_each = 4
--- behind those: of each chunk its id, attempt, payload, and the worker that leaves it to others for avoid_ms; empty for none
+-- then for each chunk its id, attempt, payload, and the worker that must avoid it for avoid_ms, or
+-- empty
 
 local run = redis.call('HMGET', run_key, 'owner', 'epoch')
 if not run[1] then return 'no-run' end
@@ -25,10 +29,12 @@ for i = 4, #KEYS do
   local at = first_chunk + (i - 4) * fields_each
   local chunk, attempt, payload, avoid = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   if redis.call('HGET', KEYS[i], 'attempt') ~= attempt then
-    redis.call('HSET', KEYS[i], 'payload', payload, 'attempt', attempt, 'state', 'queued', 'fence', 0)
+    redis.call('HSET', KEYS[i], 'payload', payload, 'attempt', attempt, 'state', 'queued',
+      'fence', 0)
     if avoid ~= '' then redis.call('HSET', KEYS[i], 'avoid', avoid, 'until', now + avoid_ms) end
     redis.call('EXPIRE', KEYS[i], ttl)
-    redis.call('XADD', events_key, '*', 'k', 'offered', 'e', run[2], 'c', chunk, 'a', attempt, 'd', payload)
+    redis.call('XADD', events_key, '*', 'k', 'offered', 'e', run[2], 'c', chunk, 'a', attempt,
+      'd', payload)
   end
 end
 if #KEYS > 3 then redis.call('EXPIRE', events_key, ttl) end

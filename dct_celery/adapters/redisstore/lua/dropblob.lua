@@ -1,5 +1,5 @@
--- Removes a blob that does not hold what its name says, unless it has been replaced since it was read.
--- KEYS[1] the blob; ARGV[1] how it begins, as it was read.
+-- Removes a blob whose content does not match its name, unless it was replaced since it was read.
+-- KEYS[1] the blob; ARGV[1] its first bytes, as they were read.
 local kind = redis.call('TYPE', KEYS[1])['ok']
 if kind == 'none' then
   return 0

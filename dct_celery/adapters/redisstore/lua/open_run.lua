@@ -1,7 +1,8 @@
--- Opens a run, once. A second dispatcher with the same run id is refused; a call that is sent again because its answer was lost
--- is not.
+-- Opens a run, once. A second dispatcher with the same run id is refused; a call that is sent again
+-- because its answer was lost is not.
 -- Returns 1 when opened, 0 when the id is taken.
-local run_key = KEYS[1]      -- hash: owner, epoch, incarnation, state, spec, nonce, fence, refused, reaped (when, store's clock, ms)
+-- hash: owner, epoch, incarnation, state, spec, nonce, fence, refused, reaped (store's clock, ms)
+local run_key = KEYS[1]
 local owner = ARGV[1]
 local spec = ARGV[2]
 local ttl_seconds = ARGV[3]
@@ -13,7 +14,7 @@ if redis.call('EXISTS', run_key) == 1 then
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('HSET', run_key, 'owner', owner, 'epoch', 1, 'incarnation', incarnation, 'state', 'open', 'spec', spec, 'nonce', nonce,
-  'fence', 0, 'refused', 0, 'reaped', now)
+redis.call('HSET', run_key, 'owner', owner, 'epoch', 1, 'incarnation', incarnation, 'state', 'open',
+  'spec', spec, 'nonce', nonce, 'fence', 0, 'refused', 0, 'reaped', now)
 redis.call('EXPIRE', run_key, ttl_seconds)
 return 1

@@ -1,11 +1,13 @@
--- Who is alive on the store's clock. The dead are forgotten on the way.
--- The clock of life stands still while the store takes no writes, since nobody can say then that it is alive. Each look that
--- tends the list notes its time first: where that is refused (out of memory, read-only), everybody stays. A gap between two notes
--- moves all deadlines on by its length, yet to no more than a whole horizon from now; nothing was decided meanwhile.
--- A look that does not tend (ARGV[1] = '0') changes nothing: with nobody there to tend, silence says nothing about the store.
--- A deadline further away than a day is none of ours, and is taken for one that has passed; what is longer than ARGV[3] bytes is
--- told as empty.
--- Returns a flat list: the time (ms), name, what it says, name ...; nothing but the time where nobody asks for it (ARGV[2] = '0').
+-- Lists the members that are alive on the store's clock, and removes the dead.
+-- The clock of life stands still while the store takes no writes, since no member can beat then.
+-- Each call that tends the list first notes its time: where that is refused (out of memory,
+-- read-only), all members stay. A gap between two notes moves all deadlines on by its length, but
+-- never beyond a whole horizon from now; nothing was decided meanwhile.
+-- A call that does not tend (ARGV[1] = '0') changes nothing: where no process tends the list, a gap
+-- entry nothing about the store.
+-- A deadline more than a day away is not ours and counts as passed; an entry longer than ARGV[3]
+-- bytes is returned as empty.
+-- Returns a flat list: the time (ms), name, entry, name ...; only the time if ARGV[2] = '0'.
 local members_key = KEYS[1]   -- zset: name -> alive until, ms
 local info_key = KEYS[2]      -- hash: name -> what it says of itself
 local horizons_key = KEYS[3]  -- hash: name -> ms that it asked for; '' -> time of the last note
@@ -27,7 +29,8 @@ if stall_ms > 0 then
       local members = redis.call('ZRANGE', members_key, 0, -1, 'WITHSCORES')
       for i = 1, #members, 2 do
         local horizon_ms = tonumber(redis.call('HGET', horizons_key, members[i]) or 0) or 0
-        redis.call('ZADD', members_key, math.min(members[i + 1] + math.max(gap, 0), now + horizon_ms), members[i])
+        local deadline = math.min(members[i + 1] + math.max(gap, 0), now + horizon_ms)
+        redis.call('ZADD', members_key, deadline, members[i])
       end
     end
     for _, name in ipairs(redis.call('ZRANGEBYSCORE', members_key, '-inf', now)) do
@@ -41,9 +44,11 @@ end
 local result = {now}
 if ARGV[2] == '0' then return result end
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', members_key, from, '+inf')) do
-  local says = ''
-  if redis.call('HSTRLEN', info_key, name) <= longest then says = redis.call('HGET', info_key, name) or '' end
+  local entry = ''
+  if redis.call('HSTRLEN', info_key, name) <= longest then
+    entry = redis.call('HGET', info_key, name) or ''
+  end
   result[#result + 1] = name
-  result[#result + 1] = says
+  result[#result + 1] = entry
 end
 return result

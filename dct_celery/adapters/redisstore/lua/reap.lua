@@ -1,11 +1,15 @@
--- Ends every lease that ran out on the store's clock. What was streamed before stands; later writes are refused.
--- The lease clock stands still while the store takes no writes, since nobody can renew then. Each reap notes its time, before
--- all other writes: out of memory or read-only, the script ends there. A gap between two notes moves the deadlines on by its
--- length, yet to no more than a whole lease from now: a reaper that was away alone must not keep the dead for long.
--- The same bound holds after the clock was set back, as a failover may do.
--- Keys of chunks are not known before the zset is read, so the caller passes their prefix, which has the hash tag.
--- It is also the dispatcher's sign of life: `adopt` gives the run to another one when the last reap is long ago.
--- Returns the ids of the chunks, or 'superseded' to a dispatcher that is not the run's any more.
+-- Ends every lease that expired on the store's clock. What was streamed before is kept; later
+-- writes are refused.
+-- The lease clock stands still while the store takes no writes, since no holder can renew then.
+-- Each reap notes its time before all other writes: out of memory or read-only, the script ends
+-- there. A gap between two notes moves the deadlines on by its length, but never beyond a whole
+-- lease from now: if only the reaper was away, the dead must not be kept for long. The same bound
+-- holds after the clock was set back, as a failover may do.
+-- Keys of chunks are not known before the zset is read, so the caller passes their prefix, which
+-- has the hash tag.
+-- A reap also shows that the dispatcher lives: `adopt` gives the run to another one when the last
+-- reap is long ago.
+-- Returns the ids of the chunks, or 'superseded' when the run has another dispatcher.
 local run_key = KEYS[1]
 local leases_key = KEYS[2]
 local events_key = KEYS[3]
@@ -24,7 +28,8 @@ if gap > stall_ms or gap < 0 then
   local leases = redis.call('ZRANGE', leases_key, 0, -1, 'WITHSCORES')
   for i = 1, #leases, 2 do
     local lease_ms = tonumber(redis.call('HGET', chunk_prefix .. leases[i], 'lease') or math.huge)
-    redis.call('ZADD', leases_key, math.min(leases[i + 1] + math.max(gap, 0), now + lease_ms), leases[i])
+    local deadline = math.min(leases[i + 1] + math.max(gap, 0), now + lease_ms)
+    redis.call('ZADD', leases_key, deadline, leases[i])
   end
 end
 
@@ -34,7 +39,7 @@ for _, chunk in ipairs(expired) do
   local held = redis.call('HMGET', chunk_key, 'attempt', 'fence', 'worker', 'slot')
   redis.call('HSET', chunk_key, 'state', 'expired')
   redis.call('ZREM', leases_key, chunk)
-  redis.call('XADD', events_key, '*', 'k', 'expired', 'e', run[2], 'c', chunk, 'a', held[1], 'f', held[2],
-    'w', held[3], 's', held[4])
+  redis.call('XADD', events_key, '*', 'k', 'expired', 'e', run[2], 'c', chunk, 'a', held[1],
+    'f', held[2], 'w', held[3], 's', held[4])
 end
 return expired

@@ -1,6 +1,7 @@
--- Gives a chunk back unfinished. Only the holder can; the dispatcher decides what becomes of the rest.
--- Returns 'ok', 'lost', 'gone' (the store knows no such run or lease yet) or 'moved' (the run has another epoch:
--- nothing was written).
+-- Gives a chunk back unfinished. Only the holder can; the dispatcher decides what happens to the
+-- rest.
+-- Returns 'ok', 'lost', 'gone' (the store knows no such run or lease yet) or 'moved' (the run has
+-- another epoch: nothing was written).
 local run_key = KEYS[1]
 local chunk_key = KEYS[2]
 local leases_key = KEYS[3]
@@ -16,13 +17,13 @@ if not epoch then return 'gone' end
 if epoch ~= ARGV[6] then return 'moved' end
 local held = redis.call('HMGET', chunk_key, 'state', 'fence', 'worker', 'slot')
 if held[1] ~= 'leased' or held[2] ~= fence then
-  -- Never given here: a replica that lags has taken the place of the store, and its dispatcher will tell it.
+  -- Never issued here: a lagging replica has become the store, and the dispatcher will restore it.
   if tonumber(redis.call('HGET', run_key, 'fence') or 0) < tonumber(fence) then return 'gone' end
   redis.call('HINCRBY', run_key, 'refused', 1)
   return 'lost'
 end
 redis.call('HSET', chunk_key, 'state', 'released')
 redis.call('ZREM', leases_key, chunk)
-redis.call('XADD', events_key, '*', 'k', 'released', 'e', epoch, 'c', chunk, 'a', attempt, 'f', fence,
-  'w', held[3], 's', held[4], 'q', seq, 'd', reason)
+redis.call('XADD', events_key, '*', 'k', 'released', 'e', epoch, 'c', chunk, 'a', attempt,
+  'f', fence, 'w', held[3], 's', held[4], 'q', seq, 'd', reason)
 return 'ok'

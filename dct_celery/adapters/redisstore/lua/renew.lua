@@ -1,6 +1,6 @@
--- Prolongs a lease. Only its holder can; everybody else learns that it is lost.
--- Returns 'ok', 'cancelled' (the lease is prolonged, but the slot should stop), 'lost', or 'gone' (the store knows no such run or
--- lease: it is over, or the store was wiped and will be told again).
+-- Extends a lease. Only its holder can; any other caller learns that it is lost.
+-- Returns 'ok', 'cancelled' (the lease is extended, but the slot should stop), 'lost', or 'gone'
+-- (the store knows no such run or lease: it is over, or the store was wiped and will be restored).
 local run_key = KEYS[1]
 local chunk_key = KEYS[2]
 local leases_key = KEYS[3]
@@ -12,7 +12,7 @@ local run = redis.call('HMGET', run_key, 'state')
 if not run[1] then return 'gone' end
 local held = redis.call('HMGET', chunk_key, 'state', 'fence')
 if held[1] ~= 'leased' or held[2] ~= fence then
-  -- Never given here: a replica that lags has taken the place of the store, and its dispatcher will tell it.
+  -- Never issued here: a lagging replica has become the store, and the dispatcher will restore it.
   if tonumber(redis.call('HGET', run_key, 'fence') or 0) < tonumber(fence) then return 'gone' end
   redis.call('HINCRBY', run_key, 'refused', 1)
   return 'lost'

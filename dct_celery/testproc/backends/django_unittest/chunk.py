@@ -1,6 +1,4 @@
-"""Runs one chunk: the tests of the given indices, as one top-level suite, under the project's own
-text runner.
-"""
+"""Runs the tests of one chunk as one top-level suite, under the project's own text runner."""
 
 from __future__ import annotations
 
@@ -22,12 +20,12 @@ from dct_celery.wire import messages
 if TYPE_CHECKING:
     from dct_celery.testproc.backends.django_unittest.project import DjangoProject
 
-#: Bound now, as tests patch it.
+#: Bound at import, as tests patch it.
 _catch_warnings = warnings.catch_warnings
 
 
 class ChunkSuite(unittest.TestSuite):
-    """A TestSuite that tells the recorder where it is.
+    """A TestSuite that reports its position to the recorder.
 
     unittest asks its iterator for the next test only when the last one is wholly done, tear-down
     outside `startTest` and `stopTest` included; so the code behind `yield` is the one place where a
@@ -38,9 +36,9 @@ class ChunkSuite(unittest.TestSuite):
         super().__init__(test for _, test in tests)
         self._dct_indices = [index for index, _ in tests]
         self._dct_recorder = recorder
-        #: When the current test's own time began, in seconds of `now()`.
+        #: When the current test itself began, in seconds of `now()`.
         self._dct_mark = 0.0
-        #: Module set-up that comes once the module before is torn down.
+        #: Module set-up that follows when the previous module is torn down.
         self._dct_next: FixtureRef | None = None
         self.finished = 0
 
@@ -62,9 +60,9 @@ class ChunkSuite(unittest.TestSuite):
             if position + 1 < len(types) and types[position] is not types[position + 1]:
                 recorder.flush()  # class tear-down comes next
 
-    # Class and module fixtures are timed apart, so that a class's cost is not taken for its first
-    # test's. unittest calls all three for every test, and they do nothing between two tests of one
-    # class.
+    # Class and module fixtures are timed apart, so that their cost is not charged to the first test
+    # of the class. unittest calls all three for every test, and between two tests of one class they
+    # do nothing.
     def _tearDownPreviousClass(self, test: Any, result: Any) -> None:
         previous = getattr(result, "_previousTestClass", None)
         if previous is type(test):
@@ -75,7 +73,7 @@ class ChunkSuite(unittest.TestSuite):
             )
         self._dct_timed(previous, super()._tearDownPreviousClass, test, result)  # type: ignore[misc]
         if previous is not None:
-            sqlite_memory.let_go()
+            sqlite_memory.close_abandoned()
             self._dct_recorder.class_over(strclass(previous))
             self._dct_mark = self._dct_recorder.begin_again()
 
@@ -91,7 +89,7 @@ class ChunkSuite(unittest.TestSuite):
         self._dct_timed(type(test), super()._handleModuleFixture, test, result)  # type: ignore[misc]
 
     def _handleModuleTearDown(self, result: Any) -> None:
-        """Called by the other handler where a module begins, and by unittest at the end."""
+        """Called by the other handler when a module begins, and by unittest at the end."""
         if previous := self._get_previous_module(result):  # type: ignore[attr-defined]
             self._dct_recorder.fixture(
                 FixtureRef(FixturePhase.TEAR_DOWN, FixtureScope.MODULE, previous)
@@ -125,16 +123,16 @@ class ChunkSuite(unittest.TestSuite):
 
 
 def scopes_of(test: unittest.TestCase) -> Scopes:
-    """Names of its class and module, as unittest names their fixtures."""
+    """The names of its class and module, as unittest names their fixtures."""
     cls = type(test)
     return strclass(cls), cls.__module__
 
 
 def _forget_interrupt() -> None:
-    """Django installs unittest's handler, which ends a sequential run after the first SIGINT and
-    interrupts at the second.
+    """Resets unittest's SIGINT handler, which Django installs.
 
-    Each test has a first one of its own here, whatever another sent to itself.
+    It ends a sequential run after the first SIGINT and interrupts at the second. Here every test
+    may get a first one, whatever another test sent to itself.
     """
     if (handler := getattr(signals, "_interrupt_handler", None)) is not None:
         handler.called = False
@@ -161,14 +159,16 @@ def run_chunk(
             BaseException
         ) as error:  # a KeyboardInterrupt of the test's own, a SystemExit in setUpClass
             if not recorder.busy and not suite.finished and tests:
-                # startTestRun: without a verdict for one, the chunk would be queued anew for ever.
+                # startTestRun failed: without a verdict for one test, the chunk would be queued
+                # again for ever.
                 index, test = tests[0]
                 recorder.begin(test, index, scopes_of(test), fixtures=False)
             suite.finished += recorder.abort(error, outside=fixture_named("stopTestRun"))
             aborted = True
     rest = [(index, scopes_of(test)) for index, test in tests[suite.finished :]]
+    # A test never runs twice in one process. unittest drops them, too, to free memory.
     for index in indices:
-        project.tests[index] = None  # type: ignore[call-overload]  # never run twice in one process; unittest frees them, too
+        project.tests[index] = None  # type: ignore[call-overload]
     if aborted:
         return recorder.finish(recorder.cover(rest), "aborted")
     return recorder.finish([index for index, _ in rest], "failfast" if result.shouldStop else "")
@@ -185,18 +185,18 @@ def _run(suite: ChunkSuite, result: Any) -> None:
 
 
 def _text_runner(project: DjangoProject) -> Any:
-    """The project's text runner, writing its dots to nobody."""
+    """The project's text runner, with its output discarded."""
     from django.test.runner import DiscoverRunner
 
     runner = project.runner
     kwargs = runner.get_test_runner_kwargs() if hasattr(runner, "get_test_runner_kwargs") else {}
     text_runner = getattr(runner, "test_runner", DiscoverRunner.test_runner)(**kwargs)
-    text_runner.stream = unittest.runner._WritelnDecorator(_Nowhere())
+    text_runner.stream = unittest.runner._WritelnDecorator(_Discard())
     return text_runner
 
 
-class _Nowhere:
-    """A text stream that keeps nothing."""
+class _Discard:
+    """A text stream that discards everything."""
 
     encoding = "utf-8"
 

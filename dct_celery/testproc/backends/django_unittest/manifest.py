@@ -1,6 +1,4 @@
-"""The suite as a manifest: one entry per test, in canonical order, with everything that planning
-needs to know.
-"""
+"""The suite as a manifest: one entry per test, in canonical order, with all that planning needs."""
 
 from __future__ import annotations
 
@@ -16,12 +14,12 @@ from dct_celery.core.model import Entry, Phase
 
 
 def identities(tests: list[unittest.TestCase]) -> list[tuple[str, str, str]]:
-    """(id, class, phase) of each test; what the digest of a manifest is made of."""
+    """(id, class, phase) of each test; the digest of a manifest is made of these."""
     return [(test.id(), strclass(type(test)), phase_of(test).value) for test in tests]
 
 
 def entries(tests: list[unittest.TestCase], root: str) -> Iterator[Entry]:
-    """One per test, in canonical order. `root`: folder of the tree that files are named below."""
+    """One entry per test, in canonical order. `root`: top of the tree, for relative file names."""
     files: dict[type, tuple[str | None, str | None]] = {}
     return (_entry(index, test, root, files) for index, test in enumerate(tests))
 
@@ -32,8 +30,9 @@ def flushed_aliases(tests: list[unittest.TestCase]) -> list[str]:
 
 
 def phase_of(test: unittest.TestCase) -> Phase:
-    """The bin of the test. A SimpleTestCase that may use a database is as free with it as a
-    TransactionTestCase.
+    """The phase of the test.
+
+    A SimpleTestCase that may use a database is as free with it as a TransactionTestCase.
     """
     from django.test import SimpleTestCase, TestCase, TransactionTestCase
 
@@ -79,11 +78,11 @@ def _entry(
 
 
 def _keep_with(cls: type, phase: Phase, lock_file: str | None) -> tuple[str, ...]:
-    """What one process runs as the sequential run does, or not at all.
+    """What must stay together in one process for the results of the sequential run.
 
     A class has fixtures; so has a module with setUpModule or tearDownModule, and one with
-    load_tests may have made any order it likes; what shares a lock file is serial by its author's
-    wish. All import errors go together: there is nothing in them to run.
+    load_tests may have chosen any order. Tests that share a lock file are serial because their
+    author wants it. All import errors go together: there is nothing in them to run.
     """
     if phase is Phase.LOAD_FAILED:
         return ("load_failed",)
@@ -118,9 +117,7 @@ def _class_file(cls: type, root: str) -> tuple[str | None, str | None]:
 
 
 def _method_line(test: Any, absolute: str) -> int | None:
-    """First line of the method where it stands in the class's own file; an inherited test has no
-    line there.
-    """
+    """First line of the method, if it stands in the file of its class; else None."""
     method = inspect.unwrap(
         getattr(type(test), getattr(test, "_testMethodName", ""), None) or (lambda: None)
     )

@@ -1,6 +1,4 @@
-"""The user's project, loaded the way `manage.py test` loads it: settings, runner, test environment,
-suite.
-"""
+"""Loads the user's project as `manage.py test` does: settings, runner, test environment, suite."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ from dct_celery.testproc.django import (
 from dct_celery.testproc.recorder import Recorder
 from dct_celery.wire import messages
 
-#: Runner methods that drive a whole sequential run; ours is driven chunk by chunk instead.
+#: Runner methods that drive a whole sequential run; here, chunks are run one by one instead.
 _DRIVERS = ("run_tests", "run_suite", "suite_result")
 _SETTINGS = "--settings="
 
@@ -40,26 +38,27 @@ class DjangoProject:
         load: messages.Load,
         settings: str | None,
     ) -> None:
-        """`settings`: the module that the words named, or None."""
+        """`settings`: the module that the arguments named, or None."""
         from django.test.utils import iter_test_cases  # type: ignore[attr-defined]
 
         self.runner = runner
-        #: Folder of the tree that the project is part of.
+        #: Top of the tree that the project is part of.
         self.root = load.root
         self.tests: list[unittest.TestCase] = list(iter_test_cases(suite))
-        #: alias -> must its contents be serialized; of the whole selection, never of a chunk.
+        #: alias -> whether its contents must be serialized, for the whole selection, not for a
+        #: chunk.
         self.databases: dict[str, bool] = runner.get_databases(suite)
         self._options = options
         self._load = load
         self._settings = settings
-        #: What setup_databases returned, for the tear-down.
+        #: The result of setup_databases, for the tear-down.
         self._old_config: Any = None
 
     @property
     def serialized_aliases(self) -> set[str]:
         return {alias for alias, serialize in self.databases.items() if serialize}
 
-    # -- what it is --------------------------------------------------------------------
+    # -- description -------------------------------------------------------------------
 
     def identities(self) -> list[Identity]:
         return manifest.identities(self.tests)
@@ -124,7 +123,7 @@ class DjangoProject:
         return run_chunk(self, indices, recorder)
 
     def failure(self, order: messages.Message, error: BaseException, output: str) -> messages.Fatal:
-        """With what Django printed: creation code prints its reason before it exits."""
+        """Adds what Django printed: its creation code prints the reason before it exits."""
         from django.core.management.base import SystemCheckError
         from django.db import InterfaceError, OperationalError
 
@@ -138,26 +137,27 @@ class DjangoProject:
             first = said[-1] if said else "the database creation code exited"
             return messages.Fatal(fatal.reason, f"SystemExit: {first}", fatal.detail)
         if fatal.reason == "checks" and isinstance(error, (OperationalError, InterfaceError)):
-            # Checks touch the database, but they are not what failed.
+            # Checks use the database, but here the database failed, not the checks.
             return messages.Fatal("database", fatal.message, fatal.detail)
         return fatal
 
     def close(self) -> None:
-        """What the end of a sequential run does."""
+        """Does what the sequential run does at its end."""
         if self._old_config is not None:
             self.runner.teardown_databases(self._old_config)
         self.runner.teardown_test_environment()
 
 
 def load_project(load: messages.Load) -> DjangoProject:
-    """Imports settings and the whole selection. Raises LoadFailed with the reason that the user
-    should read.
+    """Imports settings and the whole selection.
+
+    Raises LoadFailed with a message for the user.
     """
-    settings, words = _settings_of(load.words)
+    settings, arguments = _settings_of(load.words)
     if settings:
         os.environ["DJANGO_SETTINGS_MODULE"] = settings
     with failing_as("settings"):
-        options = _parse(words)
+        options = _parse(arguments)
     with failing_as("settings"):
         runner = _make_runner(options)
         runner.setup_test_environment()
@@ -166,20 +166,21 @@ def load_project(load: messages.Load) -> DjangoProject:
     return DjangoProject(runner, options, suite, load, settings)
 
 
-def _settings_of(words: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The module that the first word names, and the other words.
+def _settings_of(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The settings module that the first argument names, and the other arguments.
 
-    Taken out, because the dispatcher names the module whoever chose it: the project's runner is not
-    told what its user did not type.
+    It is taken out because the dispatcher always names the module, even if the user did not; the
+    project's runner must see only what its user typed.
     """
-    if words and words[0].startswith(_SETTINGS):
-        return words[0].removeprefix(_SETTINGS), list(words[1:])
-    return None, list(words)
+    if arguments and arguments[0].startswith(_SETTINGS):
+        return arguments[0].removeprefix(_SETTINGS), list(arguments[1:])
+    return None, list(arguments)
 
 
 def _parse(argv: list[str]) -> dict[str, Any]:
-    """What Django's own `test` command makes of the words, extra arguments of a custom runner
-    included.
+    """The options that Django's `test` command parses from the arguments.
+
+    Extra options of a custom runner are included.
     """
     import django
     from django.conf import settings
@@ -192,15 +193,15 @@ def _parse(argv: list[str]) -> dict[str, Any]:
         settings.INSTALLED_APPS  # noqa: B018 - the access imports the settings module
     except ImproperlyConfigured as error:
         raise ConfigError(
-            f"{error} (name the module with --settings, DJANGO_SETTINGS_MODULE or [tool.dct]"
-            " settings)"
+            f"{error} (name the module with --settings, DJANGO_SETTINGS_MODULE or [tool.dct] "
+            "settings)"
             if "DJANGO_SETTINGS_MODULE" in str(error)
             else str(error)
         ) from None
     django.setup()
     command = ManagementUtility(["manage.py", "test"]).fetch_command("test")
-    words = ["manage.py", "test", *argv]
-    command.test_runner = get_command_line_option(words, "--testrunner")  # type: ignore[attr-defined]
+    arguments = ["manage.py", "test", *argv]
+    command.test_runner = get_command_line_option(arguments, "--testrunner")  # type: ignore[attr-defined]
     parser = command.create_parser("manage.py", "test")
     try:
         return vars(parser.parse_args(argv))

@@ -1,9 +1,9 @@
-"""From unittest's events to the recorder, whatever result class the project uses.
+"""Passes unittest's events to the recorder, whatever result class the project uses.
 
-The project's own result object does the judging: its class gets `RecordingResult` in front, and
-what counts is which of its lists grew while an event was handled, because those lists decide the
-sequential run's exit code. A result class that turns an error into a skip is thereby believed. Text
-is formatted by the project's class, in this process.
+The project's own result object is the judge: its class gets `RecordingResult` in front, and what
+counts is which of its lists grew during an event, because those lists decide the exit code of the
+sequential run. So a result class that turns an error into a skip is respected. Text is formatted by
+the project's class, in this process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dct_celery.core.model import Failure, FixturePhase, FixtureRef, FixtureScop
 from dct_celery.testproc.failures import MAX_LINE, cut, describe, first_line
 from dct_celery.testproc.recorder import Recorder
 
-#: List of a TestResult -> what an item in it means.
+#: List of a TestResult -> the outcome that an item in it stands for.
 _LISTS = {
     "errors": Outcome.ERROR,
     "failures": Outcome.FAILED,
@@ -27,8 +27,9 @@ _LISTS = {
 
 
 class RecordingResult:
-    """Mixed in front of the project's result class; sees each event once, however the class below
-    delegates.
+    """Mixed in front of the project's result class.
+
+    It sees each event once, however the class below delegates.
     """
 
     _dct_recorder: Recorder
@@ -59,7 +60,7 @@ class RecordingResult:
                         *_error(error), text, root, kind=kind, subtest=_subtest_name(subtest)
                     )
                     # A subtest that goes wrong in any way fails its test; only the test itself can
-                    # be in error.
+                    # have an error.
                     judged = outcome if subtest is None else Outcome.FAILED
                     self._dct_report(test, judged, failure, "", sql)
                 else:
@@ -99,16 +100,14 @@ class RecordingResult:
 
 
 class SuspiciousResult(RecordingResult):
-    """For a result class with an addSuccess of its own: it may judge a success to be something
-    else.
-    """
+    """For a result class with its own addSuccess, which may turn a success into something else."""
 
     def addSuccess(self, test: Any) -> None:
         self._dct_event("addSuccess", test)
 
 
-#: Result classes whose addSuccess cannot change a verdict; the one event of most tests need not be
-#: looked at.
+#: Result classes whose addSuccess cannot change a verdict, so that the most frequent event can be
+#: skipped.
 _PLAIN_SUCCESS = (unittest.TestResult.addSuccess, unittest.TextTestResult.addSuccess)
 
 
@@ -122,8 +121,9 @@ def recording(result: Any, recorder: Recorder) -> Any:
 
 
 def fixture_named(text: str) -> FixtureRef:
-    """As unittest names it; what is none of its fixtures (the hooks of a test run) is named as one
-    that nothing depends on.
+    """The fixture for a name of unittest.
+
+    What is none of its fixtures (a hook of the test run) gets a reference that no test depends on.
     """
     try:
         return FixtureRef.parse(text)
@@ -147,13 +147,14 @@ def _subtest_name(subtest: Any) -> str:
         return ""
     try:
         return cut(str(subtest._subDescription()), MAX_LINE)
-    except BaseException as trouble:
-        return f"<{type(trouble).__name__} in the subtest's description>"
+    except BaseException as failure:
+        return f"<{type(failure).__name__} in the subtest's description>"
 
 
 def _texts(item: Any) -> tuple[str, str]:
-    """(text, sql) of an item of a result list: (test, text), DebugSQL's (test, text, sql), or a
-    bare test.
+    """(text, sql) of an item of a result list.
+
+    An item is (test, text), DebugSQL's (test, text, sql), or a bare test.
     """
     if not isinstance(item, tuple):
         return "", ""

@@ -1,6 +1,4 @@
-"""What a Django project says of itself beside its tests and databases: settings, services, its own
-command.
-"""
+"""Facts about a Django project beside its tests and databases: settings, services, its command."""
 
 from __future__ import annotations
 
@@ -13,22 +11,23 @@ from urllib.parse import urlsplit
 from dct_celery.core.managepy import default_settings
 from dct_celery.wire import messages
 
-#: Settings that shape the schema or the behaviour under test and that have a stable repr. Secrets,
-#: hosts and paths are not here.
+#: Settings that shape the schema or the tested behaviour and have a stable repr. Secrets, hosts and
+#: paths are left out.
 _SETTINGS = (
-    "INSTALLED_APPS", "MIDDLEWARE", "AUTH_USER_MODEL", "DATABASE_ROUTERS", "DEFAULT_AUTO_FIELD", "USE_TZ", "TIME_ZONE",
-    "LANGUAGE_CODE", "LANGUAGES", "USE_I18N", "ROOT_URLCONF", "PASSWORD_HASHERS", "MIGRATION_MODULES", "TEST_RUNNER",
-    "AUTHENTICATION_BACKENDS", "SITE_ID", "DEBUG", "APPEND_SLASH", "ATOMIC_REQUESTS", "FORMAT_MODULE_PATH",
-    "SERIALIZATION_MODULES", "TEST_NON_SERIALIZED_APPS", "DEFAULT_CHARSET", "STORAGES", "FIXTURE_DIRS",
+    "INSTALLED_APPS", "MIDDLEWARE", "AUTH_USER_MODEL", "DATABASE_ROUTERS", "DEFAULT_AUTO_FIELD",
+    "USE_TZ", "TIME_ZONE", "LANGUAGE_CODE", "LANGUAGES", "USE_I18N", "ROOT_URLCONF",
+    "PASSWORD_HASHERS", "MIGRATION_MODULES", "TEST_RUNNER", "AUTHENTICATION_BACKENDS", "SITE_ID",
+    "DEBUG", "APPEND_SLASH", "ATOMIC_REQUESTS", "FORMAT_MODULE_PATH", "SERIALIZATION_MODULES",
+    "TEST_NON_SERIALIZED_APPS", "DEFAULT_CHARSET", "STORAGES", "FIXTURE_DIRS",
 )  # fmt: skip
 
-#: The address in the default repr of an object: another in every process, and no part of what the
-#: setting says.
+#: The address in an object's default repr: it differs between processes and is no part of the
+#: setting.
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 def facts() -> dict[str, str]:
-    """For reports and guards."""
+    """Facts for reports and guards."""
     import django
 
     return {
@@ -39,9 +38,7 @@ def facts() -> dict[str, str]:
 
 
 def _configured_debug() -> bool:
-    """The project's own DEBUG: the test environment has put its own over it and keeps the old value
-    for its tear-down.
-    """
+    """The project's own DEBUG, which the test environment keeps for its tear-down."""
     from django.conf import settings
     from django.test import utils
 
@@ -52,29 +49,29 @@ def _configured_debug() -> bool:
 def rerun_command(
     load: messages.Load, settings: str | None, testrunner: str | None
 ) -> tuple[str, ...]:
-    """The test command as a user types it in the project's folder, with what this run was told
-    apart from its defaults.
+    """The test command as a user would type it in the project's folder.
 
-    `settings` and `testrunner`: None where the project's own are used.
+    It has the options with which this run differs from the defaults. `settings` and `testrunner`:
+    None where the project's own are used.
     """
-    words = ["python", "-m", "django", "test"]
+    command = ["python", "-m", "django", "test"]
     if os.path.exists("manage.py"):
-        words = ["python", "manage.py", "test"]
+        command = ["python", "manage.py", "test"]
         with open("manage.py", "rb") as file:
             if settings == default_settings(file.read()):
                 settings = None
     if settings:
-        words.append(f"--settings={settings}")
+        command.append(f"--settings={settings}")
     folder = os.path.normpath(os.path.join(load.root, load.directory))
     if load.sys_path and load.sys_path[0] != folder:
-        words.append(f"--pythonpath={os.path.relpath(load.sys_path[0], folder)}")
+        command.append(f"--pythonpath={os.path.relpath(load.sys_path[0], folder)}")
     if testrunner:
-        words.append(f"--testrunner={testrunner}")
-    return tuple(words)
+        command.append(f"--testrunner={testrunner}")
+    return tuple(command)
 
 
 def settings_facts(root: str) -> dict[str, str]:
-    """ "setting:NAME" -> value, or its hash where that is long; the same below any root."""
+    """Maps "setting:NAME" to the value, or to its hash where that is long; equal below any root."""
     from django.conf import settings
 
     roots = {root, os.path.realpath(root)}
@@ -93,10 +90,10 @@ def settings_facts(root: str) -> dict[str, str]:
 
 
 def redis_in_use() -> list[str]:
-    """host:port/db of every Redis that caches, channel layers or the project's own Celery are
-    configured to use.
+    """host:port/db of every Redis that the project is configured to use.
 
-    A FLUSHDB in a test must never reach our store; the worker compares these with its own.
+    That is, by caches, channel layers or its own Celery. A FLUSHDB in a test must never reach our
+    store; the worker compares these with its own.
     """
     from django.conf import settings
 
@@ -109,16 +106,16 @@ def redis_in_use() -> list[str]:
         getattr(settings, "CELERY_BROKER_URL", None),
         getattr(settings, "CELERY_RESULT_BACKEND", None),
     ]
-    return sorted({place for candidate in candidates for place in _redis_places(candidate)})
+    return sorted({place for candidate in candidates for place in _redis_targets(candidate)})
 
 
-def _redis_places(value: Any) -> list[str]:
+def _redis_targets(value: Any) -> list[str]:
     if isinstance(value, (list, tuple)):
         if len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], int):
             return [f"{value[0]}:{value[1]}/0"]
-        return [place for item in value for place in _redis_places(item)]
+        return [place for item in value for place in _redis_targets(item)]
     if isinstance(value, dict):
-        return _redis_places(value.get("address"))
+        return _redis_targets(value.get("address"))
     if not isinstance(value, str) or not value.startswith(("redis://", "rediss://")):
         return []
     parts = urlsplit(value)

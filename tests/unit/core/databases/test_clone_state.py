@@ -1,6 +1,4 @@
-"""Claims about `core.databases.clone_state`: a chunk starts only from what a sequential run would
-have shown it.
-"""
+"""Claims about `core.databases.clone_state`: a chunk starts as it would in a sequential run."""
 
 from __future__ import annotations
 

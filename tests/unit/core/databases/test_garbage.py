@@ -1,5 +1,6 @@
-"""Claims about `core.databases.garbage`: nothing unmarked goes, nothing in somebody's hands goes,
-and everything else does in the end.
+"""Claims about `core.databases.garbage`.
+
+Nothing unmarked is dropped, nothing in use is dropped, and everything else is dropped in the end.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class TestUnfinished:
     @pytest.mark.parametrize("found", [BORN, BUILDING])
     def test_it_must_look_dead_twice(self, found: Found) -> None:
         assert verdict(found) == Decision(
-            False, "may still be in the making; looked at again", dead=True
+            False, "may still be being built; will be checked again", dead=True
         )
         assert verdict(found, dead_before={found.name}).drop
 
@@ -116,19 +117,19 @@ class TestClone:
 
     def test_it_must_look_dead_twice(self) -> None:
         assert verdict(clone(), alive={"o2"}) == Decision(
-            False, "its owner is gone; looked at again", dead=True
+            False, "its owner is gone; will be checked again", dead=True
         )
         assert verdict(clone(), alive={"o2"}, dead_before={"test_clone"}) == Decision(
             True, "its owner is gone: made by run run-one on worker a@host", dead=True
         )
 
-    def test_without_an_owner_it_is_nobodys(self) -> None:
+    def test_without_an_owner_it_is_garbage(self) -> None:
         assert verdict(clone(owner=""), alive={""}, dead_before={"test_clone"}).drop
 
 
 class TestTemplate:
     @pytest.mark.parametrize("kind", ["template", "flushed"])
-    def test_it_is_dropped_when_its_time_is_over_and_nobody_uses_it(self, kind: str) -> None:
+    def test_it_is_dropped_when_its_time_is_over_and_it_is_not_in_use(self, kind: str) -> None:
         # Given
         found = Found("test_dct_t_1", Mark(kind, owner="o1", used=NOW - 15 * DAY, expires=NOW))
 
@@ -190,7 +191,7 @@ NAMES = st.sets(st.sampled_from([f"test_name_{n}" for n in range(9)]))
 
 
 @given(FOUND, st.sets(st.sampled_from(["o1", "o2"])), NAMES, NAMES, NAMES)
-def test_nothing_in_somebodys_hands_is_dropped_whatever_else_is_known(
+def test_nothing_in_use_is_dropped_whatever_else_is_known(
     found: Found, alive: set[str], used: set[str], locked: set[str], dead: set[str]
 ) -> None:
     # When

@@ -1,6 +1,4 @@
-"""Claims about `core.databases.marks`: a mark survives its line, and no other line is ever taken
-for one.
-"""
+"""Claims about `core.databases.marks`: a mark survives its line, and no other line is a mark."""
 
 from __future__ import annotations
 
@@ -41,7 +39,7 @@ def test_of_a_database_that_was_renamed_it_says_nothing(mark: Mark, tail: str) -
     assert Mark.parse(mark.line(NAME), renamed) is None
     assert (
         why_void(mark.line(NAME), renamed)
-        == "carries the mark of test_abc: it was renamed, so somebody keeps it"
+        == "carries the mark of test_abc: it was renamed, so it is kept"
     )
 
 
@@ -84,18 +82,31 @@ def test_a_line_without_our_prefix_is_no_mark(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [None, "", PREFIX, f"{PREFIX} ", "dct1 kind=clone", "dct3 name=test_abc kind=clone", "dct2name=test_abc kind=clone",
-     f"{BEGIN} kind=master", f"{BEGIN} run=a", f"{BEGIN} kind=clone made=soon", f" {BEGIN} kind=clone",
-     f"reserved for {BEGIN} kind=clone", f"{PREFIX} kind=clone", f"{PREFIX} kind=clone name=test_abc"],
-)  # fmt: skip
+    [
+        None,
+        "",
+        PREFIX,
+        f"{PREFIX} ",
+        "dct1 kind=clone",
+        "dct3 name=test_abc kind=clone",
+        "dct2name=test_abc kind=clone",
+        f"{BEGIN} kind=master",
+        f"{BEGIN} run=a",
+        f"{BEGIN} kind=clone made=soon",
+        f" {BEGIN} kind=clone",
+        f"reserved for {BEGIN} kind=clone",
+        f"{PREFIX} kind=clone",
+        f"{PREFIX} kind=clone name=test_abc",
+    ],
+)
 def test_what_is_not_whole_is_no_mark(text: str | None) -> None:
     assert Mark.parse(text, NAME) is None
 
 
 @pytest.mark.parametrize(
     "more",
-    [": do not drop!", " ", "\n", " please keep this one", " colour=red", " made=007", " made=1 made=2", " run=", " run=a,b",
-     " worker=w run=r", "s"],
+    [": do not drop!", " ", "\n", " please keep this one", " colour=red", " made=007",
+     " made=1 made=2", " run=", " run=a,b", " worker=w run=r", "s"],
 )  # fmt: skip
 def test_a_comment_that_only_begins_like_a_mark_is_none(more: str) -> None:
     assert Mark.parse(f"{BEGIN} kind=clone", NAME) == Mark("clone")
@@ -105,9 +116,17 @@ def test_a_comment_that_only_begins_like_a_mark_is_none(more: str) -> None:
 
 @pytest.mark.parametrize(
     ("line", "reason"),
-    [("dct1 kind=clone run=a", "carries the mark of an earlier version, which names no database; "
-      "drop it by hand if nobody needs it"), ("dct1 is great", ""), ("production", ""), (None, "")],
-)  # fmt: skip
+    [
+        (
+            "dct1 kind=clone run=a",
+            "carries the mark of an earlier version, which names no database; drop it by hand if"
+            " it is no longer needed",
+        ),
+        ("dct1 is great", ""),
+        ("production", ""),
+        (None, ""),
+    ],
+)
 def test_a_mark_of_an_earlier_version_is_no_mark_but_is_known_as_one(
     line: str | None, reason: str
 ) -> None:

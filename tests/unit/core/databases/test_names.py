@@ -1,6 +1,4 @@
-"""Claims about `core.databases.names`: ours are always recognised, always fit, and never stand for
-two things.
-"""
+"""Claims about `core.databases.names`: always recognised, never too long, never ambiguous."""
 
 from __future__ import annotations
 

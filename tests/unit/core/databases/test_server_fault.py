@@ -1,6 +1,4 @@
-"""What drivers say of their server is told from what they say of a statement, and from what tests
-talk about.
-"""
+"""Claims about `core.databases.server_fault`: failing servers, failing statements, and tests."""
 
 from __future__ import annotations
 
@@ -34,13 +32,13 @@ _SAID = {
 }
 
 
-@pytest.mark.parametrize(("words", "fault"), _SAID.items())
-def test_words_of_servers_are_known(words: str, fault: ServerFault) -> None:
-    assert fault_in(words) is fault
+@pytest.mark.parametrize(("text", "fault"), _SAID.items())
+def test_words_of_servers_are_known(text: str, fault: ServerFault) -> None:
+    assert fault_in(text) is fault
 
 
 @pytest.mark.parametrize(
-    "words",
+    "text",
     [
         'relation "shelf_book" does not exist',
         "duplicate key value violates unique constraint",
@@ -49,8 +47,8 @@ def test_words_of_servers_are_known(words: str, fault: ServerFault) -> None:
         "deadlock detected",
     ],
 )
-def test_words_about_a_statement_are_no_fault(words: str) -> None:
-    assert fault_in(words) is None
+def test_words_about_a_statement_are_no_fault(text: str) -> None:
+    assert fault_in(text) is None
 
 
 def test_only_what_a_driver_raised_counts_in_a_traceback() -> None:

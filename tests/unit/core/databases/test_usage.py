@@ -27,7 +27,7 @@ def test_parts_add_up() -> None:
     assert use.to_dict()["healed"] == 0
 
 
-def test_what_nobody_knows_is_left_out() -> None:
+def test_what_is_unknown_is_left_out() -> None:
     # Given
     use = DatabaseUse()
     # When

@@ -39,9 +39,7 @@ def _described() -> st.SearchStrategy[list[tuple[str, Phase, str | None]]]:
 def _tied_by_class_module_and_lock(
     described: list[tuple[str, Phase, str | None]], fixtures: set[str]
 ) -> list[tuple[int, ...]]:
-    """What must stay together, found without any names: by joining all that have something in
-    common.
-    """
+    """What must stay together, found without names: by joining all that share something."""
     groups: list[list[int]] = []
 
     def together(a: int, b: int) -> bool:

@@ -1,6 +1,4 @@
-"""Claims about `core.plan.limits`: a limit is generous where history or its absence says so, and
-costs no room elsewhere.
-"""
+"""Claims about `core.plan.limits`: a limit is generous where history, or its absence, says so."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Chunks: nothing lost, split or locked twice; their order and size; and how near the plan comes to
-the lower bound.
+"""Claims about chunks: none lost, split or locked twice; their order and size.
+
+And how near the plan comes to the lower bound.
 """
 
 from __future__ import annotations
@@ -237,9 +238,7 @@ def test_a_plan_without_atoms_has_no_chunk() -> None:
 
 
 def _skewed_suite(seed: int) -> tuple[Manifest, Estimates]:
-    """Classes of all phases; test times over four orders of magnitude, some classes with a dear
-    set-up.
-    """
+    """Classes of all phases; durations over four orders of magnitude, some slow class fixtures."""
     chance = random.Random(seed)
     groups: list[Group] = []
     for phase, classes in zip(PHASE_ORDER, (150, 60, 1, 40, 20), strict=True):
@@ -253,9 +252,7 @@ def _skewed_suite(seed: int) -> tuple[Manifest, Estimates]:
 
 
 def _makespan(plan: Sequence[Atom], slots: int) -> float:
-    """Seconds until the last slot is done, if every slot pulls when it is idle and estimates are
-    exact.
-    """
+    """Seconds until the last slot is done, if slots are never idle and estimates are exact."""
     planner = Planner(plan)
     idle_at = [0.0] * slots
     while (chunk := planner.next_chunk(slots, FREE)) is not None:

@@ -1,6 +1,4 @@
-"""Claims about the poison ladder: who is blamed for the death of a test process, after how many,
-and where the next try is.
-"""
+"""Claims about `core.run.blame`: who is blamed for a crash, after how many, and what runs next."""
 
 from __future__ import annotations
 

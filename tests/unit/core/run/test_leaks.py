@@ -1,5 +1,6 @@
-"""Claims about what tests leave behind: whose it is, how often it is told, and that no verdict
-knows of it.
+"""Claims about what tests leave behind: whose it is, how often it is reported.
+
+It never changes a verdict.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from tests.support.runs import Run, finished
 MANIFEST = make_manifest(group("a.T", count=2), group("b.T", count=2))
 
 
-def told(*data: LeakRecord, leaks: Leaks | None = None) -> list[str]:
+def warnings_of(*data: LeakRecord, leaks: Leaks | None = None) -> list[str]:
     return (leaks or Leaks()).add(MANIFEST, (0, 1, 2, 3), data, "build-a", 1)
 
 
@@ -30,16 +31,18 @@ def process(
 
 
 def test_a_process_is_told_with_its_test_or_its_class_or_the_tests_between_which_it_was() -> None:
-    assert told(process(1, 1)) == [
+    assert warnings_of(process(1, 1)) == [
         "a process (7, sleep 60) was left running by a.T.test_1; it was ended"
     ]
-    assert told(process(0, 1)) == ["a process (7, sleep 60) was left running by a.T; it was ended"]
-    assert "by a test from a.T.test_1 to b.T.test_0;" in told(process(1, 2))[0]
+    assert warnings_of(process(0, 1)) == [
+        "a process (7, sleep 60) was left running by a.T; it was ended"
+    ]
+    assert "by a test from a.T.test_1 to b.T.test_0;" in warnings_of(process(1, 2))[0]
 
 
-def test_a_process_of_nobody_knows_which_test_is_the_chunks() -> None:
-    assert "by a test from a.T.test_0 to b.T.test_1;" in told(process())[0]
-    assert "by a test from a.T.test_0 to b.T.test_1;" in told(process(2, 99))[0]
+def test_a_process_of_an_unknown_test_is_blamed_on_the_chunk() -> None:
+    assert "by a test from a.T.test_0 to b.T.test_1;" in warnings_of(process())[0]
+    assert "by a test from a.T.test_0 to b.T.test_1;" in warnings_of(process(2, 99))[0]
 
 
 def test_a_test_is_told_once_for_each_kind_and_every_leak_is_listed() -> None:
@@ -47,8 +50,8 @@ def test_a_test_is_told_once_for_each_kind_and_every_leak_is_listed() -> None:
     leaks = Leaks()
     thread = LeakRecord(LeakKind.THREAD, "lingers", by="a.T")
     # When
-    first = told(process(0, 0), process(0, 0, "8, cat"), thread, leaks=leaks)
-    second = told(process(0, 0), thread, replace(thread, by="b.T"), leaks=leaks)
+    first = warnings_of(process(0, 0), process(0, 0, "8, cat"), thread, leaks=leaks)
+    second = warnings_of(process(0, 0), thread, replace(thread, by="b.T"), leaks=leaks)
     # Then
     assert (len(first), len(second)) == (2, 1)
     assert len(leaks.found) == 6
@@ -59,7 +62,7 @@ def test_a_part_of_the_state_is_told_once_for_the_run() -> None:
     # Given
     leaks = Leaks()
     # When
-    lines = told(
+    lines = warnings_of(
         *(LeakRecord(LeakKind.STATE, "environ", by=name) for name in ("a.T", "b.T")), leaks=leaks
     )
     # Then

@@ -1,5 +1,6 @@
-"""Claims about `core.run.machine`: what infrastructure loses runs again, a bounded number of times,
-and never becomes a verdict.
+"""Claims about `core.run.machine`: what infrastructure loses runs again, within bounds.
+
+It never becomes a verdict.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def test_what_was_lost_too_often_is_not_run_and_the_run_ends_with_7() -> None:
 
 
 @pytest.mark.parametrize("why", ["drain", "timeout", "cancelled"])
-def test_a_release_that_is_nobodys_fault_is_no_loss(why: str) -> None:
+def test_an_innocent_release_is_no_loss(why: str) -> None:
     # Given
     run = Run(one_class(1))
     # When
@@ -120,7 +121,7 @@ def test_a_death_outside_any_test_is_a_loss() -> None:
     assert run.machine.exit_code() == 7
 
 
-def test_a_death_after_the_verdict_is_blamed_on_nobody() -> None:
+def test_a_death_after_the_verdict_is_not_blamed_on_a_test() -> None:
     # Given
     run = Run(one_class(2))
     lease = run.claim()

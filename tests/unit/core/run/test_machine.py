@@ -1,5 +1,6 @@
-"""Claims about `core.run.machine`: verdicts, ends of chunks and stops. Losses and offers have files
-of their own.
+"""Claims about `core.run.machine`: verdicts, ends of chunks and stops.
+
+Losses and offers have files of their own.
 """
 
 from __future__ import annotations
@@ -165,7 +166,7 @@ def test_a_record_that_is_read_after_its_lease_ended_counts_for_nothing() -> Non
     run = Run(one_class(2))
     lease = run.claim()
     run.send(ev.Expired(lease))
-    # When: the store refuses such a record, so that somebody else must have put it there
+    # When: the store refuses such a record, so an attacker must have put it there
     run.record(lease, finished(0, "failed"))
     # Then
     assert (run.outcomes(), run.machine.strays) == ({}, 1)

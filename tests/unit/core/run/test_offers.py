@@ -1,6 +1,4 @@
-"""Claims about `core.run.machine`: what is offered and when, fixtures, and what holds for any order
-of events.
-"""
+"""Claims about `core.run.machine`: what is offered and when, fixtures, any order of events."""
 
 from __future__ import annotations
 
@@ -95,7 +93,7 @@ def test_slots_that_are_not_ready_do_not_idle() -> None:
     assert run.all(ev.Republish) == []
 
 
-def test_a_claim_of_a_chunk_that_nobody_offered_is_ignored() -> None:
+def test_a_claim_of_a_chunk_that_was_never_offered_is_ignored() -> None:
     # Given
     run = Run(MANIFEST)
     # When

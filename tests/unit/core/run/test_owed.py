@@ -1,5 +1,6 @@
-"""Claims about `core.run.machine`: a tear-down that nobody has heard of may have failed, so the
-last test before it runs once more.
+"""Claims about `core.run.machine`: tear-downs of which no report arrived.
+
+They may have failed, so the last test before one runs again.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ def end(lease: LeaseRef, how: str) -> ev.Event:
 
 
 def owing(how: str = "expired") -> tuple[Run, Chunk]:
-    """A run of one class, all of whose tests have passed and whose tear-down nobody has heard of;
-    what was offered then.
+    """A run of one class with all tests passed and no report of its tear-down.
+
+    Returns also what was offered then.
     """
     run = Run(make_manifest(group("a.T", count=2)))
     lease = run.claim()
@@ -94,7 +96,7 @@ def test_what_is_owed_stays_owed_however_its_attempts_end_and_not_for_ever(how: 
     assert run.outcomes() == {0: Outcome.PASSED, 1: Outcome.PASSED}
     assert run.machine.exit_code() == 7
     assert any(
-        "nobody has heard of the tear-down behind a.T.test_1, in 3 tries" in warn.text
+        "no report of the tear-down behind a.T.test_1 in 3 attempts" in warn.text
         for warn in run.all(ev.Warn)
     )
 
@@ -141,8 +143,8 @@ def test_a_replay_owes_the_same() -> None:
     first = live.offers[0]
     lease = LeaseRef(first.id, 1, 1, "build-a", 1)
     events: list[ev.Event] = [
-        ev.Offered(first), ev.Claimed(lease), ev.Recorded(lease, 2, (finished(0), finished(1))), ev.Expired(lease),
-        ev.Offered(chunk), ev.Claimed(LeaseRef(chunk.id, 2, 2, "build-a", 1)),
+        ev.Offered(first), ev.Claimed(lease), ev.Recorded(lease, 2, (finished(0), finished(1))),
+        ev.Expired(lease), ev.Offered(chunk), ev.Claimed(LeaseRef(chunk.id, 2, 2, "build-a", 1)),
     ]  # fmt: skip
     # When
     copy = Run(live.manifest, slots=0)

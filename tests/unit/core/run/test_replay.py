@@ -1,6 +1,4 @@
-"""Claims about a replay: the events of a run, handled again with no slot there, make the state that
-it had.
-"""
+"""Claims about a replay: the events of a run give the same state again without any slots."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Claims about `core.run.machine` with reruns: what is held back, what acquits a test, and what
-ends it.
-"""
+"""Claims about `core.run.machine` with reruns: what is held back, and what settles a test."""
 
 from __future__ import annotations
 
@@ -314,7 +312,7 @@ def test_whatever_fails_and_gets_lost_each_entry_is_judged_once(
     taken = 0
     # When
     while not run.machine.finished:
-        assert taken < len(run.offers) < 100, "something is open that nobody will run"
+        assert taken < len(run.offers) < 100, "something is open that will never run"
         chunk = run.offers[taken]
         taken += 1
         lease = run.claim(chunk)

@@ -1,5 +1,6 @@
-"""Claims about `core.run.machine`: what is said under a lease that is not held, or of tests outside
-its chunk, counts for nothing.
+"""Claims about `core.run.machine`: what it ignores.
+
+Records under a lease that is not held, and of tests outside its chunk.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def test_what_is_said_before_the_claim_was_heard_of_counts_for_nothing() -> None
     assert (run.outcomes(), run.machine.strays) == ({}, 1)
 
 
-def test_a_lease_that_expired_is_held_by_nobody() -> None:
+def test_a_lease_that_expired_is_no_longer_held() -> None:
     # Given
     run = Run(MANIFEST)
     lease, (first, *_) = holder(run)

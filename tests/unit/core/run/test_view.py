@@ -1,6 +1,4 @@
-"""Claims about `core.run.view`: what a person sees of a run, by its events and by what its
-dispatcher judged.
-"""
+"""Claims about `core.run.view`: what people see of a run, by events and by verdicts."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ def verdict(index: int, outcome: Outcome = Outcome.PASSED, seconds: float = 0.0)
 
 
 def view_of(count: int, *, seconds: float = 1.0, reruns: bool = False) -> RunView:
-    """The dispatcher's view of a run of so many tests of one class, each predicted to take so long."""
+    """The dispatcher's view of a run of `count` tests of one class, each of `seconds`."""
     manifest = make_manifest(group("app.tests.A", count=count))
     return RunView.of(manifest, lambda index: seconds, reruns=reruns, now=0.0)
 
@@ -178,7 +176,7 @@ def test_a_lease_that_a_new_epoch_repeats_changes_nothing() -> None:
     lease = claim(view, 0, 1, 2, 3)
     record(view, lease, finished(0))
 
-    # When: the store was told the run again
+    # When: the run was put back into the store
     claim(view, 0, 1, 2, 3)
 
     # Then
@@ -295,7 +293,9 @@ def test_estimates_are_corrected_by_what_tests_really_take() -> None:
     assert 200 < eta < 310
 
 
-def test_the_time_left_comes_from_the_rate_where_no_slot_is_busy_or_nobody_estimated() -> None:
+def test_the_time_left_comes_from_the_rate_where_no_slot_is_busy_or_there_are_no_estimates() -> (
+    None
+):
     # Given
     view = RunView(10, began=0.0)
     view.judge(verdict(0), 1.0)

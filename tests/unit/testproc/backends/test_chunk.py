@@ -1,5 +1,6 @@
-"""Claims about how the Django backend runs a chunk: which records there are, fixtures and early
-ends included.
+"""Claims about how the Django backend runs a chunk.
+
+Which records there are, fixtures and early ends included.
 """
 
 from __future__ import annotations
@@ -76,8 +77,9 @@ def module() -> Iterator[Any]:
 
 
 def cases(name: str, *names: str, base: type = unittest.TestCase, **body: Any) -> list[Any]:
-    """Tests of one class of the module, by default one called test_it. What is given as an
-    exception is raised.
+    """Tests of one class of the module, by default one called test_it.
+
+    What is given as an exception is raised.
     """
 
     def acting(what: Any) -> Any:
@@ -113,7 +115,7 @@ def test_each_test_of_a_chunk_has_one_record_in_order(module: Any, bench: Bench)
     assert outcomes(bench.sent()) == [(0, "passed"), (1, "failed"), (2, "passed")]
     assert (end.chunk, end.records, end.left, end.stopped) == ("c1", 3, (), "")
     assert len(end.began) == 3
-    assert bench.watch.looked == [f"{NAME}.A", f"{NAME}.B"]
+    assert bench.leaks.checked == [f"{NAME}.A", f"{NAME}.B"]
 
 
 def test_only_the_tests_that_were_asked_for_run_and_none_runs_twice(

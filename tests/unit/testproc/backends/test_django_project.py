@@ -1,5 +1,6 @@
-"""Claims about the Django backend's project: what is wrong when an order of the slot fails, in
-Django's own words.
+"""Claims about the Django backend's project.
+
+What is wrong when an order of the slot fails, in Django's own words.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from django.core.management.base import SystemCheckError
 from django.db import InterfaceError, OperationalError
 
 from dct_celery.testproc.backends.django_unittest.project import DjangoProject
-from dct_celery.testproc.backends.django_unittest.surroundings import _redis_places
+from dct_celery.testproc.backends.django_unittest.surroundings import _redis_targets
 from dct_celery.testproc.django.connection_guard import WrongDatabase
 from dct_celery.wire import messages
 
@@ -83,4 +84,4 @@ def test_a_server_that_is_gone_while_checks_run_is_no_failed_check(error: Except
 def test_a_redis_that_the_project_uses_is_found_however_it_is_written(
     value: Any, places: list[str]
 ) -> None:
-    assert _redis_places(value) == places
+    assert _redis_targets(value) == places

@@ -1,5 +1,6 @@
-"""Claims about the Django backend's manifest: an entry says all that planning needs, by what stands
-in the class alone.
+"""Claims about the Django backend's manifest.
+
+An entry says all that planning needs, by what stands in the class alone.
 """
 
 from __future__ import annotations

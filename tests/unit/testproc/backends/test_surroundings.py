@@ -1,5 +1,6 @@
-"""Claims about the Django backend's words: how one test is run again by hand, and what of its words
-is ours.
+"""Claims about the Django backend's words.
+
+How one test is run again by hand, and what of its words is ours.
 """
 
 from __future__ import annotations

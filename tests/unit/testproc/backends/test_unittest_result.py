@@ -1,5 +1,6 @@
-"""Claims about the Django backend's result: whatever result class a project has, each of its
-judgements is recorded once.
+"""Claims about the Django backend's result.
+
+Whatever result class a project has, each of its judgements is recorded once.
 """
 
 from __future__ import annotations

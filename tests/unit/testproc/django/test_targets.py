@@ -1,5 +1,6 @@
-"""Claims about `testproc.django.targets`: where a connection leads is read in each place that the
-client library reads.
+"""Claims about `testproc.django.targets`.
+
+Where a connection leads is read in each place that the client library reads.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class TestDead:
         second = collector.collect(server)
 
         # Then
-        assert first == [Result("test_one", "again", "its owner is gone; looked at again")]
+        assert first == [Result("test_one", "again", "its owner is gone; will be checked again")]
         assert second == [
             Result("test_one", "dropped", "its owner is gone: made by run run-one on worker a@host")
         ]
