@@ -27,11 +27,11 @@ __all__ = ["attach", "load", "run"]
 
 
 def load(project_dir: str | os.PathLike[str] = ".", **given: object) -> Settings:
-    """The settings of a run in this folder: those given by name, else `DCT_*` variables, else
-    `[tool.dct]`.
+    """The settings of a run in this folder.
 
-    Names are those of `dct config` with underscores, and `labels`. Raises ConfigError, TypeError
-    for a name that is none.
+    A value comes from the arguments, else from a `DCT_*` variable, else from `[tool.dct]` in
+    pyproject.toml. Names are those of `dct config` with underscores, and `labels`. Raises
+    ConfigError for a wrong value, TypeError for an unknown name.
     """
     return _load(given, env=os.environ, cwd=Path(project_dir))[0]
 
@@ -43,22 +43,25 @@ def run(
     interrupted: Callable[[], bool] = bool,
     origins: Mapping[str, str] | None = None,
 ) -> RunReport:
-    """Runs the project's tests on the pool, or with `settings.local` on this machine, and returns
-    the report of all of them.
+    """Runs the project's tests on the pool, or on this machine with `settings.local`.
 
-    No signal handler is set, nothing is printed, and the process goes on. The files that the
-    settings ask for (`junit_xml`, `json`) are written. Reporters hear of everything in the calling
+    Sets no signal handlers, prints nothing and does not end the process. The files that the
+    settings ask for (`junit_xml`, `json`) are written. Reporters get every event in the calling
     thread, without secrets.
 
     Args:
         settings: From `load`, or made by hand.
         reporters: See `dct_celery.ports.reporting`.
-        interrupted: Asked several times a second, in the calling thread; True ends the run early, with exit code 2.
-            `threading.Event().is_set` is one that any thread can set.
+        interrupted: Called several times a second, in the calling thread; True ends the run early,
+            with exit code 2. The `is_set` of a `threading.Event` lets another thread end the run.
         origins: Where settings came from, by name, for error messages.
 
+    Returns:
+        The report, with a verdict for every test.
+
     Raises:
-        DctError: There is nothing to report on. Its class says why, and `exit_code` is that of `dct run`.
+        DctError: There is nothing to report on. Its class says why, and its `exit_code` is that
+            of `dct run`.
     """
     from dct_celery.bootstrap import run_tests
 
@@ -76,9 +79,9 @@ def attach(
 ) -> RunReport:
     """Goes on with a run whose dispatcher died, as `dct attach` does; see `run`.
 
-    `given`: names of settings that count instead of those that the run was begun with, besides
-    `store`, `broker` and `pool`. Raises UsageError when the run is unknown, over, or has a living
-    dispatcher.
+    `given` names the settings to take from `settings` rather than from the run; `store`, `broker`
+    and `pool` are always taken from `settings`. Raises UsageError if the run is unknown, has ended,
+    or has a living dispatcher.
     """
     from dct_celery.bootstrap import attach_run
 

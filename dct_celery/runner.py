@@ -1,12 +1,11 @@
-"""Owns the way from `manage.py test` to `dct run`: Django's options in, the same run, dct's exit
-code out.
+"""`manage.py test` through `dct run`: takes Django's options, returns dct's exit code.
 
     TEST_RUNNER = "dct_celery.runner.ConcurrentTestRunner"
 
-`dct run` is started as a process of its own, so that the project is loaded there as it is for every
-other run. What is not given on the command line comes from `DCT_*` variables and `[tool.dct]`, as
-always. `--parallel N` is refused: slots are the fleet's affair, or `--local N`'s. In a test process
-of ours the class is Django's DiscoverRunner and nothing nests.
+`dct run` is started as a separate process, so that it loads the project as in every other run.
+Options that are not on the command line come from `DCT_*` variables and `[tool.dct]`, as always.
+`--parallel N` is refused: the number of slots is that of the fleet, or of `--local N`. In a test
+process of dct, the class behaves as Django's DiscoverRunner, so runs never nest.
 """
 
 from __future__ import annotations
@@ -27,8 +26,9 @@ from django.conf import settings
 from django.core.management.base import CommandError
 from django.test.runner import DiscoverRunner
 
-#: Set by whoever starts a collect process, a loader or a test process.
+#: This is a collect process, a loader or a test process; whoever starts one sets the variable.
 IN_TEST_PROCESS = os.environ.get("DCT_TEST_PROCESS") == "1"
+#: Exit codes of `dct run`.
 _USAGE = 4
 _FAILED = 1
 
@@ -51,7 +51,8 @@ _VALUES = {
 }
 _SWITCHES = ("failfast", "reverse", "buffer", "debug_sql", "timing")
 _LISTS = {"test_name_patterns": "-k", "tags": "--tag", "exclude_tags": "--exclude-tag"}
-#: Values that Django fills in; left out, so that variables and [tool.dct] still count.
+#: Options that Django gives a default; not passed on at that value, so that a variable or
+#: [tool.dct] still counts.
 _DJANGOS_OWN = {"pattern": ("--pattern", "test*.py"), "verbosity": ("--verbosity", 1)}
 _NO_PDB = (
     "--pdb cannot work on slots, which have no terminal: run the test alone with"
@@ -62,15 +63,14 @@ _NO_PARALLEL = (
     " For N slots on this machine without a fleet, give --local {0}"
 )
 _KEEPDB = (
-    "dct: note: --keepdb changes nothing: databases are clones of a template, made for the run\n"
+    "dct: note: --keepdb has no effect: databases are clones of a template, made for the run\n"
 )
 
 
 class ConcurrentTestRunner(DiscoverRunner):
     """Runs the tests on every worker of the pool; takes Django's options and a few of `dct run`."""
 
-    #: The options as the test command gave them, whatever the `__init__` of a subclass makes of
-    #: them.
+    #: The options as the test command passed them, whatever a subclass's `__init__` does to them.
     given: Mapping[str, Any]
 
     def __new__(cls, *_: object, **options: object) -> ConcurrentTestRunner:
@@ -84,34 +84,43 @@ class ConcurrentTestRunner(DiscoverRunner):
         add = parser.add_argument_group("dct").add_argument
         add("--junitxml", metavar="PATH", help="Write JUnit XML.")
         add("--json", metavar="PATH", help="Write the report as JSON.")
-        add("--store", metavar="URL", help="Redis or Valkey.")
-        add("--broker", metavar="URL", help="Celery broker; the store if not given.")
+        add("--store", metavar="URL", help="URL of the Redis or Valkey that keeps the run.")
+        add("--broker", metavar="URL", help="URL of the Celery broker. Default: the store.")
         add("--pool", metavar="NAME", help="Pool of workers to use.")
         add(
             "--local",
             nargs="?",
             const="auto",
             metavar="N",
-            help="No fleet: N slots on this machine.",
+            help="Run on N slots of this machine instead of a fleet. Default: one per core.",
         )
-        add("--test-timeout", metavar="SECONDS", help="Longest time of one test.")
+        add(
+            "--test-timeout",
+            metavar="SECONDS",
+            help="End a test that takes longer. Default: ten times its last duration, at least 60.",
+        )
         add(
             "--fixture-timeout",
             metavar="SECONDS",
-            help="Longest time of a class or module fixture.",
+            help="End a class or module fixture that takes longer. Default: 300, or more by"
+            " earlier runs.",
         )
-        add("--reruns", metavar="N", help="Run a test that failed again, up to N times.")
+        add(
+            "--reruns",
+            metavar="N",
+            help="Run each failed test again, up to N times. Default: 0.",
+        )
         add(
             "--reruns-budget",
             metavar="PERCENT",
-            help="No more reruns above this part of failed tests.",
+            help="Stop reruns once more than PERCENT of all tests have failed. Default: 10.",
         )
 
     if not IN_TEST_PROCESS:
 
         def run_tests(self, test_labels: Sequence[str], **_: Any) -> int:
-            """0 when all passed, 1 when tests failed. Raises SystemExit with dct's other codes,
-            CommandError for usage.
+            """0 if all passed, 1 if tests failed. Raises SystemExit with any other exit code of
+            dct, CommandError for options that this runner cannot honour.
             """
             try:
                 argv = command_line(type(self), self.given, test_labels)
@@ -130,7 +139,7 @@ class ConcurrentTestRunner(DiscoverRunner):
 
 
 def _report_refusal(given: Mapping[str, Any], error: CommandError) -> None:
-    """The reports of an earlier run must not pass for those of this one."""
+    """Replaces the reports of an earlier run, which must not pass for those of this one."""
     from dct_celery.bootstrap import report_failure
     from dct_celery.errors import UsageError
 
@@ -141,42 +150,37 @@ def _report_refusal(given: Mapping[str, Any], error: CommandError) -> None:
 def command_line(
     runner: type[DiscoverRunner], given: Mapping[str, Any], labels: Sequence[str]
 ) -> list[str]:
-    """The words of `dct run` that mean the same. Raises CommandError for options that this runner
-    cannot honour.
-    """
+    """The equivalent arguments of `dct`. Raises CommandError for options that it cannot honour."""
     if given.get("pdb"):
         raise CommandError(_NO_PDB, returncode=_USAGE)
     if (parallel := given.get("parallel") or 0) > 1:
         raise CommandError(_NO_PARALLEL.format(parallel), returncode=_USAGE)
-    words = ["run", f"--settings={settings.SETTINGS_MODULE}"]
-    words += [
+    argv = ["run", f"--settings={settings.SETTINGS_MODULE}"]
+    argv += [
         f"{flag}={given[name]}" for name, flag in _VALUES.items() if given.get(name) is not None
     ]
     for name, (flag, default) in _DJANGOS_OWN.items():
         if given.get(name, default) != default:
-            words.append(f"{flag}={given[name]}")
-    words += [f"--{name.replace('_', '-')}" for name in _SWITCHES if given.get(name)]
+            argv.append(f"{flag}={given[name]}")
+    argv += [f"--{name.replace('_', '-')}" for name in _SWITCHES if given.get(name)]
     for name, flag in _LISTS.items():
-        words += [word for value in given.get(name) or () for word in (flag, value)]
+        for value in given.get(name) or ():
+            argv += [flag, value]
     if (seed := given.get("shuffle", False)) is not False:
-        words.append("--shuffle=auto" if seed is None else f"--shuffle={seed}")
-    return [
-        *words,
-        *_script_folder(given),
-        *_extra(runner, given),
-        *(["--", *labels] if labels else []),
-    ]
+        argv.append("--shuffle=auto" if seed is None else f"--shuffle={seed}")
+    argv += [*_script_folder(given), *_extra(runner, given)]
+    return [*argv, "--", *labels] if labels else argv
 
 
 def _script_folder(given: Mapping[str, Any]) -> list[str]:
-    """`python shop/manage.py` has shop/ on its sys.path, which `dct run` in this folder has not."""
+    """`python shop/manage.py` puts shop/ on sys.path; `dct run` needs --pythonpath for that."""
     script = Path(sys.argv[0])
     elsewhere = script.name == "manage.py" and script.parent.resolve() != Path.cwd()
     return [f"--pythonpath={script.parent}"] if elsewhere and not given.get("pythonpath") else []
 
 
 def _extra(runner: type[DiscoverRunner], given: Mapping[str, Any]) -> Iterator[str]:
-    """Options that `dct run` has no word for, handed on to the test command of every test process."""
+    """Options that `dct run` does not have, as --extra for the test command of every process."""
     if given.get("debug_mode"):
         yield "--extra=--debug-mode"
     if not given.get("enable_faulthandler", True):
@@ -198,7 +202,7 @@ def _spelled(action: argparse.Action, value: object) -> Iterator[str]:
     flag = max(action.option_strings, key=len, default=action.dest)
     if not action.option_strings or action.nargs not in (None, 0, "?"):
         raise CommandError(
-            f"{flag} takes several words: give them to dct run, each with --extra",
+            f"{flag} takes several arguments: give each to dct run with --extra",
             returncode=_USAGE,
         )
     if action.nargs == 0:
@@ -216,8 +220,10 @@ def _colours(given: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _run(argv: Sequence[str], env: Mapping[str, str]) -> int:
-    """The exit code. In a session of its own, so that each Ctrl-C reaches it once, from here: the
-    second one kills.
+    """Runs the command, and returns its exit code.
+
+    The process has its own session, so that each Ctrl-C reaches it once, from here: a second
+    signal would kill it.
     """
     process: subprocess.Popen[bytes] | None = None
     early: list[int] = []

@@ -1,8 +1,12 @@
-"""The composition root: settings in, wired dispatcher or worker out. The only room that knows every
-adapter.
+"""The composition root: settings in, a wired dispatcher or worker out.
 
-Adapters are imported by the functions that wire them: a help text or a wrong option must not wait
-for Celery.
+The only package that knows every adapter: `dispatcher` wires `dct run` and `dct attach`, `worker`
+the Celery app of a worker, `inspection` the commands that only query the store, `maintenance`
+`dct gc` and `dct doctor`. `keys` decides whether a process may run without a signing key (I11), and
+`report_files` writes reports for a command line that was refused.
+
+Adapters are imported by the functions that wire them, so that `--help` or a wrong option does not
+wait for Celery.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""`dct run` and `dct attach`: settings in, a run's report out. Neither signals nor stdout nor
-stderr are touched.
-"""
+"""Wires `dct run` and `dct attach`: settings in, a report out. No signals, no stdout or stderr."""
 
 from __future__ import annotations
 
@@ -43,21 +41,22 @@ def run_tests(
     reporters: Iterable[Reporter],
     interrupted: Callable[[], bool],
 ) -> RunReport:
-    """A new run, to its report. `origins`: where each setting came from, for messages.
-    `interrupted`: asked several times a second; True ends the run early. Raises DctError for what
-    stops it before there is a report.
+    """Runs a new run and returns its report. Raises DctError if it ends before there is one.
+
+    `origins`: where each setting came from, for messages. `interrupted`: called several times a
+    second; True ends the run early.
     """
     from dct_celery.reports import file_reporters
     from dct_celery.reports.reporter import Reporters
 
     all_of_them = Reporters([*file_reporters.all_of(settings, time.time), *reporters])
-    with _told_to(all_of_them, settings.run_id or ""):
+    with _reported_to(all_of_them, settings.run_id or ""):
         return _run_tests(settings, dict(origins), all_of_them, interrupted)
 
 
 @contextlib.contextmanager
-def _told_to(reporters: Reporters, run: str) -> Iterator[None]:
-    """Around a run: its reporters hear of its begin, and on each way out of its end."""
+def _reported_to(reporters: Reporters, run: str) -> Iterator[None]:
+    """Around a run: reports its beginning and, on every way out, its end."""
     reporters.take(reporting.RunBegan(run))
     try:
         yield
@@ -140,8 +139,10 @@ def attach_run(
     reporters: Iterable[Reporter],
     interrupted: Callable[[], bool],
 ) -> RunReport:
-    """A run whose dispatcher died, to its report. `given`: settings that are not to be those of the
-    run. Raises UsageError when there is nothing to adopt, StoreUnavailable.
+    """Goes on with a run whose dispatcher died, and returns its report.
+
+    `given`: names of settings that replace those of the run. Raises UsageError if there is nothing
+    to adopt, StoreUnavailable.
     """
     from dct_celery.core.ids import is_run_id
     from dct_celery.reports.reporter import Reporters
@@ -170,8 +171,8 @@ def _attach(
 
     services = _dispatcher_services(settings, origins, None, reporters.take, interrupted)
     adopted = adopt(services)
-    request = adopted.head.to_request()
-    settings = adopted.head.to_settings(settings, given)
+    request = adopted.snapshot.to_request()
+    settings = adopted.snapshot.to_settings(settings, given)
     unnamed = dict.fromkeys(("junit_xml", "json", "artifacts"), "the run's own setting")
     file_reporters.check(settings, {**unnamed, **origins})
     # Only now is it known where its reports go.
@@ -252,9 +253,7 @@ def _dispatcher_services(
 
 
 def _known_run(store: Any, run: str, pool: Door, state_folder: Path) -> tuple[str, Door]:
-    """Nonce and door of a run that has begun already: by the store, or else by this machine's
-    journal.
-    """
+    """Nonce and door of a run that has begun, from the store, else from this machine's journal."""
     from dct_celery.adapters.redisstore import ledger
     from dct_celery.dispatcher.run_snapshot import nonce_in_journal
 
@@ -264,8 +263,7 @@ def _known_run(store: Any, run: str, pool: Door, state_folder: Path) -> tuple[st
         with contextlib.suppress(Untrusted):
             if nonce and ledger.RedisLedger(store, run, door).spec() is not None:
                 return nonce, door
-    # What the store has is nobody's, or nothing: the journal's own signature is looked at when it
-    # is read.
+    # The store has no valid specification. The journal's signature is verified when it is read.
     nonce, key = next((one for one in reversed(candidates) if one[0]), ("0" * 16, ""))
     return nonce, pool.of_run(run, nonce, key)
 
@@ -278,9 +276,7 @@ def _chunk_queue(settings: Settings, run: str, origin: str) -> ChunkQueue:
 
 
 class _LateQueue:
-    """A queue that is made when it is first used: importing Celery takes longer than announcing the
-    run.
-    """
+    """A queue that is made on first use, so that the run is announced before Celery is imported."""
 
     def __init__(self, make: Callable[[], ChunkQueue]) -> None:
         self._made = functools.cache(make)
@@ -313,9 +309,7 @@ def _upload(settings: Settings, root: Path, report: Callable[[ReportEvent], None
 
 
 def _selection(settings: Settings, root: Path) -> Selection:
-    """What travels besides what git says; reports of the last run and the folder of a local worker
-    never do.
-    """
+    """Which files are sent besides those of git. Reports and a local worker's folder never are."""
     from dct_celery.adapters.source.snapshot import Selection
     from dct_celery.core.globs import Globs
 

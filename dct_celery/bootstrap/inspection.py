@@ -1,4 +1,4 @@
-"""What is asked of the store alone: `dct workers`, `dct status`, `dct cancel`."""
+"""Wires the commands that only query the store: `dct workers`, `dct status`, `dct cancel`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def look_at_workers(settings: Settings, origins: dict[str, str]) -> list[WorkerStatus]:
-    """`dct workers`: everybody in the pool. Raises StoreUnavailable."""
+    """`dct workers`: all workers of the pool. Raises StoreUnavailable."""
     from dct_celery.bootstrap.keys import keyring_of
     from dct_celery.inspect import status
 
@@ -54,7 +54,7 @@ def cancel_run(settings: Settings, origins: dict[str, str], run: str, reason: st
     from dct_celery.bootstrap.keys import keyring_of
     from dct_celery.inspect import status
 
-    keyring_of(settings)  # an order to stop that is not signed stops nothing
+    keyring_of(settings)  # an unsigned order to stop would be ignored
     with _asked_store(settings, origins) as asked:
         status.cancel(
             run,
@@ -66,7 +66,7 @@ def cancel_run(settings: Settings, origins: dict[str, str], run: str, reason: st
 
 
 def _broker(settings: Settings) -> str:
-    """Empty where it cannot be asked: who is there can be seen without it."""
+    """The broker's identity; empty if it cannot be reached, which must not fail `dct workers`."""
     from dct_celery.adapters.celeryqueue.app import make_app
     from dct_celery.adapters.celeryqueue.queue import CeleryChunkQueue
 
@@ -115,7 +115,7 @@ def _inspected(
     run: str,
     watches: dict[str, RunWatch],
 ) -> RunStatus:
-    """`watches`: of runs that were looked at before; this one is added."""
+    """`watches`: those of runs that were polled before; that of this run is added."""
     from dct_celery.inspect.status import RunWatch
 
     if run not in watches:

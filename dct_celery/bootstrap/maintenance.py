@@ -1,4 +1,4 @@
-"""What is done by hand on servers: `dct gc` and `dct doctor`."""
+"""Wires `dct gc` and `dct doctor`."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def collect_garbage(
 
 
 def examine(settings: Settings, origins: dict[str, str], *, measure: bool) -> Iterator[Finding]:
-    """`dct doctor`: findings as they are made; what cannot be found out is a finding itself."""
+    """`dct doctor`: findings as they are made; a check that cannot be made is a finding, too."""
     from dct_celery.inspect import doctor_databases, doctor_services
 
     infos: list[WorkerInfo] = []
@@ -78,12 +78,12 @@ def examine(settings: Settings, origins: dict[str, str], *, measure: bool) -> It
             )
         yield from doctor_services.signing_key(settings, infos)
         for line in warnings_of(os.environ, Path.cwd()):
-            text, _, mend = line.rpartition("; ")
+            text, _, fix = line.rpartition("; ")
             yield doctor_databases.Finding(
                 "warning",
                 "signing key" if "KEY" in line.partition(":")[0] else "settings",
                 text,
-                mend,
+                fix,
             )
     loaded: list[Loaded] = []
     refused = False
@@ -129,11 +129,11 @@ def _examine_store(
         asked = registry.RedisRegistry(store, settings.pool, door, tends=False)
         infos += asked.workers()
 
-        def look_again() -> list[WorkerInfo]:
+        def ask_again() -> list[WorkerInfo]:
             time.sleep(doctor_services.BEAT)
             return asked.workers()
 
-        yield doctor_services.clocks(time.time(), client.now(store), infos, look_again)
+        yield doctor_services.clocks(time.time(), client.now(store), infos, ask_again)
 
 
 def _examine_broker(
@@ -205,11 +205,17 @@ def _examine_databases(
             except DctError as error:
                 yield doctor_databases.blamed(f"database {aliases}", error)
                 continue
-            look = partial(
-                doctor_databases.database, aliases, server, slots=slots, workers=workers, measure=measure,
-                clock=time.monotonic, owner=secrets.token_hex(8),
-            )  # fmt: skip
-            yield from doctor_databases.attempt(f"database {aliases}", look)
+            findings = partial(
+                doctor_databases.database,
+                aliases,
+                server,
+                slots=slots,
+                workers=workers,
+                measure=measure,
+                clock=time.monotonic,
+                owner=secrets.token_hex(8),
+            )
+            yield from doctor_databases.attempt(f"database {aliases}", findings)
 
 
 def _load_project(settings: Settings) -> Loaded:
@@ -226,7 +232,7 @@ def _load_project(settings: Settings) -> Loaded:
 
 
 def _guard(loaded: Loaded, settings: Settings) -> None:
-    """Before anything is connected to. Raises ConfigError."""
+    """Raises ConfigError for what a guard refuses, before anything is connected to."""
     from dct_celery.adapters.addresses import resolve
     from dct_celery.security import guards
 
@@ -242,7 +248,7 @@ def _guard(loaded: Loaded, settings: Settings) -> None:
 
 
 def _refuse_address(spec: DatabaseSpec, server: DatabaseServer, settings: Settings) -> None:
-    """Before a statement goes there. Raises ConfigError, DatabaseError."""
+    """Raises ConfigError for a denied address, before a statement is sent; DatabaseError."""
     from dct_celery.adapters.addresses import resolve
     from dct_celery.security import guards
 
@@ -272,7 +278,7 @@ def _servers(loaded: Loaded) -> Iterator[tuple[DatabaseSpec, str, DatabaseServer
 
 
 def _sqlite_folders(settings: Settings) -> Iterator[DatabaseServer]:
-    """Of the workers that this machine has had: their SQLite databases are theirs alone."""
+    """The SQLite folders of the workers that have run on this machine; each has its own."""
     from dct_celery.adapters.databases.sqlite.server import SqliteFolder
     from dct_celery.worker.folders.work_folder import WorkFolder
 

@@ -54,7 +54,7 @@ def make_worker_app() -> App:
         lambda: hosts[0].ready() if hosts else set(), lambda: hosts[0].active() if hosts else set()
     )
     vars(app)[RUNS] = runs
-    dogs: list[Any] = []
+    watchdogs: list[Any] = []
 
     class ServersStep(bootsteps.Step):
         """Before anything is started."""
@@ -71,14 +71,14 @@ def make_worker_app() -> App:
         def start(self, parent: Any) -> None:
             workers.append(parent)
             hosts.append(_start_host(settings, parent, runs))
-            dogs.append(_start_watchdog(app, runs, parent))
+            watchdogs.append(_start_watchdog(app, runs, parent))
 
         def stop(self, parent: Any) -> None:
-            """Nothing: slots still finish their chunks. `worker_shutdown` comes when they are done."""
+            """Nothing: slots still finish their chunks, and then `worker_shutdown` comes."""
 
     def shutting_down(**_: Any) -> None:
-        for dog in dogs:
-            dog.stop()
+        for watchdog in watchdogs:
+            watchdog.stop()
         if hosts:
             hosts[0].drain()
         if any(
@@ -110,9 +110,7 @@ def make_worker_app() -> App:
 
 
 def _prove_servers(app: App, settings: Settings, origins: Mapping[str, str]) -> None:
-    """What no retry mends ends the worker; a server that is away is waited for, as later in its
-    life.
-    """
+    """Ends the worker for what no retry can fix; a server that is away is waited for, as later."""
     from dct_celery.adapters.celeryqueue.queue import CeleryChunkQueue
     from dct_celery.adapters.redisstore import client
 
@@ -260,12 +258,12 @@ def _worker_services(settings: Settings, name: str) -> WorkerServices:
 
 
 def cache_folder() -> Path:
-    """Where workers of this user keep their files unless they are told otherwise."""
+    """Where workers of this user keep their files unless DCT_WORK_DIR is set."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dct_celery"
 
 
 def _places(settings: Settings) -> list[str]:
-    """host:port/db of store and broker, in the words of testproc.environment."""
+    """host:port/db of store and broker, as testproc compares them."""
     found = [parse(url) for url in (settings.store, settings.broker)]
     return [
         f"{host}:{one.port}/{one.database}"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dct_celery.core.model import RunReport
     from dct_celery.ports.reporting import Reporter
 
-#: What may be said anew; all else is as it was when the run began.
+#: Options that may differ from those of the run; everything else stays as it was.
 _OPTIONS = (
     *STORE,
     "broker",
@@ -33,8 +33,9 @@ _OPTIONS = (
     "timeout",
     "queue_timeout",
 )
-_EPILOG = """Without a new --junit-xml or --json the reports go where the first dispatcher was told to write them. Exit codes are
-those of dct run; 4: the run is unknown, over, or its dispatcher is alive."""
+_EPILOG = """Without --junit-xml or --json, the reports go to the paths given when the run was
+started. Exit codes are those of dct run; 4 also means that the run is unknown, has ended, or that
+its dispatcher is still alive."""
 
 
 @click.command("attach", context_settings=CONTEXT, epilog=_EPILOG)
@@ -42,11 +43,10 @@ those of dct run; 4: the run is unknown, over, or its dispatcher is alive."""
 @project_options(*_OPTIONS)
 @click.pass_context
 def command(ctx: click.Context, /, *, run: str, **_: object) -> None:
-    """Go on with RUN after its dispatcher died: its slots have worked on meanwhile, and nothing
-    runs again.
+    """Go on with RUN after its dispatcher died. No finished test runs again.
 
-    On the machine of the dead dispatcher its journal is used; elsewhere the store has all that it
-    takes.
+    Its slots have gone on working meanwhile. On the machine of the dead dispatcher, its journal is
+    used; on any other machine, the data in the store is enough.
     """
     flags = {name: value for name, value in given(ctx).items() if name in _OPTIONS}
     settings, origins = load(flags, env=os.environ, cwd=Path.cwd())

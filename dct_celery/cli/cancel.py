@@ -1,4 +1,4 @@
-"""`dct cancel`: stops a run from anywhere; its dispatcher ends with the reports of what was done."""
+"""`dct cancel`: stops a run from anywhere; its dispatcher still writes its reports."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from dct_celery.cli.workers import STORE, shown
 from dct_celery.settings import load
 
 _BY = "cancelled by dct cancel"
-_EPILOG = "Exit code 4: there is no such run, or it has ended. 7: the store cannot be reached."
+_EPILOG = "Exit codes: 4 if there is no such run or it has ended, 7 if the store cannot be reached."
 
 
 @click.command("cancel", context_settings=CONTEXT, epilog=_EPILOG)
 @click.argument("run")
-@click.option("--reason", metavar="TEXT", default="", help="Why; the run's report shows it.")
+@click.option("--reason", metavar="TEXT", default="", help="Reason to show in the run's reports.")
 @project_options(*STORE)
 @click.pass_context
 def command(ctx: click.Context, /, *, run: str, reason: str, **_: object) -> None:
-    """Stop RUN: its slots stop at once, and its dispatcher writes its reports and ends with exit
-    code 2.
+    """Stop RUN. Its dispatcher writes the reports and ends with exit code 2.
 
-    `dct status` names the runs.
+    `dct status` lists the runs of the pool.
     """
     flags = {name: value for name, value in given(ctx).items() if name in STORE}
     settings, origins = load(flags, env=os.environ, cwd=Path.cwd())

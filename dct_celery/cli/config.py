@@ -1,4 +1,4 @@
-"""`dct config`: each setting, its value and where that comes from."""
+"""`dct config`: each setting, its value and where the value comes from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dct_celery.core.text import one_line
 from dct_celery.security import masking
 from dct_celery.settings import OPTIONS, Settings, load
 
-#: A longer value pushes its origin to the right instead of everybody's.
+#: Widest column of values; a longer value pushes only its own origin to the right.
 _WIDEST = 48
 
 
@@ -26,8 +26,9 @@ _WIDEST = 48
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(*, origin: bool, as_json: bool) -> None:
-    """Show each setting, its value and where that comes from: flag, variable, pyproject.toml or
-    default.
+    """Show each setting, its value and where the value comes from.
+
+    That is a variable, pyproject.toml or the default.
 
     Run it in the project's folder. Passwords and keys are not shown.
     """

@@ -1,4 +1,4 @@
-"""`dct doctor`: one line for everything that a run needs, with the mend below what is wrong."""
+"""`dct doctor`: one line for everything that a run needs, and a fix below each problem."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class _Command(click.Command):
     cls=_Command,
     context_settings=CONTEXT,
     epilog=(
-        "Exit code 4: something failed that no retry can help. 7: something failed, such as a"
-        " server that is away."
+        "Exit codes: 7 if a check failed that may succeed later, such as a server that is down;"
+        " 4 if all failed checks need a fix."
     ),
 )
 @project_options(*PROJECT, *_MORE)
 @click.option(
-    "--local", metavar="[N]", help="Check what a run with --local needs: no store, no workers."
+    "--local", metavar="[N]", help="Check what `dct run --local` needs: neither store nor workers."
 )
 @click.option(
     "--measure", is_flag=True, help="Also measure how long a clone of the project's template takes."
@@ -45,11 +45,12 @@ class _Command(click.Command):
 def command(ctx: click.Context, /, *, measure: bool, **_: object) -> None:
     """Check everything that a run needs: store, workers, settings, guards, database servers.
 
-    Run it in the project's folder. The guards come first: what they refuse is not connected to.
+    Run it in the project's folder. The guards come first: no server that they refuse is connected
+    to.
 
-    What it makes on a database server: on MySQL and MariaDB an empty database, dropped at once,
-    which proves the right to it, and test_dct_registry, where marks are, if that is missing; on
-    PostgreSQL nothing, but test_dct_registry if the database postgres is closed to the role.
+    What it creates on MySQL and MariaDB: an empty database, dropped at once, to prove the right to
+    create one; and test_dct_registry, the database of our marks, if it is missing. On PostgreSQL:
+    nothing, except test_dct_registry if the role cannot connect to the database postgres.
     --measure makes three clones and drops them.
     """
     flags = {name: value for name, value in given(ctx).items() if name != "measure"}
@@ -63,19 +64,17 @@ def command(ctx: click.Context, /, *, measure: bool, **_: object) -> None:
         levels[finding.level] += 1
         if finding.level == "failed":
             code = max(code, finding.exit_code)
-        click.echo(f"{finding.level:<{_COLUMN}}{shown(f'{finding.what}: {finding.text}')}")
-        if finding.mend:
-            click.echo(f"{'':<{_COLUMN}}  mend: {shown(finding.mend)}")
-    click.echo(
-        ", ".join(
-            filter(None, (_count(levels[level], level) for level in ("ok", "warning", "failed")))
-        )
-    )
+        line = shown(f"{finding.what}: {finding.text}")
+        click.echo(f"{finding.level:<{_COLUMN}}{line}")
+        if finding.fix:
+            click.echo(f"{'':<{_COLUMN}}  fix: {shown(finding.fix)}")
+    counts = (_count(levels[level], level) for level in ("ok", "warning", "failed"))
+    click.echo(", ".join(filter(None, counts)))
     ctx.exit(code)
 
 
 def _count(number: int, level: str) -> str:
     """`15 ok`, `3 warnings`, `1 failed`; nothing for none."""
-    return (
-        "" if not number else plural(number, level) if level == "warning" else f"{number:,} {level}"
-    )
+    if not number:
+        return ""
+    return plural(number, level) if level == "warning" else f"{number:,} {level}"

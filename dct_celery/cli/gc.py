@@ -1,6 +1,4 @@
-"""`dct gc`: drops by hand what a worker's timer would drop, and says of every database what became
-of it and why.
-"""
+"""`dct gc`: garbage collection by hand, with one line per database: what was done, and why."""
 
 from __future__ import annotations
 
@@ -22,20 +20,21 @@ from dct_celery.settings import load
 if TYPE_CHECKING:
     from dct_celery.worker.databases.garbage_collector import Result, Swept
 
-_EPILOG = """Only databases with a name of our pattern and a mark of ours are ever dropped. Exit code 7: some could not be."""
+_EPILOG = """Only databases that have both a name of dct's pattern and dct's mark are dropped. Exit
+code 7: a server could not be reached, or a database could not be dropped."""
 
 
 @click.command("gc", context_settings=CONTEXT, epilog=_EPILOG)
 @project_options(*PROJECT, "allow_database", "deny_database", "deny_db_host")
-@click.option("-n", "--dry-run", is_flag=True, help="Say what would be dropped and drop nothing.")
+@click.option("-n", "--dry-run", is_flag=True, help="Show what would be dropped, but drop nothing.")
 @click.pass_context
 def command(ctx: click.Context, /, *, dry_run: bool, **_: object) -> None:
-    """Drop what dead runs left on the project's database servers, and what has not been used for
-    long.
+    """Drop unused databases of dct from the project's servers.
 
-    Run it in the project's folder: the project says where its databases are. What is in use stays.
-    What only looks abandoned is looked at twice, 16 seconds apart. What the guards of `dct run`
-    refuse is not connected to.
+    These are databases that dead runs left behind, and templates and clones that no run has used
+    for long. Run it in the project's folder, since it reads the servers from the project's
+    settings. What is in use stays. A database that looks abandoned is checked again after 16
+    seconds before it is dropped. Servers that the guards of `dct run` refuse are not connected to.
     """
     flags = {name: value for name, value in given(ctx).items() if name != "dry_run"}
     settings, origins = load(flags, env=os.environ, cwd=Path.cwd())
@@ -53,8 +52,8 @@ def command(ctx: click.Context, /, *, dry_run: bool, **_: object) -> None:
 
 
 def _wait(databases: int, seconds: int) -> None:
-    plural = "database looks" if databases == 1 else "databases look"
-    click.echo(f"{databases} {plural} abandoned; looking again in {seconds} s …", err=True)
+    look = "database looks" if databases == 1 else "databases look"
+    click.echo(f"{databases} {look} abandoned; checking again in {seconds} s …", err=True)
     time.sleep(seconds)
 
 
@@ -69,24 +68,22 @@ def _report(swept: list[Swept], *, dry_run: bool) -> Iterator[str]:
         rows = [
             (
                 shown(result.name),
-                _word(result, dry_run=dry_run),
+                _action(result, dry_run=dry_run),
                 _size(result),
                 shown(result.reason),
             )
             for result in one.results
         ]
         widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
-        for name, word, size, reason in rows:
-            yield f"  {name:<{widths[0]}}  {word:<{widths[1]}}  {size:>{widths[2]}}  {reason}"
+        for name, action, size, reason in rows:
+            yield f"  {name:<{widths[0]}}  {action:<{widths[1]}}  {size:>{widths[2]}}  {reason}"
         yield f"  failed: {shown(one.error)}" if one.error else f"  {_sum(one, dry_run=dry_run)}"
 
 
-def _word(result: Result, *, dry_run: bool) -> str:
-    return (
-        "would drop"
-        if dry_run and result.action == "dropped"
-        else {"again": "left"}.get(result.action, result.action)
-    )
+def _action(result: Result, *, dry_run: bool) -> str:
+    if dry_run and result.action == "dropped":
+        return "would drop"
+    return "left" if result.action == "again" else result.action
 
 
 def _size(result: Result) -> str:
@@ -94,8 +91,7 @@ def _size(result: Result) -> str:
 
 
 def _sum(one: Swept, *, dry_run: bool) -> str:
-    counts = Counter(_word(result, dry_run=dry_run) for result in one.results)
-    return (
-        ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
-        or "no database of ours"
-    )
+    counts = Counter(_action(result, dry_run=dry_run) for result in one.results)
+    if not counts:
+        return "no database of ours"
+    return ", ".join(f"{count} {action}" for action, count in sorted(counts.items()))

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while a run goes on: the first one ends the run, the second one this process."""
+"""SIGINT and SIGTERM during a run: the first ends the run, the second ends this process."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ _SECOND = "interrupted again: ending at once"
 
 
 class Interrupts:
-    """A flag that the run asks for, and a reporter that knows what there is to report at the second
-    signal.
+    """A flag that the run polls, and a reporter that keeps what a second signal has to write.
 
     A context manager: signals are handled within.
     """
 
-    #: What it hands on is masked where it is written.
+    #: The reports that it writes are masked when they are written.
     masks = True
 
     def __init__(self, write_reports: Callable[[Settings, RunReport], None]) -> None:
@@ -75,9 +74,7 @@ class Interrupts:
 
 
 def _say(text: str) -> None:
-    """A line of its own at once, whatever is being written at this moment: below what the terminal
-    echoes of Ctrl-C, and instead of the live line.
-    """
+    """Writes a line at once, past all buffers, in place of the live line and the echoed ^C."""
     with contextlib.suppress(OSError):
         start = b"\r\x1b[J" if os.isatty(2) else b""
         os.write(2, start + f"{text}\n".encode())

@@ -11,9 +11,11 @@ import click
 from dct_celery.cli.options import CONTEXT
 from dct_celery.errors import UsageError
 
-_EPILOG = """Give the dispatcher and every worker the same key: DCT_SIGNING_KEY_FILE=PATH, or DCT_SIGNING_KEY. A file may hold
-several keys, one a line: the first one signs, all are accepted. So a key is changed without a pause: add the new one below the
-old one everywhere, then swap them everywhere, then remove the old one."""
+_EPILOG = """The dispatcher and every worker need the same key, in a file
+(DCT_SIGNING_KEY_FILE=PATH) or in the variable DCT_SIGNING_KEY. A file may hold several keys,
+one per line: the first one signs, all are accepted. To change a key without a pause, add the
+new one below the old one everywhere, then swap the two everywhere, then remove the old one
+everywhere."""
 
 
 @click.command("keygen", context_settings=CONTEXT, epilog=_EPILOG)
@@ -21,10 +23,10 @@ old one everywhere, then swap them everywhere, then remove the old one."""
     "-o",
     "--out",
     metavar="FILE",
-    help="Write it to a new file that only you can read, instead of stdout.",
+    help="Write the key to a new file that only you can read, instead of to stdout.",
 )
 def command(*, out: str | None) -> None:
-    """Make a signing key: who has it decides what the pool's workers run."""
+    """Make a signing key. Whoever has it decides what the pool's workers run."""
     key = secrets.token_urlsafe(32)
     if out is None:
         click.echo(key)
@@ -32,9 +34,8 @@ def command(*, out: str | None) -> None:
     path = Path(out)
     try:
         # O_EXCL follows no link and overwrites nothing; the mode is there before the key is.
-        with os.fdopen(
-            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii"
-        ) as file:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(f"{key}\n")
     except FileExistsError:
         raise UsageError(

@@ -1,6 +1,4 @@
-"""Owns the `dct` group and the way every command ends: one line on stderr and the exit code of
-DESIGN's table.
-"""
+"""The `dct` group, and how every command ends: one line on stderr and an exit code (I10)."""
 
 from __future__ import annotations
 
@@ -22,13 +20,13 @@ from dct_celery.errors import DctError, Interrupted, UsageError
 COMMANDS = {
     "run": ("run", "Run the project's tests on every worker of the pool"),
     "attach": ("attach", "Go on with a run whose dispatcher died"),
-    "workers": ("workers", "Show who is connected to the pool"),
-    "status": ("status", "Show the active runs, or how far one is"),
+    "workers": ("workers", "Show the workers that are connected to the pool"),
+    "status": ("status", "Show the active runs, or the progress of one"),
     "cancel": ("cancel", "Stop a run from anywhere"),
     "keygen": ("keygen", "Make a signing key"),
     "config": ("config", "Show each setting and where its value comes from"),
-    "doctor": ("doctor", "Check everything that a run needs, and say how to mend what is wrong"),
-    "gc": ("gc", "Drop what dead runs left on the project's database servers"),
+    "doctor": ("doctor", "Check everything that a run needs, and say how to fix what is wrong"),
+    "gc": ("gc", "Drop unused databases of dct from the project's servers"),
 }
 
 
@@ -62,7 +60,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings=CONTEXT)
 @click.version_option(__version__, "-V", "--version", prog_name="dct")
 def dct() -> None:
-    """Runs a Django test suite on many machines at once, with the verdicts of the sequential run."""
+    """Run a Django test suite on many machines at once, with the verdicts of a sequential run."""
 
 
 def main() -> None:
@@ -72,7 +70,7 @@ def main() -> None:
 
 
 def invoke(args: Sequence[str]) -> int:
-    """Runs the command line and returns its exit code; says on stderr what went wrong."""
+    """Runs the command line and returns its exit code; reports errors on stderr."""
     try:
         result = dct.main(args=list(args), prog_name="dct", standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -95,9 +93,7 @@ def invoke(args: Sequence[str]) -> int:
 
 
 def _show(exc: click.ClickException) -> None:
-    """As click does, but for what the command line itself holds: a value may be a secret, and an
-    argument anything.
-    """
+    """As click does, but masked and made visible: an argument may be a secret, or hold anything."""
     from dct_celery.core.text import visible
     from dct_celery.security import masking
 

@@ -1,6 +1,4 @@
-"""Owns how the table of options becomes click options and their help. Which values are valid is
-`settings`' affair.
-"""
+"""Turns the table of options into click options and their help. `settings` validates values."""
 
 from __future__ import annotations
 
@@ -37,14 +35,14 @@ EXIT_CODES = (
     ("5", "nothing selected"),
     ("7", "infrastructure: some test has no verdict"),
 )
-#: For every command: `-h`, and lines as long as people's terminals are.
+#: For every command: `-h`, and help lines of up to 110 columns where the terminal has them.
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 _METAVARS = {"int": "N", "float": "SECONDS", "path": "PATH", "program": "PATH", "url": "URL"}
 _COLUMN = 32
 
 
 def run_options(function: F) -> F:
-    """Adds every option of `dct run` to a click command's function; values stay text, see `given`."""
+    """Adds every option of `dct run` to a click command. Values stay text: see `given`."""
     for option in reversed(OPTIONS):
         if option.flags:
             function = click.option(*option.flags, option.name, **attributes(option))(function)
@@ -57,15 +55,13 @@ def attributes(option: Option) -> dict[str, Any]:
     text += " (repeatable)" if option.kind == "list" else ""
     if option.kind == "bool":
         return {"is_flag": True, "help": text}
-    words = "" if option.kind == "url" else "|".join(option.choices)
-    metavar = option.metavar or words or _METAVARS.get(option.kind, "TEXT")
+    choices = "" if option.kind == "url" else "|".join(option.choices)
+    metavar = option.metavar or choices or _METAVARS.get(option.kind, "TEXT")
     return {"metavar": metavar, "multiple": option.kind == "list", "help": text}
 
 
 def given(ctx: click.Context) -> dict[str, object]:
-    """The parameters that were on the command line, by name; everything else is for `settings.load`
-    to find.
-    """
+    """The parameters that were on the command line, by name. `settings.load` finds the others."""
     return {
         name: value
         for name, value in ctx.params.items()
@@ -74,8 +70,9 @@ def given(ctx: click.Context) -> dict[str, object]:
 
 
 def spell_out(args: list[str]) -> list[str]:
-    """The arguments with a bare `--shuffle` or `--local` made `--shuffle=auto`: a label after it
-    stays a label.
+    """The arguments with a bare `--shuffle` or `--local` completed to `--shuffle=auto`.
+
+    A label that follows it stays a label.
     """
     bare = {flag for option in OPTIONS if option.bare is not None for flag in option.flags}
     end = args.index("--") if "--" in args else len(args)
@@ -90,11 +87,11 @@ class RunCommand(click.Command):
     """A command with `run_options`, whose help comes in sections."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        words = list(args)
+        argv = list(args)
         try:
             return super().parse_args(ctx, spell_out(args))
         except click.UsageError as error:
-            _report_refusal(words, error)
+            _report_refusal(argv, error)
             raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -112,17 +109,18 @@ class RunCommand(click.Command):
                 yield record
 
 
-def _report_refusal(words: list[str], error: click.UsageError) -> None:
-    """The reports of an earlier run must not pass for those of this one, even if nothing else of
-    the line can be understood.
+def _report_refusal(argv: list[str], error: click.UsageError) -> None:
+    """Replaces the reports of an earlier run by ones that say that this command line was refused.
+
+    Their paths are searched for by hand, since the line as a whole could not be parsed.
     """
     from dct_celery.bootstrap import report_failure
     from dct_celery.errors import UsageError
 
     flags: dict[str, object] = {}
     for option in (option for option in OPTIONS if option.name in ("junit_xml", "json")):
-        for word, after in zip(words, [*words[1:], ""], strict=True):
-            flag, equals, value = word.partition("=")
+        for argument, after in zip(argv, [*argv[1:], ""], strict=True):
+            flag, equals, value = argument.partition("=")
             if flag in option.flags and (equals or after):
                 flags[option.name] = value if equals else after
     report_failure(flags, os.environ, Path.cwd(), UsageError(error.format_message()))
@@ -138,5 +136,5 @@ def _write(formatter: click.HelpFormatter, title: str, rows: list[tuple[str, str
 
 
 def _indent(term: str) -> str:
-    """Long flags stand under one another, whether or not a short one comes first."""
+    """Aligns long flags, whether or not a short one comes first."""
     return "    " + term if term.startswith("--") else term

@@ -1,5 +1,6 @@
-"""The options of commands that load the project but select no tests; the rest they take from
-variables and pyproject.toml.
+"""Options of commands that load the project but select no tests.
+
+All other settings come from variables and pyproject.toml.
 """
 
 from __future__ import annotations
@@ -14,14 +15,12 @@ from dct_celery.settings import OPTIONS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: What it takes to load the project.
+#: Options that are needed to load the project.
 PROJECT = ("settings", "pythonpath", "testrunner", "python")
 
 
 def project_options(*names: str) -> Callable[[F], F]:
-    """Adds these options of `dct run` to a click command's function; values stay text, see
-    `options.given`.
-    """
+    """Adds these options of `dct run` to a click command. Values stay text: see `options.given`."""
 
     def add(function: F) -> F:
         for option in reversed(OPTIONS):

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from dct_celery.core.model import RunReport
     from dct_celery.ports.reporting import Reporter
 
-_EPILOG = """Each option can also be a variable (--test-timeout: DCT_TEST_TIMEOUT, lists with commas) or a key of
-[tool.dct] in pyproject.toml (test-timeout). A flag wins over a variable, a variable over the file; `dct config` shows
-what counts and why."""
+_EPILOG = """Each option is also a variable (DCT_TEST_TIMEOUT for --test-timeout; lists are
+separated by commas) and a key of [tool.dct] in pyproject.toml (test-timeout). A flag wins over
+a variable, and a variable over the file. `dct config` shows every value and where it comes
+from."""
 
 
 def _explain(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -40,7 +41,7 @@ def _explain(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     is_eager=True,
     expose_value=False,
     callback=_explain,
-    help="Say where a run differs from the sequential one on purpose, and why",
+    help="Explain where a run differs from a sequential one on purpose, and end",
 )
 @click.option(
     "--list-files", is_flag=True, help="List the files that would be sent to the workers, and end"

@@ -11,12 +11,12 @@ from dct_celery.core.model import RunReport
 from dct_celery.ports.reporting import Reporter
 from dct_celery.settings import Settings
 
-#: Starts a run, given reporters and what says that it is to end early.
+#: Starts a run, given its reporters and a function that says whether it is to end early.
 Start = Callable[[list[Reporter], Callable[[], bool]], RunReport]
 
 
 def conduct(settings: Settings, start: Start) -> int:
-    """Runs it in front of the user; the exit code by I10. Raises DctError."""
+    """Runs it with a terminal and signal handlers; returns the exit code (I10). Raises DctError."""
     from dct_celery.cli.interrupts import Interrupts
     from dct_celery.reports import file_reporters
     from dct_celery.reports.terminal.terminal import Terminal

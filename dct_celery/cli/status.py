@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 _RUNS = ("RUN", "STATE", "TESTS", "FAILED", "BUSY", "BEGAN")
 _SLOTS = ("WORKER", "SLOT", "CHUNK", "ATTEMPT", "TESTS", "SINCE", "RUNNING")
-#: Failures that are shown.
+#: Most failures that are shown.
 _FEW = 10
-_EPILOG = "Exit code 4: the store knows no such run. 7: the store cannot be reached."
+_EPILOG = "Exit codes: 4 if the store knows no such run, 7 if the store cannot be reached."
 
 
 @click.command("status", context_settings=CONTEXT, epilog=_EPILOG)
@@ -45,16 +45,16 @@ _EPILOG = "Exit code 4: the store knows no such run. 7: the store cannot be reac
     is_flag=False,
     flag_value=2.0,
     metavar="[SECONDS]",
-    help="Show it again every 2 (or SECONDS) seconds until it has ended.",
+    help="Repeat every SECONDS (2 if not given); with RUN, until the run has ended.",
 )
 @click.pass_context
 def command(
     ctx: click.Context, /, *, run: str | None, as_json: bool, watch: float | None, **_: object
 ) -> None:
-    """Show the active runs of the pool; with RUN, how far that run is and who runs what.
+    """Show the active runs of the pool; with RUN, its progress and what each slot runs.
 
-    Counts are those that the run's dispatcher has, and of the records that slots have sent since.
-    Times are on the store's clock.
+    Counts include records that slots have sent and the dispatcher has not yet taken. Times are on
+    the store's clock.
     """
     flags = {name: value for name, value in given(ctx).items() if name in STORE}
     settings, origins = load(flags, env=os.environ, cwd=Path.cwd())
@@ -119,10 +119,8 @@ def _report(status: RunStatus, pool: str) -> Iterator[str]:
     if status.fixtures:
         yield f"fixtures  {status.fixtures} failed"
     yield f"records   {status.streamed:,} streamed, {status.acknowledged:,} acknowledged"
-    yield (
-        "workers  "
-        f" {', '.join(shown(f'{name} {state}') for name, state in sorted(status.workers.items())) or 'none'}"
-    )
+    workers = [shown(f"{name} {state}") for name, state in sorted(status.workers.items())]
+    yield f"workers   {', '.join(workers) or 'none'}"
     for name, why in sorted(status.refusals.items()):
         yield f"          {shown(f'{name}: {why}')}"
     if status.note:
@@ -158,11 +156,9 @@ def _silence(status: RunStatus, pool: str) -> str:
             f", but its dispatcher has been silent for {status.silence:,.0f} s: dct attach"
             f" {shown(status.run)} goes on with it"
         )
-    return (
-        ""
-        if status.announced
-        else f", but nobody announces it in pool {pool!r}: it belongs to another pool"
-    )
+    if status.announced:
+        return ""
+    return f", but it is not announced in pool {pool!r}: it belongs to another pool"
 
 
 def _tests(status: RunStatus) -> str:
@@ -178,8 +174,6 @@ def _outcomes(status: RunStatus) -> str:
 
 
 def _moment(seconds: float | None) -> str:
-    return (
-        "not yet"
-        if seconds is None
-        else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
-    )
+    if seconds is None:
+        return "not yet"
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"

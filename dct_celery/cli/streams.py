@@ -1,5 +1,6 @@
-"""stdout and stderr that may go away: a reader that closes its end (`dct run | head`) or a full
-disk costs no report.
+"""A stdout and stderr that never fail.
+
+A reader that closes its end (`dct run | head`), or a full disk, must not cost a run its reports.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, TextIO
 
 
 class _Patient(io.FileIO):
-    """A descriptor whose writes never fail: once one did, what follows is dropped."""
+    """A descriptor whose writes never raise; after the first failure, output is dropped."""
 
     lost = False
 
@@ -28,14 +29,15 @@ class _Patient(io.FileIO):
                 break
             if written is not None:
                 return written
-            # A non-blocking pipe that is full: CI shells hand them on.
+            # A non-blocking pipe that is full: some CI shells pass such pipes on.
             select.select([], [self.fileno()], [])
         return memoryview(data).nbytes
 
 
 def take() -> None:
-    """From now on this process's stdout and stderr do not fail. For a process that is ours alone;
-    called once, first.
+    """From now on, writes to this process's stdout and stderr do not fail. Called once, first.
+
+    Only for a process that is ours alone.
     """
     for fd in (1, 2):
         _open_if_closed(fd)
@@ -43,7 +45,7 @@ def take() -> None:
 
 
 def _open_if_closed(fd: int) -> None:
-    """A store's socket must not become descriptor 1 because the shell closed it (`>&-`)."""
+    """Where the shell closed stdout (`>&-`), a socket must not become descriptor 1."""
     try:
         os.fstat(fd)
     except OSError:
@@ -70,12 +72,8 @@ def _patient(stream: TextIO | None, fd: int) -> TextIO:
 
 
 def _complain(fd: int, error: OSError) -> None:
-    """A reader that went away wanted no more; anything else is worth a line on stderr, if that is
-    still there.
-    """
+    """Warns on stderr, except about a reader that closed its end: it wanted no more."""
     if fd == 1 and error.errno not in (errno.EPIPE, errno.EBADF):
+        text = f"dct: warning: output to stdout is lost from here on: {error.strerror}\n"
         with contextlib.suppress(OSError):
-            os.write(
-                2,
-                f"dct: warning: what goes to stdout is lost from here on: {error.strerror}\n".encode(),
-            )
+            os.write(2, text.encode())

@@ -1,4 +1,4 @@
-"""`dct workers`: who is connected to the pool, and what each is doing."""
+"""`dct workers`: the workers that are connected to the pool, and what each is doing."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from dct_celery.settings import load
 if TYPE_CHECKING:
     from dct_celery.inspect.status import WorkerStatus
 
-#: The options of every command that only asks the store.
+#: The options of every command that only queries the store.
 STORE = ("store", "pool")
 _HEAD = ("WORKER", "HOST", "SLOTS", "VERSION", "STATE")
 
 
 @click.command(
-    "workers", context_settings=CONTEXT, epilog="Exit code 7: the store cannot be reached."
+    "workers", context_settings=CONTEXT, epilog="Exit code 7 if the store cannot be reached."
 )
 @project_options(*STORE)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def command(ctx: click.Context, /, *, as_json: bool, **_: object) -> None:
-    """Show the workers that are connected to the pool: their slots, and what each is doing."""
+    """Show the workers that are connected to the pool, their slots, and what each is doing."""
     flags = {name: value for name, value in given(ctx).items() if name in STORE}
     settings, origins = load(flags, env=os.environ, cwd=Path.cwd())
     # Late, so that the help and a wrong option answer at once.
@@ -39,15 +39,8 @@ def command(ctx: click.Context, /, *, as_json: bool, **_: object) -> None:
 
     seen = look_at_workers(settings, origins)
     if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "pool": settings.pool,
-                    "workers": masking.PROCESS.everything([_object(one) for one in seen]),
-                },
-                indent=2,
-            )
-        )
+        objects = masking.PROCESS.everything([_object(one) for one in seen])
+        click.echo(json.dumps({"pool": settings.pool, "workers": objects}, indent=2))
     else:
         click.echo("\n".join(_report(seen, settings.pool)))
 
@@ -67,14 +60,13 @@ def _report(seen: Sequence[WorkerStatus], pool: str) -> Iterator[str]:
     yield from table(
         _HEAD,
         [
-            (i.name, i.host, i.slots, i.version, _state(one))
-            for i, one in zip(infos, seen, strict=True)
+            (one.info.name, one.info.host, one.info.slots, one.info.version, _state(one))
+            for one in seen
         ],
     )
-    slots, busy = sum(info.slots for info in infos), sum(info.busy for info in infos)
-    yield (
-        f"{plural(len(infos), 'worker')} with {plural(slots, 'slot')} in pool {pool!r}, {busy} busy"
-    )
+    workers = plural(len(infos), "worker")
+    slots = plural(sum(info.slots for info in infos), "slot")
+    yield f"{workers} with {slots} in pool {pool!r}, {sum(info.busy for info in infos)} busy"
 
 
 def _state(one: WorkerStatus) -> str:
@@ -100,7 +92,5 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str
 
 
 def shown(text: str) -> str:
-    """What others wrote into the store, in one line that neither moves a terminal's cursor nor
-    tells a secret.
-    """
+    """Text from the store as one line, without control characters and secrets."""
     return one_line(masking.PROCESS(" ".join(strip_ansi(text).split())))

@@ -1,6 +1,4 @@
-"""`dct attach`: takes a run over from a dispatcher that died, with the journal of this machine, or
-from the store alone.
-"""
+"""`dct attach`: takes over the run of a dead dispatcher, from its journal or from the store."""
 
 from __future__ import annotations
 
@@ -16,17 +14,15 @@ from dct_celery.ports.reporting import Notice
 from dct_celery.protocol.leases import AdoptAnswer, Adoption
 from dct_celery.protocol.runs import RunSpec, RunState
 
-#: Seconds between two questions for the run.
-_ASK = 0.5
+#: Seconds between two attempts to adopt a run that is still held.
+_RETRY = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """A run that is ours now. `whole`: the store has lost nothing of it since it was last put
-    there.
-    """
+    """A run that is ours now. `whole`: the store has lost nothing of it."""
 
-    head: RunSnapshot
+    snapshot: RunSnapshot
     spec: RunSpec
     journal: Journal
     epoch: int
@@ -35,7 +31,7 @@ class Adopted:
 
 
 def adopt(services: DispatcherServices) -> Adopted:
-    """Raises UsageError for a run that is unknown, over, or has a living dispatcher;
+    """Raises UsageError for a run that is unknown, has ended, or has a living dispatcher;
     StoreUnavailable; Interrupted.
     """
     text, held = _own_journal(services)
@@ -51,39 +47,39 @@ def adopt(services: DispatcherServices) -> Adopted:
     adoption = _ask(services, dead=held is not None)
     if adoption.answer is AdoptAnswer.CLOSED:
         raise UsageError(
-            f"run {services.run} has ended; its reports were written by its dispatcher, or it was"
+            f"run {services.run} has ended; its dispatcher has written its reports, or it was"
             " given up"
         )
     if adoption.answer is AdoptAnswer.NONE and not text:
         known = "neither to the store nor to this machine's journals; dct status names the runs"
         raise UsageError(f"run {services.run} is not known, {known}")
-    head = RunSnapshot.parse(text or expand(stored or b""), services.door)
-    spec = _stored_spec(services) or head.whole_spec(services.environ, services.door)
+    snapshot = RunSnapshot.parse(text or expand(stored or b""), services.door)
+    spec = _stored_spec(services) or snapshot.whole_spec(services.environ, services.door)
     journal = held or open_journal(
-        services.journals, services.run, head.text(services.door), services.door
+        services.journals, services.run, snapshot.text(services.door), services.door
     )
     incarnation = services.ledger.incarnation()
     whole = adoption.answer is AdoptAnswer.OK and (
         not adoption.incarnation or adoption.incarnation == incarnation
     )
-    # A greater one is nobody's: the store is told the run again once it is ours.
-    return Adopted(head, spec, journal, min(adoption.epoch, MOST_EPOCHS), incarnation, whole)
+    # A greater epoch is forged: `StoredRun.loss` will see the difference, and the run is put back.
+    return Adopted(snapshot, spec, journal, min(adoption.epoch, MOST_EPOCHS), incarnation, whole)
 
 
 def _own_journal(services: DispatcherServices) -> tuple[str, Journal | None]:
-    """Its head and itself, its lock held: so the dispatcher that wrote it is dead. Nothing where
-    there is none of this run, or only one of an earlier run of the same name. UsageError when its
-    dispatcher is alive.
+    """The head of this machine's journal of the run, and the journal with its lock held.
+
+    That we get the lock proves that its dispatcher is dead. ("", None) if there is no journal of
+    the run, or only one of an earlier run with the same id. Raises UsageError if the dispatcher is
+    alive.
     """
     try:
         text, _ = journals.read(journals.path(services.journals, services.run))
     except OSError:
         return "", None
     if not text:
-        return (
-            "",
-            None,
-        )  # its dispatcher died before the first line: the store has all that there is
+        # Its dispatcher died before the first line was written: the store has all that there is.
+        return "", None
     try:
         RunSnapshot.parse(text, services.door)
     except Untrusted:
@@ -92,7 +88,7 @@ def _own_journal(services: DispatcherServices) -> tuple[str, Journal | None]:
 
 
 def _stored_spec(services: DispatcherServices) -> RunSpec | None:
-    """What the store has; nothing where that is not the run's."""
+    """The specification in the store; None if it is not the run's."""
     try:
         return services.ledger.spec()
     except Untrusted:
@@ -100,16 +96,16 @@ def _stored_spec(services: DispatcherServices) -> RunSpec | None:
 
 
 def _ask(services: DispatcherServices, *, dead: bool) -> Adoption:
-    said = False
+    reported = False
     while (adoption := services.ledger.adopt(services.owner, dead=dead)).answer is AdoptAnswer.HELD:
         if services.interrupted():
             raise Interrupted("interrupted while waiting for the run; nothing was changed")
-        if not said:
+        if not reported:
             seconds = adoption.wait_ms / 1000
             who = f"the dispatcher of {services.run}"
             services.report(
                 Notice(f"{who} was alive a moment ago; waiting {seconds:.0f} s for it to be gone")
             )
-            said = True
-        services.sleep(_ASK)
+            reported = True
+        services.sleep(_RETRY)
     return adoption

@@ -1,4 +1,4 @@
-"""Files that tests left on workers, fetched when the verdict that names them is given."""
+"""Files that tests left on workers, fetched once the verdict that names them is known."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from dct_celery.security import masking
 
 
 class ArtifactFetcher:
-    """Of one run. What cannot be fetched is named, and costs nothing else."""
+    """Fetches the files of one run. A file that cannot be fetched costs one warning, no more."""
 
     def __init__(self, services: DispatcherServices) -> None:
         self._services = services
         self._wanted = bool(services.settings.artifacts)
         self._due: deque[Verdict] = deque()
-        #: Bytes that were fetched.
+        #: Bytes fetched so far.
         self._bytes = 0
         self._full = False
 
@@ -26,7 +26,7 @@ class ArtifactFetcher:
             self._due.append(verdict)
 
     def fetch(self, *, everything: bool = False) -> None:
-        """The files of one verdict, or of all. Raises StoreUnavailable; they stay due then."""
+        """Fetches the files of one verdict, or of all. On StoreUnavailable, they stay due."""
         while self._due:
             self._fetch(self._due[0])
             self._due.popleft()
@@ -59,7 +59,7 @@ class ArtifactFetcher:
 
 
 def _masked(content: bytes) -> bytes:
-    """Without secrets, where it is text."""
+    """The content without secrets, if it is text."""
     try:
         text = content.decode()
     except UnicodeDecodeError:

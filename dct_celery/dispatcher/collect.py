@@ -1,4 +1,4 @@
-"""The collect process: builds the suite once on the dispatcher's side and hands over the manifest."""
+"""The collect process: builds the suite once, on the dispatcher's side, and sends the manifest."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from dct_celery.ports import UserProcess
 from dct_celery.wire import messages
 
 #: Seconds between two calls of `meanwhile`.
-_LOOK = 0.2
-#: Seconds between two looks that are believed to be the project's: this side may have been stopped.
+_POLL = 0.2
+#: Longest gap between two polls that is charged to the project, in seconds. After a longer one,
+#: this process was probably stopped itself.
 _GAP = 1.0
 
 
@@ -29,8 +30,9 @@ class Collected:
 
 @dataclass(slots=True)
 class Patience:
-    """How long the project may take to build its suite, in seconds (0: for ever). Only time that we
-    saw pass counts.
+    """How long the project may take to build its suite, in seconds (0: no limit).
+
+    Time during which this process itself was stopped does not count.
     """
 
     limit: float
@@ -39,7 +41,7 @@ class Patience:
     _seen: float = -1.0
 
     def lost(self) -> bool:
-        """To be asked several times a second."""
+        """Whether the limit is exceeded. To be called several times a second."""
         now = self.clock()
         self._spent += min(now - self._seen, _GAP) if self._seen >= 0 else 0.0
         self._seen = now
@@ -48,25 +50,25 @@ class Patience:
 
 def collect(
     process: UserProcess,
-    last_words: Callable[[], str],
+    output_tail: Callable[[], str],
     meanwhile: Callable[[], object],
     patience: Patience,
 ) -> Collected:
-    """Waits for the manifest. Raises CollectionError with what the project said; `last_words()` is
-    the end of its output.
+    """Waits for the manifest. Raises CollectionError with the project's error.
 
-    `meanwhile` is called several times a second and may raise to end the waiting.
+    `output_tail()` returns the end of its output. `meanwhile` is called several times a second and
+    may raise to end the wait.
     """
     try:
-        while (answer := process.receive(timeout=_LOOK)) is None:
+        while (answer := process.receive(timeout=_POLL)) is None:
             meanwhile()
             if patience.lost():
                 process.show_stacks()
                 text = (
                     f"building the suite took longer than {patience.limit:g} s (--fixture-timeout);"
-                    " where it is shows below"
+                    " its stack is shown below"
                 )
-                raise CollectionError(text, detail=last_words())
+                raise CollectionError(text, detail=output_tail())
         if isinstance(answer, messages.Fatal):
             raise CollectionError(explained(answer), detail=answer.detail)
         assert isinstance(answer, messages.Loaded), answer
@@ -75,7 +77,7 @@ def collect(
             entries += part.entries
     except ProcessDied as died:
         raise CollectionError(
-            f"the suite could not be collected: {died}", detail=last_words()
+            f"the suite could not be collected: {died}", detail=output_tail()
         ) from died
     except ProtocolError as error:
         raise CollectionError(f"the suite's description of itself is malformed: {error}") from None

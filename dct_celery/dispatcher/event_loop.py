@@ -1,5 +1,11 @@
-"""Follows a run: stream entries become events, the machine's effects become writes, until every
-entry has a disposition.
+"""The event loop of a run, until every entry of the manifest has a disposition (I1).
+
+Each round reads the event stream, journals its entries (I3), folds them as events into the run
+machine, and carries out the machine's effects. What the store has to take is collected and written
+once per round. Everything else has its own pace: polls of the registry, summaries, partial reports.
+
+A store that has lost something of the run, or in which another process has tampered with it, is
+given the whole run again from the journal, under the next epoch (I2).
 """
 
 from __future__ import annotations
@@ -36,36 +42,46 @@ from dct_celery.protocol.stream import Page, Reported, StreamEntry
 from dct_celery.protocol.summary import RunSummary
 from dct_celery.security import masking
 
-#: Milliseconds that one read of the stream waits.
+#: Milliseconds that one read of the stream blocks.
 _BLOCK = 100
-#: Least seconds between two reads; and so many more for each slot, up to the most: the more there
-#: are, the more each read finds, while a chunk that waits for each slot keeps them busy.
-_PACE, _PACE_OF_SLOT, _MOST_PACE = 0.05, 0.0001, 0.2
-#: Seconds between looks at the registry, and between summaries of the run for those who look at it.
-_LOOK, _SUMMARY = 0.2, 2.0
-#: Seconds between partial reports: at least so many, and so many times what the last one took.
-_PARTIAL, _PARTIAL_COSTS = 10.0, 20.0
-#: A look asks several questions one after the other: where the store is far away, so many times its
-#: own length lies between two, up to the most seconds. Less often, the leases' clock would be held
-#: to have stood still.
-_REST_AFTER_LOOK, _LONGEST_REST = 4.0, 1.0
-#: Seconds for which acknowledgements wait for an offer to go with: all that hangs on them is room
-#: on the workers' disks.
+#: Least seconds between two reads.
+_PACE = 0.05
+#: Seconds added to that for each slot. With more slots each read finds more, and no slot idles
+#: meanwhile, since a further chunk is queued for each.
+_PACE_OF_SLOT = 0.0001
+#: Most seconds between two reads, however many slots there are.
+_MOST_PACE = 0.2
+#: Seconds between two polls of the registry.
+_POLL = 0.2
+#: A poll is several round trips. The pause after one is at least this many times its duration, so
+#: that a distant store is not polled all the time.
+_PAUSE_FACTOR = 4.0
+#: Most seconds of that pause. With a longer one, the leases' clock would seem to stand still.
+_LONGEST_PAUSE = 1.0
+#: Seconds between two summaries of the run in the store, for `dct status`.
+_SUMMARY = 2.0
+#: Least seconds between two partial reports.
+_PARTIAL = 10.0
+#: Least pause between two partial reports, as a multiple of what the last one took.
+_PARTIAL_COSTS = 20.0
+#: Seconds for which acknowledgements wait for an offer to travel with. A late one only costs
+#: space on the workers' disks.
 _ACKNOWLEDGE = 0.25
-#: Seconds to wait for the word of a worker that the system checks have passed: longer than a worker
-#: gives them.
+#: Seconds to wait for a worker to report that the system checks have passed: longer than a worker
+#: lets them take.
 _CHECKS = 700.0
-#: Seconds without anybody who could say so.
-_NOBODY = 5.0
+#: Seconds without a fit worker after which that wait ends early.
+_NO_WORKER = 5.0
 #: Rounds (of at most _BLOCK each) to wait for the ends of chunks whose tests all have verdicts.
-_LAST_WORDS = 10
-#: Seconds to wait for other workers when all that are there refused, or could not take part for
-#: reasons that stay.
-_REFUSED, _PERMANENT = 2.0, 4.0
+_LAST_ROUNDS = 10
+#: Seconds to wait for other workers if all that are connected have refused the run.
+_REFUSED = 2.0
+#: Seconds to wait for other workers if no retry helps any that is connected.
+_PERMANENT = 4.0
 #: Entries of one read of the stream.
 _PAGE = 2000
-#: Seconds for which all workers must have listened to another broker: they ask for its identity
-#: every second, and beat as often.
+#: Seconds for which all workers must have listened to another broker before we believe it. They
+#: ask for its identity every second, and send heartbeats as often.
 ELSEWHERE = 3.0
 
 
@@ -77,26 +93,26 @@ class EventLoop:
         services: DispatcherServices,
         machine: RunMachine,
         fleet: Fleet,
-        standing: StoredRun,
+        stored_run: StoredRun,
         view: RunView,
         partial: Callable[[], RunReport],
     ) -> None:
         self._services = services
         self._machine = machine
         self._fleet = fleet
-        self._standing = standing
+        self._stored_run = stored_run
         self._partial = partial
         self.view = view
         self._journal: Journal | None = None
         self._journal_broken = False
-        #: What is folded has happened before: nothing is done about it but to show the verdicts.
+        #: Entries are folded that an earlier dispatcher has seen: of their effects, only verdicts
+        #: are carried out.
         self._replaying = False
         self._fell_back = False
-        #: Where the stream was read to, and in which epoch of the run: another one has another
-        #: stream.
-        self._after, self._epoch = "0", standing.epoch
-        #: What the store has still to be told, see `_write_due`: chunks by id, positions by
-        #: attempt, the reason of a stop.
+        #: Where the stream was read to, and in which epoch: each epoch has a stream of its own.
+        self._after, self._epoch = "0", stored_run.epoch
+        #: What `_write_due` has still to write to the store: chunks by id, positions to acknowledge
+        #: by attempt, the reason of a stop.
         self._due_offers: dict[str, Chunk] = {}
         self._due_positions: dict[str, int] = {}
         self._due_cancel: str | None = None
@@ -108,35 +124,35 @@ class EventLoop:
         self._refused_since = self._permanent_since = 0.0
         #: Entries of the stream that were passed over.
         self._rejects = Rejects()
-        #: Why the store has to be told the whole run again: somebody has meddled with it.
-        self._meddled = ""
-        #: "chunk.attempt" -> number of the last record that was heard, without a gap before it.
+        #: How another process has tampered with the run in the store; then it is put back whole.
+        self._tampering = ""
+        #: "chunk.attempt" -> number of the last record that came without a gap before it.
         self._sequences: dict[str, int] = {}
-        self._told_workers: WorkersChanged | None = None
+        self._reported_workers: WorkersChanged | None = None
         #: Epoch and entry of the stream up to which the store has a summary.
         self._summarized = (0, "")
-        #: There is more in the stream than was read.
+        #: The last read has not reached the end of the stream.
         self._behind = False
-        self._next = {"look": 0.0, "broker": 0.0, "summary": 0.0}
+        self._next = {"poll": 0.0, "broker": 0.0, "summary": 0.0}
         self._next["partial"] = self._began + _PARTIAL
         self._artifacts = ArtifactFetcher(services)
-        self.words = WorkerReports(fleet, services.report)
+        self.worker_reports = WorkerReports(fleet, services.report)
         #: wait (manifest to first claim) and run (first claim to last verdict), in seconds.
         self.seconds: dict[str, float] = {}
 
     def follow(self, journal: Callable[[], Journal]) -> None:
-        """Returns when the machine has finished. Raises Superseded when another dispatcher has
+        """Returns when the machine has finished. Raises Superseded if another dispatcher has
         adopted the run.
         """
         try:
             # Slots get their first chunks before the journal and its long head are written.
-            self._try(lambda: self._look(self._services.clock()))
+            self._try(lambda: self._poll(self._services.clock()))
             self._try(self._write_due)
             self._journal = journal()
             while not self._machine.finished:
                 self.step()
             self._await_checks()
-            self._hear_out()
+            self._await_chunk_ends()
             self._try(lambda: self._write_due(at_once=True))
             self._try(lambda: self._artifacts.fetch(everything=True))
             for line in self._rejects.summary():
@@ -149,11 +165,14 @@ class EventLoop:
             self.seconds = {"wait": round(first - self._began, 3), "run": round(now - first, 3)}
 
     def catch_up(self, journal: Journal, *, whole: bool) -> None:
-        """Folds what happened under another dispatcher: the journal, and then the store's stream if
-        it is `whole`; else the run is put back into the store.
+        """Folds what happened under an earlier dispatcher.
+
+        That is the journal, and then the store's stream if the store is `whole`; if not, the run is
+        put back into the store.
         """
         self._journal, self._replaying = journal, True
-        seen = 0  # without a journal of ours, the stream alone has what came before it was put back
+        # Latest epoch in the journal; 0 for a new one, and then all that is in the stream counts.
+        seen = 0
         for entry in journal.replay():
             if self._follows(entry):
                 self._fold(entry)
@@ -165,7 +184,7 @@ class EventLoop:
                 )
             )
         if whole:
-            # A stream that was put back has what came before it among what came since.
+            # In a stream that was put back, entries of earlier epochs stand among newer ones.
             entries = [entry for entry in self._all_entries() if entry.epoch >= seen]
             self._take(Page(tuple(sorted(entries, key=lambda entry: entry.epoch))))
         self._replaying = False
@@ -181,7 +200,7 @@ class EventLoop:
                 self._act([ev.Offer(chunk)])
         if self._machine.stop is not None:
             self._act([ev.Cancel(self._machine.stop.reason)])
-        # The dispatcher before may have died between journal and store.
+        # The earlier dispatcher may have died after it journalled and before it acknowledged.
         self._due_positions |= journal.positions
         self._write_due(at_once=True)
 
@@ -194,44 +213,42 @@ class EventLoop:
         return entries
 
     def _await_checks(self) -> None:
-        """No run has passed whose system checks nobody has seen pass."""
+        """A run passes only if a worker has reported that the system checks passed."""
         deadline = self._services.clock() + _CHECKS
-        while not self.words.checked and self._machine.stop is None:
+        while not self.worker_reports.checked and self._machine.stop is None:
             now = self._services.clock()
             if self._store_lost:
-                # Nobody can be heard of; how long that may last is for `_without_store` to say.
+                # No worker can report; `_without_store` decides how long that may last.
                 self.step()
                 continue
-            # Not at once when nobody is fit: a store that was wiped hears of its workers within
-            # seconds.
-            if now > deadline or now - self._fleet.last_fit > _NOBODY:
+            # Not as soon as no worker is fit: in a store that was wiped, workers register again
+            # within seconds.
+            if now > deadline or now - self._fleet.last_fit > _NO_WORKER:
                 reason = "no worker has reported the system checks of the project"
                 self._act(self._machine.handle(ev.Stopped(reason, 7, late=True)))
             self.step()
 
-    def _hear_out(self) -> None:
-        """The end of a chunk follows its last record within moments, and carries the seconds of its
-        slot and classes.
-        """
-        rounds = _LAST_WORDS
+    def _await_chunk_ends(self) -> None:
+        """Chunk ends follow the last records at once, with the seconds of slots and classes."""
+        rounds = _LAST_ROUNDS
         while self._machine.busy and self._machine.stop is None and rounds:
             self.step()
             rounds -= 1
 
     def step(self) -> None:
-        """One round: read, fold, look around, write."""
-        # One wake-up for what many slots sent: on the workers' own machine each costs the tests
-        # more than it is worth.
+        """One round: read, fold, poll, write."""
+        # One wake-up for the records of many slots: where workers run on this machine, each
+        # wake-up takes CPU time from the tests.
         self._services.sleep(
             max(self._read_at + _pace(self._fleet.slots) - self._services.clock(), 0.0)
         )
         now = self._read_at = self._services.clock()
-        trouble = self._try(lambda: self._hear(now))
+        error = self._try(lambda: self._read_and_poll(now))
         # Also without a store: an interrupt and a time limit count at any time.
-        trouble = self._try(lambda: self._mind(now)) or trouble
-        trouble = trouble or self._try(self._write_due) or self._try(self._artifacts.fetch)
-        if trouble:
-            self._without_store(trouble, now)
+        error = self._try(lambda: self._check_limits(now)) or error
+        error = error or self._try(self._write_due) or self._try(self._artifacts.fetch)
+        if error:
+            self._without_store(error, now)
         elif self._store_lost:
             self._store_lost = 0.0
             self._fleet.heard_again(self._services.clock())
@@ -247,29 +264,30 @@ class EventLoop:
             return error
         return None
 
-    def _hear(self, now: float) -> None:
-        if self._epoch != self._standing.epoch:
-            self._after, self._epoch = "0", self._standing.epoch
+    def _read_and_poll(self, now: float) -> None:
+        if self._epoch != self._stored_run.epoch:
+            self._after, self._epoch = "0", self._stored_run.epoch
         page = self._services.ledger.read(self._after, block_ms=_BLOCK, count=_PAGE)
         self._behind = len(page.entries) + len(page.rejected) >= _PAGE
         self._take(page)
-        # Before the look, which compares what the store has with what it should have.
+        # Before the poll, which compares what the store has with what it should have.
         self._write_due()
-        self._look(now)
+        self._poll(now)
 
-    def _mind(self, now: float) -> None:
-        self._watch_limits(now)
+    def _check_limits(self, now: float) -> None:
+        self._stop_at_limits(now)
         self._act(self._machine.handle(ev.Ticked(now, behind=self._behind)))
 
     def _take(self, page: Page) -> None:
-        """Journals and folds; what is journalled is due to be acknowledged. What was put back into
-        a new store is in the journal already.
+        """Journals and folds the entries; what is journalled is then due to be acknowledged (I3).
+
+        Entries of earlier epochs, which were put back into the store, are in the journal already.
         """
         self._pass_over(page)
         new = [
             entry
             for entry in page.entries
-            if (entry.epoch >= self._standing.epoch or self._replaying) and self._follows(entry)
+            if (entry.epoch >= self._stored_run.epoch or self._replaying) and self._follows(entry)
         ]
         self._due_positions |= self._write(new)
         for entry in new:
@@ -285,9 +303,10 @@ class EventLoop:
                 self._services.report(Warned(line))
 
     def _follows(self, entry: StreamEntry) -> bool:
-        """Nothing of its attempt is missing before this entry. Where something is, somebody has
-        meddled with the stream: what its worker still has of the attempt has to be sent again, and
-        until then nothing more of it counts.
+        """Whether no record of its attempt is missing before this entry.
+
+        If one is, another process has tampered with the stream. Nothing more of the attempt counts
+        until its worker has sent the missing records again.
         """
         match entry.fact:
             case ev.Recorded(lease, seq, records):
@@ -298,14 +317,15 @@ class EventLoop:
                 return True
         known = self._sequences.get(lease.key, 0)
         if first > known + 1:
-            self._meddled = f"has lost events of chunk {lease.chunk}"
+            self._tampering = f"has lost events of chunk {lease.chunk}"
             return False
         self._sequences[lease.key] = max(known, last)
         return True
 
     def _write(self, entries: list[StreamEntry]) -> dict[str, int]:
-        """What may be acknowledged: nothing while the journal cannot be written, so that workers
-        keep it.
+        """Journals the entries and returns the positions that may be acknowledged.
+
+        None are returned once the journal cannot be written, so that workers keep their records.
         """
         if not entries or self._journal is None or self._journal_broken:
             return {}
@@ -322,27 +342,28 @@ class EventLoop:
             return {}
 
     def _fold(self, entry: StreamEntry) -> None:
-        """Never raises: an entry is folded once, whatever becomes of what is to be done about it."""
+        """Never raises: an entry is folded once, even if its effects cannot be carried out yet."""
         summary.take(self.view, entry, self._services.clock())
         event: ev.Event | None
         match entry.fact:
             case Reported(worker, report):
-                event = self.words.hear(worker, report, again=self._replaying)
+                event = self.worker_reports.hear(worker, report, again=self._replaying)
             case fact:
                 event = fact
         if isinstance(event, ev.Ended):
-            self.words.databases.add(event.end.databases)
+            self.worker_reports.databases.add(event.end.databases)
             if (
                 isinstance(event.end, ev.ChunkReleased)
                 and event.end.why is ev.ReleaseReason.UNTRUSTED
             ):
-                self._meddled = f"has another chunk in the place of {event.lease.chunk}"
+                self._tampering = f"has another chunk in the place of {event.lease.chunk}"
         if event is not None:
             self._act(self._machine.handle(event))
 
     def _act(self, effects: list[ev.Effect]) -> None:
-        """Does what concerns people; what the store has to be told is due at the end of the round.
-        Of what happened under another dispatcher nothing is done but to show the verdicts.
+        """Reports at once; what the store has to take is due at the end of the round.
+
+        While entries of an earlier dispatcher are replayed, only verdicts are carried out.
         """
         services = self._services
         for effect in effects:
@@ -368,18 +389,15 @@ class EventLoop:
                     assert_never(effect)
 
     def _write_due(self, *, at_once: bool = False) -> None:
-        """One round trip for all that the store has to be told, and one for the broker. What the
-        store cannot take now stays due: a lost offer is a test that never runs. `at_once`:
-        acknowledgements, too, wait for nothing. Raises StoreUnavailable, Superseded.
+        """Writes all that is due, in one round trip to the store and one to the broker.
+
+        What the store cannot take now stays due, since a test whose offer is lost never runs.
+        `at_once`: acknowledgements do not wait for an offer. Raises StoreUnavailable, Superseded.
         """
-        ledger, offers, now = (
-            self._services.ledger,
-            list(self._due_offers.values()),
-            self._services.clock(),
-        )
-        if offers or (
-            self._due_positions and (at_once or now - self._acknowledged_at >= _ACKNOWLEDGE)
-        ):
+        ledger, now = self._services.ledger, self._services.clock()
+        offers = list(self._due_offers.values())
+        acknowledge = at_once or now - self._acknowledged_at >= _ACKNOWLEDGE
+        if offers or (self._due_positions and acknowledge):
             ledger.commit(offers, self._due_positions)
             self._due_offers, self._due_positions = {}, {}
             self._acknowledged_at = now
@@ -391,18 +409,14 @@ class EventLoop:
 
     def _publish(self, chunks: list[Chunk]) -> None:
         services = self._services
+        hints = [ChunkHint(services.run, chunk.id, chunk.attempt) for chunk in chunks]
         try:
-            services.queue.publish(
-                *(
-                    services.door.seal(ChunkHint(services.run, chunk.id, chunk.attempt))
-                    for chunk in chunks
-                )
-            )
+            services.queue.publish(*map(services.door.seal, hints))
         except BrokerUnavailable as error:
-            # A lost message is published again when nobody claims its chunk.
+            # A lost message is published again when no slot claims its chunk (I4).
             services.report(Warned(str(error)))
 
-    # -- looking around ----------------------------------------------------------------
+    # -- polling -----------------------------------------------------------------------
 
     def _due(self, what: str, now: float, pause: float) -> bool:
         if now < self._next[what]:
@@ -410,16 +424,16 @@ class EventLoop:
         self._next[what] = now + pause
         return True
 
-    def _look(self, now: float) -> None:
+    def _poll(self, now: float) -> None:
         services = self._services
-        if self._due("look", now, _LOOK):
+        if self._due("poll", now, _POLL):
             begun = services.clock()
-            self._standing.tend()
+            self._stored_run.tend()
             if (not self._fleet.broker or self._fleet.elsewhere_since) and self._due(
                 "broker", now, 1.0
             ):
-                # Asked again: a broker that lost its data has another identity for both sides, one
-                # after the other.
+                # Asked again while the two sides differ: a broker that has lost its data gets a new
+                # identity, which they see one after the other.
                 self._fleet.broker = services.broker()
             self._fleet.update(services.registry.workers(), now)
             fleet = self._fleet
@@ -433,14 +447,14 @@ class EventLoop:
             services.ledger.reap()
             for line in services.registry.complaints():
                 services.report(Warned(line))
-            if trouble := self._meddled or self._standing.trouble(
+            if loss := self._tampering or self._stored_run.loss(
                 now, self._machine, caught_up=not self._behind
             ):
-                self._reopen(trouble)
-            self._look_for_cancel()
+                self._reopen(loss)
+            self._check_for_cancel()
             ended = services.clock()
-            rest = min(_REST_AFTER_LOOK * (ended - begun), _LONGEST_REST)
-            self._next["look"] = max(self._next["look"], ended + rest)
+            pause = min(_PAUSE_FACTOR * (ended - begun), _LONGEST_PAUSE)
+            self._next["poll"] = max(self._next["poll"], ended + pause)
         if self._due("summary", now, _SUMMARY):
             self._publish_summary(now)
         if self._due("partial", now, _PARTIAL):
@@ -453,14 +467,14 @@ class EventLoop:
         change = WorkersChanged(
             workers, self._fleet.slots, tuple(worker.name for worker in self._fleet.workers)
         )
-        if change != self._told_workers:
-            self._told_workers = change
+        if change != self._reported_workers:
+            self._reported_workers = change
             self._services.report(change)
 
     def _publish_summary(self, now: float) -> None:
-        """For those who look at the run: they read the stream from here on."""
+        """For `dct status`, which then reads the stream from here on."""
         at = (self._epoch, self._after)
-        if at == self._summarized or self._after == "0" or self._epoch != self._standing.epoch:
+        if at == self._summarized or self._after == "0" or self._epoch != self._stored_run.epoch:
             return
         self._services.ledger.publish_summary(
             RunSummary.of(
@@ -470,57 +484,60 @@ class EventLoop:
         self._summarized = at
 
     def _waiting(self) -> str:
-        """What a run that does not get on waits for; empty while it does."""
+        """What the run waits for; empty while a slot runs a chunk."""
         if self._store_lost:
             return "the store is away"
         if self._machine.finished:
-            return "" if self.words.checked else "waiting for the project's system checks"
+            return "" if self.worker_reports.checked else "waiting for the project's system checks"
         if self._machine.stop is not None:
             return "stopping"
         return "" if self._machine.busy else self._fleet.awaited()
 
-    def _reopen(self, trouble: str) -> None:
-        """A store that may have lost something holds the whole run again. Slots that hold leases go
-        on.
+    def _reopen(self, loss: str) -> None:
+        """Puts the whole run back into a store that may have lost some of it.
+
+        Slots that hold leases go on.
         """
         if self._journal is None:
-            return  # before the first round: the next look comes at once
-        self._standing.reopen(self._machine, self._journal)
-        self._meddled = ""
+            return  # before the first round, which polls again at once
+        self._stored_run.reopen(self._machine, self._journal)
+        self._tampering = ""
         self._services.report(
             Warned(
-                f"the store {trouble}; the run goes on in it from the journal, as epoch"
-                f" {self._standing.epoch}"
+                f"the store {loss}; the run goes on in it from the journal, as epoch"
+                f" {self._stored_run.epoch}"
             )
         )
-        # It holds them already; what is due is their messages.
+        # The store has these chunks now; what is still due is their messages to the broker.
         self._due_offers = {
             chunk.id: chunk for chunk, lease, _ in self._machine.standing() if lease is None
         }
         self._due_positions = {}
 
-    def _look_for_cancel(self) -> None:
-        """Somebody else may have cancelled the run in the store; our own cancels come from a stop."""
-        if self._machine.stop is None and self._standing.state is RunState.CANCELLED:
+    def _check_for_cancel(self) -> None:
+        """`dct cancel` cancels the run in the store; our own cancels come from a stop."""
+        if self._machine.stop is None and self._stored_run.state is RunState.CANCELLED:
             reason = self._services.ledger.reason() or "cancelled by dct cancel"
-            self._act(self._machine.handle(ev.Stopped(reason, 2, late=not self.words.checked)))
+            self._act(
+                self._machine.handle(ev.Stopped(reason, 2, late=not self.worker_reports.checked))
+            )
 
-    def _watch_limits(self, now: float) -> None:
+    def _stop_at_limits(self, now: float) -> None:
         settings = self._services.settings
-        late = not self.words.checked  # all verdicts are there, but the run is not over
+        late = not self.worker_reports.checked  # all verdicts are there, but the run is not over
         if self._services.interrupted():
             self._act(self._machine.handle(ev.Stopped("interrupted", 2, late=late)))
-        if not self._machine.stop and (trouble := self._services.fleet_trouble()):
-            line, _, detail = trouble.partition("\n")
+        if not self._machine.stop and (failure := self._services.fleet_trouble()):
+            line, _, detail = failure.partition("\n")
             self._services.report(Warned(line + indented(detail)))
             self._act(self._machine.handle(ev.Stopped(line, 7, late=late)))
         if settings.timeout and now - self._began > settings.timeout:
             reason = f"the run took longer than {settings.timeout:g} s (--timeout)"
             self._act(self._machine.handle(ev.Stopped(reason, 7, late=late)))
-        # Slots of this machine take what the pool cannot.
-        last_hope = self._services.fall_back is None or self._fell_back
+        # With --local-fallback, slots of this machine take what the pool cannot.
+        no_fallback = self._services.fall_back is None or self._fell_back
         misled = self._fleet.elsewhere_since and now - self._fleet.elsewhere_since > ELSEWHERE
-        if last_hope and misled and not self._machine.busy:
+        if no_fallback and misled and not self._machine.busy:
             self._act(self._machine.handle(ev.Stopped(self._fleet.misled(), 4, late=late)))
         self._fall_back(now)
         idle = now - self._fleet.last_usable
@@ -531,7 +548,7 @@ class EventLoop:
             )
         self._refused_since = (self._refused_since or now) if self._fleet.all_refused else 0.0
         self._permanent_since = (
-            (self._permanent_since or now) if last_hope and self._fleet.permanent else 0.0
+            (self._permanent_since or now) if no_fallback and self._fleet.permanent else 0.0
         )
         pool = f"no worker of pool {settings.pool!r} takes the run"
         if self._permanent_since and now - self._permanent_since > _PERMANENT:
@@ -541,7 +558,7 @@ class EventLoop:
             self._act(self._machine.handle(ev.Stopped(f"{pool}: {self._fleet.reasons()}", code)))
 
     def _fall_back(self, now: float) -> None:
-        """Once, when nobody of the pool has been there for long."""
+        """Starts a worker on this machine, once, if the pool has had no usable worker for long."""
         start, settings = self._services.fall_back, self._services.settings
         after = min(settings.fallback_after, settings.queue_timeout)
         if (
@@ -554,9 +571,9 @@ class EventLoop:
             return
         self._fell_back = True
         slots = start()
-        many = (
-            f"{slots} slots of this machine take" if slots > 1 else "one slot of this machine takes"
-        )
+        many = f"{slots} slots of this machine take"
+        if slots == 1:
+            many = "one slot of this machine takes"
         self._services.report(
             Warned(f"no worker was there for {after:g} s (--fallback-after); {many} the run")
         )
@@ -567,9 +584,11 @@ class EventLoop:
             self._services.report(Warned(f"{error}; trying again for {PATIENCE:.0f} s"))
             self._store_lost = now
         elif now - self._store_lost > PATIENCE:
-            # Its effects need the store that is not there.
+            # The effects of the stop are dropped: they would need the store.
             self._machine.handle(
-                ev.Stopped(f"the store did not come back: {error}", 7, late=not self.words.checked)
+                ev.Stopped(
+                    f"the store did not come back: {error}", 7, late=not self.worker_reports.checked
+                )
             )
 
 

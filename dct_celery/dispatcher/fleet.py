@@ -14,7 +14,7 @@ _SAME_BROKER = (
 
 
 def elsewhere(theirs: str, ours: str) -> bool:
-    """Two brokers, as far as both are known. See `WorkerInfo.broker`."""
+    """Whether both brokers are known and differ. See `WorkerInfo.broker`."""
     ids = [one.partition("|")[0] for one in (theirs, ours)]
     return all(ids) and ids[0] != ids[1]
 
@@ -25,7 +25,7 @@ def _shown(broker: str) -> str:
 
 @dataclass(slots=True)
 class Fleet:
-    """Kept by the follower; `update` with each look at the registry."""
+    """Kept by the event loop, which calls `update` after each poll of the registry."""
 
     run: str
     pool: str
@@ -35,14 +35,14 @@ class Fleet:
     workers: list[WorkerInfo] = field(default_factory=list)
     #: worker -> why it refused this run.
     refusals: dict[str, RefusedReport] = field(default_factory=dict)
-    #: Monotonic seconds when a usable worker was last there.
+    #: Monotonic seconds when a usable worker was last connected.
     last_usable: float = 0.0
-    #: The same for a fit one.
+    #: Monotonic seconds when a fit worker was last connected.
     last_fit: float = 0.0
     #: Where this side publishes, as in `WorkerInfo.broker`.
     broker: str = ""
-    #: Monotonic seconds since when every worker has listened to another broker; 0 while one does
-    #: not.
+    #: Monotonic seconds since when all workers have listened to another broker; 0 while one listens
+    #: to ours.
     elsewhere_since: float = 0.0
 
     def update(self, workers: list[WorkerInfo], now: float) -> None:
@@ -54,9 +54,7 @@ class Fleet:
             self.last_fit = now
 
     def heard_again(self, now: float) -> None:
-        """The store was away: while it was, nobody could be seen, and a new one has still to hear
-        of them.
-        """
+        """The store is back: workers could not be seen meanwhile, and may register only later."""
         self.last_usable = self.last_fit = now
 
     @property
@@ -65,7 +63,7 @@ class Fleet:
 
     @property
     def fit(self) -> list[WorkerInfo]:
-        """Those that take part, a resting one included: it comes back."""
+        """Those that can take part, including one that backs off: it comes back."""
         return [worker for worker in self.workers if not self._unfit(worker)]
 
     @property
@@ -84,13 +82,13 @@ class Fleet:
 
     @property
     def all_refused(self) -> bool:
-        """There are workers, and each of them has looked at the run and declined."""
+        """There are workers, and each of them has refused the run."""
         return bool(self.workers) and all(worker.name in self.refusals for worker in self.workers)
 
     @property
     def permanent(self) -> bool:
-        """There are workers, and no retry mends why none of them takes part: keys, versions,
-        environments, a suite that cannot be built.
+        """There are workers, and none takes part, for reasons that no retry changes: keys,
+        versions, environments, a suite that cannot be built.
         """
         return bool(self.workers) and all(
             self._misfit(worker)
@@ -133,14 +131,14 @@ class Fleet:
         return ""
 
     def reasons(self) -> str:
-        """Why nobody takes part, each reason once, with the workers that have it."""
+        """Why no worker takes part: each reason once, with the workers that it holds for."""
         workers: dict[str, list[str]] = {}
         for worker in self.workers:
             workers.setdefault(self.obstacle(worker) or "is not ready", []).append(worker.name)
         return "; ".join(f"{_names(names)}: {reason}" for reason, names in workers.items())
 
     def awaited(self) -> str:
-        """What a run of which no slot runs anything waits for."""
+        """What the run waits for while no slot runs anything of it."""
         if not self.workers:
             return f"waiting for a worker of pool {self.pool!r}; none is connected"
         if not self.usable:
@@ -153,7 +151,7 @@ class Fleet:
         return f"waiting for {_names([worker.name for worker in self.usable])} to begin"
 
     def misled(self) -> str:
-        """The line for a run whose messages no worker gets."""
+        """The message for a run whose chunks no worker is offered: all use another broker."""
         names = sorted({_shown(worker.broker) for worker in self.workers})
         return (
             f"the workers of pool {self.pool!r} listen to another broker, {', '.join(names)}, "
@@ -161,7 +159,7 @@ class Fleet:
         )
 
     def missing(self, seconds: float) -> str:
-        """The line for a run that nobody takes."""
+        """The message for a run that no worker takes."""
         who = self.reasons() if self.workers else "no workers are connected"
         return (
             f"no worker of pool {self.pool!r} took the run within {seconds:g} s (--queue-timeout):"

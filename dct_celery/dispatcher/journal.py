@@ -1,8 +1,8 @@
 """The journal: what the dispatcher has taken from the stream, on disk before it is acknowledged.
 
-Its first line is the run's head (see dispatcher.run_snapshot), each other line one stream entry.
-With it the run is replayed by `dct attach`, and put back into a store that has lost it. The
-dispatcher holds a lock on the file as long as it lives.
+Its first line is the run's head (see dispatcher.run_snapshot), and each other line is one stream
+entry. `dct attach` replays it, and a store that has lost the run is rebuilt from it. The dispatcher
+holds a lock on the file as long as it lives.
 """
 
 from __future__ import annotations
@@ -24,24 +24,22 @@ KEEP = 20
 
 
 class Journal:
-    """Append-only file of one run. Raises OSError where the disk does not do its part."""
+    """Append-only file of one run. Raises OSError where the disk refuses a write."""
 
     def __init__(
         self, folder: Path, run: str, head: str, door: Door, *, go_on: bool = False
     ) -> None:
-        """`head` is one line of ASCII; `door` is the run's. Begins a journal; with `go_on` one that
-        is there is kept, and its head with it.
+        """Begins a journal with `head`, one line of ASCII; with `go_on`, keeps an existing one.
 
-        UsageError when another process, the run's dispatcher, has it open.
+        `door` is the run's. Raises UsageError if the run's dispatcher is alive and has it open.
         """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._door = door
-        #: Lines that were passed over: damaged, or none of this run's.
+        #: Lines that were passed over: damaged, or of another run.
         self.passed_over = 0
         self.path = path(folder, run)
         _prune(folder, self.path)
-        # Without a buffer: what the disk did not take must not come up again when the file is
-        # closed.
+        # Without a buffer: what the disk refused must not be written again when the file is closed.
         self._file = os.fdopen(
             os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "ab+", buffering=0
         )
@@ -70,9 +68,7 @@ class Journal:
         return positions
 
     def replay(self) -> Iterator[StreamEntry]:
-        """Every entry so far. A last line that was not written to its end is none: it was not
-        acknowledged either.
-        """
+        """Every entry so far, without a half-written last line, which was never acknowledged."""
         self.passed_over = 0
         for line in read(self.path)[1]:
             try:
@@ -87,7 +83,7 @@ class Journal:
         self._file.close()
 
     def _write(self, text: str) -> None:
-        """All of it or nothing: what comes behind half a line could not be read again."""
+        """Writes all of it or nothing: an entry after half a line could not be read again."""
         whole = os.fstat(self._file.fileno()).st_size
         data = memoryview(f"{text}\n".encode("ascii"))
         try:
@@ -100,9 +96,7 @@ class Journal:
             raise
 
     def _cut_torn_line(self) -> int:
-        """What a dispatcher did not write to its end is none of the journal; returns the bytes that
-        are left.
-        """
+        """Drops a half-written last line of a dead dispatcher; returns the bytes that remain."""
         with self.path.open("rb") as file:
             size = sum(len(line) for line in file if line.endswith(b"\n"))
         self._file.truncate(size)
@@ -110,7 +104,7 @@ class Journal:
 
 
 def open_journal(folder: Path, run: str, head: str, door: Door, *, go_on: bool = False) -> Journal:
-    """A Journal. Raises ConfigError where none can be written, UsageError as `Journal` does."""
+    """A Journal. Raises ConfigError where it cannot be written, UsageError as `Journal` does."""
     try:
         return Journal(folder, run, head, door, go_on=go_on)
     except OSError as error:
@@ -121,9 +115,9 @@ def open_journal(folder: Path, run: str, head: str, door: Door, *, go_on: bool =
 
 
 def _line(door: Door, entry: StreamEntry) -> str:
-    """The entry as it came. Texts of tests may hold secrets, which have no business on this disk:
-    only what holds one is decoded, masked and signed anew; all that the fold decides by stays as it
-    is.
+    """The entry as it came, unless a text in it holds a secret, which must not be on this disk.
+
+    Such an entry is decoded, masked and signed again; what the fold decides by stays the same.
     """
     data = entry.fields.get("d", "")
     if masking.PROCESS.output(data) != data:
@@ -136,9 +130,7 @@ def path(folder: Path, run: str) -> Path:
 
 
 def read(file: Path) -> tuple[str, Iterator[str]]:
-    """Head ("" where it was not written to its end) and lines of a journal. Raises OSError when
-    there is none.
-    """
+    """Head and lines of a journal; a half-written head is "". Raises OSError if there is none."""
     with file.open(encoding="ascii", errors="replace") as lines:
         head = lines.readline()
 
@@ -153,7 +145,7 @@ def read(file: Path) -> tuple[str, Iterator[str]]:
 
 
 def parse_line(door: Door, line: str) -> StreamEntry:
-    """An entry as `append` writes it. Raises Untrusted: also what lies on this disk may be damaged."""
+    """An entry as `append` wrote it. Raises Untrusted: a file on our disk may be damaged, too."""
     try:
         fields = codec.decoder(dict[str, str])(codec.loads(line))
     except codec.Malformed as error:
@@ -175,13 +167,13 @@ def _lock(descriptor: int, run: str) -> None:
 
 
 def _prune(folder: Path, own: Path) -> None:
-    """`own` stays, however old: an attach goes on with it."""
+    """Removes old journals, but not `own`, however old: an attach may go on with it."""
     old = sorted(
         (file for file in folder.glob("*.jsonl") if file != own), key=_changed, reverse=True
     )
     for file in old[KEEP:]:
-        # Another dispatcher may prune at the same time; and a lock that is held is that of some run
-        # that is not over.
+        # Another dispatcher may prune at the same time. A journal whose lock is held belongs to a
+        # run that goes on.
         with contextlib.suppress(OSError), file.open() as opened:
             if try_lock(opened):
                 file.unlink(missing_ok=True)

@@ -1,11 +1,11 @@
-"""One run from the command to its report, a method for each step, in the order in which they
-happen.
+"""One run from the command to its report: one method for each step, in order.
 
-    start collecting · open (snapshot, specification) · compare brokers · collect · plan · follow · finish
+    start collecting · open (snapshot, specification) · compare brokers · collect · plan
+    · follow · finish
 
-Workers start on code, imports and templates while this side still collects: the run is opened as
-soon as the snapshot is in the store, and the manifest follows. A run that is adopted (`dct attach`)
-has all that behind it, and begins with the plan.
+The run is opened as soon as the snapshot is in the store, and the manifest follows, so that workers
+prepare code, imports and templates while this side still collects. An adopted run (`dct attach`)
+starts at the plan.
 """
 
 from __future__ import annotations
@@ -56,69 +56,69 @@ from dct_celery.security.files import tail
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A run whose tests are known: what it takes to plan and follow it."""
+    """A run whose tests are known, ready to be planned and followed."""
 
-    standing: StoredRun
-    head: RunSnapshot
+    stored_run: StoredRun
+    snapshot: RunSnapshot
     collected: Collected
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A run that can be followed, and all that its report is made of."""
+    """A planned run, ready to be followed, with all that its report is made of."""
 
     known: Known
     machine: RunMachine
     fleet: Fleet
-    follower: EventLoop
+    event_loop: EventLoop
     #: What earlier runs took, by `core.plan.timings`.
     samples: dict[str, timings.Sample]
 
 
 class RunLifecycle:
-    """One run. `run` or `go_on` is called, once. Both raise DctError where there is nothing to
-    report on.
-    """
+    """One run. Call `run` or `go_on`, once; both raise DctError if there is nothing to report."""
 
     def __init__(self, services: DispatcherServices, request: Request) -> None:
         self._services = services
         self._request = request
         self._started = services.clock()
-        #: Unix seconds at which the run began, under whichever dispatcher.
+        #: Unix seconds at which the run began, under its first dispatcher.
         self._began = services.wall()
-        #: Seconds that it went on under earlier dispatchers, by the clocks of both machines.
+        #: Seconds that it took under earlier dispatchers, from the clocks of both machines.
         self._before = 0.0
         #: Seconds of the parts of the run, by name.
         self._seconds: dict[str, float] = {}
 
     def run(self) -> RunReport:
-        """A new run, to its report."""
+        """Runs a new run, and returns its report."""
         with tempfile.TemporaryFile() as log:
             process = self._start_collecting(log)
-            standing: StoredRun | None = None
+            stored_run: StoredRun | None = None
             try:
-                standing = self._open()
+                stored_run = self._open()
                 self._services.queue.check()
                 self._compare_brokers()
-                known = self._collect(standing, process, log)
+                known = self._collect(stored_run, process, log)
                 planned = self._plan(known)
-                standing.give(manifest=known.head.manifest)
+                stored_run.give(manifest=known.snapshot.manifest)
                 self._report_start(planned)
                 self._follow(planned, partial(self._first_journal, known))
                 return self._finish(planned)
             finally:
                 process.kill()
                 process.close(grace=1.0)
-                if standing is not None:
-                    standing.leave()
+                if stored_run is not None:
+                    stored_run.leave()
 
     def go_on(self, adopted: Adopted) -> RunReport:
-        """A run that was adopted, from where its journal and, if it is whole, the store end. A
-        store that is not whole is told the run again.
+        """Goes on with an adopted run, and returns its report.
+
+        It continues after its journal and, if the store is whole, after the stream. If not, the run
+        is put back into the store.
         """
-        services, head = self._services, adopted.head
-        self._began, self._before = head.began, max(services.wall() - head.began, 0.0)
-        standing = StoredRun(
+        services, snapshot = self._services, adopted.snapshot
+        self._began, self._before = snapshot.began, max(services.wall() - snapshot.began, 0.0)
+        stored_run = StoredRun(
             services,
             adopted.spec,
             self._upload_again,
@@ -126,19 +126,19 @@ class RunLifecycle:
             incarnation=adopted.incarnation,
         )
         try:
-            planned = self._plan(Known(standing, head, head.to_collected()))
-            standing.give(manifest=head.manifest, head=compress(head.text(services.door)))
+            planned = self._plan(Known(stored_run, snapshot, snapshot.to_collected()))
+            stored_run.give(manifest=snapshot.manifest, head=compress(snapshot.text(services.door)))
             self._report_start(planned)
             try:
-                planned.follower.catch_up(adopted.journal, whole=adopted.whole)
+                planned.event_loop.catch_up(adopted.journal, whole=adopted.whole)
             except StoreUnavailable:
-                # Nothing has ended: the next attach goes on with the run.
-                standing.hand_over()
+                # The run has not ended: another `dct attach` can go on with it.
+                stored_run.hand_over()
                 raise
             self._follow(planned, lambda: adopted.journal)
             return self._finish(planned)
         finally:
-            standing.leave()
+            stored_run.leave()
 
     # -- start collecting --------------------------------------------------------------
 
@@ -165,13 +165,13 @@ class RunLifecycle:
             raise UsageError(
                 f"a run with the id {services.run!r} is open or just ended; choose another --run-id"
             )
-        standing = StoredRun(services, spec, self._snapshot)
+        stored_run = StoredRun(services, spec, self._snapshot)
         try:
-            standing.announce()
+            stored_run.announce()
         except DctError:
-            standing.leave()
+            stored_run.leave()
             raise
-        return standing
+        return stored_run
 
     def _snapshot(self) -> str:
         start = self._services.clock()
@@ -214,8 +214,8 @@ class RunLifecycle:
         )
 
     def _upload_again(self) -> None:
-        """The code, for workers that join later; on another machine there is none, and those that
-        have it go on.
+        """Sends the code for workers that join later. On a machine without it, nothing is sent:
+        workers that have the code go on.
         """
         if self._request.root.is_dir():
             self._services.snapshot(self._request.root, self._services.blobs)
@@ -223,7 +223,7 @@ class RunLifecycle:
     # -- compare brokers ---------------------------------------------------------------
 
     def _compare_brokers(self) -> None:
-        """A run that no worker would ever hear of ends now. Raises ConfigError."""
+        """Raises ConfigError if all workers listen to another broker, and so get no message."""
         services = self._services
         fleet = Fleet(
             services.run,
@@ -244,11 +244,11 @@ class RunLifecycle:
 
     # -- collect -----------------------------------------------------------------------
 
-    def _collect(self, standing: StoredRun, process: UserProcess, log: IO[bytes]) -> Known:
+    def _collect(self, stored_run: StoredRun, process: UserProcess, log: IO[bytes]) -> Known:
         services, request = self._services, self._request
         limit = services.settings.fixture_timeout
         patience = Patience(FIXTURE_SECONDS if limit is None else limit, services.clock)
-        meanwhile = partial(self._while_collecting, standing)
+        meanwhile = partial(self._while_collecting, stored_run)
         collected = collect(process, lambda: tail(log), meanwhile, patience)
         masking.PROCESS.learn(masking.secrets_of_databases(collected.loaded.databases))
         self._note("collect", self._started)
@@ -268,24 +268,25 @@ class RunLifecycle:
                 Warned(f"{method} is overridden, but a distributed run does not call it")
             )
         self._guard(collected)
-        head = RunSnapshot.of(
-            standing.spec, self._began, request, services.settings, collected, services.door
+        snapshot = RunSnapshot.of(
+            stored_run.spec, self._began, request, services.settings, collected, services.door
         )
-        return Known(standing, head, collected)
+        return Known(stored_run, snapshot, collected)
 
-    def _while_collecting(self, standing: StoredRun) -> None:
-        """A long collection must neither outlive its user's patience nor its own announcement."""
+    def _while_collecting(self, stored_run: StoredRun) -> None:
+        """Keeps the run announced; ends the collection on an interrupt or if the fleet is gone."""
         services = self._services
         if services.interrupted():
             raise Interrupted("interrupted while collecting; nothing ran")
-        if trouble := services.fleet_trouble():
-            line, _, detail = trouble.partition("\n")
+        if failure := services.fleet_trouble():
+            line, _, detail = failure.partition("\n")
             raise InfrastructureError(line, detail=detail)
-        standing.stay()
+        stored_run.stay()
 
     def _guard(self, collected: Collected) -> None:
-        """Before anything is published. Workers may be quicker with their templates, so they ask
-        the same for themselves.
+        """Raises ConfigError for what a guard refuses, before anything is published.
+
+        Workers run the same guards, since they may build their templates earlier.
         """
         settings, loaded = self._services.settings, collected.loaded
         configured = [guards.Configured.from_dict(row) for row in loaded.configured]
@@ -309,7 +310,7 @@ class RunLifecycle:
             self._services.settings,
             known.collected.manifest,
         )
-        samples = self._known_timings(known.head)
+        samples = self._known_timings(known.snapshot)
         estimates = timings.Estimates(samples, manifest)
         plan = planner.Planner(
             planner.atoms(manifest, estimates),
@@ -338,20 +339,20 @@ class RunLifecycle:
         view = RunView.of(
             manifest, seconds.__getitem__, reruns=settings.reruns > 0, now=services.clock()
         )
-        follower = EventLoop(
+        event_loop = EventLoop(
             services,
             machine,
             fleet,
-            known.standing,
+            known.stored_run,
             view,
             lambda: self._report(planned, complete=False),
         )
-        planned = Planned(known, machine, fleet, follower, samples)
+        planned = Planned(known, machine, fleet, event_loop, samples)
         return planned
 
-    def _known_timings(self, head: RunSnapshot) -> dict[str, timings.Sample]:
+    def _known_timings(self, snapshot: RunSnapshot) -> dict[str, timings.Sample]:
         try:
-            known = self._services.timings(project_name(head.request)).load().items()
+            known = self._services.timings(project_name(snapshot.request)).load().items()
         except StoreUnavailable as error:
             self._services.report(Warned(f"planned without the timings of earlier runs: {error}"))
             return {}
@@ -364,7 +365,7 @@ class RunLifecycle:
     def _report_start(self, planned: Planned) -> None:
         self._services.report(
             Started(
-                planned.follower.view,
+                planned.event_loop.view,
                 self._services.settings,
                 planned.known.collected.rerun,
                 partial(self._report, planned, complete=False),
@@ -373,24 +374,24 @@ class RunLifecycle:
         )
 
     def _first_journal(self, known: Known) -> Journal:
-        text = known.head.text(self._services.door)
-        known.standing.give(head=compress(text))
+        text = known.snapshot.text(self._services.door)
+        known.stored_run.give(head=compress(text))
         return open_journal(self._services.journals, self._services.run, text, self._services.door)
 
     def _follow(self, planned: Planned, journal: Callable[[], Journal]) -> None:
         try:
-            planned.follower.follow(journal)
+            planned.event_loop.follow(journal)
         except Superseded:
-            planned.known.standing.hand_over()
+            planned.known.stored_run.hand_over()
             raise
-        self._seconds.update(planned.follower.seconds)
+        self._seconds.update(planned.event_loop.seconds)
 
     # -- finish ------------------------------------------------------------------------
 
     def _finish(self, planned: Planned) -> RunReport:
         start = self._services.clock()
         self._save_timings(planned)
-        planned.known.standing.leave()
+        planned.known.stored_run.leave()
         self._note("finish", start)
         report = self._report(planned, complete=True)
         self._services.report(Finished(report))
@@ -403,7 +404,7 @@ class RunLifecycle:
         ]
         learned = timings.learn(ran, machine.class_seconds, planned.samples)
         try:
-            store = self._services.timings(project_name(planned.known.head.request))
+            store = self._services.timings(project_name(planned.known.snapshot.request))
             store.save({name: timings.encode(sample) for name, sample in learned.items()})
         except InfrastructureError as error:
             self._services.report(Warned(f"timings were not saved: {error}"))
@@ -416,8 +417,8 @@ class RunLifecycle:
         machine, known = planned.machine, planned.known
         manifest = known.collected.manifest
         facts = {**known.collected.loaded.facts, "dct": __version__}
-        if known.head.request.seed is not None:
-            facts["shuffle_seed"] = str(known.head.request.seed)
+        if known.snapshot.request.seed is not None:
+            facts["shuffle_seed"] = str(known.snapshot.request.seed)
         return RunReport(
             run=self._services.run,
             verdicts=tuple(
@@ -435,12 +436,12 @@ class RunLifecycle:
                 }
                 for (worker, slot), use in sorted(machine.slots_used.items())
             ),
-            started_at=known.head.began,
+            started_at=known.snapshot.began,
             hosts={worker.name: worker.host for worker in planned.fleet.workers},
             note=machine.note,
             properties=facts,
             complete=complete,
-            databases=planned.follower.words.databases.to_dict(),
+            databases=planned.event_loop.worker_reports.databases.to_dict(),
             leaks=tuple(machine.leaks.found),
         )
 

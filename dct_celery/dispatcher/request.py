@@ -1,6 +1,4 @@
-"""What the user asked for, in the words that the project's own command takes, and in a form that
-holds on other machines.
-"""
+"""What the user asked for: the project's own command line, in a form that holds on any machine."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from dct_celery.errors import ConfigError
 from dct_celery.settings import OPTIONS, Settings
 from dct_celery.wire import messages
 
-#: Variables of the CI job that reach the tests without being asked for.
+#: Variables of the CI job that tests get without --env.
 FORWARDED = (
     "DJANGO_*",
     "CI",
@@ -29,14 +27,23 @@ FORWARDED = (
     "PYTHONWARNINGS",
     "PYTHONOPTIMIZE",
 )
-#: Options that mean something to Django's tests alone.
+#: Options that only the backend `django` understands.
 _DJANGOS = frozenset(
     {
-        "settings", "k", "tag", "exclude_tag", "pattern", "top_level_directory", "shuffle", "reverse", "buffer", "debug_sql",
+        "settings",
+        "k",
+        "tag",
+        "exclude_tag",
+        "pattern",
+        "top_level_directory",
+        "shuffle",
+        "reverse",
+        "buffer",
+        "debug_sql",
         "testrunner",
     }
-)  # fmt: skip
-#: Never forwarded, whatever the user names: they are the machine's own.
+)
+#: Variables that are never forwarded, even with --env: each machine has its own.
 _NEVER = (
     "LD_*",
     "PATH",
@@ -54,7 +61,7 @@ class Request:
     """One selection of tests of one project."""
 
     backend: str
-    #: What the backend takes.
+    #: Arguments for the backend.
     words: tuple[str, ...]
     #: The Django settings module, where there is one.
     settings: str | None
@@ -71,9 +78,7 @@ class Request:
 def make_request(
     settings: Settings, root: Path, env: Mapping[str, str], seed: int | None, hash_seed: str
 ) -> Request:
-    """Raises ConfigError when a path lies outside the project, or an option is none of the
-    backend's.
-    """
+    """Raises ConfigError if a path lies outside the project, or the backend lacks an option."""
     project = Path(settings.project_dir)
     directory = os.path.relpath(project.resolve(), root.resolve()).replace(os.sep, "/")
     if directory.startswith(".."):
@@ -93,10 +98,9 @@ def make_request(
 
 
 def require_project(settings: Settings, env: Mapping[str, str]) -> None:
-    """Before anything is sent or announced. Raises ConfigError where nothing says that there is a
-    Django project.
+    """Raises ConfigError if there is no Django project. Called before anything is sent.
 
-    Another backend knows itself what it needs, and says so when it collects.
+    Other backends check what they need when they collect.
     """
     project = Path(settings.project_dir)
     if (
@@ -116,7 +120,7 @@ def require_project(settings: Settings, env: Mapping[str, str]) -> None:
 
 
 def collect_order(request: Request) -> messages.Load:
-    """What a collect process is to load."""
+    """The order for a collect process."""
     return messages.Load(
         backend=request.backend,
         words=request.words,
@@ -128,8 +132,8 @@ def collect_order(request: Request) -> messages.Load:
 
 
 def _words(settings: Settings, module: str | None, seed: int | None) -> list[str]:
-    """What the backend takes: of Django's the first word may be --settings=MODULE; of others labels
-    and --extra.
+    """Arguments for the backend. For Django, the first may be --settings=MODULE; others get the
+    labels and each --extra.
     """
     if settings.backend == DJANGO:
         return [*([f"--settings={module}"] if module else []), *django_words(settings, seed)]
@@ -137,8 +141,8 @@ def _words(settings: Settings, module: str | None, seed: int | None) -> list[str
         if option.name in _DJANGOS and getattr(settings, option.name) != option.default:
             flag = max(option.flags, key=len)
             raise ConfigError(
-                f"{flag} is for Django's tests; give the backend {settings.backend} its words with"
-                " --extra"
+                f"{flag} is for Django's tests; pass arguments to the backend {settings.backend}"
+                " with --extra"
             )
     return [*settings.extra, *settings.labels]
 
@@ -162,9 +166,7 @@ def django_words(settings: Settings, seed: int | None) -> list[str]:
 
 
 def _settings_module(settings: Settings, project: Path, env: Mapping[str, str]) -> str | None:
-    """By the option, the variable, or what manage.py sets as default, which is read without running
-    it.
-    """
+    """From the option, the variable, or the default in manage.py, which is read but not run."""
     if named := settings.settings or env.get("DJANGO_SETTINGS_MODULE"):
         return named
     try:
@@ -174,9 +176,7 @@ def _settings_module(settings: Settings, project: Path, env: Mapping[str, str]) 
 
 
 def external_pythonpath(env: Mapping[str, str], root: Path) -> list[str]:
-    """Entries of PYTHONPATH outside the tree: workers will not have them unless theirs is set
-    alike.
-    """
+    """Entries of PYTHONPATH outside the tree, which workers only have if theirs has them too."""
     entries = [entry for entry in env.get("PYTHONPATH", "").split(os.pathsep) if entry]
     return [
         entry

@@ -1,9 +1,8 @@
-"""The head of a run: all that its dispatcher knew before the first event, so that another one can
-go on with it.
+"""The head of a run: what another dispatcher needs to go on with it, besides its events.
 
-It stands at the top of the journal and, compressed, in the store, signed in both. Neither secrets
-of settings nor values of the variables that the tests were given are in it: workers need those, and
-have them from the run's specification, which is in the store alone.
+It is the first line of the journal and, compressed, a key in the store; signed in both. It holds
+neither secret settings nor values of variables that tests are given. Workers have those from the
+run's specification, which is in the store alone.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from dct_celery.wire import messages
 
 #: Groups of settings that belong to the run and not to the machine of its dispatcher.
 _GROUPS = frozenset({"django", "code", "limits", "report", "database"})
-#: Greatest size of a head, in bytes: some 300,000 tests.
+#: Most bytes of a head: enough for some 300,000 tests.
 _LIMIT = 256 * 1024 * 1024
 
 
@@ -51,11 +50,11 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class RunSnapshot:
-    """One run; `began` is Unix time."""
+    """The head of one run. `began`: Unix seconds."""
 
-    #: Without the values of variables.
+    #: The specification without the values of variables.
     spec: RunSpec
-    #: Signature of the specification with them: it says whether another one is the same.
+    #: Signature of the specification with them, to prove that values supplied later are the same.
     spec_signature: str
     manifest: ManifestSummary
     began: float
@@ -108,14 +107,15 @@ class RunSnapshot:
     def parse(cls, text: str, door: Door) -> RunSnapshot:
         """Raises Untrusted for another key, another run, or another version's head."""
         try:
-            head = parse(RunSnapshot, door.unseal_text("RunSnapshot", text))
+            snapshot = parse(RunSnapshot, door.unseal_text("RunSnapshot", text))
         except Untrusted as error:
             raise Untrusted(f"the head of the run {error}") from error
-        return head
+        return snapshot
 
     def whole_spec(self, environ: Mapping[str, str], door: Door) -> RunSpec:
-        """The specification for a store that has lost it, with the values of this process. Raises
-        UsageError where they are not those of the run.
+        """The specification for a store that has lost it, with the variables of this process.
+
+        Raises UsageError if their values are not those of the run.
         """
         names = list(self.spec.environment)
         spec = replace(
@@ -147,8 +147,9 @@ class RunSnapshot:
         )
 
     def to_settings(self, here: Settings, given: Container[str]) -> Settings:
-        """The run's own, but for what this machine decides and the names that were `given` to this
-        command. Raises Untrusted.
+        """The run's settings, except those of the machine and those `given` to this command.
+
+        Raises Untrusted.
         """
         options = {
             option.name: option
@@ -173,9 +174,7 @@ class RunSnapshot:
 
 
 def nonce_in_journal(folder: Path, run: str) -> tuple[str, str]:
-    """(nonce, id of the signing key) by the head of this machine's journal, unverified; empty where
-    there is none.
-    """
+    """(nonce, id of the signing key) from this machine's journal, unverified; empty without one."""
     try:
         text, _ = journals.read(journals.path(folder, run))
         return peek(RunSnapshot, text).spec.nonce, signed_by(text)

@@ -1,4 +1,4 @@
-"""What the dispatcher is given by the composition root."""
+"""The services that the composition root hands to the dispatcher."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class TakenSnapshot(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DispatcherServices:
-    """Everything that touches the world. `clock`: monotonic seconds; `wall`: Unix seconds."""
+    """All input and output of a dispatcher. `clock`: monotonic seconds; `wall`: Unix seconds."""
 
     settings: Settings
     run: str
-    #: Of this run among all that have or had its id.
+    #: Distinguishes this run from earlier ones with the same id.
     nonce: str
-    #: Of this dispatcher.
+    #: Identifies this dispatcher.
     owner: str
-    #: Of the run.
+    #: Seals and verifies the run's messages.
     door: Door
     clock: Callable[[], float]
     wall: Callable[[], float]
@@ -43,7 +43,7 @@ class DispatcherServices:
     queue: ChunkQueue
     blobs: BlobStore
     timings: Callable[[str], TimingStore]
-    #: Tells every reporter. Raises DctError for a report that was asked for and cannot be written.
+    #: Passes an event to every reporter. Raises DctError if a requested report cannot be written.
     report: Callable[[ReportEvent], None]
     state_folder: Path
     environ: Mapping[str, str]
@@ -52,7 +52,7 @@ class DispatcherServices:
     #: Takes the tree below a root; uploads what the store lacks; returns (snapshot, files, bytes
     #: sent).
     snapshot: Callable[[Path, BlobStore], tuple[TakenSnapshot, int, int]]
-    #: Sends again what workers miss of the code; called at every look.
+    #: Sends code that workers miss again; called at every poll.
     supply_code: Callable[[], None]
     #: Host names -> their addresses, as this machine sees them.
     resolve: Callable[[Iterable[str]], Mapping[str, Collection[str]]]
@@ -60,10 +60,10 @@ class DispatcherServices:
     interrupted: Callable[[], bool]
     #: The broker's identity, as in `WorkerInfo.broker`; empty where it cannot be asked.
     broker: Callable[[], str] = str
-    #: Empty, or why the fleet that belongs to this run alone is gone: one line, perhaps with more
-    #: lines below.
+    #: Why the fleet of this run alone (--local) is gone: a line, perhaps with details below; or
+    #: empty.
     fleet_trouble: Callable[[], str] = str
-    #: Starts a worker of this machine where that is wanted; its number of slots.
+    #: Starts a worker on this machine and returns its number of slots; None if not wanted.
     fall_back: Callable[[], int] | None = None
 
     @property

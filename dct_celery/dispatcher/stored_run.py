@@ -1,5 +1,7 @@
-"""What the store holds of one run, from the dispatcher's side: opened or adopted once, put back
-when the store has lost it.
+"""A run's keys in the store, as its dispatcher keeps them.
+
+They are made when the run is opened, or taken over when it is adopted, and put back if the store
+has lost them.
 """
 
 from __future__ import annotations
@@ -18,21 +20,22 @@ from dct_celery.ports.reporting import Warned
 from dct_celery.protocol.leases import OutstandingChunk
 from dct_celery.protocol.runs import ManifestSummary, RunSpec, RunState
 
-#: Seconds that an announced run counts as alive without a word of its dispatcher.
+#: Seconds that an announced run counts as alive without a new announcement.
 HORIZON = 60.0
 #: Seconds without an answer of the store after which the run is given up.
 PATIENCE = 120.0
 #: Seconds between two announcements.
 _ANNOUNCE = 5.0
-#: Seconds between two questions whether the store is still the same process.
-_ASK = 1.0
-#: Seconds, and looks, for which store and machine may differ about a chunk: what was written is
-#: read within moments, but a dispatcher that stood still for long finds first its claim and then
-#: its end ahead of what it has read.
-_DIFFERS, _LOOKS = 8.0, 3
-#: Epochs of a run: nobody's store is lost so often, and a forged number must not become ours.
+#: Seconds between two checks whether the store is still the same process.
+_CHECK = 1.0
+#: Seconds for which store and machine may differ about a chunk. Usually it is moments, but a
+#: dispatcher that was stopped for long finds a claim, and then an end, that it has not read yet.
+_DIFFERS = 8.0
+#: Least checks at which they must have differed.
+_CHECKS = 3
+#: Most epochs of a run. No store is lost that often, and a forged number must not become ours.
 MOST_EPOCHS = 1_000_000
-#: Milliseconds of a lease whose length nobody has told.
+#: Milliseconds of a lease whose length is not known.
 _LEASE_MS = 15_000
 
 
@@ -56,16 +59,16 @@ class StoredRun:
         self._manifest_due = self._head_due = False
         self._announced = float("-inf")
         self._lost_at = 0.0
-        self._asked = 0.0
+        self._checked = 0.0
         self._incarnation = incarnation or services.ledger.incarnation()
         self.epoch = epoch
-        #: The store has the run in part: it went away while the run was put back.
+        #: The store has only part of the run: it went away while the run was put back.
         self._torn = False
         self._left = False
-        #: As the ledger told it at the last look.
+        #: State of the run in the store at the last check.
         self.state = RunState.OPEN
-        #: Chunk -> since when (seconds of our clock), and at how many looks, the store has
-        #: something else of it than we have.
+        #: Chunk -> since when (seconds of our clock), and at how many checks, the store and the
+        #: machine have differed about it.
         self._differs: dict[str, tuple[float, int]] = {}
 
     def announce(self) -> None:
@@ -74,9 +77,9 @@ class StoredRun:
         self._announced = self._services.clock()
 
     def stay(self) -> None:
-        """While nothing can be followed yet: the run is alive, for its workers and for those who
-        close what nobody cares for. A store that is away is waited for, as it is later. Raises
-        StoreUnavailable in the end.
+        """Keeps the run alive before there is an event loop, so that it is not closed as abandoned.
+
+        A store that is away is waited for, as later; in the end raises StoreUnavailable.
         """
         services = self._services
         try:
@@ -94,18 +97,14 @@ class StoredRun:
             self._lost_at = 0.0
 
     def give(self, *, manifest: ManifestSummary | None = None, head: bytes = b"") -> None:
-        """What the store is to hold besides chunks, for the workers and for another dispatcher;
-        written with the next `tend`.
-        """
+        """Sets what the next `tend` writes: the manifest for workers, the head for `dct attach`."""
         if manifest is not None:
             self._manifest, self._manifest_due = manifest, True
         if head:
             self._head, self._head_due = head, True
 
     def tend(self) -> None:
-        """To be called with each look: the store learns what is new, and now and then that the run
-        is alive.
-        """
+        """To be called at each poll: writes what is due, and announces the run now and then."""
         services = self._services
         if self._manifest_due and self._manifest is not None:
             services.ledger.publish_manifest(self._manifest)
@@ -118,9 +117,10 @@ class StoredRun:
             self.announce()
             services.ledger.extend(RUN_SECONDS)
 
-    def trouble(self, now: float, machine: RunMachine, *, caught_up: bool = True) -> str:
-        """Why the store cannot be trusted to hold all that was written: a few words, or empty.
-        `caught_up`: the machine knows all that the stream has.
+    def loss(self, now: float, machine: RunMachine, *, caught_up: bool = True) -> str:
+        """Why the store may not hold all that was written, as the end of a sentence; else empty.
+
+        `caught_up`: the machine has taken all that is in the stream.
         """
         ledger = self._services.ledger
         self.state = ledger.state()
@@ -130,15 +130,15 @@ class StoredRun:
             case RunState.CLOSED:
                 return "has closed the run, since its dispatcher was silent for too long"
             case RunState.TAMPERED:
-                return "has an order to stop the run that nobody with the key has given"
+                return "has an order to stop the run that is not signed with the key"
             case RunState.OPEN | RunState.CANCELLED:
                 pass
             case _:
                 assert_never(self.state)
         if self._torn:
             return "went away while the run was put back"
-        if now - self._asked >= _ASK:
-            self._asked = now
+        if now - self._checked >= _CHECK:
+            self._checked = now
             found = ledger.incarnation()
             if found and self._incarnation and found != self._incarnation:
                 return "was started again or replaced"
@@ -147,9 +147,10 @@ class StoredRun:
         return ""
 
     def _disagrees(self, machine: RunMachine, now: float) -> bool:
-        """The store and the machine have told different things of one chunk for too long: an entry
-        of the stream was lost, or somebody who has the store's password alone has written there.
-        Nobody would ever run such a chunk, or hear of its end.
+        """Whether the store and the machine have differed about a chunk for too long.
+
+        Then an entry of the stream was lost, or someone with only the store's password has written
+        there, and the chunk would never be run, or its end never be noticed.
         """
         ledger = self._services.ledger
         if ledger.epoch() != self.epoch or not ledger.intact(
@@ -159,25 +160,24 @@ class StoredRun:
         known = {chunk.id: lease.fence if lease else 0 for chunk, lease, _ in machine.standing()}
         names = list(known)
         stored = dict(zip(names, ledger.fences(names), strict=True))
-        # What the machine still holds for offered may be leased by now: its claim is on the way, as
-        # are the ends of leases.
+        # They may differ for a moment: the event of a claim, or of a lease's end, is on its way.
         differs = {name for name in names if stored[name] != known[name]}
         before = {name: self._differs.get(name, (now, 0)) for name in differs}
-        self._differs = {name: (since, looks + 1) for name, (since, looks) in before.items()}
+        self._differs = {name: (since, checks + 1) for name, (since, checks) in before.items()}
         return any(
-            now - since > _DIFFERS and looks >= _LOOKS for since, looks in self._differs.values()
+            now - since > _DIFFERS and checks >= _CHECKS for since, checks in self._differs.values()
         )
 
     def reopen(self, machine: RunMachine, journal: Journal) -> None:
-        """The run as the machine knows it, under the next epoch. Raises StoreUnavailable,
-        Superseded.
+        """Puts the run back as the machine knows it, under the next epoch (I2).
+
+        Raises StoreUnavailable, Superseded.
         """
         services, ledger = self._services, self._services.ledger
         found = ledger.epoch()
         epoch = max(self.epoch, min(found, MOST_EPOCHS)) + 1
-        if (
-            epoch == found
-        ):  # a forged one, under which the store would hold the run to be put back already
+        if epoch == found:
+            # A forged epoch, under which the store would take the run for put back already.
             epoch += 1
         stopped = machine.stop.reason if machine.stop is not None else None
         stored = ports.RunContents(self.spec, self._manifest, stopped)
@@ -202,7 +202,7 @@ class StoredRun:
         self._torn = False
 
     def _send_code(self) -> None:
-        """For workers that join later; all others have it, so it may fail."""
+        """Sends the code for workers that join later. It may fail: all others have it."""
         try:
             self._upload()
         except StoreUnavailable:
@@ -213,7 +213,7 @@ class StoredRun:
             )
 
     def leave(self) -> None:
-        """The run is over for the fleet. Called on every way out; a second call does nothing."""
+        """Closes the run in the store. Called on every way out; a second call does nothing."""
         if self._left:
             return
         self._left = True
@@ -231,7 +231,7 @@ class StoredRun:
                 return
 
     def hand_over(self) -> None:
-        """Another dispatcher has it: nothing of it is touched any more."""
+        """Leaves the run to another dispatcher: `leave` will touch nothing of it."""
         self._left = True
 
 

@@ -1,6 +1,4 @@
-"""What workers report of the run as a whole: ready, checked, refused, failed, and what they did
-with databases.
-"""
+"""What workers report about the run as a whole: ready, checked, refused, failed, database use."""
 
 from __future__ import annotations
 
@@ -23,20 +21,20 @@ from dct_celery.protocol.workers import (
 
 
 class WorkerReports:
-    """Heard in the order of the stream."""
+    """Takes reports in the order of the stream."""
 
     def __init__(self, fleet: Fleet, report: Callable[[ReportEvent], None]) -> None:
         self._fleet = fleet
         self._report = report
-        #: Some worker has seen the system checks pass.
+        #: A worker has reported that the system checks passed.
         self.checked = False
         self.databases = DatabaseUse()
-        #: Reasons of refusals that were shown.
+        #: Reasons for refusals that were shown.
         self._shown: set[str] = set()
 
     def hear(self, worker: str, report: WorkerReport, *, again: bool) -> ev.Stopped | None:
-        """`Stopped` if this report ends the run. `again`: it was shown by the dispatcher before
-        this one.
+        """`Stopped` if this report ends the run, else None. `again`: an earlier dispatcher has
+        shown it.
         """
         if not again:
             self._show(worker, report)
@@ -75,5 +73,5 @@ class WorkerReports:
 
 
 def indented(detail: str) -> str:
-    """Lines that hang below one."""
+    """The detail as indented lines, to follow a message."""
     return "".join(f"\n    {line}" for line in detail.splitlines())

@@ -1,5 +1,6 @@
-"""What `dct doctor` finds out: one finding per thing that a run needs, good or bad, with the mend
-for what is bad.
+"""What `dct doctor` says about the project, its guards and its database servers.
+
+One `Finding` per thing that a run needs, good or bad, with a fix for what is bad.
 """
 
 from __future__ import annotations
@@ -11,36 +12,38 @@ from dataclasses import dataclass
 from dct_celery.core.databases.garbage import KEPT
 from dct_celery.core.databases.marks import Found, Mark
 from dct_celery.core.databases.names import REGISTRY, clone_name
+from dct_celery.core.text import plural
 from dct_celery.errors import ConfigError, DctError, InfrastructureError, UsageError
 from dct_celery.ports import DatabaseServer
 from dct_celery.security import guards
 from dct_celery.settings import Settings
 from dct_celery.wire import messages
 
-#: Connections that a slot (its test process, its adapter, one of a test's threads) and a worker
-#: (pool of clones, sign of life, collector) want of one server.
-_PER_SLOT, _PER_WORKER = 3, 4
+#: Connections of a slot to one server: its test process, its adapter, a thread of a test.
+_PER_SLOT = 3
+#: Connections of a worker to one server, besides its slots': clone pool, liveness lock, garbage
+#: collector.
+_PER_WORKER = 4
 #: Host names -> their addresses.
 Resolve = Callable[[Iterable[str]], Mapping[str, Collection[str]]]
-#: Clones of a measurement.
+#: Clones that are made to measure how long one takes.
 _TIMES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`level`: ok | warning | failed. One line each; `mend` is empty where nothing needs mending."""
+    """One line. `level`: ok | warning | failed; `fix` is empty where nothing is to be done."""
 
     level: str
     what: str
     text: str
-    mend: str = ""
-    #: Of the command, if this is the worst that failed: 7 where waiting may help, 4 where it will
-    #: not (I10).
+    fix: str = ""
+    #: Exit code of the command if this is the worst failure: 7 if waiting may help, else 4 (I10).
     exit_code: int = UsageError.exit_code
 
 
 def attempt(what: str, findings: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    """The findings; an error ends them and is the last."""
+    """The findings; a DctError ends them, as the last one."""
     try:
         yield from findings()
     except DctError as error:
@@ -48,13 +51,13 @@ def attempt(what: str, findings: Callable[[], Iterable[Finding]]) -> Iterator[Fi
 
 
 def blamed(what: str, error: DctError) -> Finding:
-    """Our messages are one line, of which the part after the last semicolon says how to mend it."""
-    text, _, mend = str(error).rpartition("; ")
-    return Finding("failed", what, text or mend, mend if text else "", error.exit_code)
+    """The error as a finding: the part of its message after the last semicolon is the fix."""
+    text, _, fix = str(error).rpartition("; ")
+    return Finding("failed", what, text or fix, fix if text else "", error.exit_code)
 
 
 def project(loaded: messages.Loaded, settings: Settings, resolve: Resolve) -> Iterator[Finding]:
-    tests = f"{loaded.count:,} test{'s' * (loaded.count != 1)}"
+    tests = plural(loaded.count, "test")
     versions = f"Django {loaded.facts.get('django', '?')}, Python {loaded.facts.get('python', '?')}"
     yield Finding("ok", "settings", f"{tests} in {loaded.seconds:.1f} s, {versions}")
     for method in loaded.not_honoured:
@@ -111,8 +114,9 @@ def database(
     clock: Callable[[], float],
     owner: str,
 ) -> Iterator[Finding]:
-    """`slots` and `workers` of the pool; 0 when nobody is there. `owner`: a token that nobody else
-    uses. Raises DatabaseError from where the server does not answer any more.
+    """`slots`, `workers`: those of the pool, 0 if none is connected. `owner`: a unique token.
+
+    Raises DatabaseError where the server stops answering.
     """
     what = f"database {alias}"
     if server.vendor == "sqlite":
@@ -140,8 +144,8 @@ def _capacity(what: str, room: int, slots: int, workers: int) -> Finding:
     if slots and room < wanted:
         level = "failed" if room <= slots else "warning"
         text = f"{room} connections are free, {slots} slots may want {wanted}"
-        mend = "raise max_connections, end what else is connected, or use fewer slots"
-        return Finding(level, what, text, mend, InfrastructureError.exit_code)
+        fix = "raise max_connections, end what else is connected, or use fewer slots"
+        return Finding(level, what, text, fix, InfrastructureError.exit_code)
     return Finding(
         "ok",
         what,
@@ -161,22 +165,16 @@ def _cache(what: str, found: Sequence[Found], server: DatabaseServer) -> Iterato
     )
     if orphans := _orphans(found, server):
         text = f"{counted(len(orphans), 'database')} of runs that are gone: {_some(orphans)}"
-        yield Finding(
-            "warning",
-            what,
-            text,
-            "a worker drops them within a minute of its start; or use `dct gc`",
-        )
-    if external_pythonpath := [one for one in found if not one.ours and one.name != REGISTRY]:
-        text = (
-            f"{counted(len(external_pythonpath), 'database')} named test_… without our mark, left alone:"
-            f" {_some(external_pythonpath)}"
-        )
+        fix = "a worker drops them within a minute of its start; or use `dct gc`"
+        yield Finding("warning", what, text, fix)
+    if unmarked := [one for one in found if not one.ours and one.name != REGISTRY]:
+        count = counted(len(unmarked), "database")
+        text = f"{count} named test_… without our mark, left alone: {_some(unmarked)}"
         yield Finding("ok", what, text)
 
 
 def _orphans(found: Sequence[Found], server: DatabaseServer) -> list[Found]:
-    """What nobody alive answers for. One look: some of it may be in the making."""
+    """Databases without a living owner. Checked once, so one that is just being made may count."""
     passing = [
         one for one in found if one.ours and not (one.mark is not None and one.mark.kind in KEPT)
     ]
@@ -193,31 +191,24 @@ def _measured(
     clock: Callable[[], float],
     owner: str,
 ) -> Finding:
-    """Of the largest template that is there: what a clone of the project's own schema takes is what
-    a user wants to know.
-    """
+    """The time of a clone of the largest template, most likely that of the project's own schema."""
     templates = [one for one in found if one.mark is not None and one.mark.kind == "template"]
     if not templates:
-        return Finding(
-            "warning",
-            what,
-            "clone time: there is no template yet to measure with",
-            "run some test of it first",
-        )
+        text = "clone time: there is no template yet to measure with"
+        return Finding("warning", what, text, "run some test of it first")
     template = max(templates, key=lambda one: (one.bytes, one.name))
-    sign = server.liveness_lock(owner)
+    lock = server.liveness_lock(owner)
     try:
-        sign.hold(template.name)
+        lock.hold(template.name)
         seconds = [
             _clone_once(template.name, number, server, clock, owner) for number in range(_TIMES)
         ]
     finally:
-        sign.close()
-    text = (
-        f"clone time: {statistics.median(seconds) * 1000:.0f} ms for {template.name} of"
-        f" {template.bytes / 1e6:.0f} MB"
-    )
-    return Finding("ok", what, f"{text}, median of {_TIMES}")
+        lock.close()
+    took = f"{statistics.median(seconds) * 1000:.0f} ms"
+    size = f"{template.bytes / 1e6:.0f} MB"
+    text = f"clone time: {took} for {template.name} of {size}, median of {_TIMES}"
+    return Finding("ok", what, text)
 
 
 def _clone_once(
@@ -225,19 +216,18 @@ def _clone_once(
 ) -> float:
     name = clone_name("doctor", number, owner, "measure", number)
     now = server.now()
-    start = clock()
-    server.clone(
-        template,
-        name,
-        Mark("clone", "doctor", "doctor", owner, template, made=now, used=now, expires=now + 3600),
+    mark = Mark(
+        "clone", "doctor", "doctor", owner, template, made=now, used=now, expires=now + 3600
     )
+    start = clock()
+    server.clone(template, name, mark)
     seconds = clock() - start
     server.drop(name)
     return seconds
 
 
-def counted(number: int, word: str) -> str:
-    return f"{number} {word}{'s' * (number != 1)}"
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _some(found: Sequence[Found]) -> str:

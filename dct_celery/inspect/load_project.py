@@ -1,4 +1,4 @@
-"""The project's own word about itself, for commands that run no tests: databases, guards, versions."""
+"""Loads the project for commands that run no tests, to get its databases, guards and versions."""
 
 from __future__ import annotations
 
@@ -20,11 +20,9 @@ def load_project(
     start_process: Callable[[str, messages.Load, Mapping[str, str], IO[bytes]], UserProcess],
     environment: Mapping[str, str],
 ) -> messages.Loaded:
-    """Builds the suite as `dct run` does and forgets the tests. Raises CollectionError with what
-    the project said.
+    """Builds the suite as `dct run` does, but discards the tests. Raises CollectionError.
 
-    Nothing less is honest: which databases tests use is decided by the tests, and they must be
-    imported to be asked.
+    The whole suite must be imported, because the tests decide which databases are used.
     """
     with tempfile.TemporaryFile() as log:
         process = start_process(python, collect_order(request), environment, log)

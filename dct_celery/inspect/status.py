@@ -1,5 +1,7 @@
-"""What the store knows of a run, for those who only look: the dispatcher's own summary, and the
-same fold over what came into the run's event stream since.
+"""A run as the store has it, for `dct status` and `dct workers`.
+
+It is the dispatcher's own summary, with the entries of the run's event stream since then folded in
+by the same code.
 """
 
 from __future__ import annotations
@@ -26,11 +28,11 @@ _PAGE = 1000
 
 
 class RunWatch:
-    """One run, to be looked at once or again and again: each look reads what is new.
+    """One run, to be polled once or repeatedly: each poll reads only what is new.
 
-    Where the dispatcher has written a summary since, it counts: it knows what only a dispatcher
-    decides (a test given up, a death blamed). Without one, of a run that has just begun or been put
-    back, the stream is folded from its start.
+    A newer summary of the dispatcher replaces what was folded here, since it has what only a
+    dispatcher decides (a test given up, a death blamed). Without a summary, as for a run that has
+    just begun or was put back, the stream is folded from its start.
     """
 
     def __init__(self, run: str, ledger: Ledger) -> None:
@@ -40,13 +42,13 @@ class RunWatch:
         self._rejects = Rejects()
         self._epoch = 0
         self._after = "0"
-        #: Predicted seconds to the end, by the last summary.
+        #: Predicted seconds to the end, from the last summary.
         self._left: float | None = None
         self._faults: list[str] = []
 
     def look(self, *, workers: Sequence[WorkerInfo], active: Sequence[str], pool: str) -> RunStatus:
-        """`workers` and `active` of the pool. Raises UsageError for a run that the store does not
-        know.
+        """`workers`, `active`: the pool's workers and active runs. Raises UsageError for a run that
+        the store does not know.
         """
         ledger = self._ledger
         state = ledger.state()
@@ -107,7 +109,7 @@ class RunWatch:
         self._epoch = epoch
 
     def _read_on(self) -> None:
-        """All that is there now; what comes meanwhile may be in it."""
+        """Reads to the end of the stream, which may grow meanwhile."""
         while (page := self._ledger.read(self._after, block_ms=0, count=_PAGE)).last:
             for one in page.rejected:
                 self._rejects.note("stream", one.error)
@@ -127,10 +129,9 @@ class RunWatch:
 
 
 def _later(id_: str, other: str, anyhow: bool) -> bool:
-    """The stream was read further up to the first id than up to the other one."""
-    return anyhow or [int(part) for part in id_.split("-")] >= [
-        int(part) for part in other.split("-")
-    ]
+    """The first id is at or after the other one in the stream, or `anyhow`."""
+    first, second = ([int(part) for part in one.split("-")] for one in (id_, other))
+    return anyhow or first >= second
 
 
 # -- a run -----------------------------------------------------------------------------
@@ -142,7 +143,7 @@ class RunStatus:
 
     run: str
     state: RunState
-    #: Its dispatcher has said within the last minute that it wants the pool.
+    #: Its dispatcher has announced it to the pool within the last minute.
     announced: bool
     #: Tests of the manifest; None before it is there, or when it could not be believed (see
     #: `note`).
@@ -153,8 +154,9 @@ class RunStatus:
     outcomes: dict[str, int]
     #: Class and module fixtures that failed.
     fixtures: int
-    #: Records that slots have sent, and those of them that the dispatcher has journalled.
+    #: Records that slots have sent.
     streamed: int
+    #: Those of them that the dispatcher has journalled.
     acknowledged: int
     began: float | None
     last: float | None
@@ -163,9 +165,9 @@ class RunStatus:
     refusals: dict[str, str]
     #: Chunks that wait for a slot.
     queued: int = 0
-    #: What the run waits for while it does not get on, and predicted seconds to its end, by its
-    #: dispatcher's last word.
+    #: What the run waits for while no slot runs anything, from its dispatcher's last summary.
     waiting: str = ""
+    #: Predicted seconds to its end, from its dispatcher's last summary.
     left: float | None = None
     #: The first tests and fixtures that failed.
     problems: tuple[Problem, ...] = ()
@@ -177,17 +179,15 @@ class RunStatus:
 
     @property
     def bad(self) -> int:
-        """What makes the run red so far: failed tests and fixtures."""
+        """Failed tests and fixtures so far."""
         return self.fixtures + sum(self.outcomes.get(outcome, 0) for outcome in BAD_OUTCOMES)
 
 
 def some_runs(active: Sequence[str], pool: str) -> str:
-    """The end of a line about a run that is not there: which ones are."""
-    return (
-        f"active in pool {pool!r}: {', '.join(active)}"
-        if active
-        else f"no run is active in pool {pool!r}"
-    )
+    """Which runs are active: the end of a message about a run that is not."""
+    if not active:
+        return f"no run is active in pool {pool!r}"
+    return f"active in pool {pool!r}: {', '.join(active)}"
 
 
 # -- the pool --------------------------------------------------------------------------
@@ -204,9 +204,10 @@ class WorkerStatus:
 def pool_workers(
     workers: Iterable[WorkerInfo], runs: Iterable[RunStatus], keyring: Keyring, broker: str = ""
 ) -> list[WorkerStatus]:
-    """By name. `broker`: where this side publishes, as in `WorkerInfo.broker`.
+    """Sorted by name. `runs`: the active ones, from which busy slots are counted.
 
-    `runs`: those that are active; they say which slots are busy."""
+    `broker`: where this side publishes, as in `WorkerInfo.broker`.
+    """
     busy = Counter(slot.lease.worker for run in runs for slot in run.slots)
     seen = [replace(info, busy=max(info.busy, busy[info.name])) for info in workers]
     return [
@@ -221,23 +222,22 @@ def _obstacle(info: WorkerInfo, keyring: Keyring, broker: str) -> str:
             f"speaks protocol {info.protocol}, this side {PROTOCOL_VERSION}: install the same"
             " version on both sides"
         )
-    return Fleet("", "", __version__, PROTOCOL_VERSION, keyring.ids[0], broker=broker).obstacle(
-        info
-    )
+    fleet = Fleet("", "", __version__, PROTOCOL_VERSION, keyring.ids[0], broker=broker)
+    return fleet.obstacle(info)
 
 
 def cancel(run: str, ledger: Ledger, reason: str, *, active: Sequence[str], pool: str) -> None:
-    """Slots learn of it at their next renewal, the dispatcher at its next look. UsageError when
-    there is nothing to cancel, or it is not the run of this key; Untrusted.
+    """Cancels the run; slots see it at their next renewal, the dispatcher at its next poll.
+
+    Raises UsageError when there is nothing to cancel, Untrusted for a run of another key.
     """
     state = ledger.state()
     if state is RunState.NONE:
         raise UsageError(f"the store knows no run {run!r}; {some_runs(active, pool)}")
     if state not in (RunState.OPEN, RunState.TAMPERED):
         how = "is cancelled already" if state is RunState.CANCELLED else "has ended"
-        raise UsageError(
-            f"run {run!r} {how}; {some_runs([name for name in active if name != run], pool)}"
-        )
+        others = some_runs([name for name in active if name != run], pool)
+        raise UsageError(f"run {run!r} {how}; {others}")
     try:
         ledger.spec()
     except Untrusted as error:

@@ -16,7 +16,7 @@ _LONGEST = 120
 
 
 class ArtifactFolder:
-    """The reporter behind --artifacts. Folders of earlier runs stay; files of the same name do not."""
+    """The reporter behind --artifacts. Replaces files of the same name, and leaves all others."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -25,13 +25,13 @@ class ArtifactFolder:
         if isinstance(event, reporting.ArtifactArrived):
             path = self._folder / relative_path(event.verdict.entry, event.artifact)
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Not into what a link of that name leads to.
+            # Unlinked first, so that a link of that name is not followed.
             path.unlink(missing_ok=True)
             path.write_bytes(event.content)
 
 
 def relative_path(entry: Entry, artifact: Artifact) -> str:
-    """Below the folder. Ids of tests are neither unique nor names of files, so the index is in it."""
+    """The path below the folder. It has the test's index, since ids may not be unique."""
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", masking.PROCESS.output(entry.id))[-_LONGEST:]
     return f"{entry.index:05}-{name.strip('.-')}/{artifact.name}"
 

@@ -1,8 +1,8 @@
-"""The reporters that write files: JUnit XML and JSON, as the run goes on, at its end, or to say
-that it had no results.
+"""The reporters that write files: JUnit XML and JSON, during the run, at its end, or to say that it
+had no results.
 
-Whatever happens, no report of an earlier run is left to pass for this one's: it is replaced when
-the run begins, since a killed process cannot do it any more.
+The report of an earlier run never passes for this one's: it is replaced when the run begins, since
+a process that is killed could not replace it later.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class ReportFile:
         self._write(self._path, report)
 
     def fail(self, reason: str, exit_code: int) -> None:
-        """A report without results. That it cannot be written is what the run failed for, or was
-        said when it began.
+        """Writes a report without results. An error is ignored here: it is why the run failed, or
+        was reported when it began.
         """
         report = RunReport(
             self._run, (), (), exit_code, started_at=self._clock(), error=one_line(reason)

@@ -91,7 +91,7 @@ def _temporary(target: Path) -> Path:
 
 @contextmanager
 def _one_line(path: Path, origin: str = "") -> Iterator[None]:
-    """Turn what the file system says into a UsageError of one line."""
+    """Turn errors of the file system into a UsageError of one line."""
     try:
         yield
     except (OSError, ValueError) as error:

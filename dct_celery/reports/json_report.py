@@ -1,6 +1,4 @@
-"""The JSON report's shape, version 1 (docs/json.md): one object of plain values that a strict JSON
-writer takes.
-"""
+"""The JSON report, version 1 (docs/json.md): one object of plain values, as strict JSON takes."""
 
 from __future__ import annotations
 
@@ -96,7 +94,5 @@ def _message(verdict: Verdict) -> str:
 
 
 def _seconds(value: float) -> float:
-    """Microseconds are kept; NaN, infinity and less than nothing have no place in JSON and become
-    0.
-    """
+    """Rounded to microseconds; NaN, infinity and negative values become 0."""
     return round(value, 6) if 0 <= value < 1e9 else 0.0

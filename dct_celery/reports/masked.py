@@ -1,6 +1,4 @@
-"""What reports show of verdicts: the texts of tests without secrets, and without colours, which
-could cut a secret in two.
-"""
+"""Verdicts as reports show them: without secrets, and without colours that could split one."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ def report(whole: RunReport, mask: Masker) -> RunReport:
 
 
 def verdict(v: Verdict, mask: Masker) -> Verdict:
-    # An id stays what it is but for a secret in it: others look it up.
+    # An id changes only where it holds a secret: other tools search for it.
     if (name := _name(v.entry.id, mask)) != v.entry.id:
         v = replace(v, entry=replace(v.entry, id=name, cls=_name(v.entry.cls, mask)))
     if v.covered_by:
@@ -69,7 +67,7 @@ def _failures(failures: tuple[Failure, ...], mask: Masker) -> tuple[Failure, ...
 
 
 def _name(text: str, mask: Masker) -> str:
-    """Colours stay, unless they cut a secret in two."""
+    """Colours stay, unless they split a secret."""
     plain = strip_ansi(text)
     return mask.output(text) if mask.output(plain) == plain else mask.output(plain)
 

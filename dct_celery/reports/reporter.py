@@ -1,6 +1,4 @@
-"""Many reporters as one, and the decorator that takes secrets out of what a reporter of others is
-told.
-"""
+"""Several reporters as one, and a wrapper that masks secrets for reporters that are not ours."""
 
 from __future__ import annotations
 
@@ -27,18 +25,17 @@ from dct_celery.security.masking import Masker
 
 
 class Reporters:
-    """Hands each event to every reporter, in order. One that fails is named once as a warning, and
-    is left out from then on.
+    """Passes each event to every reporter, in order.
 
-    A DctError is raised when all have heard of the event: that is a report which was asked for and
-    cannot be written.
+    A reporter that fails is named in one warning, and left out from then on. A DctError, which says
+    that a requested report cannot be written, is raised once all reporters have had the event.
     """
 
     def __init__(self, reporters: Iterable[Reporter] = ()) -> None:
         self._reporters = list(reporters)
 
     def add(self, reporter: Reporter) -> None:
-        """It hears what comes from now on."""
+        """Adds a reporter, which gets all events from now on."""
         self._reporters.append(reporter)
 
     def take(self, event: ReportEvent) -> None:
@@ -68,7 +65,7 @@ def name_of(reporter: Reporter) -> str:
 
 
 class Masked:
-    """Tells `inner` the same without secrets. Names and outcomes of tests stay what they are."""
+    """Passes events to `inner` without secrets. Names and outcomes of tests stay the same."""
 
     def __init__(self, inner: Reporter, mask: Masker) -> None:
         self.inner = inner

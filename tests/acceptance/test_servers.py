@@ -171,7 +171,7 @@ def test_workers_at_another_broker_end_a_run_within_seconds_and_are_named(
     looked = dct(fleet, "workers")
     assert "listens to another broker" in looked.out, looked
     doctor = dct(fleet, "doctor")
-    assert "1 of 1 worker would hear nothing from this side" in doctor.out, doctor
+    assert "1 of 1 worker would get no message from this side" in doctor.out, doctor
     assert doctor.code == 4
 
 

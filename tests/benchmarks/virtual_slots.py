@@ -408,7 +408,7 @@ class Scene:
 
     def follower(self) -> EventLoop:
         follower = EventLoop(self._services, self.machine, self._fleet, self.standing, self.report)
-        follower.words.checked = True
+        follower.worker_reports.checked = True
         return follower
 
     def journal(self) -> Journal:

@@ -25,7 +25,7 @@ from dct_celery.core.model import (
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The failure, error or skip of a case; `body` is its full text, without the message in front."""
+    """The failure, error or skip of a case; `body` is its full text without the message."""
 
     #: failure, error or skipped.
     tag: str

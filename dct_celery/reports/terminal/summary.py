@@ -1,6 +1,4 @@
-"""What stands at the end of a run: failures in full, what was not run, times, slots and the final
-two lines.
-"""
+"""The summary at the end of a run: failures in full, tests not run, times, slots, the outcome."""
 
 from __future__ import annotations
 
@@ -23,8 +21,10 @@ from dct_celery.reports.terminal.wording import HEADINGS, full_name, reruns, whe
 _DOUBLE, _SINGLE = "=" * 70, "-" * 70
 #: Ids shown of each group that was not run, below verbosity 2.
 _FEW = 3
-#: Lines of the short list of failures, and the least width to which one is cut.
-_SHORT_LIST, _LEAST_LINE = 20, 80
+#: Most lines of the short list of failures.
+_SHORT_LIST = 20
+#: Least columns to which such a line is cut.
+_LEAST_LINE = 80
 #: With more slots than this, they are shown by worker.
 _MANY_SLOTS = 16
 #: Durations below this are hidden below verbosity 2, as unittest does.
@@ -63,7 +63,7 @@ class Summary:
         self._rerun = rerun
 
     def lines(self, *, durations: int | None, timing: bool) -> Iterator[str]:
-        """All of it. `durations`: how many of the slowest tests, 0 for all, None for no such list."""
+        """All of it. `durations`: how many of the slowest tests to list; 0: all; None: no list."""
         yield from self._failures()
         yield from self._fixtures()
         yield from self._not_run()
@@ -136,7 +136,7 @@ class Summary:
             yield ""
 
     def _short_list(self) -> Iterator[str]:
-        """What failed, a line each: where there are several, their texts have long scrolled away."""
+        """One line per failure, where several are so long that the first has scrolled away."""
         found = [(HEADINGS[v.outcome], v.entry.id, v.message) for v in self._bad()]
         found += [
             (HEADINGS[f.outcome], f.id, _message_of(f))
@@ -165,25 +165,22 @@ class Summary:
         yield self._style.bold_red(f"Not run: {plural(sum(map(len, groups.values())), 'test')}")
         for reason, ids in groups.items():
             shown = ids if self._verbosity >= 2 else ids[:_FEW]
-            # Why the run as a whole ended is its last line.
-            yield (
-                f"  {len(ids):,}:"
-                f" {'see below' if reason == one_line(self._report.note) and self._explains else reason}"
-            )
+            # Why the run as a whole ended is in its last line.
+            below = self._explains and reason == one_line(self._report.note)
+            yield f"  {len(ids):,}: {'see below' if below else reason}"
             yield from (f"      {one_line(id_)}" for id_ in shown)
             if len(ids) > len(shown):
                 yield self._style.dim(f"      and {len(ids) - len(shown):,} more")
         yield ""
 
     def _not_run_by_reason(self) -> dict[str, list[str]]:
-        # What a failed fixture covers is told in the fixture's own block; what one skips is
-        # skipped, as in unittest.
-        told = {
-            f.fixture for f in self._report.fixtures if f.outcome in BAD_OUTCOMES
-        } | self._skipping
+        # Tests that a failed fixture covers are in the fixture's own block; those that a fixture
+        # skips count as skipped, as in unittest.
+        failed = {f.fixture for f in self._report.fixtures if f.outcome in BAD_OUTCOMES}
+        explained = failed | self._skipping
         groups: dict[str, list[str]] = {}
         for v in self._report.verdicts:
-            if v.outcome is Outcome.NOT_RUN and v.covered_by not in told:
+            if v.outcome is Outcome.NOT_RUN and v.covered_by not in explained:
                 reason = v.reason or (
                     f"kept by {v.covered_by}" if v.covered_by else "no verdict came"
                 )
@@ -207,8 +204,7 @@ class Summary:
             yield self._style.dim(f"      {where(v)}: passed")
         yield ""
 
-    # -- where the time went
-    # -----------------------------------------------------------------------------------------
+    # -- where the time went -----------------------------------------------------------
 
     def _slowest(self, count: int) -> Iterator[str]:
         ran = [v for v in self._report.verdicts if v.outcome is not Outcome.NOT_RUN]
@@ -285,8 +281,7 @@ class Summary:
         share = f" ({min(1.0, seconds / run):.0%})" if run else ""
         return f"{seconds:,.1f} s busy{share}, {chunks}"
 
-    # -- the final lines
-    # ---------------------------------------------------------------------------------------------
+    # -- the final lines ---------------------------------------------------------------
 
     def _ran(self) -> str:
         slots = self._report.slots
@@ -303,19 +298,19 @@ class Summary:
         return self._report.note.lower() != _HEADS.get(self._report.exit_code, ("",))[0].lower()
 
     def _end(self) -> Iterator[str]:
-        word, colour = _HEADS.get(self._report.exit_code, ("INCOMPLETE", "red"))
+        head, colour = _HEADS.get(self._report.exit_code, ("INCOMPLETE", "red"))
         paint = {
             "green": self._style.bold_green,
             "red": self._style.bold_red,
             "yellow": self._style.yellow,
         }[colour]
         first, _, more = visible(self._report.note).strip().partition("\n")
-        first = "" if first.lower() == word.lower() else first
+        first = "" if first.lower() == head.lower() else first
         counts, flaky = self._counts(), self._report.totals()["flaky"]
-        told = (f", {flaky:,} flaky" if flaky else "") + (f" ({counts})" if counts else "")
-        yield (self._style.yellow if flaky and colour == "green" else paint)(word + told) + (
-            f": {first}" if first else ""
-        )
+        numbers = (f", {flaky:,} flaky" if flaky else "") + (f" ({counts})" if counts else "")
+        if flaky and colour == "green":
+            paint = self._style.yellow
+        yield paint(head + numbers) + (f": {first}" if first else "")
         if more:
             yield more
 
@@ -345,7 +340,7 @@ def _message_of(f: FixtureVerdict) -> str:
 
 
 def _first_line(v: Verdict) -> str:
-    """What went wrong, and where it is known where."""
+    """What went wrong, with file and line if they are known."""
     place = next((f"{f.file}:{f.line}" for f in v.failures if f.file and f.line), "")
     message = v.message.partition("\n")[0] or HEADINGS[v.outcome]
     return f"{message} ({place})" if place else message

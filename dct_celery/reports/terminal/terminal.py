@@ -1,4 +1,4 @@
-"""What a person sees while a run runs: a live line on a terminal, else plain lines and a heartbeat; then the summary.
+"""The terminal's reporter: a live line, or plain lines and a heartbeat; then the summary.
 
 stdout has the results, stderr the warnings. Nothing that a test printed reaches the terminal raw.
 """
@@ -27,10 +27,14 @@ from dct_celery.reports.terminal.screen import Screen, Style, cells, cut, on, wa
 from dct_celery.reports.terminal.summary import Summary
 from dct_celery.security import masking
 
-#: Seconds between two paintings of the live line, and between two heartbeats.
-REPAINT, HEARTBEAT = 0.1, 30.0
-#: Columns of a failure's line where it does not go to a terminal, and the least its message keeps on a narrow one.
-_WIDE, _LEAST_MESSAGE = 240, 20
+#: Seconds between two repaints of the live line.
+REPAINT = 0.1
+#: Seconds between two heartbeats, where there is no live line.
+HEARTBEAT = 30.0
+#: Columns of a failure's line where it does not go to a terminal.
+_WIDE = 240
+#: Columns that the message of a failure keeps on a narrow terminal.
+_LEAST_MESSAGE = 20
 #: The last test's name is shown if this many columns are free.
 _LEAST_NAME = 12
 
@@ -38,7 +42,7 @@ _LEAST_NAME = 12
 class Terminal:
     """The reporter that prints. Not for several threads."""
 
-    #: It takes secrets out of what it shows itself; masking a whole report for it would be work for nothing.
+    #: It masks what it shows; masking a whole report for it would be wasted work.
     masks = True
 
     def __init__(
@@ -55,11 +59,16 @@ class Terminal:
         measure: Callable[[], int] | None = None,
         mask: masking.Masker | None = None,
     ) -> None:
-        """
-        `tty`: paint a live line; `width`: columns; `verbosity`: Django's 0 to 3; `clock`: monotonic seconds;
-        `err_colour`: colours on `err`, default as `colour`;
-        `measure`: asked for the width anew at each painting, default always `width`; `mask`: takes secrets out of all that
-        is printed, default the one of this process.
+        """Prints to `out`, and warnings to `err`.
+
+        Args:
+            tty: Whether to paint a live line.
+            width: Columns.
+            verbosity: Django's, 0 to 3.
+            clock: Monotonic seconds.
+            err_colour: Whether to use colours on `err`; default: as `colour`.
+            measure: Returns the width at each repaint; default: `width`.
+            mask: Masks secrets in all output; default: the masker of this process.
         """
         self._view = RunView()
         self._screen = Screen(out, err)
@@ -89,7 +98,7 @@ class Terminal:
         verbosity: int,
         clock: Callable[[], float],
     ) -> Self:
-        """A terminal as the streams and the environment ask for: see `wants_colour`; no live line in CI or if dumb."""
+        """A terminal for these streams and this environment; no live line in CI or if TERM=dumb."""
         tty = out.isatty() and env.get("TERM") != "dumb" and not on(env, "CI")
         return cls(
             out,
@@ -103,7 +112,7 @@ class Terminal:
             clock=clock,
         )
 
-    # -- events ------------------------------------------------------------------------------------------------------
+    # -- events ------------------------------------------------------------------------
 
     def take(self, event: ReportEvent) -> None:
         match event:
@@ -185,7 +194,7 @@ class Terminal:
             self._failed("ERROR", f.id, message, ", ".join(filter(None, (words.where(f), kept))))
 
     def workers(self, event: WorkersChanged) -> None:
-        """Who joins or leaves in the course of the run is told."""
+        """Names workers that join or leave during the run."""
         now = frozenset(event.workers)
         before, self._names = self._names, now
         if before is None or before == now or not self._running:
@@ -197,7 +206,7 @@ class Terminal:
         self.line(f"{', '.join(change)}: {plural(event.slots, 'slot')} connected")
 
     def tick(self) -> None:
-        """To be called some ten times a second: repaints the live line or gives the heartbeat when one is due."""
+        """To be called ten times a second: repaints the live line, or prints a heartbeat if due."""
         since = self._clock() - self._shown_at
         if not self._running or self._verbosity < 1:
             return
@@ -208,7 +217,7 @@ class Terminal:
             self._screen.print(self._heartbeat())
 
     def finish(self, report: RunReport) -> None:
-        """The summary, with the slowest tests and a table of the run's parts where its settings ask for them."""
+        """Prints the summary, with slowest tests and timing if the settings ask for them."""
         self.close()
         report = masked.report(report, self._mask)
         width = self._measure()
@@ -225,22 +234,22 @@ class Terminal:
         )
 
     def close(self) -> None:
-        """Take the live line away. May be called twice; `finish` does it, a run that breaks off must."""
+        """Erases the live line. May be called twice: by `finish`, and when a run breaks off."""
         self._running = False
         self._screen.erase()
 
-    # -- lines that stay ---------------------------------------------------------------------------------------------
+    # -- lines that stay ---------------------------------------------------------------
 
     def _result(
         self, name: str, outcome: Outcome, reason: str, attempt: int = 1, reruns: str = ""
     ) -> str:
         paint = {Outcome.PASSED: self._style.green, Outcome.SKIPPED: self._style.yellow}
         facts = ", ".join(filter(None, (f"attempt {attempt}" if attempt > 1 else "", reruns)))
-        told = words.result(outcome, reason) + (f" ({facts})" if facts else "")
+        result = words.result(outcome, reason) + (f" ({facts})" if facts else "")
         colour = (
             self._style.red if outcome in BAD_OUTCOMES else paint.get(outcome, self._style.yellow)
         )
-        return f"{name} ... {colour(told)}"
+        return f"{name} ... {colour(result)}"
 
     def _failed(self, heading: str, id_: str, message: str, facts: str) -> None:
         id_, message = one_line(id_), one_line(message.partition("\n")[0])
@@ -270,7 +279,7 @@ class Terminal:
             ]
         )
 
-    # -- the live line -----------------------------------------------------------------------------------------------
+    # -- the live line -----------------------------------------------------------------
 
     @property
     def _ellipsis(self) -> str:
@@ -283,7 +292,7 @@ class Terminal:
             self._screen.paint(self._live(self._measure() - 1))
 
     def _live(self, width: int) -> str:
-        """The parts in reading order, as many as fit in `width` columns, the most important ones first."""
+        """As many parts as fit in `width` columns, chosen by importance, in reading order."""
         parts = self._parts(bar=20 if width >= 79 else 10)
         shown: list[tuple[int, str]] = []
         free = width
@@ -307,7 +316,10 @@ class Terminal:
         )
 
     def _parts(self, *, bar: int) -> list[tuple[int, str, str]]:
-        """(place, plain, painted) of each part, the most important first. Numbers keep their width: nothing jumps."""
+        """(place, plain, painted) of each part, the most important first.
+
+        Numbers keep their width, so that nothing jumps.
+        """
         view, now, style = self._view, self._clock(), self._style
         total = f"{view.total or 0:,}"
         done, bad = f"{view.done:>{len(total)},}/{total}", f"{view.bad:,} failed"

@@ -1,6 +1,4 @@
-"""The words of the terminal: how outcomes, tests, numbers and durations are written. Text in, text
-out.
-"""
+"""How the terminal writes outcomes, tests, numbers and durations. Text in, text out."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from lxml import etree
 
-from dct_celery.bootstrap.dispatcher import _told_to
+from dct_celery.bootstrap.dispatcher import _reported_to
 from dct_celery.bootstrap.report_files import report_failure
 from dct_celery.core.model import Entry, Outcome, Phase, RunReport, Verdict
 from dct_celery.errors import (
@@ -52,7 +52,7 @@ def end_with(settings: Settings, error: BaseException, after: RunReport | None =
     reporters = reporters_of(settings)
 
     def run() -> None:
-        with _told_to(reporters, "r1"):
+        with _reported_to(reporters, "r1"):
             if after:
                 reporters.take(Finished(after))
             raise error
@@ -103,7 +103,7 @@ def load_of(settings: Settings) -> dict[str, Any]:
 
 def test_a_run_that_is_killed_leaves_no_green_report_of_an_earlier_one(settings: Settings) -> None:
     # When: nothing after this point may be counted on
-    with _told_to(reporters_of(settings), "r1"):
+    with _reported_to(reporters_of(settings), "r1"):
         document, data = reports(settings)
 
     # Then
@@ -118,7 +118,7 @@ def test_where_there_was_no_report_none_is_made_before_there_is_something_to_say
     settings = Settings(project_dir=str(tmp_path), junit_xml="junit.xml")
 
     # When
-    with _told_to(reporters_of(settings), "r1"):
+    with _reported_to(reporters_of(settings), "r1"):
         before = (tmp_path / "junit.xml").exists()
     end_with(settings, InfrastructureError("nobody"))
 

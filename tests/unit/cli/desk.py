@@ -1,4 +1,4 @@
-"""Commands on a composition root of the test's own: what the real one would do is for other tests."""
+"""Commands on a composition root of the test's own; other tests cover the real one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims about `dct doctor`: one line for each thing, the mend below, and no secret."""
+"""Claims about `dct doctor`: one line for each thing, the fix below, and no secret."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_each_finding_is_a_line_with_its_mend_below(root: Root) -> None:
         "ok       store: answers",
         "warning  guards: DEBUG is on",
         "failed   database default: cannot be reached",
-        "           mend: start it",
+        "           fix: start it",
         "1 ok, 1 warning, 1 failed",
     ]
 

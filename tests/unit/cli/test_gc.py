@@ -122,8 +122,8 @@ def test_the_second_look_is_announced_before_it_is_waited_for(
 
     # Then
     assert slept == [16, 16]
-    assert "1 database looks abandoned; looking again in 16 s" in result.stderr
-    assert "3 databases look abandoned; looking again in 16 s" in result.stderr
+    assert "1 database looks abandoned; checking again in 16 s" in result.stderr
+    assert "3 databases look abandoned; checking again in 16 s" in result.stderr
 
 
 def test_a_project_without_servers_is_told_so(root: Root) -> None:

@@ -25,9 +25,11 @@ SLOT = BusySlot(
     LeaseRef("c7", 1, 9, "build-a@h1", 2), BEGAN + 61, of=12, tests=3, running="app.tests.T"
 )
 ONE = RunStatus(
-    "one", RunState.OPEN, announced=True, total=1200, silence=0.1, outcomes={"passed": 1000, "not_run": 2, "failed": 1},
+    "one", RunState.OPEN, announced=True, total=1200, silence=0.1,
+    outcomes={"passed": 1000, "not_run": 2, "failed": 1},
     fixtures=1, streamed=1004, acknowledged=1000, began=BEGAN, last=BEGAN + 70, slots=(SLOT,),
-    workers={"build-a@h1": RunStage.READY, "b@h2": RunStage.REFUSED}, refusals={"b@h2": "has Django 4.2"},
+    workers={"build-a@h1": RunStage.READY, "b@h2": RunStage.REFUSED},
+    refusals={"b@h2": "has Django 4.2"},
 )  # fmt: skip
 NEW = replace(
     ONE,
@@ -131,7 +133,7 @@ def test_a_run_of_another_pool_is_said_to_be_none_of_this_one(root: Root) -> Non
     # Then
     assert (
         lines[1]
-        == "state     open, but nobody announces it in pool 'default': it belongs to another pool"
+        == "state     open, but it is not announced in pool 'default': it belongs to another pool"
     )
 
 

@@ -30,7 +30,8 @@ def end_of(redirection: str, folder: Path) -> tuple[int, str]:
     """Exit code and stderr of the program under `sh`, which tells its code in a file."""
     script = f'({sys.executable} -c "$PROGRAM"; echo $? > code) {redirection}'
     done = subprocess.run(
-        ["sh", "-c", script], env={**os.environ, "PROGRAM": PROGRAM}, cwd=folder, capture_output=True, text=True, timeout=60,
+        ["sh", "-c", script], env={**os.environ, "PROGRAM": PROGRAM}, cwd=folder,
+        capture_output=True, text=True, timeout=60,
         check=False,
     )  # fmt: skip
     assert (folder / "done").exists(), done.stderr
@@ -51,7 +52,7 @@ def test_a_full_disk_is_one_line_on_stderr(tmp_path: Path) -> None:
     # Then
     assert (code, err) == (
         7,
-        "dct: warning: what goes to stdout is lost from here on: No space left on device\n",
+        "dct: warning: output to stdout is lost from here on: No space left on device\n",
     )
 
 

@@ -97,7 +97,8 @@ def test_json_has_every_worker(root: Root) -> None:
         "pool": "ci",
         "workers": [
             {
-                "name": "b@h2", "host": "h2", "slots": 4, "busy": 3, "runs": {"two": "preparing", "one": "ready"},
+                "name": "b@h2", "host": "h2", "slots": 4, "busy": 3,
+                "runs": {"two": "preparing", "one": "ready"},
                 "version": "0.1.0", "protocol": 2, "obstacle": "has another key",
             }
         ],

@@ -40,7 +40,7 @@ def test_a_journal_without_its_first_line_is_no_obstacle_to_what_the_store_has(
     # When
     adopted = adopt(services)
     # Then
-    assert adopted.head == HEAD
+    assert adopted.snapshot == HEAD
     assert adopted.whole
     adopted.journal.close()
     assert (tmp_path / "run-one.jsonl").read_text() == f"{HEAD.text(DOOR)}\n"
@@ -103,7 +103,7 @@ def test_a_journal_of_an_earlier_run_of_the_same_name_is_not_taken_for_this_ones
     # When
     adopted = adopt(services_of(tmp_path, store))
     # Then
-    assert adopted.head == HEAD
+    assert adopted.snapshot == HEAD
     adopted.journal.close()
 
 
@@ -125,7 +125,7 @@ def lifecycle(services: Any, store: MemoryStore) -> tuple[RunLifecycle, Adopted]
     services.settings, services.clock, services.wall = Settings(), lambda: 1.0, lambda: 65.0
     services.timings.return_value.load.return_value = {}
     adopted = adopt(services)
-    return RunLifecycle(services, adopted.head.to_request()), adopted
+    return RunLifecycle(services, adopted.snapshot.to_request()), adopted
 
 
 def test_a_run_that_was_attached_to_has_taken_the_time_since_it_began(

@@ -76,8 +76,10 @@ class Scene:
         registry = self.registry = MemoryRegistry(store, "pool", pool_door())
         registry.beat(WorkerInfo("build-a", "h", max(slots, 1), "0", 1, KEY_ID, (KEY_ID,)), 3600)
         services: Any = Mock(
-            run="run-one", nonce=NONCE, owner=ME, door=self.door, ledger=self.ledger, registry=registry, state_folder=folder,
-            clock=lambda: self.now, sleep=self._sleep, interrupted=lambda: False, fleet_trouble=str, fall_back=None, broker=str,
+            run="run-one", nonce=NONCE, owner=ME, door=self.door, ledger=self.ledger,
+            registry=registry, state_folder=folder,
+            clock=lambda: self.now, sleep=self._sleep, interrupted=lambda: False,
+            fleet_trouble=str, fall_back=None, broker=str,
         )  # fmt: skip
         self.reporter = Listener()
         services.report = self.reporter.take
@@ -573,7 +575,7 @@ def test_a_store_that_goes_away_while_checks_are_awaited_is_waited_for(
         if scene.now < end:
             scene.now += 1
             raise StoreUnavailable("gone")
-        scene.follower.words.checked = True
+        scene.follower.worker_reports.checked = True
         return read(*args, **kwargs)
 
     # When

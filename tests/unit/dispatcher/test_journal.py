@@ -232,7 +232,8 @@ def test_damaged_lines_are_passed_over_and_counted(journal: Journal) -> None:
     journal.append([entry(), entry("completed")])
     before = journal.path.read_bytes()
     damaged = [
-        b"", b"{", b"[]", b"null", b"1", b'{"id":7}', b'{"k":"moonbeam","e":"1"}', b"\xff\xfe", b"[" * 50_000,
+        b"", b"{", b"[]", b"null", b"1", b'{"id":7}', b'{"k":"moonbeam","e":"1"}', b"\xff\xfe",
+        b"[" * 50_000,
         before.splitlines()[1].replace(b'"q":"2"', b'"q":"3"'),
         before.splitlines()[1].replace(b"passed", b"failed"),
     ]  # fmt: skip

@@ -58,8 +58,10 @@ def test_every_option_is_said_in_djangos_words() -> None:
     argv = django_words(settings, 42)
     # Then
     assert argv == [
-        "--verbosity=2", "--pattern=check*.py", "--top-level-directory=src", "--testrunner=a.Runner", "--failfast",
-        "--reverse", "--buffer", "--debug-sql", "--timing", "--tag=slow", "--tag=x", "--exclude-tag=fast", "-k", "-odd",
+        "--verbosity=2", "--pattern=check*.py", "--top-level-directory=src",
+        "--testrunner=a.Runner", "--failfast",
+        "--reverse", "--buffer", "--debug-sql", "--timing", "--tag=slow", "--tag=x",
+        "--exclude-tag=fast", "-k", "-odd",
         "-k", "two", "--shuffle=42", "--keep=1", "shop.tests", "other",
     ]  # fmt: skip
 
@@ -131,7 +133,7 @@ def test_an_option_that_another_backend_would_pass_over_is_refused(
 ) -> None:
     with pytest.raises(
         ConfigError,
-        match=rf"^{flag} is for Django's tests; give the backend plain:B its words with --extra",
+        match=rf"^{flag} is for Django's tests; pass arguments to the backend plain:B with --extra",
     ):
         request_for(tmp_path, backend="plain:B", **given)
 
@@ -169,7 +171,8 @@ def test_the_variables_of_tests_travel_and_those_of_the_machine_do_not(tmp_path:
     # Given
     travelling = {"CI": "1", "TZ": "UTC", "LC_ALL": "C", "DJANGO_LIVE": "1", "AWS_REGION": "x"}
     staying = {
-        "PATH": "/bin", "HOME": "/root", "LD_PRELOAD": "x", "PYTHONPATH": "", "DCT_STORE": "x", "CELERY_X": "x",
+        "PATH": "/bin", "HOME": "/root", "LD_PRELOAD": "x", "PYTHONPATH": "", "DCT_STORE": "x",
+        "CELERY_X": "x",
         "DJANGO_SETTINGS_MODULE": "x", "SECRET": "x",
     }  # fmt: skip
     # When

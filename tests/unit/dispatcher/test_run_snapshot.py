@@ -103,9 +103,7 @@ def test_it_holds_no_secret() -> None:
     assert "s3cret" not in text
 
 
-def test_a_specification_that_the_store_has_lost_comes_back_with_the_values_of_whoever_attaches() -> (
-    None
-):
+def test_a_lost_specification_comes_back_with_the_values_of_whoever_attaches() -> None:
     # Given
     lost = RunSnapshot.parse(head(Settings()).text(DOOR), DOOR)
     # Then

@@ -101,7 +101,7 @@ class Going(Scene):
 
     def trouble(self, after: float = 2.0, *, caught_up: bool = True) -> str:
         self.now += after
-        return self.standing.trouble(self.now, self.run.machine, caught_up=caught_up)
+        return self.standing.loss(self.now, self.run.machine, caught_up=caught_up)
 
     def reopen(self) -> None:
         self.standing.reopen(self.run.machine, self.journal)
@@ -123,8 +123,8 @@ def test_a_store_that_agrees_is_no_trouble(going: Going) -> None:
 @pytest.mark.parametrize(
     ("state", "said"),
     [
-        ("cancelled", "has an order to stop the run that nobody with the key has given"),
-        ("moonbeam", "has an order to stop the run that nobody with the key has given"),
+        ("cancelled", "has an order to stop the run that is not signed with the key"),
+        ("moonbeam", "has an order to stop the run that is not signed with the key"),
         ("closed", "has closed the run, since its dispatcher was silent for too long"),
     ],
 )

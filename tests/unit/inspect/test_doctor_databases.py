@@ -83,7 +83,7 @@ class TestProject:
             finding.text
             == "database 'default': NAME 'prod_shop' looks like production (the word 'prod')"
         )
-        assert finding.mend.endswith("or pass --allow-database prod_shop if it is not production")
+        assert finding.fix.endswith("or say --allow-database prod_shop if it is none")
 
     def test_the_settings_decide_what_is_production(self) -> None:
         # Given
@@ -125,8 +125,12 @@ class TestProject:
         # Then
         assert [(finding.level, finding.text) for finding in guards] == [
             ("ok", "default (shop_production) looks like production (the word 'production'); "
-             "--allow-database says that it is not"),
-            ("ok", "legacy (shop_live) looks like production (the word 'live'); no test uses it, and it is on another server"),
+             "--allow-database says that it is none"),
+            (
+                "ok",
+                "legacy (shop_live) looks like production (the word 'live'); no test uses it, and"
+                " it is on another server",
+            ),
             ("ok", "nothing else looks like production: crm (crm)"),
         ]  # fmt: skip
 
@@ -193,7 +197,7 @@ class TestDatabase:
             if "connections" in finding.text
         ]
         assert finding.level == level
-        assert bool(finding.mend) == (level != "ok")
+        assert bool(finding.fix) == (level != "ok")
 
     def test_without_a_worker_any_room_will_do(self) -> None:
         server = MemoryServer()
@@ -268,7 +272,7 @@ class TestMeasurement:
         assert seen == [(True, {"o9"})] * 3
 
     def test_without_a_template_it_is_said_what_to_do(self) -> None:
-        assert database(MemoryServer(), measure=True)[-1].mend == "run some test of it first"
+        assert database(MemoryServer(), measure=True)[-1].fix == "run some test of it first"
 
     def test_without_being_asked_nothing_is_made(self) -> None:
         server = MemoryServer()

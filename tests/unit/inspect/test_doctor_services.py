@@ -106,7 +106,7 @@ class TestSigningKey:
             doctor_services.signing_key(Settings(insecure=True)),
         )
         assert (missing.level, wanted.level) == ("failed", "warning")
-        assert "dct keygen" in missing.mend
+        assert "dct keygen" in missing.fix
 
     def test_a_worker_with_any_of_the_accepted_keys_is_one_of_ours(self) -> None:
         # Given a pool that changes its key
@@ -228,7 +228,7 @@ class TestWorkers:
         _, finding = doctor_services.workers([worker], "ci", HERE)
         assert finding.level == level
         assert text in finding.text
-        assert bool(finding.mend) == (level != "ok")
+        assert bool(finding.fix) == (level != "ok")
 
 
 class TestMachine:

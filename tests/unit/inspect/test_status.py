@@ -1,4 +1,4 @@
-"""Claims about `inspect.status`: what a run's stream says of it, and what the store knows besides."""
+"""Claims about `inspect.status`: a run from its event stream and the rest of the store."""
 
 from __future__ import annotations
 
@@ -283,7 +283,7 @@ def test_a_run_whose_order_to_stop_is_forged_is_told_as_that(ledger: MemoryLedge
 
 
 def summarized(ledger: MemoryLedger, *outcomes: str, epoch: int = 1) -> RunSummary:
-    """The dispatcher's summary of all that is in the stream, in which it has given these verdicts."""
+    """The dispatcher's summary of the whole stream, with these verdicts."""
     view = RunView(9, reruns=True)
     page = ledger.read("0", block_ms=0)
     for entry in page.entries:

@@ -1,4 +1,4 @@
-"""Claims about `reports.artifacts`: each file lies below the folder, whatever its test's name."""
+"""Claims about `reports.artifacts`: each file is below the folder, whatever its test's id."""
 
 from __future__ import annotations
 

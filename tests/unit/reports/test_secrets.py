@@ -107,7 +107,8 @@ def test_a_password_in_a_line_of_a_traceback_is_not_shown(tmp_path: Path) -> Non
 def test_what_a_test_printed_keeps_its_words(tmp_path: Path) -> None:
     # Given what a test of a login form prints
     v = Verdict(
-        Entry(0, "a.T.t", "a.T", "a", Phase.ISOLATED), Outcome.FAILED, 0.1, "w", 0, 1, output="{'password': 'too short'}\n"
+        Entry(0, "a.T.t", "a.T", "a", Phase.ISOLATED), Outcome.FAILED, 0.1, "w", 0, 1,
+        output="{'password': 'too short'}\n"
     )  # fmt: skip
     f = FixtureVerdict(FixtureRef.parse("setUpClass (a.T)"), Outcome.PASSED)
 

@@ -370,9 +370,7 @@ def test_a_worker_that_refuses_has_not_left() -> None:
     assert desk.lines() == ["build-a takes no part any more: 0 slots connected"]
 
 
-def test_the_cursor_rests_where_the_live_line_begins_so_that_a_narrower_window_leaves_nothing_of_it() -> (
-    None
-):
+def test_the_cursor_rests_where_the_live_line_begins_for_windows_that_shrink() -> None:
     # Given
     desk = running()
 

@@ -52,7 +52,7 @@ def only(root: ET.Element, path: str) -> ET.Element:
 
 
 # --- shape
-# ------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 
 
 def test_there_is_one_suite_per_class_even_where_its_cases_lie_apart() -> None:
@@ -201,7 +201,7 @@ def test_odd_seconds_are_written_as_zero(seconds: float) -> None:
 
 
 # --- limits
-# -----------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 
 
 def test_a_long_text_keeps_head_and_tail_and_the_case_says_that_it_was_cut() -> None:

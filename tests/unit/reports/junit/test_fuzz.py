@@ -16,8 +16,10 @@ from dct_celery.wire import messages
 DOCUMENTS, SIZE, SEED = 10, 1000, 20_240_711
 #: What breaks XML, JSON, terminals or codecs, and then everything else.
 NASTY = [
-    "\x00", "\x07", "\x08", "\x0b", "\x0c", "\x1b", "\x1b[31m", "\x1b]0;", "\x7f", "\x85", "\x9b", "\t", "\u2028",
-    "\ud800", "\udbff", "\udc00", "\udfff", "\ufdd0", "\ufeff", "\ufffe", "\uffff", "\U0001fffe", "\U0010ffff",
+    "\x00", "\x07", "\x08", "\x0b", "\x0c", "\x1b", "\x1b[31m", "\x1b]0;", "\x7f", "\x85", "\x9b",
+    "\t", "\u2028",
+    "\ud800", "\udbff", "\udc00", "\udfff", "\ufdd0", "\ufeff", "\ufffe", "\uffff", "\U0001fffe",
+    "\U0010ffff",
     "]]>", "<!--", "</failure>", "<![CDATA[", "&#0;", "&amp;", "'", '"', "\\u0000", "ü", "😀",
 ]  # fmt: skip
 LINE_ENDS = ("\n", "\r")
