@@ -83,7 +83,7 @@ class TestProject:
             finding.text
             == "database 'default': NAME 'prod_shop' looks like production (the word 'prod')"
         )
-        assert finding.fix.endswith("or say --allow-database prod_shop if it is none")
+        assert finding.fix.endswith("or pass --allow-database prod_shop if it is not production")
 
     def test_the_settings_decide_what_is_production(self) -> None:
         # Given
@@ -125,7 +125,7 @@ class TestProject:
         # Then
         assert [(finding.level, finding.text) for finding in guards] == [
             ("ok", "default (shop_production) looks like production (the word 'production'); "
-             "--allow-database says that it is none"),
+             "--allow-database says that it is not"),
             (
                 "ok",
                 "legacy (shop_live) looks like production (the word 'live'); no test uses it, and"
