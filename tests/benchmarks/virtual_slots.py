@@ -40,12 +40,14 @@ from dct_celery.core.plan.limits import Limits
 from dct_celery.core.run.events import ChunkCompleted
 from dct_celery.core.run.leases import LeaseRef
 from dct_celery.core.run.machine import RunMachine
+from dct_celery.core.run.view import RunView
 from dct_celery.dispatcher.event_loop import EventLoop
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.dispatcher.journal import Journal
 from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.dispatcher.stored_run import StoredRun
 from dct_celery.ports import WorkerInfo
+from dct_celery.ports.reporting import PartialReport, ReportEvent, Warned
 from dct_celery.protocol import PROTOCOL_VERSION, stream
 from dct_celery.protocol.runs import ChunkHint
 from dct_celery.protocol.workers import RunStage
@@ -276,16 +278,6 @@ class CountingQueue(CeleryChunkQueue):
         super().publish(*texts)
 
 
-class Silence:
-    """A console that shows nothing."""
-
-    def __getattr__(self, name: str) -> Any:
-        return self.warn if name == "warn" else lambda *_, **__: None
-
-    def warn(self, text: str) -> None:
-        print(f"warning: {text}", flush=True)
-
-
 def main() -> int:
     options = _parser().parse_args()
     with ExitStack() as stack:
@@ -348,6 +340,7 @@ class Scene:
         self.workers: list[Any] = []
         self._door = run_door(RUN)
         self.manifest = manifest
+        self._seconds = seconds
         settings = Settings(broker=url, store=url, pool=POOL)
         self._folder, self._reports = folder, options.reports
         estimates = timings.Estimates(make_samples(manifest, [seconds] * len(manifest)), manifest)
@@ -377,14 +370,13 @@ class Scene:
             queue=self.queue,
             blobs=unused,
             timings=unused,
-            console=cast(Any, Silence()),
+            report=self.take,
             state_folder=folder / "state",
             environ={},
             start_process=unused,
             user_environment=unused,
             snapshot=unused,
             supply_code=lambda: None,
-            write_reports=self.write_reports,
             resolve=lambda _: {},
             interrupted=lambda: False,
             fleet_trouble=self._fleet_trouble,
@@ -406,16 +398,30 @@ class Scene:
         while len(self.registry.workers()) < workers:
             time.sleep(0.05)
 
-    def follower(self) -> EventLoop:
-        follower = EventLoop(self._services, self.machine, self._fleet, self.standing, self.report)
-        follower.worker_reports.checked = True
-        return follower
+    def event_loop(self) -> EventLoop:
+        view = RunView.of(
+            self.manifest, lambda _: self._seconds, reruns=False, now=time.monotonic()
+        )
+        event_loop = EventLoop(
+            self._services, self.machine, self._fleet, self.standing, view, self.report
+        )
+        event_loop.worker_reports.checked = True
+        return event_loop
+
+    def take(self, event: ReportEvent) -> None:
+        match event:
+            case Warned(text):
+                print(f"warning: {text}", flush=True)
+            case PartialReport(report):
+                self.write_reports(report)
+            case _:
+                pass
 
     def journal(self) -> Journal:
         return Journal(self._services.journals, RUN, "head", self._door)
 
     def follow(self) -> None:
-        self.follower().follow(self.journal)
+        self.event_loop().follow(self.journal)
 
     def write_reports(self, report: RunReport) -> None:
         if self._reports in ("junit", "both"):
