@@ -406,6 +406,12 @@ def _named(option: Option, name: str) -> Option:
 OPTIONS: tuple[Option, ...] = tuple(
     _named(f.metadata["option"], f.name) for f in fields(Settings) if f.metadata
 )
+#: Options that name a file or folder which the run writes. None of that is sent to the workers.
+OUTPUTS = tuple(
+    option.name for option in OPTIONS if option.group == "report" and option.kind == "path"
+)
+#: Those that are one report in one file, which an error replaces if the run has no results.
+REPORTS = ("junit_xml", "json")
 
 
 @dataclass(frozen=True, slots=True)

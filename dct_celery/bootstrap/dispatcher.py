@@ -22,7 +22,7 @@ from dct_celery.errors import BrokerUnavailable, Superseded, Untrusted, UsageErr
 from dct_celery.ports import reporting
 from dct_celery.ports.reporting import Reporter, ReportEvent, Warned
 from dct_celery.security import masking
-from dct_celery.settings import Settings, warnings_of
+from dct_celery.settings import OUTPUTS, Settings, warnings_of
 
 if TYPE_CHECKING:
     from dct_celery.adapters.source.snapshot import Selection
@@ -173,7 +173,7 @@ def _attach(
     adopted = adopt(services)
     request = adopted.snapshot.to_request()
     settings = adopted.snapshot.to_settings(settings, given)
-    unnamed = dict.fromkeys(("junit_xml", "json", "artifacts"), "the run's own setting")
+    unnamed = dict.fromkeys(OUTPUTS, "the run's own setting")
     file_reporters.check(settings, {**unnamed, **origins})
     # Only now is it known where its reports go.
     for file in file_reporters.all_of(settings, time.time):
@@ -317,7 +317,7 @@ def _selection(settings: Settings, root: Path) -> Selection:
     top = os.path.realpath(root)
     ours = (
         os.path.realpath(project / path)
-        for path in (settings.junit_xml, settings.json, settings.artifacts, settings.work_dir)
+        for path in (*(getattr(settings, name) for name in OUTPUTS), settings.work_dir)
         if path
     )
     written = frozenset(os.path.relpath(path, top) for path in ours)

@@ -8,10 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dct_celery.errors import ConfigError, DctError, Interrupted
-from dct_celery.settings import Settings, load
-
-#: What it takes to know where reports go.
-_REPORTS = ("junit_xml", "json")
+from dct_celery.settings import REPORTS, Settings, load
 
 
 def report_failure(
@@ -20,7 +17,7 @@ def report_failure(
     """Writes what says that there was no run, as far as it can be told where reports go."""
     from dct_celery.reports import file_reporters
 
-    names = (*_REPORTS, "junit_family")
+    names = (*REPORTS, "junit_family")
     wanted = {name: flags[name] for name in names if flags.get(name) is not None}
     variables = {name: env[name] for name in ("DCT_JUNIT_XML", "DCT_JSON", "HOME") if name in env}
     # The file may be what is wrong: then flags and variables alone.
@@ -28,7 +25,7 @@ def report_failure(
         with contextlib.suppress(ConfigError):
             settings, _ = load(wanted, env=variables, cwd=folder)
             own = Settings(
-                **{name: getattr(settings, name) for name in _REPORTS}, project_dir=str(cwd)
+                **{name: getattr(settings, name) for name in REPORTS}, project_dir=str(cwd)
             )
             for file in file_reporters.of_settings(own, time.time):
                 file.fail(*reason(error))

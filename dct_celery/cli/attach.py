@@ -11,7 +11,7 @@ import click
 from dct_celery.cli.options import CONTEXT, given
 from dct_celery.cli.project import project_options
 from dct_celery.cli.workers import STORE
-from dct_celery.settings import load
+from dct_celery.settings import OUTPUTS, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,10 +23,8 @@ if TYPE_CHECKING:
 _OPTIONS = (
     *STORE,
     "broker",
-    "junit_xml",
+    *OUTPUTS,
     "junit_family",
-    "json",
-    "artifacts",
     "durations",
     "timing",
     "verbosity",

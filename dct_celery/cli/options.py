@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from dct_celery.core.option import Option
-from dct_celery.settings import OPTIONS
+from dct_celery.settings import OPTIONS, REPORTS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -118,7 +118,7 @@ def _report_refusal(argv: list[str], error: click.UsageError) -> None:
     from dct_celery.errors import UsageError
 
     flags: dict[str, object] = {}
-    for option in (option for option in OPTIONS if option.name in ("junit_xml", "json")):
+    for option in (option for option in OPTIONS if option.name in REPORTS):
         for argument, after in zip(argv, [*argv[1:], ""], strict=True):
             flag, equals, value = argument.partition("=")
             if flag in option.flags and (equals or after):

@@ -3,7 +3,7 @@
 A reporter is an object with one method, `take`, which is called in one thread, in the order in
 which things happen:
 
-    RunBegan · (Notice | Warned)* ·
+    RunBegan (a new run) · (Notice | Warned)* ·
     Started · (TestJudged | FixtureJudged | ArtifactArrived | WorkersChanged | Stopping |
                PartialReport | Ticked | Notice | Warned)* ·
     Finished | Failed · Closed

@@ -19,7 +19,7 @@ from dct_celery.ports import reporting
 from dct_celery.ports.reporting import Reporter, ReportEvent
 from dct_celery.reports import artifacts, files
 from dct_celery.reports.artifacts import ArtifactFolder
-from dct_celery.settings import Settings
+from dct_celery.settings import REPORTS, Settings
 
 _PENDING = "the run has not ended: it goes on, or was killed before it had a result"
 Write = Callable[[Path, RunReport], None]
@@ -75,7 +75,7 @@ class ReportFile:
 
 
 def all_of(settings: Settings, clock: Callable[[], float]) -> list[Reporter]:
-    """What --junit-xml, --json and --artifacts ask for. `clock`: Unix seconds."""
+    """All reporters of a run that write files: the reports, and the folder of --artifacts."""
     found: list[Reporter] = [*of_settings(settings, clock)]
     if settings.artifacts:
         found.append(ArtifactFolder(Path(settings.project_dir, settings.artifacts)))
@@ -83,7 +83,9 @@ def all_of(settings: Settings, clock: Callable[[], float]) -> list[Reporter]:
 
 
 def of_settings(settings: Settings, clock: Callable[[], float]) -> list[ReportFile]:
-    """What --junit-xml and --json ask for. `clock`: Unix seconds."""
+    """The reports alone (`settings.REPORTS`): also for what has no run, such as a command line that
+    was refused. `clock`: Unix seconds.
+    """
     folder, run = Path(settings.project_dir), settings.run_id or ""
     found = []
     if settings.junit_xml:
@@ -99,7 +101,7 @@ def of_settings(settings: Settings, clock: Callable[[], float]) -> list[ReportFi
 
 def check(settings: Settings, origins: dict[str, str]) -> None:
     """Raises UsageError for a report that could not be written at the end."""
-    for name in ("junit_xml", "json"):
+    for name in REPORTS:
         if path := getattr(settings, name):
             files.check_writable(Path(settings.project_dir, path), origins.get(name, ""))
     if settings.artifacts:

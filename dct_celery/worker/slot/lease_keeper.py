@@ -16,8 +16,12 @@ log = logging.getLogger("dct_celery.worker")
 
 
 class LeaseKeeper:
-    """Context manager: renews at a third of the lease's length. The slot's thread only reads its
-    flags.
+    """Context manager: renews at a third of the lease's length, but at least every second.
+
+    The slot's thread only reads its flags. LOST: the slot kills its test process. CANCELLED: it
+    gives the chunk back. GONE and MOVED (the store has lost the run, or has it in a later epoch)
+    are for the slot's next write, see `ChunkRun._send`. A renewal that fails is tried again with
+    the next one; if none succeeds, the dispatcher reaps the lease.
     """
 
     def __init__(self, ledger: Ledger, lease: LeaseRef, lease_ms: int, clock: Clock) -> None:
