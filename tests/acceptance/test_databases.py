@@ -153,8 +153,13 @@ def test_a_killed_fleet_leaves_nothing_that_the_next_worker_does_not_collect(
     project = make_project(tmp_path / "project", tests, settings=on_postgres(postgres_server))
     worker = fleet.worker()
     fleet.start(project)
-    until(worker.clones, what="a clone")
-    name = worker.clones()[0]
+
+    def made() -> set[str]:
+        """A clone's name is noted before there is a database of that name."""
+        return set(worker.clones()) & set(databases(postgres_server))
+
+    until(made, what="a clone")
+    name = made().pop()
     fleet.kill()
     assert name in databases(postgres_server)
     # When
