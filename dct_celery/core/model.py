@@ -248,7 +248,7 @@ class Failure:
 #: Maximum size of one artifact in bytes.
 MAX_ARTIFACT = 16 * 2**20
 #: Maximum size of all artifacts of a run in bytes.
-MAX_ARTIFACTS = 2**30
+MAX_ARTIFACTS = 256 * 2**20
 
 
 @dataclass(frozen=True, slots=True)

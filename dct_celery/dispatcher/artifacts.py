@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import deque
 
 from dct_celery.core.model import MAX_ARTIFACT, MAX_ARTIFACTS, Verdict
+from dct_celery.core.text import plural
 from dct_celery.dispatcher.services import DispatcherServices
+from dct_celery.errors import StoreUnavailable
 from dct_celery.ports.reporting import ArtifactArrived, Warned
 from dct_celery.security import masking
 
@@ -19,28 +21,39 @@ class ArtifactFetcher:
         self._due: deque[Verdict] = deque()
         #: Bytes fetched so far.
         self._bytes = 0
+        #: Digests fetched so far. They stay in the store until the end: another test may have left
+        #: a file of the same content, which is the same blob.
+        self._fetched: set[str] = set()
         self._full = False
 
     def want(self, verdict: Verdict) -> None:
         if verdict.artifacts and self._wanted:
             self._due.append(verdict)
 
-    def fetch(self, *, everything: bool = False) -> None:
-        """Fetches the files of one verdict, or of all. On StoreUnavailable, they stay due."""
-        while self._due:
+    def fetch(self) -> None:
+        """Fetches the files of one verdict. On StoreUnavailable, they stay due."""
+        if self._due:
             self._fetch(self._due[0])
             self._due.popleft()
-            if not everything:
-                return
+
+    def finish(self) -> None:
+        """Fetches the rest, and removes all of them from the store."""
+        try:
+            while self._due:
+                self.fetch()
+            self._services.blobs.drop(self._fetched)
+        except StoreUnavailable as error:
+            if self._due:
+                text = f"the files of {plural(len(self._due), 'test')} were not fetched: {error}"
+                self._services.report(Warned(text))
 
     def _fetch(self, verdict: Verdict) -> None:
         size = sum(artifact.size for artifact in verdict.artifacts)
         if self._bytes + size > MAX_ARTIFACTS:
-            self._refuse_more()
+            self._refuse(verdict)
             return
         self._bytes += size
-        blobs = self._services.blobs
-        found = blobs.get(
+        found = self._services.blobs.get(
             {one.digest: one.size for one in verdict.artifacts if one.size <= MAX_ARTIFACT}
         )
         for artifact in verdict.artifacts:
@@ -49,9 +62,11 @@ class ArtifactFetcher:
                 self._services.report(Warned(text))
             else:
                 self._services.report(ArtifactArrived(verdict, artifact, _masked(content)))
-        blobs.drop(found)
+        self._fetched.update(found)
 
-    def _refuse_more(self) -> None:
+    def _refuse(self, verdict: Verdict) -> None:
+        refused = {artifact.digest for artifact in verdict.artifacts}
+        self._services.blobs.drop(refused - self._fetched)
         if not self._full:
             self._full = True
             text = f"files of tests are kept up to {MAX_ARTIFACTS // 2**20:,} MB; the rest is not"

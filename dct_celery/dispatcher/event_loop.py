@@ -154,7 +154,7 @@ class EventLoop:
             self._await_checks()
             self._await_chunk_ends()
             self._try(lambda: self._write_due(at_once=True))
-            self._try(lambda: self._artifacts.fetch(everything=True))
+            self._artifacts.finish()
             for line in self._rejects.summary():
                 self._services.report(Warned(line))
         finally:

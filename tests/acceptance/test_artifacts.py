@@ -20,6 +20,8 @@ TESTS = f"""
                 print(f"line {{number:06}} {{os.environ['TOKEN']}}")
             self.fail("after much output")
 
+        test_fails_alike = test_fails
+
         def test_passes(self):
             print("x" * 100_000)
 
@@ -44,13 +46,16 @@ def test_the_whole_output_of_a_failing_test_is_a_file_beside_the_reports(
     )
     # Then
     assert finished.code == 1, finished
-    (written,) = [path for path in folder.rglob("*") if path.is_file()]
-    lines = written.read_text().splitlines()
-    assert lines == [f"line {number:06} **" for number in range(LINES)]
+    written = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(written) == 2
+    for path in written:
+        assert path.read_text().splitlines() == [f"line {number:06} **" for number in range(LINES)]
     tests = {
         test["id"].rpartition(".")[2]: test for test in json.loads(report.read_text())["tests"]
     }
-    (artifact,) = tests["test_fails"]["artifacts"]
-    assert folder / artifact["path"] == written
+    named = [tests[name]["artifacts"] for name in ("test_fails", "test_fails_alike")]
+    assert [[folder / one["path"] for one in artifacts] for artifacts in named] == [
+        [path] for path in sorted(written)
+    ]
     assert tests["test_passes"]["artifacts"] == tests["test_says_little"]["artifacts"] == []
     fleet.assert_tidy()

@@ -49,16 +49,41 @@ def scene() -> Scene:
     return Scene()
 
 
-def test_a_file_is_fetched_once_and_leaves_the_store(scene: Scene) -> None:
+def test_a_file_is_fetched_once_and_leaves_the_store_at_the_end(scene: Scene) -> None:
     # Given
     verdict = scene.verdict()
     scene.fetcher.want(verdict)
     # When
     scene.fetcher.fetch()
     scene.fetcher.fetch()
+    scene.fetcher.finish()
     # Then
     assert scene.arrived == [CONTENT]
     assert scene.blobs.missing([verdict.artifacts[0].digest])
+
+
+def test_two_tests_that_left_the_same_content_have_a_file_each(scene: Scene) -> None:
+    # Given
+    for _ in range(2):
+        scene.fetcher.want(scene.verdict())
+    # When
+    scene.fetcher.fetch()
+    scene.fetcher.fetch()
+    # Then
+    assert scene.arrived == [CONTENT, CONTENT]
+    assert scene.listener.warnings == []
+
+
+def test_a_store_that_is_away_at_the_end_is_a_warning(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given
+    scene.fetcher.want(scene.verdict())
+    monkeypatch.setattr(scene.blobs, "get", Mock(side_effect=StoreUnavailable("away")))
+    # When
+    scene.fetcher.finish()
+    # Then
+    assert scene.listener.warnings == ["the files of 1 test were not fetched: away"]
 
 
 def test_a_round_fetches_one_and_the_end_of_a_run_all(scene: Scene) -> None:
@@ -70,7 +95,7 @@ def test_a_round_fetches_one_and_the_end_of_a_run_all(scene: Scene) -> None:
     # Then
     assert len(scene.arrived) == 1
     # When
-    scene.fetcher.fetch(everything=True)
+    scene.fetcher.finish()
     # Then
     assert scene.arrived == [b"0", b"1", b"2"]
 
@@ -104,13 +129,15 @@ def test_a_run_takes_so_much_and_says_that_the_rest_is_not_kept(
 ) -> None:
     # Given
     monkeypatch.setattr(module, "MAX_ARTIFACTS", len(CONTENT))
-    for content in (CONTENT, b"more", b"and more"):
-        scene.fetcher.want(scene.verdict(content))
+    verdicts = [scene.verdict(content) for content in (CONTENT, b"more", b"and more")]
+    for verdict in verdicts:
+        scene.fetcher.want(verdict)
     # When
-    scene.fetcher.fetch(everything=True)
+    scene.fetcher.finish()
     # Then
     assert scene.arrived == [CONTENT]
     assert len(scene.listener.warnings) == 1
+    assert len(scene.blobs.missing([one.artifacts[0].digest for one in verdicts])) == 3
 
 
 def test_without_the_option_nothing_is_fetched() -> None:
