@@ -1,10 +1,10 @@
 """Which test a crash of a test process is blamed on, and when that becomes a verdict (I7, I8).
 
 The suspect is the test that was running, or the class (or module) whose fixture was. It runs again
-alone, in a fresh fork, on another worker if there is one; the second crash is its verdict. When a
-tear-down runs, all its tests have verdicts, so one crash is final. What the process had recorded
-stands. Crashes are counted over the whole run: beyond the budget the run ends with what it has,
-because then no single test is to blame.
+alone, in a fresh fork, on another worker if there is one; the second crash is its verdict. Behind a
+tear-down all tests have verdicts: the last of them runs again for its sake. What the process had
+recorded stands. Crashes are counted over the whole run: beyond the budget the run ends with what it
+has, because then no single test is to blame.
 """
 
 from __future__ import annotations
@@ -48,8 +48,11 @@ class Deaths:
     def blame(self, suspect: int | FixtureRef) -> bool:
         """Counts a crash during this test (index) or fixture; True if that is its verdict."""
         self._blamed[suspect] += 1
-        last = isinstance(suspect, FixtureRef) and not suspect.sets_up
-        return last or self._blamed[suspect] >= MAX_CRASHES
+        return self._blamed[suspect] >= MAX_CRASHES
+
+    def suspected(self, suspect: int | FixtureRef) -> bool:
+        """Whether a process crashed during it before."""
+        return suspect in self._blamed
 
     def exceeded(self, chunks: int) -> str:
         """Why the run must end after `chunks` claims; empty while it may go on."""
@@ -81,13 +84,12 @@ def death_of_test(entry: Entry, lease: LeaseRef, end: ChunkReleased) -> Verdict:
 
 
 def death_of_fixture(fixture: FixtureRef, lease: LeaseRef, end: ChunkReleased) -> FixtureVerdict:
-    times = ", twice" if fixture.sets_up else ""
     return FixtureVerdict(
         fixture,
         Outcome.ERROR,
         worker=lease.worker,
         slot=lease.slot,
-        failures=(_failure(end, f"{fixture}{times}", suffix=f" during {fixture}"),),
+        failures=(_failure(end, f"{fixture}, twice", suffix=f" during {fixture}"),),
     )
 
 

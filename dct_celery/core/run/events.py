@@ -68,6 +68,10 @@ class ChunkReleased:
     busy_seconds: Seconds = 0.0
     databases: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def in_tear_down(self) -> bool:
+        return self.fixture is not None and not self.fixture.sets_up
+
 
 ChunkEnd = ChunkCompleted | ChunkReleased
 

@@ -16,9 +16,9 @@ handled by `core.run.blame` (I8).
 4. Infrastructure never gives a verdict: entries that were lost `MAX_LOSSES` times are `not_run`,
 and the run ends with 7 (I7).
 
-5. A tear-down without a report may have failed: when a lease is lost, the last test that was
-recorded runs again if nothing else of its class does, for the sake of the fixtures; its own verdict
-stands.
+5. A tear-down without a report may have failed: when a lease is lost, or the process died in the
+tear-down, the last test that was recorded runs again if nothing else of its class does, for the
+sake of the fixtures; its own verdict stands.
 
 6. A failure that --reruns doubts is not a verdict yet: its entry stays open, and runs again alone
 when its chunk has ended. A pass is then its verdict; if no rerun comes to an end, its last failure
@@ -279,10 +279,10 @@ class RunMachine:
             case ChunkCompleted():
                 return self._completed(held.chunk, lease, end)
             case ChunkReleased():
-                if end.fixture is not None and not end.fixture.sets_up:
+                if end.in_tear_down:
                     # This report is about the tear-down itself.
                     self._owed.difference_update(held.chunk.indices)
-                return self._owe(held, lease, end.why) + self._released(held.chunk, lease, end)
+                return self._owe(held, lease, end) + self._released(held, lease, end)
             case _:
                 assert_never(end)
 
@@ -304,9 +304,10 @@ class RunMachine:
             *self._again(chunk, self._open(chunk), loss=loss),
         ]
 
-    def _released(self, chunk: Chunk, lease: LeaseRef, end: ChunkReleased) -> list[ev.Effect]:
+    def _released(self, held: InFlight, lease: LeaseRef, end: ChunkReleased) -> list[ev.Effect]:
+        chunk = held.chunk
         if end.why is ReleaseReason.CRASH:
-            return self._crashed(chunk, lease, end)
+            return self._crashed(held, lease, end)
         if end.why is ReleaseReason.UNREADY:
             return self._passed_on(chunk, lease, end)
         # The fixture that exceeded its limit has a record; the manifest says what it kept from
@@ -331,16 +332,18 @@ class RunMachine:
         )
 
     def _owe(
-        self, held: InFlight, lease: LeaseRef, why: ReleaseReason | None = None
+        self, held: InFlight, lease: LeaseRef, end: ChunkReleased | None = None
     ) -> list[ev.Effect]:
         """Queues tests again if the attempt ended, as far as we know, without a tear-down.
 
-        `why` it was released; None if its lease ran out.
+        `end`: the report of its release; None if its lease ran out.
         """
         chunk, last = held.chunk, held.last
+        why = end.why if end is not None else None
+        abrupt = end is None or end.why in _ABRUPT or self._died_in_tear_down(end)
         # What this attempt owed is still owed.
         owed = [index for index in chunk.indices if index in self._owed]
-        if last is not None and last not in owed and (why is None or why in _ABRUPT):
+        if last is not None and last not in owed and abrupt:
             cls = self.manifest[last].cls
             again = {*self._open(chunk), *self.reruns.held(chunk)} - self.verdicts.keys()
             if not any(self.manifest[index].cls == cls for index in again):
@@ -366,6 +369,12 @@ class RunMachine:
             self._owed.add(index)
             self.planner.requeue(chunk, (index,), fresh=True, avoid=self._elsewhere(lease))
         return effects
+
+    def _died_in_tear_down(self, end: ChunkReleased) -> bool:
+        """Whether this is the first death in this tear-down: something else may have caused it."""
+        if end.why is not ReleaseReason.CRASH or end.fixture is None or end.fixture.sets_up:
+            return False
+        return not self.deaths.suspected(end.fixture)
 
     def _avoided(self, event: ev.Avoided) -> list[ev.Effect]:
         held = self._queued.get(event.lease.chunk)
@@ -487,11 +496,12 @@ class RunMachine:
     def _all_open(self) -> tuple[int, ...]:
         return tuple(entry.index for entry in self.manifest if entry.index not in self.verdicts)
 
-    def _crashed(self, chunk: Chunk, lease: LeaseRef, end: ChunkReleased) -> list[ev.Effect]:
+    def _crashed(self, held: InFlight, lease: LeaseRef, end: ChunkReleased) -> list[ev.Effect]:
         """Blames the crash on a suspect, which runs again alone or has its verdict.
 
-        The rest runs elsewhere.
+        The rest runs elsewhere. For a tear-down, `_owe` has queued the test before it, if any.
         """
+        chunk = held.chunk
         self.deaths.total += 1
         open_ = self._open(chunk)
         suspects: tuple[int, ...] = ()
@@ -499,8 +509,8 @@ class RunMachine:
             suspects = blame.covered_by(end.fixture, self.manifest, open_)
         elif end.index in open_:
             suspects = (end.index,)
-        known = bool(suspects) or (end.fixture is not None and not end.fixture.sets_up)
-        effects = self._accuse(chunk, suspects, lease, end) if known else []
+        known = bool(suspects) or end.in_tear_down
+        effects = self._accuse(held, suspects, lease, end) if known else []
         loss = "" if known else f"crash: {end.cause}"
         rest = tuple(index for index in open_ if index not in suspects)
         effects += self._rerun(chunk, lease) + self._again(chunk, rest, loss=loss, where=lease)
@@ -509,17 +519,19 @@ class RunMachine:
         return effects
 
     def _accuse(
-        self, chunk: Chunk, suspects: tuple[int, ...], lease: LeaseRef, end: ChunkReleased
+        self, held: InFlight, suspects: tuple[int, ...], lease: LeaseRef, end: ChunkReleased
     ) -> list[ev.Effect]:
-        if self.deaths.blame(end.fixture or suspects[0]):
+        last_chance = end.in_tear_down and held.last is None  # no test could run again for it
+        if self.deaths.blame(end.fixture or suspects[0]) or last_chance:
             if end.fixture is not None:
                 verdict = blame.death_of_fixture(end.fixture, lease, end)
-                return self._judge_fixture(verdict) + self._cover(chunk, end.fixture)
+                return self._judge_fixture(verdict) + self._cover(held.chunk, end.fixture)
             death = blame.death_of_test(self.manifest[suspects[0]], lease, end)
             return self._judge(self.reruns.settle(death))
-        if not suspects or self.stop is not None:
+        if self.stop is not None:
             return []
-        self.planner.requeue(chunk, suspects, fresh=True, avoid=self._elsewhere(lease))
+        if suspects:
+            self.planner.requeue(held.chunk, suspects, fresh=True, avoid=self._elsewhere(lease))
         what = end.fixture or self.manifest[suspects[0]].id
         return [
             ev.Warn(f"a test process {blame.how(end.cause)} during {what}; it runs again alone")

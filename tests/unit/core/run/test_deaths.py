@@ -73,21 +73,65 @@ def test_the_second_death_in_a_set_up_is_its_error_and_covers_its_tests(
     assert not run.machine.lost
 
 
-def test_a_death_in_a_tear_down_is_its_error_at_once_and_costs_no_test() -> None:
-    # Given
+def died_tearing_down(fixture: str = "tearDownClass (a.T)") -> Run:
+    """Two classes in a chunk; the process died in the first tear-down, the next test announced."""
     run = one_chunk(two_classes())
     lease = run.claim()
     run.record(lease, finished(0), finished(1))
-    # When: the next test has been announced already
-    die(run, lease, index=2, fixture="tearDownClass (a.T)")
+    die(run, lease, index=2, fixture=fixture)
+    run.send(ev.SlotsChanged(2, 2))
+    return run
+
+
+@pytest.mark.parametrize("fixture", ["tearDownClass (a.T)", "tearDownModule (a)"])
+def test_after_one_death_in_a_tear_down_the_test_before_it_runs_again_for_its_sake(
+    fixture: str,
+) -> None:
+    # When
+    run = died_tearing_down(fixture)
+    # Then
+    assert run.machine.fixture_verdicts() == ()
+    assert {(chunk.indices, chunk.fresh) for chunk in run.offers[1:]} == {
+        ((1,), True),
+        ((2, 3), True),
+    }
+    assert f"during {fixture}" in "\n".join(warn.text for warn in run.all(ev.Warn))
+    # When: this time it ends
+    for chunk in run.offers[1:]:
+        lease = run.claim(chunk)
+        run.record(lease, *(finished(index) for index in chunk.indices))
+        run.complete(lease)
+    # Then
+    assert run.machine.finished
+    assert run.machine.exit_code() == 0
+
+
+def test_a_second_death_in_a_tear_down_is_its_error_and_costs_no_test() -> None:
+    # Given
+    run = died_tearing_down()
+    again, rest = sorted(run.offers[1:], key=lambda chunk: chunk.indices)
+    # When
+    lease = run.claim(again)
+    run.record(lease, finished(1))
+    die(run, lease, index=None, fixture="tearDownClass (a.T)")
     # Then
     (event,) = run.machine.fixture_verdicts()
     assert (event.id, event.covers) == ("tearDownClass (a.T)", ())
-    assert run.offers[-1].indices == (2, 3)
-    lease = run.claim()
+    lease = run.claim(rest)
     run.record(lease, finished(2), finished(3))
     run.complete(lease)
+    assert run.machine.finished
     assert run.machine.exit_code() == 1
+    assert set(run.outcomes().values()) == {Outcome.PASSED}
+
+
+def test_a_death_in_a_tear_down_that_no_test_can_run_again_for_is_its_error() -> None:
+    # Given
+    run = one_chunk(two_classes())
+    # When: none of its tests was recorded
+    die(run, run.claim(), index=None, fixture="tearDownClass (a.T)")
+    # Then
+    assert [event.id for event in run.machine.fixture_verdicts()] == ["tearDownClass (a.T)"]
 
 
 def test_a_death_that_nothing_was_running_for_is_a_loss_and_counted() -> None:
