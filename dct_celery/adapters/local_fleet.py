@@ -37,7 +37,7 @@ class LocalFleet:
     _worker: subprocess.Popen[bytes]
     _log: Path
 
-    def trouble(self) -> str:
+    def failure(self) -> str:
         """Why the worker ended, with the end of its log below; empty while it lives."""
         code = self._worker.poll()
         if code is None:

@@ -95,7 +95,7 @@ def _run_tests(
         )
     with local_fleet(settings) as fleet:
         return _dispatch(
-            fleet.settings, {**origins, **fleet.origins}, reporters, interrupted, fleet.trouble
+            fleet.settings, {**origins, **fleet.origins}, reporters, interrupted, fleet.failure
         )
 
 
@@ -113,7 +113,7 @@ def _dispatch(
     origins: dict[str, str],
     reporters: Reporters,
     interrupted: Callable[[], bool],
-    fleet_trouble: Callable[[], str] = str,
+    fleet_failure: Callable[[], str] = str,
     fall_back: Callable[[], int] | None = None,
 ) -> RunReport:
     from dct_celery.adapters.source.snapshot import find_root
@@ -127,7 +127,7 @@ def _dispatch(
     hash_seed = os.environ.get("PYTHONHASHSEED") or str(random.randint(1, 2**32 - 1))
     request = make_request(settings, root, os.environ, seed, hash_seed)
     services = _dispatcher_services(settings, origins, request, reporters.take, interrupted)
-    services = replace(services, fleet_trouble=fleet_trouble, fall_back=fall_back)
+    services = replace(services, fleet_failure=fleet_failure, fall_back=fall_back)
     return RunLifecycle(services, request).run()
 
 

@@ -151,10 +151,10 @@ class Chunk:
     #: Predicted seconds, class fixtures included.
     estimate: Seconds = 0.0
     #: Needs a fork in which nothing has run yet (a retry, a suspect).
-    fresh: bool = False
+    fresh_process: bool = False
     #: Worker that is refused the chunk for a while, because one of its tests failed or crashed
     #: there; empty for none.
-    avoid: str = ""
+    avoid_worker: str = ""
     #: Seconds that one test may take, see core.plan.limits.
     test_limit: Seconds = 60.0
     #: (index, seconds) of tests that may take longer.

@@ -195,7 +195,7 @@ class EventLoop:
         )
         if not whole:
             self._reopen("has lost the run")
-        for chunk, lease, _ in self._machine.standing():
+        for chunk, lease, _ in self._machine.outstanding():
             if lease is None:
                 self._act([ev.Offer(chunk)])
         if self._machine.stop is not None:
@@ -510,7 +510,7 @@ class EventLoop:
         )
         # The store has these chunks now; what is still due is their messages to the broker.
         self._due_offers = {
-            chunk.id: chunk for chunk, lease, _ in self._machine.standing() if lease is None
+            chunk.id: chunk for chunk, lease, _ in self._machine.outstanding() if lease is None
         }
         self._due_positions = {}
 
@@ -527,7 +527,7 @@ class EventLoop:
         late = not self.worker_reports.checked  # all verdicts are there, but the run is not over
         if self._services.interrupted():
             self._act(self._machine.handle(ev.Stopped("interrupted", 2, late=late)))
-        if not self._machine.stop and (failure := self._services.fleet_trouble()):
+        if not self._machine.stop and (failure := self._services.fleet_failure()):
             line, _, detail = failure.partition("\n")
             self._services.report(Warned(line + indented(detail)))
             self._act(self._machine.handle(ev.Stopped(line, 7, late=late)))

@@ -105,7 +105,7 @@ class Fleet:
 
     def obstacle(self, worker: WorkerInfo) -> str:
         """Why the worker cannot take part now; empty when it can."""
-        return self._unfit(worker) or worker.trouble
+        return self._unfit(worker) or worker.backing_off
 
     def _unfit(self, worker: WorkerInfo) -> str:
         refusal = self.refusals.get(worker.name)

@@ -194,7 +194,7 @@ class RunLifecycle:
             tree=tree,
             code=settings.code,
             backend=request.backend,
-            words=request.words,
+            arguments=request.arguments,
             directory=request.directory,
             sys_path=request.sys_path,
             environment=dict(request.environment),
@@ -278,7 +278,7 @@ class RunLifecycle:
         services = self._services
         if services.interrupted():
             raise Interrupted("interrupted while collecting; nothing ran")
-        if failure := services.fleet_trouble():
+        if failure := services.fleet_failure():
             line, _, detail = failure.partition("\n")
             raise InfrastructureError(line, detail=detail)
         stored_run.stay()

@@ -62,7 +62,7 @@ class Request:
 
     backend: str
     #: Arguments for the backend.
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     #: The Django settings module, where there is one.
     settings: str | None
     #: Root of the snapshot, and the working directory below it ("." for the root).
@@ -86,7 +86,7 @@ def make_request(
     module = _settings_module(settings, project, env) if settings.backend == DJANGO else None
     return Request(
         backend=settings.backend,
-        words=tuple(_words(settings, module, seed)),
+        arguments=tuple(_arguments(settings, module, seed)),
         settings=module,
         root=root,
         directory=directory,
@@ -123,7 +123,7 @@ def collect_order(request: Request) -> messages.Load:
     """The order for a collect process."""
     return messages.Load(
         backend=request.backend,
-        words=request.words,
+        arguments=request.arguments,
         root=str(request.root),
         directory=request.directory,
         sys_path=[os.path.normpath(request.root / entry) for entry in request.sys_path],
@@ -131,12 +131,12 @@ def collect_order(request: Request) -> messages.Load:
     )
 
 
-def _words(settings: Settings, module: str | None, seed: int | None) -> list[str]:
+def _arguments(settings: Settings, module: str | None, seed: int | None) -> list[str]:
     """Arguments for the backend. For Django, the first may be --settings=MODULE; others get the
     labels and each --extra.
     """
     if settings.backend == DJANGO:
-        return [*([f"--settings={module}"] if module else []), *django_words(settings, seed)]
+        return [*([f"--settings={module}"] if module else []), *django_arguments(settings, seed)]
     for option in OPTIONS:
         if option.name in _DJANGOS and getattr(settings, option.name) != option.default:
             flag = max(option.flags, key=len)
@@ -147,7 +147,7 @@ def _words(settings: Settings, module: str | None, seed: int | None) -> list[str
     return [*settings.extra, *settings.labels]
 
 
-def django_words(settings: Settings, seed: int | None) -> list[str]:
+def django_arguments(settings: Settings, seed: int | None) -> list[str]:
     """The command line of `manage.py test` that selects and orders the same tests."""
     argv = [f"--verbosity={settings.verbosity}"]
     for name in ("pattern", "top_level_directory", "testrunner"):

@@ -38,7 +38,7 @@ class Selection:
     """A `Request` as it is written down."""
 
     backend: BackendName
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     settings: str | None
     root: str
     directory: str
@@ -84,7 +84,7 @@ class RunSnapshot:
             began=began,
             request=Selection(
                 request.backend,
-                request.words,
+                request.arguments,
                 request.settings,
                 str(request.root),
                 request.directory,
@@ -136,7 +136,7 @@ class RunSnapshot:
         request = self.request
         return Request(
             request.backend,
-            request.words,
+            request.arguments,
             request.settings,
             Path(request.root),
             request.directory,

@@ -62,7 +62,7 @@ class DispatcherServices:
     broker: Callable[[], str] = str
     #: Why the fleet of this run alone (--local) is gone: a line, perhaps with details below; or
     #: empty.
-    fleet_trouble: Callable[[], str] = str
+    fleet_failure: Callable[[], str] = str
     #: Starts a worker on this machine and returns its number of slots; None if not wanted.
     fall_back: Callable[[], int] | None = None
 

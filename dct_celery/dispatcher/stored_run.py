@@ -157,7 +157,7 @@ class StoredRun:
             self.spec, None if self._manifest_due else self._manifest
         ):
             return True
-        known = {chunk.id: lease.fence if lease else 0 for chunk, lease, _ in machine.standing()}
+        known = {chunk.id: lease.fence if lease else 0 for chunk, lease, _ in machine.outstanding()}
         names = list(known)
         stored = dict(zip(names, ledger.fences(names), strict=True))
         # They may differ for a moment: the event of a claim, or of a lease's end, is on its way.
@@ -238,5 +238,5 @@ class StoredRun:
 def _outstanding(machine: RunMachine) -> list[OutstandingChunk]:
     return [
         OutstandingChunk(chunk, lease, (lease_ms or _LEASE_MS) if lease is not None else 0)
-        for chunk, lease, lease_ms in machine.standing()
+        for chunk, lease, lease_ms in machine.outstanding()
     ]

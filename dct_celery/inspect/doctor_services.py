@@ -164,9 +164,9 @@ def _worker(info: WorkerInfo, facts: Mapping[str, str]) -> Finding:
     if info.version != __version__ or info.protocol != PROTOCOL_VERSION:
         text += f"; this side is {__version__}"
         return Finding("failed", what, text, "install the same version on both sides")
-    if info.trouble:
+    if info.backing_off:
         fix = "see its log; it tries again by itself"
-        return Finding("warning", what, f"{text}; it {info.trouble}", fix)
+        return Finding("warning", what, f"{text}; it {info.backing_off}", fix)
     if differs := list(_differences(info.about, facts)):
         text += f"; here it is {' and '.join(differs)}"
         return Finding("warning", what, text, "use the same environment on both sides")

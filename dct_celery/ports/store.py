@@ -112,7 +112,7 @@ class Ledger(Protocol):
     def fences(self, chunks: Sequence[str]) -> list[int | None]:
         """For each chunk 0 if it is on offer, the fence of its lease, None for neither."""
 
-    def tell(self, worker: str, report: WorkerReport) -> None:
+    def report(self, worker: str, report: WorkerReport) -> None:
         """Adds a `report` event: a worker's report about the run as a whole."""
 
     def read(self, after: str, *, block_ms: int, count: int = 500) -> Page:

@@ -20,4 +20,4 @@ from __future__ import annotations
 
 #: Incremented with every change that an older peer could misread. Dispatcher and worker of
 #: different versions refuse each other.
-PROTOCOL_VERSION = 6
+PROTOCOL_VERSION = 7

@@ -76,7 +76,7 @@ class RunSpec:
     code: Literal["snapshot", "checkout"]
     backend: BackendName
     #: Arguments for the backend, see wire.messages.Load.
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     directory: Relative
     #: Entries for sys.path, relative to the root.
     sys_path: tuple[Relative, ...]

@@ -34,7 +34,7 @@ class WorkerInfo:
     runs: dict[str, RunStage] = field(default_factory=dict)
     busy: Count = 0
     #: Why it does not claim chunks at the moment; empty when it does.
-    trouble: str = ""
+    backing_off: str = ""
     #: Its machine's Unix time at this heartbeat, 0 if not given; only shown to people.
     wall: float = 0.0
     #: Facts about its machine, see `worker.host.machine_facts`.

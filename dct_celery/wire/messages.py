@@ -81,7 +81,7 @@ class Load(Message):
     #: Name of the backend that does it, see core.backends.
     backend: str
     #: The command's arguments that choose and order the tests.
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     #: Absolute path of the root of the tree.
     root: str
     #: Working directory, relative to the root.

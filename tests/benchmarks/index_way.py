@@ -193,7 +193,7 @@ def main() -> int:
         way.print(whole=options.list)
         assert len(scene.machine.verdicts) >= 2
         follower._journal.close()
-        scene.standing.leave()
+        scene.stored_run.leave()
     return 0
 
 

@@ -307,7 +307,7 @@ def _play(options: argparse.Namespace, folder: Path, url: str) -> None:
     began, cpu = time.monotonic(), time.process_time()
     scene.follow()
     wall, cpu = time.monotonic() - began, time.process_time() - cpu
-    scene.standing.leave()
+    scene.stored_run.leave()
     left = time.monotonic() - began - wall
     for worker in workers:
         worker.join(20)
@@ -379,15 +379,15 @@ class Scene:
             supply_code=lambda: None,
             resolve=lambda _: {},
             interrupted=lambda: False,
-            fleet_trouble=self._fleet_trouble,
+            fleet_failure=self._fleet_failure,
         )
         self._fleet = Fleet(
             RUN, POOL, VERSION, PROTOCOL_VERSION, KEY_ID, last_usable=time.monotonic()
         )
-        self.standing = StoredRun(self._services, spec, lambda: None)
-        self.standing.announce()
+        self.stored_run = StoredRun(self._services, spec, lambda: None)
+        self.stored_run.announce()
 
-    def _fleet_trouble(self) -> str:
+    def _fleet_failure(self) -> str:
         return (
             ""
             if all(worker.is_alive() for worker in self.workers)
@@ -403,7 +403,7 @@ class Scene:
             self.manifest, lambda _: self._seconds, reruns=False, now=time.monotonic()
         )
         event_loop = EventLoop(
-            self._services, self.machine, self._fleet, self.standing, view, self.report
+            self._services, self.machine, self._fleet, self.stored_run, view, self.report
         )
         event_loop.worker_reports.checked = True
         return event_loop

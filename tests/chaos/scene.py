@@ -185,7 +185,8 @@ class Scene:
         """Workers that do not run or that the pool does not know, and why."""
         with contextlib.suppress(Exception):
             known = {
-                info.name.partition("@")[0]: info.trouble for info in self.fleet.registry.workers()
+                info.name.partition("@")[0]: info.backing_off
+                for info in self.fleet.registry.workers()
             }
             dead = [f"{worker.name} has ended" for worker in self.workers if not worker.alive]
             lost = [
@@ -193,9 +194,7 @@ class Scene:
                 for worker in self.workers
                 if worker.alive and worker.name not in known
             ]
-            return (
-                dead + lost + [f"{name}: {trouble}" for name, trouble in known.items() if trouble]
-            )
+            return dead + lost + [f"{name}: {reason}" for name, reason in known.items() if reason]
         return ["the store does not answer"]
 
     def await_workers(self, seconds: float = PATIENCE) -> list[str]:

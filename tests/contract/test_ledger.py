@@ -32,7 +32,7 @@ CHUNK = Chunk(
     flushed=("default",),
     locks=("port:1",),
     estimate=1.5,
-    fresh=True,
+    fresh_process=True,
     limits=((1, 90.5),),
     fixture_limit=900.0,
 )
@@ -142,7 +142,7 @@ def test_the_worker_to_avoid_leaves_the_chunk_to_others_and_the_stream_tells(sto
     # Given
     ledger = store.ledger()
     ledger.open_run(ME, spec_of(store), 60)
-    ledger.commit([replace(CHUNK, avoid="build-z")])
+    ledger.commit([replace(CHUNK, avoid_worker="build-z")])
     # When
     assert status(ledger) == "avoid"
     # Then
@@ -154,7 +154,7 @@ def test_a_chunk_that_nobody_else_took_is_open_to_the_worker_to_avoid(store: Sto
     # Given
     ledger = store.ledger()
     ledger.open_run(ME, spec_of(store), 60)
-    ledger.commit([replace(CHUNK, avoid="build-a")])
+    ledger.commit([replace(CHUNK, avoid_worker="build-a")])
     # When
     store.pass_time(AVOID_MS)
     # Then
@@ -279,7 +279,7 @@ def test_the_stream_is_read_on_from_where_one_was(ledger: Ledger) -> None:
 
 def test_a_worker_can_speak_about_the_run_as_a_whole(ledger: Ledger) -> None:
     # When
-    ledger.tell("build-a", RefusedReport("Django é", permanent=True))
+    ledger.report("build-a", RefusedReport("Django é", permanent=True))
     # Then
     _, event = entries(ledger)
     assert event.fact == Reported("build-a", RefusedReport("Django é", permanent=True))
@@ -594,8 +594,8 @@ def reopened(store: Store, *, wiped: bool = True) -> tuple[Ledger, LeaseRef]:
     assert ledger.append(lease, 3, ONE, LEASE) == "ok"
     if wiped:
         store.forget_run()
-    standing = [OutstandingChunk(CHUNK, lease, LEASE), OutstandingChunk(WAITING)]
-    assert ledger.reopen(ME, 2, stored(store), standing, {"c1.1": 2})
+    outstanding = [OutstandingChunk(CHUNK, lease, LEASE), OutstandingChunk(WAITING)]
+    assert ledger.reopen(ME, 2, stored(store), outstanding, {"c1.1": 2})
     return ledger, lease
 
 
@@ -624,8 +624,8 @@ def test_putting_back_again_because_the_answer_was_lost_changes_nothing(store: S
     assert ledger.append(replace(lease, epoch=2), 4, ONE, LEASE) == "ok"
     before = kinds(ledger)
     # When
-    standing = [OutstandingChunk(CHUNK, lease, LEASE), OutstandingChunk(WAITING)]
-    again = ledger.reopen(ME, 2, stored(store), standing, {"c1.1": 2})
+    outstanding = [OutstandingChunk(CHUNK, lease, LEASE), OutstandingChunk(WAITING)]
+    again = ledger.reopen(ME, 2, stored(store), outstanding, {"c1.1": 2})
     # Then
     assert again
     assert kinds(ledger) == before

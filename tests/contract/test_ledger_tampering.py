@@ -255,7 +255,7 @@ def test_a_specification_with_another_word_in_it_is_refused(store: Store, ledger
     # Given
     spec = store.field("spec")
     # When
-    store.write(spec=spec.replace('"words":[]', '"words":["-c"]'))
+    store.write(spec=spec.replace('"arguments":[]', '"arguments":["-c"]'))
     # Then
     assert store.field("spec") != spec
     with pytest.raises(Untrusted, match="has a wrong signature"):
@@ -368,7 +368,7 @@ def test_a_workers_report_in_the_name_of_another_worker_is_rejected(
     store: Store, ledger: Ledger
 ) -> None:
     # Given
-    ledger.tell("build-a", FailedReport("the checks failed"))
+    ledger.report("build-a", FailedReport("the checks failed"))
     # When
     store.write_stream({**store.stream()[-1], "w": "build-b"})
     # Then

@@ -96,7 +96,7 @@ def writes(ledger: RedisLedger, lease: LeaseRef) -> dict[str, Callable[[], objec
         "release": lambda: ledger.end(lease, 1, DRAINED),
         "reap": ledger.reap,
         "commit": lambda: ledger.commit([chunk("c3")]),
-        "tell": lambda: ledger.tell("build-a", CheckedReport()),
+        "report": lambda: ledger.report("build-a", CheckedReport()),
     }
 
 
@@ -205,7 +205,7 @@ class TestScriptsForgotten:
             (lambda: ledger.append(held(1), 1, ONE, LEASE), "ok"),
             (lambda: ledger.end(held(1), 1, DONE), "ok"),
             (lambda: ledger.end(held(2, chunk="c2"), 0, DRAINED), "ok"),
-            (lambda: ledger.tell("build-a", CheckedReport()), None),
+            (lambda: ledger.report("build-a", CheckedReport()), None),
             (ledger.reap, []),
             (lambda: ledger.cancel("why"), None),
             (ledger.state, "cancelled"),

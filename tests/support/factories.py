@@ -97,7 +97,7 @@ def make_spec(run: str = "run-one", **fields: Any) -> RunSpec:
         "tree": "ab" * 20,
         "code": "snapshot",
         "backend": "django",
-        "words": (),
+        "arguments": (),
         "directory": ".",
         "sys_path": (),
         "environment": {},

@@ -64,7 +64,7 @@ def loader(
     folder.mkdir(parents=True, exist_ok=True)
     os.mkfifo(folder / "fork.fifo")
     load = messages.Load(
-        backend="django", words=("--settings=site_settings", *argv),
+        backend="django", arguments=("--settings=site_settings", *argv),
         root=str(root), directory=directory, sys_path=[str(root / directory)],
         collect_only=collect, fork_fifo=str(folder / "fork.fifo"), template_depends=list(depends),
     )  # fmt: skip

@@ -184,10 +184,10 @@ class MemoryServer:
         return MemoryLivenessLock(self.world, owner)
 
     def alive(self, owners: Iterable[str]) -> set[str]:
-        return {sign.owner for sign in self._standing()} & set(owners)
+        return {sign.owner for sign in self._live_locks()} & set(owners)
 
     def in_use(self, template: str) -> bool:
-        return any(template in sign.holds for sign in self._standing())
+        return any(template in sign.holds for sign in self._live_locks())
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
@@ -281,7 +281,7 @@ class MemoryServer:
 
     # -- parts
 
-    def _standing(self) -> list[MemoryLivenessLock]:
+    def _live_locks(self) -> list[MemoryLivenessLock]:
         _up(self.world)
         return [
             lock

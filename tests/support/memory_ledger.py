@@ -66,7 +66,7 @@ class Slip:
 
     payload: str
     attempt: int
-    avoid: str = ""
+    avoid_worker: str = ""
     state: str = "queued"
     fence: int = 0
     worker: str = ""
@@ -290,7 +290,7 @@ class MemoryLedger:
             if known is None or known.attempt != chunk.attempt:
                 payload = stream.offer(self._door, chunk, self._epoch)
                 run.slips[chunk.id] = Slip(
-                    payload, chunk.attempt, chunk.avoid, offered=self._store.clock.ms
+                    payload, chunk.attempt, chunk.avoid_worker, offered=self._store.clock.ms
                 )
                 run.say("offered", c=chunk.id, a=chunk.attempt, d=payload)
 
@@ -307,7 +307,7 @@ class MemoryLedger:
             return Claim(ClaimAnswer.STALE)
         if slip.state != "queued":
             return Claim(ClaimAnswer.HELD if slip.state == "leased" else ClaimAnswer.DONE)
-        if slip.avoid == worker and self._store.clock.ms < slip.offered + AVOID_MS:
+        if slip.avoid_worker == worker and self._store.clock.ms < slip.offered + AVOID_MS:
             run.say("avoided", c=chunk, a=attempt, f=0, w=worker, s=slot)
             return Claim(ClaimAnswer.AVOID)
         run.fence += 1
@@ -385,7 +385,7 @@ class MemoryLedger:
             {"queued": 0, "leased": slip.fence}.get(slip.state) if slip else None for slip in found
         ]
 
-    def tell(self, worker: str, report: WorkerReport) -> None:
+    def report(self, worker: str, report: WorkerReport) -> None:
         if run := self._run:
             run.say("report", w=worker, d=stream.report(self._door, worker, report))
 

@@ -81,7 +81,7 @@ class PlainBackend:
         from dct_celery.testproc.backends.base import failing_as
 
         with failing_as("labels"):
-            return _project(select(order.words), order.root)
+            return _project(select(order.arguments), order.root)
 
 
 BACKEND: Backend = PlainBackend()

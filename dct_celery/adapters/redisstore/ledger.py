@@ -41,7 +41,7 @@ S = TypeVar("S", bound=StrEnum)
 T = TypeVar("T")
 _VERBS = (
     "open_run", "commit", "claim", "renew", "append", "complete", "release", "reap", "cancel",
-    "tell", "adopt", "reopen",
+    "report", "adopt", "reopen",
     "abandon",
 )  # fmt: skip
 #: Gap between the fences of two epochs.
@@ -229,7 +229,7 @@ class RedisLedger:
         ]
         positions = (acknowledged or {}).items()
         rows = [
-            (chunk.id, chunk.attempt, self._offer(chunk, self._epoch), chunk.avoid)
+            (chunk.id, chunk.attempt, self._offer(chunk, self._epoch), chunk.avoid_worker)
             for chunk in offers
         ]
         args = [AVOID_MS, len(positions), *itertools.chain.from_iterable((*positions, *rows))]
@@ -342,9 +342,9 @@ class RedisLedger:
 
     # -- the stream ----------------------------------------------------------------------
 
-    def tell(self, worker: str, report: WorkerReport) -> None:
+    def report(self, worker: str, report: WorkerReport) -> None:
         args = [worker, stream.report(self._door, worker, report)]
-        self._verbs["tell"](keys=[self._keys.run, self._keys.events], args=args)
+        self._verbs["report"](keys=[self._keys.run, self._keys.events], args=args)
 
     def read(self, after: str, *, block_ms: int, count: int = 500) -> Page:
         reply: Any = self._client.xread(

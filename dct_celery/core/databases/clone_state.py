@@ -24,7 +24,7 @@ class CloneState:
 
     def suits(self, chunk: Chunk) -> bool:
         """The chunk finds what it would find in a sequential run."""
-        if chunk.fresh:
+        if chunk.fresh_process:
             return False
         if chunk.need is Need.ANY:
             return True

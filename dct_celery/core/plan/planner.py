@@ -221,13 +221,13 @@ class Planner:
         return self._chunk(self._fill(first, min(share, self._longest)))
 
     def requeue(
-        self, chunk: Chunk, indices: tuple[int, ...], *, fresh: bool, avoid: str = ""
+        self, chunk: Chunk, indices: tuple[int, ...], *, fresh_process: bool, avoid_worker: str = ""
     ) -> Chunk:
         """Puts what is left of a chunk in front of everything else, as a new chunk and attempt.
 
         `indices` is a non-empty part of the chunk's, chosen so that no class or module is torn
-        apart; otherwise raises ValueError. `avoid` names a worker that should not get it, if there
-        is another.
+        apart; otherwise raises ValueError. `avoid_worker` names a worker that should not get it,
+        if there is another.
         """
         left = tuple(sorted(set(indices)))
         if not left or not set(left).issubset(chunk.indices):
@@ -241,8 +241,8 @@ class Planner:
             **_start_state(chunk, left),
             attempt=chunk.attempt + 1,
             estimate=chunk.estimate * len(left) / len(chunk.indices),
-            fresh=fresh,
-            avoid=avoid,
+            fresh_process=fresh_process,
+            avoid_worker=avoid_worker,
             test_limit=self._limits.base(left),
             limits=self._limits.tests(left),
         )

@@ -193,7 +193,7 @@ class RunMachine:
         """Some slot has claimed something."""
         return bool(self._leased or self.verdicts or self.slots_used)
 
-    def standing(self) -> list[tuple[Chunk, LeaseRef | None, int]]:
+    def outstanding(self) -> list[tuple[Chunk, LeaseRef | None, int]]:
         """(chunk, lease or None while it waits, ms of the lease) of every chunk in flight."""
         return [
             (held.chunk, held.lease, held.lease_ms)
@@ -367,7 +367,9 @@ class RunMachine:
                 )
                 continue
             self._owed.add(index)
-            self.planner.requeue(chunk, (index,), fresh=True, avoid=self._elsewhere(lease))
+            self.planner.requeue(
+                chunk, (index,), fresh_process=True, avoid_worker=self._elsewhere(lease)
+            )
         return effects
 
     def _died_in_tear_down(self, end: ChunkReleased) -> bool:
@@ -531,7 +533,9 @@ class RunMachine:
         if self.stop is not None:
             return []
         if suspects:
-            self.planner.requeue(held.chunk, suspects, fresh=True, avoid=self._elsewhere(lease))
+            self.planner.requeue(
+                held.chunk, suspects, fresh_process=True, avoid_worker=self._elsewhere(lease)
+            )
         what = end.fixture or self.manifest[suspects[0]].id
         return [
             ev.Warn(f"a test process {blame.how(end.cause)} during {what}; it runs again alone")
@@ -572,7 +576,9 @@ class RunMachine:
         if self.reruns.exhausted:
             return self._give_up(open_, "", lost=False)
         for index in open_:
-            self.planner.requeue(chunk, (index,), fresh=True, avoid=self._elsewhere(lease))
+            self.planner.requeue(
+                chunk, (index,), fresh_process=True, avoid_worker=self._elsewhere(lease)
+            )
         return []
 
     def _again(
@@ -597,7 +603,10 @@ class RunMachine:
         rest = tuple(index for index in indices if index not in self.verdicts)
         if rest:
             self.planner.requeue(
-                chunk, rest, fresh=True, avoid=self._elsewhere(where) if where and loss else ""
+                chunk,
+                rest,
+                fresh_process=True,
+                avoid_worker=self._elsewhere(where) if where and loss else "",
             )
         return effects
 

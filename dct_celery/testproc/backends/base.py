@@ -140,7 +140,7 @@ class Backend(Protocol):
     """A test framework."""
 
     def load(self, order: messages.Load) -> Project:
-        """Loads the project in the current directory. `order.words`: see `Load`.
+        """Loads the project in the current directory. `order.arguments`: see `Load`.
 
         Raises LoadFailed with a message for the user.
         """

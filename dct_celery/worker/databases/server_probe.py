@@ -31,7 +31,7 @@ class ServerProbe:
         self._lives = [server.incarnation() for server in self._servers]
         self._probed_at = self._clock.monotonic()
 
-    def trouble(self) -> str:
+    def outage(self) -> str:
         """What happened to a server since `remember`; empty when all are as they were."""
         for server, life in zip(self._servers, self._lives, strict=False):
             try:
@@ -47,10 +47,10 @@ class ServerProbe:
         """
         if self._clock.monotonic() - self._probed_at < POLL_SECONDS:
             return
-        trouble = self.trouble()
+        outage = self.outage()
         self._probed_at = self._clock.monotonic()
-        if trouble:
-            raise DatabaseError(trouble, fault=ServerFault.AWAY)
+        if outage:
+            raise DatabaseError(outage, fault=ServerFault.AWAY)
 
     def away(self) -> bool:
         """Some server does not answer at all."""

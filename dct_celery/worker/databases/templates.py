@@ -195,11 +195,11 @@ class Templates:
     def _blamed(self, answer: messages.Fatal, probe: ServerProbe) -> DatabaseError | None:
         """The error to raise if the server caused the failure, which is not the project's then."""
         fault = fault_in_answer(answer.message, answer.detail)
-        trouble = probe.trouble() or (f"the database server {fault}" if fault else "")
-        if not trouble:
+        outage = probe.outage() or (f"the database server {fault}" if fault else "")
+        if not outage:
             return None
         return DatabaseError(
-            f"{trouble} ({answer.message})", detail=answer.detail, fault=fault or ServerFault.AWAY
+            f"{outage} ({answer.message})", detail=answer.detail, fault=fault or ServerFault.AWAY
         )
 
     # -- export and restore --------------------------------------------------------------

@@ -68,7 +68,7 @@ class CircuitBreaker:
     _seen: int = 0
     _reason: str = ""
 
-    def trouble(self, now: float) -> str:
+    def backing_off(self, now: float) -> str:
         """Why the worker backs off; empty when it may claim."""
         if now < self._until:
             return self._reason

@@ -70,7 +70,7 @@ class Host:
         self._stop = threading.Event()
         self._collecting = CollectorThread(services)
         self._breaker = CircuitBreaker(FailureLog(services.folder.failures, services.clock))
-        self._trouble = ""
+        self._backing_off = ""
         self._ended = EndedRuns(services.folder.ended)
         #: The store has not answered yet, or not lately; talking to it would last until its
         #: timeouts.
@@ -131,7 +131,7 @@ class Host:
 
     def ready(self) -> set[str]:
         """Runs whose chunks the slots may take now."""
-        if self._trouble:
+        if self._backing_off:
             return set()
         return {
             run
@@ -199,7 +199,7 @@ class Host:
             supervisor.seen_at = self._clock.monotonic()
 
     def _poll(self) -> None:
-        self._watch_trouble()
+        self._watch_back_off()
         active = self._services.registry.active_runs()
         for line in self._services.registry.complaints():
             log.warning("%s", line)
@@ -239,11 +239,11 @@ class Host:
             if run not in self._supervisors and ledger.silence() > FORGOTTEN and ledger.abandon():
                 log.warning("run %s: closed, as its dispatcher has been silent for too long", run)
 
-    def _watch_trouble(self) -> None:
-        trouble = self._breaker.trouble(self._clock.monotonic()) or self._all_back_off()
-        if trouble and trouble != self._trouble:
-            log.warning("this worker %s", trouble)
-        self._trouble = trouble
+    def _watch_back_off(self) -> None:
+        reason = self._breaker.backing_off(self._clock.monotonic()) or self._all_back_off()
+        if reason and reason != self._backing_off:
+            log.warning("this worker %s", reason)
+        self._backing_off = reason
 
     def _all_back_off(self) -> str:
         """Why no slot of any run claims anything; empty when some does."""
@@ -280,7 +280,7 @@ class Host:
             keys=self._services.door.keyring.ids,
             runs={run: supervisor.state for run, supervisor in self._supervisors.items()},
             busy=min(self._busy(), self._slots),
-            trouble=self._trouble,
+            backing_off=self._backing_off,
             wall=round(self._clock.wall(), 3),
             about=self._about,
             broker=self._services.broker(),

@@ -322,7 +322,7 @@ class Preparation:
             f"raise its max_connections by {number * each}, or give this worker fewer slots (-c)"
         )
         log.warning("run %s: %s", self._run, line)
-        self._persistently(lambda: self._ledger.tell(self._services.name, ShortReport(line)))
+        self._persistently(lambda: self._ledger.report(self._services.name, ShortReport(line)))
 
     def _templates(self, prepared: Prepared) -> Templates:
         facts = [
@@ -390,7 +390,7 @@ class Preparation:
         os.mkfifo(self._folder.fork_fifo, 0o600)
         load = messages.Load(
             backend=spec.backend,
-            words=spec.words,
+            arguments=spec.arguments,
             root=str(root),
             directory=spec.directory,
             sys_path=[os.path.normpath(root / entry) for entry in spec.sys_path],

@@ -186,7 +186,7 @@ class RunSupervisor:
         if self.epoch > self._reported_epoch:
             self._reported_epoch, self._due = self.epoch, list(self._reports)
         while self._due:
-            self._ledger.tell(self._services.name, self._due[0])
+            self._ledger.report(self._services.name, self._due[0])
             self._due.pop(0)
 
     def _send_again(self) -> None:
@@ -274,7 +274,7 @@ class RunSupervisor:
             return
         self._usage_at = self._clock.monotonic()
         if new := self._changes.since(self._preparation.database_use()):
-            self._ledger.tell(self._services.name, UsageReport(new))
+            self._ledger.report(self._services.name, UsageReport(new))
 
     def _prepare(self) -> None:
         start = self._clock.monotonic()

@@ -191,8 +191,8 @@ class ChunkRun:
 
     def _doubt(self, message: messages.TestFinished | messages.FixtureFinished) -> None:
         """Raises DatabaseError if the server may be to blame: then the test runs again (I7)."""
-        if trouble := self._slot_run.probe.trouble():
-            raise DatabaseError(f"{message.kind} while {trouble}", fault=ServerFault.AWAY)
+        if outage := self._slot_run.probe.outage():
+            raise DatabaseError(f"{message.kind} while {outage}", fault=ServerFault.AWAY)
         fault = suspicion(message.failures, message.reason)
         if fault is None:
             return

@@ -191,7 +191,7 @@ class SlotRun:
         """The chunk, in a fresh process if it was begun here before: no class runs twice in one."""
         again = chunk.id in self._begun
         self._begun.add(chunk.id)
-        return replace(chunk, fresh=True) if again else chunk
+        return replace(chunk, fresh_process=True) if again else chunk
 
     # -- the test process --------------------------------------------------------------
 
@@ -199,7 +199,7 @@ class SlotRun:
         """A test process whose clones suit the chunk. Waits while a database server is away, until
         `give_up` returns True. Raises DatabaseError, ProcessDied.
         """
-        if self.process is None or not self._databases.suit(chunk) or self.probe.trouble():
+        if self.process is None or not self._databases.suit(chunk) or self.probe.outage():
             self.retire()
             self._renew_patiently(chunk, give_up)
         assert self.process is not None

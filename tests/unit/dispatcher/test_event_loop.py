@@ -79,17 +79,17 @@ class Scene:
             run="run-one", nonce=NONCE, owner=ME, door=self.door, ledger=self.ledger,
             registry=registry, state_folder=folder,
             clock=lambda: self.now, sleep=self._sleep, interrupted=lambda: False,
-            fleet_trouble=str, fall_back=None, broker=str,
+            fleet_failure=str, fall_back=None, broker=str,
         )  # fmt: skip
         self.reporter = Listener()
         services.report = self.reporter.take
         services.settings = Mock(pool="pool", timeout=0, queue_timeout=60, fallback_after=60)
         fleet = Fleet("run-one", "pool", "0", 1, KEY_ID, last_usable=self.now)
-        self.standing = StoredRun(services, make_spec("run-one"), lambda: None)
+        self.stored_run = StoredRun(services, make_spec("run-one"), lambda: None)
         view = RunView.of(self.machine.manifest, lambda index: 1.0, reruns=False, now=self.now)
         self.view = view
         self.follower = EventLoop(
-            services, self.machine, fleet, self.standing, view, lambda: cast(Any, None)
+            services, self.machine, fleet, self.stored_run, view, lambda: cast(Any, None)
         )
         self.services = services
 
@@ -265,7 +265,7 @@ def test_what_a_dispatcher_has_journalled_the_next_one_acknowledges(
     four.follower._journal.close()
     # When
     second = Scene(tmp_path, four.store, slots=0, count=4)
-    second.standing.epoch = second.follower._epoch = second.ledger.adopt(YOU, dead=True).epoch
+    second.stored_run.epoch = second.follower._epoch = second.ledger.adopt(YOU, dead=True).epoch
     second.services.owner = YOU
     second.follower.catch_up(second.journal(go_on=True), whole=True)
     # Then
@@ -415,14 +415,14 @@ def test_another_dispatcher_knows_what_the_first_one_knew(
     # When
     adoption = second.ledger.adopt(YOU, dead=True)
     assert adoption.answer == ("ok" if whole else "none")
-    second.standing.epoch = adoption.epoch
+    second.stored_run.epoch = adoption.epoch
     second.services.owner = YOU
     second.follower.catch_up(second.journal(go_on=True), whole=whole)
     # Then
     assert list(second.machine.verdicts) == [0]
-    assert [(chunk.id, lease and lease.fence) for chunk, lease, _ in second.machine.standing()] == [
-        (held.chunk, held.fence)
-    ]
+    assert [
+        (chunk.id, lease and lease.fence) for chunk, lease, _ in second.machine.outstanding()
+    ] == [(held.chunk, held.fence)]
     assert second.ledger.renew(held, 5000) == "ok"
     second.close()
 
@@ -451,7 +451,7 @@ def test_a_chunk_that_its_worker_left_to_others_is_published_again(scene: Scene)
     # Given
     scene.follower.step()
     (chunk,) = scene.run.offers
-    scene.ledger.commit([replace(chunk, attempt=2, avoid="build-a")])
+    scene.ledger.commit([replace(chunk, attempt=2, avoid_worker="build-a")])
     assert (
         scene.ledger.claim(chunk.id, 2, worker="build-a", slot=1, lease_ms=1000).answer == "avoid"
     )
@@ -475,15 +475,15 @@ def test_another_machine_learns_from_a_store_that_was_wiped_what_came_before_tha
     folder = tmp_path / "elsewhere"
     second = Scene(folder, scene.store, slots=0)
     # When
-    second.standing.epoch = second.follower._epoch = second.ledger.adopt(YOU, dead=True).epoch
+    second.stored_run.epoch = second.follower._epoch = second.ledger.adopt(YOU, dead=True).epoch
     second.services.owner = YOU
     second.follower.catch_up(second.journal(), whole=True)
     # Then
-    assert second.standing.epoch == 2
+    assert second.stored_run.epoch == 2
     assert list(second.machine.verdicts) == [0]
-    assert [(chunk.id, lease and lease.fence) for chunk, lease, _ in second.machine.standing()] == [
-        (held.chunk, held.fence)
-    ]
+    assert [
+        (chunk.id, lease and lease.fence) for chunk, lease, _ in second.machine.outstanding()
+    ] == [(held.chunk, held.fence)]
     second.close()
 
 
@@ -502,7 +502,7 @@ def test_a_run_that_was_put_back_in_part_is_put_back_again(
         done.append(verb)
 
     monkeypatch.setattr(
-        scene.ledger if verb == "restore" else scene.standing,
+        scene.ledger if verb == "restore" else scene.stored_run,
         "restore" if verb == "restore" else "_upload",
         flaky,
     )
@@ -524,7 +524,7 @@ def test_code_that_cannot_be_sent_again_ends_no_run(
     def changed() -> None:
         raise ConfigError("a.py changed while it was read")
 
-    monkeypatch.setattr(scene.standing, "_upload", changed)
+    monkeypatch.setattr(scene.stored_run, "_upload", changed)
     # When
     scene.store.runs.clear()
     scene.now += 1
@@ -699,7 +699,7 @@ def test_what_is_missing_from_an_attempt_is_asked_for_again(four: Scene, lost: s
     # Then: nothing after the gap counts, and the run is put back
     assert list(scene.machine.verdicts) == [0]
     assert scene.machine.busy == 1
-    assert (scene.ledger.epoch(), scene.standing.epoch) == (2, 2)
+    assert (scene.ledger.epoch(), scene.stored_run.epoch) == (2, 2)
     assert warnings(scene) == [
         f"the store has lost events of chunk {held.chunk}; the run goes on in it from the journal,"
         " as epoch 2"
@@ -745,7 +745,7 @@ def test_another_dispatcher_finds_the_gap_that_the_first_one_had(
     scene.ledger.end(held, 2, ev.ChunkCompleted())
     # When
     second = Scene(tmp_path, scene.store, slots=0)
-    second.standing.epoch = second.follower._epoch = second.ledger.adopt(YOU, dead=True).epoch
+    second.stored_run.epoch = second.follower._epoch = second.ledger.adopt(YOU, dead=True).epoch
     second.services.owner = YOU
     second.follower.catch_up(second.journal(go_on=True), whole=True)
     assert second.machine.busy == 1
@@ -768,7 +768,7 @@ def test_a_journal_with_damaged_lines_is_replayed_without_them(
     path.write_text(head + "damage\n" + "".join(lines))
     # When
     second = Scene(tmp_path, scene.store, slots=0)
-    second.standing.epoch = second.ledger.adopt(YOU, dead=True).epoch
+    second.stored_run.epoch = second.ledger.adopt(YOU, dead=True).epoch
     second.services.owner = YOU
     second.follower.catch_up(second.journal(go_on=True), whole=True)
     # Then
@@ -842,7 +842,7 @@ def test_reasons_that_no_retry_mends_end_the_run_with_4_and_each_is_told_once(sc
     beat(scene, "build-b")
     beat(scene, "build-x", OTHER_KEY)
     for name in ("build-a", "build-b"):
-        scene.ledger.tell(
+        scene.ledger.report(
             name,
             RefusedReport(
                 "has Django 4.2, the dispatcher 5.2", "a diff\nof two lines", permanent=True
@@ -885,7 +885,7 @@ def test_a_pool_of_strangers_alone_ends_the_run_with_4(scene: Scene) -> None:
 def test_reasons_that_may_pass_end_the_run_with_7(scene: Scene) -> None:
     # Given
     scene.follower._journal = scene.journal()
-    scene.ledger.tell("build-a", RefusedReport("could not get the code"))
+    scene.ledger.report("build-a", RefusedReport("could not get the code"))
     # When
     wait(scene, 4)
     # Then
@@ -897,7 +897,7 @@ def test_one_worker_that_may_still_take_part_keeps_the_run_waiting(scene: Scene)
     # Given
     scene.follower._journal = scene.journal()
     beat(scene, "build-b")
-    scene.ledger.tell("build-a", RefusedReport("has Django 4.2", permanent=True))
+    scene.ledger.report("build-a", RefusedReport("has Django 4.2", permanent=True))
     # When
     wait(scene, 10)
     # Then

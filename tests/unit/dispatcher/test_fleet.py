@@ -93,15 +93,15 @@ def test_an_empty_pool_is_said_to_be_empty(fleet: Fleet) -> None:
     assert "no workers are connected; start one with the same store and pool" in fleet.missing(1.5)
 
 
-def test_a_worker_that_rests_gets_no_work_and_is_not_gone(fleet: Fleet) -> None:
+def test_a_worker_that_backs_off_gets_no_work_and_is_not_gone(fleet: Fleet) -> None:
     # Given
-    resting = replace(READY, trouble="rests for 5 s after 3 infrastructure failures in a row")
+    sick = replace(READY, backing_off="backs off for 5 s after 3 infrastructure failures in a row")
     # When
-    fleet.update([resting, OLD], 1.0)
+    fleet.update([sick, OLD], 1.0)
     # Then
     assert fleet.usable == []
-    assert fleet.fit == [resting]
-    assert fleet.obstacle(resting) == resting.trouble
+    assert fleet.fit == [sick]
+    assert fleet.obstacle(sick) == sick.backing_off
 
 
 def test_a_worker_that_knows_our_key_among_others_is_used_whichever_it_signs_with(

@@ -11,7 +11,7 @@ import pytest
 
 from dct_celery.dispatcher.request import (
     Request,
-    django_words,
+    django_arguments,
     external_pythonpath,
     make_request,
     require_project,
@@ -33,10 +33,10 @@ def request_for(
 
 
 def test_without_options_only_the_verbosity_is_said() -> None:
-    assert django_words(Settings(), None) == ["--verbosity=1"]
+    assert django_arguments(Settings(), None) == ["--verbosity=1"]
 
 
-def test_every_option_is_said_in_djangos_words() -> None:
+def test_every_option_is_said_as_django_spells_it() -> None:
     # Given
     settings = Settings(
         labels=("shop.tests", "other"),
@@ -55,7 +55,7 @@ def test_every_option_is_said_in_djangos_words() -> None:
         verbosity=2,
     )
     # When
-    argv = django_words(settings, 42)
+    argv = django_arguments(settings, 42)
     # Then
     assert argv == [
         "--verbosity=2", "--pattern=check*.py", "--top-level-directory=src",
@@ -67,7 +67,7 @@ def test_every_option_is_said_in_djangos_words() -> None:
 
 
 def test_a_seed_of_zero_is_a_seed() -> None:
-    assert "--shuffle=0" in django_words(Settings(), 0)
+    assert "--shuffle=0" in django_arguments(Settings(), 0)
 
 
 @pytest.mark.parametrize(("below", "directory"), [(".", "."), ("shop", "shop")])
@@ -97,13 +97,13 @@ def test_settings_come_from_the_flag_before_the_variable_before_manage_py(tmp_pa
     assert request_for(tmp_path).settings == "shop.settings"
 
 
-def test_the_settings_module_is_the_first_of_the_words(tmp_path: Path) -> None:
-    assert request_for(tmp_path, settings="a.b", labels=("shop",)).words == (
+def test_the_settings_module_is_the_first_of_the_arguments(tmp_path: Path) -> None:
+    assert request_for(tmp_path, settings="a.b", labels=("shop",)).arguments == (
         "--settings=a.b",
         "--verbosity=1",
         "shop",
     )
-    assert request_for(tmp_path, labels=("shop",)).words == ("--verbosity=1", "shop")
+    assert request_for(tmp_path, labels=("shop",)).arguments == ("--verbosity=1", "shop")
 
 
 def test_another_backend_gets_labels_and_extra_words_as_they_are(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_another_backend_gets_labels_and_extra_words_as_they_are(tmp_path: Path)
         tmp_path, backend="plain:BACKEND", extra=("--fast",), labels=("one",), verbosity=2
     )
     # Then
-    assert (request.backend, request.words, request.settings) == (
+    assert (request.backend, request.arguments, request.settings) == (
         "plain:BACKEND",
         ("--fast", "one"),
         None,

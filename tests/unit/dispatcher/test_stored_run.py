@@ -38,7 +38,7 @@ class Scene:
         )
         self.reporter = Listener()
         self.services.report = self.reporter.take
-        self.standing = StoredRun(self.services, make_spec("run-one"), lambda: None)
+        self.stored_run = StoredRun(self.services, make_spec("run-one"), lambda: None)
 
 
 def test_a_long_collection_is_nobody_elses_reason_to_close_the_run() -> None:
@@ -46,7 +46,7 @@ def test_a_long_collection_is_nobody_elses_reason_to_close_the_run() -> None:
     scene = Scene()
     scene.store.clock.ms += ABANDONED_MS + 1
     # When
-    scene.standing.stay()
+    scene.stored_run.stay()
     # Then
     assert not MemoryLedger(scene.store, "run-one", run_door("run-one")).abandon()
 
@@ -56,23 +56,23 @@ def test_a_store_that_is_away_while_the_suite_is_collected_is_waited_for() -> No
     scene = Scene()
     scene.services.registry.announce.side_effect = StoreUnavailable("gone")
     # When
-    scene.standing.stay()
+    scene.stored_run.stay()
     scene.now += PATIENCE
-    scene.standing.stay()
+    scene.stored_run.stay()
     # Then: once is said, and not for ever
     assert len(scene.reporter.warnings) == 1
     scene.now += 1
     with pytest.raises(StoreUnavailable):
-        scene.standing.stay()
+        scene.stored_run.stay()
 
 
 def test_workers_that_miss_code_are_heard_while_the_suite_is_collected_and_later() -> None:
     # Given
     scene = Scene()
     # When / Then
-    scene.standing.stay()
+    scene.stored_run.stay()
     assert scene.services.supply_code.call_count == 1
-    scene.standing.tend()
+    scene.stored_run.tend()
     assert scene.services.supply_code.call_count == 2
 
 
@@ -99,12 +99,12 @@ class Going(Scene):
     def stored(self) -> StoredFields:
         return self.store.runs["run-one"]
 
-    def trouble(self, after: float = 2.0, *, caught_up: bool = True) -> str:
+    def loss(self, after: float = 2.0, *, caught_up: bool = True) -> str:
         self.now += after
-        return self.standing.loss(self.now, self.run.machine, caught_up=caught_up)
+        return self.stored_run.loss(self.now, self.run.machine, caught_up=caught_up)
 
     def reopen(self) -> None:
-        self.standing.reopen(self.run.machine, self.journal)
+        self.stored_run.reopen(self.run.machine, self.journal)
 
 
 @pytest.fixture
@@ -116,8 +116,8 @@ def going(tmp_path: Path) -> Iterator[Going]:
 
 def test_a_store_that_agrees_is_no_trouble(going: Going) -> None:
     for _ in range(20):
-        assert going.trouble() == ""
-    assert going.standing.state is RunState.OPEN
+        assert going.loss() == ""
+    assert going.stored_run.state is RunState.OPEN
 
 
 @pytest.mark.parametrize(
@@ -132,11 +132,11 @@ def test_a_state_that_was_forged_is_put_right(going: Going, state: str, said: st
     # When
     going.stored.state, going.stored.reason = state, "forged"
     # Then
-    assert going.trouble(0.0) == said
+    assert going.loss(0.0) == said
     # When
     going.reopen()
     # Then
-    assert (going.trouble(), going.ledger.state(), going.ledger.epoch()) == ("", RunState.OPEN, 2)
+    assert (going.loss(), going.ledger.state(), going.ledger.epoch()) == ("", RunState.OPEN, 2)
     assert going.ledger.renew(going.lease, 5000) is WriteAnswer.OK
 
 
@@ -144,8 +144,8 @@ def test_an_order_to_stop_by_somebody_with_the_key_is_no_trouble(going: Going) -
     # When
     MemoryLedger(going.store, "run-one", run_door("run-one")).cancel("somebody wants it so")
     # Then
-    assert going.trouble() == ""
-    assert going.standing.state is RunState.CANCELLED
+    assert going.loss() == ""
+    assert going.stored_run.state is RunState.CANCELLED
 
 
 @pytest.mark.parametrize("epoch", [0, 2, 7, 999_999, 1_000_000, 1_000_001, 1_000_002, 10**12])
@@ -154,36 +154,36 @@ def test_an_epoch_that_was_forged_is_followed_by_a_true_one_every_time(
 ) -> None:
     for _ in range(3):
         # Given
-        before = going.standing.epoch
+        before = going.stored_run.epoch
         going.stored.epoch = epoch
         if epoch == before:
             break
         # When
-        assert going.trouble() == "has something else of the run than its dispatcher has put there"
+        assert going.loss() == "has something else of the run than its dispatcher has put there"
         going.reopen()
         # Then: the store has a new one of ours, and everything under it
-        assert going.standing.epoch > before
-        assert going.ledger.epoch() == going.standing.epoch
-        assert going.stored.events[0][1]["e"] == str(going.standing.epoch)
+        assert going.stored_run.epoch > before
+        assert going.ledger.epoch() == going.stored_run.epoch
+        assert going.stored.events[0][1]["e"] == str(going.stored_run.epoch)
         claim = going.ledger.claim(going.waiting.id, 1, worker="build-b", slot=1, lease_ms=5000)
         assert claim.chunk == going.waiting
-        assert going.trouble() == ""
+        assert going.loss() == ""
 
 
 def test_an_epoch_that_was_forged_does_not_make_ours_grow_beyond_all_bounds(going: Going) -> None:
     # When
     going.stored.epoch = 10**14
-    going.trouble()
+    going.loss()
     going.reopen()
     # Then
-    assert going.standing.epoch < 2_000_000
+    assert going.stored_run.epoch < 2_000_000
 
 
 def differing(going: Going) -> str:
     """What is said after a while in which nothing changes."""
-    assert going.trouble() == "", "what was written is read within moments"
-    assert going.trouble(5.0) == ""
-    return going.trouble(5.0)
+    assert going.loss() == "", "what was written is read within moments"
+    assert going.loss(5.0) == ""
+    return going.loss(5.0)
 
 
 WRONG = "has something else of the run than its dispatcher has put there"
@@ -197,7 +197,7 @@ def test_a_fence_that_was_forged_is_put_right_after_a_while(going: Going) -> Non
     # When
     going.reopen()
     # Then
-    assert going.trouble() == ""
+    assert going.loss() == ""
     assert going.ledger.fences([going.lease.chunk, going.waiting.id]) == [going.lease.fence, 0]
     assert going.ledger.renew(going.lease, 5000) is WriteAnswer.OK
 
@@ -241,9 +241,9 @@ def test_a_dispatcher_that_stood_still_concludes_nothing_from_two_looks(going: G
     # Given a chunk that is claimed, and ends, ahead of what has been read
     going.stored.slips[going.lease.chunk].fence = 999
     # Then
-    assert going.trouble() == ""
-    assert going.trouble(60.0) == ""
-    assert going.trouble() == WRONG
+    assert going.loss() == ""
+    assert going.loss(60.0) == ""
+    assert going.loss() == WRONG
 
 
 def test_while_the_stream_is_not_read_to_its_end_nothing_is_concluded(going: Going) -> None:
@@ -251,7 +251,7 @@ def test_while_the_stream_is_not_read_to_its_end_nothing_is_concluded(going: Goi
     going.stored.slips[going.lease.chunk].fence = 999
     # Then
     for _ in range(10):
-        assert going.trouble(5.0, caught_up=False) == ""
+        assert going.loss(5.0, caught_up=False) == ""
 
 
 def test_two_differences_one_after_the_other_are_not_one_that_lasts(going: Going) -> None:
@@ -259,9 +259,9 @@ def test_two_differences_one_after_the_other_are_not_one_that_lasts(going: Going
     fence = going.stored.slips[going.lease.chunk].fence
     for _ in range(10):
         going.stored.slips[going.lease.chunk].fence = 999
-        assert going.trouble(5.0) == ""
+        assert going.loss(5.0) == ""
         going.stored.slips[going.lease.chunk].fence = fence
-        assert going.trouble(5.0) == ""
+        assert going.loss(5.0) == ""
 
 
 def test_a_run_that_another_dispatcher_with_the_key_has_is_left_alone(going: Going) -> None:

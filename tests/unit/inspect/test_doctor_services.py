@@ -201,7 +201,11 @@ class TestWorkers:
         ("worker", "level", "text"),
         [
             (replace(WORKER, version="0.0.1"), "failed", f"; this side is {__version__}"),
-            (replace(WORKER, trouble="rests for 30 s"), "warning", "; it rests for 30 s"),
+            (
+                replace(WORKER, backing_off="backs off for 30 s"),
+                "warning",
+                "; it backs off for 30 s",
+            ),
             (
                 replace(WORKER, about={**WORKER.about, "django": "4.2.9"}),
                 "warning",

@@ -60,7 +60,7 @@ TESTS = st.builds(
 FIXTURES = st.builds(FixtureRecord, REF, st.sampled_from(Outcome), FAILURES, TEXT, TEXT)
 CHUNKS = st.builds(
     Chunk, TEXT, st.lists(COUNT, max_size=3).map(tuple), st.sampled_from(Phase),
-    st.sampled_from(Need), st.integers(1, 9), avoid=TEXT, fresh=st.booleans(),
+    st.sampled_from(Need), st.integers(1, 9), avoid_worker=TEXT, fresh_process=st.booleans(),
     limits=st.lists(st.tuples(COUNT, SECONDS), max_size=2).map(tuple),
     locks=st.lists(TEXT, max_size=2).map(tuple), estimate=SECONDS,
 )  # fmt: skip
@@ -106,7 +106,7 @@ RULES = st.builds(
 SPECS = st.builds(
     make_spec,
     st.from_regex(r"[a-z0-9][a-z0-9-]{5,25}", fullmatch=True),
-    words=TEXTS,
+    arguments=TEXTS,
     directory=TEXT,
     environment=WORDS,
     test_timeout=st.none() | SECONDS,
@@ -428,7 +428,7 @@ def test_a_text_that_is_too_long_is_not_looked_at(monkeypatch: pytest.MonkeyPatc
         ({"code": "shell"}, "code: must be one of snapshot, checkout"),
         ({"hash_seed": "0; rm"}, "hash_seed: must match"),
         ({"directory": "x" * 5000}, "directory: must not be longer than 4096"),
-        ({"words": "--all"}, "words: must be a list"),
+        ({"arguments": "--all"}, "arguments: must be a list"),
         ({"backend": "os.system"}, "backend: must match"),
         ({"environment": {"A": 1}}, "environment: must be text"),
         ({"expires_ms": -1}, "expires_ms: must be at least 0"),

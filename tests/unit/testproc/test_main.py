@@ -63,7 +63,7 @@ def test_a_collection_is_a_description_and_the_manifest_in_parts(
     assert parts[-1].last
     manifest = Manifest(tuple(entry for part in entries for entry in part))
     assert (loaded.count, loaded.digest) == (5, manifest.digest)
-    assert manifest[0].file == f"inner/{load.words[0]}.py"
+    assert manifest[0].file == f"inner/{load.arguments[0]}.py"
     assert {entry.phase for entry in manifest} == {Phase.NO_DATABASE}
 
 

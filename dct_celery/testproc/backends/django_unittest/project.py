@@ -153,7 +153,7 @@ def load_project(load: messages.Load) -> DjangoProject:
 
     Raises LoadFailed with a message for the user.
     """
-    settings, arguments = _settings_of(load.words)
+    settings, arguments = _settings_of(load.arguments)
     if settings:
         os.environ["DJANGO_SETTINGS_MODULE"] = settings
     with failing_as("settings"):

@@ -48,7 +48,7 @@ def test_a_spent_clone_never_suits_an_isolated_test(spender: Chunk) -> None:
 
 @pytest.mark.parametrize("state", STATES)
 def test_a_chunk_that_asks_for_a_fresh_fork_gets_one(state: CloneState) -> None:
-    assert not any(state.suits(replace(chunk, fresh=True)) for chunk in CHUNKS)
+    assert not any(state.suits(replace(chunk, fresh_process=True)) for chunk in CHUNKS)
 
 
 @pytest.mark.parametrize("state", STATES)

@@ -64,7 +64,7 @@ def test_a_chunk_carries_the_limits_of_its_tests_and_a_retry_those_of_the_rest()
     # When
     chunk = planner.next_chunk(1, frozenset())
     assert chunk is not None
-    rest = planner.requeue(chunk, (1, 2), fresh=True, avoid="build-a")
+    rest = planner.requeue(chunk, (1, 2), fresh_process=True, avoid_worker="build-a")
     # Then
     assert (chunk.test_limit, chunk.limits, chunk.fixture_limit) == (
         TEST_SECONDS,
@@ -76,4 +76,4 @@ def test_a_chunk_carries_the_limits_of_its_tests_and_a_retry_those_of_the_rest()
         ((1, UNTIMED_SECONDS),),
         400.0,
     )
-    assert rest.avoid == "build-a"
+    assert rest.avoid_worker == "build-a"

@@ -39,7 +39,7 @@ def test_after_a_death_in_set_up_the_class_runs_alone_and_the_rest_without_it() 
     die(run, run.claim(), index=0, fixture="setUpClass (a.T)")
     # Then
     assert sorted(chunk.indices for chunk in run.offers[1:]) == [(0, 1), (2, 3)]
-    assert all(chunk.fresh for chunk in run.offers[1:])
+    assert all(chunk.fresh_process for chunk in run.offers[1:])
     assert run.outcomes() == {}
     assert "died (signal 11) during setUpClass (a.T)" in run.all(ev.Warn)[-1].text
 
@@ -91,7 +91,7 @@ def test_after_one_death_in_a_tear_down_the_test_before_it_runs_again_for_its_sa
     run = died_tearing_down(fixture)
     # Then
     assert run.machine.fixture_verdicts() == ()
-    assert {(chunk.indices, chunk.fresh) for chunk in run.offers[1:]} == {
+    assert {(chunk.indices, chunk.fresh_process) for chunk in run.offers[1:]} == {
         ((1,), True),
         ((2, 3), True),
     }
@@ -209,7 +209,7 @@ def test_the_suspect_avoids_the_worker_of_its_first_death_where_there_is_another
     # When
     die(run, run.claim(), index=0)
     # Then
-    tries = {chunk.indices: chunk.avoid for chunk in run.offers[1:]}
+    tries = {chunk.indices: chunk.avoid_worker for chunk in run.offers[1:]}
     assert tries == {(0,): avoided, (1, 2, 3): ""}
 
 
@@ -223,7 +223,7 @@ def test_a_rerun_avoids_the_worker_of_the_failure() -> None:
     run.record(lease, finished(0, "failed"))
     run.complete(lease)
     # Then
-    assert run.offers[-1].avoid == "build-a"
+    assert run.offers[-1].avoid_worker == "build-a"
 
 
 def test_what_a_worker_lost_avoids_it_but_only_once() -> None:
@@ -235,7 +235,7 @@ def test_what_a_worker_lost_avoids_it_but_only_once() -> None:
     first = run.offers[-1]
     run.release(run.claim(worker="build-b"), "drain")
     # Then
-    assert (first.avoid, run.offers[-1].avoid) == ("build-a", "")
+    assert (first.avoid_worker, run.offers[-1].avoid_worker) == ("build-a", "")
 
 
 def test_an_avoided_chunk_is_published_again_at_once_while_it_is_queued() -> None:
@@ -290,7 +290,7 @@ def test_a_budget_of_0_is_none() -> None:
 def test_a_chunk_survives_its_way_through_json_with_hint_and_limits() -> None:
     chunk = replace(
         Run(make_manifest(group("a.T"))).offers[0],
-        avoid="build-a",
+        avoid_worker="build-a",
         limits=((0, 90.5),),
         fixture_limit=700.0,
     )

@@ -86,7 +86,10 @@ def test_after_its_first_death_a_test_runs_alone_and_the_rest_without_it() -> No
     run.release(lease, "crash", index=1, cause="signal 11")
     # Then
     retries = run.offers[1:]
-    assert sorted((chunk.indices, chunk.fresh) for chunk in retries) == [((1,), True), ((2,), True)]
+    assert sorted((chunk.indices, chunk.fresh_process) for chunk in retries) == [
+        ((1,), True),
+        ((2,), True),
+    ]
     assert "a.T.test_1" in run.all(ev.Warn)[-1].text
     assert run.outcomes() == {0: PASSED}
 

@@ -118,7 +118,7 @@ def test_a_completed_chunk_with_missing_records_runs_again() -> None:
     run.complete(lease)
     # Then
     retry = run.offers[-1]
-    assert (retry.indices, retry.attempt, retry.fresh) == ((1,), 2, True)
+    assert (retry.indices, retry.attempt, retry.fresh_process) == ((1,), 2, True)
     assert "did not arrive" in run.all(ev.Warn)[-1].text
 
 

@@ -38,7 +38,7 @@ def test_the_last_test_runs_again_for_its_tear_downs_sake_and_its_verdict_stands
     # When
     run, chunk = owing(how)
     # Then
-    assert (chunk.indices, chunk.fresh, chunk.attempt) == ((1,), True, 2)
+    assert (chunk.indices, chunk.fresh_process, chunk.attempt) == ((1,), True, 2)
     assert not run.machine.finished
     # When: what it says now is no verdict any more
     lease = run.claim()

@@ -53,8 +53,8 @@ def state(run: Run) -> dict[str, Any]:
     machine = run.machine
     return {
         "verdicts": machine.verdicts,
-        "standing": {
-            chunk.id: (chunk.indices, lease, ms) for chunk, lease, ms in machine.standing()
+        "outstanding": {
+            chunk.id: (chunk.indices, lease, ms) for chunk, lease, ms in machine.outstanding()
         },
         "slots": machine.slots_used,
         "deaths": machine.deaths,
@@ -94,7 +94,7 @@ def test_what_was_to_run_again_runs_again_once(end: str) -> None:
     copy.send(ev.SlotsChanged(20, 20))
     # Then
     assert state(copy)["deaths"] == state(live.run)["deaths"]
-    offered = [chunk for chunk, *_ in copy.machine.standing()]
+    offered = [chunk for chunk, *_ in copy.machine.outstanding()]
     assert sorted(i for chunk in offered for i in chunk.indices) == [0, 1, 2, 3, 4]
     assert len({chunk.id for chunk in offered}) == len(offered)
     assert not {chunk.id for chunk in copy.offers} & {
@@ -117,9 +117,9 @@ def test_a_retry_that_was_not_offered_yet_gets_an_id_of_its_own() -> None:
     copy = replayed(known)
     copy.send(ev.SlotsChanged(20, 20))
     # Then
-    ids = [chunk.id for chunk, *_ in copy.machine.standing()]
+    ids = [chunk.id for chunk, *_ in copy.machine.outstanding()]
     assert len(ids) == len(set(ids))
-    assert sorted(i for chunk, *_ in copy.machine.standing() for i in chunk.indices) == [
+    assert sorted(i for chunk, *_ in copy.machine.outstanding() for i in chunk.indices) == [
         0,
         1,
         2,

@@ -30,11 +30,11 @@ def test_what_is_given_back_comes_next_as_a_new_attempt() -> None:
     planner, chunk = _planner_and_chunk()
     before = planner.remaining_seconds
     # When
-    retry = planner.requeue(chunk, (4, 3), fresh=True)
+    retry = planner.requeue(chunk, (4, 3), fresh_process=True)
     # Then
     assert planner.remaining_seconds == before + 0.5
     assert planner.next_chunk(10, FREE) is retry
-    assert (retry.id, retry.indices, retry.attempt, retry.fresh) == ("c2", (3, 4), 2, True)
+    assert (retry.id, retry.indices, retry.attempt, retry.fresh_process) == ("c2", (3, 4), 2, True)
     assert (retry.phase, retry.need, retry.locks) == (chunk.phase, chunk.need, chunk.locks)
     assert retry.estimate == 0.5
     following = planner.next_chunk(10, FREE)
@@ -46,7 +46,7 @@ def test_the_last_given_back_comes_first() -> None:
     # Given
     planner, chunk = _planner_and_chunk()
     # When
-    retries = [planner.requeue(chunk, (index,), fresh=False) for index in (0, 1)]
+    retries = [planner.requeue(chunk, (index,), fresh_process=False) for index in (0, 1)]
     # Then
     assert [planner.next_chunk(10, FREE), planner.next_chunk(10, FREE)] == retries[::-1]
 
@@ -57,7 +57,7 @@ def test_what_is_given_back_waits_for_its_lock() -> None:
     while planner.next_chunk(10, FREE):
         pass
     # When
-    retry = planner.requeue(chunk, (0,), fresh=True)
+    retry = planner.requeue(chunk, (0,), fresh_process=True)
     # Then
     assert planner.next_chunk(10, frozenset({"port:1"})) is None
     assert planner.next_chunk(10, FREE) is retry
@@ -70,7 +70,7 @@ def test_only_a_part_of_a_chunk_can_be_given_back(indices: tuple[int, ...]) -> N
     planner, chunk = _planner_and_chunk()
     # When / Then
     with pytest.raises(ValueError, match="cannot requeue"):
-        planner.requeue(chunk, indices, fresh=True)
+        planner.requeue(chunk, indices, fresh_process=True)
 
 
 @pytest.mark.parametrize(("indices", "need"), [((0, 1, 2), Need.PRISTINE), ((1, 2), Need.FLUSHED)])
@@ -83,7 +83,7 @@ def test_after_the_first_transactional_test_its_class_goes_on_with_flushed_data(
     chunk = planner.next_chunk(1, FREE)
     assert chunk is not None
     # When
-    retry = planner.requeue(chunk, indices, fresh=True)
+    retry = planner.requeue(chunk, indices, fresh_process=True)
     # Then
     assert retry.need is need
 
@@ -92,7 +92,7 @@ def test_isolated_tests_given_back_still_need_pristine_data() -> None:
     # Given
     planner, chunk = _planner_and_chunk()
     # When
-    retry = planner.requeue(chunk, (3,), fresh=True)
+    retry = planner.requeue(chunk, (3,), fresh_process=True)
     # Then
     assert retry.need is Need.PRISTINE
 
@@ -110,6 +110,6 @@ def test_what_comes_back_is_not_lost_and_not_doubled(
         keep = chance.randint(0, len(chunk.indices)) if chunk.attempt < 3 else len(chunk.indices)
         done += chunk.indices[:keep]
         if chunk.indices[keep:]:
-            planner.requeue(chunk, chunk.indices[keep:], fresh=True)
+            planner.requeue(chunk, chunk.indices[keep:], fresh_process=True)
     # Then
     assert sorted(done) == list(range(len(manifest)))

@@ -47,7 +47,7 @@ def test_a_failure_is_held_back_and_runs_again_alone_in_a_fresh_fork(outcome: st
     # When
     again = fail_first(run, 1, outcome)
     # Then
-    assert (again.indices, again.fresh) == ((1,), True)
+    assert (again.indices, again.fresh_process) == ((1,), True)
     assert run.judged() == [0, 2]
     assert not run.machine.finished
     assert "a.T.test_1 failed on build-a/1" in run.all(ev.Warn)[-1].text

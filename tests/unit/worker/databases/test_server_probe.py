@@ -15,7 +15,7 @@ def test_a_server_that_is_as_it_was_is_no_trouble() -> None:
     probe = ServerProbe([MemoryServer()], FakeClock())
     probe.remember()
     # Then
-    assert probe.trouble() == ""
+    assert probe.outage() == ""
 
 
 def test_a_restart_is_trouble_until_it_is_remembered() -> None:
@@ -26,10 +26,10 @@ def test_a_restart_is_trouble_until_it_is_remembered() -> None:
     # When
     world.life += 1
     # Then
-    assert probe.trouble() == "memory:0 was restarted"
+    assert probe.outage() == "memory:0 was restarted"
     assert not probe.away()
     probe.remember()
-    assert probe.trouble() == ""
+    assert probe.outage() == ""
 
 
 def test_a_server_that_does_not_answer_is_trouble_and_away() -> None:
@@ -40,7 +40,7 @@ def test_a_server_that_does_not_answer_is_trouble_and_away() -> None:
     # When
     world.down = True
     # Then
-    assert "does not answer" in probe.trouble()
+    assert "does not answer" in probe.outage()
     assert probe.away()
 
 

@@ -36,7 +36,7 @@ def test_a_few_failures_are_no_reason_to_rest(failures: FailureLog) -> None:
     for _ in range(FAILURES - 1):
         failures.note("no room on the server")
     # Then
-    assert breaker.trouble(0.0) == ""
+    assert breaker.backing_off(0.0) == ""
 
 
 def test_failures_in_a_row_are_and_the_last_is_named(failures: FailureLog) -> None:
@@ -46,9 +46,9 @@ def test_failures_in_a_row_are_and_the_last_is_named(failures: FailureLog) -> No
     for number in range(FAILURES):
         failures.note(f"trouble {number}")
     # Then
-    assert breaker.trouble(0.0).endswith(f"trouble {FAILURES - 1}")
-    assert breaker.trouble(FIRST_PAUSE - 0.1)
-    assert breaker.trouble(FIRST_PAUSE + 0.1) == ""
+    assert breaker.backing_off(0.0).endswith(f"trouble {FAILURES - 1}")
+    assert breaker.backing_off(FIRST_PAUSE - 0.1)
+    assert breaker.backing_off(FIRST_PAUSE + 0.1) == ""
 
 
 def test_a_success_in_between_makes_the_row_begin_anew(failures: FailureLog) -> None:
@@ -60,7 +60,7 @@ def test_a_success_in_between_makes_the_row_begin_anew(failures: FailureLog) -> 
     failures.clear()
     failures.note("no room on the server")
     # Then
-    assert breaker.trouble(0.0) == ""
+    assert breaker.backing_off(0.0) == ""
 
 
 def test_a_trial_that_fails_makes_the_next_rest_longer_up_to_a_limit(failures: FailureLog) -> None:
@@ -72,8 +72,8 @@ def test_a_trial_that_fails_makes_the_next_rest_longer_up_to_a_limit(failures: F
     # When
     for _ in range(6):
         start = now
-        assert breaker.trouble(now)
-        while breaker.trouble(now):
+        assert breaker.backing_off(now)
+        while breaker.backing_off(now):
             now += 0.5
         rests.append(now - start)
         failures.note("no room on the server")
@@ -86,13 +86,13 @@ def test_a_trial_that_goes_well_ends_it(failures: FailureLog) -> None:
     breaker = CircuitBreaker(failures)
     for _ in range(FAILURES):
         failures.note("no room on the server")
-    assert breaker.trouble(0.0)
+    assert breaker.backing_off(0.0)
     # When
     failures.clear()
-    assert breaker.trouble(FIRST_PAUSE + 1) == ""
+    assert breaker.backing_off(FIRST_PAUSE + 1) == ""
     failures.note("no room on the server")
     # Then
-    assert breaker.trouble(FIRST_PAUSE + 2) == ""
+    assert breaker.backing_off(FIRST_PAUSE + 2) == ""
 
 
 def test_two_failures_at_the_same_moment_are_two(tmp_path: Path) -> None:

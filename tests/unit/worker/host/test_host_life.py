@@ -283,8 +283,8 @@ def test_slots_that_rest_are_not_counted_and_a_worker_whose_slots_all_rest_has_t
     scene.run_for(1.5)
     all_of_them = scene.registry.said[-1]
     # Then
-    assert (some.slots, some.trouble) == (3, "")
-    assert (all_of_them.slots, all_of_them.trouble) == (
+    assert (some.slots, some.backing_off) == (3, "")
+    assert (all_of_them.slots, all_of_them.backing_off) == (
         1,
         "backs off, since no slot gets its databases: no room",
     )

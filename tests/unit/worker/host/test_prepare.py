@@ -78,7 +78,7 @@ class Ledger:
     def __init__(self) -> None:
         self.of_run = make_spec(RUN, version=__version__)
         self.summary: ManifestSummary | None = ManifestSummary(DIGEST, 9, ENVIRONMENT)
-        self.told: list[WorkerReport] = []
+        self.reports: list[WorkerReport] = []
 
     def spec(self) -> Any:
         return self.of_run
@@ -86,8 +86,8 @@ class Ledger:
     def manifest(self) -> ManifestSummary | None:
         return self.summary
 
-    def tell(self, worker: str, report: WorkerReport) -> None:
-        self.told.append(report)
+    def report(self, worker: str, report: WorkerReport) -> None:
+        self.reports.append(report)
 
 
 class Scene:
@@ -350,7 +350,7 @@ def test_slots_that_a_server_has_no_room_for_rest_and_the_dispatcher_hears_it(sc
     prepared = scene.prepare()
     # Then: three slots of two connections each, and one for the worker itself
     assert prepared.slots == 2
-    (report,) = scene.ledger.told
+    (report,) = scene.ledger.reports
     assert isinstance(report, ShortReport)
     assert report.message.startswith(
         "2 of 4 slots stay idle: memory:0 has 7 connections left, a slot needs 2"

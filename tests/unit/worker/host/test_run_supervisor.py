@@ -47,7 +47,7 @@ class Ledger:
     ) -> None:
         """A `spec` or `manifest` that is an exception is raised."""
         self.failures = failures
-        self.told: list[WorkerReport] = []
+        self.reports: list[WorkerReport] = []
         self._spec = spec
         self._manifest = manifest
 
@@ -56,9 +56,9 @@ class Ledger:
         if self.failures >= 0:
             raise StoreUnavailable("gone")
 
-    def tell(self, worker: str, report: WorkerReport) -> None:
+    def report(self, worker: str, report: WorkerReport) -> None:
         self._answer()
-        self.told.append(report)
+        self.reports.append(report)
 
     def spec(self) -> RunSpec | None:
         return self._given(self._spec)
@@ -98,7 +98,7 @@ def test_a_refusal_is_heard_though_the_store_was_away_when_it_was_said(
     for _ in range(3):
         one._tend()
     # Then
-    assert ledger.told == [REFUSED]
+    assert ledger.reports == [REFUSED]
 
 
 def test_a_store_that_was_wiped_is_told_again_what_was_said_before_it(
@@ -109,11 +109,11 @@ def test_a_store_that_was_wiped_is_told_again_what_was_said_before_it(
     one = supervisor(monkeypatch, ledger, Refused("the suite differs"))
     one._prepare()
     # When
-    ledger.told.clear()
+    ledger.reports.clear()
     one.hear(replace(one.announced, announcement=replace(one.announced.announcement, epoch=2)))
     one._tend()
     # Then
-    assert ledger.told == [REFUSED]
+    assert ledger.reports == [REFUSED]
 
 
 def test_a_run_that_a_wiped_store_does_not_know_yet_begins_anew(
@@ -177,7 +177,7 @@ def test_what_no_retry_mends_is_refused_for_good(
     # When
     supervisor(monkeypatch, ledger, error)._prepare()
     # Then
-    assert ledger.told == [RefusedReport(str(error), permanent=True)]
+    assert ledger.reports == [RefusedReport(str(error), permanent=True)]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_what_a_retry_may_mend_is_refused_for_now(
     # When
     supervisor(monkeypatch, ledger, error)._prepare()
     # Then
-    assert ledger.told == [RefusedReport(str(error))]
+    assert ledger.reports == [RefusedReport(str(error))]
 
 
 def test_a_project_that_fails_is_no_refusal_and_its_output_is_cut_to_its_end(
@@ -210,7 +210,7 @@ def test_a_project_that_fails_is_no_refusal_and_its_output_is_cut_to_its_end(
         monkeypatch, ledger, ProjectError("migrate failed", detail="x" * 100_000 + "the end")
     )._prepare()
     # Then
-    (report,) = ledger.told
+    (report,) = ledger.reports
     assert isinstance(report, FailedReport)
     assert report.message == "migrate failed"
     assert len(report.detail) == 20_000
@@ -227,7 +227,7 @@ def test_a_fault_of_the_worker_itself_is_no_refusal_for_good(
     # When
     one._keep()
     # Then
-    (report,) = ledger.told
+    (report,) = ledger.reports
     assert isinstance(report, RefusedReport)
     assert (report.message, report.permanent) == (
         "internal error of the worker: ZeroDivisionError: oops",

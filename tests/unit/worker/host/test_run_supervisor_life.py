@@ -44,14 +44,14 @@ class Ledger:
     """Notes what it is told."""
 
     def __init__(self) -> None:
-        self.told: list[WorkerReport] = []
+        self.reports: list[WorkerReport] = []
         self.run_state = RunState.OPEN
         self.abandoned = self.away = False
 
-    def tell(self, worker: str, report: WorkerReport) -> None:
+    def report(self, worker: str, report: WorkerReport) -> None:
         if self.away:
             raise StoreUnavailable("gone")
-        self.told.append(report)
+        self.reports.append(report)
 
     def state(self) -> RunState:
         return self.run_state
@@ -132,10 +132,10 @@ class Scene:
     def ready(self) -> None:
         """The run is ready, and what is to be said of that was said."""
         self.supervisor._prepare()
-        self.ledger.told.clear()
+        self.ledger.reports.clear()
 
     def reports(self, kind: type) -> list[Any]:
-        return [report for report in self.ledger.told if isinstance(report, kind)]
+        return [report for report in self.ledger.reports if isinstance(report, kind)]
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_what_a_slot_finds_that_keeps_the_worker_from_the_run_refuses_it(scene: 
     scene.folder.refuse("default leads to db.other")
     scene.supervisor._tend()
     # Then
-    assert scene.ledger.told == [RefusedReport("default leads to db.other", permanent=True)]
+    assert scene.ledger.reports == [RefusedReport("default leads to db.other", permanent=True)]
     assert scene.folder.published() is None
     assert scene.supervisor.state is RunStage.REFUSED
 
@@ -276,7 +276,7 @@ def test_what_checks_found_is_reported_once(
     for _ in range(3):
         scene.supervisor._tend()
     # Then
-    assert [one for one in scene.ledger.told if not isinstance(one, UsageReport)] == [report]
+    assert [one for one in scene.ledger.reports if not isinstance(one, UsageReport)] == [report]
 
 
 def test_reports_wait_for_a_store_that_is_away_in_their_order(scene: Scene) -> None:
@@ -289,7 +289,7 @@ def test_reports_wait_for_a_store_that_is_away_in_their_order(scene: Scene) -> N
     scene.ledger.away = False
     scene.supervisor._tend()
     # Then
-    assert [type(report) for report in scene.ledger.told] == [ReadyReport, CheckedReport]
+    assert [type(report) for report in scene.ledger.reports] == [ReadyReport, CheckedReport]
 
 
 # -- whether it is still wanted ----------------------------------------------------------

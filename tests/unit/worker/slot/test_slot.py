@@ -195,7 +195,7 @@ def test_a_chunk_that_is_given_twice_runs_in_a_fresh_fork(scene: Scene) -> None:
     scene.slot.run(sealed())
     scene.slot.run(sealed(message=replace(HINT, chunk="c2")))
     # Then no class runs twice in one process
-    assert [(chunk.id, chunk.fresh) for _, chunk in scene.begun] == [
+    assert [(chunk.id, chunk.fresh_process) for _, chunk in scene.begun] == [
         ("c1", False),
         ("c1", True),
         ("c2", False),

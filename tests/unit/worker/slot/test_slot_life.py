@@ -70,7 +70,7 @@ def test_a_slot_that_rests_hands_the_message_on_after_a_pause(scene: Scene) -> N
 
 def test_a_chunk_that_another_worker_should_have_is_left_to_it_for_a_moment(scene: Scene) -> None:
     # Given
-    scene.ledger.commit([replace(CHUNK, attempt=2, avoid=WORKER)])
+    scene.ledger.commit([replace(CHUNK, attempt=2, avoid_worker=WORKER)])
     # When / Then
     assert scene.slot.run(str(run_door().seal(ChunkHint(RUN, "c1", 2)))) == "avoid"
     assert scene.clock.waits == [AVOID_PAUSE]

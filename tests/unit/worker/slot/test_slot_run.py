@@ -99,7 +99,7 @@ def test_a_chunk_that_wants_a_fresh_process_gets_one(scene: SlotScene) -> None:
     # Given
     first = scene.run.process_for(CHUNK, never)
     # When / Then
-    assert scene.run.process_for(replace(CHUNK, fresh=True), never) is not first
+    assert scene.run.process_for(replace(CHUNK, fresh_process=True), never) is not first
 
 
 def test_a_chunk_that_flushes_gets_clones_of_the_flushed_template(scene: SlotScene) -> None:
@@ -126,7 +126,7 @@ def test_a_database_that_is_flushed_late_is_flushed_by_the_process(
 
 
 def test_a_chunk_that_was_begun_here_before_is_fresh(scene: SlotScene) -> None:
-    assert [scene.run.once(CHUNK).fresh for _ in range(2)] == [False, True]
+    assert [scene.run.once(CHUNK).fresh_process for _ in range(2)] == [False, True]
 
 
 # -- spares ------------------------------------------------------------------------------
