@@ -295,6 +295,17 @@ class OrderNote:
     #: What it failed with, if the verdict is that it passes.
     failed_with: str = ""
 
+    def __str__(self) -> str:
+        match self.kind:
+            case OrderKind.BRITTLE:
+                return f"needs {self.partner} before it: it {self.proven_by}"
+            case OrderKind.VICTIM:
+                return f"polluted by {self.partner}: it {self.proven_by}"
+            case OrderKind.FLAKY:
+                return f"flaky: it {self.proven_by}"
+            case OrderKind.UNPROVEN:
+                return f"not settled: it {self.proven_by}"
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from dct_celery.core.model import FixtureVerdict, RunReport, Verdict
+from dct_celery.core.model import FixtureVerdict, OrderKind, OrderNote, RunReport, Verdict
 from dct_celery.core.text import cut, strip_ansi
 from dct_celery.reports.artifacts import relative_path
 
@@ -59,6 +59,7 @@ def _test(verdict: Verdict) -> dict[str, Any]:
         "covered_by": str(verdict.covered_by) if verdict.covered_by else None,
         "message": _message(verdict),
         "flaky": verdict.flaky,
+        "order": _order(verdict.order),
         "artifacts": [
             {"path": relative_path(verdict.entry, one), "size": one.size}
             for one in verdict.artifacts
@@ -84,6 +85,20 @@ def _fixture(fixture: FixtureVerdict) -> dict[str, Any]:
         "phase": fixture.phase,
         "outcome": fixture.outcome.value,
         "worker": fixture.worker,
+        "order": _order(fixture.order),
+    }
+
+
+def _order(note: OrderNote | None) -> dict[str, Any] | None:
+    if note is None:
+        return None
+    partner = "needs" if note.kind is OrderKind.BRITTLE else "of"
+    return {
+        "kind": note.kind.value,
+        **({partner: note.partner} if note.partner else {}),
+        "proven": note.proven,
+        "proven_by": note.proven_by,
+        "failed_with": note.failed_with,
     }
 
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dct_celery.core.model import Failure, FixtureRef, FixtureVerdict, RunReport, Verdict
+from dct_celery.core.model import (
+    Failure,
+    FixtureRef,
+    FixtureVerdict,
+    OrderNote,
+    RunReport,
+    Verdict,
+)
 from dct_celery.core.run.leaks import Leak
 from dct_celery.core.text import strip_ansi
 from dct_celery.security.masking import Masker
@@ -28,7 +35,7 @@ def verdict(v: Verdict, mask: Masker) -> Verdict:
         v = replace(v, entry=replace(v.entry, id=name, cls=_name(v.entry.cls, mask)))
     if v.covered_by:
         v = replace(v, covered_by=_fixture(v.covered_by, mask))
-    if not (v.failures or v.reason or v.output or v.sql or v.earlier):
+    if not (v.failures or v.reason or v.output or v.sql or v.earlier or v.order):
         return v
     return replace(
         v,
@@ -37,6 +44,7 @@ def verdict(v: Verdict, mask: Masker) -> Verdict:
         output=_output(v.output, mask),
         sql=_output(v.sql, mask),
         earlier=tuple(verdict(one, mask) for one in v.earlier),
+        order=_order(v.order, mask),
     )
 
 
@@ -47,6 +55,15 @@ def fixture(f: FixtureVerdict, mask: Masker) -> FixtureVerdict:
         failures=_failures(f.failures, mask),
         reason=_text(f.reason, mask),
         output=_output(f.output, mask),
+        order=_order(f.order, mask),
+    )
+
+
+def _order(note: OrderNote | None, mask: Masker) -> OrderNote | None:
+    if note is None:
+        return None
+    return replace(
+        note, partner=_name(note.partner, mask), failed_with=_text(note.failed_with, mask)
     )
 
 

@@ -361,6 +361,7 @@ class Scene:
             nonce=NONCE,
             owner="a" * 16,
             door=self._door,
+            pool_door=pool_door(),
             clock=time.monotonic,
             wall=time.time,
             sleep=time.sleep,

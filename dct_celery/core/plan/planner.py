@@ -27,7 +27,7 @@ CHUNK_SECONDS = 5.0
 MIN_CHUNK_SECONDS = 0.2
 #: What ties entries together: a name of `Entry.keep_with` and the phase that it holds in.
 _Group = tuple[str, Phase]
-_Kind = tuple[Phase, Need, tuple[str, ...], tuple[str, ...]]
+_Kind = tuple[Phase, Need, tuple[str, ...], tuple[str, ...], tuple[int, ...], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,10 @@ class Atom:
     flushed: tuple[str, ...] = ()
     #: Aliases that its own tests flush.
     flushes: tuple[str, ...] = ()
+    #: Atoms (their first indices) that run before it in its process, which is fresh.
+    before: tuple[int, ...] = ()
+    #: Nothing may run before it in its process.
+    isolated: bool = False
 
 
 def atoms(manifest: Manifest, estimates: Estimates) -> tuple[Atom, ...]:
@@ -167,6 +171,7 @@ class Planner:
         #: atoms that were cut lazily.
         self._left = {_first(atom) for atom in self._atoms}
         self._estimates = {_first(atom): atom.estimate for atom in self._atoms}
+        self._by_first = {_first(atom): atom for atom in self._atoms}
         self._seconds = sum(self._estimates.values())
         #: Atoms that may share a chunk, in canonical order.
         self._bins: defaultdict[_Kind, deque[Atom]] = defaultdict(deque)
@@ -218,7 +223,9 @@ class Planner:
         if first is None:
             return None
         share = max(self.remaining_seconds / (2 * max(slots, 1)), self._floor)
-        return self._chunk(self._fill(first, min(share, self._longest)))
+        before = [self._by_first[other] for other in first.before]
+        chunk = self._chunk(self._fill(first, min(share, self._longest)), before)
+        return replace(chunk, fresh_process=bool(before) or first.isolated)
 
     def requeue(
         self, chunk: Chunk, indices: tuple[int, ...], *, fresh_process: bool, avoid_worker: str = ""
@@ -363,7 +370,9 @@ class Planner:
 
 
 def _kind(atom: Atom) -> _Kind:
-    return atom.phase, atom.need, atom.flushed, atom.locks
+    """Atoms of one kind may share a chunk."""
+    alone = _first(atom) if atom.isolated else -1
+    return atom.phase, atom.need, atom.flushed, atom.locks, atom.before, alone
 
 
 def _first(atom: Atom) -> int:

@@ -105,8 +105,12 @@ class Doubts:
     budget: float | None = None
     #: Positions of atoms that are known to have passed in a process of their own.
     passed_alone: set[int] = field(default_factory=set)
+    #: Manifest index -> what earlier runs found out about the test.
+    notes: dict[int, OrderNote] = field(default_factory=dict)
     #: What was found out in this run, by the position of the atom.
     findings: dict[int, Finding] = field(default_factory=dict)
+    #: Ids of the tests that a finding is about.
+    tests: dict[int, tuple[str, ...]] = field(default_factory=dict)
     #: Slot-seconds that probes took.
     spent: float = 0.0
     #: Slot-seconds that everything else took.
@@ -210,6 +214,11 @@ class Doubts:
             final += self._begin(doubt)
         return final
 
+    def noted(self, verdict: Verdict) -> Verdict:
+        """The verdict, with what earlier runs found out about the test."""
+        note = self.notes.get(verdict.entry.index)
+        return verdict if note is None or verdict.order else replace(verdict, order=note)
+
     def give_up(self) -> list[AnyVerdict]:
         """All that is held, as it was; nothing is tried any more."""
         verdicts = [verdict for held in self._held.values() for verdict in held.values()]
@@ -289,6 +298,9 @@ class Doubts:
             self.findings.setdefault(doubt.atom, finding)
         alike = [item for item in doubt.items if self._went_alike(doubt, item, finding)]
         items = {item: doubt.items.pop(item) for item in alike}
+        if finding == self.findings.get(doubt.atom):
+            found = (self.manifest[item].id for item in items if isinstance(item, int))
+            self.tests[doubt.atom] = (*self.tests.get(doubt.atom, ()), *found)
         results = None if finding.preamble is None else doubt.tried[finding.preamble]
         verdicts = [
             verdict

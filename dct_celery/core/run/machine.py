@@ -490,6 +490,8 @@ class RunMachine:
         return (fixture.fixture, fixture.outcome) in self.fixtures
 
     def _judge(self, verdict: Verdict) -> list[ev.Effect]:
+        if self.doubts is not None and verdict.worker is not None:
+            verdict = self.doubts.noted(verdict)
         self.verdicts[verdict.entry.index] = verdict
         effects: list[ev.Effect] = [ev.Judge(verdict)]
         if verdict.outcome in BAD_OUTCOMES:

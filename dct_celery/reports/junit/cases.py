@@ -62,6 +62,8 @@ class Case:
     output: str = ""
     sql: str = ""
     reruns: tuple[Rerun, ...] = ()
+    #: How it depends on the order of tests; empty if it does not.
+    order: str = ""
 
     @property
     def red(self) -> bool:
@@ -139,6 +141,7 @@ def _verdict_case(verdict: Verdict, result: Result | None) -> Case:
         reruns=tuple(
             _rerun(earlier, "flaky" if verdict.flaky else "rerun") for earlier in verdict.earlier
         ),
+        order=str(verdict.order) if verdict.order else "",
     )
 
 
@@ -169,6 +172,7 @@ def _fixture_case(fixture: FixtureVerdict, report: RunReport) -> Case:
         worker=fixture.worker,
         slot=fixture.slot,
         output=fixture.output,
+        order=str(fixture.order) if fixture.order else "",
     )
 
 

@@ -191,7 +191,15 @@ class _Writer:
 
     def _case_properties(self, case: Case, shortened: list[str]) -> tuple[ET.Element, str]:
         """As an element, and as it is written."""
-        key = (case.worker, case.slot, case.attempt, len(case.reruns), case.tags, *shortened)
+        key = (
+            case.worker,
+            case.slot,
+            case.attempt,
+            len(case.reruns),
+            case.tags,
+            case.order,
+            *shortened,
+        )
         if key not in self._properties:
             element = _properties(_case_facts(case, shortened))
             self._properties[key] = element, _serialized(element)
@@ -226,6 +234,8 @@ def _case_facts(case: Case, shortened: list[str]) -> Iterable[tuple[str, object]
     if case.reruns:
         yield "dct.reruns", len(case.reruns)
     yield from (("dct.tag", tag) for tag in case.tags)
+    if case.order:
+        yield "dct.order", case.order
     if shortened:
         yield "dct.cut", ",".join(shortened)
 

@@ -13,6 +13,8 @@ from dct_celery.core.model import (
     Failure,
     FixtureRef,
     FixtureVerdict,
+    OrderKind,
+    OrderNote,
     Outcome,
     Phase,
     RunReport,
@@ -37,7 +39,10 @@ def test_the_object_has_exactly_the_documented_keys() -> None:
     before = Verdict(
         ENTRY, Outcome.ERROR, 0.5, "build-b", 0, failures=(Failure("error", "OSError", "", "T"),)
     )
-    failed = Verdict(ENTRY, Outcome.FAILED, 0.25, "build-a", 1, 2, wrong, earlier=(before,))
+    victim = OrderNote(OrderKind.VICTIM, "app.tests.P", "passes alone and fails after it")
+    failed = Verdict(
+        ENTRY, Outcome.FAILED, 0.25, "build-a", 1, 2, wrong, earlier=(before,), order=victim
+    )
     fixture = FixtureVerdict(
         FixtureRef.parse("tearDownClass (app.tests.T)"), Outcome.ERROR, "build-a", 1
     )
@@ -101,6 +106,13 @@ def test_the_object_has_exactly_the_documented_keys() -> None:
                 "covered_by": None,
                 "message": "AssertionError: 1 != 2",
                 "flaky": False,
+                "order": {
+                    "kind": "victim",
+                    "of": "app.tests.P",
+                    "proven": True,
+                    "proven_by": "passes alone and fails after it",
+                    "failed_with": "",
+                },
                 "artifacts": [],
                 "attempts": [
                     {
@@ -119,6 +131,7 @@ def test_the_object_has_exactly_the_documented_keys() -> None:
                 "phase": "tearDownClass",
                 "outcome": "error",
                 "worker": "build-a",
+                "order": None,
             }
         ],
         "leaks": [

@@ -13,6 +13,8 @@ from dct_celery.core.model import (
     Failure,
     FixtureRef,
     FixtureVerdict,
+    OrderKind,
+    OrderNote,
     Outcome,
     Phase,
     RunReport,
@@ -91,7 +93,9 @@ def test_a_suite_names_the_start_the_host_of_most_of_its_cases_and_the_file() ->
 
 def test_a_case_says_where_it_ran_and_where_it_is_defined() -> None:
     # When
-    case = only(rendered(verdict(worker="build-a", slot=0, attempt=2, seconds=1.23456)), "testcase")
+    note = OrderNote(OrderKind.FLAKY, "", "failed and passed after the same classes")
+    ran = verdict(worker="build-a", slot=0, attempt=2, seconds=1.23456, order=note)
+    case = only(rendered(ran), "testcase")
 
     # Then
     expected = {
@@ -108,6 +112,7 @@ def test_a_case_says_where_it_ran_and_where_it_is_defined() -> None:
         ("dct.slot", "0"),
         ("dct.attempt", "2"),
         ("dct.tag", "slow"),
+        ("dct.order", "flaky: it failed and passed after the same classes"),
     ]
 
 
