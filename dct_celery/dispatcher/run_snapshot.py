@@ -28,7 +28,7 @@ from dct_celery.settings import OPTIONS, Settings
 from dct_celery.wire import messages
 
 #: Groups of settings that belong to the run and not to the machine of its dispatcher.
-_GROUPS = frozenset({"django", "code", "limits", "report", "database"})
+_GROUPS = frozenset({"tests", "code", "limits", "report", "database"})
 #: Most bytes of a head: enough for some 300,000 tests.
 _LIMIT = 256 * 1024 * 1024
 

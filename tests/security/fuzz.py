@@ -461,7 +461,7 @@ def journal_lines(line: str) -> None:
         with journal.path.open("ab") as file:
             file.write(line.encode(errors="replace") + b"\n")
         assert not list(journal.replay())
-        assert journal.passed_over
+        assert journal.skipped
         journal.close()
 
 
