@@ -185,6 +185,9 @@ def _attach(
         snapshot=upload.send,
         supply_code=partial(upload.supply, services.blobs),
     )
+    if folder := file_reporters.artifact_folder(settings):
+        has_artifact = partial(folder.has, since=adopted.snapshot.began)
+        services = replace(services, has_artifact=has_artifact)
     return RunLifecycle(services, request).go_on(adopted)
 
 

@@ -76,10 +76,14 @@ class ReportFile:
 
 def all_of(settings: Settings, clock: Callable[[], float]) -> list[Reporter]:
     """All reporters of a run that write files: the reports, and the folder of --artifacts."""
-    found: list[Reporter] = [*of_settings(settings, clock)]
-    if settings.artifacts:
-        found.append(ArtifactFolder(Path(settings.project_dir, settings.artifacts)))
-    return found
+    folder = artifact_folder(settings)
+    return [*of_settings(settings, clock), *([folder] if folder else [])]
+
+
+def artifact_folder(settings: Settings) -> ArtifactFolder | None:
+    if not settings.artifacts:
+        return None
+    return ArtifactFolder(Path(settings.project_dir, settings.artifacts))
 
 
 def of_settings(settings: Settings, clock: Callable[[], float]) -> list[ReportFile]:
