@@ -24,6 +24,8 @@ class Certificates:
             "2",
             "-subj",
             "/CN=CA of tests",
+            "-addext",
+            "keyUsage=critical,keyCertSign,cRLSign",
         )
         self.ca = str(folder / "ca.pem")
 
@@ -32,9 +34,11 @@ class Certificates:
 
         With `days` below 0, it is expired.
         """
-        (self._folder / f"{name}.ext").write_text(
-            f"subjectAltName={','.join(names)}\n" if names else "\n"
-        )
+        # Python 3.13 and later demand what RFC 5280 does.
+        extensions = ["subjectKeyIdentifier=hash", "authorityKeyIdentifier=keyid"]
+        if names:
+            extensions.append(f"subjectAltName={','.join(names)}")
+        (self._folder / f"{name}.ext").write_text("\n".join(extensions) + "\n")
         self._openssl(
             "req", *_KEY, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}"
         )

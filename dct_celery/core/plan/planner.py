@@ -1,8 +1,10 @@
 """The plan: which entries must stay together (atoms), and which of them go out next (chunks).
 
-Guided self-scheduling: slots ask when they are idle, and a chunk is half the fair share of what is
-left. So chunks shrink towards the end, and slots that join late find work. Nothing here knows slots
-by name, the clock or chance: the same questions in the same order give the same chunks.
+Chunks go out in canonical order, because tests may depend on it (I13). Only atoms that would
+stretch the end of the run if they waited for their turn go first, longest first. Guided
+self-scheduling: slots ask when they are idle, and a chunk is half the fair share of what is left,
+but never long. So chunks shrink towards the end, and slots that join late find work. Nothing here
+knows slots by name, the clock or chance: the same questions in the same order give the same chunks.
 """
 
 from __future__ import annotations
@@ -13,20 +15,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dct_celery.core import order
 from dct_celery.core.model import Chunk, Entry, Manifest, Need, Phase
 from dct_celery.core.plan.limits import Limits
 from dct_celery.core.plan.timings import Estimates
 
-#: Order in which phases are handed out: what leaves a clone pristine comes before what changes it.
-PHASE_ORDER = (
-    Phase.ISOLATED,
-    Phase.NO_DATABASE,
-    Phase.LOAD_FAILED,
-    Phase.TRANSACTIONAL,
-    Phase.UNMANAGED,
-)
-_PHASE_RANK = {phase: rank for rank, phase in enumerate(PHASE_ORDER)}
-
+#: Seconds that a chunk takes at most if it has more than one atom: a slot that joins late must find
+#: work, and what is lost with a slot must be small.
+CHUNK_SECONDS = 5.0
+#: Seconds below which it does not pay to make a chunk shorter.
+MIN_CHUNK_SECONDS = 0.2
 #: What ties entries together: a name of `Entry.keep_with` and the phase that it holds in.
 _Group = tuple[str, Phase]
 _Kind = tuple[Phase, Need, tuple[str, ...], tuple[str, ...]]
@@ -154,30 +152,36 @@ class Planner:
         atoms: Iterable[Atom],
         *,
         chunk_seconds: float | None = None,
-        min_chunk_seconds: float = 0.5,
+        min_chunk_seconds: float = MIN_CHUNK_SECONDS,
         limits: Limits | None = None,
     ) -> None:
-        ordered = sorted(atoms, key=_order)
-        self._cap = chunk_seconds
-        self._limits = limits or Limits()
+        """`chunk_seconds`: None for CHUNK_SECONDS."""
+        #: In canonical order.
+        self._atoms = sorted(atoms, key=_first)
+        self._longest = CHUNK_SECONDS if chunk_seconds is None else chunk_seconds
         self._floor = min_chunk_seconds
+        self._limits = limits or Limits()
         self._given = 0
         self._retries: deque[Chunk] = deque()
         #: First indices (they identify the atom) of what is not cut yet. The other collections drop
         #: atoms that were cut lazily.
-        self._left = {atom.indices[0] for atom in ordered}
-        self._estimates = {atom.indices[0]: atom.estimate for atom in ordered}
+        self._left = {_first(atom) for atom in self._atoms}
+        self._estimates = {_first(atom): atom.estimate for atom in self._atoms}
         self._seconds = sum(self._estimates.values())
-        #: Atoms that may share a chunk, in the order of handing out.
+        #: Atoms that may share a chunk, in canonical order.
         self._bins: defaultdict[_Kind, deque[Atom]] = defaultdict(deque)
-        for atom in ordered:
+        for atom in self._atoms:
             self._bins[_kind(atom)].append(atom)
-        # Two heaps. Their keys end in the atom's first index, which is unique, so atoms themselves
-        # are never compared.
-        self._heads = [(_order(queue[0]), queue[0]) for queue in self._bins.values()]
-        self._by_size = [((-atom.estimate, atom.indices[0]), atom) for atom in ordered]
+        # Heaps. Their keys end in the atom's first index, which is unique, so atoms themselves are
+        # never compared.
+        self._heads = [(_first(queue[0]), queue[0]) for queue in self._bins.values()]
+        self._by_size = [((-atom.estimate, _first(atom)), atom) for atom in self._atoms]
         heapq.heapify(self._heads)
         heapq.heapify(self._by_size)
+        #: The number of slots that `_early` was computed for.
+        self._slots = 0
+        #: Atoms that go out before their turn, the longest last.
+        self._early: list[Atom] = []
 
     @property
     def remaining_seconds(self) -> float:
@@ -188,18 +192,14 @@ class Planner:
     def pending(self) -> list[int]:
         """Indices that `next_chunk` has still to hand out, once per future chunk."""
         fresh = (
-            index
-            for queue in self._bins.values()
-            for atom in queue
-            if atom.indices[0] in self._left
-            for index in atom.indices
+            index for atom in self._atoms if _first(atom) in self._left for index in atom.indices
         )
         return [*fresh, *(index for retry in self._retries for index in retry.indices)]
 
     @property
     def longest_seconds(self) -> float:
         """Predicted seconds of the longest atom that is not cut yet; 0 where there is none."""
-        while self._by_size and self._by_size[0][1].indices[0] not in self._left:
+        while self._by_size and _first(self._by_size[0][1]) not in self._left:
             heapq.heappop(self._by_size)
         return self._by_size[0][1].estimate if self._by_size else 0.0
 
@@ -207,19 +207,18 @@ class Planner:
         """Cuts the next chunk; None if nothing is left that can run without `held_locks`.
 
         `slots` is the present number of slots (less than 1 counts as 1). Retries come first, then
-        atoms larger than half the fair share (of any phase), then phase by phase: atoms that were
-        never timed before others, longer before shorter.
+        atoms that would stretch the end of the run, longest first, then all others in canonical
+        order.
         """
         for retry in self._retries:
             if held_locks.isdisjoint(retry.locks):
                 self._retries.remove(retry)
                 return retry
-        # An atom below the floor is no reason to leave the order of phases, however little is left.
-        share = max(self.remaining_seconds / (2 * max(slots, 1)), self._floor)
-        first = self._large_atom(share, held_locks) or self._atom_in_order(held_locks)
+        first = self._early_atom(max(slots, 1), held_locks) or self._atom_in_order(held_locks)
         if first is None:
             return None
-        return self._chunk(self._fill(first, share if self._cap is None else min(share, self._cap)))
+        share = max(self.remaining_seconds / (2 * max(slots, 1)), self._floor)
+        return self._chunk(self._fill(first, min(share, self._longest)))
 
     def requeue(
         self, chunk: Chunk, indices: tuple[int, ...], *, fresh_process: bool, avoid_worker: str = ""
@@ -237,7 +236,7 @@ class Planner:
             )
         retry = replace(
             chunk,
-            id=self._new_id(),
+            id=self.new_id(),
             indices=left,
             **_start_state(chunk, left),
             attempt=chunk.attempt + 1,
@@ -256,35 +255,39 @@ class Planner:
         self._given = max(self._given, int(chunk.id.removeprefix("c")))
         left = [retry for retry in self._retries if retry.indices != chunk.indices]
         self._retries = deque(
-            replace(retry, id=self._new_id()) if retry.id == chunk.id else retry for retry in left
+            replace(retry, id=self.new_id()) if retry.id == chunk.id else retry for retry in left
         )
         for index in chunk.indices:
             if index in self._left:
                 self._left.discard(index)
                 self._seconds -= self._estimates[index]
 
-    def _large_atom(self, share: float, held_locks: frozenset[str]) -> Atom | None:
-        """Takes the longest free atom above `share`.
+    def new_id(self) -> str:
+        """For a chunk; never given twice."""
+        self._given += 1
+        return f"c{self._given}"
 
-        At most 2 × slots atoms are that long, so few are skipped.
-        """
-        passed = []
-        found = None
-        while self._by_size and found is None and self._by_size[0][1].estimate > share:
-            item = heapq.heappop(self._by_size)
-            if item[1].indices[0] not in self._left:
-                continue
-            if held_locks.isdisjoint(item[1].locks):
-                found = item[1]
-            else:
-                passed.append(item)
-        for item in passed:
-            heapq.heappush(self._by_size, item)
-        return found
+    def _early_atom(self, slots: int, held_locks: frozenset[str]) -> Atom | None:
+        """The longest free atom that would stretch the end if it waited for its turn."""
+        # With every slot that joins a large pool it would take long, and change little.
+        if abs(slots - self._slots) > self._slots // 20:
+            self._slots = slots
+            self._early = self._stretching(slots)
+        self._early = [atom for atom in self._early if _first(atom) in self._left]
+        return next(
+            (atom for atom in reversed(self._early) if held_locks.isdisjoint(atom.locks)), None
+        )
+
+    def _stretching(self, slots: int) -> list[Atom]:
+        left = [atom for atom in self._atoms if _first(atom) in self._left]
+        # Out of its turn, an atom costs its slot a fresh process: only for those of some length.
+        tolerance = self._seconds / max(len(left), 1)
+        found = order.stretching([atom.estimate for atom in left], slots, tolerance)
+        return sorted((left[position] for position in found), key=lambda atom: atom.estimate)
 
     def _atom_in_order(self, held_locks: frozenset[str]) -> Atom | None:
-        """Takes the first free atom in the order of handing out. Skips bins, not atoms."""
-        passed = []
+        """The first free atom in canonical order. Skips bins, not atoms."""
+        skipped = []
         found = None
         while self._heads and found is None:
             item = heapq.heappop(self._heads)
@@ -292,31 +295,38 @@ class Planner:
             if head is None:
                 continue
             if head is not item[1]:
-                heapq.heappush(self._heads, (_order(head), head))
+                heapq.heappush(self._heads, (_first(head), head))
                 continue
             if held_locks.isdisjoint(head.locks):
                 found = head
-            passed.append(item)
-        for item in passed:
+            skipped.append(item)
+        for item in skipped:
             heapq.heappush(self._heads, item)
         return found
 
     def _fill(self, first: Atom, target: float) -> list[Atom]:
-        """Takes `first`, and more of its bin in order while they fit into `target` seconds."""
+        """Takes `first`, and more of its bin in order while they fit into `target` seconds.
+
+        Only what comes later in canonical order than `first`.
+        """
         taken = [first]
         total = first.estimate
-        self._left.discard(first.indices[0])
-        while (head := self._head(_kind(first))) is not None and total + head.estimate <= target:
+        self._left.discard(_first(first))
+        while (
+            (head := self._head(_kind(first))) is not None
+            and _first(head) > _first(first)
+            and total + head.estimate <= target
+        ):
             taken.append(head)
             total += head.estimate
-            self._left.discard(head.indices[0])
+            self._left.discard(_first(head))
         self._seconds -= total
         return taken
 
     def _head(self, kind: _Kind) -> Atom | None:
         """First atom of the bin that is not cut yet."""
         queue = self._bins[kind]
-        while queue and queue[0].indices[0] not in self._left:
+        while queue and _first(queue[0]) not in self._left:
             queue.popleft()
         return queue[0] if queue else None
 
@@ -326,7 +336,7 @@ class Planner:
         indices = tuple(sorted(index for atom in taken for index in atom.indices))
         estimate = sum(atom.estimate for atom in taken)
         return Chunk(
-            self._new_id(),
+            self.new_id(),
             indices,
             phase,
             need,
@@ -339,18 +349,13 @@ class Planner:
             fixture_limit=self._limits.fixture(indices),
         )
 
-    def _new_id(self) -> str:
-        self._given += 1
-        return f"c{self._given}"
-
 
 def _kind(atom: Atom) -> _Kind:
     return atom.phase, atom.need, atom.flushed, atom.locks
 
 
-def _order(atom: Atom) -> tuple[int, bool, float, int]:
-    """Within a phase, atoms never timed come first (they may turn out long), then the longest."""
-    return _PHASE_RANK[atom.phase], atom.known, -atom.estimate, atom.indices[0]
+def _first(atom: Atom) -> int:
+    return atom.indices[0]
 
 
 def _start_state(chunk: Chunk, left: tuple[int, ...]) -> dict[str, Any]:

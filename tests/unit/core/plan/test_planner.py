@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dct_celery.core.model import Chunk, Manifest, Need, Phase
-from dct_celery.core.plan.planner import PHASE_ORDER, Atom, Planner, atoms, lower_bound
+from dct_celery.core.plan.planner import CHUNK_SECONDS, Atom, Planner, atoms, lower_bound
 from dct_celery.core.plan.timings import Estimates, Sample
 from tests.support.factories import Group, group, make_atom, make_manifest, make_samples, suites
 
@@ -104,35 +104,26 @@ def test_the_same_questions_get_the_same_chunks(
     assert first == second
 
 
-def test_what_was_never_timed_goes_first_then_the_longest() -> None:
+def test_chunks_go_out_in_canonical_order_whatever_their_length_or_phase() -> None:
     # Given
-    plan = [
-        make_atom(0, 1.0),
-        make_atom(1, 3.0),
-        make_atom(2, 2.0),
-        make_atom(3, 0.1, known=False),
-        make_atom(4, 0.2, known=False),
-    ]
-    plan += [make_atom(number, 1.0) for number in range(5, 25)]
+    phases = [Phase.ISOLATED, Phase.TRANSACTIONAL, Phase.NO_DATABASE]
+    plan = [make_atom(number, 0.1 + number % 3, phases[number % 3]) for number in range(60)]
+    plan[7] = make_atom(7, 0.1, phases[1], known=False)
     # When
     chunks = _drain(Planner(plan, chunk_seconds=0.01), 1)
     # Then
-    assert [chunk.indices[0] for chunk in chunks][:5] == [4, 3, 1, 2, 0]
+    assert [chunk.indices[0] for chunk in chunks] == list(range(60))
 
 
-def test_phases_are_kept_apart_and_in_order() -> None:
-    # Given
-    plan = [
-        make_atom(number, 0.4, phase) for number, phase in enumerate([*reversed(PHASE_ORDER)] * 50)
-    ]
+@given(suites(), SLOTS)
+def test_the_tests_of_a_chunk_ascend(suite: tuple[Manifest, Estimates], slots: int) -> None:
     # When
-    ranks = [PHASE_ORDER.index(chunk.phase) for chunk in _drain(Planner(plan), 2)]
+    chunks = _drain(Planner(atoms(*suite)), slots)
     # Then
-    assert ranks == sorted(ranks)
-    assert set(ranks) == set(range(len(PHASE_ORDER)))
+    assert all(list(chunk.indices) == sorted(chunk.indices) for chunk in chunks)
 
 
-def test_an_atom_larger_than_half_the_fair_share_goes_first_whatever_its_phase() -> None:
+def test_atoms_that_would_stretch_the_end_go_first_the_longest_of_them_before_the_others() -> None:
     # Given
     plan = [make_atom(number, 1.0) for number in range(40)]
     plan += [make_atom(40, 20.0, Phase.UNMANAGED), make_atom(41, 30.0, Phase.TRANSACTIONAL)]
@@ -143,24 +134,44 @@ def test_an_atom_larger_than_half_the_fair_share_goes_first_whatever_its_phase()
     assert first is not None
     assert second is not None
     assert third is not None
-    assert (first.indices, second.indices) == ((41,), (40,))
-    assert third.phase is Phase.ISOLATED
+    assert (first.indices, second.indices, third.indices[0]) == ((41,), (40,), 0)
 
 
-def test_a_small_atom_never_draws_a_slot_out_of_its_phase() -> None:
-    # Given: all that is left is far less than one chunk
-    plan = [make_atom(0, 0.01), make_atom(1, 0.02, Phase.TRANSACTIONAL)]
+def test_a_long_atom_with_enough_work_behind_it_keeps_its_place() -> None:
+    # Given
+    plan = [*(make_atom(n, 1.0) for n in range(5)), make_atom(5, 20.0)]
+    plan += [make_atom(number, 1.0) for number in range(6, 200)]
     # When
-    chunks = _drain(Planner(plan), 4)
+    chunks = _drain(Planner(plan, chunk_seconds=1.0), 4)
     # Then
-    assert [chunk.phase for chunk in chunks] == [Phase.ISOLATED, Phase.TRANSACTIONAL]
+    assert [chunk.indices for chunk in chunks[:7]] == [(n,) for n in range(7)]
+
+
+def test_classes_never_timed_are_not_tied_together_where_the_fair_share_is_small() -> None:
+    # Given: as many classes as slots
+    plan = [make_atom(number, 0.4, known=False) for number in range(64)]
+    # When
+    chunks = _drain(Planner(plan), 64)
+    # Then
+    assert [len(chunk.indices) for chunk in chunks] == [1] * 64
+
+
+def test_one_slot_alone_takes_no_more_than_a_short_chunk() -> None:
+    # Given
+    planner = Planner([make_atom(number, 0.5) for number in range(1000)])
+    # When
+    chunk = planner.next_chunk(1, FREE)
+    # Then
+    assert chunk is not None
+    assert chunk.estimate == CHUNK_SECONDS
 
 
 def test_chunks_fall_from_half_the_fair_share_to_the_floor() -> None:
     # Given
     plan = [make_atom(number, 0.125) for number in range(800)]  # sums of eighths are exact
     # When
-    sizes = [chunk.estimate for chunk in _drain(Planner(plan, min_chunk_seconds=1.0), 4)]
+    planner = Planner(plan, chunk_seconds=60.0, min_chunk_seconds=1.0)
+    sizes = [chunk.estimate for chunk in _drain(planner, 4)]
     # Then
     assert all(after <= before for before, after in pairwise(sizes))
     assert sizes[0] == 12.5
@@ -218,16 +229,6 @@ def test_a_large_atom_that_waited_for_its_lock_goes_first_once_it_is_free() -> N
     assert chunk.indices == (0,)
 
 
-def test_the_longest_goes_first_among_locked_and_free_atoms_of_a_phase() -> None:
-    # Given
-    plan = [make_atom(0, 1.0), make_atom(1, 5.0), make_atom(2, 3.0, locks=("port:1",))]
-    plan += [make_atom(number, 0.5) for number in range(3, 40)]
-    # When
-    chunks = _drain(Planner(plan, chunk_seconds=0.01), 1)
-    # Then
-    assert [chunk.indices[0] for chunk in chunks][:3] == [1, 2, 0]
-
-
 def test_a_plan_without_atoms_has_no_chunk() -> None:
     # Given
     planner = Planner(())
@@ -237,11 +238,21 @@ def test_a_plan_without_atoms_has_no_chunk() -> None:
     assert chunk is None
 
 
+#: In the order in which most suites have them.
+_PHASES = (
+    Phase.ISOLATED,
+    Phase.NO_DATABASE,
+    Phase.LOAD_FAILED,
+    Phase.TRANSACTIONAL,
+    Phase.UNMANAGED,
+)
+
+
 def _skewed_suite(seed: int) -> tuple[Manifest, Estimates]:
     """Classes of all phases; durations over four orders of magnitude, some slow class fixtures."""
     chance = random.Random(seed)
     groups: list[Group] = []
-    for phase, classes in zip(PHASE_ORDER, (150, 60, 1, 40, 20), strict=True):
+    for phase, classes in zip(_PHASES, (150, 60, 1, 40, 20), strict=True):
         groups += [
             group(f"m{n % 17}.{phase}{n}", phase, chance.randint(1, 30)) for n in range(classes)
         ]
