@@ -421,8 +421,10 @@ def code_indices(row: Any) -> None:
 
 
 def wire_frames(payload: bytes) -> None:
+    deframer = framing.Deframer()
+    deframer.feed(payload)
     with contextlib.suppress(ProtocolError):
-        for one in framing.Deframer().feed(payload):
+        for one in iter(deframer.next, None):
             messages.decode(one)
     with contextlib.suppress(ProtocolError):
         assert isinstance(messages.decode(payload), messages.Message)
