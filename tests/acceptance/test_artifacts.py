@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 from tests.support.fleet import Fleet, until
@@ -56,12 +57,14 @@ def test_the_whole_output_of_a_failing_test_is_a_file_beside_the_reports(
     # Given
     fleet.worker(slots=2)
     folder, report = place.parent / "artifacts", place.parent / "report.json"
+    junit = place.parent / "junit.xml"
     # When
     finished = fleet.run(
         make_project(place, TESTS),
         "--env=TOKEN",
         f"--artifacts={folder}",
         f"--json={report}",
+        f"--junit-xml={junit}",
         TOKEN="swordfish-and-chips",
     )
     # Then
@@ -77,6 +80,13 @@ def test_the_whole_output_of_a_failing_test_is_a_file_beside_the_reports(
     assert [[folder / one["path"] for one in artifacts] for artifacts in named] == [
         [path] for path in sorted(written)
     ]
+    named_by_junit = [
+        junit.parent / element.attrib["value"]
+        for element in ET.parse(junit).iterfind(".//property[@name='dct.artifact']")
+    ]
+    assert sorted(named_by_junit) == sorted(written)
+    for path in written:
+        assert f"\n[[ATTACHMENT|{path}]]\n" in junit.read_text()
     assert tests["test_passes"]["artifacts"] == tests["test_says_little"]["artifacts"] == []
     fleet.assert_tidy()
 

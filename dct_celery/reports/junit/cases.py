@@ -21,6 +21,7 @@ from dct_celery.core.model import (
     Verdict,
     worst,
 )
+from dct_celery.reports.artifacts import relative_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,8 @@ class Case:
     output: str = ""
     sql: str = ""
     reruns: tuple[Rerun, ...] = ()
+    #: Paths below the folder of --artifacts.
+    artifacts: tuple[str, ...] = ()
 
     @property
     def red(self) -> bool:
@@ -139,6 +142,7 @@ def _verdict_case(verdict: Verdict, result: Result | None) -> Case:
         reruns=tuple(
             _rerun(earlier, "flaky" if verdict.flaky else "rerun") for earlier in verdict.earlier
         ),
+        artifacts=tuple(relative_path(entry, artifact) for artifact in verdict.artifacts),
     )
 
 
