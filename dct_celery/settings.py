@@ -37,7 +37,7 @@ def _option(
     return field(default=default, repr=not option.secret, metadata={"option": option})
 
 
-_django = partial(_option, "django")
+_tests = partial(_option, "tests")
 _fleet = partial(_option, "fleet")
 _code = partial(_option, "code")
 _database = partial(_option, "database")
@@ -74,7 +74,7 @@ class Settings:
     #: Absolute path of the folder that the command was started in.
     project_dir: str = "."
 
-    backend: str = _django(
+    backend: str = _tests(
         "str",
         "Test framework: django, or module:attribute of a backend of your own",
         default=backends.DJANGO,
@@ -82,44 +82,42 @@ class Settings:
         pattern=backends.PATTERN,
         rule=backends.RULE,
     )
-    settings: str | None = _django("str", "Django settings module", metavar="DOTTED", **_DOTTED)
-    pythonpath: str | None = _django("path", "Folder to put on sys.path", metavar="DIR")
-    k: tuple[str, ...] = _django(
+    settings: str | None = _tests("str", "Django settings module", metavar="DOTTED", **_DOTTED)
+    pythonpath: str | None = _tests("path", "Folder to put on sys.path", metavar="DIR")
+    k: tuple[str, ...] = _tests(
         "list",
         "Run only tests whose name contains this text or matches this glob",
         "-k",
         default=(),
     )
-    tag: tuple[str, ...] = _django(
-        "list", "Run only tests with this tag", default=(), metavar="TAG"
-    )
-    exclude_tag: tuple[str, ...] = _django(
+    tag: tuple[str, ...] = _tests("list", "Run only tests with this tag", default=(), metavar="TAG")
+    exclude_tag: tuple[str, ...] = _tests(
         "list", "Skip tests with this tag", default=(), metavar="TAG"
     )
-    pattern: str | None = _django(
+    pattern: str | None = _tests(
         "str",
         "File names of test modules; Django's default: test*.py",
         "-p",
         "--pattern",
         metavar="GLOB",
     )
-    top_level_directory: str | None = _django(
+    top_level_directory: str | None = _tests(
         "path", "Top-level folder for test discovery", "-t", "--top-level-directory", metavar="DIR"
     )
-    failfast: bool = _django("bool", "Stop after the first failure", default=False)
-    maxfail: int | None = _django("int", "Stop after N failures", minimum=1)
-    shuffle: int | Literal["auto"] | None = _django(
+    failfast: bool = _tests("bool", "Stop after the first failure", default=False)
+    maxfail: int | None = _tests("int", "Stop after N failures", minimum=1)
+    shuffle: int | Literal["auto"] | None = _tests(
         "int",
         "Run the tests in random order; without SEED, one is chosen and printed",
         bare="auto",
         metavar="[SEED]",
     )
-    reverse: bool = _django("bool", "Run the tests in reverse order", default=False)
-    buffer: bool = _django("bool", "Print only the output of failing tests", default=False)
-    debug_sql: bool = _django("bool", "Print the SQL of failing tests", default=False)
-    timing: bool = _django("bool", "Print how long each part of the run took", default=False)
-    durations: int | None = _django("int", "Print the N slowest tests (0: all)", minimum=0)
-    verbosity: int = _django(
+    reverse: bool = _tests("bool", "Run the tests in reverse order", default=False)
+    buffer: bool = _tests("bool", "Print only the output of failing tests", default=False)
+    debug_sql: bool = _tests("bool", "Print the SQL of failing tests", default=False)
+    timing: bool = _tests("bool", "Print how long each part of the run took", default=False)
+    durations: int | None = _tests("int", "Print the N slowest tests (0: all)", minimum=0)
+    verbosity: int = _tests(
         "int",
         "How much to print, from 0 to 3",
         "-v",
@@ -129,10 +127,10 @@ class Settings:
         maximum=3,
         metavar="LEVEL",
     )
-    testrunner: str | None = _django(
+    testrunner: str | None = _tests(
         "str", "Test runner class; default: the setting TEST_RUNNER", metavar="DOTTED", **_DOTTED
     )
-    extra: tuple[str, ...] = _django(
+    extra: tuple[str, ...] = _tests(
         "list", "Argument passed unchanged to the project's test runner", default=(), metavar="ARG"
     )
 

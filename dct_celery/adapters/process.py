@@ -47,7 +47,6 @@ class PipeProcess:
         self, python: str, load: messages.Load, environment: Mapping[str, str], log: IO[bytes] | int
     ) -> None:
         self._deframer = framing.Deframer()
-        self._ready: list[bytes] = []
         child_in, self._to = os.pipe()
         self._from, child_out = os.pipe()
         try:
@@ -84,15 +83,15 @@ class PipeProcess:
         Raises ProcessDied at end of file, ProtocolError for garbage.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        while not self._ready:
+        while (payload := self._deframer.next()) is None:
             left = None if deadline is None else max(deadline - time.monotonic(), 0)
             if not select.select([self._from], [], [], left)[0]:
                 return None
             data = os.read(self._from, 1 << 16)
             if not data:
                 raise ProcessDied(f"the process that imports the project ended ({self._status()})")
-            self._ready = self._deframer.feed(data)
-        return messages.decode(self._ready.pop(0))
+            self._deframer.feed(data)
+        return messages.decode(payload)
 
     def alive(self) -> bool:
         return self._process.poll() is None

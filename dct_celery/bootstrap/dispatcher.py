@@ -171,20 +171,23 @@ def _attach(
 
     services = _dispatcher_services(settings, origins, None, reporters.take, interrupted)
     adopted = adopt(services)
-    request = adopted.snapshot.to_request()
+    request = adopted.snapshot.request
     settings = adopted.snapshot.to_settings(settings, given)
     unnamed = dict.fromkeys(OUTPUTS, "the run's own setting")
     file_reporters.check(settings, {**unnamed, **origins})
     # Only now is it known where its reports go.
     for file in file_reporters.all_of(settings, time.time):
         reporters.add(file)
-    upload = _upload(settings, request.root, services.report)
+    upload = _upload(settings, Path(request.root), services.report)
     services = replace(
         services,
         settings=settings,
         snapshot=upload.send,
         supply_code=partial(upload.supply, services.blobs),
     )
+    if folder := file_reporters.artifact_folder(settings):
+        has_artifact = partial(folder.has, since=adopted.snapshot.began)
+        services = replace(services, has_artifact=has_artifact)
     return RunLifecycle(services, request).go_on(adopted)
 
 
@@ -218,7 +221,7 @@ def _dispatcher_services(
     if request is None:
         nonce, door = _known_run(store, run, pool, state_folder)
     upload = _upload(
-        settings, request.root if request is not None else Path(settings.project_dir), report
+        settings, Path(request.root if request is not None else settings.project_dir), report
     )
     code = blobs.RedisBlobs(store)
     if settings.broker != settings.store and (untried := parse(settings.broker).insecure):

@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,10 @@ from dct_celery.settings import Settings, load, warnings_of
 
 if TYPE_CHECKING:
     from dct_celery.adapters.celeryqueue.app import App
+    from dct_celery.adapters.celeryqueue.consumer import Runs
+    from dct_celery.adapters.celeryqueue.watchdog import StalledConsumer
     from dct_celery.protocol.runs import RunSpec
+    from dct_celery.worker.host.host import Host
     from dct_celery.worker.services import WorkerServices
     from dct_celery.worker.slot.slot import Slot
 
@@ -33,12 +36,8 @@ def make_worker_app() -> App:
     """The Celery app of a worker, with host thread, run queues and the one task. Raises
     ConfigError.
     """
-    from celery import bootsteps, signals
-    from celery.exceptions import WorkerShutdown
-
     from dct_celery.adapters.celeryqueue.app import make_app
-    from dct_celery.adapters.celeryqueue.consumer import RUNS, RunQueues, Runs
-    from dct_celery.adapters.celeryqueue.inbound import TASK
+    from dct_celery.adapters.celeryqueue.consumer import RUNS
     from dct_celery.bootstrap.keys import keyring_of
 
     # The Django fixup is off; the variable would still reach projects that the worker must not
@@ -48,20 +47,69 @@ def make_worker_app() -> App:
     masking.mask_logging()
     keyring_of(settings)  # before anything is connected to
     app = make_app(settings)
-    hosts: list[Any] = []
-    workers: list[Any] = []
-    runs = Runs(
-        lambda: hosts[0].ready() if hosts else set(), lambda: hosts[0].active() if hosts else set()
-    )
-    vars(app)[RUNS] = runs
-    watchdogs: list[Any] = []
+    main = _MainProcess(app, settings)
+    vars(app)[RUNS] = main.runs
+    _add_steps(app, main, partial(_prove_servers, app, settings, origins))
+    _connect_signals(main)
+    _add_task(app, settings)
+    return app
+
+
+class _MainProcess:
+    """What the worker's main process has besides Celery: the host thread and the watchdog."""
+
+    def __init__(self, app: App, settings: Settings) -> None:
+        from dct_celery.adapters.celeryqueue.consumer import Runs
+
+        self._app = app
+        self._settings = settings
+        #: Celery's worker, once its pool has forked.
+        self._worker: Any = None
+        self._host: Host | None = None
+        self._watchdog: StalledConsumer | None = None
+        self.runs = Runs(
+            lambda: self._host.ready() if self._host else set(),
+            lambda: self._host.active() if self._host else set(),
+        )
+
+    def start(self, worker: Any) -> None:
+        self._worker = worker
+        self._host = _start_host(self._settings, worker, self.runs)
+        self._watchdog = _start_watchdog(self._app, self.runs, worker)
+
+    def drain(self) -> None:
+        """The worker was asked to end: slots finish their chunks and take no more."""
+        from celery.exceptions import WorkerShutdown
+
+        if self._watchdog is not None:
+            self._watchdog.stop()
+        if self._host is not None:
+            self._host.drain()
+        consumer = getattr(self._worker, "consumer", None)
+        if consumer is not None and consumer.connection is None:
+            # It waits for the broker, perhaps in a call that takes as long as its time-outs. Out of
+            # a signal's handler, this ends the call.
+            raise WorkerShutdown(0)
+
+    def stop(self) -> None:
+        """The slots have ended."""
+        host, self._host = self._host, None
+        if host is not None:
+            host.stop()
+
+
+def _add_steps(app: App, main: _MainProcess, prove_servers: Callable[[], None]) -> None:
+    """What Celery does as its worker starts, and as its consumer does."""
+    from celery import bootsteps
+
+    from dct_celery.adapters.celeryqueue.consumer import RunQueues
 
     class ServersStep(bootsteps.Step):
         """Before anything is started."""
 
         def __init__(self, parent: Any, **options: Any) -> None:
             super().__init__(parent, **options)
-            _prove_servers(app, settings, origins)
+            prove_servers()
 
     class HostStep(bootsteps.StartStopStep):
         """Starts the threads of the main process once the pool has forked."""
@@ -69,44 +117,34 @@ def make_worker_app() -> App:
         requires = ("celery.worker.components:Pool",)
 
         def start(self, parent: Any) -> None:
-            workers.append(parent)
-            hosts.append(_start_host(settings, parent, runs))
-            watchdogs.append(_start_watchdog(app, runs, parent))
+            main.start(parent)
 
         def stop(self, parent: Any) -> None:
             """Nothing: slots still finish their chunks, and then `worker_shutdown` comes."""
 
-    def shutting_down(**_: Any) -> None:
-        for watchdog in watchdogs:
-            watchdog.stop()
-        if hosts:
-            hosts[0].drain()
-        if any(
-            worker.consumer is not None and worker.consumer.connection is None for worker in workers
-        ):
-            # It waits for the broker, perhaps in a call that takes as long as its time-outs. Out of
-            # a signal's handler, this ends the call.
-            raise WorkerShutdown(0)
+    app.steps["worker"] |= {ServersStep, HostStep}
+    app.steps["consumer"].add(RunQueues)
 
-    def shut_down(**_: Any) -> None:
-        if hosts:
-            hosts.pop().stop()
 
-    def child_ends(**_: Any) -> None:
+def _connect_signals(main: _MainProcess) -> None:
+    from celery import signals
+
+    def close_slots() -> None:
         for slot in _slots.values():
             slot.close()
 
-    signals.worker_shutting_down.connect(shutting_down, weak=False)
-    signals.worker_shutdown.connect(shut_down, weak=False)
-    signals.worker_process_shutdown.connect(child_ends, weak=False)
-    app.steps["worker"] |= {ServersStep, HostStep}
-    app.steps["consumer"].add(RunQueues)
+    signals.worker_shutting_down.connect(lambda **_: main.drain(), weak=False)
+    signals.worker_shutdown.connect(lambda **_: main.stop(), weak=False)
+    signals.worker_process_shutdown.connect(lambda **_: close_slots(), weak=False)
+
+
+def _add_task(app: App, settings: Settings) -> None:
+    from dct_celery.adapters.celeryqueue.inbound import TASK
 
     def run_chunk(task: Any, message: str) -> str:
         return _slot(settings, task).run(message)
 
     app.task(name=TASK, bind=True)(run_chunk)
-    return app
 
 
 def _prove_servers(app: App, settings: Settings, origins: Mapping[str, str]) -> None:
@@ -154,7 +192,7 @@ def _slot(settings: Settings, task: Any) -> Slot:
     return _slots[name]
 
 
-def _start_host(settings: Settings, worker: Any, runs: Any) -> Any:
+def _start_host(settings: Settings, worker: Any, runs: Runs) -> Host:
     from celery.worker import state
 
     from dct_celery.worker.host.host import Host
@@ -181,7 +219,7 @@ def _start_host(settings: Settings, worker: Any, runs: Any) -> Any:
     return host
 
 
-def _start_watchdog(app: App, runs: Any, worker: Any) -> Any:
+def _start_watchdog(app: App, runs: Runs, worker: Any) -> StalledConsumer:
     from celery import signals
     from celery.worker import state
 

@@ -27,7 +27,7 @@ class Interrupts:
     A context manager: signals are handled within.
     """
 
-    #: The reports that it writes are masked when they are written.
+    #: See `ports.reporting.Reporter`: the reports that it writes are masked when they are written.
     masks = True
 
     def __init__(self, write_reports: Callable[[Settings, RunReport], None]) -> None:

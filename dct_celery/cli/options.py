@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 #: Title of each group of options, in the order of the help.
 SECTIONS = {
-    "django": "Selection and order",
+    "tests": "Selection and order",
     "fleet": "Fleet",
     "code": "Code",
     "database": "Databases",

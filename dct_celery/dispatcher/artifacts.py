@@ -57,11 +57,11 @@ class ArtifactFetcher:
             {one.digest: one.size for one in verdict.artifacts if one.size <= MAX_ARTIFACT}
         )
         for artifact in verdict.artifacts:
-            if (content := found.get(artifact.digest)) is None:
+            if (content := found.get(artifact.digest)) is not None:
+                self._services.report(ArtifactArrived(verdict, artifact, _masked(content)))
+            elif not self._services.has_artifact(verdict.entry, artifact):
                 text = f"{artifact.name} of {verdict.entry.id} did not arrive from its worker"
                 self._services.report(Warned(text))
-            else:
-                self._services.report(ArtifactArrived(verdict, artifact, _masked(content)))
         self._fetched.update(found)
 
     def _refuse(self, verdict: Verdict) -> None:

@@ -122,7 +122,7 @@ class EventLoop:
         self._first_claim = 0.0
         self._store_lost = 0.0
         self._refused_since = self._permanent_since = 0.0
-        #: Entries of the stream that were passed over.
+        #: Entries of the stream that were ignored.
         self._rejects = Rejects()
         #: How another process has tampered with the run in the store; then it is put back whole.
         self._tampering = ""
@@ -177,12 +177,9 @@ class EventLoop:
             if self._follows(entry):
                 self._fold(entry)
             seen, self._after = entry.epoch, entry.id if entry.epoch == self._epoch else "0"
-        if journal.passed_over:
-            self._services.report(
-                Warned(
-                    f"{plural(journal.passed_over, 'damaged line')} of {journal.path} passed over"
-                )
-            )
+        if journal.skipped:
+            lines = plural(journal.skipped, "damaged line")
+            self._services.report(Warned(f"skipped {lines} of {journal.path}"))
         if whole:
             # In a stream that was put back, entries of earlier epochs stand among newer ones.
             entries = [entry for entry in self._all_entries() if entry.epoch >= seen]

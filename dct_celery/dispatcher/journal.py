@@ -35,8 +35,8 @@ class Journal:
         """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._door = door
-        #: Lines that were passed over: damaged, or of another run.
-        self.passed_over = 0
+        #: Lines that were skipped: damaged, or of another run.
+        self.skipped = 0
         self.path = path(folder, run)
         _prune(folder, self.path)
         # Without a buffer: what the disk refused must not be written again when the file is closed.
@@ -69,12 +69,12 @@ class Journal:
 
     def replay(self) -> Iterator[StreamEntry]:
         """Every entry so far, without a half-written last line, which was never acknowledged."""
-        self.passed_over = 0
+        self.skipped = 0
         for line in read(self.path)[1]:
             try:
                 entry = parse_line(self._door, line)
             except Untrusted:
-                self.passed_over += 1
+                self.skipped += 1
                 continue
             self.positions |= _position(entry)
             yield entry

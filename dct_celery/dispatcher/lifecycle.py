@@ -36,7 +36,7 @@ from dct_celery.dispatcher.event_loop import ELSEWHERE, EventLoop
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.dispatcher.journal import Journal, open_journal
 from dct_celery.dispatcher.request import Request, collect_order, external_pythonpath
-from dct_celery.dispatcher.run_snapshot import RunSnapshot, Selection, compress
+from dct_celery.dispatcher.run_snapshot import RunSnapshot, compress
 from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.dispatcher.stored_run import StoredRun
 from dct_celery.errors import (
@@ -149,7 +149,7 @@ class RunLifecycle:
 
     def _start_collecting(self, log: IO[bytes]) -> UserProcess:
         request, services = self._request, self._services
-        for entry in external_pythonpath(services.environ, request.root):
+        for entry in external_pythonpath(services.environ, Path(request.root)):
             services.report(
                 Warned(
                     f"PYTHONPATH entry {entry} lies outside {request.root}; workers need it in"
@@ -180,7 +180,9 @@ class RunLifecycle:
 
     def _snapshot(self) -> str:
         start = self._services.clock()
-        snapshot, files, sent = self._services.snapshot(self._request.root, self._services.blobs)
+        snapshot, files, sent = self._services.snapshot(
+            Path(self._request.root), self._services.blobs
+        )
         self._note("snapshot", start)
         if self._services.settings.code == "snapshot":
             self._services.report(
@@ -202,7 +204,7 @@ class RunLifecycle:
             arguments=request.arguments,
             directory=request.directory,
             sys_path=request.sys_path,
-            environment=dict(request.environment),
+            environment=request.environment,
             hash_seed=request.hash_seed,
             ignore_packages=settings.ignore_package,
             artifacts=bool(settings.artifacts),
@@ -222,8 +224,9 @@ class RunLifecycle:
         """Sends the code for workers that join later. On a machine without it, nothing is sent:
         workers that have the code go on.
         """
-        if self._request.root.is_dir():
-            self._services.snapshot(self._request.root, self._services.blobs)
+        root = Path(self._request.root)
+        if root.is_dir():
+            self._services.snapshot(root, self._services.blobs)
 
     # -- compare brokers ---------------------------------------------------------------
 
@@ -502,7 +505,7 @@ class RunLifecycle:
         self._seconds[part] = round(self._services.clock() - since, 3)
 
 
-def project_name(request: Selection) -> str:
+def project_name(request: Request) -> str:
     """Name under which timings are kept: the same in every checkout of one project."""
     return f"{Path(request.root).name}:{request.directory}:{request.settings}"
 

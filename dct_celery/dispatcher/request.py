@@ -11,6 +11,7 @@ from pathlib import Path
 from dct_celery.core.backends import DJANGO
 from dct_celery.core.managepy import default_settings
 from dct_celery.errors import ConfigError
+from dct_celery.protocol.runs import BackendName
 from dct_celery.settings import OPTIONS, Settings
 from dct_celery.wire import messages
 
@@ -58,19 +59,20 @@ _NEVER = (
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One selection of tests of one project."""
+    """One selection of tests of one project. It stands in the run's head, without variables."""
 
-    backend: str
+    backend: BackendName
     #: Arguments for the backend.
     arguments: tuple[str, ...]
     #: The Django settings module, where there is one.
     settings: str | None
-    #: Root of the snapshot, and the working directory below it ("." for the root).
-    root: Path
+    #: Absolute path of the root of the snapshot, and the working directory below it ("." for the
+    #: root).
+    root: str
     directory: str
     #: Entries for sys.path, relative to the root.
     sys_path: tuple[str, ...]
-    environment: Mapping[str, str]
+    environment: dict[str, str]
     hash_seed: str
     seed: int | None
 
@@ -88,7 +90,7 @@ def make_request(
         backend=settings.backend,
         arguments=tuple(_arguments(settings, module, seed)),
         settings=module,
-        root=root,
+        root=str(root),
         directory=directory,
         sys_path=tuple(_sys_path(settings, root, directory, env)),
         environment=_forwarded(env, settings.env),
@@ -124,9 +126,9 @@ def collect_order(request: Request) -> messages.Load:
     return messages.Load(
         backend=request.backend,
         arguments=request.arguments,
-        root=str(request.root),
+        root=request.root,
         directory=request.directory,
-        sys_path=[os.path.normpath(request.root / entry) for entry in request.sys_path],
+        sys_path=[os.path.normpath(Path(request.root, entry)) for entry in request.sys_path],
         collect_only=True,
     )
 

@@ -22,30 +22,15 @@ from dct_celery.dispatcher.collect import Collected
 from dct_celery.dispatcher.request import Request
 from dct_celery.errors import InfrastructureError, Untrusted, UsageError
 from dct_celery.protocol.door import Door, parse, peek
-from dct_celery.protocol.runs import BackendName, ManifestSummary, RunSpec
+from dct_celery.protocol.runs import ManifestSummary, RunSpec
 from dct_celery.security.signing import signature_of, signed_by
 from dct_celery.settings import OPTIONS, Settings
 from dct_celery.wire import messages
 
 #: Groups of settings that belong to the run and not to the machine of its dispatcher.
-_GROUPS = frozenset({"django", "code", "limits", "report", "database"})
+_GROUPS = frozenset({"tests", "code", "limits", "report", "database"})
 #: Most bytes of a head: enough for some 300,000 tests.
 _LIMIT = 256 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """A `Request` as it is written down."""
-
-    backend: BackendName
-    arguments: tuple[str, ...]
-    settings: str | None
-    root: str
-    directory: str
-    sys_path: tuple[str, ...]
-    environment: dict[str, str]
-    hash_seed: str
-    seed: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +43,7 @@ class RunSnapshot:
     spec_signature: str
     manifest: ManifestSummary
     began: float
-    request: Selection
+    request: Request
     project_dir: str
     #: Settings of the run by name, as plain values.
     settings: dict[str, Json]
@@ -82,17 +67,7 @@ class RunSnapshot:
             spec_signature=signature_of(door.seal(spec)),
             manifest=ManifestSummary(loaded.digest, len(collected.manifest), loaded.environment),
             began=began,
-            request=Selection(
-                request.backend,
-                request.arguments,
-                request.settings,
-                str(request.root),
-                request.directory,
-                request.sys_path,
-                {},
-                request.hash_seed,
-                request.seed,
-            ),
+            request=replace(request, environment={}),
             project_dir=settings.project_dir,
             settings={name: codec.encode(getattr(settings, name)) for name in names},
             loaded=replace(loaded, databases=[], configured=[]),
@@ -131,20 +106,6 @@ class RunSnapshot:
 
     def to_collected(self) -> Collected:
         return Collected(Manifest(self.entries), self.loaded)
-
-    def to_request(self) -> Request:
-        request = self.request
-        return Request(
-            request.backend,
-            request.arguments,
-            request.settings,
-            Path(request.root),
-            request.directory,
-            request.sys_path,
-            request.environment,
-            request.hash_seed,
-            request.seed,
-        )
 
     def to_settings(self, here: Settings, given: Container[str]) -> Settings:
         """The run's settings, except those of the machine and those `given` to this command.

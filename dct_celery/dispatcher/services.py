@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
+from dct_celery.core.model import Artifact, Entry
 from dct_celery.ports import BlobStore, ChunkQueue, Ledger, Registry, TimingStore, UserProcess
 from dct_celery.ports.reporting import ReportEvent
 from dct_celery.protocol.door import Door
@@ -65,6 +66,8 @@ class DispatcherServices:
     #: Why the fleet of this run alone (--local) is gone: a line, perhaps with details below; or
     #: empty.
     fleet_failure: Callable[[], str] = str
+    #: Whether an earlier dispatcher of the run has kept this file of the test.
+    has_artifact: Callable[[Entry, Artifact], bool] = lambda entry, artifact: False
     #: Starts a worker on this machine and returns its number of slots; None if not wanted.
     fall_back: Callable[[], int] | None = None
 

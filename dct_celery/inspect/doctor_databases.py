@@ -26,6 +26,8 @@ _PER_SLOT = 3
 _PER_WORKER = 4
 #: Host names -> their addresses.
 Resolve = Callable[[Iterable[str]], Mapping[str, Collection[str]]]
+#: Facts about the software of a project or worker, and their titles.
+VERSIONS = (("python", "Python"), ("django", "Django"))
 #: Clones that are made to measure how long one takes.
 _TIMES = 3
 
@@ -57,14 +59,18 @@ def blamed(what: str, error: DctError) -> Finding:
 
 
 def project(loaded: messages.Loaded, settings: Settings, resolve: Resolve) -> Iterator[Finding]:
-    tests = plural(loaded.count, "test")
-    versions = f"Django {loaded.facts.get('django', '?')}, Python {loaded.facts.get('python', '?')}"
-    yield Finding("ok", "settings", f"{tests} in {loaded.seconds:.1f} s, {versions}")
+    facts = [f"{plural(loaded.count, 'test')} in {loaded.seconds:.1f} s", *versions(loaded.facts)]
+    yield Finding("ok", "settings", ", ".join(facts))
     for method in loaded.not_honoured:
         yield Finding(
             "warning", "settings", f"{method} is overridden, but a distributed run does not call it"
         )
     yield from _guards(loaded, settings, resolve)
+
+
+def versions(facts: Mapping[str, str]) -> list[str]:
+    """Those that are known, with titles: not every backend has a Django."""
+    return [f"{title} {facts[name]}" for name, title in VERSIONS if name in facts]
 
 
 def _guards(loaded: messages.Loaded, settings: Settings, resolve: Resolve) -> Iterator[Finding]:

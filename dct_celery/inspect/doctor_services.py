@@ -7,7 +7,7 @@ from typing import Any
 
 from dct_celery import __version__
 from dct_celery.dispatcher.fleet import elsewhere
-from dct_celery.inspect.doctor_databases import Finding, counted
+from dct_celery.inspect.doctor_databases import VERSIONS, Finding, counted, versions
 from dct_celery.ports import WorkerInfo
 from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.security import signing
@@ -156,11 +156,8 @@ def workers(
 
 def _worker(info: WorkerInfo, facts: Mapping[str, str]) -> Finding:
     what = f"worker {info.name}"
-    parts = [counted(info.slots, "slot"), f"dct_celery {info.version}"]
-    for name, title in _COMPARED:
-        if name in info.about:
-            parts.append(f"{title} {info.about[name]}")
-    text = ", ".join(parts)
+    slots = counted(info.slots, "slot")
+    text = ", ".join([slots, f"dct_celery {info.version}", *versions(info.about)])
     if info.version != __version__ or info.protocol != PROTOCOL_VERSION:
         text += f"; this side is {__version__}"
         return Finding("failed", what, text, "install the same version on both sides")
@@ -182,7 +179,7 @@ def _differences(theirs: Mapping[str, str], ours: Mapping[str, str]) -> Iterator
     """
     if "interpreter" in theirs:
         return
-    for name, title in _COMPARED:
+    for name, title in VERSIONS:
         pair = [facts.get(name, "") for facts in (theirs, ours)]
         if all(pair) and len({tuple(version.split(".")[:2]) for version in pair}) > 1:
             yield f"{title} {pair[1]}"
@@ -203,8 +200,6 @@ def machine(open_files: int, shared: int | None) -> Iterator[Finding]:
             yield Finding("ok", "this machine", text)
 
 
-#: Facts of a worker that are compared with those of this side, and their titles.
-_COMPARED = (("python", "Python"), ("django", "Django"))
 _MORE_FILES = "ulimit -n 4096 before it starts, or LimitNOFILE= in its unit"
 
 

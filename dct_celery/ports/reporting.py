@@ -166,7 +166,11 @@ ReportEvent = (
 
 
 class Reporter(Protocol):
-    """Folds the events of a run into what people or programs read."""
+    """Folds the events of a run into what people or programs read.
+
+    Events come without secrets, which costs a copy of each. A reporter with the attribute
+    `masks = True` gets them as they are, and masks what it shows or writes.
+    """
 
     def take(self, event: ReportEvent) -> None:
         """Raises DctError to end the run."""

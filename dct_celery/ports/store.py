@@ -45,7 +45,7 @@ class Ledger(Protocol):
 
     Every write of a slot carries its lease and is refused when stale. Messages are signed and
     verified in here: one that is not signed with the run's key raises Untrusted or, if it is one of
-    many, is passed over and reported. Methods for dispatchers raise Superseded once another one has
+    many, is ignored and reported. Methods for dispatchers raise Superseded once another one has
     adopted the run.
     """
 
@@ -217,7 +217,7 @@ class Registry(Protocol):
         """By name; `foreign` is set for those that do not sign with a key of ours."""
 
     def complaints(self) -> list[str]:
-        """A line for each new kind of entry that was passed over since the last call."""
+        """A line for each new kind of entry that was ignored since the last call."""
 
 
 @dataclass(frozen=True, slots=True)

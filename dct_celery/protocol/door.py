@@ -78,7 +78,7 @@ def parse(cls: type[T], text: str | bytes, *, lenient: bool = False) -> T:
 
 @dataclass(slots=True)
 class Rejects:
-    """Counts what was passed over, by place and by fault."""
+    """Counts what was ignored, by place and by fault."""
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
@@ -91,11 +91,7 @@ class Rejects:
         # Grouped by the kind of fault: a stream of garbage must not fill the memory with its texts.
         kind = reason.partition(":")[0]
         self.counts[where, kind] += 1
-        return (
-            f"{where}: an entry {reason}; it is passed over"
-            if self.counts[where, kind] == 1
-            else ""
-        )
+        return f"{where}: an entry {reason}; it is ignored" if self.counts[where, kind] == 1 else ""
 
     @property
     def total(self) -> int:
@@ -104,7 +100,7 @@ class Rejects:
     def summary(self) -> Sequence[str]:
         """A line for each place and fault that occurred more than once."""
         return [
-            f"{where}: {count:,} entries were passed over, each of which {kind}"
+            f"{where}: {count:,} entries were ignored, each of which {kind}"
             for (where, kind), count in sorted(self.counts.items())
             if count > 1
         ]

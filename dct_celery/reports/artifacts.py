@@ -29,6 +29,13 @@ class ArtifactFolder:
             path.unlink(missing_ok=True)
             path.write_bytes(event.content)
 
+    def has(self, entry: Entry, artifact: Artifact, since: float) -> bool:
+        """Whether the file is there, and was written at `since` (Unix seconds) or later."""
+        try:
+            return (self._folder / relative_path(entry, artifact)).stat().st_mtime >= since
+        except OSError:
+            return False
+
 
 def relative_path(entry: Entry, artifact: Artifact) -> str:
     """The path below the folder. It has the test's index, since ids may not be unique."""

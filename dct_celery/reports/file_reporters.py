@@ -8,6 +8,7 @@ a process that is killed could not replace it later.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from dct_celery.ports import reporting
 from dct_celery.ports.reporting import Reporter, ReportEvent
 from dct_celery.reports import artifacts, files
 from dct_celery.reports.artifacts import ArtifactFolder
+from dct_celery.reports.junit import document
 from dct_celery.settings import REPORTS, Settings
 
 _PENDING = "the run has not ended: it goes on, or was killed before it had a result"
@@ -76,10 +78,14 @@ class ReportFile:
 
 def all_of(settings: Settings, clock: Callable[[], float]) -> list[Reporter]:
     """All reporters of a run that write files: the reports, and the folder of --artifacts."""
-    found: list[Reporter] = [*of_settings(settings, clock)]
-    if settings.artifacts:
-        found.append(ArtifactFolder(Path(settings.project_dir, settings.artifacts)))
-    return found
+    folder = artifact_folder(settings)
+    return [*of_settings(settings, clock), *([folder] if folder else [])]
+
+
+def artifact_folder(settings: Settings) -> ArtifactFolder | None:
+    if not settings.artifacts:
+        return None
+    return ArtifactFolder(Path(settings.project_dir, settings.artifacts))
 
 
 def of_settings(settings: Settings, clock: Callable[[], float]) -> list[ReportFile]:
@@ -90,13 +96,29 @@ def of_settings(settings: Settings, clock: Callable[[], float]) -> list[ReportFi
     found = []
     if settings.junit_xml:
         # A report without results is of the strict family, which every reader takes.
-        write = partial(files.write_junit, family=settings.junit_family)
+        write = partial(
+            files.write_junit,
+            family=settings.junit_family,
+            artifacts=_artifacts_for(settings, settings.junit_xml),
+        )
         strict = partial(files.write_junit, family="xunit2")
         found.append(ReportFile(folder / settings.junit_xml, write, strict, clock=clock, run=run))
     if settings.json:
         path = folder / settings.json
         found.append(ReportFile(path, files.write_json, files.write_json, clock=clock, run=run))
     return found
+
+
+def _artifacts_for(settings: Settings, junit_xml: str) -> document.ArtifactFolder | None:
+    """The folder of --artifacts as readers of the JUnit file look for it."""
+    if not settings.artifacts:
+        return None
+    start = Path(settings.project_dir)
+    folder = Path(os.path.abspath(start / settings.artifacts))
+    return document.ArtifactFolder(
+        from_job=str(folder.relative_to(start) if folder.is_relative_to(start) else folder),
+        from_report=os.path.relpath(folder, (start / junit_xml).parent),
+    )
 
 
 def check(settings: Settings, origins: dict[str, str]) -> None:

@@ -17,11 +17,17 @@ from dct_celery.reports.junit import document
 from dct_celery.security import masking
 
 
-def write_junit(path: Path, report: RunReport, family: document.Family = "dct") -> None:
+def write_junit(
+    path: Path,
+    report: RunReport,
+    family: document.Family = "dct",
+    artifacts: document.ArtifactFolder | None = None,
+) -> None:
     """Replace `path` by the JUnit document; a reader sees the old file or the new one. Raises
     UsageError.
     """
-    _replace(path, document.render(masked.report(report, masking.PROCESS), family=family))
+    clean = masked.report(report, masking.PROCESS)
+    _replace(path, document.render(clean, family=family, artifacts=artifacts))
 
 
 def write_json(path: Path, report: RunReport) -> None:

@@ -43,7 +43,6 @@ class Channel:
         self._outbox = outbox
         self._owner = _getpid()
         self._deframer = framing.Deframer()
-        self._ready: list[bytes] = []
         self._held = b""
         os.register_at_fork(after_in_child=self.close)
 
@@ -77,12 +76,12 @@ class Channel:
 
     def receive(self) -> messages.Message | None:
         """The next message, or None when the worker closed its end."""
-        while not self._ready:
+        while (payload := self._deframer.next()) is None:
             data = self._read()
             if not data:
                 return None
-            self._ready = self._deframer.feed(data)
-        return messages.decode(self._ready.pop(0))
+            self._deframer.feed(data)
+        return messages.decode(payload)
 
     def _read(self) -> bytes:
         if not self.owned:

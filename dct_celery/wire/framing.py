@@ -25,27 +25,23 @@ class Deframer:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """All payloads completed by `data`.
-
-        Raises ProtocolError for an impossible length, once the payloads before it have been
-        returned.
-        """
+    def feed(self, data: bytes) -> None:
         self._buffer += data
-        payloads: list[bytes] = []
-        start = 0
-        while len(self._buffer) - start >= _HEADER.size:
-            (length,) = _HEADER.unpack_from(self._buffer, start)
-            if length > MAX_FRAME:
-                if payloads:
-                    break
-                raise ProtocolError(
-                    f"a frame of {length} bytes cannot be ours", bytes(self._buffer[:256])
-                )
-            end = start + _HEADER.size + length
-            if len(self._buffer) < end:
-                break
-            payloads.append(bytes(self._buffer[start + _HEADER.size : end]))
-            start = end
-        del self._buffer[:start]
-        return payloads
+
+    def next(self) -> bytes | None:
+        """The next payload; None until more bytes are fed. Raises ProtocolError for an impossible
+        length.
+        """
+        if len(self._buffer) < _HEADER.size:
+            return None
+        (length,) = _HEADER.unpack_from(self._buffer)
+        if length > MAX_FRAME:
+            raise ProtocolError(
+                f"a frame of {length} bytes cannot be ours", bytes(self._buffer[:256])
+            )
+        end = _HEADER.size + length
+        if len(self._buffer) < end:
+            return None
+        payload = bytes(self._buffer[_HEADER.size : end])
+        del self._buffer[:end]
+        return payload

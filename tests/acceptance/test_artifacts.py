@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from tests.support.fleet import Fleet
+from tests.support.fleet import Fleet, until
 from tests.support.projects import make_project
+from tests.support.redis_server import RedisServer
 
 #: Longer than what a record carries.
 LINES = 40_000
@@ -29,6 +32,24 @@ TESTS = f"""
             self.fail("at once")
 """
 
+#: One class that fails at once, and some that take their time.
+SLOW = """
+    import time
+    from django.test import SimpleTestCase
+
+    class First(SimpleTestCase):
+        def test_fails(self):
+            print("x" * 100_000)
+            self.fail("after much output")
+""" + "".join(
+    f"""
+    class Later{number}(SimpleTestCase):
+        def test_passes(self):
+            time.sleep(0.2)
+"""
+    for number in range(20)
+)
+
 
 def test_the_whole_output_of_a_failing_test_is_a_file_beside_the_reports(
     fleet: Fleet, place: Path
@@ -36,12 +57,14 @@ def test_the_whole_output_of_a_failing_test_is_a_file_beside_the_reports(
     # Given
     fleet.worker(slots=2)
     folder, report = place.parent / "artifacts", place.parent / "report.json"
+    junit = place.parent / "junit.xml"
     # When
     finished = fleet.run(
         make_project(place, TESTS),
         "--env=TOKEN",
         f"--artifacts={folder}",
         f"--json={report}",
+        f"--junit-xml={junit}",
         TOKEN="swordfish-and-chips",
     )
     # Then
@@ -57,5 +80,31 @@ def test_the_whole_output_of_a_failing_test_is_a_file_beside_the_reports(
     assert [[folder / one["path"] for one in artifacts] for artifacts in named] == [
         [path] for path in sorted(written)
     ]
+    named_by_junit = [
+        junit.parent / element.attrib["value"]
+        for element in ET.parse(junit).iterfind(".//property[@name='dct.artifact']")
+    ]
+    assert sorted(named_by_junit) == sorted(written)
+    for path in written:
+        assert f"\n[[ATTACHMENT|{path}]]\n" in junit.read_text()
     assert tests["test_passes"]["artifacts"] == tests["test_says_little"]["artifacts"] == []
     fleet.assert_tidy()
+
+
+def test_a_file_that_was_kept_before_the_store_lost_it_is_not_missed(tmp_path: Path) -> None:
+    # Given a dispatcher that has fetched the output of the first class, and dies
+    folder = tmp_path / "artifacts"
+    with RedisServer(tmp_path / "store") as store, Fleet(tmp_path / "fleet", store.url) as fleet:
+        fleet.worker(DCT_LEASE_SECONDS="4")
+        running = fleet.start(make_project(tmp_path / "project", SLOW), f"--artifacts={folder}")
+        until(lambda: bool(list(folder.rglob("output.txt"))), what="the first file")
+        running.process.send_signal(signal.SIGKILL)
+        running.process.wait()
+        # When
+        store.client().flushall()
+        finished = fleet.attach(running.run).finish()
+    # Then
+    assert finished.code == 1, finished
+    assert "the run goes on in it from the journal" in finished.err
+    assert "did not arrive" not in finished.err
+    assert len(list(folder.rglob("output.txt"))) == 1

@@ -204,8 +204,8 @@ def test_no_message_ends_a_worker_or_a_run_and_each_kind_is_named_once(
     assert "onnection to broker lost" not in text
     assert "Traceback" not in text
     named = [
-        line.partition("passed over")[2]
-        for line in log_lines(worker, f"{pool}' is passed over")
+        line.partition("ignored")[2]
+        for line in log_lines(worker, f"{pool}' is ignored")
         if "so far" not in line
     ]
     assert len(named) == len(set(named)) >= 6

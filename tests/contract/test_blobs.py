@@ -193,7 +193,7 @@ def test_a_blob_that_unpacks_to_gigabytes_costs_no_memory(client: redis.Redis) -
     assert not client.exists(keys.blob(_ONE))
 
 
-def test_questions_that_are_no_text_are_passed_over(client: redis.Redis) -> None:
+def test_questions_that_are_no_text_are_ignored(client: redis.Redis) -> None:
     # Given
     client.sadd(keys.wanted("tree"), b"\xff", "d1")
     # When / Then

@@ -76,9 +76,7 @@ def test_an_announcement_that_is_not_signed_is_not_believed(store: Store, says: 
     store.write_entries("runs", {"run-one": says})
     # Then
     assert registry.active_runs() == {}
-    assert registry.complaints() == [
-        "the registry of runs: an entry is not signed; it is passed over"
-    ]
+    assert registry.complaints() == ["the registry of runs: an entry is not signed; it is ignored"]
     assert registry.active_runs() == {}
     assert registry.complaints() == [], "it is told once"
 
@@ -300,7 +298,7 @@ def real(store: Store) -> RealStore:
     return store
 
 
-def test_bytes_that_are_no_text_are_passed_over(real: RealStore) -> None:
+def test_bytes_that_are_no_text_are_ignored(real: RealStore) -> None:
     # Given
     registry = real.registry()
     registry.beat(WORKER, 60)

@@ -360,7 +360,7 @@ def test_a_linked_program_is_started_by_the_name_it_was_found_under(tmp_path: Pa
     assert found == tmp_path / "redis-server"
 
 
-def test_a_server_that_is_too_old_is_passed_over(
+def test_a_server_that_is_too_old_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given

@@ -1,6 +1,6 @@
 """Bytes that no process of ours wrote, wherever something is read.
 
-They are passed over and reported once, and the run goes on.
+They are ignored and reported once, and the run goes on.
 """
 
 from __future__ import annotations
@@ -149,9 +149,9 @@ def test_garbage_everywhere_costs_no_verdict_and_ends_no_process(
     # Then
     assert rounds >= 2
     assert_honest(finished, littered)
-    passed_over = [line for line in finished.err.splitlines() if "passed over" in line]
-    assert passed_over, finished.err
-    assert len(passed_over) == len(set(passed_over)), finished.err
+    ignored = [line for line in finished.err.splitlines() if "ignored" in line]
+    assert ignored, finished.err
+    assert len(ignored) == len(set(ignored)), finished.err
     log = littered.workers[0].log.read_text()
     assert "Unrecoverable error" not in log
     assert "Traceback" not in log, log

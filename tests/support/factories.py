@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
@@ -32,7 +31,7 @@ REQUEST = Request(
     "django",
     ("--settings=site.settings", "--verbosity=1"),
     "site.settings",
-    Path("/src"),
+    "/src",
     ".",
     (".",),
     {"TZ": "UTC"},

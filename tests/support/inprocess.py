@@ -28,6 +28,7 @@ class MemoryChannel(Channel):
         self.ours = True
         self._orders = list(inbox)
         self._waiting = b""
+        self._deframer = framing.Deframer()
 
     @property
     def owned(self) -> bool:
@@ -37,10 +38,9 @@ class MemoryChannel(Channel):
         self._waiting += framing.frame(encoded)
 
     def flush(self) -> None:
-        self.sent += [
-            messages.decode(payload) for payload in framing.Deframer().feed(self._waiting)
-        ]
+        self._deframer.feed(self._waiting)
         self._waiting = b""
+        self.sent += map(messages.decode, iter(self._deframer.next, None))
 
     def receive(self) -> messages.Message | None:
         return self._orders.pop(0) if self._orders else None

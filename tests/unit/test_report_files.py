@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from dct_celery.core.model import Entry, Outcome, Phase, RunReport, Verdict
+from dct_celery.core.model import Artifact, Entry, Outcome, Phase, RunReport, Verdict
 from dct_celery.errors import UsageError
+from dct_celery.reports.file_reporters import of_settings
 from dct_celery.reports.files import check_writable, write_json, write_junit
+from dct_celery.settings import Settings
 
 ENTRY = Entry(
     0, "app.tests.T.test_a", "app.tests.T", "app.tests", Phase.ISOLATED, "app/tests.py", 7
@@ -46,6 +48,36 @@ def test_the_family_reaches_the_document(tmp_path: Path) -> None:
     case = ET.parse(tmp_path / "junit.xml").find(".//testcase")
     assert case is not None
     assert "file" not in case.attrib
+
+
+@pytest.mark.parametrize(
+    ("artifacts", "junit_xml", "marker", "property_"),
+    [
+        ("artifacts", "junit.xml", "artifacts", "artifacts"),
+        ("out/artifacts", "out/junit.xml", "out/artifacts", "artifacts"),
+        ("artifacts", "out/junit.xml", "artifacts", "../artifacts"),
+        ("../artifacts", "junit.xml", "{above}/artifacts", "../artifacts"),
+    ],
+)
+def test_the_document_names_files_of_tests_for_the_job_and_for_those_who_have_the_files_alone(
+    tmp_path: Path, artifacts: str, junit_xml: str, marker: str, property_: str
+) -> None:
+    # Given
+    start = tmp_path / "project"
+    settings = Settings(project_dir=str(start), artifacts=artifacts, junit_xml=junit_xml)
+    (report,) = of_settings(settings, lambda: 5.0)
+    verdict = Verdict(ENTRY, Outcome.FAILED, artifacts=(Artifact("output.txt", 1, "0" * 40),))
+    # When
+    report.write(RunReport("r1", (verdict,), (), 1))
+    # Then
+    case = ET.parse(start / junit_xml).find(".//testcase")
+    assert case is not None
+    path = "00000-app.tests.T.test_a/output.txt"
+    above = marker.format(above=tmp_path)
+    assert case.findtext("system-out") == f"[[ATTACHMENT|{above}/{path}]]\n"
+    found = case.find("properties/property[@name='dct.artifact']")
+    assert found is not None
+    assert found.get("value") == f"{property_}/{path}"
 
 
 @both

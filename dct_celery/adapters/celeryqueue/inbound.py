@@ -182,7 +182,7 @@ class Refusals:
         if str(count).strip("0") == "1":
             many = "" if count == 1 else f" ({count:,} so far)"
             log.warning(
-                "a message in the queue %s is passed over: %s%s",
+                "a message in the queue %s is ignored: %s%s",
                 ascii(kind[0][:100]),
                 kind[1],
                 many,

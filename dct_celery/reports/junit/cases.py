@@ -21,6 +21,7 @@ from dct_celery.core.model import (
     Verdict,
     worst,
 )
+from dct_celery.reports.artifacts import relative_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ class Case:
     reruns: tuple[Rerun, ...] = ()
     #: How it depends on the order of tests; empty if it does not.
     order: str = ""
+    #: Paths below the folder of --artifacts.
+    artifacts: tuple[str, ...] = ()
 
     @property
     def red(self) -> bool:
@@ -142,6 +145,7 @@ def _verdict_case(verdict: Verdict, result: Result | None) -> Case:
             _rerun(earlier, "flaky" if verdict.flaky else "rerun") for earlier in verdict.earlier
         ),
         order=str(verdict.order) if verdict.order else "",
+        artifacts=tuple(relative_path(entry, artifact) for artifact in verdict.artifacts),
     )
 
 

@@ -46,6 +46,16 @@ _ATTRIBUTE = str.maketrans(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class ArtifactFolder:
+    """Where the folder of --artifacts is, as two kinds of readers look for it."""
+
+    #: Seen from the folder that the job runs in, or an absolute path: Jenkins and GitLab.
+    from_job: str
+    #: Seen from the folder of the JUnit file: whoever has nothing but the files.
+    from_report: str
+
+
 @dataclass(slots=True)
 class _Suite:
     """The cases of one class under names that are unique in it, and what its tag says of them."""
@@ -72,9 +82,11 @@ class _Suite:
             self.hosts[host] += 1
 
 
-def render(report: RunReport, *, family: Family = "dct") -> bytes:
+def render(
+    report: RunReport, *, family: Family = "dct", artifacts: ArtifactFolder | None = None
+) -> bytes:
     """The report as a UTF-8 JUnit document: `dct` has everything, `xunit2` only what junit-10.xsd
-    allows.
+    allows. Files of tests are named if it is given where they are.
 
     One suite per class, one case per verdict and per failed fixture, each (classname, name) once.
     Whatever is in the texts, the document is well-formed.
@@ -89,7 +101,7 @@ def render(report: RunReport, *, family: Family = "dct") -> bytes:
         host = report.hosts.get(case.worker, case.worker) if case.worker else None
         suite.add(_name(case.name), case, host)
     properties = _serialized(_properties(_facts(report)))
-    writer = _Writer(family, *_text_limits(cases))
+    writer = _Writer(family, artifacts, *_text_limits(cases))
     parts = ["<?xml version='1.0' encoding='utf-8'?>\n", _opening(_root(report, suites, family))]
     for name, suite in suites.items():
         parts += [_opening(_suite_element(name, suite, report)), properties]
@@ -107,8 +119,11 @@ class _Writer:
     times as long for the same bytes.
     """
 
-    def __init__(self, family: Family, traces: int, outputs: int) -> None:
+    def __init__(
+        self, family: Family, artifacts: ArtifactFolder | None, traces: int, outputs: int
+    ) -> None:
         self._full = family == "dct"
+        self._artifacts = artifacts
         self._traces = traces
         self._outputs = outputs
         self._properties: dict[tuple[object, ...], tuple[ET.Element, str]] = {}
@@ -142,6 +157,7 @@ class _Writer:
         for rerun in case.reruns:
             self._rerun(element, rerun, shortened)
         self._output(element, "system-out", case.output, shortened)
+        self._attach(element, case)
         self._output(element, "system-err", case.sql, shortened)
         if self._full:
             self._extras(element, case, shortened)
@@ -173,6 +189,19 @@ class _Writer:
         if text:
             ET.SubElement(element, tag).text = self._text(tag, text, self._outputs, shortened)
 
+    def _attach(self, element: ET.Element, case: Case) -> None:
+        """Ends system-out with a line per file, as Jenkins and GitLab want it."""
+        if self._artifacts is None or not case.artifacts:
+            return
+        output = element.find("system-out")
+        if output is None:
+            output = ET.SubElement(element, "system-out")
+        text = output.text or ""
+        if text and not text.endswith("\n"):
+            text += "\n"
+        paths = [f"{self._artifacts.from_job}/{path}" for path in case.artifacts]
+        output.text = text + "".join(f"[[ATTACHMENT|{xml_safe(path)}]]\n" for path in paths)
+
     def _text(self, tag: str, text: str, limit: int, shortened: list[str]) -> str:
         clean = xml_safe(strip_ansi(text))
         if len(clean) > limit:
@@ -191,6 +220,7 @@ class _Writer:
 
     def _case_properties(self, case: Case, shortened: list[str]) -> tuple[ET.Element, str]:
         """As an element, and as it is written."""
+        paths = case.artifacts if self._artifacts else ()
         key = (
             case.worker,
             case.slot,
@@ -198,16 +228,21 @@ class _Writer:
             len(case.reruns),
             case.tags,
             case.order,
+            paths,
             *shortened,
         )
         if key not in self._properties:
-            element = _properties(_case_facts(case, shortened))
+            facts = list(_case_facts(case, shortened))
+            if self._artifacts:
+                folder = self._artifacts.from_report
+                facts += [("dct.artifact", f"{folder}/{path}") for path in paths]
+            element = _properties(facts)
             self._properties[key] = element, _serialized(element)
         return self._properties[key]
 
 
 def _is_plain(case: Case) -> bool:
-    return not (case.result or case.reruns or case.output or case.sql)
+    return not (case.result or case.reruns or case.output or case.sql or case.artifacts)
 
 
 def _opening(element: ET.Element) -> str:
@@ -288,7 +323,8 @@ def _text_limits(cases: list[Case]) -> tuple[int, int]:
     enough.
     """
     sizes = [pair for case in cases for pair in case.sizes]
-    room = FILE_LIMIT - _CASE_SIZE * len(cases)
+    paths = sum(len(path) for case in cases for path in case.artifacts)
+    room = FILE_LIMIT - _CASE_SIZE * len(cases) - 4 * paths
     for limits in TEXT_LIMITS:
         if (
             sum(

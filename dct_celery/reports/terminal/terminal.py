@@ -42,7 +42,7 @@ _LEAST_NAME = 12
 class Terminal:
     """The reporter that prints. Not for several threads."""
 
-    #: It masks what it shows; masking a whole report for it would be wasted work.
+    #: See `ports.reporting.Reporter`: it masks the little that it shows.
     masks = True
 
     def __init__(

@@ -56,7 +56,6 @@ class TestProcess:
         self._fork_fifo = fork_fifo
         self._watch: StrayTracker | None = None
         self._deframer = framing.Deframer()
-        self._ready: list[bytes] = []
         self._inbox = self._outbox = self._lifeline = -1
         self.pid = 0
         self._identity: tuple[int, int] | None = None
@@ -131,8 +130,8 @@ class TestProcess:
         """The next message, or None after `timeout` seconds. Raises ProcessDied at end of file,
         ProtocolError for garbage.
         """
-        if not self._ready:
-            self._deframer.feed(b"")  # notices garbage behind the last message at once
+        payload = self._deframer.next()
+        if payload is None:
             self._pace()
             if not select.select([self._outbox], [], [], timeout)[0]:
                 return None
@@ -140,11 +139,12 @@ class TestProcess:
             data = os.read(self._outbox, 1 << 18)
             if not data:
                 raise ProcessDied(self.status())
-            self._ready = self._deframer.feed(data)
-        if not self._ready:
+            self._deframer.feed(data)
+            payload = self._deframer.next()
+        if payload is None:
             return None
-        self.raw = self._ready.pop(0)
-        return messages.decode(self.raw)
+        self.raw = payload
+        return messages.decode(payload)
 
     def _pace(self) -> None:
         """Lets records of a fast test process gather: waking for each would slow it down."""

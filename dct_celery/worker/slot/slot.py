@@ -68,7 +68,7 @@ class Slot:
             with self._busy:
                 result = self._run(run, message)
         except Untrusted as error:
-            log.warning("a message from the broker %s; it is passed over", error)
+            log.warning("a message from the broker %s; it is ignored", error)
             return "refused"
         if result == BACKING_OFF:
             self._hand_on(run, message)
@@ -130,7 +130,7 @@ class Slot:
         if slot_run.folder.done(lease.key) < lease.epoch:
             return False
         log.warning(
-            "run %s: chunk %s has run here and is offered again; it is passed over",
+            "run %s: chunk %s has run here and is offered again; it is skipped",
             slot_run.run,
             lease.chunk,
         )

@@ -105,7 +105,7 @@ class TestRunQueues:
         assert list(broker.queues) == ["dct.run.b"]
         assert broker.removed == []
 
-    def test_a_queue_is_removed_when_its_run_has_been_gone_for_a_while_and_not_when_it_only_rests(
+    def test_a_queue_is_removed_when_its_run_has_been_gone_for_a_while_and_not_when_it_only_pauses(
         self, url: str
     ) -> None:
         # Given
@@ -113,7 +113,7 @@ class TestRunQueues:
         ready.add("a")
         active.add("a")
         step._follow(broker, 0.0)
-        # When the worker rests, then the run goes
+        # When the worker backs off, then the run goes
         ready.clear()
         step._follow(broker, 100.0)
         assert broker.removed == []

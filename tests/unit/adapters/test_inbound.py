@@ -258,8 +258,8 @@ class TestRefusals:
             refusals.note(QUEUE, "it has no id")
         # Then
         assert [record.getMessage() for record in caplog.records] == [
-            "a message in the queue 'dct.run.one' is passed over: it is not JSON",
-            "a message in the queue 'dct.run.one' is passed over: it has no id",
+            "a message in the queue 'dct.run.one' is ignored: it is not JSON",
+            "a message in the queue 'dct.run.one' is ignored: it has no id",
         ]
         assert refusals.total == 10
 

@@ -92,7 +92,7 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
         write(tmp_path / "absent" / "export.gz", HEADER, "")
 
 
-def test_a_pg_dump_older_than_the_server_is_passed_over(
+def test_a_pg_dump_older_than_the_server_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given

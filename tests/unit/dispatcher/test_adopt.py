@@ -125,7 +125,7 @@ def lifecycle(services: Any, store: MemoryStore) -> tuple[RunLifecycle, Adopted]
     services.settings, services.clock, services.wall = Settings(), lambda: 1.0, lambda: 65.0
     services.timings.return_value.load.return_value = {}
     adopted = adopt(services)
-    return RunLifecycle(services, adopted.snapshot.to_request()), adopted
+    return RunLifecycle(services, adopted.snapshot.request), adopted
 
 
 def test_a_run_that_was_attached_to_has_taken_the_time_since_it_began(

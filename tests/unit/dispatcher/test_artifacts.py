@@ -27,7 +27,13 @@ class Scene:
     def __init__(self, *, folder: str | None = "artifacts") -> None:
         self.blobs = MemoryBlobs(MemoryStore())
         self.listener = Listener()
-        services: Any = Mock(blobs=self.blobs, report=self.listener.take)
+        #: Names of artifacts that an earlier dispatcher has kept.
+        self.kept: list[str] = []
+        services: Any = Mock(
+            blobs=self.blobs,
+            report=self.listener.take,
+            has_artifact=lambda entry, artifact: artifact.name in self.kept,
+        )
         services.settings.artifacts = folder
         self.fetcher = ArtifactFetcher(services)
 
@@ -109,6 +115,16 @@ def test_one_that_did_not_arrive_is_a_warning(scene: Scene) -> None:
     (warning,) = scene.listener.warnings
     assert warning.startswith("output.txt of ")
     assert warning.endswith(" did not arrive from its worker")
+
+
+def test_one_that_an_earlier_dispatcher_has_kept_is_not_missed(scene: Scene) -> None:
+    # Given
+    scene.kept.append("output.txt")
+    # When
+    scene.fetcher.want(scene.verdict(sent=False))
+    scene.fetcher.fetch()
+    # Then
+    assert scene.listener.events == []
 
 
 def test_a_store_that_is_away_is_asked_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -623,7 +623,7 @@ def look(scene: Scene) -> None:
     scene.follower.step()
 
 
-def test_an_entry_that_is_not_believed_is_told_once_and_passed_over(scene: Scene) -> None:
+def test_an_entry_that_is_not_believed_is_reported_once_and_ignored(scene: Scene) -> None:
     # Given
     held = begun(scene)
     forged = {**streams.recorded(scene.door, held, 2, finished(1, "failed")), "d": "[]"}
@@ -639,8 +639,8 @@ def test_an_entry_that_is_not_believed_is_told_once_and_passed_over(scene: Scene
         1: PASSED,
     }
     assert warnings(scene) == [
-        "the run's event stream: an entry is not signed; it is passed over",
-        "the run's event stream: an entry is of an unknown kind; it is passed over",
+        "the run's event stream: an entry is not signed; it is ignored",
+        "the run's event stream: an entry is of an unknown kind; it is ignored",
     ]
     # And never again
     stored(scene).add(forged)
@@ -773,7 +773,7 @@ def test_a_journal_with_damaged_lines_is_replayed_without_them(
     second.follower.catch_up(second.journal(go_on=True), whole=True)
     # Then
     assert list(second.machine.verdicts) == [0]
-    assert warnings(second) == [f"1 damaged line of {path} passed over"]
+    assert warnings(second) == [f"skipped 1 damaged line of {path}"]
     second.close()
 
 
@@ -816,7 +816,7 @@ def test_entries_of_the_registry_that_are_not_believed_are_told(scene: Scene) ->
     for _ in range(3):
         look(scene)
     # Then
-    assert warnings(scene) == ["the registry of workers: an entry is not signed; it is passed over"]
+    assert warnings(scene) == ["the registry of workers: an entry is not signed; it is ignored"]
 
 
 # -- nobody takes the run --------------------------------------------------------------

@@ -227,7 +227,7 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_mend(tmp_path: Path) 
 # -- what is damaged -------------------------------------------------------------------
 
 
-def test_damaged_lines_are_passed_over_and_counted(journal: Journal) -> None:
+def test_damaged_lines_are_skipped_and_counted(journal: Journal) -> None:
     # Given
     journal.append([entry(), entry("completed")])
     before = journal.path.read_bytes()
@@ -242,16 +242,16 @@ def test_damaged_lines_are_passed_over_and_counted(journal: Journal) -> None:
     journal.path.write_bytes(b"\n".join([head, *damaged, first, *damaged, second, b""]))
     # Then
     assert list(journal.replay()) == [entry(), entry("completed")]
-    assert journal.passed_over == 2 * len(damaged)
+    assert journal.skipped == 2 * len(damaged)
     assert journal.positions == {"c1.1": 3}
     assert len(list(journal.replay())) == 2
-    assert journal.passed_over == 2 * len(damaged), "counted anew with each replay"
+    assert journal.skipped == 2 * len(damaged), "counted anew with each replay"
 
 
 @pytest.mark.parametrize(
     "door", [run_door("one", OTHER_KEY), run_door("one", nonce="f" * 16), run_door("two")]
 )
-def test_what_another_run_or_another_key_has_written_is_passed_over(
+def test_what_another_run_or_another_key_has_written_is_skipped(
     tmp_path: Path, journal: Journal, door: Door
 ) -> None:
     # Given
@@ -261,7 +261,7 @@ def test_what_another_run_or_another_key_has_written_is_passed_over(
     other = Journal(tmp_path, "one", "head", door, go_on=True)
     # Then: what the store says by itself has no signature
     assert list(other.replay()) == [entry("claimed", 0)]
-    assert other.passed_over == 1
+    assert other.skipped == 1
     other.close()
 
 

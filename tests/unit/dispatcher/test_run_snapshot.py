@@ -42,7 +42,7 @@ def test_a_head_comes_back_as_it_was() -> None:
     # Then
     assert second == first
     assert second.to_collected().manifest == MANIFEST
-    assert second.to_request() == replace(REQUEST, environment={})
+    assert second.request == replace(REQUEST, environment={})
     assert second.spec == make_spec("run-one", environment=dict.fromkeys(REQUEST.environment, ""))
     assert second.began == 5.0
     assert (second.manifest.digest, second.manifest.count) == (MANIFEST.digest, 3)

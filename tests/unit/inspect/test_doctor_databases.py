@@ -34,7 +34,7 @@ def loaded(*configured: Configured, **facts: str) -> Loaded:
         {},
         [],
         configured=[asdict(one) for one in configured],
-        facts={"django": "5.2", **facts},
+        facts={"python": "3.12.1", "django": "5.2", **facts},
     )
 
 
@@ -65,11 +65,19 @@ def said(findings: list[Finding]) -> str:
 class TestProject:
     def test_a_sound_project_is_two_lines(self) -> None:
         assert list(doctor_databases.project(loaded(SHOP), Settings(), unresolved)) == [
-            Finding("ok", "settings", "155 tests in 0.5 s, Django 5.2, Python ?"),
+            Finding("ok", "settings", "155 tests in 0.5 s, Python 3.12.1, Django 5.2"),
             Finding("ok", "guards", "nothing looks like production: default (shop)"),
         ]
 
-    def test_a_guard_that_refuses_is_a_failure_with_its_mend(self) -> None:
+    def test_a_project_without_django_has_no_version_of_it(self) -> None:
+        # Given
+        plain = replace(loaded(SHOP), facts={"python": "3.12.1"})
+        # When
+        settings, _ = doctor_databases.project(plain, Settings(), unresolved)
+        # Then
+        assert settings.text == "155 tests in 0.5 s, Python 3.12.1"
+
+    def test_a_guard_that_refuses_is_a_failure_with_its_fix(self) -> None:
         # When
         (finding,) = bad(
             doctor_databases.project(

@@ -445,7 +445,7 @@ def test_what_becomes_a_path_a_key_or_a_command_has_passed_its_rule(
     assert str(caught.value).startswith(f"is malformed: {said}")
 
 
-# -- what was passed over --------------------------------------------------------------
+# -- what was ignored --------------------------------------------------------------
 
 
 def test_what_is_wrong_is_told_once_for_each_place_and_counted() -> None:
@@ -456,15 +456,15 @@ def test_what_is_wrong_is_told_once_for_each_place_and_counted() -> None:
     lines = [rejects.note(where, Untrusted(why)) for where in ("here", "there") for why in reasons]
     # Then
     assert [line for line in lines if line] == [
-        "here: an entry is not signed; it is passed over",
-        "here: an entry is malformed: a; it is passed over",
-        "there: an entry is not signed; it is passed over",
-        "there: an entry is malformed: a; it is passed over",
+        "here: an entry is not signed; it is ignored",
+        "here: an entry is malformed: a; it is ignored",
+        "there: an entry is not signed; it is ignored",
+        "there: an entry is malformed: a; it is ignored",
     ]
     assert rejects.total == 6
     assert list(rejects.summary()) == [
-        "here: 2 entries were passed over, each of which is malformed",
-        "there: 2 entries were passed over, each of which is malformed",
+        "here: 2 entries were ignored, each of which is malformed",
+        "there: 2 entries were ignored, each of which is malformed",
     ]
 
 

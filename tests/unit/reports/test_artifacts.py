@@ -55,6 +55,18 @@ def test_what_a_link_of_that_name_leads_to_stays_as_it_is(tmp_path: Path) -> Non
     assert path.read_bytes() == b"text"
 
 
+def test_a_file_is_there_once_it_was_written_in_this_run(tmp_path: Path) -> None:
+    # Given
+    folder = ArtifactFolder(tmp_path)
+    assert not folder.has(ENTRY, ARTIFACT, 0.0)
+    # When
+    folder.take(arrived())
+    # Then
+    written = (tmp_path / relative_path(ENTRY, ARTIFACT)).stat().st_mtime
+    assert folder.has(ENTRY, ARTIFACT, since=written)
+    assert not folder.has(ENTRY, ARTIFACT, since=written + 1), "an earlier run has left it"
+
+
 def test_a_folder_that_cannot_be_made_is_said_at_once(tmp_path: Path) -> None:
     # Given
     (tmp_path / "file").touch()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from dct_celery.core.model import (
+    Artifact,
     Entry,
     Failure,
     FixtureRef,
@@ -21,9 +23,10 @@ from dct_celery.core.model import (
     Verdict,
 )
 from dct_celery.reports.junit import document
-from dct_celery.reports.junit.document import render
+from dct_celery.reports.junit.document import ArtifactFolder, render
 
 RESULTS = {"failure", "error", "skipped"}
+FOLDER = ArtifactFolder(from_job="out/artifacts", from_report="artifacts")
 
 
 def verdict(
@@ -315,6 +318,47 @@ def test_gitlab_shows_the_message_and_every_case() -> None:
         ("app.T", "test_a [2]", "app/tests.py", "failure", "1 != 2\n\nTraceback ..."),
         ("app.T", "test_b", "app/tests.py", "skipped", "no disk\nat all"),
     ]
+
+
+def test_gitlab_and_jenkins_find_the_files_of_a_test() -> None:
+    # Given tests that printed something, with a line end and without one
+    files = (Artifact("output.txt", 9, "0" * 40), Artifact("page.png", 9, "1" * 40))
+    failures = [
+        replace(failed(output="[[ATTACHMENT|own.png]]\n"), artifacts=files),
+        replace(failed(output="printed"), artifacts=files[:1]),
+        failed(output="printed"),
+    ]
+    # When
+    root = ET.fromstring(render(report(*failures), artifacts=FOLDER))
+    # Then: Jenkins wants each on a line of its own, and GitLab links the first
+    outputs = [element.text for element in root.iter("system-out")]
+    assert outputs == [
+        "[[ATTACHMENT|own.png]]\n"
+        "[[ATTACHMENT|out/artifacts/00000-app.T.test_a/output.txt]]\n"
+        "[[ATTACHMENT|out/artifacts/00000-app.T.test_a/page.png]]\n",
+        "printed\n[[ATTACHMENT|out/artifacts/00000-app.T.test_a/output.txt]]\n",
+        "printed",
+    ]
+
+
+def test_files_of_a_test_are_properties_relative_to_the_report() -> None:
+    # Given
+    files = (Artifact("output.txt", 9, "0" * 40), Artifact("page.png", 9, "1" * 40))
+    # When
+    root = ET.fromstring(render(report(replace(failed(), artifacts=files)), artifacts=FOLDER))
+    # Then
+    found = root.findall(".//testcase/properties/property[@name='dct.artifact']")
+    assert [element.get("value") for element in found] == [
+        "artifacts/00000-app.T.test_a/output.txt",
+        "artifacts/00000-app.T.test_a/page.png",
+    ]
+
+
+def test_files_that_nothing_is_kept_of_are_not_named() -> None:
+    # Given
+    one = replace(failed(), artifacts=(Artifact("output.txt", 9, "0" * 40),))
+    # Then
+    assert b"output.txt" not in render(report(one))
 
 
 def test_jenkins_shows_the_trace_of_what_went_wrong() -> None:

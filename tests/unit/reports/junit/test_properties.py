@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from dct_celery.core.model import (
+    Artifact,
     Entry,
     Failure,
     FixturePhase,
@@ -25,7 +26,7 @@ from dct_celery.core.model import (
     Verdict,
 )
 from dct_celery.reports.junit import document
-from dct_celery.reports.junit.document import render
+from dct_celery.reports.junit.document import ArtifactFolder, render
 
 SCHEMA = etree.XMLSchema(etree.parse(str(Path(__file__).parents[3] / "data" / "junit-10.xsd")))
 RESULTS = {"failure", "error", "skipped"}
@@ -87,7 +88,9 @@ VERDICTS = st.builds(
     sql=TEXT,
     covered_by=st.none() | REFS,
     earlier=st.lists(EARLIER, max_size=2).map(tuple),
+    artifacts=st.sampled_from([(), (Artifact("output.txt", 1, "0" * 40),)]),
 )
+FOLDERS = st.builds(ArtifactFolder, TEXT, TEXT)
 PASSES = st.builds(
     Verdict,
     ENTRIES,
@@ -121,13 +124,13 @@ REPORTS = st.builds(
 )
 
 
-@given(REPORTS, st.sampled_from(["dct", "xunit2"]))
+@given(REPORTS, st.sampled_from(["dct", "xunit2"]), st.none() | FOLDERS)
 @settings(database=None, deadline=None, max_examples=200)
 def test_whatever_a_test_says_the_document_is_sound(
-    run: RunReport, family: Literal["dct", "xunit2"]
+    run: RunReport, family: Literal["dct", "xunit2"], artifacts: ArtifactFolder | None
 ) -> None:
     # When
-    data = render(run, family=family)
+    data = render(run, family=family, artifacts=artifacts)
 
     # Then both parsers take it
     root = ET.fromstring(data)

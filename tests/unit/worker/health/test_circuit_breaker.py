@@ -1,4 +1,4 @@
-"""A sick worker rests, longer each time, and is well again after one success."""
+"""A broken worker backs off, longer each time, and is fit again after one success."""
 
 from __future__ import annotations
 
@@ -63,22 +63,22 @@ def test_a_success_in_between_makes_the_row_begin_anew(failures: FailureLog) -> 
     assert breaker.backing_off(0.0) == ""
 
 
-def test_a_trial_that_fails_makes_the_next_rest_longer_up_to_a_limit(failures: FailureLog) -> None:
+def test_a_trial_that_fails_makes_the_next_pause_longer_up_to_a_limit(failures: FailureLog) -> None:
     # Given
     breaker = CircuitBreaker(failures)
     for _ in range(FAILURES):
         failures.note("no room on the server")
-    now, rests = 0.0, []
+    now, pauses = 0.0, []
     # When
     for _ in range(6):
         start = now
         assert breaker.backing_off(now)
         while breaker.backing_off(now):
             now += 0.5
-        rests.append(now - start)
+        pauses.append(now - start)
         failures.note("no room on the server")
     # Then
-    assert rests == [5.0, 10.0, 20.0, 40.0, LONGEST_PAUSE, LONGEST_PAUSE]
+    assert pauses == [5.0, 10.0, 20.0, 40.0, LONGEST_PAUSE, LONGEST_PAUSE]
 
 
 def test_a_trial_that_goes_well_ends_it(failures: FailureLog) -> None:

@@ -1,4 +1,4 @@
-"""Slots rest one by one: as many as the server has no room for, and whoever gets no databases,
+"""Slots back off one by one: as many as the server has no room for, and any that gets no databases,
 longer each time.
 """
 

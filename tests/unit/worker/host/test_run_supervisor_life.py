@@ -173,7 +173,7 @@ def test_the_slots_that_the_servers_have_room_for_are_those_that_count(scene: Sc
     scene.ready()
     # Then
     assert (scene.supervisor.fit, scene.supervisor.working) == (2, 2)
-    # And one that rests is not counted
+    # And one that backs off is not counted
     (scene.folder.backoff / "0").write_text(f"{scene.clock.now + 5} no room")
     assert (scene.supervisor.backing_off(), scene.supervisor.working) == (["no room"], 1)
     scene.clock.now += 5

@@ -58,9 +58,8 @@ class Scene:
         os.write(self.outbox, b"".join(framing.frame(message.encode()) for message in said))
 
     def hears(self) -> list[messages.Message]:
-        return [
-            messages.decode(payload) for payload in self.deframer.feed(os.read(self.inbox, 1 << 16))
-        ]
+        self.deframer.feed(os.read(self.inbox, 1 << 16))
+        return [messages.decode(payload) for payload in iter(self.deframer.next, None)]
 
     def ends(self, status: str = "") -> None:
         """The fork is gone; the loader says how it ended."""

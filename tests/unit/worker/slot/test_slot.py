@@ -163,7 +163,7 @@ def test_no_text_makes_a_slot_fall_over(scene: Scene, message: str) -> None:
     scene.assert_nothing_was_claimed()
 
 
-def test_a_message_of_a_run_that_is_not_here_is_passed_over(scene: Scene) -> None:
+def test_a_message_of_a_run_that_is_not_here_is_ignored(scene: Scene) -> None:
     # When a message that was recorded comes under the run that it belongs to, which this worker
     # does not have
     result = scene.slot.run(sealed(run_door("run-two"), replace(HINT, run="run-two")))
