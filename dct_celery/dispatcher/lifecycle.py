@@ -385,7 +385,7 @@ class RunLifecycle:
             known, warning = order_memory.opened(stored, self._services.pool_door, project)
             if warning:
                 self._services.report(Warned(warning))
-        digests = order_memory.CodeDigests(self._request.root)
+        digests = order_memory.CodeDigests(Path(self._request.root))
         return OrderFacts(manifest, atoms, known, digests.of)
 
     @property
