@@ -166,6 +166,8 @@ class Planner:
         self._floor = min_chunk_seconds
         self._limits = limits or Limits()
         self._given = 0
+        #: Chunks that were cut so that each slot begins near the beginning.
+        self._openings = 0
         self._retries: deque[Chunk] = deque()
         #: First indices (they identify the atom) of what is not cut yet. The other collections drop
         #: atoms that were cut lazily.
@@ -212,19 +214,27 @@ class Planner:
         """Cuts the next chunk; None if nothing is left that can run without `held_locks`.
 
         `slots` is the present number of slots (less than 1 counts as 1). Retries come first, then
-        atoms that would stretch the end of the run, longest first, then all others in canonical
-        order.
+        one of the first atoms for each slot: many classes fail in a process in which nothing ran
+        before them. Then atoms that would stretch the end of the run, longest first, then all
+        others in canonical order.
         """
         for retry in self._retries:
             if held_locks.isdisjoint(retry.locks):
                 self._retries.remove(retry)
                 return retry
+        if 1 < slots > self._openings and (first := self._atom_in_order(held_locks)) is not None:
+            self._openings += 1
+            return self._cut(first, first.estimate)
         first = self._early_atom(max(slots, 1), held_locks) or self._atom_in_order(held_locks)
         if first is None:
             return None
         share = max(self.remaining_seconds / (2 * max(slots, 1)), self._floor)
+        return self._cut(first, min(share, self._longest))
+
+    def _cut(self, first: Atom, target: float) -> Chunk:
+        """A chunk that begins with this atom, of so many seconds if there are more of its kind."""
         before = [self._by_first[other] for other in first.before]
-        chunk = self._chunk(self._fill(first, min(share, self._longest)), before)
+        chunk = self._chunk(self._fill(first, target), before)
         return replace(chunk, fresh_process=bool(before) or first.isolated)
 
     def requeue(
@@ -297,7 +307,7 @@ class Planner:
     def _stretching(self, slots: int) -> list[Atom]:
         left = [atom for atom in self._atoms if _first(atom) in self._left]
         # Out of its turn, an atom costs its slot a fresh process: only for those of some length.
-        tolerance = self._seconds / max(len(left), 1)
+        tolerance = 1.1 * self._seconds / max(len(left), 1)
         found = order.stretching([atom.estimate for atom in left], slots, tolerance)
         return sorted((left[position] for position in found), key=lambda atom: atom.estimate)
 
