@@ -158,14 +158,16 @@ class Planner:
         chunk_seconds: float | None = None,
         min_chunk_seconds: float = MIN_CHUNK_SECONDS,
         limits: Limits | None = None,
+        openings: bool = True,
     ) -> None:
-        """`chunk_seconds`: None for CHUNK_SECONDS."""
+        """`chunk_seconds`: None for CHUNK_SECONDS. `openings`: each slot begins with one atom."""
         #: In canonical order.
         self._atoms = sorted(atoms, key=_first)
         self._longest = CHUNK_SECONDS if chunk_seconds is None else chunk_seconds
         self._floor = min_chunk_seconds
         self._limits = limits or Limits()
         self._given = 0
+        self._opens = openings
         #: Chunks that were cut so that each slot begins near the beginning.
         self._openings = 0
         self._retries: deque[Chunk] = deque()
@@ -222,7 +224,11 @@ class Planner:
             if held_locks.isdisjoint(retry.locks):
                 self._retries.remove(retry)
                 return retry
-        if 1 < slots > self._openings and (first := self._atom_in_order(held_locks)) is not None:
+        if (
+            self._opens
+            and 1 < slots > self._openings
+            and (first := self._atom_in_order(held_locks)) is not None
+        ):
             self._openings += 1
             return self._cut(first, first.estimate)
         first = self._early_atom(max(slots, 1), held_locks) or self._atom_in_order(held_locks)
