@@ -283,16 +283,16 @@ def secrets_of_url(url: str) -> Iterator[str]:
 
 
 def secrets_of_databases(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """The passwords of the project's databases.
+    """The passwords of the project's databases, and those among their options.
 
     A password equal to user, name or alias is left out: it would mask half of every output.
     """
     for row in rows:
-        password = str(row.get("password") or "")
-        if password not in {
-            str(row.get(name) or "") for name in ("user", "name", "alias", "vendor")
-        }:
-            yield password
+        known = {str(row.get(name) or "") for name in ("user", "name", "alias", "vendor")}
+        options = row.get("options")
+        named = options.items() if isinstance(options, Mapping) else ()
+        secret = [str(value) for name, value in named if names_secret(str(name))]
+        yield from (one for one in (str(row.get("password") or ""), *secret) if one not in known)
         yield from secrets_of_url(str(row.get("host") or ""))
 
 

@@ -183,11 +183,13 @@ class TestSources:
             {"user": "bookshop", "password": "bookshop"},
             {"user": "a", "password": "hush"},
             {"host": "postgres://u:pw@h"},
+            {"user": "b", "options": {"sslpassword": "tls-1", "passwd": "b", "sslmode": "require"}},
             {},
         ]
 
         # Then
-        assert [secret for secret in masking.secrets_of_databases(rows) if secret] == ["hush", "pw"]
+        known = [secret for secret in masking.secrets_of_databases(rows) if secret]
+        assert known == ["hush", "pw", "tls-1"]
 
 
 class TestLogging:
