@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from dct_celery.adapters.embedded import EmbeddedPostgres
 from tests.support.fleet import Fleet
+from tests.support.postgres import connect
 
 _LASTING = (" kind=template ", " kind=flushed ")
 
@@ -53,13 +53,7 @@ def our_databases(postgres_server: EmbeddedPostgres) -> Callable[[], list[str]]:
     server = postgres_server
 
     def names() -> list[str]:
-        with psycopg.connect(
-            host=server.host,
-            port=server.port,
-            user=server.user,
-            password=server.password,
-            dbname="postgres",
-        ) as connection:
+        with connect(server) as connection:
             rows = connection.execute(
                 "SELECT datname, coalesce(shobj_description(oid, 'pg_database'), '') "
                 "FROM pg_database"

@@ -10,7 +10,6 @@ import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 from psycopg import sql
 
@@ -19,6 +18,7 @@ from dct_celery.ports import WorkerInfo
 from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.security.signing import key_id
 from tests.support.fleet import Finished, Fleet, until, unused_port
+from tests.support.postgres import connect
 from tests.support.projects import PASSING, make_project, postgres_settings, sleeping
 
 
@@ -248,15 +248,8 @@ def test_a_database_that_the_worker_cannot_reach_is_named(
 @pytest.fixture
 def weak_role(postgres_server: EmbeddedPostgres) -> Iterator[tuple[str, str]]:
     """Name and password of a role that may not create databases."""
-    server, name, password = postgres_server, f"weak_{secrets.token_hex(4)}", "weak"
-    with psycopg.connect(
-        host=server.host,
-        port=server.port,
-        user=server.user,
-        password=server.password,
-        dbname="postgres",
-        autocommit=True,
-    ) as connection:
+    name, password = f"weak_{secrets.token_hex(4)}", "weak"
+    with connect(postgres_server) as connection:
         connection.execute(
             sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(
                 sql.Identifier(name), sql.Literal(password)

@@ -21,6 +21,7 @@ import pytest
 from dct_celery.adapters.embedded import EmbeddedPostgres
 from tests.acceptance.stream import wait_for_records
 from tests.benchmarks.hosts import Host, network
+from tests.support import postgres
 from tests.support.fleet import Finished, Fleet, until
 from tests.support.mariadb import EmbeddedMariaDB
 from tests.support.outage import Outage
@@ -53,13 +54,7 @@ TESTS = """
 
 
 def connect(server: EmbeddedPostgres, database: str = "postgres") -> psycopg.Connection[Any]:
-    where = {
-        "host": server.host,
-        "port": server.port,
-        "user": server.user,
-        "password": server.password,
-    }
-    return psycopg.connect(dbname=database, autocommit=True, connect_timeout=3, **where)
+    return postgres.connect(server, database, connect_timeout=3)
 
 
 def answers(server: EmbeddedPostgres) -> None:

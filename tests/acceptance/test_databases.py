@@ -8,11 +8,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from dct_celery.adapters.embedded import EmbeddedPostgres
 from tests.support.fleet import Finished, Fleet, until
+from tests.support.postgres import connect
 from tests.support.projects import make_project, postgres_settings
 
 _CHECKS = {
@@ -41,13 +41,7 @@ def on_postgres(server: EmbeddedPostgres, more: str = "") -> str:
 
 def databases(server: EmbeddedPostgres) -> dict[str, str]:
     """Name -> comment of each of ours."""
-    where = {
-        "host": server.host,
-        "port": server.port,
-        "user": server.user,
-        "password": server.password,
-    }
-    with psycopg.connect(dbname="postgres", **where) as connection:
+    with connect(server) as connection:
         query = (
             "SELECT datname, coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database"
         )
@@ -179,14 +173,7 @@ def test_a_role_that_may_not_create_databases_is_told_the_statement(
     fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres
 ) -> None:
     # Given
-    where = {
-        "host": postgres_server.host,
-        "port": postgres_server.port,
-        "user": postgres_server.user,
-    }
-    with psycopg.connect(
-        dbname="postgres", autocommit=True, password=postgres_server.password, **where
-    ) as connection:
+    with connect(postgres_server) as connection:
         connection.execute("DROP ROLE IF EXISTS weak")
         connection.execute("CREATE ROLE weak LOGIN PASSWORD 'weak'")
     database = 'DATABASES["default"] |= {"USER": "weak", "PASSWORD": "weak"}'

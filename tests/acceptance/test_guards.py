@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import MySQLdb
-import psycopg
 import pytest
 
 from dct_celery.adapters.embedded import EmbeddedPostgres
 from tests.conftest import SERVER_ENVIRONMENT, started
 from tests.support.fleet import Fleet, until
 from tests.support.mariadb import EmbeddedMariaDB
+from tests.support.postgres import connect
 from tests.support.projects import make_project, postgres_settings
 
 COMMANDS = {
@@ -52,13 +52,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Embedde
     """A server that writes down every connection and statement, and its log."""
     folder = tmp_path_factory.mktemp("logging")
     with started(lambda: EmbeddedPostgres.start(folder, environ=SERVER_ENVIRONMENT)) as server:
-        place = {
-            "host": server.host,
-            "port": server.port,
-            "user": server.user,
-            "password": server.password,
-        }
-        with psycopg.connect(**place, dbname="postgres", autocommit=True) as connection:
+        with connect(server) as connection:
             for setting in ("log_connections = on", "log_statement = 'all'"):
                 connection.execute(f"ALTER SYSTEM SET {setting}")
             connection.execute("SELECT pg_reload_conf()")
@@ -261,18 +255,11 @@ def needed(postgres_server: EmbeddedPostgres) -> Iterator[Callable[[], int]]:
 
     The number of those that are left.
     """
-    server = postgres_server
-    place = {
-        "host": server.host,
-        "port": server.port,
-        "user": server.user,
-        "password": server.password,
-    }
 
     def ask(database: str, statement: str) -> Any:
-        with psycopg.connect(**place, dbname=database, autocommit=True) as connection:
+        with connect(postgres_server, database) as connection:
             cursor = connection.execute(statement)
-            return cursor.fetchone()[0] if cursor.description else None
+            return cursor.fetchall()[0][0] if cursor.description else None
 
     ask("postgres", "CREATE DATABASE shelf")
     ask("shelf", "CREATE TABLE shelf_book (id serial PRIMARY KEY, title varchar(100))")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kombu import Connection
@@ -35,7 +36,8 @@ def queue_is_there(fleet: Fleet, running: Running) -> bool:
         Connection(fleet.broker, connect_timeout=5) as connection,
         contextlib.suppress(*connection.channel_errors),
     ):
-        connection.default_channel.queue_declare(queue_name(running.run), passive=True)
+        channel: Any = connection.default_channel
+        channel.queue_declare(queue_name(running.run), passive=True)
         return True
     return False
 

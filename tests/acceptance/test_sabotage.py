@@ -29,12 +29,16 @@ GROWTH = 100 << 20
 MADE = {"deeds.test_texts.Odd.test_NUL": "passed", "deeds.test_texts.Longggg": "passed"}
 
 
+def classes(module: ast.Module) -> list[ast.ClassDef]:
+    return [node for node in module.body if isinstance(node, ast.ClassDef)]
+
+
 def claims(folder: str) -> dict[str, str]:
     """Test id -> first line of its docstring, of all tests in a folder of the project."""
     found = {}
     for path in sorted((PROJECT / folder).glob("test_*.py")):
-        for cls in ast.parse(path.read_text()).body:
-            for method in cls.body if isinstance(cls, ast.ClassDef) else ():
+        for cls in classes(ast.parse(path.read_text())):
+            for method in cls.body:
                 if isinstance(method, ast.FunctionDef) and method.name.startswith("test"):
                     found[f"{folder}.{path.stem}.{cls.name}.{method.name}"] = (
                         ast.get_docstring(method) or ""
@@ -50,19 +54,12 @@ def fixture_claims() -> set[tuple[str, str]]:
     found = set()
     for path in sorted((PROJECT / "deeds").glob("test_*.py")):
         module = ast.parse(path.read_text())
-        for node in (module, *(node for node in module.body if isinstance(node, ast.ClassDef))):
-            phase = ast.get_docstring(node) or ""
-            if re.fullmatch("(setUp|tearDown)(Class|Module)", phase):
-                found.add(
-                    (
-                        phase,
-                        (
-                            f"deeds.{path.stem}.{node.name}"
-                            if isinstance(node, ast.ClassDef)
-                            else f"deeds.{path.stem}"
-                        ),
-                    )
-                )
+        name = f"deeds.{path.stem}"
+        said = [(name, ast.get_docstring(module))]
+        said += [(f"{name}.{cls.name}", ast.get_docstring(cls)) for cls in classes(module)]
+        for place, phase in said:
+            if phase and re.fullmatch("(setUp|tearDown)(Class|Module)", phase):
+                found.add((phase, place))
     return found
 
 
@@ -127,7 +124,7 @@ class Run:
 class Ground:
     """One worker of so many slots for several runs."""
 
-    def __init__(self, folder: Path, store: str, slots: int, **environment: str) -> None:
+    def __init__(self, folder: Path, store: str, slots: int, **environment: Any) -> None:
         self.fleet = Fleet(folder, store)
         self._slots, self._environment = slots, environment
 

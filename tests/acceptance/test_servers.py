@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -67,9 +68,8 @@ def test_a_worker_that_no_retry_would_help_ends_with_one_line(
     # Given
     started = time.monotonic()
     # When
-    worker = fleet.worker(
-        wait=False, **{"DCT_BROKER": fleet.store, variable: fleet.store.replace(*change)}
-    )
+    servers: dict[str, Any] = {"DCT_BROKER": fleet.store, variable: fleet.store.replace(*change)}
+    worker = fleet.worker(wait=False, **servers)
     code, lines = ended(worker)
     # Then
     assert code == 4, lines
@@ -119,10 +119,8 @@ def test_a_worker_that_waits_for_a_server_can_be_stopped(
     fleet: Fleet, variable: str, lost: str
 ) -> None:
     # Given
-    worker = fleet.worker(
-        wait=False,
-        **{variable: lost, "DCT_BROKER" if variable == "DCT_STORE" else "_": fleet.store},
-    )
+    servers: dict[str, Any] = {"DCT_BROKER": fleet.store, variable: lost}
+    worker = fleet.worker(wait=False, **servers)
 
     def waiting() -> bool:
         assert worker.process.poll() is None, worker.log.read_text()

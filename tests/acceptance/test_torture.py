@@ -46,7 +46,7 @@ SELECTIONS: dict[str, tuple[list[str], list[str]]] = {
 class Torture:
     """The project with its database settings; verdicts of each sequential run are taken once."""
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, environment: dict[str, Any]) -> None:
         self._folder = folder
         self.environment = environment
 

@@ -267,8 +267,11 @@ def stage(*, netns: bool = False, mariadb: bool = False) -> Iterator[Stage]:
         net = stack.enter_context(network()) if netns else None
         bind = net.address if net else "127.0.0.1"
         valkey = stack.enter_context(EmbeddedValkey.start(base / "valkey", bind=bind))
-        start = EmbeddedMariaDB.start if mariadb else EmbeddedPostgres.start
-        server = stack.enter_context(start(base / "database", bind=bind))
+        server: EmbeddedPostgres | EmbeddedMariaDB
+        if mariadb:
+            server = stack.enter_context(EmbeddedMariaDB.start(base / "database", bind=bind))
+        else:
+            server = stack.enter_context(EmbeddedPostgres.start(base / "database", bind=bind))
         made = Stage(base, valkey, server, net)
         stack.callback(made.stop_workers)
         yield made

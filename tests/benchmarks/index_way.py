@@ -179,37 +179,37 @@ def main() -> int:
             "build-a", "h", 1, VERSION, PROTOCOL_VERSION, KEY_ID, (KEY_ID,), {RUN: RunStage.READY}
         )
         RedisRegistry(client.connect(url), POOL, pool_door()).beat(worker, 60.0)
-        follower: Any = scene.follower()
-        follower._journal = scene.journal()
+        event_loop: Any = scene.event_loop()
+        event_loop._journal = scene.journal()
         lane = Lane(url, folder)
-        follower.step()
-        follower._next["look"] = float("inf")
+        event_loop.step()
+        event_loop._next["poll"] = float("inf")
         way = Way()
         # The chunk that is claimed now makes the event loop offer the one that is watched: its way
         # begins there.
-        _play(follower, lane, Way())
+        _play(event_loop, lane, Way())
         CountingConnection.trips, CountingConnection.commands = 0, Counter()
-        _play(follower, lane, way)
+        _play(event_loop, lane, way)
         way.print(whole=options.list)
         assert len(scene.machine.verdicts) >= 2
-        follower._journal.close()
+        event_loop._journal.close()
         scene.stored_run.leave()
     return 0
 
 
-def _play(follower: Any, lane: Lane, way: Way) -> None:
+def _play(event_loop: Any, lane: Lane, way: Way) -> None:
     message = lane.message()
     with way.watched("slot"):
         run = lane.take(message)
     with way.watched("dispatcher"):
-        follower.step()
+        event_loop.step()
     run_of_test = threading.Thread(target=lane.test)
     with way.watched("slot"):
         run_of_test.start()
         run.execute()
         run_of_test.join()
     with way.watched("dispatcher"):
-        follower.step()
+        event_loop.step()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -44,7 +44,8 @@ Source = Callable[[int], tuple[int, ...] | None]
 
 def make_suite(tests: int, seed: int) -> Suite:
     chance = random.Random(seed)
-    groups, count = [], 0
+    groups: list[tuple[Phase, int, str]] = []
+    count = 0
     while count < tests:
         size = min(1 + int(chance.expovariate(1 / 7)), tests - count)
         phase = Phase.TRANSACTIONAL if chance.random() < 0.03 else Phase.ISOLATED

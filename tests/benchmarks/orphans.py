@@ -38,9 +38,16 @@ def main() -> int:
     ):
         database = {f"BOOKSHOP_DB_{name.upper()}": value for name, value in where.items()}
         database["BOOKSHOP_DB"] = {"postgresql": "pg", "mysql": "mysql"}[options.vendor]
-        server = server_for(
-            DatabaseSpec("default", options.vendor, "bookshop", **where), Path(folder)
+        spec = DatabaseSpec(
+            "default",
+            options.vendor,
+            "bookshop",
+            user=where["user"],
+            password=where["password"],
+            host=where["host"],
+            port=where["port"],
         )
+        server = server_for(spec, Path(folder))
         spent = 0
         for number in range(options.times):
             spent += _round(
@@ -106,8 +113,11 @@ def _unfinished(server: DatabaseServer) -> list[str]:
 def _servers(folder: Path, vendor: str) -> Iterator[tuple[str, dict[str, str]]]:
     with contextlib.ExitStack() as stack:
         valkey = stack.enter_context(EmbeddedValkey.start(folder / "valkey"))
-        start = EmbeddedPostgres.start if vendor == "postgresql" else EmbeddedMariaDB.start
-        server = stack.enter_context(start(folder / "database"))
+        server: EmbeddedPostgres | EmbeddedMariaDB
+        if vendor == "postgresql":
+            server = stack.enter_context(EmbeddedPostgres.start(folder / "database"))
+        else:
+            server = stack.enter_context(EmbeddedMariaDB.start(folder / "database"))
         where = {
             "host": server.host,
             "port": str(server.port),

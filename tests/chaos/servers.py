@@ -24,6 +24,7 @@ from dct_celery.adapters.embedded import EmbeddedPostgres, child
 from dct_celery.adapters.embedded.binaries import find_valkey
 from dct_celery.ports import DatabaseSpec
 from tests.support.mariadb import EmbeddedMariaDB
+from tests.support.postgres import connect
 
 #: Seconds for a server to come up, on a busy machine.
 PATIENCE = 30.0
@@ -213,17 +214,7 @@ class Database:
         """A session with all rights. Raises the driver's errors."""
         server = self._server
         if isinstance(server, EmbeddedPostgres):
-            import psycopg
-
-            return psycopg.connect(
-                host=server.host,
-                port=server.port,
-                user=server.user,
-                password=server.password,
-                dbname="postgres",
-                autocommit=True,
-                connect_timeout=2,
-            )
+            return connect(server, connect_timeout=2)
         import MySQLdb
 
         return MySQLdb.connect(

@@ -16,6 +16,7 @@ from dct_celery.adapters.databases.postgres.server import PostgresServer
 from dct_celery.adapters.embedded import EmbeddedPostgres
 from dct_celery.core.databases.names import ownership_limit
 from dct_celery.ports import DatabasePolicy, DatabaseSpec
+from tests.support.postgres import connect
 
 
 class PostgresHouse:
@@ -86,7 +87,7 @@ class PostgresHouse:
         assert program
         server = self._embedded
         argv = [
-            program,
+            str(program),
             "--inserts",
             "-h",
             server.host,
@@ -143,15 +144,7 @@ class PostgresHouse:
         return role
 
     def connect(self, database: str, *, autocommit: bool = True) -> psycopg.Connection[Any]:
-        server = self._embedded
-        return psycopg.connect(
-            host=server.host,
-            port=server.port,
-            user=server.user,
-            password=server.password,
-            dbname=database,
-            autocommit=autocommit,
-        )
+        return connect(self._embedded, database, autocommit=autocommit)
 
     def _create(self, name: str, options: str, owner: str = "") -> None:
         self.command(f"CREATE DATABASE {name} {f'OWNER {owner}' if owner else ''}{options}")

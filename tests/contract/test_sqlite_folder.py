@@ -104,7 +104,7 @@ def test_a_file_system_that_cannot_share_blocks_gets_plain_copies(
     def refuse(*_: Any) -> int:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(files.os, "copy_file_range", refuse)
+    monkeypatch.setattr(os, "copy_file_range", refuse)
     # When / Then
     assert sqlite.rows(cloned(sqlite, sealed(sqlite))) == [(1,), (2,), (3,)]
 
@@ -114,7 +114,7 @@ def test_a_copy_that_is_too_short_is_no_clone(
 ) -> None:
     # Given
     template, name = sealed(sqlite), sqlite.name()
-    monkeypatch.setattr(files.os, "copy_file_range", lambda *_: 0)
+    monkeypatch.setattr(os, "copy_file_range", lambda *_: 0)
     # When
     with pytest.raises(CloneFailed, match="not as long as"):
         sqlite.server().clone(template, name, CLONE)
@@ -130,7 +130,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     template, name = sealed(sqlite), sqlite.name()
-    monkeypatch.setattr(files.os, "copy_file_range", full)
+    monkeypatch.setattr(os, "copy_file_range", full)
     # When
     with pytest.raises(CloneFailed, match="No space left on device"):
         sqlite.server().clone(template, name, CLONE)

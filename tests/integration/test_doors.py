@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import MySQLdb
-import psycopg
 import pytest
 
 from dct_celery.adapters.embedded import EmbeddedPostgres
 from dct_celery.wire import messages
 from tests.support.loaders import LoaderProcess, loader
 from tests.support.mariadb import EmbeddedMariaDB
+from tests.support.postgres import connect
 from tests.support.projects import make_project, postgres_settings
 
 ROWS = [("kept",), ("dear",), ("own",)]
@@ -128,14 +128,7 @@ class House:
             self.ask(self.name, statement)
 
     def ask(self, database: str, statement: str) -> list[Any]:
-        server = self.server
-        place = {
-            "host": server.host,
-            "port": server.port,
-            "user": server.user,
-            "password": server.password,
-        }
-        with psycopg.connect(**place, dbname=database, autocommit=True) as connection:
+        with connect(self.server, database) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
@@ -318,7 +311,7 @@ def test_a_process_that_would_work_on_another_database_is_not_attached(
     house.ask("postgres", f"CREATE DATABASE {house.clone} TEMPLATE {house.name}")
     with loader(project, tmp_path / "run") as process:
         # When
-        answers = [
+        answers: list[messages.Message] = [
             process.ask(
                 messages.Attach({"default": house.clone}, {}, ["default"]), messages.Attached
             )

@@ -24,6 +24,7 @@ from redis.retry import Retry
 from dct_celery.adapters.embedded import EmbeddedPostgres, EmbeddedValkey, binaries, child, postgres
 from dct_celery.errors import InfrastructureError
 from tests.conftest import SERVER_ENVIRONMENT
+from tests.support.postgres import connect
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -42,17 +43,6 @@ def is_gone(pid: int) -> bool:
         return True
     # An orphan that nobody reaps (a container without an init) is as good as gone.
     return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-
-
-def connect(server: EmbeddedPostgres, password: str | None = None) -> psycopg.Connection:
-    return psycopg.connect(
-        host=server.host,
-        port=server.port,
-        user=server.user,
-        password=password or server.password,
-        dbname="postgres",
-        autocommit=True,
-    )
 
 
 def wheel_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:

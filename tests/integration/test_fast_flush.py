@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from dct_celery.adapters.embedded import EmbeddedPostgres
+from tests.support.postgres import connect
 
 _CHILD = """
 import json, sys
@@ -40,19 +41,20 @@ class Desk:
     """A process with Django on a database of its own."""
 
     def __init__(self, server: EmbeddedPostgres, name: str) -> None:
-        self._where = {
-            "host": server.host,
-            "port": server.port,
-            "user": server.user,
-            "password": server.password,
-        }
+        self._server = server
         self._name = name
 
     def __enter__(self) -> Self:
         self._admin(f"CREATE DATABASE {self._name}")
-        self.sql = psycopg.connect(dbname=self._name, autocommit=True, **self._where)
-        database = {"ENGINE": "django.db.backends.postgresql", "NAME": self._name}
-        database |= {key.upper(): str(value) for key, value in self._where.items()}
+        self.sql = connect(self._server, self._name)
+        database = {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": self._name,
+            "HOST": self._server.host,
+            "PORT": str(self._server.port),
+            "USER": self._server.user,
+            "PASSWORD": self._server.password,
+        }
         self._process = subprocess.Popen(
             [sys.executable, "-c", _CHILD, json.dumps(database)],
             stdin=subprocess.PIPE,
@@ -69,14 +71,14 @@ class Desk:
         self._admin(f"DROP DATABASE {self._name} WITH (FORCE)")
 
     def _admin(self, statement: str) -> None:
-        with psycopg.connect(dbname="postgres", autocommit=True, **self._where) as connection:
+        with connect(self._server) as connection:
             connection.execute(statement.encode())
 
     def run(self, script: str) -> None:
         self.sql.execute(script.encode())
 
     def another(self) -> psycopg.Connection[Any]:
-        return psycopg.connect(dbname=self._name, **self._where)
+        return connect(self._server, self._name, autocommit=False)
 
     def to_truncate(self, *tables: str, atomic: bool = False) -> list[str] | None:
         assert self._process.stdin is not None

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from dct_celery.adapters.embedded import EmbeddedPostgres
@@ -19,6 +18,7 @@ from dct_celery.core.databases.names import ownership_limit
 from dct_celery.wire import messages
 from tests.support.loaders import LoaderProcess, loader
 from tests.support.mariadb import EmbeddedMariaDB
+from tests.support.postgres import connect
 from tests.support.projects import make_project, postgres_settings
 
 #: One row of a data migration, one test that flushes, one that wants the contents back.
@@ -58,14 +58,8 @@ _TWO = """
 
 
 def _query(server: EmbeddedPostgres, sql: str, name: str = "postgres") -> list[Any]:
-    place = {
-        "host": server.host,
-        "port": server.port,
-        "user": server.user,
-        "password": server.password,
-    }
-    with psycopg.connect(**place, dbname=name) as connection:  # type: ignore[arg-type]
-        return connection.execute(sql).fetchall()  # type: ignore[arg-type]
+    with connect(server, name) as connection:
+        return connection.execute(sql.encode()).fetchall()
 
 
 @pytest.fixture
@@ -73,14 +67,7 @@ def mine(postgres_server: EmbeddedPostgres) -> Iterator[str]:
     """Name of a database of this test, dropped after it."""
     name = f"test_proc_{secrets.token_hex(4)}"
     yield name
-    place = {"host": postgres_server.host, "port": postgres_server.port}
-    with psycopg.connect(
-        **place,
-        user=postgres_server.user,
-        password=postgres_server.password,
-        dbname="postgres",
-        autocommit=True,
-    ) as connection:  # type: ignore[arg-type]
+    with connect(postgres_server) as connection:
         connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
 
 
@@ -322,14 +309,11 @@ def test_mariadb_is_built_checked_serialized_and_flushed(
     place = {"default": name}
     with loader(project, tmp_path / "run") as process:
         # When / Then
-        assert isinstance(
-            answer := process.ask(messages.Build(place, {"default": 77}), messages.Built),
-            messages.Built,
-        ), answer
+        built = process.ask(messages.Build(place, {"default": 77}), messages.Built)
+        assert isinstance(built, messages.Built), built
         assert _titles(mariadb, name) == [("migrated",)]
-        assert isinstance(
-            answer := process.ask(messages.Check(place), messages.Checked), messages.Checked
-        ), answer
+        checked = process.ask(messages.Check(place), messages.Checked)
+        assert isinstance(checked, messages.Checked), checked
         serialized = process.ask(
             messages.Serialize(place, {"default": str(contents)}), messages.Serialized
         )

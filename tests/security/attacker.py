@@ -44,10 +44,10 @@ class Attacker:
             time.sleep(0.01)
 
     def fields(self, run: str) -> dict[bytes, bytes]:
-        return self.client.hgetall(self.run_key(run, "run"))  # type: ignore[no-any-return]
+        return self.client.hgetall(self.run_key(run, "run"))
 
     def stream(self, run: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        return self.client.xrange(self.run_key(run, "events"))  # type: ignore[no-any-return]
+        return self.client.xrange(self.run_key(run, "events"))
 
     def add_entry(self, run: str, **fields: Any) -> None:
         self.client.xadd(self.run_key(run, "events"), fields)

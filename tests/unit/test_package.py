@@ -160,8 +160,7 @@ def test_the_sdist_installs_and_runs_from_there(archives: Archives, tmp_path: Pa
         python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path
     ).strip()
     borrowed = {
-        str(Path(metadata.distribution(name).locate_file("")))
-        for name in ("pip", "hatchling", "click")
+        str(metadata.distribution(name).locate_file("")) for name in ("pip", "hatchling", "click")
     }
     Path(purelib, "borrowed.pth").write_text("\n".join(borrowed))
     # When
@@ -197,8 +196,8 @@ def test_what_an_extra_installs_is_used(extra: str) -> None:
             modules.setdefault(canonicalize_name(name), []).append(module)
     # Then
     for requirement in requirements(PROJECT["optional-dependencies"][extra]):
-        names = "|".join(map(re.escape, modules[canonicalize_name(requirement.name)]))
-        assert re.search(rf"""(import|from) ({names})\b|["']({names})["']""", source), (
+        any_of = "|".join(map(re.escape, modules[canonicalize_name(requirement.name)]))
+        assert re.search(rf"""(import|from) ({any_of})\b|["']({any_of})["']""", source), (
             f"nothing imports {requirement.name}"
         )
 

@@ -345,8 +345,10 @@ class TestSecrets:
 
         # Then
         try:
-            env = {"DCT_SIGNING_KEY_FILE": f"/dev/fd/{reading}"}
-            assert (settings_of(tmp_path, **env).own_key, warnings_of(env, tmp_path)) == (KEY, [])
+            file = f"/dev/fd/{reading}"
+            settings = settings_of(tmp_path, DCT_SIGNING_KEY_FILE=file)
+            assert settings.own_key == KEY
+            assert warnings_of({"DCT_SIGNING_KEY_FILE": file}, tmp_path) == []
         finally:
             os.close(reading)
 

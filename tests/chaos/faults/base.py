@@ -32,10 +32,11 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
+from functools import partial
 from typing import ClassVar
 
 from dct_celery.core.run.machine import CLAIM_SECONDS
-from tests.chaos.journal import Tail
+from tests.chaos.journal import Heard, Tail
 from tests.chaos.scene import REMOTE, Leased, Scene, Worker
 from tests.chaos.schedule import Kind
 
@@ -54,6 +55,10 @@ class Meets(Enum):
     CLAIMS = "claims"
     JOURNAL = "journal"
     NOTHING = "nothing"
+
+
+def _is_of(chunk: str, heard: Heard) -> bool:
+    return heard.chunk == chunk
 
 
 class Fault(ABC):
@@ -181,7 +186,7 @@ class Fault(ABC):
         again = [
             (one.at, at)
             for one in moves
-            if (at := tail.first("claimed", self.struck, lambda it, to=one.chunk: it.chunk == to))
+            if (at := tail.first("claimed", self.struck, partial(_is_of, one.chunk)))
         ]
         if verdict is None or any(at <= since for _, at in again):
             return []

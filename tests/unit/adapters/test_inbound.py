@@ -206,7 +206,7 @@ class TestFrames:
     )
     def test_properties_that_nobody_can_read_become_a_reason(self, broken: bytes) -> None:
         # When
-        message = AmqpMessage()
+        message: Any = AmqpMessage()
         message.inbound_header(
             transports._readable_properties(struct.pack(">HxxQ", 60, 7) + broken)
         )
@@ -216,9 +216,8 @@ class TestFrames:
 
     def test_a_compressed_body_is_not_unpacked(self) -> None:
         # Given
-        header = AmqpMessage(
-            b"", application_headers={**HEADERS, "compression": "gzip"}
-        )._serialize_properties()
+        packed: Any = AmqpMessage(b"", application_headers={**HEADERS, "compression": "gzip"})
+        header = packed._serialize_properties()
         # When
         properties, _ = decode_properties_basic(
             transports._readable_properties(struct.pack(">HxxQ", 60, 7) + header), 12

@@ -18,7 +18,7 @@ from dct_celery.core.ids import digest_of
 from dct_celery.errors import InfrastructureError
 
 _HASH = digest_of(b"")
-_PATHS = st.one_of(
+_PATHS: st.SearchStrategy[object] = st.one_of(
     st.text(max_size=20),
     st.lists(
         st.sampled_from(["a", "b", "..", ".", "", "a" * 300, "\0", "é", "\udcff", "\ud800", "c\n"]),
@@ -27,7 +27,7 @@ _PATHS = st.one_of(
     st.sampled_from(["/etc/passwd", "a\udcc3\udca9", "aé", "x/" * 3000 + "y", None, 1, []]),
 )
 _NUMBERS = st.one_of(st.integers(), st.sampled_from([0o644, True, None, 1.5, "1", MAX_FILE + 1]))
-_ROWS = st.one_of(
+_ROWS: st.SearchStrategy[object] = st.one_of(
     st.lists(
         st.tuples(_PATHS, _NUMBERS, _NUMBERS, st.sampled_from([_HASH, "x", None, 1])), max_size=4
     ),

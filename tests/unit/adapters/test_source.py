@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from dct_celery.adapters.source import index, snapshot
+from dct_celery.adapters.source import snapshot
 from dct_celery.adapters.source.snapshot import Selection
 from dct_celery.adapters.source.tree import check_checkout
 from dct_celery.core.globs import Globs
+from dct_celery.core.ids import digest_of
 from dct_celery.errors import ConfigError, UsageError
 from tests.support.trees import git, make_tree
 
@@ -44,9 +45,7 @@ def test_a_checkout_travels_with_dirty_and_untracked_files_and_without_ignored_a
     taken = snapshot.take(project).index
     # Then
     assert sorted(taken.paths) == [".gitignore", "app/code.py", "link", "new.py", "run.sh"]
-    assert {file.path: file.digest for file in taken.files}["app/code.py"] == snapshot.digest_of(
-        b"x = 2\n"
-    )
+    assert {file.path: file.digest for file in taken.files}["app/code.py"] == digest_of(b"x = 2\n")
 
 
 def test_a_folder_without_git_travels_without_caches_and_environments(project: Path) -> None:
@@ -287,7 +286,3 @@ def test_checkouts_of_one_commit_are_equal_whatever_the_umask_was(project: Path)
 def test_a_checkout_that_is_not_there_is_named_with_its_variable(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"DCT_CHECKOUT: .*nowhere is not a folder"):
         check_checkout(tmp_path / "nowhere", "0" * 40)
-
-
-def test_the_bounds_are_those_of_the_index() -> None:
-    assert snapshot.MAX_FILE == index.MAX_FILE

@@ -14,12 +14,18 @@ from click.testing import Result
 from dct_celery.cli.workers import command, table
 from dct_celery.inspect.status import WorkerStatus
 from dct_celery.ports import WorkerInfo
+from dct_celery.protocol.workers import RunStage
 from dct_celery.settings import Settings
 from tests.unit.cli import desk
 
 IDLE = WorkerInfo("build-a@h1", "h1", 12, "0.1.0", 2, "abc")
 BUSY = replace(
-    IDLE, name="b@h2", host="h2", slots=4, busy=3, runs={"two": "preparing", "one": "ready"}
+    IDLE,
+    name="b@h2",
+    host="h2",
+    slots=4,
+    busy=3,
+    runs={"two": RunStage.PREPARING, "one": RunStage.READY},
 )
 OLD = replace(IDLE, name="c@h3", host="h3", slots=1, version="0.0.9")
 

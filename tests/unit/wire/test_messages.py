@@ -72,6 +72,7 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
 
 
 def of(kind: Any) -> st.SearchStrategy[Any]:
+    assert isinstance(kind, type)
     assert is_dataclass(kind)
     hints = typing.get_type_hints(kind, include_extras=True)
     return st.builds(kind, **{field.name: values(hints[field.name]) for field in fields(kind)})
@@ -164,6 +165,16 @@ def test_anything_else_is_a_protocol_error_with_the_raw_bytes(payload: bytes) ->
     assert caught.value.data == payload[:4096]
 
 
+#: By kind, the fields of a message that is one.
+RIGHT: dict[str, dict[str, Any]] = {
+    "TestStarted": {"index": 1},
+    "TestFinished": {"index": 1, "outcome": "passed", "seconds": 0.1},
+    "FixtureStarted": {},
+    "FixtureFinished": {"fixture": "setUpClass (a.T)", "outcome": "error"},
+    "ChunkFinished": {"chunk": "c1", "records": 1, "class_seconds": {}},
+}
+
+
 @pytest.mark.parametrize(
     ("kind", "wrong"),
     [
@@ -203,13 +214,7 @@ def test_anything_else_is_a_protocol_error_with_the_raw_bytes(payload: bytes) ->
 )
 def test_a_field_of_another_type_is_a_protocol_error(kind: str, wrong: dict[str, Any]) -> None:
     # Given a message that would be one
-    right: dict[str, Any] = {
-        "TestStarted": {"index": 1},
-        "TestFinished": {"index": 1, "outcome": "passed", "seconds": 0.1},
-        "FixtureStarted": {},
-        "FixtureFinished": {"fixture": "setUpClass (a.T)", "outcome": "error"},
-        "ChunkFinished": {"chunk": "c1", "records": 1, "class_seconds": {}},
-    }[kind]
+    right = RIGHT[kind]
     decode(json.dumps({"kind": kind, **right}).encode())
     # Then
     with pytest.raises(ProtocolError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from dct_celery.core.model import (
@@ -30,7 +32,7 @@ def fixture(outcome: Outcome, *, ref: FixtureRef = SET_UP, **more: object) -> Fi
     return FixtureVerdict(ref, outcome, **more)  # type: ignore[arg-type]
 
 
-def failure(kind: str = "failure", **more: str) -> Failure:
+def failure(kind: str = "failure", **more: Any) -> Failure:
     return Failure(
         **{
             "kind": kind,
@@ -39,7 +41,7 @@ def failure(kind: str = "failure", **more: str) -> Failure:
             "text": "Traceback ...",
             **more,
         }
-    )  # type: ignore[arg-type]
+    )
 
 
 def cases(

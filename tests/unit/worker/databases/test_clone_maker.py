@@ -5,7 +5,6 @@ is ever unknown to the run's folder.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -131,7 +130,7 @@ def test_a_clone_that_cannot_be_healed_is_forgotten_and_a_copy_is_made(scene: Sc
     scene.retired()
     scene.server.heals = True
 
-    def refuse(name: str, *_: Any) -> str:
+    def refuse(name: str, template: str, fresh: str, mark: Mark) -> str:
         del scene.world.databases[name]
         raise CloneFailed("its schema was changed")
 

@@ -11,7 +11,8 @@ import pytest
 
 from dct_celery.core.databases.marks import Mark
 from dct_celery.errors import CloneFailed
-from dct_celery.worker.databases.clone_pool import FLUSHED, PRISTINE, ClonePool
+from dct_celery.worker.databases.clone_maker import FLUSHED, PRISTINE
+from dct_celery.worker.databases.clone_pool import ClonePool
 from tests.unit.worker.databases.scene import BOOKS, House
 
 

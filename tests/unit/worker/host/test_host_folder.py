@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A host without threads, whose supervisors only exist."""
     monkeypatch.setattr(hosts, "RunSupervisor", Mock())
     monkeypatch.setattr(hosts, "about", Mock(return_value={}))
-    monkeypatch.setattr(hosts.threading, "Thread", Mock())
+    monkeypatch.setattr(threading, "Thread", Mock())
     monkeypatch.setattr(hosts, "CollectorThread", Mock())
     services: Any = Mock(clock=FakeClock(), folder=WorkFolder(tmp_path / "work"))
     services.settings.keep_days = 14.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,7 @@ class Scene:
             ("about", lambda settings: {"python": "3.11"}),
         ):
             monkeypatch.setattr(hosts, name, fake)
-        monkeypatch.setattr(hosts.threading, "Thread", Thread)
+        monkeypatch.setattr(threading, "Thread", Thread)
         monkeypatch.setattr(
             hosts, "end_marked", lambda folder, clock: self.strays.append(folder) or 0
         )

@@ -4,6 +4,7 @@ run ends every wait.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 from unittest.mock import Mock
@@ -13,7 +14,6 @@ import pytest
 from dct_celery.core.model import Manifest
 from dct_celery.errors import DatabaseError, LeaseLost, ServerFault, StoreUnavailable, Untrusted
 from dct_celery.protocol.runs import ManifestSummary
-from dct_celery.worker.host import preparation as preparations
 from dct_celery.worker.host.preparation import BELIEF_SECONDS, TRIES, Preparation, Refused
 from tests.support.fake_clock import FakeClock
 
@@ -46,7 +46,7 @@ class Scene:
 
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
-    monkeypatch.setattr(preparations.random, "uniform", lambda least, most: most)
+    monkeypatch.setattr(random, "uniform", lambda least, most: most)
     return Scene()
 
 

@@ -118,11 +118,12 @@ class Scene:
             resolve=lambda hosts: {},
             own_redis=frozenset({"localhost:6379/1"}),
         )
-        ledger: Any = self.ledger
-        self.preparation: Any = Preparation(
-            self.services, RUN, self.folder, ledger, lambda: self.over, 4
-        )
+        self.preparation = self._preparation()
         self.preparation._fork = self.project.fork
+
+    def _preparation(self) -> Any:
+        ledger: Any = self.ledger
+        return Preparation(self.services, RUN, self.folder, ledger, lambda: self.over, 4)
 
     def _start(self, python: str, load: messages.Load, environment: Any, log: Any) -> Loader:
         self.load, self.environment = load, environment
@@ -188,14 +189,18 @@ def test_another_schema_has_other_templates(scene: Scene, tmp_path: Path) -> Non
     assert again.prepare().key != first.key
 
 
-def test_the_databases_have_a_sign_of_life_before_anything_is_made(scene: Scene) -> None:
+def test_the_databases_have_a_liveness_lock_before_anything_is_made(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given
     alive: list[bool] = []
     ask = scene.project.ask
-    scene.project.ask = lambda *args, **more: (
-        alive.append(bool(scene.world.liveness)),
-        ask(*args, **more),
-    )[1]  # type: ignore[method-assign]
+
+    def ask_and_note(*args: Any, **more: Any) -> Any:
+        alive.append(bool(scene.world.liveness))
+        return ask(*args, **more)
+
+    monkeypatch.setattr(scene.project, "ask", ask_and_note)
     # When
     scene.prepare()
     # Then

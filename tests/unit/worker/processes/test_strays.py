@@ -4,6 +4,7 @@ fork's, and how they are ended.
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def proc(clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     monkeypatch.setattr(files, "read", proc.read)
     monkeypatch.setattr(strays, "_signal", proc.signal)
     monkeypatch.setattr(
-        files.os,
+        os,
         "listdir",
         lambda path: [str(pid) for pid in proc.parents] if path == "/proc" else ["1"],
     )

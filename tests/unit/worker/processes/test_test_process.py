@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from dct_celery.core.model import Outcome
 from dct_celery.errors import ProcessDied, ProtocolError
 from dct_celery.wire import framing, messages
 from dct_celery.wire.process import MARK
-from dct_celery.worker.processes import test_process
+from dct_celery.worker.processes import proc, test_process
 from dct_celery.worker.processes.test_process import FORK_SECONDS, TestProcess
 from tests.support.fake_clock import FakeClock
 
@@ -35,13 +36,11 @@ class Scene:
         #: Process groups that were sent a signal.
         self.signals: list[tuple[int, int]] = []
         self.swept: list[Path] = []
-        monkeypatch.setattr(
-            test_process.os, "killpg", lambda pid, number: self.signals.append((pid, number))
-        )
+        monkeypatch.setattr(os, "killpg", lambda pid, number: self.signals.append((pid, number)))
         monkeypatch.setattr(
             test_process, "end_marked", lambda folder, clock: self.swept.append(folder)
         )
-        monkeypatch.setattr(test_process.proc, "identity", lambda pid: (pid, 1) if pid else None)
+        monkeypatch.setattr(proc, "identity", lambda pid: (pid, 1) if pid else None)
         monkeypatch.setattr(test_process, "StrayTracker", lambda *_: Any)
         self.process = TestProcess(self.folder, self.fifo, {"DCT_SLOT": "3"}, self.clock)
 
@@ -138,12 +137,12 @@ def test_messages_go_both_ways_in_order(scene: Scene) -> None:
     process = scene.started()
     # When
     process.send(messages.RunChunk("c1", [0, 1]))
-    scene.says(messages.TestStarted(0), messages.TestFinished(0, "passed", 0.1))
+    scene.says(messages.TestStarted(0), messages.TestFinished(0, Outcome.PASSED, 0.1))
     # Then
     assert scene.hears() == [messages.RunChunk("c1", [0, 1])]
     assert process.receive(0.0) == messages.TestStarted(0)
-    assert process.receive(0.0) == messages.TestFinished(0, "passed", 0.1)
-    assert process.raw == messages.TestFinished(0, "passed", 0.1).encode()
+    assert process.receive(0.0) == messages.TestFinished(0, Outcome.PASSED, 0.1)
+    assert process.raw == messages.TestFinished(0, Outcome.PASSED, 0.1).encode()
     assert process.receive(0.0) is None
 
 
@@ -296,7 +295,7 @@ def test_another_process_that_has_the_number_by_now_is_not_killed(
     process = scene.started()
     process.attached(4711)
     scene.ends("exit 0")
-    monkeypatch.setattr(test_process.proc, "identity", lambda pid: (pid, 2))
+    monkeypatch.setattr(proc, "identity", lambda pid: (pid, 2))
     # When
     process.kill()
     # Then
@@ -345,7 +344,7 @@ def test_stacks_are_awaited_until_they_are_whole(
     process = scene.started()
     process.attached(os.getpid())
     monkeypatch.setattr(process, "_writes_stacks", lambda pid: True)
-    monkeypatch.setattr(test_process.os, "kill", lambda pid, number: None)
+    monkeypatch.setattr(os, "kill", lambda pid, number: None)
     stacks = scene.folder / "stacks"
     scene.clock.at(0.28, lambda: stacks.write_text("Thread 1:"))
     scene.clock.at(0.33, lambda: stacks.write_text("Thread 1: in test_a"))
@@ -361,7 +360,7 @@ def test_a_process_that_shows_no_stacks_is_described_by_the_kernel(
     process = scene.started()
     process.attached(os.getpid())
     monkeypatch.setattr(process, "_writes_stacks", lambda pid: True)
-    monkeypatch.setattr(test_process.os, "kill", lambda pid, number: None)
+    monkeypatch.setattr(os, "kill", lambda pid, number: None)
     # When
     words = process.stacks(ask=True)
     # Then

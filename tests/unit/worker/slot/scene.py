@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,11 @@ class SlotScene:
 
     def chunk_run(self, chunk: Chunk = CHUNK) -> ChunkRun:
         return ChunkRun(self.run, self.claim(chunk), chunk, self.services, 15_000)
+
+    def process_for(self, chunk: Chunk, lost: Callable[[], bool] = lambda: False) -> FakeProcess:
+        """The fork that a chunk is to run in."""
+        found: Any = self.run.process_for(chunk, lost)
+        return found
 
     @property
     def process(self) -> FakeProcess:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dct_celery.core.model import Chunk, Need, Phase
+from dct_celery.core.model import Chunk, FixtureRef, Need, Outcome, Phase
 from dct_celery.core.plan.limits import FIXTURE_SECONDS
 from dct_celery.wire.messages import (
     ChunkFinished,
@@ -18,6 +18,7 @@ from dct_celery.wire.messages import (
 )
 from dct_celery.worker.slot.deadlines import ChunkDeadlines, Overdue
 
+SET_UP = FixtureRef.parse("setUpClass (a.T)")
 CHUNK: dict[str, Any] = {
     "id": "c1",
     "indices": (0, 1),
@@ -56,19 +57,19 @@ def test_each_step_starts_the_clock_anew() -> None:
     for index in range(5):
         scene.hear(TestStarted(index))
         assert scene.after(1.5) is None
-        scene.hear(TestFinished(index, "passed", 1.5))
+        scene.hear(TestFinished(index, Outcome.PASSED, 1.5))
 
 
 def test_a_fixture_has_a_limit_of_its_own_and_is_blamed_instead_of_the_test_after_it() -> None:
     scene = Scene()
-    scene.hear(TestStarted(0), FixtureStarted("setUpClass (a.T)"))
+    scene.hear(TestStarted(0), FixtureStarted(SET_UP))
     assert scene.after(4.9) is None
-    assert scene.after(0.2) == Overdue(5.0, fixture="setUpClass (a.T)")
+    assert scene.after(0.2) == Overdue(5.0, fixture=SET_UP)
 
 
 def test_a_long_set_up_takes_nothing_from_its_test() -> None:
     scene = Scene()
-    scene.hear(TestStarted(0), FixtureStarted("setUpClass (a.T)"))
+    scene.hear(TestStarted(0), FixtureStarted(SET_UP))
     scene.after(4.0)
     scene.hear(FixtureStarted())
     assert scene.after(1.9) is None
@@ -77,7 +78,7 @@ def test_a_long_set_up_takes_nothing_from_its_test() -> None:
 
 def test_silence_before_and_after_all_tests_is_nobodys_but_has_an_end() -> None:
     scene = Scene()
-    scene.hear(TestStarted(0), TestFinished(0, "passed", 0.0))
+    scene.hear(TestStarted(0), TestFinished(0, Outcome.PASSED, 0.0))
     assert scene.after(5.1) == Overdue(5.0)
 
 
@@ -111,9 +112,9 @@ def test_a_class_known_to_be_slow_gets_its_time() -> None:
         (FIXTURE_SECONDS + 50, FIXTURE_SECONDS + 50),
     ):
         scene = Scene(fixture=None, fixture_limit=chunk_limit)
-        scene.hear(TestStarted(0), FixtureStarted("setUpClass (a.T)"))
+        scene.hear(TestStarted(0), FixtureStarted(SET_UP))
         assert scene.after(limit - 0.1) is None
-        assert scene.after(0.2) == Overdue(limit, fixture="setUpClass (a.T)")
+        assert scene.after(0.2) == Overdue(limit, fixture=SET_UP)
 
 
 def test_0_switches_a_limit_off() -> None:
@@ -121,7 +122,7 @@ def test_0_switches_a_limit_off() -> None:
     scene.hear(TestStarted(0))
     assert scene.after(10_000) is None
     scene = Scene(fixture=0)
-    scene.hear(TestStarted(0), FixtureStarted("setUpClass (a.T)"))
+    scene.hear(TestStarted(0), FixtureStarted(SET_UP))
     assert scene.after(10_000) is None
 
 
@@ -131,7 +132,7 @@ def test_a_chunk_that_always_has_something_to_say_ends_all_the_same() -> None:
     found = None
     # When
     while found is None and scene.now < 400:
-        scene.hear(TestStarted(0), FixtureFinished("setUpClass (a.T)", "setUpClass", "error"))
+        scene.hear(TestStarted(0), FixtureFinished(SET_UP, Outcome.ERROR))
         found = scene.after(1.0, silent=False)
     # Then
     assert found == Overdue(49.0)

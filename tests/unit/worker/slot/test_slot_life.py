@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dct_celery.core.model import Outcome
 from dct_celery.core.run.leases import LeaseRef
 from dct_celery.protocol.runs import ChunkHint
 from dct_celery.wire.messages import ChunkFinished, TestFinished, TestStarted
@@ -38,7 +39,7 @@ class Scene(SlotScene):
 
     @staticmethod
     def _obedient(process: FakeProcess) -> None:
-        finished = [TestFinished(index, "passed", 0.1) for index in CHUNK.indices]
+        finished = [TestFinished(index, Outcome.PASSED, 0.1) for index in CHUNK.indices]
         process.script = [TestStarted(0), *finished, ChunkFinished("c1", 2, {})]
 
 
@@ -126,7 +127,7 @@ def test_a_run_that_has_ended_is_left_within_a_moment(scene: Scene) -> None:
     scene.clock.at(2.0, scene.slot._end.set)
     left: list[float] = []
     close = scene.run.close
-    scene.run.close = lambda: (left.append(scene.clock.now - 1000.0), close())  # type: ignore[method-assign, assignment, func-returns-value]
+    scene.run.close = lambda: (left.append(scene.clock.now - 1000.0), close())  # type: ignore[method-assign, assignment]
     # When
     scene.slot._watch()
     # Then

@@ -25,10 +25,6 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlotScene
     scene.run.close()
 
 
-def never() -> bool:
-    return False
-
-
 def attach(process: FakeProcess) -> messages.Attach:
     (question,) = [one for one in process.sent if isinstance(one, messages.Attach)]
     return question
@@ -41,7 +37,7 @@ def test_the_first_chunk_gets_a_fork_that_is_attached_to_clones_of_its_own(
     scene: SlotScene,
 ) -> None:
     # When
-    process = scene.run.process_for(CHUNK, never)
+    process = scene.process_for(CHUNK)
     # Then
     assert [process] == scene.forks.made
     assert list(attach(scene.process).databases.values()) == scene.clones
@@ -50,7 +46,7 @@ def test_the_first_chunk_gets_a_fork_that_is_attached_to_clones_of_its_own(
 
 def test_the_process_has_folders_of_its_own_slot(scene: SlotScene) -> None:
     # When
-    scene.run.process_for(CHUNK, never)
+    scene.process_for(CHUNK)
     # Then
     (environment,) = scene.forks.environments
     assert environment["DCT_SLOT"] == "3"
@@ -59,11 +55,10 @@ def test_the_process_has_folders_of_its_own_slot(scene: SlotScene) -> None:
 
 def test_a_chunk_that_suits_runs_in_the_same_process(scene: SlotScene) -> None:
     # Given
-    first = scene.run.process_for(CHUNK, never)
+    first = scene.process_for(CHUNK)
     scene.run.used(CHUNK)
     # When / Then
-    later = replace(CHUNK, id="c9", indices=(7, 8))
-    assert scene.run.process_for(later, never) is first
+    assert scene.process_for(replace(CHUNK, id="c9", indices=(7, 8))) is first
     assert scene.forks.made == [first]
 
 
@@ -72,11 +67,11 @@ def test_a_chunk_that_does_not_come_after_the_last_one_gets_a_fresh_process(
     scene: SlotScene, indices: tuple[int, ...]
 ) -> None:
     # Given
-    first = scene.run.process_for(CHUNK, never)
+    first = scene.process_for(CHUNK)
     clones = scene.clones
     scene.run.used(CHUNK)
     # When
-    second = scene.run.process_for(replace(CHUNK, id="c9", indices=indices), never)
+    second = scene.process_for(replace(CHUNK, id="c9", indices=indices))
     # Then: sequences of a clone have a past, too
     assert second is not first
     assert not set(clones) & set(scene.clones)
@@ -99,11 +94,11 @@ def test_a_process_whose_clones_do_not_suit_is_retired_with_them(
     scene: SlotScene, deed: Callable[[SlotScene], None]
 ) -> None:
     # Given
-    scene.run.process_for(CHUNK, never)
+    scene.process_for(CHUNK)
     first, clones = scene.process, scene.clones
     # When
     deed(scene)
-    scene.run.process_for(CHUNK, never)
+    scene.process_for(CHUNK)
     # Then
     assert first.ends == ["finish"]
     assert [name for name, _ in scene.folder.clones.retired()] == clones
@@ -113,14 +108,14 @@ def test_a_process_whose_clones_do_not_suit_is_retired_with_them(
 
 def test_a_chunk_that_wants_a_fresh_process_gets_one(scene: SlotScene) -> None:
     # Given
-    first = scene.run.process_for(CHUNK, never)
+    first = scene.process_for(CHUNK)
     # When / Then
-    assert scene.run.process_for(replace(CHUNK, fresh_process=True), never) is not first
+    assert scene.process_for(replace(CHUNK, fresh_process=True)) is not first
 
 
 def test_a_chunk_that_flushes_gets_clones_of_the_flushed_template(scene: SlotScene) -> None:
     # When
-    scene.run.process_for(FLUSHING, never)
+    scene.process_for(FLUSHING)
     # Then
     (name,) = scene.clones
     assert scene.world.databases[name].rows == []
@@ -134,7 +129,7 @@ def test_a_database_that_is_flushed_late_is_flushed_by_the_process(
     scene = SlotScene(tmp_path, monkeypatch)
     scene.run._databases._specs = [replace(scene.specs[0], late_flush=True)]
     # When
-    scene.run.process_for(FLUSHING, never)
+    scene.process_for(FLUSHING)
     # Then
     (name,) = scene.clones
     assert scene.world.databases[name].rows == [(1,)]
@@ -154,7 +149,7 @@ def test_a_spare_is_taken_before_anything_is_made(scene: SlotScene) -> None:
     scene.folder.clones.add_spare(spare, "default", PRISTINE)
     made = scene.server.stats.cloned
     # When
-    scene.run.process_for(CHUNK, never)
+    scene.process_for(CHUNK)
     # Then
     assert scene.clones == [spare]
     assert scene.server.stats.cloned == made
@@ -172,7 +167,7 @@ def test_a_spare_in_the_making_is_waited_for_and_the_wait_is_counted(scene: Slot
 
     scene.clock.at(2.0, finish)
     # When
-    scene.run.process_for(FLUSHING, never)
+    scene.process_for(FLUSHING)
     # Then
     assert scene.clones == [spare]
     assert scene.run.database_use()["waited_seconds"] == pytest.approx(2.0, abs=0.01)
@@ -182,7 +177,7 @@ def test_a_spare_that_does_not_come_is_not_waited_for_any_longer(scene: SlotScen
     # Given
     with scene.folder.clones.making("default", PRISTINE):
         # When
-        scene.run.process_for(CHUNK, never)
+        scene.process_for(CHUNK)
     # Then
     assert scene.clock.now - 1000.0 == pytest.approx(SPARE_SECONDS, abs=0.01)
     assert len(scene.clones) == 1
@@ -213,7 +208,7 @@ def test_a_server_without_connections_is_asked_three_times_more_with_longer_paus
     failing(scene, *map(short, range(4)))
     # When
     with pytest.raises(DatabaseError, match="no room 3"):
-        scene.run.process_for(CHUNK, never)
+        scene.process_for(CHUNK)
     # Then
     assert scene.clock.waits == [1.0, 2.0, 4.0]
     assert [process.ends for process in scene.forks.made] == [["kill"]] * 4
@@ -224,7 +219,7 @@ def test_a_server_that_has_connections_again_serves_the_chunk(scene: SlotScene) 
     # Given
     failing(scene, short(0), short(1))
     # When
-    process = scene.run.process_for(CHUNK, never)
+    process = scene.process_for(CHUNK)
     # Then
     assert process is scene.forks.made[2]
     assert scene.clock.waits == [1.0, 2.0]
@@ -235,7 +230,7 @@ def test_a_lease_that_is_lost_ends_the_tries(scene: SlotScene) -> None:
     failing(scene, short(0))
     # When / Then
     with pytest.raises(DatabaseError, match="no room 0"):
-        scene.run.process_for(CHUNK, lambda: True)
+        scene.process_for(CHUNK, lambda: True)
     assert scene.clock.waits == []
 
 
@@ -244,7 +239,7 @@ def test_a_full_disk_is_not_waited_for(scene: SlotScene) -> None:
     failing(scene, DatabaseError("no space", fault=ServerFault.DISK))
     # When / Then
     with pytest.raises(DatabaseError, match="no space"):
-        scene.run.process_for(CHUNK, never)
+        scene.process_for(CHUNK)
     assert scene.clock.waits == []
 
 
@@ -253,7 +248,7 @@ def test_what_is_not_the_servers_fault_is_not_tried_again(scene: SlotScene) -> N
     failing(scene, DatabaseError("the test process could not attach"))
     # When / Then
     with pytest.raises(DatabaseError, match="could not attach"):
-        scene.run.process_for(CHUNK, never)
+        scene.process_for(CHUNK)
     assert len(scene.forks.made) == 1
 
 
@@ -273,7 +268,7 @@ def test_a_server_that_is_away_is_waited_for_and_only_then_tried_again(scene: Sl
     # Given
     goes_away(scene, back_after=30.0)
     # When
-    scene.run.process_for(CHUNK, never)
+    scene.process_for(CHUNK)
     # Then
     assert len(scene.forks.made) == 2
     assert 30.0 <= scene.clock.now - 1000.0 <= 31.0
@@ -284,7 +279,7 @@ def test_a_server_that_stays_away_is_given_up_after_its_time(scene: SlotScene) -
     goes_away(scene, back_after=10_000.0)
     # When / Then
     with pytest.raises(DatabaseError, match="gone"):
-        scene.run.process_for(CHUNK, never)
+        scene.process_for(CHUNK)
     assert AWAY_SECONDS <= scene.clock.now - 1000.0 <= AWAY_SECONDS + 2
 
 
@@ -295,7 +290,7 @@ def test_nothing_is_waited_for_once_there_is_nothing_to_wait_for(scene: SlotScen
     scene.clock.at(5.0, lambda: lost.append(True))
     # When / Then: the lease is lost meanwhile
     with pytest.raises(DatabaseError, match="gone"):
-        scene.run.process_for(CHUNK, lambda: lost[-1])
+        scene.process_for(CHUNK, lambda: lost[-1])
     assert scene.clock.now - 1000.0 == pytest.approx(5.5, abs=0.6)
 
 
@@ -304,7 +299,7 @@ def test_clones_that_cannot_be_made_leave_nothing_behind(scene: SlotScene) -> No
     del scene.world.databases[scene.run._databases._maker.template(scene.specs[0], PRISTINE)]
     # When / Then
     with pytest.raises(CloneFailed):
-        scene.run.process_for(CHUNK, never)
+        scene.process_for(CHUNK)
     assert scene.clones == []
     assert scene.process.ends == ["kill"]
 
@@ -322,7 +317,7 @@ def test_a_process_that_reached_another_server_refuses_the_run_on_this_worker(
     scene.forks.prepare = elsewhere
     # When / Then
     with pytest.raises(DatabaseError, match=r"could not attach: default leads to db\.other"):
-        scene.run.process_for(CHUNK, never)
+        scene.process_for(CHUNK)
     assert scene.folder.refusal == "default leads to db.other"
 
 
@@ -334,7 +329,7 @@ def test_a_process_that_dies_while_it_attaches_is_no_databases_fault(scene: Slot
     scene.forks.prepare = dying
     # When / Then
     with pytest.raises(ProcessDied):
-        scene.run.process_for(CHUNK, never)
+        scene.process_for(CHUNK)
     assert len(scene.forks.made) == 1
 
 
@@ -355,7 +350,7 @@ def test_a_slot_that_rests_claims_nothing_until_its_time_is_over(scene: SlotScen
 def test_the_end_gives_back_process_clones_permit_and_connections(scene: SlotScene) -> None:
     # Given
     scene.run.may_claim()
-    scene.run.process_for(CHUNK, never)
+    scene.process_for(CHUNK)
     # When
     scene.run.close()
     # Then
