@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -179,7 +180,7 @@ class TestSources:
 
     def test_a_password_that_everybody_can_read_off_the_settings_is_none(self) -> None:
         # Given
-        rows = [
+        rows: list[dict[str, Any]] = [
             {"user": "bookshop", "password": "bookshop"},
             {"user": "a", "password": "hush"},
             {"host": "postgres://u:pw@h"},
