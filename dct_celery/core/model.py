@@ -166,6 +166,8 @@ class Chunk:
     batch_seconds: Seconds = 0.05
     #: Runs before the indices in the same process, which is fresh; its results do not count.
     preamble: tuple[Count, ...] = ()
+    #: Runs before the indices if nothing has run in the process yet; its results do not count.
+    opening: tuple[Count, ...] = ()
     #: A run of a test that has failed, to find out why; its results are no verdicts.
     probe: bool = False
 

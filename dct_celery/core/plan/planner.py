@@ -25,6 +25,11 @@ from dct_celery.core.plan.timings import Estimates
 CHUNK_SECONDS = 5.0
 #: Seconds below which it does not pay to make a chunk shorter.
 MIN_CHUNK_SECONDS = 0.2
+#: Seconds that a class may take that runs first in each process.
+OPENING_SECONDS = 1.0
+#: It is one of the first so many.
+_OPENERS = 5
+
 #: What ties entries together: a name of `Entry.keep_with` and the phase that it holds in.
 _Group = tuple[str, Phase]
 _Kind = tuple[Phase, Need, tuple[str, ...], tuple[str, ...], tuple[int, ...], int]
@@ -158,18 +163,18 @@ class Planner:
         chunk_seconds: float | None = None,
         min_chunk_seconds: float = MIN_CHUNK_SECONDS,
         limits: Limits | None = None,
-        openings: bool = True,
+        opening: bool = True,
     ) -> None:
-        """`chunk_seconds`: None for CHUNK_SECONDS. `openings`: each slot begins with one atom."""
+        """`chunk_seconds`: None for CHUNK_SECONDS. `opening`: each process begins with the first
+        atom, if that is short.
+        """
         #: In canonical order.
         self._atoms = sorted(atoms, key=_first)
         self._longest = CHUNK_SECONDS if chunk_seconds is None else chunk_seconds
         self._floor = min_chunk_seconds
         self._limits = limits or Limits()
         self._given = 0
-        self._opens = openings
-        #: Chunks that were cut so that each slot begins near the beginning.
-        self._openings = 0
+        self._opening = _opening(self._atoms) if opening else None
         self._retries: deque[Chunk] = deque()
         #: First indices (they identify the atom) of what is not cut yet. The other collections drop
         #: atoms that were cut lazily.
@@ -216,21 +221,13 @@ class Planner:
         """Cuts the next chunk; None if nothing is left that can run without `held_locks`.
 
         `slots` is the present number of slots (less than 1 counts as 1). Retries come first, then
-        one of the first atoms for each slot: many classes fail in a process in which nothing ran
-        before them. Then atoms that would stretch the end of the run, longest first, then all
-        others in canonical order.
+        atoms that would stretch the end of the run, longest first, then all others in canonical
+        order.
         """
         for retry in self._retries:
             if held_locks.isdisjoint(retry.locks):
                 self._retries.remove(retry)
                 return retry
-        if (
-            self._opens
-            and 1 < slots > self._openings
-            and (first := self._atom_in_order(held_locks)) is not None
-        ):
-            self._openings += 1
-            return self._cut(first, first.estimate)
         first = self._early_atom(max(slots, 1), held_locks) or self._atom_in_order(held_locks)
         if first is None:
             return None
@@ -279,7 +276,7 @@ class Planner:
         """
         atom = self._atoms[position]
         chunk = self._chunk([atom], [self._atoms[before] for before in preamble])
-        return replace(chunk, estimate=estimate, fresh_process=True, probe=True)
+        return replace(chunk, estimate=estimate, fresh_process=True, probe=True, opening=())
 
     def take(self, chunk: Chunk) -> None:
         """For a replay: this chunk was cut before, so its tests are not handed out again."""
@@ -382,13 +379,36 @@ class Planner:
             limits=self._limits.tests((*preamble, *indices)),
             fixture_limit=self._limits.fixture((*preamble, *indices)),
             preamble=preamble,
+            opening=self._opening_of(taken[0], before),
         )
+
+    def _opening_of(self, first: Atom, before: Sequence[Atom]) -> tuple[int, ...]:
+        """What a process without a past runs before a chunk that begins with this atom."""
+        opening = self._opening
+        if opening is None or before or first.isolated or _first(opening) >= _first(first):
+            return ()
+        return opening.indices
 
 
 def _kind(atom: Atom) -> _Kind:
     """Atoms of one kind may share a chunk."""
     alone = _first(atom) if atom.isolated else -1
     return atom.phase, atom.need, atom.flushed, atom.locks, atom.before, alone
+
+
+def _opening(atoms: Sequence[Atom]) -> Atom | None:
+    """What is to run first in each process: the first atom, or a short one of those behind it.
+
+    Many classes fail in a process in which nothing ran before them. None if all of them are long.
+    """
+    candidates = [
+        atom
+        for atom in atoms[:_OPENERS]
+        if atom.phase in (Phase.ISOLATED, Phase.NO_DATABASE)
+        and not atom.locks
+        and atom.estimate <= OPENING_SECONDS
+    ]
+    return next(iter(candidates), None)
 
 
 def _first(atom: Atom) -> int:

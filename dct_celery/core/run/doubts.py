@@ -84,8 +84,8 @@ class Doubt:
     atom: int
     past: Preamble | None
     items: dict[Item, AnyVerdict]
-    #: Preamble -> what came of it.
-    tried: dict[Preamble, Results] = field(default_factory=dict)
+    #: Preamble, and which try of it -> what came of it.
+    tried: dict[tuple[Preamble, int], Results] = field(default_factory=dict)
     item: Item = -1
     signature: str = ""
     search: order.Search | None = None
@@ -93,6 +93,12 @@ class Doubt:
     #: Chunk of the probe that is under way.
     probe: str = ""
     losses: int = 0
+
+    @property
+    def key(self) -> tuple[Preamble, int]:
+        """Of what the search asks for."""
+        assert self.ask is not None
+        return self.ask.preamble, self.ask.again
 
 
 @dataclass(slots=True)
@@ -276,7 +282,7 @@ class Doubts:
                 doubt.ask = next(doubt.search)
             except StopIteration as found:
                 return self._conclude(doubt, found.value)
-        while doubt.ask is not None and (results := doubt.tried.get(doubt.ask.preamble)):
+        while doubt.ask is not None and (results := doubt.tried.get(doubt.key)):
             try:
                 doubt.ask = doubt.search.send(results.bad(doubt.item))
             except StopIteration as found:
@@ -301,7 +307,7 @@ class Doubts:
         if finding == self.findings.get(doubt.atom):
             found = (self.manifest[item].id for item in items if isinstance(item, int))
             self.tests[doubt.atom] = (*self.tests.get(doubt.atom, ()), *found)
-        results = None if finding.preamble is None else doubt.tried[finding.preamble]
+        results = None if finding.preamble is None else doubt.tried[finding.preamble, 0]
         verdicts = [
             verdict
             for item, first in items.items()
@@ -415,10 +421,9 @@ class Doubts:
         self.spent += seconds
         if doubt is None:
             return []
-        preamble = self.positions(chunk.preamble)
         doubt.probe = ""
-        doubt.tried[preamble] = results
-        if not preamble and not any(map(results.bad, self.atoms[doubt.atom].indices)):
+        doubt.tried[doubt.key] = results
+        if not chunk.preamble and not any(map(results.bad, self.atoms[doubt.atom].indices)):
             self.passed_alone.add(doubt.atom)
         return self._advance(doubt)
 

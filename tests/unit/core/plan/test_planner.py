@@ -129,24 +129,31 @@ def test_atoms_that_would_stretch_the_end_go_first_the_longest_of_them_before_th
     plan += [make_atom(40, 20.0, Phase.UNMANAGED), make_atom(41, 30.0, Phase.TRANSACTIONAL)]
     # When
     planner = Planner(plan)
-    opening = [planner.next_chunk(4, FREE) for _ in range(4)]
     first, second, third = (planner.next_chunk(4, FREE) for _ in range(3))
     # Then
-    assert [chunk and chunk.indices for chunk in opening] == [(0,), (1,), (2,), (3,)]
     assert first is not None
     assert second is not None
     assert third is not None
-    assert (first.indices, second.indices, third.indices[0]) == ((41,), (40,), 4)
+    assert (first.indices, second.indices, third.indices[0]) == ((41,), (40,), 0)
 
 
-def test_each_slot_begins_with_one_of_the_first_atoms() -> None:
+def test_a_process_without_a_past_begins_with_the_first_atom_if_that_is_short() -> None:
     # Given
-    planner = Planner([make_atom(number, 0.1) for number in range(100)])
+    plan = [make_atom(0, 9.0), make_atom(1, 0.2), *(make_atom(n, 0.1) for n in range(2, 50))]
     # When
-    chunks = _drain(planner, 3)
+    chunks = _drain(Planner(plan, chunk_seconds=1.0), 2)
     # Then
-    assert [chunk.indices for chunk in chunks[:3]] == [(0,), (1,), (2,)]
-    assert len(chunks[3].indices) > 1
+    openings = {chunk.indices[0]: chunk.opening for chunk in chunks}
+    assert openings.pop(0) == openings.pop(1) == ()
+    assert set(openings.values()) == {(1,)}
+
+
+def test_where_the_first_atoms_are_long_or_change_the_databases_nothing_comes_first() -> None:
+    # Given
+    plan = [make_atom(0, 9.0), *(make_atom(n, 0.1, Phase.TRANSACTIONAL) for n in range(1, 5))]
+    plan += [make_atom(number, 0.1) for number in range(5, 50)]
+    # Then
+    assert {chunk.opening for chunk in _drain(Planner(plan), 2)} == {()}
 
 
 def test_a_long_atom_with_enough_work_behind_it_keeps_its_place() -> None:
@@ -183,10 +190,10 @@ def test_chunks_fall_from_half_the_fair_share_to_the_floor() -> None:
     plan = [make_atom(number, 0.125) for number in range(800)]  # sums of eighths are exact
     # When
     planner = Planner(plan, chunk_seconds=60.0, min_chunk_seconds=1.0)
-    sizes = [chunk.estimate for chunk in _drain(planner, 4)][4:]
+    sizes = [chunk.estimate for chunk in _drain(planner, 4)]
     # Then
     assert all(after <= before for before, after in pairwise(sizes))
-    assert 12.0 < sizes[0] < 12.5
+    assert sizes[0] == 12.5
     assert set(sizes[-6:-1]) == {1.0}
     assert sizes[-1] <= 1.0
 
@@ -197,7 +204,7 @@ def test_a_chunk_grows_with_fewer_slots_and_no_slot_counts_as_one() -> None:
     # When
     estimates = [max(chunk.estimate for chunk in _drain(Planner(plan), n)) for n in (8, 1, 0)]
     # Then
-    assert estimates == [0.5, 5.0, 5.0]
+    assert estimates == [0.625, 5.0, 5.0]
 
 
 def test_a_chunk_is_never_above_the_cap_but_for_a_single_atom() -> None:
