@@ -21,7 +21,8 @@ from dct_celery.core.model import (
     Verdict,
 )
 from dct_celery.core.run.leaks import Leak, LeakKind
-from dct_celery.reports.json_report import to_dict
+from dct_celery.reports.json_report import render, to_dict
+from tests.support.verdicts import REPORTS
 
 ENTRY = Entry(
     0, "app.tests.T.test_a", "app.tests.T", "app.tests", Phase.ISOLATED, "app/tests.py", 7
@@ -205,3 +206,10 @@ def test_any_text_survives_a_strict_writer_and_reader(id_: str, reason: str, not
     assert back == data
     assert back["tests"][0]["id"] == id_
     assert len(back["tests"][0]["message"].splitlines()) <= 1
+
+
+@given(REPORTS)
+@settings(database=None, deadline=None, max_examples=200)
+def test_what_is_put_together_from_strings_is_what_the_encoder_writes(run: RunReport) -> None:
+    # When / Then
+    assert render(run) == json.dumps(to_dict(run), ensure_ascii=True, allow_nan=False)

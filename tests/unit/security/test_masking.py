@@ -26,6 +26,17 @@ AROUND = st.text(st.sampled_from("ab*'\" =:/@%&\n\\{[]},;\x1b#"), max_size=40) |
 
 
 class TestValues:
+    def test_a_text_that_was_seen_before_its_secret_was_known_is_masked_afterwards(self) -> None:
+        # Given
+        mask = Masker()
+        assert mask("login with correct-horse") == "login with correct-horse"
+
+        # When
+        mask.learn(["correct-horse"])
+
+        # Then
+        assert mask("login with correct-horse") == "login with **"
+
     @given(st.lists(SECRETS, min_size=1, max_size=4), st.data())
     def test_no_secret_of_eight_characters_survives_whatever_surrounds_it(
         self, secrets: list[str], data: st.DataObject

@@ -252,6 +252,21 @@ def test_a_file_of_many_large_failures_stays_below_what_gitlab_takes() -> None:
     assert data.count(b"<failure") == 500
 
 
+@pytest.mark.parametrize(("limit", "kept"), [(5_300, True), (5_100, False)])
+def test_short_texts_count_where_a_long_one_might_not_fit(
+    monkeypatch: pytest.MonkeyPatch, limit: int, kept: bool
+) -> None:
+    # Given texts of 4,000 characters and 1,200 for the cases themselves
+    monkeypatch.setattr(document, "FILE_LIMIT", limit)
+    skips = [verdict(f"test_{i}", Outcome.SKIPPED, reason="r" * 1000) for i in range(2)]
+
+    # When
+    failure = only(rendered(*skips, failed(text="t" * 2000)), "failure")
+
+    # Then
+    assert ("t" * 2000 in (failure.text or "")) is kept
+
+
 # --- consumers: what each of them would show
 # --------------------------------------------------------------------------
 
