@@ -18,8 +18,9 @@ own way to the database.
 
 from __future__ import annotations
 
+import hmac
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -27,6 +28,8 @@ PACKAGE, VARIABLE, ADDRESS = "package:", "variable:", "address:"
 LOADED, DECLARED = "loaded", "declared"
 #: Value of a variable that was read and not set.
 UNSET = "unset"
+#: Instead of a hash: the value is that of a file in the tree, or another one in each process.
+WRITTEN = "set by the project"
 #: Distributions whose version cannot change a verdict.
 TOOLS = frozenset({"pip", "setuptools", "wheel", "uv", "dct-celery"})
 #: How many differences a message names.
@@ -68,6 +71,37 @@ def joined(names: Iterable[str]) -> str:
     return ",".join(sorted(set(names)))
 
 
+def fingerprint(key: str, *texts: str) -> str:
+    """A hash that tells nothing about the texts to anybody who lacks the key."""
+    message = "\0".join(texts).encode("utf-8", "surrogateescape")
+    return hmac.digest(key.encode(), message, "sha256")[:12].hex()
+
+
+def of_machine(
+    there: Facts, facts: Facts, variables: Mapping[str, str], key: str, passed_on: Collection[str]
+) -> dict[str, str]:
+    """What the facts of a worker will be, as far as that is known before it has loaded the project.
+
+    `there`: those of the project as it is loaded here. `facts`: of the worker's interpreter and
+    packages. `variables`: fingerprint of a name -> of name and value. `passed_on`: names that tests
+    get from here.
+    """
+    known = {name: value for name, value in facts.items() if name != "flags"}
+    settings = {
+        name: value
+        for name, value in there.items()
+        if name.startswith("setting:") or name == "flags"
+    }
+    read = {}
+    for fact, value in there.items():
+        name = fact.partition(":")[2]
+        if fact.startswith((VARIABLE, ADDRESS)):
+            own = variables.get(fingerprint(key, name), UNSET)
+            same = value == WRITTEN or (name in passed_on and value != UNSET)
+            read[fact] = value if same else own
+    return {**known, **settings, **read}
+
+
 def differences(there: Facts, here: Facts, ignored: Ignored) -> list[Difference]:
     """What decides verdicts and differs between the dispatcher (`there`) and a worker (`here`)."""
     addresses = {key.removeprefix(ADDRESS) for key in (*there, *here) if key.startswith(ADDRESS)}
@@ -85,12 +119,18 @@ def hints(there: Facts, here: Facts, ignored: Ignored) -> list[Difference]:
     return [_variable(name, there, here) for name in found]
 
 
-def told(found: Sequence[Difference]) -> str:
-    """One line: the differences, and what to do about each kind."""
+def summary(found: Sequence[Difference]) -> Difference:
+    """All of them as one: the first few by name, and what to do about each kind."""
     named = found[:_NAMED]
     texts = "; ".join(one.text for one in named)
     more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    return f"{texts}{more} ({'; '.join(dict.fromkeys(one.fix for one in named))})"
+    return Difference(f"{texts}{more}", "; ".join(dict.fromkeys(one.fix for one in named)))
+
+
+def told(found: Sequence[Difference]) -> str:
+    """The summary in one line."""
+    one = summary(found)
+    return f"{one.text} ({one.fix})"
 
 
 def _others(there: Facts, here: Facts) -> Iterator[Difference]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -431,6 +433,34 @@ def test_packages_and_settings_that_differ_are_refused_by_name(
         "--env SITE_ZONE",
     )
     odd_fleet.assert_tidy()
+
+
+def test_doctor_says_beforehand_what_a_run_would_refuse(odd_fleet: Fleet, place: Path) -> None:
+    # Given
+    settings = _ODDITY + '    MARK = os.environ.get("ODD_TOKEN")\n'
+    project = make_project(place, settings=settings)
+
+    def doctor(*flags: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "dct_celery.cli", "doctor", *flags],
+            env=odd_fleet.environment({"ODD_TOKEN": "hush-hush-2"}),
+            cwd=project,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    until(lambda: odd_fleet.registry.workers()[0].about.get("environment"))
+    # When
+    told, passed_on = doctor(), doctor("--env", "ODD_*")
+    # Then: what only the worker would import is not known before
+    (line,) = [line for line in told.stdout.splitlines() if "would refuse" in line]
+    assert "the variable ODD_TOKEN, which the project reads, has another value on" in line
+    assert "--env ODD_TOKEN" in told.stdout
+    assert told.returncode == 4, told
+    assert "hush" not in told.stdout + told.stderr
+    assert "would refuse" not in passed_on.stdout, passed_on
 
 
 def test_what_differs_on_purpose_is_ignored_by_globs(odd_fleet: Fleet, place: Path) -> None:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from dct_celery.core.environment import DECLARED, LOADED, PACKAGE, joined, normal
+from dct_celery.testproc.django.variables import all_of_process
 
 #: Loaded before the project: by .pth files, say. No reason to compare them.
 _BEFORE = frozenset(sys.modules)
@@ -40,6 +41,15 @@ def used(root: str, directory: str) -> dict[str, str]:
     found = {name: one for name, one in _distributions().items() if not one.is_of_project(root)}
     folders = {root, os.path.normpath(os.path.join(root, directory))}
     return {LOADED: joined(_loaded(found)), DECLARED: joined(_declared(folders))}
+
+
+def tell() -> None:
+    """Prints what `protocol.workers.MachineEnvironment` says of this interpreter, as JSON.
+
+    The key for hashes of variables comes on standard input.
+    """
+    key = sys.stdin.read()
+    print(json.dumps({"facts": describe(), "variables": all_of_process(key)}, sort_keys=True))
 
 
 # -- distributions ---------------------------------------------------------------------

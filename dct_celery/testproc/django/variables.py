@@ -8,7 +8,6 @@ machine's own variables, and of all variables at once, as for the environment of
 
 from __future__ import annotations
 
-import hmac
 import os
 import sys
 import sysconfig
@@ -19,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import dct_celery
-from dct_celery.core.environment import ADDRESS, UNSET, VARIABLE
+from dct_celery.core.environment import ADDRESS, UNSET, VARIABLE, WRITTEN, fingerprint
 from dct_celery.testproc.local_paths import LocalPaths
 
 #: Variables that belong to the machine, its terminal or the interpreter, or to us.
@@ -37,8 +36,6 @@ _MACHINE = (
 _PLACES = (
     "DB", "DATABASE", "SQL", "POSTGRES", "PG", "MARIA", "HOST", "PORT", "USER", "PASS", "URL", "DSN"
 )  # fmt: skip
-#: Instead of a hash: the value is that of a file in the tree, or another one in each process.
-_WRITTEN = "set by the project"
 #: Files of Python, frozen or not, whose functions read what they are asked for.
 _READERS = (f"{os.sep}os.py", "<frozen os>", "_collections_abc.py", "<frozen _collections_abc>")
 _INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
@@ -88,9 +85,8 @@ class Variables:
         if value is None:
             return UNSET
         if name in self._written:
-            return _WRITTEN
-        text = f"{name}\0{paths.replaced(value)}".encode("utf-8", "surrogateescape")
-        return hmac.digest(key.encode(), text, "sha256")[:12].hex()
+            return WRITTEN
+        return fingerprint(key, name, paths.replaced(value))
 
     def note_read(self, name: object, value: str | None) -> None:
         frame = _asking(sys._getframe(2))
@@ -110,6 +106,16 @@ class Variables:
 
 #: Of this process.
 VARIABLES = Variables()
+
+
+def all_of_process(key: str) -> dict[str, str]:
+    """Fingerprint of each variable's name -> of its name and value."""
+    paths = LocalPaths("")
+    return {
+        fingerprint(key, name): fingerprint(key, name, paths.replaced(value))
+        for name, value in os.environ.items()
+        if not _is_machine(name)
+    }
 
 
 class _Watched(os._Environ):  # type: ignore[type-arg]

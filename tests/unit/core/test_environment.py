@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from dct_celery.core.environment import UNSET, Ignored, differences, hints, normal, told
+from dct_celery.core.environment import (
+    UNSET,
+    WRITTEN,
+    Ignored,
+    differences,
+    fingerprint,
+    hints,
+    normal,
+    of_machine,
+    told,
+)
 
 NOTHING = Ignored()
 SAME = {"python": "3.11.7", "package:django": "5.2", "loaded": "django", "setting:USE_TZ": "True"}
@@ -137,3 +147,41 @@ def test_a_line_names_a_few_and_says_how_many_more() -> None:
 
 def test_names_of_distributions_are_compared_as_pip_does() -> None:
     assert normal("Zope.Interface") == normal("zope_interface") == "zope-interface"
+
+
+def test_a_fingerprint_depends_on_each_text_and_on_the_key() -> None:
+    # Given
+    texts = [("k", "a", "b"), ("k", "ab", ""), ("l", "a", "b"), ("k", "a", "c"), ("k", "\udcff")]
+    # Then
+    assert len({fingerprint(*each) for each in texts}) == len(texts)
+    assert fingerprint("k", "a", "b") == fingerprint("k", "a", "b")
+
+
+def test_what_a_run_would_refuse_is_known_before_the_worker_has_loaded_the_project() -> None:
+    # Given
+    there = {
+        **SAME,
+        "flags": "000",
+        "variable:SAME": fingerprint("k", "SAME", "1"),
+        "variable:OTHER": fingerprint("k", "OTHER", "1"),
+        "variable:MISSING": fingerprint("k", "MISSING", "1"),
+        "variable:PASSED_ON": fingerprint("k", "PASSED_ON", "1"),
+        "variable:UNSET_HERE": UNSET,
+        "variable:OF_A_FILE": WRITTEN,
+    }
+    theirs = {
+        fingerprint("k", name): fingerprint("k", name, value)
+        for name, value in {"SAME": "1", "OTHER": "2", "UNSET_HERE": "1"}.items()
+    }
+    facts = {"python": "3.11.7", "package:django": "5.1", "flags": "010"}
+    # When
+    here = of_machine(there, facts, theirs, "k", {"PASSED_ON"})
+    # Then
+    assert [
+        one.text.removeprefix("the variable ") for one in differences(there, here, NOTHING)
+    ] == [
+        "django is 5.1 on the worker and 5.2 on the dispatcher",
+        "MISSING, which the project reads, is set on the dispatcher and not on the worker",
+        "OTHER, which the project reads, has another value on the worker",
+        "UNSET_HERE, which the project reads, is set on the worker and not on the dispatcher",
+    ]
