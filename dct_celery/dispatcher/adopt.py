@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from dct_celery.dispatcher import journal as journals
 from dct_celery.dispatcher.journal import Journal, open_journal
-from dct_celery.dispatcher.run_snapshot import RunSnapshot, expand
+from dct_celery.dispatcher.run_snapshot import RunSnapshot
 from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.dispatcher.stored_run import MOST_EPOCHS
 from dct_celery.errors import Interrupted, Untrusted, UsageError
 from dct_celery.ports.reporting import Notice
+from dct_celery.protocol.heads import expand
 from dct_celery.protocol.leases import AdoptAnswer, Adoption
 from dct_celery.protocol.runs import RunSpec, RunState
 

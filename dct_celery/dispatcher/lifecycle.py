@@ -36,7 +36,7 @@ from dct_celery.dispatcher.event_loop import ELSEWHERE, EventLoop
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.dispatcher.journal import Journal, open_journal
 from dct_celery.dispatcher.request import Request, collect_order, external_pythonpath
-from dct_celery.dispatcher.run_snapshot import RunSnapshot, compress
+from dct_celery.dispatcher.run_snapshot import RunSnapshot
 from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.dispatcher.stored_run import StoredRun
 from dct_celery.errors import (
@@ -52,6 +52,7 @@ from dct_celery.errors import (
 from dct_celery.ports import RUN_SECONDS, UserProcess
 from dct_celery.ports.reporting import Finished, Notice, Started, Warned
 from dct_celery.protocol import PROTOCOL_VERSION
+from dct_celery.protocol.heads import compress
 from dct_celery.protocol.runs import SPEC_LIFETIME_MS, DatabaseRules, RunSpec
 from dct_celery.security import guards, masking
 from dct_celery.security.files import tail

@@ -7,7 +7,6 @@ run's specification, which is in the store alone.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +19,9 @@ from dct_celery.core.option import accept
 from dct_celery.dispatcher import journal as journals
 from dct_celery.dispatcher.collect import Collected
 from dct_celery.dispatcher.request import Request
-from dct_celery.errors import InfrastructureError, Untrusted, UsageError
+from dct_celery.errors import Untrusted, UsageError
 from dct_celery.protocol.door import Door, parse, peek
+from dct_celery.protocol.heads import KIND
 from dct_celery.protocol.runs import ManifestSummary, RunSpec
 from dct_celery.security.signing import signature_of, signed_by
 from dct_celery.settings import OPTIONS, Settings
@@ -29,8 +29,6 @@ from dct_celery.wire import messages
 
 #: Groups of settings that belong to the run and not to the machine of its dispatcher.
 _GROUPS = frozenset({"tests", "code", "limits", "report", "database"})
-#: Most bytes of a head: enough for some 300,000 tests.
-_LIMIT = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,7 @@ class RunSnapshot:
     def parse(cls, text: str, door: Door) -> RunSnapshot:
         """Raises Untrusted for another key, another run, or another version's head."""
         try:
-            snapshot = parse(RunSnapshot, door.unseal_text("RunSnapshot", text))
+            snapshot = parse(RunSnapshot, door.unseal_text(KIND, text))
         except Untrusted as error:
             raise Untrusted(f"the head of the run {error}") from error
         return snapshot
@@ -141,22 +139,3 @@ def nonce_in_journal(folder: Path, run: str) -> tuple[str, str]:
         return peek(RunSnapshot, text).spec.nonce, signed_by(text)
     except (OSError, Untrusted):
         return "", ""
-
-
-def compress(text: str) -> bytes:
-    # Level 1: the head is written while slots wait for their first chunk.
-    return zlib.compress(text.encode(), 1)
-
-
-def expand(data: bytes) -> str:
-    """Raises InfrastructureError for what `compress` did not make."""
-    stream = zlib.decompressobj()
-    try:
-        text = stream.decompress(data, _LIMIT).decode()
-        if not stream.eof:
-            raise InfrastructureError(
-                "the head of the run in the store is longer than any head, or was cut"
-            )
-        return text
-    except (zlib.error, UnicodeDecodeError) as error:
-        raise InfrastructureError("the head of the run in the store cannot be read") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import json
 import os
 import sys
 import tempfile
@@ -93,6 +94,10 @@ class Session:
             case messages.Serialize():
                 project.serialize(message)
                 return messages.Serialized(now() - start)
+            case messages.WriteSuite():
+                with open(message.file, "w", encoding="ascii") as file:
+                    json.dump(project.identities(), file)
+                return messages.SuiteWritten(now() - start)
             case _:
                 return messages.Fatal("internal", f"a test process cannot answer {message.kind}")
 

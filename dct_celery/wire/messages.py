@@ -3,8 +3,10 @@
     worker ──▶ loader          Load
     loader ──▶ worker          Loaded [Entries…] | Fatal
     slot   ──▶ loader          (a path on the fork FIFO, naming a file with a ForkOrder)
-    slot   ──▶ test process    Attach | Build | Check | Flush | Serialize | RunChunk | Goodbye
-    test process ──▶ slot      Attached | Built | Checked | Flushed | Serialized | Fatal
+    slot   ──▶ test process    Attach | Build | Check | Flush | Serialize | WriteSuite | RunChunk
+                               | Goodbye
+    test process ──▶ slot      Attached | Built | Checked | Flushed | Serialized | SuiteWritten
+                               | Fatal
                                TestStarted, FixtureStarted, TestFinished, FixtureFinished …,
                                ChunkFinished
 
@@ -274,6 +276,20 @@ class Serialize(Message):
 @message
 @dataclass(frozen=True, slots=True)
 class Serialized(Message):
+    seconds: float
+
+
+@message
+@dataclass(frozen=True, slots=True)
+class WriteSuite(Message):
+    """Write the identity of each test into this file: a list of (id, class, phase), as JSON."""
+
+    file: str
+
+
+@message
+@dataclass(frozen=True, slots=True)
+class SuiteWritten(Message):
     seconds: float
 
 

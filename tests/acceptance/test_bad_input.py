@@ -592,3 +592,66 @@ def test_a_checkout_that_differs_is_refused_and_an_equal_one_is_used(
         different, 4, str(checkout), "check out the same commit", "--code snapshot"
     )
     fleet.assert_tidy()
+
+
+_NAMED_ANEW = """
+    import uuid
+    from django.test import SimpleTestCase
+
+    class Fixed(SimpleTestCase):
+        def test_it(self): pass
+
+    class Named(SimpleTestCase):
+        pass
+
+    for number in range(3):
+        setattr(Named, f"test_{number}_{uuid.uuid4()}".replace("-", "_"), lambda self: None)
+"""
+
+
+def test_names_that_are_others_in_each_process_are_told_with_both_and_the_cause(
+    fleet: Fleet, place: Path
+) -> None:
+    # Given
+    project = make_project(place, _NAMED_ANEW)
+    fleet.worker()
+    # When
+    finished = fleet.run(project)
+    # Then
+    assert_nobody_took_it(
+        finished,
+        4,
+        "the suite differs from the dispatcher's: 4 tests on the worker, 4 on the dispatcher",
+        "test 2 is test_it.Named.test_0_",
+        "a uuid is part of the name",
+        "names must be the same in every process",
+    )
+    fleet.assert_tidy()
+
+
+def test_an_order_that_depends_on_the_process_is_told_as_such(fleet: Fleet, place: Path) -> None:
+    # Given
+    tests = """
+        import random
+        import unittest
+        from django.test import SimpleTestCase
+
+        class Shuffled(SimpleTestCase):
+            def test_a(self): pass
+            def test_b(self): pass
+            def test_c(self): pass
+            def test_d(self): pass
+            def test_e(self): pass
+
+        def load_tests(loader, tests, pattern):
+            names = [f"test_{letter}" for letter in "abcde"]
+            random.shuffle(names)
+            return unittest.TestSuite(map(Shuffled, names))
+    """
+    project = make_project(place, tests)
+    for number in range(3):
+        fleet.worker(f"build-{number}")
+    # When
+    finished = fleet.run(project)
+    # Then: by chance, one may agree
+    assert "it is the same tests in another order" in finished.err, finished

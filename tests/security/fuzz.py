@@ -40,7 +40,7 @@ from dct_celery.core.run.machine import RunMachine
 from dct_celery.core.run.records import FixtureRecord
 from dct_celery.core.run.view import RunView
 from dct_celery.dispatcher.journal import Journal, parse_line
-from dct_celery.dispatcher.run_snapshot import RunSnapshot, expand
+from dct_celery.dispatcher.run_snapshot import RunSnapshot
 from dct_celery.errors import (
     DctError,
     InfrastructureError,
@@ -52,6 +52,7 @@ from dct_celery.errors import (
 from dct_celery.ports import DatabaseSpec
 from dct_celery.protocol import runs, stream, summary, workers
 from dct_celery.protocol.door import Door, peek
+from dct_celery.protocol.heads import Head, expand
 from dct_celery.protocol.stream import Reported
 from dct_celery.security.guards import Configured
 from dct_celery.security.signing import Keyring
@@ -471,6 +472,8 @@ def journal_lines(line: str) -> None:
 def heads(data: bytes) -> None:
     with contextlib.suppress(DctError):
         RunSnapshot.parse(expand(data), DOOR)
+    with contextlib.suppress(Untrusted, InfrastructureError):
+        Head.read(data, DOOR)
     with contextlib.suppress(Untrusted, UsageError):
         RunSnapshot.parse(data.decode(errors="replace"), DOOR)
 

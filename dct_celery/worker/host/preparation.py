@@ -35,6 +35,7 @@ from dct_celery.core.retry import Retry
 from dct_celery.errors import DatabaseError, LeaseLost, ServerFault, StoreUnavailable, Untrusted
 from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger, UserProcess
 from dct_celery.protocol import PROTOCOL_VERSION
+from dct_celery.protocol.door import Door
 from dct_celery.protocol.runs import DatabaseRules, ManifestSummary, RunSpec
 from dct_celery.protocol.workers import ShortReport
 from dct_celery.security import guards
@@ -47,6 +48,7 @@ from dct_celery.worker.databases.liveness import LivenessLocks
 from dct_celery.worker.databases.naming import CloneNaming
 from dct_celery.worker.databases.templates import Templates
 from dct_celery.worker.folders.work_folder import PublishedRun, RunFolder
+from dct_celery.worker.host.suite_comparison import SuiteComparison
 from dct_celery.worker.host.system_checks import SystemChecks
 from dct_celery.worker.processes.test_process import TestProcess
 from dct_celery.worker.services import WorkerServices
@@ -148,9 +150,9 @@ class Preparation:
         ledger: Ledger,
         over: Callable[[], bool],
         slots: int,
-        environment_key: str = "",
+        door: Door,
     ) -> None:
-        """`environment_key`: see `messages.Load`."""
+        """`door`: the run's."""
         self._services = services
         self._clock = services.clock
         self._run = run
@@ -158,7 +160,7 @@ class Preparation:
         self._ledger = ledger
         self._over = over
         self._slots = slots
-        self._environment_key = environment_key
+        self._door = door
         self.process: UserProcess | None = None
         self.pool: ClonePool | None = None
         self.checks: SystemChecks | None = None
@@ -413,7 +415,7 @@ class Preparation:
             collect_only=False,
             fork_fifo=str(self._folder.fork_fifo),
             template_depends=list(spec.databases.depends),
-            environment_key=self._environment_key,
+            environment_key=self._door.environment_key,
         )
         # A tree never changes, so bytecode is kept in it: the next run imports faster.
         own = {"PYTHONHASHSEED": spec.hash_seed, "PYTHONDONTWRITEBYTECODE": ""}
@@ -472,18 +474,27 @@ class Preparation:
     def _compare(self, loaded: messages.Loaded, manifest: ManifestSummary, spec: RunSpec) -> None:
         different = differences(manifest.environment, loaded.environment, _ignored(spec))
         if loaded.digest != manifest.digest:
-            why = (
-                f"; the environment differs, too: {told(different)}"
-                if different
-                else " (does collection depend on the machine?)"
-            )
-            raise Refused(
+            line = (
                 f"the suite differs from the dispatcher's: {loaded.count} tests on the worker,"
-                f" {manifest.count} on the dispatcher, manifest {loaded.digest[:12]} and"
-                f" {manifest.digest[:12]}{why}"
+                f" {manifest.count} on the dispatcher"
             )
+            if different:
+                line += f"; the environment differs, too: {told(different)}"
+            if why := self._suites().explain():
+                line += f"; {why}"
+            raise Refused(line)
         if different:
             raise Refused(f"the environment differs from the dispatcher's: {told(different)}")
+
+    def _suites(self) -> SuiteComparison:
+        return SuiteComparison(
+            self._ledger,
+            self._door,
+            self._fork,
+            self._folder.path / "suite.json",
+            self._clock,
+            self._over,
+        )
 
     def _check_redis(self, loaded: messages.Loaded) -> None:
         shared = sorted(set(loaded.redis_in_use) & self._services.own_redis)

@@ -81,7 +81,7 @@ class RunSupervisor:
             self._ledger,
             self._end.is_set,
             slots,
-            door.environment_key,
+            door,
         )
         self._ready = ready
         self._changes = Changes()

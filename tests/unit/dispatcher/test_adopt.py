@@ -12,10 +12,10 @@ from dct_celery.dispatcher.adopt import Adopted, adopt
 from dct_celery.dispatcher.event_loop import EventLoop
 from dct_celery.dispatcher.journal import open_journal
 from dct_celery.dispatcher.lifecycle import RunLifecycle
-from dct_celery.dispatcher.run_snapshot import compress
 from dct_celery.errors import StoreUnavailable, Untrusted
 from dct_celery.ports import DISPATCHER_LEASE_MS
 from dct_celery.protocol.door import Door
+from dct_celery.protocol.heads import compress
 from dct_celery.settings import Settings
 from tests.support.factories import OTHER_KEY, make_head, make_spec, run_door
 from tests.support.memory_ledger import MemoryLedger, MemoryStore

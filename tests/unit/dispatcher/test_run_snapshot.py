@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from dct_celery.dispatcher.journal import Journal
-from dct_celery.dispatcher.run_snapshot import RunSnapshot, compress, expand, nonce_in_journal
+from dct_celery.dispatcher.run_snapshot import RunSnapshot, nonce_in_journal
 from dct_celery.errors import InfrastructureError, Untrusted, UsageError
+from dct_celery.protocol.heads import Head, compress, expand
 from dct_celery.settings import Settings
 from tests.support.factories import (
     KEY_ID,
@@ -46,6 +47,17 @@ def test_a_head_comes_back_as_it_was() -> None:
     assert second.spec == make_spec("run-one", environment=dict.fromkeys(REQUEST.environment, ""))
     assert second.began == 5.0
     assert (second.manifest.digest, second.manifest.count) == (MANIFEST.digest, 3)
+
+
+def test_a_worker_reads_the_tests_in_it_and_nothing_that_others_have_signed() -> None:
+    # Given
+    data = compress(head(Settings()).text(DOOR))
+    # Then
+    assert Head.read(data, DOOR).entries == MANIFEST.entries
+    with pytest.raises(Untrusted):
+        Head.read(data, run_door("run-two"))
+    with pytest.raises(InfrastructureError):
+        Head.read(data[:-5], DOOR)
 
 
 def test_the_run_keeps_its_own_settings_but_for_what_is_said_anew(tmp_path: Path) -> None:
@@ -144,7 +156,7 @@ def test_what_is_not_compressed_or_cut_is_refused() -> None:
 
 def test_a_head_that_would_fill_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     # Given
-    monkeypatch.setattr("dct_celery.dispatcher.run_snapshot._LIMIT", 1000)
+    monkeypatch.setattr("dct_celery.protocol.heads._LIMIT", 1000)
     # Then
     with pytest.raises(InfrastructureError, match="longer than any head"):
         expand(compress("x" * 1001))

@@ -5,6 +5,7 @@ One answer for each message, whatever the project does, and an end that tears do
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,6 +90,16 @@ def test_each_order_goes_to_the_project_and_has_its_answer() -> None:
     assert project.asked == [*ORDERS, "close"]
     assert isinstance(found[0], messages.Attached)
     assert found[0].pid == os.getpid()
+
+
+def test_a_suite_is_written_into_a_file(tmp_path: Path) -> None:
+    # Given
+    file = tmp_path / "suite.json"
+    # When
+    (answer,) = answers(Obedient(), messages.WriteSuite(str(file)))
+    # Then
+    assert answer.kind == "SuiteWritten"
+    assert json.loads(file.read_text()) == [list(one) for one in Obedient().identities()]
 
 
 def test_what_a_build_printed_is_in_its_answer() -> None:

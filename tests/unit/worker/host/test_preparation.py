@@ -15,6 +15,7 @@ from dct_celery.core.model import Manifest
 from dct_celery.errors import DatabaseError, LeaseLost, ServerFault, StoreUnavailable, Untrusted
 from dct_celery.protocol.runs import ManifestSummary
 from dct_celery.worker.host.preparation import BELIEF_SECONDS, TRIES, Preparation, Refused
+from tests.support.factories import run_door
 from tests.support.fake_clock import FakeClock
 
 MANIFEST = ManifestSummary(Manifest(()).digest, 0, {})
@@ -40,7 +41,13 @@ class Scene:
         self.over = False
         self.ledger = Mock()
         self.preparation: Any = Preparation(
-            Mock(clock=self.clock), "run-one", Mock(), self.ledger, lambda: self.over, 4
+            Mock(clock=self.clock),
+            "run-one",
+            Mock(),
+            self.ledger,
+            lambda: self.over,
+            4,
+            run_door("run-one"),
         )
 
 

@@ -21,7 +21,7 @@ from dct_celery.wire import messages
 from dct_celery.worker.folders.work_folder import RunFolder, WorkFolder
 from dct_celery.worker.host.preparation import Preparation, Prepared, Refused
 from dct_celery.worker.services import WorkerServices
-from tests.support.factories import make_spec, pool_door
+from tests.support.factories import make_spec, pool_door, run_door
 from tests.support.fake_clock import FakeClock
 from tests.support.memory_database import MemoryDatabases, MemoryServer
 from tests.unit.worker.databases.scene import Project
@@ -92,6 +92,9 @@ class Ledger:
     def manifest(self) -> ManifestSummary | None:
         return self.summary
 
+    def head(self) -> bytes | None:
+        return None
+
     def report(self, worker: str, report: WorkerReport) -> None:
         self.reports.append(report)
 
@@ -130,7 +133,7 @@ class Scene:
     def _preparation(self) -> Any:
         ledger: Any = self.ledger
         return Preparation(
-            self.services, RUN, self.folder, ledger, lambda: self.over, 4, "key of the pool"
+            self.services, RUN, self.folder, ledger, lambda: self.over, 4, run_door(RUN)
         )
 
     def _start(self, python: str, load: messages.Load, environment: Any, log: Any) -> Loader:
@@ -312,7 +315,7 @@ def test_the_key_for_hashes_of_variables_goes_to_the_loader(scene: Scene) -> Non
     # When
     scene.prepare()
     # Then
-    assert scene.load.environment_key == "key of the pool"
+    assert scene.load.environment_key == pool_door().environment_key
 
 
 def test_a_suite_that_cannot_be_built_here_is_refused_with_the_projects_own_words(

@@ -32,7 +32,7 @@ from dct_celery.protocol.workers import FailedReport, RefusedReport, RunStage, W
 from dct_celery.worker.host import run_supervisor as supervisors
 from dct_celery.worker.host.preparation import Preparation, Refused
 from dct_celery.worker.host.run_supervisor import RunSupervisor
-from tests.support.factories import KEY_ID, LATER_MS, NONCE, make_spec
+from tests.support.factories import KEY_ID, LATER_MS, NONCE, make_spec, run_door
 from tests.support.fake_clock import FakeClock
 
 MANIFEST = ManifestSummary(Manifest(()).digest, 0, {})
@@ -132,7 +132,9 @@ def test_the_manifest_is_waited_for_while_the_store_is_away(
 ) -> None:
     # Given
     ledger: Any = Ledger(failures=3, manifest=MANIFEST)
-    preparation = Preparation(Mock(clock=FakeClock()), "run-one", Mock(), ledger, lambda: False, 1)
+    preparation = Preparation(
+        Mock(clock=FakeClock()), "run-one", Mock(), ledger, lambda: False, 1, run_door("run-one")
+    )
     # Then
     assert preparation._manifest() == MANIFEST
 
@@ -237,7 +239,9 @@ def test_a_fault_of_the_worker_itself_is_no_refusal_for_good(
 
 
 def preparation(ledger: Any) -> Preparation:
-    return Preparation(Mock(clock=FakeClock()), "run-one", Mock(), ledger, lambda: False, 1)
+    return Preparation(
+        Mock(clock=FakeClock()), "run-one", Mock(), ledger, lambda: False, 1, run_door("run-one")
+    )
 
 
 @pytest.mark.parametrize(
