@@ -285,7 +285,7 @@ class Settings:
         "float", "Seconds to wait for the first worker", default=60.0, minimum=0
     )
     chunk_seconds: float | None = _limits(
-        "float", "Upper limit for the predicted seconds of a chunk; default: none", minimum=0.1
+        "float", "Upper limit for the predicted seconds of a chunk; default: 5", minimum=0.1
     )
     reruns: int = _limits(
         "int",
@@ -301,6 +301,14 @@ class Settings:
         maximum=100,
         metavar="PERCENT",
         rule="a percentage",
+    )
+
+    settle: float | None = _limits(
+        "float",
+        "Slot-seconds that may be spent on finding out whether failures depend on the order of"
+        " tests (0: none); default: 60, or 10% of what the run takes, whichever is more; none with"
+        " --failfast or --maxfail",
+        minimum=0,
     )
 
     junit_xml: str | None = _report("path", "Write a JUnit XML report to this file")

@@ -164,6 +164,10 @@ class Chunk:
     #: Seconds for which its slot collects records before it sends them: more in a pool of many
     #: slots, see core.run.machine.
     batch_seconds: Seconds = 0.05
+    #: Runs before the indices in the same process, which is fresh; its results do not count.
+    preamble: tuple[Count, ...] = ()
+    #: A run of a test that has failed, to find out why; its results are no verdicts.
+    probe: bool = False
 
 
 class FixturePhase(StrEnum):
@@ -265,6 +269,33 @@ class Artifact:
     digest: Annotated[str, Matches(ids.DIGEST)]
 
 
+class OrderKind(StrEnum):
+    """How a verdict depends on what ran before the test."""
+
+    #: It fails after another class, its polluter.
+    VICTIM = "victim"
+    #: It fails unless another class, its state-setter, ran before it.
+    BRITTLE = "brittle"
+    #: It failed and passed after the same classes.
+    FLAKY = "flaky"
+    #: It may depend on order; that could not be found out.
+    UNPROVEN = "unproven"
+
+
+@dataclass(frozen=True, slots=True)
+class OrderNote:
+    """What was found out about a test or fixture that failed in one order."""
+
+    kind: OrderKind
+    #: Class of the polluter or state-setter; empty where none is known.
+    partner: str
+    #: How that is known; one clause, to follow "it".
+    proven_by: str
+    proven: bool = True
+    #: What it failed with, if the verdict is that it passes.
+    failed_with: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The judgement of one manifest entry."""
@@ -288,6 +319,8 @@ class Verdict:
     artifacts: tuple[Artifact, ...] = ()
     #: Earlier attempts, oldest first: failures that --reruns did not accept as final.
     earlier: tuple[Verdict, ...] = ()
+    #: How it depends on order, if it does.
+    order: OrderNote | None = None
 
     @property
     def flaky(self) -> bool:
@@ -326,6 +359,8 @@ class FixtureVerdict:
     output: str = ""
     #: Manifest indices that it kept from running.
     covers: tuple[int, ...] = ()
+    #: How it depends on order, if it does.
+    order: OrderNote | None = None
 
     @property
     def id(self) -> str:

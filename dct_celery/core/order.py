@@ -3,12 +3,19 @@
 The canonical order is that of the manifest: the order of the sequential run. A test can depend on
 what ran before it, mostly without anyone knowing. So whatever runs in one process runs in this
 order, and the plan keeps to it as well, except for work that would stretch the end of the run if it
-began only when its turn comes. All of this is pure.
+began only when its turn comes.
+
+A bad verdict from a process whose past was not that of the sequential run may be due to order: a
+*victim* fails after a *polluter*, unless a *cleaner* comes between them; a *brittle* test fails
+without a *state-setter*. `search` finds out by running it again in fresh processes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+
+from dct_celery.core.model import OrderKind
 
 
 def ascends(indices: Sequence[int], after: int | None) -> bool:
@@ -36,3 +43,199 @@ def stretching(seconds: Sequence[float], slots: int, tolerance: float) -> list[i
         else:
             following += length
     return early[::-1]
+
+
+#: Factor by which stretches of predecessors grow from one try to the next.
+GROWTH = 8
+
+#: Atoms that run before another one in its process: their positions in canonical order, ascending.
+Preamble = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a search found out about one bad verdict."""
+
+    #: What ran before it where it got the verdict that counts; None if its first verdict counts.
+    preamble: Preamble | None
+    #: None for an ordinary failure.
+    kind: OrderKind | None
+    #: Position of the polluter or state-setter, if one was found.
+    partner: int | None
+    #: One clause, to follow "it".
+    proven_by: str
+    proven: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A search wants to know whether the test is bad after this preamble in a fresh process."""
+
+    preamble: Preamble
+    #: What is known so far, if there is no answer.
+    so_far: Finding
+
+
+#: Yields what to try, is sent whether the test was bad then, and returns what it found.
+Search = Generator[Ask, bool, Finding]
+#: Position -> the first of the predecessors that can all be run before it within the budget.
+Reach = Callable[[int], int]
+
+
+def _no_limit(atom: int) -> int:
+    return 0
+
+
+def search(
+    atom: int,
+    past: Preamble | None,
+    *,
+    passed_alone: bool,
+    partners: Sequence[int] = (),
+    reach: Reach = _no_limit,
+) -> Search:
+    """Settles a bad verdict of an atom at this position.
+
+    `past`: what ran before it in its process, None if that is not known. `passed_alone`: it is
+    known to have passed in a process of its own. `partners`: positions to try first, found for
+    failures that look the same.
+    """
+    unproven = Finding(None, OrderKind.UNPROVEN, None, "was not run alone", proven=False)
+    bad_alone = True if past == () else (yield Ask((), unproven))
+    if bad_alone:
+        return (yield from _brittle(atom, passed_alone, partners, reach))
+    if past is None:
+        return Finding(
+            None,
+            OrderKind.UNPROVEN,
+            None,
+            "passes alone, and what ran before it is not known",
+            proven=False,
+        )
+    return (yield from _victim(atom, past, partners, reach))
+
+
+def _brittle(atom: int, passed_alone: bool, partners: Sequence[int], reach: Reach) -> Search:
+    """It is bad alone: an ordinary failure, or it needs something of what runs before it."""
+    if passed_alone:
+        return Finding(None, None, None, "fails alone, where it has passed before")
+    so_far = Finding(
+        None, OrderKind.UNPROVEN, None, "fails alone and was not tried after others", proven=False
+    )
+    for setter in partners:
+        if setter < atom and not (yield Ask((setter,), so_far)):
+            return _needs((setter,))
+    # Bad after the predecessors from `bad_from` on, not bad after those from `good_from` on.
+    bad_from, size = atom, 1
+    while True:
+        if bad_from == 0:
+            return Finding(None, None, None, "fails after all that runs before it")
+        start = _start(atom, size, bad_from, reach)
+        if not (yield Ask(_stretch(start, atom), so_far)):
+            good_from = start
+            break
+        bad_from, size = start, size * GROWTH
+        so_far = replace(
+            so_far, proven_by=f"fails alone and after the {atom - start} classes before it"
+        )
+    so_far = _needs(_stretch(good_from, atom))
+    while bad_from - good_from > 1:
+        middle = (good_from + bad_from) // 2
+        if (yield Ask(_stretch(middle, atom), so_far)):
+            bad_from = middle
+        else:
+            good_from = middle
+            so_far = _needs(_stretch(good_from, atom))
+    if good_from + 1 < atom and (yield Ask((good_from,), so_far)):
+        return so_far
+    return _needs((good_from,))
+
+
+def _needs(preamble: Preamble) -> Finding:
+    alone = len(preamble) == 1
+    proven_by = (
+        "fails alone and passes after it" if alone else "fails alone and passes after others"
+    )
+    return Finding(preamble, OrderKind.BRITTLE, preamble[0], proven_by)
+
+
+def _victim(atom: int, past: Preamble, partners: Sequence[int], reach: Reach) -> Search:
+    """It passes alone and was bad after its past: something there pollutes it, or it is flaky."""
+    so_far = Finding(
+        None, OrderKind.UNPROVEN, None, "passes alone; what it fails after was not found",
+        proven=False,
+    )  # fmt: skip
+    for polluter in partners:
+        if polluter in past and (yield Ask((polluter,), so_far)):
+            return (yield from _cleaned(atom, (polluter,), reach))
+    # Bad after past[bad_from:], not bad after past[good_from:].
+    good_from, size = len(past), 1
+    while True:
+        if good_from == 0:
+            return Finding(None, OrderKind.FLAKY, None, "failed and passed after the same classes")
+        start = max(len(past) - size, 0)
+        if (yield Ask(past[start:], so_far)):
+            bad_from = start
+            break
+        good_from, size = start, size * GROWTH
+    while good_from - bad_from > 1:
+        middle = (bad_from + good_from) // 2
+        if (yield Ask(past[middle:], so_far)):
+            bad_from = middle
+        else:
+            good_from = middle
+    guilty = past[bad_from:]
+    if len(guilty) > 1 and (yield Ask(guilty[:1], so_far)):
+        guilty = guilty[:1]
+    elif len(guilty) > 1:
+        guilty = yield from _pair(guilty, so_far)
+    return (yield from _cleaned(atom, guilty, reach))
+
+
+def _pair(guilty: Preamble, so_far: Finding) -> Generator[Ask, bool, Preamble]:
+    """The first of these does it only together with others: the last of those that it needs."""
+    too_few, enough = 1, len(guilty)
+    while enough - too_few > 1:
+        middle = (too_few + enough) // 2
+        if (yield Ask(guilty[:middle], so_far)):
+            enough = middle
+        else:
+            too_few = middle
+    pair = (guilty[0], guilty[enough - 1])
+    if pair == guilty or (yield Ask(pair, so_far)):
+        return pair
+    return guilty[:enough]
+
+
+def _cleaned(atom: int, guilty: Preamble, reach: Reach) -> Search:
+    """It fails after these. The sequential run has more in between, which may clean up."""
+    first = guilty[0]
+    others = f", together with {len(guilty) - 1} more" if len(guilty) > 1 else ""
+    after = f"passes alone and fails after it{others}"
+    victim = Finding(None, OrderKind.VICTIM, first, after)
+    so_far = replace(
+        victim, proven_by=f"{after}; whether something cleans up was not found out", proven=False
+    )
+    start, size = atom, 1
+    while True:
+        start = max(_start(atom, size, start, reach), first)
+        preamble = tuple(sorted({*guilty, *_stretch(start, atom)}))
+        if preamble != guilty and not (yield Ask(preamble, so_far)):
+            return replace(
+                victim, preamble=preamble, proven_by=f"{after}, unless what comes between cleans up"
+            )
+        if start == first:
+            return victim
+        size *= GROWTH
+
+
+def _start(atom: int, size: int, last: int, reach: Reach) -> int:
+    """Where a stretch of so many predecessors begins: before `last`, where the last one began.
+
+    If there is no budget for it, as far back as there is; it takes no less than one more.
+    """
+    return max(atom - size, min(reach(atom), last - 1), 0)
+
+
+def _stretch(start: int, end: int) -> Preamble:
+    return tuple(range(start, end))

@@ -488,6 +488,8 @@ class EventLoop:
             return "" if self.worker_reports.checked else "waiting for the project's system checks"
         if self._machine.stop is not None:
             return "stopping"
+        if self._machine.settling:
+            return "settling whether failures depend on order"
         return "" if self._machine.busy else self._fleet.awaited()
 
     def _reopen(self, loss: str) -> None:

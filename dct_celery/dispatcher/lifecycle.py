@@ -23,6 +23,7 @@ from dct_celery.core.model import Entry, Manifest, Outcome, RunReport, Verdict
 from dct_celery.core.plan import planner, timings
 from dct_celery.core.plan.limits import FIXTURE_SECONDS, Limits
 from dct_celery.core.run.blame import Deaths
+from dct_celery.core.run.doubts import Doubts
 from dct_celery.core.run.machine import RunMachine
 from dct_celery.core.run.reruns import Reruns
 from dct_celery.core.run.view import RunView
@@ -315,8 +316,9 @@ class RunLifecycle:
         )
         samples = self._known_timings(known.snapshot)
         estimates = timings.Estimates(samples, manifest)
+        atoms = planner.atoms(manifest, estimates)
         plan = planner.Planner(
-            planner.atoms(manifest, estimates),
+            atoms,
             chunk_seconds=settings.chunk_seconds,
             limits=Limits(manifest, estimates),
         )
@@ -326,6 +328,7 @@ class RunLifecycle:
             maxfail=1 if settings.failfast else settings.maxfail or 0,
             reruns=Reruns.of(settings.reruns, settings.reruns_budget, len(manifest)),
             deaths=Deaths(settings.crash_budget),
+            doubts=self._doubts(manifest, atoms),
             now=services.clock(),
         )
         fleet = Fleet(
@@ -340,7 +343,10 @@ class RunLifecycle:
 
         seconds = [_predicted(estimates, entry) for entry in manifest]
         view = RunView.of(
-            manifest, seconds.__getitem__, reruns=settings.reruns > 0, now=services.clock()
+            manifest,
+            seconds.__getitem__,
+            reruns=settings.reruns > 0 or machine.doubts is not None,
+            now=services.clock(),
         )
         event_loop = EventLoop(
             services,
@@ -352,6 +358,13 @@ class RunLifecycle:
         )
         planned = Planned(known, machine, fleet, event_loop, samples)
         return planned
+
+    def _doubts(self, manifest: Manifest, atoms: tuple[planner.Atom, ...]) -> Doubts | None:
+        """None if a failure is final at once: by choice, or as the first ones end the run."""
+        settings = self._services.settings
+        if settings.settle == 0 or settings.failfast or settings.maxfail:
+            return None
+        return Doubts(manifest, atoms, budget=settings.settle)
 
     def _known_timings(self, snapshot: RunSnapshot) -> dict[str, timings.Sample]:
         try:

@@ -40,6 +40,7 @@ class BusySummary:
     of: Count
     tests: Count
     running: str
+    probe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class QueuedSummary:
     chunk: str
     tests: Count
     estimate: Seconds
+    probe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +108,12 @@ class RunSummary:
                 replace(one, message=mask(one.message)) for one in view.problems[:_MOST_PROBLEMS]
             ),
             busy=tuple(
-                BusySummary(slot.lease, slot.since, slot.of, slot.tests, slot.running)
+                BusySummary(slot.lease, slot.since, slot.of, slot.tests, slot.running, slot.probe)
                 for slot in view.busy.values()
             ),
             queued=tuple(
-                QueuedSummary(name, one.tests, one.estimate) for name, one in view.queued.items()
+                QueuedSummary(name, one.tests, one.estimate, one.probe)
+                for name, one in view.queued.items()
             ),
             chunks_done=view.chunks_done,
             refusals=view.refusals,
@@ -131,10 +134,15 @@ class RunSummary:
             fixtures={(one.fixture, one.outcome): None for one in self.fixtures},
             problems=list(self.problems),
             busy={
-                one.lease.chunk: BusySlot(one.lease, one.since, one.of, one.tests, one.running)
+                one.lease.chunk: BusySlot(
+                    one.lease, one.since, one.of, one.tests, one.running, probe=one.probe
+                )
                 for one in self.busy
             },
-            queued={one.chunk: WaitingChunk(one.tests, one.estimate) for one in self.queued},
+            queued={
+                one.chunk: WaitingChunk(one.tests, one.estimate, probe=one.probe)
+                for one in self.queued
+            },
             chunks_done=self.chunks_done,
             refusals=dict(self.refusals),
             positions=dict(self.positions),

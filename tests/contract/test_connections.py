@@ -6,6 +6,7 @@ One line, soon, classified by whether a retry may help.
 from __future__ import annotations
 
 import contextlib
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -231,6 +232,11 @@ def test_a_user_of_rabbitmq_without_rights_is_told_which(rabbitmq_server: Embedd
     assert "refuses a command that we need" in said(check_broker, url, REFUSED)
 
 
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
 def test_a_socket_serves_as_store_and_broker(tmp_path: Path) -> None:
     # Given
     path = tmp_path / "redis.sock"
@@ -248,7 +254,7 @@ def test_a_socket_serves_as_store_and_broker(tmp_path: Path) -> None:
     with subprocess.Popen(
         [*command, "--requirepass", "word"], stdout=subprocess.DEVNULL
     ) as process:
-        until(path.exists, 20, what="the socket")
+        until(lambda: _listens(path), 20, what="the socket")
         # Then
         try:
             for url in (

@@ -249,6 +249,15 @@ class Planner:
         self._retries.appendleft(retry)
         return retry
 
+    def probe(self, position: int, preamble: Sequence[int], estimate: float) -> Chunk:
+        """A chunk that runs an atom again in a fresh process, after those of `preamble`.
+
+        Atoms are named by their positions in canonical order; `estimate` in seconds.
+        """
+        atom = self._atoms[position]
+        chunk = self._chunk([atom], [self._atoms[before] for before in preamble])
+        return replace(chunk, estimate=estimate, fresh_process=True, probe=True)
+
     def take(self, chunk: Chunk) -> None:
         """For a replay: this chunk was cut before, so its tests are not handed out again."""
         # Ids are never used twice, and a retry of this replay may have been given this chunk's id.
@@ -330,23 +339,26 @@ class Planner:
             queue.popleft()
         return queue[0] if queue else None
 
-    def _chunk(self, taken: Sequence[Atom]) -> Chunk:
-        phase, need, flushed, locks = _kind(taken[0])
-        flushes = tuple(sorted({alias for atom in taken for alias in atom.flushes}))
+    def _chunk(self, taken: Sequence[Atom], before: Sequence[Atom] = ()) -> Chunk:
+        """`before`: atoms that run first in its process, for what they leave there."""
+        everything = [*before, *taken]
         indices = tuple(sorted(index for atom in taken for index in atom.indices))
-        estimate = sum(atom.estimate for atom in taken)
+        preamble = tuple(sorted(index for atom in before for index in atom.indices))
+        need, flushed = _start(everything)
+        flushes = {alias for atom in everything for alias in atom.flushes}
         return Chunk(
             self.new_id(),
             indices,
-            phase,
+            taken[0].phase,
             need,
             flushed=flushed,
-            flushes=flushes,
-            locks=locks,
-            estimate=estimate,
-            test_limit=self._limits.base(indices),
-            limits=self._limits.tests(indices),
-            fixture_limit=self._limits.fixture(indices),
+            flushes=tuple(sorted(flushes)),
+            locks=tuple(sorted({lock for atom in everything for lock in atom.locks})),
+            estimate=sum(atom.estimate for atom in everything),
+            test_limit=self._limits.base((*preamble, *indices)),
+            limits=self._limits.tests((*preamble, *indices)),
+            fixture_limit=self._limits.fixture((*preamble, *indices)),
+            preamble=preamble,
         )
 
 
@@ -356,6 +368,19 @@ def _kind(atom: Atom) -> _Kind:
 
 def _first(atom: Atom) -> int:
     return atom.indices[0]
+
+
+def _start(atoms: Sequence[Atom]) -> tuple[Need, tuple[str, ...]]:
+    """The state of the databases that these atoms, run one after the other, have to start from.
+
+    The first one's, if one of them brings about what a later one needs; else the last one's.
+    """
+    first, last = atoms[0], atoms[-1]
+    flushed_on_the_way = {alias for atom in atoms[:-1] for alias in atom.flushes}
+    needed = max(atoms, key=lambda atom: atom.need is not Need.ANY)
+    if set(last.flushed) <= {*first.flushed, *flushed_on_the_way}:
+        return (first.need if first.need is not Need.ANY else needed.need), first.flushed
+    return last.need, last.flushed
 
 
 def _start_state(chunk: Chunk, left: tuple[int, ...]) -> dict[str, Any]:

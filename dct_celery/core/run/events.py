@@ -33,6 +33,8 @@ class ReleaseReason(StrEnum):
     LOADER = "loader"
     #: The slot has no databases; nothing was run.
     UNREADY = "unready"
+    #: What runs before the chunk did not come to its end; nothing of the chunk was run.
+    PREAMBLE = "preamble"
     #: The offer in the store was not written by the run's dispatcher; nothing was run.
     UNTRUSTED = "untrusted"
 
@@ -50,6 +52,8 @@ class ChunkCompleted:
     leaks: tuple[LeakRecord, ...] = ()
     #: What is new in the use of databases: see core.databases.usage.
     databases: Mapping[str, float] = field(default_factory=dict)
+    #: Process id of its test process, which is how chunks that shared one are known; 0: not known.
+    process: Count = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ class ChunkReleased:
     fixture: FixtureRef | None = None
     busy_seconds: Seconds = 0.0
     databases: Mapping[str, float] = field(default_factory=dict)
+    process: Count = 0
 
     @property
     def in_tear_down(self) -> bool:

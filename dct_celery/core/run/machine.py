@@ -24,7 +24,10 @@ sake of the fixtures; its own verdict stands.
 when its chunk has ended. A pass is then its verdict; if no rerun comes to an end, its last failure
 is, never `not_run`.
 
-7. Nothing is offered after a stop. What is running may end; the rest is `not_run` with the reason
+7. A bad verdict from a process whose past was not that of the sequential run may be due to order:
+its entry stays open until `core.run.doubts` has settled it.
+
+8. Nothing is offered after a stop. What is running may end; the rest is `not_run` with the reason
 of the stop.
 
     Chunks:   queued ─claimed─▶ leased ─completed─▶ done
@@ -55,6 +58,7 @@ from dct_celery.core.model import (
 from dct_celery.core.plan.planner import Planner
 from dct_celery.core.run import blame
 from dct_celery.core.run import events as ev
+from dct_celery.core.run.doubts import AnyVerdict, Doubts
 from dct_celery.core.run.events import ChunkCompleted, ChunkReleased, ReleaseReason
 from dct_celery.core.run.leaks import Leaks
 from dct_celery.core.run.leases import LeaseRef
@@ -79,6 +83,10 @@ BATCH_SECONDS = (0.05, 1.0)
 #: down.
 _ABRUPT = frozenset(
     {ReleaseReason.DRAIN, ReleaseReason.SILENCE, ReleaseReason.DATABASE, ReleaseReason.LOADER}
+)
+#: Reasons of a release of a probe after which another try would end in the same way.
+_PROBE_HOPELESS = frozenset(
+    {ReleaseReason.CRASH, ReleaseReason.TIMEOUT, ReleaseReason.SILENCE, ReleaseReason.PREAMBLE}
 )
 #: Reasons of a release that do not count as a loss.
 _INNOCENT = frozenset(
@@ -117,6 +125,8 @@ class RunMachine:
     reruns: Reruns = field(default_factory=Reruns)
     deaths: blame.Deaths = field(default_factory=blame.Deaths)
     leaks: Leaks = field(default_factory=Leaks)
+    #: None: no verdict is doubted.
+    doubts: Doubts | None = None
     now: float = 0.0
     verdicts: dict[int, Verdict] = field(default_factory=dict)
     fixtures: dict[tuple[FixtureRef, Outcome], FixtureVerdict] = field(default_factory=dict)
@@ -139,6 +149,8 @@ class RunMachine:
     #: Tests with verdicts that run again because no report of the tear-down behind them has
     #: arrived.
     _owed: set[int] = field(default_factory=set)
+    #: (worker, slot, process) -> indices that ran to their end in that process, in this order.
+    _pasts: dict[tuple[str, int, int], list[int]] = field(default_factory=dict)
     #: Records and ends that were ignored, because their lease is not held or does not cover them.
     strays: int = 0
     _slots: int = 0
@@ -181,12 +193,21 @@ class RunMachine:
 
     @property
     def finished(self) -> bool:
+        if self.doubts is not None and self.doubts.pending:
+            return False
         return len(self.verdicts) == len(self.manifest) and not self._owed
 
     @property
     def busy(self) -> int:
         """Slots that hold a lease."""
         return len(self._leased)
+
+    @property
+    def settling(self) -> int:
+        """Classes in doubt, once nothing else is left to do."""
+        if self.doubts is None or any(not held.chunk.probe for held in self._leased.values()):
+            return 0
+        return self.doubts.count
 
     @property
     def started(self) -> bool:
@@ -237,9 +258,12 @@ class RunMachine:
 
         What was offered depended on which slots were there at the time.
         """
-        if event.chunk.id not in self._known:
-            self.planner.take(event.chunk)
-            self._queue(event.chunk)
+        chunk = event.chunk
+        if chunk.id not in self._known:
+            self.planner.take(chunk)
+            if chunk.probe and (self.doubts is None or not self.doubts.offered(chunk)):
+                return []
+            self._queue(chunk)
         return []
 
     def _claimed(self, event: ev.Claimed) -> list[ev.Effect]:
@@ -257,15 +281,21 @@ class RunMachine:
             return []
         effects: list[ev.Effect] = []
         for record in event.records:
+            if isinstance(record, TestRecord) and record.index not in held.chunk.indices:
+                self.strays += 1
+                continue
+            if held.chunk.probe:
+                if self.doubts is not None:
+                    self.doubts.record(held.chunk, record, event.lease)
+                continue
             match record:
                 case TestRecord():
-                    if record.index in held.chunk.indices:
-                        held.last = record.index
-                        effects += self._test(record, event.lease)
-                    else:
-                        self.strays += 1
+                    held.last = record.index
+                    effects += self._test(record, held.chunk, event.lease)
                 case FixtureRecord():
-                    effects += self._judge_fixture(record.verdict(event.lease))
+                    verdict = record.verdict(event.lease)
+                    if not self._held_back(held.chunk, verdict):
+                        effects += self._judge_fixture(verdict)
                 case _:
                     assert_never(record)
         return effects
@@ -275,6 +305,12 @@ class RunMachine:
         if held is None:
             self.strays += 1
             return []
+        if held.chunk.probe:
+            return self._probe_ended(held.chunk, end)
+        return self._settle_order(held.chunk, lease, end) + self._left_by(held, lease, end)
+
+    def _left_by(self, held: InFlight, lease: LeaseRef, end: ev.ChunkEnd) -> list[ev.Effect]:
+        """What an attempt that has ended leaves to do."""
         match end:
             case ChunkCompleted():
                 return self._completed(held.chunk, lease, end)
@@ -327,8 +363,12 @@ class RunMachine:
         held = self._end(event.lease, 0.0)
         if held is None:
             return []
-        return self._owe(held, event.lease) + self._rest(
-            held.chunk, event.lease, "its lease ran out"
+        if held.chunk.probe:
+            return self._probe_ended(held.chunk, None)
+        return (
+            self._settle_order(held.chunk, event.lease, None)
+            + self._owe(held, event.lease)
+            + self._rest(held.chunk, event.lease, "its lease ran out")
         )
 
     def _owe(
@@ -393,7 +433,7 @@ class RunMachine:
         if self.stop is not None:
             self._owed.clear()
             over = not self._leased or self.now - self._stopped_at > STOP_GRACE
-            return self._give_up(self._all_open(), self.stop.reason, lost=False) if over else []
+            return self._give_up_all(self.stop.reason) if over else []
         if self._ready <= len(self._leased) or event.behind:
             self._idle_since = self.now
             return []
@@ -418,10 +458,14 @@ class RunMachine:
 
     # -- verdicts --------------------------------------------------------------
 
-    def _test(self, record: TestRecord, lease: LeaseRef) -> list[ev.Effect]:
+    def _test(self, record: TestRecord, chunk: Chunk, lease: LeaseRef) -> list[ev.Effect]:
         index = record.index
         if index in self.verdicts or self.reruns.has_result(index, lease.chunk):
             return []
+        if self.doubts is not None:
+            if self.doubts.holds(index):
+                return []
+            self.doubts.measure(record)
         verdict = record.verdict(self.manifest[index], lease)
         if verdict.outcome is Outcome.NOT_RUN and not verdict.covered_by:
             return []  # the process skipped it without a reason: it stays open and runs again
@@ -431,7 +475,19 @@ class RunMachine:
             ]
         warning = self.reruns.budget_warning()
         effects: list[ev.Effect] = [ev.Warn(warning)] if warning else []
-        return effects + self._judge(self.reruns.settle(verdict))
+        settled = self.reruns.settle(verdict)
+        return effects if self._held_back(chunk, settled) else effects + self._judge(settled)
+
+    def _held_back(self, chunk: Chunk, verdict: AnyVerdict) -> bool:
+        """Whether the verdict waits for the end of its chunk, since order may be its cause."""
+        if self.doubts is None or self.stop is not None:
+            return False
+        if isinstance(verdict, FixtureVerdict) and self._known_fixture(verdict):
+            return False
+        return self.doubts.hold(chunk, verdict)
+
+    def _known_fixture(self, fixture: FixtureVerdict) -> bool:
+        return (fixture.fixture, fixture.outcome) in self.fixtures
 
     def _judge(self, verdict: Verdict) -> list[ev.Effect]:
         self.verdicts[verdict.entry.index] = verdict
@@ -441,10 +497,9 @@ class RunMachine:
         return effects
 
     def _judge_fixture(self, fixture: FixtureVerdict) -> list[ev.Effect]:
-        key = (fixture.fixture, fixture.outcome)
-        if key in self.fixtures:
+        if self._known_fixture(fixture):
             return []
-        self.fixtures[key] = fixture
+        self.fixtures[fixture.fixture, fixture.outcome] = fixture
         effects: list[ev.Effect] = [ev.JudgeFixture(fixture)]
         if fixture.outcome in BAD_OUTCOMES:
             effects += self._count_bad()
@@ -492,7 +547,9 @@ class RunMachine:
         return tuple(
             i
             for i in chunk.indices
-            if i not in self.verdicts and not self.reruns.has_result(i, chunk.id)
+            if i not in self.verdicts
+            and not self.reruns.has_result(i, chunk.id)
+            and not (self.doubts is not None and self.doubts.holds(i))
         )
 
     def _all_open(self) -> tuple[int, ...]:
@@ -625,6 +682,71 @@ class RunMachine:
             )
         return effects
 
+    def _give_up_all(self, reason: str) -> list[ev.Effect]:
+        """After a stop: what is in doubt stays bad, what is open never runs."""
+        doubted = self.doubts.give_up() if self.doubts is not None else []
+        return self._final(doubted) + self._give_up(self._all_open(), reason, lost=False)
+
+    # -- order -----------------------------------------------------------------
+
+    def _settle_order(
+        self, chunk: Chunk, lease: LeaseRef, end: ev.ChunkEnd | None
+    ) -> list[ev.Effect]:
+        """Now that the chunk has ended, the past of its process is known; `end`: None if lost."""
+        if self.doubts is None:
+            return []
+        past: list[int] | None = None
+        key = (lease.worker, lease.slot, end.process if end is not None else 0)
+        if chunk.preamble or chunk.fresh_process:
+            past = list(chunk.preamble)
+        elif key[2]:
+            past = self._pasts.get(key, [])
+        if past is not None and isinstance(end, ChunkCompleted):
+            self._pasts[key] = [*past, *chunk.indices]
+        before = None if past is None else self.doubts.positions(past)
+        return self._final(self.doubts.chunk_ended(chunk, before))
+
+    def _final(self, verdicts: Iterable[AnyVerdict]) -> list[ev.Effect]:
+        """Judges what is in doubt no longer."""
+        effects: list[ev.Effect] = []
+        for verdict in verdicts:
+            if isinstance(verdict, FixtureVerdict):
+                effects += self._judge_fixture(verdict)
+            elif verdict.entry.index not in self.verdicts:
+                effects += self._judge(verdict)
+        return effects
+
+    def _probe_ended(self, chunk: Chunk, end: ev.ChunkEnd | None) -> list[ev.Effect]:
+        """`end`: None if its lease ran out."""
+        if self.doubts is None or self.stop is not None:
+            return []
+        seconds = end.busy_seconds if end is not None else chunk.estimate
+        if isinstance(end, ChunkCompleted) and not end.left:
+            return self._final(self.doubts.probe_ended(chunk, seconds))
+        hopeless = isinstance(end, ChunkCompleted) or (
+            end is not None and end.why in _PROBE_HOPELESS
+        )
+        return self._final(self.doubts.probe_lost(chunk, seconds, hopeless=hopeless))
+
+    def _probes(self) -> list[ev.Effect]:
+        """Probes for slots that have nothing else to do."""
+        effects: list[ev.Effect] = []
+        if self.doubts is None or self.stop is not None:
+            return effects
+        busy = sum(use.busy_seconds for use in self.slots_used.values())
+        self.doubts.busy_seconds = busy - self.doubts.spent
+        for doubt, cost in self.doubts.asked():
+            if len(self._queued) + len(self._leased) >= self._slots:
+                break
+            if not self.doubts.affordable(cost):
+                effects += self._final(self.doubts.unaffordable(doubt))
+                continue
+            chunk = self.planner.probe(doubt.atom, doubt.ask.preamble if doubt.ask else (), cost)
+            if self._held_locks().isdisjoint(chunk.locks) and self.doubts.offered(chunk):
+                self._queue(chunk)
+                effects.append(ev.Offer(chunk))
+        return effects
+
     # -- offers ----------------------------------------------------------------
 
     def _fill(self) -> list[ev.Effect]:
@@ -640,7 +762,7 @@ class RunMachine:
             chunk = replace(chunk, batch_seconds=_batch_seconds(self._slots))
             self._queue(chunk)
             effects.append(ev.Offer(chunk))
-        return effects
+        return effects + self._probes()
 
     def _held_locks(self) -> frozenset[str]:
         self._locks = {
@@ -672,16 +794,21 @@ class RunMachine:
             assert held.chunk.id == name == held.lease.chunk
         locks = [lock for held in in_flight for lock in held.chunk.locks]
         assert len(locks) == len(set(locks)), f"a lock is held twice: {locks}"
-        assert self._owed <= self.verdicts.keys(), "a tear-down is owed by a test without verdict"
+        doubted = self.doubts.indices if self.doubts is not None else frozenset()
+        known = self.verdicts.keys() | doubted
+        assert self._owed <= known, "a tear-down is owed by a test without verdict"
         assert self.lost <= self.verdicts.keys(), "what is given up as lost has its disposition"
         assert all(verdict.entry.index == index for index, verdict in self.verdicts.items())
+        for place, past in self._pasts.items():
+            assert past == sorted(set(past)), f"I13: {place} ran {past}"
+        assert not doubted & self.verdicts.keys(), "what is in doubt has no verdict yet"
         if self.stop is not None:
             assert not self._queued, "something is on offer after a stop"
             return
         # I1: what has no disposition, or has to run again, is on its way to one.
         coming = [index for held in in_flight for index in held.chunk.indices]
         coming += self.planner.pending()
-        missing = {*self._all_open(), *self._owed}.difference(coming)
+        missing = {*self._all_open(), *self._owed}.difference(coming) - doubted
         assert not missing, f"nothing will give these a disposition: {sorted(missing)}"
         assert set(coming) <= set(range(len(self.manifest)))
 

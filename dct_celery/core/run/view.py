@@ -7,8 +7,8 @@ Rules of `take`
 
 1. A record counts for tests of the chunk whose lease its sender holds, as in `core.run.machine`.
 
-2. The first result of a test stands, but a pass clears a test that failed. In a run with reruns, a
-failure is a doubt: it counts once it is judged.
+2. The first result of a test stands, but a pass clears a test that failed. In a run where failures
+are run again, a failure is a doubt: it counts once it is judged. Probes give no results.
 
 3. What its process skipped without a failed fixture stays open; it runs again.
 
@@ -69,6 +69,8 @@ class WaitingChunk:
     estimate: float = 0.0
     #: Manifest indices; empty where they are not known.
     indices: tuple[int, ...] = ()
+    #: Its results are no verdicts.
+    probe: bool = False
 
 
 @dataclass(slots=True)
@@ -94,6 +96,8 @@ class BusySlot:
     tests_left: float = 0.0
     #: When its last record arrived, on the reader's clock.
     heard: float = 0.0
+    #: Its results are no verdicts.
+    probe: bool = False
 
 
 @dataclass(slots=True)
@@ -105,7 +109,7 @@ class RunView:
     seconds_of: Callable[[int], float] | None = None
     #: Index -> class; only the dispatcher has it.
     class_of: Callable[[int], str] | None = None
-    #: The run has --reruns.
+    #: A failure may be run again, so it counts once it is judged.
     reruns: bool = False
     fixtures: dict[tuple[FixtureRef, Outcome], None] = field(default_factory=dict)
     #: The first failures, in the order of arrival.
@@ -166,7 +170,9 @@ class RunView:
         self.note_time(at)
         match event:
             case ev.Offered(chunk):
-                waiting = WaitingChunk(len(chunk.indices), chunk.estimate, chunk.indices)
+                waiting = WaitingChunk(
+                    len(chunk.indices), chunk.estimate, chunk.indices, chunk.probe
+                )
                 self.queued.setdefault(chunk.id, waiting)
             case ev.Claimed(lease):
                 self._claimed(lease, at, now)
@@ -174,7 +180,7 @@ class RunView:
                 self.positions[lease.key] = max(seq, self.positions.get(lease.key, 0))
                 if (slot := self._held(lease)) is not None:
                     slot.heard = now
-                    for record in records:
+                    for record in records if not slot.probe else ():
                         self._record(slot, record, now)
             case ev.Ended(lease, seq):
                 if seq:
@@ -225,7 +231,7 @@ class RunView:
     def _claimed(self, lease: LeaseRef, at: float, now: float) -> None:
         slot = BusySlot(lease, at, heard=now)
         if (chunk := self.queued.pop(lease.chunk, None)) is not None:
-            slot.of, slot.left = chunk.tests, chunk.estimate
+            slot.of, slot.left, slot.probe = chunk.tests, chunk.estimate, chunk.probe
             slot.indices, slot.members = chunk.indices, frozenset(chunk.indices)
             if self.seconds_of is not None:
                 slot.tests_left = sum(map(self.seconds_of, chunk.indices))
@@ -253,7 +259,7 @@ class RunView:
                 if record.index in known:
                     self._test(slot, record, now)
             case FixtureRecord():
-                if record.outcome in BAD_OUTCOMES:
+                if record.outcome in BAD_OUTCOMES and not self.reruns:
                     self.fixtures.setdefault((record.fixture, record.outcome))
 
     def _test(self, slot: BusySlot, record: TestRecord, now: float) -> None:

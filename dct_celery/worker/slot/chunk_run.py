@@ -82,6 +82,10 @@ class ChunkRun:
         #: The test process has received the chunk: from now on, its death is blamed on the chunk,
         #: not on the machine.
         self._begun = False
+        #: It is still running what comes before the chunk, whose results do not count.
+        self._in_preamble = bool(chunk.preamble)
+        #: Process id of the test process that has the chunk.
+        self._pid = 0
 
     def execute(self) -> str:
         """completed | released | lost"""
@@ -135,14 +139,20 @@ class ChunkRun:
             self._chunk, lambda: self._keeper.lost or self._keeper.cancelled
         )
         try:
-            process.send(
-                messages.RunChunk(
-                    self._chunk.id, list(self._chunk.indices), self._artifact_folder()
-                )
-            )
+            self._send_tests(process)
         except ProcessDied:
             return None
+        self._pid = process.pid
         return process
+
+    def _send_tests(self, process: TestProcess) -> None:
+        """The tests of the chunk, or before them those of its preamble. Raises ProcessDied."""
+        if self._in_preamble:
+            process.send(messages.RunChunk(self._chunk.id, list(self._chunk.preamble)))
+            return
+        process.send(
+            messages.RunChunk(self._chunk.id, list(self._chunk.indices), self._artifact_folder())
+        )
 
     def _artifact_folder(self) -> str:
         """Where the test process puts files for the dispatcher; empty if the run wants none."""
@@ -159,9 +169,15 @@ class ChunkRun:
             if message is not None:
                 self._deadlines.hear(message)
             if isinstance(message, (messages.TestFinished, messages.FixtureFinished)):
-                self._record(message, process.raw, now)
+                if not self._in_preamble:
+                    self._record(message, process.raw, now)
             elif isinstance(message, messages.ChunkFinished):
-                return self._complete(process, message)
+                if not self._in_preamble:
+                    return self._complete(process, message)
+                if message.left or message.stopped:
+                    return self._release(ReleaseReason.PREAMBLE, "a class before it did not end")
+                self._in_preamble = False
+                self._send_tests(process)
             elif isinstance(message, messages.Fatal):
                 return self._release(ReleaseReason.CRASH, message.message, message.detail)
             if self._batch and (
@@ -266,6 +282,8 @@ class ChunkRun:
     def _timed_out(self, process: TestProcess, overdue: Overdue) -> str:
         """Stacks first, while the process can still write them; then the verdict; then the end."""
         message, stacks = overdue.message, process.stacks(ask=True)
+        if self._in_preamble:
+            return self._release(ReleaseReason.PREAMBLE, f"a class before it {message}", stacks)
         record = self._verdict(process, overdue, f"{message}\n\n{stacks}".rstrip())
         if record is not None:
             self._record(record, record.encode(), self._clock.monotonic())
@@ -299,6 +317,8 @@ class ChunkRun:
         if process is None or not self._begun or process.orphaned():
             return self._release(ReleaseReason.LOADER, str(died), detail)
         cause = self._memory.explain(str(died), process.peak())
+        if self._in_preamble:
+            return self._release(ReleaseReason.PREAMBLE, f"{cause} in a class before it", detail)
         return self._release(
             ReleaseReason.CRASH,
             cause,
@@ -311,7 +331,7 @@ class ChunkRun:
         self._slot_run.used(self._chunk)
         leaks = leaks_of(process, self._chunk.indices, message, self._clock)
         # A chunk that was stopped may leave transactions and patches open.
-        if message.left or message.stopped or wears_out(process, leaks):
+        if message.left or message.stopped or self._chunk.preamble or wears_out(process, leaks):
             self._slot_run.retire()
         return self._end(
             ChunkCompleted(
@@ -321,6 +341,7 @@ class ChunkRun:
                 stopped=message.stopped,
                 leaks=tuple(leaks),
                 databases=self._slot_run.database_use(),
+                process=self._pid,
             )
         )
 
@@ -349,6 +370,7 @@ class ChunkRun:
                 fixture,
                 busy_seconds=round(self._clock.monotonic() - self._start, 6),
                 databases=self._slot_run.database_use(),
+                process=self._pid,
             )
         )
 

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
-from dct_celery.core import retry
+from dct_celery.core import order, retry
 from dct_celery.core.databases.clone_state import CloneState
 from dct_celery.core.databases.server_fault import fault_in_answer
 from dct_celery.core.databases.usage import Changes, totals
@@ -168,6 +168,8 @@ class SlotRun:
         self.backoff = SlotBackoff(folder.backoff / str(slot))
         self.probe = ServerProbe(self._databases.servers.values(), self._clock)
         self.process: TestProcess | None = None
+        #: The last test that the process was given, by its manifest index.
+        self._last: int | None = None
 
     def _open_databases(self, services: WorkerServices, state: PublishedRun) -> SlotDatabases:
         servers: dict[str, DatabaseServer] = {
@@ -196,13 +198,19 @@ class SlotRun:
     # -- the test process --------------------------------------------------------------
 
     def process_for(self, chunk: Chunk, give_up: Callable[[], bool]) -> TestProcess:
-        """A test process whose clones suit the chunk. Waits while a database server is away, until
-        `give_up` returns True. Raises DatabaseError, ProcessDied.
+        """A test process whose past and clones suit the chunk. Waits while a database server is
+        away, until `give_up` returns True. Raises DatabaseError, ProcessDied.
         """
-        if self.process is None or not self._databases.suit(chunk) or self.probe.outage():
+        if (
+            self.process is None
+            or not order.ascends((*chunk.preamble, *chunk.indices), self._last)
+            or not self._databases.suit(chunk)
+            or self.probe.outage()
+        ):
             self.retire()
             self._renew_patiently(chunk, give_up)
         assert self.process is not None
+        self._last = max(chunk.indices)
         return self.process
 
     def _renew_patiently(self, chunk: Chunk, give_up: Callable[[], bool]) -> None:
@@ -277,6 +285,7 @@ class SlotRun:
         if self.process is not None:
             self.process.kill() if kill else self.process.finish()
             self.process = None
+        self._last = None
         self._databases.retire()
 
     # -- after a chunk -----------------------------------------------------------------

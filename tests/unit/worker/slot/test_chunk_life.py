@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dct_celery.core.ids import digest_of
-from dct_celery.core.model import Artifact, FixtureRef, Outcome
+from dct_celery.core.model import Artifact, Chunk, FixtureRef, Outcome
 from dct_celery.core.run.events import ChunkCompleted, Ended, Recorded, ReleaseReason
 from dct_celery.core.run.leaks import LeakKind, LeakRecord
 from dct_celery.core.run.records import TestRecord
@@ -42,7 +42,7 @@ def passed(index: int) -> list[Message]:
 class Scene(SlotScene):
     """A chunk of two tests that the slot has claimed."""
 
-    def play(self, *script: Step, **more: Any) -> str:
+    def play(self, *script: Step, chunk: Chunk = CHUNK, **more: Any) -> str:
         """What becomes of it when its process says this."""
 
         def prepare(process: FakeProcess) -> None:
@@ -51,7 +51,7 @@ class Scene(SlotScene):
                 setattr(process, name, value)
 
         self.forks.prepare = prepare
-        self.chunk: ChunkRun = self.chunk_run()
+        self.chunk: ChunkRun = self.chunk_run(chunk)
         return self.chunk.execute()
 
     @property
@@ -167,6 +167,38 @@ def test_a_death_with_the_loader_is_the_machines(scene: Scene) -> None:
     assert FailureLog(scene.services.folder.failures, scene.clock).reasons() == ["signal 9"]
 
 
+def test_what_comes_before_a_chunk_is_run_and_not_recorded(scene: Scene) -> None:
+    # Given
+    chunk = replace(CHUNK, id="c8", indices=(5,), preamble=(2, 3), fresh_process=True)
+    # When
+    scene.play(*passed(2), *passed(3), DONE, *passed(5), DONE, chunk=chunk)
+    # Then
+    assert [record.index for record in scene.records] == [5]
+    sent = [message for message in scene.process.sent if isinstance(message, RunChunk)]
+    assert [message.indices for message in sent] == [[2, 3], [5]]
+    assert scene.process.ends == ["finish"]
+
+
+@pytest.mark.parametrize(
+    "last", [ProcessDied("signal 9"), replace(DONE, stopped="aborted", left=(3,))]
+)
+def test_a_preamble_that_does_not_end_gives_the_chunk_back(scene: Scene, last: Any) -> None:
+    # Given
+    chunk = replace(CHUNK, id="c8", indices=(5,), preamble=(2, 3), fresh_process=True)
+    # When
+    scene.play(*passed(2), TestStarted(3), last, chunk=chunk)
+    # Then
+    assert scene.end.why is ReleaseReason.PREAMBLE
+    assert scene.records == []
+
+
+def test_the_end_says_which_process_ran_the_chunk(scene: Scene) -> None:
+    # When
+    scene.play(*passed(0), *passed(1), DONE)
+    # Then
+    assert (scene.end.process, scene.process.pid) == (4711, 4711)
+
+
 def test_a_process_that_ended_between_two_chunks_costs_nothing(scene: Scene) -> None:
     # Given
     scene.play(*passed(0), *passed(1), DONE)
@@ -177,7 +209,7 @@ def test_a_process_that_ended_between_two_chunks_costs_nothing(scene: Scene) -> 
 
     scene.forks.prepare = prepare
     # When
-    result = scene.chunk_run(replace(CHUNK, id="c7", indices=(0,))).execute()
+    result = scene.chunk_run(replace(CHUNK, id="c7", indices=(9,))).execute()
     # Then
     assert result == "completed"
     assert [process.ends for process in scene.forks.made] == [["kill"], []]

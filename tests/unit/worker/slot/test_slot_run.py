@@ -58,8 +58,24 @@ def test_a_chunk_that_suits_runs_in_the_same_process(scene: SlotScene) -> None:
     first = scene.process_for(CHUNK)
     scene.run.used(CHUNK)
     # When / Then
-    assert scene.process_for(replace(CHUNK, id="c9")) is first
+    later = replace(CHUNK, id="c9", indices=(7, 8))
+    assert scene.process_for(later) is first
     assert scene.forks.made == [first]
+
+
+@pytest.mark.parametrize("indices", [(0, 1), (1,), (1, 5)])
+def test_a_chunk_that_does_not_come_after_the_last_one_gets_a_fresh_process(
+    scene: SlotScene, indices: tuple[int, ...]
+) -> None:
+    # Given
+    first = scene.process_for(CHUNK)
+    clones = scene.clones
+    scene.run.used(CHUNK)
+    # When
+    second = scene.process_for(replace(CHUNK, id="c9", indices=indices))
+    # Then: sequences of a clone have a past, too
+    assert second is not first
+    assert not set(clones) & set(scene.clones)
 
 
 def change_the_schema(scene: SlotScene) -> None:

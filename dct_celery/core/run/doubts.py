@@ -1,0 +1,441 @@
+"""Bad verdicts that may be due to order, and what is done to settle them (I13).
+
+A verdict is a doubt if its test process had not run exactly what the sequential run has before it.
+It is held back until the process's chunk has ended and its past is known. Then `core.order.search`
+says what to try; each try is a chunk of its own, a *probe*, whose records come here and are no
+verdicts. Probes run on slots that would be idle, the cheapest first, within a budget. What the
+budget does not suffice for stays bad, and says so.
+
+Tests and fixtures of one atom share its probes. Of failures in several atoms that look the same,
+one is searched first, and stands for the others or says what to try with them.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from dct_celery.core import order
+from dct_celery.core.model import (
+    BAD_OUTCOMES,
+    Chunk,
+    Failure,
+    FixtureRef,
+    FixtureVerdict,
+    Manifest,
+    OrderKind,
+    OrderNote,
+    Outcome,
+    Verdict,
+)
+from dct_celery.core.order import Ask, Finding, Preamble
+from dct_celery.core.plan.planner import Atom
+from dct_celery.core.run.leases import LeaseRef
+from dct_celery.core.run.records import FixtureRecord, Record, TestRecord
+
+#: Least slot-seconds for probes where no budget is given.
+LEAST_BUDGET = 60.0
+#: Share of what the run itself took, if that is more.
+BUDGET_SHARE = 0.10
+#: Seconds that a probe costs beside the tests in it: a fork and its clone.
+PROBE_COST = 0.1
+#: How often a probe may be lost.
+MOST_LOSSES = 3
+#: What no rerun can clear up: a hang costs its whole limit, and crashes have rules of their own.
+_FINAL = frozenset({"dct.TimedOut", "dct.ProcessDied"})
+#: Addresses, numbers and other parts that differ between failures that are the same.
+_VARIABLE = re.compile(r"0x[0-9a-fA-F]+|\d+")
+_FRAME = re.compile(r'^  File "(.*)", line (\d+), in ', re.MULTILINE)
+
+#: A test by its index, or a fixture.
+Item = int | FixtureRef
+AnyVerdict = Verdict | FixtureVerdict
+
+
+@dataclass(slots=True)
+class Results:
+    """What the tests and fixtures of an atom gave in one process."""
+
+    lease: LeaseRef | None = None
+    tests: dict[int, TestRecord] = field(default_factory=dict)
+    fixtures: dict[FixtureRef, FixtureRecord] = field(default_factory=dict)
+
+    def add(self, record: Record) -> None:
+        match record:
+            case TestRecord():
+                self.tests.setdefault(record.index, record)
+            case FixtureRecord():
+                self.fixtures.setdefault(record.fixture, record)
+
+    def bad(self, item: Item) -> bool:
+        if isinstance(item, FixtureRef):
+            found = self.fixtures.get(item)
+            return found is not None and found.outcome in BAD_OUTCOMES
+        record = self.tests.get(item)
+        return record is None or record.outcome in BAD_OUTCOMES or record.covered_by is not None
+
+
+@dataclass(slots=True)
+class Doubt:
+    """What is held of one atom, and the search for the first item of it."""
+
+    atom: int
+    past: Preamble | None
+    items: dict[Item, AnyVerdict]
+    #: Preamble -> what came of it.
+    tried: dict[Preamble, Results] = field(default_factory=dict)
+    item: Item = -1
+    signature: str = ""
+    search: order.Search | None = None
+    ask: Ask | None = None
+    #: Chunk of the probe that is under way.
+    probe: str = ""
+    losses: int = 0
+
+
+@dataclass(slots=True)
+class Doubts:
+    """`atoms` in canonical order; an atom's position there is its name here."""
+
+    manifest: Manifest
+    atoms: Sequence[Atom]
+    #: Slot-seconds for probes; None for the default, 0 for no probes at all.
+    budget: float | None = None
+    #: Positions of atoms that are known to have passed in a process of their own.
+    passed_alone: set[int] = field(default_factory=set)
+    #: What was found out in this run, by the position of the atom.
+    findings: dict[int, Finding] = field(default_factory=dict)
+    #: Slot-seconds that probes took.
+    spent: float = 0.0
+    #: Slot-seconds that everything else took.
+    busy_seconds: float = 0.0
+    _first: list[int] = field(default_factory=list)
+    #: Chunk -> what it gave that is held until it ends.
+    _held: dict[str, dict[Item, AnyVerdict]] = field(default_factory=dict)
+    #: Indices of tests that are held or in doubt.
+    _indices: set[int] = field(default_factory=set)
+    _doubts: list[Doubt] = field(default_factory=list)
+    #: Probe's chunk -> its doubt and results.
+    _probes: dict[str, tuple[Doubt, Results]] = field(default_factory=dict)
+    #: Signature -> what was found out for the first failure that has it.
+    _settled: dict[str, Finding] = field(default_factory=dict)
+    #: Position -> measured seconds.
+    _seconds: dict[int, float] = field(default_factory=dict)
+    _names: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._first = [atom.indices[0] for atom in self.atoms]
+
+    @property
+    def enabled(self) -> bool:
+        return self.budget != 0
+
+    @property
+    def pending(self) -> bool:
+        """Something has no verdict yet because it is in doubt."""
+        return bool(self._held or self._doubts)
+
+    @property
+    def count(self) -> int:
+        """Number of atoms in doubt."""
+        return len(self._doubts)
+
+    def holds(self, index: int) -> bool:
+        return index in self._indices
+
+    @property
+    def indices(self) -> frozenset[int]:
+        return frozenset(self._indices)
+
+    def position(self, index: int) -> int:
+        """Position of the atom that has this manifest index."""
+        found = bisect_right(self._first, index) - 1
+        while index not in self.atoms[found].indices:  # atoms may interleave
+            found -= 1
+        return found
+
+    def positions(self, indices: Iterable[int]) -> Preamble:
+        """The atoms of these manifest indices, in canonical order."""
+        return tuple(sorted({self.position(index) for index in indices}))
+
+    # -- results of the plan's chunks ----------------------------------------------------
+
+    def measure(self, record: TestRecord) -> None:
+        atom = self.position(record.index)
+        self._seconds[atom] = self._seconds.get(atom, 0.0) + record.seconds
+
+    def hold(self, chunk: Chunk, verdict: AnyVerdict) -> bool:
+        """Whether the verdict may be due to order; then it is kept until the chunk has ended."""
+        if not self.enabled or not self._doubtful(chunk, verdict):
+            return False
+        held = self._held.setdefault(chunk.id, {})
+        if isinstance(verdict, FixtureVerdict):
+            held.setdefault(verdict.fixture, verdict)
+        else:
+            held[verdict.entry.index] = verdict
+            self._indices.add(verdict.entry.index)
+        return True
+
+    def _doubtful(self, chunk: Chunk, verdict: AnyVerdict) -> bool:
+        if any(failure.type in _FINAL for failure in verdict.failures):
+            return False
+        if isinstance(verdict, Verdict) and verdict.covered_by is not None:
+            return verdict.covered_by in self._held.get(chunk.id, {})
+        if isinstance(verdict, FixtureVerdict) and verdict.fixture.name not in self._named():
+            return False  # of the session, or of a class that has no tests here
+        return verdict.outcome in BAD_OUTCOMES
+
+    def chunk_ended(self, chunk: Chunk, past: Preamble | None) -> list[AnyVerdict]:
+        """Verdicts that are final after all; the others are in doubt from now on.
+
+        `past`: positions of what had run in the process before the chunk, its preamble included.
+        """
+        held = self._held.pop(chunk.id, {})
+        final: list[AnyVerdict] = []
+        here = self.positions(chunk.indices)
+        if past == () and here and not any(self._of(item) == here[0] for item in held):
+            self.passed_alone.add(here[0])
+        for atom in sorted({self._of(item) for item in held}):
+            items = {item: verdict for item, verdict in held.items() if self._of(item) == atom}
+            earlier = tuple(one for one in here if one < atom)
+            before = None if past is None else tuple(sorted({*past, *earlier}))
+            # The process had the past of the sequential run, or one that is known to stand for it.
+            if (before is not None and len(before) == atom) or chunk.preamble:
+                final += self._release(items)
+                continue
+            doubt = Doubt(atom, before, items)
+            self._doubts.append(doubt)
+            final += self._begin(doubt)
+        return final
+
+    def give_up(self) -> list[AnyVerdict]:
+        """All that is held, as it was; nothing is tried any more."""
+        verdicts = [verdict for held in self._held.values() for verdict in held.values()]
+        for doubt in self._doubts:
+            note = self._note(doubt.ask.so_far) if doubt.ask is not None else None
+            verdicts += [replace(verdict, order=note) for verdict in doubt.items.values()]
+        self._held.clear()
+        self._doubts.clear()
+        self._indices.clear()
+        return verdicts
+
+    def _of(self, item: Item) -> int:
+        """The atom that the test or fixture belongs to."""
+        return self.position(item) if isinstance(item, int) else self._named()[item.name]
+
+    def _named(self) -> dict[str, int]:
+        """Class or module -> the first atom that has it."""
+        if not self._names:
+            for position, atom in enumerate(self.atoms):
+                for entry in map(self.manifest.__getitem__, atom.indices):
+                    self._names.setdefault(entry.cls, position)
+                    self._names.setdefault(entry.module, position)
+        return self._names
+
+    def _release(self, items: dict[Item, AnyVerdict]) -> list[AnyVerdict]:
+        self._indices.difference_update(item for item in items if isinstance(item, int))
+        return list(items.values())
+
+    # -- searches ------------------------------------------------------------------------
+
+    def _begin(self, doubt: Doubt) -> list[AnyVerdict]:
+        """Starts the search for the next item of the doubt, fixtures first."""
+        doubt.item = min(doubt.items, key=lambda item: (isinstance(item, int), str(item)))
+        doubt.signature = _signature(doubt.items[doubt.item])
+        doubt.search, doubt.ask = None, None
+        return self._advance(doubt)
+
+    def _advance(self, doubt: Doubt) -> list[AnyVerdict]:
+        """Goes on as far as results are there; returns what is settled by it."""
+        if doubt.search is None:
+            if self._waits(doubt):
+                return []
+            known = self._settled.get(doubt.signature) if doubt.signature else None
+            if known is not None and (known.kind in (None, OrderKind.UNPROVEN)):
+                return self._conclude(doubt, known)
+            partners = [] if known is None or known.partner is None else [known.partner]
+            doubt.search = order.search(
+                doubt.atom,
+                doubt.past,
+                passed_alone=doubt.atom in self.passed_alone,
+                partners=partners,
+                reach=self._reach,
+            )
+            try:
+                doubt.ask = next(doubt.search)
+            except StopIteration as found:
+                return self._conclude(doubt, found.value)
+        while doubt.ask is not None and (results := doubt.tried.get(doubt.ask.preamble)):
+            try:
+                doubt.ask = doubt.search.send(results.bad(doubt.item))
+            except StopIteration as found:
+                return self._conclude(doubt, found.value)
+        return []
+
+    def _waits(self, doubt: Doubt) -> bool:
+        """Another failure that looks the same is searched first."""
+        return bool(doubt.signature) and any(
+            other is not doubt and other.search is not None and other.signature == doubt.signature
+            for other in self._doubts
+        )
+
+    def _conclude(self, doubt: Doubt, finding: Finding) -> list[AnyVerdict]:
+        """The verdicts of the doubt's item and of all that went the same way with it."""
+        if doubt.signature:
+            self._settled.setdefault(doubt.signature, finding)
+        if finding.kind is not None:
+            self.findings.setdefault(doubt.atom, finding)
+        alike = [item for item in doubt.items if self._went_alike(doubt, item, finding)]
+        items = {item: doubt.items.pop(item) for item in alike}
+        results = None if finding.preamble is None else doubt.tried[finding.preamble]
+        verdicts = [
+            verdict
+            for item, first in items.items()
+            if (verdict := self._verdict(item, first, finding, results)) is not None
+        ]
+        self._release(items)
+        if doubt.items:
+            return verdicts + self._begin(doubt)
+        self._doubts.remove(doubt)
+        for other in [one for one in self._doubts if one.search is None]:
+            verdicts += self._advance(other)
+        return verdicts
+
+    def _went_alike(self, doubt: Doubt, item: Item, finding: Finding) -> bool:
+        if item == doubt.item:
+            return True
+        first = doubt.items[item]
+        if isinstance(first, Verdict) and first.covered_by is not None:
+            return first.covered_by == doubt.item
+        return all(
+            results.bad(item) == results.bad(doubt.item) for results in doubt.tried.values()
+        ) and (bool(doubt.tried) or not finding.kind)
+
+    def _verdict(
+        self, item: Item, first: AnyVerdict, finding: Finding, results: Results | None
+    ) -> AnyVerdict | None:
+        """What counts; None for a fixture that did not fail where it counts."""
+        if results is None or results.lease is None:
+            return replace(first, order=self._note(finding))
+        note = self._note(finding, failed_with=_message(first))
+        if isinstance(item, FixtureRef):
+            record = results.fixtures.get(item)
+            return None if record is None else replace(record.verdict(results.lease), order=note)
+        again = results.tests[item].verdict(self.manifest[item], results.lease)
+        return replace(again, order=note, attempt=2)
+
+    def _note(self, finding: Finding, failed_with: str = "") -> OrderNote | None:
+        if finding.kind is None:
+            return None
+        partner = "" if finding.partner is None else self.name(finding.partner)
+        return OrderNote(finding.kind, partner, finding.proven_by, finding.proven, failed_with)
+
+    def name(self, position: int) -> str:
+        """The class of the atom, or the first of them."""
+        return self.manifest[self._first[position]].cls
+
+    # -- probes --------------------------------------------------------------------------
+
+    def asked(self) -> Iterator[tuple[Doubt, float]]:
+        """Doubts that want a probe, with its predicted seconds, the cheapest first."""
+        wanted = [
+            (self._cost(doubt), position, doubt)
+            for position, doubt in enumerate(self._doubts)
+            if doubt.ask is not None and not doubt.probe
+        ]
+        return iter([(doubt, cost) for cost, _, doubt in sorted(wanted, key=lambda one: one[:2])])
+
+    def affordable(self, cost: float) -> bool:
+        return cost <= self._left
+
+    @property
+    def _left(self) -> float:
+        """Slot-seconds of the budget that are left, less what is under way."""
+        budget = self.budget
+        if budget is None:
+            budget = max(LEAST_BUDGET, BUDGET_SHARE * self.busy_seconds)
+        under_way = sum(self._cost(doubt) for doubt, _ in self._probes.values())
+        return budget - self.spent - under_way
+
+    def _reach(self, atom: int) -> int:
+        """The first of the atom's predecessors that can all run before it within the budget."""
+        searching = sum(1 for doubt in self._doubts if doubt.search is not None)
+        left = self._left / max(searching, 1) - PROBE_COST - self._cost_of(atom)
+        while atom > 0 and left >= (cost := self._cost_of(atom - 1)):
+            left -= cost
+            atom -= 1
+        return atom
+
+    def _cost(self, doubt: Doubt) -> float:
+        assert doubt.ask is not None
+        positions = (*doubt.ask.preamble, doubt.atom)
+        return PROBE_COST + sum(map(self._cost_of, positions))
+
+    def _cost_of(self, position: int) -> float:
+        return self._seconds.get(position, self.atoms[position].estimate)
+
+    def unaffordable(self, doubt: Doubt) -> list[AnyVerdict]:
+        """The budget does not suffice for what the doubt wants to know."""
+        assert doubt.ask is not None
+        return self._conclude(doubt, doubt.ask.so_far)
+
+    def offered(self, chunk: Chunk) -> bool:
+        """The probe is on offer; False if no doubt wants it."""
+        atom, preamble = self.position(chunk.indices[0]), self.positions(chunk.preamble)
+        for doubt in self._doubts:
+            if doubt.atom == atom and doubt.ask is not None and doubt.ask.preamble == preamble:
+                doubt.probe = chunk.id
+                self._probes[chunk.id] = (doubt, Results())
+                return True
+        return False
+
+    def record(self, chunk: Chunk, record: Record, lease: LeaseRef) -> None:
+        if chunk.id in self._probes:
+            results = self._probes[chunk.id][1]
+            results.lease = lease
+            results.add(record)
+
+    def probe_ended(self, chunk: Chunk, seconds: float) -> list[AnyVerdict]:
+        """It came to its end; its results are the answer."""
+        doubt, results = self._probes.pop(chunk.id, (None, Results()))
+        self.spent += seconds
+        if doubt is None:
+            return []
+        preamble = self.positions(chunk.preamble)
+        doubt.probe = ""
+        doubt.tried[preamble] = results
+        if not preamble and not any(map(results.bad, self.atoms[doubt.atom].indices)):
+            self.passed_alone.add(doubt.atom)
+        return self._advance(doubt)
+
+    def probe_lost(self, chunk: Chunk, seconds: float, *, hopeless: bool) -> list[AnyVerdict]:
+        """It gave no answer. `hopeless`: trying again will not help."""
+        doubt, _ = self._probes.pop(chunk.id, (None, Results()))
+        self.spent += seconds
+        if doubt is None:
+            return []
+        doubt.probe = ""
+        doubt.losses += 1
+        return self.unaffordable(doubt) if hopeless or doubt.losses >= MOST_LOSSES else []
+
+
+def _message(verdict: AnyVerdict) -> str:
+    if not verdict.failures:
+        return verdict.reason
+    first = verdict.failures[0]
+    return f"{first.type}: {first.message}" if first.message else first.type
+
+
+def _signature(verdict: AnyVerdict) -> str:
+    """Equal for errors that look the same: type, message and the place that raised it.
+
+    Empty for failed assertions, which say too little, and for what has no text.
+    """
+    failure: Failure | None = next(iter(verdict.failures), None)
+    if failure is None or failure.kind == "failure" or verdict.outcome is Outcome.XPASSED:
+        return ""
+    frames = _FRAME.findall(failure.text)
+    place = ":".join(frames[-1]) if frames else ""
+    return f"{failure.type}|{_VARIABLE.sub('#', failure.message)[:200]}|{place}"

@@ -1,0 +1,193 @@
+"""Claims about `core.run.doubts`: bad verdicts that may be due to order are settled, or named.
+
+Suites and fleet are simulated (`tests.support.order_world`); the run machine is the real one.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+import pytest
+
+from dct_celery.core.model import BAD_OUTCOMES, OrderKind, OrderNote, Outcome, Phase
+from dct_celery.core.run import events as ev
+from tests.support.factories import group, make_manifest
+from tests.support.order_world import Behaviour, Fleet, World, make_world
+
+
+def world_of(*behaviours: Behaviour, seconds: float = 0.1) -> World:
+    """One class of one test for each behaviour."""
+    count = len(behaviours)
+    manifest = make_manifest(*(group(f"a.C{n}", Phase.ISOLATED, count=1) for n in range(count)))
+    return World(manifest, list(behaviours), [seconds] * count, list(range(count)))
+
+
+def plain(count: int) -> list[Behaviour]:
+    return [Behaviour() for _ in range(count)]
+
+
+def run(
+    world: World,
+    slots: int = 4,
+    *,
+    budget: float | None = None,
+    deaths: float = 0.0,
+    passed_alone: Iterable[int] = (),
+) -> Fleet:
+    fleet = Fleet(world, slots, 1, budget=budget, deaths=deaths, passed_alone=passed_alone)
+    fleet.run()
+    return fleet
+
+
+def note(fleet: Fleet, index: int) -> OrderNote:
+    found = fleet.machine.verdicts[index].order
+    assert found is not None
+    return found
+
+
+def brittle(count: int = 12) -> World:
+    """Class 10 needs class 0."""
+    behaviours = plain(count)
+    behaviours[0].sets.add("ready")
+    behaviours[10].fails_without.add("ready")
+    return world_of(*behaviours)
+
+
+def test_a_green_run_runs_nothing_twice() -> None:
+    # When
+    fleet = run(world_of(*plain(40)))
+    # Then
+    assert fleet.doubts.spent == 0.0
+    assert fleet.machine.exit_code() == 0
+
+
+def test_a_brittle_test_gets_the_verdict_of_the_canonical_order_and_its_partner_is_named() -> None:
+    # When
+    fleet = run(brittle())
+    # Then
+    assert fleet.outcomes()[10] is Outcome.PASSED
+    assert fleet.machine.exit_code() == 0
+    found = note(fleet, 10)
+    assert (found.kind, found.partner, found.proven) == (OrderKind.BRITTLE, "a.C0", True)
+    assert found.failed_with == "AssertionError: test 10"
+
+
+def test_a_victim_of_a_polluter_that_canonical_order_cleans_up_passes_and_is_named() -> None:
+    # Given: the cleaner is long, so that one slot runs it and the other one all the rest
+    behaviours = plain(9)
+    behaviours[0].sets.add("dirt")
+    behaviours[1].clears.add("dirt")
+    behaviours[8].fails_with.add("dirt")
+    world = world_of(*behaviours)
+    world.seconds[1] = 3.0
+    # When
+    fleet = run(world, 2)
+    # Then
+    assert fleet.machine.exit_code() == 0
+    found = note(fleet, 8)
+    assert (found.kind, found.partner, found.proven) == (OrderKind.VICTIM, "a.C0", True)
+
+
+def test_a_victim_that_canonical_order_does_not_clean_up_for_stays_bad_with_its_partner() -> None:
+    # Given
+    behaviours = plain(9)
+    behaviours[0].sets.add("dirt")
+    behaviours[8].fails_with.add("dirt")
+    world = world_of(*behaviours)
+    world.seconds[1] = 3.0
+    # When
+    fleet = run(world, 2)
+    # Then
+    assert fleet.machine.exit_code() == 1
+    found = note(fleet, 8)
+    assert (found.kind, found.partner, found.proven) == (OrderKind.VICTIM, "a.C0", True)
+
+
+def test_the_one_slot_of_a_run_has_the_past_of_the_sequential_run() -> None:
+    # Given
+    behaviours = plain(10)
+    behaviours[9].broken = True
+    # When
+    fleet = run(world_of(*behaviours), 1)
+    # Then
+    assert fleet.doubts.spent == 0.0
+    assert fleet.machine.exit_code() == 1
+    assert fleet.machine.verdicts[9].order is None
+
+
+def test_what_fails_alone_too_and_passed_alone_before_is_an_ordinary_failure() -> None:
+    # Given
+    behaviours = plain(40)
+    behaviours[30].broken = True
+    # When
+    fleet = run(world_of(*behaviours), passed_alone=[30])
+    # Then
+    assert fleet.machine.exit_code() == 1
+    assert fleet.machine.verdicts[30].order is None
+    assert fleet.doubts.spent < 0.5
+
+
+def test_without_a_budget_every_failure_is_final() -> None:
+    # When
+    fleet = run(brittle(), budget=0)
+    # Then
+    assert fleet.outcomes()[10] is Outcome.FAILED
+    assert fleet.machine.verdicts[10].order is None
+
+
+def test_what_the_budget_does_not_suffice_for_stays_bad_and_says_so() -> None:
+    # When
+    fleet = run(brittle(), budget=0.25)
+    # Then
+    assert fleet.outcomes()[10] is Outcome.FAILED
+    assert (note(fleet, 10).kind, note(fleet, 10).proven) == (OrderKind.UNPROVEN, False)
+    assert fleet.machine.exit_code() == 1
+
+
+def test_where_everything_fails_the_budget_is_kept() -> None:
+    # Given
+    behaviours = [Behaviour(broken=True) for _ in range(200)]
+    # When
+    fleet = run(world_of(*behaviours, seconds=2.0), budget=30.0)
+    # Then
+    assert set(fleet.outcomes().values()) == {Outcome.FAILED}
+    assert fleet.doubts.spent <= 30.0
+
+
+def test_a_stop_leaves_what_is_in_doubt_as_bad_as_it_was() -> None:
+    # Given
+    fleet = Fleet(brittle(), 4, 1)
+    sent = fleet._send
+
+    def stopping(event: ev.Event) -> None:
+        sent(event)
+        if fleet.doubts.pending and fleet.machine.stop is None:
+            sent(ev.Stopped("interrupted", 2))
+
+    fleet._send = stopping  # type: ignore[method-assign]
+    # When
+    fleet.run()
+    # Then
+    assert fleet.outcomes()[10] is Outcome.FAILED
+    assert fleet.machine.exit_code() == 2
+    assert len(fleet.machine.verdicts) == 12
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_verdicts_are_those_of_the_canonical_order_or_the_report_says_that_it_is_not_proven(
+    seed: int,
+) -> None:
+    # Given
+    chance = random.Random(seed)
+    world = make_world(chance.randint(20, 120), seed)
+    slots = chance.choice([1, 2, 4, 8])
+    fleet = Fleet(world, slots, seed, deaths=chance.choice([0, 0.03]), joins=[1.0, 3.0])
+    # When
+    machine = fleet.run()
+    # Then
+    expected = world.sequential()
+    for index, verdict in machine.verdicts.items():
+        right = (verdict.outcome in BAD_OUTCOMES) == expected[world.class_of[index]]
+        assert right or (verdict.order is not None and verdict.outcome in BAD_OUTCOMES), index
+    machine.validate()

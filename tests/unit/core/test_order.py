@@ -1,0 +1,170 @@
+"""Claims about `core.order`: what may be out of order, and what a search for its effects finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dct_celery.core import order
+from dct_celery.core.model import OrderKind
+from dct_celery.core.order import Finding, Preamble
+
+#: Whether the test is bad after these.
+Bad = Callable[[Preamble], bool]
+
+
+def search(
+    bad: Bad,
+    atom: int,
+    past: Preamble | None = (),
+    *,
+    passed_alone: bool = False,
+    partners: Sequence[int] = (),
+) -> tuple[Finding, list[Preamble]]:
+    """What is found, and all that was tried for it."""
+    steps = order.search(atom, past, passed_alone=passed_alone, partners=partners)
+    tried: list[Preamble] = []
+    try:
+        ask = next(steps)
+        while True:
+            tried.append(ask.preamble)
+            ask = steps.send(bad(ask.preamble))
+    except StopIteration as end:
+        return end.value, tried
+
+
+# -- early work --------------------------------------------------------------------------
+
+
+def test_work_of_one_length_keeps_its_order() -> None:
+    assert order.stretching([1.0] * 40, 8, 1.0) == []
+
+
+def test_what_is_longer_than_all_that_follows_can_hide_goes_early() -> None:
+    # Given: behind the first there is enough for the other slots, behind the second there is not
+    seconds = [5.0, *[1.0] * 30, 5.0, *[1.0] * 3]
+    # Then
+    assert order.stretching(seconds, 4, 1.0) == [31]
+
+
+def test_one_slot_has_nothing_to_gain() -> None:
+    assert order.stretching([1.0, 9.0], 1, 0.0) == []
+
+
+@pytest.mark.parametrize(("after", "may"), [(None, True), (4, True), (5, False), (6, False)])
+def test_a_process_runs_only_what_comes_later(after: int | None, may: bool) -> None:
+    assert order.ascends((5, 7), after) is may
+
+
+# -- searches ----------------------------------------------------------------------------
+
+
+def test_what_fails_alone_and_after_everything_is_an_ordinary_failure() -> None:
+    # When
+    found, tried = search(lambda preamble: True, 20)
+    # Then
+    assert (found.kind, found.preamble, found.proven) == (None, None, True)
+    assert tried[-1] == tuple(range(20))
+
+
+def test_what_fails_alone_and_has_passed_alone_before_needs_no_further_try() -> None:
+    # When
+    found, tried = search(lambda preamble: True, 20, (3, 4), passed_alone=True)
+    # Then
+    assert (found.kind, tried) == (None, [()])
+
+
+def test_what_was_alone_already_is_not_run_alone_again() -> None:
+    # When
+    _, tried = search(lambda preamble: True, 20, (), passed_alone=True)
+    # Then
+    assert tried == []
+
+
+@given(st.integers(1, 300).flatmap(lambda atom: st.tuples(st.just(atom), st.integers(0, atom - 1))))
+def test_the_state_setter_of_a_brittle_class_is_found(where: tuple[int, int]) -> None:
+    # Given
+    atom, setter = where
+    # When
+    found, _ = search(lambda preamble: setter not in preamble, atom)
+    # Then
+    assert (found.kind, found.partner, found.preamble) == (OrderKind.BRITTLE, setter, (setter,))
+
+
+def test_any_class_before_it_will_do_where_imports_left_something_behind() -> None:
+    # When
+    found, tried = search(lambda preamble: not preamble, 30)
+    # Then
+    assert (found.kind, found.preamble, tried) == (OrderKind.BRITTLE, (29,), [(29,)])
+
+
+def test_a_class_that_needs_two_others_gets_all_from_the_first_of_them_on() -> None:
+    # When
+    found, _ = search(lambda preamble: not {4, 9} <= {*preamble}, 30)
+    # Then
+    assert (found.kind, found.partner, found.preamble) == (
+        OrderKind.BRITTLE,
+        4,
+        tuple(range(4, 30)),
+    )
+
+
+@given(st.data())
+def test_the_polluter_of_a_victim_is_found_and_whether_something_cleans_up(
+    data: st.DataObject,
+) -> None:
+    # Given
+    atom = data.draw(st.integers(2, 200))
+    past = tuple(sorted(data.draw(st.sets(st.integers(0, atom - 1), min_size=1))))
+    polluter = data.draw(st.sampled_from(past))
+    cleaner = data.draw(st.none() | st.integers(polluter, atom - 1).filter(lambda n: n not in past))
+
+    def bad(preamble: Preamble) -> bool:
+        return polluter in preamble and cleaner not in preamble
+
+    # When
+    found, _ = search(bad, atom, past)
+    # Then
+    assert (found.kind, found.partner, found.proven) == (OrderKind.VICTIM, polluter, True)
+    assert (found.preamble is None) is (cleaner is None)
+    assert found.preamble is None or cleaner in found.preamble
+
+
+def test_two_polluters_that_do_it_together_are_both_in_the_evidence() -> None:
+    # Given
+    past = (1, 3, 5, 7, 9)
+    # When
+    found, tried = search(lambda preamble: {3, 7} <= {*preamble}, 12, past)
+    # Then
+    assert (found.kind, found.partner) == (OrderKind.VICTIM, 3)
+    assert "together with 1 more" in found.proven_by
+    assert (3, 7) in tried
+
+
+def test_what_fails_and_passes_after_the_same_is_flaky() -> None:
+    # When
+    found, tried = search(lambda preamble: False, 12, (1, 3, 5))
+    # Then
+    assert (found.kind, found.preamble) == (OrderKind.FLAKY, None)
+    assert tried[-1] == (1, 3, 5)
+
+
+def test_what_passes_alone_after_an_unknown_past_is_not_proven() -> None:
+    # When
+    found, _ = search(lambda preamble: False, 12, None)
+    # Then
+    assert (found.kind, found.proven, found.preamble) == (OrderKind.UNPROVEN, False, None)
+
+
+def test_a_partner_of_a_failure_that_looks_the_same_is_tried_first() -> None:
+    # When
+    found, tried = search(lambda preamble: 2 not in preamble, 30, partners=[2])
+    # Then
+    assert (found.partner, tried) == (2, [(2,)])
+    # When
+    found, tried = search(lambda preamble: 2 in preamble, 4, (1, 2, 3), partners=[2])
+    # Then
+    assert (found.partner, tried[:2]) == (2, [(), (2,)])
