@@ -74,7 +74,7 @@ def test_a_broker_that_does_not_listen_is_named_with_its_origin(fleet: Fleet, pl
 
 
 @pytest.mark.parametrize("flag", ["--store", "--broker"])
-def test_a_wrong_password_is_said_and_not_shown(fleet: Fleet, place: Path, flag: str) -> None:
+def test_a_wrong_password_is_reported_and_not_shown(fleet: Fleet, place: Path, flag: str) -> None:
     # Given
     wrong = re.sub(r"//.*@", "//:open-sesame@", fleet.store)
     # When
@@ -88,9 +88,7 @@ def test_a_wrong_password_is_said_and_not_shown(fleet: Fleet, place: Path, flag:
 # -- workers ---------------------------------------------------------------------------
 
 
-def test_without_a_worker_the_pool_is_named_and_that_nobody_is_there(
-    fleet: Fleet, place: Path
-) -> None:
+def test_without_a_worker_the_pool_is_named_as_empty(fleet: Fleet, place: Path) -> None:
     # When
     finished = fleet.run(make_project(place), "--queue-timeout", "2")
     # Then
@@ -163,7 +161,7 @@ def test_settings_that_are_not_given_at_all_are_asked_for(busy_fleet: Fleet, pla
     busy_fleet.assert_tidy()
 
 
-def test_a_label_that_does_not_exist_is_one_error_as_django_says_it(
+def test_a_label_that_does_not_exist_is_one_error_worded_as_by_django(
     busy_fleet: Fleet, place: Path
 ) -> None:
     # When
@@ -175,7 +173,7 @@ def test_a_label_that_does_not_exist_is_one_error_as_django_says_it(
     busy_fleet.assert_tidy()
 
 
-def test_a_file_as_label_is_refused_in_djangos_words(busy_fleet: Fleet, place: Path) -> None:
+def test_a_file_as_label_is_refused_as_by_django(busy_fleet: Fleet, place: Path) -> None:
     # When
     finished = busy_fleet.run(make_project(place), "test_it.py")
     # Then
@@ -259,7 +257,7 @@ def weak_role(postgres_server: EmbeddedPostgres) -> Iterator[tuple[str, str]]:
         connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
 
 
-def test_a_role_that_may_not_create_databases_gets_the_statement_that_mends_it(
+def test_a_role_that_may_not_create_databases_gets_the_statement_that_fixes_it(
     busy_fleet: Fleet,
     place: Path,
     postgres_server: EmbeddedPostgres,

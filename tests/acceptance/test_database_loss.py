@@ -339,7 +339,7 @@ def far_host() -> Iterator[Host]:
             pytest.skip("no right to make a network namespace")
 
 
-def test_a_server_that_vanishes_without_a_word_costs_no_verdict(
+def test_a_server_that_vanishes_without_closing_connections_costs_no_verdict(
     fleet: Fleet, tmp_path: Path, own_postgres: EmbeddedPostgres, outage: Outage, far_host: Host
 ) -> None:
     # Given a test that would wait for an answer for a quarter of an hour, without a time limit
@@ -396,7 +396,7 @@ _VANDALS = """
 """
 
 
-def test_ddl_that_no_rollback_mends_does_not_reach_the_next_chunk(
+def test_ddl_that_no_rollback_undoes_does_not_reach_the_next_chunk(
     fleet: Fleet, tmp_path: Path
 ) -> None:
     # Given one slot, and a chunk for each class

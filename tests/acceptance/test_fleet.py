@@ -74,7 +74,7 @@ def test_a_worker_that_joins_mid_run_takes_work_at_once(fleet: Fleet, place: Pat
     fleet.assert_tidy()
 
 
-def test_a_worker_told_to_stop_drains_and_the_run_goes_on_elsewhere(
+def test_a_worker_that_is_stopped_drains_and_the_run_goes_on_elsewhere(
     fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres, our_databases: OursGone
 ) -> None:
     # Given

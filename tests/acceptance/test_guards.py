@@ -145,7 +145,7 @@ def test_the_log_would_have_shown_it(
         assert "connection authorized" in said()
 
 
-def test_mysql_hears_nothing_either(mariadb_server: EmbeddedMariaDB, tmp_path: Path) -> None:
+def test_mysql_gets_no_connection_either(mariadb_server: EmbeddedMariaDB, tmp_path: Path) -> None:
     # Given: a host that only the options file names
     server = mariadb_server
     options = tmp_path / "my.cnf"
@@ -289,7 +289,7 @@ def test_a_pool_that_was_opened_before_the_tests_leads_none_of_them_to_the_confi
     assert needed() == 3
 
 
-def test_a_runner_that_sets_the_name_late_is_told_so_and_runs_no_test(
+def test_a_runner_that_sets_the_name_late_is_refused_and_runs_no_test(
     fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres, needed: Callable[[], int]
 ) -> None:
     # Given

@@ -61,7 +61,7 @@ def gone(pid: int) -> bool:
         return True
 
 
-def test_what_a_test_leaves_is_ended_and_told_and_costs_no_verdict(
+def test_what_a_test_leaves_is_ended_and_reported_and_costs_no_verdict(
     fleet: Fleet, tmp_path: Path
 ) -> None:
     # Given
@@ -85,7 +85,7 @@ def test_what_a_test_leaves_is_ended_and_told_and_costs_no_verdict(
     assert text.count("state leak: environ by test_it.A") == 1
 
 
-def test_what_a_killed_worker_leaves_is_ended_by_its_next_life(
+def test_what_a_killed_worker_leaves_is_ended_when_it_starts_again(
     fleet: Fleet, tmp_path: Path
 ) -> None:
     # Given a worker that dies with its loader in the middle of a test, so that nobody can end what

@@ -81,7 +81,7 @@ def test_a_worker_that_no_retry_would_help_ends_with_one_line(
 
 
 @pytest.mark.parametrize("flag", ["--store", "--broker"])
-def test_tls_asked_of_a_plain_port_ends_a_run_at_once_with_the_mend(
+def test_tls_at_a_plain_port_ends_a_run_at_once_and_names_the_fix(
     fleet: Fleet, place: Path, flag: str
 ) -> None:
     # When

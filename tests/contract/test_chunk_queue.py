@@ -83,7 +83,7 @@ def published(desk: Desk, count: int = 1) -> Callable[[], bool]:
     return lambda: desk.waiting() == count
 
 
-def test_what_is_published_waits_signed_for_whoever_takes_it(desk: Desk) -> None:
+def test_what_is_published_waits_signed_in_the_queue(desk: Desk) -> None:
     # When
     desk.queue.check()
     desk.queue.publish(hint())
@@ -161,9 +161,7 @@ def test_a_queue_that_the_broker_has_forgotten_is_there_again_with_the_next_mess
     until(published(desk), 5, what="a message")
 
 
-def test_the_broker_forgets_a_queue_that_nobody_cares_for(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_broker_forgets_an_unused_queue(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given
     for module in ("names", "queue"):
         monkeypatch.setattr(f"dct_celery.adapters.celeryqueue.{module}.FORGOTTEN", 1)
@@ -208,7 +206,7 @@ def test_a_broker_that_is_not_there_is_named_without_its_password(scheme: str) -
     assert str(caught.value).endswith("start it or set --broker")
 
 
-def test_a_wrong_password_has_its_own_mend(url: str) -> None:
+def test_a_wrong_password_has_its_own_fix(url: str) -> None:
     scheme, _, rest = url.partition("://")
     queue = Desk(f"{scheme}://dct:wrong@{rest.rpartition('@')[2]}").queue
     # Then
@@ -220,7 +218,7 @@ def _raise(error: Exception) -> None:
     raise error
 
 
-def test_a_round_trip_ends_with_the_text_and_tells_a_version_where_there_is_one(desk: Desk) -> None:
+def test_a_round_trip_returns_the_text_and_the_version_where_there_is_one(desk: Desk) -> None:
     # When
     version = desk.queue.round_trip("there and back", 5.0)
     # Then

@@ -201,7 +201,7 @@ def test_the_server_can_be_used(house: House) -> None:
     assert all("\n" not in line for line in server.warnings())
 
 
-def test_a_database_is_told_by_a_place_that_holds_its_name(house: House) -> None:
+def test_a_database_is_named_by_a_place_that_holds_its_name(house: House) -> None:
     # Given
     name = house.name()
     # Then
@@ -305,7 +305,7 @@ def test_what_was_never_built_cannot_be_sealed(house: House) -> None:
 # -- liveness ----------------------------------------------------------------------------
 
 
-def test_an_owner_is_alive_as_long_as_its_sign_stands(house: House) -> None:
+def test_an_owner_is_alive_as_long_as_its_liveness_lock_is_held(house: House) -> None:
     # Given
     owner, other = house.name(), house.name()
     assert house.server().alive([owner, other]) == set()
@@ -320,7 +320,7 @@ def test_an_owner_is_alive_as_long_as_its_sign_stands(house: House) -> None:
     assert eventually(lambda: house.server().alive([owner]) == set())
 
 
-def test_a_template_is_in_use_while_somebody_alive_holds_it(house: House) -> None:
+def test_a_template_is_in_use_while_a_living_owner_holds_it(house: House) -> None:
     # Given
     template, other = house.name(), house.name()
     one, two = (
@@ -345,7 +345,9 @@ def test_a_template_is_in_use_while_somebody_alive_holds_it(house: House) -> Non
     assert eventually(lambda: not house.server().in_use(template))
 
 
-def test_signs_holds_and_locks_end_with_their_process_however_it_dies(house: House) -> None:
+def test_liveness_locks_holds_and_locks_end_with_their_process_however_it_dies(
+    house: House,
+) -> None:
     # Given
     owner, template = house.name(), house.name()
     house.server().check()
@@ -406,7 +408,7 @@ def test_a_template_has_one_builder_at_a_time(house: House) -> None:
     assert order == ["first", "second"]
 
 
-def test_the_locks_of_two_templates_do_not_meet(house: House) -> None:
+def test_the_locks_of_two_templates_do_not_conflict(house: House) -> None:
     # Given
     server, other = house.server(), house.server()
     # When / Then: this would hang
@@ -448,7 +450,7 @@ def test_a_clone_equals_its_template(house: House) -> None:
     assert house.server().healthy(name)
 
 
-def test_a_clone_is_nobody_elses(house: House) -> None:
+def test_a_clone_has_one_owner(house: House) -> None:
     # Given
     template = sealed(house)
     one = cloned(house, template)
@@ -587,7 +589,7 @@ def test_a_healed_clone_equals_its_template_again(house: House) -> None:
     assert isinstance(server.heals_cheaper(template), bool)
 
 
-def test_healing_throws_out_who_is_connected(house: House) -> None:
+def test_healing_ends_open_sessions(house: House) -> None:
     # Given
     template = sealed(house)
     server = house.server()
@@ -665,7 +667,7 @@ def test_a_clone_that_is_no_longer_equal_is_dropped_instead_of_adopted(house: Ho
     assert not house.exists(fresh)
 
 
-def test_a_clone_that_somebody_works_with_is_not_adopted(house: House) -> None:
+def test_a_clone_with_an_open_session_is_not_adopted(house: House) -> None:
     # Given
     template = sealed(house)
     name = cloned(house, template)

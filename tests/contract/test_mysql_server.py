@@ -142,7 +142,7 @@ def test_generated_columns_are_not_written(house: MysqlHouse, everything: str) -
     assert sorted(columns) == ["a_book", "author", "odd `name", "parts"]  # those with rows
 
 
-def test_a_clone_belongs_to_whoever_made_it(house: MysqlHouse) -> None:
+def test_a_clone_belongs_to_its_maker(house: MysqlHouse) -> None:
     # Given
     template, name = house.template("CREATE TABLE t (id INT)"), house.name()
     house.ask(f"CREATE VIEW {template}.v AS SELECT * FROM {template}.t")  # the administrator's
@@ -306,7 +306,7 @@ def test_every_alter_table_changes_the_state(house: MysqlHouse) -> None:
     assert missed == []
 
 
-def test_a_position_is_told_as_it_is_now(house: MysqlHouse) -> None:
+def test_a_position_is_read_as_it_is_now(house: MysqlHouse) -> None:
     # Given: MySQL keeps for a day what it was asked before
     name, server = house.name(), house.server()
     house.make(
@@ -410,9 +410,7 @@ def test_a_clone_whose_schema_was_changed_is_dropped_instead_of_healed(
     assert not house.exists(name)
 
 
-def test_who_is_connected_to_a_clone_is_thrown_out_when_it_is_healed(
-    house: MysqlHouse, template: str
-) -> None:
+def test_sessions_on_a_clone_are_ended_when_it_is_healed(house: MysqlHouse, template: str) -> None:
     # Given
     server, name = house.server(), house.name()
     server.clone(template, name, owned())
@@ -584,7 +582,7 @@ def test_a_clone_waits_for_its_turn(house: MysqlHouse, template: str) -> None:
         (1062, None),
     ],
 )
-def test_what_the_server_lacks_is_known_by_its_code_whatever_the_words(
+def test_what_the_server_lacks_is_known_by_its_code_whatever_the_message(
     house: MysqlHouse, number: int, fault: ServerFault | None
 ) -> None:
     # Given
@@ -601,7 +599,7 @@ def test_what_the_server_lacks_is_known_by_its_code_whatever_the_words(
     assert caught.value.fault is fault
 
 
-def test_a_server_where_nobody_listens_is_away(house: MysqlHouse) -> None:
+def test_a_server_that_does_not_listen_is_away(house: MysqlHouse) -> None:
     # Given
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
@@ -698,7 +696,7 @@ def test_what_is_not_sealed_is_not_cloned(house: MysqlHouse) -> None:
         house.server().clone(building, house.name(), owned())
 
 
-def test_a_template_built_anew_under_its_name_is_cloned_as_it_is_now(
+def test_a_template_rebuilt_under_its_name_is_cloned_as_it_is_now(
     house: MysqlHouse, template: str
 ) -> None:
     # Given
@@ -757,7 +755,7 @@ def test_a_drop_goes_through_a_session_that_holds_locks(house: MysqlHouse, templ
 # -- liveness ----------------------------------------------------------------------------------
 
 
-def test_a_sign_of_life_comes_back_after_its_session_was_ended(
+def test_a_liveness_lock_comes_back_after_its_session_was_ended(
     house: MysqlHouse, template: str
 ) -> None:
     # Given
@@ -778,7 +776,7 @@ def test_a_sign_of_life_comes_back_after_its_session_was_ended(
     assert not server.in_use(template)
 
 
-def test_an_owner_with_two_databases_on_a_server_lives_until_its_last_sign_ends(
+def test_an_owner_with_two_databases_on_a_server_is_alive_until_its_last_lock_ends(
     house: MysqlHouse, template: str
 ) -> None:
     # Given
@@ -869,7 +867,7 @@ def test_a_connection_is_replaced_when_it_is_old(house: MysqlHouse) -> None:
     assert (server.stats.opened, server.stats.recycled) == (2, 1)
 
 
-def test_a_connection_that_was_lost_in_silence_is_replaced_before_it_is_used(
+def test_a_connection_that_was_lost_silently_is_replaced_before_it_is_used(
     house: MysqlHouse,
 ) -> None:
     # Given
@@ -911,7 +909,7 @@ def test_the_unix_socket_is_used_when_the_host_is_a_path(house: MysqlHouse) -> N
 # -- rights and trouble ------------------------------------------------------------------------
 
 
-def test_a_user_without_rights_is_told_the_grant(house: MysqlHouse) -> None:
+def test_a_user_without_rights_is_shown_the_grant(house: MysqlHouse) -> None:
     # Given
     user = house.user()
     # When
@@ -923,7 +921,7 @@ def test_a_user_without_rights_is_told_the_grant(house: MysqlHouse) -> None:
     assert caught.value.exit_code == 4
 
 
-def test_the_grant_that_is_told_is_enough(house: MysqlHouse) -> None:
+def test_the_grant_that_is_shown_is_enough(house: MysqlHouse) -> None:
     # Given
     server = house.server(house.user("ALL ON `test\\_%`.*"), "secret")
     # When

@@ -74,7 +74,7 @@ def test_a_database_of_our_own_serves_where_postgres_is_closed(
     assert _sessions(house, role) <= {REGISTRY}
 
 
-def test_nobody_of_ours_is_in_the_way_of_who_creates_a_database(
+def test_no_session_of_ours_keeps_others_from_creating_databases(
     closed: tuple[PostgresHouse, str],
 ) -> None:
     # Given
@@ -95,7 +95,7 @@ def test_nobody_of_ours_is_in_the_way_of_who_creates_a_database(
     assert servers[2].found()
 
 
-def test_a_role_that_can_neither_connect_nor_create_is_told_so_in_one_line(
+def test_a_role_that_can_neither_connect_nor_create_gets_one_line(
     own_server: EmbeddedPostgres,
 ) -> None:
     # Given

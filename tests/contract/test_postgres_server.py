@@ -158,7 +158,7 @@ def test_a_sealed_template_takes_no_connections(postgres: PostgresHouse) -> None
         postgres.rows(template)
 
 
-def test_a_database_is_ours_from_its_birth_before_it_has_a_mark(postgres: PostgresHouse) -> None:
+def test_a_database_is_ours_from_its_creation_before_it_has_a_mark(postgres: PostgresHouse) -> None:
     # Given
     name = postgres.name()
     postgres.command(f"CREATE DATABASE {name} CONNECTION LIMIT {ownership_limit(name)}")
@@ -172,7 +172,7 @@ def test_a_database_is_ours_from_its_birth_before_it_has_a_mark(postgres: Postgr
     assert not postgres.exists(name)
 
 
-def test_the_birth_mark_of_another_name_is_none(postgres: PostgresHouse) -> None:
+def test_the_ownership_limit_of_another_name_does_not_count(postgres: PostgresHouse) -> None:
     # Given
     name = postgres.name()
     postgres.command(f"CREATE DATABASE {name} CONNECTION LIMIT {ownership_limit(postgres.name())}")
@@ -184,7 +184,7 @@ def test_the_birth_mark_of_another_name_is_none(postgres: PostgresHouse) -> None
 
 
 @pytest.mark.parametrize("kind", ["clone", "idle"])
-def test_a_database_that_somebody_renamed_to_keep_is_never_dropped(
+def test_a_database_that_was_renamed_to_keep_it_is_never_dropped(
     postgres: PostgresHouse, kind: str
 ) -> None:
     # Given
@@ -254,7 +254,7 @@ def test_a_template_with_a_session_is_not_sealed_and_the_session_is_named(
     assert postgres.server().find(template) is not None
 
 
-def test_a_template_that_is_busy_is_told_with_who_keeps_it(
+def test_a_busy_template_is_reported_with_the_session_that_uses_it(
     postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
@@ -610,7 +610,7 @@ def test_without_a_pg_dump_that_is_new_enough_nothing_is_exported(
 # -- rights ----------------------------------------------------------------------------------
 
 
-def test_a_role_without_the_right_to_create_databases_is_told_the_mend(
+def test_a_role_without_the_right_to_create_databases_is_shown_the_fix(
     postgres: PostgresHouse,
 ) -> None:
     # Given
@@ -688,7 +688,7 @@ def test_a_server_that_cannot_be_reached_is_one_line_without_the_password(
     assert "pass-word" not in str(caught.value)
 
 
-def test_capacity_minds_the_limit_of_the_role(postgres: PostgresHouse) -> None:
+def test_capacity_respects_the_limit_of_the_role(postgres: PostgresHouse) -> None:
     # Given
     role = postgres.role("CREATEDB CONNECTION LIMIT 3")
     server = postgres.server(role, "secret")
@@ -697,7 +697,7 @@ def test_capacity_minds_the_limit_of_the_role(postgres: PostgresHouse) -> None:
     assert postgres.server().capacity() > 50
 
 
-def test_a_role_without_a_connection_left_is_told_the_mend(postgres: PostgresHouse) -> None:
+def test_a_role_without_a_connection_left_is_shown_the_fix(postgres: PostgresHouse) -> None:
     # Given
     role = postgres.role("CREATEDB CONNECTION LIMIT 0")
     # Then
@@ -708,7 +708,7 @@ def test_a_role_without_a_connection_left_is_told_the_mend(postgres: PostgresHou
     assert caught.value.fault is ServerFault.CONNECTIONS
 
 
-def test_what_the_server_lacks_is_known_by_its_code_whatever_the_words(
+def test_what_the_server_lacks_is_known_by_its_code_whatever_the_message(
     postgres: PostgresHouse,
 ) -> None:
     # Given
@@ -759,7 +759,7 @@ def test_the_address_of_the_server_is_known_before_a_statement_is_sent(
     assert list(addresses) == ["127.0.0.1"]
 
 
-def test_a_server_has_one_identity_whoever_asks(postgres: PostgresHouse) -> None:
+def test_a_server_has_one_identity_for_every_role(postgres: PostgresHouse) -> None:
     assert postgres.server().identity() == postgres.server().identity() != ""
 
 
@@ -815,7 +815,7 @@ def test_a_session_that_was_silent_for_long_is_asked_first(postgres: PostgresHou
     assert server.stats.opened == 2
 
 
-def test_a_lost_sign_of_life_comes_back_with_all_its_holds(postgres: PostgresHouse) -> None:
+def test_a_lost_liveness_lock_comes_back_with_all_its_holds(postgres: PostgresHouse) -> None:
     # Given
     owner, template = postgres.name(), postgres.name()
     sign = postgres.server().liveness_lock(owner)
@@ -835,7 +835,7 @@ def test_a_lost_sign_of_life_comes_back_with_all_its_holds(postgres: PostgresHou
     sign.close()
 
 
-def test_a_sign_that_is_not_renewed_ends(
+def test_a_liveness_lock_that_is_not_renewed_ends(
     postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given

@@ -73,7 +73,7 @@ def test_a_clone_is_marked_before_there_is_a_file(
     assert [found.mark for found in seen] == [replace(CLONE, kind="building")]
 
 
-def test_a_template_that_somebody_still_writes_to_is_not_sealed(
+def test_a_template_that_is_still_written_to_is_not_sealed(
     sqlite: SqliteHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
@@ -149,7 +149,7 @@ def test_a_name_that_is_announced_is_not_taken_by_a_clone(sqlite: SqliteHouse) -
     assert [found.mark for found in sqlite.server().found() if found.name == name] == [BUILDING]
 
 
-def test_a_file_that_somebody_renamed_with_its_mark_is_never_dropped(sqlite: SqliteHouse) -> None:
+def test_a_file_that_was_renamed_with_its_mark_is_never_dropped(sqlite: SqliteHouse) -> None:
     # Given
     name, kept, server = cloned(sqlite, sealed(sqlite)), sqlite.name(), sqlite.server()
     for suffix in (".sqlite3", ".mark"):
@@ -185,7 +185,7 @@ def test_a_drop_takes_everything_that_lies_beside_the_file(sqlite: SqliteHouse) 
     assert list(sqlite.folder.glob(f"{name}*")) == []
 
 
-def test_a_folder_that_cannot_be_made_is_told_with_the_mend(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_named_with_the_fix(tmp_path: Path) -> None:
     # Given
     (tmp_path / "file").write_text("")
     # Then
@@ -193,7 +193,7 @@ def test_a_folder_that_cannot_be_made_is_told_with_the_mend(tmp_path: Path) -> N
         SqliteHouse(tmp_path / "file" / "databases")
 
 
-def test_a_sign_survives_a_folder_that_was_emptied(sqlite: SqliteHouse) -> None:
+def test_a_liveness_lock_survives_a_folder_that_was_emptied(sqlite: SqliteHouse) -> None:
     # Given
     sign = sqlite.server().liveness_lock("me")
     sign.hold("test_template")
@@ -208,7 +208,7 @@ def test_a_sign_survives_a_folder_that_was_emptied(sqlite: SqliteHouse) -> None:
     sign.close()
 
 
-def test_the_state_minds_rows_that_are_no_text_and_virtual_tables(sqlite: SqliteHouse) -> None:
+def test_the_state_covers_rows_that_are_no_text_and_virtual_tables(sqlite: SqliteHouse) -> None:
     # Given
     template = sqlite.name()
     sqlite.create(template)

@@ -180,7 +180,7 @@ def texts(records: dict[str, messages.TestFinished]) -> list[tuple[str, str]]:
     ]
 
 
-def test_nobody_reaches_an_alias_that_is_not_set_up(house: House, tmp_path: Path) -> None:
+def test_an_alias_that_is_not_set_up_cannot_be_reached(house: House, tmp_path: Path) -> None:
     # Given
     project = make_project(tmp_path / "project", _WAYS, settings=house.two)
     with loader(project, tmp_path / "run") as process:
@@ -195,7 +195,7 @@ def test_nobody_reaches_an_alias_that_is_not_set_up(house: House, tmp_path: Path
     assert "Database threaded connections to 'other' are not allowed in this test" in stock[1]
 
 
-def test_what_a_pool_holds_from_before_is_let_go(house: House, tmp_path: Path) -> None:
+def test_connections_that_a_pool_has_from_before_are_closed(house: House, tmp_path: Path) -> None:
     # Given a project that has asked its configured database before the tests, over a pool
     tests = """
         from django.db import connection

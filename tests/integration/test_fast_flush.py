@@ -174,7 +174,7 @@ def test_names_that_need_quotes_are_found(desk: Desk) -> None:
         "view",
     ],
 )
-def test_what_is_not_sure_is_left_to_django(desk: Desk, script: str) -> None:
+def test_what_is_uncertain_is_left_to_django(desk: Desk, script: str) -> None:
     # Given
     desk.run(script)
     # Then

@@ -307,7 +307,7 @@ def _ends(pid: int, seconds: float) -> bool:
 
 
 @pytest.mark.parametrize("name", ["Child", "Bare", "Deaf", "ForkedDaemon", "ExecutedDaemon"])
-def test_a_process_that_a_test_leaves_is_told_with_its_test_and_ended(
+def test_a_process_that_a_test_leaves_is_reported_with_its_test_and_ended(
     house: House, name: str
 ) -> None:
     # Given a chunk whose other classes leave nothing
@@ -323,7 +323,7 @@ def test_a_process_that_a_test_leaves_is_told_with_its_test_and_ended(
     assert house.worn
 
 
-def test_a_process_of_before_the_first_test_is_no_stray(house: House) -> None:
+def test_a_process_from_before_the_first_test_is_no_stray(house: House) -> None:
     # Given a process that was there when the fork was ready
     with house.fork() as fork:
         house.chunk(fork, "Quiet")
@@ -391,13 +391,13 @@ def test_what_a_killed_worker_left_is_ended_by_the_next_one(house: House, name: 
         assert _gone(pid)
 
 
-def test_a_thread_that_a_test_leaves_is_told_with_its_class(house: House) -> None:
+def test_a_thread_that_a_test_leaves_is_reported_with_its_class(house: House) -> None:
     with house.fork() as fork:
         assert house.run(fork, "Thread", "Score") == [("thread", "lingers", "test_it.Thread")]
         assert house.worn
 
 
-def test_a_listening_socket_that_a_test_leaves_is_told_with_its_class(house: House) -> None:
+def test_a_listening_socket_that_a_test_leaves_is_reported_with_its_class(house: House) -> None:
     with house.fork() as fork:
         (leak,) = house.run(fork, "Port", "Score")
         assert house.worn
@@ -414,7 +414,7 @@ def test_what_ends_soon_or_belongs_to_python_is_no_leak(house: House) -> None:
         assert not house.worn
 
 
-def test_a_changed_state_is_told_and_put_back_for_the_next_chunk(house: House) -> None:
+def test_a_changed_state_is_reported_and_restored_for_the_next_chunk(house: House) -> None:
     # Given
     with house.fork() as fork:
         # When

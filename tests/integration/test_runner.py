@@ -215,7 +215,7 @@ class OwnRunner(ConcurrentTestRunner):
         ("--keepdb --noinput --parallel 1", ""),
     ],
 )
-def test_every_option_of_the_test_command_has_its_word(
+def test_every_option_of_the_test_command_has_its_argument(
     words: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given: what Django's test command makes of the words

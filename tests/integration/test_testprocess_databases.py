@@ -164,7 +164,7 @@ def _dedented(text: str) -> str:
     return textwrap.dedent(text)
 
 
-def test_every_configured_alias_is_told_used_or_not(
+def test_every_configured_alias_is_reported_used_or_not(
     tmp_path: Path, postgres_server: EmbeddedPostgres
 ) -> None:
     # Given
@@ -205,7 +205,7 @@ def test_only_a_loader_hashes_the_schema(tmp_path: Path) -> None:
         assert len(loading.loaded.schema) == 64
 
 
-def test_a_relative_sqlite_file_is_told_by_its_absolute_path(tmp_path: Path) -> None:
+def test_a_relative_sqlite_file_is_reported_by_its_absolute_path(tmp_path: Path) -> None:
     # Given
     settings = 'DATABASES["default"].update(NAME="shop.db", TEST={"NAME": "sub/test.db"})'
     project = make_project(tmp_path / "project", settings=settings)
@@ -219,7 +219,7 @@ def test_a_relative_sqlite_file_is_told_by_its_absolute_path(tmp_path: Path) -> 
     )
 
 
-def test_a_mirror_of_what_is_not_set_up_refuses_to_connect(
+def test_a_mirror_of_an_alias_that_is_not_set_up_refuses_to_connect(
     tmp_path: Path, postgres_server: EmbeddedPostgres, mine: str
 ) -> None:
     # Given: a test that declares the mirror alone, so that Django would send it to production

@@ -26,10 +26,10 @@ class TestSuspicion:
     def test_messages_that_wait_beside_idle_slots_end_its_patience(self) -> None:
         assert looks(Suspicion(), 7) == [PATIENCE]
 
-    def test_nothing_waiting_or_nobody_idle_is_no_suspicion(self) -> None:
+    def test_nothing_waiting_or_no_idle_slot_raises_no_suspicion(self) -> None:
         assert looks(Suspicion(), 100, waiting=0) == looks(Suspicion(), 100, idle=False) == []
 
-    def test_patience_begins_anew_with_each_message(self) -> None:
+    def test_patience_starts_again_with_each_message(self) -> None:
         # Given
         suspicion = Suspicion()
         assert looks(suspicion, 4) == []
@@ -46,7 +46,7 @@ class TestSuspicion:
         assert len(times) == MOST_RESTARTS
         assert [b - a for a, b in itertools.pairwise(times)] == [3 * PATIENCE, 9 * PATIENCE]
 
-    def test_a_message_after_a_restart_forgives(self) -> None:
+    def test_a_message_after_a_restart_clears_the_count(self) -> None:
         # Given
         suspicion = Suspicion()
         looks(suspicion, 2000)
@@ -125,7 +125,7 @@ class TestRunQueues:
         # Then
         assert broker.removed == ["dct.run.a"]
 
-    def test_the_word_of_the_watchdog_is_a_lost_connection(self, url: str) -> None:
+    def test_a_request_of_the_watchdog_ends_the_connection(self, url: str) -> None:
         # Given
         _, _, broker, step = self.desk(url)
         step._runs.restart = "silent"

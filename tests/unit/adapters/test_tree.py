@@ -278,7 +278,7 @@ _DEEDS = [
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["same-life", "restarted"])
 @pytest.mark.parametrize("deed", _DEEDS, ids=lambda deed: deed.__name__.strip("_"))
-def test_a_tree_that_was_changed_is_made_anew(
+def test_a_tree_that_was_changed_is_made_again(
     sent: Sent, project: Path, deed: Any, restarted: bool
 ) -> None:
     # Given

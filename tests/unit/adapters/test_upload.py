@@ -66,7 +66,7 @@ def test_what_a_worker_asks_for_is_sent_again(project: Path) -> None:
     assert {tree, _CODE} <= desk.store.blobs.keys()
 
 
-def test_nobodys_question_brings_what_is_not_of_the_run(project: Path) -> None:
+def test_no_request_brings_files_of_another_run(project: Path) -> None:
     # Given
     desk = Desk()
     tree = desk.upload.send(project, desk.blobs)[0].digest
@@ -97,7 +97,7 @@ def test_before_anything_is_sent_there_is_nothing_to_supply() -> None:
     Desk().supply()
 
 
-def test_a_file_that_has_changed_since_is_said_once_and_ends_no_run(project: Path) -> None:
+def test_a_file_that_has_changed_since_is_reported_once_and_ends_no_run(project: Path) -> None:
     # Given
     desk = Desk()
     tree = desk.upload.send(project, desk.blobs)[0].digest

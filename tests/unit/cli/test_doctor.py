@@ -45,7 +45,7 @@ def run(*args: str) -> Result:
     return desk.run(command, *args)
 
 
-def test_each_finding_is_a_line_with_its_mend_below(root: Root) -> None:
+def test_each_finding_is_a_line_with_its_fix_below(root: Root) -> None:
     # Given
     root.findings = [GOOD, SO_SO, BAD]
 
@@ -94,7 +94,7 @@ def test_local_may_stand_alone(root: Root, args: tuple[str, ...], local: int | N
     assert root.settings.local == local
 
 
-def test_the_guards_take_the_words_of_a_run(root: Root) -> None:
+def test_the_guards_take_the_options_of_a_run(root: Root) -> None:
     run(
         "--allow-database",
         "prod_*",
@@ -110,7 +110,7 @@ def test_the_guards_take_the_words_of_a_run(root: Root) -> None:
     assert (root.settings.deny_db_host, root.settings.store) == (("b",), "redis://h/1")
 
 
-def test_the_last_line_counts_in_words_that_agree(root: Root) -> None:
+def test_the_last_line_counts_in_singular_and_plural(root: Root) -> None:
     # Given
     root.findings = [GOOD, GOOD, SO_SO, SO_SO, SO_SO]
 

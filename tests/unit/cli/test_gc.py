@@ -109,7 +109,7 @@ def test_what_could_not_be_done_is_exit_7(root: Root, swept: Swept) -> None:
     assert "failed" in result.stdout
 
 
-def test_the_second_look_is_announced_before_it_is_waited_for(
+def test_the_second_check_is_announced_before_it_is_waited_for(
     root: Root, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
@@ -126,7 +126,7 @@ def test_the_second_look_is_announced_before_it_is_waited_for(
     assert "3 databases look abandoned; checking again in 16 s" in result.stderr
 
 
-def test_a_project_without_servers_is_told_so(root: Root) -> None:
+def test_a_project_without_servers_gets_a_line(root: Root) -> None:
     assert "no database server" in run().stdout
 
 

@@ -100,7 +100,7 @@ def test_a_pool_without_runs_says_so(root: Root) -> None:
     assert run("--pool", "ci").stdout == "no run is active in pool 'ci'\n"
 
 
-def test_one_run_is_told_in_words_and_who_runs_what(root: Root) -> None:
+def test_one_run_is_described_with_what_each_slot_runs(root: Root) -> None:
     # Given
     root.runs = [ONE]
 

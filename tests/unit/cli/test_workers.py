@@ -132,7 +132,7 @@ def test_store_and_pool_come_from_every_place(
     assert (root.settings.store, root.settings.pool) == ("redis://from-flag/1", "from-flag")
 
 
-def test_what_a_stranger_wrote_into_the_store_moves_no_cursor_and_tells_no_secret() -> None:
+def test_foreign_bytes_in_the_store_move_no_cursor_and_show_no_secret() -> None:
     # When
     lines = list(table(("A", "B"), [("\x1b[2J\nredis://:hush@h", 1), ("plain", 22)]))
 

@@ -140,7 +140,9 @@ def test_an_entry_that_is_none_is_a_fault_of_the_suite() -> None:
 
 
 @pytest.mark.parametrize("said", [(), (loaded(),), (loaded(), rows(0, 1))])
-def test_a_process_that_dies_on_the_way_leaves_its_last_words(said: tuple[Message, ...]) -> None:
+def test_a_process_that_dies_on_the_way_is_reported_with_its_last_output(
+    said: tuple[Message, ...],
+) -> None:
     # When
     with pytest.raises(
         CollectionError, match="could not be collected: the collect process ended"

@@ -122,7 +122,7 @@ def four(tmp_path: Path) -> Iterator[Scene]:
     scene.close()
 
 
-def test_a_run_cancelled_by_somebody_else_ends_with_every_test_accounted_for(scene: Scene) -> None:
+def test_a_run_cancelled_from_elsewhere_ends_with_every_test_accounted_for(scene: Scene) -> None:
     # Given
     scene.follower.step()
     assert scene.machine.stop is None
@@ -299,7 +299,7 @@ def test_nothing_is_published_again_while_the_stream_is_ahead(
 
 
 @pytest.mark.parametrize(("answer", "looks"), [(0.0, 10), (0.1, 4), (0.5, 2)])
-def test_a_store_that_is_far_away_is_looked_at_less_often(
+def test_a_store_that_is_far_away_is_polled_less_often(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, answer: float, looks: int
 ) -> None:
     # Given a store of which each answer takes so many seconds
@@ -623,7 +623,7 @@ def look(scene: Scene) -> None:
     scene.follower.step()
 
 
-def test_an_entry_that_is_not_believed_is_reported_once_and_ignored(scene: Scene) -> None:
+def test_an_untrusted_entry_is_reported_once_and_ignored(scene: Scene) -> None:
     # Given
     held = begun(scene)
     forged = {**streams.recorded(scene.door, held, 2, finished(1, "failed")), "d": "[]"}
@@ -655,7 +655,7 @@ def test_an_entry_that_is_not_believed_is_reported_once_and_ignored(scene: Scene
     ]
 
 
-def test_a_page_of_nothing_but_forged_entries_is_read_past(
+def test_reading_goes_on_after_a_page_of_forged_entries(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
@@ -671,7 +671,7 @@ def test_a_page_of_nothing_but_forged_entries_is_read_past(
     assert sorted(scene.machine.verdicts) == [0, 1]
 
 
-def test_a_stranger_without_a_lease_gets_no_verdict_though_it_has_the_key(scene: Scene) -> None:
+def test_a_worker_without_a_lease_gets_no_verdict_though_it_has_the_key(scene: Scene) -> None:
     # Given: a worker of ours that has gone astray
     held = begun(scene)
     stray = replace(held, fence=held.fence + 1)
@@ -789,7 +789,7 @@ def test_a_forged_order_to_stop_stops_nothing(scene: Scene) -> None:
     assert scene.ledger.renew(held, 5000) == "ok"
 
 
-def test_a_fence_that_was_forged_is_put_right_once_the_stream_is_read_to_its_end(
+def test_a_forged_fence_is_corrected_once_the_stream_is_read_to_its_end(
     scene: Scene,
 ) -> None:
     # Given
@@ -806,7 +806,7 @@ def test_a_fence_that_was_forged_is_put_right_once_the_stream_is_read_to_its_end
     assert len(warnings(scene)) == 1
 
 
-def test_entries_of_the_registry_that_are_not_believed_are_told(scene: Scene) -> None:
+def test_untrusted_entries_of_the_registry_are_reported(scene: Scene) -> None:
     # Given
     scene.follower._journal = scene.journal()
     scene.store.beating["pool:workers"]["build-x"] = Life(
@@ -836,7 +836,9 @@ def beat(scene: Scene, name: str, *keys: str) -> None:
     )
 
 
-def test_reasons_that_no_retry_mends_end_the_run_with_4_and_each_is_told_once(scene: Scene) -> None:
+def test_reasons_that_no_retry_fixes_end_the_run_with_4_and_each_is_reported_once(
+    scene: Scene,
+) -> None:
     # Given: three workers, two reasons
     scene.follower._journal = scene.journal()
     beat(scene, "build-b")
@@ -869,7 +871,7 @@ def test_reasons_that_no_retry_mends_end_the_run_with_4_and_each_is_told_once(sc
     ]
 
 
-def test_a_pool_of_strangers_alone_ends_the_run_with_4(scene: Scene) -> None:
+def test_a_pool_of_unfit_workers_alone_ends_the_run_with_4(scene: Scene) -> None:
     # Given
     scene.follower._journal = scene.journal()
     scene.store.beating["pool:workers"].clear()
@@ -907,7 +909,7 @@ def test_one_worker_that_may_still_take_part_keeps_the_run_waiting(scene: Scene)
 @pytest.mark.parametrize(
     "broker", ["", "id-2|redis://other"], ids=["another key", "another broker"]
 )
-def test_slots_of_this_machine_take_a_run_that_a_pool_of_strangers_does_not(
+def test_slots_of_this_machine_take_a_run_that_a_pool_of_unfit_workers_does_not(
     scene: Scene, broker: str
 ) -> None:
     # Given --local-fallback
@@ -968,7 +970,7 @@ def test_a_report_on_the_way_leaves_twenty_times_its_own_cost_to_the_run(scene: 
     assert 42 <= at[1] - at[0] < 44
 
 
-def test_those_who_look_find_a_summary_that_says_where_to_read_on(scene: Scene) -> None:
+def test_a_summary_in_the_store_says_where_to_read_on(scene: Scene) -> None:
     # When
     begun(scene)
     scene.now += 3

@@ -48,7 +48,7 @@ def test_a_head_comes_back_as_it_was() -> None:
     assert (second.manifest.digest, second.manifest.count) == (MANIFEST.digest, 3)
 
 
-def test_the_run_keeps_its_own_settings_but_for_what_is_said_anew(tmp_path: Path) -> None:
+def test_the_run_keeps_its_own_settings_but_for_those_given_again(tmp_path: Path) -> None:
     # Given
     own = Settings(
         reruns=2,
@@ -103,7 +103,7 @@ def test_it_holds_no_secret() -> None:
     assert "s3cret" not in text
 
 
-def test_a_lost_specification_comes_back_with_the_values_of_whoever_attaches() -> None:
+def test_a_lost_specification_comes_back_with_the_values_of_the_attaching_side() -> None:
     # Given
     lost = RunSnapshot.parse(head(Settings()).text(DOOR), DOOR)
     # Then

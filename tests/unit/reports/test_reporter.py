@@ -61,7 +61,7 @@ def test_a_reporter_that_fails_at_the_warning_about_another_one_is_left_out_too(
     assert listener.notices == ["x"]
 
 
-def test_a_report_that_cannot_be_written_ends_the_run_when_all_have_heard() -> None:
+def test_a_report_that_cannot_be_written_ends_the_run_after_all_reporters_had_the_event() -> None:
     # Given
     listener = Listener()
     reporters = Reporters([Broken(UsageError("cannot write junit.xml"), Finished), listener])
@@ -77,7 +77,7 @@ def test_a_report_that_cannot_be_written_ends_the_run_when_all_have_heard() -> N
         reporters.take(finished)
 
 
-def test_a_reporter_of_others_is_told_no_secret() -> None:
+def test_a_custom_reporter_gets_no_secret() -> None:
     # Given
     secret = "correct-horse-battery"
     listener = Listener()

@@ -104,7 +104,7 @@ def test_a_password_in_a_line_of_a_traceback_is_not_shown(tmp_path: Path) -> Non
     assert "hunter22" not in everything_shown(RunReport("r", (v,), (f,), 1), "", tmp_path)
 
 
-def test_what_a_test_printed_keeps_its_words(tmp_path: Path) -> None:
+def test_what_a_test_printed_keeps_common_words(tmp_path: Path) -> None:
     # Given what a test of a login form prints
     v = Verdict(
         Entry(0, "a.T.t", "a.T", "a", Phase.ISOLATED), Outcome.FAILED, 0.1, "w", 0, 1,

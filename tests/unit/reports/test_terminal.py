@@ -12,7 +12,7 @@ from tests.unit.reports.desk import Desk, verdict
 # -- off a terminal
 
 
-def test_off_a_terminal_lines_are_plain_and_a_failure_is_told_at_once() -> None:
+def test_off_a_terminal_lines_are_plain_and_a_failure_is_printed_at_once() -> None:
     # Given
     desk = Desk()
 
@@ -80,7 +80,7 @@ def test_before_the_start_and_after_the_end_there_is_no_heartbeat() -> None:
     assert desk.out.getvalue() == ""
 
 
-def test_a_worker_that_joins_or_leaves_mid_run_is_told() -> None:
+def test_a_worker_that_joins_or_leaves_mid_run_is_reported() -> None:
     # Given
     desk = Desk()
     desk.slots(0, 2, ("build-a",))
@@ -136,7 +136,7 @@ def test_a_fixture_that_fails_says_how_many_tests_it_kept() -> None:
     ]
 
 
-def test_verbosity_two_has_a_line_per_test_in_djangos_words() -> None:
+def test_verbosity_two_has_a_line_per_test_as_in_django() -> None:
     # Given
     desk = Desk(verbosity=2)
     desk.start(7)
@@ -251,7 +251,7 @@ def test_a_narrow_window_keeps_the_count_and_the_failures() -> None:
     assert desk.screen()[-1] == "  300/1,200  0 failed"
 
 
-def test_a_window_that_changes_is_measured_anew() -> None:
+def test_a_window_that_changes_is_measured_again() -> None:
     # Given
     width = 100
     desk = running(measure=lambda: width)

@@ -21,7 +21,7 @@ def summary(
     return desk.out.getvalue()
 
 
-def test_a_green_run_ends_in_djangos_words() -> None:
+def test_a_green_run_ends_as_in_django() -> None:
     # Given
     verdicts = [verdict(index=i) for i in range(3010)]
     verdicts += [verdict(index=i, outcome=Outcome.SKIPPED) for i in range(3)] + [
@@ -109,7 +109,7 @@ def test_a_red_run_shows_each_failure_in_full_with_its_command() -> None:
     ]
 
 
-def test_what_was_not_run_is_grouped_by_reason_and_what_a_fixture_kept_is_told_with_it() -> None:
+def test_what_was_not_run_is_grouped_by_reason_or_by_its_fixture() -> None:
     # Given
     lost = [
         verdict(f"test_{i}", Outcome.NOT_RUN, i, reason="lost with its worker") for i in range(4)
@@ -212,7 +212,7 @@ def test_many_slots_are_shown_by_worker_within_the_width() -> None:
     ]
 
 
-def test_a_flaky_test_is_told_where_it_failed_why_and_in_the_final_line() -> None:
+def test_a_flaky_test_is_reported_where_it_failed_with_its_reason_and_in_the_final_line() -> None:
     # Given
     failed = verdict(
         outcome=Outcome.FAILED,
@@ -270,7 +270,7 @@ def test_an_interrupted_run_says_why_tests_were_not_run() -> None:
     assert "  1: interrupted" in summary(kept, exit_code=2, note="interrupted")
 
 
-def test_why_a_run_ended_is_told_once() -> None:
+def test_the_reason_why_a_run_ended_is_printed_once() -> None:
     # Given
     lost = [
         verdict(f"test_{i}", Outcome.NOT_RUN, i, reason="no worker takes the run: another key")

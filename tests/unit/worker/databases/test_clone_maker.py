@@ -190,7 +190,7 @@ def test_an_adoption_that_fails_leaves_nothing_noted(scene: Scene) -> None:
     assert scene.noted == []
 
 
-def test_the_names_tell_who_made_the_clone_and_never_repeat(scene: Scene) -> None:
+def test_names_identify_the_maker_of_the_clone_and_never_repeat(scene: Scene) -> None:
     # When
     names = [scene.slot.make(scene.spec, PRISTINE) for _ in range(3)]
     names += [scene.maker("p").make(scene.spec, PRISTINE) for _ in range(3)]

@@ -24,7 +24,7 @@ def test_the_first_run_builds_and_the_next_reuses(tmp_path: Path) -> None:
     assert second.project.asked == []
 
 
-def test_a_template_says_what_it_is_and_when_it_was_used(tmp_path: Path) -> None:
+def test_a_template_is_marked_with_its_kind_and_its_last_use(tmp_path: Path) -> None:
     # Given
     first = House(tmp_path)
     first.templates.ensure_pristine()
@@ -73,7 +73,7 @@ def test_a_foreign_database_of_that_name_is_not_touched(tmp_path: Path) -> None:
     assert foreign in house.world.databases.values()
 
 
-def test_a_failed_build_leaves_nothing_and_says_what_the_project_said(tmp_path: Path) -> None:
+def test_a_failed_build_leaves_nothing_and_shows_the_projects_message(tmp_path: Path) -> None:
     # Given
     house = House(tmp_path)
     house.project.failing["Build"] = "NoSuchTable: shop"
@@ -86,7 +86,7 @@ def test_a_failed_build_leaves_nothing_and_says_what_the_project_said(tmp_path: 
     assert house.world.locks == set()
 
 
-def test_create_db_builds_anew_once_per_run(tmp_path: Path) -> None:
+def test_create_db_rebuilds_once_per_run(tmp_path: Path) -> None:
     # Given
     first = House(tmp_path)
     first.templates.ensure_pristine()
@@ -251,7 +251,9 @@ def test_checks_that_could_not_be_run_are_nothing_the_project_did(tmp_path: Path
         house.templates.run_checks({})
 
 
-def test_a_build_that_fails_for_the_servers_sake_is_no_fault_of_the_project(tmp_path: Path) -> None:
+def test_a_build_that_fails_because_of_the_server_is_no_fault_of_the_project(
+    tmp_path: Path,
+) -> None:
     # Given
     house = House(tmp_path)
     house.project.failing["Build"] = (

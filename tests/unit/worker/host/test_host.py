@@ -20,7 +20,7 @@ from tests.support.memory_ledger import MemoryRegistry, MemoryStore
 RUN = "run-one"
 
 
-def test_a_look_that_takes_long_is_followed_by_a_longer_pause() -> None:
+def test_a_poll_that_takes_long_is_followed_by_a_longer_pause() -> None:
     assert [pause_after(seconds) for seconds in (0.0, 0.005, 0.05, 0.1)] == [
         hosts.POLL,
         hosts.POLL,
@@ -29,7 +29,7 @@ def test_a_look_that_takes_long_is_followed_by_a_longer_pause() -> None:
     ]
 
 
-def test_a_store_that_stood_still_is_looked_at_again_before_the_worker_counts_as_gone() -> None:
+def test_a_store_that_stood_still_is_polled_again_before_the_worker_counts_as_gone() -> None:
     assert pause_after(15.0) + hosts.BEAT < hosts.HORIZON / 2
 
 
@@ -168,7 +168,7 @@ def test_another_run_of_the_same_name_ends_the_one_before(scene: Scene) -> None:
     assert scene.keeps == []
 
 
-def test_a_run_of_nobody_who_has_the_key_is_not_kept(scene: Scene) -> None:
+def test_a_run_without_the_key_is_not_kept(scene: Scene) -> None:
     # Given
     MemoryRegistry(scene.store, "pool", pool_door(OTHER_KEY)).announce(RUN, NONCE, 60)
     # When

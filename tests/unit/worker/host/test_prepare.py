@@ -250,7 +250,7 @@ def test_a_package_that_the_run_ignores_may_differ(scene: Scene) -> None:
     assert scene.prepare().slots == 4
 
 
-def test_a_suite_that_cannot_be_built_here_is_refused_with_the_projects_own_words(
+def test_a_suite_that_cannot_be_built_here_is_refused_with_the_projects_own_message(
     scene: Scene,
 ) -> None:
     # Given
@@ -348,7 +348,9 @@ def configured(**fields: Any) -> dict[str, Any]:
 # -- servers that are short of something -------------------------------------------------
 
 
-def test_slots_that_a_server_has_no_room_for_rest_and_the_dispatcher_hears_it(scene: Scene) -> None:
+def test_slots_that_a_server_has_no_room_for_back_off_and_the_dispatcher_learns_of_it(
+    scene: Scene,
+) -> None:
     # Given
     scene.server.room = 7
     # When
@@ -370,7 +372,7 @@ def test_a_server_without_room_for_one_slot_is_an_error_with_its_fix(scene: Scen
         scene.prepare()
 
 
-def test_a_project_that_does_not_migrate_fails_with_its_own_words(scene: Scene) -> None:
+def test_a_project_that_does_not_migrate_fails_with_its_own_message(scene: Scene) -> None:
     # Given
     scene.project.failing = {"Build": "no such column"}
     # When / Then

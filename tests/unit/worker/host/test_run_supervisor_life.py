@@ -204,7 +204,7 @@ def test_a_pool_that_fails_does_not_end_the_run(
 # -- what is reported --------------------------------------------------------------------
 
 
-def test_what_was_done_with_databases_is_told_once_a_second_and_only_what_is_new(
+def test_new_use_of_databases_is_reported_once_a_second(
     scene: Scene,
 ) -> None:
     # Given
@@ -333,7 +333,7 @@ def test_only_a_newer_announcement_shows_that_the_dispatcher_lives(
 # -- the end -----------------------------------------------------------------------------
 
 
-def test_a_dead_loader_begins_the_run_anew_when_slots_have_given_back_what_they_had(
+def test_a_dead_loader_restarts_the_run_when_slots_have_given_back_what_they_had(
     scene: Scene,
 ) -> None:
     # Given

@@ -158,7 +158,7 @@ def test_what_is_no_text_is_refused(scene: Scene, message: Any) -> None:
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.characters(), max_size=100) | st.text(st.characters(), max_size=100).map(forged))
-def test_no_text_makes_a_slot_fall_over(scene: Scene, message: str) -> None:
+def test_no_text_ends_a_slot(scene: Scene, message: str) -> None:
     assert scene.slot.run(message) == "refused"
     scene.assert_nothing_was_claimed()
 
@@ -215,9 +215,7 @@ OFFERS = {
 
 
 @pytest.mark.parametrize("payload", OFFERS.values(), ids=OFFERS.keys())
-def test_a_claim_that_cannot_be_believed_is_given_back_and_nothing_runs(
-    scene: Scene, payload: str
-) -> None:
+def test_an_untrusted_claim_is_given_back_and_nothing_runs(scene: Scene, payload: str) -> None:
     # Given somebody who has the store's password, and not the pool's key
     scene.store.runs[RUN].slips["c1"].payload = payload
     # When

@@ -337,7 +337,7 @@ def test_a_process_that_dies_while_it_attaches_is_no_databases_fault(scene: Slot
 # -- rest and end ------------------------------------------------------------------------
 
 
-def test_a_slot_that_rests_claims_nothing_until_its_time_is_over(scene: SlotScene) -> None:
+def test_a_slot_that_backs_off_claims_nothing_until_its_pause_is_over(scene: SlotScene) -> None:
     # Given
     assert scene.run.may_claim()
     # When
