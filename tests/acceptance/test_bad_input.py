@@ -22,15 +22,15 @@ from tests.support.postgres import connect
 from tests.support.projects import PASSING, make_project, postgres_settings, sleeping
 
 
-def assert_nobody_took_it(finished: Finished, code: int, *words: str) -> None:
+def assert_no_worker_took_it(finished: Finished, code: int, *parts: str) -> None:
     """Ends with this code: 4 where a retry cannot help, else 7.
 
-    Every test is `not_run` for one reason that has all the words, said in one line of the summary.
+    Every test is `not_run` for one reason that has all these parts, in one line of the summary.
     """
     assert finished.code == code, finished
     assert set(finished.outcomes().values()) == {"not_run"}, finished
     (reason,) = finished.messages()
-    missing = [word for word in words if word not in reason]
+    missing = [part for part in parts if part not in reason]
     assert not missing, f"{missing} not in {reason}"
     assert any(
         line.startswith("INCOMPLETE") and reason in line for line in finished.out.splitlines()
@@ -38,10 +38,10 @@ def assert_nobody_took_it(finished: Finished, code: int, *words: str) -> None:
     assert not finished.inner_traceback, finished
 
 
-def assert_refused(finished: Finished, code: int, *words: str) -> None:
-    """Ends with this code before anything runs, and with one line that has all the words."""
+def assert_refused(finished: Finished, code: int, *parts: str) -> None:
+    """Ends with this code before anything runs, and with one line that has all these parts."""
     assert finished.code == code, finished
-    missing = [word for word in words if word not in finished.error]
+    missing = [part for part in parts if part not in finished.error]
     assert not missing, f"{missing} not in {finished.error}"
     assert (finished.json["tests"], finished.json["exit_code"]) == (
         [],
@@ -92,7 +92,7 @@ def test_without_a_worker_the_pool_is_named_as_empty(fleet: Fleet, place: Path) 
     # When
     finished = fleet.run(make_project(place), "--queue-timeout", "2")
     # Then
-    assert_nobody_took_it(
+    assert_no_worker_took_it(
         finished,
         7,
         repr(fleet.name),
@@ -120,7 +120,7 @@ def test_a_worker_of_another_version_is_named_with_both_versions(fleet: Fleet, p
     # When
     finished = fleet.run(make_project(place), "--queue-timeout", "2")
     # Then
-    assert_nobody_took_it(
+    assert_no_worker_took_it(
         finished, 4, "old@host: runs dct_celery 0.0.1", "install the same version on both sides"
     )
     fleet.assert_tidy()
@@ -132,7 +132,7 @@ def test_a_worker_with_another_signing_key_is_named(fleet: Fleet, place: Path) -
     # When
     finished = fleet.run(make_project(place), "--queue-timeout", "2")
     # Then
-    assert_nobody_took_it(finished, 4, "stranger@", "signing key", "DCT_SIGNING_KEY")
+    assert_no_worker_took_it(finished, 4, "stranger@", "signing key", "DCT_SIGNING_KEY")
     fleet.assert_tidy()
 
 
@@ -231,7 +231,7 @@ def test_a_database_that_the_worker_cannot_reach_is_named(
     # When
     finished = busy_fleet.run(project)
     # Then
-    assert_nobody_took_it(
+    assert_no_worker_took_it(
         finished,
         7,
         "build-a@",
@@ -272,7 +272,7 @@ def test_a_role_that_may_not_create_databases_gets_the_statement_that_fixes_it(
     # When
     finished = busy_fleet.run(project)
     # Then
-    assert_nobody_took_it(
+    assert_no_worker_took_it(
         finished, 4, "build-a@", user, "may not create databases", f'ALTER ROLE "{user}" CREATEDB'
     )
     busy_fleet.assert_tidy()
@@ -363,7 +363,7 @@ def test_a_project_that_caches_in_our_own_redis_database_is_refused(
     # When
     finished = busy_fleet.run(project)
     # Then
-    assert_nobody_took_it(finished, 4, "which is our store", "--store")
+    assert_no_worker_took_it(finished, 4, "which is our store", "--store")
     busy_fleet.assert_tidy()
 
 
@@ -393,7 +393,7 @@ def test_packages_and_settings_that_differ_are_refused_by_name(
     # When
     finished = odd_fleet.run(project)
     # Then
-    assert_nobody_took_it(
+    assert_no_worker_took_it(
         finished,
         4,
         "odd@",
@@ -411,7 +411,7 @@ def test_a_suite_that_differs_is_refused_with_both_counts(odd_fleet: Fleet, plac
     # When
     finished = odd_fleet.run(project, "--ignore-package", "oddity")
     # Then
-    assert_nobody_took_it(
+    assert_no_worker_took_it(
         finished, 4, "odd@", "the suite differs", "4 tests on the worker, 3 on the dispatcher"
     )
     odd_fleet.assert_tidy()
@@ -431,7 +431,7 @@ def test_a_checkout_that_differs_is_refused_and_an_equal_one_is_used(
     # Then
     assert equal.code == 0, equal
     assert set(equal.outcomes().values()) == {"passed"}
-    assert_nobody_took_it(
+    assert_no_worker_took_it(
         different, 4, str(checkout), "check out the same commit", "--code snapshot"
     )
     fleet.assert_tidy()

@@ -27,7 +27,7 @@ LEAST = Path(__file__).parents[2] / "docs" / "security.md"
 
 
 def dct(fleet: Fleet, command: str, **environment: str) -> Finished:
-    """One of the commands that only look."""
+    """One of the commands that only read."""
     started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "dct_celery.cli", *command.split()],
@@ -210,7 +210,7 @@ def test_a_broker_that_lost_its_data_is_still_the_same_for_both_sides(
 
 
 def rights(name: str) -> list[str]:
-    """The words of the line `ACL SETUSER name …` of the docs."""
+    """The arguments of the line `ACL SETUSER name …` of the docs."""
     (line,) = [
         line for line in LEAST.read_text().splitlines() if line.startswith(f"ACL SETUSER {name} ")
     ]

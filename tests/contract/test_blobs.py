@@ -156,7 +156,7 @@ def test_another_kind_of_value_is_dropped_and_stops_nothing(client: redis.Redis)
 def test_a_good_blob_that_came_meanwhile_is_not_dropped(
     client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given a dispatcher that sends it again between the look and the drop
+    # Given a dispatcher that sends it again between the check and the drop
     blobs = real.RedisBlobs(client)
     client.set(keys.blob(_ONE), zlib.compress(b"eno", 1), ex=60)
     unpacked = real._unpacked

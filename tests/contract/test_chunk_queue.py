@@ -167,7 +167,7 @@ def test_the_broker_forgets_an_unused_queue(url: str, monkeypatch: pytest.Monkey
         monkeypatch.setattr(f"dct_celery.adapters.celeryqueue.{module}.FORGOTTEN", 1)
     desk = Desk(url)
     desk.queue.publish(hint())
-    # When: a look would be a use
+    # When: reading it would be a use
     time.sleep(2.5)
     # Then
     assert desk.waiting() is None

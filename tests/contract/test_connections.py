@@ -130,7 +130,7 @@ def _answers(asked: redis.Redis) -> bool:
     return False
 
 
-# -- nobody there, or somebody else ------------------------------------------------------
+# -- no server, or another one ------------------------------------------------------
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss", "amqp", "amqps"])
@@ -194,7 +194,7 @@ def test_a_server_of_another_kind_is_named(
         )
 
 
-# -- whom they let in --------------------------------------------------------------------
+# -- passwords and rights --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", CHECKS)

@@ -91,7 +91,7 @@ class House(Protocol):
         """(id,) of each book, in order."""
 
     def dump(self, name: str) -> str:
-        """Definitions and rows in the database's own words; equal for equal databases."""
+        """Definitions and rows as the database's own tools print them: equal ones are equal."""
 
     def exists(self, name: str) -> bool: ...
     def session(self, name: str) -> contextlib.AbstractContextManager[Any]: ...

@@ -666,7 +666,7 @@ def test_a_slot_with_an_old_epoch_learns_of_the_new_one_before_anything_is_writt
 
 
 def test_a_store_that_lags_behind_the_lease_revokes_none(ledger: Ledger) -> None:
-    # Given a replica that took the place of the store before it had heard of the claim
+    # Given a replica that took the place of the store before it had the claim
     given_elsewhere = held(7)
     # When
     answers = [
@@ -675,7 +675,7 @@ def test_a_store_that_lags_behind_the_lease_revokes_none(ledger: Ledger) -> None
         ledger.end(given_elsewhere, 1, DONE),
         ledger.end(given_elsewhere, 1, DRAINED),
     ]
-    # Then: its dispatcher will tell it
+    # Then: its dispatcher will say so
     assert answers == ["gone"] * 4
     assert ledger.refused() == 0
 
@@ -735,7 +735,7 @@ def test_a_run_put_back_can_be_replayed_from_the_store_alone(store: Store, ledge
     assert ledger.reopen(ME, 2, stored(store), [OutstandingChunk(CHUNK, lease, LEASE)], {})
     # When
     ledger.restore(before)
-    # Then: its own first, and what was put back is said anew
+    # Then: its own first, and what was put back is announced again
     found = sorted(entries(ledger), key=lambda entry: entry.epoch)
     assert [entry.fact for entry in found[:3]] == [entry.fact for entry in before]
     assert [entry.fact for entry in found[3:]] == [

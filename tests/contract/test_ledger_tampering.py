@@ -137,7 +137,7 @@ def test_an_owner_without_the_key_is_replaced_by_the_true_one(
 
 
 def test_another_owner_with_the_key_supersedes(store: Store, ledger: Ledger) -> None:
-    # Given: as `adopt` writes it, and as somebody writes it down again later
+    # Given: as `adopt` writes it, and as it may be written again later
     store.ledger().adopt(YOU, dead=True)
     # Then
     with pytest.raises(Superseded):
@@ -376,7 +376,7 @@ def test_a_workers_report_in_the_name_of_another_worker_is_rejected(
 
 
 def test_what_is_signed_and_malformed_is_rejected(store: Store, ledger: Ledger) -> None:
-    # Given: a worker of ours that has gone astray
+    # Given: a worker of ours that is at fault
     lease = take(ledger)
     # When
     for text in (

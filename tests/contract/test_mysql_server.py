@@ -203,7 +203,7 @@ def test_whatever_a_test_can_see_changes_the_state(
     assert house.server().state(everything) != before
 
 
-#: One of everything that information_schema tells of a table, less what only one make of server
+#: One of everything that information_schema shows of a table, less what only one make of server
 #: has.
 DEFINED = (
     "CREATE TABLE author (id INT AUTO_INCREMENT PRIMARY KEY, pen INT UNIQUE)",
@@ -312,7 +312,7 @@ def test_a_position_is_read_as_it_is_now(house: MysqlHouse) -> None:
     house.make(
         name, "CREATE TABLE book (id INT AUTO_INCREMENT PRIMARY KEY)", "INSERT INTO book VALUES ()"
     )
-    told = []
+    read = []
     # When
     for change in (
         "INSERT INTO book VALUES (), ()",
@@ -324,9 +324,9 @@ def test_a_position_is_read_as_it_is_now(house: MysqlHouse) -> None:
             "SELECT auto_increment FROM information_schema.tables WHERE table_schema = %s", [name]
         )
         house.ask(change.replace("book", f"{name}.book"))
-        told.append(read_inventory(server._link, name).positions)
+        read.append(read_inventory(server._link, name).positions)
     # Then
-    assert told == [{"book": 4}, {"book": 90}, {"book": 90}, {}]
+    assert read == [{"book": 4}, {"book": 90}, {"book": 90}, {}]
 
 
 def test_an_exported_template_comes_back_equal(

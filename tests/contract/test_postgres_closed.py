@@ -33,7 +33,7 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPos
 def closed(
     request: pytest.FixtureRequest, own_server: EmbeddedPostgres
 ) -> Iterator[tuple[PostgresHouse, str]]:
-    """A house, and a role to whom `postgres` is closed."""
+    """A house, and a role that may not connect to `postgres`."""
     with PostgresHouse(own_server) as house:
         role = house.role("CREATEDB")
         rules = own_server.folder / "data" / "pg_hba.conf"

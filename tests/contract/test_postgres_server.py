@@ -34,7 +34,7 @@ from tests.contract.test_database_servers import (
 
 ODD = '"Odd one"."Mixed ""Case"""'
 #: Everything that makes putting rows back hard: triggers, cascades, keys that cannot wait, columns
-#: nobody may write.
+#: no one may write.
 RICH = (
     "CREATE EXTENSION IF NOT EXISTS citext",
     "CREATE TYPE mood AS ENUM ('sad', 'ok')",
@@ -730,7 +730,7 @@ def test_what_the_server_lacks_is_known_by_its_code_whatever_the_message(
     with pytest.raises(DatabaseError) as caught:
         server._session.run(sql.SQL('SELECT 1 FROM "no space left on device"'))
     assert caught.value.fault is None
-    # When: nobody listens
+    # When: no server listens
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         with pytest.raises(CloneFailed) as failed:

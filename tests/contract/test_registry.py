@@ -106,7 +106,7 @@ def test_no_worker_expires_while_none_could_beat(store: Store) -> None:
     assert workers(registry) == [WORKER]
     # When
     store.pass_time_untended(150_000)
-    # Then: whoever comes first
+    # Then: whichever is read first
     assert runs(registry) == {"run-one": 1}
     assert workers(registry) == [WORKER]
 

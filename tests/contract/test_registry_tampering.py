@@ -78,7 +78,7 @@ def test_an_announcement_that_is_not_signed_is_not_trusted(store: Store, says: s
     assert registry.active_runs() == {}
     assert registry.complaints() == ["the registry of runs: an entry is not signed; it is ignored"]
     assert registry.active_runs() == {}
-    assert registry.complaints() == [], "it is told once"
+    assert registry.complaints() == [], "it is reported once"
 
 
 def test_an_announcement_with_another_key_is_not_trusted(store: Store) -> None:
@@ -265,7 +265,7 @@ def test_one_good_entry_is_found_among_ten_thousand_and_a_read_stays_short(store
     registry = store.registry()
     registry.beat(WORKER, 60)
     registry.announce("run-one", NONCE, 60)
-    # When: the first look verifies, the others remember
+    # When: the first read verifies, the others remember
     registry.workers(), registry.active_runs()
     start = time.process_time()
     found, active = registry.workers(), registry.active_runs()
@@ -273,9 +273,9 @@ def test_one_good_entry_is_found_among_ten_thousand_and_a_read_stays_short(store
     # Then
     assert believed(registry) == [WORKER.name]
     assert list(active) == ["run-one"]
-    assert len(found) <= 21, "of those without our key a few are told of"
+    assert len(found) <= 21, "of those without our key a few are reported"
     assert len(registry.complaints()) == 2
-    # A look comes five times a second.
+    # It is read five times a second.
     assert seconds < (2.0 if isinstance(store, RealStore) else 30)
 
 

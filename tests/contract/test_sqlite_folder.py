@@ -62,11 +62,11 @@ def test_a_clone_is_marked_before_there_is_a_file(
     template, name = sealed(sqlite), sqlite.name()
     seen: list[Found] = []
 
-    def look(source: Path, target: Path) -> None:
+    def note_and_copy(source: Path, target: Path) -> None:
         seen.extend(found for found in sqlite.server().found() if found.name == name)
         files.copy_file(source, target)
 
-    monkeypatch.setattr(sqlite_module, "copy_file", look)
+    monkeypatch.setattr(sqlite_module, "copy_file", note_and_copy)
     # When
     sqlite.server().clone(template, name, CLONE)
     # Then

@@ -146,7 +146,7 @@ class TestOutOfMemory:
         registry = RedisRegistry(client, "pool", pool_door())
         registry.beat(WORKER, 1)
         registry.announce("run-one", NONCE, 1)
-        # When: everybody goes on trying and looking
+        # When: workers go on beating and reading
         client.config_set("maxmemory", 1)
         end = time.monotonic() + 2.5
         while time.monotonic() < end:

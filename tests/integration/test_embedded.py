@@ -41,7 +41,7 @@ def is_gone(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    # An orphan that nobody reaps (a container without an init) is as good as gone.
+    # An orphan that is not reaped (a container without an init) is as good as gone.
     return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
 
 

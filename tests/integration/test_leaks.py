@@ -1,4 +1,4 @@
-"""Claims about what tests leave behind: found, told, ended or put back.
+"""Claims about what tests leave behind: found, reported, ended or restored.
 
 Real loaders, real processes, no worker or store.
 """
@@ -26,7 +26,8 @@ from dct_celery.worker.processes.test_process import TestProcess
 from tests.support.loaders import LoaderProcess, loader
 from tests.support.projects import make_project
 
-#: What each class leaves; `Looks` is in the next chunk, `note` tells the test outside what it saw.
+#: What each class leaves; `Looks` is in the next chunk. `note` passes what it saw to
+#: the test outside.
 _TESTS = """
     import decimal, gc, locale, os, resource, signal, socket, subprocess, sys, threading, time
     from concurrent.futures import ThreadPoolExecutor
@@ -378,7 +379,7 @@ def test_a_daemon_does_not_outlive_a_loader_that_was_killed(house: House, name: 
 
 @pytest.mark.parametrize("name", ["Child", "ForkedDaemon", "ExecutedDaemon"])
 def test_what_a_killed_worker_left_is_ended_by_the_next_one(house: House, name: str) -> None:
-    # Given a loader that died with its worker, so that nobody ended what tests left
+    # Given a loader that died with its worker, so that nothing ended what tests left
     with house.fork() as fork:
         _until_finished(fork, name)
         house.end_loader()

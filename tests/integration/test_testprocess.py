@@ -51,7 +51,7 @@ def listen(fork: TestProcess) -> tuple[list[messages.Message], ProcessDied | Pro
 
 
 def test_a_missing_loader_is_reported_at_once(fifo: Path, folder: Path) -> None:
-    # Given a FIFO that nobody reads / When / Then
+    # Given a FIFO without a reader / When / Then
     with pytest.raises(ProcessDied, match="loader is gone"):
         TestProcess(folder, fifo, {}, SystemClock()).start()
 

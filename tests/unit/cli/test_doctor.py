@@ -20,7 +20,7 @@ WRONG, AWAY = (replace(BAD, exit_code=code) for code in (4, 7))
 
 
 class Root:
-    """A composition root that finds what it is told."""
+    """A composition root that gives the findings of the test."""
 
     def __init__(self) -> None:
         self.findings: list[Finding] = []

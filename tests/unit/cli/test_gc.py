@@ -29,7 +29,7 @@ FAILED = garbage_collector.Result("test_z", "failed", "z is being accessed by ot
 
 
 class Root:
-    """A composition root that answers what it is told."""
+    """A composition root that gives the answers of the test."""
 
     def __init__(self) -> None:
         self.answer: list[Swept] = []

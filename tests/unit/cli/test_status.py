@@ -1,4 +1,4 @@
-"""Claims about `dct status`: the active runs as a table, one run in words."""
+"""Claims about `dct status`: the active runs as a table, one run in detail."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ NEW = replace(
 
 
 class Root:
-    """A composition root that knows what it is told."""
+    """A composition root that knows the runs of the test."""
 
     def __init__(self) -> None:
         self.runs: list[RunStatus] = []
@@ -58,7 +58,7 @@ class Root:
         for state in (RunState.OPEN, RunState.CLOSED, RunState.CLOSED):
             yield [replace(one, state=state) for one in self.runs]
 
-    def look_at_runs(
+    def status_of_runs(
         self, settings: Settings, origins: dict[str, str], run: str | None
     ) -> list[RunStatus]:
         self.settings = settings
@@ -70,7 +70,7 @@ class Root:
 def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Root:
     root = Root()
     desk.take_the_roots_place(
-        monkeypatch, tmp_path, look_at_runs=root.look_at_runs, watch_runs=root.watch_runs
+        monkeypatch, tmp_path, status_of_runs=root.status_of_runs, watch_runs=root.watch_runs
     )
     return root
 

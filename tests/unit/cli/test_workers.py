@@ -1,4 +1,4 @@
-"""Claims about `dct workers`: a row per worker with what it does, and a way out when nobody is
+"""Claims about `dct workers`: a row per worker with what it does, and a fix when none is
 there.
 """
 
@@ -31,13 +31,13 @@ OLD = replace(IDLE, name="c@h3", host="h3", slots=1, version="0.0.9")
 
 
 class Root:
-    """A composition root that sees whom it is told."""
+    """A composition root that lists the workers of the test."""
 
     def __init__(self) -> None:
         self.seen: list[WorkerStatus] = []
         self.settings: Settings | None = None
 
-    def look_at_workers(self, settings: Settings, origins: dict[str, str]) -> list[WorkerStatus]:
+    def status_of_workers(self, settings: Settings, origins: dict[str, str]) -> list[WorkerStatus]:
         self.settings = settings
         return self.seen
 
@@ -45,7 +45,7 @@ class Root:
 @pytest.fixture
 def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Root:
     root = Root()
-    desk.take_the_roots_place(monkeypatch, tmp_path, look_at_workers=root.look_at_workers)
+    desk.take_the_roots_place(monkeypatch, tmp_path, status_of_workers=root.status_of_workers)
     return root
 
 

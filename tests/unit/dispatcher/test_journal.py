@@ -268,7 +268,7 @@ def test_what_another_run_or_another_key_has_written_is_skipped(
 
 
 def test_a_field_that_is_none_of_ours_changes_no_id(journal: Journal) -> None:
-    # Given an entry of the stream that somebody gave a field of this name
+    # Given an entry of the stream to which an attacker has added a field of this name
     odd = read_entry(DOOR, "7-0", {**streams.claimed(held(5)), "id": "9999999999999-0", "z": "é"})
     # When
     journal.append([odd])
@@ -293,7 +293,7 @@ def test_a_replay_restores_how_far_each_attempt_is_journalled(
 
 
 def test_a_secret_that_a_test_printed_is_not_on_this_disk(journal: Journal) -> None:
-    # Given a password, and one that is a word of the protocol as well
+    # Given a password, and one that is a value of the protocol as well
     masking.PROCESS.learn(["correct-horse", "completed"])
     said = finished(0, "failed", output="login with correct-horse", reason="it is completed")
     fields = streams.recorded(DOOR, held(5), 1, said)

@@ -1,5 +1,5 @@
-"""Claims about `dispatcher.request`: the user's words reach every machine, and nothing of this one
-does.
+"""Claims about `dispatcher.request`: the user's arguments reach every machine, and nothing of this
+one does.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def test_the_run_keeps_its_own_settings_but_for_those_given_again(tmp_path: Path
 
 @pytest.mark.parametrize("value", ["many", [1], {"a": 1}, -1, 1e300, True])
 def test_a_setting_that_no_command_would_take_is_refused(value: object) -> None:
-    # Given a dispatcher of ours that has gone astray
+    # Given a dispatcher of ours that is at fault
     odd = replace(head(Settings()), settings={"reruns": value})
     # Then
     with pytest.raises(Untrusted, match="the head of the run has no valid reruns"):

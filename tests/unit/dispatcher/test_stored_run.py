@@ -215,7 +215,7 @@ def test_a_chunk_that_vanished_from_the_store_is_put_back_after_a_while(going: G
 
 
 def test_a_lease_of_which_the_stream_says_nothing_is_taken_back_after_a_while(going: Going) -> None:
-    # Given a claim whose entry somebody has removed
+    # Given a claim whose entry was removed
     going.ledger.claim(going.waiting.id, 1, worker="build-b", slot=1, lease_ms=60_000)
     going.stored.events.pop()
     # Then

@@ -1,4 +1,4 @@
-"""Claims about `inspect.doctor_databases`: what is wrong is found, named and has its mend; what is
+"""Claims about `inspect.doctor_databases`: what is wrong is found, named and has its fix; what is
 right is one line.
 """
 
@@ -42,7 +42,7 @@ def database(
     server: MemoryServer, *, slots: int = 0, workers: int = 0, measure: bool = False
 ) -> list[Finding]:
     ticks = count(step=0.04)
-    look = lambda: doctor_databases.database(  # noqa: E731
+    findings = lambda: doctor_databases.database(  # noqa: E731
         "default",
         server,
         slots=slots,
@@ -51,7 +51,7 @@ def database(
         clock=lambda: next(ticks),
         owner="o9",
     )
-    return list(doctor_databases.attempt("database default", look))
+    return list(doctor_databases.attempt("database default", findings))
 
 
 def bad(findings: Iterator[Finding] | list[Finding]) -> list[Finding]:
@@ -292,14 +292,14 @@ class TestMeasurement:
 class TestAttempt:
     def test_a_store_that_cannot_be_reached_ends_its_part_alone(self) -> None:
         # Given
-        def look() -> Iterator[Finding]:
+        def findings() -> Iterator[Finding]:
             yield Finding("ok", "store", "one")
             raise StoreUnavailable(
                 "the store cannot be reached; start it, set --store, or use --local"
             )
 
         # Then
-        assert list(doctor_databases.attempt("store", look))[1] == Finding(
+        assert list(doctor_databases.attempt("store", findings))[1] == Finding(
             "failed",
             "store",
             "the store cannot be reached",

@@ -71,7 +71,7 @@ class TestStore:
         assert f"{used} MB are in use of 100 MB (maxmemory)" in memory.text
 
     def test_a_snapshot_that_failed_is_warned_about(self) -> None:
-        # Given: with an append-only file nobody cares
+        # Given: with an append-only file that does not matter
         failed = {**STORE, "rdb_last_bgsave_status": "err"}
 
         # Then

@@ -339,7 +339,7 @@ def test_a_second_read_costs_only_what_is_new(
 
 
 def test_a_run_that_was_put_back_is_read_from_its_start(ledger: MemoryLedger) -> None:
-    # Given a run that was looked at
+    # Given a run that was read
     held = claim(ledger)
     ledger.append(held, 1, as_sent(finished(0)), 1000)
     watch = RunWatch("run-one", ledger)

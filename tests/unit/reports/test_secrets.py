@@ -91,7 +91,7 @@ def test_a_secret_is_in_no_output(tmp_path: Path, said: str) -> None:
 
 
 def test_a_password_in_a_line_of_a_traceback_is_not_shown(tmp_path: Path) -> None:
-    # Given a value that nobody told this process
+    # Given a value that this process does not know
     failure = Failure(
         "error", "OSError", "no", "  File x\n    connect(host='db', password='hunter22', port=1)\n"
     )

@@ -21,7 +21,7 @@ DAY = 86_400
 
 
 def verdict(found: Found, *, used: tuple[str, ...] = (), **known: Any) -> Decision:
-    """A look at which nobody is alive, nothing locked and nothing known, but what is said."""
+    """A situation in which no owner is alive, nothing locked and nothing known, unless given."""
     facts: dict[str, Any] = {
         "alive": (),
         "locked": (),

@@ -1,4 +1,4 @@
-"""What a run did with databases: everybody says only what is new, and the sums are right."""
+"""What a run did with databases: each worker reports only what is new, and the sums are right."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ NAME = "shelf_tests_of_a_chunk"
 
 
 class Result(unittest.TextTestResult):
-    """Ends the chunk in a hook if it is told to."""
+    """Ends the chunk in a hook if the test wants it."""
 
     hook = ""
 

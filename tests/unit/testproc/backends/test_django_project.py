@@ -1,6 +1,6 @@
 """Claims about the Django backend's project.
 
-What is wrong when an order of the slot fails, in Django's own words.
+What is wrong when an order of the slot fails, as Django says it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Claims about the Django backend's words.
+"""Claims about the Django backend's commands.
 
-How one test is run again by hand, and what of its words is ours.
+How one test is run again by hand, and which of its arguments are ours.
 """
 
 from __future__ import annotations

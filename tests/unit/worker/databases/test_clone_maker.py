@@ -30,7 +30,7 @@ class Scene(House):
         return [name for name, _ in self.folder.clones.in_use()]
 
     def retired(self) -> str:
-        """A used clone that somebody gave back."""
+        """A used clone that was given back."""
         name = self.slot.make(self.spec, PRISTINE)
         self.spoil(name)
         self.folder.clones.retire(name)

@@ -1,4 +1,4 @@
-"""Claims about `worker.databases.collector_thread`: how often a worker looks for garbage, and
+"""Claims about `worker.databases.collector_thread`: how often a worker collects garbage, and
 where.
 """
 
@@ -30,7 +30,7 @@ class Scene:
     def __init__(self, folder: Path) -> None:
         self.clock, self.world = FakeClock(), MemoryDatabases()
         self.looks: list[float] = []
-        #: What a look at the server meets.
+        #: What each collection on the server raises.
         self.error: Exception | None = None
         services: Any = type("Services", (), {})()
         services.clock, services.folder, services.settings = (

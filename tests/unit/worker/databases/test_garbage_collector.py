@@ -1,5 +1,5 @@
-"""Claims about `worker.databases.garbage_collector`: one look drops what nobody will miss, and no
-look stumbles over one database.
+"""Claims about `worker.databases.garbage_collector`: one collection drops what no one will
+miss, and no collection ends at one database.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class TestDead:
         server.world.time += GRACE_SECONDS
         assert actions(collector.collect(server)) == {"test_one": "left"}
 
-        # When: gone again, the counting begins anew
+        # When: gone again, the count starts again
         sign.close()
         server.world.time += GRACE_SECONDS
 
@@ -303,7 +303,7 @@ class TestDropping:
     def test_what_changed_since_it_was_listed_is_left(
         self, change: Callable[[MemoryDatabases], object], reason: str
     ) -> None:
-        # Given: somebody is quicker between the look and the drop
+        # Given: another worker is quicker, between the listing and the drop
         class Raced(MemoryServer):
             def locked(self, name: str) -> bool:
                 change(self.world)

@@ -1,4 +1,4 @@
-"""What a database server in trouble did is told from what a test did."""
+"""An outage of a database server is told apart from a fault of a test."""
 
 from __future__ import annotations
 

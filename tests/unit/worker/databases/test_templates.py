@@ -227,7 +227,7 @@ def test_what_belonged_to_an_earlier_template_of_the_same_key_is_not_used_for_a_
     first.templates.export()
     first.templates.ensure_serialized()
     first.liveness.close()
-    # When it is built anew, with other rows
+    # When it is rebuilt, with other rows
     second = House(tmp_path, run="run-2", world=first.world)
     second.specs[0] = first.specs[0]
     build = first.world.create

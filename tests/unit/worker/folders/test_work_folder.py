@@ -216,7 +216,7 @@ def test_a_link_that_leads_elsewhere_takes_nothing_with_it(tmp_path: Path) -> No
     assert (tmp_path / "precious").is_dir()
 
 
-# -- what the host tells the slots -------------------------------------------------------
+# -- what the host publishes for the slots -------------------------------------------------------
 
 PUBLISHED = PublishedRun(
     "0123456789abcdef",

@@ -17,7 +17,7 @@ from tests.support.fake_clock import FakeClock
 
 
 class TickingClock(FakeClock):
-    """A second passes with each look at it."""
+    """A second passes with each reading."""
 
     def wall(self) -> float:
         self.now += 1.0

@@ -1,4 +1,4 @@
-"""Claims about `worker.host.ended_runs`: a run that is over for this worker stays over, whoever
+"""Claims about `worker.host.ended_runs`: a run that is over for this worker stays over, whatever
 announces it again.
 """
 
@@ -36,7 +36,7 @@ def test_a_run_that_has_ended_is_over_also_after_a_restart(file: Path) -> None:
     runs = EndedRuns(file)
     # When
     runs.note(NONCE, 2)
-    # Then what somebody has recorded of it does not bring it back
+    # Then what was recorded of it does not bring it back
     for one in (runs, EndedRuns(file)):
         assert one.covers(announced(epoch=2))
         assert one.covers(announced(epoch=1))

@@ -40,7 +40,7 @@ REFUSED = RefusedReport("the suite differs", permanent=True)
 
 
 class Ledger:
-    """Notes what it is told; the first `failures` calls of any kind find no store."""
+    """Keeps the reports; the first `failures` calls of any kind find no store."""
 
     def __init__(
         self, failures: int = 0, spec: RunSpec | Exception | None = None, manifest: object = None
@@ -104,7 +104,7 @@ def test_a_refusal_is_reported_though_the_store_was_away_at_first(
 def test_a_store_that_was_wiped_gets_earlier_reports_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Given a wipe between the word and the first look after it
+    # Given a wipe between the report and the first poll after it
     ledger = Ledger()
     one = supervisor(monkeypatch, ledger, Refused("the suite differs"))
     one._prepare()
@@ -123,7 +123,7 @@ def test_a_run_that_a_wiped_store_does_not_know_yet_is_prepared_again(
     one = supervisor(monkeypatch, Ledger(), LeaseLost("the run is over"))
     # When
     one._prepare()
-    # Then: the host removes what has ended, and looks again
+    # Then: the host removes what has ended, and polls again
     assert one.ended
 
 
@@ -149,7 +149,7 @@ def test_a_run_whose_loader_died_is_prepared_again_once_slots_have_given_back_wh
     # When
     one._preparation.process.alive.return_value = False
     one._check_loader(101.0)
-    # Then: nobody begins anything here
+    # Then: nothing is begun here
     assert (one.state, one.ended) == (RunStage.PREPARING, False)
     one._folder.unpublish.assert_called_once_with()
     # And later
@@ -157,7 +157,7 @@ def test_a_run_whose_loader_died_is_prepared_again_once_slots_have_given_back_wh
     assert one.ended
 
 
-# -- what no retry mends -----------------------------------------------------------------
+# -- what no retry fixes -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

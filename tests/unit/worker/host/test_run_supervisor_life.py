@@ -41,7 +41,7 @@ RUN = "run-one"
 
 
 class Ledger:
-    """Notes what it is told."""
+    """Keeps the reports."""
 
     def __init__(self) -> None:
         self.reports: list[WorkerReport] = []
@@ -74,7 +74,7 @@ class Pool:
 
 
 class Checks:
-    """Begin when they are told to; a test says what they found."""
+    """Begin when the supervisor begins them; a test says what they found."""
 
     def __init__(self, clock: FakeClock) -> None:
         self._clock = clock
@@ -340,7 +340,7 @@ def test_a_dead_loader_restarts_the_run_when_slots_have_given_back_what_they_had
     scene.clock.at(2.0, lambda: setattr(scene, "alive", False))
     published: list[object] = []
     scene.clock.at(3.0, lambda: published.append(scene.folder.published()))
-    # When: nobody ends it
+    # When: nothing ends it
     scene.supervisor._keep()
     # Then
     assert published == [None]

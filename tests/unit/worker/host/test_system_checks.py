@@ -13,7 +13,7 @@ from dct_celery.worker.host.system_checks import SystemChecks
 
 
 class Pool:
-    """Gives clones unless it is told not to; notes what comes back."""
+    """Gives clones unless the test refuses them; notes what comes back."""
 
     def __init__(self) -> None:
         self.taken, self.back = 0, list[str]()

@@ -1,5 +1,5 @@
-"""Claims about `worker.slot.lease_keeper`: how often a lease is renewed, and what the slot hears of
-it.
+"""Claims about `worker.slot.lease_keeper`: how often a lease is renewed, and what the slot learns
+of it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.support.fake_clock import FakeClock
 
 
 class Ledger:
-    """Notes when it is asked; answers what it is told to."""
+    """Notes when it is asked; gives the answers of the test."""
 
     def __init__(self, clock: FakeClock) -> None:
         self._clock = clock

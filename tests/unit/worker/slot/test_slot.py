@@ -1,4 +1,4 @@
-"""Claims about `worker.slot.slot`: what the broker says is a hint, and the ledger's word counts
+"""Claims about `worker.slot.slot`: a message of the broker is a hint, and only the ledger decides
 when its dispatcher has signed it.
 """
 
@@ -216,11 +216,11 @@ OFFERS = {
 
 @pytest.mark.parametrize("payload", OFFERS.values(), ids=OFFERS.keys())
 def test_an_untrusted_claim_is_given_back_and_nothing_runs(scene: Scene, payload: str) -> None:
-    # Given somebody who has the store's password, and not the pool's key
+    # Given an attacker who has the store's password, and not the pool's key
     scene.store.runs[RUN].slips["c1"].payload = payload
     # When
     result = scene.slot.run(sealed())
-    # Then the dispatcher hears of it, and offers the chunk again
+    # Then the dispatcher learns of it, and offers the chunk again
     assert result == "untrusted"
     assert scene.begun == []
     ends = [fact for fact in scene.facts() if isinstance(fact, Ended)]

@@ -86,7 +86,7 @@ def test_a_claim_that_is_not_granted_costs_no_time(scene: Scene) -> None:
 
 
 def test_a_chunk_that_ran_here_in_this_epoch_does_not_run_again(scene: Scene) -> None:
-    # Given a store that somebody has changed
+    # Given a store that was tampered with
     scene.folder.note_done(KEY, 1)
     # When / Then
     assert scene.slot.run(MESSAGE) == "done"

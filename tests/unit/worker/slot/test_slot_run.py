@@ -1,5 +1,5 @@
-"""Claims about `worker.slot.slot_run`: when a slot forks anew, which clones it takes, and how long
-it waits for a database server.
+"""Claims about `worker.slot.slot_run`: when a slot gets a fresh fork, which clones it takes, and
+how long it waits for a database server.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def ledger() -> MemoryLedger:
 def spooled(
     folder: Path, chunk: str = "c1", attempt: int = 1, count: int = 2, fence: int = 1
 ) -> Spool:
-    """A spool that has come to its end, which the store was told in the first epoch."""
+    """A complete spool, whose end the store got in the first epoch."""
     spool = Spool(folder, held(fence, chunk=chunk, attempt=attempt))
     for number in range(count):
         spool.add(record(number))
@@ -193,7 +193,7 @@ def wiped(ledger: MemoryLedger) -> MemoryLedger:
 
 
 def told(ledger: MemoryLedger) -> list[Recorded | Ended]:
-    """What a worker has told the store; all of it can be believed."""
+    """What a worker has sent to the store; all of it is trusted."""
     page = ledger.read("0", block_ms=0)
     assert not page.rejected
     return [entry.fact for entry in page.entries if isinstance(entry.fact, (Recorded, Ended))]
@@ -264,7 +264,7 @@ def test_an_attempt_that_still_runs_is_left_to_its_slot(
 def test_what_is_swept_while_it_is_sent_again_stays_away(
     tmp_path: Path, ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given: its slot hears of the acknowledgement in the very moment
+    # Given: its slot learns of the acknowledgement at that very moment
     spooled(tmp_path, count=0)
 
     def end(*_: object) -> WriteAnswer:
