@@ -174,7 +174,8 @@ class Settings:
     )
     python: str | None = _fleet(
         "program",
-        "Python interpreter of the project, here and on workers; default: the one that runs dct",
+        "Python interpreter of the project on this machine, if dct has an environment of its own;"
+        " default: the one that runs dct. Each worker has its own DCT_PYTHON",
         variable="DCT_PYTHON",
     )
     run_id: str | None = _fleet(
@@ -329,7 +330,8 @@ class Settings:
     checkout: str | None = _worker("path", "This worker's checkout, for runs with --code checkout")
     worker_python: str | None = _worker(
         "program",
-        "Python interpreter of the project on this worker; default: the one that runs the worker",
+        "Python interpreter of the project on this worker, if the worker has an environment of its"
+        " own; default: the one that runs the worker",
         variable="DCT_PYTHON",
     )
     lease_seconds: float = _worker(

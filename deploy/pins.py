@@ -31,7 +31,10 @@ def main() -> int:
             name: version for name, version in resolve(python, pins).items() if name not in pins
         }
         pins |= more
-        markers |= dict.fromkeys(more, f' ; python_version >= "{minor_version(python)}"')
+        minor = minor_version(python)
+        # An older patch release of our own Python may need what we do not.
+        marker = "" if minor == minor_version(sys.executable) else f' ; python_version >= "{minor}"'
+        markers |= dict.fromkeys(more, marker)
     lines = [f"{name}=={pins[name]}{markers[name]}\n" for name in sorted(pins, key=str.lower)]
     FILE.write_text("".join(lines))
     print(f"{FILE.name}: {len(lines)} versions")

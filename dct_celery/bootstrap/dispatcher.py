@@ -233,6 +233,7 @@ def _dispatcher_services(
         nonce=nonce,
         owner=secrets.token_hex(8),
         door=door,
+        pool_door=pool,
         clock=time.monotonic,
         wall=time.time,
         sleep=time.sleep,

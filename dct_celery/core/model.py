@@ -166,6 +166,8 @@ class Chunk:
     batch_seconds: Seconds = 0.05
     #: Runs before the indices in the same process, which is fresh; its results do not count.
     preamble: tuple[Count, ...] = ()
+    #: Runs before the indices if nothing has run in the process yet; its results do not count.
+    opening: tuple[Count, ...] = ()
     #: A run of a test that has failed, to find out why; its results are no verdicts.
     probe: bool = False
 
@@ -294,6 +296,17 @@ class OrderNote:
     proven: bool = True
     #: What it failed with, if the verdict is that it passes.
     failed_with: str = ""
+
+    def __str__(self) -> str:
+        match self.kind:
+            case OrderKind.BRITTLE:
+                return f"needs {self.partner} before it: it {self.proven_by}"
+            case OrderKind.VICTIM:
+                return f"polluted by {self.partner}: it {self.proven_by}"
+            case OrderKind.FLAKY:
+                return f"flaky: it {self.proven_by}"
+            case OrderKind.UNPROVEN:
+                return f"not settled: it {self.proven_by}"
 
 
 @dataclass(frozen=True, slots=True)

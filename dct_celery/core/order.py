@@ -74,12 +74,17 @@ class Ask:
     preamble: Preamble
     #: What is known so far, if there is no answer.
     so_far: Finding
+    #: How often it was asked before; only a flaky test gives another answer.
+    again: int = 0
 
 
 #: Yields what to try, is sent whether the test was bad then, and returns what it found.
 Search = Generator[Ask, bool, Finding]
 #: Position -> the first of the predecessors that can all be run before it within the budget.
 Reach = Callable[[int], int]
+
+
+_FLAKY = Finding(None, OrderKind.FLAKY, None, "failed and passed after the same classes")
 
 
 def _no_limit(atom: int) -> int:
@@ -138,6 +143,8 @@ def _brittle(atom: int, passed_alone: bool, partners: Sequence[int], reach: Reac
         so_far = replace(
             so_far, proven_by=f"fails alone and after the {atom - start} classes before it"
         )
+    if not (yield Ask((), so_far, again=1)):
+        return _FLAKY
     so_far = _needs(_stretch(good_from, atom))
     while bad_from - good_from > 1:
         middle = (good_from + bad_from) // 2
@@ -146,9 +153,12 @@ def _brittle(atom: int, passed_alone: bool, partners: Sequence[int], reach: Reac
         else:
             good_from = middle
             so_far = _needs(_stretch(good_from, atom))
-    if good_from + 1 < atom and (yield Ask((good_from,), so_far)):
-        return so_far
-    return _needs((good_from,))
+    needed = (good_from,)
+    if good_from + 1 < atom and (yield Ask(needed, so_far)):
+        needed = _stretch(good_from, atom)
+    if not (yield from _certain(bad=(), good=needed, so_far=so_far)):
+        return _FLAKY
+    return _needs(needed)
 
 
 def _needs(preamble: Preamble) -> Finding:
@@ -172,7 +182,7 @@ def _victim(atom: int, past: Preamble, partners: Sequence[int], reach: Reach) ->
     good_from, size = len(past), 1
     while True:
         if good_from == 0:
-            return Finding(None, OrderKind.FLAKY, None, "failed and passed after the same classes")
+            return _FLAKY
         start = max(len(past) - size, 0)
         if (yield Ask(past[start:], so_far)):
             bad_from = start
@@ -189,6 +199,8 @@ def _victim(atom: int, past: Preamble, partners: Sequence[int], reach: Reach) ->
         guilty = guilty[:1]
     elif len(guilty) > 1:
         guilty = yield from _pair(guilty, so_far)
+    if not (yield from _certain(bad=guilty, good=(), so_far=so_far)):
+        return _FLAKY
     return (yield from _cleaned(atom, guilty, reach))
 
 
@@ -235,6 +247,14 @@ def _start(atom: int, size: int, last: int, reach: Reach) -> int:
     If there is no budget for it, as far back as there is; it takes no less than one more.
     """
     return max(atom - size, min(reach(atom), last - 1), 0)
+
+
+def _certain(*, bad: Preamble, good: Preamble, so_far: Finding) -> Generator[Ask, bool, bool]:
+    """Whether each gives the same answer again, twice: a pass on the first is no accident."""
+    for again in (2, 3):
+        if (yield Ask(good, so_far, again)) or not (yield Ask(bad, so_far, again)):
+            return False
+    return True
 
 
 def _stretch(start: int, end: int) -> Preamble:

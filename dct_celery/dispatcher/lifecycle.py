@@ -19,15 +19,17 @@ from pathlib import Path
 from typing import IO
 
 from dct_celery import __version__
-from dct_celery.core.model import Entry, Manifest, Outcome, RunReport, Verdict
+from dct_celery.core.model import BAD_OUTCOMES, Entry, Manifest, Outcome, RunReport, Verdict
 from dct_celery.core.plan import planner, timings
 from dct_celery.core.plan.limits import FIXTURE_SECONDS, Limits
+from dct_celery.core.plan.order_facts import OrderFact, OrderFacts
 from dct_celery.core.run.blame import Deaths
 from dct_celery.core.run.doubts import Doubts
 from dct_celery.core.run.machine import RunMachine
 from dct_celery.core.run.reruns import Reruns
 from dct_celery.core.run.view import RunView
 from dct_celery.core.text import plural
+from dct_celery.dispatcher import order_memory
 from dct_celery.dispatcher.adopt import Adopted
 from dct_celery.dispatcher.collect import Collected, Patience, collect
 from dct_celery.dispatcher.event_loop import ELSEWHERE, EventLoop
@@ -74,6 +76,8 @@ class Planned:
     event_loop: EventLoop
     #: What earlier runs took, by `core.plan.timings`.
     samples: dict[str, timings.Sample]
+    #: What they found out about the order of tests.
+    order_facts: OrderFacts
 
 
 class RunLifecycle:
@@ -314,11 +318,13 @@ class RunLifecycle:
             self._services.settings,
             known.collected.manifest,
         )
-        samples = self._known_timings(known.snapshot)
+        project = project_name(known.snapshot.request)
+        stored = self._stored_timings(project)
+        samples = timings.decode_all(stored)
         estimates = timings.Estimates(samples, manifest)
-        atoms = planner.atoms(manifest, estimates)
+        facts = self._order_facts(stored, project, manifest, planner.atoms(manifest, estimates))
         plan = planner.Planner(
-            atoms,
+            facts.planned(),
             chunk_seconds=settings.chunk_seconds,
             limits=Limits(manifest, estimates),
         )
@@ -328,7 +334,7 @@ class RunLifecycle:
             maxfail=1 if settings.failfast else settings.maxfail or 0,
             reruns=Reruns.of(settings.reruns, settings.reruns_budget, len(manifest)),
             deaths=Deaths(settings.crash_budget),
-            doubts=self._doubts(manifest, atoms),
+            doubts=self._doubts(manifest, facts),
             now=services.clock(),
         )
         fleet = Fleet(
@@ -356,25 +362,48 @@ class RunLifecycle:
             view,
             lambda: self._report(planned, complete=False),
         )
-        planned = Planned(known, machine, fleet, event_loop, samples)
+        planned = Planned(known, machine, fleet, event_loop, samples, facts)
         return planned
 
-    def _doubts(self, manifest: Manifest, atoms: tuple[planner.Atom, ...]) -> Doubts | None:
-        """None if a failure is final at once: by choice, or as the first ones end the run."""
-        settings = self._services.settings
-        if settings.settle == 0 or settings.failfast or settings.maxfail:
-            return None
-        return Doubts(manifest, atoms, budget=settings.settle)
-
-    def _known_timings(self, snapshot: RunSnapshot) -> dict[str, timings.Sample]:
+    def _stored_timings(self, project: str) -> dict[str, str]:
+        """What the store keeps of earlier runs, as it is."""
         try:
-            known = self._services.timings(project_name(snapshot.request)).load().items()
+            return self._services.timings(project).load()
         except StoreUnavailable as error:
             self._services.report(Warned(f"planned without the timings of earlier runs: {error}"))
             return {}
-        return {
-            name: sample for name, text in known if (sample := timings.decode(text)) is not None
-        }
+
+    def _order_facts(
+        self,
+        stored: dict[str, str],
+        project: str,
+        manifest: Manifest,
+        atoms: tuple[planner.Atom, ...],
+    ) -> OrderFacts:
+        known: dict[str, OrderFact] = {}
+        if self._settles:
+            known, warning = order_memory.opened(stored, self._services.pool_door, project)
+            if warning:
+                self._services.report(Warned(warning))
+        digests = order_memory.CodeDigests(Path(self._request.root))
+        return OrderFacts(manifest, atoms, known, digests.of)
+
+    @property
+    def _settles(self) -> bool:
+        """False if each failure is final at once: by choice, or as the first ones end the run."""
+        settings = self._services.settings
+        return settings.settle != 0 and not settings.failfast and not settings.maxfail
+
+    def _doubts(self, manifest: Manifest, facts: OrderFacts) -> Doubts | None:
+        if not self._settles:
+            return None
+        return Doubts(
+            manifest,
+            facts.planned(),
+            budget=self._services.settings.settle,
+            passed_alone=facts.passed_alone,
+            notes=facts.notes(),
+        )
 
     # -- follow ------------------------------------------------------------------------
 
@@ -420,10 +449,21 @@ class RunLifecycle:
         ]
         learned = timings.learn(ran, machine.class_seconds, planned.samples)
         try:
-            store = self._services.timings(project_name(planned.known.snapshot.request))
-            store.save({name: timings.encode(sample) for name, sample in learned.items()})
+            project = project_name(planned.known.snapshot.request)
+            facts = order_memory.sealed(
+                self._learned_of_order(planned), self._services.pool_door, project
+            )
+            encoded = {name: timings.encode(sample) for name, sample in learned.items()}
+            self._services.timings(project).save({**encoded, **facts})
         except InfrastructureError as error:
             self._services.report(Warned(f"timings were not saved: {error}"))
+
+    def _learned_of_order(self, planned: Planned) -> dict[str, OrderFact]:
+        doubts, verdicts = planned.machine.doubts, planned.machine.verdicts.values()
+        if doubts is None:
+            return {}
+        failed = {doubts.position(v.entry.index) for v in verdicts if v.outcome in BAD_OUTCOMES}
+        return planned.order_facts.learn(doubts.passed_alone, doubts.findings, doubts.tests, failed)
 
     def _wall(self) -> float:
         """Seconds since the run began, those under an earlier dispatcher included."""

@@ -34,6 +34,8 @@ class DispatcherServices:
     owner: str
     #: Seals and verifies the run's messages.
     door: Door
+    #: The same for what outlives the run.
+    pool_door: Door
     clock: Callable[[], float]
     wall: Callable[[], float]
     sleep: Callable[[float], None]

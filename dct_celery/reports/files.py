@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import stat
@@ -34,11 +33,7 @@ def write_json(path: Path, report: RunReport) -> None:
     """Replace `path` by the JSON object of docs/json.md, in ASCII (escapes carry the rest). Raises
     UsageError.
     """
-    text = json.dumps(
-        json_report.to_dict(masked.report(report, masking.PROCESS)),
-        ensure_ascii=True,
-        allow_nan=False,
-    )
+    text = json_report.render(masked.report(report, masking.PROCESS))
     _replace(path, f"{text}\n".encode("ascii"))
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
-from dct_celery.core.model import FixtureVerdict, RunReport, Verdict
+from dct_celery.core.model import FixtureVerdict, OrderKind, OrderNote, RunReport, Verdict
 from dct_celery.core.text import cut, strip_ansi
 from dct_celery.reports.artifacts import relative_path
 
@@ -14,12 +16,29 @@ VERSION = 1
 PARTS = ("collect", "snapshot", "wait", "run", "finish", "wall")
 #: Characters of a message.
 MESSAGE_LIMIT = 1024
+#: Texts that are remembered while a report is written.
+_REMEMBERED = 256
+_json = json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode
+
+
+def render(report: RunReport) -> str:
+    """The object as JSON in ASCII: escapes carry the rest.
+
+    The tests are put together from strings, since most of them passed and have nothing to say.
+    """
+    tests = ", ".join(map(_Tests().text, report.verdicts))
+    return f'{_json(_head(report))[:-1]}, "tests": [{tests}], {_json(_tail(report))[1:]}'
 
 
 def to_dict(report: RunReport) -> dict[str, Any]:
     """The report as str, int, float, bool, None, list and dict; floats are finite, strings may hold
     lone surrogates.
     """
+    tests = [_test(verdict) for verdict in report.verdicts]
+    return {**_head(report), "tests": tests, **_tail(report)}
+
+
+def _head(report: RunReport) -> dict[str, Any]:
     return {
         "version": VERSION,
         "run": report.run,
@@ -31,10 +50,42 @@ def to_dict(report: RunReport) -> dict[str, Any]:
         "seconds": {part: _seconds(report.seconds.get(part, 0.0)) for part in PARTS},
         "databases": report.databases,
         "slots": [_slot(slot) for slot in report.slots],
-        "tests": [_test(verdict) for verdict in report.verdicts],
+    }
+
+
+def _tail(report: RunReport) -> dict[str, Any]:
+    return {
         "fixtures": [_fixture(fixture) for fixture in report.fixtures],
         "leaks": [asdict(leak) for leak in report.leaks],
     }
+
+
+class _Tests:
+    """Writes tests as JSON. What many of them share is written once."""
+
+    def __init__(self) -> None:
+        self._where = lru_cache(_REMEMBERED)(_where)
+        self._file = lru_cache(_REMEMBERED)(_json)
+        self._message = lru_cache(_REMEMBERED)(lambda message: _json(_line(message)))
+
+    def text(self, verdict: Verdict) -> str:
+        """What `_test` describes."""
+        special = verdict.failures or verdict.earlier or verdict.covered_by or verdict.order
+        if special or verdict.artifacts:
+            return _json(_test(verdict))
+        file, line = verdict.place
+        return (
+            f'{{"id": {_json(verdict.entry.id)}, "outcome": {_json(verdict.outcome)},'
+            f' "seconds": {_seconds(verdict.seconds)!r},'
+            f" {self._where(verdict.worker, verdict.slot, verdict.attempt)},"
+            f' "file": {self._file(file)}, "line": {"null" if line is None else line},'
+            f' "covered_by": null, "message": {self._message(verdict.reason)}, "flaky": false,'
+            f' "order": null, "artifacts": [], "attempts": []}}'
+        )
+
+
+def _where(worker: str | None, slot: int | None, attempt: int) -> str:
+    return _json({"worker": worker, "slot": slot, "attempt": attempt})[1:-1]
 
 
 def _slot(slot: dict[str, Any]) -> dict[str, Any]:
@@ -57,8 +108,9 @@ def _test(verdict: Verdict) -> dict[str, Any]:
         "file": verdict.place[0],
         "line": verdict.place[1],
         "covered_by": str(verdict.covered_by) if verdict.covered_by else None,
-        "message": _message(verdict),
+        "message": _line(verdict.message),
         "flaky": verdict.flaky,
+        "order": _order(verdict.order),
         "artifacts": [
             {"path": relative_path(verdict.entry, one), "size": one.size}
             for one in verdict.artifacts
@@ -74,7 +126,7 @@ def _attempt(verdict: Verdict) -> dict[str, Any]:
         "seconds": _seconds(verdict.seconds),
         "worker": verdict.worker,
         "slot": verdict.slot,
-        "message": _message(verdict),
+        "message": _line(verdict.message),
     }
 
 
@@ -84,12 +136,26 @@ def _fixture(fixture: FixtureVerdict) -> dict[str, Any]:
         "phase": fixture.phase,
         "outcome": fixture.outcome.value,
         "worker": fixture.worker,
+        "order": _order(fixture.order),
     }
 
 
-def _message(verdict: Verdict) -> str:
+def _order(note: OrderNote | None) -> dict[str, Any] | None:
+    if note is None:
+        return None
+    partner = "needs" if note.kind is OrderKind.BRITTLE else "of"
+    return {
+        "kind": note.kind.value,
+        **({partner: note.partner} if note.partner else {}),
+        "proven": note.proven,
+        "proven_by": note.proven_by,
+        "failed_with": note.failed_with,
+    }
+
+
+def _line(message: str) -> str:
     """One line without colours."""
-    lines = strip_ansi(verdict.message).strip().splitlines()
+    lines = strip_ansi(message).strip().splitlines()
     return cut(lines[0], MESSAGE_LIMIT) if lines else ""
 
 

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from dct_celery.core.model import Failure, FixtureRef, FixtureVerdict, RunReport, Verdict
+from dct_celery.core.model import (
+    Failure,
+    FixtureRef,
+    FixtureVerdict,
+    OrderNote,
+    RunReport,
+    Verdict,
+)
 from dct_celery.core.run.leaks import Leak
 from dct_celery.core.text import strip_ansi
 from dct_celery.security.masking import Masker
+
+#: Tests whose ids are searched for secrets at a time. One search in a long text costs far less than
+#: one in each of its lines.
+_BLOCK = 1000
 
 
 def report(whole: RunReport, mask: Masker) -> RunReport:
     return replace(
         whole,
-        verdicts=tuple(verdict(one, mask) for one in whole.verdicts),
+        verdicts=tuple(_verdicts(whole.verdicts, mask)),
         fixtures=tuple(fixture(one, mask) for one in whole.fixtures),
         note=_text(whole.note, mask),
         error=_text(whole.error, mask),
@@ -22,21 +34,44 @@ def report(whole: RunReport, mask: Masker) -> RunReport:
     )
 
 
+def _verdicts(verdicts: Sequence[Verdict], mask: Masker) -> Iterator[Verdict]:
+    for start in range(0, len(verdicts), _BLOCK):
+        block = verdicts[start : start + _BLOCK]
+        masked = _texts if _clean((v.entry.id for v in block), mask) else verdict
+        yield from (masked(v, mask) for v in block)
+
+
+def _clean(names: Iterable[str], mask: Masker) -> bool:
+    """Whether masking leaves all of them as they are; False where it may change one.
+
+    What masking finds in a line, it also finds in a text that has this line.
+    """
+    text = "\n".join(names)
+    return strip_ansi(text) == text == mask.output(text)
+
+
 def verdict(v: Verdict, mask: Masker) -> Verdict:
     # An id changes only where it holds a secret: other tools search for it.
     if (name := _name(v.entry.id, mask)) != v.entry.id:
         v = replace(v, entry=replace(v.entry, id=name, cls=_name(v.entry.cls, mask)))
-    if v.covered_by:
-        v = replace(v, covered_by=_fixture(v.covered_by, mask))
-    if not (v.failures or v.reason or v.output or v.sql or v.earlier):
-        return v
+    return _texts(v, mask)
+
+
+def _texts(v: Verdict, mask: Masker) -> Verdict:
+    """The verdict with everything but its id masked."""
+    if not (v.failures or v.output or v.sql or v.earlier or v.covered_by or v.order):
+        reason = _text(v.reason, mask)
+        # Of most verdicts, nothing changes.
+        return v if reason == v.reason else replace(v, reason=reason)
     return replace(
         v,
         failures=_failures(v.failures, mask),
         reason=_text(v.reason, mask),
         output=_output(v.output, mask),
         sql=_output(v.sql, mask),
+        covered_by=_fixture(v.covered_by, mask) if v.covered_by else None,
         earlier=tuple(verdict(one, mask) for one in v.earlier),
+        order=_order(v.order, mask),
     )
 
 
@@ -47,6 +82,15 @@ def fixture(f: FixtureVerdict, mask: Masker) -> FixtureVerdict:
         failures=_failures(f.failures, mask),
         reason=_text(f.reason, mask),
         output=_output(f.output, mask),
+        order=_order(f.order, mask),
+    )
+
+
+def _order(note: OrderNote | None, mask: Masker) -> OrderNote | None:
+    if note is None:
+        return None
+    return replace(
+        note, partner=_name(note.partner, mask), failed_with=_text(note.failed_with, mask)
     )
 
 
@@ -77,7 +121,7 @@ def _leak(leak: Leak, mask: Masker) -> Leak:
 
 
 def _text(text: str, mask: Masker) -> str:
-    return mask(strip_ansi(text))
+    return mask(strip_ansi(text)) if text else text
 
 
 def _output(text: str, mask: Masker) -> str:

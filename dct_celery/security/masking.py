@@ -7,6 +7,7 @@ cutting, so that no half of a secret remains. Pure except for `PROCESS`.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import logging
@@ -35,6 +36,9 @@ COMMON = frozenset(
      "root", "sample", "secret", "sqlite", "test", "tester", "testing", "tests", "token", "true",
      "user", "username", "valkey"}
 )  # fmt: skip
+#: Texts of at most this many characters are remembered with what they are masked to, and how many
+#: of them: the reasons of skips and of tests that have not run come by the thousand.
+_REMEMBERED_LENGTH, _REMEMBERED = 200, 256
 #: Keys of records whose strings are texts of tests or workers; all others are protocol values or
 #: names.
 _TEXTS = frozenset({"text", "message", "output", "sql", "reason", "detail", "cause", "what"})
@@ -125,6 +129,7 @@ class Masker:
         self._words = {
             word: _whole_word(word) if len(word) < ANYWHERE else None for word in longest
         }
+        self._remembered = functools.lru_cache(_REMEMBERED)(self._mask)
 
     def values(self, text: str) -> str:
         """The text without the known secrets: for what a test printed, and for names."""
@@ -147,7 +152,12 @@ class Masker:
 
     def __call__(self, text: str) -> str:
         """The text without known secrets and without what looks like one."""
-        return self.values(mask_patterns(self.values(text))) if text else text
+        if not text:
+            return text
+        return self._remembered(text) if len(text) <= _REMEMBERED_LENGTH else self._mask(text)
+
+    def _mask(self, text: str) -> str:
+        return self.values(mask_patterns(self.values(text)))
 
     def texts(self, data: Any) -> Any:
         """Decoded JSON with the texts of tests and workers in it masked as outputs.
@@ -283,16 +293,16 @@ def secrets_of_url(url: str) -> Iterator[str]:
 
 
 def secrets_of_databases(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """The passwords of the project's databases.
+    """The passwords of the project's databases, and those among their options.
 
     A password equal to user, name or alias is left out: it would mask half of every output.
     """
     for row in rows:
-        password = str(row.get("password") or "")
-        if password not in {
-            str(row.get(name) or "") for name in ("user", "name", "alias", "vendor")
-        }:
-            yield password
+        known = {str(row.get(name) or "") for name in ("user", "name", "alias", "vendor")}
+        options = row.get("options")
+        named = options.items() if isinstance(options, Mapping) else ()
+        secret = [str(value) for name, value in named if names_secret(str(name))]
+        yield from (one for one in (str(row.get("password") or ""), *secret) if one not in known)
         yield from secrets_of_url(str(row.get("host") or ""))
 
 

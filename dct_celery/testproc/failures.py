@@ -60,7 +60,25 @@ def type_name(cls: Any) -> str:
 
 
 def first_line(error: Any) -> str:
-    """The first line of the exception's message; empty for None."""
+    """The first line of the exception's message; empty for None.
+
+    A line that only announces something, as of a flush that failed, goes on with that of the
+    exception behind it.
+    """
+    line = _first_line(error)
+    if line.endswith(":") and isinstance(error, BaseException):
+        return cut(f"{line} {_first_line(_cause(error))}".rstrip(), MAX_LINE)
+    return line
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    try:
+        return error.__cause__
+    except BaseException:  # of a class that answers every question itself
+        return None
+
+
+def _first_line(error: Any) -> str:
     if error is None:
         return ""
     try:

@@ -88,8 +88,8 @@ class Session:
                 project.check(message)
                 return messages.Checked(now() - start)
             case messages.Flush():
-                project.flush(message)
-                return messages.Flushed(now() - start)
+                failed = project.flush(message)
+                return messages.Flushed(now() - start, failed or "")
             case messages.Serialize():
                 project.serialize(message)
                 return messages.Serialized(now() - start)

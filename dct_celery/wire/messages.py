@@ -252,6 +252,9 @@ class Flush(Message):
 @dataclass(frozen=True, slots=True)
 class Flushed(Message):
     seconds: float
+    #: Why the databases cannot be flushed, for the project's sake: they are as its own flush leaves
+    #: them.
+    failed: str = ""
 
 
 @message

@@ -12,10 +12,25 @@ from __future__ import annotations
 import argparse
 import random
 from collections import Counter
+from collections.abc import Iterator
 from statistics import median
 
-from dct_celery.core.model import BAD_OUTCOMES
+from dct_celery.core.model import BAD_OUTCOMES, Verdict
 from tests.support.order_world import Fleet, make_world
+
+
+def described(verdict: Verdict, *, wanted_bad: bool, seed: int) -> Iterator[str]:
+    """The lines of the table that the verdict counts for."""
+    bad, note = verdict.outcome in BAD_OUTCOMES, verdict.order
+    if bad == wanted_bad:
+        yield "right"
+        if bad and note is not None and not note.proven:
+            yield "right, named as unproven"
+    else:
+        wrongly = "bad" if bad else "good"
+        yield f"wrongly {wrongly}, named" if note else f"WRONGLY {wrongly}, SILENT (seed {seed})"
+    if note is not None:
+        yield f"order-dependent: {note.kind}{'' if note.proven else ', unproven'}"
 
 
 def main() -> None:
@@ -39,20 +54,8 @@ def main() -> None:
         cost.append(fleet.doubts.spent / fleet.busy)
         expected = world.sequential()
         for index, verdict in machine.verdicts.items():
-            bad, wanted = verdict.outcome in BAD_OUTCOMES, expected[world.class_of[index]]
             count["tests"] += 1
-            noted = verdict.order
-            if bad == wanted:
-                count["right"] += 1
-                if bad and noted and not noted.proven:
-                    count["right, named as unproven"] += 1
-            elif bad:
-                count["wrongly bad, named" if noted else f"WRONGLY BAD, silent (seed {seed})"] += 1
-            else:
-                count["wrongly good" if noted else f"WRONGLY GOOD, silent (seed {seed})"] += 1
-            if noted:
-                count["order-dependent"] += 1
-                count[f"  {noted.kind} {'' if noted.proven else '(unproven)'}"] += 1
+            count.update(described(verdict, wanted_bad=expected[world.class_of[index]], seed=seed))
     for what, number in sorted(count.items()):
         print(f"{number:>9,}  {what}")
     print(

@@ -31,6 +31,7 @@ from dct_celery.adapters.celeryqueue.app import make_app
 from dct_celery.adapters.celeryqueue.queue import CeleryChunkQueue
 from dct_celery.adapters.embedded.valkey import EmbeddedValkey
 from dct_celery.adapters.redisstore import client, keys
+from dct_celery.adapters.redisstore.blobs import RedisBlobs
 from dct_celery.adapters.redisstore.ledger import RedisLedger
 from dct_celery.adapters.redisstore.registry import RedisRegistry
 from dct_celery.core.databases.names import queue_name
@@ -361,6 +362,7 @@ class Scene:
             nonce=NONCE,
             owner="a" * 16,
             door=self._door,
+            pool_door=pool_door(),
             clock=time.monotonic,
             wall=time.time,
             sleep=time.sleep,
@@ -368,7 +370,7 @@ class Scene:
             registry=self.registry,
             ledger=self.ledger,
             queue=self.queue,
-            blobs=unused,
+            blobs=RedisBlobs(self.client),
             timings=unused,
             report=self.take,
             state_folder=folder / "state",

@@ -206,10 +206,12 @@ class Fleet:
         process = self._processes.get(slot)
         indices = (*chunk.preamble, *chunk.indices)
         seconds = 0.01
-        if process is None or chunk.fresh_process or not order.ascends(indices, process.last):
+        new = process is None or chunk.fresh_process or not order.ascends(indices, process.last)
+        if process is None or new:
             self._forks += 1
             process = self._processes[slot] = Process(self._forks)
             seconds += 0.08
+            indices = (*chunk.opening, *indices)
         records = []
         for index, bad in self._tests(indices, process):
             share = self.world.seconds[self.world.class_of[index]] / self.world.class_of.count(
@@ -228,7 +230,9 @@ class Fleet:
             return seconds, [*lost, ev.Expired(lease)]
         if chunk.preamble:
             self._processes.pop(slot)
-        end = ev.ChunkCompleted(busy_seconds=seconds, process=process.number)
+        end = ev.ChunkCompleted(
+            busy_seconds=seconds, process=process.number, opened=new and bool(chunk.opening)
+        )
         return seconds, [
             ev.Recorded(lease, len(records), tuple(records)),
             ev.Ended(lease, len(records), end),

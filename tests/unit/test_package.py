@@ -87,9 +87,10 @@ def litter(names: Iterable[str]) -> list[str]:
 def test_no_link_of_the_sdist_leaves_it(archives: Archives, tmp_path: Path) -> None:
     # Given
     members = archives.in_sdist()
-    # Then the filter of current pips lets every member pass
-    for member in members:
-        tarfile.data_filter(member, str(tmp_path))
+    # Then the filter of current pips lets every member pass; Python has it since 3.11.4
+    if hasattr(tarfile, "data_filter"):
+        for member in members:
+            tarfile.data_filter(member, str(tmp_path))
     assert [member.name for member in members if PurePosixPath(member.linkname).is_absolute()] == []
 
 

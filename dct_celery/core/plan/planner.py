@@ -25,9 +25,14 @@ from dct_celery.core.plan.timings import Estimates
 CHUNK_SECONDS = 5.0
 #: Seconds below which it does not pay to make a chunk shorter.
 MIN_CHUNK_SECONDS = 0.2
+#: Seconds that a class may take that runs first in each process.
+OPENING_SECONDS = 1.0
+#: It is one of the first so many.
+_OPENERS = 5
+
 #: What ties entries together: a name of `Entry.keep_with` and the phase that it holds in.
 _Group = tuple[str, Phase]
-_Kind = tuple[Phase, Need, tuple[str, ...], tuple[str, ...]]
+_Kind = tuple[Phase, Need, tuple[str, ...], tuple[str, ...], tuple[int, ...], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,10 @@ class Atom:
     flushed: tuple[str, ...] = ()
     #: Aliases that its own tests flush.
     flushes: tuple[str, ...] = ()
+    #: Atoms (their first indices) that run before it in its process, which is fresh.
+    before: tuple[int, ...] = ()
+    #: Nothing may run before it in its process.
+    isolated: bool = False
 
 
 def atoms(manifest: Manifest, estimates: Estimates) -> tuple[Atom, ...]:
@@ -154,19 +163,24 @@ class Planner:
         chunk_seconds: float | None = None,
         min_chunk_seconds: float = MIN_CHUNK_SECONDS,
         limits: Limits | None = None,
+        opening: bool = True,
     ) -> None:
-        """`chunk_seconds`: None for CHUNK_SECONDS."""
+        """`chunk_seconds`: None for CHUNK_SECONDS. `opening`: each process begins with the first
+        atom, if that is short.
+        """
         #: In canonical order.
         self._atoms = sorted(atoms, key=_first)
         self._longest = CHUNK_SECONDS if chunk_seconds is None else chunk_seconds
         self._floor = min_chunk_seconds
         self._limits = limits or Limits()
         self._given = 0
+        self._opening = _opening(self._atoms) if opening else None
         self._retries: deque[Chunk] = deque()
         #: First indices (they identify the atom) of what is not cut yet. The other collections drop
         #: atoms that were cut lazily.
         self._left = {_first(atom) for atom in self._atoms}
         self._estimates = {_first(atom): atom.estimate for atom in self._atoms}
+        self._by_first = {_first(atom): atom for atom in self._atoms}
         self._seconds = sum(self._estimates.values())
         #: Atoms that may share a chunk, in canonical order.
         self._bins: defaultdict[_Kind, deque[Atom]] = defaultdict(deque)
@@ -218,7 +232,13 @@ class Planner:
         if first is None:
             return None
         share = max(self.remaining_seconds / (2 * max(slots, 1)), self._floor)
-        return self._chunk(self._fill(first, min(share, self._longest)))
+        return self._cut(first, min(share, self._longest))
+
+    def _cut(self, first: Atom, target: float) -> Chunk:
+        """A chunk that begins with this atom, of so many seconds if there are more of its kind."""
+        before = [self._by_first[other] for other in first.before]
+        chunk = self._chunk(self._fill(first, target), before)
+        return replace(chunk, fresh_process=bool(before) or first.isolated)
 
     def requeue(
         self, chunk: Chunk, indices: tuple[int, ...], *, fresh_process: bool, avoid_worker: str = ""
@@ -256,7 +276,7 @@ class Planner:
         """
         atom = self._atoms[position]
         chunk = self._chunk([atom], [self._atoms[before] for before in preamble])
-        return replace(chunk, estimate=estimate, fresh_process=True, probe=True)
+        return replace(chunk, estimate=estimate, fresh_process=True, probe=True, opening=())
 
     def take(self, chunk: Chunk) -> None:
         """For a replay: this chunk was cut before, so its tests are not handed out again."""
@@ -290,7 +310,7 @@ class Planner:
     def _stretching(self, slots: int) -> list[Atom]:
         left = [atom for atom in self._atoms if _first(atom) in self._left]
         # Out of its turn, an atom costs its slot a fresh process: only for those of some length.
-        tolerance = self._seconds / max(len(left), 1)
+        tolerance = 1.1 * self._seconds / max(len(left), 1)
         found = order.stretching([atom.estimate for atom in left], slots, tolerance)
         return sorted((left[position] for position in found), key=lambda atom: atom.estimate)
 
@@ -359,11 +379,36 @@ class Planner:
             limits=self._limits.tests((*preamble, *indices)),
             fixture_limit=self._limits.fixture((*preamble, *indices)),
             preamble=preamble,
+            opening=self._opening_of(taken[0], before),
         )
+
+    def _opening_of(self, first: Atom, before: Sequence[Atom]) -> tuple[int, ...]:
+        """What a process without a past runs before a chunk that begins with this atom."""
+        opening = self._opening
+        if opening is None or before or first.isolated or _first(opening) >= _first(first):
+            return ()
+        return opening.indices
 
 
 def _kind(atom: Atom) -> _Kind:
-    return atom.phase, atom.need, atom.flushed, atom.locks
+    """Atoms of one kind may share a chunk."""
+    alone = _first(atom) if atom.isolated else -1
+    return atom.phase, atom.need, atom.flushed, atom.locks, atom.before, alone
+
+
+def _opening(atoms: Sequence[Atom]) -> Atom | None:
+    """What is to run first in each process: the first atom, or a short one of those behind it.
+
+    Many classes fail in a process in which nothing ran before them. None if all of them are long.
+    """
+    candidates = [
+        atom
+        for atom in atoms[:_OPENERS]
+        if atom.phase in (Phase.ISOLATED, Phase.NO_DATABASE)
+        and not atom.locks
+        and atom.estimate <= OPENING_SECONDS
+    ]
+    return next(iter(candidates), None)
 
 
 def _first(atom: Atom) -> int:

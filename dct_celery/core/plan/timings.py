@@ -54,6 +54,12 @@ def decode(text: str) -> Sample | None:
     return sample if _is_duration(sample.seconds) and sample.count > 0 else None
 
 
+def decode_all(stored: Mapping[str, str]) -> dict[str, Sample]:
+    """The samples among what the store keeps, by key."""
+    found = {name: decode(text) for name, text in stored.items()}
+    return {name: sample for name, sample in found.items() if sample is not None}
+
+
 def fold(old: Sample | None, seconds: float) -> Sample:
     """`old` updated by one measurement.
 

@@ -84,8 +84,8 @@ class Doubt:
     atom: int
     past: Preamble | None
     items: dict[Item, AnyVerdict]
-    #: Preamble -> what came of it.
-    tried: dict[Preamble, Results] = field(default_factory=dict)
+    #: Preamble, and which try of it -> what came of it.
+    tried: dict[tuple[Preamble, int], Results] = field(default_factory=dict)
     item: Item = -1
     signature: str = ""
     search: order.Search | None = None
@@ -93,6 +93,12 @@ class Doubt:
     #: Chunk of the probe that is under way.
     probe: str = ""
     losses: int = 0
+
+    @property
+    def key(self) -> tuple[Preamble, int]:
+        """Of what the search asks for."""
+        assert self.ask is not None
+        return self.ask.preamble, self.ask.again
 
 
 @dataclass(slots=True)
@@ -105,8 +111,12 @@ class Doubts:
     budget: float | None = None
     #: Positions of atoms that are known to have passed in a process of their own.
     passed_alone: set[int] = field(default_factory=set)
+    #: Manifest index -> what earlier runs found out about the test.
+    notes: dict[int, OrderNote] = field(default_factory=dict)
     #: What was found out in this run, by the position of the atom.
     findings: dict[int, Finding] = field(default_factory=dict)
+    #: Ids of the tests that a finding is about.
+    tests: dict[int, tuple[str, ...]] = field(default_factory=dict)
     #: Slot-seconds that probes took.
     spent: float = 0.0
     #: Slot-seconds that everything else took.
@@ -210,6 +220,11 @@ class Doubts:
             final += self._begin(doubt)
         return final
 
+    def noted(self, verdict: Verdict) -> Verdict:
+        """The verdict, with what earlier runs found out about the test."""
+        note = self.notes.get(verdict.entry.index)
+        return verdict if note is None or verdict.order else replace(verdict, order=note)
+
     def give_up(self) -> list[AnyVerdict]:
         """All that is held, as it was; nothing is tried any more."""
         verdicts = [verdict for held in self._held.values() for verdict in held.values()]
@@ -267,7 +282,7 @@ class Doubts:
                 doubt.ask = next(doubt.search)
             except StopIteration as found:
                 return self._conclude(doubt, found.value)
-        while doubt.ask is not None and (results := doubt.tried.get(doubt.ask.preamble)):
+        while doubt.ask is not None and (results := doubt.tried.get(doubt.key)):
             try:
                 doubt.ask = doubt.search.send(results.bad(doubt.item))
             except StopIteration as found:
@@ -289,7 +304,10 @@ class Doubts:
             self.findings.setdefault(doubt.atom, finding)
         alike = [item for item in doubt.items if self._went_alike(doubt, item, finding)]
         items = {item: doubt.items.pop(item) for item in alike}
-        results = None if finding.preamble is None else doubt.tried[finding.preamble]
+        if finding == self.findings.get(doubt.atom):
+            found = (self.manifest[item].id for item in items if isinstance(item, int))
+            self.tests[doubt.atom] = (*self.tests.get(doubt.atom, ()), *found)
+        results = None if finding.preamble is None else doubt.tried[finding.preamble, 0]
         verdicts = [
             verdict
             for item, first in items.items()
@@ -403,10 +421,9 @@ class Doubts:
         self.spent += seconds
         if doubt is None:
             return []
-        preamble = self.positions(chunk.preamble)
         doubt.probe = ""
-        doubt.tried[preamble] = results
-        if not preamble and not any(map(results.bad, self.atoms[doubt.atom].indices)):
+        doubt.tried[doubt.key] = results
+        if not chunk.preamble and not any(map(results.bad, self.atoms[doubt.atom].indices)):
             self.passed_alone.add(doubt.atom)
         return self._advance(doubt)
 

@@ -346,6 +346,8 @@ class RunMachine:
             return self._crashed(held, lease, end)
         if end.why is ReleaseReason.UNREADY:
             return self._passed_on(chunk, lease, end)
+        if end.why is ReleaseReason.PREAMBLE:
+            return self._again(replace(chunk, preamble=(), opening=()), self._open(chunk), loss="")
         # The fixture that exceeded its limit has a record; the manifest says what it kept from
         # running.
         timed_out = end.fixture if end.why is ReleaseReason.TIMEOUT else None
@@ -490,6 +492,8 @@ class RunMachine:
         return (fixture.fixture, fixture.outcome) in self.fixtures
 
     def _judge(self, verdict: Verdict) -> list[ev.Effect]:
+        if self.doubts is not None and verdict.worker is not None:
+            verdict = self.doubts.noted(verdict)
         self.verdicts[verdict.entry.index] = verdict
         effects: list[ev.Effect] = [ev.Judge(verdict)]
         if verdict.outcome in BAD_OUTCOMES:
@@ -697,7 +701,9 @@ class RunMachine:
             return []
         past: list[int] | None = None
         key = (lease.worker, lease.slot, end.process if end is not None else 0)
-        if chunk.preamble or chunk.fresh_process:
+        if end is not None and end.opened:
+            past = list(chunk.opening)
+        elif chunk.preamble or chunk.fresh_process:
             past = list(chunk.preamble)
         elif key[2]:
             past = self._pasts.get(key, [])

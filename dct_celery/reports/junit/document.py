@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal
 
 from dct_celery.core.model import RunReport
@@ -31,6 +31,10 @@ FILE_LIMIT = 30_000_000
 #: Bytes of a case apart from its texts.
 _CASE_SIZE = 400
 _YEAR_10000 = 253_402_300_800
+#: Results, and files, whose text is remembered while a document is written.
+_REMEMBERED = 256
+#: A name that needs no cleaning.
+_ORDINARY = re.compile(rf"[\w.,:()\[\]/+-]{{1,{LINE_LIMIT}}}", re.ASCII).fullmatch
 #: Characters that are spelled out in attributes.
 _SPELLED_OUT = re.compile('[&<>"\r\n\t]')
 _ATTRIBUTE = str.maketrans(
@@ -58,28 +62,35 @@ class ArtifactFolder:
 
 @dataclass(slots=True)
 class _Suite:
-    """The cases of one class under names that are unique in it, and what its tag says of them."""
+    """The cases of one class, and what its tag says of them."""
 
-    cases: list[tuple[str, Case]] = field(default_factory=list)
-    #: Cases by the tag of their result.
-    counts: Counter[str] = field(default_factory=Counter)
-    hosts: Counter[str] = field(default_factory=Counter)
+    #: As it is in an attribute.
+    name: str
+    #: In order, by names that are unique: what is written, or what can only be written once the
+    #: limits are known.
+    cases: dict[str, str | Case] = field(default_factory=dict)
+    #: Number of cases by the tag of their result, and by the host that ran them. These are no
+    #: Counters, which take longer to make than all the rest of a small suite.
+    counts: dict[str, int] = field(default_factory=dict)
+    hosts: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
-    _names: set[str] = field(default_factory=set)
-    _repeats: Counter[str] = field(default_factory=Counter)
+    file: str | None = None
+    _repeats: dict[str, int] = field(default_factory=dict)
 
-    def add(self, name: str, case: Case, host: str | None) -> None:
+    def unique(self, name: str) -> str:
         unique = name
-        while unique in self._names:
-            self._repeats[name] += 1
-            unique = f"{name} [{self._repeats[name] + 1}]"
-        self._names.add(unique)
-        self.cases.append((unique, case))
+        while unique in self.cases:
+            self._repeats[name] = self._repeats.get(name, 1) + 1
+            unique = f"{name} [{self._repeats[name]}]"
+        return unique
+
+    def count(self, case: Case, host: str | None) -> None:
         self.seconds += _sane(case.seconds)
+        self.file = self.file or case.file
         if case.result is not None:
-            self.counts[case.result.tag] += 1
+            self.counts[case.result.tag] = self.counts.get(case.result.tag, 0) + 1
         if host is not None:
-            self.hosts[host] += 1
+            self.hosts[host] = self.hosts.get(host, 0) + 1
 
 
 def render(
@@ -91,61 +102,127 @@ def render(
     One suite per class, one case per verdict and per failed fixture, each (classname, name) once.
     Whatever is in the texts, the document is well-formed.
     """
-    cases = cases_of(report)
     suites: dict[str, _Suite] = {}
     by_class: dict[str, _Suite] = {}
-    for case in cases:
+    writer = _Writer(family, artifacts)
+    sizes = _Sizes()
+    for case in cases_of(report):
         if (suite := by_class.get(case.cls)) is None:
             # Two classes may have one name once that is cleaned.
-            suite = by_class[case.cls] = suites.setdefault(_name(case.cls), _Suite())
-        host = report.hosts.get(case.worker, case.worker) if case.worker else None
-        suite.add(_name(case.name), case, host)
+            name = _name(case.cls)
+            suite = by_class[case.cls] = suites.setdefault(name, _Suite(_quoted(name)))
+        name = suite.unique(_name(case.name))
+        written = writer.at_once(suite.name, name, case)
+        suite.cases[name] = written or case
+        suite.count(case, report.hosts.get(case.worker, case.worker) if case.worker else None)
+        sizes.add(case, short=bool(written))
+    writer.limits = sizes.limits()
+    timestamp = _timestamp(report)
     properties = _serialized(_properties(_facts(report)))
-    writer = _Writer(family, artifacts, *_text_limits(cases))
-    parts = ["<?xml version='1.0' encoding='utf-8'?>\n", _opening(_root(report, suites, family))]
-    for name, suite in suites.items():
-        parts += [_opening(_suite_element(name, suite, report)), properties]
-        parts += [writer.case(name, *case) for case in suite.cases]
+    parts = [
+        "<?xml version='1.0' encoding='utf-8'?>\n",
+        _root_tag(report, suites.values(), timestamp if family == "dct" else None),
+    ]
+    for cls, suite in suites.items():
+        parts += [_suite_tag(suite, timestamp), properties]
+        parts += [
+            case if isinstance(case, str) else writer.case(cls, name, case)
+            for name, case in suite.cases.items()
+        ]
         parts.append("</testsuite>\n")
     parts.append("</testsuites>")
     return "".join(parts).encode()
 
 
-class _Writer:
-    """Writes the cases of one family under one pair of limits. Equal lists of properties are made
-    once.
+class _Sizes:
+    """How long the texts of all cases are, and so how much of each there is room for."""
 
-    A plain pass, which most cases are, is put together from strings; ElementTree takes several
-    times as long for the same bytes.
+    def __init__(self) -> None:
+        self._cases = 0
+        #: Bytes of what is never cut: texts within all limits, paths of files.
+        self._short = 0
+        self._pairs: list[tuple[int, int]] = []
+
+    def add(self, case: Case, *, short: bool) -> None:
+        self._cases += 1
+        if not short:
+            self._pairs += case.sizes
+        elif case.result:
+            self._short += len(case.result.body)
+        if case.artifacts:
+            self._short += 4 * sum(map(len, case.artifacts))
+
+    def limits(self) -> tuple[int, int]:
+        """The widest limits under which the file stays below FILE_LIMIT; the narrowest if none are
+        enough.
+        """
+        room = FILE_LIMIT - _CASE_SIZE * self._cases - self._short
+        for limits in TEXT_LIMITS:
+            kept = (
+                min(size, limit)
+                for pair in self._pairs
+                for size, limit in zip(pair, limits, strict=True)
+            )
+            if sum(kept) < room:
+                return limits
+        return TEXT_LIMITS[-1]
+
+
+class _Writer:
+    """Writes the cases of one family.
+
+    Most cases are put together from strings. What comes again and again (the properties, the
+    reason of a skip) is made once; ElementTree, which writes all others, takes several times as
+    long for the same bytes.
     """
 
-    def __init__(
-        self, family: Family, artifacts: ArtifactFolder | None, traces: int, outputs: int
-    ) -> None:
+    def __init__(self, family: Family, artifacts: ArtifactFolder | None) -> None:
         self._full = family == "dct"
         self._artifacts = artifacts
-        self._traces = traces
-        self._outputs = outputs
-        self._properties: dict[tuple[object, ...], tuple[ET.Element, str]] = {}
+        #: Characters of (a failure's text, an output).
+        self.limits = TEXT_LIMITS[-1]
+        self._properties: dict[tuple[object, ...], str] = {}
+        self._result_text = lru_cache(_REMEMBERED)(self._write_result)
+        self._file = lru_cache(_REMEMBERED)(_file_attribute)
+
+    def at_once(self, cls: str, name: str, case: Case) -> str:
+        """The case if it is the same under all limits, else empty. `cls` is quoted already."""
+        if case.reruns or case.output or case.sql or case.artifacts:
+            return ""
+        result = ""
+        if case.result:
+            if len(case.result.body) > TEXT_LIMITS[-1][0]:  # it may be cut
+                return ""
+            result, shortened = self._result_text(case.result)
+            if shortened:
+                return ""
+        text = f'<testcase classname="{cls}" name="{_quoted(name)}" time="{_time(case.seconds)}"'
+        properties = ""
+        if self._full:
+            if case.file:
+                text += self._file(case.file)
+            if case.line and case.line > 0:
+                text += f' line="{case.line}"'
+            properties = self._properties_text(case)
+        if properties or result:
+            return f"{text}>{properties}{result}</testcase>\n"
+        return f"{text} />\n"
+
+    def _write_result(self, result: Result) -> tuple[str, bool]:
+        """The element of the result, and whether its text was shortened."""
+        case, shortened = ET.Element("testcase"), list[str]()
+        self._result(case, result, shortened)
+        return _serialized(case[0]), bool(shortened)
+
+    def _properties_text(self, case: Case) -> str:
+        key = (case.worker, case.slot, case.attempt, case.tags, case.order)
+        if (text := self._properties.get(key)) is None:
+            element = _properties(_case_facts(case, []))
+            text = self._properties[key] = _serialized(element) if len(element) else ""
+        return text
 
     def case(self, cls: str, name: str, case: Case) -> str:
-        if _is_plain(case):
-            return self._plain(cls, name, case)
         return _serialized(self._element(cls, name, case))
-
-    def _plain(self, cls: str, name: str, case: Case) -> str:
-        head = (
-            f'<testcase classname="{_quoted(cls)}" name="{_quoted(name)}"'
-            f' time="{_time(case.seconds)}"'
-        )
-        if not self._full:
-            return f"{head} />\n"
-        if case.file:
-            head += f' file="{_quoted(_name(case.file))}"'
-        if case.line and case.line > 0:
-            head += f' line="{case.line}"'
-        element, text = self._case_properties(case, [])
-        return f"{head}>{text}</testcase>\n" if len(element) else f"{head} />\n"
 
     def _element(self, cls: str, name: str, case: Case) -> ET.Element:
         attributes = {"classname": cls, "name": name, "time": _time(case.seconds)}
@@ -171,7 +248,7 @@ class _Writer:
         # agree.
         message = _name(" ".join(result.message.splitlines()))
         child.set("message", message)
-        body = self._text(result.tag, result.body, self._traces, shortened)
+        body = self._text(result.tag, result.body, self.limits[0], shortened)
         # The message comes again because GitLab shows the text alone.
         child.text = body if body.startswith(message) else f"{message}\n\n{body}".rstrip()
 
@@ -181,13 +258,13 @@ class _Writer:
         message = _name(" ".join(result.message.splitlines()))
         child = ET.SubElement(element, result.tag, {"message": message, "type": _name(result.type)})
         ET.SubElement(child, "stackTrace").text = (
-            self._text(result.tag, result.body, self._traces, shortened) or message
+            self._text(result.tag, result.body, self.limits[0], shortened) or message
         )
         self._output(child, "system-out", rerun.output, shortened)
 
     def _output(self, element: ET.Element, tag: str, text: str, shortened: list[str]) -> None:
         if text:
-            ET.SubElement(element, tag).text = self._text(tag, text, self._outputs, shortened)
+            ET.SubElement(element, tag).text = self._text(tag, text, self.limits[1], shortened)
 
     def _attach(self, element: ET.Element, case: Case) -> None:
         """Ends system-out with a line per file, as Jenkins and GitLab want it."""
@@ -214,32 +291,12 @@ class _Writer:
             element.set("file", _name(case.file))
         if case.line and case.line > 0:
             element.set("line", str(case.line))
-        properties, _ = self._case_properties(case, shortened)
-        if len(properties):
-            element.insert(0, properties)
-
-    def _case_properties(self, case: Case, shortened: list[str]) -> tuple[ET.Element, str]:
-        """As an element, and as it is written."""
-        paths = case.artifacts if self._artifacts else ()
-        key = (case.worker, case.slot, case.attempt, len(case.reruns), case.tags, paths, *shortened)
-        if key not in self._properties:
-            facts = list(_case_facts(case, shortened))
-            if self._artifacts:
-                folder = self._artifacts.from_report
-                facts += [("dct.artifact", f"{folder}/{path}") for path in paths]
-            element = _properties(facts)
-            self._properties[key] = element, _serialized(element)
-        return self._properties[key]
-
-
-def _is_plain(case: Case) -> bool:
-    return not (case.result or case.reruns or case.output or case.sql or case.artifacts)
-
-
-def _opening(element: ET.Element) -> str:
-    """The tag that begins an element whose children are written one by one."""
-    attributes = "".join(f' {name}="{_quoted(value)}"' for name, value in element.attrib.items())
-    return f"<{element.tag}{attributes}>\n"
+        facts = list(_case_facts(case, shortened))
+        if self._artifacts:
+            folder = self._artifacts.from_report
+            facts += [("dct.artifact", f"{folder}/{path}") for path in case.artifacts]
+        if facts:
+            element.insert(0, _properties(facts))
 
 
 def _serialized(element: ET.Element) -> str:
@@ -254,12 +311,14 @@ def _quoted(text: str) -> str:
     return text.translate(_ATTRIBUTE)
 
 
-def _case_facts(case: Case, shortened: list[str]) -> Iterable[tuple[str, object]]:
+def _case_facts(case: Case, shortened: Iterable[str]) -> Iterable[tuple[str, object]]:
     facts = (("dct.worker", case.worker), ("dct.slot", case.slot), ("dct.attempt", case.attempt))
     yield from ((name, value) for name, value in facts if value is not None)
     if case.reruns:
         yield "dct.reruns", len(case.reruns)
     yield from (("dct.tag", tag) for tag in case.tags)
+    if case.order:
+        yield "dct.order", case.order
     if shortened:
         yield "dct.cut", ",".join(shortened)
 
@@ -282,58 +341,45 @@ def _properties(facts: Iterable[tuple[str, object]]) -> ET.Element:
     return element
 
 
-def _root(report: RunReport, suites: dict[str, _Suite], family: Family) -> ET.Element:
-    def total(tag: str) -> str:
-        return str(sum(suite.counts[tag] for suite in suites.values()))
+def _root_tag(report: RunReport, suites: Collection[_Suite], timestamp: str | None) -> str:
+    """`timestamp`: None leaves out what xunit2 does not have."""
 
-    wall = report.seconds.get("wall") or sum(suite.seconds for suite in suites.values())
-    tests = str(sum(len(suite.cases) for suite in suites.values()))
-    root = ET.Element("testsuites", {"name": "dct", "tests": tests})
-    root.attrib |= {"failures": total("failure"), "errors": total("error"), "time": _time(wall)}
-    if family == "dct":
-        root.attrib |= {"skipped": total("skipped"), **_timestamp(report)}
-    return root
+    def total(tag: str) -> int:
+        return sum(suite.counts.get(tag, 0) for suite in suites)
+
+    wall = report.seconds.get("wall") or sum(suite.seconds for suite in suites)
+    text = (
+        f'<testsuites name="dct" tests="{sum(len(suite.cases) for suite in suites)}"'
+        f' failures="{total("failure")}" errors="{total("error")}" time="{_time(wall)}"'
+    )
+    if timestamp is not None:
+        text += f' skipped="{total("skipped")}"{timestamp}'
+    return f"{text}>\n"
 
 
-def _suite_element(name: str, suite: _Suite, report: RunReport) -> ET.Element:
-    element = ET.Element("testsuite", {"name": name, "tests": str(len(suite.cases))})
-    tags = {"failures": "failure", "errors": "error", "skipped": "skipped"}
-    element.attrib |= {attribute: str(suite.counts[tag]) for attribute, tag in tags.items()}
-    element.attrib |= {"time": _time(suite.seconds), **_timestamp(report)}
+def _suite_tag(suite: _Suite, timestamp: str) -> str:
+    count = suite.counts.get
+    text = (
+        f'<testsuite name="{suite.name}" tests="{len(suite.cases)}"'
+        f' failures="{count("failure", 0)}" errors="{count("error", 0)}"'
+        f' skipped="{count("skipped", 0)}" time="{_time(suite.seconds)}"{timestamp}'
+    )
     if suite.hosts:
-        element.set("hostname", _name(suite.hosts.most_common(1)[0][0]))
-    if file := next((case.file for _, case in suite.cases if case.file), None):
-        element.set("file", _name(file))
-    return element
+        host = max(suite.hosts, key=suite.hosts.__getitem__)
+        text += f' hostname="{_quoted(_name(host))}"'
+    if suite.file:
+        text += _file_attribute(suite.file)
+    return f"{text}>\n"
 
 
-def _text_limits(cases: list[Case]) -> tuple[int, int]:
-    """The widest limits under which the file stays below FILE_LIMIT; the narrowest if none are
-    enough.
-    """
-    sizes = [pair for case in cases for pair in case.sizes]
-    paths = sum(len(path) for case in cases for path in case.artifacts)
-    room = FILE_LIMIT - _CASE_SIZE * len(cases) - 4 * paths
-    for limits in TEXT_LIMITS:
-        if (
-            sum(
-                min(size, limit) for pair in sizes for size, limit in zip(pair, limits, strict=True)
-            )
-            < room
-        ):
-            return limits
-    return TEXT_LIMITS[-1]
-
-
-def _timestamp(report: RunReport) -> dict[str, str]:
-    """The run's start in UTC without an offset, which every reader takes; nothing where the start
-    is unknown.
+def _timestamp(report: RunReport) -> str:
+    """An attribute with the run's start, in UTC without an offset, which every reader takes; empty
+    where the start is unknown.
     """
     if not 0 < report.started_at < _YEAR_10000:
-        return {}
-    return {
-        "timestamp": datetime.fromtimestamp(report.started_at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    }
+        return ""
+    start = datetime.fromtimestamp(report.started_at, UTC)
+    return f' timestamp="{start:%Y-%m-%dT%H:%M:%S}"'
 
 
 def _time(seconds: float) -> str:
@@ -345,7 +391,13 @@ def _sane(seconds: float) -> float:
     return seconds if 0 <= seconds < 1e9 else 0.0
 
 
+def _file_attribute(file: str) -> str:
+    return f' file="{_quoted(_name(file))}"'
+
+
 def _name(text: str) -> str:
+    if _ORDINARY(text):
+        return text
     return _clean(text, LINE_LIMIT).strip() or "(no name)"
 
 

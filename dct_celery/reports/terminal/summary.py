@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from dct_celery.core.model import (
@@ -10,6 +12,8 @@ from dct_celery.core.model import (
     Failure,
     FixtureRef,
     FixtureVerdict,
+    OrderKind,
+    OrderNote,
     Outcome,
     RunReport,
     Verdict,
@@ -68,6 +72,7 @@ class Summary:
         yield from self._fixtures()
         yield from self._not_run()
         yield from self._flaky()
+        yield from self._order_dependent()
         if durations is not None:
             yield from self._slowest(durations)
         if timing:
@@ -203,6 +208,44 @@ class Summary:
             yield from (f"      {where(e)}: {one_line(_first_line(e))}" for e in v.earlier)
             yield self._style.dim(f"      {where(v)}: passed")
         yield ""
+
+    def _order_dependent(self) -> Iterator[str]:
+        """By class: tests that depend on what ran before them, and what is not settled."""
+        settled: Counter[tuple[str, OrderNote, str]] = Counter()
+        unsettled: Counter[tuple[str, OrderNote, str]] = Counter()
+        for v in self._report.verdicts:
+            if v.order is not None:
+                bad = "fails" if v.outcome in BAD_OUTCOMES else "passes"
+                note = replace(v.order, failed_with="")
+                (settled if note.proven else unsettled)[v.entry.cls, note, bad] += 1
+        for f in self._report.fixtures:
+            if f.order is not None:
+                note = replace(f.order, failed_with="")
+                (settled if note.proven else unsettled)[f.id, note, "fails"] += 1
+        if settled:
+            many = plural(sum(settled.values()), "test")
+            yield self._style.yellow(f"Order-dependent: {many}")
+            yield from self._notes(settled)
+            yield ""
+        if unsettled:
+            many = plural(sum(unsettled.values()), "failure")
+            yield self._style.yellow(
+                f"Not settled: {many} may be due to the order of tests (--settle)"
+            )
+            yield from self._notes(unsettled)
+            yield ""
+
+    def _notes(self, found: Counter[tuple[str, OrderNote, str]]) -> Iterator[str]:
+        shown = list(found.items())
+        if self._verbosity < 2:
+            shown = shown[:_SHORT_LIST]
+        for (name, note, verdict), count in shown:
+            tests = f" ({plural(count, 'test')})" if count > 1 else ""
+            yield f"  {one_line(name)}{tests} {one_line(str(note))}"
+            if note.kind in (OrderKind.BRITTLE, OrderKind.VICTIM) and note.proven:
+                yield self._style.dim(f"      in the order of the sequential run it {verdict}")
+        if len(found) > len(shown):
+            yield self._style.dim(f"  and {len(found) - len(shown):,} more")
 
     # -- where the time went -----------------------------------------------------------
 

@@ -115,8 +115,12 @@ class Project(Protocol):
         """Runs the same checks on existing databases."""
         ...
 
-    def flush(self, order: messages.Flush) -> None:
-        """Empties template databases as a transactional test does."""
+    def flush(self, order: messages.Flush) -> str | None:
+        """Empties template databases as a transactional test does.
+
+        Returns why the project does not let them be emptied, if so: then every such test is an
+        error of its own.
+        """
         ...
 
     def serialize(self, order: messages.Serialize) -> None:

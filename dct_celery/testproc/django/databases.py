@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from dct_celery.testproc.django import connection_guard
-from dct_celery.testproc.django.targets import where
+from dct_celery.testproc.django.targets import access, where
+from dct_celery.testproc.failures import first_line, type_name
 
 if TYPE_CHECKING:
     from dct_celery.testproc.backends.django_unittest.project import DjangoProject
@@ -53,24 +54,17 @@ def describe(project: DjangoProject) -> list[dict[str, Any]]:
     for primary, members in groups(project.databases).items():
         connection = connection_of(primary)
         settings_dict = connection.settings_dict
-        leads = where(connection.vendor, settings_dict)
+        needed = access(connection.vendor, settings_dict)
         described.append(
             {
                 "alias": primary,
                 "aliases": members,
                 "vendor": connection.vendor,
-                # The worker has another environment, so variables are resolved here.
-                "host": (
-                    settings_dict.get("HOST")
-                    or (leads.host if connection.vendor == "postgresql" else "")
-                ),
-                "port": str(
-                    settings_dict.get("PORT")
-                    or (leads.port if connection.vendor == "postgresql" else "")
-                ),
-                "user": settings_dict.get("USER") or "",
-                "password": settings_dict.get("PASSWORD") or "",
-                "options": _plain(settings_dict.get("OPTIONS") or {}),
+                "host": needed.host,
+                "port": needed.port,
+                "user": needed.user,
+                "password": needed.password,
+                "options": needed.options,
                 "name": str(settings_dict.get("NAME") or ""),
                 "in_memory": _in_memory(connection),
                 "serialize": any(project.databases.get(alias) for alias in members),
@@ -137,10 +131,6 @@ def overrides_setup(project: DjangoProject) -> bool:
     from django.test.runner import DiscoverRunner
 
     return type(project.runner).setup_databases is not DiscoverRunner.setup_databases
-
-
-def _plain(options: dict[str, Any]) -> dict[str, Any]:
-    return {str(k): v for k, v in options.items() if isinstance(v, (str, int, float, bool))}
 
 
 def build(
@@ -265,10 +255,10 @@ def _point(
     from django.db import connections
 
     _guard(project, names, strict=True)
-    for primary in groups(project.databases):
+    for primary, members in groups(project.databases).items():
         creation = connection_of(primary).creation
         creation.create_test_db = _attacher(
-            connection_of(primary), names[primary], servers.get(primary, "")
+            connection_of(primary), names[primary], servers.get(primary, ""), members
         )
         creation.serialize_db_to_string = _reader(serialized.get(primary))
     for alias in connections:
@@ -300,10 +290,13 @@ def _given(project: DjangoProject, names: dict[str, str]) -> dict[str, str]:
     return given | {alias: given[primary] for alias, primary in mirrors.items() if primary in given}
 
 
-def _attacher(connection: Any, name: str, identity: str) -> Callable[..., str]:
+def _attacher(
+    connection: Any, name: str, identity: str, members: Iterable[str]
+) -> Callable[..., str]:
     """A replacement for create_test_db.
 
-    It leaves the same state behind, without creating or migrating anything.
+    It leaves the same state behind, without creating or migrating anything. `members`: all aliases
+    of the database.
     """
 
     def create_test_db(*_: Any, **__: Any) -> str:
@@ -314,6 +307,9 @@ def _attacher(connection: Any, name: str, identity: str) -> Callable[..., str]:
         database_name: str = connection.creation._get_test_db_name() if in_memory else name
         settings.DATABASES[connection.alias]["NAME"] = database_name
         connection.settings_dict["NAME"] = database_name
+        if not in_memory:
+            for alias in members:
+                _name_test_database(alias, database_name)
         connection.ensure_connection()
         if in_memory:
             _copy_file_to_memory(name, connection)
@@ -324,6 +320,17 @@ def _attacher(connection: Any, name: str, identity: str) -> Callable[..., str]:
         return database_name
 
     return create_test_db
+
+
+def _name_test_database(alias: str, name: str) -> None:
+    """Makes a TEST NAME that the project has set the clone's: processes that tests start compute
+    their database from it. Where there is none, none is made up.
+    """
+    from django.conf import settings
+
+    for data in (settings.DATABASES[alias], connection_of(alias).settings_dict):
+        if data["TEST"]["NAME"]:
+            data["TEST"]["NAME"] = name
 
 
 def _reader(path: str | None) -> Callable[[], str]:
@@ -343,34 +350,52 @@ def _closer(connection: Any) -> Callable[..., None]:
     return destroy_test_db
 
 
-def flush(aliases: Iterable[str]) -> None:
-    """Empties the databases like the tear-down of a TransactionTestCase, signals included."""
-    from django.core.management import call_command
+def flush(aliases: Iterable[str]) -> str:
+    """Empties the databases like the tear-down of a TransactionTestCase, signals included.
 
+    Returns why that fails for the sake of the project's schema or receivers, or "". Then each such
+    tear-down fails in the sequential run as well, is the error of its test, and leaves what this
+    one has left. An error that may be the server's is raised.
+    """
+    from django.core.management import call_command
+    from django.db import InterfaceError, OperationalError
+
+    failed = ""
     for alias in aliases:
-        call_command(
-            "flush",
-            verbosity=0,
-            interactive=False,
-            database=alias,
-            reset_sequences=False,
-            allow_cascade=False,
-            inhibit_post_migrate=False,
-        )
+        try:
+            call_command(
+                "flush",
+                verbosity=0,
+                interactive=False,
+                database=alias,
+                reset_sequences=False,
+                allow_cascade=False,
+                inhibit_post_migrate=False,
+            )
+        except Exception as error:
+            causes = (error, error.__cause__)
+            if any(isinstance(one, (OperationalError, InterfaceError)) for one in causes):
+                raise
+            failed = failed or f"{type_name(type(error))}: {first_line(error)}"
+    return failed
 
 
 def flush_template(
     project: DjangoProject, names: dict[str, str], aliases: Iterable[str], servers: dict[str, str]
-) -> None:
-    """Flushes template databases, and copies those in memory back to their files."""
+) -> str:
+    """Flushes template databases, and copies those in memory back to their files.
+
+    Returns why they cannot be flushed, see `flush`.
+    """
     from django.db import connections
 
     attach(project, names, {}, servers)
-    flush(aliases)
+    failed = flush(aliases)
     for primary, path in names.items():
         if _in_memory(connection_of(primary)):
             _copy_memory_to_file(connection_of(primary), path)
     connections.close_all()
+    return failed
 
 
 def serialize(

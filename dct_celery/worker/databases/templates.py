@@ -269,7 +269,7 @@ class Templates:
 
     def _flush(self, spec: DatabaseSpec, name: str) -> None:
         """Flushes a copy of the pristine template, with pristine clones of the other databases
-        beside it.
+        beside it. What a flush that fails leaves is what the next test finds in the sequential run.
         """
         server = self._servers[spec.alias]
         server.clone(
@@ -285,6 +285,9 @@ class Templates:
         if isinstance(answer, messages.Fatal):
             server.drop(name)
             raise _refused("the template could not be flushed: ", answer)
+        if answer.failed:
+            # So do the flushes of its tests, and say so: no reason to keep those from running.
+            log.warning("database %r cannot be flushed: %s", spec.alias, answer.failed)
 
     # -- what belongs to a template --------------------------------------------------------
 

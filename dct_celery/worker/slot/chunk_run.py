@@ -82,8 +82,9 @@ class ChunkRun:
         #: The test process has received the chunk: from now on, its death is blamed on the chunk,
         #: not on the machine.
         self._begun = False
-        #: It is still running what comes before the chunk, whose results do not count.
-        self._in_preamble = bool(chunk.preamble)
+        #: What comes before the chunk and is still running; its results do not count.
+        self._preamble = chunk.preamble
+        self._opened = False
         #: Process id of the test process that has the chunk.
         self._pid = 0
 
@@ -138,6 +139,8 @@ class ChunkRun:
         process = self._slot_run.process_for(
             self._chunk, lambda: self._keeper.lost or self._keeper.cancelled
         )
+        if self._chunk.opening and self._slot_run.is_new:
+            self._preamble, self._opened = self._chunk.opening, True
         try:
             self._send_tests(process)
         except ProcessDied:
@@ -147,8 +150,8 @@ class ChunkRun:
 
     def _send_tests(self, process: TestProcess) -> None:
         """The tests of the chunk, or before them those of its preamble. Raises ProcessDied."""
-        if self._in_preamble:
-            process.send(messages.RunChunk(self._chunk.id, list(self._chunk.preamble)))
+        if self._preamble:
+            process.send(messages.RunChunk(self._chunk.id, list(self._preamble)))
             return
         process.send(
             messages.RunChunk(self._chunk.id, list(self._chunk.indices), self._artifact_folder())
@@ -169,14 +172,14 @@ class ChunkRun:
             if message is not None:
                 self._deadlines.hear(message)
             if isinstance(message, (messages.TestFinished, messages.FixtureFinished)):
-                if not self._in_preamble:
+                if not self._preamble:
                     self._record(message, process.raw, now)
             elif isinstance(message, messages.ChunkFinished):
-                if not self._in_preamble:
+                if not self._preamble:
                     return self._complete(process, message)
                 if message.left or message.stopped:
                     return self._release(ReleaseReason.PREAMBLE, "a class before it did not end")
-                self._in_preamble = False
+                self._preamble = ()
                 self._send_tests(process)
             elif isinstance(message, messages.Fatal):
                 return self._release(ReleaseReason.CRASH, message.message, message.detail)
@@ -282,7 +285,7 @@ class ChunkRun:
     def _timed_out(self, process: TestProcess, overdue: Overdue) -> str:
         """Stacks first, while the process can still write them; then the verdict; then the end."""
         message, stacks = overdue.message, process.stacks(ask=True)
-        if self._in_preamble:
+        if self._preamble:
             return self._release(ReleaseReason.PREAMBLE, f"a class before it {message}", stacks)
         record = self._verdict(process, overdue, f"{message}\n\n{stacks}".rstrip())
         if record is not None:
@@ -317,7 +320,7 @@ class ChunkRun:
         if process is None or not self._begun or process.orphaned():
             return self._release(ReleaseReason.LOADER, str(died), detail)
         cause = self._memory.explain(str(died), process.peak())
-        if self._in_preamble:
+        if self._preamble:
             return self._release(ReleaseReason.PREAMBLE, f"{cause} in a class before it", detail)
         return self._release(
             ReleaseReason.CRASH,
@@ -342,6 +345,7 @@ class ChunkRun:
                 leaks=tuple(leaks),
                 databases=self._slot_run.database_use(),
                 process=self._pid,
+                opened=self._opened,
             )
         )
 
@@ -371,6 +375,7 @@ class ChunkRun:
                 busy_seconds=round(self._clock.monotonic() - self._start, 6),
                 databases=self._slot_run.database_use(),
                 process=self._pid,
+                opened=self._opened,
             )
         )
 

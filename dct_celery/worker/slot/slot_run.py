@@ -170,6 +170,8 @@ class SlotRun:
         self.process: TestProcess | None = None
         #: The last test that the process was given, by its manifest index.
         self._last: int | None = None
+        #: Nothing had run in the process when it was asked for.
+        self.is_new = True
 
     def _open_databases(self, services: WorkerServices, state: PublishedRun) -> SlotDatabases:
         servers: dict[str, DatabaseServer] = {
@@ -210,6 +212,7 @@ class SlotRun:
             self.retire()
             self._renew_patiently(chunk, give_up)
         assert self.process is not None
+        self.is_new = self._last is None
         self._last = max(chunk.indices)
         return self.process
 

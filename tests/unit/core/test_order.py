@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -98,7 +99,11 @@ def test_any_class_before_it_will_do_where_imports_left_something_behind() -> No
     # When
     found, tried = search(lambda preamble: not preamble, 30)
     # Then
-    assert (found.kind, found.preamble, tried) == (OrderKind.BRITTLE, (29,), [(29,)])
+    assert (found.kind, found.preamble, tried) == (
+        OrderKind.BRITTLE,
+        (29,),
+        [(29,), (), *[(29,), ()] * 2],
+    )
 
 
 def test_a_class_that_needs_two_others_gets_all_from_the_first_of_them_on() -> None:
@@ -150,6 +155,19 @@ def test_what_fails_and_passes_after_the_same_is_flaky() -> None:
     # Then
     assert (found.kind, found.preamble) == (OrderKind.FLAKY, None)
     assert tried[-1] == (1, 3, 5)
+
+
+@pytest.mark.parametrize("past", [(), (1, 3, 5)])
+def test_a_test_that_fails_at_random_is_hardly_ever_taken_for_an_order_dependent_pass(
+    past: Preamble,
+) -> None:
+    # Given
+    chance = random.Random(7)
+    # When
+    found = [search(lambda preamble: chance.random() < 0.5, 12, past)[0] for _ in range(400)]
+    # Then
+    assert sum(1 for one in found if one.preamble is not None) <= 400 * 0.1
+    assert sum(1 for one in found if one.kind is OrderKind.FLAKY) > 400 * 0.4
 
 
 def test_what_passes_alone_after_an_unknown_past_is_not_proven() -> None:

@@ -13,13 +13,16 @@ from dct_celery.core.model import (
     Failure,
     FixtureRef,
     FixtureVerdict,
+    OrderKind,
+    OrderNote,
     Outcome,
     Phase,
     RunReport,
     Verdict,
 )
 from dct_celery.core.run.leaks import Leak, LeakKind
-from dct_celery.reports.json_report import to_dict
+from dct_celery.reports.json_report import render, to_dict
+from tests.support.verdicts import REPORTS
 
 ENTRY = Entry(
     0, "app.tests.T.test_a", "app.tests.T", "app.tests", Phase.ISOLATED, "app/tests.py", 7
@@ -37,7 +40,10 @@ def test_the_object_has_exactly_the_documented_keys() -> None:
     before = Verdict(
         ENTRY, Outcome.ERROR, 0.5, "build-b", 0, failures=(Failure("error", "OSError", "", "T"),)
     )
-    failed = Verdict(ENTRY, Outcome.FAILED, 0.25, "build-a", 1, 2, wrong, earlier=(before,))
+    victim = OrderNote(OrderKind.VICTIM, "app.tests.P", "passes alone and fails after it")
+    failed = Verdict(
+        ENTRY, Outcome.FAILED, 0.25, "build-a", 1, 2, wrong, earlier=(before,), order=victim
+    )
     fixture = FixtureVerdict(
         FixtureRef.parse("tearDownClass (app.tests.T)"), Outcome.ERROR, "build-a", 1
     )
@@ -101,6 +107,13 @@ def test_the_object_has_exactly_the_documented_keys() -> None:
                 "covered_by": None,
                 "message": "AssertionError: 1 != 2",
                 "flaky": False,
+                "order": {
+                    "kind": "victim",
+                    "of": "app.tests.P",
+                    "proven": True,
+                    "proven_by": "passes alone and fails after it",
+                    "failed_with": "",
+                },
                 "artifacts": [],
                 "attempts": [
                     {
@@ -119,6 +132,7 @@ def test_the_object_has_exactly_the_documented_keys() -> None:
                 "phase": "tearDownClass",
                 "outcome": "error",
                 "worker": "build-a",
+                "order": None,
             }
         ],
         "leaks": [
@@ -192,3 +206,10 @@ def test_any_text_survives_a_strict_writer_and_reader(id_: str, reason: str, not
     assert back == data
     assert back["tests"][0]["id"] == id_
     assert len(back["tests"][0]["message"].splitlines()) <= 1
+
+
+@given(REPORTS)
+@settings(database=None, deadline=None, max_examples=200)
+def test_what_is_put_together_from_strings_is_what_the_encoder_writes(run: RunReport) -> None:
+    # When / Then
+    assert render(run) == json.dumps(to_dict(run), ensure_ascii=True, allow_nan=False)

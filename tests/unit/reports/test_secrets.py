@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dct_celery.core.model import (
@@ -22,6 +22,7 @@ from dct_celery.core.model import (
     Verdict,
 )
 from dct_celery.core.run.leaks import Leak, LeakKind
+from dct_celery.reports import masked
 from dct_celery.reports.files import write_json, write_junit
 from dct_celery.security import masking
 from tests.unit.reports.desk import Desk
@@ -129,3 +130,26 @@ def test_xml_and_json_stay_whole_around_a_secret(
 
     # Then: it parses, and says nothing
     assert "battery" not in everything_shown(report(text), text, folder)
+
+
+PIECES = (
+    *("\x1b[0m", "\x1b", "[0m", "a", "\n", " ", "://", "u:", "p@", "?token=", "redis://"),
+    *(SECRET, SECRET[:5], SECRET[5:], "pass1", "tail-of", "head-of"),
+)
+
+
+@example([f"{SECRET[:5]}\x1b[0m{SECRET[5:]}"])
+@given(st.lists(st.lists(st.sampled_from(PIECES), max_size=8).map("".join), max_size=6))
+def test_many_names_are_masked_like_each_of_them(names: list[str]) -> None:
+    # Given secrets of one and of two lines, long and short
+    mask = masking.Masker([SECRET, "tail-of\nhead-of", "pass1"])
+    verdicts = tuple(
+        Verdict(Entry(i, name, "app.T", "app", Phase.ISOLATED), Outcome.PASSED)
+        for i, name in enumerate(names)
+    )
+
+    # When
+    whole = masked.report(RunReport("r", verdicts, (), 0), mask)
+
+    # Then
+    assert whole.verdicts == tuple(masked.verdict(one, mask) for one in verdicts)

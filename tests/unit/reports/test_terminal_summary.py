@@ -4,7 +4,16 @@ from typing import Any
 
 import pytest
 
-from dct_celery.core.model import Failure, FixtureRef, FixtureVerdict, Outcome, RunReport, Verdict
+from dct_celery.core.model import (
+    Failure,
+    FixtureRef,
+    FixtureVerdict,
+    OrderKind,
+    OrderNote,
+    Outcome,
+    RunReport,
+    Verdict,
+)
 from tests.unit.reports.desk import FAILURE, TRACEBACK, Desk, verdict
 
 
@@ -320,3 +329,24 @@ def test_a_class_that_its_fixture_skips_is_skipped_as_in_unittest() -> None:
     # Then
     assert "Not run" not in text
     assert text.splitlines()[-1] == "OK (skipped=1)"
+
+
+def test_order_dependent_tests_are_listed_by_class_with_their_partner() -> None:
+    # Given
+    note = OrderNote(
+        OrderKind.BRITTLE, "a.Setter", "fails alone and passes after it", failed_with="boom"
+    )
+    other = OrderNote(OrderKind.UNPROVEN, "", "was not run alone", proven=False)
+    verdicts = [verdict(f"test_{n}", order=note) for n in range(3)]
+    verdicts.append(verdict("test_z", Outcome.FAILED, order=other))
+    # When
+    text = summary(*verdicts, exit_code=1)
+    # Then
+    cls = verdicts[0].entry.cls
+    assert "Order-dependent: 3 tests\n" in text
+    assert (
+        f"  {cls} (3 tests) needs a.Setter before it: it fails alone and passes after it\n"
+        "      in the order of the sequential run it passes\n"
+    ) in text
+    assert "Not settled: 1 failure may be due to the order of tests (--settle)\n" in text
+    assert f"  {cls} not settled: it was not run alone\n" in text

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -25,6 +26,17 @@ AROUND = st.text(st.sampled_from("ab*'\" =:/@%&\n\\{[]},;\x1b#"), max_size=40) |
 
 
 class TestValues:
+    def test_a_text_that_was_seen_before_its_secret_was_known_is_masked_afterwards(self) -> None:
+        # Given
+        mask = Masker()
+        assert mask("login with correct-horse") == "login with correct-horse"
+
+        # When
+        mask.learn(["correct-horse"])
+
+        # Then
+        assert mask("login with correct-horse") == "login with **"
+
     @given(st.lists(SECRETS, min_size=1, max_size=4), st.data())
     def test_no_secret_of_eight_characters_survives_whatever_surrounds_it(
         self, secrets: list[str], data: st.DataObject
@@ -179,15 +191,17 @@ class TestSources:
 
     def test_a_password_that_everybody_can_read_off_the_settings_is_none(self) -> None:
         # Given
-        rows = [
+        rows: list[dict[str, Any]] = [
             {"user": "bookshop", "password": "bookshop"},
             {"user": "a", "password": "hush"},
             {"host": "postgres://u:pw@h"},
+            {"user": "b", "options": {"sslpassword": "tls-1", "passwd": "b", "sslmode": "require"}},
             {},
         ]
 
         # Then
-        assert [secret for secret in masking.secrets_of_databases(rows) if secret] == ["hush", "pw"]
+        known = [secret for secret in masking.secrets_of_databases(rows) if secret]
+        assert known == ["hush", "pw", "tls-1"]
 
 
 class TestLogging:

@@ -94,3 +94,23 @@ def test_a_long_text_loses_its_middle_and_says_how_much() -> None:
     assert len(text) < MAX_TEXT + 50
     assert "[… 10 characters cut …]" in text
     assert cut("short") == "short"
+
+
+def test_a_line_that_only_announces_goes_on_with_the_cause() -> None:
+    # Given
+    announced = ValueError("It couldn't be flushed. Possible reasons:\n * many")
+    announced.__cause__ = OSError("locked\nDETAIL: more")
+    # Then
+    assert first_line(announced) == "It couldn't be flushed. Possible reasons: locked"
+    announced.__cause__ = Mute()
+    assert first_line(announced).endswith("reasons: <str() of the exception failed: SystemExit>")
+    announced.__cause__ = None
+    assert first_line(announced) == "It couldn't be flushed. Possible reasons:"
+
+
+def test_a_whole_line_stays_alone() -> None:
+    # Given
+    told = ValueError("no")
+    told.__cause__ = KeyError("other")
+    # Then
+    assert first_line(told) == "no"

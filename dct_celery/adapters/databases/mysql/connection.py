@@ -25,10 +25,21 @@ _OPTIONS = (
     "unix_socket",
     "read_default_file",
     "read_default_group",
+    "ssl",
     "ssl_mode",
+    "auth_plugin",
+    "server_public_key_path",
     "compress",
     "local_infile",
 )
+#: The same for TLS in the words of PyMySQL and MySQL Connector -> in those of mysqlclient.
+_TLS = {
+    "ssl_ca": "ca",
+    "ssl_capath": "capath",
+    "ssl_cert": "cert",
+    "ssl_key": "key",
+    "ssl_cipher": "cipher",
+}
 #: Zero ids stay zero; times mean the same wherever they are read; waiting long for a lock is an
 #: error.
 _SESSION = (
@@ -125,6 +136,9 @@ def parameters(spec: DatabaseSpec) -> dict[str, Any]:
     The configured one is production.
     """
     given: dict[str, Any] = {name: spec.options[name] for name in _OPTIONS if name in spec.options}
+    tls = {ours: spec.options[name] for name, ours in _TLS.items() if spec.options.get(name)}
+    if tls and "ssl" not in given:
+        given["ssl"] = tls
     place = "unix_socket" if spec.host.startswith("/") else "host"
     named = {
         "user": spec.user,
@@ -160,8 +174,8 @@ def _connected(spec: DatabaseSpec, **more: Any) -> Any:
     except (MySQLdb.Error, TypeError, ValueError) as error:
         raise DatabaseError(
             f"database {spec.alias!r} on {where(spec)} cannot be reached from this worker: "
-            f"{_line(error)}; check HOST, PORT, USER and PASSWORD of its settings as this worker "
-            "sees them",
+            f"{_line(error)}; check HOST, PORT, USER, PASSWORD and OPTIONS (TLS) of its settings "
+            "as this worker sees them",
             fault=_fault(error),
         ) from error
 

@@ -24,7 +24,7 @@ import psycopg
 from psycopg import sql
 
 from dct_celery.adapters.databases.postgres.copy import Surroundings
-from dct_celery.adapters.databases.postgres.session import PostgresSession
+from dct_celery.adapters.databases.postgres.session import PostgresSession, variables
 from dct_celery.adapters.databases.postgres.state import read_state
 from dct_celery.core.databases.names import ownership_limit
 from dct_celery.core.databases.server_fault import fault_in
@@ -48,21 +48,6 @@ _VERSION = re.compile(r"\b(\d+)(?:\.\d+|devel|beta\d*|rc\d*)")
 _RESTRICT = re.compile(r"^\\restrict (\S+)\n", re.MULTILINE)
 #: Servers before 17 do not know this setting, but pg_dump 17 always sets it.
 _TRANSACTION_TIMEOUT = "SET transaction_timeout = 0;\n"
-#: libpq's parameters -> the environment variables that pg_dump reads.
-_VARIABLES = {
-    "sslmode": "PGSSLMODE",
-    "sslrootcert": "PGSSLROOTCERT",
-    "sslcert": "PGSSLCERT",
-    "sslkey": "PGSSLKEY",
-    "sslcrl": "PGSSLCRL",
-    "service": "PGSERVICE",
-    "passfile": "PGPASSFILE",
-    "options": "PGOPTIONS",
-    "channel_binding": "PGCHANNELBINDING",
-    "gssencmode": "PGGSSENCMODE",
-    "krbsrvname": "PGKRBSRVNAME",
-    "target_session_attrs": "PGTARGETSESSIONATTRS",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,24 +221,12 @@ def _dump(
 
 def _environment(spec: DatabaseSpec, name: str, environ: Mapping[str, str]) -> dict[str, str]:
     """The environment for pg_dump, with the password, which the process list must not show."""
-    given = {
-        "PGHOST": spec.host,
-        "PGPORT": spec.port,
-        "PGUSER": spec.user,
-        "PGPASSWORD": spec.password,
-        "PGDATABASE": name,
-    }
-    options = {
-        variable: str(spec.options[option])
-        for option, variable in _VARIABLES.items()
-        if option in spec.options
-    }
     kept = {name: environ[name] for name in ("PATH", "HOME") if name in environ}
     return {
         **kept,
         "LC_ALL": "C.UTF-8",
-        **options,
-        **{variable: value for variable, value in given.items() if value},
+        **variables(spec),
+        "PGDATABASE": name,
     }
 
 

@@ -19,12 +19,15 @@ from dct_celery.core.databases.server_fault import fault_in
 from dct_celery.errors import DatabaseError, ServerFault
 from dct_celery.ports import DatabasePolicy, DatabaseSpec, DatabaseStats
 
-#: libpq parameters that may come from Django's OPTIONS.
-_LIBPQ = frozenset(
-    {"sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "service", "passfile", "options",
-     "target_session_attrs", "keepalives", "keepalives_idle", "channel_binding", "gssencmode",
-     "krbsrvname", "client_encoding"}
-)  # fmt: skip
+#: Parameters of libpq that are ours to say, whatever Django's OPTIONS have.
+_OURS = frozenset(
+    {"dbname", "application_name", "fallback_application_name", "connect_timeout", "replication"}
+)
+#: Parameters that this libpq knows -> the variable that stands for each, or "".
+_LIBPQ = {
+    option.keyword.decode(): (option.envvar or b"").decode()
+    for option in psycopg.pq.Conninfo.get_defaults()
+}
 #: The database for statements that need none of their own. Never the configured one: that is
 #: production.
 _MAINTENANCE = "postgres"
@@ -317,7 +320,10 @@ class PostgresSession:
         except psycopg.OperationalError as error:
             self._stats.failed += 1
             fault = _fault(error)
-            fix = "check HOST, PORT, USER and PASSWORD of its settings as this worker sees them"
+            fix = (
+                "check HOST, PORT, USER, PASSWORD and OPTIONS of its settings as this worker "
+                "sees them"
+            )
             if fault is ServerFault.CONNECTIONS:
                 fix = _FIXES["53300"]
             raise DatabaseError(
@@ -327,15 +333,29 @@ class PostgresSession:
             ) from error
 
     def _parameters(self, database: str) -> Mapping[str, Any]:
-        spec = self._spec
-        given = {"host": spec.host, "port": spec.port, "user": spec.user, "password": spec.password}
-        options = {name: value for name, value in spec.options.items() if name in _LIBPQ}
-        return {
-            **_NETWORK,
-            **options,
-            **{name: value for name, value in given.items() if value},
-            "dbname": database,
-        }
+        return {**_NETWORK, **parameters(self._spec), "dbname": database}
+
+
+def parameters(spec: DatabaseSpec) -> dict[str, str]:
+    """libpq's parameters for a session of the project's, without a database."""
+    given = {"host": spec.host, "port": spec.port, "user": spec.user, "password": spec.password}
+    options = {
+        name: str(value)
+        for name, value in spec.options.items()
+        if name in _LIBPQ and name not in _OURS
+    }
+    if role := spec.options.get("assume_role"):
+        # Django sends SET ROLE on each connection; a server that is asked at the start does the
+        # same. A backslash takes the meaning from the sign after it.
+        name = re.sub(r"([\\\s])", r"\\\1", str(role))
+        options["options"] = f"{options.get('options', '')} -c role={name}".strip()
+    return {**options, **{name: value for name, value in given.items() if value}}
+
+
+def variables(spec: DatabaseSpec) -> dict[str, str]:
+    """The same for programs of PostgreSQL, whose arguments everybody could read."""
+    said = parameters(spec).items()
+    return {_LIBPQ[name]: value for name, value in said if _LIBPQ[name]}
 
 
 def sqlstate(error: BaseException) -> str:

@@ -111,8 +111,8 @@ class DjangoProject:
     def check(self, order: messages.Check) -> None:
         databases.check(self, order.databases, order.servers)
 
-    def flush(self, order: messages.Flush) -> None:
-        databases.flush_template(self, order.databases, order.aliases, order.servers)
+    def flush(self, order: messages.Flush) -> str:
+        return databases.flush_template(self, order.databases, order.aliases, order.servers)
 
     def serialize(self, order: messages.Serialize) -> None:
         databases.serialize(self, order.databases, order.files, order.servers)

@@ -48,7 +48,7 @@ def cases(
     verdicts: list[Verdict], fixtures: list[FixtureVerdict] | None = None, **more: object
 ) -> list[Case]:
     more = {"exit_code": 0, **more}
-    return cases_of(RunReport("r1", tuple(verdicts), tuple(fixtures or ()), **more))  # type: ignore[arg-type]
+    return list(cases_of(RunReport("r1", tuple(verdicts), tuple(fixtures or ()), **more)))  # type: ignore[arg-type]
 
 
 def result(verdict: Verdict, *fixtures: FixtureVerdict) -> Result | None:

@@ -15,6 +15,8 @@ from dct_celery.core.model import (
     Failure,
     FixtureRef,
     FixtureVerdict,
+    OrderKind,
+    OrderNote,
     Outcome,
     Phase,
     RunReport,
@@ -94,7 +96,9 @@ def test_a_suite_names_the_start_the_host_of_most_of_its_cases_and_the_file() ->
 
 def test_a_case_says_where_it_ran_and_where_it_is_defined() -> None:
     # When
-    case = only(rendered(verdict(worker="build-a", slot=0, attempt=2, seconds=1.23456)), "testcase")
+    note = OrderNote(OrderKind.FLAKY, "", "failed and passed after the same classes")
+    ran = verdict(worker="build-a", slot=0, attempt=2, seconds=1.23456, order=note)
+    case = only(rendered(ran), "testcase")
 
     # Then
     expected = {
@@ -111,6 +115,7 @@ def test_a_case_says_where_it_ran_and_where_it_is_defined() -> None:
         ("dct.slot", "0"),
         ("dct.attempt", "2"),
         ("dct.tag", "slow"),
+        ("dct.order", "flaky: it failed and passed after the same classes"),
     ]
 
 
@@ -245,6 +250,21 @@ def test_a_file_of_many_large_failures_stays_below_what_gitlab_takes() -> None:
     # Then
     assert len(data) < document.FILE_LIMIT
     assert data.count(b"<failure") == 500
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(5_300, True), (5_100, False)])
+def test_short_texts_count_where_a_long_one_might_not_fit(
+    monkeypatch: pytest.MonkeyPatch, limit: int, kept: bool
+) -> None:
+    # Given texts of 4,000 characters and 1,200 for the cases themselves
+    monkeypatch.setattr(document, "FILE_LIMIT", limit)
+    skips = [verdict(f"test_{i}", Outcome.SKIPPED, reason="r" * 1000) for i in range(2)]
+
+    # When
+    failure = only(rendered(*skips, failed(text="t" * 2000)), "failure")
+
+    # Then
+    assert ("t" * 2000 in (failure.text or "")) is kept
 
 
 # --- consumers: what each of them would show

@@ -12,119 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
-from dct_celery.core.model import (
-    Artifact,
-    Entry,
-    Failure,
-    FixturePhase,
-    FixtureRef,
-    FixtureScope,
-    FixtureVerdict,
-    Outcome,
-    Phase,
-    RunReport,
-    Verdict,
-)
+from dct_celery.core.model import Entry, Outcome, Phase, RunReport, Verdict
 from dct_celery.reports.junit import document
 from dct_celery.reports.junit.document import ArtifactFolder, render
+from tests.support.verdicts import PASSES, REPORTS, SECONDS, TEXT
 
 SCHEMA = etree.XMLSchema(etree.parse(str(Path(__file__).parents[3] / "data" / "junit-10.xsd")))
 RESULTS = {"failure", "error", "skipped"}
-
-TEXT = st.text(
-    st.characters() | st.sampled_from("\x00\x1b[]m\r\n\t\x85 ()"), max_size=12
-) | st.sampled_from(["a", "a.T"])
-MAYBE = st.none() | TEXT
-SECONDS = st.floats() | st.floats(0, 100)
-FAILURES = st.lists(
-    st.builds(
-        Failure,
-        st.sampled_from(["failure", "error"]),
-        TEXT,
-        TEXT,
-        TEXT,
-        TEXT,
-        MAYBE,
-        st.none() | st.integers(),
-    ),
-    max_size=3,
-).map(tuple)
-REFS = st.builds(
-    FixtureRef,
-    st.sampled_from(FixturePhase),
-    st.sampled_from(FixtureScope),
-    st.sampled_from(["a", "a.T"]) | TEXT,
-)
-ENTRIES = st.builds(
-    Entry,
-    st.integers(0, 5),
-    TEXT,
-    TEXT,
-    TEXT,
-    st.sampled_from(Phase),
-    MAYBE,
-    st.none() | st.integers(),
-    tags=st.tuples(TEXT),
-)
-EARLIER = st.builds(
-    Verdict,
-    ENTRIES,
-    st.sampled_from([Outcome.FAILED, Outcome.ERROR]),
-    failures=FAILURES,
-    reason=TEXT,
-    output=TEXT,
-)
-VERDICTS = st.builds(
-    Verdict,
-    ENTRIES,
-    st.sampled_from(Outcome),
-    SECONDS,
-    MAYBE,
-    st.none() | st.integers(0, 3),
-    st.integers(1, 3),
-    FAILURES,
-    reason=TEXT,
-    output=TEXT,
-    sql=TEXT,
-    covered_by=st.none() | REFS,
-    earlier=st.lists(EARLIER, max_size=2).map(tuple),
-    artifacts=st.sampled_from([(), (Artifact("output.txt", 1, "0" * 40),)]),
-)
-FOLDERS = st.builds(ArtifactFolder, TEXT, TEXT)
-PASSES = st.builds(
-    Verdict,
-    ENTRIES,
-    st.just(Outcome.PASSED),
-    SECONDS,
-    MAYBE,
-    st.none() | st.integers(0, 3),
-    st.integers(1, 3),
-)
-FIXTURES = st.builds(
-    FixtureVerdict,
-    REFS,
-    st.sampled_from(Outcome),
-    MAYBE,
-    failures=FAILURES,
-    reason=TEXT,
-    covers=st.lists(st.integers(-2, 6), max_size=3).map(tuple),
-)
-REPORTS = st.builds(
-    RunReport,
-    TEXT,
-    st.lists(VERDICTS, max_size=4).map(tuple),
-    st.lists(FIXTURES, max_size=2).map(tuple),
-    st.sampled_from([0, 1, 2, 3, 5, 7]),
-    st.dictionaries(st.just("wall"), SECONDS),
-    started_at=SECONDS,
-    hosts=st.dictionaries(TEXT, TEXT, max_size=2),
-    note=TEXT,
-    properties=st.dictionaries(TEXT, TEXT, max_size=2),
-    complete=st.booleans(),
-)
+FOLDERS = st.none() | st.builds(ArtifactFolder, TEXT, TEXT)
 
 
-@given(REPORTS, st.sampled_from(["dct", "xunit2"]), st.none() | FOLDERS)
+@given(REPORTS, st.sampled_from(["dct", "xunit2"]), FOLDERS)
 @settings(database=None, deadline=None, max_examples=200)
 def test_whatever_a_test_says_the_document_is_sound(
     run: RunReport, family: Literal["dct", "xunit2"], artifacts: ArtifactFolder | None
@@ -167,18 +65,28 @@ def test_whatever_a_test_says_the_document_is_sound(
     assert red or run.exit_code in (0, 5)
 
 
-@given(REPORTS, st.sampled_from(["dct", "xunit2"]))
+@given(
+    REPORTS,
+    st.sampled_from(["dct", "xunit2"]),
+    st.sampled_from([document.FILE_LIMIT, *range(1_000, 10_000, 1_000)]),
+    FOLDERS,
+)
 @settings(database=None, deadline=None, max_examples=200)
-def test_a_plain_pass_is_written_as_elementtree_writes_it(
-    run: RunReport, family: Literal["dct", "xunit2"]
+def test_a_case_that_is_put_together_from_strings_is_what_elementtree_writes(
+    run: RunReport,
+    family: Literal["dct", "xunit2"],
+    file_limit: int,
+    artifacts: ArtifactFolder | None,
 ) -> None:
-    # Given what all of it looks like when no case is put together from strings
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(document, "_is_plain", lambda case: False)
-        elements = render(run, family=family)
+        patch.setattr(document, "FILE_LIMIT", file_limit)
+        # Given what all of it looks like when all cases are written by ElementTree
+        with pytest.MonkeyPatch.context() as slow:
+            slow.setattr(document._Writer, "at_once", lambda *case: "")
+            elements = render(run, family=family, artifacts=artifacts)
 
-    # When / Then
-    assert render(run, family=family) == elements
+        # When / Then
+        assert render(run, family=family, artifacts=artifacts) == elements
 
 
 @given(st.lists(PASSES, max_size=4).map(tuple), st.sampled_from(["dct", "xunit2"]), TEXT, SECONDS)

@@ -1,6 +1,6 @@
 """Claims about `testproc.django.targets`.
 
-Where a connection leads is read in each place that the client library reads.
+Where a connection leads, and what opens it, is read in each place that the client library reads.
 """
 
 from __future__ import annotations
@@ -10,9 +10,17 @@ from typing import Any
 
 import pytest
 
-from dct_celery.testproc.django.targets import Where, where
+from dct_celery.testproc.django.targets import Access, Where, access, where
 
 _VARIABLES = (
+    "PGUSER",
+    "PGPASSWORD",
+    "PGPASSFILE",
+    "PGSSLMODE",
+    "PGOPTIONS",
+    "MYSQL_PWD",
+    "MYSQL_TCP_PORT",
+    "MYSQL_UNIX_PORT",
     "PGHOST",
     "PGHOSTADDR",
     "PGPORT",
@@ -122,6 +130,95 @@ class TestMysql:
         )
 
 
+class TestAccess:
+    def test_what_settings_leave_out_comes_from_the_service_and_then_from_variables(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given
+        (tmp_path / ".pg_service.conf").write_text(
+            "[shop]\nhost=db\nuser=svc\npassword=of-service\ndbname=prod\nsslmode=require\n"
+        )
+        said = {"PGUSER": "env", "PGPASSWORD": "of-env", "PGPORT": "6", "PGSSLMODE": "prefer"}
+        for name, value in said.items():
+            monkeypatch.setenv(name, value)
+        # When
+        by_variables = access("postgresql", {"HOST": "h", "USER": ""})
+        by_service = access("postgresql", {"OPTIONS": {"service": "shop"}, "USER": "django"})
+        # Then
+        assert by_variables == Access("h", "6", "env", "of-env", {"sslmode": "prefer"})
+        assert by_service == Access("db", "6", "django", "of-service", {"sslmode": "require"})
+
+    def test_files_are_named_from_the_folder_that_the_project_runs_in(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("PGPASSFILE", "env/pgpass")
+        # Then
+        for options, said in (
+            ({"passfile": "ops/pgpass"}, {"passfile": f"{tmp_path}/ops/pgpass"}),
+            ({}, {"passfile": f"{tmp_path}/env/pgpass"}),
+            (
+                {"sslrootcert": "system", "passfile": Path("/srv/p")},
+                {"sslrootcert": "system", "passfile": "/srv/p"},
+            ),
+        ):
+            assert access("postgresql", {"OPTIONS": options}).options == said
+
+    def test_plain_options_go_along_and_objects_do_not(self) -> None:
+        # Given
+        options = {"pool": {"min_size": 2, "kwargs": {}}, "assume_role": "r", "cursor_factory": int}
+        # Then
+        assert access("postgresql", {"OPTIONS": options}).options == {
+            "pool": {"min_size": 2, "kwargs": {}},
+            "assume_role": "r",
+        }
+
+    def test_mysql_options_come_with_their_tls_and_files(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given
+        monkeypatch.chdir(tmp_path)
+        options = {
+            "ssl": {"ca": "tls/ca.pem", "cipher": "AES"},
+            "ssl_ca": "tls/ca.pem",
+            "read_default_file": "~/my.cnf",
+            "user": "o",
+            "passwd": "p",
+        }
+        # When
+        said = access("mysql", {"HOST": "h", "PORT": 7, "USER": "u", "OPTIONS": options})
+        # Then
+        assert (said.host, said.port, said.user, said.password) == ("h", "7", "o", "p")
+        assert said.options == {
+            "ssl": {"ca": f"{tmp_path}/tls/ca.pem", "cipher": "AES"},
+            "ssl_ca": f"{tmp_path}/tls/ca.pem",
+            "read_default_file": f"{tmp_path}/my.cnf",
+        }
+
+    def test_variables_of_mysql_count_where_neither_settings_nor_file_say_more(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given
+        said = {"MYSQL_PWD": "env", "MYSQL_TCP_PORT": "7", "MYSQL_UNIX_PORT": "/run/my.sock"}
+        for name, value in said.items():
+            monkeypatch.setenv(name, value)
+        file = tmp_path / "my.cnf"
+        file.write_text("[client]\nhost=db\nport=8\npassword=inner\n")
+        options = {"read_default_file": str(file)}
+        # Then
+        assert access("mysql", {}) == Access("", "7", "", "env", {"unix_socket": "/run/my.sock"})
+        assert access("mysql", {"OPTIONS": options}) == Access("", "", "", "", options)
+        assert access("mysql", {"HOST": "h", "PASSWORD": "p"}) == Access("h", "7", "", "p", {})
+
+    def test_no_repr_has_a_secret(self) -> None:
+        settings = {"PASSWORD": "hush", "OPTIONS": {"sslpassword": "hush"}}
+        assert "hush" not in repr(access("postgresql", settings))
+
+
 def test_of_other_vendors_the_settings_are_taken_as_they_are() -> None:
     assert where("oracle", {"NAME": "a", "HOST": None, "PORT": 1}) == Where("a", "", "1")
     assert where("sqlite", {"NAME": Path("/srv/a")}) == Where("/srv/a", "", "")
+    assert access("oracle", {"HOST": "h", "USER": "u", "PASSWORD": "p"}) == Access(
+        "h", "", "u", "p", {}
+    )

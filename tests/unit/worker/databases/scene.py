@@ -44,6 +44,8 @@ class Project:
     #: Answers with Fatal: kind -> message.
     failing: dict[str, str] = field(default_factory=dict)
     reason: str = "template"
+    #: Why its databases cannot be flushed.
+    unflushable: str = ""
 
     def fork(self, purpose: str) -> Project:
         return self
@@ -60,11 +62,13 @@ class Project:
         if question.kind in self.failing:
             return messages.Fatal(self.reason, self.failing[question.kind], "its output")
         if isinstance(question, messages.Flush):
-            for alias in question.aliases:
+            for alias in () if self.unflushable else question.aliases:
                 self.world.databases[question.databases[alias]].rows.clear()
         if isinstance(question, messages.Serialize):
             for path in question.files.values():
                 Path(path).write_text("[]")
+        if isinstance(question, messages.Flush):
+            return messages.Flushed(0.1, self.unflushable)
         return messages.Goodbye()
 
 

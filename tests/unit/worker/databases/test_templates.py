@@ -194,6 +194,21 @@ def test_a_failed_flush_leaves_the_pristine_template_alone(tmp_path: Path) -> No
     assert house.kinds() == {"template": 1}
 
 
+def test_a_flush_that_fails_for_the_projects_sake_is_left_to_its_tests(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given
+    house = House(tmp_path)
+    house.templates.ensure_pristine()
+    house.project.unflushable = "CommandError: locked"
+    # When
+    house.templates.ensure_flushed(["default"])
+    # Then it is what the failing flush has left
+    assert house.kinds() == {"template": 1, "flushed": 1}
+    assert house.world.databases[house.templates.name("default", flushed=True)].rows != []
+    assert "database 'default' cannot be flushed: CommandError: locked" in caplog.text
+
+
 def test_a_rebuilt_template_takes_its_flushed_one_along(tmp_path: Path) -> None:
     # Given
     first = House(tmp_path)

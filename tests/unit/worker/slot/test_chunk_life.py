@@ -179,6 +179,24 @@ def test_what_comes_before_a_chunk_is_run_and_not_recorded(scene: Scene) -> None
     assert scene.process.ends == ["finish"]
 
 
+def test_only_a_new_process_runs_the_opening(scene: Scene) -> None:
+    # Given
+    first = replace(CHUNK, id="c8", indices=(5,), opening=(1,))
+    # When
+    scene.play(*passed(1), DONE, *passed(5), DONE, chunk=first)
+    # Then
+    assert [record.index for record in scene.records] == [5]
+    assert scene.end.opened
+    # When
+    scene.process.script = [*passed(6), DONE]
+    scene.chunk_run(replace(first, id="c9", indices=(6,))).execute()
+    # Then
+    sent = [message for message in scene.process.sent if isinstance(message, RunChunk)]
+    assert [message.indices for message in sent] == [[1], [5], [6]]
+    (_, second) = [fact.end for fact in scene.facts() if isinstance(fact, Ended)]
+    assert not second.opened
+
+
 @pytest.mark.parametrize(
     "last", [ProcessDied("signal 9"), replace(DONE, stopped="aborted", left=(3,))]
 )

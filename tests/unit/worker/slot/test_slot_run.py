@@ -58,8 +58,7 @@ def test_a_chunk_that_suits_runs_in_the_same_process(scene: SlotScene) -> None:
     first = scene.process_for(CHUNK)
     scene.run.used(CHUNK)
     # When / Then
-    later = replace(CHUNK, id="c9", indices=(7, 8))
-    assert scene.process_for(later) is first
+    assert scene.process_for(replace(CHUNK, id="c9", indices=(7, 8))) is first
     assert scene.forks.made == [first]
 
 
