@@ -86,7 +86,7 @@ class Broker:
 
 @pytest.mark.parametrize("url", ["redis://h/0", "amqp://h//"])
 class TestRunQueues:
-    def desk(self, url: str) -> tuple[set[str], set[str], Broker, RunQueues]:
+    def scene(self, url: str) -> tuple[set[str], set[str], Broker, RunQueues]:
         ready: set[str] = set()
         active: set[str] = set()
         broker = Broker(Runs(lambda: set(ready), lambda: set(active)), url)
@@ -94,7 +94,7 @@ class TestRunQueues:
 
     def test_it_consumes_the_runs_that_the_worker_is_ready_for(self, url: str) -> None:
         # Given
-        ready, active, broker, step = self.desk(url)
+        ready, active, broker, step = self.scene(url)
         ready |= {"a", "b"}
         active |= ready
         step._follow(broker, 0.0)
@@ -109,7 +109,7 @@ class TestRunQueues:
         self, url: str
     ) -> None:
         # Given
-        ready, active, broker, step = self.desk(url)
+        ready, active, broker, step = self.scene(url)
         ready.add("a")
         active.add("a")
         step._follow(broker, 0.0)
@@ -127,7 +127,7 @@ class TestRunQueues:
 
     def test_a_request_of_the_watchdog_ends_the_connection(self, url: str) -> None:
         # Given
-        _, _, broker, step = self.desk(url)
+        _, _, broker, step = self.scene(url)
         step._runs.restart = "silent"
         # Then
         with pytest.raises(ConnectionResetError, match="silent"):

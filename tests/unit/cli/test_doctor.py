@@ -12,7 +12,7 @@ from click.testing import Result
 from dct_celery.cli.doctor import command
 from dct_celery.inspect.doctor_databases import Finding
 from dct_celery.settings import Settings
-from tests.unit.cli import desk
+from tests.unit.cli import roots
 
 GOOD, SO_SO = Finding("ok", "store", "answers"), Finding("warning", "guards", "DEBUG is on")
 BAD = Finding("failed", "database default", "cannot be reached", "start it")
@@ -37,12 +37,12 @@ class Root:
 @pytest.fixture
 def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Root:
     root = Root()
-    desk.take_the_roots_place(monkeypatch, tmp_path, examine=root.examine)
+    roots.replace_root(monkeypatch, tmp_path, examine=root.examine)
     return root
 
 
 def run(*args: str) -> Result:
-    return desk.run(command, *args)
+    return roots.run(command, *args)
 
 
 def test_each_finding_is_a_line_with_its_fix_below(root: Root) -> None:

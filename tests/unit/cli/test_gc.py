@@ -15,7 +15,7 @@ from dct_celery.cli import gc
 from dct_celery.settings import Settings
 from dct_celery.worker.databases import garbage_collector
 from dct_celery.worker.databases.garbage_collector import Swept
-from tests.unit.cli import desk
+from tests.unit.cli import roots
 
 Wait = Callable[[int, int], object]
 DROPPED = garbage_collector.Result(
@@ -49,12 +49,12 @@ class Root:
 @pytest.fixture
 def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Root:
     root = Root()
-    desk.take_the_roots_place(monkeypatch, tmp_path, collect_garbage=root.collect_garbage)
+    roots.replace_root(monkeypatch, tmp_path, collect_garbage=root.collect_garbage)
     return root
 
 
 def run(*args: str) -> Result:
-    return desk.run(gc.command, *args)
+    return roots.run(gc.command, *args)
 
 
 def test_each_database_is_a_row_with_its_reason(root: Root) -> None:

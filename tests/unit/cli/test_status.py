@@ -18,7 +18,7 @@ from dct_celery.inspect.status import RunStatus
 from dct_celery.protocol.runs import RunState
 from dct_celery.protocol.workers import RunStage
 from dct_celery.settings import Settings
-from tests.unit.cli import desk
+from tests.unit.cli import roots
 
 BEGAN = 1_767_225_600.0
 SLOT = BusySlot(
@@ -69,14 +69,14 @@ class Root:
 @pytest.fixture
 def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Root:
     root = Root()
-    desk.take_the_roots_place(
+    roots.replace_root(
         monkeypatch, tmp_path, status_of_runs=root.status_of_runs, watch_runs=root.watch_runs
     )
     return root
 
 
 def run(*args: str) -> Result:
-    return desk.run(command, *args)
+    return roots.run(command, *args)
 
 
 def test_without_a_run_each_active_one_is_a_row(root: Root) -> None:

@@ -16,7 +16,7 @@ from dct_celery.inspect.status import WorkerStatus
 from dct_celery.ports import WorkerInfo
 from dct_celery.protocol.workers import RunStage
 from dct_celery.settings import Settings
-from tests.unit.cli import desk
+from tests.unit.cli import roots
 
 IDLE = WorkerInfo("build-a@h1", "h1", 12, "0.1.0", 2, "abc")
 BUSY = replace(
@@ -45,12 +45,12 @@ class Root:
 @pytest.fixture
 def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Root:
     root = Root()
-    desk.take_the_roots_place(monkeypatch, tmp_path, status_of_workers=root.status_of_workers)
+    roots.replace_root(monkeypatch, tmp_path, status_of_workers=root.status_of_workers)
     return root
 
 
 def run(*args: str) -> Result:
-    return desk.run(command, *args)
+    return roots.run(command, *args)
 
 
 def test_each_worker_is_a_row_with_what_it_does(root: Root) -> None:

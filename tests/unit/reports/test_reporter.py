@@ -25,7 +25,7 @@ from dct_celery.reports.reporter import Masked, Reporters
 from dct_celery.security.masking import Masker
 from dct_celery.settings import Settings
 from tests.support.reporters import Broken, Listener
-from tests.unit.reports.desk import verdict
+from tests.unit.reports.scene import verdict
 
 
 def test_a_reporter_that_fails_is_named_once_and_left_out() -> None:

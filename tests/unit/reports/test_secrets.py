@@ -25,7 +25,7 @@ from dct_celery.core.run.leaks import Leak, LeakKind
 from dct_celery.reports import masked
 from dct_celery.reports.files import write_json, write_junit
 from dct_celery.security import masking
-from tests.unit.reports.desk import Desk
+from tests.unit.reports.scene import Scene
 
 SECRET = "correct<horse>&'battery\""
 
@@ -60,17 +60,19 @@ def report(text: str) -> RunReport:
 
 
 def everything_shown(whole: RunReport, text: str, folder: Path) -> str:
-    desk = Desk(verbosity=2)
-    desk.terminal.line(text)
-    desk.terminal.warn(text)
-    desk.start(2, durations=0)
-    desk.verdict(whole.verdicts[0])
-    desk.fixture(whole.fixtures[0])
-    desk.finish(whole)
+    scene = Scene(verbosity=2)
+    scene.terminal.line(text)
+    scene.terminal.warn(text)
+    scene.start(2, durations=0)
+    scene.verdict(whole.verdicts[0])
+    scene.fixture(whole.fixtures[0])
+    scene.finish(whole)
     write_junit(folder / "junit.xml", whole)
     write_json(folder / "run.json", whole)
     written = json.dumps(json.loads((folder / "run.json").read_text()), ensure_ascii=False)
-    return desk.out.getvalue() + desk.err.getvalue() + (folder / "junit.xml").read_text() + written
+    return (
+        scene.out.getvalue() + scene.err.getvalue() + (folder / "junit.xml").read_text() + written
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from dct_celery.core.model import (
     RunReport,
     Verdict,
 )
-from tests.unit.reports.desk import FAILURE, TRACEBACK, Desk, verdict
+from tests.unit.reports.scene import FAILURE, TRACEBACK, Scene, verdict
 
 
 def summary(
@@ -24,10 +24,10 @@ def summary(
     how: Any = None,
     **report: Any,
 ) -> str:
-    desk = Desk(**(options or {}))
-    desk.start(**(how or {}))
-    desk.finish(RunReport("r1", verdicts, report.pop("fixtures", ()), exit_code, **report))
-    return desk.out.getvalue()
+    scene = Scene(**(options or {}))
+    scene.start(**(how or {}))
+    scene.finish(RunReport("r1", verdicts, report.pop("fixtures", ()), exit_code, **report))
+    return scene.out.getvalue()
 
 
 def test_a_green_run_ends_as_in_django() -> None:

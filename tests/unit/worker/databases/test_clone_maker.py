@@ -11,10 +11,10 @@ import pytest
 from dct_celery.core.databases.marks import Mark
 from dct_celery.errors import CloneFailed, DatabaseError, ServerFault
 from dct_celery.worker.databases.clone_maker import CLONE_TRIES, PRISTINE, CloneMaker
-from tests.unit.worker.databases.scene import BOOKS, HealingServer, House
+from tests.unit.worker.databases.scene import BOOKS, HealingServer, WorkerScene
 
 
-class Scene(House):
+class Scene(WorkerScene):
     """A run whose pristine template is there, and slot 3's maker of clones."""
 
     def __init__(self, folder: Path) -> None:
