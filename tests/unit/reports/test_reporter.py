@@ -1,11 +1,12 @@
-"""Claims about many reporters as one: none of them ends the run or the others, and none of others
-is told a secret.
+"""Claims about many reporters as one: none of them ends the run or the others, and custom ones get
+no secret.
 """
 
 from __future__ import annotations
 
 import pytest
 
+from dct_celery import api
 from dct_celery.core.model import FixtureRef, FixtureVerdict, Outcome, RunReport
 from dct_celery.core.run.view import RunView
 from dct_celery.errors import UsageError
@@ -107,3 +108,18 @@ def test_a_custom_reporter_gets_no_secret() -> None:
     (started,) = listener.all(Started)
     assert secret not in repr(listener.events) + repr(started.so_far())
     assert len(listener.events) == 10
+
+
+class MaskingListener(Listener):
+    masks = True
+
+
+def test_a_reporter_that_masks_by_itself_gets_its_events_as_they_are() -> None:
+    # Given
+    own, other = MaskingListener(), Listener()
+    # When
+    first, second = api._masked([own, other])
+    # Then
+    assert first is own
+    assert isinstance(second, Masked)
+    assert second.inner is other
