@@ -201,7 +201,17 @@ class Settings:
         default=False,
     )
     ignore_package: tuple[str, ...] = _fleet(
-        "list", "Package whose version may differ on workers", default=(), metavar="NAME"
+        "list",
+        "Package (name or glob) whose version may differ on workers",
+        default=(),
+        metavar="NAME",
+    )
+    ignore_env: tuple[str, ...] = _fleet(
+        "list",
+        "Environment variable (name or glob) that the project reads and that may differ on workers",
+        default=(),
+        metavar="NAME",
+        **_ENV,
     )
 
     code: Literal["snapshot", "checkout"] = _code(

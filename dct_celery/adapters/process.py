@@ -24,7 +24,7 @@ PACKAGE = Path(dct_celery.__file__).parent
 #: Loads this package from its own folder: with its parent on sys.path, the project would see the
 #: worker's whole environment. A copy installed in the project's environment is not used, so that
 #: both ends speak one protocol.
-BOOT = """\
+LOAD = """\
 import sys, importlib.util
 package = sys.argv[1]
 spec = importlib.util.spec_from_file_location(
@@ -32,9 +32,17 @@ spec = importlib.util.spec_from_file_location(
 module = importlib.util.module_from_spec(spec)
 sys.modules["dct_celery"] = module
 spec.loader.exec_module(module)
+"""
+BOOT = f"""{LOAD}
 from dct_celery.testproc.main import run
 run(sys.argv[2:])
 """
+TELL = f"""{LOAD}
+from dct_celery.testproc.django.environment import tell
+tell()
+"""
+#: Seconds for an interpreter to describe itself.
+_TELL_SECONDS = 60.0
 #: Never passed on to the user's process: our own settings, and Celery's, which the project's Celery
 #: would take for its own.
 _SCRUBBED = ("DCT_", "CELERY_", "FORKED_BY_MULTIPROCESSING")
@@ -128,6 +136,25 @@ class PipeProcess:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def describe_environment(python: str, environment: Mapping[str, str], key: str) -> bytes:
+    """JSON of a `MachineEnvironment`: of this interpreter, started with this environment.
+
+    `key`: for hashes of variables. Raises ProcessDied.
+    """
+    try:
+        done = subprocess.run(
+            [python, "-c", TELL, str(PACKAGE)],
+            env=dict(environment),
+            input=key.encode(),
+            capture_output=True,
+            check=True,
+            timeout=_TELL_SECONDS,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ProcessDied(f"the interpreter {python} does not describe itself: {error}") from error
+    return done.stdout
 
 
 def user_environment(

@@ -7,7 +7,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +17,10 @@ from dct_celery.security import masking
 from dct_celery.settings import Settings, warnings_of
 
 if TYPE_CHECKING:
+    from dct_celery.core.environment import Difference
     from dct_celery.inspect.doctor_databases import Finding
-    from dct_celery.ports import DatabaseServer, DatabaseSpec, WorkerInfo
+    from dct_celery.ports import BlobStore, DatabaseServer, DatabaseSpec, WorkerInfo
+    from dct_celery.protocol.workers import MachineEnvironment
     from dct_celery.wire.messages import Loaded
     from dct_celery.worker.databases.garbage_collector import Swept
 
@@ -65,10 +67,11 @@ def examine(settings: Settings, origins: dict[str, str], *, measure: bool) -> It
     from dct_celery.inspect import doctor_databases, doctor_services
 
     infos: list[WorkerInfo] = []
+    environments: dict[str, MachineEnvironment] = {}
     there = False
     if settings.local is None:
         for finding in doctor_databases.attempt(
-            "store", partial(_examine_store, settings, origins, infos)
+            "store", partial(_examine_store, settings, origins, infos, environments)
         ):
             there = finding.level != "failed"
             yield finding
@@ -93,9 +96,12 @@ def examine(settings: Settings, origins: dict[str, str], *, measure: bool) -> It
         refused = refused or (finding.what, finding.level) == ("guards", "failed")
         yield finding
     if there:
-        yield from doctor_services.workers(
-            infos, settings.pool, loaded[0].facts if loaded else None
+        compared = (
+            (loaded[0].facts, partial(_differences, settings, environments, loaded[0]))
+            if loaded
+            else ()
         )
+        yield from doctor_services.workers(infos, settings.pool, *compared)
     slots = (
         sum(info.slots for info in infos)
         if settings.local is None
@@ -112,10 +118,39 @@ def examine(settings: Settings, origins: dict[str, str], *, measure: bool) -> It
     yield from _examine_machine(loaded)
 
 
+def _differences(
+    settings: Settings,
+    environments: Mapping[str, MachineEnvironment],
+    loaded: Loaded,
+    info: WorkerInfo,
+) -> list[Difference] | None:
+    """What a run would refuse the worker for; None where that is not known."""
+    from dct_celery.bootstrap.keys import keyring_of
+    from dct_celery.core.environment import Ignored, differences, of_machine
+    from dct_celery.dispatcher.request import forwarded
+    from dct_celery.protocol.door import Door
+
+    theirs = environments.get(info.about.get("environment", ""))
+    if theirs is None:
+        return None
+    door = Door.of_pool(keyring_of(settings, required=False), settings.pool)
+    # Under another key, hashes of variables say nothing.
+    same_key = info.key_id == door.keyring.ids[0]
+    ignored = Ignored(settings.ignore_package, settings.ignore_env if same_key else ("*",))
+    passed_on = forwarded(os.environ, settings.env)
+    there = loaded.environment
+    here = of_machine(there, theirs.facts, theirs.variables, door.environment_key, passed_on)
+    return differences(there, here, ignored)
+
+
 def _examine_store(
-    settings: Settings, origins: dict[str, str], infos: list[WorkerInfo]
+    settings: Settings,
+    origins: dict[str, str],
+    infos: list[WorkerInfo],
+    environments: dict[str, MachineEnvironment],
 ) -> Iterator[Finding]:
     from dct_celery.adapters.redisstore import client, registry
+    from dct_celery.adapters.redisstore.blobs import RedisBlobs
     from dct_celery.bootstrap.keys import keyring_of
     from dct_celery.core.redact import redact
     from dct_celery.inspect import doctor_services
@@ -128,12 +163,29 @@ def _examine_store(
         door = Door.of_pool(keyring_of(settings, required=False), settings.pool)
         asked = registry.RedisRegistry(store, settings.pool, door, tends=False)
         infos += asked.workers()
+        environments.update(_environments(RedisBlobs(store), infos))
 
         def ask_again() -> list[WorkerInfo]:
             time.sleep(doctor_services.BEAT)
             return asked.workers()
 
         yield doctor_services.clocks(time.time(), client.now(store), infos, ask_again)
+
+
+def _environments(
+    blobs: BlobStore, infos: Iterable[WorkerInfo]
+) -> Iterator[tuple[str, MachineEnvironment]]:
+    """By digest, those of the workers that the store has."""
+    from dct_celery.core.ids import is_digest
+    from dct_celery.errors import Untrusted
+    from dct_celery.protocol.door import parse
+    from dct_celery.protocol.workers import MAX_ENVIRONMENT, MachineEnvironment
+
+    named = {info.about.get("environment", "") for info in infos if not info.foreign}
+    sizes = dict.fromkeys(filter(is_digest, named), MAX_ENVIRONMENT)
+    for digest, content in blobs.get(sizes).items():
+        with contextlib.suppress(Untrusted):
+            yield digest, parse(MachineEnvironment, content)
 
 
 def _examine_broker(
@@ -221,12 +273,21 @@ def _examine_databases(
 def _load_project(settings: Settings) -> Loaded:
     from dct_celery.adapters.process import PipeProcess, user_environment
     from dct_celery.adapters.source.snapshot import find_root
+    from dct_celery.bootstrap.keys import keyring_of
     from dct_celery.dispatcher.request import make_request
     from dct_celery.inspect.load_project import load_project
+    from dct_celery.protocol.door import Door
 
     request = make_request(settings, find_root(Path(settings.project_dir)), os.environ, None, "0")
     environment = user_environment(dict(os.environ), {}, {"PYTHONHASHSEED": request.hash_seed})
-    loaded = load_project(request, settings.python or sys.executable, PipeProcess, environment)
+    door = Door.of_pool(keyring_of(settings, required=False), settings.pool)
+    loaded = load_project(
+        request,
+        settings.python or sys.executable,
+        PipeProcess,
+        environment,
+        door.environment_key,
+    )
     masking.PROCESS.learn(masking.secrets_of_databases(loaded.databases))
     return loaded
 

@@ -235,7 +235,11 @@ def _worker_services(settings: Settings, name: str) -> WorkerServices:
     from dct_celery.adapters.addresses import resolve
     from dct_celery.adapters.clock import SystemClock
     from dct_celery.adapters.databases.select import server_for
-    from dct_celery.adapters.process import PipeProcess, user_environment
+    from dct_celery.adapters.process import (
+        PipeProcess,
+        describe_environment,
+        user_environment,
+    )
     from dct_celery.adapters.redisstore import blobs, client, ledger, registry
     from dct_celery.adapters.source.tree import Trees, check_checkout
     from dct_celery.bootstrap.keys import keyring_of
@@ -276,6 +280,7 @@ def _worker_services(settings: Settings, name: str) -> WorkerServices:
         return check_checkout(Path(settings.checkout), spec.tree)
 
     door = Door.of_pool(keyring_of(settings), settings.pool)
+    environment = partial(user_environment, dict(os.environ))
     return WorkerServices(
         settings=settings,
         name=name,
@@ -288,10 +293,13 @@ def _worker_services(settings: Settings, name: str) -> WorkerServices:
         code=code,
         server_for=partial(server_for, folder=folder.sqlite, policy=policy),
         start_process=PipeProcess,
-        user_environment=partial(user_environment, dict(os.environ)),
+        user_environment=environment,
         resolve=resolve,
         send_files=partial(blobs.RedisBlobs(store).put, seconds=RUN_SECONDS),
         own_redis=frozenset(_places(settings)),
+        describe_environment=lambda: describe_environment(
+            settings.worker_python or sys.executable, environment({}, {}), door.environment_key
+        ),
     )
 
 

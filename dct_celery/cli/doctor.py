@@ -14,7 +14,8 @@ from dct_celery.cli.workers import shown
 from dct_celery.core.text import plural
 from dct_celery.settings import load
 
-_MORE = ("store", "broker", "pool", "allow_database", "deny_database", "deny_db_host")
+_MORE = ("store", "broker", "pool", "allow_database", "deny_database", "deny_db_host", "env",
+         "ignore_package", "ignore_env")  # fmt: skip
 _COLUMN = 9
 
 

@@ -153,7 +153,7 @@ def _brittle(atom: int, passed_alone: bool, partners: Sequence[int], reach: Reac
         else:
             good_from = middle
             so_far = _needs(_stretch(good_from, atom))
-    needed = (good_from,)
+    needed: Preamble = (good_from,)
     if good_from + 1 < atom and (yield Ask(needed, so_far)):
         needed = _stretch(good_from, atom)
     if not (yield from _certain(bad=(), good=needed, so_far=so_far)):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -157,8 +157,9 @@ class RunLifecycle:
                 )
             )
         environment = services.user_environment({}, {"PYTHONHASHSEED": request.hash_seed})
+        order = replace(collect_order(request), environment_key=services.door.environment_key)
         return services.start_process(
-            services.settings.python or sys.executable, collect_order(request), environment, log
+            services.settings.python or sys.executable, order, environment, log
         )
 
     # -- open --------------------------------------------------------------------------
@@ -207,6 +208,7 @@ class RunLifecycle:
             environment=request.environment,
             hash_seed=request.hash_seed,
             ignore_packages=settings.ignore_package,
+            ignore_variables=settings.ignore_env,
             artifacts=bool(settings.artifacts),
             test_timeout=settings.test_timeout,
             fixture_timeout=settings.fixture_timeout,

@@ -93,7 +93,7 @@ def make_request(
         root=str(root),
         directory=directory,
         sys_path=tuple(_sys_path(settings, root, directory, env)),
-        environment=_forwarded(env, settings.env),
+        environment=forwarded(env, settings.env),
         hash_seed=hash_seed,
         seed=seed,
     )
@@ -213,7 +213,9 @@ def _inside(path: Path, root: Path, origin: str) -> str:
     return relative.replace(os.sep, "/")
 
 
-def _forwarded(env: Mapping[str, str], wanted: tuple[str, ...]) -> dict[str, str]:
+def forwarded(env: Mapping[str, str], wanted: tuple[str, ...]) -> dict[str, str]:
+    """The variables of the CI job that tests get; `wanted`: names and globs of --env."""
+
     def matches(name: str, patterns: tuple[str, ...]) -> bool:
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 

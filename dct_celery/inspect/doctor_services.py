@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dct_celery import __version__
+from dct_celery.core.environment import Difference, summary
 from dct_celery.dispatcher.fleet import elsewhere
 from dct_celery.inspect.doctor_databases import VERSIONS, Finding, counted, versions
 from dct_celery.ports import WorkerInfo
@@ -139,9 +140,15 @@ def clocks(
 
 
 def workers(
-    infos: Sequence[WorkerInfo], pool: str, facts: Mapping[str, str] | None = None
+    infos: Sequence[WorkerInfo],
+    pool: str,
+    facts: Mapping[str, str] | None = None,
+    compare: Callable[[WorkerInfo], Sequence[Difference] | None] = lambda info: None,
 ) -> Iterator[Finding]:
-    """`facts`: of the project as it was loaded here (python, django); None where it was not."""
+    """`facts`: of the project as it was loaded here (python, django); None where it was not.
+
+    `compare`: what a run would refuse a worker for; None where that is not known.
+    """
     if not infos:
         text = f"no worker is connected to pool {pool!r}"
         fix = "start `celery -A dct_celery worker` on a build machine, or use --local"
@@ -151,10 +158,12 @@ def workers(
     text = f"{counted(len(infos), 'worker')} with {slots} in pool {pool!r}"
     yield Finding("ok", "workers", text)
     for info in sorted(infos, key=lambda one: one.name):
-        yield _worker(info, facts or {})
+        yield _worker(info, facts or {}, compare(info))
 
 
-def _worker(info: WorkerInfo, facts: Mapping[str, str]) -> Finding:
+def _worker(
+    info: WorkerInfo, facts: Mapping[str, str], differs_in: Sequence[Difference] | None
+) -> Finding:
     what = f"worker {info.name}"
     slots = counted(info.slots, "slot")
     text = ", ".join([slots, f"dct_celery {info.version}", *versions(info.about)])
@@ -164,7 +173,11 @@ def _worker(info: WorkerInfo, facts: Mapping[str, str]) -> Finding:
     if info.backing_off:
         fix = "see its log; it tries again by itself"
         return Finding("warning", what, f"{text}; it {info.backing_off}", fix)
-    if differs := list(_differences(info.about, facts)):
+    if differs_in:
+        all_of_them = summary(differs_in)
+        text += f"; it would refuse this project: {all_of_them.text}"
+        return Finding("failed", what, text, all_of_them.fix)
+    if differs_in is None and (differs := list(_differences(info.about, facts))):
         text += f"; here it is {' and '.join(differs)}"
         return Finding("warning", what, text, "use the same environment on both sides")
     if low := _few_files(info.about.get("open_files", "")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import IO
 
 from dct_celery.dispatcher.collect import explained
@@ -19,13 +20,16 @@ def load_project(
     python: str,
     start_process: Callable[[str, messages.Load, Mapping[str, str], IO[bytes]], UserProcess],
     environment: Mapping[str, str],
+    environment_key: str = "",
 ) -> messages.Loaded:
     """Builds the suite as `dct run` does, but discards the tests. Raises CollectionError.
 
+    `environment_key`: see `messages.Load`.
     The whole suite must be imported, because the tests decide which databases are used.
     """
     with tempfile.TemporaryFile() as log:
-        process = start_process(python, collect_order(request), environment, log)
+        order = replace(collect_order(request), environment_key=environment_key)
+        process = start_process(python, order, environment, log)
         try:
             answer = process.receive()
         except ProcessDied as died:

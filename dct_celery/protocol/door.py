@@ -40,6 +40,13 @@ class Door:
             self.keyring.preferring(key) if key else self.keyring, (*self.context, run, nonce)
         )
 
+    @property
+    def environment_key(self) -> str:
+        """For hashes of variables' values, the same in all runs of the pool: who lacks the pool's
+        key learns nothing from them.
+        """
+        return self.keyring.secret(("Environment", self.context[0]))
+
     def seal(self, message: object, *bound: str | int) -> str:
         """The signed text of a message (a dataclass), bound to these values."""
         return self.seal_text(type(message).__name__, codec.dumps(message), *bound)

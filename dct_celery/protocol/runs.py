@@ -82,7 +82,9 @@ class RunSpec:
     sys_path: tuple[Relative, ...]
     environment: dict[str, str]
     hash_seed: Annotated[str, Matches(r"[0-9]{1,10}|random")]
+    #: Globs of packages and variables that may differ from the dispatcher's.
     ignore_packages: tuple[str, ...] = ()
+    ignore_variables: tuple[str, ...] = ()
     #: The dispatcher keeps files that tests leave: see `core.model.Artifact`.
     artifacts: bool = False
     #: Seconds; None for the default limit, 0 for none.

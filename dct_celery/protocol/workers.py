@@ -48,6 +48,21 @@ class WorkerInfo:
     foreign: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class MachineEnvironment:
+    """What `dct doctor` compares before a run does.
+
+    Each worker has it in the store as a blob, whose digest is in `WorkerInfo.about`.
+    """
+
+    #: Interpreter and packages, see `core.environment`.
+    facts: dict[str, str]
+    #: Keyed hash of a variable's name -> of its name and value.
+    variables: dict[str, str]
+
+
+#: Largest one, in bytes.
+MAX_ENVIRONMENT = 1024 * 1024
 #: Maximum length of a report's detail in characters; its beginning is cut away.
 MAX_DETAIL = 20_000
 

@@ -53,6 +53,10 @@ class Keyring:
         """A keyring that signs with this key, for each of them."""
         return [self.preferring(id_) for id_ in self.ids]
 
+    def secret(self, purpose: Sequence[str]) -> str:
+        """A key of its own for this purpose, in hex digits; signs nothing of ours."""
+        return _derived(self.keys[0] if self.keys else "", tuple(purpose)).hex()
+
     def seal(self, purpose: Sequence[str], body: str, bound: Sequence[str | int] = ()) -> str:
         """The signed text. `body` must be ASCII."""
         key = self.keys[0] if self.keys else ""

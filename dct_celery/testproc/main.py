@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+from dataclasses import replace
 
 from dct_celery.core.backends import BUILT_IN
 from dct_celery.core.model import manifest_digest
@@ -21,6 +22,7 @@ from dct_celery.testproc.backends.base import LoadFailed, Project, failing_as, f
 from dct_celery.testproc.channel import Channel, raise_descriptor
 from dct_celery.testproc.clock import now
 from dct_celery.testproc.django import environment
+from dct_celery.testproc.django.variables import VARIABLES
 from dct_celery.testproc.isolation.lifetime import die_with_parent, dump_stacks_to_output
 from dct_celery.testproc.loader import Loader
 from dct_celery.wire import messages
@@ -58,9 +60,10 @@ def serve(load: messages.Load, channel: Channel) -> None:
             backend = find(load.backend) if load.backend in BUILT_IN else None
             _enter(load)
             project = (backend or find(load.backend)).load(load)
-            loaded = _describe(project, start)
+            loaded = _describe(project, load, start)
     except LoadFailed as failed:
-        channel.send(failed.fatal)
+        VARIABLES.stop()
+        channel.send(replace(failed.fatal, unset=VARIABLES.unset()))
         return
     if load.collect_only:
         channel.send(loaded)
@@ -78,11 +81,20 @@ def _enter(load: messages.Load) -> None:
     if sys.path and sys.path[0] == "":
         del sys.path[0]
     sys.path[:0] = [entry for entry in load.sys_path if entry not in sys.path]
+    VARIABLES.start()
 
 
-def _describe(project: Project, start: float) -> messages.Loaded:
+def _describe(project: Project, load: messages.Load, start: float) -> messages.Loaded:
+    VARIABLES.stop()
     packages = environment.describe()
+    used = environment.used(load.root, load.directory)
     said = project.describe(packages)
+    places = {
+        str(row.get(part) or "")
+        for row in (*said.databases, *said.configured)
+        for part in ("host", "port", "user", "password", "name")
+    }
+    read = VARIABLES.facts(load.environment_key, load.root, places)
     identities = project.identities()
     variables = {
         name: os.environ[name] for name in guards.ENVIRONMENT_VARIABLES if name in os.environ
@@ -91,7 +103,7 @@ def _describe(project: Project, start: float) -> messages.Loaded:
         count=len(identities),
         digest=manifest_digest(identities),
         seconds=now() - start,
-        environment={**packages, **said.environment},
+        environment={**packages, **used, **read, **said.environment},
         databases=said.databases,
         not_honoured=said.not_honoured,
         redis_in_use=said.redis_in_use,

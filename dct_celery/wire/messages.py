@@ -94,6 +94,8 @@ class Load(Message):
     fork_fifo: str = ""
     #: Globs below `directory`: files that data migrations read (loader only).
     template_depends: list[str] = field(default_factory=list)
+    #: For hashes of the variables' values, which leave the process instead of them.
+    environment_key: str = ""
 
 
 @message
@@ -104,8 +106,7 @@ class Loaded(Message):
     count: int
     digest: str
     seconds: float
-    #: Names and versions that decide verdicts: "python", "package:Django", "setting:INSTALLED_APPS"
-    #: and so on.
+    #: Facts that decide verdicts: see core.environment.
     environment: dict[str, str]
     #: One per test database: see testproc.django.databases.describe.
     databases: list[dict[str, Any]]
@@ -148,6 +149,8 @@ class Fatal(Message):
     reason: str
     message: str
     detail: str = ""
+    #: Variables that the project has read in vain while it was imported.
+    unset: tuple[str, ...] = ()
 
 
 @message

@@ -45,3 +45,5 @@ class WorkerServices:
     own_redis: frozenset[str] = frozenset()
     #: See `WorkerInfo.broker`.
     broker: Callable[[], str] = str
+    #: The environment that tests get here, see `worker.host.machine_environment`.
+    describe_environment: Callable[[], bytes] = bytes

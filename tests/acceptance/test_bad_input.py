@@ -5,8 +5,11 @@ The exit code is right, and nothing is left behind.
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -372,24 +375,48 @@ def test_a_project_that_caches_in_our_own_redis_database_is_refused(
 
 @pytest.fixture(scope="module")
 def odd_fleet(tmp_path_factory: pytest.TempPathFactory, fleet_store: str) -> Iterator[Fleet]:
-    """A pool whose only worker has one more package.
+    """A pool whose only worker has two more packages.
 
     It also sets variables that settings and tests of these projects read.
     """
     folder = tmp_path_factory.mktemp("odd_fleet")
-    (folder / "extra" / "oddity-2.0.dist-info").mkdir(parents=True)
+    for name in ("oddity", "idle"):
+        info = folder / "extra" / f"{name}-2.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "RECORD").write_text(f"{name}.py,,\n")
+        (folder / "extra" / f"{name}.py").touch()
     with Fleet(folder, fleet_store) as fleet:
         fleet.worker(
-            "odd", PYTHONPATH=str(folder / "extra"), SITE_ZONE="Europe/Berlin", ODD_TESTS="1"
+            "odd",
+            PYTHONPATH=str(folder / "extra"),
+            SITE_ZONE="Europe/Berlin",
+            ODD_TESTS="1",
+            ODD_TOKEN="hush-hush-1",
         )
         yield fleet
+
+
+#: Settings that import a package where there is one.
+_ODDITY = """
+    import contextlib
+    with contextlib.suppress(ImportError):
+        import oddity
+"""
+
+
+def test_a_package_more_on_a_worker_stops_nothing(odd_fleet: Fleet, place: Path) -> None:
+    # When
+    finished = odd_fleet.run(make_project(place))
+    # Then
+    assert finished.code == 0, finished
 
 
 def test_packages_and_settings_that_differ_are_refused_by_name(
     odd_fleet: Fleet, place: Path
 ) -> None:
     # Given
-    project = make_project(place, settings='TIME_ZONE = os.environ.get("SITE_ZONE", "UTC")\n')
+    settings = _ODDITY + '    TIME_ZONE = os.environ.get("SITE_ZONE", "UTC")\n'
+    project = make_project(place, settings=settings)
     # When
     finished = odd_fleet.run(project)
     # Then
@@ -400,8 +427,136 @@ def test_packages_and_settings_that_differ_are_refused_by_name(
         "oddity is 2.0 on the worker and missing on the dispatcher",
         "TIME_ZONE is 'Europe/Berlin' on the worker and 'UTC' on the dispatcher",
         "--ignore-package",
+        "the variable SITE_ZONE, which the project reads, is set on the worker and not on the",
+        "--env SITE_ZONE",
     )
     odd_fleet.assert_tidy()
+
+
+def test_doctor_says_beforehand_what_a_run_would_refuse(odd_fleet: Fleet, place: Path) -> None:
+    # Given
+    settings = _ODDITY + '    MARK = os.environ.get("ODD_TOKEN")\n'
+    project = make_project(place, settings=settings)
+
+    def doctor(*flags: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "dct_celery.cli", "doctor", *flags],
+            env=odd_fleet.environment({"ODD_TOKEN": "hush-hush-2"}),
+            cwd=project,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    until(lambda: odd_fleet.registry.workers()[0].about.get("environment"))
+    # When
+    told, passed_on = doctor(), doctor("--env", "ODD_*")
+    # Then: what only the worker would import is not known before
+    (line,) = [line for line in told.stdout.splitlines() if "would refuse" in line]
+    assert "the variable ODD_TOKEN, which the project reads, has another value on" in line
+    assert "--env ODD_TOKEN" in told.stdout
+    assert told.returncode == 4, told
+    assert "hush" not in told.stdout + told.stderr
+    assert "would refuse" not in passed_on.stdout, passed_on
+
+
+def test_what_differs_on_purpose_is_ignored_by_globs(odd_fleet: Fleet, place: Path) -> None:
+    # Given
+    settings = _ODDITY + '    MARK = os.environ.get("ODD_TOKEN")\n'
+    project = make_project(place, settings=settings)
+    # When
+    finished = odd_fleet.run(project, "--ignore-package", "odd*", "--ignore-env", "ODD_*")
+    # Then
+    assert finished.code == 0, finished
+
+
+@pytest.mark.parametrize("given", ["", "hush-hush-2"], ids=["unset", "other"])
+def test_a_variable_that_the_project_reads_is_named_and_its_value_stays_secret(
+    odd_fleet: Fleet, place: Path, given: str
+) -> None:
+    # Given a project that behaves otherwise here and there, and no setting shows it
+    tests = """
+        import os
+        from django.test import SimpleTestCase
+
+        TOKEN = os.environ.get("ODD_TOKEN", "")
+
+        class Features(SimpleTestCase):
+            def test_it(self):
+                self.assertNotEqual(TOKEN, "hush-hush-1")
+    """
+    project = make_project(place, tests)
+    here = {"ODD_TOKEN": given} if given else {}
+    # When
+    refused = odd_fleet.run(project, **here)
+    passed_on = odd_fleet.run(project, "--env", "ODD_TOKEN", ODD_TOKEN="hush-hush-2")
+    # Then
+    state = "has another value on the worker" if given else "is set on the worker and not on the"
+    assert_no_worker_took_it(
+        refused, 4, f"the variable ODD_TOKEN, which the project reads, {state}", "--env ODD_TOKEN"
+    )
+    shown = [refused.out, refused.err, json.dumps(refused.json)]
+    shown += [path.read_text(errors="replace") for path in odd_fleet.folder.rglob("*.jsonl")]
+    assert not [text for text in shown if "hush" in text]
+    assert passed_on.code == 0, passed_on
+
+
+def test_a_suite_that_misses_a_variable_is_refused_with_its_name(fleet: Fleet, place: Path) -> None:
+    # Given
+    project = make_project(place, settings='SECRET_KEY = os.environ["SHELF_SECRET"]\n')
+    fleet.worker()
+    # When
+    refused = fleet.run(project, SHELF_SECRET="hush-hush-3")
+    passed_on = fleet.run(project, "--env", "SHELF_*", SHELF_SECRET="hush-hush-3")
+    # Then
+    assert_no_worker_took_it(
+        refused,
+        4,
+        "the suite cannot be built on this worker: KeyError: 'SHELF_SECRET'",
+        "the variable SHELF_SECRET, which the project reads, is set on the dispatcher and not on",
+        "--env SHELF_SECRET",
+    )
+    assert "hush" not in refused.out + refused.err
+    assert passed_on.code == 0, passed_on
+
+
+def test_a_database_out_of_reach_is_refused_with_the_variables_that_lead_there(
+    fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres
+) -> None:
+    # Given
+    settings = postgres_settings(postgres_server)
+    settings += (
+        f'DATABASES["default"]["PORT"] = os.environ.get("SHELF_DB_PORT", "{unused_port()}")\n'
+    )
+    project = make_project(place, settings=settings)
+    fleet.worker()
+    port = str(postgres_server.port)
+    # When
+    refused = fleet.run(project, SHELF_DB_PORT=port)
+    passed_on = fleet.run(project, "--env", "SHELF_*", SHELF_DB_PORT=port)
+    # Then
+    assert "cannot be reached from this worker" in refused.err
+    assert "the variable SHELF_DB_PORT, which the project reads, is set on the dispatcher and" in (
+        refused.err
+    )
+    assert passed_on.code == 0, passed_on
+
+
+def test_each_machine_may_have_its_own_way_to_the_database(
+    fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres
+) -> None:
+    # Given
+    settings = postgres_settings(postgres_server)
+    settings += (
+        'DATABASES["default"]["HOST"] = os.environ.get("SHELF_DB_HOST", "nowhere.invalid")\n'
+    )
+    project = make_project(place, settings=settings)
+    fleet.worker(SHELF_DB_HOST=postgres_server.host)
+    # When
+    finished = fleet.run(project)
+    # Then
+    assert finished.code == 0, finished
 
 
 def test_a_suite_that_differs_is_refused_with_both_counts(odd_fleet: Fleet, place: Path) -> None:

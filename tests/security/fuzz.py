@@ -105,6 +105,7 @@ MESSAGES: list[Any] = [
     workers.WorkerInfo(
         "a@b", "b", 2, "0.1", 4, "ab" * 6, ("ab" * 6,), {RUN: workers.RunStage.READY}
     ),
+    workers.MachineEnvironment({"python": "3.11"}, {"ab": "cd"}),
     workers.ReadyReport("host", 1.0, "built", True, {"load": 0.5}),
     workers.RefusedReport("no", "why", True),
     Chunk("c1", (0, 1), Bin.ISOLATED, Need.PRISTINE, limits=((0, 61.0),)),

@@ -9,15 +9,14 @@ import datetime
 import decimal
 import enum
 import functools
-import os
 import pathlib
 import re
-import sys
-import tempfile
 import types
 import uuid
 from collections.abc import Mapping
 from typing import Any
+
+from dct_celery.testproc.local_paths import LocalPaths
 
 #: Types whose repr is complete and independent of the process.
 _REPR = (
@@ -36,30 +35,7 @@ class StableValues:
     """
 
     def __init__(self, root: str) -> None:
-        self._places = _places(root)
-        patterns = []
-        for place, name in self._places.items():
-            # A name made by tempfile is replaced together with its folder.
-            temporary = r"(?:/[^/'\"\s,;:]+)?" if name == "<tmp>" else ""
-            patterns.append(rf"{re.escape(place)}{temporary}(?![\w.-])")
-        self._pattern = re.compile("|".join(patterns))
-
-    def text(self, text: str) -> str:
-        """The text, with the folders that differ between hosts replaced by names.
-
-        These are the tree, the environment, the temporary folder and the home.
-        """
-        if os.sep not in text:
-            return text
-        return self._pattern.sub(self._name, text)
-
-    def _name(self, match: re.Match[str]) -> str:
-        found = match[0]
-        return next(
-            name
-            for place, name in self._places.items()
-            if found == place or found.startswith(place + os.sep)
-        )
+        self.text = LocalPaths(root).replaced
 
     def value(self, value: Any, depth: int = 0) -> Any:
         """JSON-ready data. What has no stable content is represented by the name of its type."""
@@ -122,22 +98,3 @@ def _name(thing: Any) -> str:
     return (
         f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', type(thing).__name__)}"
     )
-
-
-def _places(root: str) -> dict[str, str]:
-    """Folder of this host -> name for it, longest first."""
-    known = {
-        os.path.expanduser("~"): "<home>",
-        tempfile.gettempdir(): "<tmp>",
-        sys.prefix: "<prefix>",
-        sys.base_prefix: "<prefix>",
-        root: "<root>",
-    }
-    both = {
-        place: name
-        for given, name in known.items()
-        for place in (os.path.realpath(given), given.rstrip(os.sep))
-    }
-    return {
-        place: both[place] for place in sorted(both, key=len, reverse=True) if place.strip(os.sep)
-    }

@@ -22,6 +22,7 @@ from dct_celery.security.folders import private_folder
 from dct_celery.worker.databases.collector_thread import CollectorThread
 from dct_celery.worker.health.circuit_breaker import CircuitBreaker, FailureLog
 from dct_celery.worker.host.ended_runs import EndedRuns
+from dct_celery.worker.host.machine_environment import MachineEnvironment
 from dct_celery.worker.host.machine_facts import about
 from dct_celery.worker.host.run_supervisor import RunSupervisor
 from dct_celery.worker.processes.strays import end_marked
@@ -79,6 +80,7 @@ class Host:
         #: Monotonic seconds of the last beat.
         self._beaten = -BEAT
         self._about = about(services.settings)
+        self._environment = MachineEnvironment(services)
         self._thread = threading.Thread(target=self._loop, name="dct-host", daemon=True)
 
     def start(self) -> None:
@@ -92,6 +94,7 @@ class Host:
                 " on this worker"
             )
         self._collecting.start()
+        self._environment.start()
         self._thread.start()
 
     def _close_folder(self) -> None:
@@ -184,6 +187,7 @@ class Host:
 
     def _beat(self) -> None:
         if self._clock.monotonic() - self._beaten >= BEAT:
+            self._environment.renew()
             self._services.registry.beat(self._info(), HORIZON)
             self._beaten = self._clock.monotonic()
             self._close_forgotten()
@@ -282,6 +286,6 @@ class Host:
             busy=min(self._busy(), self._slots),
             backing_off=self._backing_off,
             wall=round(self._clock.wall(), 3),
-            about=self._about,
+            about={**self._about, **self._environment.about},
             broker=self._services.broker(),
         )

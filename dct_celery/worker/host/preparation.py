@@ -21,6 +21,15 @@ from typing import TypeVar
 from dct_celery import __version__
 from dct_celery.core import retry
 from dct_celery.core.databases.usage import totals
+from dct_celery.core.environment import (
+    UNSET,
+    VARIABLE,
+    Difference,
+    Ignored,
+    differences,
+    hints,
+    told,
+)
 from dct_celery.core.plan.limits import FIXTURE_SECONDS
 from dct_celery.core.retry import Retry
 from dct_celery.errors import DatabaseError, LeaseLost, ServerFault, StoreUnavailable, Untrusted
@@ -77,8 +86,6 @@ SHORT = Retry(_spread_pause, TRIES)
 STORE_AWAY = Retry(lambda failures: _STORE_PAUSE)
 #: While the store holds something that the run's dispatcher has not signed.
 DISBELIEVED = Retry(lambda failures: _STORE_PAUSE, seconds=BELIEF_SECONDS)
-#: Distributions whose version cannot change a verdict.
-_TOOLS = frozenset({"pip", "setuptools", "wheel", "uv", "dct-celery"})
 
 
 class Refused(Exception):
@@ -141,7 +148,9 @@ class Preparation:
         ledger: Ledger,
         over: Callable[[], bool],
         slots: int,
+        environment_key: str = "",
     ) -> None:
+        """`environment_key`: see `messages.Load`."""
         self._services = services
         self._clock = services.clock
         self._run = run
@@ -149,6 +158,7 @@ class Preparation:
         self._ledger = ledger
         self._over = over
         self._slots = slots
+        self._environment_key = environment_key
         self.process: UserProcess | None = None
         self.pool: ClonePool | None = None
         self.checks: SystemChecks | None = None
@@ -177,7 +187,13 @@ class Preparation:
         )
         prepared.test_timeout, prepared.fixture_timeout = spec.test_timeout, spec.fixture_timeout
         prepared.artifacts = spec.artifacts
-        self._patiently(CONNECT_SECONDS, lambda: self._connect(prepared))
+        try:
+            self._patiently(CONNECT_SECONDS, lambda: self._connect(prepared))
+        except DatabaseError as error:
+            if found := self._hints(loaded.environment, spec):
+                line = f"{error}; {told(found)}"
+                raise type(error)(line, detail=error.detail, fault=error.fault) from error
+            raise
         self._step("connect")
         templates = self._templates(prepared)
         rebuild = spec.databases.create_db
@@ -397,6 +413,7 @@ class Preparation:
             collect_only=False,
             fork_fifo=str(self._folder.fork_fifo),
             template_depends=list(spec.databases.depends),
+            environment_key=self._environment_key,
         )
         # A tree never changes, so bytecode is kept in it: the next run imports faster.
         own = {"PYTHONHASHSEED": spec.hash_seed, "PYTHONDONTWRITEBYTECODE": ""}
@@ -410,7 +427,11 @@ class Preparation:
         if isinstance(answer, messages.Loaded):
             return answer
         assert isinstance(answer, messages.Fatal)
-        raise Refused(f"the suite cannot be built on this worker: {answer.message}", answer.detail)
+        line = f"the suite cannot be built on this worker: {answer.message}"
+        unset = {f"{VARIABLE}{name}": UNSET for name in answer.unset}
+        if found := self._hints(unset, spec) if unset else []:
+            line = f"{line}; {told(found)}"
+        raise Refused(line, answer.detail)
 
     def _wait(self, process: UserProcess, limit: float) -> messages.Message:
         """The loader's answer. Raises Refused after `limit` seconds (0: no limit)."""
@@ -441,22 +462,28 @@ class Preparation:
                 self._clock.sleep(0.02)
         return manifest
 
+    def _hints(self, here: Mapping[str, str], spec: RunSpec) -> list[Difference]:
+        """Variables that differ from the dispatcher's: likely causes of an error on this worker.
+
+        The dispatcher's are known when it has collected, without which no worker is of any use.
+        """
+        return hints(self._manifest().environment, here, _ignored(spec))
+
     def _compare(self, loaded: messages.Loaded, manifest: ManifestSummary, spec: RunSpec) -> None:
-        different = differences(
-            manifest.environment, loaded.environment, ignored=set(spec.ignore_packages)
-        )
-        if different:
-            raise Refused(
-                f"the environment differs from the dispatcher's: {'; '.join(different[:5])}"
-                + (f"; and {len(different) - 5} more" if len(different) > 5 else "")
-                + " (install the same versions, or --ignore-package NAME)"
-            )
+        different = differences(manifest.environment, loaded.environment, _ignored(spec))
         if loaded.digest != manifest.digest:
+            why = (
+                f"; the environment differs, too: {told(different)}"
+                if different
+                else " (does collection depend on the machine?)"
+            )
             raise Refused(
                 f"the suite differs from the dispatcher's: {loaded.count} tests on the worker,"
                 f" {manifest.count} on the dispatcher, manifest {loaded.digest[:12]} and"
-                f" {manifest.digest[:12]} (does collection depend on the machine?)"
+                f" {manifest.digest[:12]}{why}"
             )
+        if different:
+            raise Refused(f"the environment differs from the dispatcher's: {told(different)}")
 
     def _check_redis(self, loaded: messages.Loaded) -> None:
         shared = sorted(set(loaded.redis_in_use) & self._services.own_redis)
@@ -492,15 +519,5 @@ def slots_that_fit(slots: int, free: int, aliases: int) -> int:
     return max(1, min(slots, (free - OWN_CONNECTIONS * aliases) // (2 * aliases)))
 
 
-def differences(
-    there: Mapping[str, str], here: Mapping[str, str], *, ignored: set[str]
-) -> list[str]:
-    """One text per name whose value differs between dispatcher (`there`) and worker (`here`)."""
-    left_out = {f"package:{name.lower().replace('_', '-')}" for name in _TOOLS | ignored}
-    names = sorted((set(there) | set(here)) - left_out)
-    return [
-        f"{name.partition(':')[2] or name} is {here.get(name, 'missing')} on the worker "
-        f"and {there.get(name, 'missing')} on the dispatcher"
-        for name in names
-        if there.get(name) != here.get(name)
-    ]
+def _ignored(spec: RunSpec) -> Ignored:
+    return Ignored(spec.ignore_packages, spec.ignore_variables)

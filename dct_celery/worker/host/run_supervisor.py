@@ -75,7 +75,13 @@ class RunSupervisor:
         self._ledger = services.ledger(run, door)
         self._end = threading.Event()
         self._preparation = Preparation(
-            services, run, self._folder, self._ledger, self._end.is_set, slots
+            services,
+            run,
+            self._folder,
+            self._ledger,
+            self._end.is_set,
+            slots,
+            door.environment_key,
         )
         self._ready = ready
         self._changes = Changes()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dct_celery import __version__
+from dct_celery.core.environment import Difference
 from dct_celery.inspect import doctor_services
 from dct_celery.inspect.doctor_databases import Finding
 from dct_celery.ports import WorkerInfo
@@ -196,6 +197,23 @@ class TestWorkers:
         (finding,) = doctor_services.workers([], "nightly")
         assert finding.level == "warning"
         assert "'nightly'" in finding.text
+
+    def test_what_a_run_would_refuse_is_a_failure_with_its_fix(self) -> None:
+        # Given
+        found = [Difference("django is 5.1 on the worker and 5.2 on the dispatcher", "install it")]
+        # When
+        _, finding = doctor_services.workers([WORKER], "ci", HERE, lambda info: found)
+        # Then
+        assert (finding.level, finding.fix) == ("failed", "install it")
+        assert finding.text.endswith("; it would refuse this project: " + found[0].text)
+
+    def test_where_nothing_would_be_refused_versions_are_not_guessed_at(self) -> None:
+        # Given
+        other = replace(WORKER, about={**WORKER.about, "django": "4.2.9"})
+        # When
+        _, finding = doctor_services.workers([other], "ci", HERE, lambda info: [])
+        # Then
+        assert finding.level == "ok"
 
     @pytest.mark.parametrize(
         ("worker", "level", "text"),

@@ -166,6 +166,7 @@ MESSAGES: dict[type, st.SearchStrategy[Any]] = {
         st.integers(1, 9),
     ),
     workers.WorkerInfo: WORKERS,
+    workers.MachineEnvironment: st.builds(workers.MachineEnvironment, WORDS, WORDS),
 }
 ALL = st.sampled_from(sorted(MESSAGES, key=lambda cls: cls.__name__)).flatmap(
     lambda cls: st.tuples(st.just(cls), MESSAGES[cls])

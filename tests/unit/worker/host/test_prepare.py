@@ -28,7 +28,13 @@ from tests.unit.worker.databases.scene import Project
 
 RUN = "run-one"
 DIGEST = Manifest(()).digest
-ENVIRONMENT = {"python": "3.11", "package:django": "5.2"}
+ENVIRONMENT = {
+    "python": "3.11",
+    "package:django": "5.2",
+    "loaded": "django",
+    "variable:FEATURE": "7f",
+    "address:DB_HOST": "7f",
+}
 SHOP: dict[str, Any] = {"alias": "default", "vendor": "postgresql", "name": "shop", "host": "db"}
 
 
@@ -123,7 +129,9 @@ class Scene:
 
     def _preparation(self) -> Any:
         ledger: Any = self.ledger
-        return Preparation(self.services, RUN, self.folder, ledger, lambda: self.over, 4)
+        return Preparation(
+            self.services, RUN, self.folder, ledger, lambda: self.over, 4, "key of the pool"
+        )
 
     def _start(self, python: str, load: messages.Load, environment: Any, log: Any) -> Loader:
         self.load, self.environment = load, environment
@@ -245,9 +253,66 @@ def test_what_differs_from_the_dispatcher_refuses_the_run(
 def test_a_package_that_the_run_ignores_may_differ(scene: Scene) -> None:
     # Given
     scene.ledger.of_run = make_spec(RUN, version=__version__, ignore_packages=("Django",))
-    scene.says = loaded(environment={"python": "3.11", "package:django": "5.3"})
+    scene.says = loaded(environment={**ENVIRONMENT, "package:django": "5.3"})
     # When / Then
     assert scene.prepare().slots == 4
+
+
+@pytest.mark.parametrize("globs", [(), ("FEAT*",)], ids=["compared", "ignored"])
+def test_a_variable_that_the_project_reads_is_compared_unless_it_may_differ(
+    scene: Scene, globs: tuple[str, ...]
+) -> None:
+    # Given
+    scene.ledger.of_run = make_spec(RUN, version=__version__, ignore_variables=globs)
+    scene.says = loaded(environment={**ENVIRONMENT, "variable:FEATURE": "unset"})
+    # When / Then
+    if globs:
+        assert scene.prepare().slots == 4
+    else:
+        assert scene.refusal().reason == (
+            "the environment differs from the dispatcher's: the variable FEATURE, which the project"
+            " reads, is set on the dispatcher and not on the worker (--env FEATURE passes it to the"
+            " tests, --ignore-env FEATURE lets it differ)"
+        )
+
+
+def test_a_suite_and_an_environment_that_differ_are_told_together(scene: Scene) -> None:
+    # Given
+    environment = {**ENVIRONMENT, "variable:FEATURE": "unset"}
+    scene.says = loaded(environment=environment, count=8, digest="f" * 64)
+    # When
+    reason = scene.refusal().reason
+    # Then
+    assert "8 tests on the worker, 9 on the dispatcher" in reason
+    assert "the environment differs, too: the variable FEATURE" in reason
+
+
+def test_a_suite_that_misses_a_variable_is_told_which(scene: Scene) -> None:
+    # Given
+    unset = ("FEATURE", "NOT_READ_THERE")
+    scene.says = messages.Fatal("settings", "KeyError: 'FEATURE'", "trace", unset)
+    # When
+    reason = scene.refusal().reason
+    # Then
+    assert reason.startswith("the suite cannot be built on this worker: KeyError: 'FEATURE'; ")
+    assert "FEATURE, which the project reads, is set on the dispatcher and not on" in reason
+    assert "NOT_READ_THERE" not in reason
+
+
+def test_a_server_that_is_out_of_reach_is_told_with_the_variables_that_differ(scene: Scene) -> None:
+    # Given
+    scene.says = loaded(environment={**ENVIRONMENT, "address:DB_HOST": "8a"})
+    scene.server.room = 1
+    # When / Then
+    with pytest.raises(DatabaseError, match=r"one slot needs 2: .*; the variable DB_HOST, which"):
+        scene.prepare()
+
+
+def test_the_key_for_hashes_of_variables_goes_to_the_loader(scene: Scene) -> None:
+    # When
+    scene.prepare()
+    # Then
+    assert scene.load.environment_key == "key of the pool"
 
 
 def test_a_suite_that_cannot_be_built_here_is_refused_with_the_projects_own_message(

@@ -1,0 +1,45 @@
+"""The environment that this worker gives to tests, in the store, for `dct doctor` to compare."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from dct_celery.core.ids import digest_of
+from dct_celery.errors import ProcessDied
+from dct_celery.worker.services import WorkerServices
+
+log = logging.getLogger("dct_celery.worker")
+#: Seconds between two times that it is put into the store, which forgets what nobody renews.
+RENEW = 600.0
+
+
+class MachineEnvironment:
+    """Described once, by a process of the project's interpreter; see `protocol.workers`."""
+
+    def __init__(self, services: WorkerServices) -> None:
+        self._services = services
+        self._content = b""
+        self._put_at = float("-inf")
+        self._thread = threading.Thread(target=self._describe, name="dct-environment", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def about(self) -> dict[str, str]:
+        """For `WorkerInfo.about`: the digest, once it is known."""
+        return {"environment": digest_of(self._content)} if self._content else {}
+
+    def renew(self) -> None:
+        """Puts it into the store when that is due. Raises StoreUnavailable."""
+        now = self._services.clock.monotonic()
+        if self._content and now - self._put_at >= RENEW:
+            self._services.send_files([(digest_of(self._content), self._content)])
+            self._put_at = now
+
+    def _describe(self) -> None:
+        try:
+            self._content = self._services.describe_environment()
+        except ProcessDied as error:
+            log.warning("%s; check DCT_PYTHON", error)
