@@ -276,7 +276,7 @@ def test_a_variable_that_the_project_reads_is_compared_unless_it_may_differ(
         )
 
 
-def test_a_suite_and_an_environment_that_differ_are_told_together(scene: Scene) -> None:
+def test_a_suite_and_an_environment_that_differ_are_reported_together(scene: Scene) -> None:
     # Given
     environment = {**ENVIRONMENT, "variable:FEATURE": "unset"}
     scene.says = loaded(environment=environment, count=8, digest="f" * 64)
@@ -287,7 +287,7 @@ def test_a_suite_and_an_environment_that_differ_are_told_together(scene: Scene) 
     assert "the environment differs, too: the variable FEATURE" in reason
 
 
-def test_a_suite_that_misses_a_variable_is_told_which(scene: Scene) -> None:
+def test_a_suite_that_misses_a_variable_is_refused_with_its_name(scene: Scene) -> None:
     # Given
     unset = ("FEATURE", "NOT_READ_THERE")
     scene.says = messages.Fatal("settings", "KeyError: 'FEATURE'", "trace", unset)
@@ -299,7 +299,9 @@ def test_a_suite_that_misses_a_variable_is_told_which(scene: Scene) -> None:
     assert "NOT_READ_THERE" not in reason
 
 
-def test_a_server_that_is_out_of_reach_is_told_with_the_variables_that_differ(scene: Scene) -> None:
+def test_a_server_that_is_out_of_reach_is_reported_with_the_variables_that_differ(
+    scene: Scene,
+) -> None:
     # Given
     scene.says = loaded(environment={**ENVIRONMENT, "address:DB_HOST": "8a"})
     scene.server.room = 1
