@@ -168,6 +168,11 @@ class Chunk:
     preamble: tuple[Count, ...] = ()
     #: Runs before the indices if nothing has run in the process yet; its results do not count.
     opening: tuple[Count, ...] = ()
+    #: Its process ends with it if something in it failed, as what fails for reasons of order
+    #: often makes all fail that comes after it. Not where one slot runs all.
+    ends_if_bad: bool = False
+    #: Indices before which that may be: the first of each atom but the first.
+    stops: tuple[Count, ...] = ()
     #: A run of a test that has failed, to find out why; its results are no verdicts.
     probe: bool = False
 

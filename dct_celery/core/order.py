@@ -87,8 +87,16 @@ Reach = Callable[[int], int]
 _FLAKY = Finding(None, OrderKind.FLAKY, None, "failed and passed after the same classes")
 
 
+#: Position of a class -> what is known to be needed before it.
+Needs = Callable[[int], Preamble]
+
+
 def _no_limit(atom: int) -> int:
     return 0
+
+
+def _nothing(atom: int) -> Preamble:
+    return ()
 
 
 def search(
@@ -98,6 +106,7 @@ def search(
     passed_alone: bool,
     partners: Sequence[int] = (),
     reach: Reach = _no_limit,
+    needs: Needs = _nothing,
 ) -> Search:
     """Settles a bad verdict of an atom at this position.
 
@@ -117,7 +126,7 @@ def search(
             "passes alone, and what ran before it is not known",
             proven=False,
         )
-    return (yield from _victim(atom, past, partners, reach))
+    return (yield from _victim(atom, past, partners, reach, needs))
 
 
 def _brittle(atom: int, passed_alone: bool, partners: Sequence[int], reach: Reach) -> Search:
@@ -169,7 +178,9 @@ def _needs(preamble: Preamble) -> Finding:
     return Finding(preamble, OrderKind.BRITTLE, preamble[0], proven_by)
 
 
-def _victim(atom: int, past: Preamble, partners: Sequence[int], reach: Reach) -> Search:
+def _victim(
+    atom: int, past: Preamble, partners: Sequence[int], reach: Reach, needs: Needs
+) -> Search:
     """It passes alone and was bad after its past: something there pollutes it, or it is flaky."""
     so_far = Finding(
         None, OrderKind.UNPROVEN, None, "passes alone; what it fails after was not found",
@@ -177,7 +188,7 @@ def _victim(atom: int, past: Preamble, partners: Sequence[int], reach: Reach) ->
     )  # fmt: skip
     for polluter in partners:
         if polluter in past and (yield Ask((polluter,), so_far)):
-            return (yield from _cleaned(atom, (polluter,), reach))
+            return (yield from _cleaned(atom, (polluter,), reach, needs))
     # Bad after past[bad_from:], not bad after past[good_from:].
     good_from, size = len(past), 1
     while True:
@@ -201,7 +212,7 @@ def _victim(atom: int, past: Preamble, partners: Sequence[int], reach: Reach) ->
         guilty = yield from _pair(guilty, so_far)
     if not (yield from _certain(bad=guilty, good=(), so_far=so_far)):
         return _FLAKY
-    return (yield from _cleaned(atom, guilty, reach))
+    return (yield from _cleaned(atom, guilty, reach, needs))
 
 
 def _pair(guilty: Preamble, so_far: Finding) -> Generator[Ask, bool, Preamble]:
@@ -219,8 +230,10 @@ def _pair(guilty: Preamble, so_far: Finding) -> Generator[Ask, bool, Preamble]:
     return guilty[:enough]
 
 
-def _cleaned(atom: int, guilty: Preamble, reach: Reach) -> Search:
-    """It fails after these. The sequential run has more in between, which may clean up."""
+def _cleaned(atom: int, guilty: Preamble, reach: Reach, needs: Needs) -> Search:
+    """It fails after these. The sequential run has more in between, which may clean up, and before
+    them what they need themselves: a brittle class that fails may pollute because it failed.
+    """
     first = guilty[0]
     others = f", together with {len(guilty) - 1} more" if len(guilty) > 1 else ""
     after = f"passes alone and fails after it{others}"
@@ -228,13 +241,14 @@ def _cleaned(atom: int, guilty: Preamble, reach: Reach) -> Search:
     so_far = replace(
         victim, proven_by=f"{after}; whether something cleans up was not found out", proven=False
     )
+    needed = {before for one in guilty for before in needs(one)}
     start, size = atom, 1
     while True:
         start = max(_start(atom, size, start, reach), first)
-        preamble = tuple(sorted({*guilty, *_stretch(start, atom)}))
+        preamble = tuple(sorted({*needed, *guilty, *_stretch(start, atom)}))
         if preamble != guilty and not (yield Ask(preamble, so_far)):
             return replace(
-                victim, preamble=preamble, proven_by=f"{after}, unless what comes between cleans up"
+                victim, preamble=preamble, proven_by=f"{after}, unless others run as well"
             )
         if start == first:
             return victim

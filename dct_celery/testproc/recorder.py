@@ -63,11 +63,17 @@ class Recorder:
         self._blocked: dict[str, FixtureRef] = {}
         #: The running fixture.
         self._inside: FixtureRef | None = None
+        self._stops: frozenset[int] = frozenset()
+        #: A test or fixture of the chunk has failed.
+        self._bad = False
 
     # -- the chunk ---------------------------------------------------------------------
 
-    def start_chunk(self, chunk: str, artifacts: str = "") -> None:
-        """`artifacts`: folder for the whole output of tests that fail; empty where none is kept."""
+    def start_chunk(self, chunk: str, artifacts: str = "", stops: Iterable[int] = ()) -> None:
+        """`artifacts`: folder for the whole output of tests that fail; empty where none is kept.
+        `stops`: indices before which the chunk ends if something in it has failed.
+        """
+        self._stops, self._bad = frozenset(stops), False
         self._chunk, self.records, self.began = chunk, 0, []
         self._artifacts = artifacts
         self._class_seconds = defaultdict(float)
@@ -88,6 +94,10 @@ class Recorder:
             tuple(self._leaks.end(last)),
             tuple(round(second, 4) for second in self.began),
         )
+
+    def goes_on(self, index: int) -> bool:
+        """Whether the chunk is to go on with this test; else it, and what follows, is left."""
+        return not (self._bad and index in self._stops)
 
     def class_over(self, cls: str) -> None:
         """The class has been torn down: what it has left in the process is attributed to it."""
@@ -132,7 +142,9 @@ class Recorder:
         """Sends the record of the current test."""
         if self._current is None:
             return
-        self._leave_if_forked(bad=any(event[0] in BAD_OUTCOMES for event in self._events))
+        bad = any(event[0] in BAD_OUTCOMES for event in self._events)
+        self._leave_if_forked(bad=bad)
+        self._bad |= bad
         self._current = None
         if self._started or self._events:
             self._finish(seconds)
@@ -194,6 +206,7 @@ class Recorder:
         if fixture.sets_up:
             self._blocked[fixture.name] = fixture
         self._leave_if_forked(bad=outcome in BAD_OUTCOMES)
+        self._bad |= outcome in BAD_OUTCOMES
         failures = () if failure is None else (failure,)
         output = self._output.take()
         self._channel.send(messages.FixtureFinished(fixture, outcome, failures, reason, output))

@@ -75,7 +75,7 @@ class Session:
         match message:
             case messages.RunChunk():
                 self._restore()
-                self._recorder.start_chunk(message.chunk, message.artifacts)
+                self._recorder.start_chunk(message.chunk, message.artifacts, message.stops)
                 return project.run(message.indices, self._recorder)
             case messages.Attach():
                 project.attach(message)

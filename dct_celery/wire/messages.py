@@ -286,6 +286,8 @@ class RunChunk(Message):
     indices: list[int]
     #: Folder for files that records name as artifacts, each under its digest; empty for none.
     artifacts: str = ""
+    #: Indices before which to stop if something of the chunk has failed.
+    stops: list[int] = field(default_factory=list)
 
 
 @message

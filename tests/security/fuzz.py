@@ -326,7 +326,7 @@ _ANSWERS = st.recursive(
 def ledger_answers(answers: tuple[Any, bytes | None]) -> None:
     client: Any = _Answers(*answers)
     ledger = RedisLedger(client, RUN, DOOR)
-    chunk: Any = MESSAGES[9]
+    chunk: Any = next(one for one in MESSAGES if isinstance(one, Chunk))
     calls: list[Callable[[], object]] = [
         lambda: ledger.claim("c1", 1, worker="w", slot=0, lease_ms=1),
         lambda: ledger.renew(LEASE, 1),

@@ -36,12 +36,16 @@ class Behaviour:
     #: It fails where one of these flags is not set.
     fails_without: set[str] = field(default_factory=set)
     broken: bool = False
+    #: Set where it fails.
+    sets_if_bad: set[str] = field(default_factory=set)
 
     def run(self, state: set[str]) -> bool:
         """Whether it fails; changes the state."""
         bad = self.broken or bool(self.fails_with & state) or bool(self.fails_without - state)
         state -= self.clears
         state |= self.sets
+        if bad:
+            state |= self.sets_if_bad
         return bad
 
 
@@ -91,7 +95,7 @@ def make_world(classes: int, seed: int) -> World:
 def _plant(chance: random.Random, behaviours: list[Behaviour], flag: str) -> None:
     """One dependence that does not show in canonical order."""
     first, middle, last = sorted(chance.sample(range(len(behaviours)), 3))
-    match chance.choice(["victim", "brittle", "imports", "two polluters"]):
+    match chance.choice(["victim", "brittle", "imports", "two polluters", "cascade"]):
         case "victim":  # a polluter, a cleaner, a victim
             behaviours[first].sets.add(flag)
             behaviours[middle].clears.add(flag)
@@ -99,6 +103,12 @@ def _plant(chance: random.Random, behaviours: list[Behaviour], flag: str) -> Non
         case "brittle":  # a state-setter, and a class that needs it
             behaviours[first].sets.add(flag)
             behaviours[last].fails_without.add(flag)
+        case "cascade":  # a brittle class whose failure makes all fail that come after it
+            behaviours[first].sets.add(flag)
+            behaviours[middle].fails_without.add(flag)
+            behaviours[middle].sets_if_bad.add(f"{flag}-spoilt")
+            for behaviour in behaviours[middle + 1 :]:
+                behaviour.fails_with.add(f"{flag}-spoilt")
         case "imports":  # any earlier class will do, as for django CMS
             for behaviour in behaviours[:last]:
                 behaviour.sets.add(flag)
@@ -212,8 +222,12 @@ class Fleet:
             process = self._processes[slot] = Process(self._forks)
             seconds += 0.08
             indices = (*chunk.opening, *indices)
-        records = []
+        records: list[TestRecord] = []
+        left: tuple[int, ...] = ()
         for index, bad in self._tests(indices, process):
+            if index in chunk.stops and any(record.failures for record in records):
+                left = tuple(other for other in chunk.indices if other >= index)
+                break
             share = self.world.seconds[self.world.class_of[index]] / self.world.class_of.count(
                 self.world.class_of[index]
             )
@@ -228,10 +242,14 @@ class Fleet:
             kept = records[: self.chance.randint(0, len(records))]
             lost: list[ev.Event] = [ev.Recorded(lease, len(kept), tuple(kept))] if kept else []
             return seconds, [*lost, ev.Expired(lease)]
-        if chunk.preamble:
+        spoilt = chunk.ends_if_bad and any(record.failures for record in records)
+        if chunk.preamble or spoilt:
             self._processes.pop(slot)
         end = ev.ChunkCompleted(
-            busy_seconds=seconds, process=process.number, opened=new and bool(chunk.opening)
+            busy_seconds=seconds,
+            process=process.number,
+            opened=new and bool(chunk.opening),
+            left=left,
         )
         return seconds, [
             ev.Recorded(lease, len(records), tuple(records)),

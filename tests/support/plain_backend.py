@@ -114,7 +114,11 @@ def _project(checks: list[Check], root: str) -> Project:
         def run(self, indices: Sequence[int], recorder: Recorder) -> messages.ChunkFinished:
             module: Any = None
             ready = True
-            for index, following in zip(indices, [*indices[1:], None], strict=True):
+            for position, (index, following) in enumerate(
+                zip(indices, [*indices[1:], None], strict=True)
+            ):
+                if not recorder.goes_on(index):
+                    return recorder.finish(indices[position:])
                 check, first = checks[index], checks[index].module is not module
                 module = check.module
                 recorder.begin(check, index, (module.__name__,), fixtures=first)

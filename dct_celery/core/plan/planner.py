@@ -232,13 +232,18 @@ class Planner:
         if first is None:
             return None
         share = max(self.remaining_seconds / (2 * max(slots, 1)), self._floor)
-        return self._cut(first, min(share, self._longest))
+        return self._cut(first, min(share, self._longest), ends_if_bad=slots > 1)
 
-    def _cut(self, first: Atom, target: float) -> Chunk:
+    def _cut(self, first: Atom, target: float, *, ends_if_bad: bool) -> Chunk:
         """A chunk that begins with this atom, of so many seconds if there are more of its kind."""
         before = [self._by_first[other] for other in first.before]
-        chunk = self._chunk(self._fill(first, target), before)
-        return replace(chunk, fresh_process=bool(before) or first.isolated)
+        taken = self._fill(first, target)
+        return replace(
+            self._chunk(taken, before),
+            fresh_process=bool(before) or first.isolated,
+            ends_if_bad=ends_if_bad,
+            stops=tuple(sorted(map(_first, taken)))[1:] if ends_if_bad else (),
+        )
 
     def requeue(
         self, chunk: Chunk, indices: tuple[int, ...], *, fresh_process: bool, avoid_worker: str = ""
@@ -265,6 +270,7 @@ class Planner:
             avoid_worker=avoid_worker,
             test_limit=self._limits.base(left),
             limits=self._limits.tests(left),
+            stops=tuple(index for index in chunk.stops if index in left[1:]),
         )
         self._retries.appendleft(retry)
         return retry

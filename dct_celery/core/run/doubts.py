@@ -277,6 +277,7 @@ class Doubts:
                 passed_alone=doubt.atom in self.passed_alone,
                 partners=partners,
                 reach=self._reach,
+                needs=self._needs,
             )
             try:
                 doubt.ask = next(doubt.search)
@@ -385,6 +386,11 @@ class Doubts:
             left -= cost
             atom -= 1
         return atom
+
+    def _needs(self, atom: int) -> Preamble:
+        """What was found to be needed before this atom."""
+        found = self.findings.get(atom)
+        return found.preamble or () if found and found.kind is OrderKind.BRITTLE else ()
 
     def _cost(self, doubt: Doubt) -> float:
         assert doubt.ask is not None

@@ -14,7 +14,8 @@ The rules:
     1. The same arguments, tree and packages give the same identities in the same order, on every
        machine.
     2. `run` makes one record for each index that it was given, through the recorder, or leaves it
-       out and says so in its result. A test is never run twice in one process.
+       out and says so in its result, as it does from an index on that `recorder.goes_on` refuses. A
+       test is never run twice in one process.
     3. What goes wrong in a test is data, never an exception of `run`.
     4. Nothing is written to the worker except through the recorder; the standard streams belong to
        the tests.

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dct_celery.core.databases.server_fault import LAST_DOUBT, suspicion
-from dct_celery.core.model import Chunk, Failure, FixtureRef, Outcome
+from dct_celery.core.model import BAD_OUTCOMES, Chunk, Failure, FixtureRef, Outcome
 from dct_celery.core.run.events import ChunkCompleted, ChunkEnd, ChunkReleased, ReleaseReason
 from dct_celery.core.run.leases import LeaseRef
 from dct_celery.errors import (
@@ -85,6 +85,8 @@ class ChunkRun:
         #: What comes before the chunk and is still running; its results do not count.
         self._preamble = chunk.preamble
         self._opened = False
+        #: A test or fixture of it has failed.
+        self._bad = False
         #: Process id of the test process that has the chunk.
         self._pid = 0
 
@@ -153,8 +155,11 @@ class ChunkRun:
         if self._preamble:
             process.send(messages.RunChunk(self._chunk.id, list(self._preamble)))
             return
+        chunk = self._chunk
         process.send(
-            messages.RunChunk(self._chunk.id, list(self._chunk.indices), self._artifact_folder())
+            messages.RunChunk(
+                chunk.id, list(chunk.indices), self._artifact_folder(), list(chunk.stops)
+            )
         )
 
     def _artifact_folder(self) -> str:
@@ -199,6 +204,7 @@ class ChunkRun:
     ) -> None:
         if message.outcome in _DOUBTFUL:
             self._doubt(message)
+        self._bad |= message.outcome in BAD_OUTCOMES
         if isinstance(message, messages.TestFinished) and message.artifacts:
             self._artifacts.note(message.artifacts)
         text = raw.decode("ascii")
@@ -334,7 +340,9 @@ class ChunkRun:
         self._slot_run.used(self._chunk)
         leaks = leaks_of(process, self._chunk.indices, message, self._clock)
         # A chunk that was stopped may leave transactions and patches open.
-        if message.left or message.stopped or self._chunk.preamble or wears_out(process, leaks):
+        spoilt = self._bad and self._chunk.ends_if_bad
+        ended_early = message.left or message.stopped
+        if ended_early or spoilt or self._chunk.preamble or wears_out(process, leaks):
             self._slot_run.retire()
         return self._end(
             ChunkCompleted(

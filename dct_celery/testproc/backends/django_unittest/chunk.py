@@ -47,6 +47,8 @@ class ChunkSuite(unittest.TestSuite):
         types = [type(test) for test in self._tests]
         scopes: Scopes = ()
         for position, index in enumerate(self._dct_indices):
+            if not recorder.goes_on(index):
+                return
             test = self._tests[position]
             new = position == 0 or types[position - 1] is not types[position]
             if new:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
@@ -193,3 +194,44 @@ def test_verdicts_are_those_of_the_canonical_order_or_the_report_says_that_it_is
         right = (verdict.outcome in BAD_OUTCOMES) == expected[world.class_of[index]]
         assert right or (verdict.order is not None and verdict.outcome in BAD_OUTCOMES), index
     machine.validate()
+
+
+class Journalling(Fleet):
+    """Keeps what a stream would have: the events of slots, and each offer at its place."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self.journal: list[ev.Event] = []
+        super().__init__(*arguments, **options)
+
+    def _send(self, event: ev.Event) -> None:
+        if not isinstance(event, ev.SlotsChanged | ev.Ticked):
+            self.journal.append(event)
+        waiting = len(self._queue)
+        super()._send(event)
+        self.journal += [ev.Offered(chunk) for chunk in self._queue[waiting:]]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_replay_of_the_journal_has_the_same_doubts_and_goes_on_to_the_same_verdicts(
+    seed: int,
+) -> None:
+    # Given
+    world = make_world(40, seed)
+    whole = Journalling(world, 3, seed)
+    whole.run()
+    cut = random.Random(seed).randrange(len(whole.journal))
+    # When a second dispatcher has read half of it, and its slots go on with what is outstanding
+    second = Fleet(world, 3, seed)
+    for event in whole.journal[:cut]:
+        second._send(event)
+    second.machine.validate()
+    second._queue = [chunk for chunk, lease, _ in second.machine.outstanding() if lease is None]
+    for _, lease, _ in second.machine.outstanding():
+        if lease is not None:
+            second._send(ev.Expired(lease))
+    machine = second.run()
+    # Then
+    expected = world.sequential()
+    for index, verdict in machine.verdicts.items():
+        right = (verdict.outcome in BAD_OUTCOMES) == expected[world.class_of[index]]
+        assert right or verdict.order is not None, index
