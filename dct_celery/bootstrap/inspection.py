@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dct_celery.ports import Ledger, Registry, WorkerInfo
 
 
-def look_at_workers(settings: Settings, origins: dict[str, str]) -> list[WorkerStatus]:
+def status_of_workers(settings: Settings, origins: dict[str, str]) -> list[WorkerStatus]:
     """`dct workers`: all workers of the pool. Raises StoreUnavailable."""
     from dct_celery.bootstrap.keys import keyring_of
     from dct_celery.inspect import status
@@ -28,7 +28,7 @@ def look_at_workers(settings: Settings, origins: dict[str, str]) -> list[WorkerS
         )
 
 
-def look_at_runs(settings: Settings, origins: dict[str, str], run: str | None) -> list[RunStatus]:
+def status_of_runs(settings: Settings, origins: dict[str, str], run: str | None) -> list[RunStatus]:
     """`dct status`: that one run, else the active ones. Raises UsageError for an unknown run,
     StoreUnavailable.
     """

@@ -14,7 +14,7 @@ from dct_celery.settings import REPORTS, Settings, load
 def report_failure(
     flags: Mapping[str, object], env: Mapping[str, str], cwd: Path, error: Exception
 ) -> None:
-    """Writes what says that there was no run, as far as it can be told where reports go."""
+    """Writes what says that there was no run, as far as it is known where reports go."""
     from dct_celery.reports import file_reporters
 
     names = (*REPORTS, "junit_family")

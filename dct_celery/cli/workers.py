@@ -35,9 +35,9 @@ def command(ctx: click.Context, /, *, as_json: bool, **_: object) -> None:
     flags = {name: value for name, value in given(ctx).items() if name in STORE}
     settings, origins = load(flags, env=os.environ, cwd=Path.cwd())
     # Late, so that the help and a wrong option answer at once.
-    from dct_celery.bootstrap import look_at_workers
+    from dct_celery.bootstrap import status_of_workers
 
-    seen = look_at_workers(settings, origins)
+    seen = status_of_workers(settings, origins)
     if as_json:
         objects = masking.PROCESS.everything([_object(one) for one in seen])
         click.echo(json.dumps({"pool": settings.pool, "workers": objects}, indent=2))

@@ -159,7 +159,7 @@ def _holder(lease: LeaseRef) -> tuple[str | int, ...]:
 
 
 def rewritten(door: Door, entry: StreamEntry, change: Callable[[Any], Any]) -> StreamEntry:
-    """The entry with its signed data changed, as plain JSON, and signed anew by this process."""
+    """The entry with its signed data changed, as plain JSON, and signed again by this process."""
     match entry.fact:
         case ev.Recorded(lease, seq):
             kind, bound = "records", (*_holder(lease), seq)

@@ -25,15 +25,15 @@ from tests.support.postgres import connect
 from tests.support.projects import PASSING, make_project, postgres_settings, sleeping
 
 
-def assert_nobody_took_it(finished: Finished, code: int, *words: str) -> None:
+def assert_no_worker_took_it(finished: Finished, code: int, *parts: str) -> None:
     """Ends with this code: 4 where a retry cannot help, else 7.
 
-    Every test is `not_run` for one reason that has all the words, said in one line of the summary.
+    Every test is `not_run` for one reason that has all these parts, in one line of the summary.
     """
     assert finished.code == code, finished
     assert set(finished.outcomes().values()) == {"not_run"}, finished
     (reason,) = finished.messages()
-    missing = [word for word in words if word not in reason]
+    missing = [part for part in parts if part not in reason]
     assert not missing, f"{missing} not in {reason}"
     assert any(
         line.startswith("INCOMPLETE") and reason in line for line in finished.out.splitlines()
@@ -41,10 +41,10 @@ def assert_nobody_took_it(finished: Finished, code: int, *words: str) -> None:
     assert not finished.inner_traceback, finished
 
 
-def assert_refused(finished: Finished, code: int, *words: str) -> None:
-    """Ends with this code before anything runs, and with one line that has all the words."""
+def assert_refused(finished: Finished, code: int, *parts: str) -> None:
+    """Ends with this code before anything runs, and with one line that has all these parts."""
     assert finished.code == code, finished
-    missing = [word for word in words if word not in finished.error]
+    missing = [part for part in parts if part not in finished.error]
     assert not missing, f"{missing} not in {finished.error}"
     assert (finished.json["tests"], finished.json["exit_code"]) == (
         [],
@@ -77,7 +77,7 @@ def test_a_broker_that_does_not_listen_is_named_with_its_origin(fleet: Fleet, pl
 
 
 @pytest.mark.parametrize("flag", ["--store", "--broker"])
-def test_a_wrong_password_is_said_and_not_shown(fleet: Fleet, place: Path, flag: str) -> None:
+def test_a_wrong_password_is_reported_and_not_shown(fleet: Fleet, place: Path, flag: str) -> None:
     # Given
     wrong = re.sub(r"//.*@", "//:open-sesame@", fleet.store)
     # When
@@ -91,13 +91,11 @@ def test_a_wrong_password_is_said_and_not_shown(fleet: Fleet, place: Path, flag:
 # -- workers ---------------------------------------------------------------------------
 
 
-def test_without_a_worker_the_pool_is_named_and_that_nobody_is_there(
-    fleet: Fleet, place: Path
-) -> None:
+def test_without_a_worker_the_pool_is_named_as_empty(fleet: Fleet, place: Path) -> None:
     # When
     finished = fleet.run(make_project(place), "--queue-timeout", "2")
     # Then
-    assert_nobody_took_it(
+    assert_no_worker_took_it(
         finished,
         7,
         repr(fleet.name),
@@ -125,7 +123,7 @@ def test_a_worker_of_another_version_is_named_with_both_versions(fleet: Fleet, p
     # When
     finished = fleet.run(make_project(place), "--queue-timeout", "2")
     # Then
-    assert_nobody_took_it(
+    assert_no_worker_took_it(
         finished, 4, "old@host: runs dct_celery 0.0.1", "install the same version on both sides"
     )
     fleet.assert_tidy()
@@ -137,7 +135,7 @@ def test_a_worker_with_another_signing_key_is_named(fleet: Fleet, place: Path) -
     # When
     finished = fleet.run(make_project(place), "--queue-timeout", "2")
     # Then
-    assert_nobody_took_it(finished, 4, "stranger@", "signing key", "DCT_SIGNING_KEY")
+    assert_no_worker_took_it(finished, 4, "stranger@", "signing key", "DCT_SIGNING_KEY")
     fleet.assert_tidy()
 
 
@@ -166,7 +164,7 @@ def test_settings_that_are_not_given_at_all_are_asked_for(busy_fleet: Fleet, pla
     busy_fleet.assert_tidy()
 
 
-def test_a_label_that_does_not_exist_is_one_error_as_django_says_it(
+def test_a_label_that_does_not_exist_is_one_error_worded_as_by_django(
     busy_fleet: Fleet, place: Path
 ) -> None:
     # When
@@ -178,7 +176,7 @@ def test_a_label_that_does_not_exist_is_one_error_as_django_says_it(
     busy_fleet.assert_tidy()
 
 
-def test_a_file_as_label_is_refused_in_djangos_words(busy_fleet: Fleet, place: Path) -> None:
+def test_a_file_as_label_is_refused_as_by_django(busy_fleet: Fleet, place: Path) -> None:
     # When
     finished = busy_fleet.run(make_project(place), "test_it.py")
     # Then
@@ -236,7 +234,7 @@ def test_a_database_that_the_worker_cannot_reach_is_named(
     # When
     finished = busy_fleet.run(project)
     # Then
-    assert_nobody_took_it(
+    assert_no_worker_took_it(
         finished,
         7,
         "build-a@",
@@ -262,7 +260,7 @@ def weak_role(postgres_server: EmbeddedPostgres) -> Iterator[tuple[str, str]]:
         connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
 
 
-def test_a_role_that_may_not_create_databases_gets_the_statement_that_mends_it(
+def test_a_role_that_may_not_create_databases_gets_the_statement_that_fixes_it(
     busy_fleet: Fleet,
     place: Path,
     postgres_server: EmbeddedPostgres,
@@ -277,7 +275,7 @@ def test_a_role_that_may_not_create_databases_gets_the_statement_that_mends_it(
     # When
     finished = busy_fleet.run(project)
     # Then
-    assert_nobody_took_it(
+    assert_no_worker_took_it(
         finished, 4, "build-a@", user, "may not create databases", f'ALTER ROLE "{user}" CREATEDB'
     )
     busy_fleet.assert_tidy()
@@ -368,7 +366,7 @@ def test_a_project_that_caches_in_our_own_redis_database_is_refused(
     # When
     finished = busy_fleet.run(project)
     # Then
-    assert_nobody_took_it(finished, 4, "which is our store", "--store")
+    assert_no_worker_took_it(finished, 4, "which is our store", "--store")
     busy_fleet.assert_tidy()
 
 
@@ -422,7 +420,7 @@ def test_packages_and_settings_that_differ_are_refused_by_name(
     # When
     finished = odd_fleet.run(project)
     # Then
-    assert_nobody_took_it(
+    assert_no_worker_took_it(
         finished,
         4,
         "odd@",
@@ -495,7 +493,7 @@ def test_a_variable_that_the_project_reads_is_named_and_its_value_stays_secret(
     passed_on = odd_fleet.run(project, "--env", "ODD_TOKEN", ODD_TOKEN="hush-hush-2")
     # Then
     state = "has another value on the worker" if given else "is set on the worker and not on the"
-    assert_nobody_took_it(
+    assert_no_worker_took_it(
         refused, 4, f"the variable ODD_TOKEN, which the project reads, {state}", "--env ODD_TOKEN"
     )
     shown = [refused.out, refused.err, json.dumps(refused.json)]
@@ -512,7 +510,7 @@ def test_a_suite_that_misses_a_variable_is_refused_with_its_name(fleet: Fleet, p
     refused = fleet.run(project, SHELF_SECRET="hush-hush-3")
     passed_on = fleet.run(project, "--env", "SHELF_*", SHELF_SECRET="hush-hush-3")
     # Then
-    assert_nobody_took_it(
+    assert_no_worker_took_it(
         refused,
         4,
         "the suite cannot be built on this worker: KeyError: 'SHELF_SECRET'",
@@ -568,7 +566,7 @@ def test_a_suite_that_differs_is_refused_with_both_counts(odd_fleet: Fleet, plac
     # When
     finished = odd_fleet.run(project, "--ignore-package", "oddity")
     # Then
-    assert_nobody_took_it(
+    assert_no_worker_took_it(
         finished, 4, "odd@", "the suite differs", "4 tests on the worker, 3 on the dispatcher"
     )
     odd_fleet.assert_tidy()
@@ -588,7 +586,7 @@ def test_a_checkout_that_differs_is_refused_and_an_equal_one_is_used(
     # Then
     assert equal.code == 0, equal
     assert set(equal.outcomes().values()) == {"passed"}
-    assert_nobody_took_it(
+    assert_no_worker_took_it(
         different, 4, str(checkout), "check out the same commit", "--code snapshot"
     )
     fleet.assert_tidy()

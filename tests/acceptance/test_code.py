@@ -147,7 +147,7 @@ def test_a_damaged_and_a_lost_blob_are_sent_again_within_the_run(fleet: Fleet, p
 def test_another_index_under_the_digest_of_a_run_runs_no_code(
     fleet: Fleet, tmp_path: Path, place: Path
 ) -> None:
-    # Given somebody with the store's password, who knows what will be run
+    # Given an attacker with the store's password who knows what will be run
     proof = tmp_path / "proof"
     project = make_project(place)
     evil = (

@@ -26,7 +26,7 @@ def dct(fleet: Fleet, *args: str, **environment: str) -> subprocess.CompletedPro
     )
 
 
-def told(fleet: Fleet, *args: str) -> Any:
+def as_json(fleet: Fleet, *args: str) -> Any:
     done = dct(fleet, *args, "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -37,7 +37,7 @@ def under_way(fleet: Fleet, running: Running) -> bool:
     assert running.process.poll() is None, running.finish()
     return any(
         run["done"] and run["slots"] and "ready" in run["workers"].values()
-        for run in told(fleet, "status")["runs"]
+        for run in as_json(fleet, "status")["runs"]
     )
 
 
@@ -47,7 +47,7 @@ def test_a_run_can_be_watched_and_cancelled_from_elsewhere(fleet: Fleet, place: 
     running = fleet.start(make_project(place, sleeping(24, 4, 0.5)), "--chunk-seconds", "1")
     until(lambda: under_way(fleet, running), what="a verdict that status shows")
     # Then
-    found = told(fleet, "status", running.run)
+    found = as_json(fleet, "status", running.run)
     assert (found["state"], found["announced"], found["total"], found["bad"]) == (
         "open",
         True,
@@ -56,7 +56,7 @@ def test_a_run_can_be_watched_and_cancelled_from_elsewhere(fleet: Fleet, place: 
     )
     assert 0 < found["acknowledged"] <= found["streamed"]
     assert list(found["workers"].values()) == ["ready"]
-    (worker,) = told(fleet, "workers")["workers"]
+    (worker,) = as_json(fleet, "workers")["workers"]
     assert (worker["slots"], worker["runs"], worker["obstacle"]) == (2, {running.run: "ready"}, "")
     assert f"run       {running.run}\nstate     open\n" in dct(fleet, "status", running.run).stdout
     # When

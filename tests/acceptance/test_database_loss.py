@@ -27,7 +27,7 @@ from tests.support.mariadb import EmbeddedMariaDB
 from tests.support.outage import Outage
 from tests.support.projects import make_project, postgres_settings
 
-#: Classes whose rows come from before a fault, and tests that look for them.
+#: Classes whose rows come from before a fault, and tests that check for them.
 TESTS = """
     import time
     from django.test import TestCase
@@ -39,15 +39,15 @@ TESTS = """
         def setUpTestData(cls):
             Book.objects.create(title="first")
 
-        def look(self):
+        def check(self):
             for title in range(8):
                 Book.objects.create(title=str(title))
                 time.sleep(0.01)
             self.assertEqual(Book.objects.count(), 9)
 
-        def test_one(self): self.look()
-        def test_two(self): self.look()
-        def test_three(self): self.look()
+        def test_one(self): self.check()
+        def test_two(self): self.check()
+        def test_three(self): self.check()
 """
     for number in range(16)
 )
@@ -159,8 +159,8 @@ def test_connections_that_others_take_during_the_run_cost_no_verdict(
     outage.end(signal.SIGINT)
     outage.start(lambda: answers(own_postgres), swap={"max_connections=200": "max_connections=20"})
     tests = TESTS.replace(
-        "def look(self):",
-        "def look(self):\n            from django.db import connection; connection.close()",
+        "def check(self):",
+        "def check(self):\n            from django.db import connection; connection.close()",
     )
     tests = tests.replace("TestCase", "TransactionTestCase").replace(
         "Book.objects.count(), 9", "Book.objects.count(), 8"
@@ -339,7 +339,7 @@ def far_host() -> Iterator[Host]:
             pytest.skip("no right to make a network namespace")
 
 
-def test_a_server_that_vanishes_without_a_word_costs_no_verdict(
+def test_a_server_that_vanishes_without_closing_connections_costs_no_verdict(
     fleet: Fleet, tmp_path: Path, own_postgres: EmbeddedPostgres, outage: Outage, far_host: Host
 ) -> None:
     # Given a test that would wait for an answer for a quarter of an hour, without a time limit
@@ -396,7 +396,7 @@ _VANDALS = """
 """
 
 
-def test_ddl_that_no_rollback_mends_does_not_reach_the_next_chunk(
+def test_ddl_that_no_rollback_undoes_does_not_reach_the_next_chunk(
     fleet: Fleet, tmp_path: Path
 ) -> None:
     # Given one slot, and a chunk for each class

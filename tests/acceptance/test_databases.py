@@ -73,7 +73,7 @@ def test_the_second_run_uses_the_templates_of_the_first(
     assert [templates(first), templates(second)] == ["built", "reused"]
 
 
-def test_create_db_builds_anew(
+def test_create_db_rebuilds_the_templates(
     fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres
 ) -> None:
     # Given
@@ -108,7 +108,7 @@ def test_failing_system_checks_end_the_run_whether_or_not_the_template_was_there
     assert not failed.inner_traceback
 
 
-def test_a_failing_migration_ends_the_run_with_its_own_words(
+def test_a_failing_migration_ends_the_run_with_its_own_message(
     fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres
 ) -> None:
     # Given
@@ -169,7 +169,7 @@ def test_a_killed_fleet_leaves_nothing_that_the_next_worker_does_not_collect(
     until(lambda: left.isdisjoint(databases(postgres_server)), 60, what=f"the end of {left}")
 
 
-def test_a_role_that_may_not_create_databases_is_told_the_statement(
+def test_a_role_that_may_not_create_databases_is_shown_the_statement(
     fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres
 ) -> None:
     # Given

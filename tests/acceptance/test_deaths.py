@@ -172,7 +172,7 @@ def test_an_exit_in_a_fixture_is_its_error(
     busy_fleet.assert_tidy()
 
 
-def test_a_death_after_the_last_test_is_nobodys_affair(busy_fleet: Fleet, place: Path) -> None:
+def test_a_death_after_the_last_test_costs_no_verdict(busy_fleet: Fleet, place: Path) -> None:
     # Given: one dies at exit, one between two chunks
     project = make_project(place, _HEAD + """
     class A(SimpleTestCase):
@@ -211,7 +211,7 @@ def test_more_deaths_than_the_budget_end_the_run_with_7(
     busy_fleet.assert_tidy()
 
 
-def test_a_worker_whose_loader_was_killed_prepares_the_run_anew(
+def test_a_worker_whose_loader_was_killed_prepares_the_run_again(
     fleet: Fleet, place: Path, tmp_path: Path
 ) -> None:
     # Given one worker, and a test that kills the process which its own was forked from, as the

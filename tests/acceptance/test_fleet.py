@@ -24,7 +24,7 @@ from tests.support.projects import PASSING, make_project, postgres_settings, sle
 OursGone = Callable[[], list[str]]
 
 
-def told(fleet: Fleet, running: Running, kind: str, worker: str = "") -> list[Journalled]:
+def events_of(fleet: Fleet, running: Running, kind: str, worker: str = "") -> list[Journalled]:
     """The events of one kind that the dispatcher has seen, of one worker or of all."""
     journal = fleet.folder / "state" / "dct_celery" / "runs" / f"{running.run}.jsonl"
     return [
@@ -37,9 +37,9 @@ def told(fleet: Fleet, running: Running, kind: str, worker: str = "") -> list[Jo
 def wait_for_claim(fleet: Fleet, running: Running, worker: str = "") -> float:
     def seen() -> bool:
         assert running.process.poll() is None, running.finish()
-        return bool(told(fleet, running, "claimed", worker))
+        return bool(events_of(fleet, running, "claimed", worker))
 
-    return until(seen, what=f"a claim of {worker or 'anybody'}")
+    return until(seen, what=f"a claim of {worker or 'any worker'}")
 
 
 def chunks_of(report: dict[str, Any], worker: str) -> int:
@@ -74,7 +74,7 @@ def test_a_worker_that_joins_mid_run_takes_work_at_once(fleet: Fleet, place: Pat
     fleet.assert_tidy()
 
 
-def test_a_worker_told_to_stop_drains_and_the_run_goes_on_elsewhere(
+def test_a_worker_that_is_stopped_drains_and_the_run_goes_on_elsewhere(
     fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres, our_databases: OursGone
 ) -> None:
     # Given
@@ -114,7 +114,9 @@ def test_a_worker_that_may_not_drain_gives_its_chunk_back(fleet: Fleet, place: P
     print(f"gone after {time.monotonic() - start:.2f} s")
     finished = running.finish()
     assert finished.code == 0, finished
-    assert [event.data["why"] for event in told(fleet, running, "released", "build-a")] == ["drain"]
+    assert [event.data["why"] for event in events_of(fleet, running, "released", "build-a")] == [
+        "drain"
+    ]
     assert list(finished.outcomes().values()) == ["passed"] * 12
     fleet.assert_tidy()
 
@@ -184,7 +186,7 @@ def test_an_interrupt_stops_the_fleet_and_still_reports_every_test(
 def test_an_interrupt_reaches_a_slot_whose_tests_are_never_silent(
     fleet: Fleet, place: Path
 ) -> None:
-    # Given one long chunk of tests that each take less than a look at the stop flag
+    # Given one long chunk of tests, each shorter than the pause between two reads of the stop flag
     fleet.worker()
     running = fleet.start(make_project(place, sleeping(1, 1000, 0.008)))
     wait_for_claim(fleet, running)

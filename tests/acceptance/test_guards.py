@@ -30,14 +30,14 @@ COMMANDS = {
 }
 
 
-def dct(project: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def dct(project: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     own = {
         "XDG_CACHE_HOME": str(project.parent / "cache"),
         "XDG_STATE_HOME": str(project.parent / "state"),
     }
     return subprocess.run(
-        [sys.executable, "-m", "dct_celery.cli", *words],
+        [sys.executable, "-m", "dct_celery.cli", *arguments],
         cwd=project,
         env={**kept, **own, **environment},
         capture_output=True,
@@ -60,8 +60,8 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Embedde
 
 
 @contextlib.contextmanager
-def heard(log: Path) -> Iterator[Callable[[], str]]:
-    """What the server writes down within the block."""
+def logged(log: Path) -> Iterator[Callable[[], str]]:
+    """What the server logs within the block."""
     before = log.stat().st_size
 
     def lines() -> str:
@@ -72,7 +72,7 @@ def heard(log: Path) -> Iterator[Callable[[], str]]:
     yield lines
 
 
-@pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
 @pytest.mark.parametrize(
     ("settings", "flags", "reason"),
     [
@@ -91,7 +91,7 @@ def heard(log: Path) -> Iterator[Callable[[], str]]:
 def test_a_command_sends_nothing_to_a_server_that_is_refused(
     postgres: tuple[EmbeddedPostgres, Path],
     tmp_path: Path,
-    words: list[str],
+    arguments: list[str],
     settings: str,
     flags: list[str],
     reason: str,
@@ -102,17 +102,17 @@ def test_a_command_sends_nothing_to_a_server_that_is_refused(
         tmp_path / "project", settings=f"{postgres_settings(server)}{settings}\n"
     )
     # When
-    with heard(log) as said:
-        refused = dct(project, *words, *flags)
+    with logged(log) as log_lines:
+        refused = dct(project, *arguments, *flags)
     # Then
     assert refused.returncode == 4, refused.stdout + refused.stderr
     assert reason in refused.stdout + refused.stderr
-    assert said() == ""
+    assert log_lines() == ""
 
 
-@pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
 def test_hosts_are_found_wherever_the_client_library_reads_them(
-    postgres: tuple[EmbeddedPostgres, Path], tmp_path: Path, words: list[str]
+    postgres: tuple[EmbeddedPostgres, Path], tmp_path: Path, arguments: list[str]
 ) -> None:
     # Given
     server, log = postgres
@@ -123,11 +123,11 @@ def test_hosts_are_found_wherever_the_client_library_reads_them(
     project = make_project(tmp_path / "project", settings=bare)
     for environment in (by_variable, by_service):
         # When
-        with heard(log) as said:
-            refused = dct(project, *words, "--deny-db-host", "localhost", **environment)
+        with logged(log) as log_lines:
+            refused = dct(project, *arguments, "--deny-db-host", "localhost", **environment)
         # Then
         assert "is denied by --deny-db-host localhost" in refused.stdout + refused.stderr
-        assert said() == ""
+        assert log_lines() == ""
 
 
 def test_the_log_would_have_shown_it(
@@ -136,16 +136,16 @@ def test_the_log_would_have_shown_it(
     # Given
     server, log = postgres
     project = make_project(tmp_path / "project", settings=postgres_settings(server))
-    for words in COMMANDS.values():
+    for arguments in COMMANDS.values():
         # When
-        with heard(log) as said:
-            allowed = dct(project, *words, "--deny-db-host", "db.invalid")
+        with logged(log) as log_lines:
+            allowed = dct(project, *arguments, "--deny-db-host", "db.invalid")
         # Then
         assert allowed.returncode == 0, allowed.stdout + allowed.stderr
-        assert "connection authorized" in said()
+        assert "connection authorized" in log_lines()
 
 
-def test_mysql_hears_nothing_either(mariadb_server: EmbeddedMariaDB, tmp_path: Path) -> None:
+def test_mysql_gets_no_connection_either(mariadb_server: EmbeddedMariaDB, tmp_path: Path) -> None:
     # Given: a host that only the options file names
     server = mariadb_server
     options = tmp_path / "my.cnf"
@@ -167,15 +167,15 @@ def test_mysql_hears_nothing_either(mariadb_server: EmbeddedMariaDB, tmp_path: P
     with contextlib.closing(MySQLdb.connect(**place)) as connection, connection.cursor() as cursor:
         cursor.execute("SET GLOBAL log_output = 'TABLE', GLOBAL general_log = ON")
         try:
-            for words in COMMANDS.values():
+            for arguments in COMMANDS.values():
                 cursor.execute("TRUNCATE mysql.general_log")
                 # When
-                refused = dct(project, *words, "--deny-db-host", f"localhost:{server.port}")
+                refused = dct(project, *arguments, "--deny-db-host", f"localhost:{server.port}")
                 cursor.execute(count)
                 # Then
                 assert "is denied by --deny-db-host localhost" in refused.stdout + refused.stderr
                 assert cursor.fetchone() == (0,)
-            # And it would have been heard
+            # And it would have been logged
             assert dct(project, *COMMANDS["doctor"]).returncode == 0
             cursor.execute(count)
             assert cursor.fetchone()[0] > 0
@@ -193,7 +193,7 @@ def test_a_worker_keeps_away_from_a_server_that_was_denied_since(
     assert fleet.run(project).code == 0
     worker.terminate()
     worker.wait()
-    with heard(log) as said:
+    with logged(log) as log_lines:
         # When
         again = fleet.worker(
             "build-b", DCT_WORK_DIR=str(worker.folder), DCT_DENY_DB_HOST="localhost"
@@ -205,7 +205,7 @@ def test_a_worker_keeps_away_from_a_server_that_was_denied_since(
         refused = fleet.run(project)
     # Then
     assert "is denied by --deny-db-host localhost" in refused.out + refused.err
-    assert said() == ""
+    assert log_lines() == ""
 
 
 # -- a configured database with rows that must stay -----------------------------------------
@@ -289,7 +289,7 @@ def test_a_pool_that_was_opened_before_the_tests_leads_none_of_them_to_the_confi
     assert needed() == 3
 
 
-def test_a_runner_that_sets_the_name_late_is_told_so_and_runs_no_test(
+def test_a_runner_that_sets_the_name_late_is_refused_and_runs_no_test(
     fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres, needed: Callable[[], int]
 ) -> None:
     # Given

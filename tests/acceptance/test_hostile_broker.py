@@ -224,7 +224,7 @@ def test_no_message_ends_a_worker_or_a_run_and_each_kind_is_named_once(
         ("revoke", {"task_id": "a-1", "terminate": True}),
     ],
 )
-def test_nobody_commands_a_worker_by_the_broker(
+def test_no_one_controls_a_worker_through_the_broker(
     busy_fleet: Fleet, name: str, arguments: dict[str, Any]
 ) -> None:
     (worker,) = busy_fleet.workers

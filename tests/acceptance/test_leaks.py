@@ -1,4 +1,4 @@
-"""What tests leave behind costs no verdict, is told, and is gone before the run is."""
+"""What tests leave behind costs no verdict, is reported, and is gone before the run is."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def gone(pid: int) -> bool:
         return True
 
 
-def test_what_a_test_leaves_is_ended_and_told_and_costs_no_verdict(
+def test_what_a_test_leaves_is_ended_and_reported_and_costs_no_verdict(
     fleet: Fleet, tmp_path: Path
 ) -> None:
     # Given
@@ -85,10 +85,10 @@ def test_what_a_test_leaves_is_ended_and_told_and_costs_no_verdict(
     assert text.count("state leak: environ by test_it.A") == 1
 
 
-def test_what_a_killed_worker_leaves_is_ended_by_its_next_life(
+def test_what_a_killed_worker_leaves_is_ended_when_it_starts_again(
     fleet: Fleet, tmp_path: Path
 ) -> None:
-    # Given a worker that dies with its loader in the middle of a test, so that nobody can end what
+    # Given a worker that dies with its loader in the middle of a test, so that nothing can end what
     # the test has left
     notes = tmp_path / "notes"
     project = make_project(tmp_path / "project", _LONG, settings="DATABASES = {}")

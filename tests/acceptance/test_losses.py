@@ -145,7 +145,7 @@ def test_a_dispatcher_that_was_killed_is_replaced_and_nothing_runs_again(scene: 
     scene.fleet.assert_tidy()
 
 
-def test_a_dispatcher_dies_and_the_store_forgets(scene: Scene) -> None:
+def test_a_run_survives_a_dead_dispatcher_and_an_emptied_store(scene: Scene) -> None:
     # Given
     running = scene.start()
     # When
@@ -185,7 +185,7 @@ def test_another_machine_takes_a_run_over_from_the_store_alone(
     assert scene.ran_twice() == 0
 
 
-def test_a_run_that_nobody_knows_cannot_be_attached_to(scene: Scene) -> None:
+def test_an_unknown_run_cannot_be_attached_to(scene: Scene) -> None:
     # When
     refused = scene.fleet.attach("nobody-knows").finish()
     # Then

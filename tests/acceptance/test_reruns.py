@@ -1,6 +1,6 @@
 """Claims about whole runs with `--reruns`.
 
-A flaky test is green and told of, a broken one stays red.
+A flaky test is green and reported, a broken one stays red.
 """
 
 from __future__ import annotations

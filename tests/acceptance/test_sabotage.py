@@ -197,7 +197,7 @@ def frozen(single: Ground, request: pytest.FixtureRequest) -> Run:
 
 
 @pytest.mark.parametrize(("deed", "claim"), claims("deeds").items())
-def test_every_deed_has_its_verdict(deeds: Run, deed: str, claim: str) -> None:
+def test_every_act_of_sabotage_has_its_verdict(deeds: Run, deed: str, claim: str) -> None:
     # Given a verdict in the test's docstring / When it ran among all the others / Then
     assert deeds.meets(deed, claim)
 
@@ -329,7 +329,7 @@ def test_what_one_chunk_leaves_the_next_does_not_find(leaks: Run, test_id: str, 
     assert leaks.meets(test_id, claim)
 
 
-def test_the_next_chunk_is_heard_after_streams_were_closed(leaks: Run) -> None:
+def test_the_next_chunk_is_recorded_after_streams_were_closed(leaks: Run) -> None:
     text = leaks.output("leaks.test_2_found.Finds.test_stdout")
     assert "heard on stdout" in text
     assert "heard on stderr" in text

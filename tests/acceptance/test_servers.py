@@ -27,7 +27,7 @@ LEAST = Path(__file__).parents[2] / "docs" / "security.md"
 
 
 def dct(fleet: Fleet, command: str, **environment: str) -> Finished:
-    """One of the commands that only look."""
+    """One of the commands that only read."""
     started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "dct_celery.cli", *command.split()],
@@ -81,7 +81,7 @@ def test_a_worker_that_no_retry_would_help_ends_with_one_line(
 
 
 @pytest.mark.parametrize("flag", ["--store", "--broker"])
-def test_tls_asked_of_a_plain_port_ends_a_run_at_once_with_the_mend(
+def test_tls_at_a_plain_port_ends_a_run_at_once_and_names_the_fix(
     fleet: Fleet, place: Path, flag: str
 ) -> None:
     # When
@@ -210,7 +210,7 @@ def test_a_broker_that_lost_its_data_is_still_the_same_for_both_sides(
 
 
 def rights(name: str) -> list[str]:
-    """The words of the line `ACL SETUSER name …` of the docs."""
+    """The arguments of the line `ACL SETUSER name …` of the docs."""
     (line,) = [
         line for line in LEAST.read_text().splitlines() if line.startswith(f"ACL SETUSER {name} ")
     ]

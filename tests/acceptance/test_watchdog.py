@@ -23,10 +23,10 @@ def either_fleet(
         yield fleet
 
 
-def test_a_consumer_that_fell_silent_begins_anew_and_the_run_ends(
+def test_a_consumer_that_fell_silent_is_restarted_and_the_run_ends(
     either_fleet: Fleet, place: Path
 ) -> None:
-    # Given a worker whose consumer ends without a word at its first message
+    # Given a worker whose consumer ends silently at its first message
     worker = either_fleet.worker(
         app="tests.support.deaf_worker", PYTHONPATH=str(Path(__file__).parents[2])
     )

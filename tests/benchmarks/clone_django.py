@@ -68,7 +68,7 @@ def dirty(name: str, tables: int) -> None:
 
 
 def tables(name: str) -> int:
-    """How many a database has; a clone of Django's may be empty without a word."""
+    """How many a database has; a clone of Django's may be empty without an error."""
     from django.db import connection
 
     _enter(name)

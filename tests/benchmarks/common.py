@@ -301,7 +301,7 @@ def alternate(
 
 
 def phases(report: Mapping[str, Any]) -> str:
-    """The parts of a run as its JSON report tells them, in seconds."""
+    """The parts of a run from its JSON report, in seconds."""
     return "  ".join(f"{part} {seconds:.2f}" for part, seconds in report.get("seconds", {}).items())
 
 

@@ -82,27 +82,27 @@ def _set_up(report: Mapping[str, Any]) -> float:
 
     Also the seconds that slots then waited for clones.
     """
-    told = report.get("databases") or {}
+    use = report.get("databases") or {}
     steps = (
         sum(worker["seconds"].get(step, 0.0) for step in STEPS)
-        for worker in told.get("workers", {}).values()
+        for worker in use.get("workers", {}).values()
     )
-    return max(steps, default=0.0) + told.get("waited_seconds", 0.0)
+    return max(steps, default=0.0) + use.get("waited_seconds", 0.0)
 
 
 def _databases(report: Mapping[str, Any]) -> str:
     """What the report says of databases."""
-    told = dict(report.get("databases") or {})
-    workers = told.pop("workers", {})
+    use = dict(report.get("databases") or {})
+    workers = use.pop("workers", {})
     lines = [
         f"{name}: templates {worker['templates']}  {_figures(worker['seconds'])}"
         for name, worker in workers.items()
     ]
-    return "\n    ".join([_figures(told), *lines])
+    return "\n    ".join([_figures(use), *lines])
 
 
-def _figures(told: Mapping[str, Any]) -> str:
-    return "  ".join(f"{key} {value:g}" for key, value in told.items() if value)
+def _figures(use: Mapping[str, Any]) -> str:
+    return "  ".join(f"{key} {value:g}" for key, value in use.items() if value)
 
 
 def _ended(timed: Timed) -> Timed:

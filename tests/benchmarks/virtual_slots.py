@@ -69,7 +69,7 @@ from tests.support.factories import (
 RUN, POOL, VERSION = "virtual", "pool", "0"
 #: Milliseconds of a lease, and seconds between two heartbeats of a worker.
 LEASE_MS, BEAT = 30_000, 1.0
-#: Seconds between two looks of a process at what is due in its slots.
+#: Seconds between two checks by a process of what is due in its slots.
 TICK = 0.01
 #: Seconds after which a slot sends what it has, where a chunk does not say.
 BATCH_SECONDS = 0.05

@@ -2,7 +2,7 @@
 
 Verdicts, and chunks offered, claimed and ended.
 
-Times are the store's, but for those at which the file grew. Signatures are not looked at.
+Times are the store's, but for those at which the file grew. Signatures are not verified.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Tail:
     path: Path
     done: set[int] = field(default_factory=set)
     heard: list[Heard] = field(default_factory=list)
-    #: Unix seconds at which a look found new lines.
+    #: Unix seconds at which new lines were found.
     grown: list[float] = field(default_factory=list)
     _offset: int = 0
     _rest: bytes = b""
@@ -88,7 +88,7 @@ class Tail:
         self.heard.append(Heard(at, "verdict", entry["c"], record["index"], _name(entry)))
 
     def first(self, what: str, after: float, suits: Callable[[Heard], bool]) -> float | None:
-        """When the first such thing was heard later than that; None if there was none."""
+        """When the first such thing was read later than that; None if there was none."""
         return min(
             (one.at for one in self.heard if one.what == what and one.at > after and suits(one)),
             default=None,

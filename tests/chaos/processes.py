@@ -1,4 +1,4 @@
-"""What runs on this machine: trees of processes, told by parent and command."""
+"""What runs on this machine: trees of processes, by parent and command."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def send(pids: Iterable[int], number: signal.Signals) -> int:
 
 
 def began(pid: int) -> str:
-    """Tells a process from a later one of the same id; empty when it is gone."""
+    """Distinguishes a process from a later one of the same id; empty when it is gone."""
     with contextlib.suppress(OSError, IndexError):
         return _fields(pid)[19]
     return ""

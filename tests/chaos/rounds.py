@@ -171,7 +171,7 @@ class Round:
         return [fault.away for fault in self._acted if fault is not but]
 
     def _dump(self) -> None:
-        """Everything that may tell why, as it is now."""
+        """Everything that may explain a failure, as it is now."""
         scene = self.scene
         faults = "\n".join(
             f"{f.name} on {f.worker.name}: {_clock(f.struck)} to {_clock(f.healed)}"

@@ -1,4 +1,4 @@
-"""Pure: which faults strike a round, when and whom.
+"""Pure: which faults strike a round, when and where.
 
 The same seed and the same kinds give the same round.
 """
@@ -22,7 +22,7 @@ BROKERS = ("redis", "rabbitmq")
 #: On `mixed`, every so many-th seed is played on RabbitMQ; a multiple of neither the vendors nor
 #: anything else by seed.
 _RABBIT = 3
-#: Rounds of one broker that are played in a row at most: workers begin anew with another one, so
+#: Rounds of one broker that are played in a row at most: workers start again with another one, so
 #: there are few changes.
 _BLOCK = 30
 

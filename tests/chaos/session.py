@@ -77,10 +77,10 @@ class Session:
             if self.scene.journal.exists():
                 shutil.copy(self.scene.journal, self.evidence / f"{chosen.seed}.jsonl")
             self.scene.revive()
-        self._look(chosen.seed)
+        self._note_leftovers(chosen.seed)
         return outcome
 
-    def _look(self, seed: int) -> None:
+    def _note_leftovers(self, seed: int) -> None:
         """What this round left is owed; what is owed for too long is its round's failure."""
         left = self.scene.leftovers()
         self.debts.settle(left)

@@ -43,7 +43,7 @@ class Session:
             self._connection.close()
 
 
-class MysqlHouse:
+class MysqlScene:
     """Databases and users made here are gone at its end; so are the servers' connections."""
 
     def __init__(self, embedded: EmbeddedMariaDB) -> None:

@@ -19,7 +19,7 @@ from dct_celery.ports import DatabasePolicy, DatabaseSpec
 from tests.support.postgres import connect
 
 
-class PostgresHouse:
+class PostgresScene:
     """Databases and roles made here are gone at its end; so are the servers' connections."""
 
     def __init__(self, embedded: EmbeddedPostgres) -> None:

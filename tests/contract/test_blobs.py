@@ -63,7 +63,7 @@ def test_nothing_and_the_same_may_be_put(store: Store) -> None:
     assert store.blobs().get({_ONE: 3}) == {_ONE: b"one"}
 
 
-def test_more_than_goes_into_one_round_trip_is_no_matter(store: Store) -> None:
+def test_more_than_fits_one_round_trip_is_split(store: Store) -> None:
     # Given
     many = named(*(b"%d" % number for number in range(real._BATCH_KEYS + 1)))
     # When
@@ -73,7 +73,7 @@ def test_more_than_goes_into_one_round_trip_is_no_matter(store: Store) -> None:
     assert store.blobs().get(sizes(many)) == many
 
 
-def test_a_bound_is_no_size(store: Store) -> None:
+def test_a_bound_need_not_be_the_exact_size(store: Store) -> None:
     # Given
     store.blobs().put([(_ONE, b"one")])
     # Then
@@ -81,7 +81,7 @@ def test_a_bound_is_no_size(store: Store) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"eno", b"one more"])
-def test_what_is_not_what_its_digest_says_is_dropped_so_that_it_can_come_again(
+def test_a_blob_that_does_not_match_its_digest_is_dropped_and_can_be_sent_again(
     store: Store, content: bytes
 ) -> None:
     # Given
@@ -102,7 +102,7 @@ def test_what_is_larger_than_it_may_be_is_dropped(store: Store) -> None:
     assert store.blobs().missing([_ONE]) == {_ONE}
 
 
-def test_a_question_is_heard_once_by_the_dispatcher_of_its_tree(store: Store) -> None:
+def test_a_request_for_blobs_reaches_the_dispatcher_of_its_tree_once(store: Store) -> None:
     # Given
     store.blobs().want("tree-a", ["d1", "d2"])
     store.blobs().want("tree-a", ["d2", "d3"])
@@ -141,7 +141,7 @@ def test_bytes_that_are_not_the_blob_are_dropped(client: redis.Redis, packed: by
     assert not client.exists(keys.blob(_ONE))
 
 
-def test_another_kind_of_value_is_dropped_and_stops_nobody(client: redis.Redis) -> None:
+def test_another_kind_of_value_is_dropped_and_stops_nothing(client: redis.Redis) -> None:
     # Given
     client.delete(keys.blob(_ONE), keys.wanted("tree"))
     client.rpush(keys.blob(_ONE), "x")
@@ -156,7 +156,7 @@ def test_another_kind_of_value_is_dropped_and_stops_nobody(client: redis.Redis) 
 def test_a_good_blob_that_came_meanwhile_is_not_dropped(
     client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given a dispatcher that sends it again between the look and the drop
+    # Given a dispatcher that sends it again between the check and the drop
     blobs = real.RedisBlobs(client)
     client.set(keys.blob(_ONE), zlib.compress(b"eno", 1), ex=60)
     unpacked = real._unpacked
@@ -193,7 +193,7 @@ def test_a_blob_that_unpacks_to_gigabytes_costs_no_memory(client: redis.Redis) -
     assert not client.exists(keys.blob(_ONE))
 
 
-def test_questions_that_are_no_text_are_ignored(client: redis.Redis) -> None:
+def test_requests_that_are_no_text_are_ignored(client: redis.Redis) -> None:
     # Given
     client.sadd(keys.wanted("tree"), b"\xff", "d1")
     # When / Then

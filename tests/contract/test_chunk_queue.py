@@ -37,7 +37,7 @@ def url(request: pytest.FixtureRequest) -> str:
     return f"{request.getfixturevalue('valkey_url').rpartition('/')[0]}/6"
 
 
-class Desk:
+class Scene:
     """One run's queue from both ends."""
 
     def __init__(self, url: str) -> None:
@@ -73,40 +73,40 @@ class Desk:
 
 
 @pytest.fixture
-def desk(url: str) -> Iterator[Desk]:
-    desk = Desk(url)
-    yield desk
-    desk.queue.purge()
+def scene(url: str) -> Iterator[Scene]:
+    scene = Scene(url)
+    yield scene
+    scene.queue.purge()
 
 
-def published(desk: Desk, count: int = 1) -> Callable[[], bool]:
-    return lambda: desk.waiting() == count
+def published(scene: Scene, count: int = 1) -> Callable[[], bool]:
+    return lambda: scene.waiting() == count
 
 
-def test_what_is_published_waits_signed_for_whoever_takes_it(desk: Desk) -> None:
+def test_what_is_published_waits_signed_in_the_queue(scene: Scene) -> None:
     # When
-    desk.queue.check()
-    desk.queue.publish(hint())
-    desk.queue.publish(hint("c2"))
+    scene.queue.check()
+    scene.queue.publish(hint())
+    scene.queue.publish(hint("c2"))
     # Then
-    until(published(desk, 2), 5, what="two messages")
-    assert [desk.take().chunk, desk.take().chunk] == ["c1", "c2"]
+    until(published(scene, 2), 5, what="two messages")
+    assert [scene.take().chunk, scene.take().chunk] == ["c1", "c2"]
 
 
-def test_several_messages_go_out_in_one_go_and_wait_in_order(desk: Desk) -> None:
+def test_several_messages_go_out_in_one_go_and_wait_in_order(scene: Scene) -> None:
     # When
-    desk.queue.publish(*(hint(f"c{number}") for number in range(1, 4)))
+    scene.queue.publish(*(hint(f"c{number}") for number in range(1, 4)))
     # Then
-    until(published(desk, 3), 5, what="three messages")
-    assert [desk.take().chunk for _ in range(3)] == ["c1", "c2", "c3"]
+    until(published(scene, 3), 5, what="three messages")
+    assert [scene.take().chunk for _ in range(3)] == ["c1", "c2", "c3"]
 
 
 def test_messages_to_redis_take_one_round_trip_however_many_they_are(
     valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a connection
-    desk = Desk(f"{valkey_url.rpartition('/')[0]}/6")
-    desk.queue.publish(hint())
+    scene = Scene(f"{valkey_url.rpartition('/')[0]}/6")
+    scene.queue.publish(hint())
     sent: list[object] = []
     send = redis.Connection.send_packed_command
 
@@ -116,72 +116,70 @@ def test_messages_to_redis_take_one_round_trip_however_many_they_are(
 
     monkeypatch.setattr(redis.Connection, "send_packed_command", counted)
     # When
-    desk.queue.publish(*(hint(f"c{number}") for number in range(50)))
+    scene.queue.publish(*(hint(f"c{number}") for number in range(50)))
     # Then
     assert len(sent) == 1
-    desk.queue.purge()
+    scene.queue.purge()
 
 
 def test_a_connection_that_the_broker_closed_meanwhile_costs_no_message(
     rabbitmq_server: EmbeddedRabbitMQ,
 ) -> None:
     # Given
-    desk = Desk(rabbitmq_server.url)
-    desk.queue.publish(hint())
+    scene = Scene(rabbitmq_server.url)
+    scene.queue.publish(hint())
     # When
     rabbitmq_server.ctl("close_all_connections", "test")
-    desk.queue.publish(hint())
+    scene.queue.publish(hint())
     # Then
-    until(published(desk, 2), 5, what="two messages")
-    desk.queue.purge()
+    until(published(scene, 2), 5, what="two messages")
+    scene.queue.purge()
 
 
-def test_a_purge_leaves_no_queue_and_may_come_twice_and_before_a_message(desk: Desk) -> None:
+def test_a_purge_leaves_no_queue_and_may_come_twice_and_before_a_message(scene: Scene) -> None:
     # Given
-    desk.queue.purge()
-    desk.queue.publish(hint())
-    until(published(desk), 5, what="a message")
+    scene.queue.purge()
+    scene.queue.publish(hint())
+    until(published(scene), 5, what="a message")
     # When
-    desk.queue.purge()
-    desk.queue.purge()
+    scene.queue.purge()
+    scene.queue.purge()
     # Then
-    assert desk.waiting() is None
+    assert scene.waiting() is None
 
 
 def test_a_queue_that_the_broker_has_forgotten_is_there_again_with_the_next_message(
-    desk: Desk,
+    scene: Scene,
 ) -> None:
     # Given
-    desk.queue.publish(hint())
-    until(published(desk), 5, what="a message")
-    desk.forget()
+    scene.queue.publish(hint())
+    until(published(scene), 5, what="a message")
+    scene.forget()
     # When
-    desk.queue.publish(hint())
+    scene.queue.publish(hint())
     # Then
-    until(published(desk), 5, what="a message")
+    until(published(scene), 5, what="a message")
 
 
-def test_the_broker_forgets_a_queue_that_nobody_cares_for(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_broker_forgets_an_unused_queue(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given
     for module in ("names", "queue"):
         monkeypatch.setattr(f"dct_celery.adapters.celeryqueue.{module}.FORGOTTEN", 1)
-    desk = Desk(url)
-    desk.queue.publish(hint())
-    # When: a look would be a use
+    scene = Scene(url)
+    scene.queue.publish(hint())
+    # When: reading it would be a use
     time.sleep(2.5)
     # Then
-    assert desk.waiting() is None
-    desk.queue.purge()
+    assert scene.waiting() is None
+    scene.queue.purge()
 
 
 def test_a_broker_that_went_away_is_named_and_the_next_message_goes_through_when_it_is_back(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
-    desk.queue.publish(hint())
-    producer: Any = desk.queue._producer
+    scene.queue.publish(hint())
+    producer: Any = scene.queue._producer
     monkeypatch.setattr(
         type(producer), "publish", lambda *a, **k: _raise(ConnectionResetError("gone"))
     )
@@ -189,17 +187,17 @@ def test_a_broker_that_went_away_is_named_and_the_next_message_goes_through_when
     with pytest.raises(
         BrokerUnavailable, match=r"\(--broker\) cannot be used: gone; start it or set --broker"
     ):
-        desk.queue.publish(hint())
+        scene.queue.publish(hint())
     monkeypatch.undo()
-    desk.queue.publish(hint())
+    scene.queue.publish(hint())
     # Then: on a new connection
-    assert desk.queue._producer is not producer
-    until(published(desk, 2), 5, what="two messages")
+    assert scene.queue._producer is not producer
+    until(published(scene, 2), 5, what="two messages")
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
 def test_a_broker_that_is_not_there_is_named_without_its_password(scheme: str) -> None:
-    queue = Desk(f"{scheme}://user:hush@127.0.0.1:{unused_port()}/0").queue
+    queue = Scene(f"{scheme}://user:hush@127.0.0.1:{unused_port()}/0").queue
     # When
     with pytest.raises(BrokerUnavailable) as caught:
         queue.check()
@@ -208,9 +206,9 @@ def test_a_broker_that_is_not_there_is_named_without_its_password(scheme: str) -
     assert str(caught.value).endswith("start it or set --broker")
 
 
-def test_a_wrong_password_has_its_own_mend(url: str) -> None:
+def test_a_wrong_password_has_its_own_fix(url: str) -> None:
     scheme, _, rest = url.partition("://")
-    queue = Desk(f"{scheme}://dct:wrong@{rest.rpartition('@')[2]}").queue
+    queue = Scene(f"{scheme}://dct:wrong@{rest.rpartition('@')[2]}").queue
     # Then
     with pytest.raises(BrokerRefused, match="check user and password in its URL"):
         queue.check()
@@ -220,17 +218,17 @@ def _raise(error: Exception) -> None:
     raise error
 
 
-def test_a_round_trip_ends_with_the_text_and_tells_a_version_where_there_is_one(desk: Desk) -> None:
+def test_a_round_trip_returns_the_text_and_the_version_where_there_is_one(scene: Scene) -> None:
     # When
-    version = desk.queue.round_trip("there and back", 5.0)
+    version = scene.queue.round_trip("there and back", 5.0)
     # Then
-    assert bool(version) == names.is_amqp(desk.app.conf.broker_url)
-    until(lambda: not desk.waiting(), 5, what="an empty queue")
+    assert bool(version) == names.is_amqp(scene.app.conf.broker_url)
+    until(lambda: not scene.waiting(), 5, what="an empty queue")
 
 
-def test_what_a_slot_hands_on_waits_for_another_one(desk: Desk) -> None:
+def test_what_a_slot_hands_on_waits_for_another_one(scene: Scene) -> None:
     # When
-    hand_on(desk.app, desk.run, hint())
+    hand_on(scene.app, scene.run, hint())
     # Then
-    until(published(desk), 5, what="a message")
-    assert desk.take().chunk == "c1"
+    until(published(scene), 5, what="a message")
+    assert scene.take().chunk == "c1"

@@ -130,7 +130,7 @@ def _answers(asked: redis.Redis) -> bool:
     return False
 
 
-# -- nobody there, or somebody else ------------------------------------------------------
+# -- no server, or another one ------------------------------------------------------
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss", "amqp", "amqps"])
@@ -150,7 +150,7 @@ def test_a_server_that_does_not_answer_may_answer_later(kind: str, scheme: str) 
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_tls_asked_of_a_plain_port_is_named(name: str, valkey_url: str) -> None:
+def test_tls_at_a_plain_port_is_named(name: str, valkey_url: str) -> None:
     text = said(CHECKS[name], valkey_url.replace("redis://", "rediss://"), REFUSED)
     assert "does not speak TLS at this port; name its port for TLS, or write redis://" in text
 
@@ -194,7 +194,7 @@ def test_a_server_of_another_kind_is_named(
         )
 
 
-# -- whom they let in --------------------------------------------------------------------
+# -- passwords and rights --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -205,7 +205,7 @@ def test_a_wrong_or_missing_password_is_named(name: str, user: str, valkey_url: 
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_a_database_that_there_is_not_is_named(name: str, valkey_url: str) -> None:
+def test_a_database_that_does_not_exist_is_named(name: str, valkey_url: str) -> None:
     assert "has no database 999" in said(
         CHECKS[name], f"{valkey_url.rpartition('/')[0]}/999", REFUSED
     )
@@ -219,7 +219,9 @@ def test_rabbitmq_refuses_passwords_and_vhosts_for_good(rabbitmq_server: Embedde
     )
 
 
-def test_a_user_of_rabbitmq_without_rights_is_told_which(rabbitmq_server: EmbeddedRabbitMQ) -> None:
+def test_a_user_of_rabbitmq_without_rights_is_shown_the_missing_ones(
+    rabbitmq_server: EmbeddedRabbitMQ,
+) -> None:
     # Given
     rabbitmq_server.ctl("add_user", "guest-of-tests", "hush")
     place = rabbitmq_server.url.rpartition("@")[2].strip("/")

@@ -27,7 +27,7 @@ from dct_celery.core.databases.marks import Mark
 from dct_celery.core.databases.names import OURS
 from dct_celery.errors import CloneFailed, DatabaseError
 from dct_celery.ports import DatabaseServer, DatabaseSpec
-from tests.contract.postgres import PostgresHouse
+from tests.contract.postgres import PostgresScene
 
 BUILDING = Mark("building", run="run-one", owner="builder", expires=2_000_000_000)
 TEMPLATE = Mark("template", run="run-one", made=1_700_000_000)
@@ -63,7 +63,7 @@ with server.lock(template):
 """
 
 
-class House(Protocol):
+class Scene(Protocol):
     """One server as a test sees it, by the database's own means."""
 
     #: What a worker needs to come here.
@@ -91,13 +91,13 @@ class House(Protocol):
         """(id,) of each book, in order."""
 
     def dump(self, name: str) -> str:
-        """Definitions and rows in the database's own words; equal for equal databases."""
+        """Definitions and rows as the database's own tools print them: equal ones are equal."""
 
     def exists(self, name: str) -> bool: ...
     def session(self, name: str) -> contextlib.AbstractContextManager[Any]: ...
 
 
-class SqliteHouse:
+class SqliteScene:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.spec = DatabaseSpec("default", "sqlite", "bookshop.sqlite3")
@@ -146,32 +146,32 @@ class SqliteHouse:
 
 
 @pytest.fixture(params=["sqlite", "postgres", "mariadb"])
-def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[House]:
+def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
     if request.param == "sqlite":
-        yield SqliteHouse(tmp_path / "databases")
+        yield SqliteScene(tmp_path / "databases")
     elif request.param == "postgres":
         server: EmbeddedPostgres = request.getfixturevalue("postgres_server")
-        with PostgresHouse(server) as postgres:
+        with PostgresScene(server) as postgres:
             yield postgres
     else:
-        from tests.contract.mysql import MysqlHouse
+        from tests.contract.mysql import MysqlScene
 
-        with MysqlHouse(request.getfixturevalue("mariadb_server")) as mysql:
+        with MysqlScene(request.getfixturevalue("mariadb_server")) as mysql:
             yield mysql
 
 
-def sealed(house: House) -> str:
+def sealed(scene: Scene) -> str:
     """A template that is ready."""
-    template = house.name()
-    house.create(template)
-    house.server().seal(template, TEMPLATE)
+    template = scene.name()
+    scene.create(template)
+    scene.server().seal(template, TEMPLATE)
     return template
 
 
-def cloned(house: House, template: str, mark: Mark = CLONE) -> str:
+def cloned(scene: Scene, template: str, mark: Mark = CLONE) -> str:
     """A new clone of the template."""
-    name = house.name()
-    house.server().clone(template, name, replace(mark, template=template))
+    name = scene.name()
+    scene.server().clone(template, name, replace(mark, template=template))
     return name
 
 
@@ -186,87 +186,87 @@ def eventually(claim: Any, seconds: float = 10.0) -> bool:
 # -- the server ------------------------------------------------------------------------
 
 
-def test_the_server_can_be_used(house: House) -> None:
+def test_the_server_can_be_used(scene: Scene) -> None:
     # Given
-    server = house.server()
+    server = scene.server()
     # When
     server.check()
     # Then
-    assert server.vendor == house.spec.vendor
+    assert server.vendor == scene.spec.vendor
     assert server.capacity() > 0
     assert abs(server.now() - time.time()) < 3600
     assert server.where
     assert "version" in server.facts()
-    assert server.facts() == house.server().facts()
+    assert server.facts() == scene.server().facts()
     assert all("\n" not in line for line in server.warnings())
 
 
-def test_a_database_is_told_by_a_place_that_holds_its_name(house: House) -> None:
+def test_a_database_is_named_by_a_place_that_holds_its_name(scene: Scene) -> None:
     # Given
-    name = house.name()
+    name = scene.name()
     # Then
     assert OURS.match(name)
-    assert name in house.server().place(name)
+    assert name in scene.server().place(name)
 
 
 # -- marks -----------------------------------------------------------------------------
 
 
-def test_a_template_is_found_when_it_is_sealed_and_not_before(house: House) -> None:
+def test_a_template_is_found_when_it_is_sealed_and_not_before(scene: Scene) -> None:
     # Given
-    template = house.name()
-    assert house.server().find(template) is None
-    house.create(template)
-    assert house.server().find(template) is None
+    template = scene.name()
+    assert scene.server().find(template) is None
+    scene.create(template)
+    assert scene.server().find(template) is None
     # When
-    house.server().seal(template, TEMPLATE)
+    scene.server().seal(template, TEMPLATE)
     # Then
-    mark = house.server().find(template)
+    mark = scene.server().find(template)
     assert mark is not None
     assert replace(mark, state="") == TEMPLATE
-    assert mark.state == house.server().state(cloned(house, template))
+    assert mark.state == scene.server().state(cloned(scene, template))
 
 
-def test_a_state_that_the_builder_knows_is_kept(house: House) -> None:
+def test_a_state_that_the_builder_knows_is_kept(scene: Scene) -> None:
     # Given
-    template = house.name()
-    house.create(template)
+    template = scene.name()
+    scene.create(template)
     # When
-    house.server().seal(template, replace(TEMPLATE, state="known"))
+    scene.server().seal(template, replace(TEMPLATE, state="known"))
     # Then
-    assert house.server().find(template) == replace(TEMPLATE, state="known")
+    assert scene.server().find(template) == replace(TEMPLATE, state="known")
 
 
-def test_a_clone_carries_its_mark_and_may_get_another(house: House) -> None:
+def test_a_clone_carries_its_mark_and_may_get_another(scene: Scene) -> None:
     # Given
-    template = sealed(house)
-    name = cloned(house, template)
+    template = sealed(scene)
+    name = cloned(scene, template)
     mark = replace(CLONE, template=template)
-    assert house.server().find(name) == mark
+    assert scene.server().find(name) == mark
     # When
-    house.server().remark(name, replace(mark, kind="idle", owner=""))
+    scene.server().remark(name, replace(mark, kind="idle", owner=""))
     # Then
-    assert house.server().find(name) == replace(mark, kind="idle", owner="")
+    assert scene.server().find(name) == replace(mark, kind="idle", owner="")
 
 
-def test_a_database_in_the_making_is_listed_but_not_found(house: House) -> None:
+def test_a_database_in_the_making_is_listed_but_not_found(scene: Scene) -> None:
     # Given
-    name = cloned(house, sealed(house), BUILDING)
+    name = cloned(scene, sealed(scene), BUILDING)
     # Then
-    assert house.server().find(name) is None
+    assert scene.server().find(name) is None
     assert [
-        found.mark.kind for found in house.server().found() if found.name == name and found.mark
+        found.mark.kind for found in scene.server().found() if found.name == name and found.mark
     ] == ["building"]
 
 
-def test_every_database_of_our_pattern_is_listed_marked_or_not(house: House) -> None:
+def test_every_database_of_our_pattern_is_listed_marked_or_not(scene: Scene) -> None:
     # Given
-    template, foreign, announced = sealed(house), house.name(), house.name()
-    name = cloned(house, template)
-    house.foreign(foreign)
-    house.create(announced)
+    template, foreign, announced = sealed(scene), scene.name(), scene.name()
+    name = cloned(scene, template)
+    scene.foreign(foreign)
+    scene.create(announced)
     # When
-    found = {found.name: found for found in house.server().found(sizes=True)}
+    found = {found.name: found for found in scene.server().found(sizes=True)}
     # Then
     assert {template, name, foreign, announced} <= set(found)
     assert found[name].mark == replace(CLONE, template=template)
@@ -279,86 +279,88 @@ def test_every_database_of_our_pattern_is_listed_marked_or_not(house: House) -> 
     assert found[template].bytes > 0
 
 
-def test_what_is_not_ours_gets_no_mark(house: House) -> None:
+def test_what_is_not_ours_gets_no_mark(scene: Scene) -> None:
     # Given
-    foreign = house.name()
-    house.foreign(foreign)
+    foreign = scene.name()
+    scene.foreign(foreign)
     # When
-    for verb in (house.server().remark, house.server().seal):
+    for verb in (scene.server().remark, scene.server().seal):
         with pytest.raises(DatabaseError, match="does not carry our mark"):
             verb(foreign, TEMPLATE)
     # Then
-    assert not any(found.ours for found in house.server().found() if found.name == foreign)
-    assert house.rows(foreign) == [(1,), (2,), (3,)]
+    assert not any(found.ours for found in scene.server().found() if found.name == foreign)
+    assert scene.rows(foreign) == [(1,), (2,), (3,)]
 
 
-def test_what_was_never_built_cannot_be_sealed(house: House) -> None:
+def test_what_was_never_built_cannot_be_sealed(scene: Scene) -> None:
     # Given
-    template = house.name()
+    template = scene.name()
     # When
     with pytest.raises(DatabaseError):
-        house.server().seal(template, TEMPLATE)
+        scene.server().seal(template, TEMPLATE)
     # Then
-    assert house.server().find(template) is None
+    assert scene.server().find(template) is None
 
 
 # -- liveness ----------------------------------------------------------------------------
 
 
-def test_an_owner_is_alive_as_long_as_its_sign_stands(house: House) -> None:
+def test_an_owner_is_alive_as_long_as_its_liveness_lock_is_held(scene: Scene) -> None:
     # Given
-    owner, other = house.name(), house.name()
-    assert house.server().alive([owner, other]) == set()
+    owner, other = scene.name(), scene.name()
+    assert scene.server().alive([owner, other]) == set()
     # When
-    sign = house.server().liveness_lock(owner)
+    sign = scene.server().liveness_lock(owner)
     # Then
     sign.renew()
-    assert house.server().alive([owner, other]) == {owner}
+    assert scene.server().alive([owner, other]) == {owner}
     # When
     sign.close()
     # Then
-    assert eventually(lambda: house.server().alive([owner]) == set())
+    assert eventually(lambda: scene.server().alive([owner]) == set())
 
 
-def test_a_template_is_in_use_while_somebody_alive_holds_it(house: House) -> None:
+def test_a_template_is_in_use_while_a_living_owner_holds_it(scene: Scene) -> None:
     # Given
-    template, other = house.name(), house.name()
+    template, other = scene.name(), scene.name()
     one, two = (
-        house.server().liveness_lock(house.name()),
-        house.server().liveness_lock(house.name()),
+        scene.server().liveness_lock(scene.name()),
+        scene.server().liveness_lock(scene.name()),
     )
-    assert not house.server().in_use(template)
+    assert not scene.server().in_use(template)
     # When
     one.hold(template)
     one.hold(template)
     two.hold(template)
     # Then
-    assert house.server().in_use(template)
-    assert not house.server().in_use(other)
+    assert scene.server().in_use(template)
+    assert not scene.server().in_use(other)
     # When
     one.close()
     # Then
-    assert house.server().in_use(template)
+    assert scene.server().in_use(template)
     # When
     two.close()
     # Then
-    assert eventually(lambda: not house.server().in_use(template))
+    assert eventually(lambda: not scene.server().in_use(template))
 
 
-def test_signs_holds_and_locks_end_with_their_process_however_it_dies(house: House) -> None:
+def test_liveness_locks_holds_and_locks_end_with_their_process_however_it_dies(
+    scene: Scene,
+) -> None:
     # Given
-    owner, template = house.name(), house.name()
-    house.server().check()
+    owner, template = scene.name(), scene.name()
+    scene.server().check()
     with subprocess.Popen(
         [sys.executable, "-c", _HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdin
         assert process.stdout
-        process.stdin.write(pickle.dumps((house.spec, house.folder, owner, template)))
+        process.stdin.write(pickle.dumps((scene.spec, scene.folder, owner, template)))
         process.stdin.close()
         try:
             assert process.stdout.readline() == b"held\n"
-            server = house.server()
+            server = scene.server()
             assert server.alive([owner]) == {owner}
             assert server.in_use(template)
             assert server.locked(template)
@@ -379,21 +381,21 @@ def test_signs_holds_and_locks_end_with_their_process_however_it_dies(house: Hou
 # -- locks -------------------------------------------------------------------------------
 
 
-def test_a_template_has_one_builder_at_a_time(house: House) -> None:
+def test_a_template_has_one_builder_at_a_time(scene: Scene) -> None:
     # Given
-    template = house.name()
+    template = scene.name()
     order: list[str] = []
     waiting = threading.Event()
 
     def build() -> None:
-        other = house.server()
+        other = scene.server()
         waiting.set()
         with other.lock(template):
             order.append("second")
         other.close()
 
     thread = threading.Thread(target=build)
-    server = house.server()
+    server = scene.server()
     with server.lock(template):
         # When
         thread.start()
@@ -406,65 +408,65 @@ def test_a_template_has_one_builder_at_a_time(house: House) -> None:
     assert order == ["first", "second"]
 
 
-def test_the_locks_of_two_templates_do_not_meet(house: House) -> None:
+def test_the_locks_of_two_templates_do_not_conflict(scene: Scene) -> None:
     # Given
-    server, other = house.server(), house.server()
+    server, other = scene.server(), scene.server()
     # When / Then: this would hang
-    with server.lock(house.name()), other.lock(house.name()):
+    with server.lock(scene.name()), other.lock(scene.name()):
         pass
 
 
-def test_a_lock_is_seen_by_others_and_free_again_after_its_holder_failed(house: House) -> None:
+def test_a_lock_is_seen_by_others_and_free_again_after_its_holder_failed(scene: Scene) -> None:
     # Given
-    template = house.name()
-    server, seen = house.server(), []
+    template = scene.name()
+    server, seen = scene.server(), []
     assert not server.locked(template)
     # When
     with contextlib.suppress(ValueError), server.lock(template):
-        seen.append(house.server().locked(template))
+        seen.append(scene.server().locked(template))
         raise ValueError("broken build")
     # Then
     assert seen == [True]
     # When / Then: this would hang
-    with house.server().lock(template):
+    with scene.server().lock(template):
         pass
-    assert eventually(lambda: not house.server().locked(template))
+    assert eventually(lambda: not scene.server().locked(template))
 
 
 # -- clones ------------------------------------------------------------------------------
 
 
-def test_a_clone_equals_its_template(house: House) -> None:
+def test_a_clone_equals_its_template(scene: Scene) -> None:
     # Given
-    template = house.name()
-    house.create(template)
-    before = house.dump(template)
-    house.server().seal(template, TEMPLATE)
+    template = scene.name()
+    scene.create(template)
+    before = scene.dump(template)
+    scene.server().seal(template, TEMPLATE)
     # When
-    name = cloned(house, template)
+    name = cloned(scene, template)
     # Then
-    assert house.rows(name) == [(1,), (2,), (3,)]
-    assert house.dump(name).replace(name, template) == before
-    assert house.server().healthy(name)
+    assert scene.rows(name) == [(1,), (2,), (3,)]
+    assert scene.dump(name).replace(name, template) == before
+    assert scene.server().healthy(name)
 
 
-def test_a_clone_is_nobody_elses(house: House) -> None:
+def test_a_clone_has_one_owner(scene: Scene) -> None:
     # Given
-    template = sealed(house)
-    one = cloned(house, template)
+    template = sealed(scene)
+    one = cloned(scene, template)
     # When
-    house.run(one, "DELETE FROM book")
-    two = cloned(house, template)
+    scene.run(one, "DELETE FROM book")
+    two = cloned(scene, template)
     # Then
-    assert house.rows(one) == []
-    assert house.rows(two) == [(1,), (2,), (3,)]
+    assert scene.rows(one) == []
+    assert scene.rows(two) == [(1,), (2,), (3,)]
 
 
-def test_clones_of_one_template_are_made_by_several_at_once(house: House) -> None:
+def test_clones_of_one_template_are_made_by_several_at_once(scene: Scene) -> None:
     # Given
-    template = sealed(house)
-    names = [house.name() for _ in range(6)]
-    servers = [house.server() for _ in names]
+    template = sealed(scene)
+    names = [scene.name() for _ in range(6)]
+    servers = [scene.server() for _ in names]
     threads = [
         threading.Thread(target=server.clone, args=(template, name, CLONE))
         for server, name in zip(servers, names, strict=True)
@@ -475,217 +477,217 @@ def test_clones_of_one_template_are_made_by_several_at_once(house: House) -> Non
     for thread in threads:
         thread.join(60)
     # Then
-    assert [house.rows(name) for name in names] == [[(1,), (2,), (3,)]] * 6
+    assert [scene.rows(name) for name in names] == [[(1,), (2,), (3,)]] * 6
 
 
-def test_a_failed_clone_leaves_nothing_behind(house: House) -> None:
+def test_a_failed_clone_leaves_nothing_behind(scene: Scene) -> None:
     # Given
-    name, absent = house.name(), house.name()
+    name, absent = scene.name(), scene.name()
     # When
     with pytest.raises(CloneFailed, match=absent):
-        house.server().clone(absent, name, CLONE)
+        scene.server().clone(absent, name, CLONE)
     # Then
-    assert not house.exists(name)
-    assert not house.exists(absent)
-    assert not house.server().healthy(name)
+    assert not scene.exists(name)
+    assert not scene.exists(absent)
+    assert not scene.server().healthy(name)
 
 
 @pytest.mark.parametrize("ending", ["announced", "clone"])
-def test_what_is_not_sealed_is_not_cloned(house: House, ending: str) -> None:
+def test_what_is_not_sealed_is_not_cloned(scene: Scene, ending: str) -> None:
     # Given
-    name, source = house.name(), house.name()
+    name, source = scene.name(), scene.name()
     if ending == "announced":
-        house.create(source)
+        scene.create(source)
     else:
-        source = cloned(house, sealed(house))
+        source = cloned(scene, sealed(scene))
     # When
     with pytest.raises(CloneFailed, match="sealed template"):
-        house.server().clone(source, name, CLONE)
+        scene.server().clone(source, name, CLONE)
     # Then
-    assert not house.exists(name)
-    assert house.rows(source) == [(1,), (2,), (3,)]
+    assert not scene.exists(name)
+    assert scene.rows(source) == [(1,), (2,), (3,)]
 
 
-def test_a_clone_never_takes_the_place_of_another_database(house: House) -> None:
+def test_a_clone_never_takes_the_place_of_another_database(scene: Scene) -> None:
     # Given
-    template, taken = sealed(house), house.name()
-    house.foreign(taken)
-    house.run(taken, "DELETE FROM book WHERE id = 1")
+    template, taken = sealed(scene), scene.name()
+    scene.foreign(taken)
+    scene.run(taken, "DELETE FROM book WHERE id = 1")
     # When
     with pytest.raises(CloneFailed, match="already exists"):
-        house.server().clone(template, taken, CLONE)
+        scene.server().clone(template, taken, CLONE)
     # Then
-    assert house.rows(taken) == [(2,), (3,)]
-    assert not any(found.ours for found in house.server().found() if found.name == taken)
+    assert scene.rows(taken) == [(2,), (3,)]
+    assert not any(found.ours for found in scene.server().found() if found.name == taken)
 
 
-def test_two_clones_of_one_name_do_not_destroy_each_other(house: House) -> None:
+def test_two_clones_of_one_name_do_not_destroy_each_other(scene: Scene) -> None:
     # Given
-    template = sealed(house)
-    name = cloned(house, template)
+    template = sealed(scene)
+    name = cloned(scene, template)
     # When
     with pytest.raises(CloneFailed, match="already exists"):
-        house.server().clone(template, name, replace(CLONE, owner="thief"))
+        scene.server().clone(template, name, replace(CLONE, owner="thief"))
     # Then
-    assert house.server().find(name) == replace(CLONE, template=template)
+    assert scene.server().find(name) == replace(CLONE, template=template)
 
 
 # -- state -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_the_state_is_different_after_any_change(house: House, change: str) -> None:
+def test_the_state_is_different_after_any_change(scene: Scene, change: str) -> None:
     # Given
-    template = sealed(house)
-    one, two = cloned(house, template), cloned(house, template)
-    server = house.server()
+    template = sealed(scene)
+    one, two = cloned(scene, template), cloned(scene, template)
+    server = scene.server()
     before = server.state(one)
     assert before == server.state(two) == server.state(one)
     # When
-    house.run(one, *CHANGES[change])
+    scene.run(one, *CHANGES[change])
     # Then
     assert server.state(one) != before
 
 
-def test_the_state_does_not_depend_on_the_order_of_rows(house: House) -> None:
+def test_the_state_does_not_depend_on_the_order_of_rows(scene: Scene) -> None:
     # Given
-    name = cloned(house, sealed(house))
-    before = house.server().state(name)
+    name = cloned(scene, sealed(scene))
+    before = scene.server().state(name)
     # When
-    house.run(
+    scene.run(
         name, "DELETE FROM book WHERE id = 1", "INSERT INTO book (id, title) VALUES (1, 'one')"
     )
     # Then
-    assert house.server().state(name) == before
+    assert scene.server().state(name) == before
 
 
 # -- healing and adoption ------------------------------------------------------------------
 
 
-def test_a_healed_clone_equals_its_template_again(house: House) -> None:
+def test_a_healed_clone_equals_its_template_again(scene: Scene) -> None:
     # Given
-    template = sealed(house)
-    pristine = cloned(house, template)
+    template = sealed(scene)
+    pristine = cloned(scene, template)
     expected, server, name = (
-        house.dump(pristine).replace(pristine, "it"),
-        house.server(),
-        cloned(house, template),
+        scene.dump(pristine).replace(pristine, "it"),
+        scene.server(),
+        cloned(scene, template),
     )
     mark = replace(CLONE, template=template, owner="next")
     for _ in range(3):  # what a server learns of the template at first helps it later
-        house.run(name, *DIRT)
-        assert house.dump(name).replace(name, "it") != expected
+        scene.run(name, *DIRT)
+        assert scene.dump(name).replace(name, "it") != expected
         # When
-        used, name = name, server.heal(name, template, house.name(), mark)
+        used, name = name, server.heal(name, template, scene.name(), mark)
         # Then
-        assert house.dump(name).replace(name, "it") == expected
-        assert house.server().state(name) == house.server().state(pristine)
-        assert house.server().find(name) == mark
-        assert name == used or not house.exists(used)
+        assert scene.dump(name).replace(name, "it") == expected
+        assert scene.server().state(name) == scene.server().state(pristine)
+        assert scene.server().find(name) == mark
+        assert name == used or not scene.exists(used)
     assert server.stats.healed == 3
     assert server.stats.heal_seconds > 0
     assert isinstance(server.heals_cheaper(template), bool)
 
 
-def test_healing_throws_out_who_is_connected(house: House) -> None:
+def test_healing_ends_open_sessions(scene: Scene) -> None:
     # Given
-    template = sealed(house)
-    server = house.server()
-    name = server.heal(cloned(house, template), template, house.name(), CLONE)
-    with house.session(name) as connection:
+    template = sealed(scene)
+    server = scene.server()
+    name = server.heal(cloned(scene, template), template, scene.name(), CLONE)
+    with scene.session(name) as connection:
         with contextlib.closing(connection.cursor()) as cursor:
             cursor.execute("SELECT 1")
             cursor.fetchall()
         # When
-        name = server.heal(name, template, house.name(), CLONE)
+        name = server.heal(name, template, scene.name(), CLONE)
     # Then
-    assert house.rows(name) == [(1,), (2,), (3,)]
+    assert scene.rows(name) == [(1,), (2,), (3,)]
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_clone_whose_definitions_changed_is_equal_again_or_gone(house: House, times: int) -> None:
+def test_a_clone_whose_definitions_changed_is_equal_again_or_gone(scene: Scene, times: int) -> None:
     # Given
-    template, server = sealed(house), house.server()
-    name = cloned(house, template)
+    template, server = sealed(scene), scene.server()
+    name = cloned(scene, template)
     expected = server.state(name)
     for _ in range(times - 1):
-        name = server.heal(name, template, house.name(), CLONE)
-    house.run(name, "ALTER TABLE book ADD COLUMN extra integer")
-    fresh = house.name()
+        name = server.heal(name, template, scene.name(), CLONE)
+    scene.run(name, "ALTER TABLE book ADD COLUMN extra integer")
+    fresh = scene.name()
     # When
     try:
         result = server.heal(name, template, fresh, CLONE)
     except CloneFailed:
         # Then
-        assert not house.exists(name)
-        assert not house.exists(fresh)
+        assert not scene.exists(name)
+        assert not scene.exists(fresh)
     else:
         assert server.state(result) == expected
 
 
-def test_what_is_not_ours_is_not_healed(house: House) -> None:
+def test_what_is_not_ours_is_not_healed(scene: Scene) -> None:
     # Given
-    template, foreign = sealed(house), house.name()
-    house.foreign(foreign)
+    template, foreign = sealed(scene), scene.name()
+    scene.foreign(foreign)
     # When
     with pytest.raises(CloneFailed, match="does not carry our mark"):
-        house.server().heal(foreign, template, house.name(), CLONE)
+        scene.server().heal(foreign, template, scene.name(), CLONE)
     # Then
-    assert house.rows(foreign) == [(1,), (2,), (3,)]
+    assert scene.rows(foreign) == [(1,), (2,), (3,)]
 
 
-def test_an_idle_clone_is_adopted_by_the_next_one(house: House) -> None:
+def test_an_idle_clone_is_adopted_by_the_next_one(scene: Scene) -> None:
     # Given
-    template, other = sealed(house), sealed(house)
-    left = cloned(house, template, replace(CLONE, kind="idle"))
-    server, mark = house.server(), replace(CLONE, template=template, owner="next")
-    assert server.adopt(other, house.name(), mark) is None
+    template, other = sealed(scene), sealed(scene)
+    left = cloned(scene, template, replace(CLONE, kind="idle"))
+    server, mark = scene.server(), replace(CLONE, template=template, owner="next")
+    assert server.adopt(other, scene.name(), mark) is None
     # When
-    name = server.adopt(template, house.name(), mark)
+    name = server.adopt(template, scene.name(), mark)
     # Then
     assert name is not None
-    assert house.server().find(name) == mark
-    assert house.rows(name) == [(1,), (2,), (3,)]
-    assert name == left or not house.exists(left)
+    assert scene.server().find(name) == mark
+    assert scene.rows(name) == [(1,), (2,), (3,)]
+    assert name == left or not scene.exists(left)
     assert server.stats.adopted == 1
-    assert server.adopt(template, house.name(), mark) is None
+    assert server.adopt(template, scene.name(), mark) is None
 
 
-def test_a_clone_that_is_no_longer_equal_is_dropped_instead_of_adopted(house: House) -> None:
+def test_a_clone_that_is_no_longer_equal_is_dropped_instead_of_adopted(scene: Scene) -> None:
     # Given
-    template = sealed(house)
-    left = cloned(house, template, replace(CLONE, kind="idle"))
-    house.run(left, "UPDATE book SET title = 'other' WHERE id = 1")
-    fresh = house.name()
+    template = sealed(scene)
+    left = cloned(scene, template, replace(CLONE, kind="idle"))
+    scene.run(left, "UPDATE book SET title = 'other' WHERE id = 1")
+    fresh = scene.name()
     # When
-    adopted = house.server().adopt(template, fresh, CLONE)
+    adopted = scene.server().adopt(template, fresh, CLONE)
     # Then
     assert adopted is None
-    assert not house.exists(left)
-    assert not house.exists(fresh)
+    assert not scene.exists(left)
+    assert not scene.exists(fresh)
 
 
-def test_a_clone_that_somebody_works_with_is_not_adopted(house: House) -> None:
+def test_a_clone_with_an_open_session_is_not_adopted(scene: Scene) -> None:
     # Given
-    template = sealed(house)
-    name = cloned(house, template)
+    template = sealed(scene)
+    name = cloned(scene, template)
     # Then
-    assert house.server().adopt(template, house.name(), CLONE) is None
-    assert house.rows(name) == [(1,), (2,), (3,)]
+    assert scene.server().adopt(template, scene.name(), CLONE) is None
+    assert scene.rows(name) == [(1,), (2,), (3,)]
 
 
-def test_of_two_adopters_one_gets_the_clone(house: House) -> None:
+def test_of_two_adopters_one_gets_the_clone(scene: Scene) -> None:
     # Given
-    template = sealed(house)
+    template = sealed(scene)
     for _ in range(3):
-        cloned(house, template, replace(CLONE, kind="idle"))
+        cloned(scene, template, replace(CLONE, kind="idle"))
     results: list[str | None] = []
     start = threading.Barrier(6)
 
     def adopt() -> None:
-        server = house.server()
+        server = scene.server()
         start.wait(10)
-        results.append(server.adopt(template, house.name(), replace(CLONE, template=template)))
+        results.append(server.adopt(template, scene.name(), replace(CLONE, template=template)))
 
     threads = [threading.Thread(target=adopt) for _ in range(6)]
     # When
@@ -697,82 +699,82 @@ def test_of_two_adopters_one_gets_the_clone(house: House) -> None:
     winners = [name for name in results if name]
     assert len(results) == 6
     assert len(set(winners)) == len(winners) == 3
-    assert all(house.server().find(name) == replace(CLONE, template=template) for name in winners)
+    assert all(scene.server().find(name) == replace(CLONE, template=template) for name in winners)
 
 
 # -- exports -----------------------------------------------------------------------------
 
 
-def test_an_exported_database_comes_back_equal(house: House, tmp_path: Path) -> None:
+def test_an_exported_database_comes_back_equal(scene: Scene, tmp_path: Path) -> None:
     # Given
-    name, again, file = cloned(house, sealed(house)), house.name(), tmp_path / "export"
-    server = house.server()
+    name, again, file = cloned(scene, sealed(scene)), scene.name(), tmp_path / "export"
+    server = scene.server()
     if not server.export(name, file):
         assert not file.exists()
         return
     # When
-    house.server().restore(file, again, BUILDING)
+    scene.server().restore(file, again, BUILDING)
     # Then
-    assert house.dump(again).replace(again, name) == house.dump(name)
+    assert scene.dump(again).replace(again, name) == scene.dump(name)
     assert server.state(again) == server.state(name)
     assert server.find(again) is None
     server.seal(again, TEMPLATE)
     assert server.find(again) == replace(TEMPLATE, state=server.state(name))
 
 
-def test_a_damaged_export_leaves_nothing_behind(house: House, tmp_path: Path) -> None:
+def test_a_damaged_export_leaves_nothing_behind(scene: Scene, tmp_path: Path) -> None:
     # Given
-    name, file = house.name(), tmp_path / "export"
+    name, file = scene.name(), tmp_path / "export"
     file.write_bytes(b"half a file")
     # When
     with pytest.raises(DatabaseError):
-        house.server().restore(file, name, BUILDING)
+        scene.server().restore(file, name, BUILDING)
     # Then
-    assert not house.exists(name)
+    assert not scene.exists(name)
 
 
 # -- drops -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ending", ["clone", "template", "announced"])
-def test_what_is_ours_is_dropped_and_may_be_dropped_again(house: House, ending: str) -> None:
+def test_what_is_ours_is_dropped_and_may_be_dropped_again(scene: Scene, ending: str) -> None:
     # Given
     if ending == "announced":
-        name = house.name()
-        house.create(name)
+        name = scene.name()
+        scene.create(name)
     else:
-        template = sealed(house)
-        name = template if ending == "template" else cloned(house, template)
-    server = house.server()
+        template = sealed(scene)
+        name = template if ending == "template" else cloned(scene, template)
+    server = scene.server()
     # When
     server.drop(name)
     server.drop(name)
     # Then
-    assert not house.exists(name)
+    assert not scene.exists(name)
     assert server.find(name) is None
     assert not server.healthy(name)
     assert server.stats.dropped == 1
 
 
-def test_a_drop_does_not_wait_for_open_sessions(house: House) -> None:
+def test_a_drop_does_not_wait_for_open_sessions(scene: Scene) -> None:
     # Given
-    name = cloned(house, sealed(house))
-    with house.session(name) as connection:
+    name = cloned(scene, sealed(scene))
+    with scene.session(name) as connection:
         with contextlib.closing(connection.cursor()) as cursor:
             cursor.execute("SELECT 1")
             cursor.fetchall()
         # When
-        house.server().drop(name)
+        scene.server().drop(name)
     # Then
-    assert not house.exists(name)
+    assert not scene.exists(name)
 
 
 @pytest.mark.parametrize(
     "name",
     ["bookshop", "postgres", "test_", "../test_abc", "test_abc; x", "Test_abc", "test_abc\n"],
 )
-def test_foreign_names_are_never_touched(house: House, name: str) -> None:
-    server, good = house.server(), house.name()
+def test_foreign_names_are_never_touched(scene: Scene, name: str) -> None:
+    server, good = scene.server(), scene.name()
     for touch in (
         lambda: server.drop(name),
         lambda: server.discard(name),
@@ -781,44 +783,44 @@ def test_foreign_names_are_never_touched(house: House, name: str) -> None:
         lambda: server.announce(name, BUILDING),
         lambda: server.clone(good, name, CLONE),
         lambda: server.clone(name, good, CLONE),
-        lambda: server.heal(name, good, house.name(), CLONE),
+        lambda: server.heal(name, good, scene.name(), CLONE),
         lambda: server.heal(good, good, name, CLONE),
         lambda: server.adopt(good, name, CLONE),
-        lambda: server.restore(house.folder / "absent", name, BUILDING),
+        lambda: server.restore(scene.folder / "absent", name, BUILDING),
     ):
         with pytest.raises(DatabaseError, match="is not one of our databases"):
             touch()
 
 
-def test_a_database_without_our_mark_is_never_dropped(house: House) -> None:
+def test_a_database_without_our_mark_is_never_dropped(scene: Scene) -> None:
     # Given
-    foreign = house.name()
-    house.foreign(foreign)
+    foreign = scene.name()
+    scene.foreign(foreign)
     # When
-    for verb in (house.server().drop, house.server().discard):
+    for verb in (scene.server().drop, scene.server().discard):
         with pytest.raises(DatabaseError, match="does not carry our mark"):
             verb(foreign)
     # Then
-    assert house.rows(foreign) == [(1,), (2,), (3,)]
+    assert scene.rows(foreign) == [(1,), (2,), (3,)]
 
 
-def test_the_rest_of_a_failed_build_can_be_discarded(house: House) -> None:
+def test_the_rest_of_a_failed_build_can_be_discarded(scene: Scene) -> None:
     # Given
-    template = house.name()
-    house.create(template)
+    template = scene.name()
+    scene.create(template)
     # When
-    house.server().discard(template)
-    house.server().discard(template)
+    scene.server().discard(template)
+    scene.server().discard(template)
     # Then
-    assert not house.exists(template)
+    assert not scene.exists(template)
 
 
 # -- statistics --------------------------------------------------------------------------
 
 
-def test_what_was_done_is_counted(house: House) -> None:
+def test_what_was_done_is_counted(scene: Scene) -> None:
     # Given
-    template, server, names = sealed(house), house.server(), [house.name(), house.name()]
+    template, server, names = sealed(scene), scene.server(), [scene.name(), scene.name()]
     # When
     for name in names:
         server.clone(template, name, CLONE)
@@ -833,17 +835,17 @@ def test_what_was_done_is_counted(house: House) -> None:
     assert server.stats.clone_seconds > 0
 
 
-def test_the_shape_changes_with_the_schema_and_not_with_rows(house: House) -> None:
+def test_the_shape_changes_with_the_schema_and_not_with_rows(scene: Scene) -> None:
     # Given
-    template = house.name()
-    house.create(template)
-    house.server().seal(template, TEMPLATE)
-    name, server = cloned(house, template), house.server()
+    template = scene.name()
+    scene.create(template)
+    scene.server().seal(template, TEMPLATE)
+    name, server = cloned(scene, template), scene.server()
     before = server.shape(name)
     # When
-    house.run(name, "INSERT INTO book (id, title) VALUES (77, 'seventy-seven')")
+    scene.run(name, "INSERT INTO book (id, title) VALUES (77, 'seventy-seven')")
     rows = server.shape(name)
-    house.run(name, "ALTER TABLE book ADD COLUMN shade integer")
+    scene.run(name, "ALTER TABLE book ADD COLUMN shade integer")
     # Then
     assert rows == before
     assert server.shape(name) != before

@@ -138,7 +138,9 @@ def test_a_duplicate_claim_loses(ledger: Ledger) -> None:
     assert kinds(ledger) == ["claimed"]
 
 
-def test_the_worker_to_avoid_leaves_the_chunk_to_others_and_the_stream_tells(store: Store) -> None:
+def test_the_worker_to_avoid_leaves_the_chunk_to_others_and_the_stream_says_so(
+    store: Store,
+) -> None:
     # Given
     ledger = store.ledger()
     ledger.open_run(ME, spec_of(store), 60)
@@ -150,7 +152,7 @@ def test_the_worker_to_avoid_leaves_the_chunk_to_others_and_the_stream_tells(sto
     take(ledger, worker="build-a")
 
 
-def test_a_chunk_that_nobody_else_took_is_open_to_the_worker_to_avoid(store: Store) -> None:
+def test_a_chunk_that_no_other_worker_took_is_open_to_the_worker_to_avoid(store: Store) -> None:
     # Given
     ledger = store.ledger()
     ledger.open_run(ME, spec_of(store), 60)
@@ -234,7 +236,7 @@ def test_an_end_ends_the_lease_once(ledger: Ledger) -> None:
     assert kinds(ledger) == ["claimed", "completed"]
 
 
-def test_records_reach_the_stream_in_order_with_all_that_tells_them_apart(ledger: Ledger) -> None:
+def test_records_reach_the_stream_in_order_with_all_that_identifies_them(ledger: Ledger) -> None:
     # Given
     lease = take(ledger, "build-a", 2)
     first, second = finished(0, output="é\x00\udcff"), finished(1, "failed")
@@ -256,7 +258,7 @@ def test_records_reach_the_stream_in_order_with_all_that_tells_them_apart(ledger
     ]
 
 
-def test_the_stream_is_read_on_from_where_one_was(ledger: Ledger) -> None:
+def test_reading_the_stream_continues_where_it_stopped(ledger: Ledger) -> None:
     # Given
     lease = take(ledger)
     for seq in (1, 2, 3):
@@ -277,7 +279,7 @@ def test_the_stream_is_read_on_from_where_one_was(ledger: Ledger) -> None:
     assert (nothing.entries, nothing.rejected, nothing.last) == ((), (), "")
 
 
-def test_a_worker_can_speak_about_the_run_as_a_whole(ledger: Ledger) -> None:
+def test_a_worker_can_report_about_the_run_as_a_whole(ledger: Ledger) -> None:
     # When
     ledger.report("build-a", RefusedReport("Django é", permanent=True))
     # Then
@@ -327,7 +329,9 @@ def test_the_lease_clock_runs_while_the_store_takes_writes(store: Store, ledger:
     assert age(store, ledger, 1000) == ["c1"]
 
 
-def test_the_lease_clock_stands_still_while_nobody_can_reap(store: Store, ledger: Ledger) -> None:
+def test_the_lease_clock_stands_still_while_no_dispatcher_can_reap(
+    store: Store, ledger: Ledger
+) -> None:
     # Given: nine tenths of the lease are left
     lease = take(ledger)
     age(store, ledger, LEASE // 10)
@@ -361,7 +365,7 @@ def test_a_gap_keeps_no_holder_for_longer_than_a_lease(store: Store, ledger: Led
     assert "c1" in age(store, ledger, LEASE + 1000)
 
 
-def test_a_gap_gives_nothing_to_who_had_lost_the_lease_before(store: Store, ledger: Ledger) -> None:
+def test_a_gap_returns_no_lease_that_was_lost_before(store: Store, ledger: Ledger) -> None:
     # Given
     lease = take(ledger)
     store.let_leases_run_out()
@@ -389,7 +393,7 @@ def test_a_run_that_is_not_cancelled_has_no_reason(ledger: Ledger, store: Store)
     assert ledger.reason() == store.ledger("nobody-opened-it").reason() == ""
 
 
-def test_after_a_cancel_nothing_is_claimed_and_holders_hear_of_it(ledger: Ledger) -> None:
+def test_after_a_cancel_nothing_is_claimed_and_holders_learn_of_it(ledger: Ledger) -> None:
     # Given
     lease = take(ledger)
     ledger.commit([Chunk("c2", (2,), Phase.ISOLATED, Need.PRISTINE)])
@@ -455,7 +459,7 @@ def test_a_closed_run_gives_nothing_more_and_its_name_is_not_taken_over(
     assert not store.ledger().open_run(YOU, spec_of(store), 60)
 
 
-def test_a_late_slot_does_not_wake_a_forgotten_run(store: Store, ledger: Ledger) -> None:
+def test_a_late_slot_does_not_recreate_a_forgotten_run(store: Store, ledger: Ledger) -> None:
     # Given
     lease = take(ledger)
     store.forget_run()
@@ -476,7 +480,7 @@ def test_a_late_slot_does_not_wake_a_forgotten_run(store: Store, ledger: Ledger)
     assert ledger.open_run(YOU, spec_of(store), 60)
 
 
-def test_what_is_offered_is_said_on_the_stream_once(ledger: Ledger) -> None:
+def test_an_offer_is_on_the_stream_once(ledger: Ledger) -> None:
     # When
     ledger.commit([CHUNK])
     # Then
@@ -525,7 +529,7 @@ def test_a_run_whose_dispatcher_is_alive_is_not_given_away(store: Store, ledger:
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known to be dead", "silent for its lease"])
-def test_a_run_whose_dispatcher_is_dead_goes_to_who_asks(
+def test_a_run_whose_dispatcher_is_dead_goes_to_the_first_that_asks(
     store: Store, ledger: Ledger, known: bool
 ) -> None:
     # Given
@@ -643,7 +647,9 @@ def test_a_holder_keeps_its_lease_over_the_loss(store: Store) -> None:
     assert ledger.end(replace(lease, epoch=2), 4, DONE) == "ok"
 
 
-def test_who_does_not_know_of_the_loss_is_told_before_anything_is_written(store: Store) -> None:
+def test_a_slot_with_an_old_epoch_learns_of_the_new_one_before_anything_is_written(
+    store: Store,
+) -> None:
     # Given
     ledger, lease = reopened(store)
     before = len(entries(ledger))
@@ -659,8 +665,8 @@ def test_who_does_not_know_of_the_loss_is_told_before_anything_is_written(store:
     assert ledger.refused() == 0
 
 
-def test_a_store_that_lags_behind_the_lease_takes_it_from_nobody(ledger: Ledger) -> None:
-    # Given a replica that took the place of the store before it had heard of the claim
+def test_a_store_that_lags_behind_the_lease_revokes_none(ledger: Ledger) -> None:
+    # Given a replica that took the place of the store before it had the claim
     given_elsewhere = held(7)
     # When
     answers = [
@@ -669,7 +675,7 @@ def test_a_store_that_lags_behind_the_lease_takes_it_from_nobody(ledger: Ledger)
         ledger.end(given_elsewhere, 1, DONE),
         ledger.end(given_elsewhere, 1, DRAINED),
     ]
-    # Then: its dispatcher will tell it
+    # Then: its dispatcher will say so
     assert answers == ["gone"] * 4
     assert ledger.refused() == 0
 
@@ -729,7 +735,7 @@ def test_a_run_put_back_can_be_replayed_from_the_store_alone(store: Store, ledge
     assert ledger.reopen(ME, 2, stored(store), [OutstandingChunk(CHUNK, lease, LEASE)], {})
     # When
     ledger.restore(before)
-    # Then: its own first, and what was put back is said anew
+    # Then: its own first, and what was put back is announced again
     found = sorted(entries(ledger), key=lambda entry: entry.epoch)
     assert [entry.fact for entry in found[:3]] == [entry.fact for entry in before]
     assert [entry.fact for entry in found[3:]] == [
@@ -738,7 +744,7 @@ def test_a_run_put_back_can_be_replayed_from_the_store_alone(store: Store, ledge
     ]
 
 
-def test_what_the_store_holds_of_chunks_is_told(store: Store, ledger: Ledger) -> None:
+def test_the_fences_of_chunks_in_the_store_can_be_read(store: Store, ledger: Ledger) -> None:
     # Given
     ledger.commit([WAITING])
     lease = take(ledger)
@@ -751,7 +757,7 @@ def test_what_the_store_holds_of_chunks_is_told(store: Store, ledger: Ledger) ->
     assert ledger.fences(["c1"]) == [None]
 
 
-def test_a_run_whose_dispatcher_stays_away_is_closed_by_who_asks(
+def test_a_run_whose_dispatcher_stays_away_is_closed_by_the_next_worker(
     store: Store, ledger: Ledger
 ) -> None:
     # Given
@@ -765,7 +771,7 @@ def test_a_run_whose_dispatcher_stays_away_is_closed_by_who_asks(
     assert (ledger.state(), status(ledger)) == ("closed", "cancelled")
 
 
-def test_the_silence_of_a_dispatcher_is_told(store: Store, ledger: Ledger) -> None:
+def test_the_silence_of_a_dispatcher_is_measured(store: Store, ledger: Ledger) -> None:
     # Given
     ledger.reap()
     # When

@@ -66,7 +66,7 @@ def facts(ledger: Ledger) -> list[Any]:
 
 
 @pytest.mark.parametrize("order", ["", "because", "another key", "another time", "another kind"])
-def test_an_order_to_cancel_that_nobody_with_the_key_gave_stops_nobody(
+def test_an_order_to_cancel_without_the_key_stops_nothing(
     store: Store, ledger: Ledger, order: str
 ) -> None:
     # Given
@@ -104,7 +104,7 @@ def test_a_forged_order_does_not_hide_the_true_one_that_comes_after_it(
 
 
 @pytest.mark.parametrize("state", ["", "tampered", "none", "é", "OPEN"])
-def test_a_state_that_we_never_write_is_nobodys(store: Store, ledger: Ledger, state: str) -> None:
+def test_an_unknown_state_counts_as_tampering(store: Store, ledger: Ledger, state: str) -> None:
     # When
     store.write(state=state)
     # Then
@@ -115,7 +115,7 @@ def test_a_state_that_we_never_write_is_nobodys(store: Store, ledger: Ledger, st
 
 
 @pytest.mark.parametrize("owner", ["ci-2", "", "another key", "another time"])
-def test_an_owner_that_nobody_with_the_key_put_there_is_replaced_by_the_true_one(
+def test_an_owner_without_the_key_is_replaced_by_the_true_one(
     store: Store, ledger: Ledger, owner: str
 ) -> None:
     # Given
@@ -137,7 +137,7 @@ def test_an_owner_that_nobody_with_the_key_put_there_is_replaced_by_the_true_one
 
 
 def test_another_owner_with_the_key_supersedes(store: Store, ledger: Ledger) -> None:
-    # Given: as `adopt` writes it, and as somebody writes it down again later
+    # Given: as `adopt` writes it, and as it may be written again later
     store.ledger().adopt(YOU, dead=True)
     # Then
     with pytest.raises(Superseded):
@@ -215,7 +215,7 @@ def test_an_offer_of_an_earlier_epoch_is_not_run(store: Store, ledger: Ledger) -
 
 
 @pytest.mark.parametrize("other", [foreign, elsewhere], ids=["another key", "another time"])
-def test_who_has_another_key_or_comes_from_another_run_runs_nothing_and_learns_nothing(
+def test_another_key_or_another_run_gets_no_chunk_and_learns_nothing(
     store: Store, ledger: Ledger, other: Any
 ) -> None:
     # Given
@@ -251,7 +251,7 @@ def test_a_specification_that_has_expired_is_refused(store: Store, ledger: Ledge
         ledger.spec()
 
 
-def test_a_specification_with_another_word_in_it_is_refused(store: Store, ledger: Ledger) -> None:
+def test_a_specification_with_a_changed_argument_is_refused(store: Store, ledger: Ledger) -> None:
     # Given
     spec = store.field("spec")
     # When
@@ -305,7 +305,7 @@ def written(store: Store, ledger: Ledger) -> list[dict[str, str]]:
         ("offered", "d", "{}"),
     ],
 )
-def test_an_entry_of_which_anything_was_changed_is_rejected_and_the_rest_stands(
+def test_an_entry_that_was_changed_is_rejected_and_the_others_count(
     store: Store, ledger: Ledger, written: list[dict[str, str]], kind: str, field: str, value: str
 ) -> None:
     # Given
@@ -331,7 +331,7 @@ def test_an_entry_of_which_anything_was_changed_is_rejected_and_the_rest_stands(
         {"k": "report", "e": "1", "w": "build-a", "d": '{"kind":"CheckedReport"}'},
     ],
 )
-def test_an_entry_that_is_no_entry_is_rejected_and_read_past(
+def test_a_malformed_entry_is_rejected_and_reading_goes_on(
     store: Store, ledger: Ledger, fields: dict[str, str]
 ) -> None:
     # When
@@ -376,7 +376,7 @@ def test_a_workers_report_in_the_name_of_another_worker_is_rejected(
 
 
 def test_what_is_signed_and_malformed_is_rejected(store: Store, ledger: Ledger) -> None:
-    # Given: a worker of ours that has gone astray
+    # Given: a worker of ours that is at fault
     lease = take(ledger)
     # When
     for text in (
@@ -393,7 +393,7 @@ def test_what_is_signed_and_malformed_is_rejected(store: Store, ledger: Ledger) 
     assert all(text.startswith("is malformed: ") for text in why(ledger))
 
 
-def test_a_fence_that_was_written_by_hand_is_told(store: Store, ledger: Ledger) -> None:
+def test_a_forged_fence_is_noticed(store: Store, ledger: Ledger) -> None:
     # Given
     lease = take(ledger)
     # When

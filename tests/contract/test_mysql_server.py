@@ -28,7 +28,7 @@ from dct_celery.core.databases.marks import Mark
 from dct_celery.core.databases.names import REGISTRY
 from dct_celery.errors import CloneFailed, DatabaseError, ServerFault
 from dct_celery.ports import DatabasePolicy
-from tests.contract.mysql import MysqlHouse
+from tests.contract.mysql import MysqlScene
 from tests.support.mariadb import EmbeddedMariaDB
 
 #: One of everything that a copy can get wrong.
@@ -93,25 +93,25 @@ STAND_IN = "CREATE VIEW z_view AS SELECT 1 AS id"
 
 
 @pytest.fixture
-def house(mariadb_server: EmbeddedMariaDB) -> Iterator[MysqlHouse]:
-    with MysqlHouse(mariadb_server) as house:
-        yield house
+def scene(mariadb_server: EmbeddedMariaDB) -> Iterator[MysqlScene]:
+    with MysqlScene(mariadb_server) as scene:
+        yield scene
 
 
 @pytest.fixture
-def everything(house: MysqlHouse) -> str:
+def everything(scene: MysqlScene) -> str:
     """A sealed template with one of everything."""
     at = next(
         i for i, statement in enumerate(EVERYTHING) if statement.startswith("CREATE VIEW a_view")
     )
-    return house.template(*EVERYTHING[:at], STAND_IN, *EVERYTHING[at:])
+    return scene.template(*EVERYTHING[:at], STAND_IN, *EVERYTHING[at:])
 
 
 @pytest.fixture
-def template(house: MysqlHouse) -> str:
-    name = house.name()
-    house.create(name)
-    house.server().seal(name, Mark("template"))
+def template(scene: MysqlScene) -> str:
+    name = scene.name()
+    scene.create(name)
+    scene.server().seal(name, Mark("template"))
     return name
 
 
@@ -122,54 +122,54 @@ def owned(kind: str = "clone", template: str = "") -> Mark:
 # -- equal copies ------------------------------------------------------------------------------
 
 
-def test_a_clone_is_dumped_as_its_template_is(house: MysqlHouse, everything: str) -> None:
+def test_a_clone_is_dumped_as_its_template_is(scene: MysqlScene, everything: str) -> None:
     # Given
-    name = house.name()
+    name = scene.name()
     # When
-    house.server().clone(everything, name, owned())
+    scene.server().clone(everything, name, owned())
     # Then
-    dump = house.dump(name)
-    assert dump == house.dump(everything)
+    dump = scene.dump(name)
+    assert dump == scene.dump(everything)
     assert dump.count("CREATE") > 15
-    assert house.server().state(name) == house.server().state(everything)
+    assert scene.server().state(name) == scene.server().state(everything)
 
 
-def test_generated_columns_are_not_written(house: MysqlHouse, everything: str) -> None:
+def test_generated_columns_are_not_written(scene: MysqlScene, everything: str) -> None:
     # When: MariaDB would only warn, MySQL refuses
-    columns = read_plan(house.server()._link, everything).columns
+    columns = read_plan(scene.server()._link, everything).columns
     # Then
     assert columns["a_book"] == ["id", "author_id", "title", "price"]
     assert sorted(columns) == ["a_book", "author", "odd `name", "parts"]  # those with rows
 
 
-def test_a_clone_belongs_to_whoever_made_it(house: MysqlHouse) -> None:
+def test_a_clone_belongs_to_its_maker(scene: MysqlScene) -> None:
     # Given
-    template, name = house.template("CREATE TABLE t (id INT)"), house.name()
-    house.ask(f"CREATE VIEW {template}.v AS SELECT * FROM {template}.t")  # the administrator's
-    house.server().seal(template, Mark("template"))
+    template, name = scene.template("CREATE TABLE t (id INT)"), scene.name()
+    scene.ask(f"CREATE VIEW {template}.v AS SELECT * FROM {template}.t")  # the administrator's
+    scene.server().seal(template, Mark("template"))
     # When
-    house.server().clone(template, name, owned())
+    scene.server().clone(template, name, owned())
     # Then
     query = "SELECT definer FROM information_schema.views WHERE table_schema = %s"
-    assert house.ask(query, [name]) == [(f"{house.embedded.user}@%",)]
+    assert scene.ask(query, [name]) == [(f"{scene.embedded.user}@%",)]
 
 
 def test_tables_that_keep_their_history_are_cloned_and_never_taken_for_healed(
-    house: MysqlHouse,
+    scene: MysqlScene,
 ) -> None:
     # Given
     rows = (
         "CREATE TABLE book (id INT) WITH SYSTEM VERSIONING",
         "INSERT INTO book VALUES (1), (2), (3)",
     )
-    template, name, server = house.template(*rows), house.name(), house.server()
+    template, name, server = scene.template(*rows), scene.name(), scene.server()
     # When
     server.clone(template, name, owned())
     # Then
-    assert house.rows(name) == [(1,), (2,), (3,)]
+    assert scene.rows(name) == [(1,), (2,), (3,)]
     with pytest.raises(CloneFailed, match="contents of book"):
-        server.heal(name, template, house.name(), owned())
-    assert not house.exists(name)
+        server.heal(name, template, scene.name(), owned())
+    assert not scene.exists(name)
 
 
 @pytest.mark.parametrize(
@@ -193,17 +193,17 @@ def test_tables_that_keep_their_history_are_cloned_and_never_taken_for_healed(
     ],
 )
 def test_whatever_a_test_can_see_changes_the_state(
-    house: MysqlHouse, everything: str, change: str
+    scene: MysqlScene, everything: str, change: str
 ) -> None:
     # Given
-    before = house.server().state(everything)
+    before = scene.server().state(everything)
     # When
-    house.run(everything, change)
+    scene.run(everything, change)
     # Then
-    assert house.server().state(everything) != before
+    assert scene.server().state(everything) != before
 
 
-#: One of everything that information_schema tells of a table, less what only one make of server
+#: One of everything that information_schema shows of a table, less what only one make of server
 #: has.
 DEFINED = (
     "CREATE TABLE author (id INT AUTO_INCREMENT PRIMARY KEY, pen INT UNIQUE)",
@@ -273,10 +273,10 @@ _OWN_CHANGES = {
 }
 
 
-def _changes(house: MysqlHouse) -> list[str]:
+def _changes(scene: MysqlScene) -> list[str]:
     return [
         f"ALTER TABLE audit {change}"
-        for change in (*_CHANGES, *_OWN_CHANGES[house.make_of_server()])
+        for change in (*_CHANGES, *_OWN_CHANGES[scene.make_of_server()])
     ] + [
         "ALTER TABLE parts PARTITION BY HASH (id) PARTITIONS 3",
         "ALTER TABLE plain ADD COLUMN more INT",
@@ -284,19 +284,19 @@ def _changes(house: MysqlHouse) -> list[str]:
     ]
 
 
-def test_every_alter_table_changes_the_state(house: MysqlHouse) -> None:
+def test_every_alter_table_changes_the_state(scene: MysqlScene) -> None:
     # Given
-    name, server = house.name(), house.server()
-    house.make(name, *DEFINED)
+    name, server = scene.name(), scene.server()
+    scene.make(name, *DEFINED)
     sealed, missed = server.state(name), []
-    for change in _changes(house):
+    for change in _changes(scene):
         table = change.split()[2]
         # When
-        house.run(name, *change.replace("; ", f"; ALTER TABLE {table} ").split("; "))
+        scene.run(name, *change.replace("; ", f"; ALTER TABLE {table} ").split("; "))
         # Then
         if server.state(name) == sealed:
             missed.append(change)
-        house.run(
+        scene.run(
             name,
             "SET foreign_key_checks = 0",
             "DROP TABLE author, audit, parts, plain, words",
@@ -306,13 +306,13 @@ def test_every_alter_table_changes_the_state(house: MysqlHouse) -> None:
     assert missed == []
 
 
-def test_a_position_is_told_as_it_is_now(house: MysqlHouse) -> None:
+def test_a_position_is_read_as_it_is_now(scene: MysqlScene) -> None:
     # Given: MySQL keeps for a day what it was asked before
-    name, server = house.name(), house.server()
-    house.make(
+    name, server = scene.name(), scene.server()
+    scene.make(
         name, "CREATE TABLE book (id INT AUTO_INCREMENT PRIMARY KEY)", "INSERT INTO book VALUES ()"
     )
-    told = []
+    read = []
     # When
     for change in (
         "INSERT INTO book VALUES (), ()",
@@ -320,39 +320,39 @@ def test_a_position_is_told_as_it_is_now(house: MysqlHouse) -> None:
         "FLUSH TABLES",
         "TRUNCATE book",
     ):
-        house.ask(
+        scene.ask(
             "SELECT auto_increment FROM information_schema.tables WHERE table_schema = %s", [name]
         )
-        house.ask(change.replace("book", f"{name}.book"))
-        told.append(read_inventory(server._link, name).positions)
+        scene.ask(change.replace("book", f"{name}.book"))
+        read.append(read_inventory(server._link, name).positions)
     # Then
-    assert told == [{"book": 4}, {"book": 90}, {"book": 90}, {}]
+    assert read == [{"book": 4}, {"book": 90}, {"book": 90}, {}]
 
 
 def test_an_exported_template_comes_back_equal(
-    house: MysqlHouse, everything: str, tmp_path: Path
+    scene: MysqlScene, everything: str, tmp_path: Path
 ) -> None:
     # Given
-    name, file = house.name(), tmp_path / "default.export"
-    assert house.server().export(everything, file)
+    name, file = scene.name(), tmp_path / "default.export"
+    assert scene.server().export(everything, file)
     # When
-    house.server().restore(file, name, owned("building"))
+    scene.server().restore(file, name, owned("building"))
     # Then
-    assert house.dump(name) == house.dump(everything)
-    found = house.server().find(name)
+    assert scene.dump(name) == scene.dump(everything)
+    found = scene.server().find(name)
     assert found is None  # until it is sealed
     assert list(tmp_path.iterdir()) == [file]
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "not gzip"])
 def test_a_damaged_export_leaves_nothing_behind(
-    house: MysqlHouse, everything: str, tmp_path: Path, damage: str
+    scene: MysqlScene, everything: str, tmp_path: Path, damage: str
 ) -> None:
     # Given
     import gzip
 
-    name, file = house.name(), tmp_path / "default.export"
-    house.server().export(everything, file)
+    name, file = scene.name(), tmp_path / "default.export"
+    scene.server().export(everything, file)
     data = file.read_bytes()
     if damage == "cut":
         file.write_bytes(data[: len(data) // 2])
@@ -364,20 +364,20 @@ def test_a_damaged_export_leaves_nothing_behind(
         file.write_bytes(b"no such thing")
     # When
     with pytest.raises(DatabaseError, match=r"default\.export"):
-        house.server().restore(file, name, owned("building"))
+        scene.server().restore(file, name, owned("building"))
     # Then
-    assert not house.exists(name)
-    assert house.server().find(name) is None
+    assert not scene.exists(name)
+    assert scene.server().find(name) is None
 
 
 # -- healing -----------------------------------------------------------------------------------
 
 
-def test_a_healed_clone_is_dumped_as_its_template_is(house: MysqlHouse, everything: str) -> None:
+def test_a_healed_clone_is_dumped_as_its_template_is(scene: MysqlScene, everything: str) -> None:
     # Given
-    server, name = house.server(), house.name()
+    server, name = scene.server(), scene.name()
     server.clone(everything, name, owned())
-    with house.session(name) as session:
+    with scene.session(name) as session:
         session.execute("INSERT INTO author (name) VALUES ('new'), ('newer')")
         session.execute("DELETE FROM a_book WHERE id = 1")
         session.execute("INSERT INTO a_book (author_id, price) VALUES (7, 1)")
@@ -387,59 +387,57 @@ def test_a_healed_clone_is_dumped_as_its_template_is(house: MysqlHouse, everythi
         session.commit()
         session.execute("INSERT INTO parts VALUES ()")
         session.execute("ROLLBACK")
-    assert house.dump(name) != house.dump(everything)
+    assert scene.dump(name) != scene.dump(everything)
     # When
-    assert server.heal(name, everything, house.name(), owned()) == name
+    assert server.heal(name, everything, scene.name(), owned()) == name
     # Then
-    assert house.dump(name) == house.dump(everything)
+    assert scene.dump(name) == scene.dump(everything)
     assert server.find(name) == owned()
     assert server.stats.healed == 1
 
 
 def test_a_clone_whose_schema_was_changed_is_dropped_instead_of_healed(
-    house: MysqlHouse, everything: str
+    scene: MysqlScene, everything: str
 ) -> None:
     # Given
-    server, name = house.server(), house.name()
+    server, name = scene.server(), scene.name()
     server.clone(everything, name, owned())
-    house.run(name, "ALTER TABLE audit ADD COLUMN more INT")
+    scene.run(name, "ALTER TABLE audit ADD COLUMN more INT")
     # When
     with pytest.raises(CloneFailed, match="its schema was changed: tables of audit"):
-        server.heal(name, everything, house.name(), owned())
+        server.heal(name, everything, scene.name(), owned())
     # Then
-    assert not house.exists(name)
+    assert not scene.exists(name)
 
 
-def test_who_is_connected_to_a_clone_is_thrown_out_when_it_is_healed(
-    house: MysqlHouse, template: str
-) -> None:
+def test_sessions_on_a_clone_are_ended_when_it_is_healed(scene: MysqlScene, template: str) -> None:
     # Given
-    server, name = house.server(), house.name()
+    server, name = scene.server(), scene.name()
     server.clone(template, name, owned())
-    with house.session(name) as session:
+    with scene.session(name) as session:
         session.execute("DELETE FROM book")  # not committed: the rows are locked
         # When
-        server.heal(name, template, house.name(), owned())
+        server.heal(name, template, scene.name(), owned())
         # Then
         with pytest.raises(MySQLdb.OperationalError):
             session.execute("SELECT 1")
-    assert house.rows(name) == [(1,), (2,), (3,)]
+    assert scene.rows(name) == [(1,), (2,), (3,)]
 
 
-def test_an_idle_clone_has_one_taker_and_is_equal(house: MysqlHouse, template: str) -> None:
+def test_an_idle_clone_has_one_taker_and_is_equal(scene: MysqlScene, template: str) -> None:
     # Given
-    server, good, bad = house.server(), house.name(), house.name()
+    server, good, bad = scene.server(), scene.name(), scene.name()
     for name in (bad, good):
         server.clone(template, name, owned())
-    house.run(bad, "DELETE FROM book")
+    scene.run(bad, "DELETE FROM book")
     for name in (bad, good):
         server.remark(name, Mark("idle", template=template))
     # When
-    takers = [house.server() for _ in range(4)]
+    takers = [scene.server() for _ in range(4)]
     names: list[str | None] = []
     threads = [
         threading.Thread(
-            target=lambda taker=taker: names.append(taker.adopt(template, house.name(), owned()))
+            target=lambda taker=taker: names.append(taker.adopt(template, scene.name(), owned()))
         )
         for taker in takers
     ]
@@ -450,48 +448,48 @@ def test_an_idle_clone_has_one_taker_and_is_equal(house: MysqlHouse, template: s
     # Then
     assert sorted(names, key=str) == [None, None, None, good]
     assert server.find(good) == owned()
-    assert not house.exists(bad)
+    assert not scene.exists(bad)
 
 
-def test_an_idle_clone_of_another_template_is_left_alone(house: MysqlHouse, template: str) -> None:
+def test_an_idle_clone_of_another_template_is_left_alone(scene: MysqlScene, template: str) -> None:
     # Given
-    server, name = house.server(), house.name()
+    server, name = scene.server(), scene.name()
     server.clone(template, name, owned())
     server.remark(name, Mark("idle", template="test_another"))
     # Then
-    assert server.adopt(template, house.name(), owned()) is None
-    assert house.exists(name)
+    assert server.adopt(template, scene.name(), owned()) is None
+    assert scene.exists(name)
 
 
 # -- broken off --------------------------------------------------------------------------------
 
 
 def test_a_clone_whose_copying_fails_half_way_leaves_nothing(
-    house: MysqlHouse, template: str
+    scene: MysqlScene, template: str
 ) -> None:
     # Given: the plan was read while the column was there
-    server, name = house.server(), house.name()
-    server.clone(template, house.name(), owned())
-    house.run(template, "ALTER TABLE book DROP COLUMN title")
+    server, name = scene.server(), scene.name()
+    server.clone(template, scene.name(), owned())
+    scene.run(template, "ALTER TABLE book DROP COLUMN title")
     # When
     with pytest.raises(CloneFailed, match=f"{template} could not be cloned: .*title"):
         server.clone(template, name, owned())
     # Then
-    assert not house.exists(name)
+    assert not scene.exists(name)
     assert name not in [found.name for found in server.found()]
-    assert house.ask(f"SELECT 1 FROM {REGISTRY}.marks WHERE name = %s", [name]) == []
+    assert scene.ask(f"SELECT 1 FROM {REGISTRY}.marks WHERE name = %s", [name]) == []
 
 
-def test_a_copy_that_differs_is_noticed_and_dropped(house: MysqlHouse, template: str) -> None:
+def test_a_copy_that_differs_is_noticed_and_dropped(scene: MysqlScene, template: str) -> None:
     # Given: rows that came after the plan was read
-    server, name = house.server(), house.name()
-    server.clone(template, house.name(), owned())
-    house.run(template, "INSERT INTO book (title) VALUES ('four')")
+    server, name = scene.server(), scene.name()
+    server.clone(template, scene.name(), owned())
+    scene.run(template, "INSERT INTO book (title) VALUES ('four')")
     # When
     with pytest.raises(CloneFailed, match="the copy is not equal: contents of book"):
         server.clone(template, name, owned())
     # Then
-    assert not house.exists(name)
+    assert not scene.exists(name)
 
 
 _CLONE_AND_DIE = """
@@ -512,10 +510,10 @@ server.clone(template, name, Mark("clone", owner="dying"))
 
 
 def test_kill_minus_nine_half_way_leaves_something_marked_that_can_be_collected(
-    house: MysqlHouse, template: str
+    scene: MysqlScene, template: str
 ) -> None:
     # Given
-    server, name, spec = house.server(), house.name(), house.spec
+    server, name, spec = scene.server(), scene.name(), scene.spec
     argv = [
         sys.executable,
         "-c",
@@ -538,12 +536,12 @@ def test_kill_minus_nine_half_way_leaves_something_marked_that_can_be_collected(
     found = next(found for found in server.found() if found.name == name)
     assert found.mark == Mark("building", owner="dying")
     server.drop(name)
-    assert not house.exists(name)
+    assert not scene.exists(name)
 
 
-def test_two_clones_at_once_are_both_equal(house: MysqlHouse, everything: str) -> None:
+def test_two_clones_at_once_are_both_equal(scene: MysqlScene, everything: str) -> None:
     # Given
-    servers, names = [house.server(), house.server()], [house.name(), house.name()]
+    servers, names = [scene.server(), scene.server()], [scene.name(), scene.name()]
     threads = [
         threading.Thread(target=server.clone, args=(everything, name, owned()))
         for server, name in zip(servers, names, strict=True)
@@ -554,24 +552,24 @@ def test_two_clones_at_once_are_both_equal(house: MysqlHouse, everything: str) -
     for thread in threads:
         thread.join(60)
     # Then
-    states = {house.server().state(name) for name in [everything, *names]}
+    states = {scene.server().state(name) for name in [everything, *names]}
     assert len(states) == 1
 
 
-def test_a_clone_waits_for_its_turn(house: MysqlHouse, template: str) -> None:
+def test_a_clone_waits_for_its_turn(scene: MysqlScene, template: str) -> None:
     # Given
-    server, name = house.server(), house.name()
+    server, name = scene.server(), scene.name()
     thread = threading.Thread(target=server.clone, args=(template, name, owned()))
-    with house.session("") as session:
+    with scene.session("") as session:
         session.execute("SELECT GET_LOCK('dct_clone_0', 5)")
         # When
         thread.start()
         thread.join(0.3)
         # Then
         assert thread.is_alive()
-        assert not house.exists(name)
+        assert not scene.exists(name)
     thread.join(30)
-    assert house.exists(name)
+    assert scene.exists(name)
 
 
 @pytest.mark.parametrize(
@@ -584,28 +582,28 @@ def test_a_clone_waits_for_its_turn(house: MysqlHouse, template: str) -> None:
         (1062, None),
     ],
 )
-def test_what_the_server_lacks_is_known_by_its_code_whatever_the_words(
-    house: MysqlHouse, number: int, fault: ServerFault | None
+def test_what_the_server_lacks_is_known_by_its_code_whatever_the_message(
+    scene: MysqlScene, number: int, fault: ServerFault | None
 ) -> None:
     # Given
     said = (
         f"BEGIN NOT ATOMIC SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = {number}, "
         "MESSAGE_TEXT = 'voll'; END"
     )
-    if house.make_of_server() == "MySQL":
+    if scene.make_of_server() == "MySQL":
         pytest.skip("MySQL has no such block outside of a routine")
     # When
     with pytest.raises(DatabaseError) as caught:
-        house.server()._link.run(said)
+        scene.server()._link.run(said)
     # Then
     assert caught.value.fault is fault
 
 
-def test_a_server_where_nobody_listens_is_away(house: MysqlHouse) -> None:
+def test_a_server_that_does_not_listen_is_away(scene: MysqlScene) -> None:
     # Given
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
-        server = MysqlServer(replace(house.spec, port=str(nobody.getsockname()[1])))
+        server = MysqlServer(replace(scene.spec, port=str(nobody.getsockname()[1])))
         # When
         with pytest.raises(DatabaseError) as caught:
             server.check()
@@ -613,109 +611,109 @@ def test_a_server_where_nobody_listens_is_away(house: MysqlHouse) -> None:
     assert caught.value.fault is ServerFault.AWAY
 
 
-def test_the_server_is_known_by_its_address_and_its_own_name(house: MysqlHouse) -> None:
+def test_the_server_is_known_by_its_address_and_its_own_name(scene: MysqlScene) -> None:
     # When
-    first, second = house.server().addresses()
+    first, second = scene.server().addresses()
     # Then
-    assert (first, second) == (house.embedded.host, str(house.ask("SELECT @@hostname")[0][0]))
-    assert house.server().identity() == house.server().identity() != ""
+    assert (first, second) == (scene.embedded.host, str(scene.ask("SELECT @@hostname")[0][0]))
+    assert scene.server().identity() == scene.server().identity() != ""
 
 
 # -- marks -------------------------------------------------------------------------------------
 
 
-def test_a_database_of_our_name_without_our_mark_is_not_dropped(house: MysqlHouse) -> None:
+def test_a_database_of_our_name_without_our_mark_is_not_dropped(scene: MysqlScene) -> None:
     # Given
-    name = house.name()
-    house.ask(f"CREATE DATABASE {name}")
+    name = scene.name()
+    scene.ask(f"CREATE DATABASE {name}")
     # When
-    for verb in (house.server().drop, house.server().discard):
+    for verb in (scene.server().drop, scene.server().discard):
         with pytest.raises(DatabaseError, match="does not carry our mark"):
             verb(name)
-    for word in (house.server().announce, house.server().remark, house.server().seal):
+    for word in (scene.server().announce, scene.server().remark, scene.server().seal):
         with pytest.raises(DatabaseError, match="does not carry our mark"):
             word(name, owned())
     # Then
-    assert house.exists(name)
-    assert [found.ours for found in house.server().found() if found.name == name] == [False]
+    assert scene.exists(name)
+    assert [found.ours for found in scene.server().found() if found.name == name] == [False]
 
 
 @pytest.mark.parametrize(
     "line", ["dct1 kind=clone", "dct2 name=test_other kind=clone", "dct2 ours", ""]
 )
 def test_a_row_that_is_no_mark_of_this_database_does_not_make_it_ours(
-    house: MysqlHouse, line: str
+    scene: MysqlScene, line: str
 ) -> None:
     # Given
-    name = house.name()
-    house.server().check()
-    house.ask(f"CREATE DATABASE {name}")
-    house.ask(f"INSERT INTO {REGISTRY}.marks VALUES (%s, %s, 0)", [name, line])
+    name = scene.name()
+    scene.server().check()
+    scene.ask(f"CREATE DATABASE {name}")
+    scene.ask(f"INSERT INTO {REGISTRY}.marks VALUES (%s, %s, 0)", [name, line])
     # When
-    for verb in (house.server().drop, house.server().discard):
+    for verb in (scene.server().drop, scene.server().discard):
         with pytest.raises(DatabaseError, match="does not carry our mark"):
             verb(name)
-    for word in (house.server().announce, house.server().remark, house.server().seal):
+    for word in (scene.server().announce, scene.server().remark, scene.server().seal):
         with pytest.raises(DatabaseError, match="does not carry our mark"):
             word(name, owned())
     # Then
-    assert house.exists(name)
-    assert [found.ours for found in house.server().found() if found.name == name] == [False]
+    assert scene.exists(name)
+    assert [found.ours for found in scene.server().found() if found.name == name] == [False]
 
 
-def test_the_registry_is_never_listed_and_never_dropped(house: MysqlHouse, template: str) -> None:
+def test_the_registry_is_never_listed_and_never_dropped(scene: MysqlScene, template: str) -> None:
     # When
-    for verb in (house.server().drop, house.server().discard, house.server().state):
+    for verb in (scene.server().drop, scene.server().discard, scene.server().state):
         with pytest.raises(DatabaseError, match="is not one of our databases"):
             verb(REGISTRY)
-    for word in (house.server().announce, house.server().remark, house.server().seal):
+    for word in (scene.server().announce, scene.server().remark, scene.server().seal):
         with pytest.raises(DatabaseError, match="is not one of our databases"):
             word(REGISTRY, owned())
     # Then
-    assert house.exists(REGISTRY)
-    assert REGISTRY not in [found.name for found in house.server().found()]
+    assert scene.exists(REGISTRY)
+    assert REGISTRY not in [found.name for found in scene.server().found()]
 
 
 def test_a_clone_never_takes_the_place_of_another_database(
-    house: MysqlHouse, template: str
+    scene: MysqlScene, template: str
 ) -> None:
     # Given
-    taken = house.name()
-    house.create(taken)
+    taken = scene.name()
+    scene.create(taken)
     # When
     with pytest.raises(CloneFailed, match="already exists"):
-        house.server().clone(template, taken, owned())
+        scene.server().clone(template, taken, owned())
     # Then
-    assert house.rows(taken) == [(1,), (2,), (3,)]
+    assert scene.rows(taken) == [(1,), (2,), (3,)]
 
 
-def test_what_is_not_sealed_is_not_cloned(house: MysqlHouse) -> None:
+def test_what_is_not_sealed_is_not_cloned(scene: MysqlScene) -> None:
     # Given
-    building = house.name()
-    house.create(building)
+    building = scene.name()
+    scene.create(building)
     # Then
     with pytest.raises(CloneFailed, match=f"there is no sealed template {building}"):
-        house.server().clone(building, house.name(), owned())
+        scene.server().clone(building, scene.name(), owned())
 
 
-def test_a_template_built_anew_under_its_name_is_cloned_as_it_is_now(
-    house: MysqlHouse, template: str
+def test_a_template_rebuilt_under_its_name_is_cloned_as_it_is_now(
+    scene: MysqlScene, template: str
 ) -> None:
     # Given
-    server, name = house.server(), house.name()
-    server.clone(template, house.name(), owned())
+    server, name = scene.server(), scene.name()
+    server.clone(template, scene.name(), owned())
     server.drop(template)
-    house.make(template, "CREATE TABLE book (id BIGINT)", "INSERT INTO book VALUES (9)")
+    scene.make(template, "CREATE TABLE book (id BIGINT)", "INSERT INTO book VALUES (9)")
     server.seal(template, Mark("template"))
     # When
     server.clone(template, name, owned())
     # Then
-    assert house.rows(name) == [(9,)]
+    assert scene.rows(name) == [(9,)]
 
 
-def test_a_mark_without_its_database_is_forgotten_when_its_owner_is_dead(house: MysqlHouse) -> None:
+def test_a_mark_without_its_database_is_forgotten_when_its_owner_is_dead(scene: MysqlScene) -> None:
     # Given
-    server, dead, living, young = house.server(), house.name(), house.name(), house.name()
+    server, dead, living, young = scene.server(), scene.name(), scene.name(), scene.name()
     sign = server.liveness_lock("living")
     server.announce(dead, Mark("building", owner="dead"))
     server.announce(living, Mark("building", owner="living"))
@@ -725,47 +723,47 @@ def test_a_mark_without_its_database_is_forgotten_when_its_owner_is_dead(house: 
     sign.close()
     # Then
     query = f"SELECT name FROM {REGISTRY}.marks WHERE name LIKE %s ORDER BY name"
-    assert house.ask(query, [f"test\\_{house.token}%"]) == [(living,), (young,)]
+    assert scene.ask(query, [f"test\\_{scene.token}%"]) == [(living,), (young,)]
     assert server.find(young) is None
 
 
-def test_a_server_that_lost_its_registry_gets_a_new_one(house: MysqlHouse) -> None:
+def test_a_server_that_lost_its_registry_gets_a_new_one(scene: MysqlScene) -> None:
     # Given
-    server, name = house.server(), house.name()
+    server, name = scene.server(), scene.name()
     server.announce(name, Mark("building"))
-    house.ask(f"DROP DATABASE {REGISTRY}")
+    scene.ask(f"DROP DATABASE {REGISTRY}")
     # Then
     assert server.find(name) is None
     server.announce(name, Mark("building"))
-    assert house.exists(REGISTRY)
+    assert scene.exists(REGISTRY)
 
 
-def test_a_drop_goes_through_a_session_that_holds_locks(house: MysqlHouse, template: str) -> None:
+def test_a_drop_goes_through_a_session_that_holds_locks(scene: MysqlScene, template: str) -> None:
     # Given
-    server, name = house.server(), house.name()
+    server, name = scene.server(), scene.name()
     server.clone(template, name, owned())
-    with house.session(name) as session:
+    with scene.session(name) as session:
         session.execute("SELECT * FROM book FOR UPDATE")
         begun = time.monotonic()
         # When
         server.drop(name)
     # Then
-    assert not house.exists(name)
+    assert not scene.exists(name)
     assert time.monotonic() - begun < 5
 
 
 # -- liveness ----------------------------------------------------------------------------------
 
 
-def test_a_sign_of_life_comes_back_after_its_session_was_ended(
-    house: MysqlHouse, template: str
+def test_a_liveness_lock_comes_back_after_its_session_was_ended(
+    scene: MysqlScene, template: str
 ) -> None:
     # Given
-    server = house.server()
+    server = scene.server()
     sign = server.liveness_lock("owner-two")
     sign.hold(template)
-    [(session,)] = house.ask("SELECT IS_USED_LOCK(%s)", [owner_lock("owner-two")])
-    house.ask(f"KILL {session}")
+    [(session,)] = scene.ask("SELECT IS_USED_LOCK(%s)", [owner_lock("owner-two")])
+    scene.ask(f"KILL {session}")
     until(lambda: not server.in_use(template))
     server.found()  # which forgets the holds of the dead
     # When
@@ -778,16 +776,16 @@ def test_a_sign_of_life_comes_back_after_its_session_was_ended(
     assert not server.in_use(template)
 
 
-def test_an_owner_with_two_databases_on_a_server_lives_until_its_last_sign_ends(
-    house: MysqlHouse, template: str
+def test_an_owner_with_two_databases_on_a_server_is_alive_until_its_last_lock_ends(
+    scene: MysqlScene, template: str
 ) -> None:
     # Given
-    server = house.server()
-    one, two = server.liveness_lock("owner-five"), house.server().liveness_lock("owner-five")
+    server = scene.server()
+    one, two = server.liveness_lock("owner-five"), scene.server().liveness_lock("owner-five")
     two.hold(template)
     # When
     one.close()
-    until(lambda: house.ask("SELECT IS_USED_LOCK(%s)", [owner_lock("owner-five")]) == [(None,)])
+    until(lambda: scene.ask("SELECT IS_USED_LOCK(%s)", [owner_lock("owner-five")]) == [(None,)])
     # Then
     assert server.alive(["owner-five"]) == {"owner-five"}
     assert server.in_use(template)
@@ -795,22 +793,22 @@ def test_an_owner_with_two_databases_on_a_server_lives_until_its_last_sign_ends(
     until(lambda: not server.alive(["owner-five"]))
 
 
-def test_a_silent_owner_is_forgotten_by_the_server(house: MysqlHouse) -> None:
+def test_a_silent_owner_is_forgotten_by_the_server(scene: MysqlScene) -> None:
     # Given
-    sign = house.server().liveness_lock("owner-four")
-    [(session,)] = house.ask("SELECT IS_USED_LOCK(%s)", [owner_lock("owner-four")])
+    sign = scene.server().liveness_lock("owner-four")
+    [(session,)] = scene.ask("SELECT IS_USED_LOCK(%s)", [owner_lock("owner-four")])
     # Then
     assert sign._link.one("SELECT @@wait_timeout, CONNECTION_ID()") == (60, session)  # type: ignore[attr-defined]
     sign.close()
 
 
-def test_a_lock_is_seen_while_it_is_held(house: MysqlHouse) -> None:
+def test_a_lock_is_seen_while_it_is_held(scene: MysqlScene) -> None:
     # Given
-    server, name = house.server(), house.name()
+    server, name = scene.server(), scene.name()
     # Then
     assert not server.locked(name)
     with server.lock(name):
-        assert house.server().locked(name)
+        assert scene.server().locked(name)
     until(lambda: not server.locked(name))
 
 
@@ -822,9 +820,9 @@ def test_names_of_locks_fit_whatever_they_are_made_of() -> None:
 # -- connections -------------------------------------------------------------------------------
 
 
-def test_a_forked_child_leaves_its_parents_session_alone(house: MysqlHouse, template: str) -> None:
+def test_a_forked_child_leaves_its_parents_session_alone(scene: MysqlScene, template: str) -> None:
     # Given
-    server = house.server()
+    server = scene.server()
     session = server._link.id()
     # When
     child = os.fork()
@@ -844,9 +842,9 @@ def test_a_forked_child_leaves_its_parents_session_alone(house: MysqlHouse, temp
     assert server.stats.opened == 1
 
 
-def test_a_connection_is_replaced_after_enough_statements(house: MysqlHouse) -> None:
+def test_a_connection_is_replaced_after_enough_statements(scene: MysqlScene) -> None:
     # Given
-    server = house.server(policy=DatabasePolicy(max_operations=3))
+    server = scene.server(policy=DatabasePolicy(max_operations=3))
     # When
     for _ in range(7):
         server.now()
@@ -859,9 +857,9 @@ def test_a_connection_is_replaced_after_enough_statements(house: MysqlHouse) -> 
     ) == (3, 2, 4, 7)
 
 
-def test_a_connection_is_replaced_when_it_is_old(house: MysqlHouse) -> None:
+def test_a_connection_is_replaced_when_it_is_old(scene: MysqlScene) -> None:
     # Given
-    server = house.server(policy=DatabasePolicy(max_age=1e-9))
+    server = scene.server(policy=DatabasePolicy(max_age=1e-9))
     # When
     server.now()
     server.now()
@@ -869,12 +867,12 @@ def test_a_connection_is_replaced_when_it_is_old(house: MysqlHouse) -> None:
     assert (server.stats.opened, server.stats.recycled) == (2, 1)
 
 
-def test_a_connection_that_was_lost_in_silence_is_replaced_before_it_is_used(
-    house: MysqlHouse,
+def test_a_connection_that_was_lost_silently_is_replaced_before_it_is_used(
+    scene: MysqlScene,
 ) -> None:
     # Given
-    server = house.server(policy=DatabasePolicy(health_check_seconds=0))
-    house.ask(f"KILL {server._link.id()}")
+    server = scene.server(policy=DatabasePolicy(health_check_seconds=0))
+    scene.ask(f"KILL {server._link.id()}")
     # When
     server.now()
     # Then
@@ -882,50 +880,50 @@ def test_a_connection_that_was_lost_in_silence_is_replaced_before_it_is_used(
 
 
 def test_a_connection_that_is_lost_in_use_is_one_error_and_no_more(
-    house: MysqlHouse, template: str
+    scene: MysqlScene, template: str
 ) -> None:
     # Given
-    server, name = house.server(), house.name()
-    house.ask(f"KILL {server._link.id()}")
+    server, name = scene.server(), scene.name()
+    scene.ask(f"KILL {server._link.id()}")
     # When
     with pytest.raises(DatabaseError):
         server.now()
     # Then
     server.clone(template, name, owned())
-    assert house.rows(name) == [(1,), (2,), (3,)]
+    assert scene.rows(name) == [(1,), (2,), (3,)]
 
 
-def test_the_unix_socket_is_used_when_the_host_is_a_path(house: MysqlHouse) -> None:
+def test_the_unix_socket_is_used_when_the_host_is_a_path(scene: MysqlScene) -> None:
     # Given
     from dataclasses import replace
 
     from dct_celery.adapters.databases.mysql.server import MysqlServer
 
-    server = MysqlServer(replace(house.spec, host=house.embedded.socket, port=""))
+    server = MysqlServer(replace(scene.spec, host=scene.embedded.socket, port=""))
     # Then
     server.check()
-    assert server.where == house.embedded.socket
+    assert server.where == scene.embedded.socket
     server.close()
 
 
 # -- rights and trouble ------------------------------------------------------------------------
 
 
-def test_a_user_without_rights_is_told_the_grant(house: MysqlHouse) -> None:
+def test_a_user_without_rights_is_shown_the_grant(scene: MysqlScene) -> None:
     # Given
-    user = house.user()
+    user = scene.user()
     # When
     with pytest.raises(DatabaseError) as caught:
-        house.server(user, "secret").check()
+        scene.server(user, "secret").check()
     # Then
     assert f"GRANT ALL ON `test\\_%`.* TO '{user}'@'%'" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 4
 
 
-def test_the_grant_that_is_told_is_enough(house: MysqlHouse) -> None:
+def test_the_grant_that_is_shown_is_enough(scene: MysqlScene) -> None:
     # Given
-    server = house.server(house.user("ALL ON `test\\_%`.*"), "secret")
+    server = scene.server(scene.user("ALL ON `test\\_%`.*"), "secret")
     # When
     server.check()
     # Then
@@ -935,11 +933,11 @@ def test_the_grant_that_is_told_is_enough(house: MysqlHouse) -> None:
     assert not [found.name for found in server.found() if "probe" in found.name]
 
 
-def test_the_limit_of_the_user_counts_as_well(house: MysqlHouse) -> None:
+def test_the_limit_of_the_user_counts_as_well(scene: MysqlScene) -> None:
     # Given
-    user = house.user("ALL ON `test\\_%`.*")
-    house.ask(f"ALTER USER {user} WITH MAX_USER_CONNECTIONS 5")
-    server = house.server(user, "secret")
+    user = scene.user("ALL ON `test\\_%`.*")
+    scene.ask(f"ALTER USER {user} WITH MAX_USER_CONNECTIONS 5")
+    server = scene.server(user, "secret")
     # Then
     assert server.capacity() == 4
     with server.lock("x"):
@@ -947,11 +945,11 @@ def test_the_limit_of_the_user_counts_as_well(house: MysqlHouse) -> None:
 
 
 def test_a_server_that_cannot_be_reached_is_one_line_without_the_password(
-    house: MysqlHouse,
+    scene: MysqlScene,
 ) -> None:
     # When
     with pytest.raises(DatabaseError, match="cannot be reached from this worker") as caught:
-        house.server("nobody", "pass-word").check()
+        scene.server("nobody", "pass-word").check()
     # Then
     assert "\n" not in str(caught.value)
     assert "pass-word" not in str(caught.value)

@@ -17,7 +17,7 @@ from dct_celery.adapters.embedded import EmbeddedPostgres
 from dct_celery.core.databases.names import REGISTRY
 from dct_celery.errors import DatabaseError
 from tests.conftest import SERVER_ENVIRONMENT, started
-from tests.contract.postgres import PostgresHouse
+from tests.contract.postgres import PostgresScene
 from tests.contract.test_database_servers import CLONE, TEMPLATE, eventually
 
 
@@ -32,21 +32,21 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPos
 @pytest.fixture(params=["rights", "pg_hba.conf", "pg_hba.conf rejects"])
 def closed(
     request: pytest.FixtureRequest, own_server: EmbeddedPostgres
-) -> Iterator[tuple[PostgresHouse, str]]:
-    """A house, and a role to whom `postgres` is closed."""
-    with PostgresHouse(own_server) as house:
-        role = house.role("CREATEDB")
+) -> Iterator[tuple[PostgresScene, str]]:
+    """A scene, and a role that may not connect to `postgres`."""
+    with PostgresScene(own_server) as scene:
+        role = scene.role("CREATEDB")
         rules = own_server.folder / "data" / "pg_hba.conf"
         before = rules.read_text()
         if request.param == "rights":
-            house.command("REVOKE CONNECT ON DATABASE postgres FROM PUBLIC")
+            scene.command("REVOKE CONNECT ON DATABASE postgres FROM PUBLIC")
         else:
             _close(own_server, rules, before, role, reject="rejects" in request.param)
-        yield house, role
+        yield scene, role
         rules.write_text(before)
         os.kill(own_server.pid, signal.SIGHUP)
-        house.command("GRANT CONNECT ON DATABASE postgres TO PUBLIC")
-        house.command(f"DROP DATABASE IF EXISTS {REGISTRY} WITH (FORCE)", f"DROP OWNED BY {role}")
+        scene.command("GRANT CONNECT ON DATABASE postgres TO PUBLIC")
+        scene.command(f"DROP DATABASE IF EXISTS {REGISTRY} WITH (FORCE)", f"DROP OWNED BY {role}")
 
 
 def _close(server: EmbeddedPostgres, rules: Path, before: str, role: str, *, reject: bool) -> None:
@@ -60,33 +60,33 @@ def _close(server: EmbeddedPostgres, rules: Path, before: str, role: str, *, rej
 
 
 def test_a_database_of_our_own_serves_where_postgres_is_closed(
-    closed: tuple[PostgresHouse, str],
+    closed: tuple[PostgresScene, str],
 ) -> None:
     # Given
-    house, role = closed
-    eventually(lambda: _refused(house, role))
-    one, two = house.server(role, "secret"), house.server(role, "secret")
+    scene, role = closed
+    eventually(lambda: _refused(scene, role))
+    one, two = scene.server(role, "secret"), scene.server(role, "secret")
     # When
     one.check()
     with one.lock("test_abc"):
         # Then: two workers meet in the same place
         assert two.locked("test_abc")
-    assert _sessions(house, role) <= {REGISTRY}
+    assert _sessions(scene, role) <= {REGISTRY}
 
 
-def test_nobody_of_ours_is_in_the_way_of_who_creates_a_database(
-    closed: tuple[PostgresHouse, str],
+def test_no_session_of_ours_keeps_others_from_creating_databases(
+    closed: tuple[PostgresScene, str],
 ) -> None:
     # Given
-    house, role = closed
-    eventually(lambda: _refused(house, role))
-    servers = [house.server(role, "secret") for _ in range(4)]
+    scene, role = closed
+    eventually(lambda: _refused(scene, role))
+    servers = [scene.server(role, "secret") for _ in range(4)]
     signs = [server.liveness_lock(f"owner-{number}") for number, server in enumerate(servers)]
     for server in servers:
         server.check()
     # When: as Django creates a test database
-    template = house.name()
-    house.create(template, owner=role)
+    template = scene.name()
+    scene.create(template, owner=role)
     # Then
     servers[0].remark(template, TEMPLATE)
     servers[1].remark(template, CLONE)
@@ -95,14 +95,14 @@ def test_nobody_of_ours_is_in_the_way_of_who_creates_a_database(
     assert servers[2].found()
 
 
-def test_a_role_that_can_neither_connect_nor_create_is_told_so_in_one_line(
+def test_a_role_that_can_neither_connect_nor_create_gets_one_line(
     own_server: EmbeddedPostgres,
 ) -> None:
     # Given
-    with PostgresHouse(own_server) as house:
-        house.command("REVOKE CONNECT ON DATABASE postgres FROM PUBLIC")
+    with PostgresScene(own_server) as scene:
+        scene.command("REVOKE CONNECT ON DATABASE postgres FROM PUBLIC")
         try:
-            server = house.server(house.role(""), "secret")
+            server = scene.server(scene.role(""), "secret")
             # When
             with pytest.raises(
                 DatabaseError,
@@ -110,14 +110,14 @@ def test_a_role_that_can_neither_connect_nor_create_is_told_so_in_one_line(
             ) as caught:
                 server.check()
         finally:
-            house.command("GRANT CONNECT ON DATABASE postgres TO PUBLIC")
+            scene.command("GRANT CONNECT ON DATABASE postgres TO PUBLIC")
     # Then
     assert "\n" not in str(caught.value)
     assert caught.value.fault is None
 
 
-def _refused(house: PostgresHouse, role: str) -> bool:
-    server = house.spec
+def _refused(scene: PostgresScene, role: str) -> bool:
+    server = scene.spec
     try:
         psycopg.connect(
             host=server.host, port=int(server.port), user=role, password="secret", dbname="postgres"
@@ -127,8 +127,8 @@ def _refused(house: PostgresHouse, role: str) -> bool:
     return False
 
 
-def _sessions(house: PostgresHouse, role: str) -> set[str]:
-    with house.connect("postgres") as connection:
+def _sessions(scene: PostgresScene, role: str) -> set[str]:
+    with scene.connect("postgres") as connection:
         rows = connection.execute(
             "SELECT DISTINCT datname FROM pg_stat_activity WHERE usename = %s", [role]
         ).fetchall()

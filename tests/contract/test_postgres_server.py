@@ -22,7 +22,7 @@ from dct_celery.adapters.embedded import EmbeddedPostgres
 from dct_celery.core.databases.names import ownership_limit
 from dct_celery.errors import CloneFailed, DatabaseError, ServerFault
 from dct_celery.ports import DatabasePolicy
-from tests.contract.postgres import PostgresHouse
+from tests.contract.postgres import PostgresScene
 from tests.contract.test_database_servers import (
     BUILDING,
     CLONE,
@@ -34,7 +34,7 @@ from tests.contract.test_database_servers import (
 
 ODD = '"Odd one"."Mixed ""Case"""'
 #: Everything that makes putting rows back hard: triggers, cascades, keys that cannot wait, columns
-#: nobody may write.
+#: no one may write.
 RICH = (
     "CREATE EXTENSION IF NOT EXISTS citext",
     "CREATE TYPE mood AS ENUM ('sad', 'ok')",
@@ -133,24 +133,24 @@ DEFINITIONS = {
 
 
 @pytest.fixture
-def postgres(postgres_server: EmbeddedPostgres) -> Iterator[PostgresHouse]:
-    with PostgresHouse(postgres_server) as house:
-        yield house
+def postgres(postgres_server: EmbeddedPostgres) -> Iterator[PostgresScene]:
+    with PostgresScene(postgres_server) as scene:
+        yield scene
 
 
-def rich(house: PostgresHouse) -> str:
+def rich(scene: PostgresScene) -> str:
     """A sealed template with a bit of everything."""
-    template = house.name()
-    house.create(template)
-    house.run(template, *RICH)
-    house.server().seal(template, TEMPLATE)
+    template = scene.name()
+    scene.create(template)
+    scene.run(template, *RICH)
+    scene.server().seal(template, TEMPLATE)
     return template
 
 
 # -- templates and marks -------------------------------------------------------------------
 
 
-def test_a_sealed_template_takes_no_connections(postgres: PostgresHouse) -> None:
+def test_a_sealed_template_takes_no_connections(postgres: PostgresScene) -> None:
     # Given
     template = sealed(postgres)
     # Then
@@ -158,7 +158,7 @@ def test_a_sealed_template_takes_no_connections(postgres: PostgresHouse) -> None
         postgres.rows(template)
 
 
-def test_a_database_is_ours_from_its_birth_before_it_has_a_mark(postgres: PostgresHouse) -> None:
+def test_a_database_is_ours_from_its_creation_before_it_has_a_mark(postgres: PostgresScene) -> None:
     # Given
     name = postgres.name()
     postgres.command(f"CREATE DATABASE {name} CONNECTION LIMIT {ownership_limit(name)}")
@@ -172,7 +172,7 @@ def test_a_database_is_ours_from_its_birth_before_it_has_a_mark(postgres: Postgr
     assert not postgres.exists(name)
 
 
-def test_the_birth_mark_of_another_name_is_none(postgres: PostgresHouse) -> None:
+def test_the_ownership_limit_of_another_name_does_not_count(postgres: PostgresScene) -> None:
     # Given
     name = postgres.name()
     postgres.command(f"CREATE DATABASE {name} CONNECTION LIMIT {ownership_limit(postgres.name())}")
@@ -184,8 +184,8 @@ def test_the_birth_mark_of_another_name_is_none(postgres: PostgresHouse) -> None
 
 
 @pytest.mark.parametrize("kind", ["clone", "idle"])
-def test_a_database_that_somebody_renamed_to_keep_is_never_dropped(
-    postgres: PostgresHouse, kind: str
+def test_a_database_that_was_renamed_to_keep_it_is_never_dropped(
+    postgres: PostgresScene, kind: str
 ) -> None:
     # Given
     server, name, kept = postgres.server(), cloned(postgres, sealed(postgres)), postgres.name()
@@ -202,7 +202,7 @@ def test_a_database_that_somebody_renamed_to_keep_is_never_dropped(
     assert postgres.rows(kept) == [(1,), (2,), (3,)]
 
 
-def test_what_we_rename_ourselves_stays_ours(postgres: PostgresHouse) -> None:
+def test_what_we_rename_ourselves_stays_ours(postgres: PostgresScene) -> None:
     # Given
     server, template = postgres.server(), sealed(postgres)
     names = [
@@ -216,7 +216,7 @@ def test_what_we_rename_ourselves_stays_ours(postgres: PostgresHouse) -> None:
     assert [one.mark for one in found] == [CLONE, CLONE]
 
 
-def test_a_half_dropped_database_is_absent_and_can_be_dropped(postgres: PostgresHouse) -> None:
+def test_a_half_dropped_database_is_absent_and_can_be_dropped(postgres: PostgresScene) -> None:
     # Given
     template = sealed(postgres)
     postgres.command(
@@ -233,7 +233,7 @@ def test_a_half_dropped_database_is_absent_and_can_be_dropped(postgres: Postgres
 
 
 def test_a_template_with_a_session_is_not_sealed_and_the_session_is_named(
-    postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch
+    postgres: PostgresScene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
     template = postgres.name()
@@ -254,8 +254,8 @@ def test_a_template_with_a_session_is_not_sealed_and_the_session_is_named(
     assert postgres.server().find(template) is not None
 
 
-def test_a_template_that_is_busy_is_told_with_who_keeps_it(
-    postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch
+def test_a_busy_template_is_reported_with_the_session_that_uses_it(
+    postgres: PostgresScene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
     template, name = postgres.name(), postgres.name()
@@ -274,7 +274,7 @@ def test_a_template_that_is_busy_is_told_with_who_keeps_it(
 
 
 def test_where_blocks_cannot_be_shared_a_large_template_is_copied(
-    postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch
+    postgres: PostgresScene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
     monkeypatch.setattr(copy, "_LARGE", 0)
@@ -292,7 +292,7 @@ def test_where_blocks_cannot_be_shared_a_large_template_is_copied(
 
 @pytest.mark.parametrize(("fsync", "strategy"), [(True, "WAL_LOG"), (False, "FILE_COPY")])
 def test_the_strategy_is_chosen_by_fsync(
-    postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch, fsync: bool, strategy: str
+    postgres: PostgresScene, monkeypatch: pytest.MonkeyPatch, fsync: bool, strategy: str
 ) -> None:
     # Given
     template, name, server = sealed(postgres), postgres.name(), postgres.server()
@@ -325,7 +325,7 @@ def test_the_strategy_is_chosen_by_fsync(
     ],
 )
 def test_settings_of_the_database_are_carried_to_the_clone(
-    postgres: PostgresHouse, setting: str, value: str
+    postgres: PostgresScene, setting: str, value: str
 ) -> None:
     # Given
     template = postgres.name()
@@ -343,7 +343,7 @@ def test_settings_of_the_database_are_carried_to_the_clone(
     assert postgres.server().state(name) == found.state
 
 
-def test_settings_of_single_roles_are_carried_where_we_may(postgres: PostgresHouse) -> None:
+def test_settings_of_single_roles_are_carried_where_we_may(postgres: PostgresScene) -> None:
     # Given
     builder, other = postgres.role("CREATEDB"), postgres.role("")
     template, one, two = postgres.name(), postgres.name(), postgres.name()
@@ -361,7 +361,7 @@ def test_settings_of_single_roles_are_carried_where_we_may(postgres: PostgresHou
     postgres.command(f"ALTER ROLE {other} RESET ALL")
 
 
-def test_rights_on_the_database_are_carried_to_the_clone(postgres: PostgresHouse) -> None:
+def test_rights_on_the_database_are_carried_to_the_clone(postgres: PostgresScene) -> None:
     # Given
     reader, template = postgres.role(""), postgres.name()
     postgres.create(template)
@@ -379,7 +379,7 @@ def test_rights_on_the_database_are_carried_to_the_clone(postgres: PostgresHouse
         postgres.server().drop(one)
 
 
-def test_a_database_without_special_rights_gets_none(postgres: PostgresHouse) -> None:
+def test_a_database_without_special_rights_gets_none(postgres: PostgresScene) -> None:
     assert postgres.rights(cloned(postgres, sealed(postgres))) == "None"
 
 
@@ -392,7 +392,7 @@ def test_a_database_without_special_rights_gets_none(postgres: PostgresHouse) ->
     ids=["everything", "a parent of clean rows"],
 )
 def test_a_clone_of_a_rich_template_is_healed_again_and_again(
-    postgres: PostgresHouse, dirt: Sequence[str]
+    postgres: PostgresScene, dirt: Sequence[str]
 ) -> None:
     # Given
     template = rich(postgres)
@@ -417,7 +417,7 @@ def test_a_clone_of_a_rich_template_is_healed_again_and_again(
 
 @pytest.mark.parametrize("change", DEFINITIONS)
 def test_a_changed_definition_is_another_state_and_is_never_healed(
-    postgres: PostgresHouse, change: str
+    postgres: PostgresScene, change: str
 ) -> None:
     # Given
     template, server = rich(postgres), postgres.server()
@@ -440,7 +440,7 @@ def test_a_changed_definition_is_another_state_and_is_never_healed(
     assert not postgres.exists(fresh)
 
 
-def test_definitions_that_were_changed_and_changed_back_are_healed(postgres: PostgresHouse) -> None:
+def test_definitions_that_were_changed_and_changed_back_are_healed(postgres: PostgresScene) -> None:
     # Given
     template, server = sealed(postgres), postgres.server()
     name = server.heal(cloned(postgres, template), template, postgres.name(), CLONE)
@@ -457,7 +457,7 @@ def test_definitions_that_were_changed_and_changed_back_are_healed(postgres: Pos
 
 
 def test_rows_that_are_too_many_to_be_kept_are_not_put_back(
-    postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch
+    postgres: PostgresScene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
     monkeypatch.setattr(heal, "CONTENTS_LIMIT", 0)
@@ -477,7 +477,7 @@ def test_rows_that_are_too_many_to_be_kept_are_not_put_back(
 
 
 def test_a_failed_heal_does_not_touch_a_database_that_has_the_fresh_name(
-    postgres: PostgresHouse,
+    postgres: PostgresScene,
 ) -> None:
     # Given
     template, server = sealed(postgres), postgres.server()
@@ -491,7 +491,7 @@ def test_a_failed_heal_does_not_touch_a_database_that_has_the_fresh_name(
 
 
 def test_a_heal_that_fails_at_its_last_step_leaves_nothing(
-    postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch
+    postgres: PostgresScene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
     template, server, fresh = sealed(postgres), postgres.server(), postgres.name()
@@ -509,7 +509,7 @@ def test_a_heal_that_fails_at_its_last_step_leaves_nothing(
     assert not postgres.exists(fresh)
 
 
-def test_an_adopter_waits_until_another_has_marked_what_it_took(postgres: PostgresHouse) -> None:
+def test_an_adopter_waits_until_another_has_marked_what_it_took(postgres: PostgresScene) -> None:
     # Given
     template, results = sealed(postgres), []
     cloned(postgres, template, replace(CLONE, kind="idle"))
@@ -526,7 +526,7 @@ def test_an_adopter_waits_until_another_has_marked_what_it_took(postgres: Postgr
     assert results != [None]
 
 
-def test_healing_is_cheaper_by_measurement_and_before_it_by_fsync(postgres: PostgresHouse) -> None:
+def test_healing_is_cheaper_by_measurement_and_before_it_by_fsync(postgres: PostgresScene) -> None:
     # Given
     template, server = sealed(postgres), postgres.server()
     costs = server._healer.costs
@@ -546,7 +546,7 @@ def test_healing_is_cheaper_by_measurement_and_before_it_by_fsync(postgres: Post
 
 @pytest.mark.parametrize("is_sealed", [True, False])
 def test_a_rich_database_comes_back_from_its_export(
-    postgres: PostgresHouse, tmp_path: Path, is_sealed: bool
+    postgres: PostgresScene, tmp_path: Path, is_sealed: bool
 ) -> None:
     # Given
     template, again, file = postgres.name(), postgres.name(), tmp_path / "export.gz"
@@ -575,7 +575,7 @@ def test_a_rich_database_comes_back_from_its_export(
 
 
 def test_an_export_that_does_not_make_its_database_again_leaves_nothing(
-    postgres: PostgresHouse, tmp_path: Path
+    postgres: PostgresScene, tmp_path: Path
 ) -> None:
     # Given
     name, again, file, server = (
@@ -598,7 +598,7 @@ def test_an_export_that_does_not_make_its_database_again_leaves_nothing(
 
 
 def test_without_a_pg_dump_that_is_new_enough_nothing_is_exported(
-    postgres: PostgresHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    postgres: PostgresScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
     monkeypatch.setattr(dump, "_major", lambda _: 13)
@@ -610,8 +610,8 @@ def test_without_a_pg_dump_that_is_new_enough_nothing_is_exported(
 # -- rights ----------------------------------------------------------------------------------
 
 
-def test_a_role_without_the_right_to_create_databases_is_told_the_mend(
-    postgres: PostgresHouse,
+def test_a_role_without_the_right_to_create_databases_is_shown_the_fix(
+    postgres: PostgresScene,
 ) -> None:
     # Given
     role = postgres.role("NOCREATEDB")
@@ -626,7 +626,7 @@ def test_a_role_without_the_right_to_create_databases_is_told_the_mend(
 
 
 def test_a_role_that_may_create_databases_is_enough_for_everything(
-    postgres: PostgresHouse, tmp_path: Path
+    postgres: PostgresScene, tmp_path: Path
 ) -> None:
     # Given
     role = postgres.role("CREATEDB")
@@ -665,7 +665,7 @@ def test_a_role_that_may_create_databases_is_enough_for_everything(
     assert not any(postgres.exists(one) for one in (name, template, again))
 
 
-def test_a_template_of_another_role_is_explained(postgres: PostgresHouse) -> None:
+def test_a_template_of_another_role_is_explained(postgres: PostgresScene) -> None:
     # Given
     owner, other, template = postgres.role("CREATEDB"), postgres.role("CREATEDB"), postgres.name()
     postgres.create(template, owner=owner)
@@ -678,7 +678,7 @@ def test_a_template_of_another_role_is_explained(postgres: PostgresHouse) -> Non
 
 
 def test_a_server_that_cannot_be_reached_is_one_line_without_the_password(
-    postgres: PostgresHouse,
+    postgres: PostgresScene,
 ) -> None:
     # When
     with pytest.raises(DatabaseError, match="cannot be reached from this worker") as caught:
@@ -688,7 +688,7 @@ def test_a_server_that_cannot_be_reached_is_one_line_without_the_password(
     assert "pass-word" not in str(caught.value)
 
 
-def test_capacity_minds_the_limit_of_the_role(postgres: PostgresHouse) -> None:
+def test_capacity_respects_the_limit_of_the_role(postgres: PostgresScene) -> None:
     # Given
     role = postgres.role("CREATEDB CONNECTION LIMIT 3")
     server = postgres.server(role, "secret")
@@ -697,7 +697,7 @@ def test_capacity_minds_the_limit_of_the_role(postgres: PostgresHouse) -> None:
     assert postgres.server().capacity() > 50
 
 
-def test_a_role_without_a_connection_left_is_told_the_mend(postgres: PostgresHouse) -> None:
+def test_a_role_without_a_connection_left_is_shown_the_fix(postgres: PostgresScene) -> None:
     # Given
     role = postgres.role("CREATEDB CONNECTION LIMIT 0")
     # Then
@@ -708,8 +708,8 @@ def test_a_role_without_a_connection_left_is_told_the_mend(postgres: PostgresHou
     assert caught.value.fault is ServerFault.CONNECTIONS
 
 
-def test_what_the_server_lacks_is_known_by_its_code_whatever_the_words(
-    postgres: PostgresHouse,
+def test_what_the_server_lacks_is_known_by_its_code_whatever_the_message(
+    postgres: PostgresScene,
 ) -> None:
     # Given
     server, template, asked = postgres.server(), sealed(postgres), postgres.name()
@@ -730,7 +730,7 @@ def test_what_the_server_lacks_is_known_by_its_code_whatever_the_words(
     with pytest.raises(DatabaseError) as caught:
         server._session.run(sql.SQL('SELECT 1 FROM "no space left on device"'))
     assert caught.value.fault is None
-    # When: nobody listens
+    # When: no server listens
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         with pytest.raises(CloneFailed) as failed:
@@ -742,7 +742,7 @@ def test_what_the_server_lacks_is_known_by_its_code_whatever_the_words(
 
 
 def test_the_address_of_the_server_is_known_before_a_statement_is_sent(
-    postgres: PostgresHouse,
+    postgres: PostgresScene,
 ) -> None:
     # Given
     addresses = postgres.server().addresses()
@@ -759,7 +759,7 @@ def test_the_address_of_the_server_is_known_before_a_statement_is_sent(
     assert list(addresses) == ["127.0.0.1"]
 
 
-def test_a_server_has_one_identity_whoever_asks(postgres: PostgresHouse) -> None:
+def test_a_server_has_one_identity_for_every_role(postgres: PostgresScene) -> None:
     assert postgres.server().identity() == postgres.server().identity() != ""
 
 
@@ -767,7 +767,7 @@ def test_a_server_has_one_identity_whoever_asks(postgres: PostgresHouse) -> None
 
 
 def test_a_pooler_in_between_is_explained(
-    postgres: PostgresHouse, postgres_server: EmbeddedPostgres
+    postgres: PostgresScene, postgres_server: EmbeddedPostgres
 ) -> None:
     # Given
     explained = pytest.raises(
@@ -778,7 +778,7 @@ def test_a_pooler_in_between_is_explained(
         postgres.server(port=port).check()
 
 
-def test_a_session_that_was_ended_is_replaced(postgres: PostgresHouse) -> None:
+def test_a_session_that_was_ended_is_replaced(postgres: PostgresScene) -> None:
     # Given
     template, server = sealed(postgres), postgres.server()
     assert server.find(template)
@@ -789,7 +789,7 @@ def test_a_session_that_was_ended_is_replaced(postgres: PostgresHouse) -> None:
     assert server.stats.failed >= 1
 
 
-def test_a_session_is_recycled_by_policy_and_counted(postgres: PostgresHouse) -> None:
+def test_a_session_is_recycled_by_policy_and_counted(postgres: PostgresScene) -> None:
     # Given
     server = postgres.server(policy=DatabasePolicy(max_operations=2))
     # When
@@ -804,7 +804,7 @@ def test_a_session_is_recycled_by_policy_and_counted(postgres: PostgresHouse) ->
     ) == (3, 2, 2, 5)
 
 
-def test_a_session_that_was_silent_for_long_is_asked_first(postgres: PostgresHouse) -> None:
+def test_a_session_that_was_silent_for_long_is_asked_first(postgres: PostgresScene) -> None:
     # Given
     server = postgres.server(policy=DatabasePolicy(health_check_seconds=0))
     server.now()
@@ -815,7 +815,7 @@ def test_a_session_that_was_silent_for_long_is_asked_first(postgres: PostgresHou
     assert server.stats.opened == 2
 
 
-def test_a_lost_sign_of_life_comes_back_with_all_its_holds(postgres: PostgresHouse) -> None:
+def test_a_lost_liveness_lock_comes_back_with_all_its_holds(postgres: PostgresScene) -> None:
     # Given
     owner, template = postgres.name(), postgres.name()
     sign = postgres.server().liveness_lock(owner)
@@ -835,8 +835,8 @@ def test_a_lost_sign_of_life_comes_back_with_all_its_holds(postgres: PostgresHou
     sign.close()
 
 
-def test_a_sign_that_is_not_renewed_ends(
-    postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch
+def test_a_liveness_lock_that_is_not_renewed_ends(
+    postgres: PostgresScene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
     monkeypatch.setattr(
@@ -850,7 +850,7 @@ def test_a_sign_that_is_not_renewed_ends(
     sign.close()
 
 
-def test_time_outs_of_the_role_do_not_end_what_we_do(postgres: PostgresHouse) -> None:
+def test_time_outs_of_the_role_do_not_end_what_we_do(postgres: PostgresScene) -> None:
     # Given
     role, template = postgres.role("CREATEDB"), postgres.name()
     for name in (
@@ -869,7 +869,7 @@ def test_time_outs_of_the_role_do_not_end_what_we_do(postgres: PostgresHouse) ->
 
 
 def test_a_server_that_is_too_old_is_named(
-    postgres: PostgresHouse, monkeypatch: pytest.MonkeyPatch
+    postgres: PostgresScene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
     server = postgres.server()
@@ -889,8 +889,8 @@ def _seeing(create: Callable[..., sql.Composed], seen: list[str]) -> Callable[..
     return create_and_tell
 
 
-def end_sessions(house: PostgresHouse, application: str) -> None:
-    house.command(
+def end_sessions(scene: PostgresScene, application: str) -> None:
+    scene.command(
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
         f"WHERE application_name = '{application}'"
     )

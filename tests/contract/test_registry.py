@@ -24,14 +24,14 @@ def runs(registry: Registry) -> dict[str, int]:
     return {name: announced.epoch for name, announced in registry.active_runs().items()}
 
 
-def test_a_worker_that_beats_is_there_with_all_it_says(store: Store) -> None:
+def test_a_worker_that_beats_is_registered_with_all_that_it_reports(store: Store) -> None:
     # When
     store.registry().beat(WORKER, 60)
     # Then
     assert workers(store.registry()) == [WORKER]
 
 
-def test_the_last_word_of_a_worker_counts(store: Store) -> None:
+def test_the_last_beat_of_a_worker_counts(store: Store) -> None:
     # Given
     registry = store.registry()
     registry.beat(WORKER, 60)
@@ -41,7 +41,7 @@ def test_the_last_word_of_a_worker_counts(store: Store) -> None:
     assert [worker.busy for worker in workers(registry)] == [4]
 
 
-def test_who_stops_beating_is_gone_and_may_come_back(store: Store) -> None:
+def test_a_worker_that_stops_beating_is_gone_and_may_come_back(store: Store) -> None:
     # Given
     registry = store.registry()
     registry.beat(WORKER, 60)
@@ -57,14 +57,14 @@ def test_who_stops_beating_is_gone_and_may_come_back(store: Store) -> None:
     assert workers(registry) == [WORKER]
 
 
-def test_a_horizon_in_the_past_is_no_life(store: Store) -> None:
+def test_an_expiry_in_the_past_registers_nothing(store: Store) -> None:
     # When
     store.registry().announce("run-one", NONCE, 0)
     # Then
     assert runs(store.registry()) == {}
 
 
-def test_who_leaves_is_gone_at_once(store: Store) -> None:
+def test_a_worker_that_leaves_is_gone_at_once(store: Store) -> None:
     # Given
     registry = store.registry()
     registry.beat(WORKER, 60)
@@ -98,7 +98,7 @@ def test_pools_do_not_see_each_other(store: Store) -> None:
     assert runs(store.registry("two")) == {}
 
 
-def test_nobody_ends_while_nobody_could_say_that_he_lives(store: Store) -> None:
+def test_no_worker_expires_while_none_could_beat(store: Store) -> None:
     # Given
     registry = store.registry()
     registry.beat(WORKER, 10)
@@ -106,12 +106,12 @@ def test_nobody_ends_while_nobody_could_say_that_he_lives(store: Store) -> None:
     assert workers(registry) == [WORKER]
     # When
     store.pass_time_untended(150_000)
-    # Then: whoever comes first
+    # Then: whichever is read first
     assert runs(registry) == {"run-one": 1}
     assert workers(registry) == [WORKER]
 
 
-def test_the_first_beat_after_a_stall_ends_nobody_else(store: Store) -> None:
+def test_the_first_beat_after_a_stall_expires_no_other_worker(store: Store) -> None:
     # Given
     registry = store.registry()
     registry.beat(WORKER, 10)
@@ -123,7 +123,7 @@ def test_the_first_beat_after_a_stall_ends_nobody_else(store: Store) -> None:
     assert {worker.name for worker in workers(registry)} == {WORKER.name, "build-b"}
 
 
-def test_a_stall_gives_nobody_more_than_a_whole_horizon(store: Store) -> None:
+def test_a_stall_extends_no_entry_beyond_a_whole_horizon(store: Store) -> None:
     # Given
     registry = store.registry()
     registry.beat(WORKER, 10)
@@ -149,7 +149,7 @@ def test_time_that_is_tended_counts(store: Store) -> None:
     assert seen == []
 
 
-def test_a_single_look_shows_nobody_who_is_dead_by_the_clock_and_ends_nobody(store: Store) -> None:
+def test_a_single_read_shows_no_expired_worker_and_removes_none(store: Store) -> None:
     # Given
     registry = store.registry()
     registry.beat(WORKER, 10)
@@ -160,7 +160,7 @@ def test_a_single_look_shows_nobody_who_is_dead_by_the_clock_and_ends_nobody(sto
     assert workers(registry) == [WORKER]
 
 
-def test_open_runs_are_told_in_turns(store: Store) -> None:
+def test_open_runs_are_listed_in_turns(store: Store) -> None:
     # Given
     assert store.ledger().open_run("a" * 16, make_spec("run-one"), 60)
     closed = store.ledger("closed")

@@ -38,7 +38,7 @@ def believed(registry: Registry) -> list[str]:
 # -- runs ------------------------------------------------------------------------------
 
 
-def test_a_true_announcement_that_is_written_by_hand_is_believed(store: Store) -> None:
+def test_a_true_announcement_that_is_written_by_hand_is_trusted(store: Store) -> None:
     # When: so that what the others here lack is what they say
     store.write_entries("runs", {"run-one": announcement(store)})
     # Then
@@ -69,7 +69,7 @@ UNSIGNED = '{"run":"run-one","nonce":"0123456789abcdef","epoch":1,"expires_ms":9
 
 
 @pytest.mark.parametrize("says", ["", "1", UNSIGNED, f"dct4.{UNSIGNED}", "\n" * 50])
-def test_an_announcement_that_is_not_signed_is_not_believed(store: Store, says: str) -> None:
+def test_an_announcement_that_is_not_signed_is_not_trusted(store: Store, says: str) -> None:
     # Given
     registry = store.registry()
     # When
@@ -78,10 +78,10 @@ def test_an_announcement_that_is_not_signed_is_not_believed(store: Store, says: 
     assert registry.active_runs() == {}
     assert registry.complaints() == ["the registry of runs: an entry is not signed; it is ignored"]
     assert registry.active_runs() == {}
-    assert registry.complaints() == [], "it is told once"
+    assert registry.complaints() == [], "it is reported once"
 
 
-def test_an_announcement_with_another_key_is_not_believed(store: Store) -> None:
+def test_an_announcement_with_another_key_is_not_trusted(store: Store) -> None:
     # When
     store.write_entries("runs", {"run-one": announcement(store, door=pool_door(OTHER_KEY))})
     # Then
@@ -90,7 +90,7 @@ def test_an_announcement_with_another_key_is_not_believed(store: Store) -> None:
     assert "is signed with another key" in registry.complaints()[0]
 
 
-def test_an_announcement_of_another_pool_is_not_believed(store: Store) -> None:
+def test_an_announcement_of_another_pool_is_not_trusted(store: Store) -> None:
     # When
     store.write_entries("runs", {"run-one": announcement(store, door=pool_door(pool="other"))})
     # Then
@@ -99,7 +99,7 @@ def test_an_announcement_of_another_pool_is_not_believed(store: Store) -> None:
     assert "has a wrong signature" in registry.complaints()[0]
 
 
-def test_an_announcement_that_is_replayed_under_another_run_is_not_believed(store: Store) -> None:
+def test_an_announcement_that_is_replayed_under_another_run_is_not_trusted(store: Store) -> None:
     # Given
     store.registry().announce("run-one", NONCE, 60)
     # When
@@ -110,7 +110,7 @@ def test_an_announcement_that_is_replayed_under_another_run_is_not_believed(stor
     assert len(registry.complaints()) == 1
 
 
-def test_an_announcement_that_is_kept_alive_beyond_its_time_is_not_believed(store: Store) -> None:
+def test_an_announcement_that_is_kept_alive_beyond_its_time_is_not_trusted(store: Store) -> None:
     # Given
     store.write_entries("runs", {"run-one": announcement(store, expires_ms=store.now_ms() - 1000)})
     # Then
@@ -131,7 +131,7 @@ def test_a_worker_does_not_pass_for_a_run(store: Store) -> None:
 # -- workers ---------------------------------------------------------------------------
 
 
-def test_a_worker_with_another_key_is_seen_and_nothing_that_it_says_is_believed(
+def test_a_worker_with_another_key_is_listed_and_nothing_that_it_reports_counts(
     store: Store,
 ) -> None:
     # Given
@@ -144,7 +144,7 @@ def test_a_worker_with_another_key_is_seen_and_nothing_that_it_says_is_believed(
     assert found.key_id == key_id(OTHER_KEY)
 
 
-def test_a_workers_entry_under_another_name_is_not_believed(store: Store) -> None:
+def test_a_workers_entry_under_another_name_is_not_trusted(store: Store) -> None:
     # Given
     store.registry().beat(WORKER, 60)
     # When
@@ -178,7 +178,7 @@ def test_a_worker_cannot_call_itself_foreign(store: Store) -> None:
     "text",
     ['"slots":"4"', '"slots":-1', '"slots":[4]', '"slots":4.0', '"slots":true', '"slots":1e999'],
 )
-def test_a_text_where_slots_should_be_is_not_believed_though_it_is_signed(
+def test_a_text_where_slots_should_be_is_not_trusted_though_it_is_signed(
     store: Store, text: str
 ) -> None:
     # Given
@@ -205,7 +205,7 @@ OLD, NEW = (KEY,), (OTHER_KEY,)
     "side", [OLD, NEW, OLD + NEW, NEW + OLD], ids=["old", "new", "old and new", "new and old"]
 )
 @pytest.mark.parametrize("both", [OLD + NEW, NEW + OLD], ids=["signs old first", "signs new first"])
-def test_who_knows_two_keys_is_believed_by_either_side(
+def test_a_holder_of_two_keys_is_trusted_by_either_side(
     store: Store, side: tuple[str, ...], both: tuple[str, ...]
 ) -> None:
     # Given
@@ -222,7 +222,7 @@ def test_who_knows_two_keys_is_believed_by_either_side(
 
 
 @pytest.mark.parametrize("key", [KEY, OTHER_KEY])
-def test_who_knows_two_keys_believes_either_side(store: Store, key: str) -> None:
+def test_a_holder_of_two_keys_trusts_either_side(store: Store, key: str) -> None:
     # Given
     store.registry(door=pool_door(key)).beat(WORKER, 60)
     store.registry(door=pool_door(key)).announce("run-one", NONCE, 60)
@@ -239,7 +239,7 @@ def test_who_knows_two_keys_believes_either_side(store: Store, key: str) -> None
     )
 
 
-def test_without_any_key_everybody_without_one_is_believed_and_nobody_with_one(
+def test_without_a_key_only_entries_without_one_are_trusted(
     store: Store,
 ) -> None:
     # Given
@@ -254,7 +254,7 @@ def test_without_any_key_everybody_without_one_is_believed_and_nobody_with_one(
 # -- very much junk --------------------------------------------------------------------
 
 
-def test_one_good_entry_is_found_among_ten_thousand_and_a_look_stays_short(store: Store) -> None:
+def test_one_good_entry_is_found_among_ten_thousand_and_a_read_stays_short(store: Store) -> None:
     # Given
     other = pool_door(OTHER_KEY)
     junk = {
@@ -265,7 +265,7 @@ def test_one_good_entry_is_found_among_ten_thousand_and_a_look_stays_short(store
     registry = store.registry()
     registry.beat(WORKER, 60)
     registry.announce("run-one", NONCE, 60)
-    # When: the first look verifies, the others remember
+    # When: the first read verifies, the others remember
     registry.workers(), registry.active_runs()
     start = time.process_time()
     found, active = registry.workers(), registry.active_runs()
@@ -273,9 +273,9 @@ def test_one_good_entry_is_found_among_ten_thousand_and_a_look_stays_short(store
     # Then
     assert believed(registry) == [WORKER.name]
     assert list(active) == ["run-one"]
-    assert len(found) <= 21, "of those without our key a few are told of"
+    assert len(found) <= 21, "of those without our key a few are reported"
     assert len(registry.complaints()) == 2
-    # A look comes five times a second.
+    # It is read five times a second.
     assert seconds < (2.0 if isinstance(store, RealStore) else 30)
 
 

@@ -22,18 +22,18 @@ from tests.contract.test_database_servers import (
     BUILDING,
     CLONE,
     TEMPLATE,
-    SqliteHouse,
+    SqliteScene,
     cloned,
     sealed,
 )
 
 
 @pytest.fixture
-def sqlite(tmp_path: Path) -> SqliteHouse:
-    return SqliteHouse(tmp_path / "databases")
+def sqlite(tmp_path: Path) -> SqliteScene:
+    return SqliteScene(tmp_path / "databases")
 
 
-def test_rows_that_are_still_beside_the_file_are_in_the_clone(sqlite: SqliteHouse) -> None:
+def test_rows_that_are_still_beside_the_file_are_in_the_clone(sqlite: SqliteScene) -> None:
     # Given: a writer that died before its last checkpoint
     template = sqlite.name()
     sqlite.create(template)
@@ -56,25 +56,25 @@ def test_rows_that_are_still_beside_the_file_are_in_the_clone(sqlite: SqliteHous
 
 
 def test_a_clone_is_marked_before_there_is_a_file(
-    sqlite: SqliteHouse, monkeypatch: pytest.MonkeyPatch
+    sqlite: SqliteScene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
     template, name = sealed(sqlite), sqlite.name()
     seen: list[Found] = []
 
-    def look(source: Path, target: Path) -> None:
+    def note_and_copy(source: Path, target: Path) -> None:
         seen.extend(found for found in sqlite.server().found() if found.name == name)
         files.copy_file(source, target)
 
-    monkeypatch.setattr(sqlite_module, "copy_file", look)
+    monkeypatch.setattr(sqlite_module, "copy_file", note_and_copy)
     # When
     sqlite.server().clone(template, name, CLONE)
     # Then
     assert [found.mark for found in seen] == [replace(CLONE, kind="building")]
 
 
-def test_a_template_that_somebody_still_writes_to_is_not_sealed(
-    sqlite: SqliteHouse, monkeypatch: pytest.MonkeyPatch
+def test_a_template_that_is_still_written_to_is_not_sealed(
+    sqlite: SqliteScene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
     monkeypatch.setattr("dct_celery.adapters.databases.sqlite.state._SECONDS", 0.05)
@@ -98,7 +98,7 @@ def test_a_template_that_somebody_still_writes_to_is_not_sealed(
 
 @pytest.mark.parametrize("code", [errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP])
 def test_a_file_system_that_cannot_share_blocks_gets_plain_copies(
-    sqlite: SqliteHouse, monkeypatch: pytest.MonkeyPatch, code: int
+    sqlite: SqliteScene, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     # Given
     def refuse(*_: Any) -> int:
@@ -110,7 +110,7 @@ def test_a_file_system_that_cannot_share_blocks_gets_plain_copies(
 
 
 def test_a_copy_that_is_too_short_is_no_clone(
-    sqlite: SqliteHouse, monkeypatch: pytest.MonkeyPatch
+    sqlite: SqliteScene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
     template, name = sealed(sqlite), sqlite.name()
@@ -123,7 +123,7 @@ def test_a_copy_that_is_too_short_is_no_clone(
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(
-    sqlite: SqliteHouse, monkeypatch: pytest.MonkeyPatch
+    sqlite: SqliteScene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
     def full(*_: Any) -> int:
@@ -138,7 +138,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     assert not sqlite.exists(name)
 
 
-def test_a_name_that_is_announced_is_not_taken_by_a_clone(sqlite: SqliteHouse) -> None:
+def test_a_name_that_is_announced_is_not_taken_by_a_clone(sqlite: SqliteScene) -> None:
     # Given
     name = sqlite.name()
     sqlite.server().announce(name, BUILDING)
@@ -149,7 +149,7 @@ def test_a_name_that_is_announced_is_not_taken_by_a_clone(sqlite: SqliteHouse) -
     assert [found.mark for found in sqlite.server().found() if found.name == name] == [BUILDING]
 
 
-def test_a_file_that_somebody_renamed_with_its_mark_is_never_dropped(sqlite: SqliteHouse) -> None:
+def test_a_file_that_was_renamed_with_its_mark_is_never_dropped(sqlite: SqliteScene) -> None:
     # Given
     name, kept, server = cloned(sqlite, sealed(sqlite)), sqlite.name(), sqlite.server()
     for suffix in (".sqlite3", ".mark"):
@@ -164,7 +164,7 @@ def test_a_file_that_somebody_renamed_with_its_mark_is_never_dropped(sqlite: Sql
     assert sqlite.exists(kept)
 
 
-def test_a_database_that_is_not_ours_cannot_be_announced(sqlite: SqliteHouse) -> None:
+def test_a_database_that_is_not_ours_cannot_be_announced(sqlite: SqliteScene) -> None:
     # Given
     name = sqlite.name()
     sqlite.foreign(name)
@@ -173,7 +173,7 @@ def test_a_database_that_is_not_ours_cannot_be_announced(sqlite: SqliteHouse) ->
         sqlite.server().announce(name, BUILDING)
 
 
-def test_a_drop_takes_everything_that_lies_beside_the_file(sqlite: SqliteHouse) -> None:
+def test_a_drop_takes_everything_that_lies_beside_the_file(sqlite: SqliteScene) -> None:
     # Given
     name = cloned(sqlite, sealed(sqlite))
     place = sqlite.server().place(name)
@@ -185,15 +185,15 @@ def test_a_drop_takes_everything_that_lies_beside_the_file(sqlite: SqliteHouse) 
     assert list(sqlite.folder.glob(f"{name}*")) == []
 
 
-def test_a_folder_that_cannot_be_made_is_told_with_the_mend(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_named_with_the_fix(tmp_path: Path) -> None:
     # Given
     (tmp_path / "file").write_text("")
     # Then
     with pytest.raises(DatabaseError, match="choose a local folder"):
-        SqliteHouse(tmp_path / "file" / "databases")
+        SqliteScene(tmp_path / "file" / "databases")
 
 
-def test_a_sign_survives_a_folder_that_was_emptied(sqlite: SqliteHouse) -> None:
+def test_a_liveness_lock_survives_a_folder_that_was_emptied(sqlite: SqliteScene) -> None:
     # Given
     sign = sqlite.server().liveness_lock("me")
     sign.hold("test_template")
@@ -208,7 +208,7 @@ def test_a_sign_survives_a_folder_that_was_emptied(sqlite: SqliteHouse) -> None:
     sign.close()
 
 
-def test_the_state_minds_rows_that_are_no_text_and_virtual_tables(sqlite: SqliteHouse) -> None:
+def test_the_state_covers_rows_that_are_no_text_and_virtual_tables(sqlite: SqliteScene) -> None:
     # Given
     template = sqlite.name()
     sqlite.create(template)

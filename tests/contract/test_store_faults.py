@@ -141,12 +141,12 @@ class TestOutOfMemory:
         assert ledger.reap() == []
         assert ledger.end(lease, 0, DONE) == "ok"
 
-    def test_nobody_is_forgotten_whose_beat_is_refused(self, client: redis.Redis) -> None:
+    def test_no_worker_whose_beat_is_refused_is_forgotten(self, client: redis.Redis) -> None:
         # Given
         registry = RedisRegistry(client, "pool", pool_door())
         registry.beat(WORKER, 1)
         registry.announce("run-one", NONCE, 1)
-        # When: everybody goes on trying and looking
+        # When: workers go on beating and reading
         client.config_set("maxmemory", 1)
         end = time.monotonic() + 2.5
         while time.monotonic() < end:
@@ -166,7 +166,7 @@ class TestOutOfMemory:
 
 
 class TestReadOnly:
-    def test_nobody_is_forgotten_by_a_replica(self, client: redis.Redis) -> None:
+    def test_no_worker_is_forgotten_by_a_replica(self, client: redis.Redis) -> None:
         # Given
         registry = RedisRegistry(client, "pool", pool_door())
         registry.beat(WORKER, 0.5)
@@ -189,7 +189,7 @@ class TestReadOnly:
 
 
 class TestScriptsForgotten:
-    def test_every_verb_goes_on(self, client: redis.Redis) -> None:
+    def test_every_verb_works_on_a_store_that_lost_its_scripts(self, client: redis.Redis) -> None:
         # Given: a store that has none of the scripts, as after a restart
         ledger, registry = (
             RedisLedger(client, "run-one", run_door()),
@@ -254,7 +254,7 @@ class TestSlow:
         assert ledger.reap() == []
         assert ledger.end(lease, 0, DONE) == "ok"
 
-    def test_a_store_that_stood_still_for_longer_than_a_horizon_forgets_nobody(
+    def test_a_store_that_stood_still_for_longer_than_a_horizon_forgets_no_worker(
         self, server: EmbeddedValkey, client: redis.Redis
     ) -> None:
         # Given

@@ -32,7 +32,7 @@ def test_odd_ids_survive(store: Store) -> None:
     assert store.timings().load() == odd
 
 
-def test_more_than_goes_into_one_round_trip_is_no_matter(store: Store) -> None:
+def test_more_than_fits_one_round_trip_is_split(store: Store) -> None:
     # Given
     many = {f"t{number}": "1 1" for number in range(real._BATCH_KEYS + 1)}
     # When

@@ -19,7 +19,7 @@ def test_each_name_of_this_machine_means_the_same(name: str) -> None:
     assert {"127.0.0.1", "::1"} <= resolve([name])[name]
 
 
-def test_an_address_of_another_is_itself_alone() -> None:
+def test_an_address_of_another_machine_means_only_itself() -> None:
     assert resolve(["192.0.2.7", "::ffff:192.0.2.7"]) == {
         "192.0.2.7": {"192.0.2.7"}, "::ffff:192.0.2.7": {"192.0.2.7"},
     }  # fmt: skip

@@ -67,7 +67,7 @@ def test_the_example_of_the_documentation_runs(
     assert junit.read_text().count("<testcase") == 15
 
 
-def test_a_run_in_a_thread_touches_neither_signals_nor_output_and_tells_reporters_in_order(
+def test_a_run_in_a_thread_touches_neither_signals_nor_output_and_reports_events_in_order(
     sample: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     # Given a reporter that fails, too
@@ -117,7 +117,7 @@ def test_a_run_that_is_interrupted_has_a_report(sample: Path, tmp_path: Path) ->
     assert json.loads((tmp_path / "run.json").read_text())["exit_code"] == 2
 
 
-def test_what_has_no_report_is_an_error_that_reporters_hear_of(sample: Path) -> None:
+def test_a_run_without_a_report_raises_an_error_and_sends_it_to_reporters(sample: Path) -> None:
     for given, error in (
         ({"labels": [QUICK], "k": ("nothing-is-called-so",)}, NothingSelected),
         ({"settings": "no.such.module"}, CollectionError),

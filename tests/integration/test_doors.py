@@ -110,7 +110,7 @@ _WAYS = """
 """
 
 
-class House:
+class Scene:
     """A configured database with rows that must stay, and a template, on one server."""
 
     def __init__(self, server: EmbeddedPostgres) -> None:
@@ -146,9 +146,9 @@ def _insert(row: tuple[str]) -> str:
 
 
 @pytest.fixture
-def house(postgres_server: EmbeddedPostgres) -> Iterator[House]:
-    with contextlib.closing(House(postgres_server)) as house:
-        yield house
+def scene(postgres_server: EmbeddedPostgres) -> Iterator[Scene]:
+    with contextlib.closing(Scene(postgres_server)) as scene:
+        yield scene
 
 
 def built(process: LoaderProcess, name: str) -> None:
@@ -180,22 +180,22 @@ def texts(records: dict[str, messages.TestFinished]) -> list[tuple[str, str]]:
     ]
 
 
-def test_nobody_reaches_an_alias_that_is_not_set_up(house: House, tmp_path: Path) -> None:
+def test_an_alias_that_is_not_set_up_cannot_be_reached(scene: Scene, tmp_path: Path) -> None:
     # Given
-    project = make_project(tmp_path / "project", _WAYS, settings=house.two)
+    project = make_project(tmp_path / "project", _WAYS, settings=scene.two)
     with loader(project, tmp_path / "run") as process:
-        built(process, house.clone)
+        built(process, scene.clone)
         # When
-        said = texts(outcomes(process, house.clone, process.loaded.count))
+        said = texts(outcomes(process, scene.clone, process.loaded.count))
     # Then
-    assert house.rows == ROWS
+    assert scene.rows == ROWS
     stock = [text for outcome, text in said if outcome != "passed"]
     assert (len(said), len(stock)) == (13, 2), said
     assert "Database queries to 'other' are not allowed in this test" in stock[0]
     assert "Database threaded connections to 'other' are not allowed in this test" in stock[1]
 
 
-def test_what_a_pool_holds_from_before_is_let_go(house: House, tmp_path: Path) -> None:
+def test_connections_that_a_pool_has_from_before_are_closed(scene: Scene, tmp_path: Path) -> None:
     # Given a project that has asked its configured database before the tests, over a pool
     tests = """
         from django.db import connection
@@ -225,17 +225,17 @@ def test_what_a_pool_holds_from_before_is_let_go(house: House, tmp_path: Path) -
     )
     project = make_project(
         tmp_path / "project",
-        tests.replace("CLONE", repr(house.clone)),
-        settings=house.settings + more,
+        tests.replace("CLONE", repr(scene.clone)),
+        settings=scene.settings + more,
         files={"shelf/apps.py": apps},
     )
     with loader(project, tmp_path / "run") as process:
-        built(process, house.clone)
+        built(process, scene.clone)
         # When
-        said = texts(outcomes(process, house.clone, 3))
+        said = texts(outcomes(process, scene.clone, 3))
     # Then
     assert [outcome for outcome, _ in said] == ["passed"] * 3, said
-    assert house.rows == ROWS
+    assert scene.rows == ROWS
 
 
 _RUNNER = """
@@ -300,26 +300,26 @@ _SET_NAME = 'connections["default"].settings_dict["NAME"] = settings.REAL'
     ],
 )
 def test_a_process_that_would_work_on_another_database_is_not_attached(
-    house: House, tmp_path: Path, options: str, before: str, after: str, reason: str
+    scene: Scene, tmp_path: Path, options: str, before: str, after: str, reason: str
 ) -> None:
     # Given
     runner = _RUNNER.replace("BEFORE", before).replace("AFTER", after)
     own = f'NAME = REAL = DATABASES["default"]["NAME"]\nTEST_RUNNER = "runner.Runner"\n{options}\n'
     project = make_project(
-        tmp_path / "project", settings=house.settings + own, files={"runner.py": runner}
+        tmp_path / "project", settings=scene.settings + own, files={"runner.py": runner}
     )
-    house.ask("postgres", f"CREATE DATABASE {house.clone} TEMPLATE {house.name}")
+    scene.ask("postgres", f"CREATE DATABASE {scene.clone} TEMPLATE {scene.name}")
     with loader(project, tmp_path / "run") as process:
         # When
         answers: list[messages.Message] = [
             process.ask(
-                messages.Attach({"default": house.clone}, {}, ["default"]), messages.Attached
+                messages.Attach({"default": scene.clone}, {}, ["default"]), messages.Attached
             )
         ]
         if "dbname" in options + before:
-            built_there = f"{house.clone}_b"
+            built_there = f"{scene.clone}_b"
             answers.append(process.ask(messages.Build({"default": built_there}), messages.Built))
-            house.ask("postgres", f"DROP DATABASE IF EXISTS {built_there} WITH (FORCE)")
+            scene.ask("postgres", f"DROP DATABASE IF EXISTS {built_there} WITH (FORCE)")
     # Then
     for answer in answers:
         assert isinstance(answer, messages.Fatal), answer
@@ -327,36 +327,36 @@ def test_a_process_that_would_work_on_another_database_is_not_attached(
         assert answer.message.startswith("database 'default': ")
         assert reason in answer.message
         assert "\n" not in answer.message
-    assert house.rows == ROWS
+    assert scene.rows == ROWS
 
 
 def test_a_process_that_would_work_on_another_server_is_not_attached(
-    house: House, tmp_path: Path
+    scene: Scene, tmp_path: Path
 ) -> None:
     # Given
-    project = make_project(tmp_path / "project", settings=house.settings)
-    house.ask("postgres", f"CREATE DATABASE {house.clone} TEMPLATE {house.name}")
-    place, elsewhere = {"default": house.clone}, {"default": "1.5"}
+    project = make_project(tmp_path / "project", settings=scene.settings)
+    scene.ask("postgres", f"CREATE DATABASE {scene.clone} TEMPLATE {scene.name}")
+    place, elsewhere = {"default": scene.clone}, {"default": "1.5"}
     with loader(project, tmp_path / "run") as process:
         for question in (
             messages.Attach(place, {}, ["default"], elsewhere),
             messages.Flush(place, ["default"], elsewhere),
             messages.Check(place, elsewhere),
-            messages.Build({"default": f"{house.clone}_b"}, {}, elsewhere),
+            messages.Build({"default": f"{scene.clone}_b"}, {}, elsewhere),
         ):
             # When
             answer = process.ask(question, messages.Attached)
             # Then
             assert isinstance(answer, messages.Fatal), answer
             assert "tests and worker reach different servers" in answer.message
-    assert house.ask(house.clone, "SELECT count(*) FROM shelf_book") == [(3,)]
+    assert scene.ask(scene.clone, "SELECT count(*) FROM shelf_book") == [(3,)]
     assert (
-        house.ask("postgres", f"SELECT 1 FROM pg_database WHERE datname = '{house.clone}_b'") == []
+        scene.ask("postgres", f"SELECT 1 FROM pg_database WHERE datname = '{scene.clone}_b'") == []
     )
 
 
 def test_a_test_cannot_take_its_alias_to_a_configured_database(
-    house: House, tmp_path: Path
+    scene: Scene, tmp_path: Path
 ) -> None:
     # Given
     tests = f"""
@@ -368,7 +368,7 @@ def test_a_test_cannot_take_its_alias_to_a_configured_database(
             databases = ["default"]
             def test_it(self):
                 connection.close()
-                connection.settings_dict["NAME"] = {house.name!r}
+                connection.settings_dict["NAME"] = {scene.name!r}
                 Book.objects.all().delete()
     """
     files = {
@@ -376,15 +376,15 @@ def test_a_test_cannot_take_its_alias_to_a_configured_database(
             "from django.test import TestCase\nclass A(TestCase):\n    def test_a(self): pass\n"
         )
     }
-    project = make_project(tmp_path / "project", tests, settings=house.settings, files=files)
+    project = make_project(tmp_path / "project", tests, settings=scene.settings, files=files)
     with loader(project, tmp_path / "run") as process:
-        built(process, house.clone)
+        built(process, scene.clone)
         # When
-        said = texts(outcomes(process, house.clone, 2))
+        said = texts(outcomes(process, scene.clone, 2))
     # Then
     assert [outcome for outcome, _ in said] == ["passed", "error"], said
     assert "WrongDatabase" in said[1][1]
-    assert house.rows == ROWS
+    assert scene.rows == ROWS
 
 
 # -- other vendors -------------------------------------------------------------------------

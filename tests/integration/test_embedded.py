@@ -41,7 +41,7 @@ def is_gone(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    # An orphan that nobody reaps (a container without an init) is as good as gone.
+    # An orphan that is not reaped (a container without an init) is as good as gone.
     return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
 
 
@@ -60,7 +60,7 @@ def test_the_store_keeps_nothing_and_never_evicts(valkey_url: str) -> None:
     assert settings == {"save": "", "appendonly": "no", "maxmemory-policy": "noeviction"}
 
 
-def test_the_store_asks_for_its_password_and_shows_it_to_nobody(tmp_path: Path) -> None:
+def test_the_store_asks_for_its_password_and_shows_it_nowhere(tmp_path: Path) -> None:
     # Given
     with EmbeddedValkey.start(tmp_path, password='a"b \\c/@:') as server:
         # When
@@ -219,7 +219,9 @@ def test_a_wheel_below_a_closed_folder_is_copied_and_the_folder_stays_closed(
 
 
 @as_root
-def test_under_root_the_database_server_is_somebody_else(postgres_server: EmbeddedPostgres) -> None:
+def test_under_root_the_database_server_runs_as_another_user(
+    postgres_server: EmbeddedPostgres,
+) -> None:
     # Given
     status = Path(f"/proc/{postgres_server.pid}/status").read_text()
     # When
@@ -316,7 +318,7 @@ def test_a_ctrl_c_in_the_terminal_does_not_reach_a_server(tmp_path: Path) -> Non
         assert group != os.getpgrp()
 
 
-def test_a_start_that_fails_says_which_program_and_leaves_nothing(
+def test_a_start_that_fails_names_the_program_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given: programs that only fail, and data in a folder that is seen by this test alone
@@ -372,7 +374,7 @@ def test_a_user_without_a_name_is_an_error_that_says_so(monkeypatch: pytest.Monk
         child.server_account()
 
 
-def test_missing_programs_are_one_line_that_names_the_mend(
+def test_missing_programs_are_one_line_that_names_the_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given

@@ -37,7 +37,7 @@ for line in sys.stdin:
 """
 
 
-class Desk:
+class Scene:
     """A process with Django on a database of its own."""
 
     def __init__(self, server: EmbeddedPostgres, name: str) -> None:
@@ -91,15 +91,15 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def shared_desk(postgres_server: EmbeddedPostgres) -> Iterator[Desk]:
-    with Desk(postgres_server, "fast_flush") as desk:
-        yield desk
+def shared_scene(postgres_server: EmbeddedPostgres) -> Iterator[Scene]:
+    with Scene(postgres_server, "fast_flush") as scene:
+        yield scene
 
 
 @pytest.fixture
-def desk(shared_desk: Desk) -> Desk:
+def scene(shared_scene: Scene) -> Scene:
     """Tables author <- book <- page, and shelf by itself; all empty."""
-    shared_desk.run("""
+    shared_scene.run("""
         DROP SCHEMA public CASCADE; CREATE SCHEMA public;
         CREATE TABLE author (id int PRIMARY KEY);
         CREATE TABLE book (
@@ -108,48 +108,48 @@ def desk(shared_desk: Desk) -> Desk:
             id int PRIMARY KEY, book_id int REFERENCES book DEFERRABLE INITIALLY DEFERRED);
         CREATE TABLE shelf (id int PRIMARY KEY, parent_id int REFERENCES shelf);
     """)
-    return shared_desk
+    return shared_scene
 
 
 TABLES = ("author", "book", "page", "shelf")
 
 
-def test_empty_tables_are_left_out(desk: Desk) -> None:
+def test_empty_tables_are_left_out(scene: Scene) -> None:
     # Given
-    desk.run("INSERT INTO shelf VALUES (1, 1)")
+    scene.run("INSERT INTO shelf VALUES (1, 1)")
     # Then
-    assert desk.to_truncate(*TABLES) == ["shelf"]
+    assert scene.to_truncate(*TABLES) == ["shelf"]
 
 
-def test_nothing_is_truncated_where_there_is_nothing(desk: Desk) -> None:
-    assert desk.to_truncate(*TABLES) == ["page"]
+def test_nothing_is_truncated_where_there_is_nothing(scene: Scene) -> None:
+    assert scene.to_truncate(*TABLES) == ["page"]
 
 
-def test_what_refers_to_a_filled_table_goes_with_it(desk: Desk) -> None:
+def test_what_refers_to_a_filled_table_goes_with_it(scene: Scene) -> None:
     # Given
-    desk.run("INSERT INTO author VALUES (1)")
+    scene.run("INSERT INTO author VALUES (1)")
     # When
-    tables = desk.to_truncate(*TABLES)
+    tables = scene.to_truncate(*TABLES)
     # Then
     assert tables == ["author", "book", "page"]
-    desk.run(f"TRUNCATE {', '.join(tables)}")
+    scene.run(f"TRUNCATE {', '.join(tables)}")
 
 
-def test_a_table_that_was_emptied_is_left_out_though_it_has_pages(desk: Desk) -> None:
+def test_a_table_that_was_emptied_is_left_out_though_it_has_pages(scene: Scene) -> None:
     # Given
-    desk.run("INSERT INTO shelf VALUES (1, 1); DELETE FROM shelf")
+    scene.run("INSERT INTO shelf VALUES (1, 1); DELETE FROM shelf")
     # Then
-    assert desk.to_truncate(*TABLES) == ["page"]
+    assert scene.to_truncate(*TABLES) == ["page"]
 
 
-def test_names_that_need_quotes_are_found(desk: Desk) -> None:
+def test_names_that_need_quotes_are_found(scene: Scene) -> None:
     # Given
-    desk.run('CREATE TABLE "Odd ""name" (id int); INSERT INTO "Odd ""name" VALUES (1)')
+    scene.run('CREATE TABLE "Odd ""name" (id int); INSERT INTO "Odd ""name" VALUES (1)')
     # Then: Django quotes without doubling, so such a table cannot be resolved and the full list
     # stands
-    assert desk.to_truncate('Odd "name', *TABLES) is None
-    desk.run('CREATE TABLE "Odd Name" (id int); INSERT INTO "Odd Name" VALUES (1)')
-    assert desk.to_truncate("Odd Name", *TABLES) == ["Odd Name"]
+    assert scene.to_truncate('Odd "name', *TABLES) is None
+    scene.run('CREATE TABLE "Odd Name" (id int); INSERT INTO "Odd Name" VALUES (1)')
+    assert scene.to_truncate("Odd Name", *TABLES) == ["Odd Name"]
 
 
 @pytest.mark.parametrize(
@@ -174,26 +174,26 @@ def test_names_that_need_quotes_are_found(desk: Desk) -> None:
         "view",
     ],
 )
-def test_what_is_not_sure_is_left_to_django(desk: Desk, script: str) -> None:
+def test_what_is_uncertain_is_left_to_django(scene: Scene, script: str) -> None:
     # Given
-    desk.run(script)
+    scene.run(script)
     # Then
-    assert desk.to_truncate(*TABLES) is None
+    assert scene.to_truncate(*TABLES) is None
 
 
-def test_a_table_that_is_not_there_is_left_to_django(desk: Desk) -> None:
-    assert desk.to_truncate("nowhere", *TABLES) is None
+def test_a_table_that_is_not_there_is_left_to_django(scene: Scene) -> None:
+    assert scene.to_truncate("nowhere", *TABLES) is None
 
 
-def test_rows_that_another_session_has_not_committed_are_left_to_django(desk: Desk) -> None:
+def test_rows_that_another_session_has_not_committed_are_left_to_django(scene: Scene) -> None:
     # Given
-    with desk.another() as other:
+    with scene.another() as other:
         other.execute("INSERT INTO shelf VALUES (1, 1)")
         # Then
-        assert desk.to_truncate(*TABLES) is None
+        assert scene.to_truncate(*TABLES) is None
         other.rollback()
-    assert desk.to_truncate(*TABLES) == ["page"]
+    assert scene.to_truncate(*TABLES) == ["page"]
 
 
-def test_within_a_transaction_the_list_is_djangos(desk: Desk) -> None:
-    assert desk.to_truncate(*TABLES, atomic=True) is None
+def test_within_a_transaction_the_list_is_djangos(scene: Scene) -> None:
+    assert scene.to_truncate(*TABLES, atomic=True) is None

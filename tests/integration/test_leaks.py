@@ -1,4 +1,4 @@
-"""Claims about what tests leave behind: found, told, ended or put back.
+"""Claims about what tests leave behind: found, reported, ended or restored.
 
 Real loaders, real processes, no worker or store.
 """
@@ -26,7 +26,8 @@ from dct_celery.worker.processes.test_process import TestProcess
 from tests.support.loaders import LoaderProcess, loader
 from tests.support.projects import make_project
 
-#: What each class leaves; `Looks` is in the next chunk, `note` tells the test outside what it saw.
+#: What each class leaves; `Looks` is in the next chunk. `note` passes what it saw to
+#: the test outside.
 _TESTS = """
     import decimal, gc, locale, os, resource, signal, socket, subprocess, sys, threading, time
     from concurrent.futures import ThreadPoolExecutor
@@ -212,7 +213,7 @@ def _between(leak: LeakRecord) -> str:
     return first if first == last else f"{first} to {last}"
 
 
-class House:
+class Scene:
     """The project above with its loader, and a fork that runs chunks."""
 
     def __init__(self, process: LoaderProcess, notes: Path, folder: Path) -> None:
@@ -271,12 +272,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def house(project: Path, tmp_path: Path) -> Iterator[House]:
+def scene(project: Path, tmp_path: Path) -> Iterator[Scene]:
     notes = tmp_path / "notes"
     with loader(
         project, tmp_path / "run", variables={"NOTES": str(notes), "GIVEN": "yes"}
     ) as process:
-        yield House(process, notes, tmp_path / "run")
+        yield Scene(process, notes, tmp_path / "run")
 
 
 def _until_finished(fork: TestProcess, name: str) -> None:
@@ -307,120 +308,120 @@ def _ends(pid: int, seconds: float) -> bool:
 
 
 @pytest.mark.parametrize("name", ["Child", "Bare", "Deaf", "ForkedDaemon", "ExecutedDaemon"])
-def test_a_process_that_a_test_leaves_is_told_with_its_test_and_ended(
-    house: House, name: str
+def test_a_process_that_a_test_leaves_is_reported_with_its_test_and_ended(
+    scene: Scene, name: str
 ) -> None:
     # Given a chunk whose other classes leave nothing
-    with house.fork() as fork:
+    with scene.fork() as fork:
         # When
-        (leak,) = house.run(fork, "Tidy", name, "Score")
+        (leak,) = scene.run(fork, "Tidy", name, "Score")
         # Then it is gone while its fork still lives
-        pid = int(house.notes()[0])
+        pid = int(scene.notes()[0])
         assert _gone(pid)
     assert leak.kind == "process"
     assert leak.what.startswith(f"{pid}, ")
     assert leak.by == name
-    assert house.worn
+    assert scene.worn
 
 
-def test_a_process_of_before_the_first_test_is_no_stray(house: House) -> None:
+def test_a_process_from_before_the_first_test_is_no_stray(scene: Scene) -> None:
     # Given a process that was there when the fork was ready
-    with house.fork() as fork:
-        house.chunk(fork, "Quiet")
+    with scene.fork() as fork:
+        scene.chunk(fork, "Quiet")
         fork.attached(fork.pid)
         # When / Then
-        assert house.run(fork, "Score") == []
-        assert not _ends(int(house.notes()[0]), 0.2)
+        assert scene.run(fork, "Score") == []
+        assert not _ends(int(scene.notes()[0]), 0.2)
 
 
-def test_a_daemon_does_not_outlive_a_test_process_that_crashed(house: House) -> None:
+def test_a_daemon_does_not_outlive_a_test_process_that_crashed(scene: Scene) -> None:
     # Given
-    with house.fork() as fork:
+    with scene.fork() as fork:
         # When
         with contextlib.suppress(ProcessDied):
-            house.run(fork, "Crashed")
+            scene.run(fork, "Crashed")
         # Then
         assert fork.status() == "signal 9"
-        assert _gone(int(house.notes()[0]))
+        assert _gone(int(scene.notes()[0]))
 
 
-def test_a_daemon_does_not_outlive_a_test_process_that_its_slot_ended(house: House) -> None:
+def test_a_daemon_does_not_outlive_a_test_process_that_its_slot_ended(scene: Scene) -> None:
     # Given a daemon that ignores SIGTERM, and a chunk that is not over
-    with house.fork() as fork:
+    with scene.fork() as fork:
         _until_finished(fork, "Deaf")
         # When
         fork.kill()
         # Then
-        assert _gone(int(house.notes()[0]))
+        assert _gone(int(scene.notes()[0]))
 
 
-def test_a_daemon_does_not_outlive_the_run(house: House) -> None:
+def test_a_daemon_does_not_outlive_the_run(scene: Scene) -> None:
     # Given
-    with house.fork() as fork:
+    with scene.fork() as fork:
         _until_finished(fork, "ExecutedDaemon")
         # When the loader's channel closes
-        house.close_loader()
+        scene.close_loader()
     # Then
-    assert _gone(int(house.notes()[0]))
+    assert _gone(int(scene.notes()[0]))
 
 
 @pytest.mark.parametrize("name", ["Child", "ForkedDaemon", "ExecutedDaemon"])
-def test_a_daemon_does_not_outlive_a_loader_that_was_killed(house: House, name: str) -> None:
+def test_a_daemon_does_not_outlive_a_loader_that_was_killed(scene: Scene, name: str) -> None:
     # Given
-    with house.fork() as fork:
+    with scene.fork() as fork:
         _until_finished(fork, name)
-        house.end_loader()
+        scene.end_loader()
         # When the slot ends the fork
         fork.kill()
     # Then
-    assert _gone(int(house.notes()[0]))
+    assert _gone(int(scene.notes()[0]))
 
 
 @pytest.mark.parametrize("name", ["Child", "ForkedDaemon", "ExecutedDaemon"])
-def test_what_a_killed_worker_left_is_ended_by_the_next_one(house: House, name: str) -> None:
-    # Given a loader that died with its worker, so that nobody ended what tests left
-    with house.fork() as fork:
+def test_what_a_killed_worker_left_is_ended_by_the_next_one(scene: Scene, name: str) -> None:
+    # Given a loader that died with its worker, so that nothing ended what tests left
+    with scene.fork() as fork:
         _until_finished(fork, name)
-        house.end_loader()
-        pid = int(house.notes()[0])
+        scene.end_loader()
+        pid = int(scene.notes()[0])
         assert not _ends(pid, 0.3)
         # When
-        ended = end_marked(house.folder, SystemClock())
+        ended = end_marked(scene.folder, SystemClock())
         # Then
         assert ended == 1
         assert _gone(pid)
 
 
-def test_a_thread_that_a_test_leaves_is_told_with_its_class(house: House) -> None:
-    with house.fork() as fork:
-        assert house.run(fork, "Thread", "Score") == [("thread", "lingers", "test_it.Thread")]
-        assert house.worn
+def test_a_thread_that_a_test_leaves_is_reported_with_its_class(scene: Scene) -> None:
+    with scene.fork() as fork:
+        assert scene.run(fork, "Thread", "Score") == [("thread", "lingers", "test_it.Thread")]
+        assert scene.worn
 
 
-def test_a_listening_socket_that_a_test_leaves_is_told_with_its_class(house: House) -> None:
-    with house.fork() as fork:
-        (leak,) = house.run(fork, "Port", "Score")
-        assert house.worn
+def test_a_listening_socket_that_a_test_leaves_is_reported_with_its_class(scene: Scene) -> None:
+    with scene.fork() as fork:
+        (leak,) = scene.run(fork, "Port", "Score")
+        assert scene.worn
     assert (leak.kind, leak.by) == ("port", "test_it.Port")
     assert leak.what.startswith("127.0.0.1:")
 
 
-def test_what_ends_soon_or_belongs_to_python_is_no_leak(house: House) -> None:
+def test_what_ends_soon_or_belongs_to_python_is_no_leak(scene: Scene) -> None:
     # Given processes and threads about to end, daemon threads, an idle pool, the helper of
     # multiprocessing
-    with house.fork() as fork:
+    with scene.fork() as fork:
         # When / Then
-        assert house.run(fork, "Tidy") == []
-        assert not house.worn
+        assert scene.run(fork, "Tidy") == []
+        assert not scene.worn
 
 
-def test_a_changed_state_is_told_and_put_back_for_the_next_chunk(house: House) -> None:
+def test_a_changed_state_is_reported_and_restored_for_the_next_chunk(scene: Scene) -> None:
     # Given
-    with house.fork() as fork:
+    with scene.fork() as fork:
         # When
-        leaks = house.run(fork, "State", "Score")
-        assert not house.worn
-        assert house.run(fork, "Looks") == []
+        leaks = scene.run(fork, "State", "Score")
+        assert not scene.worn
+        assert scene.run(fork, "Looks") == []
     # Then
     parts = [
         "cwd",
@@ -439,15 +440,15 @@ def test_a_changed_state_is_told_and_put_back_for_the_next_chunk(house: House) -
         "socket time-out",
     ]
     assert leaks == [("state", part, "test_it.State") for part in parts]
-    assert house.notes()[1:] == ["True"] * 10
+    assert scene.notes()[1:] == ["True"] * 10
 
 
-def test_what_an_import_may_have_added_stays(house: House) -> None:
+def test_what_an_import_may_have_added_stays(scene: Scene) -> None:
     # Given a module that adds to environment and path when it is first imported, by a test
-    with house.fork() as fork:
+    with scene.fork() as fork:
         # When
-        leaks = house.run(fork, "Imports")
-        house.run(fork, "LooksAtImports")
+        leaks = scene.run(fork, "Imports")
+        scene.run(fork, "LooksAtImports")
     # Then
     assert leaks == [
         ("state", "environ", "test_it.Imports"),
@@ -457,21 +458,21 @@ def test_what_an_import_may_have_added_stays(house: House) -> None:
             "test_it.Imports",
         ),
     ]
-    assert house.notes() == ["True"]
+    assert scene.notes() == ["True"]
 
 
-def test_a_process_that_grew_far_is_not_used_again(house: House) -> None:
-    with house.fork() as fork:
-        assert house.run(fork, "Grows") == []
-        assert house.worn
+def test_a_process_that_grew_far_is_not_used_again(scene: Scene) -> None:
+    with scene.fork() as fork:
+        assert scene.run(fork, "Grows") == []
+        assert scene.worn
 
 
-def test_test_processes_are_the_first_to_go_when_memory_is_short(house: House) -> None:
+def test_test_processes_are_the_first_to_go_when_memory_is_short(scene: Scene) -> None:
     # Given
     with open("/proc/self/oom_score_adj") as file:
         own = int(file.read())
     # When
-    with house.fork() as fork:
-        house.run(fork, "Score")
+    with scene.fork() as fork:
+        scene.run(fork, "Score")
     # Then
-    assert house.notes() == [str(min(own + 500, 1000))]
+    assert scene.notes() == [str(min(own + 500, 1000))]

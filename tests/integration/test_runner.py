@@ -24,12 +24,12 @@ QUICK = "catalogue.tests.test_isbn"
 
 
 def manage(
-    *words: str, cwd: Path = SAMPLE, script: str = "manage.py", **variables: str
+    *arguments: str, cwd: Path = SAMPLE, script: str = "manage.py", **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """`python manage.py test WORDS`, without colours."""
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1", **variables}
     return subprocess.run(
-        [sys.executable, script, "test", *words],
+        [sys.executable, script, "test", *arguments],
         cwd=cwd,
         env=env,
         capture_output=True,
@@ -81,7 +81,7 @@ def test_test_runner_in_the_settings_exits_1_for_a_failure(with_test_runner: Pat
 
 def test_options_of_the_test_command_select_the_same_tests(with_test_runner: Path) -> None:
     # Given
-    words = (
+    arguments = (
         "-v",
         "2",
         "-k",
@@ -94,7 +94,7 @@ def test_options_of_the_test_command_select_the_same_tests(with_test_runner: Pat
         "--no-faulthandler",
     )
     # When
-    done = manage(*words, "--local", "1", "tests.Where", cwd=with_test_runner)
+    done = manage(*arguments, "--local", "1", "tests.Where", cwd=with_test_runner)
     # Then
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Ran 1 test" in done.stdout
@@ -116,18 +116,28 @@ def test_manage_py_of_another_folder_is_found(with_test_runner: Path) -> None:
 
 def test_a_label_that_selects_nothing_exits_with_dcts_code() -> None:
     # Given
-    words = ("--testrunner", RUNNER, "--local", "1", QUICK)
+    arguments = ("--testrunner", RUNNER, "--local", "1", QUICK)
     # When
-    done = manage(*words, "-k", "no_such_test")
+    done = manage(*arguments, "-k", "no_such_test")
     # Then
     assert done.returncode == 5, done.stdout + done.stderr
 
 
 def test_in_a_test_process_it_is_djangos_own_runner() -> None:
     # Given
-    words = ("--testrunner", RUNNER, "--local", "1", "--pool", "nowhere", "--parallel", "1", QUICK)
+    arguments = (
+        "--testrunner",
+        RUNNER,
+        "--local",
+        "1",
+        "--pool",
+        "nowhere",
+        "--parallel",
+        "1",
+        QUICK,
+    )
     # When
-    done = manage(*words, DCT_TEST_PROCESS="1")
+    done = manage(*arguments, DCT_TEST_PROCESS="1")
     # Then
     assert done.returncode == 0, done.stderr
     assert "slot" not in done.stdout + done.stderr
@@ -159,17 +169,17 @@ def test_a_signal_to_manage_py_alone_ends_the_run_with_2(with_test_runner: Path)
 
 
 @pytest.mark.parametrize(
-    ("words", "line"),
+    ("arguments", "line"),
     [
         (("--parallel", "4"), "give --local 4"),
         (("--pdb",), "django.test.runner.DiscoverRunner --pdb"),
     ],
 )
 def test_an_option_that_slots_cannot_honour_is_one_line_and_exit_4(
-    words: tuple[str, ...], line: str
+    arguments: tuple[str, ...], line: str
 ) -> None:
     # Given / When
-    done = manage("--testrunner", RUNNER, *words, QUICK)
+    done = manage("--testrunner", RUNNER, *arguments, QUICK)
     # Then
     assert done.returncode == 4
     assert done.stderr.startswith("CommandError: ")
@@ -191,7 +201,7 @@ class OwnRunner(ConcurrentTestRunner):
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("arguments", "expected"),
     [
         ("", ""),
         ("a.b c", "-- a.b c"),
@@ -215,17 +225,17 @@ class OwnRunner(ConcurrentTestRunner):
         ("--keepdb --noinput --parallel 1", ""),
     ],
 )
-def test_every_option_of_the_test_command_has_its_word(
-    words: str, expected: str, monkeypatch: pytest.MonkeyPatch
+def test_every_option_of_the_test_command_has_its_argument(
+    arguments: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given: what Django's test command makes of the words
+    # Given: what Django's test command makes of the arguments
     monkeypatch.setattr(runner, "settings", SimpleNamespace(SETTINGS_MODULE="shop.settings"))
     parser = argparse.ArgumentParser()
     parser.add_argument("labels", nargs="*")
     parser.add_argument("-v", "--verbosity", type=int, default=1)
     parser.add_argument("--noinput", action="store_false", dest="interactive")
     OwnRunner.add_arguments(parser)
-    options = vars(parser.parse_args(words.split()))
+    options = vars(parser.parse_args(arguments.split()))
     labels = options.pop("labels")
     # When
     argv = runner.command_line(OwnRunner, OwnRunner(**options).given, labels)

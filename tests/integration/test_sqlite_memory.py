@@ -60,11 +60,11 @@ def test_a_connection_of_an_ended_thread_is_not_closed_in_the_middle_of_a_query(
     notes = tmp_path / "notes"
     project = make_project(tmp_path / "project", _TESTS)
     template = str(tmp_path / "template.sqlite3")
-    with loader(project, tmp_path / "run", variables={"NOTES": str(notes)}) as house:
+    with loader(project, tmp_path / "run", variables={"NOTES": str(notes)}) as process:
         assert isinstance(
-            house.ask(messages.Build({"default": template}), messages.Built), messages.Built
+            process.ask(messages.Build({"default": template}), messages.Built), messages.Built
         )
-        with house.fork() as fork:
+        with process.fork() as fork:
             assert isinstance(
                 fork.ask(messages.Attach({"default": template}, {}), messages.Attached, 60),
                 messages.Attached,

@@ -50,8 +50,8 @@ def listen(fork: TestProcess) -> tuple[list[messages.Message], ProcessDied | Pro
     raise AssertionError(heard)
 
 
-def test_no_loader_is_said_at_once(fifo: Path, folder: Path) -> None:
-    # Given a FIFO that nobody reads / When / Then
+def test_a_missing_loader_is_reported_at_once(fifo: Path, folder: Path) -> None:
+    # Given a FIFO without a reader / When / Then
     with pytest.raises(ProcessDied, match="loader is gone"):
         TestProcess(folder, fifo, {}, SystemClock()).start()
 

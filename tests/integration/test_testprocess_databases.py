@@ -1,4 +1,4 @@
-"""Claims about what forks of a loader do with databases when they are told to.
+"""Claims about what forks of a loader do with databases on request.
 
 Real loaders, real servers.
 """
@@ -164,7 +164,7 @@ def _dedented(text: str) -> str:
     return textwrap.dedent(text)
 
 
-def test_every_configured_alias_is_told_used_or_not(
+def test_every_configured_alias_is_reported_used_or_not(
     tmp_path: Path, postgres_server: EmbeddedPostgres
 ) -> None:
     # Given
@@ -174,17 +174,17 @@ def test_every_configured_alias_is_told_used_or_not(
     with loader(project, tmp_path / "run", variables={"DJANGO_ENV": "ci"}) as process:
         loaded = process.loaded
     # Then
-    told = {one["alias"]: one for one in loaded.configured}
-    assert {alias: one["used"] for alias, one in told.items()} == {
+    configured = {one["alias"]: one for one in loaded.configured}
+    assert {alias: one["used"] for alias, one in configured.items()} == {
         "default": True, "other": False, "replica": True, "stranded": False,
     }  # fmt: skip
-    assert {alias: one["test_name"] for alias, one in told.items()} == {
+    assert {alias: one["test_name"] for alias, one in configured.items()} == {
         "default": "test_shelf", "other": "test_other", "replica": "", "stranded": "",
     }  # fmt: skip
-    assert {alias: one["test"] for alias, one in told.items()} == {
+    assert {alias: one["test"] for alias, one in configured.items()} == {
         "default": False, "other": False, "replica": True, "stranded": True,
     }  # fmt: skip
-    assert (told["default"]["host"], told["default"]["port"]) == (
+    assert (configured["default"]["host"], configured["default"]["port"]) == (
         postgres_server.host,
         str(postgres_server.port),
     )
@@ -205,21 +205,21 @@ def test_only_a_loader_hashes_the_schema(tmp_path: Path) -> None:
         assert len(loading.loaded.schema) == 64
 
 
-def test_a_relative_sqlite_file_is_told_by_its_absolute_path(tmp_path: Path) -> None:
+def test_a_relative_sqlite_file_is_reported_by_its_absolute_path(tmp_path: Path) -> None:
     # Given
     settings = 'DATABASES["default"].update(NAME="shop.db", TEST={"NAME": "sub/test.db"})'
     project = make_project(tmp_path / "project", settings=settings)
     # When
     with loader(project, tmp_path / "run") as process:
-        (told,) = process.loaded.configured
+        (configured,) = process.loaded.configured
     # Then
-    assert (told["name"], told["test_name"]) == (
+    assert (configured["name"], configured["test_name"]) == (
         str(project / "shop.db"),
         str(project / "sub/test.db"),
     )
 
 
-def test_a_mirror_of_what_is_not_set_up_refuses_to_connect(
+def test_a_mirror_of_an_alias_that_is_not_set_up_refuses_to_connect(
     tmp_path: Path, postgres_server: EmbeddedPostgres, mine: str
 ) -> None:
     # Given: a test that declares the mirror alone, so that Django would send it to production
@@ -239,10 +239,10 @@ def test_a_mirror_of_what_is_not_set_up_refuses_to_connect(
             process.ask(messages.Build({"default": mine}), messages.Built), messages.Built
         )
         # When
-        told = {one["alias"]: one["used"] for one in process.loaded.configured}
+        configured = {one["alias"]: one["used"] for one in process.loaded.configured}
         outcome = _run(process, mine)
     # Then
-    assert told["stranded"] is False
+    assert configured["stranded"] is False
     assert outcome.outcome == "error"
     assert "'stranded' was not set up" in outcome.failures[0].text
 

@@ -8,5 +8,5 @@ from tests.security.fuzz import DOORS, play
 
 
 @pytest.mark.parametrize("door", sorted(DOORS))
-def test_a_door_lets_through_nothing_but_what_it_should(door: str) -> None:
+def test_a_door_lets_through_only_valid_messages(door: str) -> None:
     play(door, 150)

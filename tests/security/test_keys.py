@@ -34,7 +34,7 @@ def test_without_a_key_nothing_starts_unless_both_sides_say_so(fleet: Fleet, pla
     assert "--insecure: there is no signing key" in finished.err
 
 
-def test_a_worker_without_a_key_takes_no_run_of_one_who_has_one(fleet: Fleet, place: Path) -> None:
+def test_a_worker_without_a_key_takes_no_signed_run(fleet: Fleet, place: Path) -> None:
     # Given
     fleet.worker("open", DCT_SIGNING_KEY="", DCT_INSECURE="1")
     # When

@@ -1,4 +1,4 @@
-"""Fake of the clock: time passes only when somebody waits, and then at once."""
+"""Fake of the clock: time passes only during a wait, and then at once."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ Step = messages.Message | Exception | Callable[[], object]
 
 @dataclass
 class FakeProcess:
-    """One fork. What it says and what it is told is in the lists."""
+    """One fork. What it sends and what it is sent is in the lists."""
 
     clock: FakeClock
     #: What `receive` gives, one after the other; then nothing more comes.

@@ -30,7 +30,7 @@ THROW_AWAY = Path(__file__).parents[2] / "deploy" / "databases" / "mariadb.cnf"
 
 
 def _throw_away() -> dict[str, str]:
-    """The settings that users are told to take, as words of the command line."""
+    """The settings of docs/databases.md, as arguments of the command line."""
     parser = configparser.ConfigParser(allow_no_value=True, inline_comment_prefixes=None)
     parser.read(THROW_AWAY)
     return {
@@ -46,7 +46,7 @@ SETTINGS = _throw_away() | {
     "performance-schema": "OFF",
     "character-set-server": "utf8mb4",
 }
-#: Rights that the adapter asks for, and no more; the first word is the user.
+#: Rights that the adapter asks for, and no more; the first item is the user.
 _USERS = (
     "CREATE USER 'dct'@'%' IDENTIFIED BY '{0}'; "
     "GRANT ALL ON `test\\_%`.* TO 'dct'@'%';CREATE USER 'admin'@'%' IDENTIFIED BY '{0}'; "

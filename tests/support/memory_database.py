@@ -1,4 +1,4 @@
-"""Fake of the database port in memory, timed by a clock that moves only when it is told to.
+"""Fake of the database port in memory, timed by a clock that moves only when a test moves it.
 
 A database is a list of rows; sequences, schemas and files are left to the real ones. Hand one
 `MemoryDatabases` to every `MemoryServer` that is to see the same. Whoever makes one "by another's
@@ -20,7 +20,7 @@ from dct_celery.core.databases.names import OURS
 from dct_celery.errors import CloneFailed, DatabaseError
 from dct_celery.ports import DatabaseStats
 
-#: Seconds after which a server ends a sign that it does not hear of.
+#: Seconds after which a server ends a liveness lock that is not renewed.
 SILENCE = 60
 #: What a template of the contract suite holds.
 BOOKS = [(1,), (2,), (3,)]
@@ -47,7 +47,8 @@ class MemoryDatabases:
     locks: set[str] = field(default_factory=set)
     #: LivenessLocks that stand, each with the time of its last renewal.
     liveness: dict[MemoryLivenessLock, int] = field(default_factory=dict)
-    #: Names that a statement about them refuses, as a server does that somebody else is busy with.
+    #: Names that a statement about them refuses, as a server does while another session uses the
+    #: database.
     stubborn: set[str] = field(default_factory=set)
     down: bool = False
     #: Goes up with each restart.

@@ -1,4 +1,4 @@
-"""Fakes of the store's ports in memory, timed by a clock that moves only when it is told to.
+"""Fakes of the store's ports in memory, timed by a clock that moves only when a test moves it.
 
 What a Redis would hold is held as it would be there, sealed texts included, so that tests can
 tamper with it.
@@ -439,7 +439,7 @@ class MemoryLedger:
         return self._run
 
     def _superseded(self) -> bool:
-        """A dispatcher that nobody with the key has put there is replaced by this one."""
+        """A dispatcher that was put there without the key is replaced by this one."""
         run = self._run
         assert run is not None
         try:
@@ -450,7 +450,7 @@ class MemoryLedger:
         return True
 
     def _slip(self, run: StoredFields, lease: LeaseRef) -> Slip | None:
-        """The chunk for its holder; None for anybody else, which is counted."""
+        """The chunk for its holder; None for any other, which is counted."""
         slip = run.slips.get(lease.chunk)
         if slip is None or slip.state != "leased" or slip.fence != lease.fence:
             run.refused += run.fence >= lease.fence

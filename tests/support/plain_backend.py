@@ -1,6 +1,6 @@
 """A test framework of one page, without Django.
 
-Functions called `check_…` in the modules that its words name.
+Functions called `check_…` in the modules that its arguments name.
 
 A module's `set_up` runs before its first function, its `tear_down` after its last one.
 AssertionError is a failure, any other exception an error. As a command, `python plain_backend.py
@@ -36,13 +36,13 @@ class Check:
         return f"{self.module.__name__}.{self.function.__name__}"
 
 
-def select(words: Sequence[str]) -> list[Check]:
-    """In the order of the words, and within a module in that of its lines.
+def select(arguments: Sequence[str]) -> list[Check]:
+    """In the order of the arguments, and within a module in that of its lines.
 
     Raises ImportError, AttributeError.
     """
     found = []
-    for word in words:
+    for word in arguments:
         name, _, function = word.partition(".")
         module = importlib.import_module(name)
         names = (
@@ -62,10 +62,10 @@ def outcome_of(call: Callable[[], object]) -> tuple[str, Exception | None]:
     return "passed", None
 
 
-def main(words: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """The sequential run."""
     bad, ready, module = 0, True, None
-    for check in select(words):
+    for check in select(arguments):
         if check.module is not module:
             module = check.module
             ready = outcome_of(getattr(module, "set_up", bool))[0] == "passed"

@@ -1,6 +1,6 @@
 """Small Django projects for acceptance tests.
 
-A settings module, a few test files, SQLite in memory unless told otherwise.
+A settings module, a few test files, SQLite in memory by default.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A reporter that remembers what it was told, and one that fails."""
+"""A reporter that keeps its events, and one that fails."""
 
 from __future__ import annotations
 

@@ -107,5 +107,5 @@ class Run:
         return {index: verdict.outcome for index, verdict in sorted(self.machine.verdicts.items())}
 
     def judged(self) -> list[int]:
-        """Indices in the order in which they got verdicts, as the shell heard of them."""
+        """Indices in the order of their verdicts, as the shell got them."""
         return [judge.verdict.entry.index for judge in self.all(ev.Judge)]

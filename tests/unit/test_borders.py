@@ -140,6 +140,6 @@ def test_a_pure_module_imports_nothing_impure(path: Path) -> None:
     assert all(name.startswith(PURE_OURS) for name in ours)
 
 
-def test_every_pure_module_is_looked_at() -> None:
+def test_every_pure_module_is_checked() -> None:
     assert len(PURE_FILES) > 15
     assert find_spec("dct_celery.core.run.machine") is not None

@@ -170,7 +170,7 @@ def test_the_table_has_each_cell_and_one_that_did_not_pass_fails_the_matrix(
     assert f"pytest -n 3 --dist loadfile -o testpaths={tests} -k some" in lines
 
 
-def test_what_cannot_be_installed_is_said_and_fails_the_matrix(root: Path) -> None:
+def test_what_cannot_be_installed_is_reported_and_fails_the_matrix(root: Path) -> None:
     # Given
     for version in ("3.11", "3.12"):
         python(root / "bin" / f"python{version}", version)

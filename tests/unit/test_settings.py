@@ -450,14 +450,14 @@ class TestDatabases:
         assert settings.allow_database == ("prod_copy",)
         assert settings.deny_database == ("shop*", "crm")
 
-    def test_clean_clones_are_kept_where_it_pays_unless_told_otherwise(
+    def test_clean_clones_are_kept_where_it_pays_unless_the_settings_decide(
         self, tmp_path: Path
     ) -> None:
         assert settings_of(tmp_path).keep_databases == "auto"
         assert settings_of(tmp_path, DCT_KEEP_DATABASES="never").keep_databases == "never"
         assert "one of auto, always, never" in refusal(tmp_path, DCT_KEEP_DATABASES="sometimes")
 
-    def test_templates_are_reused_unless_they_are_to_be_built_anew(self, tmp_path: Path) -> None:
+    def test_templates_are_reused_unless_they_are_to_be_rebuilt(self, tmp_path: Path) -> None:
         assert not settings_of(tmp_path).create_db
         assert settings_of(tmp_path, {"create_db": True}).create_db
 
@@ -524,7 +524,7 @@ class TestRefusals:
             ({"junit_xml": ""}, "--junit-xml: ''", "a text that is not empty"),
         ],
     )
-    def test_a_bad_flag_names_itself_its_value_and_the_mend(
+    def test_a_bad_flag_names_itself_its_value_and_the_fix(
         self, tmp_path: Path, flags: dict[str, object], start: str, fix: str
     ) -> None:
         # When

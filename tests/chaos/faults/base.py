@@ -42,8 +42,8 @@ from tests.chaos.schedule import Kind
 
 #: Seconds that a fault waits for something to strike.
 PATIENCE = 6.0
-#: Seconds between two looks for it.
-LOOK = 0.05
+#: Seconds between two searches for it.
+SEARCH_PAUSE = 0.05
 
 
 class Meets(Enum):
@@ -121,7 +121,7 @@ class Fault(ABC):
         deadline = time.monotonic() + PATIENCE
         self.found = find()
         while not self.found and time.monotonic() < deadline:
-            yield LOOK
+            yield SEARCH_PAUSE
             self.found = find()
 
     @property

@@ -56,7 +56,7 @@ class BrokerDoubled(_OfBroker):
                 self.blow()
                 messages = client.lrange(key, 0, -1) * 2
                 self.chance.shuffle(messages)
-                # Into a list that is there: one that has gone with its run would be made anew, by
+                # Into a list that is there: one that has gone with its run would be made again, by
                 # us.
                 for message in messages:
                     client.lpushx(key, message)
@@ -85,7 +85,7 @@ class BrokerPaused(_OfBroker):
         self.blow()
         with self.scene.broker.client() as client:
             client.execute_command("CLIENT", "PAUSE", int(1000 * seconds), "ALL")
-        yield seconds  # it ends by itself: while all are paused, nobody can say that they are not
+        yield seconds  # it ends by itself: while all are paused, nothing can say that they are not
         self.heal()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import amqp
 
-from tests.chaos.faults.base import LOOK, Fault, Meets, Outage
+from tests.chaos.faults.base import SEARCH_PAUSE, Fault, Meets, Outage
 from tests.chaos.rabbit import RabbitServer, depth
 
 #: Seconds for a node to end in order, and to start.
@@ -29,7 +29,7 @@ class _OfRabbit(Fault):
     def wait(self, claim: Callable[[], bool]) -> Iterator[float]:
         deadline = time.monotonic() + _PATIENCE
         while not claim() and time.monotonic() < deadline:
-            yield LOOK
+            yield SEARCH_PAUSE
 
 
 class RabbitKilled(_OfRabbit):
@@ -89,7 +89,7 @@ class RabbitPurged(_OfMessages):
 
 
 class RabbitDeleted(_OfMessages):
-    """They are thrown away with their queue, and those who consume it are told."""
+    """They are deleted with their queue, and its consumers are cancelled."""
 
     name = "rabbitmq-delete"
 

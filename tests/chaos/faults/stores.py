@@ -54,7 +54,7 @@ class StorePaused(_OfStore):
         self.blow()
         with self.scene.store.client() as client:
             client.execute_command("CLIENT", "PAUSE", int(1000 * seconds), "ALL")
-        yield seconds  # it ends by itself: while all are paused, nobody can say that they are not
+        yield seconds  # it ends by itself: while all are paused, nothing can say that they are not
         self.heal()
 
 

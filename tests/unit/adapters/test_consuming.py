@@ -14,50 +14,50 @@ from dct_celery.adapters.celeryqueue.watchdog import MOST_RESTARTS, PATIENCE, Su
 from dct_celery.core.address import parse
 
 
-def looks(
+def restarts(
     suspicion: Suspicion, until: float, *, start: float = 0.0, waiting: int = 3, idle: bool = True
 ) -> list[float]:
-    """When it wants a restart, at one look a second."""
+    """When it wants a restart, with one check a second."""
     times = [start + second for second in range(int(until - start) + 1)]
     return [now for now in times if suspicion.check(now, waiting=waiting, idle=idle)]
 
 
 class TestSuspicion:
     def test_messages_that_wait_beside_idle_slots_end_its_patience(self) -> None:
-        assert looks(Suspicion(), 7) == [PATIENCE]
+        assert restarts(Suspicion(), 7) == [PATIENCE]
 
-    def test_nothing_waiting_or_nobody_idle_is_no_suspicion(self) -> None:
-        assert looks(Suspicion(), 100, waiting=0) == looks(Suspicion(), 100, idle=False) == []
+    def test_nothing_waiting_or_no_idle_slot_raises_no_suspicion(self) -> None:
+        assert restarts(Suspicion(), 100, waiting=0) == restarts(Suspicion(), 100, idle=False) == []
 
-    def test_patience_begins_anew_with_each_message(self) -> None:
+    def test_patience_starts_again_with_each_message(self) -> None:
         # Given
         suspicion = Suspicion()
-        assert looks(suspicion, 4) == []
+        assert restarts(suspicion, 4) == []
         # When
         suspicion.heard()
         # Then
-        assert looks(suspicion, 9, start=5) == []
+        assert restarts(suspicion, 9, start=5) == []
         assert suspicion.check(5 + PATIENCE, waiting=1, idle=True)
 
     def test_each_restart_waits_longer_and_there_is_a_last_one(self) -> None:
         # When
-        times = looks(Suspicion(), 2000)
+        times = restarts(Suspicion(), 2000)
         # Then
         assert len(times) == MOST_RESTARTS
         assert [b - a for a, b in itertools.pairwise(times)] == [3 * PATIENCE, 9 * PATIENCE]
 
-    def test_a_message_after_a_restart_forgives(self) -> None:
+    def test_a_message_after_a_restart_clears_the_count(self) -> None:
         # Given
         suspicion = Suspicion()
-        looks(suspicion, 2000)
+        restarts(suspicion, 2000)
         # When
         suspicion.heard()
         # Then
-        assert looks(suspicion, 2010, start=2001) == [2001 + PATIENCE]
+        assert restarts(suspicion, 2010, start=2001) == [2001 + PATIENCE]
 
 
 class Broker:
-    """The parent of a step, as far as the step uses it; remembers what it was told."""
+    """The parent of a step, as far as the step uses it; remembers its calls."""
 
     def __init__(self, runs: Runs, url: str) -> None:
         self.queues: dict[str, Any] = {}
@@ -66,7 +66,7 @@ class Broker:
         setattr(self.app, RUNS, runs)
         self.kept: list[tuple[str, int]] = []
         client = SimpleNamespace(pexpire=lambda name, ms: self.kept.append((name, ms)))
-        # The channel's own client waits for messages on its connection: nobody else may ask there.
+        # The channel's own client waits for messages on its connection: nothing else may ask there.
         channel = SimpleNamespace(
             queue_delete=self.removed.append,
             queue_purge=self.removed.append,
@@ -86,7 +86,7 @@ class Broker:
 
 @pytest.mark.parametrize("url", ["redis://h/0", "amqp://h//"])
 class TestRunQueues:
-    def desk(self, url: str) -> tuple[set[str], set[str], Broker, RunQueues]:
+    def scene(self, url: str) -> tuple[set[str], set[str], Broker, RunQueues]:
         ready: set[str] = set()
         active: set[str] = set()
         broker = Broker(Runs(lambda: set(ready), lambda: set(active)), url)
@@ -94,7 +94,7 @@ class TestRunQueues:
 
     def test_it_consumes_the_runs_that_the_worker_is_ready_for(self, url: str) -> None:
         # Given
-        ready, active, broker, step = self.desk(url)
+        ready, active, broker, step = self.scene(url)
         ready |= {"a", "b"}
         active |= ready
         step._follow(broker, 0.0)
@@ -109,7 +109,7 @@ class TestRunQueues:
         self, url: str
     ) -> None:
         # Given
-        ready, active, broker, step = self.desk(url)
+        ready, active, broker, step = self.scene(url)
         ready.add("a")
         active.add("a")
         step._follow(broker, 0.0)
@@ -125,9 +125,9 @@ class TestRunQueues:
         # Then
         assert broker.removed == ["dct.run.a"]
 
-    def test_the_word_of_the_watchdog_is_a_lost_connection(self, url: str) -> None:
+    def test_a_request_of_the_watchdog_ends_the_connection(self, url: str) -> None:
         # Given
-        _, _, broker, step = self.desk(url)
+        _, _, broker, step = self.scene(url)
         step._runs.restart = "silent"
         # Then
         with pytest.raises(ConnectionResetError, match="silent"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dct_celery.adapters.databases.costs import Costs
 
 
-def test_nothing_is_said_before_both_were_measured() -> None:
+def test_nothing_is_known_before_both_were_measured() -> None:
     # Given
     costs = Costs()
     costs.cloned("one", 1.0)

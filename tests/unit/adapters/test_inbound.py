@@ -119,7 +119,7 @@ class TestAdmission:
             ],
         ],
     )
-    def test_what_is_no_chunk_message_is_refused_in_a_few_words(
+    def test_what_is_no_chunk_message_is_refused_with_a_short_reason(
         self, item: bytes, reason: str
     ) -> None:
         assert reason in refusal(item)
@@ -204,7 +204,7 @@ class TestFrames:
     @pytest.mark.parametrize(
         "broken", [b"\x80\x00\x02\xff\xfe", b"\x20\x00\x00\x00\x00\x03\x01aQ", b"\x20"]
     )
-    def test_properties_that_nobody_can_read_become_a_reason(self, broken: bytes) -> None:
+    def test_unreadable_properties_become_a_reason(self, broken: bytes) -> None:
         # When
         message: Any = AmqpMessage()
         message.inbound_header(

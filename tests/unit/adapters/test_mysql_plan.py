@@ -28,7 +28,7 @@ COMMENTED = MARIADB + " COMMENT=') ENGINE=InnoDB AUTO_INCREMENT=99'"
 
 
 @pytest.mark.parametrize("shown", [MARIADB, TABLESPACE, PARTED, COMMENTED])
-def test_the_position_is_told_from_the_definition(shown: str) -> None:
+def test_the_position_is_read_from_the_definition(shown: str) -> None:
     assert split_position(shown.format(" AUTO_INCREMENT=17")) == (shown.format(""), 17)
     assert split_position(shown.format("")) == (shown.format(""), None)
 
@@ -72,7 +72,7 @@ def test_a_column_with_its_tables_collation_inherits_it_and_no_other_does() -> N
         "app@10.0.%",
     ],
 )
-def test_whoever_the_definer_was_the_copy_is_its_makers(definer: str) -> None:
+def test_the_copy_belongs_to_its_maker_whatever_the_definer_was(definer: str) -> None:
     shown = (
         f"CREATE DEFINER={definer} TRIGGER `x` BEFORE INSERT ON `t` FOR EACH ROW SET @a = "
         "'DEFINER=`me`@`here`'"
@@ -126,7 +126,9 @@ def test_a_long_chain_of_parents_is_no_deep_recursion() -> None:
         ("unheard of", False),
     ],
 )
-def test_tables_are_described_by_servers_that_tell_all_of_them(server: str, yes: bool) -> None:
+def test_tables_are_described_from_information_schema_where_it_shows_everything(
+    server: str, yes: bool
+) -> None:
     assert describes(server) is yes
 
 
@@ -152,7 +154,9 @@ def test_tables_are_described_by_servers_that_tell_all_of_them(server: str, yes:
         ("", True),
     ],
 )
-def test_a_table_that_is_not_all_told_is_shown_as_well(description: str, yes: bool) -> None:
+def test_a_table_that_it_does_not_show_entirely_is_shown_by_show_create(
+    description: str, yes: bool
+) -> None:
     assert special(description) is yes
 
 

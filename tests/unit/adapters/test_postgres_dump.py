@@ -77,7 +77,7 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     ],
     ids=["empty", "no gzip", "no json", "no list", "cut"],
 )
-def test_a_damaged_file_is_told_with_the_mend(tmp_path: Path, data: bytes) -> None:
+def test_a_damaged_file_is_named_with_the_fix(tmp_path: Path, data: bytes) -> None:
     # Given
     file = tmp_path / "export.gz"
     file.write_bytes(data)
@@ -87,7 +87,7 @@ def test_a_damaged_file_is_told_with_the_mend(tmp_path: Path, data: bytes) -> No
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatabaseError, match="cannot be written"):
         write(tmp_path / "absent" / "export.gz", HEADER, "")
 

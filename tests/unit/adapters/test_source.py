@@ -223,7 +223,7 @@ def test_what_the_last_run_wrote_does_not_travel(project: Path) -> None:
     ]
 
 
-def test_an_include_that_matches_nothing_is_told(project: Path) -> None:
+def test_an_include_that_matches_nothing_is_reported(project: Path) -> None:
     # When
     taken = snapshot.take(project, Selection(include=Globs(["*.mo", "*.sh"])))
     # Then

@@ -36,7 +36,7 @@ def refusal(**info: Any) -> str:
     "info",
     [{}, {"maxmemory": 64 * MB}, {"redis_version": "6.2.0"}, {"redis_version": "255.255.255"}],
 )
-def test_a_fit_store_passes_without_a_word(info: dict[str, Any]) -> None:
+def test_a_fit_store_passes_without_a_warning(info: dict[str, Any]) -> None:
     checked = judge({**FIT, **info}, WHERE)
     assert (checked.version, checked.warnings) == (info.get("redis_version", "7.0.15"), ())
 
@@ -69,7 +69,7 @@ def test_an_old_store_is_refused(version: str) -> None:
     )
 
 
-def test_what_the_store_does_not_say_is_warned_about() -> None:
+def test_what_the_store_does_not_report_is_warned_about() -> None:
     # When: INFO is forbidden
     checked = judge({}, WHERE)
     # Then

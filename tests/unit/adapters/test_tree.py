@@ -74,7 +74,7 @@ def test_names_and_targets_that_are_no_utf_8_arrive(sent: Sent, project: Path) -
 
 
 def test_an_index_that_is_not_what_its_digest_says_is_not_used(sent: Sent, project: Path) -> None:
-    # Given somebody who puts another index under the digest of a run
+    # Given an attacker who puts another index under the digest of a run
     digest = sent.send(project)
     evil = Index((TreeFile("app/code.py", 0o644, 4, digest_of(b"evil")),))
     sent.blobs.put([(digest_of(b"evil"), b"evil"), (digest, evil.encode())])
@@ -278,7 +278,7 @@ _DEEDS = [
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["same-life", "restarted"])
 @pytest.mark.parametrize("deed", _DEEDS, ids=lambda deed: deed.__name__.strip("_"))
-def test_a_tree_that_was_changed_is_made_anew(
+def test_a_tree_that_was_changed_is_made_again(
     sent: Sent, project: Path, deed: Any, restarted: bool
 ) -> None:
     # Given

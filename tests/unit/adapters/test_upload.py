@@ -25,7 +25,7 @@ def project(tmp_path: Path) -> Path:
     return make_tree(tmp_path / "project")
 
 
-class Desk:
+class Scene:
     """An upload with its store, clock and warnings."""
 
     def __init__(self, selection: Selection | None = None, *, prove_only: bool = False) -> None:
@@ -44,71 +44,71 @@ class Desk:
 
 def test_only_what_is_missing_is_sent(project: Path) -> None:
     # Given
-    desk = Desk()
-    desk.blobs.put([(_CODE, b"x = 1\n")])
+    scene = Scene()
+    scene.blobs.put([(_CODE, b"x = 1\n")])
     # When
-    taken, files, sent = desk.upload.send(project, desk.blobs)
+    taken, files, sent = scene.upload.send(project, scene.blobs)
     # Then
     assert (files, sent) == (3, len("#!/bin/sh\n"))
-    assert digest_of(desk.store.blobs[taken.digest]) == taken.digest
-    assert desk.upload.send(project, desk.blobs)[2] == 0
+    assert digest_of(scene.store.blobs[taken.digest]) == taken.digest
+    assert scene.upload.send(project, scene.blobs)[2] == 0
 
 
 def test_what_a_worker_asks_for_is_sent_again(project: Path) -> None:
     # Given a store that has lost the index and a file
-    desk = Desk()
-    tree = desk.upload.send(project, desk.blobs)[0].digest
-    del desk.store.blobs[tree], desk.store.blobs[_CODE]
+    scene = Scene()
+    tree = scene.upload.send(project, scene.blobs)[0].digest
+    del scene.store.blobs[tree], scene.store.blobs[_CODE]
     # When
-    desk.blobs.want(tree, [tree, _CODE])
-    desk.supply()
+    scene.blobs.want(tree, [tree, _CODE])
+    scene.supply()
     # Then
-    assert {tree, _CODE} <= desk.store.blobs.keys()
+    assert {tree, _CODE} <= scene.store.blobs.keys()
 
 
-def test_nobodys_question_brings_what_is_not_of_the_run(project: Path) -> None:
+def test_no_request_brings_files_of_another_run(project: Path) -> None:
     # Given
-    desk = Desk()
-    tree = desk.upload.send(project, desk.blobs)[0].digest
-    before = dict(desk.store.blobs)
+    scene = Scene()
+    tree = scene.upload.send(project, scene.blobs)[0].digest
+    before = dict(scene.store.blobs)
     # When
-    desk.blobs.want(tree, [digest_of(b"other"), "../../etc/passwd", ""])
-    desk.blobs.want(digest_of(b"other tree"), [_CODE])
-    desk.supply()
+    scene.blobs.want(tree, [digest_of(b"other"), "../../etc/passwd", ""])
+    scene.blobs.want(digest_of(b"other tree"), [_CODE])
+    scene.supply()
     # Then
-    assert desk.store.blobs == before
-    assert desk.said == []
+    assert scene.store.blobs == before
+    assert scene.said == []
 
 
 def test_the_store_is_asked_only_now_and_then(project: Path) -> None:
     # Given
-    desk = Desk()
-    tree = desk.upload.send(project, desk.blobs)[0].digest
-    desk.supply()
-    del desk.store.blobs[_CODE]
-    desk.blobs.want(tree, [_CODE])
+    scene = Scene()
+    tree = scene.upload.send(project, scene.blobs)[0].digest
+    scene.supply()
+    del scene.store.blobs[_CODE]
+    scene.blobs.want(tree, [_CODE])
     # When
-    desk.upload.supply(desk.blobs)
+    scene.upload.supply(scene.blobs)
     # Then
-    assert _CODE not in desk.store.blobs
+    assert _CODE not in scene.store.blobs
 
 
 def test_before_anything_is_sent_there_is_nothing_to_supply() -> None:
-    Desk().supply()
+    Scene().supply()
 
 
-def test_a_file_that_has_changed_since_is_said_once_and_ends_no_run(project: Path) -> None:
+def test_a_file_that_has_changed_since_is_reported_once_and_ends_no_run(project: Path) -> None:
     # Given
-    desk = Desk()
-    tree = desk.upload.send(project, desk.blobs)[0].digest
-    del desk.store.blobs[_CODE]
+    scene = Scene()
+    tree = scene.upload.send(project, scene.blobs)[0].digest
+    del scene.store.blobs[_CODE]
     (project / "app" / "code.py").write_text("x = 2\n")
     # When
     for _ in range(2):
-        desk.blobs.want(tree, [_CODE])
-        desk.supply()
+        scene.blobs.want(tree, [_CODE])
+        scene.supply()
     # Then
-    assert desk.said == [
+    assert scene.said == [
         "a worker lacks a file that cannot be sent again: app/code.py changed while it was read; "
         "run again when nothing writes there"
     ]
@@ -118,22 +118,22 @@ def test_a_file_that_changes_while_the_run_begins_stops_it(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
-    desk = Desk()
+    scene = Scene()
     monkeypatch.setattr(Path, "read_bytes", lambda path: b"x = 2\n")
     # When / Then
     with pytest.raises(ConfigError, match="changed while it was read"):
-        desk.upload.send(project, desk.blobs)
+        scene.upload.send(project, scene.blobs)
 
 
 def test_secrets_are_named_before_they_are_sent_and_once(project: Path) -> None:
     # Given
     (project / ".env").touch()
-    desk = Desk()
+    scene = Scene()
     # When
-    desk.upload.send(project, desk.blobs)
-    desk.upload.send(project, desk.blobs)
+    scene.upload.send(project, scene.blobs)
+    scene.upload.send(project, scene.blobs)
     # Then
-    (line,) = desk.said
+    (line,) = scene.said
     assert line.startswith(".env looks like")
 
 
@@ -141,11 +141,11 @@ def test_with_a_checkout_nothing_is_sent_and_selections_do_not_count(project: Pa
     # Given
     selection = Selection(exclude=Globs(["app"]), written=frozenset({"junit.xml"}))
     (project / "junit.xml").touch()
-    desk, plain = Desk(selection, prove_only=True), Desk(prove_only=True)
+    scene, plain = Scene(selection, prove_only=True), Scene(prove_only=True)
     # When
-    digest = desk.upload.send(project, desk.blobs)[0].digest
-    desk.supply()
+    digest = scene.upload.send(project, scene.blobs)[0].digest
+    scene.supply()
     # Then
-    assert desk.store.blobs == {}
+    assert scene.store.blobs == {}
     (project / "junit.xml").unlink()
     assert plain.upload.send(project, plain.blobs)[0].digest == digest

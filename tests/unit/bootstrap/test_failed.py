@@ -111,7 +111,7 @@ def test_a_run_that_is_killed_leaves_no_green_report_of_an_earlier_one(settings:
     assert data["exit_code"] == 2
 
 
-def test_where_there_was_no_report_none_is_made_before_there_is_something_to_say(
+def test_no_report_is_made_before_there_are_results_where_there_was_none(
     tmp_path: Path,
 ) -> None:
     # Given

@@ -49,7 +49,7 @@ def offered(at: float, chunk: str, *indices: int) -> Heard:
     return Heard(at, "offered", chunk, -1, "", frozenset(indices))
 
 
-def test_a_killed_worker_is_recovered_when_the_last_of_its_tests_is_claimed_anew() -> None:
+def test_a_killed_worker_is_recovered_when_the_last_of_its_tests_is_claimed_again() -> None:
     # Given one chunk of other tests, and two that its own were split into
     claims = [
         claimed(11.0, "c9", "build-b"),

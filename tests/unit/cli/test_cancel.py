@@ -9,7 +9,7 @@ import pytest
 from dct_celery.cli import main as cli
 from dct_celery.errors import UsageError
 from dct_celery.settings import Settings
-from tests.unit.cli import desk
+from tests.unit.cli import roots
 
 
 class Root:
@@ -30,7 +30,7 @@ class Root:
 @pytest.fixture
 def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Root:
     root = Root()
-    desk.take_the_roots_place(monkeypatch, tmp_path, cancel_run=root.cancel_run)
+    roots.replace_root(monkeypatch, tmp_path, cancel_run=root.cancel_run)
     return root
 
 

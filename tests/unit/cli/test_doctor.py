@@ -12,7 +12,7 @@ from click.testing import Result
 from dct_celery.cli.doctor import command
 from dct_celery.inspect.doctor_databases import Finding
 from dct_celery.settings import Settings
-from tests.unit.cli import desk
+from tests.unit.cli import roots
 
 GOOD, SO_SO = Finding("ok", "store", "answers"), Finding("warning", "guards", "DEBUG is on")
 BAD = Finding("failed", "database default", "cannot be reached", "start it")
@@ -20,7 +20,7 @@ WRONG, AWAY = (replace(BAD, exit_code=code) for code in (4, 7))
 
 
 class Root:
-    """A composition root that finds what it is told."""
+    """A composition root that gives the findings of the test."""
 
     def __init__(self) -> None:
         self.findings: list[Finding] = []
@@ -37,15 +37,15 @@ class Root:
 @pytest.fixture
 def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Root:
     root = Root()
-    desk.take_the_roots_place(monkeypatch, tmp_path, examine=root.examine)
+    roots.replace_root(monkeypatch, tmp_path, examine=root.examine)
     return root
 
 
 def run(*args: str) -> Result:
-    return desk.run(command, *args)
+    return roots.run(command, *args)
 
 
-def test_each_finding_is_a_line_with_its_mend_below(root: Root) -> None:
+def test_each_finding_is_a_line_with_its_fix_below(root: Root) -> None:
     # Given
     root.findings = [GOOD, SO_SO, BAD]
 
@@ -94,7 +94,7 @@ def test_local_may_stand_alone(root: Root, args: tuple[str, ...], local: int | N
     assert root.settings.local == local
 
 
-def test_the_guards_take_the_words_of_a_run(root: Root) -> None:
+def test_the_guards_take_the_options_of_a_run(root: Root) -> None:
     run(
         "--allow-database",
         "prod_*",
@@ -110,7 +110,7 @@ def test_the_guards_take_the_words_of_a_run(root: Root) -> None:
     assert (root.settings.deny_db_host, root.settings.store) == (("b",), "redis://h/1")
 
 
-def test_the_last_line_counts_in_words_that_agree(root: Root) -> None:
+def test_the_last_line_counts_in_singular_and_plural(root: Root) -> None:
     # Given
     root.findings = [GOOD, GOOD, SO_SO, SO_SO, SO_SO]
 

@@ -15,7 +15,7 @@ from dct_celery.cli import gc
 from dct_celery.settings import Settings
 from dct_celery.worker.databases import garbage_collector
 from dct_celery.worker.databases.garbage_collector import Swept
-from tests.unit.cli import desk
+from tests.unit.cli import roots
 
 Wait = Callable[[int, int], object]
 DROPPED = garbage_collector.Result(
@@ -29,7 +29,7 @@ FAILED = garbage_collector.Result("test_z", "failed", "z is being accessed by ot
 
 
 class Root:
-    """A composition root that answers what it is told."""
+    """A composition root that gives the answers of the test."""
 
     def __init__(self) -> None:
         self.answer: list[Swept] = []
@@ -49,12 +49,12 @@ class Root:
 @pytest.fixture
 def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Root:
     root = Root()
-    desk.take_the_roots_place(monkeypatch, tmp_path, collect_garbage=root.collect_garbage)
+    roots.replace_root(monkeypatch, tmp_path, collect_garbage=root.collect_garbage)
     return root
 
 
 def run(*args: str) -> Result:
-    return desk.run(gc.command, *args)
+    return roots.run(gc.command, *args)
 
 
 def test_each_database_is_a_row_with_its_reason(root: Root) -> None:
@@ -109,7 +109,7 @@ def test_what_could_not_be_done_is_exit_7(root: Root, swept: Swept) -> None:
     assert "failed" in result.stdout
 
 
-def test_the_second_look_is_announced_before_it_is_waited_for(
+def test_the_second_check_is_announced_before_it_is_waited_for(
     root: Root, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
@@ -126,7 +126,7 @@ def test_the_second_look_is_announced_before_it_is_waited_for(
     assert "3 databases look abandoned; checking again in 16 s" in result.stderr
 
 
-def test_a_project_without_servers_is_told_so(root: Root) -> None:
+def test_a_project_without_servers_gets_a_line(root: Root) -> None:
     assert "no database server" in run().stdout
 
 

@@ -10,12 +10,12 @@ import pytest
 from dct_celery.cli.keygen import command
 from dct_celery.errors import UsageError
 from dct_celery.settings import load
-from tests.unit.cli import desk
+from tests.unit.cli import roots
 
 
 def test_each_key_is_new_and_taken_by_the_settings(tmp_path: Path) -> None:
     # When
-    first, second = (desk.run(command).stdout.strip() for _ in range(2))
+    first, second = (roots.run(command).stdout.strip() for _ in range(2))
     # Then
     assert first != second
     assert load({"signing_key": first}, env={}, cwd=tmp_path)[0].signing_keys == (first,)
@@ -23,7 +23,7 @@ def test_each_key_is_new_and_taken_by_the_settings(tmp_path: Path) -> None:
 
 def test_a_file_is_for_its_owner_alone(tmp_path: Path) -> None:
     # When
-    result = desk.run(command, "--out", str(tmp_path / "key"))
+    result = roots.run(command, "--out", str(tmp_path / "key"))
     # Then
     written = (tmp_path / "key").read_text().strip()
     assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600

@@ -65,7 +65,9 @@ def test_nothing_given_means_nothing_passed_on(
     assert origins["labels"] == "default"
 
 
-def test_every_word_of_djangos_is_understood(calls: list[tuple[Settings, dict[str, str]]]) -> None:
+def test_every_argument_of_djangos_command_is_understood(
+    calls: list[tuple[Settings, dict[str, str]]],
+) -> None:
     # When
     selection = (
         "--settings a.b -k x -k y --tag s --exclude-tag t -p t*.py -t . --failfast --maxfail 2"

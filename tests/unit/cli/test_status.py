@@ -1,4 +1,4 @@
-"""Claims about `dct status`: the active runs as a table, one run in words."""
+"""Claims about `dct status`: the active runs as a table, one run in detail."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dct_celery.inspect.status import RunStatus
 from dct_celery.protocol.runs import RunState
 from dct_celery.protocol.workers import RunStage
 from dct_celery.settings import Settings
-from tests.unit.cli import desk
+from tests.unit.cli import roots
 
 BEGAN = 1_767_225_600.0
 SLOT = BusySlot(
@@ -45,7 +45,7 @@ NEW = replace(
 
 
 class Root:
-    """A composition root that knows what it is told."""
+    """A composition root that knows the runs of the test."""
 
     def __init__(self) -> None:
         self.runs: list[RunStatus] = []
@@ -58,7 +58,7 @@ class Root:
         for state in (RunState.OPEN, RunState.CLOSED, RunState.CLOSED):
             yield [replace(one, state=state) for one in self.runs]
 
-    def look_at_runs(
+    def status_of_runs(
         self, settings: Settings, origins: dict[str, str], run: str | None
     ) -> list[RunStatus]:
         self.settings = settings
@@ -69,14 +69,14 @@ class Root:
 @pytest.fixture
 def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Root:
     root = Root()
-    desk.take_the_roots_place(
-        monkeypatch, tmp_path, look_at_runs=root.look_at_runs, watch_runs=root.watch_runs
+    roots.replace_root(
+        monkeypatch, tmp_path, status_of_runs=root.status_of_runs, watch_runs=root.watch_runs
     )
     return root
 
 
 def run(*args: str) -> Result:
-    return desk.run(command, *args)
+    return roots.run(command, *args)
 
 
 def test_without_a_run_each_active_one_is_a_row(root: Root) -> None:
@@ -100,7 +100,7 @@ def test_a_pool_without_runs_says_so(root: Root) -> None:
     assert run("--pool", "ci").stdout == "no run is active in pool 'ci'\n"
 
 
-def test_one_run_is_told_in_words_and_who_runs_what(root: Root) -> None:
+def test_one_run_is_described_with_what_each_slot_runs(root: Root) -> None:
     # Given
     root.runs = [ONE]
 

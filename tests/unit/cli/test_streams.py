@@ -27,7 +27,7 @@ sys.exit(7)
 
 
 def end_of(redirection: str, folder: Path) -> tuple[int, str]:
-    """Exit code and stderr of the program under `sh`, which tells its code in a file."""
+    """Exit code and stderr of the program under `sh`, which writes its code into a file."""
     script = f'({sys.executable} -c "$PROGRAM"; echo $? > code) {redirection}'
     done = subprocess.run(
         ["sh", "-c", script], env={**os.environ, "PROGRAM": PROGRAM}, cwd=folder,

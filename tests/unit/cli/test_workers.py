@@ -1,4 +1,4 @@
-"""Claims about `dct workers`: a row per worker with what it does, and a way out when nobody is
+"""Claims about `dct workers`: a row per worker with what it does, and a fix when none is
 there.
 """
 
@@ -16,7 +16,7 @@ from dct_celery.inspect.status import WorkerStatus
 from dct_celery.ports import WorkerInfo
 from dct_celery.protocol.workers import RunStage
 from dct_celery.settings import Settings
-from tests.unit.cli import desk
+from tests.unit.cli import roots
 
 IDLE = WorkerInfo("build-a@h1", "h1", 12, "0.1.0", 2, "abc")
 BUSY = replace(
@@ -31,13 +31,13 @@ OLD = replace(IDLE, name="c@h3", host="h3", slots=1, version="0.0.9")
 
 
 class Root:
-    """A composition root that sees whom it is told."""
+    """A composition root that lists the workers of the test."""
 
     def __init__(self) -> None:
         self.seen: list[WorkerStatus] = []
         self.settings: Settings | None = None
 
-    def look_at_workers(self, settings: Settings, origins: dict[str, str]) -> list[WorkerStatus]:
+    def status_of_workers(self, settings: Settings, origins: dict[str, str]) -> list[WorkerStatus]:
         self.settings = settings
         return self.seen
 
@@ -45,12 +45,12 @@ class Root:
 @pytest.fixture
 def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Root:
     root = Root()
-    desk.take_the_roots_place(monkeypatch, tmp_path, look_at_workers=root.look_at_workers)
+    roots.replace_root(monkeypatch, tmp_path, status_of_workers=root.status_of_workers)
     return root
 
 
 def run(*args: str) -> Result:
-    return desk.run(command, *args)
+    return roots.run(command, *args)
 
 
 def test_each_worker_is_a_row_with_what_it_does(root: Root) -> None:
@@ -132,7 +132,7 @@ def test_store_and_pool_come_from_every_place(
     assert (root.settings.store, root.settings.pool) == ("redis://from-flag/1", "from-flag")
 
 
-def test_what_a_stranger_wrote_into_the_store_moves_no_cursor_and_tells_no_secret() -> None:
+def test_foreign_bytes_in_the_store_move_no_cursor_and_show_no_secret() -> None:
     # When
     lines = list(table(("A", "B"), [("\x1b[2J\nredis://:hush@h", 1), ("plain", 22)]))
 

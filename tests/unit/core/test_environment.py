@@ -55,7 +55,7 @@ def test_versions_of_what_is_imported_differ() -> None:
     ]
 
 
-def test_versions_of_what_nobody_imports_or_names_do_not_count() -> None:
+def test_versions_of_what_is_neither_imported_nor_named_do_not_count() -> None:
     assert texts({"package:black": "1"}, {"package:black": "2"}) == []
 
 

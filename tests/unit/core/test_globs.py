@@ -58,7 +58,7 @@ def test_two_dots_in_a_name_are_no_way_up(pattern: str) -> None:
     assert re.fullmatch(PATTERN, pattern)
 
 
-def test_patterns_that_match_nothing_are_told() -> None:
+def test_patterns_that_match_nothing_are_listed() -> None:
     assert Globs(["*.mo", "*.po", "x"]).unused(["a.mo", "b/x/c"]) == ["*.po"]
 
 

@@ -10,7 +10,7 @@ from dct_celery.core.redact import redact
 
 SCHEMES = st.sampled_from(["redis", "rediss", "amqp", "amqps", "redis+socket", "unix", "postgres"])
 NAMES = st.text("abcdefghijklmnopqrstuvwxyz0123456789_-.%", max_size=12)
-# Any visible text, quoted or not; "://" inside starts a new URL for everybody who reads it.
+# Any visible text, quoted or not; "://" inside starts a new URL for every reader.
 PASSWORDS = st.text(
     st.characters(codec="utf-8", exclude_categories=["Z", "C"]), min_size=1, max_size=40
 ).filter(lambda text: "://" not in f"x:{text}@")

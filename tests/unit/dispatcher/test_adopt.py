@@ -1,4 +1,4 @@
-"""Claims about `dispatcher.adopt`: whose word counts when a run is taken over."""
+"""Claims about `dispatcher.adopt`: which source counts when a run is taken over."""
 
 from __future__ import annotations
 

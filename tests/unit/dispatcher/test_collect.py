@@ -21,18 +21,18 @@ MANIFEST = make_manifest(
 
 
 class FakeProcess:
-    """A collect process that says what it was told; None is a wait that came to nothing. Dies when
-    it has said it all.
+    """A collect process with the messages of the test; None is a wait without one. It dies after
+    the last one.
     """
 
     pid = 1
 
-    def __init__(self, *words: Message | None) -> None:
-        self._words: Iterator[Message | None] = iter(words)
+    def __init__(self, *sent: Message | None) -> None:
+        self._messages: Iterator[Message | None] = iter(sent)
 
     def receive(self, timeout: float | None = None) -> Message | None:
         try:
-            return next(self._words)
+            return next(self._messages)
         except StopIteration:
             raise ProcessDied("the collect process ended with exit status 1") from None
 
@@ -59,10 +59,10 @@ END = Entries((), last=True)
 
 
 def collected(
-    *words: Message | None, meanwhile: Any = lambda: None, patience: Patience | None = None
+    *sent: Message | None, meanwhile: Any = lambda: None, patience: Patience | None = None
 ) -> Collected:
     return collect(
-        FakeProcess(*words), lambda: "last words", meanwhile, patience or Patience(0, float)
+        FakeProcess(*sent), lambda: "last output", meanwhile, patience or Patience(0, float)
     )
 
 
@@ -122,7 +122,7 @@ def test_the_command_that_runs_one_test_again_is_the_projects_own() -> None:
 
 
 class GarblingProcess(FakeProcess):
-    """What follows its words is no message."""
+    """What follows its messages is none."""
 
     def receive(self, timeout: float | None = None) -> Message | None:
         try:
@@ -140,14 +140,16 @@ def test_an_entry_that_is_none_is_a_fault_of_the_suite() -> None:
 
 
 @pytest.mark.parametrize("said", [(), (loaded(),), (loaded(), rows(0, 1))])
-def test_a_process_that_dies_on_the_way_leaves_its_last_words(said: tuple[Message, ...]) -> None:
+def test_a_process_that_dies_on_the_way_is_reported_with_its_last_output(
+    said: tuple[Message, ...],
+) -> None:
     # When
     with pytest.raises(
         CollectionError, match="could not be collected: the collect process ended"
     ) as caught:
         collected(*said)
     # Then
-    assert caught.value.detail == "last words"
+    assert caught.value.detail == "last output"
 
 
 def test_an_interrupt_ends_the_waiting() -> None:
@@ -162,29 +164,29 @@ def test_an_interrupt_ends_the_waiting() -> None:
 
 def test_a_suite_that_is_never_built_ends_the_waiting_with_its_stacks() -> None:
     # Given
-    looks = clock(*[0.5] * 20)
+    times = clock(*[0.5] * 20)
     # When
     with pytest.raises(
         CollectionError, match=r"took longer than 3 s \(--fixture-timeout\)"
     ) as caught:
-        collected(*[None] * 20, patience=Patience(3.0, lambda: next(looks)))
+        collected(*[None] * 20, patience=Patience(3.0, lambda: next(times)))
     # Then
-    assert caught.value.detail == "last words"
+    assert caught.value.detail == "last output"
 
 
 def test_time_in_which_this_side_was_stopped_is_not_the_projects() -> None:
     # Given
-    looks = clock(0.5, 3600.0, 0.5)
+    times = clock(0.5, 3600.0, 0.5)
     # Then
     assert collected(
-        None, None, None, loaded(Manifest(())), END, patience=Patience(3.0, lambda: next(looks))
+        None, None, None, loaded(Manifest(())), END, patience=Patience(3.0, lambda: next(times))
     )
 
 
 def test_patience_without_a_limit_has_no_end() -> None:
     # Given
-    looks = clock(*[1.0] * 50)
+    times = clock(*[1.0] * 50)
     # Then
     assert collected(
-        *[None] * 50, loaded(Manifest(())), END, patience=Patience(0, lambda: next(looks))
+        *[None] * 50, loaded(Manifest(())), END, patience=Patience(0, lambda: next(times))
     )

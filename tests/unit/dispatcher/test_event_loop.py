@@ -1,4 +1,4 @@
-"""Claims about a dispatcher whose run is cancelled by somebody else, or whose store is away for a
+"""Claims about a dispatcher whose run is cancelled from elsewhere, or whose store is away for a
 while.
 """
 
@@ -52,7 +52,7 @@ ME, YOU = "a" * 16, "b" * 16
 
 
 class Scene:
-    """A follower on a store in memory; `sleep` moves its clock."""
+    """A loop on a store in memory; `sleep` moves its clock."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Scene:
         self.stored_run = StoredRun(services, make_spec("run-one"), lambda: None)
         view = RunView.of(self.machine.manifest, lambda index: 1.0, reruns=False, now=self.now)
         self.view = view
-        self.follower = EventLoop(
+        self.loop = EventLoop(
             services, self.machine, fleet, self.stored_run, view, lambda: cast(Any, None)
         )
         self.services = services
@@ -97,11 +97,11 @@ class Scene:
         return Journal(self.folder, "run-one", "head", self.door, go_on=go_on)
 
     def follow(self) -> None:
-        self.follower.follow(self.journal)
+        self.loop.follow(self.journal)
 
     def close(self) -> None:
-        if self.follower._journal is not None:
-            self.follower._journal.close()
+        if self.loop._journal is not None:
+            self.loop._journal.close()
 
     def _sleep(self, seconds: float) -> None:
         self.now += seconds or 0.01
@@ -122,9 +122,9 @@ def four(tmp_path: Path) -> Iterator[Scene]:
     scene.close()
 
 
-def test_a_run_cancelled_by_somebody_else_ends_with_every_test_accounted_for(scene: Scene) -> None:
+def test_a_run_cancelled_from_elsewhere_ends_with_every_test_accounted_for(scene: Scene) -> None:
     # Given
-    scene.follower.step()
+    scene.loop.step()
     assert scene.machine.stop is None
     # When
     scene.ledger.cancel("somebody wants it so")
@@ -139,7 +139,7 @@ def test_a_run_cancelled_by_somebody_else_ends_with_every_test_accounted_for(sce
 
 def test_a_run_that_stopped_by_itself_keeps_its_own_reason(scene: Scene) -> None:
     # Given
-    cast(Any, scene.follower)._services.interrupted = lambda: True
+    cast(Any, scene.loop)._services.interrupted = lambda: True
     # When
     scene.follow()
     # Then
@@ -153,7 +153,7 @@ def test_a_run_that_only_waits_for_its_system_checks_is_cancelled_too(scene: Sce
     lease = scene.run.claim()
     scene.run.record(lease, finished(0), finished(1))
     scene.run.send(completed(lease))
-    scene.follower.step()
+    scene.loop.step()
     assert scene.machine.finished
     # When
     scene.ledger.cancel("somebody wants it so")
@@ -175,13 +175,13 @@ def test_what_the_store_could_not_take_is_done_when_it_is_back(
 
     monkeypatch.setattr(scene.ledger, "commit", away)
     (chunk,) = scene.run.offers
-    scene.follower._act([ev.Offer(chunk)])
+    scene.loop._act([ev.Offer(chunk)])
     for _ in range(5):
-        scene.follower.step()
+        scene.loop.step()
     assert scene.ledger.fences([chunk.id]) == [None]
     # When
     monkeypatch.setattr(scene.ledger, "commit", commit)
-    scene.follower.step()
+    scene.loop.step()
     # Then
     assert scene.ledger.fences([chunk.id]) == [0]
     assert len(warnings(scene)) == 1
@@ -192,10 +192,10 @@ def test_what_a_round_has_to_write_goes_out_in_one_go(
 ) -> None:
     # Given three slots, two of which have claimed their chunks
     scene = Scene(tmp_path, slots=3, count=12, size=1)
-    scene.follower._journal = scene.journal()
+    scene.loop._journal = scene.journal()
     first, second, _ = scene.run.offers
-    scene.follower._act([ev.Offer(chunk) for chunk in scene.run.offers])
-    scene.follower.step()
+    scene.loop._act([ev.Offer(chunk) for chunk in scene.run.offers])
+    scene.loop.step()
     lease = scene.ledger.claim(first.id, 1, worker="build-a", slot=1, lease_ms=5000).lease
     assert lease is not None
     scene.ledger.claim(second.id, 1, worker="build-a", slot=2, lease_ms=5000)
@@ -211,12 +211,12 @@ def test_what_a_round_has_to_write_goes_out_in_one_go(
     publish = scene.services.queue.publish
     publish.reset_mock()
     # When
-    scene.follower.step()
+    scene.loop.step()
     # Then
     assert written == [(2, {lease.key: len(first.indices)})]
     assert [len(call.args) for call in publish.call_args_list] == [2]
     # When nothing has happened since
-    scene.follower.step()
+    scene.loop.step()
     # Then
     assert len(written) == 1
     scene.close()
@@ -228,23 +228,23 @@ def test_acknowledgements_wait_for_an_offer_and_not_for_long(four: Scene) -> Non
     held = begun(scene)
     scene.now += 5
     scene.ledger.append(held, 2, as_sent(finished(1)), 5000)
-    scene.follower.step()
+    scene.loop.step()
     assert scene.ledger.acknowledged([held.key]) == [2]
     # When
     scene.ledger.append(held, 3, as_sent(finished(2)), 5000)
-    scene.follower.step()
+    scene.loop.step()
     # Then
     assert scene.ledger.acknowledged([held.key]) == [2]
     # When
-    scene.follower._act([ev.Offer(replace(scene.run.offers[0], id="c9"))])
-    scene.follower.step()
+    scene.loop._act([ev.Offer(replace(scene.run.offers[0], id="c9"))])
+    scene.loop.step()
     # Then
     assert scene.ledger.acknowledged([held.key]) == [3]
     # When
     scene.ledger.append(held, 4, as_sent(finished(3)), 5000)
-    scene.follower.step()
+    scene.loop.step()
     scene.now += 1
-    scene.follower.step()
+    scene.loop.step()
     # Then
     assert scene.ledger.acknowledged([held.key]) == [4]
 
@@ -255,19 +255,19 @@ def test_what_a_dispatcher_has_journalled_the_next_one_acknowledges(
     # Given a dispatcher that died between journal and store
     held = begun(four)
     four.now += 5
-    four.follower.step()
+    four.loop.step()
     four.ledger.append(held, 2, as_sent(finished(1)), 5000)
-    four.follower.step()
+    four.loop.step()
     four.ledger.append(held, 3, as_sent(finished(2)), 5000)
-    four.follower.step()
+    four.loop.step()
     assert four.ledger.acknowledged([held.key]) == [2]
-    assert four.follower._journal is not None
-    four.follower._journal.close()
+    assert four.loop._journal is not None
+    four.loop._journal.close()
     # When
     second = Scene(tmp_path, four.store, slots=0, count=4)
-    second.stored_run.epoch = second.follower._epoch = second.ledger.adopt(YOU, dead=True).epoch
+    second.stored_run.epoch = second.loop._epoch = second.ledger.adopt(YOU, dead=True).epoch
     second.services.owner = YOU
-    second.follower.catch_up(second.journal(go_on=True), whole=True)
+    second.loop.catch_up(second.journal(go_on=True), whole=True)
     # Then
     assert second.ledger.acknowledged([held.key]) == [3]
     second.close()
@@ -276,34 +276,34 @@ def test_what_a_dispatcher_has_journalled_the_next_one_acknowledges(
 def test_nothing_is_published_again_while_the_stream_is_ahead(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given a chunk that nobody has claimed, and a stream of which each read finds a whole page
-    scene.follower._journal = scene.journal()
+    # Given a chunk that no slot has claimed, and a stream of which each read finds a whole page
+    scene.loop._journal = scene.journal()
     scene.registry.beat(
         WorkerInfo("build-a", "h", 1, "0", 1, KEY_ID, (KEY_ID,), {"run-one": RunStage.READY}), 3600
     )
-    scene.follower.step()
+    scene.loop.step()
     publish = scene.services.queue.publish
     publish.reset_mock()
     monkeypatch.setattr("dct_celery.dispatcher.event_loop._PAGE", 1)
     # When
     for _ in range(10):
         stored(scene).add({"k": "moonbeam"})
-        look(scene)
+        poll(scene)
     # Then
     assert publish.call_count == 0
     # When it is read to its end
     for _ in range(5):
-        look(scene)
+        poll(scene)
     # Then
     assert publish.call_count == 1
 
 
 @pytest.mark.parametrize(("answer", "looks"), [(0.0, 10), (0.1, 4), (0.5, 2)])
-def test_a_store_that_is_far_away_is_looked_at_less_often(
+def test_a_store_that_is_far_away_is_polled_less_often(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, answer: float, looks: int
 ) -> None:
     # Given a store of which each answer takes so many seconds
-    scene.follower._journal = scene.journal()
+    scene.loop._journal = scene.journal()
     seen: list[float] = []
     reap = scene.ledger.reap
 
@@ -316,7 +316,7 @@ def test_a_store_that_is_far_away_is_looked_at_less_often(
     # When
     end = scene.now + 2.0
     while scene.now < end:
-        scene.follower.step()
+        scene.loop.step()
     # Then: never so seldom that the leases' clock would be held to have stood still
     assert abs(len(seen) - looks) <= 2
     assert max((later - earlier for earlier, later in pairwise(seen)), default=0.0) < 2.0
@@ -331,9 +331,9 @@ def test_an_interrupt_counts_though_the_store_is_away(
 
     for verb in ("read", "cancel", "reap", "state"):
         monkeypatch.setattr(scene.ledger, verb, away)
-    cast(Any, scene.follower)._services.interrupted = lambda: True
+    cast(Any, scene.loop)._services.interrupted = lambda: True
     # When
-    scene.follower.step()
+    scene.loop.step()
     # Then
     assert scene.machine.stop is not None
     assert scene.machine.stop.reason == "interrupted"
@@ -344,14 +344,14 @@ def test_an_interrupt_counts_though_the_store_is_away(
 
 def begun(scene: Scene) -> LeaseRef:
     """The first chunk is claimed, and half of what it ran is journalled."""
-    scene.follower._journal = scene.journal()
-    scene.follower.step()
+    scene.loop._journal = scene.journal()
+    scene.loop.step()
     (chunk,) = scene.run.offers
     scene.ledger.commit([chunk])
     claim = scene.ledger.claim(chunk.id, chunk.attempt, worker="build-a", slot=1, lease_ms=5000)
     assert claim.lease is not None
     scene.ledger.append(claim.lease, 1, as_sent(finished(0)), 5000)
-    scene.follower.step()
+    scene.loop.step()
     assert list(scene.machine.verdicts) == [0]
     return claim.lease
 
@@ -362,13 +362,13 @@ def test_a_store_that_lost_the_run_has_it_back_and_the_holder_goes_on(scene: Sce
     # When
     scene.store.runs.clear()
     scene.now += 1
-    scene.follower.step()
+    scene.loop.step()
     # Then
     assert (scene.ledger.state(), scene.ledger.epoch()) == ("open", 2)
     assert scene.ledger.acknowledged([f"{held.chunk}.1"]) == [1]
     assert scene.ledger.append(held, 2, as_sent(finished(1)), 5000) == "moved"
     assert scene.ledger.append(replace(held, epoch=2), 2, as_sent(finished(1)), 5000) == "ok"
-    scene.follower.step()
+    scene.loop.step()
     assert sorted(scene.machine.verdicts) == [0, 1]
 
 
@@ -378,11 +378,11 @@ def test_a_store_that_is_another_process_is_not_trusted(scene: Scene) -> None:
     # When: a replica took its place, which may lag
     scene.store.incarnation = "second"
     scene.now += 2
-    scene.follower.step()
+    scene.loop.step()
     # Then
     assert scene.ledger.epoch() == 2
     scene.now += 2
-    scene.follower.step()
+    scene.loop.step()
     assert scene.ledger.epoch() == 2
 
 
@@ -391,12 +391,12 @@ def test_the_stream_of_a_new_epoch_is_not_folded_twice(scene: Scene) -> None:
     begun(scene)
     scene.store.runs.clear()
     scene.now += 1
-    scene.follower.step()
-    journal = scene.follower._journal
+    scene.loop.step()
+    journal = scene.loop._journal
     assert journal is not None
     before = len(list(journal.replay()))
     # When: it comes upon what it has put back itself
-    scene.follower.step()
+    scene.loop.step()
     # Then
     assert all(entry.epoch == 2 for entry in list(journal.replay())[before:])
 
@@ -407,8 +407,8 @@ def test_another_dispatcher_knows_what_the_first_one_knew(
 ) -> None:
     # Given
     held = begun(scene)
-    assert scene.follower._journal is not None
-    scene.follower._journal.close()
+    assert scene.loop._journal is not None
+    scene.loop._journal.close()
     second = Scene(tmp_path, scene.store, slots=0)
     if not whole:
         scene.store.runs.clear()
@@ -417,7 +417,7 @@ def test_another_dispatcher_knows_what_the_first_one_knew(
     assert adoption.answer == ("ok" if whole else "none")
     second.stored_run.epoch = adoption.epoch
     second.services.owner = YOU
-    second.follower.catch_up(second.journal(go_on=True), whole=whole)
+    second.loop.catch_up(second.journal(go_on=True), whole=whole)
     # Then
     assert list(second.machine.verdicts) == [0]
     assert [
@@ -436,10 +436,10 @@ def test_a_journal_that_cannot_be_written_acknowledges_nothing_and_stops_nothing
     def full(entries: object) -> dict[str, int]:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(scene.follower._journal, "append", full)
+    monkeypatch.setattr(scene.loop._journal, "append", full)
     # When
     scene.ledger.append(held, 2, as_sent(finished(1)), 5000)
-    scene.follower.step()
+    scene.loop.step()
     # Then
     assert sorted(scene.machine.verdicts) == [0, 1]
     assert scene.ledger.acknowledged([f"{held.chunk}.1"]) == [1]
@@ -449,16 +449,16 @@ def test_a_journal_that_cannot_be_written_acknowledges_nothing_and_stops_nothing
 
 def test_a_chunk_that_its_worker_left_to_others_is_published_again(scene: Scene) -> None:
     # Given
-    scene.follower.step()
+    scene.loop.step()
     (chunk,) = scene.run.offers
     scene.ledger.commit([replace(chunk, attempt=2, avoid_worker="build-a")])
     assert (
         scene.ledger.claim(chunk.id, 2, worker="build-a", slot=1, lease_ms=1000).answer == "avoid"
     )
-    publish = cast(Any, scene.follower)._services.queue.publish
+    publish = cast(Any, scene.loop)._services.queue.publish
     before = publish.call_count
     # When
-    scene.follower.step()
+    scene.loop.step()
     # Then
     assert publish.call_count == before + 1
     assert scene.door.unseal(ChunkHint, publish.call_args.args[0]).chunk == chunk.id
@@ -471,13 +471,13 @@ def test_another_machine_learns_from_a_store_that_was_wiped_what_came_before_tha
     held = begun(scene)
     scene.store.runs.clear()
     scene.now += 1
-    scene.follower.step()
+    scene.loop.step()
     folder = tmp_path / "elsewhere"
     second = Scene(folder, scene.store, slots=0)
     # When
-    second.stored_run.epoch = second.follower._epoch = second.ledger.adopt(YOU, dead=True).epoch
+    second.stored_run.epoch = second.loop._epoch = second.ledger.adopt(YOU, dead=True).epoch
     second.services.owner = YOU
-    second.follower.catch_up(second.journal(), whole=True)
+    second.loop.catch_up(second.journal(), whole=True)
     # Then
     assert second.stored_run.epoch == 2
     assert list(second.machine.verdicts) == [0]
@@ -510,7 +510,7 @@ def test_a_run_that_was_put_back_in_part_is_put_back_again(
     scene.store.runs.clear()
     for _ in range(3):
         scene.now += 1
-        scene.follower.step()
+        scene.loop.step()
     # Then
     assert done == [verb]
 
@@ -528,7 +528,7 @@ def test_code_that_cannot_be_sent_again_ends_no_run(
     # When
     scene.store.runs.clear()
     scene.now += 1
-    scene.follower.step()
+    scene.loop.step()
     # Then
     assert scene.ledger.epoch() == 2
     assert "a.py changed while it was read" in str(warnings(scene))
@@ -538,8 +538,8 @@ def test_a_store_that_was_away_for_long_is_no_reason_to_miss_the_workers(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given: no slot holds a lease
-    scene.follower._journal = scene.journal()
-    scene.follower.step()
+    scene.loop._journal = scene.journal()
+    scene.loop.step()
     read, reopened = scene.ledger.read, scene.store.beating
 
     def away(*_: Any, **__: Any) -> Any:
@@ -549,14 +549,14 @@ def test_a_store_that_was_away_for_long_is_no_reason_to_miss_the_workers(
     monkeypatch.setattr(scene.ledger, "read", away)
     for _ in range(10):
         scene.now += 10
-        scene.follower.step()
+        scene.loop.step()
     monkeypatch.setattr(scene.ledger, "read", read)
     workers = dict(reopened["pool:workers"])
     reopened["pool:workers"].clear()
     for _ in range(3):
-        scene.follower.step()
+        scene.loop.step()
     reopened["pool:workers"].update(workers)
-    scene.follower.step()
+    scene.loop.step()
     # Then
     assert scene.machine.stop is None
 
@@ -568,14 +568,14 @@ def test_a_store_that_goes_away_while_checks_are_awaited_is_waited_for(
     lease = scene.run.claim()
     scene.run.record(lease, finished(0), finished(1))
     scene.run.send(completed(lease))
-    scene.follower.step()
+    scene.loop.step()
     read, end = scene.ledger.read, scene.now + 30
 
     def away(*args: Any, **kwargs: Any) -> Any:
         if scene.now < end:
             scene.now += 1
             raise StoreUnavailable("gone")
-        scene.follower.worker_reports.checked = True
+        scene.loop.worker_reports.checked = True
         return read(*args, **kwargs)
 
     # When
@@ -606,7 +606,7 @@ def test_a_store_that_does_not_come_back_ends_the_wait_for_checks(
     assert scene.machine.exit_code() == 7
 
 
-# -- a stream that somebody meddles with -----------------------------------------------
+# -- a stream that was tampered with --------------------------------------------------
 
 
 def warnings(scene: Scene) -> list[str]:
@@ -617,13 +617,13 @@ def stored(scene: Scene) -> StoredFields:
     return scene.store.runs["run-one"]
 
 
-def look(scene: Scene) -> None:
-    """A round in which the registry and the store are looked at as well."""
+def poll(scene: Scene) -> None:
+    """A round in which the registry and the store are polled as well."""
     scene.now += 1
-    scene.follower.step()
+    scene.loop.step()
 
 
-def test_an_entry_that_is_not_believed_is_reported_once_and_ignored(scene: Scene) -> None:
+def test_an_untrusted_entry_is_reported_once_and_ignored(scene: Scene) -> None:
     # Given
     held = begun(scene)
     forged = {**streams.recorded(scene.door, held, 2, finished(1, "failed")), "d": "[]"}
@@ -632,7 +632,7 @@ def test_an_entry_that_is_not_believed_is_reported_once_and_ignored(scene: Scene
         stored(scene).add(forged)
         stored(scene).add({"k": "moonbeam", "e": "1"})
     scene.ledger.append(held, 2, as_sent(finished(1)), 5000)
-    scene.follower.step()
+    scene.loop.step()
     # Then
     assert {index: verdict.outcome for index, verdict in scene.machine.verdicts.items()} == {
         0: PASSED,
@@ -644,10 +644,10 @@ def test_an_entry_that_is_not_believed_is_reported_once_and_ignored(scene: Scene
     ]
     # And never again
     stored(scene).add(forged)
-    scene.follower.step()
+    scene.loop.step()
     assert len(warnings(scene)) == 2
-    assert scene.follower._journal is not None
-    assert [entry.fields["k"] for entry in scene.follower._journal.replay()] == [
+    assert scene.loop._journal is not None
+    assert [entry.fields["k"] for entry in scene.loop._journal.replay()] == [
         "offered",
         "claimed",
         "records",
@@ -655,7 +655,7 @@ def test_an_entry_that_is_not_believed_is_reported_once_and_ignored(scene: Scene
     ]
 
 
-def test_a_page_of_nothing_but_forged_entries_is_read_past(
+def test_reading_goes_on_after_a_page_of_forged_entries(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
@@ -666,18 +666,18 @@ def test_a_page_of_nothing_but_forged_entries_is_read_past(
     scene.ledger.append(held, 2, as_sent(finished(1)), 5000)
     # When
     for _ in range(3):
-        scene.follower.step()
+        scene.loop.step()
     # Then
     assert sorted(scene.machine.verdicts) == [0, 1]
 
 
-def test_a_stranger_without_a_lease_gets_no_verdict_though_it_has_the_key(scene: Scene) -> None:
-    # Given: a worker of ours that has gone astray
+def test_a_worker_without_a_lease_gets_no_verdict_though_it_has_the_key(scene: Scene) -> None:
+    # Given: a worker of ours that is at fault
     held = begun(scene)
     stray = replace(held, fence=held.fence + 1)
     # When
     stored(scene).add(streams.recorded(scene.door, stray, 1, finished(1, "failed")))
-    scene.follower.step()
+    scene.loop.step()
     # Then
     assert list(scene.machine.verdicts) == [0]
     assert scene.machine.strays == 1
@@ -685,7 +685,7 @@ def test_a_stranger_without_a_lease_gets_no_verdict_though_it_has_the_key(scene:
 
 @pytest.mark.parametrize("lost", ["records", "records before records"])
 def test_what_is_missing_from_an_attempt_is_asked_for_again(four: Scene, lost: str) -> None:
-    # Given an entry of the stream that somebody has removed
+    # Given an entry of the stream that was removed
     scene = four
     held = begun(scene)
     scene.ledger.append(held, 2, as_sent(finished(1)), 5000)
@@ -695,7 +695,7 @@ def test_what_is_missing_from_an_attempt_is_asked_for_again(four: Scene, lost: s
     else:
         scene.ledger.end(held, 2, ev.ChunkCompleted(left=(2, 3)))
     # When
-    look(scene)
+    poll(scene)
     # Then: nothing after the gap counts, and the run is put back
     assert list(scene.machine.verdicts) == [0]
     assert scene.machine.busy == 1
@@ -704,13 +704,13 @@ def test_what_is_missing_from_an_attempt_is_asked_for_again(four: Scene, lost: s
         f"the store has lost events of chunk {held.chunk}; the run goes on in it from the journal,"
         " as epoch 2"
     ]
-    # When: its worker hears of that, and sends what is not acknowledged
+    # When: its worker learns of that, and sends what is not acknowledged
     assert scene.ledger.append(held, 4, as_sent(finished(3)), 5000) == "moved"
     assert scene.ledger.acknowledged([held.key]) == [1]
     now = replace(held, epoch=2)
     assert scene.ledger.append(now, 4, as_sent(finished(1), finished(2), finished(3)), 5000) == "ok"
     assert scene.ledger.end(now, 4, ev.ChunkCompleted()) == "ok"
-    look(scene)
+    poll(scene)
     # Then
     assert sorted(scene.machine.verdicts) == [0, 1, 2, 3]
     assert scene.machine.busy == 0
@@ -727,7 +727,7 @@ def test_records_that_come_twice_are_no_gap(four: Scene) -> None:
     scene.ledger.append(held, 2, as_sent(finished(0), finished(1)), 5000)
     scene.ledger.append(held, 1, as_sent(finished(0)), 5000)
     scene.ledger.append(held, 3, as_sent(finished(2)), 5000)
-    look(scene)
+    poll(scene)
     # Then
     assert sorted(scene.machine.verdicts) == [0, 1, 2]
     assert scene.ledger.epoch() == 1
@@ -738,18 +738,18 @@ def test_another_dispatcher_finds_the_gap_that_the_first_one_had(
 ) -> None:
     # Given a dispatcher that died before it saw that something is missing
     held = begun(scene)
-    assert scene.follower._journal is not None
-    scene.follower._journal.close()
+    assert scene.loop._journal is not None
+    scene.loop._journal.close()
     scene.ledger.append(held, 2, as_sent(finished(1)), 5000)
     stored(scene).events.pop()
     scene.ledger.end(held, 2, ev.ChunkCompleted())
     # When
     second = Scene(tmp_path, scene.store, slots=0)
-    second.stored_run.epoch = second.follower._epoch = second.ledger.adopt(YOU, dead=True).epoch
+    second.stored_run.epoch = second.loop._epoch = second.ledger.adopt(YOU, dead=True).epoch
     second.services.owner = YOU
-    second.follower.catch_up(second.journal(go_on=True), whole=True)
+    second.loop.catch_up(second.journal(go_on=True), whole=True)
     assert second.machine.busy == 1
-    look(second)
+    poll(second)
     # Then
     assert second.ledger.epoch() == 2
     assert second.ledger.end(replace(held, epoch=2), 2, ev.ChunkCompleted()) == "ok"
@@ -761,16 +761,16 @@ def test_a_journal_with_damaged_lines_is_replayed_without_them(
 ) -> None:
     # Given
     begun(scene)
-    assert scene.follower._journal is not None
-    scene.follower._journal.close()
-    path = scene.follower._journal.path
+    assert scene.loop._journal is not None
+    scene.loop._journal.close()
+    path = scene.loop._journal.path
     head, *lines = path.read_text().splitlines(keepends=True)
     path.write_text(head + "damage\n" + "".join(lines))
     # When
     second = Scene(tmp_path, scene.store, slots=0)
     second.stored_run.epoch = second.ledger.adopt(YOU, dead=True).epoch
     second.services.owner = YOU
-    second.follower.catch_up(second.journal(go_on=True), whole=True)
+    second.loop.catch_up(second.journal(go_on=True), whole=True)
     # Then
     assert list(second.machine.verdicts) == [0]
     assert warnings(second) == [f"skipped 1 damaged line of {path}"]
@@ -782,14 +782,14 @@ def test_a_forged_order_to_stop_stops_nothing(scene: Scene) -> None:
     held = begun(scene)
     # When
     stored(scene).state, stored(scene).reason = "cancelled", "forged"
-    look(scene)
+    poll(scene)
     # Then
     assert scene.machine.stop is None
     assert (scene.ledger.state(), scene.ledger.epoch()) == ("open", 2)
     assert scene.ledger.renew(held, 5000) == "ok"
 
 
-def test_a_fence_that_was_forged_is_put_right_once_the_stream_is_read_to_its_end(
+def test_a_forged_fence_is_corrected_once_the_stream_is_read_to_its_end(
     scene: Scene,
 ) -> None:
     # Given
@@ -797,7 +797,7 @@ def test_a_fence_that_was_forged_is_put_right_once_the_stream_is_read_to_its_end
     # When
     stored(scene).slips[held.chunk].fence = 999
     for _ in range(15):
-        look(scene)
+        poll(scene)
     # Then
     assert (scene.ledger.epoch(), scene.ledger.fences([held.chunk])) == (2, [held.fence])
     assert [
@@ -806,26 +806,26 @@ def test_a_fence_that_was_forged_is_put_right_once_the_stream_is_read_to_its_end
     assert len(warnings(scene)) == 1
 
 
-def test_entries_of_the_registry_that_are_not_believed_are_told(scene: Scene) -> None:
+def test_untrusted_entries_of_the_registry_are_reported(scene: Scene) -> None:
     # Given
-    scene.follower._journal = scene.journal()
+    scene.loop._journal = scene.journal()
     scene.store.beating["pool:workers"]["build-x"] = Life(
         scene.store.clock.ms + 60_000, 60_000, "what"
     )
     # When
     for _ in range(3):
-        look(scene)
+        poll(scene)
     # Then
     assert warnings(scene) == ["the registry of workers: an entry is not signed; it is ignored"]
 
 
-# -- nobody takes the run --------------------------------------------------------------
+# -- no worker takes the run -----------------------------------------------------------
 
 
 def wait(scene: Scene, seconds: float) -> None:
     for _ in range(int(seconds / 0.5)):
         scene.now += 0.5
-        scene.follower.step()
+        scene.loop.step()
 
 
 def beat(scene: Scene, name: str, *keys: str) -> None:
@@ -836,9 +836,11 @@ def beat(scene: Scene, name: str, *keys: str) -> None:
     )
 
 
-def test_reasons_that_no_retry_mends_end_the_run_with_4_and_each_is_told_once(scene: Scene) -> None:
+def test_reasons_that_no_retry_fixes_end_the_run_with_4_and_each_is_reported_once(
+    scene: Scene,
+) -> None:
     # Given: three workers, two reasons
-    scene.follower._journal = scene.journal()
+    scene.loop._journal = scene.journal()
     beat(scene, "build-b")
     beat(scene, "build-x", OTHER_KEY)
     for name in ("build-a", "build-b"):
@@ -869,9 +871,9 @@ def test_reasons_that_no_retry_mends_end_the_run_with_4_and_each_is_told_once(sc
     ]
 
 
-def test_a_pool_of_strangers_alone_ends_the_run_with_4(scene: Scene) -> None:
+def test_a_pool_of_unfit_workers_alone_ends_the_run_with_4(scene: Scene) -> None:
     # Given
-    scene.follower._journal = scene.journal()
+    scene.loop._journal = scene.journal()
     scene.store.beating["pool:workers"].clear()
     beat(scene, "build-x", OTHER_KEY)
     # When
@@ -884,7 +886,7 @@ def test_a_pool_of_strangers_alone_ends_the_run_with_4(scene: Scene) -> None:
 
 def test_reasons_that_may_pass_end_the_run_with_7(scene: Scene) -> None:
     # Given
-    scene.follower._journal = scene.journal()
+    scene.loop._journal = scene.journal()
     scene.ledger.report("build-a", RefusedReport("could not get the code"))
     # When
     wait(scene, 4)
@@ -895,7 +897,7 @@ def test_reasons_that_may_pass_end_the_run_with_7(scene: Scene) -> None:
 
 def test_one_worker_that_may_still_take_part_keeps_the_run_waiting(scene: Scene) -> None:
     # Given
-    scene.follower._journal = scene.journal()
+    scene.loop._journal = scene.journal()
     beat(scene, "build-b")
     scene.ledger.report("build-a", RefusedReport("has Django 4.2", permanent=True))
     # When
@@ -907,17 +909,17 @@ def test_one_worker_that_may_still_take_part_keeps_the_run_waiting(scene: Scene)
 @pytest.mark.parametrize(
     "broker", ["", "id-2|redis://other"], ids=["another key", "another broker"]
 )
-def test_slots_of_this_machine_take_a_run_that_a_pool_of_strangers_does_not(
+def test_slots_of_this_machine_take_a_run_that_a_pool_of_unfit_workers_does_not(
     scene: Scene, broker: str
 ) -> None:
     # Given --local-fallback
-    scene.follower._journal = scene.journal()
+    scene.loop._journal = scene.journal()
     scene.store.beating["pool:workers"].clear()
     door = pool_door() if broker else pool_door(OTHER_KEY)
     ids = door.keyring.ids
-    stranger = WorkerInfo("build-x", "h", 1, "0", 1, ids[0], ids, broker=broker)
-    MemoryRegistry(scene.store, "pool", door).beat(stranger, 3600)
-    scene.follower._fleet.broker = "id-1|redis://ours"
+    unfit = WorkerInfo("build-x", "h", 1, "0", 1, ids[0], ids, broker=broker)
+    MemoryRegistry(scene.store, "pool", door).beat(unfit, 3600)
+    scene.loop._fleet.broker = "id-1|redis://ours"
     scene.services.broker = lambda: "id-1|redis://ours"
     scene.services.settings.fallback_after = 15
 
@@ -933,13 +935,13 @@ def test_slots_of_this_machine_take_a_run_that_a_pool_of_strangers_does_not(
     assert any("one slot of this machine takes the run" in line for line in warnings(scene))
 
 
-# -- what reporters and those who look hear --------------------------------------------
+# -- what reporters and `dct status` get -------------------------------------------------
 
 
 def test_verdicts_reach_the_view_and_the_reporters(scene: Scene) -> None:
     # When
     begun(scene)
-    look(scene)
+    poll(scene)
     # Then
     assert [event.verdict.entry.index for event in scene.reporter.all(TestJudged)] == [0]
     assert scene.view.newest is not None
@@ -950,7 +952,7 @@ def test_verdicts_reach_the_view_and_the_reporters(scene: Scene) -> None:
 
 def test_a_report_on_the_way_leaves_twenty_times_its_own_cost_to_the_run(scene: Scene) -> None:
     # Given one that takes two seconds
-    scene.follower._journal = scene.journal()
+    scene.loop._journal = scene.journal()
     at: list[float] = []
 
     def slow() -> Any:
@@ -958,26 +960,26 @@ def test_a_report_on_the_way_leaves_twenty_times_its_own_cost_to_the_run(scene: 
         scene.now += 2
         return None
 
-    scene.follower._partial = slow
+    scene.loop._partial = slow
     # When
     for _ in range(240):
         scene.now += 0.5
-        scene.follower.step()
+        scene.loop.step()
     # Then
     assert at[0] - 100.0 < 11
     assert 42 <= at[1] - at[0] < 44
 
 
-def test_those_who_look_find_a_summary_that_says_where_to_read_on(scene: Scene) -> None:
+def test_a_summary_in_the_store_says_where_to_read_on(scene: Scene) -> None:
     # When
     begun(scene)
     scene.now += 3
-    scene.follower.step()
+    scene.loop.step()
     # Then
     summary = scene.ledger.summary()
     assert summary is not None
     assert summary.view().counts == {PASSED: 1}
-    assert (summary.epoch, summary.after) == (1, scene.follower._after)
+    assert (summary.epoch, summary.after) == (1, scene.loop._after)
     assert summary.after != "0"
 
 
@@ -987,12 +989,12 @@ def test_a_run_in_which_nothing_happened_writes_no_second_summary(
     # Given
     begun(scene)
     scene.now += 3
-    scene.follower.step()
+    scene.loop.step()
     # When
     written: list[object] = []
     monkeypatch.setattr(scene.ledger, "publish_summary", written.append)
     scene.now += 30
-    scene.follower.step()
+    scene.loop.step()
     # Then
     assert written == []
 
@@ -1003,7 +1005,7 @@ def test_a_run_that_stops_says_how_much_was_running(four: Scene) -> None:
     begun(scene)
     # When
     scene.services.interrupted = lambda: True
-    scene.follower.step()
+    scene.loop.step()
     # Then
     assert scene.reporter.all(Stopping) == [Stopping("interrupted", 1)]
     assert scene.view.waiting == "stopping"
@@ -1011,14 +1013,14 @@ def test_a_run_that_stops_says_how_much_was_running(four: Scene) -> None:
 
 def test_a_run_without_a_worker_says_what_it_waits_for(scene: Scene) -> None:
     # Given
-    scene.follower._journal = scene.journal()
+    scene.loop._journal = scene.journal()
     scene.store.beating["pool:workers"].clear()
     # When
-    look(scene)
+    poll(scene)
     # Then
     assert scene.view.waiting == "waiting for a worker of pool 'pool'; none is connected"
     # When one comes
     beat(scene, "build-b")
-    look(scene)
+    poll(scene)
     # Then
     assert scene.view.waiting == "waiting for build-b to begin"

@@ -45,7 +45,7 @@ def test_ready_for_another_run_is_not_ready_for_this_one(fleet: Fleet) -> None:
         (OTHER_KEY, "DCT_SIGNING_KEY"),
     ],
 )
-def test_an_obstacle_names_its_mend(fleet: Fleet, worker: WorkerInfo, mend: str) -> None:
+def test_an_obstacle_names_its_fix(fleet: Fleet, worker: WorkerInfo, mend: str) -> None:
     assert mend in fleet.obstacle(worker)
 
 
@@ -72,11 +72,11 @@ def test_a_worker_that_refused_is_not_used(fleet: Fleet) -> None:
     assert fleet.all_refused
 
 
-def test_nobody_has_not_refused(fleet: Fleet) -> None:
+def test_an_empty_pool_has_not_refused(fleet: Fleet) -> None:
     assert not fleet.all_refused
 
 
-def test_a_run_that_nobody_takes_says_who_is_there_and_why_not(fleet: Fleet) -> None:
+def test_a_run_that_no_worker_takes_names_the_workers_and_their_reasons(fleet: Fleet) -> None:
     # Given
     fleet.refusals["build-a"] = RefusedReport("has Django 4.2")
     fleet.update([READY, PREPARING, OTHER_KEY], 1.0)
@@ -89,7 +89,7 @@ def test_a_run_that_nobody_takes_says_who_is_there_and_why_not(fleet: Fleet) -> 
     )
 
 
-def test_an_empty_pool_is_said_to_be_empty(fleet: Fleet) -> None:
+def test_an_empty_pool_is_reported_as_empty(fleet: Fleet) -> None:
     assert "no workers are connected; start one with the same store and pool" in fleet.missing(1.5)
 
 
@@ -113,7 +113,7 @@ def test_a_worker_that_knows_our_key_among_others_is_used_whichever_it_signs_wit
     assert fleet.slots == 4
 
 
-def test_a_worker_whose_entry_is_not_believed_has_another_key_or_another_version(
+def test_a_worker_whose_entry_is_untrusted_has_another_key_or_another_version(
     fleet: Fleet,
 ) -> None:
     # Given
@@ -124,7 +124,7 @@ def test_a_worker_whose_entry_is_not_believed_has_another_key_or_another_version
     assert "runs dct_celery 0.0.1, this is 0.1.0" in fleet.obstacle(old)
 
 
-def test_only_what_no_retry_mends_is_permanent(fleet: Fleet) -> None:
+def test_only_what_no_retry_fixes_is_permanent(fleet: Fleet) -> None:
     assert not fleet.permanent, "nobody is there"
     # When
     fleet.update([READY, OLD], 1.0)
@@ -138,7 +138,7 @@ def test_only_what_no_retry_mends_is_permanent(fleet: Fleet) -> None:
     assert fleet.permanent
 
 
-def test_each_reason_is_told_once_with_those_who_have_it(fleet: Fleet) -> None:
+def test_each_reason_is_reported_once_with_its_workers(fleet: Fleet) -> None:
     # Given
     crowd = [replace(OTHER_KEY, name=f"build-{n}") for n in range(5)]
     # When
@@ -175,9 +175,7 @@ def test_a_worker_at_another_broker_is_not_used_and_both_are_named(fleet: Fleet)
 @pytest.mark.parametrize(
     ("theirs", "ours"), [("", HERE), (HERE, ""), ("|redis://b", HERE), (HERE, HERE)]
 )
-def test_nothing_is_said_of_a_broker_that_is_not_known(
-    fleet: Fleet, theirs: str, ours: str
-) -> None:
+def test_nothing_is_reported_of_an_unknown_broker(fleet: Fleet, theirs: str, ours: str) -> None:
     # Given
     fleet.broker = ours
     # When

@@ -167,11 +167,13 @@ def test_a_full_disk_leaves_whole_lines_and_a_file_that_can_be_closed(journal: J
     assert lines(journal) == [entry()]
 
 
-def test_nobody_else_may_read_it(journal: Journal) -> None:
+def test_only_its_owner_may_read_it(journal: Journal) -> None:
     assert journal.path.stat().st_mode & 0o777 == 0o600
 
 
-def test_old_journals_go_but_not_that_of_a_living_run(tmp_path: Path, journal: Journal) -> None:
+def test_old_journals_are_removed_but_not_that_of_a_running_run(
+    tmp_path: Path, journal: Journal
+) -> None:
     # Given
     os.utime(journal.path, (1, 1))
     for number in range(KEEP + 2):
@@ -213,7 +215,7 @@ def test_two_that_prune_at_the_same_time_do_not_disturb_each_other(
     Journal(tmp_path, "two", "head", DOOR).close()
 
 
-def test_a_folder_that_cannot_be_written_is_named_with_the_mend(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_named_with_the_fix(tmp_path: Path) -> None:
     # Given
     (tmp_path / "file").touch()
     # Then
@@ -266,7 +268,7 @@ def test_what_another_run_or_another_key_has_written_is_skipped(
 
 
 def test_a_field_that_is_none_of_ours_changes_no_id(journal: Journal) -> None:
-    # Given an entry of the stream that somebody gave a field of this name
+    # Given an entry of the stream to which an attacker has added a field of this name
     odd = read_entry(DOOR, "7-0", {**streams.claimed(held(5)), "id": "9999999999999-0", "z": "é"})
     # When
     journal.append([odd])
@@ -275,7 +277,7 @@ def test_a_field_that_is_none_of_ours_changes_no_id(journal: Journal) -> None:
     assert (found.id, found.fact) == ("7-0", odd.fact)
 
 
-def test_a_replay_tells_how_far_each_attempt_is_journalled(
+def test_a_replay_restores_how_far_each_attempt_is_journalled(
     tmp_path: Path, journal: Journal
 ) -> None:
     # Given
@@ -291,7 +293,7 @@ def test_a_replay_tells_how_far_each_attempt_is_journalled(
 
 
 def test_a_secret_that_a_test_printed_is_not_on_this_disk(journal: Journal) -> None:
-    # Given a password, and one that is a word of the protocol as well
+    # Given a password, and one that is a value of the protocol as well
     masking.PROCESS.learn(["correct-horse", "completed"])
     said = finished(0, "failed", output="login with correct-horse", reason="it is completed")
     fields = streams.recorded(DOOR, held(5), 1, said)

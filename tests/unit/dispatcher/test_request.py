@@ -1,5 +1,5 @@
-"""Claims about `dispatcher.request`: the user's words reach every machine, and nothing of this one
-does.
+"""Claims about `dispatcher.request`: the user's arguments reach every machine, and nothing of this
+one does.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def request_for(
     )
 
 
-def test_without_options_only_the_verbosity_is_said() -> None:
+def test_without_options_only_the_verbosity_is_passed() -> None:
     assert django_arguments(Settings(), None) == ["--verbosity=1"]
 
 
-def test_every_option_is_said_as_django_spells_it() -> None:
+def test_every_option_is_passed_as_django_spells_it() -> None:
     # Given
     settings = Settings(
         labels=("shop.tests", "other"),
@@ -106,7 +106,7 @@ def test_the_settings_module_is_the_first_of_the_arguments(tmp_path: Path) -> No
     assert request_for(tmp_path, labels=("shop",)).arguments == ("--verbosity=1", "shop")
 
 
-def test_another_backend_gets_labels_and_extra_words_as_they_are(tmp_path: Path) -> None:
+def test_another_backend_gets_labels_and_extra_arguments_as_they_are(tmp_path: Path) -> None:
     # When
     request = request_for(
         tmp_path, backend="plain:BACKEND", extra=("--fast",), labels=("one",), verbosity=2
@@ -128,7 +128,7 @@ def test_another_backend_gets_labels_and_extra_words_as_they_are(tmp_path: Path)
         ({"settings": "a"}, "--settings"),
     ],
 )
-def test_an_option_that_another_backend_would_pass_over_is_refused(
+def test_an_option_that_another_backend_would_ignore_is_refused(
     tmp_path: Path, given: dict[str, Any], flag: str
 ) -> None:
     with pytest.raises(

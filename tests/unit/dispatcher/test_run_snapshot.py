@@ -60,7 +60,7 @@ def test_a_worker_reads_the_tests_in_it_and_nothing_that_others_have_signed() ->
         Head.read(data[:-5], DOOR)
 
 
-def test_the_run_keeps_its_own_settings_but_for_what_is_said_anew(tmp_path: Path) -> None:
+def test_the_run_keeps_its_own_settings_but_for_those_given_again(tmp_path: Path) -> None:
     # Given
     own = Settings(
         reruns=2,
@@ -85,7 +85,7 @@ def test_the_run_keeps_its_own_settings_but_for_what_is_said_anew(tmp_path: Path
 
 @pytest.mark.parametrize("value", ["many", [1], {"a": 1}, -1, 1e300, True])
 def test_a_setting_that_no_command_would_take_is_refused(value: object) -> None:
-    # Given a dispatcher of ours that has gone astray
+    # Given a dispatcher of ours that is at fault
     odd = replace(head(Settings()), settings={"reruns": value})
     # Then
     with pytest.raises(Untrusted, match="the head of the run has no valid reruns"):
@@ -115,7 +115,7 @@ def test_it_holds_no_secret() -> None:
     assert "s3cret" not in text
 
 
-def test_a_lost_specification_comes_back_with_the_values_of_whoever_attaches() -> None:
+def test_a_lost_specification_comes_back_with_the_values_of_the_attaching_side() -> None:
     # Given
     lost = RunSnapshot.parse(head(Settings()).text(DOOR), DOOR)
     # Then

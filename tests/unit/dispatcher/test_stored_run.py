@@ -41,7 +41,7 @@ class Scene:
         self.stored_run = StoredRun(self.services, make_spec("run-one"), lambda: None)
 
 
-def test_a_long_collection_is_nobody_elses_reason_to_close_the_run() -> None:
+def test_a_run_is_not_closed_during_a_long_collection() -> None:
     # Given
     scene = Scene()
     scene.store.clock.ms += ABANDONED_MS + 1
@@ -66,7 +66,7 @@ def test_a_store_that_is_away_while_the_suite_is_collected_is_waited_for() -> No
         scene.stored_run.stay()
 
 
-def test_workers_that_miss_code_are_heard_while_the_suite_is_collected_and_later() -> None:
+def test_workers_that_miss_code_get_it_while_the_suite_is_collected_and_later() -> None:
     # Given
     scene = Scene()
     # When / Then
@@ -114,7 +114,7 @@ def going(tmp_path: Path) -> Iterator[Going]:
     going.journal.close()
 
 
-def test_a_store_that_agrees_is_no_trouble(going: Going) -> None:
+def test_a_store_that_agrees_is_no_loss(going: Going) -> None:
     for _ in range(20):
         assert going.loss() == ""
     assert going.stored_run.state is RunState.OPEN
@@ -128,7 +128,7 @@ def test_a_store_that_agrees_is_no_trouble(going: Going) -> None:
         ("closed", "has closed the run, since its dispatcher was silent for too long"),
     ],
 )
-def test_a_state_that_was_forged_is_put_right(going: Going, state: str, said: str) -> None:
+def test_a_forged_state_is_corrected(going: Going, state: str, said: str) -> None:
     # When
     going.stored.state, going.stored.reason = state, "forged"
     # Then
@@ -140,7 +140,7 @@ def test_a_state_that_was_forged_is_put_right(going: Going, state: str, said: st
     assert going.ledger.renew(going.lease, 5000) is WriteAnswer.OK
 
 
-def test_an_order_to_stop_by_somebody_with_the_key_is_no_trouble(going: Going) -> None:
+def test_an_order_to_stop_with_the_key_is_no_loss(going: Going) -> None:
     # When
     MemoryLedger(going.store, "run-one", run_door("run-one")).cancel("somebody wants it so")
     # Then
@@ -189,7 +189,7 @@ def differing(going: Going) -> str:
 WRONG = "has something else of the run than its dispatcher has put there"
 
 
-def test_a_fence_that_was_forged_is_put_right_after_a_while(going: Going) -> None:
+def test_a_forged_fence_is_corrected_after_a_while(going: Going) -> None:
     # When
     going.stored.slips[going.lease.chunk].fence = 999
     # Then
@@ -215,7 +215,7 @@ def test_a_chunk_that_vanished_from_the_store_is_put_back_after_a_while(going: G
 
 
 def test_a_lease_of_which_the_stream_says_nothing_is_taken_back_after_a_while(going: Going) -> None:
-    # Given a claim whose entry somebody has removed
+    # Given a claim whose entry was removed
     going.ledger.claim(going.waiting.id, 1, worker="build-b", slot=1, lease_ms=60_000)
     going.stored.events.pop()
     # Then
@@ -237,7 +237,7 @@ def test_the_end_of_a_chunk_of_which_the_stream_says_nothing_is_asked_for_again(
     assert going.ledger.end(replace(going.lease, epoch=2), 0, ev.ChunkCompleted()) is WriteAnswer.OK
 
 
-def test_a_dispatcher_that_stood_still_concludes_nothing_from_two_looks(going: Going) -> None:
+def test_a_dispatcher_that_stood_still_concludes_nothing_from_two_polls(going: Going) -> None:
     # Given a chunk that is claimed, and ends, ahead of what has been read
     going.stored.slips[going.lease.chunk].fence = 999
     # Then

@@ -1,4 +1,4 @@
-"""Claims about `inspect.doctor_databases`: what is wrong is found, named and has its mend; what is
+"""Claims about `inspect.doctor_databases`: what is wrong is found, named and has its fix; what is
 right is one line.
 """
 
@@ -42,7 +42,7 @@ def database(
     server: MemoryServer, *, slots: int = 0, workers: int = 0, measure: bool = False
 ) -> list[Finding]:
     ticks = count(step=0.04)
-    look = lambda: doctor_databases.database(  # noqa: E731
+    findings = lambda: doctor_databases.database(  # noqa: E731
         "default",
         server,
         slots=slots,
@@ -51,7 +51,7 @@ def database(
         clock=lambda: next(ticks),
         owner="o9",
     )
-    return list(doctor_databases.attempt("database default", look))
+    return list(doctor_databases.attempt("database default", findings))
 
 
 def bad(findings: Iterator[Finding] | list[Finding]) -> list[Finding]:
@@ -117,7 +117,7 @@ class TestProject:
             == "failed"
         )
 
-    def test_what_is_allowed_is_said_to_be_so_and_not_that_it_looks_like_nothing(self) -> None:
+    def test_an_allowed_name_is_reported_as_allowed(self) -> None:
         # Given
         names = {"default": "shop_production", "crm": "crm", "legacy": "shop_live"}
         rows = [
@@ -164,7 +164,7 @@ class TestDatabase:
             "ok template cache: 0 templates, 0 idle clones, 0 MB"
         )
 
-    def test_one_that_does_not_answer_is_a_failure_with_the_mend(self) -> None:
+    def test_one_that_does_not_answer_is_a_failure_with_the_fix(self) -> None:
         # Given
         server = MemoryServer()
         server.world.down = True
@@ -212,7 +212,7 @@ class TestDatabase:
         server.room = 1
         assert bad(database(server)) == []
 
-    def test_the_cache_is_counted_and_orphans_and_strangers_are_named(self) -> None:
+    def test_the_cache_is_counted_and_orphans_and_foreign_databases_are_named(self) -> None:
         # Given
         server = MemoryServer()
         world = server.world
@@ -261,7 +261,7 @@ class TestMeasurement:
         assert set(server.world.databases) == {"test_small", "test_large"}
         assert server.world.liveness == {}
 
-    def test_while_it_lasts_nobody_takes_template_or_clones_for_garbage(self) -> None:
+    def test_meanwhile_neither_template_nor_clones_are_garbage(self) -> None:
         # Given
         seen: list[tuple[bool, set[str]]] = []
 
@@ -279,7 +279,7 @@ class TestMeasurement:
         # Then
         assert seen == [(True, {"o9"})] * 3
 
-    def test_without_a_template_it_is_said_what_to_do(self) -> None:
+    def test_without_a_template_the_fix_is_named(self) -> None:
         assert database(MemoryServer(), measure=True)[-1].fix == "run some test of it first"
 
     def test_without_being_asked_nothing_is_made(self) -> None:
@@ -292,14 +292,14 @@ class TestMeasurement:
 class TestAttempt:
     def test_a_store_that_cannot_be_reached_ends_its_part_alone(self) -> None:
         # Given
-        def look() -> Iterator[Finding]:
+        def findings() -> Iterator[Finding]:
             yield Finding("ok", "store", "one")
             raise StoreUnavailable(
                 "the store cannot be reached; start it, set --store, or use --local"
             )
 
         # Then
-        assert list(doctor_databases.attempt("store", look))[1] == Finding(
+        assert list(doctor_databases.attempt("store", findings))[1] == Finding(
             "failed",
             "store",
             "the store cannot be reached",

@@ -48,7 +48,7 @@ class TestStore:
             ),
         ]
 
-    def test_what_it_does_not_say_is_a_warning_with_its_mend(self) -> None:
+    def test_what_it_does_not_report_is_a_warning_with_its_fix(self) -> None:
         # Given
         warning = "the store does not say its maxmemory-policy; make sure that it is noeviction"
 
@@ -72,7 +72,7 @@ class TestStore:
         assert f"{used} MB are in use of 100 MB (maxmemory)" in memory.text
 
     def test_a_snapshot_that_failed_is_warned_about(self) -> None:
-        # Given: with an append-only file nobody cares
+        # Given: with an append-only file that does not matter
         failed = {**STORE, "rdb_last_bgsave_status": "err"}
 
         # Then
@@ -95,7 +95,7 @@ def test_a_broker_is_named_with_its_version_unless_it_is_the_store() -> None:
 
 
 class TestSigningKey:
-    def test_a_key_that_everybody_has_is_one_line(self) -> None:
+    def test_a_key_that_every_worker_has_is_one_line(self) -> None:
         assert said(doctor_services.signing_key(Settings(signing_key=KEY), [WORKER])) == [
             "ok is set, and the same on every worker"
         ]
@@ -142,7 +142,7 @@ class TestSigningKey:
         (finding,) = doctor_services.signing_key(both, [replace(old, keys=old.keys[:1])])
         assert finding.level == "failed"
 
-    def test_a_worker_that_is_not_believed_has_another_key(self) -> None:
+    def test_an_untrusted_worker_has_another_key(self) -> None:
         (finding,) = doctor_services.signing_key(
             Settings(signing_key=KEY), [replace(WORKER, foreign="has a wrong signature")]
         )
@@ -258,5 +258,5 @@ class TestMachine:
         assert [one.level for one in doctor_services.machine(256, 8 * MB)] == ["warning", "warning"]
         assert [one.level for one in doctor_services.machine(1024, 64 * MB)] == ["ok", "ok"]
 
-    def test_shared_memory_is_not_spoken_of_without_a_postgresql_here(self) -> None:
+    def test_shared_memory_is_not_reported_without_a_postgresql_here(self) -> None:
         assert said(doctor_services.machine(4096, None)) == ["ok 4096 open files are allowed"]

@@ -124,7 +124,7 @@ def test_the_first_verdict_on_a_test_stands(stream: Stream) -> None:
     assert stream.outcomes(0, 1, 2) == ["passed", "failed", "skipped"]
 
 
-def test_a_pass_acquits_a_test_that_failed_before(stream: Stream) -> None:
+def test_a_pass_replaces_an_earlier_failure(stream: Stream) -> None:
     # When
     stream.records(finished(0, "failed"), finished(1, "error"), finished(2, "xpassed"))
     stream.records(finished(0), finished(1), finished(2), chunk="c2")
@@ -180,7 +180,7 @@ def test_a_slot_holds_its_chunk_until_its_lease_ends(stream: Stream, end: str) -
     assert stream.fold().busy == {}
 
 
-def test_the_end_of_a_lease_that_was_overtaken_frees_nobody(stream: Stream) -> None:
+def test_the_end_of_a_lease_that_was_overtaken_frees_no_slot(stream: Stream) -> None:
     # When
     stream.say(streams.claimed(lease(fence=2)))
     stream.say(streams.ended(DOOR, lease(fence=1), 0, ev.ChunkCompleted()))
@@ -249,7 +249,7 @@ def test_a_long_stream_is_read_to_its_end(
     assert len(look(ledger).slots) == 5
 
 
-def test_a_manifest_that_another_key_signed_is_not_believed() -> None:
+def test_a_manifest_that_another_key_signed_is_not_trusted() -> None:
     # Given
     store = MemoryStore()
     ledger_of(store).publish_manifest(MANIFEST)
@@ -260,7 +260,7 @@ def test_a_manifest_that_another_key_signed_is_not_believed() -> None:
     assert found.note == "the manifest of the run is signed with another key"
 
 
-def test_entries_of_the_stream_that_are_not_believed_are_counted(ledger: MemoryLedger) -> None:
+def test_untrusted_entries_of_the_stream_are_counted(ledger: MemoryLedger) -> None:
     # Given
     store = ledger._store.runs["run-one"]
     held = claim(ledger)
@@ -275,7 +275,7 @@ def test_entries_of_the_stream_that_are_not_believed_are_counted(ledger: MemoryL
     assert found.note == "4 entries of its event stream are not signed with our key"
 
 
-def test_a_run_whose_order_to_stop_is_forged_is_told_as_that(ledger: MemoryLedger) -> None:
+def test_a_forged_order_to_stop_is_shown_as_forged(ledger: MemoryLedger) -> None:
     # When
     ledger._store.runs["run-one"].state = "cancelled"
     # Then
@@ -321,7 +321,7 @@ def test_what_the_dispatcher_has_judged_counts_and_only_what_came_since_is_read(
     ]
 
 
-def test_a_second_look_reads_what_is_new(
+def test_a_second_read_costs_only_what_is_new(
     ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
@@ -339,7 +339,7 @@ def test_a_second_look_reads_what_is_new(
 
 
 def test_a_run_that_was_put_back_is_read_from_its_start(ledger: MemoryLedger) -> None:
-    # Given a run that was looked at
+    # Given a run that was read
     held = claim(ledger)
     ledger.append(held, 1, as_sent(finished(0)), 1000)
     watch = RunWatch("run-one", ledger)
@@ -356,7 +356,7 @@ def test_a_run_that_was_put_back_is_read_from_its_start(ledger: MemoryLedger) ->
     assert look(ledger).outcomes == {"skipped": 1}
 
 
-def test_a_summary_that_another_key_signed_is_not_believed(ledger: MemoryLedger) -> None:
+def test_a_summary_that_another_key_signed_is_not_trusted(ledger: MemoryLedger) -> None:
     # Given
     held = claim(ledger)
     ledger.append(held, 1, as_sent(finished(0)), 1000)
@@ -404,7 +404,7 @@ def test_slots_that_hold_chunks_of_any_active_run_are_busy(ledger: MemoryLedger)
         (replace(BUILD, key_id="xyz", keys=("xyz",)), "has another signing key"),
     ],
 )
-def test_a_worker_that_does_not_fit_is_told_in_words(worker: WorkerInfo, said: str) -> None:
+def test_the_reason_why_a_worker_does_not_fit_is_shown(worker: WorkerInfo, said: str) -> None:
     # When
     (seen,) = status.pool_workers([worker], [], RING)
     # Then
@@ -441,7 +441,7 @@ def test_a_run_that_is_not_open_cannot_be_cancelled(ledger: MemoryLedger) -> Non
         status.cancel("run-one", ledger, "", active=["two"], pool="ci")
 
 
-def test_an_order_to_stop_that_nobody_gave_is_no_reason_not_to_give_one(
+def test_a_forged_order_to_stop_does_not_keep_from_a_true_one(
     ledger: MemoryLedger,
 ) -> None:
     # Given

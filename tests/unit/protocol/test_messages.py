@@ -219,7 +219,7 @@ def test_reports_come_back_as_they_were_sent(report: Any, worker: str, epoch: in
 
 @SOON
 @given(CHUNKS, LEASES)
-def test_what_the_store_says_comes_back_as_it_was(chunk: Chunk, lease: LeaseRef) -> None:
+def test_messages_of_the_store_come_back_as_they_were(chunk: Chunk, lease: LeaseRef) -> None:
     for fields_, fact in [
         (streams.offered(DOOR, chunk, 3), ev.Offered(chunk)),
         (streams.claimed(lease, 77), ev.Claimed(lease, 77)),
@@ -332,7 +332,7 @@ PASSES = st.lists(st.tuples(st.integers(0, 10**16), st.floats(0, 1e12)), min_siz
 
 
 @given(PASSES)
-def test_plain_passes_are_the_same_records_read_in_haste_or_with_care(
+def test_plain_passes_are_the_same_records_on_the_fast_path(
     passes: list[tuple[int, float]],
 ) -> None:
     # Given: what a test process sends, and the same with a space, which nothing in haste
@@ -408,7 +408,7 @@ def test_records_that_are_none_are_rejected_in_one_line(text: str) -> None:
     assert len(str(caught.value)) < 200
 
 
-def test_a_text_that_is_too_long_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_that_is_too_long_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     # Given
     monkeypatch.setattr(doors, "MAX_TEXT", 100)
     text = DOOR.seal(runs.CancelOrder("x" * 100))
@@ -449,7 +449,7 @@ def test_what_becomes_a_path_a_key_or_a_command_has_passed_its_rule(
 # -- what was ignored --------------------------------------------------------------
 
 
-def test_what_is_wrong_is_told_once_for_each_place_and_counted() -> None:
+def test_each_fault_is_reported_once_for_each_place_and_counted() -> None:
     # Given
     rejects = Rejects()
     # When
@@ -489,7 +489,7 @@ def test_the_length_of_what_is_too_long_makes_no_kind_of_its_own() -> None:
     assert len(rejects.counts) == 1
 
 
-def test_ones_own_offer_is_known_again_without_a_look_and_only_in_its_epoch() -> None:
+def test_an_own_offer_is_recognized_without_parsing_and_only_in_its_epoch() -> None:
     # Given an offer of ours, on its way back
     chunk = Chunk("c1", (0,), Phase.ISOLATED, Need.PRISTINE)
     fields_ = streams.offered(DOOR, chunk, 3)

@@ -67,7 +67,7 @@ def test_a_file_is_there_once_it_was_written_in_this_run(tmp_path: Path) -> None
     assert not folder.has(ENTRY, ARTIFACT, since=written + 1), "an earlier run has left it"
 
 
-def test_a_folder_that_cannot_be_made_is_said_at_once(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported_at_once(tmp_path: Path) -> None:
     # Given
     (tmp_path / "file").touch()
     # Then

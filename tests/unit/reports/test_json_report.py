@@ -175,7 +175,7 @@ def test_a_message_is_one_line_without_colours() -> None:
     assert test["message"] == "not today"
 
 
-def test_seconds_that_json_has_no_word_for_are_zero() -> None:
+def test_seconds_that_json_cannot_express_are_zero() -> None:
     # Given
     odd = [math.nan, math.inf, -math.inf, -0.5]
 

@@ -1,11 +1,12 @@
-"""Claims about many reporters as one: none of them ends the run or the others, and none of others
-is told a secret.
+"""Claims about many reporters as one: none of them ends the run or the others, and custom ones get
+no secret.
 """
 
 from __future__ import annotations
 
 import pytest
 
+from dct_celery import api
 from dct_celery.core.model import FixtureRef, FixtureVerdict, Outcome, RunReport
 from dct_celery.core.run.view import RunView
 from dct_celery.errors import UsageError
@@ -25,7 +26,7 @@ from dct_celery.reports.reporter import Masked, Reporters
 from dct_celery.security.masking import Masker
 from dct_celery.settings import Settings
 from tests.support.reporters import Broken, Listener
-from tests.unit.reports.desk import verdict
+from tests.unit.reports.scene import verdict
 
 
 def test_a_reporter_that_fails_is_named_once_and_left_out() -> None:
@@ -61,7 +62,7 @@ def test_a_reporter_that_fails_at_the_warning_about_another_one_is_left_out_too(
     assert listener.notices == ["x"]
 
 
-def test_a_report_that_cannot_be_written_ends_the_run_when_all_have_heard() -> None:
+def test_a_report_that_cannot_be_written_ends_the_run_after_all_reporters_had_the_event() -> None:
     # Given
     listener = Listener()
     reporters = Reporters([Broken(UsageError("cannot write junit.xml"), Finished), listener])
@@ -77,7 +78,7 @@ def test_a_report_that_cannot_be_written_ends_the_run_when_all_have_heard() -> N
         reporters.take(finished)
 
 
-def test_a_reporter_of_others_is_told_no_secret() -> None:
+def test_a_custom_reporter_gets_no_secret() -> None:
     # Given
     secret = "correct-horse-battery"
     listener = Listener()
@@ -107,3 +108,18 @@ def test_a_reporter_of_others_is_told_no_secret() -> None:
     (started,) = listener.all(Started)
     assert secret not in repr(listener.events) + repr(started.so_far())
     assert len(listener.events) == 10
+
+
+class MaskingListener(Listener):
+    masks = True
+
+
+def test_a_reporter_that_masks_by_itself_gets_its_events_as_they_are() -> None:
+    # Given
+    own, other = MaskingListener(), Listener()
+    # When
+    first, second = api._masked([own, other])
+    # Then
+    assert first is own
+    assert isinstance(second, Masked)
+    assert second.inner is other

@@ -25,7 +25,7 @@ from dct_celery.core.run.leaks import Leak, LeakKind
 from dct_celery.reports import masked
 from dct_celery.reports.files import write_json, write_junit
 from dct_celery.security import masking
-from tests.unit.reports.desk import Desk
+from tests.unit.reports.scene import Scene
 
 SECRET = "correct<horse>&'battery\""
 
@@ -60,17 +60,19 @@ def report(text: str) -> RunReport:
 
 
 def everything_shown(whole: RunReport, text: str, folder: Path) -> str:
-    desk = Desk(verbosity=2)
-    desk.terminal.line(text)
-    desk.terminal.warn(text)
-    desk.start(2, durations=0)
-    desk.verdict(whole.verdicts[0])
-    desk.fixture(whole.fixtures[0])
-    desk.finish(whole)
+    scene = Scene(verbosity=2)
+    scene.terminal.line(text)
+    scene.terminal.warn(text)
+    scene.start(2, durations=0)
+    scene.verdict(whole.verdicts[0])
+    scene.fixture(whole.fixtures[0])
+    scene.finish(whole)
     write_junit(folder / "junit.xml", whole)
     write_json(folder / "run.json", whole)
     written = json.dumps(json.loads((folder / "run.json").read_text()), ensure_ascii=False)
-    return desk.out.getvalue() + desk.err.getvalue() + (folder / "junit.xml").read_text() + written
+    return (
+        scene.out.getvalue() + scene.err.getvalue() + (folder / "junit.xml").read_text() + written
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,7 @@ def test_a_secret_is_in_no_output(tmp_path: Path, said: str) -> None:
 
 
 def test_a_password_in_a_line_of_a_traceback_is_not_shown(tmp_path: Path) -> None:
-    # Given a value that nobody told this process
+    # Given a value that this process does not know
     failure = Failure(
         "error", "OSError", "no", "  File x\n    connect(host='db', password='hunter22', port=1)\n"
     )
@@ -105,7 +107,7 @@ def test_a_password_in_a_line_of_a_traceback_is_not_shown(tmp_path: Path) -> Non
     assert "hunter22" not in everything_shown(RunReport("r", (v,), (f,), 1), "", tmp_path)
 
 
-def test_what_a_test_printed_keeps_its_words(tmp_path: Path) -> None:
+def test_what_a_test_printed_keeps_common_words(tmp_path: Path) -> None:
     # Given what a test of a login form prints
     v = Verdict(
         Entry(0, "a.T.t", "a.T", "a", Phase.ISOLATED), Outcome.FAILED, 0.1, "w", 0, 1,

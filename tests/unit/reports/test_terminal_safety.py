@@ -19,7 +19,7 @@ from dct_celery.core.model import (
 )
 from dct_celery.core.run.view import RunView
 from dct_celery.reports.terminal.terminal import Terminal
-from tests.unit.reports.desk import Desk, verdict
+from tests.unit.reports.scene import Scene, verdict
 
 
 def test_nothing_a_test_says_reaches_the_terminal_raw() -> None:
@@ -44,16 +44,16 @@ def test_nothing_a_test_says_reaches_the_terminal_raw() -> None:
     # When
     texts = []
     for verbosity in (1, 2):
-        desk = Desk(verbosity=verbosity)
-        desk.terminal.line(nasty)
-        desk.terminal.warn(nasty)
-        desk.slots(1, 1, ())
-        desk.start(1, durations=0)
-        desk.slots(1, 1, (nasty,))
-        desk.verdict(v)
-        desk.fixture(f)
-        desk.finish(RunReport("r", (v, kept), (f,), 1, slots=(slot,), note=nasty))
-        texts += [desk.out.getvalue(), desk.err.getvalue()]
+        scene = Scene(verbosity=verbosity)
+        scene.terminal.line(nasty)
+        scene.terminal.warn(nasty)
+        scene.slots(1, 1, ())
+        scene.start(1, durations=0)
+        scene.slots(1, 1, (nasty,))
+        scene.verdict(v)
+        scene.fixture(f)
+        scene.finish(RunReport("r", (v, kept), (f,), 1, slots=(slot,), note=nasty))
+        texts += [scene.out.getvalue(), scene.err.getvalue()]
 
     # Then
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\ud800-\udfff]", "".join(texts))
@@ -63,23 +63,23 @@ def test_nothing_a_test_says_reaches_the_terminal_raw() -> None:
 
 def test_windows_line_ends_are_no_control_characters() -> None:
     # Given
-    desk = Desk()
+    scene = Scene()
 
     # When
-    desk.terminal.line("one\r\ntwo")
+    scene.terminal.line("one\r\ntwo")
 
     # Then
-    assert desk.lines() == ["one", "two"]
+    assert scene.lines() == ["one", "two"]
 
 
 def test_a_stream_that_cannot_say_a_character_gets_it_spelt_out() -> None:
     # Given
     stream = io.TextIOWrapper(io.BytesIO(), "ascii", newline="")
-    desk = Desk(out=stream, tty=True, width=60)
+    scene = Scene(out=stream, tty=True, width=60)
 
     # When
-    desk.start(2)
-    desk.verdict(verdict("test_ü\udcff", Outcome.FAILED))
+    scene.start(2)
+    scene.verdict(verdict("test_ü\udcff", Outcome.FAILED))
 
     # Then
     stream.seek(0)
@@ -89,9 +89,9 @@ def test_a_stream_that_cannot_say_a_character_gets_it_spelt_out() -> None:
 def test_without_colour_no_escape_is_written_and_with_colour_the_end_is_painted() -> None:
     # Given
     def end(exit_code: int, *, colour: bool) -> str:
-        desk = Desk(colour=colour)
-        desk.finish(RunReport("r1", (verdict(outcome=Outcome.XPASSED),), (), exit_code))
-        return desk.out.getvalue()
+        scene = Scene(colour=colour)
+        scene.finish(RunReport("r1", (verdict(outcome=Outcome.XPASSED),), (), exit_code))
+        return scene.out.getvalue()
 
     # When
     plain, green, red = end(1, colour=False), end(0, colour=True), end(1, colour=True)

@@ -14,7 +14,7 @@ from dct_celery.core.model import (
     RunReport,
     Verdict,
 )
-from tests.unit.reports.desk import FAILURE, TRACEBACK, Desk, verdict
+from tests.unit.reports.scene import FAILURE, TRACEBACK, Scene, verdict
 
 
 def summary(
@@ -24,13 +24,13 @@ def summary(
     how: Any = None,
     **report: Any,
 ) -> str:
-    desk = Desk(**(options or {}))
-    desk.start(**(how or {}))
-    desk.finish(RunReport("r1", verdicts, report.pop("fixtures", ()), exit_code, **report))
-    return desk.out.getvalue()
+    scene = Scene(**(options or {}))
+    scene.start(**(how or {}))
+    scene.finish(RunReport("r1", verdicts, report.pop("fixtures", ()), exit_code, **report))
+    return scene.out.getvalue()
 
 
-def test_a_green_run_ends_in_djangos_words() -> None:
+def test_a_green_run_ends_as_in_django() -> None:
     # Given
     verdicts = [verdict(index=i) for i in range(3010)]
     verdicts += [verdict(index=i, outcome=Outcome.SKIPPED) for i in range(3)] + [
@@ -118,7 +118,7 @@ def test_a_red_run_shows_each_failure_in_full_with_its_command() -> None:
     ]
 
 
-def test_what_was_not_run_is_grouped_by_reason_and_what_a_fixture_kept_is_told_with_it() -> None:
+def test_what_was_not_run_is_grouped_by_reason_or_by_its_fixture() -> None:
     # Given
     lost = [
         verdict(f"test_{i}", Outcome.NOT_RUN, i, reason="lost with its worker") for i in range(4)
@@ -221,7 +221,7 @@ def test_many_slots_are_shown_by_worker_within_the_width() -> None:
     ]
 
 
-def test_a_flaky_test_is_told_where_it_failed_why_and_in_the_final_line() -> None:
+def test_a_flaky_test_is_reported_where_it_failed_with_its_reason_and_in_the_final_line() -> None:
     # Given
     failed = verdict(
         outcome=Outcome.FAILED,
@@ -279,7 +279,7 @@ def test_an_interrupted_run_says_why_tests_were_not_run() -> None:
     assert "  1: interrupted" in summary(kept, exit_code=2, note="interrupted")
 
 
-def test_why_a_run_ended_is_told_once() -> None:
+def test_the_reason_why_a_run_ended_is_printed_once() -> None:
     # Given
     lost = [
         verdict(f"test_{i}", Outcome.NOT_RUN, i, reason="no worker takes the run: another key")

@@ -61,7 +61,7 @@ def test_a_private_file_is_its_owners_alone(file: Path, before: int | None) -> N
     assert file.read_text() == "password"
 
 
-def test_a_lock_is_had_by_one_and_ends_with_its_file(file: Path) -> None:
+def test_a_lock_has_one_holder_and_ends_with_its_file(file: Path) -> None:
     # Given
     with file.open("w") as one, file.open("r") as other:
         # When / Then

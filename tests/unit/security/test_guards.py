@@ -79,7 +79,7 @@ class TestTestName:
         )
 
     @pytest.mark.parametrize(("host", "port"), [("db.example", "5432"), ("DB.example", "")])
-    def test_that_of_another_alias_on_the_same_server_counts_though_nothing_uses_it(
+    def test_the_database_of_an_unused_alias_on_the_same_server_counts(
         self, host: str, port: str
     ) -> None:
         # Given
@@ -110,7 +110,7 @@ class TestTestName:
             == []
         )
 
-    def test_each_word_for_this_host_is_the_same_server(self) -> None:
+    def test_each_name_of_this_host_is_the_same_server(self) -> None:
         # Given
         here, there = (
             replace(SHOP, host=""),
@@ -308,7 +308,7 @@ class TestSurroundings:
             replace(SHOP, host=host), deny_hosts=("x", pattern), addresses=ADDRESSES
         )
 
-    def test_what_it_is_denied_for_is_said(self) -> None:
+    def test_the_refusal_names_the_denied_host(self) -> None:
         assert (
             "HOST 'db.example', which is 10.0.0.5, is denied by --deny-db-host prod.example; "
             in refusal(SHOP, deny_hosts=("prod.example",), addresses=ADDRESSES)

@@ -88,7 +88,7 @@ class TestValues:
         assert Masker([value]).values(text) == text
         assert Masker([value])("password=ci") == "password=**"
 
-    def test_a_value_of_four_to_seven_characters_is_masked_as_a_word_of_its_own(self) -> None:
+    def test_a_value_of_four_to_seven_characters_is_masked_where_it_stands_alone(self) -> None:
         assert (
             Masker(["shop"]).values("shop.tests workshop 'shop' shop_a")
             == "**.tests workshop '**' shop_a"

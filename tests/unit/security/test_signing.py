@@ -221,7 +221,7 @@ def test_without_a_key_only_those_without_one_are_trusted() -> None:
 
 
 @given(st.text())
-def test_a_key_id_tells_keys_apart_without_telling_them(key: str) -> None:
+def test_a_key_id_tells_keys_apart_without_revealing_them(key: str) -> None:
     # When
     id_ = key_id(key)
     # Then

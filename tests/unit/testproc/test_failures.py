@@ -41,7 +41,7 @@ def test_a_failure_names_what_it_is_and_where_below_the_root() -> None:
     assert 'File "test_failures.py"' in failure.text
 
 
-def test_an_exception_that_cannot_be_printed_is_said_to_be_so() -> None:
+def test_an_exception_that_cannot_be_printed_is_described_as_such() -> None:
     # When
     failure = failure_of(raised(Mute()), HERE + "/")
     # Then
@@ -81,7 +81,7 @@ def test_a_type_has_a_name_whatever_its_class_says(cls: type | None, name: str) 
 @pytest.mark.parametrize(
     ("error", "line"), [(None, ""), (ValueError(), ""), (ValueError("\n a\nb"), "a")]
 )
-def test_the_first_line_is_the_first_with_words(error: Exception | None, line: str) -> None:
+def test_the_first_line_is_the_first_that_is_not_blank(error: Exception | None, line: str) -> None:
     assert first_line(error) == line
 
 

@@ -33,7 +33,7 @@ def run(bench: Bench, index: int, seconds: float = 0.5, scopes: tuple[str, ...] 
     bench.recorder.end(seconds)
 
 
-def test_a_test_that_says_nothing_has_passed(bench: Bench) -> None:
+def test_a_test_without_an_event_has_passed(bench: Bench) -> None:
     # When
     run(bench, 3)
     # Then

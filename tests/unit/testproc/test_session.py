@@ -29,7 +29,7 @@ ORDERS = [
 
 
 class Obedient(NoDatabases):
-    """A project that notes what it is asked, and raises what it is told to."""
+    """A project that notes what it is asked, and raises the error of the test."""
 
     def __init__(self, error: BaseException | None = None) -> None:
         self.asked: list[object] = []

@@ -128,7 +128,7 @@ def test_what_only_looks_like_the_record_of_a_pass_is_a_protocol_error(payload: 
 
 
 @given(st.integers(0, 10**9), st.floats(0, 1e6))
-def test_what_is_written_in_haste_is_the_same_message(index: int, seconds: float) -> None:
+def test_what_is_written_on_the_fast_path_is_the_same_message(index: int, seconds: float) -> None:
     assert decode(messages.started(index)) == TestStarted(index)
     assert decode(messages.passed(index, seconds)) == TestFinished(
         index, Outcome.PASSED, float(f"{seconds:.6f}")

@@ -21,7 +21,7 @@ DAY = 86_400
 
 
 def verdict(found: Found, *, used: tuple[str, ...] = (), **known: Any) -> Decision:
-    """A look at which nobody is alive, nothing locked and nothing known, but what is said."""
+    """A situation in which no owner is alive, nothing locked and nothing known, unless given."""
     facts: dict[str, Any] = {
         "alive": (),
         "locked": (),
@@ -71,7 +71,7 @@ class TestUnmarked:
     def test_whatever_the_name_and_the_time(self, name: str, now: int, known: bool) -> None:
         assert not verdict(Found(name, None), dead_before={name} if known else (), now=now).drop
 
-    def test_it_is_said_why(self) -> None:
+    def test_the_reason_is_given(self) -> None:
         assert verdict(Found("test_shop", None)) == Decision(False, "carries no mark of ours")
         assert verdict(Found("test_shop", None, void="was renamed")) == Decision(
             False, "was renamed"
@@ -102,7 +102,7 @@ class TestUnfinished:
         )
 
     @pytest.mark.parametrize("found", [BORN, BUILDING])
-    def test_it_must_look_dead_twice(self, found: Found) -> None:
+    def test_it_must_be_found_dead_twice(self, found: Found) -> None:
         assert verdict(found) == Decision(
             False, "may still be being built; will be checked again", dead=True
         )
@@ -115,7 +115,7 @@ class TestClone:
             False, "in use by run run-one on worker a@host"
         )
 
-    def test_it_must_look_dead_twice(self) -> None:
+    def test_it_must_be_found_dead_twice(self) -> None:
         assert verdict(clone(), alive={"o2"}) == Decision(
             False, "its owner is gone; will be checked again", dead=True
         )

@@ -73,7 +73,7 @@ def test_no_text_can_pass_for_the_hash_of_another(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["default", "replica_2", "builda"])
-def test_a_plain_short_word_stays_readable(text: str) -> None:
+def test_a_plain_short_alias_stays_readable(text: str) -> None:
     assert slug(text, 14) == text
 
 

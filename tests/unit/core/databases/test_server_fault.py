@@ -33,7 +33,7 @@ _SAID = {
 
 
 @pytest.mark.parametrize(("text", "fault"), _SAID.items())
-def test_words_of_servers_are_known(text: str, fault: ServerFault) -> None:
+def test_messages_of_servers_are_known(text: str, fault: ServerFault) -> None:
     assert fault_in(text) is fault
 
 
@@ -47,7 +47,7 @@ def test_words_of_servers_are_known(text: str, fault: ServerFault) -> None:
         "deadlock detected",
     ],
 )
-def test_words_about_a_statement_are_no_fault(text: str) -> None:
+def test_messages_about_a_statement_are_no_fault(text: str) -> None:
     assert fault_in(text) is None
 
 

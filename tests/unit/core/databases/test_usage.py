@@ -1,11 +1,11 @@
-"""What a run did with databases: everybody says only what is new, and the sums are right."""
+"""What a run did with databases: each worker reports only what is new, and the sums are right."""
 
 from __future__ import annotations
 
 from dct_celery.core.databases.usage import Changes, DatabaseUse
 
 
-def test_only_what_is_new_is_told() -> None:
+def test_only_what_is_new_is_reported() -> None:
     # Given
     changes = Changes()
     assert changes.since({"cloned": 2, "clone_seconds": 0.5}) == {"cloned": 2, "clone_seconds": 0.5}
@@ -37,7 +37,7 @@ def test_what_is_unknown_is_left_out() -> None:
     assert "password" not in use.to_dict()
 
 
-def test_a_run_without_databases_says_nothing() -> None:
+def test_a_run_without_databases_reports_nothing() -> None:
     assert DatabaseUse().to_dict() == {}
 
 

@@ -203,7 +203,7 @@ def test_a_test_covered_by_a_fixture_without_a_verdict_is_an_error(
     # When
     found = result(verdict(Outcome.NOT_RUN, covered_by=SET_UP), *fixtures)
 
-    # Then skipped would hide that nobody knows why it did not run
+    # Then skipped would hide that it is unknown why it did not run
     assert found
     assert (found.tag, found.type) == ("error", "dct.NotRun")
     assert str(SET_UP) in found.message

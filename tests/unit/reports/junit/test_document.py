@@ -204,7 +204,7 @@ def test_an_unknown_start_has_no_timestamp(started_at: float) -> None:
 
 @pytest.mark.parametrize("seconds", [math.nan, math.inf, -1.0, 1e-5])
 def test_odd_seconds_are_written_as_zero(seconds: float) -> None:
-    # When / Then: junit-10.xsd has no word for them
+    # When / Then: junit-10.xsd cannot express them
     assert only(rendered(verdict(seconds=seconds)), "testcase").get("time") == "0.000"
 
 

@@ -37,8 +37,8 @@ def hostile(chance: random.Random) -> str:
 
 
 def visible(text: str) -> str:
-    """By the rule of docs/junit.md, written once more: what XML cannot carry, and nobody shows, is
-    spelled out.
+    """By the rule of docs/junit.md, written once more: what XML cannot carry, and no reader shows,
+    is spelled out.
     """
 
     def shown(c: str) -> str:

@@ -72,7 +72,9 @@ def test_reruns_are_counted_apart_from_attempts() -> None:
     assert (properties["dct.attempt"], properties["dct.reruns"]) == ("1", "2")
 
 
-def test_what_reruns_said_counts_for_the_size_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_output_of_reruns_counts_for_the_size_of_the_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     # Given
     long = Verdict(ENTRY, Outcome.FAILED, failures=(Failure("failure", "E", "m", "x" * 10_000),))
     monkeypatch.setattr(document, "FILE_LIMIT", 50_000)

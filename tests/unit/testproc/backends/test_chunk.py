@@ -23,7 +23,7 @@ NAME = "shelf_tests_of_a_chunk"
 
 
 class Result(unittest.TextTestResult):
-    """Ends the chunk in a hook if it is told to."""
+    """Ends the chunk in a hook if the test wants it."""
 
     hook = ""
 
@@ -225,7 +225,9 @@ def test_an_exception_in_a_fixture_that_unittest_does_not_catch_covers_its_class
     assert (end.left, end.stopped) == ((3,), "aborted")
 
 
-def test_an_exception_before_all_tests_is_the_first_ones_error(module: Any, bench: Bench) -> None:
+def test_an_exception_before_all_tests_is_the_error_of_the_first_test(
+    module: Any, bench: Bench
+) -> None:
     # Given
     result = type("Ending", (Result,), {"hook": "startTestRun"})
     # When
@@ -259,7 +261,7 @@ def test_each_test_has_a_first_interrupt_of_its_own(
     assert handler.called is False
 
 
-def test_what_a_class_costs_beside_its_tests_is_told_apart(
+def test_the_cost_of_a_class_beside_its_tests_is_measured(
     module: Any, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a clock that jumps by a second in the set-up of A

@@ -1,6 +1,6 @@
 """Claims about the Django backend's project.
 
-What is wrong when an order of the slot fails, in Django's own words.
+What is wrong when an order of the slot fails, as Django says it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def fatal(order: messages.Message, error: BaseException, output: str = "") -> me
     return object.__new__(DjangoProject).failure(order, error, output)
 
 
-def test_failed_system_checks_are_the_projects_own_words_whoever_ran_them() -> None:
+def test_failed_system_checks_are_the_projects_own_messages_whatever_ran_them() -> None:
     # When
     found = [fatal(order, SystemCheckError("W001: no")) for order in (BUILD, CHECK)]
     # Then

@@ -1,6 +1,6 @@
-"""Claims about the Django backend's words.
+"""Claims about the Django backend's commands.
 
-How one test is run again by hand, and what of its words is ours.
+How one test is run again by hand, and which of its arguments are ours.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def test_a_test_is_run_again_with_the_folder_and_the_runner_that_the_run_was_giv
         ((), None, []),
     ],
 )
-def test_the_settings_module_is_the_first_word_or_none(
+def test_the_settings_module_is_the_first_argument_or_none(
     words: tuple[str, ...], module: str | None, left: list[str]
 ) -> None:
     assert _settings_of(words) == (module, left)

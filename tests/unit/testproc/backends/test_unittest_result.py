@@ -115,7 +115,7 @@ def test_a_test_and_its_clean_up_that_fail_are_both_in_the_record() -> None:
     ]
 
 
-def test_an_unexpected_success_is_a_failure_with_words() -> None:
+def test_an_unexpected_success_is_a_failure_with_a_message() -> None:
     # When
     (failure,) = run("passes_unexpectedly").failures
     # Then
@@ -154,7 +154,7 @@ def of(cls: type[unittest.TextTestResult]) -> unittest.TextTestResult:
     return cls(unittest.runner._WritelnDecorator(io.StringIO()), False, 0)
 
 
-def test_a_result_class_that_judges_otherwise_is_believed() -> None:
+def test_the_verdict_of_a_custom_result_class_counts() -> None:
     # When
     tolerated, hard = run("errs", of(Lenient)), run("passes", of(Strict))
     # Then

@@ -53,7 +53,9 @@ class TestPostgres:
         monkeypatch.setenv("PGDATABASE", "other")
         assert postgres(NAME="shop", HOST="db", PORT=5433) == Where("shop", "db", "5433")
 
-    def test_variables_say_what_nobody_else_does(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_variables_decide_what_is_given_nowhere_else(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         for name, value in {
             "PGHOST": "db",
             "PGPORT": "1",
@@ -91,7 +93,7 @@ class TestPostgres:
         monkeypatch.setenv("PGSERVICE", "shop")
         assert postgres(NAME="test").host == "db"
 
-    def test_a_file_that_cannot_be_read_says_nothing(self, tmp_path: Path) -> None:
+    def test_a_file_that_cannot_be_read_is_ignored(self, tmp_path: Path) -> None:
         assert postgres(NAME="a", OPTIONS={"service": "shop"}) == Where("a", "", "")
         (tmp_path / ".pg_service.conf").write_bytes(b"\xff no section\n")
         assert postgres(NAME="a", OPTIONS={"service": "shop"}) == Where("a", "", "")

@@ -72,7 +72,7 @@ class Project:
         return messages.Goodbye()
 
 
-class House:
+class WorkerScene:
     """A worker's view. `world` and `project` may be shared by several."""
 
     def __init__(
@@ -133,4 +133,4 @@ class House:
         self.world.databases[name].rows.append(("spoiled",))
 
 
-__all__ = ["BOOKS", "KEY", "House"]
+__all__ = ["BOOKS", "KEY", "WorkerScene"]

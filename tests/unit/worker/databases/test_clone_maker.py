@@ -11,10 +11,10 @@ import pytest
 from dct_celery.core.databases.marks import Mark
 from dct_celery.errors import CloneFailed, DatabaseError, ServerFault
 from dct_celery.worker.databases.clone_maker import CLONE_TRIES, PRISTINE, CloneMaker
-from tests.unit.worker.databases.scene import BOOKS, HealingServer, House
+from tests.unit.worker.databases.scene import BOOKS, HealingServer, WorkerScene
 
 
-class Scene(House):
+class Scene(WorkerScene):
     """A run whose pristine template is there, and slot 3's maker of clones."""
 
     def __init__(self, folder: Path) -> None:
@@ -30,7 +30,7 @@ class Scene(House):
         return [name for name, _ in self.folder.clones.in_use()]
 
     def retired(self) -> str:
-        """A used clone that somebody gave back."""
+        """A used clone that was given back."""
         name = self.slot.make(self.spec, PRISTINE)
         self.spoil(name)
         self.folder.clones.retire(name)
@@ -190,7 +190,7 @@ def test_an_adoption_that_fails_leaves_nothing_noted(scene: Scene) -> None:
     assert scene.noted == []
 
 
-def test_the_names_tell_who_made_the_clone_and_never_repeat(scene: Scene) -> None:
+def test_names_identify_the_maker_of_the_clone_and_never_repeat(scene: Scene) -> None:
     # When
     names = [scene.slot.make(scene.spec, PRISTINE) for _ in range(3)]
     names += [scene.maker("p").make(scene.spec, PRISTINE) for _ in range(3)]

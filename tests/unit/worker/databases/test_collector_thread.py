@@ -1,4 +1,4 @@
-"""Claims about `worker.databases.collector_thread`: how often a worker looks for garbage, and
+"""Claims about `worker.databases.collector_thread`: how often a worker collects garbage, and
 where.
 """
 
@@ -30,7 +30,7 @@ class Scene:
     def __init__(self, folder: Path) -> None:
         self.clock, self.world = FakeClock(), MemoryDatabases()
         self.looks: list[float] = []
-        #: What a look at the server meets.
+        #: What each collection on the server raises.
         self.error: Exception | None = None
         services: Any = type("Services", (), {})()
         services.clock, services.folder, services.settings = (
@@ -63,7 +63,7 @@ def test_no_thread_runs_before_the_start(scene: Scene) -> None:
     assert scene.collecting._thread is None
 
 
-def test_a_worker_looks_often_at_first_and_then_now_and_then(scene: Scene) -> None:
+def test_collections_are_frequent_at_first_and_then_rare(scene: Scene) -> None:
     # When
     scene.run_for(700.0)
     # Then
@@ -77,7 +77,7 @@ def test_a_worker_looks_often_at_first_and_then_now_and_then(scene: Scene) -> No
     ]
 
 
-def test_a_run_that_begins_brings_the_next_look_forward(scene: Scene) -> None:
+def test_a_run_that_begins_brings_the_next_collection_forward(scene: Scene) -> None:
     # Given
     scene.clock.at(100.0, scene.collecting.soon)
     # When
@@ -86,7 +86,7 @@ def test_a_run_that_begins_brings_the_next_look_forward(scene: Scene) -> None:
     assert scene.looks == [0.0, 20.0, 40.0, 100.0, 120.0, 140.0]
 
 
-def test_what_a_dead_owner_left_is_dropped_once_it_looked_dead_twice(scene: Scene) -> None:
+def test_what_a_dead_owner_left_is_dropped_once_it_was_found_dead_twice(scene: Scene) -> None:
     # Given
     name = "test_dct_x_0123456789abcdef_1"
     scene.world.put(name, Mark("clone", owner="dead"))
@@ -103,7 +103,7 @@ def test_what_a_dead_owner_left_is_dropped_once_it_looked_dead_twice(scene: Scen
     ("error", "warnings"),
     [(ConfigError("is denied"), 1), (DatabaseError("is away"), 0), (ZeroDivisionError(), 0)],
 )
-def test_a_server_that_cannot_be_asked_ends_nothing_and_only_a_refusal_is_told_once(
+def test_a_server_that_cannot_be_asked_ends_nothing_and_a_refusal_is_reported_once(
     scene: Scene, caplog: pytest.LogCaptureFixture, error: Exception, warnings: int
 ) -> None:
     # Given

@@ -1,5 +1,5 @@
-"""Claims about `worker.databases.garbage_collector`: one look drops what nobody will miss, and no
-look stumbles over one database.
+"""Claims about `worker.databases.garbage_collector`: one collection drops what no one will
+miss, and no collection ends at one database.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def template(server: MemoryServer, name: str = "test_tpl", **fields: Any) -> Non
 
 
 class TestDead:
-    def test_a_clone_without_owner_goes_at_the_second_look(self, server: MemoryServer) -> None:
+    def test_a_clone_without_owner_is_dropped_by_the_second_collection(
+        self, server: MemoryServer
+    ) -> None:
         # Given
         collector = Collector()
         server.world.put("test_one", CLONE)
@@ -55,7 +57,7 @@ class TestDead:
         ]
         assert server.world.databases == {}
 
-    def test_a_second_look_too_early_does_not_count(self, server: MemoryServer) -> None:
+    def test_a_second_collection_too_early_does_not_count(self, server: MemoryServer) -> None:
         # Given
         collector = Collector()
         server.world.put("test_one", CLONE)
@@ -94,7 +96,7 @@ class TestDead:
         server.world.time += GRACE_SECONDS
         assert actions(collector.collect(server)) == {"test_one": "left"}
 
-        # When: gone again, the counting begins anew
+        # When: gone again, the count starts again
         sign.close()
         server.world.time += GRACE_SECONDS
 
@@ -141,7 +143,7 @@ class TestDead:
         assert set(server.world.databases) == {"test_locked"}
         assert server.world.locks == {"test_locked"}
 
-    def test_after_a_crash_of_everything_two_looks_leave_no_orphan(
+    def test_after_a_crash_of_everything_two_collections_leave_no_orphan(
         self, server: MemoryServer
     ) -> None:
         # Given: a run in full swing
@@ -183,7 +185,7 @@ class TestForeign:
 
 
 class TestKept:
-    def test_an_expired_template_goes_with_its_idle_clones_at_one_look(
+    def test_one_collection_drops_an_expired_template_with_its_idle_clones(
         self, server: MemoryServer
     ) -> None:
         # Given
@@ -223,7 +225,9 @@ class TestKept:
             "test_tpl_1": "dropped", "test_tpl_2": "dropped", "test_tpl_3": "left",
         }  # fmt: skip
 
-    def test_what_goes_anyhow_does_not_count_for_the_budget(self, server: MemoryServer) -> None:
+    def test_what_is_dropped_anyway_does_not_count_for_the_budget(
+        self, server: MemoryServer
+    ) -> None:
         # Given
         template(server, "test_old", used=5, expires=1)
         template(server, "test_new", used=1)
@@ -236,7 +240,7 @@ class TestKept:
 
 
 class TestDropping:
-    def test_a_dry_run_drops_nothing_and_says_what_would_go(self, server: MemoryServer) -> None:
+    def test_a_dry_run_drops_nothing_and_lists_what_would_go(self, server: MemoryServer) -> None:
         # Given
         template(server, expires=1)
 
@@ -296,10 +300,10 @@ class TestDropping:
             (lambda world: MemoryServer(world).liveness_lock("x").hold("test_tpl"), "in use"),
         ],
     )
-    def test_what_changed_since_the_look_is_left(
+    def test_what_changed_since_it_was_listed_is_left(
         self, change: Callable[[MemoryDatabases], object], reason: str
     ) -> None:
-        # Given: somebody is quicker between the look and the drop
+        # Given: another worker is quicker, between the listing and the drop
         class Raced(MemoryServer):
             def locked(self, name: str) -> bool:
                 change(self.world)
@@ -311,7 +315,7 @@ class TestDropping:
         # Then
         assert Collector().collect(server) == [Result("test_tpl", "left", reason)]
 
-    def test_an_owner_that_came_back_after_the_look_saves_its_clone(self) -> None:
+    def test_an_owner_that_came_back_after_the_listing_saves_its_clone(self) -> None:
         # Given
         class Raced(MemoryServer):
             def alive(self, owners: Any) -> set[str]:
@@ -327,7 +331,7 @@ class TestDropping:
         # Then
         assert collector.collect(server) == [Result("test_one", "left", "its owner is back")]
 
-    def test_an_idle_clone_that_was_adopted_after_the_look_stays(self) -> None:
+    def test_an_idle_clone_that_was_adopted_after_the_listing_stays(self) -> None:
         # Given
         class Raced(MemoryServer):
             def drop(self, name: str) -> None:
@@ -360,7 +364,7 @@ class TestSweep:
 
         return sweep(servers, **{"dry_run": False, "budget": None, "wait": wait, **options}), waits
 
-    def test_where_nothing_looks_dead_nobody_waits(self, server: MemoryServer) -> None:
+    def test_where_nothing_is_found_dead_there_is_no_wait(self, server: MemoryServer) -> None:
         # Given
         template(server, expires=1)
 
@@ -373,7 +377,7 @@ class TestSweep:
         ]
         assert waits == []
 
-    def test_what_looks_dead_is_looked_at_twice_and_each_is_listed_once(
+    def test_what_is_found_dead_is_checked_twice_and_listed_once(
         self, server: MemoryServer
     ) -> None:
         # Given
@@ -391,7 +395,7 @@ class TestSweep:
         ]  # fmt: skip
         assert set(server.world.databases) == {"test_shop"}
 
-    def test_a_dry_run_says_the_same_and_drops_nothing(self, server: MemoryServer) -> None:
+    def test_a_dry_run_lists_the_same_and_drops_nothing(self, server: MemoryServer) -> None:
         # Given
         template(server, expires=1)
         server.world.put("test_one", CLONE)
@@ -403,7 +407,7 @@ class TestSweep:
         assert actions(list(one.results)) == {"test_one": "dropped", "test_tpl": "dropped"}
         assert set(server.world.databases) == {"test_one", "test_tpl"}
 
-    def test_a_server_that_does_not_answer_is_named_and_the_others_are_swept(
+    def test_a_server_that_does_not_answer_is_named_and_the_others_are_collected(
         self, server: MemoryServer
     ) -> None:
         # Given

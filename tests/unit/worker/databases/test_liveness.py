@@ -31,14 +31,14 @@ def test_no_thread_runs_before_the_start(scene: Scene) -> None:
     assert scene.liveness._thread.ident is None
 
 
-def test_a_sign_is_renewed_every_ten_seconds(scene: Scene) -> None:
+def test_a_liveness_lock_is_renewed_every_ten_seconds(scene: Scene) -> None:
     # When
     scene.live_for(45.0)
     # Then
     assert scene.clock.waits == [RENEW_SECONDS] * 5
 
 
-def test_a_server_that_is_away_does_not_keep_other_signs_from_being_renewed(scene: Scene) -> None:
+def test_a_server_that_is_away_does_not_keep_other_locks_from_being_renewed(scene: Scene) -> None:
     # Given
     other = MemoryDatabases()
     scene.liveness.give("other", MemoryServer(other).liveness_lock("owner"))
@@ -50,7 +50,7 @@ def test_a_server_that_is_away_does_not_keep_other_signs_from_being_renewed(scen
     assert MemoryServer(other).alive(["owner"]) == {"owner"}
 
 
-def test_a_closed_sign_is_gone_with_what_it_held(scene: Scene) -> None:
+def test_a_closed_liveness_lock_is_gone_with_what_it_held(scene: Scene) -> None:
     # Given
     scene.liveness.hold("default", ["test_template"])
     server = MemoryServer(scene.world)

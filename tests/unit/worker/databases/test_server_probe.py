@@ -1,4 +1,4 @@
-"""What a database server in trouble did is told from what a test did."""
+"""An outage of a database server is told apart from a fault of a test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.fake_clock import FakeClock
 from tests.support.memory_database import MemoryDatabases, MemoryServer
 
 
-def test_a_server_that_is_as_it_was_is_no_trouble() -> None:
+def test_a_server_that_is_as_it_was_has_no_outage() -> None:
     # Given
     probe = ServerProbe([MemoryServer()], FakeClock())
     probe.remember()
@@ -18,7 +18,7 @@ def test_a_server_that_is_as_it_was_is_no_trouble() -> None:
     assert probe.outage() == ""
 
 
-def test_a_restart_is_trouble_until_it_is_remembered() -> None:
+def test_a_restart_is_an_outage_until_it_is_remembered() -> None:
     # Given
     world = MemoryDatabases()
     probe = ServerProbe([MemoryServer(), MemoryServer(world)], FakeClock())
@@ -32,7 +32,7 @@ def test_a_restart_is_trouble_until_it_is_remembered() -> None:
     assert probe.outage() == ""
 
 
-def test_a_server_that_does_not_answer_is_trouble_and_away() -> None:
+def test_a_server_that_does_not_answer_has_an_outage_and_is_away() -> None:
     # Given
     world = MemoryDatabases()
     probe = ServerProbe([MemoryServer(world)], FakeClock())
@@ -44,7 +44,7 @@ def test_a_server_that_does_not_answer_is_trouble_and_away() -> None:
     assert probe.away()
 
 
-def test_nobody_waits_for_a_server_when_there_is_nothing_to_wait_for_any_more() -> None:
+def test_a_server_is_not_waited_for_once_its_caller_gives_up() -> None:
     # Given
     world = MemoryDatabases(down=True)
     # Then
@@ -53,7 +53,7 @@ def test_nobody_waits_for_a_server_when_there_is_nothing_to_wait_for_any_more() 
     assert ServerProbe([MemoryServer(world)], FakeClock()).wait(0.0, give_up=lambda: False)
 
 
-def test_who_waits_is_told_of_a_server_that_is_gone_now_and_then() -> None:
+def test_a_caller_that_waits_learns_of_a_server_that_is_gone() -> None:
     # Given
     clock = FakeClock()
     world = MemoryDatabases()

@@ -216,7 +216,7 @@ def test_a_link_that_leads_elsewhere_takes_nothing_with_it(tmp_path: Path) -> No
     assert (tmp_path / "precious").is_dir()
 
 
-# -- what the host tells the slots -------------------------------------------------------
+# -- what the host publishes for the slots -------------------------------------------------------
 
 PUBLISHED = PublishedRun(
     "0123456789abcdef",
@@ -231,7 +231,7 @@ PUBLISHED = PublishedRun(
 )
 
 
-def test_what_the_host_publishes_the_slots_read_and_nobody_else(folder: RunFolder) -> None:
+def test_only_slots_read_what_the_host_publishes(folder: RunFolder) -> None:
     # When
     folder.publish(PUBLISHED)
     # Then
@@ -296,7 +296,7 @@ def test_what_is_no_id_of_a_chunk_is_no_path(tmp_path: Path, name: str) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_of_an_earlier_life_that_is_a_link_takes_nothing_with_it(tmp_path: Path) -> None:
+def test_a_leftover_run_that_is_a_link_takes_nothing_with_it(tmp_path: Path) -> None:
     # Given
     precious = tmp_path / "precious"
     (precious / "slots").mkdir(parents=True)

@@ -17,7 +17,7 @@ from tests.support.fake_clock import FakeClock
 
 
 class TickingClock(FakeClock):
-    """A second passes with each look at it."""
+    """A second passes with each reading."""
 
     def wall(self) -> float:
         self.now += 1.0
@@ -29,7 +29,7 @@ def failures(tmp_path: Path) -> FailureLog:
     return FailureLog(tmp_path / "failures", TickingClock())
 
 
-def test_a_few_failures_are_no_reason_to_rest(failures: FailureLog) -> None:
+def test_a_few_failures_are_no_reason_to_back_off(failures: FailureLog) -> None:
     # Given
     breaker = CircuitBreaker(failures)
     # When
@@ -39,7 +39,7 @@ def test_a_few_failures_are_no_reason_to_rest(failures: FailureLog) -> None:
     assert breaker.backing_off(0.0) == ""
 
 
-def test_failures_in_a_row_are_and_the_last_is_named(failures: FailureLog) -> None:
+def test_failures_in_a_row_are_a_reason_and_the_last_is_named(failures: FailureLog) -> None:
     # Given
     breaker = CircuitBreaker(failures)
     # When
@@ -51,7 +51,7 @@ def test_failures_in_a_row_are_and_the_last_is_named(failures: FailureLog) -> No
     assert breaker.backing_off(FIRST_PAUSE + 0.1) == ""
 
 
-def test_a_success_in_between_makes_the_row_begin_anew(failures: FailureLog) -> None:
+def test_a_success_in_between_resets_the_count(failures: FailureLog) -> None:
     # Given
     breaker = CircuitBreaker(failures)
     for _ in range(FAILURES - 1):

@@ -18,7 +18,7 @@ from dct_celery.worker.health.slot_backoff import (
 from dct_celery.worker.host.preparation import slots_that_fit
 
 
-def test_each_rest_is_twice_as_long_until_one_is_long_enough() -> None:
+def test_each_pause_is_twice_as_long_up_to_a_limit() -> None:
     assert [backoff_seconds(n) for n in (1, 2, 3, 4, 5, 500)] == [
         2,
         4,
@@ -29,7 +29,7 @@ def test_each_rest_is_twice_as_long_until_one_is_long_enough() -> None:
     ]
 
 
-def test_a_rest_is_seen_by_others_and_ends(tmp_path: Path) -> None:
+def test_a_pause_is_seen_by_others_and_ends(tmp_path: Path) -> None:
     # Given
     backoff = SlotBackoff(tmp_path / "1")
     # When
@@ -41,7 +41,7 @@ def test_a_rest_is_seen_by_others_and_ends(tmp_path: Path) -> None:
     assert backing_off(tmp_path, 102.0) == []
 
 
-def test_a_success_makes_the_next_rest_a_first_one(tmp_path: Path) -> None:
+def test_a_success_makes_the_next_pause_a_first_one(tmp_path: Path) -> None:
     # Given
     backoff = SlotBackoff(tmp_path / "1")
     assert [backoff.begin("no room", now=0.0) for _ in range(3)] == [2, 4, 8]

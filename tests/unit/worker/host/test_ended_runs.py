@@ -1,4 +1,4 @@
-"""Claims about `worker.host.ended_runs`: a run that is over for this worker stays over, whoever
+"""Claims about `worker.host.ended_runs`: a run that is over for this worker stays over, whatever
 announces it again.
 """
 
@@ -36,14 +36,14 @@ def test_a_run_that_has_ended_is_over_also_after_a_restart(file: Path) -> None:
     runs = EndedRuns(file)
     # When
     runs.note(NONCE, 2)
-    # Then what somebody has recorded of it does not bring it back
+    # Then what was recorded of it does not bring it back
     for one in (runs, EndedRuns(file)):
         assert one.covers(announced(epoch=2))
         assert one.covers(announced(epoch=1))
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_a_newer_epoch_begins_anew(file: Path) -> None:
+def test_a_newer_epoch_is_not_over(file: Path) -> None:
     # Given
     EndedRuns(file).note(NONCE, 2)
     # Then
@@ -112,7 +112,7 @@ def test_a_disk_that_takes_nothing_lets_a_run_end(file: Path) -> None:
     ],
     ids=lambda text: repr(text[:12]),
 )
-def test_a_damaged_file_is_an_empty_one_and_is_written_anew(file: Path, text: bytes) -> None:
+def test_a_damaged_file_counts_as_empty_and_is_rewritten(file: Path, text: bytes) -> None:
     # Given
     file.write_bytes(text)
     runs = EndedRuns(file)

@@ -1,4 +1,4 @@
-"""Claims about `worker.host.host`: which runs a worker keeps, and how often it looks."""
+"""Claims about `worker.host.host`: which runs a worker keeps, and how often it polls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.memory_ledger import MemoryRegistry, MemoryStore
 RUN = "run-one"
 
 
-def test_a_look_that_takes_long_is_followed_by_a_longer_pause() -> None:
+def test_a_poll_that_takes_long_is_followed_by_a_longer_pause() -> None:
     assert [pause_after(seconds) for seconds in (0.0, 0.005, 0.05, 0.1)] == [
         hosts.POLL,
         hosts.POLL,
@@ -29,7 +29,7 @@ def test_a_look_that_takes_long_is_followed_by_a_longer_pause() -> None:
     ]
 
 
-def test_a_store_that_stood_still_is_looked_at_again_before_the_worker_counts_as_gone() -> None:
+def test_a_store_that_stood_still_is_polled_again_before_the_worker_counts_as_gone() -> None:
     assert pause_after(15.0) + hosts.BEAT < hosts.HORIZON / 2
 
 
@@ -90,10 +90,10 @@ class Scene:
         """Its dispatcher withdraws and closes it, and the worker sees that."""
         self.registry.withdraw(RUN)
         self.supervisor.wanted = False
-        self.look()
+        self.poll()
 
-    def look(self) -> None:
-        """Twice: what has ended is forgotten with the second look."""
+    def poll(self) -> None:
+        """Twice: what has ended is forgotten with the second poll."""
         self.host._poll()
         self.host._poll()
 
@@ -121,11 +121,11 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
 def test_a_run_that_is_announced_is_kept_and_followed_into_its_next_epoch(scene: Scene) -> None:
     # Given
     scene.announce()
-    scene.look()
+    scene.poll()
     assert scene.keeps == [(NONCE, 1)]
     # When
     scene.announce(epoch=2)
-    scene.look()
+    scene.poll()
     # Then
     assert scene.keeps == [(NONCE, 2)]
 
@@ -136,42 +136,42 @@ def test_a_run_that_has_ended_is_not_brought_back_by_what_was_recorded_of_it(
 ) -> None:
     # Given
     scene.announce()
-    scene.look()
+    scene.poll()
     scene.end_the_run()
     if restarted:
         scene.restart()
-    # When somebody puts its announcement there again
+    # When its announcement is put there again
     scene.announce()
-    scene.look()
+    scene.poll()
     # Then
     assert scene.keeps == []
     # And a dispatcher that takes it up again has a newer epoch
     scene.announce(epoch=2)
-    scene.look()
+    scene.poll()
     assert scene.keeps == [(NONCE, 2)]
 
 
 def test_another_run_of_the_same_name_ends_the_one_before(scene: Scene) -> None:
     # Given
     scene.announce()
-    scene.look()
+    scene.poll()
     # When
     scene.announce(nonce="f" * 16)
-    scene.look()
-    scene.look()
+    scene.poll()
+    scene.poll()
     # Then
     assert scene.keeps == [("f" * 16, 1)]
     # And the one before does not come back
     scene.end_the_run()
     scene.announce()
-    scene.look()
+    scene.poll()
     assert scene.keeps == []
 
 
-def test_a_run_of_nobody_who_has_the_key_is_not_kept(scene: Scene) -> None:
+def test_a_run_without_the_key_is_not_kept(scene: Scene) -> None:
     # Given
     MemoryRegistry(scene.store, "pool", pool_door(OTHER_KEY)).announce(RUN, NONCE, 60)
     # When
-    scene.look()
+    scene.poll()
     # Then
     assert scene.keeps == []

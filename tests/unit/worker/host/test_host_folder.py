@@ -43,7 +43,7 @@ def test_a_work_folder_that_is_open_to_others_is_closed(host: Any, tmp_path: Pat
     assert stat.S_IMODE((tmp_path / "work").stat().st_mode) == 0o700
 
 
-def test_a_work_folder_of_somebody_else_is_refused_in_one_line(
+def test_a_work_folder_of_another_user_is_refused_in_one_line(
     host: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given

@@ -170,7 +170,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
 # -- rounds ------------------------------------------------------------------------------
 
 
-def test_the_registry_is_asked_often_and_told_once_a_second(scene: Scene) -> None:
+def test_the_registry_is_read_often_and_written_once_a_second(scene: Scene) -> None:
     # When
     scene.run_for(5.05)
     # Then
@@ -209,7 +209,7 @@ def test_a_store_that_is_away_is_asked_less_often_and_no_run_is_given_up_for_it(
     assert supervisor.seen_at >= scene.clock.now - 1.0
 
 
-def test_a_store_that_is_back_is_told_at_once_that_the_worker_lives(scene: Scene) -> None:
+def test_a_store_that_is_back_gets_a_beat_at_once(scene: Scene) -> None:
     # Given
     scene.registry.away = True
     scene.run_for(10.0)
@@ -222,7 +222,7 @@ def test_a_store_that_is_back_is_told_at_once_that_the_worker_lives(scene: Scene
     assert not scene.host._away
 
 
-def test_a_store_that_is_away_is_complained_of_once(
+def test_a_store_that_is_away_is_reported_once(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Given
@@ -258,7 +258,7 @@ def test_a_run_without_worker_and_dispatcher_is_closed_after_its_time(scene: Sce
 # -- what it says ------------------------------------------------------------------------
 
 
-def test_a_beat_says_who_the_worker_is_and_what_it_does(scene: Scene) -> None:
+def test_a_beat_describes_the_worker_and_what_it_runs(scene: Scene) -> None:
     # Given
     scene.busy = 9  # messages that wait are no busy slots
     scene.announce()
@@ -271,7 +271,7 @@ def test_a_beat_says_who_the_worker_is_and_what_it_does(scene: Scene) -> None:
     assert (info.about, info.broker) == ({"python": "3.11"}, "id|redis://h")
 
 
-def test_slots_that_rest_are_not_counted_and_a_worker_whose_slots_all_rest_has_trouble(
+def test_slots_that_back_off_are_not_counted_and_a_worker_whose_slots_all_do_backs_off(
     scene: Scene,
 ) -> None:
     # Given
@@ -292,7 +292,7 @@ def test_slots_that_rest_are_not_counted_and_a_worker_whose_slots_all_rest_has_t
     assert scene.host.ready() == set()
 
 
-def test_a_sick_worker_offers_no_run_until_it_has_rested(scene: Scene) -> None:
+def test_a_broken_worker_offers_no_run_until_its_pause_is_over(scene: Scene) -> None:
     # Given
     scene.announce()
     for _ in range(3):
@@ -315,7 +315,7 @@ def test_nothing_happens_before_the_start(scene: Scene) -> None:
     assert not scene.host._thread.started
 
 
-def test_the_start_clears_what_an_earlier_life_left(scene: Scene) -> None:
+def test_the_start_clears_what_a_killed_worker_left(scene: Scene) -> None:
     # Given
     scene.folder.run("run-old").create()
     scene.folder.draining.touch()
@@ -363,7 +363,7 @@ def test_a_worker_that_stops_without_its_store_does_not_wait_for_it(scene: Scene
     assert scene.registry.left == []
 
 
-def test_a_worker_that_is_told_to_stop_says_so_to_its_slots(scene: Scene) -> None:
+def test_a_worker_that_is_stopped_passes_it_on_to_its_slots(scene: Scene) -> None:
     # Given
     scene.host.start()
     # When

@@ -110,7 +110,7 @@ def test_a_store_is_waited_for_however_long_it_is_away(scene: Scene) -> None:
     assert 800 < len(step.tries) <= 1001
 
 
-def test_what_is_not_signed_is_not_believed_for_twenty_seconds(scene: Scene) -> None:
+def test_what_is_not_signed_is_asked_for_again_for_twenty_seconds(scene: Scene) -> None:
     # Given
     step = Step(scene.clock, lambda: Untrusted("has a wrong signature"), 1e9)
     # When / Then
@@ -119,7 +119,7 @@ def test_what_is_not_signed_is_not_believed_for_twenty_seconds(scene: Scene) -> 
     assert step.tries[-1] == pytest.approx(BELIEF_SECONDS, abs=0.6)
 
 
-def test_what_its_dispatcher_puts_right_in_time_is_believed(scene: Scene) -> None:
+def test_what_its_dispatcher_corrects_in_time_is_accepted(scene: Scene) -> None:
     # Given
     step = Step(scene.clock, lambda: Untrusted("has a wrong signature"), BELIEF_SECONDS - 1)
     # When / Then

@@ -279,7 +279,7 @@ def test_a_variable_that_the_project_reads_is_compared_unless_it_may_differ(
         )
 
 
-def test_a_suite_and_an_environment_that_differ_are_told_together(scene: Scene) -> None:
+def test_a_suite_and_an_environment_that_differ_are_reported_together(scene: Scene) -> None:
     # Given
     environment = {**ENVIRONMENT, "variable:FEATURE": "unset"}
     scene.says = loaded(environment=environment, count=8, digest="f" * 64)
@@ -290,7 +290,7 @@ def test_a_suite_and_an_environment_that_differ_are_told_together(scene: Scene) 
     assert "the environment differs, too: the variable FEATURE" in reason
 
 
-def test_a_suite_that_misses_a_variable_is_told_which(scene: Scene) -> None:
+def test_a_suite_that_misses_a_variable_is_refused_with_its_name(scene: Scene) -> None:
     # Given
     unset = ("FEATURE", "NOT_READ_THERE")
     scene.says = messages.Fatal("settings", "KeyError: 'FEATURE'", "trace", unset)
@@ -302,7 +302,9 @@ def test_a_suite_that_misses_a_variable_is_told_which(scene: Scene) -> None:
     assert "NOT_READ_THERE" not in reason
 
 
-def test_a_server_that_is_out_of_reach_is_told_with_the_variables_that_differ(scene: Scene) -> None:
+def test_a_server_that_is_out_of_reach_is_reported_with_the_variables_that_differ(
+    scene: Scene,
+) -> None:
     # Given
     scene.says = loaded(environment={**ENVIRONMENT, "address:DB_HOST": "8a"})
     scene.server.room = 1
@@ -318,7 +320,7 @@ def test_the_key_for_hashes_of_variables_goes_to_the_loader(scene: Scene) -> Non
     assert scene.load.environment_key == pool_door().environment_key
 
 
-def test_a_suite_that_cannot_be_built_here_is_refused_with_the_projects_own_words(
+def test_a_suite_that_cannot_be_built_here_is_refused_with_the_projects_own_message(
     scene: Scene,
 ) -> None:
     # Given
@@ -416,7 +418,9 @@ def configured(**fields: Any) -> dict[str, Any]:
 # -- servers that are short of something -------------------------------------------------
 
 
-def test_slots_that_a_server_has_no_room_for_rest_and_the_dispatcher_hears_it(scene: Scene) -> None:
+def test_slots_that_a_server_has_no_room_for_back_off_and_the_dispatcher_learns_of_it(
+    scene: Scene,
+) -> None:
     # Given
     scene.server.room = 7
     # When
@@ -438,7 +442,7 @@ def test_a_server_without_room_for_one_slot_is_an_error_with_its_fix(scene: Scen
         scene.prepare()
 
 
-def test_a_project_that_does_not_migrate_fails_with_its_own_words(scene: Scene) -> None:
+def test_a_project_that_does_not_migrate_fails_with_its_own_message(scene: Scene) -> None:
     # Given
     scene.project.failing = {"Build": "no such column"}
     # When / Then

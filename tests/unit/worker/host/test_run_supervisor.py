@@ -40,7 +40,7 @@ REFUSED = RefusedReport("the suite differs", permanent=True)
 
 
 class Ledger:
-    """Notes what it is told; the first `failures` calls of any kind find no store."""
+    """Keeps the reports; the first `failures` calls of any kind find no store."""
 
     def __init__(
         self, failures: int = 0, spec: RunSpec | Exception | None = None, manifest: object = None
@@ -86,7 +86,7 @@ def supervisor(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, outcome: Excepti
     return RunSupervisor(services, announced, 1, lambda: None)
 
 
-def test_a_refusal_is_heard_though_the_store_was_away_when_it_was_said(
+def test_a_refusal_is_reported_though_the_store_was_away_at_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Given
@@ -101,10 +101,10 @@ def test_a_refusal_is_heard_though_the_store_was_away_when_it_was_said(
     assert ledger.reports == [REFUSED]
 
 
-def test_a_store_that_was_wiped_is_told_again_what_was_said_before_it(
+def test_a_store_that_was_wiped_gets_earlier_reports_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Given a wipe between the word and the first look after it
+    # Given a wipe between the report and the first poll after it
     ledger = Ledger()
     one = supervisor(monkeypatch, ledger, Refused("the suite differs"))
     one._prepare()
@@ -116,14 +116,14 @@ def test_a_store_that_was_wiped_is_told_again_what_was_said_before_it(
     assert ledger.reports == [REFUSED]
 
 
-def test_a_run_that_a_wiped_store_does_not_know_yet_begins_anew(
+def test_a_run_that_a_wiped_store_does_not_know_yet_is_prepared_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Given
     one = supervisor(monkeypatch, Ledger(), LeaseLost("the run is over"))
     # When
     one._prepare()
-    # Then: the host removes what has ended, and looks again
+    # Then: the host removes what has ended, and polls again
     assert one.ended
 
 
@@ -139,7 +139,7 @@ def test_the_manifest_is_waited_for_while_the_store_is_away(
     assert preparation._manifest() == MANIFEST
 
 
-def test_a_run_whose_loader_died_begins_anew_once_slots_have_given_back_what_they_had(
+def test_a_run_whose_loader_died_is_prepared_again_once_slots_have_given_back_what_they_had(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Given
@@ -151,7 +151,7 @@ def test_a_run_whose_loader_died_begins_anew_once_slots_have_given_back_what_the
     # When
     one._preparation.process.alive.return_value = False
     one._check_loader(101.0)
-    # Then: nobody begins anything here
+    # Then: nothing is begun here
     assert (one.state, one.ended) == (RunStage.PREPARING, False)
     one._folder.unpublish.assert_called_once_with()
     # And later
@@ -159,7 +159,7 @@ def test_a_run_whose_loader_died_begins_anew_once_slots_have_given_back_what_the
     assert one.ended
 
 
-# -- what no retry mends -----------------------------------------------------------------
+# -- what no retry fixes -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_run_whose_loader_died_begins_anew_once_slots_have_given_back_what_the
         Untrusted("has a wrong signature"),
     ],
 )
-def test_what_no_retry_mends_is_refused_for_good(
+def test_what_no_retry_fixes_is_refused_for_good(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     # Given
@@ -191,7 +191,7 @@ def test_what_no_retry_mends_is_refused_for_good(
         TestProcessError("it died"),
     ],
 )
-def test_what_a_retry_may_mend_is_refused_for_now(
+def test_what_a_retry_may_fix_is_refused_for_now(
     monkeypatch: pytest.MonkeyPatch, error: DctError
 ) -> None:
     # Given
@@ -270,7 +270,7 @@ def preparation(ledger: Any) -> Preparation:
     ],
     ids=["specification", "manifest", "version", "protocol"],
 )
-def test_what_is_not_believed_of_a_run_refuses_it(
+def test_an_untrusted_part_of_a_run_refuses_it(
     ledger: Ledger, ask: Callable[[Preparation], object], reason: str
 ) -> None:
     with pytest.raises(Refused) as refused:

@@ -41,7 +41,7 @@ RUN = "run-one"
 
 
 class Ledger:
-    """Notes what it is told."""
+    """Keeps the reports."""
 
     def __init__(self) -> None:
         self.reports: list[WorkerReport] = []
@@ -74,7 +74,7 @@ class Pool:
 
 
 class Checks:
-    """Begin when they are told to; a test says what they found."""
+    """Begin when the supervisor begins them; a test says what they found."""
 
     def __init__(self, clock: FakeClock) -> None:
         self._clock = clock
@@ -204,7 +204,7 @@ def test_a_pool_that_fails_does_not_end_the_run(
 # -- what is reported --------------------------------------------------------------------
 
 
-def test_what_was_done_with_databases_is_told_once_a_second_and_only_what_is_new(
+def test_new_use_of_databases_is_reported_once_a_second(
     scene: Scene,
 ) -> None:
     # Given
@@ -333,14 +333,14 @@ def test_only_a_newer_announcement_shows_that_the_dispatcher_lives(
 # -- the end -----------------------------------------------------------------------------
 
 
-def test_a_dead_loader_begins_the_run_anew_when_slots_have_given_back_what_they_had(
+def test_a_dead_loader_restarts_the_run_when_slots_have_given_back_what_they_had(
     scene: Scene,
 ) -> None:
     # Given
     scene.clock.at(2.0, lambda: setattr(scene, "alive", False))
     published: list[object] = []
     scene.clock.at(3.0, lambda: published.append(scene.folder.published()))
-    # When: nobody ends it
+    # When: nothing ends it
     scene.supervisor._keep()
     # Then
     assert published == [None]

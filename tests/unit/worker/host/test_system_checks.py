@@ -13,7 +13,7 @@ from dct_celery.worker.host.system_checks import SystemChecks
 
 
 class Pool:
-    """Gives clones unless it is told not to; notes what comes back."""
+    """Gives clones unless the test refuses them; notes what comes back."""
 
     def __init__(self) -> None:
         self.taken, self.back = 0, list[str]()
@@ -59,7 +59,7 @@ def scene() -> Scene:
     return Scene()
 
 
-def test_checks_that_pass_are_news_until_they_are_reported(scene: Scene) -> None:
+def test_checks_that_pass_are_to_report_until_they_are(scene: Scene) -> None:
     # When / Then
     assert scene.round() is True
     assert scene.checks.news() is True
@@ -71,7 +71,7 @@ def test_checks_that_pass_are_news_until_they_are_reported(scene: Scene) -> None
     assert scene.pool.back == ["test_1"]
 
 
-def test_what_they_find_is_news(scene: Scene) -> None:
+def test_what_they_find_is_to_report(scene: Scene) -> None:
     # Given
     scene.found = [ProjectError("W001")]
     # When / Then
@@ -80,7 +80,9 @@ def test_what_they_find_is_news(scene: Scene) -> None:
     assert scene.pool.back == ["test_1"]
 
 
-def test_a_fault_of_the_server_is_no_news_and_they_run_again_after_a_pause(scene: Scene) -> None:
+def test_a_fault_of_the_server_is_not_reported_and_they_run_again_after_a_pause(
+    scene: Scene,
+) -> None:
     # Given
     scene.found = [DatabaseError("is away"), DatabaseError("is away")]
     # When / Then
@@ -89,7 +91,7 @@ def test_a_fault_of_the_server_is_no_news_and_they_run_again_after_a_pause(scene
     assert scene.pool.back == ["test_1", "test_2", "test_3"]
 
 
-def test_a_server_that_keeps_them_from_an_answer_five_times_is_news(scene: Scene) -> None:
+def test_a_server_that_keeps_them_from_an_answer_five_times_is_reported(scene: Scene) -> None:
     # Given
     scene.found = [DatabaseError(f"is away {number}") for number in range(9)]
     # When

@@ -69,7 +69,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
         (20.0, 20.0, 8, 8),
     ],
 )
-def test_a_process_is_told_of_the_tests_that_ran_when_it_was_started(
+def test_a_process_is_reported_with_the_tests_that_ran_when_it_was_started(
     scene: Scene, earliest: float, latest: float, first: int, last: int
 ) -> None:
     # When
@@ -79,7 +79,7 @@ def test_a_process_is_told_of_the_tests_that_ran_when_it_was_started(
 
 
 @pytest.mark.parametrize("began", [(), (10.0,)])
-def test_a_process_from_before_all_tests_is_told_of_none(
+def test_a_process_from_before_all_tests_is_reported_with_none(
     scene: Scene, began: tuple[float, ...]
 ) -> None:
     assert scene.told(Started(4711, 1.0, 2.0), began=began) == [
@@ -87,7 +87,7 @@ def test_a_process_from_before_all_tests_is_told_of_none(
     ]
 
 
-def test_of_a_family_the_eldest_is_told_and_all_are_ended(scene: Scene) -> None:
+def test_of_a_process_tree_the_root_is_reported_and_all_are_ended(scene: Scene) -> None:
     # Given
     parent, child = Started(200, 11.0, 11.0), Started(201, 11.0, 11.0, parent=200)
     # When
@@ -97,7 +97,7 @@ def test_of_a_family_the_eldest_is_told_and_all_are_ended(scene: Scene) -> None:
     assert scene.ended == [parent, child]
 
 
-def test_what_the_process_says_of_itself_comes_after_what_was_found_and_all_has_an_end(
+def test_leaks_that_the_process_reports_come_last_and_the_list_is_bounded(
     scene: Scene,
 ) -> None:
     # When

@@ -46,7 +46,7 @@ def test_a_kill_without_evidence_is_only_a_kill(
 
 
 @pytest.mark.parametrize("status", ["signal 11", "exit 0", "it closed its channel"])
-def test_any_other_end_is_told_as_it_is(kernel: Path, status: str) -> None:
+def test_any_other_end_is_reported_as_it_is(kernel: Path, status: str) -> None:
     assert MemoryTrouble().explain(status, 1024) == status
 
 

@@ -161,7 +161,7 @@ def test_a_process_that_is_on_its_way_is_given_a_moment(
     assert clock.now - 1000.0 == pytest.approx(0.05, abs=0.02)
 
 
-def test_one_that_stays_is_told_after_a_tenth_of_a_second(
+def test_one_that_stays_is_reported_after_a_tenth_of_a_second(
     proc: Proc, watch: StrayTracker, clock: FakeClock
 ) -> None:
     # Given
@@ -185,7 +185,7 @@ def test_helpers_of_multiprocessing_are_no_strays(
     assert found(watch) == []
 
 
-def test_a_number_that_was_given_again_is_another_process(proc: Proc, clock: FakeClock) -> None:
+def test_a_reused_process_id_is_another_process(proc: Proc, clock: FakeClock) -> None:
     # Given a process that was there at first, and a later one of the same number
     proc.add(200, parent=FORK)
     watch = StrayTracker(proc.folder, FORK, clock)
@@ -210,7 +210,7 @@ def stray(pid: int) -> Stray:
     return Stray(pid, pid * 10)
 
 
-def test_a_stray_that_heeds_a_request_is_not_killed(proc: Proc, clock: FakeClock) -> None:
+def test_a_stray_that_ends_on_request_is_not_killed(proc: Proc, clock: FakeClock) -> None:
     # Given
     proc.add(200, parent=FORK)
     # When
@@ -249,7 +249,7 @@ def test_all_that_bear_the_mark_of_a_folder_above_theirs_are_ended(
     assert sorted(proc.parents) == [LOADER, 300]
 
 
-def test_a_folder_that_only_begins_alike_is_another(proc: Proc, clock: FakeClock) -> None:
+def test_a_folder_with_a_longer_name_is_another(proc: Proc, clock: FakeClock) -> None:
     # Given
     proc.add(200, parent=1, mark=proc.folder.with_name("fork-2"))
     # When / Then

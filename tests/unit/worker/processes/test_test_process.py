@@ -170,7 +170,7 @@ def test_the_end_of_the_channel_is_a_death_with_what_the_loader_says(scene: Scen
     assert (process.ended, process.peak()) == (True, 2048)
 
 
-def test_a_loader_that_needs_a_moment_to_say_it_gets_one(scene: Scene) -> None:
+def test_a_loader_that_needs_a_moment_to_report_it_gets_one(scene: Scene) -> None:
     # Given
     process = scene.started()
     scene.ends()
@@ -179,7 +179,7 @@ def test_a_loader_that_needs_a_moment_to_say_it_gets_one(scene: Scene) -> None:
     assert process.status() == "exit 1"
 
 
-def test_a_death_that_nobody_saw_is_told_as_such_after_a_moment(scene: Scene) -> None:
+def test_a_death_of_unknown_cause_is_reported_as_such_after_a_moment(scene: Scene) -> None:
     # Given
     process = scene.started()
     scene.ends()
@@ -231,7 +231,7 @@ def test_another_answer_is_garbage(scene: Scene) -> None:
         process.ask(messages.Attach({}, {}), messages.Attached, 60.0)
 
 
-def test_who_asks_may_look_elsewhere_meanwhile_and_give_up(
+def test_a_caller_may_check_other_things_while_it_waits_and_give_up(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
@@ -288,7 +288,7 @@ def test_the_end_kills_the_group_and_lets_go_of_the_lifeline(scene: Scene) -> No
     assert scene.swept == []
 
 
-def test_another_process_that_has_the_number_by_now_is_not_killed(
+def test_another_process_that_has_the_id_by_now_is_not_killed(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
@@ -369,7 +369,7 @@ def test_a_process_that_shows_no_stacks_is_described_by_the_kernel(
     assert scene.clock.now - 1000.0 == pytest.approx(2.0, abs=0.2)
 
 
-def test_nobody_is_asked_for_stacks_of_the_past(scene: Scene) -> None:
+def test_earlier_stacks_are_read_without_a_wait_for_new_ones(scene: Scene) -> None:
     # Given
     (scene.folder / "stacks").write_text("Fatal Python error")
     # When / Then

@@ -133,7 +133,7 @@ def test_a_process_that_may_not_go_on_is_retired_after_its_chunk(
     assert scene.process.ends == ["finish"]
 
 
-def test_a_success_ends_the_row_of_failures_of_the_worker(scene: Scene) -> None:
+def test_a_success_clears_the_failures_of_the_worker(scene: Scene) -> None:
     # Given
     failures = FailureLog(scene.services.folder.failures, scene.clock)
     failures.note("the loader died")
@@ -159,7 +159,7 @@ def test_a_death_in_a_test_is_a_crash_with_the_test_and_its_last_state(scene: Sc
     assert scene.process.ends == ["kill"]
 
 
-def test_a_death_with_the_loader_is_the_machines(scene: Scene) -> None:
+def test_a_death_with_the_loader_is_a_loss_by_the_machine(scene: Scene) -> None:
     # When
     scene.play(TestStarted(0), ProcessDied("signal 9"), loader_is_gone=True)
     # Then
@@ -210,7 +210,7 @@ def test_a_preamble_that_does_not_end_gives_the_chunk_back(scene: Scene, last: A
     assert scene.records == []
 
 
-def test_the_end_says_which_process_ran_the_chunk(scene: Scene) -> None:
+def test_the_end_names_the_process_that_ran_the_chunk(scene: Scene) -> None:
     # When
     scene.play(*passed(0), *passed(1), DONE)
     # Then
@@ -241,7 +241,7 @@ def test_garbage_in_the_channel_is_a_crash_of_the_test_that_ran(scene: Scene) ->
     assert "garbage in the runner's channel" in scene.end.cause
 
 
-def test_a_process_that_gives_up_is_a_crash_in_its_own_words(scene: Scene) -> None:
+def test_a_process_that_gives_up_is_a_crash_with_its_own_message(scene: Scene) -> None:
     # When
     scene.play(Fatal("internal", "no such index", "its traceback"))
     # Then
@@ -317,7 +317,7 @@ def test_a_worker_that_stops_gives_its_chunk_back_after_the_time_it_has(scene: S
 # -- ended by databases and store --------------------------------------------------------
 
 
-def test_a_slot_without_databases_gives_the_chunk_back_and_rests(scene: Scene) -> None:
+def test_a_slot_without_databases_gives_the_chunk_back_and_backs_off(scene: Scene) -> None:
     # When
     result = scene.play(answer=DatabaseError("no right to create databases"))
     # Then
@@ -346,7 +346,7 @@ def test_a_pass_counts_though_the_server_was_restarted(scene: Scene) -> None:
     )
 
 
-def test_a_server_that_vanishes_in_silence_is_noticed(scene: Scene) -> None:
+def test_a_server_that_vanishes_silently_is_noticed(scene: Scene) -> None:
     # Given
     vanish = scene.after(0.1, lambda: setattr(scene.world, "down", True))
     # When

@@ -52,7 +52,7 @@ def test_a_test_is_overdue_after_its_limit_and_not_before() -> None:
     assert scene.after(0.2) == Overdue(2.0, index=1)
 
 
-def test_each_step_starts_the_clock_anew() -> None:
+def test_each_step_restarts_the_clock() -> None:
     scene = Scene()
     for index in range(5):
         scene.hear(TestStarted(index))
@@ -76,7 +76,7 @@ def test_a_long_set_up_takes_nothing_from_its_test() -> None:
     assert scene.after(0.2) == Overdue(2.0, index=0)
 
 
-def test_silence_before_and_after_all_tests_is_nobodys_but_has_an_end() -> None:
+def test_silence_before_and_after_all_tests_blames_none_and_is_bounded() -> None:
     scene = Scene()
     scene.hear(TestStarted(0), TestFinished(0, Outcome.PASSED, 0.0))
     assert scene.after(5.1) == Overdue(5.0)
@@ -88,7 +88,7 @@ def test_what_waits_to_be_read_is_no_silence() -> None:
     assert scene.after(3.0, silent=False) is None
 
 
-def test_a_worker_that_was_stopped_blames_nobody() -> None:
+def test_time_in_which_the_worker_was_stopped_blames_no_test() -> None:
     # Given
     scene = Scene()
     scene.hear(TestStarted(0))
@@ -126,7 +126,7 @@ def test_0_switches_a_limit_off() -> None:
     assert scene.after(10_000) is None
 
 
-def test_a_chunk_that_always_has_something_to_say_ends_all_the_same() -> None:
+def test_a_chunk_that_sends_messages_for_ever_ends_all_the_same() -> None:
     # Given: 2 × 2 s for its tests and 3 × 3 × 5 s for what is around them
     scene = Scene()
     found = None
@@ -145,5 +145,5 @@ def test_an_end_is_no_step() -> None:
     assert scene.after(5.1) == Overdue(5.0)
 
 
-def test_the_message_says_the_limit() -> None:
+def test_the_message_names_the_limit() -> None:
     assert Overdue(1.5).message == "timed out after 1.5 s"

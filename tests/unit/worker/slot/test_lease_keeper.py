@@ -1,5 +1,5 @@
-"""Claims about `worker.slot.lease_keeper`: how often a lease is renewed, and what the slot hears of
-it.
+"""Claims about `worker.slot.lease_keeper`: how often a lease is renewed, and what the slot learns
+of it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.support.fake_clock import FakeClock
 
 
 class Ledger:
-    """Notes when it is asked; answers what it is told to."""
+    """Notes when it is asked; gives the answers of the test."""
 
     def __init__(self, clock: FakeClock) -> None:
         self._clock = clock
@@ -39,7 +39,7 @@ def keeper(lease_ms: int = 15_000) -> tuple[LeaseKeeper, Ledger, FakeClock]:
 @pytest.mark.parametrize(
     ("lease_ms", "pause"), [(1500, 0.5), (3000, 1.0), (15_000, 1.0), (600_000, 1.0)]
 )
-def test_a_lease_is_renewed_at_a_third_of_its_length_and_a_cancel_is_heard_within_a_second(
+def test_a_lease_is_renewed_at_a_third_of_its_length_and_a_cancel_is_noticed_within_a_second(
     lease_ms: int, pause: float
 ) -> None:
     # Given
@@ -86,7 +86,7 @@ def test_what_is_lost_stays_lost() -> None:
     assert one.lost
 
 
-def test_the_thread_lives_as_long_as_the_keeper_is_entered() -> None:
+def test_the_thread_runs_as_long_as_the_keeper_is_entered() -> None:
     # Given
     one, _, _ = keeper()
     assert not one._thread.is_alive()

@@ -1,4 +1,4 @@
-"""Claims about `worker.slot.slot`: what the broker says is a hint, and the ledger's word counts
+"""Claims about `worker.slot.slot`: a message of the broker is a hint, and only the ledger decides
 when its dispatcher has signed it.
 """
 
@@ -158,7 +158,7 @@ def test_what_is_no_text_is_refused(scene: Scene, message: Any) -> None:
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.characters(), max_size=100) | st.text(st.characters(), max_size=100).map(forged))
-def test_no_text_makes_a_slot_fall_over(scene: Scene, message: str) -> None:
+def test_no_text_ends_a_slot(scene: Scene, message: str) -> None:
     assert scene.slot.run(message) == "refused"
     scene.assert_nothing_was_claimed()
 
@@ -215,14 +215,12 @@ OFFERS = {
 
 
 @pytest.mark.parametrize("payload", OFFERS.values(), ids=OFFERS.keys())
-def test_a_claim_that_cannot_be_believed_is_given_back_and_nothing_runs(
-    scene: Scene, payload: str
-) -> None:
-    # Given somebody who has the store's password, and not the pool's key
+def test_an_untrusted_claim_is_given_back_and_nothing_runs(scene: Scene, payload: str) -> None:
+    # Given an attacker who has the store's password, and not the pool's key
     scene.store.runs[RUN].slips["c1"].payload = payload
     # When
     result = scene.slot.run(sealed())
-    # Then the dispatcher hears of it, and offers the chunk again
+    # Then the dispatcher learns of it, and offers the chunk again
     assert result == "untrusted"
     assert scene.begun == []
     ends = [fact for fact in scene.facts() if isinstance(fact, Ended)]

@@ -59,7 +59,7 @@ def test_a_message_becomes_a_chunk_that_is_completed(scene: Scene) -> None:
     assert scene.folder.done(KEY) == 1
 
 
-def test_a_slot_that_rests_hands_the_message_on_after_a_pause(scene: Scene) -> None:
+def test_a_slot_that_backs_off_hands_the_message_on_after_a_pause(scene: Scene) -> None:
     # Given
     scene.run.back_off("no room")
     # When / Then
@@ -86,7 +86,7 @@ def test_a_claim_that_is_not_granted_costs_no_time(scene: Scene) -> None:
 
 
 def test_a_chunk_that_ran_here_in_this_epoch_does_not_run_again(scene: Scene) -> None:
-    # Given a store that somebody has changed
+    # Given a store that was tampered with
     scene.folder.note_done(KEY, 1)
     # When / Then
     assert scene.slot.run(MESSAGE) == "done"
@@ -101,7 +101,7 @@ def test_one_that_ran_in_an_earlier_epoch_does(scene: Scene) -> None:
     assert scene.slot.run(MESSAGE) == "completed"
 
 
-def test_a_run_that_the_worker_has_begun_anew_is_entered_anew(scene: Scene) -> None:
+def test_a_run_that_the_worker_has_restarted_is_entered_again(scene: Scene) -> None:
     # Given
     scene.run.process_for(CHUNK, lambda: False)
     # When

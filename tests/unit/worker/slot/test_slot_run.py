@@ -1,5 +1,5 @@
-"""Claims about `worker.slot.slot_run`: when a slot forks anew, which clones it takes, and how long
-it waits for a database server.
+"""Claims about `worker.slot.slot_run`: when a slot gets a fresh fork, which clones it takes, and
+how long it waits for a database server.
 """
 
 from __future__ import annotations
@@ -336,7 +336,7 @@ def test_a_process_that_dies_while_it_attaches_is_no_databases_fault(scene: Slot
 # -- rest and end ------------------------------------------------------------------------
 
 
-def test_a_slot_that_rests_claims_nothing_until_its_time_is_over(scene: SlotScene) -> None:
+def test_a_slot_that_backs_off_claims_nothing_until_its_pause_is_over(scene: SlotScene) -> None:
     # Given
     assert scene.run.may_claim()
     # When

@@ -35,7 +35,7 @@ def ledger() -> MemoryLedger:
 def spooled(
     folder: Path, chunk: str = "c1", attempt: int = 1, count: int = 2, fence: int = 1
 ) -> Spool:
-    """A spool that has come to its end, which the store was told in the first epoch."""
+    """A complete spool, whose end the store got in the first epoch."""
     spool = Spool(folder, held(fence, chunk=chunk, attempt=attempt))
     for number in range(count):
         spool.add(record(number))
@@ -193,7 +193,7 @@ def wiped(ledger: MemoryLedger) -> MemoryLedger:
 
 
 def told(ledger: MemoryLedger) -> list[Recorded | Ended]:
-    """What a worker has told the store; all of it can be believed."""
+    """What a worker has sent to the store; all of it is trusted."""
     page = ledger.read("0", block_ms=0)
     assert not page.rejected
     return [entry.fact for entry in page.entries if isinstance(entry.fact, (Recorded, Ended))]
@@ -264,7 +264,7 @@ def test_an_attempt_that_still_runs_is_left_to_its_slot(
 def test_what_is_swept_while_it_is_sent_again_stays_away(
     tmp_path: Path, ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given: its slot hears of the acknowledgement in the very moment
+    # Given: its slot learns of the acknowledgement at that very moment
     spooled(tmp_path, count=0)
 
     def end(*_: object) -> WriteAnswer:
@@ -351,7 +351,7 @@ def wiped_ledger() -> MemoryLedger:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_of_a_damaged_spool_nothing_wrong_is_sent_and_nobody_falls_over_it(
+def test_of_a_damaged_spool_only_whole_records_are_sent(
     damage: Callable[[list[bytes], st.DataObject], bytes], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     @settings(deadline=None)
@@ -381,7 +381,7 @@ def test_of_a_damaged_spool_nothing_wrong_is_sent_and_nobody_falls_over_it(
     check()
 
 
-def test_a_spool_with_two_records_in_one_line_is_of_no_use(
+def test_a_spool_with_two_records_in_one_line_is_not_sent(
     tmp_path: Path, wiped: MemoryLedger
 ) -> None:
     # Given numbers that would be those of other records
@@ -396,7 +396,7 @@ def test_a_spool_with_two_records_in_one_line_is_of_no_use(
     assert (sent, told(wiped), names(tmp_path)) == (0, [], [])
 
 
-def test_a_spool_under_another_name_is_of_no_use(tmp_path: Path, wiped: MemoryLedger) -> None:
+def test_a_spool_under_another_name_is_not_sent(tmp_path: Path, wiped: MemoryLedger) -> None:
     # Given
     spooled(tmp_path, count=3, fence=7)
     (tmp_path / "c1.1.jsonl").rename(tmp_path / "c1.2.jsonl")
@@ -406,7 +406,7 @@ def test_a_spool_under_another_name_is_of_no_use(tmp_path: Path, wiped: MemoryLe
     assert (sent, told(wiped), names(tmp_path)) == (0, [], [])
 
 
-def test_a_folder_in_place_of_a_spool_keeps_nobody_from_the_others(
+def test_a_folder_in_place_of_a_spool_does_not_hold_up_the_others(
     tmp_path: Path, wiped: MemoryLedger
 ) -> None:
     # Given
@@ -420,7 +420,7 @@ def test_a_folder_in_place_of_a_spool_keeps_nobody_from_the_others(
     assert sweep(tmp_path, wiped) == 0
 
 
-def test_a_full_disk_keeps_nobody_from_sending_the_others(
+def test_a_full_disk_does_not_hold_up_the_others(
     tmp_path: Path, wiped: MemoryLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given two spools, and a disk that takes nothing

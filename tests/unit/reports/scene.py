@@ -24,7 +24,7 @@ TRACEBACK = "Traceback (most recent call last):\n  ...\nAssertionError: 1 != 2\n
 FAILURE = Failure("failure", "AssertionError", "1 != 2", TRACEBACK)
 
 
-class Desk:
+class Scene:
     """A terminal on two strings, with a clock that is moved by hand."""
 
     def __init__(self, **options: Any) -> None:

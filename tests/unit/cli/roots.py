@@ -12,9 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 
-def take_the_roots_place(
-    monkeypatch: pytest.MonkeyPatch, folder: Path, **functions: object
-) -> None:
+def replace_root(monkeypatch: pytest.MonkeyPatch, folder: Path, **functions: object) -> None:
     """The functions are all that `dct_celery.bootstrap` has; the command runs in `folder`, without
     our variables.
     """
