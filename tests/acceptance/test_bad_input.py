@@ -616,7 +616,7 @@ def test_names_that_are_others_in_each_process_are_told_with_both_and_the_cause(
     # When
     finished = fleet.run(project)
     # Then
-    assert_nobody_took_it(
+    assert_no_worker_took_it(
         finished,
         4,
         "the suite differs from the dispatcher's: 4 tests on the worker, 4 on the dispatcher",
