@@ -116,7 +116,7 @@ def test_whatever_kills_a_process_is_blamed_on_what_was_running(
     busy_fleet.assert_tidy()
 
 
-def test_a_death_in_a_tear_down_is_an_error_at_once(
+def test_two_deaths_in_a_tear_down_are_its_error(
     busy_fleet: Fleet, place: Path, tmp_path: Path
 ) -> None:
     # Given
@@ -135,7 +135,7 @@ def test_a_death_in_a_tear_down_is_an_error_at_once(
     assert finished.code == 1, finished
     assert set(finished.outcomes().values()) == {"passed"}
     assert [event["id"] for event in finished.json["fixtures"]] == ["tearDownClass (test_it.A)"]
-    assert len(deaths(log)) == 1
+    assert len(deaths(log)) == 2
     busy_fleet.assert_tidy()
 
 
