@@ -64,7 +64,14 @@ def run(fleet: Fleet, project: Path, *flags: str) -> Finished:
     folder = project.parent / f"{project.name}-marker"
     folder.mkdir(exist_ok=True)
     (folder / "seen").unlink(missing_ok=True)
-    return fleet.run(project, "--env", "MARKER_FOLDER", *flags, MARKER_FOLDER=str(folder))
+    return fleet.run(
+        project,
+        "--env",
+        "MARKER_FOLDER",
+        *flags,
+        MARKER_FOLDER=str(folder),
+        DCT_SETTLE="60",
+    )
 
 
 def orders(finished: Finished) -> dict[str, dict[str, Any]]:
