@@ -223,7 +223,20 @@ class Scene:
         self.run, self.vendor = run, vendor
         self.folder.mkdir(parents=True)
         self._options = ["--json", str(self.report), "--junit-xml", str(self.junit)]
-        self._start(["run", *self._options, "--run-id", run, "--env", "CHAOS_*", *options, *labels])
+        self._start(
+            [
+                "run",
+                *self._options,
+                "--settle",
+                "5",
+                "--run-id",
+                run,
+                "--env",
+                "CHAOS_*",
+                *options,
+                *labels,
+            ]
+        )
 
     def attach(self) -> None:
         """Another dispatcher for the present run."""
