@@ -268,6 +268,7 @@ class Terminal:
         view, now = self._view, self._clock()
         rate, eta = view.rate(now), view.eta(now)
         parts = [f"{view.done:,}/{view.total or 0:,} done", f"{view.bad:,} failed"]
+        parts += [f"{view.doubts:,} in doubt"] if view.doubts else []
         if view.waiting:
             return ", ".join([*parts, one_line(view.waiting)])
         parts += [f"{words.rate(rate)} tests/s"] if rate else []
@@ -327,9 +328,11 @@ class Terminal:
         eta = view.eta(now)
         left = f"{words.duration(eta)} left" if eta else ""
         rate = "" if view.waiting else f"{words.rate(view.rate(now)):>3}/s"
+        doubts = f"{view.doubts:,} in doubt" if view.doubts else ""
         parts = [
             (1, done, style.bold(done)),
             (2, bad, style.red(bad) if view.bad else style.dim(bad)),
+            (2, doubts, style.yellow(doubts)),
             (4, left, left),
             (0, "-" * bar, self._bar(bar)),
             (5, slots, slots if view.connected else style.yellow(slots)),

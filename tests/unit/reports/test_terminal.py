@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 
 from dct_celery.core.model import Failure, FixtureRef, FixtureVerdict, Outcome, RunReport
+from dct_celery.core.run import events as ev
 from dct_celery.ports.reporting import Stopping
+from tests.support.factories import held
+from tests.support.runs import finished
 from tests.unit.reports.scene import Scene, verdict
 
 # -- off a terminal
@@ -64,6 +67,19 @@ def test_a_heartbeat_without_a_slot_says_so() -> None:
 
     # Then
     assert scene.lines() == ["0/7 done, 0 failed, no slot connected"]
+
+
+def test_failures_that_run_again_are_counted_as_doubts() -> None:
+    # Given
+    scene = Scene()
+    scene.start(7)
+    scene.view.reruns, lease = True, held(1)
+    scene.view.take(ev.Claimed(lease))
+    # When
+    scene.view.take(ev.Recorded(lease, 1, (finished(3, "failed"),)))
+    scene.wait(31)
+    # Then
+    assert "0/7 done, 0 failed, 1 in doubt, " in scene.lines()[-1]
 
 
 def test_before_the_start_and_after_the_end_there_is_no_heartbeat() -> None:
