@@ -103,10 +103,16 @@ DEVIATIONS = (
         "slots of one machine must not meet in a file",
     ),
     Deviation(
-        "run_tests, run_suite and suite_result of a custom runner",
+        "run_suite and suite_result of a custom runner",
         "called",
         "not called; a warning names them",
         "the suite runs in chunks, in many processes",
+    ),
+    Deviation(
+        "what the project's command and its run_tests do after the tests",
+        "done once, when the tests are over",
+        "left out, but for `finally`, context managers and atexit, when the worker ends the run",
+        "each process runs a part of the tests",
     ),
     Deviation(
         "system checks that fail where templates of an earlier run are used",

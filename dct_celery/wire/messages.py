@@ -82,7 +82,7 @@ class Load(Message):
 
     #: Name of the backend that does it, see core.backends.
     backend: str
-    #: The command's arguments that choose and order the tests.
+    #: The arguments that choose and order the tests.
     arguments: tuple[str, ...]
     #: Absolute path of the root of the tree.
     root: str
@@ -98,6 +98,9 @@ class Load(Message):
     template_depends: list[str] = field(default_factory=list)
     #: For hashes of the variables' values, which leave the process instead of them.
     environment_key: str = ""
+    #: The project's own command, what stands behind `python`: see core.command. Empty for a backend
+    #: that has none.
+    command: tuple[str, ...] = ()
 
 
 @message
@@ -128,6 +131,8 @@ class Loaded(Message):
     facts: dict[str, str] = field(default_factory=dict)
     #: Command that re-runs one test, without the test's name, see core.backends.rerun.
     rerun: tuple[str, ...] = ()
+    #: Names of the environment variables that the project has set itself while it was loaded.
+    variables: list[str] = field(default_factory=list)
 
 
 @message

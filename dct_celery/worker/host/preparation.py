@@ -408,6 +408,7 @@ class Preparation:
         os.mkfifo(self._folder.fork_fifo, 0o600)
         load = messages.Load(
             backend=spec.backend,
+            command=spec.command,
             arguments=spec.arguments,
             root=str(root),
             directory=spec.directory,
