@@ -130,6 +130,7 @@ def _describe(project: Project, load: messages.Load, start: float) -> messages.L
         configured=said.configured,
         facts={"python": sys.version.split()[0], **said.facts, **variables},
         rerun=said.rerun,
+        receivers=said.receivers,
         variables=VARIABLES.written(),
     )
 

@@ -5,7 +5,7 @@ hands it on as a `Project`. That happens once in a collect process and once in e
 fork of a loader then serves one slot with its copy of the same object:
 
     collect process   load ─▶ serve: describe ─▶ entries ─▶ close
-    loader            load ─▶ serve: describe ─▶ before_fork ─▶ its forks
+    loader            load ─▶ serve: describe ─▶ before_fork ─▶ [migrate_again] ─▶ its forks
     fork              attach ─▶ run … run ─▶ close        to run tests, or
                       build | check | flush | serialize   to make and prove template databases
 
@@ -50,7 +50,12 @@ from dct_celery.wire import messages
 #: (id, class, phase) of a test; the digest of a manifest is made of these.
 Identity = tuple[str, str, str]
 #: Type of a message that failed -> reason of the Fatal that reports it.
-_REASONS = {"Build": "template", "Check": "checks", "RunChunk": "internal"}
+_REASONS = {
+    "Build": "template",
+    "MigrateAgain": "template",
+    "Check": "checks",
+    "RunChunk": "internal",
+}
 
 
 class LoadFailed(Exception):
@@ -83,6 +88,8 @@ class Description:
     redis_in_use: list[str] = field(default_factory=list)
     #: Overrides of the project that a distributed run does not call, for a warning.
     not_honoured: list[str] = field(default_factory=list)
+    #: The project's own receivers of the signals of `migrate`.
+    receivers: list[str] = field(default_factory=list)
 
 
 class Project(Protocol):
@@ -102,6 +109,12 @@ class Project(Protocol):
 
     def before_fork(self) -> None:
         """In the loader, before its first fork: ends what forks must not inherit (connections)."""
+        ...
+
+    def migrate_again(self, order: messages.MigrateAgain) -> None:
+        """In the loader of a project with `receivers`, when the templates are there: leaves in
+        memory what migrating does.
+        """
         ...
 
     def attach(self, order: messages.Attach) -> None:
@@ -164,6 +177,8 @@ class NoDatabases:
     """The part of a `Project` that does nothing where there are no databases."""
 
     def before_fork(self) -> None: ...
+
+    def migrate_again(self, order: messages.MigrateAgain) -> None: ...
 
     def attach(self, order: messages.Attach) -> None: ...
 

@@ -15,6 +15,7 @@ from dct_celery.testproc.django import (
     connection_guard,
     databases,
     fast_flush,
+    migrate_signals,
     sqlite_memory,
     template_key,
 )
@@ -74,6 +75,7 @@ class DjangoProject:
             schema="" if load.collect_only else template_key.fingerprint(self, packages, depends),
             redis_in_use=surroundings.redis_in_use(),
             not_honoured=self._not_honoured(),
+            receivers=migrate_signals.own_receivers(),
         )
 
     def _not_honoured(self) -> list[str]:
@@ -92,11 +94,15 @@ class DjangoProject:
     def before_fork(self) -> None:
         databases.close_all()
 
+    def migrate_again(self, order: messages.MigrateAgain) -> None:
+        databases.migrate_again(self, order.databases, order.servers)
+
     def attach(self, order: messages.Attach) -> None:
         sqlite_memory.install()
         self._old_config = databases.attach(self, order.databases, order.serialized, order.servers)
         fast_flush.install()
         databases.flush(order.flush)
+        migrate_signals.as_after_flush(order.flushed)
 
     def build(self, order: messages.Build) -> None:
         databases.build(self, order.databases, order.limits, order.servers)
