@@ -2,10 +2,11 @@
 
     TEST_RUNNER = "dct_celery.runner.ConcurrentTestRunner"
 
-`dct run` is started as a separate process, so that it loads the project as in every other run.
-Options that are not on the command line come from `DCT_*` variables and `[tool.dct]`, as always.
-`--parallel N` is refused: the number of slots is that of the fleet, or of `--local N`. In a test
-process of dct, the class behaves as Django's DiscoverRunner, so runs never nest.
+`dct run` is started as a separate process, so that it loads the project as in every other run: by
+the same command, which executes there and on every worker from its beginning. Options that are not
+on the command line come from `DCT_*` variables and `[tool.dct]`, as always. `--parallel N` is
+refused: the number of slots is that of the fleet, or of `--local N`. In a test process of dct, the
+class behaves as Django's DiscoverRunner, so runs never nest.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,7 +24,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import CommandError
 from django.test.runner import DiscoverRunner
 
@@ -34,6 +35,7 @@ _FAILED = 1
 
 #: Option of the test command -> flag of `dct run`.
 _VALUES = {
+    "settings": "--settings",
     "testrunner": "--testrunner",
     "pythonpath": "--pythonpath",
     "top_level": "--top-level-directory",
@@ -61,6 +63,10 @@ _NO_PDB = (
 _NO_PARALLEL = (
     "--parallel is not for this runner: it uses every slot of the pool."
     " For N slots on this machine without a fleet, give --local {0}"
+)
+_NO_COVERAGE = (
+    "coverage measures this process alone, and the tests run on slots: measure a sequential run,"
+    " with --testrunner django.test.runner.DiscoverRunner"
 )
 _KEEPDB = (
     "dct: note: --keepdb has no effect: databases are clones of a template, made for the run\n"
@@ -131,7 +137,7 @@ class ConcurrentTestRunner(DiscoverRunner):
                 sys.stderr.write(_KEEPDB)
             code = _run(
                 [sys.executable, "-P", "-m", "dct_celery.cli", *argv],
-                {**os.environ, **_colours(self.given)},
+                {**_environment(), **_colours(self.given)},
             )
             if code not in (0, _FAILED):
                 raise SystemExit(code)
@@ -155,7 +161,9 @@ def command_line(
         raise CommandError(_NO_PDB, returncode=_USAGE)
     if (parallel := given.get("parallel") or 0) > 1:
         raise CommandError(_NO_PARALLEL.format(parallel), returncode=_USAGE)
-    argv = ["run", f"--settings={settings.SETTINGS_MODULE}"]
+    if _measured():
+        raise CommandError(_NO_COVERAGE, returncode=_USAGE)
+    argv = ["run", *_command()]
     argv += [
         f"{flag}={given[name]}" for name, flag in _VALUES.items() if given.get(name) is not None
     ]
@@ -168,15 +176,67 @@ def command_line(
             argv += [flag, value]
     if (seed := given.get("shuffle", False)) is not False:
         argv.append("--shuffle=auto" if seed is None else f"--shuffle={seed}")
-    argv += [*_script_folder(given), *_extra(runner, given)]
+    argv += _extra(runner, given)
     return [*argv, "--", *labels] if labels else argv
 
 
-def _script_folder(given: Mapping[str, Any]) -> list[str]:
-    """`python shop/manage.py` puts shop/ on sys.path; `dct run` needs --pythonpath for that."""
-    script = Path(sys.argv[0])
-    elsewhere = script.name == "manage.py" and script.parent.resolve() != Path.cwd()
-    return [f"--pythonpath={script.parent}"] if elsewhere and not given.get("pythonpath") else []
+def _measured() -> bool:
+    """Coverage is measuring this process."""
+    coverage = sys.modules.get("coverage")
+    return coverage is not None and coverage.Coverage.current() is not None
+
+
+def _command() -> list[str]:
+    """--command, unless this process was started by the command that `dct run` uses anyway."""
+    main = sys.modules["__main__"]
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if spec is not None:
+        own = ["-m", spec.name.removesuffix(".__main__")]
+    elif file is not None and Path(file).resolve().is_relative_to(Path.cwd().resolve()):
+        own = [os.path.relpath(file)]
+    else:  # a program beside the project's, such as django-admin
+        own = ["-m", "django"]
+    before, after = consumed(sys.orig_argv, sys.argv)
+    usual = ["manage.py"] if Path("manage.py").is_file() else ["-m", "django"]
+    command = [*own, *before, *sys.argv[1:2], *after]
+    return [] if command == [*usual, "test"] else [f"--command={shlex.join(command)}"]
+
+
+def consumed(started: Sequence[str], left: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Words of a script's own: those that were on its command line and that it took from sys.argv.
+
+    `started`: the words of the whole process, `left`: sys.argv. Returns those before the subcommand
+    and those behind it.
+    """
+    if len(left) < 2 or left[1] not in started:
+        return [], []
+    place = started.index(left[1])
+    first = next(
+        (at for at, word in enumerate(started[:place]) if Path(word).name == Path(left[0]).name),
+        place,
+    )
+    kept, behind = list(left[2:]), []
+    for word in started[place + 1 :]:
+        if word in kept:
+            kept.remove(word)
+        else:
+            behind.append(word)
+    return list(started[first + 1 : place]), behind
+
+
+def _environment() -> dict[str, str]:
+    """The variables that this process was started with.
+
+    What the project's command has added since, it adds again where the tests are loaded; settings
+    of ours count wherever they come from.
+    """
+    try:
+        entries = Path("/proc/self/environ").read_bytes().split(b"\0")
+    except OSError:
+        return dict(os.environ)
+    pairs = (os.fsdecode(entry).partition("=") for entry in entries if b"=" in entry)
+    ours = {name: value for name, value in os.environ.items() if name.startswith("DCT_")}
+    return {name: value for name, _, value in pairs} | ours
 
 
 def _extra(runner: type[DiscoverRunner], given: Mapping[str, Any]) -> Iterator[str]:

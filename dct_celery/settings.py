@@ -82,6 +82,12 @@ class Settings:
         pattern=backends.PATTERN,
         rule=backends.RULE,
     )
+    command: str | None = _tests(
+        "str",
+        "The project's own test command; default: python manage.py test, or python -m django test"
+        " where there is no manage.py",
+        metavar="LINE",
+    )
     settings: str | None = _tests("str", "Django settings module", metavar="DOTTED", **_DOTTED)
     pythonpath: str | None = _tests("path", "Folder to put on sys.path", metavar="DIR")
     k: tuple[str, ...] = _tests(

@@ -43,9 +43,9 @@ tell()
 """
 #: Seconds for an interpreter to describe itself.
 _TELL_SECONDS = 60.0
-#: Never passed on to the user's process: our own settings, and Celery's, which the project's Celery
-#: would take for its own.
-_SCRUBBED = ("DCT_", "CELERY_", "FORKED_BY_MULTIPROCESSING")
+#: Never passed on from this machine to the user's process: our own settings; Celery's, which the
+#: project's Celery would take for its own; and what the CI job alone decides.
+_SCRUBBED = ("DCT_", "CELERY_", "FORKED_BY_MULTIPROCESSING", "DJANGO_SETTINGS_MODULE")
 
 
 class PipeProcess:

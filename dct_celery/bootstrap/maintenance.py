@@ -279,7 +279,8 @@ def _load_project(settings: Settings) -> Loaded:
     from dct_celery.protocol.door import Door
 
     request = make_request(settings, find_root(Path(settings.project_dir)), os.environ, None, "0")
-    environment = user_environment(dict(os.environ), {}, {"PYTHONHASHSEED": request.hash_seed})
+    own = {"PYTHONHASHSEED": request.hash_seed}
+    environment = user_environment(dict(os.environ), request.environment, own)
     door = Door.of_pool(keyring_of(settings, required=False), settings.pool)
     loaded = load_project(
         request,

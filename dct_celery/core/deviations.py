@@ -64,6 +64,12 @@ DEVIATIONS = (
         "tests run in several processes",
     ),
     Deviation(
+        "what the code of a migration leaves in the memory of its process",
+        "seen by every test",
+        "not there; what receivers of pre_migrate and post_migrate leave there is",
+        "databases are migrated once for many runs, in another process",
+    ),
+    Deviation(
         "values of database sequences and AUTO_INCREMENT",
         "go on from test to test, rollbacks included",
         "start from the template in every clone",
@@ -103,10 +109,16 @@ DEVIATIONS = (
         "slots of one machine must not meet in a file",
     ),
     Deviation(
-        "run_tests, run_suite and suite_result of a custom runner",
+        "run_suite and suite_result of a custom runner",
         "called",
         "not called; a warning names them",
         "the suite runs in chunks, in many processes",
+    ),
+    Deviation(
+        "what the project's command and its run_tests do after the tests",
+        "done once, when the tests are over",
+        "left out, but for `finally`, context managers and atexit, when the worker ends the run",
+        "each process runs a part of the tests",
     ),
     Deviation(
         "system checks that fail where templates of an earlier run are used",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from dct_celery.core.run.machine import RunMachine
 from dct_celery.core.run.reruns import Reruns
 from dct_celery.core.run.view import RunView
 from dct_celery.core.text import plural
-from dct_celery.dispatcher import order_memory
+from dct_celery.dispatcher import env_files, order_memory
 from dct_celery.dispatcher.adopt import Adopted
 from dct_celery.dispatcher.collect import Collected, Patience, collect
 from dct_celery.dispatcher.event_loop import ELSEWHERE, EventLoop
@@ -94,6 +94,8 @@ class RunLifecycle:
         self._before = 0.0
         #: Seconds of the parts of the run, by name.
         self._seconds: dict[str, float] = {}
+        #: Paths that workers get.
+        self._sent: Collection[str] = ()
 
     def run(self) -> RunReport:
         """Runs a new run, and returns its report."""
@@ -157,7 +159,8 @@ class RunLifecycle:
                     " theirs"
                 )
             )
-        environment = services.user_environment({}, {"PYTHONHASHSEED": request.hash_seed})
+        own = {"PYTHONHASHSEED": request.hash_seed}
+        environment = services.user_environment(request.environment, own)
         order = replace(collect_order(request), environment_key=services.door.environment_key)
         return services.start_process(
             services.settings.python or sys.executable, order, environment, log
@@ -186,6 +189,7 @@ class RunLifecycle:
             Path(self._request.root), self._services.blobs
         )
         self._note("snapshot", start)
+        self._sent = snapshot.paths
         if self._services.settings.code == "snapshot":
             self._services.report(
                 Notice(f"snapshot of {plural(files, 'file')}, {sent:,} bytes sent")
@@ -203,6 +207,7 @@ class RunLifecycle:
             tree=tree,
             code=settings.code,
             backend=request.backend,
+            command=request.command,
             arguments=request.arguments,
             directory=request.directory,
             sys_path=request.sys_path,
@@ -263,6 +268,8 @@ class RunLifecycle:
         collected = collect(process, lambda: tail(log), meanwhile, patience)
         masking.PROCESS.learn(masking.secrets_of_databases(collected.loaded.databases))
         self._note("collect", self._started)
+        if services.settings.code == "snapshot":
+            env_files.refuse_missing(request, collected.loaded.variables, self._sent)
         meanwhile()
         count = len(collected.manifest)
         if not count:

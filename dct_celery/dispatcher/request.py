@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dct_celery.core import command
 from dct_celery.core.backends import DJANGO
-from dct_celery.core.managepy import default_settings
+from dct_celery.core.command import Command
 from dct_celery.errors import ConfigError
 from dct_celery.protocol.runs import BackendName
 from dct_celery.settings import OPTIONS, Settings
@@ -31,6 +32,7 @@ FORWARDED = (
 #: Options that only the backend `django` understands.
 _DJANGOS = frozenset(
     {
+        "command",
         "settings",
         "k",
         "tag",
@@ -51,7 +53,6 @@ _NEVER = (
     "HOME",
     "PYTHONPATH",
     "PYTHONHOME",
-    "DJANGO_SETTINGS_MODULE",
     "DCT_*",
     "CELERY_*",
 )
@@ -62,9 +63,12 @@ class Request:
     """One selection of tests of one project. It stands in the run's head, without variables."""
 
     backend: BackendName
-    #: Arguments for the backend.
+    #: The command that runs the tests one after the other, with the options that it always needs;
+    #: empty for a backend that has no such command.
+    command: Command
+    #: What selects and orders the tests: the command's other arguments, or the backend's.
     arguments: tuple[str, ...]
-    #: The Django settings module, where there is one.
+    #: The Django settings module as far as it is known without running anything.
     settings: str | None
     #: Absolute path of the root of the snapshot, and the working directory below it ("." for the
     #: root).
@@ -85,14 +89,20 @@ def make_request(
     directory = os.path.relpath(project.resolve(), root.resolve()).replace(os.sep, "/")
     if directory.startswith(".."):
         raise ConfigError(f"the project folder {project} is not below {root}")
-    module = _settings_module(settings, project, env) if settings.backend == DJANGO else None
+    if settings.backend == DJANGO:
+        own = _own_command(settings)
+        arguments = django_arguments(settings, seed)
+        module = settings.settings or env.get("DJANGO_SETTINGS_MODULE") or _default(project, own)
+    else:
+        own, arguments, module = (), _plain_arguments(settings), None
     return Request(
         backend=settings.backend,
-        arguments=tuple(_arguments(settings, module, seed)),
+        command=own and (*own, *_lasting_arguments(settings, root)),
+        arguments=tuple(arguments),
         settings=module,
         root=str(root),
         directory=directory,
-        sys_path=tuple(_sys_path(settings, root, directory, env)),
+        sys_path=tuple(_sys_path(settings, root, directory, env, own)),
         environment=forwarded(env, settings.env),
         hash_seed=hash_seed,
         seed=seed,
@@ -105,12 +115,17 @@ def require_project(settings: Settings, env: Mapping[str, str]) -> None:
     Other backends check what they need when they collect.
     """
     project = Path(settings.project_dir)
-    if (
-        settings.backend != DJANGO
-        or settings.settings
-        or env.get("DJANGO_SETTINGS_MODULE")
-        or (project / "manage.py").exists()
-    ):
+    if settings.backend != DJANGO:
+        return
+    own = _own_command(settings)
+    if own[0] != "-m" and not (project / own[0]).is_file():
+        raise ConfigError(
+            f"--command: {own[0]} is no file in {project}; name a script of the project, as in"
+            " 'python manage.py test', or a module: 'python -m NAME'"
+        )
+    if settings.command or own != command.DJANGO:
+        return
+    if settings.settings or env.get("DJANGO_SETTINGS_MODULE"):
         return
     near = sorted(path.parent.name for path in project.glob("*/manage.py"))
     hint = f"manage.py is in {near[0]}/: run it there" if near else "run it in the project's folder"
@@ -125,6 +140,7 @@ def collect_order(request: Request) -> messages.Load:
     """The order for a collect process."""
     return messages.Load(
         backend=request.backend,
+        command=request.command,
         arguments=request.arguments,
         root=request.root,
         directory=request.directory,
@@ -133,12 +149,34 @@ def collect_order(request: Request) -> messages.Load:
     )
 
 
-def _arguments(settings: Settings, module: str | None, seed: int | None) -> list[str]:
-    """Arguments for the backend. For Django, the first may be --settings=MODULE; others get the
-    labels and each --extra.
-    """
-    if settings.backend == DJANGO:
-        return [*([f"--settings={module}"] if module else []), *django_arguments(settings, seed)]
+def _own_command(settings: Settings) -> Command:
+    """Raises ConfigError for an option that names none."""
+    if settings.command is None:
+        manage = Path(settings.project_dir) / command.MANAGE[0]
+        return command.MANAGE if manage.is_file() else command.DJANGO
+    try:
+        script, *rest = command.parse(settings.command)
+    except ValueError as error:
+        raise ConfigError(f"--command: {error}") from None
+    if os.path.isabs(script):
+        script = os.path.relpath(script, settings.project_dir)
+    return (script, *rest)
+
+
+def _lasting_arguments(settings: Settings, root: Path) -> list[str]:
+    """The options that belong to the command whichever tests it runs."""
+    options = [f"--settings={settings.settings}"] if settings.settings else []
+    if settings.pythonpath:
+        project = Path(settings.project_dir)
+        _inside(project / settings.pythonpath, root, "--pythonpath")
+        options.append(f"--pythonpath={os.path.relpath(project / settings.pythonpath, project)}")
+    if settings.testrunner:
+        options.append(f"--testrunner={settings.testrunner}")
+    return [*options, *settings.extra]
+
+
+def _plain_arguments(settings: Settings) -> list[str]:
+    """Arguments for another backend than Django's."""
     for option in OPTIONS:
         if option.name in _DJANGOS and getattr(settings, option.name) != option.default:
             flag = max(option.flags, key=len)
@@ -150,9 +188,11 @@ def _arguments(settings: Settings, module: str | None, seed: int | None) -> list
 
 
 def django_arguments(settings: Settings, seed: int | None) -> list[str]:
-    """The command line of `manage.py test` that selects and orders the same tests."""
-    argv = [f"--verbosity={settings.verbosity}"]
-    for name in ("pattern", "top_level_directory", "testrunner"):
+    """The arguments of the project's command that select and order the same tests."""
+    argv = []
+    if settings.verbosity != 1:
+        argv.append(f"--verbosity={settings.verbosity}")
+    for name in ("pattern", "top_level_directory"):
         value = getattr(settings, name)
         if value is not None:
             argv.append(f"--{name.replace('_', '-')}={value}")
@@ -164,15 +204,13 @@ def django_arguments(settings: Settings, seed: int | None) -> list[str]:
         argv += ["-k", pattern]
     if seed is not None:
         argv.append(f"--shuffle={seed}")
-    return [*argv, *settings.extra, *settings.labels]
+    return [*argv, *settings.labels]
 
 
-def _settings_module(settings: Settings, project: Path, env: Mapping[str, str]) -> str | None:
-    """From the option, the variable, or the default in manage.py, which is read but not run."""
-    if named := settings.settings or env.get("DJANGO_SETTINGS_MODULE"):
-        return named
+def _default(project: Path, own: Command) -> str | None:
+    """The module that the script sets where nobody names one; the script is read but not run."""
     try:
-        return default_settings((project / "manage.py").read_bytes())
+        return command.default_settings((project / own[0]).read_bytes())
     except OSError:
         return None
 
@@ -187,21 +225,23 @@ def external_pythonpath(env: Mapping[str, str], root: Path) -> list[str]:
     ]
 
 
-def _sys_path(settings: Settings, root: Path, directory: str, env: Mapping[str, str]) -> list[str]:
+def _sys_path(
+    settings: Settings, root: Path, directory: str, env: Mapping[str, str], own: Command
+) -> list[str]:
+    """As Python's own start makes it: the script's folder, or the current one, comes first."""
     project = Path(settings.project_dir)
-    entries = [settings.pythonpath] if settings.pythonpath else []
-    found = [_inside(project / entry, root, "--pythonpath") for entry in entries]
+    first = [directory]
+    if own and own[0] != "-m":
+        first = [_inside((project / own[0]).resolve().parent, root, "--command")]
+    elif settings.pythonpath and not own:  # Django's command takes the option itself
+        first.insert(0, _inside(project / settings.pythonpath, root, "--pythonpath"))
     outside = set(external_pythonpath(env, root))
     inherited = [
         entry
         for entry in env.get("PYTHONPATH", "").split(os.pathsep)
         if entry and entry not in outside
     ]
-    return [
-        *found,
-        directory,
-        *(_inside(project / entry, root, "PYTHONPATH") for entry in inherited),
-    ]
+    return [*first, *(_inside(project / entry, root, "PYTHONPATH") for entry in inherited)]
 
 
 def _inside(path: Path, root: Path, origin: str) -> str:

@@ -21,6 +21,9 @@ class TakenSnapshot(Protocol):
     @property
     def digest(self) -> str: ...
 
+    @property
+    def paths(self) -> Collection[str]: ...
+
 
 @dataclass(frozen=True, slots=True)
 class DispatcherServices:

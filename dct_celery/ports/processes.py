@@ -13,6 +13,9 @@ class UserProcess(Protocol):
     @property
     def pid(self) -> int: ...
 
+    def send(self, message: messages.Message) -> None:
+        """If the process has ended, the next `receive` says so."""
+
     def receive(self, timeout: float | None = None) -> messages.Message | None:
         """The next message; None after `timeout` seconds. Raises ProcessDied or ProtocolError."""
 

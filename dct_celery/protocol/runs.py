@@ -75,7 +75,8 @@ class RunSpec:
     tree: TreeDigest
     code: Literal["snapshot", "checkout"]
     backend: BackendName
-    #: Arguments for the backend, see wire.messages.Load.
+    #: See wire.messages.Load.
+    command: tuple[str, ...]
     arguments: tuple[str, ...]
     directory: Relative
     #: Entries for sys.path, relative to the root.

@@ -1,9 +1,9 @@
 """Inside the user's process: the only code of ours that runs beside the user's project.
 
-A loader imports the project and builds the whole suite once, exactly as the project's own command
-does, and then forks a test process per slot. The fork is the process that the tests see.
+A loader executes the project's own command as far as to the whole suite, once, and then forks a
+test process per slot. The fork is the process that the tests see.
 
-    main ──▶ backends.find ──▶ Backend.load ──▶ Project
+    main ──▶ backends.find ──▶ Backend.load ──▶ serve(Project)
                collect: main sends its manifest
                run:     loader ──fork──▶ session ──▶ Project.run ──▶ recorder ──▶ channel ──▶ slot
 

@@ -2,7 +2,8 @@
 
 It has one thread and waits for three kinds of events: fork orders on a FIFO, the lifelines of its
 forks (end of file means that the slot died, and the fork is killed with its process group), and the
-worker's end of its own channel (end of file means that the run is over on this host). It reports
+worker's end of its own channel (MigrateAgain, once, where the project has receivers for it; end of
+file means that the run is over on this host). It reports
 each fork's end in the status file of its slot, and ends what the fork left behind.
 """
 
@@ -19,6 +20,7 @@ from typing import NoReturn
 
 from dct_celery.testproc.backends.base import Project
 from dct_celery.testproc.channel import Channel, raise_descriptor
+from dct_celery.testproc.clock import now
 from dct_celery.testproc.isolation.lifetime import (
     ForkMark,
     die_with_parent,
@@ -68,13 +70,7 @@ class Loader:
             self._orphans.finish()
 
     def _settle(self) -> None:
-        """Does once what would be expensive in every fork.
-
-        Closes connections, collects garbage and freezes the generations.
-        """
-        self._project.before_fork()
-        gc.collect()
-        gc.freeze()
+        self._make_ready()
         # Signals that a test sends to its parent are not for us. Blocked, not ignored: a fork gets
         # the project's handlers unchanged.
         self._old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _UNHEARD)
@@ -82,13 +78,25 @@ class Loader:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake_out, warn_on_full_buffer=False)
 
+    def _make_ready(self) -> None:
+        """Does once what would be expensive in every fork.
+
+        Closes connections, collects garbage and freezes the generations.
+        """
+        self._project.before_fork()
+        gc.collect()
+        gc.freeze()
+
     def _step(self) -> bool:
         waited = [self._orders, self._channel.fileno(), self._wake_in, *self._lifelines]
         readable, _, _ = select.select(waited, [], [], self._orphans.pause)
         self._reap()
         self._orphans.step(tuple(self._status))
-        if self._channel.fileno() in readable and self._channel.receive() is None:
-            return False
+        if self._channel.fileno() in readable:
+            message = self._channel.receive()
+            if message is None:
+                return False
+            self._channel.send(self._answer(message))
         for fd in readable:
             if fd in self._lifelines:
                 self._slot_died(fd)
@@ -100,6 +108,23 @@ class Loader:
             for line in lines:
                 self._fork(line.decode())
         return True
+
+    def _answer(self, message: messages.Message) -> messages.Message:
+        if not isinstance(message, messages.MigrateAgain):
+            return messages.Fatal("internal", f"a loader cannot answer {message.kind}")
+        start = now()
+        # Receivers find the signals as they are in the sequential run.
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._old_mask)
+        handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        try:
+            self._project.migrate_again(message)
+        except (Exception, SystemExit) as error:
+            return self._project.failure(message, error, "")
+        finally:
+            signal.signal(signal.SIGCHLD, handler)
+            self._old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _UNHEARD)
+            self._make_ready()
+        return messages.MigratedAgain(now() - start)
 
     def _reap(self) -> None:
         while True:  # this includes orphans

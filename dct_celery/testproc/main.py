@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from dct_celery.core.backends import BUILT_IN
 from dct_celery.core.model import manifest_digest
-from dct_celery.errors import ProtocolError
+from dct_celery.errors import CollectionError, ProtocolError
 from dct_celery.security import guards
 
 # The session is imported early for what it binds: settings and test modules may patch the standard
@@ -52,6 +52,19 @@ def main(inbox: int, outbox: int) -> bool:
 def serve(load: messages.Load, channel: Channel) -> None:
     """Loads the project; then sends its manifest, or forks test processes until the end."""
     start = now()
+    served: list[Project] = []
+
+    def serve_project(project: Project) -> None:
+        served.append(project)
+        try:
+            with failing_as("collection"):
+                loaded = _describe(project, load, start)
+        except LoadFailed as failed:
+            # Not raised: this runs on the stack of the project's command.
+            channel.send(failed.fatal)
+            return
+        _serve(project, loaded, load, channel)
+
     try:
         with failing_as("collection"):
             # Our own backend is imported before the project's folders are on sys.path, where a file
@@ -59,12 +72,17 @@ def serve(load: messages.Load, channel: Channel) -> None:
             # folders.
             backend = find(load.backend) if load.backend in BUILT_IN else None
             _enter(load)
-            project = (backend or find(load.backend)).load(load)
-            loaded = _describe(project, load, start)
+            (backend or find(load.backend)).load(load, serve_project)
+            if not served:
+                raise CollectionError(f"the backend {load.backend} has loaded no project")
     except LoadFailed as failed:
         VARIABLES.stop()
         channel.send(replace(failed.fatal, unset=VARIABLES.unset()))
-        return
+
+
+def _serve(
+    project: Project, loaded: messages.Loaded, load: messages.Load, channel: Channel
+) -> None:
     if load.collect_only:
         channel.send(loaded)
         _send_entries(project, channel)
@@ -76,7 +94,7 @@ def serve(load: messages.Load, channel: Channel) -> None:
 
 
 def _enter(load: messages.Load) -> None:
-    """Sets working directory and sys.path as the project's own command would."""
+    """Sets working directory and sys.path as Python does when it starts the project's command."""
     os.chdir(os.path.join(load.root, load.directory))
     if sys.path and sys.path[0] == "":
         del sys.path[0]
@@ -112,6 +130,8 @@ def _describe(project: Project, load: messages.Load, start: float) -> messages.L
         configured=said.configured,
         facts={"python": sys.version.split()[0], **said.facts, **variables},
         rerun=said.rerun,
+        receivers=said.receivers,
+        variables=VARIABLES.written(),
     )
 
 

@@ -1,7 +1,7 @@
 """The messages between worker and user's process: frozen, named, versioned, JSON.
 
-    worker ──▶ loader          Load
-    loader ──▶ worker          Loaded [Entries…] | Fatal
+    worker ──▶ loader          Load, MigrateAgain
+    loader ──▶ worker          Loaded [Entries…], MigratedAgain | Fatal
     slot   ──▶ loader          (a path on the fork FIFO, naming a file with a ForkOrder)
     slot   ──▶ test process    Attach | Build | Check | Flush | Serialize | WriteSuite | RunChunk
                                | Goodbye
@@ -82,7 +82,7 @@ class Load(Message):
 
     #: Name of the backend that does it, see core.backends.
     backend: str
-    #: The command's arguments that choose and order the tests.
+    #: The arguments that choose and order the tests.
     arguments: tuple[str, ...]
     #: Absolute path of the root of the tree.
     root: str
@@ -98,6 +98,9 @@ class Load(Message):
     template_depends: list[str] = field(default_factory=list)
     #: For hashes of the variables' values, which leave the process instead of them.
     environment_key: str = ""
+    #: The project's own command, what stands behind `python`: see core.command. Empty for a backend
+    #: that has none.
+    command: tuple[str, ...] = ()
 
 
 @message
@@ -128,6 +131,10 @@ class Loaded(Message):
     facts: dict[str, str] = field(default_factory=dict)
     #: Command that re-runs one test, without the test's name, see core.backends.rerun.
     rerun: tuple[str, ...] = ()
+    #: The project's own receivers of the signals of `migrate`.
+    receivers: list[str] = field(default_factory=list)
+    #: Names of the environment variables that the project has set itself while it was loaded.
+    variables: list[str] = field(default_factory=list)
 
 
 @message
@@ -137,6 +144,22 @@ class Entries(Message):
 
     entries: tuple[Entry, ...]
     last: bool
+
+
+@message
+@dataclass(frozen=True, slots=True)
+class MigrateAgain(Message):
+    """Leave in memory what migrating does: the templates exist, and these are clones of them."""
+
+    databases: dict[str, str]
+    #: Primary alias -> identity of the server that it must be on, where that matters.
+    servers: dict[str, str] = field(default_factory=dict)
+
+
+@message
+@dataclass(frozen=True, slots=True)
+class MigratedAgain(Message):
+    seconds: float
 
 
 @message
@@ -186,10 +209,12 @@ class Attach(Message):
     #: Primary alias -> file with the serialized contents of the template.
     serialized: dict[str, str]
     #: Aliases to flush after attaching: the project's own setup_databases adds rows that a flush
-    #: must remove.
+    #: must remove, or its receivers leave something in memory.
     flush: list[str] = field(default_factory=list)
     #: Primary alias -> identity of the server that it must be on, where that matters.
     servers: dict[str, str] = field(default_factory=dict)
+    #: Aliases whose database is a clone of a flushed template.
+    flushed: list[str] = field(default_factory=list)
 
 
 @message

@@ -9,14 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 from dct_celery import runner
-from dct_celery.runner import ConcurrentTestRunner
+from dct_celery.runner import ConcurrentTestRunner, consumed
 
 SAMPLE = Path(__file__).parents[1] / "sample_project"
 RUNNER = "dct_celery.runner.ConcurrentTestRunner"
@@ -104,7 +103,7 @@ def test_manage_py_of_another_folder_is_found(with_test_runner: Path) -> None:
     # Given
     shop = with_test_runner / "shop"
     shop.mkdir()
-    for name in ("manage.py", "own_settings.py"):
+    for name in ("manage.py", "own_settings.py", "tests.py"):
         (with_test_runner / name).rename(shop / name)
     # When
     done = manage(
@@ -112,6 +111,58 @@ def test_manage_py_of_another_folder_is_found(with_test_runner: Path) -> None:
     )
     # Then
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_script_with_options_of_its_own_runs_again_where_the_tests_are(
+    with_test_runner: Path,
+) -> None:
+    # Given a manage.py that takes an option from the command line, and reads a file
+    (with_test_runner / "region.env").write_text("north")
+    (with_test_runner / "manage.py").write_text(
+        "import os, sys, argparse\n"
+        "parser = argparse.ArgumentParser(add_help=False)\n"
+        "parser.add_argument('--site', required=True)\n"
+        "own, words = parser.parse_known_args()\n"
+        "sys.argv = [sys.argv[0], *words]\n"
+        "assert 'REGION' not in os.environ\n"
+        "os.environ['REGION'] = open('region.env').read()\n"
+        "os.environ['SITE'] = own.site\n"
+        "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'own_settings')\n"
+        "from django.core.management import execute_from_command_line\n"
+        "execute_from_command_line(sys.argv)\n"
+    )
+    (with_test_runner / "tests.py").write_text(
+        "import os, sys\n"
+        "from django.test import SimpleTestCase\n\n\n"
+        "class Told(SimpleTestCase):\n"
+        "    def test_told(self):\n"
+        "        self.assertEqual(os.environ['SITE'] + os.environ['REGION'], 'shopnorth')\n"
+        "        self.assertEqual(sys.argv, ['manage.py', 'test', 'tests.Told'])\n"
+    )
+    # When
+    done = manage("--site", "shop", "--local", "1", "tests.Told", cwd=with_test_runner)
+    # Then
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Ran 1 test" in done.stdout
+
+
+def test_coverage_of_a_process_that_runs_no_test_is_refused_with_the_alternative(
+    with_test_runner: Path,
+) -> None:
+    # When
+    done = subprocess.run(
+        [sys.executable, "-m", "coverage", "run", "manage.py", "test", "--local", "1"],
+        cwd=with_test_runner,
+        env={**os.environ, "COVERAGE_FILE": str(with_test_runner / ".coverage")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    # Then
+    assert done.returncode == 4
+    (line,) = done.stderr.splitlines()
+    assert "--testrunner django.test.runner.DiscoverRunner" in line
 
 
 def test_a_label_that_selects_nothing_exits_with_dcts_code() -> None:
@@ -223,24 +274,46 @@ class OwnRunner(ConcurrentTestRunner):
         ("--debug-mode --no-faulthandler", "--extra=--debug-mode --extra=--no-faulthandler"),
         ("--shard 2 --dry a", "--extra=--shard=2 --extra=--dry -- a"),
         ("--keepdb --noinput --parallel 1", ""),
+        ("--settings shop.ci", "--settings=shop.ci"),
     ],
 )
 def test_every_option_of_the_test_command_has_its_argument(
     arguments: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given: what Django's test command makes of the arguments
-    monkeypatch.setattr(runner, "settings", SimpleNamespace(SETTINGS_MODULE="shop.settings"))
+    monkeypatch.setattr(runner, "_command", lambda: ["--command=a.py test"])
     parser = argparse.ArgumentParser()
     parser.add_argument("labels", nargs="*")
     parser.add_argument("-v", "--verbosity", type=int, default=1)
     parser.add_argument("--noinput", action="store_false", dest="interactive")
+    parser.add_argument("--settings")
     OwnRunner.add_arguments(parser)
     options = vars(parser.parse_args(arguments.split()))
     labels = options.pop("labels")
     # When
     argv = runner.command_line(OwnRunner, OwnRunner(**options).given, labels)
     # Then
-    assert argv == ["run", "--settings=shop.settings", *expected.split()]
+    assert argv == ["run", "--command=a.py test", *expected.split()]
+
+
+@pytest.mark.parametrize(
+    ("started", "left", "before", "behind"),
+    [
+        ("python manage.py test a", "manage.py test a", "", ""),
+        ("python -W error manage.py test -k a", "manage.py test -k a", "", ""),
+        ("python manage.py --env ci test a", "manage.py test a", "--env ci", ""),
+        ("python manage.py test --env ci a -k b", "manage.py test a -k b", "", "--env ci"),
+        ("python -m django test a", "/x/django/__main__.py test a", "", ""),
+        ("/bin/python ./manage.py --x test", "./manage.py test", "--x", ""),
+        ("python runtests.py", "runtests.py", "", ""),
+        ("python manage.py check", "manage.py test", "", ""),
+    ],
+)
+def test_words_that_a_script_took_for_itself_are_found(
+    started: str, left: str, before: str, behind: str
+) -> None:
+    found = consumed(started.split(), left.split())
+    assert found == (before.split(), behind.split())
 
 
 def test_importing_the_runner_loads_no_celery() -> None:

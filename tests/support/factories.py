@@ -29,7 +29,8 @@ KEY_ID = key_id(KEY)
 NONCE = "0123456789abcdef"
 REQUEST = Request(
     "django",
-    ("--settings=site.settings", "--verbosity=1"),
+    ("manage.py", "test", "--settings=site.settings"),
+    ("--verbosity=2",),
     "site.settings",
     "/src",
     ".",
@@ -96,6 +97,7 @@ def make_spec(run: str = "run-one", **fields: Any) -> RunSpec:
         "tree": "ab" * 20,
         "code": "snapshot",
         "backend": "django",
+        "command": (),
         "arguments": (),
         "directory": ".",
         "sys_path": (),

@@ -56,6 +56,8 @@ def loader(
     collect: bool = False,
     directory: str = ".",
     depends: tuple[str, ...] = (),
+    command: tuple[str, ...] = ("-m", "django", "test", "--settings=site_settings"),
+    sys_path: str = "",
 ) -> Iterator[LoaderProcess]:
     """A loader (or collect process) of the project in `root`/`directory`.
 
@@ -64,8 +66,8 @@ def loader(
     folder.mkdir(parents=True, exist_ok=True)
     os.mkfifo(folder / "fork.fifo")
     load = messages.Load(
-        backend="django", arguments=("--settings=site_settings", *argv),
-        root=str(root), directory=directory, sys_path=[str(root / directory)],
+        backend="django", command=command, arguments=argv,
+        root=str(root), directory=directory, sys_path=[str(root / directory / sys_path)],
         collect_only=collect, fork_fifo=str(folder / "fork.fifo"), template_depends=list(depends),
     )  # fmt: skip
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(variables or {})}

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dct_celery.core.model import Entry
-    from dct_celery.testproc.backends.base import Backend, Description, Project
+    from dct_celery.testproc.backends.base import Backend, Description, Project, Serve
     from dct_celery.testproc.recorder import Recorder
     from dct_celery.wire import messages
 
@@ -77,11 +77,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 class PlainBackend:
-    def load(self, order: messages.Load) -> Project:
+    def load(self, order: messages.Load, serve: Serve) -> None:
         from dct_celery.testproc.backends.base import failing_as
 
         with failing_as("labels"):
-            return _project(select(order.arguments), order.root)
+            project = _project(select(order.arguments), order.root)
+        serve(project)
 
 
 BACKEND: Backend = PlainBackend()

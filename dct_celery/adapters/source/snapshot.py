@@ -60,6 +60,11 @@ class Snapshot:
     #: Patterns of `include` that match no file.
     unused: tuple[str, ...] = ()
 
+    @property
+    def paths(self) -> frozenset[str]:
+        """Of everything in it, relative to the root."""
+        return frozenset(self.index.paths)
+
 
 def find_root(directory: Path) -> Path:
     """The top of the git checkout that holds `directory`, else `directory` itself."""

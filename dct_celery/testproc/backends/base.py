@@ -1,13 +1,16 @@
 """The interface between a test framework and everything else: what a backend has to do.
 
-`Backend.load` imports the project and the whole selection, as the framework's own command would,
-and returns it as a `Project`. That happens once in a collect process and once in each loader; every
+`Backend.load` imports the project and the whole selection, as the framework's own command does, and
+hands it on as a `Project`. That happens once in a collect process and once in each loader; every
 fork of a loader then serves one slot with its copy of the same object:
 
-    collect process   load ─▶ describe ─▶ entries ─▶ close
-    loader            load ─▶ describe ─▶ before_fork ─▶ its forks
+    collect process   load ─▶ serve: describe ─▶ entries ─▶ close
+    loader            load ─▶ serve: describe ─▶ before_fork ─▶ [migrate_again] ─▶ its forks
     fork              attach ─▶ run … run ─▶ close        to run tests, or
                       build | check | flush | serialize   to make and prove template databases
+
+`serve` returns when the process is about to end. A backend may call it from the inside of its
+framework's command, whose frames then stay on the stack while tests run.
 
 The rules:
 
@@ -33,7 +36,7 @@ import contextlib
 import importlib
 import os
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -47,7 +50,12 @@ from dct_celery.wire import messages
 #: (id, class, phase) of a test; the digest of a manifest is made of these.
 Identity = tuple[str, str, str]
 #: Type of a message that failed -> reason of the Fatal that reports it.
-_REASONS = {"Build": "template", "Check": "checks", "RunChunk": "internal"}
+_REASONS = {
+    "Build": "template",
+    "MigrateAgain": "template",
+    "Check": "checks",
+    "RunChunk": "internal",
+}
 
 
 class LoadFailed(Exception):
@@ -80,6 +88,8 @@ class Description:
     redis_in_use: list[str] = field(default_factory=list)
     #: Overrides of the project that a distributed run does not call, for a warning.
     not_honoured: list[str] = field(default_factory=list)
+    #: The project's own receivers of the signals of `migrate`.
+    receivers: list[str] = field(default_factory=list)
 
 
 class Project(Protocol):
@@ -99,6 +109,12 @@ class Project(Protocol):
 
     def before_fork(self) -> None:
         """In the loader, before its first fork: ends what forks must not inherit (connections)."""
+        ...
+
+    def migrate_again(self, order: messages.MigrateAgain) -> None:
+        """In the loader of a project with `receivers`, when the templates are there: leaves in
+        memory what migrating does.
+        """
         ...
 
     def attach(self, order: messages.Attach) -> None:
@@ -141,13 +157,18 @@ class Project(Protocol):
         ...
 
 
+#: Does everything with a loaded project that this process is for.
+Serve = Callable[[Project], None]
+
+
 class Backend(Protocol):
     """A test framework."""
 
-    def load(self, order: messages.Load) -> Project:
-        """Loads the project in the current directory. `order.arguments`: see `Load`.
+    def load(self, order: messages.Load, serve: Serve) -> None:
+        """Loads the project in the current directory and calls `serve` with it, once.
 
-        Raises LoadFailed with a message for the user.
+        `order.command` and `order.arguments`: see `Load`. Raises LoadFailed with a message for the
+        user if it cannot be loaded.
         """
         ...
 
@@ -156,6 +177,8 @@ class NoDatabases:
     """The part of a `Project` that does nothing where there are no databases."""
 
     def before_fork(self) -> None: ...
+
+    def migrate_again(self, order: messages.MigrateAgain) -> None: ...
 
     def attach(self, order: messages.Attach) -> None: ...
 
@@ -181,7 +204,7 @@ def find(name: str) -> Backend:
         for part in attribute.split("."):
             found = getattr(found, part)
     except (Exception, SystemExit) as error:
-        line = f"the backend {name} cannot be imported: {_headline(error)}"
+        line = f"the backend {name} cannot be imported: {headline(error)}"
         raise LoadFailed(messages.Fatal("backend", line, project_trace(error))) from error
     if not callable(getattr(found, "load", None)):
         line = f"the backend {name} has no method load; see dct_celery.testproc.backends.base"
@@ -200,14 +223,14 @@ def failing_as(reason: str) -> Iterator[None]:
     except (ConfigError, CollectionError) as error:
         raise LoadFailed(messages.Fatal(reason, str(error))) from error
     except (Exception, SystemExit) as error:
-        raise LoadFailed(messages.Fatal(reason, _headline(error), project_trace(error))) from error
+        raise LoadFailed(messages.Fatal(reason, headline(error), project_trace(error))) from error
 
 
 def failure_of_order(order: messages.Message, error: BaseException, output: str) -> messages.Fatal:
     """The report of an error without special handling: first line, output, traceback."""
     reason = _REASONS.get(order.kind, "database")
     detail = f"{output}\n{''.join(traceback.format_exception(error))}".strip()
-    return messages.Fatal(reason, _headline(error), detail)
+    return messages.Fatal(reason, headline(error), detail)
 
 
 def project_trace(error: BaseException) -> str:
@@ -219,7 +242,7 @@ def project_trace(error: BaseException) -> str:
     return "".join(traceback.format_exception(type(error), error, tb))
 
 
-def _headline(error: BaseException) -> str:
+def headline(error: BaseException) -> str:
     """The exception's type and the first line of its message."""
     text = str(error).strip()
     name = type(error).__name__

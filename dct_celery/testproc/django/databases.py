@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from dct_celery.testproc.django import connection_guard
+from dct_celery.testproc.django.migrate_signals import forget_types, own_receivers
 from dct_celery.testproc.django.targets import access, where
 from dct_celery.testproc.failures import first_line, type_name
 
@@ -68,7 +69,8 @@ def describe(project: DjangoProject) -> list[dict[str, Any]]:
                 "name": str(settings_dict.get("NAME") or ""),
                 "in_memory": _in_memory(connection),
                 "serialize": any(project.databases.get(alias) for alias in members),
-                "late_flush": overrides_setup(project),
+                # Then a flush leaves more than an empty database.
+                "late_flush": overrides_setup(project) or bool(own_receivers()),
             }
         )
     return described
@@ -190,6 +192,72 @@ def check(project: DjangoProject, names: dict[str, str], servers: dict[str, str]
     connections.close_all()
 
 
+def migrate_again(project: DjangoProject, names: dict[str, str], servers: dict[str, str]) -> None:
+    """Runs Django's part of setup_databases on clones of the templates, for what that leaves in
+    memory. The databases are not created; `migrate` finds everything done and sends its signals.
+
+    What the project's setup_databases adds is done in each test process. Afterwards this process is
+    as little connected as before.
+    """
+    from django.conf import settings
+    from django.db import connections
+    from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.test.utils import NullTimeKeeper, setup_databases  # type: ignore[attr-defined]
+
+    entries = [
+        entry
+        for alias in connections
+        for entry in (settings.DATABASES[alias], connection_of(alias).settings_dict)
+    ]
+    before = [(entry, entry["NAME"], entry["TEST"]["NAME"]) for entry in entries]
+    _guard(project, names, strict=True)
+    primaries = groups(project.databases)
+    for primary, members in primaries.items():
+        for connection in map(connection_of, members):
+            if not _in_memory(connection):
+                connection.settings_dict["TEST"]["NAME"] = names[primary]
+        connection_of(primary).creation._create_test_db = _finder(
+            connection_of(primary), names[primary], servers.get(primary, "")
+        )
+    try:
+        setup_databases(
+            project.runner.verbosity,
+            False,
+            time_keeper=NullTimeKeeper(),
+            aliases=project.databases,
+            serialized_aliases=set(),
+        )
+    finally:
+        close_all()
+        for connection in map(connection_of, primaries):
+            del connection.creation._create_test_db
+            if _in_memory(connection):
+                BaseDatabaseWrapper.close(connection)  # Django's own keeps it open
+        for entry, name, test_name in before:
+            entry["NAME"], entry["TEST"]["NAME"] = name, test_name
+
+
+def _finder(connection: Any, name: str, identity: str) -> Callable[..., str]:
+    """A replacement for the creation of an empty database: finds the one that is there."""
+
+    def _create_test_db(*_: Any, **__: Any) -> str:
+        from django.conf import settings
+
+        connection_guard.end_sessions(connection)
+        forget_types()
+        database_name = str(connection.creation._get_test_db_name())
+        settings.DATABASES[connection.alias]["NAME"] = database_name
+        connection.settings_dict["NAME"] = database_name
+        connection.ensure_connection()
+        if _in_memory(connection):
+            _copy_file_to_memory(name, connection)
+        else:
+            connection_guard.prove(connection, name, identity)
+        return database_name
+
+    return _create_test_db
+
+
 def _stop_after_django(project: DjangoProject) -> None:
     import django.test.runner
     import django.test.utils
@@ -307,6 +375,7 @@ def _attacher(
         database_name: str = connection.creation._get_test_db_name() if in_memory else name
         settings.DATABASES[connection.alias]["NAME"] = database_name
         connection.settings_dict["NAME"] = database_name
+        forget_types()
         if not in_memory:
             for alias in members:
                 _name_test_database(alias, database_name)

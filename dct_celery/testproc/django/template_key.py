@@ -20,11 +20,11 @@ import json
 import re
 import sys
 import warnings
-import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dct_celery.testproc.django import databases
+from dct_celery.testproc.django.migrate_signals import receivers_of
 from dct_celery.testproc.django.sources import Sources
 from dct_celery.testproc.django.stable_values import StableValues
 
@@ -288,13 +288,9 @@ def _involved(project: DjangoProject) -> Iterator[str]:
 
 
 def _receivers(given: Iterable[Any], *, every: bool) -> Iterator[str]:
-    from django.dispatch.dispatcher import NONE_ID
-
     for signal in given:
-        for (_, sender), reference, *_ in signal.receivers:
-            receiver = reference() if isinstance(reference, weakref.ReferenceType) else reference
-            if receiver is not None and (every or sender == NONE_ID):
-                yield from _modules(receiver)
+        for receiver in receivers_of(signal, every=every):
+            yield from _modules(receiver)
 
 
 def _modules(receiver: Any) -> Iterator[str]:

@@ -67,6 +67,10 @@ class Variables:
             sorted(n for n, value in self._read.items() if value is None and not _is_machine(n))
         )
 
+    def written(self) -> list[str]:
+        """Variables that the project has set itself."""
+        return sorted(self._written)
+
     def facts(self, key: str, root: str, places: Collection[str]) -> dict[str, str]:
         """Facts of `core.environment` about what was read.
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from dct_celery.core.databases.marks import Mark
 from dct_celery.core.databases.names import ownership_limit, template_name
 from dct_celery.core.databases.server_fault import fault_in_answer
-from dct_celery.errors import DatabaseError, DctError, ProjectError, ServerFault
+from dct_celery.errors import ConfigError, DatabaseError, DctError, ProjectError, ServerFault
 from dct_celery.ports import Clock, DatabaseServer, DatabaseSpec
 from dct_celery.security.folders import remove_below
 from dct_celery.wire import messages
@@ -305,6 +305,22 @@ class Templates:
             if isinstance(answer, messages.Fatal):
                 raise _refused("the template could not be serialized: ", answer)
         return files
+
+    def migrate_again(self, ask: Callable[[messages.MigrateAgain], messages.Message]) -> None:
+        """Has the loader migrate short-lived clones, see `messages.MigrateAgain`. Raises
+        ConfigError, DatabaseError.
+        """
+        probe = self._probe()
+        with self._scratch(set()) as names:
+            answer = ask(messages.MigrateAgain(self._places(names), identities(self._servers)))
+        if isinstance(answer, messages.Fatal) and answer.reason == "elsewhere":
+            raise _refused("", answer)
+        if isinstance(answer, messages.Fatal):
+            raise self._blamed(answer, probe) or ConfigError(
+                "the project's receivers of pre_migrate or post_migrate fail when they run again on"
+                f" a migrated database, as on each deployment: {answer.message}",
+                detail=answer.detail,
+            )
 
     def run_checks(self, names: Mapping[str, str]) -> None:
         """Django's system checks on clones of the templates. Raises ProjectError with what they

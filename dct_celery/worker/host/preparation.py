@@ -208,6 +208,10 @@ class Preparation:
         self.checks = SystemChecks(templates, self.pool, passed=prepared.templates == "built")
         prepared.serialized = self._patiently(AWAY_SECONDS, templates.ensure_serialized)
         self._step("serialize")
+        if loaded.receivers:
+            log.info("run %s: migrating again for %s", self._run, ", ".join(loaded.receivers))
+            self._patiently(AWAY_SECONDS, lambda: templates.migrate_again(self._ask_loader))
+            self._step("receivers")
         log.info("run %s: templates are %s", self._run, prepared.templates)
         self._compare(loaded, self._manifest(), spec)
         self._step("manifest")
@@ -408,6 +412,7 @@ class Preparation:
         os.mkfifo(self._folder.fork_fifo, 0o600)
         load = messages.Load(
             backend=spec.backend,
+            command=spec.command,
             arguments=spec.arguments,
             root=str(root),
             directory=spec.directory,
@@ -423,9 +428,7 @@ class Preparation:
         python = self._services.settings.worker_python or sys.executable
         with self._folder.loader_log.open("ab") as log:
             self.process = self._services.start_process(python, load, environment, log)
-        answer = self._wait(
-            self.process, FIXTURE_SECONDS if spec.fixture_timeout is None else spec.fixture_timeout
-        )
+        answer = self._wait("building the suite", self._patience(spec))
         if isinstance(answer, messages.Loaded):
             return answer
         assert isinstance(answer, messages.Fatal)
@@ -435,8 +438,18 @@ class Preparation:
             line = f"{line}; {told(found)}"
         raise Refused(line, answer.detail)
 
-    def _wait(self, process: UserProcess, limit: float) -> messages.Message:
+    def _patience(self, spec: RunSpec) -> float:
+        return FIXTURE_SECONDS if spec.fixture_timeout is None else spec.fixture_timeout
+
+    def _ask_loader(self, question: messages.Message) -> messages.Message:
+        assert self.process is not None
+        self.process.send(question)
+        return self._wait("migrating again", FIXTURE_SECONDS)
+
+    def _wait(self, what: str, limit: float) -> messages.Message:
         """The loader's answer. Raises Refused after `limit` seconds (0: no limit)."""
+        process = self.process
+        assert process is not None
         spent = 0.0  # counted in polls, not by the clock: this worker may have been suspended
         while (answer := process.receive(timeout=_POLL)) is None:
             spent += _POLL
@@ -446,9 +459,7 @@ class Preparation:
                 process.show_stacks()
                 process.kill()
                 text = tail_of(self._folder.loader_log)
-                raise Refused(
-                    f"building the suite took longer than {limit:g} s (--fixture-timeout)", text
-                )
+                raise Refused(f"{what} took longer than {limit:g} s (--fixture-timeout)", text)
         return answer
 
     def _fork(self, purpose: str) -> TestProcess:

@@ -65,10 +65,18 @@ class SlotDatabases:
         """Clones as the chunk needs them: alias -> name. Raises DatabaseError."""
         began = self._clock.monotonic()
         for spec in self._specs:
-            flushed = not spec.late_flush and not spec.names.isdisjoint(chunk.flushed)
-            self._clones[spec.alias] = self._take_one(spec, FLUSHED if flushed else PRISTINE)
+            kind = FLUSHED if spec.alias in self.flushed(chunk) else PRISTINE
+            self._clones[spec.alias] = self._take_one(spec, kind)
         self._waited += self._clock.monotonic() - began
         return dict(self._clones)
+
+    def flushed(self, chunk: Chunk) -> list[str]:
+        """Aliases whose clone is to come from a flushed template."""
+        return [
+            spec.alias
+            for spec in self._specs
+            if not spec.late_flush and not spec.names.isdisjoint(chunk.flushed)
+        ]
 
     def late_flushes(self, chunk: Chunk) -> list[str]:
         """Aliases that the test process itself has to flush before the chunk."""
@@ -267,8 +275,13 @@ class SlotRun:
         """Has the process connect its aliases to the clones. Raises DatabaseError if it cannot."""
         servers = self._databases.servers
         places = {alias: servers[alias].place(name) for alias, name in clones.items()}
-        late = self._databases.late_flushes(chunk)
-        question = messages.Attach(places, self._serialized, late, identities(servers))
+        question = messages.Attach(
+            places,
+            self._serialized,
+            flush=self._databases.late_flushes(chunk),
+            servers=identities(servers),
+            flushed=self._databases.flushed(chunk),
+        )
         answer = process.ask(question, messages.Attached, ATTACH_SECONDS, self.probe.watch)
         if isinstance(answer, messages.Fatal):
             self.retire()

@@ -1,4 +1,4 @@
-"""Claims about `core.backends` and `core.managepy`: which backends exist; re-running a test."""
+"""Claims about `core.backends`: which backends exist; re-running a test."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from typing import Any
 import pytest
 
 from dct_celery.core.backends import BUILT_IN, PATTERN, location, rerun
-from dct_celery.core.managepy import default_settings
 from tests.support.factories import make_entry
-
-MANAGE = b'import os\nos.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")\n'
 
 
 @pytest.mark.parametrize(
@@ -46,21 +43,3 @@ def test_a_failure_can_be_run_again_alone_from_a_shell(
     fields: dict[str, Any], command: str
 ) -> None:
     assert rerun(("python", "manage.py", "test"), make_entry(**fields)) == command
-
-
-def test_a_manage_py_is_read_and_never_run() -> None:
-    assert default_settings(b"raise SystemExit\n" + MANAGE) == "shop.settings"
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        b"",
-        b"def broken(:",
-        b"\0",
-        b'os.environ.setdefault("OTHER", "x")',
-        b'f("DJANGO_SETTINGS_MODULE", name)',
-    ],
-)
-def test_a_manage_py_that_says_nothing_says_none(source: bytes) -> None:
-    assert default_settings(source) is None

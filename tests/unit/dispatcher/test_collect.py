@@ -39,6 +39,8 @@ class FakeProcess:
     def alive(self) -> bool:
         return True
 
+    def send(self, message: Message) -> None: ...
+
     def show_stacks(self) -> None:
         self.shown = True
 

@@ -32,8 +32,8 @@ def request_for(
     )
 
 
-def test_without_options_only_the_verbosity_is_passed() -> None:
-    assert django_arguments(Settings(), None) == ["--verbosity=1"]
+def test_without_options_nothing_is_passed() -> None:
+    assert django_arguments(Settings(), None) == []
 
 
 def test_every_option_is_passed_as_django_spells_it() -> None:
@@ -42,7 +42,6 @@ def test_every_option_is_passed_as_django_spells_it() -> None:
         labels=("shop.tests", "other"),
         pattern="check*.py",
         top_level_directory="src",
-        testrunner="a.Runner",
         failfast=True,
         reverse=True,
         buffer=True,
@@ -51,18 +50,16 @@ def test_every_option_is_passed_as_django_spells_it() -> None:
         tag=("slow", "x"),
         exclude_tag=("fast",),
         k=("-odd", "two"),
-        extra=("--keep=1",),
         verbosity=2,
     )
     # When
     argv = django_arguments(settings, 42)
     # Then
     assert argv == [
-        "--verbosity=2", "--pattern=check*.py", "--top-level-directory=src",
-        "--testrunner=a.Runner", "--failfast",
+        "--verbosity=2", "--pattern=check*.py", "--top-level-directory=src", "--failfast",
         "--reverse", "--buffer", "--debug-sql", "--timing", "--tag=slow", "--tag=x",
         "--exclude-tag=fast", "-k", "-odd",
-        "-k", "two", "--shuffle=42", "--keep=1", "shop.tests", "other",
+        "-k", "two", "--shuffle=42", "shop.tests", "other",
     ]  # fmt: skip
 
 
@@ -97,13 +94,72 @@ def test_settings_come_from_the_flag_before_the_variable_before_manage_py(tmp_pa
     assert request_for(tmp_path).settings == "shop.settings"
 
 
-def test_the_settings_module_is_the_first_of_the_arguments(tmp_path: Path) -> None:
-    assert request_for(tmp_path, settings="a.b", labels=("shop",)).arguments == (
-        "--settings=a.b",
-        "--verbosity=1",
-        "shop",
-    )
-    assert request_for(tmp_path, labels=("shop",)).arguments == ("--verbosity=1", "shop")
+def test_the_command_is_that_of_the_project_with_the_options_that_it_always_needs(
+    tmp_path: Path,
+) -> None:
+    # Given
+    (tmp_path / "lib").mkdir()
+    lasting: dict[str, Any] = {
+        "settings": "a.b", "pythonpath": str(tmp_path / "lib"), "testrunner": "a.Runner",
+        "extra": ("--keep=1",), "labels": ("shop",), "verbosity": 2,
+    }  # fmt: skip
+    options = ("--settings=a.b", "--pythonpath=lib", "--testrunner=a.Runner", "--keep=1")
+    # When
+    without = request_for(tmp_path, **lasting)
+    (tmp_path / "manage.py").write_text(MANAGE)
+    request = request_for(tmp_path, **lasting)
+    # Then
+    assert without.command == ("-m", "django", "test", *options)
+    assert request.command == ("manage.py", "test", *options)
+    assert request.arguments == ("--verbosity=2", "shop")
+
+
+@pytest.mark.parametrize(
+    ("line", "command", "folder", "module"),
+    [
+        ("python bin/run.py", ("bin/run.py",), "shop/bin", "shop.settings"),
+        ("{root}/shop/bin/run.py test", ("bin/run.py", "test"), "shop/bin", "shop.settings"),
+        ("python ../manage.py", ("../manage.py", "test"), ".", None),
+        ("python -m shop.cli test", ("-m", "shop.cli", "test"), "shop", None),
+    ],
+)
+def test_a_command_that_is_named_starts_in_its_scripts_folder_as_python_does(
+    tmp_path: Path, line: str, command: tuple[str, ...], folder: str, module: str | None
+) -> None:
+    # Given
+    (tmp_path / "shop" / "bin").mkdir(parents=True)
+    (tmp_path / "shop" / "bin" / "run.py").write_text(MANAGE)
+    (tmp_path / "manage.py").touch()
+    # When
+    request = request_for(tmp_path, below="shop", command=line.format(root=tmp_path))
+    # Then
+    assert (request.command, request.sys_path) == (command, (folder,))
+    assert request.settings == module
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("coverage run manage.py test", "^--command: coverage cannot follow tests"),
+        ("python nowhere.py", "^--command: nowhere.py is no file in .*; name a script"),
+        ("poetry run python manage.py", "^--command: poetry is no file in"),
+    ],
+)
+def test_a_command_that_cannot_be_run_is_refused_before_anything_is_sent(
+    tmp_path: Path, line: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        require_project(Settings(project_dir=str(tmp_path), command=line), {})
+
+
+def test_a_script_outside_the_tree_is_a_clear_error(tmp_path: Path) -> None:
+    # Given
+    root = tmp_path / "tree"
+    root.mkdir()
+    (tmp_path / "run.py").touch()
+    # Then
+    with pytest.raises(ConfigError, match=r"^--command: .* lies outside the project's tree"):
+        request_for(root, command="../run.py")
 
 
 def test_another_backend_gets_labels_and_extra_arguments_as_they_are(tmp_path: Path) -> None:
@@ -112,8 +168,9 @@ def test_another_backend_gets_labels_and_extra_arguments_as_they_are(tmp_path: P
         tmp_path, backend="plain:BACKEND", extra=("--fast",), labels=("one",), verbosity=2
     )
     # Then
-    assert (request.backend, request.arguments, request.settings) == (
+    assert (request.backend, request.command, request.arguments, request.settings) == (
         "plain:BACKEND",
+        (),
         ("--fast", "one"),
         None,
     )
@@ -126,6 +183,7 @@ def test_another_backend_gets_labels_and_extra_arguments_as_they_are(tmp_path: P
         ({"k": ("x",)}, "-k"),
         ({"shuffle": 0}, "--shuffle"),
         ({"settings": "a"}, "--settings"),
+        ({"command": "run.py"}, "--command"),
     ],
 )
 def test_an_option_that_another_backend_would_ignore_is_refused(
@@ -143,9 +201,11 @@ def test_pythonpath_inside_the_tree_travels_as_relative_entries(tmp_path: Path) 
     for name in ("lib", "extra"):
         (tmp_path / name).mkdir()
     # When
-    request = request_for(tmp_path, {"PYTHONPATH": f"{tmp_path / 'lib'}:"}, pythonpath="extra")
+    variables = {"PYTHONPATH": f"{tmp_path / 'lib'}:"}
+    request = request_for(tmp_path, variables, pythonpath="extra", backend="plain:B")
     # Then
     assert request.sys_path == ("extra", ".", "lib")
+    assert request_for(tmp_path, variables, pythonpath="extra").sys_path == (".", "lib")
 
 
 def test_pythonpath_outside_the_tree_is_named_and_left_out(tmp_path: Path) -> None:
@@ -169,11 +229,13 @@ def test_an_option_that_points_outside_the_tree_is_a_clear_error(tmp_path: Path)
 
 def test_the_variables_of_tests_travel_and_those_of_the_machine_do_not(tmp_path: Path) -> None:
     # Given
-    travelling = {"CI": "1", "TZ": "UTC", "LC_ALL": "C", "DJANGO_LIVE": "1", "AWS_REGION": "x"}
+    travelling = {
+        "CI": "1", "TZ": "UTC", "LC_ALL": "C", "DJANGO_LIVE": "1", "AWS_REGION": "x",
+        "DJANGO_SETTINGS_MODULE": "shop.settings",
+    }  # fmt: skip
     staying = {
         "PATH": "/bin", "HOME": "/root", "LD_PRELOAD": "x", "PYTHONPATH": "", "DCT_STORE": "x",
-        "CELERY_X": "x",
-        "DJANGO_SETTINGS_MODULE": "x", "SECRET": "x",
+        "CELERY_X": "x", "SECRET": "x",
     }  # fmt: skip
     # When
     request = request_for(

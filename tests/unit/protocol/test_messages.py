@@ -106,6 +106,7 @@ RULES = st.builds(
 SPECS = st.builds(
     make_spec,
     st.from_regex(r"[a-z0-9][a-z0-9-]{5,25}", fullmatch=True),
+    command=TEXTS,
     arguments=TEXTS,
     directory=TEXT,
     environment=WORDS,

@@ -9,12 +9,14 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from dct_celery.core.model import Manifest, Phase
 from dct_celery.testproc import main as module
-from dct_celery.testproc.backends.base import LoadFailed, failing_as, find
+from dct_celery.testproc.backends.base import LoadFailed, Project, Serve, failing_as, find
 from dct_celery.testproc.loader import Loader, _set_environment, _write_status
 from dct_celery.testproc.main import serve
 from dct_celery.wire import messages
@@ -105,17 +107,53 @@ def test_whatever_a_backend_raises_while_it_loads_is_one_reason(
     load: messages.Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
-    def broken(order: messages.Load) -> None:
+    def broken(self: object, order: messages.Load, serve: Serve) -> None:
         raise ZeroDivisionError("in the backend")
 
-    monkeypatch.setattr(
-        "tests.support.plain_backend.PlainBackend.load", lambda self, order: broken(order)
-    )
+    monkeypatch.setattr("tests.support.plain_backend.PlainBackend.load", broken)
     # When
     (fatal,) = served(load)
     # Then
     assert isinstance(fatal, messages.Fatal)
     assert (fatal.reason, fatal.message) == ("collection", "ZeroDivisionError: in the backend")
+
+
+def test_a_backend_that_loads_nothing_is_named(
+    load: messages.Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given
+    monkeypatch.setattr(
+        "tests.support.plain_backend.PlainBackend.load", lambda self, order, serve: None
+    )
+    # When
+    (fatal,) = served(load)
+    # Then
+    assert isinstance(fatal, messages.Fatal)
+    assert (fatal.reason, fatal.message) == (
+        "collection",
+        f"the backend {BACKEND} has loaded no project",
+    )
+
+
+def test_a_fault_of_a_loaded_project_is_reported_and_not_raised_into_its_command(
+    load: messages.Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a command that takes every exception for its own
+    raised: list[BaseException] = []
+
+    def command(self: object, order: messages.Load, serve: Serve) -> None:
+        project: Any = SimpleNamespace(identities=lambda: 1 / 0)
+        try:
+            serve(project)
+        except BaseException as error:
+            raised.append(error)
+
+    monkeypatch.setattr("tests.support.plain_backend.PlainBackend.load", command)
+    # When
+    (fatal,) = served(load)
+    # Then
+    assert isinstance(fatal, messages.Fatal)
+    assert (fatal.reason, raised) == ("collection", [])
 
 
 @pytest.mark.parametrize(
@@ -175,8 +213,9 @@ def test_an_order_of_a_slot_that_is_gone_forks_nothing(
     load = messages.Load(
         BACKEND, (), str(tmp_path), ".", [], collect_only=False, fork_fifo=str(tmp_path / "fifo")
     )
-    project = find(BACKEND).load(load)
-    loader = Loader(project, MemoryChannel(), load)
+    projects: list[Project] = []
+    find(BACKEND).load(load, projects.append)
+    loader = Loader(projects[0], MemoryChannel(), load)
     # When the file of the order is gone, or the lifeline that it names
     loader._fork(str(tmp_path / "order"))
     order = messages.ForkOrder(

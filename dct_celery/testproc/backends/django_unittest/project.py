@@ -1,4 +1,4 @@
-"""Loads the user's project as `manage.py test` does: settings, runner, test environment, suite."""
+"""The user's project as its own command has loaded it: runner, test environment, suite."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dct_celery.core.model import Entry
-from dct_celery.errors import ConfigError
 from dct_celery.testproc.backends.base import Description, Identity, failing_as, failure_of_order
 from dct_celery.testproc.backends.django_unittest import manifest, surroundings
 from dct_celery.testproc.backends.django_unittest.chunk import run_chunk
@@ -16,29 +15,25 @@ from dct_celery.testproc.django import (
     connection_guard,
     databases,
     fast_flush,
+    migrate_signals,
     sqlite_memory,
     template_key,
 )
 from dct_celery.testproc.recorder import Recorder
 from dct_celery.wire import messages
 
-#: Runner methods that drive a whole sequential run; here, chunks are run one by one instead.
-_DRIVERS = ("run_tests", "run_suite", "suite_result")
-_SETTINGS = "--settings="
+#: Runner methods that drive a whole sequential run; here, chunks are run one by one instead. Of
+#: run_tests, what comes before setup_databases is run.
+_DRIVERS = ("run_suite", "suite_result")
 
 
 class DjangoProject:
     """Runner and suite of the project. `tests` is the flattened suite in canonical order."""
 
     def __init__(
-        self,
-        runner: Any,
-        options: dict[str, Any],
-        suite: Any,
-        load: messages.Load,
-        settings: str | None,
+        self, runner: Any, suite: Any, load: messages.Load, rerun: tuple[str, ...]
     ) -> None:
-        """`settings`: the module that the arguments named, or None."""
+        """`rerun`: see `Description`."""
         from django.test.utils import iter_test_cases  # type: ignore[attr-defined]
 
         self.runner = runner
@@ -48,9 +43,8 @@ class DjangoProject:
         #: alias -> whether its contents must be serialized, for the whole selection, not for a
         #: chunk.
         self.databases: dict[str, bool] = runner.get_databases(suite)
-        self._options = options
         self._load = load
-        self._settings = settings
+        self._rerun = rerun
         #: The result of setup_databases, for the tear-down.
         self._old_config: Any = None
 
@@ -72,7 +66,7 @@ class DjangoProject:
         load = self._load
         depends = [os.path.join(load.directory, glob) for glob in load.template_depends]
         return Description(
-            rerun=surroundings.rerun_command(load, self._settings, self._options["testrunner"]),
+            rerun=self._rerun,
             environment=surroundings.settings_facts(self.root),
             facts=surroundings.facts(),
             databases=described,
@@ -81,6 +75,7 @@ class DjangoProject:
             schema="" if load.collect_only else template_key.fingerprint(self, packages, depends),
             redis_in_use=surroundings.redis_in_use(),
             not_honoured=self._not_honoured(),
+            receivers=migrate_signals.own_receivers(),
         )
 
     def _not_honoured(self) -> list[str]:
@@ -99,11 +94,15 @@ class DjangoProject:
     def before_fork(self) -> None:
         databases.close_all()
 
+    def migrate_again(self, order: messages.MigrateAgain) -> None:
+        databases.migrate_again(self, order.databases, order.servers)
+
     def attach(self, order: messages.Attach) -> None:
         sqlite_memory.install()
         self._old_config = databases.attach(self, order.databases, order.serialized, order.servers)
         fast_flush.install()
         databases.flush(order.flush)
+        migrate_signals.as_after_flush(order.flushed)
 
     def build(self, order: messages.Build) -> None:
         databases.build(self, order.databases, order.limits, order.servers)
@@ -146,79 +145,3 @@ class DjangoProject:
         if self._old_config is not None:
             self.runner.teardown_databases(self._old_config)
         self.runner.teardown_test_environment()
-
-
-def load_project(load: messages.Load) -> DjangoProject:
-    """Imports settings and the whole selection.
-
-    Raises LoadFailed with a message for the user.
-    """
-    settings, arguments = _settings_of(load.arguments)
-    if settings:
-        os.environ["DJANGO_SETTINGS_MODULE"] = settings
-    with failing_as("settings"):
-        options = _parse(arguments)
-    with failing_as("settings"):
-        runner = _make_runner(options)
-        runner.setup_test_environment()
-    with failing_as("labels"):
-        suite = runner.build_suite(options["args"])
-    return DjangoProject(runner, options, suite, load, settings)
-
-
-def _settings_of(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The settings module that the first argument names, and the other arguments.
-
-    It is taken out because the dispatcher always names the module, even if the user did not; the
-    project's runner must see only what its user typed.
-    """
-    if arguments and arguments[0].startswith(_SETTINGS):
-        return arguments[0].removeprefix(_SETTINGS), list(arguments[1:])
-    return None, list(arguments)
-
-
-def _parse(argv: list[str]) -> dict[str, Any]:
-    """The options that Django's `test` command parses from the arguments.
-
-    Extra options of a custom runner are included.
-    """
-    import django
-    from django.conf import settings
-    from django.core.exceptions import ImproperlyConfigured
-    from django.core.management import ManagementUtility
-    from django.core.management.base import CommandError
-    from django.core.management.utils import get_command_line_option
-
-    try:
-        settings.INSTALLED_APPS  # noqa: B018 - the access imports the settings module
-    except ImproperlyConfigured as error:
-        raise ConfigError(
-            f"{error} (name the module with --settings, DJANGO_SETTINGS_MODULE or [tool.dct] "
-            "settings)"
-            if "DJANGO_SETTINGS_MODULE" in str(error)
-            else str(error)
-        ) from None
-    django.setup()
-    command = ManagementUtility(["manage.py", "test"]).fetch_command("test")
-    arguments = ["manage.py", "test", *argv]
-    command.test_runner = get_command_line_option(arguments, "--testrunner")  # type: ignore[attr-defined]
-    parser = command.create_parser("manage.py", "test")
-    try:
-        return vars(parser.parse_args(argv))
-    except CommandError as error:
-        raise ConfigError(
-            f"the test command of this project does not take these options: {error}"
-        ) from None
-
-
-def _make_runner(options: dict[str, Any]) -> Any:
-    """The runner as the test command's `handle` makes it, sequential whatever the options say."""
-    from django.conf import settings
-    from django.test.utils import NullTimeKeeper, get_runner  # type: ignore[attr-defined]
-
-    cls = get_runner(settings, options["testrunner"])
-    given = {name: value for name, value in options.items() if name != "args"}
-    runner = cls(**{**given, "parallel": 0, "interactive": False})
-    if not hasattr(runner, "time_keeper"):
-        runner.time_keeper = NullTimeKeeper()
-    return runner

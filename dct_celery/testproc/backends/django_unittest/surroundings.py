@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from dct_celery.core.managepy import default_settings
-from dct_celery.wire import messages
+from dct_celery.core.command import default_settings
 
 #: Settings that shape the schema or the tested behaviour and have a stable repr. Secrets, hosts and
 #: paths are left out.
@@ -46,28 +46,26 @@ def _configured_debug() -> bool:
     return bool(getattr(saved, "debug", settings.DEBUG))
 
 
-def rerun_command(
-    load: messages.Load, settings: str | None, testrunner: str | None
-) -> tuple[str, ...]:
-    """The test command as a user would type it in the project's folder.
+def rerun_command(command: Sequence[str], settings: str | None) -> tuple[str, ...]:
+    """The project's own command as a user would type it in the project's folder.
 
-    It has the options with which this run differs from the defaults. `settings` and `testrunner`:
-    None where the project's own are used.
+    `settings`: the module that the environment named, which that of the user may not; None where it
+    named none.
     """
-    command = ["python", "-m", "django", "test"]
-    if os.path.exists("manage.py"):
-        command = ["python", "manage.py", "test"]
-        with open("manage.py", "rb") as file:
-            if settings == default_settings(file.read()):
-                settings = None
-    if settings:
-        command.append(f"--settings={settings}")
-    folder = os.path.normpath(os.path.join(load.root, load.directory))
-    if load.sys_path and load.sys_path[0] != folder:
-        command.append(f"--pythonpath={os.path.relpath(load.sys_path[0], folder)}")
-    if testrunner:
-        command.append(f"--testrunner={testrunner}")
-    return tuple(command)
+    whole = ("python", *command)
+    named = any(word.startswith("--settings=") for word in command)
+    if settings and not named and settings != _default(command[0]):
+        return (*whole, f"--settings={settings}")
+    return whole
+
+
+def _default(script: str) -> str | None:
+    """The settings module that the script uses where nobody names one."""
+    try:
+        with open(script, "rb") as file:
+            return default_settings(file.read())
+    except OSError:
+        return None
 
 
 def settings_facts(root: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ from dct_celery.protocol.workers import ShortReport, WorkerReport
 from dct_celery.settings import Settings
 from dct_celery.wire import messages
 from dct_celery.worker.folders.work_folder import RunFolder, WorkFolder
-from dct_celery.worker.host.preparation import Preparation, Prepared, Refused
+from dct_celery.worker.host.preparation import TRIES, Preparation, Prepared, Refused
 from dct_celery.worker.services import WorkerServices
 from tests.support.factories import make_spec, pool_door, run_door
 from tests.support.fake_clock import FakeClock
@@ -57,6 +57,14 @@ class Loader:
     def __init__(self, clock: FakeClock, says: messages.Message | Exception | None) -> None:
         self._clock, self._says = clock, says
         self.did: list[str] = []
+        #: What it was asked after the first message.
+        self.asked: list[messages.Message] = []
+        #: Its answer to that.
+        self.answer: messages.Message | None = messages.MigratedAgain(0.1)
+
+    def send(self, message: messages.Message) -> None:
+        self.asked.append(message)
+        self._says = self.answer
 
     def receive(self, timeout: float | None = None) -> messages.Message | None:
         if isinstance(self._says, Exception):
@@ -107,6 +115,7 @@ class Scene:
         self.server, self.project = MemoryServer(self.world), Project(self.world)
         self.ledger = Ledger()
         self.says: messages.Message | Exception | None = loaded()
+        self.answers: messages.Message | None = messages.MigratedAgain(0.1)
         self.over = False
         self.folder: RunFolder = WorkFolder(folder).run(RUN)
         unused: Any = Mock()
@@ -140,6 +149,7 @@ class Scene:
         self.load, self.environment = load, environment
         log.write(b"imported half of it")
         self.loader = Loader(self.clock, self.says)
+        self.loader.answer = self.answers
         return self.loader
 
     def prepare(self) -> Prepared:
@@ -169,9 +179,59 @@ def test_a_run_is_loaded_its_templates_are_built_and_clones_can_be_made(scene: S
     assert list(prepared.steps) == ["load", "connect", "templates", "serialize", "manifest"]
     assert scene.project.asked == ["Build"]
     assert scene.environment["PYTHONHASHSEED"] == "0"
+    assert scene.loader.asked == []  # nothing of the project listens
     assert scene.preparation.checks.passed  # a build includes them
     scene.preparation.pool.step()
     assert len(scene.folder.clones.spares("default", "t")) == 1
+
+
+def test_a_loader_whose_project_listens_migrates_clones_that_are_dropped(scene: Scene) -> None:
+    # Given
+    scene.says = loaded(receivers=["shop.apps.fill"])
+    # When
+    prepared = scene.prepare()
+    # Then
+    (asked,) = scene.loader.asked
+    assert isinstance(asked, messages.MigrateAgain)
+    (clone,) = asked.databases.values()
+    assert clone.startswith("test_dct")
+    assert clone not in scene.world.databases
+    assert list(prepared.steps)[-2:] == ["receivers", "manifest"]
+
+
+def test_receivers_that_cannot_run_twice_refuse_the_run(scene: Scene) -> None:
+    # Given
+    scene.says = loaded(receivers=["shop.apps.fill"])
+    scene.answers = messages.Fatal("template", "IntegrityError: twice", "its trace")
+    # When
+    with pytest.raises(ConfigError) as caught:
+        scene.prepare()
+    # Then
+    assert "fail when they run again" in str(caught.value)
+    assert str(caught.value).endswith("IntegrityError: twice")
+    assert caught.value.detail == "its trace"
+
+
+def test_a_server_that_fails_while_receivers_run_is_asked_again(scene: Scene) -> None:
+    # Given
+    scene.says = loaded(receivers=["shop.apps.fill"])
+    scene.answers = messages.Fatal("template", "FATAL:  sorry, too many clients already")
+    # When
+    with pytest.raises(DatabaseError, match="has no connection left"):
+        scene.prepare()
+    # Then
+    assert len(scene.loader.asked) == TRIES
+
+
+def test_receivers_that_do_not_end_end_the_loader(scene: Scene) -> None:
+    # Given
+    scene.says = loaded(receivers=["shop.apps.fill"])
+    scene.answers = None
+    # When
+    refused = scene.refusal()
+    # Then
+    assert refused.reason.startswith("migrating again took longer than 300 s")
+    assert scene.loader.did == ["stacks", "kill"]
 
 
 def test_templates_that_are_there_are_used_and_their_checks_still_have_to_run(

@@ -119,7 +119,8 @@ def test_a_chunk_that_flushes_gets_clones_of_the_flushed_template(scene: SlotSce
     # Then
     (name,) = scene.clones
     assert scene.world.databases[name].rows == []
-    assert attach(scene.process).flush == []
+    question = attach(scene.process)
+    assert (question.flush, question.flushed) == ([], ["default"])
 
 
 def test_a_database_that_is_flushed_late_is_flushed_by_the_process(
@@ -133,7 +134,8 @@ def test_a_database_that_is_flushed_late_is_flushed_by_the_process(
     # Then
     (name,) = scene.clones
     assert scene.world.databases[name].rows == [(1,)]
-    assert attach(scene.process).flush == ["default"]
+    question = attach(scene.process)
+    assert (question.flush, question.flushed) == (["default"], [])
 
 
 def test_a_chunk_that_was_begun_here_before_is_fresh(scene: SlotScene) -> None:
