@@ -59,6 +59,8 @@ class World:
     seconds: list[float]
     #: Index -> class.
     class_of: list[int]
+    #: "failure", or "error": errors of one text look the same.
+    kind: str = "failure"
 
     def sequential(self) -> list[bool]:
         """Whether each class fails in the sequential run."""
@@ -233,7 +235,7 @@ class Fleet:
             )
             seconds += share
             if index in chunk.indices:
-                records.append(_record(index, bad, share))
+                records.append(self._record(index, bad, share))
         process.last = chunk.indices[-1]
         if not chunk.probe:
             self.busy += seconds
@@ -265,9 +267,9 @@ class Fleet:
                 before = number
             yield index, bad
 
-
-def _record(index: int, bad: bool, seconds: float) -> TestRecord:
-    if not bad:
-        return TestRecord(index, Outcome.PASSED, seconds)
-    failure = Failure("failure", "AssertionError", f"test {index}", "")
-    return TestRecord(index, Outcome.FAILED, seconds, (failure,))
+    def _record(self, index: int, bad: bool, seconds: float) -> TestRecord:
+        if not bad:
+            return TestRecord(index, Outcome.PASSED, seconds)
+        failure = Failure(self.world.kind, "AssertionError", f"test {index}", "")
+        outcome = Outcome.ERROR if self.world.kind == "error" else Outcome.FAILED
+        return TestRecord(index, outcome, seconds, (failure,))

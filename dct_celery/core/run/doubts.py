@@ -77,7 +77,7 @@ class Results:
         return record is None or record.outcome in BAD_OUTCOMES or record.covered_by is not None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Doubt:
     """What is held of one atom, and the search for the first item of it."""
 
@@ -217,8 +217,8 @@ class Doubts:
                 continue
             doubt = Doubt(atom, before, items)
             self._doubts.append(doubt)
-            final += self._begin(doubt)
-        return final
+            self._choose(doubt)
+        return final + self._wake()
 
     def noted(self, verdict: Verdict) -> Verdict:
         """The verdict, with what earlier runs found out about the test."""
@@ -255,40 +255,61 @@ class Doubts:
 
     # -- searches ------------------------------------------------------------------------
 
-    def _begin(self, doubt: Doubt) -> list[AnyVerdict]:
-        """Starts the search for the next item of the doubt, fixtures first."""
+    def _choose(self, doubt: Doubt) -> None:
+        """The next search of the doubt is for one of its items, fixtures first."""
         doubt.item = min(doubt.items, key=lambda item: (isinstance(item, int), str(item)))
         doubt.signature = _signature(doubt.items[doubt.item])
         doubt.search, doubt.ask = None, None
-        return self._advance(doubt)
+
+    def _wake(self) -> list[AnyVerdict]:
+        """Goes on with doubts that wait for the search of another one, as far as that has ended."""
+        final: list[AnyVerdict] = []
+        settled = True
+        while settled:
+            settled = False
+            for doubt in [one for one in self._doubts if one.search is None]:
+                found = self._advance(doubt)
+                settled |= bool(found)
+                final += found
+        return final
 
     def _advance(self, doubt: Doubt) -> list[AnyVerdict]:
         """Goes on as far as results are there; returns what is settled by it."""
-        if doubt.search is None:
-            if self._waits(doubt):
-                return []
-            known = self._settled.get(doubt.signature) if doubt.signature else None
-            if known is not None and (known.kind in (None, OrderKind.UNPROVEN)):
-                return self._conclude(doubt, known)
-            partners = [] if known is None or known.partner is None else [known.partner]
-            doubt.search = order.search(
-                doubt.atom,
-                doubt.past,
-                passed_alone=doubt.atom in self.passed_alone,
-                partners=partners,
-                reach=self._reach,
-                needs=self._needs,
-            )
-            try:
+        final: list[AnyVerdict] = []
+        while (finding := self._found(doubt)) is not None:
+            final += self._conclude(doubt, finding)
+            if not doubt.items:
+                self._doubts.remove(doubt)
+                break
+            self._choose(doubt)
+        return final
+
+    def _found(self, doubt: Doubt) -> Finding | None:
+        """What the search comes to; None while it waits for a probe or another search."""
+        try:
+            if doubt.search is None:
+                if self._waits(doubt):
+                    return None
+                known = self._settled.get(doubt.signature) if doubt.signature else None
+                if known is not None and known.kind in (None, OrderKind.UNPROVEN):
+                    return known
+                partners = [] if known is None or known.partner is None else [known.partner]
+                doubt.search = order.search(
+                    doubt.atom,
+                    doubt.past,
+                    passed_alone=doubt.atom in self.passed_alone,
+                    partners=partners,
+                    reach=self._reach,
+                    needs=self._needs,
+                )
                 doubt.ask = next(doubt.search)
-            except StopIteration as found:
-                return self._conclude(doubt, found.value)
-        while doubt.ask is not None and (results := doubt.tried.get(doubt.key)):
-            try:
+            while doubt.ask is not None and (results := doubt.tried.get(doubt.key)):
                 doubt.ask = doubt.search.send(results.bad(doubt.item))
-            except StopIteration as found:
-                return self._conclude(doubt, found.value)
-        return []
+        except StopIteration as end:
+            doubt.ask = None
+            finding: Finding = end.value
+            return finding
+        return None
 
     def _waits(self, doubt: Doubt) -> bool:
         """Another failure that looks the same is searched first."""
@@ -315,11 +336,6 @@ class Doubts:
             if (verdict := self._verdict(item, first, finding, results)) is not None
         ]
         self._release(items)
-        if doubt.items:
-            return verdicts + self._begin(doubt)
-        self._doubts.remove(doubt)
-        for other in [one for one in self._doubts if one.search is None]:
-            verdicts += self._advance(other)
         return verdicts
 
     def _went_alike(self, doubt: Doubt, item: Item, finding: Finding) -> bool:
@@ -328,9 +344,9 @@ class Doubts:
         first = doubt.items[item]
         if isinstance(first, Verdict) and first.covered_by is not None:
             return first.covered_by == doubt.item
-        return all(
-            results.bad(item) == results.bad(doubt.item) for results in doubt.tried.values()
-        ) and (bool(doubt.tried) or not finding.kind)
+        if not doubt.tried:
+            return not finding.proven or _signature(first) == doubt.signature
+        return all(results.bad(item) == results.bad(doubt.item) for results in doubt.tried.values())
 
     def _verdict(
         self, item: Item, first: AnyVerdict, finding: Finding, results: Results | None
@@ -403,7 +419,12 @@ class Doubts:
     def unaffordable(self, doubt: Doubt) -> list[AnyVerdict]:
         """The budget does not suffice for what the doubt wants to know."""
         assert doubt.ask is not None
-        return self._conclude(doubt, doubt.ask.so_far)
+        verdicts = self._conclude(doubt, doubt.ask.so_far)
+        if doubt.items:
+            self._choose(doubt)
+        else:
+            self._doubts.remove(doubt)
+        return verdicts + self._wake()
 
     def offered(self, chunk: Chunk) -> bool:
         """The probe is on offer; False if no doubt wants it."""
@@ -431,7 +452,7 @@ class Doubts:
         doubt.tried[doubt.key] = results
         if not chunk.preamble and not any(map(results.bad, self.atoms[doubt.atom].indices)):
             self.passed_alone.add(doubt.atom)
-        return self._advance(doubt)
+        return self._advance(doubt) + self._wake()
 
     def probe_lost(self, chunk: Chunk, seconds: float, *, hopeless: bool) -> list[AnyVerdict]:
         """It gave no answer. `hopeless`: trying again will not help."""

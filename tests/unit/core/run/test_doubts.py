@@ -148,6 +148,20 @@ def test_what_the_budget_does_not_suffice_for_stays_bad_and_says_so() -> None:
     assert fleet.machine.exit_code() == 1
 
 
+@pytest.mark.parametrize("budget", [0.01, 30.0])
+def test_a_thousand_failures_that_look_the_same_are_settled_by_one(budget: float) -> None:
+    # Given
+    behaviours = [Behaviour(broken=True) for _ in range(1000)]
+    world = world_of(*behaviours, seconds=0.01)
+    world.kind = "error"
+    # When
+    fleet = run(world, budget=budget)
+    # Then
+    assert set(fleet.outcomes().values()) == {Outcome.ERROR}
+    assert fleet.doubts.spent <= budget
+    assert not fleet.doubts.pending
+
+
 def test_where_everything_fails_the_budget_is_kept() -> None:
     # Given
     behaviours = [Behaviour(broken=True) for _ in range(200)]
