@@ -8,7 +8,7 @@ import os
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -178,12 +178,13 @@ def _attach(
     # Only now is it known where its reports go.
     for file in file_reporters.all_of(settings, time.time):
         reporters.add(file)
-    upload = _upload(settings, Path(request.root), services.report)
+    upload = _upload(settings, Path(request.root), services.report, _folders(request))
     services = replace(
         services,
         settings=settings,
         snapshot=upload.send,
         supply_code=partial(upload.supply, services.blobs),
+        hint=upload.hint,
     )
     if folder := file_reporters.artifact_folder(settings):
         has_artifact = partial(folder.has, since=adopted.snapshot.began)
@@ -220,9 +221,9 @@ def _dispatcher_services(
     door = pool.of_run(run, nonce)
     if request is None:
         nonce, door = _known_run(store, run, pool, state_folder)
-    upload = _upload(
-        settings, Path(request.root if request is not None else settings.project_dir), report
-    )
+    root = Path(request.root if request is not None else settings.project_dir)
+    folders = _folders(request) if request is not None else ()
+    upload = _upload(settings, root, report, folders)
     code = blobs.RedisBlobs(store)
     if settings.broker != settings.store and (untried := parse(settings.broker).insecure):
         report(Warned(f"the broker at {redact(settings.broker)}: {untried}"))
@@ -251,6 +252,7 @@ def _dispatcher_services(
         user_environment=partial(user_environment, dict(os.environ)),
         snapshot=upload.send,
         supply_code=partial(upload.supply, code),
+        hint=upload.hint,
         resolve=resolve,
         interrupted=interrupted,
     )
@@ -301,14 +303,28 @@ class _LateQueue:
         self._made().purge()
 
 
-def _upload(settings: Settings, root: Path, report: Callable[[ReportEvent], None]) -> Upload:
+def _folders(request: Request) -> tuple[str, ...]:
+    """Below the root, where the project's modules and files are looked for."""
+    return (*request.sys_path, request.directory)
+
+
+def _upload(
+    settings: Settings,
+    root: Path,
+    report: Callable[[ReportEvent], None],
+    folders: Sequence[str] = (),
+) -> Upload:
     from dct_celery.adapters.source.upload import Upload
 
     def warn(text: str) -> None:
         report(Warned(text))
 
     return Upload(
-        _selection(settings, root), time.monotonic, warn, prove_only=settings.code == "checkout"
+        _selection(settings, root),
+        time.monotonic,
+        warn,
+        prove_only=settings.code == "checkout",
+        folders=folders,
     )
 
 

@@ -18,6 +18,7 @@ from dct_celery.core.run import events as ev
 from dct_celery.core.run.machine import RunMachine
 from dct_celery.core.run.view import RunView
 from dct_celery.core.text import plural
+from dct_celery.dispatcher import hints
 from dct_celery.dispatcher.artifacts import ArtifactFetcher
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.dispatcher.journal import Journal
@@ -344,7 +345,10 @@ class EventLoop:
         event: ev.Event | None
         match entry.fact:
             case Reported(worker, report):
+                report = hints.of_report(report, self._services.hint)
                 event = self.worker_reports.hear(worker, report, again=self._replaying)
+            case ev.Recorded() as recorded:
+                event = hints.of_records(recorded, self._services.hint)
             case fact:
                 event = fact
         if isinstance(event, ev.Ended):

@@ -71,6 +71,8 @@ class DispatcherServices:
     fleet_failure: Callable[[], str] = str
     #: Whether an earlier dispatcher of the run has kept this file of the test.
     has_artifact: Callable[[Entry, Artifact], bool] = lambda entry, artifact: False
+    #: What the failure with this text misses of the files on this machine: a sentence, or "".
+    hint: Callable[[str], str] = lambda text: ""
     #: Starts a worker on this machine and returns its number of slots; None if not wanted.
     fall_back: Callable[[], int] | None = None
 

@@ -231,3 +231,78 @@ def test_a_worker_without_a_checkout_says_which_variable_is_missing(
     assert "gone is not a folder" in reason
     assert not finished.inner_traceback, finished
     fleet.assert_tidy()
+
+
+# -- what belongs to the tree, and what a failure misses -----------------------------------
+
+
+def test_submodules_and_empty_folders_are_there_on_the_worker(
+    fleet: Fleet, tmp_path: Path, place: Path
+) -> None:
+    # Given
+    lib = make_project(tmp_path / "lib", files={"pricing.py": "PRICE = 3\n"})
+    git(lib, "init", "-q")
+    git(lib, "add", "-A")
+    git(lib, "commit", "-qm", "first")
+    tests = """
+        import os
+        from django.test import SimpleTestCase
+        from vendor.pricing import PRICE
+
+        class There(SimpleTestCase):
+            def test_submodule(self):
+                self.assertEqual(PRICE, 3)
+            def test_folder(self):
+                self.assertEqual(os.listdir("media/uploads"), [])
+    """
+    project = make_project(place, tests)
+    git(project, "init", "-q")
+    git(project, "-c", "protocol.file.allow=always", "submodule", "-q", "add", str(lib), "vendor")
+    (project / "media" / "uploads").mkdir(parents=True)
+    fleet.worker()
+    # When
+    finished = fleet.run(project)
+    # Then
+    assert finished.code == 0, finished
+    assert set(finished.outcomes().values()) == {"passed"}
+
+
+def test_a_failure_names_the_ignored_file_that_it_misses(fleet: Fleet, place: Path) -> None:
+    # Given
+    tests = """
+        from pathlib import Path
+        from django.test import SimpleTestCase
+
+        class Reads(SimpleTestCase):
+            def test_it(self):
+                Path("made/data.json").read_text()
+    """
+    files = {".gitignore": "made/\n", "made/data.json": "{}"}
+    project = make_project(place, tests, files=files)
+    git(project, "init", "-q")
+    fleet.worker()
+    # When
+    missed, brought = fleet.run(project), fleet.run(project, "--include", "made/**")
+    # Then
+    named = "made/data.json is ignored by git and did not travel; include it"
+    assert missed.code == 1, missed
+    assert named in missed.out
+    (test,) = missed.json["tests"]
+    assert named in test["message"]
+    assert brought.code == 0, brought
+
+
+def test_a_worker_that_misses_a_generated_module_says_so(fleet: Fleet, place: Path) -> None:
+    # Given
+    files = {".gitignore": "_version.py\n", "shelf/_version.py": "", "shelf/__init__.py": (
+        "from shelf import _version\n"
+    )}  # fmt: skip
+    project = make_project(place, files=files)
+    git(project, "init", "-q")
+    fleet.worker()
+    # When
+    refused = fleet.run(project)
+    # Then
+    assert refused.code == 4, refused
+    assert "shelf/_version.py is ignored by git and did not travel; include it" in refused.err
+    assert all("shelf/_version.py" in message for message in refused.messages())

@@ -1,4 +1,5 @@
-"""The index of a tree: every file by path, mode, size and hash, every link by its target.
+"""The index of a tree: every file by path, mode, size and hash, every link by its target, and the
+folders that are empty.
 
 A tree's digest is the hash of the index's bytes, so a signed digest stands for the whole tree.
 `Index.parse` is the only way in on the worker: what it returns can be written below an empty folder
@@ -51,17 +52,21 @@ class Index:
 
     files: tuple[TreeFile, ...]
     links: tuple[TreeLink, ...] = ()
+    #: Paths of folders with nothing in them.
+    folders: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         """The bytes of the index, equal for equal trees.
 
         Names that are no UTF-8 contain lone surrogates.
         """
-        rows = {
+        rows: dict[str, Any] = {
             "version": _VERSION,
             "files": sorted([f.path, f.mode, f.size, f.digest] for f in self.files),
             "links": sorted([link.path, link.target] for link in self.links),
         }
+        if self.folders:
+            rows["folders"] = sorted(self.folders)
         return json.dumps(rows, separators=(",", ":")).encode("ascii")
 
     @property
@@ -83,14 +88,14 @@ class Index:
             rows = json.loads(content.decode("ascii"))
             if (
                 not isinstance(rows, dict)
-                or rows.keys() != {"version", "files", "links"}
+                or rows.keys() - {"folders"} != {"version", "files", "links"}
                 or rows["version"] != _VERSION
             ):
                 raise ValueError("it is malformed")
             files = tuple(_file(row) for row in _rows(rows["files"], 4))
             links = tuple(_link(row) for row in _rows(rows["links"], 2))
-            index = cls(files, links)
-            _check_paths(index.paths)
+            index = cls(files, links, _folders(rows.get("folders", [])))
+            _check_paths([*index.paths, *index.folders])
             _check_sizes(files)
         except (ValueError, RecursionError) as error:
             raise InfrastructureError(
@@ -125,6 +130,14 @@ def _link(row: list[Any]) -> TreeLink:
     if not _is_text(target, _LONGEST_PATH):
         raise ValueError(f"the link {path!r} has a target that no link can have")
     return TreeLink(path, target)
+
+
+def _folders(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError("it is malformed")
+    for path in value:
+        _check_path(path)
+    return tuple(value)
 
 
 def _is_number(value: object, highest: int) -> bool:
@@ -163,7 +176,7 @@ def _check_paths(paths: list[str]) -> None:
         raise ValueError("a path is there twice")
     for folder in folders_of(paths):
         if folder in entries:
-            raise ValueError(f"{folder!r} is a file or link, and something lies below it")
+            raise ValueError(f"{folder!r} is a file, a link or empty, and something lies below it")
 
 
 def _check_sizes(files: Iterable[TreeFile]) -> None:

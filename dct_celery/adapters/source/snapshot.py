@@ -1,8 +1,8 @@
 """The tree as it stands: which files belong to it, and the hash of each.
 
 In a git checkout: what git tracks, and what it neither tracks nor ignores, with all uncommitted
-changes. Elsewhere: every file below the folder except caches and environments. `include` and
-`exclude` change that; see docs/code.md.
+changes. Elsewhere: every file below the folder except caches and environments. Folders with nothing
+in them belong to it, too. `include` and `exclude` change that; see docs/code.md.
 """
 
 from __future__ import annotations
@@ -11,25 +11,23 @@ import hashlib
 import os
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dct_celery.adapters.source.index import MAX_FILE, MAX_INDEX, Index, TreeFile, TreeLink
+from dct_celery.adapters.source import listing as listings
+from dct_celery.adapters.source.index import (
+    MAX_FILE,
+    MAX_INDEX,
+    Index,
+    TreeFile,
+    TreeLink,
+    folders_of,
+)
 from dct_celery.core import secret_files
 from dct_celery.core.globs import Globs
 from dct_celery.core.ids import digest_of
 from dct_celery.errors import ConfigError, UsageError
-
-#: Left out where there is no git to say what is ignored; an `include` pattern must name them in
-#: full.
-_NEVER = frozenset(
-    {".git", ".hg", ".svn", "__pycache__", ".venv", "venv", ".tox", ".nox", "node_modules",
-     ".mypy_cache", ".ruff_cache",
-     ".pytest_cache", ".cache"}
-)  # fmt: skip
-#: Never sent, whatever `include` says.
-_REPOSITORIES = frozenset({".git", ".hg", ".svn"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +88,17 @@ def take(root: Path, selection: Selection | None = None, *, git_modes: bool = Fa
     """Hashes every file of the tree.
 
     With `git_modes` only a file's x bit counts, as in git: two checkouts of one commit may have
-    been made under different umasks. Raises UsageError for what is too large to send or cannot be
-    read.
+    been made under different umasks, and git makes no empty folders. Raises UsageError for what is
+    too large to send or cannot be read.
     """
     selection = selection or Selection()
-    paths = set(_git_paths(root) or _walk(root, lambda folder: False))
+    listed = listings.listed(root)
+    paths = listed.files
     if selection.include:
         paths |= {
-            path for path in _walk(root, selection.include.names) if selection.include.match(path)
+            path
+            for path in listings.walk(root, selection.include.names)
+            if selection.include.match(path)
         }
     files: list[TreeFile] = []
     links: list[TreeLink] = []
@@ -118,6 +119,9 @@ def take(root: Path, selection: Selection | None = None, *, git_modes: bool = Fa
         elif entry is not None:
             links.append(entry)
     index = Index(tuple(files), tuple(links))
+    if not git_modes:
+        folders = _empty_folders(root, listed, set(index.paths), selection)
+        index = replace(index, folders=tuple(sorted(folders)))
     encoded = index.encode()
     if len(encoded) > MAX_INDEX:
         raise UsageError(
@@ -154,6 +158,7 @@ def listing(taken: Snapshot) -> Iterator[str]:
     """What would be sent, for users: size and path of each file, then the total."""
     rows = [(f"{file.size:,}", file.path) for file in taken.index.files]
     rows += [("link", f"{link.path} -> {link.target}") for link in taken.index.links]
+    rows += [("empty", f"{folder}/") for folder in taken.index.folders]
     for size, path in sorted(rows, key=lambda row: row[1]):
         yield f"{size:>13}  {_shown(path)}"
     total = sum(file.size for file in taken.index.files)
@@ -170,6 +175,22 @@ def warnings(taken: Snapshot) -> Iterator[str]:
             f"include {patterns} matches no file; is it relative to {taken.root}, "
             "and has it been built?"
         )
+
+
+def _empty_folders(
+    root: Path, listed: listings.Listing, sent: set[str], selection: Selection
+) -> set[str]:
+    """Folders that exist on disk and in which nothing is sent."""
+    without_files = {
+        folder for folder in folders_of(listed.files - sent) if (root / folder).is_dir()
+    }
+    folders = {
+        folder
+        for folder in (listed.folders | without_files) - folders_of(sent)
+        # "media/" means what is in the folder, and so the folder itself.
+        if not any(map(selection.leaves_out, (folder, f"{folder}/any-file")))
+    }
+    return folders - folders_of(folders)
 
 
 def _entry(root: Path, path: str, *, git_modes: bool) -> TreeFile | TreeLink | None:
@@ -207,49 +228,3 @@ def _shown(path: str) -> str:
     return "".join(
         sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text
     )
-
-
-def _git_paths(root: Path) -> list[str]:
-    if not (root / ".git").exists():
-        return []
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others",
-             "--exclude-standard", "--deduplicate"],
-            capture_output=True, check=False,
-        )  # fmt: skip
-    except FileNotFoundError as error:
-        raise UsageError(
-            f"{root} is a git checkout, and git, which knows what is ignored there, "
-            "is not installed"
-        ) from error
-    if done.returncode != 0:
-        raise UsageError(
-            f"git ls-files failed in {root}: {done.stderr.decode(errors='replace').strip()}"
-        )
-    return [os.fsdecode(path) for path in done.stdout.split(b"\0") if path]
-
-
-def _walk(root: Path, named: Callable[[str], bool]) -> Iterator[str]:
-    """Every file and link, except caches and environments that are not `named`."""
-    for folder, names, files in os.walk(root):
-        below = os.path.relpath(folder, root)
-        prefix = "" if below == "." else f"{below}/"
-        names[:] = [
-            name
-            for name in names
-            if _travels(folder, name) or (name not in _REPOSITORIES and named(f"{prefix}{name}"))
-        ]
-        links = [name for name in names if os.path.islink(os.path.join(folder, name))]
-        for name in files:
-            if (
-                not name.endswith((".pyc", ".pyo")) and name not in _REPOSITORIES
-            ):  # a submodule has a file .git
-                yield f"{prefix}{name}"
-        yield from (f"{prefix}{name}" for name in links)
-
-
-def _travels(folder: str, name: str) -> bool:
-    """Whether a folder belongs to the project: not a cache, nor an environment of any name."""
-    cache = name in _NEVER or name.endswith(".egg-info")
-    return not cache and not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))

@@ -215,7 +215,7 @@ class Trees:
         return tree
 
     def _write(self, digest: str, root: Path, index: Index, remains: _Proof | None) -> None:
-        for folder in sorted(folders_of(index.paths)):
+        for folder in sorted(_folders_in(index)):
             (root / folder).mkdir()
         moved = _moved(remains, root) if remains is not None else set()
         for batch in _batches([file for file in index.files if file.path not in moved]):
@@ -281,6 +281,10 @@ def check_checkout(checkout: Path, digest: str) -> Path:
     return checkout
 
 
+def _folders_in(index: Index) -> set[str]:
+    return folders_of(index.paths) | folders_of(index.folders) | set(index.folders)
+
+
 def _age(home: Path) -> float:
     """A sort key: the tree that was used last comes first."""
     with contextlib.suppress(OSError):
@@ -330,14 +334,16 @@ def _prove(home: Path, index: Index, known: Mapping[str, Stamp] | None) -> _Proo
 def _check_files(proof: _Proof, index: Index, known: Mapping[str, Stamp] | None) -> None:
     files = {file.path: file for file in index.files}
     links = {link.path: link for link in index.links}
-    folders = folders_of(index.paths)
+    folders = _folders_in(index)
     now = time.time_ns()
     seen = 0
     for path, entry in _scan(proof.root, "", folders):
         if entry.is_dir(follow_symlinks=False):
-            if entry.name == _BYTECODE:
+            if path in folders:
+                seen += 1
+            elif entry.name == _BYTECODE:
                 proof.bytecode.append(Path(entry.path))
-            elif path not in folders:
+            else:
                 proof.whole = False
             continue
         info = entry.stat(follow_symlinks=False)
@@ -352,7 +358,7 @@ def _check_files(proof: _Proof, index: Index, known: Mapping[str, Stamp] | None)
             proof.good[path] = stamp
         if sure or now - stamp[2] >= _FRESH:
             proof.stamps[path] = stamp
-    proof.whole = proof.whole and seen == len(files) + len(links)
+    proof.whole = proof.whole and seen == len(files) + len(links) + len(folders)
 
 
 def _clear_bytecode(home: Path, proof: _Proof) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from dct_celery.adapters.source import snapshot
 from dct_celery.adapters.source.index import TreeFile
+from dct_celery.adapters.source.left_behind import LeftBehind
 from dct_celery.errors import ConfigError
 from dct_celery.ports import BlobStore
 
@@ -27,7 +28,9 @@ class Upload:
         warn: Callable[[str], object],
         *,
         prove_only: bool = False,
+        folders: Sequence[str] = (),
     ) -> None:
+        """`folders`: below the root, where the project's modules and files are looked for."""
         self._selection = selection
         self._clock = clock
         self._warn = warn
@@ -36,6 +39,8 @@ class Upload:
         self._taken: snapshot.Snapshot | None = None
         self._files: dict[str, TreeFile] = {}
         self._said: set[str] = set()
+        self._folders = folders
+        self._left_behind: LeftBehind | None = None
 
     def send(self, root: Path, store: BlobStore) -> tuple[snapshot.Snapshot, int, int]:
         """Takes the snapshot and uploads what the store lacks: (snapshot, files, bytes sent).
@@ -55,6 +60,14 @@ class Upload:
             self._say(line)
         sent = self._put(store, store.missing([*self._files, taken.digest]))
         return taken, len(taken.index.files) + len(taken.index.links), sent
+
+    def hint(self, text: str) -> str:
+        """What a failure on a worker misses of the files here: see `left_behind`; or ""."""
+        if self._taken is None:
+            return ""
+        if self._left_behind is None:
+            self._left_behind = LeftBehind(self._taken, self._selection, self._folders)
+        return self._left_behind.hint(text)
 
     def supply(self, store: BlobStore) -> None:
         """Sends again what workers have requested.

@@ -51,6 +51,25 @@ def test_an_index_comes_back_as_it_was() -> None:
     assert Index.parse(Index(()).encode()) == Index(())
 
 
+def test_empty_folders_come_back_and_leave_an_index_without_them_as_it_was() -> None:
+    # Given
+    index = Index((TreeFile("a/b", 0o644, 0, _HASH),), (), ("a/c", "d"))
+    # Then
+    assert Index.parse(index.encode()) == index
+    assert b"folders" not in Index(()).encode()
+
+
+@pytest.mark.parametrize(
+    "folders",
+    ["a", [1], ["../a"], ["a", "a"], ["f"], ["f/g"], ["l"], ["d"], ["a", "a/b"], {"a": 1}],
+)
+def test_a_folder_that_leads_elsewhere_or_is_none_is_refused(folders: object) -> None:
+    # Given: it may not lie below a file or link, nor have anything in it
+    files, links = [["f", 420, 0, _HASH], ["d/x", 420, 0, _HASH]], [["l", "d"]]
+    # Then
+    assert refused(encoded(files, links, folders=folders))
+
+
 def test_the_order_of_files_makes_no_difference() -> None:
     one, two = TreeFile("a", 0o644, 0, _HASH), TreeFile("b", 0o644, 0, _HASH)
     assert Index((one, two)).digest == Index((two, one)).digest

@@ -69,6 +69,138 @@ def test_a_link_to_a_folder_travels_with_and_without_git(project: Path) -> None:
     assert "shop" in paths(project)
 
 
+def repository(folder: Path, **files: str) -> Path:
+    """A repository with these files, committed; "_" in a name stands for a dot."""
+    folder.mkdir(parents=True)
+    git(folder, "init", "-q")
+    for name, text in files.items():
+        (folder / name.replace("_", ".")).write_text(text)
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "first")
+    return folder
+
+
+def test_submodules_travel_with_what_changed_in_them(project: Path, tmp_path: Path) -> None:
+    # Given a submodule inside of a submodule
+    inner = repository(tmp_path / "inner", deep_py="")
+    outer = repository(tmp_path / "outer", lib_py="x = 1\n", _gitignore="*.log\n")
+    add = ("-c", "protocol.file.allow=always", "submodule", "-q", "add")
+    git(outer, *add, str(inner), "inner")
+    git(outer, "commit", "-qm", "second")
+    git(project, "init", "-q")
+    git(project, *add, str(outer), "vendor")
+    update = ("submodule", "-q", "update", "--init", "--recursive")
+    git(project / "vendor", "-c", "protocol.file.allow=always", *update)
+    (project / "vendor" / "lib.py").write_text("x = 2\n")
+    (project / "vendor" / "new.py").touch()
+    (project / "vendor" / "out.log").touch()
+    # When
+    taken = snapshot.take(project).index
+    # Then
+    assert {path for path in taken.paths if path.startswith("vendor/")} == {
+        "vendor/.gitignore",
+        "vendor/.gitmodules",
+        "vendor/inner/deep.py",
+        "vendor/lib.py",
+        "vendor/new.py",
+    }
+    digests = {file.path: file.digest for file in taken.files}
+    assert digests["vendor/lib.py"] == digest_of(b"x = 2\n")
+
+
+def test_a_submodule_that_is_not_checked_out_is_an_empty_folder(
+    project: Path, tmp_path: Path
+) -> None:
+    # Given
+    lib = repository(tmp_path / "lib", lib_py="")
+    origin = repository(tmp_path / "origin", app_py="")
+    git(origin, "-c", "protocol.file.allow=always", "submodule", "-q", "add", str(lib), "vendor")
+    git(origin, "commit", "-qm", "second")
+    git(tmp_path, "clone", "-q", str(origin), str(tmp_path / "clone"))
+    # When
+    taken = snapshot.take(tmp_path / "clone").index
+    # Then
+    assert taken.folders == ("vendor",)
+    assert sorted(taken.paths) == [".gitmodules", "app.py"]
+
+
+def test_a_repository_beside_what_is_tracked_travels(project: Path) -> None:
+    # Given
+    git(project, "init", "-q")
+    repository(project / "tools" / "beside", tool_py="", _gitignore="*.log\n")
+    (project / "tools" / "beside" / "out.log").touch()
+    (project / "tools" / "beside" / "spare").mkdir()
+    # When
+    taken = snapshot.take(project).index
+    # Then
+    assert [path for path in taken.paths if path.startswith("tools/")] == [
+        "tools/beside/.gitignore",
+        "tools/beside/tool.py",
+    ]
+    assert taken.folders == ("tools/beside/spare",)
+
+
+def test_a_repository_that_git_refuses_is_named(project: Path) -> None:
+    # Given
+    git(project, "init", "-q")
+    repository(project / "broken", a_py="")
+    (project / "broken" / ".git" / "index").write_text("no index")
+    # When / Then
+    with pytest.raises(UsageError, match=r"git refuses to list .*/broken: "):
+        snapshot.take(project)
+
+
+@pytest.mark.parametrize("by", ["git", "walk"])
+def test_empty_folders_travel_and_ignored_ones_do_not(project: Path, by: str) -> None:
+    # Given
+    for name in ("empty/inner", "new/empty", "app/empty", "ignored/below", "__pycache__"):
+        (project / name).mkdir(parents=True)
+    (project / "new" / "file.py").touch()
+    (project / "only_logs").mkdir()
+    (project / "only_logs" / "a.log").touch()
+    (project / ".gitignore").write_text("*.log\n/ignored/\n__pycache__/\n")
+    if by == "git":
+        git(project, "init", "-q")
+        git(project, "add", "app", "run.sh", "link")
+    # When
+    folders = snapshot.take(project).index.folders
+    # Then
+    expected = ["app/empty", "empty/inner", "new/empty"]
+    if by == "git":  # what is in it is ignored, the folder is not
+        expected.append("only_logs")
+    else:
+        expected.append("ignored/below")
+    assert sorted(folders) == sorted(expected)
+
+
+def test_a_folder_that_is_excluded_or_written_does_not_travel(project: Path) -> None:
+    # Given
+    for name in ("artifacts", "spare", "kept"):
+        (project / name).mkdir()
+    selection = Selection(exclude=Globs(("spare/",)), written=frozenset({"artifacts"}))
+    # When / Then
+    assert snapshot.take(project, selection).index.folders == ("kept",)
+
+
+def test_a_folder_of_which_all_files_are_excluded_is_empty(project: Path) -> None:
+    # Given
+    (project / "media").mkdir()
+    (project / "media" / "big.bin").touch()
+    # When
+    index = snapshot.take(project, Selection(exclude=Globs(("*.bin",)))).index
+    # Then
+    assert index.folders == ("media",)
+
+
+def test_empty_folders_make_no_difference_to_an_equal_checkout(project: Path) -> None:
+    # Given
+    before = snapshot.take(project, git_modes=True).digest
+    (project / "empty").mkdir()
+    # Then
+    assert snapshot.take(project, git_modes=True).digest == before
+    assert snapshot.take(project).digest != before
+
+
 def test_the_root_is_the_top_of_the_checkout(project: Path) -> None:
     # Given
     git(project, "init", "-q")

@@ -70,6 +70,23 @@ def test_names_and_targets_that_are_no_utf_8_arrive(sent: Sent, project: Path) -
     assert sent.trees.materialise(digest) == root
 
 
+def test_empty_folders_arrive_and_are_missed_when_they_are_gone(sent: Sent, project: Path) -> None:
+    # Given
+    (project / "media" / "uploads").mkdir(parents=True)
+    digest = sent.send(project)
+    # When
+    root = sent.trees.materialise(digest)
+    # Then
+    assert (root / "media" / "uploads").is_dir()
+    assert sent.trees.materialise(digest) == root
+    # When
+    (root / "media" / "uploads").rmdir()
+    anew = sent.trees.materialise(digest)
+    # Then
+    assert anew != root
+    assert (anew / "media" / "uploads").is_dir()
+
+
 # -- what the store says is not believed -------------------------------------------------
 
 

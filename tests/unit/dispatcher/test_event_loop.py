@@ -83,6 +83,7 @@ class Scene:
         )  # fmt: skip
         self.reporter = Listener()
         services.report = self.reporter.take
+        services.hint = lambda text: ""
         services.settings = Mock(pool="pool", timeout=0, queue_timeout=60, fallback_after=60)
         fleet = Fleet("run-one", "pool", "0", 1, KEY_ID, last_usable=self.now)
         self.stored_run = StoredRun(services, make_spec("run-one"), lambda: None)
