@@ -284,6 +284,10 @@ class Planner:
         chunk = self._chunk([atom], [self._atoms[before] for before in preamble])
         return replace(chunk, estimate=estimate, fresh_process=True, probe=True, opening=())
 
+    def drop_opening(self) -> None:
+        """Nothing more is to run first in each process: it did not come to its end."""
+        self._opening = None
+
     def take(self, chunk: Chunk) -> None:
         """For a replay: this chunk was cut before, so its tests are not handed out again."""
         # Ids are never used twice, and a retry of this replay may have been given this chunk's id.

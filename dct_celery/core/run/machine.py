@@ -347,7 +347,7 @@ class RunMachine:
         if end.why is ReleaseReason.UNREADY:
             return self._passed_on(chunk, lease, end)
         if end.why is ReleaseReason.PREAMBLE:
-            return self._again(replace(chunk, preamble=(), opening=()), self._open(chunk), loss="")
+            return self._without_preamble(chunk)
         # The fixture that exceeded its limit has a record; the manifest says what it kept from
         # running.
         timed_out = end.fixture if end.why is ReleaseReason.TIMEOUT else None
@@ -601,6 +601,15 @@ class RunMachine:
         return [
             ev.Warn(f"a test process {blame.how(end.cause)} during {what}; it runs again alone")
         ]
+
+    def _without_preamble(self, chunk: Chunk) -> list[ev.Effect]:
+        """What ran before the chunk died or hung; its own tests are not to blame."""
+        self.deaths.total += 1
+        self.planner.drop_opening()
+        effects = self._again(replace(chunk, preamble=(), opening=()), self._open(chunk), loss="")
+        if why := self.deaths.exceeded(self._claims):
+            effects += self._stopped(ev.Stopped(why, 7))
+        return effects
 
     def _elsewhere(self, lease: LeaseRef) -> str:
         """The worker that the next attempt should avoid, if there is another one."""

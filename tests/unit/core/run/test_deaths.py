@@ -295,3 +295,16 @@ def test_a_chunk_survives_its_way_through_json_with_hint_and_limits() -> None:
         fixture_limit=700.0,
     )
     assert codec.decode(Chunk, codec.loads(codec.dumps(chunk))) == chunk
+
+
+def test_what_runs_before_a_chunk_and_dies_is_counted_and_not_run_again() -> None:
+    # Given
+    run = one_chunk(two_classes())
+    chunk = run.offers[-1]
+    # When
+    run.release(run.claim(), "preamble", cause="signal 11 in a class before it")
+    # Then
+    retry = run.offers[-1]
+    assert (retry.indices, retry.preamble, retry.opening) == (chunk.indices, (), ())
+    assert run.machine.deaths.total == 1
+    assert not run.machine.lost
