@@ -336,6 +336,7 @@ class RunLifecycle:
         plan = planner.Planner(
             facts.planned(),
             chunk_seconds=settings.chunk_seconds,
+            separate_failures=self._settles,
             limits=Limits(manifest, estimates),
         )
         machine = RunMachine(

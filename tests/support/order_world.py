@@ -149,7 +149,9 @@ class Fleet:
         estimates = Estimates(world.samples() if warm else {}, world.manifest)
         found = atoms(world.manifest, estimates)
         self.doubts = Doubts(world.manifest, found, budget=budget, passed_alone=set(passed_alone))
-        self.machine = RunMachine(world.manifest, Planner(found), doubts=self.doubts)
+        self.machine = RunMachine(
+            world.manifest, Planner(found, separate_failures=True), doubts=self.doubts
+        )
         self.deaths = deaths
         self.makespan = 0.0
         #: Slot-seconds of the plan's chunks.

@@ -164,6 +164,7 @@ class Planner:
         min_chunk_seconds: float = MIN_CHUNK_SECONDS,
         limits: Limits | None = None,
         opening: bool = True,
+        separate_failures: bool = False,
     ) -> None:
         """`chunk_seconds`: None for CHUNK_SECONDS. `opening`: each process begins with the first
         atom, if that is short.
@@ -175,6 +176,8 @@ class Planner:
         self._limits = limits or Limits()
         self._given = 0
         self._opening = _opening(self._atoms) if opening else None
+        #: A failure ends its process, so that it spoils nothing else; see `Chunk.ends_if_bad`.
+        self.separate_failures = separate_failures
         self._retries: deque[Chunk] = deque()
         #: First indices (they identify the atom) of what is not cut yet. The other collections drop
         #: atoms that were cut lazily.
@@ -232,7 +235,8 @@ class Planner:
         if first is None:
             return None
         share = max(self.remaining_seconds / (2 * max(slots, 1)), self._floor)
-        return self._cut(first, min(share, self._longest), ends_if_bad=slots > 1)
+        ends_if_bad = self.separate_failures and slots > 1
+        return self._cut(first, min(share, self._longest), ends_if_bad=ends_if_bad)
 
     def _cut(self, first: Atom, target: float, *, ends_if_bad: bool) -> Chunk:
         """A chunk that begins with this atom, of so many seconds if there are more of its kind."""

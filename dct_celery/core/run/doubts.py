@@ -197,6 +197,10 @@ class Doubts:
             return False  # of the session, or of a class that has no tests here
         return verdict.outcome in BAD_OUTCOMES
 
+    def has_held(self, chunk: Chunk) -> bool:
+        """Something of the chunk is held until it ends."""
+        return bool(self._held.get(chunk.id))
+
     def chunk_ended(self, chunk: Chunk, past: Preamble | None) -> list[AnyVerdict]:
         """Verdicts that are final after all; the others are in doubt from now on.
 

@@ -71,6 +71,9 @@ MAX_LOSSES = 3
 #: An entry whose slot could not get its databases this often is given up. Other slots try it first,
 #: and slots back off.
 MAX_UNREADY = 8
+#: Processes that end because of a failure; after so many the suite is broken, and it would take
+#: long.
+MOST_SPOILT = 20
 #: Seconds after which an unclaimed chunk is published again while a slot is idle.
 CLAIM_SECONDS = 3.0
 #: Seconds that slots get to finish after a stop.
@@ -153,6 +156,8 @@ class RunMachine:
     _pasts: dict[tuple[str, int, int], list[int]] = field(default_factory=dict)
     #: Records and ends that were ignored, because their lease is not held or does not cover them.
     strays: int = 0
+    #: Processes that ended because of a failure.
+    _spoilt: int = 0
     _slots: int = 0
     _ready: int = 0
     _workers: int = 1
@@ -718,6 +723,10 @@ class RunMachine:
             past = self._pasts.get(key, [])
         if past is not None and isinstance(end, ChunkCompleted):
             self._pasts[key] = [*past, *chunk.indices]
+        if chunk.ends_if_bad and self.doubts.has_held(chunk):
+            self._spoilt += 1
+            if self._spoilt >= MOST_SPOILT:
+                self.planner.separate_failures = False
         before = None if past is None else self.doubts.positions(past)
         return self._final(self.doubts.chunk_ended(chunk, before))
 
