@@ -63,7 +63,7 @@ def run(
         DctError: There is nothing to report on. Its class says why, and its `exit_code` is that
             of `dct run`.
     """
-    from dct_celery.bootstrap import run_tests
+    from dct_celery.bootstrap.dispatcher import run_tests
 
     return run_tests(settings, origins or {}, _masked(reporters), interrupted)
 
@@ -83,7 +83,7 @@ def attach(
     and `pool` are always taken from `settings`. Raises UsageError if the run is unknown, has ended,
     or has a living dispatcher.
     """
-    from dct_celery.bootstrap import attach_run
+    from dct_celery.bootstrap.dispatcher import attach_run
 
     return attach_run(
         settings, origins or {}, run_id, frozenset(given), _masked(reporters), interrupted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from dct_celery.bootstrap import make_worker_app
+from dct_celery.bootstrap.worker import make_worker_app
 from dct_celery.core.text import one_line
 from dct_celery.errors import DctError
 from dct_celery.security import masking

@@ -146,7 +146,7 @@ class ConcurrentTestRunner(DiscoverRunner):
 
 def _report_refusal(given: Mapping[str, Any], error: CommandError) -> None:
     """Replaces the reports of an earlier run, which must not pass for those of this one."""
-    from dct_celery.bootstrap import report_failure
+    from dct_celery.bootstrap.report_files import report_failure
     from dct_celery.errors import UsageError
 
     flags = {"junit_xml": given.get("junitxml"), "json": given.get("json")}

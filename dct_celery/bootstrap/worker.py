@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import secrets
@@ -12,21 +13,37 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from billiard.process import current_process
+from celery import bootsteps, signals
+from celery.exceptions import WorkerShutdown
+from celery.worker import state
+
+from dct_celery.adapters.addresses import resolve
+from dct_celery.adapters.celeryqueue.app import App, make_app
+from dct_celery.adapters.celeryqueue.consumer import RUNS, RunQueues, Runs
+from dct_celery.adapters.celeryqueue.inbound import TASK
+from dct_celery.adapters.celeryqueue.queue import CeleryChunkQueue, hand_on
+from dct_celery.adapters.celeryqueue.watchdog import StalledConsumer
+from dct_celery.adapters.clock import SystemClock
+from dct_celery.adapters.databases.select import server_for
+from dct_celery.adapters.process import PipeProcess, describe_environment, user_environment
+from dct_celery.adapters.redisstore import blobs, client, ledger, registry
+from dct_celery.adapters.source.tree import Trees, check_checkout
+from dct_celery.bootstrap.keys import keyring_of
 from dct_celery.core.address import parse
+from dct_celery.core.ids import is_run_id, is_worker_name
 from dct_celery.errors import ConfigError, DctError, InfrastructureError
+from dct_celery.ports import RUN_SECONDS, DatabasePolicy
+from dct_celery.protocol.door import Door
+from dct_celery.protocol.runs import RunSpec
 from dct_celery.security import masking
 from dct_celery.settings import Settings, load, warnings_of
-
-if TYPE_CHECKING:
-    from dct_celery.adapters.celeryqueue.app import App
-    from dct_celery.adapters.celeryqueue.consumer import Runs
-    from dct_celery.adapters.celeryqueue.watchdog import StalledConsumer
-    from dct_celery.protocol.runs import RunSpec
-    from dct_celery.worker.host.host import Host
-    from dct_celery.worker.services import WorkerServices
-    from dct_celery.worker.slot.slot import Slot
+from dct_celery.worker.folders.work_folder import WorkFolder
+from dct_celery.worker.host.host import Host
+from dct_celery.worker.services import WorkerServices
+from dct_celery.worker.slot.slot import Slot
 
 log = logging.getLogger("dct_celery.worker")
 _slots: dict[str, Slot] = {}
@@ -36,10 +53,6 @@ def make_worker_app() -> App:
     """The Celery app of a worker, with host thread, run queues and the one task. Raises
     ConfigError.
     """
-    from dct_celery.adapters.celeryqueue.app import make_app
-    from dct_celery.adapters.celeryqueue.consumer import RUNS
-    from dct_celery.bootstrap.keys import keyring_of
-
     # The Django fixup is off; the variable would still reach projects that the worker must not
     # load.
     os.environ.pop("DJANGO_SETTINGS_MODULE", None)
@@ -59,8 +72,6 @@ class _MainProcess:
     """What the worker's main process has besides Celery: the host thread and the watchdog."""
 
     def __init__(self, app: App, settings: Settings) -> None:
-        from dct_celery.adapters.celeryqueue.consumer import Runs
-
         self._app = app
         self._settings = settings
         #: Celery's worker, once its pool has forked.
@@ -79,8 +90,6 @@ class _MainProcess:
 
     def drain(self) -> None:
         """The worker was asked to end: slots finish their chunks and take no more."""
-        from celery.exceptions import WorkerShutdown
-
         if self._watchdog is not None:
             self._watchdog.stop()
         if self._host is not None:
@@ -100,9 +109,6 @@ class _MainProcess:
 
 def _add_steps(app: App, main: _MainProcess, prove_servers: Callable[[], None]) -> None:
     """What Celery does as its worker starts, and as its consumer does."""
-    from celery import bootsteps
-
-    from dct_celery.adapters.celeryqueue.consumer import RunQueues
 
     class ServersStep(bootsteps.Step):
         """Before anything is started."""
@@ -110,6 +116,9 @@ def _add_steps(app: App, main: _MainProcess, prove_servers: Callable[[], None]) 
         def __init__(self, parent: Any, **options: Any) -> None:
             super().__init__(parent, **options)
             prove_servers()
+            # The pool forks next. What is frozen stays shared: no slot's garbage collector touches
+            # it.
+            gc.freeze()
 
     class HostStep(bootsteps.StartStopStep):
         """Starts the threads of the main process once the pool has forked."""
@@ -127,8 +136,6 @@ def _add_steps(app: App, main: _MainProcess, prove_servers: Callable[[], None]) 
 
 
 def _connect_signals(main: _MainProcess) -> None:
-    from celery import signals
-
     def close_slots() -> None:
         for slot in _slots.values():
             slot.close()
@@ -139,8 +146,6 @@ def _connect_signals(main: _MainProcess) -> None:
 
 
 def _add_task(app: App, settings: Settings) -> None:
-    from dct_celery.adapters.celeryqueue.inbound import TASK
-
     def run_chunk(task: Any, message: str) -> str:
         return _slot(settings, task).run(message)
 
@@ -149,8 +154,6 @@ def _add_task(app: App, settings: Settings) -> None:
 
 def _prove_servers(app: App, settings: Settings, origins: Mapping[str, str]) -> None:
     """Ends the worker for what no retry can fix; a server that is away is waited for, as later."""
-    from dct_celery.adapters.celeryqueue.queue import CeleryChunkQueue
-    from dct_celery.adapters.redisstore import client
 
     def store() -> None:
         with contextlib.closing(client.connect(settings.store, retries=0)) as asked:
@@ -179,11 +182,6 @@ def _prove_servers(app: App, settings: Settings, origins: Mapping[str, str]) -> 
 
 def _slot(settings: Settings, task: Any) -> Slot:
     """The slot of this pool child, made at its first chunk: clients must not cross the fork."""
-    from billiard.process import current_process
-
-    from dct_celery.adapters.celeryqueue.queue import hand_on
-    from dct_celery.worker.slot.slot import Slot
-
     name = task.request.hostname
     if name not in _slots:
         index = getattr(current_process(), "index", 0)
@@ -193,10 +191,6 @@ def _slot(settings: Settings, task: Any) -> Slot:
 
 
 def _start_host(settings: Settings, worker: Any, runs: Runs) -> Host:
-    from celery.worker import state
-
-    from dct_celery.worker.host.host import Host
-
     pool = worker.pool_cls.__module__
     if not pool.endswith("prefork"):
         raise SystemExit(
@@ -220,11 +214,6 @@ def _start_host(settings: Settings, worker: Any, runs: Runs) -> Host:
 
 
 def _start_watchdog(app: App, runs: Runs, worker: Any) -> StalledConsumer:
-    from celery import signals
-    from celery.worker import state
-
-    from dct_celery.adapters.celeryqueue.watchdog import StalledConsumer
-
     watchdog = StalledConsumer(app, runs, lambda: len(state.reserved_requests) < worker.concurrency)
     signals.task_received.connect(lambda **_: watchdog.heard(), weak=False)
     watchdog.start()
@@ -232,23 +221,6 @@ def _start_watchdog(app: App, runs: Runs, worker: Any) -> StalledConsumer:
 
 
 def _worker_services(settings: Settings, name: str) -> WorkerServices:
-    from dct_celery.adapters.addresses import resolve
-    from dct_celery.adapters.clock import SystemClock
-    from dct_celery.adapters.databases.select import server_for
-    from dct_celery.adapters.process import (
-        PipeProcess,
-        describe_environment,
-        user_environment,
-    )
-    from dct_celery.adapters.redisstore import blobs, client, ledger, registry
-    from dct_celery.adapters.source.tree import Trees, check_checkout
-    from dct_celery.bootstrap.keys import keyring_of
-    from dct_celery.core.ids import is_run_id, is_worker_name
-    from dct_celery.ports import RUN_SECONDS, DatabasePolicy
-    from dct_celery.protocol.door import Door
-    from dct_celery.worker.folders.work_folder import WorkFolder
-    from dct_celery.worker.services import WorkerServices
-
     store = client.connect(settings.store)
     policy = DatabasePolicy(
         max_operations=settings.max_operations,

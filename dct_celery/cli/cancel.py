@@ -29,7 +29,7 @@ def command(ctx: click.Context, /, *, run: str, reason: str, **_: object) -> Non
     flags = {name: value for name, value in given(ctx).items() if name in STORE}
     settings, origins = load(flags, env=os.environ, cwd=Path.cwd())
     # Late, so that the help and a wrong option answer at once.
-    from dct_celery.bootstrap import cancel_run
+    from dct_celery.bootstrap.inspection import cancel_run
 
     cancel_run(settings, origins, run, f"{_BY}: {reason}" if reason else _BY)
     click.echo(

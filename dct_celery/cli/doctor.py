@@ -57,7 +57,7 @@ def command(ctx: click.Context, /, *, measure: bool, **_: object) -> None:
     flags = {name: value for name, value in given(ctx).items() if name != "measure"}
     settings, origins = load(flags, env=os.environ, cwd=Path.cwd())
     # Late, so that the help and a wrong option answer at once.
-    from dct_celery.bootstrap import examine
+    from dct_celery.bootstrap.maintenance import examine
 
     levels: Counter[str] = Counter()
     code = 0

@@ -39,7 +39,7 @@ def command(ctx: click.Context, /, *, dry_run: bool, **_: object) -> None:
     flags = {name: value for name, value in given(ctx).items() if name != "dry_run"}
     settings, origins = load(flags, env=os.environ, cwd=Path.cwd())
     # Late, so that the help and a wrong option answer at once.
-    from dct_celery.bootstrap import collect_garbage
+    from dct_celery.bootstrap.maintenance import collect_garbage
 
     click.echo("loading the project, which knows its databases …", err=True)
     swept = collect_garbage(settings, origins, dry_run=dry_run, wait=_wait)

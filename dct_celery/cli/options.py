@@ -114,7 +114,7 @@ def _report_refusal(argv: list[str], error: click.UsageError) -> None:
 
     Their paths are searched for by hand, since the line as a whole could not be parsed.
     """
-    from dct_celery.bootstrap import report_failure
+    from dct_celery.bootstrap.report_files import report_failure
     from dct_celery.errors import UsageError
 
     flags: dict[str, object] = {}

@@ -57,13 +57,13 @@ def command(ctx: click.Context, /, *, list_files: bool, **_: object) -> None:
     try:
         settings, origins = load(flags, env=os.environ, cwd=Path.cwd())
     except ConfigError as error:
-        from dct_celery.bootstrap import report_failure
+        from dct_celery.bootstrap.report_files import report_failure
 
         report_failure(flags, os.environ, Path.cwd(), error)
         raise
     # Late, so that the help and a wrong option answer at once.
     if list_files:
-        from dct_celery.bootstrap import list_files as lines
+        from dct_celery.bootstrap.dispatcher import list_files as lines
 
         files, warnings = lines(settings)
         for line in files:

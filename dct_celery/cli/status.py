@@ -59,7 +59,7 @@ def command(
     flags = {name: value for name, value in given(ctx).items() if name in STORE}
     settings, origins = load(flags, env=os.environ, cwd=Path.cwd())
     # Late, so that the help and a wrong option answer at once.
-    from dct_celery.bootstrap import status_of_runs, watch_runs
+    from dct_celery.bootstrap.inspection import status_of_runs, watch_runs
 
     if watch is None:
         _show(status_of_runs(settings, origins, run), run, settings.pool, as_json=as_json)

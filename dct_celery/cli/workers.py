@@ -35,7 +35,7 @@ def command(ctx: click.Context, /, *, as_json: bool, **_: object) -> None:
     flags = {name: value for name, value in given(ctx).items() if name in STORE}
     settings, origins = load(flags, env=os.environ, cwd=Path.cwd())
     # Late, so that the help and a wrong option answer at once.
-    from dct_celery.bootstrap import status_of_workers
+    from dct_celery.bootstrap.inspection import status_of_workers
 
     seen = status_of_workers(settings, origins)
     if as_json:

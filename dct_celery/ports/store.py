@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from dct_celery.core.model import Chunk
 from dct_celery.core.run.events import ChunkEnd
@@ -12,8 +12,10 @@ from dct_celery.core.run.leases import LeaseRef
 from dct_celery.protocol.leases import Adoption, Claim, OutstandingChunk, WriteAnswer
 from dct_celery.protocol.runs import Announcement, ManifestSummary, RunSpec, RunState
 from dct_celery.protocol.stream import Page, StreamEntry
-from dct_celery.protocol.summary import RunSummary
 from dct_celery.protocol.workers import WorkerInfo, WorkerReport
+
+if TYPE_CHECKING:
+    from dct_celery.protocol.summary import RunSummary
 
 #: Milliseconds between two reaps of a run, or two reads of a registry, after which the store's
 #: clock counts as having stood still.

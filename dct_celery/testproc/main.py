@@ -52,6 +52,8 @@ def main(inbox: int, outbox: int) -> bool:
 def serve(load: messages.Load, channel: Channel) -> None:
     """Loads the project; then sends its manifest, or forks test processes until the end."""
     start = now()
+    if not load.collect_only:
+        messages.prepare()
     served: list[Project] = []
 
     def serve_project(project: Project) -> None:

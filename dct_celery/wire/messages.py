@@ -55,6 +55,12 @@ def message(cls: type[M]) -> type[M]:
     return cls
 
 
+def prepare() -> None:
+    """Makes all decoders: later, tests may have patched what making them needs."""
+    for cls in _KINDS.values():
+        codec.decoder(cls)  # type: ignore[arg-type]  # every type is hashable
+
+
 def decode(payload: bytes) -> Message:
     """The message in a frame: one line of ASCII.
 
@@ -69,7 +75,8 @@ def decode(payload: bytes) -> Message:
         raise ProtocolError("not a message of ours: it has more than one line", payload[:4096])
     try:
         data = codec.loads(payload.decode("ascii"))
-        found: Message = _DECODERS[data.pop("kind")](data)
+        read = codec.decoder(_KINDS[data.pop("kind")])  # type: ignore[arg-type]  # hashable
+        found: Message = read(data)
         return found
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ProtocolError(f"not a message of ours: {error}"[:300], payload[:4096]) from error
@@ -220,6 +227,8 @@ class Attach(Message):
 @message
 @dataclass(frozen=True, slots=True)
 class Attached(Message):
+    """The aliases point at the databases."""
+
     pid: int
     seconds: float
 
@@ -256,12 +265,16 @@ class Check(Message):
 @message
 @dataclass(frozen=True, slots=True)
 class Checked(Message):
+    """The system checks found no error."""
+
     seconds: float
 
 
 @message
 @dataclass(frozen=True, slots=True)
 class Built(Message):
+    """The databases are created and migrated."""
+
     seconds: float
     #: What migrate printed.
     output: str
@@ -281,6 +294,8 @@ class Flush(Message):
 @message
 @dataclass(frozen=True, slots=True)
 class Flushed(Message):
+    """The aliases are flushed."""
+
     seconds: float
     #: Why the databases cannot be flushed, for the project's sake: they are as its own flush leaves
     #: them.
@@ -301,6 +316,8 @@ class Serialize(Message):
 @message
 @dataclass(frozen=True, slots=True)
 class Serialized(Message):
+    """The files are written."""
+
     seconds: float
 
 
@@ -414,10 +431,3 @@ class ChunkFinished(Message):
 @dataclass(frozen=True, slots=True)
 class Goodbye(Message):
     """Tear down and exit."""
-
-
-#: Made now, because tests may patch what making them needs.
-_DECODERS = {
-    kind: codec.decoder(cls)  # type: ignore[arg-type]  # every type is hashable
-    for kind, cls in _KINDS.items()
-}

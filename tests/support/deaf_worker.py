@@ -9,7 +9,7 @@ from typing import Any
 
 from celery import bootsteps, signals
 
-from dct_celery.bootstrap import make_worker_app
+from dct_celery.bootstrap.worker import make_worker_app
 
 app = make_worker_app()
 consumers: list[Any] = []

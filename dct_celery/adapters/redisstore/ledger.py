@@ -10,7 +10,7 @@ import json
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 
@@ -33,9 +33,11 @@ from dct_celery.protocol.leases import (
 )
 from dct_celery.protocol.runs import CancelOrder, ManifestSummary, Ownership, RunSpec, RunState
 from dct_celery.protocol.stream import Page, StreamEntry
-from dct_celery.protocol.summary import RunSummary
 from dct_celery.protocol.workers import WorkerReport
 from dct_celery.security.signing import signed_by
+
+if TYPE_CHECKING:
+    from dct_celery.protocol.summary import RunSummary
 
 S = TypeVar("S", bound=StrEnum)
 T = TypeVar("T")
@@ -206,6 +208,9 @@ class RedisLedger:
             self._client.hset(self._keys.run, "summary", self._door.seal(summary))
 
     def summary(self) -> RunSummary | None:
+        # Brings the whole view of a run, which workers have no use for.
+        from dct_celery.protocol.summary import RunSummary
+
         sealed = self._field("summary")
         return None if sealed is None else self._door.unseal(RunSummary, sealed)
 

@@ -54,6 +54,8 @@ _LENGTH = 300
 
 @dataclass(frozen=True, slots=True)
 class Leak:
+    """Something that was left behind, with who may have done it."""
+
     kind: LeakKind
     what: str
     #: Id of the test, or its class, or the range of tests that it may be.
@@ -67,6 +69,8 @@ class Leak:
 
 @dataclass(slots=True)
 class Leaks:
+    """What all chunks of a run left behind, each thing once."""
+
     found: list[Leak] = field(default_factory=list)
     _reported: set[tuple[str, str]] = field(default_factory=set)
 

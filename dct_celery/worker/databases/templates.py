@@ -322,9 +322,9 @@ class Templates:
                 detail=answer.detail,
             )
 
-    def run_checks(self, names: Mapping[str, str]) -> None:
-        """Django's system checks on clones of the templates. Raises ProjectError with what they
-        found.
+    def run_checks(self, names: Mapping[str, str], passed: Callable[[], None]) -> None:
+        """Django's system checks on clones of the templates. `passed` is called as soon as they
+        have found nothing. Raises ProjectError with what they found.
         """
         with self._helper("check") as process:
             answer = process.ask(
@@ -332,6 +332,8 @@ class Templates:
                 messages.Checked,
                 FLUSH_SECONDS,
             )
+            if isinstance(answer, messages.Checked):
+                passed()
         if isinstance(answer, messages.Fatal):
             error = _refused("", answer)
             raise (

@@ -6,6 +6,7 @@ the comparison with the dispatcher's manifest and environment.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -140,7 +141,10 @@ class Prepared:
 
 
 class Preparation:
-    """Prepares one run on this worker. LeaseLost is raised as soon as `over` returns True."""
+    """Prepares one run on this worker. LeaseLost is raised as soon as `over` returns True.
+
+    `wake` is called, in any thread, when the system checks may have news.
+    """
 
     def __init__(
         self,
@@ -151,10 +155,12 @@ class Preparation:
         over: Callable[[], bool],
         slots: int,
         door: Door,
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
         """`door`: the run's."""
         self._services = services
         self._clock = services.clock
+        self._wake = wake
         self._run = run
         self._folder = folder
         self._ledger = ledger
@@ -205,7 +211,9 @@ class Preparation:
         prepared.key = templates.key
         self._step("templates")
         self.pool = self._pool(prepared, templates, spec.databases.keep)
-        self.checks = SystemChecks(templates, self.pool, passed=prepared.templates == "built")
+        self.checks = SystemChecks(
+            templates, self.pool, self._wake, passed=prepared.templates == "built"
+        )
         prepared.serialized = self._patiently(AWAY_SECONDS, templates.ensure_serialized)
         self._step("serialize")
         if loaded.receivers:
@@ -468,10 +476,11 @@ class Preparation:
         return TestProcess(folder, self._folder.fork_fifo, {}, self._clock).start()
 
     def _manifest(self) -> ManifestSummary:
+        """The dispatcher's. Until it is there, clones are made and the system checks begin."""
         while (manifest := self._believed("manifest", self._ledger.manifest)) is None:
             if self._over():
                 raise LeaseLost("the run is over")
-            if self.pool is None or not self.pool.step():
+            if not self._prepare_slots():
                 self._clock.sleep(0.02)
         return manifest
 
@@ -481,6 +490,16 @@ class Preparation:
         The dispatcher's are known when it has collected, without which no worker is of any use.
         """
         return hints(self._manifest().environment, here, _ignored(spec))
+
+    def _prepare_slots(self) -> bool:
+        """One step of what slots and system checks need; False when there is nothing to do."""
+        if self.pool is None or self.checks is None:
+            return False
+        busy = self.pool.step()
+        if self.pool.filled and not self.pool.quiet:
+            with contextlib.suppress(DatabaseError):  # the pool has logged it, and pauses
+                self.checks.start()
+        return busy
 
     def _compare(self, loaded: messages.Loaded, manifest: ManifestSummary, spec: RunSpec) -> None:
         different = differences(manifest.environment, loaded.environment, _ignored(spec))

@@ -74,6 +74,8 @@ class RunSupervisor:
         door = services.door.of_run(run, self.nonce, announced.key_id)
         self._ledger = services.ledger(run, door)
         self._end = threading.Event()
+        #: Ends a pause of `_serve`.
+        self._wake = threading.Event()
         self._preparation = Preparation(
             services,
             run,
@@ -82,6 +84,7 @@ class RunSupervisor:
             self._end.is_set,
             slots,
             door,
+            self._wake.set,
         )
         self._ready = ready
         self._changes = Changes()
@@ -121,6 +124,7 @@ class RunSupervisor:
         if self._end.is_set():
             return  # the clean-up may be removing the folder: write nothing more there
         self._end.set()
+        self._wake.set()
         self._folder.end()
         process = self._preparation.process
         if process is not None:
@@ -165,8 +169,10 @@ class RunSupervisor:
             self._clean_up()
 
     def _serve(self) -> None:
-        while not self._clock.wait(self._end, 0.0 if self._tend() else POOL_PAUSE):
-            pass
+        while not self._end.is_set():
+            if not self._tend():
+                self._clock.wait(self._wake, POOL_PAUSE)
+                self._wake.clear()
 
     @property
     def stale(self) -> bool:

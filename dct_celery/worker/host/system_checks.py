@@ -1,6 +1,7 @@
 """Django's system checks, run beside the tests when the templates exist already.
 
-No slot waits for them. A run whose checks fail ends with exit code 1, as the sequential run does;
+They begin as soon as the slots have their clones, often before the run is ready, and no slot waits
+for them. A run whose checks fail ends with exit code 1, as the sequential run does;
 the dispatcher does not call a run passed before one worker has reported them. Building a template
 includes them.
 """
@@ -8,6 +9,7 @@ includes them.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dct_celery.errors import DctError, InfrastructureError
@@ -24,6 +26,8 @@ class SystemChecks:
 
     templates: Templates
     pool: ClonePool
+    #: Called in a thread of the checks when there may be news.
+    wake: Callable[[], None]
     passed: bool = False
     _thread: threading.Thread | None = None
     _error: DctError | None = None
@@ -46,26 +50,35 @@ class SystemChecks:
 
     def _run(self, names: dict[str, str]) -> None:
         try:
-            self.templates.run_checks(names)
-            self.passed = True
+            self.templates.run_checks(names, self._pass)
         except DctError as error:
             self._error = error
         finally:
             self.pool.give_back(names.values())
             self._ended.set()
+            self.wake()
+
+    def _pass(self) -> None:
+        """At once: the run may be waiting for nothing else, while their process still ends."""
+        self.passed = True
+        self.wake()
 
     def news(self) -> DctError | bool:
-        """Once they have ended: True if they passed, or else what they found. False before that,
-        and after `reported`.
+        """Once it is known: True if they passed, or else what they found. False before that, after
+        `reported`, and if a template was built here, which includes them.
         """
-        if self._reported or not self._ended.is_set():
+        if self._reported or self._thread is None:
+            return False
+        if self.passed:
+            return True
+        if not self._ended.is_set():
             return False
         if isinstance(self._error, InfrastructureError) and self._tries < _TRIES:
             self.pool.pause(self._error)
             self._thread, self._error = None, None
             self._ended.clear()
             return False
-        return self._error or self.passed
+        return self._error or False
 
     def reported(self) -> None:
         """The dispatcher has the result."""

@@ -16,12 +16,19 @@ def replace_root(monkeypatch: pytest.MonkeyPatch, folder: Path, **functions: obj
     """The functions are all that `dct_celery.bootstrap` has; the command runs in `folder`, without
     our variables.
     """
-    fake = ModuleType("dct_celery.bootstrap")
-    vars(fake).update(functions)
-    monkeypatch.setitem(sys.modules, "dct_celery.bootstrap", fake)
+    fake_root(monkeypatch, **functions)
     monkeypatch.chdir(folder)
     for name in [name for name in os.environ if name.startswith("DCT_")]:
         monkeypatch.delenv(name)
+
+
+def fake_root(monkeypatch: pytest.MonkeyPatch, **functions: object) -> ModuleType:
+    """Each module of the composition root has these functions, and nothing else."""
+    fake = ModuleType("dct_celery.bootstrap")
+    vars(fake).update(functions)
+    for module in ("dispatcher", "inspection", "maintenance", "report_files", "worker"):
+        monkeypatch.setitem(sys.modules, f"dct_celery.bootstrap.{module}", fake)
+    return fake
 
 
 def run(command: click.Command, *args: str) -> Result:

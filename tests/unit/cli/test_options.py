@@ -6,7 +6,6 @@ import os
 import re
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from click.testing import CliRunner
@@ -16,20 +15,19 @@ from dct_celery.cli.options import spell_out
 from dct_celery.cli.run import command
 from dct_celery.core.model import RunReport
 from dct_celery.settings import OPTIONS, Settings
+from tests.unit.cli.roots import fake_root
 
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Settings, dict[str, str]]]:
     """A composition root that only notes what it is given, in a folder without settings."""
     seen: list[tuple[Settings, dict[str, str]]] = []
-    fake = ModuleType("dct_celery.bootstrap")
 
     def run_tests(settings: Settings, origins: dict[str, str], *_: object) -> RunReport:
         seen.append((settings, origins))
         return RunReport("r", (), (), 5)
 
-    fake.run_tests = run_tests  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "dct_celery.bootstrap", fake)
+    fake_root(monkeypatch, run_tests=run_tests)
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("DCT_")]:
         monkeypatch.delenv(name)
@@ -169,7 +167,7 @@ def test_the_help_has_sections_in_one_column() -> None:
 
 def test_files_are_listed_without_a_run(calls: list[tuple[Settings, dict[str, str]]]) -> None:
     # Given
-    fake = sys.modules["dct_celery.bootstrap"]
+    fake = sys.modules["dct_celery.bootstrap.dispatcher"]
     fake.list_files = lambda settings: (["12  a.py", "1 file"], [f"exclude is {settings.exclude}"])  # type: ignore[attr-defined]
     # When
     result = CliRunner().invoke(command, ["--list-files", "--exclude", "*.log"])

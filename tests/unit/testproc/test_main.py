@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 import sys
+import typing
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from dct_celery.core import codec
 from dct_celery.core.model import Manifest, Phase
 from dct_celery.testproc import main as module
 from dct_celery.testproc.backends.base import LoadFailed, Project, Serve, failing_as, find
@@ -101,6 +104,31 @@ def test_a_selection_that_cannot_be_imported_is_one_reason(load: messages.Load) 
         "labels",
         "ModuleNotFoundError: No module named 'missing'",
     )
+
+
+def test_a_project_that_breaks_what_decoders_are_made_with_does_not_keep_its_loader_from_orders(
+    load: messages.Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given
+    monkeypatch.setattr(typing, "get_type_hints", typing.get_type_hints)  # for afterwards
+    codec.decoder.cache_clear()
+    with Path(load.sys_path[0], f"{load.arguments[0]}.py").open("a") as file:
+        file.write("import typing\ntyping.get_type_hints = None\n")
+    order = messages.RunChunk("c1", [0])
+    read: list[messages.Message] = []
+
+    class OneOrder:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def serve(self) -> None:
+            read.append(messages.decode(order.encode()))
+
+    monkeypatch.setattr(module, "Loader", OneOrder)
+    # When
+    served(replace(load, collect_only=False))
+    # Then
+    assert read == [order]
 
 
 def test_whatever_a_backend_raises_while_it_loads_is_one_reason(

@@ -229,7 +229,7 @@ def test_checks_that_fail_end_the_run(tmp_path: Path) -> None:
     scene.project.reason = "checks"
     # Then
     with pytest.raises(ProjectError, match="SystemCheckError: no"):
-        scene.templates.run_checks({})
+        scene.templates.run_checks({}, pytest.fail)
 
 
 def test_what_belonged_to_an_earlier_template_of_the_same_key_is_not_used_for_a_new_one(
@@ -263,7 +263,7 @@ def test_checks_that_could_not_be_run_are_nothing_the_project_did(tmp_path: Path
     scene.project.reason = "database"
     # Then
     with pytest.raises(DatabaseError, match="OperationalError: gone"):
-        scene.templates.run_checks({})
+        scene.templates.run_checks({}, pytest.fail)
 
 
 def test_a_build_that_fails_because_of_the_server_is_no_fault_of_the_project(

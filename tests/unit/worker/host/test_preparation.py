@@ -154,10 +154,43 @@ def test_clones_are_made_while_the_manifest_is_waited_for(scene: Scene) -> None:
     scene.clock.at(1.0, lambda: ready.append(MANIFEST))
     scene.ledger.manifest = lambda: ready[0] if ready else None
     steps: list[float] = []
-    scene.preparation.pool = Mock(step=lambda: steps.append(scene.clock.now))
+    scene.preparation.pool = Mock(step=lambda: steps.append(scene.clock.now), filled=False)
+    scene.preparation.checks = Mock()
     # When / Then
     assert scene.preparation._manifest() == MANIFEST
     assert len(steps) == pytest.approx(50, abs=2)
+
+
+@pytest.mark.parametrize(("filled", "room"), [(1.0, 2.0), (2.0, 1.0)])
+def test_system_checks_begin_before_the_manifest_is_there_once_slots_have_their_clones(
+    scene: Scene, filled: float, room: float
+) -> None:
+    # Given a pool that is filled after a while, and a server that has no room at first
+    ready: list[ManifestSummary] = []
+    scene.clock.at(3.0, lambda: ready.append(MANIFEST))
+    scene.ledger.manifest = lambda: ready[0] if ready else None
+    pool = scene.preparation.pool = Mock(step=lambda: False, filled=False, quiet=True)
+    scene.clock.at(filled, lambda: setattr(pool, "filled", True))
+    scene.clock.at(room, lambda: setattr(pool, "quiet", False))
+    began: list[float] = []
+    scene.preparation.checks = Mock(start=lambda: began.append(scene.clock.now))
+    # When
+    scene.preparation._manifest()
+    # Then
+    assert began[0] == pytest.approx(1002.0, abs=0.05)
+
+
+def test_system_checks_that_get_no_clone_do_not_keep_a_run_from_being_prepared(
+    scene: Scene,
+) -> None:
+    # Given
+    ready: list[ManifestSummary] = []
+    scene.clock.at(1.0, lambda: ready.append(MANIFEST))
+    scene.ledger.manifest = lambda: ready[0] if ready else None
+    scene.preparation.pool = Mock(step=lambda: False, filled=True, quiet=False)
+    scene.preparation.checks = Mock(start=Mock(side_effect=DatabaseError("disk full")))
+    # When / Then
+    assert scene.preparation._manifest() == MANIFEST
 
 
 def test_each_step_of_the_preparation_is_timed(scene: Scene) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,11 +48,13 @@ class Ledger:
         self.reports: list[WorkerReport] = []
         self.run_state = RunState.OPEN
         self.abandoned = self.away = False
+        self.on_report: Callable[[], object] = lambda: None
 
     def report(self, worker: str, report: WorkerReport) -> None:
         if self.away:
             raise StoreUnavailable("gone")
         self.reports.append(report)
+        self.on_report()
 
     def state(self) -> RunState:
         return self.run_state
@@ -184,10 +187,10 @@ def test_there_is_no_pause_while_the_pool_has_work(scene: Scene) -> None:
     # Given
     scene.pool.work = 7
     # When
-    scene.live_for(1.0)
+    scene.live_for(3.5 * POOL_PAUSE)
     # Then
-    assert scene.clock.waits[:7] == [0.0] * 7
-    assert scene.clock.waits[7] == POOL_PAUSE
+    assert scene.clock.waits == [POOL_PAUSE] * 4
+    assert scene.pool.steps == 7 + 4
 
 
 def test_a_pool_that_fails_does_not_end_the_run(
@@ -239,6 +242,24 @@ def test_checks_begin_once_the_slots_have_their_clones(scene: Scene) -> None:
     scene.live_for(1.2)
     # Then
     assert scene.checks.began[0] == pytest.approx(1001.0, abs=POOL_PAUSE)
+
+
+def test_what_the_checks_found_is_reported_when_they_wake_the_run(scene: Scene) -> None:
+    # Given
+    wake = supervisors.Preparation.call_args.args[-1]  # type: ignore[attr-defined]
+
+    def end() -> None:
+        scene.checks.found = True
+        wake()
+
+    moment = 1.25 * POOL_PAUSE
+    scene.clock.at(moment, end)
+    reported: list[float] = []
+    scene.ledger.on_report = lambda: reported.append(scene.clock.now - 1000.0)
+    # When
+    scene.live_for(1.0)
+    # Then
+    assert reported[-1] == moment
 
 
 def test_checks_begin_after_a_while_though_a_slot_has_none(scene: Scene) -> None:

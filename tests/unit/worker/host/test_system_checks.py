@@ -4,6 +4,8 @@ and are told once.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -41,11 +43,17 @@ class Scene:
         self.found: list[Exception] = []
         templates: Any = type("Templates", (), {"run_checks": self._run})()
         pool: Any = self.pool
-        self.checks = SystemChecks(templates, pool)
+        self.woken = threading.Event()
+        self.checks = SystemChecks(templates, pool, self.woken.set)
+        #: Set by a test whose checks take long to clean up.
+        self.cleaned_up = threading.Event()
+        self.cleaned_up.set()
 
-    def _run(self, names: dict[str, str]) -> None:
+    def _run(self, names: dict[str, str], passed: Callable[[], None]) -> None:
         if self.found:
             raise self.found.pop(0)
+        passed()
+        self.cleaned_up.wait(10)
 
     def round(self) -> DctError | bool:
         """The pool's thread once around; the checks have ended by then."""
@@ -71,11 +79,27 @@ def test_checks_that_pass_are_to_report_until_they_are(scene: Scene) -> None:
     assert scene.pool.back == ["test_1"]
 
 
+def test_checks_that_pass_are_news_before_their_process_has_ended(scene: Scene) -> None:
+    # Given
+    scene.cleaned_up.clear()
+    # When
+    scene.checks.start()
+    scene.woken.wait(10)
+    # Then
+    assert scene.checks.news() is True
+    assert scene.pool.back == []
+    # And their clones are given back later
+    scene.cleaned_up.set()
+    scene.checks.join()
+    assert scene.pool.back == ["test_1"]
+
+
 def test_what_they_find_is_to_report(scene: Scene) -> None:
     # Given
     scene.found = [ProjectError("W001")]
     # When / Then
     assert str(scene.round()) == "W001"
+    assert scene.woken.is_set()
     assert not scene.checks.passed
     assert scene.pool.back == ["test_1"]
 
@@ -119,3 +143,4 @@ def test_a_template_that_was_built_here_was_checked_with_it(scene: Scene) -> Non
     scene.checks.start()
     # Then
     assert scene.pool.taken == 0
+    assert scene.checks.news() is False
