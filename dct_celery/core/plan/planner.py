@@ -288,9 +288,10 @@ class Planner:
         chunk = self._chunk([atom], [self._atoms[before] for before in preamble])
         return replace(chunk, estimate=estimate, fresh_process=True, probe=True, opening=())
 
-    def drop_opening(self) -> None:
-        """Nothing more is to run first in each process: it did not come to its end."""
-        self._opening = None
+    def drop_opening(self) -> bool:
+        """Nothing is to run first in each process any more; False if nothing was."""
+        dropped, self._opening = self._opening is not None, None
+        return dropped
 
     def take(self, chunk: Chunk) -> None:
         """For a replay: this chunk was cut before, so its tests are not handed out again."""

@@ -608,9 +608,11 @@ class RunMachine:
         ]
 
     def _without_preamble(self, chunk: Chunk) -> list[ev.Effect]:
-        """What ran before the chunk died or hung; its own tests are not to blame."""
-        self.deaths.total += 1
-        self.planner.drop_opening()
+        """What ran before the chunk died, hung or changed the databases; its own tests are not to
+        blame. What runs first in each process did so in every slot, and counts once.
+        """
+        if self.planner.drop_opening() or not chunk.opening:
+            self.deaths.total += 1
         effects = self._again(replace(chunk, preamble=(), opening=()), self._open(chunk), loss="")
         if why := self.deaths.exceeded(self._claims):
             effects += self._stopped(ev.Stopped(why, 7))

@@ -184,6 +184,9 @@ class ChunkRun:
                     return self._complete(process, message)
                 if message.left or message.stopped:
                     return self._release(ReleaseReason.PREAMBLE, "a class before it did not end")
+                if self._opened and not self._slot_run.intact():
+                    cause = "a class before it changed the databases"
+                    return self._release(ReleaseReason.PREAMBLE, cause)
                 self._preamble = ()
                 self._send_tests(process)
             elif isinstance(message, messages.Fatal):

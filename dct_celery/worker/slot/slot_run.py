@@ -99,6 +99,13 @@ class SlotDatabases:
         """The clones are as the chunk needs them."""
         return self._state.suits(chunk) and self._healthy()
 
+    def intact(self) -> bool:
+        """Tests that roll back have not changed the schema of the clones."""
+        try:
+            return self._shapes_now() == self._shapes
+        except DatabaseError:
+            return False
+
     def retire(self) -> None:
         """Gives the clones back to the pool; nothing is connected any more."""
         for name in self._clones.values():
@@ -142,10 +149,7 @@ class SlotDatabases:
         """
         if self._state.used_by is not None:
             return all(self.servers[alias].healthy(name) for alias, name in self._clones.items())
-        try:
-            return self._shapes_now() == self._shapes
-        except DatabaseError:
-            return False
+        return self.intact()
 
     def _shapes_now(self) -> dict[str, str]:
         return {alias: self.servers[alias].shape(name) for alias, name in self._clones.items()}
@@ -305,6 +309,10 @@ class SlotRun:
         self._databases.retire()
 
     # -- after a chunk -----------------------------------------------------------------
+
+    def intact(self) -> bool:
+        """The databases are as they were when the process was attached to them."""
+        return self._databases.intact()
 
     def used(self, chunk: Chunk) -> None:
         """The chunk ran to its end in the current process."""

@@ -197,6 +197,22 @@ def test_only_a_new_process_runs_the_opening(scene: Scene) -> None:
     assert not second.opened
 
 
+def test_an_opening_that_changes_the_schema_gives_the_chunk_back(scene: Scene) -> None:
+    # Given
+    chunk = replace(CHUNK, id="c8", indices=(5,), opening=(1,))
+
+    def drop_a_table() -> None:
+        scene.world.databases[scene.clones[0]].sealed = True
+
+    # When
+    scene.play(
+        TestStarted(1), drop_a_table, TestFinished(1, Outcome.PASSED, 0.1), DONE, chunk=chunk
+    )
+    # Then
+    assert scene.end.why is ReleaseReason.PREAMBLE
+    assert scene.records == []
+
+
 @pytest.mark.parametrize(
     "last", [ProcessDied("signal 9"), replace(DONE, stopped="aborted", left=(3,))]
 )
