@@ -166,8 +166,6 @@ class Chunk:
     batch_seconds: Seconds = 0.05
     #: Runs before the indices in the same process, which is fresh; its results do not count.
     preamble: tuple[Count, ...] = ()
-    #: Runs before the indices if nothing has run in the process yet; its results do not count.
-    opening: tuple[Count, ...] = ()
     #: Its process ends with it if something in it failed, as what fails for reasons of order
     #: often makes all fail that comes after it. Not where one slot runs all.
     ends_if_bad: bool = False

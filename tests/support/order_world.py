@@ -225,7 +225,6 @@ class Fleet:
             self._forks += 1
             process = self._processes[slot] = Process(self._forks)
             seconds += 0.08
-            indices = (*chunk.opening, *indices)
         records: list[TestRecord] = []
         left: tuple[int, ...] = ()
         for index, bad in self._tests(indices, process):
@@ -252,7 +251,6 @@ class Fleet:
         end = ev.ChunkCompleted(
             busy_seconds=seconds,
             process=process.number,
-            opened=new and bool(chunk.opening),
             left=left,
         )
         return seconds, [

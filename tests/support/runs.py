@@ -66,7 +66,6 @@ class Run:
             atoms(self.manifest, Estimates({}, self.manifest)),
             chunk_seconds=self.chunk_seconds,
             min_chunk_seconds=self.min_chunk_seconds,
-            opening=False,
         )
         self.machine = RunMachine(self.manifest, planner, maxfail=self.maxfail)
         self.send(ev.SlotsChanged(self.slots, self.slots))

@@ -25,11 +25,6 @@ from dct_celery.core.plan.timings import Estimates
 CHUNK_SECONDS = 5.0
 #: Seconds below which it does not pay to make a chunk shorter.
 MIN_CHUNK_SECONDS = 0.2
-#: Seconds that a class may take that runs first in each process.
-OPENING_SECONDS = 1.0
-#: It is one of the first so many.
-_OPENERS = 5
-
 #: What ties entries together: a name of `Entry.keep_with` and the phase that it holds in.
 _Group = tuple[str, Phase]
 _Kind = tuple[Phase, Need, tuple[str, ...], tuple[str, ...], tuple[int, ...], int]
@@ -163,19 +158,15 @@ class Planner:
         chunk_seconds: float | None = None,
         min_chunk_seconds: float = MIN_CHUNK_SECONDS,
         limits: Limits | None = None,
-        opening: bool = True,
         separate_failures: bool = False,
     ) -> None:
-        """`chunk_seconds`: None for CHUNK_SECONDS. `opening`: each process begins with the first
-        atom, if that is short.
-        """
+        """`chunk_seconds`: None for CHUNK_SECONDS."""
         #: In canonical order.
         self._atoms = sorted(atoms, key=_first)
         self._longest = CHUNK_SECONDS if chunk_seconds is None else chunk_seconds
         self._floor = min_chunk_seconds
         self._limits = limits or Limits()
         self._given = 0
-        self._opening = _opening(self._atoms) if opening else None
         #: A failure ends its process, so that it spoils nothing else; see `Chunk.ends_if_bad`.
         self.separate_failures = separate_failures
         self._retries: deque[Chunk] = deque()
@@ -286,12 +277,7 @@ class Planner:
         """
         atom = self._atoms[position]
         chunk = self._chunk([atom], [self._atoms[before] for before in preamble])
-        return replace(chunk, estimate=estimate, fresh_process=True, probe=True, opening=())
-
-    def drop_opening(self) -> bool:
-        """Nothing is to run first in each process any more; False if nothing was."""
-        dropped, self._opening = self._opening is not None, None
-        return dropped
+        return replace(chunk, estimate=estimate, fresh_process=True, probe=True)
 
     def take(self, chunk: Chunk) -> None:
         """For a replay: this chunk was cut before, so its tests are not handed out again."""
@@ -394,36 +380,13 @@ class Planner:
             limits=self._limits.tests((*preamble, *indices)),
             fixture_limit=self._limits.fixture((*preamble, *indices)),
             preamble=preamble,
-            opening=self._opening_of(taken[0], before),
         )
-
-    def _opening_of(self, first: Atom, before: Sequence[Atom]) -> tuple[int, ...]:
-        """What a process without a past runs before a chunk that begins with this atom."""
-        opening = self._opening
-        if opening is None or before or first.isolated or _first(opening) >= _first(first):
-            return ()
-        return opening.indices
 
 
 def _kind(atom: Atom) -> _Kind:
     """Atoms of one kind may share a chunk."""
     alone = _first(atom) if atom.isolated else -1
     return atom.phase, atom.need, atom.flushed, atom.locks, atom.before, alone
-
-
-def _opening(atoms: Sequence[Atom]) -> Atom | None:
-    """What is to run first in each process: the first atom, or a short one of those behind it.
-
-    Many classes fail in a process in which nothing ran before them. None if all of them are long.
-    """
-    candidates = [
-        atom
-        for atom in atoms[:_OPENERS]
-        if atom.phase in (Phase.ISOLATED, Phase.NO_DATABASE)
-        and not atom.locks
-        and atom.estimate <= OPENING_SECONDS
-    ]
-    return next(iter(candidates), None)
 
 
 def _first(atom: Atom) -> int:

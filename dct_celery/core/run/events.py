@@ -54,8 +54,6 @@ class ChunkCompleted:
     databases: Mapping[str, float] = field(default_factory=dict)
     #: Process id of its test process, which is how chunks that shared one are known; 0: not known.
     process: Count = 0
-    #: The chunk's opening ran before it.
-    opened: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,6 @@ class ChunkReleased:
     busy_seconds: Seconds = 0.0
     databases: Mapping[str, float] = field(default_factory=dict)
     process: Count = 0
-    opened: bool = False
 
     @property
     def in_tear_down(self) -> bool:

@@ -608,12 +608,9 @@ class RunMachine:
         ]
 
     def _without_preamble(self, chunk: Chunk) -> list[ev.Effect]:
-        """What ran before the chunk died, hung or changed the databases; its own tests are not to
-        blame. What runs first in each process did so in every slot, and counts once.
-        """
-        if self.planner.drop_opening() or not chunk.opening:
-            self.deaths.total += 1
-        effects = self._again(replace(chunk, preamble=(), opening=()), self._open(chunk), loss="")
+        """What ran before the chunk died or hung; its own tests are not to blame."""
+        self.deaths.total += 1
+        effects = self._again(replace(chunk, preamble=()), self._open(chunk), loss="")
         if why := self.deaths.exceeded(self._claims):
             effects += self._stopped(ev.Stopped(why, 7))
         return effects
@@ -717,9 +714,7 @@ class RunMachine:
             return []
         past: list[int] | None = None
         key = (lease.worker, lease.slot, end.process if end is not None else 0)
-        if end is not None and end.opened:
-            past = list(chunk.opening)
-        elif chunk.preamble or chunk.fresh_process:
+        if chunk.preamble or chunk.fresh_process:
             past = list(chunk.preamble)
         elif key[2]:
             past = self._pasts.get(key, [])

@@ -84,7 +84,6 @@ class ChunkRun:
         self._begun = False
         #: What comes before the chunk and is still running; its results do not count.
         self._preamble = chunk.preamble
-        self._opened = False
         #: A test or fixture of it has failed.
         self._bad = False
         #: Process id of the test process that has the chunk.
@@ -141,8 +140,6 @@ class ChunkRun:
         process = self._slot_run.process_for(
             self._chunk, lambda: self._keeper.lost or self._keeper.cancelled
         )
-        if self._chunk.opening and self._slot_run.is_new:
-            self._preamble, self._opened = self._chunk.opening, True
         try:
             self._send_tests(process)
         except ProcessDied:
@@ -184,9 +181,6 @@ class ChunkRun:
                     return self._complete(process, message)
                 if message.left or message.stopped:
                     return self._release(ReleaseReason.PREAMBLE, "a class before it did not end")
-                if self._opened and not self._slot_run.intact():
-                    cause = "a class before it changed the databases"
-                    return self._release(ReleaseReason.PREAMBLE, cause)
                 self._preamble = ()
                 self._send_tests(process)
             elif isinstance(message, messages.Fatal):
@@ -356,7 +350,6 @@ class ChunkRun:
                 leaks=tuple(leaks),
                 databases=self._slot_run.database_use(),
                 process=self._pid,
-                opened=self._opened,
             )
         )
 
@@ -386,7 +379,6 @@ class ChunkRun:
                 busy_seconds=round(self._clock.monotonic() - self._start, 6),
                 databases=self._slot_run.database_use(),
                 process=self._pid,
-                opened=self._opened,
             )
         )
 

@@ -52,9 +52,7 @@ class ChunkDeadlines:
         """The limit of the whole chunk, with fixtures around each test; 0 (none) if any limit is
         off.
         """
-        limits = [
-            self._of_test(index) for index in (*chunk.opening, *chunk.preamble, *chunk.indices)
-        ]
+        limits = [self._of_test(index) for index in (*chunk.preamble, *chunk.indices)]
         if not self._fixture or not all(limits):
             return 0.0
         return sum(limits) + self._fixture * 3 * (len(limits) + 1)

@@ -99,13 +99,6 @@ class SlotDatabases:
         """The clones are as the chunk needs them."""
         return self._state.suits(chunk) and self._healthy()
 
-    def intact(self) -> bool:
-        """Tests that roll back have not changed the schema of the clones."""
-        try:
-            return self._shapes_now() == self._shapes
-        except DatabaseError:
-            return False
-
     def retire(self) -> None:
         """Gives the clones back to the pool; nothing is connected any more."""
         for name in self._clones.values():
@@ -149,7 +142,10 @@ class SlotDatabases:
         """
         if self._state.used_by is not None:
             return all(self.servers[alias].healthy(name) for alias, name in self._clones.items())
-        return self.intact()
+        try:
+            return self._shapes_now() == self._shapes
+        except DatabaseError:
+            return False
 
     def _shapes_now(self) -> dict[str, str]:
         return {alias: self.servers[alias].shape(name) for alias, name in self._clones.items()}
@@ -182,8 +178,6 @@ class SlotRun:
         self.process: TestProcess | None = None
         #: The last test that the process was given, by its manifest index.
         self._last: int | None = None
-        #: Nothing had run in the process when it was asked for.
-        self.is_new = True
 
     def _open_databases(self, services: WorkerServices, state: PublishedRun) -> SlotDatabases:
         servers: dict[str, DatabaseServer] = {
@@ -224,7 +218,6 @@ class SlotRun:
             self.retire()
             self._renew_patiently(chunk, give_up)
         assert self.process is not None
-        self.is_new = self._last is None
         self._last = max(chunk.indices)
         return self.process
 
@@ -309,10 +302,6 @@ class SlotRun:
         self._databases.retire()
 
     # -- after a chunk -----------------------------------------------------------------
-
-    def intact(self) -> bool:
-        """The databases are as they were when the process was attached to them."""
-        return self._databases.intact()
 
     def used(self, chunk: Chunk) -> None:
         """The chunk ran to its end in the current process."""

@@ -60,7 +60,7 @@ def test_without_history_there_are_floors() -> None:
 def test_a_chunk_carries_the_limits_of_its_tests_and_a_retry_those_of_the_rest() -> None:
     # Given
     manifest, estimates = history(0.1, None, 20.0, class_seconds=40.0)
-    planner = Planner(atoms(manifest, estimates), limits=Limits(manifest, estimates), opening=False)
+    planner = Planner(atoms(manifest, estimates), limits=Limits(manifest, estimates))
     # When
     chunk = planner.next_chunk(1, frozenset())
     assert chunk is not None

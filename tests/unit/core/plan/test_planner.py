@@ -137,25 +137,6 @@ def test_atoms_that_would_stretch_the_end_go_first_the_longest_of_them_before_th
     assert (first.indices, second.indices, third.indices[0]) == ((41,), (40,), 0)
 
 
-def test_a_process_without_a_past_begins_with_the_first_atom_if_that_is_short() -> None:
-    # Given
-    plan = [make_atom(0, 9.0), make_atom(1, 0.2), *(make_atom(n, 0.1) for n in range(2, 50))]
-    # When
-    chunks = _drain(Planner(plan, chunk_seconds=1.0), 2)
-    # Then
-    openings = {chunk.indices[0]: chunk.opening for chunk in chunks}
-    assert openings.pop(0) == openings.pop(1) == ()
-    assert set(openings.values()) == {(1,)}
-
-
-def test_where_the_first_atoms_are_long_or_change_the_databases_nothing_comes_first() -> None:
-    # Given
-    plan = [make_atom(0, 9.0), *(make_atom(n, 0.1, Phase.TRANSACTIONAL) for n in range(1, 5))]
-    plan += [make_atom(number, 0.1) for number in range(5, 50)]
-    # Then
-    assert {chunk.opening for chunk in _drain(Planner(plan), 2)} == {()}
-
-
 def test_a_long_atom_with_enough_work_behind_it_keeps_its_place() -> None:
     # Given
     plan = [*(make_atom(n, 1.0) for n in range(5)), make_atom(5, 20.0)]

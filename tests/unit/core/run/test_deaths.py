@@ -305,6 +305,6 @@ def test_what_runs_before_a_chunk_and_dies_is_counted_and_not_run_again() -> Non
     run.release(run.claim(), "preamble", cause="signal 11 in a class before it")
     # Then
     retry = run.offers[-1]
-    assert (retry.indices, retry.preamble, retry.opening) == (chunk.indices, (), ())
+    assert (retry.indices, retry.preamble) == (chunk.indices, ())
     assert run.machine.deaths.total == 1
     assert not run.machine.lost

@@ -18,9 +18,7 @@ SLOTS = st.integers(1, 9)
 
 
 def _planner_and_chunk(*locks: str) -> tuple[Planner, Chunk]:
-    planner = Planner(
-        [make_atom(number, 0.25, locks=locks) for number in range(100)], opening=False
-    )
+    planner = Planner([make_atom(number, 0.25, locks=locks) for number in range(100)])
     chunk = planner.next_chunk(10, FREE)
     assert chunk is not None
     assert chunk.indices == (0, 1, 2, 3, 4)
@@ -81,7 +79,7 @@ def test_after_the_first_transactional_test_its_class_goes_on_with_flushed_data(
 ) -> None:
     # Given
     manifest = make_manifest(group("a.T", Phase.TRANSACTIONAL, 3))
-    planner = Planner(atoms(manifest, Estimates({})), opening=False)
+    planner = Planner(atoms(manifest, Estimates({})))
     chunk = planner.next_chunk(1, FREE)
     assert chunk is not None
     # When
@@ -105,7 +103,7 @@ def test_what_comes_back_is_not_lost_and_not_doubled(
 ) -> None:
     # Given
     manifest, estimates = suite
-    planner = Planner(atoms(manifest, estimates), opening=False)
+    planner = Planner(atoms(manifest, estimates))
     done: list[int] = []
     # When
     while (chunk := planner.next_chunk(slots, FREE)) is not None:

@@ -179,40 +179,6 @@ def test_what_comes_before_a_chunk_is_run_and_not_recorded(scene: Scene) -> None
     assert scene.process.ends == ["finish"]
 
 
-def test_only_a_new_process_runs_the_opening(scene: Scene) -> None:
-    # Given
-    first = replace(CHUNK, id="c8", indices=(5,), opening=(1,))
-    # When
-    scene.play(*passed(1), DONE, *passed(5), DONE, chunk=first)
-    # Then
-    assert [record.index for record in scene.records] == [5]
-    assert scene.end.opened
-    # When
-    scene.process.script = [*passed(6), DONE]
-    scene.chunk_run(replace(first, id="c9", indices=(6,))).execute()
-    # Then
-    sent = [message for message in scene.process.sent if isinstance(message, RunChunk)]
-    assert [message.indices for message in sent] == [[1], [5], [6]]
-    (_, second) = [fact.end for fact in scene.facts() if isinstance(fact, Ended)]
-    assert not second.opened
-
-
-def test_an_opening_that_changes_the_schema_gives_the_chunk_back(scene: Scene) -> None:
-    # Given
-    chunk = replace(CHUNK, id="c8", indices=(5,), opening=(1,))
-
-    def drop_a_table() -> None:
-        scene.world.databases[scene.clones[0]].sealed = True
-
-    # When
-    scene.play(
-        TestStarted(1), drop_a_table, TestFinished(1, Outcome.PASSED, 0.1), DONE, chunk=chunk
-    )
-    # Then
-    assert scene.end.why is ReleaseReason.PREAMBLE
-    assert scene.records == []
-
-
 @pytest.mark.parametrize(
     "last", [ProcessDied("signal 9"), replace(DONE, stopped="aborted", left=(3,))]
 )
