@@ -12,6 +12,7 @@ one is searched first, and stands for the others or says what to try with them.
 
 from __future__ import annotations
 
+import math
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -48,6 +49,8 @@ _FINAL = frozenset({"dct.TimedOut", "dct.ProcessDied"})
 #: Addresses, numbers and other parts that differ between failures that are the same.
 _VARIABLE = re.compile(r"0x[0-9a-fA-F]+|\d+")
 _FRAME = re.compile(r'^  File "(.*)", line (\d+), in ', re.MULTILINE)
+
+_FATAL = OrderNote(OrderKind.UNPROVEN, "", "is in a class that ends its process", proven=False)
 
 #: A test by its index, or a fixture.
 Item = int | FixtureRef
@@ -117,6 +120,8 @@ class Doubts:
     findings: dict[int, Finding] = field(default_factory=dict)
     #: Ids of the tests that a finding is about.
     tests: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    #: Positions of atoms in which a process died or hung: running them again would cost another.
+    fatal: set[int] = field(default_factory=set)
     #: Slot-seconds that probes took.
     spent: float = 0.0
     #: Slot-seconds that everything else took.
@@ -218,6 +223,9 @@ class Doubts:
             # The process had the past of the sequential run, or one that is known to stand for it.
             if (before is not None and len(before) == atom) or chunk.preamble:
                 final += self._release(items)
+                continue
+            if atom in self.fatal:
+                final += [replace(one, order=_FATAL) for one in self._release(items)]
                 continue
             doubt = Doubt(atom, before, items)
             self._doubts.append(doubt)
@@ -418,6 +426,8 @@ class Doubts:
         return PROBE_COST + sum(map(self._cost_of, positions))
 
     def _cost_of(self, position: int) -> float:
+        if position in self.fatal:
+            return math.inf
         return self._seconds.get(position, self.atoms[position].estimate)
 
     def unaffordable(self, doubt: Doubt) -> list[AnyVerdict]:

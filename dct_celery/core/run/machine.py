@@ -712,6 +712,8 @@ class RunMachine:
         """Now that the chunk has ended, the past of its process is known; `end`: None if lost."""
         if self.doubts is None:
             return []
+        if isinstance(end, ChunkReleased) and end.why in _PROBE_HOPELESS and end.index is not None:
+            self.doubts.fatal.add(self.doubts.position(end.index))
         past: list[int] | None = None
         key = (lease.worker, lease.slot, end.process if end is not None else 0)
         if chunk.preamble or chunk.fresh_process:

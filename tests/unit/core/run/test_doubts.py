@@ -11,10 +11,24 @@ from typing import Any
 
 import pytest
 
-from dct_celery.core.model import BAD_OUTCOMES, OrderKind, OrderNote, Outcome, Phase
+from dct_celery.core.model import (
+    BAD_OUTCOMES,
+    Chunk,
+    Need,
+    OrderKind,
+    OrderNote,
+    Outcome,
+    Phase,
+)
+from dct_celery.core.plan.planner import Planner, atoms
+from dct_celery.core.plan.timings import Estimates
 from dct_celery.core.run import events as ev
+from dct_celery.core.run.doubts import Doubts
+from dct_celery.core.run.leases import LeaseRef
+from dct_celery.core.run.machine import RunMachine
 from tests.support.factories import group, make_manifest
 from tests.support.order_world import Behaviour, Fleet, World, make_world
+from tests.support.runs import finished
 
 
 def world_of(*behaviours: Behaviour, seconds: float = 0.1) -> World:
@@ -160,6 +174,28 @@ def test_a_thousand_failures_that_look_the_same_are_settled_by_one(budget: float
     assert set(fleet.outcomes().values()) == {Outcome.ERROR}
     assert fleet.doubts.spent <= budget
     assert not fleet.doubts.pending
+
+
+def test_a_class_in_which_a_process_died_is_not_run_again_to_settle_another_failure() -> None:
+    # Given
+    suite = make_manifest(group("a.C0", count=1), group("a.C1", count=3))
+    found = atoms(suite, Estimates({}))
+    machine = RunMachine(suite, Planner(found), doubts=Doubts(suite, found))
+    machine.handle(ev.SlotsChanged(1, 1))
+    chunk = Chunk("c9", (1, 2, 3), Phase.ISOLATED, Need.PRISTINE)
+    lease = LeaseRef("c9", 1, 1, "build-a", 0)
+    machine.handle(ev.Offered(chunk))
+    machine.handle(ev.Claimed(lease))
+    machine.handle(ev.Recorded(lease, 1, (finished(1, "failed"),)))
+    # When
+    effects = machine.handle(
+        ev.Ended(lease, 1, ev.ChunkReleased(ev.ReleaseReason.CRASH, "signal 11", index=2))
+    )
+    # Then
+    (verdict,) = [effect.verdict for effect in effects if isinstance(effect, ev.Judge)]
+    assert (verdict.entry.index, verdict.outcome) == (1, Outcome.FAILED)
+    assert verdict.order is not None
+    assert verdict.order.kind is OrderKind.UNPROVEN
 
 
 def test_where_everything_fails_the_budget_is_kept() -> None:
