@@ -394,6 +394,10 @@ class Doubts:
         ]
         return iter([(doubt, cost) for cost, _, doubt in sorted(wanted, key=lambda one: one[:2])])
 
+    def wants(self, doubt: Doubt) -> bool:
+        """It still does: what was settled meanwhile may have settled it, too."""
+        return doubt in self._doubts and doubt.ask is not None and not doubt.probe
+
     def affordable(self, cost: float) -> bool:
         return cost <= self._left
 
@@ -444,7 +448,10 @@ class Doubts:
         """The probe is on offer; False if no doubt wants it."""
         atom, preamble = self.position(chunk.indices[0]), self.positions(chunk.preamble)
         for doubt in self._doubts:
-            if doubt.atom == atom and doubt.ask is not None and doubt.ask.preamble == preamble:
+            # Two attempts of one class may be in doubt, each with a search of its own.
+            if doubt.probe or doubt.ask is None:
+                continue
+            if doubt.atom == atom and doubt.ask.preamble == preamble:
                 doubt.probe = chunk.id
                 self._probes[chunk.id] = (doubt, Results())
                 return True
@@ -460,7 +467,7 @@ class Doubts:
         """It came to its end; its results are the answer."""
         doubt, results = self._probes.pop(chunk.id, (None, Results()))
         self.spent += seconds
-        if doubt is None:
+        if doubt is None or doubt not in self._doubts:
             return []
         doubt.probe = ""
         doubt.tried[doubt.key] = results
@@ -472,7 +479,7 @@ class Doubts:
         """It gave no answer. `hopeless`: trying again will not help."""
         doubt, _ = self._probes.pop(chunk.id, (None, Results()))
         self.spent += seconds
-        if doubt is None:
+        if doubt is None or doubt not in self._doubts:
             return []
         doubt.probe = ""
         doubt.losses += 1

@@ -761,6 +761,8 @@ class RunMachine:
         for doubt, cost in self.doubts.asked():
             if len(self._queued) + len(self._leased) >= self._slots:
                 break
+            if not self.doubts.wants(doubt):
+                continue
             if not self.doubts.affordable(cost):
                 effects += self._final(self.doubts.unaffordable(doubt))
                 continue
