@@ -9,3 +9,16 @@ Adapters are imported by the functions that wire them, so that `--help` or a wro
 wait for Celery. `worker` imports all of its own at once: its slots are forks, and share what was
 imported before.
 """
+
+from __future__ import annotations
+
+import gc
+
+
+def slow_down_garbage_collector() -> None:
+    """For processes of ours, before they import much.
+
+    Nearly all that is made while modules are imported and tests are planned stays, but at Python's
+    threshold of 700 objects it is searched for garbage again and again.
+    """
+    gc.set_threshold(20_000, 10, 10)

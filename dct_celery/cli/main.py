@@ -11,6 +11,7 @@ from importlib import import_module
 import click
 
 from dct_celery import __version__
+from dct_celery.bootstrap import slow_down_garbage_collector
 from dct_celery.cli import streams
 from dct_celery.cli.options import CONTEXT
 from dct_celery.errors import DctError, Interrupted, UsageError
@@ -65,6 +66,7 @@ def dct() -> None:
 
 def main() -> None:
     """Entry point of `dct`; always ends in SystemExit."""
+    slow_down_garbage_collector()
     streams.take()
     sys.exit(invoke(sys.argv[1:]))
 

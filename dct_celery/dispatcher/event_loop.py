@@ -445,10 +445,9 @@ class EventLoop:
             )
             self.view.connected = fleet.slots
             self._report_workers()
-            services.ledger.reap()
             for line in services.registry.complaints():
                 services.report(Warned(line))
-            if loss := self._tampering or self._stored_run.loss(
+            if loss := self._tampering or self._stored_run.poll(
                 now, self._machine, caught_up=not self._behind
             ):
                 self._reopen(loss)

@@ -6,7 +6,7 @@ has lost them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import assert_never
 
@@ -117,13 +117,13 @@ class StoredRun:
             self.announce()
             services.ledger.extend(RUN_SECONDS)
 
-    def loss(self, now: float, machine: RunMachine, *, caught_up: bool = True) -> str:
-        """Why the store may not hold all that was written, as the end of a sentence; else empty.
+    def poll(self, now: float, machine: RunMachine, *, caught_up: bool = True) -> str:
+        """Ends the leases that ran out, and says why the store may not hold all that was written,
+        as the end of a sentence; else empty.
 
         `caught_up`: the machine has taken all that is in the stream.
         """
-        ledger = self._services.ledger
-        self.state = ledger.state()
+        self.state = self._services.ledger.poll()
         match self.state:
             case RunState.NONE:
                 return "has lost the run"
@@ -139,29 +139,36 @@ class StoredRun:
             return "went away while the run was put back"
         if now - self._checked >= _CHECK:
             self._checked = now
-            found = ledger.incarnation()
-            if found and self._incarnation and found != self._incarnation:
-                return "was started again or replaced"
-            if caught_up and self._disagrees(machine, now):
-                return "has something else of the run than its dispatcher has put there"
+            return self._difference(now, machine, caught_up=caught_up)
         return ""
 
-    def _disagrees(self, machine: RunMachine, now: float) -> bool:
+    def _difference(self, now: float, machine: RunMachine, *, caught_up: bool) -> str:
+        known = {chunk.id: lease.fence if lease else 0 for chunk, lease, _ in machine.outstanding()}
+        survey = self._services.ledger.survey(
+            self.spec,
+            None if self._manifest_due else self._manifest,
+            list(known) if caught_up else (),
+        )
+        if survey.incarnation and self._incarnation and survey.incarnation != self._incarnation:
+            return "was started again or replaced"
+        if caught_up and (
+            survey.epoch != self.epoch
+            or not survey.intact
+            or self._disagrees(known, survey.fences, now)
+        ):
+            return "has something else of the run than its dispatcher has put there"
+        return ""
+
+    def _disagrees(
+        self, known: Mapping[str, int], stored: Mapping[str, int | None], now: float
+    ) -> bool:
         """Whether the store and the machine have differed about a chunk for too long.
 
         Then an entry of the stream was lost, or someone with only the store's password has written
         there, and the chunk would never be run, or its end never be noticed.
         """
-        ledger = self._services.ledger
-        if ledger.epoch() != self.epoch or not ledger.intact(
-            self.spec, None if self._manifest_due else self._manifest
-        ):
-            return True
-        known = {chunk.id: lease.fence if lease else 0 for chunk, lease, _ in machine.outstanding()}
-        names = list(known)
-        stored = dict(zip(names, ledger.fences(names), strict=True))
         # They may differ for a moment: the event of a claim, or of a lease's end, is on its way.
-        differs = {name for name in names if stored[name] != known[name]}
+        differs = {name for name in known if stored[name] != known[name]}
         before = {name: self._differs.get(name, (now, 0)) for name in differs}
         self._differs = {name: (since, checks + 1) for name, (since, checks) in before.items()}
         return any(

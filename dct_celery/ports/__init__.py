@@ -33,6 +33,7 @@ from dct_celery.ports.store import (
     Ledger,
     Registry,
     RunContents,
+    Survey,
     TimingStore,
 )
 from dct_celery.protocol.workers import WorkerInfo
@@ -56,6 +57,7 @@ __all__ = [
     "Registry",
     "RunContents",
     "Signal",
+    "Survey",
     "TimingStore",
     "UserProcess",
     "WorkerInfo",

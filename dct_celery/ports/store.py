@@ -108,11 +108,15 @@ class Ledger(Protocol):
         most one lease after its return.
         """
 
-    def intact(self, spec: RunSpec, manifest: ManifestSummary | None) -> bool:
-        """Whether the run in the store, as workers read it, is what its dispatcher has written."""
+    def poll(self) -> RunState:
+        """`reap` and `state` in one round trip."""
 
-    def fences(self, chunks: Sequence[str]) -> list[int | None]:
-        """For each chunk 0 if it is on offer, the fence of its lease, None for neither."""
+    def survey(
+        self, spec: RunSpec, manifest: ManifestSummary | None, chunks: Sequence[str]
+    ) -> Survey:
+        """What the store has of the run beside what its dispatcher has written, in one round
+        trip.
+        """
 
     def report(self, worker: str, report: WorkerReport) -> None:
         """Adds a `report` event: a worker's report about the run as a whole."""
@@ -180,6 +184,19 @@ class Ledger(Protocol):
 
     def close(self) -> None:
         """Ends the run: nothing can be claimed, and its keys expire soon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What the store has of a run."""
+
+    #: See `Ledger.epoch` and `Ledger.incarnation`.
+    epoch: int
+    incarnation: str
+    #: Specification and manifest, as workers read them, are the dispatcher's.
+    intact: bool
+    #: By chunk: 0 if it is on offer, the fence of its lease, None for neither.
+    fences: dict[str, int | None]
 
 
 class Registry(Protocol):

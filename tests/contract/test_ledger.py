@@ -5,23 +5,34 @@ One holder at a time, stale ones refused and counted, everything on the stream i
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import replace
 
 import pytest
+import redis
 
+from dct_celery.adapters.redisstore.client import connect
+from dct_celery.adapters.redisstore.ledger import RedisLedger
 from dct_celery.core.model import Chunk, Need, Phase
 from dct_celery.core.run import events as ev
 from dct_celery.core.run.leases import LeaseRef
 from dct_celery.core.run.view import RunView
 from dct_celery.errors import Superseded
-from dct_celery.ports import ABANDONED_MS, AVOID_MS, DISPATCHER_LEASE_MS, Ledger, RunContents
+from dct_celery.ports import (
+    ABANDONED_MS,
+    AVOID_MS,
+    DISPATCHER_LEASE_MS,
+    Ledger,
+    RunContents,
+    Survey,
+)
 from dct_celery.protocol.leases import AdoptAnswer, ClaimAnswer, OutstandingChunk, WriteAnswer
 from dct_celery.protocol.runs import ManifestSummary, RunSpec, RunState
 from dct_celery.protocol.stream import Reported, StreamEntry
 from dct_celery.protocol.summary import RunSummary
 from dct_celery.protocol.workers import RefusedReport
-from tests.contract.conftest import Store
-from tests.support.factories import held, make_spec
+from tests.contract.conftest import NONCE, Store
+from tests.support.factories import fences, held, make_spec, pool_door
 from tests.support.runs import as_sent, finished
 
 CHUNK = Chunk(
@@ -497,7 +508,7 @@ def test_many_chunks_and_positions_are_written_at_once(ledger: Ledger) -> None:
     ledger.commit(chunks, {"c1.1": 3, "c7.2": 4})
     # Then
     assert [entry.fact for entry in entries(ledger)[1:]] == [ev.Offered(chunk) for chunk in chunks]
-    assert ledger.fences([chunk.id for chunk in chunks]) == [0] * len(chunks)
+    assert fences(ledger, [chunk.id for chunk in chunks]) == [0] * len(chunks)
     assert ledger.acknowledged(["c1.1", "c7.2"]) == [3, 4]
 
 
@@ -749,12 +760,12 @@ def test_the_fences_of_chunks_in_the_store_can_be_read(store: Store, ledger: Led
     ledger.commit([WAITING])
     lease = take(ledger)
     # Then
-    assert ledger.fences(["c2", "c1", "c99"]) == [0, lease.fence, None]
-    assert ledger.fences([]) == []
+    assert fences(ledger, ["c2", "c1", "c99"]) == [0, lease.fence, None]
+    assert fences(ledger, []) == []
     # When
     ledger.end(lease, 0, DONE)
     # Then
-    assert ledger.fences(["c1"]) == [None]
+    assert fences(ledger, ["c1"]) == [None]
 
 
 def test_a_run_whose_dispatcher_stays_away_is_closed_by_the_next_worker(
@@ -780,3 +791,144 @@ def test_the_silence_of_a_dispatcher_is_measured(store: Store, ledger: Ledger) -
     assert 7 <= ledger.silence() < 9
     ledger.reap()
     assert ledger.silence() < 2
+
+
+# -- the dispatcher's polls ------------------------------------------------------------
+
+
+def test_a_poll_ends_the_leases_that_ran_out_and_says_the_state(
+    store: Store, ledger: Ledger
+) -> None:
+    # Given
+    take(ledger)
+    assert ledger.poll() is RunState.OPEN
+    assert kinds(ledger) == ["claimed"]
+    # When
+    age(store, ledger, LEASE - 1000)
+    store.pass_time(1001)
+    # Then
+    assert ledger.poll() is RunState.OPEN
+    assert kinds(ledger) == ["claimed", "expired"]
+
+
+def test_a_poll_says_whatever_the_state_is(store: Store, ledger: Ledger) -> None:
+    assert store.ledger("nobody").poll() is RunState.NONE
+    # When
+    ledger.cancel("interrupted")
+    # Then
+    assert ledger.poll() is RunState.CANCELLED
+    # When
+    store.write(reason="forged")
+    # Then
+    assert ledger.poll() is RunState.TAMPERED
+    # When
+    ledger.close()
+    # Then
+    assert ledger.poll() is RunState.CLOSED
+
+
+def test_a_dispatcher_that_was_superseded_learns_it_from_a_poll(
+    store: Store, ledger: Ledger
+) -> None:
+    # When
+    store.ledger().adopt(YOU, dead=True)
+    # Then
+    with pytest.raises(Superseded):
+        ledger.poll()
+
+
+def test_a_survey_of_an_untouched_run_is_what_its_dispatcher_wrote(
+    store: Store, ledger: Ledger
+) -> None:
+    # Given
+    ledger.publish_manifest(MANIFEST)
+    ledger.commit([WAITING])
+    lease = take(ledger)
+    # Then
+    assert ledger.survey(spec_of(store), MANIFEST, ["c2", "c1", "c99"]) == Survey(
+        epoch=1,
+        incarnation=ledger.incarnation(),
+        intact=True,
+        fences={"c2": 0, "c1": lease.fence, "c99": None},
+    )
+    # When
+    ledger.end(lease, 0, DONE)
+    # Then
+    assert ledger.survey(spec_of(store), MANIFEST, ["c1"]).fences == {"c1": None}
+
+
+def test_a_survey_shows_what_was_written_in_place_of_specification_or_manifest(
+    store: Store, ledger: Ledger
+) -> None:
+    # Given
+    spec = spec_of(store)
+
+    def intact(manifest: ManifestSummary | None) -> bool:
+        return ledger.survey(spec, manifest, ()).intact
+
+    # Then
+    assert intact(None)
+    assert not intact(MANIFEST)
+    # When
+    ledger.publish_manifest(MANIFEST)
+    # Then
+    assert (intact(MANIFEST), intact(None)) == (True, False)
+    # When
+    store.write(spec="something else")
+    # Then
+    assert not intact(MANIFEST)
+
+
+def test_a_survey_of_a_run_that_is_not_there_finds_nothing(store: Store, ledger: Ledger) -> None:
+    # When
+    found = store.ledger("nobody").survey(spec_of(store), None, ["c1"])
+    # Then
+    assert (found.epoch, found.intact, found.fences) == (0, False, {"c1": None})
+
+
+def test_polls_and_surveys_take_one_round_trip_each_however_many_chunks_there_are(
+    valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a run, whose scripts are loaded
+    run = f"run-{secrets.token_hex(6)}"
+    ledger = RedisLedger(connect(valkey_url), run, pool_door().of_run(run, NONCE))
+    spec = make_spec(run)
+    ledger.open_run(ME, spec, 60)
+    ledger.publish_manifest(MANIFEST)
+    ledger.poll()
+    sent: list[object] = []
+    send = redis.Connection.send_packed_command
+
+    def counted(connection: redis.Connection, command: object, check_health: bool = True) -> None:
+        sent.append(command)
+        send(connection, command, check_health)
+
+    monkeypatch.setattr(redis.Connection, "send_packed_command", counted)
+    # When / Then
+    ledger.poll()
+    assert len(sent) == 1
+    ledger.survey(spec, MANIFEST, [f"c{number}" for number in range(50)])
+    assert len(sent) == 2
+    ledger.publish_manifest(MANIFEST)
+    assert len(sent) == 3
+
+
+def test_a_user_without_the_right_to_info_gets_everything_but_the_incarnation(
+    valkey_url: str,
+) -> None:
+    # Given
+    run, user = (f"{kind}-{secrets.token_hex(6)}" for kind in ("run", "user"))
+    with connect(valkey_url) as admin:
+        admin.acl_setuser(user, enabled=True, nopass=True, keys=["*"], commands=["+@all", "-info"])
+        scheme, _, rest = valkey_url.partition("://")
+        try:
+            with connect(f"{scheme}://{user}:any@{rest.rpartition('@')[2]}") as client:
+                ledger = RedisLedger(client, run, pool_door().of_run(run, NONCE))
+                ledger.open_run(ME, make_spec(run), 60)
+                # When
+                found = ledger.survey(make_spec(run), None, ["c1"])
+                # Then
+                assert ledger.incarnation() == ""
+                assert found == Survey(1, "", intact=True, fences={"c1": None})
+        finally:
+            admin.acl_deluser(user)

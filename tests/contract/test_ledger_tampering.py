@@ -19,7 +19,7 @@ from dct_celery.protocol.leases import ClaimAnswer, OutstandingChunk, WriteAnswe
 from dct_celery.protocol.runs import CancelOrder, ManifestSummary, Ownership, RunState
 from dct_celery.protocol.workers import FailedReport
 from tests.contract.conftest import Store
-from tests.support.factories import NONCE, OTHER_KEY, held, make_spec, pool_door
+from tests.support.factories import NONCE, OTHER_KEY, fences, held, make_spec, pool_door
 from tests.support.runs import as_sent, finished
 
 ME, YOU = "a" * 16, "b" * 16
@@ -399,12 +399,12 @@ def test_a_forged_fence_is_noticed(store: Store, ledger: Ledger) -> None:
     # When
     store.write_chunk("c1", fence="999")
     # Then
-    assert ledger.fences(["c1"]) == [999]
+    assert fences(ledger, ["c1"]) == [999]
     assert ledger.renew(lease, LEASE) is not WriteAnswer.OK
     # When
     store.write_chunk("c1", state="moonbeam")
     # Then
-    assert ledger.fences(["c1"]) == [None]
+    assert fences(ledger, ["c1"]) == [None]
 
 
 def test_a_forged_claim_gives_its_holder_nothing_but_a_place_in_the_stream(

@@ -285,11 +285,11 @@ class _Answers:
         self._asked = []
         return self
 
-    def execute(self) -> Any:
+    def execute(self, **_: Any) -> Any:
         return self._asked
 
-    def info(self, *_: Any) -> dict[str, Any]:
-        return {}
+    def info(self, *_: Any) -> Any:
+        return self._noted({})
 
     def time(self) -> tuple[int, int]:
         return self._noted((1, 0))
@@ -341,7 +341,8 @@ def ledger_answers(answers: tuple[Any, bytes | None]) -> None:
         ledger.manifest,
         ledger.epoch,
         ledger.silence,
-        lambda: ledger.fences(["c1", "c2"]),
+        ledger.poll,
+        lambda: ledger.survey(make_spec(RUN), None, ["c1", "c2"]),
         lambda: ledger.acknowledged(["c1.1"]),
         lambda: ledger.adopt("ab" * 8, dead=False),
         lambda: ledger.read("0", block_ms=0),

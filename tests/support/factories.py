@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from dct_celery.core.run.leases import LeaseRef
 from dct_celery.dispatcher.collect import Collected
 from dct_celery.dispatcher.request import Request
 from dct_celery.dispatcher.run_snapshot import RunSnapshot
+from dct_celery.ports import Ledger
 from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.protocol.door import Door
 from dct_celery.protocol.runs import RunSpec
@@ -105,6 +106,11 @@ def make_spec(run: str = "run-one", **fields: Any) -> RunSpec:
         "hash_seed": "0",
     }
     return RunSpec(run=run, **{**usual, **fields})
+
+
+def fences(ledger: Ledger, chunks: Sequence[str]) -> list[int | None]:
+    """What the store has of each of them, see `ports.Survey`."""
+    return list(ledger.survey(make_spec(), None, chunks).fences.values())
 
 
 def make_head(

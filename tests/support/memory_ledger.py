@@ -22,6 +22,7 @@ from dct_celery.ports import (
     STALL_MS,
     Announced,
     RunContents,
+    Survey,
     WorkerInfo,
 )
 from dct_celery.protocol import stream
@@ -374,16 +375,28 @@ class MemoryLedger:
             self._say(run, "expired", name, slip)
         return list(late)
 
-    def intact(self, spec: RunSpec, manifest: ManifestSummary | None) -> bool:
-        expected = (self._door.seal(spec), None if manifest is None else self._door.seal(manifest))
-        return self._run is not None and (self._run.spec, self._run.manifest) == expected
+    def poll(self) -> RunState:
+        self.reap()
+        return self.state()
 
-    def fences(self, chunks: Sequence[str]) -> list[int | None]:
-        slips = self._run.slips if self._run else {}
-        found = [slips.get(chunk) for chunk in chunks]
-        return [
-            {"queued": 0, "leased": slip.fence}.get(slip.state) if slip else None for slip in found
-        ]
+    def survey(
+        self, spec: RunSpec, manifest: ManifestSummary | None, chunks: Sequence[str]
+    ) -> Survey:
+        run = self._run
+        slips = run.slips if run else {}
+        fences = {
+            chunk: {"queued": 0, "leased": slips[chunk].fence}.get(slips[chunk].state)
+            if chunk in slips
+            else None
+            for chunk in chunks
+        }
+        expected = (self._door.seal(spec), None if manifest is None else self._door.seal(manifest))
+        return Survey(
+            epoch=self.epoch(),
+            incarnation=self.incarnation(),
+            intact=run is not None and (run.spec, run.manifest) == expected,
+            fences=fences,
+        )
 
     def report(self, worker: str, report: WorkerReport) -> None:
         if run := self._run:

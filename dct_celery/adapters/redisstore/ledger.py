@@ -20,7 +20,14 @@ from dct_celery.core.model import Chunk
 from dct_celery.core.run.events import ChunkCompleted, ChunkEnd
 from dct_celery.core.run.leases import LeaseRef
 from dct_celery.errors import StoreUnavailable, Superseded, Untrusted
-from dct_celery.ports import ABANDONED_MS, AVOID_MS, DISPATCHER_LEASE_MS, STALL_MS, RunContents
+from dct_celery.ports import (
+    ABANDONED_MS,
+    AVOID_MS,
+    DISPATCHER_LEASE_MS,
+    STALL_MS,
+    RunContents,
+    Survey,
+)
 from dct_celery.protocol import stream
 from dct_celery.protocol.door import Door
 from dct_celery.protocol.leases import (
@@ -44,7 +51,7 @@ T = TypeVar("T")
 _VERBS = (
     "open_run", "commit", "claim", "renew", "append", "complete", "release", "reap", "cancel",
     "report", "adopt", "reopen",
-    "abandon",
+    "abandon", "set_field",
 )  # fmt: skip
 #: Gap between the fences of two epochs.
 _FENCES = 1_000_000
@@ -172,7 +179,7 @@ class RedisLedger:
             facts: Any = self._client.info("server")
         except redis.exceptions.NoPermissionError:
             return ""
-        return str(facts.get("run_id", ""))
+        return _incarnation(facts)
 
     def abandon(self) -> bool:
         if not self._verbs["abandon"](keys=[self._keys.run], args=[ABANDONED_MS]):
@@ -195,17 +202,14 @@ class RedisLedger:
         return spec
 
     def publish_manifest(self, manifest: ManifestSummary) -> None:
-        # Not for a run that the store has lost: a key with this field alone would never expire.
-        if self._client.exists(self._keys.run):
-            self._client.hset(self._keys.run, "manifest", self._door.seal(manifest))
+        self._set("manifest", self._door.seal(manifest))
 
     def manifest(self) -> ManifestSummary | None:
         sealed = self._field("manifest")
         return None if sealed is None else self._door.unseal(ManifestSummary, sealed)
 
     def publish_summary(self, summary: RunSummary) -> None:
-        if self._client.exists(self._keys.run):
-            self._client.hset(self._keys.run, "summary", self._door.seal(summary))
+        self._set("summary", self._door.seal(summary))
 
     def summary(self) -> RunSummary | None:
         # Brings the whole view of a run, which workers have no use for.
@@ -298,21 +302,46 @@ class RedisLedger:
         return answer
 
     def reap(self) -> list[str]:
+        return self._reap()[0]
+
+    def poll(self) -> RunState:
+        _, state, order = self._reap()
+        return self._judge_state(state, order)
+
+    def _reap(self) -> tuple[list[str], str | None, str | None]:
+        """The chunks whose leases ran out, the state of the run and the order to cancel it."""
         names = [self._keys.run, self._keys.leases, self._keys.events]
-        expired = self._mine("reap", names, [self._keys.chunk_prefix, STALL_MS])
-        return [text(chunk) for chunk in expired] if isinstance(expired, list) else []
+        reply = self._mine("reap", names, [self._keys.chunk_prefix, STALL_MS])
+        expired, state, order = _row(reply, 3)[:3]
+        chunks = [text(chunk) for chunk in expired] if isinstance(expired, list) else []
+        return chunks, _maybe(state), _maybe(order)
 
-    def intact(self, spec: RunSpec, manifest: ManifestSummary | None) -> bool:
-        expected = (self._door.seal(spec), None if manifest is None else self._door.seal(manifest))
-        return self._two("spec", "manifest") == expected
-
-    def fences(self, chunks: Sequence[str]) -> list[int | None]:
+    def survey(
+        self, spec: RunSpec, manifest: ManifestSummary | None, chunks: Sequence[str]
+    ) -> Survey:
         pipe = self._client.pipeline(transaction=False)
+        pipe.hmget(self._keys.run, ["epoch", "spec", "manifest"])
+        pipe.info("server")
         for chunk in chunks:
-            pipe.hmget(self._keys.chunk(chunk), "state", "fence")
-        states = {"queued": lambda _: 0, "leased": _whole}
-        rows = [(text(state), fence) for state, fence in pipe.execute()]
-        return [states[state](fence) if state in states else None for state, fence in rows]
+            pipe.hmget(self._keys.chunk(chunk), ["state", "fence"])
+        (epoch, *sealed), facts, *rows = self._replies(pipe)
+        expected = [self._door.seal(spec), None if manifest is None else self._door.seal(manifest)]
+        return Survey(
+            epoch=_whole(epoch),
+            incarnation=_incarnation(facts),
+            intact=[_maybe(one) for one in sealed] == expected,
+            fences={chunk: _fence(*row) for chunk, row in zip(chunks, rows, strict=True)},
+        )
+
+    def _replies(self, pipe: Any) -> list[Any]:
+        """All replies. Only one that the user of the store has no right to may be an error."""
+        replies: list[Any] = pipe.execute(raise_on_error=False)
+        for reply in replies:
+            if isinstance(reply, Exception) and not isinstance(
+                reply, redis.exceptions.NoPermissionError
+            ):
+                raise reply
+        return replies
 
     def _mine(self, verb: str, names: Sequence[str], args: Sequence[Any]) -> Any:
         """Calls a verb that only the run's dispatcher may use."""
@@ -372,7 +401,9 @@ class RedisLedger:
         )
 
     def state(self) -> RunState:
-        state, order = self._two("state", "reason")
+        return self._judge_state(*self._two("state", "reason"))
+
+    def _judge_state(self, state: str | None, order: str | None) -> RunState:
         if state is None:
             return RunState.NONE
         if state == RunState.CANCELLED and not self._ordered(order or ""):
@@ -402,8 +433,7 @@ class RedisLedger:
         self._expire(ttl_seconds)
 
     def close(self) -> None:
-        if self._client.exists(self._keys.run):
-            self._client.hset(self._keys.run, "state", RunState.CLOSED.value)
+        self._set("state", RunState.CLOSED.value)
         self._expire_all(keys.CLOSED_TTL)
 
     def _expire_all(self, seconds: int) -> None:
@@ -431,12 +461,14 @@ class RedisLedger:
         return [self._keys.run, self._keys.chunk(chunk), self._keys.leases, self._keys.events]
 
     def _field(self, name: str) -> str | None:
-        value: Any = self._client.hget(self._keys.run, name)
-        return None if value is None else text(value)
+        return _maybe(self._client.hget(self._keys.run, name))
+
+    def _set(self, name: str, value: str) -> None:
+        self._verbs["set_field"](keys=[self._keys.run], args=[name, value])
 
     def _two(self, *names: str) -> tuple[str | None, ...]:
         values: Any = self._client.hmget(self._keys.run, list(names))
-        return tuple(None if value is None else text(value) for value in values)
+        return tuple(map(_maybe, values))
 
 
 _STATES = frozenset({RunState.OPEN.value, RunState.CANCELLED.value, RunState.CLOSED.value})
@@ -468,6 +500,26 @@ def _row(reply: Any, length: int) -> list[Any]:
     """A script's list, padded with None; a single answer becomes a list of one."""
     row = reply if isinstance(reply, list) else [reply]
     return [*row, *[None] * (length - len(row))]
+
+
+def _maybe(value: Any) -> str | None:
+    return None if value is None else text(value)
+
+
+def _incarnation(facts: Any) -> str:
+    """Of the answer to INFO; empty where it was refused."""
+    return str(facts.get("run_id", "")) if isinstance(facts, Mapping) else ""
+
+
+def _fence(state: Any, fence: Any) -> int | None:
+    """0 for a chunk on offer, None for one that is neither on offer nor leased."""
+    match text(state):
+        case "queued":
+            return 0
+        case "leased":
+            return _whole(fence)
+        case _:
+            return None
 
 
 def _whole(value: Any) -> int:

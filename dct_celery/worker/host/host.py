@@ -94,7 +94,6 @@ class Host:
                 " on this worker"
             )
         self._collecting.start()
-        self._environment.start()
         self._thread.start()
 
     def _close_folder(self) -> None:

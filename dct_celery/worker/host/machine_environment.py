@@ -12,6 +12,9 @@ from dct_celery.worker.services import WorkerServices
 log = logging.getLogger("dct_celery.worker")
 #: Seconds between two times that it is put into the store, which forgets what nobody renews.
 RENEW = 600.0
+#: Seconds until it is described: a run may be waiting for this worker, and the worker of one short
+#: run (`--local`) need not do it at all.
+DESCRIBE_AFTER = 3.0
 
 
 class MachineEnvironment:
@@ -21,10 +24,8 @@ class MachineEnvironment:
         self._services = services
         self._content = b""
         self._put_at = float("-inf")
+        self._due_at = services.clock.monotonic() + DESCRIBE_AFTER
         self._thread = threading.Thread(target=self._describe, name="dct-environment", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
 
     @property
     def about(self) -> dict[str, str]:
@@ -32,8 +33,13 @@ class MachineEnvironment:
         return {"environment": digest_of(self._content)} if self._content else {}
 
     def renew(self) -> None:
-        """Puts it into the store when that is due. Raises StoreUnavailable."""
+        """To be called at each heartbeat: has it described, and puts it into the store, when that
+        is due. Raises StoreUnavailable.
+        """
         now = self._services.clock.monotonic()
+        if now >= self._due_at:
+            self._due_at = float("inf")
+            self._thread.start()
         if self._content and now - self._put_at >= RENEW:
             self._services.send_files([(digest_of(self._content), self._content)])
             self._put_at = now

@@ -31,6 +31,7 @@ from tests.support.factories import (
     KEY_ID,
     NONCE,
     OTHER_KEY,
+    fences,
     group,
     make_manifest,
     make_spec,
@@ -179,12 +180,12 @@ def test_what_the_store_could_not_take_is_done_when_it_is_back(
     scene.loop._act([ev.Offer(chunk)])
     for _ in range(5):
         scene.loop.step()
-    assert scene.ledger.fences([chunk.id]) == [None]
+    assert fences(scene.ledger, [chunk.id]) == [None]
     # When
     monkeypatch.setattr(scene.ledger, "commit", commit)
     scene.loop.step()
     # Then
-    assert scene.ledger.fences([chunk.id]) == [0]
+    assert fences(scene.ledger, [chunk.id]) == [0]
     assert len(warnings(scene)) == 1
 
 
@@ -800,7 +801,7 @@ def test_a_forged_fence_is_corrected_once_the_stream_is_read_to_its_end(
     for _ in range(15):
         poll(scene)
     # Then
-    assert (scene.ledger.epoch(), scene.ledger.fences([held.chunk])) == (2, [held.fence])
+    assert (scene.ledger.epoch(), fences(scene.ledger, [held.chunk])) == (2, [held.fence])
     assert [
         line for line in warnings(scene) if "has something else of the run" in line
     ] == warnings(scene)

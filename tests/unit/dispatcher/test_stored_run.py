@@ -19,7 +19,7 @@ from dct_celery.errors import StoreUnavailable, Superseded
 from dct_celery.ports import ABANDONED_MS
 from dct_celery.protocol.leases import WriteAnswer
 from dct_celery.protocol.runs import RunState
-from tests.support.factories import NONCE, group, make_manifest, make_spec, run_door
+from tests.support.factories import NONCE, fences, group, make_manifest, make_spec, run_door
 from tests.support.memory_ledger import MemoryLedger, MemoryStore, StoredFields
 from tests.support.reporters import Listener
 from tests.support.runs import Run
@@ -101,7 +101,7 @@ class Going(Scene):
 
     def loss(self, after: float = 2.0, *, caught_up: bool = True) -> str:
         self.now += after
-        return self.stored_run.loss(self.now, self.run.machine, caught_up=caught_up)
+        return self.stored_run.poll(self.now, self.run.machine, caught_up=caught_up)
 
     def reopen(self) -> None:
         self.stored_run.reopen(self.run.machine, self.journal)
@@ -198,7 +198,7 @@ def test_a_forged_fence_is_corrected_after_a_while(going: Going) -> None:
     going.reopen()
     # Then
     assert going.loss() == ""
-    assert going.ledger.fences([going.lease.chunk, going.waiting.id]) == [going.lease.fence, 0]
+    assert fences(going.ledger, [going.lease.chunk, going.waiting.id]) == [going.lease.fence, 0]
     assert going.ledger.renew(going.lease, 5000) is WriteAnswer.OK
 
 
@@ -221,7 +221,7 @@ def test_a_lease_of_which_the_stream_says_nothing_is_taken_back_after_a_while(go
     # Then
     assert differing(going) == WRONG
     going.reopen()
-    assert going.ledger.fences([going.waiting.id]) == [0]
+    assert fences(going.ledger, [going.waiting.id]) == [0]
 
 
 def test_the_end_of_a_chunk_of_which_the_stream_says_nothing_is_asked_for_again(

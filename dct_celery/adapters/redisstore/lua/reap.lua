@@ -9,7 +9,8 @@
 -- has the hash tag.
 -- A reap also shows that the dispatcher lives: `adopt` gives the run to another one when the last
 -- reap is long ago.
--- Returns the ids of the chunks, or 'superseded' when the run has another dispatcher.
+-- Returns {ids of the chunks, state of the run, the order to cancel it}, an empty list when there is
+-- no such run, or 'superseded' when the run has another dispatcher.
 local run_key = KEYS[1]
 local leases_key = KEYS[2]
 local events_key = KEYS[3]
@@ -17,7 +18,7 @@ local owner = ARGV[1]
 local chunk_prefix = ARGV[2]
 local stall_ms = tonumber(ARGV[3])
 
-local run = redis.call('HMGET', run_key, 'owner', 'epoch')
+local run = redis.call('HMGET', run_key, 'owner', 'epoch', 'state', 'reason')
 if not run[1] then return {} end
 if run[1] ~= owner then return 'superseded' end
 local time = redis.call('TIME')
@@ -42,4 +43,4 @@ for _, chunk in ipairs(expired) do
   redis.call('XADD', events_key, '*', 'k', 'expired', 'e', run[2], 'c', chunk, 'a', held[1],
     'f', held[2], 'w', held[3], 's', held[4])
 end
-return expired
+return {expired, run[3], run[4]}

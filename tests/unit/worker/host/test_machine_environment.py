@@ -15,7 +15,7 @@ from dct_celery.core.ids import digest_of
 from dct_celery.errors import ProcessDied
 from dct_celery.protocol.door import parse
 from dct_celery.protocol.workers import MachineEnvironment as Told
-from dct_celery.worker.host.machine_environment import RENEW, MachineEnvironment
+from dct_celery.worker.host.machine_environment import DESCRIBE_AFTER, RENEW, MachineEnvironment
 from tests.support.fake_clock import FakeClock
 
 
@@ -25,6 +25,23 @@ def described(describe: Callable[[], bytes]) -> tuple[MachineEnvironment, Any]:
     environment = MachineEnvironment(services)
     environment._describe()
     return environment, services
+
+
+def test_it_is_described_once_some_seconds_after_the_worker_has_started() -> None:
+    # Given
+    services: Any = Mock(clock=FakeClock())
+    services.describe_environment.return_value = b"{}"
+    environment = MachineEnvironment(services)
+    described = []
+    # When
+    for _ in range(5):
+        environment.renew()
+        if environment._thread.ident is not None:
+            environment._thread.join(10)
+        described.append(services.describe_environment.call_count)
+        services.clock.now += DESCRIBE_AFTER / 2
+    # Then
+    assert described == [0, 0, 1, 1, 1]
 
 
 def test_its_digest_is_said_and_its_content_is_in_the_store() -> None:

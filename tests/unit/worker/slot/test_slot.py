@@ -24,7 +24,7 @@ from dct_celery.protocol.runs import CancelOrder, ChunkHint
 from dct_celery.worker.folders.work_folder import PublishedRun, WorkFolder
 from dct_celery.worker.slot import slot as slots
 from dct_celery.worker.slot.slot import Slot
-from tests.support.factories import KEY_ID, NONCE, OTHER_KEY, make_spec, pool_door, run_door
+from tests.support.factories import KEY_ID, NONCE, OTHER_KEY, fences, make_spec, pool_door, run_door
 from tests.support.fake_clock import FakeClock
 from tests.support.memory_ledger import MemoryLedger, MemoryStore
 
@@ -74,7 +74,7 @@ class Scene:
         return [entry.fact for entry in self.ledger.read("0", block_ms=0).entries]
 
     def assert_nothing_was_claimed(self) -> None:
-        assert self.ledger.fences(["c1", "c2"]) == [0, 0]
+        assert fences(self.ledger, ["c1", "c2"]) == [0, 0]
         assert not any(isinstance(fact, Claimed) for fact in self.facts())
         assert self.begun == []
         assert self.handed_on == []
@@ -228,4 +228,4 @@ def test_an_untrusted_claim_is_given_back_and_nothing_runs(scene: Scene, payload
     (end,) = (end.end for end in ends)
     assert isinstance(end, ChunkReleased)
     assert end.why is ReleaseReason.UNTRUSTED
-    assert scene.ledger.fences(["c1"]) == [None]
+    assert fences(scene.ledger, ["c1"]) == [None]

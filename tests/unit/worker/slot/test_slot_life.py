@@ -15,7 +15,7 @@ from dct_celery.core.run.leases import LeaseRef
 from dct_celery.protocol.runs import ChunkHint
 from dct_celery.wire.messages import ChunkFinished, TestFinished, TestStarted
 from dct_celery.worker.slot.slot import AVOID_PAUSE, HAND_ON_PAUSE, WATCH_SECONDS, Slot
-from tests.support.factories import run_door
+from tests.support.factories import fences, run_door
 from tests.support.fake_process import FakeProcess
 from tests.unit.worker.slot.scene import CHUNK, RUN, WORKER, SlotScene
 
@@ -66,7 +66,7 @@ def test_a_slot_that_backs_off_hands_the_message_on_after_a_pause(scene: Scene) 
     assert scene.slot.run(MESSAGE) == "backing-off"
     assert scene.handed_on == [(RUN, MESSAGE)]
     assert scene.clock.waits == [HAND_ON_PAUSE]
-    assert scene.ledger.fences(["c1"]) == [0]
+    assert fences(scene.ledger, ["c1"]) == [0]
 
 
 def test_a_chunk_that_another_worker_should_have_is_left_to_it_for_a_moment(scene: Scene) -> None:
