@@ -33,7 +33,7 @@ MANAGE = """
 """
 #: A test that writes down what it can see of the process that it is in.
 SEEN = """
-    import inspect, json, os, re, sys
+    import inspect, json, os, re, sys, threading, warnings
     from django.test import SimpleTestCase
     import django.test.utils, django.core.management.commands.test as command
     from django.test.runner import DiscoverRunner
@@ -64,7 +64,9 @@ SEEN = """
                     hasattr(django.test.utils.get_runner, "__wrapped__"),
                     hasattr(os.execv, "func"),
                 ],
-                "limit": main.__dict__.get("LIMIT"),
+                "threads": threading.active_count(),
+                "started_by": threading.Thread.start.__module__,
+                "warnings": [plain(each) for each in warnings.filters],
             }
             with open(os.environ["SEEN"], "w") as file:
                 json.dump(seen, file)
