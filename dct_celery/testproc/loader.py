@@ -4,10 +4,10 @@
 threads, which no fork would have, `spawner.SpawningLoader` takes its place.
 
 It has one thread and waits for three kinds of events: fork orders on a FIFO, the lifelines of its
-forks (end of file means that the slot died, and the fork is killed with its process group), and the
-worker's end of its own channel (MigrateAgain, once, where the project has receivers for it; end of
-file means that the run is over on this host). It reports
-each fork's end in the status file of its slot, and ends what the fork left behind.
+test processes (end of file means that the slot died, and the process is killed with its group), and
+the worker's end of its own channel (MigrateAgain, once, where the project has receivers for it; end
+of file means that the run is over on this host). It reports the end of each test process in the
+status file of its slot, and ends what that left behind.
 """
 
 from __future__ import annotations
