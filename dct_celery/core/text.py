@@ -7,6 +7,7 @@ length is cut.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 # Compiled on first use (`re` caches them): most processes need none, and compiling all takes 5 ms.
 
@@ -51,6 +52,12 @@ def one_line(text: str) -> str:
 def plural(count: int, noun: str) -> str:
     """`1 test`, `1,204 tests`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def first_of(names: Sequence[str], limit: int = 4) -> str:
+    """`a, b`; of many `a, b, c, d and 3 more`."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return f"{', '.join(names[:limit])}{more}"
 
 
 def strip_ansi(text: str) -> str:

@@ -28,7 +28,7 @@ from dct_celery.core.run.doubts import Doubts
 from dct_celery.core.run.machine import RunMachine
 from dct_celery.core.run.reruns import Reruns
 from dct_celery.core.run.view import RunView
-from dct_celery.core.text import plural
+from dct_celery.core.text import first_of, plural
 from dct_celery.dispatcher import env_files, order_memory
 from dct_celery.dispatcher.adopt import Adopted
 from dct_celery.dispatcher.collect import Collected, Patience, collect
@@ -284,6 +284,14 @@ class RunLifecycle:
         for method in collected.loaded.not_honoured:
             services.report(
                 Warned(f"{method} is overridden, but a distributed run does not call it")
+            )
+        if living := collected.loaded.threads:
+            services.report(
+                Warned(
+                    f"threads of the project live once it is imported ({first_of(living)}), so test"
+                    " processes are not forked: each imports the project by itself, which took"
+                    f" {collected.loaded.seconds:.1f} s here"
+                )
             )
         self._guard(collected)
         snapshot = RunSnapshot.of(

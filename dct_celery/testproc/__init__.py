@@ -1,7 +1,8 @@
 """Inside the user's process: the only code of ours that runs beside the user's project.
 
 A loader executes the project's own command as far as to the whole suite, once, and then forks a
-test process per slot. The fork is the process that the tests see.
+test process per slot. The fork is the process that the tests see. Where the project has threads,
+which no fork would have, each test process executes the command by itself.
 
     main ──▶ backends.find ──▶ Backend.load ──▶ serve(Project)
                collect: main sends its manifest

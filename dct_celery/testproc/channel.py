@@ -105,6 +105,11 @@ class Channel:
     def fileno(self) -> int:
         return self._inbox
 
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """Those that it reads and writes."""
+        return self._inbox, self._outbox
+
     def close(self) -> None:
         for fd in (self._inbox, self._outbox):
             with contextlib.suppress(OSError):

@@ -1,10 +1,13 @@
-"""The loader: it has imported the whole selection and forks test processes in milliseconds.
+"""The loader: it starts a test process for whoever orders one.
+
+`ForkingLoader` has imported the whole selection and forks in milliseconds. Where the project has
+threads, which no fork would have, `spawner.SpawningLoader` takes its place.
 
 It has one thread and waits for three kinds of events: fork orders on a FIFO, the lifelines of its
-forks (end of file means that the slot died, and the fork is killed with its process group), and the
-worker's end of its own channel (MigrateAgain, once, where the project has receivers for it; end of
-file means that the run is over on this host). It reports
-each fork's end in the status file of its slot, and ends what the fork left behind.
+test processes (end of file means that the slot died, and the process is killed with its group), and
+the worker's end of its own channel (MigrateAgain, once, where the project has receivers for it; end
+of file means that the run is over on this host). It reports the end of each test process in the
+status file of its slot, and ends what that left behind.
 """
 
 from __future__ import annotations
@@ -16,11 +19,15 @@ import random
 import select
 import signal
 import sys
+import warnings
+from collections.abc import Mapping
 from typing import NoReturn
 
+from dct_celery.testproc import process_start
 from dct_celery.testproc.backends.base import Project
 from dct_celery.testproc.channel import Channel, raise_descriptor
 from dct_celery.testproc.clock import now
+from dct_celery.testproc.isolation import threads
 from dct_celery.testproc.isolation.lifetime import (
     ForkMark,
     die_with_parent,
@@ -41,11 +48,10 @@ _UNHEARD = {
 
 
 class Loader:
-    """Forks on order until its channel closes."""
+    """Starts test processes on order until its channel closes."""
 
-    def __init__(self, project: Project, channel: Channel, load: messages.Load) -> None:
-        self._project = project
-        self._root = load.root
+    def __init__(self, channel: Channel, load: messages.Load) -> None:
+        self._load = load
         self._channel = channel
         # Opened for writing, too: a FIFO without writers would always be readable.
         self._orders = raise_descriptor(os.open(load.fork_fifo, os.O_RDWR | os.O_NONBLOCK))
@@ -79,13 +85,15 @@ class Loader:
         signal.set_wakeup_fd(self._wake_out, warn_on_full_buffer=False)
 
     def _make_ready(self) -> None:
-        """Does once what would be expensive in every fork.
+        """Does once what would be expensive for each test process."""
 
-        Closes connections, collects garbage and freezes the generations.
-        """
-        self._project.before_fork()
-        gc.collect()
-        gc.freeze()
+    def _answer(self, message: messages.Message) -> messages.Message:
+        """The answer to a message of the worker."""
+        return messages.Fatal("internal", f"a loader cannot answer {message.kind}")
+
+    def _start(self, order: messages.ForkOrder, path: str) -> int:
+        """Starts a test process and returns its pid. `path`: of the order."""
+        raise NotImplementedError
 
     def _step(self) -> bool:
         waited = [self._orders, self._channel.fileno(), self._wake_in, *self._lifelines]
@@ -106,25 +114,8 @@ class Loader:
             self._buffer += os.read(self._orders, 65536)
             *lines, self._buffer = self._buffer.split(b"\n")
             for line in lines:
-                self._fork(line.decode())
+                self._obey(line.decode())
         return True
-
-    def _answer(self, message: messages.Message) -> messages.Message:
-        if not isinstance(message, messages.MigrateAgain):
-            return messages.Fatal("internal", f"a loader cannot answer {message.kind}")
-        start = now()
-        # Receivers find the signals as they are in the sequential run.
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._old_mask)
-        handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        try:
-            self._project.migrate_again(message)
-        except (Exception, SystemExit) as error:
-            return self._project.failure(message, error, "")
-        finally:
-            signal.signal(signal.SIGCHLD, handler)
-            self._old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _UNHEARD)
-            self._make_ready()
-        return messages.MigratedAgain(now() - start)
 
     def _reap(self) -> None:
         while True:  # this includes orphans
@@ -152,46 +143,81 @@ class Loader:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
 
-    def _fork(self, path: str) -> None:
+    def _obey(self, path: str) -> None:
         try:
-            with open(path, "rb") as file:
-                order = messages.decode(file.read())
-            assert isinstance(order, messages.ForkOrder)
+            order = read_order(path)
             lifeline = raise_descriptor(os.open(order.lifeline, os.O_RDONLY | os.O_NONBLOCK))
         except OSError:
             return  # the slot is gone already
         sys.stdout.flush()
         sys.stderr.flush()
         mark = ForkMark(path)
-        parent = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            self._become(order, parent, mark)
+        pid = self._start(order, path)
         self._marks[pid] = mark
         self._lifelines[lifeline] = pid
         self._status[pid] = order.status
 
-    def _become(self, order: messages.ForkOrder, parent: int, mark: ForkMark) -> NoReturn:
+
+class ForkingLoader(Loader):
+    """Its test processes are forks with a copy of the loaded project."""
+
+    def __init__(self, project: Project, channel: Channel, load: messages.Load) -> None:
+        super().__init__(channel, load)
+        self._project = project
+
+    def _make_ready(self) -> None:
+        """Closes connections, collects garbage and freezes the generations."""
+        self._project.before_fork()
+        gc.collect()
+        gc.freeze()
+
+    def _answer(self, message: messages.Message) -> messages.Message:
+        if not isinstance(message, messages.MigrateAgain):
+            return super()._answer(message)
+        start = now()
+        # Receivers find the signals as they are in the sequential run.
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._old_mask)
+        handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        try:
+            self._project.migrate_again(message)
+        except (Exception, SystemExit) as error:
+            return self._project.failure(message, error, "")
+        finally:
+            signal.signal(signal.SIGCHLD, handler)
+            self._old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _UNHEARD)
+            self._make_ready()
+        answer = messages.MigratedAgain(now() - start)
+        if threads.settle():
+            process_start.replace_loader(self._load, self._channel, answer)
+        return answer
+
+    def _start(self, order: messages.ForkOrder, path: str) -> int:
+        parent = os.getpid()
+        with warnings.catch_warnings():
+            # Of threads: those that are left are harmless. Both processes leave this block.
+            warnings.simplefilter("ignore")
+            pid = os.fork()
+        if pid == 0:
+            self._become(order, path, parent)
+        return pid
+
+    def _become(self, order: messages.ForkOrder, path: str, parent: int) -> NoReturn:
         """In the fork: drops everything of the loader, then serves the slot. Never returns."""
         status = 1
         try:
-            os.setsid()
-            die_with_parent(parent)
+            enter_slot(order, path, parent)
             signal.set_wakeup_fd(-1)
             signal.pthread_sigmask(signal.SIG_SETMASK, self._old_mask)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for fd in (self._orders, self._wake_in, self._wake_out, *self._lifelines):
                 os.close(fd)
             self._channel.close()
-            _set_environment(order.environment)
+            os.environ.update(variables_of(order, os.environ))
             random.seed()
-            dump_stacks_to(order.stacks)
-            _write_pid(order.stacks)
-            prefer_for_oom()
-            mark.carry()
-            from dct_celery.testproc.session import Session
+            from dct_celery.testproc.session import Session, end_process
 
-            Session.open(self._project, order, self._root).serve()
+            Session.open(order, self._load.root).serve(self._project)
+            end_process()
             status = 0
         except BaseException:
             import traceback
@@ -202,10 +228,28 @@ class Loader:
             _exit(status)
 
 
-def _set_environment(variables: dict[str, str]) -> None:
-    """Sets the variables, except a cache folder that was chosen explicitly."""
-    given = {name: os.environ[name] for name in ("XDG_CACHE_HOME",) if name in os.environ}
-    os.environ.update({**variables, **given})
+def read_order(path: str) -> messages.ForkOrder:
+    """Raises OSError where the slot has removed it."""
+    with open(path, "rb") as file:
+        order = messages.decode(file.read())
+    assert isinstance(order, messages.ForkOrder)
+    return order
+
+
+def enter_slot(order: messages.ForkOrder, path: str, parent: int) -> None:
+    """What a test process does first. `path`: of the order; `parent`: pid of the loader."""
+    os.setsid()
+    die_with_parent(parent)
+    dump_stacks_to(order.stacks)
+    _write_pid(order.stacks)
+    prefer_for_oom()
+    ForkMark(path).carry()
+
+
+def variables_of(order: messages.ForkOrder, environ: Mapping[str, str]) -> dict[str, str]:
+    """Those of a slot, except a cache folder that was chosen explicitly."""
+    given = {name: environ[name] for name in ("XDG_CACHE_HOME",) if name in environ}
+    return {**order.environment, **given}
 
 
 def _write_pid(path: str) -> None:

@@ -1,4 +1,5 @@
-"""Entry point of the user's process: a collect process or a loader, and the loader's forks.
+"""Entry point of the user's process: a collect process, a loader, or a test process of a loader
+that cannot fork.
 
 Started by the worker (or by the dispatcher, to collect) as `python -c BOOT INBOX OUTBOX`; the two
 descriptors are the channel. One Load message says what to do.
@@ -9,7 +10,9 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from dct_celery.core.backends import BUILT_IN
 from dct_celery.core.model import manifest_digest
@@ -18,17 +21,28 @@ from dct_celery.security import guards
 
 # The session is imported early for what it binds: settings and test modules may patch the standard
 # library.
+from dct_celery.testproc import process_start
 from dct_celery.testproc.backends.base import LoadFailed, Project, failing_as, find
 from dct_celery.testproc.channel import Channel, raise_descriptor
 from dct_celery.testproc.clock import now
 from dct_celery.testproc.django import environment
 from dct_celery.testproc.django.variables import VARIABLES
+from dct_celery.testproc.isolation import threads
 from dct_celery.testproc.isolation.lifetime import die_with_parent, dump_stacks_to_output
-from dct_celery.testproc.loader import Loader
+from dct_celery.testproc.isolation.threads import STARTS
+from dct_celery.testproc.loader import ForkingLoader, enter_slot, read_order
+from dct_celery.testproc.session import Session, end_process
+from dct_celery.testproc.spawner import SpawningLoader
 from dct_celery.wire import messages
 
+T = TypeVar("T")
 #: Entries per message; bounds the size of a frame.
 _BATCH = 2000
+_OTHER_SUITE = (
+    "the project has threads, so each test process imports it by itself, and this one has found"
+    " another suite than the worker's first import; does an import fail the second time (a port in"
+    " use, say), or do test ids differ from import to import?"
+)
 
 
 def main(inbox: int, outbox: int) -> bool:
@@ -44,28 +58,92 @@ def main(inbox: int, outbox: int) -> bool:
     except ProtocolError as error:
         channel.send(messages.Fatal("internal", str(error)))
         return False
-    if load is not None:
+    if load is None:
+        return False
+    if load.fork_order:
+        channel.close()
+        serve_slot(load)
+    else:
         serve(load, channel)
-    return load is not None
+    return True
 
 
 def serve(load: messages.Load, channel: Channel) -> None:
-    """Loads the project; then sends its manifest, or forks test processes until the end."""
+    """Loads the project; then sends its manifest, or starts test processes until the end."""
     start = now()
+
+    def serve_project(project: Project, loaded: messages.Loaded) -> None:
+        if load.collect_only:
+            channel.send(loaded)
+            _send_entries(project, channel)
+            project.close()
+            return
+        own = replace(load, digest=loaded.digest)
+        if loaded.threads:
+            process_start.replace_loader(own, channel, loaded)
+        loader = ForkingLoader(project, channel, own)
+        channel.send(loaded)  # the FIFO is open: fork orders may come from now on
+        loader.serve()
+
+    def refuse(fatal: messages.Fatal) -> None:
+        channel.send(replace(fatal, unset=VARIABLES.unset()))
+
+    _load(load, lambda project: _describe(project, load, start), serve_project, refuse)
+
+
+def serve_slot(load: messages.Load) -> None:
+    """Loads the project for one slot alone, which the worker's loader could not fork for."""
+    order = read_order(load.fork_order)
+    enter_slot(order, load.fork_order, os.getppid())
+    session = Session.open(order, load.root)
+
+    def serve_project(project: Project, digest: str) -> None:
+        if digest == load.digest:
+            session.serve(project)
+        else:
+            session.refuse(messages.Fatal("collection", _OTHER_SUITE))
+
+    def digest_of(project: Project) -> str:
+        return manifest_digest(project.identities())
+
+    _load(load, digest_of, serve_project, session.refuse)
+    end_process()
+    os._exit(0)  # threads may still run
+
+
+def resume(inbox: int, outbox: int, state: int) -> None:
+    """Goes on in place of a loader that has replaced itself: see `process_start`."""
+    die_with_parent()
+    dump_stacks_to_output()
+    channel = Channel(raise_descriptor(inbox), raise_descriptor(outbox))
+    load, first = process_start.read_state(state)
+    assert isinstance(load, messages.Load)
+    loader = SpawningLoader(channel, load)
+    channel.send(first)
+    loader.serve()
+
+
+def _load(
+    load: messages.Load,
+    describe: Callable[[Project], T],
+    serve: Callable[[Project, T], None],
+    refuse: Callable[[messages.Fatal], None],
+) -> None:
+    """Loads the project and calls `serve` with it and its description, or else `refuse`."""
     if not load.collect_only:
         messages.prepare()
     served: list[Project] = []
 
     def serve_project(project: Project) -> None:
         served.append(project)
+        _stop_watching()
         try:
             with failing_as("collection"):
-                loaded = _describe(project, load, start)
+                description = describe(project)
         except LoadFailed as failed:
-            # Not raised: this runs on the stack of the project's command.
-            channel.send(failed.fatal)
-            return
-        _serve(project, loaded, load, channel)
+            refuse(failed.fatal)  # and not raised: this runs on the stack of the project's command
+        else:
+            serve(project, description)
 
     try:
         with failing_as("collection"):
@@ -78,21 +156,8 @@ def serve(load: messages.Load, channel: Channel) -> None:
             if not served:
                 raise CollectionError(f"the backend {load.backend} has loaded no project")
     except LoadFailed as failed:
-        VARIABLES.stop()
-        channel.send(replace(failed.fatal, unset=VARIABLES.unset()))
-
-
-def _serve(
-    project: Project, loaded: messages.Loaded, load: messages.Load, channel: Channel
-) -> None:
-    if load.collect_only:
-        channel.send(loaded)
-        _send_entries(project, channel)
-        project.close()
-    else:
-        loader = Loader(project, channel, load)
-        channel.send(loaded)  # the FIFO is open: fork orders may come from now on
-        loader.serve()
+        _stop_watching()
+        refuse(failed.fatal)
 
 
 def _enter(load: messages.Load) -> None:
@@ -102,10 +167,17 @@ def _enter(load: messages.Load) -> None:
         del sys.path[0]
     sys.path[:0] = [entry for entry in load.sys_path if entry not in sys.path]
     VARIABLES.start()
+    STARTS.watch(load.root)
+
+
+def _stop_watching() -> None:
+    """From here on nothing is left of what took notes while the project was loaded."""
+    VARIABLES.stop()
+    STARTS.stop()
 
 
 def _describe(project: Project, load: messages.Load, start: float) -> messages.Loaded:
-    VARIABLES.stop()
+    living = threads.settle()
     packages = environment.describe()
     used = environment.used(load.root, load.directory)
     said = project.describe(packages)
@@ -133,6 +205,7 @@ def _describe(project: Project, load: messages.Load, start: float) -> messages.L
         facts={"python": sys.version.split()[0], **said.facts, **variables},
         rerun=said.rerun,
         receivers=said.receivers,
+        threads=living,
         variables=VARIABLES.written(),
     )
 
@@ -146,6 +219,9 @@ def _send_entries(project: Project, channel: Channel) -> None:
 
 def run(argv: list[str]) -> None:
     """`main` for the command line of BOOT; exits without running user code a second time."""
+    if len(argv) == 3:
+        resume(*map(int, argv))
+        os._exit(0)
     imported = main(int(argv[0]), int(argv[1]))
     sys.stdout.flush()
     sys.exit(0) if imported else os._exit(0)

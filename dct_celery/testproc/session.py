@@ -26,22 +26,16 @@ class Session:
     """Serves one slot until that says goodbye or closes the channel."""
 
     def __init__(
-        self,
-        project: Project,
-        channel: Channel,
-        output: OutputFile,
-        recorder: Recorder,
-        temporary: str = "",
+        self, channel: Channel, output: OutputFile, recorder: Recorder, temporary: str = ""
     ) -> None:
         """`temporary`: folder for the tests' temporary files; created again before each chunk."""
-        self._project = project
         self._channel = channel
         self._output = output
         self._recorder = recorder
         self._temporary = temporary
 
     @classmethod
-    def open(cls, project: Project, order: messages.ForkOrder, root: str) -> Self:
+    def open(cls, order: messages.ForkOrder, root: str) -> Self:
         """Opens the slot's FIFOs.
 
         Opening them in this order is the handshake that `worker.processes.test_process` expects.
@@ -54,25 +48,32 @@ class Session:
         # Drops the loader's choice of a temporary folder.
         tempfile.tempdir = None
         recorder = Recorder(channel, output, watch, root)
-        return cls(project, channel, output, recorder, order.environment.get("TMPDIR", ""))
+        return cls(channel, output, recorder, order.environment.get("TMPDIR", ""))
 
-    def serve(self) -> None:
-        while True:
-            message = self._channel.receive()
-            if message is None or isinstance(message, messages.Goodbye):
-                break
-            self._channel.send(self._answer(message))
-        self._end()
+    def serve(self, project: Project) -> None:
+        """Answers the slot's messages with the project, until there are no more."""
+        while (message := self._next()) is not None:
+            self._channel.send(self._answer(project, message))
+        with contextlib.suppress(Exception, SystemExit):
+            project.close()
 
-    def _answer(self, message: messages.Message) -> messages.Message:
+    def refuse(self, fatal: messages.Fatal) -> None:
+        """Answers the slot's messages with the reason why there is no project."""
+        while self._next() is not None:
+            self._channel.send(fatal)
+
+    def _next(self) -> messages.Message | None:
+        message = self._channel.receive()
+        return None if isinstance(message, messages.Goodbye) else message
+
+    def _answer(self, project: Project, message: messages.Message) -> messages.Message:
         try:
-            return self._obey(message)
+            return self._obey(project, message)
         except (Exception, SystemExit) as error:  # Django's creation code calls sys.exit(2)
-            return self._project.failure(message, error, self._output.take())
+            return project.failure(message, error, self._output.take())
 
-    def _obey(self, message: messages.Message) -> messages.Message:
+    def _obey(self, project: Project, message: messages.Message) -> messages.Message:
         start = now()
-        project = self._project
         match message:
             case messages.RunChunk():
                 self._restore()
@@ -107,12 +108,11 @@ class Session:
         with contextlib.suppress(Exception):
             _makedirs(self._temporary, exist_ok=True)
 
-    def _end(self) -> None:
-        """Does what the sequential run does at its end, as far as that still has an effect."""
-        with contextlib.suppress(Exception, SystemExit):
-            self._project.close()
-        with contextlib.suppress(Exception, SystemExit):
-            atexit._run_exitfuncs()
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                stream.flush()
+
+def end_process() -> None:
+    """Does what the sequential run does at its end, as far as that still has an effect."""
+    with contextlib.suppress(Exception, SystemExit):
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()

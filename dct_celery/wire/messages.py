@@ -30,6 +30,10 @@ from dct_celery.errors import ProtocolError
 #: Exit status of a test process whose channel a test has closed: its only way to report that.
 CHANNEL_CLOSED = 87
 
+#: Reasons of a Fatal that concern loading the project. A test process has them where the project
+#: has threads, so that it is not forked.
+LOADING = frozenset({"command", "backend", "settings", "labels", "collection"})
+
 _KINDS: dict[str, type[Message]] = {}
 M = TypeVar("M", bound="Message")
 
@@ -105,6 +109,10 @@ class Load(Message):
     template_depends: list[str] = field(default_factory=list)
     #: For hashes of the variables' values, which leave the process instead of them.
     environment_key: str = ""
+    #: Path of the ForkOrder of a slot: serve it instead of forking. From a loader that cannot fork.
+    fork_order: str = ""
+    #: Digest of the manifest that this suite must have (with `fork_order`).
+    digest: str = ""
     #: The project's own command, what stands behind `python`: see core.command. Empty for a backend
     #: that has none.
     command: tuple[str, ...] = ()
@@ -140,6 +148,8 @@ class Loaded(Message):
     rerun: tuple[str, ...] = ()
     #: The project's own receivers of the signals of `migrate`.
     receivers: list[str] = field(default_factory=list)
+    #: Threads of the project that live when its suite is built: it cannot be forked.
+    threads: list[str] = field(default_factory=list)
     #: Names of the environment variables that the project has set itself while it was loaded.
     variables: list[str] = field(default_factory=list)
 
@@ -174,8 +184,8 @@ class MigratedAgain(Message):
 class Fatal(Message):
     """The sender cannot do what was asked, and exits.
 
-    `reason` is one of: backend, settings, labels, collection, checks, database, template, internal,
-    elsewhere (the project's connections lead to another database than the given one).
+    `reason` is one of: command, backend, settings, labels, collection, checks, database, template,
+    internal, elsewhere (the project's connections lead to another database than the given one).
     """
 
     reason: str

@@ -33,7 +33,7 @@ MANAGE = """
 """
 #: A test that writes down what it can see of the process that it is in.
 SEEN = """
-    import inspect, json, os, re, sys
+    import inspect, json, os, re, sys, threading, warnings
     from django.test import SimpleTestCase
     import django.test.utils, django.core.management.commands.test as command
     from django.test.runner import DiscoverRunner
@@ -64,7 +64,9 @@ SEEN = """
                     hasattr(django.test.utils.get_runner, "__wrapped__"),
                     hasattr(os.execv, "func"),
                 ],
-                "limit": main.__dict__.get("LIMIT"),
+                "threads": threading.active_count(),
+                "started_by": threading.Thread.start.__module__,
+                "warnings": [plain(each) for each in warnings.filters],
             }
             with open(os.environ["SEEN"], "w") as file:
                 json.dump(seen, file)
@@ -339,6 +341,7 @@ def test_a_script_that_did_not_travel_is_one_reason(tmp_path: Path) -> None:
         (("--no-such",), "command", "error: unrecognized arguments: --no-such"),
         (("--testrunner=a.b",), "settings", "ModuleNotFoundError: No module named 'a'"),
         (("--testrunner=runners.Other",), "settings", "runners.Other is not based on Django's"),
+        (("--testrunner=runners.Bare",), "settings", "let its own call super().__init__()"),
         (("--settings=nowhere",), "settings", "ModuleNotFoundError: No module named 'nowhere'"),
         (("test_it.py",), "labels", "'test_it.py'"),
     ],
@@ -347,7 +350,19 @@ def test_what_django_refuses_is_said_in_its_words(
     tmp_path: Path, arguments: tuple[str, ...], reason: str, message: str
 ) -> None:
     # Given
-    other = "class Other:\n    def __init__(self, **options): ...\n    def run_tests(self, *a): ..."
+    other = """
+        from django.test.runner import DiscoverRunner, NullTimeKeeper
+
+        class Other:
+            def __init__(self, **options): ...
+            def run_tests(self, *labels): ...
+
+        class Bare(DiscoverRunner):
+            logger, verbosity, interactive, time_keeper = None, 1, False, NullTimeKeeper()
+            parallel = keepdb = debug_sql = debug_mode = False
+            def __init__(self, **options): ...
+            def build_suite(self, labels): return self.test_suite()
+    """
     project = project_with(tmp_path, MANAGE, runners_py=other)
     # When
     fatal = fatal_of(project, arguments=arguments)

@@ -38,6 +38,8 @@ _PLACES = (
 )  # fmt: skip
 #: Files of Python, frozen or not, whose functions read what they are asked for.
 _READERS = (f"{os.sep}os.py", "<frozen os>", "_collections_abc.py", "<frozen _collections_abc>")
+#: Folders of the standard library. Taken before anything is watched: sysconfig reads variables.
+_PYTHON = tuple(f"{sysconfig.get_paths()[name]}{os.sep}" for name in ("stdlib", "platstdlib"))
 _INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 
 
@@ -210,6 +212,4 @@ def _kind_of(file: str) -> str:
         return "installed"
     if file.startswith(os.path.dirname(str(dct_celery.__file__)) + os.sep):
         return "ours"
-    paths = sysconfig.get_paths()
-    python = tuple(f"{paths[name]}{os.sep}" for name in ("stdlib", "platstdlib"))
-    return "python" if file.startswith(("<frozen", *python)) else "project"
+    return "python" if file.startswith(("<frozen", *_PYTHON)) else "project"

@@ -92,7 +92,7 @@ class LeakDetector:
             return new
         frames = _frames()
         try:
-            return [one for one in new if not _idle(frames.get(one.ident or 0))]
+            return [one for one in new if not is_idle(frames.get(one.ident or 0))]
         finally:
             # It contains our own frame: a cycle that would keep the chunk's objects until some
             # collection.
@@ -114,7 +114,7 @@ class LeakDetector:
         ]
 
 
-def _idle(frame: FrameType | None) -> bool:
+def is_idle(frame: FrameType | None) -> bool:
     """Whether this is an idle thread of a ThreadPoolExecutor, which asgiref keeps for good."""
     return frame is None or frame.f_code is pool._worker.__code__
 

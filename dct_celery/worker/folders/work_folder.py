@@ -161,6 +161,15 @@ class RunFolder:
         except OSError:
             return ""
 
+    def note_attached(self) -> None:
+        """A test process of some slot is ready for tests."""
+        (self.path / "attached").touch()
+
+    @property
+    def attached(self) -> bool:
+        """Some slot has had a test process that was ready."""
+        return (self.path / "attached").exists()
+
     def unpublish(self) -> None:
         """No slot is to begin anything."""
         (self.path / "host.json").unlink(missing_ok=True)

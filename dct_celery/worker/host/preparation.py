@@ -33,6 +33,7 @@ from dct_celery.core.environment import (
 )
 from dct_celery.core.plan.limits import FIXTURE_SECONDS
 from dct_celery.core.retry import Retry
+from dct_celery.core.text import first_of
 from dct_celery.errors import DatabaseError, LeaseLost, ServerFault, StoreUnavailable, Untrusted
 from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger, UserProcess
 from dct_celery.protocol import PROTOCOL_VERSION
@@ -185,6 +186,12 @@ class Preparation:
         loaded = self._load(spec)
         self._step("load")
         log.info("run %s: %d tests loaded in %.2f s", self._run, loaded.count, loaded.seconds)
+        if loaded.threads:
+            log.info(
+                "run %s: nothing is forked, as there are threads: %s",
+                self._run,
+                first_of(loaded.threads),
+            )
         self._check_redis(loaded)
         self._guard(loaded, spec.databases)
         prepared = Prepared(

@@ -21,6 +21,7 @@ from dct_celery.core.retry import Retry
 from dct_celery.errors import DatabaseError, DctError, ServerFault
 from dct_celery.ports import Clock, DatabaseServer, DatabaseSpec, Ledger
 from dct_celery.wire import messages
+from dct_celery.wire.messages import LOADING
 from dct_celery.worker.databases.clone_maker import FLUSHED, PRISTINE, CloneMaker
 from dct_celery.worker.databases.naming import CloneNaming
 from dct_celery.worker.databases.server_probe import ServerProbe
@@ -39,6 +40,9 @@ AWAY_SECONDS = 120.0
 _SHORTAGE = (1.0, 2.0, 4.0)
 #: Seconds before retrying a server that has ended our sessions.
 _BREATH = 0.5
+#: Attempts to load the project, where it is not forked, before this worker gives up. Once some slot
+#: has succeeded, it does not: then slots are in each other's way.
+LOADS = 2
 #: Seconds to wait for a spare that is being made; then the slot makes its own.
 SPARE_SECONDS = 120.0
 #: Seconds between two checks for such a spare.
@@ -172,6 +176,8 @@ class SlotRun:
         self._begun: set[str] = set()
         self._databases = self._open_databases(services, state)
         self._forks = 0
+        #: Test processes that could not load the project.
+        self._not_loaded = 0
         self._permits = Permits(folder.permits, state.slots)
         self.backoff = SlotBackoff(folder.backoff / str(slot))
         self.probe = ServerProbe(self._databases.servers.values(), self._clock)
@@ -287,9 +293,16 @@ class SlotRun:
                 self.folder.refuse(answer.message)
             fault = fault_in_answer(answer.message, answer.detail)
             why = f"{answer.message} (the server {fault})" if fault else answer.message
+            if answer.reason in LOADING:
+                line = f"the test process could not load the project by itself: {why}"
+                self._not_loaded += 1
+                if self._not_loaded >= LOADS and not self.folder.attached:
+                    self.folder.refuse(line)
+                raise DatabaseError(line, detail=answer.detail, fault=fault)
             raise DatabaseError(
                 f"the test process could not attach: {why}", detail=answer.detail, fault=fault
             )
+        self.folder.note_attached()
         process.attached(answer.pid)
         self._databases.attached(chunk)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dct_celery.core.text import cut, one_line, strip_ansi, visible, xml_safe
+from dct_celery.core.text import cut, first_of, one_line, strip_ansi, visible, xml_safe
 
 #: Every code point, lone surrogates too, with the problematic ones often.
 ANY_TEXT = st.text(
@@ -166,3 +166,8 @@ class TestVisible:
     )
     def test_what_is_harmless_stays_as_it_is(self, text: str) -> None:
         assert visible(text) == text
+
+
+def test_of_many_names_the_first_are_shown_and_the_rest_counted() -> None:
+    assert first_of(["a", "b"]) == "a, b"
+    assert first_of(list("abcdef")) == "a, b, c, d and 2 more"

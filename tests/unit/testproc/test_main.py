@@ -20,7 +20,7 @@ from dct_celery.core import codec
 from dct_celery.core.model import Manifest, Phase
 from dct_celery.testproc import main as module
 from dct_celery.testproc.backends.base import LoadFailed, Project, Serve, failing_as, find
-from dct_celery.testproc.loader import Loader, _set_environment, _write_status
+from dct_celery.testproc.loader import ForkingLoader, _write_status, variables_of
 from dct_celery.testproc.main import serve
 from dct_celery.wire import messages
 from tests.support.inprocess import MemoryChannel
@@ -243,14 +243,14 @@ def test_an_order_of_a_slot_that_is_gone_forks_nothing(
     )
     projects: list[Project] = []
     find(BACKEND).load(load, projects.append)
-    loader = Loader(projects[0], MemoryChannel(), load)
+    loader = ForkingLoader(projects[0], MemoryChannel(), load)
     # When the file of the order is gone, or the lifeline that it names
-    loader._fork(str(tmp_path / "order"))
+    loader._obey(str(tmp_path / "order"))
     order = messages.ForkOrder(
         "in", "out", str(tmp_path / "lifeline"), "log", "stacks", "status", {}
     )
     (tmp_path / "order").write_bytes(order.encode())
-    loader._fork(str(tmp_path / "order"))
+    loader._obey(str(tmp_path / "order"))
     # Then
     assert loader._status == {}
 
@@ -263,12 +263,13 @@ def test_the_end_of_a_fork_is_written_for_its_slot(tmp_path: Path, status: int, 
     assert (tmp_path / "status").read_text() == f"{text}\n4096\n"
 
 
-def test_a_fork_has_the_variables_of_its_slot_but_keeps_a_cache_folder_that_was_chosen(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_fork_has_the_variables_of_its_slot_but_keeps_a_cache_folder_that_was_chosen() -> None:
     # Given
-    monkeypatch.setattr(os, "environ", {"XDG_CACHE_HOME": "/mine", "DCT_SLOT": "0", "A": "1"})
-    # When
-    _set_environment({"XDG_CACHE_HOME": "/theirs", "DCT_SLOT": "2"})
+    own = {"XDG_CACHE_HOME": "/theirs", "DCT_SLOT": "2"}
+    order = messages.ForkOrder("in", "out", "life", "log", "stacks", "status", own)
     # Then
-    assert os.environ == {"XDG_CACHE_HOME": "/mine", "DCT_SLOT": "2", "A": "1"}
+    assert variables_of(order, {"XDG_CACHE_HOME": "/mine", "A": "1"}) == {
+        "XDG_CACHE_HOME": "/mine",
+        "DCT_SLOT": "2",
+    }
+    assert variables_of(order, {"A": "1"}) == order.environment

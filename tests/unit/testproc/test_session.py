@@ -70,7 +70,7 @@ def answers(
 ) -> list[messages.Message]:
     bench, channel = Bench(), MemoryChannel(orders)
     bench.output.printed = printed
-    Session(project, channel, bench.output, bench.recorder, temporary).serve()
+    Session(channel, bench.output, bench.recorder, temporary).serve(project)
     return channel.sent
 
 
@@ -115,7 +115,7 @@ def test_what_an_attach_printed_is_no_tests_output() -> None:
     bench, channel = Bench(), MemoryChannel([messages.Attach({}, {})])
     bench.output.printed = "from setup_databases"
     # When
-    Session(Obedient(), channel, bench.output, bench.recorder).serve()
+    Session(channel, bench.output, bench.recorder).serve(Obedient())
     # Then
     assert bench.output.printed == ""
 

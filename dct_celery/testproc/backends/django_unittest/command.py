@@ -76,6 +76,8 @@ class _Execution:
             if self.taken and not isinstance(error, SystemExit):
                 traceback.print_exc()  # of its last steps, when nobody waits for it any more
             return error
+        finally:
+            self._restore.close()
         return None
 
     def explained(self, ended: BaseException | None) -> messages.Fatal:
@@ -151,6 +153,8 @@ class _Execution:
 
         self._replace(module.DiscoverRunner, "__init__", __init__)
         self._replace(django.test.utils, "get_runner", get_runner)
+        self._replace(module, "_setup_databases", self._unwatched)
+        self._replace(django.test.utils, "setup_databases", self._unwatched)
 
     def _watch_runner(self, runner: Any) -> None:
         _make_sequential(runner)
@@ -187,6 +191,15 @@ class _Execution:
             runner.setup_databases = _leave
             type(runner).__init__ = _leave
         raise SystemExit(0)
+
+    def _unwatched(self, *args: Any, **options: Any) -> NoReturn:
+        """Nothing may be created here: test databases of this name may be another process's."""
+        self._failure = messages.Fatal(
+            "settings",
+            "the test runner sets up databases, but has never called the __init__ of Django's"
+            " DiscoverRunner; let its own call super().__init__()",
+        )
+        raise SystemExit(1)
 
     def _exec(self, original: Callable[..., None], program: Any, *rest: Any) -> None:
         if os.getpid() != self._pid:

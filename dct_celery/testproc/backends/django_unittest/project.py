@@ -98,6 +98,9 @@ class DjangoProject:
         databases.migrate_again(self, order.databases, order.servers)
 
     def attach(self, order: messages.Attach) -> None:
+        if self._load.fork_order and migrate_signals.own_receivers():
+            # No loader has done it for this process.
+            databases.migrate_again(self, order.databases, order.servers)
         sqlite_memory.install()
         self._old_config = databases.attach(self, order.databases, order.serialized, order.servers)
         fast_flush.install()

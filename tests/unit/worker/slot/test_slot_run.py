@@ -323,6 +323,35 @@ def test_a_process_that_reached_another_server_refuses_the_run_on_this_worker(
     assert scene.folder.refusal == "default leads to db.other"
 
 
+def load_badly(process: FakeProcess) -> None:
+    process.answer = messages.Fatal("settings", "OSError: in use", "")
+
+
+def test_a_project_that_no_process_can_load_by_itself_refuses_the_worker_the_second_time(
+    scene: SlotScene,
+) -> None:
+    # Given
+    scene.forks.prepare = load_badly
+    # When / Then
+    for refused in (False, True):
+        with pytest.raises(DatabaseError, match="load the project by itself: OSError: in use"):
+            scene.process_for(CHUNK)
+        assert bool(scene.folder.refusal) == refused
+    assert scene.folder.refusal.endswith("by itself: OSError: in use")
+
+
+def test_a_project_that_some_slot_has_loaded_keeps_the_worker(scene: SlotScene) -> None:
+    # Given
+    scene.process_for(CHUNK)
+    scene.forks.prepare = load_badly
+    # When
+    for _ in range(3):
+        with pytest.raises(DatabaseError):
+            scene.process_for(replace(CHUNK, fresh_process=True))
+    # Then
+    assert scene.folder.refusal == ""
+
+
 def test_a_process_that_dies_while_it_attaches_is_no_databases_fault(scene: SlotScene) -> None:
     # Given
     def dying(process: FakeProcess) -> None:
