@@ -21,6 +21,7 @@ from typing import NoReturn
 from dct_celery.testproc.backends.base import Project
 from dct_celery.testproc.channel import Channel, raise_descriptor
 from dct_celery.testproc.clock import now
+from dct_celery.testproc.isolation import private_tree
 from dct_celery.testproc.isolation.lifetime import (
     ForkMark,
     die_with_parent,
@@ -56,6 +57,8 @@ class Loader:
         self._marks: dict[int, ForkMark] = {}
         self._orphans = Orphans()
         self._old_mask: set[int] = set()
+        #: Why forks cannot have the tree for themselves; None as long as nobody has asked.
+        self._shared: str | None = None
         self._wake_in, self._wake_out = (raise_descriptor(fd) for fd in os.pipe())
 
     def serve(self) -> None:
@@ -162,6 +165,8 @@ class Loader:
             return  # the slot is gone already
         sys.stdout.flush()
         sys.stderr.flush()
+        if order.layer and self._shared is None:
+            self._shared = private_tree.why_not(self._root, order.layer)
         mark = ForkMark(path)
         parent = os.getpid()
         pid = os.fork()
@@ -189,9 +194,12 @@ class Loader:
             _write_pid(order.stacks)
             prefer_for_oom()
             mark.carry()
+            shared = order.shared or (self._shared or "" if order.layer else "")
+            if order.layer and not shared:
+                private_tree.enter(self._root, order.layer)
             from dct_celery.testproc.session import Session
 
-            Session.open(self._project, order, self._root).serve()
+            Session.open(self._project, order, self._root, shared).serve()
             status = 0
         except BaseException:
             import traceback
