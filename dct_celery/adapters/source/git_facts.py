@@ -2,10 +2,11 @@
 
     git rev-parse HEAD · git describe --tags --dirty · git branch · git log -1 · git status
 
-It has the commits since the last tags (all, in a small repository), the folders of HEAD, the current
-branch, these tags, and an index without times, but no file's content, no remote, no configuration of
-its user. It is only made for projects whose code mentions git, and always the same for the same
-state, so that equal trees stay equal.
+It has all commits, the folders of HEAD, the current branch, the tags, and an index without times,
+but no file's content (targets of links apart), no remote, and no configuration of its user.
+`describe` counts commits, so that a part of them would give another answer. It is only made for
+projects whose code mentions git, and always the same for the same state, so that equal trees stay
+equal.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 #: Files whose content may say that git is asked, and how.
@@ -27,12 +28,10 @@ _ASKS = re.compile(
     rb"|setuptools[_-]scm|hatch-vcs|versioningit|versioneer|dulwich|pygit2",
     re.MULTILINE,
 )
-#: A repository with at most this many commits is sent with all of them: they can be counted.
-_ALL_COMMITS = 2_000
-#: With more commits than this since the last tag, there is no `.git`.
-_MOST_COMMITS = 20_000
-#: Commits of a large repository without tags.
-_FEW_COMMITS = 50
+#: One of these is in every text that matches, and is found far faster.
+_WORDS = (b"git", b"setuptools", b"hatch-vcs", b"version", b"dulwich")
+#: With more commits than this, some 3 MB, there is no `.git`.
+_MOST_COMMITS = 10_000
 _SECONDS = 60.0
 _CONFIG = b"[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n"
 #: git wants this folder, whether or not there is anything in it.
@@ -43,9 +42,12 @@ class _Failed(Exception):
     """git has no answer."""
 
 
-def asks(path: str, content: bytes) -> bool:
+def asks(root: Path, path: str) -> bool:
     """Whether this file of the project may ask git for something."""
-    return path.endswith(_ASKING) and _ASKS.search(content) is not None
+    if not path.endswith(_ASKING):
+        return False
+    content = (root / path).read_bytes()
+    return any(word in content for word in _WORDS) and _ASKS.search(content) is not None
 
 
 def files(root: Path) -> dict[str, bytes]:
@@ -66,7 +68,11 @@ class _Repository:
         head, branch = self._line("rev-parse", "--verify", "HEAD"), ""
         with contextlib.suppress(_Failed):
             branch = self._line("symbolic-ref", "-q", "HEAD")
-        commits = self._commits(head)
+        if int(self._line("rev-list", "--count", f"--max-count={_MOST_COMMITS + 1}", head)) > (
+            _MOST_COMMITS
+        ):
+            raise _Failed("it has too many commits")
+        commits = set(self._git("rev-list", head).decode().split())
         tags = self._tags(commits)
         refs = {**tags, branch: (head, "")} if branch else tags
         found = {
@@ -74,28 +80,11 @@ class _Repository:
             ".git/config": _CONFIG,
             ".git/packed-refs": _packed(refs),
         }
-        boundary = sorted(one for one, parents in commits.items() if not parents <= commits.keys())
-        if boundary:
-            found[".git/shallow"] = "".join(f"{one}\n" for one in boundary).encode()
-        return {**found, **self._pack([*commits, *(name for name, _ in tags.values())], head)}
-
-    def _commits(self, head: str) -> dict[str, set[str]]:
-        """Commit -> its parents: all, or those that `git describe` counts."""
-        limit = f"--max-count={_ALL_COMMITS + 1}"
-        if int(self._line("rev-list", "--count", limit, head)) <= _ALL_COMMITS:
-            return self._listed(head)
-        found: dict[str, set[str]] = {}
-        for kind in ((), ("--tags",)):
-            with contextlib.suppress(_Failed):
-                tag = self._line("describe", *kind, "--abbrev=0", head) + "^{commit}"
-                found |= self._listed(head, "--not", tag) | self._listed("--no-walk", tag)
-        if len(found) > _MOST_COMMITS:
-            raise _Failed("too many commits")
-        return found or self._listed(f"--max-count={_FEW_COMMITS}", head)
-
-    def _listed(self, *words: str) -> dict[str, set[str]]:
-        rows = self._git("rev-list", "--parents", *words).decode().splitlines()
-        return {row.split()[0]: set(row.split()[1:]) for row in rows}
+        # A shallow clone, as CI has it, stays one.
+        with contextlib.suppress(OSError):
+            shallow = self._root / self._line("rev-parse", "--git-path", "shallow")
+            found[".git/shallow"] = shallow.read_bytes()
+        return {**found, **self._pack({*commits, *(name for name, _ in tags.values())}, head)}
 
     def _tags(self, commits: Container[str]) -> dict[str, tuple[str, str]]:
         """Name of each tag of these commits -> its object, and its commit if that is another."""
@@ -108,12 +97,15 @@ class _Repository:
                 found[name] = (one, commit)
         return found
 
-    def _pack(self, names: Iterable[str], head: str) -> dict[str, bytes]:
+    def _pack(self, names: set[str], head: str) -> dict[str, bytes]:
         """These objects and the folders of HEAD as a pack, and an index of the files of HEAD."""
         folders = self._git(
             "rev-list", "--objects", "--no-object-names", "--filter=blob:none", "--no-walk", head
         )
-        objects = sorted({*names, *folders.decode().split()})
+        # git compares a link with its target in the repository, everything else by hashes.
+        rows = self._git("ls-tree", "-r", "-z", head).split(b"\0")
+        links = {row.split()[2].decode() for row in rows if row.startswith(b"120000 ")}
+        objects = sorted(names | links | set(folders.decode().split()))
         # Nothing here may depend on how the objects are stored at present.
         pack = self._git(
             "pack-objects", "--stdout", "-q", "--no-reuse-delta", "--no-reuse-object",

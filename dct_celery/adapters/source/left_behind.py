@@ -64,8 +64,8 @@ class LeftBehind:
                 return self._sentence(name)
         if _REPOSITORY.search(text):
             return (
-                "the tree on a worker is no git repository, as .git is not sent: give what is asked"
-                " of git in a variable (--env), or in a generated file (include)"
+                "the tree on a worker is no git repository, or has only its commits: give what is"
+                " asked of git in a variable (--env), or in a generated file (include)"
             )
         return ""
 
