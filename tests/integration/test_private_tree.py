@@ -27,12 +27,11 @@ _SET_DUMPABLE = 4
 class Scene:
     """A tree, and forks that have it for themselves."""
 
-    def __init__(self, base: Path, user: int) -> None:
+    def __init__(self, base: Path, user: int, name: str = "tree, of:all\\") -> None:
         self.base, self.user = base, user
-        self.root = base / "tree, of:all"
+        self.root = base / name
         (self.root / "app").mkdir(parents=True)
         (self.root / "app" / "code.py").write_text("X = 1\n")
-        self.layers = 0
         #: What entering took, in the fork.
         self.seconds = 0.0
         if user:
@@ -40,9 +39,8 @@ class Scene:
                 os.chown(path, user, user)
 
     def layer(self) -> Path:
-        self.layers += 1
-        folder = self.base / f"layer-{self.layers}"
-        folder.mkdir()
+        folder = Path(tempfile.mkdtemp(prefix="layer, of:", dir=self.base))
+        folder.chmod(0o755)
         if self.user:
             os.chown(folder, self.user, self.user)
         return folder
@@ -88,14 +86,25 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
         pytest.skip("only root can be both")
     base = Path(tempfile.mkdtemp(prefix="dct-private-tree-"))
     base.chmod(0o755)
-    scene = Scene(base, NOBODY if request.param == "user" else 0)
+    user = NOBODY if request.param == "user" else 0
     try:
-        said = scene.inside(lambda: "")
-        if said:
+        if said := Scene(base, user, "tree").inside(lambda: ""):
             pytest.skip(f"this kernel does not allow it: {said}")
-        yield scene
+        yield Scene(base, user)
     finally:
         shutil.rmtree(base, ignore_errors=True)
+
+
+def as_user(user: int, deed: Callable[[], Any]) -> None:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgid(user)
+            os.setuid(user)
+            deed()
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
 
 
 def listed(root: Path) -> list[str]:
@@ -218,7 +227,7 @@ def test_nothing_is_left_of_one_that_is_killed(scene: Scene) -> None:
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     os.close(inbox)
-    folder.remove_layer(fork)
+    as_user(scene.user, lambda: folder.remove_layer(fork))
     # Then
     assert not layer.exists()
     assert str(scene.root) not in Path("/proc/self/mountinfo").read_text()

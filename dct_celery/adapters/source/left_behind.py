@@ -74,9 +74,9 @@ class LeftBehind:
     def _quoted(self, text: str) -> Iterator[str]:
         """Paths in quotes, from the root or from the project's folder."""
         for number, match in enumerate(_QUOTED.finditer(text)):
+            if number >= _NAMES:
+                return
             name = _TREE.sub("", match["name"])
-            if number >= _NAMES or os.path.isabs(name):
-                continue
             for folder in self._folders:
                 yield from self._missed(os.path.join(folder, name))
 
