@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,9 +28,9 @@ _SET_DUMPABLE = 4
 class Scene:
     """A tree, and forks that have it for themselves."""
 
-    def __init__(self, base: Path, user: int, name: str = "tree, of:all\\") -> None:
+    def __init__(self, base: Path, user: int) -> None:
         self.base, self.user = base, user
-        self.root = base / name
+        self.root = base / "tree, of:all\\"
         (self.root / "app").mkdir(parents=True)
         (self.root / "app" / "code.py").write_text("X = 1\n")
         #: What entering took, in the fork.
@@ -80,6 +81,23 @@ class Scene:
         return json.loads(said)
 
 
+def refusal(base: Path, user: int) -> str:
+    """What other programs hear when they try the same; "" if they succeed."""
+    for name in ("l", "u", "w"):
+        (base / name).mkdir()
+        os.chown(base / name, user, user)
+    options = f"lowerdir={base}/l,upperdir={base}/u,workdir={base}/w"
+    mount = f"mount -t overlay o -o {options}{',userxattr' if user else ''} {base}/l"
+    words = ["unshare", "--mount", *(["--map-root-user"] if user else []), "sh", "-c", mount]
+    try:
+        done = subprocess.run(
+            words, user=user, group=user, extra_groups=[], capture_output=True, text=True
+        )
+    except OSError as error:
+        return str(error)
+    return done.stderr.strip() if done.returncode else ""
+
+
 @pytest.fixture(params=["root", "user"])
 def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
     if os.geteuid() != 0:
@@ -88,7 +106,7 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
     base.chmod(0o755)
     user = NOBODY if request.param == "user" else 0
     try:
-        if said := Scene(base, user, "tree").inside(lambda: ""):
+        if said := refusal(base, user):
             pytest.skip(f"this kernel does not allow it: {said}")
         yield Scene(base, user)
     finally:
