@@ -350,6 +350,11 @@ class Settings:
         " own; default: the one that runs the worker",
         variable="DCT_PYTHON",
     )
+    private_tree: bool = _worker(
+        "bool",
+        "Each test process has the code for itself, so that no other sees what it writes there",
+        default=True,
+    )
     lease_seconds: float = _worker(
         "float",
         "Seconds without a renewal after which a slot loses its chunk",

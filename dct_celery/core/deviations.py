@@ -109,6 +109,13 @@ DEVIATIONS = (
         "slots of one machine must not meet in a file",
     ),
     Deviation(
+        "files that tests write into the project's folder, or remove there",
+        "stay so for all that come later, and after the run",
+        "stay so for what comes later in the same test process; where the kernel allows no view of"
+        " one's own, the slots of a worker share the folder, and a warning names the classes",
+        "slots of one machine must not meet in a file",
+    ),
+    Deviation(
         "run_suite and suite_result of a custom runner",
         "called",
         "not called; a warning names them",

@@ -181,13 +181,15 @@ def _value(facts: Facts, name: str) -> str | None:
 
 
 def _variable(name: str, there: Facts, here: Facts) -> Difference:
+    way_out = f"--env {name} passes it to the tests"
     if _value(here, name) == UNSET:
         state = "is set on the dispatcher and not on the worker"
     elif _value(there, name) == UNSET:
         state = "is set on the worker and not on the dispatcher"
+        way_out = "unset it there, or set it here"
     else:
         state = "has another value on the worker"
     return Difference(
         f"the variable {name}, which the project reads, {state}",
-        f"--env {name} passes it to the tests, --ignore-env {name} lets it differ",
+        f"{way_out}; --ignore-env {name} lets it differ",
     )

@@ -21,13 +21,14 @@ import signal
 import sys
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NoReturn
 
 from dct_celery.testproc import process_start
 from dct_celery.testproc.backends.base import Project
 from dct_celery.testproc.channel import Channel, raise_descriptor
 from dct_celery.testproc.clock import now
-from dct_celery.testproc.isolation import threads
+from dct_celery.testproc.isolation import private_tree, threads
 from dct_celery.testproc.isolation.lifetime import (
     ForkMark,
     die_with_parent,
@@ -164,6 +165,8 @@ class ForkingLoader(Loader):
     def __init__(self, project: Project, channel: Channel, load: messages.Load) -> None:
         super().__init__(channel, load)
         self._project = project
+        #: Why forks cannot have the tree for themselves; None as long as nobody has asked.
+        self._shared: str | None = None
 
     def _make_ready(self) -> None:
         """Closes connections, collects garbage and freezes the generations."""
@@ -193,6 +196,9 @@ class ForkingLoader(Loader):
 
     def _start(self, order: messages.ForkOrder, path: str) -> int:
         parent = os.getpid()
+        if order.layer and self._shared is None:
+            self._shared = private_tree.why_not(self._load.root, order.layer)
+        order = with_tree(order, self._shared or "")
         with warnings.catch_warnings():
             # Of threads: those that are left are harmless. Both processes leave this block.
             warnings.simplefilter("ignore")
@@ -205,7 +211,7 @@ class ForkingLoader(Loader):
         """In the fork: drops everything of the loader, then serves the slot. Never returns."""
         status = 1
         try:
-            enter_slot(order, path, parent)
+            enter_slot(order, path, parent, self._load.root)
             signal.set_wakeup_fd(-1)
             signal.pthread_sigmask(signal.SIG_SETMASK, self._old_mask)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -236,14 +242,24 @@ def read_order(path: str) -> messages.ForkOrder:
     return order
 
 
-def enter_slot(order: messages.ForkOrder, path: str, parent: int) -> None:
-    """What a test process does first. `path`: of the order; `parent`: pid of the loader."""
+def with_tree(order: messages.ForkOrder, why_not: str) -> messages.ForkOrder:
+    """The order as it can be obeyed. `why_not`: of `private_tree`."""
+    return replace(order, layer="", shared=why_not) if order.layer and why_not else order
+
+
+def enter_slot(order: messages.ForkOrder, path: str, parent: int, root: str) -> None:
+    """What a test process does first.
+
+    `path`: of the order; `parent`: pid of the loader; `root`: top of the tree.
+    """
     os.setsid()
     die_with_parent(parent)
     dump_stacks_to(order.stacks)
     _write_pid(order.stacks)
     prefer_for_oom()
     ForkMark(path).carry()
+    if order.layer:
+        private_tree.enter(root, order.layer)
 
 
 def variables_of(order: messages.ForkOrder, environ: Mapping[str, str]) -> dict[str, str]:

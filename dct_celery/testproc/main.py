@@ -27,10 +27,10 @@ from dct_celery.testproc.channel import Channel, raise_descriptor
 from dct_celery.testproc.clock import now
 from dct_celery.testproc.django import environment
 from dct_celery.testproc.django.variables import VARIABLES
-from dct_celery.testproc.isolation import threads
+from dct_celery.testproc.isolation import private_tree, threads
 from dct_celery.testproc.isolation.lifetime import die_with_parent, dump_stacks_to_output
 from dct_celery.testproc.isolation.threads import STARTS
-from dct_celery.testproc.loader import ForkingLoader, enter_slot, read_order
+from dct_celery.testproc.loader import ForkingLoader, enter_slot, read_order, with_tree
 from dct_celery.testproc.session import Session, end_process
 from dct_celery.testproc.spawner import SpawningLoader
 from dct_celery.wire import messages
@@ -94,7 +94,9 @@ def serve(load: messages.Load, channel: Channel) -> None:
 def serve_slot(load: messages.Load) -> None:
     """Loads the project for one slot alone, which the worker's loader could not fork for."""
     order = read_order(load.fork_order)
-    enter_slot(order, load.fork_order, os.getppid())
+    if order.layer:
+        order = with_tree(order, private_tree.why_not(load.root, order.layer))
+    enter_slot(order, load.fork_order, os.getppid(), load.root)
     session = Session.open(order, load.root)
 
     def serve_project(project: Project, digest: str) -> None:

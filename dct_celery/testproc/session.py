@@ -15,6 +15,7 @@ from dct_celery.testproc.channel import Channel, raise_descriptor
 from dct_celery.testproc.clock import now
 from dct_celery.testproc.isolation.leaks import LeakDetector
 from dct_celery.testproc.isolation.output import OutputFile
+from dct_celery.testproc.isolation.tree_watch import TreeWatch
 from dct_celery.testproc.recorder import Recorder
 from dct_celery.wire import messages
 
@@ -26,13 +27,22 @@ class Session:
     """Serves one slot until that says goodbye or closes the channel."""
 
     def __init__(
-        self, channel: Channel, output: OutputFile, recorder: Recorder, temporary: str = ""
+        self,
+        channel: Channel,
+        output: OutputFile,
+        recorder: Recorder,
+        temporary: str = "",
+        shared: str = "",
     ) -> None:
-        """`temporary`: folder for the tests' temporary files; created again before each chunk."""
+        """`temporary`: folder for the tests' temporary files; created again before each chunk.
+
+        `shared`: why the tree is shared with other slots, see `messages.Attached`.
+        """
         self._channel = channel
         self._output = output
         self._recorder = recorder
         self._temporary = temporary
+        self._shared = shared
 
     @classmethod
     def open(cls, order: messages.ForkOrder, root: str) -> Self:
@@ -40,7 +50,7 @@ class Session:
 
         Opening them in this order is the handshake that `worker.processes.test_process` expects.
         """
-        watch = LeakDetector()
+        watch = LeakDetector(TreeWatch(root) if order.shared else None)
         inbox = os.open(order.inbox, os.O_RDONLY)
         outbox = os.open(order.outbox, os.O_WRONLY)
         channel = Channel(raise_descriptor(inbox), raise_descriptor(outbox))
@@ -48,7 +58,8 @@ class Session:
         # Drops the loader's choice of a temporary folder.
         tempfile.tempdir = None
         recorder = Recorder(channel, output, watch, root)
-        return cls(channel, output, recorder, order.environment.get("TMPDIR", ""))
+        temporary = order.environment.get("TMPDIR", "")
+        return cls(channel, output, recorder, temporary, order.shared)
 
     def serve(self, project: Project) -> None:
         """Answers the slot's messages with the project, until there are no more."""
@@ -82,7 +93,7 @@ class Session:
             case messages.Attach():
                 project.attach(message)
                 self._output.take()
-                return messages.Attached(os.getpid(), now() - start)
+                return messages.Attached(os.getpid(), now() - start, self._shared)
             case messages.Build():
                 project.build(message)
                 return messages.Built(now() - start, self._output.take())

@@ -214,6 +214,10 @@ class ForkOrder(Message):
     status: str
     #: Variables set in the fork: DCT_SLOT, TMPDIR, XDG_CACHE_HOME, _DCT_FORK.
     environment: dict[str, str]
+    #: Folder for what the fork writes into the tree, which it then has for itself; empty for none.
+    layer: str = ""
+    #: Why the fork shares the tree with other slots, so that what tests write there is watched.
+    shared: str = ""
 
 
 @message
@@ -241,6 +245,8 @@ class Attached(Message):
 
     pid: int
     seconds: float
+    #: Why the tree is shared with other slots; empty where the fork has it for itself.
+    shared: str = ""
 
 
 @message

@@ -49,7 +49,10 @@ def passes(fleet: Fleet, project: Path, *flags: str, **environment: str) -> None
 
 @pytest.fixture
 def role(postgres_server: EmbeddedPostgres) -> Iterator[tuple[str, str]]:
-    """A role that may create databases, and its password; both are gone afterwards."""
+    """A role that may create databases, and its password; both are gone afterwards.
+
+    To be asked for before the fleet, so that it goes when no worker drops databases any more.
+    """
     name, password = f"r{secrets.token_hex(4)}", secrets.token_hex(8)
     place = {"host": postgres_server.host, "port": postgres_server.port}
     with psycopg.connect(
@@ -75,7 +78,7 @@ def bare_settings(more: str = "") -> str:
 
 
 def test_a_password_file_in_the_tree_opens_the_workers_own_connections(
-    fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres, role: tuple[str, str]
+    role: tuple[str, str], fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres
 ) -> None:
     # Given
     user, password = role
@@ -93,7 +96,7 @@ def test_a_password_file_in_the_tree_opens_the_workers_own_connections(
 
 @pytest.mark.parametrize("by", ["variables", "service"])
 def test_what_the_job_says_to_libpq_reaches_the_workers_own_connections(
-    fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres, role: tuple[str, str], by: str
+    role: tuple[str, str], fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres, by: str
 ) -> None:
     # Given a project whose settings say nothing but a name
     user, password = role
@@ -116,7 +119,7 @@ def test_what_the_job_says_to_libpq_reaches_the_workers_own_connections(
 
 
 def test_a_worker_takes_the_role_that_the_project_assumes(
-    fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres, role: tuple[str, str]
+    role: tuple[str, str], fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres
 ) -> None:
     # Given a user that may create nothing, and is a member of one that may
     user, password = f"u{secrets.token_hex(4)}", secrets.token_hex(8)

@@ -428,7 +428,7 @@ def test_packages_and_settings_that_differ_are_refused_by_name(
         "TIME_ZONE is 'Europe/Berlin' on the worker and 'UTC' on the dispatcher",
         "--ignore-package",
         "the variable SITE_ZONE, which the project reads, is set on the worker and not on the",
-        "--env SITE_ZONE",
+        "--ignore-env SITE_ZONE",
     )
     odd_fleet.assert_tidy()
 
@@ -494,7 +494,10 @@ def test_a_variable_that_the_project_reads_is_named_and_its_value_stays_secret(
     # Then
     state = "has another value on the worker" if given else "is set on the worker and not on the"
     assert_no_worker_took_it(
-        refused, 4, f"the variable ODD_TOKEN, which the project reads, {state}", "--env ODD_TOKEN"
+        refused,
+        4,
+        f"the variable ODD_TOKEN, which the project reads, {state}",
+        "--env ODD_TOKEN" if given else "unset it there, or set it here",
     )
     shown = [refused.out, refused.err, json.dumps(refused.json)]
     shown += [path.read_text(errors="replace") for path in odd_fleet.folder.rglob("*.jsonl")]

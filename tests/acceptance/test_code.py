@@ -306,3 +306,40 @@ def test_a_worker_that_misses_a_generated_module_says_so(fleet: Fleet, place: Pa
     assert refused.code == 4, refused
     assert "shelf/_version.py is ignored by git and did not travel; include it" in refused.err
     assert all("shelf/_version.py" in message for message in refused.messages())
+
+
+def test_settings_that_ask_git_are_answered_as_in_the_checkout(fleet: Fleet, place: Path) -> None:
+    # Given
+    settings = """
+        import subprocess
+        def ask(*words):
+            return subprocess.check_output(["git", *words], text=True).strip()
+        VERSION = ask("describe", "--tags")
+        COMMIT = ask("rev-parse", "HEAD")
+    """
+    tests = """
+        import os
+        from django.conf import settings
+        from django.test import SimpleTestCase
+
+        class Known(SimpleTestCase):
+            def test_version(self):
+                self.assertEqual(settings.VERSION, "v1.2")
+            def test_commit(self):
+                self.assertEqual(settings.COMMIT, os.environ["DJANGO_COMMIT"])
+    """
+    project = make_project(place, tests, settings=settings)
+    git(project, "init", "-q")
+    git(project, "add", "-A")
+    git(project, "commit", "-qm", "first")
+    git(project, "tag", "v1.2")
+    words = ["git", "-C", str(project), "rev-parse", "HEAD"]
+    commit = subprocess.check_output(words, text=True).strip()
+    fleet.worker()
+    # When
+    finished = fleet.run(project, DJANGO_COMMIT=commit)
+    refused = fleet.run(project, "--exclude", ".git", DJANGO_COMMIT=commit)
+    # Then
+    assert finished.code == 0, finished
+    assert refused.code == 4, refused
+    assert "the tree on a worker is no git repository, or has only its commits" in refused.err

@@ -282,6 +282,7 @@ def test_every_option_of_the_test_command_has_its_argument(
 ) -> None:
     # Given: what Django's test command makes of the arguments
     monkeypatch.setattr(runner, "_command", lambda: ["--command=a.py test"])
+    monkeypatch.setattr(runner, "_measured", lambda: False)  # of pytest's own process
     parser = argparse.ArgumentParser()
     parser.add_argument("labels", nargs="*")
     parser.add_argument("-v", "--verbosity", type=int, default=1)

@@ -111,13 +111,22 @@ class FakeForks:
     #: The forks so far, with the environment of each.
     made: list[FakeProcess] = field(default_factory=list)
     environments: list[Mapping[str, str]] = field(default_factory=list)
+    #: What each fork was told about the tree: its layer, or why it shares it.
+    trees: list[Path | str | None] = field(default_factory=list)
     #: What becomes of each new one before it is used.
     prepare: Callable[[FakeProcess], Any] = lambda process: None
 
     def __call__(
-        self, folder: Path, fork_fifo: Path, environment: Mapping[str, str], clock: FakeClock
+        self,
+        folder: Path,
+        fork_fifo: Path,
+        environment: Mapping[str, str],
+        clock: FakeClock,
+        layer: Path | None = None,
+        shared: str = "",
     ) -> FakeForks:
         self.environments.append(environment)
+        self.trees.append(layer or shared or None)
         return self
 
     def start(self) -> FakeProcess:

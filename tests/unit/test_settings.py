@@ -615,8 +615,8 @@ class TestTable:
 
     def test_the_worker_has_variables_but_no_flags(self) -> None:
         assert {o.name for o in OPTIONS if not o.flags} == {
-            "work_dir", "checkout", "worker_python", "lease_seconds", "drain_seconds",
-            "templates_kept", "templates_megabytes", "keep_days", "clones_at_once",
+            "work_dir", "checkout", "worker_python", "private_tree", "lease_seconds",
+            "drain_seconds", "templates_kept", "templates_megabytes", "keep_days", "clones_at_once",
             "max_operations", "health_check_seconds",
         }  # fmt: skip
 

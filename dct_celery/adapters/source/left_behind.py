@@ -64,8 +64,8 @@ class LeftBehind:
                 return self._sentence(name)
         if _REPOSITORY.search(text):
             return (
-                "the tree on a worker is no git repository, as .git is not sent: give what is asked"
-                " of git in a variable (--env), or in a generated file (include)"
+                "the tree on a worker is no git repository, or has only its commits: give what is"
+                " asked of git in a variable (--env), or in a generated file (include)"
             )
         return ""
 
@@ -74,9 +74,9 @@ class LeftBehind:
     def _quoted(self, text: str) -> Iterator[str]:
         """Paths in quotes, from the root or from the project's folder."""
         for number, match in enumerate(_QUOTED.finditer(text)):
+            if number >= _NAMES:
+                return
             name = _TREE.sub("", match["name"])
-            if number >= _NAMES or os.path.isabs(name):
-                continue
             for folder in self._folders:
                 yield from self._missed(os.path.join(folder, name))
 

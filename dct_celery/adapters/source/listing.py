@@ -100,8 +100,8 @@ def _by_git(root: Path) -> Listing:
     # Folders without any file of ours are among these, or below one of them.
     others = _git(root, "ls-files", "-z", "--others", "--exclude-standard", "--directory")
     candidates = {path.rstrip("/") for path in others if path.endswith("/")} - set(inner)
-    walked = (folder for start in candidates for folder in _walked_folders(root, start))
-    found.folders = _not_ignored(root, _empty(found.files, walked))
+    walked = {folder for start in candidates for folder in _walked_folders(root, start)}
+    found.folders = _empty(found.files, _not_ignored(root, walked))
     for name in inner:
         _add(found, root, name)
     return found

@@ -11,10 +11,11 @@ import hashlib
 import os
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from dct_celery.adapters.source import git_facts
 from dct_celery.adapters.source import listing as listings
 from dct_celery.adapters.source.index import (
     MAX_FILE,
@@ -57,6 +58,8 @@ class Snapshot:
     secrets: tuple[str, ...] = ()
     #: Patterns of `include` that match no file.
     unused: tuple[str, ...] = ()
+    #: Digest -> content of files that are in the tree and not on disk.
+    made: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def paths(self) -> frozenset[str]:
@@ -102,11 +105,15 @@ def take(root: Path, selection: Selection | None = None, *, git_modes: bool = Fa
         }
     files: list[TreeFile] = []
     links: list[TreeLink] = []
+    # Of a checkout on a worker, `.git` is there.
+    may_ask = not git_modes and (root / ".git").exists() and not selection.leaves_out(".git")
+    asks_git = False
     for path in sorted(paths):
         if selection.leaves_out(path):
             continue
         try:
             entry = _entry(root, path, git_modes=git_modes)
+            asks_git = asks_git or (may_ask and git_facts.asks(root, path))
         except FileNotFoundError:
             continue  # tracked but deleted, or gone since it was listed
         except OSError as error:
@@ -118,9 +125,11 @@ def take(root: Path, selection: Selection | None = None, *, git_modes: bool = Fa
             files.append(entry)
         elif entry is not None:
             links.append(entry)
-    index = Index(tuple(files), tuple(links))
+    made = git_facts.files(root) if asks_git else {}
+    index = Index((*files, *(_made(path, text) for path, text in made.items())), tuple(links))
     if not git_modes:
         folders = _empty_folders(root, listed, set(index.paths), selection)
+        folders |= {git_facts.FOLDER} if made else set()
         index = replace(index, folders=tuple(sorted(folders)))
     encoded = index.encode()
     if len(encoded) > MAX_INDEX:
@@ -134,7 +143,12 @@ def take(root: Path, selection: Selection | None = None, *, git_modes: bool = Fa
         if not selection.include.match(file.path) and _is_secret(root, file.path)
     )
     return Snapshot(
-        root, index, digest_of(encoded), tuple(secret), tuple(selection.include.unused(index.paths))
+        root,
+        index,
+        digest_of(encoded),
+        tuple(secret),
+        tuple(selection.include.unused(index.paths)),
+        {digest_of(text): text for text in made.values()},
     )
 
 
@@ -175,6 +189,10 @@ def warnings(taken: Snapshot) -> Iterator[str]:
             f"include {patterns} matches no file; is it relative to {taken.root}, "
             "and has it been built?"
         )
+
+
+def _made(path: str, content: bytes) -> TreeFile:
+    return TreeFile(path, 0o644, len(content), digest_of(content))
 
 
 def _empty_folders(

@@ -97,7 +97,9 @@ class Upload:
                 if digest == taken.digest:
                     continue
                 try:
-                    found = snapshot.content(taken.root, self._files[digest])
+                    found = taken.made.get(digest) or snapshot.content(
+                        taken.root, self._files[digest]
+                    )
                 except ConfigError as error:
                     if not forgiving:
                         raise

@@ -23,6 +23,12 @@ class LeakKind(StrEnum):
     PORT = "port"
     #: A part of the interpreter's state; it was put back.
     STATE = "state"
+    #: Files in the tree, where the slots of a worker share it.
+    FILE = "file"
+
+
+#: Said of a folder of the tree in which files were for a while.
+CAME_AND_WENT = "(files came and went)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,9 @@ _WARNINGS = {
     LeakKind.THREAD: "a thread ({what}) was left running by {by}; its process was ended",
     LeakKind.PORT: "a listening socket ({what}) was left open by {by}; its process was ended",
     LeakKind.STATE: "state leak: {what} by {by}",
+    LeakKind.FILE: (
+        "the project's folder, which slots of one worker share, was changed by {by}: {what}"
+    ),
 }
 #: Number of leaks that are kept for the report.
 _KEPT = 1000

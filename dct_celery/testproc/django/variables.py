@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import sys
-import sysconfig
 from collections.abc import Collection, Iterator
 from fnmatch import fnmatchcase
 from types import FrameType
@@ -38,8 +37,8 @@ _PLACES = (
 )  # fmt: skip
 #: Files of Python, frozen or not, whose functions read what they are asked for.
 _READERS = (f"{os.sep}os.py", "<frozen os>", "_collections_abc.py", "<frozen _collections_abc>")
-#: Folders of the standard library. Taken before anything is watched: sysconfig reads variables.
-_PYTHON = tuple(f"{sysconfig.get_paths()[name]}{os.sep}" for name in ("stdlib", "platstdlib"))
+#: Folder of the standard library. Not asked of sysconfig, which reads variables itself.
+_PYTHON = os.path.join(os.path.dirname(os.__file__), "")
 _INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 
 
@@ -212,4 +211,4 @@ def _kind_of(file: str) -> str:
         return "installed"
     if file.startswith(os.path.dirname(str(dct_celery.__file__)) + os.sep):
         return "ours"
-    return "python" if file.startswith(("<frozen", *_PYTHON)) else "project"
+    return "python" if file.startswith(("<frozen", _PYTHON)) else "project"

@@ -1,4 +1,5 @@
-"""What tests leave inside their process: threads and listening sockets, and changed state.
+"""What tests leave inside their process: threads and listening sockets, and changed state; and in
+the project's folder, where slots share it.
 
 The first two end the use of the process; changed state is put back. This is checked after each
 class, so that the class can be named, with functions that are bound before any test can patch them.
@@ -20,6 +21,7 @@ from types import FrameType
 from dct_celery.core.run.leaks import LeakKind, LeakRecord
 from dct_celery.testproc.clock import now
 from dct_celery.testproc.isolation.process_state import ProcessState
+from dct_celery.testproc.isolation.tree_watch import TreeWatch
 
 #: Seconds that threads of the chunk's last class get to end: many are about to.
 _GRACE = 0.05
@@ -39,7 +41,9 @@ _pause = threading.Event().wait
 class LeakDetector:
     """The leaks of one test process, chunk by chunk."""
 
-    def __init__(self) -> None:
+    def __init__(self, tree: TreeWatch | None = None) -> None:
+        """`tree`: the project's folder, where other slots share it."""
+        self._tree = tree
         self._state: ProcessState | None = None
         self._threads: set[threading.Thread] = set()
         self._sockets: dict[str, str] = {}
@@ -54,6 +58,8 @@ class LeakDetector:
         self._threads = set(_enumerate())
         self._sockets, self._lowest = _sockets(), _lowest_free()
         self._found, self._changed = {}, {}
+        if self._tree is not None:
+            self._tree.begin()
 
     def check(self, cls: str) -> None:
         """After class `cls`: what is new since the last check is attributed to it.
@@ -69,6 +75,8 @@ class LeakDetector:
         assert self._state is not None
         for name in self._state.changed():
             self._changed.setdefault(name, cls)
+        if self._tree is not None:
+            self._tree.class_over(cls)
 
     def end(self, cls: str) -> list[LeakRecord]:
         """After the chunk, whose last class is `cls`: reports leaks and restores the state."""
@@ -79,7 +87,8 @@ class LeakDetector:
             LeakRecord(LeakKind.STATE, f"{name}{kept.get(name, '')}", who)
             for name, who in self._changed.items()
         ]
-        return [*self._left_threads(), *self._left_sockets(), *state]
+        files = self._tree.end() if self._tree is not None else []
+        return [*self._left_threads(), *self._left_sockets(), *state, *files]
 
     # -- threads -----------------------------------------------------------------------
 

@@ -28,6 +28,8 @@ _SERVERS = 20
 
 #: How the names of the forks' temporary folders begin.
 _TEMPORARY = "dct-fork-"
+#: Name of the folder in a fork's folder that holds what the fork has written into the tree.
+_LAYER = "layer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,19 @@ class RunFolder:
         (fork / "tmp").symlink_to(folder)
         return folder
 
+    def layer(self, fork: Path) -> Path:
+        """Where a fork's own view of the tree keeps what is written into it: a new folder."""
+        folder = fork / _LAYER
+        folder.mkdir(mode=0o700)
+        return folder
+
+    def remove_layer(self, fork: Path) -> None:
+        """To be called when the fork has ended; does nothing where there is none."""
+        with contextlib.suppress(OSError):
+            # The kernel lets nobody into this folder of its own.
+            (fork / _LAYER / "work" / "work").chmod(0o700)
+        remove_below(self._base, fork / _LAYER)
+
     def artifacts(self, slot: int) -> Path:
         """Where the slot's test process puts files for the dispatcher."""
         return self.path / "artifacts" / str(slot)
@@ -186,6 +201,8 @@ class RunFolder:
     def remove(self) -> None:
         for link in self.path.glob("slots/*/tmp"):
             _remove_temporary(link)
+        for layer in self.path.glob(f"slots/*/{_LAYER}"):
+            self.remove_layer(layer.parent)
         remove_below(self._base, self.path)
 
 

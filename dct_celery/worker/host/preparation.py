@@ -438,7 +438,12 @@ class Preparation:
             environment_key=self._door.environment_key,
         )
         # A tree never changes, so bytecode is kept in it: the next run imports faster.
-        own = {"PYTHONHASHSEED": spec.hash_seed, "PYTHONDONTWRITEBYTECODE": ""}
+        own = {
+            "PYTHONHASHSEED": spec.hash_seed,
+            "PYTHONDONTWRITEBYTECODE": "",
+            # A repository that the work folder happens to lie in is none of the project's.
+            "GIT_CEILING_DIRECTORIES": os.path.dirname(root),
+        }
         environment = self._services.user_environment(spec.environment, own)
         python = self._services.settings.worker_python or sys.executable
         with self._folder.loader_log.open("ab") as log:

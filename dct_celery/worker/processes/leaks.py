@@ -37,7 +37,8 @@ def wears_out(process: TestProcess, leaks: Sequence[LeakRecord]) -> bool:
     growth = process.growth()
     if growth > MAX_GROWTH:
         log.info("a test process grew by %d MB; the next chunk gets a new one", growth >> 20)
-    return growth > MAX_GROWTH or any(leak.kind is not LeakKind.STATE for leak in leaks)
+    runs_on = {LeakKind.PROCESS, LeakKind.THREAD, LeakKind.PORT}
+    return growth > MAX_GROWTH or any(leak.kind in runs_on for leak in leaks)
 
 
 def _process(one: Stray, indices: Sequence[int], began: Sequence[float]) -> LeakRecord:

@@ -48,9 +48,18 @@ class TestProcess:
     __test__ = False
 
     def __init__(
-        self, folder: Path, fork_fifo: Path, environment: Mapping[str, str], clock: Clock
+        self,
+        folder: Path,
+        fork_fifo: Path,
+        environment: Mapping[str, str],
+        clock: Clock,
+        layer: Path | None = None,
+        shared: str = "",
     ) -> None:
+        """`layer`, `shared`: see `messages.ForkOrder`."""
         self._folder = folder
+        self._layer = layer
+        self._shared = shared
         self._environment = environment
         self._clock = clock
         self._fork_fifo = fork_fifo
@@ -76,6 +85,8 @@ class TestProcess:
             stacks=str(folder / "stacks"),
             status=str(folder / "status"),
             environment={**self._environment, MARK: str(folder)},
+            layer=str(self._layer) if self._layer else "",
+            shared=self._shared,
         )
         (folder / "order").write_bytes(order.encode())
         try:

@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 
 from dct_celery.core import order, retry
 from dct_celery.core.databases.clone_state import CloneState
@@ -181,6 +182,12 @@ class SlotRun:
         self._permits = Permits(folder.permits, state.slots)
         self.backoff = SlotBackoff(folder.backoff / str(slot))
         self.probe = ServerProbe(self._databases.servers.values(), self._clock)
+        self._private_tree = services.settings.private_tree
+        #: Of the test process.
+        self._fork_folder: Path | None = None
+        self._told_shared = False
+        #: No other slot of this worker may write into the tree at the same time.
+        self.alone = state.slots == 1
         self.process: TestProcess | None = None
         #: The last test that the process was given, by its manifest index.
         self._last: int | None = None
@@ -258,21 +265,31 @@ class SlotRun:
 
     def _renew(self, chunk: Chunk) -> None:
         self.probe.remember()
-        self.process = self._fork(f"{self.slot}")
+        self.process = self._fork_for_tests()
         clones = self._databases.take(chunk)
         self._attach(self.process, chunk, clones)
 
+    def _fork_for_tests(self) -> TestProcess:
+        self._fork_folder = self._new_fork_folder(f"{self.slot}")
+        if not self._private_tree:
+            return self._start(self._fork_folder, shared="DCT_PRIVATE_TREE is off")
+        return self._start(self._fork_folder, self.folder.layer(self._fork_folder))
+
     def _fork(self, purpose: str) -> TestProcess:
+        return self._start(self._new_fork_folder(purpose))
+
+    def _new_fork_folder(self, purpose: str) -> Path:
         self._forks += 1
-        folder = self.folder.fork_folder(f"{purpose}-{self.slot}-{self._forks}")
-        temporary = self.folder.temporary(folder)
-        cache = self.folder.cache(self.slot)
+        return self.folder.fork_folder(f"{purpose}-{self.slot}-{self._forks}")
+
+    def _start(self, folder: Path, layer: Path | None = None, shared: str = "") -> TestProcess:
         environment = {
-            "TMPDIR": str(temporary),
-            "XDG_CACHE_HOME": str(cache),
+            "TMPDIR": str(self.folder.temporary(folder)),
+            "XDG_CACHE_HOME": str(self.folder.cache(self.slot)),
             "DCT_SLOT": str(self.slot),
         }
-        return TestProcess(folder, self.folder.fork_fifo, environment, self._clock).start()
+        fifo = self.folder.fork_fifo
+        return TestProcess(folder, fifo, environment, self._clock, layer, shared).start()
 
     def _attach(self, process: TestProcess, chunk: Chunk, clones: dict[str, str]) -> None:
         """Has the process connect its aliases to the clones. Raises DatabaseError if it cannot."""
@@ -303,6 +320,9 @@ class SlotRun:
                 f"the test process could not attach: {why}", detail=answer.detail, fault=fault
             )
         self.folder.note_attached()
+        if answer.shared and not self._told_shared:
+            self._told_shared = True
+            log.info("run %s: slots share the tree: %s", self.run, answer.shared)
         process.attached(answer.pid)
         self._databases.attached(chunk)
 
@@ -311,6 +331,9 @@ class SlotRun:
         if self.process is not None:
             self.process.kill() if kill else self.process.finish()
             self.process = None
+        if self._fork_folder is not None:
+            self.folder.remove_layer(self._fork_folder)
+            self._fork_folder = None
         self._last = None
         self._databases.retire()
 

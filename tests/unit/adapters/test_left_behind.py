@@ -127,7 +127,7 @@ def test_what_is_not_about_a_file_of_ours_has_no_hint(project: Path, text: str) 
     ],
 )
 def test_who_asks_git_is_told_that_it_is_not_there(project: Path, text: str) -> None:
-    assert hint(project, text).startswith("the tree on a worker is no git repository")
+    assert hint(project, text).startswith("the tree on a worker is no git repository, or")
 
 
 def test_catalogues_are_compared_with_a_bounded_number_of_failures(

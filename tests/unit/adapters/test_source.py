@@ -156,9 +156,12 @@ def test_empty_folders_travel_and_ignored_ones_do_not(project: Path, by: str) ->
     for name in ("empty/inner", "new/empty", "app/empty", "ignored/below", "__pycache__"):
         (project / name).mkdir(parents=True)
     (project / "new" / "file.py").touch()
+    for name in ("new/cache", "new/inner/cache"):
+        (project / name).mkdir(parents=True)
+        (project / name / "file.bin").touch()
     (project / "only_logs").mkdir()
     (project / "only_logs" / "a.log").touch()
-    (project / ".gitignore").write_text("*.log\n/ignored/\n__pycache__/\n")
+    (project / ".gitignore").write_text("*.log\n/ignored/\n__pycache__/\ncache/\n")
     if by == "git":
         git(project, "init", "-q")
         git(project, "add", "app", "run.sh", "link")
@@ -167,7 +170,7 @@ def test_empty_folders_travel_and_ignored_ones_do_not(project: Path, by: str) ->
     # Then
     expected = ["app/empty", "empty/inner", "new/empty"]
     if by == "git":  # what is in it is ignored, the folder is not
-        expected.append("only_logs")
+        expected += ["only_logs", "new/inner"]
     else:
         expected.append("ignored/below")
     assert sorted(folders) == sorted(expected)

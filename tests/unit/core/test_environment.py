@@ -108,7 +108,8 @@ def test_a_variable_that_the_project_reads_is_named_without_its_value(
     (found,) = differences({"variable:FEATURE": there}, {"variable:FEATURE": here}, NOTHING)
     # Then
     assert found.text == f"the variable FEATURE, which the project reads, {state}"
-    assert "--env FEATURE" in found.fix
+    assert ("--env FEATURE" in found.fix) == (there != UNSET)
+    assert ("unset it there, or set it here" in found.fix) == (there == UNSET)
     assert "--ignore-env FEATURE" in found.fix
     assert "7f" not in told([found])
 

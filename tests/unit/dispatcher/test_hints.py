@@ -47,6 +47,14 @@ def test_what_is_no_failure_is_left_as_it_is(outcome: Outcome) -> None:
     assert hints.of_records(event, hint) is event
 
 
+def test_of_a_batch_only_the_failures_are_explained() -> None:
+    # Given
+    expected = TestRecord(1, Outcome.XFAILED, 0.1, (FAILURE,))
+    event = recorded(TestRecord(0, Outcome.FAILED, 0.1, (FAILURE,)), expected)
+    # Then
+    assert hints.of_records(event, hint).records[1] == expected
+
+
 def test_a_failure_without_a_hint_is_left_as_it_is() -> None:
     # Given
     plain = Failure("failure", "AssertionError", "x", "Traceback\n")

@@ -124,7 +124,7 @@ def test_a_project_that_breaks_what_decoders_are_made_with_does_not_keep_its_loa
         def serve(self) -> None:
             read.append(messages.decode(order.encode()))
 
-    monkeypatch.setattr(module, "Loader", OneOrder)
+    monkeypatch.setattr(module, "ForkingLoader", OneOrder)
     # When
     served(replace(load, collect_only=False))
     # Then

@@ -77,7 +77,8 @@ class ChunkSuite(unittest.TestSuite):
         if previous is not None:
             sqlite_memory.close_abandoned()
             self._dct_recorder.class_over(strclass(previous))
-            self._dct_mark = self._dct_recorder.begin_again()
+            if test is not None:  # not after the last class: no test follows
+                self._dct_mark = self._dct_recorder.begin_again()
 
     def _handleModuleFixture(self, test: Any, result: Any) -> None:
         if getattr(result, "_previousTestClass", None) is type(test):

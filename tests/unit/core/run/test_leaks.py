@@ -70,9 +70,16 @@ def test_a_part_of_the_state_is_told_once_for_the_run() -> None:
     assert [leak.by for leak in leaks.found] == ["a.T", "b.T"]
 
 
+def test_what_changes_a_tree_that_slots_share_is_named_with_its_class() -> None:
+    assert warnings_of(LeakRecord(LeakKind.FILE, "media/a.txt", by="a.T")) == [
+        "the project's folder, which slots of one worker share, was changed by a.T: media/a.txt"
+    ]
+
+
 def test_kinds_of_another_version_are_not_understood() -> None:
     with pytest.raises(
-        codec.Malformed, match="kind: must be one of process, thread, port, state, not 'moonbeam'"
+        codec.Malformed,
+        match="kind: must be one of process, thread, port, state, file, not 'moonbeam'",
     ):
         codec.decode(LeakRecord, {"kind": "moonbeam", "what": "?"})
 

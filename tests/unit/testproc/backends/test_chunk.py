@@ -5,6 +5,7 @@ Which records there are, fixtures and early ends included.
 
 from __future__ import annotations
 
+import itertools
 import sys
 import types
 import unittest
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from dct_celery.core.model import FixtureRef, Outcome
+from dct_celery.testproc import recorder as recorders
 from dct_celery.testproc.backends.django_unittest.chunk import run_chunk
 from dct_celery.testproc.recorder import Recorder
 from dct_celery.wire import messages
@@ -116,6 +118,27 @@ def test_each_test_of_a_chunk_has_one_record_in_order(module: Any, bench: Bench)
     assert (end.chunk, end.records, end.left, end.stopped) == ("c1", 3, (), "")
     assert len(end.began) == 3
     assert bench.leaks.checked == [f"{NAME}.A", f"{NAME}.B"]
+
+
+def test_a_test_begins_after_the_tear_down_before_it_whatever_is_torn_down_after_it(
+    module: Any, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given
+    seconds = itertools.count()
+    monkeypatch.setattr(recorders, "now", lambda: next(seconds))
+    seen = []
+
+    def note(_: object) -> None:
+        seen.append((next(seconds), bench.recorder.began[-1]))
+
+    suite = Suite(*cases("A"), *cases("B", "test_1", "test_2"))
+    for test in suite.tests:
+        monkeypatch.setattr(type(test), test._testMethodName, note)
+    # When
+    end = suite.run(bench.recorder)
+    # Then
+    assert list(end.began) == [began for _, began in seen]
+    assert all(began < at for at, began in seen)
 
 
 def test_only_the_tests_that_were_asked_for_run_and_none_runs_twice(

@@ -337,3 +337,18 @@ def test_a_cache_of_templates_that_is_a_link_takes_nothing_with_it(tmp_path: Pat
     folder.prune_template_caches(oldest=2000)
     # Then
     assert (precious / "file").exists()
+
+
+def test_layers_of_forks_go_with_the_run_whatever_the_kernel_left_in_them(
+    folder: RunFolder,
+) -> None:
+    # Given
+    fork = folder.fork_folder("0-0-1")
+    own = folder.layer(fork) / "work" / "work"
+    own.mkdir(parents=True)
+    (own / "#1").touch()
+    own.chmod(0)
+    # When
+    folder.remove()
+    # Then
+    assert not folder.path.exists()

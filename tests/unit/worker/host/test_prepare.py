@@ -335,7 +335,7 @@ def test_a_variable_that_the_project_reads_is_compared_unless_it_may_differ(
         assert scene.refusal().reason == (
             "the environment differs from the dispatcher's: the variable FEATURE, which the project"
             " reads, is set on the dispatcher and not on the worker (--env FEATURE passes it to the"
-            " tests, --ignore-env FEATURE lets it differ)"
+            " tests; --ignore-env FEATURE lets it differ)"
         )
 
 

@@ -43,11 +43,13 @@ class Ledger:
 
     def __init__(self, head: bytes | None, looks: int = 0, error: Exception | None = None) -> None:
         self._head, self._looks, self._error = head, looks, error
+        self.asked = 0
 
     def head(self) -> bytes | None:
         if self._error:
             raise self._error
         self._looks -= 1
+        self.asked += 1
         return self._head if self._looks < 0 else None
 
 
@@ -102,4 +104,9 @@ def test_without_this_workers_suite_nothing_is_said(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_over_is_not_waited_for(tmp_path: Path) -> None:
-    assert explain(tmp_path, Ledger(None), Fork(None), over=lambda: True) == ""
+    # Given
+    ledger = Ledger(None)
+    # When
+    assert explain(tmp_path, ledger, Fork(None), over=lambda: True) == ""
+    # Then
+    assert ledger.asked == 1

@@ -112,6 +112,7 @@ def test_leaks_that_the_process_reports_come_last_and_the_list_is_bounded(
     [
         (0, [], False),
         (0, [STATE], False),
+        (0, [LeakRecord(LeakKind.FILE, "media/a.txt")], False),
         (0, [THREAD], True),
         (MAX_GROWTH, [], False),
         (MAX_GROWTH + 1, [], True),

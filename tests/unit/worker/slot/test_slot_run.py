@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from dct_celery.errors import CloneFailed, DatabaseError, ProcessDied, ServerFault
+from dct_celery.settings import Settings
 from dct_celery.wire import messages
 from dct_celery.worker.databases.clone_maker import FLUSHED, PRISTINE
-from dct_celery.worker.slot.slot_run import AWAY_SECONDS, SPARE_SECONDS
+from dct_celery.worker.slot.slot_run import AWAY_SECONDS, SPARE_SECONDS, SlotRun
 from tests.support.fake_process import FakeProcess
-from tests.unit.worker.slot.scene import CHUNK, FLUSHING, SlotScene
+from tests.unit.worker.slot.scene import CHUNK, FLUSHING, RUN, SlotScene
 
 
 @pytest.fixture
@@ -389,3 +390,61 @@ def test_the_end_gives_back_process_clones_permit_and_connections(scene: SlotSce
     assert scene.clones == []
     assert len(scene.folder.clones.retired()) == 1
     assert scene.server.closed
+
+
+# -- the tree ------------------------------------------------------------------------------
+
+
+def test_a_test_process_has_a_layer_of_its_own_until_it_ends(scene: SlotScene) -> None:
+    # Given
+    scene.process_for(CHUNK)
+    (layer,) = scene.forks.trees
+    assert isinstance(layer, Path)
+    (layer / "work" / "work").mkdir(parents=True)
+    (layer / "work" / "work").chmod(0)
+    (layer / "upper").mkdir()
+    (layer / "upper" / "upload.bin").touch()
+    # When
+    scene.run.retire()
+    # Then
+    assert not layer.exists()
+    assert layer.parent.is_dir()
+
+
+def test_the_next_test_process_begins_with_an_empty_one(scene: SlotScene) -> None:
+    # When
+    for _ in range(2):
+        scene.process_for(replace(CHUNK, fresh_process=True))
+        scene.run.retire()
+    # Then
+    one, other = scene.forks.trees
+    assert one != other
+
+
+def test_where_it_is_switched_off_the_tree_is_shared_and_the_process_is_told_why(
+    scene: SlotScene,
+) -> None:
+    # Given
+    scene.services = replace(scene.services, settings=Settings(private_tree=False))
+    scene.run = SlotRun(scene.services, RUN, scene.folder, 3, scene.state)
+    # When
+    scene.process_for(CHUNK)
+    # Then
+    assert scene.forks.trees == ["DCT_PRIVATE_TREE is off"]
+
+
+def test_why_a_tree_is_shared_is_logged_once(
+    scene: SlotScene, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given
+    def sharing(process: FakeProcess) -> None:
+        process.answer = messages.Attached(4711, 0.1, "unshare: not permitted")
+
+    scene.forks.prepare = sharing
+    # When
+    with caplog.at_level("INFO"):
+        for _ in range(2):
+            scene.process_for(replace(CHUNK, fresh_process=True))
+            scene.run.retire()
+    # Then
+    assert caplog.text.count("slots share the tree: unshare: not permitted") == 1
