@@ -170,7 +170,7 @@ class ForkingLoader(Loader):
 
     def _make_ready(self) -> None:
         """Closes connections, collects garbage and freezes the generations."""
-        self._project.before_fork()
+        self._project.disconnect()
         gc.collect()
         gc.freeze()
 

@@ -141,6 +141,7 @@ def _load(
         _stop_watching()
         try:
             with failing_as("collection"):
+                project.disconnect()  # the threads of pools end, too
                 description = describe(project)
         except LoadFailed as failed:
             refuse(failed.fatal)  # and not raised: this runs on the stack of the project's command

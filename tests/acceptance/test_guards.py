@@ -235,6 +235,10 @@ _POOLED = """
             from shelf.models import Book
             list(Book.objects.all()[:1])
 """
+_THREAD = """
+    import threading, time
+    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+"""
 _LATE = """
     from django.db import connections
     from django.test.runner import DiscoverRunner
@@ -268,16 +272,21 @@ def needed(postgres_server: EmbeddedPostgres) -> Iterator[Callable[[], int]]:
     ask("postgres", "DROP DATABASE shelf WITH (FORCE)")
 
 
+@pytest.mark.parametrize("threads", ["", _THREAD], ids=["forked", "spawned"])
 def test_a_pool_that_was_opened_before_the_tests_leads_none_of_them_to_the_configured_database(
-    fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres, needed: Callable[[], int]
+    threads: str,
+    fleet: Fleet,
+    tmp_path: Path,
+    postgres_server: EmbeddedPostgres,
+    needed: Callable[[], int],
 ) -> None:
-    # Given
+    # Given a pool, whose threads end with it, and with others, that do not
     more = (
         'DATABASES["default"]["OPTIONS"] = {"pool": True}\nINSTALLED_APPS = ["shelf.apps.Shelf"]\n'
     )
     settings = postgres_settings(postgres_server) + more
     project = make_project(
-        tmp_path / "project", _TESTS, settings=settings, files={"shelf/apps.py": _POOLED}
+        tmp_path / "project", _TESTS, settings=settings, files={"shelf/apps.py": _POOLED + threads}
     )
     fleet.worker()
     fleet.worker("build-b")
@@ -286,6 +295,7 @@ def test_a_pool_that_was_opened_before_the_tests_leads_none_of_them_to_the_confi
     # Then
     assert finished.code == 0, str(finished)
     assert set(finished.outcomes().values()) == {"passed"}
+    assert ("test processes are not forked" in finished.err) == bool(threads)
     assert needed() == 3
 
 

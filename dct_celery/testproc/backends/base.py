@@ -4,8 +4,8 @@
 hands it on as a `Project`. That happens once in a collect process and once in each loader; every
 fork of a loader then serves one slot with its copy of the same object:
 
-    collect process   load ─▶ serve: describe ─▶ entries ─▶ close
-    loader            load ─▶ serve: describe ─▶ before_fork ─▶ [migrate_again] ─▶ its forks
+    collect process   load ─▶ serve: disconnect ─▶ describe ─▶ entries ─▶ close
+    loader            load ─▶ serve: disconnect ─▶ describe ─▶ [migrate_again] ─▶ its forks
     fork              attach ─▶ run … run ─▶ close        to run tests, or
                       build | check | flush | serialize   to make and prove template databases
 
@@ -107,8 +107,11 @@ class Project(Protocol):
         """Facts about the project; `packages` is the result of `environment.describe`."""
         ...
 
-    def before_fork(self) -> None:
-        """In the loader, before its first fork: ends what forks must not inherit (connections)."""
+    def disconnect(self) -> None:
+        """Closes connections that were opened while the project was loaded: they lead to its
+        configured databases, and no fork may inherit one. Called once it is loaded, and again
+        before the first fork.
+        """
         ...
 
     def migrate_again(self, order: messages.MigrateAgain) -> None:
@@ -176,7 +179,7 @@ class Backend(Protocol):
 class NoDatabases:
     """The part of a `Project` that does nothing where there are no databases."""
 
-    def before_fork(self) -> None: ...
+    def disconnect(self) -> None: ...
 
     def migrate_again(self, order: messages.MigrateAgain) -> None: ...
 

@@ -20,6 +20,7 @@ from dct_celery.core import codec
 from dct_celery.core.model import Manifest, Phase
 from dct_celery.testproc import main as module
 from dct_celery.testproc.backends.base import LoadFailed, Project, Serve, failing_as, find
+from dct_celery.testproc.isolation import threads
 from dct_celery.testproc.loader import ForkingLoader, _write_status, variables_of
 from dct_celery.testproc.main import serve
 from dct_celery.wire import messages
@@ -41,6 +42,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[messages.L
         )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(threads, "settle", list)  # those of pytest are not the project's
     folder = str(tmp_path / "inner")
     yield messages.Load(BACKEND, tuple(names), str(tmp_path), "inner", [folder], collect_only=True)
     for name in names:

@@ -91,7 +91,7 @@ class DjangoProject:
 
     # -- databases ---------------------------------------------------------------------
 
-    def before_fork(self) -> None:
+    def disconnect(self) -> None:
         databases.close_all()
 
     def migrate_again(self, order: messages.MigrateAgain) -> None:
