@@ -107,7 +107,8 @@ def alive() -> Iterator[str]:
     strange = [number for number in tasks or () if number not in known]
     strange = [number for number in strange if number != this.native_id]
     for number in strange[_blas_threads() if strange else 0 :]:
-        yield f"a thread of a library ({_comm(number)})"
+        if name := _comm(number):
+            yield f"a thread of a library ({name})"
 
 
 def _tasks() -> list[int] | None:
@@ -118,9 +119,10 @@ def _tasks() -> list[int] | None:
 
 
 def _comm(number: int) -> str:
+    """The name that the kernel has for it; empty if it has ended meanwhile."""
     with contextlib.suppress(OSError), open(f"/proc/self/task/{number}/comm") as file:
-        return file.read().strip()
-    return str(number)
+        return file.read().strip() or str(number)
+    return ""
 
 
 def _end_asgiref() -> None:

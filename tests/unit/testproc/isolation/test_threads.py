@@ -34,13 +34,13 @@ def living(name: str) -> Iterator[threading.Event]:
 
 def test_a_thread_that_lives_is_found_by_its_name() -> None:
     # Given
-    before = list(alive())
+    assert "metrics" not in list(alive())
     # When
     with living("metrics"):
         found = list(alive())
-    # Then
-    assert sorted(found) == sorted([*before, "metrics"])
-    assert list(alive()) == before
+    # Then: pytest's own threads may be there as well
+    assert "metrics" in found
+    assert "metrics" not in list(alive())
 
 
 def test_a_thread_that_has_ended_but_is_still_listed_is_none(
@@ -72,16 +72,23 @@ def test_a_thread_that_python_does_not_know_is_named_by_its_library(
 
 def test_a_library_that_tells_nothing_has_no_threads() -> None:
     assert threads._threads_of("/nowhere/libopenblas.so") == 0
-    assert threads._comm(-1) == "-1"
+
+
+def test_a_thread_that_ends_while_it_is_looked_at_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    this = threading.get_native_id()
+    monkeypatch.setattr(threading, "enumerate", lambda: [threading.current_thread()])
+    monkeypatch.setattr(threads, "_tasks", lambda: [this, -1])
+    # Then
+    assert list(alive()) == []
 
 
 def test_a_thread_that_is_about_to_end_is_waited_for() -> None:
     # Given
-    before = list(alive())
     with living("short") as end:
         threading.Timer(0.05, end.set).start()
         # When / Then
-        assert settle() == before
+        assert "short" not in settle()
 
 
 def test_asgirefs_idle_thread_is_ended_and_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:
