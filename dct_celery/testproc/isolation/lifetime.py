@@ -64,6 +64,10 @@ def children() -> list[int]:
     return found
 
 
+#: Maps of marks that this process carries: a map ends with its object.
+_CARRIED: list[mmap.mmap] = []
+
+
 class ForkMark:
     """A mark that all descendants of one fork inherit.
 
@@ -74,15 +78,16 @@ class ForkMark:
         """`file`: a non-empty file in the folder of the fork."""
         self._file = os.fsencode(os.path.realpath(file))
         self._variable = f"\0{MARK}={os.path.dirname(file)}\0".encode()
-        self._map: mmap.mmap | None = None
 
     def carry(self) -> None:
-        """Maps the file into this process.
+        """Maps the file into this process, for as long as it lives.
 
         Its environment in /proc always stays the one it was started with.
         """
         with open(self._file, "rb") as file:
-            self._map = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+            _CARRIED.append(
+                mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+            )
 
     def borne_by(self, pid: int) -> bool:
         """Whether the process has the mark; False also if it has ended or may not be inspected."""
