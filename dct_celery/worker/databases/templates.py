@@ -21,7 +21,14 @@ from pathlib import Path
 from dct_celery.core.databases.marks import Mark
 from dct_celery.core.databases.names import ownership_limit, template_name
 from dct_celery.core.databases.server_fault import fault_in_answer
-from dct_celery.errors import ConfigError, DatabaseError, DctError, ProjectError, ServerFault
+from dct_celery.errors import (
+    ConfigError,
+    DatabaseError,
+    DatabaseUnfit,
+    DctError,
+    ProjectError,
+    ServerFault,
+)
 from dct_celery.ports import Clock, DatabaseServer, DatabaseSpec
 from dct_celery.security.folders import remove_below
 from dct_celery.wire import messages
@@ -410,5 +417,7 @@ def identities(servers: Mapping[str, DatabaseServer]) -> dict[str, str]:
 
 
 def _refused(what: str, answer: messages.Fatal) -> DatabaseError:
+    if answer.reason == "elsewhere":
+        return DatabaseUnfit(answer.message, detail=answer.detail)
     fault = fault_in_answer(answer.message, answer.detail)
     return DatabaseError(f"{what}{answer.message}", detail=answer.detail, fault=fault)

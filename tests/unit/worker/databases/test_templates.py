@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dct_celery.errors import DatabaseError, ProjectError
+from dct_celery.errors import DatabaseError, DatabaseUnfit, ProjectError
 from dct_celery.worker.databases import templates
 from tests.unit.worker.databases.scene import BOOKS, WorkerScene
 
@@ -84,6 +84,18 @@ def test_a_failed_build_leaves_nothing_and_shows_the_projects_message(tmp_path: 
     assert failure.value.detail == "its output"
     assert scene.world.databases == {}
     assert scene.world.locks == set()
+
+
+def test_a_build_on_another_database_than_the_assigned_one_is_what_no_retry_changes(
+    tmp_path: Path,
+) -> None:
+    # Given
+    scene = WorkerScene(tmp_path)
+    scene.project.failing["Build"] = "its connection is on 'shop'"
+    scene.project.reason = "elsewhere"
+    # Then
+    with pytest.raises(DatabaseUnfit, match="its connection is on 'shop'"):
+        scene.templates.ensure_pristine()
 
 
 def test_create_db_rebuilds_once_per_run(tmp_path: Path) -> None:
