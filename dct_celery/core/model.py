@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
@@ -92,18 +92,30 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The ordered list of everything that must get a disposition. Its digest is its identity."""
+    """The ordered list of the suite. Its digest is its identity.
+
+    Each entry must get a disposition, or each of a part: then length and iteration are those of
+    the part, while an index still counts through the suite.
+    """
 
     entries: tuple[Entry, ...]
+    #: Indices of the part, ascending; None for the whole suite.
+    part: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self.entries if self.part is None else self.part)
 
     def __iter__(self) -> Iterator[Entry]:
-        return iter(self.entries)
+        if self.part is None:
+            return iter(self.entries)
+        return map(self.entries.__getitem__, self.part)
 
     def __getitem__(self, index: int) -> Entry:
         return self.entries[index]
+
+    def only(self, indices: Iterable[int]) -> Manifest:
+        """The same suite, of which these are to run."""
+        return replace(self, part=tuple(sorted(set(indices))))
 
     @property
     def digest(self) -> str:

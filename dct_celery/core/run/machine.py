@@ -835,7 +835,7 @@ class RunMachine:
         coming += self.planner.pending()
         missing = {*self._all_open(), *self._owed}.difference(coming) - doubted
         assert not missing, f"nothing will give these a disposition: {sorted(missing)}"
-        assert set(coming) <= set(range(len(self.manifest)))
+        assert set(coming) <= {entry.index for entry in self.manifest}
 
 
 def _batch_seconds(slots: int) -> float:
