@@ -22,10 +22,10 @@ from dct_celery.settings import Settings
 from dct_celery.settings import load as _load
 
 if TYPE_CHECKING:
-    from dct_celery.bootstrap.again import Replayed
+    from dct_celery.bootstrap.again import Bisected, Replayed
     from dct_celery.core.model import RunReport
 
-__all__ = ["attach", "load", "replay", "run"]
+__all__ = ["attach", "bisect", "load", "replay", "run"]
 
 
 def load(project_dir: str | os.PathLike[str] = ".", **given: object) -> Settings:
@@ -111,6 +111,25 @@ def replay(
     from dct_celery.bootstrap.again import replay_run
 
     return replay_run(settings, origins or {}, run_id, test, given, _masked(reporters), interrupted)
+
+
+def bisect(
+    settings: Settings,
+    run_id: str,
+    test: str,
+    *,
+    reporters: Iterable[Reporter] = (),
+    interrupted: Callable[[], bool] = bool,
+    given: Mapping[str, object] = MappingProxyType({}),
+    origins: Mapping[str, str] | None = None,
+) -> Bisected:
+    """Finds out what a test's verdict in an earlier run depends on, as `dct bisect` does.
+
+    For the arguments and what is raised see `replay`; `settle` counts only if it is `given`.
+    """
+    from dct_celery.bootstrap.again import bisect_run
+
+    return bisect_run(settings, origins or {}, run_id, test, given, _masked(reporters), interrupted)
 
 
 def _masked(reporters: Iterable[Reporter]) -> list[Reporter]:

@@ -53,14 +53,66 @@ def replay_run(
     return Replayed(report, replay.closing(report))
 
 
+@dataclass(frozen=True, slots=True)
+class Bisected:
+    """The report of a bisection, and what it says, as lines for people."""
+
+    report: RunReport
+    lines: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 if the question is answered, 1 if it is not; else that of a run without a verdict."""
+        if self.report.exit_code not in (0, 1):
+            return self.report.exit_code
+        found = self.report.bisection
+        return 0 if found is not None and found.proven else 1
+
+
+def bisect_run(
+    settings: Settings,
+    origins: Mapping[str, str],
+    run: str,
+    test: str,
+    given: Mapping[str, object],
+    reporters: Iterable[Reporter],
+    interrupted: Callable[[], bool],
+) -> Bisected:
+    """Finds out what the verdict of a test of that run depends on. Raises DctError.
+
+    `given`: the settings that were given to this command.
+    """
+    from dct_celery.dispatcher.bisect import explained, plan_bisection
+
+    if given.get("settle") is not None and settings.settle == 0:
+        raise UsageError("--settle 0 leaves nothing to find out with; give more, or leave it out")
+    past = past_run(settings, origins, run)
+    part, opening = plan_bisection(past, test)
+    ours, task = again(past, settings, given, part, local=0)
+    ours = replace(ours, settle=settings.settle if "settle" in given else None)
+    changed: list[str] = []
+    task = replace(task, opening=opening, changed=changed.append)
+    report = run_tests(ours, origins, reporters, interrupted, task)
+    found = report.bisection
+    lines = explained(found, changed=bool(changed)) if found is not None else []
+    return Bisected(report, tuple(lines))
+
+
 def again(
-    past: PastRun, settings: Settings, given: Mapping[str, object], part: Part
+    past: PastRun,
+    settings: Settings,
+    given: Mapping[str, object],
+    part: Part,
+    local: int = 1,
 ) -> tuple[Settings, Task]:
-    """Settings and task of a run of this part of what `past` selected. Raises UsageError."""
+    """Settings and task of a run of this part of what `past` selected.
+
+    `local`: slots of this machine for what ran there, 0 for one per core. Raises UsageError.
+    """
     from dct_celery.adapters.source.snapshot import find_root
     from dct_celery.dispatcher.replay import request_again, settings_again
 
-    ours = settings_again(past, settings, given)
+    ours = settings_again(past, settings, given, local)
     root = find_root(Path(ours.project_dir))
     written = (past.snapshot.settings.get(name) for name in OUTPUTS)
     task = Task(

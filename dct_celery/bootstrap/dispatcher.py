@@ -50,6 +50,8 @@ class Task:
     #: Id of the earlier run, and digest of the code that it ran.
     earlier: str = ""
     tree: str = ""
+    #: Is told if the present code is another.
+    changed: Callable[[str], object] = str
     #: What the earlier run wrote, which was no part of its code: paths relative to the project.
     written: tuple[str, ...] = ()
 
@@ -183,11 +185,9 @@ def _compared(
     def take(root: Path, blobs: BlobStore) -> tuple[TakenSnapshot, int, int]:
         taken = services.snapshot(root, blobs)
         if task.tree not in ("", taken[0].digest):
-            services.report(
-                Warned(
-                    f"the code has changed since run {task.earlier}; what runs is the present code"
-                )
-            )
+            line = f"the code has changed since run {task.earlier}; what runs is the present code"
+            services.report(Warned(line))
+            task.changed(line)
         return taken
 
     return take

@@ -402,6 +402,30 @@ class FixtureVerdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Bisection:
+    """What a bisection has found out about one test."""
+
+    test: str
+    #: None where order is not the cause: it fails, or passes, in every order.
+    kind: OrderKind | None
+    #: Class of the polluter or state-setter; empty where there is none.
+    partner: str
+    #: One clause, to follow "it".
+    proven_by: str
+    proven: bool
+    #: It fails where all that is before it in the sequential run has run.
+    fails: bool
+    #: Classes that show it when they run before the test, in this order.
+    shown_after: tuple[str, ...] = ()
+    #: The project's own command for these classes and the test; empty where there is nothing to
+    #: show.
+    command: str = ""
+    #: How often the test ran, and slot-seconds of that.
+    probes: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class RunReport:
     """Everything a report needs: one verdict for every manifest entry, in manifest order."""
 
@@ -429,6 +453,8 @@ class RunReport:
     databases: dict[str, Any] = field(default_factory=dict)
     #: What tests left behind.
     leaks: tuple[Leak, ...] = ()
+    #: What a bisection has found out; None for every other run.
+    bisection: Bisection | None = None
 
     def totals(self) -> dict[str, int]:
         """Number of entries by outcome, plus three sums.

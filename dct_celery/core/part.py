@@ -10,10 +10,24 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from dct_celery.core.model import Entry, Manifest
+from dct_celery.core.model import BAD_OUTCOMES, Entry, Failure, Manifest, Outcome
 
 #: Id of a test, and which one of the tests of that id it is, counted from 0 in canonical order.
 Name = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What does the verdict depend on that a test got in an earlier run?"""
+
+    outcome: Outcome
+    failures: tuple[Failure, ...] = ()
+    #: What ran before it in its process, in this order; None where that is not known.
+    past: tuple[Name, ...] | None = None
+
+    @property
+    def passed(self) -> bool:
+        return self.outcome not in BAD_OUTCOMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +40,8 @@ class Part:
     together: bool = False
     #: The test that it is about, if there is one: without it, the part is not worth running.
     about: Name | None = None
+    #: It is a bisection: only probes of that test run.
+    question: Question | None = None
 
 
 #: All of the suite, in any number of processes.

@@ -20,7 +20,16 @@ from typing import IO
 
 from dct_celery import __version__
 from dct_celery.core import part as parts
-from dct_celery.core.model import BAD_OUTCOMES, Entry, Manifest, Outcome, RunReport, Verdict
+from dct_celery.core.model import (
+    BAD_OUTCOMES,
+    Bisection,
+    Entry,
+    Manifest,
+    Outcome,
+    RunReport,
+    Verdict,
+)
+from dct_celery.core.part import Question
 from dct_celery.core.plan import planner, timings
 from dct_celery.core.plan.limits import FIXTURE_SECONDS, Limits
 from dct_celery.core.plan.order_facts import OrderFact, OrderFacts
@@ -350,17 +359,20 @@ class RunLifecycle:
         services, settings = self._services, self._services.settings
         suite, wanted = known.collected.manifest, known.snapshot.request.part
         manifest = parts.chosen(suite, wanted)
+        # A bisection runs anything before its test.
+        planned_of = manifest if wanted.question is None else suite
         project = project_name(known.snapshot.request)
         stored = self._stored_timings(project)
         samples = timings.decode_all(stored)
         estimates = timings.Estimates(samples, suite.entries)
-        facts = self._order_facts(stored, project, manifest, planner.atoms(manifest, estimates))
+        facts = self._order_facts(stored, project, planned_of, planner.atoms(planned_of, estimates))
         plan = planner.Planner(
             facts.planned(),
             chunk_seconds=settings.chunk_seconds,
             separate_failures=self._settles,
             limits=Limits(suite, estimates),
             together=wanted.together,
+            probes_only=wanted.question is not None,
         )
         machine = RunMachine(
             manifest,
@@ -368,7 +380,7 @@ class RunLifecycle:
             maxfail=1 if settings.failfast else settings.maxfail or 0,
             reruns=Reruns.of(settings.reruns, settings.reruns_budget, len(manifest)),
             deaths=Deaths(settings.crash_budget),
-            doubts=self._doubts(manifest, facts),
+            doubts=self._doubts(planned_of, facts),
             now=services.clock(),
         )
         fleet = Fleet(
@@ -433,13 +445,28 @@ class RunLifecycle:
     def _doubts(self, manifest: Manifest, facts: OrderFacts) -> Doubts | None:
         if not self._settles:
             return None
-        return Doubts(
+        wanted = self._request.part
+        doubts = Doubts(
             manifest,
             facts.planned(),
             budget=self._services.settings.settle,
             passed_alone=facts.passed_alone,
-            notes=facts.notes(),
+            notes=facts.notes() if wanted.question is None else {},
         )
+        if wanted.question is not None:
+            self._ask(doubts, manifest, wanted.question)
+        return doubts
+
+    def _ask(self, doubts: Doubts, suite: Manifest, question: Question) -> None:
+        """Puts the verdict of the earlier run in doubt."""
+        (index,), _ = parts.find(suite.entries, self._request.part.tests)
+        verdict = Verdict(suite[index], question.outcome, failures=question.failures)
+        past = None
+        if question.past is not None:
+            indices, _ = parts.find(suite.entries, question.past)
+            own = doubts.position(index)
+            past = tuple(one for one in doubts.positions(indices) if one < own)
+        doubts.bisect(verdict, past, passed=question.passed)
 
     # -- follow ------------------------------------------------------------------------
 
@@ -550,6 +577,32 @@ class RunLifecycle:
             complete=complete,
             databases=planned.event_loop.worker_reports.databases.to_dict(),
             leaks=tuple(machine.leaks.found),
+            bisection=self._bisection(planned),
+        )
+
+    def _bisection(self, planned: Planned) -> Bisection | None:
+        doubts, collected = planned.machine.doubts, planned.known.collected
+        if doubts is None or doubts.answer is None:
+            return None
+        found, suite = doubts.answer, collected.manifest
+        ((index, verdict),) = planned.machine.verdicts.items()
+        before = [suite[doubts.atoms[position].indices[0]] for position in found.shown_after]
+        ordered = [
+            word
+            for word in planned.known.snapshot.request.arguments
+            if word == "--reverse" or word.startswith("--shuffle=")
+        ]
+        return Bisection(
+            test=suite[index].id,
+            kind=found.kind,
+            partner="" if found.partner is None else doubts.name(found.partner),
+            proven_by=found.proven_by,
+            proven=found.proven,
+            fails=verdict.outcome in BAD_OUTCOMES,
+            shown_after=tuple(entry.cls for entry in before),
+            command=collected.rerun_after(before, suite[index], *(ordered if before else ())),
+            probes=doubts.answered,
+            seconds=round(doubts.spent, 3),
         )
 
     def _note(self, part: str, since: float) -> None:

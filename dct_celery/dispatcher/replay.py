@@ -100,17 +100,19 @@ def plan_replay(past: PastRun, test: str | None) -> Replay:
     return Replay(past, attempt, up_to(attempt.process, target, same), target)
 
 
-def settings_again(past: PastRun, here: Settings, given: Mapping[str, object]) -> Settings:
+def settings_again(
+    past: PastRun, here: Settings, given: Mapping[str, object], slots: int = 1
+) -> Settings:
     """The settings for running something of that run again.
 
     What selects and configures the tests is the run's own; where it runs and what it writes is
-    this command's. Raises UsageError in the folder of another project.
+    this command's. `slots`: how many of this machine, if the run was there; 0 for one per core.
     """
     fixed = {*given, *OUTPUTS, "settle", "failfast", "maxfail", "reruns"}
     settings = past.snapshot.to_settings(here, fixed)
     local = settings.local
     if past.local and not any(name in given for name in ("local", "store", "pool", "broker")):
-        local = 1 if local is None else local
+        local = slots if local is None else local
     return replace(
         settings, failfast=False, maxfail=None, reruns=0, local=local, project_dir=here.project_dir
     )

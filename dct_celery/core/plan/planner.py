@@ -165,9 +165,11 @@ class Planner:
         limits: Limits | None = None,
         separate_failures: bool = False,
         together: bool = False,
+        probes_only: bool = False,
     ) -> None:
         """`chunk_seconds`: None for CHUNK_SECONDS. `together`: all goes into one chunk, for one
-        fresh process; only what that leaves goes into others.
+        fresh process; only what that leaves goes into others. `probes_only`: nothing goes out by
+        itself.
         """
         #: In canonical order.
         self._atoms = sorted(atoms, key=_first)
@@ -181,7 +183,7 @@ class Planner:
         self._retries: deque[Chunk] = deque()
         #: First indices (they identify the atom) of what is not cut yet. The other collections drop
         #: atoms that were cut lazily.
-        self._left = {_first(atom) for atom in self._atoms}
+        self._left = set() if probes_only else {_first(atom) for atom in self._atoms}
         self._estimates = {_first(atom): atom.estimate for atom in self._atoms}
         self._by_first = {_first(atom): atom for atom in self._atoms}
         self._seconds = sum(self._estimates.values())

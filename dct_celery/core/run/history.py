@@ -21,8 +21,9 @@ class Attempt:
     past: tuple[int, ...] | None = None
     #: What ran of the chunk, in this order; the last one may have ended its process.
     ran: list[int] = field(default_factory=list)
-    #: Those of them that have failed, or were kept from running by a fixture.
-    bad: set[int] = field(default_factory=set)
+    #: Those of them that have failed, or were kept from running by a fixture, with their records;
+    #: None for one in which the process died.
+    bad: dict[int, TestRecord | None] = field(default_factory=dict)
     #: A fixture has failed.
     fixture_failed: bool = False
 
@@ -118,7 +119,7 @@ def _record(attempt: Attempt, record: TestRecord | FixtureRecord) -> None:
             if record.index not in attempt.ran:
                 attempt.ran.append(record.index)
             if record.outcome in BAD_OUTCOMES or record.covered_by is not None:
-                attempt.bad.add(record.index)
+                attempt.bad.setdefault(record.index, record)
         case FixtureRecord():
             attempt.fixture_failed |= record.outcome in BAD_OUTCOMES
 
@@ -129,7 +130,7 @@ def _died_in(attempt: Attempt, end: ev.ChunkReleased) -> None:
         return
     if end.index not in attempt.ran:
         attempt.ran.append(end.index)
-    attempt.bad.add(end.index)
+    attempt.bad.setdefault(end.index, None)
 
 
 def up_to(ran: Sequence[int], last: int, same: Iterable[int]) -> tuple[int, ...]:

@@ -91,6 +91,8 @@ _ABRUPT = frozenset(
 _PROBE_HOPELESS = frozenset(
     {ReleaseReason.CRASH, ReleaseReason.TIMEOUT, ReleaseReason.SILENCE, ReleaseReason.PREAMBLE}
 )
+#: Those that a test may be to blame for.
+_DEATHS = frozenset({ReleaseReason.CRASH, ReleaseReason.TIMEOUT})
 #: Reasons of a release that do not count as a loss.
 _INNOCENT = frozenset(
     {ReleaseReason.DRAIN, ReleaseReason.TIMEOUT, ReleaseReason.CANCELLED, ReleaseReason.UNTRUSTED}
@@ -744,7 +746,10 @@ class RunMachine:
         if self.doubts is None or self.stop is not None:
             return []
         seconds = end.busy_seconds if end is not None else chunk.estimate
-        if isinstance(end, ChunkCompleted) and not end.left:
+        answered = isinstance(end, ChunkCompleted) and not end.left
+        if isinstance(end, ChunkReleased) and end.why in _DEATHS:
+            answered = self.doubts.died_of(chunk, end.index, end.fixture)
+        if answered:
             return self._final(self.doubts.probe_ended(chunk, seconds))
         hopeless = isinstance(end, ChunkCompleted) or (
             end is not None and end.why in _PROBE_HOPELESS
@@ -758,15 +763,17 @@ class RunMachine:
             return effects
         busy = sum(use.busy_seconds for use in self.slots_used.values())
         self.doubts.busy_seconds = busy - self.doubts.spent
-        for doubt, cost in self.doubts.asked():
+        idle = self._slots - len(self._queued) - len(self._leased)
+        for doubt, ask, cost in self.doubts.asked(idle) if idle > 0 else ():
             if len(self._queued) + len(self._leased) >= self._slots:
                 break
-            if not self.doubts.wants(doubt):
+            if not self.doubts.wants(doubt, ask):
                 continue
             if not self.doubts.affordable(cost):
-                effects += self._final(self.doubts.unaffordable(doubt))
+                if ask == doubt.ask:
+                    effects += self._final(self.doubts.unaffordable(doubt))
                 continue
-            chunk = self.planner.probe(doubt.atom, doubt.ask.preamble if doubt.ask else (), cost)
+            chunk = self.planner.probe(doubt.atom, ask.preamble, cost)
             if self._held_locks().isdisjoint(chunk.locks) and self.doubts.offered(chunk):
                 self._queue(chunk)
                 effects.append(ev.Offer(chunk))
@@ -835,7 +842,7 @@ class RunMachine:
         coming += self.planner.pending()
         missing = {*self._all_open(), *self._owed}.difference(coming) - doubted
         assert not missing, f"nothing will give these a disposition: {sorted(missing)}"
-        assert set(coming) <= {entry.index for entry in self.manifest}
+        assert set(coming) <= set(range(len(self.manifest.entries)))
 
 
 def _batch_seconds(slots: int) -> float:
