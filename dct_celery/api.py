@@ -24,8 +24,9 @@ from dct_celery.settings import load as _load
 if TYPE_CHECKING:
     from dct_celery.bootstrap.again import Bisected, Replayed
     from dct_celery.core.model import RunReport
+    from dct_celery.dispatcher.trial import Trial
 
-__all__ = ["attach", "bisect", "load", "replay", "run"]
+__all__ = ["attach", "bisect", "load", "replay", "run", "try_project"]
 
 
 def load(project_dir: str | os.PathLike[str] = ".", **given: object) -> Settings:
@@ -130,6 +131,23 @@ def bisect(
     from dct_celery.bootstrap.again import bisect_run
 
     return bisect_run(settings, origins or {}, run_id, test, given, _masked(reporters), interrupted)
+
+
+def try_project(
+    settings: Settings,
+    *,
+    reporters: Iterable[Reporter] = (),
+    interrupted: Callable[[], bool] = bool,
+    origins: Mapping[str, str] | None = None,
+) -> Trial:
+    """Runs the selection in one process and then distributed, and compares, as `dct try` does.
+
+    Reporters get the events of each run, one after the other. The file of `settings.json` is not
+    written: `Trial.to_dict` is what it would hold. Raises as `run` does.
+    """
+    from dct_celery.bootstrap.trial import try_project as compare
+
+    return compare(settings, origins or {}, _masked(reporters), interrupted)
 
 
 def _masked(reporters: Iterable[Reporter]) -> list[Reporter]:

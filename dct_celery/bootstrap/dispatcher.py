@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from dct_celery.core.part import Part
     from dct_celery.dispatcher.request import Request
     from dct_celery.dispatcher.services import DispatcherServices, TakenSnapshot
-    from dct_celery.ports import BlobStore, ChunkQueue
+    from dct_celery.ports import BlobStore, ChunkQueue, TimingStore
     from dct_celery.protocol.door import Door
     from dct_celery.reports.reporter import Reporters
 
@@ -56,6 +56,20 @@ class Task:
     written: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where tests run: the settings with the store and pool of its slots.
+
+    The others as in `DispatcherServices`; `timings`: None for those in the store.
+    """
+
+    settings: Settings
+    origins: dict[str, str]
+    failure: Callable[[], str] = str
+    fall_back: Callable[[], int] | None = None
+    timings: Callable[[str], TimingStore] | None = None
+
+
 def run_tests(
     settings: Settings,
     origins: Mapping[str, str],
@@ -72,8 +86,11 @@ def run_tests(
     from dct_celery.reports.reporter import Reporters
 
     all_of_them = Reporters([*file_reporters.all_of(settings, time.time), *reporters])
-    with _reported_to(all_of_them, settings.run_id or ""):
-        return _run_tests(settings, dict(origins), all_of_them, interrupted, task or Task())
+    with (
+        _reported_to(all_of_them, settings.run_id or ""),
+        _fleet_for(settings, origins) as place,
+    ):
+        return _dispatch(place, all_of_them, interrupted, task or Task())
 
 
 @contextlib.contextmanager
@@ -91,25 +108,24 @@ def _reported_to(reporters: Reporters, run: str) -> Iterator[None]:
         reporters.take(reporting.Closed())
 
 
-def _run_tests(
-    settings: Settings,
-    origins: dict[str, str],
-    reporters: Reporters,
-    interrupted: Callable[[], bool],
-    task: Task,
-) -> RunReport:
+@contextlib.contextmanager
+def _fleet_for(settings: Settings, origins: Mapping[str, str]) -> Iterator[Place]:
+    """The slots that these settings ask for: those of the pool, or of this machine while this
+    lasts. Raises ConfigError without a project, UsageError.
+    """
     from dct_celery.dispatcher.request import require_project
 
     require_project(settings, os.environ)
     if settings.local is None and settings.local_fallback is None:
-        return _dispatch(settings, origins, reporters, interrupted, task)
+        yield Place(settings, dict(origins))
+        return
     from dct_celery.adapters.local_fleet import Standby, local_fleet
+    from dct_celery.adapters.local_timings import FileTimings
 
     if settings.local is None:
         with Standby(settings) as standby:
-            return _dispatch(
-                settings, origins, reporters, interrupted, task, fall_back=standby.start
-            )
+            yield Place(settings, dict(origins), fall_back=standby.start)
+        return
     if settings.local_fallback is not None:
         places = (
             f"{origins.get('local', '--local')} and"
@@ -118,14 +134,11 @@ def _run_tests(
         raise UsageError(
             f"{places} exclude each other: a local run has no fleet to wait for; remove one"
         )
+    # Its store ends with it; what runs learn of the project does not.
+    timings = partial(FileTimings, state_folder(os.environ) / "timings")
     with local_fleet(settings) as fleet:
-        return _dispatch(
-            fleet.settings,
-            {**origins, **fleet.origins},
-            reporters,
-            interrupted,
-            task,
-            fleet_failure=fleet.failure,
+        yield Place(
+            fleet.settings, {**origins, **fleet.origins}, failure=fleet.failure, timings=timings
         )
 
 
@@ -139,18 +152,13 @@ def list_files(settings: Settings) -> tuple[list[str], list[str]]:
 
 
 def _dispatch(
-    settings: Settings,
-    origins: dict[str, str],
-    reporters: Reporters,
-    interrupted: Callable[[], bool],
-    task: Task,
-    fleet_failure: Callable[[], str] = str,
-    fall_back: Callable[[], int] | None = None,
+    place: Place, reporters: Reporters, interrupted: Callable[[], bool], task: Task
 ) -> RunReport:
     from dct_celery.adapters.source.snapshot import find_root
     from dct_celery.dispatcher.lifecycle import RunLifecycle
     from dct_celery.reports import file_reporters
 
+    settings, origins = place.settings, place.origins
     file_reporters.check(settings, origins)
     request = task.request or new_request(settings, find_root(Path(settings.project_dir)))
     request = request if task.part is None else replace(request, part=task.part)
@@ -159,8 +167,9 @@ def _dispatch(
     )
     services = replace(
         services,
-        fleet_failure=fleet_failure,
-        fall_back=fall_back,
+        fleet_failure=place.failure,
+        fall_back=place.fall_back,
+        timings=place.timings or services.timings,
         snapshot=_compared(services, task),
     )
     if task.opening:

@@ -43,7 +43,7 @@ def command(ctx: click.Context, /, *, run: str, test: str, **_: object) -> None:
     # Late, so that the help and a wrong option answer at once.
     from dct_celery import api
     from dct_celery.cli.session import conduct
-    from dct_celery.cli.workers import shown
+    from dct_celery.cli.workers import shown_line
 
     found: list[Bisected] = []
 
@@ -62,5 +62,5 @@ def command(ctx: click.Context, /, *, run: str, test: str, **_: object) -> None:
 
     conduct(settings, bisect, results=False)
     for line in found[0].lines:
-        click.echo(f"{' ' * (len(line) - len(line.lstrip()))}{shown(line)}")
+        click.echo(shown_line(line))
     ctx.exit(found[0].exit_code)

@@ -351,6 +351,11 @@ class Verdict:
     order: OrderNote | None = None
 
     @property
+    def bad(self) -> bool:
+        """It failed, or a fixture kept it from running."""
+        return self.outcome in BAD_OUTCOMES or self.covered_by is not None
+
+    @property
     def flaky(self) -> bool:
         """It failed and passed in one run."""
         return self.outcome is Outcome.PASSED and bool(self.earlier)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dct_celery.core import part as parts
-from dct_celery.core.model import BAD_OUTCOMES, Outcome, RunReport, Verdict
+from dct_celery.core.model import BAD_OUTCOMES, Outcome, RunReport
 from dct_celery.core.part import Part
 from dct_celery.core.run.history import Attempt, up_to
 from dct_celery.core.text import plural
@@ -61,16 +61,11 @@ class Replay:
         verdict = next((v for v in report.verdicts if v.entry.id == entry.id), None)
         if verdict is None or (verdict.outcome is Outcome.NOT_RUN and not verdict.covered_by):
             return f"{entry.id} did not run"
-        bad = is_bad(verdict)
+        bad = verdict.bad
         before = self.target in self.attempt.bad
         if bad == before:
             return f"{entry.id} {'failed' if bad else 'passed'} as in {run}"
         return f"{entry.id} {'failed: it passed' if bad else 'passed: it failed'} in {run}"
-
-
-def is_bad(verdict: Verdict) -> bool:
-    """It failed, or a fixture kept it from running."""
-    return verdict.outcome in BAD_OUTCOMES or verdict.covered_by is not None
 
 
 def plan_replay(past: PastRun, test: str | None) -> Replay:

@@ -266,3 +266,22 @@ def test_what_fails_every_other_time_is_flaky() -> None:
     # Then
     assert found is not None
     assert found.kind is OrderKind.FLAKY
+
+
+def test_a_flaky_test_that_behaved_for_long_is_found_out_by_a_bisection() -> None:
+    # Given: after class 1 it fails three times, and then it passes
+    def bad(ask: order.Ask) -> bool:
+        return 1 in ask.preamble and ask.again < 4
+
+    steps = order.bisection(5, (0, 1), failed=True)
+    found: Finding | None = None
+    # When
+    try:
+        ask = next(steps)
+        while True:
+            ask = steps.send(bad(ask))
+    except StopIteration as end:
+        found = end.value
+    # Then
+    assert found is not None
+    assert found.kind is OrderKind.FLAKY
