@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from dct_celery.bootstrap.again import past_run
 from dct_celery.bootstrap.dispatcher import Task, new_request, run_tests
 from dct_celery.core.part import Part
+from dct_celery.errors import DctError
 from dct_celery.ports.reporting import Reporter
 from dct_celery.settings import OUTPUTS, Settings
 
@@ -63,7 +64,9 @@ def try_project(
             about = replace(task, part=part, opening=opening)
             return run_tests(quiet, origins, reporters, interrupted, about)
 
-        found = list(_explained(found, lambda run: past_run(settings, origins, run), bisect))
+        found = list(
+            _explained(found, lambda run: past_run(settings, origins, run), bisect, interrupted)
+        )
     return Trial(first, second, tuple(found), wall)
 
 
@@ -71,17 +74,22 @@ def _explained(
     found: Iterable[Difference],
     past_of: Callable[[str], PastRun],
     bisect: Callable[[Part, str], RunReport],
+    interrupted: Callable[[], bool],
 ) -> Iterator[Difference]:
-    """The differences with their causes; of one class, one test stands for all."""
+    """The differences with their causes; of one class, one test stands for all.
+
+    The comparison is there already: whatever happens here, it is shown.
+    """
     from dct_celery.dispatcher.bisect import plan_bisection
     from dct_celery.dispatcher.trial import answered
 
-    answers: dict[tuple[str, str], Bisection | None] = {}
+    answers: dict[tuple[str, str], Bisection | str] = {}
     for one in found:
-        if not one.open:
-            yield one
-            continue
         key = (one.cls, one.run)
-        if key not in answers and len(answers) < _MOST:
-            answers[key] = bisect(*plan_bisection(past_of(one.run), one.name)).bisection
-        yield answered(one, answers.get(key))
+        if one.open and key not in answers and len(answers) < _MOST and not interrupted():
+            try:
+                report = bisect(*plan_bisection(past_of(one.run), one.name))
+                answers[key] = report.bisection or report.note or "its tests did not run"
+            except DctError as error:
+                answers[key] = str(error)
+        yield answered(one, answers[key]) if one.open and key in answers else one

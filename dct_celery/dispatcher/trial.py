@@ -117,10 +117,10 @@ def _fixtures(
     return found
 
 
-def answered(difference: Difference, found: Bisection | None) -> Difference:
-    """The difference with what a bisection of it has found out."""
-    if found is None:
-        return difference
+def answered(difference: Difference, found: Bisection | str) -> Difference:
+    """The difference with what a bisection of it has found out, or why it could not."""
+    if isinstance(found, str):
+        return replace(difference, cause=f"not found out: {one_line(found)}")
     if found.kind is OrderKind.FLAKY:
         cause = (
             "flaky, or disturbed by what ran on other slots at the same time: it failed and passed"
@@ -358,7 +358,8 @@ class Trial:
 
 def _told(one: Difference) -> Iterator[str]:
     yield f"  {one.name}: {one.sequential} in one process, {one.distributed} distributed"
-    yield f"    {one.cause or 'cause not found out'}"
+    ask = f"not found out; see dct bisect {one.run} {one.name}" if one.run else "not bisected"
+    yield f"    {one.cause or ask}"
     if one.command:
         yield f"    {one.command}"
     elif not one.cause and one.message:

@@ -174,9 +174,16 @@ def test_the_answer_of_a_bisection_is_the_cause(
     assert told.cause.startswith(says)
 
 
-def test_a_difference_that_was_not_bisected_stays_open() -> None:
+def test_a_bisection_that_failed_is_no_cause_but_says_why() -> None:
     # When / Then
-    assert answered(OPEN, None) == OPEN
+    assert answered(OPEN, "the store is away").cause == "not found out: the store is away"
+
+
+def test_a_difference_that_was_not_bisected_says_how_to() -> None:
+    # When
+    lines = list(trial(report(), distributed({2: "failed"})).lines(COMMAND))
+    # Then
+    assert "    not found out; see dct bisect second shop.B.test_0" in lines
 
 
 def test_each_difference_is_named_with_its_cause_and_its_command() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from dct_celery.core.model import BAD_OUTCOMES, OrderKind
 from dct_celery.core.order import Finding, Preamble
+from dct_celery.core.run import events as ev
 from tests.support.order_world import Behaviour, Fleet, World, make_world
 from tests.unit.core.run.test_doubts import plain, world_of
 
@@ -152,6 +153,37 @@ def test_what_a_budget_does_not_suffice_for_is_not_settled() -> None:
     # Then
     assert (found.kind, found.proven) == (OrderKind.UNPROVEN, False)
     assert fleet.machine.exit_code() == 1
+
+
+def test_an_attach_finds_the_same_from_the_same_events() -> None:
+    # Given: a bisection on eight slots, and what its dispatcher had journalled
+    fleet = Recording(polluted(60), 8, 1)
+    fleet.bisect(59, tuple(range(50)))
+    fleet.run()
+    replayed = Fleet(polluted(60), 8, 1)
+    replayed.bisect(59, tuple(range(50)))
+    # When: another machine folds that, without any slots
+    for event in fleet.events:
+        replayed.machine.handle(event)
+        replayed.machine.validate()
+    # Then
+    assert replayed.machine.finished
+    assert replayed.doubts.answer == fleet.doubts.answer
+
+
+class Recording(Fleet):
+    """Keeps what a journal would."""
+
+    def __init__(self, world: World, slots: int, seed: int) -> None:
+        super().__init__(world, slots, seed)
+        self.events: list[ev.Event] = []
+
+    def _send(self, event: ev.Event) -> None:
+        if not isinstance(event, (ev.SlotsChanged, ev.Ticked)):
+            self.events.append(event)
+        before = len(self._queue)
+        super()._send(event)
+        self.events += [ev.Offered(chunk) for chunk in self._queue[before:]]
 
 
 @pytest.mark.parametrize("seed", range(40))
