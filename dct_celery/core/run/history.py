@@ -26,6 +26,13 @@ class Attempt:
     bad: dict[int, TestRecord | None] = field(default_factory=dict)
     #: A fixture has failed.
     fixture_failed: bool = False
+    _seen: set[int] = field(default_factory=set)
+
+    def note(self, index: int) -> None:
+        """The test ran."""
+        if index not in self._seen:
+            self._seen.add(index)
+            self.ran.append(index)
 
     @property
     def process(self) -> tuple[int, ...]:
@@ -116,8 +123,7 @@ class History:
 def _record(attempt: Attempt, record: TestRecord | FixtureRecord) -> None:
     match record:
         case TestRecord():
-            if record.index not in attempt.ran:
-                attempt.ran.append(record.index)
+            attempt.note(record.index)
             if record.outcome in BAD_OUTCOMES or record.covered_by is not None:
                 attempt.bad.setdefault(record.index, record)
         case FixtureRecord():
@@ -128,8 +134,7 @@ def _died_in(attempt: Attempt, end: ev.ChunkReleased) -> None:
     """The test in which the process ended has no record, but it ran."""
     if end.why is not ev.ReleaseReason.CRASH or end.index is None or end.in_tear_down:
         return
-    if end.index not in attempt.ran:
-        attempt.ran.append(end.index)
+    attempt.note(end.index)
     attempt.bad.setdefault(end.index, None)
 
 

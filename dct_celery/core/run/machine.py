@@ -109,6 +109,11 @@ class InFlight:
     lease_ms: int = 0
     #: The test whose record came last.
     last: int | None = None
+    #: The chunk's indices, for membership tests: it may be a whole suite.
+    members: frozenset[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.members = frozenset(self.chunk.indices)
 
 
 @dataclass(slots=True)
@@ -288,7 +293,7 @@ class RunMachine:
             return []
         effects: list[ev.Effect] = []
         for record in event.records:
-            if isinstance(record, TestRecord) and record.index not in held.chunk.indices:
+            if isinstance(record, TestRecord) and record.index not in held.members:
                 self.strays += 1
                 continue
             if held.chunk.probe:
