@@ -20,7 +20,7 @@ from dct_celery.core.model import (
     RunReport,
     Verdict,
 )
-from dct_celery.core.text import one_line, plural
+from dct_celery.core.text import first_of, one_line, plural
 
 #: Times as fast from which it is worth the trouble.
 _WORTH = 1.2
@@ -229,6 +229,13 @@ class Trial:
         cls = max(seconds, key=seconds.__getitem__, default="")
         return cls, seconds.get(cls, 0.0)
 
+    @property
+    def failing_in_both(self) -> list[str]:
+        """Ids of tests."""
+        first = {name for name, one in _by_name(self.sequential.verdicts).items() if one.bad}
+        second = _by_name(self.distributed.verdicts)
+        return [name[0] for name, one in second.items() if one.bad and name in first]
+
     def order_dependent(self) -> list[tuple[str, str]]:
         """(test, how it depends on order), of all that is known of the distributed run."""
         return [
@@ -248,6 +255,12 @@ class Trial:
             yield f"no comparison: the {which} run did not come to its end ({one_line(why)})"
             return
         yield self._parity()
+        if both := self.failing_in_both:
+            yield f"  failing in both: {first_of(both, 3)}"
+            yield (
+                "    what passes with the project's own command lacks a file, a variable or a"
+                " package on the slots"
+            )
         for difference in self.differences[:_MOST]:
             yield from _told(difference)
         if len(self.differences) > _MOST:
@@ -258,8 +271,8 @@ class Trial:
 
     def _parity(self) -> str:
         count = len(self.sequential.verdicts)
-        bad = sum(verdict.bad for verdict in self.distributed.verdicts)
         if not self.differences:
+            bad = len(self.failing_in_both)
             failing = f", {bad:,} of them failing in both" if bad else ""
             return f"parity:  the same verdict for all {plural(count, 'test')}{failing}"
         many = plural(len(self.differences), "difference")
@@ -320,9 +333,10 @@ class Trial:
         if self.slots == 1:
             return "advice:  not on one slot: it pays with more (--local N, or more workers)"
         if all_.settle > _SETTLED * self.wall:
+            green = Times.of(self.sequential).own_command / (self.wall - all_.settle)
             return (
-                f"advice:  not yet: {all_.settle:.1f} s went into settling failures; mend them, or"
-                " try again now that it is known what they depend on"
+                f"advice:  not yet: {all_.settle:.1f} s went into settling failures; mend them, and"
+                f" it is {green:.1f} times as fast"
             )
         if beside > all_.run:
             why = f"the suite is too short, {beside:.1f} s go by beside the tests"
@@ -343,6 +357,7 @@ class Trial:
             "parity": self.parity,
             "tests": len(self.sequential.verdicts),
             "differences": [_object(one) for one in self.differences],
+            "failing_in_both": self.failing_in_both,
             "order_dependent": [{"test": test, "how": how} for test, how in self.order_dependent()],
             "sequential": _run(self.sequential),
             "distributed": _run(self.distributed),
