@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -50,7 +51,7 @@ PROBE_COST = 0.1
 #: seconds.
 DEAREST, CHEAP = 2.0, 5.0
 #: Most tries ahead.
-MOST_AHEAD = 64
+MOST_AHEAD = 32
 #: How often a probe may be lost.
 MOST_LOSSES = 3
 #: What no rerun can clear up: a hang costs its whole limit, and crashes have rules of their own.
@@ -104,9 +105,12 @@ class Doubt:
     ask: Ask | None = None
     #: What is being tried.
     probes: set[Try] = field(default_factory=set)
-    losses: int = 0
+    #: How often a probe of each was lost.
+    losses: Counter[Try] = field(default_factory=Counter)
     #: The verdict in doubt is a good one.
     passed: bool = False
+    #: What a bisection may ask for after the answers so far; None until it is worked out.
+    ahead: list[Ask] | None = None
 
 
 @dataclass(slots=True)
@@ -302,7 +306,7 @@ class Doubts:
         """The next search of the doubt is for one of its items, fixtures first."""
         doubt.item = min(doubt.items, key=lambda item: (isinstance(item, int), str(item)))
         doubt.signature = _signature(doubt.items[doubt.item])
-        doubt.search, doubt.ask = None, None
+        doubt.search, doubt.ask, doubt.ahead = None, None, None
 
     def _wake(self) -> list[AnyVerdict]:
         """Goes on with doubts that wait for the search of another one, as far as that has ended."""
@@ -447,16 +451,18 @@ class Doubts:
             return []
         if not self.bisects:
             return [] if doubt.probes else [doubt.ask]
-        known = {key: results.bad(doubt.item) for key, results in doubt.tried.items()}
-        asks = order.ahead(partial(self._begin, doubt), known, idle + len(doubt.probes))
+        if doubt.ahead is None:
+            known = {key: results.bad(doubt.item) for key, results in doubt.tried.items()}
+            doubt.ahead = order.ahead(partial(self._begin, doubt), known, MOST_AHEAD)
         # What may turn out to be of no use must not keep a slot for long.
         most = max(DEAREST * self._cost(doubt, doubt.ask), CHEAP)
-        return [
+        wanted = [
             ask
-            for ask in asks
+            for ask in doubt.ahead
             if ask.key not in doubt.probes
             and (ask.key == doubt.ask.key or self._cost(doubt, ask) <= most)
         ]
+        return wanted[:idle]
 
     def wants(self, doubt: Doubt, ask: Ask) -> bool:
         """It still does: what was settled meanwhile may have settled it, too."""
@@ -548,7 +554,7 @@ class Doubts:
         if probe is None:
             return []
         doubt, results = probe.doubt, probe.results
-        doubt.tried[probe.key] = results
+        doubt.tried[probe.key], doubt.ahead = results, None
         self.answered += 1
         if not chunk.preamble and not any(map(results.bad, self.atoms[doubt.atom].indices)):
             self.passed_alone.add(doubt.atom)
@@ -560,10 +566,10 @@ class Doubts:
         if probe is None:
             return []
         doubt = probe.doubt
-        doubt.losses += 1
+        doubt.losses[probe.key] += 1
         if doubt.ask is None or doubt.ask.key != probe.key:
             return []  # nobody may ever want to know
-        if not hopeless and doubt.losses < MOST_LOSSES:
+        if not hopeless and doubt.losses[probe.key] < MOST_LOSSES:
             return []
         if self.bisects:
             text = f"{doubt.ask.so_far.proven_by}; then a process died or hung in another test"
