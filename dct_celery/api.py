@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from dct_celery.ports.reporting import Reporter
@@ -21,9 +22,11 @@ from dct_celery.settings import Settings
 from dct_celery.settings import load as _load
 
 if TYPE_CHECKING:
+    from dct_celery.bootstrap.again import Bisected, Replayed
     from dct_celery.core.model import RunReport
+    from dct_celery.dispatcher.trial import Trial
 
-__all__ = ["attach", "load", "run"]
+__all__ = ["attach", "bisect", "load", "replay", "run", "try_project"]
 
 
 def load(project_dir: str | os.PathLike[str] = ".", **given: object) -> Settings:
@@ -88,6 +91,63 @@ def attach(
     return attach_run(
         settings, origins or {}, run_id, frozenset(given), _masked(reporters), interrupted
     )
+
+
+def replay(
+    settings: Settings,
+    run_id: str,
+    test: str | None = None,
+    *,
+    reporters: Iterable[Reporter] = (),
+    interrupted: Callable[[], bool] = bool,
+    given: Mapping[str, object] = MappingProxyType({}),
+    origins: Mapping[str, str] | None = None,
+) -> Replayed:
+    """Runs what one test process of an earlier run ran, in the same order, as `dct replay` does.
+
+    `test`: the one to end with; None for the first that failed. `given` names the settings to take
+    from `settings` rather than from the run, besides those that say where it runs and what it
+    writes. Raises UsageError if the run or the test is unknown, and as `run` does.
+    """
+    from dct_celery.bootstrap.again import replay_run
+
+    return replay_run(settings, origins or {}, run_id, test, given, _masked(reporters), interrupted)
+
+
+def bisect(
+    settings: Settings,
+    run_id: str,
+    test: str,
+    *,
+    reporters: Iterable[Reporter] = (),
+    interrupted: Callable[[], bool] = bool,
+    given: Mapping[str, object] = MappingProxyType({}),
+    origins: Mapping[str, str] | None = None,
+) -> Bisected:
+    """Finds out what a test's verdict in an earlier run depends on, as `dct bisect` does.
+
+    For the arguments and what is raised see `replay`; `settle` counts only if it is `given`.
+    """
+    from dct_celery.bootstrap.again import bisect_run
+
+    return bisect_run(settings, origins or {}, run_id, test, given, _masked(reporters), interrupted)
+
+
+def try_project(
+    settings: Settings,
+    *,
+    reporters: Iterable[Reporter] = (),
+    interrupted: Callable[[], bool] = bool,
+    origins: Mapping[str, str] | None = None,
+) -> Trial:
+    """Runs the selection in one process and then distributed, and compares, as `dct try` does.
+
+    Reporters get the events of each run, one after the other. The file of `settings.json` is not
+    written: `Trial.to_dict` is what it would hold. Raises as `run` does.
+    """
+    from dct_celery.bootstrap.trial import try_project as compare
+
+    return compare(settings, origins or {}, _masked(reporters), interrupted)
 
 
 def _masked(reporters: Iterable[Reporter]) -> list[Reporter]:

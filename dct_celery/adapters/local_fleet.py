@@ -21,11 +21,15 @@ from typing import Self
 from dct_celery.adapters.embedded import child
 from dct_celery.adapters.embedded.valkey import EmbeddedValkey
 from dct_celery.security.files import try_lock
+from dct_celery.security.folders import state_folder
 from dct_celery.settings import OPTIONS, Settings
 
 #: Seconds for the worker to drop its clones and end: longer than `worker.host.host.Host.stop`
 #: takes.
 _LEAVE = 45.0
+#: The pool of a fleet on this machine alone.
+POOL = "local"
+_KEY = "local.key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,8 @@ def local_fleet(settings: Settings) -> Iterator[LocalFleet]:
                 settings,
                 store=valkey.url,
                 broker=valkey.url,
-                signing_key=secrets.token_hex(16),
-                pool="local",
+                signing_key=local_key(state_folder(os.environ)),
+                pool=POOL,
             )
             worker = _start_worker(private, "local", slots, base, work)
             try:
@@ -71,6 +75,34 @@ def local_fleet(settings: Settings) -> Iterator[LocalFleet]:
                 yield LocalFleet(private, origins, worker, base / "worker.log")
             finally:
                 child.stop(worker, signal.SIGTERM, _LEAVE)
+
+
+def local_key(state: Path) -> str:
+    """The key of this user's local runs: one that lasts, so that their journals can be verified.
+
+    Where it cannot be kept, a new one.
+    """
+    if kept := kept_local_key(state):
+        return kept
+    key, draft = secrets.token_hex(16), state / f".{_KEY}.{secrets.token_hex(4)}"
+    with contextlib.suppress(OSError):
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as new:
+                new.write(key)
+            os.link(draft, state / _KEY)  # fails if another first run was faster
+        finally:
+            draft.unlink(missing_ok=True)
+    return kept_local_key(state) or key
+
+
+def kept_local_key(state: Path) -> str:
+    """The key, if there is one that only its owner can read; else empty."""
+    path = state / _KEY
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if path.stat().st_uid == os.geteuid() and not path.stat().st_mode & 0o077:
+            return path.read_text("ascii").strip()
+    return ""
 
 
 class Standby:

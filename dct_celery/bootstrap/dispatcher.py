@@ -9,7 +9,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -20,19 +20,54 @@ from dct_celery.core.address import parse
 from dct_celery.core.redact import redact
 from dct_celery.errors import BrokerUnavailable, Superseded, Untrusted, UsageError
 from dct_celery.ports import reporting
-from dct_celery.ports.reporting import Reporter, ReportEvent, Warned
+from dct_celery.ports.reporting import Notice, Reporter, ReportEvent, Warned
 from dct_celery.security import masking
+from dct_celery.security.folders import state_folder
 from dct_celery.settings import OUTPUTS, Settings, warnings_of
 
 if TYPE_CHECKING:
     from dct_celery.adapters.source.snapshot import Selection
     from dct_celery.adapters.source.upload import Upload
     from dct_celery.core.model import RunReport
+    from dct_celery.core.part import Part
     from dct_celery.dispatcher.request import Request
-    from dct_celery.dispatcher.services import DispatcherServices
-    from dct_celery.ports import ChunkQueue
+    from dct_celery.dispatcher.services import DispatcherServices, TakenSnapshot
+    from dct_celery.ports import BlobStore, ChunkQueue, TimingStore
     from dct_celery.protocol.door import Door
     from dct_celery.reports.reporter import Reporters
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a new run is to run, where the settings do not say all of it."""
+
+    #: In place of that of the settings, for a run that repeats something of an earlier one.
+    request: Request | None = None
+    #: What runs of it; None for what the request says.
+    part: Part | None = None
+    #: A line for people, before it begins.
+    opening: str = ""
+    #: Id of the earlier run, and digest of the code that it ran.
+    earlier: str = ""
+    tree: str = ""
+    #: Is told if the present code is another.
+    changed: Callable[[str], object] = str
+    #: What the earlier run wrote, which was no part of its code: paths relative to the project.
+    written: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where tests run: the settings with the store and pool of its slots.
+
+    The others as in `DispatcherServices`; `timings`: None for those in the store.
+    """
+
+    settings: Settings
+    origins: dict[str, str]
+    failure: Callable[[], str] = str
+    fall_back: Callable[[], int] | None = None
+    timings: Callable[[str], TimingStore] | None = None
 
 
 def run_tests(
@@ -40,6 +75,7 @@ def run_tests(
     origins: Mapping[str, str],
     reporters: Iterable[Reporter],
     interrupted: Callable[[], bool],
+    task: Task | None = None,
 ) -> RunReport:
     """Runs a new run and returns its report. Raises DctError if it ends before there is one.
 
@@ -50,8 +86,11 @@ def run_tests(
     from dct_celery.reports.reporter import Reporters
 
     all_of_them = Reporters([*file_reporters.all_of(settings, time.time), *reporters])
-    with _reported_to(all_of_them, settings.run_id or ""):
-        return _run_tests(settings, dict(origins), all_of_them, interrupted)
+    with (
+        _reported_to(all_of_them, settings.run_id or ""),
+        _fleet_for(settings, origins) as place,
+    ):
+        return _dispatch(place, all_of_them, interrupted, task or Task())
 
 
 @contextlib.contextmanager
@@ -69,22 +108,24 @@ def _reported_to(reporters: Reporters, run: str) -> Iterator[None]:
         reporters.take(reporting.Closed())
 
 
-def _run_tests(
-    settings: Settings,
-    origins: dict[str, str],
-    reporters: Reporters,
-    interrupted: Callable[[], bool],
-) -> RunReport:
+@contextlib.contextmanager
+def _fleet_for(settings: Settings, origins: Mapping[str, str]) -> Iterator[Place]:
+    """The slots that these settings ask for: those of the pool, or of this machine while this
+    lasts. Raises ConfigError without a project, UsageError.
+    """
     from dct_celery.dispatcher.request import require_project
 
     require_project(settings, os.environ)
     if settings.local is None and settings.local_fallback is None:
-        return _dispatch(settings, origins, reporters, interrupted)
+        yield Place(settings, dict(origins))
+        return
     from dct_celery.adapters.local_fleet import Standby, local_fleet
+    from dct_celery.adapters.local_timings import FileTimings
 
     if settings.local is None:
         with Standby(settings) as standby:
-            return _dispatch(settings, origins, reporters, interrupted, fall_back=standby.start)
+            yield Place(settings, dict(origins), fall_back=standby.start)
+        return
     if settings.local_fallback is not None:
         places = (
             f"{origins.get('local', '--local')} and"
@@ -93,9 +134,11 @@ def _run_tests(
         raise UsageError(
             f"{places} exclude each other: a local run has no fleet to wait for; remove one"
         )
+    # Its store ends with it; what runs learn of the project does not.
+    timings = partial(FileTimings, state_folder(os.environ) / "timings")
     with local_fleet(settings) as fleet:
-        return _dispatch(
-            fleet.settings, {**origins, **fleet.origins}, reporters, interrupted, fleet.failure
+        yield Place(
+            fleet.settings, {**origins, **fleet.origins}, failure=fleet.failure, timings=timings
         )
 
 
@@ -109,26 +152,54 @@ def list_files(settings: Settings) -> tuple[list[str], list[str]]:
 
 
 def _dispatch(
-    settings: Settings,
-    origins: dict[str, str],
-    reporters: Reporters,
-    interrupted: Callable[[], bool],
-    fleet_failure: Callable[[], str] = str,
-    fall_back: Callable[[], int] | None = None,
+    place: Place, reporters: Reporters, interrupted: Callable[[], bool], task: Task
 ) -> RunReport:
     from dct_celery.adapters.source.snapshot import find_root
     from dct_celery.dispatcher.lifecycle import RunLifecycle
-    from dct_celery.dispatcher.request import make_request
     from dct_celery.reports import file_reporters
 
+    settings, origins = place.settings, place.origins
     file_reporters.check(settings, origins)
-    root = find_root(Path(settings.project_dir))
+    request = task.request or new_request(settings, find_root(Path(settings.project_dir)))
+    request = request if task.part is None else replace(request, part=task.part)
+    services = _dispatcher_services(
+        settings, origins, request, reporters.take, interrupted, task.written
+    )
+    services = replace(
+        services,
+        fleet_failure=place.failure,
+        fall_back=place.fall_back,
+        timings=place.timings or services.timings,
+        snapshot=_compared(services, task),
+    )
+    if task.opening:
+        services.report(Notice(task.opening))
+    return RunLifecycle(services, request).run()
+
+
+def new_request(settings: Settings, root: Path) -> Request:
+    """What these settings ask for, with the seeds that chance decides. Raises ConfigError."""
+    from dct_celery.dispatcher.request import make_request
+
     seed = random.randint(0, 2**32 - 1) if settings.shuffle == "auto" else settings.shuffle
     hash_seed = os.environ.get("PYTHONHASHSEED") or str(random.randint(1, 2**32 - 1))
-    request = make_request(settings, root, os.environ, seed, hash_seed)
-    services = _dispatcher_services(settings, origins, request, reporters.take, interrupted)
-    services = replace(services, fleet_failure=fleet_failure, fall_back=fall_back)
-    return RunLifecycle(services, request).run()
+    return make_request(settings, root, os.environ, seed, hash_seed)
+
+
+def _compared(
+    services: DispatcherServices, task: Task
+) -> Callable[[Path, BlobStore], tuple[TakenSnapshot, int, int]]:
+    """Takes the snapshot as `services` do, and says so if the code is another than it was."""
+
+    def take(root: Path, blobs: BlobStore) -> tuple[TakenSnapshot, int, int]:
+        taken = services.snapshot(root, blobs)
+        if task.tree not in ("", taken[0].digest):
+            line = f"the code has changed since run {task.earlier}; what runs is the present code"
+            services.report(Warned(line))
+            task.changed(line)
+        return taken
+
+    return take
 
 
 def attach_run(
@@ -198,6 +269,7 @@ def _dispatcher_services(
     request: Request | None,
     report: Callable[[ReportEvent], None],
     interrupted: Callable[[], bool],
+    written: Sequence[str] = (),
 ) -> DispatcherServices:
     from dct_celery.adapters.addresses import resolve
     from dct_celery.adapters.process import PipeProcess, user_environment
@@ -214,16 +286,14 @@ def _dispatcher_services(
     insecure = () if pool.keyring.secure else (INSECURE,)
     for warning in (*insecure, *warnings_of(os.environ, Path.cwd()), *checked.warnings):
         report(Warned(warning))
-    state_folder = (
-        Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "dct_celery"
-    )
+    state = state_folder(os.environ)
     nonce = secrets.token_hex(8)
     door = pool.of_run(run, nonce)
     if request is None:
-        nonce, door = _known_run(store, run, pool, state_folder)
+        nonce, door = _known_run(store, run, pool, state)
     root = Path(request.root if request is not None else settings.project_dir)
     folders = _folders(request) if request is not None else ()
-    upload = _upload(settings, root, report, folders)
+    upload = _upload(settings, root, report, folders, written)
     code = blobs.RedisBlobs(store)
     if settings.broker != settings.store and (untried := parse(settings.broker).insecure):
         report(Warned(f"the broker at {redact(settings.broker)}: {untried}"))
@@ -246,7 +316,7 @@ def _dispatcher_services(
         blobs=code,
         timings=partial(blobs.RedisTimings, store),
         report=report,
-        state_folder=state_folder,
+        state_folder=state,
         environ=dict(os.environ),
         start_process=PipeProcess,
         user_environment=partial(user_environment, dict(os.environ)),
@@ -313,6 +383,7 @@ def _upload(
     root: Path,
     report: Callable[[ReportEvent], None],
     folders: Sequence[str] = (),
+    written: Sequence[str] = (),
 ) -> Upload:
     from dct_celery.adapters.source.upload import Upload
 
@@ -320,7 +391,7 @@ def _upload(
         report(Warned(text))
 
     return Upload(
-        _selection(settings, root),
+        _selection(settings, root, written),
         time.monotonic,
         warn,
         prove_only=settings.code == "checkout",
@@ -328,8 +399,10 @@ def _upload(
     )
 
 
-def _selection(settings: Settings, root: Path) -> Selection:
-    """Which files are sent besides those of git. Reports and a local worker's folder never are."""
+def _selection(settings: Settings, root: Path, written: Sequence[str] = ()) -> Selection:
+    """Which files are sent besides those of git. Reports (`written`: of an earlier run) and a local
+    worker's folder never are.
+    """
     from dct_celery.adapters.source.snapshot import Selection
     from dct_celery.core.globs import Globs
 
@@ -337,8 +410,8 @@ def _selection(settings: Settings, root: Path) -> Selection:
     top = os.path.realpath(root)
     ours = (
         os.path.realpath(project / path)
-        for path in (*(getattr(settings, name) for name in OUTPUTS), settings.work_dir)
+        for path in (*(getattr(settings, name) for name in OUTPUTS), settings.work_dir, *written)
         if path
     )
-    written = frozenset(os.path.relpath(path, top) for path in ours)
-    return Selection(Globs(settings.include), Globs(settings.exclude), written)
+    relative = frozenset(os.path.relpath(path, top) for path in ours)
+    return Selection(Globs(settings.include), Globs(settings.exclude), relative)

@@ -19,7 +19,10 @@ from dct_celery.errors import DctError, Interrupted, UsageError
 #: Command -> (module under cli, what it does). The module is imported when the command runs, not
 #: for `dct --help`.
 COMMANDS = {
+    "try": ("try_", "Compare a distributed run of the project's tests with one in one process"),
     "run": ("run", "Run the project's tests on every worker of the pool"),
+    "replay": ("replay", "Run what one test process of a run ran again, in the same order"),
+    "bisect": ("bisect", "Find out what the verdict of a test in a run depends on"),
     "attach": ("attach", "Go on with a run whose dispatcher died"),
     "workers": ("workers", "Show the workers that are connected to the pool"),
     "status": ("status", "Show the active runs, or the progress of one"),

@@ -94,3 +94,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str
 def shown(text: str) -> str:
     """Text from the store as one line, without control characters and secrets."""
     return one_line(masking.PROCESS(" ".join(strip_ansi(text).split())))
+
+
+def shown_line(text: str) -> str:
+    """A line of ours with such texts in it, its blanks as they are."""
+    return one_line(masking.PROCESS(strip_ansi(text)))

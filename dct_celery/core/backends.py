@@ -29,3 +29,10 @@ def location(name: str) -> tuple[str, str]:
 def rerun(command: Iterable[str], entry: Entry) -> str:
     """A shell command: the project's own `command` with this one test."""
     return shlex.join([*command, entry.label or entry.id])
+
+
+def rerun_after(command: Iterable[str], classes: Iterable[Entry], entry: Entry) -> str:
+    """The same with the classes of these tests before it; the command must keep this order."""
+    labels = [(one.label or one.id).rpartition(".")[0] or one.cls for one in classes]
+    words, labels = list(command), [*dict.fromkeys(labels), entry.label or entry.id]
+    return shlex.join([*words, *(reversed(labels) if "--reverse" in words else labels)])

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
@@ -92,18 +92,30 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The ordered list of everything that must get a disposition. Its digest is its identity."""
+    """The ordered list of the suite. Its digest is its identity.
+
+    Each entry must get a disposition, or each of a part: then length and iteration are those of
+    the part, while an index still counts through the suite.
+    """
 
     entries: tuple[Entry, ...]
+    #: Indices of the part, ascending; None for the whole suite.
+    part: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self.entries if self.part is None else self.part)
 
     def __iter__(self) -> Iterator[Entry]:
-        return iter(self.entries)
+        if self.part is None:
+            return iter(self.entries)
+        return map(self.entries.__getitem__, self.part)
 
     def __getitem__(self, index: int) -> Entry:
         return self.entries[index]
+
+    def only(self, indices: Iterable[int]) -> Manifest:
+        """The same suite, of which these are to run."""
+        return replace(self, part=tuple(sorted(set(indices))))
 
     @property
     def digest(self) -> str:
@@ -339,6 +351,11 @@ class Verdict:
     order: OrderNote | None = None
 
     @property
+    def bad(self) -> bool:
+        """It failed, or a fixture kept it from running."""
+        return self.outcome in BAD_OUTCOMES or self.covered_by is not None
+
+    @property
     def flaky(self) -> bool:
         """It failed and passed in one run."""
         return self.outcome is Outcome.PASSED and bool(self.earlier)
@@ -390,6 +407,30 @@ class FixtureVerdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Bisection:
+    """What a bisection has found out about one test."""
+
+    test: str
+    #: None where order is not the cause: it fails, or passes, in every order.
+    kind: OrderKind | None
+    #: Class of the polluter or state-setter; empty where there is none.
+    partner: str
+    #: One clause, to follow "it".
+    proven_by: str
+    proven: bool
+    #: It fails where all that is before it in the sequential run has run.
+    fails: bool
+    #: Classes that show it when they run before the test, in this order.
+    shown_after: tuple[str, ...] = ()
+    #: The project's own command for these classes and the test; empty where there is nothing to
+    #: show.
+    command: str = ""
+    #: How often the test ran, and slot-seconds of that.
+    probes: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class RunReport:
     """Everything a report needs: one verdict for every manifest entry, in manifest order."""
 
@@ -417,6 +458,8 @@ class RunReport:
     databases: dict[str, Any] = field(default_factory=dict)
     #: What tests left behind.
     leaks: tuple[Leak, ...] = ()
+    #: What a bisection has found out; None for every other run.
+    bisection: Bisection | None = None
 
     def totals(self) -> dict[str, int]:
         """Number of entries by outcome, plus three sums.

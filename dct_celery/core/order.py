@@ -12,7 +12,8 @@ without a *state-setter*. `search` finds out by running it again in fresh proces
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dct_celery.core.model import OrderKind
@@ -65,6 +66,8 @@ class Finding:
     #: One clause, to follow "it".
     proven_by: str
     proven: bool = True
+    #: What to run before it to see it fail (a victim) or pass (a brittle test).
+    shown_after: Preamble = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,13 @@ class Ask:
     #: How often it was asked before; only a flaky test gives another answer.
     again: int = 0
 
+    @property
+    def key(self) -> Try:
+        return self.preamble, self.again
 
+
+#: Identifies what was tried: preamble, and how often it was tried before.
+Try = tuple[Preamble, int]
 #: Yields what to try, is sent whether the test was bad then, and returns what it found.
 Search = Generator[Ask, bool, Finding]
 #: Position -> the first of the predecessors that can all be run before it within the budget.
@@ -129,6 +138,87 @@ def search(
     return (yield from _victim(atom, past, partners, reach, needs))
 
 
+def bisection(atom: int, past: Preamble | None, *, failed: bool) -> Search:
+    """Finds out what a test's verdict depends on, whatever that takes.
+
+    `past`: what ran before it in a process in which it failed, or passed; None if that is not
+    known, so that all of its predecessors have to stand for it.
+    """
+    if failed:
+        past = _stretch(0, atom) if past is None else past
+        found = yield from search(atom, past, passed_alone=False)
+    else:
+        found = yield from _unseen(atom)
+    match found.kind:
+        case OrderKind.VICTIM | OrderKind.BRITTLE:
+            bad, good = found.shown_after, ()
+            if found.kind is OrderKind.BRITTLE:
+                bad, good = good, bad
+            sure = yield from _certain(bad=bad, good=good, so_far=found, tries=(4, 5))
+            return found if sure else _FLAKY
+        case None if found is not _SOUND:
+            return (yield from _ordinary(found))
+        case _:
+            return found
+
+
+_SOUND = Finding(None, None, None, "passes alone and after all that runs before it")
+_ALWAYS = "fails alone and after all that runs before it"
+
+
+def _unseen(atom: int) -> Search:
+    """Nobody has seen it fail: perhaps it does in canonical order, or alone."""
+    everything = _stretch(0, atom)
+    so_far = Finding(None, OrderKind.UNPROVEN, None, "passed, and was not run again", proven=False)
+    bad_in_order = yield Ask(everything, so_far)
+    bad_alone = yield Ask((), so_far)
+    if bad_in_order and bad_alone:
+        return Finding(None, None, None, _ALWAYS)
+    if bad_in_order:
+        return (yield from _victim(atom, everything, (), _no_limit, _nothing))
+    if bad_alone:
+        return (yield from _brittle(atom, False, (), _no_limit))
+    return _SOUND
+
+
+def _ordinary(found: Finding) -> Search:
+    """What fails in every order fails alone, time and again."""
+    for again in (2, 3):
+        if not (yield Ask((), replace(found, proven=False), again)):
+            return _FLAKY
+    return replace(found, proven_by=_ALWAYS)
+
+
+def ahead(begin: Callable[[], Search], known: Mapping[Try, bool], most: int) -> list[Ask]:
+    """What a search wants to know next, and then what it will want to know after either answer.
+
+    At most so many, the nearest first; only the first one is certain to be wanted. `begin` starts
+    the search anew, `known` are the answers so far. It must ask the same after the same answers.
+    """
+    asks: dict[Try, Ask] = {}
+    branches: deque[dict[Try, bool]] = deque([{}])
+    for _ in range(4 * most):  # branches may ask the same
+        if not branches or len(asks) >= most:
+            break
+        supposed = branches.popleft()
+        ask = _next_ask(begin(), {**known, **supposed})
+        if ask is not None:
+            asks.setdefault(ask.key, ask)
+            branches += [{**supposed, ask.key: bad} for bad in (True, False)]
+    return list(asks.values())
+
+
+def _next_ask(search: Search, answers: Mapping[Try, bool]) -> Ask | None:
+    """The first question without an answer; None if the search comes to its end."""
+    try:
+        ask = next(search)
+        while ask.key in answers:
+            ask = search.send(answers[ask.key])
+    except StopIteration:
+        return None
+    return ask
+
+
 def _brittle(atom: int, passed_alone: bool, partners: Sequence[int], reach: Reach) -> Search:
     """It is bad alone: an ordinary failure, or it needs something of what runs before it."""
     if passed_alone:
@@ -149,9 +239,8 @@ def _brittle(atom: int, passed_alone: bool, partners: Sequence[int], reach: Reac
             good_from = start
             break
         bad_from, size = start, size * GROWTH
-        so_far = replace(
-            so_far, proven_by=f"fails alone and after the {atom - start} classes before it"
-        )
+        classes = "class" if atom - start == 1 else f"{atom - start} classes"
+        so_far = replace(so_far, proven_by=f"fails alone and after the {classes} before it")
     if not (yield Ask((), so_far, again=1)):
         return _FLAKY
     so_far = _needs(_stretch(good_from, atom))
@@ -175,7 +264,7 @@ def _needs(preamble: Preamble) -> Finding:
     proven_by = (
         "fails alone and passes after it" if alone else "fails alone and passes after others"
     )
-    return Finding(preamble, OrderKind.BRITTLE, preamble[0], proven_by)
+    return Finding(preamble, OrderKind.BRITTLE, preamble[0], proven_by, shown_after=preamble)
 
 
 def _victim(
@@ -237,7 +326,7 @@ def _cleaned(atom: int, guilty: Preamble, reach: Reach, needs: Needs) -> Search:
     first = guilty[0]
     others = f", together with {len(guilty) - 1} more" if len(guilty) > 1 else ""
     after = f"passes alone and fails after it{others}"
-    victim = Finding(None, OrderKind.VICTIM, first, after)
+    victim = Finding(None, OrderKind.VICTIM, first, after, shown_after=guilty)
     so_far = replace(
         victim, proven_by=f"{after}; whether something cleans up was not found out", proven=False
     )
@@ -263,10 +352,16 @@ def _start(atom: int, size: int, last: int, reach: Reach) -> int:
     return max(atom - size, min(reach(atom), last - 1), 0)
 
 
-def _certain(*, bad: Preamble, good: Preamble, so_far: Finding) -> Generator[Ask, bool, bool]:
-    """Whether each gives the same answer again, twice: a pass on the first is no accident."""
-    for again in (2, 3):
-        if (yield Ask(good, so_far, again)) or not (yield Ask(bad, so_far, again)):
+def _certain(
+    *, bad: Preamble, good: Preamble, so_far: Finding, tries: tuple[int, int] = (2, 3)
+) -> Generator[Ask, bool, bool]:
+    """Whether each gives the same answer again, twice: a pass on the first is no accident.
+
+    A test that fails every other time must not give the answers that are expected.
+    """
+    first, second = tries
+    for expected, again in ((False, first), (True, first), (True, second), (False, second)):
+        if (yield Ask(bad if expected else good, so_far, again)) is not expected:
             return False
     return True
 

@@ -5,7 +5,8 @@
 what the user asked for. The event loop reads the stream, journals it (`journal`), feeds the run
 machine and carries out its effects; `worker_reports` and `fleet` keep what is known of workers,
 `artifacts` fetches files of tests. `adopt` takes over a run of a dead dispatcher, from a
-`run_snapshot` and the journal.
+`run_snapshot` and the journal; `past_run` reads the same without taking the run over, for
+`replay` and `bisect`, and `trial` compares two runs.
 
 Invariants: the manifest decides when the run is complete (I1); nothing is acknowledged before it is
 journalled (I3); messages are hints and are sent again (I4); what the store has lost is put back

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from dct_celery.core import backends
@@ -26,6 +26,10 @@ class Collected:
     def rerun(self, verdict: Verdict) -> str:
         """The command that runs one test alone, without workers."""
         return backends.rerun(self.loaded.rerun, verdict.entry)
+
+    def rerun_after(self, classes: Iterable[Entry], entry: Entry, *options: str) -> str:
+        """The command that runs it after the classes of these tests; `options` keep this order."""
+        return backends.rerun_after((*self.loaded.rerun, *options), classes, entry)
 
 
 @dataclass(slots=True)

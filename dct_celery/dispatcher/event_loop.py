@@ -138,7 +138,11 @@ class EventLoop:
         self._next["partial"] = self._began + _PARTIAL
         self._artifacts = ArtifactFetcher(services)
         self.worker_reports = WorkerReports(fleet, services.report)
-        #: wait (manifest to first claim) and run (first claim to last verdict), in seconds.
+        #: Seconds in which nothing was left but to settle doubts, and since when that is so (0: it
+        #: is not).
+        self._settled = self._settling_since = 0.0
+        #: wait (manifest to first claim), run (first claim to last verdict) and settle (the part of
+        #: that in which only doubts were settled), in seconds.
         self.seconds: dict[str, float] = {}
 
     def follow(self, journal: Callable[[], Journal]) -> None:
@@ -163,7 +167,11 @@ class EventLoop:
                 self._journal.close()
             now = self._services.clock()
             first = self._first_claim or now
-            self.seconds = {"wait": round(first - self._began, 3), "run": round(now - first, 3)}
+            self.seconds = {
+                "wait": round(first - self._began, 3),
+                "run": round(now - first, 3),
+                "settle": round(self._settled, 3),
+            }
 
     def catch_up(self, journal: Journal, *, whole: bool) -> None:
         """Folds what happened under an earlier dispatcher.
@@ -250,6 +258,9 @@ class EventLoop:
         elif self._store_lost:
             self._store_lost = 0.0
             self._fleet.heard_again(self._services.clock())
+        if self._settling_since:
+            self._settled += now - self._settling_since
+        self._settling_since = now if self._machine.settling else 0.0
         planner = self._machine.planner
         self.view.plan(planner.remaining_seconds, planner.longest_seconds)
         self.view.waiting = self._waiting()

@@ -19,7 +19,17 @@ from pathlib import Path
 from typing import IO
 
 from dct_celery import __version__
-from dct_celery.core.model import BAD_OUTCOMES, Entry, Manifest, Outcome, RunReport, Verdict
+from dct_celery.core import part as parts
+from dct_celery.core.model import (
+    BAD_OUTCOMES,
+    Bisection,
+    Entry,
+    Manifest,
+    Outcome,
+    RunReport,
+    Verdict,
+)
+from dct_celery.core.part import Question
 from dct_celery.core.plan import planner, timings
 from dct_celery.core.plan.limits import FIXTURE_SECONDS, Limits
 from dct_celery.core.plan.order_facts import OrderFact, OrderFacts
@@ -274,6 +284,7 @@ class RunLifecycle:
         count = len(collected.manifest)
         if not count:
             raise NothingSelected("no test was selected; check labels, -k and --tag")
+        self._find_part(collected.manifest)
         seed = f", shuffled with seed {request.seed}" if request.seed is not None else ""
         services.report(
             Notice(
@@ -298,6 +309,20 @@ class RunLifecycle:
             stored_run.spec, self._began, request, services.settings, collected, services.door
         )
         return Known(stored_run, snapshot, collected)
+
+    def _find_part(self, manifest: Manifest) -> None:
+        """Says what of the part is no more. Raises UsageError if that is what it is about."""
+        wanted = self._request.part
+        _, missing = parts.find(manifest.entries, wanted.tests)
+        if wanted.about is not None and wanted.about[0] in missing:
+            raise UsageError(
+                f"{wanted.about[0]} is not in the suite any more; check out the code of that run"
+            )
+        if missing:
+            lost = f"{plural(len(missing), 'test')} of that process"
+            self._services.report(
+                Warned(f"{lost} cannot run, as the suite has changed: {first_of(missing)}")
+            )
 
     def _while_collecting(self, stored_run: StoredRun) -> None:
         """Keeps the run announced; ends the collection on an interrupt or if the fleet is gone."""
@@ -331,21 +356,23 @@ class RunLifecycle:
     # -- plan --------------------------------------------------------------------------
 
     def _plan(self, known: Known) -> Planned:
-        services, settings, manifest = (
-            self._services,
-            self._services.settings,
-            known.collected.manifest,
-        )
+        services, settings = self._services, self._services.settings
+        suite, wanted = known.collected.manifest, known.snapshot.request.part
+        manifest = parts.chosen(suite, wanted)
+        # A bisection runs anything before its test.
+        planned_of = manifest if wanted.question is None else suite
         project = project_name(known.snapshot.request)
         stored = self._stored_timings(project)
         samples = timings.decode_all(stored)
-        estimates = timings.Estimates(samples, manifest)
-        facts = self._order_facts(stored, project, manifest, planner.atoms(manifest, estimates))
+        estimates = timings.Estimates(samples, suite.entries)
+        facts = self._order_facts(stored, project, planned_of, planner.atoms(planned_of, estimates))
         plan = planner.Planner(
             facts.planned(),
             chunk_seconds=settings.chunk_seconds,
             separate_failures=self._settles,
-            limits=Limits(manifest, estimates),
+            limits=Limits(suite, estimates),
+            together=wanted.together,
+            probes_only=wanted.question is not None,
         )
         machine = RunMachine(
             manifest,
@@ -353,7 +380,7 @@ class RunLifecycle:
             maxfail=1 if settings.failfast else settings.maxfail or 0,
             reruns=Reruns.of(settings.reruns, settings.reruns_budget, len(manifest)),
             deaths=Deaths(settings.crash_budget),
-            doubts=self._doubts(manifest, facts),
+            doubts=self._doubts(planned_of, facts),
             now=services.clock(),
         )
         fleet = Fleet(
@@ -366,7 +393,7 @@ class RunLifecycle:
             last_fit=services.clock(),
         )
 
-        seconds = [_predicted(estimates, entry) for entry in manifest]
+        seconds = [_predicted(estimates, entry) for entry in suite.entries]
         view = RunView.of(
             manifest,
             seconds.__getitem__,
@@ -411,18 +438,35 @@ class RunLifecycle:
     def _settles(self) -> bool:
         """False if each failure is final at once: by choice, or as the first ones end the run."""
         settings = self._services.settings
+        if self._request.part.together:
+            return False
         return settings.settle != 0 and not settings.failfast and not settings.maxfail
 
     def _doubts(self, manifest: Manifest, facts: OrderFacts) -> Doubts | None:
         if not self._settles:
             return None
-        return Doubts(
+        wanted = self._request.part
+        doubts = Doubts(
             manifest,
             facts.planned(),
             budget=self._services.settings.settle,
             passed_alone=facts.passed_alone,
-            notes=facts.notes(),
+            notes=facts.notes() if wanted.question is None else {},
         )
+        if wanted.question is not None:
+            self._ask(doubts, manifest, wanted.question)
+        return doubts
+
+    def _ask(self, doubts: Doubts, suite: Manifest, question: Question) -> None:
+        """Puts the verdict of the earlier run in doubt."""
+        (index,), _ = parts.find(suite.entries, self._request.part.tests)
+        verdict = Verdict(suite[index], question.outcome, failures=question.failures)
+        past = None
+        if question.past is not None:
+            indices, _ = parts.find(suite.entries, question.past)
+            own = doubts.position(index)
+            past = tuple(one for one in doubts.positions(indices) if one < own)
+        doubts.bisect(verdict, past, passed=question.passed)
 
     # -- follow ------------------------------------------------------------------------
 
@@ -454,12 +498,27 @@ class RunLifecycle:
 
     def _finish(self, planned: Planned) -> RunReport:
         start = self._services.clock()
+        self._check_together(planned)
         self._save_timings(planned)
         planned.known.stored_run.leave()
         self._note("finish", start)
         report = self._report(planned, complete=True)
         self._services.report(Finished(report))
         return report
+
+    def _check_together(self, planned: Planned) -> None:
+        """Says so if what was to run in one test process did not."""
+        if not planned.known.snapshot.request.part.together:
+            return
+        verdicts = planned.machine.verdicts.values()
+        places = {(v.worker, v.slot, v.attempt) for v in verdicts if v.worker is not None}
+        if len(places) > 1:
+            self._services.report(
+                Warned(
+                    f"not all of it ran in one process, but in {len(places)}: what a process left"
+                    " when it ended early ran in a new one"
+                )
+            )
 
     def _save_timings(self, planned: Planned) -> None:
         machine, unmeasured = planned.machine, (Outcome.NOT_RUN, Outcome.SKIPPED)
@@ -490,7 +549,7 @@ class RunLifecycle:
 
     def _report(self, planned: Planned, *, complete: bool) -> RunReport:
         machine, known = planned.machine, planned.known
-        manifest = known.collected.manifest
+        manifest = machine.manifest
         facts = {**known.collected.loaded.facts, "dct": __version__}
         if known.snapshot.request.seed is not None:
             facts["shuffle_seed"] = str(known.snapshot.request.seed)
@@ -518,6 +577,32 @@ class RunLifecycle:
             complete=complete,
             databases=planned.event_loop.worker_reports.databases.to_dict(),
             leaks=tuple(machine.leaks.found),
+            bisection=self._bisection(planned),
+        )
+
+    def _bisection(self, planned: Planned) -> Bisection | None:
+        doubts, collected = planned.machine.doubts, planned.known.collected
+        if doubts is None or doubts.answer is None:
+            return None
+        found, suite = doubts.answer, collected.manifest
+        ((index, verdict),) = planned.machine.verdicts.items()
+        before = [suite[doubts.atoms[position].indices[0]] for position in found.shown_after]
+        ordered = [
+            word
+            for word in planned.known.snapshot.request.arguments
+            if word == "--reverse" or word.startswith("--shuffle=")
+        ]
+        return Bisection(
+            test=suite[index].id,
+            kind=found.kind,
+            partner="" if found.partner is None else doubts.name(found.partner),
+            proven_by=found.proven_by,
+            proven=found.proven,
+            fails=verdict.outcome in BAD_OUTCOMES,
+            shown_after=tuple(entry.cls for entry in before),
+            command=collected.rerun_after(before, suite[index], *(ordered if before else ())),
+            probes=doubts.answered,
+            seconds=round(doubts.spent, 3),
         )
 
     def _note(self, part: str, since: float) -> None:

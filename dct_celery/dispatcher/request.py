@@ -11,6 +11,7 @@ from pathlib import Path
 from dct_celery.core import command
 from dct_celery.core.backends import DJANGO
 from dct_celery.core.command import Command
+from dct_celery.core.part import WHOLE, Part
 from dct_celery.errors import ConfigError
 from dct_celery.protocol.runs import BackendName
 from dct_celery.settings import OPTIONS, Settings
@@ -79,6 +80,8 @@ class Request:
     environment: dict[str, str]
     hash_seed: str
     seed: int | None
+    #: What runs of the tests that are selected.
+    part: Part = WHOLE
 
 
 def make_request(

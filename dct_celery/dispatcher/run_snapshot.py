@@ -63,7 +63,9 @@ class RunSnapshot:
         return cls(
             spec=replace(spec, environment=dict.fromkeys(spec.environment, "")),
             spec_signature=signature_of(door.seal(spec)),
-            manifest=ManifestSummary(loaded.digest, len(collected.manifest), loaded.environment),
+            manifest=ManifestSummary(
+                loaded.digest, len(collected.manifest.entries), loaded.environment
+            ),
             began=began,
             request=replace(request, environment={}),
             project_dir=settings.project_dir,

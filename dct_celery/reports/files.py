@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from dct_celery.core.model import RunReport
 from dct_celery.errors import UsageError
@@ -34,6 +36,12 @@ def write_json(path: Path, report: RunReport) -> None:
     UsageError.
     """
     text = json_report.render(masked.report(report, masking.PROCESS))
+    _replace(path, f"{text}\n".encode("ascii"))
+
+
+def write_object(path: Path, document: Mapping[str, Any]) -> None:
+    """Replace `path` by this JSON object, masked and in ASCII. Raises UsageError."""
+    text = json.dumps(masking.PROCESS.everything(document), indent=2)
     _replace(path, f"{text}\n".encode("ascii"))
 
 

@@ -57,6 +57,7 @@ def _tail(report: RunReport) -> dict[str, Any]:
     return {
         "fixtures": [_fixture(fixture) for fixture in report.fixtures],
         "leaks": [asdict(leak) for leak in report.leaks],
+        **({} if report.bisection is None else {"bisection": asdict(report.bisection)}),
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from dct_celery.core.model import (
+    Bisection,
     Failure,
     FixtureRef,
     FixtureVerdict,
@@ -31,6 +32,17 @@ def report(whole: RunReport, mask: Masker) -> RunReport:
         error=_text(whole.error, mask),
         properties={name: _output(str(value), mask) for name, value in whole.properties.items()},
         leaks=tuple(_leak(leak, mask) for leak in whole.leaks),
+        bisection=None if whole.bisection is None else _bisection(whole.bisection, mask),
+    )
+
+
+def _bisection(found: Bisection, mask: Masker) -> Bisection:
+    return replace(
+        found,
+        test=_name(found.test, mask),
+        partner=_name(found.partner, mask),
+        shown_after=tuple(_name(cls, mask) for cls in found.shown_after),
+        command=_text(found.command, mask),
     )
 
 

@@ -6,9 +6,16 @@ import contextlib
 import os
 import shutil
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 from dct_celery.errors import ConfigError
+
+
+def state_folder(environ: Mapping[str, str]) -> Path:
+    """Where this user's machine keeps what outlives a command, journals above all."""
+    home = environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "dct_celery"
 
 
 def private_folder(path: Path, origin: str) -> bool:

@@ -306,6 +306,14 @@ class Fleet:
         self.runs.append(running)
         return running
 
+    def again(self, command: str, project: Path, *arguments: str, **environment: str) -> Finished:
+        """Another command that runs tests, such as `dct replay`, from start to end."""
+        run = f"{self.name}-{len(self.runs)}"
+        report = self.folder / f"{run}.json"
+        return self._dispatch(
+            [command, *arguments, "--json", str(report)], project, report, run, environment
+        ).finish()
+
     def run(self, project: Path, *flags: str, **environment: str) -> Finished:
         """`dct run` from start to end."""
         return self.start(project, *flags, **environment).finish()

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from dct_celery.core import order
-from dct_celery.core.model import Chunk, Failure, Manifest, Outcome, Phase
+from dct_celery.core.model import Chunk, Failure, Manifest, Outcome, Phase, Verdict
 from dct_celery.core.plan.planner import Planner, atoms
 from dct_celery.core.plan.timings import Estimates, Sample, test_key
 from dct_celery.core.run import events as ev
@@ -165,6 +165,17 @@ class Fleet:
         #: (when, order, slot, chunk, lease, events to send)
         self._running: list[tuple[float, int, int, LeaseRef, list[ev.Event]]] = []
         self._idle = set(range(slots))
+
+    def bisect(self, number: int, past: order.Preamble | None, *, passed: bool = False) -> None:
+        """Makes it a bisection: what does the verdict of this class's first test depend on?"""
+        manifest, index = self.world.manifest, self.world.class_of.index(number)
+        outcome = Outcome.PASSED if passed else Outcome.FAILED
+        self.doubts.bisect(Verdict(manifest[index], outcome), past, passed=passed)
+        self.machine = RunMachine(
+            manifest.only([index]),
+            Planner(self.doubts.atoms, probes_only=True),
+            doubts=self.doubts,
+        )
 
     def run(self, *, most_events: int = 1_000_000) -> RunMachine:
         self._send(ev.SlotsChanged(self._slots, self._slots))

@@ -55,16 +55,21 @@ class Atom:
 
 
 def atoms(manifest: Manifest, estimates: Estimates) -> tuple[Atom, ...]:
-    """The atoms of the manifest, ordered by their first index; every index is in exactly one.
+    """The atoms of the suite, ordered by their first index; every index is in exactly one.
 
     Entries of one phase that share a name of `keep_with` are in one atom, and so are those that a
-    chain of such names connects.
+    chain of such names connects. For a part of the suite, atoms hold what is to run of them.
     """
     first_flush: dict[str, int] = {}
-    for entry in manifest:
+    for entry in manifest.entries:
         for alias in entry.databases if entry.flushes else ():
             first_flush.setdefault(alias, entry.index)
-    return tuple(_atom(group, estimates, first_flush) for group in _groups(manifest))
+    part = None if manifest.part is None else set(manifest.part)
+    groups = (
+        group if part is None else [entry for entry in group if entry.index in part]
+        for group in _groups(manifest)
+    )
+    return tuple(_atom(group, estimates, first_flush) for group in groups if group)
 
 
 def lower_bound(atoms: Iterable[Atom], slots: int) -> float:
@@ -79,13 +84,13 @@ def lower_bound(atoms: Iterable[Atom], slots: int) -> float:
 def _groups(manifest: Manifest) -> Iterable[list[Entry]]:
     """The entries by what keeps them together, groups and members in manifest order."""
     parents: dict[_Group, _Group] = {}
-    for entry in manifest:
+    for entry in manifest.entries:
         first, *others = _names(entry)
         root = _root(parents, (first, entry.phase))
         for other in others:
             parents[_root(parents, (other, entry.phase))] = root
     groups: defaultdict[_Group, list[Entry]] = defaultdict(list)
-    for entry in manifest:
+    for entry in manifest.entries:
         groups[_root(parents, (_names(entry)[0], entry.phase))].append(entry)
     return groups.values()
 
@@ -159,8 +164,13 @@ class Planner:
         min_chunk_seconds: float = MIN_CHUNK_SECONDS,
         limits: Limits | None = None,
         separate_failures: bool = False,
+        together: bool = False,
+        probes_only: bool = False,
     ) -> None:
-        """`chunk_seconds`: None for CHUNK_SECONDS."""
+        """`chunk_seconds`: None for CHUNK_SECONDS. `together`: all goes into one chunk, for one
+        fresh process; only what that leaves goes into others. `probes_only`: nothing goes out by
+        itself.
+        """
         #: In canonical order.
         self._atoms = sorted(atoms, key=_first)
         self._longest = CHUNK_SECONDS if chunk_seconds is None else chunk_seconds
@@ -169,10 +179,11 @@ class Planner:
         self._given = 0
         #: A failure ends its process, so that it spoils nothing else; see `Chunk.ends_if_bad`.
         self.separate_failures = separate_failures
+        self._together = together
         self._retries: deque[Chunk] = deque()
         #: First indices (they identify the atom) of what is not cut yet. The other collections drop
         #: atoms that were cut lazily.
-        self._left = {_first(atom) for atom in self._atoms}
+        self._left = set() if probes_only else {_first(atom) for atom in self._atoms}
         self._estimates = {_first(atom): atom.estimate for atom in self._atoms}
         self._by_first = {_first(atom): atom for atom in self._atoms}
         self._seconds = sum(self._estimates.values())
@@ -222,12 +233,21 @@ class Planner:
             if held_locks.isdisjoint(retry.locks):
                 self._retries.remove(retry)
                 return retry
+        if self._together:
+            return self._everything(held_locks)
         first = self._early_atom(max(slots, 1), held_locks) or self._atom_in_order(held_locks)
         if first is None:
             return None
         share = max(self.remaining_seconds / (2 * max(slots, 1)), self._floor)
         ends_if_bad = self.separate_failures and slots > 1
         return self._cut(first, min(share, self._longest), ends_if_bad=ends_if_bad)
+
+    def _everything(self, held_locks: frozenset[str]) -> Chunk | None:
+        left = [atom for atom in self._atoms if _first(atom) in self._left]
+        if not left or any(not held_locks.isdisjoint(atom.locks) for atom in left):
+            return None
+        self._left.clear()
+        return replace(self._chunk(left), fresh_process=True)
 
     def _cut(self, first: Atom, target: float, *, ends_if_bad: bool) -> Chunk:
         """A chunk that begins with this atom, of so many seconds if there are more of its kind."""

@@ -5,5 +5,6 @@ and effects. `machine` takes the facts in the order of the stream and decides ve
 the end of the run: every entry ends with exactly one disposition (I1), only the holder of a lease
 is believed (I2), infrastructure never gives a verdict (I7), and all retries are bounded (I8).
 `blame` assigns crashes to tests, `reruns` holds failures back for --reruns, `leaks` collects what
-tests left behind. `view` folds the same facts into what people see.
+tests left behind. `view` folds the same facts into what people see, `history` into
+what ran in which test process.
 """

@@ -8,6 +8,9 @@ budget does not suffice for stays bad, and says so.
 
 Tests and fixtures of one atom share its probes. Of failures in several atoms that look the same,
 one is searched first, and stands for the others or says what to try with them.
+
+A bisection is a run with one doubt that no process of its own has raised: `dct bisect`. Its slots
+have nothing else to do, so they try what the search will ask after either answer.
 """
 
 from __future__ import annotations
@@ -15,8 +18,10 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from dct_celery.core import order
 from dct_celery.core.model import (
@@ -31,7 +36,7 @@ from dct_celery.core.model import (
     Outcome,
     Verdict,
 )
-from dct_celery.core.order import Ask, Finding, Preamble
+from dct_celery.core.order import Ask, Finding, Preamble, Try
 from dct_celery.core.plan.planner import Atom
 from dct_celery.core.run.leases import LeaseRef
 from dct_celery.core.run.records import FixtureRecord, Record, TestRecord
@@ -42,6 +47,11 @@ LEAST_BUDGET = 60.0
 BUDGET_SHARE = 0.10
 #: Seconds that a probe costs beside the tests in it: a fork and its clone.
 PROBE_COST = 0.1
+#: What a bisection tries ahead may cost this many times what it is sure to want, or so many
+#: seconds.
+DEAREST, CHEAP = 2.0, 5.0
+#: Most tries ahead.
+MOST_AHEAD = 32
 #: How often a probe may be lost.
 MOST_LOSSES = 3
 #: What no rerun can clear up: a hang costs its whole limit, and crashes have rules of their own.
@@ -87,21 +97,30 @@ class Doubt:
     atom: int
     past: Preamble | None
     items: dict[Item, AnyVerdict]
-    #: Preamble, and which try of it -> what came of it.
-    tried: dict[tuple[Preamble, int], Results] = field(default_factory=dict)
+    #: What came of each try.
+    tried: dict[Try, Results] = field(default_factory=dict)
     item: Item = -1
     signature: str = ""
     search: order.Search | None = None
     ask: Ask | None = None
-    #: Chunk of the probe that is under way.
-    probe: str = ""
-    losses: int = 0
+    #: What is being tried.
+    probes: set[Try] = field(default_factory=set)
+    #: How often a probe of each was lost.
+    losses: Counter[Try] = field(default_factory=Counter)
+    #: The verdict in doubt is a good one.
+    passed: bool = False
+    #: What a bisection may ask for after the answers so far; None until it is worked out.
+    ahead: list[Ask] | None = None
 
-    @property
-    def key(self) -> tuple[Preamble, int]:
-        """Of what the search asks for."""
-        assert self.ask is not None
-        return self.ask.preamble, self.ask.again
+
+@dataclass(slots=True)
+class Probe:
+    """A try that is under way. `cost` in predicted seconds."""
+
+    doubt: Doubt
+    key: Try
+    cost: float
+    results: Results = field(default_factory=Results)
 
 
 @dataclass(slots=True)
@@ -122,8 +141,14 @@ class Doubts:
     tests: dict[int, tuple[str, ...]] = field(default_factory=dict)
     #: Positions of atoms in which a process died or hung: running them again would cost another.
     fatal: set[int] = field(default_factory=set)
+    #: There is one doubt, and nothing else to do.
+    bisects: bool = False
+    #: What a bisection has found out.
+    answer: Finding | None = None
     #: Slot-seconds that probes took.
     spent: float = 0.0
+    #: How many gave an answer.
+    answered: int = 0
     #: Slot-seconds that everything else took.
     busy_seconds: float = 0.0
     _first: list[int] = field(default_factory=list)
@@ -132,8 +157,8 @@ class Doubts:
     #: Indices of tests that are held or in doubt.
     _indices: set[int] = field(default_factory=set)
     _doubts: list[Doubt] = field(default_factory=list)
-    #: Probe's chunk -> its doubt and results.
-    _probes: dict[str, tuple[Doubt, Results]] = field(default_factory=dict)
+    #: By the probe's chunk.
+    _probes: dict[str, Probe] = field(default_factory=dict)
     #: Signature -> what was found out for the first failure that has it.
     _settled: dict[str, Finding] = field(default_factory=dict)
     #: Position -> measured seconds.
@@ -232,6 +257,16 @@ class Doubts:
             self._choose(doubt)
         return final + self._wake()
 
+    def bisect(self, verdict: Verdict, past: Preamble | None, *, passed: bool) -> None:
+        """Puts this verdict of an earlier run in doubt, whose process had that past."""
+        index = verdict.entry.index
+        self.bisects = True
+        self._indices.add(index)
+        doubt = Doubt(self.position(index), past, {index: verdict}, passed=passed)
+        self._doubts.append(doubt)
+        self._choose(doubt)
+        self._wake()
+
     def noted(self, verdict: Verdict) -> Verdict:
         """The verdict, with what earlier runs found out about the test."""
         note = self.notes.get(verdict.entry.index)
@@ -271,7 +306,7 @@ class Doubts:
         """The next search of the doubt is for one of its items, fixtures first."""
         doubt.item = min(doubt.items, key=lambda item: (isinstance(item, int), str(item)))
         doubt.signature = _signature(doubt.items[doubt.item])
-        doubt.search, doubt.ask = None, None
+        doubt.search, doubt.ask, doubt.ahead = None, None, None
 
     def _wake(self) -> list[AnyVerdict]:
         """Goes on with doubts that wait for the search of another one, as far as that has ended."""
@@ -305,23 +340,28 @@ class Doubts:
                 known = self._settled.get(doubt.signature) if doubt.signature else None
                 if known is not None and known.kind in (None, OrderKind.UNPROVEN):
                     return known
-                partners = [] if known is None or known.partner is None else [known.partner]
-                doubt.search = order.search(
-                    doubt.atom,
-                    doubt.past,
-                    passed_alone=doubt.atom in self.passed_alone,
-                    partners=partners,
-                    reach=self._reach,
-                    needs=self._needs,
-                )
+                doubt.search = self._begin(doubt)
                 doubt.ask = next(doubt.search)
-            while doubt.ask is not None and (results := doubt.tried.get(doubt.key)):
+            while doubt.ask is not None and (results := doubt.tried.get(doubt.ask.key)):
                 doubt.ask = doubt.search.send(results.bad(doubt.item))
         except StopIteration as end:
             doubt.ask = None
             finding: Finding = end.value
             return finding
         return None
+
+    def _begin(self, doubt: Doubt) -> order.Search:
+        if self.bisects:
+            return order.bisection(doubt.atom, doubt.past, failed=not doubt.passed)
+        known = self._settled.get(doubt.signature) if doubt.signature else None
+        return order.search(
+            doubt.atom,
+            doubt.past,
+            passed_alone=doubt.atom in self.passed_alone,
+            partners=[] if known is None or known.partner is None else [known.partner],
+            reach=self._reach,
+            needs=self._needs,
+        )
 
     def _waits(self, doubt: Doubt) -> bool:
         """Another failure that looks the same is searched first."""
@@ -334,6 +374,8 @@ class Doubts:
         """The verdicts of the doubt's item and of all that went the same way with it."""
         if doubt.signature:
             self._settled.setdefault(doubt.signature, finding)
+        if self.bisects:
+            self.answer = finding
         if finding.kind is not None:
             self.findings.setdefault(doubt.atom, finding)
         alike = [item for item in doubt.items if self._went_alike(doubt, item, finding)]
@@ -385,18 +427,46 @@ class Doubts:
 
     # -- probes --------------------------------------------------------------------------
 
-    def asked(self) -> Iterator[tuple[Doubt, float]]:
-        """Doubts that want a probe, with its predicted seconds, the cheapest first."""
-        wanted = [
-            (self._cost(doubt), position, doubt)
-            for position, doubt in enumerate(self._doubts)
-            if doubt.ask is not None and not doubt.probe
-        ]
-        return iter([(doubt, cost) for cost, _, doubt in sorted(wanted, key=lambda one: one[:2])])
+    def asked(self, idle: int) -> list[tuple[Doubt, Ask, float]]:
+        """What doubts want to try, with its predicted seconds, the cheapest first.
 
-    def wants(self, doubt: Doubt) -> bool:
+        A bisection tries as much ahead as there are idle slots, the nearest first.
+        """
+        if self.bisects:
+            return [
+                (doubt, ask, self._cost(doubt, ask))
+                for doubt in self._doubts
+                for ask in self._wanted(doubt, idle)
+            ]
+        wanted = [
+            (self._cost(doubt, ask), position, doubt, ask)
+            for position, doubt in enumerate(self._doubts)
+            for ask in self._wanted(doubt, 1)
+        ]
+        wanted.sort(key=lambda one: one[:2])
+        return [(doubt, ask, cost) for cost, _, doubt, ask in wanted]
+
+    def _wanted(self, doubt: Doubt, idle: int) -> list[Ask]:
+        if doubt.ask is None:
+            return []
+        if not self.bisects:
+            return [] if doubt.probes else [doubt.ask]
+        if doubt.ahead is None:
+            known = {key: results.bad(doubt.item) for key, results in doubt.tried.items()}
+            doubt.ahead = order.ahead(partial(self._begin, doubt), known, MOST_AHEAD)
+        # What may turn out to be of no use must not keep a slot for long.
+        most = max(DEAREST * self._cost(doubt, doubt.ask), CHEAP)
+        wanted = [
+            ask
+            for ask in doubt.ahead
+            if ask.key not in doubt.probes
+            and (ask.key == doubt.ask.key or self._cost(doubt, ask) <= most)
+        ]
+        return wanted[:idle]
+
+    def wants(self, doubt: Doubt, ask: Ask) -> bool:
         """It still does: what was settled meanwhile may have settled it, too."""
-        return doubt in self._doubts and doubt.ask is not None and not doubt.probe
+        return doubt in self._doubts and doubt.ask is not None and ask.key not in doubt.probes
 
     def affordable(self, cost: float) -> bool:
         return cost <= self._left
@@ -405,9 +475,11 @@ class Doubts:
     def _left(self) -> float:
         """Slot-seconds of the budget that are left, less what is under way."""
         budget = self.budget
+        if budget is None and self.bisects:
+            return math.inf
         if budget is None:
             budget = max(LEAST_BUDGET, BUDGET_SHARE * self.busy_seconds)
-        under_way = sum(self._cost(doubt) for doubt, _ in self._probes.values())
+        under_way = sum(probe.cost for probe in self._probes.values())
         return budget - self.spent - under_way
 
     def _reach(self, atom: int) -> int:
@@ -424,9 +496,8 @@ class Doubts:
         found = self.findings.get(atom)
         return found.preamble or () if found and found.kind is OrderKind.BRITTLE else ()
 
-    def _cost(self, doubt: Doubt) -> float:
-        assert doubt.ask is not None
-        positions = (*doubt.ask.preamble, doubt.atom)
+    def _cost(self, doubt: Doubt, ask: Ask) -> float:
+        positions = (*ask.preamble, doubt.atom)
         return PROBE_COST + sum(map(self._cost_of, positions))
 
     def _cost_of(self, position: int) -> float:
@@ -449,41 +520,71 @@ class Doubts:
         atom, preamble = self.position(chunk.indices[0]), self.positions(chunk.preamble)
         for doubt in self._doubts:
             # Two attempts of one class may be in doubt, each with a search of its own.
-            if doubt.probe or doubt.ask is None:
+            if doubt.atom != atom:
                 continue
-            if doubt.atom == atom and doubt.ask.preamble == preamble:
-                doubt.probe = chunk.id
-                self._probes[chunk.id] = (doubt, Results())
-                return True
+            for ask in self._wanted(doubt, MOST_AHEAD):
+                if ask.preamble == preamble:
+                    doubt.probes.add(ask.key)
+                    self._probes[chunk.id] = Probe(doubt, ask.key, self._cost(doubt, ask))
+                    return True
         return False
 
     def record(self, chunk: Chunk, record: Record, lease: LeaseRef) -> None:
         if chunk.id in self._probes:
-            results = self._probes[chunk.id][1]
+            results = self._probes[chunk.id].results
             results.lease = lease
             results.add(record)
 
+    def died_of(self, chunk: Chunk, index: int | None, fixture: FixtureRef | None) -> bool:
+        """Whether the end of the probe's process is a verdict on what it is about.
+
+        In a run, deaths and hangs have rules of their own; a bisection asks what they depend on.
+        """
+        probe = self._probes.get(chunk.id)
+        if probe is None or not self.bisects or not isinstance(probe.doubt.item, int):
+            return False
+        item = probe.doubt.item
+        if fixture is not None:
+            return fixture.keeps(self.manifest[item])
+        return index == item
+
     def probe_ended(self, chunk: Chunk, seconds: float) -> list[AnyVerdict]:
         """It came to its end; its results are the answer."""
-        doubt, results = self._probes.pop(chunk.id, (None, Results()))
-        self.spent += seconds
-        if doubt is None or doubt not in self._doubts:
+        probe = self._ended(chunk, seconds)
+        if probe is None:
             return []
-        doubt.probe = ""
-        doubt.tried[doubt.key] = results
+        doubt, results = probe.doubt, probe.results
+        doubt.tried[probe.key], doubt.ahead = results, None
+        self.answered += 1
         if not chunk.preamble and not any(map(results.bad, self.atoms[doubt.atom].indices)):
             self.passed_alone.add(doubt.atom)
         return self._advance(doubt) + self._wake()
 
     def probe_lost(self, chunk: Chunk, seconds: float, *, hopeless: bool) -> list[AnyVerdict]:
         """It gave no answer. `hopeless`: trying again will not help."""
-        doubt, _ = self._probes.pop(chunk.id, (None, Results()))
-        self.spent += seconds
-        if doubt is None or doubt not in self._doubts:
+        probe = self._ended(chunk, seconds)
+        if probe is None:
             return []
-        doubt.probe = ""
-        doubt.losses += 1
-        return self.unaffordable(doubt) if hopeless or doubt.losses >= MOST_LOSSES else []
+        doubt = probe.doubt
+        doubt.losses[probe.key] += 1
+        if doubt.ask is None or doubt.ask.key != probe.key:
+            return []  # nobody may ever want to know
+        if not hopeless and doubt.losses[probe.key] < MOST_LOSSES:
+            return []
+        if self.bisects:
+            text = f"{doubt.ask.so_far.proven_by}; then a process died or hung in another test"
+            so_far = replace(doubt.ask.so_far, proven_by=text, proven=False)
+            doubt.ask = replace(doubt.ask, so_far=so_far)
+        return self.unaffordable(doubt)
+
+    def _ended(self, chunk: Chunk, seconds: float) -> Probe | None:
+        """The probe, if its doubt is not settled meanwhile."""
+        probe = self._probes.pop(chunk.id, None)
+        self.spent += seconds
+        if probe is None or probe.doubt not in self._doubts:
+            return None
+        probe.doubt.probes.discard(probe.key)
+        return probe
 
 
 def _message(verdict: AnyVerdict) -> str:

@@ -91,6 +91,8 @@ _ABRUPT = frozenset(
 _PROBE_HOPELESS = frozenset(
     {ReleaseReason.CRASH, ReleaseReason.TIMEOUT, ReleaseReason.SILENCE, ReleaseReason.PREAMBLE}
 )
+#: Those that a test may be to blame for.
+_DEATHS = frozenset({ReleaseReason.CRASH, ReleaseReason.TIMEOUT})
 #: Reasons of a release that do not count as a loss.
 _INNOCENT = frozenset(
     {ReleaseReason.DRAIN, ReleaseReason.TIMEOUT, ReleaseReason.CANCELLED, ReleaseReason.UNTRUSTED}
@@ -107,6 +109,11 @@ class InFlight:
     lease_ms: int = 0
     #: The test whose record came last.
     last: int | None = None
+    #: The chunk's indices, for membership tests: it may be a whole suite.
+    members: frozenset[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.members = frozenset(self.chunk.indices)
 
 
 @dataclass(slots=True)
@@ -286,7 +293,7 @@ class RunMachine:
             return []
         effects: list[ev.Effect] = []
         for record in event.records:
-            if isinstance(record, TestRecord) and record.index not in held.chunk.indices:
+            if isinstance(record, TestRecord) and record.index not in held.members:
                 self.strays += 1
                 continue
             if held.chunk.probe:
@@ -744,7 +751,10 @@ class RunMachine:
         if self.doubts is None or self.stop is not None:
             return []
         seconds = end.busy_seconds if end is not None else chunk.estimate
-        if isinstance(end, ChunkCompleted) and not end.left:
+        answered = isinstance(end, ChunkCompleted) and not end.left
+        if isinstance(end, ChunkReleased) and end.why in _DEATHS:
+            answered = self.doubts.died_of(chunk, end.index, end.fixture)
+        if answered:
             return self._final(self.doubts.probe_ended(chunk, seconds))
         hopeless = isinstance(end, ChunkCompleted) or (
             end is not None and end.why in _PROBE_HOPELESS
@@ -758,15 +768,17 @@ class RunMachine:
             return effects
         busy = sum(use.busy_seconds for use in self.slots_used.values())
         self.doubts.busy_seconds = busy - self.doubts.spent
-        for doubt, cost in self.doubts.asked():
+        idle = self._slots - len(self._queued) - len(self._leased)
+        for doubt, ask, cost in self.doubts.asked(idle) if idle > 0 else ():
             if len(self._queued) + len(self._leased) >= self._slots:
                 break
-            if not self.doubts.wants(doubt):
+            if not self.doubts.wants(doubt, ask):
                 continue
             if not self.doubts.affordable(cost):
-                effects += self._final(self.doubts.unaffordable(doubt))
+                if ask == doubt.ask:
+                    effects += self._final(self.doubts.unaffordable(doubt))
                 continue
-            chunk = self.planner.probe(doubt.atom, doubt.ask.preamble if doubt.ask else (), cost)
+            chunk = self.planner.probe(doubt.atom, ask.preamble, cost)
             if self._held_locks().isdisjoint(chunk.locks) and self.doubts.offered(chunk):
                 self._queue(chunk)
                 effects.append(ev.Offer(chunk))
@@ -835,7 +847,7 @@ class RunMachine:
         coming += self.planner.pending()
         missing = {*self._all_open(), *self._owed}.difference(coming) - doubted
         assert not missing, f"nothing will give these a disposition: {sorted(missing)}"
-        assert set(coming) <= set(range(len(self.manifest)))
+        assert set(coming) <= set(range(len(self.manifest.entries)))
 
 
 def _batch_seconds(slots: int) -> float:

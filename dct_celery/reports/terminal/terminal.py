@@ -116,6 +116,8 @@ class Terminal:
 
     def take(self, event: ReportEvent) -> None:
         match event:
+            case reporting.RunBegan():
+                self._names = None  # of the run before this one
             case reporting.Notice(text):
                 self.line(text)
             case reporting.Warned(text):

@@ -102,7 +102,7 @@ def test_any_class_before_it_will_do_where_imports_left_something_behind() -> No
     assert (found.kind, found.preamble, tried) == (
         OrderKind.BRITTLE,
         (29,),
-        [(29,), (), *[(29,), ()] * 2],
+        [(29,), (), (29,), (), (), (29,)],
     )
 
 
@@ -186,3 +186,102 @@ def test_a_partner_of_a_failure_that_looks_the_same_is_tried_first() -> None:
     found, tried = search(lambda preamble: 2 in preamble, 4, (1, 2, 3), partners=[2])
     # Then
     assert (found.partner, tried[:2]) == (2, [(), (2,)])
+
+
+# -- bisections --------------------------------------------------------------------------
+
+
+@given(
+    st.integers(1, 60).flatmap(
+        lambda atom: st.tuples(st.just(atom), st.sets(st.integers(0, atom - 1)), st.booleans())
+    ),
+    st.integers(1, 9),
+)
+def test_what_is_tried_ahead_begins_with_what_is_asked(
+    where: tuple[int, set[int], bool], most: int
+) -> None:
+    # Given
+    atom, guilty, alone = where
+
+    def begin() -> order.Search:
+        return order.bisection(atom, None, failed=True)
+
+    known: dict[order.Try, bool] = {}
+    steps = begin()
+    try:
+        ask = next(steps)
+        while True:
+            while ask.key in known:
+                ask = steps.send(known[ask.key])
+            # When
+            ahead = order.ahead(begin, known, most)
+            # Then
+            assert ahead[0] == ask
+            assert len({one.key for one in ahead}) == len(ahead) <= most
+            assert not known.keys() & {one.key for one in ahead}
+            known[ask.key] = (not ask.preamble and alone) or bool(guilty & {*ask.preamble})
+            ask = steps.send(known[ask.key])
+    except StopIteration:
+        assert order.ahead(begin, known, most) == []
+
+
+def test_two_answers_ahead_cover_both_cases() -> None:
+    # When
+    asks = order.ahead(lambda: order.bisection(9, (2, 3), failed=True), {}, 3)
+    # Then: alone; then, if bad, after the one before it; if not, after the last of its past
+    assert [one.preamble for one in asks] == [(), (8,), (3,)]
+
+
+@pytest.mark.parametrize("passes", [2, 3])
+def test_what_passes_once_in_several_tries_alone_is_flaky(passes: int) -> None:
+    # Given
+    steps = order.bisection(1, (), failed=True)
+    ask = next(steps)
+    # When
+    found: Finding | None = None
+    try:
+        while True:
+            ask = steps.send(ask.again != passes)
+    except StopIteration as end:
+        found = end.value
+    # Then
+    assert found is not None
+    assert found.kind is OrderKind.FLAKY
+
+
+def test_what_fails_every_other_time_is_flaky() -> None:
+    # Given
+    steps, bad = order.bisection(5, (0, 1), failed=True), False
+    known: dict[order.Try, bool] = {}
+    found: Finding | None = None
+    # When
+    try:
+        ask = next(steps)
+        while True:
+            if ask.key not in known:
+                known[ask.key] = bad = not bad
+            ask = steps.send(known[ask.key])
+    except StopIteration as end:
+        found = end.value
+    # Then
+    assert found is not None
+    assert found.kind is OrderKind.FLAKY
+
+
+def test_a_flaky_test_that_behaved_for_long_is_found_out_by_a_bisection() -> None:
+    # Given: after class 1 it fails three times, and then it passes
+    def bad(ask: order.Ask) -> bool:
+        return 1 in ask.preamble and ask.again < 4
+
+    steps = order.bisection(5, (0, 1), failed=True)
+    found: Finding | None = None
+    # When
+    try:
+        ask = next(steps)
+        while True:
+            ask = steps.send(bad(ask))
+    except StopIteration as end:
+        found = end.value
+    # Then
+    assert found is not None
+    assert found.kind is OrderKind.FLAKY

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from dct_celery.core.model import Failure, Outcome
+from dct_celery.core.part import Part, Question
 from dct_celery.dispatcher.journal import Journal
 from dct_celery.dispatcher.run_snapshot import RunSnapshot, nonce_in_journal
 from dct_celery.errors import InfrastructureError, Untrusted, UsageError
@@ -47,6 +49,19 @@ def test_a_head_comes_back_as_it_was() -> None:
     assert second.spec == make_spec("run-one", environment=dict.fromkeys(REQUEST.environment, ""))
     assert second.began == 5.0
     assert (second.manifest.digest, second.manifest.count) == (MANIFEST.digest, 3)
+
+
+def test_what_a_run_runs_of_its_suite_is_in_the_head() -> None:
+    # Given
+    failure = Failure("failure", "AssertionError", "1 != 2", "…")
+    question = Question(Outcome.FAILED, (failure,), (("a.A.test_0", 0),))
+    part = Part((("a.B.test_0", 1),), about=("a.B.test_0", 1), question=question)
+    first = make_head()
+    first = replace(first, request=replace(first.request, part=part))
+    # When
+    parsed = RunSnapshot.parse(first.text(DOOR), DOOR)
+    # Then: an attach goes on with the same part
+    assert parsed.request.part == part
 
 
 def test_a_worker_reads_the_tests_in_it_and_nothing_that_others_have_signed() -> None:

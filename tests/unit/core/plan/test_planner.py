@@ -295,3 +295,36 @@ def test_the_longest_atom_that_is_left_bounds_what_is_to_come() -> None:
     planner.take(Chunk("c2", (0, 2), Phase.ISOLATED, Need.PRISTINE))
     # Then
     assert planner.longest_seconds == 0.0
+
+
+def test_together_all_goes_into_one_chunk_for_a_fresh_process() -> None:
+    # Given
+    manifest = make_manifest(
+        group("a.A", Phase.ISOLATED, 3),
+        group("a.B", Phase.NO_DATABASE, 2),
+        group("a.C", Phase.TRANSACTIONAL, 2),
+    )
+    planner = Planner(atoms(manifest, Estimates({})), chunk_seconds=0.001, together=True)
+    # When
+    chunk = planner.next_chunk(8, frozenset())
+    # Then
+    assert chunk is not None
+    assert chunk.indices == tuple(range(7))
+    assert (chunk.fresh_process, chunk.ends_if_bad) == (True, False)
+    assert (chunk.need, chunk.flushed, chunk.flushes) == (Need.PRISTINE, (), ("default",))
+    assert planner.next_chunk(8, frozenset()) is None
+    assert planner.remaining_seconds == 0
+
+
+def test_together_what_a_lost_process_leaves_goes_out_again() -> None:
+    # Given
+    manifest = make_manifest(group("a.A", count=3), group("a.B", count=2))
+    planner = Planner(atoms(manifest, Estimates({})), together=True)
+    chunk = planner.next_chunk(1, frozenset())
+    assert chunk is not None
+    # When
+    planner.requeue(chunk, (3, 4), fresh_process=True)
+    again = planner.next_chunk(1, frozenset())
+    # Then
+    assert again is not None
+    assert again.indices == (3, 4)

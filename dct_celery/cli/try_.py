@@ -1,0 +1,75 @@
+"""`dct try`: is it worth it for this project, and would the verdicts be the same?"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dct_celery.cli.options import CONTEXT, RunCommand, given, run_options, spell_out
+from dct_celery.settings import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dct_celery.core.model import RunReport
+    from dct_celery.dispatcher.trial import Trial
+    from dct_celery.ports.reporting import Reporter
+
+_EPILOG = """The two runs come one after the other, each with the same tests, seeds and options;
+--failfast, --maxfail and --reruns do not count. --json PATH writes the comparison; other reports
+are those of the distributed run. Exit codes: 0 the same verdicts, 1 not the same; else those of dct
+run."""
+
+
+@click.command("try", cls=RunCommand, context_settings=CONTEXT, epilog=_EPILOG)
+@click.argument("labels", nargs=-1, metavar="[LABEL]...")
+@run_options
+@click.pass_context
+def command(ctx: click.Context, /, **_: object) -> None:
+    """Run the project's tests in one process on one slot, as its own command does, and then on all
+    slots, and compare: verdicts, time, and whether to switch.
+
+    Start it in the project's folder; `dct try --local` needs no server. A test that ends otherwise
+    is named with the cause.
+    """
+    flags = given(ctx)
+    settings, origins = load(flags, env=os.environ, cwd=Path.cwd())
+    # Late, so that the help and a wrong option answer at once.
+    from dct_celery import api
+    from dct_celery.cli.session import conduct
+    from dct_celery.cli.workers import shown_line
+    from dct_celery.reports import files
+
+    report = Path(settings.project_dir, settings.json) if settings.json else None
+    if report is not None:
+        files.check_writable(report, origins["json"])
+    done: list[Trial] = []
+
+    def compare(reporters: list[Reporter], interrupted: Callable[[], bool]) -> RunReport:
+        trial = api.try_project(
+            settings, reporters=reporters, interrupted=interrupted, origins=origins
+        )
+        done.append(trial)
+        return trial.distributed
+
+    conduct(settings, compare, results=False)
+    (trial,) = done
+    for line in trial.lines(["dct", "run", *_without_json(spell_out(sys.argv[2:]))]):
+        click.echo(shown_line(line))
+    if report is not None:
+        files.write_object(report, trial.to_dict())
+    ctx.exit(trial.exit_code)
+
+
+def _without_json(words: Iterable[str]) -> Iterator[str]:
+    rest = iter(words)
+    for word in rest:
+        if word == "--json":
+            next(rest, None)
+        elif not word.startswith("--json="):
+            yield word
