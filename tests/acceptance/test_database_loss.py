@@ -367,26 +367,31 @@ def test_a_server_that_vanishes_without_closing_connections_costs_no_verdict(
 
 
 _VANDALS = """
+    import time
     from django.db import connection
     from django.test import TestCase
     from shelf.models import Book
 
-    class A_Drops(TestCase):
+    class Slow(TestCase):
+        def setUp(self):
+            time.sleep(0.15)
+
+    class A_Drops(Slow):
         def test_it(self):
             with connection.cursor() as cursor:
                 cursor.execute("DROP TABLE shelf_book")
 
-    class B_Forgets(TestCase):
+    class B_Forgets(Slow):
         def test_it(self):
             with connection.cursor() as cursor:
                 cursor.execute("TRUNCATE django_migrations")
 
-    class C_Adds(TestCase):
+    class C_Adds(Slow):
         def test_it(self):
             with connection.cursor() as cursor:
                 cursor.execute("ALTER TABLE shelf_book ADD COLUMN shade integer")
 
-    class Z_Reads(TestCase):
+    class Z_Reads(Slow):
         def test_it(self):
             with connection.cursor() as cursor:
                 cursor.execute("SELECT count(*) FROM django_migrations")
@@ -396,14 +401,21 @@ _VANDALS = """
 """
 
 
-def test_ddl_that_no_rollback_undoes_does_not_reach_the_next_chunk(
-    fleet: Fleet, tmp_path: Path
+def test_ddl_that_no_rollback_undoes_does_not_reach_the_next_chunk_and_is_named(
+    fleet: Fleet, tmp_path: Path, place: Path
 ) -> None:
-    # Given one slot, and a chunk for each class
+    # Given one slot, and a chunk for each class, once their durations are known
     with EmbeddedMariaDB.start(tmp_path / "mariadb") as server:
-        project = make_project(tmp_path / "project", _VANDALS, settings=mariadb_settings(server))
+        project = make_project(place, _VANDALS, settings=mariadb_settings(server))
         fleet.worker()
+        fleet.run(project)
         # When
         finished = fleet.run(project, "--chunk-seconds", "0.1")
     # Then
     assert_all_passed(finished, 4)
+    changed = [(leak["kind"], leak["what"], leak["by"]) for leak in finished.json["leaks"]]
+    assert changed == [
+        ("schema", "default", "test_it.A_Drops.test_it"),
+        ("schema", "default", "test_it.C_Adds.test_it"),
+    ]
+    assert "schema of database 'default' was changed by test_it.A_Drops" in finished.err

@@ -25,6 +25,8 @@ class LeakKind(StrEnum):
     STATE = "state"
     #: Files in the tree, where the slots of a worker share it.
     FILE = "file"
+    #: The schema of a database, by tests that roll back; the database was replaced.
+    SCHEMA = "schema"
 
 
 #: Said of a folder of the tree in which files were for a while.
@@ -36,7 +38,7 @@ class LeakRecord:
     """A slot's report of something that the tests of one chunk left behind."""
 
     kind: LeakKind
-    #: The thing: number and command, name, address, part of the state.
+    #: The thing: number and command, name, address, part of the state, alias of the database.
     what: str
     #: The class, or empty where it is not known.
     by: str = ""
@@ -53,6 +55,10 @@ _WARNINGS = {
     LeakKind.STATE: "state leak: {what} by {by}",
     LeakKind.FILE: (
         "the project's folder, which slots of one worker share, was changed by {by}: {what}"
+    ),
+    LeakKind.SCHEMA: (
+        "the schema of database '{what}' was changed by {by}; here the tests after it had a fresh"
+        " database, in the sequential run they have the changed one"
     ),
 }
 #: Number of leaks that are kept for the report.

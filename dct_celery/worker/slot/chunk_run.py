@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dct_celery.core.databases.server_fault import LAST_DOUBT, suspicion
 from dct_celery.core.model import BAD_OUTCOMES, Chunk, Failure, FixtureRef, Outcome
 from dct_celery.core.run.events import ChunkCompleted, ChunkEnd, ChunkReleased, ReleaseReason
-from dct_celery.core.run.leaks import CAME_AND_WENT
+from dct_celery.core.run.leaks import CAME_AND_WENT, LeakKind, LeakRecord
 from dct_celery.core.run.leases import LeaseRef
 from dct_celery.errors import (
     DatabaseError,
@@ -335,10 +335,12 @@ class ChunkRun:
         )
 
     def _complete(self, process: TestProcess, message: messages.ChunkFinished) -> str:
-        self._slot_run.used(self._chunk)
+        changed = self._slot_run.used(self._chunk)
         leaks = leaks_of(process, self._chunk.indices, message, self._clock)
         if self._slot_run.alone:
             leaks = [one for one in leaks if CAME_AND_WENT not in one.what]
+        if not self._chunk.preamble:
+            leaks += [LeakRecord(LeakKind.SCHEMA, alias) for alias in changed]
         # A chunk that was stopped may leave transactions and patches open.
         spoilt = self._bad and self._chunk.ends_if_bad
         ended_early = message.left or message.stopped

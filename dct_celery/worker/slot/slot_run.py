@@ -63,6 +63,8 @@ class SlotDatabases:
         self._state = CloneState()
         #: Schema of each clone when the test process had attached.
         self._shapes: dict[str, str] = {}
+        #: What rolls back has left each schema as it was.
+        self._intact = True
         self._waited = 0.0
         self._changes = Changes()
 
@@ -95,10 +97,26 @@ class SlotDatabases:
         """The test process has opened the clones for this chunk. Raises DatabaseError."""
         self._shapes = self._shapes_now()
         self._state = CloneState(chunk.flushed)
+        self._intact = True
 
-    def used(self, chunk: Chunk) -> None:
-        """The chunk ran to its end on these clones."""
+    def used(self, chunk: Chunk) -> list[str]:
+        """The chunk ran to its end on these clones.
+
+        Returns the aliases of which its tests have changed the schema, although they roll back:
+        MySQL does not roll that back, and nothing does what is committed in `setUpClass`. Tests
+        that flush see each other's schema in the sequential run, too.
+        """
         self._state = self._state.after(chunk)
+        if self._state.used_by is not None:
+            return []
+        try:
+            now = self._shapes_now()
+        except DatabaseError:
+            self._intact = False
+            return []
+        changed = [alias for alias, shape in now.items() if shape != self._shapes[alias]]
+        self._intact = not changed
+        return changed
 
     def suit(self, chunk: Chunk) -> bool:
         """The clones are as the chunk needs them."""
@@ -142,15 +160,10 @@ class SlotDatabases:
             self._clock.sleep(_SPARE_PAUSE)
 
     def _healthy(self) -> bool:
-        """The clones exist, and no test that rolls back has changed their schema: MySQL does not
-        roll that back. Tests that flush see each other's schema in the sequential run, too.
-        """
-        if self._state.used_by is not None:
-            return all(self.servers[alias].healthy(name) for alias, name in self._clones.items())
-        try:
-            return self._shapes_now() == self._shapes
-        except DatabaseError:
-            return False
+        """The clones exist, and what rolls back has left their schemas as they were."""
+        if self._state.used_by is None:
+            return self._intact
+        return all(self.servers[alias].healthy(name) for alias, name in self._clones.items())
 
     def _shapes_now(self) -> dict[str, str]:
         return {alias: self.servers[alias].shape(name) for alias, name in self._clones.items()}
@@ -339,10 +352,10 @@ class SlotRun:
 
     # -- after a chunk -----------------------------------------------------------------
 
-    def used(self, chunk: Chunk) -> None:
-        """The chunk ran to its end in the current process."""
-        self._databases.used(chunk)
+    def used(self, chunk: Chunk) -> list[str]:
+        """The chunk ran to its end in the current process; see `SlotDatabases.used`."""
         self.backoff.succeeded()
+        return self._databases.used(chunk)
 
     def back_off(self, reason: str) -> None:
         """Claims nothing for a while; other slots may."""

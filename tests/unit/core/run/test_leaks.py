@@ -79,7 +79,7 @@ def test_what_changes_a_tree_that_slots_share_is_named_with_its_class() -> None:
 def test_kinds_of_another_version_are_not_understood() -> None:
     with pytest.raises(
         codec.Malformed,
-        match="kind: must be one of process, thread, port, state, file, not 'moonbeam'",
+        match="kind: must be one of process, thread, port, state, file, schema, not 'moonbeam'",
     ):
         codec.decode(LeakRecord, {"kind": "moonbeam", "what": "?"})
 

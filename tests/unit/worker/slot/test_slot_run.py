@@ -80,6 +80,7 @@ def test_a_chunk_that_does_not_come_after_the_last_one_gets_a_fresh_process(
 
 def change_the_schema(scene: SlotScene) -> None:
     scene.world.databases[scene.clones[0]].sealed = True
+    assert scene.run.used(CHUNK) == ["default"]
 
 
 def restart_the_server(scene: SlotScene) -> None:
@@ -105,6 +106,15 @@ def test_a_process_whose_clones_do_not_suit_is_retired_with_them(
     assert [name for name, _ in scene.folder.clones.retired()] == clones
     assert scene.process is not first
     assert not set(scene.clones) & set(clones)
+
+
+def test_a_schema_that_tests_which_flush_have_changed_is_no_leak(scene: SlotScene) -> None:
+    # Given
+    scene.process_for(FLUSHING)
+    # When
+    scene.world.databases[scene.clones[0]].sealed = True
+    # Then
+    assert scene.run.used(FLUSHING) == []
 
 
 def test_a_chunk_that_wants_a_fresh_process_gets_one(scene: SlotScene) -> None:
