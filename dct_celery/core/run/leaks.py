@@ -57,8 +57,8 @@ _WARNINGS = {
         "the project's folder, which slots of one worker share, was changed by {by}: {what}"
     ),
     LeakKind.SCHEMA: (
-        "the schema of database '{what}' was changed by {by}; here the tests after it had a fresh"
-        " database, in the sequential run they have the changed one"
+        "the schema of database '{what}' was changed by {by}; the sequential run goes on with it,"
+        " here later tests had a fresh one"
     ),
 }
 #: Number of leaks that are kept for the report.
