@@ -332,8 +332,8 @@ class Trial:
         beside = self.wall - all_.run
         if self.slots == 1:
             return "advice:  not on one slot: it pays with more (--local N, or more workers)"
-        if all_.settle > _SETTLED * self.wall:
-            green = Times.of(self.sequential).own_command / (self.wall - all_.settle)
+        green = Times.of(self.sequential).own_command / max(self.wall - all_.settle, 0.1)
+        if all_.settle > _SETTLED * self.wall and green >= _WORTH:
             return (
                 f"advice:  not yet: {all_.settle:.1f} s went into settling failures; mend them, and"
                 f" it is {green:.1f} times as fast"
