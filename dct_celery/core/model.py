@@ -88,6 +88,8 @@ class Entry:
     locks: tuple[str, ...] = ()
     #: What the project's own command calls it, if not by its id.
     label: str = ""
+    #: Digest of the source file where that is not in the tree (`file` is None); empty if unknown.
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,8 @@ class CodeDigests:
 
     def of(self, entries: Iterable[Entry]) -> str:
         """One digest for the code of these entries; empty if a file is not at hand."""
-        digests = [self._file(file) for file in sorted({entry.file or "" for entry in entries})]
+        places = {(entry.file or "", entry.code) for entry in entries}
+        digests = [self._file(file) if file else code for file, code in sorted(places)]
         if not digests or not all(digests):
             return ""
         return hashlib.blake2b("".join(digests).encode(), digest_size=16).hexdigest()
@@ -62,7 +63,7 @@ class CodeDigests:
     def _file(self, path: str) -> str:
         if path not in self._files:
             try:
-                content = (self.root / path).read_bytes() if path else b""
+                content = (self.root / path).read_bytes()
             except OSError:
                 content = b""
             self._files[path] = (

@@ -44,6 +44,16 @@ def test_a_digest_is_of_all_files_and_changes_with_each(tmp_path: Path) -> None:
     assert before != CodeDigests(tmp_path).of(entries[:1])
 
 
+def test_code_outside_of_the_tree_has_the_digest_that_its_entries_bring(tmp_path: Path) -> None:
+    # Given
+    (tmp_path / "a.py").write_text("a")
+    inside, outside = make_entry(0, file="a.py"), make_entry(1, code="1f")
+    both = CodeDigests(tmp_path).of([inside, outside])
+    # Then
+    assert both != ""
+    assert both != CodeDigests(tmp_path).of([inside, make_entry(1, code="2f")])
+
+
 def test_without_its_files_code_has_no_digest(tmp_path: Path) -> None:
     assert CodeDigests(tmp_path).of([make_entry(0, file="gone.py")]) == ""
     assert CodeDigests(tmp_path).of([make_entry(0)]) == ""

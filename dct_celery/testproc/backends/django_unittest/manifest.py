@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import inspect
 import os
 import sys
 import unittest
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from unittest.util import strclass
 
 from dct_celery.core.model import Entry, Phase
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """Where a class is defined, as far as that is known."""
+
+    path: str | None = None
+    #: Below the root of the tree; None outside of it.
+    relative: str | None = None
+    #: Of its content, outside of the tree.
+    digest: str = ""
 
 
 def identities(tests: list[unittest.TestCase]) -> list[tuple[str, str, str]]:
@@ -20,7 +35,7 @@ def identities(tests: list[unittest.TestCase]) -> list[tuple[str, str, str]]:
 
 def entries(tests: list[unittest.TestCase], root: str) -> Iterator[Entry]:
     """One entry per test, in canonical order. `root`: top of the tree, for relative file names."""
-    files: dict[type, tuple[str | None, str | None]] = {}
+    files: dict[type, _File] = {}
     return (_entry(index, test, root, files) for index, test in enumerate(tests))
 
 
@@ -47,18 +62,16 @@ def phase_of(test: unittest.TestCase) -> Phase:
     return Phase.UNMANAGED
 
 
-def _entry(
-    index: int, test: Any, root: str, files: dict[type, tuple[str | None, str | None]]
-) -> Entry:
+def _entry(index: int, test: Any, root: str, files: dict[type, _File]) -> Entry:
     cls = type(test)
     if cls not in files:
         files[cls] = _class_file(cls, root)
-    relative, absolute = files[cls]
-    line = None
+    file = files[cls]
+    relative, line = file.relative, None
     if hasattr(test, "_dt_test"):
         relative, line = _doctest_place(test, root)
-    elif absolute is not None:
-        line = _method_line(test, absolute)
+    elif file.path is not None:
+        line = _method_line(test, file.path)
     phase, lock_file = phase_of(test), _lock_file(cls, root)
     return Entry(
         index=index,
@@ -74,6 +87,7 @@ def _entry(
         keep_with=_keep_with(cls, phase, lock_file),
         locks=_locks(lock_file, _fixed_port(cls)),
         label=_label(test) if phase is Phase.LOAD_FAILED else "",
+        code="" if relative else file.digest,
     )
 
 
@@ -110,10 +124,17 @@ def _relative(path: str, root: str) -> str | None:
     return None if inside.startswith("..") else inside.replace(os.sep, "/")
 
 
-def _class_file(cls: type, root: str) -> tuple[str | None, str | None]:
+def _class_file(cls: type, root: str) -> _File:
     module = sys.modules.get(cls.__module__)
     path = getattr(module, "__file__", None)
-    return (_relative(path, root), path) if path else (None, None)
+    if not path:
+        return _File()
+    relative, digest = _relative(path, root), ""
+    if relative is None:
+        with contextlib.suppress(OSError):
+            content = Path(path).read_bytes()
+            digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+    return _File(path, relative, digest)
 
 
 def _method_line(test: Any, absolute: str) -> int | None:

@@ -74,6 +74,25 @@ def test_an_entry_names_its_test_its_class_and_its_place(module: Any) -> None:
         "backends/test_manifest.py",
         test_it.__code__.co_firstlineno,
     )
+    assert entry.code == ""
+
+
+def test_an_entry_from_outside_of_the_tree_has_the_digest_of_its_file(
+    module: Any, tmp_path: Path
+) -> None:
+    # Given
+    path = tmp_path / "elsewhere.py"
+    module.__file__ = str(path)
+    digests = []
+    for text in ("one", "two"):
+        path.write_text(text)
+        # When
+        entry = entry_of(case(TestCase))
+        # Then
+        assert entry.file is None
+        digests.append(entry.code)
+    assert "" not in digests
+    assert digests[0] != digests[1]
 
 
 def test_entries_are_numbered_in_order_and_agree_with_the_identities(module: Any) -> None:
