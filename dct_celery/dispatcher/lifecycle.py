@@ -452,6 +452,7 @@ class RunLifecycle:
             budget=self._services.settings.settle,
             passed_alone=facts.passed_alone,
             notes=facts.notes() if wanted.question is None else {},
+            ordinary=facts.ordinary(),
         )
         if wanted.question is not None:
             self._ask(doubts, manifest, wanted.question)
@@ -541,7 +542,9 @@ class RunLifecycle:
         if doubts is None:
             return {}
         failed = {doubts.position(v.entry.index) for v in verdicts if v.outcome in BAD_OUTCOMES}
-        return planned.order_facts.learn(doubts.passed_alone, doubts.findings, doubts.tests, failed)
+        return planned.order_facts.learn(
+            doubts.passed_alone, doubts.findings, doubts.tests, failed, doubts.found_ordinary
+        )
 
     def _wall(self) -> float:
         """Seconds since the run began, those under an earlier dispatcher included."""

@@ -8,7 +8,7 @@ runs after its state-setter, a victim in a process of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from dct_celery.core.codec import AtMost
@@ -39,6 +39,8 @@ class OrderFact:
     #: Ids of the tests that it is about; empty for all of the class.
     tests: Annotated[tuple[str, ...], AtMost(MOST_TESTS)] = ()
     proven_by: str = ""
+    #: Test id or fixture -> mark of the failure that it has in every order.
+    ordinary: Annotated[dict[str, str], AtMost(MOST_TESTS)] = field(default_factory=dict)
 
 
 def key(cls: str) -> str:
@@ -93,21 +95,27 @@ class OrderFacts:
             if not fact.tests or self._manifest[index].id in fact.tests
         }
 
+    def ordinary(self) -> dict[str, str]:
+        """Test id or fixture -> mark of the failure that it has in every order."""
+        return {name: mark for fact in self._facts.values() for name, mark in fact.ordinary.items()}
+
     def learn(
         self,
         passed_alone: Iterable[int],
         findings: Mapping[int, Finding],
         tests: Mapping[int, tuple[str, ...]],
         failed: Iterable[int],
+        ordinary: Mapping[int, Mapping[str, str]] | None = None,
     ) -> dict[str, OrderFact]:
         """Class -> what is new of it. All arguments are by position.
 
-        `tests`: ids that a finding is about; `failed`: atoms with a bad verdict.
+        `tests`: ids that a finding is about; `failed`: atoms with a bad verdict; `ordinary`: what
+        fails in every order, with the mark of its failure.
         """
         bad = set(failed)
         new: dict[int, OrderFact] = {}
         for position in passed_alone:
-            old = self._facts.get(position, OrderFact(self._code((position,))))
+            old = self._facts.get(position) or self._blank(position)
             new[position] = replace(old, passed_alone=True)
         for position, finding in findings.items():
             before = self._before(finding)
@@ -124,6 +132,10 @@ class OrderFacts:
                 ids if len(ids) <= MOST_TESTS else (),
                 finding.proven_by,
             )
+        for position, marks in (ordinary or {}).items():
+            old = new.get(position) or self._facts.get(position) or self._blank(position)
+            both = {**old.ordinary, **marks}
+            new[position] = replace(old, ordinary=dict(list(both.items())[-MOST_TESTS:]))
         return {
             self._name(position): fact
             for position, fact in new.items()
@@ -156,6 +168,9 @@ class OrderFacts:
         if any(other >= position for other in before):
             return False
         return bool(fact.code) and fact.code == self._code((position, *before))
+
+    def _blank(self, position: int) -> OrderFact:
+        return OrderFact(self._code((position,)))
 
     def _code(self, positions: Iterable[int]) -> str:
         return self._code_of(

@@ -15,11 +15,12 @@ have nothing else to do, so they try what the search will ask after either answe
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -135,8 +136,12 @@ class Doubts:
     passed_alone: set[int] = field(default_factory=set)
     #: Manifest index -> what earlier runs found out about the test.
     notes: dict[int, OrderNote] = field(default_factory=dict)
+    #: Test id or fixture -> mark of the failure that it is known to have in every order.
+    ordinary: Mapping[str, str] = field(default_factory=dict)
     #: What was found out in this run, by the position of the atom.
     findings: dict[int, Finding] = field(default_factory=dict)
+    #: What turned out to fail in every order, as in `ordinary`, by the position of the atom.
+    found_ordinary: dict[int, dict[str, str]] = field(default_factory=dict)
     #: Ids of the tests that a finding is about.
     tests: dict[int, tuple[str, ...]] = field(default_factory=dict)
     #: Positions of atoms in which a process died or hung: running them again would cost another.
@@ -252,6 +257,10 @@ class Doubts:
             if atom in self.fatal:
                 final += [replace(one, order=_FATAL) for one in self._release(items)]
                 continue
+            known = self._known_ordinary(items)
+            final += self._release({item: items.pop(item) for item in known})
+            if not items:
+                continue
             doubt = Doubt(atom, before, items)
             self._doubts.append(doubt)
             self._choose(doubt)
@@ -266,6 +275,22 @@ class Doubts:
         self._doubts.append(doubt)
         self._choose(doubt)
         self._wake()
+
+    def _known_ordinary(self, items: Mapping[Item, AnyVerdict]) -> list[Item]:
+        """What failed as it is known to fail in every order, with the tests that it covers."""
+        known = {
+            item
+            for item, verdict in items.items()
+            if (mark := self.ordinary.get(self._id(item))) and mark == _mark(verdict)
+        }
+        return [
+            item
+            for item, verdict in items.items()
+            if item in known or (isinstance(verdict, Verdict) and verdict.covered_by in known)
+        ]
+
+    def _id(self, item: Item) -> str:
+        return self.manifest[item].id if isinstance(item, int) else str(item)
 
     def noted(self, verdict: Verdict) -> Verdict:
         """The verdict, with what earlier runs found out about the test."""
@@ -380,6 +405,9 @@ class Doubts:
             self.findings.setdefault(doubt.atom, finding)
         alike = [item for item in doubt.items if self._went_alike(doubt, item, finding)]
         items = {item: doubt.items.pop(item) for item in alike}
+        if finding.kind is None and finding.proven and not self.bisects:
+            marks = {self._id(item): mark for item in items if (mark := _mark(items[item]))}
+            self.found_ordinary.setdefault(doubt.atom, {}).update(marks)
         if finding == self.findings.get(doubt.atom):
             found = (self.manifest[item].id for item in items if isinstance(item, int))
             self.tests[doubt.atom] = (*self.tests.get(doubt.atom, ()), *found)
@@ -595,13 +623,26 @@ def _message(verdict: AnyVerdict) -> str:
 
 
 def _signature(verdict: AnyVerdict) -> str:
-    """Equal for errors that look the same: type, message and the place that raised it.
+    """Equal for errors of different tests that look the same.
 
     Empty for failed assertions, which say too little, and for what has no text.
     """
     failure: Failure | None = next(iter(verdict.failures), None)
     if failure is None or failure.kind == "failure" or verdict.outcome is Outcome.XPASSED:
         return ""
+    return _looks(failure)
+
+
+def _mark(verdict: AnyVerdict) -> str:
+    """Equal for failures of one test that look the same; empty for what has no text."""
+    failure: Failure | None = next(iter(verdict.failures), None)
+    if failure is None:
+        return ""
+    return hashlib.blake2b(_looks(failure).encode(), digest_size=8).hexdigest()
+
+
+def _looks(failure: Failure) -> str:
+    """Type, message without what varies, and the place that raised it."""
     frames = _FRAME.findall(failure.text)
     place = ":".join(frames[-1]) if frames else ""
     return f"{failure.type}|{_VARIABLE.sub('#', failure.message)[:200]}|{place}"

@@ -72,6 +72,18 @@ def test_what_passed_alone_is_known_and_changes_no_plan() -> None:
     assert chunks(facts(known)) == chunks(facts())
 
 
+def test_what_fails_in_every_order_is_kept_with_all_else_that_is_known_of_its_class() -> None:
+    # Given
+    known = facts(learned(BRITTLE))
+    # When
+    new = known.learn([], {}, {}, [4], {4: {"a.C4.test_9": "1f"}})
+    # Then
+    again = facts({**learned(BRITTLE), **new})
+    assert again.ordinary() == {"a.C4.test_9": "1f"}
+    assert set(again.notes()) == {8}
+    assert again.learn([], {}, {}, [4], {4: {"a.C4.test_9": "1f"}}) == {}
+
+
 def test_what_is_known_already_is_not_learned_again() -> None:
     # Given
     known = facts(learned(BRITTLE))

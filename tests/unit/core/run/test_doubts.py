@@ -145,6 +145,40 @@ def test_what_fails_alone_too_and_passed_alone_before_is_an_ordinary_failure() -
     assert fleet.doubts.spent < 0.5
 
 
+def broken() -> World:
+    """Class 8 fails in every order; class 2 is so long that another slot runs it."""
+    behaviours = plain(12)
+    behaviours[8].broken = True
+    world = world_of(*behaviours)
+    world.seconds[2] = 3.0
+    return world
+
+
+def test_what_is_known_to_fail_in_every_order_is_not_run_again() -> None:
+    # Given
+    first = run(broken())
+    assert first.doubts.spent > 0
+    # When
+    fleet = Fleet(broken(), 4, 1)
+    fleet.doubts.ordinary = first.doubts.found_ordinary[8]
+    fleet.run()
+    # Then
+    assert fleet.outcomes()[8] in BAD_OUTCOMES
+    assert fleet.machine.verdicts[8].order is None
+    assert fleet.doubts.spent == 0.0
+
+
+def test_a_failure_that_looks_other_than_the_known_one_is_settled() -> None:
+    # Given
+    world = broken()
+    fleet = Fleet(world, 4, 1)
+    fleet.doubts.ordinary = {world.manifest[8].id: "another mark"}
+    # When
+    fleet.run()
+    # Then
+    assert fleet.doubts.spent > 0.0
+
+
 def test_without_a_budget_every_failure_is_final() -> None:
     # When
     fleet = run(brittle(), budget=0)
