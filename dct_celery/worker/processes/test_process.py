@@ -177,6 +177,11 @@ class TestProcess:
         deadline = self._clock.monotonic() + timeout
         while (left := deadline - self._clock.monotonic()) > 0:
             answer = self.receive(min(left, 1.0))
+            if answer is None and (self.ended or self.orphaned()):
+                # Killed before it had opened its end of the channel, there is no end of file.
+                answer = self.receive(0.0)
+                if answer is None:
+                    raise ProcessDied(self.status())
             if isinstance(answer, (kind, messages.Fatal)):
                 return answer
             watch()

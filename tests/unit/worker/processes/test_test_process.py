@@ -44,9 +44,11 @@ class Scene:
         monkeypatch.setattr(test_process, "StrayTracker", lambda *_: Any)
         self.process = TestProcess(self.folder, self.fifo, {"DCT_SLOT": "3"}, self.clock)
 
-    def fork(self) -> None:
-        """The fork comes up: it opens its ends."""
+    def fork(self, *, half: bool = False) -> None:
+        """The fork comes up: it opens its ends, or only the first one."""
         self.inbox = os.open(self.folder / "in", os.O_RDONLY | os.O_NONBLOCK)
+        if half:
+            return
         self.outbox = os.open(self.folder / "out", os.O_WRONLY | os.O_NONBLOCK)
 
     def started(self) -> TestProcess:
@@ -259,6 +261,26 @@ def test_a_question_without_answer_ends_after_its_time(
     # When / Then
     with pytest.raises(ProcessDied, match="no answer to Goodbye within 5 s"):
         process.ask(messages.Goodbye(), messages.Attached, 5.0)
+
+
+@pytest.mark.parametrize("who", ["loader", "fork"])
+def test_a_fork_that_dies_between_its_two_ends_of_the_channel_is_noticed(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    # Given a fork that has opened one end and will never open the other
+    scene.clock.at(0.01, lambda: scene.fork(half=True))
+    process = scene.process.start()
+    silent(scene, monkeypatch)
+    # When
+    if who == "loader":
+        scene.lose_loader()
+    else:
+        (scene.folder / "status").write_text("signal 9")
+    asked = scene.clock.now
+    # Then
+    with pytest.raises(ProcessDied, match="signal 9" if who == "fork" else "unknown how it ended"):
+        process.ask(messages.Goodbye(), messages.Attached, 60.0)
+    assert scene.clock.now - asked < 10.0
 
 
 def silent(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
