@@ -18,7 +18,7 @@ import pytest
 
 from dct_celery.adapters.embedded import EmbeddedPostgres
 from tests.acceptance.stream import Journalled, journalled
-from tests.support.fleet import Fleet, Running, Worker, until
+from tests.support.fleet import Fleet, Running, Worker, command_of, until
 from tests.support.projects import PASSING, make_project, postgres_settings, sleeping
 
 OursGone = Callable[[], list[str]]
@@ -380,8 +380,12 @@ def test_a_local_fleet_goes_when_its_dispatcher_is_killed(
     running.process.kill()
     running.process.wait()
     # Then
-    # A worker that has lost its store gets 45 s to end.
-    until(lambda: not fleet.processes(), 60, what="no process left")
+    # Mostly some 5 s; a worker that has lost its store gets 45 s to end, and its test may take 30.
+    try:
+        until(lambda: not fleet.processes(), 90, what="no process left")
+    except AssertionError:
+        commands = [command_of(pid) for pid in fleet.processes()]
+        raise AssertionError(f"left behind: {commands}") from None
 
 
 FALLBACK = ("--local-fallback", "1", "--fallback-after", "1")
