@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from dct_celery.core import part as parts
-from dct_celery.core.model import Bisection, Failure, OrderKind, Outcome
-from dct_celery.core.part import Part, Question
+from dct_celery.core.model import (
+    BAD_OUTCOMES,
+    Bisection,
+    Failure,
+    Manifest,
+    OrderKind,
+    Outcome,
+    Verdict,
+)
+from dct_celery.core.part import Name, Part, Question
+from dct_celery.core.run.doubts import Doubts
 from dct_celery.core.run.history import Attempt
+from dct_celery.core.run.machine import RunMachine
 from dct_celery.core.text import plural
+from dct_celery.dispatcher.collect import Collected
 from dct_celery.dispatcher.past_run import PastRun
 from dct_celery.errors import UsageError
 
@@ -54,6 +67,44 @@ def _opening(past: PastRun, attempt: Attempt, index: int) -> str:
         return f"{test} failed in run {past.run}, where no other class ran before it"
     many = "1 class" if len(classes) == 1 else f"{len(classes):,} classes"
     return f"{test} failed in run {past.run} after {many}"
+
+
+def ask(doubts: Doubts, suite: Manifest, tests: Sequence[Name], question: Question) -> None:
+    """Puts the verdict of the earlier run in doubt. `tests`: the name of the one that got it."""
+    (index,), _ = parts.find(suite.entries, tests)
+    verdict = Verdict(suite[index], question.outcome, failures=question.failures)
+    past = None
+    if question.past is not None:
+        indices, _ = parts.find(suite.entries, question.past)
+        own = doubts.position(index)
+        past = tuple(one for one in doubts.positions(indices) if one < own)
+    doubts.bisect(verdict, past, passed=question.passed)
+
+
+def answer(machine: RunMachine, collected: Collected, arguments: Iterable[str]) -> Bisection | None:
+    """What the run has found out; None if it is no bisection, or has found out nothing yet.
+
+    `arguments`: of the project's command.
+    """
+    doubts, suite = machine.doubts, collected.manifest
+    if doubts is None or doubts.answer is None:
+        return None
+    found = doubts.answer
+    ((index, verdict),) = machine.verdicts.items()
+    before = [suite[doubts.atoms[position].indices[0]] for position in found.shown_after]
+    ordered = [word for word in arguments if word == "--reverse" or word.startswith("--shuffle=")]
+    return Bisection(
+        test=suite[index].id,
+        kind=found.kind,
+        partner="" if found.partner is None else doubts.name(found.partner),
+        proven_by=found.proven_by,
+        proven=found.proven,
+        fails=verdict.outcome in BAD_OUTCOMES,
+        shown_after=tuple(entry.cls for entry in before),
+        command=collected.rerun_after(before, suite[index], *(ordered if before else ())),
+        probes=doubts.answered,
+        seconds=round(doubts.spent, 3),
+    )
 
 
 def explained(found: Bisection, *, changed: bool = False) -> list[str]:

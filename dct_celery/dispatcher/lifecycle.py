@@ -22,14 +22,12 @@ from dct_celery import __version__
 from dct_celery.core import part as parts
 from dct_celery.core.model import (
     BAD_OUTCOMES,
-    Bisection,
     Entry,
     Manifest,
     Outcome,
     RunReport,
     Verdict,
 )
-from dct_celery.core.part import Question
 from dct_celery.core.plan import planner, timings
 from dct_celery.core.plan.limits import FIXTURE_SECONDS, Limits
 from dct_celery.core.plan.order_facts import OrderFact, OrderFacts
@@ -39,7 +37,7 @@ from dct_celery.core.run.machine import RunMachine
 from dct_celery.core.run.reruns import Reruns
 from dct_celery.core.run.view import RunView
 from dct_celery.core.text import first_of, plural
-from dct_celery.dispatcher import env_files, order_memory
+from dct_celery.dispatcher import bisect, env_files, order_memory
 from dct_celery.dispatcher.adopt import Adopted
 from dct_celery.dispatcher.collect import Collected, Patience, collect
 from dct_celery.dispatcher.event_loop import ELSEWHERE, EventLoop
@@ -455,19 +453,8 @@ class RunLifecycle:
             ordinary=facts.ordinary(),
         )
         if wanted.question is not None:
-            self._ask(doubts, manifest, wanted.question)
+            bisect.ask(doubts, manifest, wanted.tests, wanted.question)
         return doubts
-
-    def _ask(self, doubts: Doubts, suite: Manifest, question: Question) -> None:
-        """Puts the verdict of the earlier run in doubt."""
-        (index,), _ = parts.find(suite.entries, self._request.part.tests)
-        verdict = Verdict(suite[index], question.outcome, failures=question.failures)
-        past = None
-        if question.past is not None:
-            indices, _ = parts.find(suite.entries, question.past)
-            own = doubts.position(index)
-            past = tuple(one for one in doubts.positions(indices) if one < own)
-        doubts.bisect(verdict, past, passed=question.passed)
 
     # -- follow ------------------------------------------------------------------------
 
@@ -580,32 +567,7 @@ class RunLifecycle:
             complete=complete,
             databases=planned.event_loop.worker_reports.databases.to_dict(),
             leaks=tuple(machine.leaks.found),
-            bisection=self._bisection(planned),
-        )
-
-    def _bisection(self, planned: Planned) -> Bisection | None:
-        doubts, collected = planned.machine.doubts, planned.known.collected
-        if doubts is None or doubts.answer is None:
-            return None
-        found, suite = doubts.answer, collected.manifest
-        ((index, verdict),) = planned.machine.verdicts.items()
-        before = [suite[doubts.atoms[position].indices[0]] for position in found.shown_after]
-        ordered = [
-            word
-            for word in planned.known.snapshot.request.arguments
-            if word == "--reverse" or word.startswith("--shuffle=")
-        ]
-        return Bisection(
-            test=suite[index].id,
-            kind=found.kind,
-            partner="" if found.partner is None else doubts.name(found.partner),
-            proven_by=found.proven_by,
-            proven=found.proven,
-            fails=verdict.outcome in BAD_OUTCOMES,
-            shown_after=tuple(entry.cls for entry in before),
-            command=collected.rerun_after(before, suite[index], *(ordered if before else ())),
-            probes=doubts.answered,
-            seconds=round(doubts.spent, 3),
+            bisection=bisect.answer(machine, known.collected, known.snapshot.request.arguments),
         )
 
     def _note(self, part: str, since: float) -> None:

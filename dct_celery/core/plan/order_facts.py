@@ -131,6 +131,7 @@ class OrderFacts:
                 position in bad,
                 ids if len(ids) <= MOST_TESTS else (),
                 finding.proven_by,
+                self._facts[position].ordinary if position in self._facts else {},
             )
         for position, marks in (ordinary or {}).items():
             old = new.get(position) or self._facts.get(position) or self._blank(position)

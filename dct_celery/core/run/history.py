@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from dct_celery.core.model import BAD_OUTCOMES, Chunk
 from dct_celery.core.run import events as ev
 from dct_celery.core.run.leases import LeaseRef
+from dct_celery.core.run.pasts import Pasts
 from dct_celery.core.run.records import FixtureRecord, TestRecord
 
 
@@ -47,8 +48,7 @@ class History:
     attempts: list[Attempt] = field(default_factory=list)
     _chunks: dict[str, Chunk] = field(default_factory=dict)
     _running: dict[str, Attempt] = field(default_factory=dict)
-    #: (worker, slot, process) -> what ran to its end there.
-    _pasts: dict[tuple[str, int, int], tuple[int, ...]] = field(default_factory=dict)
+    _pasts: Pasts = field(default_factory=Pasts)
 
     @classmethod
     def of(cls, events: Iterable[ev.Event]) -> History:
@@ -85,16 +85,11 @@ class History:
         attempt = self._running.pop(lease.key, None)
         if attempt is None:
             return
-        chunk = attempt.chunk
-        key = (lease.worker, lease.slot, end.process if end is not None else 0)
-        if chunk.preamble or chunk.fresh_process:
-            attempt.past = chunk.preamble
-        elif key[2]:
-            attempt.past = self._pasts.get(key, ())
+        attempt.past = self._pasts.before(attempt.chunk, lease, end)
         if isinstance(end, ev.ChunkReleased):
             _died_in(attempt, end)
-        if key[2] and attempt.past is not None:
-            self._pasts[key] = attempt.process
+        if end is not None and attempt.past is not None:
+            self._pasts.add(lease, end, attempt.process)
         if attempt.ran:
             self.attempts.append(attempt)
 

@@ -62,6 +62,7 @@ from dct_celery.core.run.doubts import AnyVerdict, Doubts
 from dct_celery.core.run.events import ChunkCompleted, ChunkReleased, ReleaseReason
 from dct_celery.core.run.leaks import Leaks
 from dct_celery.core.run.leases import LeaseRef
+from dct_celery.core.run.pasts import Pasts
 from dct_celery.core.run.records import FixtureRecord, TestRecord
 from dct_celery.core.run.reruns import Reruns
 from dct_celery.core.text import plural
@@ -159,8 +160,8 @@ class RunMachine:
     #: Tests with verdicts that run again because no report of the tear-down behind them has
     #: arrived.
     _owed: set[int] = field(default_factory=set)
-    #: (worker, slot, process) -> indices that ran to their end in that process, in this order.
-    _pasts: dict[tuple[str, int, int], list[int]] = field(default_factory=dict)
+    #: Of chunks that came to their end.
+    _pasts: Pasts = field(default_factory=Pasts)
     #: Records and ends that were ignored, because their lease is not held or does not cover them.
     strays: int = 0
     #: Processes that ended because of a failure.
@@ -721,14 +722,9 @@ class RunMachine:
             return []
         if isinstance(end, ChunkReleased) and end.why in _PROBE_HOPELESS and end.index is not None:
             self.doubts.fatal.add(self.doubts.position(end.index))
-        past: list[int] | None = None
-        key = (lease.worker, lease.slot, end.process if end is not None else 0)
-        if chunk.preamble or chunk.fresh_process:
-            past = list(chunk.preamble)
-        elif key[2]:
-            past = self._pasts.get(key, [])
+        past = self._pasts.before(chunk, lease, end)
         if past is not None and isinstance(end, ChunkCompleted):
-            self._pasts[key] = [*past, *chunk.indices]
+            self._pasts.add(lease, end, (*past, *chunk.indices))
         if chunk.ends_if_bad and self.doubts.has_held(chunk):
             self._spoilt += 1
             if self._spoilt >= MOST_SPOILT:
@@ -836,8 +832,8 @@ class RunMachine:
         assert self._owed <= known, "a tear-down is owed by a test without verdict"
         assert self.lost <= self.verdicts.keys(), "what is given up as lost has its disposition"
         assert all(verdict.entry.index == index for index, verdict in self.verdicts.items())
-        for place, past in self._pasts.items():
-            assert past == sorted(set(past)), f"I13: {place} ran {past}"
+        for place, past in self._pasts.processes.items():
+            assert list(past) == sorted(set(past)), f"I13: {place} ran {past}"
         assert not doubted & self.verdicts.keys(), "what is in doubt has no verdict yet"
         if self.stop is not None:
             assert not self._queued, "something is on offer after a stop"

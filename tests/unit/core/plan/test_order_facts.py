@@ -82,6 +82,10 @@ def test_what_fails_in_every_order_is_kept_with_all_else_that_is_known_of_its_cl
     assert again.ordinary() == {"a.C4.test_9": "1f"}
     assert set(again.notes()) == {8}
     assert again.learn([], {}, {}, [4], {4: {"a.C4.test_9": "1f"}}) == {}
+    # When something else is found out about the class
+    more = again.learn([], {4: VICTIM}, {4: (SUITE[8].id,)}, [4])
+    # Then
+    assert more["a.C4"].ordinary == {"a.C4.test_9": "1f"}
 
 
 def test_what_is_known_already_is_not_learned_again() -> None:
