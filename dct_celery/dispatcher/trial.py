@@ -258,8 +258,8 @@ class Trial:
         if both := self.failing_in_both:
             yield f"  failing in both: {first_of(both, 3)}"
             yield (
-                "    what passes with the project's own command lacks a file, a variable or a"
-                " package on the slots"
+                "    if one of them passes with the project's own command, the slots lack a file, a"
+                " variable or a package that it needs"
             )
         for difference in self.differences[:_MOST]:
             yield from _told(difference)
@@ -335,7 +335,7 @@ class Trial:
         green = Times.of(self.sequential).own_command / max(self.wall - all_.settle, 0.1)
         if all_.settle > _SETTLED * self.wall and green >= _WORTH:
             return (
-                f"advice:  not yet: {all_.settle:.1f} s went into settling failures; mend them, and"
+                f"advice:  not yet: {all_.settle:.1f} s went into settling failures; fix them, and"
                 f" it is {green:.1f} times as fast"
             )
         if beside > all_.run:

@@ -79,8 +79,8 @@ def test_equal_verdicts_are_parity() -> None:
     assert list(same.lines(COMMAND))[:3] == [
         "parity:  the same verdict for all 4 tests, 1 of them failing in both",
         "  failing in both: shop.A.test_1",
-        "    what passes with the project's own command lacks a file, a variable or a package on"
-        " the slots",
+        "    if one of them passes with the project's own command, the slots lack a file, a"
+        " variable or a package that it needs",
     ]
 
 
@@ -249,7 +249,7 @@ def test_the_distributed_run_is_charged_for_its_whole_command() -> None:
         (
             25.0,
             {"seconds": {**SLOW, "settle": 9.0}},
-            "not yet: 9.0 s went into settling failures; mend them, and it is 1.4 times as fast",
+            "not yet: 9.0 s went into settling failures; fix them, and it is 1.4 times as fast",
         ),
         (
             50.0,
