@@ -60,6 +60,7 @@ from dct_celery.core.run import blame
 from dct_celery.core.run import events as ev
 from dct_celery.core.run.doubts import AnyVerdict, Doubts
 from dct_celery.core.run.events import ChunkCompleted, ChunkReleased, ReleaseReason
+from dct_celery.core.run.flight import Flight, InFlight
 from dct_celery.core.run.leaks import Leaks
 from dct_celery.core.run.leases import LeaseRef
 from dct_celery.core.run.pasts import Pasts
@@ -101,23 +102,6 @@ _INNOCENT = frozenset(
 
 
 @dataclass(slots=True)
-class InFlight:
-    """A chunk that is offered or leased."""
-
-    chunk: Chunk
-    since: float
-    lease: LeaseRef | None = None
-    lease_ms: int = 0
-    #: The test whose record came last.
-    last: int | None = None
-    #: The chunk's indices, for membership tests: it may be a whole suite.
-    members: frozenset[int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.members = frozenset(self.chunk.indices)
-
-
-@dataclass(slots=True)
 class SlotUse:
     """What one slot did in this run."""
 
@@ -146,17 +130,7 @@ class RunMachine:
     stop: ev.Stopped | None = None
     #: Entries without a verdict because of infrastructure.
     lost: set[int] = field(default_factory=set)
-    #: Chunks that were ever offered.
-    _known: set[str] = field(default_factory=set)
-    #: How many of them were claimed.
-    _claims: int = 0
-    _queued: dict[str, InFlight] = field(default_factory=dict)
-    _leased: dict[str, InFlight] = field(default_factory=dict)
-    #: Chunk -> its locks, for chunks in flight that have any. A few that have ended may be among
-    #: them.
-    _locks: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    #: Offered, and withdrawn by a stop; a slot may have claimed it before it learnt of the stop.
-    _withdrawn: dict[str, InFlight] = field(default_factory=dict)
+    _flight: Flight = field(default_factory=Flight)
     #: Tests with verdicts that run again because no report of the tear-down behind them has
     #: arrived.
     _owed: set[int] = field(default_factory=set)
@@ -213,27 +187,25 @@ class RunMachine:
     @property
     def busy(self) -> int:
         """Slots that hold a lease."""
-        return len(self._leased)
+        return len(self._flight.leased)
 
     @property
     def settling(self) -> int:
         """Classes in doubt, once nothing else is left to do."""
-        if self.doubts is None or any(not held.chunk.probe for held in self._leased.values()):
+        if self.doubts is None or any(
+            not held.chunk.probe for held in self._flight.leased.values()
+        ):
             return 0
         return self.doubts.count
 
     @property
     def started(self) -> bool:
         """Some slot has claimed something."""
-        return bool(self._leased or self.verdicts or self.slots_used)
+        return bool(self._flight.leased or self.verdicts or self.slots_used)
 
     def outstanding(self) -> list[tuple[Chunk, LeaseRef | None, int]]:
         """(chunk, lease or None while it waits, ms of the lease) of every chunk in flight."""
-        return [
-            (held.chunk, held.lease, held.lease_ms)
-            for group in (self._queued, self._leased)
-            for held in group.values()
-        ]
+        return [(held.chunk, held.lease, held.lease_ms) for held in self._flight]
 
     @property
     def note(self) -> str:
@@ -272,23 +244,19 @@ class RunMachine:
         What was offered depended on which slots were there at the time.
         """
         chunk = event.chunk
-        if chunk.id not in self._known:
+        if not self._flight.was_offered(chunk):
             self.planner.take(chunk)
             if chunk.probe and (self.doubts is None or not self.doubts.offered(chunk)):
                 return []
-            self._queue(chunk)
+            self._flight.queue(chunk, self.now)
         return []
 
     def _claimed(self, event: ev.Claimed) -> list[ev.Effect]:
-        lease = event.lease
-        held = self._queued.pop(lease.chunk, None) or self._withdrawn.pop(lease.chunk, None)
-        if held is not None:
-            self._claims += 1
-            self._leased[lease.chunk] = InFlight(held.chunk, self.now, lease, event.lease_ms)
+        self._flight.claim(event.lease, event.lease_ms, self.now)
         return []
 
     def _recorded(self, event: ev.Recorded) -> list[ev.Effect]:
-        held = self._held(event.lease)
+        held = self._flight.held(event.lease)
         if held is None:
             self.strays += len(event.records)
             return []
@@ -434,7 +402,7 @@ class RunMachine:
         return not self.deaths.suspected(end.fixture)
 
     def _avoided(self, event: ev.Avoided) -> list[ev.Effect]:
-        held = self._queued.get(event.lease.chunk)
+        held = self._flight.queued.get(event.lease.chunk)
         return [ev.Republish(held.chunk)] if held is not None else []
 
     def _slots_changed(self, event: ev.SlotsChanged) -> list[ev.Effect]:
@@ -447,28 +415,20 @@ class RunMachine:
         self.now = event.now
         if self.stop is not None:
             self._owed.clear()
-            over = not self._leased or self.now - self._stopped_at > STOP_GRACE
+            over = not self._flight.leased or self.now - self._stopped_at > STOP_GRACE
             return self._give_up_all(self.stop.reason) if over else []
-        if self._ready <= len(self._leased) or event.behind:
+        if self._ready <= len(self._flight.leased) or event.behind:
             self._idle_since = self.now
             return []
-        # Time without an idle slot does not count: every long chunk would be published twice.
-        late = [
-            held
-            for held in self._queued.values()
-            if self.now - max(held.since, self._idle_since) > CLAIM_SECONDS
-        ]
-        for held in late:
-            held.since = self.now
-        return [ev.Republish(held.chunk) for held in late]
+        late = self._flight.late(self.now, self._idle_since, CLAIM_SECONDS)
+        return [ev.Republish(chunk) for chunk in late]
 
     def _stopped(self, event: ev.Stopped) -> list[ev.Effect]:
         if self.stop is not None or (self.finished and not event.late):
             return []
         self.stop = event
         self._stopped_at = self.now
-        self._withdrawn |= self._queued
-        self._queued.clear()
+        self._flight.withdraw()
         return [ev.Cancel(event.reason)]
 
     # -- verdicts --------------------------------------------------------------
@@ -542,18 +502,10 @@ class RunMachine:
 
     # -- losses ----------------------------------------------------------------
 
-    def _held(self, lease: LeaseRef) -> InFlight | None:
-        """The chunk that this lease is on, in whatever epoch; None if the lease is not held."""
-        held = self._leased.get(lease.chunk)
-        if held is None or held.lease is None or replace(held.lease, epoch=lease.epoch) != lease:
-            return None
-        return held
-
     def _end(self, lease: LeaseRef, busy_seconds: float) -> InFlight | None:
-        held = self._held(lease)
+        held = self._flight.end(lease)
         if held is None:
             return None
-        del self._leased[lease.chunk]
         use = self.slots_used[lease.worker, lease.slot]
         use.busy_seconds += busy_seconds
         use.chunks += 1
@@ -590,7 +542,7 @@ class RunMachine:
         loss = "" if known else f"crash: {end.cause}"
         rest = tuple(index for index in open_ if index not in suspects)
         effects += self._rerun(chunk, lease) + self._again(chunk, rest, loss=loss, where=lease)
-        if why := self.deaths.exceeded(self._claims):
+        if why := self.deaths.exceeded(self._flight.claims):
             effects += self._stopped(ev.Stopped(why, 7))
         return effects
 
@@ -619,7 +571,7 @@ class RunMachine:
         """What ran before the chunk died or hung; its own tests are not to blame."""
         self.deaths.total += 1
         effects = self._again(replace(chunk, preamble=()), self._open(chunk), loss="")
-        if why := self.deaths.exceeded(self._claims):
+        if why := self.deaths.exceeded(self._flight.claims):
             effects += self._stopped(ev.Stopped(why, 7))
         return effects
 
@@ -764,9 +716,9 @@ class RunMachine:
             return effects
         busy = sum(use.busy_seconds for use in self.slots_used.values())
         self.doubts.busy_seconds = busy - self.doubts.spent
-        idle = self._slots - len(self._queued) - len(self._leased)
+        idle = self._slots - len(self._flight)
         for doubt, ask, cost in self.doubts.asked(idle) if idle > 0 else ():
-            if len(self._queued) + len(self._leased) >= self._slots:
+            if len(self._flight) >= self._slots:
                 break
             if not self.doubts.wants(doubt, ask):
                 continue
@@ -775,8 +727,8 @@ class RunMachine:
                     effects += self._final(self.doubts.unaffordable(doubt))
                 continue
             chunk = self.planner.probe(doubt.atom, ask.preamble, cost)
-            if self._held_locks().isdisjoint(chunk.locks) and self.doubts.offered(chunk):
-                self._queue(chunk)
+            if self._flight.locks().isdisjoint(chunk.locks) and self.doubts.offered(chunk):
+                self._flight.queue(chunk, self.now)
                 effects.append(ev.Offer(chunk))
         return effects
 
@@ -788,28 +740,14 @@ class RunMachine:
         That is enough to keep every slot busy, and leaves work to share with slots that join late.
         """
         effects: list[ev.Effect] = []
-        while self.stop is None and len(self._queued) < self._slots:
-            chunk = self.planner.next_chunk(self._slots, self._held_locks())
+        while self.stop is None and len(self._flight.queued) < self._slots:
+            chunk = self.planner.next_chunk(self._slots, self._flight.locks())
             if chunk is None:
                 break
             chunk = replace(chunk, batch_seconds=_batch_seconds(self._slots))
-            self._queue(chunk)
+            self._flight.queue(chunk, self.now)
             effects.append(ev.Offer(chunk))
         return effects + self._probes()
-
-    def _held_locks(self) -> frozenset[str]:
-        self._locks = {
-            id_: locks
-            for id_, locks in self._locks.items()
-            if id_ in self._queued or id_ in self._leased
-        }
-        return frozenset(lock for locks in self._locks.values() for lock in locks)
-
-    def _queue(self, chunk: Chunk) -> None:
-        self._known.add(chunk.id)
-        self._queued[chunk.id] = InFlight(chunk, self.now)
-        if chunk.locks:
-            self._locks[chunk.id] = chunk.locks
 
     # -- invariants ----------------------------------------------------------------------
 
@@ -818,15 +756,7 @@ class RunMachine:
 
         Tests call it after each event; it takes a walk over the manifest.
         """
-        groups = (self._queued, self._leased, self._withdrawn)
-        in_flight = [held for group in groups[:2] for held in group.values()]
-        assert len({*self._queued, *self._leased, *self._withdrawn}) == sum(map(len, groups))
-        assert all(held.lease is None for held in self._queued.values())
-        for name, held in self._leased.items():
-            assert held.lease is not None, f"{name} is leased to no one"
-            assert held.chunk.id == name == held.lease.chunk
-        locks = [lock for held in in_flight for lock in held.chunk.locks]
-        assert len(locks) == len(set(locks)), f"a lock is held twice: {locks}"
+        self._flight.validate()
         doubted = self.doubts.indices if self.doubts is not None else frozenset()
         known = self.verdicts.keys() | doubted
         assert self._owed <= known, "a tear-down is owed by a test without verdict"
@@ -836,10 +766,10 @@ class RunMachine:
             assert list(past) == sorted(set(past)), f"I13: {place} ran {past}"
         assert not doubted & self.verdicts.keys(), "what is in doubt has no verdict yet"
         if self.stop is not None:
-            assert not self._queued, "something is on offer after a stop"
+            assert not self._flight.queued, "something is on offer after a stop"
             return
         # I1: what has no disposition, or has to run again, is on its way to one.
-        coming = [index for held in in_flight for index in held.chunk.indices]
+        coming = [index for held in self._flight for index in held.chunk.indices]
         coming += self.planner.pending()
         missing = {*self._all_open(), *self._owed}.difference(coming) - doubted
         assert not missing, f"nothing will give these a disposition: {sorted(missing)}"
