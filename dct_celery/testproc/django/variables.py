@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, ItemsView, Iterator, ValuesView
 from fnmatch import fnmatchcase
 from types import FrameType
 from typing import Any
@@ -37,6 +37,8 @@ _PLACES = (
 )  # fmt: skip
 #: Files of Python, frozen or not, whose functions read what they are asked for.
 _READERS = (f"{os.sep}os.py", "<frozen os>", "_collections_abc.py", "<frozen _collections_abc>")
+#: What reads one variable after the other for `os.environ.items()` and `values()`.
+_ITERATIONS = (ItemsView.__iter__.__code__, ValuesView.__iter__.__code__)
 #: Folder of the standard library. Not asked of sysconfig, which reads variables itself.
 _PYTHON = os.path.join(os.path.dirname(os.__file__), "")
 _INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
@@ -94,10 +96,11 @@ class Variables:
         return fingerprint(key, name, paths.replaced(value))
 
     def note_read(self, name: object, value: str | None) -> None:
-        frame = _asking(sys._getframe(2))
+        caller = sys._getframe(2)
+        frame = _asking(caller)
         if not isinstance(name, str) or frame is None or self._bulk == _position(frame):
             return
-        if _is_of_project(frame):
+        if _is_of_project(frame) and caller.f_code not in _ITERATIONS:
             self._read[name] = value
 
     def note_all(self) -> None:

@@ -136,6 +136,8 @@ def test_what_python_reads_for_itself_is_not_noted(notes: Notes) -> None:
         "os.environ.copy()",
         "list(os.environ.items())",
         "{name: value for name, value in os.environ.items()}",
+        "for name, value in os.environ.items(): pass",
+        "for value in os.environ.values(): pass",
     ],
 )
 def test_reading_all_of_them_at_once_is_reading_none(
