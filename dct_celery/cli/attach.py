@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,12 +11,6 @@ from dct_celery.cli.options import CONTEXT, given
 from dct_celery.cli.project import project_options
 from dct_celery.cli.workers import STORE
 from dct_celery.settings import OUTPUTS, load
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from dct_celery.core.model import RunReport
-    from dct_celery.ports.reporting import Reporter
 
 #: Options that may differ from those of the run; everything else stays as it was.
 _OPTIONS = (
@@ -50,10 +43,10 @@ def command(ctx: click.Context, /, *, run: str, **_: object) -> None:
     settings, origins = load(flags, env=os.environ, cwd=Path.cwd())
     # Late, so that the help and a wrong option answer at once.
     from dct_celery import api
-    from dct_celery.cli.session import conduct
+    from dct_celery.cli.session import session
 
-    def attach(reporters: list[Reporter], interrupted: Callable[[], bool]) -> RunReport:
-        return api.attach(
+    with session(settings) as (reporters, interrupted):
+        report = api.attach(
             settings,
             run,
             reporters=reporters,
@@ -61,5 +54,4 @@ def command(ctx: click.Context, /, *, run: str, **_: object) -> None:
             given=flags,
             origins=origins,
         )
-
-    ctx.exit(conduct(settings, attach))
+    ctx.exit(report.exit_code)

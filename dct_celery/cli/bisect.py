@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,13 +11,6 @@ from dct_celery.cli.options import CONTEXT, RunCommand, given
 from dct_celery.cli.project import project_options
 from dct_celery.cli.replay import WHERE
 from dct_celery.settings import load
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from dct_celery.bootstrap.again import Bisected
-    from dct_celery.core.model import RunReport
-    from dct_celery.ports.reporting import Reporter
 
 _OPTIONS = (*WHERE, "settle")
 _EPILOG = """Exit codes: 0 found out, also that order is not the cause or that the test is flaky;
@@ -42,13 +34,11 @@ def command(ctx: click.Context, /, *, run: str, test: str, **_: object) -> None:
     settings, origins = load(flags, env=os.environ, cwd=Path.cwd())
     # Late, so that the help and a wrong option answer at once.
     from dct_celery import api
-    from dct_celery.cli.session import conduct
+    from dct_celery.cli.session import session
     from dct_celery.cli.workers import shown_line
 
-    found: list[Bisected] = []
-
-    def bisect(reporters: list[Reporter], interrupted: Callable[[], bool]) -> RunReport:
-        done = api.bisect(
+    with session(settings, results=False) as (reporters, interrupted):
+        bisected = api.bisect(
             settings,
             run,
             test,
@@ -57,10 +47,6 @@ def command(ctx: click.Context, /, *, run: str, test: str, **_: object) -> None:
             given=flags,
             origins=origins,
         )
-        found.append(done)
-        return done.report
-
-    conduct(settings, bisect, results=False)
-    for line in found[0].lines:
+    for line in bisected.lines:
         click.echo(shown_line(line))
-    ctx.exit(found[0].exit_code)
+    ctx.exit(bisected.exit_code)

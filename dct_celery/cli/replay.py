@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from dct_celery.cli.options import CONTEXT, RunCommand, given
 from dct_celery.cli.project import project_options
 from dct_celery.settings import OPTIONS, OUTPUTS, load
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from dct_celery.core.model import RunReport
-    from dct_celery.ports.reporting import Reporter
 
 #: Options that say where tests run and what is written; what selects them is the run's.
 WHERE = (
@@ -54,14 +47,11 @@ def command(ctx: click.Context, /, *, run: str, test: str | None, **_: object) -
     settings, origins = load(flags, env=os.environ, cwd=Path.cwd())
     # Late, so that the help and a wrong option answer at once.
     from dct_celery import api
-    from dct_celery.cli.session import conduct
+    from dct_celery.cli.session import session
     from dct_celery.cli.workers import shown
 
-    closing = ""
-
-    def replay(reporters: list[Reporter], interrupted: Callable[[], bool]) -> RunReport:
-        nonlocal closing
-        done = api.replay(
+    with session(settings) as (reporters, interrupted):
+        replayed = api.replay(
             settings,
             run,
             test,
@@ -70,9 +60,5 @@ def command(ctx: click.Context, /, *, run: str, test: str | None, **_: object) -
             given=flags,
             origins=origins,
         )
-        closing = done.closing
-        return done.report
-
-    code = conduct(settings, replay)
-    click.echo(shown(closing))
-    ctx.exit(code)
+    click.echo(shown(replayed.closing))
+    ctx.exit(replayed.report.exit_code)

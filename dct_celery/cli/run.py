@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from dct_celery.cli.options import CONTEXT, RunCommand, given, run_options
 from dct_celery.errors import ConfigError
 from dct_celery.settings import load
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from dct_celery.core.model import RunReport
-    from dct_celery.ports.reporting import Reporter
 
 _EPILOG = """Each option is also a variable (DCT_TEST_TIMEOUT for --test-timeout; lists are
 separated by commas) and a key of [tool.dct] in pyproject.toml (test-timeout). A flag wins over
@@ -72,9 +65,8 @@ def command(ctx: click.Context, /, *, list_files: bool, **_: object) -> None:
             click.echo(f"warning: {line}", err=True)
         ctx.exit(0)
     from dct_celery import api
-    from dct_celery.cli.session import conduct
+    from dct_celery.cli.session import session
 
-    def run(reporters: list[Reporter], interrupted: Callable[[], bool]) -> RunReport:
-        return api.run(settings, reporters=reporters, interrupted=interrupted, origins=origins)
-
-    ctx.exit(conduct(settings, run))
+    with session(settings) as (reporters, interrupted):
+        report = api.run(settings, reporters=reporters, interrupted=interrupted, origins=origins)
+    ctx.exit(report.exit_code)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from dct_celery.core.model import RunReport
 from dct_celery.ports.reporting import (
@@ -16,9 +17,6 @@ from dct_celery.ports.reporting import (
     TestJudged,
 )
 from dct_celery.settings import Settings
-
-#: Starts a run, given its reporters and a function that says whether it is to end early.
-Start = Callable[[list[Reporter], Callable[[], bool]], RunReport]
 
 
 class Progress:
@@ -34,8 +32,11 @@ class Progress:
             self._terminal.take(event)
 
 
-def conduct(settings: Settings, start: Start, *, results: bool = True) -> int:
-    """Runs it with a terminal and signal handlers; returns the exit code (I10). Raises DctError.
+@contextmanager
+def session(
+    settings: Settings, *, results: bool = True
+) -> Iterator[tuple[list[Reporter], Callable[[], bool]]]:
+    """The reporters of a run, and whether it is to end early: a terminal, and signal handlers.
 
     Without `results` the terminal only shows how it goes on.
     """
@@ -56,4 +57,4 @@ def conduct(settings: Settings, start: Start, *, results: bool = True) -> int:
     )
     with Interrupts(write_reports) as interrupts:
         shown = terminal if results else Progress(terminal)
-        return start([shown, interrupts], interrupts.seen).exit_code
+        yield [shown, interrupts], interrupts.seen

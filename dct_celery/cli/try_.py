@@ -6,19 +6,11 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from dct_celery.cli.options import CONTEXT, RunCommand, given, run_options, spell_out
 from dct_celery.settings import load
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from dct_celery.core.model import RunReport
-    from dct_celery.dispatcher.trial import Trial
-    from dct_celery.ports.reporting import Reporter
 
 _EPILOG = """The two runs come one after the other, each with the same tests, seeds and options;
 --failfast, --maxfail and --reruns do not count. --json PATH writes the comparison; other reports
@@ -41,24 +33,17 @@ def command(ctx: click.Context, /, **_: object) -> None:
     settings, origins = load(flags, env=os.environ, cwd=Path.cwd())
     # Late, so that the help and a wrong option answer at once.
     from dct_celery import api
-    from dct_celery.cli.session import conduct
+    from dct_celery.cli.session import session
     from dct_celery.cli.workers import shown_line
     from dct_celery.reports import files
 
     report = Path(settings.project_dir, settings.json) if settings.json else None
     if report is not None:
         files.check_writable(report, origins["json"])
-    done: list[Trial] = []
-
-    def compare(reporters: list[Reporter], interrupted: Callable[[], bool]) -> RunReport:
+    with session(settings, results=False) as (reporters, interrupted):
         trial = api.try_project(
             settings, reporters=reporters, interrupted=interrupted, origins=origins
         )
-        done.append(trial)
-        return trial.distributed
-
-    conduct(settings, compare, results=False)
-    (trial,) = done
     for line in trial.lines(["dct", "run", *_without_json(spell_out(sys.argv[2:]))]):
         click.echo(shown_line(line))
     if report is not None:
