@@ -113,7 +113,7 @@ def test_a_suite_that_is_green_in_order_is_green_and_names_what_depends_on_order
 
 def test_what_was_found_out_shapes_the_next_run(pair: Fleet, project: Path) -> None:
     # Given
-    for _ in range(3):
+    for _ in range(2):
         run(pair, project)
     # When: nothing may be settled any more
     finished = run(pair, project, "--settle", "0.01")

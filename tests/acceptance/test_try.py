@@ -18,7 +18,7 @@ SLEEPY = """
     f"""
     class S{number}(SimpleTestCase):
         def test_sleeps(self):
-            time.sleep(4)
+            time.sleep(3)
 """
     for number in range(4)
 )
@@ -74,7 +74,7 @@ def test_where_slots_help_it_says_to_switch_and_how(fleet: Fleet, place: Path) -
     # Then
     assert finished.code == 0, finished
     assert "advice:  switch: dct run test_it" in finished.out
-    assert finished.json["sequential_seconds"] > 16
+    assert finished.json["sequential_seconds"] > 12
     assert finished.json["factor"] > 1.2
     assert finished.json["slots"] == 4
 
@@ -94,7 +94,7 @@ def test_a_difference_is_bisected_and_named(fleet: Fleet, place: Path) -> None:
     # Given: no failure is settled in the run itself, so B passes where A did not run before it
     fleet.worker(slots=1)
     fleet.worker("build-b")
-    slow = DIFFERENT.replace('STATE.add("dirt")', 'STATE.add("dirt"); time.sleep(6)')
+    slow = DIFFERENT.replace('STATE.add("dirt")', 'STATE.add("dirt"); time.sleep(4)')
     project = make_project(place, slow)
     # When
     finished = dct_try(fleet, project, "--chunk-seconds", "0.1", "--settle", "0")

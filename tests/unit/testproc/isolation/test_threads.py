@@ -83,12 +83,20 @@ def test_a_thread_that_ends_while_it_is_looked_at_is_none(monkeypatch: pytest.Mo
     assert list(alive()) == []
 
 
-def test_a_thread_that_is_about_to_end_is_waited_for() -> None:
-    # Given
-    with living("short") as end:
-        threading.Timer(0.05, end.set).start()
-        # When / Then
-        assert "short" not in settle()
+def test_a_thread_that_is_about_to_end_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given one that ends while it is waited for
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait, name="short", daemon=True)
+    thread.start()
+
+    def wait(_: float) -> None:
+        end.set()
+        thread.join()
+
+    monkeypatch.setattr(threads, "_wait", wait)
+    monkeypatch.setattr(threads, "_tasks", lambda: None)
+    # When / Then
+    assert "short" not in settle()
 
 
 def test_asgirefs_idle_thread_is_ended_and_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:
