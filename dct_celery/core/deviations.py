@@ -64,6 +64,13 @@ DEVIATIONS = (
         "tests run in several processes",
     ),
     Deviation(
+        "state that a class leaves in the process because it failed",
+        "seen by every class that comes later, so that one failure may become many",
+        "seen by no other class: its test process ends with it, for the first 20 failures of a run;"
+        " dct try shows which verdicts differ for that reason",
+        "what comes after a failure is judged for itself",
+    ),
+    Deviation(
         "what the code of a migration leaves in the memory of its process",
         "seen by every test",
         "not there; what receivers of pre_migrate and post_migrate leave there is",

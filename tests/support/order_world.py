@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dct_celery.core import order
 from dct_celery.core.model import Chunk, Failure, Manifest, Outcome, Phase, Verdict
@@ -62,10 +62,15 @@ class World:
     #: "failure", or "error": errors of one text look the same.
     kind: str = "failure"
 
-    def sequential(self) -> list[bool]:
-        """Whether each class fails in the sequential run."""
+    def sequential(self, *, failures_leave: bool = True) -> list[bool]:
+        """Whether each class fails in the sequential run, or in one in which a class that fails
+        leaves no more behind than one that passes.
+        """
         state: set[str] = set()
-        return [behaviour.run(state) for behaviour in self.behaviours]
+        behaviours = self.behaviours
+        if not failures_leave:
+            behaviours = [replace(behaviour, sets_if_bad=set()) for behaviour in behaviours]
+        return [behaviour.run(state) for behaviour in behaviours]
 
     def samples(self) -> dict[str, Sample]:
         counts = [self.class_of.count(number) for number in range(len(self.behaviours))]
