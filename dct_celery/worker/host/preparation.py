@@ -456,6 +456,8 @@ class Preparation:
         unset = {f"{VARIABLE}{name}": UNSET for name in answer.unset}
         if found := self._hints(unset, spec) if unset else []:
             line = f"{line}; {told(found)}"
+        elif "No module named" in answer.message:
+            line = f"{line}; tests run with {python} there (the worker's DCT_PYTHON)"
         raise Refused(line, answer.detail)
 
     def _patience(self, spec: RunSpec) -> float:

@@ -4,6 +4,7 @@ claim chunks of, and each way in which a worker finds that it cannot take part.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -384,12 +385,26 @@ def test_a_suite_that_cannot_be_built_here_is_refused_with_the_projects_own_mess
     scene: Scene,
 ) -> None:
     # Given
-    scene.says = messages.Fatal("settings", "No module named 'shop'", "its traceback")
+    scene.says = messages.Fatal("settings", "ValueError: no shop", "its traceback")
     # When
     refused = scene.refusal()
     # Then
-    assert refused.reason == "the suite cannot be built on this worker: No module named 'shop'"
+    assert refused.reason == "the suite cannot be built on this worker: ValueError: no shop"
     assert refused.detail == "its traceback"
+
+
+def test_a_module_that_is_missing_is_told_with_the_interpreter_that_misses_it(
+    scene: Scene,
+) -> None:
+    # Given
+    scene.says = messages.Fatal("settings", "ModuleNotFoundError: No module named 'shop'")
+    # When
+    refused = scene.refusal()
+    # Then
+    assert refused.reason == (
+        "the suite cannot be built on this worker: ModuleNotFoundError: No module named 'shop';"
+        f" tests run with {sys.executable} there (the worker's DCT_PYTHON)"
+    )
 
 
 def test_a_suite_that_takes_too_long_to_build_shows_its_stacks_and_ends(scene: Scene) -> None:
