@@ -61,6 +61,8 @@ class World:
     class_of: list[int]
     #: "failure", or "error": errors of one text look the same.
     kind: str = "failure"
+    #: What all failures say.
+    message: str = ""
 
     def sequential(self, *, failures_leave: bool = True) -> list[bool]:
         """Whether each class fails in the sequential run, or in one in which a class that fails
@@ -286,6 +288,7 @@ class Fleet:
     def _record(self, index: int, bad: bool, seconds: float) -> TestRecord:
         if not bad:
             return TestRecord(index, Outcome.PASSED, seconds)
-        failure = Failure(self.world.kind, "AssertionError", f"test {index}", "")
+        text = self.world.message or f"test {index}"
+        failure = Failure(self.world.kind, "AssertionError", text, "")
         outcome = Outcome.ERROR if self.world.kind == "error" else Outcome.FAILED
         return TestRecord(index, outcome, seconds, (failure,))

@@ -147,9 +147,10 @@ class OrderFacts:
         """The classes that a plan has to know; None if nothing follows for a plan."""
         if not finding.proven or finding.partner is None:
             return None
-        if finding.kind is OrderKind.BRITTLE and finding.preamble is not None:
-            return finding.preamble if len(finding.preamble) <= MOST_BEFORE else None
-        return (finding.partner,)
+        before = finding.preamble if finding.kind is OrderKind.BRITTLE else None
+        # A victim may have several polluters, which do it only together.
+        before = before or finding.shown_after or (finding.partner,)
+        return before if len(before) <= MOST_BEFORE else None
 
     def _planned(self, position: int, atom: Atom) -> Atom:
         fact = self._facts.get(position)

@@ -638,7 +638,8 @@ def _mark(verdict: AnyVerdict) -> str:
     failure: Failure | None = next(iter(verdict.failures), None)
     if failure is None:
         return ""
-    return hashlib.blake2b(_looks(failure).encode(), digest_size=8).hexdigest()
+    looks = _looks(failure).encode("utf-8", "surrogatepass")  # a test may fail with any text
+    return hashlib.blake2b(looks, digest_size=8).hexdigest()
 
 
 def _looks(failure: Failure) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from dct_celery.core.model import Entry, Manifest, OrderKind
 from dct_celery.core.order import Finding
@@ -64,6 +65,13 @@ def test_a_victim_that_nothing_cleans_up_for_fails_after_its_polluter_again() ->
     assert ((4, 5), (8, 9), True) in chunks(facts(learned(VICTIM, failed=True)))
 
 
+def test_a_victim_of_several_together_fails_after_all_of_them_again() -> None:
+    # Given
+    together = replace(VICTIM, shown_after=(1, 2))
+    # Then
+    assert ((2, 3, 4, 5), (8, 9), True) in chunks(facts(learned(together, failed=True)))
+
+
 def test_what_passed_alone_is_known_and_changes_no_plan() -> None:
     # When
     known = facts().learn([3], {}, {}, [])
@@ -118,5 +126,7 @@ def test_a_partner_that_is_not_selected_or_runs_later_is_no_reason_for_anything(
 def test_what_is_unproven_or_needs_many_classes_is_not_remembered() -> None:
     unproven = Finding(None, OrderKind.UNPROVEN, None, "was not run alone", proven=False)
     many = Finding(tuple(range(MOST_BEFORE + 1)), OrderKind.BRITTLE, 0, "after others")
+    crowd = replace(VICTIM, shown_after=tuple(range(MOST_BEFORE + 1)))
     assert learned(unproven) == {}
     assert learned(many) == {}
+    assert learned(crowd, failed=True) == {}

@@ -168,6 +168,16 @@ def test_what_is_known_to_fail_in_every_order_is_not_run_again() -> None:
     assert fleet.doubts.spent == 0.0
 
 
+def test_a_failure_may_say_what_is_no_unicode() -> None:
+    # Given
+    world = broken()
+    world.message = "\ud800 is half a character"
+    # When
+    fleet = run(world)
+    # Then
+    assert fleet.doubts.found_ordinary[8][world.manifest[8].id]
+
+
 def test_a_failure_that_looks_other_than_the_known_one_is_settled() -> None:
     # Given
     world = broken()
