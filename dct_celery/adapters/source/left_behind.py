@@ -39,7 +39,8 @@ _NAMED = re.compile(
 )
 _REPOSITORY = re.compile(
     r"not a git repository|NotGitRepository|InvalidGitRepositoryError"
-    r"|'git', '(?:rev-parse|describe|log|show|branch|status|tag)'"
+    r"|'git', '(?:rev-parse|rev-list|describe|log|shortlog|show|branch|status|tag|diff|blame"
+    r"|archive|cat-file|ls-tree|merge-base|name-rev|for-each-ref|remote|config)'"
     r"|setuptools-scm was unable to detect version"
 )
 _SUFFIXES = (".py", "/__init__.py", ".so", ".pyd")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dct_celery.adapters.source.git_environment import git_environment
 from dct_celery.adapters.source.index import folders_of
 from dct_celery.errors import UsageError
 
@@ -33,6 +34,8 @@ class Listing:
     files: set[str] = field(default_factory=set)
     #: Folders in which there is nothing of `files`, and no other such folder.
     folders: set[str] = field(default_factory=set)
+    #: Folders with a repository of their own, the root left out.
+    repositories: set[str] = field(default_factory=set)
 
 
 def listed(root: Path) -> Listing:
@@ -111,6 +114,7 @@ def _add(found: Listing, root: Path, name: str) -> None:
     """The repository inside; a submodule that is not checked out is an empty folder."""
     if (root / name / ".git").exists():
         inside = _by_git(root / name)
+        found.repositories |= {name, *(f"{name}/{path}" for path in inside.repositories)}
         found.files |= {f"{name}/{path}" for path in inside.files}
         found.folders |= {f"{name}/{path}" for path in inside.folders}
         if inside.files or inside.folders:
@@ -120,7 +124,12 @@ def _add(found: Listing, root: Path, name: str) -> None:
 
 def _git(root: Path, *words: str) -> list[str]:
     try:
-        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, check=False)
+        done = subprocess.run(
+            ["git", "-C", str(root), *words],
+            env=git_environment(),
+            capture_output=True,
+            check=False,
+        )
     except FileNotFoundError as error:
         raise UsageError(
             f"{root} is a git checkout, and git, which knows what is ignored there, "
@@ -140,6 +149,7 @@ def _not_ignored(root: Path, folders: set[str]) -> set[str]:
     done = subprocess.run(
         ["git", "-C", str(root), "check-ignore", "-z", "--stdin"],
         input=names,
+        env=git_environment(),
         capture_output=True,
         check=False,  # 1: none is ignored
     )

@@ -11,12 +11,13 @@ import hashlib
 import os
 import stat
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dct_celery.adapters.source import git_facts
 from dct_celery.adapters.source import listing as listings
+from dct_celery.adapters.source.git_environment import git_environment
 from dct_celery.adapters.source.index import (
     MAX_FILE,
     MAX_INDEX,
@@ -72,7 +73,7 @@ def find_root(directory: Path) -> Path:
     try:
         done = subprocess.run(
             ["git", "-C", str(directory), "rev-parse", "--show-toplevel"],
-            capture_output=True, check=False,
+            env=git_environment(), capture_output=True, check=False,
         )  # fmt: skip
     except FileNotFoundError:
         return directory  # no git here: `take` walks the tree, or says that it cannot
@@ -125,11 +126,12 @@ def take(root: Path, selection: Selection | None = None, *, git_modes: bool = Fa
             files.append(entry)
         elif entry is not None:
             links.append(entry)
-    made = git_facts.files(root) if asks_git else {}
-    index = Index((*files, *(_made(path, text) for path, text in made.items())), tuple(links))
+    sent = Index(tuple(files), tuple(links))
+    made = _git_facts(root, listed.repositories, sent.paths, selection) if asks_git else {}
+    index = replace(sent, files=(*files, *(_made(path, text) for path, text in made.items())))
     if not git_modes:
         folders = _empty_folders(root, listed, set(index.paths), selection)
-        folders |= {git_facts.FOLDER} if made else set()
+        folders |= git_facts.folders(made)
         index = replace(index, folders=tuple(sorted(folders)))
     encoded = index.encode()
     if len(encoded) > MAX_INDEX:
@@ -189,6 +191,19 @@ def warnings(taken: Snapshot) -> Iterator[str]:
             f"include {patterns} matches no file; is it relative to {taken.root}, "
             "and has it been built?"
         )
+
+
+def _git_facts(
+    root: Path, repositories: Iterable[str], sent: Iterable[str], selection: Selection
+) -> dict[str, bytes]:
+    """Path -> content, of the repository and of those inside."""
+    found = git_facts.files(root, set(sent))
+    for name in repositories:
+        if not selection.leaves_out(f"{name}/.git"):
+            inside = {path.removeprefix(f"{name}/") for path in sent if path.startswith(f"{name}/")}
+            made = git_facts.files(root / name, inside)
+            found |= {f"{name}/{path}": content for path, content in made.items()}
+    return found
 
 
 def _made(path: str, content: bytes) -> TreeFile:

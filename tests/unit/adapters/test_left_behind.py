@@ -122,6 +122,7 @@ def test_what_is_not_about_a_file_of_ours_has_no_hint(project: Path, text: str) 
     "text",
     [
         "CalledProcessError: Command '['git', 'rev-parse', 'HEAD']' returned non-zero exit status",
+        "Command '['git', 'diff', '--stat']' returned non-zero exit status 128.",
         "fatal: not a git repository (or any of the parent directories): .git",
         "git.exc.InvalidGitRepositoryError: /srv/work",
     ],
