@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
+import secrets
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,12 +54,68 @@ def remove_below(base: Path, path: Path) -> bool:
         if path.is_symlink() or not path.is_dir():
             path.unlink()
         else:
-            # Follows no link, not even one that appears meanwhile; what cannot be removed does not
-            # stop it.
-            shutil.rmtree(path, ignore_errors=True)
+            _empty(path)
+            path.rmdir()
     except OSError:
         return False
     return not path.exists()
+
+
+def _empty(path: Path) -> None:
+    """Removes what is in the folder, whatever its modes and however deep.
+
+    Follows no link, not even one that appears meanwhile; what cannot be removed does not stop it.
+    Each folder inside is first brought to the top: descending would take a descriptor for each
+    level, and in the end a path that is too long. Raises OSError.
+    """
+    top = _enter(path)
+    try:
+        names = os.listdir(top)
+        token = secrets.token_hex(8)
+        for number, name in enumerate(names):  # it grows meanwhile
+            names += _take_apart(name, top, f"{token}.{number}")
+    finally:
+        os.close(top)
+
+
+def _take_apart(name: str, top: int, prefix: str) -> list[str]:
+    """Removes this entry of the folder; what it has of folders goes beside it, by these names."""
+    try:
+        if not stat.S_ISDIR(os.lstat(name, dir_fd=top).st_mode):
+            os.unlink(name, dir_fd=top)
+            return []
+        folder = _enter(name, top)
+    except OSError:
+        return []
+    moved = []
+    try:
+        for number, inner in enumerate(os.listdir(folder)):
+            with contextlib.suppress(OSError):
+                if stat.S_ISDIR(os.lstat(inner, dir_fd=folder).st_mode):
+                    os.close(_enter(inner, folder))  # a folder that is not ours to write stays
+                    outside = f"{prefix}.{number}"
+                    os.rename(inner, outside, src_dir_fd=folder, dst_dir_fd=top)
+                    moved.append(outside)
+                else:
+                    os.unlink(inner, dir_fd=folder)
+    finally:
+        os.close(folder)
+    with contextlib.suppress(OSError):
+        os.rmdir(name, dir_fd=top)
+    return moved
+
+
+def _enter(name: str | Path, parent: int | None = None) -> int:
+    """A descriptor of this folder, which its owner may now read and write. Raises OSError."""
+    flags = os.O_DIRECTORY | os.O_NOFOLLOW
+    # Opens it whatever its mode is.
+    found = os.open(name, os.O_PATH | flags, dir_fd=parent)
+    try:
+        with contextlib.suppress(PermissionError):  # another user's
+            os.chmod(f"/proc/self/fd/{found}", stat.S_IRWXU)
+        return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_DIRECTORY)
+    finally:
+        os.close(found)
 
 
 def _lies_below(base: Path, path: Path) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -212,7 +211,7 @@ def _remove_temporary(link: Path) -> None:
         target = Path(os.readlink(link))
         ours = target.parent == Path(tempfile.gettempdir()) and target.name.startswith(_TEMPORARY)
         if ours and not target.is_symlink() and target.stat().st_uid == os.getuid():
-            shutil.rmtree(target, ignore_errors=True)
+            remove_below(target.parent, target)
 
 
 class WorkFolder:

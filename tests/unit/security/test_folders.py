@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from dct_celery.errors import ConfigError
 from dct_celery.security.folders import private_folder, remove_below
+from dct_celery.testproc.isolation.private_tree import _give_up_rights
 
 
 @pytest.fixture
@@ -50,6 +53,47 @@ def test_nothing_is_removed_behind_a_link(base: Path) -> None:
     assert not remove_below(base, base / "trees" / "precious")
     assert remove_below(base, base / "runs" / "two")
     assert remove_below(base, base / "runs" / "one")
+    assert os.listdir(base / "runs") == []
+    assert (base.parent / "precious" / "file").exists()
+
+
+def test_a_folder_as_deep_as_a_test_can_make_it_is_removed(base: Path) -> None:
+    # Given a path that is too long to be given
+    (base / "runs" / "one" / "link").symlink_to(base.parent / "precious")
+    folder = os.open(base / "runs" / "one", os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d" * 200, dir_fd=folder)
+        inside = os.open("d" * 200, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inside
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=folder))
+    os.symlink(base.parent / "precious", "link", dir_fd=folder)
+    os.close(folder)
+    try:
+        # When / Then
+        assert remove_below(base, base / "runs" / "one")
+        assert os.listdir(base / "runs") == []
+        assert (base.parent / "precious" / "file").exists()
+    finally:  # pytest could not
+        subprocess.run(["rm", "-rf", base], check=True)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o500, 0o300])
+def test_a_folder_that_its_owner_may_not_change_is_removed(base: Path, mode: int) -> None:
+    # Given what a plain user's tests leave
+    inner = base / "runs" / "one" / "closed" / "inside"
+    inner.mkdir(parents=True)
+    (inner / "file").touch()
+    (inner.parent / "link").symlink_to(base.parent / "precious")
+    for folder in (inner, inner.parent, base / "runs" / "one"):
+        folder.chmod(mode)
+    # When
+    child = os.fork()
+    if child == 0:
+        _give_up_rights(ctypes.CDLL(None))  # root may change everything
+        os._exit(not remove_below(base, base / "runs" / "one"))
+    # Then
+    assert os.waitpid(child, 0)[1] == 0
     assert os.listdir(base / "runs") == []
     assert (base.parent / "precious" / "file").exists()
 
