@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -134,26 +134,7 @@ class Standby:
 def _start_worker(
     settings: Settings, name: str, slots: int, base: Path, work: Path
 ) -> subprocess.Popen[bytes]:
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("DCT_", "CELERY_"))
-    }
-    environment |= {
-        "DCT_STORE": settings.store,
-        "DCT_BROKER": settings.broker,
-        "DCT_POOL": settings.pool,
-        "DCT_SIGNING_KEY": settings.signing_key or "",
-        "DCT_WORK_DIR": str(work),
-        "DCT_INSECURE": "1" if settings.insecure else "",
-    }
-    # This command takes the options of workers, too, as it starts one.
-    for option in OPTIONS:
-        value = getattr(settings, option.name)
-        if option.group == "worker" and option.kind in ("int", "float") and value != option.default:
-            environment[option.variable] = str(value)
-    if settings.python:
-        environment["DCT_PYTHON"] = settings.python
+    environment = worker_environment(settings, os.environ, work)
     command = [
         sys.executable,
         "-m",
@@ -170,6 +151,32 @@ def _start_worker(
     ]
     with (base / "worker.log").open("wb") as log:
         return child.launch(command, log=log, env=environment, cwd=base)
+
+
+def worker_environment(
+    settings: Settings, environ: Mapping[str, str], work: Path
+) -> dict[str, str]:
+    """The variables of a worker with these settings."""
+    environment = {
+        name: value for name, value in environ.items() if not name.startswith(("DCT_", "CELERY_"))
+    }
+    environment |= {
+        "DCT_STORE": settings.store,
+        "DCT_BROKER": settings.broker,
+        "DCT_POOL": settings.pool,
+        "DCT_SIGNING_KEY": settings.signing_key or "",
+        "DCT_WORK_DIR": str(work),
+        "DCT_INSECURE": "1" if settings.insecure else "",
+    }
+    # This command takes the options of workers, too, as it starts one.
+    for option in OPTIONS:
+        value = getattr(settings, option.name)
+        plain = option.kind in ("int", "float", "bool")
+        if option.group == "worker" and plain and value != option.default:
+            environment[option.variable] = str(value)
+    if settings.python:
+        environment["DCT_PYTHON"] = settings.python
+    return environment
 
 
 @contextlib.contextmanager

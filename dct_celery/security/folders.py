@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -64,7 +65,8 @@ def remove_below(base: Path, path: Path) -> bool:
 def _empty(path: Path) -> None:
     """Removes what is in the folder, whatever its modes and however deep.
 
-    Follows no link, not even one that appears meanwhile; what cannot be removed does not stop it.
+    Follows no link and enters no mount, not even one that appears meanwhile; what cannot be removed
+    does not stop it.
     Each folder inside is first brought to the top: descending would take a descriptor for each
     level, and in the end a path that is too long. Raises OSError.
     """
@@ -107,15 +109,23 @@ def _take_apart(name: str, top: int, prefix: str) -> list[str]:
 
 def _enter(name: str | Path, parent: int | None = None) -> int:
     """A descriptor of this folder, which its owner may now read and write. Raises OSError."""
-    flags = os.O_DIRECTORY | os.O_NOFOLLOW
     # Opens it whatever its mode is.
-    found = os.open(name, os.O_PATH | flags, dir_fd=parent)
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
+    found = os.open(name, flags, dir_fd=parent)
     try:
+        if parent is not None and _mount_of(found) != _mount_of(parent):
+            raise OSError(errno.EXDEV, "a test has mounted something there")
         with contextlib.suppress(PermissionError):  # another user's
             os.chmod(f"/proc/self/fd/{found}", stat.S_IRWXU)
         return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_DIRECTORY)
     finally:
         os.close(found)
+
+
+def _mount_of(descriptor: int) -> str:
+    """The kernel's number of the mount that it lies in."""
+    with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as facts:
+        return next((line for line in facts if line.startswith("mnt_id:")), "")
 
 
 def _lies_below(base: Path, path: Path) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dct_celery.core.text import one_line
 from dct_celery.ports import Clock
 from dct_celery.wire.process import MARK
 from dct_celery.worker.processes import proc
@@ -157,6 +158,7 @@ def _is_helper(pid: int) -> bool:
 
 def _command(pid: int) -> str:
     line = proc.read(pid, "cmdline").replace(b"\0", b" ").decode(errors="backslashreplace").strip()
+    line = one_line(line)  # of a program that is given as an argument
     return line if len(line) <= _COMMAND else f"{line[:_COMMAND]}…"
 
 

@@ -14,6 +14,8 @@ from dct_celery.errors import ConfigError
 from dct_celery.security.folders import private_folder, remove_below
 from dct_celery.testproc.isolation.private_tree import _give_up_rights
 
+_NEW_MOUNTS, _BIND, _PRIVATE = 0x00020000, 0x1000, 0x44000
+
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
@@ -96,6 +98,33 @@ def test_a_folder_that_its_owner_may_not_change_is_removed(base: Path, mode: int
     assert os.waitpid(child, 0)[1] == 0
     assert os.listdir(base / "runs") == []
     assert (base.parent / "precious" / "file").exists()
+
+
+def test_what_a_test_has_mounted_keeps_its_files(base: Path) -> None:
+    # Given
+    mounted = base / "runs" / "one" / "in" / "mounted"
+    mounted.mkdir(parents=True)
+    for inside in (base.parent / "precious", base.parent / "precious" / "folder"):
+        inside.mkdir(exist_ok=True)
+        (inside / "file").touch()
+        inside.chmod(0o755)
+    # When
+    child = os.fork()
+    if child == 0:
+        libc = ctypes.CDLL(None)
+        words = map(os.fsencode, (base.parent / "precious", mounted))
+        alone = libc.unshare(_NEW_MOUNTS) == 0 and libc.mount(None, b"/", None, _PRIVATE, None) == 0
+        if not alone or libc.mount(*words, None, _BIND, None) != 0:
+            os._exit(2)
+        os._exit(remove_below(base, base / "runs" / "one"))
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    # Then
+    if code == 2:
+        pytest.skip("this user may not mount")
+    assert code == 0
+    for inside in (base.parent / "precious", base.parent / "precious" / "folder"):
+        assert (inside / "file").exists()
+        assert stat.S_IMODE(inside.stat().st_mode) == 0o755
 
 
 def test_what_cannot_be_removed_does_not_save_the_rest(
