@@ -48,7 +48,8 @@ class PastRun:
         """
         exact = [entry.index for entry in self.entries if test in (entry.id, entry.label)]
         found = exact or [e.index for e in self.entries if e.id.endswith(f".{test}")]
-        if len(found) == 1 or exact:
+        # A test that was collected twice has one id.
+        if len({self.entries[index].id for index in found}) == 1 or exact:
             return found[0]
         if found:
             several = first_of([self.entries[index].id for index in found])

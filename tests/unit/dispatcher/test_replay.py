@@ -58,6 +58,14 @@ def test_the_list_ends_with_the_class_of_the_test() -> None:
     assert plan_replay(one_process(), "shop.A.test_0").indices == (0, 1)
 
 
+def test_the_end_of_an_id_that_two_tests_have_is_as_good_as_the_id() -> None:
+    # Given a test that was collected twice
+    twice = make_manifest(group("shop.A", count=1), group("shop.A", count=1))
+    past = PastRun("run-one", make_head(twice), History.of([]))
+    # When / Then
+    assert past.index("A.test_0") == past.index("shop.A.test_0") == 0
+
+
 @pytest.mark.parametrize(
     ("failed", "again", "says"),
     [
