@@ -109,23 +109,27 @@ def _take_apart(name: str, top: int, prefix: str) -> list[str]:
 
 def _enter(name: str | Path, parent: int | None = None) -> int:
     """A descriptor of this folder, which its owner may now read and write. Raises OSError."""
-    # Opens it whatever its mode is.
-    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
-    found = os.open(name, flags, dir_fd=parent)
+    flags = os.O_DIRECTORY | os.O_NOFOLLOW
+    found = os.open(name, os.O_PATH | flags, dir_fd=parent)  # whatever its mode is
     try:
         if parent is not None and _mount_of(found) != _mount_of(parent):
             raise OSError(errno.EXDEV, "a test has mounted something there")
-        with contextlib.suppress(PermissionError):  # another user's
+        # Not where it is another user's, or where we were one: /proc is closed to us then.
+        with contextlib.suppress(PermissionError):
             os.chmod(f"/proc/self/fd/{found}", stat.S_IRWXU)
-        return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_DIRECTORY)
     finally:
         os.close(found)
+    return os.open(name, os.O_RDONLY | flags, dir_fd=parent)
 
 
-def _mount_of(descriptor: int) -> str:
-    """The kernel's number of the mount that it lies in."""
-    with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as facts:
-        return next((line for line in facts if line.startswith("mnt_id:")), "")
+def _mount_of(descriptor: int) -> bytes:
+    """Names the mount that it lies in."""
+    with (
+        contextlib.suppress(PermissionError),
+        open(f"/proc/self/fdinfo/{descriptor}", "rb") as facts,
+    ):
+        return next((line for line in facts if line.startswith(b"mnt_id:")), b"")
+    return b"%d" % os.fstat(descriptor).st_dev
 
 
 def _lies_below(base: Path, path: Path) -> bool:

@@ -442,11 +442,11 @@ def test_a_file_that_is_replaced_while_it_is_moved_is_fetched(
     _rewritten(sent.trees.materialise(digest))
     rename = os.rename
 
-    def late(source: Path, target: Path) -> None:
-        if source.name == "run.sh":
+    def late(source: Path | str, target: Path | str, **folders: int) -> None:
+        if isinstance(source, Path) and source.name == "run.sh":
             source.unlink()
             source.write_text("#!/bin/no\n")
-        rename(source, target)
+        rename(source, target, **folders)
 
     monkeypatch.setattr(os, "rename", late)
     # When
