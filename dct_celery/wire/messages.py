@@ -130,7 +130,7 @@ class Loaded(Message):
     environment: dict[str, str]
     #: One per test database: see testproc.django.databases.describe.
     databases: list[dict[str, Any]]
-    #: Overridden runner methods that a distributed run cannot honour.
+    #: What the sequential run does and a distributed one does not: a clause each.
     not_honoured: list[str] = field(default_factory=list)
     #: host:port/db of every Redis that the project itself is configured to use.
     redis_in_use: list[str] = field(default_factory=list)
