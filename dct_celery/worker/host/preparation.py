@@ -176,6 +176,8 @@ class Preparation:
         self._forks = itertools.count(1)
         #: Patterns of hosts, this worker's own among them.
         self._denied: list[str] = []
+        #: Top of this worker's copy of the code.
+        self._root = ""
         self._steps: dict[str, float] = {}
         self._since = self._clock.monotonic()
 
@@ -424,6 +426,7 @@ class Preparation:
 
     def _load(self, spec: RunSpec) -> messages.Loaded:
         root = self._persistently(lambda: self._services.code(spec))
+        self._root = str(root)
         os.mkfifo(self._folder.fork_fifo, 0o600)
         load = messages.Load(
             backend=spec.backend,
@@ -538,6 +541,7 @@ class Preparation:
             self._folder.path / "suite.json",
             self._clock,
             self._over,
+            self._root,
         )
 
     def _check_redis(self, loaded: messages.Loaded) -> None:

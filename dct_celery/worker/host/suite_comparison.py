@@ -32,17 +32,18 @@ class SuiteComparison:
         file: Path,
         clock: Clock,
         over: Callable[[], bool],
+        root: str = "",
     ) -> None:
-        """`file`: for the suite of this worker. `over`: the run has ended."""
+        """`file`: for the suite of this worker. `over`: the run has ended. `root`: of its code."""
         self._ledger, self._door, self._fork = ledger, door, fork
-        self._file, self._clock, self._over = file, clock, over
+        self._file, self._clock, self._over, self._root = file, clock, over, root
 
     def explain(self) -> str:
         """Empty where one of the two suites cannot be had."""
         with contextlib.suppress(DctError, OSError, ValueError):
             there = self._dispatchers()
             if there is not None:
-                return explained(there, self._own())
+                return explained(there, self._own(), self._root)
         return ""
 
     def _dispatchers(self) -> list[Identity] | None:

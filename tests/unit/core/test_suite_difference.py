@@ -45,6 +45,17 @@ def test_a_name_that_is_made_from_a_value_of_the_process_is_recognised(
     assert "names must be the same in every process" in line
 
 
+@pytest.mark.parametrize("path", ["/srv/work/trees/3-a/tree", "_srv_work_trees_3_a_tree"])
+def test_a_name_that_is_made_from_the_path_of_the_code_is_recognised(path: str) -> None:
+    # Given
+    there, here = suite("T.test_0__home_me_shop_data_x"), suite(f"T.test_0_{path}_data_x")
+    # When
+    line = explained(there, here, "/srv/work/trees/3-a/tree")
+    # Then
+    assert ": the path of the project's folder is part of the name" in line
+    assert "relative to the project" in line
+
+
 def test_the_same_tests_in_another_order_are_recognised() -> None:
     # When
     line = explained(suite("a", "b", "c"), suite("a", "c", "b"))
