@@ -149,6 +149,8 @@ class OrderFacts:
             return None
         if finding.kind is OrderKind.BRITTLE and finding.preamble is not None:
             return finding.preamble if len(finding.preamble) <= MOST_BEFORE else None
+        if 1 < len(finding.shown_after) <= MOST_BEFORE:
+            return finding.shown_after  # several that pollute together
         return (finding.partner,)
 
     def _planned(self, position: int, atom: Atom) -> Atom:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from dct_celery.core.model import Entry, Manifest, OrderKind
 from dct_celery.core.order import Finding
@@ -62,6 +63,13 @@ def test_a_victim_that_something_cleans_up_for_runs_where_nothing_ran_before_it(
 
 def test_a_victim_that_nothing_cleans_up_for_fails_after_its_polluter_again() -> None:
     assert ((4, 5), (8, 9), True) in chunks(facts(learned(VICTIM, failed=True)))
+
+
+def test_a_victim_of_several_classes_together_fails_after_all_of_them_again() -> None:
+    # Given
+    several = replace(VICTIM, partner=1, shown_after=(1, 3))
+    # Then
+    assert ((2, 3, 6, 7), (8, 9), True) in chunks(facts(learned(several, failed=True)))
 
 
 def test_what_passed_alone_is_known_and_changes_no_plan() -> None:
