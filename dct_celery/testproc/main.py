@@ -211,6 +211,7 @@ def _describe(project: Project, load: messages.Load, start: float) -> messages.L
         facts={"python": sys.version.split()[0], **said.facts, **variables},
         rerun=said.rerun,
         receivers=said.receivers,
+        unimported=said.unimported,
         threads=living,
         variables=VARIABLES.written(),
     )

@@ -152,6 +152,8 @@ class Loaded(Message):
     threads: list[str] = field(default_factory=list)
     #: Names of the environment variables that the project has set itself while it was loaded.
     variables: list[str] = field(default_factory=list)
+    #: Id of the test that stands for a module that cannot be imported -> why, in one line.
+    unimported: dict[str, str] = field(default_factory=dict)
 
 
 @message

@@ -90,6 +90,8 @@ class Description:
     not_honoured: list[str] = field(default_factory=list)
     #: The project's own receivers of the signals of `migrate`.
     receivers: list[str] = field(default_factory=list)
+    #: Id of the test that stands for a module that cannot be imported -> why, in one line.
+    unimported: dict[str, str] = field(default_factory=dict)
 
 
 class Project(Protocol):

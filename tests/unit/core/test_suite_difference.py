@@ -82,6 +82,17 @@ def test_a_test_that_one_side_lacks_is_said_to_be_lacking(there: str, here: str,
     assert explained(suite(*there), suite(*here)).startswith(said)
 
 
+def test_a_module_that_only_the_worker_cannot_import_is_the_cause() -> None:
+    # Given
+    there = suite("app.tests.A.test_1", "unittest.loader._FailedTest.app.old")
+    here = suite("unittest.loader._FailedTest.app.old", "unittest.loader._FailedTest.app.tests")
+    why = "ModuleNotFoundError: No module named 'app._version'"
+    # When
+    line = explained(there, here, unimported={here[0][0]: "SyntaxError", here[1][0]: why})
+    # Then
+    assert line == f"app.tests cannot be imported on the worker: {why}"
+
+
 def test_a_test_of_another_kind_is_named_with_its_class_and_kind() -> None:
     # Given
     there, here = [("a", "app.One", "isolated")], [("a", "app.Two", "unmanaged")]

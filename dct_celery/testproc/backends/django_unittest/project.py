@@ -77,6 +77,7 @@ class DjangoProject:
             redis_in_use=surroundings.redis_in_use(),
             not_honoured=self._not_honoured(),
             receivers=migrate_signals.own_receivers(),
+            unimported=manifest.unimported(self.tests),
         )
 
     def _not_honoured(self) -> list[str]:
