@@ -24,6 +24,13 @@ DEVIATIONS = (
         "a silent query to production becomes an error",
     ),
     Deviation(
+        "connection pool that the project opens before its databases are set up, as in"
+        " AppConfig.ready()",
+        "is kept: tests read and empty the configured database",
+        "is closed: tests have the test database alone",
+        "tests must not touch data of people",
+    ),
+    Deviation(
         "KeyboardInterrupt raised by a test, sys.exit() or KeyboardInterrupt raised by a class or"
         " module fixture",
         "ends the run; what follows is never reported, and sys.exit(0) exits 0",
@@ -129,7 +136,8 @@ DEVIATIONS = (
         "the suite runs in chunks, in many processes",
     ),
     Deviation(
-        "what the project's command and its run_tests do after the tests",
+        "what the project's command and its run_tests do after the tests, a second test command"
+        " included",
         "done once, when the tests are over",
         "left out, but for `finally`, context managers and atexit, when the worker ends the run",
         "each process runs a part of the tests",

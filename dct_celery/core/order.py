@@ -148,7 +148,7 @@ def bisection(atom: int, past: Preamble | None, *, failed: bool) -> Search:
         past = _stretch(0, atom) if past is None else past
         found = yield from search(atom, past, passed_alone=False)
     else:
-        found = yield from _unseen(atom)
+        found = yield from _unseen(atom, past)
     match found.kind:
         case OrderKind.VICTIM | OrderKind.BRITTLE:
             bad, good = found.shown_after, ()
@@ -166,16 +166,25 @@ _SOUND = Finding(None, None, None, "passes alone and after all that runs before 
 _ALWAYS = "fails alone and after all that runs before it"
 
 
-def _unseen(atom: int) -> Search:
-    """Nobody has seen it fail: perhaps it does in canonical order, or alone."""
+def _unseen(atom: int, past: Preamble | None) -> Search:
+    """It passed after `past`, and nobody has seen it fail: perhaps it does in canonical order, or
+    alone.
+    """
     everything = _stretch(0, atom)
     so_far = Finding(None, OrderKind.UNPROVEN, None, "passed, and was not run again", proven=False)
     bad_in_order = yield Ask(everything, so_far)
     bad_alone = yield Ask((), so_far)
+    if (bad_alone and past == ()) or (bad_in_order and past == everything):
+        return _FLAKY
     if bad_in_order and bad_alone:
-        return Finding(None, None, None, _ALWAYS)
+        if past is None:
+            return Finding((), None, None, _ALWAYS)
+        both = replace(so_far, preamble=(), proven_by=f"{_ALWAYS}, but passed after some of it")
+        return _FLAKY if (yield Ask(past, both)) else both
     if bad_in_order:
-        return (yield from _victim(atom, everything, (), _no_limit, _nothing))
+        found = yield from _victim(atom, everything, (), _no_limit, _nothing)
+        # The verdict that counts is that of the canonical order, not that of the earlier run.
+        return replace(found, preamble=everything) if found.kind is OrderKind.VICTIM else found
     if bad_alone:
         return (yield from _brittle(atom, False, (), _no_limit))
     return _SOUND

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
 from dct_celery.core.text import cut
 
 Identity = tuple[str, str, str]
+NOTHING: Mapping[str, str] = {}
+#: Before the name of a module in the id of the test that stands for it.
+_STANDS_FOR = "unittest.loader._FailedTest."
 
 #: What in a name may differ between two processes -> what it is. The first that explains all of the
 #: difference counts. Names of parameters have "_" where the value had another sign.
@@ -25,19 +28,41 @@ _PARTS = (
     (r"(?=[0-9a-fA-F]*\d)[0-9a-fA-F]{6,}", "a random value or hash"),
 )
 _FIX = "names must be the same in every process: give such tests fixed names, or seed the values"
+_PATH = (
+    "the path of the project's folder is part of the name; it is another one on each machine: make"
+    " names from paths relative to the project"
+)
 #: Longest name that is shown, in characters.
 _LENGTH = 200
 
 
-def explained(there: Sequence[Identity], here: Sequence[Identity]) -> str:
+def explained(
+    there: Sequence[Identity],
+    here: Sequence[Identity],
+    root: str = "",
+    unimported: Mapping[str, str] = NOTHING,
+) -> str:
     """One sentence: the first test that differs, with both names, and why.
 
-    `there` is the dispatcher's suite, `here` the worker's.
+    `there` is the dispatcher's suite, `here` the worker's, loaded from the code in `root`.
+    `unimported`: id of a test that stands for a module -> why the worker cannot import that.
     """
+    known = {name for name, _, _ in there}
+    if missed := [name for name in unimported if name not in known]:
+        module = missed[0].removeprefix(_STANDS_FOR)
+        return f"{cut(module, _LENGTH)} cannot be imported on the worker: {unimported[missed[0]]}"
     pairs = zip_longest(there, here)
     place, (a, b) = next((n, pair) for n, pair in enumerate(pairs) if pair[0] != pair[1])
     names = f"test {place + 1} is {_named(a, b)} on the dispatcher and {_named(b, a)} on the worker"
+    if a is not None and b is not None and _has_path(b[0], root) and not _has_path(a[0], root):
+        return f"{names}: {_PATH}"
     return f"{names}: {_cause(a, b, there, here)}"
+
+
+def _has_path(name: str, path: str) -> bool:
+    """Whether the path is in the name, with whatever signs between its letters and digits."""
+    parts = re.findall(r"[A-Za-z0-9]+", path)
+    return bool(parts) and re.search(r"[^A-Za-z0-9]+".join(parts), name) is not None
 
 
 def _named(one: Identity | None, other: Identity | None) -> str:

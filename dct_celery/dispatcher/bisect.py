@@ -115,6 +115,9 @@ def explained(found: Bisection, *, changed: bool = False) -> list[str]:
         lines.append(f"  it {shows} after: {', '.join(found.shown_after)}")
     if found.proven and (found.shown_after or found.fails):
         lines.append(f"  {found.command}")
+    if found.proven and found.kind is None and found.fails:
+        # In every probe, as in the sequential run, all modules of the selection were imported.
+        lines.append("  if this passes, another test module's import is the cause")
     lines.append(f"  {plural(found.probes, 'probe')}, {found.seconds:,.1f} slot-seconds")
     return lines
 

@@ -290,10 +290,8 @@ class RunLifecycle:
                 f" {services.run}"
             )
         )
-        for method in collected.loaded.not_honoured:
-            services.report(
-                Warned(f"{method} is overridden, but a distributed run does not call it")
-            )
+        for clause in collected.loaded.not_honoured:
+            services.report(Warned(clause))
         if living := collected.loaded.threads:
             services.report(
                 Warned(

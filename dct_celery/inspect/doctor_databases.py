@@ -61,10 +61,8 @@ def blamed(what: str, error: DctError) -> Finding:
 def project(loaded: messages.Loaded, settings: Settings, resolve: Resolve) -> Iterator[Finding]:
     facts = [f"{plural(loaded.count, 'test')} in {loaded.seconds:.1f} s", *versions(loaded.facts)]
     yield Finding("ok", "settings", ", ".join(facts))
-    for method in loaded.not_honoured:
-        yield Finding(
-            "warning", "settings", f"{method} is overridden, but a distributed run does not call it"
-        )
+    for clause in loaded.not_honoured:
+        yield Finding("warning", "settings", clause)
     yield from _guards(loaded, settings, resolve)
 
 

@@ -32,6 +32,7 @@ from dct_celery.testproc.isolation.lifetime import die_with_parent, dump_stacks_
 from dct_celery.testproc.isolation.threads import STARTS
 from dct_celery.testproc.loader import ForkingLoader, enter_slot, read_order, with_tree
 from dct_celery.testproc.session import Session, end_process
+from dct_celery.testproc.set_order import SET_ORDER
 from dct_celery.testproc.spawner import SpawningLoader
 from dct_celery.wire import messages
 
@@ -171,12 +172,14 @@ def _enter(load: messages.Load) -> None:
     sys.path[:0] = [entry for entry in load.sys_path if entry not in sys.path]
     VARIABLES.start()
     STARTS.watch(load.root)
+    SET_ORDER.start()
 
 
 def _stop_watching() -> None:
-    """From here on nothing is left of what took notes while the project was loaded."""
+    """From here on nothing is left of what looked on while the project was loaded."""
     VARIABLES.stop()
     STARTS.stop()
+    SET_ORDER.stop()
 
 
 def _describe(project: Project, load: messages.Load, start: float) -> messages.Loaded:
@@ -208,6 +211,7 @@ def _describe(project: Project, load: messages.Load, start: float) -> messages.L
         facts={"python": sys.version.split()[0], **said.facts, **variables},
         rerun=said.rerun,
         receivers=said.receivers,
+        unimported=said.unimported,
         threads=living,
         variables=VARIABLES.written(),
     )

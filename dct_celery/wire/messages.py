@@ -130,7 +130,7 @@ class Loaded(Message):
     environment: dict[str, str]
     #: One per test database: see testproc.django.databases.describe.
     databases: list[dict[str, Any]]
-    #: Overridden runner methods that a distributed run cannot honour.
+    #: What the sequential run does and a distributed one does not: a clause each.
     not_honoured: list[str] = field(default_factory=list)
     #: host:port/db of every Redis that the project itself is configured to use.
     redis_in_use: list[str] = field(default_factory=list)
@@ -152,6 +152,8 @@ class Loaded(Message):
     threads: list[str] = field(default_factory=list)
     #: Names of the environment variables that the project has set itself while it was loaded.
     variables: list[str] = field(default_factory=list)
+    #: Id of the test that stands for a module that cannot be imported -> why, in one line.
+    unimported: dict[str, str] = field(default_factory=dict)
 
 
 @message

@@ -630,6 +630,28 @@ def test_names_that_are_others_in_each_process_are_told_with_both_and_the_cause(
     fleet.assert_tidy()
 
 
+def test_names_from_a_set_are_the_same_whether_or_not_a_machine_has_bytecode(
+    fleet: Fleet, place: Path
+) -> None:
+    # Given a set that Python compiles to one order and reads from a .pyc file in another
+    tests = """
+        from django.test import SimpleTestCase
+
+        class Named(SimpleTestCase):
+            pass
+
+        for position, number in enumerate({1, 2, 3, 99, 100001}):
+            setattr(Named, f"test_{position}_{number}", lambda self: None)
+    """
+    project = make_project(place, tests)
+    fleet.worker()
+    # When the worker has some from the first run, and the dispatcher has none
+    first, second = (fleet.run(project, PYTHONDONTWRITEBYTECODE="1") for _ in range(2))
+    # Then
+    assert (first.code, second.code) == (0, 0), second
+    assert first.outcomes() == second.outcomes()
+
+
 def test_an_order_that_depends_on_the_process_is_told_as_such(fleet: Fleet, place: Path) -> None:
     # Given
     tests = """

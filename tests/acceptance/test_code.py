@@ -308,6 +308,30 @@ def test_a_worker_that_misses_a_generated_module_says_so(fleet: Fleet, place: Pa
     assert all("shelf/_version.py" in message for message in refused.messages())
 
 
+def test_a_test_module_that_misses_a_generated_module_says_so(fleet: Fleet, place: Path) -> None:
+    # Given
+    tests = """
+        from django.test import SimpleTestCase
+        from shelf import _version
+
+        class One(SimpleTestCase):
+            def test_one(self): pass
+            def test_two(self): pass
+    """
+    files = {".gitignore": "_version.py\n", "shelf/_version.py": ""}
+    project = make_project(place, tests, files=files)
+    git(project, "init", "-q")
+    fleet.worker()
+    # When
+    refused = fleet.run(project)
+    # Then
+    assert refused.code == 4, refused
+    assert (
+        "test_it cannot be imported on the worker: ImportError: cannot import name" in refused.err
+    )
+    assert "shelf/_version.py is ignored by git and did not travel; include it" in refused.err
+
+
 def test_settings_that_ask_git_are_answered_as_in_the_checkout(fleet: Fleet, place: Path) -> None:
     # Given
     settings = """

@@ -26,7 +26,7 @@ from dct_celery.adapters.databases.mysql.plan import read_plan
 from dct_celery.adapters.databases.mysql.server import MysqlServer
 from dct_celery.core.databases.marks import Mark
 from dct_celery.core.databases.names import REGISTRY
-from dct_celery.errors import CloneFailed, DatabaseError, ServerFault
+from dct_celery.errors import CloneFailed, DatabaseError, DatabaseUnfit, ServerFault
 from dct_celery.ports import DatabasePolicy
 from tests.contract.mysql import MysqlScene
 from tests.support.mariadb import EmbeddedMariaDB
@@ -944,11 +944,11 @@ def test_the_limit_of_the_user_counts_as_well(scene: MysqlScene) -> None:
         assert server.capacity() == 3
 
 
-def test_a_server_that_cannot_be_reached_is_one_line_without_the_password(
+def test_a_server_that_turns_us_down_is_one_line_without_the_password(
     scene: MysqlScene,
 ) -> None:
     # When
-    with pytest.raises(DatabaseError, match="cannot be reached from this worker") as caught:
+    with pytest.raises(DatabaseUnfit, match="cannot be reached from this worker") as caught:
         scene.server("nobody", "pass-word").check()
     # Then
     assert "\n" not in str(caught.value)

@@ -20,7 +20,7 @@ from dct_celery.adapters.databases.postgres import copy, dump, heal, liveness
 from dct_celery.adapters.databases.postgres import server as postgres_module
 from dct_celery.adapters.embedded import EmbeddedPostgres
 from dct_celery.core.databases.names import ownership_limit
-from dct_celery.errors import CloneFailed, DatabaseError, ServerFault
+from dct_celery.errors import CloneFailed, DatabaseError, DatabaseUnfit, ServerFault
 from dct_celery.ports import DatabasePolicy
 from tests.contract.postgres import PostgresScene
 from tests.contract.test_database_servers import (
@@ -677,11 +677,11 @@ def test_a_template_of_another_role_is_explained(postgres: PostgresScene) -> Non
     postgres.server().drop(template)
 
 
-def test_a_server_that_cannot_be_reached_is_one_line_without_the_password(
+def test_a_server_that_turns_us_down_is_one_line_without_the_password(
     postgres: PostgresScene,
 ) -> None:
     # When
-    with pytest.raises(DatabaseError, match="cannot be reached from this worker") as caught:
+    with pytest.raises(DatabaseUnfit, match="cannot be reached from this worker") as caught:
         postgres.server("nobody", "pass-word").check()
     # Then
     assert "\n" not in str(caught.value)

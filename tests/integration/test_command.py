@@ -242,6 +242,27 @@ def test_what_a_runner_does_around_its_tests_is_there_for_them(tmp_path: Path) -
     assert process.loaded.rerun == ("python", *command)
 
 
+def test_coverage_that_the_command_measures_is_named(tmp_path: Path) -> None:
+    # Given
+    manage = """
+        import os, sys
+        import coverage
+        os.environ["DJANGO_SETTINGS_MODULE"] = "site_settings"
+        from django.core.management import execute_from_command_line
+        measured = coverage.Coverage()
+        measured.start()
+        execute_from_command_line(sys.argv)
+        measured.stop()
+        measured.save()
+    """
+    project = project_with(tmp_path, manage)
+    # When
+    with loader(project, tmp_path / "loader", command=("manage.py", "test")) as process:
+        (clause,) = process.loaded.not_honoured
+    # Then
+    assert clause.startswith("the project's command measures coverage, but a distributed run")
+
+
 @pytest.mark.parametrize(
     "manage",
     [
@@ -307,8 +328,9 @@ def test_a_script_of_another_form_comes_to_the_same_suite(tmp_path: Path, manage
     [
         ("import sys; print('no'); sys.exit(3)", "{} ended with exit status 3 {}: no"),
         ("raise SystemExit('not today\\nreally')", "{} ended with exit status 1 {}: not today"),
-        ("import sys; sys.exit()", "{} ended with exit status 0 {}"),
-        ("pass", "{} ended {}; name the command that runs them with --command"),
+        ("import sys; sys.exit()", "{} ended {}; name the command that runs them in its own "),
+        ("import sys; print('OK'); sys.exit(0)", "{} ended {}, saying 'OK'; name the command that"),
+        ("pass", "{} ended {}; name the command that runs them in its own process with"),
         ("import no_such_module", "{} failed {}: ModuleNotFoundError: No module named 'no_such_"),
         ("import os; os.execvp('echo', ['echo'])", "{} replaces itself by another program, "),
         ("#!/bin/sh\nexec echo $*", "manage.py is no Python script (SyntaxError: "),

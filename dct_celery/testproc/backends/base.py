@@ -86,10 +86,12 @@ class Description:
     schema: str = ""
     #: host:port/db of every Redis that the project is configured to use.
     redis_in_use: list[str] = field(default_factory=list)
-    #: Overrides of the project that a distributed run does not call, for a warning.
+    #: What the sequential run does and a distributed one does not: a clause each, for a warning.
     not_honoured: list[str] = field(default_factory=list)
     #: The project's own receivers of the signals of `migrate`.
     receivers: list[str] = field(default_factory=list)
+    #: Id of the test that stands for a module that cannot be imported -> why, in one line.
+    unimported: dict[str, str] = field(default_factory=dict)
 
 
 class Project(Protocol):

@@ -33,7 +33,7 @@ from dct_celery.core.environment import (
 )
 from dct_celery.core.plan.limits import FIXTURE_SECONDS
 from dct_celery.core.retry import Retry
-from dct_celery.core.text import first_of
+from dct_celery.core.text import first_of, plural
 from dct_celery.errors import DatabaseError, LeaseLost, ServerFault, StoreUnavailable, Untrusted
 from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger, UserProcess
 from dct_celery.protocol import PROTOCOL_VERSION
@@ -176,6 +176,8 @@ class Preparation:
         self._forks = itertools.count(1)
         #: Patterns of hosts, this worker's own among them.
         self._denied: list[str] = []
+        #: Top of this worker's copy of the code.
+        self._root = ""
         self._steps: dict[str, float] = {}
         self._since = self._clock.monotonic()
 
@@ -424,6 +426,7 @@ class Preparation:
 
     def _load(self, spec: RunSpec) -> messages.Loaded:
         root = self._persistently(lambda: self._services.code(spec))
+        self._root = str(root)
         os.mkfifo(self._folder.fork_fifo, 0o600)
         load = messages.Load(
             backend=spec.backend,
@@ -518,19 +521,20 @@ class Preparation:
     def _compare(self, loaded: messages.Loaded, manifest: ManifestSummary, spec: RunSpec) -> None:
         different = differences(manifest.environment, loaded.environment, _ignored(spec))
         if loaded.digest != manifest.digest:
+            count = plural(loaded.count, "test")
             line = (
-                f"the suite differs from the dispatcher's: {loaded.count} tests on the worker,"
-                f" {manifest.count} on the dispatcher"
+                f"the suite differs from the dispatcher's: {count} on the worker,"
+                f" {manifest.count:,} on the dispatcher"
             )
             if different:
                 line += f"; the environment differs, too: {told(different)}"
-            if why := self._suites().explain():
+            if why := self._suites(loaded.unimported).explain():
                 line += f"; {why}"
             raise Refused(line)
         if different:
             raise Refused(f"the environment differs from the dispatcher's: {told(different)}")
 
-    def _suites(self) -> SuiteComparison:
+    def _suites(self, unimported: Mapping[str, str]) -> SuiteComparison:
         return SuiteComparison(
             self._ledger,
             self._door,
@@ -538,6 +542,8 @@ class Preparation:
             self._folder.path / "suite.json",
             self._clock,
             self._over,
+            self._root,
+            unimported,
         )
 
     def _check_redis(self, loaded: messages.Loaded) -> None:

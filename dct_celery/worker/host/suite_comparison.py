@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from dct_celery.core.suite_difference import Identity, explained
+from dct_celery.core.suite_difference import NOTHING, Identity, explained
 from dct_celery.errors import DctError
 from dct_celery.ports import Clock, Ledger
 from dct_celery.protocol.door import Door
@@ -32,17 +32,23 @@ class SuiteComparison:
         file: Path,
         clock: Clock,
         over: Callable[[], bool],
+        root: str = "",
+        unimported: Mapping[str, str] = NOTHING,
     ) -> None:
-        """`file`: for the suite of this worker. `over`: the run has ended."""
+        """`file`: for the suite of this worker. `over`: the run has ended.
+
+        `root`, `unimported`: see `core.suite_difference.explained`.
+        """
         self._ledger, self._door, self._fork = ledger, door, fork
         self._file, self._clock, self._over = file, clock, over
+        self._root, self._unimported = root, unimported
 
     def explain(self) -> str:
         """Empty where one of the two suites cannot be had."""
         with contextlib.suppress(DctError, OSError, ValueError):
             there = self._dispatchers()
             if there is not None:
-                return explained(there, self._own())
+                return explained(there, self._own(), self._root, self._unimported)
         return ""
 
     def _dispatchers(self) -> list[Identity] | None:

@@ -45,6 +45,17 @@ def test_a_name_that_is_made_from_a_value_of_the_process_is_recognised(
     assert "names must be the same in every process" in line
 
 
+@pytest.mark.parametrize("path", ["/srv/work/trees/3-a/tree", "_srv_work_trees_3_a_tree"])
+def test_a_name_that_is_made_from_the_path_of_the_code_is_recognised(path: str) -> None:
+    # Given
+    there, here = suite("T.test_0__home_me_shop_data_x"), suite(f"T.test_0_{path}_data_x")
+    # When
+    line = explained(there, here, "/srv/work/trees/3-a/tree")
+    # Then
+    assert ": the path of the project's folder is part of the name" in line
+    assert "relative to the project" in line
+
+
 def test_the_same_tests_in_another_order_are_recognised() -> None:
     # When
     line = explained(suite("a", "b", "c"), suite("a", "c", "b"))
@@ -69,6 +80,17 @@ def test_the_same_tests_in_another_order_are_recognised() -> None:
 )
 def test_a_test_that_one_side_lacks_is_said_to_be_lacking(there: str, here: str, said: str) -> None:
     assert explained(suite(*there), suite(*here)).startswith(said)
+
+
+def test_a_module_that_only_the_worker_cannot_import_is_the_cause() -> None:
+    # Given
+    there = suite("app.tests.A.test_1", "unittest.loader._FailedTest.app.old")
+    here = suite("unittest.loader._FailedTest.app.old", "unittest.loader._FailedTest.app.tests")
+    why = "ModuleNotFoundError: No module named 'app._version'"
+    # When
+    line = explained(there, here, unimported={here[0][0]: "SyntaxError", here[1][0]: why})
+    # Then
+    assert line == f"app.tests cannot be imported on the worker: {why}"
 
 
 def test_a_test_of_another_kind_is_named_with_its_class_and_kind() -> None:

@@ -123,6 +123,16 @@ def test_each_kind_of_answer_is_named(
     assert says in explained(found, changed=changed)[1]
 
 
+def test_an_ordinary_failure_may_be_one_of_an_import_that_the_command_does_not_have() -> None:
+    # Given
+    found = replace(FOUND, kind=None, fails=True, shown_after=())
+    # When / Then
+    assert explained(found)[2:4] == [
+        "  python manage.py test shop.A shop.B.test_1",
+        "  if this passes, another test module's import is the cause",
+    ]
+
+
 def test_the_command_has_classes_before_the_test_in_the_order_that_it_runs_them_in() -> None:
     # Given
     words = ["python", "manage.py", "test"]

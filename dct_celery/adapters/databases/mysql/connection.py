@@ -17,7 +17,7 @@ from typing import Any
 import MySQLdb
 import MySQLdb.cursors
 
-from dct_celery.errors import DatabaseError, ServerFault
+from dct_celery.errors import DatabaseError, DatabaseUnfit, ServerFault
 from dct_celery.ports import DatabasePolicy, DatabaseSpec, DatabaseStats
 
 #: Keys of Django's OPTIONS that say how to connect; the others configure the project's sessions.
@@ -67,6 +67,8 @@ _FAULTS = {
     **dict.fromkeys((1021, 1114), ServerFault.DISK),
     **dict.fromkeys((2002, 2003, 2006, 2013, 4031, 1927, 1053, 1077, 1079), ServerFault.AWAY),
 }
+#: The server turns a connection down, now and at the next try: user, password, host, TLS, plugin.
+_TURNED_DOWN = frozenset({1044, 1045, 1130, 1251, 1524, 1698, 2059, 2061, 3118, 3159, 4151})
 _REFUSED = frozenset({1044, 1045, 1142, 1143, 1227, 1370})
 
 #: A server that vanishes silently is noticed within half a minute, however long an answer may take.
@@ -172,12 +174,20 @@ def _connected(spec: DatabaseSpec, **more: Any) -> Any:
     try:
         return MySQLdb.connect(charset="utf8mb4", **more, **parameters(spec))
     except (MySQLdb.Error, TypeError, ValueError) as error:
-        raise DatabaseError(
+        raise (DatabaseUnfit if _is_turned_down(error) else DatabaseError)(
             f"database {spec.alias!r} on {where(spec)} cannot be reached from this worker: "
             f"{_line(error)}; check HOST, PORT, USER, PASSWORD and OPTIONS (TLS) of its settings "
             "as this worker sees them",
             fault=_fault(error),
         ) from error
+
+
+def _is_turned_down(error: Exception) -> bool:
+    """Whether no retry helps. A TLS error may as well be a connection that broke."""
+    if not isinstance(error, MySQLdb.Error):
+        return True
+    number = code(error)
+    return number in _TURNED_DOWN or (number == 2026 and "certificate" in str(error).lower())
 
 
 class Link:

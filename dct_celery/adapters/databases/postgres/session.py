@@ -16,7 +16,7 @@ from psycopg import sql
 
 from dct_celery.core.databases.names import REGISTRY
 from dct_celery.core.databases.server_fault import fault_in
-from dct_celery.errors import DatabaseError, ServerFault
+from dct_celery.errors import DatabaseError, DatabaseUnfit, ServerFault
 from dct_celery.ports import DatabasePolicy, DatabaseSpec, DatabaseStats
 
 #: Parameters of libpq that are ours to say, whatever Django's OPTIONS have.
@@ -56,6 +56,13 @@ _FIXES = {
     "53300": "it has no connection left: raise max_connections there, or lower the number of slots",
     "25006": "it is read-only: set HOST and PORT to the primary server",
 }
+#: Reasons for which the server turns a connection down, now and at the next try. libpq has no
+#: SQLSTATE for them, so a server that speaks another language is asked again.
+_REFUSED = re.compile(
+    r"password authentication failed|no password supplied|authentication failed for user"
+    r"|no pg_hba\.conf entry|role .* does not exist|is not permitted to log in"
+    r"|does not support SSL|certificate|invalid \S+ value"
+)
 #: By SQLSTATE, or by its class (the first two characters).
 _FAULTS = {
     "53300": ServerFault.CONNECTIONS,
@@ -326,9 +333,11 @@ class PostgresSession:
             )
             if fault is ServerFault.CONNECTIONS:
                 fix = _FIXES["53300"]
-            raise DatabaseError(
+            reason = _reason(error)
+            refused = fault is None and _REFUSED.search(reason)
+            raise (DatabaseUnfit if refused else DatabaseError)(
                 f"database {self.alias!r} on {self.where} cannot be reached from this worker: "
-                f"{_reason(error)}; {fix}",
+                f"{reason}; {fix}",
                 fault=fault,
             ) from error
 

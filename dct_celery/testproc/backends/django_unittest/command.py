@@ -87,14 +87,12 @@ class _Execution:
         if isinstance(ended, LoadFailed):
             return ended.fatal
         if ended is None:
-            text = (
-                f"{self._line} ended before it came to its tests; name the command that runs them"
-                " with --command"
-            )
-            return messages.Fatal("command", text)
+            return messages.Fatal("command", self._without_tests(""))
         if isinstance(ended, SystemExit):
             reason = self._reason(ended)
             status = ended.code if isinstance(ended.code, int) else 1 if ended.code else 0
+            if not status:
+                return messages.Fatal("command", self._without_tests(reason))
             text = f"{self._line} ended with exit status {status} before it came to its tests"
             return messages.Fatal("command", f"{text}: {reason}" if reason else text)
         trace = project_trace(ended)
@@ -102,6 +100,14 @@ class _Execution:
             return messages.Fatal("settings", _with_hint(ended), trace)
         text = f"{self._line} failed before it came to its tests: {headline(ended)}"
         return messages.Fatal("command", text, trace)
+
+    def _without_tests(self, said: str) -> str:
+        """Why a command that ended well is of no use: another process may have run the tests."""
+        said = f", saying {said!r}" if said else ""
+        return (
+            f"{self._line} ended before it came to its tests{said}; name the command that runs them"
+            " in its own process with --command"
+        )
 
     def _reason(self, ended: SystemExit) -> str:
         """What the command has said of its exit: Django prints an error and exits."""

@@ -44,6 +44,15 @@ def flushed_aliases(tests: list[unittest.TestCase]) -> list[str]:
     return sorted({alias for test in filter(_flushes, tests) for alias in _databases(test)})
 
 
+def unimported(tests: list[unittest.TestCase]) -> dict[str, str]:
+    """Id of each test that stands for a module that cannot be imported -> why, in one line."""
+    return {
+        test.id(): str(test._exception).rstrip().rpartition("\n")[2]
+        for test in tests
+        if isinstance(test, unittest.loader._FailedTest)  # type: ignore[attr-defined]
+    }
+
+
 def phase_of(test: unittest.TestCase) -> Phase:
     """The phase of the test.
 

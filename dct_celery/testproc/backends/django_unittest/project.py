@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import unittest
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -76,18 +77,26 @@ class DjangoProject:
             redis_in_use=surroundings.redis_in_use(),
             not_honoured=self._not_honoured(),
             receivers=migrate_signals.own_receivers(),
+            unimported=manifest.unimported(self.tests),
         )
 
     def _not_honoured(self) -> list[str]:
-        """Overridden runner methods that never run here, as "Class.method"."""
+        """Overridden runner methods that never run here, and coverage that the command began."""
         from django.test.runner import DiscoverRunner
 
         cls = type(self.runner)
-        return [
-            f"{cls.__qualname__}.{name}"
+        clauses = [
+            f"{cls.__qualname__}.{name} is overridden, but a distributed run does not call it"
             for name in _DRIVERS
             if getattr(cls, name, None) is not getattr(DiscoverRunner, name)
         ]
+        coverage = sys.modules.get("coverage")
+        if coverage is not None and coverage.Coverage.current() is not None:
+            clauses.append(
+                "the project's command measures coverage, but a distributed run collects no data of"
+                " it: measure a sequential run"
+            )
+        return clauses
 
     # -- databases ---------------------------------------------------------------------
 

@@ -111,6 +111,44 @@ def test_what_a_run_did_not_show_is_found_in_canonical_order() -> None:
     # Then
     assert (found.kind, found.partner) == (OrderKind.VICTIM, 5)
     assert fleet.machine.verdicts[30].order is not None
+    assert fleet.machine.verdicts[30].outcome in BAD_OUTCOMES
+
+
+def test_what_passed_once_and_fails_after_the_same_is_flaky() -> None:
+    # Given
+    behaviours = plain(40)
+    behaviours[30].broken = True
+    world = world_of(*behaviours)
+    for past in ((), (3, 9), tuple(range(30))):
+        # When
+        found, _ = bisect(world, 30, past, passed=True)
+        # Then
+        assert found.kind is OrderKind.FLAKY, past
+
+
+def test_what_passed_after_nobody_knows_what_and_always_fails_is_an_ordinary_failure() -> None:
+    # Given
+    behaviours = plain(40)
+    behaviours[30].broken = True
+    # When
+    found, fleet = bisect(world_of(*behaviours), 30, None, passed=True)
+    # Then
+    assert (found.kind, found.proven) == (None, True)
+    assert fleet.machine.exit_code() == 1
+
+
+def test_what_passes_after_some_classes_only_is_not_called_an_ordinary_failure() -> None:
+    # Given: it needs class 5, and class 20 undoes that in canonical order
+    behaviours = plain(40)
+    behaviours[5].sets.add("ready")
+    behaviours[20].clears.add("ready")
+    behaviours[30].fails_without.add("ready")
+    # When
+    found, fleet = bisect(world_of(*behaviours), 30, (5,), passed=True)
+    # Then
+    assert (found.kind, found.proven) == (OrderKind.UNPROVEN, False)
+    assert "but passed after some of it" in found.proven_by
+    assert fleet.machine.exit_code() == 1
 
 
 def test_what_passed_because_of_what_ran_before_it_is_brittle() -> None:

@@ -26,6 +26,7 @@ from dct_celery.testproc.backends.django_unittest.command import _AfterImport, _
 from dct_celery.wire import messages
 
 BEFORE = "before it came to its tests"
+NAME_IT = "name the command that runs them in its own process with --command"
 
 
 @pytest.fixture(autouse=True)
@@ -130,8 +131,8 @@ def test_a_module_is_run_like_a_script(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("import sys; sys.exit(3)", f"ended with exit status 3 {BEFORE}"),
         ("raise SystemExit('no\\nreally')", f"ended with exit status 1 {BEFORE}: no"),
-        ("raise SystemExit", f"ended with exit status 0 {BEFORE}"),
-        ("pass", f"ended {BEFORE}; name the command that runs them with --command"),
+        ("raise SystemExit", f"ended {BEFORE}; {NAME_IT}"),
+        ("pass", f"ended {BEFORE}; {NAME_IT}"),
         ("1 / 0", f"failed {BEFORE}: ZeroDivisionError: division by zero"),
         (
             "import os; os.execv('/bin/true', ['true'])",

@@ -1,0 +1,55 @@
+"""Sets that a module spells out have the same order in every process.
+
+Python keeps such a set as a constant. One that was compiled just now may be iterated over in
+another order than the same one read from a `.pyc` file, even of integers, and test names are made
+in that order: with bytecode on one machine only, the suites would differ.
+"""
+
+from __future__ import annotations
+
+import marshal
+from importlib.machinery import SourceFileLoader
+from types import CodeType
+from typing import Any
+
+#: Of the formats of marshal, the last that knows nothing of how often an object is referred to.
+_FORMAT = 2
+
+
+class SetOrder:
+    """From `start` to `stop`, modules are imported with their sets in a canonical order."""
+
+    def __init__(self) -> None:
+        self._own: Any = None
+
+    def start(self) -> None:
+        get_code = SourceFileLoader.get_code
+
+        def get_ordered_code(loader: SourceFileLoader, name: str) -> CodeType | None:
+            code = get_code(loader, name)
+            return code and _ordered(code)
+
+        self._own = get_ordered_code
+        SourceFileLoader.get_code = self._own  # type: ignore[method-assign]
+
+    def stop(self) -> None:
+        """A patch that somebody has laid over it meanwhile stays."""
+        if self._own is not None and vars(SourceFileLoader).get("get_code") is self._own:
+            del SourceFileLoader.get_code  # it is inherited
+
+
+def _ordered(constant: Any) -> Any:
+    """The constant, or one that is equal and has its sets in order."""
+    if isinstance(constant, CodeType):
+        ordered = _ordered(constant.co_consts)
+        return constant if ordered is constant.co_consts else constant.replace(co_consts=ordered)
+    if isinstance(constant, tuple):
+        parts = tuple(map(_ordered, constant))
+        same = all(new is old for new, old in zip(parts, constant, strict=True))
+        return constant if same else parts
+    if isinstance(constant, frozenset):
+        return frozenset(sorted(constant, key=lambda value: marshal.dumps(value, _FORMAT)))
+    return constant
+
+
+SET_ORDER = SetOrder()
