@@ -40,7 +40,7 @@ def try_project(
     """
     from dct_celery.adapters.source.snapshot import find_root
     from dct_celery.dispatcher.request import require_project
-    from dct_celery.dispatcher.trial import Trial, differences
+    from dct_celery.dispatcher.trial import Trial, differences, unfinished
 
     require_project(settings, os.environ)
     reporters = list(reporters)
@@ -52,13 +52,13 @@ def try_project(
     task = Task(request=request, written=outputs)
     together = replace(task, part=Part(together=True), opening=_FIRST)
     first = run_tests(quiet, origins, reporters, interrupted, together)
-    if first.exit_code not in (0, 1):
+    if unfinished(first):
         return Trial(first, first, (), wall=0.0)
     begun = time.monotonic()
     second = run_tests(usual, origins, reporters, interrupted, replace(task, opening=_SECOND))
     wall = time.monotonic() - begun
     found = differences(first, second)
-    if second.exit_code in (0, 1):
+    if not unfinished(second):
 
         def bisect(part: Part, opening: str) -> RunReport:
             about = replace(task, part=part, opening=opening)

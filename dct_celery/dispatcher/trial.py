@@ -17,6 +17,7 @@ from dct_celery.core.model import (
     Bisection,
     FixtureVerdict,
     OrderKind,
+    Outcome,
     RunReport,
     Verdict,
 )
@@ -53,6 +54,16 @@ class Difference:
     def open(self) -> bool:
         """A bisection may still find the cause."""
         return not self.cause and bool(self.run)
+
+
+def unfinished(report: RunReport) -> bool:
+    """It has no verdicts to compare: what a failed system check keeps from running has none,
+    although the exit code is 1.
+    """
+    return report.exit_code not in (0, 1) or any(
+        verdict.outcome is Outcome.NOT_RUN and verdict.covered_by is None
+        for verdict in report.verdicts
+    )
 
 
 def differences(sequential: RunReport, distributed: RunReport) -> list[Difference]:
@@ -192,7 +203,7 @@ class Trial:
     def ended(self) -> RunReport | None:
         """The run that did not come to its end, if one did not."""
         runs = (self.sequential, self.distributed)
-        return next((one for one in runs if one.exit_code not in (0, 1)), None)
+        return next((one for one in runs if unfinished(one)), None)
 
     @property
     def parity(self) -> bool:

@@ -169,7 +169,10 @@ def _enter(load: messages.Load) -> None:
     os.chdir(os.path.join(load.root, load.directory))
     if sys.path and sys.path[0] == "":
         del sys.path[0]
-    sys.path[:0] = [entry for entry in load.sys_path if entry not in sys.path]
+    # Installed in place, the project is on sys.path already, but behind the packages that were
+    # installed before it: as at Python's own start, that does not count.
+    others = [entry for entry in sys.path if entry not in load.sys_path[1:]]
+    sys.path[:] = [*load.sys_path, *others]
     VARIABLES.start()
     STARTS.watch(load.root)
     SET_ORDER.start()

@@ -95,6 +95,17 @@ def test_the_project_is_loaded_in_its_folder_with_its_paths_in_front(load: messa
     assert sys.path[0] == load.sys_path[0]
 
 
+def test_the_project_comes_first_although_it_is_installed_in_place_behind_others(
+    load: messages.Load,
+) -> None:
+    # Given
+    sys.path.append(load.sys_path[0])
+    # When
+    served(load)
+    # Then
+    assert sys.path[0] == load.sys_path[0]
+
+
 def test_a_selection_that_cannot_be_imported_is_one_reason(load: messages.Load) -> None:
     # When
     (fatal,) = served(
