@@ -297,9 +297,9 @@ def test_a_run_that_did_not_end_is_no_parity() -> None:
 def test_two_runs_that_ended_before_their_tests_are_no_parity() -> None:
     # Given
     none = dict.fromkeys(range(len(SUITE)), "not_run")
-    refused = {"exit_code": 1, "note": "SystemCheckError: 1 issue"}
+    why = "SystemCheckError: 1 issue"
     # When
-    stopped = trial(report(none, **refused), distributed(none, **refused))
+    stopped = trial(report(none, exit_code=1, note=why), distributed(none, exit_code=1, note=why))
     # Then
     assert (stopped.differences, stopped.parity, stopped.exit_code) == ((), False, 1)
     assert list(stopped.lines(COMMAND)) == [
@@ -314,9 +314,11 @@ def test_a_test_that_a_fixture_kept_from_running_is_compared() -> None:
         Verdict(entry, Outcome.NOT_RUN, covered_by=fixture) if entry.cls == "shop.B" else verdict
         for entry, verdict in zip(SUITE, report().verdicts, strict=True)
     ]
-    runs = [replace(one, verdicts=tuple(covered), exit_code=1) for one in (report(), distributed())]
+    first, second = (
+        replace(one, verdicts=tuple(covered), exit_code=1) for one in (report(), distributed())
+    )
     # When
-    found = trial(*runs)
+    found = trial(first, second)
     # Then
     assert (found.parity, found.exit_code) == (True, 0)
 
