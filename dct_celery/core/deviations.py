@@ -123,6 +123,13 @@ DEVIATIONS = (
         "slots of one machine must not meet in a file",
     ),
     Deviation(
+        "what the project's imports make in the temporary folder (a MEDIA_ROOT, a search index)",
+        "is there for all tests, as the earlier ones have left it",
+        "is there for each test process as the import made it; where the kernel allows no view of"
+        " one's own, the slots of a worker share it",
+        "slots of one machine must not meet in a file",
+    ),
+    Deviation(
         "files that tests write into the project's folder, or remove there",
         "stay so for all that come later, and after the run",
         "stay so for what comes later in the same test process; where the kernel allows no view of"

@@ -197,7 +197,7 @@ class ForkingLoader(Loader):
     def _start(self, order: messages.ForkOrder, path: str) -> int:
         parent = os.getpid()
         if order.layer and self._shared is None:
-            self._shared = private_tree.why_not(self._load.root, order.layer)
+            self._shared = private_tree.why_not(self._load.root, order.layer, self._load.temporary)
         order = with_tree(order, self._shared or "")
         with warnings.catch_warnings():
             # Of threads: those that are left are harmless. Both processes leave this block.
@@ -211,7 +211,7 @@ class ForkingLoader(Loader):
         """In the fork: drops everything of the loader, then serves the slot. Never returns."""
         status = 1
         try:
-            enter_slot(order, path, parent, self._load.root)
+            enter_slot(order, path, parent, self._load.root, self._load.temporary)
             signal.set_wakeup_fd(-1)
             signal.pthread_sigmask(signal.SIG_SETMASK, self._old_mask)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -247,10 +247,13 @@ def with_tree(order: messages.ForkOrder, why_not: str) -> messages.ForkOrder:
     return replace(order, layer="", shared=why_not) if order.layer and why_not else order
 
 
-def enter_slot(order: messages.ForkOrder, path: str, parent: int, root: str) -> None:
+def enter_slot(
+    order: messages.ForkOrder, path: str, parent: int, root: str, temporary: str = ""
+) -> None:
     """What a test process does first.
 
-    `path`: of the order; `parent`: pid of the loader; `root`: top of the tree.
+    `path`: of the order; `parent`: pid of the loader; `root`: top of the tree; `temporary`: of the
+    loader, if what lies there has come along.
     """
     os.setsid()
     die_with_parent(parent)
@@ -259,7 +262,7 @@ def enter_slot(order: messages.ForkOrder, path: str, parent: int, root: str) -> 
     prefer_for_oom()
     ForkMark(path).carry()
     if order.layer:
-        private_tree.enter(root, order.layer)
+        private_tree.enter(root, order.layer, temporary)
 
 
 def variables_of(order: messages.ForkOrder, environ: Mapping[str, str]) -> dict[str, str]:

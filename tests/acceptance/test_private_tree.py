@@ -33,6 +33,33 @@ _UPLOADS = """
     for number in range(1, 8):
         globals()[f"Up{number}"] = type(f"Up{number}", (Up0,), {"__module__": __name__})
 """
+#: Classes that share folders in the temporary one: which an import made, and which it only named.
+_IMPORTED = """
+    import os, shutil, tempfile, time
+    from django.test import SimpleTestCase
+
+    MADE, NAMED = tempfile.mkdtemp(), os.path.join(tempfile.gettempdir(), "named")
+
+    class Search0(SimpleTestCase):
+        def setUp(self):
+            os.makedirs(NAMED)
+        def tearDown(self):
+            shutil.rmtree(NAMED)
+            os.remove(os.path.join(MADE, "index"))
+        def write(self):
+            for folder in (MADE, NAMED):
+                with open(os.path.join(folder, "index"), "x") as file:
+                    file.write("x")
+            time.sleep(0.05)
+            self.assertEqual((os.listdir(MADE), os.listdir(NAMED)), (["index"], ["index"]))
+        def test_0(self): self.write()
+        def test_1(self): self.write()
+        def test_2(self): self.write()
+        def test_3(self): self.write()
+
+    for number in range(1, 8):
+        globals()[f"Search{number}"] = type(f"Search{number}", (Search0,), {"__module__": __name__})
+"""
 #: What a sequential run finds: the first class leaves a file for the second.
 _LEFT = """
     from pathlib import Path
@@ -65,6 +92,22 @@ def test_slots_of_one_worker_do_not_meet_in_the_tree(fleet: Fleet, place: Path) 
     assert len(finished.outcomes()) == 48
     fleet.assert_tidy()
     assert not list(worker.folder.glob("trees/*/tree/media"))
+
+
+def test_slots_of_one_worker_do_not_meet_in_temporary_folders_of_an_import(
+    fleet: Fleet, place: Path
+) -> None:
+    # Given
+    worker = fleet.worker(slots=2)
+    project = make_project(place, _IMPORTED)
+    # When
+    finished = fleet.run(project)
+    # Then
+    if not private(worker.log.read_text()):
+        pytest.skip("this kernel allows no view of one's own")
+    assert finished.code == 0, finished
+    assert len(finished.outcomes()) == 32
+    fleet.assert_tidy()
 
 
 def test_where_they_share_it_the_classes_that_change_it_are_named(

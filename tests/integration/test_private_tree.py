@@ -33,6 +33,9 @@ class Scene:
         self.root = base / "tree, of:all\\"
         (self.root / "app").mkdir(parents=True)
         (self.root / "app" / "code.py").write_text("X = 1\n")
+        #: The loader's TMPDIR, with a folder that an import has made.
+        self.temporary = base / "tmp, of:loader"
+        (self.temporary / "made").mkdir(parents=True)
         #: What entering took, in the fork.
         self.seconds = 0.0
         if user:
@@ -61,7 +64,7 @@ class Scene:
                     ctypes.CDLL(None).prctl(_SET_DUMPABLE, 1, 0, 0, 0)
                 os.chdir(self.root / "app")
                 start = time.perf_counter()
-                private_tree.enter(str(self.root), str(layer))
+                private_tree.enter(str(self.root), str(layer), str(self.temporary))
                 self.seconds = time.perf_counter() - start
                 said = deed()
             except BaseException as error:
@@ -151,6 +154,23 @@ def test_what_it_removes_stays_for_the_others(scene: Scene) -> None:
     # Then
     assert left == []
     assert listed(scene.root) == ["app", "app/code.py"]
+
+
+def test_what_an_import_has_made_in_the_temporary_folder_each_has_for_itself(
+    scene: Scene,
+) -> None:
+    # Given
+    def deed() -> list[str]:
+        (scene.temporary / "made" / "index").write_text("x")
+        (scene.temporary / "new").touch()
+        return listed(scene.temporary)
+
+    # When
+    first, second = scene.inside(deed), scene.inside(deed)
+    scene.inside(lambda: shutil.rmtree(scene.temporary / "made"))
+    # Then
+    assert first == second == ["made", "made/index", "new"]
+    assert listed(scene.temporary) == ["made"]
 
 
 def test_directory_and_imports_are_those_of_its_own_view(scene: Scene) -> None:

@@ -5,6 +5,9 @@ cache. So each fork mounts an overlay on the tree, in a mount namespace of its o
 the tree, writes go into a folder of the slot. The mount ends with the last process of the fork,
 however that dies; the worker removes the folder.
 
+So it is with the temporary folder of the loader: settings and modules make folders there while they
+are imported (MEDIA_ROOT, a search index), and all forks know them by the same path.
+
 An ordinary user needs a user namespace for that. It keeps the user's id, and gives no rights: what
 it needs to mount is given up afterwards. Root without the right to mount takes none, since it could
 no longer give files to other users.
@@ -20,13 +23,15 @@ _NEW_MOUNTS, _NEW_USERS = 0x00020000, 0x10000000
 _RECURSIVE, _PRIVATE = 0x4000, 1 << 18
 #: Version of the structures that capset takes.
 _CAPABILITIES = 0x20080522
+#: The part of a layer that belongs to the temporary folder.
+TEMPORARY = "tmp"
 
 
 class Refused(Exception):
     """The kernel does not allow it. In one line, why."""
 
 
-def why_not(root: str, layer: str) -> str:
+def why_not(root: str, layer: str, temporary: str = "") -> str:
     """Tries it in a child of its own, as a process in which it fails half way is spoilt.
 
     Returns "", or why `enter` would fail here.
@@ -36,7 +41,7 @@ def why_not(root: str, layer: str) -> str:
     if child == 0:
         said = "it failed"
         try:
-            enter(root, layer)
+            enter(root, layer, temporary)
             said = ""
         except Refused as refused:
             said = str(refused)
@@ -50,11 +55,12 @@ def why_not(root: str, layer: str) -> str:
     return said
 
 
-def enter(root: str, layer: str) -> None:
+def enter(root: str, layer: str, temporary: str = "") -> None:
     """From now on, this process and its children have the tree `root` for themselves.
 
-    `layer`: an empty folder outside of it, for what they write. Only for a process with a single
-    thread. Raises Refused; then the tree is the one that all see.
+    `layer`: an empty folder outside of it, for what they write. `temporary`: a folder of the loader
+    that they have for themselves, too, or empty. Only for a process with a single thread. Raises
+    Refused; then the tree is the one that all see.
     """
     libc, here = ctypes.CDLL(None, use_errno=True), os.getcwd()
     by_user = os.geteuid() != 0
@@ -67,6 +73,8 @@ def enter(root: str, layer: str) -> None:
     # What is mounted from now on does not spread to other processes.
     _call("mount", libc.mount, b"none", b"/", None, _RECURSIVE | _PRIVATE, None)
     _mount(libc, root, layer, by_user=by_user)
+    if temporary:
+        _mount(libc, temporary, f"{layer}/{TEMPORARY}", by_user=by_user)
     if by_user:
         _give_up_rights(libc)
     os.chdir(here)  # the same path, now on the overlay

@@ -29,6 +29,9 @@ _SERVERS = 20
 _TEMPORARY = "dct-fork-"
 #: Name of the folder in a fork's folder that holds what the fork has written into the tree.
 _LAYER = "layer"
+#: Part of it; see testproc.isolation.private_tree.
+_LAYER_OF_TEMPORARY = "tmp"
+_LOADER_TEMPORARY = "loader-tmp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,13 @@ class RunFolder:
         (fork / "tmp").symlink_to(folder)
         return folder
 
+    def loader_temporary(self) -> Path:
+        """The loader's TMPDIR, made at the first call; as short as those of the forks."""
+        link = self.path / _LOADER_TEMPORARY
+        if not link.is_symlink():
+            link.symlink_to(tempfile.mkdtemp(prefix=_TEMPORARY))
+        return Path(os.readlink(link))
+
     def layer(self, fork: Path) -> Path:
         """Where a fork's own view of the tree keeps what is written into it: a new folder."""
         folder = fork / _LAYER
@@ -129,9 +139,10 @@ class RunFolder:
 
     def remove_layer(self, fork: Path) -> None:
         """To be called when the fork has ended; does nothing where there is none."""
-        with contextlib.suppress(OSError):
-            # The kernel lets nobody into this folder of its own.
-            (fork / _LAYER / "work" / "work").chmod(0o700)
+        for part in ("", _LAYER_OF_TEMPORARY):
+            with contextlib.suppress(OSError):
+                # The kernel lets nobody into this folder of its own.
+                (fork / _LAYER / part / "work" / "work").chmod(0o700)
         remove_below(self._base, fork / _LAYER)
 
     def artifacts(self, slot: int) -> Path:
@@ -198,7 +209,7 @@ class RunFolder:
         return not self.path.is_dir() or (self.path / "over").exists()
 
     def remove(self) -> None:
-        for link in self.path.glob("slots/*/tmp"):
+        for link in (self.path / _LOADER_TEMPORARY, *self.path.glob("slots/*/tmp")):
             _remove_temporary(link)
         for layer in self.path.glob(f"slots/*/{_LAYER}"):
             self.remove_layer(layer.parent)

@@ -428,6 +428,7 @@ class Preparation:
         root = self._persistently(lambda: self._services.code(spec))
         self._root = str(root)
         os.mkfifo(self._folder.fork_fifo, 0o600)
+        temporary = str(self._folder.loader_temporary())
         load = messages.Load(
             backend=spec.backend,
             command=spec.command,
@@ -437,12 +438,14 @@ class Preparation:
             sys_path=[os.path.normpath(root / entry) for entry in spec.sys_path],
             collect_only=False,
             fork_fifo=str(self._folder.fork_fifo),
+            temporary=temporary,
             template_depends=list(spec.databases.depends),
             environment_key=self._door.environment_key,
         )
         # A tree never changes, so bytecode is kept in it: the next run imports faster.
         own = {
             "PYTHONHASHSEED": spec.hash_seed,
+            "TMPDIR": temporary,
             "PYTHONDONTWRITEBYTECODE": "",
             # A repository that the work folder happens to lie in is none of the project's.
             "GIT_CEILING_DIRECTORIES": os.path.dirname(root),
