@@ -502,8 +502,8 @@ class EventLoop:
             return "" if self.worker_reports.checked else "waiting for the project's system checks"
         if self._machine.stop is not None:
             return "stopping"
-        if self._machine.settling:
-            return "settling whether failures depend on order"
+        if probes := self._machine.waits_for_probes:
+            return probes
         return "" if self._machine.busy else self._fleet.awaited()
 
     def _reopen(self, loss: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from dct_celery.core import order
@@ -160,6 +160,8 @@ class Fleet:
             world.manifest, Planner(found, separate_failures=True), doubts=self.doubts
         )
         self.deaths = deaths
+        #: Called whenever time goes on.
+        self.on_tick: Callable[[], object] = lambda: None
         self.makespan = 0.0
         #: Slot-seconds of the plan's chunks.
         self.busy = 0.0
@@ -208,6 +210,7 @@ class Fleet:
             now, _, slot, _, events = heapq.heappop(self._running)
             self._idle.add(slot)
             self._send(ev.Ticked(now))
+            self.on_tick()
             for event in events:
                 self._send(event)
         raise AssertionError("the run does not end")

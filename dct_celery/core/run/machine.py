@@ -199,6 +199,14 @@ class RunMachine:
         return self.doubts.count
 
     @property
+    def waits_for_probes(self) -> str:
+        """What is still being settled, once nothing else is left to do; else empty."""
+        if self.doubts is None or not self.settling:
+            return ""
+        answered = plural(self.doubts.answered, "probe")
+        return f"settling whether failures depend on order, {answered} so far"
+
+    @property
     def started(self) -> bool:
         """Some slot has claimed something."""
         return bool(self._flight.leased or self.verdicts or self.slots_used)

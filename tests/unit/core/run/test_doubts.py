@@ -133,6 +133,20 @@ def test_the_one_slot_of_a_run_has_the_past_of_the_sequential_run() -> None:
     assert fleet.machine.verdicts[9].order is None
 
 
+def test_while_nothing_but_doubts_is_left_it_says_how_many_probes_there_were() -> None:
+    # Given: the last class is a victim of the first one
+    world = world_of(Behaviour(sets={"dirt"}), *plain(6), Behaviour(fails_with={"dirt"}))
+    fleet, said = Fleet(world, 1, 1), set()
+    fleet.on_tick = lambda: said.add(fleet.machine.waits_for_probes)
+    # When
+    fleet.bisect(7, (0, 1, 2, 3, 4, 5, 6))
+    fleet.run()
+    # Then
+    assert "settling whether failures depend on order, 0 probes so far" in said
+    assert "settling whether failures depend on order, 3 probes so far" in said
+    assert fleet.machine.waits_for_probes == ""
+
+
 def test_what_fails_alone_too_and_passed_alone_before_is_an_ordinary_failure() -> None:
     # Given
     behaviours = plain(40)
