@@ -301,6 +301,11 @@ class OrderKind(StrEnum):
     UNPROVEN = "unproven"
 
 
+#: What a test is that failed and passed after the same classes. Slots that share a server or a
+#: folder look just like that.
+FLAKY = "flaky, or disturbed by what ran on other slots at the same time"
+
+
 @dataclass(frozen=True, slots=True)
 class OrderNote:
     """What was found out about a test or fixture that failed in one order."""
@@ -321,7 +326,7 @@ class OrderNote:
             case OrderKind.VICTIM:
                 return f"polluted by {self.partner}: it {self.proven_by}"
             case OrderKind.FLAKY:
-                return f"flaky: it {self.proven_by}"
+                return f"{FLAKY}: it {self.proven_by}"
             case OrderKind.UNPROVEN:
                 return f"not settled: it {self.proven_by}"
 

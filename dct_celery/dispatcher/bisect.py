@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dct_celery.core import part as parts
 from dct_celery.core.model import (
     BAD_OUTCOMES,
+    FLAKY,
     Bisection,
     Failure,
     Manifest,
@@ -134,7 +135,7 @@ def _headline(found: Bisection, *, changed: bool) -> str:
                 f"not the same any more: it {found.proven_by}, but the code has changed in between"
             )
         case OrderKind.FLAKY:
-            return f"flaky: it {found.proven_by}"
+            return f"{FLAKY}: it {found.proven_by}"
         case OrderKind.UNPROVEN:
             return f"not settled: it {found.proven_by}"
         case None if found.fails:

@@ -14,6 +14,7 @@ from typing import Any
 
 from dct_celery.core.model import (
     BAD_OUTCOMES,
+    FLAKY,
     Bisection,
     FixtureVerdict,
     OrderKind,
@@ -133,10 +134,7 @@ def answered(difference: Difference, found: Bisection | str) -> Difference:
     if isinstance(found, str):
         return replace(difference, cause=f"not found out: {one_line(found)}")
     if found.kind is OrderKind.FLAKY:
-        cause = (
-            "flaky, or disturbed by what ran on other slots at the same time: it failed and passed"
-            " after the same classes"
-        )
+        cause = f"{FLAKY}: it failed and passed after the same classes"
     elif found.kind is None:
         cause = f"it {found.proven_by}" if found.fails else f"{found.proven_by}, as tried again"
     elif found.kind is OrderKind.VICTIM:

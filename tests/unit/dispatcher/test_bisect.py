@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from dct_celery.core.backends import rerun_after
-from dct_celery.core.model import Bisection, Failure, OrderKind, Outcome
+from dct_celery.core.model import FLAKY, Bisection, Failure, OrderKind, Outcome
 from dct_celery.dispatcher.bisect import explained, plan_bisection
 from dct_celery.errors import UsageError
 from tests.support.factories import make_entry
@@ -107,7 +107,7 @@ def test_the_answer_has_the_proof_and_a_command() -> None:
     [
         (OrderKind.VICTIM, False, True, False, "in canonical order it passes"),
         (OrderKind.BRITTLE, False, True, False, "needs shop.A before it: it passes alone"),
-        (OrderKind.FLAKY, True, True, False, "flaky: it passes alone"),
+        (OrderKind.FLAKY, True, True, False, f"{FLAKY}: it passes alone"),
         (OrderKind.FLAKY, True, True, True, "not the same any more: it"),
         (OrderKind.UNPROVEN, True, False, False, "not settled: it passes alone"),
         (None, True, True, False, "an ordinary failure: it passes alone"),

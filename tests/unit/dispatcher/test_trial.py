@@ -148,7 +148,7 @@ def test_what_the_run_has_called_flaky_needs_no_bisection() -> None:
     (found,) = differences(report(), replace(second, verdicts=verdicts))
     # Then
     assert not found.open
-    assert found.cause.startswith("flaky: it failed and passed")
+    assert found.cause.startswith("flaky, or disturbed by what ran on other slots")
 
 
 # -- causes ------------------------------------------------------------------------------

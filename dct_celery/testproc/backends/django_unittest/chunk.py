@@ -29,7 +29,8 @@ class ChunkSuite(unittest.TestSuite):
 
     unittest asks its iterator for the next test only when the last one is wholly done, tear-down
     outside `startTest` and `stopTest` included; so the code behind `yield` is the one place where a
-    record can be closed.
+    record can be closed. Others may iterate, too: repr() of the suite does, on behalf of a test that
+    shows the variables of all frames.
     """
 
     def __init__(self, tests: list[tuple[int, unittest.TestCase]], recorder: Recorder) -> None:
@@ -41,8 +42,19 @@ class ChunkSuite(unittest.TestSuite):
         #: Module set-up that follows when the previous module is torn down.
         self._dct_next: FixtureRef | None = None
         self.finished = 0
+        self._dct_starts = False
+
+    def run(self, result: Any, debug: bool = False) -> Any:
+        self._dct_starts = True
+        return super().run(result, debug)
 
     def __iter__(self) -> Iterator[Any]:
+        if not self._dct_starts:
+            return super().__iter__()
+        self._dct_starts = False
+        return self._dct_recorded()
+
+    def _dct_recorded(self) -> Iterator[Any]:
         recorder = self._dct_recorder
         types = [type(test) for test in self._tests]
         scopes: Scopes = ()

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from dct_celery.core.model import (
+    FLAKY,
     Artifact,
     Entry,
     Failure,
@@ -115,7 +116,7 @@ def test_a_case_says_where_it_ran_and_where_it_is_defined() -> None:
         ("dct.slot", "0"),
         ("dct.attempt", "2"),
         ("dct.tag", "slow"),
-        ("dct.order", "flaky: it failed and passed after the same classes"),
+        ("dct.order", f"{FLAKY}: it failed and passed after the same classes"),
     ]
 
 

@@ -5,6 +5,7 @@ Which records there are, fixtures and early ends included.
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import sys
 import types
@@ -106,6 +107,28 @@ def outcomes(sent: list[messages.Message]) -> list[tuple[int, str]]:
 
 def fixtures(sent: list[messages.Message]) -> list[str]:
     return [str(each.fixture) for each in sent if isinstance(each, messages.FixtureFinished)]
+
+
+def test_a_test_may_look_at_the_suite_that_runs_it(bench: Bench, module: Any) -> None:
+    # Given: as tools do that show the variables of each frame
+    seen = []
+
+    class Looking(unittest.TestCase):
+        def test_it(self) -> None:
+            suites = [
+                suite
+                for frame in inspect.stack()
+                if isinstance(suite := frame.frame.f_locals.get("self"), unittest.TestSuite)
+            ]
+            seen.extend([(repr(suite), suite.countTestCases(), list(suite)) for suite in suites])
+
+    tests = [Looking("test_it"), *cases("Other")]
+    # When
+    Suite(*tests).run(bench.recorder)
+    # Then
+    assert outcomes(bench.sent()) == [(0, "passed"), (1, "passed")]
+    assert seen
+    assert "test_it" in seen[0][0]
 
 
 def test_each_test_of_a_chunk_has_one_record_in_order(module: Any, bench: Bench) -> None:
