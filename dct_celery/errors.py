@@ -82,6 +82,11 @@ class NothingSelected(DctError):
 
     exit_code = 5
 
+    def __init__(self, message: str = "", *, detail: str = "", session: str = "") -> None:
+        super().__init__(message, detail=detail)
+        self.session = session
+        """As in CollectionError."""
+
 
 class Interrupted(DctError):
     """The run was interrupted."""

@@ -281,7 +281,10 @@ class RunLifecycle:
         meanwhile()
         count = len(collected.manifest)
         if not count:
-            raise NothingSelected("no test was selected; check labels, -k and --tag")
+            raise NothingSelected(
+                "no test was selected; check labels, -k and --tag",
+                session=collected.loaded.session,
+            )
         self._find_part(collected.manifest)
         seed = f", shuffled with seed {request.seed}" if request.seed is not None else ""
         services.report(
