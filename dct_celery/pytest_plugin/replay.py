@@ -56,6 +56,7 @@ class Replay:
         self._next = 0
         #: An exception of a hook, which ends the session as in the sequential run.
         self._error: BaseException | None = None
+        self._properties: set[tuple[str, str]] = set()
         self._lost: list[Verdict] = []
         self._orders: list[Verdict] = []
         self._warned: list[str] = []
@@ -202,7 +203,9 @@ class Replay:
             return
         if data["nodeid"]:
             xml.node_reporter(data["nodeid"]).add_attribute(data["name"], data["value"])
-        else:
+        elif (data["name"], data["value"]) not in self._properties:
+            # Once, although fixtures of the session record it in each process.
+            self._properties.add((data["name"], data["value"]))
             xml.add_global_property(data["name"], data["value"])
 
     # -- the end -----------------------------------------------------------------------
@@ -210,7 +213,7 @@ class Replay:
     def summarize(self, terminal: Any) -> None:
         """What pytest cannot know of the run."""
         lines = [*dict.fromkeys(self._warned)]
-        lines += [f"{v.entry.id}: {v.order}" for v in self._orders]
+        lines += [f"{v.entry.id}: {v.order}" for v in self._orders if v.order and v.order.proven]
         lost = [v for v in self._lost if not self.over]
         reasons = dict.fromkeys(v.reason for v in lost)
         if lost:

@@ -73,7 +73,8 @@ def leave_to_the_dispatcher(session: pytest.Session) -> int:
     Returns after how many failures it does; 0: it does not.
     """
     maxfail = int(session.config.option.maxfail or 0)
-    session.config.option.maxfail = 0
+    if maxfail:
+        session.config.option.maxfail = 0
     manager = session.config.pluginmanager
     if manager.hasplugin("stepwiseplugin"):
         manager.unregister(name="stepwiseplugin")

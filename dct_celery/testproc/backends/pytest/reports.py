@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from dct_celery.core.model import Failure, Outcome
 from dct_celery.testproc.failures import describe, first_line
 from dct_celery.testproc.recorder import Recorder
-from dct_celery.wire.pytest_reports import TestReports, joined, plain
+from dct_celery.wire.pytest_reports import TestReports, dumps, joined, loads, plain
 
 
 def serialized(config: pytest.Config, report: Any) -> dict[str, Any]:
@@ -19,7 +20,22 @@ def serialized(config: pytest.Config, report: Any) -> dict[str, Any]:
         data = config.hook.pytest_report_to_serializable(config=config, report=report)
     except Exception as error:
         data = _reduced(report, error)
-    return data if isinstance(data, dict) else _reduced(report, None)
+    if not isinstance(data, dict):
+        return _reduced(report, None)
+    if data.get("user_properties"):
+        data["user_properties"] = [[name, _kept(value)] for name, value in data["user_properties"]]
+    return data
+
+
+def _kept(value: object) -> object:
+    """What arrives as it is, or the text that reports show of it."""
+    with contextlib.suppress(Exception):
+        if loads(dumps(value)) == value:
+            return value
+    try:
+        return str(value)
+    except Exception:
+        return plain(value)
 
 
 def _reduced(report: Any, error: Exception | None) -> dict[str, Any]:
@@ -55,6 +71,37 @@ def serialized_warning(warning: Any, when: str, nodeid: str) -> dict[str, Any]:
     }
 
 
+class XmlRecorder:
+    """Stands for pytest's JUnit report where fixtures ask for it, which only the dispatcher has."""
+
+    def __init__(self, family: str, events: Callable[[], list[tuple[str, dict[str, Any]]]]) -> None:
+        self.family = family
+        self._events = events
+
+    def node_reporter(self, test: Any) -> XmlTest:
+        return XmlTest(self, str(getattr(test, "nodeid", test)))
+
+    def add_global_property(self, name: str, value: object) -> None:
+        if not isinstance(name, str):  # pytest's own words
+            raise TypeError(f"name parameter needs to be a string, but {type(name).__name__} given")
+        self.record("", name, value)
+
+    def record(self, nodeid: str, name: object, value: object) -> None:
+        """`nodeid`: empty for a property of the whole suite."""
+        data = {"nodeid": nodeid, "name": str(name), "value": str(value)}
+        self._events().append(("xml", data))
+
+
+class XmlTest:
+    """The part of one test."""
+
+    def __init__(self, xml: XmlRecorder, nodeid: str) -> None:
+        self._xml, self._nodeid = xml, nodeid
+
+    def add_attribute(self, name: object, value: object) -> None:
+        self._xml.record(self._nodeid, name, value)
+
+
 class Gatherer:
     """A plugin of test processes."""
 
@@ -65,6 +112,12 @@ class Gatherer:
         self._output: list[str] = []
         self._root = ""
         self._call: Any = None
+        if getattr(config.option, "xmlpath", None):
+            from _pytest.junitxml import xml_key
+
+            xml: Any = XmlRecorder(config.getini("junit_family"), lambda: self._reports.events)
+            config.stash[xml_key] = xml
+            config.add_cleanup(lambda: config.stash.__delitem__(xml_key))
 
     def begin(self, root: str) -> None:
         """A test begins. `root`: see `failures.describe`."""
