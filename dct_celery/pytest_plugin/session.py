@@ -115,6 +115,8 @@ class DispatcherSession:
             replay.end()
             if isinstance(error, NothingSelected):
                 return True
+            if session.shouldfail:
+                raise session.Failed(session.shouldfail) from None
             if replay.interrupted:
                 raise session.Interrupted(replay.interrupted) from None
             raise pytest.UsageError(_told(error)) from error
@@ -135,8 +137,10 @@ class DispatcherSession:
             raise session.Interrupted(session.shouldstop)
         if report.exit_code == 7:
             self._exit = 7
+        elif report.exit_code == UsageError.exit_code:
+            raise pytest.UsageError(report.note)
         elif report.exit_code not in (0, 1):
-            raise session.Interrupted(report.note or f"the run ended with {report.exit_code}")
+            pytest.exit(report.note, returncode=report.exit_code)
         return True
 
     @pytest.hookimpl(trylast=True)
@@ -168,6 +172,7 @@ class DispatcherSession:
             given["command"] = "pytest"
         given |= {"backend": "pytest", "labels": (run_wide.argument(), *self._words)}
         place = self._config.invocation_params.dir
+        _require_inside(self._config, place)
         try:
             settings, origins = api.load_with_origins(place, **given)
         except DctError as error:
@@ -186,6 +191,21 @@ class DispatcherSession:
             return settings
         folder = os.path.relpath(cache._cachedir / "v" / "cache", Path(settings.project_dir))
         return replace(settings, include=(*settings.include, f"{folder}/*"))
+
+
+def _require_inside(config: pytest.Config, place: Path) -> None:
+    """Raises pytest.UsageError where tests are named from a folder that does not travel."""
+    from dct_celery.adapters.source.snapshot import find_root
+
+    try:
+        root = find_root(place).resolve()
+    except DctError as error:
+        raise pytest.UsageError(_told(error)) from error
+    if not config.rootpath.resolve().is_relative_to(root):
+        raise pytest.UsageError(
+            f"pytest's rootdir {config.rootpath} lies outside {root}, and workers get no more;"
+            " choose it with --rootdir, or run pytest --dct from the top of the project"
+        )
 
 
 def own_words(args: Sequence[str]) -> tuple[str, ...]:

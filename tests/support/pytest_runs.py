@@ -69,10 +69,11 @@ class PytestRun:
 
 def differences(one: PytestRun, other: PytestRun) -> list[str]:
     """Of verdicts, reports, warnings, totals and exit codes; empty where there are none."""
-    found = []
-    for name in ("code", "last_line", "suite"):
-        if getattr(one, name) != getattr(other, name):
-            found.append(f"{name}: {getattr(one, name)!r} != {getattr(other, name)!r}")
+    found = [
+        f"{name}: {getattr(one, name)!r} != {getattr(other, name)!r}"
+        for name in ("code", "last_line", "suite")
+        if getattr(one, name) != getattr(other, name)
+    ]
     for name in ("cases", "warnings", "short_summary"):
         left, right = getattr(one, name), getattr(other, name)
         found += [f"{name}: only in the first: {key}" for key in (left - right)]
@@ -88,7 +89,7 @@ def sequential(project: Path, *words: str, **environment: str) -> PytestRun:
 
 def distributed(fleet: Fleet, project: Path, *words: str, **environment: str) -> PytestRun:
     """`python -m pytest --dct` on the workers of the fleet."""
-    own = {"DCT_SETTLE": "0", **_SEED}
+    own = {"DCT_SETTLE": "0", "DCT_ENV": "TORTURE_*", **_SEED}
     return _run(project, ("--dct", *words), fleet.environment({**own, **environment}))
 
 

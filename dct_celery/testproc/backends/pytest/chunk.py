@@ -23,21 +23,41 @@ _OUTSIDE = FixtureRef(FixturePhase.TEAR_DOWN, FixtureScope.SESSION, "pytest")
 
 
 class Parking(pytest.Item):
-    """Stands for the test that comes after a chunk, whatever it will be.
+    """Stands for the next test where that is not the next one of the sequential run.
 
-    Its only collector is the session: all narrower scopes are torn down behind the chunk's last
-    test, with a report at once, while fixtures of the session live as long as the process.
+    What pytest tears down behind a test is what the next one is not a part of. Behind the last test
+    of a chunk, whatever comes then, that is all but the session: reports are there at once, while
+    fixtures of the session live as long as the process.
     """
 
     def runtest(self) -> None:
         raise AssertionError("it is never run")
 
 
+def _following(project: PytestProject, index: int, then: Sequence[int]) -> Any:
+    """What pytest is told to be the next item. `then`: index of the chunk's next test, if any."""
+    if index == len(project.known) - 1:
+        return None  # as in the sequential run: this test has the session's tear-down
+    if list(then) == [index + 1]:
+        return project.item(index + 1)
+    # What the sequential run would have torn down on its way to the next test.
+    item = project.item(index)
+    assert item is not None
+    chain: list[Any] = item.listchain()[:-1]
+    for between in range(index + 1, then[0] + 1) if then else ():
+        if len(chain) == 1:
+            break
+        other = project.item(between)
+        others = [] if other is None else other.listchain()
+        chain = [one for one, same in zip(chain, others, strict=False) if one is same]
+    place = chain[-1] if then else project.session
+    return Parking.from_parent(place, name="dct")
+
+
 def run_chunk(
     project: PytestProject, indices: Sequence[int], recorder: Recorder, gatherer: Gatherer
 ) -> messages.ChunkFinished:
     """Runs the chunk to its end, or to the BaseException that ends it early."""
-    parking = Parking.from_parent(project.session, name="dct")
     for position, index in enumerate(indices):
         if not recorder.goes_on(index):
             return recorder.finish(indices[position:], "failfast")
@@ -49,11 +69,7 @@ def run_chunk(
             recorder.event(Outcome.ERROR, project.collection_failure(index))
             recorder.end(0.0)
             continue
-        following: Any = parking
-        if index == len(project.known) - 1:
-            following = None  # as in the sequential run: this test has the session's tear-down
-        elif position + 1 < len(indices):
-            following = project.item(indices[position + 1]) or parking
+        following = _following(project, index, indices[position + 1 : position + 2])
         gatherer.begin(recorder.root)
         start = now()
         try:

@@ -102,21 +102,26 @@ class SessionPlugin:
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         self._config = session.config
 
+    @pytest.hookimpl
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if session.shouldfail and not self.served and self.fatal is None:
+            self._refuse(str(session.shouldfail))  # -x ends the collection itself
+
+    def _refuse(self, line: str, told: str = "") -> None:
+        self._reports.interrupted = line
+        text = self._reports.text(self._order.root)
+        self.fatal = messages.Fatal("collection", line, told, session=text)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        root = self._order.root
         failed = session.testsfailed
         if failed and not session.config.option.continue_on_collection_errors:
             line = f"{failed} error{'s' if failed != 1 else ''} during collection"
-            self._reports.interrupted = line
-            told = "\n\n".join(_shown(data) for data in self._reports.collectors)
-            self.fatal = messages.Fatal("collection", line, told, session=self._reports.text(root))
+            self._refuse(line, "\n\n".join(_shown(data) for data in self._reports.collectors))
             raise session.Interrupted(line)
-        if session.shouldfail or session.shouldstop:
-            line = str(session.shouldfail or session.shouldstop)
-            self._reports.interrupted = line
-            self.fatal = messages.Fatal("collection", line, session=self._reports.text(root))
-            raise session.Interrupted(line)
+        if session.shouldstop:
+            self._refuse(str(session.shouldstop))
+            raise session.Interrupted(session.shouldstop)
         failures = [data for data in self._reports.collectors if data["outcome"] == "failed"]
         maxfail = plugins.leave_to_the_dispatcher(session)
         self.served = True
