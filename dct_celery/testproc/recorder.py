@@ -104,6 +104,12 @@ class Recorder:
         """The class has been torn down: what it has left in the process is attributed to it."""
         self._leaks.check(cls)
 
+    def keeps_state(self) -> None:
+        """What the process is like now stays for its later tests: a fixture of the session has
+        been set up.
+        """
+        self._leaks.accept()
+
     def class_took(self, cls: str, seconds: float) -> None:
         """A fixture of the class, or of its module before it, took that long."""
         self._class_seconds[cls] += seconds

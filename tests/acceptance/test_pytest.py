@@ -262,7 +262,7 @@ def test_torture_with_databases_ends_as_the_sequential_run(
 ) -> None:
     # Given
     for name in ("build-a", "build-b")[:slots]:
-        fleet.worker(name, **database)
+        fleet.worker(name, slots=1, wait=True, app="dct_celery", host=list, **database)
     expected = sequential(shelf, **database)
     # When
     found = distributed(fleet, shelf, **database)

@@ -156,17 +156,25 @@ def build(
     from django.db import connections
 
     _guard(project, names, strict=False)
-    for primary, members in groups(project.databases).items():
+    primaries = groups(project.databases)
+
+    def name_templates() -> None:
+        for primary, members in primaries.items():
+            for connection in map(connection_of, members):
+                if not _in_memory(connection):
+                    connection.settings_dict["TEST"]["NAME"] = names[primary]
+
+    name_templates()
+    for primary, members in primaries.items():
         for connection in map(connection_of, members):
-            if not _in_memory(connection):
-                connection.settings_dict["TEST"]["NAME"] = names[primary]
             if primary in limits and connection.vendor == "postgresql":
                 connection.creation.sql_table_creation_suffix = _limited(
                     connection.creation, limits[primary]
                 )
     for primary, identity in servers.items():
         connection_guard.prove_server(connection_of(primary), identity)
-    _stop_after_django(project)
+    # Again, as the project's own code around Django's may have added a suffix.
+    _stop_after_django(project, before=name_templates)
     project.runner.run_checks(project.databases)
     for primary, path in names.items():
         if _in_memory(connection_of(primary)):
@@ -266,7 +274,8 @@ def _finder(connection: Any, name: str, identity: str) -> Callable[..., str]:
     return _create_test_db
 
 
-def _stop_after_django(project: DatabaseUser) -> None:
+def _stop_after_django(project: DatabaseUser, before: Callable[[], object] = lambda: None) -> None:
+    """Sets up as the project does, as far as Django's own part; `before` comes right before it."""
     import django.test.runner
     import django.test.utils
 
@@ -279,6 +288,7 @@ def _stop_after_django(project: DatabaseUser) -> None:
     def setup_then_stop(*args: Any, **kwargs: Any) -> None:
         # Contents are serialized later, from the finished template.
         kwargs["serialized_aliases"] = set()
+        before()
         original(*args, **kwargs)
         raise TemplateReady
 

@@ -4,6 +4,7 @@ Many tests fail on purpose: only the sequential run says what is right.
 """
 
 import os
+import socket
 
 import pytest
 
@@ -16,7 +17,9 @@ SESSIONS = []
 def service(tmp_path_factory):
     SESSIONS.append("service")
     folder = tmp_path_factory.mktemp("service")
-    yield folder
+    os.environ["TORTURE_SERVICE"] = str(folder)
+    with socket.create_server(("127.0.0.1", 0)):
+        yield folder
     SESSIONS.remove("service")
 
 

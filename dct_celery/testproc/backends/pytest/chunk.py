@@ -70,18 +70,19 @@ def run_chunk(
             recorder.end(0.0)
             continue
         following = _following(project, index, indices[position + 1 : position + 2])
-        gatherer.begin(recorder.root)
+        gatherer.begin(recorder)
         start = now()
         try:
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         except BaseException as error:  # of pytest.exit, an interrupt of its own, or a plugin
-            gatherer.judge(recorder)
+            gatherer.judge()
             recorder.event(Outcome.ERROR, failure_of(error, recorder.root))
             recorder.end(now() - start, output=gatherer.output(), reports=gatherer.text())
             return recorder.finish(indices[position + 1 :], "aborted")
         seconds = now() - start
         os.environ.pop("PYTEST_CURRENT_TEST", None)
-        gatherer.judge(recorder)
+        gatherer.ended()
+        gatherer.judge()
         recorder.end(seconds, output=gatherer.output(), reports=gatherer.text())
         if position + 1 == len(indices) or project.known[indices[position + 1]].cls != entry.cls:
             recorder.class_over(entry.cls)

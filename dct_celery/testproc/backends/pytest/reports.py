@@ -112,6 +112,8 @@ class Gatherer:
         self._output: list[str] = []
         self._root = ""
         self._call: Any = None
+        self._recorder: Recorder
+        self._session_changed = False
         if getattr(config.option, "xmlpath", None):
             from _pytest.junitxml import xml_key
 
@@ -119,21 +121,25 @@ class Gatherer:
             config.stash[xml_key] = xml
             config.add_cleanup(lambda: config.stash.__delitem__(xml_key))
 
-    def begin(self, root: str) -> None:
-        """A test begins. `root`: see `failures.describe`."""
+    def begin(self, recorder: Recorder) -> None:
+        """A test begins."""
         self._reports, self._outcomes, self._output = TestReports(), [], []
-        self._root = root
+        self._recorder = recorder
+        self._root = recorder.root
         self._call = None
 
-    def judge(self, recorder: Recorder) -> None:
+    def judge(self) -> None:
         """Tells the recorder what the reports come to."""
         for outcome, failure, reason in self._outcomes:
-            recorder.event(outcome, failure, reason)
+            self._recorder.event(outcome, failure, reason)
 
-    @property
-    def judged(self) -> bool:
-        """Whether any report was bad, or says anything but that the test passed."""
-        return bool(self._outcomes)
+    def ended(self) -> None:
+        """The test has ended, and nothing is captured. Fixtures of the session that it has set up
+        may have changed the process for good.
+        """
+        if self._session_changed:
+            self._session_changed = False
+            self._recorder.keeps_state()
 
     def output(self) -> str:
         """What was captured."""
@@ -142,6 +148,13 @@ class Gatherer:
     def text(self) -> str:
         """All of it, for the dispatcher."""
         return self._reports.text(self._root.rstrip("/"))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: Any) -> Any:
+        try:
+            return (yield)
+        finally:
+            self._session_changed |= fixturedef.scope == "session"
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, call: Any) -> Any:

@@ -9,6 +9,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 ROOT_URLCONF = "shelf.urls"
 ALLOWED_HOSTS = ["*"]
+STATIC_URL = "static/"
 INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "library"]
 
 
