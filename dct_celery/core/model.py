@@ -99,8 +99,8 @@ class Entry:
         """
         file, colons, rest = self.id.partition("::")
         module = file.removesuffix(".py").replace("/", ".")
-        if colons and self.cls == module:
-            return rest
+        if self.cls == module:
+            return rest if colons else self.id
         if colons and self.cls.startswith(f"{module}."):
             prefix = self.cls.removeprefix(f"{module}.").replace(".", "::") + "::"
             return rest.removeprefix(prefix)
