@@ -100,13 +100,20 @@ class Databases:
 
     def migrate_again(self, order: messages.MigrateAgain) -> None:
         with self._open():
-            databases.migrate_again(self, order.databases, order.servers)
+            self._migrate_again(order.databases, order.servers)
+
+    def _migrate_again(self, names: dict[str, str], servers: dict[str, str]) -> None:
+        if self._session.config.getoption("nomigrations", False):
+            from pytest_django.fixtures import _disable_migrations
+
+            _disable_migrations()  # as the fixture does, for as long as the process lives
+        databases.migrate_again(self, names, servers)
 
     def attach(self, order: messages.Attach) -> None:
         with self._open():
             if self._load.fork_order and migrate_signals.own_receivers():
                 # No loader has done it for this process.
-                databases.migrate_again(self, order.databases, order.servers)
+                self._migrate_again(order.databases, order.servers)
             sqlite_memory.install()
             databases.attach(self, order.databases, order.serialized, order.servers)
             fast_flush.install()
