@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dct_celery.core.model import RunReport
     from dct_celery.dispatcher.trial import Trial
 
-__all__ = ["attach", "bisect", "load", "replay", "run", "try_project"]
+__all__ = ["attach", "bisect", "load", "load_with_origins", "replay", "run", "try_project"]
 
 
 def load(project_dir: str | os.PathLike[str] = ".", **given: object) -> Settings:
@@ -36,7 +36,14 @@ def load(project_dir: str | os.PathLike[str] = ".", **given: object) -> Settings
     pyproject.toml. Names are those of `dct config` with underscores, and `labels`. Raises
     ConfigError for a wrong value, TypeError for an unknown name.
     """
-    return _load(given, env=os.environ, cwd=Path(project_dir))[0]
+    return load_with_origins(project_dir, **given)[0]
+
+
+def load_with_origins(
+    project_dir: str | os.PathLike[str] = ".", **given: object
+) -> tuple[Settings, dict[str, str]]:
+    """The same, and by name where each setting came from, for the messages of `run`."""
+    return _load(given, env=os.environ, cwd=Path(project_dir))
 
 
 def run(

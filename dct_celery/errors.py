@@ -71,11 +71,21 @@ class Untrusted(UsageError):
 class CollectionError(UsageError):
     """The suite could not be built."""
 
+    def __init__(self, message: str = "", *, detail: str = "", session: str = "") -> None:
+        super().__init__(message, detail=detail)
+        self.session = session
+        """What the framework itself has reported: see `wire.messages.Loaded`; may be empty."""
+
 
 class NothingSelected(DctError):
     """No test was selected."""
 
     exit_code = 5
+
+    def __init__(self, message: str = "", *, detail: str = "", session: str = "") -> None:
+        super().__init__(message, detail=detail)
+        self.session = session
+        """As in CollectionError."""
 
 
 class Interrupted(DctError):

@@ -76,7 +76,7 @@ class Settings:
 
     backend: str = _tests(
         "str",
-        "Test framework: django, or module:attribute of a backend of your own",
+        "Test framework: django, pytest, or module:attribute of a backend of your own",
         default=backends.DJANGO,
         metavar="NAME",
         pattern=backends.PATTERN,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from dct_celery.bootstrap import report_files
 from dct_celery.core.address import parse
+from dct_celery.core.backends import PYTEST
 from dct_celery.core.redact import redact
 from dct_celery.errors import BrokerUnavailable, Superseded, Untrusted, UsageError
 from dct_celery.ports import reporting
@@ -183,7 +184,23 @@ def new_request(settings: Settings, root: Path) -> Request:
 
     seed = random.randint(0, 2**32 - 1) if settings.shuffle == "auto" else settings.shuffle
     hash_seed = os.environ.get("PYTHONHASHSEED") or str(random.randint(1, 2**32 - 1))
+    if settings.backend == PYTEST:
+        settings = replace(settings, labels=_with_input(settings))
     return make_request(settings, root, os.environ, seed, hash_seed)
+
+
+def _with_input(settings: Settings) -> tuple[str, ...]:
+    """pytest's words behind what all processes of the run are to share, unless that is there."""
+    from dct_celery.wire.pytest_reports import Input, split_arguments
+
+    given, words = split_arguments(settings.labels)
+    own = Input(
+        testrunuid=secrets.token_hex(16),
+        workercount=settings.local or os.cpu_count() or 1,
+        mainargv=("pytest", *words),
+        seed=random.randint(0, 2**32 - 1),
+    )
+    return ((given or own).argument(), *words)
 
 
 def _compared(

@@ -7,13 +7,17 @@ a test (what the project's own command calls it) is in the manifest.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from dct_celery.core.model import Entry
 
 DJANGO = "django"
+PYTEST = "pytest"
 #: Name -> module:attribute, in the copy of this package that the user's process loads.
-BUILT_IN = {DJANGO: "dct_celery.testproc.backends.django_unittest:BACKEND"}
+BUILT_IN = {
+    DJANGO: "dct_celery.testproc.backends.django_unittest:BACKEND",
+    PYTEST: "dct_celery.testproc.backends.pytest:BACKEND",
+}
 _DOTTED = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
 #: A built-in one, or module:attribute of one in the project or its environment.
 PATTERN = rf"{'|'.join(BUILT_IN)}|{_DOTTED}:{_DOTTED}"
@@ -31,8 +35,12 @@ def rerun(command: Iterable[str], entry: Entry) -> str:
     return shlex.join([*command, entry.label or entry.id])
 
 
-def rerun_after(command: Iterable[str], classes: Iterable[Entry], entry: Entry) -> str:
+def rerun_after(command: Iterable[str], classes: Sequence[Entry], entry: Entry) -> str:
     """The same with the classes of these tests before it; the command must keep this order."""
-    labels = [(one.label or one.id).rpartition(".")[0] or one.cls for one in classes]
+    names = [one.label or one.id for one in classes]
+    labels = [
+        name.rpartition("::" if "::" in name else ".")[0] or one.cls
+        for name, one in zip(names, classes, strict=True)
+    ]
     words, labels = list(command), [*dict.fromkeys(labels), entry.label or entry.id]
     return shlex.join([*words, *(reversed(labels) if "--reverse" in words else labels)])

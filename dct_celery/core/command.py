@@ -13,6 +13,9 @@ Command = tuple[str, ...]
 #: Of a project with a manage.py, and of one without.
 MANAGE: Command = ("manage.py", "test")
 DJANGO: Command = ("-m", "django", "test")
+#: Of a project that runs its tests with pytest; and the program, which has another sys.path.
+PYTEST: Command = ("-m", "pytest")
+PYTEST_PROGRAM: Command = ("pytest",)
 _PYTHON = re.compile(r"python[0-9.]*")
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 

@@ -91,6 +91,23 @@ class Entry:
     #: Digest of the source file where that is not in the tree (`file` is None); empty if unknown.
     code: str = ""
 
+    @property
+    def name(self) -> str:
+        """What its class or module calls it: "test_x", or of pytest "test_x[a]".
+
+        The whole id where that does not begin with the name of the class.
+        """
+        file, colons, rest = self.id.partition("::")
+        module = file.removesuffix(".py").replace("/", ".")
+        if self.cls == module:
+            return rest if colons else self.id
+        if colons and self.cls.startswith(f"{module}."):
+            prefix = self.cls.removeprefix(f"{module}.").replace(".", "::") + "::"
+            return rest.removeprefix(prefix)
+        prefix = f"{self.cls}."
+        inside = self.id.startswith(prefix) and len(self.id) > len(prefix)
+        return self.id[len(prefix) :] if inside else self.id
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
@@ -356,6 +373,9 @@ class Verdict:
     earlier: tuple[Verdict, ...] = ()
     #: How it depends on order, if it does.
     order: OrderNote | None = None
+    #: What its framework itself has reported, as text of the backend (see wire.pytest_reports);
+    #: empty for one that has nothing of its own.
+    reports: str = ""
 
     @property
     def bad(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dct_celery.core import backends
@@ -27,7 +27,7 @@ class Collected:
         """The command that runs one test alone, without workers."""
         return backends.rerun(self.loaded.rerun, verdict.entry)
 
-    def rerun_after(self, classes: Iterable[Entry], entry: Entry, *options: str) -> str:
+    def rerun_after(self, classes: Sequence[Entry], entry: Entry, *options: str) -> str:
         """The command that runs it after the classes of these tests; `options` keep this order."""
         return backends.rerun_after((*self.loaded.rerun, *options), classes, entry)
 
@@ -74,7 +74,7 @@ def collect(
                 )
                 raise CollectionError(text, detail=output_tail())
         if isinstance(answer, messages.Fatal):
-            raise CollectionError(explained(answer), detail=answer.detail)
+            raise CollectionError(explained(answer), detail=answer.detail, session=answer.session)
         assert isinstance(answer, messages.Loaded), answer
         entries: list[Entry] = []
         while isinstance(part := process.receive(), messages.Entries) and not part.last:

@@ -281,7 +281,10 @@ class RunLifecycle:
         meanwhile()
         count = len(collected.manifest)
         if not count:
-            raise NothingSelected("no test was selected; check labels, -k and --tag")
+            raise NothingSelected(
+                "no test was selected; check labels, -k and --tag",
+                session=collected.loaded.session,
+            )
         self._find_part(collected.manifest)
         seed = f", shuffled with seed {request.seed}" if request.seed is not None else ""
         services.report(
@@ -361,11 +364,17 @@ class RunLifecycle:
         stored = self._stored_timings(project)
         samples = timings.decode_all(stored)
         estimates = timings.Estimates(samples, suite.entries)
-        facts = self._order_facts(stored, project, planned_of, planner.atoms(planned_of, estimates))
+        facts = self._order_facts(
+            stored,
+            project,
+            planned_of,
+            planner.atoms(planned_of, estimates),
+            settles=self._settles(known.collected),
+        )
         plan = planner.Planner(
             facts.planned(),
             chunk_seconds=settings.chunk_seconds,
-            separate_failures=self._settles,
+            separate_failures=self._settles(known.collected),
             limits=Limits(suite, estimates),
             together=wanted.together,
             probes_only=wanted.question is not None,
@@ -373,10 +382,10 @@ class RunLifecycle:
         machine = RunMachine(
             manifest,
             plan,
-            maxfail=1 if settings.failfast else settings.maxfail or 0,
+            maxfail=self._maxfail(known.collected),
             reruns=Reruns.of(settings.reruns, settings.reruns_budget, len(manifest)),
             deaths=Deaths(settings.crash_budget),
-            doubts=self._doubts(planned_of, facts),
+            doubts=self._doubts(planned_of, facts) if self._settles(known.collected) else None,
             now=services.clock(),
         )
         fleet = Fleet(
@@ -421,26 +430,29 @@ class RunLifecycle:
         project: str,
         manifest: Manifest,
         atoms: tuple[planner.Atom, ...],
+        *,
+        settles: bool,
     ) -> OrderFacts:
         known: dict[str, OrderFact] = {}
-        if self._settles:
+        if settles:
             known, warning = order_memory.opened(stored, self._services.pool_door, project)
             if warning:
                 self._services.report(Warned(warning))
         digests = order_memory.CodeDigests(Path(self._request.root))
         return OrderFacts(manifest, atoms, known, digests.of)
 
-    @property
-    def _settles(self) -> bool:
-        """False if each failure is final at once: by choice, or as the first ones end the run."""
+    def _maxfail(self, collected: Collected) -> int:
+        """Failures after which the run ends; 0: it does not."""
         settings = self._services.settings
+        return 1 if settings.failfast else settings.maxfail or collected.loaded.maxfail
+
+    def _settles(self, collected: Collected) -> bool:
+        """False if each failure is final at once: by choice, or as the first ones end the run."""
         if self._request.part.together:
             return False
-        return settings.settle != 0 and not settings.failfast and not settings.maxfail
+        return self._services.settings.settle != 0 and not self._maxfail(collected)
 
-    def _doubts(self, manifest: Manifest, facts: OrderFacts) -> Doubts | None:
-        if not self._settles:
-            return None
+    def _doubts(self, manifest: Manifest, facts: OrderFacts) -> Doubts:
         wanted = self._request.part
         doubts = Doubts(
             manifest,
@@ -464,6 +476,7 @@ class RunLifecycle:
                 planned.known.collected.rerun,
                 partial(self._report, planned, complete=False),
                 self._services.run,
+                planned.known.collected.loaded.session,
             )
         )
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dct_celery.core import command
-from dct_celery.core.backends import DJANGO
+from dct_celery.core.backends import DJANGO, PYTEST
 from dct_celery.core.command import Command
 from dct_celery.core.part import WHOLE, Part
 from dct_celery.errors import ConfigError
 from dct_celery.protocol.runs import BackendName
 from dct_celery.settings import OPTIONS, Settings
 from dct_celery.wire import messages
+from dct_celery.wire.pytest_reports import Input, split_arguments
 
 #: Variables of the CI job that tests get without --env.
 FORWARDED = (
@@ -30,6 +31,8 @@ FORWARDED = (
     "PYTHONWARNINGS",
     "PYTHONOPTIMIZE",
 )
+#: And those of pytest and its plugins.
+_PYTESTS = ("PYTEST_*",)
 #: Options that only the backend `django` understands.
 _DJANGOS = frozenset(
     {
@@ -56,6 +59,10 @@ _NEVER = (
     "PYTHONHOME",
     "DCT_*",
     "CELERY_*",
+    # Of the process of pytest that this one may belong to.
+    "PYTEST_XDIST_*",
+    "PYTEST_CURRENT_TEST",
+    "PYTEST_VERSION",
 )
 
 
@@ -92,21 +99,25 @@ def make_request(
     directory = os.path.relpath(project.resolve(), root.resolve()).replace(os.sep, "/")
     if directory.startswith(".."):
         raise ConfigError(f"the project folder {project} is not below {root}")
+    first, wanted = _own_command(settings), settings.env
     if settings.backend == DJANGO:
-        own = _own_command(settings)
+        own = (*first, *_lasting_arguments(settings, root))
         arguments = django_arguments(settings, seed)
-        module = settings.settings or env.get("DJANGO_SETTINGS_MODULE") or _default(project, own)
+        module = settings.settings or env.get("DJANGO_SETTINGS_MODULE") or _default(project, first)
+    elif settings.backend == PYTEST:
+        own, arguments, module = first, _plain_arguments(settings), None
+        wanted = (*wanted, *_PYTESTS)
     else:
         own, arguments, module = (), _plain_arguments(settings), None
     return Request(
         backend=settings.backend,
-        command=own and (*own, *_lasting_arguments(settings, root)),
+        command=own,
         arguments=tuple(arguments),
         settings=module,
         root=str(root),
         directory=directory,
-        sys_path=tuple(_sys_path(settings, root, directory, env, own)),
-        environment=forwarded(env, settings.env),
+        sys_path=tuple(_sys_path(settings, root, directory, env, first)),
+        environment=forwarded(env, wanted),
         hash_seed=hash_seed,
         seed=seed,
     )
@@ -153,7 +164,11 @@ def collect_order(request: Request) -> messages.Load:
 
 
 def _own_command(settings: Settings) -> Command:
-    """Raises ConfigError for an option that names none."""
+    """Empty for a backend without. Raises ConfigError for an option that names none."""
+    if settings.backend == PYTEST:
+        return _pytest_command(settings)
+    if settings.backend != DJANGO:
+        return ()
     if settings.command is None:
         manage = Path(settings.project_dir) / command.MANAGE[0]
         return command.MANAGE if manage.is_file() else command.DJANGO
@@ -164,6 +179,21 @@ def _own_command(settings: Settings) -> Command:
     if os.path.isabs(script):
         script = os.path.relpath(script, settings.project_dir)
     return (script, *rest)
+
+
+def _pytest_command(settings: Settings) -> Command:
+    if settings.command is None:
+        return command.PYTEST
+    try:
+        own = command.parse(settings.command)
+    except ValueError as error:
+        raise ConfigError(f"--command: {error}") from None
+    if own not in (command.PYTEST, command.PYTEST_PROGRAM):
+        raise ConfigError(
+            f"--command: {settings.command!r} is not pytest; with --backend pytest give 'pytest' or"
+            " 'python -m pytest', and its options behind --"
+        )
+    return own
 
 
 def _lasting_arguments(settings: Settings, root: Path) -> list[str]:
@@ -180,14 +210,21 @@ def _lasting_arguments(settings: Settings, root: Path) -> list[str]:
 
 def _plain_arguments(settings: Settings) -> list[str]:
     """Arguments for another backend than Django's."""
+    instead = f"pass arguments to the backend {settings.backend} with --extra"
+    if settings.backend == PYTEST:
+        instead = "give pytest's own options behind --, as in: dct run --backend pytest -- -k cart"
     for option in OPTIONS:
-        if option.name in _DJANGOS and getattr(settings, option.name) != option.default:
+        if (
+            option.name in _DJANGOS - ({"command"} if settings.backend == PYTEST else set())
+            and getattr(settings, option.name) != option.default
+        ):
             flag = max(option.flags, key=len)
-            raise ConfigError(
-                f"{flag} is for Django's tests; pass arguments to the backend {settings.backend}"
-                " with --extra"
-            )
-    return [*settings.extra, *settings.labels]
+            raise ConfigError(f"{flag} is for Django's tests; {instead}")
+    if settings.backend != PYTEST:
+        return [*settings.extra, *settings.labels]
+    given, words = split_arguments(settings.labels)
+    # What is to be the same in each process of the run comes first.
+    return [(given or Input("")).argument(), *settings.extra, *words]
 
 
 def django_arguments(settings: Settings, seed: int | None) -> list[str]:
@@ -234,7 +271,9 @@ def _sys_path(
     """As Python's own start makes it: the script's folder, or the current one, comes first."""
     project = Path(settings.project_dir)
     first = [directory]
-    if own and own[0] != "-m":
+    if own == command.PYTEST_PROGRAM:
+        first = []
+    elif own and own[0] != "-m":
         first = [_inside((project / own[0]).resolve().parent, root, "--command")]
     elif settings.pythonpath and not own:  # Django's command takes the option itself
         first.insert(0, _inside(project / settings.pythonpath, root, "--pythonpath"))

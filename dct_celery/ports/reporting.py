@@ -59,6 +59,9 @@ class Started:
     so_far: Callable[[], RunReport]
     #: Id of the run.
     run: str = ""
+    #: What the framework has reported while it collected: text of the backend, see
+    #: wire.messages.Loaded.
+    session: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
+from dct_celery.core import codec
 from dct_celery.core.model import (
     Bisection,
     Failure,
@@ -71,7 +73,7 @@ def verdict(v: Verdict, mask: Masker) -> Verdict:
 
 def _texts(v: Verdict, mask: Masker) -> Verdict:
     """The verdict with everything but its id masked."""
-    if not (v.failures or v.output or v.sql or v.earlier or v.covered_by or v.order):
+    if not (v.failures or v.output or v.sql or v.earlier or v.covered_by or v.order or v.reports):
         reason = _text(v.reason, mask)
         # Of most verdicts, nothing changes.
         return v if reason == v.reason else replace(v, reason=reason)
@@ -84,6 +86,7 @@ def _texts(v: Verdict, mask: Masker) -> Verdict:
         covered_by=_fixture(v.covered_by, mask) if v.covered_by else None,
         earlier=tuple(verdict(one, mask) for one in v.earlier),
         order=_order(v.order, mask),
+        reports=_reports(v.reports, mask),
     )
 
 
@@ -130,6 +133,23 @@ def _name(text: str, mask: Masker) -> str:
 
 def _leak(leak: Leak, mask: Masker) -> Leak:
     return replace(leak, what=_text(leak.what, mask))
+
+
+def _reports(text: str, mask: Masker) -> str:
+    """JSON, in which quotes and backslashes of a secret may be escaped."""
+
+    def clean(value: Any) -> Any:
+        match value:
+            case str():
+                return mask.output(value)
+            case list():
+                return [clean(one) for one in value]
+            case dict():
+                return {name: clean(one) for name, one in value.items()}
+            case _:
+                return value
+
+    return codec.dumps(clean(codec.loads(text))) if text else text
 
 
 def _text(text: str, mask: Masker) -> str:

@@ -217,6 +217,8 @@ def _describe(project: Project, load: messages.Load, start: float) -> messages.L
         unimported=said.unimported,
         threads=living,
         variables=VARIABLES.written(),
+        session=said.session,
+        maxfail=said.maxfail,
     )
 
 

@@ -59,6 +59,7 @@ class Recorder:
         self._scopes: Scopes = ()
         self._started = False
         self._events: list[tuple[Outcome, Failure | None, str, str]] = []
+        self._captured = self._reports = ""
         #: Scope -> the failed fixture that prevents its tests.
         self._blocked: dict[str, FixtureRef] = {}
         #: The running fixture.
@@ -103,6 +104,12 @@ class Recorder:
         """The class has been torn down: what it has left in the process is attributed to it."""
         self._leaks.check(cls)
 
+    def keeps_state(self) -> None:
+        """What the process is like now stays for its later tests: a fixture of the session has
+        been set up.
+        """
+        self._leaks.accept()
+
     def class_took(self, cls: str, seconds: float) -> None:
         """A fixture of the class, or of its module before it, took that long."""
         self._class_seconds[cls] += seconds
@@ -118,6 +125,7 @@ class Recorder:
         """A test begins. `fixtures`: a fixture is reported first, and the start goes with it."""
         self._current, self._index, self._scopes = test, index, scopes
         self._started, self._inside, self._events = False, None, []
+        self._captured = self._reports = ""
         self._channel.hold(messages.started(index))
         if not fixtures:
             self._channel.flush()
@@ -138,10 +146,14 @@ class Recorder:
         """An event of the current test; the worst one decides its outcome."""
         self._events.append((outcome, failure, reason, sql))
 
-    def end(self, seconds: float) -> None:
-        """Sends the record of the current test."""
+    def end(self, seconds: float, *, output: str = "", reports: str = "") -> None:
+        """Sends the record of the current test.
+
+        `output`: what the framework has captured of it; `reports`: see `Verdict.reports`.
+        """
         if self._current is None:
             return
+        self._captured, self._reports = output, reports
         bad = any(event[0] in BAD_OUTCOMES for event in self._events)
         self._leave_if_forked(bad=bad)
         self._bad |= bad
@@ -155,8 +167,8 @@ class Recorder:
 
     def _finish(self, seconds: float) -> None:
         if not self._events:
-            output = self._output.take()
-            if not output:
+            output = self._taken()
+            if not output and not self._reports:
                 self.records += 1
                 self._channel.hold(messages.passed(self._index, max(seconds, 0.0)))
                 return
@@ -178,11 +190,20 @@ class Recorder:
         self.records += 1
         if self._artifacts and outcome in BAD_OUTCOMES:
             extra["artifacts"] = self._output.keep(self._artifacts)
-        printed = self._output.take() if output is None else output
+        printed = self._taken() if output is None else output
         record = messages.TestFinished(
-            self._index, outcome, max(seconds, 0.0), output=printed, **extra
+            self._index,
+            outcome,
+            max(seconds, 0.0),
+            output=printed,
+            reports=self._reports,
+            **extra,
         )
         self._channel.hold(record.encode())
+
+    def _taken(self) -> str:
+        """What was printed, and before it what the framework had captured."""
+        return self._captured + self._output.take()
 
     def flush(self) -> None:
         """Sends the last record now: what follows may take long or end the process."""
@@ -237,6 +258,7 @@ class Recorder:
         for index, scopes in tests:
             if blocker := self._blocker(scopes):
                 self._index = index
+                self._captured = self._reports = ""
                 self._send(Outcome.NOT_RUN, 0.0, covered_by=blocker)
             else:
                 left.append(index)

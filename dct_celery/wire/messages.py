@@ -156,6 +156,10 @@ class Loaded(Message):
     variables: list[str] = field(default_factory=list)
     #: Id of the test that stands for a module that cannot be imported -> why, in one line.
     unimported: dict[str, str] = field(default_factory=dict)
+    #: What the framework has reported while it collected: text of the backend.
+    session: str = ""
+    #: The user's arguments say that the run ends after this many failures; 0: it does not.
+    maxfail: Count = 0
 
 
 @message
@@ -197,6 +201,8 @@ class Fatal(Message):
     detail: str = ""
     #: Variables that the project has read in vain while it was imported.
     unset: tuple[str, ...] = ()
+    #: As in `Loaded`.
+    session: str = ""
 
 
 @message

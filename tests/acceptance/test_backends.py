@@ -148,8 +148,8 @@ def test_the_command_that_is_shown_for_a_failure_runs_it_again(fleet: Fleet, pro
         (
             ["--backend", "nose"],
             (
-                "--backend: 'nose' is not valid; give django, or module:attribute of a backend of "
-                "your own"
+                "--backend: 'nose' is not valid; give django, pytest, or module:attribute of "
+                "a backend of your own"
             ),
         ),
         (

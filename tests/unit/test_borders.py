@@ -56,6 +56,9 @@ def loaded_by(*modules: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
+PYTESTS = "dct_celery.testproc.backends.pytest"
+
+
 def third_party(modules: set[str]) -> set[str]:
     """Top-level names from neither the standard library nor us.
 
@@ -100,9 +103,32 @@ def test_the_test_process_never_loads_the_fleet() -> None:
 def test_rooms_of_the_users_process_need_nothing_but_the_standard_library_and_django(
     room: str,
 ) -> None:
-    assert third_party(loaded_by(*modules_of(room))) <= (
+    modules = [name for name in modules_of(room) if not name.startswith(PYTESTS)]
+    assert third_party(loaded_by(*modules)) <= (
         {"django", "asgiref", "sqlparse"} if room == "testproc" else set()
     )
+
+
+def test_only_its_backend_and_its_plugin_load_pytest() -> None:
+    # Given
+    rooms = ("core", "wire", "protocol", "worker", "dispatcher", "reports", "bootstrap", "testproc")
+    modules = [name for room in rooms for name in modules_of(room)]
+    # When
+    loaded = loaded_by("dct_celery.api", *(one for one in modules if not one.startswith(PYTESTS)))
+    # Then
+    assert not loaded & {"pytest", "_pytest"}
+    assert "pytest" in loaded_by(f"{PYTESTS}.session")
+
+
+def test_the_entry_point_of_pytest_loads_nothing() -> None:
+    # When
+    loaded = loaded_by("dct_celery.pytest_plugin")
+    # Then
+    assert third_party(loaded) == set()
+    assert {name for name in loaded if name.startswith("dct_celery")} == {
+        "dct_celery",
+        "dct_celery.pytest_plugin",
+    }
 
 
 def test_the_package_itself_loads_nothing() -> None:

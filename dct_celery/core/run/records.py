@@ -33,6 +33,7 @@ class TestRecord:
     sql: str = ""
     covered_by: FixtureRef | None = None
     artifacts: Annotated[tuple[Artifact, ...], AtMost(100)] = ()
+    reports: str = ""
 
     def verdict(self, entry: Entry, lease: LeaseRef) -> Verdict:
         return Verdict(
@@ -48,6 +49,7 @@ class TestRecord:
             sql=self.sql,
             covered_by=self.covered_by,
             artifacts=self.artifacts,
+            reports=self.reports,
         )
 
 

@@ -133,11 +133,9 @@ def _fixture_index(report: RunReport) -> dict[tuple[FixtureRef, int | None], Fix
 def _verdict_case(verdict: Verdict, result: Result | None) -> Case:
     entry = verdict.entry
     file, line = verdict.place
-    prefix = f"{entry.cls}."
-    inside = entry.id.startswith(prefix) and len(entry.id) > len(prefix)
     case = Case(
         cls=entry.cls or entry.module,
-        name=entry.id[len(prefix) :] if inside else entry.id,
+        name=entry.name,
         result=result,
         seconds=verdict.seconds,
         file=file,

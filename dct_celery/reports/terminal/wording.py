@@ -37,12 +37,8 @@ def short_name(v: Verdict) -> str:
 
 
 def _method(v: Verdict) -> str:
-    prefix = v.entry.cls + "."
-    return (
-        v.entry.id.removeprefix(prefix)
-        if v.entry.id.startswith(prefix)
-        else v.entry.id.rpartition(".")[2]
-    )
+    name = v.entry.name
+    return name.rpartition(".")[2] if name == v.entry.id else name
 
 
 def where(v: Verdict | FixtureVerdict) -> str:

@@ -92,6 +92,10 @@ class Description:
     receivers: list[str] = field(default_factory=list)
     #: Id of the test that stands for a module that cannot be imported -> why, in one line.
     unimported: dict[str, str] = field(default_factory=dict)
+    #: What the framework has reported while it collected: see wire.messages.Loaded.
+    session: str = ""
+    #: The arguments say that the run ends after this many failures; 0: they do not.
+    maxfail: int = 0
 
 
 class Project(Protocol):

@@ -12,15 +12,29 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from dct_celery.testproc.django import connection_guard
 from dct_celery.testproc.django.migrate_signals import forget_types, own_receivers
 from dct_celery.testproc.django.targets import access, where
 from dct_celery.testproc.failures import first_line, type_name
 
-if TYPE_CHECKING:
-    from dct_celery.testproc.backends.django_unittest.project import DjangoProject
+
+class DatabaseUser(Protocol):
+    """What a project is asked about its databases here."""
+
+    #: Alias -> whether its contents must be serialized, for the whole selection.
+    databases: dict[str, bool]
+    #: Django's test runner, or what stands for it: `setup_databases`, `run_checks`, `verbosity`.
+    runner: Any
+
+    @property
+    def serialized_aliases(self) -> set[str]: ...
+
+    @property
+    def overrides_setup(self) -> bool:
+        """Its own code around Django's `setup_databases` may leave something in databases."""
+        ...
 
 
 class TemplateReady(BaseException):
@@ -49,7 +63,7 @@ def groups(aliases: Iterable[str]) -> dict[str, list[str]]:
     return result
 
 
-def describe(project: DjangoProject) -> list[dict[str, Any]]:
+def describe(project: DatabaseUser) -> list[dict[str, Any]]:
     """One dict per test database: address, parameters, and the name that Django would give it."""
     described = []
     for primary, members in groups(project.databases).items():
@@ -70,13 +84,13 @@ def describe(project: DjangoProject) -> list[dict[str, Any]]:
                 "in_memory": _in_memory(connection),
                 "serialize": any(project.databases.get(alias) for alias in members),
                 # Then a flush leaves more than an empty database.
-                "late_flush": overrides_setup(project) or bool(own_receivers()),
+                "late_flush": project.overrides_setup or bool(own_receivers()),
             }
         )
     return described
 
 
-def configured(project: DjangoProject) -> list[dict[str, Any]]:
+def configured(project: DatabaseUser) -> list[dict[str, Any]]:
     """One dict per configured alias, used or not, for the guards.
 
     It has the shape of `security.guards.Configured`.
@@ -129,14 +143,8 @@ def _absolute(connection: Any, name: str) -> str:
     return os.path.abspath(name)
 
 
-def overrides_setup(project: DjangoProject) -> bool:
-    from django.test.runner import DiscoverRunner
-
-    return type(project.runner).setup_databases is not DiscoverRunner.setup_databases
-
-
 def build(
-    project: DjangoProject, names: dict[str, str], limits: dict[str, int], servers: dict[str, str]
+    project: DatabaseUser, names: dict[str, str], limits: dict[str, int], servers: dict[str, str]
 ) -> None:
     """Creates and migrates the template databases as Django does, and runs the system checks.
 
@@ -148,17 +156,25 @@ def build(
     from django.db import connections
 
     _guard(project, names, strict=False)
-    for primary, members in groups(project.databases).items():
+    primaries = groups(project.databases)
+
+    def name_templates() -> None:
+        for primary, members in primaries.items():
+            for connection in map(connection_of, members):
+                if not _in_memory(connection):
+                    connection.settings_dict["TEST"]["NAME"] = names[primary]
+
+    name_templates()
+    for primary, members in primaries.items():
         for connection in map(connection_of, members):
-            if not _in_memory(connection):
-                connection.settings_dict["TEST"]["NAME"] = names[primary]
             if primary in limits and connection.vendor == "postgresql":
                 connection.creation.sql_table_creation_suffix = _limited(
                     connection.creation, limits[primary]
                 )
     for primary, identity in servers.items():
         connection_guard.prove_server(connection_of(primary), identity)
-    _stop_after_django(project)
+    # Again, as the project's own code around Django's may have added a suffix.
+    _stop_after_django(project, before=name_templates)
     project.runner.run_checks(project.databases)
     for primary, path in names.items():
         if _in_memory(connection_of(primary)):
@@ -179,7 +195,7 @@ def _limited(creation: Any, limit: int) -> Callable[[], str]:
     return sql_table_creation_suffix
 
 
-def check(project: DjangoProject, names: dict[str, str], servers: dict[str, str]) -> None:
+def check(project: DatabaseUser, names: dict[str, str], servers: dict[str, str]) -> None:
     """Attaches to these databases as Django does and runs the system checks.
 
     Raises SystemCheckError.
@@ -192,7 +208,7 @@ def check(project: DjangoProject, names: dict[str, str], servers: dict[str, str]
     connections.close_all()
 
 
-def migrate_again(project: DjangoProject, names: dict[str, str], servers: dict[str, str]) -> None:
+def migrate_again(project: DatabaseUser, names: dict[str, str], servers: dict[str, str]) -> None:
     """Runs Django's part of setup_databases on clones of the templates, for what that leaves in
     memory. The databases are not created; `migrate` finds everything done and sends its signals.
 
@@ -258,7 +274,8 @@ def _finder(connection: Any, name: str, identity: str) -> Callable[..., str]:
     return _create_test_db
 
 
-def _stop_after_django(project: DjangoProject) -> None:
+def _stop_after_django(project: DatabaseUser, before: Callable[[], object] = lambda: None) -> None:
+    """Sets up as the project does, as far as Django's own part; `before` comes right before it."""
     import django.test.runner
     import django.test.utils
 
@@ -271,6 +288,7 @@ def _stop_after_django(project: DjangoProject) -> None:
     def setup_then_stop(*args: Any, **kwargs: Any) -> None:
         # Contents are serialized later, from the finished template.
         kwargs["serialized_aliases"] = set()
+        before()
         original(*args, **kwargs)
         raise TemplateReady
 
@@ -291,7 +309,7 @@ def _stop_after_django(project: DjangoProject) -> None:
 
 
 def attach(
-    project: DjangoProject,
+    project: DatabaseUser,
     names: dict[str, str],
     serialized: dict[str, str],
     servers: dict[str, str],
@@ -314,7 +332,7 @@ def attach(
 
 
 def _point(
-    project: DjangoProject,
+    project: DatabaseUser,
     names: dict[str, str],
     serialized: dict[str, str],
     servers: dict[str, str],
@@ -333,7 +351,7 @@ def _point(
         connection_of(alias).creation.destroy_test_db = _closer(connection_of(alias))
 
 
-def _guard(project: DjangoProject, names: dict[str, str], *, strict: bool) -> None:
+def _guard(project: DatabaseUser, names: dict[str, str], *, strict: bool) -> None:
     """Makes every alias that is set up lead to its database only, and all others nowhere."""
     from django.db import connections
 
@@ -341,7 +359,7 @@ def _guard(project: DjangoProject, names: dict[str, str], *, strict: bool) -> No
     connection_guard.poison(set(connections) - alive(project))
 
 
-def _given(project: DjangoProject, names: dict[str, str]) -> dict[str, str]:
+def _given(project: DatabaseUser, names: dict[str, str]) -> dict[str, str]:
     """Alias -> name, also for members of a group and for mirrors.
 
     Databases in memory are left out: each belongs to its process.
@@ -450,7 +468,7 @@ def flush(aliases: Iterable[str]) -> str:
 
 
 def flush_template(
-    project: DjangoProject, names: dict[str, str], aliases: Iterable[str], servers: dict[str, str]
+    project: DatabaseUser, names: dict[str, str], aliases: Iterable[str], servers: dict[str, str]
 ) -> str:
     """Flushes template databases, and copies those in memory back to their files.
 
@@ -468,7 +486,7 @@ def flush_template(
 
 
 def serialize(
-    project: DjangoProject, names: dict[str, str], files: dict[str, str], servers: dict[str, str]
+    project: DatabaseUser, names: dict[str, str], files: dict[str, str], servers: dict[str, str]
 ) -> None:
     """Writes what `_test_serialized_contents` would hold after creation, a file per primary alias.
 
@@ -508,7 +526,7 @@ def _copy_file_to_memory(path: str, connection: Any) -> None:
     source.close()
 
 
-def alive(project: DjangoProject) -> set[str]:
+def alive(project: DatabaseUser) -> set[str]:
     """Aliases that a run sets up: those of the selection, and mirrors of them.
 
     A mirror whose primary is not set up is left out, even if the selection names it: Django would

@@ -21,15 +21,12 @@ import re
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from dct_celery.testproc.django import databases
 from dct_celery.testproc.django.migrate_signals import receivers_of
 from dct_celery.testproc.django.sources import Sources
 from dct_celery.testproc.django.stable_values import StableValues
-
-if TYPE_CHECKING:
-    from dct_celery.testproc.backends.django_unittest.project import DjangoProject
 
 #: Distributions whose version has no effect on a database.
 _TOOLS = frozenset({"pip", "setuptools", "wheel", "uv", "dct-celery"})
@@ -61,9 +58,14 @@ _META = (
 )  # fmt: skip
 
 
-def fingerprint(
-    project: DjangoProject, environment: Mapping[str, str], depends: Iterable[str]
-) -> str:
+class Keyed(databases.DatabaseUser, Protocol):
+    """What a project is asked here."""
+
+    #: Top of the tree that the project is part of.
+    root: str
+
+
+def fingerprint(project: Keyed, environment: Mapping[str, str], depends: Iterable[str]) -> str:
     """The key: 64 hexadecimal digits.
 
     `environment`: see environment.describe; `depends`: globs below the top of the tree. Environment
@@ -72,9 +74,7 @@ def fingerprint(
     return _hash(parts(project, environment, depends))
 
 
-def parts(
-    project: DjangoProject, environment: Mapping[str, str], depends: Iterable[str]
-) -> dict[str, str]:
+def parts(project: Keyed, environment: Mapping[str, str], depends: Iterable[str]) -> dict[str, str]:
     """Name -> hash of each part of the key, so that a difference between two can be named."""
     plain, sources = StableValues(project.root), Sources()
     with warnings.catch_warnings():
@@ -95,7 +95,7 @@ def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=repr).encode()).hexdigest()
 
 
-def _databases(project: DjangoProject, plain: StableValues) -> Any:
+def _databases(project: Keyed, plain: StableValues) -> Any:
     """How aliases share databases, and their entries in DATABASES with Django's defaults."""
     described = {}
     for alias in sorted(databases.alive(project)):
@@ -201,7 +201,7 @@ def _packages(environment: Mapping[str, str]) -> Any:
     ]
 
 
-def _data(project: DjangoProject, sources: Sources, depends: Iterable[str]) -> Any:
+def _data(project: Keyed, sources: Sources, depends: Iterable[str]) -> Any:
     """Fixtures and SQL files, and what `template_depends` names."""
     from django.apps import apps
     from django.conf import settings
@@ -220,7 +220,7 @@ def _data(project: DjangoProject, sources: Sources, depends: Iterable[str]) -> A
     return found
 
 
-def _code(project: DjangoProject, sources: Sources) -> dict[str, Any]:
+def _code(project: Keyed, sources: Sources) -> dict[str, Any]:
     """The migrations, and the project code that they or other parts of migrate can reach."""
     migrations: dict[str, Any] = {}
     seeds: set[str] = set()
@@ -252,7 +252,7 @@ def _migration_files(module: str, sources: Sources) -> dict[str, str]:
     }
 
 
-def _involved(project: DjangoProject) -> Iterator[str]:
+def _involved(project: Keyed) -> Iterator[str]:
     """Modules of classes and functions that take part in migrate.
 
     These are the runner, backends, routers, fields and receivers of signals.

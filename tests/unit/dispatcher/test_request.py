@@ -4,6 +4,7 @@ one does.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from dct_celery.dispatcher.request import (
 )
 from dct_celery.errors import ConfigError
 from dct_celery.settings import Settings
+from dct_celery.wire.pytest_reports import Input, split_arguments
 
 MANAGE = 'import os\nos.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")\n'
 
@@ -266,3 +268,60 @@ def test_whatever_names_a_project_today_is_enough(tmp_path: Path) -> None:
     require_project(Settings(project_dir=str(tmp_path), backend="plain:BACKEND"), {})
     (tmp_path / "manage.py").write_text("that nobody can parse (")
     require_project(Settings(project_dir=str(tmp_path)), {})
+
+
+# -- pytest ----------------------------------------------------------------------------------
+
+
+def test_the_words_of_pytest_travel_behind_what_the_run_shares(tmp_path: Path) -> None:
+    # Given
+    given = Input("run", 2, seed=7)
+    # When
+    request = request_for(
+        tmp_path, backend="pytest", labels=(given.argument(), "-k", "x", "tests"), extra=("-q",)
+    )
+    # Then
+    assert request.command == ("-m", "pytest")
+    assert split_arguments(request.arguments) == (given, ("-q", "-k", "x", "tests"))
+
+
+@pytest.mark.parametrize(
+    ("command", "path"),
+    [(None, (".",)), ("python -m pytest", (".",)), ("python3 -m pytest", (".",)), ("pytest", ())],
+)
+def test_the_program_pytest_has_not_the_folder_on_its_path(
+    tmp_path: Path, command: str | None, path: tuple[str, ...]
+) -> None:
+    assert request_for(tmp_path, backend="pytest", command=command).sys_path == path
+
+
+def test_variables_of_pytest_travel_and_those_of_another_session_do_not(tmp_path: Path) -> None:
+    # Given
+    environ = {
+        "PYTEST_ADDOPTS": "-q",
+        "PYTEST_XDIST_WORKER": "gw1",
+        "PYTEST_CURRENT_TEST": "x",
+        "PYTEST_VERSION": "9",
+        "CI": "true",
+    }
+    # Then
+    assert request_for(tmp_path, environ, backend="pytest").environment == {
+        "PYTEST_ADDOPTS": "-q",
+        "CI": "true",
+    }
+    assert request_for(tmp_path, environ).environment == {"CI": "true"}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"k": ("x",)}, "-k is for Django's tests; give pytest's own options behind --"),
+        ({"command": "python runtests.py"}, "--command: 'python runtests.py' is not pytest"),
+        ({"command": "coverage run"}, "--command: coverage cannot follow"),
+    ],
+)
+def test_what_pytest_does_not_take_is_refused(
+    tmp_path: Path, given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match="^" + re.escape(message)):
+        request_for(tmp_path, backend="pytest", **given)

@@ -301,3 +301,21 @@ def test_the_whole_output_of_a_failure_is_kept_where_it_is_wanted(
     # Then
     (record,) = bench.finished()
     assert record.artifacts == ((artifact,) if kept else ())
+
+
+def test_what_a_framework_reports_goes_with_the_record_of_its_test(bench: Bench) -> None:
+    # Given a test that passes, of which there is something to say
+    test = object()
+    bench.recorder.begin(test, 4, SCOPES, fixtures=False)
+    bench.recorder.started(test)
+    bench.output.printed = "printed\n"
+    # When
+    bench.recorder.end(0.5, output="captured\n", reports="{}")
+    run(bench, 5)
+    # Then
+    assert bench.sent() == [
+        messages.TestStarted(4),
+        messages.TestFinished(4, Outcome.PASSED, 0.5, output="captured\nprinted\n", reports="{}"),
+        messages.TestStarted(5),
+        messages.TestFinished(5, Outcome.PASSED, 0.5),
+    ]

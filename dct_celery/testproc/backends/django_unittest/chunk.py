@@ -29,8 +29,8 @@ class ChunkSuite(unittest.TestSuite):
 
     unittest asks its iterator for the next test only when the last one is wholly done, tear-down
     outside `startTest` and `stopTest` included; so the code behind `yield` is the one place where a
-    record can be closed. Others may iterate, too: repr() of the suite does, on behalf of a test that
-    shows the variables of all frames.
+    record can be closed. Others may iterate, too: repr() of the suite does, on behalf of a test
+    that shows the variables of all frames.
     """
 
     def __init__(self, tests: list[tuple[int, unittest.TestCase]], recorder: Recorder) -> None:

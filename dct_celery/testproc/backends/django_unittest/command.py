@@ -18,7 +18,6 @@ import functools
 import importlib.util
 import os
 import shlex
-import stat
 import sys
 import traceback
 import types
@@ -28,6 +27,7 @@ from importlib.machinery import ModuleSpec, SourceFileLoader
 from typing import Any, NoReturn
 
 from dct_celery.testproc.backends.base import LoadFailed, failing_as, headline, project_trace
+from dct_celery.testproc.isolation.printed import Printed
 from dct_celery.wire import messages
 
 #: Called with the project's runner and the suite that it has built.
@@ -35,8 +35,6 @@ Take = Callable[[Any, Any], None]
 _RUNNERS = "django.test.runner"
 #: Where Django imports what the project's settings name.
 _SETTINGS = ("/django/conf/", "/django/apps/", "/django/test/utils.py")
-#: Bytes at the end of the output that may hold the reason of an exit.
-_TAIL = 4096
 
 
 def run(command: Sequence[str], arguments: Sequence[str], take: Take) -> None:
@@ -64,7 +62,7 @@ class _Execution:
         self._failure: messages.Fatal | None = None
         self._suites: dict[int, Any] = {}
         self._restore = contextlib.ExitStack()
-        self._said_before = _size_of_output()
+        self._printed = Printed()
 
     # -- the command -------------------------------------------------------------------
 
@@ -115,11 +113,7 @@ class _Execution:
             return ended.code.strip().partition("\n")[0]
         if type(ended.__context__).__name__ == "CommandError":
             return str(ended.__context__).strip().partition("\n")[0]
-        # Standard error is not buffered: its last line comes before what waits in standard output.
-        said = _output_since(self._said_before)
-        if not said:
-            sys.stdout.flush()
-            said = _output_since(self._said_before)
+        said = self._printed.text()
         return said.splitlines()[-1].strip() if said else ""
 
     # -- what is watched ---------------------------------------------------------------
@@ -316,20 +310,3 @@ def _with_hint(error: BaseException) -> str:
     return (
         f"{error} (name the module with --settings, DJANGO_SETTINGS_MODULE or [tool.dct] settings)"
     )
-
-
-def _size_of_output() -> int:
-    """Size of the file behind standard error; -1 if that is none."""
-    about = os.fstat(2)
-    return about.st_size if stat.S_ISREG(about.st_mode) else -1
-
-
-def _output_since(size: int) -> str:
-    """The end of what was written to that file since it had this size."""
-    now = _size_of_output()
-    if size < 0 or now <= size:
-        return ""
-    with contextlib.suppress(OSError), open("/proc/self/fd/2", "rb") as file:
-        file.seek(max(size, now - _TAIL))
-        return file.read(_TAIL).decode(errors="backslashreplace").strip()
-    return ""

@@ -53,6 +53,12 @@ class DjangoProject:
     def serialized_aliases(self) -> set[str]:
         return {alias for alias, serialize in self.databases.items() if serialize}
 
+    @property
+    def overrides_setup(self) -> bool:
+        from django.test.runner import DiscoverRunner
+
+        return type(self.runner).setup_databases is not DiscoverRunner.setup_databases
+
     # -- description -------------------------------------------------------------------
 
     def identities(self) -> list[Identity]:

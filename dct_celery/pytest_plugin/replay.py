@@ -1,0 +1,255 @@
+"""Says again what pytest has said on slots, so that its reporters work as they always do.
+
+Verdicts arrive as slots come to them; here they wait for those before them in the order of the
+suite. So a terminal, a JUnit report, --maxfail and the cache of failures get the hooks of the
+sequential run, in its order. (Secrets are masked: what is shown here leaves the machine.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dct_celery.core.codec import Malformed
+from dct_celery.core.model import Outcome, Phase, Verdict
+from dct_celery.core.text import plural
+from dct_celery.ports.reporting import (
+    Finished,
+    ReportEvent,
+    Started,
+    TestJudged,
+    Warned,
+)
+from dct_celery.pytest_plugin.node import Node
+from dct_celery.reports import masked
+from dct_celery.security import masking
+from dct_celery.settings import Settings
+from dct_celery.wire.pytest_reports import SessionReports, TestReports
+
+_Location = tuple[str, int | None, str]
+
+
+class Replay:
+    """A reporter of the run, see `ports.reporting`."""
+
+    #: It masks what it is given.
+    masks = True
+
+    def __init__(self, session: pytest.Session, settings: Settings, node: Node) -> None:
+        from dct_celery.adapters.source.snapshot import find_root
+
+        #: Why nothing runs, as pytest says it; empty where something does.
+        self.interrupted = ""
+        self._session = session
+        self._config = session.config
+        self._node = node
+        self._root = str(find_root(Path(settings.project_dir)))
+        #: Verdicts that wait for those before them.
+        self._waiting: dict[int, Verdict] = {}
+        self._next = 0
+        #: An exception of a hook, which ends the session as in the sequential run.
+        self._error: BaseException | None = None
+        self._properties: set[tuple[str, str]] = set()
+        self._lost: list[Verdict] = []
+        self._orders: list[Verdict] = []
+        self._warned: list[str] = []
+        self._note = ""
+
+    @property
+    def over(self) -> bool:
+        """Nothing more is to run."""
+        return bool(self._error or self._session.shouldfail or self._session.shouldstop)
+
+    def take(self, event: ReportEvent) -> None:
+        match event:
+            case Started(view=view, session=text):
+                self.collected(text, view.total or 0)
+            case TestJudged(verdict):
+                self._waiting[verdict.entry.index] = masked.verdict(verdict, masking.PROCESS)
+                self._go_on()
+            case Finished(report):
+                self._note = report.note
+                while self._waiting:
+                    self._next = min(self._waiting)
+                    self._go_on()
+            case Warned(text):
+                self._warned.append(masking.PROCESS(text))
+            case _:
+                pass
+
+    def end(self) -> None:
+        """Raises what a hook has raised."""
+        if self._error is not None:
+            raise self._error
+
+    # -- collection --------------------------------------------------------------------
+
+    def collected(self, text: str, count: int) -> None:
+        """`text`: of the collection, see `wire.messages.Loaded`; `count`: tests that will run."""
+        found = SessionReports.read(text, self._root) if text else SessionReports()
+        self.interrupted = found.interrupted
+        self._warned += found.notes
+        with self._noting():
+            self._session.testscollected = count
+            for data in found.collectors:
+                self._config.hook.pytest_collectreport(report=self._report(data))
+            for data in found.warnings:
+                self._warn(data)
+            if found.deselected:
+                items = [SimpleNamespace(nodeid=nodeid) for nodeid in found.deselected]
+                self._config.hook.pytest_deselected(items=items)
+            terminal: Any = self._config.pluginmanager.getplugin("terminalreporter")
+            if terminal is not None:
+                terminal._numcollected = count + len(found.deselected)
+                terminal.report_collect(True)
+
+    # -- tests -------------------------------------------------------------------------
+
+    def _go_on(self) -> None:
+        while (verdict := self._waiting.pop(self._next, None)) is not None:
+            self._next += 1
+            if not self.over:
+                with self._noting():
+                    self._say(verdict)
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
+        except (Exception, KeyboardInterrupt, pytest.exit.Exception) as error:
+            self._error = self._error or error
+
+    def _say(self, verdict: Verdict) -> None:
+        if verdict.order is not None:
+            self._orders.append(verdict)
+        if verdict.entry.phase is Phase.LOAD_FAILED:
+            return  # its report came with the collection
+        if verdict.outcome is Outcome.NOT_RUN:
+            self._lost.append(verdict)
+            return
+        events = self._events(verdict)
+        nodeid = verdict.entry.id
+        first = next((data for kind, data in events if kind == "report"), None)
+        location = (
+            tuple(first["location"]) if first is not None and first["location"] else (nodeid, 0, "")
+        )
+        hook = self._config.hook
+        hook.pytest_runtest_logstart(nodeid=nodeid, location=location)
+        if verdict.output and self._config.getoption("capture") == "no":
+            sys.stdout.write(verdict.output)
+            sys.stdout.flush()
+        for kind, data in events:
+            if kind == "warning":
+                self._warn(data)
+            elif kind == "xml":
+                self._add_to_xml(data)
+            else:
+                report = self._report(data)
+                report.worker_id = f"{verdict.worker}/{verdict.slot}"
+                report.testrun_uid = self._node.workerinput["testrunuid"]
+                report.item_index = verdict.entry.index
+                hook.pytest_runtest_logreport(report=report)
+        hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
+
+    def _events(self, verdict: Verdict) -> list[tuple[str, dict[str, Any]]]:
+        if verdict.reports:
+            with contextlib.suppress(Malformed):
+                return TestReports.read(verdict.reports, verdict.entry.id, self._root).events
+        return [("report", _made_up(verdict))]
+
+    def _report(self, data: dict[str, Any]) -> Any:
+        """The report, by pytest's own hook."""
+        for name in ("location", "longrepr"):
+            if isinstance(data.get(name), list):
+                data[name] = tuple(data[name])
+        for name in ("user_properties", "sections"):
+            if isinstance(data.get(name), list):
+                data[name] = [tuple(one) if isinstance(one, list) else one for one in data[name]]
+        subtest = dict(data.get("_subtest.context") or {})
+        report = self._config.hook.pytest_report_from_serializable(config=self._config, data=data)
+        if "kwargs" in subtest:
+            # pytest takes the `repr` of each value, which they already are.
+            object.__setattr__(report.context, "kwargs", subtest["kwargs"])
+        return report
+
+    def _warn(self, data: dict[str, Any]) -> None:
+        message = warnings.WarningMessage(
+            message=data["message"],
+            category=_category(*data["category"]),
+            filename=data["filename"],
+            lineno=data["lineno"],
+        )
+        self._config.hook.pytest_warning_recorded.call_historic(
+            kwargs={
+                "warning_message": message,
+                "nodeid": data["nodeid"],
+                "when": data["when"],
+                "location": None,
+            }
+        )
+
+    def _add_to_xml(self, data: dict[str, Any]) -> None:
+        from _pytest.junitxml import xml_key
+
+        xml = self._config.stash.get(xml_key, None)
+        if xml is None:
+            return
+        if data["nodeid"]:
+            xml.node_reporter(data["nodeid"]).add_attribute(data["name"], data["value"])
+        elif (data["name"], data["value"]) not in self._properties:
+            # Once, although fixtures of the session record it in each process.
+            self._properties.add((data["name"], data["value"]))
+            xml.add_global_property(data["name"], data["value"])
+
+    # -- the end -----------------------------------------------------------------------
+
+    def summarize(self, terminal: Any) -> None:
+        """What pytest cannot know of the run."""
+        lines = [*dict.fromkeys(self._warned)]
+        lines += [f"{v.entry.id}: {v.order}" for v in self._orders if v.order and v.order.proven]
+        lost = [v for v in self._lost if not self.over]
+        reasons = dict.fromkeys(v.reason for v in lost)
+        if lost:
+            lines.append(f"{plural(len(lost), 'test')} did not run: {'; '.join(reasons)}")
+        if lines:
+            terminal.write_sep("=", "dct")
+            for line in lines:
+                terminal.write_line(line)
+
+
+def _made_up(verdict: Verdict) -> dict[str, Any]:
+    """A report for a test whose process could not say any more."""
+    text = "\n".join(failure.text or failure.message for failure in verdict.failures)
+    bad = verdict.outcome in (Outcome.FAILED, Outcome.ERROR)
+    return {
+        "$report_type": "TestReport",
+        "nodeid": verdict.entry.id,
+        "location": [verdict.entry.file or verdict.entry.id, verdict.entry.line or 0,
+                     verdict.entry.name],
+        "keywords": {},
+        "outcome": "failed" if bad else "passed",
+        "longrepr": (text or verdict.message) if bad else None,
+        "when": "call",
+        "user_properties": [],
+        "sections": [["Captured output", verdict.output]] if verdict.output else [],
+        "duration": verdict.seconds,
+        "start": 0.0,
+        "stop": verdict.seconds,
+    }  # fmt: skip
+
+
+def _category(module: str, name: str) -> type[Warning]:
+    """The class of a warning, if this process has it; else one that is called the same."""
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if isinstance(found, type) and issubclass(found, Warning):
+        return found
+    return type(name.rpartition(".")[2], (Warning,), {"__module__": module})

@@ -1,0 +1,233 @@
+"""`pytest --dct`: the session of pytest that collects nothing and runs nothing by itself.
+
+It is a dispatcher. The tests run on slots, and what pytest says of them there is said again here:
+see `replay`. Options that run no tests, such as --collect-only, are left to pytest alone.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dct_celery import api
+from dct_celery.errors import (
+    CollectionError,
+    DctError,
+    Interrupted,
+    NothingSelected,
+    UsageError,
+)
+from dct_celery.pytest_plugin import VALUES
+from dct_celery.pytest_plugin.interrupts import Interrupts
+from dct_celery.pytest_plugin.node import Node
+from dct_celery.pytest_plugin.replay import Replay
+from dct_celery.settings import Settings
+from dct_celery.wire.pytest_reports import Input
+
+#: Options with which pytest runs no tests.
+_ALONE = (
+    "collectonly", "showfixtures", "show_fixtures_per_test", "markers", "cacheshow", "version",
+    "help", "setupplan",
+)  # fmt: skip
+#: Options that read what earlier runs have left in pytest's cache.
+_CACHED = ("lf", "failedfirst", "newfirst", "stepwise")
+
+
+def install(config: pytest.Config) -> None:
+    """Makes the session a dispatcher's. Raises pytest.UsageError."""
+    option: Any = config.option
+    if any(config.getoption(name, False) for name in _ALONE):
+        return
+    if option.usepdb or config.getoption("trace", False):
+        raise pytest.UsageError(
+            "--pdb and --trace need the terminal, which tests on slots do not have; leave out --dct"
+        )
+    replaced = _take_place_of_xdist(config)
+    config.pluginmanager.register(DispatcherSession(config, replaced), "dct-session")
+
+
+def _take_place_of_xdist(config: pytest.Config) -> str:
+    """Switches xdist's own processes off; to plugins the session stays a controller.
+
+    Returns what was asked of xdist; empty where that is nothing.
+    """
+    option: Any = config.option
+    if not hasattr(option, "numprocesses"):
+        return ""
+    asked = f"-n {option.numprocesses}" if option.numprocesses else ""
+    if option.dist == "each":
+        raise pytest.UsageError(
+            "--dist each runs every test on each worker, which slots do not; leave it out"
+        )
+    option.dist, option.tx, option.numprocesses = "load", [], None
+    return asked
+
+
+class DispatcherSession:
+    """In place of pytest's collection and run loop."""
+
+    def __init__(self, config: pytest.Config, replaced: str) -> None:
+        self._config = config
+        self._replaced = replaced
+        self._replay: Replay | None = None
+        self._words = own_words(config.invocation_params.args)
+        self._exit = 0
+
+    @pytest.hookimpl
+    def pytest_report_header(self) -> str | None:
+        if not self._replaced:
+            return None
+        return f"dct: takes the place of xdist ({self._replaced})"
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self, session: pytest.Session) -> bool:
+        session.items = []
+        return True
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        node = Node(self._config, {
+            "workerid": "gw0",
+            "workercount": int(self._config.option.dct_local or 0) or os.cpu_count() or 1,
+            "testrunuid": secrets.token_hex(16),
+            "mainargv": list(sys.argv),
+        })  # fmt: skip
+        node.configure()
+        settings, origins = self._settings(node)
+        self._replay = replay = Replay(session, settings, node)
+        try:
+            with Interrupts() as interrupts:
+                report = api.run(
+                    settings,
+                    reporters=[replay],
+                    interrupted=lambda: interrupts.seen or replay.over,
+                    origins=origins,
+                )
+        except (CollectionError, NothingSelected) as error:
+            replay.collected(error.session, 0)
+            replay.end()
+            if isinstance(error, NothingSelected):
+                return True
+            if session.shouldfail:
+                raise session.Failed(session.shouldfail) from None
+            if replay.interrupted:
+                raise session.Interrupted(replay.interrupted) from None
+            raise pytest.UsageError(_told(error)) from error
+        except Interrupted as error:
+            raise session.Interrupted(str(error)) from None
+        except UsageError as error:
+            raise pytest.UsageError(_told(error)) from error
+        except DctError as error:
+            pytest.exit(_told(error), returncode=error.exit_code)
+        finally:
+            node.down()
+        replay.end()
+        if interrupts.seen:
+            raise KeyboardInterrupt
+        if session.shouldfail:
+            raise session.Failed(session.shouldfail)
+        if session.shouldstop:
+            raise session.Interrupted(session.shouldstop)
+        if report.exit_code == 7:
+            self._exit = 7
+        elif report.exit_code == UsageError.exit_code:
+            raise pytest.UsageError(report.note)
+        elif report.exit_code not in (0, 1):
+            pytest.exit(report.note, returncode=report.exit_code)
+        return True
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self._exit:
+            session.exitstatus = self._exit
+
+    @pytest.hookimpl
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self._replay is not None:
+            self._replay.summarize(terminalreporter)
+
+    def _settings(self, node: Node) -> tuple[Settings, dict[str, str]]:
+        """Raises pytest.UsageError."""
+        option: Any = self._config.option
+        given: dict[str, object] = {
+            name: value
+            for name, _, _ in VALUES.values()
+            if (value := getattr(option, f"dct_{name}")) is not None
+        }
+        run_wide = Input(
+            testrunuid=node.workerinput["testrunuid"],
+            workercount=node.workerinput["workercount"],
+            mainargv=tuple(sys.argv),
+            seed=zlib.crc32(node.workerinput["testrunuid"].encode()),
+            added=node.added(),
+        )
+        if _as_program():
+            given["command"] = "pytest"
+        given |= {"backend": "pytest", "labels": (run_wide.argument(), *self._words)}
+        place = self._config.invocation_params.dir
+        _require_inside(self._config, place)
+        try:
+            settings, origins = api.load_with_origins(place, **given)
+        except DctError as error:
+            raise pytest.UsageError(_told(error)) from error
+        flags = {name: flag for flag, (name, _, _) in VALUES.items()}
+        named = {name: flags.get(name, origin) if name in given else origin
+                 for name, origin in origins.items()}  # fmt: skip
+        return self._with_cache(settings), named
+
+    def _with_cache(self, settings: Settings) -> Settings:
+        """Slots select as the cache of this machine says, so they get it."""
+        from dataclasses import replace
+
+        cache: Any = getattr(self._config, "cache", None)
+        if cache is None or not any(self._config.getoption(name, False) for name in _CACHED):
+            return settings
+        folder = os.path.relpath(cache._cachedir / "v" / "cache", Path(settings.project_dir))
+        return replace(settings, include=(*settings.include, f"{folder}/*"))
+
+
+def _require_inside(config: pytest.Config, place: Path) -> None:
+    """Raises pytest.UsageError where tests are named from a folder that does not travel."""
+    from dct_celery.adapters.source.snapshot import find_root
+
+    try:
+        root = find_root(place).resolve()
+    except DctError as error:
+        raise pytest.UsageError(_told(error)) from error
+    if not config.rootpath.resolve().is_relative_to(root):
+        raise pytest.UsageError(
+            f"pytest's rootdir {config.rootpath} lies outside {root}, and workers get no more;"
+            " choose it with --rootdir, or run pytest --dct from the top of the project"
+        )
+
+
+def own_words(args: Sequence[str]) -> tuple[str, ...]:
+    """The command line without what is meant for this plugin."""
+    kept: list[str] = []
+    words = iter(args)
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if name == "--dct":
+            continue
+        if name in VALUES:
+            if not equals:
+                next(words, None)
+            continue
+        kept.append(word)
+    return tuple(kept)
+
+
+def _as_program() -> bool:
+    """pytest was started by its script, so that its folder is on sys.path, and not this one."""
+    return os.path.basename(sys.argv[0]) != "__main__.py"
+
+
+def _told(error: DctError) -> str:
+    return f"{error}\n{error.detail}".rstrip()

@@ -1,0 +1,209 @@
+"""What pytest says of the running test, gathered in order, and what that comes to as a verdict."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from dct_celery.core.model import Failure, Outcome
+from dct_celery.testproc.failures import describe, first_line
+from dct_celery.testproc.recorder import Recorder
+from dct_celery.wire.pytest_reports import TestReports, dumps, joined, loads, plain
+
+
+def serialized(config: pytest.Config, report: Any) -> dict[str, Any]:
+    """By pytest's own hook; a report that this cannot serialize is reduced to its text."""
+    try:
+        data = config.hook.pytest_report_to_serializable(config=config, report=report)
+    except Exception as error:
+        data = _reduced(report, error)
+    if not isinstance(data, dict):
+        return _reduced(report, None)
+    if data.get("user_properties"):
+        data["user_properties"] = [[name, _kept(value)] for name, value in data["user_properties"]]
+    return data
+
+
+def _kept(value: object) -> object:
+    """What arrives as it is, or the text that reports show of it."""
+    with contextlib.suppress(Exception):
+        if loads(dumps(value)) == value:
+            return value
+    try:
+        return str(value)
+    except Exception:
+        return plain(value)
+
+
+def _reduced(report: Any, error: Exception | None) -> dict[str, Any]:
+    """What every report has. `error`: why the whole of it cannot travel."""
+    text = "" if error is None else f"\n[the report could not be serialized: {error!r}]"
+    failed = report.outcome == "failed"
+    return {
+        "$report_type": "TestReport" if isinstance(report, pytest.TestReport) else "CollectReport",
+        "nodeid": report.nodeid,
+        "location": plain(getattr(report, "location", None)),
+        "keywords": plain(dict(getattr(report, "keywords", {}))),
+        "outcome": report.outcome,
+        "longrepr": f"{report.longreprtext}{text}" if failed else plain(report.longrepr),
+        "when": getattr(report, "when", "collect"),
+        "user_properties": plain(list(getattr(report, "user_properties", ()))),
+        "sections": plain(list(report.sections)),
+        "duration": getattr(report, "duration", 0.0),
+        "start": getattr(report, "start", 0.0),
+        "stop": getattr(report, "stop", 0.0),
+    }
+
+
+def serialized_warning(warning: Any, when: str, nodeid: str) -> dict[str, Any]:
+    """A `warnings.WarningMessage`, as far as it can be shown elsewhere."""
+    category = warning.category or type(warning.message)
+    return {
+        "message": str(warning.message),
+        "category": [category.__module__, category.__qualname__],
+        "filename": warning.filename,
+        "lineno": warning.lineno,
+        "when": when,
+        "nodeid": nodeid,
+    }
+
+
+class XmlRecorder:
+    """Stands for pytest's JUnit report where fixtures ask for it, which only the dispatcher has."""
+
+    def __init__(self, family: str, events: Callable[[], list[tuple[str, dict[str, Any]]]]) -> None:
+        self.family = family
+        self._events = events
+
+    def node_reporter(self, test: Any) -> XmlTest:
+        return XmlTest(self, str(getattr(test, "nodeid", test)))
+
+    def add_global_property(self, name: str, value: object) -> None:
+        if not isinstance(name, str):  # pytest's own words
+            raise TypeError(f"name parameter needs to be a string, but {type(name).__name__} given")
+        self.record("", name, value)
+
+    def record(self, nodeid: str, name: object, value: object) -> None:
+        """`nodeid`: empty for a property of the whole suite."""
+        data = {"nodeid": nodeid, "name": str(name), "value": str(value)}
+        self._events().append(("xml", data))
+
+
+class XmlTest:
+    """The part of one test."""
+
+    def __init__(self, xml: XmlRecorder, nodeid: str) -> None:
+        self._xml, self._nodeid = xml, nodeid
+
+    def add_attribute(self, name: object, value: object) -> None:
+        self._xml.record(self._nodeid, name, value)
+
+
+class Gatherer:
+    """A plugin of test processes."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._reports = TestReports()
+        self._outcomes: list[tuple[Outcome, Failure | None, str]] = []
+        self._output: list[str] = []
+        self._root = ""
+        self._call: Any = None
+        self._recorder: Recorder
+        self._session_changed = False
+        if getattr(config.option, "xmlpath", None):
+            from _pytest.junitxml import xml_key
+
+            xml: Any = XmlRecorder(config.getini("junit_family"), lambda: self._reports.events)
+            config.stash[xml_key] = xml
+            config.add_cleanup(lambda: config.stash.__delitem__(xml_key))
+
+    def begin(self, recorder: Recorder) -> None:
+        """A test begins."""
+        self._reports, self._outcomes, self._output = TestReports(), [], []
+        self._recorder = recorder
+        self._root = recorder.root
+        self._call = None
+
+    def judge(self) -> None:
+        """Tells the recorder what the reports come to."""
+        for outcome, failure, reason in self._outcomes:
+            self._recorder.event(outcome, failure, reason)
+
+    def ended(self) -> None:
+        """The test has ended, and nothing is captured. Fixtures of the session that it has set up
+        may have changed the process for good.
+        """
+        if self._session_changed:
+            self._session_changed = False
+            self._recorder.keeps_state()
+
+    def output(self) -> str:
+        """What was captured."""
+        return joined(self._output)
+
+    def text(self) -> str:
+        """All of it, for the dispatcher."""
+        return self._reports.text(self._root.rstrip("/"))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: Any) -> Any:
+        try:
+            return (yield)
+        finally:
+            self._session_changed |= fixturedef.scope == "session"
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, call: Any) -> Any:
+        self._call = call
+        return (yield)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        self._reports.events.append(("report", serialized(self._config, report)))
+        self._output += [
+            content
+            for name, content in report.sections
+            if name.startswith("Captured ") and name.endswith(f" {report.when}")
+        ]
+        self._outcomes += self._verdict(report)
+
+    @pytest.hookimpl
+    def pytest_warning_recorded(self, warning_message: Any, when: str, nodeid: str) -> None:
+        self._reports.events.append(("warning", serialized_warning(warning_message, when, nodeid)))
+
+    def _verdict(self, report: Any) -> Iterator[tuple[Outcome, Failure | None, str]]:
+        if hasattr(report, "wasxfail") and report.outcome in ("skipped", "passed"):
+            reason = str(report.wasxfail)
+            if report.outcome == "skipped":
+                yield Outcome.XFAILED, None, reason
+            elif report.when == "call":
+                # It does not make a run of pytest red.
+                yield Outcome.PASSED, None, f"XPASS {reason}".rstrip()
+        elif report.outcome == "skipped":
+            if not hasattr(report, "context"):  # a skipped subtest skips nothing else
+                yield Outcome.SKIPPED, None, _reason(report.longrepr)
+        elif report.outcome == "failed":
+            called = report.when == "call"
+            yield (Outcome.FAILED if called else Outcome.ERROR), self._failure(report), ""
+
+    def _failure(self, report: Any) -> Failure:
+        error = getattr(getattr(self._call, "excinfo", None), "value", None)
+        subtest = getattr(report, "context", None)
+        text = report.longreprtext or first_line(error)
+        return describe(
+            None if error is None else type(error),
+            error if error is not None else text,
+            text,
+            self._root,
+            kind="failure" if report.when == "call" else "error",
+            subtest="" if subtest is None else str(report._sub_test_description()),
+        )
+
+
+def _reason(longrepr: Any) -> str:
+    text = str(longrepr[2] if isinstance(longrepr, tuple) and len(longrepr) == 3 else longrepr)
+    return text.removeprefix("Skipped: ")

@@ -1,0 +1,151 @@
+"""One pytest session, from the command line to the point where tests would run.
+
+`pytest.main` runs as `python -m pytest` does, with one plugin more. Where the run loop begins, all
+hooks of collection are over, and the order of the items is final. There the session is handed on,
+and its frames (wrappers of the run loop, such as those of logging) stay on the stack.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from dct_celery.testproc.backends.base import LoadFailed, Serve
+from dct_celery.testproc.backends.pytest import plugins, reports
+from dct_celery.testproc.backends.pytest.project import PytestProject
+from dct_celery.testproc.isolation.printed import Printed
+from dct_celery.wire import messages
+from dct_celery.wire.pytest_reports import Input, SessionReports
+
+#: Our options, and the name under which pytest finds them where this package is installed.
+_OPTIONS = "dct_celery.pytest_plugin"
+#: Options of pytest that run no tests, or need a person.
+_ALONE = (
+    ("collectonly", "--collect-only"),
+    ("showfixtures", "--fixtures"),
+    ("show_fixtures_per_test", "--fixtures-per-test"),
+    ("markers", "--markers"),
+    ("cacheshow", "--cache-show"),
+    ("version", "--version"),
+    ("help", "--help"),
+    ("setupplan", "--setup-plan"),
+    ("usepdb", "--pdb"),
+    ("trace", "--trace"),
+)
+
+
+def run(order: messages.Load, given: Input, words: Sequence[str], serve: Serve) -> None:
+    """Collects, and calls `serve`. Raises LoadFailed where that does not come about."""
+    sys.argv = [os.path.join(os.path.dirname(pytest.__file__), "__main__.py"), *words]
+    sys.orig_argv = [sys.executable, "-m", "pytest", *words]
+    plugin = SessionPlugin(order, given, serve)
+    printed = Printed()
+    # By its name: pytest does not load it again as an entry point.
+    code = pytest.main(list(words), plugins=[_OPTIONS, plugin])
+    if plugin.fatal is not None:
+        raise LoadFailed(plugin.fatal)
+    if not plugin.served:
+        raise LoadFailed(_explained(int(code), printed.text()))
+
+
+class SessionPlugin:
+    """Goes with the project's plugins through collection."""
+
+    def __init__(self, order: messages.Load, given: Input, serve: Serve) -> None:
+        self.served = False
+        #: Why the session cannot run.
+        self.fatal: messages.Fatal | None = None
+        self._order = order
+        self._given = given
+        self._serve = serve
+        self._reports = SessionReports()
+        #: What `--dist` said before it was switched off.
+        self._dist = "no"
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_load_initial_conftests(self, early_config: pytest.Config) -> Any:
+        self._reports.notes += plugins.refuse_early(early_config)
+        return (yield)
+
+    @pytest.hookimpl
+    def pytest_cmdline_main(self, config: pytest.Config) -> None:
+        for name, option in _ALONE:
+            if config.getoption(name, False):
+                line = f"{option} runs no tests on slots; run pytest {option} on this machine"
+                self.fatal = messages.Fatal("labels", line)
+                raise pytest.UsageError(line)
+        self._dist = plugins.become_worker(config, self._given)
+        if self._dist == "each":
+            line = "--dist each runs every test on each worker, which slots do not; leave it out"
+            self.fatal = messages.Fatal("labels", line)
+            raise pytest.UsageError(line)
+
+    @pytest.hookimpl
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if not report.passed:
+            self._reports.collectors.append(reports.serialized(self._config, report))
+
+    @pytest.hookimpl
+    def pytest_warning_recorded(self, warning_message: Any, when: str, nodeid: str) -> None:
+        if when != "config":  # the dispatcher has these by itself
+            self._reports.warnings.append(reports.serialized_warning(warning_message, when, nodeid))
+
+    @pytest.hookimpl
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        self._reports.deselected += [item.nodeid for item in items]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        self._config = session.config
+
+    @pytest.hookimpl
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if session.shouldfail and not self.served and self.fatal is None:
+            self._refuse(str(session.shouldfail))  # -x ends the collection itself
+
+    def _refuse(self, line: str, told: str = "") -> None:
+        self._reports.interrupted = line
+        text = self._reports.text(self._order.root)
+        self.fatal = messages.Fatal("collection", line, told, session=text)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        failed = session.testsfailed
+        if failed and not session.config.option.continue_on_collection_errors:
+            line = f"{failed} error{'s' if failed != 1 else ''} during collection"
+            self._refuse(line, "\n\n".join(_shown(data) for data in self._reports.collectors))
+            raise session.Interrupted(line)
+        if session.shouldstop:
+            self._refuse(str(session.shouldstop))
+            raise session.Interrupted(session.shouldstop)
+        failures = [data for data in self._reports.collectors if data["outcome"] == "failed"]
+        maxfail = plugins.leave_to_the_dispatcher(session)
+        self.served = True
+        self._serve(
+            PytestProject(
+                session, self._order, self._reports, failures, dist=self._dist, maxfail=maxfail
+            )
+        )
+        return True
+
+
+def _shown(data: dict[str, Any]) -> str:
+    """A serialized report of a collector as its text."""
+    longrepr = data["longrepr"]
+    if isinstance(longrepr, dict):
+        entries = [entry["data"]["lines"] for entry in longrepr["reprtraceback"]["reprentries"]]
+        longrepr = "\n".join(line for lines in entries for line in lines)
+    return f"ERROR collecting {data['nodeid']}\n{longrepr}"
+
+
+def _explained(code: int, printed: str) -> messages.Fatal:
+    """Why pytest ended before its tests. `printed`: what it has printed."""
+    lines = [line.strip() for line in printed.splitlines()]
+    said = next((line for line in lines if "rror: " in line or line.startswith("E ")), "")
+    said = said.removeprefix("ERROR: ").partition(": error: ")[2] or said.removeprefix("ERROR: ")
+    line = f"pytest ended with exit status {code} before it came to its tests"
+    return messages.Fatal("labels", f"{line}: {said}" if said else line, printed)

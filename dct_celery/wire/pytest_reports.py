@@ -1,0 +1,237 @@
+"""What pytest has reported, as text: made in a test process, read by the dispatcher.
+
+Both sides have pytest, perhaps in different versions; between them there is only JSON. A report is
+what pytest's own hook `pytest_report_to_serializable` makes of it. What JSON does not know is
+replaced by its `repr`, so that nothing a plugin attaches to a report can end a run. Three reports
+of a test that just passed are nearly all of a suite's: they are kept short.
+
+Paths below the top of the tree differ between machines; in these texts the top is `_TOP`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from dct_celery.core import codec
+from dct_celery.core.codec import Malformed
+
+#: Stands for the top of the tree.
+_TOP = "\ue000dct\ue000"
+#: Nesting at which a value is replaced by its `repr`.
+_DEPTH = 40
+#: A `repr` is cut at this many characters.
+_LONGEST = 10_000
+#: First word of the arguments of the backend `pytest`, before those of the user.
+_INPUT = "--dct-input="
+#: Keys of a serialized TestReport that has nothing to say.
+_PLAIN = frozenset(
+    {
+        "nodeid", "location", "keywords", "outcome", "longrepr", "when", "user_properties",
+        "sections", "duration", "start", "stop", "$report_type",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """What every process of a run gets from the dispatcher, as xdist's workers do."""
+
+    testrunuid: str
+    #: Test processes, as far as their number is known when the run begins.
+    workercount: int = 1
+    mainargv: tuple[str, ...] = ()
+    #: For plugins that choose at random.
+    seed: int = 0
+    #: What plugins have added to `node.workerinput`; absent without pytest on the dispatcher.
+    added: dict[str, Any] | None = None
+
+    def argument(self) -> str:
+        """The first argument of the backend."""
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
+        return _INPUT + dumps(given)
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[Input | None, tuple[str, ...]]:
+    """The backend's input, and the user's words."""
+    if not arguments or not arguments[0].startswith(_INPUT):
+        return None, tuple(arguments)
+    given = loads(arguments[0].removeprefix(_INPUT))
+    found = Input(**{**given, "mainargv": tuple(given["mainargv"])})
+    return found, tuple(arguments[1:])
+
+
+@dataclass(slots=True)
+class TestReports:
+    """What was reported of one test, in order."""
+
+    __test__ = False
+
+    #: Serialized reports and warnings: ("report", data) or ("warning", data).
+    events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def text(self, root: str) -> str:
+        """`root`: top of the tree, without a separator at its end."""
+        first = next((data for kind, data in self.events if kind == "report"), {})
+        shared = {key: first.get(key) for key in ("location", "keywords")}
+        events = [self._short(kind, data, shared) for kind, data in self.events]
+        keywords = shared["keywords"]
+        head = {
+            "location": shared["location"],
+            "keywords": list(keywords) if isinstance(keywords, Mapping) else [],
+        }
+        return without_root(dumps({**head, "events": events}), root)
+
+    @staticmethod
+    def _short(kind: str, data: dict[str, Any], shared: dict[str, Any]) -> Any:
+        plain = (
+            kind == "report"
+            and data.keys() == _PLAIN
+            and data["outcome"] == "passed"
+            and data["$report_type"] == "TestReport"
+            and data["longrepr"] is None
+            and not data["sections"]
+            and not data["user_properties"]
+            and data["location"] == shared["location"]
+            and data["keywords"] == shared["keywords"]
+        )
+        if plain:
+            return [data["when"], data["start"], data["stop"], data["duration"]]
+        return {kind: data}
+
+    @classmethod
+    def read(cls, text: str, nodeid: str, root: str) -> TestReports:
+        """Raises Malformed. `root`: top of the tree on this machine."""
+        head = loads(with_root(text, root))
+        try:
+            found = cls()
+            for event in head["events"]:
+                if isinstance(event, list):
+                    found.events.append(("report", _whole(event, head, nodeid)))
+                else:
+                    found.events += event.items()
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Malformed(f"not reports of pytest: {error!r}"[:300]) from None
+        return found
+
+
+def _whole(event: list[Any], head: dict[str, Any], nodeid: str) -> dict[str, Any]:
+    when, start, stop, duration = event
+    return {
+        "$report_type": "TestReport",
+        "nodeid": nodeid,
+        "location": head["location"],
+        "keywords": dict.fromkeys(head["keywords"], 1),
+        "outcome": "passed",
+        "longrepr": None,
+        "when": when,
+        "user_properties": [],
+        "sections": [],
+        "duration": duration,
+        "start": start,
+        "stop": stop,
+    }
+
+
+@dataclass(slots=True)
+class SessionReports:
+    """What was reported while the tests were collected."""
+
+    #: Serialized reports of collectors that failed or skipped.
+    collectors: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[dict[str, Any]] = field(default_factory=list)
+    #: Node ids.
+    deselected: list[str] = field(default_factory=list)
+    #: What was left out, one sentence each.
+    notes: list[str] = field(default_factory=list)
+    #: Why nothing can run, where that is so.
+    interrupted: str = ""
+
+    def text(self, root: str) -> str:
+        """`root`: top of the tree, without a separator at its end."""
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
+        return without_root(dumps(given), root)
+
+    @classmethod
+    def read(cls, text: str, root: str) -> SessionReports:
+        """Raises Malformed. `root`: top of the tree on this machine."""
+        given = loads(with_root(text, root))
+        try:
+            return cls(**given)
+        except TypeError as error:
+            raise Malformed(f"not reports of pytest: {error}") from None
+
+
+def without_root(text: str, root: str) -> str:
+    """The JSON text with `_TOP` for this path."""
+    return text.replace(_inside(root) + "/", _inside(_TOP) + "/") if root else text
+
+
+def with_root(text: str, root: str) -> str:
+    return text.replace(_inside(_TOP), _inside(root))
+
+
+def _inside(text: str) -> str:
+    """As it stands in the middle of a JSON string."""
+    return codec.dumps(text)[1:-1]
+
+
+def loads(text: str) -> Any:
+    """Raises Malformed."""
+    return codec.loads(text)
+
+
+def dumps(value: Any) -> str:
+    """JSON of any value whatever."""
+    try:
+        return _encode(value)
+    except (TypeError, ValueError, RecursionError, OverflowError):
+        return _encode(plain(value))
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """The same value of types that JSON knows; what it does not know becomes its `repr`."""
+    kind = type(value)
+    if value is None or kind is bool or kind is str:
+        return value
+    if kind is int and abs(value) <= codec.MAX_INT:
+        return value
+    if kind is float and value - value == 0:  # neither infinite nor NaN
+        return value
+    if depth < _DEPTH:
+        if isinstance(value, Mapping):
+            return _each(lambda: {_key(k): plain(v, depth + 1) for k, v in value.items()}, value)
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return _each(lambda: [plain(one, depth + 1) for one in value], value)
+        if hasattr(kind, "__fspath__"):
+            return _each(lambda: str(value), value)
+    return _shown(value)
+
+
+def _each(make: Callable[[], Any], value: Any) -> Any:
+    try:
+        return make()
+    except Exception:
+        return _shown(value)
+
+
+def _key(key: Any) -> str:
+    return key if type(key) is str else _shown(key)
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)[:_LONGEST]
+    except Exception as error:
+        return f"<{type(value).__name__}: its repr fails with {type(error).__name__}>"
+
+
+#: Bound now, because tests patch `json.dumps`.
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def joined(texts: Iterable[str]) -> str:
+    """Captured texts, each ending in a line break."""
+    return "".join(text if text.endswith("\n") else f"{text}\n" for text in texts if text)

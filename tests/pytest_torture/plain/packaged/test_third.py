@@ -1,0 +1,2 @@
+def test_still(house):
+    assert house == 1

@@ -1,0 +1,6 @@
+import warnings
+
+warnings.warn("while it is imported", UserWarning)
+
+
+def test_one(): ...

@@ -1,0 +1,33 @@
+"""Claims about which words of the command line are meant for whom."""
+
+from __future__ import annotations
+
+import pytest
+
+from dct_celery.pytest_plugin import VALUES
+from dct_celery.pytest_plugin.session import own_words
+from dct_celery.settings import OPTIONS
+
+
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        (["--dct", "-k", "x"], ("-k", "x")),
+        (["--dct-local", "4", "tests"], ("tests",)),
+        (["--dct-local=4", "tests"], ("tests",)),
+        (["tests", "--dct-store", "redis://:secret@store/0"], ("tests",)),
+        (["-p", "dct", "a::test[--dct]"], ("-p", "dct", "a::test[--dct]")),
+        (["--dct-pool"], ()),
+    ],
+)
+def test_what_is_meant_for_us_does_not_travel(given: list[str], left: tuple[str, ...]) -> None:
+    assert own_words(given) == left
+
+
+def test_each_option_is_a_setting() -> None:
+    # Given
+    options = {option.name: option for option in OPTIONS}
+    # Then
+    for flag, (name, _, _) in VALUES.items():
+        assert flag == f"--dct-{name.replace('_', '-')}"
+        assert name in options
