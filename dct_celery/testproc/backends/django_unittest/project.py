@@ -13,6 +13,7 @@ from dct_celery.testproc.backends.base import Description, Identity, failing_as,
 from dct_celery.testproc.backends.django_unittest import manifest, surroundings
 from dct_celery.testproc.backends.django_unittest.chunk import run_chunk
 from dct_celery.testproc.django import (
+    check_memory,
     connection_guard,
     databases,
     fast_flush,
@@ -118,6 +119,7 @@ class DjangoProject:
             databases.migrate_again(self, order.databases, order.servers)
         sqlite_memory.install()
         self._old_config = databases.attach(self, order.databases, order.serialized, order.servers)
+        check_memory.as_after_checks(self.runner)
         fast_flush.install()
         databases.flush(order.flush)
         migrate_signals.as_after_flush(order.flushed)
