@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -270,3 +271,76 @@ def test_torture_with_databases_ends_as_the_sequential_run(
     different = differences(expected, found)
     assert not different, "\n".join(different)
     fleet.assert_tidy()
+
+
+# -- dct run ---------------------------------------------------------------------------------
+
+
+def worst_parts(cases: Iterable[tuple[str, str, Iterable[str]]]) -> dict[tuple[str, str], str]:
+    """(class, name) -> the worst of error, failure, skipped; empty for a test that passed."""
+    found: dict[tuple[str, str], str] = {}
+    for cls, name, tags in cases:
+        all_tags = {found.get((cls, name), ""), *tags}
+        found[cls, name] = next(
+            (tag for tag in ("error", "failure", "skipped") if tag in all_tags), ""
+        )
+    return found
+
+
+def test_dct_run_has_the_verdicts_of_the_sequential_run(pool: Fleet, plain: Path) -> None:
+    # Given
+    words = ("test_outcomes.py", "test_scopes.py", "test_ids.py", "packaged", "test_zz_last.py",
+             # It passes, and pytest's report calls the case skipped for its subtest.
+             "--deselect=test_outcomes.py::test_subtests_that_skip")  # fmt: skip
+    expected = sequential(plain, *words)
+    # When
+    finished = pool.run(
+        plain,
+        *("--backend", "pytest", "--junit-xml", "dct.xml", "--env", "TORTURE_*", "--", *words),
+        PYTHONHASHSEED="7",
+    )
+    # Then
+    assert finished.code == expected.code == 1, finished
+    report = ET.parse(plain / "dct.xml")
+    (plain / "dct.xml").unlink()
+    found = worst_parts(
+        (str(case.get("classname")), str(case.get("name")), [part.tag for part in case])
+        for case in report.iter("testcase")
+    )
+    assert found == worst_parts(
+        (
+            case[0].removeprefix("classname="),
+            case[1].removeprefix("name="),
+            [part.partition(" ")[0] for part in case[2:]],
+        )
+        for case in expected.cases
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("broken",), 4, "2 errors during collection"),
+        (("no_such_file.py",), 4, "file or directory not found: no_such_file.py"),
+        (("--no-such-option",), 4, "unrecognized arguments: --no-such-option"),
+        (
+            ("--collect-only",),
+            4,
+            "--collect-only runs no tests on slots; run pytest",
+        ),
+        (("--pdb",), 4, "--pdb runs no tests on slots"),
+        (("-k", "nothing_is_called_so"), 5, "no test was selected"),
+    ],
+)
+def test_what_pytest_cannot_select_is_one_clear_error(
+    pool: Fleet, plain: Path, words: tuple[str, ...], code: int, message: str
+) -> None:
+    # When
+    finished = pool.run(
+        plain,
+        *("--backend", "pytest", "--env", "TORTURE_*", "--", *words),
+        TORTURE_TOO="broken" if words == ("broken",) else "",
+    )
+    # Then
+    assert finished.code == code, finished
+    assert message in finished.error

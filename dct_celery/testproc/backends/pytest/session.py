@@ -145,7 +145,9 @@ def _shown(data: dict[str, Any]) -> str:
 def _explained(code: int, printed: str) -> messages.Fatal:
     """Why pytest ended before its tests. `printed`: what it has printed."""
     lines = [line.strip() for line in printed.splitlines()]
-    said = next((line for line in lines if "rror: " in line or line.startswith("E ")), "")
-    said = said.removeprefix("ERROR: ").partition(": error: ")[2] or said.removeprefix("ERROR: ")
+    # Of its parser ("pytest: error: …"), of a usage error, or of a traceback.
+    signs = (": error: ", "ERROR: ", "E   ")
+    found = ((line, sign) for sign in signs for line in lines if sign in line)
+    said = next((line.partition(sign)[2].strip() for line, sign in found), "")
     line = f"pytest ended with exit status {code} before it came to its tests"
     return messages.Fatal("labels", f"{line}: {said}" if said else line, printed)
