@@ -7,6 +7,8 @@ import re
 import sys
 import tempfile
 
+from dct_celery.wire.process import MACHINE_TMPDIR
+
 
 class LocalPaths:
     """The folders that differ between hosts: tree, environment, temporary folder and home."""
@@ -41,6 +43,7 @@ def _places(root: str) -> dict[str, str]:
     known = {
         os.path.expanduser("~"): "<home>",
         tempfile.gettempdir(): "<tmp>",
+        os.environ.get(MACHINE_TMPDIR, tempfile.gettempdir()): "<tmp>",
         sys.prefix: "<prefix>",
         sys.base_prefix: "<prefix>",
         root: "<root>",

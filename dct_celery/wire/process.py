@@ -8,3 +8,5 @@ STACKS_SIGNAL = 41
 #: Variable in the environment of every process that a test process starts: the folder of its fork.
 #: Not named DCT_…: those are settings, and a dct that a test starts would refuse an unknown one.
 MARK = "_DCT_FORK"
+#: Variable with the temporary folder of the machine, in processes that have one of their own.
+MACHINE_TMPDIR = "_DCT_TMPDIR"

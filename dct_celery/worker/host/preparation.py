@@ -15,6 +15,7 @@ import os
 import random
 import secrets
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TypeVar
@@ -43,6 +44,7 @@ from dct_celery.protocol.workers import ShortReport
 from dct_celery.security import guards
 from dct_celery.security.files import tail_of
 from dct_celery.wire import messages
+from dct_celery.wire.process import MACHINE_TMPDIR
 from dct_celery.worker.databases import denied
 from dct_celery.worker.databases.clone_maker import CloneMaker
 from dct_celery.worker.databases.clone_pool import ClonePool
@@ -446,6 +448,7 @@ class Preparation:
         own = {
             "PYTHONHASHSEED": spec.hash_seed,
             "TMPDIR": temporary,
+            MACHINE_TMPDIR: tempfile.gettempdir(),
             "PYTHONDONTWRITEBYTECODE": "",
             # A repository that the work folder happens to lie in is none of the project's.
             "GIT_CEILING_DIRECTORIES": os.path.dirname(root),
