@@ -136,7 +136,9 @@ def _leak(leak: Leak, mask: Masker) -> Leak:
 
 
 def _reports(text: str, mask: Masker) -> str:
-    """JSON, in which quotes and backslashes of a secret may be escaped."""
+    """JSON, in which quotes and backslashes of a secret may be escaped. What is none is left out:
+    nobody could read it.
+    """
 
     def clean(value: Any) -> Any:
         match value:
@@ -149,7 +151,12 @@ def _reports(text: str, mask: Masker) -> str:
             case _:
                 return value
 
-    return codec.dumps(clean(codec.loads(text))) if text else text
+    if not text:
+        return text
+    try:
+        return codec.dumps(clean(codec.loads(text)))
+    except codec.Malformed:
+        return ""
 
 
 def _text(text: str, mask: Masker) -> str:

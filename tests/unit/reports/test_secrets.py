@@ -155,3 +155,12 @@ def test_many_names_are_masked_like_each_of_them(names: list[str]) -> None:
 
     # Then
     assert whole.verdicts == tuple(masked.verdict(one, mask) for one in verdicts)
+
+
+@pytest.mark.parametrize("text", ["{", "\x00", "[" * 100_000])
+def test_reports_of_a_framework_that_nobody_can_read_are_left_out(text: str) -> None:
+    # Given
+    entry = Entry(0, "app.T.test_it", "app.T", "app", Phase.ISOLATED)
+    told = Verdict(entry, Outcome.PASSED, reports=text)
+    # When / Then
+    assert masked.verdict(told, masking.PROCESS).reports == ""

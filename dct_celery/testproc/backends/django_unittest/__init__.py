@@ -1,10 +1,10 @@
 """Django projects, run as `manage.py test` runs them: unittest under the project's own runner.
 
 `command` executes the project's own command as far as to its suite, and `project` holds what that
-has loaded. `manifest` describes each test (phase, locks, what must stay together), `surroundings`
-the rest. `chunk` runs the tests of a chunk
-as one suite, and `result` turns what the project's own result class says into records. Databases
-are attached by `testproc.django`. A class is never split and no test runs twice in one process.
+has loaded. `manifest` describes each test (phase, locks, what must stay together). `chunk` runs the
+tests of a chunk as one suite, and `result` turns what the project's own result class says into
+records. Databases are attached, and the rest of the project is described, by `testproc.django`. A
+class is never split and no test runs twice in one process.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 from dct_celery.testproc.backends.base import Backend, Serve
 from dct_celery.testproc.backends.django_unittest import command
 from dct_celery.testproc.backends.django_unittest.project import DjangoProject
-from dct_celery.testproc.backends.django_unittest.surroundings import rerun_command
+from dct_celery.testproc.django.surroundings import rerun_command
 from dct_celery.wire import messages
 
 

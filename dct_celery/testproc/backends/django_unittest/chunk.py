@@ -14,6 +14,7 @@ from dct_celery.core.model import FixturePhase, FixtureRef, FixtureScope
 from dct_celery.testproc.backends.django_unittest.result import fixture_named, recording
 from dct_celery.testproc.clock import now
 from dct_celery.testproc.django import sqlite_memory
+from dct_celery.testproc.nowhere import Nowhere
 from dct_celery.testproc.recorder import Recorder, Scopes
 from dct_celery.wire import messages
 
@@ -206,19 +207,5 @@ def _text_runner(project: DjangoProject) -> Any:
     runner = project.runner
     kwargs = runner.get_test_runner_kwargs() if hasattr(runner, "get_test_runner_kwargs") else {}
     text_runner = getattr(runner, "test_runner", DiscoverRunner.test_runner)(**kwargs)
-    text_runner.stream = unittest.runner._WritelnDecorator(_Discard())
+    text_runner.stream = unittest.runner._WritelnDecorator(Nowhere())
     return text_runner
-
-
-class _Discard:
-    """A text stream that discards everything."""
-
-    encoding = "utf-8"
-
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None: ...
-
-    def isatty(self) -> bool:
-        return False

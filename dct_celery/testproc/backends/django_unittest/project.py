@@ -10,7 +10,7 @@ from typing import Any
 
 from dct_celery.core.model import Entry
 from dct_celery.testproc.backends.base import Description, Identity, failing_as, failure_of_order
-from dct_celery.testproc.backends.django_unittest import manifest, surroundings
+from dct_celery.testproc.backends.django_unittest import manifest
 from dct_celery.testproc.backends.django_unittest.chunk import run_chunk
 from dct_celery.testproc.django import (
     check_memory,
@@ -19,6 +19,7 @@ from dct_celery.testproc.django import (
     fast_flush,
     migrate_signals,
     sqlite_memory,
+    surroundings,
     template_key,
 )
 from dct_celery.testproc.recorder import Recorder

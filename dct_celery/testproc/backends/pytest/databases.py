@@ -20,7 +20,6 @@ import pytest
 
 from dct_celery.core.model import Entry
 from dct_celery.testproc.backends.base import Description, failure_of_order
-from dct_celery.testproc.backends.django_unittest import surroundings
 from dct_celery.testproc.backends.pytest import manifest
 from dct_celery.testproc.django import (
     connection_guard,
@@ -28,6 +27,7 @@ from dct_celery.testproc.django import (
     fast_flush,
     migrate_signals,
     sqlite_memory,
+    surroundings,
     template_key,
 )
 from dct_celery.wire import messages

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from dct_celery.testproc.nowhere import Nowhere
 from dct_celery.wire.pytest_reports import Input
 
 #: In the loader, until a fork has one of its own.
@@ -82,22 +83,8 @@ def leave_to_the_dispatcher(session: pytest.Session) -> int:
     terminal: Any = manager.getplugin("terminalreporter")
     if terminal is not None:
         terminal._tw._file.flush()
-        terminal._tw._file = _Nowhere()
+        terminal._tw._file = Nowhere()
     return maxfail
-
-
-class _Nowhere:
-    """A text stream that discards everything."""
-
-    encoding = "utf-8"
-
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None: ...
-
-    def isatty(self) -> bool:
-        return False
 
 
 def _seeds(config: pytest.Config, seed: int) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from django.core.management.base import SystemCheckError
 from django.db import InterfaceError, OperationalError
 
 from dct_celery.testproc.backends.django_unittest.project import DjangoProject
-from dct_celery.testproc.backends.django_unittest.surroundings import _redis_targets
 from dct_celery.testproc.django.connection_guard import WrongDatabase
+from dct_celery.testproc.django.surroundings import _redis_targets
 from dct_celery.wire import messages
 
 ATTACH, BUILD, CHECK = messages.Attach({}, {}), messages.Build({}), messages.Check({})

@@ -1,4 +1,4 @@
-"""Claims about `backends.django_unittest.surroundings`: how a test is run again by hand."""
+"""Claims about `testproc.django.surroundings`: how a test is run again by hand."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dct_celery.testproc.backends.django_unittest.surroundings import rerun_command
+from dct_celery.testproc.django.surroundings import rerun_command
 
 MANAGE = 'import os\nos.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")\n'
 
