@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -40,7 +41,7 @@ def command(ctx: click.Context, /, **_: object) -> None:
     report = Path(settings.project_dir, settings.json) if settings.json else None
     if report is not None:
         files.check_writable(report, origins["json"])
-    with session(settings, results=False) as (reporters, interrupted):
+    with _failure_in(report), session(settings, results=False) as (reporters, interrupted):
         trial = api.try_project(
             settings, reporters=reporters, interrupted=interrupted, origins=origins
         )
@@ -49,6 +50,21 @@ def command(ctx: click.Context, /, **_: object) -> None:
     if report is not None:
         files.write_object(report, trial.to_dict())
     ctx.exit(trial.exit_code)
+
+
+@contextmanager
+def _failure_in(path: Path | None) -> Iterator[None]:
+    """A comparison that ends without one says why in its file, which may hold an older one."""
+    from dct_celery.bootstrap.report_files import reason
+    from dct_celery.dispatcher.trial import no_trial
+    from dct_celery.reports import files
+
+    try:
+        yield
+    except BaseException as error:
+        if path is not None:
+            files.write_object(path, no_trial(*reason(error)))
+        raise
 
 
 def _without_json(words: Iterable[str]) -> Iterator[str]:

@@ -259,9 +259,7 @@ class Trial:
     def lines(self, command: Sequence[str]) -> Iterator[str]:
         """One screen. `command`: the words of a `dct run` with the same options."""
         if self.ended is not None:
-            which = "first" if self.ended is self.sequential else "distributed"
-            why = self.ended.note or self.ended.error or "some tests have no verdict"
-            yield f"no comparison: the {which} run did not come to its end ({one_line(why)})"
+            yield self._why()
             return
         yield self._parity()
         if both := self.failing_in_both:
@@ -277,6 +275,14 @@ class Trial:
         yield from self._order()
         yield from self._times()
         yield self.advice(command)
+
+    def _why(self) -> str:
+        """Why there is no comparison; empty where there is one."""
+        if self.ended is None:
+            return ""
+        which = "first" if self.ended is self.sequential else "distributed"
+        why = self.ended.note or self.ended.error or "some tests have no verdict"
+        return f"no comparison: the {which} run did not come to its end ({one_line(why)})"
 
     def _parity(self) -> str:
         count = len(self.sequential.verdicts)
@@ -363,6 +369,7 @@ class Trial:
         return {
             "version": 1,
             "exit_code": self.exit_code,
+            "error": self._why(),
             "parity": self.parity,
             "tests": len(self.sequential.verdicts),
             "differences": [_object(one) for one in self.differences],
@@ -378,6 +385,19 @@ class Trial:
             "longest_class": {"class": cls, "seconds": round(seconds, 3)},
             "switch": self.parity and self.factor >= _WORTH,
         }
+
+
+def no_trial(error: str, exit_code: int) -> dict[str, Any]:
+    """What replaces the --json file of an earlier comparison where there is none: why."""
+    return {
+        "version": 1,
+        "exit_code": exit_code,
+        "error": one_line(error),
+        "parity": False,
+        "tests": 0,
+        "differences": [],
+        "switch": False,
+    }
 
 
 def _told(one: Difference) -> Iterator[str]:

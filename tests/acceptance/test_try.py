@@ -162,3 +162,18 @@ def test_a_process_that_dies_is_said_to_be_more_than_one(fleet: Fleet, place: Pa
     # Then
     assert "not all of it ran in one process" in finished.err, finished
     assert finished.json["tests"] == 3
+
+
+def test_a_suite_that_cannot_be_collected_replaces_an_earlier_comparison(
+    fleet: Fleet, place: Path
+) -> None:
+    # Given
+    fleet.worker()
+    project = make_project(place, PASSING, settings="import nowhere_to_be_found")
+    (fleet.folder / f"{fleet.name}-0.json").write_text('{"parity": true}')
+    # When
+    finished = dct_try(fleet, project)
+    # Then
+    assert finished.code == 4, finished
+    assert (finished.json["parity"], finished.json["exit_code"]) == (False, 4)
+    assert "nowhere_to_be_found" in finished.json["error"]
