@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +31,9 @@ _LEAVE = 45.0
 #: The pool of a fleet on this machine alone.
 POOL = "local"
 _KEY = "local.key"
+#: For the worker: the pid of its dispatcher, and the folder that is removed with it.
+_DISPATCHER = "_DCT_DISPATCHER"
+_FOLDER = "_DCT_FOLDER"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +139,7 @@ def _start_worker(
     settings: Settings, name: str, slots: int, base: Path, work: Path
 ) -> subprocess.Popen[bytes]:
     environment = worker_environment(settings, os.environ, work)
+    environment |= {_DISPATCHER: str(os.getpid()), _FOLDER: str(base)}
     command = [
         sys.executable,
         "-m",
@@ -151,6 +156,17 @@ def _start_worker(
     ]
     with (base / "worker.log").open("wb") as log:
         return child.launch(command, log=log, env=environment, cwd=base)
+
+
+def left_alone(environ: Mapping[str, str]) -> bool:
+    """This worker is one that a dispatcher started, and the dispatcher was killed."""
+    dispatcher = environ.get(_DISPATCHER)
+    return dispatcher is not None and dispatcher != str(os.getppid())
+
+
+def remove_own_folder(environ: Mapping[str, str]) -> None:
+    """Removes the temporary folder that the dispatcher would have removed."""
+    shutil.rmtree(environ[_FOLDER], ignore_errors=True)
 
 
 def worker_environment(

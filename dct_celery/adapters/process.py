@@ -45,7 +45,7 @@ tell()
 _TELL_SECONDS = 60.0
 #: Never passed on from this machine to the user's process: our own settings; Celery's, which the
 #: project's Celery would take for its own; and what the CI job alone decides.
-_SCRUBBED = ("DCT_", "CELERY_", "FORKED_BY_MULTIPROCESSING", "DJANGO_SETTINGS_MODULE")
+_SCRUBBED = ("DCT_", "_DCT_", "CELERY_", "FORKED_BY_MULTIPROCESSING", "DJANGO_SETTINGS_MODULE")
 
 
 class PipeProcess:

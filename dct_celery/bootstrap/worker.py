@@ -7,8 +7,10 @@ import gc
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -28,6 +30,7 @@ from dct_celery.adapters.celeryqueue.queue import CeleryChunkQueue, hand_on
 from dct_celery.adapters.celeryqueue.watchdog import StalledConsumer
 from dct_celery.adapters.clock import SystemClock
 from dct_celery.adapters.databases.select import server_for
+from dct_celery.adapters.local_fleet import left_alone, remove_own_folder
 from dct_celery.adapters.process import PipeProcess, describe_environment, user_environment
 from dct_celery.adapters.redisstore import blobs, client, ledger, registry
 from dct_celery.adapters.source.tree import Trees, check_checkout
@@ -78,6 +81,7 @@ class _MainProcess:
         self._worker: Any = None
         self._host: Host | None = None
         self._watchdog: StalledConsumer | None = None
+        self._leaving: threading.Thread | None = None
         self.runs = Runs(
             lambda: self._host.ready() if self._host else set(),
             lambda: self._host.active() if self._host else set(),
@@ -94,6 +98,10 @@ class _MainProcess:
             self._watchdog.stop()
         if self._host is not None:
             self._host.drain()
+        if left_alone(os.environ):
+            # Nobody waits for what the slots run, and a private store does not come back.
+            self._leaving = threading.Thread(target=self._leave, name="dct-leave", daemon=True)
+            self._leaving.start()
         consumer = getattr(self._worker, "consumer", None)
         if consumer is not None and consumer.connection is None:
             # It waits for the broker, perhaps in a call that takes as long as its time-outs. Out of
@@ -102,6 +110,20 @@ class _MainProcess:
 
     def stop(self) -> None:
         """The slots have ended."""
+        if self._leaving is not None:
+            self._leaving.join()
+        else:
+            self._stop_host()
+
+    def _leave(self) -> None:
+        """Ends this worker's runs while its slots are in the middle of them, and then all of its
+        processes.
+        """
+        self._stop_host()
+        remove_own_folder(os.environ)
+        os.killpg(0, signal.SIGKILL)
+
+    def _stop_host(self) -> None:
         host, self._host = self._host, None
         if host is not None:
             host.stop()

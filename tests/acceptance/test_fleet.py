@@ -366,13 +366,15 @@ def test_a_local_fleet_goes_when_its_dispatcher_is_killed(
     fleet: Fleet, tmp_path: Path, place: Path
 ) -> None:
     # Given
-    project = make_project(place, sleeping(2, 1, 30))
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
     running = fleet.start(
-        project,
+        make_project(place, sleeping(2, 1, 100)),
         "--local",
         "1",
         "--run-id",
         f"killed-{secrets.token_hex(3)}",
+        TMPDIR=str(temporary),
         **local_environment(tmp_path),
     )
     until(lambda: len(fleet.test_processes()) >= 2, what="loader and test process")
@@ -380,12 +382,13 @@ def test_a_local_fleet_goes_when_its_dispatcher_is_killed(
     running.process.kill()
     running.process.wait()
     # Then
-    # Mostly some 5 s; a worker that has lost its store gets 45 s to end, and its test may take 30.
+    # Some 5 s, and not as long as a worker waits for a store that may come back.
     try:
-        until(lambda: not fleet.processes(), 90, what="no process left")
+        until(lambda: not fleet.processes(), 40, what="no process left")
     except AssertionError:
         commands = [command_of(pid) for pid in fleet.processes()]
         raise AssertionError(f"left behind: {commands}") from None
+    assert [path.name for path in temporary.glob("dct-*")] == []
 
 
 FALLBACK = ("--local-fallback", "1", "--fallback-after", "1")

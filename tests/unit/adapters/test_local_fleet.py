@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from dct_celery.adapters.local_fleet import worker_environment
+from dct_celery.adapters.local_fleet import left_alone, worker_environment
 from dct_celery.settings import Settings, load
 
 
@@ -23,3 +24,17 @@ def test_a_local_worker_has_the_options_of_workers_that_the_command_was_given(
     found, _ = load({}, env=environment, cwd=tmp_path)
     for name in ("private_tree", "lease_seconds", "templates_kept"):
         assert getattr(found, name) == getattr(settings, name)
+
+
+@pytest.mark.parametrize(
+    ("environ", "alone"),
+    [
+        ({}, False),
+        ({"_DCT_DISPATCHER": str(os.getppid())}, False),
+        ({"_DCT_DISPATCHER": str(os.getppid() + 1)}, True),
+    ],
+)
+def test_only_a_worker_whose_dispatcher_was_killed_is_left_alone(
+    environ: dict[str, str], alone: bool
+) -> None:
+    assert left_alone(environ) is alone
