@@ -25,7 +25,9 @@ from dct_celery.security import masking
 
 DEFAULT_STORE = "redis://127.0.0.1:6379/0"
 #: `DCT_*` variables that our own processes pass to one another; never settings, never refused.
-INTERNAL_VARIABLES = frozenset({"DCT_SLOT", "DCT_TEST_PROCESS", "DCT_PG_BIN", "DCT_MAINTENANCE"})
+INTERNAL_VARIABLES = frozenset(
+    {"DCT_SLOT", "DCT_PROCESS", "DCT_TEST_PROCESS", "DCT_PG_BIN", "DCT_MAINTENANCE"}
+)
 _STORE_SCHEMES = ("redis", "rediss", "unix", "redis+socket")
 _BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps", "redis+socket", "unix")
 

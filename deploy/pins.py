@@ -56,7 +56,7 @@ def resolve(python: str, pins: Mapping[str, str]) -> dict[str, str]:
             "-c",
             str(constraints),
         ]
-        packages = ["-e", ".[all]", "--group", "dev"]
+        packages = ["-e", ".[all]", "--group", "dev", "--group", "plugins"]
         pip = [sys.executable, "-m", "pip", "--python", python, "install"]
         subprocess.run([*pip, *options, *packages], cwd=ROOT, check=True)
         found = (entry["metadata"] for entry in json.loads(report.read_text())["install"])

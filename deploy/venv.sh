@@ -69,18 +69,22 @@ if not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")):
 PYTHON
 }
 
-# make_venv PYTHON FOLDER PIP-ARGUMENT...: re-used as long as Python, both files and the arguments are the same. Without
-# constraints among the arguments also for no longer than a day, as the newest versions are wanted.
-make_venv() {
-    local python=$1 folder=$2 package stamp
-    shift 2
-    stamp=$(
-        "$python" -VV
-        printf '%s\n' "$python" "$folder" "$@"
+# stamp_of PYTHON FOLDER PIP-ARGUMENT...: the same as long as Python, both files and the arguments are. Without constraints among
+# the arguments also for no longer than a day, as the newest versions are wanted.
+stamp_of() {
+    {
+        "$1" -VV
+        printf '%s\n' "$@"
         [[ " $* " == *' -c '* ]] || date +%F
         cat "$root/pyproject.toml" "$root/constraints.txt"
-    )
-    stamp=$(sha256sum <<<"$stamp")
+    } | sha256sum
+}
+
+# make_venv PYTHON FOLDER PIP-ARGUMENT...: re-used as long as its stamp is the same.
+make_venv() {
+    local python=$1 folder=$2 package stamp
+    stamp=$(stamp_of "$@")
+    shift 2
     if [[ -x $folder/bin/python && $(cat "$folder/.stamp" 2>/dev/null) == "$stamp" ]]; then return; fi
     package=$(missing_venv_package "$python")
     if [[ -n $package ]]; then
@@ -93,5 +97,19 @@ make_venv() {
     "$folder/bin/python" -m pip install -q --upgrade 'pip>=25.1' || die "pip cannot reach its package index"
     (cd "$root" && "$folder/bin/python" -m pip install -q "$@") || die "pip cannot install $*"
     # Written last: an interrupted installation is made anew.
+    printf '%s\n' "$stamp" >"$folder/.stamp"
+}
+
+# make_plugins PYTHON FOLDER PIP-ARGUMENT...: a folder of packages without their dependencies, re-used as long as its stamp is the
+# same.
+make_plugins() {
+    local python=$1 folder=$2 stamp
+    stamp=$(stamp_of "$@")
+    shift 2
+    if [[ $(cat "$folder/.stamp" 2>/dev/null) == "$stamp" ]]; then return; fi
+    say "making ${folder#"$root"/} (again only when the requirements change)"
+    rm -rf "$folder"
+    export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+    (cd "$root" && "$python" -m pip install -q --no-deps --target "$folder" "$@") || die "pip cannot install $*"
     printf '%s\n' "$stamp" >"$folder/.stamp"
 }

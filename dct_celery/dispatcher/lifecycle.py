@@ -477,6 +477,7 @@ class RunLifecycle:
                 partial(self._report, planned, complete=False),
                 self._services.run,
                 planned.known.collected.loaded.session,
+                lambda: [entry.id for entry in planned.known.collected.manifest],
             )
         )
 

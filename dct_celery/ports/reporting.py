@@ -62,6 +62,8 @@ class Started:
     #: What the framework has reported while it collected: text of the backend, see
     #: wire.messages.Loaded.
     session: str = ""
+    #: Their ids, in order.
+    ids: Callable[[], list[str]] = list
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """The slots of a run, as plugins for xdist know its workers.
 
-Plugins are asked once for what each process of the run is to get. A process that a slot starts has
-its own id and nothing else of its own, and its `workeroutput` does not come back: plugins find
-that it is absent, as where one of xdist's workers has died.
+Plugins are asked once for what each process of the run is to get: a process that a slot starts has
+its own id and nothing else of its own. When the run is over, they are told of each process that has
+sent its `workeroutput`; if none has, once, without one, as where one of xdist's workers has died.
 """
 
 from __future__ import annotations
@@ -10,15 +10,19 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from dct_celery.wire.pytest_reports import plain
+from dct_celery.wire.pytest_reports import packed
 
 #: What we put into `workerinput` ourselves.
 _OURS = frozenset({"workerid", "workercount", "testrunuid", "mainargv"})
+#: Options of plugins that choose at random, which are the key in `workerinput`, too. Where xdist is
+#: not installed, they do not put it there.
+_SEEDS = ("randomly_seed", "random_order_seed")
 
 
 class Gateway:
@@ -41,7 +45,10 @@ class Gateway:
 
 
 class Node:
-    """Stands for all slots of the run."""
+    """Stands for all slots of the run; or, when that is over, for one test process."""
+
+    #: Of one test process.
+    workeroutput: dict[str, Any]
 
     def __init__(self, config: pytest.Config, workerinput: dict[str, Any]) -> None:
         self.config = config
@@ -67,24 +74,35 @@ class Node:
             hooks.pytest_configure_node(node=self)
         if hasattr(hooks, "pytest_testnodeready"):
             hooks.pytest_testnodeready(node=self)
+        for name in _SEEDS:
+            seed = getattr(self.config.option, name, None)
+            if seed is not None:
+                self.workerinput.setdefault(name, seed)
         for name, value in self.added().items():
-            if _as_lists(value) != plain(value):
+            try:
+                packed(value)
+            except TypeError as error:
                 raise pytest.UsageError(
-                    f"workerinput[{name!r}] of a plugin is of {type(value).__name__}, which does"
-                    " not travel to other machines; disable the plugin with -p no:NAME"
-                )
+                    f"workerinput[{name!r}] of a plugin: {error}; disable the plugin with"
+                    " -p no:NAME"
+                ) from None
 
-    def down(self) -> None:
+    def collected(self, ids: list[str]) -> None:
         hooks: Any = self.config.hook
-        if hasattr(hooks, "pytest_testnodedown"):
+        if hasattr(hooks, "pytest_xdist_node_collection_finished"):
+            hooks.pytest_xdist_node_collection_finished(node=self, ids=ids)
+
+    def down(self, outputs: Mapping[str, dict[str, Any]]) -> None:
+        """`outputs`: id of a test process -> what it has sent."""
+        hooks: Any = self.config.hook
+        if not hasattr(hooks, "pytest_testnodedown"):
+            return
+        for workerid, output in outputs.items():
+            node = Node(self.config, {**self.workerinput, "workerid": workerid})
+            node.workeroutput = output
+            hooks.pytest_testnodedown(node=node, error=None)
+        if not outputs:
             hooks.pytest_testnodedown(node=self, error=None)
 
     def added(self) -> dict[str, Any]:
         return {name: value for name, value in self.workerinput.items() if name not in _OURS}
-
-
-def _as_lists(value: Any) -> Any:
-    """JSON has one kind of sequence."""
-    if isinstance(value, dict):
-        return {name: _as_lists(one) for name, one in value.items()}
-    return [_as_lists(one) for one in value] if isinstance(value, (list, tuple)) else value

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ from dct_celery.pytest_plugin.node import Node
 from dct_celery.reports import masked
 from dct_celery.security import masking
 from dct_celery.settings import Settings
-from dct_celery.wire.pytest_reports import SessionReports, TestReports
+from dct_celery.wire.pytest_reports import SessionReports, TestReports, unpacked
 
 _Location = tuple[str, int | None, str]
 
@@ -45,6 +46,8 @@ class Replay:
     def __init__(self, session: pytest.Session, settings: Settings, node: Node) -> None:
         from dct_celery.adapters.source.snapshot import find_root
 
+        #: Id of a test process -> the last `workeroutput` that it has sent.
+        self.outputs: dict[str, dict[str, Any]] = {}
         #: Why nothing runs, as pytest says it; empty where something does.
         self.interrupted = ""
         self._session = session
@@ -69,8 +72,8 @@ class Replay:
 
     def take(self, event: ReportEvent) -> None:
         match event:
-            case Started(view=view, session=text):
-                self.collected(text, view.total or 0)
+            case Started(view=view, session=text, ids=ids):
+                self.collected(text, view.total or 0, ids())
             case TestJudged(verdict):
                 self._waiting[verdict.entry.index] = masked.verdict(verdict, masking.PROCESS)
                 self._go_on()
@@ -91,8 +94,10 @@ class Replay:
 
     # -- collection --------------------------------------------------------------------
 
-    def collected(self, text: str, count: int) -> None:
-        """`text`: of the collection, see `wire.messages.Loaded`; `count`: tests that will run."""
+    def collected(self, text: str, count: int, ids: list[str]) -> None:
+        """`text`: of the collection, see `wire.messages.Loaded`; `count`, `ids`: of the tests that
+        will run.
+        """
         found = SessionReports.read(text, self._root) if text else SessionReports()
         self.interrupted = found.interrupted
         self._warned += found.notes
@@ -109,6 +114,21 @@ class Replay:
             if terminal is not None:
                 terminal._numcollected = count + len(found.deselected)
                 terminal.report_collect(True)
+            if ids:
+                self._remember(ids, count + len(found.deselected))
+                self._node.collected(ids)
+
+    def _remember(self, ids: list[str], count: int) -> None:
+        """What pytest's cache learns where tests are collected. `count`: with those deselected."""
+        manager = self._config.pluginmanager
+        new_first: Any = manager.getplugin("nfplugin")
+        if new_first is not None:
+            new_first.cached_nodeids.update(map(_node_id(), ids))
+        stepwise: Any = manager.getplugin("stepwiseplugin")
+        if stepwise is not None and hasattr(stepwise, "cached_info"):
+            stepwise.cached_info.last_test_count = count
+            if stepwise.reset:
+                stepwise.cached_info.last_failed = None
 
     # -- tests -------------------------------------------------------------------------
 
@@ -118,6 +138,17 @@ class Replay:
             if not self.over:
                 with self._noting():
                     self._say(verdict)
+                    self._check_time()
+
+    def _check_time(self) -> None:
+        """What pytest-timeout does behind each test for its --session-timeout."""
+        module: Any = sys.modules.get("pytest_timeout")
+        if module is None or not hasattr(module, "SESSION_EXPIRE_KEY"):
+            return
+        end = self._config.stash.get(module.SESSION_EXPIRE_KEY, 0)
+        if end and end < time.time():
+            seconds = self._config.stash[module.SESSION_TIMEOUT_KEY]
+            self._session.shouldfail = f"session-timeout: {seconds} sec exceeded"
 
     @contextlib.contextmanager
     def _noting(self) -> Iterator[None]:
@@ -134,7 +165,8 @@ class Replay:
         if verdict.outcome is Outcome.NOT_RUN:
             self._lost.append(verdict)
             return
-        events = self._events(verdict)
+        found = self._reports(verdict)
+        events = found.events
         nodeid = verdict.entry.id
         first = next((data for kind, data in events if kind == "report"), None)
         location = (
@@ -150,19 +182,26 @@ class Replay:
                 self._warn(data)
             elif kind == "xml":
                 self._add_to_xml(data)
+            elif kind == "output":
+                self.outputs[found.worker] = unpacked(data)
+            elif kind == "note":
+                self._warned.append(str(data["text"]))
+            elif kind == "retry":
+                _add_to_retries(str(data["text"]))
             else:
                 report = self._report(data)
-                report.worker_id = f"{verdict.worker}/{verdict.slot}"
+                report.worker_id = found.worker
                 report.testrun_uid = self._node.workerinput["testrunuid"]
                 report.item_index = verdict.entry.index
                 hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
 
-    def _events(self, verdict: Verdict) -> list[tuple[str, dict[str, Any]]]:
+    def _reports(self, verdict: Verdict) -> TestReports:
         if verdict.reports:
             with contextlib.suppress(Malformed):
-                return TestReports.read(verdict.reports, verdict.entry.id, self._root).events
-        return [("report", _made_up(verdict))]
+                return TestReports.read(verdict.reports, verdict.entry.id, self._root)
+        place = f"{verdict.worker}/{verdict.slot}"
+        return TestReports([("report", _made_up(verdict))], place)
 
     def _report(self, data: dict[str, Any]) -> Any:
         """The report, by pytest's own hook."""
@@ -222,6 +261,22 @@ class Replay:
             terminal.write_sep("=", "dct")
             for line in lines:
                 terminal.write_line(line)
+
+
+def _node_id() -> Any:
+    """What pytest's cache makes of a node id: the text itself before pytest 9.2."""
+    try:
+        from _pytest.nodeid import NodeId
+    except ImportError:
+        return str
+    return NodeId.parse
+
+
+def _add_to_retries(text: str) -> None:
+    """Into the summary that pytest-retry shows at the end."""
+    module: Any = sys.modules.get("pytest_retry.retry_plugin")
+    if module is not None:
+        module.retry_manager.reporter.stream.write(text)
 
 
 def _made_up(verdict: Verdict) -> dict[str, Any]:

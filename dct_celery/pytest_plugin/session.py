@@ -6,6 +6,8 @@ see `replay`. Options that run no tests, such as --collect-only, are left to pyt
 
 from __future__ import annotations
 
+import contextlib
+import fnmatch
 import os
 import secrets
 import sys
@@ -111,7 +113,7 @@ class DispatcherSession:
                     origins=origins,
                 )
         except (CollectionError, NothingSelected) as error:
-            replay.collected(error.session, 0)
+            replay.collected(error.session, 0, [])
             replay.end()
             if isinstance(error, NothingSelected):
                 return True
@@ -127,7 +129,7 @@ class DispatcherSession:
         except DctError as error:
             pytest.exit(_told(error), returncode=error.exit_code)
         finally:
-            node.down()
+            node.down(replay.outputs)
         replay.end()
         if interrupts.seen:
             raise KeyboardInterrupt
@@ -167,6 +169,7 @@ class DispatcherSession:
             mainargv=tuple(sys.argv),
             seed=zlib.crc32(node.workerinput["testrunuid"].encode()),
             added=node.added(),
+            modified=_modified(self._config) if self._config.getoption("newfirst", False) else {},
         )
         if _as_program():
             given["command"] = "pytest"
@@ -193,14 +196,35 @@ class DispatcherSession:
         return replace(settings, include=(*settings.include, f"{folder}/*"))
 
 
-def _require_inside(config: pytest.Config, place: Path) -> None:
-    """Raises pytest.UsageError where tests are named from a folder that does not travel."""
+def _modified(config: pytest.Config) -> dict[str, float]:
+    """Path below the top of the tree -> when the file was changed. Raises pytest.UsageError."""
+    root = _top(config.invocation_params.dir)
+    skipped = [*config.getini("norecursedirs"), ".*", "__pycache__"]
+    found = {}
+    for folder, folders, files in os.walk(config.rootpath):
+        folders[:] = [
+            name for name in folders if not any(fnmatch.fnmatch(name, one) for one in skipped)
+        ]
+        for name in files:
+            path = os.path.join(folder, name)
+            with contextlib.suppress(OSError):
+                found[os.path.relpath(path, root)] = os.stat(path).st_mtime
+    return found
+
+
+def _top(place: Path) -> Path:
+    """Of the tree that is sent. Raises pytest.UsageError."""
     from dct_celery.adapters.source.snapshot import find_root
 
     try:
-        root = find_root(place).resolve()
+        return find_root(place).resolve()
     except DctError as error:
         raise pytest.UsageError(_told(error)) from error
+
+
+def _require_inside(config: pytest.Config, place: Path) -> None:
+    """Raises pytest.UsageError where tests are named from a folder that does not travel."""
+    root = _top(place)
     if not config.rootpath.resolve().is_relative_to(root):
         raise pytest.UsageError(
             f"pytest's rootdir {config.rootpath} lies outside {root}, and workers get no more;"

@@ -222,7 +222,8 @@ class ForkOrder(Message):
     #: Written by the loader when the fork has ended: "exit N" or "signal N", and in a second line
     #: its peak memory in KiB.
     status: str
-    #: Variables set in the fork: DCT_SLOT, TMPDIR, XDG_CACHE_HOME, _DCT_FORK.
+    #: Variables set in the fork: DCT_SLOT, DCT_PROCESS (its number, which no other test process of
+    #: the run has; 0 if it runs no tests), TMPDIR, XDG_CACHE_HOME, _DCT_FORK.
     environment: dict[str, str]
     #: Folder for what the fork writes into the tree, which it then has for itself; empty for none.
     layer: str = ""

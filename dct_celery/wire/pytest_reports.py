@@ -10,6 +10,7 @@ Paths below the top of the tree differ between machines; in these texts the top 
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -18,6 +19,12 @@ from typing import Any
 from dct_celery.core import codec
 from dct_celery.core.codec import Malformed
 
+#: Options of plugins that cannot work where tests run on several machines: name -> why, and what
+#: to do.
+NOT_ON_SLOTS = {
+    "testmon": "--testmon keeps what each test has run in one file, which slots do not share; leave"
+    " out --testmon, or run without dct",
+}
 #: Stands for the top of the tree.
 _TOP = "\ue000dct\ue000"
 #: Nesting at which a value is replaced by its `repr`.
@@ -47,11 +54,14 @@ class Input:
     seed: int = 0
     #: What plugins have added to `node.workerinput`; absent without pytest on the dispatcher.
     added: dict[str, Any] | None = None
+    #: Path below the top of the tree -> when it was changed, which no tree on a worker says; only
+    #: where the user asks for an order by that.
+    modified: dict[str, float] = field(default_factory=dict)
 
     def argument(self) -> str:
-        """The first argument of the backend."""
+        """The first argument of the backend. Raises TypeError, see `packed`."""
         given = {each.name: getattr(self, each.name) for each in fields(self)}
-        return _INPUT + dumps(given)
+        return _INPUT + dumps({**given, "added": packed(self.added)})
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[Input | None, tuple[str, ...]]:
@@ -59,7 +69,8 @@ def split_arguments(arguments: Sequence[str]) -> tuple[Input | None, tuple[str, 
     if not arguments or not arguments[0].startswith(_INPUT):
         return None, tuple(arguments)
     given = loads(arguments[0].removeprefix(_INPUT))
-    found = Input(**{**given, "mainargv": tuple(given["mainargv"])})
+    more = {"mainargv": tuple(given["mainargv"]), "added": unpacked(given["added"])}
+    found = Input(**{**given, **more})
     return found, tuple(arguments[1:])
 
 
@@ -69,8 +80,12 @@ class TestReports:
 
     __test__ = False
 
-    #: Serialized reports and warnings: ("report", data) or ("warning", data).
+    #: What happened, as (kind, data): "report" and "warning" as they are serialized; "xml", a
+    #: property or attribute for the JUnit report; "retry", text for the summary of pytest-retry;
+    #: "output", the `workeroutput` of the process so far; "note", a sentence for the summary.
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    #: Id of the test process, as plugins know it: "gw17".
+    worker: str = ""
 
     def text(self, root: str) -> str:
         """`root`: top of the tree, without a separator at its end."""
@@ -79,6 +94,7 @@ class TestReports:
         events = [self._short(kind, data, shared) for kind, data in self.events]
         keywords = shared["keywords"]
         head = {
+            "worker": self.worker,
             "location": shared["location"],
             "keywords": list(keywords) if isinstance(keywords, Mapping) else [],
         }
@@ -106,7 +122,7 @@ class TestReports:
         """Raises Malformed. `root`: top of the tree on this machine."""
         head = loads(with_root(text, root))
         try:
-            found = cls()
+            found = cls(worker=str(head["worker"]))
             for event in head["events"]:
                 if isinstance(event, list):
                     found.events.append(("report", _whole(event, head, nodeid)))
@@ -176,6 +192,64 @@ def with_root(text: str, root: str) -> str:
 def _inside(text: str) -> str:
     """As it stands in the middle of a JSON string."""
     return codec.dumps(text)[1:-1]
+
+
+#: A mapping with this key stands for a value of a type that JSON does not have.
+_TYPE = "\ue000type\ue000"
+
+
+def packed(value: Any, other: Callable[[Any], Any] | None = None) -> Any:
+    """A value that xdist would carry between processes, as one that JSON has: see `unpacked`.
+
+    `other`: makes a plain value of what xdist would refuse; without it that raises TypeError.
+    """
+    kind = type(value)
+    if value is None or kind in (bool, str):
+        return value
+    if kind is int:
+        return value if abs(value) <= codec.MAX_INT else {_TYPE: "int", "value": str(value)}
+    if kind is float:
+        finite = value - value == 0
+        return value if finite else {_TYPE: "float", "value": repr(value)}
+    if kind is bytes:
+        return {_TYPE: "bytes", "value": base64.b64encode(value).decode("ascii")}
+    if kind is list:
+        return [packed(one, other) for one in value]
+    if kind in (tuple, set, frozenset):
+        return {_TYPE: kind.__name__, "value": [packed(one, other) for one in value]}
+    if kind is dict:
+        if all(type(key) is str and key != _TYPE for key in value):
+            return {key: packed(one, other) for key, one in value.items()}
+        pairs = [[packed(key, other), packed(one, other)] for key, one in value.items()]
+        return {_TYPE: "dict", "value": pairs}
+    if other is None:
+        raise TypeError(f"a value of type {kind.__name__} does not travel to other machines")
+    return other(value)
+
+
+def unpacked(value: Any) -> Any:
+    """What `packed` was given. Raises Malformed."""
+    if isinstance(value, list):
+        return [unpacked(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if _TYPE not in value:
+        return {key: unpacked(one) for key, one in value.items()}
+    try:
+        return _MAKE[value[_TYPE]](value["value"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise Malformed(f"not a packed value: {error!r}"[:300]) from None
+
+
+_MAKE: dict[str, Callable[[Any], Any]] = {
+    "int": int,
+    "float": float,
+    "bytes": lambda text: base64.b64decode(text, validate=True),
+    "tuple": lambda values: tuple(map(unpacked, values)),
+    "set": lambda values: set(map(unpacked, values)),
+    "frozenset": lambda values: frozenset(map(unpacked, values)),
+    "dict": lambda pairs: {unpacked(key): unpacked(one) for key, one in pairs},
+}
 
 
 def loads(text: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator
@@ -64,10 +66,10 @@ def test_torture_ends_as_the_sequential_run(pool: Fleet, plain: Path) -> None:
         ("--tb=short", "--capture=sys", "-l", "test_outcomes.py", "test_reports.py"),
         ("--runxfail", "test_outcomes.py"),
         ("-o", "junit_family=xunit1", "test_reports.py"),
-        ("-n", "auto", "test_session_1.py"),
+        ("-o", "addopts=-ra -n auto", "test_session_1.py"),
         ("--dist", "loadfile", "test_session_1.py", "test_scopes.py"),
-        ("-q", "-q", "test_zz_last.py"),
-        ("--maxfail=1000", "test_session_1.py"),
+        ("-q", "-q", "--maxfail=1000", "test_zz_last.py"),
+        ("-c", "pytest.ini", "--rootdir=packaged", "--confcutdir=packaged", "packaged"),
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -75,8 +77,9 @@ def test_a_selection_ends_as_the_sequential_run(
     pool: Fleet, plain: Path, words: tuple[str, ...]
 ) -> None:
     # Given / When / Then
-    if "-n" in words:
-        expected, found = sequential(plain, *words[2:]), distributed(pool, plain, *words)
+    if any("-n auto" in word for word in words):
+        alone = [word.replace("-n auto", "") for word in words]
+        expected, found = sequential(plain, *alone), distributed(pool, plain, *words)
         assert "takes the place of xdist (-n" in found.out
         assert found.out.count("dct: ") == 1
         different = differences(expected, found)
@@ -164,51 +167,190 @@ def test_the_last_failures_are_remembered_and_selected(
     assert 0 < len(distributed(pool, project, *words, "--lf").cases) < len(first.cases)
 
 
-def test_a_test_that_ends_its_process_is_a_failure(
+def order_of(run: PytestRun) -> list[str]:
+    """Tests in the order in which a run with -v has shown them."""
+    found = re.findall(r"^(\S+::\S+) (?:PASSED|FAILED)", run.out, re.MULTILINE)
+    return list(dict.fromkeys(found))
+
+
+def test_stepwise_goes_on_where_it_ended_and_new_tests_come_first(
+    pool: Fleet, tmp_path: Path
+) -> None:
+    # Given three files of which the second is the newest and has a failure
+    project = tmp_path / "growing"
+    project.mkdir()
+    for place, name in enumerate(("a", "b", "c")):
+        file = project / f"test_{name}.py"
+        file.write_text(f"def test_one(): ...\n\ndef test_two():\n    assert {name!r} != 'b'\n")
+        os.utime(file, (1e9 + place % 2, 1e9 + place % 2))
+    # When a run on slots has stopped there
+    first = distributed(pool, project, "-v", "--sw")
+    assert order_of(first)[-1] == "test_b.py::test_two"
+    alone = Path(shutil.copytree(project, tmp_path / "alone"))
+    # Then the next one goes on there, as the sequential run does
+    expected, found = both_in(alone, pool, project, "-v", "--sw-skip")
+    assert order_of(found) == order_of(expected) == [
+        "test_b.py::test_two", "test_c.py::test_one", "test_c.py::test_two"
+    ]  # fmt: skip
+    # When there is a new test
+    for place in (project, alone):
+        (place / "test_d.py").write_text("def test_one(): ...\n")
+    # Then it comes first, and the files after it by when they were changed
+    expected, found = both_in(alone, pool, project, "-v", "--nf")
+    assert order_of(found) == order_of(expected)
+    assert order_of(found)[:2] == ["test_d.py::test_one", "test_b.py::test_one"]
+
+
+def both_in(alone: Path, pool: Fleet, project: Path, *words: str) -> tuple[PytestRun, PytestRun]:
+    """The sequential run in `alone`, and the distributed one, which does not differ."""
+    expected, found = sequential(alone, *words), distributed(pool, project, *words)
+    different = differences(expected, found)
+    assert not different, "\n".join(different)
+    return expected, found
+
+
+def test_tests_that_mishandle_their_process_cost_no_verdict_but_their_own(
     pool: Fleet, plain: Path, tmp_path: Path
 ) -> None:
     # Given
     project = Path(shutil.copytree(plain, tmp_path / "dying"))
     (project / "test_dying.py").write_text(
-        "import os\n\ndef test_dies():\n    os._exit(3)\n\ndef test_lives(): ...\n"
+        """
+import os, pytest
+
+def test_dies():
+    os._exit(3)
+
+def test_closes_all_descriptors():
+    os.closerange(3, 4096)
+
+def test_forks_and_returns_twice():
+    pid = os.fork()
+    if pid:
+        os.waitpid(pid, 0)
+
+def test_exits():
+    pytest.exit("enough", returncode=9)
+
+def test_interrupts():
+    raise KeyboardInterrupt
+
+def test_lives(): ...
+"""
     )
     # When
     found = distributed(pool, project, "test_dying.py")
     # Then
     assert found.code == 1, found
-    assert found.last_line == "1 failed, 1 passed in"
-    assert "test_dying.py::test_dies" in found.out
+    assert found.last_line == "4 failed, 2 passed in"
+    assert set(found.short_summary) == {
+        f"FAILED test_dying.py::test_{name}"
+        for name in ("dies", "closes_all_descriptors", "exits", "interrupts")
+    }
 
 
-def test_a_process_looks_like_a_worker_of_xdist(pool: Fleet, plain: Path, tmp_path: Path) -> None:
+def test_a_suite_that_is_another_in_each_process_is_named_with_its_cause(
+    pool: Fleet, tmp_path: Path
+) -> None:
+    # Given
+    project = tmp_path / "differing"
+    project.mkdir()
+    (project / "test_differing.py").write_text(
+        """
+import uuid, pytest
+
+def test_first(): ...
+
+@pytest.mark.parametrize("key", [str(uuid.uuid4())])
+def test_of_a_key(key): ...
+"""
+    )
+    # When
+    found = distributed(pool, project)
+    # Then
+    assert found.code == 4, found
+    assert "test 2 is test_differing.py::test_of_a_key[" in found.err
+    assert "a uuid is part of the name; names must be the same in every process" in found.err
+    assert "Traceback" not in found.err + found.out
+
+
+@pytest.mark.parametrize(
+    ("condition", "code", "line"),
+    [
+        ("hasattr(config, 'workerinput')", 4, "this suite runs in one process"),
+        ("not hasattr(config, 'workerinput')", 4, "this suite needs xdist"),
+    ],
+)
+def test_a_conftest_that_refuses_one_side_is_one_clear_error(
+    pool: Fleet, tmp_path: Path, condition: str, code: int, line: str
+) -> None:
+    # Given
+    project = tmp_path / "refusing"
+    project.mkdir()
+    (project / "test_one.py").write_text("def test_one(): ...\n")
+    (project / "conftest.py").write_text(
+        f"import pytest\n\ndef pytest_configure(config):\n    if {condition}:\n"
+        f"        raise pytest.UsageError({line!r})\n"
+    )
+    # When
+    found = distributed(pool, project)
+    # Then
+    assert found.code == code, found
+    assert line in found.err
+    assert "Traceback" not in found.err + found.out
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_process_looks_like_a_worker_of_xdist(
+    pool: Fleet, plain: Path, tmp_path: Path, installed: bool
+) -> None:
     # Given
     project = Path(shutil.copytree(plain, tmp_path / "looking"))
     (project / "conftest.py").write_text(
         """
 import os, pytest
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node):
     assert node.gateway.id == node.workerinput["workerid"] and node.config
-    node.workerinput["told"] = ["by", "the", "dispatcher"]
+    node.workerinput["told"] = ("by", b"the", {"dispatcher"})
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node, error):
-    print("down:", error, hasattr(node, "workeroutput"))
+    print("down:", node.gateway.id, error, sorted(node.workeroutput["ran"]))
 
 def pytest_configure(config):
     config.told = getattr(config, "workerinput", {}).get("told")
+    config.ran = set()
+
+def pytest_runtest_teardown(item):
+    item.config.ran.add(item.name)
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workerinput"):
+        session.config.workeroutput["ran"] = session.config.ran
 """
     )
     (project / "test_looks.py").write_text(
         """
 import os, re, pytest, xdist
 
+@pytest.fixture
+def worker_id(request):
+    return xdist.get_xdist_worker_id(request)
+
+@pytest.fixture
+def testrun_uid(request):
+    return request.config.workerinput["testrunuid"]
+
 def look(request, worker_id, testrun_uid, record_property):
     assert xdist.is_xdist_worker(request) and not xdist.is_xdist_controller(request)
-    assert request.config.told == ["by", "the", "dispatcher"]
+    assert request.config.told == ("by", b"the", {"dispatcher"})
+    assert request.config.pluginmanager.hasplugin("xdist") == WITH_XDIST
     given = request.config.workerinput
     assert set(given) == {"workerid", "workercount", "testrunuid", "mainargv", "told"}
     assert worker_id == given["workerid"] == os.environ["PYTEST_XDIST_WORKER"]
-    assert re.fullmatch(r"gw\\d+", worker_id)
+    assert re.fullmatch(r"gw[1-9]\\d{0,2}", worker_id)
     assert testrun_uid == given["testrunuid"] == os.environ["PYTEST_XDIST_TESTRUNUID"]
     assert os.environ["PYTEST_XDIST_WORKER_COUNT"] == str(given["workercount"])
     assert "--dct" in given["mainargv"]
@@ -222,17 +364,21 @@ def test_one(request, worker_id, testrun_uid, record_property):
 def test_more(request, worker_id, testrun_uid, record_property, number):
     import time; time.sleep(0.3)
     look(request, worker_id, testrun_uid, record_property)
-"""
+""".replace("WITH_XDIST", str(installed))
     )
     # When
-    found = distributed(pool, project, "test_looks.py", "-s", DCT_CHUNK_SECONDS="0.2")
+    words = () if installed else ("-p", "no:xdist", "-p", "no:xdist.looponfail")
+    found = distributed(pool, project, "test_looks.py", "-s", *words, DCT_CHUNK_SECONDS="0.2")
     # Then
     assert found.code == 0, found
     parts = [part for case in found.cases for part in case if part.startswith("property ")]
     workers = {part for part in parts if "'worker'" in part}
     assert len(workers) == 2, workers
     assert len({part for part in parts if "'run'" in part}) == 1
-    assert "down: None False" in found.out
+    down = [line for line in found.out.splitlines() if line.startswith("down: ")]
+    assert {line.split()[1] for line in down} == {part.split("'")[3] for part in workers}
+    for number in range(6):
+        assert sum(f"test_more[{number}]" in line for line in down) == 1
 
 
 # -- Django ----------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 PYTHON = """\
 case "$*" in
     "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+    *" --target "*) mkdir -p "$7" ;;
     "-m django --version") echo 9.9.9 ;;
     -) echo "{version} $0" ;;
 esac
@@ -67,25 +68,29 @@ def root(tmp_path: Path) -> Path:
 # -- environments ------------------------------------------------------------------------------
 
 
-def makings(root: Path, *arguments: str) -> int:
-    """How many environments a call of `make_venv` makes, one or none."""
+def makings(root: Path, *arguments: str, function: str = "make_venv") -> int:
+    """How many environments a call of the function makes, one or none."""
     found = python(root / "bin" / "python3.12", "3.12")
-    code, lines = shell(root, f"make_venv {found} {root}/.cache/venv {' '.join(arguments)}")
+    code, lines = shell(root, f"{function} {found} {root}/.cache/made {' '.join(arguments)}")
     assert code == 0, lines
     return sum("making" in line for line in lines)
 
 
+@pytest.mark.parametrize("function", ["make_venv", "make_plugins"])
 @pytest.mark.parametrize("file", ["pyproject.toml", "constraints.txt"])
 def test_an_environment_is_made_again_when_a_file_of_requirements_changes(
-    root: Path, file: str
+    root: Path, file: str, function: str
 ) -> None:
+    def made() -> list[int]:
+        words = ("-c", "constraints.txt", "-e", ".")
+        return [makings(root, *words, function=function) for _ in range(2)]
+
     # Given
-    words = ("-c", "constraints.txt", "-e", ".")
-    assert [makings(root, *words), makings(root, *words)] == [1, 0]
+    assert made() == [1, 0]
     # When
     (root / file).write_text("something else\n")
     # Then
-    assert [makings(root, *words), makings(root, *words)] == [1, 0]
+    assert made() == [1, 0]
 
 
 def test_an_environment_of_the_newest_versions_lasts_a_day(root: Path) -> None:

@@ -139,7 +139,10 @@ class ChunkRun:
     def _order(self) -> TestProcess | None:
         """Sends the chunk to the test process. None if the process has ended."""
         process = self._slot_run.process_for(
-            self._chunk, lambda: self._keeper.lost or self._keeper.cancelled
+            self._chunk,
+            lambda: self._keeper.lost or self._keeper.cancelled,
+            # The fence of its first lease, as no lease of the run has it again.
+            number=self._lease.fence,
         )
         try:
             self._send_tests(process)

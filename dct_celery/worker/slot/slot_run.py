@@ -231,9 +231,13 @@ class SlotRun:
 
     # -- the test process --------------------------------------------------------------
 
-    def process_for(self, chunk: Chunk, give_up: Callable[[], bool]) -> TestProcess:
+    def process_for(
+        self, chunk: Chunk, give_up: Callable[[], bool], number: int = 0
+    ) -> TestProcess:
         """A test process whose past and clones suit the chunk. Waits while a database server is
         away, until `give_up` returns True. Raises DatabaseError, ProcessDied.
+
+        `number`: of a process that has to be started; no other process of the run has it.
         """
         if (
             self.process is None
@@ -242,12 +246,12 @@ class SlotRun:
             or self.probe.outage()
         ):
             self.retire()
-            self._renew_patiently(chunk, give_up)
+            self._renew_patiently(chunk, give_up, number)
         assert self.process is not None
         self._last = max(chunk.indices)
         return self.process
 
-    def _renew_patiently(self, chunk: Chunk, give_up: Callable[[], bool]) -> None:
+    def _renew_patiently(self, chunk: Chunk, give_up: Callable[[], bool], number: int) -> None:
         """Waits for a server that is away; asks one without connections a few times."""
         pauses = iter(_SHORTAGE)
         away = Retry(
@@ -266,7 +270,7 @@ class SlotRun:
             return away if error.fault or self.probe.away() else None
 
         retry.call(
-            lambda: self._renew(chunk),
+            lambda: self._renew(chunk, number),
             DatabaseError,
             rule,
             monotonic=self._clock.monotonic,
@@ -276,17 +280,17 @@ class SlotRun:
             ),
         )
 
-    def _renew(self, chunk: Chunk) -> None:
+    def _renew(self, chunk: Chunk, number: int) -> None:
         self.probe.remember()
-        self.process = self._fork_for_tests()
+        self.process = self._fork_for_tests(number)
         clones = self._databases.take(chunk)
         self._attach(self.process, chunk, clones)
 
-    def _fork_for_tests(self) -> TestProcess:
-        self._fork_folder = self._new_fork_folder(f"{self.slot}")
+    def _fork_for_tests(self, number: int) -> TestProcess:
+        folder = self._fork_folder = self._new_fork_folder(f"{self.slot}")
         if not self._private_tree:
-            return self._start(self._fork_folder, shared="DCT_PRIVATE_TREE is off")
-        return self._start(self._fork_folder, self.folder.layer(self._fork_folder))
+            return self._start(folder, shared="DCT_PRIVATE_TREE is off", number=number)
+        return self._start(folder, self.folder.layer(folder), number=number)
 
     def _fork(self, purpose: str) -> TestProcess:
         return self._start(self._new_fork_folder(purpose))
@@ -295,11 +299,14 @@ class SlotRun:
         self._forks += 1
         return self.folder.fork_folder(f"{purpose}-{self.slot}-{self._forks}")
 
-    def _start(self, folder: Path, layer: Path | None = None, shared: str = "") -> TestProcess:
+    def _start(
+        self, folder: Path, layer: Path | None = None, shared: str = "", number: int = 0
+    ) -> TestProcess:
         environment = {
             "TMPDIR": str(self.folder.temporary(folder)),
             "XDG_CACHE_HOME": str(self.folder.cache(self.slot)),
             "DCT_SLOT": str(self.slot),
+            "DCT_PROCESS": str(number),
         }
         fifo = self.folder.fork_fifo
         return TestProcess(folder, fifo, environment, self._clock, layer, shared).start()

@@ -15,12 +15,18 @@ from dct_celery.wire.pytest_reports import (
     TestReports,
     dumps,
     loads,
+    packed,
     plain,
     split_arguments,
+    unpacked,
 )
 
 ROOT = "/builds/shop"
 NODEID = "tests/test_cart.py::test_total[a::b]"
+
+
+class Word(str):
+    """A text to look at, and no plain one."""
 
 
 def report(when: str = "call", **more: Any) -> dict[str, Any]:
@@ -135,8 +141,63 @@ def test_a_text_that_is_no_collection_is_malformed() -> None:
 
 def test_the_input_comes_before_the_words_of_the_user() -> None:
     # Given
-    given = Input("run", 3, ("pytest", "-x"), 7, {"randomly_seed": 5})
+    given = Input("run", 3, ("pytest", "-x"), 7, {"randomly_seed": 5, "service": b"\x80\x04."})
     # Then
     assert split_arguments([given.argument(), "-k", "x"]) == (given, ("-k", "x"))
     assert split_arguments(["-k", "x"]) == (None, ("-k", "x"))
     assert split_arguments([]) == (None, ())
+
+
+def test_the_id_of_the_process_comes_with_its_reports() -> None:
+    # Given
+    text = TestReports([("report", report())], "gw17").text(ROOT)
+    # Then
+    assert TestReports.read(text, NODEID, ROOT).worker == "gw17"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        True,
+        -7,
+        2**60,
+        1.5,
+        math.inf,
+        "text",
+        b"\x00\xff",
+        [1, [b"x"]],
+        (1, ("a",)),
+        {1, 2},
+        frozenset({"a"}),
+        {"a": {"b": b"c"}},
+        {1: "a", ("b", 2): None},
+        {"\ue000type\ue000": "int"},
+    ],
+    ids=repr,
+)
+def test_what_xdist_carries_arrives_as_it_was(value: Any) -> None:
+    # When
+    found = unpacked(loads(json.dumps(packed(value))))
+    # Then
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize("value", [object(), Word("x"), [object()], {"a": {1: object()}}])
+def test_what_xdist_refuses_is_refused_or_replaced(value: Any) -> None:
+    # Then
+    with pytest.raises(TypeError, match="does not travel to other machines"):
+        packed(value)
+    assert loads(json.dumps(packed(value, lambda other: "instead")))
+
+
+@pytest.mark.parametrize("kind", ["bytes", "int", "dict", "object"])
+def test_a_value_of_a_type_that_it_is_not_is_malformed(kind: str) -> None:
+    with pytest.raises(Malformed):
+        unpacked({"\ue000type\ue000": kind, "value": "no"})
+
+
+def test_a_type_without_a_value_is_malformed() -> None:
+    with pytest.raises(Malformed):
+        unpacked({"\ue000type\ue000": "tuple"})

@@ -2,9 +2,10 @@
 
 `session` is the plugin that goes with the project's own through collection and takes the place of
 the run loop; `project` holds the collected session. `manifest` describes each test, `chunk` runs
-tests by index, `reports` gathers what pytest says of them. `databases` attaches those of
-pytest-django, `process` makes a fork the process that its slot is to have. The arguments are those
-of `pytest`, behind the input of the dispatcher (`wire.pytest_reports.Input`).
+tests by index, `reports` gathers what pytest says of them, `workeroutput` what plugins have to say.
+`databases` attaches those of pytest-django, `plugins` shows to others one of xdist's workers,
+`process` makes a fork the process that its slot is to have. The arguments are those of `pytest`,
+behind the input of the dispatcher (`wire.pytest_reports.Input`).
 """
 
 from __future__ import annotations

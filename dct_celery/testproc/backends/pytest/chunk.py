@@ -81,7 +81,7 @@ def run_chunk(
             return recorder.finish(indices[position + 1 :], "aborted")
         seconds = now() - start
         os.environ.pop("PYTEST_CURRENT_TEST", None)
-        gatherer.ended()
+        gatherer.ended(last=position + 1 == len(indices))
         gatherer.judge()
         recorder.end(seconds, output=gatherer.output(), reports=gatherer.text())
         if position + 1 == len(indices) or project.known[indices[position + 1]].cls != entry.cls:

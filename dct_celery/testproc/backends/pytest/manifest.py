@@ -6,8 +6,10 @@ The id of an entry is the item's node id, whatever is in it; nothing here looks 
 from __future__ import annotations
 
 import os
+import posixpath
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -43,9 +45,9 @@ def entries(
             phase=Phase.LOAD_FAILED,
             keep_with=("load_failed",),
         )
-    wide = _wide_places(items)
+    wide, links = _wide_places(items), _links(items)
     for index, item in enumerate(items, start=len(failures)):
-        together = tuple(_keep_with(item, wide, dist))
+        together = tuple(_keep_with(item, wide, links, dist))
         yield _entry(index, item, root, together, django=django)
 
 
@@ -136,12 +138,61 @@ def _file(item: pytest.Item) -> str:
     return item.nodeid.partition("::")[0]
 
 
-def _keep_with(item: pytest.Item, wide: frozenset[str], dist: str) -> Iterator[str]:
+def _links(items: Sequence[pytest.Item]) -> Mapping[str, set[str]]:
+    """File -> what it shares with other files, as their tests depend on each other by marks: of
+    pytest-order, or of pytest-dependency in a scope beyond the module.
+    """
+    files = {_file(item) for item in items}
+    links: dict[str, set[str]] = defaultdict(set)
+    for item in items:
+        own = _file(item)
+        for target in _named_tests(item):
+            place = target.partition("::")[0]
+            beside = posixpath.normpath(posixpath.join(posixpath.dirname(own), place))
+            for other in files & {place, beside} - {own}:
+                links[own].add(f"linked:{own}:{other}")
+                links[other].add(f"linked:{own}:{other}")
+    wide = [item for item in items if any(_is_wide(mark) for mark in _dependencies(item))]
+    if any(item for item in wide if not all("::" in name for name in _named_tests(item))):
+        # Names that are no node ids: they may be of any module.
+        for item in items:
+            if any(True for _ in _dependencies(item)):
+                links[_file(item)].add("linked:dependency")
+    return links
+
+
+def _named_tests(item: pytest.Item) -> Iterator[str]:
+    """Tests, perhaps of other files, that must have run before or behind this one."""
+    for mark in item.iter_markers("order"):
+        for key in ("before", "after"):
+            yield from _texts(mark.kwargs.get(key))
+    for mark in _dependencies(item):
+        if _is_wide(mark):
+            yield from _texts(mark.kwargs.get("depends"))
+
+
+def _dependencies(item: pytest.Item) -> Iterator[pytest.Mark]:
+    return item.iter_markers("dependency")
+
+
+def _is_wide(mark: pytest.Mark) -> bool:
+    return mark.kwargs.get("scope") in ("package", "session")
+
+
+def _texts(value: object) -> list[str]:
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return [one for one in values if isinstance(one, str)]
+
+
+def _keep_with(
+    item: pytest.Item, wide: frozenset[str], links: Mapping[str, set[str]], dist: str
+) -> Iterator[str]:
     cls, file = class_of(item), _file(item)
     if cls is not None:
         yield f"class:{above(item)}"
     if file in wide or dist == "loadfile" or (dist == "loadscope" and cls is None):
         yield f"module:{file}"
+    yield from sorted(links.get(file, ()))
     yield from (f"package:{place}" for place in wide if place[-1] == "/" and file.startswith(place))
     for mark in item.iter_markers("xdist_group"):
         name = mark.args[0] if mark.args else mark.kwargs.get("name", "default")

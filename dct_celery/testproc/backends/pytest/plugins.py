@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -16,8 +17,14 @@ import pytest
 from dct_celery.testproc.nowhere import Nowhere
 from dct_celery.wire.pytest_reports import Input
 
+#: The module of pytest-retry.
+_RETRY = "pytest_retry.retry_plugin"
 #: In the loader, until a fork has one of its own.
 LOADER = "gw0"
+#: Plugins that gather results by ways that end at the border of a machine: name -> what is lost.
+_LOCAL = {
+    "harvest": "pytest-harvest does not gather results: its files stay where each test has run",
+}
 
 
 def refuse_early(early_config: pytest.Config) -> Iterator[str]:
@@ -26,6 +33,20 @@ def refuse_early(early_config: pytest.Config) -> Iterator[str]:
     if getattr(known, "cov_source", None):
         known.cov_source = []
         yield "--cov has no effect: coverage of a distributed run is not measured yet"
+
+
+def limits(config: pytest.Config) -> Iterator[str]:
+    """A sentence for each plugin that does less on slots than it does alone."""
+    manager = config.pluginmanager
+    for name, sentence in _LOCAL.items():
+        if manager.hasplugin(name):
+            yield sentence
+    if config.getoption("max_suite_reruns", None) is not None:
+        yield "--max-suite-reruns counts in each test process by itself"
+    if not manager.hasplugin("xdist"):
+        for name in ("syrupy", "pytest-durations"):
+            if manager.hasplugin(name):
+                yield f"{name} reports nothing of other processes unless pytest-xdist is installed"
 
 
 def become_worker(config: pytest.Config, given: Input) -> str:
@@ -44,7 +65,7 @@ def become_worker(config: pytest.Config, given: Input) -> str:
         option.maxprocesses = None
         option.tx = []
     option.usepdb = False
-    added = given.added if given.added is not None else _seeds(config, given.seed)
+    added = {**_seeds(config, given.seed), **(given.added or {})}
     untyped: Any = config
     untyped.workerinput = {
         "workerid": LOADER,
@@ -59,6 +80,18 @@ def become_worker(config: pytest.Config, given: Input) -> str:
     return dist
 
 
+def retry_text() -> str:
+    """What pytest-retry has written for its summary since the last call."""
+    module: Any = sys.modules.get(_RETRY)
+    if module is None:
+        return ""
+    reporter = module.retry_manager.reporter
+    text = str(reporter.stream.getvalue())
+    reporter.stream.seek(0)
+    reporter.stream.truncate()
+    return text
+
+
 def announce(config: pytest.Config, workerid: str) -> None:
     """The id of this process, wherever plugins look for it."""
     untyped: Any = config
@@ -66,6 +99,18 @@ def announce(config: pytest.Config, workerid: str) -> None:
     os.environ["PYTEST_XDIST_WORKER"] = workerid
     os.environ["PYTEST_XDIST_WORKER_COUNT"] = str(untyped.workerinput["workercount"])
     os.environ["PYTEST_XDIST_TESTRUNUID"] = untyped.workerinput["testrunuid"]
+
+
+def sort_new_first(config: pytest.Config, root: str, modified: Mapping[str, float]) -> None:
+    """For `--nf`, which sorts files by when they were changed. `root`: top of the tree."""
+    plugin: Any = config.pluginmanager.getplugin("nfplugin")
+    if plugin is None:
+        return
+
+    def changed(item: pytest.Item) -> float:
+        return modified.get(os.path.relpath(item.path, root), 0.0)
+
+    plugin._get_increasing_order = lambda items: sorted(items, key=changed, reverse=True)
 
 
 def leave_to_the_dispatcher(session: pytest.Session) -> int:
@@ -79,7 +124,8 @@ def leave_to_the_dispatcher(session: pytest.Session) -> int:
     manager = session.config.pluginmanager
     if manager.hasplugin("stepwiseplugin"):
         manager.unregister(name="stepwiseplugin")
-        maxfail = maxfail or 1
+        # --stepwise-skip ignores the first failure.
+        maxfail = maxfail or 1 + bool(session.config.option.stepwise_skip)
     terminal: Any = manager.getplugin("terminalreporter")
     if terminal is not None:
         terminal._tw._file.flush()
@@ -88,23 +134,34 @@ def leave_to_the_dispatcher(session: pytest.Session) -> int:
 
 
 def _seeds(config: pytest.Config, seed: int) -> dict[str, Any]:
-    """For a dispatcher without pytest: what its plugins would have added to `workerinput`."""
+    """What plugins find in `workerinput` although nobody could ask them on the dispatcher: that has
+    no pytest, or pytest has no xdist there.
+    """
     added: dict[str, Any] = {}
     wanted = config.getoption("randomly_seed", None)
     if wanted is not None:
         last = config.getini("cache_dir") if wanted == "last" else None
         added["randomly_seed"] = seed if wanted == "default" or last else wanted
-    if config.getoption("random_order_seed", None) is None and config.pluginmanager.hasplugin(
-        "random_order"
-    ):
-        added["random_order_seed"] = str(random.Random(seed).randint(1, 1_000_000))
+    chosen = config.getoption("random_order_seed", None)
+    if chosen is not None:
+        # With these words in front, the plugin does nothing unless another option asks for it.
+        own = f"default:{random.Random(seed).randint(1, 1_000_000)}"
+        added["random_order_seed"] = own if chosen.startswith("default:") else chosen
     return added
 
 
 def _without_sockets(config: pytest.Config) -> None:
-    """pytest-rerunfailures keeps its counts behind a socket of the dispatcher's machine where it
-    finds xdist; a slot may be elsewhere. They are of one test, which runs in one process.
+    """Where they find xdist, these plugins connect to the dispatcher's machine by the name of
+    localhost; a slot may be elsewhere.
+
+    pytest-rerunfailures has its counts there. They are of one test, which runs in one process.
+    pytest-retry sends the text of its summary: it is kept here, see `retry_text`.
     """
-    plugin: Any = config.pluginmanager.getplugin("rerunfailures")
+    plugin: Any = sys.modules.get("pytest_rerunfailures")
     if plugin is not None and hasattr(plugin, "HAS_PYTEST_HANDLECRASHITEM"):
         plugin.HAS_PYTEST_HANDLECRASHITEM = False
+    retry: Any = sys.modules.get(_RETRY)
+    if retry is not None and hasattr(retry, "ClientReporter"):
+        retry.ClientReporter = lambda port: retry.OfflineReporter()
+        untyped: Any = config
+        untyped.workerinput.setdefault("server_port", 0)

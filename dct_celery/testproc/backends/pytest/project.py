@@ -138,7 +138,7 @@ class PytestProject:
         self._settle()
         self._ran = True
         if self._gatherer is None:
-            self._gatherer = Gatherer(self.session.config)
+            self._gatherer = Gatherer(self.session)
             self.session.config.pluginmanager.register(self._gatherer, "dct-gatherer")
         return run_chunk(self, indices, recorder, self._gatherer)
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from dct_celery.core.model import Failure, Outcome
+from dct_celery.testproc.backends.pytest import plugins
+from dct_celery.testproc.backends.pytest.workeroutput import WorkerOutput
 from dct_celery.testproc.failures import describe, first_line
 from dct_celery.testproc.recorder import Recorder
 from dct_celery.wire.pytest_reports import TestReports, dumps, joined, loads, plain
@@ -105,8 +107,10 @@ class XmlTest:
 class Gatherer:
     """A plugin of test processes."""
 
-    def __init__(self, config: pytest.Config) -> None:
-        self._config = config
+    def __init__(self, session: pytest.Session) -> None:
+        config = session.config
+        self._config: Any = config
+        self._workeroutput = WorkerOutput(session)
         self._reports = TestReports()
         self._outcomes: list[tuple[Outcome, Failure | None, str]] = []
         self._output: list[str] = []
@@ -123,7 +127,8 @@ class Gatherer:
 
     def begin(self, recorder: Recorder) -> None:
         """A test begins."""
-        self._reports, self._outcomes, self._output = TestReports(), [], []
+        worker = self._config.workerinput["workerid"]
+        self._reports, self._outcomes, self._output = TestReports(worker=worker), [], []
         self._recorder = recorder
         self._root = recorder.root
         self._call = None
@@ -133,10 +138,14 @@ class Gatherer:
         for outcome, failure, reason in self._outcomes:
             self._recorder.event(outcome, failure, reason)
 
-    def ended(self) -> None:
+    def ended(self, *, last: bool) -> None:
         """The test has ended, and nothing is captured. Fixtures of the session that it has set up
-        may have changed the process for good.
+        may have changed the process for good. `last`: of the chunk.
         """
+        if text := plugins.retry_text():
+            self._reports.events.append(("retry", {"text": text}))
+        if last and self._workeroutput.wanted:
+            self._reports.events.append(self._workeroutput.take())
         if self._session_changed:
             self._session_changed = False
             self._recorder.keeps_state()

@@ -19,7 +19,7 @@ from dct_celery.testproc.backends.pytest import plugins, reports
 from dct_celery.testproc.backends.pytest.project import PytestProject
 from dct_celery.testproc.isolation.printed import Printed
 from dct_celery.wire import messages
-from dct_celery.wire.pytest_reports import Input, SessionReports
+from dct_celery.wire.pytest_reports import NOT_ON_SLOTS, Input, SessionReports
 
 #: Our options, and the name under which pytest finds them where this package is installed.
 _OPTIONS = "dct_celery.pytest_plugin"
@@ -78,6 +78,11 @@ class SessionPlugin:
                 line = f"{option} runs no tests on slots; run pytest {option} on this machine"
                 self.fatal = messages.Fatal("labels", line)
                 raise pytest.UsageError(line)
+        for option, line in NOT_ON_SLOTS.items():
+            if config.getoption(option, False):
+                self.fatal = messages.Fatal("labels", line)
+                raise pytest.UsageError(line)
+        self._reports.notes += plugins.limits(config)
         self._dist = plugins.become_worker(config, self._given)
         if self._dist == "each":
             line = "--dist each runs every test on each worker, which slots do not; leave it out"
@@ -101,6 +106,7 @@ class SessionPlugin:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         self._config = session.config
+        plugins.sort_new_first(session.config, self._order.root, self._given.modified)
 
     @pytest.hookimpl
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

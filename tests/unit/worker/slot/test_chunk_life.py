@@ -85,6 +85,14 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
 # -- to its end --------------------------------------------------------------------------
 
 
+def test_a_new_process_has_the_number_of_its_lease(scene: Scene) -> None:
+    # When
+    scene.play(*passed(0), *passed(1), DONE)
+    # Then
+    assert scene.forks.environments[-1]["DCT_PROCESS"] == "1"
+    assert scene.chunk._lease.fence == 1
+
+
 def test_a_chunk_that_runs_to_its_end_is_completed_with_all_its_records(scene: Scene) -> None:
     # When
     result = scene.play(*passed(0), *passed(1), DONE)

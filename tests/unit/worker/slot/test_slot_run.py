@@ -54,6 +54,17 @@ def test_the_process_has_folders_of_its_own_slot(scene: SlotScene) -> None:
     assert Path(environment["TMPDIR"]).is_dir()
 
 
+def test_a_process_has_the_number_of_the_chunk_that_it_was_started_for(scene: SlotScene) -> None:
+    # Given
+    scene.run.process_for(CHUNK, lambda: False, number=5)
+    scene.run.used(CHUNK)
+    # When
+    scene.run.process_for(replace(CHUNK, id="c9", indices=(7, 8)), lambda: False, number=6)
+    scene.run.process_for(replace(CHUNK, id="c10", indices=(1,)), lambda: False, number=7)
+    # Then
+    assert [one["DCT_PROCESS"] for one in scene.forks.environments] == ["5", "7"]
+
+
 def test_a_chunk_that_suits_runs_in_the_same_process(scene: SlotScene) -> None:
     # Given
     first = scene.process_for(CHUNK)

@@ -1,0 +1,57 @@
+"""Runs the tests of each plugin by themselves, sequential and on two workers, and compares.
+
+    python -m tests.pytest_plugins [NAME...]
+
+Prints a line for each: its version, how many tests, and what differs.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from importlib.metadata import distributions
+from pathlib import Path
+
+from dct_celery.adapters.embedded import EmbeddedValkey
+from tests.support import pytest_plugins
+from tests.support.fleet import Fleet
+from tests.support.pytest_plugins import PLUGINS, Plugin
+
+
+def main(names: list[str]) -> int:
+    if why := pytest_plugins.missing():
+        print(f"error: {why}", file=sys.stderr)
+        return 4
+    chosen = list(pytest_plugins.named(*names)) if names else list(PLUGINS)
+    installed = {one.name: one.version for one in distributions(path=[*sys.path, _folder()])}
+    bad = 0
+    with (
+        tempfile.TemporaryDirectory() as name,
+        EmbeddedValkey.start(Path(name, "store")) as store,
+        Fleet(Path(name, "fleet"), store.url) as fleet,
+    ):
+        for worker in ("build-a", "build-b"):
+            fleet.worker(worker, **pytest_plugins.ENVIRONMENT)
+        project = pytest_plugins.copy_of_project(Path(name, "shelf"))
+        for plugin in chosen:
+            found, different = pytest_plugins.both(fleet, [plugin], project)
+            bad += bool(different)
+            print(
+                f"{_named(plugin, installed)}: {len(found.cases)} tests, exit {found.code}:",
+                end=" ",
+            )
+            print("as the sequential run" if not different else "DIFFERS")
+            print("".join(f"    {line[:2000]}\n" for line in different), end="", flush=True)
+    return 1 if bad else 0
+
+
+def _folder() -> str:
+    return str(pytest_plugins.INSTALLED)
+
+
+def _named(plugin: Plugin, installed: dict[str, str]) -> str:
+    return ", ".join(f"{one} {installed.get(one, '')}" for one in plugin.name.split(", "))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

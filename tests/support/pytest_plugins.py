@@ -1,0 +1,303 @@
+"""Plugins of pytest that Django projects use, and how each is proved to work on several machines.
+
+They are not in the environment of our own tests, but in the folder `INSTALLED`, and a run has only
+those that its words name. `python -m tests.pytest_plugins` runs each by itself and prints a table;
+`tests/acceptance/test_pytest_plugins.py` runs most of them at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+from tests.support.fleet import Fleet
+from tests.support.pytest_runs import PytestRun, differences, distributed, sequential, stable
+
+#: Made by deploy/test, from the group `plugins` of pyproject.toml.
+INSTALLED = Path(__file__).parents[2] / ".cache" / "pytest-plugins"
+PROJECT = Path(__file__).parents[1] / "pytest_torture" / "plugins"
+#: Of every process that is to find them.
+ENVIRONMENT = {"PYTHONPATH": str(INSTALLED), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+#: In every run, as these are there wherever pytest is distributed.
+_ALWAYS = ("xdist",)
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One plugin, or several that belong together, and tests that use it."""
+
+    #: Of its distribution.
+    name: str
+    #: What `-p` names: its entry points, whose names it has where it is found by itself.
+    modules: tuple[str, ...]
+    #: Tests and options.
+    words: tuple[str, ...]
+    #: File that it writes -> what two runs must have in common of it.
+    files: Mapping[str, Callable[[str], object]] = field(default_factory=dict)
+    #: What two runs must have in common of what it prints.
+    printed: Callable[[str], object] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def words_of(plugins: Iterable[Plugin]) -> list[str]:
+    """The command line for a run with these plugins alone."""
+    found = list(plugins)
+    modules = dict.fromkeys((*_ALWAYS, *(name for one in found for name in one.modules)))
+    words = dict.fromkeys(word for one in found for word in one.words)
+    return [*(part for name in modules for part in ("-p", name)), *words]
+
+
+def copy_of_project(place: Path) -> Path:
+    """A copy that runs may write into."""
+    return Path(shutil.copytree(PROJECT, place))
+
+
+def written(project: Path, plugins: Iterable[Plugin]) -> dict[str, object]:
+    """What the plugins have written, as far as two runs must have it in common; it is removed."""
+    found: dict[str, object] = {}
+    for plugin in plugins:
+        for name, common in plugin.files.items():
+            path = project / name
+            found[f"{plugin.name}: {name}"] = common(path.read_text()) if path.exists() else None
+            path.unlink(missing_ok=True)
+    return found
+
+
+# -- what two runs have in common ------------------------------------------------------------
+
+
+def _json_report(text: str) -> object:
+    data = json.loads(text)
+    for name in ("created", "duration", "root", "environment", "collectors"):
+        data.pop(name, None)
+    return _without(data, {"duration", "created", "msecs", "relativeCreated", "process", "thread"})
+
+
+def _ctrf(text: str) -> object:
+    data = json.loads(text)["results"]
+    return _without(
+        data, {"start", "stop", "duration", "worker", "extra", "id", "timestamp", "environment"}
+    )
+
+
+def _html(text: str) -> object:
+    """The rows of the report, and its environment."""
+    found = re.search(r'data-jsonblob="([^"]*)"', text)
+    assert found is not None
+    data = json.loads(unescape(found[1]))
+    for name in ("JAVA_HOME", "Plugins"):
+        data["environment"].pop(name, None)
+    return _without(data, {"duration", "durationFormatted", "resultsTableRow"})
+
+
+def _report_log(text: str) -> object:
+    """Reports of tests. Those of collectors that passed are not in a distributed run's."""
+    kept = []
+    for line in text.splitlines():
+        data = json.loads(line)
+        if data["$report_type"] in ("TestReport", "WarningMessage", "SessionFinish"):
+            kept.append(data)
+    return _without(kept, {"start", "stop", "duration", "worker_id", "testrun_uid", "item_index"})
+
+
+def _without(value: Any, names: set[str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _without(one, names) for key, one in value.items() if key not in names}
+    if isinstance(value, list):
+        return [_without(one, names) for one in value]
+    return stable(value) if isinstance(value, str) else value
+
+
+def _section(title: str) -> Callable[[str], object]:
+    """Lines below this title, to the next one, without numbers."""
+
+    def lines(out: str) -> list[str]:
+        _, _, rest = out.partition(title)
+        assert rest, f"no section {title!r} in\n{out}"
+        found = re.split(r"\n[=-]{5,}.* .*[=-]{5,}\n", rest, maxsplit=1)[0].splitlines()[1:]
+        return [re.sub(r"[\d.]+", "N", line).rstrip() for line in map(stable, found)]
+
+    return lines
+
+
+def _lines(start: str) -> Callable[[str], object]:
+    def lines(out: str) -> list[str]:
+        return [stable(line) for line in out.splitlines() if line.startswith(start)]
+
+    return lines
+
+
+def _durations(out: str) -> object:
+    """Which fixtures and tests were measured, and how often: the seconds vary."""
+    kept: dict[str, list[tuple[str, str]]] = {}
+    title = ""
+    for line in out.splitlines():
+        if found := re.match(r"=+ (.* duration top) =+$", line):
+            title = found[1]
+            kept[title] = []
+        elif title and (cells := line.split()) and cells[-1].isdigit() is False and len(cells) > 3:
+            kept[title].append((cells[1], cells[0]))
+        if line.startswith("=") and not found:
+            title = ""
+    return {name: sorted(rows) for name, rows in kept.items()}
+
+
+# -- the plugins -----------------------------------------------------------------------------
+
+PLUGINS = (
+    Plugin("pytest-mock", ("pytest_mock",), ("test_mock.py",)),
+    Plugin("pytest-asyncio", ("asyncio",), ("test_asyncio.py",)),
+    Plugin("anyio", ("anyio",), ("test_anyio.py",)),
+    Plugin("pytest-rerunfailures", ("rerunfailures",), ("test_rerunfailures.py",)),
+    Plugin(
+        "pytest-retry",
+        ("pytest-retry",),
+        ("test_retry.py",),
+        printed=_section(" the following tests were retried "),
+    ),
+    Plugin("pytest-timeout", ("timeout",), ("test_timeout.py",)),
+    Plugin("pytest-env", ("env",), ("test_env.py", "--override-ini=env=SHELF=oak")),
+    Plugin(
+        "pytest-sugar",
+        ("sugar",),
+        ("test_reported.py", "--force-sugar"),
+        printed=lambda out: sorted(
+            line.strip() for line in stable(out.partition("Results (")[2]).splitlines()[1:]
+        ),
+    ),
+    Plugin("pytest-randomly", ("randomly",), ("test_random.py", "--randomly-seed=7")),
+    Plugin(
+        "pytest-random-order",
+        ("random_order",),
+        ("test_random.py", "--random-order-seed=7", "--random-order-bucket=class"),
+    ),
+    Plugin("pytest-order", ("pytest_order",), ("test_order.py", "test_order_too.py")),
+    Plugin(
+        "pytest-dependency",
+        ("dependency",),
+        ("test_dependency.py", "test_dependency_too.py"),
+    ),
+    Plugin("pytest-socket", ("pytest_socket",), ("test_socket.py",)),
+    Plugin(
+        "pytest-split",
+        ("pytest-split",),
+        ("test_reported.py", "test_random.py", "--splits=2", "--group=2"),
+    ),
+    Plugin(
+        "pytest-json-report",
+        ("pytest_jsonreport", "metadata"),
+        ("test_reported.py", "test_json_report.py", "--json-report",
+         "--json-report-file=report.json"),
+        {"report.json": _json_report},
+    ),
+    Plugin(
+        "pytest-json-ctrf",
+        ("ctrf",),
+        ("test_reported.py", "--ctrf=ctrf.json"),
+        {"ctrf.json": _ctrf},
+    ),
+    Plugin(
+        "pytest-html",
+        ("pytest_html.plugin", "html_fixtures", "metadata"),
+        ("test_reported.py", "test_html.py", "--html=report.html", "--self-contained-html"),
+        {"report.html": _html},
+    ),
+    Plugin(
+        "pytest-metadata",
+        ("metadata", "pytest_html.plugin", "html_fixtures"),
+        ("test_metadata.py", "--metadata", "who", "me", "--html=report.html",
+         "--self-contained-html"),
+        {"report.html": _html},
+    ),
+    Plugin(
+        "pytest-durations",
+        ("pytest-durations",),
+        ("test_durations.py", "--pytest-durations=50", "--pytest-durations-min=0"),
+        printed=_durations,
+    ),
+    Plugin(
+        "syrupy",
+        ("syrupy",),
+        ("test_syrupy.py", "-vv"),
+        printed=_section(" snapshot report summary "),
+    ),
+    Plugin("pytest-recording", ("recording",), ("test_recording.py",)),
+    Plugin("pytest-benchmark", ("benchmark",), ("test_benchmark.py",)),
+    Plugin("pytest-factoryboy", ("pytest-factoryboy",), ("test_factoryboy.py",)),
+    Plugin(
+        "freezegun, time-machine, pytest-freezer",
+        ("freezer", "time_machine"),
+        ("test_time.py",),
+    ),
+    Plugin(
+        "pytest-flakefinder",
+        ("flakefinder", "pytest-factoryboy"),
+        ("test_cases.py", "test_factoryboy.py", "--flake-finder", "--flake-runs=3"),
+    ),
+    Plugin(
+        "pytest-reportlog",
+        ("pytest_reportlog",),
+        ("test_reported.py", "--report-log=log.jsonl"),
+        {"log.jsonl": _report_log},
+    ),
+    Plugin(
+        "pytest-instafail",
+        ("instafail",),
+        ("test_reported.py", "--instafail"),
+        printed=lambda out: _lines("E ")(out),
+    ),
+    Plugin(
+        "pytest-github-actions-annotate-failures",
+        ("pytest_github_actions_annotate_failures",),
+        ("test_reported.py",),
+        printed=_lines("::"),
+        environment={"GITHUB_ACTIONS": "true"},
+    ),
+    Plugin("allure-pytest", ("allure_pytest",), ("test_allure.py", "--alluredir=allure")),
+)  # fmt: skip
+
+
+def both(pool: Fleet, plugins: Iterable[Plugin], project: Path) -> tuple[PytestRun, list[str]]:
+    """The distributed run with these plugins, and what is not as in the sequential one."""
+    chosen = list(plugins)
+    words = words_of(chosen)
+    environment = dict(ENVIRONMENT)
+    for plugin in chosen:
+        environment |= plugin.environment
+    expected = sequential(project, *words, **environment)
+    files = written(project, chosen)
+    found = distributed(pool, project, "-p", "dct_celery.pytest_plugin", *words, **environment)
+    different = differences(expected, found)
+    for plugin in chosen:
+        if plugin.printed is not None:
+            there, here = (plugin.printed(run.out + run.err) for run in (expected, found))
+            if there != here:
+                different.append(f"{plugin.name} prints {here!r} instead of {there!r}")
+    for name, common in written(project, chosen).items():
+        if common != files[name]:
+            different.append(f"{name}: {common!r} instead of {files[name]!r}")
+        if common is None:
+            different.append(f"{name} was not written")
+    return found, different
+
+
+def named(*names: str) -> Iterator[Plugin]:
+    """Those whose name begins so."""
+    for name in names:
+        found = [plugin for plugin in PLUGINS if plugin.name.startswith(name)]
+        assert len(found) == 1, name
+        yield found[0]
+
+
+def missing() -> str:
+    """Why the plugins cannot be used; empty where they can."""
+    if os.path.isdir(INSTALLED):
+        return ""
+    return f"{INSTALLED} is missing; deploy/test makes it"
