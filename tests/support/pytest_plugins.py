@@ -21,7 +21,7 @@ from tests.support.fleet import Fleet
 from tests.support.pytest_runs import PytestRun, differences, distributed, sequential, stable
 
 #: Made by deploy/test, from the group `plugins` of pyproject.toml.
-INSTALLED = Path(__file__).parents[2] / ".cache" / "pytest-plugins"
+INSTALLED = Path(__file__).parents[2] / ".cache" / "pytest-plugins" / "site-packages"
 PROJECT = Path(__file__).parents[1] / "pytest_torture" / "plugins"
 #: Of every process that is to find them.
 ENVIRONMENT = {"PYTHONPATH": str(INSTALLED), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}

@@ -1,0 +1,167 @@
+"""Claims about what the dispatcher's session says and remembers of what test processes report."""
+
+from __future__ import annotations
+
+import io
+import sys
+import types
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from _pytest import reports
+
+from dct_celery.core.model import Entry, Outcome, Phase, Verdict
+from dct_celery.core.run.view import RunView
+from dct_celery.ports.reporting import Started, TestJudged
+from dct_celery.pytest_plugin.node import Node
+from dct_celery.pytest_plugin.replay import Replay
+from dct_celery.settings import Settings
+from dct_celery.wire.pytest_reports import TestReports, packed
+
+NODEID = "test_a.py::test_one"
+REPORT = {
+    "$report_type": "TestReport",
+    "nodeid": NODEID,
+    "location": ["test_a.py", 0, "test_one"],
+    "keywords": {},
+    "outcome": "passed",
+    "longrepr": None,
+    "when": "call",
+    "user_properties": [],
+    "sections": [],
+    "duration": 0.5,
+    "start": 1.0,
+    "stop": 1.5,
+}
+
+
+class Reporter:
+    """A plugin that keeps the reports that it gets."""
+
+    def __init__(self) -> None:
+        self.reports: list[Any] = []
+
+    @pytest.hookimpl
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        self.reports.append(report)
+
+
+class Scene:
+    """A dispatcher's session without pytest around it."""
+
+    def __init__(self, folder: Path, **plugins: Any) -> None:
+        self.reporter = Reporter()
+        manager = pytest.PytestPluginManager()
+        manager.register(reports)
+        manager.register(self.reporter)
+        for name, plugin in plugins.items():
+            manager.register(plugin, name)
+        self.config: Any = SimpleNamespace(
+            hook=manager.hook,
+            pluginmanager=SimpleNamespace(getplugin=plugins.get),
+            option=SimpleNamespace(),
+            getoption=lambda name, default=None: default,
+            stash=pytest.Stash(),
+        )
+        self.session: Any = SimpleNamespace(
+            config=self.config, shouldfail=False, shouldstop=False, testscollected=0
+        )
+        node = Node(self.config, {"workerid": "gw0", "testrunuid": "run"})
+        self.replay = Replay(self.session, Settings(project_dir=str(folder)), node)
+
+    def judged(self, *events: tuple[str, Any], index: int = 0, worker: str = "gw7") -> None:
+        """A test has ended in the process `worker`, with these events beside its report."""
+        text = TestReports([("report", dict(REPORT)), *events], worker).text("")
+        entry = Entry(index, NODEID, "test_a", "test_a", Phase.NO_DATABASE)
+        self.replay.take(
+            TestJudged(Verdict(entry, Outcome.PASSED, 0.5, worker="build", slot=1, reports=text))
+        )
+        self.replay.end()
+
+    def summary(self) -> list[str]:
+        lines: list[str] = []
+        self.replay.summarize(SimpleNamespace(write_sep=print, write_line=lines.append))
+        return lines
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+def test_a_report_has_the_id_that_the_test_had_of_its_process(scene: Scene) -> None:
+    # When
+    scene.judged()
+    # Then
+    (report,) = scene.reporter.reports
+    assert (report.worker_id, report.testrun_uid, report.item_index) == ("gw7", "run", 0)
+
+
+def test_the_last_output_of_each_process_counts(scene: Scene) -> None:
+    # When
+    scene.judged(("output", packed({"sum": 1})))
+    scene.judged(("output", packed({"sum": (2, b"x")})), index=1)
+    scene.judged(("output", packed({"sum": 5})), index=2, worker="gw9")
+    # Then
+    assert scene.replay.outputs == {"gw7": {"sum": (2, b"x")}, "gw9": {"sum": 5}}
+
+
+def test_a_note_of_a_process_is_in_the_summary_once(scene: Scene) -> None:
+    # When
+    for index in range(2):
+        scene.judged(("note", {"text": "a plugin has failed"}), index=index)
+    # Then
+    assert scene.summary() == ["a plugin has failed"]
+
+
+def test_texts_of_pytest_retry_come_into_its_summary(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given
+    module: Any = types.ModuleType("pytest_retry.retry_plugin")
+    stream = io.StringIO()
+    module.retry_manager = SimpleNamespace(reporter=SimpleNamespace(stream=stream))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    # When
+    scene.judged(("retry", {"text": "test_one failed on attempt 1!"}))
+    # Then
+    assert stream.getvalue() == "test_one failed on attempt 1!"
+
+
+@pytest.mark.parametrize(("end", "over"), [(1.0, True), (1e12, False), (0, False)])
+def test_a_time_limit_for_the_session_ends_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, end: float, over: bool
+) -> None:
+    # Given
+    module: Any = types.ModuleType("pytest_timeout")
+    module.SESSION_EXPIRE_KEY = pytest.StashKey[float]()
+    module.SESSION_TIMEOUT_KEY = pytest.StashKey[float]()
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    scene.config.stash[module.SESSION_EXPIRE_KEY] = end
+    scene.config.stash[module.SESSION_TIMEOUT_KEY] = 60.0
+    # When
+    scene.judged()
+    # Then
+    assert scene.replay.over is over
+    assert scene.session.shouldfail == ("session-timeout: 60.0 sec exceeded" if over else False)
+
+
+def test_the_cache_learns_what_was_collected(tmp_path: Path) -> None:
+    # Given
+    new_first = SimpleNamespace(cached_nodeids=set())
+    stepwise = SimpleNamespace(
+        cached_info=SimpleNamespace(last_test_count=7, last_failed="x"), reset=True
+    )
+    scene = Scene(tmp_path, nfplugin=new_first, stepwiseplugin=stepwise)
+    view = RunView(2)
+    # When
+    ids = [NODEID, "test_a.py::test_b"]
+    report: Any = None
+    started = Started(view, Settings(), lambda v: "", lambda: report, ids=lambda: ids)
+    scene.replay.take(started)
+    scene.replay.end()
+    # Then
+    assert sorted(map(str, new_first.cached_nodeids)) == ["test_a.py::test_b", NODEID]
+    assert (stepwise.cached_info.last_test_count, stepwise.cached_info.last_failed) == (2, None)
