@@ -30,8 +30,7 @@ def main(names: list[str]) -> int:
         EmbeddedValkey.start(Path(name, "store")) as store,
         Fleet(Path(name, "fleet"), store.url) as fleet,
     ):
-        for worker in ("build-a", "build-b"):
-            fleet.worker(worker, **pytest_plugins.ENVIRONMENT)
+        pytest_plugins.start_workers(fleet)
         project = pytest_plugins.copy_of_project(Path(name, "shelf"))
         for plugin in chosen:
             found, different = pytest_plugins.both(fleet, [plugin], project)

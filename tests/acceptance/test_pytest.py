@@ -179,10 +179,10 @@ def test_stepwise_goes_on_where_it_ended_and_new_tests_come_first(
     # Given three files of which the second is the newest and has a failure
     project = tmp_path / "growing"
     project.mkdir()
-    for place, name in enumerate(("a", "b", "c")):
+    for number, name in enumerate(("a", "b", "c")):
         file = project / f"test_{name}.py"
         file.write_text(f"def test_one(): ...\n\ndef test_two():\n    assert {name!r} != 'b'\n")
-        os.utime(file, (1e9 + place % 2, 1e9 + place % 2))
+        os.utime(file, (1e9 + number % 2, 1e9 + number % 2))
     # When a run on slots has stopped there
     first = distributed(pool, project, "-v", "--sw")
     assert order_of(first)[-1] == "test_b.py::test_two"

@@ -35,8 +35,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory, fleet_store: str) -> Iterator
             pytest.fail(why, pytrace=False)
         pytest.skip(why)
     with Fleet(tmp_path_factory.mktemp("pool"), fleet_store) as fleet:
-        for name in ("build-a", "build-b"):
-            fleet.worker(name, **pytest_plugins.ENVIRONMENT)
+        pytest_plugins.start_workers(fleet)
         yield fleet
 
 

@@ -54,6 +54,12 @@ def words_of(plugins: Iterable[Plugin]) -> list[str]:
     return [*(part for name in modules for part in ("-p", name)), *words]
 
 
+def start_workers(fleet: Fleet) -> None:
+    """Two of one slot each that find the plugins."""
+    for name in ("build-a", "build-b"):
+        fleet.worker(name, slots=1, wait=True, app="dct_celery", host=list, **ENVIRONMENT)
+
+
 def copy_of_project(place: Path) -> Path:
     """A copy that runs may write into."""
     return Path(shutil.copytree(PROJECT, place))

@@ -21,7 +21,7 @@ from dct_celery.settings import Settings
 from dct_celery.wire.pytest_reports import TestReports, packed
 
 NODEID = "test_a.py::test_one"
-REPORT = {
+REPORT: dict[str, Any] = {
     "$report_type": "TestReport",
     "nodeid": NODEID,
     "location": ["test_a.py", 0, "test_one"],
@@ -68,8 +68,10 @@ class Scene:
         self.session: Any = SimpleNamespace(
             config=self.config, shouldfail=False, shouldstop=False, testscollected=0
         )
-        node = Node(self.config, {"workerid": "gw0", "testrunuid": "run"})
-        self.replay = Replay(self.session, Settings(project_dir=str(folder)), node)
+        config: Any = self.config
+        node = Node(config, {"workerid": "gw0", "testrunuid": "run"})
+        session: Any = self.session
+        self.replay = Replay(session, Settings(project_dir=str(folder)), node)
 
     def judged(self, *events: tuple[str, Any], index: int = 0, worker: str = "gw7") -> None:
         """A test has ended in the process `worker`, with these events beside its report."""
