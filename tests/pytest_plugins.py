@@ -7,12 +7,14 @@ Prints a line for each: its version, how many tests, and what differs.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tempfile
+from collections.abc import Iterator
 from importlib.metadata import distributions
 from pathlib import Path
 
-from dct_celery.adapters.embedded import EmbeddedValkey
+from dct_celery.adapters.embedded import EmbeddedPostgres, EmbeddedValkey
 from tests.support import pytest_plugins
 from tests.support.fleet import Fleet
 from tests.support.pytest_plugins import PLUGINS, Plugin
@@ -33,7 +35,8 @@ def main(names: list[str]) -> int:
         pytest_plugins.start_workers(fleet)
         project = pytest_plugins.copy_of_project(Path(name, "shelf"))
         for plugin in chosen:
-            found, different = pytest_plugins.both(fleet, [plugin], project)
+            with _place(plugin, Path(name)) as words:
+                found, different = pytest_plugins.both(fleet, [plugin], project, *words)
             bad += bool(different)
             print(
                 f"{_named(plugin, installed)}: {len(found.cases)} tests, exit {found.code}:",
@@ -44,12 +47,25 @@ def main(names: list[str]) -> int:
     return 1 if bad else 0
 
 
+@contextlib.contextmanager
+def _place(plugin: Plugin, folder: Path) -> Iterator[list[str]]:
+    """Words that say where a server is, if the plugin wants one."""
+    if not plugin.postgres:
+        yield []
+        return
+    with EmbeddedPostgres.start(folder / "postgres") as server:
+        place = {"host": server.host, "port": server.port, "user": server.user,
+                 "password": server.password}  # fmt: skip
+        yield [f"--postgresql-{key}={value}" for key, value in place.items()]
+
+
 def _folder() -> str:
     return str(pytest_plugins.INSTALLED)
 
 
 def _named(plugin: Plugin, installed: dict[str, str]) -> str:
-    return ", ".join(f"{one} {installed.get(one, '')}" for one in plugin.name.split(", "))
+    names = plugin.name.split(", ")
+    return ", ".join(f"{one} {installed.get(one, '')}".rstrip() for one in names)
 
 
 if __name__ == "__main__":

@@ -275,27 +275,50 @@ def test_of_a_key(key): ...
 
 
 @pytest.mark.parametrize(
-    ("condition", "code", "line"),
+    ("conftest", "words", "line"),
     [
-        ("hasattr(config, 'workerinput')", 4, "this suite runs in one process"),
-        ("not hasattr(config, 'workerinput')", 4, "this suite needs xdist"),
+        (
+            "def pytest_configure(config):\n"
+            "    if hasattr(config, 'workerinput'):\n"
+            "        raise pytest.UsageError('this suite runs in one process')\n",
+            (),
+            "this suite runs in one process",
+        ),
+        (
+            "def pytest_configure(config):\n"
+            "    if not hasattr(config, 'workerinput'):\n"
+            "        raise pytest.UsageError('this suite needs xdist')\n",
+            (),
+            "this suite needs xdist",
+        ),
+        (
+            "def pytest_addoption(parser):\n"
+            "    parser.addoption('--testmon', action='store_true')\n",
+            ("--testmon",),
+            "--testmon keeps what each test has run in one file, which slots do not share",
+        ),
+        (
+            "@pytest.hookimpl(optionalhook=True)\n"
+            "def pytest_configure_node(node):\n"
+            "    node.workerinput['lock'] = object()\n",
+            (),
+            "workerinput['lock'] of a plugin: a value of type object does not travel",
+        ),
     ],
+    ids=["never distributed", "only distributed", "testmon", "workerinput"],
 )
-def test_a_conftest_that_refuses_one_side_is_one_clear_error(
-    pool: Fleet, tmp_path: Path, condition: str, code: int, line: str
+def test_a_project_that_cannot_be_distributed_is_one_clear_error(
+    pool: Fleet, tmp_path: Path, conftest: str, words: tuple[str, ...], line: str
 ) -> None:
     # Given
     project = tmp_path / "refusing"
     project.mkdir()
     (project / "test_one.py").write_text("def test_one(): ...\n")
-    (project / "conftest.py").write_text(
-        f"import pytest\n\ndef pytest_configure(config):\n    if {condition}:\n"
-        f"        raise pytest.UsageError({line!r})\n"
-    )
+    (project / "conftest.py").write_text(f"import pytest\n\n{conftest}")
     # When
-    found = distributed(pool, project)
+    found = distributed(pool, project, *words)
     # Then
-    assert found.code == code, found
+    assert found.code == 4, found
     assert line in found.err
     assert "Traceback" not in found.err + found.out
 

@@ -21,7 +21,7 @@ TOGETHER = {
         "pytest-order", "pytest-dependency", "pytest-socket", "pytest-json-report",
         "pytest-json-ctrf", "pytest-html", "pytest-metadata", "pytest-durations", "syrupy",
         "pytest-recording", "pytest-benchmark", "pytest-factoryboy", "freezegun",
-        "pytest-reportlog", "pytest-instafail", "pytest-github",
+        "pytest-reportlog", "pytest-instafail", "pytest-github", "pytest --durations",
     ),
     "order": ("anyio", "pytest-retry", "pytest-randomly", "pytest-sugar", "allure"),
 }  # fmt: skip

@@ -44,6 +44,8 @@ class Plugin:
     #: What two runs must have in common of what it prints.
     printed: Callable[[str], object] | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    #: It wants a PostgreSQL, for which the words of `both` have the place.
+    postgres: bool = False
 
 
 def words_of(plugins: Iterable[Plugin]) -> list[str]:
@@ -155,9 +157,20 @@ def _durations(out: str) -> object:
     return {name: sorted(rows) for name, rows in kept.items()}
 
 
+def _slowest(out: str) -> object:
+    """Phases of tests in the list of --durations: the seconds, and so the order, vary."""
+    return sorted(re.findall(r"^\d+\.\d+s (\w+) +(\S.*)$", out, re.MULTILINE))
+
+
 # -- the plugins -----------------------------------------------------------------------------
 
 PLUGINS = (
+    Plugin(
+        "pytest --durations",
+        (),
+        ("test_reported.py", "--durations=0", "--durations-min=0"),
+        printed=_slowest,
+    ),
     Plugin("pytest-mock", ("pytest_mock",), ("test_mock.py",)),
     Plugin("pytest-asyncio", ("asyncio",), ("test_asyncio.py",)),
     Plugin("anyio", ("anyio",), ("test_anyio.py",)),
@@ -266,14 +279,22 @@ PLUGINS = (
         printed=_lines("::"),
         environment={"GITHUB_ACTIONS": "true"},
     ),
+    Plugin(
+        "pytest-postgresql",
+        ("pytest_postgresql", "shelf_postgresql"),
+        ("test_postgresql.py",),
+        postgres=True,
+    ),
     Plugin("allure-pytest", ("allure_pytest",), ("test_allure.py", "--alluredir=allure")),
 )  # fmt: skip
 
 
-def both(pool: Fleet, plugins: Iterable[Plugin], project: Path) -> tuple[PytestRun, list[str]]:
+def both(
+    pool: Fleet, plugins: Iterable[Plugin], project: Path, *more: str
+) -> tuple[PytestRun, list[str]]:
     """The distributed run with these plugins, and what is not as in the sequential one."""
     chosen = list(plugins)
-    words = words_of(chosen)
+    words = [*words_of(chosen), *more]
     environment = dict(ENVIRONMENT)
     for plugin in chosen:
         environment |= plugin.environment
