@@ -182,6 +182,8 @@ class Replay:
                 self._warn(data)
             elif kind == "xml":
                 self._add_to_xml(data)
+            elif kind == "subtests":
+                self._count_subtests(nodeid, data["count"])
             elif kind == "output":
                 self.outputs[found.worker] = unpacked(data)
             elif kind == "note":
@@ -195,6 +197,13 @@ class Replay:
                 report.item_index = verdict.entry.index
                 hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
+
+    def _count_subtests(self, nodeid: str, count: int) -> None:
+        """pytest makes a failure of a test of which it has counted failed subtests."""
+        with contextlib.suppress(ImportError):  # pytest 8 has none
+            from _pytest.subtests import failed_subtests_key
+
+            self._config.stash[failed_subtests_key][_node_id()(nodeid)] = count
 
     def _reports(self, verdict: Verdict) -> TestReports:
         if verdict.reports:

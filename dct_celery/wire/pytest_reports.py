@@ -11,7 +11,9 @@ Paths below the top of the tree differ between machines; in these texts the top 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -25,6 +27,8 @@ NOT_ON_SLOTS = {
     "testmon": "--testmon keeps what each test has run in one file, which slots do not share; leave"
     " out --testmon, or run without dct",
 }
+#: Stands for the name of the folder that is the top of the tree.
+TOP_NAME = "\ue000name\ue000"
 #: Stands for the top of the tree.
 _TOP = "\ue000dct\ue000"
 #: Nesting at which a value is replaced by its `repr`.
@@ -34,7 +38,7 @@ _LONGEST = 10_000
 #: First word of the arguments of the backend `pytest`, before those of the user.
 _INPUT = "--dct-input="
 #: Keys of a serialized TestReport that has nothing to say.
-_PLAIN = frozenset(
+PLAIN = frozenset(
     {
         "nodeid", "location", "keywords", "outcome", "longrepr", "when", "user_properties",
         "sections", "duration", "start", "stop", "$report_type",
@@ -81,8 +85,9 @@ class TestReports:
     __test__ = False
 
     #: What happened, as (kind, data): "report" and "warning" as they are serialized; "xml", a
-    #: property or attribute for the JUnit report; "retry", text for the summary of pytest-retry;
-    #: "output", the `workeroutput` of the process so far; "note", a sentence for the summary.
+    #: property or attribute for the JUnit report; "subtests", how many have failed before the next
+    #: report; "retry", text for the summary of pytest-retry; "output", the `workeroutput` of the
+    #: process so far; "note", a sentence for the summary.
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     #: Id of the test process, as plugins know it: "gw17".
     worker: str = ""
@@ -104,7 +109,7 @@ class TestReports:
     def _short(kind: str, data: dict[str, Any], shared: dict[str, Any]) -> Any:
         plain = (
             kind == "report"
-            and data.keys() == _PLAIN
+            and data.keys() == PLAIN
             and data["outcome"] == "passed"
             and data["$report_type"] == "TestReport"
             and data["longrepr"] is None
@@ -186,7 +191,8 @@ def without_root(text: str, root: str) -> str:
 
 
 def with_root(text: str, root: str) -> str:
-    return text.replace(_inside(_TOP), _inside(root))
+    name = root.rstrip("/").rpartition("/")[2]
+    return text.replace(_inside(_TOP), _inside(root)).replace(_inside(TOP_NAME), _inside(name))
 
 
 def _inside(text: str) -> str:
@@ -212,7 +218,7 @@ def packed(value: Any, other: Callable[[Any], Any] | None = None) -> Any:
         finite = value - value == 0
         return value if finite else {_TYPE: "float", "value": repr(value)}
     if kind is bytes:
-        return {_TYPE: "bytes", "value": base64.b64encode(value).decode("ascii")}
+        return _packed_bytes(value)
     if kind is list:
         return [packed(one, other) for one in value]
     if kind in (tuple, set, frozenset):
@@ -227,6 +233,15 @@ def packed(value: Any, other: Callable[[Any], Any] | None = None) -> Any:
     return other(value)
 
 
+def _packed_bytes(value: bytes) -> dict[str, str]:
+    """Compressed text (of syrupy, for example) as the text: paths below the top of the tree are
+    found in that alone.
+    """
+    with contextlib.suppress(zlib.error, UnicodeDecodeError):
+        return {_TYPE: "zlib", "value": zlib.decompress(value).decode("utf-8")}
+    return {_TYPE: "bytes", "value": base64.b64encode(value).decode("ascii")}
+
+
 def unpacked(value: Any) -> Any:
     """What `packed` was given. Raises Malformed."""
     if isinstance(value, list):
@@ -237,7 +252,7 @@ def unpacked(value: Any) -> Any:
         return {key: unpacked(one) for key, one in value.items()}
     try:
         return _MAKE[value[_TYPE]](value["value"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Malformed(f"not a packed value: {error!r}"[:300]) from None
 
 
@@ -245,6 +260,7 @@ _MAKE: dict[str, Callable[[Any], Any]] = {
     "int": int,
     "float": float,
     "bytes": lambda text: base64.b64decode(text, validate=True),
+    "zlib": lambda text: zlib.compress(text.encode("utf-8")),
     "tuple": lambda values: tuple(map(unpacked, values)),
     "set": lambda values: set(map(unpacked, values)),
     "frozenset": lambda values: frozenset(map(unpacked, values)),

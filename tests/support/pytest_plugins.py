@@ -69,23 +69,37 @@ def copy_of_project(place: Path) -> Path:
 
 def written(project: Path, plugins: Iterable[Plugin]) -> dict[str, object]:
     """What the plugins have written, as far as two runs must have it in common; it is removed."""
+    files = {name: common for plugin in plugins for name, common in plugin.files.items()}
     found: dict[str, object] = {}
-    for plugin in plugins:
-        for name, common in plugin.files.items():
-            path = project / name
-            found[f"{plugin.name}: {name}"] = common(path.read_text()) if path.exists() else None
-            path.unlink(missing_ok=True)
+    for name, common in files.items():
+        path = project / name
+        found[name] = common(path.read_text()) if path.exists() else None
+        path.unlink(missing_ok=True)
     return found
 
 
 # -- what two runs have in common ------------------------------------------------------------
 
 
+#: What a record of the log says of its time and process.
+_LOGGED = ("created", "msecs", "relativeCreated", "process", "thread")
+
+
+def _unlike(there: Any, here: Any, place: str = "") -> list[str]:
+    """Where two values differ: the path to it, and both."""
+    if isinstance(there, dict) and isinstance(here, dict) and there.keys() == here.keys():
+        return [line for key in there for line in _unlike(there[key], here[key], f"{place}/{key}")]
+    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        pairs = enumerate(zip(there, here, strict=True))
+        return [line for n, pair in pairs for line in _unlike(*pair, f"{place}/{n}")]
+    return [] if there == here else [f"{place}: {here!r:.500} instead of {there!r:.500}"]
+
+
 def _json_report(text: str) -> object:
     data = json.loads(text)
     for name in ("created", "duration", "root", "environment", "collectors"):
         data.pop(name, None)
-    return _without(data, {"duration", "created", "msecs", "relativeCreated", "process", "thread"})
+    return _without(data, {"duration", *_LOGGED})
 
 
 def _ctrf(text: str) -> object:
@@ -112,7 +126,8 @@ def _report_log(text: str) -> object:
         data = json.loads(line)
         if data["$report_type"] in ("TestReport", "WarningMessage", "SessionFinish"):
             kept.append(data)
-    return _without(kept, {"start", "stop", "duration", "worker_id", "testrun_uid", "item_index"})
+    ours = {"start", "stop", "duration", "worker_id", "testrun_uid", "item_index"}
+    return _without(kept, {*ours, *_LOGGED})
 
 
 def _without(value: Any, names: set[str]) -> Any:
@@ -143,18 +158,16 @@ def _lines(start: str) -> Callable[[str], object]:
 
 
 def _durations(out: str) -> object:
-    """Which fixtures and tests were measured, and how often: the seconds vary."""
-    kept: dict[str, list[tuple[str, str]]] = {}
+    """Which fixtures and phases of tests were measured, and how often: the seconds vary."""
+    found = re.findall(r"^=+ (.* duration top) =+$|^\d:\S+ +(\S.*?) +(\d+) +\d:", out, re.MULTILINE)
+    kept: dict[str, list[str]] = {}
     title = ""
-    for line in out.splitlines():
-        if found := re.match(r"=+ (.* duration top) =+$", line):
-            title = found[1]
-            kept[title] = []
-        elif title and (cells := line.split()) and cells[-1].isdigit() is False and len(cells) > 3:
-            kept[title].append((cells[1], cells[0]))
-        if line.startswith("=") and not found:
-            title = ""
-    return {name: sorted(rows) for name, rows in kept.items()}
+    for head, name, count in found:
+        title = head or title
+        kept.setdefault(title, [])
+        if name.startswith("test_durations.py"):
+            kept[title].append(f"{name} {count}")
+    return {title: sorted(names) for title, names in kept.items()}
 
 
 def _slowest(out: str) -> object:
@@ -238,7 +251,7 @@ PLUGINS = (
     Plugin(
         "pytest-durations",
         ("pytest-durations",),
-        ("test_durations.py", "--pytest-durations=50", "--pytest-durations-min=0"),
+        ("test_durations.py", "--pytest-durations=5000", "--pytest-durations-min=0"),
         printed=_durations,
     ),
     Plugin(
@@ -305,11 +318,9 @@ def both(
     for plugin in chosen:
         if plugin.printed is not None:
             there, here = (plugin.printed(run.out + run.err) for run in (expected, found))
-            if there != here:
-                different.append(f"{plugin.name} prints {here!r} instead of {there!r}")
+            different += [f"{plugin.name} prints {line}" for line in _unlike(there, here)]
     for name, common in written(project, chosen).items():
-        if common != files[name]:
-            different.append(f"{name}: {common!r} instead of {files[name]!r}")
+        different += [f"{name}: {line}" for line in _unlike(files[name], common)]
         if common is None:
             different.append(f"{name} was not written")
     return found, different

@@ -20,6 +20,7 @@ _VARIES = (
     (r"\bin \d+\.\d+s( \(\d+:\d\d:\d\d\))?", "in"),
     (r"/[\w./-]*pytest-of-\w+/pytest-\d+/", "TMP/"),
     (r"localhost:\d+", "localhost"),
+    (r"Results \(\d+\.\d+s\):", "Results:"),
     (r"\x1b\[[0-9;]*m", ""),
     # Where pytest shows a path relative to the folder depends on which of both is shorter.
     (r"(?<![\w./-])[\w./-]{0,300}/(site-packages|python3\.\d+)/", r"\1/"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from typing import Any
 
 import pytest
 
 from dct_celery.core.codec import Malformed
 from dct_celery.wire.pytest_reports import (
+    TOP_NAME,
     Input,
     SessionReports,
     TestReports,
@@ -166,6 +168,8 @@ def test_the_id_of_the_process_comes_with_its_reports() -> None:
         math.inf,
         "text",
         b"\x00\xff",
+        zlib.compress(b"text"),
+        zlib.compress(b"\xff"),
         [1, [b"x"]],
         (1, ("a",)),
         {1, 2},
@@ -192,10 +196,29 @@ def test_what_xdist_refuses_is_refused_or_replaced(value: Any) -> None:
     assert loads(json.dumps(packed(value, lambda other: "instead")))
 
 
-@pytest.mark.parametrize("kind", ["bytes", "int", "dict", "object"])
+@pytest.mark.parametrize("kind", ["bytes", "int", "dict", "object", "float"])
 def test_a_value_of_a_type_that_it_is_not_is_malformed(kind: str) -> None:
     with pytest.raises(Malformed):
         unpacked({"\ue000type\ue000": kind, "value": "no"})
+
+
+def test_paths_in_compressed_text_are_those_of_the_machine_that_reads_it() -> None:
+    # Given
+    output = {"report": zlib.compress(json.dumps({f"{ROOT}/a.ambr": 1}).encode())}
+    # When
+    text = TestReports([("output", packed(output))], "gw1").text(ROOT)
+    ((_, data),) = TestReports.read(text, NODEID, "/home/ci").events
+    # Then
+    assert json.loads(zlib.decompress(unpacked(data)["report"])) == {"/home/ci/a.ambr": 1}
+
+
+def test_the_name_of_the_folder_is_that_of_the_machine_that_reads_it() -> None:
+    # Given
+    text = TestReports([("report", report(keywords={TOP_NAME: 1, "x": 1}))]).text(ROOT)
+    # When
+    ((_, data),) = TestReports.read(text, NODEID, "/home/ci").events
+    # Then
+    assert data["keywords"] == {"ci": 1, "x": 1}
 
 
 def test_a_type_without_a_value_is_malformed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +14,15 @@ from dct_celery.testproc.backends.pytest import plugins
 from dct_celery.testproc.backends.pytest.workeroutput import WorkerOutput
 from dct_celery.testproc.failures import describe, first_line
 from dct_celery.testproc.recorder import Recorder
-from dct_celery.wire.pytest_reports import TestReports, dumps, joined, loads, plain
+from dct_celery.wire.pytest_reports import (
+    PLAIN,
+    TOP_NAME,
+    TestReports,
+    dumps,
+    joined,
+    loads,
+    plain,
+)
 
 
 def serialized(config: pytest.Config, report: Any) -> dict[str, Any]:
@@ -24,6 +33,9 @@ def serialized(config: pytest.Config, report: Any) -> dict[str, Any]:
         data = _reduced(report, error)
     if not isinstance(data, dict):
         return _reduced(report, None)
+    for name in data.keys() - PLAIN:
+        # A plugin may go on writing into it.
+        data[name] = plain(data[name])
     if data.get("user_properties"):
         data["user_properties"] = [[name, _kept(value)] for name, value in data["user_properties"]]
     return data
@@ -170,15 +182,31 @@ class Gatherer:
         self._call = call
         return (yield)
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_runtest_logreport(self, report: Any) -> None:
-        self._reports.events.append(("report", serialized(self._config, report)))
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_logreport(self, report: Any) -> Any:
+        # Before other plugins change it, which they do once more on the dispatcher.
+        if count := _failed_subtests(self._config, report):
+            self._reports.events.append(("subtests", {"count": count}))
+        self._reports.events.append(("report", self._as_elsewhere(report)))
+        # pytest's terminal makes a failure of a test whose subtests have failed.
+        result = yield
         self._output += [
             content
             for name, content in report.sections
             if name.startswith("Captured ") and name.endswith(f" {report.when}")
         ]
         self._outcomes += self._verdict(report)
+        return result
+
+    def _as_elsewhere(self, report: Any) -> dict[str, Any]:
+        """Serialized, with the name of the tree's folder as it is on the dispatcher."""
+        data = serialized(self._config, report)
+        name = os.path.basename(self._root.rstrip("/"))
+        if name in data.get("keywords", ()) and os.path.samefile(self._config.rootpath, self._root):
+            data["keywords"] = {
+                TOP_NAME if key == name else key: value for key, value in data["keywords"].items()
+            }
+        return data
 
     @pytest.hookimpl
     def pytest_warning_recorded(self, warning_message: Any, when: str, nodeid: str) -> None:
@@ -211,6 +239,18 @@ class Gatherer:
             kind="failure" if report.when == "call" else "error",
             subtest="" if subtest is None else str(report._sub_test_description()),
         )
+
+
+def _failed_subtests(config: pytest.Config, report: Any) -> int:
+    """How many pytest has counted so far, where the report is of the test itself."""
+    if report.when != "call" or hasattr(report, "context"):
+        return 0
+    try:
+        from _pytest.subtests import failed_subtests_key
+    except ImportError:  # pytest 8 has none
+        return 0
+    key: Any = getattr(report, "id", report.nodeid)
+    return config.stash[failed_subtests_key].get(key, 0)
 
 
 def _reason(longrepr: Any) -> str:
