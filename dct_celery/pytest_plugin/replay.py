@@ -206,11 +206,15 @@ class Replay:
             self._config.stash[failed_subtests_key][_node_id()(nodeid)] = count
 
     def _reports(self, verdict: Verdict) -> TestReports:
+        found = TestReports(worker=f"{verdict.worker}/{verdict.slot}")
         if verdict.reports:
             with contextlib.suppress(Malformed):
-                return TestReports.read(verdict.reports, verdict.entry.id, self._root)
-        place = f"{verdict.worker}/{verdict.slot}"
-        return TestReports([("report", _made_up(verdict))], place)
+                found = TestReports.read(verdict.reports, verdict.entry.id, self._root)
+        outcomes = [data.get("outcome") for kind, data in found.events if kind == "report"]
+        if not outcomes or (verdict.bad and "failed" not in outcomes):
+            # Its process could not say any more, or what ended it has no report.
+            found.events.append(("report", _made_up(verdict)))
+        return found
 
     def _report(self, data: dict[str, Any]) -> Any:
         """The report, by pytest's own hook."""
