@@ -216,7 +216,11 @@ def test_tests_that_mishandle_their_process_cost_no_verdict_but_their_own(
     project = Path(shutil.copytree(plain, tmp_path / "dying"))
     (project / "test_dying.py").write_text(
         """
-import os, pytest
+import os, time, pytest
+
+@pytest.mark.timeout(0.5, method="thread")
+def test_hangs():
+    time.sleep(60)
 
 def test_dies():
     os._exit(3)
@@ -242,11 +246,13 @@ def test_lives(): ...
     found = distributed(pool, project, "test_dying.py")
     # Then
     assert found.code == 1, found
-    assert found.last_line == "4 failed, 2 passed in"
+    assert found.last_line == "5 failed, 2 passed in"
     assert set(found.short_summary) == {
         f"FAILED test_dying.py::test_{name}"
-        for name in ("dies", "closes_all_descriptors", "exits", "interrupts")
+        for name in ("hangs", "dies", "closes_all_descriptors", "exits", "interrupts")
     }
+    # The stacks that pytest-timeout has written before it ended the process.
+    assert "in test_hangs" in found.out
 
 
 def test_a_suite_that_is_another_in_each_process_is_named_with_its_cause(
@@ -379,6 +385,7 @@ def look(request, worker_id, testrun_uid, record_property):
     assert "--dct" in given["mainargv"]
     record_property("worker", worker_id)
     record_property("run", testrun_uid)
+    record_property("pid", os.getpid())
 
 def test_one(request, worker_id, testrun_uid, record_property):
     look(request, worker_id, testrun_uid, record_property)
@@ -397,6 +404,7 @@ def test_more(request, worker_id, testrun_uid, record_property, number):
     parts = [part for case in found.cases for part in case if part.startswith("property ")]
     workers = {part for part in parts if "'worker'" in part}
     assert len(workers) >= 2, workers
+    assert len(workers) == len({part for part in parts if "'pid'" in part})
     assert len({part for part in parts if "'run'" in part}) == 1
     down = re.findall(r"down: .*", found.out)
     assert {line.split()[1] for line in down} == {part.split("'")[7] for part in workers}

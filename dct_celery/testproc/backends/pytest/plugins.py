@@ -77,6 +77,7 @@ def become_worker(config: pytest.Config, given: Input) -> str:
     untyped.workeroutput = {}
     announce(config, LOADER)
     _without_sockets(config)
+    _show_timeouts()
     return dist
 
 
@@ -148,6 +149,24 @@ def _seeds(config: pytest.Config, seed: int) -> dict[str, Any]:
         own = f"default:{random.Random(seed).randint(1, 1_000_000)}"
         added["random_order_seed"] = own if chosen.startswith("default:") else chosen
     return added
+
+
+def _show_timeouts() -> None:
+    """pytest-timeout's method `thread` writes all stacks to pytest's terminal and ends the process.
+    Here such a terminal leads nowhere, while the end of the process's own output is kept.
+    """
+    module: Any = sys.modules.get("pytest_timeout")
+    original = getattr(module, "timeout_timer", None)
+    if original is None:
+        return
+
+    def timeout_timer(item: pytest.Item, settings: Any) -> None:
+        # What capture has put in the place of the descriptor is gone when this is written to.
+        own = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+        item.config.get_terminal_writer()._file = own
+        original(item, settings)
+
+    module.timeout_timer = timeout_timer
 
 
 def _without_sockets(config: pytest.Config) -> None:
