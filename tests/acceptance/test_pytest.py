@@ -303,15 +303,8 @@ def test_of_a_key(key): ...
             ("--testmon",),
             "--testmon keeps what each test has run in one file, which slots do not share",
         ),
-        (
-            "@pytest.hookimpl(optionalhook=True)\n"
-            "def pytest_configure_node(node):\n"
-            "    node.workerinput['lock'] = object()\n",
-            (),
-            "workerinput['lock'] of a plugin: a value of type object does not travel",
-        ),
     ],
-    ids=["never distributed", "only distributed", "testmon", "workerinput"],
+    ids=["never distributed", "only distributed", "testmon"],
 )
 def test_a_project_that_cannot_be_distributed_is_one_clear_error(
     pool: Fleet, tmp_path: Path, conftest: str, words: tuple[str, ...], line: str

@@ -127,6 +127,8 @@ class Gatherer:
         self._outcomes: list[tuple[Outcome, Failure | None, str]] = []
         self._output: list[str] = []
         self._root = ""
+        #: Name of the tree's folder where that is pytest's rootdir, whose name is a keyword.
+        self._top = ""
         self._call: Any = None
         self._recorder: Recorder
         self._session_changed = False
@@ -142,7 +144,10 @@ class Gatherer:
         worker = self._config.workerinput["workerid"]
         self._reports, self._outcomes, self._output = TestReports(worker=worker), [], []
         self._recorder = recorder
-        self._root = recorder.root
+        if self._root != recorder.root:
+            self._root = recorder.root
+            same = os.path.samefile(self._config.rootpath, self._root)
+            self._top = os.path.basename(self._root.rstrip("/")) if same else ""
         self._call = None
 
     def judge(self) -> None:
@@ -201,10 +206,9 @@ class Gatherer:
     def _as_elsewhere(self, report: Any) -> dict[str, Any]:
         """Serialized, with the name of the tree's folder as it is on the dispatcher."""
         data = serialized(self._config, report)
-        name = os.path.basename(self._root.rstrip("/"))
-        if name in data.get("keywords", ()) and os.path.samefile(self._config.rootpath, self._root):
+        if self._top and self._top in data.get("keywords", ()):
             data["keywords"] = {
-                TOP_NAME if key == name else key: value for key, value in data["keywords"].items()
+                TOP_NAME if key == self._top else key: one for key, one in data["keywords"].items()
             }
         return data
 
