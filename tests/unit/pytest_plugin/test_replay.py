@@ -73,12 +73,18 @@ class Scene:
         session: Any = self.session
         self.replay = Replay(session, Settings(project_dir=str(folder)), node)
 
-    def judged(self, *events: tuple[str, Any], index: int = 0, worker: str = "gw7") -> None:
+    def judged(
+        self,
+        *events: tuple[str, Any],
+        index: int = 0,
+        worker: str = "gw7",
+        outcome: Outcome = Outcome.PASSED,
+    ) -> None:
         """A test has ended in the process `worker`, with these events beside its report."""
         text = TestReports([("report", dict(REPORT)), *events], worker).text("")
         entry = Entry(index, NODEID, "test_a", "test_a", Phase.NO_DATABASE)
         self.replay.take(
-            TestJudged(Verdict(entry, Outcome.PASSED, 0.5, worker="build", slot=1, reports=text))
+            TestJudged(Verdict(entry, outcome, 0.5, worker="build", slot=1, reports=text))
         )
         self.replay.end()
 
@@ -99,6 +105,15 @@ def test_a_report_has_the_id_that_the_test_had_of_its_process(scene: Scene) -> N
     # Then
     (report,) = scene.reporter.reports
     assert (report.worker_id, report.testrun_uid, report.item_index) == ("gw7", "run", 0)
+
+
+def test_a_bad_verdict_is_a_failure_whatever_the_process_has_reported(scene: Scene) -> None:
+    # Given a process that was ended by something that has no report, such as pytest.exit
+    # When
+    scene.judged(outcome=Outcome.ERROR)
+    # Then
+    assert [report.outcome for report in scene.reporter.reports] == ["passed", "failed"]
+    assert {report.worker_id for report in scene.reporter.reports} == {"gw7"}
 
 
 def test_the_last_output_of_each_process_counts(scene: Scene) -> None:
